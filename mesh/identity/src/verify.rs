@@ -1,0 +1,183 @@
+//! Checking the certificate of the other end.
+//!
+//! Chains and signatures are rustls' and webpki's business; what is added here is the SPIFFE part: a workload has no DNS
+//! name, so the name that a TLS client usually compares is replaced by the identity in the certificate's URI.
+
+use std::sync::Arc;
+
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
+    client::{
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_cert_signed_by_trust_anchor,
+    },
+    crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    server::{
+        ParsedCertificate, WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+};
+
+use crate::{IdentityError, SpiffeId, TrustBundle, peer_identity, provider};
+
+/// A refusal that TLS itself has no word for. It reaches the log through the error chain.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("peer is {got}, of another trust domain than {wanted}")]
+    TrustDomain { got: SpiffeId, wanted: Box<str> },
+    #[error("peer is {got}, expected one of {wanted:?}")]
+    Identity { got: SpiffeId, wanted: Arc<[SpiffeId]> },
+    #[error(transparent)]
+    Certificate(#[from] IdentityError),
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refusal))))
+    }
+}
+
+fn check_domain(end_entity: &CertificateDer<'_>, trust_domain: &str) -> Result<SpiffeId, Refusal> {
+    let got = peer_identity(end_entity)?;
+    if got.trust_domain() == trust_domain {
+        Ok(got)
+    } else {
+        Err(Refusal::TrustDomain {
+            got,
+            wanted: trust_domain.into(),
+        })
+    }
+}
+
+/// What a tunnel's client demands of the server.
+#[derive(Debug)]
+pub(crate) struct ServerVerifier {
+    bundle: TrustBundle,
+    trust_domain: Box<str>,
+    expected: Arc<[SpiffeId]>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerVerifier {
+    pub(crate) fn new(bundle: &TrustBundle, trust_domain: &str, expected: Arc<[SpiffeId]>) -> Self {
+        let algorithms = provider().signature_verification_algorithms;
+        Self {
+            bundle: bundle.clone(),
+            trust_domain: trust_domain.into(),
+            expected,
+            algorithms,
+        }
+    }
+}
+
+impl ServerCertVerifier for ServerVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let parsed = ParsedCertificate::try_from(end_entity)?;
+        let roots = self.bundle.roots();
+        verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, self.algorithms.all)?;
+        // With a list, an identity of another trust domain may be expected by name.
+        if self.expected.is_empty() {
+            check_domain(end_entity, &self.trust_domain)?;
+        } else {
+            let got = peer_identity(end_entity).map_err(Refusal::from)?;
+            if !self.expected.contains(&got) {
+                return Err(Refusal::Identity {
+                    got,
+                    wanted: Arc::clone(&self.expected),
+                }
+                .into());
+            }
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// What a tunnel's server demands of the client: a chain, and an identity of the trust domain. Which identities may
+/// reach the workload is decided by policy, for each stream.
+#[derive(Debug)]
+pub(crate) struct ClientVerifier {
+    chain: Arc<dyn ClientCertVerifier>,
+    trust_domain: Box<str>,
+}
+
+impl ClientVerifier {
+    pub(crate) fn new(bundle: &TrustBundle, trust_domain: &str) -> Result<Self, IdentityError> {
+        let chain = WebPkiClientVerifier::builder_with_provider(Arc::clone(bundle.roots()), provider())
+            .build()
+            .map_err(|error| IdentityError::Tls(Error::General(error.to_string())))?;
+        Ok(Self {
+            chain,
+            trust_domain: trust_domain.into(),
+        })
+    }
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        // Hints would only lengthen the handshake: a workload has one certificate.
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        check_domain(end_entity, &self.trust_domain)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chain.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chain.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
