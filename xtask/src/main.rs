@@ -1,2 +1,57 @@
-//! placeholder
-fn main() {}
+//! `cargo xtask`: the chores of this repository, each of which does its own set-up.
+//!
+//! One file per chore (`ebpf`, `demo`, `test`, `bench`); what they share is in `setup` (packages and tools that a chore
+//! needs) and `shell` (running programs and saying what runs). Start reading at the chore that you are interested in.
+
+mod bench;
+mod demo;
+mod ebpf;
+mod setup;
+mod shell;
+mod test;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Chores of the Culvert repository"
+)]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Build the kernel programs, installing their compiler and linker first where they are missing
+    BuildEbpf(ebpf::Options),
+    /// Run the bookstore on two nodes of this machine, before and after its namespace joins the mesh
+    Demo(demo::Options),
+    /// Check format and lints, build everything, and run every test, end-to-end tests included
+    Test(test::Options),
+    /// Measure no mesh, Culvert and two Envoy sidecars in turns, and print what each costs
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    if let Err(error) = shell::survive_interrupts() {
+        eprintln!("xtask: cannot handle signals: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    let done = match Cli::parse().chore {
+        Chore::BuildEbpf(options) => ebpf::run(&options),
+        Chore::Demo(options) => demo::run(&options),
+        Chore::Test(options) => test::run(&options),
+        Chore::Bench(options) => bench::run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Running programs: in the repository's root, with one line on standard error that says what runs and why.
+
+use anyhow::{Context, Result, bail};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Arc, atomic::AtomicBool},
+    time::Instant,
+};
+
+/// The repository's root folder.
+pub(crate) fn root() -> PathBuf {
+    // xtask/ is a folder of the root; the path is fixed when cargo builds this program, just before it runs it.
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}
+
+/// The folder that cargo builds into.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// Where `setup` installs what no package provides.
+pub(crate) fn tools() -> PathBuf {
+    target().join("tools")
+}
+
+/// The cargo that runs this program.
+pub(crate) fn cargo() -> Command {
+    command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// A program to be started in the repository's root, with our own tools ahead on its `PATH`.
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(root());
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let dirs = std::iter::once(tools().join("bin")).chain(std::env::split_paths(&path));
+    if let Ok(path) = std::env::join_paths(dirs) {
+        command.env("PATH", path);
+    }
+    command
+}
+
+/// Runs a program to its end with our output as its output; an exit code other than 0 is an error.
+pub(crate) fn run(what: &str, command: &mut Command) -> Result<()> {
+    let started = Instant::now();
+    say(&format!("{what}: {}", shown(command)));
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {}", shown(command)))?;
+    if !status.success() {
+        bail!("{what}: {} ended with {status}", shown(command));
+    }
+    say(&format!("{what}: done in {:.0} s", started.elapsed().as_secs_f32()));
+    Ok(())
+}
+
+/// Runs a program and returns its standard output; its standard error is in the error when it fails.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {}", shown(command)))?;
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        bail!("{} ended with {}: {}", shown(command), output.status, stderr.trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Tells the person at the terminal what is happening; standard output is kept for results.
+pub(crate) fn say(text: &str) {
+    eprintln!("==> {text}");
+}
+
+/// Whether a program of this name is on `PATH` or among our tools.
+pub(crate) fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::iter::once(tools().join("bin"))
+        .chain(std::env::split_paths(&path))
+        .chain(system)
+        .any(|dir| dir.join(program).is_file())
+}
+
+/// Lets a child that handles ctrl-C finish its clean-up: the terminal signals both, and this program waits for the child.
+pub(crate) fn survive_interrupts() -> Result<()> {
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let seen = Arc::new(AtomicBool::new(false));
+        // The second one ends this program even when a child hangs.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&seen))?;
+        signal_hook::flag::register(signal, seen)?;
+    }
+    Ok(())
+}
+
+/// A command as one would type it.
+fn shown(command: &Command) -> String {
+    std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|part| part.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
+}

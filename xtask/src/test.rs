@@ -1,0 +1,181 @@
+//! `cargo xtask test`: everything that must hold before a change lands, from set-up to end-to-end tests.
+
+use crate::{ebpf, setup, shell};
+use anyhow::{Context, Result, bail};
+use std::{ffi::OsString, fs, path::Path};
+
+/// The test runner: it runs each test in a process of its own, which tests that enter namespaces need.
+const NEXTEST: (&str, &str) = ("cargo-nextest", "0.9.151");
+
+/// Options of `cargo xtask test`.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Run only the tests whose name contains one of these words (nextest's filter); no format or lint check then
+    #[arg(value_name = "WORD")]
+    words: Vec<String>,
+    /// Run only the tests of a nextest filter expression, for example 'package(culvert-tests) & test(capture)'
+    #[arg(long, short = 'E', value_name = "EXPRESSION")]
+    filter: Option<String>,
+}
+
+/// Runs it all; the last line of standard output is `N passed, N failed`.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    set_up()?;
+    ebpf::run(&ebpf::Options::default())?;
+    let everything = options.words.is_empty() && options.filter.is_none();
+    if everything {
+        check()?;
+    }
+    shell::run(
+        "build",
+        shell::cargo().args(["build", "--workspace", "--all-targets", "--locked"]),
+    )?;
+    let counts = run_tests(options)?;
+    println!("{} passed, {} failed", counts.passed(), counts.failed);
+    if counts.failed > 0 {
+        bail!("{} tests failed", counts.failed);
+    }
+    if counts.total == 0 {
+        bail!("no test ran: nothing is shown by that");
+    }
+    Ok(())
+}
+
+fn set_up() -> Result<()> {
+    let programs = [
+        ("cc", "build-essential"),
+        ("make", "build-essential"),
+        ("cmake", "cmake"),
+        ("ip", "iproute2"),
+        ("tc", "iproute2"),
+        ("ping", "iputils-ping"),
+        ("python3", "python3"),
+        ("curl", "curl"),
+        ("openssl", "openssl"),
+        ("tcpdump", "tcpdump"),
+        ("nft", "nftables"),
+    ];
+    setup::ensure_programs(&programs, "build Culvert and to run its end-to-end tests")?;
+    setup::ensure_tool(NEXTEST.0, NEXTEST.1, &[], "run tests, each in a process of its own")?;
+    Ok(())
+}
+
+fn check() -> Result<()> {
+    shell::run("format", shell::cargo().args(["fmt", "--all", "--check"]))?;
+    shell::run(
+        "format of the kernel programs",
+        shell::cargo()
+            .current_dir(shell::root().join("ebpf"))
+            .args(["fmt", "--all", "--check"]),
+    )?;
+    let clippy = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    shell::run("lint", shell::cargo().args(clippy))
+}
+
+/// What a run of the tests came to.
+#[derive(Debug, PartialEq, Eq)]
+struct Counts {
+    total: u32,
+    failed: u32,
+}
+
+impl Counts {
+    fn passed(&self) -> u32 {
+        self.total.saturating_sub(self.failed)
+    }
+
+    /// Reads the totals from the first element of nextest's JUnit report.
+    fn from_junit(report: &str) -> Option<Self> {
+        let start = report.find("<testsuites")?;
+        let element = report.get(start..)?.split('>').next()?;
+        let number = |attribute: &str| -> Option<u32> {
+            element
+                .split_once(&format!(" {attribute}=\""))?
+                .1
+                .split('"')
+                .next()?
+                .parse()
+                .ok()
+        };
+        Some(Self {
+            total: number("tests")?,
+            failed: number("failures")? + number("errors")?,
+        })
+    }
+}
+
+fn run_tests(options: &Options) -> Result<Counts> {
+    let report = shell::target().join("nextest/default/junit.xml");
+    remove(&report)?;
+    let mut nextest = shell::cargo();
+    nextest
+        .args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"])
+        .args(&options.words);
+    if let Some(filter) = &options.filter {
+        nextest.args(["-E", filter]);
+    }
+    if !setup::is_root() {
+        // Build as the user, so that `target` stays the user's; only the test programs themselves run as root.
+        let mut sudo = shell::command("sudo");
+        sudo.arg("--validate");
+        shell::run("end-to-end tests need root (network namespaces, eBPF)", &mut sudo)?;
+        nextest.env(runner_variable()?, "sudo --preserve-env");
+    }
+    // A failed test is counted from the report; an error that prevents tests leaves no report.
+    let ran = shell::run("test", &mut nextest);
+    let Ok(text) = fs::read_to_string(&report) else {
+        ran?;
+        bail!("{} is missing though the tests passed", report.display());
+    };
+    let counts = Counts::from_junit(&text).with_context(|| format!("{} has no totals", report.display()))?;
+    if counts.failed == 0 {
+        ran?;
+    }
+    Ok(counts)
+}
+
+/// `CARGO_TARGET_<TRIPLE>_RUNNER`, by which cargo and nextest start test programs through another program.
+fn runner_variable() -> Result<OsString> {
+    let version = shell::output(shell::command("rustc").arg("-vV"))?;
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .context("rustc -vV names no host")?;
+    Ok(format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_")).into())
+}
+
+fn remove(file: &Path) -> Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", file.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Counts;
+
+    #[test]
+    fn totals_come_from_the_outermost_element() {
+        let report = r#"<?xml version="1.0" encoding="UTF-8"?>
+<testsuites name="nextest-run" tests="12" failures="2" errors="1" uuid="x" timestamp="y" time="0.1">
+    <testsuite name="a" tests="3" disabled="0" errors="0" failures="0">"#;
+        assert_eq!(Counts::from_junit(report), Some(Counts { total: 12, failed: 3 }));
+    }
+
+    #[test]
+    fn a_report_without_totals_is_no_success() {
+        assert_eq!(Counts::from_junit("<testsuites name=\"nextest-run\">"), None);
+        assert_eq!(Counts::from_junit(""), None);
+    }
+}
