@@ -1,0 +1,189 @@
+//! What a `CONNECT` says: where to, for whom.
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+/// Where a stream goes: `:authority` of a `CONNECT`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Authority {
+    /// `ip:port` or `[ip]:port`.
+    Address(SocketAddr),
+    /// `hostname:port`, to a waypoint or gateway. Lower case, letters, digits, `-`, `_` and `.`, at most 253 bytes.
+    Name {
+        /// Without the port.
+        host: Box<str>,
+        /// 1 to 65535.
+        port: u16,
+    },
+}
+
+/// An `:authority` that cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadAuthority {
+    /// There is no `:port`, or it is not 1 to 65535.
+    #[error("authority has no valid port")]
+    Port,
+    /// What precedes the port is neither an address nor a host name.
+    #[error("authority has no valid host")]
+    Host,
+}
+
+impl FromStr for Authority {
+    type Err = BadAuthority;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (host, port) = text.rsplit_once(':').ok_or(BadAuthority::Port)?;
+        // `u16::from_str` takes a leading `+`.
+        if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(BadAuthority::Port);
+        }
+        let port = port.parse().ok().filter(|&port| port != 0).ok_or(BadAuthority::Port)?;
+        if let Some(v6) = host.strip_prefix('[') {
+            let address = v6
+                .strip_suffix(']')
+                .and_then(|v6| v6.parse().ok())
+                .ok_or(BadAuthority::Host)?;
+            return Ok(Self::Address(SocketAddr::new(IpAddr::V6(address), port)));
+        }
+        if let Ok(address) = host.parse() {
+            return Ok(Self::Address(SocketAddr::new(IpAddr::V4(address), port)));
+        }
+        let valid = !host.is_empty()
+            && host.len() <= 253
+            && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+            // What ends in a number is a mistyped address, not a name (RFC 1123 section 2.1; WHATWG URL "ends in a number").
+            && host.trim_end_matches('.').rsplit('.').next().is_some_and(|last| !last.bytes().all(|byte| byte.is_ascii_digit()));
+        if !valid {
+            return Err(BadAuthority::Host);
+        }
+        Ok(Self::Name {
+            host: host.to_ascii_lowercase().into(),
+            port,
+        })
+    }
+}
+
+impl fmt::Display for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+impl From<SocketAddr> for Authority {
+    fn from(address: SocketAddr) -> Self {
+        Self::Address(address)
+    }
+}
+
+/// A request for a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectRequest {
+    /// Where to.
+    pub authority: Authority,
+    /// Regular headers in order, names in lower case: `baggage`, `forwarded`, `traceparent`, others.
+    pub headers: Vec<(String, String)>,
+}
+
+impl ConnectRequest {
+    /// The first value of a header; `name` in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// An answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// 200 to 599. Data flows after any 2xx; with another, the stream only ends.
+    pub status: u16,
+    /// Regular headers in order, names in lower case.
+    pub headers: Vec<(String, String)>,
+}
+
+/// A request that cannot be served, though the connection is sound.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadRequest {
+    /// A method other than CONNECT.
+    #[error("method is not CONNECT")]
+    Method,
+    /// `:authority` is missing or cannot be used.
+    #[error("{0}")]
+    Authority(BadAuthority),
+    /// Headers break a rule of RFC 9113 section 8.
+    #[error("malformed headers: {0}")]
+    Headers(&'static str),
+    /// More headers than [`Config::max_header_list`](crate::Config::max_header_list).
+    #[error("headers too large")]
+    TooLarge,
+}
+
+impl BadRequest {
+    /// The status to answer with.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Method => 405,
+            Self::Authority(_) | Self::Headers(_) => 400,
+            Self::TooLarge => 431,
+        }
+    }
+}
+
+/// The workload that a stream comes from (or answers), as the `baggage` header carries it. Empty strings are left out on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Baggage {
+    /// `k8s.cluster.name`
+    pub cluster: String,
+    /// `k8s.namespace.name`
+    pub namespace: String,
+    /// What owns the pod: `deployment`, `job`, `cronjob`, `statefulset`, `daemonset`, `pod`...; the key is `k8s.<kind>.name`.
+    pub workload_kind: String,
+    /// Its name.
+    pub workload: String,
+    /// `service.name`
+    pub service: String,
+    /// `service.version`
+    pub version: String,
+}
+
+/// The `forwarded` header (RFC 7239), as far as HBONE uses it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// `for`: the client's address.
+    pub client: Option<IpAddr>,
+    /// `host`: the host that the client dialled.
+    pub host: Option<String>,
+}
+
+impl Baggage {
+    /// The header's value. Characters that the syntax does not allow are percent-encoded.
+    pub fn encode(&self) -> String {
+        todo!()
+    }
+
+    /// Reads a header's value. Keys that are not known are passed over, as is what does not parse: baggage only describes.
+    #[expect(unused_variables, reason = "signatures first")]
+    pub fn parse(value: &str) -> Self {
+        todo!()
+    }
+}
+
+impl Forwarded {
+    /// The header's value; empty when nothing is known.
+    pub fn encode(&self) -> String {
+        todo!()
+    }
+
+    /// Reads the first element of a header's value. What does not parse is left out.
+    #[expect(unused_variables, reason = "signatures first")]
+    pub fn parse(value: &str) -> Self {
+        todo!()
+    }
+}
