@@ -1,1 +1,188 @@
-//! placeholder
+//! What the kernel programs and user space must agree on: keys and values of the maps, ports, socket option numbers and
+//! counters. Nothing else lives here.
+//!
+//! Read [`Flow`] and [`Noted`] first: they carry a connection's other address from the socket that asked for it to the
+//! socket that accepted it. Every type is plain data of a fixed layout without padding, because the verifier refuses to
+//! copy uninitialised bytes into a map. A change here changes [`layout`], by which the agent tells its pins apart.
+#![no_std]
+
+mod address;
+mod counters;
+
+pub use address::{Address, Endpoint};
+pub use counters::{COUNTERS, Counter};
+
+/// Raised when programs of two versions could not share maps although every type kept its size.
+pub const VERSION: u32 = 1;
+
+/// Where the proxy's outbound listener waits, on each of the pod's own addresses.
+pub const OUTBOUND_PORT: u16 = 15001;
+/// Where the proxy's listener for traffic from outside the mesh waits.
+pub const INBOUND_PLAINTEXT_PORT: u16 = 15006;
+/// Where the proxy's tunnel listener waits.
+pub const INBOUND_HBONE_PORT: u16 = 15008;
+
+/// `SOL_IP`, the level of [`SO_ORIGINAL_DST`] for IPv4 (`sockaddr_in`).
+pub const SOL_IP: i32 = 0;
+/// `SOL_IPV6`, the level of [`SO_ORIGINAL_DST`] for IPv6 (`sockaddr_in6`; there Linux calls it `IP6T_SO_ORIGINAL_DST`).
+pub const SOL_IPV6: i32 = 41;
+/// The destination that an application asked for, on a socket that the proxy accepted from the outbound listener.
+pub const SO_ORIGINAL_DST: i32 = 80;
+/// The level of Culvert's own socket options. Far from every level of Linux ("culv" in ASCII).
+pub const SOL_CULVERT: i32 = 0x6375_6c76;
+/// Set on a socket of the proxy before it connects to an application in the pod: the client ([`Endpoint`], 20 bytes)
+/// that `accept` and `getpeername` shall show there.
+pub const CULVERT_CLIENT_ADDRESS: i32 = 1;
+
+/// A pod that takes part in the mesh, by the cookie of its network namespace.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Where captured IPv4 connections go, IPv4-mapped; all zero when the pod has no IPv4 address.
+    pub ipv4: Address,
+    /// Where captured IPv6 connections go; all zero when the pod has no IPv6 address.
+    pub ipv6: Address,
+    /// [`Pod::OUTBOUND`] and [`Pod::INBOUND`].
+    pub flags: u32,
+}
+
+impl Pod {
+    /// Connections that the pod opens are captured.
+    pub const OUTBOUND: u32 = 1;
+    /// Connections that the pod receives are captured.
+    pub const INBOUND: u32 = 2;
+}
+
+/// The pod that owns an address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The cookie of the pod's network namespace.
+    pub cookie: u64,
+}
+
+/// One direction of a TCP connection inside a pod's network namespace, seen from the socket that opened it.
+///
+/// An entry lives from `connect` until the accepting socket is established (or the opening socket gives up), so the map
+/// holds handshakes, not connections.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// The cookie of the network namespace.
+    pub cookie: u64,
+    /// The opening socket's address.
+    pub local: Address,
+    /// The accepting socket's address.
+    pub remote: Address,
+    /// The opening socket's port, host byte order.
+    pub local_port: u16,
+    /// The accepting socket's port, host byte order.
+    pub remote_port: u16,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// What a socket remembers, and what a [`Flow`] hands over from the opening to the accepting socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// Whose address it is depends on `role`.
+    pub endpoint: Endpoint,
+    /// One of the constants of this type.
+    pub role: u32,
+}
+
+impl Noted {
+    /// Nothing (any more).
+    pub const NOTHING: u32 = 0;
+    /// An application's socket that was captured; `endpoint` is the destination it asked for.
+    pub const CAPTURED: u32 = 1;
+    /// A proxy's socket towards an application; `endpoint` is the client to show there.
+    pub const FORWARDED: u32 = 2;
+    /// A proxy's socket, accepted from a captured one; `endpoint` is the destination that the application asked for.
+    pub const ACCEPTED_CAPTURED: u32 = 3;
+    /// An application's socket, accepted from the proxy; `endpoint` is the client to show.
+    pub const ACCEPTED_FORWARDED: u32 = 4;
+}
+
+/// The listening sockets of pods, by address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Listener {
+    /// An address of the pod.
+    pub address: Address,
+    /// [`OUTBOUND_PORT`], [`INBOUND_PLAINTEXT_PORT`] or [`INBOUND_HBONE_PORT`].
+    pub port: u32,
+}
+
+/// What the programs are told at run time.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Identifiers of the cgroups whose processes (and those of cgroups below them) are proxies. Zero: none.
+    pub proxies: [u64; Config::PROXIES],
+    /// The number of [`Flow`]s that the map holds.
+    pub flows: u64,
+}
+
+impl Config {
+    /// How many proxies a node can have at once: one, and while it is being replaced two.
+    pub const PROXIES: usize = 4;
+}
+
+/// A fingerprint of every key's and value's size, with [`VERSION`].
+///
+/// Pins of programs with another fingerprint cannot be adopted.
+pub const fn layout() -> u32 {
+    let sizes = [
+        VERSION as usize,
+        size_of::<Pod>(),
+        size_of::<Owner>(),
+        size_of::<Flow>(),
+        size_of::<Noted>(),
+        size_of::<Listener>(),
+        size_of::<Config>(),
+        COUNTERS.len(),
+    ];
+    let mut hash = FNV_OFFSET;
+    let mut index = 0;
+    while index < sizes.len() {
+        hash = mix(hash, sizes[index] as u32);
+        index += 1;
+    }
+    hash
+}
+
+/// Adds a number to a fingerprint (FNV-1a over its bytes).
+pub const fn mix(hash: u32, number: u32) -> u32 {
+    let bytes = number.to_le_bytes();
+    let mut hash = hash;
+    let mut index = 0;
+    while index < bytes.len() {
+        hash = (hash ^ bytes[index] as u32).wrapping_mul(0x0100_0193);
+        index += 1;
+    }
+    hash
+}
+
+const FNV_OFFSET: u32 = 0x811c_9dc5;
+
+#[cfg(feature = "user")]
+mod user {
+    // SAFETY (all of them): `repr(C)`, only integers and arrays of integers, no padding; every bit pattern is valid.
+    unsafe impl aya::Pod for super::Address {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Config {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Endpoint {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Flow {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Listener {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Noted {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Owner {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Pod {}
+}

@@ -1,0 +1,65 @@
+//! What can go wrong with the kernel programs.
+
+use std::{io, net::IpAddr, path::PathBuf};
+
+/// Why the kernel side could not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// A system call failed.
+    #[error("{action}: {source}")]
+    System {
+        /// What was being done, with the object's name.
+        action: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The object file or one of its maps or programs was refused.
+    #[error("{action}: {source}")]
+    Load {
+        /// What was being loaded.
+        action: String,
+        /// aya's explanation, with the verifier's log where there is one.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The object file lacks something. A bug: both come from one build.
+    #[error("the kernel programs have no {0}")]
+    Missing(String),
+    /// A folder that must be on a file system of one kind is not.
+    #[error("{path} is not on a {expected} file system")]
+    FileSystem {
+        /// The folder.
+        path: PathBuf,
+        /// `cgroup2` or `bpf`.
+        expected: &'static str,
+    },
+    /// A cgroup that must be below the captured one is not.
+    #[error("the {what}'s cgroup {path} is not below {cgroup}, where the programs are attached")]
+    Outside {
+        /// Whose cgroup it is.
+        what: &'static str,
+        /// The cgroup.
+        path: PathBuf,
+        /// The captured one.
+        cgroup: PathBuf,
+    },
+    /// A pod's address belongs to another pod.
+    #[error("address {address} belongs to the enrolled pod with cookie {owner}")]
+    AddressInUse {
+        /// The address.
+        address: IpAddr,
+        /// The cookie of the pod that has it.
+        owner: u64,
+    },
+    /// A map has no room.
+    #[error("the map {map} is full ({size} entries)")]
+    Full {
+        /// The map's name.
+        map: &'static str,
+        /// Its size.
+        size: u32,
+    },
+    /// The caller's values make no sense.
+    #[error("{0}")]
+    Invalid(String),
+}

@@ -1,0 +1,3 @@
+//! The per-node agent. `kernel` is its kernel side; start reading there for how capture works.
+
+pub mod kernel;

@@ -1,0 +1,46 @@
+//! What every hook counts, per CPU, by outcome. Sockets outside enrolled pods are not counted: they must not cost.
+
+macro_rules! counters {
+    ($($name:ident => $hook:literal, $outcome:literal, $doc:literal;)*) => {
+        /// An index into the map `COUNTERS`.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Counter {
+            $(#[doc = $doc] $name,)*
+        }
+
+        /// Hook and outcome of each [`Counter`], in its order.
+        pub const COUNTERS: &[(&str, &str)] = &[$(($hook, $outcome),)*];
+    };
+}
+
+counters! {
+    ConnectCaptured => "connect", "captured", "Rewritten to the outbound listener.";
+    ConnectProxy => "connect", "proxy", "A proxy's own connection, left alone.";
+    ConnectLoopback => "connect", "loopback", "To a loopback address, left alone.";
+    ConnectOwn => "connect", "own_address", "To the pod's own address, left alone.";
+    ConnectExcluded => "connect", "excluded", "To an excluded address or port, left alone.";
+    ConnectFull => "connect", "denied_full", "Denied: the map of flows is full.";
+    ConnectNoMemory => "connect", "denied_memory", "Denied: the kernel had no memory for the socket's note.";
+    ConnectNoAddress => "connect", "denied_family", "Denied: the pod has no address of this family to be captured at.";
+    PeerCaptured => "getpeername", "destination", "An application was shown the destination that it asked for.";
+    PeerForwarded => "getpeername", "client", "An application was shown the true client.";
+    PeerFamily => "getpeername", "wrong_family", "The true client is IPv6 and the application's socket is IPv4.";
+    FlowOpened => "sock_ops", "opened", "A flow was noted when its SYN went out.";
+    FlowFull => "sock_ops", "full", "A flow could not be noted: the map is full. The proxy will refuse it.";
+    FlowAccepted => "sock_ops", "accepted", "A flow reached the socket that accepted it.";
+    FlowAbandoned => "sock_ops", "abandoned", "A flow's socket closed before the other side was established.";
+    ListenerFound => "sock_ops", "listener", "A proxy listened inside a pod by itself.";
+    OriginalAnswered => "getsockopt", "answered", "SO_ORIGINAL_DST was answered.";
+    OriginalUnknown => "getsockopt", "unknown", "SO_ORIGINAL_DST on a socket that was not captured.";
+    ClientSet => "setsockopt", "client", "A proxy named the client of a connection.";
+    ClientInvalid => "setsockopt", "invalid", "A client address that was too short, or on a socket that cannot hold it.";
+    LookupOutbound => "sk_lookup", "outbound", "Steered to the outbound listener.";
+    LookupHbone => "sk_lookup", "hbone", "Steered to the tunnel listener.";
+    LookupPlaintext => "sk_lookup", "plaintext", "Steered to the plaintext listener.";
+    LookupLocal => "sk_lookup", "local", "From the pod itself, left alone.";
+    LookupExcluded => "sk_lookup", "excluded", "To an excluded port, left alone.";
+    LookupNoListener => "sk_lookup", "denied_listener", "Refused: no live listener to steer to.";
+    LookupUnknown => "sk_lookup", "denied_address", "Refused: an address in the pod's namespace that the mesh does not know.";
+    LookupReserved => "sk_lookup", "denied_reserved", "Refused: from outside to a port of the proxy's own.";
+}
