@@ -1,1 +1,66 @@
-//! placeholder
+//! Two Kubernetes nodes and their pods on one machine, made of network namespaces and cgroups, with no cluster.
+//!
+//! The end-to-end tests, the demo and the benchmark all stand on this crate. A [`Lab`] owns everything that it makes and
+//! removes it when it is dropped, when the program is interrupted (see [`remove_labs_on_signals`]), or, for a program
+//! that was killed, when the next lab starts.
+//!
+//! # The network
+//! ```text
+//!   pod eth0 198.18.1.N ---- p<N> node1 link ======== link node2 p<N> ---- eth0 198.18.2.N pod
+//!                                  ctl \              / ctl
+//!                                       control plane (198.18.0.10)
+//! ```
+//! Every node, pod and the control plane is a named network namespace, `cv-<lab>-<node>[-<pod>]`. All of it is dual
+//! stack: node `i` has 198.18.0.`i` and fd00:c01e::`i`, its pods 198.18.`i`.0/24 and fd00:c01e:`i`::/64. Only traffic
+//! between the nodes crosses `link`, so a [`Capture`] there sees just what a wire between two machines would carry.
+//!
+//! There is no netfilter rule, not even for services: a service's virtual address lives on `lo` of every pod that backs
+//! it, and nodes route it there, to their own backing pods where they have some, else to the other node. So in the lab
+//! a service is reached before there is a mesh, provided that port and target port are equal.
+//!
+//! # Where to start reading
+//! [`Lab`] (`lab.rs`), then [`Pod`] (`pod.rs`) and [`Process`] (`process.rs`); [`Mesh`] (`mesh.rs`) runs Culvert in a lab;
+//! [`Capture`] and [`netfilter`] are the witnesses.
+//!
+//! ```no_run
+//! # use culvert_lab::*; use std::process::Command;
+//! # fn main() -> anyhow::Result<()> {
+//! let lab = Lab::unique("example")?;
+//! lab.namespace("shop")?;
+//! let web = lab.pod(PodSpec::new("shop", "web").on(2).label("app", "web"))?;
+//! let client = lab.pod(PodSpec::new("shop", "client").on(1))?;
+//! let service = lab.service(ServiceSpec::new("shop", "web").port(8080).selector("app", "web"))?;
+//! let _server = web.spawn("server", Command::new("python3").args(["-m", "http.server", "8080", "--bind", "::"]))?;
+//! let page = client.output(Command::new("curl").arg(format!("http://{}:8080/", service.ip4())))?;
+//! # Ok(()) }
+//! ```
+
+mod capture;
+mod cgroup;
+mod http;
+mod ip;
+mod lab;
+mod mesh;
+pub mod netfilter;
+mod netns;
+mod node;
+mod objects;
+mod pod;
+mod process;
+mod run_dir;
+mod service;
+mod signals;
+mod sockets;
+mod wait;
+
+pub use capture::{Capture, Seen};
+pub use http::{Response, get};
+pub use lab::{CONTROL_IP4, CONTROL_IP6, Lab, Options};
+pub use mesh::{Mesh, MeshOptions};
+pub use netns::Namespace;
+pub use node::Node;
+pub use pod::{Pod, PodSpec};
+pub use process::Process;
+pub use service::{Service, ServiceSpec};
+pub use signals::remove_labs_on_signals;
+pub use wait::{wait_for, wait_until};

@@ -1,0 +1,99 @@
+//! The lab without a mesh: addresses, services, captures and leaving nothing behind. Needs root.
+
+use culvert_lab::{Capture, Lab, PodSpec, ServiceSpec, netfilter, wait_until};
+use std::{
+    io::{Read, Write},
+    net::{IpAddr, SocketAddr, TcpListener},
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Answers every connection with its peer's address.
+fn serve_peer_address(listener: TcpListener) {
+    thread::spawn(move || {
+        while let Ok((mut stream, peer)) = listener.accept() {
+            let _client_may_be_gone = write!(stream, "{peer}");
+        }
+    });
+}
+
+fn ask(client: &culvert_lab::Pod, server: IpAddr, port: u16) -> String {
+    let mut stream = client
+        .connect((server, port), PATIENCE)
+        .unwrap_or_else(|error| panic!("{server}: {error}"));
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn pods_reach_pods_and_services_in_both_families() {
+    let lab = Lab::unique("reach").unwrap();
+    let web = |name, node| PodSpec::new("shop", name).on(node).label("app", "web");
+    let service = lab
+        .service(ServiceSpec::new("shop", "web").port(8080).selector("app", "web"))
+        .unwrap();
+    let near = lab.pod(web("near", 1)).unwrap();
+    let far = lab.pod(web("far", 2)).unwrap();
+    let clients = [1, 2].map(|node| {
+        lab.pod(PodSpec::new("shop", &format!("client{node}")).on(node))
+            .unwrap()
+    });
+    let capture = Capture::start(lab.node(1).namespace(), "link", &["198.18.1."]).unwrap();
+    for pod in [&near, &far] {
+        serve_peer_address(pod.listen("[::]:8080".parse::<SocketAddr>().unwrap()).unwrap());
+    }
+    for client in &clients {
+        for server in near
+            .addresses()
+            .into_iter()
+            .chain(far.addresses())
+            .chain(service.addresses())
+        {
+            let peer: SocketAddr = ask(client, server, 8080).parse().unwrap();
+            let own = client.addresses()[usize::from(server.is_ipv6())];
+            assert_eq!(peer.ip().to_canonical(), own, "{server} from {}", client.name());
+        }
+    }
+    wait_until("the capture has seen what client1 was told", PATIENCE, || {
+        capture.seen().marked_packets >= 1
+    })
+    .unwrap();
+    let seen = capture.take();
+    assert!(seen.clear_bytes > 40, "{seen:?}");
+    assert_eq!((seen.encrypted_bytes, seen.missed), (0, 0));
+
+    // A backing pod that goes takes its share of the routes with it.
+    lab.remove_pod(&near).unwrap();
+    for address in service.addresses() {
+        ask(&clients[0], address, 8080);
+    }
+}
+
+#[test]
+fn rules_are_counted_and_there_are_none() {
+    let lab = Lab::unique("rules").unwrap();
+    lab.pod(PodSpec::new("shop", "web")).unwrap();
+    let counts = lab.namespaces_do(netfilter::rules).unwrap();
+    assert_eq!(counts, [0, 0, 0, 0]);
+}
+
+#[test]
+fn a_dropped_lab_leaves_nothing() {
+    let lab = Lab::unique("gone").unwrap();
+    let name = lab.name().to_owned();
+    let pod = lab.pod(PodSpec::new("shop", "web")).unwrap();
+    let mut process = pod.spawn("sleep", Command::new("sleep").arg("1000")).unwrap();
+    let folder = lab.dir().to_owned();
+    assert!(process.is_running());
+    drop(lab);
+    process.wait(PATIENCE).unwrap();
+    assert!(!folder.exists());
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(&name), "{mounts}");
+    let namespaces = Command::new("ip").args(["netns", "list"]).output().unwrap();
+    assert!(!String::from_utf8_lossy(&namespaces.stdout).contains(&name));
+}
