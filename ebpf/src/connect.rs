@@ -1,0 +1,220 @@
+//! Capturing what pods open: the destination becomes the proxy's outbound listener, and the socket remembers the real one.
+
+use crate::{
+    count::{count, may_log},
+    maps::{ADDRESSES, EXCLUDED, EXCLUDED_PORTS, OPEN_FLOWS, PODS},
+    note, proxy,
+};
+use aya_ebpf::{
+    EbpfContext as _, bindings::bpf_sock_addr, helpers::bpf_get_netns_cookie, maps::lpm_trie::Key,
+    programs::SockAddrContext,
+};
+use aya_log_ebpf::warn;
+use core::ptr::{addr_of_mut, write_volatile};
+use culvert_abi::{Address, Config, Counter, Endpoint, Noted, OUTBOUND_PORT, Pod};
+
+/// `connect` fails with `EPERM`.
+const DENY: i32 = 0;
+const ALLOW: i32 = 1;
+
+const SOCK_STREAM: u32 = 1;
+const IPPROTO_TCP: u32 = 6;
+const IPPROTO_MPTCP: u32 = 262;
+
+enum Verdict {
+    /// To where the application wants.
+    Leave,
+    Deny,
+    /// To the outbound listener at this address.
+    Capture(Address),
+}
+
+/// For an IPv4 socket.
+#[inline(always)]
+pub fn v4(context: &SockAddrContext) -> i32 {
+    let address = context.sock_addr;
+    // SAFETY: the context is valid while the program runs. Context fields are written one by one and volatile, because
+    // the verifier refuses a store that covers two of them.
+    unsafe {
+        let destination = Endpoint { address: Address::from_v4((*address).user_ip4), port: port(address) };
+        match decide(context, &destination) {
+            Verdict::Leave => ALLOW,
+            Verdict::Deny => DENY,
+            Verdict::Capture(target) => {
+                write_volatile(addr_of_mut!((*address).user_ip4), target.0[3]);
+                set_port(address);
+                ALLOW
+            }
+        }
+    }
+}
+
+/// For an IPv6 socket, whose destination may be IPv4-mapped.
+#[inline(always)]
+pub fn v6(context: &SockAddrContext) -> i32 {
+    let address = context.sock_addr;
+    // SAFETY: as in `v4`.
+    unsafe {
+        let words = [
+            (*address).user_ip6[0],
+            (*address).user_ip6[1],
+            (*address).user_ip6[2],
+            (*address).user_ip6[3],
+        ];
+        let destination = Endpoint { address: Address(words), port: port(address) };
+        match decide(context, &destination) {
+            Verdict::Leave => ALLOW,
+            Verdict::Deny => DENY,
+            Verdict::Capture(target) => {
+                write_volatile(addr_of_mut!((*address).user_ip6[0]), target.0[0]);
+                write_volatile(addr_of_mut!((*address).user_ip6[1]), target.0[1]);
+                write_volatile(addr_of_mut!((*address).user_ip6[2]), target.0[2]);
+                write_volatile(addr_of_mut!((*address).user_ip6[3]), target.0[3]);
+                set_port(address);
+                ALLOW
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn decide(context: &SockAddrContext, destination: &Endpoint) -> Verdict {
+    let address = context.sock_addr;
+    // SAFETY: the context is valid.
+    let (kind, protocol) = unsafe { ((*address).type_, (*address).protocol) };
+    // An MPTCP socket asks through the TCP socket below it; its own number is accepted in case that ever changes.
+    if kind != SOCK_STREAM || (protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP) {
+        return Verdict::Leave;
+    }
+    // SAFETY: the context is valid.
+    let cookie = unsafe { bpf_get_netns_cookie(context.as_ptr()) };
+    // SAFETY: entries change only as a whole, and by the agent alone.
+    let Some(pod) = (unsafe { PODS.get(&cookie) }) else { return Verdict::Leave };
+    // Set before the first pod.
+    let Some(config) = proxy::config() else { return Verdict::Deny };
+    if proxy::is_current(config) {
+        return proxys_own(context, config, cookie);
+    }
+    if let Some(reason) = left_alone(pod, destination, cookie) {
+        if let Some(reason) = reason {
+            count(reason);
+        }
+        forget(context);
+        return Verdict::Leave;
+    }
+    capture(context, config, pod, destination, cookie)
+}
+
+/// A proxy's connection: where it wants, unless its client's address could not be handed on.
+#[inline(always)]
+fn proxys_own(context: &SockAddrContext, config: &Config, cookie: u64) -> Verdict {
+    // SAFETY: the context and its socket are valid.
+    let forwarded = unsafe { note::on((*context.sock_addr).__bindgen_anon_1.sk) }
+        .is_some_and(|noted| noted.role == Noted::FORWARDED);
+    if forwarded && is_full(config) {
+        return deny_full(context, cookie);
+    }
+    count(Counter::ConnectProxy);
+    Verdict::Leave
+}
+
+/// Whether this connection is none of our business, and what to count it as.
+#[inline(always)]
+fn left_alone(pod: &Pod, destination: &Endpoint, cookie: u64) -> Option<Option<Counter>> {
+    if pod.flags & Pod::OUTBOUND == 0 {
+        return Some(None);
+    }
+    if destination.address.is_loopback() {
+        return Some(Some(Counter::ConnectLoopback));
+    }
+    // SAFETY: entries change only as a whole.
+    if let Some(owner) = unsafe { ADDRESSES.get(&destination.address) }
+        && owner.cookie == cookie
+    {
+        return Some(Some(Counter::ConnectOwn));
+    }
+    if is_excluded_port(destination.port) || EXCLUDED.get(&Key::new(128, destination.address)).is_some() {
+        return Some(Some(Counter::ConnectExcluded));
+    }
+    None
+}
+
+#[inline(always)]
+fn capture(context: &SockAddrContext, config: &Config, pod: &Pod, destination: &Endpoint, cookie: u64) -> Verdict {
+    let target = if destination.address.is_v4() { pod.ipv4 } else { pod.ipv6 };
+    if target.is_none() {
+        count(Counter::ConnectNoAddress);
+        return Verdict::Deny;
+    }
+    if is_full(config) {
+        return deny_full(context, cookie);
+    }
+    let noted = Noted { endpoint: *destination, role: Noted::CAPTURED };
+    // SAFETY: the context and its sockets are valid.
+    let kept = unsafe {
+        let socket = (*context.sock_addr).__bindgen_anon_1.sk;
+        let above = note::above(socket);
+        note::put(socket, &noted) && (above.is_null() || note::put(above, &noted))
+    };
+    if !kept {
+        count(Counter::ConnectNoMemory);
+        if may_log() {
+            warn!(context, "connect of the pod with cookie {} denied: no memory", cookie);
+        }
+        return Verdict::Deny;
+    }
+    count(Counter::ConnectCaptured);
+    Verdict::Capture(target)
+}
+
+/// A socket that was captured once may be connected again, to somewhere that is left alone.
+#[inline(always)]
+fn forget(context: &SockAddrContext) {
+    // SAFETY: the context and its sockets are valid.
+    unsafe {
+        let socket = (*context.sock_addr).__bindgen_anon_1.sk;
+        note::clear(socket, Noted::CAPTURED);
+        let above = note::above(socket);
+        if !above.is_null() {
+            note::clear(above, Noted::CAPTURED);
+        }
+    }
+}
+
+/// Whether a port is excluded.
+#[inline(always)]
+pub fn is_excluded_port(port: u32) -> bool {
+    EXCLUDED_PORTS
+        .get(port >> 6)
+        .is_some_and(|bits| bits & (1 << (port & 63)) != 0)
+}
+
+/// Looked at here, where it can still be denied; by the time that the flow is noted, the SYN is on its way. Where two
+/// CPUs pass here at once with one entry left, the proxy refuses the one that found none.
+#[inline(always)]
+fn is_full(config: &Config) -> bool {
+    OPEN_FLOWS.get(0).is_none_or(|open| *open as i64 >= config.flows as i64)
+}
+
+#[inline(always)]
+fn deny_full(context: &SockAddrContext, cookie: u64) -> Verdict {
+    count(Counter::ConnectFull);
+    if may_log() {
+        warn!(context, "connect of the pod with cookie {} denied: the map of flows is full", cookie);
+    }
+    Verdict::Deny
+}
+
+/// The destination's port, host byte order.
+#[inline(always)]
+unsafe fn port(address: *mut bpf_sock_addr) -> u32 {
+    // SAFETY: the caller's context.
+    let port = unsafe { (*address).user_port };
+    u32::from(u16::from_be(port as u16))
+}
+
+#[inline(always)]
+unsafe fn set_port(address: *mut bpf_sock_addr) {
+    // SAFETY: the caller's context.
+    unsafe { write_volatile(addr_of_mut!((*address).user_port), u32::from(OUTBOUND_PORT.to_be())) }
+}

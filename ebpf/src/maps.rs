@@ -1,0 +1,63 @@
+//! The maps. The agent sizes them when it loads the programs (the numbers here are placeholders), pins them, and fills
+//! all but `FLOWS`, `OPEN_FLOWS` and `SOCKETS`.
+
+use aya_ebpf::{
+    Global,
+    btf_maps::SkStorage,
+    macros::{btf_map, map},
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, SockHash},
+};
+use culvert_abi::{Address, COUNTERS, Config, Flow, Listener, Noted, Owner, Pod};
+
+/// One element: who the proxies are.
+#[map]
+pub static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
+
+/// Enrolled pods by the cookie of their network namespace.
+#[map]
+pub static PODS: HashMap<u64, Pod> = HashMap::with_max_entries(1, 0);
+
+/// Addresses of enrolled pods. `sk_lookup` programs are not allowed to ask for the namespace's cookie.
+#[map]
+pub static ADDRESSES: HashMap<Address, Owner> = HashMap::with_max_entries(1, 0);
+
+/// The proxy's listening sockets inside pods. The kernel removes one that is closed.
+#[map]
+pub static LISTENERS: SockHash<Listener> = SockHash::with_max_entries(1, 0);
+
+/// Destinations that are never captured.
+#[map]
+pub static EXCLUDED: LpmTrie<Address, u32> = LpmTrie::with_max_entries(1, 0);
+
+/// Ports that are never captured: a bit for each, 64 in an element.
+#[map]
+pub static EXCLUDED_PORTS: Array<u64> = Array::with_max_entries(1024, 0);
+
+/// What opening sockets have to tell the sockets that accept them.
+#[map]
+pub static FLOWS: HashMap<Flow, Noted> = HashMap::with_max_entries(1, 0);
+
+/// One element: how many entries `FLOWS` has. The kernel offers no way to ask.
+#[map]
+pub static OPEN_FLOWS: Array<u64> = Array::with_max_entries(1, 0);
+
+/// What sockets remember; freed with them.
+#[btf_map]
+pub static SOCKETS: SkStorage<Noted> = SkStorage::new();
+
+/// By `culvert_abi::Counter`.
+#[map]
+pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS.len() as u32, 0);
+
+/// One element: when a denial was last logged, in nanoseconds since the machine started.
+#[map]
+pub static LAST_LOG: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Whether this kernel has `bpf_skc_to_mptcp_sock` (since 5.19). The verifier drops the call when this is 0.
+#[unsafe(no_mangle)]
+pub static HAS_MPTCP_HELPER: Global<u8> = Global::new(1);
+
+/// Whether `sock_ops` programs may ask for the current cgroup here. Without it, proxies that listen by themselves are
+/// not noticed.
+#[unsafe(no_mangle)]
+pub static HAS_CGROUP_IN_SOCK_OPS: Global<u8> = Global::new(1);

@@ -1,0 +1,101 @@
+//! Steering what reaches a pod to the proxy's listeners, whatever listens on the port. Attached to the network namespace
+//! of each pod whose inbound connections are captured.
+
+use crate::{
+    connect::is_excluded_port,
+    count::count,
+    maps::{ADDRESSES, LISTENERS},
+};
+use aya_ebpf::{bindings::bpf_sk_lookup, programs::SkLookupContext};
+use culvert_abi::{Address, Counter, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener, OUTBOUND_PORT};
+
+/// The SYN is answered by a reset.
+const DROP: u32 = 0;
+/// To the listener that was assigned, or to the one that the kernel finds.
+const PASS: u32 = 1;
+
+const AF_INET: u32 = 2;
+const IPPROTO_TCP: u32 = 6;
+
+const OUTBOUND: u32 = OUTBOUND_PORT as u32;
+const PLAINTEXT: u32 = INBOUND_PLAINTEXT_PORT as u32;
+const HBONE: u32 = INBOUND_HBONE_PORT as u32;
+
+/// Chooses the listener for a SYN, or none.
+#[inline(always)]
+pub fn steer(context: &SkLookupContext) -> u32 {
+    let lookup = context.lookup;
+    // SAFETY: the context is valid while the program runs.
+    let (protocol, port) = unsafe { ((*lookup).protocol, (*lookup).local_port) };
+    if protocol != IPPROTO_TCP {
+        return PASS;
+    }
+    let (local, remote) = addresses(lookup);
+    if local.is_loopback() {
+        return PASS;
+    }
+    // SAFETY: entries change only as a whole.
+    let Some(owner) = (unsafe { ADDRESSES.get(&local) }) else {
+        count(Counter::LookupUnknown);
+        return DROP;
+    };
+    // The interface does not tell: a connection to the pod's own address does not report the loopback interface. From
+    // outside, the kernel lets no connection be established that claims to come from the pod itself.
+    // SAFETY: as above.
+    let own = remote.is_loopback() || unsafe { ADDRESSES.get(&remote) }.is_some_and(|peer| peer.cookie == owner.cookie);
+    match port {
+        HBONE => to(context, local, HBONE, Counter::LookupHbone),
+        OUTBOUND if own => to(context, local, OUTBOUND, Counter::LookupOutbound),
+        // The proxy would take these for an application's ports and meet itself.
+        OUTBOUND | PLAINTEXT => {
+            count(Counter::LookupReserved);
+            DROP
+        }
+        _ if own => {
+            count(Counter::LookupLocal);
+            PASS
+        }
+        _ if is_excluded_port(port) => {
+            count(Counter::LookupExcluded);
+            PASS
+        }
+        _ => to(context, local, PLAINTEXT, Counter::LookupPlaintext),
+    }
+}
+
+#[inline(always)]
+fn to(context: &SkLookupContext, address: Address, port: u32, counter: Counter) -> u32 {
+    match LISTENERS.redirect_sk_lookup(context, Listener { address, port }, 0) {
+        Ok(()) => {
+            count(counter);
+            PASS
+        }
+        Err(_) => {
+            count(Counter::LookupNoListener);
+            DROP
+        }
+    }
+}
+
+#[inline(always)]
+fn addresses(lookup: *mut bpf_sk_lookup) -> (Address, Address) {
+    // SAFETY: the caller's context.
+    unsafe {
+        if (*lookup).family == AF_INET {
+            return (Address::from_v4((*lookup).local_ip4), Address::from_v4((*lookup).remote_ip4));
+        }
+        let local = [
+            (*lookup).local_ip6[0],
+            (*lookup).local_ip6[1],
+            (*lookup).local_ip6[2],
+            (*lookup).local_ip6[3],
+        ];
+        let remote = [
+            (*lookup).remote_ip6[0],
+            (*lookup).remote_ip6[1],
+            (*lookup).remote_ip6[2],
+            (*lookup).remote_ip6[3],
+        ];
+        (Address(local), Address(remote))
+    }
+}

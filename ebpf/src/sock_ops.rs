@@ -1,0 +1,177 @@
+//! Carrying notes from the socket that opens a connection to the socket that accepts it.
+
+use crate::{
+    count::count,
+    maps::{FLOWS, HAS_CGROUP_IN_SOCK_OPS, LISTENERS, OPEN_FLOWS, PODS},
+    note, proxy,
+};
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{BPF_ANY, BPF_EXIST, BPF_NOEXIST},
+    helpers::bpf_get_netns_cookie,
+    programs::SockOpsContext,
+};
+use core::arch::asm;
+use culvert_abi::{
+    Address, Counter, Endpoint, Flow, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener, Noted, OUTBOUND_PORT,
+};
+
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+
+/// Before a SYN is sent; the local port is known.
+const TCP_CONNECT: u32 = 3;
+const PASSIVE_ESTABLISHED: u32 = 5;
+const STATE: u32 = 10;
+const TCP_LISTEN: u32 = 11;
+/// Asks for `STATE` on a socket.
+const STATE_FLAG: u32 = 1 << 2;
+const TCP_CLOSE: u32 = 7;
+
+/// As helpers return it.
+const EEXIST: i32 = -17;
+
+/// What happened to a socket.
+#[inline(always)]
+pub fn event(context: &SockOpsContext) {
+    match context.op() {
+        TCP_CONNECT => opening(context),
+        PASSIVE_ESTABLISHED => accepted(context),
+        STATE => changed(context),
+        TCP_LISTEN => listening(context),
+        _ => {}
+    }
+}
+
+#[inline(always)]
+fn opening(context: &SockOpsContext) {
+    // SAFETY: the context is valid while the program runs.
+    let socket = unsafe { (*context.ops).__bindgen_anon_2.sk };
+    if socket.is_null() {
+        return;
+    }
+    // SAFETY: checked, and from the context.
+    let Some(noted) = (unsafe { note::on(socket) }) else { return };
+    if noted.role != Noted::CAPTURED && noted.role != Noted::FORWARDED {
+        return;
+    }
+    let Some((local, remote)) = ends(context) else { return };
+    let flow = flow(context, &local, &remote);
+    match FLOWS.insert(&flow, &*noted, u64::from(BPF_NOEXIST)) {
+        Ok(()) => add_open(1),
+        // Left by a socket whose end we did not see, for example while no program was attached.
+        Err(EEXIST) => {
+            let _ = FLOWS.insert(&flow, &*noted, u64::from(BPF_EXIST));
+        }
+        // Too late to fail the connect: the proxy finds no destination and refuses.
+        Err(_) => return count(Counter::FlowFull),
+    }
+    count(Counter::FlowOpened);
+    // Without this flag the entry could stay behind; setting it fails only for flags that the kernel does not know.
+    let _ = context.set_cb_flags((context.cb_flags() | STATE_FLAG) as i32);
+}
+
+#[inline(always)]
+fn accepted(context: &SockOpsContext) {
+    // SAFETY: the context is valid.
+    let cookie = unsafe { bpf_get_netns_cookie(context.as_ptr()) };
+    // SAFETY: only whether it is there matters.
+    if unsafe { PODS.get(&cookie) }.is_none() {
+        return;
+    }
+    let Some((local, remote)) = ends(context) else { return };
+    // Seen from the socket that opened it.
+    let flow = flow(context, &remote, &local);
+    // SAFETY: the entry is removed only here, and when its socket closes.
+    let Some(found) = (unsafe { FLOWS.get(&flow) }) else { return };
+    let role = if found.role == Noted::CAPTURED { Noted::ACCEPTED_CAPTURED } else { Noted::ACCEPTED_FORWARDED };
+    let noted = Noted { endpoint: found.endpoint, role };
+    // SAFETY: the context is valid.
+    let socket = unsafe { (*context.ops).__bindgen_anon_2.sk };
+    // SAFETY: checked, and from the context.
+    if !socket.is_null() && unsafe { note::put(socket, &noted) } {
+        count(Counter::FlowAccepted);
+    }
+    if FLOWS.remove(&flow).is_ok() {
+        add_open(-1);
+    }
+}
+
+#[inline(always)]
+fn changed(context: &SockOpsContext) {
+    if context.arg(1) != TCP_CLOSE {
+        return;
+    }
+    let Some((local, remote)) = ends(context) else { return };
+    // Still there only when the other side was never established.
+    if FLOWS.remove(flow(context, &local, &remote)).is_ok() {
+        add_open(-1);
+        count(Counter::FlowAbandoned);
+    }
+}
+
+/// A proxy that opens its listeners by itself, as Istio's does, needs no agent to hand them to us.
+#[inline(always)]
+fn listening(context: &SockOpsContext) {
+    let port = context.local_port();
+    let ports = [OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, INBOUND_HBONE_PORT].map(u32::from);
+    if HAS_CGROUP_IN_SOCK_OPS.load() == 0 || !ports.contains(&port) {
+        return;
+    }
+    // SAFETY: the context is valid.
+    let cookie = unsafe { bpf_get_netns_cookie(context.as_ptr()) };
+    // SAFETY: entries change only as a whole.
+    let Some(pod) = (unsafe { PODS.get(&cookie) }) else { return };
+    if !proxy::config().is_some_and(proxy::is_current) {
+        return;
+    }
+    let Some((local, _)) = ends(context) else { return };
+    for address in [pod.ipv4, pod.ipv6] {
+        let bound = local.address.is_none() || local.address.0[3] == 0 || local.address == address;
+        if !address.is_none() && bound {
+            // SAFETY: the context is valid.
+            let ops = unsafe { &mut *context.ops };
+            if LISTENERS.update(Listener { address, port }, ops, u64::from(BPF_ANY)).is_ok() {
+                count(Counter::ListenerFound);
+            }
+        }
+    }
+}
+
+/// The socket's own and its peer's address. None for families other than IP.
+#[inline(always)]
+fn ends(context: &SockOpsContext) -> Option<(Endpoint, Endpoint)> {
+    let (local, remote) = match context.family() {
+        AF_INET => (Address::from_v4(context.local_ip4()), Address::from_v4(context.remote_ip4())),
+        // An IPv4 connection of an IPv6 socket has IPv4-mapped addresses here.
+        AF_INET6 => (Address(context.local_ip6()), Address(context.remote_ip6())),
+        _ => return None,
+    };
+    Some((
+        Endpoint { address: local, port: context.local_port() },
+        // Network byte order, in the upper half.
+        Endpoint { address: remote, port: u32::from_be(context.remote_port()) },
+    ))
+}
+
+#[inline(always)]
+fn flow(context: &SockOpsContext, from: &Endpoint, to: &Endpoint) -> Flow {
+    Flow {
+        // SAFETY: the context is valid.
+        cookie: unsafe { bpf_get_netns_cookie(context.as_ptr()) },
+        local: from.address,
+        remote: to.address,
+        local_port: from.port as u16,
+        remote_port: to.port as u16,
+        reserved: 0,
+    }
+}
+
+#[inline(always)]
+fn add_open(difference: i64) {
+    if let Some(open) = OPEN_FLOWS.get_ptr_mut(0) {
+        // `core` has no atomic arithmetic for this target.
+        // SAFETY: an aligned element of a map, which only this instruction writes.
+        unsafe { asm!("lock *(u64 *)({open} + 0) += {difference}", open = in(reg) open, difference = in(reg) difference) }
+    }
+}
