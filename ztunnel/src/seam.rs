@@ -122,7 +122,8 @@ pub(crate) enum Ask {
 /// What reaches a loop from outside, through its mailbox (an eventfd wakes it).
 #[derive(Debug)]
 pub(crate) enum LoopMessage {
-    /// A pod to serve, with its listening sockets. Also replaces an earlier one of the same uid.
+    /// A pod to serve, with its listening sockets. For a uid that is known already (the agent restarted and made new
+    /// sockets) they come in addition: what waits in the backlog of the earlier ones must still be accepted.
     PodAdded(Arc<Pod>, Vec<(ListenerRole, OwnedFd)>),
     /// Accept nothing more for this pod; what is open goes on until it ends.
     PodRemoved(Arc<str>),

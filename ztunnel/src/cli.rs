@@ -1,0 +1,151 @@
+//! The command line. Every flag may also be given as an environment variable `CULVERT_...`.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, ValueEnum};
+
+/// Culvert's node proxy: carries the TCP traffic of this node's pods through mutual TLS.
+///
+/// Started as a small monitor that gets pods from the agent and makes sockets inside them, and a worker without any
+/// privilege that handles the traffic. SIGTERM stops accepting and waits until every connection has ended; a second one
+/// stops at once.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "culvert-ztunnel", version)]
+pub(crate) struct Cli {
+    /// This node's name, as in the pods' `spec.nodeName`.
+    #[arg(long, env = "CULVERT_NODE")]
+    pub(crate) node: String,
+
+    /// The agent's socket, over which pods arrive.
+    #[arg(long, env = "CULVERT_ZDS_SOCKET", default_value = "/run/culvert/zds.sock")]
+    pub(crate) zds_socket: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) controller: ControllerArgs,
+
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+
+    /// Where the admin pages listen. They show configuration, so keep them on localhost.
+    #[arg(long, env = "CULVERT_ADMIN_LISTEN", default_value = "127.0.0.1:15000")]
+    pub(crate) admin_listen: SocketAddr,
+
+    /// Where metrics are served.
+    #[arg(long, env = "CULVERT_METRICS_LISTEN", default_value = "0.0.0.0:15020")]
+    pub(crate) metrics_listen: SocketAddr,
+
+    /// Where readiness is served.
+    #[arg(long, env = "CULVERT_READINESS_LISTEN", default_value = "0.0.0.0:15021")]
+    pub(crate) readiness_listen: SocketAddr,
+
+    /// User and group id that the worker takes when the monitor runs as root.
+    #[arg(long, env = "CULVERT_WORKER_USER", default_value_t = 65534)]
+    pub(crate) worker_user: u32,
+
+    /// What to log: a level, or a filter such as `info,culvert_ztunnel=debug`. Access logs have the target `access`.
+    #[arg(long, env = "CULVERT_LOG", default_value = "info")]
+    pub(crate) log: String,
+
+    /// How to log; `auto` is text on a terminal and JSON otherwise.
+    #[arg(long, env = "CULVERT_LOG_FORMAT", value_enum, default_value_t = LogFormat::Auto)]
+    pub(crate) log_format: LogFormat,
+
+    /// Set by the monitor when it starts the worker: its end of their socket pair is standard input.
+    #[arg(long, hide = true)]
+    pub(crate) worker: bool,
+}
+
+/// How to reach the controller.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ControllerArgs {
+    /// The controller, for configuration and certificates.
+    #[arg(long, env = "CULVERT_CONTROLLER", default_value = "https://culvert-controller.culvert-system.svc:15012")]
+    pub(crate) controller: String,
+
+    /// The name that the controller's certificate must have, where it differs from the one in the address.
+    #[arg(long, env = "CULVERT_CONTROLLER_NAME")]
+    pub(crate) controller_name: Option<String>,
+
+    /// PEM file of the roots that sign the controller's certificate and the workloads'.
+    #[arg(long, env = "CULVERT_CONTROLLER_CA")]
+    pub(crate) controller_ca: PathBuf,
+
+    /// File with the bearer token that proves which node this is. Read again when it changes.
+    #[arg(long, env = "CULVERT_TOKEN_FILE")]
+    pub(crate) token_file: PathBuf,
+
+    /// The cluster's name in workload uids and telemetry.
+    #[arg(long, env = "CULVERT_CLUSTER_ID", default_value = "Kubernetes")]
+    pub(crate) cluster_id: String,
+
+    /// The trust domain of this node's workloads.
+    #[arg(long, env = "CULVERT_TRUST_DOMAIN", default_value = "cluster.local")]
+    pub(crate) trust_domain: String,
+
+    /// Subscribe to what this node's pods use, or to the whole mesh.
+    #[arg(long, env = "CULVERT_CONFIG_MODE", value_enum, default_value_t = ConfigMode::OnDemand)]
+    pub(crate) config_mode: ConfigMode,
+}
+
+/// The data path.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EngineArgs {
+    /// Event loops. One does the work of two with fewer context switches until a core is full.
+    #[arg(long, env = "CULVERT_LOOPS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) loops: u16,
+
+    /// How long a connection may take to be carried to its destination, including waiting for configuration, in
+    /// seconds, or with a unit: 500ms, 10s, 1m.
+    #[arg(long, env = "CULVERT_CONNECT_TIMEOUT", default_value = "10s", value_parser = duration)]
+    pub(crate) connect_timeout: Duration,
+}
+
+/// How much configuration to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ConfigMode {
+    /// What pods of this node connect to, when they first do.
+    OnDemand,
+    /// Every workload and service of the mesh.
+    Wildcard,
+}
+
+/// The shape of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Text,
+    /// For machines: one object a line.
+    Json,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| format!("`{text}` does not begin with a number"))?;
+    let millis = match unit {
+        "ms" => Some(number),
+        "" | "s" => number.checked_mul(1000),
+        "m" => number.checked_mul(60_000),
+        _ => return Err(format!("unit `{unit}` is none of ms, s, m")),
+    };
+    match millis {
+        Some(millis @ 1..=3_600_000) => Ok(Duration::from_millis(millis)),
+        _ => Err(format!("`{text}` is not between 1ms and 60m")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_take_a_unit_and_refuse_nonsense() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
+        for text in ["", "s", "0", "5h", "99999999999999999999s", "18446744073709551615s", "-1s"] {
+            assert!(duration(text).is_err(), "{text:?} must be refused");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The monitor: the part of the proxy that holds privileges, and for that reason does next to nothing.
+//!
+//! It gets pods from the agent (namespaces and listening sockets, see `zds.proto`), keeps them, and creates unconnected
+//! sockets inside the pods' namespaces when the worker asks; that needs `CAP_SYS_ADMIN` for `setns` and nothing else. It
+//! never reads a byte of traffic. All it parses comes from the agent and from its own worker.
+//!
+//! ```text
+//!  agent ──pods──> [zds] ──> [pods] ──listeners, sockets──> worker (no capability, parses traffic)
+//!                               └── replayed to the next worker when one dies
+//! ```
+//!
+//! A worker that dies is replaced at once. Its connections are gone, but the listening sockets stay open here, so that
+//! connections made meanwhile wait in the backlog. An agent that goes away changes nothing: the monitor serves the pods
+//! it has and connects again.
+
+mod pods;
+mod worker;
+mod zds;
+
+use std::{process::ExitCode, time::Duration};
+
+use culvert_proto::zds::workload_request::Payload;
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::{
+    pods::{Change, PodError, Pods},
+    worker::Worker,
+    zds::{Packet, Zds},
+};
+use crate::{
+    cli::{Cli, ControllerArgs},
+    wire::{Order, Report, Secrets},
+};
+
+/// How often the token and the controller's roots are read again.
+const SECRETS_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The most sockets handed over in one message.
+const BATCH: u32 = 128;
+
+/// Why the monitor cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MonitorError {
+    /// A file that every worker needs cannot be read.
+    #[error("cannot read {path}")]
+    Secret {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No worker can be started.
+    #[error("cannot start the worker")]
+    Worker(#[source] std::io::Error),
+    /// Signals cannot be received.
+    #[error("cannot receive signals")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Runs until SIGTERM has drained the worker, or a second one arrives.
+///
+/// # Errors
+/// When the files that the worker needs cannot be read at the start, or no worker can be started at all.
+pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(MonitorError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(MonitorError::Signals)?;
+    let mut monitor = Monitor {
+        secrets: read_secrets(&cli.controller)?,
+        worker: Worker::start().map_err(MonitorError::Worker)?,
+        pods: Pods::default(),
+        synced: false,
+        draining: false,
+    };
+    monitor.replay().await;
+    let mut zds = Zds::new(cli.zds_socket.clone());
+    let mut reread = tokio::time::interval(SECRETS_INTERVAL);
+    loop {
+        tokio::select! {
+            packet = zds.next(), if !monitor.draining => monitor.on_agent(&mut zds, packet).await,
+            report = monitor.worker.next() => match report {
+                worker::Event::Report(report) => {
+                    if monitor.on_report(report).await {
+                        return Ok(ExitCode::SUCCESS);
+                    }
+                }
+                worker::Event::Died(how) if monitor.draining => {
+                    tracing::info!(how, "the worker ended while draining");
+                    return Ok(ExitCode::SUCCESS);
+                }
+                worker::Event::Died(how) => {
+                    tracing::error!(how, "the worker died; its connections are lost, new ones wait for the next");
+                    monitor.worker.restart().await.map_err(MonitorError::Worker)?;
+                    monitor.replay().await;
+                }
+            },
+            _ = reread.tick() => monitor.reread(&cli.controller).await,
+            _ = terminate.recv() => if monitor.on_signal().await { return Ok(ExitCode::SUCCESS) },
+            _ = interrupt.recv() => if monitor.on_signal().await { return Ok(ExitCode::SUCCESS) },
+        }
+    }
+}
+
+struct Monitor {
+    secrets: Secrets,
+    worker: Worker,
+    pods: Pods,
+    /// The agent has sent all pods that it had, at least once.
+    synced: bool,
+    draining: bool,
+}
+
+impl Monitor {
+    /// Tells a new worker everything.
+    async fn replay(&mut self) {
+        self.worker.send(Order::Secrets(self.secrets.clone()), &[]).await;
+        for pod in self.pods.iter() {
+            self.worker.send(Order::PodAdded(pod.description().clone()), &pod.listeners()).await;
+        }
+        if self.synced {
+            self.worker.send(Order::Snapshot(true), &[]).await;
+        }
+        for uid in self.pods.uids() {
+            self.give_sockets(&uid, pods::INITIAL_SOCKETS).await;
+        }
+    }
+
+    async fn on_agent(&mut self, zds: &mut Zds, packet: Packet) {
+        match packet {
+            Packet::Connected => self.pods.begin_snapshot(),
+            Packet::Request(payload, descriptors) => {
+                let is_snapshot = matches!(payload, Payload::SnapshotSent(_));
+                let outcome = self.pods.apply(payload, descriptors);
+                if let Err(error) = &outcome {
+                    tracing::error!(%error, "refused a pod that the agent sent");
+                }
+                zds.acknowledge(outcome.as_ref().err().map(PodError::to_string)).await;
+                for change in outcome.unwrap_or_default() {
+                    self.forward(change).await;
+                }
+                if is_snapshot && !self.synced {
+                    self.synced = true;
+                    self.worker.send(Order::Snapshot(true), &[]).await;
+                }
+            }
+        }
+    }
+
+    async fn forward(&mut self, change: Change) {
+        match change {
+            Change::Added { uid, listeners } => {
+                let Some(pod) = self.pods.get(&uid) else { return };
+                let description = pod.description_of(&listeners);
+                tracing::info!(%uid, namespace = description.namespace, pod = description.name, "serving pod");
+                self.worker.send(Order::PodAdded(description), &pod.listeners_in(&listeners)).await;
+                self.give_sockets(&uid, pods::INITIAL_SOCKETS).await;
+            }
+            Change::Removed { uid } => {
+                tracing::info!(%uid, "pod is no longer served; its open connections go on");
+                self.worker.send(Order::PodRemoved(uid), &[]).await;
+            }
+        }
+    }
+
+    /// Returns true when the worker has drained.
+    async fn on_report(&mut self, report: Report) -> bool {
+        match report {
+            Report::Ready(_) => tracing::info!(pid = self.worker.pid(), "the worker serves"),
+            Report::NeedSockets(need) => self.give_sockets(&need.uid, need.count).await,
+            Report::Drained(_) => {
+                tracing::info!("the last connection has ended");
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn give_sockets(&mut self, uid: &str, count: u32) {
+        let mut left = count.min(16 * BATCH);
+        while left > 0 {
+            let batch = left.min(BATCH);
+            left -= batch;
+            match self.pods.make_sockets(uid, batch) {
+                Ok(sockets) if sockets.is_empty() => return,
+                Ok(sockets) => self.worker.send(Order::Sockets(uid.to_owned()), &crate::wire::borrow(&sockets)).await,
+                Err(error) => return tracing::error!(uid, %error, "cannot make sockets in the pod"),
+            }
+        }
+    }
+
+    /// Returns true when it is time to stop at once.
+    async fn on_signal(&mut self) -> bool {
+        if self.draining {
+            tracing::warn!("asked again to stop: closing what is open");
+            self.worker.kill().await;
+            return true;
+        }
+        tracing::info!("draining: accepting nothing more, waiting for open connections to end");
+        self.draining = true;
+        self.worker.send(Order::Drain(true), &[]).await;
+        false
+    }
+
+    async fn reread(&mut self, args: &ControllerArgs) {
+        match read_secrets(args) {
+            Ok(secrets) if secrets == self.secrets => {}
+            Ok(secrets) => {
+                tracing::info!("the token or the controller's roots changed");
+                self.secrets = secrets;
+                self.worker.send(Order::Secrets(self.secrets.clone()), &[]).await;
+            }
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(error, "keeping the token and roots read before");
+            }
+        }
+    }
+}
+
+fn read_secrets(args: &ControllerArgs) -> Result<Secrets, MonitorError> {
+    let read = |path: &std::path::PathBuf| {
+        std::fs::read(path).map_err(|source| MonitorError::Secret { path: path.clone(), source })
+    };
+    let token = String::from_utf8_lossy(&read(&args.token_file)?).trim().to_owned();
+    Ok(Secrets { token, controller_ca: read(&args.controller_ca)? })
+}
