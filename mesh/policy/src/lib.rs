@@ -1,1 +1,28 @@
-//! placeholder
+//! Who may connect: authorization policies at layer 4, without I/O.
+//!
+//! A [`Policy`] is made from its wire form once, by [`Policy::from_proto`], which refuses what it cannot express instead
+//! of leaving it out: a DENY that loses a condition is too wide, an ALLOW that loses one lets strangers in. [`evaluate`]
+//! then asks the policies that bind a workload about one [`Connection`]:
+//!
+//! 1. a DENY policy that matches refuses, whatever else there is;
+//! 2. without an ALLOW policy, the connection may pass;
+//! 3. with one or more, one of them must match.
+//!
+//! Within a policy, rules are OR, the clauses of a rule AND, the matches of a clause OR, the fields of a match AND, the
+//! values of a field OR. A policy without rules matches nothing, a rule without clauses matches everything, and a match
+//! without a single condition matches nothing (which is what Istio's control plane sends for a rule that needs layer 7).
+//!
+//! Which policies bind a workload is the caller's to say; see [`Policy::scope`]. Start reading at [`evaluate`].
+
+#![forbid(unsafe_code)]
+
+mod evaluate;
+mod parse;
+mod policy;
+
+#[cfg(test)]
+mod tests;
+
+pub use evaluate::{Connection, Verdict, evaluate};
+pub use parse::PolicyError;
+pub use policy::{Action, Policy, Scope};

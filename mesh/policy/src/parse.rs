@@ -1,0 +1,197 @@
+//! From the wire form to a [`Policy`].
+
+use std::net::IpAddr;
+
+use culvert_proto::security as proto;
+use ipnet::IpNet;
+
+use crate::{
+    Action, Policy, Scope,
+    policy::{Clause, Field, Match, Rule, ServiceAccount, Text},
+};
+
+/// What a policy asks for that cannot be enforced as it is written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// Name or namespace is empty.
+    #[error("policy without a {0}")]
+    Unnamed(&'static str),
+    /// A number that is none of the values of its enumeration.
+    #[error("{field} {value} is unknown")]
+    UnknownValue {
+        /// Which field.
+        field: &'static str,
+        /// As received.
+        value: i32,
+    },
+    /// An extension may change what the policy means, and none is known here.
+    #[error("extension `{0}` is unknown")]
+    Extension(String),
+    /// A text comparison of no kind, or of one that is unknown here.
+    #[error("{0}: a comparison of no known kind")]
+    Comparison(&'static str),
+    /// A service account without its namespace or name.
+    #[error("service account `{namespace}/{name}` is incomplete")]
+    ServiceAccount {
+        /// As received.
+        namespace: String,
+        /// As received.
+        name: String,
+    },
+    /// An address that has neither 4 nor 16 bytes.
+    #[error("{field}: an address has {bytes} bytes")]
+    Address {
+        /// Which field.
+        field: &'static str,
+        /// How many.
+        bytes: usize,
+    },
+    /// A prefix that is longer than its address.
+    #[error("{field}: prefix length {length} is too long for {address}")]
+    Prefix {
+        /// Which field.
+        field: &'static str,
+        /// The address.
+        address: IpAddr,
+        /// As received.
+        length: u32,
+    },
+    /// A port beyond 65535.
+    #[error("port {0} is beyond 65535")]
+    Port(u32),
+}
+
+impl Policy {
+    /// Checks a policy and makes it ready for evaluation.
+    ///
+    /// # Errors
+    /// When a part of it cannot be enforced as written. Nothing is ever left out.
+    pub fn from_proto(policy: &proto::Authorization) -> Result<Self, PolicyError> {
+        if policy.name.is_empty() {
+            return Err(PolicyError::Unnamed("name"));
+        }
+        if policy.namespace.is_empty() {
+            return Err(PolicyError::Unnamed("namespace"));
+        }
+        refuse_extensions(&policy.extensions)?;
+        let rules = policy.rules.iter().map(rule).collect::<Result<_, _>>()?;
+        Ok(Self {
+            name: format!("{}/{}", policy.namespace, policy.name).into(),
+            namespace: policy.namespace.as_str().into(),
+            scope: Scope::from_proto(policy.scope)?,
+            action: action(policy.action)?,
+            dry_run: policy.dry_run,
+            rules,
+        })
+    }
+}
+
+impl Scope {
+    /// Reads the number of a scope.
+    ///
+    /// # Errors
+    /// When it is none of the three.
+    pub fn from_proto(value: i32) -> Result<Self, PolicyError> {
+        match proto::Scope::try_from(value) {
+            Ok(proto::Scope::Global) => Ok(Self::Global),
+            Ok(proto::Scope::Namespace) => Ok(Self::Namespace),
+            Ok(proto::Scope::WorkloadSelector) => Ok(Self::WorkloadSelector),
+            Err(_) => Err(PolicyError::UnknownValue { field: "scope", value }),
+        }
+    }
+}
+
+fn action(value: i32) -> Result<Action, PolicyError> {
+    match proto::Action::try_from(value) {
+        Ok(proto::Action::Allow) => Ok(Action::Allow),
+        Ok(proto::Action::Deny) => Ok(Action::Deny),
+        Err(_) => Err(PolicyError::UnknownValue { field: "action", value }),
+    }
+}
+
+fn refuse_extensions(extensions: &[culvert_proto::workload::Extension]) -> Result<(), PolicyError> {
+    match extensions.first() {
+        Some(extension) => Err(PolicyError::Extension(extension.name.clone())),
+        None => Ok(()),
+    }
+}
+
+fn rule(rule: &proto::Rule) -> Result<Rule, PolicyError> {
+    let clauses = rule.clauses.iter().map(clause).collect::<Result<_, _>>()?;
+    Ok(Rule { clauses })
+}
+
+fn clause(clause: &proto::Clause) -> Result<Clause, PolicyError> {
+    let matches = clause.matches.iter().map(one_match).collect::<Result<_, _>>()?;
+    Ok(Clause { matches })
+}
+
+fn one_match(m: &proto::Match) -> Result<Match, PolicyError> {
+    refuse_extensions(&m.extensions)?;
+    Ok(Match {
+        namespaces: field(&m.namespaces, &m.not_namespaces, |t| text(t, "namespaces"))?,
+        service_accounts: field(&m.service_accounts, &m.not_service_accounts, service_account)?,
+        principals: field(&m.principals, &m.not_principals, |t| text(t, "principals"))?,
+        source_ips: field(&m.source_ips, &m.not_source_ips, |a| range(a, "source_ips"))?,
+        destination_ips: field(&m.destination_ips, &m.not_destination_ips, |a| range(a, "destination_ips"))?,
+        destination_ports: field(&m.destination_ports, &m.not_destination_ports, |port| {
+            u16::try_from(*port).map_err(|_| PolicyError::Port(*port))
+        })?,
+    })
+}
+
+fn field<P, T>(any: &[P], none: &[P], parse: impl Fn(&P) -> Result<T, PolicyError>) -> Result<Field<T>, PolicyError> {
+    Ok(Field {
+        any: any.iter().map(&parse).collect::<Result<_, _>>()?,
+        none: none.iter().map(&parse).collect::<Result<_, _>>()?,
+    })
+}
+
+fn text(text: &proto::StringMatch, field: &'static str) -> Result<Text, PolicyError> {
+    use proto::string_match::MatchType;
+    match &text.match_type {
+        Some(MatchType::Exact(exact)) => Ok(Text::Exact(exact.as_str().into())),
+        Some(MatchType::Prefix(prefix)) => Ok(Text::Prefix(prefix.as_str().into())),
+        Some(MatchType::Suffix(suffix)) => Ok(Text::Suffix(suffix.as_str().into())),
+        Some(MatchType::Presence(_)) => Ok(Text::Presence),
+        None => Err(PolicyError::Comparison(field)),
+    }
+}
+
+fn service_account(account: &proto::ServiceAccountMatch) -> Result<ServiceAccount, PolicyError> {
+    if account.namespace.is_empty() || account.service_account.is_empty() {
+        return Err(PolicyError::ServiceAccount {
+            namespace: account.namespace.clone(),
+            name: account.service_account.clone(),
+        });
+    }
+    Ok(ServiceAccount {
+        namespace: account.namespace.as_str().into(),
+        name: account.service_account.as_str().into(),
+    })
+}
+
+/// Bits beyond the prefix are cleared: `10.1.2.3/8` means `10.0.0.0/8`.
+fn range(range: &proto::Address, field: &'static str) -> Result<IpNet, PolicyError> {
+    let bytes = range.address.as_ref();
+    let address: IpAddr = if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
+        v4.into()
+    } else if let Ok(v6) = <[u8; 16]>::try_from(bytes) {
+        v6.into()
+    } else {
+        return Err(PolicyError::Address {
+            field,
+            bytes: bytes.len(),
+        });
+    };
+    u8::try_from(range.length)
+        .ok()
+        .and_then(|length| IpNet::new(address, length).ok())
+        .map(|net| net.trunc())
+        .ok_or(PolicyError::Prefix {
+            field,
+            address,
+            length: range.length,
+        })
+}
