@@ -1,0 +1,52 @@
+//! `culvert-bench`: what a mesh costs, measured.
+//!
+//! The same program is three things. `serve` and `load` are the applications at the two ends: one thread each, on epoll,
+//! with no Culvert crate between them and the kernel, so that they cost little and the same in every mode. `run` builds
+//! the nodes and pods, starts each mode's proxies, sends the loads through them in turns, and reads the proxies' CPU and
+//! memory from `/proc`. `cargo xtask bench` builds everything and calls `run`. Start reading at `run/mod.rs`.
+#![forbid(unsafe_code)]
+
+mod load;
+mod poll;
+mod protocol;
+mod run;
+mod serve;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(
+    name = "culvert-bench",
+    version,
+    about = "Measures what carrying traffic costs, with and without a mesh"
+)]
+struct Cli {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Be the server application, until killed
+    Serve(serve::Options),
+    /// Be the client application for one load, and print its figures as JSON lines
+    Load(load::Options),
+    /// Measure modes in turns (needs root)
+    Run(run::Options),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().role {
+        Role::Serve(options) => serve::run(&options),
+        Role::Load(options) => load::run(&options),
+        Role::Run(options) => run::run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("culvert-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

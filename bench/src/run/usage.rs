@@ -1,0 +1,93 @@
+//! What the proxies use, read from `/proc`: CPU and resident memory of process families.
+
+use anyhow::{Context, Result};
+use std::{collections::HashMap, fs};
+
+/// The unit of CPU time in `/proc`: USER_HZ, which is part of the kernel's interface on every architecture we build for.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// CPU time spent and memory held by some processes, at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Usage {
+    /// User and system time since they began, seconds.
+    pub(super) cpu_seconds: f64,
+    /// Resident memory, MB (10^6 bytes).
+    pub(super) rss_mb: f64,
+}
+
+/// The usage of these processes and of all their descendants, so that a monitor's worker counts with it.
+pub(super) fn of(roots: &[u32]) -> Result<Usage> {
+    let mut usage = Usage::default();
+    for process in families(roots)? {
+        let stat = read(process, "stat")?;
+        let status = read(process, "status")?;
+        let fields = after_name(&stat).with_context(|| format!("/proc/{process}/stat has no end of name"))?;
+        // proc_pid_stat(5): utime and stime are the 14th and 15th field, and the list begins with the third.
+        let spent: u64 = fields
+            .iter()
+            .skip(11)
+            .take(2)
+            .filter_map(|field| field.parse::<u64>().ok())
+            .sum();
+        usage.cpu_seconds += spent as f64 / TICKS_PER_SECOND;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = resident
+            .and_then(|line| line.split_whitespace().next())
+            .and_then(|kib| kib.parse::<f64>().ok());
+        usage.rss_mb += kib.unwrap_or(0.0) * 1024.0 / 1e6;
+    }
+    Ok(usage)
+}
+
+/// The processes themselves and everything that descends from them.
+fn families(roots: &[u32]) -> Result<Vec<u32>> {
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(process) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        // A process may end while we look.
+        let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else {
+            continue;
+        };
+        let parent = after_name(&stat).and_then(|fields| fields.get(1)?.parse().ok());
+        children.entry(parent.unwrap_or(0)).or_default().push(process);
+    }
+    let mut found = roots.to_vec();
+    let mut next = 0;
+    while let Some(process) = found.get(next).copied() {
+        found.extend(children.remove(&process).unwrap_or_default());
+        next += 1;
+    }
+    Ok(found)
+}
+
+fn read(process: u32, file: &str) -> Result<String> {
+    let path = format!("/proc/{process}/{file}");
+    fs::read_to_string(&path).with_context(|| format!("cannot read {path}: did the proxy die?"))
+}
+
+/// The fields of a stat line from the third on; the second, a name in brackets, may hold anything.
+fn after_name(stat: &str) -> Option<Vec<&str>> {
+    Some(stat.rsplit_once(") ")?.1.split_whitespace().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{after_name, families, of};
+    use std::process::{Command, Stdio, id};
+
+    #[test]
+    fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {
+        assert_eq!(after_name("7 (a) b) c) S 1 7"), Some(vec!["S", "1", "7"]));
+    }
+
+    #[test]
+    fn a_child_counts_with_its_parent() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        assert!(families(&[id()]).unwrap().contains(&child.id()));
+        assert!(of(&[id()]).unwrap().rss_mb > of(&[child.id()]).unwrap().rss_mb);
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+}
