@@ -66,7 +66,7 @@ struct Watcher {
 }
 
 impl Capture {
-    /// Captures on `interface` of `namespace`, both directions, and looks for the `markers` in each packet.
+    /// Captures on `interface` of `namespace`, both directions, and looks for the `markers`, each within one packet.
     pub fn start(namespace: &Namespace, interface: &str, markers: &[&str]) -> Result<Self> {
         let socket = namespace
             .run(|| open(interface))?

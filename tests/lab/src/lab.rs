@@ -360,25 +360,25 @@ impl Lab {
                 six.push_str(&format!(" nexthop via {} dev p{}", pod.ip6(), pod.0.number));
             }
             if four.is_empty() && backing(other).next().is_some() {
-                four = format!(" via {} dev link", node_ip4(other));
-                six = format!(" via {} dev link", node_ip6(other));
+                four = format!(" via {} dev wire", node_ip4(other));
+                six = format!(" via {} dev wire", node_ip6(other));
             }
             let lines = if four.is_empty() {
                 // As a cluster without endpoints: refused at once.
                 format!(
-                    "route replace unreachable {}\n-6 route replace unreachable {}",
+                    "route replace unreachable {}\nroute replace unreachable {}",
                     service.ip4(),
                     service.ip6()
                 )
             } else {
                 format!(
-                    "route replace {}{four}\n-6 route replace {}{six}",
+                    "route replace {}{four}\nroute replace {}{six}",
                     service.ip4(),
                     service.ip6()
                 )
             };
             // An IPv6 replace only replaces a route of the same shape, so the old one is deleted first.
-            let _none_yet = ip::batch(node.namespace.name(), &format!("-6 route delete {}", service.ip6()));
+            let _none_yet = ip::batch(node.namespace.name(), &format!("route delete {}", service.ip6()));
             node.namespace.ip(&lines)?;
         }
         Ok(())
@@ -387,7 +387,7 @@ impl Lab {
     fn connect_nodes(&self) -> Result<()> {
         let [one, two] = &self.nodes;
         one.namespace.ip(&format!(
-            "link add link type veth peer name link netns {}",
+            "link add wire type veth peer name wire netns {}",
             two.namespace.name()
         ))?;
         for node in &self.nodes {
@@ -408,16 +408,16 @@ impl Lab {
             let (via4, via6) = (node_ip4(other), node_ip6(other));
             let (ip4, ip6) = (node.ip4(), node.ip6());
             node.namespace.ip(&format!(
-                "link set link up\nlink set ctl up\n\
-                 addr add {ip4}/32 dev link\naddr add {ip6}/128 dev link nodad\naddr add {ip6}/128 dev ctl nodad\n\
-                 route add {via4} dev link src {ip4}\n-6 route add {via6} dev link src {ip6}\n\
-                 route add {CONTROL_IP4} dev ctl src {ip4}\n-6 route add {CONTROL_IP6} dev ctl src {ip6}\n\
-                 route add 198.18.{other}.0/24 via {via4} dev link src {ip4}\n\
-                 -6 route add fd00:c01e:{other}::/64 via {via6} dev link src {ip6}"
+                "link set wire up\nlink set ctl up\n\
+                 addr add {ip4}/32 dev wire\naddr add {ip6}/128 dev wire nodad\naddr add {ip6}/128 dev ctl nodad\n\
+                 route add {via4} dev wire src {ip4}\nroute add {via6} dev wire src {ip6}\n\
+                 route add {CONTROL_IP4} dev ctl src {ip4}\nroute add {CONTROL_IP6} dev ctl src {ip6}\n\
+                 route add 198.18.{other}.0/24 via {via4} dev wire src {ip4}\n\
+                 route add fd00:c01e:{other}::/64 via {via6} dev wire src {ip6}"
             ))?;
             self.control.ip(&format!(
                 "link set node{n} up\naddr add {CONTROL_IP4}/32 dev node{n}\naddr add {CONTROL_IP6}/128 dev node{n} nodad\n\
-                 route add {ip4} dev node{n} src {CONTROL_IP4}\n-6 route add {ip6} dev node{n} src {CONTROL_IP6}"
+                 route add {ip4} dev node{n} src {CONTROL_IP4}\nroute add {ip6} dev node{n} src {CONTROL_IP6}"
             ))?;
         }
         Ok(())
@@ -452,13 +452,13 @@ fn connect_pod(pod: &Pod, node: &Node) -> Result<()> {
     ))?;
     node.namespace.ip(&format!(
         "link set {link} up\naddr add 198.18.{n}.1/32 dev {link}\naddr add fe80::1/64 dev {link} nodad\n\
-         route add {ip4} dev {link} src 198.18.{n}.1\n-6 route add {ip6} dev {link} src {}",
+         route add {ip4} dev {link} src 198.18.{n}.1\nroute add {ip6} dev {link} src {}",
         node.ip6()
     ))?;
     pod.netns().ip(&format!(
         "link set eth0 up\naddr add {ip4}/32 dev eth0\naddr add {ip6}/128 dev eth0 nodad\n\
          route add 198.18.{n}.1 dev eth0 scope link\nroute add default via 198.18.{n}.1 dev eth0 src {ip4}\n\
-         -6 route add default via fe80::1 dev eth0 src {ip6}"
+         route add ::/0 via fe80::1 dev eth0 src {ip6}"
     ))
 }
 

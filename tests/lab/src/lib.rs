@@ -6,13 +6,13 @@
 //!
 //! # The network
 //! ```text
-//!   pod eth0 198.18.1.N ---- p<N> node1 link ======== link node2 p<N> ---- eth0 198.18.2.N pod
+//!   pod eth0 198.18.1.N ---- p<N> node1 wire ======== wire node2 p<N> ---- eth0 198.18.2.N pod
 //!                                  ctl \              / ctl
 //!                                       control plane (198.18.0.10)
 //! ```
 //! Every node, pod and the control plane is a named network namespace, `cv-<lab>-<node>[-<pod>]`. All of it is dual
 //! stack: node `i` has 198.18.0.`i` and fd00:c01e::`i`, its pods 198.18.`i`.0/24 and fd00:c01e:`i`::/64. Only traffic
-//! between the nodes crosses `link`, so a [`Capture`] there sees just what a wire between two machines would carry.
+//! between the nodes crosses `wire`, so a [`Capture`] there sees just what a wire between two machines would carry.
 //!
 //! There is no netfilter rule, not even for services: a service's virtual address lives on `lo` of every pod that backs
 //! it, and nodes route it there, to their own backing pods where they have some, else to the other node. So in the lab

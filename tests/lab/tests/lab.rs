@@ -1,5 +1,7 @@
 //! The lab without a mesh: addresses, services, captures and leaving nothing behind. Needs root.
 
+#![allow(clippy::unwrap_used, reason = "a test and its helpers")]
+
 use culvert_lab::{Capture, Lab, PodSpec, ServiceSpec, netfilter, wait_until};
 use std::{
     io::{Read, Write},
@@ -15,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 fn serve_peer_address(listener: TcpListener) {
     thread::spawn(move || {
         while let Ok((mut stream, peer)) = listener.accept() {
-            let _client_may_be_gone = write!(stream, "{peer}");
+            let _client_may_be_gone = stream.write_all(peer.to_string().as_bytes());
         }
     });
 }
@@ -42,7 +44,7 @@ fn pods_reach_pods_and_services_in_both_families() {
         lab.pod(PodSpec::new("shop", &format!("client{node}")).on(node))
             .unwrap()
     });
-    let capture = Capture::start(lab.node(1).namespace(), "link", &["198.18.1."]).unwrap();
+    let capture = Capture::start(lab.node(1).namespace(), "wire", &["198.18.1."]).unwrap();
     for pod in [&near, &far] {
         serve_peer_address(pod.listen("[::]:8080".parse::<SocketAddr>().unwrap()).unwrap());
     }
@@ -79,6 +81,35 @@ fn rules_are_counted_and_there_are_none() {
     lab.pod(PodSpec::new("shop", "web")).unwrap();
     let counts = lab.namespaces_do(netfilter::rules).unwrap();
     assert_eq!(counts, [0, 0, 0, 0]);
+    // The count itself must work: where there is a tool to make rules, make some.
+    let node = lab.node(1);
+    let mut expected = 0;
+    for (program, lines) in [
+        (
+            "nft",
+            &[
+                "add table inet t",
+                "add chain inet t c",
+                "add rule inet t c accept",
+                "add rule inet t c drop",
+            ][..],
+        ),
+        ("iptables-legacy", &["-A INPUT -j ACCEPT"]),
+        (
+            "ip6tables-legacy",
+            &["-A INPUT -j ACCEPT", "-t mangle -A OUTPUT -j ACCEPT"],
+        ),
+    ] {
+        let done = lines.iter().all(|line| {
+            node.output(Command::new(program).args(line.split(' ')))
+                .is_ok_and(|output| output.status.success())
+        });
+        if done {
+            expected += if program == "nft" { 2 } else { lines.len() as u64 };
+        }
+    }
+    assert_eq!(netfilter::rules(node.namespace()).unwrap(), expected);
+    eprintln!("{expected} rules were made and counted");
 }
 
 #[test]
