@@ -4,7 +4,13 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const FILES: [&str; 5] = ["workload.proto", "authorization.proto", "zds.proto", "citadel.proto", "discovery.proto"];
+const FILES: [&str; 5] = [
+    "workload.proto",
+    "authorization.proto",
+    "zds.proto",
+    "citadel.proto",
+    "discovery.proto",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=protos");

@@ -68,13 +68,27 @@ struct Subscription {
 impl Client {
     /// A client that subscribes to `types`, each in its mode, and calls itself `node`.
     pub fn new(node: Node, types: impl IntoIterator<Item = (&'static str, Mode)>) -> Self {
-        let subscription = |mode| Subscription { mode, names: BTreeSet::new(), versions: BTreeMap::new() };
-        Self { node, types: types.into_iter().map(|(url, mode)| (url.to_owned(), subscription(mode))).collect() }
+        let subscription = |mode| Subscription {
+            mode,
+            names: BTreeSet::new(),
+            versions: BTreeMap::new(),
+        };
+        Self {
+            node,
+            types: types
+                .into_iter()
+                .map(|(url, mode)| (url.to_owned(), subscription(mode)))
+                .collect(),
+        }
     }
 
     /// The first requests on a new connection: everything wanted, and what is held already.
     pub fn connect(&self) -> Vec<DeltaDiscoveryRequest> {
-        let mut requests: Vec<_> = self.types.iter().map(|(url, subscription)| subscription.first(url)).collect();
+        let mut requests: Vec<_> = self
+            .types
+            .iter()
+            .map(|(url, subscription)| subscription.first(url))
+            .collect();
         if let Some(first) = requests.first_mut() {
             first.node = Some(self.node.clone());
         }
@@ -82,9 +96,16 @@ impl Client {
     }
 
     /// Adds names to a type that is subscribed on demand. Nothing to send if all were there already.
-    pub fn subscribe(&mut self, type_url: &str, names: impl IntoIterator<Item = String>) -> Option<DeltaDiscoveryRequest> {
+    pub fn subscribe(
+        &mut self,
+        type_url: &str,
+        names: impl IntoIterator<Item = String>,
+    ) -> Option<DeltaDiscoveryRequest> {
         let subscription = self.types.get_mut(type_url)?;
-        let new: Vec<String> = names.into_iter().filter(|name| subscription.names.insert(name.clone())).collect();
+        let new: Vec<String> = names
+            .into_iter()
+            .filter(|name| subscription.names.insert(name.clone()))
+            .collect();
         (!new.is_empty() && subscription.mode == Mode::OnDemand).then(|| DeltaDiscoveryRequest {
             type_url: type_url.to_owned(),
             resource_names_subscribe: new,
@@ -99,7 +120,10 @@ impl Client {
         names: impl IntoIterator<Item = String>,
     ) -> Option<DeltaDiscoveryRequest> {
         let subscription = self.types.get_mut(type_url)?;
-        let gone: Vec<String> = names.into_iter().filter(|name| subscription.names.remove(name)).collect();
+        let gone: Vec<String> = names
+            .into_iter()
+            .filter(|name| subscription.names.remove(name))
+            .collect();
         (!gone.is_empty() && subscription.mode == Mode::OnDemand).then(|| DeltaDiscoveryRequest {
             type_url: type_url.to_owned(),
             resource_names_unsubscribe: gone,
@@ -120,11 +144,20 @@ impl Client {
         apply: impl FnOnce(Update<'_>) -> Vec<Rejection>,
     ) -> Result<DeltaDiscoveryRequest, UnknownType> {
         let type_url = &response.type_url;
-        let subscription = self.types.get_mut(type_url).ok_or_else(|| UnknownType(type_url.clone()))?;
-        let rejections = apply(Update { type_url, resources: &response.resources, removed: &response.removed_resources });
+        let subscription = self
+            .types
+            .get_mut(type_url)
+            .ok_or_else(|| UnknownType(type_url.clone()))?;
+        let rejections = apply(Update {
+            type_url,
+            resources: &response.resources,
+            removed: &response.removed_resources,
+        });
         for resource in &response.resources {
             if rejections.iter().all(|rejection| rejection.name != resource.name) {
-                subscription.versions.insert(resource.name.clone(), resource.version.clone());
+                subscription
+                    .versions
+                    .insert(resource.name.clone(), resource.version.clone());
             }
         }
         for name in &response.removed_resources {
@@ -156,6 +189,13 @@ impl Subscription {
 }
 
 fn status(rejections: &[Rejection]) -> Status {
-    let message: Vec<String> = rejections.iter().map(|Rejection { name, reason }| format!("{name}: {reason}")).collect();
-    Status { code: INVALID_ARGUMENT, message: message.join("; "), details: vec![] }
+    let message: Vec<String> = rejections
+        .iter()
+        .map(|Rejection { name, reason }| format!("{name}: {reason}"))
+        .collect();
+    Status {
+        code: INVALID_ARGUMENT,
+        message: message.join("; "),
+        details: vec![],
+    }
 }

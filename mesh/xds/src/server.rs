@@ -96,7 +96,11 @@ enum Sent {
 impl Stream {
     /// A new connection.
     pub fn new() -> Self {
-        Self { node: String::new(), nonce: 0, types: BTreeMap::new() }
+        Self {
+            node: String::new(),
+            nonce: 0,
+            types: BTreeMap::new(),
+        }
     }
 
     /// Tells the stream which node its client runs on, for [`Resources::initial`]. Known from authentication, not from
@@ -112,7 +116,9 @@ impl Stream {
 
     /// How many resources of a type the client holds, as far as it has been sent.
     pub fn held(&self, type_url: &str) -> usize {
-        self.types.get(type_url).map_or(0, |state| state.sent.values().filter(|sent| **sent != Sent::Missing).count())
+        self.types.get(type_url).map_or(0, |state| {
+            state.sent.values().filter(|sent| **sent != Sent::Missing).count()
+        })
     }
 
     /// Takes a client's message in.
@@ -144,7 +150,9 @@ impl Stream {
             if state.awaiting.is_some() {
                 continue;
             }
-            let Some(mut response) = state.difference(type_url, resources) else { continue };
+            let Some(mut response) = state.difference(type_url, resources) else {
+                continue;
+            };
             self.nonce += 1;
             response.nonce = self.nonce.to_string();
             response.type_url.clone_from(type_url);
@@ -187,7 +195,9 @@ impl TypeState {
         }
         self.awaiting = None;
         match &request.error_detail {
-            Some(error) => Meaning::Refused { reason: error.message.clone() },
+            Some(error) => Meaning::Refused {
+                reason: error.message.clone(),
+            },
             None => Meaning::Acknowledged,
         }
     }
@@ -296,7 +306,10 @@ impl TypeState {
             name: name.to_owned(),
             version: entry.version.to_string(),
             aliases: if self.wildcard { vec![] } else { entry.aliases.to_vec() },
-            resource: Some(prost_types::Any { type_url: type_url.to_owned(), value: entry.body.to_vec() }),
+            resource: Some(prost_types::Any {
+                type_url: type_url.to_owned(),
+                value: entry.body.to_vec(),
+            }),
             ..Default::default()
         });
     }
