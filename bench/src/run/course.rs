@@ -13,8 +13,8 @@ use std::{
 
 /// Where the server applications listen.
 const APPLICATION: u16 = 8080;
-/// Where the client dials its Envoy, and that Envoy the other.
-const SIDECAR: u16 = 9001;
+/// Where the client dials its Envoy, and that Envoy the other: the port on which a [`Capture`] knows TLS.
+const SIDECAR: u16 = 15008;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One mode's way.
@@ -184,7 +184,7 @@ impl<'lab> Stage<'lab> {
 
     /// Sends a little through the way, and looks at the link: a way that claims encryption must have it.
     pub(super) fn verify(&self, course: &Course) -> Result<()> {
-        let capture = Capture::start(self.lab.node(1).namespace(), "link", &[])?;
+        let capture = Capture::start(self.lab.node(1).namespace(), "wire", &[])?;
         let mut command = own_program()?;
         command.args([
             "load",

@@ -4,7 +4,7 @@
 //! proven by a SPIFFE identity. Envoy's own defaults stand for everything else, worker threads included.
 
 use anyhow::{Context, Result};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -66,6 +66,8 @@ fn certificates(folder: &Path) -> Result<()> {
     let root_key = KeyPair::generate()?;
     let mut root = CertificateParams::default();
     root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // With the same default name as the leaves, these would look self-signed.
+    root.distinguished_name.push(DnType::CommonName, "bench root");
     fs::write(folder.join("root.pem"), root.self_signed(&root_key)?.pem())?;
     let issuer = Issuer::new(root, root_key);
     for name in ["client", "server"] {

@@ -96,7 +96,7 @@ pub(super) fn table(summaries: &[(Mode, Summary)]) -> Table {
     ];
     let mut table = Table::new();
     table
-        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
+        .load_preset(presets::ASCII_MARKDOWN)
         .set_content_arrangement(ContentArrangement::Disabled);
     let header = std::iter::once(String::new()).chain(summaries.iter().map(|(mode, _)| mode.name().to_owned()));
     table.set_header(header.collect::<Vec<_>>());
