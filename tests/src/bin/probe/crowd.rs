@@ -1,8 +1,12 @@
-//! Many connections, for as long as standard input stays open: what breaks while something else is broken on purpose?
+//! Many connections, until SIGTERM: what breaks while something else is broken on purpose?
 
 use crate::{connect, connect::How, session};
 use anyhow::{Result, ensure};
 use serde_json::json;
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
 use std::{
     io::{Read, Write},
     net::SocketAddr,
@@ -106,6 +110,7 @@ pub(crate) fn hold(crowd: &Crowd) -> Result<()> {
 }
 
 fn run(crowd: &Crowd, work: impl Fn(&AtomicBool, &Mutex<Tally>) -> Result<()> + Sync) -> Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let stop = AtomicBool::new(false);
     let tally = Mutex::new(Tally::default());
     thread::scope(|scope| {
@@ -116,8 +121,7 @@ fn run(crowd: &Crowd, work: impl Fn(&AtomicBool, &Mutex<Tally>) -> Result<()> + 
                 }
             });
         }
-        let mut rest = Vec::new();
-        let _ = std::io::stdin().read_to_end(&mut rest);
+        signals.forever().next();
         stop.store(true, Ordering::Relaxed);
     });
     println!("{}", lock(&tally).report());

@@ -34,9 +34,9 @@ enum Role {
     },
     /// Connect once and hold one session
     Dial(session::Dial),
-    /// New connections without pause, until standard input closes
+    /// New connections without pause, until SIGTERM; then prints what happened
     Storm(crowd::Crowd),
-    /// Open connections that are used without pause, until standard input closes
+    /// Open connections that are used without pause, until SIGTERM; then prints what happened
     Hold(crowd::Crowd),
     /// Connections that carry garbage
     Garbage(garbage::Garbage),

@@ -47,7 +47,11 @@ pub(crate) fn send(mut to: impl Write, seed: u64, length: u64) -> Result<()> {
     while left > 0 {
         // Mostly large pieces, now and then one of a few bytes.
         let number = sizes.number();
-        let most = if number.is_multiple_of(8) { 16 } else { buffer.len() as u64 };
+        let most = if number.is_multiple_of(8) {
+            16
+        } else {
+            buffer.len() as u64
+        };
         let size = (1 + (number >> 8) % most).min(left);
         let piece = &mut buffer[..usize::try_from(size)?];
         pattern.fill(piece);
