@@ -1,6 +1,4 @@
 //! What goes wrong, with the code that the peer is told and whose fault it is.
-use crate::StreamId;
-
 /// Error codes of RFC 9113 section 7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -268,11 +266,4 @@ pub enum HandshakeError {
     /// The keys are of a cipher suite that we do not have.
     #[error("cipher suite without support")]
     CipherSuite,
-}
-
-/// An error on one stream: it is reset, the connection goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct StreamError {
-    pub(crate) id: StreamId,
-    pub(crate) code: ErrorCode,
 }

@@ -12,21 +12,31 @@
 //! Whatever a peer does wrong ends in a [`ProtocolError`] (the connection) or a reset (one stream), each with a code of RFC 9113.
 //!
 //! Rooms, from the wire inwards: `record` (TLS 1.3 record protection), `frame` (HTTP/2 framing), `header` and `hpack` (header
-//! blocks), `flow` (windows), `stream`, `connection`; beside them `output` (the buffer) and `request` (what a `CONNECT` says).
+//! blocks), `flow` (windows), `stream`, `connection`; beside them `protection` (TLS's own messages), `output` (the buffer), `request` and
+//! `metadata` (what a `CONNECT` says).
 #![forbid(unsafe_code)]
 
 mod config;
 mod connection;
 mod error;
+mod flow;
+mod frame;
 mod handshake;
+mod header;
+mod hpack;
+mod metadata;
+mod output;
+mod protection;
 mod record;
 mod request;
 mod sink;
+mod stream;
 
 pub use config::{Config, Role};
 pub use connection::{Connection, Fill};
 pub use error::{ErrorCode, Fault, HandshakeError, Limit, OpenError, ProtocolError, TlsError};
 pub use handshake::{Established, Handshake, Progress};
+pub use metadata::{Baggage, Forwarded};
 pub use record::TrafficKeys;
-pub use request::{Authority, BadAuthority, BadRequest, Baggage, ConnectRequest, Forwarded, Response};
+pub use request::{Authority, BadAuthority, BadRequest, ConnectRequest, Response};
 pub use sink::{Sink, StreamId};
