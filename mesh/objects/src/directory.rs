@@ -1,0 +1,393 @@
+//! A directory of files, read again and again, with the last good state of each.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch::Receiver;
+
+use crate::defaults::{Allocator, Defaults};
+use crate::document::{self, Document, Fault};
+use crate::finding::Finding;
+use crate::merge;
+use crate::objects::Objects;
+use crate::watch;
+
+/// How long a file must stay as it is before it is read, so that half a write is not taken for the whole.
+pub(crate) const SETTLE: Duration = Duration::from_millis(80);
+/// How long one busy file can hold back the others.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Larger files are refused.
+const MAX_FILE: u64 = 16 << 20;
+/// Deeper folders are refused; a cycle of symbolic links ends here at the latest.
+const MAX_DEPTH: usize = 32;
+
+/// The directory cannot be read at all.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the configuration directory {path}")]
+pub struct OpenError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// All objects of the directory and all that is wrong with it, at one moment.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The objects that are in force.
+    pub objects: Objects,
+    /// What is wrong, ordered by file and document.
+    pub findings: Vec<Finding>,
+    /// Counts the changes, from 1.
+    pub generation: u64,
+}
+
+/// A directory of `*.yaml`, `*.yml` and `*.json` files, folders below included. Names that begin with a dot are skipped:
+/// editors' files, and the folders behind the symbolic links of a mounted ConfigMap.
+#[derive(Debug)]
+pub struct Directory {
+    pub(crate) root: PathBuf,
+    defaults: Defaults,
+    allocator: Allocator,
+    files: BTreeMap<PathBuf, File>,
+    /// Files that look different from what was read, and since when they look like this.
+    unsettled: HashMap<PathBuf, (Option<Stamp>, Instant)>,
+    unsettled_since: Option<Instant>,
+    /// Folders that could not be listed, and why.
+    unlistable: BTreeMap<PathBuf, String>,
+    loaded: Arc<Loaded>,
+}
+
+#[derive(Debug, Default)]
+struct File {
+    stamp: Option<Stamp>,
+    documents: Vec<Document>,
+    /// Whether there was ever a state without fault to go back to.
+    was_good: bool,
+    faults: Vec<Fault>,
+}
+
+/// What tells one state of a file from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// What a look at the directory came to.
+pub(crate) enum Scan {
+    /// Something is being written: look again after [`SETTLE`].
+    Unsettled,
+    /// All is read.
+    Settled,
+}
+
+impl Directory {
+    /// Reads the directory at `path` for the first time, with the defaults of no cluster in particular.
+    ///
+    /// # Errors
+    /// When `path` itself cannot be listed. What is wrong with the files in it is in [`Loaded::findings`].
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
+        Self::open_with(path, Defaults::default())
+    }
+
+    /// Like [`Directory::open`], with the defaults of a cluster.
+    ///
+    /// # Errors
+    /// As [`Directory::open`].
+    pub fn open_with(path: impl Into<PathBuf>, defaults: Defaults) -> Result<Self, OpenError> {
+        let root = path.into();
+        fs::read_dir(&root).map_err(|source| OpenError {
+            path: root.clone(),
+            source,
+        })?;
+        let mut directory = Self {
+            root,
+            defaults,
+            allocator: Allocator::default(),
+            files: BTreeMap::new(),
+            unsettled: HashMap::new(),
+            unsettled_since: None,
+            unlistable: BTreeMap::new(),
+            loaded: Arc::default(),
+        };
+        let found = directory.list();
+        for (path, stamp) in &found {
+            directory.read(path, *stamp);
+            // Files that were just being written are read once more when they have settled.
+            directory.unsettled.insert(path.clone(), (None, Instant::now()));
+        }
+        directory.publish();
+        Ok(directory)
+    }
+
+    /// What was read last.
+    pub fn loaded(&self) -> Arc<Loaded> {
+        Arc::clone(&self.loaded)
+    }
+
+    /// Follows the directory on a thread of its own, until every receiver is gone. Changes are noticed by inotify, and
+    /// by looking every two seconds, or more often where inotify is not to be had.
+    pub fn watch(self) -> Receiver<Arc<Loaded>> {
+        watch::spawn(self)
+    }
+
+    /// Looks for changes, and applies them once nothing moves any more.
+    pub(crate) fn scan(&mut self) -> Scan {
+        let now = Instant::now();
+        let found = self.list();
+        let mut waiting: HashMap<PathBuf, (Option<Stamp>, Instant)> = HashMap::new();
+        let gone = self
+            .files
+            .keys()
+            .filter(|path| !found.contains_key(*path) && !self.is_hidden_by_error(path));
+        let looks = found
+            .iter()
+            .map(|(path, stamp)| (path, Some(*stamp)))
+            .chain(gone.map(|path| (path, None)));
+        for (path, stamp) in looks {
+            let known = self.files.get(path).and_then(|file| file.stamp);
+            let before = self.unsettled.get(path);
+            if known == stamp && before.is_none() && self.files.contains_key(path) {
+                continue;
+            }
+            // A file read at the first look is not in `files` with a stamp that can be trusted: see `open_with`.
+            let since = match before {
+                Some((Some(seen), since)) if Some(*seen) == stamp => *since,
+                Some((None, since)) if stamp.is_none() || known == stamp => *since,
+                _ => now,
+            };
+            waiting.insert(path.clone(), (stamp, since));
+        }
+        self.unsettled = waiting;
+        if self.unsettled.is_empty() {
+            self.unsettled_since = None;
+            if self.unlistable_changed() {
+                self.publish();
+            }
+            return Scan::Settled;
+        }
+        let began = *self.unsettled_since.get_or_insert(now);
+        let ready: Vec<(PathBuf, Option<Stamp>)> = self
+            .unsettled
+            .iter()
+            .filter(|(_, (_, since))| now.duration_since(*since) >= SETTLE)
+            .map(|(path, (stamp, _))| (path.clone(), *stamp))
+            .collect();
+        let all = ready.len() == self.unsettled.len();
+        if !all && now.duration_since(began) < PATIENCE {
+            return Scan::Unsettled;
+        }
+        for (path, stamp) in ready {
+            self.unsettled.remove(&path);
+            match stamp {
+                Some(stamp) => self.read(&path, stamp),
+                None => drop(self.files.remove(&path)),
+            }
+        }
+        self.publish();
+        self.unsettled_since = (!all).then_some(now);
+        if all { Scan::Settled } else { Scan::Unsettled }
+    }
+
+    /// All files that count, with their stamps. Folders that cannot be listed are remembered.
+    fn list(&mut self) -> BTreeMap<PathBuf, Stamp> {
+        let mut walk = Walk {
+            found: BTreeMap::new(),
+            errors: BTreeMap::new(),
+            visited: HashSet::new(),
+        };
+        walk.folder(&self.root, 0);
+        self.unlistable = walk.errors;
+        walk.found
+    }
+
+    fn is_hidden_by_error(&self, path: &Path) -> bool {
+        self.unlistable.keys().any(|folder| path.starts_with(folder))
+    }
+
+    fn unlistable_changed(&self) -> bool {
+        let reported = self
+            .loaded
+            .findings
+            .iter()
+            .filter(|f| f.document == 0 && f.line.is_none());
+        let reported: Vec<&PathBuf> = reported
+            .map(|f| &f.file)
+            .filter(|f| !self.files.contains_key(*f))
+            .collect();
+        reported.len() != self.unlistable.len() || reported.iter().any(|f| !self.unlistable.contains_key(*f))
+    }
+
+    /// Reads one file. What is wrong with it leaves its last good state in force.
+    fn read(&mut self, path: &Path, stamp: Stamp) {
+        let file = self.files.entry(path.to_owned()).or_default();
+        file.stamp = Some(stamp);
+        let text = match read_text(path) {
+            Ok(text) => text,
+            Err(message) => {
+                file.faults = vec![Fault {
+                    number: 0,
+                    line: 0,
+                    object: None,
+                    field: None,
+                    message,
+                }];
+                return;
+            }
+        };
+        let json = path.extension().is_some_and(|e| e == "json");
+        let parsed = document::parse(&text, json);
+        if parsed.faults.is_empty() {
+            file.was_good = true;
+            file.documents = parsed.documents;
+        } else if !file.was_good {
+            file.documents = parsed.documents;
+        }
+        file.faults = parsed.faults;
+    }
+
+    /// Merges all files into a new snapshot, unless nothing changed.
+    fn publish(&mut self) {
+        let documents = self
+            .files
+            .iter()
+            .map(|(path, file)| (path.as_path(), file.documents.as_slice()));
+        let (mut objects, mut findings) = merge::merge(documents);
+        self.allocator.fill(&self.defaults, &mut objects);
+        merge::reuse(&mut objects, &self.loaded.objects);
+        for (path, file) in &self.files {
+            let holds = if file.was_good {
+                "the file's last good state stays in force"
+            } else {
+                "this document does not count"
+            };
+            findings.extend(file.faults.iter().map(|fault| Finding {
+                file: path.clone(),
+                document: fault.number,
+                line: (fault.line > 0).then_some(fault.line),
+                object: fault.object.clone(),
+                field: fault.field.clone(),
+                message: format!("{} ({holds})", fault.message),
+            }));
+        }
+        findings.extend(self.unlistable.iter().map(|(path, message)| Finding {
+            file: path.clone(),
+            document: 0,
+            line: None,
+            object: None,
+            field: None,
+            message: format!("{message} (what was read from it before stays in force)"),
+        }));
+        findings.sort();
+        if self.loaded.generation > 0 && findings == self.loaded.findings && same(&objects, &self.loaded.objects) {
+            return;
+        }
+        let generation = self.loaded.generation + 1;
+        self.loaded = Arc::new(Loaded {
+            objects,
+            findings,
+            generation,
+        });
+    }
+}
+
+/// Whether two snapshots hold the very same objects.
+fn same(a: &Objects, b: &Objects) -> bool {
+    fn map<K: Ord, T>(a: &BTreeMap<K, Arc<T>>, b: &BTreeMap<K, Arc<T>>) -> bool {
+        a.len() == b.len()
+            && a.iter()
+                .zip(b)
+                .all(|((ka, va), (kb, vb))| ka == kb && Arc::ptr_eq(va, vb))
+    }
+    map(&a.namespaces, &b.namespaces)
+        && map(&a.pods, &b.pods)
+        && map(&a.services, &b.services)
+        && map(&a.service_accounts, &b.service_accounts)
+        && map(&a.endpoint_slices, &b.endpoint_slices)
+        && map(&a.nodes, &b.nodes)
+        && map(&a.config_maps, &b.config_maps)
+}
+
+struct Walk {
+    found: BTreeMap<PathBuf, Stamp>,
+    errors: BTreeMap<PathBuf, String>,
+    /// Folders by device and inode, so that links do not lead in circles.
+    visited: HashSet<(u64, u64)>,
+}
+
+impl Walk {
+    fn folder(&mut self, path: &Path, depth: usize) {
+        if depth > MAX_DEPTH {
+            self.errors
+                .insert(path.to_owned(), format!("more than {MAX_DEPTH} folders deep"));
+            return;
+        }
+        let entries = fs::metadata(path).and_then(|metadata| {
+            let fresh = self.visited.insert((metadata.dev(), metadata.ino()));
+            if fresh {
+                fs::read_dir(path)?.collect::<Result<Vec<_>, _>>()
+            } else {
+                Ok(Vec::new())
+            }
+        });
+        let mut entries = match entries {
+            Ok(entries) => entries,
+            // Removed between two calls: the next look tells.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && depth > 0 => return,
+            Err(error) => {
+                self.errors
+                    .insert(path.to_owned(), format!("cannot be listed: {error}"));
+                return;
+            }
+        };
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            let path = entry.path();
+            // Follows symbolic links; one that leads nowhere is no file.
+            let Ok(metadata) = fs::metadata(&path) else { continue };
+            if metadata.is_dir() {
+                self.folder(&path, depth + 1);
+            } else if metadata.is_file()
+                && path
+                    .extension()
+                    .is_some_and(|e| e == "yaml" || e == "yml" || e == "json")
+            {
+                self.found.insert(path, Stamp::of(&metadata));
+            }
+        }
+    }
+}
+
+impl Stamp {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    let cannot = |error: io::Error| format!("cannot be read: {error}");
+    let mut bytes = Vec::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+        .map_err(cannot)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(format!("larger than {} MiB", MAX_FILE >> 20));
+    }
+    String::from_utf8(bytes).map_err(|error| format!("not UTF-8: {error}"))
+}

@@ -1,0 +1,286 @@
+//! One file's text, taken apart into objects.
+
+use std::sync::Arc;
+
+use serde::de::{DeserializeOwned, Deserializer};
+use serde_yaml_ng::Value;
+
+use crate::check;
+use crate::defaults;
+use crate::objects::Object;
+
+/// What one file holds.
+#[derive(Debug, Default)]
+pub struct Parsed {
+    /// The good documents. A `List` gives one entry for each item.
+    pub documents: Vec<Document>,
+    /// What is wrong with the others.
+    pub faults: Vec<Fault>,
+}
+
+/// One object and its place in the file.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// Which document of the file, from 1; empty documents do not count.
+    pub number: usize,
+    /// Line of the document's start, from 1.
+    pub line: usize,
+    /// The object, defaults filled in.
+    pub object: Object,
+}
+
+/// Why a document is no good. Becomes a finding once the file is known.
+#[derive(Debug)]
+pub struct Fault {
+    /// Which document.
+    pub number: usize,
+    /// Line of the fault, or of the document's start.
+    pub line: usize,
+    /// `Kind namespace/name`, where it can be told.
+    pub object: Option<String>,
+    /// Path of the field.
+    pub field: Option<String>,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// A fault within one object.
+pub(crate) struct Problem {
+    pub(crate) line: Option<usize>,
+    pub(crate) field: Option<String>,
+    pub(crate) message: String,
+}
+
+/// Takes `text` apart. `json` tells that it is JSON (one or several values in a row), else YAML. Documents of kinds
+/// that the mesh does not read are skipped. Never fails as a whole: what is wrong is in [`Parsed::faults`].
+pub fn parse(text: &str, json: bool) -> Parsed {
+    let mut parsed = Parsed::default();
+    if json {
+        parse_json(text, &mut parsed);
+        return parsed;
+    }
+    let mut number = 0;
+    for (start, chunk) in split(text) {
+        match serde_yaml_ng::from_str::<Value>(&chunk) {
+            Ok(Value::Null) => {}
+            Ok(value) => {
+                number += 1;
+                let place = Place {
+                    number,
+                    start,
+                    source: Some(&chunk),
+                    prefix: String::new(),
+                };
+                take(&value, &place, &mut parsed);
+            }
+            Err(error) => {
+                number += 1;
+                let line = start + error.location().map_or(0, |l| l.line().saturating_sub(1));
+                let message = format!("not valid YAML: {error}");
+                parsed.faults.push(Fault {
+                    number,
+                    line,
+                    object: None,
+                    field: None,
+                    message,
+                });
+            }
+        }
+    }
+    parsed
+}
+
+fn parse_json(text: &str, parsed: &mut Parsed) {
+    for (index, value) in serde_json::Deserializer::from_str(text)
+        .into_iter::<Value>()
+        .enumerate()
+    {
+        let number = index + 1;
+        match value {
+            Ok(value) => take(
+                &value,
+                &Place {
+                    number,
+                    start: 1,
+                    source: None,
+                    prefix: String::new(),
+                },
+                parsed,
+            ),
+            Err(error) => {
+                let (line, message) = (error.line(), format!("not valid JSON: {error}"));
+                parsed.faults.push(Fault {
+                    number,
+                    line,
+                    object: None,
+                    field: None,
+                    message,
+                });
+            }
+        }
+    }
+}
+
+/// Splits at lines that begin with `---`, and yields the line number at which each part begins. YAML 1.2, 9.1.2: such
+/// a line ends a document wherever it stands, even inside a block scalar; so that one broken document does not hide
+/// the faults of the next.
+fn split(text: &str) -> Vec<(usize, String)> {
+    let mut parts = vec![(1, String::new())];
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        let marker = line
+            .strip_prefix("---")
+            .filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+        match (marker, parts.last_mut()) {
+            (Some(rest), _) => parts.push((index + 1, rest.to_owned())),
+            (None, Some((_, part))) => part.push_str(line),
+            (None, None) => {}
+        }
+    }
+    parts
+}
+
+struct Place<'a> {
+    number: usize,
+    start: usize,
+    /// The document's own text, for line numbers; none for items of a list and for JSON.
+    source: Option<&'a str>,
+    /// Path of the object within the document: empty, or as `items[3].`.
+    prefix: String,
+}
+
+fn take(value: &Value, place: &Place<'_>, parsed: &mut Parsed) {
+    let text = |key: &str| value.get(key).and_then(Value::as_str);
+    let fail = |parsed: &mut Parsed, object: Option<String>, problem: Problem| {
+        parsed.faults.push(Fault {
+            number: place.number,
+            line: problem
+                .line
+                .map_or(place.start, |line| place.start + line.saturating_sub(1)),
+            object,
+            field: problem.field.map(|f| format!("{}{f}", place.prefix)),
+            message: problem.message,
+        });
+    };
+    let problem = |field: &str, message: &str| Problem {
+        line: None,
+        field: (!field.is_empty()).then(|| field.to_owned()),
+        message: message.to_owned(),
+    };
+    if !value.is_mapping() {
+        return fail(parsed, None, problem("", "not a Kubernetes object"));
+    }
+    let (Some(api_version), Some(kind)) = (text("apiVersion"), text("kind")) else {
+        let missing = if text("kind").is_some() { "apiVersion" } else { "kind" };
+        return fail(parsed, None, problem(missing, "missing, or not a text"));
+    };
+    if kind.ends_with("List") && (value.get("items").is_some() || (api_version, kind) == ("v1", "List")) {
+        let items = value.get("items");
+        let Some(items) = items.and_then(Value::as_sequence) else {
+            if !items.is_none_or(Value::is_null) {
+                fail(parsed, Some(kind.to_owned()), problem("items", "not a list"));
+            }
+            return;
+        };
+        for (index, item) in items.iter().enumerate() {
+            let prefix = format!("{}items[{index}].", place.prefix);
+            take(
+                &named(item, api_version, kind),
+                &Place {
+                    source: None,
+                    prefix,
+                    ..*place
+                },
+                parsed,
+            );
+        }
+        return;
+    }
+    let title = title(value, kind);
+    match typed(api_version, kind, value, place.source) {
+        None => tracing::debug!(kind, api_version, "kind is not read"),
+        Some(Err(found)) => fail(parsed, title, found),
+        Some(Ok(object)) => match check::object(&object) {
+            Ok(()) => parsed.documents.push(Document {
+                number: place.number,
+                line: place.start,
+                object,
+            }),
+            Err(found) => fail(parsed, title, found),
+        },
+    }
+}
+
+/// Items of `PodList` and its like may leave out version and kind.
+fn named(item: &Value, api_version: &str, list: &str) -> Value {
+    let mut item = item.clone();
+    if let (Some(kind), Value::Mapping(mapping)) = (list.strip_suffix("List").filter(|k| !k.is_empty()), &mut item) {
+        for (key, value) in [("apiVersion", api_version), ("kind", kind)] {
+            mapping.entry(key.into()).or_insert_with(|| value.into());
+        }
+    }
+    item
+}
+
+fn title(value: &Value, kind: &str) -> Option<String> {
+    let metadata = value.get("metadata");
+    let name = metadata?.get("name")?.as_str()?;
+    let namespace = metadata.and_then(|m| m.get("namespace")).and_then(Value::as_str);
+    Some(match (kind, namespace) {
+        ("Namespace" | "Node", _) => format!("{kind} {name}"),
+        (_, namespace) => format!("{kind} {}/{name}", namespace.unwrap_or("default")),
+    })
+}
+
+/// The object, if its kind is one that the mesh reads.
+fn typed(api_version: &str, kind: &str, value: &Value, source: Option<&str>) -> Option<Result<Object, Problem>> {
+    Some(match (api_version, kind) {
+        ("v1", "Namespace") => read(value, source, |o| Object::Namespace(Arc::new(defaults::namespace(o)))),
+        ("v1", "Pod") => read(value, source, |o| Object::Pod(Arc::new(defaults::pod(o)))),
+        ("v1", "Service") => read(value, source, |o| Object::Service(Arc::new(defaults::service(o)))),
+        ("v1", "ServiceAccount") => read(value, source, |o| {
+            Object::ServiceAccount(Arc::new(defaults::service_account(o)))
+        }),
+        ("discovery.k8s.io/v1", "EndpointSlice") => read(value, source, |o| {
+            Object::EndpointSlice(Arc::new(defaults::endpoint_slice(o)))
+        }),
+        ("v1", "Node") => read(value, source, |o| Object::Node(Arc::new(o))),
+        ("v1", "ConfigMap") => read(value, source, |o| Object::ConfigMap(Arc::new(defaults::config_map(o)))),
+        _ => return None,
+    })
+}
+
+fn read<T: DeserializeOwned>(
+    value: &Value,
+    source: Option<&str>,
+    object: impl FnOnce(T) -> Object,
+) -> Result<Object, Problem> {
+    match source {
+        Some(text) => located(serde_yaml_ng::Deserializer::from_str(text)),
+        None => located(value.clone()),
+    }
+    .map(object)
+}
+
+fn located<'de, T, D>(deserializer: D) -> Result<T, Problem>
+where
+    T: DeserializeOwned,
+    D: Deserializer<'de, Error = serde_yaml_ng::Error>,
+{
+    serde_path_to_error::deserialize(deserializer).map_err(|error| {
+        let field = error.path().to_string();
+        let inner = error.into_inner();
+        let line = inner.location().map(|l| l.line());
+        // The message begins with the same path and ends with a place within the document; both are said elsewhere.
+        let text = inner.to_string();
+        let text = text.strip_prefix(&format!("{field}: ")).unwrap_or(&text);
+        let message = text.rsplit_once(" at line ").map_or(text, |(head, _)| head).to_owned();
+        Problem {
+            line,
+            field: (field != ".").then_some(field),
+            message,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+use super::*;
+
+fn faults(text: &str) -> Vec<String> {
+    let show = |f: &Fault| {
+        let (object, field) = (
+            f.object.clone().unwrap_or_default(),
+            f.field.clone().unwrap_or_default(),
+        );
+        format!("{}:{}: {object}: {field}: {}", f.number, f.line, f.message)
+    };
+    parse(text, false).faults.iter().map(show).collect()
+}
+
+#[test]
+fn documents_lists_and_kinds_nobody_reads() {
+    let text = "# only a comment\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n--- \napiVersion: apps/v1\nkind: Deployment\n---\n\
+        apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Node, metadata: {name: n}}\n---\n\
+        apiVersion: v1\nkind: PodList\nitems:\n- metadata: {name: p, namespace: a}\n";
+    let parsed = parse(text, false);
+    assert!(parsed.faults.is_empty(), "{:?}", parsed.faults);
+    let titles: Vec<_> = parsed
+        .documents
+        .iter()
+        .map(|d| (d.number, d.line, d.object.title()))
+        .collect();
+    let expected = [(1, 2, "Namespace a"), (3, 9, "Node n"), (4, 14, "Pod a/p")];
+    assert_eq!(titles, expected.map(|(n, l, t)| (n, l, t.to_owned())));
+}
+
+#[test]
+fn a_fault_names_document_line_object_and_field() {
+    let text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n---\napiVersion: v1\nkind: Service\nmetadata:\n  name: web\n  namespace: a\n\
+        spec:\n  ports:\n  - name: http\n    port: eighty\n";
+    let found = faults(text);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].starts_with("2:13: Service a/web: spec.ports[0].port: invalid type: string \"eighty\""),
+        "{found:?}"
+    );
+    assert_eq!(parse(text, false).documents.len(), 1);
+}
+
+#[test]
+fn broken_syntax_does_not_hide_the_next_document() {
+    let text = "a: [\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n---\nkind: Pod\n---\nplain\n";
+    let found = faults(text);
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(
+        found[0].contains("not valid YAML") && found[1].contains("apiVersion: missing"),
+        "{found:?}"
+    );
+    assert_eq!(parse(text, false).documents.len(), 1);
+}
+
+#[test]
+fn what_an_api_server_refuses() {
+    for (text, field) in [
+        ("kind: Pod\nmetadata: {name: a/b}", "metadata.name"),
+        ("kind: Pod\nmetadata: {namespace: a}", "metadata.name"),
+        ("kind: Pod\nmetadata: {name: a, namespace: ../x}", "metadata.namespace"),
+        (
+            "kind: Pod\nmetadata: {name: a}\nspec: {serviceAccountName: a/ns/b}",
+            "spec.serviceAccountName",
+        ),
+        (
+            "kind: Pod\nmetadata: {name: a}\nstatus: {podIP: 10.0.0.300}",
+            "status.podIP",
+        ),
+        (
+            "kind: Pod\nmetadata: {name: a}\nstatus: {podIPs: [{ip: 127.0.0.1}]}",
+            "status.podIP",
+        ),
+        (
+            "kind: Service\nmetadata: {name: a}\nspec: {clusterIP: x}",
+            "spec.clusterIP",
+        ),
+        (
+            "kind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 70000}]}",
+            "spec.ports[0].port",
+        ),
+        (
+            "kind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 1, targetPort: -1}]}",
+            "spec.ports[0].targetPort",
+        ),
+    ] {
+        let found = parse(&format!("apiVersion: v1\n{text}\n"), false);
+        assert_eq!(
+            found.faults.first().and_then(|f| f.field.as_deref()),
+            Some(field),
+            "{text}"
+        );
+        assert!(found.documents.is_empty());
+    }
+}
+
+#[test]
+fn json_is_read_too() {
+    let parsed = parse(
+        "{\"apiVersion\":\"v1\",\"kind\":\"Node\",\"metadata\":{\"name\":\"n\"}}\n{",
+        true,
+    );
+    assert_eq!((parsed.documents.len(), parsed.faults.len()), (1, 1));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics(text in "[-a-zA-Z0-9:{}\\[\\],&*!|>'\"%@# \n\t]{0,200}") {
+        parse(&text, false);
+        parse(&text, true);
+    }
+}

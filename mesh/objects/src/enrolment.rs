@@ -1,0 +1,160 @@
+//! Which pods take part in the mesh, by their labels and their namespace's.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::Pod;
+
+/// Culvert's label on namespaces and pods; wins over [`ISTIO_LABEL`] on the same object.
+const LABEL: &str = "culvert.dev/mesh";
+/// Istio's label with the same meaning.
+const ISTIO_LABEL: &str = "istio.io/dataplane-mode";
+/// Set by Istio's injector on pods that carry a proxy of their own.
+const SIDECAR_ANNOTATION: &str = "sidecar.istio.io/status";
+/// Names the network namespace of a pod that no container runtime runs.
+const NETNS_ANNOTATION: &str = "culvert.dev/netns";
+
+/// Whether a pod's traffic is captured and carried by the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enrolment {
+    /// Captured by the node's agent.
+    Ambient,
+    /// Left alone.
+    None,
+}
+
+/// A label that decides about enrolment has a value that nobody defined. It does not enrol.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("label {label} has the unknown value {value:?} (known: \"ambient\", \"none\"): it does not enrol")]
+pub struct UnknownLabelValue {
+    /// The label's key.
+    pub label: &'static str,
+    /// Its value.
+    pub value: String,
+    /// Whether it is the namespace's label; else the pod's.
+    pub on_namespace: bool,
+}
+
+/// Whether `pod` takes part, given the labels of its namespace. A pod's own label wins over the namespace's, on each
+/// `culvert.dev/mesh` over `istio.io/dataplane-mode`. Never: pods on the host's network, whose socket traffic is the
+/// node's, and pods with an Istio sidecar, which would be captured twice.
+///
+/// # Errors
+/// [`UnknownLabelValue`] when the label that decides has a value other than `ambient` or `none`; treat it as not enrolled.
+pub fn enrolment(
+    namespace_labels: Option<&BTreeMap<String, String>>,
+    pod: &Pod,
+) -> Result<Enrolment, UnknownLabelValue> {
+    let annotated = |key: &str| pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(key));
+    let decided = match decided_by(pod.metadata.labels.as_ref(), false)? {
+        Some(enrolment) => enrolment,
+        None => decided_by(namespace_labels, true)?.unwrap_or(Enrolment::None),
+    };
+    if is_host_network(pod) || annotated(SIDECAR_ANNOTATION) {
+        return Ok(Enrolment::None);
+    }
+    Ok(decided)
+}
+
+/// What the labels of one object say: nothing, in, or out.
+pub(crate) fn decided_by(
+    labels: Option<&BTreeMap<String, String>>,
+    on_namespace: bool,
+) -> Result<Option<Enrolment>, UnknownLabelValue> {
+    let Some(labels) = labels else { return Ok(None) };
+    for label in [LABEL, ISTIO_LABEL] {
+        return match labels.get(label).map(String::as_str) {
+            Option::None => continue,
+            Some("ambient") => Ok(Some(Enrolment::Ambient)),
+            Some("none") => Ok(Some(Enrolment::None)),
+            Some(value) => Err(UnknownLabelValue {
+                label,
+                value: value.to_owned(),
+                on_namespace,
+            }),
+        };
+    }
+    Ok(None)
+}
+
+/// Whether the pod shares its node's network.
+pub fn is_host_network(pod: &Pod) -> bool {
+    pod.spec.as_ref().and_then(|s| s.host_network).unwrap_or(false)
+}
+
+/// The pod's addresses, the primary one first. Empty before it has one.
+pub fn pod_addresses(pod: &Pod) -> Vec<IpAddr> {
+    let Some(status) = &pod.status else { return Vec::new() };
+    let mut found: Vec<IpAddr> = Vec::new();
+    let texts = status.pod_ips.iter().flatten().map(|ip| &ip.ip).chain(&status.pod_ip);
+    for address in texts.filter_map(|text| text.parse().ok()) {
+        if !found.contains(&address) {
+            found.push(address);
+        }
+    }
+    found
+}
+
+/// The name of the pod's service account.
+pub fn service_account(pod: &Pod) -> &str {
+    let name = pod.spec.as_ref().and_then(|s| s.service_account_name.as_deref());
+    name.filter(|n| !n.is_empty()).unwrap_or("default")
+}
+
+/// The annotation `culvert.dev/netns`: a name below `/run/netns`, or an absolute path.
+pub fn netns(pod: &Pod) -> Option<&str> {
+    pod.metadata
+        .annotations
+        .as_ref()?
+        .get(NETNS_ANNOTATION)
+        .map(String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    fn pod(pairs: &[(&str, &str)]) -> Pod {
+        let mut pod = Pod::default();
+        pod.metadata.labels = Some(labels(pairs));
+        pod
+    }
+
+    #[test]
+    fn the_nearer_and_own_label_wins() {
+        use Enrolment::{Ambient, None};
+        let on = labels(&[(ISTIO_LABEL, "ambient")]);
+        let cases: [(&[(&str, &str)], Enrolment); 4] = [
+            (&[], Ambient),
+            (&[(LABEL, "none")], None),
+            (&[(ISTIO_LABEL, "none")], None),
+            (&[(ISTIO_LABEL, "none"), (LABEL, "ambient")], Ambient),
+        ];
+        for (own, expected) in cases {
+            assert_eq!(enrolment(Some(&on), &pod(own)), Ok(expected), "{own:?}");
+        }
+        assert_eq!(enrolment(Option::None, &pod(&[])), Ok(None));
+    }
+
+    #[test]
+    fn unknown_values_do_not_enrol() {
+        let error = enrolment(Some(&labels(&[(LABEL, "Ambient")])), &pod(&[])).unwrap_err();
+        assert!(error.on_namespace && error.to_string().contains("culvert.dev/mesh"));
+        assert!(enrolment(Some(&labels(&[(LABEL, "ambient")])), &pod(&[(LABEL, "")])).is_err());
+    }
+
+    #[test]
+    fn host_network_and_sidecars_never() {
+        let on = labels(&[(LABEL, "ambient")]);
+        let mut host = pod(&[(LABEL, "ambient")]);
+        host.spec.get_or_insert_default().host_network = Some(true);
+        assert_eq!(enrolment(Some(&on), &host), Ok(Enrolment::None));
+        let mut side = pod(&[]);
+        side.metadata.annotations = Some(labels(&[(SIDECAR_ANNOTATION, "{}")]));
+        assert_eq!(enrolment(Some(&on), &side), Ok(Enrolment::None));
+    }
+}

@@ -1,0 +1,43 @@
+//! What is wrong with the configuration, said so that a person finds the place.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// One thing that is wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct Finding {
+    /// The file, as found below the directory.
+    pub file: PathBuf,
+    /// Which document of the file, from 1; 0 when the file as a whole is meant. Documents without content do not count.
+    pub document: usize,
+    /// Line in the file, from 1, where known: of the fault, or else of the document's start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// The object, as `Kind namespace/name`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+    /// Path of the field, as `spec.ports[0].port`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What is wrong and what holds instead.
+    pub message: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if self.document > 0 {
+            write!(f, ": document {}", self.document)?;
+        }
+        if let Some(object) = &self.object {
+            write!(f, ": {object}")?;
+        }
+        if let Some(field) = &self.field {
+            write!(f, ": {field}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}

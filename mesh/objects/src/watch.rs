@@ -1,0 +1,67 @@
+//! The thread that follows a directory.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use notify::{RecursiveMode, Watcher as _};
+use tokio::sync::watch;
+
+use crate::directory::{Directory, Loaded, SETTLE, Scan};
+
+/// How often to look although nothing was heard: the backstop behind inotify, whose queue can overflow and which does not
+/// see behind symbolic links.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often to look without inotify.
+const LOOK_WITHOUT: Duration = Duration::from_millis(300);
+/// How often to ask whether anybody still listens.
+const LISTENERS: Duration = Duration::from_millis(500);
+
+pub(crate) fn spawn(mut directory: Directory) -> watch::Receiver<Arc<Loaded>> {
+    let (publish, receiver) = watch::channel(directory.loaded());
+    let follow = move || {
+        let (notice, notices) = mpsc::sync_channel(1);
+        // One notice in the channel is enough: it says "look", not what changed. `keep` holds the other end open.
+        let keep = notice.clone();
+        let watcher = notify::recommended_watcher(move |_| {
+            // Full means that a look is due anyway.
+            let _ = notice.try_send(());
+        })
+        .and_then(|mut watcher| {
+            watcher.watch(&directory.root, RecursiveMode::Recursive)?;
+            Ok(watcher)
+        });
+        let period = match &watcher {
+            Ok(_) => LOOK,
+            Err(error) => {
+                tracing::warn!(%error, directory = %directory.root.display(), "cannot watch; looking again and again instead");
+                LOOK_WITHOUT
+            }
+        };
+        let mut next = Instant::now() + SETTLE;
+        while !publish.is_closed() {
+            let wait = next.saturating_duration_since(Instant::now()).min(LISTENERS);
+            match notices.recv_timeout(wait) {
+                Err(RecvTimeoutError::Timeout) if Instant::now() < next => continue,
+                Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            next = Instant::now()
+                + match directory.scan() {
+                    Scan::Unsettled => SETTLE / 2,
+                    Scan::Settled => period,
+                };
+            let loaded = directory.loaded();
+            publish.send_if_modified(|current| {
+                let changed = !Arc::ptr_eq(current, &loaded);
+                *current = loaded;
+                changed
+            });
+        }
+        drop((watcher, keep));
+    };
+    if let Err(error) = std::thread::Builder::new().name("objects".to_owned()).spawn(follow) {
+        tracing::error!(%error, "cannot start a thread: changes of the configuration will not be noticed");
+    }
+    receiver
+}
