@@ -1,0 +1,266 @@
+//! What each question shows: which server is asked, and which of its fields people see.
+//!
+//! Fields are read by name from the servers' JSON, and one that is absent shows as `-`: a newer or older program on the
+//! node, or Istio's ztunnel in our proxy's place, should still be of use.
+
+use crate::{Servers, http::Server, print::Section};
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+
+/// What is printed.
+pub(crate) struct Answer {
+    /// For programs.
+    pub(crate) json: Value,
+    /// For people.
+    pub(crate) sections: Vec<Section>,
+    /// Whether nothing is wrong: the exit code.
+    pub(crate) is_well: bool,
+}
+
+/// Programs, enrolled pods, findings. A program that does not answer is part of the answer.
+///
+/// The controller is at home on one machine of the cluster: elsewhere it is missed only when its address was given.
+pub(crate) fn status(servers: &Servers) -> Result<Answer> {
+    let controller = match &servers.controller {
+        Some(named) => named.clone(),
+        None => "http://127.0.0.1:15014".parse()?,
+    };
+    let programs = [
+        ("ztunnel", &servers.ztunnel, "/workloads"),
+        ("agent", &servers.agent, "/pods"),
+        ("controller", &controller, "/status"),
+    ];
+    let mut rows = Vec::new();
+    let mut all = Map::new();
+    let mut is_well = true;
+    for (name, server, path) in programs {
+        let answer = ask(server, path);
+        let is_optional = name == "controller" && servers.controller.is_none();
+        let (state, said) = match &answer {
+            Ok(value) => ("up", summary(name, value)),
+            Err(_) if is_optional => ("-", "not on this machine; --controller says where".to_owned()),
+            Err(error) => ("DOWN", error.root_cause().to_string()),
+        };
+        is_well &= answer.is_ok() || is_optional;
+        rows.push(vec![name.to_owned(), server.to_string(), state.to_owned(), said]);
+        all.insert(
+            name.to_owned(),
+            answer.unwrap_or_else(|error| json!({ "error": format!("{error:#}") })),
+        );
+    }
+    let findings = ask(&controller, "/findings").unwrap_or(Value::Array(Vec::new()));
+    let wrong: Vec<Vec<String>> = items(&findings, "findings")
+        .iter()
+        .map(|finding| cells(finding, &["file", "document", "object", "field", "message"]))
+        .collect();
+    is_well &= wrong.is_empty();
+    let pods = all.get("agent").map(pod_rows).unwrap_or_default();
+    all.insert("findings".to_owned(), findings);
+    let programs = Section {
+        title: "Programs",
+        header: &["program", "address", "state", "says"],
+        rows,
+        when_empty: "",
+    };
+    let pods = Section {
+        title: "Pods of this node",
+        header: POD_HEADER,
+        rows: pods,
+        when_empty: "none is known",
+    };
+    let wrong = Section {
+        title: "Wrong in the configuration",
+        header: &["file", "document", "object", "field", "message"],
+        rows: wrong,
+        when_empty: "nothing",
+    };
+    Ok(Answer {
+        json: Value::Object(all),
+        sections: vec![programs, pods, wrong],
+        is_well,
+    })
+}
+
+/// The workloads that the node's proxy knows: on demand those that its pods use, not the cluster's.
+pub(crate) fn workloads(servers: &Servers) -> Result<Answer> {
+    let value = ask(&servers.ztunnel, "/workloads")?;
+    let header = &["namespace", "name", "addresses", "node", "identity", "protocol"];
+    let rows = items(&value, "workloads")
+        .iter()
+        .map(|item| cells(item, header))
+        .collect();
+    Ok(one(
+        value,
+        Section {
+            title: "",
+            header,
+            rows,
+            when_empty: "the proxy knows no workload yet",
+        },
+    ))
+}
+
+/// The services that the node's proxy knows.
+pub(crate) fn services(servers: &Servers) -> Result<Answer> {
+    let value = ask(&servers.ztunnel, "/services")?;
+    let header = &["namespace", "hostname", "addresses", "ports", "endpoints"];
+    let rows = items(&value, "services")
+        .iter()
+        .map(|item| cells(item, header))
+        .collect();
+    Ok(one(
+        value,
+        Section {
+            title: "",
+            header,
+            rows,
+            when_empty: "the proxy knows no service yet",
+        },
+    ))
+}
+
+/// The connections that are open in the node's proxy.
+pub(crate) fn connections(servers: &Servers) -> Result<Answer> {
+    let value = ask(&servers.ztunnel, "/connections")?;
+    let fields = &[
+        "direction",
+        "source",
+        "destination",
+        "source_identity",
+        "destination_identity",
+        "encrypted",
+        "bytes_sent",
+        "bytes_received",
+    ];
+    let rows = items(&value, "connections")
+        .iter()
+        .map(|item| cells(item, fields))
+        .collect();
+    Ok(one(
+        value,
+        Section {
+            title: "",
+            header: fields,
+            rows,
+            when_empty: "no connection is open",
+        },
+    ))
+}
+
+const POD_HEADER: &[&str] = &["namespace", "name", "addresses", "state", "error"];
+
+fn pod_rows(agent: &Value) -> Vec<Vec<String>> {
+    items(agent, "pods").iter().map(|pod| cells(pod, POD_HEADER)).collect()
+}
+
+fn one(json: Value, section: Section) -> Answer {
+    Answer {
+        json,
+        sections: vec![section],
+        is_well: true,
+    }
+}
+
+fn ask(server: &Server, path: &str) -> Result<Value> {
+    let body = server.get(path)?;
+    serde_json::from_str(&body).with_context(|| format!("{server}{path} answered something that is not JSON"))
+}
+
+/// A few words on a program's answer.
+fn summary(program: &str, value: &Value) -> String {
+    match program {
+        "ztunnel" => format!("{} workloads known", items(value, "workloads").len()),
+        "agent" => format!("{} pods known", items(value, "pods").len()),
+        _ => value.as_object().map_or_else(String::new, |fields| {
+            let simple = fields
+                .iter()
+                .filter(|(_, value)| !value.is_object() && !value.is_array());
+            simple
+                .map(|(name, value)| format!("{name} {}", text(value)))
+                .collect::<Vec<_>>()
+                .join(", ")
+        }),
+    }
+}
+
+/// The list itself, or the list under this name; the values of an object are a list, too.
+fn items<'a>(value: &'a Value, name: &str) -> Vec<&'a Value> {
+    match value {
+        Value::Array(list) => list.iter().collect(),
+        Value::Object(fields) => match fields.get(name) {
+            Some(inner) => items(inner, name),
+            None => fields.values().filter(|value| value.is_object()).collect(),
+        },
+        _ => Vec::new(),
+    }
+}
+
+fn cells(item: &Value, fields: &[&str]) -> Vec<String> {
+    fields
+        .iter()
+        .map(|field| item.get(field).map_or_else(|| "-".to_owned(), text))
+        .collect()
+}
+
+/// A value as a cell shows it.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) if text.is_empty() => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Bool(is) => if *is { "yes" } else { "no" }.to_owned(),
+        Value::Number(number) => number.to_string(),
+        Value::Array(list) if list.is_empty() => "-".to_owned(),
+        Value::Array(list) => list.iter().map(text).collect::<Vec<_>>().join(", "),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| format!("{name}={}", text(value)))
+            .collect::<Vec<_>>()
+            .join(" "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{cells, items, status};
+    use crate::Servers;
+    use serde_json::json;
+
+    #[test]
+    fn lists_are_found_bare_named_or_keyed() {
+        for value in [
+            json!([{ "a": 1 }]),
+            json!({ "pods": [{ "a": 1 }] }),
+            json!({ "uid": { "a": 1 } }),
+        ] {
+            assert_eq!(items(&value, "pods"), [&json!({ "a": 1 })], "{value}");
+        }
+    }
+
+    #[test]
+    fn what_is_absent_or_empty_shows_as_a_dash() {
+        let item = json!({ "a": "x", "b": [], "c": null, "e": ["1", "2"], "f": true });
+        assert_eq!(
+            cells(&item, &["a", "b", "c", "d", "e", "f"]),
+            ["x", "-", "-", "-", "1, 2", "yes"]
+        );
+    }
+
+    #[test]
+    fn a_node_where_nothing_runs_is_told_and_not_well() {
+        // Port 1 of loopback: nothing listens there.
+        let nobody = || "http://127.0.0.1:1".parse().unwrap();
+        let servers = Servers {
+            ztunnel: nobody(),
+            agent: nobody(),
+            controller: nobody(),
+        };
+        let answer = status(&servers).unwrap();
+        assert!(!answer.is_well);
+        assert!(
+            answer.sections[0].rows.iter().all(|row| row[2] == "DOWN"),
+            "{:?}",
+            answer.sections[0].rows
+        );
+    }
+}
