@@ -9,18 +9,20 @@ mod records;
 use crate::netns::Namespace;
 use anyhow::{Context, Result, bail};
 use records::Records;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::{RecvFlags, recv},
+};
 use socket2::{Domain, Socket, Type};
 use std::{
     collections::{BTreeMap, HashMap},
-    io::Read,
     net::SocketAddr,
     os::fd::AsRawFd,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
 };
 
 /// The port of the tunnel.
@@ -84,7 +86,7 @@ impl Capture {
         let reader = socket.try_clone().context("duplicate the capture's socket")?;
         let thread = std::thread::spawn({
             let shared = Arc::clone(&shared);
-            move || watch(reader, &shared)
+            move || watch(&reader, &shared)
         });
         Ok(Self {
             shared,
@@ -93,18 +95,37 @@ impl Capture {
         })
     }
 
-    /// What was seen so far; counting goes on.
+    /// What was seen so far, including every packet sent before this call; counting goes on.
     pub fn seen(&self) -> Seen {
-        let mut watcher = self.shared.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watcher = self.settled();
         watcher.seen.missed += u64::from(missed(&self.socket));
         watcher.seen.clone()
     }
 
     /// What was seen so far; counting begins again at 0.
     pub fn take(&self) -> Seen {
-        let seen = self.seen();
-        self.shared.watcher.lock().unwrap_or_else(PoisonError::into_inner).seen = Seen::default();
-        seen
+        let mut watcher = self.settled();
+        watcher.seen.missed += u64::from(missed(&self.socket));
+        std::mem::take(&mut watcher.seen)
+    }
+
+    /// The watcher, when it has looked at all packets that the kernel has queued. A packet is queued before the system
+    /// call that sends it returns.
+    fn settled(&self) -> MutexGuard<'_, Watcher> {
+        loop {
+            let watcher = self.shared.watcher();
+            if rustix::io::ioctl_fionread(&self.socket).unwrap_or_default() == 0 {
+                return watcher;
+            }
+            drop(watcher);
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Shared {
+    fn watcher(&self) -> MutexGuard<'_, Watcher> {
+        self.watcher.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -118,17 +139,22 @@ impl Drop for Capture {
     }
 }
 
-fn watch(mut reader: Socket, shared: &Shared) {
+fn watch(reader: &Socket, shared: &Shared) {
     // With segmentation offload one packet on a veth link has up to 64 KiB, and IPv6 jumbograms are not sent here.
     let mut buffer = vec![0; 1 << 17];
     while !shared.stop.load(Ordering::Relaxed) {
-        // The timeout (see `open`) is an error here, as is the end of the interface, after which nothing comes.
-        if let Ok(size) = reader.read(&mut buffer) {
-            shared
-                .watcher
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .packet(&buffer[..size]);
+        let mut readable = [PollFd::new(reader, PollFlags::IN)];
+        let pause = Timespec {
+            tv_sec: 0,
+            tv_nsec: 50_000_000,
+        };
+        // The socket is read under the lock, so that an empty queue means that every packet has been counted. Errors
+        // (interrupted, interface gone) come again at the read, and there is nothing to count.
+        if poll(&mut readable, Some(&pause)).is_ok_and(|ready| ready > 0) {
+            let mut watcher = shared.watcher();
+            if let Ok((_, size)) = recv(reader, &mut buffer[..], RecvFlags::DONTWAIT) {
+                watcher.packet(&buffer[..size]);
+            }
         }
     }
 }
@@ -180,7 +206,6 @@ fn open(interface: &str) -> Result<Socket> {
     .with_context(|| format!("no interface {interface}"))?;
     let all = u16::try_from(libc::ETH_P_ALL)?.to_be();
     let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(i32::from(all).into())).context("packet socket")?;
-    socket.set_read_timeout(Some(Duration::from_millis(50)))?;
     force_receive_buffer(&socket, 64 << 20)?;
     // SAFETY: the closure fills a sockaddr_ll within the storage, and says its length.
     let ((), address) = unsafe {

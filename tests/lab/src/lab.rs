@@ -1,9 +1,10 @@
 //! The lab: makes nodes, pods and services, and removes them all.
 
 use crate::{
-    cgroup, ip,
+    cgroup,
     netns::Namespace,
-    node::{Node, node_ip4, node_ip6},
+    network,
+    node::Node,
     objects::{self, Objects},
     pod::{self, Pod, PodSpec},
     process::{Place, Process},
@@ -120,7 +121,7 @@ impl Lab {
             options,
             state: Mutex::default(),
         };
-        lab.connect_nodes()?;
+        network::connect_nodes(&lab.nodes, &lab.control)?;
         for node in &lab.nodes {
             lab.objects.apply(&objects::node(node))?;
         }
@@ -251,14 +252,14 @@ impl Lab {
             survives: self.options.may_be_kept,
             sockets: OnceLock::new(),
         }));
-        connect_pod(&pod, node)?;
+        network::connect_pod(&pod, node)?;
         self.objects
             .apply(&objects::service_account(pod.namespace(), &pod.0.spec.service_account))?;
         self.objects.apply(&objects::pod(&pod, node))?;
         state.pods.push(pod.clone());
         for service in state.services.iter().filter(|service| service.selects(&pod)) {
-            add_virtual_address(service, &pod)?;
-            self.route_service(service, &state.pods)?;
+            network::add_virtual_address(service, &pod)?;
+            network::route_service(&self.nodes, service, &state.pods)?;
         }
         Ok(pod)
     }
@@ -269,7 +270,7 @@ impl Lab {
         self.objects.delete("Pod", pod.namespace(), pod.name())?;
         state.pods.retain(|other| !Arc::ptr_eq(&other.0, &pod.0));
         for service in state.services.iter().filter(|service| service.selects(pod)) {
-            self.route_service(service, &state.pods)?;
+            network::route_service(&self.nodes, service, &state.pods)?;
         }
         cgroup::remove(&pod.0.cgroup)?;
         // The link goes with the namespace, but that can be later: an open file of it keeps it.
@@ -290,9 +291,9 @@ impl Lab {
         };
         self.objects.apply(&objects::service(&service))?;
         for pod in state.pods.iter().filter(|pod| service.selects(pod)) {
-            add_virtual_address(&service, pod)?;
+            network::add_virtual_address(&service, pod)?;
         }
-        self.route_service(&service, &state.pods)?;
+        network::route_service(&self.nodes, &service, &state.pods)?;
         state.services.push(service.clone());
         Ok(service)
     }
@@ -345,84 +346,6 @@ impl Lab {
         all
     }
 
-    /// Routes a service's addresses on both nodes: to a node's own backing pods, else to the other node.
-    fn route_service(&self, service: &Service, pods: &[Pod]) -> Result<()> {
-        let backing = |node: u8| {
-            pods.iter()
-                .filter(move |pod| pod.node() == node && service.selects(pod))
-        };
-        for node in &self.nodes {
-            let other = if node.number == 1 { 2 } else { 1 };
-            let mut four = String::new();
-            let mut six = String::new();
-            for pod in backing(node.number) {
-                four.push_str(&format!(" nexthop via {} dev p{}", pod.ip4(), pod.0.number));
-                six.push_str(&format!(" nexthop via {} dev p{}", pod.ip6(), pod.0.number));
-            }
-            if four.is_empty() && backing(other).next().is_some() {
-                four = format!(" via {} dev wire", node_ip4(other));
-                six = format!(" via {} dev wire", node_ip6(other));
-            }
-            let lines = if four.is_empty() {
-                // As a cluster without endpoints: refused at once.
-                format!(
-                    "route replace unreachable {}\nroute replace unreachable {}",
-                    service.ip4(),
-                    service.ip6()
-                )
-            } else {
-                format!(
-                    "route replace {}{four}\nroute replace {}{six}",
-                    service.ip4(),
-                    service.ip6()
-                )
-            };
-            // An IPv6 replace only replaces a route of the same shape, so the old one is deleted first.
-            let _none_yet = ip::batch(node.namespace.name(), &format!("route delete {}", service.ip6()));
-            node.namespace.ip(&lines)?;
-        }
-        Ok(())
-    }
-
-    fn connect_nodes(&self) -> Result<()> {
-        let [one, two] = &self.nodes;
-        one.namespace.ip(&format!(
-            "link add wire type veth peer name wire netns {}",
-            two.namespace.name()
-        ))?;
-        for node in &self.nodes {
-            let n = node.number;
-            for (name, value) in [
-                ("net/ipv4/ip_forward", "1"),
-                ("net/ipv6/conf/all/forwarding", "1"),
-                ("net/ipv4/fib_multipath_hash_policy", "1"),
-                ("net/ipv6/fib_multipath_hash_policy", "1"),
-            ] {
-                node.namespace.sysctl(name, value)?;
-            }
-            self.control.ip(&format!(
-                "link add node{n} type veth peer name ctl netns {}",
-                node.namespace.name()
-            ))?;
-            let other = if n == 1 { 2 } else { 1 };
-            let (via4, via6) = (node_ip4(other), node_ip6(other));
-            let (ip4, ip6) = (node.ip4(), node.ip6());
-            node.namespace.ip(&format!(
-                "link set wire up\nlink set ctl up\n\
-                 addr add {ip4}/32 dev wire\naddr add {ip6}/128 dev wire nodad\naddr add {ip6}/128 dev ctl nodad\n\
-                 route add {via4} dev wire src {ip4}\nroute add {via6} dev wire src {ip6}\n\
-                 route add {CONTROL_IP4} dev ctl src {ip4}\nroute add {CONTROL_IP6} dev ctl src {ip6}\n\
-                 route add 198.18.{other}.0/24 via {via4} dev wire src {ip4}\n\
-                 route add fd00:c01e:{other}::/64 via {via6} dev wire src {ip6}"
-            ))?;
-            self.control.ip(&format!(
-                "link set node{n} up\naddr add {CONTROL_IP4}/32 dev node{n}\naddr add {CONTROL_IP6}/128 dev node{n} nodad\n\
-                 route add {ip4} dev node{n} src {CONTROL_IP4}\nroute add {ip6} dev node{n} src {CONTROL_IP6}"
-            ))?;
-        }
-        Ok(())
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -440,33 +363,4 @@ impl Drop for Lab {
             eprintln!("lab {}: {error:#}", self.name);
         }
     }
-}
-
-/// Links a pod to its node, as the CNI plugin `ptp` does: no bridge, one route each way.
-fn connect_pod(pod: &Pod, node: &Node) -> Result<()> {
-    let (n, link) = (node.number, format!("p{}", pod.0.number));
-    let (ip4, ip6) = (pod.ip4(), pod.ip6());
-    node.namespace.ip(&format!(
-        "link add {link} type veth peer name eth0 netns {}",
-        pod.netns().name()
-    ))?;
-    node.namespace.ip(&format!(
-        "link set {link} up\naddr add 198.18.{n}.1/32 dev {link}\naddr add fe80::1/64 dev {link} nodad\n\
-         route add {ip4} dev {link} src 198.18.{n}.1\nroute add {ip6} dev {link} src {}",
-        node.ip6()
-    ))?;
-    pod.netns().ip(&format!(
-        "link set eth0 up\naddr add {ip4}/32 dev eth0\naddr add {ip6}/128 dev eth0 nodad\n\
-         route add 198.18.{n}.1 dev eth0 scope link\nroute add default via 198.18.{n}.1 dev eth0 src {ip4}\n\
-         route add ::/0 via fe80::1 dev eth0 src {ip6}"
-    ))
-}
-
-/// Makes a backing pod take packets for the service as its own.
-fn add_virtual_address(service: &Service, pod: &Pod) -> Result<()> {
-    pod.netns().ip(&format!(
-        "addr add {}/32 dev lo\naddr add {}/128 dev lo nodad",
-        service.ip4(),
-        service.ip6()
-    ))
 }

@@ -43,6 +43,7 @@ mod lab;
 mod mesh;
 pub mod netfilter;
 mod netns;
+mod network;
 mod node;
 mod objects;
 mod pod;
