@@ -1,0 +1,314 @@
+//! The loop itself: what it owns, its rounds, and its mailbox.
+
+use std::{
+    collections::VecDeque,
+    io,
+    ops::Deref,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::{ArcSwap, Cache};
+use culvert_identity::{Credentials, SpiffeId};
+use rustc_hash::FxHashMap;
+
+use super::{
+    EngineConfig,
+    arena::{Arena, Key},
+    buffers::ReadBuffer,
+    flow::{Flow, Phase},
+    listen::Listener,
+    poll::{Event, Kind, Mailbox, Poll, Token},
+    pool::Pool,
+    sockets::{LocalPod, Waiter},
+    timer::{Due, Timers},
+    tunnel::{Events, Tunnel},
+};
+use crate::{
+    seam::{Ask, ListenerRole, LoopMessage, Shared},
+    state::Mesh,
+};
+
+/// How often to look at everything.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Certificates by identity.
+pub(super) type CredentialMap = FxHashMap<SpiffeId, Arc<Credentials>>;
+
+/// One event loop. Everything in it belongs to its thread; `impl` blocks are spread over the files of this folder by
+/// subject.
+pub(super) struct Loop {
+    pub(super) shared: Arc<Shared>,
+    pub(super) config: Arc<EngineConfig>,
+    pub(super) poll: Poll,
+    pub(super) timers: Timers<Key<Flow>, Key<Tunnel>>,
+    /// When this round began.
+    pub(super) now: Instant,
+    /// The mesh as of this round.
+    pub(super) mesh: Arc<Mesh>,
+    pub(super) credentials: Arc<CredentialMap>,
+    pub(super) pods: FxHashMap<Arc<str>, Rc<LocalPod>>,
+    pub(super) listeners: Arena<Listener>,
+    pub(super) accepting_paused: bool,
+    pub(super) flows: Arena<Flow>,
+    pub(super) tunnels: Arena<Tunnel>,
+    pub(super) pool: Pool,
+    /// Flows that wait for the mesh to change.
+    pub(super) parked: Vec<Key<Flow>>,
+    /// Tunnels that wait for a certificate.
+    pub(super) uncertified: Vec<Key<Tunnel>>,
+    /// Work that a budget cut off, for the next round.
+    pub(super) again: VecDeque<Again>,
+    /// Tunnels with something to send, at the end of the round.
+    pub(super) dirty: Vec<Key<Tunnel>>,
+    pub(super) buffer: ReadBuffer,
+    /// Memory for the events of a tunnel, between reads.
+    pub(super) events: Events<'static>,
+    pub(super) draining: bool,
+    mailbox: Mailbox,
+    mesh_cache: Cache<MeshOf, Arc<Mesh>>,
+    credentials_cache: Cache<CredentialsOf, Arc<CredentialMap>>,
+}
+
+/// Work that is continued in the next round.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Again {
+    /// Bytes of a flow, in either direction.
+    Flow(Key<Flow>),
+    /// Reading a tunnel.
+    Tunnel(Key<Tunnel>),
+}
+
+/// Where `Cache` finds the mesh.
+struct MeshOf(Arc<Shared>);
+
+impl Deref for MeshOf {
+    type Target = ArcSwap<Mesh>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0.mesh
+    }
+}
+
+/// Where `Cache` finds certificates.
+struct CredentialsOf(Arc<Shared>);
+
+impl Deref for CredentialsOf {
+    type Target = ArcSwap<CredentialMap>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0.credentials
+    }
+}
+
+impl Loop {
+    pub(super) fn new(shared: Arc<Shared>, config: Arc<EngineConfig>, mailbox: Mailbox) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        poll.watch(mailbox.bell(), Token::MAILBOX)?;
+        let now = Instant::now();
+        let mut timers = Timers::new();
+        timers.set(now + SWEEP, Due::Sweep);
+        Ok(Self {
+            poll,
+            timers,
+            now,
+            mesh: shared.mesh.load_full(),
+            credentials: shared.credentials.load_full(),
+            pods: FxHashMap::default(),
+            listeners: Arena::new(),
+            accepting_paused: false,
+            flows: Arena::new(),
+            tunnels: Arena::new(),
+            pool: Pool::new(),
+            parked: Vec::new(),
+            uncertified: Vec::new(),
+            again: VecDeque::new(),
+            dirty: Vec::new(),
+            buffer: ReadBuffer::new(),
+            events: Events::default(),
+            draining: false,
+            mailbox,
+            mesh_cache: Cache::new(MeshOf(Arc::clone(&shared))),
+            credentials_cache: Cache::new(CredentialsOf(Arc::clone(&shared))),
+            shared,
+            config,
+        })
+    }
+
+    /// Runs until drained.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        let mut events = Vec::new();
+        while !self.is_drained() {
+            let timeout = if self.again.is_empty() { self.sleep() } else { Some(Duration::ZERO) };
+            self.poll.wait(timeout, &mut events)?;
+            self.now = Instant::now();
+            self.load_snapshots();
+            for _ in 0..self.again.len() {
+                match self.again.pop_front() {
+                    Some(Again::Flow(key)) => self.continue_flow(key),
+                    Some(Again::Tunnel(key)) => self.read_tunnel(key),
+                    None => break,
+                }
+            }
+            for event in &events {
+                self.dispatch(event);
+            }
+            while let Some(due) = self.timers.next(self.now) {
+                self.due(due);
+            }
+            self.flush_dirty();
+        }
+        Ok(())
+    }
+
+    fn sleep(&mut self) -> Option<Duration> {
+        let flows = &self.flows;
+        let now = Instant::now();
+        self.timers.timeout(now, |key| flows.get(key).is_some_and(|flow| flow.phase != Phase::Open))
+    }
+
+    fn load_snapshots(&mut self) {
+        let mesh = self.mesh_cache.load();
+        if !Arc::ptr_eq(mesh, &self.mesh) {
+            self.mesh = Arc::clone(mesh);
+        }
+        let credentials = self.credentials_cache.load();
+        if !Arc::ptr_eq(credentials, &self.credentials) {
+            self.credentials = Arc::clone(credentials);
+        }
+    }
+
+    fn dispatch(&mut self, event: &Event) {
+        match event.token.kind {
+            Kind::Mailbox => self.read_mailbox(),
+            Kind::Listener => self.accept(event.token.key()),
+            Kind::Tunnel => self.tunnel_event(event.token.key(), event),
+            Kind::Near => self.near_event(event.token.key(), event),
+            Kind::Far => self.far_event(event.token.key(), event),
+        }
+    }
+
+    fn due(&mut self, due: Due<Key<Flow>, Key<Tunnel>>) {
+        match due {
+            Due::Deadline(key) => self.deadline(key),
+            Due::Retry(key) => self.retry(key),
+            Due::Tunnel(key) => self.tunnel_deadline(key),
+            Due::Resume(key) => self.resume_tunnel(key),
+            Due::Accept => self.resume_accepting(),
+            Due::Sweep => {
+                self.sweep();
+                self.timers.set(self.now + SWEEP, Due::Sweep);
+            }
+        }
+    }
+
+    fn read_mailbox(&mut self) {
+        self.mailbox.silence();
+        let mut changed = false;
+        while let Some(message) = self.mailbox.take() {
+            match message {
+                LoopMessage::PodAdded(pod, listeners) => {
+                    self.load_snapshots();
+                    self.add_pod(pod, listeners);
+                }
+                LoopMessage::PodRemoved(uid) => self.remove_pod(&uid),
+                LoopMessage::Sockets(uid, sockets) => {
+                    // Of a pod that is gone: closed.
+                    let Some(pod) = self.pods.get(&uid).map(Rc::clone) else { continue };
+                    for (waiter, socket) in pod.add_sockets(sockets) {
+                        self.hand_out(&pod, waiter, socket);
+                    }
+                }
+                LoopMessage::Changed => changed = true,
+                LoopMessage::Drain => self.drain(),
+            }
+        }
+        if changed {
+            self.load_snapshots();
+            self.changed();
+        }
+    }
+
+    fn hand_out(&mut self, pod: &LocalPod, waiter: Waiter, socket: std::os::fd::OwnedFd) {
+        let unused = match waiter {
+            Waiter::Flow(key) => self.dial_flow(key, socket),
+            Waiter::Tunnel(key) => self.dial_tunnel(key, socket),
+        };
+        if let Some(socket) = unused {
+            pod.return_socket(socket);
+        }
+    }
+
+    fn add_pod(&mut self, pod: Arc<crate::seam::Pod>, listeners: Vec<(ListenerRole, std::os::fd::OwnedFd)>) {
+        if self.draining {
+            return;
+        }
+        let uid = Arc::clone(&pod.uid);
+        let ports = listeners.iter().filter_map(|(role, fd)| {
+            use std::os::fd::AsFd as _;
+            let address = super::socket::local_address(fd.as_fd()).ok()?;
+            Some((*role, address.port()))
+        });
+        let ports = ports.collect();
+        let before = self.pods.remove(&uid);
+        if before.is_some() {
+            self.unlisten(&uid, true);
+        }
+        if !self.credentials.contains_key(&pod.identity) {
+            let _ = self.shared.asks.send(Ask::Certificate(pod.identity.clone()));
+        }
+        tracing::debug!(pod = %uid, identity = %pod.identity, listeners = listeners.len(), "serving a pod");
+        let pod = Rc::new(LocalPod::new(pod, ports, before.as_deref()));
+        pod.refill(&self.shared.socket_requests);
+        self.pods.insert(uid, Rc::clone(&pod));
+        for (role, fd) in listeners {
+            self.listen(&pod, role, fd);
+        }
+    }
+
+    fn remove_pod(&mut self, uid: &Arc<str>) {
+        self.unlisten(uid, true);
+        for key in self.tunnels.keys() {
+            if self.tunnels.get(key).is_some_and(|tunnel| tunnel.pod.pod.uid == *uid) {
+                self.retire_tunnel(key);
+            }
+        }
+        self.pods.remove(uid);
+    }
+
+    /// Something that connections wait for, or that open ones depend on, may be there.
+    fn changed(&mut self) {
+        for key in std::mem::take(&mut self.parked) {
+            if self.flows.get(key).is_some_and(|flow| flow.phase == Phase::Parked) {
+                self.resolve(key);
+            }
+        }
+        for key in std::mem::take(&mut self.uncertified) {
+            self.certify(key);
+        }
+        self.check_open_connections();
+        self.check_pool();
+    }
+
+    fn drain(&mut self) {
+        if self.draining {
+            return;
+        }
+        self.draining = true;
+        // What is in the backlog belongs to whoever holds the listening sockets next.
+        for key in self.listeners.keys() {
+            if let Some(listener) = self.listeners.remove(key) {
+                self.poll.forget(listener.fd());
+            }
+        }
+        for key in self.tunnels.keys() {
+            self.retire_tunnel(key);
+        }
+        tracing::info!(connections = self.flows.len(), tunnels = self.tunnels.len(), "draining");
+    }
+
+    fn is_drained(&self) -> bool {
+        self.draining && self.flows.is_empty() && self.tunnels.is_empty()
+    }
+}

@@ -1,0 +1,229 @@
+//! A connection on its way through the proxy, from accept to its line in the access log.
+
+use std::{
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use culvert_hbone::StreamId;
+
+use super::{
+    arena::Key, buffers::Backlog, failure::Failure, report::Report, socket::Socket, sockets::LocalPod, tunnel::Tunnel,
+};
+use crate::seam::Peer;
+
+/// One connection between two applications, as this proxy sees it. It goes from a socket to a socket, or to or from a
+/// stream of a tunnel:
+///
+/// | | `near` | `far` |
+/// |---|---|---|
+/// | outbound, tunnelled | the application's socket, accepted | stream of a tunnel that we dialled |
+/// | outbound, direct | the application's socket, accepted | socket to the destination |
+/// | inbound, tunnelled | socket to the application | stream of a tunnel that was accepted |
+/// | inbound, plaintext | the client's socket, accepted | socket to the application |
+#[derive(Debug)]
+pub(super) struct Flow {
+    pub(super) direction: Direction,
+    pub(super) pod: Rc<LocalPod>,
+    /// The client.
+    pub(super) source: SocketAddr,
+    /// What the client dialled.
+    pub(super) destination: SocketAddr,
+    /// Where the next connection attempt of a flow with two sockets goes; `destination` but for services.
+    pub(super) target: SocketAddr,
+    /// The other end: the client of an inbound flow, the destination of an outbound one.
+    pub(super) peer: Peer,
+    /// The service that was dialled, `namespace/hostname`.
+    pub(super) service: Option<Arc<str>>,
+    /// The peer's address on the tunnel.
+    pub(super) tunnel_address: Option<SocketAddr>,
+    pub(super) phase: Phase,
+    pub(super) near: Option<Socket>,
+    pub(super) far: Far,
+    /// Bytes that a peer sent before the application was connected.
+    pub(super) early: Backlog,
+    /// Bytes from the client, and to it.
+    pub(super) received: u64,
+    pub(super) sent: u64,
+    pub(super) attempts: Attempts,
+    /// Waiting in the loop's queue of unfinished work.
+    pub(super) queued: bool,
+    pub(super) report: Report,
+}
+
+/// Which way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// From a pod of this node.
+    Outbound,
+    /// To a pod of this node.
+    Inbound,
+}
+
+/// How far a flow has come. All but the last end at the connect timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Something is not known yet: waits for the mesh to change.
+    Parked,
+    /// An attempt failed: waits a moment before the next.
+    Delayed,
+    /// Waits for a socket in the pod's namespace.
+    Stock,
+    /// Waits for a tunnel.
+    Queued,
+    /// Waits for the answer to its CONNECT.
+    Requested,
+    /// Waits for TCP.
+    Connecting,
+    /// Carries bytes.
+    Open,
+}
+
+/// The second end of a flow.
+#[derive(Debug)]
+pub(super) enum Far {
+    /// Not there yet.
+    None,
+    /// A stream of a tunnel.
+    Stream(Stream),
+    /// A socket.
+    Socket(Socket),
+}
+
+/// A stream of a tunnel, from the flow's side.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stream {
+    pub(super) tunnel: Key<Tunnel>,
+    pub(super) id: StreamId,
+    /// The peer sends nothing more.
+    pub(super) ended: bool,
+}
+
+/// A flow's attempts to connect.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    /// The connect timeout.
+    pub(super) deadline: Instant,
+    failed: u32,
+    refused: u32,
+    last: Option<Failure>,
+}
+
+impl Attempts {
+    /// The first retry comes soon: most failures here are a peer that is changing over.
+    const FIRST_DELAY: Duration = Duration::from_millis(50);
+    const LAST_DELAY: Duration = Duration::from_secs(1);
+    /// A peer whose application refuses connections will mostly go on doing so; applications want to know.
+    const REFUSALS: u32 = 3;
+
+    pub(super) const fn until(deadline: Instant) -> Self {
+        Self { deadline, failed: 0, refused: 0, last: None }
+    }
+
+    /// How long to wait before the next attempt, `None` if there is to be none.
+    pub(super) fn failed(&mut self, failure: &Failure) -> Option<Duration> {
+        self.refused += u32::from(matches!(failure, Failure::Refused(_)));
+        if !failure.may_retry() || self.refused > Self::REFUSALS {
+            return None;
+        }
+        let delay = (Self::FIRST_DELAY * (1 << self.failed.min(8))).min(Self::LAST_DELAY);
+        self.failed += 1;
+        self.last = Some(failure.clone());
+        Some(delay)
+    }
+
+    /// What the last attempt failed of.
+    pub(super) fn last(&self) -> Option<&Failure> {
+        self.last.as_ref()
+    }
+}
+
+impl Flow {
+    pub(super) fn new(
+        direction: Direction,
+        pod: &Rc<LocalPod>,
+        source: SocketAddr,
+        destination: SocketAddr,
+        deadline: Instant,
+    ) -> Self {
+        Self {
+            direction,
+            pod: Rc::clone(pod),
+            source,
+            destination,
+            target: destination,
+            peer: Peer::default(),
+            service: None,
+            tunnel_address: None,
+            phase: Phase::Parked,
+            near: None,
+            far: Far::None,
+            early: Backlog::default(),
+            received: 0,
+            sent: 0,
+            attempts: Attempts::until(deadline),
+            queued: false,
+            report: Report::default(),
+        }
+    }
+
+    /// The stream of a tunnelled flow.
+    pub(super) fn stream(&self) -> Option<Stream> {
+        match &self.far {
+            Far::Stream(stream) => Some(*stream),
+            _ => None,
+        }
+    }
+
+    /// Whether this is a connection that an HBONE peer asked for.
+    pub(super) fn is_served(&self) -> bool {
+        self.direction == Direction::Inbound && matches!(self.far, Far::Stream(_))
+    }
+
+    /// What the flow waits for, for people.
+    pub(super) fn waiting(&self) -> Arc<str> {
+        if let Some(last) = self.attempts.last() {
+            return last.to_string().into();
+        }
+        match self.phase {
+            Phase::Parked => "destination, policy or certificate not known",
+            Phase::Delayed | Phase::Stock => "no socket from the monitor",
+            Phase::Queued => "no tunnel",
+            Phase::Requested => "no answer from the peer",
+            Phase::Connecting | Phase::Open => "no answer to TCP",
+        }
+        .into()
+    }
+
+    /// Counts bytes that came in at one end. `from_near` says at which.
+    pub(super) fn count(&mut self, bytes: usize, from_near: bool) {
+        // The client is near but for connections that an HBONE peer asked for.
+        if from_near != self.is_served() {
+            self.received += bytes as u64;
+        } else {
+            self.sent += bytes as u64;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_not_retried_for_long() {
+        let mut attempts = Attempts::until(Instant::now());
+        let lost = Failure::TunnelLost("gone".into());
+        assert_eq!(attempts.failed(&lost), Some(Duration::from_millis(50)));
+        assert_eq!(attempts.failed(&lost), Some(Duration::from_millis(100)));
+        let refused = Failure::Refused(503);
+        assert!((0..3).all(|_| attempts.failed(&refused).is_some()));
+        assert_eq!(attempts.failed(&refused), None);
+        assert_eq!(attempts.failed(&Failure::Refused(401)), None);
+        for _ in 0..20 {
+            assert!(attempts.failed(&lost).is_none_or(|delay| delay <= Duration::from_secs(1)));
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The event loops: everything that touches traffic.
+//!
+//! Each [`Loop`] is a thread that owns its sockets, tunnels and connections; nothing is shared between loops but
+//! listening sockets and the immutable snapshots in [`Shared`]. No lock is taken, and nothing is allocated per read or
+//! write. `notes/tunnel.md` tells what was measured to arrive at this shape.
+//!
+//! # Words
+//! - A [`flow::Flow`] is one connection from one application to another, as this proxy sees it: an accepted or dialled
+//!   socket (`near`), and a second socket or a stream (`far`).
+//! - A [`tunnel::Tunnel`] is one HBONE connection to a peer proxy; its streams carry flows. Those that we dialled are
+//!   shared through the [`pool`].
+//!
+//! # A round
+//! 1. [`poll`] waits for events, or until the next deadline ([`timer`]).
+//! 2. The mesh and the certificates are loaded, once for the round.
+//! 3. Work that a budget cut off in the last round goes on.
+//! 4. Each event is handled as far as its budget allows: [`listen`] accepts, [`tunnel`] and [`tunnel_io`] read tunnels,
+//!    [`relay`] moves bytes. What is to be sent on tunnels gathers in their output.
+//! 5. Deadlines that have come are acted on.
+//! 6. Each tunnel that something gathered for is flushed, with one `write`: many small messages of many connections
+//!    become few TLS records and few packets.
+//!
+//! # The way of a connection
+//! ```text
+//! outbound:  listen -> outbound (resolve) -> pool -> tunnel -> CONNECT ... 200 -> relay -> report
+//!                                         -> direct: sockets -> TCP           -> relay -> report
+//! inbound:   listen -> tunnel (handshake) -> inbound (authorize) -> sockets -> TCP -> 200 -> relay -> report
+//!            listen -> inbound (plaintext, authorize)            -> sockets -> TCP        -> relay -> report
+//! ```
+//! Bytes flow only once both ends are connected, so a failed attempt loses none and is made again while the connect
+//! timeout allows. Whatever happens, a flow ends in [`Loop::end`] and in exactly one line of the access log
+//! ([`report`]).
+//!
+//! # Reading on
+//! [`event_loop`] first, then along the way above. [`arena`], [`poll`], [`timer`], [`buffers`], [`socket`] and
+//! [`sockets`] are the ground under it; each can be read alone.
+
+mod arena;
+mod buffers;
+mod event_loop;
+mod failure;
+mod flow;
+mod headers;
+mod inbound;
+mod listen;
+mod outbound;
+mod poll;
+mod pool;
+mod relay;
+mod report;
+mod socket;
+mod sockets;
+mod sweep;
+mod timer;
+mod tunnel;
+mod tunnel_io;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::BorrowedFd,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use event_loop::Loop;
+
+use crate::seam::{LoopMessage, Shared};
+
+/// How the loops behave.
+#[derive(Clone, Debug)]
+pub(crate) struct EngineConfig {
+    /// From accept until both ends of a connection must be connected.
+    pub(crate) connect_timeout: Duration,
+    /// For a tunnel's TCP connect and TLS handshake together.
+    pub(crate) handshake_timeout: Duration,
+    /// After which a tunnel without streams is closed.
+    pub(crate) idle_timeout: Duration,
+    /// Silence on a tunnel with streams after which the peer is asked for a sign of life.
+    pub(crate) ping_interval: Duration,
+    /// For the answer, before the tunnel is given up.
+    pub(crate) ping_timeout: Duration,
+    /// Idle time of accepted TCP connections before the kernel probes the peer.
+    pub(crate) keepalive: Duration,
+    /// How long a tunnel waits for the application behind its only stream before others are heard again.
+    pub(crate) pause: Duration,
+    /// Windows and limits of tunnels.
+    pub(crate) hbone: culvert_hbone::Config,
+    /// What is asked of Culvert's kernel programs.
+    pub(crate) calls: KernelCalls,
+}
+
+impl Default for EngineConfig {
+    /// The values that HBONE peers in the field use.
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(300),
+            ping_interval: Duration::from_secs(10),
+            ping_timeout: Duration::from_secs(20),
+            keepalive: Duration::from_secs(180),
+            pause: Duration::from_millis(2),
+            hbone: culvert_hbone::Config::default(),
+            calls: KernelCalls::default(),
+        }
+    }
+}
+
+/// Questions to the kernel that need Culvert's programs to be answered. Tests without privileges put their own here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KernelCalls {
+    /// Where a captured connection was going.
+    pub(crate) original_destination: fn(BorrowedFd<'_>) -> io::Result<SocketAddr>,
+    /// Where a plaintext connection was going.
+    pub(crate) plaintext_destination: fn(BorrowedFd<'_>) -> io::Result<SocketAddr>,
+    /// Shows the application this address as its client's. Before connecting.
+    pub(crate) set_client_address: fn(BorrowedFd<'_>, SocketAddr) -> io::Result<()>,
+}
+
+impl Default for KernelCalls {
+    fn default() -> Self {
+        Self {
+            original_destination: culvert_net::sockopt::original_dst,
+            // `sk_lookup` changes which socket accepts, not the address that was dialled.
+            plaintext_destination: socket::local_address,
+            set_client_address: culvert_net::sockopt::set_client_address,
+        }
+    }
+}
+
+/// A running loop.
+#[derive(Debug)]
+pub(crate) struct LoopHandle {
+    mailbox: poll::Sender,
+    thread: JoinHandle<()>,
+}
+
+impl LoopHandle {
+    /// Tells the loop something. One that has ended does not hear it.
+    pub(crate) fn send(&self, message: LoopMessage) {
+        self.mailbox.send(message);
+    }
+
+    /// Whether the loop has ended: drained, or failed (which it logs).
+    pub(crate) fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits until the loop has ended.
+    pub(crate) fn join(self) {
+        if self.thread.join().is_err() {
+            tracing::error!("an event loop panicked");
+        }
+    }
+}
+
+/// Starts `loops` event loops.
+///
+/// # Errors
+/// When the kernel gives no epoll instance, eventfd or thread.
+pub(crate) fn spawn(shared: &Arc<Shared>, config: EngineConfig, loops: usize) -> io::Result<Vec<LoopHandle>> {
+    let config = Arc::new(config);
+    (0..loops)
+        .map(|number| {
+            let (sender, mailbox) = poll::mailbox()?;
+            let (shared, config) = (Arc::clone(shared), Arc::clone(&config));
+            // What a loop owns is not `Send`: it is made where it runs, and says whether that worked.
+            let (started, starting) = std::sync::mpsc::channel();
+            let thread = thread::Builder::new().name(format!("loop-{number}")).spawn(move || {
+                match Loop::new(shared, config, mailbox) {
+                    Ok(event_loop) => {
+                        let _ = started.send(Ok(()));
+                        if let Err(error) = event_loop.run() {
+                            tracing::error!(%error, "an event loop failed");
+                        }
+                    }
+                    Err(error) => {
+                        let _ = started.send(Err(error));
+                    }
+                }
+            })?;
+            starting.recv().map_err(|_| io::Error::other("an event loop did not start"))??;
+            Ok(LoopHandle { mailbox: sender, thread })
+        })
+        .collect()
+}

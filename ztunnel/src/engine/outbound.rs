@@ -1,0 +1,169 @@
+//! Connections that applications of this node open.
+//!
+//! accepted → `resolve` → a tunnel (see `pool`), a direct connection, or parked until the mesh knows more. A failed
+//! attempt is resolved again: the answer may be another one by then.
+
+use std::{
+    net::SocketAddr,
+    os::fd::{AsFd as _, OwnedFd},
+    rc::Rc,
+};
+
+use super::{
+    Loop,
+    arena::Key,
+    failure::{Failure, errno},
+    flow::{Direction, Far, Flow, Phase},
+    poll::{Kind, Token},
+    pool::PoolKey,
+    socket::{self, Socket},
+    sockets::{LocalPod, Waiter},
+    timer::Due,
+};
+use crate::seam::{ListenerRole, Outbound, Peer};
+
+impl Loop {
+    /// An application's captured connection.
+    pub(super) fn accept_outbound(&mut self, pod: Rc<LocalPod>, fd: OwnedFd, source: SocketAddr) {
+        let own = |address: &SocketAddr| {
+            let port = pod.own_ports.iter().find(|(role, _)| *role == ListenerRole::Outbound);
+            pod.pod.addresses.contains(&address.ip()) && port.is_some_and(|(_, port)| *port == address.port())
+        };
+        let captured = (self.config.calls.original_destination)(fd.as_fd()).map(socket::canonical);
+        let captured = captured.ok().filter(|address| !own(address));
+        let destination = captured.or_else(|| socket::local_address(fd.as_fd()).ok()).unwrap_or(source);
+        let mut flow = Flow::new(Direction::Outbound, &pod, source, destination, self.now + self.config.connect_timeout);
+        flow.near = Some(Socket::new(fd));
+        let key = self.add_flow(flow);
+        if captured.is_some() {
+            self.resolve_outbound(key);
+        } else {
+            self.end(key, Err(Failure::NotCaptured));
+        }
+    }
+
+    /// Decides where an outbound flow goes, and goes there.
+    pub(super) fn resolve_outbound(&mut self, key: Key<Flow>) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        match self.mesh.outbound(&flow.pod.pod, flow.destination, &self.shared.asks) {
+            Outbound::Pending => self.park(key),
+            Outbound::Deny(denial) => self.end(key, Err(Failure::Denied(denial))),
+            Outbound::Direct { destination, workload, service } => {
+                flow.peer = Peer { identity: None, workload };
+                flow.service = service;
+                flow.tunnel_address = None;
+                flow.target = socket::canonical(destination);
+                self.need_socket(key);
+            }
+            Outbound::Tunnel { node, authority, identities, workload, service } => {
+                flow.target = authority;
+                flow.tunnel_address = Some(node);
+                flow.service = service;
+                let pool = PoolKey::new(&flow.pod.pod, node, &workload, identities);
+                flow.peer = Peer { identity: None, workload: Some(workload) };
+                self.acquire(key, pool, authority.ip());
+            }
+        }
+    }
+
+    /// Waits for the mesh to change.
+    pub(super) fn park(&mut self, key: Key<Flow>) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        flow.phase = Phase::Parked;
+        self.parked.push(key);
+    }
+
+    /// Takes a socket in the pod's namespace and dials `target` with it, now or when there is one.
+    pub(super) fn need_socket(&mut self, key: Key<Flow>) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        flow.phase = Phase::Stock;
+        let socket = flow.pod.take_socket(Waiter::Flow(key), &self.shared.socket_requests);
+        if let Some(socket) = socket {
+            self.dial_flow(key, socket);
+        }
+    }
+
+    /// Dials a flow's target. Gives the socket back if the flow no longer wants it.
+    pub(super) fn dial_flow(&mut self, key: Key<Flow>, fd: OwnedFd) -> Option<OwnedFd> {
+        let Some(flow) = self.flows.get_mut(key) else { return Some(fd) };
+        if flow.phase != Phase::Stock {
+            return Some(fd);
+        }
+        if flow.direction == Direction::Inbound {
+            // Best effort: without it the application sees the pod's own address, and nothing is less safe.
+            if let Err(error) = (self.config.calls.set_client_address)(fd.as_fd(), flow.source) {
+                tracing::debug!(%error, "cannot tell the application its client's address");
+            }
+        }
+        let target = flow.target;
+        let kind = if flow.is_served() { Kind::Near } else { Kind::Far };
+        let dialled = socket::connect(&fd, target).and_then(|()| self.poll.watch(&fd, Token::new(kind, key)));
+        if let Err(error) = dialled {
+            self.attempt_failed(key, Failure::Connect { to: target, error: errno(&error) });
+            return None;
+        }
+        flow.phase = Phase::Connecting;
+        match kind {
+            Kind::Near => flow.near = Some(Socket::new(fd)),
+            _ => flow.far = Far::Socket(Socket::new(fd)),
+        }
+        None
+    }
+
+    /// An event came for a socket that a flow is connecting.
+    pub(super) fn dialled(&mut self, key: Key<Flow>) {
+        let Some(flow) = self.flows.get(key) else { return };
+        let socket = match (&flow.far, &flow.near) {
+            (Far::Socket(far), _) => far,
+            (_, Some(near)) => near,
+            _ => return,
+        };
+        match socket::connected(socket) {
+            Ok(()) => self.open(key),
+            Err(error) => {
+                let failure = Failure::Connect { to: flow.target, error: errno(&error) };
+                self.attempt_failed(key, failure);
+            }
+        }
+    }
+
+    /// An attempt to connect failed: tries again where that is safe and may help, or gives up.
+    pub(super) fn attempt_failed(&mut self, key: Key<Flow>, failure: Failure) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        let retry = if flow.direction == Direction::Outbound { flow.attempts.failed(&failure) } else { None };
+        match retry {
+            Some(delay) if self.now + delay < flow.attempts.deadline => {
+                tracing::debug!(destination = %flow.destination, %failure, ?delay, "trying again");
+                flow.phase = Phase::Delayed;
+                flow.far = Far::None;
+                self.timers.set(self.now + delay, Due::Retry(key));
+            }
+            _ => self.end(key, Err(failure)),
+        }
+    }
+
+    /// The delay before another attempt is over.
+    pub(super) fn retry(&mut self, key: Key<Flow>) {
+        if self.flows.get(key).is_some_and(|flow| flow.phase == Phase::Delayed) {
+            self.resolve(key);
+        }
+    }
+
+    /// The connect timeout of a flow came.
+    pub(super) fn deadline(&mut self, key: Key<Flow>) {
+        let Some(flow) = self.flows.get(key) else { return };
+        if flow.phase != Phase::Open {
+            let failure = Failure::Timeout { after: self.config.connect_timeout, waiting: flow.waiting() };
+            self.end(key, Err(failure));
+        }
+    }
+
+    /// Decides anew what to do with a flow that is not open.
+    pub(super) fn resolve(&mut self, key: Key<Flow>) {
+        match self.flows.get(key).map(|flow| flow.direction) {
+            Some(Direction::Outbound) => self.resolve_outbound(key),
+            Some(Direction::Inbound) => self.authorize(key),
+            None => {}
+        }
+    }
+}

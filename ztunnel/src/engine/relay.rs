@@ -1,0 +1,417 @@
+//! Bytes of flows, between a socket and a stream, or between two sockets.
+//!
+//! Nothing is read that cannot be passed on: a socket is read only while the tunnel has window and room, or while the
+//! other socket has taken everything before. The other way, a peer gets credit for a stream only for bytes that the
+//! application's socket took; until then they are kept, a stream's window of them at most.
+
+use std::io::{self, IoSlice};
+
+use culvert_hbone::{ErrorCode, Fill, StreamId};
+use rustix::io::Errno;
+
+use super::{
+    Loop,
+    arena::Key,
+    buffers::SOCKET_READ,
+    event_loop::Again,
+    failure::{Failure, errno},
+    flow::{Direction, Far, Flow, Phase},
+    poll::{Event, Kind, Token},
+    socket::Socket,
+    timer::Due,
+    tunnel::{State, Tunnel},
+};
+
+/// Reads of one socket per round.
+const BUDGET: usize = 4;
+
+/// Bytes to read from a socket that sends little: two TLS records.
+const SMALL_READ: usize = 2 * 16_375;
+
+/// Bytes to read from a socket that sends much.
+const LARGE_READ: usize = 1 << 20;
+
+/// The same where several streams share a tunnel.
+const SHARED_READ: usize = 256 << 10;
+
+/// A read of so many bytes is followed by another of the kind.
+const BULK: usize = 12_000;
+
+/// Output that is worth a write before the round is over.
+const FLUSH: usize = 512 << 10;
+
+impl Loop {
+    /// Both ends are connected.
+    pub(super) fn open(&mut self, key: Key<Flow>) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        flow.phase = Phase::Open;
+        let accepted = !flow.is_served();
+        if let Some(near) = flow.near.as_mut().filter(|_| accepted) {
+            // Not watched before, which saves a wake-up. Something has mostly arrived by now.
+            near.readable = true;
+            if let Err(error) = self.poll.watch(&*near, Token::new(Kind::Near, key)) {
+                return self.end(key, Err(Failure::Local(errno(&error))));
+            }
+        }
+        self.report_open(key);
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        if let (false, Far::Stream(stream)) = (accepted, &flow.far) {
+            let (tunnel, id) = (stream.tunnel, stream.id);
+            let baggage = flow.pod.baggage(&self.mesh);
+            if let Some(State::Open(connection)) = self.tunnels.get_mut(tunnel).map(|tunnel| &mut tunnel.state) {
+                connection.respond(id, 200, &[("baggage", &*baggage)], false);
+            }
+            self.touch(tunnel);
+            self.deliver_early(key);
+        }
+        self.continue_flow(key);
+    }
+
+    /// Something happened on the socket that faces the application (or a plaintext client).
+    pub(super) fn near_event(&mut self, key: Key<Flow>, event: &Event) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        let Some(near) = &mut flow.near else { return };
+        near.readable |= event.readable || event.closing;
+        near.closing |= event.closing;
+        match flow.phase {
+            Phase::Connecting if flow.direction == Direction::Inbound && !matches!(flow.far, Far::Socket(_)) => {
+                if event.writable || event.hangup {
+                    self.dialled(key);
+                }
+            }
+            Phase::Open => {
+                if !event.error || self.survives(key, true) {
+                    self.socket_event(key, event, true);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Something happened on a flow's second socket.
+    pub(super) fn far_event(&mut self, key: Key<Flow>, event: &Event) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        let Far::Socket(far) = &mut flow.far else { return };
+        far.readable |= event.readable || event.closing;
+        far.closing |= event.closing;
+        match flow.phase {
+            Phase::Connecting if event.writable || event.hangup => self.dialled(key),
+            Phase::Open => {
+                if !event.error || self.survives(key, false) {
+                    self.socket_event(key, event, false);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends the flow if an error is pending on its socket.
+    fn survives(&mut self, key: Key<Flow>, near: bool) -> bool {
+        let Some(socket) = self.flows.get_mut(key).and_then(|flow| flow.side(near)) else { return false };
+        match super::socket::connected(&*socket) {
+            Ok(()) => true,
+            Err(error) => {
+                self.end(key, Err(Failure::Reset(errno(&error))));
+                false
+            }
+        }
+    }
+
+    fn socket_event(&mut self, key: Key<Flow>, event: &Event, near: bool) {
+        if event.writable && !self.flush_side(key, near) {
+            return;
+        }
+        self.continue_flow(key);
+    }
+
+    /// Goes on with whatever a flow can do.
+    pub(super) fn continue_flow(&mut self, key: Key<Flow>) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        flow.queued = false;
+        if flow.phase != Phase::Open {
+            return;
+        }
+        match flow.far {
+            Far::Stream(_) => self.send(key),
+            Far::Socket(_) => {
+                self.copy(key, true);
+                self.copy(key, false);
+            }
+            Far::None => {}
+        }
+    }
+
+    fn later(&mut self, key: Key<Flow>) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        if !flow.queued {
+            flow.queued = true;
+            self.again.push_back(Again::Flow(key));
+        }
+    }
+
+    /// Socket to stream.
+    fn send(&mut self, key: Key<Flow>) {
+        let mut reads = 0;
+        let mut flushed = false;
+        loop {
+            let Some(flow) = self.flows.get_mut(key) else { return };
+            let Some(stream) = flow.stream() else { return };
+            let Some(near) = &mut flow.near else { return };
+            if !near.readable || near.ended {
+                return;
+            }
+            let Some(tunnel) = self.tunnels.get_mut(stream.tunnel) else { return };
+            if tunnel.blocked {
+                return; // the tunnel's next event continues all its streams
+            }
+            if reads == BUDGET {
+                return self.later(key);
+            }
+            let State::Open(connection) = &mut tunnel.state else { return };
+            let max = match (near.bulk, tunnel.streams.len()) {
+                (false, _) => SMALL_READ,
+                (true, 1) => LARGE_READ,
+                (true, _) => SHARED_READ,
+            };
+            let mut offered = 0;
+            let filled = connection.fill(stream.id, max, |slices| {
+                offered = slices.iter().map(|slice| slice.len()).sum();
+                Ok(rustix::io::readv(&*near, slices)?)
+            });
+            match filled {
+                Ok(Fill::Bytes(count)) => {
+                    reads += 1;
+                    flushed = false;
+                    near.bulk = count > BULK;
+                    near.readable = count == offered || near.closing;
+                    flow.count(count, true);
+                    if connection.output_len() >= FLUSH {
+                        self.flush_tunnel(stream.tunnel);
+                    }
+                    self.touch(stream.tunnel);
+                }
+                Ok(Fill::End) => {
+                    near.ended = true;
+                    connection.finish(stream.id);
+                    self.touch(stream.tunnel);
+                    return self.settle(key);
+                }
+                Ok(Fill::Blocked) => {
+                    // Full output can be helped; a closed window opens when the peer says so.
+                    if flushed || !connection.has_output() {
+                        return;
+                    }
+                    flushed = true;
+                    self.flush_tunnel(stream.tunnel);
+                }
+                Err(error) => match errno(&error) {
+                    Errno::AGAIN => {
+                        near.readable = false;
+                        return;
+                    }
+                    Errno::INTR => reads += 1,
+                    error => return self.end(key, Err(Failure::Reset(error))),
+                },
+            }
+        }
+    }
+
+    /// Stream to socket.
+    pub(super) fn deliver(&mut self, tunnel_key: Key<Tunnel>, id: StreamId, slices: &[IoSlice<'_>]) {
+        let total: usize = slices.iter().map(|slice| slice.len()).sum();
+        let Some(tunnel) = self.tunnels.get_mut(tunnel_key) else { return };
+        let State::Open(connection) = &mut tunnel.state else { return };
+        let flow_key = tunnel.streams.get(&id).copied();
+        let Some((flow_key, flow)) = flow_key.and_then(|key| self.flows.get_mut(key).map(|flow| (key, flow))) else {
+            connection.release(id, total);
+            return;
+        };
+        flow.count(total, false);
+        let near = match (&mut flow.near, flow.phase) {
+            (Some(near), Phase::Open) => near,
+            _ => {
+                // A peer that does not wait for our answer.
+                for slice in slices {
+                    flow.early.push(slice);
+                }
+                return;
+            }
+        };
+        if near.shut {
+            connection.release(id, total);
+            return;
+        }
+        match near.write(slices) {
+            Ok(taken) => {
+                connection.release(id, taken);
+                if !near.backlog.is_empty() && !tunnel.paused && tunnel.streams.len() == 1 {
+                    // What stays in the kernel need not be copied. But others may want to open streams on this
+                    // tunnel, so not for long.
+                    tunnel.paused = true;
+                    self.timers.set(self.now + self.config.pause, Due::Resume(tunnel_key));
+                }
+            }
+            Err(error) => self.end(flow_key, Err(Failure::Reset(errno(&error)))),
+        }
+    }
+
+    /// What came before the application was connected.
+    fn deliver_early(&mut self, key: Key<Flow>) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        let (Some(stream), Some(near)) = (flow.stream(), &mut flow.near) else { return };
+        if !flow.early.is_empty() {
+            let result = near.write(&[IoSlice::new(flow.early.bytes())]);
+            flow.early.clear();
+            match result {
+                Ok(taken) => self.release(stream.tunnel, stream.id, taken),
+                Err(error) => return self.end(key, Err(Failure::Reset(errno(&error)))),
+            }
+        }
+        self.settle(key);
+    }
+
+    /// Writes what a socket did not take before. Returns whether the flow is still there.
+    fn flush_side(&mut self, key: Key<Flow>, near: bool) -> bool {
+        let Some(flow) = self.flows.get_mut(key) else { return false };
+        let stream = flow.stream();
+        let Some(socket) = flow.side(near).filter(|socket| !socket.backlog.is_empty()) else { return true };
+        match socket.flush() {
+            Ok(taken) => {
+                let empty = socket.backlog.is_empty();
+                if let Some(stream) = stream {
+                    self.release(stream.tunnel, stream.id, taken);
+                    if empty {
+                        self.resume_tunnel(stream.tunnel);
+                    }
+                }
+                if empty {
+                    self.settle(key);
+                }
+                self.flows.get(key).is_some()
+            }
+            Err(error) => {
+                self.end(key, Err(Failure::Reset(errno(&error))));
+                false
+            }
+        }
+    }
+
+    fn release(&mut self, tunnel: Key<Tunnel>, id: StreamId, count: usize) {
+        if let Some(State::Open(connection)) = self.tunnels.get_mut(tunnel).map(|tunnel| &mut tunnel.state) {
+            connection.release(id, count);
+            self.touch(tunnel);
+        }
+    }
+
+    /// Socket to socket.
+    fn copy(&mut self, key: Key<Flow>, from_near: bool) {
+        for _ in 0..BUDGET {
+            let Some(flow) = self.flows.get_mut(key) else { return };
+            let (Some(near), Far::Socket(far)) = (&mut flow.near, &mut flow.far) else { return };
+            let (from, to) = if from_near { (near, far) } else { (far, near) };
+            if !from.readable || from.ended || !to.backlog.is_empty() {
+                return;
+            }
+            let mut buffer = self.buffer.take();
+            let result = relay(from, to, &mut buffer);
+            self.buffer.give_back(buffer);
+            match result {
+                Ok(0) => return self.settle(key),
+                Ok(count) => flow.count(count, from_near),
+                Err(Errno::AGAIN) => return,
+                Err(Errno::INTR) => {}
+                Err(error) => return self.end(key, Err(Failure::Reset(error))),
+            }
+        }
+        self.later(key);
+    }
+
+    /// Passes ends on, and ends a flow that has ended in both directions.
+    pub(super) fn settle(&mut self, key: Key<Flow>) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        if flow.phase != Phase::Open {
+            return;
+        }
+        let Some(near) = &mut flow.near else { return };
+        let done = match &mut flow.far {
+            Far::Stream(stream) => stream.ended && near.shut_when_empty() && near.ended,
+            Far::Socket(far) => {
+                let there = near.ended && far.shut_when_empty();
+                let back = far.ended && near.shut_when_empty();
+                there && back
+            }
+            Far::None => false,
+        };
+        if done {
+            self.end(key, Ok(()));
+        }
+    }
+
+    /// Ends a flow: closes what it holds, tells its peers, and writes its line in the access log.
+    pub(super) fn end(&mut self, key: Key<Flow>, outcome: Result<(), Failure>) {
+        let Some(mut flow) = self.flows.remove(key) else { return };
+        let stream = flow.stream();
+        let served = flow.is_served();
+        if outcome.is_err() {
+            // An application must not take a broken connection for one that ended.
+            if let Some(near) = flow.near.take() {
+                near.reset();
+            }
+            if let Far::Socket(far) = std::mem::replace(&mut flow.far, Far::None) {
+                far.reset();
+            }
+        }
+        if let Some(stream) = stream {
+            if let (Err(failure), Some(tunnel)) = (&outcome, self.tunnels.get_mut(stream.tunnel))
+                && let State::Open(connection) = &mut tunnel.state
+            {
+                if served && flow.phase != Phase::Open {
+                    let why = failure.to_string();
+                    connection.respond(stream.id, failure.status(), &[("x-culvert-reason", &header_value(&why))], true);
+                } else {
+                    connection.reset(stream.id, ErrorCode::Cancel);
+                }
+            }
+            self.stream_gone(stream.tunnel, stream.id);
+        }
+        self.report_end(&mut flow, outcome);
+    }
+}
+
+impl Flow {
+    /// One of the flow's sockets.
+    fn side(&mut self, near: bool) -> Option<&mut Socket> {
+        match (near, &mut self.far) {
+            (true, _) => self.near.as_mut(),
+            (false, Far::Socket(far)) => Some(far),
+            (false, _) => None,
+        }
+    }
+}
+
+/// One read and the write that follows. 0 is the end.
+fn relay(from: &mut Socket, to: &mut Socket, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let buffer = &mut buffer[..SOCKET_READ];
+    match rustix::io::read(&*from, &mut *buffer) {
+        Ok(0) => {
+            from.ended = true;
+            Ok(0)
+        }
+        Ok(count) => {
+            from.readable = count == SOCKET_READ || from.closing;
+            to.write(&[IoSlice::new(&buffer[..count])]).map_err(|error: io::Error| errno(&error))?;
+            Ok(count)
+        }
+        Err(error) => {
+            if error == Errno::AGAIN {
+                from.readable = false;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Text that may stand in a header.
+fn header_value(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii() && !c.is_ascii_control() { c } else { '?' }).collect()
+}

@@ -1,0 +1,170 @@
+//! A TCP socket of an application, or of anybody else who speaks plainly.
+
+use std::{
+    io::{self, IoSlice},
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Duration,
+};
+
+use rustix::{
+    io::Errno,
+    net::{Shutdown, SocketAddrAny},
+};
+
+use super::buffers::Backlog;
+
+/// Slices in one `writev`; the kernel takes up to 1,024.
+const SLICES: usize = 128;
+
+/// A socket with what edge-triggered polling makes its owner remember.
+#[derive(Debug)]
+pub(super) struct Socket {
+    fd: OwnedFd,
+    /// The kernel may have bytes for us, or an end.
+    pub(super) readable: bool,
+    /// The peer has said that it is closing; only a read tells when its last byte was seen.
+    pub(super) closing: bool,
+    /// The peer's last byte was read.
+    pub(super) ended: bool,
+    /// Nothing more is written: `SHUT_WR` was done.
+    pub(super) shut: bool,
+    /// The last read was large, so the next one will be.
+    pub(super) bulk: bool,
+    /// What the kernel did not take yet.
+    pub(super) backlog: Backlog,
+}
+
+impl Socket {
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Self {
+            fd,
+            readable: false,
+            closing: false,
+            ended: false,
+            shut: false,
+            bulk: false,
+            backlog: Backlog::default(),
+        }
+    }
+
+    /// Writes what the kernel takes and keeps the rest. Returns how many bytes the kernel took.
+    pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut taken = 0;
+        if self.backlog.is_empty() {
+            for batch in slices.chunks(SLICES) {
+                let wanted: usize = batch.iter().map(|slice| slice.len()).sum();
+                let count = match batch {
+                    [one] => rustix::io::write(&self.fd, one),
+                    many => rustix::io::writev(&self.fd, many),
+                };
+                match count {
+                    Ok(count) => {
+                        taken += count;
+                        if count < wanted {
+                            break;
+                        }
+                    }
+                    Err(Errno::AGAIN) => break,
+                    Err(Errno::INTR) => break, // what is left goes to the backlog, which the next event empties
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        let mut skip = taken;
+        for slice in slices {
+            if skip >= slice.len() {
+                skip -= slice.len();
+            } else {
+                self.backlog.push(&slice[skip..]);
+                skip = 0;
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Writes what was kept. Returns how many bytes the kernel took.
+    pub(super) fn flush(&mut self) -> io::Result<usize> {
+        let mut taken = 0;
+        while !self.backlog.is_empty() {
+            match rustix::io::write(&self.fd, self.backlog.bytes()) {
+                Ok(count) => {
+                    self.backlog.consume(count);
+                    taken += count;
+                }
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Tells the peer that nothing more comes, once nothing is kept back. Returns whether that has been said.
+    pub(super) fn shut_when_empty(&mut self) -> bool {
+        if !self.shut && self.backlog.is_empty() {
+            self.shut = true;
+            // Fails only where the connection is gone, which reading tells too.
+            let _ = rustix::net::shutdown(&self.fd, Shutdown::Write);
+        }
+        self.shut
+    }
+
+    /// Closes with a reset, so that the peer does not take the end for a complete one.
+    pub(super) fn reset(self) {
+        reset(self.fd);
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Closes a connection with a reset.
+pub(super) fn reset(fd: OwnedFd) {
+    let _ = rustix::net::sockopt::set_socket_linger(&fd, Some(Duration::ZERO));
+}
+
+/// Starts to connect. Whether that succeeded, an event and [`connected`] tell.
+pub(super) fn connect(fd: impl AsFd, to: SocketAddr) -> io::Result<()> {
+    // The monitor's sockets are IPv6 for both families, except where the kernel has no IPv6.
+    let result = match rustix::net::connect(&fd, &mapped(to)) {
+        Err(Errno::AFNOSUPPORT) => rustix::net::connect(&fd, &to),
+        result => result,
+    };
+    match result {
+        Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// How a connection attempt ended that an event was reported for.
+pub(super) fn connected(fd: impl AsFd) -> io::Result<()> {
+    Ok(rustix::net::sockopt::socket_error(fd)??)
+}
+
+/// The address in the form that IPv6 sockets know.
+fn mapped(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(v4) => SocketAddr::new(v4.to_ipv6_mapped().into(), address.port()),
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// The address in the form that people know: IPv4 where it is.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// The address that the socket has on this side.
+pub(super) fn local_address(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    to_ip(rustix::net::getsockname(fd)?)
+}
+
+/// An address that the kernel reported, in canonical form.
+pub(super) fn to_ip(address: SocketAddrAny) -> io::Result<SocketAddr> {
+    let address = SocketAddr::try_from(address).map_err(|_| io::ErrorKind::AddrNotAvailable)?;
+    Ok(canonical(address))
+}

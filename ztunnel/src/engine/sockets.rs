@@ -1,0 +1,140 @@
+//! The stock of unconnected sockets in each pod's network namespace.
+//!
+//! The loop holds no capability, so it cannot enter a pod. The monitor can, and makes sockets there in batches. A
+//! connection that finds the stock empty waits for the next batch.
+
+use std::{cell::RefCell, collections::VecDeque, os::fd::OwnedFd, rc::Rc, sync::Arc};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{arena::Key, flow::Flow, headers, tunnel::Tunnel};
+use crate::{
+    seam::{ListenerRole, Pod},
+    state::Mesh,
+};
+
+/// Sockets kept per pod and loop at first. An unconnected one costs the kernel about 3 KiB.
+const FIRST_TARGET: u32 = 16;
+
+/// Sockets kept at most, for pods that open connections in bursts.
+const LAST_TARGET: u32 = 512;
+
+/// A pod as one loop sees it. Flows and tunnels hold it, so that it outlives the pod's removal as long as they need.
+#[derive(Debug)]
+pub(super) struct LocalPod {
+    pub(super) pod: Arc<Pod>,
+    /// Ports of our own listeners in the pod: a connection that ends there would come back to us.
+    pub(super) own_ports: Vec<(ListenerRole, u16)>,
+    stock: Rc<RefCell<Stock>>,
+    /// The `baggage` header and the mesh's generation that it was made from.
+    baggage: RefCell<(u64, Rc<str>)>,
+}
+
+/// Who waits for a socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Waiter {
+    /// To connect to an application or a destination outside the mesh.
+    Flow(Key<Flow>),
+    /// To connect to a peer's tunnel port.
+    Tunnel(Key<Tunnel>),
+}
+
+#[derive(Debug)]
+struct Stock {
+    sockets: Vec<OwnedFd>,
+    waiting: VecDeque<Waiter>,
+    /// Asked for and not yet there.
+    expected: u32,
+    /// How many to have after asking.
+    target: u32,
+}
+
+impl LocalPod {
+    /// A pod that this loop meets first, or meets again with changes: `before` passes its stock on.
+    pub(super) fn new(pod: Arc<Pod>, own_ports: Vec<(ListenerRole, u16)>, before: Option<&Self>) -> Self {
+        let stock = before.map_or_else(
+            || {
+                Rc::new(RefCell::new(Stock {
+                    sockets: Vec::new(),
+                    waiting: VecDeque::new(),
+                    expected: 0,
+                    target: FIRST_TARGET,
+                }))
+            },
+            |before| Rc::clone(&before.stock),
+        );
+        Self { pod, own_ports, stock, baggage: RefCell::new((u64::MAX, "".into())) }
+    }
+
+    /// What the pod says about itself to HBONE peers.
+    pub(super) fn baggage(&self, mesh: &Mesh) -> Rc<str> {
+        let mut cached = self.baggage.borrow_mut();
+        if cached.0 != mesh.generation() {
+            let workload = self.pod.addresses.first().and_then(|address| mesh.workload_at(*address));
+            *cached = (mesh.generation(), workload.map_or_else(String::new, |it| headers::baggage(&it)).into());
+        }
+        Rc::clone(&cached.1)
+    }
+
+    /// A socket, or a place in the queue for one.
+    pub(super) fn take_socket(
+        &self,
+        waiter: Waiter,
+        requests: &UnboundedSender<(Arc<str>, u32)>,
+    ) -> Option<OwnedFd> {
+        let mut stock = self.stock.borrow_mut();
+        let socket = stock.sockets.pop();
+        if socket.is_none() {
+            stock.waiting.push_back(waiter);
+            stock.target = (stock.target * 2).min(LAST_TARGET);
+        }
+        self.ask(&mut stock, requests);
+        socket
+    }
+
+    /// Asks for sockets when there are less than half of what should be there.
+    pub(super) fn refill(&self, requests: &UnboundedSender<(Arc<str>, u32)>) {
+        self.ask(&mut self.stock.borrow_mut(), requests);
+    }
+
+    fn ask(&self, stock: &mut Stock, requests: &UnboundedSender<(Arc<str>, u32)>) {
+        let coming = stock.sockets.len() + stock.expected as usize;
+        let wanted = stock.waiting.len() + stock.target as usize;
+        if coming < wanted.div_ceil(2) {
+            let count = (wanted - coming) as u32;
+            stock.expected += count;
+            // Fails only when the worker is ending.
+            let _ = requests.send((Arc::clone(&self.pod.uid), count));
+        }
+    }
+
+    /// Takes in a batch. Returns those who waited, with their sockets.
+    pub(super) fn add_sockets(&self, batch: Vec<OwnedFd>) -> Vec<(Waiter, OwnedFd)> {
+        let mut stock = self.stock.borrow_mut();
+        stock.expected = stock.expected.saturating_sub(batch.len() as u32);
+        stock.sockets.extend(batch);
+        let ready = stock.waiting.len().min(stock.sockets.len());
+        let rest = stock.sockets.len() - ready;
+        let sockets = stock.sockets.split_off(rest);
+        stock.waiting.drain(..ready).zip(sockets).collect()
+    }
+
+    /// The regular look: if someone still waits, whoever was asked may have been replaced, so asks again.
+    pub(super) fn ask_again(&self, requests: &UnboundedSender<(Arc<str>, u32)>) {
+        let mut stock = self.stock.borrow_mut();
+        if stock.sockets.is_empty() {
+            stock.expected = 0;
+        }
+        self.ask(&mut stock, requests);
+    }
+
+    /// Puts back a socket that was not used.
+    pub(super) fn return_socket(&self, socket: OwnedFd) {
+        self.stock.borrow_mut().sockets.push(socket);
+    }
+
+    /// Whether a connection to this port of the pod would come back to this proxy.
+    pub(super) fn is_own_port(&self, port: u16) -> bool {
+        self.own_ports.iter().any(|(_, own)| *own == port)
+    }
+}

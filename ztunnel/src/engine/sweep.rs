@@ -1,0 +1,62 @@
+//! The regular look at everything: what is idle, what is silent, what is owed to statistics.
+
+use std::time::Instant;
+
+use culvert_hbone::Role;
+
+use super::{
+    Loop,
+    arena::Key,
+    failure::Failure,
+    tunnel::{State, Tunnel},
+};
+
+impl Loop {
+    /// Closes idle tunnels, asks silent ones for a sign of life, publishes the counters of open connections.
+    pub(super) fn sweep(&mut self) {
+        for key in self.tunnels.keys() {
+            self.sweep_tunnel(key);
+        }
+        for (_, flow) in self.flows.iter_mut() {
+            flow.publish();
+        }
+        for pod in self.pods.values() {
+            pod.ask_again(&self.shared.socket_requests);
+        }
+    }
+
+    fn sweep_tunnel(&mut self, key: Key<Tunnel>) {
+        let config = &self.config;
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let State::Open(connection) = &mut tunnel.state else { return };
+        if tunnel.streams.is_empty() {
+            // The side that dialled closes first; the other only where that one forgot.
+            let limit = if tunnel.role == Role::Client { config.idle_timeout } else { config.idle_timeout * 2 };
+            if since(self.now, tunnel.idle_since) >= limit && since(self.now, tunnel.heard) >= config.ping_interval {
+                self.retire_tunnel(key);
+            }
+            return;
+        }
+        if since(self.now, tunnel.heard) < config.ping_interval {
+            return;
+        }
+        match tunnel.pinged {
+            None => {
+                tunnel.pinged = Some(self.now);
+                connection.ping(*b"culvert?");
+                self.touch(key);
+            }
+            // A tunnel that is not read at the moment has not heard the answer either.
+            Some(at) if since(self.now, at) >= config.ping_timeout && !tunnel.paused => {
+                let why = "the peer does not answer pings".into();
+                let failure = Failure::Tunnel { to: tunnel.peer, why, final_: false };
+                self.lose_tunnel(key, &failure);
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+fn since(now: Instant, then: Instant) -> std::time::Duration {
+    now.saturating_duration_since(then)
+}

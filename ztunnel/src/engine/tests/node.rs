@@ -1,0 +1,265 @@
+//! A node on loopback: loops with real sockets, real certificates, and a stock that a thread fills as the monitor would.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    os::fd::{BorrowedFd, OwnedFd},
+    sync::{
+        Arc, LazyLock, Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use culvert_identity::{Credentials, SpiffeId, TrustBundle};
+use culvert_proto::workload::{Address, TunnelProtocol, Workload as Resource, address::Type};
+use prost::Message as _;
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+use rustc_hash::FxHashMap;
+
+use super::super::{EngineConfig, KernelCalls, LoopHandle, socket, spawn};
+use crate::{
+    seam::{Ask, ListenerRole, LoopMessage, Pod, Shared},
+    state::Store,
+    telemetry::Telemetry,
+};
+
+pub(super) const CLIENT: &str = "spiffe://cluster.local/ns/shop/sa/front";
+pub(super) const SERVER: &str = "spiffe://cluster.local/ns/shop/sa/cart";
+pub(super) const OTHER: &str = "spiffe://cluster.local/ns/shop/sa/other";
+
+/// A limit for whatever a test waits for.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Addresses of their own for each test: 127.x.y.1 the client's, 127.x.y.2 the server's. Peers' tunnel ports are
+/// always 15008, so tests that run at the same time need different ones.
+pub(super) fn addresses() -> (IpAddr, IpAddr) {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let process = std::process::id();
+    let test = NEXT.fetch_add(1, Ordering::Relaxed) as u8;
+    let (x, y) = (1 + (process % 250) as u8, (process / 250) as u8 ^ test);
+    (Ipv4Addr::new(127, x, y, 1).into(), Ipv4Addr::new(127, x, y, 2).into())
+}
+
+/// Where connections to a listening socket were going before they were captured, in place of the kernel's memory.
+static CAPTURED: LazyLock<Mutex<HashMap<SocketAddr, SocketAddr>>> = LazyLock::new(Mutex::default);
+
+fn captured(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    let own = socket::local_address(fd)?;
+    CAPTURED.lock().unwrap().get(&own).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// A certificate authority.
+pub(super) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    bundle: TrustBundle,
+}
+
+impl Authority {
+    pub(super) fn new() -> Self {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = params.self_signed(&key).unwrap();
+        Self { bundle: TrustBundle::from_pem(root.pem().as_bytes()).unwrap(), issuer: Issuer::new(params, key) }
+    }
+
+    pub(super) fn credentials(&self, identity: &str) -> Arc<Credentials> {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI(identity.try_into().unwrap())];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let chain = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Arc::new(Credentials::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes(), &self.bundle).unwrap())
+    }
+}
+
+/// What the mesh knows, as control would have published it.
+pub(super) struct World {
+    store: Store,
+}
+
+impl World {
+    pub(super) fn new(client: IpAddr, server: IpAddr) -> Self {
+        let mut store = Store::new("", "cluster.local", false);
+        store.set_synced();
+        let mut world = Self { store };
+        world.put("front", client, "front", true);
+        world.put("cart", server, "cart", true);
+        world
+    }
+
+    pub(super) fn put(&mut self, name: &str, address: IpAddr, service_account: &str, hbone: bool) {
+        let octets = match address {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        let resource = Resource {
+            uid: format!("Kubernetes//Pod/shop/{name}"),
+            name: name.to_owned(),
+            namespace: "shop".to_owned(),
+            addresses: vec![octets.into()],
+            tunnel_protocol: if hbone { TunnelProtocol::Hbone } else { TunnelProtocol::None }.into(),
+            trust_domain: "cluster.local".to_owned(),
+            service_account: service_account.to_owned(),
+            ..Resource::default()
+        };
+        let uid = resource.uid.clone();
+        let bytes = Address { r#type: Some(Type::Workload(resource)) }.encode_to_vec();
+        self.store.put_address(&uid, &bytes).unwrap();
+    }
+
+    pub(super) fn put_policy(&mut self, policy: &culvert_proto::security::Authorization) {
+        let name = format!("{}/{}", policy.namespace, policy.name);
+        self.store.put_policy(&name, &policy.encode_to_vec()).unwrap();
+    }
+
+    pub(super) fn publish(&mut self, nodes: &[&Node]) {
+        let mesh = self.store.snapshot();
+        for node in nodes {
+            node.shared.mesh.store(Arc::clone(&mesh));
+            node.send(|| LoopMessage::Changed);
+        }
+    }
+}
+
+/// One proxy.
+pub(super) struct Node {
+    pub(super) shared: Arc<Shared>,
+    pub(super) loops: Arc<Vec<LoopHandle>>,
+    pub(super) asks: Mutex<tokio::sync::mpsc::UnboundedReceiver<Ask>>,
+}
+
+impl Node {
+    pub(super) fn new(world: &mut World) -> Self {
+        Self::with(world, |_| {})
+    }
+
+    pub(super) fn with(world: &mut World, change: impl FnOnce(&mut EngineConfig)) -> Self {
+        let (asks, asked) = tokio::sync::mpsc::unbounded_channel();
+        let (socket_requests, mut requested) = tokio::sync::mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            mesh: ArcSwap::new(world.store.snapshot()),
+            credentials: ArcSwap::default(),
+            asks,
+            socket_requests,
+            telemetry: Arc::new(Telemetry::default()),
+        });
+        let mut config = EngineConfig {
+            calls: KernelCalls {
+                original_destination: captured,
+                plaintext_destination: captured,
+                set_client_address: |_, _| Ok(()),
+            },
+            ..EngineConfig::default()
+        };
+        change(&mut config);
+        let loops = Arc::new(spawn(&shared, config, 1).unwrap());
+        let monitor = Arc::downgrade(&loops);
+        std::thread::spawn(move || {
+            while let Some((uid, count)) = requested.blocking_recv() {
+                let Some(loops) = monitor.upgrade() else { return };
+                let sockets: Vec<OwnedFd> = (0..count).map(|_| plain_socket()).collect();
+                loops[0].send(LoopMessage::Sockets(uid, sockets));
+            }
+        });
+        Self { shared, loops, asks: Mutex::new(asked) }
+    }
+
+    pub(super) fn send(&self, message: impl Fn() -> LoopMessage) {
+        for each in self.loops.iter() {
+            each.send(message());
+        }
+    }
+
+    pub(super) fn certify(&self, credentials: &Arc<Credentials>) {
+        let mut map: FxHashMap<SpiffeId, Arc<Credentials>> = (**self.shared.credentials.load()).clone();
+        map.insert(credentials.identity().clone(), Arc::clone(credentials));
+        self.shared.credentials.store(Arc::new(map));
+        self.send(|| LoopMessage::Changed);
+    }
+
+    /// Adds a pod with one listener of a role.
+    pub(super) fn add_pod(&self, name: &str, identity: &str, address: IpAddr, role: ListenerRole, port: u16) -> SocketAddr {
+        let listener = TcpListener::bind((address, port)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let bound = listener.local_addr().unwrap();
+        let pod = Arc::new(Pod {
+            uid: name.into(),
+            name: name.into(),
+            namespace: "shop".into(),
+            identity: SpiffeId::parse(identity).unwrap(),
+            addresses: vec![address],
+        });
+        self.loops[0].send(LoopMessage::PodAdded(pod, vec![(role, listener.into())]));
+        bound
+    }
+
+    pub(super) fn wait_until_drained(&self) {
+        wait_until("the loop has ended", || self.loops.iter().all(LoopHandle::is_finished));
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.send(|| LoopMessage::Drain);
+    }
+}
+
+/// Says where connections to a listening socket were going.
+pub(super) fn capture(listener: SocketAddr, destination: SocketAddr) {
+    CAPTURED.lock().unwrap().insert(listener, destination);
+}
+
+fn plain_socket() -> OwnedFd {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)).unwrap();
+    socket.set_only_v6(false).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket.into()
+}
+
+pub(super) fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// A client node and a server node, and what is between them: the usual scene.
+pub(super) struct Scene {
+    pub(super) world: World,
+    pub(super) authority: Authority,
+    pub(super) client: Node,
+    pub(super) server: Node,
+    pub(super) client_address: IpAddr,
+    pub(super) server_address: IpAddr,
+    /// The application.
+    pub(super) app: TcpListener,
+    /// Where applications on the client's node connect to, to reach it.
+    pub(super) front: SocketAddr,
+}
+
+impl Scene {
+    pub(super) fn new() -> Self {
+        let scene = Self::without_certificates();
+        scene.client.certify(&scene.authority.credentials(CLIENT));
+        scene.server.certify(&scene.authority.credentials(SERVER));
+        scene
+    }
+
+    pub(super) fn without_certificates() -> Self {
+        let (client_address, server_address) = addresses();
+        let mut world = World::new(client_address, server_address);
+        let client = Node::new(&mut world);
+        let server = Node::new(&mut world);
+        let app = TcpListener::bind((server_address, 0)).unwrap();
+        server.add_pod("cart", SERVER, server_address, ListenerRole::InboundHbone, 15008);
+        let front = client.add_pod("front", CLIENT, client_address, ListenerRole::Outbound, 0);
+        capture(front, app.local_addr().unwrap());
+        Self { world, authority: Authority::new(), client, server, client_address, server_address, app, front }
+    }
+}

@@ -1,0 +1,352 @@
+//! HBONE connections: how they come to be and how they end. What they carry is in `tunnel_io` and `relay`.
+//!
+//! ```text
+//! dialled:  Stock -> Connecting -> Uncertified -> Handshake -> Open -> Closing
+//! accepted:                        Uncertified -> Handshake -> Open -> Closing
+//! ```
+
+use std::{
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use culvert_hbone::{Connection, Handshake, HandshakeError, Role, StreamId};
+use culvert_identity::{IdentityError, SpiffeId};
+use rustc_hash::FxHashMap;
+use rustls::pki_types::ServerName;
+
+pub(super) use super::tunnel_io::Events;
+use super::{
+    Loop,
+    arena::Key,
+    buffers::Backlog,
+    failure::Failure,
+    flow::{Flow, Phase},
+    poll::{Event, Kind, Token},
+    pool::Group,
+    socket,
+    sockets::{LocalPod, Waiter},
+    timer::Due,
+};
+use crate::seam::Ask;
+
+/// How long a closed tunnel waits for the peer to close too.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// One HBONE connection.
+pub(super) struct Tunnel {
+    /// `None` while waiting for a socket.
+    pub(super) fd: Option<OwnedFd>,
+    pub(super) pod: Rc<LocalPod>,
+    /// The other end of the TCP connection.
+    pub(super) peer: SocketAddr,
+    pub(super) role: Role,
+    /// Where a dialled tunnel belongs in the pool.
+    pub(super) group: Option<Key<Group>>,
+    pub(super) state: State,
+    /// What the peer's certificate proved.
+    pub(super) identity: Option<SpiffeId>,
+    pub(super) streams: FxHashMap<StreamId, Key<Flow>>,
+    /// Bytes of the handshake that the kernel did not take yet.
+    pub(super) outgoing: Backlog,
+    /// The beginning of a record, or of a handshake message, whose rest has not arrived.
+    pub(super) partial: Vec<u8>,
+    pub(super) readable: bool,
+    pub(super) closing: bool,
+    /// The kernel takes no more until the next event.
+    pub(super) blocked: bool,
+    /// In the list of those to be flushed at the end of the round.
+    pub(super) dirty: bool,
+    /// Not read for a moment, since its only application does not keep up.
+    pub(super) paused: bool,
+    /// Takes no new streams; closes when the last one has ended.
+    pub(super) retiring: bool,
+    /// When the last stream ended, or the tunnel opened.
+    pub(super) idle_since: Instant,
+    /// When the peer was last heard of.
+    pub(super) heard: Instant,
+    pub(super) pinged: Option<Instant>,
+    /// Why dialling failed at once.
+    failed: Option<Failure>,
+}
+
+/// How far a tunnel has come.
+pub(super) enum State {
+    /// Waits for a socket in the pod's namespace.
+    Stock,
+    /// Waits for TCP.
+    Connecting,
+    /// Waits for the pod's certificate.
+    Uncertified,
+    /// TLS.
+    Handshake(Box<Handshake>),
+    /// Carries streams.
+    Open(Box<Connection>),
+    /// We have said that we are done, and wait for the peer to say so.
+    Closing,
+}
+
+impl Tunnel {
+    fn new(pod: &Rc<LocalPod>, peer: SocketAddr, role: Role, now: Instant) -> Self {
+        Self {
+            fd: None,
+            pod: Rc::clone(pod),
+            peer,
+            role,
+            group: None,
+            state: State::Stock,
+            identity: None,
+            streams: FxHashMap::default(),
+            outgoing: Backlog::default(),
+            partial: Vec::new(),
+            readable: false,
+            closing: false,
+            blocked: false,
+            dirty: false,
+            paused: false,
+            retiring: false,
+            idle_since: now,
+            heard: now,
+            pinged: None,
+            failed: None,
+        }
+    }
+
+    /// A tunnel to a peer, of a pool's group.
+    pub(super) fn to_dial(pod: &Rc<LocalPod>, peer: SocketAddr, group: Key<Group>, now: Instant) -> Self {
+        Self { group: Some(group), ..Self::new(pod, peer, Role::Client, now) }
+    }
+}
+
+impl Loop {
+    /// A peer's connection to the tunnel port.
+    pub(super) fn accept_tunnel(&mut self, pod: Rc<LocalPod>, fd: OwnedFd, source: SocketAddr) {
+        let mut tunnel = Tunnel::new(&pod, source, Role::Server, self.now);
+        tunnel.fd = Some(fd);
+        tunnel.state = State::Uncertified;
+        let key = self.tunnels.insert(tunnel);
+        self.timers.set(self.now + self.config.handshake_timeout, Due::Tunnel(key));
+        self.watch_tunnel(key);
+        self.certify(key);
+    }
+
+    /// Begins to open a tunnel that was just added to the pool.
+    pub(super) fn open_tunnel(&mut self, key: Key<Tunnel>) {
+        let Some(tunnel) = self.tunnels.get(key) else { return };
+        self.timers.set(self.now + self.config.handshake_timeout, Due::Tunnel(key));
+        let socket = tunnel.pod.take_socket(Waiter::Tunnel(key), &self.shared.socket_requests);
+        if let Some(socket) = socket {
+            self.dial_tunnel(key, socket);
+        }
+    }
+
+    /// Dials. Gives the socket back if it is no longer wanted.
+    pub(super) fn dial_tunnel(&mut self, key: Key<Tunnel>, fd: OwnedFd) -> Option<OwnedFd> {
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return Some(fd) };
+        if !matches!(tunnel.state, State::Stock) {
+            return Some(fd);
+        }
+        tunnel.state = State::Connecting;
+        let dialled = socket::connect(&fd, tunnel.peer);
+        tunnel.fd = Some(fd);
+        match dialled {
+            Ok(()) => self.watch_tunnel(key),
+            Err(error) => {
+                // Told later in this round: here the pool is in the middle of a walk over those who wait.
+                tunnel.failed = Some(Failure::tunnel(tunnel.peer, &error));
+                self.timers.set(self.now, Due::Tunnel(key));
+            }
+        }
+        None
+    }
+
+    fn watch_tunnel(&mut self, key: Key<Tunnel>) {
+        let Some(tunnel) = self.tunnels.get(key) else { return };
+        let Some(fd) = &tunnel.fd else { return };
+        if let Err(error) = self.poll.watch(fd, Token::new(Kind::Tunnel, key)) {
+            tracing::error!(%error, "cannot watch a tunnel"); // its deadline ends it
+        }
+    }
+
+    /// Begins the handshake if the pod's certificate is there.
+    pub(super) fn certify(&mut self, key: Key<Tunnel>) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        if !matches!(tunnel.state, State::Uncertified) {
+            return;
+        }
+        let identity = &tunnel.pod.pod.identity;
+        let Some(credentials) = self.credentials.get(identity) else {
+            let _ = self.shared.asks.send(Ask::Certificate(identity.clone()));
+            self.uncertified.push(key);
+            return;
+        };
+        let expected = tunnel.group.and_then(|group| self.pool.group(group)).map(Group::identities);
+        let handshake = match (tunnel.role, expected) {
+            (Role::Server, _) => Handshake::server(credentials.server_config()),
+            (Role::Client, Some(expected)) => credentials
+                .client_config(expected)
+                .map_err(|error| match error {
+                    IdentityError::Tls(error) => HandshakeError::Tls(error),
+                    other => HandshakeError::Tls(rustls::Error::General(other.to_string())),
+                })
+                .and_then(|config| Handshake::client(config, ServerName::from(tunnel.peer.ip()))),
+            (Role::Client, None) => {
+                // Its group was given up meanwhile.
+                self.tunnels.remove(key);
+                return;
+            }
+        };
+        match handshake {
+            Ok(handshake) => {
+                tunnel.state = State::Handshake(Box::new(handshake));
+                self.shake(key);
+            }
+            Err(error) => {
+                let failure = Failure::handshake(tunnel.peer, &error);
+                self.lose_tunnel(key, &failure);
+            }
+        }
+    }
+
+    /// Something happened on a tunnel's socket.
+    pub(super) fn tunnel_event(&mut self, key: Key<Tunnel>, event: &Event) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        tunnel.readable |= event.readable || event.closing;
+        tunnel.closing |= event.closing;
+        match &tunnel.state {
+            State::Stock => {}
+            State::Connecting if event.writable || event.hangup => self.tunnel_connected(key),
+            State::Connecting => {}
+            State::Uncertified => {
+                if event.hangup {
+                    let failure = Failure::Tunnel { to: tunnel.peer, why: "hung up".into(), final_: false };
+                    self.lose_tunnel(key, &failure);
+                }
+            }
+            State::Handshake(_) => {
+                if event.writable {
+                    self.flush_tunnel(key);
+                }
+                self.shake(key);
+            }
+            State::Open(_) => {
+                if event.writable && tunnel.blocked {
+                    self.unblock_tunnel(key);
+                }
+                if self.tunnels.get(key).is_some_and(|tunnel| tunnel.readable) {
+                    self.read_tunnel(key);
+                }
+            }
+            State::Closing => {
+                if event.closing {
+                    self.tunnels.remove(key);
+                }
+            }
+        }
+    }
+
+    fn tunnel_connected(&mut self, key: Key<Tunnel>) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let Some(fd) = &tunnel.fd else { return };
+        match socket::connected(fd) {
+            Ok(()) => {
+                tunnel.state = State::Uncertified;
+                self.certify(key);
+            }
+            Err(error) => {
+                let failure = Failure::tunnel(tunnel.peer, &error);
+                self.lose_tunnel(key, &failure);
+            }
+        }
+    }
+
+    /// The time that a tunnel had to open, or to close, is over.
+    pub(super) fn tunnel_deadline(&mut self, key: Key<Tunnel>) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        if let Some(failure) = tunnel.failed.take() {
+            return self.lose_tunnel(key, &failure);
+        }
+        let why = match &tunnel.state {
+            State::Open(_) => return,
+            State::Closing => {
+                self.tunnels.remove(key);
+                return;
+            }
+            State::Stock => "no socket from the monitor",
+            State::Connecting => "no answer to TCP",
+            State::Uncertified => "no certificate for this pod yet",
+            State::Handshake(_) => "no answer to TLS",
+        };
+        let failure = Failure::Tunnel { to: tunnel.peer, why: why.into(), final_: false };
+        self.lose_tunnel(key, &failure);
+    }
+
+    /// Takes no new streams on this tunnel; closes it when the last one has ended.
+    pub(super) fn retire_tunnel(&mut self, key: Key<Tunnel>) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        if tunnel.retiring {
+            return;
+        }
+        tunnel.retiring = true;
+        if let State::Open(connection) = &mut tunnel.state {
+            connection.go_away();
+            let group = tunnel.group;
+            self.touch(key);
+            if let Some(group) = group {
+                self.leave_pool(group, key);
+            }
+            self.close_if_done(key);
+        }
+    }
+
+    /// Closes a retiring tunnel once nothing is left on it.
+    pub(super) fn close_if_done(&mut self, key: Key<Tunnel>) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let State::Open(connection) = &mut tunnel.state else { return };
+        let done = tunnel.retiring
+            && tunnel.streams.is_empty()
+            && (tunnel.role == Role::Client || connection.is_drained());
+        if !done {
+            return;
+        }
+        connection.close();
+        self.flush_tunnel(key);
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        if let Some(fd) = &tunnel.fd {
+            let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
+        }
+        tunnel.state = State::Closing;
+        if tunnel.closing {
+            self.tunnels.remove(key);
+        } else {
+            self.timers.set(self.now + LINGER, Due::Tunnel(key));
+        }
+    }
+
+    /// A tunnel failed, whatever it was doing.
+    pub(super) fn lose_tunnel(&mut self, key: Key<Tunnel>, failure: &Failure) {
+        let Some(mut tunnel) = self.tunnels.remove(key) else { return };
+        let was_open = matches!(tunnel.state, State::Open(_));
+        tracing::debug!(peer = %tunnel.peer, role = ?tunnel.role, streams = tunnel.streams.len(), %failure, "lost a tunnel");
+        if tunnel.role == Role::Server && !was_open {
+            self.report_refused_tunnel(&tunnel, failure);
+        }
+        for (_, flow) in tunnel.streams.drain() {
+            let open = self.flows.get(flow).is_some_and(|flow| flow.phase == Phase::Open);
+            if open || tunnel.role == Role::Server {
+                self.end(flow, Err(Failure::TunnelLost(failure.to_string().into())));
+            } else {
+                self.attempt_failed(flow, failure.clone());
+            }
+        }
+        if let Some(group) = tunnel.group {
+            if was_open {
+                self.leave_pool(group, key);
+            } else {
+                self.dial_failed(group, key, failure);
+            }
+        }
+    }
+}

@@ -1,0 +1,455 @@
+//! Bytes of tunnels: the handshake, reading, writing, and what the protocol says on the way.
+
+use std::io::IoSlice;
+
+use culvert_hbone::{
+    BadRequest, ConnectRequest, Connection, ErrorCode, Handshake, Progress, Response, Role, Sink, StreamId,
+};
+use rustix::io::Errno;
+
+use super::{
+    Loop,
+    arena::Key,
+    buffers::TUNNEL_READ,
+    event_loop::Again,
+    failure::Failure,
+    flow::{Far, Phase},
+    tunnel::{State, Tunnel},
+};
+
+/// Reads of one tunnel per round, 1 MiB each.
+const BUDGET: usize = 4;
+
+/// Bytes read at a time in a handshake.
+const HANDSHAKE_READ: usize = 16 << 10;
+
+/// What one read of a tunnel brought, in order. The connection cannot be called while it tells; this remembers.
+#[derive(Debug, Default)]
+pub(super) struct Events<'b> {
+    list: Vec<Told<'b>>,
+    slices: Vec<IoSlice<'b>>,
+}
+
+#[derive(Debug)]
+enum Told<'b> {
+    Connect(StreamId, Box<Result<ConnectRequest, BadRequest>>),
+    Response(StreamId, u16),
+    Data(StreamId, &'b [u8]),
+    End(StreamId),
+    Reset(StreamId, ErrorCode),
+    Writable(StreamId),
+    AllWritable,
+    GoAway,
+}
+
+impl Events<'_> {
+    /// Events kept between reads, beyond which memory is given back.
+    const KEEP: usize = 4096;
+
+    /// The same memory for another buffer's slices: collecting in place allocates nothing.
+    fn reuse<'b>(mut self) -> Events<'b> {
+        self.list.clear();
+        self.slices.clear();
+        if self.list.capacity() > Self::KEEP {
+            return Events::default();
+        }
+        Events {
+            list: self.list.into_iter().filter_map(|_| None).collect(),
+            slices: self.slices.into_iter().filter_map(|_| None).collect(),
+        }
+    }
+}
+
+impl<'b> Sink<'b> for Events<'b> {
+    fn connect(&mut self, id: StreamId, request: Result<ConnectRequest, BadRequest>) {
+        self.list.push(Told::Connect(id, Box::new(request)));
+    }
+
+    fn response(&mut self, id: StreamId, response: Response) {
+        self.list.push(Told::Response(id, response.status));
+    }
+
+    fn data(&mut self, id: StreamId, data: &'b [u8]) {
+        self.list.push(Told::Data(id, data));
+    }
+
+    fn end(&mut self, id: StreamId) {
+        self.list.push(Told::End(id));
+    }
+
+    fn reset(&mut self, id: StreamId, code: ErrorCode) {
+        self.list.push(Told::Reset(id, code));
+    }
+
+    fn writable(&mut self, id: StreamId) {
+        self.list.push(Told::Writable(id));
+    }
+
+    fn all_writable(&mut self) {
+        self.list.push(Told::AllWritable);
+    }
+
+    fn pong(&mut self, _payload: [u8; 8]) {} // any sign of life will do
+
+    fn go_away(&mut self, _last: StreamId, _code: ErrorCode) {
+        self.list.push(Told::GoAway);
+    }
+}
+
+/// What a step of a handshake came to.
+enum Step {
+    Wait,
+    Done,
+    Lost(Failure),
+}
+
+impl Loop {
+    /// Goes on with a handshake as far as the peer's bytes allow.
+    pub(super) fn shake(&mut self, key: Key<Tunnel>) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let State::Handshake(handshake) = &mut tunnel.state else { return };
+        let Some(fd) = &tunnel.fd else { return };
+        let mut buffer = self.buffer.take();
+        let mut outgoing = Vec::new();
+        let step = loop {
+            match handshake.advance(&mut tunnel.partial, &mut outgoing) {
+                Ok(Progress::Done) => break Step::Done,
+                Ok(Progress::Waiting) if !tunnel.readable => break Step::Wait,
+                Ok(Progress::Waiting) => {}
+                Err(error) => break Step::Lost(Failure::handshake(tunnel.peer, &error)),
+            }
+            match rustix::io::read(fd, &mut buffer[..HANDSHAKE_READ]) {
+                Ok(0) => {
+                    let why = "hung up during the handshake".into();
+                    break Step::Lost(Failure::Tunnel { to: tunnel.peer, why, final_: false });
+                }
+                Ok(count) => tunnel.partial.extend_from_slice(&buffer[..count]),
+                Err(Errno::AGAIN) => {
+                    tunnel.readable = false;
+                    break Step::Wait;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => break Step::Lost(Failure::tunnel(tunnel.peer, &error.into())),
+            }
+        };
+        self.buffer.give_back(buffer);
+        tunnel.outgoing.push(&outgoing);
+        match step {
+            Step::Wait => self.flush_tunnel(key),
+            Step::Done => self.established(key),
+            Step::Lost(failure) => {
+                self.flush_tunnel(key); // an alert
+                self.lose_tunnel(key, &failure);
+            }
+        }
+    }
+
+    /// The handshake is complete.
+    fn established(&mut self, key: Key<Tunnel>) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let State::Handshake(handshake) = std::mem::replace(&mut tunnel.state, State::Closing) else { return };
+        let failure = match Handshake::finish(*handshake) {
+            Ok(done) => match done.peer_certificates.first().map(culvert_identity::peer_identity) {
+                Some(Ok(identity)) => {
+                    tunnel.identity = Some(identity);
+                    let connection = Connection::new(tunnel.role, done.keys, &self.config.hbone);
+                    tunnel.state = State::Open(Box::new(connection));
+                    tunnel.idle_since = self.now;
+                    tunnel.heard = self.now;
+                    return self.opened(key);
+                }
+                Some(Err(error)) => {
+                    Failure::Tunnel { to: tunnel.peer, why: error.to_string().into(), final_: true }
+                }
+                None => Failure::Tunnel { to: tunnel.peer, why: "no certificate".into(), final_: true },
+            },
+            Err(error) => Failure::handshake(tunnel.peer, &error),
+        };
+        self.lose_tunnel(key, &failure);
+    }
+
+    fn opened(&mut self, key: Key<Tunnel>) {
+        self.touch(key);
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        tracing::debug!(peer = %tunnel.peer, role = ?tunnel.role, identity = ?tunnel.identity, "tunnel open");
+        if tunnel.retiring || self.draining {
+            tunnel.retiring = false;
+            self.retire_tunnel(key);
+        } else if let Some(group) = tunnel.group {
+            self.join_pool(group, key);
+        }
+        // The peer's first frames may have come together with its last handshake message.
+        self.read_tunnel_from(key, true);
+    }
+
+    /// Reads what has arrived, up to a budget.
+    pub(super) fn read_tunnel(&mut self, key: Key<Tunnel>) {
+        self.read_tunnel_from(key, false);
+    }
+
+    fn read_tunnel_from(&mut self, key: Key<Tunnel>, mut partial: bool) {
+        for _ in 0..BUDGET {
+            let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+            let State::Open(connection) = &mut tunnel.state else { return };
+            let Some(fd) = &tunnel.fd else { return };
+            partial &= !tunnel.partial.is_empty();
+            if tunnel.paused || !(tunnel.readable || partial) {
+                return;
+            }
+            let mut buffer = self.buffer.take();
+            let have = tunnel.partial.len();
+            buffer[..have].copy_from_slice(&tunnel.partial);
+            let mut eof = false;
+            let mut failure = None;
+            let mut end = have;
+            if tunnel.readable {
+                match rustix::io::read(fd, &mut buffer[have..have + TUNNEL_READ]) {
+                    Ok(0) => eof = true,
+                    Ok(count) => {
+                        end += count;
+                        // A short read has emptied the socket, unless an end is behind the bytes.
+                        tunnel.readable = count == TUNNEL_READ || tunnel.closing;
+                        tunnel.heard = self.now;
+                        tunnel.pinged = None;
+                    }
+                    Err(Errno::AGAIN) => tunnel.readable = false,
+                    Err(Errno::INTR) => {}
+                    Err(error) => failure = Some(Failure::tunnel(tunnel.peer, &error.into())),
+                }
+            }
+            if end > have || partial {
+                partial = false;
+                let mut events = std::mem::take(&mut self.events).reuse();
+                let result = connection.receive(&mut buffer[..end], &mut events);
+                let peer = tunnel.peer;
+                eof |= connection.is_closed();
+                self.touch(key);
+                self.handle(key, &mut events);
+                self.events = events.reuse();
+                match result {
+                    Ok(consumed) => {
+                        if let Some(tunnel) = self.tunnels.get_mut(key) {
+                            tunnel.partial.clear();
+                            tunnel.partial.extend_from_slice(&buffer[consumed..end]);
+                        }
+                    }
+                    Err(error) => failure = Some(Failure::protocol(peer, &error)),
+                }
+            }
+            self.buffer.give_back(buffer);
+            if let Some(failure) = failure {
+                self.flush_tunnel(key); // it says why
+                return self.lose_tunnel(key, &failure);
+            }
+            if eof {
+                return self.tunnel_ended(key);
+            }
+            self.close_if_done(key);
+        }
+        if self.tunnels.get(key).is_some_and(|tunnel| tunnel.readable && !tunnel.paused) {
+            self.again.push_back(Again::Tunnel(key));
+        }
+    }
+
+    /// The peer closed its side.
+    fn tunnel_ended(&mut self, key: Key<Tunnel>) {
+        let Some(tunnel) = self.tunnels.get(key) else { return };
+        let failure = Failure::Tunnel { to: tunnel.peer, why: "closed by the peer".into(), final_: false };
+        self.flush_tunnel(key);
+        self.lose_tunnel(key, &failure);
+    }
+
+    /// Acts on what the peer said.
+    fn handle<'b>(&mut self, key: Key<Tunnel>, events: &mut Events<'b>) {
+        let mut gathered: Option<StreamId> = None;
+        for told in events.list.drain(..) {
+            // Data of one stream, also from many frames, goes to its application in one `writev`.
+            if let Told::Data(id, data) = told {
+                if let Some(other) = gathered.filter(|other| *other != id) {
+                    self.deliver(key, other, &events.slices);
+                    events.slices.clear();
+                }
+                gathered = Some(id);
+                events.slices.push(IoSlice::new(data));
+                continue;
+            }
+            if let Some(id) = gathered.take() {
+                self.deliver(key, id, &events.slices);
+                events.slices.clear();
+            }
+            match told {
+                Told::Connect(id, request) => self.serve(key, id, *request),
+                Told::Response(id, status) => self.answered(key, id, status),
+                Told::End(id) => self.stream_ended(key, id),
+                Told::Reset(id, code) => self.stream_reset(key, id, code),
+                Told::Writable(id) => {
+                    let flow = self.tunnels.get(key).and_then(|tunnel| tunnel.streams.get(&id).copied());
+                    if let Some(flow) = flow {
+                        self.continue_flow(flow);
+                    }
+                }
+                Told::AllWritable => self.continue_streams(key),
+                Told::GoAway => {
+                    let Some(tunnel) = self.tunnels.get_mut(key) else { continue };
+                    tunnel.retiring = true;
+                    if let Some(group) = tunnel.group {
+                        self.leave_pool(group, key);
+                    }
+                }
+                Told::Data(..) => {}
+            }
+        }
+        if let Some(id) = gathered {
+            self.deliver(key, id, &events.slices);
+        }
+    }
+
+    /// The peer answered a CONNECT.
+    fn answered(&mut self, key: Key<Tunnel>, id: StreamId, status: u16) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let Some(flow) = tunnel.streams.get(&id).copied() else { return };
+        if (200..300).contains(&status) {
+            return self.open(flow);
+        }
+        if let State::Open(connection) = &mut tunnel.state {
+            connection.reset(id, ErrorCode::Cancel);
+        }
+        self.stream_gone(key, id);
+        self.attempt_failed(flow, Failure::Refused(status));
+    }
+
+    fn stream_ended(&mut self, key: Key<Tunnel>, id: StreamId) {
+        let flow_key = self.tunnels.get(key).and_then(|tunnel| tunnel.streams.get(&id).copied());
+        let Some(flow_key) = flow_key else { return };
+        let Some(flow) = self.flows.get_mut(flow_key) else { return };
+        if let Far::Stream(stream) = &mut flow.far {
+            stream.ended = true;
+        }
+        self.settle(flow_key);
+    }
+
+    fn stream_reset(&mut self, key: Key<Tunnel>, id: StreamId, code: ErrorCode) {
+        let flow_key = self.tunnels.get(key).and_then(|tunnel| tunnel.streams.get(&id).copied());
+        let Some(flow_key) = flow_key else { return };
+        self.stream_gone(key, id);
+        let open = self.flows.get(flow_key).is_some_and(|flow| flow.phase == Phase::Open);
+        if open {
+            self.end(flow_key, Err(Failure::ResetByPeer(code)));
+        } else {
+            self.attempt_failed(flow_key, Failure::ResetByPeer(code));
+        }
+    }
+
+    /// A stream is over on both sides.
+    pub(super) fn stream_gone(&mut self, key: Key<Tunnel>, id: StreamId) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        tunnel.streams.remove(&id);
+        if tunnel.streams.is_empty() {
+            tunnel.idle_since = self.now;
+        }
+        if tunnel.paused {
+            self.resume_tunnel(key);
+        }
+        self.touch(key);
+        let Some(tunnel) = self.tunnels.get(key) else { return };
+        if let (Some(group), Role::Client, false) = (tunnel.group, tunnel.role, tunnel.retiring) {
+            self.serve_waiting(group);
+        }
+    }
+
+    /// Something is to be sent on this tunnel, at the end of the round.
+    pub(super) fn touch(&mut self, key: Key<Tunnel>) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        if !tunnel.dirty {
+            tunnel.dirty = true;
+            self.dirty.push(key);
+        }
+    }
+
+    /// Sends what the round has gathered, one write per tunnel.
+    pub(super) fn flush_dirty(&mut self) {
+        // Ending a lost tunnel's flows may touch others.
+        while let Some(key) = self.dirty.pop() {
+            let Some(tunnel) = self.tunnels.get_mut(key) else { continue };
+            tunnel.dirty = false;
+            if !tunnel.blocked {
+                self.flush_tunnel(key);
+            }
+            self.close_if_done(key);
+        }
+    }
+
+    /// Writes until the kernel takes no more.
+    pub(super) fn flush_tunnel(&mut self, key: Key<Tunnel>) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let Some(fd) = &tunnel.fd else { return };
+        let result = loop {
+            let handshake = !tunnel.outgoing.is_empty();
+            let bytes = match &mut tunnel.state {
+                _ if handshake => tunnel.outgoing.bytes(),
+                State::Open(connection) => connection.output(),
+                _ => break Ok(false),
+            };
+            if bytes.is_empty() {
+                break Ok(false);
+            }
+            let length = bytes.len();
+            match rustix::io::write(fd, bytes) {
+                Ok(count) => {
+                    match &mut tunnel.state {
+                        _ if handshake => tunnel.outgoing.consume(count),
+                        State::Open(connection) => connection.written(count),
+                        _ => {}
+                    }
+                    if count < length {
+                        break Ok(true);
+                    }
+                }
+                Err(Errno::AGAIN) => break Ok(true),
+                Err(Errno::INTR) => {}
+                Err(error) => break Err(error),
+            }
+        };
+        match result {
+            Ok(blocked) => tunnel.blocked = blocked,
+            Err(error) => {
+                // What the peer said before it went may still be there to read, and says more than this error.
+                tunnel.blocked = true;
+                tunnel.readable = true;
+                tunnel.closing = true;
+                tracing::debug!(peer = %tunnel.peer, %error, "cannot write to a tunnel");
+                if matches!(tunnel.state, State::Open(_)) {
+                    self.again.push_back(Again::Tunnel(key));
+                }
+            }
+        }
+    }
+
+    /// The kernel takes more again.
+    pub(super) fn unblock_tunnel(&mut self, key: Key<Tunnel>) {
+        self.flush_tunnel(key);
+        if self.tunnels.get(key).is_some_and(|tunnel| !tunnel.blocked) {
+            self.continue_streams(key);
+        }
+    }
+
+    /// Goes on with all flows of a tunnel that have something to send.
+    fn continue_streams(&mut self, key: Key<Tunnel>) {
+        let Some(tunnel) = self.tunnels.get(key) else { return };
+        for flow_key in tunnel.streams.values() {
+            let Some(flow) = self.flows.get_mut(*flow_key) else { continue };
+            if !flow.queued && flow.near.as_ref().is_some_and(|near| near.readable) {
+                flow.queued = true;
+                self.again.push_back(Again::Flow(*flow_key));
+            }
+        }
+    }
+
+    /// A pause is over.
+    pub(super) fn resume_tunnel(&mut self, key: Key<Tunnel>) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        if std::mem::take(&mut tunnel.paused) && tunnel.readable {
+            self.again.push_back(Again::Tunnel(key));
+        }
+    }
+}
