@@ -50,14 +50,9 @@ struct Servers {
     /// The node agent's admin server
     #[arg(long, global = true, env = "CULVERT_AGENT", default_value = "http://127.0.0.1:15022")]
     agent: http::Server,
-    /// The controller's admin server
-    #[arg(
-        long,
-        global = true,
-        env = "CULVERT_CONTROLLER_ADMIN",
-        default_value = "http://127.0.0.1:15014"
-    )]
-    controller: http::Server,
+    /// The controller's admin server [default: http://127.0.0.1:15014, where it may be absent]
+    #[arg(long, global = true, env = "CULVERT_CONTROLLER_ADMIN")]
+    controller: Option<http::Server>,
 }
 
 /// How to print.
