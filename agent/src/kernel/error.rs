@@ -63,3 +63,16 @@ pub enum KernelError {
     #[error("{0}")]
     Invalid(String),
 }
+
+impl KernelError {
+    pub(super) fn system(action: String, source: io::Error) -> Self {
+        Self::System { action, source }
+    }
+
+    pub(super) fn load(action: String, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Load {
+            action,
+            source: Box::new(source),
+        }
+    }
+}

@@ -3,154 +3,127 @@
 //! [`Kernel`] is the only way in. Everything that it sets up is pinned below one bpffs folder, so it outlives this
 //! process; a later [`Kernel::open`] finds it, puts its own programs in the place of the old ones without a gap, and
 //! carries on. Nothing here speaks to pods or proxies: network namespaces and listening sockets come from outside.
+//!
+//! `load` brings the object file into the kernel, `maps` gives its maps types, `links` attaches and pins, `pods` is what
+//! happens to a pod, `cgroup` and `sys` are what they stand on, `log` listens to the programs.
 
+mod cgroup;
+mod config;
 mod error;
+mod links;
+mod load;
+mod log;
+mod maps;
+mod pods;
+mod sys;
 
+pub use config::{Exclusions, KernelConfig, MapSizes, PodCapture, PodListeners};
 pub use error::KernelError;
 
-use ipnet::IpNet;
-use std::{collections::HashSet, net::IpAddr, os::fd::BorrowedFd, path::PathBuf};
+use self::{
+    cgroup::Cgroup,
+    links::{Links, Name},
+    maps::Maps,
+    sys::{Hook, Target},
+};
+use aya::Ebpf;
+use culvert_abi::{Address, Config};
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    os::fd::AsFd,
+    path::PathBuf,
+};
 
-/// What [`Kernel::open`] needs to know.
-#[derive(Clone, Debug)]
-pub struct KernelConfig {
-    /// The cgroup2 folder whose processes are subject to capture: the cgroup2 root, or a node's folder where several
-    /// nodes share a kernel. This process and the proxy must run in it or below it.
-    pub cgroup: PathBuf,
-    /// The proxy's cgroup2 folder, below `cgroup`. Processes in it and below it are never captured.
-    pub proxy_cgroup: PathBuf,
-    /// A folder on a bpffs, made if absent. One agent uses it at a time.
-    pub bpffs: PathBuf,
-    /// How much the maps hold. Other sizes than those of the running programs mean a new set of maps, see
-    /// [`Kernel::collect`].
-    pub sizes: MapSizes,
-    /// What is never captured.
-    pub exclusions: Exclusions,
-}
-
-/// How many entries the maps hold; each at least 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MapSizes {
-    /// Enrolled pods.
-    pub pods: u32,
-    /// Addresses of enrolled pods, all together.
-    pub addresses: u32,
-    /// Captured connections that have not been established yet. When there are more, `connect` fails with `EPERM`.
-    pub flows: u32,
-    /// Excluded CIDRs.
-    pub exclusions: u32,
-}
-
-impl Default for MapSizes {
-    fn default() -> Self {
-        Self {
-            pods: 1024,
-            addresses: 4096,
-            flows: 65536,
-            exclusions: 1024,
-        }
-    }
-}
-
-/// What is never captured, on the whole node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Exclusions {
-    /// Destinations that pods reach directly.
-    pub cidrs: Vec<IpNet>,
-    /// Destination ports that pods reach directly, and that reach pods directly. The proxy's own ports (15001, 15006,
-    /// 15008) cannot be excluded on the way in.
-    pub ports: Vec<u16>,
-}
-
-/// A pod as the programs see it.
-#[derive(Clone, Copy, Debug)]
-pub struct PodCapture<'a> {
-    /// The cookie of its network namespace (`SO_NETNS_COOKIE`).
-    pub cookie: u64,
-    /// Its network namespace.
-    pub netns: BorrowedFd<'a>,
-    /// All its addresses. The first of each family is where captured connections of that family go.
-    pub addresses: &'a [IpAddr],
-    /// The proxy's listening sockets. `None` when the proxy opens them by itself (Istio's ztunnel does), or when those
-    /// that the programs already know stay in use: see [`Kernel::listening`].
-    pub listeners: Option<PodListeners<'a>>,
-    /// Capture what the pod opens.
-    pub outbound: bool,
-    /// Capture what the pod receives.
-    pub inbound: bool,
-}
-
-/// The proxy's listening sockets inside a pod. The programs hold no reference: a socket that every process has closed is
-/// forgotten at once, and connections are then refused until [`Kernel::enrol`] brings another.
-#[derive(Clone, Copy, Debug)]
-pub struct PodListeners<'a> {
-    /// One per address of the pod, in the order of [`PodCapture::addresses`], bound to it and port 15001.
-    pub outbound: &'a [BorrowedFd<'a>],
-    /// Bound to `[::]:15006`, dual stack.
-    pub inbound_plaintext: BorrowedFd<'a>,
-    /// Bound to `[::]:15008`, dual stack.
-    pub inbound_hbone: BorrowedFd<'a>,
-}
+/// Outbound, plaintext, tunnel.
+const LISTENERS_PER_ADDRESS: u32 = 3;
 
 /// The loaded and attached programs with their maps.
 ///
 /// Dropping it detaches nothing: pods stay captured, as they must when this process dies.
-#[derive(Debug)]
-pub struct Kernel {}
+pub struct Kernel {
+    config: KernelConfig,
+    /// This version's pins.
+    folder: PathBuf,
+    ebpf: Ebpf,
+    maps: Maps,
+    links: Links,
+    root: Cgroup,
+    /// The cgroups that socket option programs are attached to.
+    sockopts: HashSet<u64>,
+    /// What the map of addresses holds, by pod.
+    addresses: HashMap<u64, Vec<Address>>,
+    logging: bool,
+}
 
 impl Kernel {
     /// Loads the programs and attaches them; where an earlier process left its own, puts these in their place.
     ///
     /// # Errors
     /// Not root, no bpffs, a cgroup that is absent or not below `cgroup`, a kernel that lacks a hook, sizes of zero.
-    pub fn open(_config: &KernelConfig) -> Result<Self, KernelError> {
-        todo!()
+    pub fn open(config: &KernelConfig) -> Result<Self, KernelError> {
+        let MapSizes {
+            pods,
+            addresses,
+            flows,
+            exclusions,
+        } = config.sizes;
+        if [pods, addresses, flows, exclusions].contains(&0) {
+            return Err(KernelError::Invalid(
+                "every map needs room for at least one entry".to_owned(),
+            ));
+        }
+        let root = Cgroup::open(&config.cgroup)?;
+        let folder = load::folder(&config.bpffs, &config.sizes);
+        let mut ebpf = load::load(config, &folder)?;
+        let maps = Maps::take(&mut ebpf, config.sizes)?;
+        let links = Links::open(folder.join("links"))?;
+        let mut kernel = Self {
+            config: config.clone(),
+            folder,
+            ebpf,
+            maps,
+            links,
+            root,
+            sockopts: HashSet::new(),
+            addresses: HashMap::new(),
+            logging: false,
+        };
+        for (address, cookie) in kernel.maps.owned()? {
+            kernel.addresses.entry(cookie).or_default().push(address);
+        }
+        kernel.maps.set_exclusions(&config.exclusions)?;
+        kernel.set_proxies(std::slice::from_ref(&config.proxy_cgroup))?;
+        kernel.attach_own()?;
+        let adopted = kernel.attach_node()?;
+        kernel.adopt_pods()?;
+        tracing::info!(adopted, pods = kernel.addresses.len(), pins = %kernel.folder.display(), "kernel programs attached");
+        Ok(kernel)
     }
 
-    /// Brings a pod under capture, or changes what is known of it. Doing it twice changes nothing. A connection attempt
-    /// that meets the change half way is handled by the old rules or the new.
+    /// Names the proxies' cgroups anew, 1 to 4 of them, for example while a new proxy starts beside an old one.
     ///
     /// # Errors
-    /// An address that belongs to another enrolled pod, full maps, a namespace that is gone. The pod is then as it was
-    /// before, or captured with fewer listeners, never less captured.
-    pub fn enrol(&mut self, _pod: &PodCapture<'_>) -> Result<(), KernelError> {
-        todo!()
-    }
-
-    /// Lets what the pod opens from now on go out directly; what it receives stays captured, and captured connections
-    /// live on. The first half of leaving: connections on their way through the proxy still arrive.
-    ///
-    /// # Errors
-    /// A failing system call. A pod that is not enrolled is no error.
-    pub fn withdraw_outbound(&mut self, _cookie: u64) -> Result<(), KernelError> {
-        todo!()
-    }
-
-    /// Ends capture of the pod, in both directions. Connections that are open live on.
-    ///
-    /// # Errors
-    /// A failing system call. A pod that is not enrolled is no error.
-    pub fn withdraw(&mut self, _cookie: u64) -> Result<(), KernelError> {
-        todo!()
-    }
-
-    /// The cookies of the pods that the programs know, those enrolled by an earlier process included.
-    ///
-    /// # Errors
-    /// A failing system call.
-    pub fn enrolled(&self) -> Result<Vec<u64>, KernelError> {
-        todo!()
-    }
-
-    /// Whether each address of the pod has its three listening sockets, all alive, in the programs' hands.
-    ///
-    /// After a restart this says whether the proxy still holds the listeners of an earlier process: if so, enrol with
-    /// `listeners: None` and tell the proxy to keep the pod; if not, open new ones.
-    ///
-    /// # Errors
-    /// A failing system call.
-    pub fn listening(&self, _cookie: u64) -> Result<bool, KernelError> {
-        todo!()
+    /// As for [`Kernel::open`]; also more than 4.
+    pub fn set_proxies(&mut self, cgroups: &[PathBuf]) -> Result<(), KernelError> {
+        if cgroups.is_empty() || cgroups.len() > Config::PROXIES {
+            return Err(KernelError::Invalid(format!(
+                "{} proxies, not 1 to {}",
+                cgroups.len(),
+                Config::PROXIES
+            )));
+        }
+        let mut ids = Vec::new();
+        for path in cgroups {
+            let cgroup = Cgroup::open(path)?;
+            // A proxy in the captured cgroup itself would exempt every pod.
+            if cgroup.id == self.root.id || !cgroup.is_within(&self.root) {
+                return Err(outside("proxy", &cgroup, &self.root));
+            }
+            self.attach_sockopt(&cgroup, true)?;
+            ids.push(cgroup.id);
+        }
+        self.maps.set_proxies(&ids)
     }
 
     /// Forgets all pods but those of `keep` and those whose namespace is gone in any case, and removes what programs of
@@ -158,16 +131,17 @@ impl Kernel {
     ///
     /// # Errors
     /// A failing system call.
-    pub fn collect(&mut self, _keep: &HashSet<u64>) -> Result<Vec<u64>, KernelError> {
-        todo!()
-    }
-
-    /// Names the proxies' cgroups anew, 1 to 4 of them, for example while a new proxy starts beside an old one.
-    ///
-    /// # Errors
-    /// As for [`Kernel::open`]; also more than 4.
-    pub fn set_proxies(&mut self, _cgroups: &[PathBuf]) -> Result<(), KernelError> {
-        todo!()
+    pub fn collect(&mut self, keep: &HashSet<u64>) -> Result<Vec<u64>, KernelError> {
+        let attached = self.links.pods()?;
+        let dead = attached.iter().filter(|(_, alive)| !alive).map(|(cookie, _)| *cookie);
+        let left = attached.iter().map(|(cookie, _)| *cookie).chain(self.enrolled()?);
+        let gone: HashSet<u64> = left.filter(|cookie| !keep.contains(cookie)).chain(dead).collect();
+        for cookie in &gone {
+            self.withdraw(*cookie)?;
+        }
+        self.links.collect_sockopts(|id| self.sockopts.contains(&id))?;
+        self.remove_other_versions()?;
+        Ok(gone.into_iter().collect())
     }
 
     /// What the programs counted since they were first loaded: hook, outcome, count.
@@ -175,7 +149,7 @@ impl Kernel {
     /// # Errors
     /// A failing system call.
     pub fn counters(&self) -> Result<Vec<(&'static str, &'static str, u64)>, KernelError> {
-        todo!()
+        self.maps.counters()
     }
 
     /// How full each map is: name, entries, size.
@@ -183,15 +157,87 @@ impl Kernel {
     /// # Errors
     /// A failing system call.
     pub fn occupancy(&self) -> Result<Vec<(&'static str, u64, u64)>, KernelError> {
-        todo!()
+        self.maps.occupancy()
     }
 
-    /// Sends what the programs log (denials) to `tracing`, under the target `kernel`. Needs a tokio runtime with I/O;
-    /// ends with it. A second call does nothing.
+    /// Sends what the programs log (denials, at most ten lines a second and CPU) to `tracing`, under the target
+    /// `kernel`. Needs a tokio runtime with I/O; ends with it. A second call does nothing.
     ///
     /// # Errors
     /// No log in the programs, or no runtime.
     pub fn spawn_log(&mut self) -> Result<(), KernelError> {
-        todo!()
+        if !std::mem::replace(&mut self.logging, true) {
+            log::spawn(&mut self.ebpf)?;
+        }
+        Ok(())
+    }
+
+    /// A listener that this process opens stays in this process's cgroup, and so do the sockets accepted from it: the
+    /// proxy asks those for the original destination.
+    fn attach_own(&mut self) -> Result<(), KernelError> {
+        let own = Cgroup::own()?;
+        if !own.is_within(&self.root) {
+            return Err(outside("agent", &own, &self.root));
+        }
+        if self.sockopts.contains(&own.id) {
+            return Ok(());
+        }
+        self.attach_sockopt(&own, false)
+    }
+
+    fn attach_sockopt(&mut self, cgroup: &Cgroup, set: bool) -> Result<(), KernelError> {
+        let hooks = [
+            (load::GETSOCKOPT, Name::Getsockopt(cgroup.id), Hook::Getsockopt),
+            (load::SETSOCKOPT, Name::Setsockopt(cgroup.id), Hook::Setsockopt),
+        ];
+        for (name, pin, hook) in hooks.into_iter().take(if set { 2 } else { 1 }) {
+            let program = load::program(&self.ebpf, name)?;
+            self.links
+                .attach(&pin, program, cgroup.file.as_fd(), Target::Cgroup(cgroup.id), hook)?;
+        }
+        self.sockopts.insert(cgroup.id);
+        Ok(())
+    }
+
+    /// True when an earlier process's programs were there. What capture relies on comes first, capture last.
+    fn attach_node(&self) -> Result<bool, KernelError> {
+        let hooks = [
+            (load::SOCK_OPS, Hook::SockOps),
+            (load::GETPEERNAME4, Hook::Getpeername4),
+            (load::GETPEERNAME6, Hook::Getpeername6),
+            (load::CONNECT4, Hook::Connect4),
+            (load::CONNECT6, Hook::Connect6),
+        ];
+        let mut adopted = false;
+        for (name, hook) in hooks {
+            let program = load::program(&self.ebpf, name)?;
+            let root = self.root.file.as_fd();
+            adopted |= self
+                .links
+                .attach(&Name::Node(name), program, root, Target::Cgroup(self.root.id), hook)?;
+        }
+        Ok(adopted)
+    }
+
+    fn remove_other_versions(&self) -> Result<(), KernelError> {
+        let base = &self.config.bpffs;
+        let failed = |source| KernelError::system(format!("remove old pins in {}", base.display()), source);
+        for entry in fs::read_dir(base).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let is_version = entry.file_name().to_string_lossy().starts_with(load::VERSION_FOLDER);
+            if is_version && entry.path() != self.folder {
+                fs::remove_dir_all(entry.path()).map_err(failed)?;
+                tracing::info!(pins = %entry.path().display(), "removed the pins of another version");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn outside(what: &'static str, cgroup: &Cgroup, root: &Cgroup) -> KernelError {
+    KernelError::Outside {
+        what,
+        path: cgroup.path.clone(),
+        cgroup: root.path.clone(),
     }
 }

@@ -1,0 +1,87 @@
+//! What the kernel side is told: once when it is opened, and for each pod.
+
+#[cfg(doc)]
+use super::Kernel;
+use ipnet::IpNet;
+use std::{net::IpAddr, os::fd::BorrowedFd, path::PathBuf};
+
+/// What [`Kernel::open`] needs to know.
+#[derive(Clone, Debug)]
+pub struct KernelConfig {
+    /// The cgroup2 folder whose processes are subject to capture: the cgroup2 root, or a node's folder where several
+    /// nodes share a kernel. This process and the proxy must run in it or below it.
+    pub cgroup: PathBuf,
+    /// The proxy's cgroup2 folder, below `cgroup`. Processes in it and below it are never captured.
+    pub proxy_cgroup: PathBuf,
+    /// A folder on a bpffs, made if absent. One agent uses it at a time.
+    pub bpffs: PathBuf,
+    /// How much the maps hold. Other sizes than those of the running programs mean a new set of maps, see
+    /// [`Kernel::collect`].
+    pub sizes: MapSizes,
+    /// What is never captured.
+    pub exclusions: Exclusions,
+}
+
+/// How many entries the maps hold; each at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapSizes {
+    /// Enrolled pods.
+    pub pods: u32,
+    /// Addresses of enrolled pods, all together.
+    pub addresses: u32,
+    /// Captured connections that have not been established yet. When there are more, `connect` fails with `EPERM`.
+    pub flows: u32,
+    /// Excluded CIDRs.
+    pub exclusions: u32,
+}
+
+impl Default for MapSizes {
+    fn default() -> Self {
+        Self {
+            pods: 1024,
+            addresses: 4096,
+            flows: 65536,
+            exclusions: 1024,
+        }
+    }
+}
+
+/// What is never captured, on the whole node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exclusions {
+    /// Destinations that pods reach directly.
+    pub cidrs: Vec<IpNet>,
+    /// Destination ports that pods reach directly, and that reach pods directly. The proxy's own ports (15001, 15006,
+    /// 15008) cannot be excluded on the way in.
+    pub ports: Vec<u16>,
+}
+
+/// A pod as the programs see it.
+#[derive(Clone, Copy, Debug)]
+pub struct PodCapture<'a> {
+    /// The cookie of its network namespace (`SO_NETNS_COOKIE`).
+    pub cookie: u64,
+    /// Its network namespace.
+    pub netns: BorrowedFd<'a>,
+    /// All its addresses. The first of each family is where captured connections of that family go.
+    pub addresses: &'a [IpAddr],
+    /// The proxy's listening sockets. `None` when the proxy opens them by itself (Istio's ztunnel does), or when those
+    /// that the programs already know stay in use: see [`Kernel::listening`].
+    pub listeners: Option<PodListeners<'a>>,
+    /// Capture what the pod opens.
+    pub outbound: bool,
+    /// Capture what the pod receives.
+    pub inbound: bool,
+}
+
+/// The proxy's listening sockets inside a pod. The programs hold no reference: a socket that every process has closed is
+/// forgotten at once, and connections are then refused until [`Kernel::enrol`] brings another.
+#[derive(Clone, Copy, Debug)]
+pub struct PodListeners<'a> {
+    /// One per address of the pod, in the order of [`PodCapture::addresses`], bound to it and port 15001.
+    pub outbound: &'a [BorrowedFd<'a>],
+    /// Bound to `[::]:15006`, dual stack.
+    pub inbound_plaintext: BorrowedFd<'a>,
+    /// Bound to `[::]:15008`, dual stack.
+    pub inbound_hbone: BorrowedFd<'a>,
+}

@@ -1,0 +1,186 @@
+//! The object file that the agent carries, brought into the kernel: maps made or found, programs verified.
+
+use super::{KernelConfig, KernelError, MapSizes};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned, programs};
+use culvert_abi::{Noted, layout, mix};
+use std::{
+    fs, io,
+    os::fd::{AsFd, BorrowedFd},
+    path::{Path, PathBuf},
+};
+
+static OBJECT: &[u8] = include_bytes_aligned!(env!("CULVERT_EBPF_OBJECT"));
+
+/// `BPF_FS_MAGIC` of `linux/magic.h`.
+const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+
+/// Pinned for one version and one choice of sizes.
+const PINNED: [&str; 9] = [
+    "ADDRESSES",
+    "CONFIG",
+    "COUNTS",
+    "EXCLUDED",
+    "EXCLUDED_PORTS",
+    "FLOWS",
+    "LISTENERS",
+    "OPEN_FLOWS",
+    "PODS",
+];
+
+pub(super) const CONNECT4: &str = "culvert_connect4";
+pub(super) const CONNECT6: &str = "culvert_connect6";
+pub(super) const GETPEERNAME4: &str = "culvert_getpeername4";
+pub(super) const GETPEERNAME6: &str = "culvert_getpeername6";
+pub(super) const GETSOCKOPT: &str = "culvert_getsockopt";
+pub(super) const SETSOCKOPT: &str = "culvert_setsockopt";
+pub(super) const SK_LOOKUP: &str = "culvert_sk_lookup";
+pub(super) const SOCK_OPS: &str = "culvert_sock_ops";
+
+/// In an order in which the ones that tell most about a kernel come first.
+const PROGRAMS: [&str; 8] = [
+    CONNECT4,
+    SOCK_OPS,
+    CONNECT6,
+    GETPEERNAME4,
+    GETPEERNAME6,
+    GETSOCKOPT,
+    SETSOCKOPT,
+    SK_LOOKUP,
+];
+
+/// The folder of one version's pins below the agent's folder.
+///
+/// Programs of another version, or maps of another size, cannot share maps with these. They have a folder of their own,
+/// keep capturing until every pod is enrolled anew, and go with [`super::Kernel::collect`].
+pub(super) fn folder(bpffs: &Path, sizes: &MapSizes) -> PathBuf {
+    let MapSizes {
+        pods,
+        addresses,
+        flows,
+        exclusions,
+    } = *sizes;
+    let print = [pods, addresses, flows, exclusions].into_iter().fold(layout(), mix);
+    bpffs.join(format!("{VERSION_FOLDER}{print:08x}"))
+}
+
+/// How the names of folders of pins start.
+pub(super) const VERSION_FOLDER: &str = "v-";
+
+/// Makes the maps, or opens those that are pinned, and loads the programs. Nothing is attached yet.
+pub(super) fn load(config: &KernelConfig, folder: &Path) -> Result<Ebpf, KernelError> {
+    let mut maps = folder.to_owned();
+    maps.push("maps");
+    let making = |source| KernelError::system(format!("make {}", maps.display()), source);
+    fs::create_dir_all(&maps).map_err(making)?;
+    let kind = rustix::fs::statfs(&maps)
+        .map_err(|errno| making(io::Error::from(errno)))?
+        .f_type;
+    if kind as u64 != BPF_FS_MAGIC {
+        // Nothing was pinned: the folders are ours and empty.
+        let _ = fs::remove_dir(&maps).and_then(|()| fs::remove_dir(folder));
+        return Err(KernelError::FileSystem {
+            path: config.bpffs.clone(),
+            expected: "bpf",
+        });
+    }
+    let mut features = Features::default();
+    loop {
+        let mut ebpf = parse(config, &maps, features)?;
+        match load_programs(&mut ebpf) {
+            Ok(()) => return Ok(ebpf),
+            Err((program, error)) => features = features.without(program).ok_or(error)?,
+        }
+    }
+}
+
+/// What some kernels lack, and the programs can do without.
+#[derive(Clone, Copy, Debug)]
+struct Features {
+    mptcp_helper: bool,
+    cgroup_in_sock_ops: bool,
+}
+
+impl Default for Features {
+    fn default() -> Self {
+        Self {
+            mptcp_helper: true,
+            cgroup_in_sock_ops: true,
+        }
+    }
+}
+
+impl Features {
+    /// What to leave out after the kernel has refused a program; None when there is nothing left.
+    fn without(mut self, program: &str) -> Option<Self> {
+        let feature = match program {
+            CONNECT4 | CONNECT6 => &mut self.mptcp_helper,
+            SOCK_OPS => &mut self.cgroup_in_sock_ops,
+            _ => return None,
+        };
+        if !std::mem::take(feature) {
+            return None;
+        }
+        tracing::info!(program, "the kernel refused a program, trying it with fewer features");
+        Some(self)
+    }
+}
+
+fn parse(config: &KernelConfig, maps: &Path, features: Features) -> Result<Ebpf, KernelError> {
+    let sizes = &config.sizes;
+    let mptcp = u8::from(features.mptcp_helper);
+    let cgroup = u8::from(features.cgroup_in_sock_ops);
+    let mut loader = EbpfLoader::new();
+    loader
+        .map_max_entries("PODS", sizes.pods)
+        .map_max_entries("ADDRESSES", sizes.addresses)
+        .map_max_entries(
+            "LISTENERS",
+            sizes.addresses.saturating_mul(super::LISTENERS_PER_ADDRESS),
+        )
+        .map_max_entries("FLOWS", sizes.flows)
+        .map_max_entries("EXCLUDED", sizes.exclusions)
+        .override_global("HAS_MPTCP_HELPER", &mptcp, true)
+        .override_global("HAS_CGROUP_IN_SOCK_OPS", &cgroup, true);
+    for name in PINNED {
+        loader.map_pin_path(name, maps.join(name));
+    }
+    // What open sockets remember must outlive a change of the other maps.
+    let sockets = format!("sockets-{}-{}", culvert_abi::VERSION, size_of::<Noted>());
+    loader.map_pin_path("SOCKETS", config.bpffs.join(sockets));
+    loader
+        .load(OBJECT)
+        .map_err(|error| KernelError::load("load the kernel programs' maps".to_owned(), error))
+}
+
+fn load_programs(ebpf: &mut Ebpf) -> Result<(), (&'static str, KernelError)> {
+    for name in PROGRAMS {
+        load_program(ebpf, name).map_err(|error| (name, error))?;
+    }
+    Ok(())
+}
+
+fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), KernelError> {
+    use programs::Program;
+    let program = ebpf
+        .program_mut(name)
+        .ok_or_else(|| KernelError::Missing(name.to_owned()))?;
+    let loaded = match program {
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSockopt(program) => program.load(),
+        Program::SkLookup(program) => program.load(),
+        Program::SockOps(program) => program.load(),
+        _ => return Err(KernelError::Missing(name.to_owned())),
+    };
+    loaded.map_err(|error| KernelError::load(format!("load the program {name}"), error))
+}
+
+/// A loaded program.
+pub(super) fn program<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<BorrowedFd<'a>, KernelError> {
+    let program = ebpf
+        .program(name)
+        .ok_or_else(|| KernelError::Missing(name.to_owned()))?;
+    let fd = program
+        .fd()
+        .map_err(|error| KernelError::load(format!("find the program {name}"), error))?;
+    Ok(fd.as_fd())
+}

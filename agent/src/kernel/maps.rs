@@ -1,0 +1,239 @@
+//! The maps with their types.
+
+use super::{Exclusions, KernelError, LISTENERS_PER_ADDRESS, MapSizes};
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, SockHash, lpm_trie::Key},
+};
+use culvert_abi::{Address, COUNTERS, Config, Listener, Owner, Pod};
+use ipnet::IpNet;
+use std::{collections::HashSet, os::fd::BorrowedFd};
+
+/// Handles to the maps; those of the connections themselves belong to the programs.
+pub(super) struct Maps {
+    config: Array<MapData, Config>,
+    pods: HashMap<MapData, u64, Pod>,
+    addresses: HashMap<MapData, Address, Owner>,
+    listeners: SockHash<MapData, Listener>,
+    excluded: LpmTrie<MapData, Address, u32>,
+    excluded_ports: Array<MapData, u64>,
+    open_flows: Array<MapData, u64>,
+    counts: PerCpuArray<MapData, u64>,
+    sizes: MapSizes,
+}
+
+impl Maps {
+    pub(super) fn take(ebpf: &mut Ebpf, sizes: MapSizes) -> Result<Self, KernelError> {
+        Ok(Self {
+            config: take(ebpf, "CONFIG")?,
+            pods: take(ebpf, "PODS")?,
+            addresses: take(ebpf, "ADDRESSES")?,
+            listeners: take(ebpf, "LISTENERS")?,
+            excluded: take(ebpf, "EXCLUDED")?,
+            excluded_ports: take(ebpf, "EXCLUDED_PORTS")?,
+            open_flows: take(ebpf, "OPEN_FLOWS")?,
+            counts: take(ebpf, "COUNTS")?,
+            sizes,
+        })
+    }
+
+    pub(super) fn set_proxies(&mut self, ids: &[u64]) -> Result<(), KernelError> {
+        let mut config = Config {
+            proxies: [0; Config::PROXIES],
+            flows: self.sizes.flows.into(),
+        };
+        for (slot, id) in config.proxies.iter_mut().zip(ids) {
+            *slot = *id;
+        }
+        self.config.set(0, config, 0).map_err(|error| failed("CONFIG", error))
+    }
+
+    /// Makes the exclusions exactly these; those that stay are never absent.
+    pub(super) fn set_exclusions(&mut self, exclusions: &Exclusions) -> Result<(), KernelError> {
+        let wanted: Vec<Key<Address>> = exclusions.cidrs.iter().map(key).collect();
+        for key in &wanted {
+            let full = KernelError::Full {
+                map: "EXCLUDED",
+                size: self.sizes.exclusions,
+            };
+            self.excluded.insert(key, 1, 0).map_err(|error| no_room(error, full))?;
+        }
+        let is_wanted = |found: &Key<Address>| {
+            wanted
+                .iter()
+                .any(|key| (key.prefix_len(), key.data()) == (found.prefix_len(), found.data()))
+        };
+        let present: Vec<_> = self
+            .excluded
+            .keys()
+            .collect::<Result<_, _>>()
+            .map_err(|error| failed("EXCLUDED", error))?;
+        for key in present.iter().filter(|key| !is_wanted(key)) {
+            absent_is_fine("EXCLUDED", self.excluded.remove(key))?;
+        }
+
+        let mut words = [0_u64; 1024];
+        for port in &exclusions.ports {
+            words[usize::from(port >> 6)] |= 1 << (port & 63);
+        }
+        for (index, word) in (0..).zip(words) {
+            self.excluded_ports
+                .set(index, word, 0)
+                .map_err(|error| failed("EXCLUDED_PORTS", error))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn pod(&self, cookie: u64) -> Result<Option<Pod>, KernelError> {
+        found("PODS", self.pods.get(&cookie, 0))
+    }
+
+    pub(super) fn set_pod(&mut self, cookie: u64, pod: Pod) -> Result<(), KernelError> {
+        let full = KernelError::Full {
+            map: "PODS",
+            size: self.sizes.pods,
+        };
+        self.pods.insert(cookie, pod, 0).map_err(|error| no_room(error, full))
+    }
+
+    pub(super) fn remove_pod(&mut self, cookie: u64) -> Result<(), KernelError> {
+        absent_is_fine("PODS", self.pods.remove(&cookie))
+    }
+
+    pub(super) fn cookies(&self) -> Result<Vec<u64>, KernelError> {
+        self.pods
+            .keys()
+            .collect::<Result<_, _>>()
+            .map_err(|error| failed("PODS", error))
+    }
+
+    /// Every address with the cookie of its pod.
+    pub(super) fn owned(&self) -> Result<Vec<(Address, u64)>, KernelError> {
+        let all = self
+            .addresses
+            .iter()
+            .map(|entry| entry.map(|(address, owner)| (address, owner.cookie)));
+        all.collect::<Result<_, _>>()
+            .map_err(|error| failed("ADDRESSES", error))
+    }
+
+    pub(super) fn owner(&self, address: &Address) -> Result<Option<u64>, KernelError> {
+        Ok(found("ADDRESSES", self.addresses.get(address, 0))?.map(|owner| owner.cookie))
+    }
+
+    pub(super) fn set_owner(&mut self, address: Address, cookie: u64) -> Result<(), KernelError> {
+        let full = KernelError::Full {
+            map: "ADDRESSES",
+            size: self.sizes.addresses,
+        };
+        self.addresses
+            .insert(address, Owner { cookie }, 0)
+            .map_err(|error| no_room(error, full))
+    }
+
+    pub(super) fn remove_owner(&mut self, address: &Address) -> Result<(), KernelError> {
+        absent_is_fine("ADDRESSES", self.addresses.remove(address))
+    }
+
+    pub(super) fn set_listener(&mut self, listener: Listener, socket: BorrowedFd<'_>) -> Result<(), KernelError> {
+        let full = KernelError::Full {
+            map: "LISTENERS",
+            size: self.sizes.addresses * LISTENERS_PER_ADDRESS,
+        };
+        self.listeners
+            .insert(listener, socket, 0)
+            .map_err(|error| no_room(error, full))
+    }
+
+    pub(super) fn remove_listener(&mut self, listener: &Listener) -> Result<(), KernelError> {
+        absent_is_fine("LISTENERS", self.listeners.remove(listener))
+    }
+
+    /// Those that are alive: the kernel removes the others.
+    pub(super) fn listeners(&self) -> Result<HashSet<Listener>, KernelError> {
+        self.listeners
+            .keys()
+            .collect::<Result<_, _>>()
+            .map_err(|error| failed("LISTENERS", error))
+    }
+
+    pub(super) fn counters(&self) -> Result<Vec<(&'static str, &'static str, u64)>, KernelError> {
+        let sum = |(index, (hook, outcome)): (u32, &(&'static str, &'static str))| {
+            let values = self.counts.get(&index, 0).map_err(|error| failed("COUNTS", error))?;
+            Ok((*hook, *outcome, values.iter().sum()))
+        };
+        (0..).zip(COUNTERS).map(sum).collect()
+    }
+
+    pub(super) fn occupancy(&self) -> Result<Vec<(&'static str, u64, u64)>, KernelError> {
+        let flows = self
+            .open_flows
+            .get(&0, 0)
+            .map_err(|error| failed("OPEN_FLOWS", error))?;
+        let exclusions = self.excluded.keys().filter(Result::is_ok).count();
+        let addresses = u64::from(self.sizes.addresses);
+        Ok(vec![
+            ("pods", self.cookies()?.len() as u64, self.sizes.pods.into()),
+            ("addresses", self.owned()?.len() as u64, addresses),
+            (
+                "listeners",
+                self.listeners()?.len() as u64,
+                addresses * u64::from(LISTENERS_PER_ADDRESS),
+            ),
+            ("flows", flows, self.sizes.flows.into()),
+            ("exclusions", exclusions as u64, self.sizes.exclusions.into()),
+        ])
+    }
+}
+
+fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, KernelError> {
+    let map = ebpf
+        .take_map(name)
+        .ok_or_else(|| KernelError::Missing(name.to_owned()))?;
+    M::try_from(map).map_err(|error| failed(name, error))
+}
+
+fn key(cidr: &IpNet) -> Key<Address> {
+    let mapped = if cidr.network().is_ipv4() { 96 } else { 0 };
+    Key::new(mapped + u32::from(cidr.prefix_len()), cidr.network().into())
+}
+
+fn failed(map: &str, error: MapError) -> KernelError {
+    KernelError::load(format!("use the map {map}"), error)
+}
+
+fn found<T>(map: &str, result: Result<T, MapError>) -> Result<Option<T>, KernelError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(failed(map, error)),
+    }
+}
+
+fn absent_is_fine(map: &str, result: Result<(), MapError>) -> Result<(), KernelError> {
+    match errno(&result) {
+        Some(libc::ENOENT) => Ok(()),
+        _ => result.map_err(|error| failed(map, error)),
+    }
+}
+
+/// `full` when that is what the kernel means.
+fn no_room(error: MapError, full: KernelError) -> KernelError {
+    let KernelError::Full { map, .. } = full else {
+        return full;
+    };
+    let result = Err(error);
+    match (errno(&result), result) {
+        // Hash maps and socket maps say E2BIG; tries say ENOSPC.
+        (Some(libc::E2BIG | libc::ENOSPC), _) | (_, Ok(())) => full,
+        (_, Err(error)) => failed(map, error),
+    }
+}
+
+fn errno(result: &Result<(), MapError>) -> Option<i32> {
+    match result {
+        Err(MapError::SyscallError(error)) => error.io_error.raw_os_error(),
+        Err(MapError::KeyNotFound) => Some(libc::ENOENT),
+        _ => None,
+    }
+}

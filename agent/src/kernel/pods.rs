@@ -1,0 +1,208 @@
+//! What happens to a pod: enrolment, and leaving in two steps.
+
+use super::{
+    Kernel, KernelError, PodCapture,
+    links::Name,
+    load,
+    sys::{Hook, Target},
+};
+use culvert_abi::{Address, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener, OUTBOUND_PORT, Pod};
+use std::{
+    fs::File,
+    net::IpAddr,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::MetadataExt,
+    },
+};
+
+const PORTS: [u16; 3] = [OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, INBOUND_HBONE_PORT];
+
+impl Kernel {
+    /// Brings a pod under capture, or changes what is known of it. Doing it twice changes nothing. A connection attempt
+    /// that meets the change half way is handled by the old rules or the new.
+    ///
+    /// A proxy that opens its listeners by itself must find the pod known before it listens: enrol with neither
+    /// direction first, and again with both when the proxy is ready.
+    ///
+    /// # Errors
+    /// An address that belongs to another enrolled pod, full maps, a namespace that is gone. A pod that was not enrolled
+    /// before is then as if nothing had been asked; one that was is never less captured than before.
+    pub fn enrol(&mut self, pod: &PodCapture<'_>) -> Result<(), KernelError> {
+        let addresses: Vec<Address> = pod.addresses.iter().map(|address| (*address).into()).collect();
+        self.check(pod, &addresses)?;
+        let before = self.maps.pod(pod.cookie)?;
+        let done = self.bring_in(pod, &addresses, before.map_or(0, |pod| pod.flags));
+        if done.is_err() && before.is_none() {
+            // The first failure is the one to report.
+            let _ = self.withdraw(pod.cookie);
+        }
+        done
+    }
+
+    /// Lets what the pod opens from now on go out directly; what it receives stays captured, and captured connections
+    /// live on. The first half of leaving: connections on their way through the proxy still arrive.
+    ///
+    /// # Errors
+    /// A failing system call. A pod that is not enrolled is no error.
+    pub fn withdraw_outbound(&mut self, cookie: u64) -> Result<(), KernelError> {
+        let Some(mut pod) = self.maps.pod(cookie)? else {
+            return Ok(());
+        };
+        pod.flags &= !Pod::OUTBOUND;
+        self.maps.set_pod(cookie, pod)
+    }
+
+    /// Ends capture of the pod, in both directions. Connections that are open live on.
+    ///
+    /// # Errors
+    /// A failing system call. A pod that is not enrolled is no error.
+    pub fn withdraw(&mut self, cookie: u64) -> Result<(), KernelError> {
+        self.withdraw_outbound(cookie)?;
+        self.links.detach(&Name::Pod(cookie))?;
+        self.maps.remove_pod(cookie)?;
+        for address in self.addresses.remove(&cookie).unwrap_or_default() {
+            self.forget(&address)?;
+        }
+        Ok(())
+    }
+
+    /// The cookies of the pods that the programs know, those enrolled by an earlier process included.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn enrolled(&self) -> Result<Vec<u64>, KernelError> {
+        self.maps.cookies()
+    }
+
+    /// Whether each address of the pod has its three listening sockets, all alive, in the programs' hands.
+    ///
+    /// After a restart this says whether the proxy still holds the listeners of an earlier process: if so, enrol with
+    /// `listeners: None` and tell the proxy to keep the pod; if not, open new ones.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn listening(&self, cookie: u64) -> Result<bool, KernelError> {
+        let Some(addresses) = self.addresses.get(&cookie) else {
+            return Ok(false);
+        };
+        let alive = self.maps.listeners()?;
+        let complete = |address: &Address| PORTS.iter().all(|port| alive.contains(&listener(*address, *port)));
+        Ok(!addresses.is_empty() && addresses.iter().all(complete))
+    }
+
+    /// Puts these programs in the place of the earlier process's in the pods that are still there.
+    pub(super) fn adopt_pods(&self) -> Result<(), KernelError> {
+        self.links.update_pods(load::program(&self.ebpf, load::SK_LOOKUP)?)
+    }
+
+    /// Nothing is changed yet.
+    fn check(&self, pod: &PodCapture<'_>, addresses: &[Address]) -> Result<(), KernelError> {
+        if addresses.is_empty() {
+            return Err(KernelError::Invalid(format!(
+                "the pod with cookie {} has no address",
+                pod.cookie
+            )));
+        }
+        if let Some(listeners) = &pod.listeners
+            && listeners.outbound.len() != addresses.len()
+        {
+            let (sockets, addresses) = (listeners.outbound.len(), addresses.len());
+            return Err(KernelError::Invalid(format!(
+                "{sockets} outbound listeners for {addresses} addresses"
+            )));
+        }
+        for address in addresses {
+            if address.is_loopback() {
+                let address = IpAddr::from(*address);
+                return Err(KernelError::Invalid(format!(
+                    "{address} cannot be the address of a pod"
+                )));
+            }
+            if let Some(owner) = self.maps.owner(address)?
+                && owner != pod.cookie
+            {
+                return Err(KernelError::AddressInUse {
+                    address: (*address).into(),
+                    owner,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// In an order in which nothing is captured before there is somebody to take it.
+    fn bring_in(&mut self, pod: &PodCapture<'_>, addresses: &[Address], before: u32) -> Result<(), KernelError> {
+        let first = |v4: bool| {
+            addresses
+                .iter()
+                .copied()
+                .find(|address| address.is_v4() == v4)
+                .unwrap_or(Address::NONE)
+        };
+        let wanted = [(pod.outbound, Pod::OUTBOUND), (pod.inbound, Pod::INBOUND)];
+        let flags = wanted
+            .into_iter()
+            .filter(|(on, _)| *on)
+            .fold(0, |flags, (_, flag)| flags | flag);
+        let mut entry = Pod {
+            ipv4: first(true),
+            ipv6: first(false),
+            flags: before,
+        };
+
+        for address in addresses {
+            let known = self.addresses.entry(pod.cookie).or_default();
+            if !known.contains(address) {
+                known.push(*address);
+            }
+            self.maps.set_owner(*address, pod.cookie)?;
+        }
+        if let Some(listeners) = &pod.listeners {
+            for (address, outbound) in addresses.iter().zip(listeners.outbound) {
+                let sockets = [*outbound, listeners.inbound_plaintext, listeners.inbound_hbone];
+                for (port, socket) in PORTS.into_iter().zip(sockets) {
+                    self.maps.set_listener(listener(*address, port), socket)?;
+                }
+            }
+        }
+        // Known before it is captured: sock_ops looks for the pod when the proxy reaches the application.
+        self.maps.set_pod(pod.cookie, entry)?;
+        if pod.inbound {
+            self.attach_pod(pod.cookie, pod.netns)?;
+        } else {
+            self.links.detach(&Name::Pod(pod.cookie))?;
+        }
+        entry.flags = flags;
+        self.maps.set_pod(pod.cookie, entry)?;
+
+        let known = self.addresses.entry(pod.cookie).or_default();
+        let lost: Vec<Address> = known.extract_if(.., |address| !addresses.contains(address)).collect();
+        lost.iter().try_for_each(|address| self.forget(address))
+    }
+
+    fn attach_pod(&self, cookie: u64, netns: BorrowedFd<'_>) -> Result<(), KernelError> {
+        let looking = |source| KernelError::system("look at a pod's network namespace".to_owned(), source);
+        let file = File::from(netns.try_clone_to_owned().map_err(looking)?);
+        let inode = file.metadata().map_err(looking)?.ino();
+        let program = load::program(&self.ebpf, load::SK_LOOKUP)?;
+        let name = Name::Pod(cookie);
+        self.links
+            .attach(&name, program, file.as_fd(), Target::Netns(inode), Hook::SkLookup)?;
+        Ok(())
+    }
+
+    fn forget(&mut self, address: &Address) -> Result<(), KernelError> {
+        for port in PORTS {
+            self.maps.remove_listener(&listener(*address, port))?;
+        }
+        self.maps.remove_owner(address)
+    }
+}
+
+fn listener(address: Address, port: u16) -> Listener {
+    Listener {
+        address,
+        port: port.into(),
+    }
+}

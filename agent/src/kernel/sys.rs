@@ -1,0 +1,160 @@
+//! The few calls of `bpf(2)` for which aya has no open door: links that are created, found, replaced and pinned as such.
+
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+const BPF_OBJ_PIN: libc::c_int = 6;
+const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_LINK_CREATE: libc::c_int = 28;
+const BPF_LINK_UPDATE: libc::c_int = 29;
+const BPF_LINK_DETACH: libc::c_int = 34;
+
+const BPF_LINK_TYPE_CGROUP: u32 = 3;
+const BPF_LINK_TYPE_NETNS: u32 = 5;
+
+/// Where a program is attached (`enum bpf_attach_type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Hook {
+    SockOps = 3,
+    Connect4 = 10,
+    Connect6 = 11,
+    Getsockopt = 21,
+    Setsockopt = 22,
+    Getpeername4 = 29,
+    Getpeername6 = 30,
+    SkLookup = 36,
+}
+
+/// What a link is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// By the cgroup's identifier.
+    Cgroup(u64),
+    /// By the network namespace's inode number.
+    Netns(u64),
+    /// It is gone, or the link is of another kind.
+    Nothing,
+}
+
+/// Attaches a program.
+pub(super) fn link_create(program: BorrowedFd<'_>, target: BorrowedFd<'_>, hook: Hook) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attributes {
+        program: u32,
+        target: u32,
+        hook: u32,
+        flags: u32,
+        rest: [u64; 6],
+    }
+    let attributes = Attributes {
+        program: number(program),
+        target: number(target),
+        hook: hook as u32,
+        flags: 0,
+        rest: [0; 6],
+    };
+    let fd = bpf(BPF_LINK_CREATE, &attributes)?;
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Puts another program in the place of the one that a link holds. No event is missed and none is seen by both.
+pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let attributes = [number(link), number(program), 0, 0];
+    bpf(BPF_LINK_UPDATE, &attributes).map(drop)
+}
+
+/// Detaches at once; letting a link go by itself takes effect some time later.
+pub(super) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    bpf(BPF_LINK_DETACH, &[number(link)]).map(drop)
+}
+
+/// What a link is attached to.
+pub(super) fn link_target(link: BorrowedFd<'_>) -> io::Result<Target> {
+    // `struct bpf_link_info`: type, id, program id, padding, and a union that starts with the cgroup's identifier or
+    // with the namespace's inode number.
+    #[repr(C, align(8))]
+    #[derive(Default)]
+    struct Info {
+        kind: u32,
+        head: [u32; 3],
+        target: [u32; 2],
+        rest: [u64; 12],
+    }
+    #[repr(C)]
+    struct Attributes {
+        fd: u32,
+        length: u32,
+        info: u64,
+    }
+    let mut info = Info::default();
+    let attributes = Attributes {
+        fd: number(link),
+        length: size_of::<Info>() as u32,
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &attributes)?;
+    let wide = u64::from(info.target[1]) << 32 | u64::from(info.target[0]);
+    #[cfg(target_endian = "big")]
+    let wide = wide.rotate_left(32);
+    Ok(match info.kind {
+        BPF_LINK_TYPE_CGROUP if wide != 0 => Target::Cgroup(wide),
+        BPF_LINK_TYPE_NETNS if info.target[0] != 0 => Target::Netns(info.target[0].into()),
+        _ => Target::Nothing,
+    })
+}
+
+/// Pins a link or map. The file must not exist.
+pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    at_path(BPF_OBJ_PIN, path, number(object)).map(drop)
+}
+
+/// Opens what is pinned.
+pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    let fd = at_path(BPF_OBJ_GET, path, 0)?;
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn at_path(command: libc::c_int, path: &Path, fd: u32) -> io::Result<i32> {
+    #[repr(C)]
+    struct Attributes {
+        path: u64,
+        fd: u32,
+        flags: u32,
+    }
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    bpf(
+        command,
+        &Attributes {
+            path: path.as_ptr() as u64,
+            fd,
+            flags: 0,
+        },
+    )
+}
+
+/// `T` is the part of `union bpf_attr` that `command` reads; the kernel takes what lies behind it for zeros.
+fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<i32> {
+    // SAFETY: the kernel reads `size_of::<T>()` bytes; addresses in them are of values that outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result as i32)
+    }
+}
+
+fn number(fd: BorrowedFd<'_>) -> u32 {
+    // A borrowed descriptor is never negative.
+    fd.as_raw_fd() as u32
+}
