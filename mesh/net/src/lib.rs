@@ -1,1 +1,15 @@
-//! placeholder
+//! What several programs need from the kernel's network interface, as values with owners.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`Netns`] | a pod's network namespace: its cookie, and running code inside it |
+//! | [`packet`] | `SEQPACKET` unix sockets that carry descriptors: agent to proxy, monitor to worker |
+//! | [`sockopt`] | the socket options that the data path uses, and sockets made with them |
+//!
+//! All system calls that the safe wrappers of `rustix` and `socket2` do not cover are here, each behind a safe function.
+
+mod netns;
+pub mod packet;
+pub mod sockopt;
+
+pub use netns::{NetError, Netns};
