@@ -13,6 +13,9 @@
 mod cli;
 mod monitor;
 mod privilege;
+mod seam;
+mod state;
+mod telemetry;
 mod wire;
 
 use std::process::ExitCode;

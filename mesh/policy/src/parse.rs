@@ -134,7 +134,9 @@ fn one_match(m: &proto::Match) -> Result<Match, PolicyError> {
         service_accounts: field(&m.service_accounts, &m.not_service_accounts, service_account)?,
         principals: field(&m.principals, &m.not_principals, |t| text(t, "principals"))?,
         source_ips: field(&m.source_ips, &m.not_source_ips, |a| range(a, "source_ips"))?,
-        destination_ips: field(&m.destination_ips, &m.not_destination_ips, |a| range(a, "destination_ips"))?,
+        destination_ips: field(&m.destination_ips, &m.not_destination_ips, |a| {
+            range(a, "destination_ips")
+        })?,
         destination_ports: field(&m.destination_ports, &m.not_destination_ports, |port| {
             u16::try_from(*port).map_err(|_| PolicyError::Port(*port))
         })?,

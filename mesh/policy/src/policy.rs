@@ -135,12 +135,18 @@ impl Match {
             && self
                 .destination_ports
                 .holds(|port| *port == connection.destination.port())
-            && self.namespaces.holds(|text| identity.is_some_and(|id| text.matches(id.namespace())))
+            && self
+                .namespaces
+                .holds(|text| identity.is_some_and(|id| text.matches(id.namespace())))
             && self
                 .service_accounts
                 .holds(|account| identity.is_some_and(|id| account.matches(id.namespace(), id.service_account())))
-            && self.principals.holds(|text| identity.is_some_and(|id| text.matches(id.principal())))
-            && self.source_ips.holds(|net| net.contains(&connection.source.to_canonical()))
+            && self
+                .principals
+                .holds(|text| identity.is_some_and(|id| text.matches(id.principal())))
+            && self
+                .source_ips
+                .holds(|net| net.contains(&connection.source.to_canonical()))
             && self
                 .destination_ips
                 .holds(|net| net.contains(&connection.destination.ip().to_canonical()))

@@ -121,7 +121,10 @@ fn strict_mutual_tls_is_a_denial_of_peers_without_identity() {
             ..Default::default()
         }])],
     );
-    assert_eq!(evaluate([&strict], &from(None)), Verdict::Deny { policy: strict.name() });
+    assert_eq!(
+        evaluate([&strict], &from(None)),
+        Verdict::Deny { policy: strict.name() }
+    );
     assert_eq!(evaluate([&strict], &from(Some(&id("shop", "web")))), Verdict::Allow);
 }
 
@@ -142,7 +145,11 @@ fn texts_compare_exactly_by_prefix_by_suffix_and_by_presence() {
         (text(MatchType::Suffix("/sa/we".to_owned())), false),
         (presence(), true),
     ] {
-        assert_eq!(allows(principals(matcher.clone()), &from(Some(&peer))), expected, "{matcher:?}");
+        assert_eq!(
+            allows(principals(matcher.clone()), &from(Some(&peer))),
+            expected,
+            "{matcher:?}"
+        );
         assert!(!allows(principals(matcher), &from(None)));
     }
 }
@@ -158,23 +165,54 @@ fn each_field_is_asked() {
     };
     macro_rules! field {
         ($positive:ident, $negative:ident, $hit:expr, $miss:expr) => {
-            yes(proto::Match { $positive: vec![$miss, $hit], ..Default::default() });
-            no(proto::Match { $positive: vec![$miss], ..Default::default() });
-            no(proto::Match { $negative: vec![$miss, $hit], ..Default::default() });
-            yes(proto::Match { $negative: vec![$miss], ..Default::default() });
-            no(proto::Match { $positive: vec![$hit], $negative: vec![$hit], ..Default::default() });
+            yes(proto::Match {
+                $positive: vec![$miss, $hit],
+                ..Default::default()
+            });
+            no(proto::Match {
+                $positive: vec![$miss],
+                ..Default::default()
+            });
+            no(proto::Match {
+                $negative: vec![$miss, $hit],
+                ..Default::default()
+            });
+            yes(proto::Match {
+                $negative: vec![$miss],
+                ..Default::default()
+            });
+            no(proto::Match {
+                $positive: vec![$hit],
+                $negative: vec![$hit],
+                ..Default::default()
+            });
         };
     }
     field!(namespaces, not_namespaces, exact("shop"), exact("bank"));
-    field!(service_accounts, not_service_accounts, account("shop", "web"), account("shop", "db"));
+    field!(
+        service_accounts,
+        not_service_accounts,
+        account("shop", "web"),
+        account("shop", "db")
+    );
     field!(
         principals,
         not_principals,
         exact("cluster.local/ns/shop/sa/web"),
         exact("other/ns/shop/sa/web")
     );
-    field!(source_ips, not_source_ips, net([198, 18, 1, 0], 24), net([198, 18, 2, 0], 24));
-    field!(destination_ips, not_destination_ips, net([198, 18, 2, 9], 32), net([198, 18, 2, 8], 32));
+    field!(
+        source_ips,
+        not_source_ips,
+        net([198, 18, 1, 0], 24),
+        net([198, 18, 2, 0], 24)
+    );
+    field!(
+        destination_ips,
+        not_destination_ips,
+        net([198, 18, 2, 9], 32),
+        net([198, 18, 2, 8], 32)
+    );
     field!(destination_ports, not_destination_ports, 8080, 80);
 }
 
@@ -196,27 +234,69 @@ fn ranges_lose_the_bits_beyond_their_prefix_and_mapped_addresses_are_ipv4() {
 #[test]
 fn what_cannot_be_expressed_is_refused() {
     let refused = |m: proto::Match| Policy::from_proto(&wire("p", DENY, vec![one_clause(vec![m])])).unwrap_err();
-    let port = proto::Match { destination_ports: vec![65536], ..Default::default() };
-    assert_eq!(refused(port), PolicyError::Port(65536));
-    let prefix = proto::Match { source_ips: vec![net([198, 18, 0, 0], 33)], ..Default::default() };
-    assert_eq!(refused(prefix).to_string(), "source_ips: prefix length 33 is too long for 198.18.0.0");
-    let address = proto::Match {
-        source_ips: vec![proto::Address { address: vec![1, 2, 3].into(), length: 8 }],
+    let port = proto::Match {
+        destination_ports: vec![65536],
         ..Default::default()
     };
-    assert_eq!(refused(address), PolicyError::Address { field: "source_ips", bytes: 3 });
-    let comparison = proto::Match { namespaces: vec![proto::StringMatch::default()], ..Default::default() };
+    assert_eq!(refused(port), PolicyError::Port(65536));
+    let prefix = proto::Match {
+        source_ips: vec![net([198, 18, 0, 0], 33)],
+        ..Default::default()
+    };
+    assert_eq!(
+        refused(prefix).to_string(),
+        "source_ips: prefix length 33 is too long for 198.18.0.0"
+    );
+    let address = proto::Match {
+        source_ips: vec![proto::Address {
+            address: vec![1, 2, 3].into(),
+            length: 8,
+        }],
+        ..Default::default()
+    };
+    assert_eq!(
+        refused(address),
+        PolicyError::Address {
+            field: "source_ips",
+            bytes: 3
+        }
+    );
+    let comparison = proto::Match {
+        namespaces: vec![proto::StringMatch::default()],
+        ..Default::default()
+    };
     assert_eq!(refused(comparison), PolicyError::Comparison("namespaces"));
     let mut unknown = wire("p", DENY, vec![]);
     unknown.action = 7;
-    assert_eq!(Policy::from_proto(&unknown), Err(PolicyError::UnknownValue { field: "action", value: 7 }));
+    assert_eq!(
+        Policy::from_proto(&unknown),
+        Err(PolicyError::UnknownValue {
+            field: "action",
+            value: 7
+        })
+    );
     let mut unknown = wire("p", DENY, vec![]);
     unknown.scope = -1;
-    assert_eq!(Policy::from_proto(&unknown), Err(PolicyError::UnknownValue { field: "scope", value: -1 }));
-    assert_eq!(Policy::from_proto(&wire("", DENY, vec![])), Err(PolicyError::Unnamed("name")));
+    assert_eq!(
+        Policy::from_proto(&unknown),
+        Err(PolicyError::UnknownValue {
+            field: "scope",
+            value: -1
+        })
+    );
+    assert_eq!(
+        Policy::from_proto(&wire("", DENY, vec![])),
+        Err(PolicyError::Unnamed("name"))
+    );
     let mut extended = wire("p", ALLOW, vec![]);
-    extended.extensions = vec![culvert_proto::workload::Extension { name: "x".to_owned(), config: None }];
-    assert_eq!(Policy::from_proto(&extended), Err(PolicyError::Extension("x".to_owned())));
+    extended.extensions = vec![culvert_proto::workload::Extension {
+        name: "x".to_owned(),
+        config: None,
+    }];
+    assert_eq!(
+        Policy::from_proto(&extended),
+        Err(PolicyError::Extension("x".to_owned()))
+    );
 }
 
 prop_compose! {
@@ -265,7 +345,9 @@ fn oracle(policies: &[proto::Authorization], namespace: Option<&str>, source: u8
                 }))
     };
     let covers = |p: &proto::Authorization| {
-        p.rules.iter().any(|r| r.clauses.iter().all(|c| c.matches.iter().any(&matches)))
+        p.rules
+            .iter()
+            .any(|r| r.clauses.iter().all(|c| c.matches.iter().any(&matches)))
     };
     let live = || policies.iter().filter(|p| !p.dry_run);
     let denied = live().any(|p| p.action == DENY as i32 && covers(p));

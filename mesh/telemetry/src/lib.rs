@@ -1,15 +1,24 @@
-//! How Culvert's programs tell what they do: logs, and the pages that they serve over HTTP.
+//! How programs tell what they do: logs, metrics, and the small HTTP server that shows both.
 //!
-//! Every program flattens [`LogArgs`] into its command line, calls [`LogArgs::init`] first thing in `main`, and serves a
-//! [`Pages`] on its admin, metrics and readiness ports. Metrics live in a `prometheus_client` registry of the program's
-//! own and are rendered by [`Page::metrics`].
+//! | module | what |
+//! |---|---|
+//! | [`logs`](init) | `tracing` to standard error, as text or JSON, its filter changeable at run time |
+//! | [`tcp`] | connection metrics under Istio's names and labels, whose series expire |
+//! | [`server`](serve) | admin pages, metrics and readiness over HTTP |
+//!
+//! Access logs are `tracing` events under the target [`ACCESS`]; they are written by a thread of their own, since a slow
+//! reader of the log must not hold up traffic.
 
 #![forbid(unsafe_code)]
 
-mod log;
-mod page;
-mod serve;
+mod buffer;
+mod logs;
+mod server;
+pub mod tcp;
 
-pub use log::{LogArgs, LogControl, LogError, LogFormat};
-pub use page::{Page, Pages, Query};
-pub use serve::serve;
+#[cfg(test)]
+mod tests;
+
+pub use logs::{ACCESS, LogFormat, Logging, TelemetryError, init};
+pub use prometheus_client as prometheus;
+pub use server::{Request, Response, Routes, serve};

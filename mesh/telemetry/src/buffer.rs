@@ -1,0 +1,138 @@
+//! Log lines that are written by somebody else, later.
+
+use std::{
+    io, mem,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+/// Lines that wait beyond this many bytes are dropped and counted: the reader of the log has stopped reading.
+const LIMIT: usize = 8 << 20;
+
+/// Takes lines and hands them to a thread that writes them. A writer waits for no I/O, only for other writers' copies.
+#[derive(Clone, Debug)]
+pub(crate) struct LineBuffer {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: Vec<u8>,
+    dropped: u64,
+    writing: bool,
+}
+
+impl LineBuffer {
+    /// Starts the thread.
+    pub(crate) fn spawn(mut output: impl io::Write + Send + 'static) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || theirs.run(&mut output))?;
+        Ok(Self { shared })
+    }
+
+    /// Waits until everything that was taken in has been written.
+    pub(crate) fn flush(&self) {
+        let mut state = self.shared.lock();
+        while state.writing || !state.waiting.is_empty() {
+            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl io::Write for LineBuffer {
+    /// One call is one line.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut state = self.shared.lock();
+        if state.waiting.len() + line.len() > LIMIT {
+            state.dropped += 1;
+            return Ok(line.len());
+        }
+        let idle = state.waiting.is_empty() && !state.writing;
+        state.waiting.extend_from_slice(line);
+        drop(state);
+        if idle {
+            self.shared.changed.notify_all();
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn run(&self, output: &mut impl io::Write) {
+        let mut lines = Vec::new();
+        loop {
+            let mut state = self.lock();
+            state.writing = false;
+            self.changed.notify_all();
+            while state.waiting.is_empty() {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            state.writing = true;
+            lines.clear();
+            mem::swap(&mut lines, &mut state.waiting);
+            let dropped = mem::take(&mut state.dropped);
+            drop(state);
+            // A log that cannot be written has nowhere to say so.
+            let _ = output.write_all(&lines);
+            if dropped > 0 {
+                let _ = writeln!(
+                    output,
+                    "{dropped} access log lines were dropped: the log is read too slowly"
+                );
+            }
+            let _ = output.flush();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_line_is_written_whole_and_in_order() {
+        let sink = Sink::default();
+        let mut buffer = LineBuffer::spawn(sink.clone()).unwrap();
+        let mut expected = String::new();
+        for number in 0..1000 {
+            let line = format!("line {number}\n");
+            buffer.write_all(line.as_bytes()).unwrap();
+            expected.push_str(&line);
+        }
+        LineBuffer::flush(&buffer);
+        assert_eq!(String::from_utf8(sink.0.lock().unwrap().clone()).unwrap(), expected);
+    }
+}

@@ -1,0 +1,132 @@
+//! Services: names and virtual addresses in front of workloads.
+
+use std::sync::Arc;
+
+use culvert_identity::SpiffeId;
+use ipnet::IpNet;
+
+use super::Workload;
+
+/// A named destination with virtual addresses.
+#[derive(Debug)]
+pub(crate) struct Service {
+    /// `namespace/hostname`, the resource's name.
+    pub(crate) name: Arc<str>,
+    /// The short name.
+    pub(crate) short_name: Arc<str>,
+    /// Its namespace.
+    pub(crate) namespace: Arc<str>,
+    /// Fully qualified.
+    pub(crate) hostname: Arc<str>,
+    /// Virtual addresses and ranges, with their networks.
+    pub(crate) addresses: Box<[(Arc<str>, IpNet)]>,
+    /// What it serves.
+    pub(crate) ports: Box<[ServicePort]>,
+    /// Identities that may answer for it, beside those of its workloads.
+    pub(crate) identities: Box<[SpiffeId]>,
+    /// The waypoint that connections to the service should pass, in words, if any.
+    pub(crate) waypoint: Option<Arc<str>>,
+    /// How an endpoint is chosen.
+    pub(crate) balancing: Balancing,
+    /// The one that owns the hostname when several namespaces claim it.
+    pub(crate) canonical: bool,
+    /// Visible in its own namespace only.
+    pub(crate) private: bool,
+}
+
+/// A port of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ServicePort {
+    /// As dialled.
+    pub(crate) port: u16,
+    /// At the workload; none where it differs by workload.
+    pub(crate) target: Option<u16>,
+    /// What is spoken, for display.
+    pub(crate) protocol: &'static str,
+}
+
+/// How an endpoint is chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Balancing {
+    /// What closeness means, most important first.
+    pub(crate) preference: Box<[Closeness]>,
+    /// What follows from it.
+    pub(crate) mode: Mode,
+    /// Endpoints that are not ready may be used too.
+    pub(crate) allow_unhealthy: bool,
+}
+
+/// Something that source and endpoint may have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closeness {
+    Region,
+    Zone,
+    Subzone,
+    Node,
+    Cluster,
+    Network,
+}
+
+/// What closeness does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Nothing.
+    #[default]
+    Any,
+    /// Only endpoints that share everything in the preference.
+    Strict,
+    /// Those that share most of it, counted from the front.
+    Failover,
+    /// No endpoint is chosen: the original destination is dialled.
+    Passthrough,
+}
+
+/// The workloads of one service.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Endpoints {
+    pub(crate) list: Vec<Endpoint>,
+    /// How many have a weight other than 1. None: a draw needs no sum.
+    pub(crate) weighted: usize,
+}
+
+/// One workload of a service.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) workload: Arc<Workload>,
+    /// Which of [`Workload::services`] says so.
+    pub(crate) slot: usize,
+}
+
+impl Service {
+    pub(crate) fn port(&self, port: u16) -> Option<ServicePort> {
+        self.ports.iter().find(|candidate| candidate.port == port).copied()
+    }
+}
+
+impl Endpoint {
+    /// The port at the workload, or none if it does not serve this one.
+    pub(crate) fn target(&self, port: ServicePort) -> Option<u16> {
+        let own = &self.workload.services[self.slot].ports;
+        let own = own.iter().find(|(service, _)| *service == port.port);
+        own.map(|(_, target)| *target).or(port.target)
+    }
+}
+
+impl Closeness {
+    /// Whether the two share this. What is unknown is not shared.
+    pub(crate) fn shared(self, a: &Workload, b: &Workload) -> bool {
+        let known = |a: &Arc<str>, b: &Arc<str>| !a.is_empty() && a == b;
+        let (here, there) = (&a.locality, &b.locality);
+        match self {
+            Self::Region => known(&here.region, &there.region),
+            // Zones of two regions may bear one name.
+            Self::Zone => here.region == there.region && known(&here.zone, &there.zone),
+            Self::Subzone => {
+                here.region == there.region && here.zone == there.zone && known(&here.subzone, &there.subzone)
+            }
+            Self::Node => known(&a.node, &b.node),
+            Self::Cluster => known(&a.cluster, &b.cluster),
+            Self::Network => a.network == b.network,
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Control's own, changing copy of the mesh, from which snapshots are taken.
+
+use std::{net::IpAddr, sync::Arc};
+
+use culvert_policy::{Policy, Scope};
+use culvert_proto::{security, workload as proto};
+use ipnet::IpNet;
+use prost::Message as _;
+
+use super::{
+    Mesh, ResourceError, Service, Workload,
+    mesh::Bound,
+    parse::Parser,
+    service::{Endpoint, Endpoints},
+};
+
+/// How many changes pass between two searches for texts that nothing uses any more.
+const SWEEP_EVERY: u32 = 10_000;
+
+/// Takes resources in, one at a time, and keeps the indexes of a [`Mesh`].
+#[derive(Debug)]
+pub(crate) struct Store {
+    mesh: Mesh,
+    parser: Parser,
+    changes: u32,
+}
+
+impl Store {
+    /// An empty store. `network` is the proxy's own, `trust_domain` that of workloads that do not name theirs.
+    pub(crate) fn new(network: &str, trust_domain: &str, on_demand: bool) -> Self {
+        let mesh = Mesh {
+            on_demand,
+            network: network.into(),
+            ..Mesh::default()
+        };
+        Self {
+            mesh,
+            parser: Parser::new(trust_domain),
+            changes: 0,
+        }
+    }
+
+    /// The present state, under the next generation.
+    pub(crate) fn snapshot(&mut self) -> Arc<Mesh> {
+        if self.changes >= SWEEP_EVERY {
+            self.changes = 0;
+            self.parser.sweep();
+        }
+        self.mesh.generation += 1;
+        Arc::new(self.mesh.clone())
+    }
+
+    /// From now on decisions are made: the controller's first answers are in.
+    pub(crate) fn set_synced(&mut self) {
+        self.mesh.synced = true;
+    }
+
+    /// An ask for this address has been answered, with resources or by saying that there are none.
+    pub(crate) fn set_answered(&mut self, address: IpAddr) {
+        self.mesh.answered.insert(address, ());
+    }
+
+    /// The address is no longer subscribed, so what is unknown of it has to be asked for again.
+    pub(crate) fn forget_answer(&mut self, address: IpAddr) {
+        self.mesh.answered.remove(&address);
+    }
+
+    /// Whether anything has the address.
+    pub(crate) fn knows(&self, address: IpAddr) -> bool {
+        !self.mesh.owners_of(address).is_empty() || self.mesh.virtual_addresses.contains(&address)
+    }
+
+    /// Takes in a resource of type `istio.workload.Address`, as new or in place of the one with its name.
+    ///
+    /// # Errors
+    /// When something is wrong with it. Then nothing has changed.
+    pub(crate) fn put_address(&mut self, name: &str, bytes: &[u8]) -> Result<(), ResourceError> {
+        self.changes += 1;
+        let address = proto::Address::decode(bytes).map_err(|error| ResourceError::Decode(error.to_string()))?;
+        match address.r#type {
+            Some(proto::address::Type::Workload(wire)) => {
+                let workload = self.parser.workload(name, &wire)?;
+                self.put_workload(workload);
+            }
+            Some(proto::address::Type::Service(wire)) => {
+                let service = self.parser.service(name, &wire)?;
+                self.remove_service(name);
+                self.put_service(service);
+            }
+            None => return Err(ResourceError::Empty),
+        }
+        Ok(())
+    }
+
+    /// Forgets a workload or service. A name that is not known is no error.
+    pub(crate) fn remove_address(&mut self, name: &str) {
+        self.changes += 1;
+        if let Some(workload) = self.mesh.workloads.remove(name) {
+            self.unlink(&workload);
+        } else {
+            self.remove_service(name);
+        }
+    }
+
+    /// Takes in a resource of type `istio.security.Authorization`.
+    ///
+    /// # Errors
+    /// When it cannot be enforced. An earlier version stays in force; where there was none, whom it would bind is denied
+    /// until it is replaced or removed.
+    pub(crate) fn put_policy(&mut self, name: &str, bytes: &[u8]) -> Result<(), ResourceError> {
+        let (wire, refused_scope);
+        let parsed = match security::Authorization::decode(bytes) {
+            Ok(decoded) => {
+                wire = decoded;
+                // A scope that is unknown here may be a wider one.
+                refused_scope = Scope::from_proto(wire.scope).unwrap_or(Scope::Global);
+                let own = format!("{}/{}", wire.namespace, wire.name);
+                if own == name {
+                    Policy::from_proto(&wire).map_err(Into::into)
+                } else {
+                    Err(ResourceError::Name(own))
+                }
+            }
+            Err(error) => {
+                refused_scope = Scope::Global;
+                Err(ResourceError::Decode(error.to_string()))
+            }
+        };
+        let namespace = name.split_once('/').map_or(name, |(namespace, _)| namespace);
+        match parsed {
+            Ok(policy) => {
+                let scope = policy.scope();
+                self.put_bound(name, scope, namespace, Bound::Usable(Arc::new(policy)));
+                Ok(())
+            }
+            Err(error) => {
+                if !matches!(self.mesh.policies.get(name), Some(Bound::Usable(_))) {
+                    self.put_bound(name, refused_scope, namespace, Bound::Refused(name.into()));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Forgets a policy. A name that is not known is no error.
+    pub(crate) fn remove_policy(&mut self, name: &str) {
+        if self.mesh.policies.remove(name).is_some() {
+            let scoped = Arc::make_mut(&mut self.mesh.scoped);
+            scoped.retain(|_, bound| {
+                bound.retain(|one| one.name() != name);
+                !bound.is_empty()
+            });
+        }
+    }
+
+    fn put_bound(&mut self, name: &str, scope: Scope, namespace: &str, bound: Bound) {
+        self.remove_policy(name);
+        let key = match scope {
+            Scope::Global => Some(""),
+            Scope::Namespace => Some(namespace),
+            Scope::WorkloadSelector => None,
+        };
+        if let Some(key) = key {
+            let list = Arc::make_mut(&mut self.mesh.scoped).entry(key.into()).or_default();
+            let place = list.partition_point(|one| one.name() < name);
+            list.insert(place, bound.clone());
+        }
+        self.mesh.policies.insert(name.into(), bound);
+    }
+
+    fn put_workload(&mut self, mut workload: Workload) {
+        if let Some(old) = self.mesh.workloads.remove(&*workload.uid) {
+            workload.open = old.open.clone();
+            self.unlink(&old);
+        }
+        let workload = Arc::new(workload);
+        if workload.network == self.mesh.network {
+            for address in &workload.addresses {
+                let owners = self.mesh.owners.get(address).map_or(&[][..], |owners| owners);
+                let place = owners.partition_point(|other| other.precedence() < workload.precedence());
+                let (before, after) = owners.split_at(place);
+                let owners = before.iter().chain([&workload]).chain(after).cloned().collect();
+                self.mesh.owners.insert(*address, owners);
+            }
+        }
+        for (slot, membership) in workload.services.iter().enumerate() {
+            if self.mesh.endpoints.get(&*membership.service).is_none() {
+                self.mesh.endpoints.insert(membership.service.clone(), Arc::default());
+            }
+            if let Some(endpoints) = self.mesh.endpoints.get_mut(&*membership.service) {
+                Arc::make_mut(endpoints).push(Endpoint {
+                    workload: workload.clone(),
+                    slot,
+                });
+            }
+        }
+        self.mesh.workloads.insert(workload.uid.clone(), workload);
+    }
+
+    fn unlink(&mut self, workload: &Arc<Workload>) {
+        for address in &workload.addresses {
+            let Some(owners) = self.mesh.owners.get(address) else {
+                continue;
+            };
+            let rest: Arc<[Arc<Workload>]> = owners.iter().filter(|o| !Arc::ptr_eq(o, workload)).cloned().collect();
+            if rest.is_empty() {
+                self.mesh.owners.remove(address);
+            } else {
+                self.mesh.owners.insert(*address, rest);
+            }
+        }
+        for membership in &workload.services {
+            let Some(endpoints) = self.mesh.endpoints.get_mut(&*membership.service) else {
+                continue;
+            };
+            let endpoints = Arc::make_mut(endpoints);
+            endpoints.remove(workload);
+            if endpoints.list.is_empty() {
+                self.mesh.endpoints.remove(&*membership.service);
+            }
+        }
+    }
+
+    fn put_service(&mut self, service: Service) {
+        let service = Arc::new(service);
+        for (network, net) in &service.addresses {
+            if *network != self.mesh.network {
+                continue;
+            }
+            if let Some(address) = single(net) {
+                let others = self
+                    .mesh
+                    .virtual_addresses
+                    .get(&address)
+                    .map_or(&[][..], |services| services);
+                let place = others.partition_point(|other| other.name < service.name);
+                let (before, after) = others.split_at(place);
+                let services = before.iter().chain([&service]).chain(after).cloned().collect();
+                self.mesh.virtual_addresses.insert(address, services);
+            } else {
+                let ranges = Arc::make_mut(&mut self.mesh.virtual_ranges);
+                let key = |net: &IpNet, name: &Arc<str>| (u8::MAX - net.prefix_len(), name.clone());
+                let place = ranges.partition_point(|(other, s)| key(other, &s.name) < key(net, &service.name));
+                ranges.insert(place, (*net, service.clone()));
+            }
+        }
+        self.mesh.services.insert(service.name.clone(), service);
+    }
+
+    fn remove_service(&mut self, name: &str) {
+        let Some(service) = self.mesh.services.remove(name) else {
+            return;
+        };
+        for (_, net) in &service.addresses {
+            let Some(address) = single(net) else {
+                Arc::make_mut(&mut self.mesh.virtual_ranges).retain(|(_, other)| !Arc::ptr_eq(other, &service));
+                continue;
+            };
+            let Some(services) = self.mesh.virtual_addresses.get(&address) else {
+                continue;
+            };
+            let rest: Arc<[Arc<Service>]> = services.iter().filter(|s| !Arc::ptr_eq(s, &service)).cloned().collect();
+            if rest.is_empty() {
+                self.mesh.virtual_addresses.remove(&address);
+            } else {
+                self.mesh.virtual_addresses.insert(address, rest);
+            }
+        }
+    }
+}
+
+impl Workload {
+    /// Who owns an address that several claim: one of its own before one that shares its node's, a ready one before one
+    /// that is on its way out, and at last by name, so that it does not depend on the order of arrival.
+    fn precedence(&self) -> (bool, bool, &str) {
+        (self.host_network, !self.healthy, &self.uid)
+    }
+}
+
+impl Endpoints {
+    fn push(&mut self, endpoint: Endpoint) {
+        self.weighted += usize::from(endpoint.workload.weight != 1);
+        self.list.push(endpoint);
+    }
+
+    fn remove(&mut self, workload: &Arc<Workload>) {
+        if let Some(place) = self
+            .list
+            .iter()
+            .position(|endpoint| Arc::ptr_eq(&endpoint.workload, workload))
+        {
+            self.weighted -= usize::from(workload.weight != 1);
+            self.list.swap_remove(place);
+        }
+    }
+}
+
+impl Bound {
+    fn name(&self) -> &str {
+        match self {
+            Self::Usable(policy) => policy.name(),
+            Self::Refused(name) => name,
+        }
+    }
+}
+
+fn single(net: &IpNet) -> Option<IpAddr> {
+    (net.prefix_len() == net.max_prefix_len()).then(|| net.addr())
+}

@@ -1,0 +1,120 @@
+//! What is told about connections: metrics, one access log line each, and the list of open ones.
+//!
+//! ```text
+//! loop ── Telemetry::opened(Opening) ──> ConnectionRecord ── publish() now and then ──> TcpSeries, OpenConnection
+//!                                              └── close() ──> access log line
+//! ```
+//!
+//! Loops count bytes in plain integers of the record; only [`ConnectionRecord::publish`] touches what others read.
+//! Finding a series means comparing some twenty texts, so each thread remembers those that it used ([`series`]); what it
+//! remembers costs no lock.
+
+mod access;
+mod open;
+mod proxy;
+mod record;
+mod series;
+
+#[cfg(test)]
+mod tests;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use culvert_telemetry::{prometheus::registry::Registry, tcp::TcpMetrics};
+
+pub(crate) use open::OpenConnection;
+pub(crate) use proxy::ProxyMetrics;
+pub(crate) use record::{CloseReason, ConnectionRecord};
+
+use crate::seam::{Peer, Pod};
+
+/// Series that have not moved for so long, without an open connection, are no longer shown.
+const SERIES_IDLE: Duration = Duration::from_secs(15 * 60);
+
+/// Which way a connection goes, seen from the pod of this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Direction {
+    /// The pod opened it.
+    Outbound,
+    /// The pod accepts it.
+    Inbound,
+}
+
+/// What is known about a connection when it begins.
+#[derive(Clone, Debug)]
+pub(crate) struct Opening {
+    /// Which way.
+    pub(crate) direction: Direction,
+    /// The pod of this node.
+    pub(crate) pod: Arc<Pod>,
+    /// What the mesh knows about that pod: `Mesh::workload_of`.
+    pub(crate) own: Option<Arc<crate::state::Workload>>,
+    /// Who connects.
+    pub(crate) source: SocketAddr,
+    /// Where to: outbound what the application dialled, or the endpoint once one is chosen; inbound the pod's address.
+    pub(crate) destination: SocketAddr,
+    /// The other end: outbound the destination, inbound the source.
+    pub(crate) peer: Peer,
+    /// The service that was dialled, `namespace/hostname`.
+    pub(crate) service: Option<Arc<str>>,
+    /// The peer's HBONE listener (outbound) or the tunnel's far end (inbound), if the connection is in a tunnel.
+    pub(crate) hbone_addr: Option<SocketAddr>,
+    /// Whether mutual TLS carries it.
+    pub(crate) encrypted: bool,
+}
+
+/// Where all loops and control report to.
+#[derive(Debug)]
+pub(crate) struct Telemetry {
+    tcp: Arc<TcpMetrics>,
+    open: open::OpenConnections,
+    proxy: ProxyMetrics,
+    registry: Arc<Registry>,
+}
+
+impl Telemetry {
+    /// Nothing has happened yet.
+    pub(crate) fn new() -> Arc<Self> {
+        let mut registry = Registry::default();
+        let tcp = Arc::new(TcpMetrics::new(SERIES_IDLE));
+        registry.register_collector(Box::new(Arc::clone(&tcp)));
+        let proxy = ProxyMetrics::register(&mut registry);
+        Arc::new(Self {
+            tcp,
+            open: open::OpenConnections::default(),
+            proxy,
+            registry: Arc::new(registry),
+        })
+    }
+
+    /// A connection is open in both directions. The record belongs to the loop, which counts in it.
+    pub(crate) fn opened(self: &Arc<Self>, opening: Opening) -> ConnectionRecord {
+        ConnectionRecord::new(self, opening)
+    }
+
+    /// A connection could not be opened: its one access log line, and the count of failures.
+    pub(crate) fn failed(&self, opening: &Opening, reason: &(dyn std::fmt::Display + '_)) {
+        series::with(&self.tcp, opening, |series| series.fail());
+        access::failed(opening, reason);
+    }
+
+    /// Connections that are open now.
+    pub(crate) fn connections(&self) -> Vec<Arc<OpenConnection>> {
+        self.open.list()
+    }
+
+    /// The proxy's own metrics.
+    pub(crate) fn proxy(&self) -> &ProxyMetrics {
+        &self.proxy
+    }
+
+    /// All metrics, to be served.
+    pub(crate) fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.registry)
+    }
+
+    /// Drops series that expired. Control calls it now and then.
+    pub(crate) fn sweep(&self) {
+        self.tcp.sweep();
+    }
+}
