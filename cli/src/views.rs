@@ -253,7 +253,7 @@ mod tests {
         let servers = Servers {
             ztunnel: nobody(),
             agent: nobody(),
-            controller: nobody(),
+            controller: Some(nobody()),
         };
         let answer = status(&servers).unwrap();
         assert!(!answer.is_well);
