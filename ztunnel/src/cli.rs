@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, ValueEnum};
+use culvert_telemetry::LogFormat;
 
 /// Culvert's node proxy: carries the TCP traffic of this node's pods through mutual TLS.
 ///
@@ -47,7 +48,12 @@ pub(crate) struct Cli {
     pub(crate) log: String,
 
     /// How to log; `auto` is text on a terminal and JSON otherwise.
-    #[arg(long, env = "CULVERT_LOG_FORMAT", value_enum, default_value_t = LogFormat::Auto)]
+    #[arg(
+        long,
+        env = "CULVERT_LOG_FORMAT",
+        default_value = "auto",
+        value_name = "auto|text|json"
+    )]
     pub(crate) log_format: LogFormat,
 
     /// Set by the monitor when it starts the worker: its end of their socket pair is standard input.
@@ -59,7 +65,11 @@ pub(crate) struct Cli {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ControllerArgs {
     /// The controller, for configuration and certificates.
-    #[arg(long, env = "CULVERT_CONTROLLER", default_value = "https://culvert-controller.culvert-system.svc:15012")]
+    #[arg(
+        long,
+        env = "CULVERT_CONTROLLER",
+        default_value = "https://culvert-controller.culvert-system.svc:15012"
+    )]
     pub(crate) controller: String,
 
     /// The name that the controller's certificate must have, where it differs from the one in the address.
@@ -109,21 +119,12 @@ pub(crate) enum ConfigMode {
     Wildcard,
 }
 
-/// The shape of log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    /// Text on a terminal, JSON otherwise.
-    Auto,
-    /// For people.
-    Text,
-    /// For machines: one object a line.
-    Json,
-}
-
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| format!("`{text}` does not begin with a number"))?;
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("`{text}` does not begin with a number"))?;
     let millis = match unit {
         "ms" => Some(number),
         "" | "s" => number.checked_mul(1000),
@@ -144,7 +145,15 @@ mod tests {
     fn durations_take_a_unit_and_refuse_nonsense() {
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
-        for text in ["", "s", "0", "5h", "99999999999999999999s", "18446744073709551615s", "-1s"] {
+        for text in [
+            "",
+            "s",
+            "0",
+            "5h",
+            "99999999999999999999s",
+            "18446744073709551615s",
+            "-1s",
+        ] {
             assert!(duration(text).is_err(), "{text:?} must be refused");
         }
     }

@@ -10,15 +10,19 @@
 //! controller ──xDS, certificates──> control ┘
 //! ```
 
+mod admin;
 mod cli;
+mod control;
+mod engine;
 mod monitor;
 mod privilege;
 mod seam;
 mod state;
 mod telemetry;
 mod wire;
+mod worker;
 
-use std::process::ExitCode;
+use std::{error::Error, process::ExitCode};
 
 use clap::Parser as _;
 
@@ -26,14 +30,27 @@ use crate::cli::Cli;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome = if cli.worker { Ok(ExitCode::SUCCESS) } else { run_monitor(&cli) };
-    outcome.unwrap_or_else(|error: Box<dyn std::error::Error>| {
+    let logging = match culvert_telemetry::init("culvert-ztunnel", cli.log_format, &cli.log) {
+        Ok(logging) => logging,
+        Err(error) => {
+            eprintln!("culvert-ztunnel: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let outcome = if cli.worker {
+        worker::run(&cli, logging.clone()).map_err(Into::into)
+    } else {
+        run_monitor(&cli)
+    };
+    let code = outcome.unwrap_or_else(|error: Box<dyn Error>| {
         tracing::error!(error, "cannot go on");
         ExitCode::FAILURE
-    })
+    });
+    logging.flush();
+    code
 }
 
-fn run_monitor(cli: &Cli) -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn run_monitor(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(monitor::run(cli))?)
 }

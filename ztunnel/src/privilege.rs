@@ -16,10 +16,7 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PrivilegeError {
     #[error("cannot {what}")]
-    System {
-        what: &'static str,
-        source: io::Error,
-    },
+    System { what: &'static str, source: io::Error },
     #[error("cannot build or install the seccomp filter: {0}")]
     Seccomp(String),
     #[error("privileges are left after giving them up: {0}")]
@@ -101,8 +98,14 @@ pub(crate) fn drop_all(user: u32) -> Result<Held, PrivilegeError> {
 /// Each connection takes two descriptors; the soft limit is often 1024.
 fn raise_descriptor_limit() -> Result<(), PrivilegeError> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
-        .map_err(|error| system("raise the descriptor limit")(error.into()))
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    )
+    .map_err(|error| system("raise the descriptor limit")(error.into()))
 }
 
 /// Removes every capability from the bounding set, where that is allowed: it takes `CAP_SETPCAP`, without which there
@@ -127,8 +130,15 @@ fn become_user(user: u32) -> Result<(), PrivilegeError> {
 /// Empties the effective, permitted and inheritable sets; the ambient one follows, being a part of permitted.
 fn clear_capabilities() -> Result<(), PrivilegeError> {
     let none = CapabilitySet::empty();
-    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
-        .map_err(|error| system("clear capabilities")(error.into()))
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: none,
+            permitted: none,
+            inheritable: none,
+        },
+    )
+    .map_err(|error| system("clear capabilities")(error.into()))
 }
 
 fn install_filter() -> Result<(), PrivilegeError> {
@@ -136,7 +146,8 @@ fn install_filter() -> Result<(), PrivilegeError> {
     let rules: BTreeMap<i64, Vec<_>> = FORBIDDEN.iter().map(|call| (*call, vec![])).collect();
     let architecture = TargetArch::try_from(std::env::consts::ARCH).map_err(|error| seccomp(&error))?;
     let denied = SeccompAction::Errno(libc::EPERM as u32);
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, denied, architecture).map_err(|error| seccomp(&error))?;
+    let filter =
+        SeccompFilter::new(rules, SeccompAction::Allow, denied, architecture).map_err(|error| seccomp(&error))?;
     let program = BpfProgram::try_from(filter).map_err(|error| seccomp(&error))?;
     seccompiler::apply_filter(&program).map_err(|error| seccomp(&error))
 }
@@ -147,9 +158,15 @@ fn held() -> Result<Held, PrivilegeError> {
 }
 
 fn parse_status(status: &str) -> Held {
-    let mut held = Held { capabilities: 0, no_new_privs: false, seccomp: 0 };
+    let mut held = Held {
+        capabilities: 0,
+        no_new_privs: false,
+        seccomp: 0,
+    };
     for line in status.lines() {
-        let Some((key, value)) = line.split_once(':') else { continue };
+        let Some((key, value)) = line.split_once(':') else {
+            continue;
+        };
         let value = value.trim();
         match key {
             // CapBnd stays where CAP_SETPCAP was missing; with no_new_privs it gives nothing.
@@ -192,7 +209,11 @@ mod tests {
             (parse_status(&status), entered)
         });
         let (held, entered) = checked.join().unwrap();
-        assert_eq!((held.capabilities, held.no_new_privs, held.seccomp), (0, true, 2), "{held:?}");
+        assert_eq!(
+            (held.capabilities, held.no_new_privs, held.seccomp),
+            (0, true, 2),
+            "{held:?}"
+        );
         assert_eq!(entered, Err(rustix::io::Errno::PERM), "setns must be refused");
     }
 

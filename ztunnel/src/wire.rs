@@ -108,6 +108,8 @@ pub(crate) fn report(report: Report) -> Vec<u8> {
 }
 
 /// Borrows descriptors for sending.
-pub(crate) fn borrow<'a, T: std::os::fd::AsFd + 'a>(descriptors: impl IntoIterator<Item = &'a T>) -> Vec<BorrowedFd<'a>> {
+pub(crate) fn borrow<'a, T: std::os::fd::AsFd + 'a>(
+    descriptors: impl IntoIterator<Item = &'a T>,
+) -> Vec<BorrowedFd<'a>> {
     descriptors.into_iter().map(std::os::fd::AsFd::as_fd).collect()
 }

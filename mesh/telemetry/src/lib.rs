@@ -19,6 +19,7 @@ pub mod tcp;
 #[cfg(test)]
 mod tests;
 
+pub use http::StatusCode;
 pub use logs::{ACCESS, LogFormat, Logging, TelemetryError, init};
 pub use prometheus_client as prometheus;
 pub use server::{Request, Response, Routes, serve};

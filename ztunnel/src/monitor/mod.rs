@@ -114,7 +114,9 @@ impl Monitor {
     async fn replay(&mut self) {
         self.worker.send(Order::Secrets(self.secrets.clone()), &[]).await;
         for pod in self.pods.iter() {
-            self.worker.send(Order::PodAdded(pod.description().clone()), &pod.listeners()).await;
+            self.worker
+                .send(Order::PodAdded(pod.description().clone()), &pod.listeners())
+                .await;
         }
         if self.synced {
             self.worker.send(Order::Snapshot(true), &[]).await;
@@ -151,7 +153,9 @@ impl Monitor {
                 let Some(pod) = self.pods.get(&uid) else { return };
                 let description = pod.description_of(&listeners);
                 tracing::info!(%uid, namespace = description.namespace, pod = description.name, "serving pod");
-                self.worker.send(Order::PodAdded(description), &pod.listeners_in(&listeners)).await;
+                self.worker
+                    .send(Order::PodAdded(description), &pod.listeners_in(&listeners))
+                    .await;
                 self.give_sockets(&uid, pods::INITIAL_SOCKETS).await;
             }
             Change::Removed { uid } => {
@@ -181,7 +185,11 @@ impl Monitor {
             left -= batch;
             match self.pods.make_sockets(uid, batch) {
                 Ok(sockets) if sockets.is_empty() => return,
-                Ok(sockets) => self.worker.send(Order::Sockets(uid.to_owned()), &crate::wire::borrow(&sockets)).await,
+                Ok(sockets) => {
+                    self.worker
+                        .send(Order::Sockets(uid.to_owned()), &crate::wire::borrow(&sockets))
+                        .await
+                }
                 Err(error) => return tracing::error!(uid, %error, "cannot make sockets in the pod"),
             }
         }
@@ -218,8 +226,14 @@ impl Monitor {
 
 fn read_secrets(args: &ControllerArgs) -> Result<Secrets, MonitorError> {
     let read = |path: &std::path::PathBuf| {
-        std::fs::read(path).map_err(|source| MonitorError::Secret { path: path.clone(), source })
+        std::fs::read(path).map_err(|source| MonitorError::Secret {
+            path: path.clone(),
+            source,
+        })
     };
     let token = String::from_utf8_lossy(&read(&args.token_file)?).trim().to_owned();
-    Ok(Secrets { token, controller_ca: read(&args.controller_ca)? })
+    Ok(Secrets {
+        token,
+        controller_ca: read(&args.controller_ca)?,
+    })
 }

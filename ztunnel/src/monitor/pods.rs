@@ -18,8 +18,14 @@ pub(super) const INITIAL_SOCKETS: u32 = 32;
 pub(crate) enum PodError {
     #[error("pod {0}: the message names no pod info")]
     NoInfo(String),
-    #[error("pod {uid}: {descriptors} descriptors came with {sockets} listening sockets; one more is needed, the namespace")]
-    Descriptors { uid: String, descriptors: usize, sockets: usize },
+    #[error(
+        "pod {uid}: {descriptors} descriptors came with {sockets} listening sockets; one more is needed, the namespace"
+    )]
+    Descriptors {
+        uid: String,
+        descriptors: usize,
+        sockets: usize,
+    },
     #[error("pod {0}: no listening sockets; this proxy speaks CULVERT_V1 and opens none by itself")]
     NoSockets(String),
     #[error("pod {0}: an address that is not four or sixteen bytes long")]
@@ -36,8 +42,13 @@ pub(crate) enum PodError {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// These of the pod's listeners are new.
-    Added { uid: String, listeners: std::ops::Range<usize> },
-    Removed { uid: String },
+    Added {
+        uid: String,
+        listeners: std::ops::Range<usize>,
+    },
+    Removed {
+        uid: String,
+    },
 }
 
 /// A pod and what is open in it.
@@ -58,7 +69,10 @@ impl Pod {
 
     /// The description with the roles of some listeners alone.
     pub(super) fn description_of(&self, listeners: &std::ops::Range<usize>) -> PodAdded {
-        PodAdded { roles: self.description.roles[listeners.clone()].to_vec(), ..self.description.clone() }
+        PodAdded {
+            roles: self.description.roles[listeners.clone()].to_vec(),
+            ..self.description.clone()
+        }
     }
 
     pub(super) fn listeners_in(&self, listeners: &std::ops::Range<usize>) -> Vec<BorrowedFd<'_>> {
@@ -113,7 +127,9 @@ impl Pods {
                 None => Ok(vec![]),
             },
             Payload::SnapshotSent(_) => {
-                let Some(named) = self.named.take() else { return Ok(vec![]) };
+                let Some(named) = self.named.take() else {
+                    return Ok(vec![]);
+                };
                 let gone: Vec<String> = self.pods.keys().filter(|uid| !named.contains(*uid)).cloned().collect();
                 self.pods.retain(|uid, _| named.contains(uid));
                 Ok(gone.into_iter().map(|uid| Change::Removed { uid }).collect())
@@ -129,19 +145,28 @@ impl Pods {
 
     fn add(&mut self, add: AddWorkload, descriptors: Vec<OwnedFd>) -> Result<Change, PodError> {
         let uid = add.uid;
-        let Some(info) = add.workload_info else { return Err(PodError::NoInfo(uid)) };
+        let Some(info) = add.workload_info else {
+            return Err(PodError::NoInfo(uid));
+        };
         if add.sockets.is_empty() || add.sockets.contains(&(SocketRole::Unspecified as i32)) {
             return Err(PodError::NoSockets(uid));
         }
         if descriptors.len() != add.sockets.len() + 1 {
-            return Err(PodError::Descriptors { uid, descriptors: descriptors.len(), sockets: add.sockets.len() });
+            return Err(PodError::Descriptors {
+                uid,
+                descriptors: descriptors.len(),
+                sockets: add.sockets.len(),
+            });
         }
         if add.addresses.iter().any(|address| !matches!(address.len(), 4 | 16)) {
             return Err(PodError::Address(uid));
         }
         let mut descriptors = descriptors.into_iter();
         let netns = match descriptors.next() {
-            Some(netns) => Netns::from_fd(netns).map_err(|source| PodError::Namespace { uid: uid.clone(), source })?,
+            Some(netns) => Netns::from_fd(netns).map_err(|source| PodError::Namespace {
+                uid: uid.clone(),
+                source,
+            })?,
             None => return Err(PodError::NoSockets(uid)),
         };
         let (mut roles, mut listeners) = (Vec::new(), Vec::new());
@@ -163,18 +188,40 @@ impl Pods {
             addresses: add.addresses,
             roles,
         };
-        let change = Change::Added { uid: uid.clone(), listeners: first..listeners.len() };
-        self.pods.insert(uid, Pod { description, netns, listeners });
+        let change = Change::Added {
+            uid: uid.clone(),
+            listeners: first..listeners.len(),
+        };
+        self.pods.insert(
+            uid,
+            Pod {
+                description,
+                netns,
+                listeners,
+            },
+        );
         Ok(change)
     }
 
     /// Makes unconnected sockets inside a pod; none when the pod is gone.
     pub(super) fn make_sockets(&self, uid: &str, count: u32) -> Result<Vec<OwnedFd>, PodError> {
-        let Some(pod) = self.pods.get(uid) else { return Ok(vec![]) };
+        let Some(pod) = self.pods.get(uid) else {
+            return Ok(vec![]);
+        };
         pod.netns
-            .run(|| (0..count).map(|_| sockopt::tcp_stream_socket()).collect::<std::io::Result<Vec<_>>>())
-            .map_err(|source| PodError::Namespace { uid: uid.to_owned(), source })?
-            .map_err(|source| PodError::Socket { uid: uid.to_owned(), source })
+            .run(|| {
+                (0..count)
+                    .map(|_| sockopt::tcp_stream_socket())
+                    .collect::<std::io::Result<Vec<_>>>()
+            })
+            .map_err(|source| PodError::Namespace {
+                uid: uid.to_owned(),
+                source,
+            })?
+            .map_err(|source| PodError::Socket {
+                uid: uid.to_owned(),
+                source,
+            })
     }
 }
 
@@ -191,7 +238,11 @@ mod tests {
         descriptors.extend((0..sockets).map(|_| OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap())));
         let payload = Payload::Add(AddWorkload {
             uid: uid.into(),
-            workload_info: Some(WorkloadInfo { name: uid.into(), namespace: "ns".into(), service_account: "sa".into() }),
+            workload_info: Some(WorkloadInfo {
+                name: uid.into(),
+                namespace: "ns".into(),
+                service_account: "sa".into(),
+            }),
             sockets: vec![SocketRole::Outbound as i32; sockets],
             addresses: vec![vec![198, 18, 0, 1]],
         });
@@ -222,9 +273,19 @@ mod tests {
         for expected in [0..2, 2..4] {
             let (payload, descriptors) = add("a", 2);
             let changes = pods.apply(payload, descriptors).unwrap();
-            assert_eq!(changes, [Change::Added { uid: "a".into(), listeners: expected }]);
+            assert_eq!(
+                changes,
+                [Change::Added {
+                    uid: "a".into(),
+                    listeners: expected
+                }]
+            );
         }
-        assert_eq!(pods.get("a").unwrap().listeners().len(), 4, "the earlier listeners must stay open");
+        assert_eq!(
+            pods.get("a").unwrap().listeners().len(),
+            4,
+            "the earlier listeners must stay open"
+        );
     }
 
     #[test]
@@ -237,12 +298,22 @@ mod tests {
 
         let (payload, mut descriptors) = add("not-a-namespace", 1);
         descriptors[0] = std::fs::File::open("/dev/null").unwrap().into();
-        assert!(matches!(pods.apply(payload, descriptors), Err(PodError::Namespace { .. })));
+        assert!(matches!(
+            pods.apply(payload, descriptors),
+            Err(PodError::Namespace { .. })
+        ));
 
         let (payload, descriptors) = add("bare", 0);
         assert!(matches!(pods.apply(payload, descriptors), Err(PodError::NoSockets(_))));
-        assert!(matches!(pods.apply(keep("stranger"), vec![]), Err(PodError::Unknown(_))));
-        assert_eq!(pods.apply(Payload::Del(DelWorkload { uid: "stranger".into() }), vec![]).unwrap(), []);
+        assert!(matches!(
+            pods.apply(keep("stranger"), vec![]),
+            Err(PodError::Unknown(_))
+        ));
+        assert_eq!(
+            pods.apply(Payload::Del(DelWorkload { uid: "stranger".into() }), vec![])
+                .unwrap(),
+            []
+        );
         assert!(pods.uids().is_empty(), "nothing may have been taken in");
     }
 }

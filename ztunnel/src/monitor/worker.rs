@@ -44,16 +44,29 @@ impl Worker {
             .kill_on_drop(true)
             .spawn()?;
         let socket = AsyncPacketSocket::new(ours)?;
-        Ok(Self { child, socket, started: Instant::now(), instant_deaths: 0, buffer: Vec::new() })
+        Ok(Self {
+            child,
+            socket,
+            started: Instant::now(),
+            instant_deaths: 0,
+            buffer: Vec::new(),
+        })
     }
 
     /// Replaces a worker that died.
     pub(super) async fn restart(&mut self) -> io::Result<()> {
-        self.instant_deaths = if self.started.elapsed() < INSTANT { self.instant_deaths + 1 } else { 0 };
+        self.instant_deaths = if self.started.elapsed() < INSTANT {
+            self.instant_deaths + 1
+        } else {
+            0
+        };
         if self.instant_deaths > PATIENCE {
             tokio::time::sleep(INSTANT).await;
         }
-        *self = Self { instant_deaths: self.instant_deaths, ..Self::start()? };
+        *self = Self {
+            instant_deaths: self.instant_deaths,
+            ..Self::start()?
+        };
         Ok(())
     }
 

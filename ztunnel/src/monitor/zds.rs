@@ -33,7 +33,14 @@ pub(super) struct Zds {
 
 impl Zds {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, socket: None, retry: Duration::ZERO, retry_at: Instant::now(), complained: false, buffer: Vec::new() }
+        Self {
+            path,
+            socket: None,
+            retry: Duration::ZERO,
+            retry_at: Instant::now(),
+            complained: false,
+            buffer: Vec::new(),
+        }
     }
 
     /// Waits for the next packet. May be cancelled.
@@ -65,7 +72,8 @@ impl Zds {
                         return Packet::Request(payload, descriptors);
                     }
                     Ok(WorkloadRequest { payload: None }) => {
-                        self.acknowledge(Some("a message of a kind that this proxy does not know".into())).await;
+                        self.acknowledge(Some("a message of a kind that this proxy does not know".into()))
+                            .await;
                         continue;
                     }
                     Err(error) => format!("the agent sent what does not parse: {error}"),
@@ -81,7 +89,9 @@ impl Zds {
     /// Answers the last packet. A connection that breaks here is noticed by the next [`Zds::next`].
     pub(super) async fn acknowledge(&mut self, error: Option<String>) {
         let Some(socket) = &self.socket else { return };
-        let ack = workload_response::Payload::Ack(Ack { error: error.unwrap_or_default() });
+        let ack = workload_response::Payload::Ack(Ack {
+            error: error.unwrap_or_default(),
+        });
         let message = WorkloadResponse { payload: Some(ack) }.encode_to_vec();
         if let Err(error) = socket.send(&message, &[]).await {
             tracing::warn!(%error, "cannot answer the agent");
@@ -91,7 +101,9 @@ impl Zds {
 
     async fn connect(&self) -> std::io::Result<AsyncPacketSocket> {
         let socket = AsyncPacketSocket::new(PacketSocket::connect(&self.path)?)?;
-        let hello = ZdsHello { version: Version::CulvertV1 as i32 };
+        let hello = ZdsHello {
+            version: Version::CulvertV1 as i32,
+        };
         socket.send(&hello.encode_to_vec(), &[]).await?;
         Ok(socket)
     }

@@ -1,0 +1,225 @@
+//! The certificate task: for each identity of this node's pods a certificate, renewed at half its life.
+//!
+//! A certificate is replaced only by its successor; when it expires because no successor could be had, it is taken away,
+//! and tunnels of that identity wait and then fail: an expired certificate is never shown to anybody.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use culvert_identity::{CertificateRequest, Credentials, SpiffeId, TrustBundle};
+use culvert_proto::auth::{IstioCertificateRequest, istio_certificate_service_client::IstioCertificateServiceClient};
+use rustc_hash::FxHashMap;
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tonic::Request;
+
+use super::{
+    Notify, Served,
+    backoff::{Backoff, jitter},
+    channel::{Endpoint, chain, describe},
+};
+use crate::seam::Shared;
+
+/// The validity that is asked for; the authority may grant less.
+const VALIDITY: Duration = Duration::from_secs(24 * 3600);
+
+/// How long the authority may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many requests may be under way: a node that starts with a hundred pods must not flood the authority.
+const PARALLEL: usize = 8;
+
+/// Runs until the future is dropped.
+pub(super) async fn run(
+    endpoint: Endpoint,
+    served: Arc<Served>,
+    mut wanted: mpsc::UnboundedReceiver<SpiffeId>,
+    shared: Arc<Shared>,
+    notify: Notify,
+) {
+    let mut holder = Holder {
+        identities: BTreeMap::new(),
+        served,
+        shared,
+        notify,
+    };
+    let mut requests: JoinSet<(SpiffeId, Result<Credentials, String>)> = JoinSet::new();
+    loop {
+        while requests.len() < PARALLEL {
+            let Some(identity) = holder.due() else { break };
+            let endpoint = endpoint.clone();
+            requests.spawn(async move {
+                let outcome = tokio::time::timeout(TIMEOUT, obtain(&endpoint, &identity)).await;
+                (
+                    identity,
+                    outcome.unwrap_or_else(|_| Err("the authority did not answer in time".into())),
+                )
+            });
+        }
+        let next = holder.next_event().unwrap_or_else(|| Instant::now() + VALIDITY);
+        tokio::select! {
+            Some(identity) = wanted.recv() => holder.want(identity),
+            Some(done) = requests.join_next() => match done {
+                Ok((identity, outcome)) => holder.settle(&identity, outcome),
+                Err(error) => tracing::error!(%error, "a certificate request ended abnormally"),
+            },
+            () = tokio::time::sleep_until(next), if requests.len() < PARALLEL => {}
+        }
+        holder.expire();
+    }
+}
+
+struct Holder {
+    identities: BTreeMap<SpiffeId, Identity>,
+    served: Arc<Served>,
+    shared: Arc<Shared>,
+    notify: Notify,
+}
+
+struct Identity {
+    credentials: Option<Arc<Credentials>>,
+    /// When to ask next; none while a request is under way.
+    ask_at: Option<Instant>,
+    backoff: Backoff,
+}
+
+impl Holder {
+    fn want(&mut self, identity: SpiffeId) {
+        self.identities.entry(identity).or_insert_with(|| Identity {
+            credentials: None,
+            ask_at: Some(Instant::now()),
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(30)),
+        });
+    }
+
+    /// An identity whose time to ask has come, marked as being asked for. Identities that no pod has any more are
+    /// forgotten instead.
+    fn due(&mut self) -> Option<SpiffeId> {
+        let now = Instant::now();
+        loop {
+            let (identity, state) = self
+                .identities
+                .iter_mut()
+                .find(|(_, state)| state.ask_at.is_some_and(|at| at <= now))?;
+            let identity = identity.clone();
+            if self.served.has_identity(&identity) {
+                state.ask_at = None;
+                return Some(identity);
+            }
+            self.identities.remove(&identity);
+            self.publish();
+        }
+    }
+
+    fn next_event(&self) -> Option<Instant> {
+        let expiry = |state: &Identity| {
+            let left = state
+                .credentials
+                .as_ref()?
+                .not_after()
+                .duration_since(SystemTime::now())
+                .unwrap_or_default();
+            Some(Instant::now() + left)
+        };
+        self.identities
+            .values()
+            .flat_map(|state| [state.ask_at, expiry(state)])
+            .flatten()
+            .min()
+    }
+
+    fn settle(&mut self, identity: &SpiffeId, outcome: Result<Credentials, String>) {
+        let Some(state) = self.identities.get_mut(identity) else {
+            return;
+        };
+        let metrics = self.shared.telemetry.proxy();
+        let label = [("outcome", if outcome.is_ok() { "signed" } else { "failed" })];
+        metrics.certificate_requests.get_or_create(&label).inc();
+        match outcome {
+            Ok(credentials) => {
+                let until_renewal = credentials
+                    .renew_at()
+                    .duration_since(SystemTime::now())
+                    .unwrap_or_default();
+                tracing::info!(%identity, serial = credentials.serial(), renew_in = ?until_renewal, "certificate obtained");
+                state.ask_at = Some(Instant::now() + jitter(until_renewal.max(Duration::from_secs(1))));
+                state.backoff.reset();
+                state.credentials = Some(Arc::new(credentials));
+                self.publish();
+            }
+            Err(why) => {
+                let pause = state.backoff.pause();
+                tracing::error!(%identity, why, retry_in = ?pause, "no certificate");
+                state.ask_at = Some(Instant::now() + pause);
+            }
+        }
+    }
+
+    fn expire(&mut self) {
+        let now = SystemTime::now();
+        let mut changed = false;
+        for (identity, state) in &mut self.identities {
+            if state
+                .credentials
+                .as_ref()
+                .is_some_and(|credentials| !credentials.valid_at(now))
+            {
+                tracing::error!(%identity, "the certificate expired before a new one could be had; its tunnels wait");
+                state.credentials = None;
+                changed = true;
+            }
+        }
+        if changed {
+            self.publish();
+        }
+    }
+
+    fn publish(&self) {
+        let held = self
+            .identities
+            .iter()
+            .filter_map(|(id, state)| Some((id.clone(), state.credentials.clone()?)));
+        let held: FxHashMap<SpiffeId, Arc<Credentials>> = held.collect();
+        let expiry = &self.shared.telemetry.proxy().certificate_expiry;
+        expiry.clear();
+        for (identity, credentials) in &held {
+            let end = credentials
+                .not_after()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap_or_default();
+            expiry
+                .get_or_create(&[("identity", identity.to_string())])
+                .set(end.as_secs() as i64);
+        }
+        self.shared.credentials.store(Arc::new(held));
+        (self.notify)();
+    }
+}
+
+/// Makes a key and has it certified.
+async fn obtain(endpoint: &Endpoint, identity: &SpiffeId) -> Result<Credentials, String> {
+    let bundle = TrustBundle::from_pem(&endpoint.roots()).map_err(|error| chain(&error))?;
+    let pending = CertificateRequest::new(identity).map_err(|error| chain(&error))?;
+    let name = prost_types::Value {
+        kind: Some(prost_types::value::Kind::StringValue(identity.to_string())),
+    };
+    let mut request = Request::new(IstioCertificateRequest {
+        csr: pending.csr_pem().to_owned(),
+        validity_duration: VALIDITY.as_secs() as i64,
+        metadata: Some(prost_types::Struct {
+            fields: [("ImpersonatedIdentity".to_owned(), name)].into(),
+        }),
+    });
+    endpoint.authorize(&mut request).map_err(|error| error.to_string())?;
+    let channel = endpoint.connect().await.map_err(|error| chain(&error))?;
+    let mut client = IstioCertificateServiceClient::new(channel);
+    let response = client
+        .create_certificate(request)
+        .await
+        .map_err(|status| describe(&status))?;
+    pending
+        .complete(&response.into_inner().cert_chain, &bundle)
+        .map_err(|error| chain(&error))
+}

@@ -1,0 +1,333 @@
+//! The worker: gives its privileges up, then starts everything that touches traffic or configuration.
+//!
+//! One thread for each event loop, and this one, which runs control, the admin pages and the conversation with the
+//! monitor. When the monitor goes away, the worker drains: nobody would give it sockets any more.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsFd as _, OwnedFd},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use culvert_identity::{SpiffeError, SpiffeId};
+use culvert_net::packet::{AsyncPacketSocket, PacketSocket};
+use culvert_proto::zds::SocketRole;
+use culvert_telemetry::Logging;
+use prost::Message as _;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
+
+use crate::{
+    admin,
+    cli::Cli,
+    control::{self, Inputs, Served},
+    engine::{self, EngineConfig, LoopHandle},
+    privilege::{self, PrivilegeError},
+    seam::{ListenerRole, LoopMessage, Pod, Shared},
+    state::Mesh,
+    telemetry::Telemetry,
+    wire::{self, NeedSockets, Order, PodAdded, Report, Secrets, ToWorker},
+};
+
+/// How often drained loops are looked for, and series swept.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Ticks between two sweeps of metric series.
+const SWEEP_TICKS: u32 = 600;
+
+/// Why the worker cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WorkerError {
+    #[error("standard input is not the monitor's socket; the worker is started by the monitor alone")]
+    NoMonitor(#[source] io::Error),
+    #[error("the monitor said nothing useful first")]
+    NoSecrets,
+    #[error(transparent)]
+    Privilege(#[from] PrivilegeError),
+    #[error("cannot listen on {address}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot start the event loops")]
+    Engine(#[source] io::Error),
+    #[error("cannot start the runtime")]
+    Runtime(#[source] io::Error),
+}
+
+/// Runs until drained.
+///
+/// # Errors
+/// When privileges cannot be given up, or a port is taken.
+pub(crate) fn run(cli: &Cli, logging: Logging) -> Result<ExitCode, WorkerError> {
+    let socket = io::stdin().as_fd().try_clone_to_owned().and_then(PacketSocket::from_fd);
+    let socket = socket.map_err(WorkerError::NoMonitor)?;
+    let held = privilege::drop_all(cli.worker_user)?;
+    tracing::info!(
+        worker_capabilities = held.capabilities,
+        no_new_privs = u8::from(held.no_new_privs),
+        seccomp = held.seccomp,
+        "privileges are given up"
+    );
+    let secrets = first_secrets(&socket)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(WorkerError::Runtime)?;
+    runtime.block_on(serve(cli, logging, socket, secrets))
+}
+
+/// The monitor speaks first: what follows needs the token and the roots.
+fn first_secrets(socket: &PacketSocket) -> Result<Secrets, WorkerError> {
+    let mut message = Vec::new();
+    socket.recv(&mut message).map_err(WorkerError::NoMonitor)?;
+    match ToWorker::decode(message.as_slice()) {
+        Ok(ToWorker {
+            order: Some(Order::Secrets(secrets)),
+        }) => Ok(secrets),
+        _ => Err(WorkerError::NoSecrets),
+    }
+}
+
+async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secrets) -> Result<ExitCode, WorkerError> {
+    let socket = AsyncPacketSocket::new(socket).map_err(WorkerError::NoMonitor)?;
+    let (asks, asked) = mpsc::unbounded_channel();
+    let (socket_requests, mut wanted_sockets) = mpsc::unbounded_channel();
+    let shared = Arc::new(Shared {
+        mesh: ArcSwap::from_pointee(Mesh::default()),
+        credentials: ArcSwap::default(),
+        asks,
+        socket_requests,
+        telemetry: Telemetry::new(),
+    });
+    let config = EngineConfig {
+        connect_timeout: cli.engine.connect_timeout,
+        ..EngineConfig::default()
+    };
+    let loops = engine::spawn(&shared, config, cli.engine.loops.into()).map_err(WorkerError::Engine)?;
+    let loops: Arc<[LoopHandle]> = loops.into();
+
+    let served = Arc::new(Served::default());
+    let (secrets_sender, secrets) = watch::channel(secrets);
+    let (identities, identity_receiver) = mpsc::unbounded_channel();
+    let inputs = Inputs {
+        controller: cli.controller.clone(),
+        node: cli.node.clone(),
+        secrets,
+        asks: asked,
+        served: Arc::clone(&served),
+        identities: identity_receiver,
+    };
+    let notified = Arc::clone(&loops);
+    let notify = Arc::new(move || notified.iter().for_each(|handle| handle.send(LoopMessage::Changed)));
+    tokio::spawn(control::run(inputs, Arc::clone(&shared), notify));
+    let drain = serve_pages(cli, logging.clone(), &shared, &served).await?;
+
+    let mut worker = Worker {
+        loops,
+        shared,
+        served,
+        trust_domain: cli.controller.trust_domain.clone(),
+        identities,
+        secrets: secrets_sender,
+        draining: false,
+        next_loop: HashMap::new(),
+    };
+    say(&socket, Report::Ready(true)).await;
+    let mut tick = tokio::time::interval(TICK);
+    let mut ticks = 0;
+    let mut message = Vec::new();
+    let mut monitor_gone = false;
+    loop {
+        tokio::select! {
+            received = socket.recv(&mut message), if !monitor_gone => match received {
+                Ok(Some(descriptors)) => worker.follow(&message, descriptors),
+                Ok(None) | Err(_) => {
+                    tracing::warn!("the monitor is gone: draining");
+                    monitor_gone = true;
+                    worker.drain();
+                }
+            },
+            Some((uid, count)) = wanted_sockets.recv() => {
+                say(&socket, Report::NeedSockets(NeedSockets { uid: uid.to_string(), count })).await;
+            }
+            () = drain.notified() => worker.drain(),
+            _ = tick.tick() => {
+                ticks += 1;
+                if ticks % SWEEP_TICKS == 0 {
+                    worker.shared.telemetry.sweep();
+                }
+                if worker.loops.iter().all(LoopHandle::is_finished) {
+                    break;
+                }
+            }
+        }
+    }
+    logging.flush();
+    if !worker.draining {
+        // The loops said why. A process without them serves nobody: the monitor starts the next.
+        return Ok(ExitCode::FAILURE);
+    }
+    say(&socket, Report::Drained(true)).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the admin, metrics and readiness ports; what is returned is notified when somebody asks the proxy to quit.
+async fn serve_pages(
+    cli: &Cli,
+    logging: Logging,
+    shared: &Arc<Shared>,
+    served: &Arc<Served>,
+) -> Result<Arc<tokio::sync::Notify>, WorkerError> {
+    let drain = Arc::new(tokio::sync::Notify::new());
+    let pages = admin::pages(shared, served, logging, Arc::clone(&drain));
+    let ports = [
+        (cli.admin_listen, pages.admin),
+        (cli.metrics_listen, pages.metrics),
+        (cli.readiness_listen, pages.readiness),
+    ];
+    for (address, routes) in ports {
+        let listener = listen(address).await?;
+        tokio::spawn(async move {
+            if let Err(error) = culvert_telemetry::serve(listener, routes).await {
+                tracing::error!(%address, %error, "pages are no longer served");
+            }
+        });
+    }
+    Ok(drain)
+}
+
+/// Binds a port. A predecessor that drains may still have it, so several processes may share it.
+async fn listen(address: SocketAddr) -> Result<TcpListener, WorkerError> {
+    let bind = || {
+        let socket = if address.is_ipv4() {
+            tokio::net::TcpSocket::new_v4()
+        } else {
+            tokio::net::TcpSocket::new_v6()
+        }?;
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(true)?;
+        socket.bind(address)?;
+        socket.listen(128)
+    };
+    bind().map_err(|source| WorkerError::Listen { address, source })
+}
+
+async fn say(socket: &AsyncPacketSocket, report: Report) {
+    if let Err(error) = socket.send(&wire::report(report), &[]).await {
+        tracing::debug!(%error, "the monitor does not listen");
+    }
+}
+
+struct Worker {
+    loops: Arc<[LoopHandle]>,
+    shared: Arc<Shared>,
+    served: Arc<Served>,
+    trust_domain: String,
+    identities: mpsc::UnboundedSender<SpiffeId>,
+    secrets: watch::Sender<Secrets>,
+    draining: bool,
+    /// Which loop gets a pod's next sockets, so that a batch smaller than the number of loops goes round.
+    next_loop: HashMap<String, usize>,
+}
+
+impl Worker {
+    fn follow(&mut self, message: &[u8], descriptors: Vec<OwnedFd>) {
+        match ToWorker::decode(message) {
+            Ok(ToWorker { order: Some(order) }) => match order {
+                Order::Secrets(secrets) => drop(self.secrets.send_replace(secrets)),
+                Order::PodAdded(pod) => self.add(pod, descriptors),
+                Order::PodRemoved(uid) => self.remove(&uid),
+                Order::Snapshot(_) => self.served.set_complete(),
+                Order::Sockets(uid) => self.distribute(uid, descriptors),
+                Order::Drain(_) => self.drain(),
+            },
+            _ => tracing::error!("the monitor sent what does not parse"),
+        }
+    }
+
+    fn add(&mut self, added: PodAdded, descriptors: Vec<OwnedFd>) {
+        let roles = added.roles.clone();
+        let pod = match describe(added, &self.trust_domain) {
+            Ok(pod) => Arc::new(pod),
+            Err(error) => return tracing::error!(%error, "a pod without an identity cannot be served"),
+        };
+        let listeners = || -> io::Result<Vec<(ListenerRole, OwnedFd)>> {
+            let known = roles
+                .iter()
+                .zip(&descriptors)
+                .filter_map(|(role, fd)| Some((role_of(*role)?, fd)));
+            known.map(|(role, fd)| Ok((role, fd.try_clone()?))).collect()
+        };
+        for handle in self.loops.iter() {
+            match listeners() {
+                Ok(listeners) => handle.send(LoopMessage::PodAdded(Arc::clone(&pod), listeners)),
+                Err(error) => tracing::error!(uid = %pod.uid, %error, "a loop cannot listen for the pod"),
+            }
+        }
+        // The receiver lives as long as the process.
+        let _ = self.identities.send(pod.identity.clone());
+        self.served.insert(pod);
+    }
+
+    fn remove(&mut self, uid: &str) {
+        self.next_loop.remove(uid);
+        if let Some(pod) = self.served.remove(uid) {
+            self.loops
+                .iter()
+                .for_each(|handle| handle.send(LoopMessage::PodRemoved(Arc::clone(&pod.uid))));
+        }
+    }
+
+    fn distribute(&mut self, uid: String, sockets: Vec<OwnedFd>) {
+        let mut shares: Vec<Vec<OwnedFd>> = self.loops.iter().map(|_| Vec::new()).collect();
+        let first = *self.next_loop.get(&uid).unwrap_or(&0);
+        let count = sockets.len();
+        for (place, socket) in sockets.into_iter().enumerate() {
+            shares[(first + place) % self.loops.len()].push(socket);
+        }
+        let name: Arc<str> = uid.as_str().into();
+        self.next_loop.insert(uid, (first + count) % self.loops.len());
+        for (handle, share) in self.loops.iter().zip(shares) {
+            handle.send(LoopMessage::Sockets(Arc::clone(&name), share));
+        }
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        self.served.set_draining();
+        self.loops.iter().for_each(|handle| handle.send(LoopMessage::Drain));
+    }
+}
+
+fn role_of(role: i32) -> Option<ListenerRole> {
+    match SocketRole::try_from(role) {
+        Ok(SocketRole::Outbound) => Some(ListenerRole::Outbound),
+        Ok(SocketRole::InboundPlaintext) => Some(ListenerRole::InboundPlaintext),
+        Ok(SocketRole::InboundHbone) => Some(ListenerRole::InboundHbone),
+        Ok(SocketRole::Unspecified) | Err(_) => None,
+    }
+}
+
+fn describe(pod: PodAdded, trust_domain: &str) -> Result<Pod, SpiffeError> {
+    let account = if pod.service_account.is_empty() {
+        "default"
+    } else {
+        &pod.service_account
+    };
+    let address = |bytes: &Vec<u8>| match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes.as_slice()).ok().map(IpAddr::from),
+        _ => <[u8; 16]>::try_from(bytes.as_slice()).ok().map(IpAddr::from),
+    };
+    Ok(Pod {
+        identity: SpiffeId::new(trust_domain, &pod.namespace, account)?,
+        addresses: pod.addresses.iter().filter_map(address).collect(),
+        uid: pod.uid.into(),
+        name: pod.name.into(),
+        namespace: pod.namespace.into(),
+    })
+}
