@@ -28,13 +28,13 @@ impl RunDir {
     /// Makes and locks the folder of the lab of this name, after removing what an earlier one of that name left.
     pub(crate) fn create(name: &str) -> Result<Self> {
         check_name(name)?;
-        sweep(name)?;
+        // Until our own lock is held, another program would take the folder for one that was left behind.
+        let _exclusive = exclusive()?;
+        sweep_alone(name)?;
         let path = path_of(name);
         fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
         let lock = lock_of(&path)?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            bail!("the lab {name} has just been made by another program");
-        }
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).with_context(|| format!("lock the lab {name}"))?;
         for folder in ["bpf", "config", "log", "state", "run"] {
             fs::create_dir_all(path.join(folder)).with_context(|| format!("make {}", path.display()))?;
         }
@@ -61,30 +61,48 @@ pub(crate) fn cgroup_of(name: &str) -> Result<PathBuf> {
 /// Removes what the lab of this name left; fails when its owner is alive.
 pub(crate) fn sweep(name: &str) -> Result<()> {
     check_name(name)?;
+    let _exclusive = exclusive()?;
+    sweep_alone(name)?;
+    forget_folder_of_labs();
+    Ok(())
+}
+
+/// [`sweep`] while no other program makes or sweeps labs.
+fn sweep_alone(name: &str) -> Result<()> {
     let path = path_of(name);
     if path.exists() && flock(lock_of(&path)?, FlockOperation::NonBlockingLockExclusive).is_err() {
         bail!("the lab {name} is in use by another program");
     }
-    remove(name)
+    remove_all(name)
 }
 
 /// Removes what killed programs left.
 pub(crate) fn sweep_abandoned() {
-    let Ok(entries) = fs::read_dir(LABS) else { return };
+    let (Ok(_exclusive), Ok(entries)) = (exclusive(), fs::read_dir(LABS)) else {
+        return;
+    };
     for entry in entries.flatten() {
         if let Ok(name) = entry.file_name().into_string()
             && !entry.path().join("kept").exists()
         {
             // Those in use refuse, and a failure with another program's leavings must not stop this one.
-            let _swept = sweep(&name);
+            let _swept = sweep_alone(&name);
         }
     }
 }
 
-/// Removes all that belongs to the lab of this name: processes, cgroups, namespaces, mounts, files.
+/// Removes all that belongs to the lab of this name, which this program owns.
+pub(crate) fn remove(name: &str) -> Result<()> {
+    remove_all(name)?;
+    let _exclusive = exclusive()?;
+    forget_folder_of_labs();
+    Ok(())
+}
+
+/// Removes processes, cgroups, namespaces, mounts and files.
 ///
 /// Goes on after a failure, so that one stuck part does not leave the rest; the first failure is the error.
-pub(crate) fn remove(name: &str) -> Result<()> {
+fn remove_all(name: &str) -> Result<()> {
     let path = path_of(name);
     let mut first = cgroup::mount_point().and_then(|_| cgroup::remove(&cgroup_of(name)?));
     let mut note = |done: Result<()>| {
@@ -101,9 +119,21 @@ pub(crate) fn remove(name: &str) -> Result<()> {
     if path.exists() {
         note(fs::remove_dir_all(&path).with_context(|| format!("remove {}", path.display())));
     }
-    // Fails while there are other labs.
-    let _removed = fs::remove_dir(LABS);
     first
+}
+
+/// Removes the folder above all labs' folders when there are no more.
+fn forget_folder_of_labs() {
+    // Fails while there are other labs, as it should.
+    let _removed = fs::remove_dir(LABS);
+}
+
+/// Keeps other programs from making and sweeping labs as long as the answer lives. The lock is on the folder above,
+/// so that it needs no file.
+fn exclusive() -> Result<File> {
+    let folder = File::open("/run").context("open /run")?;
+    flock(&folder, FlockOperation::LockExclusive).context("lock /run")?;
+    Ok(folder)
 }
 
 fn path_of(name: &str) -> PathBuf {
