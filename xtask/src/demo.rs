@@ -1,10 +1,164 @@
-//! placeholder: `cargo xtask demo`, owned by LAB
+//! `cargo xtask demo`: the bookstore on two nodes of this machine, before and after its namespace joins the mesh.
+//!
+//! The order of events is in `stage`. It builds on `culvert-lab` (the nodes and pods) and on the files here: `shop` puts the
+//! bookstore's Kubernetes YAML into pods, `visits` sends requests with curl, `access_log` reads what the proxies say of
+//! the connections, `witness` counts netfilter rules and capabilities, `facts` says what was promised and whether it
+//! holds, `show` prints tables, `keep` tells what to try, `progress` says what is happening.
+
+mod access_log;
+mod facts;
+mod keep;
+mod progress;
+mod shop;
+mod show;
+mod stage;
+mod visits;
+mod witness;
+
+use crate::{ebpf, setup, shell};
+use anyhow::{Context, Result, bail};
+use culvert_lab::Lab;
+use progress::Progress;
+use std::{
+    os::unix::process::CommandExt,
+    process::Command,
+    time::{Duration, Instant, SystemTime},
+};
+
+/// The lab's name. There is one demo on a machine at a time.
+const LAB: &str = "demo";
+
+/// The programs that the demo runs, and the packages they are in.
+const PACKAGES: [&str; 6] = [
+    "culvert-agent",
+    "culvert-ztunnel",
+    "culvert-controller",
+    "culvert-cli",
+    "culvert-lab",
+    "bookstore-reviews",
+];
 
 /// Options of `cargo xtask demo`.
 #[derive(clap::Args)]
-pub(crate) struct Options {}
+pub(crate) struct Options {
+    /// Leave everything running, and tell what to try and how to remove it
+    #[arg(long, conflicts_with = "down")]
+    keep: bool,
+    /// Remove what `--keep` left running
+    #[arg(long)]
+    down: bool,
+    /// End with one line of JSON
+    #[arg(long)]
+    json: bool,
+    /// How many requests the visitor sends before, and again after the namespace has joined
+    #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    requests: u32,
+    /// Set when this program starts itself again as root: when the demo began, in seconds since 1970.
+    #[arg(long, hide = true)]
+    began: Option<u64>,
+}
 
-/// Runs the demo.
-pub(crate) fn run(_options: &Options) -> anyhow::Result<()> {
-    anyhow::bail!("not there yet")
+/// Builds what the demo runs, becomes root, and runs it.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let began = options.began.map_or_else(Instant::now, instant_of);
+    if options.began.is_none() && !options.down {
+        build()?;
+    }
+    if !setup::is_root() {
+        return Err(become_root(options, began));
+    }
+    if options.down {
+        Lab::sweep(LAB)?;
+        shell::say("the demo is gone");
+        return Ok(());
+    }
+    culvert_lab::remove_labs_on_signals(|| eprintln!("\n==> interrupted: removing what the demo made"))?;
+    let progress = Progress::new();
+    let lab = Lab::new(
+        LAB,
+        culvert_lab::Options {
+            may_be_kept: options.keep,
+        },
+    )?;
+    let played = stage::play(&lab, options.requests, options.keep, &progress, began);
+    let facts = match played {
+        Ok(facts) => facts,
+        Err(error) => {
+            progress.finish();
+            eprintln!("{}", lab.logs(12));
+            return Err(error);
+        }
+    };
+    progress.finish();
+    show::print(&facts, options.json)?;
+    let broken = facts.broken_promises();
+    if options.keep {
+        lab.keep()?;
+        show::text(&keep::page(&lab), options.json);
+    } else {
+        drop(lab);
+    }
+    if options.json {
+        println!("{}", facts.json());
+    }
+    if !broken.is_empty() {
+        bail!("not as promised:\n  - {}", broken.join("\n  - "));
+    }
+    Ok(())
+}
+
+fn build() -> Result<()> {
+    let programs = [
+        ("cc", "build-essential"),
+        ("cmake", "cmake"),
+        ("ip", "iproute2"),
+        ("python3", "python3"),
+        ("curl", "curl"),
+    ];
+    setup::ensure_programs(&programs, "build Culvert and to run the demo")?;
+    ebpf::build()?;
+    let mut build = shell::cargo();
+    build.args(["build", "--locked", "--bins"]);
+    for package in PACKAGES {
+        build.args(["--package", package]);
+    }
+    shell::run("build (the first time takes minutes)", &mut build)
+}
+
+/// Starts this program again as root, in place of this process; returns only when that fails.
+fn become_root(options: &Options, began: Instant) -> anyhow::Error {
+    let attempt = || -> Result<std::convert::Infallible> {
+        let mut again = Command::new(std::env::current_exe().context("find this program")?);
+        again.args(["demo", "--requests", &options.requests.to_string()]);
+        again.args(["--began", &unix_seconds(began).to_string()]);
+        for (set, flag) in [
+            (options.keep, "--keep"),
+            (options.down, "--down"),
+            (options.json, "--json"),
+        ] {
+            if set {
+                again.arg(flag);
+            }
+        }
+        Err(setup::as_root(again)?.exec()).context("become root with sudo")
+    };
+    match attempt() {
+        Err(error) => error,
+        Ok(never) => match never {},
+    }
+}
+
+fn unix_seconds(instant: Instant) -> u64 {
+    let then = SystemTime::now()
+        .checked_sub(instant.elapsed())
+        .unwrap_or(SystemTime::UNIX_EPOCH);
+    then.duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+fn instant_of(unix_seconds: u64) -> Instant {
+    let then = SystemTime::UNIX_EPOCH + Duration::from_secs(unix_seconds);
+    let ago = SystemTime::now().duration_since(then).unwrap_or_default();
+    Instant::now().checked_sub(ago).unwrap_or_else(Instant::now)
 }

@@ -48,7 +48,8 @@ impl Process {
             .open(log)
             .with_context(|| log.display().to_string())?;
         command.stdout(file.try_clone()?).stderr(file);
-        let child = start(command, place).with_context(|| format!("start {name}"))?;
+        let program = command.get_program().to_string_lossy().into_owned();
+        let child = start(command, place).with_context(|| format!("start {name} ({program})"))?;
         Ok(Self {
             name: name.to_owned(),
             log: log.to_owned(),
@@ -154,7 +155,8 @@ impl Drop for Process {
 /// Runs `command` at `place` to its end and returns what it printed.
 pub(crate) fn output(command: &mut Command, place: &Place<'_>) -> Result<Output> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = start(command, place).with_context(|| format!("start {}", command.get_program().to_string_lossy()))?;
+    let program = command.get_program().to_string_lossy().into_owned();
+    let child = start(command, place).with_context(|| format!("start {program}"))?;
     child.wait_with_output().context("wait for program")
 }
 

@@ -1,0 +1,58 @@
+//! Saying what is happening: a spinner on a terminal, plain lines otherwise. Always on standard error.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use std::{
+    io::{IsTerminal, stderr},
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+/// The steps of a run.
+pub(super) struct Progress {
+    bar: Option<ProgressBar>,
+    current: Mutex<Option<(String, Instant)>>,
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        let bar = stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {msg}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        Self {
+            bar,
+            current: Mutex::new(None),
+        }
+    }
+
+    /// The step before is done, and this one begins.
+    pub(super) fn step(&self, text: &str) {
+        self.end_step();
+        match &self.bar {
+            Some(bar) => bar.set_message(text.to_owned()),
+            None => eprintln!("==> {text}"),
+        }
+        if let Ok(mut current) = self.current.lock() {
+            *current = Some((text.to_owned(), Instant::now()));
+        }
+    }
+
+    /// The last step is done.
+    pub(super) fn finish(&self) {
+        self.end_step();
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn end_step(&self) {
+        let Ok(mut current) = self.current.lock() else { return };
+        if let (Some((text, began)), Some(bar)) = (current.take(), &self.bar) {
+            bar.println(format!("\u{2713} {text} ({:.1} s)", began.elapsed().as_secs_f32()));
+        }
+    }
+}
