@@ -7,6 +7,7 @@ use crate::{
     maps::{ADDRESSES, LISTENERS},
 };
 use aya_ebpf::{bindings::bpf_sk_lookup, programs::SkLookupContext};
+use core::ptr::{addr_of, read_volatile};
 use culvert_abi::{Address, Counter, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener, OUTBOUND_PORT};
 
 /// The SYN is answered by a reset.
@@ -79,23 +80,27 @@ fn to(context: &SkLookupContext, address: Address, port: u32, counter: Counter) 
 
 #[inline(always)]
 fn addresses(lookup: *mut bpf_sk_lookup) -> (Address, Address) {
-    // SAFETY: the caller's context.
+    // Volatile and all of them, see `sock_ops::ends`.
+    // SAFETY: the caller's context; the fields of the other family are zero.
     unsafe {
+        let (local4, remote4) =
+            (read_volatile(addr_of!((*lookup).local_ip4)), read_volatile(addr_of!((*lookup).remote_ip4)));
+        let local6 = [
+            read_volatile(addr_of!((*lookup).local_ip6[0])),
+            read_volatile(addr_of!((*lookup).local_ip6[1])),
+            read_volatile(addr_of!((*lookup).local_ip6[2])),
+            read_volatile(addr_of!((*lookup).local_ip6[3])),
+        ];
+        let remote6 = [
+            read_volatile(addr_of!((*lookup).remote_ip6[0])),
+            read_volatile(addr_of!((*lookup).remote_ip6[1])),
+            read_volatile(addr_of!((*lookup).remote_ip6[2])),
+            read_volatile(addr_of!((*lookup).remote_ip6[3])),
+        ];
         if (*lookup).family == AF_INET {
-            return (Address::from_v4((*lookup).local_ip4), Address::from_v4((*lookup).remote_ip4));
+            (Address::from_v4(local4), Address::from_v4(remote4))
+        } else {
+            (Address(local6), Address(remote6))
         }
-        let local = [
-            (*lookup).local_ip6[0],
-            (*lookup).local_ip6[1],
-            (*lookup).local_ip6[2],
-            (*lookup).local_ip6[3],
-        ];
-        let remote = [
-            (*lookup).remote_ip6[0],
-            (*lookup).remote_ip6[1],
-            (*lookup).remote_ip6[2],
-            (*lookup).remote_ip6[3],
-        ];
-        (Address(local), Address(remote))
     }
 }

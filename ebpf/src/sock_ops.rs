@@ -11,7 +11,10 @@ use aya_ebpf::{
     helpers::bpf_get_netns_cookie,
     programs::SockOpsContext,
 };
-use core::arch::asm;
+use core::{
+    arch::asm,
+    ptr::{addr_of, read_volatile},
+};
 use culvert_abi::{
     Address, Counter, Endpoint, Flow, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener, Noted, OUTBOUND_PORT,
 };
@@ -141,10 +144,32 @@ fn listening(context: &SockOpsContext) {
 /// The socket's own and its peer's address. None for families other than IP.
 #[inline(always)]
 fn ends(context: &SockOpsContext) -> Option<(Endpoint, Endpoint)> {
+    let ops = context.ops;
+    // Fields of both families are read, and volatile: the compiler would make the read that two branches have in common
+    // into one from a computed place in the context, which the verifier refuses.
+    // SAFETY: the context is valid; the kernel gives every field for sockets of both families.
+    let (local4, remote4, local6, remote6) = unsafe {
+        (
+            read_volatile(addr_of!((*ops).local_ip4)),
+            read_volatile(addr_of!((*ops).remote_ip4)),
+            [
+                read_volatile(addr_of!((*ops).local_ip6[0])),
+                read_volatile(addr_of!((*ops).local_ip6[1])),
+                read_volatile(addr_of!((*ops).local_ip6[2])),
+                read_volatile(addr_of!((*ops).local_ip6[3])),
+            ],
+            [
+                read_volatile(addr_of!((*ops).remote_ip6[0])),
+                read_volatile(addr_of!((*ops).remote_ip6[1])),
+                read_volatile(addr_of!((*ops).remote_ip6[2])),
+                read_volatile(addr_of!((*ops).remote_ip6[3])),
+            ],
+        )
+    };
     let (local, remote) = match context.family() {
-        AF_INET => (Address::from_v4(context.local_ip4()), Address::from_v4(context.remote_ip4())),
+        AF_INET => (Address::from_v4(local4), Address::from_v4(remote4)),
         // An IPv4 connection of an IPv6 socket has IPv4-mapped addresses here.
-        AF_INET6 => (Address(context.local_ip6()), Address(context.remote_ip6())),
+        AF_INET6 => (Address(local6), Address(remote6)),
         _ => return None,
     };
     Some((

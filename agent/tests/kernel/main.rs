@@ -1,0 +1,7 @@
+//! The kernel programs on the running kernel, loaded by the agent's own code, between real network namespaces.
+//!
+//! Each test is a process of its own (nextest) and plays all parts: agent, proxy and application differ by the cgroup
+//! that the process is in at the moment. Needs root; fails without.
+
+mod outbound;
+mod support;

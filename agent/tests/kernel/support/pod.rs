@@ -1,0 +1,125 @@
+//! A pod under capture, and the world outside it.
+
+use super::{
+    node::Node,
+    sock::{self, accept, listen},
+    space::Space,
+};
+use culvert_agent::kernel::{Kernel, PodCapture, PodListeners};
+use socket2::Socket;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::AsFd,
+};
+
+pub(crate) const POD4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 7, 1));
+pub(crate) const PEER4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 7, 2));
+pub(crate) const POD6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0xc01e, 7, 0, 0, 0, 0, 1));
+pub(crate) const PEER6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0xc01e, 7, 0, 0, 0, 0, 2));
+
+/// A node with one pod, joined to a namespace that is not in the mesh.
+pub(crate) struct World {
+    pub(crate) pod: Space,
+    pub(crate) peer: Space,
+    pub(crate) listeners: Option<Listeners>,
+    pub(crate) kernel: Kernel,
+    // Last, so that it is dropped last.
+    pub(crate) node: Node,
+}
+
+/// What an agent opens for the proxy inside a pod.
+pub(crate) struct Listeners {
+    pub(crate) outbound4: Socket,
+    pub(crate) outbound6: Socket,
+    pub(crate) plaintext: Socket,
+    pub(crate) hbone: Socket,
+}
+
+impl World {
+    /// Nothing enrolled yet; the listeners are there, made by the agent.
+    pub(crate) fn new(change: impl FnOnce(&mut Node)) -> Self {
+        let mut node = Node::new();
+        change(&mut node);
+        let kernel = node.open();
+        let (pod, peer) = (Space::new(), Space::new());
+        pod.join(&[POD4, POD6], &peer, &[PEER4, PEER6]);
+        let listeners = Some(Listeners::open(&pod));
+        node.enter("pod");
+        Self {
+            pod,
+            peer,
+            listeners,
+            kernel,
+            node,
+        }
+    }
+
+    /// With the pod enrolled both ways.
+    pub(crate) fn enrolled() -> Self {
+        let mut world = Self::new(|_| {});
+        world.enrol(true, true);
+        world
+    }
+
+    pub(crate) fn enrol(&mut self, outbound: bool, inbound: bool) {
+        let cookie = self.pod.cookie();
+        let listeners = self.listeners.as_ref().expect("not closed");
+        let sockets = [listeners.outbound4.as_fd(), listeners.outbound6.as_fd()];
+        let listeners = PodListeners {
+            outbound: &sockets,
+            inbound_plaintext: listeners.plaintext.as_fd(),
+            inbound_hbone: listeners.hbone.as_fd(),
+        };
+        let capture = PodCapture {
+            cookie,
+            netns: self.pod.as_fd(),
+            addresses: &[POD4, POD6],
+            listeners: Some(listeners),
+            outbound,
+            inbound,
+        };
+        self.kernel.enrol(&capture).expect("enrol");
+    }
+
+    /// Takes a captured connection as the proxy does: the socket, and what it says of its original destination.
+    pub(crate) fn take(&self, v6: bool) -> (Socket, SocketAddr) {
+        let listeners = self.listeners.as_ref().expect("not closed");
+        let listener = if v6 { &listeners.outbound6 } else { &listeners.outbound4 };
+        let (socket, _) = accept(listener);
+        let destination = self
+            .node
+            .as_proxy(|| sock::original_destination(&socket, v6))
+            .expect("original destination");
+        (socket, destination)
+    }
+
+    /// A listener of an application in the pod, or outside.
+    pub(crate) fn serve(&self, at: &Space, address: SocketAddr) -> Socket {
+        at.run(move || listen(address, None))
+    }
+
+    pub(crate) fn count(&self, hook: &str, outcome: &str) -> u64 {
+        let counters = self.kernel.counters().expect("counters");
+        let found = counters.into_iter().find(|(h, o, _)| (*h, *o) == (hook, outcome));
+        found.unwrap_or_else(|| panic!("no counter {hook} {outcome}")).2
+    }
+
+    pub(crate) fn open_flows(&self) -> u64 {
+        let maps = self.kernel.occupancy().expect("occupancy");
+        maps.into_iter()
+            .find(|(name, ..)| *name == "flows")
+            .expect("a map of flows")
+            .1
+    }
+}
+
+impl Listeners {
+    pub(crate) fn open(pod: &Space) -> Self {
+        pod.run(|| Self {
+            outbound4: listen(SocketAddr::new(POD4, 15001), None),
+            outbound6: listen(SocketAddr::new(POD6, 15001), None),
+            plaintext: listen("[::]:15006".parse().expect("an address"), None),
+            hbone: listen("[::]:15008".parse().expect("an address"), None),
+        })
+    }
+}

@@ -1,0 +1,126 @@
+//! Network namespaces without names: each lives on a thread of its own and vanishes with it, whatever becomes of the test.
+
+use std::{
+    fs::File,
+    io,
+    net::IpAddr,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    process::Command,
+    sync::mpsc,
+    thread::{self, JoinHandle},
+};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A network namespace with its loopback interface up.
+pub(crate) struct Space {
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    netns: File,
+    tid: i32,
+}
+
+impl Space {
+    pub(crate) fn new() -> Self {
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        let (ready, is_ready) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            // SAFETY: changes this thread alone.
+            assert_eq!(
+                unsafe { libc::unshare(libc::CLONE_NEWNET) },
+                0,
+                "{}",
+                io::Error::last_os_error()
+            );
+            // SAFETY: no argument.
+            let tid = unsafe { libc::gettid() };
+            let netns = File::open("/proc/thread-self/ns/net").expect("open own network namespace");
+            ready.send((netns, tid)).expect("the test waits");
+            for job in inbox {
+                job();
+            }
+        });
+        let (netns, tid) = is_ready.recv().expect("the thread answers");
+        let space = Self {
+            jobs: Some(jobs),
+            thread: Some(thread),
+            netns,
+            tid,
+        };
+        space.ip("link set lo up");
+        space
+    }
+
+    /// Joins this one's `eth0` to another's `eth0`, with these addresses (prefix lengths 24 and 64).
+    pub(crate) fn join(&self, own: &[IpAddr], other: &Self, others: &[IpAddr]) {
+        self.ip(&format!("link add eth0 type veth peer name eth0 netns {}", other.tid));
+        for (space, addresses) in [(self, own), (other, others)] {
+            for address in addresses {
+                space.add_address(*address);
+            }
+            space.ip("link set eth0 up");
+        }
+    }
+
+    pub(crate) fn add_address(&self, address: IpAddr) {
+        match address {
+            IpAddr::V4(v4) => self.ip(&format!("addr add {v4}/24 dev eth0")),
+            IpAddr::V6(v6) => self.ip(&format!("addr add {v6}/64 dev eth0 nodad")),
+        }
+    }
+
+    /// Runs something inside.
+    pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, is_done) = mpsc::channel();
+        let job = Box::new(move || done.send(job()).expect("the test waits"));
+        self.jobs
+            .as_ref()
+            .expect("alive")
+            .send(job)
+            .expect("the thread is alive");
+        is_done.recv().expect("nothing panicked inside")
+    }
+
+    fn ip(&self, arguments: &str) {
+        let words: Vec<String> = arguments.split(' ').map(ToOwned::to_owned).collect();
+        let output = self
+            .run(move || Command::new("ip").args(words).output())
+            .expect("run ip");
+        assert!(
+            output.status.success(),
+            "ip {arguments}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    /// `SO_NETNS_COOKIE`.
+    pub(crate) fn cookie(&self) -> u64 {
+        self.run(|| {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("socket");
+            let mut cookie = 0_u64;
+            let mut length = size_of::<u64>() as u32;
+            // SAFETY: the option is a u64.
+            let result = unsafe {
+                let value = std::ptr::from_mut(&mut cookie).cast();
+                libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, 71, value, &mut length)
+            };
+            assert_eq!(result, 0, "{}", io::Error::last_os_error());
+            cookie
+        })
+    }
+}
+
+impl AsFd for Space {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.netns.as_fd()
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
