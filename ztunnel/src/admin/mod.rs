@@ -1,40 +1,101 @@
-//! The pages of a running worker: admin on localhost, metrics, readiness.
+//! What the proxy shows of itself over HTTP.
+//!
+//! | port | page | |
+//! |---|---|---|
+//! | admin | `/config_dump` | everything below in one object |
+//! | | `/workloads`, `/services`, `/policies` | what the controller told |
+//! | | `/certificates` | of local pods: identity, serial, validity; never a key |
+//! | | `/connections` | open ones, with bytes so far |
+//! | | `/logging` | the log filter; `POST /logging?level=debug` changes it |
+//! | | `POST /quitquitquit` | drain and end |
+//! | metrics | `/metrics`, `/stats/prometheus` | OpenMetrics |
+//! | readiness | `/healthz/ready` | 200, or 503 with what is missing, a line each |
+
+mod views;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
-use culvert_telemetry::{Logging, Response, Routes};
+use culvert_telemetry::{Logging, Request, Response, Routes};
+use http::StatusCode;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::{control::Served, seam::Shared};
 
-/// What each of the three ports serves.
+/// The pages of each port.
 pub(crate) struct Pages {
+    /// Shows configuration and changes things: for localhost.
     pub(crate) admin: Routes,
+    /// For Prometheus.
     pub(crate) metrics: Routes,
+    /// For the kubelet.
     pub(crate) readiness: Routes,
 }
 
-/// Makes the pages. `drain` is notified when somebody asks the proxy to quit.
+/// Puts the pages together. `drain` is notified when somebody asks the proxy to quit.
 pub(crate) fn pages(shared: &Arc<Shared>, served: &Arc<Served>, logging: Logging, drain: Arc<Notify>) -> Pages {
     let registry = shared.telemetry.registry();
+    let view = |name: &'static str, view: fn(&Shared) -> Value| {
+        let shared = Arc::clone(shared);
+        move |_: &Request| Response::json(&json!({ name: view(&shared) }))
+    };
+    let dump = {
+        let (shared, served) = (Arc::clone(shared), Arc::clone(served));
+        move |_: &Request| {
+            Response::json(&json!({
+                "generation": shared.mesh.load().generation(),
+                "synced": shared.mesh.load().synced(),
+                "pods": served.all().iter().map(|pod| views::pod(pod)).collect::<Vec<_>>(),
+                "workloads": views::workloads(&shared),
+                "services": views::services(&shared),
+                "policies": views::policies(&shared),
+                "certificates": views::certificates(&shared),
+            }))
+        }
+    };
+    let shown = logging.clone();
     let admin = Routes::new()
-        .get("/logging", move |_| Response::text(logging.filter()))
+        .get("/config_dump", dump)
+        .get("/workloads", view("workloads", views::workloads))
+        .get("/services", view("services", views::services))
+        .get("/policies", view("policies", views::policies))
+        .get("/certificates", view("certificates", views::certificates))
+        .get("/connections", view("connections", views::connections))
+        .get("/logging", move |_| Response::text(format!("{}\n", shown.filter())))
+        .post("/logging", move |request| set_logging(&logging, request))
         .post("/quitquitquit", move |_| {
             drain.notify_one();
-            Response::text("draining\n")
-        })
-        .metrics(Arc::clone(&registry));
-    let (shared, served) = (Arc::clone(shared), Arc::clone(served));
-    let readiness = Routes::new().get("/healthz/ready", move |_| match served.missing(&shared).as_slice() {
-        [] => Response::text("ready\n"),
-        missing => Response::status(
-            culvert_telemetry::StatusCode::SERVICE_UNAVAILABLE,
-            format!("not ready: {}\n", missing.join(", ")),
-        ),
-    });
+            Response::text("draining: the process ends when its last connection has ended\n")
+        });
     Pages {
-        admin,
+        admin: admin.metrics(Arc::clone(&registry)),
         metrics: Routes::new().metrics(registry),
-        readiness,
+        readiness: Routes::new().get("/healthz/ready", readiness(Arc::clone(shared), Arc::clone(served))),
+    }
+}
+
+fn set_logging(logging: &Logging, request: &Request) -> Response {
+    let Some(level) = request.parameter("level") else {
+        return Response::status(StatusCode::BAD_REQUEST, "say what to log: ?level=debug\n");
+    };
+    match logging.set_filter(&level) {
+        Ok(()) => Response::text(format!("{}\n", logging.filter())),
+        Err(error) => Response::status(StatusCode::BAD_REQUEST, format!("{error}\n")),
+    }
+}
+
+fn readiness(shared: Arc<Shared>, served: Arc<Served>) -> impl Fn(&Request) -> Response {
+    move |_| {
+        let missing = served.missing(&shared);
+        if missing.is_empty() {
+            return Response::text("ready\n");
+        }
+        Response::status(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("missing:\n{}\n", missing.join("\n")),
+        )
     }
 }

@@ -97,6 +97,14 @@ impl Mesh {
         })
     }
 
+    /// Policies that were refused and have no earlier version.
+    pub(crate) fn refused_policies(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.policies.iter().filter_map(|(_, bound)| match bound {
+            Bound::Usable(_) => None,
+            Bound::Refused(name) => Some(name),
+        })
+    }
+
     /// How many workloads, services and policies there are.
     pub(crate) fn sizes(&self) -> [usize; 3] {
         [self.workloads.len(), self.services.len(), self.policies.len()]

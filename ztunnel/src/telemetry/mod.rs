@@ -24,7 +24,7 @@ use culvert_telemetry::{prometheus::registry::Registry, tcp::TcpMetrics};
 
 pub(crate) use open::OpenConnection;
 pub(crate) use proxy::ProxyMetrics;
-pub(crate) use record::{CloseReason, ConnectionRecord};
+pub(crate) use record::ConnectionRecord;
 
 use crate::seam::{Peer, Pod};
 

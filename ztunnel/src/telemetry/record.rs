@@ -10,7 +10,7 @@ use culvert_telemetry::tcp::TcpSeries;
 use super::{Direction, OpenConnection, Opening, Telemetry, access, series};
 
 /// Why a connection ended other than by both sides' leave; shown in the access log.
-pub(crate) type CloseReason = Box<dyn std::error::Error + Send + Sync>;
+type CloseReason = Box<dyn std::error::Error + Send + Sync>;
 
 /// Counts one connection's bytes. Ends in exactly one access log line: by [`ConnectionRecord::close`], or when it is
 /// dropped.
