@@ -84,7 +84,15 @@ pub(crate) fn status(servers: &Servers) -> Result<Answer> {
 /// The workloads that the node's proxy knows: on demand those that its pods use, not the cluster's.
 pub(crate) fn workloads(servers: &Servers) -> Result<Answer> {
     let value = ask(&servers.ztunnel, "/workloads")?;
-    let header = &["namespace", "name", "addresses", "node", "identity", "protocol"];
+    let header = &[
+        "namespace",
+        "name",
+        "addresses",
+        "node",
+        "identity",
+        "protocol",
+        "status",
+    ];
     let rows = items(&value, "workloads")
         .iter()
         .map(|item| cells(item, header))
@@ -103,7 +111,7 @@ pub(crate) fn workloads(servers: &Servers) -> Result<Answer> {
 /// The services that the node's proxy knows.
 pub(crate) fn services(servers: &Servers) -> Result<Answer> {
     let value = ask(&servers.ztunnel, "/services")?;
-    let header = &["namespace", "hostname", "addresses", "ports", "endpoints"];
+    let header = &["namespace", "name", "addresses", "ports", "endpoints"];
     let rows = items(&value, "services")
         .iter()
         .map(|item| cells(item, header))
@@ -122,29 +130,56 @@ pub(crate) fn services(servers: &Servers) -> Result<Answer> {
 /// The connections that are open in the node's proxy.
 pub(crate) fn connections(servers: &Servers) -> Result<Answer> {
     let value = ask(&servers.ztunnel, "/connections")?;
-    let fields = &[
+    let header = &[
         "direction",
         "source",
         "destination",
-        "source_identity",
-        "destination_identity",
+        "service",
+        "source identity",
+        "destination identity",
         "encrypted",
-        "bytes_sent",
-        "bytes_received",
+        "sent",
+        "received",
+        "seconds",
     ];
     let rows = items(&value, "connections")
         .iter()
-        .map(|item| cells(item, fields))
+        .map(|item| connection(item))
         .collect();
-    Ok(one(
-        value,
-        Section {
-            title: "",
-            header: fields,
-            rows,
-            when_empty: "no connection is open",
-        },
-    ))
+    let section = Section {
+        title: "",
+        header,
+        rows,
+        when_empty: "no connection is open",
+    };
+    Ok(one(value, section))
+}
+
+/// An end shows by the name of its workload, if it has one, and by its address.
+fn connection(item: &Value) -> Vec<String> {
+    let end = |side: &str| {
+        let parts = cells(item, &[&format!("{side}_workload"), side]);
+        parts
+            .into_iter()
+            .filter(|part| part != "-")
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let mut row = cells(item, &["direction"]);
+    row.extend([end("source"), end("destination")]);
+    row.extend(cells(
+        item,
+        &[
+            "service",
+            "source_identity",
+            "destination_identity",
+            "encrypted",
+            "bytes_sent",
+            "bytes_received",
+            "seconds",
+        ],
+    ));
+    row
 }
 
 const POD_HEADER: &[&str] = &["namespace", "name", "addresses", "state", "error"];

@@ -1,1 +1,19 @@
-//! placeholder
+//! What the end-to-end tests in `tests/` share.
+//!
+//! Each test makes a lab of its own (see `culvert-lab`), runs the real programs in it, and drives them with `probe`
+//! (`bin/probe/`), an application that knows the many ways to connect and checks every byte. Where a test plays a node that
+//! misbehaves, [`authority`] makes its certificates and [`tunnel`] is its end of the tunnel.
+//!
+//! These are tests' means, so they panic with a message where a test would fail anyway.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a helper that fails is a test that fails"
+)]
+
+pub mod authority;
+pub mod probe;
+pub mod town;
+pub mod tunnel;
+
+pub use town::{PATIENCE, Town, lab};

@@ -1,0 +1,81 @@
+//! Certificates, good and bad, for tests that play a node.
+
+use culvert_lab::{Lab, wait_until};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
+use std::{fs, time::Duration};
+use time::OffsetDateTime;
+
+/// Something that signs certificates.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    root: CertificateDer<'static>,
+}
+
+/// A certificate chain with its key.
+pub struct Leaf {
+    /// The leaf, then its issuers.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The leaf's key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl Authority {
+    /// The mesh's own: the controller of this lab must have made it.
+    pub fn of(lab: &Lab) -> Self {
+        let folder = lab.state_dir().join("ca");
+        wait_until("the controller has made its root", Duration::from_secs(30), || {
+            folder.join("root.key").exists()
+        })
+        .unwrap();
+        let pem = fs::read_to_string(folder.join("root.pem")).unwrap();
+        let key = KeyPair::from_pem(&fs::read_to_string(folder.join("root.key")).unwrap()).unwrap();
+        let root = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        Self {
+            issuer: Issuer::from_ca_cert_pem(&pem, key).unwrap(),
+            root,
+        }
+    }
+
+    /// One that nobody in the mesh trusts.
+    pub fn stranger() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.distinguished_name.push(DnType::CommonName, "stranger");
+        let root = params.self_signed(&key).unwrap().der().clone();
+        Self {
+            issuer: Issuer::new(params, key),
+            root,
+        }
+    }
+
+    /// A certificate for these URIs, valid for an hour before and after now.
+    pub fn leaf(&self, uris: &[&str]) -> Leaf {
+        let (now, hour) = (OffsetDateTime::now_utc(), time::Duration::HOUR);
+        self.leaf_between(uris, now - hour, now + hour)
+    }
+
+    /// A certificate for these URIs and this time.
+    pub fn leaf_between(&self, uris: &[&str], from: OffsetDateTime, to: OffsetDateTime) -> Leaf {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = uris
+            .iter()
+            .map(|uri| SanType::URI((*uri).try_into().unwrap()))
+            .collect();
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        (params.not_before, params.not_after) = (from, to);
+        let leaf = params.signed_by(&key, &self.issuer).unwrap();
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+        Leaf {
+            chain: vec![leaf.der().clone(), self.root.clone()],
+            key: key.into(),
+        }
+    }
+}

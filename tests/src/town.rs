@@ -1,0 +1,126 @@
+//! The usual setting: one meshed namespace with a client on node 1 and servers on both nodes.
+
+use crate::probe;
+use culvert_lab::{Capture, Lab, Mesh, MeshOptions, Pod, PodSpec, Process, Seen};
+use std::time::Duration;
+
+/// How long anything may take. CI machines are slow, and a wait that succeeds costs nothing.
+pub const PATIENCE: Duration = Duration::from_secs(40);
+/// Where servers listen.
+pub const PORT: u16 = 8080;
+
+/// A lab for one test. A test needs root and a kernel that can do this; without, it fails.
+pub fn lab(name: &str) -> Lab {
+    Lab::unique(name).unwrap_or_else(|error| panic!("no lab: {error:#}"))
+}
+
+/// A running mesh with pods in it. Dropped, it shows the programs' last words if the test is failing.
+pub struct Town<'lab> {
+    /// The lab that all is in.
+    pub lab: &'lab Lab,
+    /// Culvert.
+    pub mesh: Mesh<'lab>,
+    /// On node 1.
+    pub client: Pod,
+    /// On node 2, with a running `probe serve`.
+    pub server: Pod,
+    /// On node 1, with a running `probe serve`.
+    pub neighbour: Pod,
+    /// The servers.
+    pub processes: Vec<Process>,
+}
+
+impl<'lab> Town<'lab> {
+    /// Everything running, and the pods enrolled.
+    pub fn meshed(lab: &'lab Lab) -> Self {
+        Self::with(lab, MeshOptions::default())
+    }
+
+    /// As [`Town::meshed`], with options for the programs.
+    pub fn with(lab: &'lab Lab, options: MeshOptions) -> Self {
+        let town = Self::unlabelled(lab, options);
+        town.join();
+        town
+    }
+
+    /// Everything running, in a namespace (`town`) that has no label yet.
+    pub fn unlabelled(lab: &'lab Lab, options: MeshOptions) -> Self {
+        lab.namespace("town").unwrap();
+        let pod = |name: &str, node: u8| {
+            let spec = PodSpec::new("town", name)
+                .on(node)
+                .service_account(name)
+                .label("app", name);
+            lab.pod(spec).unwrap_or_else(|error| panic!("pod {name}: {error:#}"))
+        };
+        let (client, server, neighbour) = (pod("client", 1), pod("server", 2), pod("neighbour", 1));
+        let processes = [&server, &neighbour].map(|pod| probe::serve(pod, PORT)).into();
+        let options = MeshOptions {
+            log: options.log.or_else(|| Some("info".to_owned())),
+            ..options
+        };
+        let mesh = Mesh::start(lab, options).unwrap_or_else(|error| panic!("no mesh: {error:#}\n{}", lab.logs(20)));
+        Self {
+            lab,
+            mesh,
+            client,
+            server,
+            neighbour,
+            processes,
+        }
+    }
+
+    /// Labels the namespace and waits until its pods are enrolled.
+    pub fn join(&self) {
+        self.lab.label("town", Some("ambient")).unwrap();
+        self.wait_enrolled(true);
+    }
+
+    /// Removes the label and waits until no pod is enrolled any more.
+    pub fn leave(&self) {
+        self.lab.label("town", None).unwrap();
+        self.wait_enrolled(false);
+    }
+
+    /// Waits for all pods of the town.
+    pub fn wait_enrolled(&self, enrolled: bool) {
+        let pods = [&self.client, &self.server, &self.neighbour];
+        let waited = self.mesh.wait_enrolled(&pods, enrolled, PATIENCE);
+        waited.unwrap_or_else(|error| panic!("{error:#}\n{}", self.lab.logs(20)));
+    }
+
+    /// What crosses the link between the nodes while `work` is at it.
+    pub fn on_the_wire<T>(&self, work: impl FnOnce() -> T) -> (T, Seen) {
+        let capture = Capture::start(self.lab.node(1).namespace(), "wire", &[]).unwrap();
+        let done = work();
+        (done, capture.take())
+    }
+
+    /// Does `work`, which must cross the link, and asserts that nothing of it was readable there.
+    pub fn in_the_tunnel<T>(&self, work: impl FnOnce() -> T) -> T {
+        let (done, seen) = self.on_the_wire(work);
+        assert_eq!(
+            seen.clear_bytes, 0,
+            "bytes in clear on the link: {:?}",
+            seen.clear_flows
+        );
+        assert!(seen.encrypted_bytes > 0, "nothing crossed the link");
+        done
+    }
+
+    /// Asserts that the mesh carries new connections of both families, across nodes and on one.
+    pub fn assert_works(&self) {
+        for to in self.server.addresses().into_iter().chain(self.neighbour.addresses()) {
+            probe::dial(&self.client, (to, PORT), &[])
+                .unwrap_or_else(|error| panic!("{to}: {error}\n{}", self.lab.logs(20)));
+        }
+    }
+}
+
+impl Drop for Town<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("what the programs said last:\n{}", self.lab.logs(40));
+        }
+    }
+}

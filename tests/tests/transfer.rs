@@ -1,0 +1,174 @@
+//! Every byte arrives, once, in order, in both directions, whichever side ends first.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests fail as tests do"
+)]
+
+use culvert_tests::{PATIENCE, Town, lab, probe, town::PORT};
+use std::{
+    io::{Read, Write},
+    net::{IpAddr, Shutdown, SocketAddr},
+    time::{Duration, Instant},
+};
+
+/// Sizes around every boundary that matters (a byte, a TLS record, a stream window), and some that mean nothing.
+const SIZES: [&str; 10] = [
+    "0:0",
+    "1:0",
+    "0:1",
+    "16384:16385",
+    "16383:65536",
+    "1000003:17",
+    "5:999983",
+    "4194304:4194305",
+    "9876543:1234567",
+    "7654321:20000003",
+];
+
+fn transfers(name: &str, order: &str) {
+    let lab = lab(name);
+    let town = Town::meshed(&lab);
+    let mut arguments = vec!["--order", order, "--timeout", "60"];
+    for size in SIZES {
+        arguments.extend(["--transfer", size]);
+    }
+    let [server4, server6] = town.server.addresses();
+    let [neighbour4, _] = town.neighbour.addresses();
+    for (seed, to) in [(1, server4), (2, server6), (3, neighbour4)] {
+        let seed = (seed * 1000).to_string();
+        let arguments: Vec<&str> = arguments.iter().copied().chain(["--seed", &seed]).collect();
+        let found = probe::dial(&town.client, (to, PORT), &arguments).unwrap_or_else(|error| panic!("{to}: {error}"));
+        assert_eq!(found["transfers"], SIZES.len());
+    }
+    for server in &town.processes {
+        assert!(
+            !server.log().contains("\"ok\":false"),
+            "a server missed bytes: {}",
+            server.log()
+        );
+    }
+}
+
+#[test]
+fn both_directions_at_once_keep_every_byte() {
+    transfers("tr_both", "together");
+}
+
+#[test]
+fn an_answer_after_the_clients_half_close_keeps_every_byte() {
+    transfers("tr_client", "client-first");
+}
+
+#[test]
+fn a_request_after_the_servers_half_close_keeps_every_byte() {
+    transfers("tr_server", "server-first");
+}
+
+#[test]
+fn many_transfers_side_by_side_do_not_mix() {
+    let lab = lab("tr_many");
+    let town = Town::meshed(&lab);
+    let to = SocketAddr::new(town.server.ip4().into(), PORT);
+    std::thread::scope(|scope| {
+        for number in 0..12u32 {
+            let client = &town.client;
+            scope.spawn(move || {
+                let size = format!("{}:{}", 300_000 + number * 77_777, 2_000_000 - number * 99_999);
+                let seed = (number * 31).to_string();
+                let arguments = [
+                    "--transfer",
+                    &size,
+                    "--transfer",
+                    &size,
+                    "--seed",
+                    &seed,
+                    "--timeout",
+                    "60",
+                ];
+                probe::dial(client, to, &arguments).unwrap_or_else(|error| panic!("{number}: {error}"));
+            });
+        }
+    });
+}
+
+#[test]
+fn a_reader_that_stops_holds_the_writer_back_and_nobody_else() {
+    let lab = lab("tr_back");
+    let mut town = Town::meshed(&lab);
+    let listener = town.server.listen((IpAddr::from([0, 0, 0, 0]), 8090)).unwrap();
+    let mut client = town.client.connect((town.server.ip4(), 8090), PATIENCE).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    let proxies = |town: &mut Town<'_>| -> u64 {
+        [1, 2]
+            .map(|node| resident(town.mesh.worker_pid(node).unwrap()))
+            .iter()
+            .sum()
+    };
+    let before = proxies(&mut town);
+
+    // Nobody reads: after the buffers on the way are full, writing must stall.
+    client.set_nonblocking(true).unwrap();
+    let chunk = vec![7u8; 1 << 20];
+    let mut written = 0u64;
+    let mut last_progress = Instant::now();
+    culvert_lab::wait_until("the writer is held back", PATIENCE, || {
+        while let Ok(count) = client.write(&chunk) {
+            written += count as u64;
+            last_progress = Instant::now();
+            assert!(written < 256 << 20, "{written} bytes were taken though nobody reads");
+        }
+        last_progress.elapsed() > Duration::from_secs(2)
+    })
+    .unwrap();
+    let grown = proxies(&mut town).saturating_sub(before);
+    assert!(grown < 64 << 20, "the proxies hold {grown} bytes more");
+
+    // Others of the same pair of pods, on the same tunnel connection, go on meanwhile.
+    town.assert_works();
+
+    // And when the reader reads, everything is there.
+    client.set_nonblocking(false).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut buffer = vec![0u8; 1 << 20];
+    let mut received = 0u64;
+    loop {
+        match server.read(&mut buffer).unwrap() {
+            0 => break,
+            count => {
+                assert!(buffer[..count].iter().all(|byte| *byte == 7));
+                received += count as u64;
+            }
+        }
+    }
+    assert_eq!(received, written);
+}
+
+#[test]
+fn a_reset_reaches_the_other_end() {
+    let lab = lab("tr_reset");
+    let town = Town::meshed(&lab);
+    let listener = town.server.listen((IpAddr::from([0, 0, 0, 0]), 8091)).unwrap();
+    let mut client = town.client.connect((town.server.ip4(), 8091), PATIENCE).unwrap();
+    client.write_all(b"begin").unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    server.read_exact(&mut [0u8; 5]).unwrap();
+    socket2::SockRef::from(&client)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(client);
+    // Whether as a reset or as an end, the server must learn of it rather than wait for ever.
+    let outcome = server.read(&mut [0u8; 5]);
+    assert!(!matches!(&outcome, Ok(count) if *count > 0), "{outcome:?}");
+    let timed_out = matches!(&outcome, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
+    assert!(!timed_out, "the server was not told");
+}
+
+/// Resident memory of a process, bytes.
+fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+}
