@@ -31,12 +31,18 @@ const GENERATIONS: u32 = 1 << 24;
 
 impl<T> Arena<T> {
     pub(super) const fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new() }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+        }
     }
 
     pub(super) fn insert(&mut self, value: T) -> Key<T> {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, value: None });
+            self.slots.push(Slot {
+                generation: 0,
+                value: None,
+            });
             (self.slots.len() - 1) as u32
         });
         let slot = &mut self.slots[index as usize];
@@ -46,12 +52,20 @@ impl<T> Arena<T> {
 
     pub(super) fn get(&self, key: Key<T>) -> Option<&T> {
         let slot = self.slots.get(key.index as usize)?;
-        if slot.generation == key.generation { slot.value.as_deref() } else { None }
+        if slot.generation == key.generation {
+            slot.value.as_deref()
+        } else {
+            None
+        }
     }
 
     pub(super) fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.index as usize)?;
-        if slot.generation == key.generation { slot.value.as_deref_mut() } else { None }
+        if slot.generation == key.generation {
+            slot.value.as_deref_mut()
+        } else {
+            None
+        }
     }
 
     pub(super) fn remove(&mut self, key: Key<T>) -> Option<Box<T>> {
@@ -83,13 +97,18 @@ impl<T> Arena<T> {
     /// The keys of all values, for walks that change the arena on the way.
     pub(super) fn keys(&self) -> Vec<Key<T>> {
         let live = self.slots.iter().enumerate().filter(|(_, slot)| slot.value.is_some());
-        live.map(|(index, slot)| Key::new(index as u32, slot.generation)).collect()
+        live.map(|(index, slot)| Key::new(index as u32, slot.generation))
+            .collect()
     }
 }
 
 impl<T> Key<T> {
     pub(super) const fn new(index: u32, generation: u32) -> Self {
-        Self { index, generation, kind: PhantomData }
+        Self {
+            index,
+            generation,
+            kind: PhantomData,
+        }
     }
 
     pub(super) const fn index(self) -> u32 {

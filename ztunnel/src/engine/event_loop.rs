@@ -140,7 +140,11 @@ impl Loop {
     pub(super) fn run(mut self) -> io::Result<()> {
         let mut events = Vec::new();
         while !self.is_drained() {
-            let timeout = if self.again.is_empty() { self.sleep() } else { Some(Duration::ZERO) };
+            let timeout = if self.again.is_empty() {
+                self.sleep()
+            } else {
+                Some(Duration::ZERO)
+            };
             self.poll.wait(timeout, &mut events)?;
             self.now = Instant::now();
             self.load_snapshots();
@@ -165,7 +169,8 @@ impl Loop {
     fn sleep(&mut self) -> Option<Duration> {
         let flows = &self.flows;
         let now = Instant::now();
-        self.timers.timeout(now, |key| flows.get(key).is_some_and(|flow| flow.phase != Phase::Open))
+        self.timers
+            .timeout(now, |key| flows.get(key).is_some_and(|flow| flow.phase != Phase::Open))
     }
 
     fn load_snapshots(&mut self) {
@@ -215,7 +220,9 @@ impl Loop {
                 LoopMessage::PodRemoved(uid) => self.remove_pod(&uid),
                 LoopMessage::Sockets(uid, sockets) => {
                     // Of a pod that is gone: closed.
-                    let Some(pod) = self.pods.get(&uid).map(Rc::clone) else { continue };
+                    let Some(pod) = self.pods.get(&uid).map(Rc::clone) else {
+                        continue;
+                    };
                     for (waiter, socket) in pod.add_sockets(sockets) {
                         self.hand_out(&pod, waiter, socket);
                     }

@@ -97,7 +97,11 @@ impl Failure {
             HandshakeError::Alpn | HandshakeError::Version | HandshakeError::CipherSuite => true,
             _ => false,
         };
-        Self::Tunnel { to, why: error.to_string().into(), final_ }
+        Self::Tunnel {
+            to,
+            why: error.to_string().into(),
+            final_,
+        }
     }
 
     /// For a tunnel that broke. In TLS 1.3 a client has finished when the server refuses its certificate: that
@@ -109,12 +113,20 @@ impl Failure {
             ProtocolError::Preface => true,
             _ => false,
         };
-        Self::Tunnel { to, why: error.to_string().into(), final_ }
+        Self::Tunnel {
+            to,
+            why: error.to_string().into(),
+            final_,
+        }
     }
 
     /// For a tunnel whose TCP connection failed.
     pub(super) fn tunnel(to: SocketAddr, error: &io::Error) -> Self {
-        Self::Tunnel { to, why: error.to_string().into(), final_: false }
+        Self::Tunnel {
+            to,
+            why: error.to_string().into(),
+            final_: false,
+        }
     }
 }
 

@@ -9,10 +9,11 @@ use std::{
 
 use culvert_hbone::StreamId;
 
-use super::{
-    arena::Key, buffers::Backlog, failure::Failure, report::Report, socket::Socket, sockets::LocalPod, tunnel::Tunnel,
+use super::{arena::Key, buffers::Backlog, failure::Failure, socket::Socket, sockets::LocalPod, tunnel::Tunnel};
+use crate::{
+    seam::Peer,
+    telemetry::{ConnectionRecord, Direction},
 };
-use crate::seam::Peer;
 
 /// One connection between two applications, as this proxy sees it. It goes from a socket to a socket, or to or from a
 /// stream of a tunnel:
@@ -44,22 +45,11 @@ pub(super) struct Flow {
     pub(super) far: Far,
     /// Bytes that a peer sent before the application was connected.
     pub(super) early: Backlog,
-    /// Bytes from the client, and to it.
-    pub(super) received: u64,
-    pub(super) sent: u64,
     pub(super) attempts: Attempts,
     /// Waiting in the loop's queue of unfinished work.
     pub(super) queued: bool,
-    pub(super) report: Report,
-}
-
-/// Which way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
-    /// From a pod of this node.
-    Outbound,
-    /// To a pod of this node.
-    Inbound,
+    /// Once it is open.
+    pub(super) record: Option<ConnectionRecord>,
 }
 
 /// How far a flow has come. All but the last end at the connect timeout.
@@ -119,7 +109,12 @@ impl Attempts {
     const REFUSALS: u32 = 3;
 
     pub(super) const fn until(deadline: Instant) -> Self {
-        Self { deadline, failed: 0, refused: 0, last: None }
+        Self {
+            deadline,
+            failed: 0,
+            refused: 0,
+            last: None,
+        }
     }
 
     /// How long to wait before the next attempt, `None` if there is to be none.
@@ -161,11 +156,9 @@ impl Flow {
             near: None,
             far: Far::None,
             early: Backlog::default(),
-            received: 0,
-            sent: 0,
             attempts: Attempts::until(deadline),
             queued: false,
-            report: Report::default(),
+            record: None,
         }
     }
 
@@ -196,16 +189,6 @@ impl Flow {
         }
         .into()
     }
-
-    /// Counts bytes that came in at one end. `from_near` says at which.
-    pub(super) fn count(&mut self, bytes: usize, from_near: bool) {
-        // The client is near but for connections that an HBONE peer asked for.
-        if from_near != self.is_served() {
-            self.received += bytes as u64;
-        } else {
-            self.sent += bytes as u64;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -223,7 +206,11 @@ mod tests {
         assert_eq!(attempts.failed(&refused), None);
         assert_eq!(attempts.failed(&Failure::Refused(401)), None);
         for _ in 0..20 {
-            assert!(attempts.failed(&lost).is_none_or(|delay| delay <= Duration::from_secs(1)));
+            assert!(
+                attempts
+                    .failed(&lost)
+                    .is_none_or(|delay| delay <= Duration::from_secs(1))
+            );
         }
     }
 }

@@ -38,7 +38,10 @@ mod tests {
     #[test]
     fn forwarded_names_client_and_service() {
         let client = "198.18.0.1:4711".parse().unwrap();
-        assert_eq!(forwarded(client, Some("shop/web.shop.svc")), "for=\"198.18.0.1:4711\";host=web.shop.svc");
+        assert_eq!(
+            forwarded(client, Some("shop/web.shop.svc")),
+            "for=\"198.18.0.1:4711\";host=web.shop.svc"
+        );
         assert_eq!(forwarded(client, Some("shop/web;by=me")), "for=\"198.18.0.1:4711\"");
         assert_eq!(forwarded(client, None), "for=\"198.18.0.1:4711\"");
     }

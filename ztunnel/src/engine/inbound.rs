@@ -12,12 +12,15 @@ use super::{
     Loop,
     arena::Key,
     failure::Failure,
-    flow::{Direction, Far, Flow, Phase, Stream},
+    flow::{Far, Flow, Phase, Stream},
     socket::{self, Socket},
     sockets::LocalPod,
     tunnel::Tunnel,
 };
-use crate::seam::{Inbound, Peer};
+use crate::{
+    seam::{Inbound, Peer},
+    telemetry::Direction,
+};
 
 impl Loop {
     /// A connection in clear, steered here by the kernel: its own end is the address that was dialled.
@@ -41,7 +44,9 @@ impl Loop {
 
     /// A peer asks for a connection to the pod.
     pub(super) fn serve(&mut self, tunnel_key: Key<Tunnel>, id: StreamId, request: Result<ConnectRequest, BadRequest>) {
-        let Some(tunnel) = self.tunnels.get_mut(tunnel_key) else { return };
+        let Some(tunnel) = self.tunnels.get_mut(tunnel_key) else {
+            return;
+        };
         let pod = Rc::clone(&tunnel.pod);
         let source = client(tunnel.peer, request.as_ref().ok());
         let asked = match &request {
@@ -63,11 +68,19 @@ impl Loop {
         let deadline = self.now + self.config.connect_timeout;
         let mut flow = Flow::new(Direction::Inbound, &pod, source, destination, deadline);
         flow.tunnel_address = Some(tunnel.peer);
-        flow.peer =
-            Peer { identity: tunnel.identity.clone(), workload: self.mesh.workload_at(source.ip()) };
-        flow.far = Far::Stream(Stream { tunnel: tunnel_key, id, ended: false });
+        flow.peer = Peer {
+            identity: tunnel.identity.clone(),
+            workload: self.mesh.workload_at(source.ip()),
+        };
+        flow.far = Far::Stream(Stream {
+            tunnel: tunnel_key,
+            id,
+            ended: false,
+        });
         let key = self.add_flow(flow);
-        let Some(tunnel) = self.tunnels.get_mut(tunnel_key) else { return };
+        let Some(tunnel) = self.tunnels.get_mut(tunnel_key) else {
+            return;
+        };
         tunnel.streams.insert(id, key);
         match asked.and_then(here) {
             Ok(_) => self.authorize(key),
@@ -78,8 +91,12 @@ impl Loop {
     /// Asks policy, and goes on to the application if it agrees.
     pub(super) fn authorize(&mut self, key: Key<Flow>) {
         let Some(flow) = self.flows.get(key) else { return };
-        let decision =
-            self.mesh.inbound(&flow.pod.pod, flow.source, flow.peer.identity.as_ref(), flow.destination);
+        let decision = self.mesh.inbound(
+            &flow.pod.pod,
+            flow.source,
+            flow.peer.identity.as_ref(),
+            flow.destination,
+        );
         match decision {
             Inbound::Allow => self.need_socket(key),
             Inbound::Pending => self.park(key),
@@ -94,8 +111,12 @@ impl Loop {
             if flow.direction != Direction::Inbound || flow.phase == Phase::Parked {
                 continue;
             }
-            let decision =
-                self.mesh.inbound(&flow.pod.pod, flow.source, flow.peer.identity.as_ref(), flow.destination);
+            let decision = self.mesh.inbound(
+                &flow.pod.pod,
+                flow.source,
+                flow.peer.identity.as_ref(),
+                flow.destination,
+            );
             if let Inbound::Deny(denial) = decision {
                 denied.push((key, denial));
             }
@@ -134,7 +155,10 @@ mod tests {
     fn a_forwarded_port_is_believed_where_the_address_agrees() {
         let v4: IpAddr = [198, 18, 0, 1].into();
         assert_eq!(forwarded_port("for=\"198.18.0.1:4711\"", v4), Some(4711));
-        assert_eq!(forwarded_port("host=web; For=198.18.0.1:4711, for=198.18.0.1:1", v4), Some(4711));
+        assert_eq!(
+            forwarded_port("host=web; For=198.18.0.1:4711, for=198.18.0.1:1", v4),
+            Some(4711)
+        );
         assert_eq!(forwarded_port("for=\"198.18.0.2:4711\"", v4), None);
         assert_eq!(forwarded_port("for=198.18.0.1", v4), None);
         assert_eq!(forwarded_port("for=;;==", v4), None);

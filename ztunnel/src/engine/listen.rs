@@ -46,8 +46,14 @@ impl Loop {
         if let Err(error) = inherited {
             tracing::warn!(pod = %pod.pod.uid, ?role, %error, "a listening socket takes no options");
         }
-        let key = self.listeners.insert(Listener { fd, pod: Rc::clone(pod), role });
-        let Some(listener) = self.listeners.get(key) else { return };
+        let key = self.listeners.insert(Listener {
+            fd,
+            pod: Rc::clone(pod),
+            role,
+        });
+        let Some(listener) = self.listeners.get(key) else {
+            return;
+        };
         if let Err(error) = self.poll.watch_listener(&listener.fd, Token::new(Kind::Listener, key)) {
             tracing::error!(pod = %pod.pod.uid, ?role, %error, "cannot watch a listening socket");
             self.listeners.remove(key);
@@ -58,7 +64,9 @@ impl Loop {
     /// a listening socket would reset it.
     pub(super) fn unlisten(&mut self, uid: &str, empty: bool) {
         for key in self.listeners.keys() {
-            let Some(listener) = self.listeners.get(key) else { continue };
+            let Some(listener) = self.listeners.get(key) else {
+                continue;
+            };
             if *listener.pod.pod.uid != *uid {
                 continue;
             }
@@ -80,7 +88,9 @@ impl Loop {
 
     fn accept_batch(&mut self, key: Key<Listener>) -> usize {
         for accepted in 0..BUDGET {
-            let Some(listener) = self.listeners.get(key) else { return accepted };
+            let Some(listener) = self.listeners.get(key) else {
+                return accepted;
+            };
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
             let (fd, source) = match rustix::net::acceptfrom_with(&listener.fd, flags) {
                 Ok((fd, source)) => (fd, source),
@@ -102,7 +112,9 @@ impl Loop {
                     return accepted;
                 }
             };
-            let Some(source) = source.and_then(|source| socket::to_ip(source).ok()) else { continue };
+            let Some(source) = source.and_then(|source| socket::to_ip(source).ok()) else {
+                continue;
+            };
             let (pod, role) = (Rc::clone(&listener.pod), listener.role);
             self.accepted(pod, role, fd, source);
         }

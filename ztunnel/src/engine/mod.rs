@@ -111,13 +111,16 @@ impl Default for EngineConfig {
     }
 }
 
-/// Questions to the kernel that need Culvert's programs to be answered. Tests without privileges put their own here.
+/// What is asked of the kernel that needs Culvert's programs, or the network of a pod. Tests without privileges put their
+/// own here.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KernelCalls {
     /// Where a captured connection was going.
     pub(crate) original_destination: fn(BorrowedFd<'_>) -> io::Result<SocketAddr>,
     /// Where a plaintext connection was going.
     pub(crate) plaintext_destination: fn(BorrowedFd<'_>) -> io::Result<SocketAddr>,
+    /// Starts to connect.
+    pub(crate) connect: fn(BorrowedFd<'_>, SocketAddr) -> io::Result<()>,
     /// Shows the application this address as its client's. Before connecting.
     pub(crate) set_client_address: fn(BorrowedFd<'_>, SocketAddr) -> io::Result<()>,
 }
@@ -128,6 +131,7 @@ impl Default for KernelCalls {
             original_destination: culvert_net::sockopt::original_dst,
             // `sk_lookup` changes which socket accepts, not the address that was dialled.
             plaintext_destination: socket::local_address,
+            connect: socket::connect,
             set_client_address: culvert_net::sockopt::set_client_address,
         }
     }
@@ -184,8 +188,13 @@ pub(crate) fn spawn(shared: &Arc<Shared>, config: EngineConfig, loops: usize) ->
                     }
                 }
             })?;
-            starting.recv().map_err(|_| io::Error::other("an event loop did not start"))??;
-            Ok(LoopHandle { mailbox: sender, thread })
+            starting
+                .recv()
+                .map_err(|_| io::Error::other("an event loop did not start"))??;
+            Ok(LoopHandle {
+                mailbox: sender,
+                thread,
+            })
         })
         .collect()
 }

@@ -13,14 +13,17 @@ use super::{
     Loop,
     arena::Key,
     failure::{Failure, errno},
-    flow::{Direction, Far, Flow, Phase},
+    flow::{Far, Flow, Phase},
     poll::{Kind, Token},
     pool::PoolKey,
     socket::{self, Socket},
     sockets::{LocalPod, Waiter},
     timer::Due,
 };
-use crate::seam::{ListenerRole, Outbound, Peer};
+use crate::{
+    seam::{ListenerRole, Outbound, Peer},
+    telemetry::Direction,
+};
 
 impl Loop {
     /// An application's captured connection.
@@ -31,8 +34,16 @@ impl Loop {
         };
         let captured = (self.config.calls.original_destination)(fd.as_fd()).map(socket::canonical);
         let captured = captured.ok().filter(|address| !own(address));
-        let destination = captured.or_else(|| socket::local_address(fd.as_fd()).ok()).unwrap_or(source);
-        let mut flow = Flow::new(Direction::Outbound, &pod, source, destination, self.now + self.config.connect_timeout);
+        let destination = captured
+            .or_else(|| socket::local_address(fd.as_fd()).ok())
+            .unwrap_or(source);
+        let mut flow = Flow::new(
+            Direction::Outbound,
+            &pod,
+            source,
+            destination,
+            self.now + self.config.connect_timeout,
+        );
         flow.near = Some(Socket::new(fd));
         let key = self.add_flow(flow);
         if captured.is_some() {
@@ -48,19 +59,35 @@ impl Loop {
         match self.mesh.outbound(&flow.pod.pod, flow.destination, &self.shared.asks) {
             Outbound::Pending => self.park(key),
             Outbound::Deny(denial) => self.end(key, Err(Failure::Denied(denial))),
-            Outbound::Direct { destination, workload, service } => {
-                flow.peer = Peer { identity: None, workload };
+            Outbound::Direct {
+                destination,
+                workload,
+                service,
+            } => {
+                flow.peer = Peer {
+                    identity: None,
+                    workload,
+                };
                 flow.service = service;
                 flow.tunnel_address = None;
                 flow.target = socket::canonical(destination);
                 self.need_socket(key);
             }
-            Outbound::Tunnel { node, authority, identities, workload, service } => {
+            Outbound::Tunnel {
+                node,
+                authority,
+                identities,
+                workload,
+                service,
+            } => {
                 flow.target = authority;
                 flow.tunnel_address = Some(node);
                 flow.service = service;
                 let pool = PoolKey::new(&flow.pod.pod, node, &workload, identities);
-                flow.peer = Peer { identity: None, workload: Some(workload) };
+                flow.peer = Peer {
+                    identity: None,
+                    workload: Some(workload),
+                };
                 self.acquire(key, pool, authority.ip());
             }
         }
@@ -85,7 +112,9 @@ impl Loop {
 
     /// Dials a flow's target. Gives the socket back if the flow no longer wants it.
     pub(super) fn dial_flow(&mut self, key: Key<Flow>, fd: OwnedFd) -> Option<OwnedFd> {
-        let Some(flow) = self.flows.get_mut(key) else { return Some(fd) };
+        let Some(flow) = self.flows.get_mut(key) else {
+            return Some(fd);
+        };
         if flow.phase != Phase::Stock {
             return Some(fd);
         }
@@ -97,9 +126,16 @@ impl Loop {
         }
         let target = flow.target;
         let kind = if flow.is_served() { Kind::Near } else { Kind::Far };
-        let dialled = socket::connect(&fd, target).and_then(|()| self.poll.watch(&fd, Token::new(kind, key)));
+        let dialled =
+            (self.config.calls.connect)(fd.as_fd(), target).and_then(|()| self.poll.watch(&fd, Token::new(kind, key)));
         if let Err(error) = dialled {
-            self.attempt_failed(key, Failure::Connect { to: target, error: errno(&error) });
+            self.attempt_failed(
+                key,
+                Failure::Connect {
+                    to: target,
+                    error: errno(&error),
+                },
+            );
             return None;
         }
         flow.phase = Phase::Connecting;
@@ -121,7 +157,10 @@ impl Loop {
         match socket::connected(socket) {
             Ok(()) => self.open(key),
             Err(error) => {
-                let failure = Failure::Connect { to: flow.target, error: errno(&error) };
+                let failure = Failure::Connect {
+                    to: flow.target,
+                    error: errno(&error),
+                };
                 self.attempt_failed(key, failure);
             }
         }
@@ -130,7 +169,11 @@ impl Loop {
     /// An attempt to connect failed: tries again where that is safe and may help, or gives up.
     pub(super) fn attempt_failed(&mut self, key: Key<Flow>, failure: Failure) {
         let Some(flow) = self.flows.get_mut(key) else { return };
-        let retry = if flow.direction == Direction::Outbound { flow.attempts.failed(&failure) } else { None };
+        let retry = if flow.direction == Direction::Outbound {
+            flow.attempts.failed(&failure)
+        } else {
+            None
+        };
         match retry {
             Some(delay) if self.now + delay < flow.attempts.deadline => {
                 tracing::debug!(destination = %flow.destination, %failure, ?delay, "trying again");
@@ -153,7 +196,10 @@ impl Loop {
     pub(super) fn deadline(&mut self, key: Key<Flow>) {
         let Some(flow) = self.flows.get(key) else { return };
         if flow.phase != Phase::Open {
-            let failure = Failure::Timeout { after: self.config.connect_timeout, waiting: flow.waiting() };
+            let failure = Failure::Timeout {
+                after: self.config.connect_timeout,
+                waiting: flow.waiting(),
+            };
             self.end(key, Err(failure));
         }
     }

@@ -40,10 +40,18 @@ pub(super) enum Kind {
 }
 
 impl Token {
-    pub(super) const MAILBOX: Self = Self { kind: Kind::Mailbox, index: 0, generation: 0 };
+    pub(super) const MAILBOX: Self = Self {
+        kind: Kind::Mailbox,
+        index: 0,
+        generation: 0,
+    };
 
     pub(super) const fn new<T>(kind: Kind, key: Key<T>) -> Self {
-        Self { kind, index: key.index(), generation: key.generation() }
+        Self {
+            kind,
+            index: key.index(),
+            generation: key.generation(),
+        }
     }
 
     pub(super) const fn key<T>(self) -> Key<T> {
@@ -62,7 +70,11 @@ impl Token {
             4 => Kind::Far,
             _ => Kind::Mailbox,
         };
-        Self { kind, index: data as u32, generation: (data >> 32) as u32 & 0xff_ffff }
+        Self {
+            kind,
+            index: data as u32,
+            generation: (data >> 32) as u32 & 0xff_ffff,
+        }
     }
 }
 
@@ -89,7 +101,10 @@ pub(super) struct Poll {
 impl Poll {
     pub(super) fn new() -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Ok(Self { epoll, events: Vec::with_capacity(EVENTS) })
+        Ok(Self {
+            epoll,
+            events: Vec::with_capacity(EVENTS),
+        })
     }
 
     /// Watches a connection, edge-triggered, in both directions, for as long as it is open.
@@ -110,7 +125,12 @@ impl Poll {
     }
 
     fn add(&self, fd: impl AsFd, token: Token, flags: epoll::EventFlags) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, fd, epoll::EventData::new_u64(token.pack()), flags)?)
+        Ok(epoll::add(
+            &self.epoll,
+            fd,
+            epoll::EventData::new_u64(token.pack()),
+            flags,
+        )?)
     }
 
     /// Waits for events, at most `timeout` (for ever if `None`), and replaces `into` by them.
@@ -118,9 +138,15 @@ impl Poll {
         use epoll::EventFlags as F;
         into.clear();
         self.events.clear();
-        let timeout =
-            timeout.map(|t| Timespec { tv_sec: t.as_secs() as i64, tv_nsec: i64::from(t.subsec_nanos()) });
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), timeout.as_ref()) {
+        let timeout = timeout.map(|t| Timespec {
+            tv_sec: t.as_secs() as i64,
+            tv_nsec: i64::from(t.subsec_nanos()),
+        });
+        match epoll::wait(
+            &self.epoll,
+            rustix::buffer::spare_capacity(&mut self.events),
+            timeout.as_ref(),
+        ) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -158,7 +184,16 @@ pub(super) struct Mailbox {
 pub(super) fn mailbox() -> io::Result<(Sender, Mailbox)> {
     let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
     let (sender, receiver) = mpsc::channel();
-    Ok((Sender { messages: sender, bell: Arc::clone(&bell) }, Mailbox { messages: receiver, bell }))
+    Ok((
+        Sender {
+            messages: sender,
+            bell: Arc::clone(&bell),
+        },
+        Mailbox {
+            messages: receiver,
+            bell,
+        },
+    ))
 }
 
 impl Sender {
@@ -194,7 +229,11 @@ mod tests {
     #[test]
     fn tokens_survive_the_kernel() {
         for kind in [Kind::Mailbox, Kind::Listener, Kind::Tunnel, Kind::Near, Kind::Far] {
-            let token = Token { kind, index: u32::MAX - 1, generation: 0xff_fffe };
+            let token = Token {
+                kind,
+                index: u32::MAX - 1,
+                generation: 0xff_fffe,
+            };
             assert_eq!(Token::unpack(token.pack()), token);
         }
     }

@@ -80,7 +80,10 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new() -> Self {
-        Self { by_key: FxHashMap::default(), groups: Arena::new() }
+        Self {
+            by_key: FxHashMap::default(),
+            groups: Arena::new(),
+        }
     }
 
     pub(super) fn group(&self, key: Key<Group>) -> Option<&Group> {
@@ -89,15 +92,16 @@ impl Pool {
 
     /// A tunnel is gone, or takes no more streams.
     fn forget(&mut self, group: Key<Group>, tunnel: Key<Tunnel>) {
-        let Some(group) = self.groups.get_mut(group) else { return };
+        let Some(group) = self.groups.get_mut(group) else {
+            return;
+        };
         group.open.retain(|open| *open != tunnel);
         group.connecting.retain(|connecting| *connecting != tunnel);
     }
 
     /// Drops a group that nobody uses.
     fn tidy(&mut self, key: Key<Group>) {
-        let unused =
-            |group: &Group| group.open.is_empty() && group.connecting.is_empty() && group.waiting.is_empty();
+        let unused = |group: &Group| group.open.is_empty() && group.connecting.is_empty() && group.waiting.is_empty();
         if self.groups.get(key).is_some_and(unused) {
             self.abandon(key);
         }
@@ -140,7 +144,9 @@ impl Loop {
     /// Hands streams to those who wait, and dials another tunnel if there are not enough.
     pub(super) fn serve_waiting(&mut self, group_key: Key<Group>) {
         while let Some(group) = self.pool.groups.get_mut(group_key) {
-            let Some(flow) = group.waiting.front().copied() else { break };
+            let Some(flow) = group.waiting.front().copied() else {
+                break;
+            };
             if self.flows.get(flow).is_none_or(|flow| flow.phase != Phase::Queued) {
                 group.waiting.pop_front();
                 continue;
@@ -164,7 +170,9 @@ impl Loop {
             if enough || group.connecting.len() >= CONNECTING {
                 return;
             }
-            let Some(flow) = group.waiting.front().and_then(|flow| self.flows.get(*flow)) else { return };
+            let Some(flow) = group.waiting.front().and_then(|flow| self.flows.get(*flow)) else {
+                return;
+            };
             let tunnel = Tunnel::to_dial(&flow.pod, group.key.node, group_key, self.now);
             let tunnel = self.tunnels.insert(tunnel);
             group.connecting.push(tunnel);
@@ -174,16 +182,26 @@ impl Loop {
 
     /// Asks for a stream on an open tunnel.
     fn request(&mut self, flow_key: Key<Flow>, tunnel_key: Key<Tunnel>) {
-        let Some(flow) = self.flows.get_mut(flow_key) else { return };
-        let Some(tunnel) = self.tunnels.get_mut(tunnel_key) else { return };
-        let State::Open(connection) = &mut tunnel.state else { return };
+        let Some(flow) = self.flows.get_mut(flow_key) else {
+            return;
+        };
+        let Some(tunnel) = self.tunnels.get_mut(tunnel_key) else {
+            return;
+        };
+        let State::Open(connection) = &mut tunnel.state else {
+            return;
+        };
         let baggage = flow.pod.baggage(&self.mesh);
         let forwarded = headers::forwarded(flow.source, flow.service.as_deref());
         let headers = [("baggage", &*baggage), ("forwarded", &forwarded)];
         match connection.open(&flow.target.into(), &headers) {
             Ok(id) => {
                 flow.phase = Phase::Requested;
-                flow.far = Far::Stream(Stream { tunnel: tunnel_key, id, ended: false });
+                flow.far = Far::Stream(Stream {
+                    tunnel: tunnel_key,
+                    id,
+                    ended: false,
+                });
                 flow.peer.identity.clone_from(&tunnel.identity);
                 tunnel.streams.insert(id, flow_key);
                 self.touch(tunnel_key);
@@ -199,7 +217,9 @@ impl Loop {
 
     /// A tunnel that was dialled is ready.
     pub(super) fn join_pool(&mut self, group_key: Key<Group>, tunnel: Key<Tunnel>) {
-        let Some(group) = self.pool.groups.get_mut(group_key) else { return };
+        let Some(group) = self.pool.groups.get_mut(group_key) else {
+            return;
+        };
         group.connecting.retain(|connecting| *connecting != tunnel);
         group.open.push(tunnel);
         self.serve_waiting(group_key);
@@ -214,7 +234,9 @@ impl Loop {
     /// A tunnel could not be opened. Those who wait try again later, unless another one may still serve them.
     pub(super) fn dial_failed(&mut self, group_key: Key<Group>, tunnel: Key<Tunnel>, failure: &Failure) {
         self.pool.forget(group_key, tunnel);
-        let Some(group) = self.pool.groups.get_mut(group_key) else { return };
+        let Some(group) = self.pool.groups.get_mut(group_key) else {
+            return;
+        };
         if group.connecting.is_empty() && group.open.is_empty() {
             for flow in std::mem::take(&mut group.waiting) {
                 if self.flows.get(flow).is_some_and(|flow| flow.phase == Phase::Queued) {
@@ -228,7 +250,9 @@ impl Loop {
     /// The mesh changed: no new stream goes to a workload that it no longer has at its address.
     pub(super) fn check_pool(&mut self) {
         for key in self.pool.groups.keys() {
-            let Some(group) = self.pool.groups.get(key) else { continue };
+            let Some(group) = self.pool.groups.get(key) else {
+                continue;
+            };
             let workload = self.mesh.workload_at(group.address);
             if workload.is_some_and(|workload| workload.uid == group.key.workload) {
                 continue;

@@ -15,12 +15,13 @@ use super::{
     buffers::SOCKET_READ,
     event_loop::Again,
     failure::{Failure, errno},
-    flow::{Direction, Far, Flow, Phase},
+    flow::{Far, Flow, Phase},
     poll::{Event, Kind, Token},
     socket::Socket,
     timer::Due,
     tunnel::{State, Tunnel},
 };
+use crate::telemetry::Direction;
 
 /// Reads of one socket per round.
 const BUDGET: usize = 4;
@@ -107,7 +108,9 @@ impl Loop {
 
     /// Ends the flow if an error is pending on its socket.
     fn survives(&mut self, key: Key<Flow>, near: bool) -> bool {
-        let Some(socket) = self.flows.get_mut(key).and_then(|flow| flow.side(near)) else { return false };
+        let Some(socket) = self.flows.get_mut(key).and_then(|flow| flow.side(near)) else {
+            return false;
+        };
         match super::socket::connected(&*socket) {
             Ok(()) => true,
             Err(error) => {
@@ -160,14 +163,18 @@ impl Loop {
             if !near.readable || near.ended {
                 return;
             }
-            let Some(tunnel) = self.tunnels.get_mut(stream.tunnel) else { return };
+            let Some(tunnel) = self.tunnels.get_mut(stream.tunnel) else {
+                return;
+            };
             if tunnel.blocked {
                 return; // the tunnel's next event continues all its streams
             }
             if reads == BUDGET {
                 return self.later(key);
             }
-            let State::Open(connection) = &mut tunnel.state else { return };
+            let State::Open(connection) = &mut tunnel.state else {
+                return;
+            };
             let max = match (near.bulk, tunnel.streams.len()) {
                 (false, _) => SMALL_READ,
                 (true, 1) => LARGE_READ,
@@ -219,24 +226,26 @@ impl Loop {
     /// Stream to socket.
     pub(super) fn deliver(&mut self, tunnel_key: Key<Tunnel>, id: StreamId, slices: &[IoSlice<'_>]) {
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
-        let Some(tunnel) = self.tunnels.get_mut(tunnel_key) else { return };
-        let State::Open(connection) = &mut tunnel.state else { return };
+        let Some(tunnel) = self.tunnels.get_mut(tunnel_key) else {
+            return;
+        };
+        let State::Open(connection) = &mut tunnel.state else {
+            return;
+        };
         let flow_key = tunnel.streams.get(&id).copied();
         let Some((flow_key, flow)) = flow_key.and_then(|key| self.flows.get_mut(key).map(|flow| (key, flow))) else {
             connection.release(id, total);
             return;
         };
-        flow.count(total, false);
-        let near = match (&mut flow.near, flow.phase) {
-            (Some(near), Phase::Open) => near,
-            _ => {
-                // A peer that does not wait for our answer.
-                for slice in slices {
-                    flow.early.push(slice);
-                }
-                return;
+        if flow.phase != Phase::Open {
+            // A peer that does not wait for our answer.
+            for slice in slices {
+                flow.early.push(slice);
             }
-        };
+            return;
+        }
+        flow.count(total, false);
+        let Some(near) = &mut flow.near else { return };
         if near.shut {
             connection.release(id, total);
             return;
@@ -258,7 +267,10 @@ impl Loop {
     /// What came before the application was connected.
     fn deliver_early(&mut self, key: Key<Flow>) {
         let Some(flow) = self.flows.get_mut(key) else { return };
-        let (Some(stream), Some(near)) = (flow.stream(), &mut flow.near) else { return };
+        flow.count(flow.early.bytes().len(), false);
+        let (Some(stream), Some(near)) = (flow.stream(), &mut flow.near) else {
+            return;
+        };
         if !flow.early.is_empty() {
             let result = near.write(&[IoSlice::new(flow.early.bytes())]);
             flow.early.clear();
@@ -272,9 +284,13 @@ impl Loop {
 
     /// Writes what a socket did not take before. Returns whether the flow is still there.
     fn flush_side(&mut self, key: Key<Flow>, near: bool) -> bool {
-        let Some(flow) = self.flows.get_mut(key) else { return false };
+        let Some(flow) = self.flows.get_mut(key) else {
+            return false;
+        };
         let stream = flow.stream();
-        let Some(socket) = flow.side(near).filter(|socket| !socket.backlog.is_empty()) else { return true };
+        let Some(socket) = flow.side(near).filter(|socket| !socket.backlog.is_empty()) else {
+            return true;
+        };
         match socket.flush() {
             Ok(taken) => {
                 let empty = socket.backlog.is_empty();
@@ -307,7 +323,9 @@ impl Loop {
     fn copy(&mut self, key: Key<Flow>, from_near: bool) {
         for _ in 0..BUDGET {
             let Some(flow) = self.flows.get_mut(key) else { return };
-            let (Some(near), Far::Socket(far)) = (&mut flow.near, &mut flow.far) else { return };
+            let (Some(near), Far::Socket(far)) = (&mut flow.near, &mut flow.far) else {
+                return;
+            };
             let (from, to) = if from_near { (near, far) } else { (far, near) };
             if !from.readable || from.ended || !to.backlog.is_empty() {
                 return;
@@ -367,7 +385,12 @@ impl Loop {
             {
                 if served && flow.phase != Phase::Open {
                     let why = failure.to_string();
-                    connection.respond(stream.id, failure.status(), &[("x-culvert-reason", &header_value(&why))], true);
+                    connection.respond(
+                        stream.id,
+                        failure.status(),
+                        &[("x-culvert-reason", &header_value(&why))],
+                        true,
+                    );
                 } else {
                     connection.reset(stream.id, ErrorCode::Cancel);
                 }
@@ -399,7 +422,8 @@ fn relay(from: &mut Socket, to: &mut Socket, buffer: &mut [u8]) -> Result<usize,
         }
         Ok(count) => {
             from.readable = count == SOCKET_READ || from.closing;
-            to.write(&[IoSlice::new(&buffer[..count])]).map_err(|error: io::Error| errno(&error))?;
+            to.write(&[IoSlice::new(&buffer[..count])])
+                .map_err(|error: io::Error| errno(&error))?;
             Ok(count)
         }
         Err(error) => {
@@ -413,5 +437,7 @@ fn relay(from: &mut Socket, to: &mut Socket, buffer: &mut [u8]) -> Result<usize,
 
 /// Text that may stand in a header.
 fn header_value(text: &str) -> String {
-    text.chars().map(|c| if c.is_ascii() && !c.is_ascii_control() { c } else { '?' }).collect()
+    text.chars()
+        .map(|c| if c.is_ascii() && !c.is_ascii_control() { c } else { '?' })
+        .collect()
 }

@@ -128,10 +128,10 @@ pub(super) fn reset(fd: OwnedFd) {
 }
 
 /// Starts to connect. Whether that succeeded, an event and [`connected`] tell.
-pub(super) fn connect(fd: impl AsFd, to: SocketAddr) -> io::Result<()> {
+pub(super) fn connect(fd: BorrowedFd<'_>, to: SocketAddr) -> io::Result<()> {
     // The monitor's sockets are IPv6 for both families, except where the kernel has no IPv6.
-    let result = match rustix::net::connect(&fd, &mapped(to)) {
-        Err(Errno::AFNOSUPPORT) => rustix::net::connect(&fd, &to),
+    let result = match rustix::net::connect(fd, &mapped(to)) {
+        Err(Errno::AFNOSUPPORT) => rustix::net::connect(fd, &to),
         result => result,
     };
     match result {

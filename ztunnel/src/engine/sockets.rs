@@ -63,25 +63,33 @@ impl LocalPod {
             },
             |before| Rc::clone(&before.stock),
         );
-        Self { pod, own_ports, stock, baggage: RefCell::new((u64::MAX, "".into())) }
+        Self {
+            pod,
+            own_ports,
+            stock,
+            baggage: RefCell::new((u64::MAX, "".into())),
+        }
     }
 
     /// What the pod says about itself to HBONE peers.
     pub(super) fn baggage(&self, mesh: &Mesh) -> Rc<str> {
         let mut cached = self.baggage.borrow_mut();
         if cached.0 != mesh.generation() {
-            let workload = self.pod.addresses.first().and_then(|address| mesh.workload_at(*address));
-            *cached = (mesh.generation(), workload.map_or_else(String::new, |it| headers::baggage(&it)).into());
+            let workload = self
+                .pod
+                .addresses
+                .first()
+                .and_then(|address| mesh.workload_at(*address));
+            *cached = (
+                mesh.generation(),
+                workload.map_or_else(String::new, |it| headers::baggage(&it)).into(),
+            );
         }
         Rc::clone(&cached.1)
     }
 
     /// A socket, or a place in the queue for one.
-    pub(super) fn take_socket(
-        &self,
-        waiter: Waiter,
-        requests: &UnboundedSender<(Arc<str>, u32)>,
-    ) -> Option<OwnedFd> {
+    pub(super) fn take_socket(&self, waiter: Waiter, requests: &UnboundedSender<(Arc<str>, u32)>) -> Option<OwnedFd> {
         let mut stock = self.stock.borrow_mut();
         let socket = stock.sockets.pop();
         if socket.is_none() {

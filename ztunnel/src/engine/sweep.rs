@@ -18,7 +18,9 @@ impl Loop {
             self.sweep_tunnel(key);
         }
         for (_, flow) in self.flows.iter_mut() {
-            flow.publish();
+            if let Some(record) = &mut flow.record {
+                record.publish();
+            }
         }
         for pod in self.pods.values() {
             pod.ask_again(&self.shared.socket_requests);
@@ -27,11 +29,19 @@ impl Loop {
 
     fn sweep_tunnel(&mut self, key: Key<Tunnel>) {
         let config = &self.config;
-        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
-        let State::Open(connection) = &mut tunnel.state else { return };
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        let State::Open(connection) = &mut tunnel.state else {
+            return;
+        };
         if tunnel.streams.is_empty() {
             // The side that dialled closes first; the other only where that one forgot.
-            let limit = if tunnel.role == Role::Client { config.idle_timeout } else { config.idle_timeout * 2 };
+            let limit = if tunnel.role == Role::Client {
+                config.idle_timeout
+            } else {
+                config.idle_timeout * 2
+            };
             if since(self.now, tunnel.idle_since) >= limit && since(self.now, tunnel.heard) >= config.ping_interval {
                 self.retire_tunnel(key);
             }
@@ -49,7 +59,11 @@ impl Loop {
             // A tunnel that is not read at the moment has not heard the answer either.
             Some(at) if since(self.now, at) >= config.ping_timeout && !tunnel.paused => {
                 let why = "the peer does not answer pings".into();
-                let failure = Failure::Tunnel { to: tunnel.peer, why, final_: false };
+                let failure = Failure::Tunnel {
+                    to: tunnel.peer,
+                    why,
+                    final_: false,
+                };
                 self.lose_tunnel(key, &failure);
             }
             Some(_) => {}

@@ -46,7 +46,11 @@ struct Entry<F, T> {
 
 impl<F: Copy, T: Copy> Timers<F, T> {
     pub(super) const fn new() -> Self {
-        Self { connects: VecDeque::new(), others: BinaryHeap::new(), sequence: 0 }
+        Self {
+            connects: VecDeque::new(),
+            others: BinaryHeap::new(),
+            sequence: 0,
+        }
     }
 
     /// Sets a connect timeout. `at` must not be before the last one that was set.
@@ -56,7 +60,11 @@ impl<F: Copy, T: Copy> Timers<F, T> {
 
     pub(super) fn set(&mut self, at: Instant, due: Due<F, T>) {
         self.sequence += 1;
-        self.others.push(Reverse(Entry { at, sequence: self.sequence, due }));
+        self.others.push(Reverse(Entry {
+            at,
+            sequence: self.sequence,
+            due,
+        }));
     }
 
     /// How long the loop may sleep. Drops connect timeouts that nobody waits for, according to `waits`.

@@ -7,7 +7,7 @@
 
 use std::{
     net::SocketAddr,
-    os::fd::OwnedFd,
+    os::fd::{AsFd as _, OwnedFd},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -116,7 +116,10 @@ impl Tunnel {
 
     /// A tunnel to a peer, of a pool's group.
     pub(super) fn to_dial(pod: &Rc<LocalPod>, peer: SocketAddr, group: Key<Group>, now: Instant) -> Self {
-        Self { group: Some(group), ..Self::new(pod, peer, Role::Client, now) }
+        Self {
+            group: Some(group),
+            ..Self::new(pod, peer, Role::Client, now)
+        }
     }
 }
 
@@ -127,7 +130,8 @@ impl Loop {
         tunnel.fd = Some(fd);
         tunnel.state = State::Uncertified;
         let key = self.tunnels.insert(tunnel);
-        self.timers.set(self.now + self.config.handshake_timeout, Due::Tunnel(key));
+        self.timers
+            .set(self.now + self.config.handshake_timeout, Due::Tunnel(key));
         self.watch_tunnel(key);
         self.certify(key);
     }
@@ -135,8 +139,11 @@ impl Loop {
     /// Begins to open a tunnel that was just added to the pool.
     pub(super) fn open_tunnel(&mut self, key: Key<Tunnel>) {
         let Some(tunnel) = self.tunnels.get(key) else { return };
-        self.timers.set(self.now + self.config.handshake_timeout, Due::Tunnel(key));
-        let socket = tunnel.pod.take_socket(Waiter::Tunnel(key), &self.shared.socket_requests);
+        self.timers
+            .set(self.now + self.config.handshake_timeout, Due::Tunnel(key));
+        let socket = tunnel
+            .pod
+            .take_socket(Waiter::Tunnel(key), &self.shared.socket_requests);
         if let Some(socket) = socket {
             self.dial_tunnel(key, socket);
         }
@@ -144,12 +151,14 @@ impl Loop {
 
     /// Dials. Gives the socket back if it is no longer wanted.
     pub(super) fn dial_tunnel(&mut self, key: Key<Tunnel>, fd: OwnedFd) -> Option<OwnedFd> {
-        let Some(tunnel) = self.tunnels.get_mut(key) else { return Some(fd) };
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return Some(fd);
+        };
         if !matches!(tunnel.state, State::Stock) {
             return Some(fd);
         }
         tunnel.state = State::Connecting;
-        let dialled = socket::connect(&fd, tunnel.peer);
+        let dialled = (self.config.calls.connect)(fd.as_fd(), tunnel.peer);
         tunnel.fd = Some(fd);
         match dialled {
             Ok(()) => self.watch_tunnel(key),
@@ -172,7 +181,9 @@ impl Loop {
 
     /// Begins the handshake if the pod's certificate is there.
     pub(super) fn certify(&mut self, key: Key<Tunnel>) {
-        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
         if !matches!(tunnel.state, State::Uncertified) {
             return;
         }
@@ -182,7 +193,10 @@ impl Loop {
             self.uncertified.push(key);
             return;
         };
-        let expected = tunnel.group.and_then(|group| self.pool.group(group)).map(Group::identities);
+        let expected = tunnel
+            .group
+            .and_then(|group| self.pool.group(group))
+            .map(Group::identities);
         let handshake = match (tunnel.role, expected) {
             (Role::Server, _) => Handshake::server(credentials.server_config()),
             (Role::Client, Some(expected)) => credentials
@@ -212,7 +226,9 @@ impl Loop {
 
     /// Something happened on a tunnel's socket.
     pub(super) fn tunnel_event(&mut self, key: Key<Tunnel>, event: &Event) {
-        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
         tunnel.readable |= event.readable || event.closing;
         tunnel.closing |= event.closing;
         match &tunnel.state {
@@ -221,7 +237,11 @@ impl Loop {
             State::Connecting => {}
             State::Uncertified => {
                 if event.hangup {
-                    let failure = Failure::Tunnel { to: tunnel.peer, why: "hung up".into(), final_: false };
+                    let failure = Failure::Tunnel {
+                        to: tunnel.peer,
+                        why: "hung up".into(),
+                        final_: false,
+                    };
                     self.lose_tunnel(key, &failure);
                 }
             }
@@ -248,7 +268,9 @@ impl Loop {
     }
 
     fn tunnel_connected(&mut self, key: Key<Tunnel>) {
-        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
         let Some(fd) = &tunnel.fd else { return };
         match socket::connected(fd) {
             Ok(()) => {
@@ -264,7 +286,9 @@ impl Loop {
 
     /// The time that a tunnel had to open, or to close, is over.
     pub(super) fn tunnel_deadline(&mut self, key: Key<Tunnel>) {
-        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
         if let Some(failure) = tunnel.failed.take() {
             return self.lose_tunnel(key, &failure);
         }
@@ -279,13 +303,19 @@ impl Loop {
             State::Uncertified => "no certificate for this pod yet",
             State::Handshake(_) => "no answer to TLS",
         };
-        let failure = Failure::Tunnel { to: tunnel.peer, why: why.into(), final_: false };
+        let failure = Failure::Tunnel {
+            to: tunnel.peer,
+            why: why.into(),
+            final_: false,
+        };
         self.lose_tunnel(key, &failure);
     }
 
     /// Takes no new streams on this tunnel; closes it when the last one has ended.
     pub(super) fn retire_tunnel(&mut self, key: Key<Tunnel>) {
-        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
         if tunnel.retiring {
             return;
         }
@@ -303,17 +333,22 @@ impl Loop {
 
     /// Closes a retiring tunnel once nothing is left on it.
     pub(super) fn close_if_done(&mut self, key: Key<Tunnel>) {
-        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
-        let State::Open(connection) = &mut tunnel.state else { return };
-        let done = tunnel.retiring
-            && tunnel.streams.is_empty()
-            && (tunnel.role == Role::Client || connection.is_drained());
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        let State::Open(connection) = &mut tunnel.state else {
+            return;
+        };
+        let done =
+            tunnel.retiring && tunnel.streams.is_empty() && (tunnel.role == Role::Client || connection.is_drained());
         if !done {
             return;
         }
         connection.close();
         self.flush_tunnel(key);
-        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
         if let Some(fd) = &tunnel.fd {
             let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
         }
@@ -327,7 +362,9 @@ impl Loop {
 
     /// A tunnel failed, whatever it was doing.
     pub(super) fn lose_tunnel(&mut self, key: Key<Tunnel>, failure: &Failure) {
-        let Some(mut tunnel) = self.tunnels.remove(key) else { return };
+        let Some(mut tunnel) = self.tunnels.remove(key) else {
+            return;
+        };
         let was_open = matches!(tunnel.state, State::Open(_));
         tracing::debug!(peer = %tunnel.peer, role = ?tunnel.role, streams = tunnel.streams.len(), %failure, "lost a tunnel");
         if tunnel.role == Role::Server && !was_open {

@@ -106,8 +106,12 @@ enum Step {
 impl Loop {
     /// Goes on with a handshake as far as the peer's bytes allow.
     pub(super) fn shake(&mut self, key: Key<Tunnel>) {
-        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
-        let State::Handshake(handshake) = &mut tunnel.state else { return };
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        let State::Handshake(handshake) = &mut tunnel.state else {
+            return;
+        };
         let Some(fd) = &tunnel.fd else { return };
         let mut buffer = self.buffer.take();
         let mut outgoing = Vec::new();
@@ -121,7 +125,11 @@ impl Loop {
             match rustix::io::read(fd, &mut buffer[..HANDSHAKE_READ]) {
                 Ok(0) => {
                     let why = "hung up during the handshake".into();
-                    break Step::Lost(Failure::Tunnel { to: tunnel.peer, why, final_: false });
+                    break Step::Lost(Failure::Tunnel {
+                        to: tunnel.peer,
+                        why,
+                        final_: false,
+                    });
                 }
                 Ok(count) => tunnel.partial.extend_from_slice(&buffer[..count]),
                 Err(Errno::AGAIN) => {
@@ -146,8 +154,12 @@ impl Loop {
 
     /// The handshake is complete.
     fn established(&mut self, key: Key<Tunnel>) {
-        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
-        let State::Handshake(handshake) = std::mem::replace(&mut tunnel.state, State::Closing) else { return };
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        let State::Handshake(handshake) = std::mem::replace(&mut tunnel.state, State::Closing) else {
+            return;
+        };
         let failure = match Handshake::finish(*handshake) {
             Ok(done) => match done.peer_certificates.first().map(culvert_identity::peer_identity) {
                 Some(Ok(identity)) => {
@@ -158,10 +170,16 @@ impl Loop {
                     tunnel.heard = self.now;
                     return self.opened(key);
                 }
-                Some(Err(error)) => {
-                    Failure::Tunnel { to: tunnel.peer, why: error.to_string().into(), final_: true }
-                }
-                None => Failure::Tunnel { to: tunnel.peer, why: "no certificate".into(), final_: true },
+                Some(Err(error)) => Failure::Tunnel {
+                    to: tunnel.peer,
+                    why: error.to_string().into(),
+                    final_: true,
+                },
+                None => Failure::Tunnel {
+                    to: tunnel.peer,
+                    why: "no certificate".into(),
+                    final_: true,
+                },
             },
             Err(error) => Failure::handshake(tunnel.peer, &error),
         };
@@ -170,7 +188,9 @@ impl Loop {
 
     fn opened(&mut self, key: Key<Tunnel>) {
         self.touch(key);
-        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
         tracing::debug!(peer = %tunnel.peer, role = ?tunnel.role, identity = ?tunnel.identity, "tunnel open");
         if tunnel.retiring || self.draining {
             tunnel.retiring = false;
@@ -189,8 +209,12 @@ impl Loop {
 
     fn read_tunnel_from(&mut self, key: Key<Tunnel>, mut partial: bool) {
         for _ in 0..BUDGET {
-            let Some(tunnel) = self.tunnels.get_mut(key) else { return };
-            let State::Open(connection) = &mut tunnel.state else { return };
+            let Some(tunnel) = self.tunnels.get_mut(key) else {
+                return;
+            };
+            let State::Open(connection) = &mut tunnel.state else {
+                return;
+            };
             let Some(fd) = &tunnel.fd else { return };
             partial &= !tunnel.partial.is_empty();
             if tunnel.paused || !(tunnel.readable || partial) {
@@ -246,7 +270,11 @@ impl Loop {
             }
             self.close_if_done(key);
         }
-        if self.tunnels.get(key).is_some_and(|tunnel| tunnel.readable && !tunnel.paused) {
+        if self
+            .tunnels
+            .get(key)
+            .is_some_and(|tunnel| tunnel.readable && !tunnel.paused)
+        {
             self.again.push_back(Again::Tunnel(key));
         }
     }
@@ -254,7 +282,11 @@ impl Loop {
     /// The peer closed its side.
     fn tunnel_ended(&mut self, key: Key<Tunnel>) {
         let Some(tunnel) = self.tunnels.get(key) else { return };
-        let failure = Failure::Tunnel { to: tunnel.peer, why: "closed by the peer".into(), final_: false };
+        let failure = Failure::Tunnel {
+            to: tunnel.peer,
+            why: "closed by the peer".into(),
+            final_: false,
+        };
         self.flush_tunnel(key);
         self.lose_tunnel(key, &failure);
     }
@@ -283,14 +315,19 @@ impl Loop {
                 Told::End(id) => self.stream_ended(key, id),
                 Told::Reset(id, code) => self.stream_reset(key, id, code),
                 Told::Writable(id) => {
-                    let flow = self.tunnels.get(key).and_then(|tunnel| tunnel.streams.get(&id).copied());
+                    let flow = self
+                        .tunnels
+                        .get(key)
+                        .and_then(|tunnel| tunnel.streams.get(&id).copied());
                     if let Some(flow) = flow {
                         self.continue_flow(flow);
                     }
                 }
                 Told::AllWritable => self.continue_streams(key),
                 Told::GoAway => {
-                    let Some(tunnel) = self.tunnels.get_mut(key) else { continue };
+                    let Some(tunnel) = self.tunnels.get_mut(key) else {
+                        continue;
+                    };
                     tunnel.retiring = true;
                     if let Some(group) = tunnel.group {
                         self.leave_pool(group, key);
@@ -306,8 +343,12 @@ impl Loop {
 
     /// The peer answered a CONNECT.
     fn answered(&mut self, key: Key<Tunnel>, id: StreamId, status: u16) {
-        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
-        let Some(flow) = tunnel.streams.get(&id).copied() else { return };
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        let Some(flow) = tunnel.streams.get(&id).copied() else {
+            return;
+        };
         if (200..300).contains(&status) {
             return self.open(flow);
         }
@@ -319,9 +360,14 @@ impl Loop {
     }
 
     fn stream_ended(&mut self, key: Key<Tunnel>, id: StreamId) {
-        let flow_key = self.tunnels.get(key).and_then(|tunnel| tunnel.streams.get(&id).copied());
+        let flow_key = self
+            .tunnels
+            .get(key)
+            .and_then(|tunnel| tunnel.streams.get(&id).copied());
         let Some(flow_key) = flow_key else { return };
-        let Some(flow) = self.flows.get_mut(flow_key) else { return };
+        let Some(flow) = self.flows.get_mut(flow_key) else {
+            return;
+        };
         if let Far::Stream(stream) = &mut flow.far {
             stream.ended = true;
         }
@@ -329,7 +375,10 @@ impl Loop {
     }
 
     fn stream_reset(&mut self, key: Key<Tunnel>, id: StreamId, code: ErrorCode) {
-        let flow_key = self.tunnels.get(key).and_then(|tunnel| tunnel.streams.get(&id).copied());
+        let flow_key = self
+            .tunnels
+            .get(key)
+            .and_then(|tunnel| tunnel.streams.get(&id).copied());
         let Some(flow_key) = flow_key else { return };
         self.stream_gone(key, id);
         let open = self.flows.get(flow_key).is_some_and(|flow| flow.phase == Phase::Open);
@@ -342,7 +391,9 @@ impl Loop {
 
     /// A stream is over on both sides.
     pub(super) fn stream_gone(&mut self, key: Key<Tunnel>, id: StreamId) {
-        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
         tunnel.streams.remove(&id);
         if tunnel.streams.is_empty() {
             tunnel.idle_since = self.now;
@@ -359,7 +410,9 @@ impl Loop {
 
     /// Something is to be sent on this tunnel, at the end of the round.
     pub(super) fn touch(&mut self, key: Key<Tunnel>) {
-        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
         if !tunnel.dirty {
             tunnel.dirty = true;
             self.dirty.push(key);
@@ -370,7 +423,9 @@ impl Loop {
     pub(super) fn flush_dirty(&mut self) {
         // Ending a lost tunnel's flows may touch others.
         while let Some(key) = self.dirty.pop() {
-            let Some(tunnel) = self.tunnels.get_mut(key) else { continue };
+            let Some(tunnel) = self.tunnels.get_mut(key) else {
+                continue;
+            };
             tunnel.dirty = false;
             if !tunnel.blocked {
                 self.flush_tunnel(key);
@@ -381,7 +436,9 @@ impl Loop {
 
     /// Writes until the kernel takes no more.
     pub(super) fn flush_tunnel(&mut self, key: Key<Tunnel>) {
-        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
         let Some(fd) = &tunnel.fd else { return };
         let result = loop {
             let handshake = !tunnel.outgoing.is_empty();
@@ -437,7 +494,9 @@ impl Loop {
     fn continue_streams(&mut self, key: Key<Tunnel>) {
         let Some(tunnel) = self.tunnels.get(key) else { return };
         for flow_key in tunnel.streams.values() {
-            let Some(flow) = self.flows.get_mut(*flow_key) else { continue };
+            let Some(flow) = self.flows.get_mut(*flow_key) else {
+                continue;
+            };
             if !flow.queued && flow.near.as_ref().is_some_and(|near| near.readable) {
                 flow.queued = true;
                 self.again.push_back(Again::Flow(*flow_key));
@@ -447,7 +506,9 @@ impl Loop {
 
     /// A pause is over.
     pub(super) fn resume_tunnel(&mut self, key: Key<Tunnel>) {
-        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
         if std::mem::take(&mut tunnel.paused) && tunnel.readable {
             self.again.push_back(Again::Tunnel(key));
         }

@@ -15,7 +15,9 @@ use std::{
 };
 
 use culvert_proto::security as policy;
-use node::{Authority, CLIENT, Node, OTHER, PATIENCE, SERVER, Scene, World, addresses, capture, wait_until};
+use node::{
+    Authority, CLIENT, Node, OTHER, PATIENCE, SERVER, Scene, World, addresses, application, capture, local, wait_until,
+};
 
 use crate::seam::{Ask, ListenerRole, LoopMessage};
 
@@ -81,7 +83,11 @@ fn exchange(stream: &TcpStream, bytes: &[u8]) -> Vec<u8> {
 
 fn assert_same(got: &[u8], sent: &[u8]) {
     assert_eq!(got.len(), sent.len());
-    assert!(got == sent, "bytes differ first at {:?}", got.iter().zip(sent).position(|(a, b)| a != b));
+    assert!(
+        got == sent,
+        "bytes differ first at {:?}",
+        got.iter().zip(sent).position(|(a, b)| a != b)
+    );
 }
 
 /// Sends both ways at once over one connection and compares.
@@ -100,10 +106,18 @@ fn both_ways(front: SocketAddr, app: &TcpListener, up: usize, down: usize, seed:
 #[test]
 fn every_byte_arrives_both_ways_with_half_close() {
     let scene = Scene::new();
-    for (round, (up, down)) in
-        [(0, 0), (1, 0), (0, 1), (100, 16_384), (16_375, 16_376), (1_000_000, 10), (3, 5_000_000), (9_000_000, 7_000_000)]
-            .into_iter()
-            .enumerate()
+    for (round, (up, down)) in [
+        (0, 0),
+        (1, 0),
+        (0, 1),
+        (100, 16_384),
+        (16_375, 16_376),
+        (1_000_000, 10),
+        (3, 5_000_000),
+        (9_000_000, 7_000_000),
+    ]
+    .into_iter()
+    .enumerate()
     {
         both_ways(scene.front, &scene.app, up, down, round as u64 * 2 + 11);
     }
@@ -113,8 +127,10 @@ fn every_byte_arrives_both_ways_with_half_close() {
 fn many_connections_share_tunnels_and_grow_new_ones() {
     let scene = Scene::new();
     // More than one tunnel's hundred streams, all open at the same time.
-    let streams: Vec<TcpStream> = (0..250).map(|_| dial(scene.front)).collect();
-    let served: Vec<TcpStream> = (0..250).map(|_| accept(&scene.app)).collect();
+    let (streams, served): (Vec<TcpStream>, Vec<TcpStream>) = thread::scope(|scope| {
+        let served = scope.spawn(|| (0..250).map(|_| accept(&scene.app)).collect());
+        ((0..250).map(|_| dial(scene.front)).collect(), served.join().unwrap())
+    });
     thread::scope(|scope| {
         for mut stream in served {
             scope.spawn(move || {
@@ -163,6 +179,17 @@ fn an_application_that_does_not_read_stops_the_sender() {
     assert!(got.chunks(chunk.len()).all(|piece| piece == &chunk[..piece.len()]));
 }
 
+/// A connection to here is reset at once, or as soon as it is used.
+fn assert_refused(to: SocketAddr) {
+    match TcpStream::connect_timeout(&to, PATIENCE) {
+        Ok(stream) => {
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            assert_reset(&stream);
+        }
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+}
+
 fn assert_reset(mut stream: &TcpStream) {
     let mut buffer = [0; 16];
     match stream.read(&mut buffer) {
@@ -173,9 +200,15 @@ fn assert_reset(mut stream: &TcpStream) {
 
 #[test]
 fn a_refusing_application_gives_a_reset() {
-    let Scene { client, server, app, front, .. } = Scene::new();
+    let Scene {
+        client,
+        server,
+        app,
+        front,
+        ..
+    } = Scene::new();
     drop(app);
-    assert_reset(&dial(front));
+    assert_refused(front);
     drop((client, server));
 }
 
@@ -184,7 +217,9 @@ fn resets_pass_through_both_ways() {
     let scene = Scene::new();
     let stream = dial(scene.front);
     let app = accept(&scene.app);
-    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    socket2::SockRef::from(&stream)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
     drop(stream);
     assert_reset(&app);
 
@@ -206,10 +241,10 @@ fn a_peer_with_another_identity_is_not_spoken_to() {
     impostor.certify(&scene.authority.credentials(OTHER));
     impostor.add_pod("cart", OTHER, elsewhere, ListenerRole::InboundHbone, 15008);
     world.publish(&[&scene.client]);
-    let app = TcpListener::bind((elsewhere, 0)).unwrap();
-    capture(scene.front, app.local_addr().unwrap());
+    let (app, address) = application(elsewhere);
+    capture(scene.front, address);
     let began = Instant::now();
-    assert_reset(&dial(scene.front));
+    assert_refused(scene.front);
     assert!(began.elapsed() < Duration::from_secs(5), "a wrong identity is final");
     app.set_nonblocking(true).unwrap();
     assert_eq!(app.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
@@ -220,7 +255,7 @@ fn a_client_of_another_authority_is_refused() {
     let scene = Scene::without_certificates();
     scene.server.certify(&scene.authority.credentials(SERVER));
     scene.client.certify(&Authority::new().credentials(CLIENT));
-    assert_reset(&dial(scene.front));
+    assert_refused(scene.front);
     scene.app.set_nonblocking(true).unwrap();
     assert_eq!(scene.app.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 }
@@ -250,24 +285,26 @@ fn connections_wait_for_certificates() {
 fn a_destination_outside_the_mesh_is_reached_directly() {
     let scene = Scene::new();
     let (_, outside) = addresses();
-    let app = TcpListener::bind((outside, 0)).unwrap();
-    capture(scene.front, app.local_addr().unwrap());
+    let (app, address) = application(outside);
+    capture(scene.front, address);
     both_ways(scene.front, &app, 3_000_000, 2_000_000, 3);
 }
 
 #[test]
 fn plaintext_from_outside_reaches_the_application() {
     let scene = Scene::new();
-    let plain = scene.server.add_pod("cart", SERVER, scene.server_address, ListenerRole::InboundPlaintext, 0);
-    capture(plain, scene.app.local_addr().unwrap());
+    let plain = scene
+        .server
+        .add_pod("cart", SERVER, scene.server_address, ListenerRole::InboundPlaintext, 0);
+    capture(plain, scene.app_address);
     both_ways(plain, &scene.app, 2_000_000, 3_000_000, 9);
 }
 
 #[test]
 fn a_connection_that_was_not_captured_is_refused() {
     let scene = Scene::new();
-    capture(scene.front, scene.front);
-    assert_reset(&dial(scene.front));
+    capture(scene.front, SocketAddr::new(scene.client_address, scene.front.port()));
+    assert_refused(scene.front);
 }
 
 fn deny_client() -> policy::Authorization {
@@ -301,7 +338,7 @@ fn a_new_policy_ends_connections_that_are_open() {
     scene.world.publish(&[&scene.server]);
     assert_reset(&stream);
     // And new ones do not come through: 401 is final.
-    assert_reset(&dial(scene.front));
+    assert_refused(scene.front);
 }
 
 #[test]
@@ -314,7 +351,9 @@ fn drain_lets_open_connections_end() {
     app.read_exact(&mut got).unwrap();
     scene.server.send(|| LoopMessage::Drain);
     scene.client.send(|| LoopMessage::Drain);
-    wait_until("nobody listens", || TcpStream::connect_timeout(&scene.front, PATIENCE).is_err());
+    wait_until("nobody listens", || {
+        TcpStream::connect_timeout(&scene.front, PATIENCE).is_err()
+    });
     stream.write_all(b"during").unwrap();
     app.read_exact(&mut got).unwrap();
     assert_eq!(&got, b"during");
@@ -337,8 +376,8 @@ fn a_peer_that_comes_late_is_waited_for() {
     let client = Node::new(&mut world);
     client.certify(&authority.credentials(CLIENT));
     let front = client.add_pod("front", CLIENT, client_address, ListenerRole::Outbound, 0);
-    let app = TcpListener::bind((server_address, 0)).unwrap();
-    capture(front, app.local_addr().unwrap());
+    let (app, address) = application(server_address);
+    capture(front, address);
     // Nobody serves the tunnel port yet: refused.
     let stream = dial(front);
     let server = Node::new(&mut world);
@@ -352,7 +391,7 @@ fn a_peer_that_comes_late_is_waited_for() {
 #[test]
 fn garbage_harms_nobody() {
     let scene = Scene::new();
-    let tunnel_port = SocketAddr::new(scene.server_address, 15008);
+    let tunnel_port = SocketAddr::new(local(scene.server_address), 15008);
     for seed in 0..20 {
         let mut stream = dial(tunnel_port);
         let mut garbage = pattern(1 + (seed as usize * 997) % 40_000, seed);

@@ -33,14 +33,32 @@ pub(super) const OTHER: &str = "spiffe://cluster.local/ns/shop/sa/other";
 /// A limit for whatever a test waits for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Addresses of their own for each test: 127.x.y.1 the client's, 127.x.y.2 the server's. Peers' tunnel ports are
-/// always 15008, so tests that run at the same time need different ones.
+/// Addresses of their own for each test, the client's and the server's. Peers' tunnel ports are always 15008, so tests
+/// that run at the same time need different ones.
 pub(super) fn addresses() -> (IpAddr, IpAddr) {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let process = std::process::id();
     let test = NEXT.fetch_add(1, Ordering::Relaxed) as u8;
-    let (x, y) = (1 + (process % 250) as u8, (process / 250) as u8 ^ test);
-    (Ipv4Addr::new(127, x, y, 1).into(), Ipv4Addr::new(127, x, y, 2).into())
+    let (x, y) = (process as u8, (process >> 8) as u8 ^ test);
+    (Ipv4Addr::new(198, 18, x, y).into(), Ipv4Addr::new(198, 19, x, y).into())
+}
+
+/// The loopback address in whose place the mesh, which knows no loopback addresses, has this one.
+pub(super) fn local(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let [_, b, c, d] = v4.octets();
+            Ipv4Addr::new(127, b, c, d).into()
+        }
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// An application's listening socket, and its address in the mesh.
+pub(super) fn application(address: IpAddr) -> (TcpListener, SocketAddr) {
+    let listener = listen(local(address), 0);
+    let port = listener.local_addr().unwrap().port();
+    (listener, SocketAddr::new(address, port))
 }
 
 /// Where connections to a listening socket were going before they were captured, in place of the kernel's memory.
@@ -48,7 +66,12 @@ static CAPTURED: LazyLock<Mutex<HashMap<SocketAddr, SocketAddr>>> = LazyLock::ne
 
 fn captured(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     let own = socket::local_address(fd)?;
-    CAPTURED.lock().unwrap().get(&own).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    CAPTURED
+        .lock()
+        .unwrap()
+        .get(&own)
+        .copied()
+        .ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// A certificate authority.
@@ -63,7 +86,10 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let root = params.self_signed(&key).unwrap();
-        Self { bundle: TrustBundle::from_pem(root.pem().as_bytes()).unwrap(), issuer: Issuer::new(params, key) }
+        Self {
+            bundle: TrustBundle::from_pem(root.pem().as_bytes()).unwrap(),
+            issuer: Issuer::new(params, key),
+        }
     }
 
     pub(super) fn credentials(&self, identity: &str) -> Arc<Credentials> {
@@ -101,13 +127,21 @@ impl World {
             name: name.to_owned(),
             namespace: "shop".to_owned(),
             addresses: vec![octets.into()],
-            tunnel_protocol: if hbone { TunnelProtocol::Hbone } else { TunnelProtocol::None }.into(),
+            tunnel_protocol: if hbone {
+                TunnelProtocol::Hbone
+            } else {
+                TunnelProtocol::None
+            }
+            .into(),
             trust_domain: "cluster.local".to_owned(),
             service_account: service_account.to_owned(),
             ..Resource::default()
         };
         let uid = resource.uid.clone();
-        let bytes = Address { r#type: Some(Type::Workload(resource)) }.encode_to_vec();
+        let bytes = Address {
+            r#type: Some(Type::Workload(resource)),
+        }
+        .encode_to_vec();
         self.store.put_address(&uid, &bytes).unwrap();
     }
 
@@ -145,12 +179,13 @@ impl Node {
             credentials: ArcSwap::default(),
             asks,
             socket_requests,
-            telemetry: Arc::new(Telemetry::default()),
+            telemetry: Telemetry::new(),
         });
         let mut config = EngineConfig {
             calls: KernelCalls {
                 original_destination: captured,
                 plaintext_destination: captured,
+                connect: |fd, to| socket::connect(fd, SocketAddr::new(local(to.ip()), to.port())),
                 set_client_address: |_, _| Ok(()),
             },
             ..EngineConfig::default()
@@ -165,7 +200,11 @@ impl Node {
                 loops[0].send(LoopMessage::Sockets(uid, sockets));
             }
         });
-        Self { shared, loops, asks: Mutex::new(asked) }
+        Self {
+            shared,
+            loops,
+            asks: Mutex::new(asked),
+        }
     }
 
     pub(super) fn send(&self, message: impl Fn() -> LoopMessage) {
@@ -182,8 +221,15 @@ impl Node {
     }
 
     /// Adds a pod with one listener of a role.
-    pub(super) fn add_pod(&self, name: &str, identity: &str, address: IpAddr, role: ListenerRole, port: u16) -> SocketAddr {
-        let listener = TcpListener::bind((address, port)).unwrap();
+    pub(super) fn add_pod(
+        &self,
+        name: &str,
+        identity: &str,
+        address: IpAddr,
+        role: ListenerRole,
+        port: u16,
+    ) -> SocketAddr {
+        let listener = listen(local(address), port);
         listener.set_nonblocking(true).unwrap();
         let bound = listener.local_addr().unwrap();
         let pod = Arc::new(Pod {
@@ -213,6 +259,16 @@ pub(super) fn capture(listener: SocketAddr, destination: SocketAddr) {
     CAPTURED.lock().unwrap().insert(listener, destination);
 }
 
+/// As `TcpListener::bind`, but with room for all the connections that tests make at once.
+fn listen(address: IpAddr, port: u16) -> TcpListener {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::for_address(SocketAddr::new(address, port)), Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&SocketAddr::new(address, port).into()).unwrap();
+    socket.listen(1024).unwrap();
+    socket.into()
+}
+
 fn plain_socket() -> OwnedFd {
     use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)).unwrap();
@@ -239,6 +295,8 @@ pub(super) struct Scene {
     pub(super) server_address: IpAddr,
     /// The application.
     pub(super) app: TcpListener,
+    /// Where the mesh has it.
+    pub(super) app_address: SocketAddr,
     /// Where applications on the client's node connect to, to reach it.
     pub(super) front: SocketAddr,
 }
@@ -256,10 +314,20 @@ impl Scene {
         let mut world = World::new(client_address, server_address);
         let client = Node::new(&mut world);
         let server = Node::new(&mut world);
-        let app = TcpListener::bind((server_address, 0)).unwrap();
+        let (app, app_address) = application(server_address);
         server.add_pod("cart", SERVER, server_address, ListenerRole::InboundHbone, 15008);
         let front = client.add_pod("front", CLIENT, client_address, ListenerRole::Outbound, 0);
-        capture(front, app.local_addr().unwrap());
-        Self { world, authority: Authority::new(), client, server, client_address, server_address, app, front }
+        capture(front, app_address);
+        Self {
+            world,
+            authority: Authority::new(),
+            client,
+            server,
+            client_address,
+            server_address,
+            app,
+            app_address,
+            front,
+        }
     }
 }
