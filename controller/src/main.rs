@@ -1,2 +1,2 @@
-//! placeholder
+//! to come
 fn main() {}

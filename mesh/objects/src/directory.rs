@@ -132,6 +132,21 @@ impl Directory {
         Arc::clone(&self.loaded)
     }
 
+    /// Reads every file again, at once, for callers that know that nobody is writing.
+    pub fn reload(&mut self) -> Arc<Loaded> {
+        let found = self.list();
+        let gone = |path: &PathBuf| !found.contains_key(path) && !self.is_hidden_by_error(path);
+        let gone: Vec<PathBuf> = self.files.keys().filter(|path| gone(path)).cloned().collect();
+        for path in gone {
+            self.files.remove(&path);
+        }
+        for (path, stamp) in &found {
+            self.read(path, *stamp);
+        }
+        self.publish();
+        self.loaded()
+    }
+
     /// Follows the directory on a thread of its own, until every receiver is gone. Changes are noticed by inotify, and
     /// by looking every two seconds, or more often where inotify is not to be had.
     pub fn watch(self) -> Receiver<Arc<Loaded>> {

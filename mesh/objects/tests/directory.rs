@@ -1,5 +1,7 @@
 //! The directory against a real file system: what a person, an editor, a deployment tool or a kubelet does to it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test says where")]
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;

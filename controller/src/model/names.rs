@@ -1,0 +1,71 @@
+//! What dashboards call a workload: its owner's name, and the canonical service that it belongs to.
+
+use culvert_objects::Pod;
+
+fn label<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
+    pod.metadata.labels.as_ref()?.get(key).map(String::as_str)
+}
+
+/// The name of what keeps the pod running, as a Deployment; the pod's own where nothing does.
+pub fn workload_name(pod: &Pod) -> String {
+    if let Some(name) = label(pod, "service.istio.io/workload-name") {
+        return name.to_owned();
+    }
+    let own = || pod.metadata.name.clone().unwrap_or_default();
+    // A pod that was created by hand may name an owner too; only generated names tell that it is one of several.
+    if pod.metadata.generate_name.as_deref().is_none_or(str::is_empty) {
+        return own();
+    }
+    let owners = pod.metadata.owner_references.iter().flatten();
+    let Some(owner) = owners
+        .filter(|o| o.controller == Some(true))
+        .map(|o| (o.kind.as_str(), o.name.as_str()))
+        .next()
+    else {
+        return own();
+    };
+    match owner {
+        ("ReplicaSet", name) => {
+            let hashes = ["pod-template-hash", "rollouts-pod-template-hash"];
+            let hash = hashes
+                .iter()
+                .filter_map(|key| label(pod, key))
+                .find_map(|hash| name.strip_suffix(hash)?.strip_suffix('-'));
+            hash.unwrap_or(name).to_owned()
+        }
+        // The jobs of a CronJob end in the minute of their schedule.
+        ("Job", name) => match name.rsplit_once('-') {
+            Some((cron, number))
+                if !cron.is_empty()
+                    && (8..=10).contains(&number.len())
+                    && number.bytes().all(|b| b.is_ascii_digit()) =>
+            {
+                cron.to_owned()
+            }
+            _ => name.to_owned(),
+        },
+        (_, name) => name.to_owned(),
+    }
+}
+
+/// The service that the workload is a part of, for telemetry.
+pub fn canonical_name(pod: &Pod, workload_name: &str) -> String {
+    let keys = ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"];
+    keys.iter()
+        .find_map(|key| label(pod, key))
+        .unwrap_or(workload_name)
+        .to_owned()
+}
+
+/// Its revision.
+pub fn canonical_revision(pod: &Pod) -> String {
+    let keys = [
+        "service.istio.io/canonical-revision",
+        "app.kubernetes.io/version",
+        "version",
+    ];
+    keys.iter()
+        .find_map(|key| label(pod, key))
+        .unwrap_or("latest")
+        .to_owned()
+}

@@ -1,0 +1,161 @@
+//! Golden cases: their files, and resources rendered as the recordings have them.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use culvert_proto::workload::Address;
+use prost::Message as _;
+use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use serde_json::{Map, Value};
+use tempfile::TempDir;
+
+/// The folder with the recordings.
+pub(crate) fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+/// The folders of all cases, in order.
+pub(crate) fn cases() -> Vec<PathBuf> {
+    let mut found: Vec<_> = fs::read_dir(golden())
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.is_dir())
+        .collect();
+    found.sort();
+    found
+}
+
+/// A configuration directory with the case in it.
+pub(crate) fn directory(case: &Path) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    fs::copy(golden().join("base.yaml"), dir.path().join("base.yaml")).unwrap();
+    fs::copy(case.join("input.yaml"), dir.path().join("input.yaml")).unwrap();
+    dir
+}
+
+/// The recorded resources, by name.
+pub(crate) fn expected(case: &Path) -> BTreeMap<String, Value> {
+    let all: Value = serde_json::from_slice(&fs::read(case.join("expected.json")).unwrap()).unwrap();
+    assert_eq!(all["authorizations"], Value::Object(Map::new()), "{}", case.display());
+    serde_json::from_value(all["addresses"].clone()).unwrap()
+}
+
+/// A message as the recordings have it.
+pub(crate) fn render(address: &Address) -> Value {
+    let pool = DescriptorPool::decode(culvert_proto::DESCRIPTORS).unwrap();
+    let descriptor = pool.get_message_by_name("istio.workload.Address").unwrap();
+    let message = DynamicMessage::decode(descriptor, address.encode_to_vec().as_slice()).unwrap();
+    let options = SerializeOptions::new()
+        .use_proto_field_name(true)
+        .skip_default_fields(true)
+        .stringify_64_bit_integers(false);
+    let json = message
+        .serialize_with_options(serde_json::value::Serializer, &options)
+        .unwrap();
+    addresses_as_text(json, address)
+}
+
+/// Protobuf's JSON has bytes in base64; the recordings have addresses as text.
+fn addresses_as_text(mut json: Value, address: &Address) -> Value {
+    use culvert_proto::workload::address::Type;
+    let text = |octets: &[u8]| match octets.len() {
+        4 => Value::from(IpAddr::from(<[u8; 4]>::try_from(octets).unwrap()).to_string()),
+        _ => Value::from(IpAddr::from(<[u8; 16]>::try_from(octets).unwrap()).to_string()),
+    };
+    match address.r#type.as_ref().unwrap() {
+        Type::Workload(w) if !w.addresses.is_empty() => {
+            json["workload"]["addresses"] = w.addresses.iter().map(|a| text(a)).collect();
+        }
+        Type::Service(s) => {
+            for (index, a) in s.addresses.iter().enumerate() {
+                json["service"]["addresses"][index]["address"] = text(&a.address);
+            }
+        }
+        Type::Workload(_) => {}
+    }
+    json
+}
+
+/// Compares resource by resource and returns what differs, leaving out what `ignore.txt` names.
+pub(crate) fn differences(case: &Path, ours: &BTreeMap<String, Value>) -> Vec<String> {
+    let ignore = fs::read_to_string(case.join("ignore.txt")).unwrap_or_default();
+    let ignore: Vec<(&str, &str)> = ignore
+        .lines()
+        .filter_map(|line| line.split('#').next()?.trim().split_once(' '))
+        .map(|(name, field)| (name.trim(), field.trim()))
+        .collect();
+    let theirs = expected(case);
+    let mut found = Vec::new();
+    for name in theirs.keys().chain(ours.keys().filter(|n| !theirs.contains_key(*n))) {
+        let (Some(a), Some(b)) = (theirs.get(name), ours.get(name)) else {
+            found.push(format!(
+                "{name}: only in {}",
+                if ours.contains_key(name) { "ours" } else { "theirs" }
+            ));
+            continue;
+        };
+        let (a, b) = (fields(a), fields(b));
+        for field in a.keys().chain(b.keys().filter(|f| !a.contains_key(*f))) {
+            let ignored = ignore.iter().any(|(n, f)| glob(n, name) && glob(f, field));
+            if a.get(field) != b.get(field) && !ignored {
+                found.push(format!(
+                    "{name}: {field}: istiod {:?}, ours {:?}",
+                    a.get(field),
+                    b.get(field)
+                ));
+            }
+        }
+    }
+    found
+}
+
+/// Fields by path below the one member `workload` or `service`; lists as sorted text, since their order means nothing.
+fn fields(resource: &Value) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for (kind, inner) in resource.as_object().unwrap() {
+        found.insert("type".to_owned(), kind.clone());
+        flatten("", inner, &mut found);
+    }
+    found
+}
+
+fn flatten(path: &str, value: &Value, found: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(members) => {
+            for (key, value) in members {
+                let path = if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
+                };
+                flatten(&path, value, found);
+            }
+        }
+        other => drop(found.insert(path.to_owned(), sorted(other))),
+    }
+}
+
+fn sorted(value: &Value) -> String {
+    match value {
+        Value::Array(items) => {
+            let mut items: Vec<_> = items.iter().map(sorted).collect();
+            items.sort();
+            format!("[{}]", items.join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+fn glob(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((head, tail)) => text.strip_prefix(head).is_some_and(|rest| {
+            (0..=rest.len())
+                .filter(|i| rest.is_char_boundary(*i))
+                .any(|i| glob(tail, &rest[i..]))
+        }),
+    }
+}

@@ -1,0 +1,76 @@
+//! What the model makes of the golden cases, beside what Istio's control plane made of them.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test says where")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use culvert_controller::model::{Model, Settings};
+use culvert_objects::Directory;
+use serde_json::Value;
+
+fn rendered(model: &Model) -> BTreeMap<String, Value> {
+    model
+        .addresses()
+        .iter()
+        .map(|(name, address)| (name.clone(), common::render(address)))
+        .collect()
+}
+
+#[test]
+fn agrees_with_the_recordings() {
+    let cases = common::cases();
+    assert_eq!(cases.len(), 12);
+    for case in cases {
+        let dir = common::directory(&case);
+        let loaded = Directory::open(dir.path()).unwrap().loaded();
+        assert!(
+            loaded.findings.iter().all(|f| f.message.contains("no ServiceAccount")),
+            "{:?}",
+            loaded.findings
+        );
+        let mut model = Model::new(Settings::default());
+        let changes = model.update(&loaded.objects);
+        assert_eq!(changes.updated.len(), model.addresses().len());
+        let differences = common::differences(&case, &rendered(&model));
+        assert!(differences.is_empty(), "{}: {differences:#?}", case.display());
+        assert_eq!(
+            model.update(&loaded.objects),
+            Default::default(),
+            "nothing changed, yet something was looked at"
+        );
+    }
+}
+
+/// Document by document in, in both directions, and out again: the same as all at once.
+#[test]
+fn arrives_at_the_same_from_anywhere() {
+    for case in common::cases() {
+        let text = fs::read_to_string(common::golden().join("base.yaml")).unwrap()
+            + "\n---\n"
+            + &fs::read_to_string(case.join("input.yaml")).unwrap();
+        let documents: Vec<String> = text.split("\n---\n").map(str::to_owned).collect();
+        for reverse in [false, true] {
+            let mut order = documents.clone();
+            if reverse {
+                order.reverse();
+            }
+            let dir = tempfile::TempDir::new().unwrap();
+            let mut directory = Directory::open(dir.path()).unwrap();
+            let mut model = Model::new(Settings::default());
+            let file = |index: usize| dir.path().join(format!("{index:03}.yaml"));
+            for (index, document) in order.iter().enumerate() {
+                fs::write(file(index), document).unwrap();
+                model.update(&directory.reload().objects);
+            }
+            let differences = common::differences(&case, &rendered(&model));
+            assert!(differences.is_empty(), "{}: {differences:#?}", case.display());
+            for index in 0..order.len() {
+                fs::remove_file(file(index)).unwrap();
+                model.update(&directory.reload().objects);
+            }
+            assert!(model.addresses().is_empty() && model.snapshot().is_empty());
+        }
+    }
+}
