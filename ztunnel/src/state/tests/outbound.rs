@@ -1,0 +1,368 @@
+use std::{collections::BTreeMap, sync::atomic::Ordering};
+
+use culvert_proto::workload as proto;
+
+use super::{World, client, client_workload, member, service, workload};
+use crate::seam::{Ask, Outbound};
+
+#[test]
+fn nothing_is_decided_before_the_first_answers() {
+    let mut world = World::new(false);
+    world.store = crate::state::Store::new("", "cluster.local", false);
+    assert!(matches!(world.outbound("198.18.9.9:80"), Outbound::Pending));
+    assert!(world.asked.try_recv().is_err());
+}
+
+#[test]
+fn a_pod_is_reached_by_its_address_in_the_tunnel_or_in_clear() {
+    let outside = proto::Workload {
+        tunnel_protocol: 0,
+        ..workload("plain", &["198.18.0.3"])
+    };
+    let mut world = World::new(false).with(&[workload("a", &["198.18.0.2"]), outside], &[]);
+    let Outbound::Tunnel {
+        node,
+        authority,
+        identities,
+        workload,
+        service,
+    } = world.outbound("198.18.0.2:8080")
+    else {
+        panic!("an enrolled pod is reached through the tunnel");
+    };
+    assert_eq!(node.to_string(), "198.18.0.2:15008");
+    assert_eq!(authority.to_string(), "198.18.0.2:8080");
+    assert_eq!(identities[0].as_str(), "spiffe://cluster.local/ns/shop/sa/web");
+    assert_eq!(
+        (identities.len(), &*workload.uid, service),
+        (1, "Kubernetes//Pod/shop/a", None)
+    );
+    assert!(matches!(
+        world.outbound("198.18.0.3:80"),
+        Outbound::Direct { workload: Some(_), .. }
+    ));
+    assert!(matches!(
+        world.outbound("198.18.0.4:80"),
+        Outbound::Direct { workload: None, .. }
+    ));
+    // A mapped address is the IPv4 one.
+    assert_eq!(world.target("[::ffff:198.18.0.2]:80").0, "a");
+}
+
+#[test]
+fn an_unknown_address_is_asked_for_on_demand_and_passed_through_once_answered() {
+    let mut world = World::new(true);
+    assert!(matches!(world.outbound("198.18.9.9:80"), Outbound::Pending));
+    let address = "198.18.9.9".parse().unwrap();
+    assert_eq!(world.asked.try_recv(), Ok(Ask::Address(address)));
+    world.store.set_answered(address);
+    assert_eq!(
+        world.target("198.18.9.9:80"),
+        (String::new(), "198.18.9.9:80".parse().unwrap())
+    );
+    assert!(
+        world.asked.try_recv().is_err(),
+        "an answered address is not asked for again"
+    );
+    world.store.forget_answer(address);
+    assert!(matches!(world.outbound("198.18.9.9:80"), Outbound::Pending));
+}
+
+#[test]
+fn a_service_leads_to_the_port_where_the_workload_serves_it() {
+    let endpoint = member(workload("a", &["198.18.0.2"]), "cart", &[(80, 8080), (81, 9191)]);
+    let mut world = World::new(false).with(
+        &[endpoint],
+        &[service(
+            "cart",
+            &["198.19.0.1"],
+            &[(80, 8080), (81, 0), (82, 0), (83, 7)],
+        )],
+    );
+    assert_eq!(world.target("198.19.0.1:80").1.to_string(), "198.18.0.2:8080");
+    assert_eq!(world.target("198.19.0.1:81").1.to_string(), "198.18.0.2:9191");
+    assert_eq!(
+        world.denial("198.19.0.1:82"),
+        "service shop/cart.shop.svc.cluster.local has no healthy endpoint"
+    );
+    assert_eq!(world.target("198.19.0.1:83").1.to_string(), "198.18.0.2:7");
+    assert_eq!(
+        world.denial("198.19.0.1:84"),
+        "service shop/cart.shop.svc.cluster.local has no port 84"
+    );
+}
+
+#[test]
+fn a_services_own_identities_may_answer_too() {
+    let mut cart = service("cart", &["198.19.0.1"], &[(80, 8080)]);
+    cart.subject_alt_names = vec![
+        "spiffe://cluster.local/ns/shop/sa/other".into(),
+        "cart.example.com".into(),
+    ];
+    let mut world = World::new(false).with(
+        &[member(workload("a", &["198.18.0.2"]), "cart", &[(80, 8080)])],
+        &[cart],
+    );
+    let Outbound::Tunnel { identities, .. } = world.outbound("198.19.0.1:80") else {
+        panic!()
+    };
+    let accounts: Vec<&str> = identities.iter().map(|id| id.service_account()).collect();
+    assert_eq!(accounts, ["web", "other"]);
+}
+
+#[test]
+fn the_endpoints_address_is_of_the_clients_family_if_there_is_one() {
+    let both = member(workload("both", &["198.18.0.2", "fd00:c01e::2"]), "both", &[(80, 80)]);
+    let one = member(workload("one", &["198.18.0.3"]), "one", &[(80, 80)]);
+    let services = [
+        service("both", &["198.19.0.1", "fd00:c01e:1::1"], &[(80, 80)]),
+        service("one", &["198.19.0.2", "fd00:c01e:1::2"], &[(80, 80)]),
+    ];
+    let mut world = World::new(false).with(&[both, one], &services);
+    assert_eq!(world.target("198.19.0.1:80").1.to_string(), "198.18.0.2:80");
+    assert_eq!(world.target("[fd00:c01e:1::1]:80").1.to_string(), "[fd00:c01e::2]:80");
+    assert_eq!(world.target("[fd00:c01e:1::2]:80").1.to_string(), "198.18.0.3:80");
+}
+
+#[test]
+fn endpoints_that_are_not_ready_get_nothing_unless_the_service_says_so() {
+    let endpoint = |name: &str, address: &str, healthy: bool| {
+        let status = i32::from(!healthy);
+        proto::Workload {
+            status,
+            ..member(workload(name, &[address]), "cart", &[(80, 80)])
+        }
+    };
+    let cart = service("cart", &["198.19.0.1"], &[(80, 80)]);
+    let endpoints = [endpoint("a", "198.18.0.2", false), endpoint("b", "198.18.0.3", true)];
+    let mut world = World::new(false).with(&endpoints, std::slice::from_ref(&cart));
+    for _ in 0..50 {
+        assert_eq!(world.target("198.19.0.1:80").0, "b");
+    }
+    world.put(endpoint("b", "198.18.0.3", false));
+    assert_eq!(
+        world.denial("198.19.0.1:80"),
+        "service shop/cart.shop.svc.cluster.local has no healthy endpoint"
+    );
+    let load_balancing = proto::LoadBalancing {
+        health_policy: 1,
+        ..Default::default()
+    };
+    world.put_service(proto::Service {
+        load_balancing: Some(load_balancing),
+        ..cart
+    });
+    world.target("198.19.0.1:80");
+}
+
+fn counts(world: &mut World, destination: &str, rounds: u32) -> BTreeMap<String, u32> {
+    let mut counts = BTreeMap::new();
+    for _ in 0..rounds {
+        *counts.entry(world.target(destination).0).or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn idle_endpoints_share_by_weight_and_busy_ones_get_less() {
+    let endpoint = |name: &str, address: &str, capacity| proto::Workload {
+        capacity,
+        ..member(workload(name, &[address]), "cart", &[(80, 80)])
+    };
+    let cart = service("cart", &["198.19.0.1"], &[(80, 80)]);
+    let even = [endpoint("a", "198.18.0.2", None), endpoint("b", "198.18.0.3", None)];
+    let mut world = World::new(false).with(&even, std::slice::from_ref(&cart));
+    let even = counts(&mut world, "198.19.0.1:80", 2000);
+    assert!(even.values().all(|count| (800..=1200).contains(count)), "{even:?}");
+
+    let busy = world.mesh().workload_at("198.18.0.2".parse().unwrap()).unwrap();
+    busy.open.store(10, Ordering::Relaxed);
+    let one_busy = counts(&mut world, "198.19.0.1:80", 2000);
+    // Drawn twice in a row is the only way to the busy one: a quarter.
+    assert!((350..=650).contains(&one_busy["a"]), "{one_busy:?}");
+
+    world.put(endpoint("a", "198.18.0.2", Some(3)));
+    let again = world.mesh().workload_at("198.18.0.2".parse().unwrap()).unwrap();
+    assert_eq!(again.open.load(Ordering::Relaxed), 10, "a new version goes on counting");
+    again.open.store(0, Ordering::Relaxed);
+    let weighted = counts(&mut world, "198.19.0.1:80", 2000);
+    assert!((1350..=1650).contains(&weighted["a"]), "{weighted:?}");
+    world.put(endpoint("a", "198.18.0.2", Some(0)));
+    assert_eq!(
+        counts(&mut world, "198.19.0.1:80", 200).len(),
+        1,
+        "a weight of 0 is none"
+    );
+}
+
+fn near(name: &str, address: &str, zone: &str, subzone: &str) -> proto::Workload {
+    let locality = proto::Locality {
+        region: "north".into(),
+        zone: zone.into(),
+        subzone: subzone.into(),
+    };
+    proto::Workload {
+        locality: Some(locality),
+        ..member(workload(name, &[address]), "cart", &[(80, 80)])
+    }
+}
+
+fn preferring(mode: proto::load_balancing::Mode) -> proto::Service {
+    use proto::load_balancing::Scope;
+    let load_balancing = proto::LoadBalancing {
+        routing_preference: vec![Scope::Region as i32, Scope::Zone as i32, Scope::Subzone as i32],
+        mode: mode as i32,
+        ..Default::default()
+    };
+    proto::Service {
+        load_balancing: Some(load_balancing),
+        ..service("cart", &["198.19.0.1"], &[(80, 80)])
+    }
+}
+
+#[test]
+fn failover_takes_the_closest_there_is_and_strict_nothing_else() {
+    use proto::load_balancing::Mode;
+    let rack = near("rack", "198.18.0.2", "n1", "r1");
+    let zone = near("zone", "198.18.0.3", "n1", "r2");
+    let far = near("far", "198.18.0.4", "n2", "r1");
+    let mut world = World::new(false).with(&[client_workload(), rack, zone, far], &[preferring(Mode::Failover)]);
+    let only = |world: &mut World| counts(world, "198.19.0.1:80", 50).into_keys().collect::<Vec<_>>();
+    assert_eq!(only(&mut world), ["rack"]);
+    world.store.remove_address("Kubernetes//Pod/shop/rack");
+    assert_eq!(only(&mut world), ["zone"]);
+    world.store.remove_address("Kubernetes//Pod/shop/zone");
+    assert_eq!(only(&mut world), ["far"]);
+
+    world.put_service(preferring(Mode::Strict));
+    assert!(world.denial("198.19.0.1:80").contains("no healthy endpoint"));
+    world.put(near("rack", "198.18.0.2", "n1", "r1"));
+    assert_eq!(only(&mut world), ["rack"]);
+    world.put_service(preferring(Mode::Passthrough));
+    assert_eq!(world.target("198.19.0.1:80").1.to_string(), "198.19.0.1:80");
+}
+
+#[test]
+fn what_needs_a_waypoint_or_a_gateway_is_refused_with_the_reason() {
+    let waypoint = proto::GatewayAddress {
+        destination: Some(proto::gateway_address::Destination::Hostname(
+            proto::NamespacedHostname {
+                namespace: "shop".into(),
+                hostname: "way.shop.svc.cluster.local".into(),
+            },
+        )),
+        hbone_mtls_port: 15008,
+    };
+    let behind = proto::Workload {
+        waypoint: Some(waypoint.clone()),
+        ..workload("a", &["198.18.0.2"])
+    };
+    let there = proto::Workload {
+        network: "far".into(),
+        network_gateway: Some(waypoint.clone()),
+        ..member(workload("there", &["198.18.0.3"]), "cart", &[(80, 80)])
+    };
+    let dns = proto::Workload {
+        hostname: "db.example.com".into(),
+        ..member(workload("dns", &[]), "db", &[(80, 80)])
+    };
+    let services = [
+        service("cart", &["198.19.0.1"], &[(80, 80)]),
+        service("db", &["198.19.0.2"], &[(80, 80)]),
+        proto::Service {
+            waypoint: Some(waypoint),
+            ..service("l7", &["198.19.0.3"], &[(80, 80)])
+        },
+    ];
+    let mut world = World::new(false).with(&[behind, there, dns], &services);
+    let through = "is reached through waypoint shop/way.shop.svc.cluster.local";
+    assert_eq!(
+        world.denial("198.18.0.2:80"),
+        format!("Kubernetes//Pod/shop/a {through}")
+    );
+    assert_eq!(
+        world.denial("198.19.0.3:80"),
+        format!("shop/l7.shop.svc.cluster.local {through}")
+    );
+    assert!(
+        world
+            .denial("198.19.0.1:80")
+            .contains("is in network far, reached through gateway")
+    );
+    assert!(
+        world
+            .denial("198.19.0.2:80")
+            .contains("is known by its DNS name db.example.com alone")
+    );
+}
+
+#[test]
+fn of_several_owners_of_an_address_the_likeliest_counts() {
+    let shared = |name: &str| proto::Workload {
+        network_mode: proto::NetworkMode::HostNetwork as i32,
+        tunnel_protocol: 0,
+        ..workload(name, &["198.18.0.9"])
+    };
+    let mut world = World::new(false).with(&[shared("b"), shared("a")], &[]);
+    assert_eq!(world.target("198.18.0.9:80").0, "a");
+    // An address that went over to a new pod, while the old one is still known as not ready.
+    let leaving = proto::Workload {
+        status: 1,
+        ..workload("a", &["198.18.0.5"])
+    };
+    let mut world = World::new(false).with(&[leaving, workload("z", &["198.18.0.5"])], &[]);
+    assert_eq!(world.target("198.18.0.5:80").0, "z");
+    world.store.remove_address("Kubernetes//Pod/shop/z");
+    assert_eq!(world.target("198.18.0.5:80").0, "a");
+}
+
+#[test]
+fn a_shared_virtual_address_belongs_to_the_clients_namespace_and_ranges_to_the_longest_prefix() {
+    let elsewhere = |mut service: proto::Service| {
+        service.namespace = "bank".into();
+        service.hostname = service.hostname.replace(".shop.", ".bank.");
+        service
+    };
+    let range = |name: &str, length| {
+        let mut service = service(name, &["198.19.7.0"], &[(80, 80)]);
+        service.addresses[0].length = Some(length);
+        service.load_balancing = preferring(proto::load_balancing::Mode::Passthrough).load_balancing;
+        service
+    };
+    let private = proto::Service {
+        visibility: 1,
+        ..elsewhere(service("secret", &["198.19.0.2"], &[(80, 80)]))
+    };
+    let services = [
+        elsewhere(service("a", &["198.19.0.1"], &[(80, 80)])),
+        service("b", &["198.19.0.1"], &[(80, 80)]),
+        range("wide", 24),
+        range("narrow", 28),
+        private,
+    ];
+    let mut world = World::new(false).with(&[], &services);
+    assert!(world.denial("198.19.0.1:80").contains("shop/b.shop"));
+    for (address, expected) in [("198.19.7.1:80", "shop/narrow"), ("198.19.7.100:80", "shop/wide")] {
+        match world.outbound(address) {
+            Outbound::Direct {
+                service: Some(service), ..
+            } => assert!(service.starts_with(expected), "{service}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(
+        matches!(world.outbound("198.19.0.2:80"), Outbound::Direct { service: None, .. }),
+        "not visible from here"
+    );
+}
+
+#[test]
+fn a_pod_may_dial_its_own_service() {
+    let own = member(client_workload(), "cart", &[(80, 8080)]);
+    let mut world = World::new(false).with(&[own], &[service("cart", &["198.19.0.1"], &[(80, 8080)])]);
+    assert_eq!(
+        world.target("198.19.0.1:80"),
+        ("client".into(), "198.18.0.1:8080".parse().unwrap())
+    );
+    assert!(world.mesh().workload_of(&client()).is_some());
+}
