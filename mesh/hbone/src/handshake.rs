@@ -28,6 +28,7 @@ pub struct Handshake {
     side: Side,
     /// Bytes at the front of `incoming` that rustls has been shown.
     shown: usize,
+    failed: bool,
 }
 
 enum Side {
@@ -53,6 +54,7 @@ impl Handshake {
         Ok(Self {
             side: Side::Client(UnbufferedClientConnection::new(config, name)?),
             shown: 0,
+            failed: false,
         })
     }
 
@@ -64,6 +66,7 @@ impl Handshake {
         Ok(Self {
             side: Side::Server(UnbufferedServerConnection::new(config)?),
             shown: 0,
+            failed: false,
         })
     }
 
@@ -75,6 +78,9 @@ impl Handshake {
     /// # Errors
     /// The handshake failed: send `outgoing`, then close.
     pub fn advance(&mut self, incoming: &mut Vec<u8>, outgoing: &mut Vec<u8>) -> Result<Progress, HandshakeError> {
+        if self.failed {
+            return Err(HandshakeError::Closed);
+        }
         loop {
             let window = &mut incoming[..self.shown];
             let (used, step) = match &mut self.side {
@@ -115,17 +121,16 @@ impl Handshake {
         true
     }
 
-    /// After an error rustls has an alert to send.
+    /// After an error rustls may have an alert to send. It is not asked for anything else: it would look for bytes that are gone, and
+    /// panic.
     fn last_words(&mut self, outgoing: &mut Vec<u8>) {
-        loop {
-            let (_, step) = match &mut self.side {
+        while self.common().wants_write() {
+            let _ = match &mut self.side {
                 Side::Client(connection) => step(connection.process_tls_records(&mut []), outgoing),
                 Side::Server(connection) => step(connection.process_tls_records(&mut []), outgoing),
             };
-            if !matches!(step, Ok(Step::Again)) {
-                return;
-            }
         }
+        self.failed = true;
     }
 
     fn common(&self) -> &CommonState {

@@ -1,8 +1,9 @@
 //! One HBONE connection.
 //!
 //! This file is the way in: TLS records, and the few things that concern the connection as a whole. What received frames do is in
-//! `incoming`, what the owner asks for is in `outgoing`; both work on `Core`, the HTTP/2 state, which knows nothing of records.
+//! `incoming` and `headers`, what the owner asks for is in `outgoing`; both work on `Core`, the HTTP/2 state, which knows nothing of records.
 mod core;
+mod headers;
 mod incoming;
 mod outgoing;
 #[cfg(test)]

@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn padding_must_be_short_and_ones() {
-        let refused: [&[u8]; 4] = [&[0xff], &[0xf1, 0xff], &[0x64, 0x00], &[0xff, 0xff, 0xff, 0xfc]];
+        let refused: [&[u8]; 4] = [&[0xff], &[0xf1, 0xff], &[0x64], &[0xff, 0xff, 0xff, 0xfc]];
         for coded in refused {
             assert!(decode(coded, &mut Vec::new()).is_err(), "{coded:x?}");
         }
