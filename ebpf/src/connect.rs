@@ -36,7 +36,10 @@ pub fn v4(context: &SockAddrContext) -> i32 {
     // SAFETY: the context is valid while the program runs. Context fields are written one by one and volatile, because
     // the verifier refuses a store that covers two of them.
     unsafe {
-        let destination = Endpoint { address: Address::from_v4((*address).user_ip4), port: port(address) };
+        let destination = Endpoint {
+            address: Address::from_v4((*address).user_ip4),
+            port: port(address),
+        };
         match decide(context, &destination) {
             Verdict::Leave => ALLOW,
             Verdict::Deny => DENY,
@@ -61,7 +64,10 @@ pub fn v6(context: &SockAddrContext) -> i32 {
             (*address).user_ip6[2],
             (*address).user_ip6[3],
         ];
-        let destination = Endpoint { address: Address(words), port: port(address) };
+        let destination = Endpoint {
+            address: Address(words),
+            port: port(address),
+        };
         match decide(context, &destination) {
             Verdict::Leave => ALLOW,
             Verdict::Deny => DENY,
@@ -89,17 +95,24 @@ unsafe fn decide(context: &SockAddrContext, destination: &Endpoint) -> Verdict {
     // SAFETY: the context is valid.
     let cookie = unsafe { bpf_get_netns_cookie(context.as_ptr()) };
     // SAFETY: entries change only as a whole, and by the agent alone.
-    let Some(pod) = (unsafe { PODS.get(&cookie) }) else { return Verdict::Leave };
+    let Some(pod) = (unsafe { PODS.get(&cookie) }) else {
+        return Verdict::Leave;
+    };
     // Set before the first pod.
-    let Some(config) = proxy::config() else { return Verdict::Deny };
+    let Some(config) = proxy::config() else {
+        return Verdict::Deny;
+    };
     if proxy::is_current(config) {
-        return proxys_own(context, config, cookie);
+        return proxys_own(context, config, destination, cookie);
     }
     if let Some(reason) = left_alone(pod, destination, cookie) {
         if let Some(reason) = reason {
             count(reason);
         }
-        forget(context);
+        // Rewritten just now by programs of another version, which note on the same sockets.
+        if destination.port != u32::from(OUTBOUND_PORT) {
+            forget(context);
+        }
         return Verdict::Leave;
     }
     capture(context, config, pod, destination, cookie)
@@ -107,12 +120,12 @@ unsafe fn decide(context: &SockAddrContext, destination: &Endpoint) -> Verdict {
 
 /// A proxy's connection: where it wants, unless its client's address could not be handed on.
 #[inline(always)]
-fn proxys_own(context: &SockAddrContext, config: &Config, cookie: u64) -> Verdict {
+fn proxys_own(context: &SockAddrContext, config: &Config, destination: &Endpoint, cookie: u64) -> Verdict {
     // SAFETY: the context and its socket are valid.
     let forwarded = unsafe { note::on((*context.sock_addr).__bindgen_anon_1.sk) }
         .is_some_and(|noted| noted.role == Noted::FORWARDED);
     if forwarded && is_full(config) {
-        return deny_full(context, cookie);
+        return deny_full(context, destination, cookie);
     }
     count(Counter::ConnectProxy);
     Verdict::Leave
@@ -141,15 +154,32 @@ fn left_alone(pod: &Pod, destination: &Endpoint, cookie: u64) -> Option<Option<C
 
 #[inline(always)]
 fn capture(context: &SockAddrContext, config: &Config, pod: &Pod, destination: &Endpoint, cookie: u64) -> Verdict {
-    let target = if destination.address.is_v4() { pod.ipv4 } else { pod.ipv6 };
+    let target = if destination.address.is_v4() {
+        pod.ipv4
+    } else {
+        pod.ipv6
+    };
     if target.is_none() {
         count(Counter::ConnectNoAddress);
+        if may_log() {
+            let (address, port) = (destination.address.octets(), destination.port);
+            warn!(
+                context,
+                "connect of the pod with cookie {} to {:i} port {} denied: no address of that family",
+                cookie,
+                address,
+                port
+            );
+        }
         return Verdict::Deny;
     }
     if is_full(config) {
-        return deny_full(context, cookie);
+        return deny_full(context, destination, cookie);
     }
-    let noted = Noted { endpoint: *destination, role: Noted::CAPTURED };
+    let noted = Noted {
+        endpoint: *destination,
+        role: Noted::CAPTURED,
+    };
     // SAFETY: the context and its sockets are valid.
     let kept = unsafe {
         let socket = (*context.sock_addr).__bindgen_anon_1.sk;
@@ -159,7 +189,11 @@ fn capture(context: &SockAddrContext, config: &Config, pod: &Pod, destination: &
     if !kept {
         count(Counter::ConnectNoMemory);
         if may_log() {
-            warn!(context, "connect of the pod with cookie {} denied: no memory", cookie);
+            let (address, port) = (destination.address.octets(), destination.port);
+            warn!(
+                context,
+                "connect of the pod with cookie {} to {:i} port {} denied: no memory", cookie, address, port
+            );
         }
         return Verdict::Deny;
     }
@@ -197,10 +231,14 @@ fn is_full(config: &Config) -> bool {
 }
 
 #[inline(always)]
-fn deny_full(context: &SockAddrContext, cookie: u64) -> Verdict {
+fn deny_full(context: &SockAddrContext, destination: &Endpoint, cookie: u64) -> Verdict {
     count(Counter::ConnectFull);
     if may_log() {
-        warn!(context, "connect of the pod with cookie {} denied: the map of flows is full", cookie);
+        let (address, port) = (destination.address.octets(), destination.port);
+        warn!(
+            context,
+            "connect of the pod with cookie {} to {:i} port {} denied: the map of flows is full", cookie, address, port
+        );
     }
     Verdict::Deny
 }

@@ -19,7 +19,9 @@ pub fn count(counter: Counter) {
 #[inline(always)]
 pub fn may_log() -> bool {
     const INTERVAL_NS: u64 = 100_000_000;
-    let Some(last) = LAST_LOG.get_ptr_mut(0) else { return false };
+    let Some(last) = LAST_LOG.get_ptr_mut(0) else {
+        return false;
+    };
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     // SAFETY: the element belongs to this CPU.

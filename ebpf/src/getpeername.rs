@@ -8,7 +8,9 @@ use culvert_abi::{Counter, Endpoint, Noted};
 /// For an IPv4 socket.
 #[inline(always)]
 pub fn v4(context: &SockAddrContext) {
-    let Some((endpoint, counter)) = peer(context) else { return };
+    let Some((endpoint, counter)) = peer(context) else {
+        return;
+    };
     if !endpoint.address.is_v4() {
         // An IPv6 client of an application that speaks IPv4 only: nothing to show in a `sockaddr_in`.
         return count(Counter::PeerFamily);
@@ -25,7 +27,9 @@ pub fn v4(context: &SockAddrContext) {
 /// For an IPv6 socket; an IPv4 peer is shown IPv4-mapped, as it would be without us.
 #[inline(always)]
 pub fn v6(context: &SockAddrContext) {
-    let Some((endpoint, counter)) = peer(context) else { return };
+    let Some((endpoint, counter)) = peer(context) else {
+        return;
+    };
     let address = context.sock_addr;
     // SAFETY: as in `v4`.
     unsafe {

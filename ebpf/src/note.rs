@@ -16,7 +16,11 @@ use culvert_abi::Noted;
 pub unsafe fn on<'a>(socket: *mut bpf_sock) -> Option<&'a mut Noted> {
     // SAFETY: the map exists; the kernel checks the socket. The note lives as long as the socket, which the context
     // holds while the program runs.
-    unsafe { bpf_sk_storage_get(map(), socket.cast(), ptr::null_mut(), 0).cast::<Noted>().as_mut() }
+    unsafe {
+        bpf_sk_storage_get(map(), socket.cast(), ptr::null_mut(), 0)
+            .cast::<Noted>()
+            .as_mut()
+    }
 }
 
 /// Puts a note on a socket, over the one that it has. False when the kernel has no memory for it.

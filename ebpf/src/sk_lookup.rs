@@ -37,6 +37,11 @@ pub fn steer(context: &SkLookupContext) -> u32 {
     }
     // SAFETY: entries change only as a whole.
     let Some(owner) = (unsafe { ADDRESSES.get(&local) }) else {
+        // From itself to itself: an address that the pod keeps to itself, such as that of a bridge.
+        if local == remote {
+            count(Counter::LookupLocal);
+            return PASS;
+        }
         count(Counter::LookupUnknown);
         return DROP;
     };
@@ -83,8 +88,10 @@ fn addresses(lookup: *mut bpf_sk_lookup) -> (Address, Address) {
     // Volatile and all of them, see `sock_ops::ends`.
     // SAFETY: the caller's context; the fields of the other family are zero.
     unsafe {
-        let (local4, remote4) =
-            (read_volatile(addr_of!((*lookup).local_ip4)), read_volatile(addr_of!((*lookup).remote_ip4)));
+        let (local4, remote4) = (
+            read_volatile(addr_of!((*lookup).local_ip4)),
+            read_volatile(addr_of!((*lookup).remote_ip4)),
+        );
         let local6 = [
             read_volatile(addr_of!((*lookup).local_ip6[0])),
             read_volatile(addr_of!((*lookup).local_ip6[1])),

@@ -54,7 +54,9 @@ fn opening(context: &SockOpsContext) {
         return;
     }
     // SAFETY: checked, and from the context.
-    let Some(noted) = (unsafe { note::on(socket) }) else { return };
+    let Some(noted) = (unsafe { note::on(socket) }) else {
+        return;
+    };
     if noted.role != Noted::CAPTURED && noted.role != Noted::FORWARDED {
         return;
     }
@@ -86,9 +88,18 @@ fn accepted(context: &SockOpsContext) {
     // Seen from the socket that opened it.
     let flow = flow(context, &remote, &local);
     // SAFETY: the entry is removed only here, and when its socket closes.
-    let Some(found) = (unsafe { FLOWS.get(&flow) }) else { return };
-    let role = if found.role == Noted::CAPTURED { Noted::ACCEPTED_CAPTURED } else { Noted::ACCEPTED_FORWARDED };
-    let noted = Noted { endpoint: found.endpoint, role };
+    let Some(found) = (unsafe { FLOWS.get(&flow) }) else {
+        return;
+    };
+    let role = if found.role == Noted::CAPTURED {
+        Noted::ACCEPTED_CAPTURED
+    } else {
+        Noted::ACCEPTED_FORWARDED
+    };
+    let noted = Noted {
+        endpoint: found.endpoint,
+        role,
+    };
     // SAFETY: the context is valid.
     let socket = unsafe { (*context.ops).__bindgen_anon_2.sk };
     // SAFETY: checked, and from the context.
@@ -124,17 +135,22 @@ fn listening(context: &SockOpsContext) {
     // SAFETY: the context is valid.
     let cookie = unsafe { bpf_get_netns_cookie(context.as_ptr()) };
     // SAFETY: entries change only as a whole.
-    let Some(pod) = (unsafe { PODS.get(&cookie) }) else { return };
+    let Some(pod) = (unsafe { PODS.get(&cookie) }) else {
+        return;
+    };
     if !proxy::config().is_some_and(proxy::is_current) {
         return;
     }
     let Some((local, _)) = ends(context) else { return };
     for address in [pod.ipv4, pod.ipv6] {
-        let bound = local.address.is_none() || local.address.0[3] == 0 || local.address == address;
+        let bound = local.address.is_unspecified() || local.address == address;
         if !address.is_none() && bound {
             // SAFETY: the context is valid.
             let ops = unsafe { &mut *context.ops };
-            if LISTENERS.update(Listener { address, port }, ops, u64::from(BPF_ANY)).is_ok() {
+            if LISTENERS
+                .update(Listener { address, port }, ops, u64::from(BPF_ANY))
+                .is_ok()
+            {
                 count(Counter::ListenerFound);
             }
         }
@@ -173,9 +189,15 @@ fn ends(context: &SockOpsContext) -> Option<(Endpoint, Endpoint)> {
         _ => return None,
     };
     Some((
-        Endpoint { address: local, port: context.local_port() },
+        Endpoint {
+            address: local,
+            port: context.local_port(),
+        },
         // Network byte order, in the upper half.
-        Endpoint { address: remote, port: u32::from_be(context.remote_port()) },
+        Endpoint {
+            address: remote,
+            port: u32::from_be(context.remote_port()),
+        },
     ))
 }
 
@@ -197,6 +219,8 @@ fn add_open(difference: i64) {
     if let Some(open) = OPEN_FLOWS.get_ptr_mut(0) {
         // `core` has no atomic arithmetic for this target.
         // SAFETY: an aligned element of a map, which only this instruction writes.
-        unsafe { asm!("lock *(u64 *)({open} + 0) += {difference}", open = in(reg) open, difference = in(reg) difference) }
+        unsafe {
+            asm!("lock *(u64 *)({open} + 0) += {difference}", open = in(reg) open, difference = in(reg) difference)
+        }
     }
 }

@@ -4,9 +4,7 @@
 use crate::{count::count, note};
 use aya_ebpf::{bindings::bpf_sockopt, programs::SockoptContext};
 use core::ptr::{addr_of_mut, write_volatile};
-use culvert_abi::{
-    CULVERT_CLIENT_ADDRESS, Counter, Endpoint, Noted, SO_ORIGINAL_DST, SOL_CULVERT, SOL_IP, SOL_IPV6,
-};
+use culvert_abi::{CULVERT_CLIENT_ADDRESS, Counter, Endpoint, Noted, SO_ORIGINAL_DST, SOL_CULVERT, SOL_IP, SOL_IPV6};
 
 /// `setsockopt` fails with `EPERM`.
 const DENY: i32 = 0;
@@ -34,7 +32,9 @@ pub fn get(context: &SockoptContext) {
             return;
         }
         let noted = note::on((*option).__bindgen_anon_1.sk).filter(|noted| noted.role == Noted::ACCEPTED_CAPTURED);
-        let Some(noted) = noted else { return count(Counter::OriginalUnknown) };
+        let Some(noted) = noted else {
+            return count(Counter::OriginalUnknown);
+        };
         if answer(option, &noted.endpoint) {
             count(Counter::OriginalAnswered);
         } else {
@@ -103,7 +103,10 @@ pub fn set(context: &SockoptContext) -> i32 {
             count(Counter::ClientInvalid);
             return DENY;
         }
-        let noted = Noted { endpoint: value.read(), role: Noted::FORWARDED };
+        let noted = Noted {
+            endpoint: value.read(),
+            role: Noted::FORWARDED,
+        };
         if !note::put((*option).__bindgen_anon_1.sk, &noted) {
             count(Counter::ClientInvalid);
             return DENY;

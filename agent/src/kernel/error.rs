@@ -7,7 +7,7 @@ use std::{io, net::IpAddr, path::PathBuf};
 #[non_exhaustive]
 pub enum KernelError {
     /// A system call failed.
-    #[error("{action}: {source}")]
+    #[error("{action}")]
     System {
         /// What was being done, with the object's name.
         action: String,
@@ -15,7 +15,7 @@ pub enum KernelError {
         source: io::Error,
     },
     /// The object file or one of its maps or programs was refused.
-    #[error("{action}: {source}")]
+    #[error("{action}")]
     Load {
         /// What was being loaded.
         action: String,

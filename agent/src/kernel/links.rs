@@ -83,6 +83,20 @@ impl Links {
         remove(&path)
     }
 
+    /// Ends all attachments, capture first. What another version attached goes before its pins do, because letting go of
+    /// a pin detaches some time later.
+    pub(super) fn detach_all(&self) -> Result<(), KernelError> {
+        let mut files = self.files()?;
+        files.sort_by_key(|(file, _)| !file.contains("connect"));
+        for (_, path) in files {
+            if let Some(link) = existing(&path)? {
+                let _ = sys::link_detach(link.as_fd());
+            }
+            remove(&path)?;
+        }
+        Ok(())
+    }
+
     /// The cookies of pods with an attachment, and whether their network namespace still exists.
     pub(super) fn pods(&self) -> Result<Vec<(u64, bool)>, KernelError> {
         let mut pods = Vec::new();
@@ -101,10 +115,12 @@ impl Links {
             if !file.starts_with(POD) {
                 continue;
             }
-            if let Some(link) = existing(&path)?
+            let Some(link) = existing(&path)? else { continue };
+            if let Err(source) = sys::link_update(link.as_fd(), program)
+                // A namespace that is gone, which may happen at any moment, has nothing to update.
                 && sys::link_target(link.as_fd()).is_ok_and(|target| target != Target::Nothing)
             {
-                sys::link_update(link.as_fd(), program).map_err(|source| failed("update", &path, source))?;
+                return Err(failed("update", &path, source));
             }
         }
         Ok(())

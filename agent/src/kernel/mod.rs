@@ -226,6 +226,7 @@ impl Kernel {
             let entry = entry.map_err(failed)?;
             let is_version = entry.file_name().to_string_lossy().starts_with(load::VERSION_FOLDER);
             if is_version && entry.path() != self.folder {
+                Links::open(entry.path().join("links"))?.detach_all()?;
                 fs::remove_dir_all(entry.path()).map_err(failed)?;
                 tracing::info!(pins = %entry.path().display(), "removed the pins of another version");
             }
@@ -241,3 +242,9 @@ fn outside(what: &'static str, cgroup: &Cgroup, root: &Cgroup) -> KernelError {
         cgroup: root.path.clone(),
     }
 }
+
+/// The agent may move it between threads.
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<Kernel>();
+};

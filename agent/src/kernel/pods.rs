@@ -96,8 +96,8 @@ impl Kernel {
         self.links.update_pods(load::program(&self.ebpf, load::SK_LOOKUP)?)
     }
 
-    /// Nothing is changed yet.
-    fn check(&self, pod: &PodCapture<'_>, addresses: &[Address]) -> Result<(), KernelError> {
+    /// Nothing is changed yet, except that an owner of an address may be found dead.
+    fn check(&mut self, pod: &PodCapture<'_>, addresses: &[Address]) -> Result<(), KernelError> {
         if addresses.is_empty() {
             return Err(KernelError::Invalid(format!(
                 "the pod with cookie {} has no address",
@@ -119,14 +119,17 @@ impl Kernel {
                     "{address} cannot be the address of a pod"
                 )));
             }
-            if let Some(owner) = self.maps.owner(address)?
-                && owner != pod.cookie
-            {
+            let Some(owner) = self.maps.owner(address)?.filter(|owner| *owner != pod.cookie) else {
+                continue;
+            };
+            if !self.links.pods()?.contains(&(owner, false)) {
                 return Err(KernelError::AddressInUse {
                     address: (*address).into(),
                     owner,
                 });
             }
+            // Its namespace went while nobody looked, and its address was given to another.
+            self.withdraw(owner)?;
         }
         Ok(())
     }

@@ -3,5 +3,7 @@
 //! Each test is a process of its own (nextest) and plays all parts: agent, proxy and application differ by the cgroup
 //! that the process is in at the moment. Needs root; fails without.
 
+mod inbound;
+mod life;
 mod outbound;
 mod support;

@@ -1,13 +1,22 @@
-//! What a pod opens.
+//! What a pod opens, in every way in which it can be opened.
 
 use crate::support::{
     pod::{PEER4, PEER6, World},
-    sock::{self, local, mapped, peer, stream},
+    sock::{
+        self, TCP_FASTOPEN, TCP_FASTOPEN_CONNECT, accept, dissolve, finish, local, mapped, peer, send_fast_open,
+        set_tcp_option, stream,
+    },
+    uring,
 };
-use socket2::{Protocol, Socket};
-use std::net::{IpAddr, SocketAddr};
+use socket2::{Protocol, SockAddr, Socket};
+use std::{
+    io::{self, Read},
+    net::{IpAddr, SocketAddr},
+    os::fd::AsFd,
+};
 
 /// A destination, and the socket that an application may use for it.
+#[derive(Clone, Copy)]
 struct Case {
     destination: SocketAddr,
     /// The socket is IPv6; with an IPv4 destination that is IPv4-mapped.
@@ -32,7 +41,30 @@ fn cases() -> [Case; 3] {
     ]
 }
 
-/// What both ends must see, whichever way the application connects.
+impl Case {
+    /// As the application writes it.
+    fn address(&self) -> SocketAddr {
+        if self.v6 {
+            mapped(self.destination)
+        } else {
+            self.destination
+        }
+    }
+}
+
+/// Connects in one way to every destination, and checks what both ends see. `way` runs inside the pod, as an application.
+fn captured(way: fn(&Case) -> io::Result<Socket>) {
+    let world = World::enrolled();
+    let direct = world.serve(&world.peer, "[::]:80".parse().expect("an address"));
+    for case in cases() {
+        let application = world.pod.run(move || way(&case)).expect("connect");
+        check(&world, &case, &application);
+    }
+    direct.set_nonblocking(true).expect("non-blocking");
+    assert!(direct.accept().is_err(), "nothing went out in clear");
+    assert_eq!(world.count("connect", "captured"), 3);
+}
+
 fn check(world: &World, case: &Case, application: &Socket) {
     let v6 = case.destination.is_ipv6();
     let (proxy, destination) = world.take(v6);
@@ -54,19 +86,240 @@ fn check(world: &World, case: &Case, application: &Socket) {
 
 #[test]
 fn captures_a_connect_between_two_namespaces() {
+    captured(|case| {
+        let socket = stream(case.v6, None);
+        socket.connect(&case.address().into()).map(|()| socket)
+    });
+}
+
+#[test]
+fn captures_multipath_tcp() {
+    captured(|case| {
+        let socket = stream(case.v6, Some(Protocol::MPTCP));
+        socket.connect(&case.address().into()).map(|()| socket)
+    });
+}
+
+#[test]
+fn captures_a_non_blocking_connect() {
+    captured(|case| {
+        let socket = stream(case.v6, None);
+        socket.set_nonblocking(true)?;
+        let begun = socket.connect(&case.address().into());
+        assert_eq!(
+            begun.expect_err("not there yet").raw_os_error(),
+            Some(libc::EINPROGRESS)
+        );
+        finish(&socket).map(|()| socket)
+    });
+}
+
+#[test]
+fn captures_a_connect_through_io_uring() {
+    captured(|case| {
+        let socket = stream(case.v6, None);
+        uring::connect(socket.as_fd(), &case.address().into()).map(|()| socket)
+    });
+}
+
+#[test]
+fn captures_a_fast_open_send() {
+    captured(|case| {
+        let socket = stream(case.v6, None);
+        send_fast_open(&socket, b"first", case.address()).map(|_| socket)
+    });
+}
+
+#[test]
+fn captures_a_fast_open_send_of_multipath_tcp() {
+    captured(|case| {
+        let socket = stream(case.v6, Some(Protocol::MPTCP));
+        send_fast_open(&socket, b"first", case.address()).map(|_| socket)
+    });
+}
+
+#[test]
+fn captures_a_fast_open_connect() {
+    captured(|case| {
+        let socket = stream(case.v6, None);
+        set_tcp_option(&socket, TCP_FASTOPEN_CONNECT, 1);
+        socket.connect(&case.address().into())?;
+        socket.send(b"first").map(|_| socket)
+    });
+}
+
+#[test]
+fn captures_data_in_the_syn() {
     let world = World::enrolled();
-    let direct = world.serve(&world.peer, "0.0.0.0:80".parse().expect("an address"));
+    // Client and server, and neither waits for a cookie.
+    world
+        .pod
+        .run(|| std::fs::write("/proc/sys/net/ipv4/tcp_fastopen", "519"))
+        .expect("sysctl");
+    let listeners = world.listeners.as_ref().expect("open");
+    for listener in [&listeners.outbound4, &listeners.outbound6] {
+        set_tcp_option(listener, TCP_FASTOPEN, 16);
+    }
     for case in cases() {
-        let (destination, v6) = (case.destination, case.v6);
         let application = world.pod.run(move || {
-            let socket = stream(v6, None);
-            let address = if v6 { mapped(destination) } else { destination };
-            socket.connect(&address.into()).map(|()| socket)
+            let socket = stream(case.v6, None);
+            send_fast_open(&socket, b"first", case.address()).map(|_| socket)
         });
-        check(&world, &case, &application.expect("connect"));
+        let (mut proxy, destination) = world.take(case.destination.is_ipv6());
+        assert_eq!(destination, case.destination);
+        let application = application.expect("send");
+        assert_eq!(peer(&application), case.destination);
+        assert!(sock::sent_data_in_syn(&application));
+        let mut data = [0; 5];
+        proxy.read_exact(&mut data).expect("read");
+        assert_eq!(&data, b"first");
+    }
+}
+
+#[test]
+fn leaves_alone_what_stays_in_the_pod() {
+    let world = World::enrolled();
+    let server = world.serve(&world.pod, "[::]:8080".parse().expect("an address"));
+    for to in [
+        "127.0.0.1:8080",
+        "[::1]:8080",
+        "198.18.7.1:8080",
+        "[fd00:c01e:7::1]:8080",
+    ] {
+        let to: SocketAddr = to.parse().expect("an address");
+        let application = world.pod.run(move || {
+            let socket = stream(to.is_ipv6(), None);
+            socket.connect(&to.into()).map(|()| socket)
+        });
+        let (_served, client) = accept(&server);
+        let application = application.expect("connect");
+        assert_eq!(peer(&application), to);
+        assert_eq!(client, local(&application));
+    }
+    assert_eq!(world.count("connect", "loopback"), 2);
+    assert_eq!(world.count("connect", "own_address"), 2);
+    assert_eq!(world.count("sk_lookup", "local"), 2);
+}
+
+#[test]
+fn leaves_the_proxy_alone() {
+    let world = World::enrolled();
+    let server = world.serve(&world.peer, "[::]:80".parse().expect("an address"));
+    for case in cases() {
+        let upstream = world.node.as_proxy(|| {
+            world.pod.run(move || {
+                let socket = stream(case.v6, None);
+                socket.connect(&case.address().into()).map(|()| socket)
+            })
+        });
+        let (_served, client) = accept(&server);
+        assert_eq!(
+            client,
+            local(&upstream.expect("connect")),
+            "seen with the pod's own address"
+        );
+    }
+    assert_eq!(world.count("connect", "proxy"), 3);
+    assert_eq!(world.count("connect", "captured"), 0);
+}
+
+#[test]
+fn leaves_excluded_destinations_alone() {
+    let mut world = World::new(|node| {
+        node.config.exclusions.cidrs = vec!["198.18.7.2/32".parse().expect("a CIDR")];
+        node.config.exclusions.ports = vec![9090];
+    });
+    world.enrol(true, true);
+    let direct = |to: SocketAddr| {
+        let server = world.serve(&world.peer, to);
+        let application = world.pod.run(move || {
+            let socket = stream(to.is_ipv6(), None);
+            socket.connect(&to.into()).map(|()| socket)
+        });
+        let (_served, client) = accept(&server);
+        assert_eq!(client, local(&application.expect("connect")));
+    };
+    direct(SocketAddr::new(PEER4, 80));
+    direct(SocketAddr::new(PEER6, 9090));
+    assert_eq!(world.count("connect", "excluded"), 2);
+
+    let captured = world.pod.run(|| {
+        let socket = stream(true, None);
+        socket.connect(&SocketAddr::new(PEER6, 80).into()).map(|()| socket)
+    });
+    captured.expect("connect");
+    assert_eq!(world.take(true).1, SocketAddr::new(PEER6, 80));
+}
+
+#[test]
+fn leaves_udp_alone() {
+    let world = World::enrolled();
+    let server = world
+        .peer
+        .run(|| std::net::UdpSocket::bind(SocketAddr::new(PEER4, 53)).expect("bind"));
+    server.set_read_timeout(Some(sock::PATIENCE)).expect("timeout");
+    world.pod.run(|| {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("bind");
+        socket.connect(SocketAddr::new(PEER4, 53)).expect("connect");
+        socket.send(b"question").expect("send");
+    });
+    assert_eq!(server.recv(&mut [0; 16]).expect("receive"), 8);
+}
+
+#[test]
+fn forgets_when_a_socket_connects_elsewhere() {
+    let world = World::enrolled();
+    let server = world.serve(&world.pod, "127.0.0.1:8080".parse().expect("an address"));
+    for protocol in [None, Some(Protocol::MPTCP)] {
+        let application = world.pod.run(move || {
+            let socket = stream(false, protocol);
+            socket.connect(&SocketAddr::new(PEER4, 80).into()).expect("connect");
+            dissolve(&socket);
+            let second: SockAddr = "127.0.0.1:8080".parse::<SocketAddr>().expect("an address").into();
+            socket.connect(&second).map(|()| socket)
+        });
+        accept(&server);
+        assert_eq!(peer(&application.expect("connect")), local(&server));
+    }
+}
+
+#[test]
+fn refuses_when_nobody_listens_and_never_goes_out_in_clear() {
+    let mut world = World::enrolled();
+    let direct = world.serve(&world.peer, "[::]:80".parse().expect("an address"));
+    world.listeners = None;
+    for case in cases() {
+        let refused = world
+            .pod
+            .run(move || stream(case.v6, None).connect(&case.address().into()));
+        assert_eq!(
+            refused.expect_err("nobody listens").kind(),
+            io::ErrorKind::ConnectionRefused
+        );
     }
     direct.set_nonblocking(true).expect("non-blocking");
     assert!(direct.accept().is_err(), "nothing went out in clear");
-    assert_eq!(world.count("connect", "captured"), 3);
-    let _ = Protocol::MPTCP;
+    assert_eq!(world.open_flows(), 0, "failed handshakes leave nothing behind");
+    assert_eq!(world.count("sock_ops", "abandoned"), 3);
+}
+
+#[test]
+fn denies_a_family_that_the_pod_does_not_have() {
+    let mut world = World::new(|_| {});
+    let cookie = world.pod.cookie();
+    world.enrol(true, false);
+    let capture = culvert_agent::kernel::PodCapture {
+        cookie,
+        netns: world.pod.as_fd(),
+        addresses: &[crate::support::pod::POD4],
+        listeners: None,
+        outbound: true,
+        inbound: false,
+    };
+    world.kernel.enrol(&capture).expect("enrol");
+    let denied = world
+        .pod
+        .run(|| stream(true, None).connect(&SocketAddr::new(PEER6, 80).into()));
+    assert_eq!(denied.expect_err("no IPv6 here").raw_os_error(), Some(libc::EPERM));
+    assert_eq!(world.count("connect", "denied_family"), 1);
 }

@@ -31,6 +31,12 @@ impl Address {
         self.0[0] == 0 && self.0[1] == 0 && self.0[2] == 0 && self.0[3] == 0
     }
 
+    /// Whether this is `::` or `0.0.0.0`.
+    #[inline(always)]
+    pub const fn is_unspecified(&self) -> bool {
+        self.is_none() || (self.is_v4() && self.0[3] == 0)
+    }
+
     /// Whether a connection to it stays in the namespace by itself: 127.0.0.0/8 and `::1`, and the unspecified
     /// addresses, which Linux takes for loopback.
     #[inline(always)]
@@ -39,6 +45,20 @@ impl Address {
             return self.0[3] == 0 || self.0[3].to_be() >> 24 == 127;
         }
         self.0[0] == 0 && self.0[1] == 0 && self.0[2] == 0 && (self.0[3] == 0 || self.0[3] == 1_u32.to_be())
+    }
+
+    /// The sixteen bytes, first to last.
+    #[inline(always)]
+    pub const fn octets(&self) -> [u8; 16] {
+        let [a, b, c, d] = [
+            self.0[0].to_ne_bytes(),
+            self.0[1].to_ne_bytes(),
+            self.0[2].to_ne_bytes(),
+            self.0[3].to_ne_bytes(),
+        ];
+        [
+            a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3],
+        ]
     }
 }
 
@@ -55,11 +75,7 @@ impl From<IpAddr> for Address {
 
 impl From<Address> for IpAddr {
     fn from(address: Address) -> Self {
-        let mut bytes = [0; 16];
-        for (chunk, word) in bytes.chunks_exact_mut(4).zip(address.0) {
-            chunk.copy_from_slice(&word.to_ne_bytes());
-        }
-        Ipv6Addr::from(bytes).to_canonical()
+        Ipv6Addr::from(address.octets()).to_canonical()
     }
 }
 
@@ -86,5 +102,34 @@ impl From<Endpoint> for SocketAddr {
     fn from(endpoint: Endpoint) -> Self {
         // The programs never write more than 16 bits.
         Self::new(endpoint.address.into(), endpoint.port as u16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use std::string::ToString;
+
+    #[test]
+    fn addresses_survive_the_way_there_and_back() {
+        for text in ["198.18.7.1", "fd00:c01e::7:1", "0.0.0.0", "::", "::1", "127.0.0.1"] {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(IpAddr::from(Address::from(address)).to_string(), text);
+        }
+        let mapped: IpAddr = "::ffff:198.18.7.1".parse().unwrap();
+        assert_eq!(IpAddr::from(Address::from(mapped)).to_string(), "198.18.7.1");
+    }
+
+    #[test]
+    fn loopback_is_what_linux_takes_for_it() {
+        let is = |text: &str| Address::from(text.parse::<IpAddr>().unwrap()).is_loopback();
+        assert!(
+            ["127.0.0.1", "127.255.0.3", "0.0.0.0", "::", "::1", "::ffff:127.0.0.1"]
+                .into_iter()
+                .all(is)
+        );
+        assert!(!["198.18.7.1", "128.0.0.1", "fd00::1", "::2", "1::"].into_iter().any(is));
     }
 }

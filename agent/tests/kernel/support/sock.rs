@@ -4,7 +4,7 @@ use culvert_abi::{CULVERT_CLIENT_ADDRESS, Endpoint, SOL_CULVERT};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
     io,
-    net::{IpAddr, SocketAddr, SocketAddrV6},
+    net::{SocketAddr, SocketAddrV6},
     os::fd::AsRawFd,
     time::Duration,
 };
@@ -115,16 +115,39 @@ pub(crate) fn send_fast_open(socket: &Socket, data: &[u8], to: SocketAddr) -> io
     socket.send_to_with_flags(data, &to.into(), libc::MSG_FASTOPEN)
 }
 
-/// TCP fast open as the option `TCP_FASTOPEN_CONNECT` does it: `connect` only promises, the first `write` sends.
-pub(crate) fn fast_open_connect(socket: &Socket) {
-    const TCP_FASTOPEN_CONNECT: i32 = 30;
-    let on = 1_i32;
-    // SAFETY: the option is an int.
+/// How many SYNs with data may wait on a listening socket.
+pub(crate) const TCP_FASTOPEN: i32 = 23;
+/// `connect` only promises, the first `write` sends the SYN.
+pub(crate) const TCP_FASTOPEN_CONNECT: i32 = 30;
+
+pub(crate) fn set_tcp_option(socket: &Socket, option: i32, value: i32) {
+    // SAFETY: the options above are ints.
     let result = unsafe {
-        let value = std::ptr::from_ref(&on).cast();
-        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, TCP_FASTOPEN_CONNECT, value, 4)
+        let value = std::ptr::from_ref(&value).cast();
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, option, value, 4)
     };
     assert_eq!(result, 0, "{}", io::Error::last_os_error());
+}
+
+/// From `TCP_INFO`: whether the other side acknowledged data that the SYN carried.
+pub(crate) fn sent_data_in_syn(socket: &Socket) -> bool {
+    const TCPI_OPT_SYN_DATA: u8 = 32;
+    // State, congestion state, retransmits, probes, backoff, options.
+    let mut info = [0_u8; 8];
+    let mut length = info.len() as u32;
+    // SAFETY: the kernel writes at most as many bytes as it is told that there are.
+    let result = unsafe {
+        let value = info.as_mut_ptr().cast();
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            value,
+            &mut length,
+        )
+    };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    info[5] & TCPI_OPT_SYN_DATA != 0
 }
 
 /// Undoes a connect, so that the socket can connect again.
@@ -136,8 +159,4 @@ pub(crate) fn dissolve(socket: &Socket) {
     // SAFETY: a whole `sockaddr`.
     let result = unsafe { libc::connect(socket.as_raw_fd(), &unspecified, size_of::<libc::sockaddr>() as u32) };
     assert_eq!(result, 0, "{}", io::Error::last_os_error());
-}
-
-pub(crate) fn any_port(address: IpAddr) -> SocketAddr {
-    SocketAddr::new(address, 0)
 }

@@ -1,0 +1,200 @@
+//! What reaches a pod, and what the application there sees of it.
+
+use crate::support::{
+    pod::{PEER4, PEER6, POD4, POD6, World},
+    sock::{self, accept, listen, local, mapped, peer, set_client, stream},
+};
+use socket2::{Protocol, Socket};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
+
+const PODS: [IpAddr; 2] = [POD4, POD6];
+
+/// From outside.
+fn reach(world: &World, to: SocketAddr) -> io::Result<Socket> {
+    world.peer.run(move || {
+        let socket = stream(to.is_ipv6(), None);
+        socket.connect(&to.into()).map(|()| socket)
+    })
+}
+
+#[test]
+fn steers_every_port_to_the_proxy() {
+    let world = World::enrolled();
+    let application = world.serve(&world.pod, "[::]:80".parse().expect("an address"));
+    let listeners = world.listeners.as_ref().expect("open");
+    for address in PODS {
+        for (port, listener) in [
+            (80, &listeners.plaintext),
+            (81, &listeners.plaintext),
+            (15008, &listeners.hbone),
+        ] {
+            let to = SocketAddr::new(address, port);
+            let client = reach(&world, to).expect("connect");
+            let (proxy, from) = accept(listener);
+            assert_eq!(local(&proxy), to, "the original destination");
+            assert_eq!(from, local(&client), "the true client");
+            assert_eq!(peer(&client), to);
+        }
+    }
+    application.set_nonblocking(true).expect("non-blocking");
+    assert!(
+        application.accept().is_err(),
+        "nothing reached the application directly"
+    );
+    assert_eq!(world.count("sk_lookup", "plaintext"), 4);
+    assert_eq!(world.count("sk_lookup", "hbone"), 2);
+}
+
+/// The proxy connects to an application, naming a client.
+fn forward(world: &World, client: SocketAddr, to: SocketAddr) -> Socket {
+    world.node.as_proxy(|| {
+        world.pod.run(move || {
+            // As Culvert's proxy does it: one kind of socket for both families.
+            let socket = stream(true, None);
+            set_client(&socket, client).expect("name the client");
+            socket.connect(&mapped(to).into()).expect("connect");
+            socket
+        })
+    })
+}
+
+#[test]
+fn shows_the_true_client_to_the_application() {
+    let world = World::enrolled();
+    let clients: [SocketAddr; 2] = [SocketAddr::new(PEER4, 40001), SocketAddr::new(PEER6, 40002)];
+    for (port, protocol) in [(80, None), (81, Some(Protocol::MPTCP))] {
+        let application = world
+            .pod
+            .run(move || listen(SocketAddr::new("::".parse().expect("any"), port), protocol));
+        for (to, client) in PODS.into_iter().zip(clients) {
+            let upstream = forward(&world, client, SocketAddr::new(to, port));
+            let (served, from) = accept(&application);
+            assert_eq!(from, client, "what accept says");
+            assert_eq!(peer(&served), client, "what getpeername says");
+            assert_eq!(local(&served), SocketAddr::new(to, port));
+            assert_eq!(
+                peer(&upstream),
+                SocketAddr::new(to, port),
+                "the proxy sees the application"
+            );
+        }
+    }
+    assert_eq!(world.open_flows(), 0);
+    assert_eq!(world.count("setsockopt", "client"), 4);
+    assert_eq!(world.count("sk_lookup", "local"), 4, "the proxy does not meet itself");
+}
+
+#[test]
+fn shows_what_it_can_to_an_application_of_the_other_family() {
+    let world = World::enrolled();
+    let (v4, v6) = (SocketAddr::new(PEER4, 40001), SocketAddr::new(PEER6, 40002));
+    // An IPv4 client that reached the pod's IPv6 address can be shown, IPv4-mapped.
+    let wide = world.serve(&world.pod, SocketAddr::new(POD6, 80));
+    let _upstream = forward(&world, v4, SocketAddr::new(POD6, 80));
+    assert_eq!(accept(&wide).1, v4);
+    // An IPv6 client cannot be shown to an IPv4 socket.
+    let narrow = world.serve(&world.pod, SocketAddr::new(POD4, 81));
+    let upstream = forward(&world, v6, SocketAddr::new(POD4, 81));
+    assert_eq!(accept(&narrow).1, local(&upstream));
+    assert_eq!(world.count("getpeername", "wrong_family"), 1);
+}
+
+#[test]
+fn refuses_the_proxys_own_ports_from_outside() {
+    let world = World::enrolled();
+    for port in [15001, 15006] {
+        for address in PODS {
+            let refused = reach(&world, SocketAddr::new(address, port));
+            assert_eq!(refused.expect_err("reserved").kind(), io::ErrorKind::ConnectionRefused);
+        }
+    }
+    assert_eq!(world.count("sk_lookup", "denied_reserved"), 4);
+}
+
+#[test]
+fn refuses_an_address_that_the_mesh_does_not_know() {
+    let world = World::enrolled();
+    let unknown: IpAddr = "198.18.7.77".parse().expect("an address");
+    world.pod.add_address(unknown);
+    let _application = world.serve(&world.pod, SocketAddr::new(unknown, 80));
+    let refused = reach(&world, SocketAddr::new(unknown, 80));
+    assert_eq!(refused.expect_err("unknown").kind(), io::ErrorKind::ConnectionRefused);
+    assert_eq!(world.count("sk_lookup", "denied_address"), 1);
+}
+
+#[test]
+fn refuses_when_nobody_listens_for_the_proxy() {
+    let mut world = World::enrolled();
+    let _application = world.serve(&world.pod, "[::]:80".parse().expect("an address"));
+    world.listeners = None;
+    for address in PODS {
+        for port in [80, 15008] {
+            let refused = reach(&world, SocketAddr::new(address, port));
+            assert_eq!(
+                refused.expect_err("nobody listens").kind(),
+                io::ErrorKind::ConnectionRefused
+            );
+        }
+    }
+    assert_eq!(world.count("sk_lookup", "denied_listener"), 4);
+}
+
+#[test]
+fn leaves_excluded_ports_alone() {
+    let mut world = World::new(|node| node.config.exclusions.ports = vec![9090]);
+    world.enrol(true, true);
+    let application = world.serve(&world.pod, "[::]:9090".parse().expect("an address"));
+    for address in PODS {
+        let client = reach(&world, SocketAddr::new(address, 9090)).expect("connect");
+        assert_eq!(accept(&application).1, local(&client));
+    }
+}
+
+#[test]
+fn finds_the_listeners_of_a_proxy_that_opens_them_by_itself() {
+    let mut world = World::new(|_| {});
+    world.listeners = None;
+    let cookie = world.pod.cookie();
+    let mut capture = culvert_agent::kernel::PodCapture {
+        cookie,
+        netns: std::os::fd::AsFd::as_fd(&world.pod),
+        addresses: &PODS,
+        listeners: None,
+        outbound: false,
+        inbound: false,
+    };
+    world.kernel.enrol(&capture).expect("enrol");
+    assert!(!world.kernel.listening(cookie).expect("listening"));
+    let sockets = world.node.as_proxy(|| {
+        world
+            .pod
+            .run(|| [15001, 15006, 15008].map(|port| listen(SocketAddr::new("::".parse().expect("any"), port), None)))
+    });
+    assert!(world.kernel.listening(cookie).expect("listening"));
+    (capture.outbound, capture.inbound) = (true, true);
+    world.kernel.enrol(&capture).expect("enrol");
+
+    let client = reach(&world, SocketAddr::new(POD4, 80)).expect("connect");
+    assert_eq!(accept(&sockets[1]).1, local(&client));
+    let application = world.pod.run(|| {
+        let socket = stream(false, None);
+        socket.connect(&SocketAddr::new(PEER4, 80).into()).map(|()| socket)
+    });
+    let (proxy, _) = accept(&sockets[0]);
+    let destination = world
+        .node
+        .as_proxy(|| sock::original_destination(&proxy, false))
+        .expect("original destination");
+    assert_eq!(destination, peer(&application.expect("connect")));
+}
+
+#[test]
+fn takes_a_client_address_from_the_proxy_alone() {
+    let world = World::enrolled();
+    let client = SocketAddr::new(PEER4, 40001);
+    let denied = world.pod.run(move || set_client(&stream(true, None), client));
+    assert_eq!(denied.expect_err("not a proxy").raw_os_error(), Some(libc::ENOPROTOOPT));
+}
