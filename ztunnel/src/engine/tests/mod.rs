@@ -29,18 +29,10 @@ fn dial(to: SocketAddr) -> TcpStream {
 }
 
 fn accept(listener: &TcpListener) -> TcpStream {
-    listener.set_nonblocking(true).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    let stream = loop {
-        match listener.accept() {
-            Ok((stream, _)) => break stream,
-            Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < deadline => {
-                thread::park_timeout(Duration::from_millis(2));
-            }
-            Err(error) => panic!("the application was not reached: {error}"),
-        }
-    };
-    stream.set_nonblocking(false).unwrap();
+    socket2::SockRef::from(listener)
+        .set_read_timeout(Some(PATIENCE))
+        .unwrap();
+    let (stream, _) = listener.accept().expect("the application was not reached");
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream

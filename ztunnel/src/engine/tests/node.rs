@@ -14,6 +14,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use culvert_identity::{Credentials, SpiffeId, TrustBundle};
+use culvert_net::sockopt::tcp_stream_socket;
 use culvert_proto::workload::{Address, TunnelProtocol, Workload as Resource, address::Type};
 use prost::Message as _;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
@@ -196,7 +197,7 @@ impl Node {
         std::thread::spawn(move || {
             while let Some((uid, count)) = requested.blocking_recv() {
                 let Some(loops) = monitor.upgrade() else { return };
-                let sockets: Vec<OwnedFd> = (0..count).map(|_| plain_socket()).collect();
+                let sockets: Vec<OwnedFd> = (0..count).map(|_| tcp_stream_socket().unwrap()).collect();
                 loops[0].send(LoopMessage::Sockets(uid, sockets));
             }
         });
@@ -266,14 +267,6 @@ fn listen(address: IpAddr, port: u16) -> TcpListener {
     socket.set_reuse_address(true).unwrap();
     socket.bind(&SocketAddr::new(address, port).into()).unwrap();
     socket.listen(1024).unwrap();
-    socket.into()
-}
-
-fn plain_socket() -> OwnedFd {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)).unwrap();
-    socket.set_only_v6(false).unwrap();
-    socket.set_nonblocking(true).unwrap();
     socket.into()
 }
 
