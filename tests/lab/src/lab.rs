@@ -2,6 +2,7 @@
 
 use crate::{
     cgroup,
+    forwarder::Forwarder,
     netns::Namespace,
     network,
     node::Node,
@@ -9,7 +10,7 @@ use crate::{
     pod::{self, Pod, PodSpec},
     process::{Place, Process},
     run_dir::{self, RunDir},
-    service::{Service, ServiceSpec},
+    service::{self, Service, ServiceSpec},
     signals,
 };
 use anyhow::{Context, Result, bail};
@@ -59,6 +60,8 @@ struct State {
     /// How many pods each node ever had, and services the lab: numbers are not used again.
     pods_made: [u8; 2],
     services_made: u8,
+    /// One for each node, once there is a service.
+    forwarders: Vec<Forwarder>,
     kept: bool,
 }
 
@@ -257,10 +260,7 @@ impl Lab {
             .apply(&objects::service_account(pod.namespace(), &pod.0.spec.service_account))?;
         self.objects.apply(&objects::pod(&pod, node))?;
         state.pods.push(pod.clone());
-        for service in state.services.iter().filter(|service| service.selects(&pod)) {
-            network::add_virtual_address(service, &pod)?;
-            network::route_service(&self.nodes, service, &state.pods)?;
-        }
+        self.forward_services(&mut state)?;
         Ok(pod)
     }
 
@@ -269,9 +269,7 @@ impl Lab {
         let mut state = self.state();
         self.objects.delete("Pod", pod.namespace(), pod.name())?;
         state.pods.retain(|other| !Arc::ptr_eq(&other.0, &pod.0));
-        for service in state.services.iter().filter(|service| service.selects(pod)) {
-            network::route_service(&self.nodes, service, &state.pods)?;
-        }
+        self.forward_services(&mut state)?;
         cgroup::remove(&pod.0.cgroup)?;
         // The link goes with the namespace, but that can be later: an open file of it keeps it.
         self.node(pod.node())
@@ -280,7 +278,7 @@ impl Lab {
         pod.netns().delete()
     }
 
-    /// Makes a service, with virtual addresses of both families that work before there is a mesh.
+    /// Makes a service, with virtual addresses of both families that work before there is a mesh: see `forwarder.rs`.
     pub fn service(&self, spec: ServiceSpec) -> Result<Service> {
         self.namespace(&spec.namespace)?;
         let mut state = self.state();
@@ -290,11 +288,13 @@ impl Lab {
             number: state.services_made,
         };
         self.objects.apply(&objects::service(&service))?;
-        for pod in state.pods.iter().filter(|pod| service.selects(pod)) {
-            network::add_virtual_address(&service, pod)?;
+        for node in &self.nodes {
+            let (ip4, ip6) = (service.ip4(), service.ip6());
+            node.namespace
+                .ip(&format!("addr add {ip4}/32 dev lo\naddr add {ip6}/128 dev lo nodad"))?;
         }
-        network::route_service(&self.nodes, &service, &state.pods)?;
         state.services.push(service.clone());
+        self.forward_services(&mut state)?;
         Ok(service)
     }
 
@@ -344,6 +344,21 @@ impl Lab {
             }
         }
         all
+    }
+
+    /// Tells each node's forwarder about the services and pods that there are now.
+    fn forward_services(&self, state: &mut State) -> Result<()> {
+        if state.services.is_empty() {
+            return Ok(());
+        }
+        if state.forwarders.is_empty() {
+            state.forwarders = self.nodes.iter().map(Forwarder::start).collect::<Result<_>>()?;
+        }
+        let table = service::table(&state.services, &state.pods);
+        state
+            .forwarders
+            .iter_mut()
+            .try_for_each(|forwarder| forwarder.tell(&table))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

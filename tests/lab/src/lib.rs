@@ -14,9 +14,10 @@
 //! stack: node `i` has 198.18.0.`i` and fd00:c01e::`i`, its pods 198.18.`i`.0/24 and fd00:c01e:`i`::/64. Only traffic
 //! between the nodes crosses `wire`, so a [`Capture`] there sees just what a wire between two machines would carry.
 //!
-//! There is no netfilter rule, not even for services: a service's virtual address lives on `lo` of every pod that backs
-//! it, and nodes route it there, to their own backing pods where they have some, else to the other node. So in the lab
-//! a service is reached before there is a mesh, provided that port and target port are equal.
+//! There is no netfilter rule, not even for services: each node has the services' virtual addresses, and a forwarder
+//! that accepts connections to them and carries them to a backing pod (kube-proxy once worked like that). The pod sees
+//! the node as its client then. Once a pod is in the mesh its connections to services are captured before they get
+//! there.
 //!
 //! # Where to start reading
 //! [`Lab`] (`lab.rs`), then [`Pod`] (`pod.rs`) and [`Process`] (`process.rs`); [`Mesh`] (`mesh.rs`) runs Culvert in a lab;
@@ -37,6 +38,7 @@
 
 mod capture;
 mod cgroup;
+mod forwarder;
 mod http;
 mod ip;
 mod lab;

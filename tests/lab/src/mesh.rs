@@ -34,6 +34,8 @@ pub struct MeshOptions {
     pub agent_args: Vec<String>,
     /// Further arguments for both ztunnels.
     pub ztunnel_args: Vec<String>,
+    /// Starts no ztunnel: another proxy is to take its place.
+    pub without_ztunnels: bool,
     /// The log filter of all programs, for example `info,culvert_ztunnel=debug`.
     pub log: Option<String>,
 }
@@ -60,11 +62,15 @@ impl<'lab> Mesh<'lab> {
         mesh.start_controller()?;
         for node in [1, 2] {
             mesh.start_agent(node)?;
-            mesh.start_ztunnel(node)?;
+            if !mesh.options.without_ztunnels {
+                mesh.start_ztunnel(node)?;
+            }
         }
         for node in [1, 2] {
             mesh.wait_for_agent(node)?;
-            mesh.wait_for_ztunnel(node)?;
+            if !mesh.options.without_ztunnels {
+                mesh.wait_for_ztunnel(node)?;
+            }
         }
         Ok(mesh)
     }
@@ -242,7 +248,8 @@ impl<'lab> Mesh<'lab> {
         })?
     }
 
-    fn token(&self, node: u8) -> Result<PathBuf> {
+    /// The file with a node's token for the controller, made on first use.
+    pub fn token(&self, node: u8) -> Result<PathBuf> {
         let state = self.lab.state_dir();
         let name = self.lab.node(node).name();
         let path = state.join("tokens").join(name);

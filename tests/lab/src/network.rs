@@ -1,12 +1,10 @@
 //! Links, addresses and routes: what the picture in `lib.rs` shows.
 
 use crate::{
-    ip,
     lab::{CONTROL_IP4, CONTROL_IP6},
     netns::Namespace,
     node::{Node, node_ip4, node_ip6},
     pod::Pod,
-    service::Service,
 };
 use anyhow::Result;
 
@@ -19,12 +17,7 @@ pub(crate) fn connect_nodes(nodes: &[Node; 2], control: &Namespace) -> Result<()
     ))?;
     for node in nodes {
         let n = node.number;
-        for (name, value) in [
-            ("net/ipv4/ip_forward", "1"),
-            ("net/ipv6/conf/all/forwarding", "1"),
-            ("net/ipv4/fib_multipath_hash_policy", "1"),
-            ("net/ipv6/fib_multipath_hash_policy", "1"),
-        ] {
+        for (name, value) in [("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")] {
             node.namespace.sysctl(name, value)?;
         }
         control.ip(&format!(
@@ -68,52 +61,4 @@ pub(crate) fn connect_pod(pod: &Pod, node: &Node) -> Result<()> {
          route add 198.18.{n}.1 dev eth0 scope link\nroute add default via 198.18.{n}.1 dev eth0 src {ip4}\n\
          route add ::/0 via fe80::1 dev eth0 src {ip6}"
     ))
-}
-
-/// Makes a backing pod take packets for the service as its own.
-pub(crate) fn add_virtual_address(service: &Service, pod: &Pod) -> Result<()> {
-    pod.netns().ip(&format!(
-        "addr add {}/32 dev lo\naddr add {}/128 dev lo nodad",
-        service.ip4(),
-        service.ip6()
-    ))
-}
-
-/// Routes a service's addresses on both nodes: to a node's own backing pods, else to the other node.
-pub(crate) fn route_service(nodes: &[Node; 2], service: &Service, pods: &[Pod]) -> Result<()> {
-    let backing = |node: u8| {
-        pods.iter()
-            .filter(move |pod| pod.node() == node && service.selects(pod))
-    };
-    for node in nodes {
-        let other = if node.number == 1 { 2 } else { 1 };
-        let mut four = String::new();
-        let mut six = String::new();
-        for pod in backing(node.number) {
-            four.push_str(&format!(" nexthop via {} dev p{}", pod.ip4(), pod.0.number));
-            six.push_str(&format!(" nexthop via {} dev p{}", pod.ip6(), pod.0.number));
-        }
-        if four.is_empty() && backing(other).next().is_some() {
-            four = format!(" via {} dev wire", node_ip4(other));
-            six = format!(" via {} dev wire", node_ip6(other));
-        }
-        let lines = if four.is_empty() {
-            // As a cluster without endpoints: refused at once.
-            format!(
-                "route replace unreachable {}\nroute replace unreachable {}",
-                service.ip4(),
-                service.ip6()
-            )
-        } else {
-            format!(
-                "route replace {}{four}\nroute replace {}{six}",
-                service.ip4(),
-                service.ip6()
-            )
-        };
-        // An IPv6 replace only replaces a route of the same shape, so the old one is deleted first.
-        let _none_yet = ip::batch(node.namespace.name(), &format!("route delete {}", service.ip6()));
-        node.namespace.ip(&lines)?;
-    }
-    Ok(())
 }

@@ -7,6 +7,7 @@ use crate::{
 use anyhow::Result;
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -72,6 +73,27 @@ impl Node {
             command,
             &self.place(&self.cgroup.join(group)),
             &log,
+        )
+    }
+
+    /// [`Node::spawn`] with pipes as standard input and standard output; the log gets standard error.
+    pub(crate) fn spawn_piped(
+        &self,
+        name: &str,
+        group: &str,
+        command: &mut Command,
+        stdin: OwnedFd,
+        stdout: OwnedFd,
+    ) -> Result<Process> {
+        let log = self.dir.join("log").join(format!("{}-{name}.log", self.name));
+        let cgroup = self.cgroup.join(group);
+        Process::spawn_piped(
+            &format!("{name} on {}", self.name),
+            command,
+            &self.place(&cgroup),
+            &log,
+            stdin,
+            stdout,
         )
     }
 

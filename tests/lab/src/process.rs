@@ -3,12 +3,12 @@
 use crate::{netns::Namespace, wait};
 use anyhow::{Context, Result, bail};
 use rustix::{
-    process::{Pid, Signal, kill_process, kill_process_group, set_parent_process_death_signal},
+    process::{Pid, Signal, getpid, getppid, kill_process, kill_process_group, set_parent_process_death_signal},
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 use std::{
     fs::{self, File},
-    io::Write,
+    io::{self, Write},
     os::{
         fd::{AsFd, OwnedFd},
         unix::process::CommandExt,
@@ -50,6 +50,30 @@ impl Process {
         command.stdout(file.try_clone()?).stderr(file);
         let program = command.get_program().to_string_lossy().into_owned();
         let child = start(command, place).with_context(|| format!("start {name} ({program})"))?;
+        Ok(Self {
+            name: name.to_owned(),
+            log: log.to_owned(),
+            child,
+            survives: place.survives,
+        })
+    }
+
+    /// [`Process::spawn`] with pipes as standard input and standard output; the log gets standard error.
+    pub(crate) fn spawn_piped(
+        name: &str,
+        command: &mut Command,
+        place: &Place<'_>,
+        log: &Path,
+        stdin: OwnedFd,
+        stdout: OwnedFd,
+    ) -> Result<Self> {
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .with_context(|| log.display().to_string())?;
+        command.stdout(stdout).stderr(file);
+        let child = start_with_stdin(command, place, Some(stdin)).with_context(|| format!("start {name}"))?;
         Ok(Self {
             name: name.to_owned(),
             log: log.to_owned(),
@@ -176,6 +200,7 @@ pub(crate) fn start_with_stdin(command: &mut Command, place: &Place<'_>, stdin: 
         .open(&procs)
         .with_context(|| procs.display().to_string())?;
     let survives = place.survives;
+    let parent = Some(getpid());
     command
         .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
         .process_group(0);
@@ -183,11 +208,15 @@ pub(crate) fn start_with_stdin(command: &mut Command, place: &Place<'_>, stdin: 
     // and allocates nothing.
     unsafe {
         command.pre_exec(move || {
-            procs.write_all(b"0")?;
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
             if !survives {
                 set_parent_process_death_signal(Some(Signal::KILL))?;
+                if getppid() != parent {
+                    // It died before the line above.
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
             }
+            procs.write_all(b"0")?;
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
             Ok(())
         });
     }
@@ -199,7 +228,7 @@ pub(crate) fn start_with_stdin(command: &mut Command, place: &Place<'_>, stdin: 
 /// Starts a program from a thread that lives as long as this program does: the parent death signal goes out when the
 /// *thread* that forked ends, not the process.
 fn spawn_on_lasting_thread(command: Command) -> Result<Child> {
-    type Request = (Command, mpsc::Sender<std::io::Result<Child>>);
+    type Request = (Command, mpsc::Sender<io::Result<Child>>);
     static SPAWNER: OnceLock<mpsc::Sender<Request>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {
         let (sender, requests) = mpsc::channel::<Request>();

@@ -3,7 +3,7 @@
 //! The folder's `lock` file is locked for as long as the owning program lives, so a lab whose lock is free was left by a
 //! program that was killed. A file `kept` in the folder says that it is meant to outlive its owner.
 
-use crate::{cgroup, netns};
+use crate::{cgroup, netns, wait_until};
 use anyhow::{Context, Result, bail};
 use rustix::{
     fs::{FlockOperation, flock},
@@ -12,6 +12,7 @@ use rustix::{
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// The folder above all labs' folders.
@@ -30,6 +31,7 @@ impl RunDir {
         check_name(name)?;
         // Until our own lock is held, another program would take the folder for one that was left behind.
         let _exclusive = exclusive()?;
+        wait_for_owner(name);
         sweep_alone(name)?;
         let path = path_of(name);
         fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
@@ -62,6 +64,7 @@ pub(crate) fn cgroup_of(name: &str) -> Result<PathBuf> {
 pub(crate) fn sweep(name: &str) -> Result<()> {
     check_name(name)?;
     let _exclusive = exclusive()?;
+    wait_for_owner(name);
     sweep_alone(name)?;
     forget_folder_of_labs();
     Ok(())
@@ -69,11 +72,23 @@ pub(crate) fn sweep(name: &str) -> Result<()> {
 
 /// [`sweep`] while no other program makes or sweeps labs.
 fn sweep_alone(name: &str) -> Result<()> {
-    let path = path_of(name);
-    if path.exists() && flock(lock_of(&path)?, FlockOperation::NonBlockingLockExclusive).is_err() {
+    if is_in_use(name)? {
         bail!("the lab {name} is in use by another program");
     }
     remove_all(name)
+}
+
+/// Waits a moment for the owner to be gone: a child that it was about to start when it was killed holds its lock a
+/// little longer. An owner that stays is the next step's error.
+fn wait_for_owner(name: &str) {
+    let _stays = wait_until("the owner is gone", Duration::from_secs(1), || {
+        !is_in_use(name).unwrap_or(true)
+    });
+}
+
+fn is_in_use(name: &str) -> Result<bool> {
+    let path = path_of(name);
+    Ok(path.exists() && flock(lock_of(&path)?, FlockOperation::NonBlockingLockExclusive).is_err())
 }
 
 /// Removes what killed programs left.

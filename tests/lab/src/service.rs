@@ -1,9 +1,10 @@
-//! Services, reachable without kube-proxy: see the picture in `lib.rs`.
+//! Services: what they are; `forwarder.rs` carries connections to them where there is no mesh.
 
 use crate::pod::Pod;
+use serde_json::Value;
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 /// What a service is to be: a builder.
@@ -11,7 +12,7 @@ use std::{
 pub struct ServiceSpec {
     pub(crate) namespace: String,
     pub(crate) name: String,
-    pub(crate) ports: Vec<serde_json::Value>,
+    pub(crate) ports: Vec<Value>,
     pub(crate) selector: BTreeMap<String, String>,
     pub(crate) labels: BTreeMap<String, String>,
 }
@@ -28,13 +29,13 @@ impl ServiceSpec {
         }
     }
 
-    /// Adds a TCP port that is the pods' port too.
+    /// Adds a TCP port with the same number as the pods' port.
     #[must_use]
     pub fn port(self, port: u16) -> Self {
         self.port_to(port, port)
     }
 
-    /// Adds a TCP port in front of another port of the pods: works in the mesh alone.
+    /// Adds a TCP port in front of another port of the pods.
     #[must_use]
     pub fn port_to(mut self, port: u16, target: u16) -> Self {
         self.ports.push(serde_json::json!({
@@ -45,7 +46,7 @@ impl ServiceSpec {
 
     /// Adds a port as Kubernetes' JSON has it.
     #[must_use]
-    pub fn port_object(mut self, port: serde_json::Value) -> Self {
+    pub fn port_object(mut self, port: Value) -> Self {
         self.ports.push(port);
         self
     }
@@ -108,5 +109,44 @@ impl Service {
                 .selector
                 .iter()
                 .all(|(key, value)| labels.get(key) == Some(value))
+    }
+}
+
+/// What the forwarders need to know: where to listen, and which pods' ports are behind it.
+pub(crate) fn table(services: &[Service], pods: &[Pod]) -> BTreeMap<SocketAddr, Vec<SocketAddr>> {
+    let mut table = BTreeMap::new();
+    for service in services {
+        for port in &service.spec.ports {
+            let Some(number) = port["port"].as_u64().and_then(|number| u16::try_from(number).ok()) else {
+                continue;
+            };
+            for (family, address) in service.addresses().into_iter().enumerate() {
+                let backing = pods.iter().filter(|pod| service.selects(pod));
+                let ends = backing.filter_map(|pod| {
+                    Some(SocketAddr::new(
+                        pod.addresses()[family],
+                        target_port(port, number, pod)?,
+                    ))
+                });
+                table.insert(SocketAddr::new(address, number), ends.collect());
+            }
+        }
+    }
+    table
+}
+
+/// `targetPort`: a number, the name of a container's port, or the service's port where there is none.
+fn target_port(port: &Value, number: u16, pod: &Pod) -> Option<u16> {
+    let as_port = |value: &Value| value.as_u64().and_then(|number| u16::try_from(number).ok());
+    match &port["targetPort"] {
+        Value::Null => Some(number),
+        Value::String(name) => {
+            let containers = pod.0.spec.containers.iter();
+            let mut ports = containers.flat_map(|container| container["ports"].as_array().into_iter().flatten());
+            ports
+                .find(|port| port["name"] == name.as_str())
+                .and_then(|port| as_port(&port["containerPort"]))
+        }
+        number => as_port(number),
     }
 }

@@ -4,6 +4,7 @@
 
 use culvert_lab::{Capture, Lab, PodSpec, ServiceSpec, netfilter, wait_until};
 use std::{
+    collections::BTreeSet,
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpListener},
     process::Command,
@@ -13,11 +14,11 @@ use std::{
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Answers every connection with its peer's address.
-fn serve_peer_address(listener: TcpListener) {
+/// Answers every connection with the server's name and the peer's address.
+fn serve(name: String, listener: TcpListener) {
     thread::spawn(move || {
         while let Ok((mut stream, peer)) = listener.accept() {
-            let _client_may_be_gone = stream.write_all(peer.to_string().as_bytes());
+            let _client_may_be_gone = stream.write_all(format!("{name} {peer}").as_bytes());
         }
     });
 }
@@ -46,18 +47,23 @@ fn pods_reach_pods_and_services_in_both_families() {
     });
     let capture = Capture::start(lab.node(1).namespace(), "wire", &["198.18.1."]).unwrap();
     for pod in [&near, &far] {
-        serve_peer_address(pod.listen("[::]:8080".parse::<SocketAddr>().unwrap()).unwrap());
+        serve(
+            pod.name().to_owned(),
+            pod.listen("[::]:8080".parse::<SocketAddr>().unwrap()).unwrap(),
+        );
     }
     for client in &clients {
-        for server in near
-            .addresses()
-            .into_iter()
-            .chain(far.addresses())
-            .chain(service.addresses())
-        {
-            let peer: SocketAddr = ask(client, server, 8080).parse().unwrap();
+        for server in near.addresses().into_iter().chain(far.addresses()) {
+            let answer = ask(client, server, 8080);
+            let peer: SocketAddr = answer.split_once(' ').unwrap().1.parse().unwrap();
             let own = client.addresses()[usize::from(server.is_ipv6())];
             assert_eq!(peer.ip().to_canonical(), own, "{server} from {}", client.name());
+        }
+        for server in service.addresses() {
+            let names: BTreeSet<String> = (0..4)
+                .map(|_| ask(client, server, 8080).split_once(' ').unwrap().0.to_owned())
+                .collect();
+            assert_eq!(names.len(), 2, "{server} from {}: {names:?}", client.name());
         }
     }
     wait_until("the capture has seen what client1 was told", PATIENCE, || {
@@ -68,10 +74,12 @@ fn pods_reach_pods_and_services_in_both_families() {
     assert!(seen.clear_bytes > 40, "{seen:?}");
     assert_eq!((seen.encrypted_bytes, seen.missed), (0, 0));
 
-    // A backing pod that goes takes its share of the routes with it.
+    // A backing pod that goes gets no more connections.
     lab.remove_pod(&near).unwrap();
     for address in service.addresses() {
-        ask(&clients[0], address, 8080);
+        for _ in 0..3 {
+            ask(&clients[0], address, 8080);
+        }
     }
 }
 
