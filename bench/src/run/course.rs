@@ -1,6 +1,10 @@
 //! The way of each mode: which pod dials what, and which proxies work for it.
 
-use super::{Mode, Options, envoy, usage};
+use super::{
+    Mode, Options, envoy,
+    istio::{self, IstioMesh},
+    usage,
+};
 use crate::load::Kind;
 use anyhow::{Context, Result, ensure};
 use culvert_lab::{Capture, Lab, Mesh, MeshOptions, Pod, PodSpec, Process};
@@ -43,41 +47,48 @@ impl Course {
 pub(super) struct Stage<'lab> {
     // Fields are dropped in this order: the mesh before the applications.
     mesh: Option<Mesh<'lab>>,
+    istio: Option<IstioMesh<'lab>>,
     processes: Vec<Process>,
     lab: &'lab Lab,
+    istio_lab: Option<&'lab Lab>,
     modes: Vec<Mode>,
     envoy: Option<PathBuf>,
 }
 
 impl<'lab> Stage<'lab> {
     /// Starts what the modes need.
-    pub(super) fn new(lab: &'lab Lab, options: &Options) -> Result<Self> {
+    ///
+    /// `istio_lab` is where Istio's proxy takes the place of ours.
+    pub(super) fn new(lab: &'lab Lab, istio_lab: Option<&'lab Lab>, options: &Options) -> Result<Self> {
         let mut stage = Self {
             mesh: None,
+            istio: None,
             processes: Vec::new(),
             lab,
+            istio_lab,
             modes: options.modes.clone(),
             envoy: options.envoy.clone(),
         };
         lab.namespace("plain")?;
         lab.namespace("meshed")?;
+        // Warnings only: writing access logs to a file is no work that other modes do.
+        let for_mesh = MeshOptions {
+            programs: options.programs.clone(),
+            log: Some("warn".to_owned()),
+            ..MeshOptions::default()
+        };
         if stage
             .modes
             .iter()
             .any(|mode| matches!(mode, Mode::Culvert | Mode::CulvertSameNode))
         {
             lab.label("meshed", Some("ambient"))?;
-            let programs = options.programs.clone();
-            // Warnings only: writing access logs to a file is no work that other modes do.
-            let log = Some("warn".to_owned());
-            stage.mesh = Some(Mesh::start(
-                lab,
-                MeshOptions {
-                    programs,
-                    log,
-                    ..MeshOptions::default()
-                },
-            )?);
+            stage.mesh = Some(Mesh::start(lab, for_mesh.clone())?);
+        }
+        if let (Some(lab), Some(program)) = (istio_lab, &options.ztunnel) {
+            lab.namespace("meshed")?;
+            lab.label("meshed", Some("ambient"))?;
+            stage.istio = Some(istio::start(lab, program, for_mesh)?);
         }
         Ok(stage)
     }
@@ -121,7 +132,19 @@ impl<'lab> Stage<'lab> {
                 })
             }
             Mode::EnvoyTcp => self.envoy_course(mode),
-            Mode::IstioZtunnel => anyhow::bail!("this mode is not there yet"),
+            Mode::IstioZtunnel => {
+                let (client, server) = self.pods("meshed", mode, 2)?;
+                let istio = self.istio.as_ref().context("Istio's ztunnel is not running")?;
+                istio.mesh.wait_enrolled(&[&client, &server], true, PATIENCE)?;
+                let ends = istio.proxies.iter().map(|proxy| vec![proxy.pid()]).collect();
+                let target = (server.ip4(), APPLICATION).into();
+                Ok(Course {
+                    mode,
+                    client,
+                    target,
+                    ends,
+                })
+            }
         }
     }
 
@@ -164,11 +187,10 @@ impl<'lab> Stage<'lab> {
 
     /// A client on node 1 and a running server on this node.
     fn pods(&mut self, namespace: &str, mode: Mode, node: u8) -> Result<(Pod, Pod)> {
+        let lab = self.lab_of(mode)?;
         let pod = |role: &str, node: u8| -> Result<Pod> {
             let name = format!("{role}-{}", mode.name());
-            let pod = self
-                .lab
-                .pod(PodSpec::new(namespace, &name).on(node).service_account(role))?;
+            let pod = lab.pod(PodSpec::new(namespace, &name).on(node).service_account(role))?;
             // The connection load would otherwise run out of ports in two seconds without a mesh.
             pod.netns().sysctl("net/ipv4/ip_local_port_range", "16000 65000")?;
             pod.netns().sysctl("net/ipv4/tcp_tw_reuse", "1")?;
@@ -182,9 +204,16 @@ impl<'lab> Stage<'lab> {
         Ok((client, server))
     }
 
+    fn lab_of(&self, mode: Mode) -> Result<&'lab Lab> {
+        match mode {
+            Mode::IstioZtunnel => self.istio_lab.context("no lab for Istio's ztunnel"),
+            _ => Ok(self.lab),
+        }
+    }
+
     /// Sends a little through the way, and looks at the link: a way that claims encryption must have it.
     pub(super) fn verify(&self, course: &Course) -> Result<()> {
-        let capture = Capture::start(self.lab.node(1).namespace(), "wire", &[])?;
+        let capture = Capture::start(self.lab_of(course.mode)?.node(1).namespace(), "wire", &[])?;
         let mut command = own_program()?;
         command.args([
             "load",

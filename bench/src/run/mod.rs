@@ -7,6 +7,7 @@
 
 mod course;
 mod envoy;
+mod istio;
 mod report;
 mod usage;
 
@@ -97,7 +98,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
     say("making two nodes and their pods, and starting the proxies");
     let lab = Lab::new(&format!("bench_{}", std::process::id()), LabOptions::default())?;
-    let mut stage = Stage::new(&lab, options)?;
+    let istio_lab = if options.modes.contains(&Mode::IstioZtunnel) {
+        Some(Lab::new(
+            &format!("bench_{}_istio", std::process::id()),
+            LabOptions::default(),
+        )?)
+    } else {
+        None
+    };
+    let started = Stage::new(&lab, istio_lab.as_ref(), options);
+    let mut stage = started.inspect_err(|_| eprintln!("what the programs said last:\n{}", lab.logs(15)))?;
     let outcome = measure(&mut stage, rounds, seconds).inspect_err(|_| {
         eprintln!("what the programs said last:\n{}", lab.logs(15));
     });

@@ -1,0 +1,77 @@
+//! Istio's node proxy in place of ours: the same agent and controller, the same pods, another proxy.
+//!
+//! It lives in a lab of its own, since a node has one proxy. Its program is none of the product's: whoever wants this mode
+//! names it.
+
+use anyhow::{Context, Result, ensure};
+use culvert_lab::{CONTROL_IP4, Lab, Mesh, MeshOptions, Process, wait_until};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Agents and controller of a lab, and Istio's ztunnel on each node.
+pub(super) struct IstioMesh<'lab> {
+    /// Without our own proxies.
+    pub(super) mesh: Mesh<'lab>,
+    /// Istio's ztunnel of node 1 and node 2.
+    pub(super) proxies: Vec<Process>,
+}
+
+/// Starts all of it in a lab whose namespace is labelled already.
+pub(super) fn start<'lab>(lab: &'lab Lab, program: &Path, options: MeshOptions) -> Result<IstioMesh<'lab>> {
+    let mesh = Mesh::start(
+        lab,
+        MeshOptions {
+            without_ztunnels: true,
+            ..options
+        },
+    )?;
+    let mut proxies = Vec::new();
+    for node in [1, 2] {
+        let place = lab.node(node);
+        let mut command = Command::new(program);
+        command.args(["proxy", "ztunnel"]);
+        for (name, value) in [
+            ("XDS_ADDRESS", format!("https://{CONTROL_IP4}:15012")),
+            ("CA_ADDRESS", format!("https://{CONTROL_IP4}:15012")),
+            ("XDS_ROOT_CA", lab.state_dir().join("ca/root.pem").display().to_string()),
+            ("CA_ROOT_CA", lab.state_dir().join("ca/root.pem").display().to_string()),
+            ("AUTH_TOKEN", mesh.token(node)?.display().to_string()),
+            ("PROXY_MODE", "shared".to_owned()),
+            ("INPOD_UDS", place.zds_socket().display().to_string()),
+            ("NODE_NAME", place.name().to_owned()),
+            ("CLUSTER_ID", "Kubernetes".to_owned()),
+            ("POD_NAME", format!("ztunnel-{node}")),
+            ("POD_NAMESPACE", "istio-system".to_owned()),
+            ("SERVICE_ACCOUNT", "ztunnel".to_owned()),
+            ("INSTANCE_IP", place.ip4().to_string()),
+            // Packet rules would be needed for that; our kernel programs tell the application who its client is.
+            ("ENABLE_ORIG_SRC", "false".to_owned()),
+            // As for our own proxies: writing access logs to a file is no work that other modes do.
+            ("RUST_LOG", "warn".to_owned()),
+        ] {
+            command.env(name, value);
+        }
+        let mut proxy = place.spawn("istio-ztunnel", "proxy", &mut command)?;
+        wait_until("Istio's ztunnel is ready", PATIENCE, || {
+            !proxy.is_running() || is_ready(lab, node)
+        })
+        .with_context(|| proxy.log_tail(20))?;
+        ensure!(proxy.is_running(), "Istio's ztunnel ended: {}", proxy.log_tail(20));
+        proxies.push(proxy);
+    }
+    Ok(IstioMesh { mesh, proxies })
+}
+
+fn is_ready(lab: &Lab, node: u8) -> bool {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 15021));
+    let answer = lab
+        .node(node)
+        .run(|| culvert_lab::get(address, "/healthz/ready", Duration::from_secs(2)));
+    matches!(answer, Ok(Ok(response)) if response.status == 200)
+}
