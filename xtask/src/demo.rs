@@ -84,12 +84,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let facts = match played {
         Ok(facts) => facts,
         Err(error) => {
-            progress.finish();
+            progress.finish(false);
             eprintln!("{}", lab.logs(12));
             return Err(error);
         }
     };
-    progress.finish();
+    progress.finish(true);
     show::print(&facts, options.json)?;
     let broken = facts.broken_promises();
     if options.keep {

@@ -199,6 +199,13 @@ impl<'lab> Mesh<'lab> {
         self.wait_for_agent(node)
     }
 
+    /// Kills a node's ztunnel, monitor and worker (SIGKILL), starts it again and waits until it is ready.
+    pub fn restart_ztunnel(&mut self, node: u8) -> Result<()> {
+        self.ztunnel(node)?.kill()?;
+        self.start_ztunnel(node)?;
+        self.wait_for_ztunnel(node)
+    }
+
     /// Kills the controller (SIGKILL), starts it again and waits until it is ready.
     pub fn restart_controller(&mut self) -> Result<()> {
         self.controller()?.kill()?;

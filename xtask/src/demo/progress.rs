@@ -31,7 +31,7 @@ impl Progress {
 
     /// The step before is done, and this one begins.
     pub(super) fn step(&self, text: &str) {
-        self.end_step();
+        self.end_step(true);
         match &self.bar {
             Some(bar) => bar.set_message(text.to_owned()),
             None => eprintln!("==> {text}"),
@@ -41,18 +41,19 @@ impl Progress {
         }
     }
 
-    /// The last step is done.
-    pub(super) fn finish(&self) {
-        self.end_step();
+    /// The last step is done, or has failed.
+    pub(super) fn finish(&self, well: bool) {
+        self.end_step(well);
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }
 
-    fn end_step(&self) {
+    fn end_step(&self, well: bool) {
         let Ok(mut current) = self.current.lock() else { return };
         if let (Some((text, began)), Some(bar)) = (current.take(), &self.bar) {
-            bar.println(format!("\u{2713} {text} ({:.1} s)", began.elapsed().as_secs_f32()));
+            let mark = if well { '\u{2713}' } else { '\u{2717}' };
+            bar.println(format!("{mark} {text} ({:.1} s)", began.elapsed().as_secs_f32()));
         }
     }
 }
