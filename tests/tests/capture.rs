@@ -252,3 +252,34 @@ fn a_closed_port_and_an_absent_host_end_in_an_error_in_time() {
     }
     town.assert_works();
 }
+
+#[test]
+fn without_a_mesh_the_witnesses_see_everything() {
+    // Shows that "no byte in clear" in the other tests is not blindness.
+    let lab = lab("cap_bare");
+    let (client, server) = (
+        lab.pod(PodSpec::new("bare", "client").on(1)).unwrap(),
+        lab.pod(PodSpec::new("bare", "server").on(2)).unwrap(),
+    );
+    let _server = probe::serve(&server, PORT);
+    for how in [
+        "plain",
+        "mptcp",
+        "fast-open",
+        "fast-open-connect",
+        "non-blocking",
+        "io-uring",
+        "bound",
+    ] {
+        for to in server.addresses() {
+            let capture = culvert_lab::Capture::start(lab.node(1).namespace(), "wire", &["getpeername"]).unwrap();
+            let found = probe::dial(&client, (to, PORT), &["--how", how]);
+            found.unwrap_or_else(|error| panic!("{how} to {to}: {error}"));
+            let seen = capture.take();
+            assert!(
+                seen.clear_bytes > 0 && seen.encrypted_bytes == 0 && seen.marked_packets > 0,
+                "{how}: {seen:?}"
+            );
+        }
+    }
+}
