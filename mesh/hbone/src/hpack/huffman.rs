@@ -110,7 +110,50 @@ pub(super) fn decode(coded: &[u8], text: &mut Vec<u8>) -> Result<(), &'static st
 
 #[cfg(test)]
 mod tests {
-    use super::decode;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::{LENGTHS, decode};
+
+    /// Codes as section 5.2 describes them: in order of length, then of symbol.
+    fn encode(text: &[u8]) -> Vec<u8> {
+        let mut order: Vec<usize> = (0..257).collect();
+        order.sort_by_key(|&symbol| (LENGTHS[symbol], symbol));
+        let mut codes = [0u32; 257];
+        let (mut next, mut length) = (0u32, LENGTHS[order[0]]);
+        for symbol in order {
+            next <<= LENGTHS[symbol] - length;
+            length = LENGTHS[symbol];
+            codes[symbol] = next;
+            next += 1;
+        }
+        let mut bits: Vec<bool> = Vec::new();
+        for &byte in text {
+            let symbol = usize::from(byte);
+            bits.extend((0..LENGTHS[symbol]).rev().map(|bit| codes[symbol] >> bit & 1 == 1));
+        }
+        bits.resize(bits.len().next_multiple_of(8), true);
+        bits.chunks(8)
+            .map(|byte| byte.iter().fold(0, |all, &bit| all << 1 | u8::from(bit)))
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_round_trips(text in vec(any::<u8>(), 0..200)) {
+            let mut decoded = Vec::new();
+            prop_assert_eq!(decode(&encode(&text), &mut decoded), Ok(()));
+            prop_assert_eq!(decoded, text);
+        }
+
+        #[test]
+        fn what_decodes_was_encoded_so(coded in vec(any::<u8>(), 0..60)) {
+            let mut text = Vec::new();
+            if decode(&coded, &mut text).is_ok() {
+                prop_assert_eq!(encode(&text), coded);
+            }
+        }
+    }
 
     #[test]
     fn appendix_c_examples() {
