@@ -280,6 +280,50 @@ fn pods_that_are_gone_are_collected() {
     );
 }
 
+/// A denied connection, in words, where the agent's log goes.
+#[test]
+fn denials_reach_the_log() {
+    let (lines, log) = std::sync::mpsc::channel();
+    let writer = move || Lines(lines.clone());
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+    tracing::subscriber::set_global_default(subscriber).expect("the first");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .expect("a runtime");
+    let handle = runtime.handle().clone();
+    std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+
+    let mut world = World::new(|_| {});
+    let guard = handle.enter();
+    world.kernel.spawn_log().expect("log");
+    world.kernel.spawn_log().expect("twice is no error");
+    drop(guard);
+    world.kernel.enrol(&capture(&world.pod, &[POD6])).expect("enrol");
+    let denied = dial(&world.pod).expect_err("no IPv4 there");
+    assert_eq!(denied.raw_os_error(), Some(libc::EPERM));
+    let cookie = world.pod.cookie();
+    let wanted = format!("connect of the pod with cookie {cookie} to ::ffff:198.18.7.2 port 80 denied");
+    while !log
+        .recv_timeout(PATIENCE)
+        .expect("the denial is logged")
+        .contains(&wanted)
+    {}
+}
+
+struct Lines(std::sync::mpsc::Sender<String>);
+
+impl io::Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let _ = self.0.send(String::from_utf8_lossy(line).into_owned());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[test]
 fn bad_configuration_is_named() {
     let mut node = Node::new();

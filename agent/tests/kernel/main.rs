@@ -2,6 +2,10 @@
 //!
 //! Each test is a process of its own (nextest) and plays all parts: agent, proxy and application differ by the cgroup
 //! that the process is in at the moment. Needs root; fails without.
+#![allow(
+    clippy::expect_used,
+    reason = "tests and what they stand on; clippy takes only functions marked #[test] for tests"
+)]
 
 mod inbound;
 mod life;

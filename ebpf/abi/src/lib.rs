@@ -169,20 +169,11 @@ const FNV_OFFSET: u32 = 0x811c_9dc5;
 
 #[cfg(feature = "user")]
 mod user {
-    // SAFETY (all of them): `repr(C)`, only integers and arrays of integers, no padding; every bit pattern is valid.
-    unsafe impl aya::Pod for super::Address {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for super::Config {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for super::Endpoint {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for super::Flow {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for super::Listener {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for super::Noted {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for super::Owner {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for super::Pod {}
+    macro_rules! plain_data {
+        ($($name:ident)*) => {$(
+            // SAFETY: `repr(C)`, only integers and arrays of integers, no padding; every bit pattern is valid.
+            unsafe impl aya::Pod for super::$name {}
+        )*};
+    }
+    plain_data!(Address Config Endpoint Flow Listener Noted Owner Pod);
 }

@@ -26,12 +26,8 @@ impl Space {
         let (ready, is_ready) = mpsc::channel();
         let thread = thread::spawn(move || {
             // SAFETY: changes this thread alone.
-            assert_eq!(
-                unsafe { libc::unshare(libc::CLONE_NEWNET) },
-                0,
-                "{}",
-                io::Error::last_os_error()
-            );
+            let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+            assert_eq!(result, 0, "{}", io::Error::last_os_error());
             // SAFETY: no argument.
             let tid = unsafe { libc::gettid() };
             let netns = File::open("/proc/thread-self/ns/net").expect("open own network namespace");
