@@ -17,13 +17,14 @@ use super::{
     EngineConfig,
     arena::{Arena, Key},
     buffers::ReadBuffer,
+    events::Events,
     flow::{Flow, Phase},
     listen::Listener,
     poll::{Event, Kind, Mailbox, Poll, Token},
     pool::Pool,
     sockets::{LocalPod, Waiter},
     timer::{Due, Timers},
-    tunnel::{Events, Tunnel},
+    tunnel::Tunnel,
 };
 use crate::{
     seam::{Ask, ListenerRole, LoopMessage, Shared},
@@ -43,6 +44,8 @@ pub(super) struct Loop {
     pub(super) config: Arc<EngineConfig>,
     pub(super) poll: Poll,
     pub(super) timers: Timers<Key<Flow>, Key<Tunnel>>,
+    /// Counts rounds.
+    pub(super) round: u64,
     /// When this round began.
     pub(super) now: Instant,
     /// The mesh as of this round.
@@ -66,6 +69,8 @@ pub(super) struct Loop {
     /// Memory for the events of a tunnel, between reads.
     pub(super) events: Events<'static>,
     pub(super) draining: bool,
+    /// The generation of the mesh against which open connections were checked.
+    checked: u64,
     mailbox: Mailbox,
     mesh_cache: Cache<MeshOf, Arc<Mesh>>,
     credentials_cache: Cache<CredentialsOf, Arc<CredentialMap>>,
@@ -112,6 +117,7 @@ impl Loop {
         Ok(Self {
             poll,
             timers,
+            round: 1,
             now,
             mesh: shared.mesh.load_full(),
             credentials: shared.credentials.load_full(),
@@ -128,6 +134,7 @@ impl Loop {
             buffer: ReadBuffer::new(),
             events: Events::default(),
             draining: false,
+            checked: shared.mesh.load().generation(),
             mailbox,
             mesh_cache: Cache::new(MeshOf(Arc::clone(&shared))),
             credentials_cache: Cache::new(CredentialsOf(Arc::clone(&shared))),
@@ -146,6 +153,7 @@ impl Loop {
                 Some(Duration::ZERO)
             };
             self.poll.wait(timeout, &mut events)?;
+            self.round += 1;
             self.now = Instant::now();
             self.load_snapshots();
             for _ in 0..self.again.len() {
@@ -294,8 +302,10 @@ impl Loop {
         for key in std::mem::take(&mut self.uncertified) {
             self.certify(key);
         }
-        self.check_open_connections();
-        self.check_pool();
+        if std::mem::replace(&mut self.checked, self.mesh.generation()) != self.mesh.generation() {
+            self.check_open_connections();
+            self.check_pool();
+        }
     }
 
     fn drain(&mut self) {

@@ -90,13 +90,13 @@ impl Failure {
     /// For a tunnel whose handshake failed.
     pub(super) fn handshake(to: SocketAddr, error: &HandshakeError) -> Self {
         use rustls::Error as Tls;
-        let final_ = match error {
-            HandshakeError::Tls(Tls::InvalidCertificate(_) | Tls::AlertReceived(_) | Tls::NoCertificatesPresented) => {
-                true
-            }
-            HandshakeError::Alpn | HandshakeError::Version | HandshakeError::CipherSuite => true,
-            _ => false,
-        };
+        let final_ = matches!(
+            error,
+            HandshakeError::Tls(Tls::InvalidCertificate(_) | Tls::AlertReceived(_) | Tls::NoCertificatesPresented)
+                | HandshakeError::Alpn
+                | HandshakeError::Version
+                | HandshakeError::CipherSuite
+        );
         Self::Tunnel {
             to,
             why: error.to_string().into(),

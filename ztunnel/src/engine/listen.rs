@@ -27,6 +27,9 @@ pub(super) struct Listener {
     fd: OwnedFd,
     pod: Rc<LocalPod>,
     role: ListenerRole,
+    /// The last round in which it had arrivals, and how many it took then at most.
+    round: u64,
+    burst: usize,
 }
 
 impl Listener {
@@ -50,6 +53,8 @@ impl Loop {
             fd,
             pod: Rc::clone(pod),
             role,
+            round: 0,
+            burst: 1,
         });
         let Some(listener) = self.listeners.get(key) else {
             return;
@@ -71,7 +76,7 @@ impl Loop {
                 continue;
             }
             if empty {
-                while self.accept_batch(key) == BUDGET {}
+                while self.accept_batch(key, BUDGET) == BUDGET {}
             }
             if let Some(listener) = self.listeners.remove(key) {
                 self.poll.forget(&listener.fd);
@@ -79,15 +84,24 @@ impl Loop {
         }
     }
 
-    /// Accepts what has arrived, up to the budget. Epoll says again when something is left.
+    /// Accepts what has arrived, up to the budget. Epoll says again when something is left, so the first round takes one
+    /// connection and does not ask whether there are more; rounds that follow at once take twice as many each.
     pub(super) fn accept(&mut self, key: Key<Listener>) {
-        if !self.accepting_paused {
-            self.accept_batch(key);
+        let Some(listener) = self.listeners.get_mut(key) else {
+            return;
+        };
+        if self.accepting_paused {
+            return;
         }
+        let again = listener.round + 1 == self.round;
+        listener.burst = if again { (listener.burst * 2).min(BUDGET) } else { 1 };
+        listener.round = self.round;
+        let burst = listener.burst;
+        self.accept_batch(key, burst);
     }
 
-    fn accept_batch(&mut self, key: Key<Listener>) -> usize {
-        for accepted in 0..BUDGET {
+    fn accept_batch(&mut self, key: Key<Listener>, budget: usize) -> usize {
+        for accepted in 0..budget {
             let Some(listener) = self.listeners.get(key) else {
                 return accepted;
             };
@@ -107,8 +121,14 @@ impl Loop {
                     | Errno::HOSTUNREACH
                     | Errno::OPNOTSUPP,
                 ) => continue,
-                Err(error) => {
+                Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
                     self.pause_accepting(error);
+                    return accepted;
+                }
+                Err(error) => {
+                    tracing::error!(pod = %listener.pod.pod.uid, role = ?listener.role, %error, "a listening socket is broken");
+                    self.poll.forget(&listener.fd);
+                    self.listeners.remove(key);
                     return accepted;
                 }
             };
@@ -118,7 +138,7 @@ impl Loop {
             let (pod, role) = (Rc::clone(&listener.pod), listener.role);
             self.accepted(pod, role, fd, source);
         }
-        BUDGET
+        budget
     }
 
     fn accepted(&mut self, pod: Rc<LocalPod>, role: ListenerRole, fd: OwnedFd, source: SocketAddr) {

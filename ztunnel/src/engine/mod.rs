@@ -14,18 +14,18 @@
 //! 1. [`poll`] waits for events, or until the next deadline ([`timer`]).
 //! 2. The mesh and the certificates are loaded, once for the round.
 //! 3. Work that a budget cut off in the last round goes on.
-//! 4. Each event is handled as far as its budget allows: [`listen`] accepts, [`tunnel`] and [`tunnel_io`] read tunnels,
-//!    [`relay`] moves bytes. What is to be sent on tunnels gathers in their output.
+//! 4. Each event is handled as far as its budget allows: [`listen`] accepts, [`tunnel_io`] reads tunnels (and remembers
+//!    in [`events`] what they say), [`relay`] moves bytes. What is to be sent on tunnels gathers in their output.
 //! 5. Deadlines that have come are acted on.
 //! 6. Each tunnel that something gathered for is flushed, with one `write`: many small messages of many connections
 //!    become few TLS records and few packets.
 //!
 //! # The way of a connection
 //! ```text
-//! outbound:  listen -> outbound (resolve) -> pool -> tunnel -> CONNECT ... 200 -> relay -> report
-//!                                         -> direct: sockets -> TCP           -> relay -> report
-//! inbound:   listen -> tunnel (handshake) -> inbound (authorize) -> sockets -> TCP -> 200 -> relay -> report
-//!            listen -> inbound (plaintext, authorize)            -> sockets -> TCP        -> relay -> report
+//! outbound:  listen -> outbound (resolve) -> pool -> tunnel -> CONNECT ... 200 -> relay -> ends, report
+//!                                         -> direct: sockets -> TCP           -> relay -> ends, report
+//! inbound:   listen -> tunnel, handshake -> inbound (authorize) -> sockets -> TCP -> 200 -> relay -> ends, report
+//!            listen -> inbound (plaintext, authorize)           -> sockets -> TCP        -> relay -> ends, report
 //! ```
 //! Bytes flow only once both ends are connected, so a failed attempt loses none and is made again while the connect
 //! timeout allows. Whatever happens, a flow ends in [`Loop::end`] and in exactly one line of the access log
@@ -37,9 +37,12 @@
 
 mod arena;
 mod buffers;
+mod ends;
 mod event_loop;
+mod events;
 mod failure;
 mod flow;
+mod handshake;
 mod headers;
 mod inbound;
 mod listen;
@@ -153,13 +156,6 @@ impl LoopHandle {
     /// Whether the loop has ended: drained, or failed (which it logs).
     pub(crate) fn is_finished(&self) -> bool {
         self.thread.is_finished()
-    }
-
-    /// Waits until the loop has ended.
-    pub(crate) fn join(self) {
-        if self.thread.join().is_err() {
-            tracing::error!("an event loop panicked");
-        }
     }
 }
 

@@ -146,8 +146,11 @@ impl Loop {
         None
     }
 
-    /// An event came for a socket that a flow is connecting.
-    pub(super) fn dialled(&mut self, key: Key<Flow>) {
+    /// An event came for a socket that a flow is connecting. Only one that reports a hangup needs a question.
+    pub(super) fn dialled(&mut self, key: Key<Flow>, hangup: bool) {
+        if !hangup {
+            return self.open(key);
+        }
         let Some(flow) = self.flows.get(key) else { return };
         let socket = match (&flow.far, &flow.near) {
             (Far::Socket(far), _) => far,

@@ -6,7 +6,7 @@
 
 use std::io::{self, IoSlice};
 
-use culvert_hbone::{ErrorCode, Fill, StreamId};
+use culvert_hbone::{Fill, StreamId};
 use rustix::io::Errno;
 
 use super::{
@@ -16,12 +16,11 @@ use super::{
     event_loop::Again,
     failure::{Failure, errno},
     flow::{Far, Flow, Phase},
-    poll::{Event, Kind, Token},
+    poll::Event,
     socket::Socket,
     timer::Due,
     tunnel::{State, Tunnel},
 };
-use crate::telemetry::Direction;
 
 /// Reads of one socket per round.
 const BUDGET: usize = 4;
@@ -42,32 +41,6 @@ const BULK: usize = 12_000;
 const FLUSH: usize = 512 << 10;
 
 impl Loop {
-    /// Both ends are connected.
-    pub(super) fn open(&mut self, key: Key<Flow>) {
-        let Some(flow) = self.flows.get_mut(key) else { return };
-        flow.phase = Phase::Open;
-        let accepted = !flow.is_served();
-        if let Some(near) = flow.near.as_mut().filter(|_| accepted) {
-            // Not watched before, which saves a wake-up. Something has mostly arrived by now.
-            near.readable = true;
-            if let Err(error) = self.poll.watch(&*near, Token::new(Kind::Near, key)) {
-                return self.end(key, Err(Failure::Local(errno(&error))));
-            }
-        }
-        self.report_open(key);
-        let Some(flow) = self.flows.get_mut(key) else { return };
-        if let (false, Far::Stream(stream)) = (accepted, &flow.far) {
-            let (tunnel, id) = (stream.tunnel, stream.id);
-            let baggage = flow.pod.baggage(&self.mesh);
-            if let Some(State::Open(connection)) = self.tunnels.get_mut(tunnel).map(|tunnel| &mut tunnel.state) {
-                connection.respond(id, 200, &[("baggage", &*baggage)], false);
-            }
-            self.touch(tunnel);
-            self.deliver_early(key);
-        }
-        self.continue_flow(key);
-    }
-
     /// Something happened on the socket that faces the application (or a plaintext client).
     pub(super) fn near_event(&mut self, key: Key<Flow>, event: &Event) {
         let Some(flow) = self.flows.get_mut(key) else { return };
@@ -75,16 +48,9 @@ impl Loop {
         near.readable |= event.readable || event.closing;
         near.closing |= event.closing;
         match flow.phase {
-            Phase::Connecting if flow.direction == Direction::Inbound && !matches!(flow.far, Far::Socket(_)) => {
-                if event.writable || event.hangup {
-                    self.dialled(key);
-                }
-            }
-            Phase::Open => {
-                if !event.error || self.survives(key, true) {
-                    self.socket_event(key, event, true);
-                }
-            }
+            Phase::Open => self.socket_event(key, event, true),
+            // Watched before it is open only where it was dialled.
+            Phase::Connecting if event.writable || event.hangup => self.dialled(key, event.hangup),
             _ => {}
         }
     }
@@ -96,12 +62,8 @@ impl Loop {
         far.readable |= event.readable || event.closing;
         far.closing |= event.closing;
         match flow.phase {
-            Phase::Connecting if event.writable || event.hangup => self.dialled(key),
-            Phase::Open => {
-                if !event.error || self.survives(key, false) {
-                    self.socket_event(key, event, false);
-                }
-            }
+            Phase::Open => self.socket_event(key, event, false),
+            Phase::Connecting if event.writable || event.hangup => self.dialled(key, event.hangup),
             _ => {}
         }
     }
@@ -121,7 +83,7 @@ impl Loop {
     }
 
     fn socket_event(&mut self, key: Key<Flow>, event: &Event, near: bool) {
-        if event.writable && !self.flush_side(key, near) {
+        if event.error && !self.survives(key, near) || event.writable && !self.flush_side(key, near) {
             return;
         }
         self.continue_flow(key);
@@ -265,7 +227,7 @@ impl Loop {
     }
 
     /// What came before the application was connected.
-    fn deliver_early(&mut self, key: Key<Flow>) {
+    pub(super) fn deliver_early(&mut self, key: Key<Flow>) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         flow.count(flow.early.bytes().len(), false);
         let (Some(stream), Some(near)) = (flow.stream(), &mut flow.near) else {
@@ -343,62 +305,6 @@ impl Loop {
         }
         self.later(key);
     }
-
-    /// Passes ends on, and ends a flow that has ended in both directions.
-    pub(super) fn settle(&mut self, key: Key<Flow>) {
-        let Some(flow) = self.flows.get_mut(key) else { return };
-        if flow.phase != Phase::Open {
-            return;
-        }
-        let Some(near) = &mut flow.near else { return };
-        let done = match &mut flow.far {
-            Far::Stream(stream) => stream.ended && near.shut_when_empty() && near.ended,
-            Far::Socket(far) => {
-                let there = near.ended && far.shut_when_empty();
-                let back = far.ended && near.shut_when_empty();
-                there && back
-            }
-            Far::None => false,
-        };
-        if done {
-            self.end(key, Ok(()));
-        }
-    }
-
-    /// Ends a flow: closes what it holds, tells its peers, and writes its line in the access log.
-    pub(super) fn end(&mut self, key: Key<Flow>, outcome: Result<(), Failure>) {
-        let Some(mut flow) = self.flows.remove(key) else { return };
-        let stream = flow.stream();
-        let served = flow.is_served();
-        if outcome.is_err() {
-            // An application must not take a broken connection for one that ended.
-            if let Some(near) = flow.near.take() {
-                near.reset();
-            }
-            if let Far::Socket(far) = std::mem::replace(&mut flow.far, Far::None) {
-                far.reset();
-            }
-        }
-        if let Some(stream) = stream {
-            if let (Err(failure), Some(tunnel)) = (&outcome, self.tunnels.get_mut(stream.tunnel))
-                && let State::Open(connection) = &mut tunnel.state
-            {
-                if served && flow.phase != Phase::Open {
-                    let why = failure.to_string();
-                    connection.respond(
-                        stream.id,
-                        failure.status(),
-                        &[("x-culvert-reason", &header_value(&why))],
-                        true,
-                    );
-                } else {
-                    connection.reset(stream.id, ErrorCode::Cancel);
-                }
-            }
-            self.stream_gone(stream.tunnel, stream.id);
-        }
-        self.report_end(&mut flow, outcome);
-    }
 }
 
 impl Flow {
@@ -433,11 +339,4 @@ fn relay(from: &mut Socket, to: &mut Socket, buffer: &mut [u8]) -> Result<usize,
             Err(error)
         }
     }
-}
-
-/// Text that may stand in a header.
-fn header_value(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_ascii() && !c.is_ascii_control() { c } else { '?' })
-        .collect()
 }

@@ -100,14 +100,12 @@ impl Socket {
         Ok(taken)
     }
 
-    /// Tells the peer that nothing more comes, once nothing is kept back. Returns whether that has been said.
-    pub(super) fn shut_when_empty(&mut self) -> bool {
-        if !self.shut && self.backlog.is_empty() {
-            self.shut = true;
+    /// Tells the peer that nothing more comes.
+    pub(super) fn shut(&mut self) {
+        if !std::mem::replace(&mut self.shut, true) {
             // Fails only where the connection is gone, which reading tells too.
             let _ = rustix::net::shutdown(&self.fd, Shutdown::Write);
         }
-        self.shut
     }
 
     /// Closes with a reset, so that the peer does not take the end for a complete one.

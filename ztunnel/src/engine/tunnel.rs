@@ -17,7 +17,6 @@ use culvert_identity::{IdentityError, SpiffeId};
 use rustc_hash::FxHashMap;
 use rustls::pki_types::ServerName;
 
-pub(super) use super::tunnel_io::Events;
 use super::{
     Loop,
     arena::Key,

@@ -1,10 +1,8 @@
-//! Bytes of tunnels: the handshake, reading, writing, and what the protocol says on the way.
+//! Bytes of tunnels: reading, writing, and acting on what the protocol says.
 
 use std::io::IoSlice;
 
-use culvert_hbone::{
-    BadRequest, ConnectRequest, Connection, ErrorCode, Handshake, Progress, Response, Role, Sink, StreamId,
-};
+use culvert_hbone::{ErrorCode, Role, StreamId};
 use rustix::io::Errno;
 
 use super::{
@@ -12,6 +10,7 @@ use super::{
     arena::Key,
     buffers::TUNNEL_READ,
     event_loop::Again,
+    events::{Events, Told},
     failure::Failure,
     flow::{Far, Phase},
     tunnel::{State, Tunnel},
@@ -23,191 +22,13 @@ const BUDGET: usize = 4;
 /// Bytes read at a time in a handshake.
 const HANDSHAKE_READ: usize = 16 << 10;
 
-/// What one read of a tunnel brought, in order. The connection cannot be called while it tells; this remembers.
-#[derive(Debug, Default)]
-pub(super) struct Events<'b> {
-    list: Vec<Told<'b>>,
-    slices: Vec<IoSlice<'b>>,
-}
-
-#[derive(Debug)]
-enum Told<'b> {
-    Connect(StreamId, Box<Result<ConnectRequest, BadRequest>>),
-    Response(StreamId, u16),
-    Data(StreamId, &'b [u8]),
-    End(StreamId),
-    Reset(StreamId, ErrorCode),
-    Writable(StreamId),
-    AllWritable,
-    GoAway,
-}
-
-impl Events<'_> {
-    /// Events kept between reads, beyond which memory is given back.
-    const KEEP: usize = 4096;
-
-    /// The same memory for another buffer's slices: collecting in place allocates nothing.
-    fn reuse<'b>(mut self) -> Events<'b> {
-        self.list.clear();
-        self.slices.clear();
-        if self.list.capacity() > Self::KEEP {
-            return Events::default();
-        }
-        Events {
-            list: self.list.into_iter().filter_map(|_| None).collect(),
-            slices: self.slices.into_iter().filter_map(|_| None).collect(),
-        }
-    }
-}
-
-impl<'b> Sink<'b> for Events<'b> {
-    fn connect(&mut self, id: StreamId, request: Result<ConnectRequest, BadRequest>) {
-        self.list.push(Told::Connect(id, Box::new(request)));
-    }
-
-    fn response(&mut self, id: StreamId, response: Response) {
-        self.list.push(Told::Response(id, response.status));
-    }
-
-    fn data(&mut self, id: StreamId, data: &'b [u8]) {
-        self.list.push(Told::Data(id, data));
-    }
-
-    fn end(&mut self, id: StreamId) {
-        self.list.push(Told::End(id));
-    }
-
-    fn reset(&mut self, id: StreamId, code: ErrorCode) {
-        self.list.push(Told::Reset(id, code));
-    }
-
-    fn writable(&mut self, id: StreamId) {
-        self.list.push(Told::Writable(id));
-    }
-
-    fn all_writable(&mut self) {
-        self.list.push(Told::AllWritable);
-    }
-
-    fn pong(&mut self, _payload: [u8; 8]) {} // any sign of life will do
-
-    fn go_away(&mut self, _last: StreamId, _code: ErrorCode) {
-        self.list.push(Told::GoAway);
-    }
-}
-
-/// What a step of a handshake came to.
-enum Step {
-    Wait,
-    Done,
-    Lost(Failure),
-}
-
 impl Loop {
-    /// Goes on with a handshake as far as the peer's bytes allow.
-    pub(super) fn shake(&mut self, key: Key<Tunnel>) {
-        let Some(tunnel) = self.tunnels.get_mut(key) else {
-            return;
-        };
-        let State::Handshake(handshake) = &mut tunnel.state else {
-            return;
-        };
-        let Some(fd) = &tunnel.fd else { return };
-        let mut buffer = self.buffer.take();
-        let mut outgoing = Vec::new();
-        let step = loop {
-            match handshake.advance(&mut tunnel.partial, &mut outgoing) {
-                Ok(Progress::Done) => break Step::Done,
-                Ok(Progress::Waiting) if !tunnel.readable => break Step::Wait,
-                Ok(Progress::Waiting) => {}
-                Err(error) => break Step::Lost(Failure::handshake(tunnel.peer, &error)),
-            }
-            match rustix::io::read(fd, &mut buffer[..HANDSHAKE_READ]) {
-                Ok(0) => {
-                    let why = "hung up during the handshake".into();
-                    break Step::Lost(Failure::Tunnel {
-                        to: tunnel.peer,
-                        why,
-                        final_: false,
-                    });
-                }
-                Ok(count) => tunnel.partial.extend_from_slice(&buffer[..count]),
-                Err(Errno::AGAIN) => {
-                    tunnel.readable = false;
-                    break Step::Wait;
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => break Step::Lost(Failure::tunnel(tunnel.peer, &error.into())),
-            }
-        };
-        self.buffer.give_back(buffer);
-        tunnel.outgoing.push(&outgoing);
-        match step {
-            Step::Wait => self.flush_tunnel(key),
-            Step::Done => self.established(key),
-            Step::Lost(failure) => {
-                self.flush_tunnel(key); // an alert
-                self.lose_tunnel(key, &failure);
-            }
-        }
-    }
-
-    /// The handshake is complete.
-    fn established(&mut self, key: Key<Tunnel>) {
-        let Some(tunnel) = self.tunnels.get_mut(key) else {
-            return;
-        };
-        let State::Handshake(handshake) = std::mem::replace(&mut tunnel.state, State::Closing) else {
-            return;
-        };
-        let failure = match Handshake::finish(*handshake) {
-            Ok(done) => match done.peer_certificates.first().map(culvert_identity::peer_identity) {
-                Some(Ok(identity)) => {
-                    tunnel.identity = Some(identity);
-                    let connection = Connection::new(tunnel.role, done.keys, &self.config.hbone);
-                    tunnel.state = State::Open(Box::new(connection));
-                    tunnel.idle_since = self.now;
-                    tunnel.heard = self.now;
-                    return self.opened(key);
-                }
-                Some(Err(error)) => Failure::Tunnel {
-                    to: tunnel.peer,
-                    why: error.to_string().into(),
-                    final_: true,
-                },
-                None => Failure::Tunnel {
-                    to: tunnel.peer,
-                    why: "no certificate".into(),
-                    final_: true,
-                },
-            },
-            Err(error) => Failure::handshake(tunnel.peer, &error),
-        };
-        self.lose_tunnel(key, &failure);
-    }
-
-    fn opened(&mut self, key: Key<Tunnel>) {
-        self.touch(key);
-        let Some(tunnel) = self.tunnels.get_mut(key) else {
-            return;
-        };
-        tracing::debug!(peer = %tunnel.peer, role = ?tunnel.role, identity = ?tunnel.identity, "tunnel open");
-        if tunnel.retiring || self.draining {
-            tunnel.retiring = false;
-            self.retire_tunnel(key);
-        } else if let Some(group) = tunnel.group {
-            self.join_pool(group, key);
-        }
-        // The peer's first frames may have come together with its last handshake message.
-        self.read_tunnel_from(key, true);
-    }
-
     /// Reads what has arrived, up to a budget.
     pub(super) fn read_tunnel(&mut self, key: Key<Tunnel>) {
         self.read_tunnel_from(key, false);
     }
 
-    fn read_tunnel_from(&mut self, key: Key<Tunnel>, mut partial: bool) {
+    pub(super) fn read_tunnel_from(&mut self, key: Key<Tunnel>, mut partial: bool) {
         for _ in 0..BUDGET {
             let Some(tunnel) = self.tunnels.get_mut(key) else {
                 return;

@@ -360,6 +360,65 @@ fn drain_lets_open_connections_end() {
     scene.server.wait_until_drained();
 }
 
+/// Sends a few bytes through an open connection.
+fn works(mut from: &TcpStream, mut to: &TcpStream) {
+    from.write_all(b"still").unwrap();
+    let mut got = [0; 5];
+    to.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"still");
+}
+
+#[test]
+fn a_removed_pod_keeps_its_open_connections() {
+    let scene = Scene::new();
+    let stream = dial(scene.front);
+    let app = accept(&scene.app);
+    works(&stream, &app);
+    scene.server.remove_pod("cart");
+    scene.client.remove_pod("front");
+    wait_until("nobody listens", || {
+        TcpStream::connect_timeout(&scene.front, PATIENCE).is_err()
+    });
+    works(&stream, &app);
+    works(&app, &stream);
+    drop(app);
+    let mut rest = Vec::new();
+    (&stream).read_to_end(&mut rest).unwrap();
+    assert!(rest.is_empty());
+}
+
+#[test]
+fn an_address_that_changed_hands_gets_a_tunnel_of_its_own() {
+    let mut scene = Scene::new();
+    let stream = dial(scene.front);
+    let app = accept(&scene.app);
+    works(&stream, &app);
+    // Another workload with another identity has the address now; what is open to the old one goes on.
+    scene.world.remove("cart");
+    scene.world.put("other", scene.server_address, "other", true);
+    scene.world.publish(&[&scene.client]);
+    // Over the old tunnel this would succeed. Who answers there is still the cart: refused.
+    assert_refused(scene.front);
+    works(&stream, &app);
+}
+
+#[test]
+fn an_authority_that_is_not_this_pod_is_refused() {
+    let scene = Scene::without_certificates();
+    scene.client.certify(&scene.authority.credentials(CLIENT));
+    scene.server.certify(&scene.authority.credentials(SERVER));
+    // The pod has another address than the mesh believes.
+    let (_, elsewhere) = addresses();
+    scene
+        .server
+        .move_pod("cart", SERVER, elsewhere, local(scene.server_address));
+    let began = Instant::now();
+    assert_refused(scene.front);
+    assert!(began.elapsed() < Duration::from_secs(5), "400 is final");
+    scene.app.set_nonblocking(true).unwrap();
+    assert_eq!(scene.app.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
 #[test]
 fn a_peer_that_comes_late_is_waited_for() {
     let (client_address, server_address) = addresses();

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::{BorrowedFd, OwnedFd},
     sync::{
         Arc, LazyLock, Mutex,
@@ -127,7 +127,7 @@ impl World {
             uid: format!("Kubernetes//Pod/shop/{name}"),
             name: name.to_owned(),
             namespace: "shop".to_owned(),
-            addresses: vec![octets.into()],
+            addresses: vec![octets],
             tunnel_protocol: if hbone {
                 TunnelProtocol::Hbone
             } else {
@@ -144,6 +144,10 @@ impl World {
         }
         .encode_to_vec();
         self.store.put_address(&uid, &bytes).unwrap();
+    }
+
+    pub(super) fn remove(&mut self, name: &str) {
+        self.store.remove_address(&format!("Kubernetes//Pod/shop/{name}"));
     }
 
     pub(super) fn put_policy(&mut self, policy: &culvert_proto::security::Authorization) {
@@ -231,8 +235,21 @@ impl Node {
         port: u16,
     ) -> SocketAddr {
         let listener = listen(local(address), port);
-        listener.set_nonblocking(true).unwrap();
         let bound = listener.local_addr().unwrap();
+        self.put_pod(name, identity, address, role, listener);
+        bound
+    }
+
+    /// Replaces a pod by one with another address, whose tunnel port is still here.
+    pub(super) fn move_pod(&self, name: &str, identity: &str, address: IpAddr, here: IpAddr) {
+        self.remove_pod(name);
+        wait_until("the port is free", || TcpStream::connect((here, 15008)).is_err());
+        let listener = listen(here, 15008);
+        self.put_pod(name, identity, address, ListenerRole::InboundHbone, listener);
+    }
+
+    fn put_pod(&self, name: &str, identity: &str, address: IpAddr, role: ListenerRole, listener: TcpListener) {
+        listener.set_nonblocking(true).unwrap();
         let pod = Arc::new(Pod {
             uid: name.into(),
             name: name.into(),
@@ -241,7 +258,10 @@ impl Node {
             addresses: vec![address],
         });
         self.loops[0].send(LoopMessage::PodAdded(pod, vec![(role, listener.into())]));
-        bound
+    }
+
+    pub(super) fn remove_pod(&self, name: &str) {
+        self.send(|| LoopMessage::PodRemoved(name.into()));
     }
 
     pub(super) fn wait_until_drained(&self) {
