@@ -1,1 +1,135 @@
-//! to come
+//! What the controller is told on its command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use culvert_telemetry::LogFormat;
+use ipnet::IpNet;
+
+/// Watches the cluster, is its certificate authority, and tells every node what the mesh is.
+#[derive(Debug, Parser)]
+#[command(name = "culvert-controller", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Cli {
+    /// Something else than to serve.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to serve.
+    #[command(flatten)]
+    pub serve: Option<Serve>,
+}
+
+/// Chores beside serving.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Makes the token with which the programs of a node prove where they run, and prints its file's path.
+    ///
+    /// The same token again if there is one. Remove the file to revoke it.
+    NodeToken {
+        /// The node's name, as in Pods' `spec.nodeName`.
+        node: String,
+        /// Where the controller keeps its root key and the tokens.
+        #[arg(long, env = "CULVERT_STATE_DIR", value_name = "DIR")]
+        state_dir: PathBuf,
+    },
+}
+
+/// How to serve.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// A directory of Kubernetes YAML, followed while it changes.
+    #[arg(long, env = "CULVERT_CONFIG_DIR", value_name = "DIR")]
+    pub config_dir: PathBuf,
+    /// Where the root key and the tokens are kept; made at the first start. Keep it safe.
+    #[arg(long, env = "CULVERT_STATE_DIR", value_name = "DIR")]
+    pub state_dir: PathBuf,
+    /// First part of every identity.
+    #[arg(long, env = "CULVERT_TRUST_DOMAIN", default_value = "cluster.local", value_name = "NAME")]
+    pub trust_domain: String,
+    /// First part of every workload's uid.
+    #[arg(long, env = "CULVERT_CLUSTER_ID", default_value = "Kubernetes", value_name = "NAME")]
+    pub cluster_id: String,
+    /// The namespace whose policies bind everywhere.
+    #[arg(long, env = "CULVERT_ROOT_NAMESPACE", default_value = "istio-system", value_name = "NAME")]
+    pub root_namespace: String,
+    /// What the names of services end in.
+    #[arg(long, env = "CULVERT_CLUSTER_DOMAIN", default_value = "cluster.local", value_name = "NAME")]
+    pub cluster_domain: String,
+    /// Where nodes ask for configuration and certificates.
+    #[arg(long, env = "CULVERT_XDS_LISTEN", default_value = "0.0.0.0:15012", value_name = "ADDRESS")]
+    pub xds_listen: SocketAddr,
+    /// A name or address by which nodes reach this controller, for its certificate; may be repeated. Beside
+    /// `localhost` and the loopback addresses.
+    #[arg(long, env = "CULVERT_SERVING_NAME", value_delimiter = ',', value_name = "NAME")]
+    pub serving_name: Vec<String>,
+    /// Where metrics, status and findings are shown.
+    #[arg(long, env = "CULVERT_MONITORING_LISTEN", default_value = "127.0.0.1:15014", value_name = "ADDRESS")]
+    pub monitoring_listen: SocketAddr,
+    /// How long workloads' certificates live; they are renewed at half of that.
+    #[arg(long, env = "CULVERT_LEAF_TTL", default_value = "24h", value_parser = duration, value_name = "TIME")]
+    pub leaf_ttl: Duration,
+    /// From where Services without an address get one; may be repeated, once for each family. None: they get none.
+    #[arg(long, env = "CULVERT_SERVICE_CIDR", value_delimiter = ',', value_name = "CIDR")]
+    pub service_cidr: Vec<IpNet>,
+    /// Log lines as text or json; auto means text on a terminal.
+    #[arg(long, env = "CULVERT_LOG_FORMAT", default_value = "auto", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+    /// What to log: a level, or a list such as `info,culvert_controller=debug`.
+    #[arg(long, env = "CULVERT_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+}
+
+/// Reads a time such as `24h`, `90m`, `30s` or `1h30m`.
+///
+/// # Errors
+/// When it is none, or zero.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a time such as 24h, 90m or 30s");
+    let (mut total, mut digits) = (0_u64, String::new());
+    for letter in text.chars() {
+        if letter.is_ascii_digit() {
+            digits.push(letter);
+            continue;
+        }
+        let unit = match letter {
+            'd' => 24 * 3600,
+            'h' => 3600,
+            'm' => 60,
+            's' => 1,
+            _ => return Err(wrong()),
+        };
+        let number: u64 = std::mem::take(&mut digits).parse().map_err(|_| wrong())?;
+        total = number.checked_mul(unit).and_then(|n| n.checked_add(total)).ok_or_else(wrong)?;
+    }
+    // More than a century is a slip of the finger, and would overflow dates.
+    if total == 0 || !digits.is_empty() || total > 100 * 366 * 24 * 3600 {
+        return Err(wrong());
+    }
+    Ok(Duration::from_secs(total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("24h"), Ok(Duration::from_secs(86400)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        for wrong in ["", "0s", "24", "h", "1w", "-1s", "99999999999999999999s", "1000d1h99999999h"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_holds_together() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+        let token = Cli::try_parse_from(["c", "node-token", "n", "--state-dir", "/s"]).unwrap();
+        assert!(token.serve.is_none() && token.command.is_some());
+        let serve = Cli::try_parse_from(["c", "--config-dir", "/c", "--state-dir", "/s"]).unwrap();
+        assert_eq!(serve.serve.unwrap().leaf_ttl, Duration::from_secs(86400));
+        assert!(Cli::try_parse_from(["c"]).is_err());
+    }
+}

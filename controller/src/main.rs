@@ -1,2 +1,40 @@
-//! to come
-fn main() {}
+//! `culvert-controller`: see the library for how it works.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+use culvert_controller::flags::{Cli, Command};
+use culvert_controller::run;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match (cli.command, cli.serve) {
+        (Some(Command::NodeToken { node, state_dir }), _) => token(&state_dir, &node),
+        (None, Some(flags)) => serve(flags),
+        (None, None) => Cli::command().error(clap::error::ErrorKind::MissingRequiredArgument, "nothing to do").exit(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("culvert-controller: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn token(state_dir: &std::path::Path, node: &str) -> anyhow::Result<()> {
+    println!("{}", run::node_token(state_dir, node)?.display());
+    Ok(())
+}
+
+fn serve(flags: culvert_controller::flags::Serve) -> anyhow::Result<()> {
+    let logging = culvert_telemetry::init("culvert-controller", flags.log_format, &flags.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(run::run(flags));
+    // Tasks that hold on to a slow client are not waited for.
+    runtime.shutdown_background();
+    logging.flush();
+    Ok(outcome?)
+}

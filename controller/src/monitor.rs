@@ -1,1 +1,99 @@
-//! to come
+//! What people and programs can ask: `/metrics`, `/status`, `/findings`, `/healthz/ready`.
+
+use std::sync::Arc;
+
+use culvert_telemetry::prometheus::metrics::gauge::Gauge;
+use culvert_telemetry::prometheus::registry::Registry;
+use culvert_telemetry::{Response, Routes};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::authority::SigningMetrics;
+use crate::run::State;
+use crate::serve::Nodes;
+
+/// What the model counts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ModelMetrics {
+    objects: Gauge,
+    resources: Gauge,
+    findings: Gauge,
+}
+
+impl ModelMetrics {
+    /// Registers the metrics.
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let own = Self::default();
+        registry.register("culvert_controller_objects", "Objects in force", own.objects.clone());
+        registry.register("culvert_controller_resources", "Resources made from them", own.resources.clone());
+        registry.register("culvert_controller_findings", "Things wrong in the configuration", own.findings.clone());
+        own
+    }
+
+    /// Takes a new state in.
+    pub(crate) fn set(&self, state: &State) {
+        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.objects.set(number(state.loaded.objects.len()));
+        self.resources.set(number(state.snapshot.len()));
+        self.findings.set(number(state.loaded.findings.len()));
+    }
+}
+
+/// Where the pages take their facts from.
+pub(crate) struct Sources {
+    pub(crate) state: watch::Receiver<Arc<State>>,
+    pub(crate) nodes: Nodes,
+    pub(crate) signing: SigningMetrics,
+    pub(crate) trust_domain: String,
+    pub(crate) root_pem: String,
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// The pages.
+pub(crate) fn routes(sources: Sources, registry: Registry) -> Routes {
+    let sources = Arc::new(sources);
+    let (status, findings, ready) = (Arc::clone(&sources), Arc::clone(&sources), Arc::clone(&sources));
+    Routes::new()
+        .metrics(Arc::new(registry))
+        .get("/status", move |_| Response::json(&status.status()))
+        .get("/findings", move |_| Response::json(&findings.findings()))
+        .get("/healthz/ready", move |_| match *ready.stop.borrow() {
+            false => Response::text("ready\n"),
+            true => Response::status(culvert_telemetry::StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+        })
+        .get("/root.pem", move |_| Response::text(sources.root_pem.clone()))
+}
+
+impl Sources {
+    fn status(&self) -> Value {
+        let state = Arc::clone(&self.state.borrow());
+        let objects = &state.loaded.objects;
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "trust_domain": self.trust_domain,
+            "generation": state.loaded.generation,
+            "objects": {
+                "namespaces": objects.namespaces.len(),
+                "pods": objects.pods.len(),
+                "services": objects.services.len(),
+                "service_accounts": objects.service_accounts.len(),
+                "endpoint_slices": objects.endpoint_slices.len(),
+                "nodes": objects.nodes.len(),
+            },
+            "resources": state.snapshot.len(),
+            "findings": self.findings(),
+            "nodes": self.nodes.describe(),
+            "certificates_signed": self.signing.signed(),
+        })
+    }
+
+    fn findings(&self) -> Value {
+        let state = Arc::clone(&self.state.borrow());
+        let finding = |finding: &culvert_objects::Finding| {
+            let mut value = serde_json::to_value(finding).unwrap_or_default();
+            value["text"] = finding.to_string().into();
+            value
+        };
+        state.loaded.findings.iter().map(finding).collect()
+    }
+}

@@ -19,6 +19,7 @@ mod tests;
 use std::{io, path::PathBuf};
 
 pub(crate) use root::Root;
+pub(crate) use service::bearer;
 pub(crate) use service::{CertificateService, Placement, Refusal, SigningMetrics};
 pub(crate) use sign::Authority;
 pub(crate) use tokens::Tokens;

@@ -21,6 +21,8 @@ pub mod service;
 pub mod slice;
 mod touched;
 
+pub(crate) use touched::in_namespace;
+
 /// What holds for the whole mesh.
 #[derive(Clone, Debug)]
 pub struct Settings {

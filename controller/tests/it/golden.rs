@@ -1,8 +1,4 @@
 //! What the model makes of the golden cases, beside what Istio's control plane made of them.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test says where")]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -10,20 +6,22 @@ use culvert_controller::model::{Model, Settings};
 use culvert_objects::Directory;
 use serde_json::Value;
 
+use crate::cases;
+
 fn rendered(model: &Model) -> BTreeMap<String, Value> {
     model
         .addresses()
         .iter()
-        .map(|(name, address)| (name.clone(), common::render(address)))
+        .map(|(name, address)| (name.clone(), cases::render(address)))
         .collect()
 }
 
 #[test]
 fn agrees_with_the_recordings() {
-    let cases = common::cases();
-    assert_eq!(cases.len(), 12);
-    for case in cases {
-        let dir = common::directory(&case);
+    let all = cases::cases();
+    assert_eq!(all.len(), 12);
+    for case in all {
+        let dir = cases::directory(&case);
         let loaded = Directory::open(dir.path()).unwrap().loaded();
         assert!(
             loaded.findings.iter().all(|f| f.message.contains("no ServiceAccount")),
@@ -33,7 +31,7 @@ fn agrees_with_the_recordings() {
         let mut model = Model::new(Settings::default());
         let changes = model.update(&loaded.objects);
         assert_eq!(changes.updated.len(), model.addresses().len());
-        let differences = common::differences(&case, &rendered(&model));
+        let differences = cases::differences(&case, &rendered(&model));
         assert!(differences.is_empty(), "{}: {differences:#?}", case.display());
         assert_eq!(
             model.update(&loaded.objects),
@@ -46,8 +44,8 @@ fn agrees_with_the_recordings() {
 /// Document by document in, in both directions, and out again: the same as all at once.
 #[test]
 fn arrives_at_the_same_from_anywhere() {
-    for case in common::cases() {
-        let text = fs::read_to_string(common::golden().join("base.yaml")).unwrap()
+    for case in cases::cases() {
+        let text = fs::read_to_string(cases::golden().join("base.yaml")).unwrap()
             + "\n---\n"
             + &fs::read_to_string(case.join("input.yaml")).unwrap();
         let documents: Vec<String> = text.split("\n---\n").map(str::to_owned).collect();
@@ -64,7 +62,7 @@ fn arrives_at_the_same_from_anywhere() {
                 fs::write(file(index), document).unwrap();
                 model.update(&directory.reload().objects);
             }
-            let differences = common::differences(&case, &rendered(&model));
+            let differences = cases::differences(&case, &rendered(&model));
             assert!(differences.is_empty(), "{}: {differences:#?}", case.display());
             for index in 0..order.len() {
                 fs::remove_file(file(index)).unwrap();

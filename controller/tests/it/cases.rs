@@ -1,5 +1,4 @@
 //! Golden cases: their files, and resources rendered as the recordings have them.
-#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::fs;

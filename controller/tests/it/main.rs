@@ -1,0 +1,12 @@
+//! The controller as its users meet it: a process, a directory, gRPC over TLS, and HTTP. And the model by itself,
+//! beside the recordings of Istio's control plane.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test says where")]
+
+mod cases;
+mod certificates;
+mod client;
+mod discovery;
+mod golden;
+mod life;
+mod process;
