@@ -114,6 +114,11 @@ impl Stream {
         self.types.keys().map(String::as_str)
     }
 
+    /// How many names and aliases of a type the client asks for; none under the wildcard.
+    pub fn wanted(&self, type_url: &str) -> usize {
+        self.types.get(type_url).map_or(0, |state| state.names.len())
+    }
+
     /// How many resources of a type the client holds, as far as it has been sent.
     pub fn held(&self, type_url: &str) -> usize {
         self.types.get(type_url).map_or(0, |state| {
@@ -233,6 +238,8 @@ impl TypeState {
         }
         if first && !self.wildcard {
             self.brought.extend(resources.initial(type_url, node));
+            // What the client kept from its last connection stays subscribed, whatever had brought it.
+            self.brought.extend(self.sent.keys().cloned());
         }
         !request.resource_names_subscribe.is_empty() || !request.resource_names_unsubscribe.is_empty()
     }
