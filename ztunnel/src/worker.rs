@@ -29,8 +29,8 @@ use crate::{
     cli::Cli,
     control::{self, Inputs, Served},
     engine::{self, EngineConfig, LoopHandle},
-    privilege::{self, PrivilegeError},
-    seam::{ListenerRole, LoopMessage, Pod, Shared},
+    privilege::Held,
+    seam::{Ask, ListenerRole, LoopMessage, Pod, Shared},
     state::Mesh,
     telemetry::Telemetry,
     wire::{self, NeedSockets, Order, PodAdded, Report, Secrets, ToWorker},
@@ -49,8 +49,6 @@ pub(crate) enum WorkerError {
     NoMonitor(#[source] io::Error),
     #[error("the monitor said nothing useful first")]
     NoSecrets,
-    #[error(transparent)]
-    Privilege(#[from] PrivilegeError),
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error("cannot start the event loops")]
@@ -59,14 +57,13 @@ pub(crate) enum WorkerError {
     Runtime(#[source] io::Error),
 }
 
-/// Runs until drained.
+/// Runs until drained. `held` says that privileges have been given up.
 ///
 /// # Errors
-/// When privileges cannot be given up, or a port is taken.
-pub(crate) fn run(cli: &Cli, logging: Logging) -> Result<ExitCode, WorkerError> {
+/// When the monitor is not there, or a port is taken.
+pub(crate) fn run(cli: &Cli, held: Held, logging: Logging) -> Result<ExitCode, WorkerError> {
     let socket = io::stdin().as_fd().try_clone_to_owned().and_then(PacketSocket::from_fd);
     let socket = socket.map_err(WorkerError::NoMonitor)?;
-    let held = privilege::drop_all(cli.worker_user)?;
     tracing::info!(
         worker_capabilities = held.capabilities,
         no_new_privs = u8::from(held.no_new_privs),
@@ -271,6 +268,10 @@ impl Worker {
         }
         // The receiver lives as long as the process.
         let _ = self.identities.send(pod.identity.clone());
+        // On demand, nobody but the pod itself would ask for what is known of it: its policies, above all.
+        for address in &pod.addresses {
+            let _ = self.shared.asks.send(Ask::Address(*address));
+        }
         self.served.insert(pod);
     }
 

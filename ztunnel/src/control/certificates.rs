@@ -31,6 +31,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// How many requests may be under way: a node that starts with a hundred pods must not flood the authority.
 const PARALLEL: usize = 8;
 
+/// How often validity is compared with the wall clock, which may jump while a timer does not.
+const CLOCK_CHECK: Duration = Duration::from_secs(60);
+
 /// Runs until the future is dropped.
 pub(super) async fn run(
     endpoint: Endpoint,
@@ -58,7 +61,8 @@ pub(super) async fn run(
                 )
             });
         }
-        let next = holder.next_event().unwrap_or_else(|| Instant::now() + VALIDITY);
+        let check = Instant::now() + CLOCK_CHECK;
+        let next = holder.next_event().map_or(check, |event| event.min(check));
         tokio::select! {
             Some(identity) = wanted.recv() => holder.want(identity),
             Some(done) = requests.join_next() => match done {

@@ -31,6 +31,8 @@ pub(super) enum ChannelError {
         address: String,
         source: tonic::transport::Error,
     },
+    #[error("{0} did not answer within {CONNECT_TIMEOUT:?}")]
+    Timeout(String),
     #[error("the token has characters that no HTTP header may have")]
     Token,
 }
@@ -61,15 +63,16 @@ impl Endpoint {
             source,
         };
         let endpoint = Channel::from_shared(address.clone()).map_err(|_| ChannelError::Address(address.clone()))?;
-        endpoint
+        let endpoint = endpoint
             .tls_config(tls)
             .map_err(connect)?
-            .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_while_idle(true)
-            .connect()
-            .await
-            .map_err(connect)
+            .keep_alive_while_idle(true);
+        // Around everything: the endpoint's own limit ends before TLS begins.
+        match tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await {
+            Ok(channel) => channel.map_err(connect),
+            Err(_) => Err(ChannelError::Timeout(address.clone())),
+        }
     }
 
     /// Puts the node's token on a call.

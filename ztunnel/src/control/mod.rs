@@ -14,10 +14,13 @@ mod certificates;
 mod channel;
 mod xds;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -39,7 +42,8 @@ pub(crate) type Notify = Arc<dyn Fn() + Send + Sync>;
 #[derive(Debug, Default)]
 pub(crate) struct Served {
     pods: Mutex<BTreeMap<Arc<str>, Arc<Pod>>>,
-    complete: AtomicBool,
+    /// The pods that the agent had at first, once all of them are here.
+    first: OnceLock<BTreeSet<Arc<str>>>,
     draining: AtomicBool,
 }
 
@@ -61,7 +65,8 @@ impl Served {
 
     /// Every pod that the agent had at first is here.
     pub(crate) fn set_complete(&self) {
-        self.complete.store(true, Ordering::Relaxed);
+        // A second snapshot, of a restarted agent, tells nothing about readiness.
+        let _ = self.first.set(self.pods.lock().keys().cloned().collect());
     }
 
     /// Nothing new is accepted any more.
@@ -69,13 +74,15 @@ impl Served {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// What keeps the proxy from serving all its pods now; empty when it is ready.
+    /// What keeps the proxy from taking its node over; empty when it is ready. Pods that came later do not count: each of
+    /// them waits for its own certificate, and a node where pods come and go should not flicker.
     pub(crate) fn missing(&self, shared: &Shared) -> Vec<String> {
         let mut missing = Vec::new();
         if self.draining.load(Ordering::Relaxed) {
             missing.push("draining".into());
         }
-        if !self.complete.load(Ordering::Relaxed) {
+        let first = self.first.get();
+        if first.is_none() {
             missing.push("pods from the agent".into());
         }
         if !shared.mesh.load().synced() {
@@ -85,6 +92,7 @@ impl Served {
         let without = self
             .all()
             .into_iter()
+            .filter(|pod| first.is_none_or(|first| first.contains(&pod.uid)))
             .filter(|pod| !credentials.contains_key(&pod.identity));
         missing
             .extend(without.map(|pod| format!("a certificate for {} ({}/{})", pod.identity, pod.namespace, pod.name)));

@@ -1,0 +1,378 @@
+//! Control against a controller in this process, over real TLS and gRPC.
+
+mod controller;
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use culvert_identity::SpiffeId;
+use culvert_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, discovery::Resource, security, workload};
+use tokio::{
+    sync::{Notify as Signal, mpsc, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use self::controller::{Connection, Controller, resource};
+use super::{Inputs, Served};
+use crate::{
+    cli::{ConfigMode, ControllerArgs},
+    seam::{Ask, Outbound, Pod, Shared},
+    state::Mesh,
+    telemetry::Telemetry,
+    wire::Secrets,
+};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Control under test, with what loops and monitor would hold.
+struct Proxy {
+    shared: Arc<Shared>,
+    served: Arc<Served>,
+    identities: mpsc::UnboundedSender<SpiffeId>,
+    changed: Arc<Signal>,
+    _secrets: watch::Sender<Secrets>,
+    task: JoinHandle<()>,
+}
+
+impl Proxy {
+    fn start(controller: &Controller, config_mode: ConfigMode) -> Self {
+        let (asks, asked) = mpsc::unbounded_channel();
+        let (socket_requests, _) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            mesh: ArcSwap::from_pointee(Mesh::default()),
+            credentials: ArcSwap::default(),
+            asks,
+            socket_requests,
+            telemetry: Telemetry::new(),
+        });
+        let served = Arc::new(Served::default());
+        let (secrets, secrets_receiver) = watch::channel(Secrets {
+            token: "node-a-token".into(),
+            controller_ca: controller.root_pem().into(),
+        });
+        let (identities, identity_receiver) = mpsc::unbounded_channel();
+        let inputs = Inputs {
+            controller: ControllerArgs {
+                controller: controller.url(),
+                controller_name: None,
+                controller_ca: "unused".into(),
+                token_file: "unused".into(),
+                cluster_id: "Kubernetes".into(),
+                trust_domain: "cluster.local".into(),
+                config_mode,
+            },
+            node: "node-a".into(),
+            secrets: secrets_receiver,
+            asks: asked,
+            served: Arc::clone(&served),
+            identities: identity_receiver,
+        };
+        let changed = Arc::new(Signal::new());
+        let notified = Arc::clone(&changed);
+        let notify = Arc::new(move || notified.notify_one());
+        let task = tokio::spawn(super::run(inputs, Arc::clone(&shared), notify));
+        Self {
+            shared,
+            served,
+            identities,
+            changed,
+            _secrets: secrets,
+            task,
+        }
+    }
+
+    /// Waits for a snapshot of which this is true.
+    async fn until(&self, what: &str, condition: impl Fn(&Shared) -> bool) {
+        let wait = async {
+            while !condition(&self.shared) {
+                self.changed.notified().await;
+            }
+        };
+        assert!(timeout(DEADLINE, wait).await.is_ok(), "{what} did not come about");
+    }
+
+    fn pod(&self, account: &str) -> Arc<Pod> {
+        let pod = Arc::new(Pod {
+            uid: account.into(),
+            name: "client".into(),
+            namespace: "shop".into(),
+            identity: SpiffeId::new("cluster.local", "shop", account).unwrap(),
+            addresses: vec![[198, 18, 0, 1].into()],
+        });
+        self.served.insert(pod.clone());
+        self.identities.send(pod.identity.clone()).unwrap();
+        pod
+    }
+
+    fn outbound(&self, pod: &Pod, destination: &str) -> Outbound {
+        self.shared
+            .mesh
+            .load()
+            .outbound(pod, destination.parse().unwrap(), &self.shared.asks)
+    }
+
+    fn knows(&self, address: &str) -> bool {
+        let address: IpAddr = address.parse().unwrap();
+        self.shared.mesh.load().workload_at(address).is_some()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn workload(name: &str, address: [u8; 4]) -> Resource {
+    let uid = format!("Kubernetes//Pod/shop/{name}");
+    let wire = workload::Workload {
+        uid: uid.clone(),
+        name: name.into(),
+        namespace: "shop".into(),
+        addresses: vec![address.to_vec()],
+        tunnel_protocol: workload::TunnelProtocol::Hbone as i32,
+        ..Default::default()
+    };
+    let address = workload::Address {
+        r#type: Some(workload::address::Type::Workload(wire)),
+    };
+    resource(&uid, "1", ADDRESS_TYPE, &address)
+}
+
+fn policy(name: &str, port: u32) -> Resource {
+    let one = security::Match {
+        destination_ports: vec![port],
+        ..Default::default()
+    };
+    let wire = security::Authorization {
+        name: name.into(),
+        namespace: "shop".into(),
+        rules: vec![security::Rule {
+            clauses: vec![security::Clause { matches: vec![one] }],
+        }],
+        ..Default::default()
+    };
+    resource(&format!("shop/{name}"), "", AUTHORIZATION_TYPE, &wire)
+}
+
+/// Takes the first requests and answers both types with nothing.
+async fn greet(connection: &mut Connection) {
+    for _ in 0..2 {
+        connection.request().await;
+    }
+    connection.answer(ADDRESS_TYPE, vec![], &[]);
+    connection.answer(AUTHORIZATION_TYPE, vec![], &[]);
+    for _ in 0..2 {
+        assert!(connection.request().await.error_detail.is_none());
+    }
+}
+
+#[tokio::test]
+async fn the_first_requests_say_who_asks_and_the_first_answers_complete_the_configuration() {
+    let mut controller = Controller::start().await;
+    let proxy = Proxy::start(&controller, ConfigMode::Wildcard);
+    let mut connection = controller.connection().await;
+    assert_eq!(connection.authorization, "Bearer node-a-token");
+    let first = [connection.request().await, connection.request().await];
+    let node = first[0].node.clone().unwrap();
+    assert!(
+        node.id.starts_with("ztunnel~") && node.id.ends_with(".svc.cluster.local"),
+        "{}",
+        node.id
+    );
+    let metadata = node.metadata.unwrap().fields;
+    assert!(metadata.contains_key("NODE_NAME") && metadata.contains_key("CLUSTER_ID"));
+    for request in &first {
+        assert!(
+            request.resource_names_subscribe.is_empty(),
+            "the wildcard is a request without names"
+        );
+    }
+
+    connection.answer(ADDRESS_TYPE, vec![workload("a", [198, 18, 0, 2])], &[]);
+    let ack = connection.request().await;
+    assert_eq!(
+        (ack.type_url.as_str(), ack.response_nonce.as_str()),
+        (ADDRESS_TYPE, "1")
+    );
+    assert!(ack.error_detail.is_none());
+    assert!(!proxy.shared.mesh.load().synced(), "policies are still missing");
+    connection.answer(AUTHORIZATION_TYPE, vec![], &[]);
+    proxy
+        .until("a complete configuration", |shared| shared.mesh.load().synced())
+        .await;
+    assert!(proxy.knows("198.18.0.2"));
+}
+
+#[tokio::test]
+async fn a_bad_resource_is_refused_by_name_and_the_good_ones_beside_it_are_used() {
+    let mut controller = Controller::start().await;
+    let proxy = Proxy::start(&controller, ConfigMode::Wildcard);
+    let mut connection = controller.connection().await;
+    greet(&mut connection).await;
+    let mut garbage = workload("broken", [198, 18, 0, 3]);
+    garbage.resource.as_mut().unwrap().value = vec![0xff; 7];
+    connection.answer(ADDRESS_TYPE, vec![garbage, workload("a", [198, 18, 0, 2])], &[]);
+    let nack = connection.request().await.error_detail.expect("a refusal");
+    assert!(
+        nack.message.starts_with("Kubernetes//Pod/shop/broken: does not decode"),
+        "{}",
+        nack.message
+    );
+    proxy
+        .until("the good one", |shared| {
+            shared.mesh.load().workload_at([198, 18, 0, 2].into()).is_some()
+        })
+        .await;
+    connection.answer(AUTHORIZATION_TYPE, vec![policy("wide", 70_000)], &[]);
+    let nack = connection.request().await.error_detail.expect("a refusal");
+    assert_eq!(nack.message, "shop/wide: port 70000 is beyond 65535");
+
+    // What was refused is not claimed after a reconnect; what was taken is.
+    drop(connection);
+    let mut connection = controller.connection().await;
+    let mut claimed: Vec<String> = Vec::new();
+    for _ in 0..2 {
+        claimed.extend(connection.request().await.initial_resource_versions.into_keys());
+    }
+    assert_eq!(claimed, ["Kubernetes//Pod/shop/a"]);
+    assert!(proxy.knows("198.18.0.2"), "the last state stays in force");
+}
+
+#[tokio::test]
+async fn an_address_is_asked_for_once_and_its_answer_decides() {
+    let mut controller = Controller::start().await;
+    let proxy = Proxy::start(&controller, ConfigMode::OnDemand);
+    let mut connection = controller.connection().await;
+    let first = [connection.request().await, connection.request().await];
+    let addresses = first.iter().find(|request| request.type_url == ADDRESS_TYPE).unwrap();
+    assert_eq!(addresses.resource_names_subscribe, ["*"]);
+    assert_eq!(addresses.resource_names_unsubscribe, ["*"]);
+    connection.answer(ADDRESS_TYPE, vec![], &[]);
+    connection.answer(AUTHORIZATION_TYPE, vec![], &[]);
+    for _ in 0..2 {
+        connection.request().await;
+    }
+    proxy
+        .until("a complete configuration", |shared| shared.mesh.load().synced())
+        .await;
+
+    let pod = proxy.pod("web");
+    for _ in 0..3 {
+        assert!(matches!(proxy.outbound(&pod, "198.18.0.2:80"), Outbound::Pending));
+        assert!(matches!(proxy.outbound(&pod, "198.18.0.99:80"), Outbound::Pending));
+    }
+    let asked = [connection.request().await, connection.request().await].map(|r| r.resource_names_subscribe);
+    assert_eq!(asked, [["/198.18.0.2"], ["/198.18.0.99"]]);
+    connection.answer(ADDRESS_TYPE, vec![workload("a", [198, 18, 0, 2])], &["/198.18.0.99"]);
+    let ack = connection.request().await;
+    assert_eq!(ack.resource_names_subscribe, [""; 0], "nothing is asked for twice");
+    assert_eq!(ack.response_nonce, "3");
+    proxy
+        .until("an answer", |shared| {
+            shared.mesh.load().workload_at([198, 18, 0, 2].into()).is_some()
+        })
+        .await;
+    assert!(matches!(proxy.outbound(&pod, "198.18.0.2:80"), Outbound::Tunnel { .. }));
+    assert!(matches!(
+        proxy.outbound(&pod, "198.18.0.99:80"),
+        Outbound::Direct { workload: None, .. }
+    ));
+
+    // The one that nobody had appears; the one that was there goes.
+    connection.answer(
+        ADDRESS_TYPE,
+        vec![workload("b", [198, 18, 0, 99])],
+        &["Kubernetes//Pod/shop/a"],
+    );
+    proxy
+        .until("the new one", |shared| {
+            shared.mesh.load().workload_at([198, 18, 0, 99].into()).is_some()
+        })
+        .await;
+    assert!(matches!(
+        proxy.outbound(&pod, "198.18.0.99:80"),
+        Outbound::Tunnel { .. }
+    ));
+    assert!(matches!(
+        proxy.outbound(&pod, "198.18.0.2:80"),
+        Outbound::Direct { workload: None, .. }
+    ));
+    connection.request().await;
+
+    // What is asked while the controller is away is part of the next first request.
+    drop(connection);
+    proxy.shared.asks.send(Ask::Address([198, 18, 0, 50].into())).unwrap();
+    let mut names = Vec::new();
+    // The ask may have gone out on the connection that was just given up; the one after it has it in any case.
+    while !names.contains(&"/198.18.0.50".to_owned()) {
+        let mut connection = controller.connection().await;
+        for _ in 0..2 {
+            names.extend(connection.request().await.resource_names_subscribe);
+        }
+        if names.contains(&"/198.18.0.2".to_owned()) && !names.contains(&"/198.18.0.50".to_owned()) {
+            names.extend(connection.request().await.resource_names_subscribe);
+        }
+    }
+    assert!(names.contains(&"/198.18.0.2".to_owned()), "{names:?}");
+}
+
+#[tokio::test]
+async fn pods_get_certificates_and_keep_them_until_the_next_is_there() {
+    let mut controller = Controller::start().await;
+    controller.sign_for(Duration::from_secs(4));
+    let proxy = Proxy::start(&controller, ConfigMode::Wildcard);
+    greet(&mut controller.connection().await).await;
+    let pod = proxy.pod("web");
+    proxy.served.set_complete();
+    let serial = |shared: &Shared| {
+        shared
+            .credentials
+            .load()
+            .get(&pod.identity)
+            .map(|c| c.serial().to_owned())
+    };
+    proxy.until("a certificate", |shared| serial(shared).is_some()).await;
+    let first = serial(&proxy.shared).unwrap();
+    assert_eq!(
+        controller.signed().await,
+        ("Bearer node-a-token".into(), pod.identity.to_string())
+    );
+    proxy
+        .until("readiness", |shared| proxy.served.missing(shared).is_empty())
+        .await;
+
+    // Renewed within the first half of its life; no moment without a valid one.
+    proxy
+        .until("a renewal", |shared| {
+            serial(shared).expect("the old one stays until then") != first
+        })
+        .await;
+
+    // The authority refuses from now on: the old one serves until it expires, and is not used then.
+    controller.refuse();
+    let renewed = proxy.shared.credentials.load().get(&pod.identity).unwrap().clone();
+    proxy
+        .until("expiry", |shared| shared.credentials.load().is_empty())
+        .await;
+    assert!(std::time::SystemTime::now() >= renewed.not_after());
+    assert!(proxy.served.missing(&proxy.shared)[0].contains("a certificate for spiffe://cluster.local/ns/shop/sa/web"));
+
+    controller.sign_for(Duration::from_secs(3600));
+    proxy
+        .until("a certificate again", |shared| serial(shared).is_some())
+        .await;
+}
+
+#[tokio::test]
+async fn a_controller_that_others_signed_for_is_not_talked_to() {
+    let mut controller = Controller::start().await;
+    let stranger = Controller::start().await;
+    controller.pretend_root(&stranger);
+    let proxy = Proxy::start(&controller, ConfigMode::Wildcard);
+    proxy.pod("web");
+    let refused = timeout(Duration::from_millis(500), controller.connection()).await;
+    assert!(refused.is_err(), "no call passes a handshake that fails");
+    assert!(!proxy.shared.mesh.load().synced());
+}
