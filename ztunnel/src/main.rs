@@ -30,6 +30,14 @@ use crate::cli::Cli;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Before anything else of the worker: a thread keeps what it had when it started, and logging starts one.
+    let held = match cli.worker.then(|| privilege::drop_all(cli.worker_user)).transpose() {
+        Ok(held) => held,
+        Err(error) => {
+            eprintln!("culvert-ztunnel: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let logging = match culvert_telemetry::init("culvert-ztunnel", cli.log_format, &cli.log) {
         Ok(logging) => logging,
         Err(error) => {
@@ -37,10 +45,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let outcome = if cli.worker {
-        worker::run(&cli, logging.clone()).map_err(Into::into)
-    } else {
-        run_monitor(&cli)
+    let outcome = match held {
+        Some(held) => worker::run(&cli, held, logging.clone()).map_err(Into::into),
+        None => run_monitor(&cli),
     };
     let code = outcome.unwrap_or_else(|error: Box<dyn Error>| {
         tracing::error!(error, "cannot go on");

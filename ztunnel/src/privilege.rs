@@ -21,6 +21,8 @@ pub(crate) enum PrivilegeError {
     Seccomp(String),
     #[error("privileges are left after giving them up: {0}")]
     Left(String),
+    #[error("there are {0} threads, and giving privileges up is for one")]
+    Threads(usize),
 }
 
 /// What the kernel says of this process after [`drop_all`].
@@ -73,13 +75,18 @@ const FORBIDDEN: &[libc::c_long] = &[
     libc::SYS_sethostname,
 ];
 
-/// Gives everything up; call while the process has one thread, so that every later thread inherits it.
+/// Gives everything up; call while the process has one thread, so that every later thread inherits it. Capabilities,
+/// `no_new_privs`, the filter and, with these calls, the user belong to a thread, not to the process.
 ///
 /// `user` is taken as user and group id when the process runs as root.
 ///
 /// # Errors
-/// When a step fails, or `/proc/self/status` afterwards says that it had no effect.
+/// When there is another thread, a step fails, or `/proc/self/status` afterwards says that it had no effect.
 pub(crate) fn drop_all(user: u32) -> Result<Held, PrivilegeError> {
+    let threads = std::fs::read_dir("/proc/self/task").map_err(system("read /proc/self/task"))?.count();
+    if threads != 1 {
+        return Err(PrivilegeError::Threads(threads));
+    }
     raise_descriptor_limit()?;
     drop_bounding_set()?;
     if rustix::process::geteuid().is_root() {
