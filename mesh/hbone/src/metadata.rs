@@ -93,6 +93,9 @@ impl Baggage {
             let (key, Some(value)) = (key.trim(), decode(value.trim())) else {
                 continue;
             };
+            if value.is_empty() {
+                continue;
+            }
             let slot = match key {
                 "k8s.cluster.name" | "cloud.account.id" => &mut baggage.cluster,
                 "k8s.namespace.name" => &mut baggage.namespace,

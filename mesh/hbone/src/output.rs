@@ -193,6 +193,7 @@ impl Output {
             rest = &mut tail[trail + lead..];
             (count, wanted, room) = (count + 1, wanted - size, MAX_PLAINTEXT - FRAME_HEADER);
         }
+        debug_assert!(count > 0, "`room` promises more than there is");
         let result = read(&mut slices[..count]);
         let total = max - wanted;
         let n = *result.as_ref().unwrap_or(&0);

@@ -113,6 +113,9 @@ impl Core {
     ) -> Result<(), ProtocolError> {
         self.last_peer = id.0;
         self.idle_frames = 0;
+        if self.output.is_flooded() {
+            return Err(Limit::Output.into());
+        }
         if self.streams.len() >= self.config.max_streams as usize {
             self.owe_answer()?;
             self.send_reset(id, ErrorCode::RefusedStream);

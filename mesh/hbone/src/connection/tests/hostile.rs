@@ -300,3 +300,23 @@ fn a_client_checks_too() {
         assert!(check(feed(&mut client, bytes)), "{what}");
     }
 }
+
+/// A peer that has everything answered and reads nothing.
+#[test]
+fn output_is_bounded() {
+    let mut server = server(&strict());
+    let value = "x".repeat(900);
+    for n in 0.. {
+        match feed(&mut server, request(2 * n + 1, 5, &GOOD)) {
+            Ok(events) => {
+                let Event::Connect(id, _) = events[0] else { panic!() };
+                server.respond(id, 401, &[("traceparent", &value)], true);
+            }
+            Err(error) => {
+                assert_eq!(error, Limit::Output.into());
+                break;
+            }
+        }
+        assert!(server.output_len() < 2 << 20);
+    }
+}
