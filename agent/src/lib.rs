@@ -1,3 +1,15 @@
-//! The per-node agent. `kernel` is its kernel side; start reading there for how capture works.
+//! The per-node agent: finds out which pods of its node take part in the mesh, captures their connections, and hands them
+//! to the node's proxy.
+//!
+//! The way of a pod through the rooms, each of which knows only those after it:
+//! ```text
+//! source ──what should be──> enrolment ──what is──> kernel (programs, maps, pins)
+//!                                      └──────────> handover (namespaces and sockets to the proxy)
+//! ```
+//! [`monitoring`] shows it all. Start reading at [`enrolment`].
 
+pub mod enrolment;
+pub mod handover;
 pub mod kernel;
+pub mod monitoring;
+pub mod source;

@@ -173,11 +173,13 @@ impl Kernel {
         self.maps.set_pod(pod.cookie, entry)?;
         if pod.inbound {
             self.attach_pod(pod.cookie, pod.netns)?;
-        } else {
-            self.links.detach(&Name::Pod(pod.cookie))?;
         }
+        // Once `connect` counts on steering, steering is there.
         entry.flags = flags;
         self.maps.set_pod(pod.cookie, entry)?;
+        if !pod.inbound {
+            self.links.detach(&Name::Pod(pod.cookie))?;
+        }
 
         let known = self.addresses.entry(pod.cookie).or_default();
         let lost: Vec<Address> = known.extract_if(.., |address| !addresses.contains(address)).collect();

@@ -1,7 +1,7 @@
 //! What a pod opens, in every way in which it can be opened.
 
 use crate::support::{
-    pod::{PEER4, PEER6, World},
+    pod::{PEER4, PEER6, POD4, World},
     sock::{
         self, TCP_FASTOPEN, TCP_FASTOPEN_CONNECT, accept, dissolve, finish, local, mapped, peer, send_fast_open,
         set_tcp_option, stream,
@@ -75,7 +75,7 @@ fn check(world: &World, case: &Case, application: &Socket) {
         "the application sees whom it asked for"
     );
     assert_eq!(peer(&proxy), local(application), "the proxy sees the pod");
-    assert_eq!(local(&proxy).port(), 15001);
+    assert_eq!(local(&proxy).ip(), peer(&proxy).ip(), "it stays in the pod");
     let again = world
         .node
         .as_proxy(|| sock::original_destination(&proxy, v6))
@@ -90,6 +90,42 @@ fn captures_a_connect_between_two_namespaces() {
         let socket = stream(case.v6, None);
         socket.connect(&case.address().into()).map(|()| socket)
     });
+}
+
+#[test]
+fn captures_where_only_what_the_pod_opens_is_captured() {
+    let mut world = World::new(|_| {});
+    world.enrol(true, false);
+    for case in cases() {
+        let application = world.pod.run(move || {
+            let socket = stream(case.v6, None);
+            socket.connect(&case.address().into()).map(|()| socket)
+        });
+        check(&world, &case, &application.expect("connect"));
+    }
+    assert_eq!(world.count("sk_lookup", "outbound"), 0);
+}
+
+/// One local port serves connections to several destinations, as it does without a mesh.
+#[test]
+fn a_local_port_can_be_used_for_several_destinations() {
+    let world = World::enrolled();
+    let used: Vec<_> = (0..16_u8)
+        .map(|number| {
+            let destination = SocketAddr::new([198, 18, 8, number].into(), 80);
+            let application = world.pod.run(move || {
+                let socket = stream(false, None);
+                socket.set_reuse_address(true)?;
+                socket.bind(&SocketAddr::new(POD4, 40000).into())?;
+                socket.connect(&destination.into()).map(|()| socket)
+            });
+            let application = application.expect("connect");
+            let (proxy, taken) = world.take(false);
+            assert_eq!(taken, destination);
+            (application, proxy)
+        })
+        .collect();
+    assert!(used.iter().all(|(application, _)| local(application).port() == 40000));
 }
 
 #[test]
@@ -311,7 +347,7 @@ fn denies_a_family_that_the_pod_does_not_have() {
     let capture = culvert_agent::kernel::PodCapture {
         cookie,
         netns: world.pod.as_fd(),
-        addresses: &[crate::support::pod::POD4],
+        addresses: &[POD4],
         listeners: None,
         outbound: true,
         inbound: false,

@@ -1,0 +1,176 @@
+//! The command line. Every flag may also be given as an environment variable `CULVERT_...`.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser};
+use culvert_agent::{
+    enrolment::Settings,
+    kernel::{Exclusions, KernelConfig, MapSizes},
+};
+use culvert_telemetry::LogFormat;
+use ipnet::IpNet;
+
+/// Culvert's node agent: captures the TCP connections of this node's labelled pods in the kernel and hands the pods to the
+/// node's proxy.
+///
+/// Needs root. What it sets up is pinned in the kernel and goes on when the agent ends; the next one carries on from there.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "culvert-agent", version)]
+pub(crate) struct Cli {
+    /// This node's name, as in the pods' `spec.nodeName`.
+    #[arg(long, env = "CULVERT_NODE")]
+    pub(crate) node: String,
+
+    /// Directory of Kubernetes objects as YAML; followed while it changes. A pod's annotation `culvert.dev/netns` names its
+    /// network namespace: a name below /run/netns, or an absolute path.
+    #[arg(long, env = "CULVERT_CONFIG_DIR")]
+    pub(crate) config_dir: PathBuf,
+
+    /// Where the proxy connects.
+    #[arg(long, env = "CULVERT_ZDS_SOCKET", default_value = "/run/culvert/zds.sock")]
+    pub(crate) zds_socket: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) kernel: KernelArgs,
+
+    /// How long a pod that leaves the mesh still takes tunnel connections from peers that have not heard of it.
+    #[arg(long, env = "CULVERT_LEAVE_GRACE", default_value = "3s", value_parser = duration)]
+    pub(crate) leave_grace: Duration,
+
+    /// How long a new pod waits for the proxy before it is captured regardless; its connections then wait.
+    #[arg(long, env = "CULVERT_PROXY_WAIT", default_value = "2s", value_parser = duration)]
+    pub(crate) proxy_wait: Duration,
+
+    /// Where metrics, pods and readiness are served: /metrics, /pods, /healthz/ready.
+    #[arg(long, env = "CULVERT_MONITORING_LISTEN", default_value = "127.0.0.1:15022")]
+    pub(crate) monitoring_listen: SocketAddr,
+
+    /// What to log: a level, or a filter such as `info,culvert_agent=debug`. The kernel programs log as `kernel`.
+    #[arg(long, env = "CULVERT_LOG", default_value = "info")]
+    pub(crate) log: String,
+
+    /// How to log: text, json, or auto, which is text on a terminal and JSON otherwise.
+    #[arg(long, env = "CULVERT_LOG_FORMAT", default_value = "auto")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// The kernel side.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KernelArgs {
+    /// The cgroup2 folder whose processes are captured: the root, or a node's own where several share a kernel. The agent
+    /// and the proxy run in it too.
+    #[arg(long, env = "CULVERT_CGROUP", default_value = "/sys/fs/cgroup")]
+    pub(crate) cgroup: PathBuf,
+
+    /// The proxy's cgroup2 folder, below the former. Its connections are never captured.
+    #[arg(long, env = "CULVERT_PROXY_CGROUP", default_value = "/sys/fs/cgroup/culvert/proxy")]
+    pub(crate) proxy_cgroup: PathBuf,
+
+    /// Folder on a bpffs where programs and maps are pinned.
+    #[arg(long, env = "CULVERT_BPFFS", default_value = "/sys/fs/bpf/culvert")]
+    pub(crate) bpffs: PathBuf,
+
+    /// Enrolled pods that the kernel's map holds.
+    #[arg(long, env = "CULVERT_MAP_PODS", default_value_t = MapSizes::default().pods)]
+    pub(crate) map_pods: u32,
+
+    /// Addresses of enrolled pods that the kernel's map holds.
+    #[arg(long, env = "CULVERT_MAP_ADDRESSES", default_value_t = MapSizes::default().addresses)]
+    pub(crate) map_addresses: u32,
+
+    /// Connections being opened that the kernel's map holds; one too many is denied and counted.
+    #[arg(long, env = "CULVERT_MAP_FLOWS", default_value_t = MapSizes::default().flows)]
+    pub(crate) map_flows: u32,
+
+    /// Excluded CIDRs that the kernel's map holds.
+    #[arg(long, env = "CULVERT_MAP_EXCLUSIONS", default_value_t = MapSizes::default().exclusions)]
+    pub(crate) map_exclusions: u32,
+
+    /// A destination that pods reach directly. May be repeated; the environment variable takes a list with commas.
+    #[arg(
+        long = "exclude-cidr",
+        env = "CULVERT_EXCLUDE_CIDR",
+        value_delimiter = ',',
+        value_name = "CIDR"
+    )]
+    pub(crate) exclude_cidrs: Vec<IpNet>,
+
+    /// A port that pods reach directly, and on which they are reached directly. May be repeated.
+    #[arg(
+        long = "exclude-port",
+        env = "CULVERT_EXCLUDE_PORT",
+        value_delimiter = ',',
+        value_name = "PORT"
+    )]
+    pub(crate) exclude_ports: Vec<u16>,
+}
+
+impl Cli {
+    pub(crate) fn kernel_config(&self) -> KernelConfig {
+        let args = &self.kernel;
+        KernelConfig {
+            cgroup: args.cgroup.clone(),
+            proxy_cgroup: args.proxy_cgroup.clone(),
+            bpffs: args.bpffs.clone(),
+            sizes: MapSizes {
+                pods: args.map_pods,
+                addresses: args.map_addresses,
+                flows: args.map_flows,
+                exclusions: args.map_exclusions,
+            },
+            exclusions: Exclusions {
+                cidrs: args.exclude_cidrs.clone(),
+                ports: args.exclude_ports.clone(),
+            },
+        }
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            leave_grace: self.leave_grace,
+            proxy_wait: self.proxy_wait,
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("`{text}` does not begin with a number"))?;
+    match unit {
+        "ms" => Ok(Duration::from_millis(number)),
+        "" | "s" if number <= 3600 => Ok(Duration::from_secs(number)),
+        "" | "s" => Err(format!("`{text}` is longer than an hour")),
+        _ => Err(format!("unit `{unit}` is neither ms nor s")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_refuses_nonsense() {
+        Cli::command().debug_assert();
+        let parse = |more: &[&str]| {
+            Cli::try_parse_from([&["culvert-agent", "--node", "n", "--config-dir", "d"], more].concat())
+        };
+        let cli = parse(&["--exclude-cidr", "198.18.0.0/24,fd00:c01e::/64", "--exclude-port", "53"]).expect("parse");
+        assert_eq!(cli.kernel_config().exclusions.cidrs.len(), 2);
+        assert_eq!(
+            (cli.settings().leave_grace, cli.kernel.map_pods),
+            (Duration::from_secs(3), 1024)
+        );
+        for bad in [
+            ["--exclude-cidr", "198.18.0.0/33"],
+            ["--leave-grace", "5h"],
+            ["--log-format", "xml"],
+        ] {
+            assert!(parse(&bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Making the pods that are into the pods that should be.
+//!
+//! [`Enrolment`] is one task that owns all decisions. It hears of three things, and each may make it act: the source's
+//! snapshots (`plan` compares, `steps` carries out), proxies that come, answer and go (`proxies`), and the clock.
+//!
+//! # The way in
+//! 1. The network namespace is opened and its cookie learned; listening sockets are opened inside it.
+//! 2. The pod is offered to every proxy. Its connections still go their own way.
+//! 3. When a proxy has accepted the pod, capture begins. Without a proxy it begins after [`Settings::proxy_wait`] all the
+//!    same: connections then wait in the listeners' backlog. A labelled pod must not stay in clear for want of a proxy.
+//!
+//! # The way out
+//! 1. Outbound capture ends: what the pod opens from now on goes its own way.
+//! 2. Inbound capture ends after [`Settings::leave_grace`]: peers that have not heard of the change still dial the tunnel.
+//! 3. A moment later, when nothing waits in the backlog any more, proxies are told and the sockets are closed.
+//!
+//! # Restarts
+//! Capture is pinned in the kernel and goes on without the agent; the proxy keeps the listening sockets. An agent that
+//! starts finds a pod enrolled and
+//! | finds | does |
+//! |---|---|
+//! | its listeners alive in the programs' map | nothing at first. When the proxy that holds them connects, takes them back (`handover::recover`) and tells it to keep the pod |
+//! | none alive: the proxy died too | opens new ones at once, so that connections wait instead of failing |
+//! | a proxy that has not got the pod (an upgrade) | gives it the sockets; a socket that two proxies hold is accepted by both |
+//!
+//! Sockets that replace others are bound beside them (`SO_REUSEPORT`), and a proxy accepts on all that it ever got for a
+//! pod, so nothing that waits in an old backlog is lost. While the agent lives it holds the listeners too, so that a proxy
+//! may die without a connection being refused.
+
+mod entry;
+mod plan;
+mod proxies;
+pub mod status;
+mod steps;
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc::UnboundedReceiver, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+
+use self::{
+    entry::Entry,
+    plan::{Action, Phase, Refusal},
+    status::Status,
+};
+use crate::{
+    handover::{Event, Proxy},
+    kernel::Kernel,
+    source::{Outside, PodSource, Snapshot},
+};
+
+/// How often to look whether namespaces and listeners are still there.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How long after a proxy's end to look: its sockets are closed one after another.
+const LOOK_SOON: Duration = Duration::from_millis(50);
+
+/// How patient enrolment is.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long a pod that leaves still takes tunnel connections.
+    pub leave_grace: Duration,
+    /// How long a new pod waits for a proxy to accept it before it is captured regardless.
+    pub proxy_wait: Duration,
+}
+
+/// The task; see the module.
+pub struct Enrolment<S> {
+    source: S,
+    room: Room,
+    events: UnboundedReceiver<Event>,
+}
+
+/// Everything that steps work on.
+struct Room {
+    kernel: Arc<Mutex<Kernel>>,
+    settings: Settings,
+    pods: BTreeMap<Arc<str>, Entry>,
+    /// In the order in which they connected.
+    proxies: Vec<Proxy>,
+    refused: Vec<Refusal>,
+    outside: Vec<Outside>,
+    /// What an earlier agent left behind has been thrown away.
+    collected: bool,
+    ready: bool,
+    look_at: Option<Instant>,
+    status: watch::Sender<Arc<Status>>,
+}
+
+impl<S: PodSource> Enrolment<S> {
+    /// Puts it together; nothing happens before [`Enrolment::run`]. The receiver shows the state from then on.
+    pub fn new(
+        source: S,
+        kernel: Arc<Mutex<Kernel>>,
+        events: UnboundedReceiver<Event>,
+        settings: Settings,
+    ) -> (Self, watch::Receiver<Arc<Status>>) {
+        let (status, shown) = watch::channel(Arc::default());
+        let room = Room {
+            kernel,
+            settings,
+            pods: BTreeMap::new(),
+            proxies: Vec::new(),
+            refused: Vec::new(),
+            outside: Vec::new(),
+            collected: false,
+            ready: false,
+            look_at: None,
+            status,
+        };
+        (Self { source, room, events }, shown)
+    }
+
+    /// Runs until it is dropped. What is captured then stays captured.
+    pub async fn run(mut self) {
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_followed = true;
+        loop {
+            let due = self.room.next_due();
+            tokio::select! {
+                snapshot = self.source.next(), if is_followed => match snapshot {
+                    Some(snapshot) => self.room.reconcile(&snapshot),
+                    None => {
+                        tracing::error!("pods are no longer followed; those that are known stay as they are");
+                        is_followed = false;
+                    }
+                },
+                Some(event) = self.events.recv() => self.room.on_proxy(event),
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.room.on_clock(),
+                _ = look.tick() => self.room.look(),
+            }
+            self.room.publish();
+        }
+    }
+}
+
+impl Room {
+    fn reconcile(&mut self, snapshot: &Snapshot) {
+        let plan = plan::plan(&snapshot.wanted, &self.pods);
+        for refusal in &plan.refused {
+            if !self.refused.contains(refusal) {
+                tracing::error!(pod = %refusal.spec.name, uid = %refusal.spec.uid, problem = refusal.problem, "pod refused");
+            }
+        }
+        self.refused = plan.refused;
+        for outside in snapshot
+            .outside
+            .iter()
+            .filter(|outside| !self.outside.contains(outside))
+        {
+            if let Some(problem) = &outside.problem {
+                tracing::error!(pod = %outside.name, uid = %outside.uid, problem, "pod stays outside the mesh");
+            }
+        }
+        self.outside.clone_from(&snapshot.outside);
+        for action in plan.actions {
+            match action {
+                Action::Remove(uid) => self.remove(&uid),
+                Action::Leave(uid) => self.leave(&uid),
+                Action::Enter(spec) => self.enter(spec),
+                Action::Update(spec) => self.update(spec),
+                Action::Return(spec) => self.come_back(spec),
+            }
+        }
+        self.collect(snapshot.complete);
+        self.ready = true;
+    }
+
+    /// Ends capture of pods that an earlier agent enrolled and that are no longer wanted.
+    fn collect(&mut self, complete: bool) {
+        if self.collected {
+            return;
+        }
+        if !complete {
+            tracing::warn!("the configuration has faults: pods that an earlier agent enrolled stay captured for now");
+            return;
+        }
+        let keep: HashSet<u64> = self.pods.values().filter_map(Entry::cookie).collect();
+        let collected = self.kernel().collect(&keep);
+        match collected {
+            Ok(gone) => {
+                self.collected = true;
+                if !gone.is_empty() {
+                    tracing::info!(
+                        pods = gone.len(),
+                        "capture ended for pods that an earlier agent had enrolled"
+                    );
+                }
+            }
+            Err(error) => tracing::error!(%error, "cannot throw away what an earlier agent left behind"),
+        }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        self.pods
+            .values()
+            .filter_map(|entry| entry.due)
+            .chain(self.look_at)
+            .min()
+    }
+
+    fn on_clock(&mut self) {
+        let now = Instant::now();
+        if self.look_at.is_some_and(|at| at <= now) {
+            self.look();
+        }
+        let due: Vec<Arc<str>> = self
+            .pods
+            .iter()
+            .filter(|(_, entry)| entry.due.is_some_and(|due| due <= now))
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        for uid in due {
+            let Some(entry) = self.pods.get_mut(&uid) else { continue };
+            entry.due = None;
+            match entry.phase {
+                Phase::Failed => {
+                    let spec = entry.spec.clone();
+                    self.enter(spec);
+                }
+                Phase::Entering => {
+                    tracing::warn!(pod = %entry.spec.name, "no proxy has accepted the pod; its connections wait for one");
+                    self.capture(&uid);
+                }
+                Phase::Leaving => self.leave_further(&uid),
+                Phase::Captured => {}
+            }
+        }
+    }
+
+    /// Notices what nobody announces: namespaces that vanish, listeners that die with their last holder.
+    fn look(&mut self) {
+        self.look_at = None;
+        let vanished: Vec<Arc<str>> = self
+            .pods
+            .iter()
+            .filter(|(_, entry)| entry.phase != Phase::Failed && entry.has_vanished())
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        for uid in vanished {
+            self.vanish(&uid);
+        }
+        self.relisten();
+    }
+
+    fn kernel(&self) -> MutexGuard<'_, Kernel> {
+        // A panic while it was held leaves maps as a killed process would, which is what they are made for.
+        self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self) {
+        let status = Status::of(self.ready, &self.pods, &self.refused, &self.outside, &self.proxies);
+        self.status.send_if_modified(|shown| {
+            let changed = **shown != status;
+            if changed {
+                *shown = Arc::new(status);
+            }
+            changed
+        });
+    }
+}

@@ -1,0 +1,162 @@
+//! Proxies that come, answer and go.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{LOOK_SOON, Room, plan::Phase};
+use crate::handover::{Event, Order, Proxy, listeners::Listeners, recover};
+
+impl Room {
+    pub(super) fn on_proxy(&mut self, event: Event) {
+        match event {
+            Event::Connected(proxy) => self.connected(proxy),
+            Event::Answered {
+                proxy,
+                uid,
+                error: None,
+                ..
+            } => self.accepted(proxy, &uid),
+            Event::Answered {
+                proxy,
+                uid,
+                kept: true,
+                error: Some(error),
+            } => {
+                tracing::info!(proxy, %uid, error, "the proxy has not got the pod; handing it over");
+                self.hand_over(proxy, &uid);
+            }
+            Event::Answered {
+                proxy,
+                uid,
+                kept: false,
+                error: Some(error),
+            } => {
+                let pid = self
+                    .proxies
+                    .iter()
+                    .find(|other| other.id == proxy)
+                    .map_or(0, |proxy| proxy.pid);
+                self.complain(&uid, format!("the proxy with process id {pid} refuses it: {error}"));
+            }
+            Event::Disconnected(id) => {
+                self.proxies.retain(|proxy| proxy.id != id);
+                self.look_at = Some(Instant::now() + LOOK_SOON);
+            }
+        }
+    }
+
+    /// Whether the proxy is one that opens its listeners itself. One that takes ours wins over it.
+    pub(super) fn is_self_listening(&self) -> bool {
+        !self.proxies.is_empty() && !self.proxies.iter().any(Proxy::takes_listeners)
+    }
+
+    /// Hands a pod to every proxy, the newest first.
+    pub(super) fn offer(&self, uid: &Arc<str>) {
+        let Some(entry) = self.pods.get(uid) else { return };
+        for proxy in self.proxies.iter().rev() {
+            match entry.offer(proxy.takes_listeners()) {
+                Some(offer) if offer.listeners.is_some() || !proxy.takes_listeners() => proxy.tell(Order::Add(offer)),
+                _ => proxy.tell(Order::Keep(uid.clone())),
+            }
+        }
+    }
+
+    fn connected(&mut self, proxy: Proxy) {
+        self.proxies.push(proxy.clone());
+        let uids: Vec<Arc<str>> = self
+            .pods
+            .iter()
+            .filter(|(_, entry)| entry.is_served())
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        if proxy.takes_listeners() {
+            let mut found = if uids.is_empty() { Vec::new() } else { held_by(&proxy) };
+            for uid in &uids {
+                match self.has_already(uid, &mut found) {
+                    true => proxy.tell(Order::Keep(uid.clone())),
+                    false => self.hand_over(proxy.id, uid),
+                }
+            }
+        } else {
+            for uid in &uids {
+                self.hand_over_bare(&proxy, uid);
+            }
+        }
+        proxy.tell(Order::SnapshotSent);
+    }
+
+    /// Whether a proxy that holds these sockets has the pod. Takes them back when they are all that there is.
+    fn has_already(&mut self, uid: &Arc<str>, found: &mut Vec<recover::Found>) -> bool {
+        let Some(entry) = self.pods.get_mut(uid) else {
+            return false;
+        };
+        if let Some(ours) = &entry.listeners {
+            return ours.are_among(found);
+        }
+        let Some(cookie) = entry.cookie() else { return false };
+        let Some(recovered) = Listeners::recovered(&entry.spec.addresses, cookie, found) else {
+            return false;
+        };
+        tracing::info!(pod = %entry.spec.name, %uid, "took the pod's listeners back from the proxy");
+        entry.listeners = Some(Arc::new(recovered));
+        if entry.phase != Phase::Entering
+            && let Err(problem) = self.tell_kernel(uid)
+        {
+            self.complain(uid, problem);
+        }
+        true
+    }
+
+    /// Gives a pod and its listeners to one proxy, with new ones where we have none.
+    fn hand_over(&mut self, proxy: u64, uid: &Arc<str>) {
+        let Some(entry) = self.pods.get(uid) else { return };
+        let (has_none, phase) = (entry.listeners.is_none(), entry.phase);
+        if has_none {
+            let opened = self.listen(uid).and_then(|()| match phase {
+                Phase::Entering => Ok(()),
+                _ => self.tell_kernel(uid),
+            });
+            if let Err(problem) = opened {
+                return self.complain(uid, problem);
+            }
+        }
+        let proxy = self.proxies.iter().find(|other| other.id == proxy);
+        if let (Some(proxy), Some(offer)) = (proxy, self.pods.get(uid).and_then(|entry| entry.offer(true))) {
+            proxy.tell(Order::Add(offer));
+        }
+    }
+
+    /// Gives a pod to a proxy that opens its listeners itself. Ours would be in its way: what waits in them is lost.
+    fn hand_over_bare(&mut self, proxy: &Proxy, uid: &Arc<str>) {
+        let is_self_listening = self.is_self_listening();
+        let Some(entry) = self.pods.get_mut(uid) else { return };
+        if is_self_listening && entry.listeners.take().is_some() {
+            tracing::warn!(pod = %entry.spec.name, "closed the listeners: the proxy opens its own");
+        }
+        // Before the proxy listens, so that the programs notice that it does.
+        if let Err(problem) = self.tell_kernel(uid) {
+            self.complain(uid, problem);
+        }
+        if let Some(offer) = self.pods.get(uid).and_then(|entry| entry.offer(false)) {
+            proxy.tell(Order::Add(offer));
+        }
+    }
+
+    /// A proxy serves the pod: capture may begin.
+    fn accepted(&mut self, proxy: u64, uid: &Arc<str>) {
+        let Some(entry) = self.pods.get_mut(uid) else { return };
+        tracing::debug!(proxy, pod = %entry.spec.name, %uid, "a proxy serves the pod");
+        entry.problem = None;
+        if entry.phase == Phase::Entering {
+            self.capture(uid);
+        }
+    }
+}
+
+fn held_by(proxy: &Proxy) -> Vec<recover::Found> {
+    recover::listening(proxy.pid).unwrap_or_else(|error| {
+        tracing::warn!(pid = proxy.pid, %error, "cannot see which sockets the proxy holds; pods get new ones");
+        Vec::new()
+    })
+}

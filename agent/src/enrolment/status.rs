@@ -1,0 +1,172 @@
+//! What enrolment shows of itself.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use culvert_proto::zds::Version;
+use serde_json::{Value, json};
+
+use super::{
+    entry::Entry,
+    plan::{Phase, Refusal},
+};
+use crate::{
+    handover::Proxy,
+    source::{Outside, PodName},
+};
+
+/// The state at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// The source has been followed at least once.
+    pub ready: bool,
+    /// Every pod of this node, by name.
+    pub pods: Vec<PodStatus>,
+    /// Connected proxies, the oldest first.
+    pub proxies: Vec<ProxyStatus>,
+}
+
+/// A pod of this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodStatus {
+    /// Namespace and name.
+    pub name: PodName,
+    /// The Kubernetes UID.
+    pub uid: Arc<str>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The cookie of its network namespace, if that could be opened.
+    pub cookie: Option<u64>,
+    /// How far it has come.
+    pub state: PodState,
+    /// What is wrong with it.
+    pub problem: Option<String>,
+}
+
+/// How far a pod has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PodState {
+    /// Not labelled, or with a fault that keeps it outside.
+    Outside,
+    /// It claims what another pod has.
+    Refused,
+    /// Something went wrong; it is tried again.
+    Failed,
+    /// Waiting for a proxy to accept it.
+    Waiting,
+    /// Captured.
+    Captured,
+    /// On its way out.
+    Leaving,
+}
+
+impl PodState {
+    /// All of them, for metrics that show zeros too.
+    pub const ALL: [Self; 6] = [
+        Self::Outside,
+        Self::Refused,
+        Self::Failed,
+        Self::Waiting,
+        Self::Captured,
+        Self::Leaving,
+    ];
+
+    /// As shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Outside => "outside",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Waiting => "waiting",
+            Self::Captured => "captured",
+            Self::Leaving => "leaving",
+        }
+    }
+}
+
+/// A connected proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyStatus {
+    /// Its process id; 0 when out of sight.
+    pub pid: u32,
+    /// What it speaks.
+    pub version: Version,
+}
+
+impl Status {
+    pub(super) fn of(
+        ready: bool,
+        pods: &BTreeMap<Arc<str>, Entry>,
+        refused: &[Refusal],
+        outside: &[Outside],
+        proxies: &[Proxy],
+    ) -> Self {
+        let in_mesh = pods.values().map(|entry| PodStatus {
+            name: entry.spec.name.clone(),
+            uid: entry.spec.uid.clone(),
+            addresses: entry.spec.addresses.clone(),
+            cookie: entry.cookie(),
+            state: match entry.phase {
+                Phase::Failed => PodState::Failed,
+                Phase::Entering => PodState::Waiting,
+                Phase::Captured => PodState::Captured,
+                Phase::Leaving => PodState::Leaving,
+            },
+            problem: entry.problem.clone(),
+        });
+        let refused = refused.iter().map(|refusal| PodStatus {
+            name: refusal.spec.name.clone(),
+            uid: refusal.spec.uid.clone(),
+            addresses: refusal.spec.addresses.clone(),
+            cookie: None,
+            state: PodState::Refused,
+            problem: Some(refusal.problem.clone()),
+        });
+        // One that has just lost its label is still on its way out.
+        let outside = outside
+            .iter()
+            .filter(|outside| !pods.contains_key(&outside.uid))
+            .map(|outside| PodStatus {
+                name: outside.name.clone(),
+                uid: outside.uid.clone(),
+                addresses: outside.addresses.clone(),
+                cookie: None,
+                state: PodState::Outside,
+                problem: outside.problem.clone(),
+            });
+        let mut pods: Vec<PodStatus> = in_mesh.chain(refused).chain(outside).collect();
+        pods.sort_by(|a, b| (&a.name, a.state).cmp(&(&b.name, b.state)));
+        let proxies = proxies
+            .iter()
+            .map(|proxy| ProxyStatus {
+                pid: proxy.pid,
+                version: proxy.version,
+            })
+            .collect();
+        Self { ready, pods, proxies }
+    }
+
+    /// As the page `/pods` shows it.
+    pub fn json(&self, node: &str) -> Value {
+        let pods: Vec<Value> = self.pods.iter().map(PodStatus::json).collect();
+        let proxies: Vec<Value> = self
+            .proxies
+            .iter()
+            .map(|proxy| json!({ "pid": proxy.pid, "version": proxy.version.as_str_name() }))
+            .collect();
+        json!({ "node": node, "ready": self.ready, "pods": pods, "proxies": proxies })
+    }
+}
+
+impl PodStatus {
+    fn json(&self) -> Value {
+        json!({
+            "uid": &*self.uid,
+            "namespace": self.name.namespace,
+            "name": self.name.name,
+            "addresses": self.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "cookie": self.cookie,
+            "state": self.state.as_str(),
+            "error": self.problem,
+        })
+    }
+}

@@ -1,0 +1,288 @@
+//! The steps of a pod's way in and out.
+
+use std::{sync::Arc, time::Duration};
+
+use culvert_net::Netns;
+use tokio::time::Instant;
+
+use super::{
+    Room,
+    entry::{Entry, Place, explain},
+    plan::Phase,
+};
+use crate::{
+    handover::{Order, listeners::Listeners},
+    source::PodSpec,
+};
+
+/// How long after a failure to try again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Between the end of capture and the end of the listeners: the proxy takes what waits in the backlog.
+const CLOSING: Duration = Duration::from_millis(500);
+
+impl Room {
+    /// Begins to bring a pod in.
+    pub(super) fn enter(&mut self, spec: PodSpec) {
+        let uid = spec.uid.clone();
+        let mut entry = Entry::new(spec, Phase::Entering);
+        if let Some(failed) = self.pods.remove(&uid) {
+            // What it has is still good, unless the specification or the world has changed since.
+            let is_same = failed.spec == entry.spec && !failed.has_vanished();
+            entry.problem = failed.problem;
+            if is_same {
+                (entry.place, entry.listeners) = (failed.place, failed.listeners);
+            }
+        }
+        let place = match entry.place.take() {
+            Some(place) => Ok(place),
+            None => self.open(&entry.spec),
+        };
+        let opened = place.map(|place| entry.place = Some(place));
+        self.pods.insert(uid.clone(), entry);
+        match opened {
+            Ok(()) => self.begin(&uid),
+            Err(problem) => self.fail(&uid, problem),
+        }
+    }
+
+    fn open(&self, spec: &PodSpec) -> Result<Place, String> {
+        let netns = Netns::open(&spec.netns).map_err(|error| explain(&error))?;
+        let cookie = netns
+            .cookie()
+            .map_err(|error| format!("{}: {}", spec.netns.display(), explain(&error)))?;
+        if let Some(other) = self.pods.values().find(|other| other.cookie() == Some(cookie)) {
+            return Err(format!(
+                "network namespace {} is that of pod {} already",
+                spec.netns.display(),
+                other.spec.name
+            ));
+        }
+        Ok(Place {
+            netns: Arc::new(netns),
+            cookie,
+        })
+    }
+
+    fn begin(&mut self, uid: &Arc<str>) {
+        let Some(cookie) = self.pods.get(uid).and_then(Entry::cookie) else {
+            return;
+        };
+        let enrolled = self.kernel().enrolled();
+        match enrolled {
+            // An earlier agent's: it is captured now, so nobody is waited for.
+            Ok(enrolled) if enrolled.contains(&cookie) => return self.capture(uid),
+            Ok(_) => {}
+            Err(error) => return self.fail(uid, explain(&error)),
+        }
+        let prepared = if self.is_self_listening() {
+            // Its listeners are noticed only in pods that are known.
+            self.tell_kernel(uid)
+        } else if self.proxies.is_empty() {
+            Ok(())
+        } else {
+            self.listen(uid)
+        };
+        match prepared {
+            Ok(()) => {
+                let due = Instant::now() + self.settings.proxy_wait;
+                if let Some(entry) = self.pods.get_mut(uid) {
+                    entry.due = Some(due);
+                }
+                self.offer(uid);
+            }
+            Err(problem) => self.fail(uid, problem),
+        }
+    }
+
+    /// Begins to capture, with what listens for the pod, or with new listeners.
+    pub(super) fn capture(&mut self, uid: &Arc<str>) {
+        let Some(entry) = self.pods.get_mut(uid) else { return };
+        (entry.phase, entry.due, entry.withdrawn) = (Phase::Captured, None, false);
+        let captured = self.tell_kernel(uid).and_then(|()| self.ensure_listeners(uid));
+        match captured {
+            Ok(()) => {
+                let Some(entry) = self.pods.get(uid) else { return };
+                let (pod, cookie) = (&entry.spec.name, entry.cookie());
+                tracing::info!(%pod, %uid, cookie, addresses = ?entry.spec.addresses, "pod is captured");
+            }
+            Err(problem) => self.fail(uid, problem),
+        }
+    }
+
+    /// Opens listeners for a pod in whose name nothing listens any more.
+    fn ensure_listeners(&mut self, uid: &Arc<str>) -> Result<(), String> {
+        let Some(entry) = self.pods.get(uid) else { return Ok(()) };
+        let Some(cookie) = entry
+            .cookie()
+            .filter(|_| entry.listeners.is_none() && !self.is_self_listening())
+        else {
+            return Ok(());
+        };
+        let is_listening = self.kernel().listening(cookie).map_err(|error| explain(&error))?;
+        if is_listening {
+            return Ok(());
+        }
+        self.listen(uid)?;
+        self.tell_kernel(uid)?;
+        self.offer(uid);
+        Ok(())
+    }
+
+    /// Looks after pods whose listeners only proxies held.
+    pub(super) fn relisten(&mut self) {
+        let uids: Vec<Arc<str>> = self
+            .pods
+            .iter()
+            .filter(|(_, entry)| entry.phase == Phase::Captured && entry.listeners.is_none())
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        for uid in uids {
+            if let Err(problem) = self.ensure_listeners(&uid) {
+                self.complain(&uid, problem);
+            }
+        }
+    }
+
+    /// Opens listeners inside the pod, beside those that there may be.
+    pub(super) fn listen(&mut self, uid: &Arc<str>) -> Result<(), String> {
+        let Some(entry) = self.pods.get_mut(uid) else {
+            return Ok(());
+        };
+        let Some(place) = &entry.place else { return Ok(()) };
+        let listeners = Listeners::open(&place.netns, &entry.spec.addresses).map_err(|error| explain(&error))?;
+        entry.listeners = Some(Arc::new(listeners));
+        Ok(())
+    }
+
+    pub(super) fn tell_kernel(&self, uid: &Arc<str>) -> Result<(), String> {
+        let Some(entry) = self.pods.get(uid) else { return Ok(()) };
+        entry.enrol(&mut self.kernel()).map_err(|error| explain(&error))
+    }
+
+    /// Something that the proxies must know has changed.
+    pub(super) fn update(&mut self, spec: PodSpec) {
+        let uid = spec.uid.clone();
+        let Some(entry) = self.pods.get_mut(&uid) else { return };
+        tracing::info!(pod = %spec.name, %uid, "pod changed");
+        let has_moved = entry.spec.addresses != spec.addresses;
+        entry.spec = spec;
+        let mut done = Ok(());
+        if !self.is_self_listening()
+            && (has_moved || self.pods.get(&uid).is_some_and(|entry| entry.listeners.is_none()))
+        {
+            done = self.listen(&uid);
+        }
+        match done.and_then(|()| self.tell_kernel(&uid)) {
+            Ok(()) => self.offer(&uid),
+            Err(problem) => self.fail(&uid, problem),
+        }
+    }
+
+    /// Keeps a pod that was on its way out.
+    pub(super) fn come_back(&mut self, spec: PodSpec) {
+        let uid = spec.uid.clone();
+        if let Some(entry) = self.pods.get_mut(&uid) {
+            let is_same = entry.spec == spec;
+            entry.phase = Phase::Captured;
+            if !is_same {
+                self.update(spec);
+            }
+            self.capture(&uid);
+        }
+    }
+
+    /// Begins to let a pod out.
+    pub(super) fn leave(&mut self, uid: &Arc<str>) {
+        let grace = self.settings.leave_grace;
+        let Some(entry) = self.pods.get_mut(uid) else { return };
+        let Some(cookie) = entry.cookie().filter(|_| entry.phase == Phase::Captured) else {
+            return self.remove(uid);
+        };
+        tracing::info!(pod = %entry.spec.name, %uid, "pod leaves the mesh");
+        entry.phase = Phase::Leaving;
+        entry.due = Some(Instant::now() + grace);
+        let withdrawn = self.kernel().withdraw_outbound(cookie);
+        if let Err(error) = withdrawn {
+            self.complain(uid, explain(&error));
+        }
+    }
+
+    /// The later steps of leaving, each when its time has come.
+    pub(super) fn leave_further(&mut self, uid: &Arc<str>) {
+        let Some(entry) = self.pods.get_mut(uid) else { return };
+        let (Some(cookie), false) = (entry.cookie(), entry.withdrawn) else {
+            return self.remove(uid);
+        };
+        entry.due = Some(Instant::now() + CLOSING);
+        let withdrawn = self.kernel().withdraw(cookie);
+        match withdrawn {
+            Ok(()) => {
+                if let Some(entry) = self.pods.get_mut(uid) {
+                    entry.withdrawn = true;
+                }
+            }
+            // Tried again when it is due again: proxies go on serving it.
+            Err(error) => self.complain(uid, explain(&error)),
+        }
+    }
+
+    /// Forgets a pod at once.
+    pub(super) fn remove(&mut self, uid: &Arc<str>) {
+        let Some(entry) = self.pods.remove(uid) else { return };
+        self.let_go(uid, &entry);
+        if entry.phase != Phase::Failed {
+            tracing::info!(pod = %entry.spec.name, %uid, "pod is out of the mesh");
+        }
+    }
+
+    /// The pod's namespace is gone while the pod is still wanted.
+    pub(super) fn vanish(&mut self, uid: &Arc<str>) {
+        let Some(entry) = self.pods.get(uid) else { return };
+        if entry.phase == Phase::Leaving {
+            return self.remove(uid);
+        }
+        let path = entry.spec.netns.display();
+        let problem = format!("its network namespace {path} is gone, or the name means another one now");
+        self.let_go(uid, entry);
+        self.fail(uid, problem);
+    }
+
+    /// Notes that a step failed, for a reason that may pass, and tries again later. What is captured already stays
+    /// captured and served: closed rather than open.
+    pub(super) fn fail(&mut self, uid: &Arc<str>, problem: String) {
+        self.complain(uid, problem);
+        let Some(entry) = self.pods.get_mut(uid) else { return };
+        (entry.phase, entry.due) = (Phase::Failed, Some(Instant::now() + RETRY));
+        let Some(cookie) = entry.cookie() else { return };
+        let is_captured = self.kernel().enrolled().is_ok_and(|cookies| cookies.contains(&cookie));
+        if !is_captured {
+            if let Some(entry) = self.pods.get_mut(uid) {
+                (entry.place, entry.listeners) = (None, None);
+            }
+            for proxy in self.proxies.iter().rev() {
+                proxy.tell(Order::Remove(uid.clone()));
+            }
+        }
+    }
+
+    fn let_go(&self, uid: &Arc<str>, entry: &Entry) {
+        let Some(cookie) = entry.cookie() else { return };
+        let withdrawn = self.kernel().withdraw(cookie);
+        if let Err(error) = withdrawn {
+            tracing::error!(pod = %entry.spec.name, %uid, error = explain(&error), "cannot end capture");
+        }
+        for proxy in self.proxies.iter().rev() {
+            proxy.tell(Order::Remove(uid.clone()));
+        }
+    }
+
+    /// Notes a problem, and says it once.
+    pub(super) fn complain(&mut self, uid: &Arc<str>, problem: String) {
+        let Some(entry) = self.pods.get_mut(uid) else { return };
+        if entry.problem.as_ref() != Some(&problem) {
+            tracing::error!(pod = %entry.spec.name, %uid, problem, "pod");
+        }
+        entry.problem = Some(problem);
+    }
+}

@@ -1,0 +1,102 @@
+//! Handing pods to proxies: the server side of ZDS (`zds.proto`), one session for each connected proxy.
+//!
+//! Enrolment decides what a proxy is told; here is how. [`server`] accepts and reads the hello, a `session` sends one
+//! message at a time and waits for its answer, [`listeners`] are the sockets that travel, [`recover`] finds those that a
+//! proxy holds from before this agent started.
+//!
+//! | a proxy that | meets |
+//! |---|---|
+//! | says a version we do not know, or garbage | the connection is closed, with its process id in the log |
+//! | refuses a pod (an Ack with an error) | the pod stays captured (closed rather than open) and shows the refusal |
+//! | is one of several, as during an upgrade | each gets every pod, the newest first |
+//! | speaks V1, as Istio's ztunnel | the namespace alone; it opens its listeners itself, and the kernel programs notice |
+
+pub mod listeners;
+pub(crate) mod recover;
+pub mod server;
+mod session;
+
+use std::{net::IpAddr, sync::Arc};
+
+use culvert_net::Netns;
+use culvert_proto::zds::Version;
+use tokio::sync::mpsc::UnboundedSender;
+
+use self::listeners::Listeners;
+use crate::source::PodSpec;
+
+/// A pod as it is handed over.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// Who it is.
+    pub spec: PodSpec,
+    /// Its network namespace.
+    pub netns: Arc<Netns>,
+    /// Its listening sockets; none for a proxy that opens them itself.
+    pub listeners: Option<Arc<Listeners>>,
+}
+
+/// What a session shall tell its proxy.
+#[derive(Clone, Debug)]
+pub enum Order {
+    /// A pod to serve, in place of what it had of the same uid.
+    Add(Offer),
+    /// A pod that it has already.
+    Keep(Arc<str>),
+    /// A pod that it shall serve no longer.
+    Remove(Arc<str>),
+    /// Every pod has been named.
+    SnapshotSent,
+}
+
+/// What sessions report.
+#[derive(Debug)]
+pub enum Event {
+    /// A proxy said hello and waits for pods.
+    Connected(Proxy),
+    /// An answer to [`Order::Add`] or [`Order::Keep`].
+    Answered {
+        /// Which proxy.
+        proxy: u64,
+        /// Which pod.
+        uid: Arc<str>,
+        /// True for the answer to [`Order::Keep`].
+        kept: bool,
+        /// Why the proxy refused, if it did.
+        error: Option<String>,
+    },
+    /// The proxy is gone.
+    Disconnected(u64),
+}
+
+/// A connected proxy.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    /// Counts connections.
+    pub id: u64,
+    /// Its process id; 0 when it is in a pid namespace that we cannot see.
+    pub pid: u32,
+    /// What it said in its hello.
+    pub version: Version,
+    orders: UnboundedSender<Order>,
+}
+
+impl Proxy {
+    /// Tells the proxy something, in order. One that has just gone does not hear it; [`Event::Disconnected`] follows.
+    pub fn tell(&self, order: Order) {
+        let _ = self.orders.send(order);
+    }
+
+    /// Whether it takes listening sockets; else it opens them itself.
+    pub fn takes_listeners(&self) -> bool {
+        self.version == Version::CulvertV1
+    }
+}
+
+/// Four or sixteen bytes, as in `AddWorkload.addresses`.
+fn address_bytes(address: &IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}

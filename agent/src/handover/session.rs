@@ -1,0 +1,190 @@
+//! One proxy's connection.
+
+use std::{os::fd::AsFd, sync::Arc, time::Duration};
+
+use culvert_net::packet::{AsyncPacketSocket, PeerCred};
+use culvert_proto::zds::{
+    AddWorkload, DelWorkload, KeepWorkload, SnapshotSent, Version, WorkloadInfo, WorkloadRequest, WorkloadResponse,
+    ZdsHello, workload_request::Payload, workload_response,
+};
+use prost::Message as _;
+use tokio::{
+    sync::mpsc::{self, UnboundedSender},
+    time::timeout,
+};
+
+use super::{Event, Offer, Order, Proxy, address_bytes};
+
+/// How long a proxy may take to say hello.
+const HELLO: Duration = Duration::from_secs(10);
+
+/// How long a proxy may take to answer a message; one that opens its own sockets is the slowest.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Why a session ends.
+#[derive(Debug, thiserror::Error)]
+enum Ending {
+    #[error("it closed the connection")]
+    Closed,
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("it said nothing for {0:?}")]
+    Silent(Duration),
+    #[error("its hello does not parse: {0}")]
+    Hello(prost::DecodeError),
+    #[error("its hello names version {0}, which this agent does not know (it knows {known})", known = known_versions())]
+    Version(i32),
+    #[error("its answer does not parse: {0}")]
+    Answer(prost::DecodeError),
+    #[error("it sent an answer that is none")]
+    NoAnswer,
+    #[error("it sent something that it was not asked for")]
+    Unasked,
+}
+
+fn known_versions() -> String {
+    [Version::V1, Version::CulvertV1]
+        .map(|version| (version as i32).to_string())
+        .join(" and ")
+}
+
+/// Serves a proxy until it goes, misbehaves, or enrolment has ended.
+pub(super) async fn serve(id: u64, socket: AsyncPacketSocket, peer: PeerCred, events: UnboundedSender<Event>) {
+    let mut session = Session {
+        id,
+        socket,
+        buffer: Vec::new(),
+    };
+    let ending = match session.hello().await {
+        Ok(version) => {
+            tracing::info!(pid = peer.pid, version = version.as_str_name(), "a proxy connected");
+            let (orders, mut queue) = mpsc::unbounded_channel();
+            let _ = events.send(Event::Connected(Proxy {
+                id,
+                pid: peer.pid,
+                version,
+                orders,
+            }));
+            let ending = session.run(&mut queue, &events).await;
+            let _ = events.send(Event::Disconnected(id));
+            ending
+        }
+        Err(ending) => ending,
+    };
+    match ending {
+        Ending::Closed => tracing::info!(pid = peer.pid, "a proxy went away"),
+        ending => tracing::error!(pid = peer.pid, why = %ending, "closed the connection of a proxy"),
+    }
+}
+
+struct Session {
+    id: u64,
+    socket: AsyncPacketSocket,
+    buffer: Vec<u8>,
+}
+
+impl Session {
+    async fn hello(&mut self) -> Result<Version, Ending> {
+        self.receive(HELLO).await?;
+        let hello = ZdsHello::decode(self.buffer.as_slice()).map_err(Ending::Hello)?;
+        match Version::try_from(hello.version) {
+            Ok(version @ (Version::V1 | Version::CulvertV1)) => Ok(version),
+            _ => Err(Ending::Version(hello.version)),
+        }
+    }
+
+    /// One order at a time, each answered before the next.
+    async fn run(&mut self, queue: &mut mpsc::UnboundedReceiver<Order>, events: &UnboundedSender<Event>) -> Ending {
+        loop {
+            let order = tokio::select! {
+                order = queue.recv() => order,
+                received = self.socket.recv(&mut self.buffer) => return match received {
+                    Ok(Some(_)) => Ending::Unasked,
+                    Ok(None) => Ending::Closed,
+                    Err(error) => Ending::Io(error),
+                },
+            };
+            let Some(order) = order else { return Ending::Closed };
+            match self.carry_out(order).await {
+                Ok(Some(answer)) => drop(events.send(answer)),
+                Ok(None) => {}
+                Err(ending) => return ending,
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, order: Order) -> Result<Option<Event>, Ending> {
+        let about: Option<(Arc<str>, bool)> = match &order {
+            Order::Add(offer) => Some((offer.spec.uid.clone(), false)),
+            Order::Keep(uid) => Some((uid.clone(), true)),
+            Order::Remove(_) | Order::SnapshotSent => None,
+        };
+        match order {
+            Order::Add(offer) => self.add(&offer).await?,
+            Order::Keep(uid) => self.send(Payload::Keep(KeepWorkload { uid: uid.to_string() })).await?,
+            Order::Remove(uid) => self.send(Payload::Del(DelWorkload { uid: uid.to_string() })).await?,
+            Order::SnapshotSent => self.send(Payload::SnapshotSent(SnapshotSent {})).await?,
+        }
+        self.receive(ANSWER).await?;
+        let answer = WorkloadResponse::decode(self.buffer.as_slice()).map_err(Ending::Answer)?;
+        let Some(workload_response::Payload::Ack(ack)) = answer.payload else {
+            return Err(Ending::NoAnswer);
+        };
+        let error = (!ack.error.is_empty()).then_some(ack.error);
+        match about {
+            Some((uid, kept)) => Ok(Some(Event::Answered {
+                proxy: self.id,
+                uid,
+                kept,
+                error,
+            })),
+            None => {
+                if let Some(error) = error {
+                    tracing::warn!(proxy = self.id, error, "a proxy complained");
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    async fn add(&self, offer: &Offer) -> Result<(), Ending> {
+        let mut add = AddWorkload {
+            uid: offer.spec.uid.to_string(),
+            workload_info: Some(WorkloadInfo {
+                name: offer.spec.name.name.clone(),
+                namespace: offer.spec.name.namespace.clone(),
+                service_account: offer.spec.service_account.clone(),
+            }),
+            sockets: Vec::new(),
+            addresses: Vec::new(),
+        };
+        let mut descriptors = vec![offer.netns.as_fd()];
+        if let Some(listeners) = &offer.listeners {
+            add.sockets = listeners.roles().into_iter().map(i32::from).collect();
+            add.addresses = offer.spec.addresses.iter().map(address_bytes).collect();
+            descriptors.extend(listeners.descriptors());
+        }
+        let message = WorkloadRequest {
+            payload: Some(Payload::Add(add)),
+        }
+        .encode_to_vec();
+        Ok(self.socket.send(&message, &descriptors).await?)
+    }
+
+    async fn send(&self, payload: Payload) -> Result<(), Ending> {
+        let message = WorkloadRequest { payload: Some(payload) }.encode_to_vec();
+        Ok(self.socket.send(&message, &[]).await?)
+    }
+
+    async fn receive(&mut self, limit: Duration) -> Result<(), Ending> {
+        match timeout(limit, self.socket.recv(&mut self.buffer)).await {
+            Ok(Ok(Some(_))) => Ok(()),
+            Ok(Ok(None)) => Err(Ending::Closed),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(Ending::Silent(limit)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! Where pods come from.
+//!
+//! A [`PodSource`] says which pods of this node shall take part in the mesh; enrolment brings it about. [`local`] reads a
+//! directory of Kubernetes objects and needs no cluster.
+
+use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc};
+
+pub mod local;
+
+/// The pods of one node, as they should be.
+pub trait PodSource {
+    /// Waits for the next state: the first call returns what there is, later ones return when it has changed. `None` when
+    /// nothing will change any more. May be cancelled.
+    fn next(&mut self) -> impl Future<Output = Option<Arc<Snapshot>>> + Send;
+}
+
+/// What a source knows at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Pods that shall take part.
+    pub wanted: Vec<PodSpec>,
+    /// Pods of this node that stay outside, and why.
+    pub outside: Vec<Outside>,
+    /// False when the source knows that something may be missing, for example because a file does not parse: nothing that
+    /// an earlier agent enrolled is thrown away on the strength of it.
+    pub complete: bool,
+}
+
+/// A pod that shall take part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodSpec {
+    /// The Kubernetes UID.
+    pub uid: Arc<str>,
+    /// Namespace and name.
+    pub name: PodName,
+    /// Its service account: with the namespace, its identity.
+    pub service_account: String,
+    /// All its addresses, the primary one first. Never empty.
+    pub addresses: Vec<IpAddr>,
+    /// Its network namespace.
+    pub netns: PathBuf,
+}
+
+/// A pod that stays outside the mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outside {
+    /// The Kubernetes UID.
+    pub uid: Arc<str>,
+    /// Namespace and name.
+    pub name: PodName,
+    /// Its addresses, as far as known.
+    pub addresses: Vec<IpAddr>,
+    /// What is wrong with it; none when it is not labelled.
+    pub problem: Option<String>,
+}
+
+/// Namespace and name of a pod; displayed as `namespace/name`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodName {
+    /// Kubernetes namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl fmt::Display for PodName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}

@@ -1,0 +1,237 @@
+//! Pods that no cluster runs: described in a directory of Kubernetes objects, each with the annotation
+//! `culvert.dev/netns`, which names the network namespace that something else made.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use culvert_objects::{Directory, Enrolment, Finding, Loaded, ObjectName, Objects, OpenError, Pod};
+use tokio::sync::watch;
+
+use super::{Outside, PodName, PodSource, PodSpec, Snapshot};
+
+/// Where `ip netns` keeps named network namespaces.
+const NAMED: &str = "/run/netns";
+
+/// The source; see the module.
+#[derive(Debug)]
+pub struct LocalPods {
+    node: String,
+    loaded: watch::Receiver<Arc<Loaded>>,
+    findings: Vec<Finding>,
+    last: Option<Arc<Snapshot>>,
+}
+
+impl LocalPods {
+    /// Follows the directory for pods of `node`.
+    ///
+    /// # Errors
+    /// The directory cannot be listed.
+    pub fn open(directory: &Path, node: &str) -> Result<Self, OpenError> {
+        let mut loaded = Directory::open(directory)?.watch();
+        loaded.mark_changed();
+        Ok(Self {
+            node: node.to_owned(),
+            loaded,
+            findings: Vec::new(),
+            last: None,
+        })
+    }
+
+    fn take(&mut self) -> Snapshot {
+        let loaded = Arc::clone(&self.loaded.borrow_and_update());
+        for finding in &loaded.findings {
+            if !self.findings.contains(finding) {
+                tracing::error!(%finding, "configuration");
+            }
+        }
+        for finding in self
+            .findings
+            .iter()
+            .filter(|finding| !loaded.findings.contains(finding))
+        {
+            tracing::info!(%finding, "configuration: no longer wrong");
+        }
+        self.findings.clone_from(&loaded.findings);
+        Snapshot {
+            complete: loaded.findings.is_empty(),
+            ..snapshot(&loaded.objects, &self.node)
+        }
+    }
+}
+
+impl PodSource for LocalPods {
+    async fn next(&mut self) -> Option<Arc<Snapshot>> {
+        loop {
+            self.loaded.changed().await.ok()?;
+            let snapshot = Arc::new(self.take());
+            if self.last.as_ref() != Some(&snapshot) {
+                self.last = Some(Arc::clone(&snapshot));
+                return Some(snapshot);
+            }
+        }
+    }
+}
+
+/// What the objects say about the pods of a node.
+fn snapshot(objects: &Objects, node: &str) -> Snapshot {
+    let mut snapshot = Snapshot {
+        complete: true,
+        ..Snapshot::default()
+    };
+    for (name, pod) in &objects.pods {
+        if node_of(pod) != Some(node) || has_ended(pod) {
+            continue;
+        }
+        match spec(objects, name, pod) {
+            Ok(spec) => snapshot.wanted.push(spec),
+            Err(problem) => snapshot.outside.push(Outside {
+                uid: uid(pod),
+                name: pod_name(name),
+                addresses: culvert_objects::pod_addresses(pod),
+                problem,
+            }),
+        }
+    }
+    snapshot
+}
+
+/// The error is why it stays outside, if that is a mistake.
+fn spec(objects: &Objects, name: &ObjectName, pod: &Pod) -> Result<PodSpec, Option<String>> {
+    let namespace = objects.namespace(&name.namespace);
+    let labels = namespace.and_then(|namespace| namespace.metadata.labels.as_ref());
+    match culvert_objects::enrolment(labels, pod) {
+        Ok(Enrolment::Ambient) => {}
+        Ok(Enrolment::None) => return Err(None),
+        Err(error) if error.on_namespace => return Err(Some(format!("namespace {}: {error}", name.namespace))),
+        Err(error) => return Err(Some(error.to_string())),
+    }
+    let addresses = culvert_objects::pod_addresses(pod);
+    if addresses.is_empty() {
+        return Err(Some("status.podIPs names no address yet".into()));
+    }
+    let Some(netns) = culvert_objects::netns(pod).filter(|netns| !netns.is_empty()) else {
+        return Err(Some(
+            "the annotation culvert.dev/netns is missing: its network namespace is not known".into(),
+        ));
+    };
+    if !netns.starts_with('/') && netns.contains('/') {
+        return Err(Some(format!(
+            "annotation culvert.dev/netns: {netns:?} is neither a name nor an absolute path"
+        )));
+    }
+    Ok(PodSpec {
+        uid: uid(pod),
+        name: pod_name(name),
+        service_account: culvert_objects::service_account(pod).to_owned(),
+        addresses,
+        // Joining an absolute path gives that path.
+        netns: PathBuf::from(NAMED).join(netns),
+    })
+}
+
+fn pod_name(name: &ObjectName) -> PodName {
+    PodName {
+        namespace: name.namespace.clone(),
+        name: name.name.clone(),
+    }
+}
+
+fn uid(pod: &Pod) -> Arc<str> {
+    pod.metadata.uid.as_deref().unwrap_or_default().into()
+}
+
+fn node_of(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref()
+}
+
+fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMESPACE: &str =
+        "{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {culvert.dev/mesh: LABEL}}}";
+
+    fn pod(name: &str, node: &str, rest: &str) -> String {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: shop, annotations: {{culvert.dev/netns: \
+             ns-{name}}}}}, spec: {{nodeName: {node}, containers: [{{name: c, image: i}}]}}, status: {{{rest}}}}}"
+        )
+    }
+
+    fn write(folder: &Path, label: &str, pods: &[String]) {
+        let text = [NAMESPACE.replace("LABEL", label)]
+            .iter()
+            .chain(pods)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("\n---\n");
+        std::fs::write(folder.join(".draft"), text).expect("write");
+        std::fs::rename(folder.join(".draft"), folder.join("all.yaml")).expect("rename");
+    }
+
+    #[tokio::test]
+    async fn labelled_pods_of_this_node_are_wanted_and_the_others_say_why_not() {
+        let folder = tempfile::tempdir().expect("folder");
+        let pods = [
+            pod(
+                "a",
+                "one",
+                "podIP: 198.18.0.1, podIPs: [{ip: 198.18.0.1}, {ip: 'fd00:c01e::1'}]",
+            ),
+            pod("b", "two", "podIP: 198.18.0.2"),
+            pod("c", "one", ""),
+            pod("d", "one", "phase: Succeeded, podIP: 198.18.0.4"),
+        ];
+        write(folder.path(), "ambient", &pods);
+        let mut source = LocalPods::open(folder.path(), "one").expect("open");
+        let first = source.next().await.expect("first");
+        assert!(first.complete);
+        assert_eq!(first.wanted.len(), 1, "{first:?}");
+        let wanted = &first.wanted[0];
+        assert_eq!(
+            (wanted.name.to_string().as_str(), wanted.addresses.len()),
+            ("shop/a", 2)
+        );
+        assert_eq!(
+            (wanted.netns.as_path(), wanted.service_account.as_str()),
+            (Path::new("/run/netns/ns-a"), "default")
+        );
+        assert!(!wanted.uid.is_empty());
+        assert_eq!(first.outside.len(), 1, "{first:?}");
+        assert!(
+            first.outside[0]
+                .problem
+                .as_ref()
+                .is_some_and(|problem| problem.contains("no address"))
+        );
+
+        write(folder.path(), "Ambient", &pods);
+        let second = source.next().await.expect("second");
+        assert_eq!((second.wanted.len(), second.outside.len()), (0, 2));
+        let problem = second.outside[0]
+            .problem
+            .as_deref()
+            .expect("an unknown label value is a mistake");
+        assert!(
+            problem.contains("namespace shop") && problem.contains("\"Ambient\""),
+            "{problem}"
+        );
+
+        write(folder.path(), "none", &pods);
+        let third = source.next().await.expect("third");
+        assert!(third.wanted.is_empty() && third.outside.iter().all(|outside| outside.problem.is_none()));
+
+        std::fs::write(folder.path().join("bad.yaml"), "kind: [").expect("write");
+        assert!(
+            !source.next().await.expect("fourth").complete,
+            "a broken file means that something may be missing"
+        );
+    }
+}
