@@ -10,6 +10,7 @@ use crate::{
     wait::{wait_for, wait_until},
 };
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
@@ -223,36 +224,34 @@ impl<'lab> Mesh<'lab> {
         get(self.lab.control(), 15014, path)
     }
 
-    /// Waits until each of these pods is captured and served (`enrolled` true) or left alone (`enrolled` false).
+    /// Waits until each of these pods is captured (`enrolled` true) or left alone (`enrolled` false).
     pub fn wait_enrolled(&self, pods: &[&Pod], enrolled: bool, timeout: Duration) -> Result<()> {
+        let wanted = if enrolled { "captured" } else { "outside" };
         for pod in pods {
-            let what = format!(
-                "pod {}/{} is {}enrolled",
-                pod.namespace(),
-                pod.name(),
-                if enrolled { "" } else { "not " }
-            );
-            wait_until(&what, timeout, || self.is_enrolled(pod).is_ok_and(|is| is == enrolled))?;
+            let what = format!("{}/{} is {wanted}", pod.namespace(), pod.name());
+            let mut last = String::new();
+            wait_until(&what, timeout, || {
+                last = self.state_of(pod).unwrap_or_else(|error| format!("{error:#}"));
+                last == wanted
+            })
+            .with_context(|| format!("at last: {last}"))?;
         }
         Ok(())
     }
 
-    /// Whether a pod's traffic goes through the mesh: its namespace has the mesh's listeners.
+    /// Whether a pod is captured.
     pub fn is_enrolled(&self, pod: &Pod) -> Result<bool> {
-        // 15001 outbound; 15008 is 3AA0 in hexadecimal, state 0A listens.
-        let listening = |table: String, port: &str| {
-            table
-                .lines()
-                .filter_map(|line| {
-                    let mut words = line.split_whitespace().skip(1);
-                    Some((words.next()?.rsplit_once(':')?.1 == port, words.nth(1)? == "0A"))
-                })
-                .any(|(port, listens)| port && listens)
-        };
-        pod.run(|| {
-            let six = fs::read_to_string("/proc/thread-self/net/tcp6").context("tcp6")?;
-            Ok(listening(six, "3AA0"))
-        })?
+        Ok(self.state_of(pod)? == "captured")
+    }
+
+    /// What a pod's agent says of it: `captured`, `outside`, `waiting`, `leaving`, `failed` or `refused`.
+    pub fn state_of(&self, pod: &Pod) -> Result<String> {
+        let answer = self.get(pod.node(), 15022, "/pods")?;
+        let status: Value = serde_json::from_str(&answer.body).context("/pods is no JSON")?;
+        let mut pods = status["pods"].as_array().into_iter().flatten();
+        let found = pods.find(|found| found["namespace"] == pod.namespace() && found["name"] == pod.name());
+        let state = found.and_then(|found| found["state"].as_str());
+        state.map(ToOwned::to_owned).context("the agent does not know this pod")
     }
 
     /// The file with a node's token for the controller, made on first use.
