@@ -20,7 +20,7 @@ fn presence() -> proto::StringMatch {
 
 fn net(address: [u8; 4], length: u32) -> proto::Address {
     proto::Address {
-        address: address.to_vec().into(),
+        address: address.to_vec(),
         length,
     }
 }
@@ -249,7 +249,7 @@ fn what_cannot_be_expressed_is_refused() {
     );
     let address = proto::Match {
         source_ips: vec![proto::Address {
-            address: vec![1, 2, 3].into(),
+            address: vec![1, 2, 3],
             length: 8,
         }],
         ..Default::default()
