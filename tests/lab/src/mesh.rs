@@ -261,6 +261,8 @@ impl<'lab> Mesh<'lab> {
         let path = state.join("tokens").join(name);
         if !path.exists() {
             let mut command = self.program("culvert-controller")?;
+            // A flag of serving, even in the environment, makes the controller miss those that serving needs.
+            command.env_remove("CULVERT_LOG");
             let output = command
                 .args(["node-token", name, "--state-dir"])
                 .arg(&state)
