@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::warn;
 use core::ptr::{addr_of_mut, write_volatile};
-use culvert_abi::{Address, Config, Counter, Endpoint, Noted, OUTBOUND_PORT, Pod};
+use culvert_abi::{Address, CAPTURE_PORT, CAPTURE_PORTS, Config, Counter, Endpoint, Noted, OUTBOUND_PORT, Pod};
 
 /// `connect` fails with `EPERM`.
 const DENY: i32 = 0;
@@ -25,8 +25,8 @@ enum Verdict {
     /// To where the application wants.
     Leave,
     Deny,
-    /// To the outbound listener at this address.
-    Capture(Address),
+    /// To this address and port of the pod, from where it reaches the outbound listener.
+    Capture(Endpoint),
 }
 
 /// For an IPv4 socket.
@@ -44,8 +44,8 @@ pub fn v4(context: &SockAddrContext) -> i32 {
             Verdict::Leave => ALLOW,
             Verdict::Deny => DENY,
             Verdict::Capture(target) => {
-                write_volatile(addr_of_mut!((*address).user_ip4), target.0[3]);
-                set_port(address);
+                write_volatile(addr_of_mut!((*address).user_ip4), target.address.0[3]);
+                set_port(address, target.port);
                 ALLOW
             }
         }
@@ -72,11 +72,11 @@ pub fn v6(context: &SockAddrContext) -> i32 {
             Verdict::Leave => ALLOW,
             Verdict::Deny => DENY,
             Verdict::Capture(target) => {
-                write_volatile(addr_of_mut!((*address).user_ip6[0]), target.0[0]);
-                write_volatile(addr_of_mut!((*address).user_ip6[1]), target.0[1]);
-                write_volatile(addr_of_mut!((*address).user_ip6[2]), target.0[2]);
-                write_volatile(addr_of_mut!((*address).user_ip6[3]), target.0[3]);
-                set_port(address);
+                write_volatile(addr_of_mut!((*address).user_ip6[0]), target.address.0[0]);
+                write_volatile(addr_of_mut!((*address).user_ip6[1]), target.address.0[1]);
+                write_volatile(addr_of_mut!((*address).user_ip6[2]), target.address.0[2]);
+                write_volatile(addr_of_mut!((*address).user_ip6[3]), target.address.0[3]);
+                set_port(address, target.port);
                 ALLOW
             }
         }
@@ -110,7 +110,7 @@ unsafe fn decide(context: &SockAddrContext, destination: &Endpoint) -> Verdict {
             count(reason);
         }
         // Rewritten just now by programs of another version, which note on the same sockets.
-        if destination.port != u32::from(OUTBOUND_PORT) {
+        if !is_capture_port(destination.port) {
             forget(context);
         }
         return Verdict::Leave;
@@ -198,7 +198,12 @@ fn capture(context: &SockAddrContext, config: &Config, pod: &Pod, destination: &
         return Verdict::Deny;
     }
     count(Counter::ConnectCaptured);
-    Verdict::Capture(target)
+    let port = if pod.flags & Pod::INBOUND == 0 {
+        u32::from(OUTBOUND_PORT)
+    } else {
+        capture_port(destination)
+    };
+    Verdict::Capture(Endpoint { address: target, port })
 }
 
 /// A socket that was captured once may be connected again, to somewhere that is left alone.
@@ -252,7 +257,26 @@ unsafe fn port(address: *mut bpf_sock_addr) -> u32 {
 }
 
 #[inline(always)]
-unsafe fn set_port(address: *mut bpf_sock_addr) {
+unsafe fn set_port(address: *mut bpf_sock_addr, port: u32) {
+    let port = u32::from((port as u16).to_be());
     // SAFETY: the caller's context.
-    unsafe { write_volatile(addr_of_mut!((*address).user_port), u32::from(OUTBOUND_PORT.to_be())) }
+    unsafe { write_volatile(addr_of_mut!((*address).user_port), port) }
+}
+
+/// The same for every connection to a destination, and most likely another for another destination.
+#[inline(always)]
+fn capture_port(destination: &Endpoint) -> u32 {
+    let [a, b, c, d] = destination.address.0;
+    let mut mixed = a ^ b.rotate_left(8) ^ c.rotate_left(16) ^ d ^ destination.port.rotate_left(12);
+    // Each bit of the result depends on all of them (the multipliers are those of MurmurHash3, which is in the public
+    // domain). It need not withstand anybody: who makes a pod's connections collide has only made them scarcer.
+    mixed = (mixed ^ (mixed >> 16)).wrapping_mul(0x85eb_ca6b);
+    mixed = (mixed ^ (mixed >> 13)).wrapping_mul(0xc2b2_ae35);
+    u32::from(CAPTURE_PORT) + (mixed ^ (mixed >> 16)) % u32::from(CAPTURE_PORTS)
+}
+
+/// Whether a connection to the pod's own address may be one that programs of another version have just captured.
+#[inline(always)]
+fn is_capture_port(port: u32) -> bool {
+    port == u32::from(OUTBOUND_PORT) || port.wrapping_sub(u32::from(CAPTURE_PORT)) < u32::from(CAPTURE_PORTS)
 }

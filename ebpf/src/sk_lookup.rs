@@ -4,11 +4,11 @@
 use crate::{
     connect::is_excluded_port,
     count::count,
-    maps::{ADDRESSES, LISTENERS},
+    maps::{ADDRESSES, FLOWS, LISTENERS},
 };
 use aya_ebpf::{bindings::bpf_sk_lookup, programs::SkLookupContext};
 use core::ptr::{addr_of, read_volatile};
-use culvert_abi::{Address, Counter, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener, OUTBOUND_PORT};
+use culvert_abi::{Address, Counter, Flow, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener, Noted, OUTBOUND_PORT};
 
 /// The SYN is answered by a reset.
 const DROP: u32 = 0;
@@ -57,6 +57,9 @@ pub fn steer(context: &SkLookupContext) -> u32 {
             count(Counter::LookupReserved);
             DROP
         }
+        _ if own && is_captured(lookup, owner.cookie, local, remote) => {
+            to(context, local, OUTBOUND, Counter::LookupOutbound)
+        }
         _ if own => {
             count(Counter::LookupLocal);
             PASS
@@ -67,6 +70,24 @@ pub fn steer(context: &SkLookupContext) -> u32 {
         }
         _ => to(context, local, PLAINTEXT, Counter::LookupPlaintext),
     }
+}
+
+/// Whether this is the SYN of a connection that was captured, see [`culvert_abi::CAPTURE_PORT`].
+#[inline(always)]
+fn is_captured(lookup: *mut bpf_sk_lookup, cookie: u64, local: Address, remote: Address) -> bool {
+    // SAFETY: the caller's context.
+    let (remote_port, local_port) = unsafe { ((*lookup).remote_port, (*lookup).local_port) };
+    // Seen from the socket that opened it.
+    let flow = Flow {
+        cookie,
+        local: remote,
+        remote: local,
+        local_port: u16::from_be(remote_port as u16),
+        remote_port: local_port as u16,
+        reserved: 0,
+    };
+    // SAFETY: the entry stays until the connection is established.
+    unsafe { FLOWS.get(&flow) }.is_some_and(|noted| noted.role == Noted::CAPTURED)
 }
 
 #[inline(always)]

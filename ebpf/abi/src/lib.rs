@@ -17,6 +17,14 @@ pub const VERSION: u32 = 1;
 
 /// Where the proxy's outbound listener waits, on each of the pod's own addresses.
 pub const OUTBOUND_PORT: u16 = 15001;
+/// Captured connections of a pod whose inbound traffic is steered go to one of [`CAPTURE_PORTS`] ports from here on, by
+/// destination, and are steered to the outbound listener.
+///
+/// All to one port, they would have one remote address between them, so that a pod could have no more connections open
+/// (or ended within the last minute) than it has ephemeral ports, to all destinations together: 28,232 by default.
+pub const CAPTURE_PORT: u16 = 15360;
+/// A power of two.
+pub const CAPTURE_PORTS: u16 = 1024;
 /// Where the proxy's listener for traffic from outside the mesh waits.
 pub const INBOUND_PLAINTEXT_PORT: u16 = 15006;
 /// Where the proxy's tunnel listener waits.
