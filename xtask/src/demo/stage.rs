@@ -5,7 +5,7 @@ use super::{
     facts::Facts,
     progress::Progress,
     shop::{NAMESPACE, Shop},
-    visits::{self, MARKER},
+    visits::{self, Crowd, MARKER, Tally},
     witness,
 };
 use anyhow::{Context, Result};
@@ -13,7 +13,6 @@ use culvert_lab::{Capture, Lab, Mesh, MeshOptions, Pod, wait_for};
 use std::{
     collections::BTreeSet,
     net::IpAddr,
-    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -85,20 +84,29 @@ pub(super) fn play(lab: &Lab, requests: u32, keep: bool, progress: &Progress, be
 }
 
 /// Labels the namespace under load, and returns how the requests went and how many seconds it took.
-fn join(lab: &Lab, shop: &Shop, mesh: &Mesh<'_>) -> Result<(visits::Tally, f64)> {
-    let stop = AtomicBool::new(false);
+fn join(lab: &Lab, shop: &Shop, mesh: &Mesh<'_>) -> Result<(Tally, f64)> {
+    let crowd = Crowd::new(shop);
     std::thread::scope(|scope| {
-        let visitor = scope.spawn(|| visits::send_until(shop, &stop));
-        let labelled = Instant::now();
-        let joined = lab.label(NAMESPACE, Some("ambient")).and_then(|()| {
+        let visitors: Vec<_> = (0..Crowd::VISITORS).map(|_| scope.spawn(|| crowd.visit())).collect();
+        let joined = (|| {
+            crowd.wait(Crowd::VISITORS)?;
+            let labelled = Instant::now();
+            lab.label(NAMESPACE, Some("ambient"))?;
             let pods: Vec<&Pod> = shop.pods.iter().collect();
-            mesh.wait_enrolled(&pods, true, JOIN)
-        });
-        let seconds = labelled.elapsed().as_secs_f64();
-        stop.store(true, Ordering::Relaxed);
-        let tally = visitor.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        joined?;
-        Ok((tally?, seconds))
+            mesh.wait_enrolled(&pods, true, JOIN)?;
+            let seconds = labelled.elapsed().as_secs_f64();
+            crowd.wait(2 * Crowd::VISITORS)?;
+            Ok(seconds)
+        })();
+        crowd.stop();
+        let mut all = Tally::default();
+        for visitor in visitors {
+            let tally = visitor
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            all = all.and(&tally);
+        }
+        joined.map(|seconds| (all, seconds))
     })
 }
 

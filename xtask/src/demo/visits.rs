@@ -2,13 +2,14 @@
 
 use super::shop::{PORT, Shop};
 use anyhow::{Context, Result};
-use culvert_lab::Pod;
+use culvert_lab::{Pod, wait_until};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     process::Command,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
 };
 
 /// A text in each request, which whoever taps the wire would find there.
@@ -64,14 +65,49 @@ pub(super) fn send(shop: &Shop, count: u32) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Sends requests until told to stop, at least one.
-pub(super) fn send_until(shop: &Shop, stop: &AtomicBool) -> Result<Tally> {
-    let visitor = Visitor::new(shop)?;
-    let mut tally = Tally::default();
-    while tally.sent == 0 || !stop.load(Ordering::Relaxed) {
-        tally.count(visitor.ask(u32::try_from(tally.sent % 1000)?));
+/// Requests that several visitors at once send until they are told to stop.
+pub(super) struct Crowd<'a> {
+    shop: &'a Shop,
+    stop: AtomicBool,
+    sent: AtomicU64,
+}
+
+impl<'a> Crowd<'a> {
+    /// How many visitors there are.
+    pub(super) const VISITORS: u64 = 4;
+
+    pub(super) fn new(shop: &'a Shop) -> Self {
+        Self {
+            shop,
+            stop: AtomicBool::new(false),
+            sent: AtomicU64::new(0),
+        }
     }
-    Ok(tally)
+
+    /// One visitor: sends requests until told to stop.
+    pub(super) fn visit(&self) -> Result<Tally> {
+        let visitor = Visitor::new(self.shop)?;
+        let mut tally = Tally::default();
+        while !self.stop.load(Ordering::Relaxed) {
+            tally.count(visitor.ask(u32::try_from(tally.sent % 1000)?));
+            self.sent.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(tally)
+    }
+
+    /// Waits until the visitors have sent this many more requests.
+    pub(super) fn wait(&self, more: u64) -> Result<()> {
+        let goal = self.sent.load(Ordering::Relaxed) + more;
+        let patience = Duration::from_secs(60);
+        wait_until("requests of the crowd", patience, || {
+            self.sent.load(Ordering::Relaxed) >= goal
+        })
+    }
+
+    /// Lets the visitors end after the request that they are at.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
 }
 
 struct Visitor<'a> {
