@@ -47,15 +47,33 @@ pub(crate) fn build() -> Result<PathBuf> {
     let mut cargo = compiler.cargo();
     cargo
         .current_dir(shell::root().join("ebpf"))
-        .args(["build", "--release", "--locked", "--quiet", "-Z", "build-std=core", "--target", TARGET])
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--quiet",
+            "-Z",
+            "build-std=core",
+            "--target",
+            TARGET,
+        ])
         .env("CARGO_TARGET_DIR", &build)
         .env(for_target("LINKER"), &linker)
         .env(for_target("RUSTFLAGS"), "-Cdebuginfo=2 -Clink-arg=--btf");
     // Meant for the programs that run here, and stronger than what is set above.
-    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
+    for name in [
+        "RUSTFLAGS",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_BUILD_TARGET",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+    ] {
         cargo.env_remove(name);
     }
-    shell::run(&format!("build the kernel programs with {}", compiler.name()), &mut cargo)?;
+    shell::run(
+        &format!("build the kernel programs with {}", compiler.name()),
+        &mut cargo,
+    )?;
 
     let object = out.join("culvert.o");
     copy_if_changed(&build.join(TARGET).join("release/culvert"), &object)?;
@@ -122,10 +140,16 @@ fn nightly_with_source() -> Option<String> {
 }
 
 fn is_suitable(toolchain: &str) -> bool {
-    let rustc = |args: &[&str]| shell::output(shell::command("rustup").args(["run", toolchain, "rustc"]).args(args)).ok();
-    let Some(sysroot) = rustc(&["--print", "sysroot"]) else { return false };
+    let rustc =
+        |args: &[&str]| shell::output(shell::command("rustup").args(["run", toolchain, "rustc"]).args(args)).ok();
+    let Some(sysroot) = rustc(&["--print", "sysroot"]) else {
+        return false;
+    };
     let source = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/Cargo.toml");
-    source.is_file() && rustc(&["-vV"]).and_then(|version| llvm_major(&version)).is_some_and(|major| major <= LLVM)
+    source.is_file()
+        && rustc(&["-vV"])
+            .and_then(|version| llvm_major(&version))
+            .is_some_and(|major| major <= LLVM)
 }
 
 /// From the output of `rustc -vV`.
@@ -140,25 +164,43 @@ fn ensure_linker() -> Result<PathBuf> {
     if version_of(&program).as_deref() == Some(LINKER_VERSION) {
         return Ok(program);
     }
-    setup::ensure_packages(&[LLVM_PACKAGE], &format!("build {LINKER}, which links the kernel programs"))?;
-    shell::say(&format!("{LINKER} {LINKER_VERSION} is needed to {WHY}: building it once (about two minutes)"));
+    setup::ensure_packages(
+        &[LLVM_PACKAGE],
+        &format!("build {LINKER}, which links the kernel programs"),
+    )?;
+    shell::say(&format!(
+        "{LINKER} {LINKER_VERSION} is needed to {WHY}: building it once (about two minutes)"
+    ));
     let mut install = shell::cargo();
     install
-        .args(["install", LINKER, "--version", LINKER_VERSION, "--locked", "--force", "--root"])
+        .args([
+            "install",
+            LINKER,
+            "--version",
+            LINKER_VERSION,
+            "--locked",
+            "--force",
+            "--root",
+        ])
         .arg(shell::tools())
         .args(["--no-default-features", "--features", "llvm-22"])
         .env("LLVM_PREFIX", LLVM_PREFIX);
     shell::run(&format!("build {LINKER}"), &mut install)?;
     match version_of(&program) {
         Some(version) if version == LINKER_VERSION => Ok(program),
-        found => bail!("{} says that its version is {found:?}, not {LINKER_VERSION}", program.display()),
+        found => bail!(
+            "{} says that its version is {found:?}, not {LINKER_VERSION}",
+            program.display()
+        ),
     }
 }
 
 /// None when the program is absent or does not run, for example because its LLVM was removed.
 fn version_of(program: &Path) -> Option<String> {
     let text = shell::output(Command::new(program).arg("--version")).ok()?;
-    text.trim().strip_prefix(LINKER).map(|version| version.trim().to_owned())
+    text.trim()
+        .strip_prefix(LINKER)
+        .map(|version| version.trim().to_owned())
 }
 
 /// The variable by which cargo is told something for the eBPF target alone.
