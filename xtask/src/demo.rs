@@ -72,7 +72,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         shell::say("the demo is gone");
         return Ok(());
     }
-    culvert_lab::remove_labs_on_signals(|| eprintln!("\n==> interrupted: removing what the demo made"))?;
+    culvert_lab::remove_labs_on_signals(|| progress::interrupt("interrupted: removing what the demo made"))?;
     let progress = Progress::new();
     let lab = Lab::new(
         LAB,
@@ -83,6 +83,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let played = stage::play(&lab, options.requests, options.keep, &progress, began);
     let facts = match played {
         Ok(facts) => facts,
+        // What failed is what is being removed; the thread that removes it ends this program.
+        Err(_) if progress::is_interrupted() => loop {
+            std::thread::park();
+        },
         Err(error) => {
             progress.finish(false);
             eprintln!("{}", lab.logs(12));

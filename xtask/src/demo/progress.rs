@@ -3,9 +3,26 @@
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     io::{IsTerminal, stderr},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
+
+/// Whether the run is being given up: nothing more is said then.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// From now on nothing is said, except for this.
+pub(super) fn interrupt(text: &str) {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+    eprintln!("\n==> {text}");
+}
+
+/// Whether [`interrupt`] has been called.
+pub(super) fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
 
 /// The steps of a run.
 pub(super) struct Progress {
@@ -32,6 +49,9 @@ impl Progress {
     /// The step before is done, and this one begins.
     pub(super) fn step(&self, text: &str) {
         self.end_step(true);
+        if is_interrupted() {
+            return;
+        }
         match &self.bar {
             Some(bar) => bar.set_message(text.to_owned()),
             None => eprintln!("==> {text}"),
@@ -51,7 +71,7 @@ impl Progress {
 
     fn end_step(&self, well: bool) {
         let Ok(mut current) = self.current.lock() else { return };
-        if let (Some((text, began)), Some(bar)) = (current.take(), &self.bar) {
+        if let (Some((text, began)), Some(bar), false) = (current.take(), &self.bar, is_interrupted()) {
             let mark = if well { '\u{2713}' } else { '\u{2717}' };
             bar.println(format!("{mark} {text} ({:.1} s)", began.elapsed().as_secs_f32()));
         }
