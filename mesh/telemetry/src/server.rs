@@ -43,6 +43,16 @@ pub struct Routes {
 }
 
 impl Request {
+    /// A request without headers, e.g. for asking [`Routes::answer`] directly. `target` is a path with or without query.
+    pub fn new(method: Method, target: &str) -> Self {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        Self {
+            method,
+            path: path.to_owned(),
+            query: query.to_owned(),
+        }
+    }
+
     /// A query parameter, percent-decoded: `level` of `/logging?level=debug`.
     pub fn parameter(&self, name: &str) -> Option<String> {
         let mut pairs = self.query.split('&').filter_map(|pair| pair.split_once('='));
@@ -213,11 +223,8 @@ fn answer(routes: &Routes, request: &http::Request<Incoming>) -> http::Response<
         Method::HEAD => Method::GET,
         ref other => other.clone(),
     };
-    let answer = routes.answer(&Request {
-        method,
-        path: request.uri().path().to_owned(),
-        query: request.uri().query().unwrap_or_default().to_owned(),
-    });
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let answer = routes.answer(&Request::new(method, target));
     let mut response = http::Response::new(Full::new(answer.body));
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();

@@ -1,6 +1,25 @@
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
-use super::views::rfc3339;
+use arc_swap::ArcSwap;
+use culvert_identity::{CertificateRequest, Credentials, SpiffeId, TrustBundle};
+use culvert_proto::{security, workload as proto};
+use culvert_telemetry::{LogFormat, Request, Routes};
+use http::{Method, StatusCode};
+use prost::Message as _;
+use rcgen::{BasicConstraints, CertificateParams, CertificateSigningRequestParams, IsCa, Issuer, KeyPair};
+use serde_json::Value;
+use tokio::sync::{Notify, mpsc::unbounded_channel};
+
+use super::{pages, views::rfc3339};
+use crate::{
+    control::Served,
+    seam::{Peer, Pod, Shared},
+    state::Store,
+    telemetry::{Direction, Opening, Telemetry},
+};
 
 #[test]
 fn moments_are_dates() {
@@ -12,4 +31,192 @@ fn moments_are_dates() {
     ] {
         assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), text);
     }
+}
+
+fn identity() -> SpiffeId {
+    SpiffeId::new("cluster.local", "shop", "web").unwrap()
+}
+
+fn credentials() -> Credentials {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root = params.self_signed(&key).unwrap().pem();
+    let request = CertificateRequest::new(&identity()).unwrap();
+    let csr = CertificateSigningRequestParams::from_pem(request.csr_pem()).unwrap();
+    let leaf = csr.signed_by(&Issuer::new(params, key)).unwrap().pem();
+    request
+        .complete(&[leaf], &TrustBundle::from_pem(root.as_bytes()).unwrap())
+        .unwrap()
+}
+
+fn store() -> Store {
+    let mut store = Store::new("", "cluster.local", true);
+    let service = "shop/cart.shop.svc.cluster.local";
+    let port = proto::Port {
+        service_port: 80,
+        target_port: 8080,
+        app_protocol: 1,
+    };
+    let workload = proto::Workload {
+        uid: "Kubernetes//Pod/shop/cart".into(),
+        name: "cart".into(),
+        namespace: "shop".into(),
+        addresses: vec![vec![198, 18, 0, 2]],
+        tunnel_protocol: proto::TunnelProtocol::Hbone as i32,
+        services: [(service.to_owned(), proto::PortList { ports: vec![port] })].into(),
+        ..Default::default()
+    };
+    let cart = proto::Service {
+        name: "cart".into(),
+        namespace: "shop".into(),
+        hostname: "cart.shop.svc.cluster.local".into(),
+        addresses: vec![proto::NetworkAddress {
+            address: vec![198, 19, 0, 1],
+            ..Default::default()
+        }],
+        ports: vec![port],
+        ..Default::default()
+    };
+    let mut put = |name: &str, address| {
+        let bytes = proto::Address { r#type: Some(address) }.encode_to_vec();
+        store.put_address(name, &bytes).unwrap();
+    };
+    put("Kubernetes//Pod/shop/cart", proto::address::Type::Workload(workload));
+    put(service, proto::address::Type::Service(cart));
+    let policy = security::Authorization {
+        name: "nobody".into(),
+        namespace: "shop".into(),
+        scope: security::Scope::Namespace as i32,
+        ..Default::default()
+    };
+    store.put_policy("shop/nobody", &policy.encode_to_vec()).unwrap();
+    store.put_policy("shop/broken", b"\xff").unwrap_err();
+    store
+}
+
+fn pod() -> Arc<Pod> {
+    Arc::new(Pod {
+        uid: "1".into(),
+        name: "web".into(),
+        namespace: "shop".into(),
+        identity: identity(),
+        addresses: vec![[198, 18, 0, 1].into()],
+    })
+}
+
+fn ask(routes: &Routes, method: Method, path: &str) -> (StatusCode, String) {
+    let response = routes.answer(&Request::new(method, path));
+    (response.code(), String::from_utf8(response.body().to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn pages_show_what_decides_and_never_a_key() {
+    let (asks, _asked) = unbounded_channel();
+    let (socket_requests, _wanted) = unbounded_channel();
+    let shared = Arc::new(Shared {
+        mesh: ArcSwap::default(),
+        credentials: ArcSwap::default(),
+        asks,
+        socket_requests,
+        telemetry: Telemetry::new(),
+    });
+    let served = Arc::new(Served::default());
+    served.insert(pod());
+    let logging = culvert_telemetry::init("test", LogFormat::Json, "error").unwrap();
+    let drain = Arc::new(Notify::new());
+    let pages = pages(&shared, &served, logging, Arc::clone(&drain));
+
+    let (status, body) = ask(&pages.readiness, Method::GET, "/healthz/ready");
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    for missing in [
+        "pods from the agent",
+        "configuration from the controller",
+        identity().as_str(),
+    ] {
+        assert!(body.contains(missing), "{missing} is not in {body}");
+    }
+    let mut store = store();
+    store.set_synced();
+    shared.mesh.store(store.snapshot());
+    shared
+        .credentials
+        .store(Arc::new([(identity(), Arc::new(credentials()))].into_iter().collect()));
+    served.set_complete();
+    assert_eq!(ask(&pages.readiness, Method::GET, "/healthz/ready").0, StatusCode::OK);
+
+    let peer = Peer {
+        identity: Some(identity()),
+        workload: shared.mesh.load().workload_at([198, 18, 0, 2].into()),
+    };
+    let record = shared.telemetry.opened(Opening {
+        direction: Direction::Outbound,
+        pod: pod(),
+        own: None,
+        source: "198.18.0.1:40000".parse().unwrap(),
+        destination: "198.18.0.2:8080".parse().unwrap(),
+        peer,
+        service: None,
+        hbone_addr: None,
+        encrypted: true,
+    });
+    let get = |path: &str| -> Value { serde_json::from_str(&ask(&pages.admin, Method::GET, path).1).unwrap() };
+    // What `culvert` prints.
+    let workload = &get("/workloads")["workloads"][0];
+    assert_eq!(workload["addresses"][0], "198.18.0.2");
+    assert_eq!(
+        (&workload["protocol"], &workload["open_connections"]),
+        (&"HBONE".into(), &1.into())
+    );
+    assert_eq!(workload["identity"], "spiffe://cluster.local/ns/shop/sa/default");
+    let service = &get("/services")["services"][0];
+    assert_eq!(
+        (&service["ports"][0], &service["addresses"][0]),
+        (&"80->8080/HTTP11".into(), &"198.19.0.1".into())
+    );
+    assert_eq!(service["endpoints"][0], "Kubernetes//Pod/shop/cart");
+    let connection = &get("/connections")["connections"][0];
+    assert_eq!(
+        (&connection["encrypted"], &connection["direction"]),
+        (&true.into(), &"outbound".into())
+    );
+    assert_eq!(connection["destination_identity"], identity().as_str());
+    let policies = get("/policies");
+    assert_eq!(policies["policies"][0]["scope"], "namespace");
+    assert_eq!(policies["policies"][1]["refused"], true);
+    let certificate = &get("/certificates")["certificates"][0];
+    assert_eq!(
+        (&certificate["identity"], &certificate["valid"]),
+        (&identity().as_str().into(), &true.into())
+    );
+    let dump = ask(&pages.admin, Method::GET, "/config_dump").1;
+    assert!(
+        dump.contains("198.18.0.2") && !dump.to_lowercase().contains("key"),
+        "{dump}"
+    );
+    record.close(Ok(()));
+
+    assert_eq!(ask(&pages.admin, Method::GET, "/logging").1, "error\n");
+    assert_eq!(ask(&pages.admin, Method::POST, "/logging?level=warn").1, "warn\n");
+    assert_eq!(
+        ask(&pages.admin, Method::POST, "/logging?level=a=b=c").0,
+        StatusCode::BAD_REQUEST
+    );
+    assert_eq!(ask(&pages.admin, Method::POST, "/logging").0, StatusCode::BAD_REQUEST);
+    assert!(
+        ask(&pages.metrics, Method::GET, "/metrics")
+            .1
+            .contains("istio_tcp_connections_opened_total")
+    );
+    assert_eq!(
+        ask(&pages.admin, Method::GET, "/quitquitquit").0,
+        StatusCode::METHOD_NOT_ALLOWED
+    );
+    ask(&pages.admin, Method::POST, "/quitquitquit");
+    drain.notified().await;
+    served.set_draining();
+    assert_eq!(
+        ask(&pages.readiness, Method::GET, "/healthz/ready").0,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
 }
