@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The CSR proves possession of a key and nothing else: the identity in the certificate is the one that was authorised,
-//! whatever the CSR asks for. A node gets only the identities of enrolled pods that run on it. Every refusal is logged
+//! whatever the CSR asks for. A node gets only the identities of pods that run on it. Every refusal is logged
 //! with node and identity, and counted.
 
 mod root;

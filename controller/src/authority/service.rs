@@ -24,7 +24,7 @@ const MAX_CSR: usize = 16 * 1024;
 /// Why a node does not get an identity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
-    #[error("no enrolled pod of node {node} has the identity {identity}")]
+    #[error("no running pod of node {node} has the identity {identity}")]
     NotOnNode { node: String, identity: SpiffeId },
     #[error("the service account of {0} does not exist")]
     NoServiceAccount(SpiffeId),

@@ -1,7 +1,7 @@
 //! Which identities run on which node, by the objects of the moment.
 
 use culvert_identity::SpiffeId;
-use culvert_objects::{ObjectName, Objects, service_account};
+use culvert_objects::{ObjectName, Objects, is_host_network, service_account};
 use tokio::sync::watch;
 
 use std::sync::Arc;
@@ -33,15 +33,17 @@ impl Placement for Placed {
     }
 }
 
-/// A node may have the identities of pods that are bound to it, enrolled, and not over. Whether the account exists is
-/// said only to a node that has such a pod: others learn nothing about what exists elsewhere.
+/// A node may have the identities of pods that are bound to it and not over. Whether they are enrolled does not matter:
+/// the node's agent may know of a label before the controller does, and connections that are in the tunnel when a pod
+/// leaves the mesh still end there. Whether the account exists is said only to a node that has such a pod: others learn
+/// nothing about what exists elsewhere.
 fn check(objects: &Objects, node: &str, identity: &SpiffeId) -> Result<(), Refusal> {
     let (namespace, account) = (identity.namespace(), identity.service_account());
-    let runs = in_namespace(&objects.pods, namespace).any(|(name, p)| {
+    let runs = in_namespace(&objects.pods, namespace).any(|(_, p)| {
         service_account(p) == account
             && pod::node_name(p) == Some(node)
             && !pod::has_ended(p)
-            && pod::tunnel(objects, name, p)
+            && !is_host_network(p)
     });
     if !runs {
         return Err(Refusal::NotOnNode { node: node.to_owned(), identity: identity.clone() });
