@@ -66,9 +66,11 @@ fn every_connection_leaves_one_line_at_each_end() {
         wait_until("all lines", PATIENCE, || lines().len() >= 6)
             .unwrap_or_else(|error| panic!("{error:#}: {:#?}", lines()));
         let lines = lines();
-        assert_eq!(lines.len(), 6, "{lines:#?}");
-        let good: Vec<_> = lines.iter().filter(|line| !line.contains("error")).collect();
+        let (failed, good): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line.contains("\"error\""));
         assert_eq!(good.len(), 5, "{lines:#?}");
+        // The source tries a refused destination again, which is another connection for the destination.
+        let attempts = if node == 1 { 1..=1 } else { 1..=8 };
+        assert!(attempts.contains(&failed.len()), "{lines:#?}");
         for line in good {
             for part in [&town.client.identity(), &town.server.identity()] {
                 assert!(line.contains(part.as_str()), "{part} is missing in {line}");
@@ -95,20 +97,23 @@ fn connections_move_the_metrics() {
             .get(1, 15020, "/metrics")
             .map(|response| response.body)
             .unwrap_or_default();
-        names.iter().all(|name| {
-            last.lines().any(|line| {
-                let value = line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
-                line.starts_with(name) && value.is_some_and(|value| value > 0.0)
-            })
-        })
+        names.iter().all(|name| last.lines().any(|line| counted(line, name)))
     });
     moved.unwrap_or_else(|error| panic!("{error:#}: {last}"));
     assert!(last.contains("connection_security_policy=\"mutual_tls\""), "{last}");
     let agent = town.mesh.get(1, 15022, "/metrics").unwrap().body;
     assert!(
-        agent.contains("connect4"),
+        agent
+            .lines()
+            .any(|line| counted(line, "hook=\"connect\",outcome=\"captured\"")),
         "the kernel programs' counters are missing: {agent}"
     );
+}
+
+/// Whether a line of metrics has this in its name or labels, and a value above 0.
+fn counted(line: &str, part: &str) -> bool {
+    let value = line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+    line.contains(part) && value.is_some_and(|value| value > 0.0)
 }
 
 #[test]
