@@ -8,6 +8,7 @@ use std::{
     process::Command,
     sync::mpsc,
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -49,12 +50,23 @@ impl Space {
 
     /// Joins this one's `eth0` to another's `eth0`, with these addresses (prefix lengths 24 and 64).
     pub(crate) fn join(&self, own: &[IpAddr], other: &Self, others: &[IpAddr]) {
-        self.ip(&format!("link add eth0 type veth peer name eth0 netns {}", other.tid));
+        // With the same number on both sides, Linux takes a second to notice that the link is up.
+        let tid = other.tid;
+        self.ip(&format!(
+            "link add eth0 index 10 type veth peer name eth0 index 11 netns {tid}"
+        ));
         for (space, addresses) in [(self, own), (other, others)] {
             for address in addresses {
                 space.add_address(*address);
             }
             space.ip("link set eth0 up");
+        }
+        let begun = Instant::now();
+        for space in [self, other] {
+            // IPv6 asks for no neighbour before.
+            while !space.ip("-oneline link show eth0").contains("state UP") {
+                assert!(begun.elapsed() < super::sock::PATIENCE, "the link does not come up");
+            }
         }
     }
 
@@ -62,7 +74,7 @@ impl Space {
         match address {
             IpAddr::V4(v4) => self.ip(&format!("addr add {v4}/24 dev eth0")),
             IpAddr::V6(v6) => self.ip(&format!("addr add {v6}/64 dev eth0 nodad")),
-        }
+        };
     }
 
     /// Runs something inside.
@@ -77,7 +89,7 @@ impl Space {
         is_done.recv().expect("nothing panicked inside")
     }
 
-    fn ip(&self, arguments: &str) {
+    fn ip(&self, arguments: &str) -> String {
         let words: Vec<String> = arguments.split(' ').map(ToOwned::to_owned).collect();
         let output = self
             .run(move || Command::new("ip").args(words).output())
@@ -87,6 +99,7 @@ impl Space {
             "ip {arguments}: {}",
             String::from_utf8_lossy(&output.stderr)
         );
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// `SO_NETNS_COOKIE`.
