@@ -6,8 +6,10 @@
 use anyhow::{Context, Result, ensure};
 use culvert_lab::{CONTROL_IP4, Lab, Mesh, MeshOptions, Process, wait_until};
 use std::{
+    io::Write,
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
@@ -41,7 +43,10 @@ pub(super) fn start<'lab>(lab: &'lab Lab, program: &Path, options: MeshOptions) 
             ("CA_ADDRESS", format!("https://{CONTROL_IP4}:15012")),
             ("XDS_ROOT_CA", lab.state_dir().join("ca/root.pem").display().to_string()),
             ("CA_ROOT_CA", lab.state_dir().join("ca/root.pem").display().to_string()),
-            ("AUTH_TOKEN", mesh.token(node)?.display().to_string()),
+            (
+                "AUTH_TOKEN",
+                token_without_newline(lab, &mesh.token(node)?)?.display().to_string(),
+            ),
             ("PROXY_MODE", "shared".to_owned()),
             ("INPOD_UDS", place.zds_socket().display().to_string()),
             ("NODE_NAME", place.name().to_owned()),
@@ -66,6 +71,17 @@ pub(super) fn start<'lab>(lab: &'lab Lab, program: &Path, options: MeshOptions) 
         proxies.push(proxy);
     }
     Ok(IstioMesh { mesh, proxies })
+}
+
+/// Istio's ztunnel sends the file's content as it is, and a newline cannot be in a header.
+fn token_without_newline(lab: &Lab, file: &Path) -> Result<PathBuf> {
+    let token = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let name = file.file_name().unwrap_or_default();
+    let copy = lab.dir().join("run").join(name).with_extension("token");
+    let mut open = std::fs::OpenOptions::new();
+    open.write(true).create(true).truncate(true).mode(0o600);
+    open.open(&copy)?.write_all(token.trim().as_bytes())?;
+    Ok(copy)
 }
 
 fn is_ready(lab: &Lab, node: u8) -> bool {
