@@ -172,3 +172,38 @@ fn resident(pid: u32) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
 }
+
+#[test]
+fn several_loops_and_the_whole_configuration_carry_the_same() {
+    let lab = lab("tr_loops");
+    let ztunnel_args = ["--loops", "2", "--config-mode", "wildcard"]
+        .map(ToOwned::to_owned)
+        .into();
+    let town = Town::with(
+        &lab,
+        culvert_lab::MeshOptions {
+            ztunnel_args,
+            ..Default::default()
+        },
+    );
+    std::thread::scope(|scope| {
+        for seed in ["1", "2", "3", "4", "5", "6"] {
+            let town = &town;
+            scope.spawn(move || {
+                let arguments = [
+                    "--transfer",
+                    "1500000:2500000",
+                    "--transfer",
+                    "3:4000001",
+                    "--seed",
+                    seed,
+                    "--timeout",
+                    "60",
+                ];
+                let to = (town.server.ip4(), PORT);
+                probe::dial(&town.client, to, &arguments).unwrap_or_else(|error| panic!("{seed}: {error}"));
+            });
+        }
+    });
+    town.assert_works();
+}
