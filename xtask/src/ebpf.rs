@@ -41,7 +41,8 @@ pub(crate) fn run(_options: &Options) -> Result<()> {
 pub(crate) fn build() -> Result<PathBuf> {
     let compiler = Compiler::find()?;
     let linker = ensure_linker()?;
-    let out = shell::target().join("ebpf");
+    // The folder may be given relative to the root, and cargo runs elsewhere below.
+    let out = shell::root().join(shell::target()).join("ebpf");
     let build = out.join("build");
 
     let mut cargo = compiler.cargo();

@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Long enough for a loaded machine; a test that waits so long has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn stream(v6: bool, protocol: Option<Protocol>) -> Socket {
     let domain = if v6 { Domain::IPV6 } else { Domain::IPV4 };
