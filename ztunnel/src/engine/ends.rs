@@ -9,6 +9,7 @@ use super::{
     arena::Key,
     failure::{Failure, errno},
     flow::{Far, Flow, Phase},
+    headers,
     poll::{Kind, Token},
     socket::Socket,
     tunnel::State,
@@ -93,7 +94,7 @@ impl Loop {
                     connection.respond(
                         stream.id,
                         failure.status(),
-                        &[("x-culvert-reason", &header_value(&why))],
+                        &[(headers::REASON, &header_value(&why))],
                         true,
                     );
                 } else {

@@ -1,8 +1,10 @@
 //! What a tunnel's protocol says, remembered until it can be acted on.
 
-use std::io::IoSlice;
+use std::{io::IoSlice, sync::Arc};
 
 use culvert_hbone::{BadRequest, ConnectRequest, ErrorCode, Response, Sink, StreamId};
+
+use super::headers;
 
 /// What one read of a tunnel brought, in order. The connection cannot be called while it tells; this remembers.
 #[derive(Debug, Default)]
@@ -14,7 +16,8 @@ pub(super) struct Events<'b> {
 #[derive(Debug)]
 pub(super) enum Told<'b> {
     Connect(StreamId, Box<Result<ConnectRequest, BadRequest>>),
-    Response(StreamId, u16),
+    /// A status, and with a refusal its reason.
+    Response(StreamId, u16, Option<Arc<str>>),
     Data(StreamId, &'b [u8]),
     End(StreamId),
     Reset(StreamId, ErrorCode),
@@ -47,7 +50,13 @@ impl<'b> Sink<'b> for Events<'b> {
     }
 
     fn response(&mut self, id: StreamId, response: Response) {
-        self.list.push(Told::Response(id, response.status));
+        let refused = response.status >= 300;
+        let reason = response
+            .headers
+            .iter()
+            .find(|(name, _)| refused && name == headers::REASON);
+        let reason = reason.map(|(_, value)| value.as_str().into());
+        self.list.push(Told::Response(id, response.status, reason));
     }
 
     fn data(&mut self, id: StreamId, data: &'b [u8]) {

@@ -49,8 +49,13 @@ pub(super) enum Failure {
         final_: bool,
     },
     /// The peer refused the connection.
-    #[error("the peer answered {0}")]
-    Refused(u16),
+    #[error("the peer answered {status}: {reason}")]
+    Refused {
+        /// Of the answer.
+        status: u16,
+        /// As the peer gave it.
+        reason: Arc<str>,
+    },
     /// The peer ended an open connection by a reset.
     #[error("reset by the peer ({0:?})")]
     ResetByPeer(ErrorCode),
@@ -71,7 +76,7 @@ impl Failure {
     pub(super) fn may_retry(&self) -> bool {
         match self {
             Self::Tunnel { final_, .. } => !final_,
-            Self::Refused(status) => *status == 503,
+            Self::Refused { status, .. } => *status == 503,
             Self::ResetByPeer(code) => *code == ErrorCode::RefusedStream,
             Self::TunnelLost(_) => true,
             _ => false,

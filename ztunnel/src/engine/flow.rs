@@ -119,7 +119,7 @@ impl Attempts {
 
     /// How long to wait before the next attempt, `None` if there is to be none.
     pub(super) fn failed(&mut self, failure: &Failure) -> Option<Duration> {
-        self.refused += u32::from(matches!(failure, Failure::Refused(_)));
+        self.refused += u32::from(matches!(failure, Failure::Refused { .. }));
         if !failure.may_retry() || self.refused > Self::REFUSALS {
             return None;
         }
@@ -201,10 +201,13 @@ mod tests {
         let lost = Failure::TunnelLost("gone".into());
         assert_eq!(attempts.failed(&lost), Some(Duration::from_millis(50)));
         assert_eq!(attempts.failed(&lost), Some(Duration::from_millis(100)));
-        let refused = Failure::Refused(503);
-        assert!((0..3).all(|_| attempts.failed(&refused).is_some()));
-        assert_eq!(attempts.failed(&refused), None);
-        assert_eq!(attempts.failed(&Failure::Refused(401)), None);
+        let refused = |status| Failure::Refused {
+            status,
+            reason: "".into(),
+        };
+        assert!((0..3).all(|_| attempts.failed(&refused(503)).is_some()));
+        assert_eq!(attempts.failed(&refused(503)), None);
+        assert_eq!(attempts.failed(&refused(401)), None);
         for _ in 0..20 {
             assert!(
                 attempts

@@ -109,11 +109,13 @@ impl Loop {
             return;
         };
         tracing::debug!(peer = %tunnel.peer, role = ?tunnel.role, identity = ?tunnel.identity, "tunnel open");
-        if tunnel.retiring || self.draining {
-            tunnel.retiring = false;
-            self.retire_tunnel(key);
-        } else if let Some(group) = tunnel.group {
+        let retiring = std::mem::take(&mut tunnel.retiring) || self.draining;
+        if let Some(group) = tunnel.group {
             self.join_pool(group, key);
+        }
+        if retiring {
+            // After those who waited for it have got their streams.
+            self.retire_tunnel(key);
         }
         // The peer's first frames may have come together with its last handshake message.
         self.read_tunnel_from(key, true);

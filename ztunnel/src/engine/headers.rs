@@ -6,6 +6,9 @@ use culvert_hbone::Baggage;
 
 use crate::state::Workload;
 
+/// Says why a request is refused.
+pub(super) const REASON: &str = "x-culvert-reason";
+
 /// The `forwarded` header (RFC 7239): the client with its port, and the service that it dialled.
 pub(super) fn forwarded(client: SocketAddr, service: Option<&str>) -> String {
     let mut header = format!("for=\"{client}\"");

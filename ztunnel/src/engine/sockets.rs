@@ -119,11 +119,15 @@ impl LocalPod {
     /// Takes in a batch. Returns those who waited, with their sockets.
     pub(super) fn add_sockets(&self, batch: Vec<OwnedFd>) -> Vec<(Waiter, OwnedFd)> {
         let mut stock = self.stock.borrow_mut();
-        stock.expected = stock.expected.saturating_sub(batch.len() as u32);
+        // With several loops, a batch may be part of what another loop asked for, and its rest go there. So an arrival
+        // settles all expectations, and what is far too much is closed.
+        stock.expected = 0;
         stock.sockets.extend(batch);
         let ready = stock.waiting.len().min(stock.sockets.len());
         let rest = stock.sockets.len() - ready;
         let sockets = stock.sockets.split_off(rest);
+        let most = 2 * stock.target as usize;
+        stock.sockets.truncate(most);
         stock.waiting.drain(..ready).zip(sockets).collect()
     }
 

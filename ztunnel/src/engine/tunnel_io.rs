@@ -1,6 +1,6 @@
 //! Bytes of tunnels: reading, writing, and acting on what the protocol says.
 
-use std::io::IoSlice;
+use std::{io::IoSlice, sync::Arc};
 
 use culvert_hbone::{ErrorCode, Role, StreamId};
 use rustix::io::Errno;
@@ -18,9 +18,6 @@ use super::{
 
 /// Reads of one tunnel per round, 1 MiB each.
 const BUDGET: usize = 4;
-
-/// Bytes read at a time in a handshake.
-const HANDSHAKE_READ: usize = 16 << 10;
 
 impl Loop {
     /// Reads what has arrived, up to a budget.
@@ -132,7 +129,7 @@ impl Loop {
             }
             match told {
                 Told::Connect(id, request) => self.serve(key, id, *request),
-                Told::Response(id, status) => self.answered(key, id, status),
+                Told::Response(id, status, reason) => self.answered(key, id, status, reason),
                 Told::End(id) => self.stream_ended(key, id),
                 Told::Reset(id, code) => self.stream_reset(key, id, code),
                 Told::Writable(id) => {
@@ -163,7 +160,7 @@ impl Loop {
     }
 
     /// The peer answered a CONNECT.
-    fn answered(&mut self, key: Key<Tunnel>, id: StreamId, status: u16) {
+    fn answered(&mut self, key: Key<Tunnel>, id: StreamId, status: u16, reason: Option<Arc<str>>) {
         let Some(tunnel) = self.tunnels.get_mut(key) else {
             return;
         };
@@ -177,7 +174,13 @@ impl Loop {
             connection.reset(id, ErrorCode::Cancel);
         }
         self.stream_gone(key, id);
-        self.attempt_failed(flow, Failure::Refused(status));
+        self.attempt_failed(
+            flow,
+            Failure::Refused {
+                status,
+                reason: reason.unwrap_or_else(|| "no reason given".into()),
+            },
+        );
     }
 
     fn stream_ended(&mut self, key: Key<Tunnel>, id: StreamId) {

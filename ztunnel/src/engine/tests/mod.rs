@@ -420,6 +420,45 @@ fn an_authority_that_is_not_this_pod_is_refused() {
 }
 
 #[test]
+fn drain_waits_for_connections_that_are_still_connecting() {
+    let scene = Scene::without_certificates();
+    let streams: Vec<TcpStream> = (0..150).map(|_| dial(scene.front)).collect();
+    // All were accepted once their tunnels ask for certificates.
+    wait_until("the certificate was asked for", || {
+        scene.client.asks.lock().unwrap().try_recv().is_ok()
+    });
+    scene.client.send(|| LoopMessage::Drain);
+    wait_until("nobody listens", || {
+        TcpStream::connect_timeout(&scene.front, PATIENCE).is_err()
+    });
+    scene.server.certify(&scene.authority.credentials(SERVER));
+    scene.client.certify(&scene.authority.credentials(CLIENT));
+    let mut served = 0;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // What was in the listener's backlog was reset with it; here nobody else holds the listening socket.
+            for mut stream in &streams {
+                let _ = stream.write_all(b"x");
+            }
+            for mut stream in &streams {
+                let _: io::Result<usize> = stream.read_to_end(&mut Vec::new());
+            }
+        });
+        socket2::SockRef::from(&scene.app)
+            .set_read_timeout(Some(Duration::from_secs(1)))
+            .unwrap();
+        while let Ok((mut stream, _)) = scene.app.accept() {
+            stream.read_exact(&mut [0]).unwrap();
+            served += 1;
+        }
+    });
+    assert!(served > 0, "none was served");
+    assert!(!scene.client.loops[0].is_finished());
+    drop(streams);
+    scene.client.wait_until_drained();
+}
+
+#[test]
 fn a_peer_that_comes_late_is_waited_for() {
     let (client_address, server_address) = addresses();
     let mut world = World::new(client_address, server_address);
