@@ -55,6 +55,7 @@ pub(crate) fn status(servers: &Servers) -> Result<Answer> {
         .collect();
     is_well &= wrong.is_empty();
     let pods = all.get("agent").map(pod_rows).unwrap_or_default();
+    let nodes = all.get("controller").map(node_rows).unwrap_or_default();
     all.insert("findings".to_owned(), findings);
     let programs = Section {
         title: "Programs",
@@ -68,6 +69,19 @@ pub(crate) fn status(servers: &Servers) -> Result<Answer> {
         rows: pods,
         when_empty: "none is known",
     };
+    let nodes = Section {
+        title: "Nodes connected to the controller",
+        header: &["node", "from", "seconds", "resources", "refused"],
+        when_empty: if all
+            .get("controller")
+            .is_some_and(|answer| answer.get("nodes").is_some())
+        {
+            "none"
+        } else {
+            "not known here"
+        },
+        rows: nodes,
+    };
     let wrong = Section {
         title: "Wrong in the configuration",
         header: &["file", "document", "object", "field", "message"],
@@ -76,7 +90,7 @@ pub(crate) fn status(servers: &Servers) -> Result<Answer> {
     };
     Ok(Answer {
         json: Value::Object(all),
-        sections: vec![programs, pods, wrong],
+        sections: vec![programs, pods, nodes, wrong],
         is_well,
     })
 }
@@ -188,6 +202,28 @@ fn pod_rows(agent: &Value) -> Vec<Vec<String>> {
     items(agent, "pods").iter().map(|pod| cells(pod, POD_HEADER)).collect()
 }
 
+/// What each node's proxy holds of the controller's, and how much of it that proxy refused.
+fn node_rows(controller: &Value) -> Vec<Vec<String>> {
+    let total = |node: &Value, field: &str| -> u64 {
+        let types = node.get("types").and_then(Value::as_object);
+        types.map_or(0, |types| {
+            types.values().filter_map(|one| one.get(field)?.as_u64()).sum()
+        })
+    };
+    let nodes = controller
+        .get("nodes")
+        .map(|nodes| items(nodes, "nodes"))
+        .unwrap_or_default();
+    nodes
+        .into_iter()
+        .map(|node| {
+            let mut row = cells(node, &["node", "peer", "connected_seconds"]);
+            row.extend(["held", "refused"].map(|field| total(node, field).to_string()));
+            row
+        })
+        .collect()
+}
+
 fn one(json: Value, section: Section) -> Answer {
     Answer {
         json,
@@ -257,7 +293,7 @@ fn text(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{cells, items, status};
+    use super::{cells, items, node_rows, status};
     use crate::Servers;
     use serde_json::json;
 
@@ -270,6 +306,14 @@ mod tests {
         ] {
             assert_eq!(items(&value, "pods"), [&json!({ "a": 1 })], "{value}");
         }
+    }
+
+    #[test]
+    fn a_nodes_refusals_are_added_up() {
+        let types = json!({ "a": { "held": 3, "refused": 1 }, "b": { "held": 4, "refused": 2 } });
+        let status = json!({ "nodes": [{ "node": "n1", "peer": "p", "connected_seconds": 7, "types": types }] });
+        assert_eq!(node_rows(&status), [["n1", "p", "7", "7", "3"]]);
+        assert!(node_rows(&json!({ "error": "down" })).is_empty());
     }
 
     #[test]
