@@ -19,8 +19,10 @@ use crate::watch;
 
 /// How long a file must stay as it is before it is read, so that half a write is not taken for the whole.
 pub(crate) const SETTLE: Duration = Duration::from_millis(80);
+/// The same for an empty file: most are about to be written, by somebody who first cut them short.
+const SETTLE_EMPTY: Duration = Duration::from_millis(500);
 /// How long one busy file can hold back the others.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Larger files are refused.
 const MAX_FILE: u64 = 16 << 20;
 /// Deeper folders are refused; a cycle of symbolic links ends here at the latest.
@@ -153,8 +155,9 @@ impl Directory {
         watch::spawn(self)
     }
 
-    /// Looks for changes, and applies them once nothing moves any more.
-    pub(crate) fn scan(&mut self) -> Scan {
+    /// Looks for changes, and applies them once nothing moves any more. `busy` holds files that somebody is known to be
+    /// writing to.
+    pub(crate) fn scan(&mut self, busy: &HashSet<PathBuf>) -> Scan {
         let now = Instant::now();
         let found = self.list();
         let mut waiting: HashMap<PathBuf, (Option<Stamp>, Instant)> = HashMap::new();
@@ -189,14 +192,20 @@ impl Directory {
             return Scan::Settled;
         }
         let began = *self.unsettled_since.get_or_insert(now);
-        let ready: Vec<(PathBuf, Option<Stamp>)> = self
-            .unsettled
-            .iter()
-            .filter(|(_, (_, since))| now.duration_since(*since) >= SETTLE)
-            .map(|(path, (stamp, _))| (path.clone(), *stamp))
-            .collect();
+        let patient = now.duration_since(began) < PATIENCE;
+        let settled = |path: &Path, stamp: Option<Stamp>, since: Instant| {
+            let settle = if stamp.is_some_and(|stamp| stamp.size == 0) {
+                SETTLE_EMPTY
+            } else {
+                SETTLE
+            };
+            now.duration_since(since) >= settle && !(patient && busy.contains(path))
+        };
+        let looks = self.unsettled.iter();
+        let ready = looks.filter(|(path, (stamp, since))| settled(path, *stamp, *since));
+        let ready: Vec<(PathBuf, Option<Stamp>)> = ready.map(|(path, (stamp, _))| (path.clone(), *stamp)).collect();
         let all = ready.len() == self.unsettled.len();
-        if !all && now.duration_since(began) < PATIENCE {
+        if !all && patient {
             return Scan::Unsettled;
         }
         for (path, stamp) in ready {

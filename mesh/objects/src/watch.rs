@@ -1,10 +1,13 @@
 //! The thread that follows a directory.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use notify::{RecursiveMode, Watcher as _};
+use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::{Event, RecursiveMode, Watcher as _};
 use tokio::sync::watch;
 
 use crate::directory::{Directory, Loaded, SETTLE, Scan};
@@ -19,25 +22,37 @@ const LISTENERS: Duration = Duration::from_millis(500);
 
 pub(crate) fn spawn(mut directory: Directory) -> watch::Receiver<Arc<Loaded>> {
     let (publish, receiver) = watch::channel(directory.loaded());
-    let follow = move || {
-        let (notice, notices) = mpsc::sync_channel(1);
-        // One notice in the channel is enough: it says "look", not what changed. `keep` holds the other end open.
-        let keep = notice.clone();
-        let watcher = notify::recommended_watcher(move |_| {
-            // Full means that a look is due anyway.
-            let _ = notice.try_send(());
-        })
-        .and_then(|mut watcher| {
-            watcher.watch(&directory.root, RecursiveMode::Recursive)?;
-            Ok(watcher)
-        });
-        let period = match &watcher {
-            Ok(_) => LOOK,
-            Err(error) => {
-                tracing::warn!(%error, directory = %directory.root.display(), "cannot watch; looking again and again instead");
-                LOOK_WITHOUT
+    // Before the thread starts: who writes after this call returns is noticed.
+    let (notice, notices) = mpsc::sync_channel(1);
+    // One notice in the channel is enough: it says "look", not what changed. `keep` holds the other end open.
+    let keep = notice.clone();
+    let busy = Arc::new(Mutex::new(HashSet::new()));
+    let writers = Arc::clone(&busy);
+    let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        if let Ok(event) = event {
+            // A look opens folders and files itself: to answer that with another look would never end.
+            if matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write)) {
+                return;
             }
-        };
+            if let Ok(mut busy) = writers.lock() {
+                note_writers(&mut busy, &event);
+            }
+        }
+        // Full means that a look is due anyway.
+        let _ = notice.try_send(());
+    })
+    .and_then(|mut watcher| {
+        watcher.watch(&directory.root, RecursiveMode::Recursive)?;
+        Ok(watcher)
+    });
+    let period = match &watcher {
+        Ok(_) => LOOK,
+        Err(error) => {
+            tracing::warn!(%error, directory = %directory.root.display(), "cannot watch; looking again and again instead");
+            LOOK_WITHOUT
+        }
+    };
+    let follow = move || {
         let mut next = Instant::now() + SETTLE;
         while !publish.is_closed() {
             let wait = next.saturating_duration_since(Instant::now()).min(LISTENERS);
@@ -47,7 +62,7 @@ pub(crate) fn spawn(mut directory: Directory) -> watch::Receiver<Arc<Loaded>> {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             next = Instant::now()
-                + match directory.scan() {
+                + match directory.scan(&busy.lock().map(|busy| busy.clone()).unwrap_or_default()) {
                     Scan::Unsettled => SETTLE / 2,
                     Scan::Settled => period,
                 };
@@ -64,4 +79,15 @@ pub(crate) fn spawn(mut directory: Directory) -> watch::Receiver<Arc<Loaded>> {
         tracing::error!(%error, "cannot start a thread: changes of the configuration will not be noticed");
     }
     receiver
+}
+
+/// Files that were written to and not closed since. What is opened and cut short counts as written to.
+fn note_writers(busy: &mut HashSet<PathBuf>, event: &Event) {
+    match event.kind {
+        EventKind::Modify(notify::event::ModifyKind::Data(_)) => busy.extend(event.paths.iter().cloned()),
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Remove(_) | EventKind::Modify(_) => {
+            busy.retain(|path| !event.paths.contains(path));
+        }
+        _ => {}
+    }
 }
