@@ -10,7 +10,12 @@ use ipnet::IpNet;
 
 /// Watches the cluster, is its certificate authority, and tells every node what the mesh is.
 #[derive(Debug, Parser)]
-#[command(name = "culvert-controller", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(
+    name = "culvert-controller",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 pub struct Cli {
     /// Something else than to serve.
     #[command(subcommand)]
@@ -45,26 +50,51 @@ pub struct Serve {
     #[arg(long, env = "CULVERT_STATE_DIR", value_name = "DIR")]
     pub state_dir: PathBuf,
     /// First part of every identity.
-    #[arg(long, env = "CULVERT_TRUST_DOMAIN", default_value = "cluster.local", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "CULVERT_TRUST_DOMAIN",
+        default_value = "cluster.local",
+        value_name = "NAME"
+    )]
     pub trust_domain: String,
     /// First part of every workload's uid.
     #[arg(long, env = "CULVERT_CLUSTER_ID", default_value = "Kubernetes", value_name = "NAME")]
     pub cluster_id: String,
     /// The namespace whose policies bind everywhere.
-    #[arg(long, env = "CULVERT_ROOT_NAMESPACE", default_value = "istio-system", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "CULVERT_ROOT_NAMESPACE",
+        default_value = "istio-system",
+        value_name = "NAME"
+    )]
     pub root_namespace: String,
     /// What the names of services end in.
-    #[arg(long, env = "CULVERT_CLUSTER_DOMAIN", default_value = "cluster.local", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "CULVERT_CLUSTER_DOMAIN",
+        default_value = "cluster.local",
+        value_name = "NAME"
+    )]
     pub cluster_domain: String,
     /// Where nodes ask for configuration and certificates.
-    #[arg(long, env = "CULVERT_XDS_LISTEN", default_value = "0.0.0.0:15012", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "CULVERT_XDS_LISTEN",
+        default_value = "0.0.0.0:15012",
+        value_name = "ADDRESS"
+    )]
     pub xds_listen: SocketAddr,
     /// A name or address by which nodes reach this controller, for its certificate; may be repeated. Beside
     /// `localhost` and the loopback addresses.
     #[arg(long, env = "CULVERT_SERVING_NAME", value_delimiter = ',', value_name = "NAME")]
     pub serving_name: Vec<String>,
     /// Where metrics, status and findings are shown.
-    #[arg(long, env = "CULVERT_MONITORING_LISTEN", default_value = "127.0.0.1:15014", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "CULVERT_MONITORING_LISTEN",
+        default_value = "127.0.0.1:15014",
+        value_name = "ADDRESS"
+    )]
     pub monitoring_listen: SocketAddr,
     /// How long workloads' certificates live; they are renewed at half of that.
     #[arg(long, env = "CULVERT_LEAF_TTL", default_value = "24h", value_parser = duration, value_name = "TIME")]
@@ -100,7 +130,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
             _ => return Err(wrong()),
         };
         let number: u64 = std::mem::take(&mut digits).parse().map_err(|_| wrong())?;
-        total = number.checked_mul(unit).and_then(|n| n.checked_add(total)).ok_or_else(wrong)?;
+        total = number
+            .checked_mul(unit)
+            .and_then(|n| n.checked_add(total))
+            .ok_or_else(wrong)?;
     }
     // More than a century is a slip of the finger, and would overflow dates.
     if total == 0 || !digits.is_empty() || total > 100 * 366 * 24 * 3600 {
@@ -117,7 +150,16 @@ mod tests {
     fn durations() {
         assert_eq!(duration("24h"), Ok(Duration::from_secs(86400)));
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
-        for wrong in ["", "0s", "24", "h", "1w", "-1s", "99999999999999999999s", "1000d1h99999999h"] {
+        for wrong in [
+            "",
+            "0s",
+            "24",
+            "h",
+            "1w",
+            "-1s",
+            "99999999999999999999s",
+            "1000d1h99999999h",
+        ] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }

@@ -13,7 +13,9 @@ fn main() -> ExitCode {
     let outcome = match (cli.command, cli.serve) {
         (Some(Command::NodeToken { node, state_dir }), _) => token(&state_dir, &node),
         (None, Some(flags)) => serve(flags),
-        (None, None) => Cli::command().error(clap::error::ErrorKind::MissingRequiredArgument, "nothing to do").exit(),
+        (None, None) => Cli::command()
+            .error(clap::error::ErrorKind::MissingRequiredArgument, "nothing to do")
+            .exit(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -25,8 +25,16 @@ impl ModelMetrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let own = Self::default();
         registry.register("culvert_controller_objects", "Objects in force", own.objects.clone());
-        registry.register("culvert_controller_resources", "Resources made from them", own.resources.clone());
-        registry.register("culvert_controller_findings", "Things wrong in the configuration", own.findings.clone());
+        registry.register(
+            "culvert_controller_resources",
+            "Resources made from them",
+            own.resources.clone(),
+        );
+        registry.register(
+            "culvert_controller_findings",
+            "Things wrong in the configuration",
+            own.findings.clone(),
+        );
         own
     }
 

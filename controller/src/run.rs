@@ -77,7 +77,12 @@ async fn run_until_signal(flags: Serve) -> Result<(), Cause> {
     let authority = Arc::new(Authority::new(root, flags.leaf_ttl));
     let certificate = authority.server_certificate(&serving_names(&flags))?;
     let tokens = Arc::new(tokens(&flags.state_dir));
-    let directory = Directory::open_with(&flags.config_dir, Defaults { service_cidrs: flags.service_cidr.clone() })?;
+    let directory = Directory::open_with(
+        &flags.config_dir,
+        Defaults {
+            service_cidrs: flags.service_cidr.clone(),
+        },
+    )?;
 
     let mut registry = Registry::default();
     let discovery_metrics = DiscoveryMetrics::register(&mut registry);
@@ -97,8 +102,13 @@ async fn run_until_signal(flags: Serve) -> Result<(), Cause> {
     let xds = listen(flags.xds_listen).await?;
     let monitoring = listen(flags.monitoring_listen).await?;
     tracing::info!(xds = ?xds.local_addr(), monitoring = ?monitoring.local_addr(), "serving");
-    let discovery =
-        Discovery::new(state.clone(), Arc::clone(&tokens), nodes.clone(), discovery_metrics, stop.clone());
+    let discovery = Discovery::new(
+        state.clone(),
+        Arc::clone(&tokens),
+        nodes.clone(),
+        discovery_metrics,
+        stop.clone(),
+    );
     let placed = Placed::new(state.clone(), &flags.trust_domain);
     let certificates = CertificateService::new(Arc::clone(&authority), tokens, placed, signing.clone());
     let sources = Sources {
@@ -145,7 +155,12 @@ struct Follow {
 impl Follow {
     fn new(settings: Settings, loaded: Arc<Loaded>, metrics: ModelMetrics) -> Self {
         let state = watch::Sender::new(Arc::default());
-        let mut follow = Self { model: Model::new(settings), findings: BTreeSet::new(), metrics, state };
+        let mut follow = Self {
+            model: Model::new(settings),
+            findings: BTreeSet::new(),
+            metrics,
+            state,
+        };
         follow.apply(loaded);
         follow
     }
@@ -171,8 +186,17 @@ impl Follow {
         }
         self.findings = findings;
         let (updated, removed) = (changes.updated.len(), changes.removed.len());
-        tracing::info!(generation = loaded.generation, objects = loaded.objects.len(), updated, removed, "configuration");
-        let state = State { loaded, snapshot: self.model.snapshot().clone() };
+        tracing::info!(
+            generation = loaded.generation,
+            objects = loaded.objects.len(),
+            updated,
+            removed,
+            "configuration"
+        );
+        let state = State {
+            loaded,
+            snapshot: self.model.snapshot().clone(),
+        };
         self.metrics.set(&state);
         self.state.send_replace(Arc::new(state));
     }
@@ -186,7 +210,10 @@ struct Signals {
 impl Signals {
     fn new() -> Result<Self, Cause> {
         let listen = |kind| signal(kind).map_err(Cause::Signal);
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) {

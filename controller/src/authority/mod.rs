@@ -37,7 +37,12 @@ pub(crate) enum AuthorityError {
         "the root certificate in {path} is valid from {not_before} to {not_after}, but the clock here says {now}; \
          correct the clock, or replace the root"
     )]
-    Clock { path: PathBuf, not_before: time::OffsetDateTime, not_after: time::OffsetDateTime, now: time::OffsetDateTime },
+    Clock {
+        path: PathBuf,
+        not_before: time::OffsetDateTime,
+        not_after: time::OffsetDateTime,
+        now: time::OffsetDateTime,
+    },
     #[error("cannot make a key or certificate: {0}")]
     Crypto(#[from] rcgen::Error),
     #[error("`{0}` is no node name")]

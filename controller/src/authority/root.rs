@@ -7,9 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-};
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use time::{Duration, OffsetDateTime};
 
 use super::AuthorityError;
@@ -39,15 +37,25 @@ impl Root {
         match (read(&certificate)?, read(&key)?) {
             (Some(pem), Some(key_pem)) => Self::load(pem, &key_pem, certificate),
             (None, None) => Self::create(&certificate, &key, trust_domain),
-            (Some(_), None) => Err(AuthorityError::Half { present: certificate, absent: key }),
-            (None, Some(_)) => Err(AuthorityError::Half { present: key, absent: certificate }),
+            (Some(_), None) => Err(AuthorityError::Half {
+                present: certificate,
+                absent: key,
+            }),
+            (None, Some(_)) => Err(AuthorityError::Half {
+                present: key,
+                absent: certificate,
+            }),
         }
     }
 
     fn load(pem: String, key_pem: &str, path: PathBuf) -> Result<Self, AuthorityError> {
-        let damaged = |why: String| AuthorityError::Damaged { path: path.clone(), why };
+        let damaged = |why: String| AuthorityError::Damaged {
+            path: path.clone(),
+            why,
+        };
         let key = KeyPair::from_pem(key_pem).map_err(|error| damaged(format!("its key: {error}")))?;
-        let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).map_err(|error| damaged(error.to_string()))?;
+        let (_, block) =
+            x509_parser::pem::parse_x509_pem(pem.as_bytes()).map_err(|error| damaged(error.to_string()))?;
         let parsed = block.parse_x509().map_err(|error| damaged(error.to_string()))?;
         if parsed.public_key().raw != rcgen::PublicKeyData::subject_public_key_info(&key) {
             return Err(damaged("its key belongs to another certificate".into()));
@@ -58,7 +66,13 @@ impl Root {
         let (not_before, not_after) = (parsed.validity().not_before, parsed.validity().not_after);
         let (not_before, not_after) = (not_before.to_datetime(), not_after.to_datetime());
         let issuer = Issuer::from_ca_cert_pem(&pem, key).map_err(|error| damaged(error.to_string()))?;
-        Ok(Self { issuer, pem, not_before, not_after, path })
+        Ok(Self {
+            issuer,
+            pem,
+            not_before,
+            not_after,
+            path,
+        })
     }
 
     fn create(certificate: &Path, key_path: &Path, trust_domain: &str) -> Result<Self, AuthorityError> {
@@ -94,7 +108,12 @@ impl Root {
             return Ok(());
         }
         let (path, not_before, not_after) = (self.path.clone(), self.not_before, self.not_after);
-        Err(AuthorityError::Clock { path, not_before, not_after, now })
+        Err(AuthorityError::Clock {
+            path,
+            not_before,
+            not_after,
+            now,
+        })
     }
 
     pub(super) fn not_after(&self) -> OffsetDateTime {
@@ -113,11 +132,17 @@ fn read(path: &Path) -> Result<Option<String>, AuthorityError> {
 /// Writes a file whole or not at all, with its permissions from the first byte on.
 pub(super) fn write(path: &Path, text: &str, mode: u32) -> Result<(), AuthorityError> {
     let fresh = path.with_extension("new");
-    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&fresh).and_then(|mut to| {
-        to.write_all(text.as_bytes())?;
-        to.sync_all()?;
-        fs::rename(&fresh, path)
-    });
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&fresh)
+        .and_then(|mut to| {
+            to.write_all(text.as_bytes())?;
+            to.sync_all()?;
+            fs::rename(&fresh, path)
+        });
     written.map_err(file(path))
 }
 

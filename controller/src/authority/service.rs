@@ -77,7 +77,12 @@ pub(crate) struct CertificateService<P> {
 impl<P: Placement> CertificateService<P> {
     /// A service that signs what `placement` allows.
     pub(crate) fn new(authority: Arc<Authority>, tokens: Arc<Tokens>, placement: P, metrics: SigningMetrics) -> Self {
-        Self { authority, tokens, placement, metrics }
+        Self {
+            authority,
+            tokens,
+            placement,
+            metrics,
+        }
     }
 
     fn answer(&self, node: &str, request: &IstioCertificateRequest) -> Result<Vec<String>, (&'static str, Status)> {
@@ -90,10 +95,12 @@ impl<P: Placement> CertificateService<P> {
             return Err(bad("the certificate request is too long".into()));
         }
         let asked = Duration::from_secs(request.validity_duration.try_into().unwrap_or(0));
-        self.authority.sign(&request.csr, &identity, self.authority.granted(asked)).map_err(|error| match error {
-            SignError::Request(_) | SignError::Key => bad(error.to_string()),
-            SignError::Authority(error) => ("failed", Status::unavailable(error.to_string())),
-        })
+        self.authority
+            .sign(&request.csr, &identity, self.authority.granted(asked))
+            .map_err(|error| match error {
+                SignError::Request(_) | SignError::Key => bad(error.to_string()),
+                SignError::Authority(error) => ("failed", Status::unavailable(error.to_string())),
+            })
     }
 }
 
@@ -118,7 +125,12 @@ impl<P: Placement> IstioCertificateService for CertificateService<P> {
             }
             Err((outcome, status)) => {
                 self.metrics.count(outcome);
-                tracing::warn!(node, identity = wanted, reason = status.message(), "refused a certificate request");
+                tracing::warn!(
+                    node,
+                    identity = wanted,
+                    reason = status.message(),
+                    "refused a certificate request"
+                );
                 Err(status)
             }
         }

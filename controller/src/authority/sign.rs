@@ -40,7 +40,10 @@ pub(crate) struct ServerCertificate {
 impl Authority {
     /// An authority whose leaves live for at most `longest`.
     pub(crate) fn new(root: Root, longest: Duration) -> Self {
-        Self { root, longest: longest.max(SHORTEST) }
+        Self {
+            root,
+            longest: longest.max(SHORTEST),
+        }
     }
 
     /// The root certificate, PEM.
@@ -62,7 +65,9 @@ impl Authority {
         let uri = identity.as_str().try_into().map_err(AuthorityError::from)?;
         params.subject_alt_names = vec![SanType::URI(uri)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let leaf = params.signed_by(&request.public_key, &self.root.issuer).map_err(AuthorityError::from)?;
+        let leaf = params
+            .signed_by(&request.public_key, &self.root.issuer)
+            .map_err(AuthorityError::from)?;
         Ok(vec![leaf.pem(), self.root.pem().to_owned()])
     }
 
@@ -76,12 +81,19 @@ impl Authority {
         params.subject_alt_names = CertificateParams::new(names.to_vec())?.subject_alt_names;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let leaf = params.signed_by(&key, &self.root.issuer)?;
-        Ok(ServerCertificate { chain: format!("{}{}", leaf.pem(), self.root.pem()), key: key.serialize_pem() })
+        Ok(ServerCertificate {
+            chain: format!("{}{}", leaf.pem(), self.root.pem()),
+            key: key.serialize_pem(),
+        })
     }
 
     /// How long a leaf lives that was asked for with `validity`; zero asks for the longest.
     pub(crate) fn granted(&self, validity: Duration) -> Duration {
-        if validity.is_zero() { self.longest } else { validity.clamp(SHORTEST, self.longest) }
+        if validity.is_zero() {
+            self.longest
+        } else {
+            validity.clamp(SHORTEST, self.longest)
+        }
     }
 
     fn leaf(&self, validity: Duration) -> Result<CertificateParams, AuthorityError> {

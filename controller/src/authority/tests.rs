@@ -3,9 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use culvert_identity::{CertificateRequest, SpiffeId, TrustBundle};
-use culvert_proto::auth::{
-    IstioCertificateRequest, istio_certificate_service_server::IstioCertificateService as _,
-};
+use culvert_proto::auth::{IstioCertificateRequest, istio_certificate_service_server::IstioCertificateService as _};
 use culvert_telemetry::prometheus::registry::Registry;
 use tonic::{Code, Request};
 
@@ -21,7 +19,10 @@ impl Placement for CartOnA {
         if (node, identity.as_str()) == ("a", CART) {
             Ok(())
         } else {
-            Err(Refusal::NotOnNode { node: node.to_owned(), identity: identity.clone() })
+            Err(Refusal::NotOnNode {
+                node: node.to_owned(),
+                identity: identity.clone(),
+            })
         }
     }
 }
@@ -40,20 +41,34 @@ fn setup() -> Setup {
     let tokens = Arc::new(Tokens::new(folder.path().join("tokens")));
     let metrics = SigningMetrics::register(&mut Registry::default());
     let service = CertificateService::new(Arc::clone(&authority), Arc::clone(&tokens), CartOnA, metrics);
-    Setup { _folder: folder, tokens, authority, service }
+    Setup {
+        _folder: folder,
+        tokens,
+        authority,
+        service,
+    }
 }
 
 fn token(tokens: &Tokens, node: &str) -> String {
-    std::fs::read_to_string(tokens.issue(node).unwrap()).unwrap().trim().to_owned()
+    std::fs::read_to_string(tokens.issue(node).unwrap())
+        .unwrap()
+        .trim()
+        .to_owned()
 }
 
 fn request(csr: &str, identity: &str, token: Option<&str>) -> Request<IstioCertificateRequest> {
     let kind = Some(prost_types::value::Kind::StringValue(identity.to_owned()));
     let fields = [("ImpersonatedIdentity".to_owned(), prost_types::Value { kind })];
     let metadata = Some(prost_types::Struct { fields: fields.into() });
-    let mut request = Request::new(IstioCertificateRequest { csr: csr.into(), validity_duration: 3600, metadata });
+    let mut request = Request::new(IstioCertificateRequest {
+        csr: csr.into(),
+        validity_duration: 3600,
+        metadata,
+    });
     if let Some(token) = token {
-        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        request
+            .metadata_mut()
+            .insert("authorization", format!("Bearer {token}").parse().unwrap());
     }
     request
 }
@@ -63,31 +78,86 @@ async fn a_node_gets_a_working_certificate_for_what_runs_on_it() {
     let setup = setup();
     let pending = CertificateRequest::new(&SpiffeId::parse(CART).unwrap()).unwrap();
     let wanted = request(pending.csr_pem(), CART, Some(&token(&setup.tokens, "a")));
-    let chain = setup.service.create_certificate(wanted).await.unwrap().into_inner().cert_chain;
+    let chain = setup
+        .service
+        .create_certificate(wanted)
+        .await
+        .unwrap()
+        .into_inner()
+        .cert_chain;
     let bundle = TrustBundle::from_pem(setup.authority.root_pem().as_bytes()).unwrap();
     let credentials = pending.complete(&chain, &bundle).unwrap();
-    let lifetime = credentials.not_after().duration_since(std::time::SystemTime::now()).unwrap();
-    assert!(lifetime <= Duration::from_secs(3600), "an hour was asked for, {lifetime:?} were granted");
+    let lifetime = credentials
+        .not_after()
+        .duration_since(std::time::SystemTime::now())
+        .unwrap();
+    assert!(
+        lifetime <= Duration::from_secs(3600),
+        "an hour was asked for, {lifetime:?} were granted"
+    );
 }
 
 #[tokio::test]
 async fn everyone_else_is_refused_with_a_reason() {
     let setup = setup();
     let (a, b) = (token(&setup.tokens, "a"), token(&setup.tokens, "b"));
-    let csr = CertificateRequest::new(&SpiffeId::parse(CART).unwrap()).unwrap().csr_pem().to_owned();
+    let csr = CertificateRequest::new(&SpiffeId::parse(CART).unwrap())
+        .unwrap()
+        .csr_pem()
+        .to_owned();
     let other = "spiffe://cluster.local/ns/shop/sa/other";
     let forged = format!("a.{}", b.rsplit_once('.').unwrap().1);
     for (what, csr, identity, token, code) in [
         ("no token", csr.as_str(), CART, None, Code::Unauthenticated),
         ("an unknown node", &csr, CART, Some("c.0123"), Code::Unauthenticated),
-        ("a path as node", &csr, CART, Some("../tokens/a.00"), Code::Unauthenticated),
-        ("another node's secret", &csr, CART, Some(forged.as_str()), Code::Unauthenticated),
-        ("a node without the pod", &csr, CART, Some(b.as_str()), Code::PermissionDenied),
-        ("an identity that is not there", &csr, other, Some(a.as_str()), Code::PermissionDenied),
-        ("no identity at all", &csr, "cart", Some(a.as_str()), Code::InvalidArgument),
-        ("garbage for a request", "garbage", CART, Some(a.as_str()), Code::InvalidArgument),
+        (
+            "a path as node",
+            &csr,
+            CART,
+            Some("../tokens/a.00"),
+            Code::Unauthenticated,
+        ),
+        (
+            "another node's secret",
+            &csr,
+            CART,
+            Some(forged.as_str()),
+            Code::Unauthenticated,
+        ),
+        (
+            "a node without the pod",
+            &csr,
+            CART,
+            Some(b.as_str()),
+            Code::PermissionDenied,
+        ),
+        (
+            "an identity that is not there",
+            &csr,
+            other,
+            Some(a.as_str()),
+            Code::PermissionDenied,
+        ),
+        (
+            "no identity at all",
+            &csr,
+            "cart",
+            Some(a.as_str()),
+            Code::InvalidArgument,
+        ),
+        (
+            "garbage for a request",
+            "garbage",
+            CART,
+            Some(a.as_str()),
+            Code::InvalidArgument,
+        ),
     ] {
-        let status = setup.service.create_certificate(request(csr, identity, token)).await.unwrap_err();
+        let status = setup
+            .service
+            .create_certificate(request(csr, identity, token))
+            .await
+            .unwrap_err();
         assert_eq!(status.code(), code, "{what}: {}", status.message());
         assert!(!status.message().is_empty(), "{what} must be told why");
     }
@@ -97,8 +167,15 @@ async fn everyone_else_is_refused_with_a_reason() {
 fn a_request_with_another_kind_of_key_is_refused() {
     let setup = setup();
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-    let csr = rcgen::CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
-    let error = setup.authority.sign(&csr, &SpiffeId::parse(CART).unwrap(), Duration::from_secs(3600)).unwrap_err();
+    let csr = rcgen::CertificateParams::default()
+        .serialize_request(&key)
+        .unwrap()
+        .pem()
+        .unwrap();
+    let error = setup
+        .authority
+        .sign(&csr, &SpiffeId::parse(CART).unwrap(), Duration::from_secs(3600))
+        .unwrap_err();
     assert!(matches!(error, sign::SignError::Key), "{error}");
 }
 
@@ -108,7 +185,10 @@ fn the_root_is_kept_and_its_key_is_private() {
     let folder = tempfile::tempdir().unwrap();
     let first = Root::open(folder.path(), "cluster.local").unwrap().pem().to_owned();
     assert_eq!(Root::open(folder.path(), "cluster.local").unwrap().pem(), first);
-    let mode = std::fs::metadata(folder.path().join("root.key")).unwrap().permissions().mode();
+    let mode = std::fs::metadata(folder.path().join("root.key"))
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
@@ -120,7 +200,10 @@ fn a_damaged_or_halved_root_is_named_and_never_replaced() {
     let (pem, key) = (folder.path().join("root.pem"), folder.path().join("root.key"));
     let good = std::fs::read_to_string(&key).unwrap();
     std::fs::write(&key, rcgen::KeyPair::generate().unwrap().serialize_pem()).unwrap();
-    assert!(matches!(open(folder.path()), Err(AuthorityError::Damaged { .. })), "a foreign key must be refused");
+    assert!(
+        matches!(open(folder.path()), Err(AuthorityError::Damaged { .. })),
+        "a foreign key must be refused"
+    );
     std::fs::write(&key, good).unwrap();
     std::fs::write(&pem, "not a certificate").unwrap();
     let error = open(folder.path()).unwrap_err();

@@ -33,7 +33,9 @@ impl Tokens {
     /// # Errors
     /// When the name is none that Kubernetes would give a node, or the file cannot be written.
     pub(crate) fn issue(&self, node: &str) -> Result<PathBuf, AuthorityError> {
-        let path = self.path(node).ok_or_else(|| AuthorityError::NodeName(node.to_owned()))?;
+        let path = self
+            .path(node)
+            .ok_or_else(|| AuthorityError::NodeName(node.to_owned()))?;
         if path.exists() {
             return Ok(path);
         }

@@ -42,7 +42,13 @@ impl Discovery {
         metrics: DiscoveryMetrics,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        Self { state, tokens, nodes, metrics, stop }
+        Self {
+            state,
+            tokens,
+            nodes,
+            metrics,
+            stop,
+        }
     }
 }
 
@@ -138,7 +144,12 @@ impl Follower {
     /// Takes a request in. An error ends the stream.
     fn take(&mut self, request: &DeltaDiscoveryRequest) -> Result<(), Status> {
         let type_url = request.type_url.as_str();
-        let names = || request.resource_names_subscribe.iter().chain(request.initial_resource_versions.keys());
+        let names = || {
+            request
+                .resource_names_subscribe
+                .iter()
+                .chain(request.initial_resource_versions.keys())
+        };
         if names().any(|name| name.len() > MAX_NAME) || names().count() > MAX_NAMES {
             return Err(Status::resource_exhausted("names are too many or too long"));
         }
@@ -149,7 +160,8 @@ impl Follower {
         match self.stream.receive(request, &state.snapshot) {
             Meaning::Subscribed | Meaning::Stale => {}
             Meaning::Acknowledged => {
-                self.guard.note(type_url, |p| p.acknowledged.clone_from(&request.response_nonce));
+                self.guard
+                    .note(type_url, |p| p.acknowledged.clone_from(&request.response_nonce));
             }
             Meaning::Refused { reason } => {
                 tracing::warn!(node = self.node, type_url, reason, "a node refused a response");
@@ -166,7 +178,9 @@ impl Follower {
         }
         let wanted = self.stream.wanted(type_url);
         if wanted > MAX_NAMES {
-            return Err(Status::resource_exhausted(format!("more than {MAX_NAMES} names are subscribed")));
+            return Err(Status::resource_exhausted(format!(
+                "more than {MAX_NAMES} names are subscribed"
+            )));
         }
         self.guard.note(type_url, |p| p.wanted = wanted);
         Ok(())
@@ -178,7 +192,13 @@ impl Follower {
         while let Some(response) = self.stream.next(&state.snapshot) {
             let (resources, removed) = (response.resources.len(), response.removed_resources.len());
             self.metrics.sent(&response.type_url, resources, removed);
-            tracing::debug!(node = self.node, type_url = response.type_url, resources, removed, "response");
+            tracing::debug!(
+                node = self.node,
+                type_url = response.type_url,
+                resources,
+                removed,
+                "response"
+            );
             let held = self.stream.held(&response.type_url);
             self.guard.note(&response.type_url, |p| {
                 p.held = held;

@@ -22,13 +22,33 @@ impl DiscoveryMetrics {
     /// Registers the metrics.
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let own = Self::default();
-        registry.register("culvert_controller_xds_streams", "Discovery streams that are open", own.streams.clone());
+        registry.register(
+            "culvert_controller_xds_streams",
+            "Discovery streams that are open",
+            own.streams.clone(),
+        );
         let help = "Discovery streams refused for want of a valid node token";
-        registry.register("culvert_controller_xds_unauthenticated", help, own.unauthenticated.clone());
-        registry.register("culvert_controller_xds_responses", "Discovery responses sent", own.responses.clone());
-        registry.register("culvert_controller_xds_resources", "Resources sent", own.resources.clone());
+        registry.register(
+            "culvert_controller_xds_unauthenticated",
+            help,
+            own.unauthenticated.clone(),
+        );
+        registry.register(
+            "culvert_controller_xds_responses",
+            "Discovery responses sent",
+            own.responses.clone(),
+        );
+        registry.register(
+            "culvert_controller_xds_resources",
+            "Resources sent",
+            own.resources.clone(),
+        );
         registry.register("culvert_controller_xds_removals", "Removals sent", own.removals.clone());
-        registry.register("culvert_controller_xds_refusals", "Responses that clients refused", own.refusals.clone());
+        registry.register(
+            "culvert_controller_xds_refusals",
+            "Responses that clients refused",
+            own.refusals.clone(),
+        );
         own
     }
 

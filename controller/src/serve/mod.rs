@@ -33,7 +33,10 @@ const MAX_REQUEST: usize = 64 << 20;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
     #[error("cannot listen on {address}")]
-    Listen { address: SocketAddr, source: std::io::Error },
+    Listen {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
     #[error("gRPC server")]
     Grpc(#[from] tonic::transport::Error),
 }

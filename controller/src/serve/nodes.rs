@@ -59,10 +59,18 @@ impl Nodes {
     pub(crate) fn open(&self, node: &str, peer: Option<SocketAddr>) -> Guard {
         let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
         let since = SystemTime::now();
-        let connected =
-            Connected { node: node.to_owned(), peer, since, client: String::new(), types: BTreeMap::new() };
+        let connected = Connected {
+            node: node.to_owned(),
+            peer,
+            since,
+            client: String::new(),
+            types: BTreeMap::new(),
+        };
         self.inner.streams.lock().insert(id, connected);
-        Guard { id, inner: Arc::clone(&self.inner) }
+        Guard {
+            id,
+            inner: Arc::clone(&self.inner),
+        }
     }
 
     /// All streams, for people and programs.
@@ -77,7 +85,11 @@ impl Nodes {
                 })
             };
             let short = |url: &String| url.rsplit('/').next().unwrap_or(url).to_owned();
-            connected.types.iter().map(|(url, p)| (short(url), progress(p))).collect()
+            connected
+                .types
+                .iter()
+                .map(|(url, p)| (short(url), progress(p)))
+                .collect()
         };
         let stream = |c: &Connected| {
             json!({

@@ -19,7 +19,10 @@ pub(crate) struct Placed {
 impl Placed {
     /// Identities of `trust_domain`, of the pods in `state`.
     pub(crate) fn new(state: watch::Receiver<Arc<State>>, trust_domain: &str) -> Self {
-        Self { state, trust_domain: trust_domain.to_owned() }
+        Self {
+            state,
+            trust_domain: trust_domain.to_owned(),
+        }
     }
 }
 
@@ -40,15 +43,18 @@ impl Placement for Placed {
 fn check(objects: &Objects, node: &str, identity: &SpiffeId) -> Result<(), Refusal> {
     let (namespace, account) = (identity.namespace(), identity.service_account());
     let runs = in_namespace(&objects.pods, namespace).any(|(_, p)| {
-        service_account(p) == account
-            && pod::node_name(p) == Some(node)
-            && !pod::has_ended(p)
-            && !is_host_network(p)
+        service_account(p) == account && pod::node_name(p) == Some(node) && !pod::has_ended(p) && !is_host_network(p)
     });
     if !runs {
-        return Err(Refusal::NotOnNode { node: node.to_owned(), identity: identity.clone() });
+        return Err(Refusal::NotOnNode {
+            node: node.to_owned(),
+            identity: identity.clone(),
+        });
     }
-    if !objects.service_accounts.contains_key(&ObjectName::new(namespace, account)) {
+    if !objects
+        .service_accounts
+        .contains_key(&ObjectName::new(namespace, account))
+    {
         return Err(Refusal::NoServiceAccount(identity.clone()));
     }
     Ok(())

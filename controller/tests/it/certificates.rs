@@ -64,14 +64,22 @@ status: {podIP: 198.18.0.6, phase: Succeeded}
 ";
 
 async fn ask(controller: &Controller, token: &str, identity: &str, csr: &str) -> Result<Vec<String>, Status> {
-    let wanted = Value { kind: Some(Kind::StringValue(identity.to_owned())) };
+    let wanted = Value {
+        kind: Some(Kind::StringValue(identity.to_owned())),
+    };
     let message = IstioCertificateRequest {
         csr: csr.to_owned(),
         validity_duration: 3600,
-        metadata: Some(Struct { fields: [("ImpersonatedIdentity".to_owned(), wanted)].into() }),
+        metadata: Some(Struct {
+            fields: [("ImpersonatedIdentity".to_owned(), wanted)].into(),
+        }),
     };
     let mut client = IstioCertificateServiceClient::new(channel(controller).await);
-    Ok(client.create_certificate(with_token(message, token)).await?.into_inner().cert_chain)
+    Ok(client
+        .create_certificate(with_token(message, token))
+        .await?
+        .into_inner()
+        .cert_chain)
 }
 
 fn id(namespace: &str, account: &str) -> SpiffeId {
@@ -86,10 +94,22 @@ async fn a_node_gets_the_identities_of_its_pods_alone() {
     let other_domain = SpiffeId::new("other.example", "shop", "cart").unwrap();
     let matrix = [
         (&a, id("shop", "cart"), Ok(())),
-        (&b, id("shop", "cart"), Err((Code::PermissionDenied, "no running pod of node node-b"))),
+        (
+            &b,
+            id("shop", "cart"),
+            Err((Code::PermissionDenied, "no running pod of node node-b")),
+        ),
         (&b, id("shop", "default"), Ok(())),
-        (&a, id("shop", "default"), Err((Code::PermissionDenied, "no running pod of node node-a"))),
-        (&a, id("shop", "nobody"), Err((Code::PermissionDenied, "does not exist"))),
+        (
+            &a,
+            id("shop", "default"),
+            Err((Code::PermissionDenied, "no running pod of node node-a")),
+        ),
+        (
+            &a,
+            id("shop", "nobody"),
+            Err((Code::PermissionDenied, "does not exist")),
+        ),
         (&a, id("default", "default"), Ok(())), // not enrolled as far as the controller knows
         (&a, id("odd", "default"), Ok(())),
         (&a, id("shop", "job"), Err((Code::PermissionDenied, "no running pod"))),
@@ -104,7 +124,10 @@ async fn a_node_gets_the_identities_of_its_pods_alone() {
             (Ok(chain), Ok(())) => {
                 let credentials = request.complete(&chain, &bundle).unwrap();
                 assert_eq!(*credentials.identity(), identity);
-                let life = credentials.not_after().duration_since(std::time::SystemTime::now()).unwrap();
+                let life = credentials
+                    .not_after()
+                    .duration_since(std::time::SystemTime::now())
+                    .unwrap();
                 assert!((3500..=3600).contains(&life.as_secs()), "{life:?}");
                 assert!(credentials.not_before() < std::time::SystemTime::now() - std::time::Duration::from_secs(300));
             }
@@ -115,8 +138,14 @@ async fn a_node_gets_the_identities_of_its_pods_alone() {
             (answer, _) => panic!("{identity}: {answer:?}"),
         }
     }
-    assert_eq!(controller.metric("culvert_controller_certificates_total{outcome=\"signed\"}"), 4.0);
-    assert_eq!(controller.metric("culvert_controller_certificates_total{outcome=\"denied\"}"), 5.0);
+    assert_eq!(
+        controller.metric("culvert_controller_certificates_total{outcome=\"signed\"}"),
+        4.0
+    );
+    assert_eq!(
+        controller.metric("culvert_controller_certificates_total{outcome=\"denied\"}"),
+        5.0
+    );
 }
 
 #[tokio::test]
@@ -128,20 +157,34 @@ async fn the_request_is_not_believed() {
     let other = CertificateRequest::new(&id("shop", "default")).unwrap();
     let chain = ask(&controller, &token, cart.as_str(), other.csr_pem()).await.unwrap();
     let bundle = TrustBundle::from_pem(&controller.root()).unwrap();
-    assert!(matches!(other.complete(&chain, &bundle), Err(culvert_identity::IdentityError::WrongIdentity { .. })));
+    assert!(matches!(
+        other.complete(&chain, &bundle),
+        Err(culvert_identity::IdentityError::WrongIdentity { .. })
+    ));
 
     let mut tampered = CertificateRequest::new(&cart).unwrap().csr_pem().to_owned();
     let at = tampered.len() / 2;
     let letter = if tampered.as_bytes()[at] == b'A' { "B" } else { "A" };
     tampered.replace_range(at..=at, letter);
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
-    let other_key = rcgen::CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+    let other_key = rcgen::CertificateParams::default()
+        .serialize_request(&key)
+        .unwrap()
+        .pem()
+        .unwrap();
     for wrong in ["", "garbage", &"x".repeat(100_000), &tampered, &other_key] {
         let refused = ask(&controller, &token, cart.as_str(), wrong).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
     }
     for wrong in ["", "cart", "spiffe://cluster.local/ns/shop/sa/cart/more"] {
-        let refused = ask(&controller, &token, wrong, CertificateRequest::new(&cart).unwrap().csr_pem()).await.unwrap_err();
+        let refused = ask(
+            &controller,
+            &token,
+            wrong,
+            CertificateRequest::new(&cart).unwrap().csr_pem(),
+        )
+        .await
+        .unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
     }
 }

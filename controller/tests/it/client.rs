@@ -25,15 +25,22 @@ pub(crate) struct Client {
 
 /// A connection over TLS that trusts the controller's root.
 pub(crate) async fn channel(controller: &Controller) -> Channel {
-    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(controller.root())).domain_name("localhost");
-    let endpoint = Endpoint::from_shared(format!("https://{}", controller.xds)).unwrap().tls_config(tls).unwrap();
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(controller.root()))
+        .domain_name("localhost");
+    let endpoint = Endpoint::from_shared(format!("https://{}", controller.xds))
+        .unwrap()
+        .tls_config(tls)
+        .unwrap();
     endpoint.connect().await.unwrap()
 }
 
 /// A request with a bearer token.
 pub(crate) fn with_token<T>(message: T, token: &str) -> Request<T> {
     let mut request = Request::new(message);
-    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    request
+        .metadata_mut()
+        .insert("authorization", format!("Bearer {token}").parse().unwrap());
     request
 }
 
@@ -48,8 +55,13 @@ impl Client {
     pub(crate) async fn connect_with(controller: &Controller, token: &str) -> Result<Self, Status> {
         let (requests, receiver) = mpsc::channel(16);
         let mut client = AggregatedDiscoveryServiceClient::new(channel(controller).await);
-        let opened = client.delta_aggregated_resources(with_token(ReceiverStream::new(receiver), token)).await?;
-        Ok(Self { requests, responses: opened.into_inner() })
+        let opened = client
+            .delta_aggregated_resources(with_token(ReceiverStream::new(receiver), token))
+            .await?;
+        Ok(Self {
+            requests,
+            responses: opened.into_inner(),
+        })
     }
 
     pub(crate) async fn send(&self, request: DeltaDiscoveryRequest) {
@@ -107,8 +119,15 @@ impl Client {
 
 /// A stream's first request for a type.
 pub(crate) fn first(type_url: &str) -> DeltaDiscoveryRequest {
-    let node = Node { id: "ztunnel~198.18.0.1~test~test".to_owned(), ..Node::default() };
-    DeltaDiscoveryRequest { type_url: type_url.to_owned(), node: Some(node), ..Default::default() }
+    let node = Node {
+        id: "ztunnel~198.18.0.1~test~test".to_owned(),
+        ..Node::default()
+    };
+    DeltaDiscoveryRequest {
+        type_url: type_url.to_owned(),
+        node: Some(node),
+        ..Default::default()
+    }
 }
 
 /// Takes a response, or refuses it.
@@ -116,7 +135,11 @@ pub(crate) fn reply(response: &DeltaDiscoveryResponse, refusal: Option<&str>) ->
     DeltaDiscoveryRequest {
         type_url: response.type_url.clone(),
         response_nonce: response.nonce.clone(),
-        error_detail: refusal.map(|text| Detail { code: 3, message: text.to_owned(), details: vec![] }),
+        error_detail: refusal.map(|text| Detail {
+            code: 3,
+            message: text.to_owned(),
+            details: vec![],
+        }),
         ..Default::default()
     }
 }
@@ -132,7 +155,10 @@ pub(crate) fn rendered(response: &DeltaDiscoveryResponse) -> BTreeMap<String, Va
         let any = resource.resource.as_ref().unwrap();
         assert_eq!(any.type_url, ADDRESS_TYPE);
         assert!(!resource.version.is_empty());
-        (resource.name.clone(), cases::render(&Address::decode(any.value.as_slice()).unwrap()))
+        (
+            resource.name.clone(),
+            cases::render(&Address::decode(any.value.as_slice()).unwrap()),
+        )
     };
     response.resources.iter().map(render).collect()
 }
@@ -140,5 +166,10 @@ pub(crate) fn rendered(response: &DeltaDiscoveryResponse) -> BTreeMap<String, Va
 /// The aliases in a response, of resources that have any.
 pub(crate) fn aliases(response: &DeltaDiscoveryResponse) -> BTreeMap<String, BTreeSet<String>> {
     let own = |r: &culvert_proto::discovery::Resource| (r.name.clone(), r.aliases.iter().cloned().collect());
-    response.resources.iter().filter(|r| !r.aliases.is_empty()).map(own).collect()
+    response
+        .resources
+        .iter()
+        .filter(|r| !r.aliases.is_empty())
+        .map(own)
+        .collect()
 }

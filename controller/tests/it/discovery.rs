@@ -57,7 +57,11 @@ async fn on_demand_agrees_with_the_recordings() {
         let mut seen = BTreeMap::new();
         let started = client.on_demand().await;
         let on_node = |v: &Value| v["workload"]["node"] == NODE;
-        let local: BTreeSet<String> = world.iter().filter(|(_, v)| on_node(v)).map(|(n, _)| n.clone()).collect();
+        let local: BTreeSet<String> = world
+            .iter()
+            .filter(|(_, v)| on_node(v))
+            .map(|(n, _)| n.clone())
+            .collect();
         assert_eq!(names(&started), local, "{}", case.display());
         seen.extend(rendered(&started));
         for (name, resource) in &world {
@@ -65,7 +69,11 @@ async fn on_demand_agrees_with_the_recordings() {
             for question in questions(name, resource) {
                 let response = client.subscribe(&question).await;
                 // An address may be shared: then all that have it come.
-                assert!(names(&response).is_superset(&expected), "{question}: {:?}", names(&response));
+                assert!(
+                    names(&response).is_superset(&expected),
+                    "{question}: {:?}",
+                    names(&response)
+                );
                 if question == *name {
                     assert_eq!(names(&response), expected);
                 }
@@ -78,9 +86,16 @@ async fn on_demand_agrees_with_the_recordings() {
         }
         let differences = cases::differences(&case, &seen);
         assert!(differences.is_empty(), "{}: {differences:#?}", case.display());
-        for unknown in ["/192.0.2.1", "shop/none.shop.svc.cluster.local", "Kubernetes//Pod/no/pod"] {
+        for unknown in [
+            "/192.0.2.1",
+            "shop/none.shop.svc.cluster.local",
+            "Kubernetes//Pod/no/pod",
+        ] {
             let response = client.subscribe(unknown).await;
-            assert_eq!((response.resources.len(), response.removed_resources), (0, vec![unknown.to_owned()]));
+            assert_eq!(
+                (response.resources.len(), response.removed_resources),
+                (0, vec![unknown.to_owned()])
+            );
         }
     }
 }
@@ -90,15 +105,25 @@ fn brought(world: &BTreeMap<String, Value>, name: &str) -> BTreeSet<String> {
     // Case 08 ignores what we do there: a reference without uid makes the pod an endpoint.
     let reference = |n: &str| name == "out/manual.out.svc.cluster.local" && n == "Kubernetes//Pod/out/real";
     let part = |n: &str, v: &Value| n == name || reference(n) || v["workload"]["services"].get(name).is_some();
-    world.iter().filter(|(n, v)| part(n, v)).map(|(n, _)| n.clone()).collect()
+    world
+        .iter()
+        .filter(|(n, v)| part(n, v))
+        .map(|(n, _)| n.clone())
+        .collect()
 }
 
 /// All by which a resource can be asked for: its name, then its aliases.
 fn questions(name: &str, resource: &Value) -> Vec<String> {
-    let workload = resource["workload"]["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let workload = resource["workload"]["addresses"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str);
     let service = resource["service"]["addresses"].as_array().into_iter().flatten();
     let service = service.filter_map(|a| a["address"].as_str());
-    std::iter::once(name.to_owned()).chain(workload.chain(service).map(|a| format!("/{a}"))).collect()
+    std::iter::once(name.to_owned())
+        .chain(workload.chain(service).map(|a| format!("/{a}")))
+        .collect()
 }
 
 /// The recorded conversations, where they have one: names and aliases of each answer.
@@ -158,10 +183,24 @@ async fn a_change_pushes_what_changed() {
     let plain = namespace().replace("ambient", "none") + &pod("a", "198.18.0.1");
     controller.write(&plain);
     let response = all.next().await;
-    assert_eq!(response.removed_resources.len(), 4);
-    assert_eq!(rendered(&response)["Kubernetes//Pod/shop/a"]["workload"].get("tunnel_protocol"), None);
+    assert_eq!(response.removed_resources.len(), 4, "{response:?}");
+    assert_eq!(
+        rendered(&response)["Kubernetes//Pod/shop/a"]["workload"].get("tunnel_protocol"),
+        None
+    );
     let response = some.next().await;
-    assert_eq!((response.resources.len(), response.removed_resources.len()), (1, 3));
+    let gone: BTreeSet<&str> = response.removed_resources.iter().map(String::as_str).collect();
+    let pods = [
+        "Kubernetes//Pod/shop/b",
+        "Kubernetes//Pod/shop/d",
+        "shop/a.shop.svc.cluster.local",
+    ];
+    // And the addresses that it asked for, which nobody has any more.
+    assert_eq!(
+        gone,
+        BTreeSet::from_iter(pods.into_iter().chain(["/198.18.1.1", "/198.18.0.9"]))
+    );
+    assert_eq!(response.resources.len(), 1);
 }
 
 #[tokio::test]
@@ -181,9 +220,16 @@ async fn a_client_that_comes_back_gets_the_difference() {
     fs::write(&file, changed).unwrap();
     let controller = Controller::start_in(config.path(), state.path(), &[]);
     assert_eq!(controller.root(), root);
-    let versions = held.resources.iter().map(|r| (r.name.clone(), r.version.clone())).collect();
+    let versions = held
+        .resources
+        .iter()
+        .map(|r| (r.name.clone(), r.version.clone()))
+        .collect();
     let mut client = Client::connect(&controller, NODE).await;
-    let request = culvert_proto::discovery::DeltaDiscoveryRequest { initial_resource_versions: versions, ..first(ADDRESS_TYPE) };
+    let request = culvert_proto::discovery::DeltaDiscoveryRequest {
+        initial_resource_versions: versions,
+        ..first(ADDRESS_TYPE)
+    };
     client.send(request.clone()).await;
     let response = client.next().await;
     assert_eq!(names(&response), BTreeSet::from(["Kubernetes//Pod/shop/c".to_owned()]));
@@ -200,9 +246,15 @@ async fn a_client_that_comes_back_gets_the_difference() {
         })
         .await;
     let response = client.next().await;
-    assert_eq!((response.resources.len(), response.removed_resources), (0, vec!["Kubernetes//Pod/shop/b".to_owned()]));
+    assert_eq!(
+        (response.resources.len(), response.removed_resources),
+        (0, vec!["Kubernetes//Pod/shop/b".to_owned()])
+    );
     fs::write(&file, text.replace("198.18.0.1,", "198.18.0.7,")).unwrap();
-    assert_eq!(names(&client.next().await), BTreeSet::from(["Kubernetes//Pod/shop/a".to_owned()]));
+    assert_eq!(
+        names(&client.next().await),
+        BTreeSet::from(["Kubernetes//Pod/shop/a".to_owned()])
+    );
 }
 
 #[tokio::test]
@@ -217,15 +269,28 @@ async fn refusals_are_counted_and_slow_clients_hold_up_nobody() {
         controller.write(&(namespace() + &pod("a", &format!("198.18.0.{n}"))));
         assert_eq!(quick.next().await.resources.len(), 1);
     }
-    let page = controller.until("/status", |s| s["nodes"].as_array().is_some_and(|n| n.len() == 2)).await;
-    let slow_one = page["nodes"].as_array().unwrap().iter().find(|n| n["node"] == "slow-node").unwrap();
+    let page = controller
+        .until("/status", |s| s["nodes"].as_array().is_some_and(|n| n.len() == 2))
+        .await;
+    let slow_one = page["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|n| n["node"] == "slow-node")
+        .unwrap();
     assert_eq!(slow_one["types"]["istio.workload.Address"]["acknowledged"], "");
 
     // It refuses, and gets what changed meanwhile, once.
     slow.send(reply(&unanswered, Some("no such thing"))).await;
     let caught_up = slow.next().await;
-    assert_eq!(rendered(&caught_up)["Kubernetes//Pod/shop/a"]["workload"]["addresses"][0], "198.18.0.5");
-    assert_eq!(controller.metric("culvert_controller_xds_refusals_total{type=\"istio.workload.Address\"}"), 1.0);
+    assert_eq!(
+        rendered(&caught_up)["Kubernetes//Pod/shop/a"]["workload"]["addresses"][0],
+        "198.18.0.5"
+    );
+    assert_eq!(
+        controller.metric("culvert_controller_xds_refusals_total{type=\"istio.workload.Address\"}"),
+        1.0
+    );
     let page: Value = serde_json::from_str(&controller.get("/status")).unwrap();
     assert!(page.to_string().contains("no such thing"));
 }
@@ -242,6 +307,8 @@ async fn without_a_token_there_is_nothing() {
     assert_eq!(controller.metric("culvert_controller_xds_unauthenticated_total"), 5.0);
     // Types that nobody serves are not answered, and do no harm.
     let mut client = Client::connect_with(&controller, &token).await.unwrap();
-    client.send(first("type.googleapis.com/envoy.config.cluster.v3.Cluster")).await;
+    client
+        .send(first("type.googleapis.com/envoy.config.cluster.v3.Cluster"))
+        .await;
     assert_eq!(client.wildcard(ADDRESS_TYPE).await.type_url, ADDRESS_TYPE);
 }

@@ -17,16 +17,26 @@ async fn broken_yaml_is_reported_and_the_last_good_state_holds() {
     let mut client = Client::connect(&controller, "n").await;
     assert_eq!(client.wildcard(ADDRESS_TYPE).await.resources.len(), 1);
     controller.write(&GOOD.replace("198.18.0.1", "198.18.0.1000"));
-    let found = controller.until("/findings", |f| f.as_array().is_some_and(|f| f.len() == 1)).await;
+    let found = controller
+        .until("/findings", |f| f.as_array().is_some_and(|f| f.len() == 1))
+        .await;
     let finding = &found[0];
     assert!(finding["file"].as_str().unwrap().ends_with("all.yaml"));
-    assert_eq!((&finding["document"], &finding["object"]), (&2.into(), &"Pod shop/a".into()));
+    assert_eq!(
+        (&finding["document"], &finding["object"]),
+        (&2.into(), &"Pod shop/a".into())
+    );
     assert_eq!(finding["field"], "status.podIP");
     assert_eq!(controller.metric("culvert_controller_findings"), 1.0);
     controller.write(&GOOD.replace("198.18.0.1", "198.18.0.2"));
     // The broken state was never sent: the next that comes is the repaired one.
-    assert_eq!(crate::client::rendered(&client.next().await)["Kubernetes//Pod/shop/a"]["workload"]["addresses"][0], "198.18.0.2");
-    controller.until("/findings", |f| f.as_array().is_some_and(Vec::is_empty)).await;
+    assert_eq!(
+        crate::client::rendered(&client.next().await)["Kubernetes//Pod/shop/a"]["workload"]["addresses"][0],
+        "198.18.0.2"
+    );
+    controller
+        .until("/findings", |f| f.as_array().is_some_and(Vec::is_empty))
+        .await;
 }
 
 #[tokio::test]
@@ -56,7 +66,13 @@ fn it_says_why_it_does_not_start() {
     let (config, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let run = |flags: &[&str]| {
         let mut command = program();
-        command.args(["--xds-listen", "127.0.0.1:0", "--monitoring-listen", "127.0.0.1:0", "--state-dir"]);
+        command.args([
+            "--xds-listen",
+            "127.0.0.1:0",
+            "--monitoring-listen",
+            "127.0.0.1:0",
+            "--state-dir",
+        ]);
         let output = command.arg(state.path()).args(flags).output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };

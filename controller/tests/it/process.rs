@@ -42,8 +42,20 @@ impl Controller {
     /// Starts one in directories of the caller's.
     pub(crate) fn start_in(config: &Path, state: &Path, flags: &[&str]) -> Self {
         let mut child = program()
-            .args(["--xds-listen", "127.0.0.1:0", "--monitoring-listen", "127.0.0.1:0", "--log-format", "json"])
-            .args(["--config-dir".as_ref(), config.as_os_str(), "--state-dir".as_ref(), state.as_os_str()])
+            .args([
+                "--xds-listen",
+                "127.0.0.1:0",
+                "--monitoring-listen",
+                "127.0.0.1:0",
+                "--log-format",
+                "json",
+            ])
+            .args([
+                "--config-dir".as_ref(),
+                config.as_os_str(),
+                "--state-dir".as_ref(),
+                state.as_os_str(),
+            ])
             .args(flags)
             .stderr(Stdio::piped())
             .spawn()
@@ -51,7 +63,10 @@ impl Controller {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut log = Vec::new();
         let (xds, monitoring) = loop {
-            let line = lines.next().unwrap_or_else(|| panic!("it did not start: {log:#?}")).unwrap();
+            let line = lines
+                .next()
+                .unwrap_or_else(|| panic!("it did not start: {log:#?}"))
+                .unwrap();
             let value: Value = serde_json::from_str(&line).unwrap_or_default();
             if value["message"] == "serving" {
                 let address = |key: &str| {
@@ -63,7 +78,14 @@ impl Controller {
             log.push(line);
         };
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| eprintln!("{line}")));
-        Self { config: config.into(), state: state.into(), xds, monitoring, child, _dirs: None }
+        Self {
+            config: config.into(),
+            state: state.into(),
+            xds,
+            monitoring,
+            child,
+            _dirs: None,
+        }
     }
 
     /// Writes the configuration anew.
@@ -78,15 +100,28 @@ impl Controller {
 
     /// A node's token.
     pub(crate) fn token(&self, node: &str) -> String {
-        let made = program().arg("node-token").arg(node).arg("--state-dir").arg(&self.state).output().unwrap();
+        let made = program()
+            .arg("node-token")
+            .arg(node)
+            .arg("--state-dir")
+            .arg(&self.state)
+            .output()
+            .unwrap();
         assert!(made.status.success(), "{made:?}");
-        fs::read_to_string(String::from_utf8(made.stdout).unwrap().trim()).unwrap().trim().to_owned()
+        fs::read_to_string(String::from_utf8(made.stdout).unwrap().trim())
+            .unwrap()
+            .trim()
+            .to_owned()
     }
 
     /// The body of a page.
     pub(crate) fn get(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.monitoring).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+        )
+        .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -110,7 +145,9 @@ impl Controller {
     /// The value of a metric, given its name and labels as in the text format; 0 if it is not there.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics");
-        let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        let found = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
         found.unwrap_or(0.0)
     }
 

@@ -9,6 +9,9 @@ use crate::check;
 use crate::defaults;
 use crate::objects::Object;
 
+/// Brackets that may be open at a time. Readers allow 128.
+const MAX_OPEN: i32 = 4096;
+
 /// What one file holds.
 #[derive(Debug, Default)]
 pub struct Parsed {
@@ -61,6 +64,18 @@ pub fn parse(text: &str, json: bool) -> Parsed {
     }
     let mut number = 0;
     for (start, chunk) in split(text) {
+        if is_bottomless(&chunk) {
+            number += 1;
+            let message = "not valid YAML: nested too deep".to_owned();
+            parsed.faults.push(Fault {
+                number,
+                line: start,
+                object: None,
+                field: None,
+                message,
+            });
+            continue;
+        }
         match serde_yaml_ng::from_str::<Value>(&chunk) {
             Ok(Value::Null) => {}
             Ok(value) => {
@@ -137,6 +152,21 @@ fn split(text: &str) -> Vec<(usize, String)> {
         }
     }
     parts
+}
+
+/// Whether brackets are opened without end. No reader accepts that, but libyaml's takes a time that grows with the
+/// square of the depth to say so. Brackets within texts count too, which does no harm at this depth.
+fn is_bottomless(text: &str) -> bool {
+    let step = |depth: i32, byte: u8| match byte {
+        b'[' | b'{' => depth + 1,
+        b']' | b'}' => depth - 1,
+        _ => depth,
+    };
+    let mut depth = 0;
+    text.bytes().any(|byte| {
+        depth = step(depth, byte);
+        depth > MAX_OPEN
+    })
 }
 
 struct Place<'a> {

@@ -29,14 +29,14 @@ pub(crate) fn spawn(mut directory: Directory) -> watch::Receiver<Arc<Loaded>> {
     let busy = Arc::new(Mutex::new(HashSet::new()));
     let writers = Arc::clone(&busy);
     let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-        if let Ok(event) = event {
-            // A look opens folders and files itself: to answer that with another look would never end.
-            if matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write)) {
-                return;
+        match event {
+            Ok(event) if !changes_something(event.kind) => return,
+            Ok(event) => {
+                if let Ok(mut busy) = writers.lock() {
+                    note_writers(&mut busy, &event);
+                }
             }
-            if let Ok(mut busy) = writers.lock() {
-                note_writers(&mut busy, &event);
-            }
+            Err(_) => {}
         }
         // Full means that a look is due anyway.
         let _ = notice.try_send(());
@@ -81,6 +81,11 @@ pub(crate) fn spawn(mut directory: Directory) -> watch::Receiver<Arc<Loaded>> {
     receiver
 }
 
+/// Whether an event is worth a look. A look opens folders and files itself: to answer that with another would never end.
+fn changes_something(kind: EventKind) -> bool {
+    !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
+}
+
 /// Files that were written to and not closed since. What is opened and cut short counts as written to.
 fn note_writers(busy: &mut HashSet<PathBuf>, event: &Event) {
     match event.kind {
@@ -89,5 +94,28 @@ fn note_writers(busy: &mut HashSet<PathBuf>, event: &Event) {
             busy.retain(|path| !event.paths.contains(path));
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, DataChange, ModifyKind, RemoveKind, RenameMode};
+
+    use super::*;
+
+    #[test]
+    fn reading_the_directory_is_no_change_of_it() {
+        for access in [AccessKind::Open(AccessMode::Any), AccessKind::Close(AccessMode::Read), AccessKind::Read] {
+            assert!(!changes_something(EventKind::Access(access)), "{access:?} must not lead to a look");
+        }
+        for kind in [
+            EventKind::Access(AccessKind::Close(AccessMode::Write)),
+            EventKind::Create(CreateKind::File),
+            EventKind::Modify(ModifyKind::Data(DataChange::Any)),
+            EventKind::Modify(ModifyKind::Name(RenameMode::To)),
+            EventKind::Remove(RemoveKind::Folder),
+        ] {
+            assert!(changes_something(kind), "{kind:?} must lead to a look");
+        }
     }
 }

@@ -158,7 +158,9 @@ async fn half_a_write_is_never_taken_for_the_whole() {
         };
         out.write_all(text.as_bytes()).unwrap();
         out.flush().unwrap();
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        // Longer than any file is given to settle that nobody is known to write to.
+        tokio::time::sleep(Duration::from_millis(if index == 0 { 700 } else { 10 })).await;
+        assert_eq!(names(&follow.borrow().objects), ["a"]);
     }
     drop(out);
     let next = until(&mut follow, |l| names(&l.objects) != ["a"]).await;

@@ -102,6 +102,21 @@ fn json_is_read_too() {
     assert_eq!((parsed.documents.len(), parsed.faults.len()), (1, 1));
 }
 
+#[test]
+fn hostile_yaml_costs_little() {
+    let laughs = (1..12).fold("a0: &a0 [x]\n".to_owned(), |text, n| {
+        let refs = vec![format!("*a{}", n - 1); 10].join(", ");
+        text + &format!("a{n}: &a{n} [{refs}]\n")
+    });
+    let deep = "[".repeat(100_000);
+    let cycle = "a: &a {b: *a}\n".to_owned();
+    for text in [laughs, deep.clone(), cycle, format!("a: {deep}"), "- ".repeat(50_000)] {
+        let parsed = parse(&text, false);
+        assert!(parsed.documents.is_empty() && !parsed.faults.is_empty());
+        parse(&text, true);
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_panics(text in "[-a-zA-Z0-9:{}\\[\\],&*!|>'\"%@# \n\t]{0,200}") {
