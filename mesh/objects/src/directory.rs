@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use crate::document::{self, Document, Fault};
 use crate::finding::Finding;
 use crate::merge;
 use crate::objects::Objects;
+use crate::walk::{Stamp, Walk};
 use crate::watch;
 
 /// How long a file must stay as it is before it is read, so that half a write is not taken for the whole.
@@ -25,9 +25,6 @@ const SETTLE_EMPTY: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Larger files are refused.
 const MAX_FILE: u64 = 16 << 20;
-/// Deeper folders are refused; a cycle of symbolic links ends here at the latest.
-const MAX_DEPTH: usize = 32;
-
 /// The directory cannot be read at all.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the configuration directory {path}")]
@@ -70,16 +67,6 @@ struct File {
     /// Whether there was ever a state without fault to go back to.
     was_good: bool,
     faults: Vec<Fault>,
-}
-
-/// What tells one state of a file from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
 }
 
 /// What a look at the directory came to.
@@ -222,12 +209,7 @@ impl Directory {
 
     /// All files that count, with their stamps. Folders that cannot be listed are remembered.
     fn list(&mut self) -> BTreeMap<PathBuf, Stamp> {
-        let mut walk = Walk {
-            found: BTreeMap::new(),
-            errors: BTreeMap::new(),
-            visited: HashSet::new(),
-        };
-        walk.folder(&self.root, 0);
+        let walk = Walk::through(&self.root);
         self.unlistable = walk.errors;
         walk.found
     }
@@ -337,71 +319,6 @@ fn same(a: &Objects, b: &Objects) -> bool {
         && map(&a.endpoint_slices, &b.endpoint_slices)
         && map(&a.nodes, &b.nodes)
         && map(&a.config_maps, &b.config_maps)
-}
-
-struct Walk {
-    found: BTreeMap<PathBuf, Stamp>,
-    errors: BTreeMap<PathBuf, String>,
-    /// Folders by device and inode, so that links do not lead in circles.
-    visited: HashSet<(u64, u64)>,
-}
-
-impl Walk {
-    fn folder(&mut self, path: &Path, depth: usize) {
-        if depth > MAX_DEPTH {
-            self.errors
-                .insert(path.to_owned(), format!("more than {MAX_DEPTH} folders deep"));
-            return;
-        }
-        let entries = fs::metadata(path).and_then(|metadata| {
-            let fresh = self.visited.insert((metadata.dev(), metadata.ino()));
-            if fresh {
-                fs::read_dir(path)?.collect::<Result<Vec<_>, _>>()
-            } else {
-                Ok(Vec::new())
-            }
-        });
-        let mut entries = match entries {
-            Ok(entries) => entries,
-            // Removed between two calls: the next look tells.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && depth > 0 => return,
-            Err(error) => {
-                self.errors
-                    .insert(path.to_owned(), format!("cannot be listed: {error}"));
-                return;
-            }
-        };
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            if entry.file_name().as_encoded_bytes().starts_with(b".") {
-                continue;
-            }
-            let path = entry.path();
-            // Follows symbolic links; one that leads nowhere is no file.
-            let Ok(metadata) = fs::metadata(&path) else { continue };
-            if metadata.is_dir() {
-                self.folder(&path, depth + 1);
-            } else if metadata.is_file()
-                && path
-                    .extension()
-                    .is_some_and(|e| e == "yaml" || e == "yml" || e == "json")
-            {
-                self.found.insert(path, Stamp::of(&metadata));
-            }
-        }
-    }
-}
-
-impl Stamp {
-    fn of(metadata: &fs::Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
 }
 
 fn read_text(path: &Path) -> Result<String, String> {

@@ -27,6 +27,7 @@ mod enrolment;
 mod finding;
 mod merge;
 mod objects;
+mod walk;
 mod watch;
 
 pub use defaults::Defaults;

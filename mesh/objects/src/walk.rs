@@ -1,0 +1,99 @@
+//! Finds the files of a directory, without reading them.
+
+use std::collections::{BTreeMap, HashSet};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+/// Deeper folders are refused; a cycle of symbolic links ends here at the latest.
+const MAX_DEPTH: usize = 32;
+
+/// One look at the directory.
+pub(crate) struct Walk {
+    /// Files that count.
+    pub(crate) found: BTreeMap<PathBuf, Stamp>,
+    /// Folders that could not be listed, and why.
+    pub(crate) errors: BTreeMap<PathBuf, String>,
+    /// Folders by device and inode, so that links do not lead in circles.
+    visited: HashSet<(u64, u64)>,
+}
+
+impl Walk {
+    /// Looks at everything below `root`.
+    pub(crate) fn through(root: &Path) -> Self {
+        let mut walk = Self {
+            found: BTreeMap::new(),
+            errors: BTreeMap::new(),
+            visited: HashSet::new(),
+        };
+        walk.folder(root, 0);
+        walk
+    }
+
+    fn folder(&mut self, path: &Path, depth: usize) {
+        if depth > MAX_DEPTH {
+            self.errors
+                .insert(path.to_owned(), format!("more than {MAX_DEPTH} folders deep"));
+            return;
+        }
+        let entries = fs::metadata(path).and_then(|metadata| {
+            let fresh = self.visited.insert((metadata.dev(), metadata.ino()));
+            if fresh {
+                fs::read_dir(path)?.collect::<Result<Vec<_>, _>>()
+            } else {
+                Ok(Vec::new())
+            }
+        });
+        let mut entries = match entries {
+            Ok(entries) => entries,
+            // Removed between two calls: the next look tells.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && depth > 0 => return,
+            Err(error) => {
+                self.errors
+                    .insert(path.to_owned(), format!("cannot be listed: {error}"));
+                return;
+            }
+        };
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            let path = entry.path();
+            // Follows symbolic links; one that leads nowhere is no file.
+            let Ok(metadata) = fs::metadata(&path) else { continue };
+            if metadata.is_dir() {
+                self.folder(&path, depth + 1);
+            } else if metadata.is_file()
+                && path
+                    .extension()
+                    .is_some_and(|e| e == "yaml" || e == "yml" || e == "json")
+            {
+                self.found.insert(path, Stamp::of(&metadata));
+            }
+        }
+    }
+}
+
+impl Stamp {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+/// What tells one state of a file from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    device: u64,
+    inode: u64,
+    /// Bytes.
+    pub(crate) size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
