@@ -172,8 +172,8 @@ fn culvert_shows_what_the_node_knows() {
         .service(ServiceSpec::new("town", "shown").port(PORT).selector("app", "server"))
         .unwrap();
     let to = SocketAddr::new(service.ip4().into(), PORT);
-    wait_until("the service is there", PATIENCE, || {
-        probe::dial(&town.client, to, &["--timeout", "5"]).is_ok()
+    wait_until("the proxy knows the service", PATIENCE, || {
+        probe::dial(&town.client, to, &["--timeout", "5"]).is_ok() && culvert(&town, &["services"]).1.contains("shown")
     })
     .unwrap();
     let hold = probe::hold(&town.client, to);
