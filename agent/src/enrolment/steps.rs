@@ -68,11 +68,11 @@ impl Room {
         let Some(cookie) = self.pods.get(uid).and_then(Entry::cookie) else {
             return;
         };
-        let enrolled = self.kernel().enrolled();
+        let enrolled = self.kernel().is_enrolled(cookie);
         match enrolled {
             // An earlier agent's: it is captured now, so nobody is waited for.
-            Ok(enrolled) if enrolled.contains(&cookie) => return self.capture(uid),
-            Ok(_) => {}
+            Ok(true) => return self.capture(uid),
+            Ok(false) => {}
             Err(error) => return self.fail(uid, explain(&error)),
         }
         let prepared = if self.is_self_listening() {
@@ -255,7 +255,7 @@ impl Room {
         let Some(entry) = self.pods.get_mut(uid) else { return };
         (entry.phase, entry.due) = (Phase::Failed, Some(Instant::now() + RETRY));
         let Some(cookie) = entry.cookie() else { return };
-        let is_captured = self.kernel().enrolled().is_ok_and(|cookies| cookies.contains(&cookie));
+        let is_captured = self.kernel().is_enrolled(cookie).unwrap_or(true);
         if !is_captured {
             if let Some(entry) = self.pods.get_mut(uid) {
                 (entry.place, entry.listeners) = (None, None);

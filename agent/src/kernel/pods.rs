@@ -75,6 +75,14 @@ impl Kernel {
         self.maps.cookies()
     }
 
+    /// Whether the programs know the pod, from this process or an earlier one.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn is_enrolled(&self, cookie: u64) -> Result<bool, KernelError> {
+        Ok(self.maps.pod(cookie)?.is_some())
+    }
+
     /// Whether each address of the pod has its three listening sockets, all alive, in the programs' hands.
     ///
     /// After a restart this says whether the proxy still holds the listeners of an earlier process: if so, enrol with
