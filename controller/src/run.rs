@@ -44,6 +44,8 @@ enum Cause {
     Serve(#[from] ServeError),
     #[error("signals")]
     Signal(std::io::Error),
+    #[error("a listener without an address")]
+    Address(std::io::Error),
     #[error("monitoring")]
     Monitor(std::io::Error),
 }
@@ -101,7 +103,8 @@ async fn run_until_signal(flags: Serve) -> Result<(), Cause> {
 
     let xds = listen(flags.xds_listen).await?;
     let monitoring = listen(flags.monitoring_listen).await?;
-    tracing::info!(xds = ?xds.local_addr(), monitoring = ?monitoring.local_addr(), "serving");
+    let (at, pages_at) = (address(&xds)?, address(&monitoring)?);
+    tracing::info!(xds = %at, monitoring = %pages_at, "serving");
     let discovery = Discovery::new(
         state.clone(),
         Arc::clone(&tokens),
@@ -227,6 +230,10 @@ impl Signals {
 async fn listen(address: SocketAddr) -> Result<TcpListener, Cause> {
     let bound = TcpListener::bind(address).await;
     Ok(bound.map_err(|source| ServeError::Listen { address, source })?)
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr, Cause> {
+    listener.local_addr().map_err(Cause::Address)
 }
 
 /// The names in the server's certificate.

@@ -72,3 +72,25 @@ fn arrives_at_the_same_from_anywhere() {
         }
     }
 }
+
+/// The comparison itself has eyes.
+#[test]
+fn a_difference_is_seen() {
+    let case = cases::cases().into_iter().next().unwrap();
+    let recorded = cases::expected(&case);
+    assert_eq!(cases::differences(&case, &recorded), Vec::<String>::new());
+    let name = "Kubernetes//Pod/shop/cart";
+    let changes: [fn(&mut Value); 3] = [
+        |w| w["workload"]["addresses"][0] = "10.1.0.99".into(),
+        |w| w["workload"]["locality"]["zone"] = "elsewhere".into(),
+        |w| drop(w["workload"].as_object_mut().unwrap().remove("services")),
+    ];
+    for change in changes {
+        let mut ours = recorded.clone();
+        change(ours.get_mut(name).unwrap());
+        assert_eq!(cases::differences(&case, &ours).len(), 1);
+    }
+    let mut ours = recorded.clone();
+    ours.remove(name);
+    assert_eq!(cases::differences(&case, &ours).len(), 1);
+}

@@ -69,10 +69,7 @@ impl Controller {
                 .unwrap();
             let value: Value = serde_json::from_str(&line).unwrap_or_default();
             if value["message"] == "serving" {
-                let address = |key: &str| {
-                    let text = value[key].as_str().unwrap();
-                    text.trim_start_matches("Ok(").trim_end_matches(')').parse().unwrap()
-                };
+                let address = |key: &str| value[key].as_str().unwrap().parse().unwrap();
                 break (address("xds"), address("monitoring"));
             }
             log.push(line);
