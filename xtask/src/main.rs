@@ -44,7 +44,10 @@ fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::BuildEbpf(options) => ebpf::run(&options),
         Chore::Demo(options) => demo::run(&options),
-        Chore::Test(options) => test::run(&options),
+        Chore::Test(options) => match test::run(&options) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Chore::Bench(options) => bench::run(&options),
     };
     match done {
