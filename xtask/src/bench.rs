@@ -34,12 +34,7 @@ pub(crate) struct Options {
 
 /// Builds, fetches Envoy when it is asked for, and becomes the benchmark.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let programs = [
-        ("cc", "build-essential"),
-        ("ip", "iproute2"),
-        ("openssl", "openssl"),
-        ("python3", "python3"),
-    ];
+    let programs = [("cc", "build-essential"), ("ip", "iproute2"), ("python3", "python3")];
     setup::ensure_programs(&programs, "build and run the benchmark")?;
     ebpf::run(&ebpf::Options::default())?;
     let mut build = shell::cargo();

@@ -114,7 +114,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn build() -> Result<()> {
     let programs = [
         ("cc", "build-essential"),
-        ("cmake", "cmake"),
         ("ip", "iproute2"),
         ("python3", "python3"),
         ("curl", "curl"),
