@@ -65,7 +65,7 @@ fn an_unknown_label_value_does_not_enrol_and_is_reported() {
     let pod = lab.pod(PodSpec::new("strange", "pod").on(2)).unwrap();
     lab.label("strange", Some("ambiguous")).unwrap();
     wait_for_finding(&town, &["ambiguous"]);
-    assert!(!town.mesh.is_enrolled(&pod).unwrap());
+    town.mesh.wait_enrolled(&[&pod], false, PATIENCE).unwrap();
     town.assert_works();
 }
 

@@ -89,7 +89,7 @@ fn a_pod_can_stay_out_of_a_labelled_namespace() {
     let _server = probe::serve(&out, PORT);
     let later = lab.pod(PodSpec::new("town", "later").on(2)).unwrap();
     town.mesh.wait_enrolled(&[&later], true, PATIENCE).unwrap();
-    assert!(!town.mesh.is_enrolled(&out).unwrap());
+    town.mesh.wait_enrolled(&[&out], false, PATIENCE).unwrap();
     let (found, seen) = town.on_the_wire(|| probe::dial(&town.client, (out.ip4(), PORT), &[]));
     found.unwrap();
     assert!(seen.clear_bytes > 0);
