@@ -205,7 +205,8 @@ fn open(interface: &str) -> Result<Socket> {
     )
     .with_context(|| format!("no interface {interface}"))?;
     let all = u16::try_from(libc::ETH_P_ALL)?.to_be();
-    let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(i32::from(all).into())).context("packet socket")?;
+    // Without a protocol at first: with one, it would receive from all interfaces until it is bound.
+    let socket = Socket::new(Domain::PACKET, Type::DGRAM, None).context("packet socket")?;
     force_receive_buffer(&socket, 64 << 20)?;
     // SAFETY: the closure fills a sockaddr_ll within the storage, and says its length.
     let ((), address) = unsafe {
