@@ -231,7 +231,7 @@ impl Loop {
                     let Some(pod) = self.pods.get(&uid).map(Rc::clone) else {
                         continue;
                     };
-                    for (waiter, socket) in pod.add_sockets(sockets) {
+                    for (waiter, socket) in pod.add_sockets(sockets, &self.shared.socket_requests) {
                         self.hand_out(&pod, waiter, socket);
                     }
                 }

@@ -56,8 +56,8 @@ impl Loop {
             round: 0,
             burst: 1,
         });
-        let Some(listener) = self.listeners.get(key) else {
-            return;
+        let Some(listener) = self.listeners.get(key).filter(|_| !self.accepting_paused) else {
+            return; // after a pause all are watched
         };
         if let Err(error) = self.poll.watch_listener(&listener.fd, Token::new(Kind::Listener, key)) {
             tracing::error!(pod = %pod.pod.uid, ?role, %error, "cannot watch a listening socket");

@@ -100,7 +100,7 @@ impl LocalPod {
         socket
     }
 
-    /// Asks for sockets when there are less than half of what should be there.
+    /// Asks for sockets when there are few.
     pub(super) fn refill(&self, requests: &UnboundedSender<(Arc<str>, u32)>) {
         self.ask(&mut self.stock.borrow_mut(), requests);
     }
@@ -108,7 +108,8 @@ impl LocalPod {
     fn ask(&self, stock: &mut Stock, requests: &UnboundedSender<(Arc<str>, u32)>) {
         let coming = stock.sockets.len() + stock.expected as usize;
         let wanted = stock.waiting.len() + stock.target as usize;
-        if coming < wanted.div_ceil(2) {
+        // Less than half of what should be there; those who wait count whole.
+        if coming < stock.waiting.len() + stock.target as usize / 2 {
             let count = (wanted - coming) as u32;
             stock.expected += count;
             // Fails only when the worker is ending.
@@ -117,7 +118,11 @@ impl LocalPod {
     }
 
     /// Takes in a batch. Returns those who waited, with their sockets.
-    pub(super) fn add_sockets(&self, batch: Vec<OwnedFd>) -> Vec<(Waiter, OwnedFd)> {
+    pub(super) fn add_sockets(
+        &self,
+        batch: Vec<OwnedFd>,
+        requests: &UnboundedSender<(Arc<str>, u32)>,
+    ) -> Vec<(Waiter, OwnedFd)> {
         let mut stock = self.stock.borrow_mut();
         // With several loops, a batch may be part of what another loop asked for, and its rest go there. So an arrival
         // settles all expectations, and what is far too much is closed.
@@ -128,7 +133,9 @@ impl LocalPod {
         let sockets = stock.sockets.split_off(rest);
         let most = 2 * stock.target as usize;
         stock.sockets.truncate(most);
-        stock.waiting.drain(..ready).zip(sockets).collect()
+        let served = stock.waiting.drain(..ready).zip(sockets).collect();
+        self.ask(&mut stock, requests);
+        served
     }
 
     /// The regular look: if someone still waits, whoever was asked may have been replaced, so asks again.
@@ -148,5 +155,45 @@ impl LocalPod {
     /// Whether a connection to this port of the pod would come back to this proxy.
     pub(super) fn is_own_port(&self, port: u16) -> bool {
         self.own_ports.iter().any(|(_, own)| *own == port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use culvert_identity::SpiffeId;
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+
+    #[test]
+    fn a_burst_is_served_however_small_the_batches() {
+        let pod = LocalPod::new(
+            Arc::new(Pod {
+                uid: "uid".into(),
+                name: "cart".into(),
+                namespace: "shop".into(),
+                identity: SpiffeId::parse("spiffe://cluster.local/ns/shop/sa/cart").unwrap(),
+                addresses: Vec::new(),
+            }),
+            Vec::new(),
+            None,
+        );
+        let (requests, mut requested) = unbounded_channel();
+        for index in 0..2000 {
+            assert!(pod.take_socket(Waiter::Flow(Key::new(index, 0)), &requests).is_none());
+        }
+        let mut served = 0;
+        while let Ok((_, count)) = requested.try_recv() {
+            let batch = (0..count.min(10)).map(|_| descriptor()).collect();
+            served += pod.add_sockets(batch, &requests).len();
+        }
+        assert_eq!(served, 2000);
+        // Enough is there for the next burst, and not without limit.
+        let stock = pod.stock.borrow().sockets.len();
+        assert!((1..=2 * LAST_TARGET as usize).contains(&stock), "{stock}");
+    }
+
+    fn descriptor() -> OwnedFd {
+        rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap()
     }
 }

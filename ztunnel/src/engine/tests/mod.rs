@@ -16,7 +16,8 @@ use std::{
 
 use culvert_proto::security as policy;
 use node::{
-    Authority, CLIENT, Node, OTHER, PATIENCE, SERVER, Scene, World, addresses, application, capture, local, wait_until,
+    Authority, CLIENT, Node, OTHER, PATIENCE, SERVER, Scene, World, addresses, application, capture, is_free, local,
+    wait_until,
 };
 
 use crate::seam::{Ask, ListenerRole, LoopMessage};
@@ -343,9 +344,7 @@ fn drain_lets_open_connections_end() {
     app.read_exact(&mut got).unwrap();
     scene.server.send(|| LoopMessage::Drain);
     scene.client.send(|| LoopMessage::Drain);
-    wait_until("nobody listens", || {
-        TcpStream::connect_timeout(&scene.front, PATIENCE).is_err()
-    });
+    wait_until("nobody listens", || is_free(scene.front));
     stream.write_all(b"during").unwrap();
     app.read_exact(&mut got).unwrap();
     assert_eq!(&got, b"during");
@@ -376,9 +375,7 @@ fn a_removed_pod_keeps_its_open_connections() {
     works(&stream, &app);
     scene.server.remove_pod("cart");
     scene.client.remove_pod("front");
-    wait_until("nobody listens", || {
-        TcpStream::connect_timeout(&scene.front, PATIENCE).is_err()
-    });
+    wait_until("nobody listens", || is_free(scene.front));
     works(&stream, &app);
     works(&app, &stream);
     drop(app);
@@ -428,9 +425,7 @@ fn drain_waits_for_connections_that_are_still_connecting() {
         scene.client.asks.lock().unwrap().try_recv().is_ok()
     });
     scene.client.send(|| LoopMessage::Drain);
-    wait_until("nobody listens", || {
-        TcpStream::connect_timeout(&scene.front, PATIENCE).is_err()
-    });
+    wait_until("nobody listens", || is_free(scene.front));
     scene.server.certify(&scene.authority.credentials(SERVER));
     scene.client.certify(&scene.authority.credentials(CLIENT));
     let mut served = 0;

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     os::fd::{BorrowedFd, OwnedFd},
     sync::{
         Arc, LazyLock, Mutex,
@@ -243,7 +243,7 @@ impl Node {
     /// Replaces a pod by one with another address, whose tunnel port is still here.
     pub(super) fn move_pod(&self, name: &str, identity: &str, address: IpAddr, here: IpAddr) {
         self.remove_pod(name);
-        wait_until("the port is free", || TcpStream::connect((here, 15008)).is_err());
+        wait_until("the port is free", || is_free(SocketAddr::new(here, 15008)));
         let listener = listen(here, 15008);
         self.put_pod(name, identity, address, ListenerRole::InboundHbone, listener);
     }
@@ -282,12 +282,22 @@ pub(super) fn capture(listener: SocketAddr, destination: SocketAddr) {
 
 /// As `TcpListener::bind`, but with room for all the connections that tests make at once.
 fn listen(address: IpAddr, port: u16) -> TcpListener {
+    try_listen(SocketAddr::new(address, port)).unwrap()
+}
+
+/// Whether nobody listens here. Connecting would tell too, but leave a connection behind.
+pub(super) fn is_free(address: SocketAddr) -> bool {
+    try_listen(address).is_ok()
+}
+
+fn try_listen(address: SocketAddr) -> io::Result<TcpListener> {
     use socket2::{Domain, Socket, Type};
-    let socket = Socket::new(Domain::for_address(SocketAddr::new(address, port)), Type::STREAM, None).unwrap();
-    socket.set_reuse_address(true).unwrap();
-    socket.bind(&SocketAddr::new(address, port).into()).unwrap();
-    socket.listen(1024).unwrap();
-    socket.into()
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // With this, only a listening socket is in the way, not what it accepted.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    Ok(socket.into())
 }
 
 pub(super) fn wait_until(what: &str, condition: impl Fn() -> bool) {
