@@ -1,7 +1,7 @@
 //! The usual setting: one meshed namespace with a client on node 1 and servers on both nodes.
 
 use crate::probe;
-use culvert_lab::{Capture, Lab, Mesh, MeshOptions, Pod, PodSpec, Process, Seen};
+use culvert_lab::{Capture, Lab, Mesh, MeshOptions, Pod, PodSpec, Process, Seen, wait_until};
 use std::time::Duration;
 
 /// How long anything may take. CI machines are slow, and a wait that succeeds costs nothing.
@@ -70,10 +70,11 @@ impl<'lab> Town<'lab> {
         }
     }
 
-    /// Labels the namespace and waits until its pods are enrolled.
+    /// Labels the namespace and waits until all know of it: agents, controller and proxies.
     pub fn join(&self) {
         self.lab.label("town", Some("ambient")).unwrap();
         self.wait_enrolled(true);
+        self.wait_in_the_tunnel(&self.server, PORT);
     }
 
     /// Removes the label and waits until no pod is enrolled any more.
@@ -87,6 +88,24 @@ impl<'lab> Town<'lab> {
         let pods = [&self.client, &self.server, &self.neighbour];
         let waited = self.mesh.wait_enrolled(&pods, enrolled, PATIENCE);
         waited.unwrap_or_else(|error| panic!("{error:#}\n{}", self.lab.logs(20)));
+    }
+
+    /// Waits until the client's connections to a pod on node 2 go through the tunnel.
+    ///
+    /// Agents and controller learn of a pod or a label each for itself, so a pod can be enrolled a moment before the
+    /// other node's proxy hears that it is.
+    pub fn wait_in_the_tunnel(&self, pod: &Pod, port: u16) {
+        self.mesh
+            .wait_enrolled(&[pod], true, PATIENCE)
+            .unwrap_or_else(|error| panic!("{error:#}\n{}", self.lab.logs(20)));
+        let mut last = String::new();
+        let waited = wait_until("connections are in the tunnel", PATIENCE, || {
+            let (answer, seen) =
+                self.on_the_wire(|| probe::dial(&self.client, (pod.ip4(), port), &["--timeout", "15"]));
+            last = format!("{answer:?}, {seen:?}");
+            answer.is_ok() && seen.clear_bytes == 0 && seen.encrypted_bytes > 0
+        });
+        waited.unwrap_or_else(|error| panic!("{error:#}: {last}\n{}", self.lab.logs(20)));
     }
 
     /// What crosses the link between the nodes while `work` is at it.

@@ -7,6 +7,7 @@
 
 use culvert_lab::{MeshOptions, PodSpec};
 use culvert_tests::{PATIENCE, Town, lab, probe, town::PORT};
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_namespace_joins_and_leaves_under_load_without_a_failed_connection() {
@@ -58,13 +59,18 @@ fn connections_in_the_tunnel_survive_leaving() {
 }
 
 #[test]
-fn new_connections_are_in_the_tunnel_as_soon_as_pods_are_enrolled() {
+fn new_connections_are_in_the_tunnel_soon_after_the_label_and_stay_there() {
     let lab = lab("mem_soon");
     let town = Town::unlabelled(&lab, MeshOptions::default());
+    let labelled = Instant::now();
     town.join();
-    for to in town.server.addresses() {
-        town.in_the_tunnel(|| probe::dial(&town.client, (to, PORT), &[]))
-            .unwrap();
+    // The aim is 0.3 s; this is a debug build on a busy machine.
+    assert!(labelled.elapsed() < Duration::from_secs(10), "{:?}", labelled.elapsed());
+    for _ in 0..10 {
+        for to in town.server.addresses() {
+            town.in_the_tunnel(|| probe::dial(&town.client, (to, PORT), &[]))
+                .unwrap();
+        }
     }
 }
 
@@ -74,9 +80,7 @@ fn istios_label_means_the_same() {
     let town = Town::unlabelled(&lab, MeshOptions::default());
     lab.label_with("town", "istio.io/dataplane-mode", Some("ambient"))
         .unwrap();
-    town.wait_enrolled(true);
-    town.in_the_tunnel(|| probe::dial(&town.client, (town.server.ip4(), PORT), &[]))
-        .unwrap();
+    town.wait_in_the_tunnel(&town.server, PORT);
 }
 
 #[test]

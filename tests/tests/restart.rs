@@ -65,9 +65,7 @@ fn a_restarted_agent_leaves_pods_that_are_gone() {
         .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(20)));
     let next = lab.pod(culvert_lab::PodSpec::new("town", "next").on(2)).unwrap();
     let _server = probe::serve(&next, PORT);
-    town.mesh.wait_enrolled(&[&next], true, PATIENCE).unwrap();
-    town.in_the_tunnel(|| probe::dial(&town.client, (next.ip4(), PORT), &[]))
-        .unwrap();
+    town.wait_in_the_tunnel(&next, PORT);
 }
 
 #[test]
@@ -121,9 +119,7 @@ fn a_killed_controller_costs_neither_open_nor_new_connections() {
         .pod(culvert_lab::PodSpec::new("town", "next").on(2).service_account("next"))
         .unwrap();
     let _server = probe::serve(&next, PORT);
-    town.mesh.wait_enrolled(&[&next], true, PATIENCE).unwrap();
-    town.in_the_tunnel(|| probe::dial(&town.client, (next.ip4(), PORT), &[]))
-        .unwrap();
+    town.wait_in_the_tunnel(&next, PORT);
     storm.stop().assert_unharmed("new connections");
     hold.stop().assert_unharmed("open connections");
 }
