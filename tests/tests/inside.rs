@@ -51,8 +51,10 @@ fn nothing_is_written_to_netfilter() {
 fn every_connection_leaves_one_line_at_each_end() {
     let lab = lab("in_log");
     let mut town = Town::meshed(&lab);
+    // A port of its own, to tell these connections from others.
+    let _server = probe::serve(&town.server, 8086);
     for _ in 0..5 {
-        probe::dial(&town.client, (town.server.ip4(), PORT), &["--transfer", "1000:2000"]).unwrap();
+        probe::dial(&town.client, (town.server.ip4(), 8086), &["--transfer", "1000:2000"]).unwrap();
     }
     // One that fails is logged, too.
     probe::dial(&town.client, (town.server.ip4(), 9), &[]).unwrap_err();
@@ -60,11 +62,18 @@ fn every_connection_leaves_one_line_at_each_end() {
         let ztunnel = town.mesh.ztunnel(node).unwrap();
         let lines = || -> Vec<String> {
             let log = ztunnel.log();
-            let is_access = |line: &&str| line.contains("duration_ms") && line.contains(direction);
+            let is_access = |line: &&str| {
+                line.contains("duration_ms")
+                    && line.contains(direction)
+                    && (line.contains(":8086\"") || line.contains(":9\""))
+            };
             log.lines().filter(is_access).map(ToOwned::to_owned).collect()
         };
-        wait_until("all lines", PATIENCE, || lines().len() >= 6)
-            .unwrap_or_else(|error| panic!("{error:#}: {:#?}", lines()));
+        let is_good = |line: &&String| !line.contains("\"error\"");
+        wait_until("all lines", PATIENCE, || {
+            lines().iter().filter(is_good).count() >= 5 && lines().len() >= 6
+        })
+        .unwrap_or_else(|error| panic!("{error:#}: {:#?}", lines()));
         let lines = lines();
         let (failed, good): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line.contains("\"error\""));
         assert_eq!(good.len(), 5, "{lines:#?}");
