@@ -31,6 +31,9 @@ pub(crate) struct Mesh {
     pub(super) endpoints: CowMap<Arc<str>, Arc<Endpoints>>,
     /// Addresses that were asked for and answered. With no owner, nobody in the mesh has them.
     pub(super) answered: CowMap<IpAddr, ()>,
+    /// Addresses of resources that were refused and never had before, with the resource's name. Whoever is there may be
+    /// in the mesh, so nothing goes there in clear.
+    pub(super) refused_addresses: Arc<FxHashMap<IpAddr, Arc<str>>>,
     /// By `namespace/name`.
     pub(super) policies: CowMap<Arc<str>, Bound>,
     /// Those that bind by namespace, and under the empty name those that bind everywhere. Ordered by name.

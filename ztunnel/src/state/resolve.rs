@@ -31,7 +31,7 @@ impl Mesh {
         }
         let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
         if let Some(service) = self.service_at(pod, destination) {
-            return self.to_service(pod, service, destination);
+            return self.to_service(pod, service, destination, asks);
         }
         if let Some(workload) = self.owners_of(destination.ip()).first() {
             if let Some(waypoint) = &workload.waypoint {
@@ -39,12 +39,20 @@ impl Mesh {
             }
             return tunnel_or_direct(workload, destination, None);
         }
+        self.to_stranger(destination, None, asks)
+    }
+
+    /// To an address that no known workload owns: in clear, but only once it is sure that it is nobody of the mesh.
+    fn to_stranger(&self, destination: SocketAddr, service: Option<Arc<str>>, asks: &UnboundedSender<Ask>) -> Outbound {
+        if let Some(name) = self.refused_addresses.get(&destination.ip()) {
+            return unsupported(format!("what the controller says of {name} was refused"));
+        }
         if self.on_demand && !self.answered.contains(&destination.ip()) {
             // Control outlives the loops; should it not, the connection times out like any other.
             let _ = asks.send(Ask::Address(destination.ip()));
             return Outbound::Pending;
         }
-        direct(destination, None, None)
+        direct(destination, None, service)
     }
 
     /// The service with this virtual address: one of the pod's own namespace before the owner of a hostname before the
@@ -62,7 +70,13 @@ impl Mesh {
         covering.map(|(_, service)| service).find(visible)
     }
 
-    fn to_service(&self, pod: &Pod, service: &Arc<Service>, destination: SocketAddr) -> Outbound {
+    fn to_service(
+        &self,
+        pod: &Pod,
+        service: &Arc<Service>,
+        destination: SocketAddr,
+        asks: &UnboundedSender<Ask>,
+    ) -> Outbound {
         let name = &service.name;
         if let Some(waypoint) = &service.waypoint {
             return unsupported(format!("{name} is reached through waypoint {waypoint}"));
@@ -70,7 +84,7 @@ impl Mesh {
         if service.balancing.mode == Mode::Passthrough {
             return match self.owners_of(destination.ip()).first() {
                 Some(workload) => tunnel_or_direct(workload, destination, Some(service)),
-                None => direct(destination, None, Some(name.clone())),
+                None => self.to_stranger(destination, Some(name.clone()), asks),
             };
         }
         let Some(port) = service.port(destination.port()) else {

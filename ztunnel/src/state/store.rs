@@ -73,20 +73,44 @@ impl Store {
     /// Takes in a resource of type `istio.workload.Address`, as new or in place of the one with its name.
     ///
     /// # Errors
-    /// When something is wrong with it. Then nothing has changed.
+    /// When something is wrong with it. Then an earlier version stays in force; where there was none, nothing is sent in
+    /// clear to its addresses until it is replaced or removed.
     pub(crate) fn put_address(&mut self, name: &str, bytes: &[u8]) -> Result<(), ResourceError> {
         self.changes += 1;
         let address = proto::Address::decode(bytes).map_err(|error| ResourceError::Decode(error.to_string()))?;
         match address.r#type {
-            Some(proto::address::Type::Workload(wire)) => {
-                let workload = self.parser.workload(name, &wire)?;
-                self.put_workload(workload);
-            }
-            Some(proto::address::Type::Service(wire)) => {
-                let service = self.parser.service(name, &wire)?;
-                self.remove_service(name);
-                self.put_service(service);
-            }
+            Some(proto::address::Type::Workload(wire)) => match self.parser.workload(name, &wire) {
+                Ok(workload) => {
+                    self.accept(name);
+                    self.put_workload(workload);
+                }
+                Err(error) => {
+                    // What is known to stand outside may be reached in clear, whatever else is wrong with it.
+                    let outside = wire.tunnel_protocol == proto::TunnelProtocol::None as i32;
+                    if !outside && *wire.network == *self.mesh.network && !self.mesh.workloads.contains(name) {
+                        self.refuse(name, wire.addresses.iter().map(|address| &**address));
+                    }
+                    return Err(error);
+                }
+            },
+            Some(proto::address::Type::Service(wire)) => match self.parser.service(name, &wire) {
+                Ok(service) => {
+                    self.accept(name);
+                    self.remove_service(name);
+                    self.put_service(service);
+                }
+                Err(error) => {
+                    if !self.mesh.services.contains(name) {
+                        let own = wire.addresses.iter().filter(|one| *one.network == *self.mesh.network);
+                        let single: Vec<_> = own
+                            .filter(|one| one.length.is_none())
+                            .map(|one| &*one.address)
+                            .collect();
+                        self.refuse(name, single);
+                    }
+                    return Err(error);
+                }
+            },
             None => return Err(ResourceError::Empty),
         }
         Ok(())
@@ -95,10 +119,30 @@ impl Store {
     /// Forgets a workload or service. A name that is not known is no error.
     pub(crate) fn remove_address(&mut self, name: &str) {
         self.changes += 1;
+        self.accept(name);
         if let Some(workload) = self.mesh.workloads.remove(name) {
             self.unlink(&workload);
         } else {
             self.remove_service(name);
+        }
+    }
+
+    /// Remembers where a resource is that cannot be used. What is no address is left out: nothing can be sent to it.
+    fn refuse<'a>(&mut self, name: &str, addresses: impl IntoIterator<Item = &'a [u8]>) {
+        self.accept(name);
+        let name: Arc<str> = name.into();
+        let parsed = addresses.into_iter().filter_map(|bytes| {
+            let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+            v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+        });
+        let refused = Arc::make_mut(&mut self.mesh.refused_addresses);
+        refused.extend(parsed.map(|address| (address.to_canonical(), Arc::clone(&name))));
+    }
+
+    /// Forgets that a resource was refused.
+    fn accept(&mut self, name: &str) {
+        if self.mesh.refused_addresses.values().any(|refused| **refused == *name) {
+            Arc::make_mut(&mut self.mesh.refused_addresses).retain(|_, refused| **refused != *name);
         }
     }
 

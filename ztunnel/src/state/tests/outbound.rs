@@ -243,6 +243,16 @@ fn failover_takes_the_closest_there_is_and_strict_nothing_else() {
 }
 
 #[test]
+fn a_service_that_passes_through_is_no_way_past_the_question_who_is_there() {
+    use proto::load_balancing::Mode;
+    let mut world = World::new(true).with(&[], &[preferring(Mode::Passthrough)]);
+    assert!(matches!(world.outbound("198.19.0.1:80"), Outbound::Pending));
+    assert!(world.asked.try_recv().is_ok(), "somebody of the mesh may be there");
+    world.put(workload("a", &["198.19.0.1"]));
+    assert!(matches!(world.outbound("198.19.0.1:80"), Outbound::Tunnel { .. }));
+}
+
+#[test]
 fn what_needs_a_waypoint_or_a_gateway_is_refused_with_the_reason() {
     let waypoint = proto::GatewayAddress {
         destination: Some(proto::gateway_address::Destination::Hostname(

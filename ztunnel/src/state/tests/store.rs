@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::{World, member, service, workload};
-use crate::state::{Mesh, ResourceError, Store, cow::CowMap};
+use crate::{
+    seam::Outbound,
+    state::{Mesh, ResourceError, Store, cow::CowMap},
+};
 
 fn refused(name: &str, address: proto::address::Type) -> ResourceError {
     let mut store = Store::new("", "cluster.local", false);
@@ -247,5 +250,46 @@ proptest! {
         let mut store = Store::new("", "cluster.local", false);
         let _ = store.put_address("Kubernetes//Pod/shop/a", &bytes);
         let _ = store.put_policy("shop/a", &bytes);
+    }
+}
+
+#[test]
+fn where_a_refused_resource_is_nothing_goes_in_clear() {
+    let put = |world: &mut World, resource: proto::address::Type| {
+        let name = match &resource {
+            proto::address::Type::Workload(workload) => workload.uid.clone(),
+            proto::address::Type::Service(service) => format!("{}/{}", service.namespace, service.hostname),
+        };
+        let address = proto::Address { r#type: Some(resource) };
+        world.store.put_address(&name, &address.encode_to_vec())
+    };
+    for on_demand in [false, true] {
+        let mut world = World::new(on_demand);
+        let good = workload("a", &["198.18.0.2", "fd00:c01e::2"]);
+        let future = proto::Workload {
+            tunnel_protocol: 99,
+            ..good.clone()
+        };
+        put(&mut world, proto::address::Type::Workload(future.clone())).unwrap_err();
+        for address in ["198.18.0.2:80", "[::ffff:198.18.0.2]:80", "[fd00:c01e::2]:80"] {
+            assert!(world.denial(address).contains("Pod/shop/a was refused"), "{address}");
+        }
+        put(&mut world, proto::address::Type::Workload(good.clone())).unwrap();
+        assert!(matches!(world.outbound("198.18.0.2:80"), Outbound::Tunnel { .. }));
+        put(&mut world, proto::address::Type::Workload(future.clone())).unwrap_err();
+        assert!(
+            matches!(world.outbound("198.18.0.2:80"), Outbound::Tunnel { .. }),
+            "the earlier version stays in force"
+        );
+
+        let bad = proto::Service {
+            visibility: 99,
+            ..service("cart", &["198.19.0.1"], &[(80, 80)])
+        };
+        put(&mut world, proto::address::Type::Service(bad)).unwrap_err();
+        assert!(world.denial("198.19.0.1:80").contains("shop/cart.shop"));
+        world.store.remove_address("shop/cart.shop.svc.cluster.local");
+        world.store.set_answered("198.19.0.1".parse().unwrap());
+        assert!(matches!(world.outbound("198.19.0.1:80"), Outbound::Direct { .. }));
     }
 }
