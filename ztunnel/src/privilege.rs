@@ -7,10 +7,12 @@
 use std::{collections::BTreeMap, io};
 
 use rustix::{
-    process::{Gid, Resource, Rlimit, Uid, getrlimit, setrlimit},
+    process::{DumpableBehavior, Gid, Resource, Rlimit, Uid, getrlimit, set_dumpable_behavior, setrlimit},
     thread::{CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities, set_no_new_privs},
 };
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+};
 
 /// Why the worker cannot be trusted with traffic.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +44,13 @@ const FORBIDDEN: &[libc::c_long] = &[
     libc::SYS_unshare,
     libc::SYS_mount,
     libc::SYS_umount2,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsmount,
+    libc::SYS_fsconfig,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
     libc::SYS_pivot_root,
     libc::SYS_chroot,
     libc::SYS_ptrace,
@@ -75,6 +84,17 @@ const FORBIDDEN: &[libc::c_long] = &[
     libc::SYS_sethostname,
 ];
 
+/// New namespaces: in a user namespace of its own, a process has every capability again, `no_new_privs` or not.
+const NAMESPACES: [libc::c_int; 7] = [
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWNET,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWCGROUP,
+];
+
 /// Gives everything up; call while the process has one thread, so that every later thread inherits it. Capabilities,
 /// `no_new_privs`, the filter and, with these calls, the user belong to a thread, not to the process.
 ///
@@ -83,10 +103,13 @@ const FORBIDDEN: &[libc::c_long] = &[
 /// # Errors
 /// When there is another thread, a step fails, or `/proc/self/status` afterwards says that it had no effect.
 pub(crate) fn drop_all(user: u32) -> Result<Held, PrivilegeError> {
-    let threads = std::fs::read_dir("/proc/self/task").map_err(system("read /proc/self/task"))?.count();
+    let threads = std::fs::read_dir("/proc/self/task")
+        .map_err(system("read /proc/self/task"))?
+        .count();
     if threads != 1 {
         return Err(PrivilegeError::Threads(threads));
     }
+    close_inherited()?;
     raise_descriptor_limit()?;
     drop_bounding_set()?;
     if rustix::process::geteuid().is_root() {
@@ -94,12 +117,27 @@ pub(crate) fn drop_all(user: u32) -> Result<Held, PrivilegeError> {
     }
     clear_capabilities()?;
     set_no_new_privs(true).map_err(|error| system("set no_new_privs")(error.into()))?;
+    // A change of user does this already; where there was none, others of the same user must not look inside either.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|error| system("forbid others to look inside")(error.into()))?;
     install_filter()?;
     let held = held()?;
     if held.capabilities != 0 || !held.no_new_privs || held.seccomp != 2 {
         return Err(PrivilegeError::Left(format!("{held:?}")));
     }
     Ok(held)
+}
+
+/// Closes what came along with standard input, output and error: whoever started the monitor may have left descriptors
+/// open for its children, and they keep the rights with which they were opened.
+fn close_inherited() -> Result<(), PrivilegeError> {
+    let first = libc::STDERR_FILENO + 1;
+    // SAFETY: takes three integers. This process has opened nothing yet, so nobody's descriptor is closed under them.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_int::MAX, 0) };
+    match closed {
+        0 => Ok(()),
+        _ => Err(system("close inherited descriptors")(io::Error::last_os_error())),
+    }
 }
 
 /// Each connection takes two descriptors; the soft limit is often 1024.
@@ -149,14 +187,30 @@ fn clear_capabilities() -> Result<(), PrivilegeError> {
 }
 
 fn install_filter() -> Result<(), PrivilegeError> {
-    let seccomp = |error: &dyn std::fmt::Display| PrivilegeError::Seccomp(error.to_string());
-    let rules: BTreeMap<i64, Vec<_>> = FORBIDDEN.iter().map(|call| (*call, vec![])).collect();
+    let mut rules: BTreeMap<i64, Vec<_>> = FORBIDDEN.iter().map(|call| (*call, vec![])).collect();
+    let namespace = |flag: libc::c_int| {
+        let flag = flag as u64;
+        let set = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(flag), flag);
+        SeccompRule::new(vec![set.map_err(|error| seccomp(&error))?]).map_err(|error| seccomp(&error))
+    };
+    let namespaces = NAMESPACES.into_iter().map(namespace);
+    rules.insert(libc::SYS_clone, namespaces.collect::<Result<_, _>>()?);
+    apply(rules, libc::EPERM)?;
+    // Its flags are in memory, where no filter can look. C libraries take this answer for an old kernel's and use `clone`.
+    apply(BTreeMap::from([(libc::SYS_clone3, vec![])]), libc::ENOSYS)
+}
+
+fn apply(rules: BTreeMap<i64, Vec<SeccompRule>>, answer: libc::c_int) -> Result<(), PrivilegeError> {
     let architecture = TargetArch::try_from(std::env::consts::ARCH).map_err(|error| seccomp(&error))?;
-    let denied = SeccompAction::Errno(libc::EPERM as u32);
+    let denied = SeccompAction::Errno(answer as u32);
     let filter =
         SeccompFilter::new(rules, SeccompAction::Allow, denied, architecture).map_err(|error| seccomp(&error))?;
     let program = BpfProgram::try_from(filter).map_err(|error| seccomp(&error))?;
     seccompiler::apply_filter(&program).map_err(|error| seccomp(&error))
+}
+
+fn seccomp(error: &dyn std::fmt::Display) -> PrivilegeError {
+    PrivilegeError::Seccomp(error.to_string())
 }
 
 fn held() -> Result<Held, PrivilegeError> {
@@ -213,9 +267,31 @@ mod tests {
                 std::os::fd::AsFd::as_fd(&namespace),
                 Some(rustix::thread::LinkNameSpaceType::Network),
             );
-            (parse_status(&status), entered)
+            let new_user = |call, first: libc::c_long, second: libc::c_long| {
+                // SAFETY: should a child be made after all, it shares nothing and ends at once.
+                let child = unsafe { libc::syscall(call, first, second, 0, 0, 0) };
+                if child == 0 {
+                    // SAFETY: ends this process alone.
+                    unsafe { libc::_exit(0) }
+                }
+                std::io::Error::last_os_error().raw_os_error().filter(|_| child < 0)
+            };
+            let cloned = new_user(
+                libc::SYS_clone,
+                libc::c_long::from(libc::CLONE_NEWUSER | libc::SIGCHLD),
+                0,
+            );
+            let cloned3 = new_user(libc::SYS_clone3, 0, 0);
+            // Threads must still be had.
+            std::thread::spawn(|| ()).join().unwrap();
+            (parse_status(&status), entered, [cloned, cloned3])
         });
-        let (held, entered) = checked.join().unwrap();
+        let (held, entered, cloned) = checked.join().unwrap();
+        assert_eq!(
+            cloned,
+            [Some(libc::EPERM), Some(libc::ENOSYS)],
+            "a user namespace must be refused"
+        );
         assert_eq!(
             (held.capabilities, held.no_new_privs, held.seccomp),
             (0, true, 2),
