@@ -39,6 +39,9 @@ use crate::{
 /// How often drained loops are looked for, and series swept.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How long the monitor may take to hear that the worker has drained.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Ticks between two sweeps of metric series.
 const SWEEP_TICKS: u32 = 600;
 
@@ -91,7 +94,9 @@ fn first_secrets(socket: &PacketSocket) -> Result<Secrets, WorkerError> {
 }
 
 async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secrets) -> Result<ExitCode, WorkerError> {
-    let socket = AsyncPacketSocket::new(socket).map_err(WorkerError::NoMonitor)?;
+    let socket = Arc::new(AsyncPacketSocket::new(socket).map_err(WorkerError::NoMonitor)?);
+    let (reports, unsaid) = mpsc::unbounded_channel();
+    let speaking = tokio::spawn(speak(Arc::clone(&socket), unsaid));
     let (asks, asked) = mpsc::unbounded_channel();
     let (socket_requests, mut wanted_sockets) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared {
@@ -134,7 +139,8 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
         draining: false,
         next_loop: HashMap::new(),
     };
-    say(&socket, Report::Ready(true)).await;
+    // Fails, here and below, only when the task has panicked.
+    let _ = reports.send(Report::Ready(true));
     let mut tick = tokio::time::interval(TICK);
     let mut ticks = 0;
     let mut message = Vec::new();
@@ -150,7 +156,7 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
                 }
             },
             Some((uid, count)) = wanted_sockets.recv() => {
-                say(&socket, Report::NeedSockets(NeedSockets { uid: uid.to_string(), count })).await;
+                let _ = reports.send(Report::NeedSockets(NeedSockets { uid: uid.to_string(), count }));
             }
             () = drain.notified() => worker.drain(),
             _ = tick.tick() => {
@@ -169,7 +175,10 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
         // The loops said why. A process without them serves nobody: the monitor starts the next.
         return Ok(ExitCode::FAILURE);
     }
-    say(&socket, Report::Drained(true)).await;
+    let _ = reports.send(Report::Drained(true));
+    drop(reports);
+    // A monitor that does not listen sees that the process has ended.
+    let _ = tokio::time::timeout(LAST_WORDS, speaking).await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -214,9 +223,13 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, WorkerError> {
     bind().map_err(|source| WorkerError::Listen { address, source })
 }
 
-async fn say(socket: &AsyncPacketSocket, report: Report) {
-    if let Err(error) = socket.send(&wire::report(report), &[]).await {
-        tracing::debug!(%error, "the monitor does not listen");
+/// Speaks to the monitor, on a task of its own: were the worker to wait for the monitor's ear while the monitor waits for
+/// the worker's, with both queues full, both would wait for ever.
+async fn speak(socket: Arc<AsyncPacketSocket>, mut reports: mpsc::UnboundedReceiver<Report>) {
+    while let Some(report) = reports.recv().await {
+        if let Err(error) = socket.send(&wire::report(report), &[]).await {
+            tracing::debug!(%error, "the monitor does not listen");
+        }
     }
 }
 
