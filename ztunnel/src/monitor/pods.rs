@@ -111,9 +111,9 @@ impl Pods {
         match payload {
             Payload::Add(add) => {
                 let uid = add.uid.clone();
-                let change = self.add(add, descriptors)?;
+                let changes = self.add(add, descriptors)?;
                 self.name(uid);
-                Ok(vec![change])
+                Ok(changes)
             }
             Payload::Keep(keep) => {
                 if !self.pods.contains_key(&keep.uid) {
@@ -143,7 +143,7 @@ impl Pods {
         }
     }
 
-    fn add(&mut self, add: AddWorkload, descriptors: Vec<OwnedFd>) -> Result<Change, PodError> {
+    fn add(&mut self, add: AddWorkload, descriptors: Vec<OwnedFd>) -> Result<Vec<Change>, PodError> {
         let uid = add.uid;
         let Some(info) = add.workload_info else {
             return Err(PodError::NoInfo(uid));
@@ -170,12 +170,18 @@ impl Pods {
             None => return Err(PodError::NoSockets(uid)),
         };
         let (mut roles, mut listeners) = (Vec::new(), Vec::new());
-        // The agent restarted and made new listeners: connections may still wait in the earlier ones, so they stay,
-        // unless the uid now names another namespace.
-        if let Some(earlier) = self.pods.remove(&uid)
-            && earlier.netns.inode().ok() == netns.inode().ok()
-        {
-            (roles, listeners) = (earlier.description.roles, earlier.listeners);
+        let mut changes = Vec::new();
+        // The agent restarted and made new listeners: connections may still wait in the earlier ones, so they stay.
+        if let Some(earlier) = self.pods.remove(&uid) {
+            let is_same = netns
+                .inode()
+                .is_ok_and(|new| earlier.netns.inode().is_ok_and(|old| old == new));
+            if is_same {
+                (roles, listeners) = (earlier.description.roles, earlier.listeners);
+            } else {
+                // Another pod under the same uid: the worker must not use the sockets that it has in the old namespace.
+                changes.push(Change::Removed { uid: uid.clone() });
+            }
         }
         let first = listeners.len();
         roles.extend(add.sockets);
@@ -188,10 +194,10 @@ impl Pods {
             addresses: add.addresses,
             roles,
         };
-        let change = Change::Added {
+        changes.push(Change::Added {
             uid: uid.clone(),
             listeners: first..listeners.len(),
-        };
+        });
         self.pods.insert(
             uid,
             Pod {
@@ -200,7 +206,7 @@ impl Pods {
                 listeners,
             },
         );
-        Ok(change)
+        Ok(changes)
     }
 
     /// Makes unconnected sockets inside a pod; none when the pod is gone.
@@ -285,6 +291,28 @@ mod tests {
             pods.get("a").unwrap().listeners().len(),
             4,
             "the earlier listeners must stay open"
+        );
+    }
+
+    #[test]
+    fn sockets_of_one_namespace_are_not_used_for_a_pod_in_another() {
+        let mut pods = Pods::default();
+        let (payload, descriptors) = add("a", 2);
+        pods.apply(payload, descriptors).unwrap();
+        let (payload, mut descriptors) = add("a", 1);
+        let elsewhere = std::thread::spawn(|| {
+            // SAFETY: a thread of its own, which shares no descriptor table or file system state that this changes.
+            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.expect("needs root");
+            std::fs::File::open("/proc/thread-self/ns/net").unwrap()
+        });
+        descriptors[0] = elsewhere.join().unwrap().into();
+        let added = Change::Added {
+            uid: "a".into(),
+            listeners: 0..1,
+        };
+        assert_eq!(
+            pods.apply(payload, descriptors).unwrap(),
+            [Change::Removed { uid: "a".into() }, added]
         );
     }
 
