@@ -131,7 +131,9 @@ fn read(path: &Path) -> Result<Option<String>, AuthorityError> {
 
 /// Writes a file whole or not at all, with its permissions from the first byte on.
 pub(super) fn write(path: &Path, text: &str, mode: u32) -> Result<(), AuthorityError> {
-    let fresh = path.with_extension("new");
+    // Begins with a dot, which no node's name does: beside tokens it is nobody's token, and no two share it.
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let fresh = path.with_file_name(format!(".{name}.new"));
     let written = OpenOptions::new()
         .write(true)
         .create(true)

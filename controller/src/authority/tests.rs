@@ -225,6 +225,16 @@ fn nothing_is_signed_while_the_clock_is_outside_the_roots_validity() {
 }
 
 #[test]
+fn making_a_token_leaves_those_of_nodes_with_similar_names_alone() {
+    let setup = setup();
+    let (new, old) = (token(&setup.tokens, "rack.new"), token(&setup.tokens, "rack"));
+    let other = token(&setup.tokens, "rack.b");
+    for (node, token) in [("rack.new", new), ("rack", old), ("rack.b", other)] {
+        assert_eq!(setup.tokens.node_of(&token).as_deref(), Some(node));
+    }
+}
+
+#[test]
 fn a_removed_token_file_revokes_the_token() {
     let setup = setup();
     let token = token(&setup.tokens, "a");
