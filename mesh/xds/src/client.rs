@@ -133,8 +133,8 @@ impl Client {
 
     /// Takes a response in and returns its acknowledgement.
     ///
-    /// `apply` uses what it can and returns what it cannot; a rejected resource is not claimed as held, so that the
-    /// server sends it again when it has changed, or after a reconnect.
+    /// `apply` uses what it can and returns what it cannot. A rejected resource that was never held is claimed without a
+    /// version, so that after a reconnect the server sends it again, or says that it is gone.
     ///
     /// # Errors
     /// When the response is of a type that was never subscribed to.
@@ -154,7 +154,9 @@ impl Client {
             removed: &response.removed_resources,
         });
         for resource in &response.resources {
-            if rejections.iter().all(|rejection| rejection.name != resource.name) {
+            if !rejections.iter().all(|rejection| rejection.name != resource.name) {
+                subscription.versions.entry(resource.name.clone()).or_default();
+            } else if rejections.iter().all(|rejection| rejection.name != resource.name) {
                 subscription
                     .versions
                     .insert(resource.name.clone(), resource.version.clone());

@@ -235,7 +235,7 @@ fn a_reconnect_costs_only_what_changed_meanwhile() {
 }
 
 #[test]
-fn a_refused_resource_is_named_and_not_claimed_and_not_sent_again_unchanged() {
+fn a_refused_resource_is_named_and_not_sent_again_unchanged_and_its_end_is_told_after_a_reconnect() {
     let mut world = World::with(&["bad", "good"]);
     let mut pair = Pair::new(Mode::Wildcard, &world);
     let response = pair.stream.next(&world).unwrap();
@@ -255,8 +255,21 @@ fn a_refused_resource_is_named_and_not_claimed_and_not_sent_again_unchanged() {
     assert_eq!(names(&pair.stream.next(&world).unwrap()), ["bad"]);
     let claimed = &pair.client.connect()[0].initial_resource_versions;
     assert!(
-        !claimed.contains_key("bad") && claimed.contains_key("good"),
-        "{claimed:?}"
+        claimed["bad"].is_empty() && !claimed["good"].is_empty(),
+        "no version of it is held: {claimed:?}"
+    );
+    pair.connect(&world);
+    assert_eq!(
+        names(&pair.stream.next(&world).unwrap()),
+        ["bad"],
+        "a client that understands it now gets it"
+    );
+    world.0.remove("bad");
+    pair.connect(&world);
+    assert_eq!(
+        pair.stream.next(&world).unwrap().removed_resources,
+        ["bad"],
+        "or it would be refused for ever"
     );
 }
 

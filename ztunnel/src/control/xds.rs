@@ -36,6 +36,11 @@ const MAX_RESPONSE: usize = 512 * 1024 * 1024;
 /// controller; the oldest are given up, and asked for again when they are dialled again.
 const MAX_UNKNOWN: usize = 16 * 1024;
 
+/// How many questions may be open. A pod that scans while the controller is away must not fill the proxy's memory either,
+/// nor make the next connection's first request longer than the controller takes. Connections that wait for the answer to
+/// another question ask again at every answer.
+const MAX_PENDING: usize = 16 * 1024;
+
 /// Runs until the future is dropped.
 pub(super) async fn run(
     endpoint: Endpoint,
@@ -226,8 +231,10 @@ impl Configuration {
         if self.store.knows(address) {
             self.store.set_answered(address);
             self.publish();
-        } else {
+        } else if self.pending.len() < MAX_PENDING || self.pending.contains(&address) {
             self.pending.insert(address);
+        } else {
+            return None;
         }
         self.client.subscribe(ADDRESS_TYPE, [alias(address)])
     }
@@ -297,5 +304,52 @@ fn describe_node(node: &str, cluster: &str) -> Node {
             fields: fields.map(|(key, value)| (key.to_owned(), value)).into(),
         }),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{cli::ControllerArgs, state::Mesh, wire::Secrets};
+
+    #[test]
+    fn a_scan_while_the_controller_is_away_costs_a_bounded_number_of_names() {
+        let (asks, _) = mpsc::unbounded_channel();
+        let (socket_requests, _) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            mesh: arc_swap::ArcSwap::from_pointee(Mesh::default()),
+            credentials: arc_swap::ArcSwap::default(),
+            asks,
+            socket_requests,
+            telemetry: crate::telemetry::Telemetry::new(),
+        });
+        let args = ControllerArgs {
+            controller: "https://localhost:15012".into(),
+            controller_name: None,
+            controller_ca: "unused".into(),
+            token_file: "unused".into(),
+            cluster_id: "Kubernetes".into(),
+            trust_domain: "cluster.local".into(),
+            config_mode: ConfigMode::OnDemand,
+        };
+        let endpoint = Endpoint::new(args, tokio::sync::watch::channel(Secrets::default()).1);
+        let mut configuration = Configuration::new(&endpoint, "node-a", shared, Arc::new(|| ()));
+        for host in 0..MAX_PENDING as u32 {
+            assert!(
+                configuration
+                    .ask(IpAddr::from((0xc612_0000 + host).to_be_bytes()))
+                    .is_some()
+            );
+        }
+        let late: IpAddr = [198, 19, 0, 1].into();
+        assert!(configuration.ask(late).is_none());
+        let requests = configuration.client.connect();
+        let names = requests.iter().map(|request| request.resource_names_subscribe.len());
+        assert_eq!(names.sum::<usize>(), MAX_PENDING + 1, "with the wildcard");
+        configuration.settle(&[alias([198, 18, 0, 7].into())]);
+        assert!(
+            configuration.ask(late).is_some(),
+            "an answer makes room for another question"
+        );
     }
 }
