@@ -6,7 +6,10 @@ use crate::{
     count::count,
     maps::{ADDRESSES, FLOWS, LISTENERS},
 };
-use aya_ebpf::{bindings::bpf_sk_lookup, programs::SkLookupContext};
+use aya_ebpf::{
+    bindings::{BPF_SK_LOOKUP_F_NO_REUSEPORT, bpf_sk_lookup},
+    programs::SkLookupContext,
+};
 use core::ptr::{addr_of, read_volatile};
 use culvert_abi::{Address, Counter, Flow, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener, Noted, OUTBOUND_PORT};
 
@@ -92,7 +95,10 @@ fn is_captured(lookup: *mut bpf_sk_lookup, cookie: u64, local: Address, remote: 
 
 #[inline(always)]
 fn to(context: &SkLookupContext, address: Address, port: u32, counter: Counter) -> u32 {
-    match LISTENERS.redirect_sk_lookup(context, Listener { address, port }, 0) {
+    // This very socket: an application that runs as root may bind one of its own beside it (`SO_REUSEPORT`), and would
+    // get a share of what the proxy is to look at first.
+    let flags = u64::from(BPF_SK_LOOKUP_F_NO_REUSEPORT);
+    match LISTENERS.redirect_sk_lookup(context, Listener { address, port }, flags) {
         Ok(()) => {
             count(counter);
             PASS

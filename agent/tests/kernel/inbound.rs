@@ -48,6 +48,37 @@ fn steers_every_port_to_the_proxy() {
     assert_eq!(world.count("sk_lookup", "hbone"), 2);
 }
 
+#[test]
+fn an_application_gets_no_share_of_the_proxys_arrivals() {
+    let mut world = World::new(|_| {});
+    let beside = || {
+        let socket = stream(true, None);
+        socket.set_reuse_port(true).expect("reuse the port");
+        let address: SocketAddr = "[::]:15006".parse().expect("an address");
+        socket.bind(&address.into()).expect("bind");
+        socket.listen(128).expect("listen");
+        socket
+    };
+    // The agent's listeners can be bound beside those of an agent before it, and so by any process of the same user.
+    if let Some(listeners) = &mut world.listeners {
+        listeners.plaintext = stream(true, None); // closes the first
+        listeners.plaintext = world.pod.run(beside);
+    }
+    let greedy = [world.pod.run(beside), world.pod.run(beside)];
+    world.enrol(true, true);
+    let clients: Vec<Socket> = (0..32)
+        .map(|_| reach(&world, SocketAddr::new(POD4, 80)).expect("connect"))
+        .collect();
+    let listener = &world.listeners.as_ref().expect("open").plaintext;
+    for _ in &clients {
+        accept(listener);
+    }
+    for socket in greedy {
+        socket.set_nonblocking(true).expect("non-blocking");
+        assert!(socket.accept().is_err(), "reached the application unseen by the proxy");
+    }
+}
+
 /// The proxy connects to an application, naming a client.
 fn forward(world: &World, client: SocketAddr, to: SocketAddr) -> Socket {
     world.node.as_proxy(|| {
