@@ -237,3 +237,6 @@ fn read_secrets(args: &ControllerArgs) -> Result<Secrets, MonitorError> {
         controller_ca: read(&args.controller_ca)?,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,10 +36,15 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn start() -> io::Result<Self> {
+        let mut command = Command::new("/proc/self/exe");
+        command.args(std::env::args_os().skip(1)).arg("--worker");
+        Self::start_as(command)
+    }
+
+    /// Starts a program that takes its end of the socket pair as standard input.
+    pub(super) fn start_as(mut command: Command) -> io::Result<Self> {
         let (ours, theirs) = PacketSocket::pair()?;
-        let child = Command::new("/proc/self/exe")
-            .args(std::env::args_os().skip(1))
-            .arg("--worker")
+        let child = command
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .kill_on_drop(true)
             .spawn()?;
@@ -115,3 +120,6 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

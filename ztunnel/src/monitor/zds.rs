@@ -108,3 +108,6 @@ impl Zds {
         Ok(socket)
     }
 }
+
+#[cfg(test)]
+mod tests;
