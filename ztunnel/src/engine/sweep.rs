@@ -8,6 +8,7 @@ use super::{
     Loop,
     arena::Key,
     failure::Failure,
+    flow::Phase,
     tunnel::{State, Tunnel},
 };
 
@@ -25,6 +26,18 @@ impl Loop {
         for pod in self.pods.values() {
             pod.ask_again(&self.shared.socket_requests);
         }
+        self.forget_the_dead();
+    }
+
+    /// While nothing changes, nobody looks at what waits for a change; what has given up meanwhile must not gather there.
+    fn forget_the_dead(&mut self) {
+        let (flows, tunnels) = (&self.flows, &self.tunnels);
+        self.parked
+            .retain(|key| flows.get(*key).is_some_and(|flow| flow.phase == Phase::Parked));
+        self.uncertified.retain(|key| {
+            let tunnel = tunnels.get(*key);
+            tunnel.is_some_and(|tunnel| matches!(tunnel.state, State::Uncertified))
+        });
     }
 
     fn sweep_tunnel(&mut self, key: Key<Tunnel>) {
