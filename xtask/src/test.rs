@@ -29,6 +29,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     // With all targets, so that features are the same as for the tests, and nothing is built twice.
     let build = ["build", "--workspace", "--all-targets", "--locked"];
     shell::run("build", shell::cargo().args(build))?;
+    if everything {
+        // The test runner below does not know them.
+        let examples = ["test", "--doc", "--workspace", "--locked", "--quiet"];
+        shell::run("examples in the documentation", shell::cargo().args(examples))?;
+    }
     let counts = run_tests(options)?;
     if counts.total == 0 {
         shell::say("no test ran, and that shows nothing");
