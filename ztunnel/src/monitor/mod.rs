@@ -19,6 +19,7 @@ mod zds;
 
 use std::{process::ExitCode, time::Duration};
 
+use culvert_identity::TrustBundle;
 use culvert_proto::zds::workload_request::Payload;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -48,6 +49,14 @@ pub(crate) enum MonitorError {
         path: std::path::PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// The file with the controller's roots holds none.
+    #[error("{path} cannot be used for checking the controller's certificate")]
+    Roots {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: culvert_identity::IdentityError,
     },
     /// No worker can be started.
     #[error("cannot start the worker")]
@@ -232,10 +241,12 @@ fn read_secrets(args: &ControllerArgs) -> Result<Secrets, MonitorError> {
         })
     };
     let token = String::from_utf8_lossy(&read(&args.token_file)?).trim().to_owned();
-    Ok(Secrets {
-        token,
-        controller_ca: read(&args.controller_ca)?,
-    })
+    let controller_ca = read(&args.controller_ca)?;
+    TrustBundle::from_pem(&controller_ca).map_err(|source| MonitorError::Roots {
+        path: args.controller_ca.clone(),
+        source,
+    })?;
+    Ok(Secrets { token, controller_ca })
 }
 
 #[cfg(test)]

@@ -116,3 +116,47 @@ async fn the_next_worker_is_told_everything() {
         }
     }
 }
+
+#[tokio::test]
+async fn files_that_cannot_be_used_are_named_and_do_not_replace_what_was_read_before() {
+    use clap::Parser as _;
+    let folder = std::env::temp_dir().join(format!("culvert-secrets-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (token, roots) = (folder.join("token"), folder.join("root.pem"));
+    let words = ["ztunnel", "--node=n", "--controller=https://127.0.0.1:1"].map(String::from);
+    let files =
+        [("token-file", &token), ("controller-ca", &roots)].map(|(flag, path)| format!("--{flag}={}", path.display()));
+    let args = Cli::try_parse_from(words.into_iter().chain(files)).unwrap().controller;
+
+    let key = rcgen::KeyPair::generate().unwrap();
+    let root = rcgen::CertificateParams::default().self_signed(&key).unwrap().pem();
+    std::fs::write(&token, "first\n").unwrap();
+    let error = read_secrets(&args).unwrap_err().to_string();
+    assert!(error.contains("root.pem"), "absent: {error}");
+    std::fs::write(&roots, &root).unwrap();
+    let (mut monitor, _, heard) = monitor().await;
+    monitor.reread(&args).await;
+    let (Order::Secrets(secrets), 0) = heard.next().await else {
+        panic!("the worker must hear of them")
+    };
+    assert_eq!(
+        (secrets.token.as_str(), secrets.controller_ca),
+        ("first", root.clone().into_bytes())
+    );
+
+    for broken in [String::new(), "no PEM at all".into(), root.replace('M', "N")] {
+        std::fs::write(&roots, &broken).unwrap();
+        let error = read_secrets(&args).unwrap_err().to_string();
+        assert!(error.contains("root.pem"), "{broken:?}: {error}");
+        monitor.reread(&args).await;
+        assert_eq!(monitor.secrets.controller_ca, root.as_bytes(), "{broken:?}");
+    }
+    std::fs::write(&roots, &root).unwrap();
+    std::fs::write(&token, "second").unwrap();
+    monitor.reread(&args).await;
+    let (Order::Secrets(secrets), 0) = heard.next().await else {
+        panic!("nothing of what was broken")
+    };
+    assert_eq!(secrets.token, "second");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
