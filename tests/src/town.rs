@@ -100,10 +100,14 @@ impl<'lab> Town<'lab> {
             .unwrap_or_else(|error| panic!("{error:#}\n{}", self.lab.logs(20)));
         let mut last = String::new();
         let waited = wait_until("connections are in the tunnel", PATIENCE, || {
-            let (answer, seen) =
-                self.on_the_wire(|| probe::dial(&self.client, (pod.ip4(), port), &["--timeout", "15"]));
+            let dial = || probe::dial(&self.client, (pod.ip4(), port), &["--timeout", "15"]);
+            let (answer, seen) = self.on_the_wire(dial);
             last = format!("{answer:?}, {seen:?}");
-            answer.is_ok() && seen.clear_bytes == 0 && seen.encrypted_bytes > 0
+            // Others, opened in clear before, may go on meanwhile.
+            answer.is_ok_and(|found| {
+                let own = probe::address(&found, "client", "getsockname");
+                seen.encrypted_bytes > 0 && !seen.clear_flows.keys().any(|(from, to)| *from == own || *to == own)
+            })
         });
         waited.unwrap_or_else(|error| panic!("{error:#}: {last}\n{}", self.lab.logs(20)));
     }
