@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, ValueEnum};
 use culvert_telemetry::LogFormat;
+use ipnet::IpNet;
 
 /// Culvert's node proxy: carries the TCP traffic of this node's pods through mutual TLS.
 ///
@@ -91,6 +92,17 @@ pub(crate) struct ControllerArgs {
     /// The trust domain of this node's workloads.
     #[arg(long, env = "CULVERT_TRUST_DOMAIN", default_value = "cluster.local")]
     pub(crate) trust_domain: String,
+
+    /// Ranges that belong to the mesh: the cluster's pods and services. A destination in them that the controller does
+    /// not know (yet) is waited for, then refused; elsewhere, what is unknown is outside the mesh and reached in clear.
+    /// May be given several times, or as a list with commas.
+    #[arg(
+        long = "mesh-cidr",
+        env = "CULVERT_MESH_CIDR",
+        value_name = "CIDR",
+        value_delimiter = ','
+    )]
+    pub(crate) mesh_cidrs: Vec<IpNet>,
 
     /// Subscribe to what this node's pods use, or to the whole mesh.
     #[arg(long, env = "CULVERT_CONFIG_MODE", value_enum, default_value_t = ConfigMode::OnDemand)]

@@ -20,6 +20,10 @@ use std::{
 };
 
 /// How long a program may take until it is ready. Debug builds on busy machines are slow.
+/// Where the lab's pods and services have their addresses: an unknown one in there is no stranger's.
+const MESH_CIDRS: &str =
+    "198.18.1.0/24,198.18.2.0/24,198.19.0.0/16,fd00:c01e:1::/64,fd00:c01e:2::/64,fd00:c01e:ffff::/64";
+
 const READY: Duration = Duration::from_secs(30);
 /// The name in the controller's certificate that the ztunnels expect.
 const CONTROLLER_NAME: &str = "culvert-controller.culvert-system.svc";
@@ -136,7 +140,11 @@ impl<'lab> Mesh<'lab> {
         command
             .arg("--controller-ca")
             .arg(self.lab.state_dir().join("ca/root.pem"));
-        command.arg("--token-file").arg(token).args(&self.options.ztunnel_args);
+        command
+            .arg("--token-file")
+            .arg(token)
+            .args(["--mesh-cidr", MESH_CIDRS])
+            .args(&self.options.ztunnel_args);
         self.ztunnels[index(node)] = Some(place.spawn("ztunnel", "proxy", &mut command)?);
         Ok(())
     }

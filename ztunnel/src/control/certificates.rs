@@ -13,7 +13,7 @@ use culvert_identity::{CertificateRequest, Credentials, SpiffeId, TrustBundle};
 use culvert_proto::auth::{IstioCertificateRequest, istio_certificate_service_client::IstioCertificateServiceClient};
 use rustc_hash::FxHashMap;
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
-use tonic::Request;
+use tonic::{Code, Request};
 
 use super::{
     Notify, Served,
@@ -34,6 +34,9 @@ const PARALLEL: usize = 8;
 /// How often validity is compared with the wall clock, which may jump while a timer does not.
 const CLOCK_CHECK: Duration = Duration::from_secs(60);
 
+/// A refusal that lasts until pauses are so long is the authority's last word, for the time being.
+const REFUSAL_SETTLED: Duration = Duration::from_secs(1);
+
 /// Runs until the future is dropped.
 pub(super) async fn run(
     endpoint: Endpoint,
@@ -48,7 +51,7 @@ pub(super) async fn run(
         shared,
         notify,
     };
-    let mut requests: JoinSet<(SpiffeId, Result<Credentials, String>)> = JoinSet::new();
+    let mut requests: JoinSet<(SpiffeId, Result<Credentials, NoCertificate>)> = JoinSet::new();
     loop {
         while requests.len() < PARALLEL {
             let Some(identity) = holder.due() else { break };
@@ -57,7 +60,7 @@ pub(super) async fn run(
                 let outcome = tokio::time::timeout(TIMEOUT, obtain(&endpoint, &identity)).await;
                 (
                     identity,
-                    outcome.unwrap_or_else(|_| Err("the authority did not answer in time".into())),
+                    outcome.unwrap_or_else(|_| Err("the authority did not answer in time".to_owned().into())),
                 )
             });
         }
@@ -134,7 +137,7 @@ impl Holder {
             .min()
     }
 
-    fn settle(&mut self, identity: &SpiffeId, outcome: Result<Credentials, String>) {
+    fn settle(&mut self, identity: &SpiffeId, outcome: Result<Credentials, NoCertificate>) {
         let Some(state) = self.identities.get_mut(identity) else {
             return;
         };
@@ -151,10 +154,13 @@ impl Holder {
                 state.ask_at = Some(Instant::now() + jitter(until_renewal.max(Duration::from_secs(1))));
                 state.backoff.reset();
                 state.credentials = Some(Arc::new(credentials));
+                self.served.set_refused(identity, false);
                 self.publish();
             }
-            Err(why) => {
+            Err(NoCertificate { why, refused }) => {
                 let pause = state.backoff.pause();
+                // At first, the authority may not have heard of the pod yet.
+                self.served.set_refused(identity, refused && pause > REFUSAL_SETTLED);
                 tracing::error!(%identity, why, retry_in = ?pause, "no certificate");
                 state.ask_at = Some(Instant::now() + pause);
             }
@@ -203,7 +209,7 @@ impl Holder {
 }
 
 /// Makes a key and has it certified.
-async fn obtain(endpoint: &Endpoint, identity: &SpiffeId) -> Result<Credentials, String> {
+async fn obtain(endpoint: &Endpoint, identity: &SpiffeId) -> Result<Credentials, NoCertificate> {
     let bundle = TrustBundle::from_pem(&endpoint.roots()).map_err(|error| chain(&error))?;
     let pending = CertificateRequest::new(identity).map_err(|error| chain(&error))?;
     let name = prost_types::Value {
@@ -222,8 +228,23 @@ async fn obtain(endpoint: &Endpoint, identity: &SpiffeId) -> Result<Credentials,
     let response = client
         .create_certificate(request)
         .await
-        .map_err(|status| describe(&status))?;
-    pending
-        .complete(&response.into_inner().cert_chain, &bundle)
-        .map_err(|error| chain(&error))
+        .map_err(|status| NoCertificate {
+            refused: matches!(status.code(), Code::PermissionDenied | Code::InvalidArgument),
+            why: describe(&status),
+        })?;
+    let credentials = pending.complete(&response.into_inner().cert_chain, &bundle);
+    Ok(credentials.map_err(|error| chain(&error))?)
+}
+
+/// Why there is no certificate.
+struct NoCertificate {
+    why: String,
+    /// The authority knows us, and says that this identity is not ours to have.
+    refused: bool,
+}
+
+impl From<String> for NoCertificate {
+    fn from(why: String) -> Self {
+        Self { why, refused: false }
+    }
 }

@@ -44,6 +44,8 @@ pub(crate) struct Served {
     pods: Mutex<BTreeMap<Arc<str>, Arc<Pod>>>,
     /// The pods that the agent had at first, once all of them are here.
     first: OnceLock<BTreeSet<Arc<str>>>,
+    /// Identities for which the authority refuses to sign.
+    refused: Mutex<BTreeSet<SpiffeId>>,
     draining: AtomicBool,
 }
 
@@ -69,6 +71,16 @@ impl Served {
         let _ = self.first.set(self.pods.lock().keys().cloned().collect());
     }
 
+    /// Whether the authority refuses to sign for this identity. Its pods' tunnels fail, and nobody waits for them.
+    fn set_refused(&self, identity: &SpiffeId, refused: bool) {
+        let mut all = self.refused.lock();
+        if refused {
+            all.insert(identity.clone());
+        } else {
+            all.remove(identity);
+        }
+    }
+
     /// Nothing new is accepted any more.
     pub(crate) fn set_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
@@ -89,11 +101,12 @@ impl Served {
             missing.push("configuration from the controller".into());
         }
         let credentials = shared.credentials.load();
+        let refused = self.refused.lock();
         let without = self
             .all()
             .into_iter()
             .filter(|pod| first.is_none_or(|first| first.contains(&pod.uid)))
-            .filter(|pod| !credentials.contains_key(&pod.identity));
+            .filter(|pod| !credentials.contains_key(&pod.identity) && !refused.contains(&pod.identity));
         missing
             .extend(without.map(|pod| format!("a certificate for {} ({}/{})", pod.identity, pod.namespace, pod.name)));
         missing

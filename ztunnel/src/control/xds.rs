@@ -87,12 +87,14 @@ impl Configuration {
         let args = endpoint.args();
         let on_demand = args.config_mode == ConfigMode::OnDemand;
         let mode = if on_demand { Mode::OnDemand } else { Mode::Wildcard };
+        let mut store = Store::new(NETWORK, &args.trust_domain, on_demand);
+        store.claim(&args.mesh_cidrs);
         Self {
             client: Client::new(
                 describe_node(node, &args.cluster_id),
                 [(ADDRESS_TYPE, mode), (AUTHORIZATION_TYPE, Mode::Wildcard)],
             ),
-            store: Store::new(NETWORK, &args.trust_domain, on_demand),
+            store,
             on_demand,
             missing: BTreeSet::from([ADDRESS_TYPE, AUTHORIZATION_TYPE]),
             pending: BTreeSet::new(),
@@ -330,6 +332,7 @@ mod tests {
             token_file: "unused".into(),
             cluster_id: "Kubernetes".into(),
             trust_domain: "cluster.local".into(),
+            mesh_cidrs: vec![],
             config_mode: ConfigMode::OnDemand,
         };
         let endpoint = Endpoint::new(args, tokio::sync::watch::channel(Secrets::default()).1);

@@ -15,6 +15,8 @@ pub(crate) struct Mesh {
     pub(super) generation: u64,
     pub(super) on_demand: bool,
     pub(super) synced: bool,
+    /// Ranges in which nothing is reached in clear because it is unknown.
+    pub(super) ranges: Arc<[IpNet]>,
     /// The proxy's own network.
     pub(super) network: Arc<str>,
     /// By uid.

@@ -52,6 +52,10 @@ impl Mesh {
             let _ = asks.send(Ask::Address(destination.ip()));
             return Outbound::Pending;
         }
+        if self.ranges.iter().any(|range| range.contains(&destination.ip())) {
+            // Of the mesh, but not known: on its way, or gone. The first will come; the second must not go in clear.
+            return Outbound::Pending;
+        }
         direct(destination, None, service)
     }
 

@@ -40,6 +40,11 @@ impl Store {
         }
     }
 
+    /// From now on, unknown addresses in these ranges are waited for instead of being taken for outside the mesh.
+    pub(crate) fn claim(&mut self, ranges: &[IpNet]) {
+        self.mesh.ranges = ranges.into();
+    }
+
     /// The present state, under the next generation.
     pub(crate) fn snapshot(&mut self) -> Arc<Mesh> {
         if self.changes >= SWEEP_EVERY {

@@ -23,8 +23,9 @@ impl<'a> Ends<'a> {
         let pod = &opening.pod;
         let peer = opening.peer.workload.as_deref();
         let peer_name = peer.map(|workload: &Workload| &*workload.name);
-        let peer_namespace = peer.map(|workload| &*workload.namespace);
         let peer_identity = opening.peer.identity.as_ref();
+        let peer_namespace = peer.map(|workload| &*workload.namespace);
+        let peer_namespace = peer_namespace.or(peer_identity.map(SpiffeId::namespace));
         // An identity is logged only where a certificate proved it to the other side.
         let own_identity = opening.encrypted.then_some(&pod.identity);
         let (own_name, own_namespace) = (Some(&*pod.name), Some(&*pod.namespace));

@@ -102,6 +102,10 @@ fn labels(opening: &Opening) -> TcpLabels {
     let mut peer = end(opening.peer.workload.as_deref());
     if let Some(identity) = &opening.peer.identity {
         peer.principal = identity.as_str().into();
+        // On demand, a peer that only ever connects to us is known by its certificate alone.
+        if peer.namespace.is_empty() {
+            peer.namespace = identity.namespace().into();
+        }
     }
     let (reporter, source, destination) = match opening.direction {
         Direction::Outbound => ("source", own, peer),

@@ -14,6 +14,28 @@ fn nothing_is_decided_before_the_first_answers() {
 }
 
 #[test]
+fn what_is_unknown_in_the_meshs_own_ranges_is_waited_for_and_never_reached_in_clear() {
+    for on_demand in [false, true] {
+        let mut world = World::new(on_demand).with(&[workload("a", &["198.18.0.2"])], &[]);
+        world
+            .store
+            .claim(&["198.18.0.0/16".parse().unwrap(), "fd00::/16".parse().unwrap()]);
+        for unknown in ["198.18.0.9:80", "[fd00::9]:80", "[::ffff:198.18.0.9]:80"] {
+            let address: std::net::SocketAddr = unknown.parse().unwrap();
+            world.store.set_answered(address.ip().to_canonical());
+            assert!(
+                matches!(world.outbound(unknown), Outbound::Pending),
+                "{unknown} must not be dialled in clear"
+            );
+        }
+        assert!(matches!(world.outbound("198.18.0.2:80"), Outbound::Tunnel { .. }));
+        let outside = "198.19.0.9".parse().unwrap();
+        world.store.set_answered(outside);
+        assert!(matches!(world.outbound("198.19.0.9:80"), Outbound::Direct { .. }));
+    }
+}
+
+#[test]
 fn a_pod_is_reached_by_its_address_in_the_tunnel_or_in_clear() {
     let outside = proto::Workload {
         tunnel_protocol: 0,
