@@ -36,7 +36,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let programs = [("cc", "build-essential"), ("ip", "iproute2"), ("python3", "python3")];
     setup::ensure_programs(&programs, "build and run the benchmark")?;
-    ebpf::run(&ebpf::Options::default())?;
+    ebpf::build()?;
     let mut build = shell::cargo();
     build.args(["build", "--release", "--locked"]);
     for package in PACKAGES {
