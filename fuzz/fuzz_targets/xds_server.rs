@@ -1,0 +1,76 @@
+//! What node proxies say to the controller's side of xDS. Whatever it was, the stream comes to rest once its answers are acknowledged.
+//!
+//! A request is a length of two bytes and so many bytes.
+#![no_main]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use culvert_proto::{ADDRESS_TYPE, discovery::DeltaDiscoveryRequest};
+use culvert_xds::server::{Entry, Resources, Stream};
+use libfuzzer_sys::fuzz_target;
+use prost::Message as _;
+
+struct World(BTreeMap<String, Entry>);
+
+static WORLD: LazyLock<World> = LazyLock::new(|| {
+    let entry = |name: &str| Entry {
+        version: "1".into(),
+        digest: 1,
+        body: Arc::from(*b"x"),
+        aliases: Arc::new([format!("@{name}")]),
+    };
+    World(["a", "b", "c"].map(|name| (name.to_owned(), entry(name))).into())
+});
+
+impl Resources for World {
+    fn all<'a>(&'a self, type_url: &str) -> Option<Box<dyn Iterator<Item = (&'a str, &'a Entry)> + 'a>> {
+        (type_url == ADDRESS_TYPE).then(|| Box::new(self.0.iter().map(|(name, entry)| (name.as_str(), entry))) as Box<_>)
+    }
+
+    fn get(&self, _: &str, name: &str) -> Option<&Entry> {
+        self.0.get(name)
+    }
+
+    /// `b` brings `c`, as a service brings its workloads.
+    fn expand(&self, _: &str, name: &str) -> Vec<String> {
+        match name.trim_start_matches('@') {
+            "b" => vec!["b".to_owned(), "c".to_owned()],
+            name if self.0.contains_key(name) => vec![name.to_owned()],
+            _ => vec![],
+        }
+    }
+
+    fn initial(&self, _: &str, node: &str) -> Vec<String> {
+        if node == "n" { vec!["a".to_owned()] } else { vec![] }
+    }
+}
+
+fuzz_target!(|input: &[u8]| {
+    let mut stream = Stream::new();
+    stream.set_node("n");
+    let (mut rest, mut answers, mut last) = (input, 0, None);
+    let acknowledge = |stream: &mut Stream, nonce: String| {
+        let type_url = ADDRESS_TYPE.to_owned();
+        stream.receive(&DeltaDiscoveryRequest { type_url, response_nonce: nonce, ..Default::default() }, &*WORLD);
+    };
+    while let [low, high, more @ ..] = rest {
+        let (bytes, after) = more.split_at(usize::from(u16::from_le_bytes([*low, *high])).min(more.len()));
+        rest = after;
+        let Ok(request) = DeltaDiscoveryRequest::decode(bytes) else { continue };
+        stream.receive(&request, &*WORLD);
+        if let Some(response) = stream.next(&*WORLD) {
+            answers += 1;
+            assert_eq!(response.nonce, answers.to_string());
+            assert!(stream.next(&*WORLD).is_none(), "an answer waits for its acknowledgement");
+            last = Some(response.nonce);
+        }
+    }
+    for _ in 0..3 {
+        let Some(nonce) = last.take() else { break };
+        acknowledge(&mut stream, nonce);
+        last = stream.next(&*WORLD).map(|response| response.nonce);
+    }
+    assert_eq!(last, None, "nothing changes, and yet the stream goes on talking");
+    assert!(stream.types().all(|type_url| type_url == ADDRESS_TYPE));
+});
