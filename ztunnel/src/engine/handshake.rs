@@ -1,6 +1,6 @@
 //! TLS handshakes of tunnels.
 
-use culvert_hbone::{Connection, Handshake, Progress};
+use culvert_hbone::{Connection, Handshake, Progress, Role};
 use rustix::io::Errno;
 
 use super::{
@@ -85,6 +85,10 @@ impl Loop {
                     tunnel.state = State::Open(Box::new(connection));
                     tunnel.idle_since = self.now;
                     tunnel.heard = self.now;
+                    if tunnel.role == Role::Server {
+                        // Mostly known by the time that the first stream is over.
+                        self.mesh.source(tunnel.peer.ip(), &self.shared.asks);
+                    }
                     return self.opened(key);
                 }
                 Some(Err(error)) => Failure::Tunnel {

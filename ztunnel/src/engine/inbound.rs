@@ -32,7 +32,7 @@ impl Loop {
         let deadline = self.now + self.config.connect_timeout;
         let mut flow = Flow::new(Direction::Inbound, &pod, source, destination, deadline);
         flow.near = Some(Socket::new(fd));
-        flow.peer.workload = self.mesh.workload_at(source.ip());
+        flow.peer.workload = self.mesh.source(source.ip(), &self.shared.asks);
         let own = pod.is_own_port(destination.port());
         let key = self.add_flow(flow);
         if own {
@@ -70,7 +70,7 @@ impl Loop {
         flow.tunnel_address = Some(tunnel.peer);
         flow.peer = Peer {
             identity: tunnel.identity.clone(),
-            workload: self.mesh.workload_at(source.ip()),
+            workload: self.mesh.source(source.ip(), &self.shared.asks),
         };
         flow.far = Far::Stream(Stream {
             tunnel: tunnel_key,

@@ -5,9 +5,10 @@ use std::{net::IpAddr, sync::Arc};
 use culvert_policy::Policy;
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Service, Workload, cow::CowMap, service::Endpoints};
-use crate::seam::Pod;
+use crate::seam::{Ask, Pod};
 
 /// Everything that is known of the mesh at one moment. Clones share their contents.
 #[derive(Clone, Debug, Default)]
@@ -64,6 +65,17 @@ impl Mesh {
     /// The workload at an address, if the mesh knows one. Of several on one node's address, any.
     pub(crate) fn workload_at(&self, address: IpAddr) -> Option<Arc<Workload>> {
         self.owners_of(address).first().cloned()
+    }
+
+    /// The workload at the address that a connection comes from, for telemetry. Where that is not known yet, it is asked
+    /// for, so that the next connection's is.
+    pub(crate) fn source(&self, address: IpAddr, asks: &UnboundedSender<Ask>) -> Option<Arc<Workload>> {
+        let found = self.workload_at(address);
+        if found.is_none() && self.synced && self.on_demand && !self.answered.contains(&address.to_canonical()) {
+            // Control outlives the loops; should it not, only telemetry is poorer.
+            let _ = asks.send(Ask::Address(address.to_canonical()));
+        }
+        found
     }
 
     /// What the mesh knows about a pod of this node.

@@ -6,7 +6,7 @@ use culvert_proto::{
 use prost::Message as _;
 
 use super::{World, client, client_workload, denied, policy};
-use crate::seam::Inbound;
+use crate::seam::{Ask, Inbound};
 
 fn ask(world: &mut World, account: Option<&str>) -> Result<(), String> {
     let identity = account.map(|account| SpiffeId::new("cluster.local", "shop", account).unwrap());
@@ -139,4 +139,26 @@ fn an_application_that_expects_another_protocol_is_not_connected_to() {
     };
     let mut world = World::new(false).with(&[own], &[]);
     assert!(ask(&mut world, None).unwrap_err().contains("PROXY protocol"));
+}
+
+#[test]
+fn an_unknown_source_is_asked_for_once_the_mesh_is_known_and_on_demand_alone() {
+    for (on_demand, asked) in [
+        (true, Ok(Ask::Address("198.18.0.7".parse().unwrap()))),
+        (false, Err(())),
+    ] {
+        let mut world = World::new(on_demand);
+        let mesh = world.store.snapshot();
+        assert!(mesh.source("::ffff:198.18.0.7".parse().unwrap(), &world.asks).is_none());
+        assert_eq!(world.asked.try_recv().map_err(drop), asked, "on demand: {on_demand}");
+        world.store.set_answered("198.18.0.7".parse().unwrap());
+        world
+            .store
+            .snapshot()
+            .source("198.18.0.7".parse().unwrap(), &world.asks);
+        assert!(
+            world.asked.try_recv().is_err(),
+            "what was answered must not be asked again"
+        );
+    }
 }
