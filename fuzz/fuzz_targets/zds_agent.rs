@@ -17,6 +17,9 @@ use tokio::time::timeout;
 /// Far below the agent's own limits: nothing of what is sent here is a reason to wait.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How many things each proxy is asked.
+const ORDERS: u32 = 3;
+
 struct Agent {
     runtime: Runtime,
     path: std::path::PathBuf,
@@ -41,7 +44,7 @@ impl Agent {
             let socket = PacketSocket::connect(path).expect("the agent listens");
             let ours = AsyncPacketSocket::new(socket).expect("register");
             let mut messages = messages.iter();
-            let (mut buffer, mut known) = (Vec::new(), None);
+            let (mut buffer, mut known, mut orders) = (Vec::new(), None, 0);
             let Some(hello) = messages.next() else { return };
             ours.send(hello, &[]).await.expect("it waits for the hello");
             loop {
@@ -72,9 +75,15 @@ impl Agent {
                     continue; // an event alone
                 }
                 buffer.clear();
-                match messages.next() {
-                    Some(message) if ours.send(message, &[]).await.is_ok() => {}
-                    _ => break,
+                orders += 1;
+                let Some(answer) = messages.next() else { break };
+                if ours.send(answer, &[]).await.is_err() {
+                    break;
+                }
+                if orders == ORDERS {
+                    // It has no more to ask, and what it did not ask for ends the connection.
+                    let Some(unasked) = messages.next() else { break };
+                    let _ = ours.send(unasked, &[]).await;
                 }
             }
             drop(ours);
