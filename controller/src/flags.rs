@@ -8,21 +8,20 @@ use clap::{Args, Parser, Subcommand};
 use culvert_telemetry::LogFormat;
 use ipnet::IpNet;
 
+/// Where the root key and the tokens are kept unless a flag says otherwise.
+const STATE_DIR: &str = "/var/lib/culvert";
+
 /// Watches the cluster, is its certificate authority, and tells every node what the mesh is.
 #[derive(Debug, Parser)]
-#[command(
-    name = "culvert-controller",
-    version,
-    args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true
-)]
+#[command(name = "culvert-controller", version)]
 pub struct Cli {
     /// Something else than to serve.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// How to serve.
+    /// How to serve. Everything has a default, so that a chore beside serving needs none of it, whatever the
+    /// environment says.
     #[command(flatten)]
-    pub serve: Option<Serve>,
+    pub serve: Serve,
 }
 
 /// Chores beside serving.
@@ -35,7 +34,7 @@ pub enum Command {
         /// The node's name, as in Pods' `spec.nodeName`.
         node: String,
         /// Where the controller keeps its root key and the tokens.
-        #[arg(long, env = "CULVERT_STATE_DIR", value_name = "DIR")]
+        #[arg(long, env = "CULVERT_STATE_DIR", default_value = STATE_DIR, value_name = "DIR")]
         state_dir: PathBuf,
     },
 }
@@ -44,10 +43,15 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Serve {
     /// A directory of Kubernetes YAML, followed while it changes.
-    #[arg(long, env = "CULVERT_CONFIG_DIR", value_name = "DIR")]
+    #[arg(
+        long,
+        env = "CULVERT_CONFIG_DIR",
+        default_value = "/etc/culvert/objects",
+        value_name = "DIR"
+    )]
     pub config_dir: PathBuf,
     /// Where the root key and the tokens are kept; made at the first start. Keep it safe.
-    #[arg(long, env = "CULVERT_STATE_DIR", value_name = "DIR")]
+    #[arg(long, env = "CULVERT_STATE_DIR", default_value = STATE_DIR, value_name = "DIR")]
     pub state_dir: PathBuf,
     /// First part of every identity.
     #[arg(
@@ -169,9 +173,9 @@ mod tests {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
         let token = Cli::try_parse_from(["c", "node-token", "n", "--state-dir", "/s"]).unwrap();
-        assert!(token.serve.is_none() && token.command.is_some());
+        assert!(matches!(token.command, Some(Command::NodeToken { node, .. }) if node == "n"));
         let serve = Cli::try_parse_from(["c", "--config-dir", "/c", "--state-dir", "/s"]).unwrap();
-        assert_eq!(serve.serve.unwrap().leaf_ttl, Duration::from_secs(86400));
-        assert!(Cli::try_parse_from(["c"]).is_err());
+        assert_eq!(serve.serve.leaf_ttl, Duration::from_secs(86400));
+        assert!(Cli::try_parse_from(["c", "node-token"]).is_err());
     }
 }

@@ -4,18 +4,15 @@
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::Parser as _;
 use culvert_controller::flags::{Cli, Command};
 use culvert_controller::run;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome = match (cli.command, cli.serve) {
-        (Some(Command::NodeToken { node, state_dir }), _) => token(&state_dir, &node),
-        (None, Some(flags)) => serve(flags),
-        (None, None) => Cli::command()
-            .error(clap::error::ErrorKind::MissingRequiredArgument, "nothing to do")
-            .exit(),
+    let outcome = match cli.command {
+        Some(Command::NodeToken { node, state_dir }) => token(&state_dir, &node),
+        None => serve(cli.serve),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

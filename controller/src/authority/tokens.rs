@@ -45,7 +45,7 @@ impl Tokens {
             .fill(&mut secret)
             .map_err(|_| file(&path)(io::Error::other("the system gives no randomness")))?;
         let text: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-        write(&path, &format!("{node}.{text}\n"), 0o600)?;
+        write(&path, &format!("{node}.{text}"), 0o600)?;
         Ok(path)
     }
 

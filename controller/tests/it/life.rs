@@ -77,8 +77,8 @@ fn it_says_why_it_does_not_start() {
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     let dir = config.path().to_str().unwrap();
-    let (code, text) = run(&[]);
-    assert_eq!((code, text.contains("--config-dir")), (Some(2), true), "{text}");
+    let (code, text) = run(&["--service-cidr", "nowhere"]);
+    assert_eq!((code, text.contains("nowhere")), (Some(2), true), "{text}");
     let (code, text) = run(&["--config-dir", "/nonexistent/mesh"]);
     assert_eq!((code, text.contains("/nonexistent/mesh")), (Some(1), true), "{text}");
     let (code, text) = run(&["--config-dir", dir, "--trust-domain", "not a domain"]);
