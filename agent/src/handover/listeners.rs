@@ -11,7 +11,7 @@ use culvert_net::{NetError, Netns};
 use culvert_proto::zds::SocketRole;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::recover::Found;
+use super::{ports, recover::Found};
 use crate::kernel::PodListeners;
 
 /// Connections that may wait while the proxy is busy or is being replaced; the kernel caps it at `net.core.somaxconn`.
@@ -51,6 +51,9 @@ impl Listeners {
     /// See [`ListenError`].
     pub fn open(netns: &Netns, addresses: &[IpAddr]) -> Result<Self, ListenError> {
         netns.run(|| {
+            if let Err(error) = ports::allow_reuse() {
+                tracing::debug!(%error, "the pod serves fewer new connections a second than it could");
+            }
             let outbound = addresses
                 .iter()
                 .map(|address| listen(SocketAddr::new(*address, OUTBOUND_PORT)));

@@ -1,7 +1,8 @@
 //! Handing pods to proxies: the server side of ZDS (`zds.proto`), one session for each connected proxy.
 //!
 //! Enrolment decides what a proxy is told; here is how. [`server`] accepts and reads the hello, a `session` sends one
-//! message at a time and waits for its answer, [`listeners`] are the sockets that travel, [`recover`] finds those that a
+//! message at a time and waits for its answer, [`listeners`] are the sockets that travel, `ports` makes room
+//! for those that the proxy opens beside them, [`recover`] finds those that a
 //! proxy holds from before this agent started.
 //!
 //! | a proxy that | meets |
@@ -12,6 +13,7 @@
 //! | speaks V1, as Istio's ztunnel | the namespace alone; it opens its listeners itself, and the kernel programs notice |
 
 pub mod listeners;
+mod ports;
 pub(crate) mod recover;
 pub mod server;
 mod session;

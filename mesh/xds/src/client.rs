@@ -153,13 +153,13 @@ impl Client {
             resources: &response.resources,
             removed: &response.removed_resources,
         });
+        let rejected: BTreeSet<&str> = rejections.iter().map(|rejection| rejection.name.as_str()).collect();
         for resource in &response.resources {
-            if !rejections.iter().all(|rejection| rejection.name != resource.name) {
-                subscription.versions.entry(resource.name.clone()).or_default();
-            } else if rejections.iter().all(|rejection| rejection.name != resource.name) {
-                subscription
-                    .versions
-                    .insert(resource.name.clone(), resource.version.clone());
+            let name = resource.name.clone();
+            if rejected.contains(name.as_str()) {
+                subscription.versions.entry(name).or_default();
+            } else {
+                subscription.versions.insert(name, resource.version.clone());
             }
         }
         for name in &response.removed_resources {
