@@ -40,14 +40,15 @@ pub(super) fn play(lab: &Lab, requests: u32, keep: bool, progress: &Progress, be
     let mut mesh = Mesh::start(lab, options)?;
 
     progress.step("the namespace gets its label culvert.dev/mesh=ambient, while requests go on");
+    let log_files: Vec<_> = (1..=2)
+        .map(|node| Ok(mesh.ztunnel(node)?.log_path().to_owned()))
+        .collect::<Result<_>>()?;
+    let logs = AccessLogs::from_now(log_files.clone())?;
     let (joining, joined_in) = join(lab, &shop, &mesh)?;
+    wait_until_quiet(&logs)?;
 
     progress.step(&format!("{requests} requests again, now through the mesh"));
-    let logs = AccessLogs::from_now(
-        (1..=2)
-            .map(|node| Ok(mesh.ztunnel(node)?.log_path().to_owned()))
-            .collect::<Result<_>>()?,
-    )?;
+    let logs = AccessLogs::from_now(log_files)?;
     let page = shop.pod("productpage")?;
     let page_log = shop.log(page)?.len();
     capture.take();
@@ -107,6 +108,21 @@ fn join(lab: &Lab, shop: &Shop, mesh: &Mesh<'_>) -> Result<(Tally, f64)> {
             all = all.and(&tally);
         }
         joined.map(|seconds| (all, seconds))
+    })
+}
+
+/// Waits until each connection in the tunnel that one proxy has logged is logged by the other, too: a line that comes
+/// later would count for the requests that follow.
+fn wait_until_quiet(logs: &AccessLogs) -> Result<()> {
+    wait_for("both proxies' lines about the crowd's connections", JOIN, || {
+        let connections = logs.read().ok()?;
+        let ends = |direction: &str| -> BTreeSet<String> {
+            let tunnelled = connections
+                .iter()
+                .filter(|one| one.encrypted && one.direction == direction);
+            tunnelled.map(|one| one.source_address.clone()).collect()
+        };
+        (ends("outbound") == ends("inbound")).then_some(())
     })
 }
 
