@@ -160,17 +160,3 @@ pub(crate) struct Shared {
     /// Metrics and open connections.
     pub(crate) telemetry: Arc<crate::telemetry::Telemetry>,
 }
-
-// `state::Mesh` (owner ZCONTROL) offers:
-//   fn outbound(&self, pod: &Pod, destination: SocketAddr, asks: &UnboundedSender<Ask>) -> Outbound
-//   fn inbound(&self, pod: &Pod, source: SocketAddr, identity: Option<&SpiffeId>, destination: SocketAddr) -> Inbound
-//   fn workload_at(&self, address: IpAddr) -> Option<Arc<Workload>>
-//   fn generation(&self) -> u64
-// `telemetry::Telemetry` (owner ZCONTROL) offers:
-//   fn opened(&self, Opening{direction, pod: Arc<Pod>, source: SocketAddr, destination: SocketAddr, peer: Peer, service, hbone_addr, encrypted}) -> ConnectionRecord
-//   ConnectionRecord: add_sent(u64), add_received(u64) (plain fields, no atomics per read; published on close and every few
-//   seconds by the loop), close(self, Result<(), CloseReason>)   // exactly one access log line, metrics moved; Drop without close logs too
-//   fn failed(&self, Opening-like, reason)                 // connection that never opened: one access log line, istio_tcp_connections_failed_total
-// `engine` (owner ENGINE) offers:
-//   pub(crate) struct LoopHandle; impl LoopHandle { pub(crate) fn send(&self, LoopMessage) }
-//   pub(crate) fn spawn(shared: Arc<Shared>, config: EngineConfig, loops: usize) -> io::Result<Vec<LoopHandle + JoinHandle>>
