@@ -1,0 +1,3 @@
+//! The chained CNI plug-in.
+
+fn main() {}
