@@ -8,8 +8,10 @@
 //! ```
 //! [`monitoring`] shows it all. Start reading at [`enrolment`].
 
+pub mod cri;
 pub mod enrolment;
 pub mod handover;
 pub mod kernel;
+pub mod lock;
 pub mod monitoring;
 pub mod source;

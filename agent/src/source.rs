@@ -1,10 +1,11 @@
 //! Where pods come from.
 //!
 //! A [`PodSource`] says which pods of this node shall take part in the mesh; enrolment brings it about. [`local`] reads a
-//! directory of Kubernetes objects and needs no cluster.
+//! directory of Kubernetes objects and needs no cluster; [`kubernetes`] follows a cluster's API server.
 
 use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc};
 
+pub mod kubernetes;
 pub mod local;
 
 /// The pods of one node, as they should be.
