@@ -1,0 +1,102 @@
+//! What Culvert consists of in a cluster: the manifests below `deploy/`, embedded, so that the `culvert` command can apply
+//! and print them without a checkout.
+//!
+//! There is one source, the files of `daemonset/`, and what may be added to it, the folders of `components/`. Three ways
+//! lead from there to a cluster: `kubectl apply -k`, `culvert install` by way of [`manifests`], and the Helm chart, which
+//! the tests hold to the same result.
+//!
+//! ```
+//! use culvert_deploy::{Values, manifests};
+//!
+//! let mut values = Values::default();
+//! values.config.mesh_cidrs = vec!["198.18.64.0/18".parse()?, "198.19.0.0/16".parse()?];
+//! for document in manifests(&values)? {
+//!     println!("{document}");
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! `files` has the texts, `values` says what may differ from cluster to cluster, `merge` lays a component's patches over the
+//! base, `document` is one object, [`privileges`] lists what each container and account may do, with the reason.
+
+mod document;
+mod files;
+mod merge;
+pub mod privileges;
+mod values;
+
+pub use document::{Document, Id};
+pub use values::{Component, Config, HostPaths, Values};
+
+/// The namespace that everything lives in.
+pub const NAMESPACE: &str = "culvert-system";
+
+/// The version of the images that the manifests name: this crate's.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The registry that the manifests name.
+pub const REGISTRY: &str = "culvert.dev";
+
+/// Why the manifests cannot be made. Each is a mistake in the files, which the tests would have found, except
+/// [`Error::Value`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file is no YAML, or no object of Kubernetes.
+    #[error("{file}: {reason}")]
+    File {
+        /// Below `deploy/`.
+        file: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A patch is for an object that is not there.
+    #[error("{file} patches {id}, which is not there")]
+    Target {
+        /// Below `deploy/`.
+        file: &'static str,
+        /// The object.
+        id: Id,
+    },
+    /// An object lacks what a value belongs in.
+    #[error("{id} has no {path}")]
+    Place {
+        /// The object.
+        id: Id,
+        /// What it lacks.
+        path: &'static str,
+    },
+    /// A value that cannot be meant.
+    #[error("{what}: `{value}` {reason}")]
+    Value {
+        /// Which value.
+        what: &'static str,
+        /// As given.
+        value: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+/// The objects to apply, in an order in which each finds what it needs: the namespace first.
+///
+/// # Errors
+/// When a value cannot be meant.
+pub fn manifests(values: &Values) -> Result<Vec<Document>, Error> {
+    values.check()?;
+    let mut documents = Vec::new();
+    for file in files::BASE {
+        documents.extend(file.documents()?);
+    }
+    for component in &values.components {
+        let files = component.files();
+        for file in files.resources {
+            documents.extend(file.documents()?);
+        }
+        for file in files.patches {
+            merge::patch(&mut documents, file)?;
+        }
+    }
+    values.fill_in(&mut documents)?;
+    Ok(documents)
+}

@@ -1,0 +1,227 @@
+//! What may differ from cluster to cluster.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+use serde_json::{Value, json};
+
+use crate::{Document, Error, REGISTRY, VERSION};
+
+/// Choices of whoever installs. The default is what `kubectl apply -k deploy/daemonset` applies.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Values {
+    /// Where images come from: `REGISTRY/agent:TAG`.
+    pub registry: String,
+    /// Their tag.
+    pub tag: String,
+    /// What the programs are told about the cluster.
+    pub config: Config,
+    /// Where a node keeps what Culvert reaches for.
+    pub host_paths: HostPaths,
+    /// What is added to the base.
+    pub components: BTreeSet<Component>,
+}
+
+/// The keys of the ConfigMap `culvert-config`. What is empty is left to the base, or else to the programs' defaults.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// Ranges of the cluster's pods and services.
+    pub mesh_cidrs: Vec<IpNet>,
+    /// Destinations that pods reach directly.
+    pub exclude_cidrs: Vec<IpNet>,
+    /// Ports that pods reach, and are reached on, directly.
+    pub exclude_ports: Vec<u16>,
+    /// First part of every identity.
+    pub trust_domain: Option<String>,
+    /// This cluster's name in telemetry.
+    pub cluster_id: Option<String>,
+    /// What the names of services end in.
+    pub cluster_domain: Option<String>,
+    /// The namespace whose policies bind everywhere.
+    pub root_namespace: Option<String>,
+    /// What to log: a level, or a filter.
+    pub log: Option<String>,
+}
+
+/// Folders of the node that are not everywhere in the same place.
+#[derive(Clone, Debug)]
+pub struct HostPaths {
+    /// Where the container runtime has its CRI socket.
+    pub runtime: String,
+    /// Where CNI plug-ins are.
+    pub cni_bin: String,
+    /// Where the CNI configuration is.
+    pub cni_conf: String,
+}
+
+/// A folder of `deploy/components/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Component {
+    /// New nodes take pods when their agent is ready, and not before.
+    HoldNodes,
+    /// Images are on the nodes already and are never downloaded.
+    LocalImages,
+    /// Only the nodes' proxies reach the controller's port for configuration and certificates.
+    NetworkPolicy,
+    /// Nodes enforce SELinux.
+    Selinux,
+    /// One controller instead of two.
+    SingleReplica,
+}
+
+impl Component {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::HoldNodes,
+        Self::LocalImages,
+        Self::NetworkPolicy,
+        Self::Selinux,
+        Self::SingleReplica,
+    ];
+
+    /// The folder's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HoldNodes => "hold-nodes",
+            Self::LocalImages => "local-images",
+            Self::NetworkPolicy => "network-policy",
+            Self::Selinux => "selinux",
+            Self::SingleReplica => "single-replica",
+        }
+    }
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        Self {
+            registry: REGISTRY.to_owned(),
+            tag: VERSION.to_owned(),
+            config: Config::default(),
+            host_paths: HostPaths::default(),
+            components: BTreeSet::new(),
+        }
+    }
+}
+
+impl Default for HostPaths {
+    fn default() -> Self {
+        Self {
+            runtime: "/run/containerd".to_owned(),
+            cni_bin: "/opt/cni/bin".to_owned(),
+            cni_conf: "/etc/cni/net.d".to_owned(),
+        }
+    }
+}
+
+impl Values {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let wrong = |what, value: &str, reason| {
+            Err(Error::Value {
+                what,
+                value: value.to_owned(),
+                reason,
+            })
+        };
+        let is_image_part = |text: &str, more: &str| {
+            !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+        };
+        if !is_image_part(&self.registry, "-._:/") || self.registry.ends_with('/') {
+            return wrong(
+                "registry",
+                &self.registry,
+                "is no registry such as registry.example/culvert",
+            );
+        }
+        if !is_image_part(&self.tag, "-._") {
+            return wrong("tag", &self.tag, "is no tag of an image");
+        }
+        for (what, path) in self.host_paths.named() {
+            if !path.starts_with('/') || path.split('/').any(|part| part == "..") {
+                return wrong(what, path, "is no absolute path");
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the values where they belong.
+    pub(crate) fn fill_in(&self, documents: &mut [Document]) -> Result<(), Error> {
+        for document in documents {
+            let id = document.id().clone();
+            let missing = |path| Error::Place { id: id.clone(), path };
+            for container in document.containers_mut() {
+                let image = container.get_mut("image").ok_or_else(|| missing("image"))?;
+                let name = image.as_str().ok_or_else(|| missing("image"))?;
+                *image = self.image(name).into();
+            }
+            if document.is("ConfigMap") {
+                let data = document.value.get_mut("data").and_then(Value::as_object_mut);
+                data.ok_or_else(|| missing("data"))?.extend(
+                    self.config
+                        .entries()
+                        .into_iter()
+                        .map(|(key, value)| (key.to_owned(), value.into())),
+                );
+            }
+            if document.is("DaemonSet") {
+                self.host_paths
+                    .fill_in(&mut document.value)
+                    .ok_or_else(|| missing("volumes"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `culvert.dev/agent:0.1.0` in our registry and with our tag.
+    fn image(&self, base: &str) -> String {
+        let name = base.rsplit('/').next().unwrap_or(base);
+        let name = name.split(':').next().unwrap_or(name);
+        format!("{}/{name}:{}", self.registry, self.tag)
+    }
+}
+
+impl Config {
+    fn entries(&self) -> Vec<(&'static str, String)> {
+        fn list<T: ToString>(items: &[T]) -> Option<String> {
+            let items: Vec<String> = items.iter().map(T::to_string).collect();
+            (!items.is_empty()).then(|| items.join(","))
+        }
+        let entries = [
+            ("mesh-cidr", list(&self.mesh_cidrs)),
+            ("exclude-cidr", list(&self.exclude_cidrs)),
+            ("exclude-port", list(&self.exclude_ports)),
+            ("trust-domain", self.trust_domain.clone()),
+            ("cluster-id", self.cluster_id.clone()),
+            ("cluster-domain", self.cluster_domain.clone()),
+            ("root-namespace", self.root_namespace.clone()),
+            ("log", self.log.clone()),
+        ];
+        entries
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value.filter(|value| !value.is_empty())?)))
+            .collect()
+    }
+}
+
+impl HostPaths {
+    /// By the name of the volume.
+    fn named(&self) -> [(&'static str, &str); 3] {
+        [
+            ("runtime", &self.runtime),
+            ("cni-bin", &self.cni_bin),
+            ("cni-conf", &self.cni_conf),
+        ]
+    }
+
+    /// Inside the container the folders are where they are on most nodes, so that nobody else has to know.
+    fn fill_in(&self, daemon_set: &mut Value) -> Option<()> {
+        let volumes = daemon_set.pointer_mut("/spec/template/spec/volumes")?.as_array_mut()?;
+        for (name, path) in self.named() {
+            let volume = volumes.iter_mut().find(|volume| volume["name"] == name)?;
+            *volume.pointer_mut("/hostPath/path")? = json!(path);
+        }
+        Some(())
+    }
+}
