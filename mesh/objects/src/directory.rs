@@ -292,7 +292,7 @@ impl Directory {
             message: format!("{message} (what was read from it before stays in force)"),
         }));
         findings.sort();
-        if self.loaded.generation > 0 && findings == self.loaded.findings && same(&objects, &self.loaded.objects) {
+        if self.loaded.generation > 0 && findings == self.loaded.findings && objects.same(&self.loaded.objects) {
             return;
         }
         let generation = self.loaded.generation + 1;
@@ -302,23 +302,6 @@ impl Directory {
             generation,
         });
     }
-}
-
-/// Whether two snapshots hold the very same objects.
-fn same(a: &Objects, b: &Objects) -> bool {
-    fn map<K: Ord, T>(a: &BTreeMap<K, Arc<T>>, b: &BTreeMap<K, Arc<T>>) -> bool {
-        a.len() == b.len()
-            && a.iter()
-                .zip(b)
-                .all(|((ka, va), (kb, vb))| ka == kb && Arc::ptr_eq(va, vb))
-    }
-    map(&a.namespaces, &b.namespaces)
-        && map(&a.pods, &b.pods)
-        && map(&a.services, &b.services)
-        && map(&a.service_accounts, &b.service_accounts)
-        && map(&a.endpoint_slices, &b.endpoint_slices)
-        && map(&a.nodes, &b.nodes)
-        && map(&a.config_maps, &b.config_maps)
 }
 
 fn read_text(path: &Path) -> Result<String, String> {

@@ -1,12 +1,15 @@
 //! What is wrong with the configuration, said so that a person finds the place.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::objects::Object;
 
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Finding {
-    /// The file, as found below the directory.
+    /// The file, as found below the directory. Empty for an object of a cluster.
+    #[serde(skip_serializing_if = "is_nowhere")]
     pub file: PathBuf,
     /// Which document of the file, from 1; 0 when the file as a whole is meant. Documents without content do not count.
     pub document: usize,
@@ -23,8 +26,33 @@ pub struct Finding {
     pub message: String,
 }
 
+impl Finding {
+    /// Something wrong with an object of a cluster, which no file holds.
+    pub fn of_object(object: &Object, field: &str, message: String) -> Self {
+        Self {
+            file: PathBuf::new(),
+            document: 0,
+            line: None,
+            object: Some(object.title()),
+            field: (!field.is_empty()).then(|| field.to_owned()),
+            message,
+        }
+    }
+}
+
+fn is_nowhere(file: &Path) -> bool {
+    file.as_os_str().is_empty()
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if is_nowhere(&self.file) {
+            write!(f, "{}", self.object.as_deref().unwrap_or("the cluster"))?;
+            if let Some(field) = &self.field {
+                write!(f, ": {field}")?;
+            }
+            return write!(f, ": {}", self.message);
+        }
         write!(f, "{}", self.file.display())?;
         if let Some(line) = self.line {
             write!(f, ":{line}")?;

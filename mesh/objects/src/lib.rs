@@ -16,9 +16,12 @@
 //! | an object in a namespace that is not there | it is left out, as it could not exist in a cluster |
 //! | a pod whose service account is not there | it stays; the controller signs no certificate for it |
 //! | an unknown value of a label that enrols | it does not enrol |
+//!
+//! Objects that a cluster's API server tells of come without files and documents; [`assemble`] holds them to the same rules.
 
 #![forbid(unsafe_code)]
 
+mod assemble;
 mod check;
 mod defaults;
 mod directory;
@@ -30,6 +33,7 @@ mod objects;
 mod walk;
 mod watch;
 
+pub use assemble::{assemble, check};
 pub use defaults::Defaults;
 pub use directory::{Directory, Loaded, OpenError};
 pub use document::{Document, Parsed, parse};

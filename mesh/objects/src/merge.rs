@@ -147,7 +147,7 @@ fn without_taken_addresses<'a>(mut entries: Vec<Entry<'a>>, findings: &mut Vec<F
 }
 
 /// Pods on the host's network share addresses; pods that have ended have given theirs back.
-fn claimed_by_pod(pod: &Pod) -> Vec<IpAddr> {
+pub(crate) fn claimed_by_pod(pod: &Pod) -> Vec<IpAddr> {
     let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
     if enrolment::is_host_network(pod) || matches!(phase, Some("Succeeded" | "Failed")) {
         return Vec::new();
@@ -155,29 +155,33 @@ fn claimed_by_pod(pod: &Pod) -> Vec<IpAddr> {
     enrolment::pod_addresses(pod)
 }
 
-fn service_addresses(service: &Service) -> Vec<IpAddr> {
+pub(crate) fn service_addresses(service: &Service) -> Vec<IpAddr> {
     let texts = service.spec.iter().flat_map(|spec| spec.cluster_ips.iter().flatten());
     texts.filter_map(|text| text.parse().ok()).collect()
 }
 
 fn report_labels_and_accounts(entry: &Entry<'_>, objects: &Objects, findings: &mut Vec<Finding>) {
-    let labels_field = |label: &str| format!("metadata.labels[{label}]");
-    match &entry.document.object {
-        Object::Namespace(namespace) => {
-            if let Err(unknown) = enrolment::decided_by(namespace.metadata.labels.as_ref(), true) {
-                findings.push(entry.finding(&labels_field(unknown.label), unknown.to_string()));
-            }
+    let found = complaint(&entry.document.object, objects);
+    let found = found.into_iter();
+    findings.extend(found.map(|(field, message)| entry.finding(&field, message)));
+}
+
+/// What is wrong with an object that stays: the field, and what in words.
+pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, String)> {
+    let labels = object.metadata().labels.as_ref();
+    let unknown = match object {
+        Object::Namespace(_) => enrolment::decided_by(labels, true).err(),
+        Object::Pod(_) => enrolment::decided_by(labels, false).err(),
+        _ => None,
+    };
+    let unknown = unknown.map(|unknown| (format!("metadata.labels[{}]", unknown.label), unknown.to_string()));
+    let mut found: Vec<_> = unknown.into_iter().collect();
+    if let Object::Pod(pod) = object {
+        let account = ObjectName::new(object.name().namespace, enrolment::service_account(pod));
+        if !objects.service_accounts.contains_key(&account) {
+            let message = format!("there is no ServiceAccount {account}: the pod gets no certificate");
+            found.push(("spec.serviceAccountName".to_owned(), message));
         }
-        Object::Pod(pod) => {
-            if let Err(unknown) = enrolment::decided_by(pod.metadata.labels.as_ref(), false) {
-                findings.push(entry.finding(&labels_field(unknown.label), unknown.to_string()));
-            }
-            let account = ObjectName::new(entry.document.object.name().namespace, enrolment::service_account(pod));
-            if !objects.service_accounts.contains_key(&account) {
-                let message = format!("there is no ServiceAccount {account}: the pod gets no certificate");
-                findings.push(entry.finding("spec.serviceAccountName", message));
-            }
-        }
-        _ => {}
     }
+    found
 }

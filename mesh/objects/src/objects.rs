@@ -88,6 +88,23 @@ impl Objects {
         self.len() == 0
     }
 
+    /// Whether both hold the very same objects, by pointer.
+    pub fn same(&self, other: &Self) -> bool {
+        fn map<K: Ord, T>(a: &BTreeMap<K, Arc<T>>, b: &BTreeMap<K, Arc<T>>) -> bool {
+            a.len() == b.len()
+                && a.iter()
+                    .zip(b)
+                    .all(|((ka, va), (kb, vb))| ka == kb && Arc::ptr_eq(va, vb))
+        }
+        map(&self.namespaces, &other.namespaces)
+            && map(&self.pods, &other.pods)
+            && map(&self.services, &other.services)
+            && map(&self.service_accounts, &other.service_accounts)
+            && map(&self.endpoint_slices, &other.endpoint_slices)
+            && map(&self.nodes, &other.nodes)
+            && map(&self.config_maps, &other.config_maps)
+    }
+
     pub(crate) fn insert(&mut self, name: ObjectName, object: Object) {
         match object {
             Object::Namespace(o) => drop(self.namespaces.insert(name, o)),
