@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "workload.proto",
     "authorization.proto",
     "zds.proto",
     "citadel.proto",
     "discovery.proto",
+    "cri.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

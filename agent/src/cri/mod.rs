@@ -1,4 +1,32 @@
 //! Where running pods have their network namespaces: asked of the container runtime, or seen in `/proc`.
+//!
+//! | module | what |
+//! |---|---|
+//! | `client` | calls the container runtime by its own protocol (CRI) |
+//! | [`info`] | reads what runtimes tell beyond the protocol: JSON, different in each |
+//! | [`cgroups`] | finds a pod's uid in `/proc/PID/cgroup` |
+//! | `processes` | searches `/proc` |
+//!
+//! A path that is handed out names a network namespace at that moment. It may come to mean nothing, or another one: who uses
+//! it opens it at once and compares now and then ([`Seen`]).
+
+pub mod cgroups;
+mod client;
+pub mod info;
+mod processes;
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use self::client::Sandbox;
 
 /// Where container runtimes usually listen.
 pub const SOCKETS: [&str; 4] = [
@@ -7,3 +35,188 @@ pub const SOCKETS: [&str; 4] = [
     "/run/k3s/containerd/containerd.sock",
     "/var/run/cri-dockerd.sock",
 ];
+
+/// `NSFS_MAGIC` of `linux/magic.h`: what file system an open namespace is on.
+const NSFS: i64 = 0x6e73_6673;
+
+/// A pod whose network namespace is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sought {
+    /// Its uid, as the container runtime knows it.
+    pub uid: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A running pod's network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// A path that names it at the moment.
+    pub netns: PathBuf,
+    /// Its addresses, as far as the container runtime tells them.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// What has been done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Calls of the container runtime.
+    pub calls: u64,
+    /// Those that failed.
+    pub failures: u64,
+    /// Network namespaces that it told.
+    pub by_cri: u64,
+    /// Those found in `/proc`.
+    pub by_proc: u64,
+}
+
+/// Finds the network namespaces of running pods.
+#[derive(Debug)]
+pub struct Locator {
+    runtime: client::Runtime,
+    proc: PathBuf,
+    by_cri: AtomicU64,
+    by_proc: AtomicU64,
+}
+
+impl Locator {
+    /// Asks at the first of `sockets` that is there, else searches `proc`, where the processes of the whole node must be
+    /// seen.
+    pub fn new(sockets: Vec<PathBuf>, proc: PathBuf) -> Self {
+        Self {
+            runtime: client::Runtime::new(sockets),
+            proc,
+            by_cri: AtomicU64::new(0),
+            by_proc: AtomicU64::new(0),
+        }
+    }
+
+    /// Where processes are seen.
+    pub fn proc(&self) -> &Path {
+        &self.proc
+    }
+
+    /// What has been done so far.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            calls: self.runtime.calls.load(Ordering::Relaxed),
+            failures: self.runtime.failures.load(Ordering::Relaxed),
+            by_cri: self.by_cri.load(Ordering::Relaxed),
+            by_proc: self.by_proc.load(Ordering::Relaxed),
+        }
+    }
+
+    /// One answer for each pod: where its network namespace is, `None` when no sandbox of it runs, or why nobody can say.
+    /// Takes bounded time.
+    pub async fn find(&self, sought: Vec<Sought>) -> Vec<Result<Option<Found>, String>> {
+        let asked = self.runtime.sandboxes(&sought).await;
+        let mut answers: Vec<Option<Result<Option<Found>, String>>> = match &asked {
+            Ok(sandboxes) => sandboxes.iter().map(|sandbox| self.place(sandbox)).collect(),
+            Err(_) => vec![None; sought.len()],
+        };
+        if answers.iter().any(Option::is_none) {
+            self.search_processes(&sought, &mut answers, asked.err()).await;
+        }
+        let nobody = || Err("neither the container runtime nor /proc tells".to_owned());
+        answers
+            .into_iter()
+            .map(|answer| answer.unwrap_or_else(nobody))
+            .collect()
+    }
+
+    /// `None` when the runtime knows the sandbox, but not a path that can be used here.
+    fn place(&self, sandbox: &Result<Option<Sandbox>, String>) -> Option<Result<Option<Found>, String>> {
+        let Ok(sandbox) = sandbox else { return None };
+        let Some(sandbox) = sandbox else { return Some(Ok(None)) };
+        let by_name = sandbox.netns.as_deref().and_then(|path| visible(path, &self.proc));
+        let by_process = || {
+            let path = processes::netns(&self.proc, sandbox.pid?);
+            processes::is_foreign(&self.proc, &path).then_some(path)
+        };
+        let netns = by_name.or_else(by_process)?;
+        self.by_cri.fetch_add(1, Ordering::Relaxed);
+        Some(Ok(Some(Found {
+            netns,
+            addresses: sandbox.addresses.clone(),
+        })))
+    }
+
+    async fn search_processes(
+        &self,
+        sought: &[Sought],
+        answers: &mut [Option<Result<Option<Found>, String>>],
+        no_runtime: Option<String>,
+    ) {
+        let wanted: Vec<String> = sought
+            .iter()
+            .zip(&*answers)
+            .filter(|(_, answer)| answer.is_none())
+            .map(|(sought, _)| sought.uid.clone())
+            .collect();
+        let proc = Arc::<Path>::from(self.proc.as_path());
+        let searched = tokio::task::spawn_blocking(move || processes::search(&proc, &wanted)).await;
+        let found: Result<HashMap<String, PathBuf>, String> = match searched {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => Err(format!("{}: {error}", self.proc.display())),
+            Err(_) => Err("the search of /proc was broken off".into()),
+        };
+        for (sought, answer) in sought.iter().zip(answers).filter(|(_, answer)| answer.is_none()) {
+            *answer = Some(match (&found, &no_runtime) {
+                (Ok(found), _) if found.contains_key(&sought.uid) => {
+                    self.by_proc.fetch_add(1, Ordering::Relaxed);
+                    Ok(found.get(&sought.uid).map(|netns| Found {
+                        netns: netns.clone(),
+                        addresses: Vec::new(),
+                    }))
+                }
+                // Without a runtime, /proc has the last word; else the two contradict each other.
+                (Ok(_), Some(_)) => Ok(None),
+                (Ok(_), None) => Err(
+                    "the container runtime runs a sandbox of it, but its network namespace is not \
+                                      visible here, neither by name nor in /proc (is /run/netns mounted, and hostPID \
+                                      set?)"
+                        .into(),
+                ),
+                (Err(error), Some(no_runtime)) => Err(format!("{no_runtime}; {error}")),
+                (Err(error), None) => Err(error.clone()),
+            });
+        }
+    }
+}
+
+/// The path under which a network namespace that the node knows by `path` can be opened here, if it can: as it is, without
+/// the old name of `/run`, or as the node's first process sees it.
+pub fn visible(path: &Path, proc: &Path) -> Option<PathBuf> {
+    let run = path.strip_prefix("/var/run").map(|rest| Path::new("/run").join(rest));
+    let by_init = path.strip_prefix("/").map(|rest| proc.join("1/root").join(rest));
+    let candidates = [Some(path.to_path_buf()), run.ok(), by_init.ok()];
+    candidates.into_iter().flatten().find(|path| is_namespace(path))
+}
+
+/// A file where a namespace should be mounted is an ordinary one where the mount has not been passed on.
+fn is_namespace(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|stat| i64::try_from(stat.f_type).ok() == Some(NSFS))
+}
+
+/// What was at a path, to be compared with what is there later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    identity: Option<(u64, u64)>,
+}
+
+impl Seen {
+    /// Looks.
+    pub fn at(path: &Path) -> Self {
+        let metadata = std::fs::metadata(path).ok();
+        Self {
+            identity: metadata.map(|metadata| (metadata.dev(), metadata.ino())),
+        }
+    }
+
+    /// Whether there was anything.
+    pub fn is_there(&self) -> bool {
+        self.identity.is_some()
+    }
+}

@@ -1,30 +1,86 @@
 //! Pods as the cluster's API server knows them.
+//!
+//! [`KubernetesPods`] watches the pods of its node and, of the cluster's other objects, nothing but the metadata of the
+//! namespaces that have a pod here. Where a pod has its network namespace is told by the CNI gate ([`Arrivals`]) when the pod
+//! is new, and by [`crate::cri`] when it runs already.
+//! ```text
+//! watch of pods ────────┐
+//! watches of namespaces ┤                 ┌> snapshots, for enrolment
+//! CNI gate ─ arrivals ──┼──> book (pure) ─┤
+//! CRI, /proc ─ searches ┘                 └> which namespaces to watch, what to search
+//! ```
+//! `book` decides everything and has no I/O; read it first. `follow` is the tasks around it. While the API server is away
+//! all stays as it was last known, and snapshots never lose a pod on the strength of something not heard.
 
 mod arrivals;
+mod book;
+mod facts;
 mod flags;
+mod follow;
+mod health;
+mod metrics;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    error::Error as StdError,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::{
+    Api, Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
 use thiserror::Error;
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 
 pub use self::{
     arrivals::{Arrival, ArrivalError, Arrivals, Verdict},
     flags::KubernetesArgs,
+    metrics::SourceMetrics,
 };
-use super::{PodSource, Snapshot};
+use self::{
+    book::{Book, Origin, Place},
+    facts::{Facts, deciding_labels},
+    follow::Task,
+    health::{Health, Watched},
+};
+use super::{PodName, PodSource, Snapshot};
+use crate::cri::{self, Locator};
+
+/// How long the API server may take to answer about a pod that arrives.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// The same where what is known would do as well.
+const SHORT_ANSWER: Duration = Duration::from_millis(500);
+
+/// Longest silence on a connection to the API server. Every watch is told something once a minute.
+const SILENCE: Duration = Duration::from_secs(100);
 
 /// The source; see the module.
 #[derive(Debug)]
 pub struct KubernetesPods {
     shared: Arc<Shared>,
+    snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    _tasks: [Task; 4],
 }
 
 /// The cluster cannot be followed.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// No way to the API server is configured.
-    #[error("no way to the API server: neither --kubeconfig nor a pod's service account")]
-    Config(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The file given by `--kubeconfig` cannot be used.
+    #[error("the kubeconfig cannot be used")]
+    Kubeconfig(#[source] Box<kube::config::KubeconfigError>),
+    /// There is no service account.
+    #[error("neither is --kubeconfig given, nor is this a pod with a service account")]
+    InCluster(#[source] Box<kube::config::InClusterError>),
+    /// The credentials cannot be used.
+    #[error("no client of the API server can be made")]
+    Client(#[source] Box<kube::Error>),
 }
 
 impl KubernetesPods {
@@ -33,31 +89,226 @@ impl KubernetesPods {
     /// # Errors
     /// The way to the API server is not configured, or wrongly.
     pub async fn open(node: &str, args: &KubernetesArgs) -> Result<Self, OpenError> {
-        let _ = (node, args);
-        Ok(Self {
-            shared: Arc::new(Shared),
-        })
+        let locator = Locator::new(args.cri_sockets.clone(), args.proc.clone());
+        Ok(Self::follow(node, client(args.kubeconfig.as_deref()).await?, locator))
+    }
+
+    /// Follows the pods of `node` by a client that there is already. Must be called inside a runtime.
+    pub fn follow(node: &str, client: Client, locator: Locator) -> Self {
+        let (out, snapshots) = watch::channel(None);
+        let shared = Arc::new(Shared {
+            node: node.to_owned(),
+            client,
+            locator,
+            book: Mutex::default(),
+            out,
+            health: Health::default(),
+            namespaces_changed: Notify::new(),
+            search_due: Notify::new(),
+        });
+        let tasks = [
+            Task::spawn(follow::pods(Arc::clone(&shared))),
+            Task::spawn(follow::namespaces(Arc::clone(&shared))),
+            Task::spawn(follow::searches(Arc::clone(&shared))),
+            Task::spawn(follow::looks(Arc::clone(&shared))),
+        ];
+        Self {
+            shared,
+            snapshots,
+            _tasks: tasks,
+        }
     }
 
     /// The CNI gate's way in.
     pub fn arrivals(&self) -> Arrivals {
         Arrivals::new(Arc::clone(&self.shared))
     }
+
+    /// The client of the API server, for others who need one.
+    pub fn client(&self) -> Client {
+        self.shared.client.clone()
+    }
+
+    /// How well the cluster is followed, and what is missing for readiness.
+    pub fn metrics(&self) -> SourceMetrics {
+        SourceMetrics::new(Arc::clone(&self.shared))
+    }
 }
 
 impl PodSource for KubernetesPods {
     async fn next(&mut self) -> Option<Arc<Snapshot>> {
-        std::future::pending().await
+        loop {
+            self.snapshots.changed().await.ok()?;
+            if let Some(snapshot) = &*self.snapshots.borrow_and_update() {
+                return Some(Arc::clone(snapshot));
+            }
+        }
     }
 }
 
-#[derive(Debug)]
-struct Shared;
+/// A client of the API server: by the file, or by the service account of the pod that this runs in.
+///
+/// # Errors
+/// Neither can be used.
+pub async fn client(kubeconfig: Option<&Path>) -> Result<Client, OpenError> {
+    let mut config = match kubeconfig {
+        Some(path) => {
+            let unusable = |error| OpenError::Kubeconfig(Box::new(error));
+            let file = Kubeconfig::read_from(path).map_err(unusable)?;
+            let options = KubeConfigOptions::default();
+            Config::from_custom_kubeconfig(file, &options).await.map_err(unusable)?
+        }
+        None => Config::incluster().map_err(|error| OpenError::InCluster(Box::new(error)))?,
+    };
+    config.connect_timeout = Some(ANSWER);
+    config.read_timeout = Some(SILENCE);
+    Client::try_from(config).map_err(|error| OpenError::Client(Box::new(error)))
+}
+
+/// What the tasks share.
+struct Shared {
+    node: String,
+    client: Client,
+    locator: Locator,
+    book: Mutex<Book>,
+    /// Nothing until everything needed has been heard of once.
+    out: watch::Sender<Option<Arc<Snapshot>>>,
+    health: Health,
+    namespaces_changed: Notify,
+    search_due: Notify,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}
 
 impl Shared {
-    async fn arrive(&self, _arrival: Arrival) -> Result<Verdict, ArrivalError> {
-        Err(ArrivalError::Ended)
+    fn read<T>(&self, look: impl FnOnce(&Book) -> T) -> T {
+        look(&self.book())
     }
 
-    fn leave(&self, _uid: &str, _netns: Option<&Path>) {}
+    /// Changes the book, and tells everybody what follows.
+    fn with<T>(&self, change: impl FnOnce(&mut Book) -> T) -> T {
+        let mut book = self.book();
+        let namespaces = book.namespaces();
+        let done = change(&mut book);
+        if self.out.borrow().is_some() || book.missing().is_empty() {
+            let snapshot = book.snapshot();
+            // Sent under the lock, so that snapshots are in order.
+            self.out.send_if_modified(|shown| {
+                let is_new = shown.as_deref() != Some(&snapshot);
+                if is_new {
+                    *shown = Some(Arc::new(snapshot));
+                }
+                is_new
+            });
+        }
+        if book.namespaces() != namespaces {
+            self.namespaces_changed.notify_one();
+        }
+        if !book.sought().is_empty() {
+            self.search_due.notify_one();
+        }
+        done
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn arrive(&self, arrival: Arrival) -> Result<Verdict, ArrivalError> {
+        let name = PodName {
+            namespace: arrival.namespace,
+            name: arrival.name,
+        };
+        let unknown = || ArrivalError::Unknown {
+            pod: name.to_string(),
+            uid: arrival.uid.clone(),
+        };
+        let is_known = self.read(|book| book.knows_pod(&name, &arrival.uid) && book.knows_namespace(&name.namespace));
+        let is_fresh = [Watched::Pods, Watched::Namespaces]
+            .iter()
+            .all(|what| self.health.state(*what).is_connected);
+        if !(is_known && is_fresh) {
+            let patience = if is_known { SHORT_ANSWER } else { ANSWER };
+            let asked = timeout(patience, self.ask(&name)).await;
+            let asked = asked.map_err(|_| ArrivalError::Timeout { pod: name.to_string() });
+            match asked.and_then(|asked| {
+                asked.map_err(|source| ArrivalError::Api {
+                    pod: name.to_string(),
+                    source: Box::new(source),
+                })
+            }) {
+                Ok(()) => {}
+                Err(error) if is_known => tracing::warn!(pod = %name, %error, "judged by what is known"),
+                Err(error) => return Err(error),
+            }
+        }
+        let place = Place {
+            netns: cri::visible(&arrival.netns, self.locator.proc()).unwrap_or(arrival.netns),
+            addresses: arrival.addresses,
+        };
+        let verdict = self.with(|book| book.arrive(&name, &arrival.uid, place));
+        self.health.found_by_gate();
+        verdict.ok_or_else(unknown)
+    }
+
+    /// Learns of a pod and its namespace without waiting for the watches.
+    async fn ask(&self, name: &PodName) -> Result<(), kube::Error> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &name.namespace);
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let (pod, namespace) = tokio::join!(pods.get_opt(&name.name), namespaces.get_metadata_opt(&name.namespace));
+        let (pod, namespace) = (pod?, namespace?);
+        let ours = pod.filter(|pod| {
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
+            node == Some(&self.node)
+        });
+        self.with(|book| {
+            if let Some(facts) = ours.as_ref().and_then(Facts::of) {
+                book.pod(facts, Origin::Asked);
+            }
+            match &namespace {
+                Some(namespace) => {
+                    let metadata = &namespace.metadata;
+                    let version = metadata.resource_version.as_ref().and_then(|text| text.parse().ok());
+                    book.namespace(&name.namespace, deciding_labels(metadata.labels.as_ref()), version);
+                }
+                None => book.namespace_gone(&name.namespace),
+            }
+        });
+        Ok(())
+    }
+
+    fn leave(&self, uid: &str, netns: Option<&Path>) {
+        let netns = netns.map(|path| cri::visible(path, self.locator.proc()).unwrap_or_else(|| path.to_path_buf()));
+        self.with(|book| book.leave(uid, netns.as_deref(), |path| cri::Seen::at(path).is_there()));
+    }
+
+    /// Asks about pods that the watch has not named for long.
+    async fn confirm(&self) {
+        for name in self.read(Book::unconfirmed) {
+            let pods: Api<Pod> = Api::namespaced(self.client.clone(), &name.namespace);
+            if let Ok(Ok(None)) = timeout(ANSWER, pods.get_metadata_opt(&name.name)).await {
+                self.with(|book| book.pod_unconfirmed(&name));
+            }
+        }
+    }
+}
+
+/// An error with its causes.
+fn explain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
 }

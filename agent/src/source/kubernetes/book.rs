@@ -1,0 +1,498 @@
+//! What is known, and what follows from it. No I/O, no clock.
+//!
+//! Facts come from four sides, in any order and each with its own delay: the watch of pods, the watches of their namespaces,
+//! the CNI gate (which knows a new network namespace before anybody else), and searches through the container runtime. The
+//! rules that keep them straight:
+//! - A pod is one uid. A name that comes back with another uid is another pod, and nothing known of the old one holds for it.
+//! - A uid that the API server said is deleted does not come back, however late an answer about it arrives.
+//! - An object never goes back to an older version.
+//! - Absence counts only at the end of a full list. What is not known yet keeps nobody out who is in: the snapshot says that
+//!   it is not complete.
+//! - A search is answered for the state in which it was asked (its ticket); if the gate spoke meanwhile, the gate is right.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    Verdict,
+    facts::{Decision, Facts, Life},
+};
+use crate::source::{Outside, PodName, PodSpec, Snapshot};
+
+/// Uids of deleted pods that are remembered.
+const GRAVES: usize = 4096;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    pods: BTreeMap<PodName, Entry>,
+    /// Those that have a pod here.
+    namespaces: BTreeMap<String, Namespace>,
+    /// There has been a full list of pods.
+    is_listed: bool,
+    /// While a list is read: pods that it has not named yet.
+    unlisted: Option<HashSet<PodName>>,
+    graves: Graves,
+    tickets: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    facts: Facts,
+    /// The watch has named it; else it is known from an answer only.
+    is_watched: bool,
+    place: Option<Place>,
+    search: Search,
+    /// Changes whenever an answer to an earlier search would be wrong.
+    ticket: u64,
+}
+
+/// Where a pod's network namespace is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) netns: PathBuf,
+    /// Its addresses as far as the same source knew them.
+    pub(super) addresses: Vec<IpAddr>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Search {
+    /// To be made, or under way.
+    Due,
+    /// Not needed, or answered.
+    Done,
+    /// Impossible for the time being, and why.
+    Failed(String),
+}
+
+#[derive(Debug, Default)]
+struct Namespace {
+    /// Absent until it is known for the first time.
+    labels: Option<BTreeMap<String, String>>,
+    version: Option<u64>,
+}
+
+/// A pod whose network namespace is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Sought {
+    pub(super) pod: PodName,
+    pub(super) uid: Arc<str>,
+    pub(super) ticket: u64,
+}
+
+/// Where the facts about a pod come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Watch,
+    /// Asked for, so perhaps overtaken by what the watch says.
+    Asked,
+}
+
+impl Book {
+    /// A pod is there, or has changed.
+    pub(super) fn pod(&mut self, facts: Facts, origin: Origin) {
+        if let Some(unlisted) = &mut self.unlisted {
+            unlisted.remove(&facts.name);
+        }
+        if self.graves.has(&facts.uid) && !facts.is_mirror {
+            return;
+        }
+        self.namespaces.entry(facts.name.namespace.clone()).or_default();
+        let ticket = self.ticket();
+        match self.pods.get_mut(&facts.name) {
+            Some(entry) if entry.facts.uid == facts.uid => entry.update(facts, origin, ticket),
+            // An answer that was overtaken: what the watch knows by that name is newer.
+            Some(entry) if origin == Origin::Asked && is_older(facts.version, entry.facts.version) => {}
+            other => {
+                let replaced = other.map(|entry| entry.facts.uid.clone());
+                self.graves.extend(replaced);
+                self.pods.insert(facts.name.clone(), Entry::new(facts, origin, ticket));
+            }
+        }
+    }
+
+    /// A pod is gone.
+    pub(super) fn pod_gone(&mut self, facts: &Facts) {
+        if !facts.is_mirror {
+            self.graves.extend([facts.uid.clone()]);
+        }
+        if self
+            .pods
+            .get(&facts.name)
+            .is_some_and(|entry| entry.facts.uid == facts.uid)
+        {
+            self.remove(&facts.name);
+        }
+    }
+
+    /// A pod that only an answer named does not exist any more.
+    pub(super) fn pod_unconfirmed(&mut self, name: &PodName) {
+        if self.pods.get(name).is_some_and(|entry| !entry.is_watched) {
+            self.remove(name);
+        }
+    }
+
+    /// A full list of pods begins.
+    pub(super) fn list_begins(&mut self) {
+        self.unlisted = Some(self.pods.keys().cloned().collect());
+    }
+
+    /// The list is at its end: what it did not name is gone.
+    pub(super) fn list_ends(&mut self) {
+        for name in self.unlisted.take().into_iter().flatten() {
+            self.remove(&name);
+        }
+        self.is_listed = true;
+    }
+
+    /// A namespace's labels. Ignored when no pod here is in it.
+    pub(super) fn namespace(&mut self, name: &str, labels: BTreeMap<String, String>, version: Option<u64>) {
+        if let Some(namespace) = self.namespaces.get_mut(name)
+            && !(namespace.labels.is_some() && is_older(version, namespace.version))
+        {
+            (namespace.labels, namespace.version) = (Some(labels), version);
+        }
+    }
+
+    /// A namespace does not exist. Its pods, while there are any, are treated as before.
+    pub(super) fn namespace_gone(&mut self, name: &str) {
+        if let Some(namespace) = self.namespaces.get_mut(name) {
+            namespace.labels.get_or_insert_default();
+            namespace.version = None;
+        }
+    }
+
+    /// The namespaces to be watched.
+    pub(super) fn namespaces(&self) -> BTreeSet<String> {
+        self.namespaces.keys().cloned().collect()
+    }
+
+    /// Whether the labels of a namespace are known.
+    pub(super) fn knows_namespace(&self, name: &str) -> bool {
+        self.namespaces
+            .get(name)
+            .is_some_and(|namespace| namespace.labels.is_some())
+    }
+
+    /// Whether a pod is known by this name and uid.
+    pub(super) fn knows_pod(&self, name: &PodName, uid: &str) -> bool {
+        self.pods.get(name).is_some_and(|entry| &*entry.facts.uid == uid)
+    }
+
+    /// A pod's network namespace has just been set up. `None` when the pod or its namespace is not known.
+    pub(super) fn arrive(&mut self, name: &PodName, uid: &str, place: Place) -> Option<Verdict> {
+        if !self.knows_pod(name, uid) {
+            return None;
+        }
+        let labels = self.namespaces.get(&name.namespace)?.labels.as_ref()?;
+        let decision = self.pods.get(name)?.facts.decide(labels);
+        let ticket = self.ticket();
+        for (other, entry) in &mut self.pods {
+            if other != name && entry.is_displaced_by(&place) {
+                // Whoever had these addresses before has lost them, whatever its status still says.
+                entry.lose_place(ticket);
+            }
+        }
+        let entry = self.pods.get_mut(name)?;
+        (entry.place, entry.search, entry.ticket) = (Some(place), Search::Done, ticket);
+        match decision {
+            Decision::Wanted if entry.facts.life != Life::Ended => Some(Verdict::Wanted {
+                uid: entry.facts.uid.clone(),
+            }),
+            _ => Some(Verdict::Outside),
+        }
+    }
+
+    /// A sandbox goes. Says whether anything changed.
+    pub(super) fn leave(&mut self, uid: &str, netns: Option<&Path>, still_there: impl Fn(&Path) -> bool) -> bool {
+        let ticket = self.ticket();
+        let Some(entry) = self.pods.values_mut().find(|entry| &*entry.facts.uid == uid) else {
+            return false;
+        };
+        let Some(place) = &entry.place else { return false };
+        let is_it = match netns {
+            Some(netns) => place.netns == netns,
+            None => !still_there(&place.netns),
+        };
+        if is_it {
+            entry.lose_place(ticket);
+        }
+        is_it
+    }
+
+    /// Pods whose network namespace must be looked for.
+    pub(super) fn sought(&self) -> Vec<Sought> {
+        let due = self.wanted().filter(|entry| entry.search == Search::Due);
+        due.map(Entry::sought).collect()
+    }
+
+    /// The answer to [`Book::sought`]: a place, no sandbox, or why nobody can say. In the last case all stays as it was.
+    pub(super) fn found(&mut self, sought: &Sought, answer: Result<Option<Place>, String>) {
+        let Some(entry) = self.pods.get_mut(&sought.pod) else {
+            return;
+        };
+        if entry.ticket != sought.ticket {
+            return;
+        }
+        match answer {
+            Ok(place) => (entry.place, entry.search) = (place, Search::Done),
+            Err(problem) => entry.search = Search::Failed(problem),
+        }
+    }
+
+    /// Places to be looked after: they may vanish without a word.
+    pub(super) fn places(&self) -> Vec<(Sought, PathBuf)> {
+        let placed = self.pods.values().filter_map(|entry| {
+            let place = entry.place.as_ref()?;
+            Some((entry.sought(), place.netns.clone()))
+        });
+        placed.collect()
+    }
+
+    /// The network namespace of that pod is gone, or its name means another one now.
+    pub(super) fn vanished(&mut self, sought: &Sought) {
+        let ticket = self.ticket();
+        if let Some(entry) = self.pods.get_mut(&sought.pod)
+            && entry.ticket == sought.ticket
+        {
+            entry.lose_place(ticket);
+        }
+    }
+
+    /// Lets searches that were in vain be made again.
+    pub(super) fn search_again(&mut self) {
+        for entry in self.pods.values_mut() {
+            let in_vain =
+                entry.place.is_none() && entry.facts.life == Life::Running && !entry.facts.addresses.is_empty();
+            if matches!(entry.search, Search::Failed(_)) || in_vain {
+                entry.search = Search::Due;
+            }
+        }
+    }
+
+    /// Pods that the watch has not named, so that somebody must ask whether they are still there.
+    pub(super) fn unconfirmed(&self) -> Vec<PodName> {
+        let unconfirmed = self.pods.values().filter(|entry| !entry.is_watched);
+        unconfirmed.map(|entry| entry.facts.name.clone()).collect()
+    }
+
+    /// What has not been heard of yet, in words; empty when everything needed is known.
+    pub(super) fn missing(&self) -> Vec<String> {
+        if !self.is_listed {
+            return vec!["the list of this node's pods".into()];
+        }
+        let unknown = self
+            .namespaces
+            .iter()
+            .filter(|(_, namespace)| namespace.labels.is_none());
+        let mut missing: Vec<String> = unknown.map(|(name, _)| format!("namespace {name}")).collect();
+        let sought = self
+            .wanted()
+            .filter(|entry| entry.search == Search::Due && entry.place.is_none());
+        missing.extend(sought.map(|entry| format!("the network namespace of pod {}", entry.facts.name)));
+        missing
+    }
+
+    /// What follows.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let is_searched = |entry: &Entry| entry.place.is_some() || entry.search == Search::Done;
+        let mut snapshot = Snapshot {
+            complete: self.is_listed
+                && self.namespaces.values().all(|namespace| namespace.labels.is_some())
+                && self.wanted().all(is_searched),
+            ..Snapshot::default()
+        };
+        let real: HashSet<&str> = self
+            .pods
+            .values()
+            .filter(|entry| !entry.facts.is_mirror)
+            .map(|entry| &*entry.facts.uid)
+            .collect();
+        for entry in self.pods.values().filter(|entry| entry.facts.life != Life::Ended) {
+            let decision = if entry.facts.is_mirror && real.contains(&*entry.facts.uid) {
+                Decision::Outside(Some(format!(
+                    "it claims to be static pod {}, which is another pod",
+                    entry.facts.uid
+                )))
+            } else {
+                self.decide(entry)
+            };
+            match decision {
+                Decision::Wanted => match entry.spec() {
+                    Ok(spec) => snapshot.wanted.push(spec),
+                    Err(problem) => snapshot.outside.push(entry.outside(problem)),
+                },
+                Decision::Outside(problem) => snapshot.outside.push(entry.outside(problem)),
+            }
+        }
+        snapshot
+    }
+
+    fn wanted(&self) -> impl Iterator<Item = &Entry> {
+        let living = self.pods.values().filter(|entry| entry.facts.life != Life::Ended);
+        living.filter(|entry| self.decide(entry) == Decision::Wanted)
+    }
+
+    fn decide(&self, entry: &Entry) -> Decision {
+        let namespace = self.namespaces.get(&entry.facts.name.namespace);
+        match namespace.and_then(|namespace| namespace.labels.as_ref()) {
+            Some(labels) => entry.facts.decide(labels),
+            None => Decision::Outside(None),
+        }
+    }
+
+    fn remove(&mut self, name: &PodName) {
+        let Some(entry) = self.pods.remove(name) else { return };
+        if !entry.facts.is_mirror {
+            self.graves.extend([entry.facts.uid]);
+        }
+        if !self.pods.keys().any(|other| other.namespace == name.namespace) {
+            self.namespaces.remove(&name.namespace);
+        }
+    }
+
+    fn ticket(&mut self) -> u64 {
+        self.tickets += 1;
+        self.tickets
+    }
+}
+
+impl Entry {
+    fn new(facts: Facts, origin: Origin, ticket: u64) -> Self {
+        Self {
+            facts,
+            is_watched: origin == Origin::Watch,
+            place: None,
+            search: Search::Due,
+            ticket,
+        }
+    }
+
+    fn update(&mut self, facts: Facts, origin: Origin, ticket: u64) {
+        self.is_watched |= origin == Origin::Watch;
+        if is_older(facts.version, self.facts.version) {
+            return;
+        }
+        let has_moved = facts.addresses != self.facts.addresses && !facts.addresses.is_empty();
+        self.facts = facts;
+        let is_explained = self.place.as_ref().is_some_and(|place| {
+            place.addresses.is_empty()
+                || place
+                    .addresses
+                    .iter()
+                    .any(|address| self.facts.addresses.contains(address))
+        });
+        // Addresses that the known sandbox does not have: there may be a new one.
+        if has_moved && !is_explained {
+            (self.search, self.ticket) = (Search::Due, ticket);
+        }
+    }
+
+    fn lose_place(&mut self, ticket: u64) {
+        (self.place, self.search, self.ticket) = (None, Search::Due, ticket);
+    }
+
+    fn is_displaced_by(&self, newcomer: &Place) -> bool {
+        let Some(place) = &self.place else { return false };
+        let addresses = self.addresses();
+        place.netns == newcomer.netns || newcomer.addresses.iter().any(|address| addresses.contains(address))
+    }
+
+    /// What the sandbox got, then what the status adds to it; the status alone where nothing else is known. A status that
+    /// shares nothing with the sandbox speaks of an earlier one.
+    fn addresses(&self) -> Vec<IpAddr> {
+        let of_place = self
+            .place
+            .as_ref()
+            .map(|place| place.addresses.as_slice())
+            .unwrap_or_default();
+        let of_status = &self.facts.addresses;
+        if of_place.is_empty() {
+            return of_status.clone();
+        }
+        let mut addresses = of_place.to_vec();
+        if of_status.iter().any(|address| of_place.contains(address)) {
+            addresses.extend(of_status.iter().filter(|address| !of_place.contains(address)));
+        }
+        addresses
+    }
+
+    /// The error is why it cannot come in, if that is worth a word.
+    fn spec(&self) -> Result<PodSpec, Option<String>> {
+        let addresses = self.addresses();
+        let Some(place) = &self.place else {
+            return Err(match &self.search {
+                Search::Failed(problem) => Some(format!("its network namespace cannot be found: {problem}")),
+                Search::Done if self.facts.life == Life::Running && !addresses.is_empty() => {
+                    Some("neither the container runtime nor /proc shows a running sandbox of it".into())
+                }
+                // It starts, or it ends.
+                Search::Due | Search::Done => None,
+            });
+        };
+        if addresses.is_empty() {
+            return Err(None);
+        }
+        Ok(PodSpec {
+            uid: self.facts.uid.clone(),
+            name: self.facts.name.clone(),
+            service_account: self.facts.service_account.clone(),
+            addresses,
+            netns: place.netns.clone(),
+        })
+    }
+
+    fn outside(&self, problem: Option<String>) -> Outside {
+        Outside {
+            uid: self.facts.uid.clone(),
+            name: self.facts.name.clone(),
+            addresses: self.addresses(),
+            problem,
+        }
+    }
+
+    fn sought(&self) -> Sought {
+        Sought {
+            pod: self.facts.name.clone(),
+            uid: self.facts.uid.clone(),
+            ticket: self.ticket,
+        }
+    }
+}
+
+/// Uids of pods that are gone, as many as fit.
+#[derive(Debug, Default)]
+struct Graves {
+    uids: HashSet<Arc<str>>,
+    order: VecDeque<Arc<str>>,
+}
+
+impl Graves {
+    fn has(&self, uid: &str) -> bool {
+        self.uids.contains(uid)
+    }
+
+    fn extend(&mut self, uids: impl IntoIterator<Item = Arc<str>>) {
+        for uid in uids {
+            if self.uids.insert(uid.clone()) {
+                self.order.push_back(uid);
+            }
+        }
+        while self.order.len() > GRAVES {
+            let oldest = self.order.pop_front();
+            oldest.map(|uid| self.uids.remove(&uid));
+        }
+    }
+}
+
+/// Whether a version that comes is older than the one that is known. What cannot be compared is taken.
+fn is_older(comes: Option<u64>, known: Option<u64>) -> bool {
+    matches!((comes, known), (Some(comes), Some(known)) if comes < known)
+}
+
+#[cfg(test)]
+mod tests;
