@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand};
 use culvert_telemetry::LogFormat;
 use ipnet::IpNet;
 
+use crate::authority::AuthorityFlags;
+
 /// Where the root key and the tokens are kept unless a flag says otherwise.
 const STATE_DIR: &str = "/var/lib/culvert";
 
@@ -100,9 +102,9 @@ pub struct Serve {
         value_name = "ADDRESS"
     )]
     pub monitoring_listen: SocketAddr,
-    /// How long workloads' certificates live; they are renewed at half of that.
-    #[arg(long, env = "CULVERT_LEAF_TTL", default_value = "24h", value_parser = duration, value_name = "TIME")]
-    pub leaf_ttl: Duration,
+    /// How certificates are signed.
+    #[command(flatten)]
+    pub authority: AuthorityFlags,
     /// From where Services without an address get one; may be repeated, once for each family. None: they get none.
     #[arg(long, env = "CULVERT_SERVICE_CIDR", value_delimiter = ',', value_name = "CIDR")]
     pub service_cidr: Vec<IpNet>,
@@ -175,7 +177,7 @@ mod tests {
         let token = Cli::try_parse_from(["c", "node-token", "n", "--state-dir", "/s"]).unwrap();
         assert!(matches!(token.command, Some(Command::NodeToken { node, .. }) if node == "n"));
         let serve = Cli::try_parse_from(["c", "--config-dir", "/c", "--state-dir", "/s"]).unwrap();
-        assert_eq!(serve.serve.leaf_ttl, Duration::from_secs(86400));
+        assert_eq!(serve.serve.authority.leaf_ttl, Duration::from_secs(86400));
         assert!(Cli::try_parse_from(["c", "node-token"]).is_err());
     }
 }

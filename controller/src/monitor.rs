@@ -8,7 +8,7 @@ use culvert_telemetry::{Response, Routes};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::authority::SigningMetrics;
+use crate::authority::{Signer, SigningMetrics};
 use crate::run::State;
 use crate::serve::Nodes;
 
@@ -53,7 +53,10 @@ pub(crate) struct Sources {
     pub(crate) nodes: Nodes,
     pub(crate) signing: SigningMetrics,
     pub(crate) trust_domain: String,
-    pub(crate) root_pem: String,
+    pub(crate) signer: watch::Receiver<Option<Arc<Signer>>>,
+    pub(crate) roots: watch::Receiver<Arc<str>>,
+    /// What is wrong with the signing certificate, if something is.
+    pub(crate) ca_problem: watch::Receiver<Option<String>>,
     pub(crate) stop: watch::Receiver<bool>,
 }
 
@@ -65,14 +68,25 @@ pub(crate) fn routes(sources: Sources, registry: Registry) -> Routes {
         .metrics(Arc::new(registry))
         .get("/status", move |_| Response::json(&status.status()))
         .get("/findings", move |_| Response::json(&findings.findings()))
-        .get("/healthz/ready", move |_| match *ready.stop.borrow() {
-            false => Response::text("ready\n"),
-            true => Response::status(culvert_telemetry::StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+        .get("/healthz/ready", move |_| match ready.missing() {
+            None => Response::text("ready\n"),
+            Some(missing) => Response::status(culvert_telemetry::StatusCode::SERVICE_UNAVAILABLE, missing),
         })
-        .get("/root.pem", move |_| Response::text(sources.root_pem.clone()))
+        .get("/root.pem", move |_| Response::text(sources.roots.borrow().to_string()))
 }
 
 impl Sources {
+    /// Why nobody should be sent here.
+    fn missing(&self) -> Option<&'static str> {
+        if *self.stop.borrow() {
+            Some("stopping\n")
+        } else if self.signer.borrow().is_none() {
+            Some("there is no signing certificate yet\n")
+        } else {
+            None
+        }
+    }
+
     fn status(&self) -> Value {
         let state = Arc::clone(&self.state.borrow());
         let objects = &state.loaded.objects;
@@ -92,6 +106,18 @@ impl Sources {
             "findings": self.findings(),
             "nodes": self.nodes.describe(),
             "certificates_signed": self.signing.signed(),
+            "authority": self.authority(),
+        })
+    }
+
+    fn authority(&self) -> Value {
+        let signer = self.signer.borrow().clone();
+        json!({
+            "origin": signer.as_ref().map(|signer| signer.origin().to_owned()),
+            "certificate": signer.as_ref().map(|signer| signer.own().short()),
+            "not_after": signer.as_ref().map(|signer| signer.not_after().to_string()),
+            "roots": self.roots.borrow().matches("BEGIN CERTIFICATE").count(),
+            "problem": *self.ca_problem.borrow(),
         })
     }
 

@@ -11,12 +11,15 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::authority::{Authority, CertificateService, Root, SigningMetrics, Tokens};
+use crate::authority::{CertificateService, Setup, SigningMetrics, Tokens};
 use crate::flags::Serve;
 use crate::model::{Model, Settings};
 use crate::monitor::{self, ModelMetrics, Sources};
 use crate::serve::{self, Discovery, DiscoveryMetrics, Nodes, Placed, ServeError};
 use crate::snapshot::Snapshot;
+
+/// Where the mesh's own parts are.
+const SYSTEM_NAMESPACE: &str = "culvert-system";
 
 /// Everything at one moment: what was read, and what was made of it.
 #[derive(Debug, Default)]
@@ -46,6 +49,8 @@ enum Cause {
     Signal(std::io::Error),
     #[error("a listener without an address")]
     Address(std::io::Error),
+    #[error("TLS")]
+    Tls(tokio_rustls::rustls::Error),
     #[error("monitoring")]
     Monitor(std::io::Error),
 }
@@ -75,10 +80,9 @@ async fn run_until_signal(flags: Serve) -> Result<(), Cause> {
     if culvert_identity::SpiffeId::new(&flags.trust_domain, "a", "b").is_err() {
         return Err(Cause::TrustDomain(flags.trust_domain));
     }
-    let root = Root::open(&flags.state_dir.join("ca"), &flags.trust_domain)?;
-    let authority = Arc::new(Authority::new(root, flags.leaf_ttl));
-    let certificate = authority.server_certificate(&serving_names(&flags))?;
-    let tokens = Arc::new(tokens(&flags.state_dir));
+    // On Kubernetes: the connection to the API server, and whether this replica leads.
+    let client: Option<kube::Client> = None;
+    let leader = watch::channel(true).1;
     let directory = Directory::open_with(
         &flags.config_dir,
         Defaults {
@@ -98,6 +102,8 @@ async fn run_until_signal(flags: Serve) -> Result<(), Cause> {
     };
     let mut follower = Follow::new(settings, directory.loaded(), metrics);
     let state = follower.state.subscribe();
+    let mut setup = authority(&flags, client.as_ref(), leader, &state)?;
+    let keeping = setup.keep(serving_names(&flags));
     let (stop_sender, stop) = watch::channel(false);
     let nodes = Nodes::default();
 
@@ -107,29 +113,38 @@ async fn run_until_signal(flags: Serve) -> Result<(), Cause> {
     tracing::info!(xds = %at, monitoring = %pages_at, "serving");
     let discovery = Discovery::new(
         state.clone(),
-        Arc::clone(&tokens),
+        Arc::clone(&setup.authenticator),
         nodes.clone(),
         discovery_metrics,
         stop.clone(),
     );
     let placed = Placed::new(state.clone(), &flags.trust_domain);
-    let certificates = CertificateService::new(Arc::clone(&authority), tokens, placed, signing.clone());
+    let certificates = CertificateService::new(
+        Arc::clone(&setup.authority),
+        Arc::clone(&setup.authenticator),
+        placed,
+        signing.clone(),
+    );
     let sources = Sources {
         state,
         nodes,
         signing,
         trust_domain: flags.trust_domain.clone(),
-        root_pem: authority.root_pem().to_owned(),
+        signer: setup.authority.signer(),
+        roots: setup.authority.bundle(),
+        ca_problem: setup.problem.clone(),
         stop: stop.clone(),
     };
     let pages = culvert_telemetry::serve(monitoring, monitor::routes(sources, registry));
-    let grpc = serve::serve(xds, &certificate.chain, &certificate.key, discovery, certificates, stop);
+    let tls = setup.serving.tls().map_err(Cause::Tls)?;
+    let grpc = serve::serve(xds, tls, discovery, certificates, stop);
     let changes = directory.watch();
     let serving = async {
         tokio::select! {
             ended = grpc => ended.map_err(Cause::from),
             ended = pages => ended.map_err(Cause::Monitor),
             () = follower.follow(changes) => Ok(()),
+            () = keeping => Ok(()),
         }
     };
     let signalled = async {
@@ -145,6 +160,23 @@ async fn run_until_signal(flags: Serve) -> Result<(), Cause> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Who signs, and who may ask: by files, or by the cluster.
+fn authority(
+    flags: &Serve,
+    client: Option<&kube::Client>,
+    leader: watch::Receiver<bool>,
+    state: &watch::Receiver<Arc<State>>,
+) -> Result<Setup, Cause> {
+    let (own, trust_domain) = (&flags.authority, &flags.trust_domain);
+    Ok(match client {
+        None => Setup::files(own, trust_domain, &flags.state_dir)?,
+        Some(client) => {
+            let node_of_pod = serve::node_of_pod(state.clone());
+            Setup::cluster(own, trust_domain, SYSTEM_NAMESPACE, client, leader, node_of_pod)
+        }
+    })
 }
 
 /// Keeps the state up to date with the directory.
@@ -236,9 +268,13 @@ fn address(listener: &TcpListener) -> Result<SocketAddr, Cause> {
     listener.local_addr().map_err(Cause::Address)
 }
 
-/// The names in the server's certificate.
+/// The names in the server's certificate. Most clients ask for the Service; the loopback ones are for people.
 fn serving_names(flags: &Serve) -> Vec<String> {
     let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
+    // In every form in which the Service may be asked for.
+    let service = format!("culvert-controller.{SYSTEM_NAMESPACE}");
+    let domain = &flags.cluster_domain;
+    names.extend([service.clone(), format!("{service}.svc"), format!("{service}.svc.{domain}")]);
     if !flags.xds_listen.ip().is_unspecified() {
         names.push(flags.xds_listen.ip().to_string());
     }

@@ -1,50 +1,44 @@
-//! The certificate authority: one root, made at the first start and kept, and short leaves for workloads.
+//! The certificate authority: who may ask, for what, and who signs.
 //!
 //! ```text
-//! node proxy ──CSR, token──> [service] ── which node? [tokens] ── may it? Placement ── [sign] ──chain──> node proxy
+//! node proxy ──CSR, token──> [service] ── which node? [Authenticator] ── may it? Placement ── [sign] ──chain──> node proxy
+//!                                            files: [tokens]                                   │
+//!                                            cluster: [reviewed] ──> [kubernetes] review       │
+//!            files: [root] ────────────┬── a checked [signer] ──> [bundle]: who signs when ────┤
+//!            cluster: [kubernetes] secret┘                                                     └──> roots to be trusted
 //! ```
 //!
 //! The CSR proves possession of a key and nothing else: the identity in the certificate is the one that was authorised,
 //! whatever the CSR asks for. A node gets only the identities of pods that run on it. Every refusal is logged
-//! with node and identity, and counted.
+//! with node and identity, and counted. `serving` keeps the controller's own certificate young.
 
+mod authenticate;
+mod bundle;
+mod claims;
+mod error;
+mod kubernetes;
+mod reviewed;
 mod root;
 mod service;
+mod serving;
+mod setup;
 mod sign;
+mod signer;
 mod tokens;
+mod verdicts;
 
 #[cfg(test)]
 mod tests;
 
-use std::{io, path::PathBuf};
-
-pub(crate) use root::Root;
-pub(crate) use service::bearer;
+pub(crate) use authenticate::{Authenticator, Unauthenticated, caller};
+pub(crate) use bundle::Anchor;
+pub(crate) use error::AuthorityError;
+pub use reviewed::Account;
+pub(crate) use reviewed::{Answer, BoundPod, NodeOfPod, Review, Reviewed};
+pub(crate) use root::{RootFolder, make};
 pub(crate) use service::{CertificateService, Placement, Refusal, SigningMetrics};
-pub(crate) use sign::Authority;
+pub use setup::AuthorityFlags;
+pub(crate) use setup::Setup;
+pub(crate) use sign::{Authority, ServerCertificate};
+pub(crate) use signer::{Material, Signer};
 pub(crate) use tokens::Tokens;
-
-/// What can go wrong with the authority's files and keys.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AuthorityError {
-    #[error("cannot read or write {path}")]
-    File { path: PathBuf, source: io::Error },
-    #[error("{path} is not what this controller wrote: {why}")]
-    Damaged { path: PathBuf, why: String },
-    #[error("{present} is there and {absent} is not; restore both from a backup, or remove both for a new root")]
-    Half { present: PathBuf, absent: PathBuf },
-    #[error(
-        "the root certificate in {path} is valid from {not_before} to {not_after}, but the clock here says {now}; \
-         correct the clock, or replace the root"
-    )]
-    Clock {
-        path: PathBuf,
-        not_before: time::OffsetDateTime,
-        not_after: time::OffsetDateTime,
-        now: time::OffsetDateTime,
-    },
-    #[error("cannot make a key or certificate: {0}")]
-    Crypto(#[from] rcgen::Error),
-    #[error("`{0}` is no node name")]
-    NodeName(String),
-}

@@ -1,123 +1,132 @@
-//! The root certificate and its key on disk: `ca/root.pem` and `ca/root.key`.
+//! Root certificates of our own, and where they are kept without a cluster: `ca/root.pem` and `ca/root.key`.
 
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
 };
 
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use time::{Duration, OffsetDateTime};
 
-use super::AuthorityError;
+use super::{Authority, AuthorityError, Material, Signer};
 
-/// Ten years: the root is replaced by rotation, not by expiry.
+/// Ten years: a root is replaced long before.
 const VALIDITY: Duration = Duration::days(3650);
 
 /// Nodes whose clocks are behind must accept what was just made.
 pub(super) const BACKDATE: Duration = Duration::minutes(10);
 
-/// The root, able to sign.
-pub(crate) struct Root {
-    pub(super) issuer: Issuer<'static, KeyPair>,
-    pub(super) pem: String,
-    not_before: OffsetDateTime,
-    not_after: OffsetDateTime,
-    path: PathBuf,
+/// How often the files are looked at.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Makes a root that is its own signing certificate.
+///
+/// # Errors
+/// When there is no key to be had.
+pub(crate) fn make(trust_domain: &str) -> Result<Material, AuthorityError> {
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::OrganizationName, trust_domain);
+    params.distinguished_name.push(DnType::CommonName, "Culvert root");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.not_before = OffsetDateTime::now_utc() - BACKDATE;
+    params.not_after = params.not_before + VALIDITY;
+    let pem = params.self_signed(&key)?.pem();
+    Ok(Material {
+        certificate: pem.clone(),
+        key: key.serialize_pem(),
+        roots: pem,
+    })
 }
 
-impl Root {
-    /// Reads the root from `folder`, or makes one there if there is none yet.
+/// The folder with the root.
+pub(crate) struct RootFolder {
+    certificate: PathBuf,
+    key: PathBuf,
+    trust_domain: String,
+}
+
+impl RootFolder {
+    /// The root in `folder`, for identities of `trust_domain`.
+    pub(crate) fn new(folder: &Path, trust_domain: &str) -> Self {
+        Self {
+            certificate: folder.join("root.pem"),
+            key: folder.join("root.key"),
+            trust_domain: trust_domain.to_owned(),
+        }
+    }
+
+    /// Reads the root, or makes one if there is none yet.
     ///
     /// # Errors
     /// When the files cannot be read or written, do not belong together, or only one of them is there.
-    pub(crate) fn open(folder: &Path, trust_domain: &str) -> Result<Self, AuthorityError> {
-        let (certificate, key) = (folder.join("root.pem"), folder.join("root.key"));
-        match (read(&certificate)?, read(&key)?) {
-            (Some(pem), Some(key_pem)) => Self::load(pem, &key_pem, certificate),
-            (None, None) => Self::create(&certificate, &key, trust_domain),
+    pub(crate) fn open(&self) -> Result<Signer, AuthorityError> {
+        match (read(&self.certificate)?, read(&self.key)?) {
+            (Some(certificate), Some(key)) => self.load(Material {
+                roots: certificate.clone(),
+                certificate,
+                key,
+            }),
+            (None, None) => self.create(),
             (Some(_), None) => Err(AuthorityError::Half {
-                present: certificate,
-                absent: key,
+                present: self.certificate.clone(),
+                absent: self.key.clone(),
             }),
             (None, Some(_)) => Err(AuthorityError::Half {
-                present: key,
-                absent: certificate,
+                present: self.key.clone(),
+                absent: self.certificate.clone(),
             }),
         }
     }
 
-    fn load(pem: String, key_pem: &str, path: PathBuf) -> Result<Self, AuthorityError> {
-        let damaged = |why: String| AuthorityError::Damaged {
-            path: path.clone(),
-            why,
-        };
-        let key = KeyPair::from_pem(key_pem).map_err(|error| damaged(format!("its key: {error}")))?;
-        let (_, block) =
-            x509_parser::pem::parse_x509_pem(pem.as_bytes()).map_err(|error| damaged(error.to_string()))?;
-        let parsed = block.parse_x509().map_err(|error| damaged(error.to_string()))?;
-        if parsed.public_key().raw != rcgen::PublicKeyData::subject_public_key_info(&key) {
-            return Err(damaged("its key belongs to another certificate".into()));
+    /// Follows the files: a root that replaces the one there is taken over. Never ends.
+    pub(crate) async fn follow(&self, authority: &Authority) {
+        let mut seen = self.state();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let now = self.state();
+            // One of two files has been written: the other will be.
+            if now == seen || now.iter().any(Option::is_none) {
+                continue;
+            }
+            match self.open() {
+                Ok(signer) => {
+                    seen = now;
+                    authority.take(Arc::new(signer));
+                }
+                Err(error) => tracing::error!(%error, "the root that was there before stays in use"),
+            }
         }
-        if !parsed.is_ca() {
-            return Err(damaged("it may not sign certificates".into()));
-        }
-        let (not_before, not_after) = (parsed.validity().not_before, parsed.validity().not_after);
-        let (not_before, not_after) = (not_before.to_datetime(), not_after.to_datetime());
-        let issuer = Issuer::from_ca_cert_pem(&pem, key).map_err(|error| damaged(error.to_string()))?;
-        Ok(Self {
-            issuer,
-            pem,
-            not_before,
-            not_after,
-            path,
+    }
+
+    fn state(&self) -> [Option<(SystemTime, u64)>; 2] {
+        [&self.certificate, &self.key].map(|path| {
+            let metadata = fs::metadata(path).ok()?;
+            Some((metadata.modified().ok()?, metadata.len()))
         })
     }
 
-    fn create(certificate: &Path, key_path: &Path, trust_domain: &str) -> Result<Self, AuthorityError> {
-        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::OrganizationName, trust_domain);
-        params.distinguished_name.push(DnType::CommonName, "Culvert root");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.not_before = OffsetDateTime::now_utc() - BACKDATE;
-        params.not_after = params.not_before + VALIDITY;
-        let pem = params.self_signed(&key)?.pem();
-        if let Some(folder) = certificate.parent() {
+    fn load(&self, material: Material) -> Result<Signer, AuthorityError> {
+        let origin = self.certificate.display().to_string();
+        Signer::new(material, &origin, &self.trust_domain).map_err(|why| AuthorityError::Unusable { origin, why })
+    }
+
+    fn create(&self) -> Result<Signer, AuthorityError> {
+        let material = make(&self.trust_domain)?;
+        if let Some(folder) = self.certificate.parent() {
             fs::create_dir_all(folder).map_err(file(folder))?;
         }
         // The key first: a certificate without its key would look like a loss, a key without its certificate is one.
-        write(key_path, &key.serialize_pem(), 0o600)?;
-        write(certificate, &pem, 0o644)?;
-        tracing::info!(path = %certificate.display(), trust_domain, "made a new root certificate");
-        Self::load(pem, &key.serialize_pem(), certificate.to_path_buf())
-    }
-
-    /// The root certificate, PEM.
-    pub(crate) fn pem(&self) -> &str {
-        &self.pem
-    }
-
-    /// Refuses when the root is not valid at `now`: one of the clocks that matter is wrong, and whatever were signed
-    /// would be refused everywhere.
-    pub(super) fn check_clock(&self, now: OffsetDateTime) -> Result<(), AuthorityError> {
-        if self.not_before <= now && now < self.not_after {
-            return Ok(());
-        }
-        let (path, not_before, not_after) = (self.path.clone(), self.not_before, self.not_after);
-        Err(AuthorityError::Clock {
-            path,
-            not_before,
-            not_after,
-            now,
-        })
-    }
-
-    pub(super) fn not_after(&self) -> OffsetDateTime {
-        self.not_after
+        write(&self.key, &material.key, 0o600)?;
+        write(&self.certificate, &material.certificate, 0o644)?;
+        tracing::info!(path = %self.certificate.display(), self.trust_domain, "made a new root certificate");
+        self.load(material)
     }
 }
 

@@ -13,7 +13,7 @@ use culvert_telemetry::prometheus::{
 use prost_types::value::Kind;
 use tonic::{Request, Response, Status};
 
-use super::{Authority, Tokens, sign::SignError};
+use super::{Authenticator, Authority, caller, sign::SignError};
 
 /// The key under which a node proxy names the identity that it wants.
 const IMPERSONATED: &str = "ImpersonatedIdentity";
@@ -33,12 +33,14 @@ pub(crate) enum Refusal {
 }
 
 /// Knows which identities run where.
+#[tonic::async_trait]
 pub(crate) trait Placement: Send + Sync + 'static {
-    /// Whether a node may have a certificate for an identity.
+    /// Whether a node may have a certificate for an identity. Waits a moment where the answer may be about to change: a
+    /// node asks for a pod as soon as it starts, and may know of it before the controller does.
     ///
     /// # Errors
     /// Why not.
-    fn check(&self, node: &str, identity: &SpiffeId) -> Result<(), Refusal>;
+    async fn check(&self, node: &str, identity: &SpiffeId) -> Result<(), Refusal>;
 }
 
 /// Certificates signed and refused, by outcome.
@@ -69,31 +71,40 @@ impl SigningMetrics {
 /// The service.
 pub(crate) struct CertificateService<P> {
     authority: Arc<Authority>,
-    tokens: Arc<Tokens>,
+    authenticator: Arc<dyn Authenticator>,
     placement: P,
     metrics: SigningMetrics,
 }
 
 impl<P: Placement> CertificateService<P> {
     /// A service that signs what `placement` allows.
-    pub(crate) fn new(authority: Arc<Authority>, tokens: Arc<Tokens>, placement: P, metrics: SigningMetrics) -> Self {
+    pub(crate) fn new(
+        authority: Arc<Authority>,
+        authenticator: Arc<dyn Authenticator>,
+        placement: P,
+        metrics: SigningMetrics,
+    ) -> Self {
         Self {
             authority,
-            tokens,
+            authenticator,
             placement,
             metrics,
         }
     }
 
-    fn answer(&self, node: &str, request: &IstioCertificateRequest) -> Result<Vec<String>, (&'static str, Status)> {
+    async fn answer(
+        &self,
+        node: &str,
+        request: &IstioCertificateRequest,
+    ) -> Result<Vec<String>, (&'static str, Status)> {
         let bad = |text: String| ("malformed", Status::invalid_argument(text));
         let wanted = impersonated(request).ok_or_else(|| bad(format!("metadata names no {IMPERSONATED}")))?;
         let identity = SpiffeId::parse(wanted).map_err(|error| bad(error.to_string()))?;
-        let placed = self.placement.check(node, &identity);
-        placed.map_err(|refusal| ("denied", Status::permission_denied(refusal.to_string())))?;
         if request.csr.len() > MAX_CSR {
             return Err(bad("the certificate request is too long".into()));
         }
+        let placed = self.placement.check(node, &identity).await;
+        placed.map_err(|refusal| ("denied", Status::permission_denied(refusal.to_string())))?;
         let asked = Duration::from_secs(request.validity_duration.try_into().unwrap_or(0));
         self.authority
             .sign(&request.csr, &identity, self.authority.granted(asked))
@@ -110,14 +121,16 @@ impl<P: Placement> IstioCertificateService for CertificateService<P> {
         &self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
-        let Some(node) = bearer(request.metadata()).and_then(|token| self.tokens.node_of(token)) else {
-            self.metrics.count("unauthenticated");
-            tracing::warn!(peer = ?request.remote_addr(), "refused a certificate request without a valid node token");
-            return Err(Status::unauthenticated("no valid node token"));
-        };
+        let node = caller(&*self.authenticator, request.metadata())
+            .await
+            .map_err(|error| {
+                self.metrics.count(error.outcome());
+                tracing::warn!(peer = ?request.remote_addr(), reason = %error, "refused a certificate request");
+                Status::from(error)
+            })?;
         let request = request.into_inner();
         let wanted = impersonated(&request).unwrap_or_default();
-        match self.answer(&node, &request) {
+        match self.answer(&node, &request).await {
             Ok(cert_chain) => {
                 self.metrics.count("signed");
                 tracing::info!(node, identity = wanted, "signed a certificate");
@@ -135,11 +148,6 @@ impl<P: Placement> IstioCertificateService for CertificateService<P> {
             }
         }
     }
-}
-
-/// The text after `Bearer ` in the `authorization` header.
-pub(crate) fn bearer(metadata: &tonic::metadata::MetadataMap) -> Option<&str> {
-    metadata.get("authorization")?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
 fn impersonated(request: &IstioCertificateRequest) -> Option<&str> {

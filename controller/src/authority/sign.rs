@@ -1,22 +1,31 @@
-//! Signing.
+//! Signing, with whoever signs at the moment.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use culvert_identity::SpiffeId;
+use parking_lot::Mutex;
 use rcgen::{
     CertificateParams, CertificateSigningRequestParams, DistinguishedName, ExtendedKeyUsagePurpose, KeyPair,
     KeyUsagePurpose, SanType,
 };
+use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
+use tokio::sync::watch;
 
-use super::{AuthorityError, Root, root::BACKDATE};
+use super::{
+    AuthorityError, Signer,
+    bundle::{Times, Trust},
+    root::BACKDATE,
+};
 
 /// The shortest leaf: below, renewal at half life would be a flood.
 const SHORTEST: Duration = Duration::from_secs(60);
 
-/// Signs with the root.
+/// Signs with a certificate that may be replaced at any time, and says what is to be trusted.
 pub(crate) struct Authority {
-    root: Root,
+    trust: Mutex<Trust>,
+    signer: watch::Sender<Option<Arc<Signer>>>,
+    bundle: watch::Sender<Arc<str>>,
     longest: Duration,
 }
 
@@ -34,56 +43,127 @@ pub(crate) enum SignError {
 /// A key and a chain for the controller's own TLS port, PEM.
 pub(crate) struct ServerCertificate {
     pub(crate) chain: String,
-    pub(crate) key: String,
+    pub(crate) key: KeyPair,
+    pub(crate) not_after: OffsetDateTime,
 }
 
 impl Authority {
-    /// An authority whose leaves live for at most `longest`.
-    pub(crate) fn new(root: Root, longest: Duration) -> Self {
+    /// An authority without a signer, whose leaves live for at most `longest`. A new signer whose root nobody knows signs
+    /// when that root has been told for `overlap`.
+    pub(crate) fn new(longest: Duration, overlap: Duration) -> Self {
+        let longest = longest.max(SHORTEST);
+        let leaf = longest + Duration::from_secs(BACKDATE.whole_seconds().unsigned_abs());
         Self {
-            root,
-            longest: longest.max(SHORTEST),
+            trust: Mutex::new(Trust::new(Times { overlap, leaf })),
+            signer: watch::Sender::new(None),
+            bundle: watch::Sender::new("".into()),
+            longest,
         }
     }
 
-    /// The root certificate, PEM.
-    pub(crate) fn root_pem(&self) -> &str {
-        self.root.pem()
+    /// Takes a signer over: at once, or when everybody can have heard of its root.
+    pub(crate) fn take(&self, signer: Arc<Signer>) {
+        self.change(|trust, now| trust.take(signer, now));
     }
 
-    /// Signs a workload's request for `identity`; returns the chain, leaf first, root last, each PEM.
+    /// Roots that were told before this controller began stay trusted as long as leaves under them may be about.
+    pub(crate) fn remember(&self, pem: &str) {
+        self.change(|trust, now| trust.remember(pem, now));
+    }
+
+    /// Does what is due, now and whenever something will be. Never ends.
+    pub(crate) async fn keep_time(&self) {
+        let mut changes = self.signer.subscribe();
+        let mut bundles = self.bundle.subscribe();
+        loop {
+            let due = self.trust.lock().due();
+            let left = due.map_or(time::Duration::MINUTE, |due| due - OffsetDateTime::now_utc());
+            // The clock may jump while a timer does not.
+            let pause = left.clamp(time::Duration::ZERO, time::Duration::MINUTE).unsigned_abs();
+            tokio::select! {
+                () = tokio::time::sleep(pause) => self.change(Trust::tick),
+                _ = changes.changed() => {}
+                _ = bundles.changed() => {}
+            }
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Trust, OffsetDateTime)) {
+        let mut trust = self.trust.lock();
+        change(&mut trust, OffsetDateTime::now_utc());
+        let bundle: String = trust.anchors().iter().map(|anchor| anchor.pem()).collect();
+        // What is trusted comes first: nobody may be shown a leaf under a root that was not told.
+        self.bundle.send_if_modified(|told| {
+            let changed = **told != *bundle;
+            if changed {
+                *told = bundle.into();
+                tracing::info!(roots = ?trust.anchors().iter().map(super::Anchor::short).collect::<Vec<_>>(), "trusted roots");
+            }
+            changed
+        });
+        self.signer.send_if_modified(|signing| {
+            let new = trust.current();
+            let changed = match (signing.as_ref(), new) {
+                (Some(before), Some(new)) => !Arc::ptr_eq(before, new),
+                (before, new) => before.is_some() != new.is_some(),
+            };
+            if let Some(new) = new.filter(|_| changed) {
+                tracing::info!(origin = new.origin(), certificate = new.own().short(), until = %new.not_after(), "signing");
+                *signing = Some(Arc::clone(new));
+            }
+            changed
+        });
+        if let Some((next, due)) = trust.next() {
+            tracing::info!(certificate = next.own().short(), %due, "another signing certificate waits until its root is known");
+        }
+    }
+
+    /// Who signs, as it changes.
+    pub(crate) fn signer(&self) -> watch::Receiver<Option<Arc<Signer>>> {
+        self.signer.subscribe()
+    }
+
+    /// The roots to be trusted, PEM, as they change; empty while there is no signer.
+    pub(crate) fn bundle(&self) -> watch::Receiver<Arc<str>> {
+        self.bundle.subscribe()
+    }
+
+    /// Signs a workload's request for `identity`; returns the chain, leaf first, each PEM. The last text holds all roots.
     ///
     /// # Errors
-    /// When the request is malformed or of another key type, or the root is not valid now.
+    /// When the request is malformed or of another key type, or nobody can sign now.
     pub(crate) fn sign(&self, csr: &str, identity: &SpiffeId, validity: Duration) -> Result<Vec<String>, SignError> {
         let request =
             CertificateSigningRequestParams::from_pem(csr).map_err(|error| SignError::Request(error.to_string()))?;
         if *request.public_key.algorithm() != rcgen::PKCS_ECDSA_P256_SHA256 {
             return Err(SignError::Key);
         }
-        let mut params = self.leaf(validity)?;
-        let uri = identity.as_str().try_into().map_err(AuthorityError::from)?;
-        params.subject_alt_names = vec![SanType::URI(uri)];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let signer = self.signing()?;
+        let params = workload(&signer, identity, OffsetDateTime::now_utc(), validity)?;
         let leaf = params
-            .signed_by(&request.public_key, &self.root.issuer)
+            .signed_by(&request.public_key, &signer.issuer)
             .map_err(AuthorityError::from)?;
-        Ok(vec![leaf.pem(), self.root.pem().to_owned()])
+        let mut chain = vec![leaf.pem()];
+        chain.extend_from_slice(signer.chain());
+        chain.push(self.bundle.borrow().to_string());
+        Ok(chain)
     }
 
     /// Makes a certificate for the controller's own port, for DNS names and addresses.
     ///
     /// # Errors
-    /// When a name is none, or the root is not valid now.
+    /// When a name is none, or nobody can sign now.
     pub(crate) fn server_certificate(&self, names: &[String]) -> Result<ServerCertificate, AuthorityError> {
+        let signer = self.signing()?;
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-        let mut params = self.leaf(Duration::from_secs(365 * 24 * 3600))?;
+        let mut params = leaf(&signer, OffsetDateTime::now_utc(), self.longest)?;
         params.subject_alt_names = CertificateParams::new(names.to_vec())?.subject_alt_names;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let leaf = params.signed_by(&key, &self.root.issuer)?;
+        let leaf = params.signed_by(&key, &signer.issuer)?;
         Ok(ServerCertificate {
-            chain: format!("{}{}", leaf.pem(), self.root.pem()),
-            key: key.serialize_pem(),
+            chain: leaf.pem() + &signer.chain().concat(),
+            key,
+            not_after: params.not_after,
         })
     }
 
@@ -96,15 +176,41 @@ impl Authority {
         }
     }
 
-    fn leaf(&self, validity: Duration) -> Result<CertificateParams, AuthorityError> {
-        let now = OffsetDateTime::now_utc();
-        self.root.check_clock(now)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.use_authority_key_identifier_extension = true;
-        params.not_before = now - BACKDATE;
-        params.not_after = (now + validity).min(self.root.not_after());
-        Ok(params)
+    fn signing(&self) -> Result<Arc<Signer>, AuthorityError> {
+        self.signer.borrow().clone().ok_or(AuthorityError::NoSigner)
     }
+}
+
+/// A leaf that nobody gets, for trying a signer out.
+pub(super) fn trial(
+    signer: &Signer,
+    identity: &SpiffeId,
+    at: OffsetDateTime,
+) -> Result<CertificateDer<'static>, AuthorityError> {
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    let params = workload(signer, identity, at, SHORTEST)?;
+    Ok(params.signed_by(&key, &signer.issuer)?.der().clone())
+}
+
+fn workload(
+    signer: &Signer,
+    identity: &SpiffeId,
+    now: OffsetDateTime,
+    validity: Duration,
+) -> Result<CertificateParams, AuthorityError> {
+    let mut params = leaf(signer, now, validity)?;
+    params.subject_alt_names = vec![SanType::URI(identity.as_str().try_into()?)];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    Ok(params)
+}
+
+fn leaf(signer: &Signer, now: OffsetDateTime, validity: Duration) -> Result<CertificateParams, AuthorityError> {
+    signer.check_clock(now)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.use_authority_key_identifier_extension = true;
+    params.not_before = now - BACKDATE;
+    params.not_after = (now + validity).min(signer.not_after());
+    Ok(params)
 }

@@ -9,13 +9,16 @@ use tonic::{Code, Request};
 
 use super::*;
 
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 const CART: &str = "spiffe://cluster.local/ns/shop/sa/cart";
 
 /// Node `a` may have the cart.
 struct CartOnA;
 
+#[tonic::async_trait]
 impl Placement for CartOnA {
-    fn check(&self, node: &str, identity: &SpiffeId) -> Result<(), Refusal> {
+    async fn check(&self, node: &str, identity: &SpiffeId) -> Result<(), Refusal> {
         if (node, identity.as_str()) == ("a", CART) {
             Ok(())
         } else {
@@ -36,17 +39,21 @@ struct Setup {
 
 fn setup() -> Setup {
     let folder = tempfile::tempdir().unwrap();
-    let root = Root::open(&folder.path().join("ca"), "cluster.local").unwrap();
-    let authority = Arc::new(Authority::new(root, Duration::from_secs(24 * 3600)));
+    let authority = Arc::new(Authority::new(DAY, Duration::ZERO));
+    authority.take(Arc::new(open(&folder.path().join("ca")).unwrap()));
     let tokens = Arc::new(Tokens::new(folder.path().join("tokens")));
     let metrics = SigningMetrics::register(&mut Registry::default());
-    let service = CertificateService::new(Arc::clone(&authority), Arc::clone(&tokens), CartOnA, metrics);
+    let service = CertificateService::new(Arc::clone(&authority), Arc::clone(&tokens) as _, CartOnA, metrics);
     Setup {
         _folder: folder,
         tokens,
         authority,
         service,
     }
+}
+
+fn open(folder: &Path) -> Result<Signer, AuthorityError> {
+    RootFolder::new(folder, "cluster.local").open()
 }
 
 fn token(tokens: &Tokens, node: &str) -> String {
@@ -85,7 +92,7 @@ async fn a_node_gets_a_working_certificate_for_what_runs_on_it() {
         .unwrap()
         .into_inner()
         .cert_chain;
-    let bundle = TrustBundle::from_pem(setup.authority.root_pem().as_bytes()).unwrap();
+    let bundle = TrustBundle::from_pem(setup.authority.bundle().borrow().as_bytes()).unwrap();
     let credentials = pending.complete(&chain, &bundle).unwrap();
     let lifetime = credentials
         .not_after()
@@ -183,8 +190,8 @@ fn a_request_with_another_kind_of_key_is_refused() {
 fn the_root_is_kept_and_its_key_is_private() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
-    let first = Root::open(folder.path(), "cluster.local").unwrap().pem().to_owned();
-    assert_eq!(Root::open(folder.path(), "cluster.local").unwrap().pem(), first);
+    let first = open(folder.path()).unwrap();
+    assert_eq!(open(folder.path()).unwrap().own(), first.own());
     let mode = std::fs::metadata(folder.path().join("root.key"))
         .unwrap()
         .permissions()
@@ -195,13 +202,13 @@ fn the_root_is_kept_and_its_key_is_private() {
 #[test]
 fn a_damaged_or_halved_root_is_named_and_never_replaced() {
     let folder = tempfile::tempdir().unwrap();
-    let open = |folder: &Path| Root::open(folder, "cluster.local").map(|_| ());
+    let open = |folder: &Path| open(folder).map(|_| ());
     open(folder.path()).unwrap();
     let (pem, key) = (folder.path().join("root.pem"), folder.path().join("root.key"));
     let good = std::fs::read_to_string(&key).unwrap();
     std::fs::write(&key, rcgen::KeyPair::generate().unwrap().serialize_pem()).unwrap();
     assert!(
-        matches!(open(folder.path()), Err(AuthorityError::Damaged { .. })),
+        matches!(open(folder.path()), Err(AuthorityError::Unusable { .. })),
         "a foreign key must be refused"
     );
     std::fs::write(&key, good).unwrap();
@@ -215,7 +222,7 @@ fn a_damaged_or_halved_root_is_named_and_never_replaced() {
 #[test]
 fn nothing_is_signed_while_the_clock_is_outside_the_roots_validity() {
     let folder = tempfile::tempdir().unwrap();
-    let root = Root::open(folder.path(), "cluster.local").unwrap();
+    let root = open(folder.path()).unwrap();
     let now = time::OffsetDateTime::now_utc();
     root.check_clock(now).unwrap();
     for wrong in [now - time::Duration::days(1), now + time::Duration::days(4000)] {
@@ -230,7 +237,7 @@ fn making_a_token_leaves_those_of_nodes_with_similar_names_alone() {
     let (new, old) = (token(&setup.tokens, "rack.new"), token(&setup.tokens, "rack"));
     let other = token(&setup.tokens, "rack.b");
     for (node, token) in [("rack.new", new), ("rack", old), ("rack.b", other)] {
-        assert_eq!(setup.tokens.node_of(&token).as_deref(), Some(node));
+        assert_eq!(setup.tokens.find(&token).as_deref(), Some(node));
     }
 }
 
@@ -238,9 +245,9 @@ fn making_a_token_leaves_those_of_nodes_with_similar_names_alone() {
 fn a_removed_token_file_revokes_the_token() {
     let setup = setup();
     let token = token(&setup.tokens, "a");
-    assert_eq!(setup.tokens.node_of(&token).as_deref(), Some("a"));
+    assert_eq!(setup.tokens.find(&token).as_deref(), Some("a"));
     std::fs::remove_file(setup.tokens.issue("a").unwrap()).unwrap();
-    assert_eq!(setup.tokens.node_of(&token), None);
+    assert_eq!(setup.tokens.find(&token), None);
     assert!(setup.tokens.issue("../escape").is_err());
     assert!(setup.tokens.issue("").is_err());
 }

@@ -10,7 +10,7 @@ use std::{
 use aws_lc_rs::{constant_time, rand::SecureRandom as _};
 
 use super::{
-    AuthorityError,
+    Authenticator, AuthorityError, Unauthenticated,
     root::{file, write},
 };
 
@@ -50,7 +50,7 @@ impl Tokens {
     }
 
     /// The node whose token this is. Read from the file each time, so that removing a file revokes the token.
-    pub(crate) fn node_of(&self, token: &str) -> Option<String> {
+    pub(crate) fn find(&self, token: &str) -> Option<String> {
         let (node, _) = token.rsplit_once('.')?;
         let known = fs::read_to_string(self.path(node)?).ok()?;
         constant_time::verify_slices_are_equal(known.trim().as_bytes(), token.as_bytes()).ok()?;
@@ -61,5 +61,12 @@ impl Tokens {
         let name = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'.');
         let valid = !node.is_empty() && node.len() <= 253 && node.bytes().all(name) && !node.starts_with('.');
         valid.then(|| Path::new(&self.folder).join(node))
+    }
+}
+
+#[tonic::async_trait]
+impl Authenticator for Tokens {
+    async fn node_of(&self, token: &str) -> Result<String, Unauthenticated> {
+        self.find(token).ok_or(Unauthenticated::Unknown)
     }
 }

@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::metrics::DiscoveryMetrics;
 use super::nodes::{Guard, Nodes};
-use crate::authority::{Tokens, bearer};
+use crate::authority::{Authenticator, caller};
 use crate::run::State;
 
 /// Responses on their way to one client. The state machine has at most one for each type outstanding, so that this is
@@ -27,7 +27,7 @@ const MAX_NAME: usize = 1024;
 #[derive(Clone)]
 pub(crate) struct Discovery {
     state: watch::Receiver<Arc<State>>,
-    tokens: Arc<Tokens>,
+    authenticator: Arc<dyn Authenticator>,
     nodes: Nodes,
     metrics: DiscoveryMetrics,
     stop: watch::Receiver<bool>,
@@ -37,14 +37,14 @@ impl Discovery {
     /// A service that tells what `state` holds to nodes that have a token.
     pub(crate) fn new(
         state: watch::Receiver<Arc<State>>,
-        tokens: Arc<Tokens>,
+        authenticator: Arc<dyn Authenticator>,
         nodes: Nodes,
         metrics: DiscoveryMetrics,
         stop: watch::Receiver<bool>,
     ) -> Self {
         Self {
             state,
-            tokens,
+            authenticator,
             nodes,
             metrics,
             stop,
@@ -71,11 +71,13 @@ impl AggregatedDiscoveryService for Discovery {
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
         let peer = request.remote_addr();
-        let Some(node) = bearer(request.metadata()).and_then(|token| self.tokens.node_of(token)) else {
-            self.metrics.unauthenticated.inc();
-            tracing::warn!(?peer, "refused a discovery stream without a valid node token");
-            return Err(Status::unauthenticated("no valid node token"));
-        };
+        let node = caller(&*self.authenticator, request.metadata())
+            .await
+            .map_err(|error| {
+                self.metrics.unauthenticated.inc();
+                tracing::warn!(?peer, reason = %error, "refused a discovery stream");
+                Status::from(error)
+            })?;
         let (responses, receiver) = mpsc::channel(RESPONSES);
         let mut stream = Stream::new();
         stream.set_node(&node);

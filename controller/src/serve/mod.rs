@@ -1,14 +1,14 @@
 //! gRPC over TLS on one port: discovery and certificates.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use culvert_proto::auth::istio_certificate_service_server::IstioCertificateServiceServer;
 use culvert_proto::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::{Identity, Server, ServerTlsConfig};
+use tonic::transport::Server;
 
 use crate::authority::{CertificateService, Placement};
 
@@ -16,11 +16,12 @@ mod discovery;
 mod metrics;
 mod nodes;
 mod placement;
+mod tls;
 
 pub(crate) use discovery::Discovery;
 pub(crate) use metrics::DiscoveryMetrics;
 pub(crate) use nodes::Nodes;
-pub(crate) use placement::Placed;
+pub(crate) use placement::{Placed, node_of_pod};
 
 /// A node that is gone without a word is noticed after these two.
 const KEEPALIVE: Duration = Duration::from_secs(20);
@@ -44,26 +45,22 @@ pub(crate) enum ServeError {
 /// Serves until `stop` turns true, and then until the open streams have ended.
 ///
 /// # Errors
-/// When the certificate is of no use, or the listener fails.
+/// When the listener fails.
 pub(crate) async fn serve<P: Placement>(
     listener: TcpListener,
-    certificate: &str,
-    key: &str,
+    tls: Arc<rustls::ServerConfig>,
     discovery: Discovery,
     certificates: CertificateService<P>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), ServeError> {
-    let tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
     let discovery = AggregatedDiscoveryServiceServer::new(discovery).max_decoding_message_size(MAX_REQUEST);
     let until = async move { discovery::stopped(&mut stop).await };
     Server::builder()
-        .tls_config(tls)?
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .tcp_nodelay(true)
         .add_service(discovery)
         .add_service(IstioCertificateServiceServer::new(certificates))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), until)
+        .serve_with_incoming_shutdown(tls::accept(listener, tls), until)
         .await?;
     Ok(())
 }

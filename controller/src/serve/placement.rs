@@ -5,10 +5,15 @@ use culvert_objects::{ObjectName, Objects, is_host_network, service_account};
 use tokio::sync::watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::authority::{Placement, Refusal};
+use crate::authority::{BoundPod, NodeOfPod, Placement, Refusal};
 use crate::model::{in_namespace, pod};
 use crate::run::State;
+
+/// How far the controller's knowledge of pods may be behind a node's. A node asks for a pod's identity while the pod is
+/// being started, which is moments after it was bound to the node.
+const BEHIND: Duration = Duration::from_millis(1500);
 
 /// Answers from the newest state.
 pub(crate) struct Placed {
@@ -26,14 +31,34 @@ impl Placed {
     }
 }
 
+#[tonic::async_trait]
 impl Placement for Placed {
-    fn check(&self, node: &str, identity: &SpiffeId) -> Result<(), Refusal> {
+    async fn check(&self, node: &str, identity: &SpiffeId) -> Result<(), Refusal> {
         if identity.trust_domain() != self.trust_domain {
             return Err(Refusal::TrustDomain(identity.clone()));
         }
-        let state = Arc::clone(&self.state.borrow());
-        check(&state.loaded.objects, node, identity)
+        let mut state = self.state.clone();
+        let mut verdict = Ok(());
+        let allowed = state.wait_for(|state| {
+            verdict = check(&state.loaded.objects, node, identity);
+            verdict.is_ok()
+        });
+        match tokio::time::timeout(BEHIND, allowed).await {
+            Ok(Ok(_)) => Ok(()),
+            // Too late, or the controller stops: what was found last stands.
+            Ok(Err(_)) | Err(_) => verdict,
+        }
     }
+}
+
+/// Looks up on which node a pod of the newest state is.
+pub(crate) fn node_of_pod(state: watch::Receiver<Arc<State>>) -> NodeOfPod {
+    Box::new(move |wanted: &BoundPod| {
+        let state = Arc::clone(&state.borrow());
+        let found = state.loaded.objects.pod(&wanted.namespace, &wanted.name)?;
+        let same = found.metadata.uid.as_deref() == Some(wanted.uid.as_str());
+        pod::node_name(found).filter(|_| same).map(str::to_owned)
+    })
 }
 
 /// A node may have the identities of pods that are bound to it and not over. Whether they are enrolled does not matter:

@@ -78,25 +78,31 @@ impl Credentials {
         key.keys_match()
             .map_err(|error| IdentityError::Key(error.to_string()))?;
         let key = Arc::new(key);
-
-        let clients = verify::ClientVerifier::new(bundle, identity.trust_domain())?;
-        let mut server_config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_client_cert_verifier(Arc::new(clients))
-            .with_cert_resolver(Arc::new(Fixed(Arc::clone(&key))));
-        server_config.alpn_protocols = vec![b"h2".to_vec()];
-        server_config.enable_secret_extraction = true;
-        server_config.send_tls13_tickets = 0;
-        server_config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-
         Ok(Self {
+            server_config: accept(&key, &identity, bundle)?,
             identity,
             not_before: time(not_before),
             not_after: time(not_after),
             serial,
             bundle: bundle.clone(),
             key,
-            server_config: Arc::new(server_config),
+        })
+    }
+
+    /// The same certificate and key, with other roots against which peers are checked. Connections that are open are not
+    /// concerned.
+    ///
+    /// # Errors
+    /// When rustls refuses the configuration.
+    pub fn with_bundle(&self, bundle: &TrustBundle) -> Result<Self, IdentityError> {
+        Ok(Self {
+            identity: self.identity.clone(),
+            not_before: self.not_before,
+            not_after: self.not_after,
+            serial: self.serial.clone(),
+            bundle: bundle.clone(),
+            key: Arc::clone(&self.key),
+            server_config: accept(&self.key, &self.identity, bundle)?,
         })
     }
 
@@ -158,6 +164,23 @@ impl Credentials {
         config.resumption = rustls::client::Resumption::disabled();
         Ok(Arc::new(config))
     }
+}
+
+fn accept(
+    key: &Arc<CertifiedKey>,
+    identity: &SpiffeId,
+    bundle: &TrustBundle,
+) -> Result<Arc<ServerConfig>, IdentityError> {
+    let clients = verify::ClientVerifier::new(bundle, identity.trust_domain())?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(Arc::new(clients))
+        .with_cert_resolver(Arc::new(Fixed(Arc::clone(key))));
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.enable_secret_extraction = true;
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    Ok(Arc::new(config))
 }
 
 impl fmt::Debug for Credentials {

@@ -55,6 +55,12 @@ impl CertificateRequest {
         for pem in chain {
             certificates.extend(certificate::from_pem(pem.as_bytes(), "certificate chain")?);
         }
+        // Roots, which authorities put last, are of no use on the wire: a peer trusts the ones that it has.
+        let mut place = 0;
+        certificates.retain(|der| {
+            place += 1;
+            place == 1 || !certificate::parse(der).is_ok_and(|parsed| parsed.subject() == parsed.issuer())
+        });
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.serialize_der()));
         let credentials = Credentials::new(certificates, key, bundle)?;
         if *credentials.identity() != self.identity {

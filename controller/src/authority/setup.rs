@@ -1,0 +1,114 @@
+//! Puts the authority together: on files, or on a cluster.
+
+use std::{future::Future, path::Path, pin::Pin, sync::Arc, time::Duration};
+
+use clap::Args;
+use kube::Client;
+use tokio::sync::watch;
+
+use super::{
+    Account, Authenticator, Authority, AuthorityError, NodeOfPod, Reviewed, RootFolder, Tokens,
+    kubernetes::{CaSecret, TokenReviews},
+    serving::Serving,
+};
+use crate::flags::duration;
+
+/// How certificates are signed, and for whom.
+#[derive(Clone, Debug, Args)]
+pub struct AuthorityFlags {
+    /// How long workloads' certificates live; they are renewed at half of that.
+    #[arg(long, env = "CULVERT_LEAF_TTL", default_value = "24h", value_parser = duration, value_name = "TIME")]
+    pub leaf_ttl: Duration,
+    /// How long a new root is told before anything is signed under it. Nodes hear of it at once; files that are made from
+    /// the ConfigMap with the trust bundle take a minute or two.
+    #[arg(long, env = "CULVERT_ROTATION_OVERLAP", default_value = "5m", value_parser = duration, value_name = "TIME")]
+    pub rotation_overlap: Duration,
+    /// Wait until somebody has put a signing certificate into the Secret `culvert-ca`, instead of making a root. For
+    /// cert-manager and the like. On Kubernetes only.
+    #[arg(long, env = "CULVERT_GIVEN_CA")]
+    pub given_ca: bool,
+    /// The audience that nodes' tokens must have. On Kubernetes only.
+    #[arg(
+        long,
+        env = "CULVERT_TOKEN_AUDIENCE",
+        default_value = "istio-ca",
+        value_name = "NAME"
+    )]
+    pub token_audience: String,
+    /// A service account of nodes' programs, whose tokens are accepted; may be repeated. On Kubernetes only.
+    #[arg(
+        long,
+        env = "CULVERT_NODE_ACCOUNT",
+        default_value = "culvert-system/culvert-node",
+        value_delimiter = ',',
+        value_name = "NAMESPACE/NAME"
+    )]
+    pub node_account: Vec<Account>,
+}
+
+/// What runs beside serving.
+type Keeping = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The authority, and who may call it.
+pub(crate) struct Setup {
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) serving: Arc<Serving>,
+    /// What is wrong with the signing certificate, if something is.
+    pub(crate) problem: watch::Receiver<Option<String>>,
+    follow: Keeping,
+}
+
+impl Setup {
+    /// A root and tokens in files below `state_dir`.
+    ///
+    /// # Errors
+    /// When the root cannot be used.
+    pub(crate) fn files(flags: &AuthorityFlags, trust_domain: &str, state_dir: &Path) -> Result<Self, AuthorityError> {
+        let authority = Arc::new(Authority::new(flags.leaf_ttl, flags.rotation_overlap));
+        let folder = RootFolder::new(&state_dir.join("ca"), trust_domain);
+        authority.take(Arc::new(folder.open()?));
+        let signing = Arc::clone(&authority);
+        Ok(Self {
+            authority,
+            authenticator: Arc::new(Tokens::new(state_dir.join("tokens"))),
+            serving: Arc::default(),
+            problem: watch::channel(None).1,
+            follow: Box::pin(async move { folder.follow(&signing).await }),
+        })
+    }
+
+    /// Tokens about which the API server is asked, and the Secret `culvert-ca` in `namespace`, which is written while
+    /// `leader` says so.
+    pub(crate) fn cluster(
+        flags: &AuthorityFlags,
+        trust_domain: &str,
+        namespace: &str,
+        client: &Client,
+        leader: watch::Receiver<bool>,
+        node_of_pod: NodeOfPod,
+    ) -> Self {
+        let authority = Arc::new(Authority::new(flags.leaf_ttl, flags.rotation_overlap));
+        let review = TokenReviews::new(client.clone());
+        let reviewed = Reviewed::new(review, &flags.token_audience, &flags.node_account, node_of_pod);
+        let keep = flags.leaf_ttl + flags.rotation_overlap;
+        let secret = CaSecret::new(client, namespace, trust_domain, !flags.given_ca, keep);
+        Self {
+            authenticator: Arc::new(reviewed),
+            serving: Arc::default(),
+            problem: secret.problem(),
+            follow: Box::pin(secret.follow(Arc::clone(&authority), leader)),
+            authority,
+        }
+    }
+
+    /// Follows the signing certificate, rotates, and keeps the certificate for the controller's own `names` young. Never
+    /// ends.
+    pub(crate) fn keep(&mut self, names: Vec<String>) -> impl Future<Output = ()> + Send + use<> {
+        let follow = std::mem::replace(&mut self.follow, Box::pin(std::future::pending()));
+        let (authority, serving) = (Arc::clone(&self.authority), Arc::clone(&self.serving));
+        async move {
+            tokio::join!(follow, authority.keep_time(), serving.keep(&authority, &names));
+        }
+    }
+}
