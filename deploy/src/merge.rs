@@ -1,5 +1,5 @@
-//! Kustomize's way of changing an object, as far as our components use it: maps merge, lists of named things merge by name,
-//! other lists are replaced, and `$patch: delete` removes the object.
+//! Kustomize's way of changing an object, as far as our components use it: maps merge, lists of named things merge by name
+//! (new ones come first), other lists are replaced, and `$patch: delete` removes the object.
 
 use serde_json::{Map, Value};
 
@@ -45,12 +45,14 @@ fn merge_maps(target: &mut Map<String, Value>, patch: Map<String, Value>) {
 }
 
 fn merge_named(target: &mut Vec<Value>, patch: Vec<Value>) {
+    let mut added = Vec::new();
     for item in patch {
         match target.iter_mut().find(|existing| name(existing) == name(&item)) {
             Some(existing) => merge(existing, item),
-            None => target.push(item),
+            None => added.push(item),
         }
     }
+    target.splice(..0, added);
 }
 
 fn name(item: &Value) -> Option<&str> {
@@ -71,7 +73,7 @@ mod tests {
         merge(&mut target, patch);
         let merged = json!({
             "a": 1, "b": 2, "list": [3],
-            "containers": [{"name": "x", "env": []}, {"name": "y", "image": "j"}, {"name": "z"}]
+            "containers": [{"name": "z"}, {"name": "x", "env": []}, {"name": "y", "image": "j"}]
         });
         assert_eq!(target, merged);
     }

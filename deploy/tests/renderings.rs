@@ -1,0 +1,270 @@
+//! Three ways to the same objects: kustomize, Helm, and this crate. Each with the real program, none with a cluster.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use culvert_deploy::{Component, Document, Id, Values, manifests};
+use serde::Deserialize as _;
+use serde_json::Value;
+
+/// Changes with the configuration, so that Helm's users need not restart pods by hand; kustomize has no such thing.
+const CHECKSUM: &str = "checksum/config";
+
+type Objects = BTreeMap<Id, Value>;
+
+fn here(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A program that `cargo xtask cluster programs` builds.
+fn program(name: &str) -> Command {
+    let path = here("../target/cluster/bin").join(name);
+    assert!(
+        path.exists(),
+        "{} is not built: cargo xtask cluster programs",
+        path.display()
+    );
+    Command::new(path)
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn kustomize(folder: &str) -> Objects {
+    parse(&run(program("kube").args(["kubectl", "kustomize"]).arg(here(folder))))
+}
+
+/// The namespace is not made by default; here it is, to have the same objects.
+fn helm(settings: &[&str]) -> Objects {
+    let mut objects = helm_as_it_is(&[settings, &["namespace.create=true"]].concat());
+    for object in objects.values_mut() {
+        remove_checksum(object);
+    }
+    objects
+}
+
+fn helm_as_it_is(settings: &[&str]) -> Objects {
+    let mut command = program("helm");
+    command.args([
+        "template",
+        "culvert",
+        "--namespace",
+        "culvert-system",
+        "--kube-version",
+        "1.34.0",
+    ]);
+    for setting in settings {
+        command.args(["--set", setting]);
+    }
+    parse(&run(command.arg(here("helm/culvert"))))
+}
+
+fn remove_checksum(object: &mut Value) {
+    let Some(metadata) = object
+        .pointer_mut("/spec/template/metadata")
+        .and_then(Value::as_object_mut)
+    else {
+        return;
+    };
+    let annotations = metadata.get_mut("annotations").and_then(Value::as_object_mut).unwrap();
+    assert!(
+        annotations.remove(CHECKSUM).is_some(),
+        "pods would not notice a changed configuration"
+    );
+    if annotations.is_empty() {
+        metadata.remove("annotations");
+    }
+}
+
+fn crate_makes(values: &Values) -> Objects {
+    by_id(manifests(values).unwrap())
+}
+
+fn with(components: &[Component]) -> Values {
+    let mut values = Values::default();
+    values.components = components.iter().copied().collect();
+    values
+}
+
+fn parse(text: &str) -> Objects {
+    let documents = serde_yaml_ng::Deserializer::from_str(text).map(|document| Value::deserialize(document).unwrap());
+    by_id(
+        documents
+            .filter(|value| !value.is_null())
+            .map(|value| Document::new(value).unwrap())
+            .collect(),
+    )
+}
+
+fn by_id(documents: Vec<Document>) -> Objects {
+    let count = documents.len();
+    let objects: Objects = documents
+        .into_iter()
+        .map(|d| (d.id().clone(), d.into_value()))
+        .collect();
+    assert_eq!(objects.len(), count, "an object is named twice");
+    objects
+}
+
+fn assert_same(left: &Objects, right: &Objects) {
+    let ids = |objects: &Objects| objects.keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(ids(left), ids(right));
+    for (id, object) in left {
+        assert!(object == &right[id], "{id}: {}", first_difference(object, &right[id]));
+    }
+}
+
+fn first_difference(left: &Value, right: &Value) -> String {
+    let [left, right] = [left, right].map(|value| serde_yaml_ng::to_string(value).unwrap());
+    let pair = left
+        .lines()
+        .zip(right.lines())
+        .enumerate()
+        .find(|(_, (left, right))| left != right);
+    pair.map_or("one is longer".to_owned(), |(line, (left, right))| {
+        format!("line {line}: {left:?} is not {right:?}")
+    })
+}
+
+#[test]
+fn by_default_all_three_are_the_same() {
+    let kustomized = kustomize("daemonset");
+    assert!(kustomized.len() > 10);
+    assert_same(&kustomized, &crate_makes(&Values::default()));
+    assert_same(&kustomized, &helm(&[]));
+}
+
+#[test]
+fn helm_makes_no_namespace_unless_told() {
+    let rendered = helm_as_it_is(&[]);
+    let base = kustomize("daemonset");
+    let missing: Vec<String> = base
+        .keys()
+        .filter(|id| !rendered.contains_key(id))
+        .map(Id::to_string)
+        .collect();
+    assert_eq!(missing, ["Namespace culvert-system"]);
+}
+
+/// The overlays, with the components that they are made of, and the chart's values that say the same.
+#[test]
+fn each_overlay_is_what_its_components_make() {
+    let overlays: [(&str, &[Component], &[&str]); 3] = [
+        (
+            "dev",
+            &[Component::LocalImages, Component::SingleReplica],
+            &["image.pullPolicy=Never", "controller.replicas=1"],
+        ),
+        ("hold-nodes", &[Component::HoldNodes], &["holdNodes=true"]),
+        (
+            "single-replica",
+            &[Component::SingleReplica],
+            &["controller.replicas=1"],
+        ),
+    ];
+    let folders = std::fs::read_dir(here("overlays")).unwrap();
+    let folders: BTreeSet<String> = folders.map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(folders, overlays.iter().map(|(name, ..)| (*name).to_owned()).collect());
+    for (name, components, settings) in overlays {
+        let kustomized = kustomize(&format!("overlays/{name}"));
+        assert_same(&kustomized, &crate_makes(&with(components)));
+        assert_same(&kustomized, &helm(settings));
+    }
+}
+
+#[test]
+fn each_component_does_the_same_in_all_three() {
+    let folders = std::fs::read_dir(here("components")).unwrap();
+    let folders: BTreeSet<String> = folders.map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(
+        folders,
+        Component::ALL.map(|component| component.name().to_owned()).into()
+    );
+    let scratch = Scratch::new();
+    for component in Component::ALL {
+        let kustomized = kustomize(scratch.overlay(component.name()).to_str().unwrap());
+        assert_same(&kustomized, &crate_makes(&with(&[component])));
+        let setting = match component {
+            Component::HoldNodes => "holdNodes=true",
+            Component::LocalImages => "image.pullPolicy=Never",
+            Component::NetworkPolicy => "controller.networkPolicy=true",
+            Component::Selinux => "selinux=true",
+            _ => "controller.replicas=1",
+        };
+        assert_same(&kustomized, &helm(&[setting]));
+    }
+}
+
+#[test]
+fn helm_and_the_crate_understand_the_same_values() {
+    let mut values = Values::default();
+    values.registry = "registry.example/mesh".to_owned();
+    values.config.mesh_cidrs = vec!["198.18.64.0/18".parse().unwrap(), "198.19.0.0/16".parse().unwrap()];
+    values.config.exclude_cidrs = vec!["fd00:c01e::/64".parse().unwrap()];
+    values.config.exclude_ports = vec![53, 9100];
+    values.config.trust_domain = Some("mesh.example".to_owned());
+    values.config.cluster_id = Some("east".to_owned());
+    values.config.cluster_domain = Some("cluster.example".to_owned());
+    values.config.root_namespace = Some("culvert-system".to_owned());
+    values.config.log = Some("debug".to_owned());
+    values.host_paths.runtime = "/run/k3s/containerd".to_owned();
+    values.host_paths.cni_bin = "/var/lib/cni/bin".to_owned();
+    values.host_paths.cni_conf = "/var/lib/cni/net.d".to_owned();
+    let rendered = helm(&[
+        "image.registry=registry.example/mesh",
+        "config.meshCidrs={198.18.64.0/18,198.19.0.0/16}",
+        "config.excludeCidrs={fd00:c01e::/64}",
+        "config.excludePorts={53,9100}",
+        "config.trustDomain=mesh.example",
+        "config.clusterId=east",
+        "config.clusterDomain=cluster.example",
+        "config.rootNamespace=culvert-system",
+        "config.log=debug",
+        "hostPaths.runtime=/run/k3s/containerd",
+        "hostPaths.cniBin=/var/lib/cni/bin",
+        "hostPaths.cniConf=/var/lib/cni/net.d",
+    ]);
+    assert_same(&rendered, &crate_makes(&values));
+}
+
+#[test]
+fn helm_finds_nothing_to_complain_of() {
+    let said = run(program("helm").args(["lint", "--strict"]).arg(here("helm/culvert")));
+    assert!(said.contains("0 chart(s) failed"), "{said}");
+}
+
+/// A folder for overlays of single components, beside ours because kustomize wants relative paths.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        let folder = here("../target/cluster").join(format!("overlays-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+
+    fn overlay(&self, component: &str) -> PathBuf {
+        let folder = self.0.join(component);
+        std::fs::create_dir_all(&folder).unwrap();
+        let deploy = "../../../../deploy";
+        let text = format!(
+            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [{deploy}/daemonset]\ncomponents: \
+             [{deploy}/components/{component}]\n"
+        );
+        std::fs::write(folder.join("kustomization.yaml"), text).unwrap();
+        folder
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
