@@ -4,6 +4,7 @@
 //! needs) and `shell` (running programs and saying what runs). Start reading at the chore that you are interested in.
 
 mod bench;
+mod cluster;
 mod demo;
 mod ebpf;
 mod setup;
@@ -32,6 +33,8 @@ enum Chore {
     Demo(demo::Options),
     /// Check format and lints, build everything, and run every test, end-to-end tests included
     Test(test::Options),
+    /// A real Kubernetes cluster on this machine: up, down, status, shell
+    Cluster(cluster::Options),
     /// Measure no mesh, Culvert and two Envoy sidecars in turns, and print what each costs
     Bench(bench::Options),
 }
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
+        Chore::Cluster(options) => cluster::run(&options),
         Chore::Bench(options) => bench::run(&options),
     };
     match done {
