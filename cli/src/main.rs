@@ -1,79 +1,43 @@
-//! `culvert`: shows what the programs of a node, and the controller, know and do.
+//! `culvert`: installs Culvert on a cluster, checks it, and shows what its programs know and do.
 //!
-//! It asks their admin servers (`http`), picks what people want to see (`views`) and prints it as a table or as JSON
-//! (`print`). It changes nothing. Exit codes: 0 all is well, 1 something is not (or did not answer), 2 wrong usage.
+//! Start at `cli`, the command line. Then a room for each subject:
+//!
+//! | room | subject |
+//! |---|---|
+//! | `cluster` | reaching the API server and, through it, agents, proxies and controllers; what goes wrong on the way |
+//! | `survey` | the facts about an installed mesh, gathered from all nodes at once |
+//! | `install`, `uninstall` | what changes the cluster |
+//! | `check`, `status` | what judges and shows the facts: pure functions over them |
+//! | `local` | the same questions to the programs of one machine, without a cluster |
+//! | `print`, `progress` | answers on standard output, progress on standard error |
+//!
+//! Exit codes: 0 all is well, 1 something is not (or did not answer), 2 wrong usage.
 #![forbid(unsafe_code)]
 
-mod http;
+mod check;
+mod cli;
+mod cluster;
+mod install;
+mod local;
 mod print;
-mod views;
+mod progress;
+mod status;
+mod survey;
+mod uninstall;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use crate::{
+    cli::{Cli, Command},
+    cluster::Cluster,
+    local::{Servers, views},
+    print::Answer,
+};
+use anyhow::Result;
+use clap::{CommandFactory, Parser};
 use std::process::ExitCode;
-
-/// Shows what Culvert knows and does on this node.
-#[derive(Parser)]
-#[command(name = "culvert", version)]
-struct Cli {
-    #[command(subcommand)]
-    question: Question,
-    #[command(flatten)]
-    servers: Servers,
-    /// How to print
-    #[arg(long, short, global = true, value_enum, default_value = "table")]
-    output: Output,
-}
-
-#[derive(Clone, Copy, Subcommand)]
-enum Question {
-    /// Is everything up, which pods are enrolled, and what is wrong with the configuration?
-    Status,
-    /// Who is in the mesh, where, and under which identity?
-    Workloads,
-    /// Which address leads to which workloads?
-    Services,
-    /// What is open now: from whom, to whom, encrypted?
-    Connections,
-}
-
-/// Whom to ask.
-#[derive(Args)]
-struct Servers {
-    /// The node proxy's admin server
-    #[arg(
-        long,
-        global = true,
-        env = "CULVERT_ZTUNNEL",
-        default_value = "http://127.0.0.1:15000"
-    )]
-    ztunnel: http::Server,
-    /// The node agent's admin server
-    #[arg(long, global = true, env = "CULVERT_AGENT", default_value = "http://127.0.0.1:15022")]
-    agent: http::Server,
-    /// The controller's admin server [default: http://127.0.0.1:15014, where it may be absent]
-    #[arg(long, global = true, env = "CULVERT_CONTROLLER_ADMIN")]
-    controller: Option<http::Server>,
-}
-
-/// How to print.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For people
-    Table,
-    /// For programs
-    Json,
-}
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let answered = match cli.question {
-        Question::Status => views::status(&cli.servers),
-        Question::Workloads => views::workloads(&cli.servers),
-        Question::Services => views::services(&cli.servers),
-        Question::Connections => views::connections(&cli.servers),
-    };
-    let printed = answered.and_then(|answer| print::print(&answer, cli.output).map(|()| answer.is_well));
-    match printed {
+    match run(&cli) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -83,13 +47,60 @@ fn main() -> ExitCode {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::Cli;
-    use clap::CommandFactory;
+/// Whether all is well.
+fn run(cli: &Cli) -> Result<bool> {
+    if let Command::Completion { shell } = cli.command {
+        let mut script = Vec::new();
+        clap_complete::generate(
+            clap_complete::Shell::from(shell),
+            &mut Cli::command(),
+            "culvert",
+            &mut script,
+        );
+        return print::raw(&script).map(|()| true);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let answer = runtime.block_on(answer(cli))?;
+    print::print(&answer, cli.output)?;
+    Ok(answer.is_well)
+}
 
-    #[test]
-    fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+async fn answer(cli: &Cli) -> Result<Answer> {
+    if let Command::Check(flags) = &cli.command
+        && flags.node_local
+    {
+        return Ok(check::node_local());
+    }
+    // What changes or judges a cluster needs one; questions fall back to this machine where no cluster is configured.
+    let is_question = matches!(
+        cli.command,
+        Command::Status | Command::Workloads(_) | Command::Services(_) | Command::Connections(_)
+    );
+    if is_question && (cli.target.is_local() || !Cluster::is_configured(&cli.target)) {
+        let servers = Servers::from(&cli.target);
+        return match cli.command {
+            Command::Workloads(_) => views::workloads(&servers),
+            Command::Services(_) => views::services(&servers),
+            Command::Connections(_) => views::connections(&servers),
+            _ => views::status(&servers),
+        };
+    }
+    if let Command::Install(flags) = &cli.command
+        && flags.prints_alone(cli.output, &cli.target)
+    {
+        return install::printed_without_cluster(flags);
+    }
+    let cluster = Cluster::connect(&cli.target).await?;
+    match &cli.command {
+        Command::Install(flags) => install::run(&cluster, flags, cli.output).await,
+        Command::Uninstall(flags) => uninstall::run(&cluster, flags).await,
+        Command::Check(flags) => check::run(&cluster, flags).await,
+        Command::Workloads(one) => status::pages::workloads(&cluster, one.node.as_deref()).await,
+        Command::Services(one) => status::pages::services(&cluster, one.node.as_deref()).await,
+        Command::Connections(one) => status::pages::connections(&cluster, one.node.as_deref()).await,
+        _ => status::run(&cluster).await,
     }
 }

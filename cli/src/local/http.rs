@@ -50,6 +50,13 @@ impl fmt::Display for Server {
 }
 
 impl Server {
+    /// On the loopback address.
+    pub(crate) fn on_this_machine(port: u16) -> Self {
+        Self {
+            authority: format!("127.0.0.1:{port}"),
+        }
+    }
+
     /// The body that a path answers with; anything but 200 is an error.
     pub(crate) fn get(&self, path: &str) -> Result<String> {
         self.exchange(path)
@@ -85,7 +92,7 @@ impl Server {
 }
 
 /// The body of an answer with status 200.
-fn body(answer: &[u8]) -> Result<String> {
+pub(crate) fn body(answer: &[u8]) -> Result<String> {
     let end = answer
         .windows(4)
         .position(|window| window == b"\r\n\r\n")

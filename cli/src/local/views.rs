@@ -3,19 +3,12 @@
 //! Fields are read by name from the servers' JSON, and one that is absent shows as `-`: a newer or older program on the
 //! node, or Istio's ztunnel in our proxy's place, should still be of use.
 
-use crate::{Servers, http::Server, print::Section};
+use crate::{
+    local::{Servers, http::Server},
+    print::{Answer, Section},
+};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
-
-/// What is printed.
-pub(crate) struct Answer {
-    /// For programs.
-    pub(crate) json: Value,
-    /// For people.
-    pub(crate) sections: Vec<Section>,
-    /// Whether nothing is wrong: the exit code.
-    pub(crate) is_well: bool,
-}
 
 /// Programs, enrolled pods, findings. A program that does not answer is part of the answer.
 ///
@@ -23,7 +16,7 @@ pub(crate) struct Answer {
 pub(crate) fn status(servers: &Servers) -> Result<Answer> {
     let controller = match &servers.controller {
         Some(named) => named.clone(),
-        None => "http://127.0.0.1:15014".parse()?,
+        None => Server::on_this_machine(15014),
     };
     let programs = [
         ("ztunnel", &servers.ztunnel, "/workloads"),
@@ -61,13 +54,13 @@ pub(crate) fn status(servers: &Servers) -> Result<Answer> {
         title: "Programs",
         header: &["program", "address", "state", "says"],
         rows,
-        when_empty: "",
+        when_empty: "".to_owned(),
     };
     let pods = Section {
         title: "Pods of this node",
         header: POD_HEADER,
         rows: pods,
-        when_empty: "none is known",
+        when_empty: "none is known".to_owned(),
     };
     let nodes = Section {
         title: "Nodes connected to the controller",
@@ -76,9 +69,9 @@ pub(crate) fn status(servers: &Servers) -> Result<Answer> {
             .get("controller")
             .is_some_and(|answer| answer.get("nodes").is_some())
         {
-            "none"
+            "none".to_owned()
         } else {
-            "not known here"
+            "not known here".to_owned()
         },
         rows: nodes,
     };
@@ -86,7 +79,7 @@ pub(crate) fn status(servers: &Servers) -> Result<Answer> {
         title: "Wrong in the configuration",
         header: &["file", "document", "object", "field", "message"],
         rows: wrong,
-        when_empty: "nothing",
+        when_empty: "nothing".to_owned(),
     };
     Ok(Answer {
         json: Value::Object(all),
@@ -98,26 +91,17 @@ pub(crate) fn status(servers: &Servers) -> Result<Answer> {
 /// The workloads that the node's proxy knows: on demand those that its pods use, not the cluster's.
 pub(crate) fn workloads(servers: &Servers) -> Result<Answer> {
     let value = ask(&servers.ztunnel, "/workloads")?;
-    let header = &[
-        "namespace",
-        "name",
-        "addresses",
-        "node",
-        "identity",
-        "protocol",
-        "status",
-    ];
     let rows = items(&value, "workloads")
         .iter()
-        .map(|item| cells(item, header))
+        .map(|item| cells(item, WORKLOAD_HEADER))
         .collect();
     Ok(one(
         value,
         Section {
             title: "",
-            header,
+            header: WORKLOAD_HEADER,
             rows,
-            when_empty: "the proxy knows no workload yet",
+            when_empty: "the proxy knows no workload yet".to_owned(),
         },
     ))
 }
@@ -125,18 +109,17 @@ pub(crate) fn workloads(servers: &Servers) -> Result<Answer> {
 /// The services that the node's proxy knows.
 pub(crate) fn services(servers: &Servers) -> Result<Answer> {
     let value = ask(&servers.ztunnel, "/services")?;
-    let header = &["namespace", "name", "addresses", "ports", "endpoints"];
     let rows = items(&value, "services")
         .iter()
-        .map(|item| cells(item, header))
+        .map(|item| cells(item, SERVICE_HEADER))
         .collect();
     Ok(one(
         value,
         Section {
             title: "",
-            header,
+            header: SERVICE_HEADER,
             rows,
-            when_empty: "the proxy knows no service yet",
+            when_empty: "the proxy knows no service yet".to_owned(),
         },
     ))
 }
@@ -144,33 +127,21 @@ pub(crate) fn services(servers: &Servers) -> Result<Answer> {
 /// The connections that are open in the node's proxy.
 pub(crate) fn connections(servers: &Servers) -> Result<Answer> {
     let value = ask(&servers.ztunnel, "/connections")?;
-    let header = &[
-        "direction",
-        "source",
-        "destination",
-        "service",
-        "source identity",
-        "destination identity",
-        "encrypted",
-        "sent",
-        "received",
-        "seconds",
-    ];
     let rows = items(&value, "connections")
         .iter()
         .map(|item| connection(item))
         .collect();
     let section = Section {
         title: "",
-        header,
+        header: CONNECTION_HEADER,
         rows,
-        when_empty: "no connection is open",
+        when_empty: "no connection is open".to_owned(),
     };
     Ok(one(value, section))
 }
 
 /// An end shows by the name of its workload, if it has one, and by its address.
-fn connection(item: &Value) -> Vec<String> {
+pub(crate) fn connection(item: &Value) -> Vec<String> {
     let end = |side: &str| {
         let parts = cells(item, &[&format!("{side}_workload"), side]);
         parts
@@ -195,6 +166,32 @@ fn connection(item: &Value) -> Vec<String> {
     ));
     row
 }
+
+/// What people see of a workload.
+pub(crate) const WORKLOAD_HEADER: &[&str] = &[
+    "namespace",
+    "name",
+    "addresses",
+    "node",
+    "identity",
+    "protocol",
+    "status",
+];
+/// What people see of a service.
+pub(crate) const SERVICE_HEADER: &[&str] = &["namespace", "name", "addresses", "ports", "endpoints"];
+/// What people see of a connection; see [`connection`].
+pub(crate) const CONNECTION_HEADER: &[&str] = &[
+    "direction",
+    "source",
+    "destination",
+    "service",
+    "source identity",
+    "destination identity",
+    "encrypted",
+    "sent",
+    "received",
+    "seconds",
+];
 
 const POD_HEADER: &[&str] = &["namespace", "name", "addresses", "state", "error"];
 
@@ -255,7 +252,7 @@ fn summary(program: &str, value: &Value) -> String {
 }
 
 /// The list itself, or the list under this name; the values of an object are a list, too.
-fn items<'a>(value: &'a Value, name: &str) -> Vec<&'a Value> {
+pub(crate) fn items<'a>(value: &'a Value, name: &str) -> Vec<&'a Value> {
     match value {
         Value::Array(list) => list.iter().collect(),
         Value::Object(fields) => match fields.get(name) {
@@ -266,7 +263,7 @@ fn items<'a>(value: &'a Value, name: &str) -> Vec<&'a Value> {
     }
 }
 
-fn cells(item: &Value, fields: &[&str]) -> Vec<String> {
+pub(crate) fn cells(item: &Value, fields: &[&str]) -> Vec<String> {
     fields
         .iter()
         .map(|field| item.get(field).map_or_else(|| "-".to_owned(), text))
@@ -274,7 +271,7 @@ fn cells(item: &Value, fields: &[&str]) -> Vec<String> {
 }
 
 /// A value as a cell shows it.
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) if text.is_empty() => "-".to_owned(),
@@ -294,7 +291,7 @@ fn text(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::{cells, items, node_rows, status};
-    use crate::Servers;
+    use crate::local::Servers;
     use serde_json::json;
 
     #[test]

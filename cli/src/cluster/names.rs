@@ -1,0 +1,36 @@
+//! The names that the manifests, the programs and this command agree upon.
+
+/// Our own namespace.
+pub(crate) const NAMESPACE: &str = "culvert-system";
+/// The DaemonSet of agent and proxy.
+pub(crate) const NODE: &str = "culvert-node";
+/// The controller's Deployment, Service and Lease.
+pub(crate) const CONTROLLER: &str = "culvert-controller";
+/// The certificate authority's Secret.
+pub(crate) const CA_SECRET: &str = "culvert-ca";
+/// The agent's container, and the proxy's.
+pub(crate) const AGENT_CONTAINER: &str = "agent";
+/// See [`AGENT_CONTAINER`].
+pub(crate) const PROXY_CONTAINER: &str = "ztunnel";
+/// Who applies: the field manager of everything that `culvert install` sets.
+pub(crate) const MANAGER: &str = "culvert";
+/// On objects that a program of ours made while it ran, such as the trust bundle in each namespace.
+pub(crate) const MANAGED_BY: &str = "culvert.dev/managed-by";
+/// On our namespace, while pods are taken out of the mesh.
+pub(crate) const UNINSTALLING: &str = "culvert.dev/uninstalling";
+/// Labels that enrol namespaces and pods.
+pub(crate) const MESH_LABELS: [&str; 2] = ["culvert.dev/mesh", "istio.io/dataplane-mode"];
+
+/// Ports of our pods.
+pub(crate) mod ports {
+    /// The proxy's pages about itself, on the pod's localhost.
+    pub(crate) const PROXY_ADMIN: u16 = 15000;
+    /// The proxy's readiness.
+    pub(crate) const PROXY_READY: u16 = 15021;
+    /// The proxy's metrics.
+    pub(crate) const PROXY_METRICS: u16 = 15020;
+    /// The agent's pages.
+    pub(crate) const AGENT: u16 = 15022;
+    /// The controller's pages.
+    pub(crate) const CONTROLLER: u16 = 15014;
+}

@@ -1,0 +1,218 @@
+//! Server-side apply, in an order in which each object finds what it needs.
+
+use crate::{
+    cluster::{Cluster, Failure, names},
+    progress::Progress,
+};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, ResourceExt,
+    api::{DynamicObject, Patch, PatchParams},
+    core::{ApiResource, GroupVersionKind},
+};
+use serde_json::{Value, json};
+
+/// Kinds that the manifests may have, in the order in which they are applied. Removing goes the other way.
+pub(crate) const KINDS: [(&str, &str, &str); 15] = [
+    ("", "v1", "Namespace"),
+    ("scheduling.k8s.io", "v1", "PriorityClass"),
+    ("apiextensions.k8s.io", "v1", "CustomResourceDefinition"),
+    ("", "v1", "ServiceAccount"),
+    ("rbac.authorization.k8s.io", "v1", "ClusterRole"),
+    ("rbac.authorization.k8s.io", "v1", "Role"),
+    ("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding"),
+    ("rbac.authorization.k8s.io", "v1", "RoleBinding"),
+    ("", "v1", "Secret"),
+    ("", "v1", "ConfigMap"),
+    ("networking.k8s.io", "v1", "NetworkPolicy"),
+    ("", "v1", "Service"),
+    ("policy", "v1", "PodDisruptionBudget"),
+    ("apps", "v1", "Deployment"),
+    ("apps", "v1", "DaemonSet"),
+];
+
+/// Of these kinds, those that belong to no namespace.
+const CLUSTER_WIDE: [&str; 5] = [
+    "Namespace",
+    "PriorityClass",
+    "CustomResourceDefinition",
+    "ClusterRole",
+    "ClusterRoleBinding",
+];
+
+/// What became of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Created,
+    Changed,
+    Unchanged,
+}
+
+/// An object that was applied.
+#[derive(Debug)]
+pub(super) struct Applied {
+    pub(super) kind: String,
+    pub(super) name: String,
+    pub(super) change: Change,
+    /// As of now.
+    version: String,
+}
+
+impl Applied {
+    pub(super) fn json(&self) -> Value {
+        let change = match self.change {
+            Change::Created => "created",
+            Change::Changed => "changed",
+            Change::Unchanged => "unchanged",
+        };
+        json!({ "kind": self.kind, "name": self.name, "change": change })
+    }
+}
+
+/// An object's place in the order.
+pub(super) fn rank(object: &Value) -> usize {
+    let kind = object["kind"].as_str().unwrap_or_default();
+    let known = KINDS.iter().position(|(_, _, one)| *one == kind);
+    // What nobody foresaw comes before what may use it: the workloads, and after all that they may need.
+    known.map_or(KINDS.len() * 2 - 5, |place| place * 2)
+}
+
+/// Objects of one kind; in our namespace, if the kind has namespaces.
+pub(crate) fn api(cluster: &Cluster, (group, version, kind): (&str, &str, &str)) -> Api<DynamicObject> {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    if CLUSTER_WIDE.contains(&kind) {
+        return Api::all_with(cluster.client.clone(), &resource);
+    }
+    Api::namespaced_with(cluster.client.clone(), names::NAMESPACE, &resource)
+}
+
+/// Applies all objects. Stops at the first that is refused: the next ones need it.
+pub(super) async fn all(
+    cluster: &Cluster,
+    objects: &[Value],
+    force: bool,
+    progress: &Progress,
+) -> Result<Vec<Applied>, Failure> {
+    let step = progress.step("apply");
+    let mut applied = Vec::new();
+    for object in objects {
+        match one(cluster, object, force).await {
+            Ok(done) => {
+                step.say(format!(
+                    "{} of {}: {} {}",
+                    applied.len() + 1,
+                    objects.len(),
+                    done.kind,
+                    done.name
+                ));
+                applied.push(done);
+            }
+            Err(failure) => {
+                step.failed(failure.to_string());
+                return Err(failure);
+            }
+        }
+    }
+    let changed = applied.iter().filter(|one| one.change != Change::Unchanged).count();
+    step.done(format!("{} objects, {changed} of them changed", applied.len()));
+    Ok(applied)
+}
+
+async fn one(cluster: &Cluster, object: &Value, force: bool) -> Result<Applied, Failure> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
+    let api_version = text(&object["apiVersion"]);
+    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+    let api = api(cluster, (group, version, &kind));
+    let before = api
+        .get_metadata_opt(&name)
+        .await
+        .map_err(|error| Failure::of(format!("reading {kind} {name}"), error))?;
+    let parameters = PatchParams {
+        force,
+        ..PatchParams::apply(names::MANAGER)
+    };
+    let after = api
+        .patch(&name, &parameters, &Patch::Apply(object))
+        .await
+        .map_err(|error| refused(&kind, &name, error))?;
+    let version = after.resource_version().unwrap_or_default();
+    let change = match before.map(|object| object.resource_version().unwrap_or_default()) {
+        None => Change::Created,
+        Some(before) if before == version => Change::Unchanged,
+        Some(_) => Change::Changed,
+    };
+    Ok(Applied {
+        kind,
+        name,
+        change,
+        version,
+    })
+}
+
+/// Two refusals have a remedy of their own: another's fields, and fields that cannot change.
+fn refused(kind: &str, name: &str, error: kube::Error) -> Failure {
+    let doing = format!("applying {kind} {name}");
+    let remedy = match &error {
+        kube::Error::Api(status) if status.code == 409 => "somebody else has set these fields; --force takes them over",
+        kube::Error::Api(status) if status.code == 422 => {
+            "a field of the object that is there cannot be changed: delete the object, then install again"
+        }
+        _ => return Failure::of(doing, error),
+    };
+    match Failure::of(doing, error) {
+        Failure::Refused {
+            doing,
+            message,
+            code,
+            reason,
+        } => Failure::Refused {
+            doing,
+            message: format!("{message}\n  remedy: {remedy}\n "),
+            code,
+            reason,
+        },
+        other => other,
+    }
+}
+
+/// What applying alone does not do: ends an uninstallation that was broken off, and restarts the programs after a change of
+/// their configuration, which they read when they start.
+pub(super) async fn after(cluster: &Cluster, applied: &[Applied]) -> Result<(), Failure> {
+    let namespaces: Api<Namespace> = cluster.all();
+    let stays = json!({ "metadata": { "annotations": { names::UNINSTALLING: null } } });
+    namespaces
+        .patch(names::NAMESPACE, &PatchParams::default(), &Patch::Merge(&stays))
+        .await
+        .map_err(|error| Failure::of("taking back the namespace's annotation", error))?;
+    let Some(configuration) = applied
+        .iter()
+        .find(|one| one.kind == "ConfigMap" && one.change == Change::Changed)
+    else {
+        return Ok(());
+    };
+    let restart = json!({ "spec": { "template": { "metadata": { "annotations": {
+        "culvert.dev/configuration": configuration.version,
+    } } } } });
+    for (kind, name) in [(KINDS[13], names::CONTROLLER), (KINDS[14], names::NODE)] {
+        api(cluster, kind)
+            .patch(name, &PatchParams::default(), &Patch::Merge(&restart))
+            .await
+            .map_err(|error| Failure::of(format!("restarting {name} for its new configuration"), error))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{KINDS, rank};
+    use serde_json::json;
+
+    #[test]
+    fn a_kind_that_nobody_foresaw_comes_before_the_workloads() {
+        let of = |kind: &str| rank(&json!({ "kind": kind }));
+        assert!(of("Service") < of("Mystery") && of("Mystery") < of("Deployment"));
+        assert_eq!((KINDS[13].2, KINDS[14].2), ("Deployment", "DaemonSet"));
+        assert!(of("Mystery") > of("PodDisruptionBudget"));
+    }
+}

@@ -1,0 +1,351 @@
+//! Waits until what was applied runs, and says meanwhile what holds it up.
+
+use crate::{
+    cluster::{Cluster, Failure, list, names},
+    progress::Progress,
+    survey::is_ready,
+};
+use k8s_openapi::api::{
+    apps::v1::{DaemonSet, Deployment},
+    core::v1::{ContainerStatus, Event, Pod, Secret},
+};
+use kube::{ResourceExt, api::ListParams};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How far one thing has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stage {
+    pub(super) name: &'static str,
+    pub(super) is_done: bool,
+    pub(super) said: String,
+}
+
+/// How far everything had come at the end.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    stages: Vec<Stage>,
+}
+
+impl Outcome {
+    pub(super) fn is_well(&self) -> bool {
+        self.stages.iter().all(|stage| stage.is_done)
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let stage = |stage: &Stage| json!({ "name": stage.name, "done": stage.is_done, "says": stage.said });
+        self.stages.iter().map(stage).collect()
+    }
+}
+
+/// What is looked at each time.
+#[derive(Debug, Default)]
+struct Sight {
+    deployment: Option<Deployment>,
+    daemon_set: Option<DaemonSet>,
+    has_authority: bool,
+    pods: Vec<Pod>,
+    warnings: Vec<Event>,
+}
+
+pub(super) async fn until_it_runs(
+    cluster: &Cluster,
+    patience: Duration,
+    progress: &Progress,
+) -> Result<Outcome, Failure> {
+    let until = Instant::now() + patience;
+    let first = judged(&Sight::default());
+    let mut steps: Vec<_> = first.iter().map(|stage| Some(progress.step(stage.name))).collect();
+    loop {
+        let stages = judged(&Sight::of(cluster).await?);
+        for (stage, step) in stages.iter().zip(&mut steps) {
+            if stage.is_done {
+                if let Some(step) = step.take() {
+                    step.done(stage.said.clone());
+                }
+            } else if let Some(step) = step {
+                step.say(stage.said.clone());
+            }
+        }
+        let outcome = Outcome { stages };
+        if outcome.is_well() {
+            return Ok(outcome);
+        }
+        if Instant::now() >= until {
+            for (stage, step) in outcome.stages.iter().zip(steps) {
+                if let Some(step) = step {
+                    step.failed(stage.said.clone());
+                }
+            }
+            return Ok(outcome);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+impl Sight {
+    async fn of(cluster: &Cluster) -> Result<Self, Failure> {
+        let doing = |error| Failure::of("looking how far the installation is", error);
+        let (deployments, daemon_sets, secrets) = (
+            cluster.ours::<Deployment>(),
+            cluster.ours::<DaemonSet>(),
+            cluster.ours::<Secret>(),
+        );
+        let (deployment, daemon_set, authority) = futures_util::try_join!(
+            deployments.get_opt(names::CONTROLLER),
+            daemon_sets.get_opt(names::NODE),
+            // Its metadata: the key is nobody's business here.
+            secrets.get_metadata_opt(names::CA_SECRET),
+        )
+        .map_err(doing)?;
+        let pods = list(
+            &cluster.ours::<Pod>(),
+            &ListParams::default().labels("app.kubernetes.io/part-of=culvert"),
+            "listing our pods",
+        )
+        .await?;
+        let warnings = ListParams::default().fields("type=Warning");
+        Ok(Self {
+            deployment,
+            daemon_set,
+            has_authority: authority.is_some(),
+            // Somebody who may not read events does without the reasons that only they know.
+            warnings: list(&cluster.ours::<Event>(), &warnings, "listing events")
+                .await
+                .unwrap_or_default(),
+            pods,
+        })
+    }
+}
+
+fn judged(sight: &Sight) -> Vec<Stage> {
+    vec![controllers(sight), authority(sight), nodes(sight)]
+}
+
+fn controllers(sight: &Sight) -> Stage {
+    let spec = sight.deployment.as_ref().and_then(|one| one.spec.as_ref());
+    let status = sight.deployment.as_ref().and_then(|one| one.status.as_ref());
+    let wanted = spec.and_then(|spec| spec.replicas).unwrap_or(1);
+    let current = status.is_some_and(|status| {
+        status.observed_generation >= sight.deployment.as_ref().and_then(|one| one.metadata.generation)
+    });
+    let (updated, ready) = status.map_or((0, 0), |status| {
+        (
+            status.updated_replicas.unwrap_or(0),
+            status.available_replicas.unwrap_or(0),
+        )
+    });
+    let is_done = current && updated >= wanted && ready >= wanted;
+    let mut said = format!("{ready} of {wanted} ready");
+    if current && updated < wanted {
+        said += &format!(", {updated} of this version");
+    }
+    Stage {
+        name: "controller",
+        said: with_reason(said, is_done, sight, names::CONTROLLER),
+        is_done,
+    }
+}
+
+fn authority(sight: &Sight) -> Stage {
+    let said = match sight.has_authority {
+        true => "the Secret culvert-ca is there",
+        false => "the leading controller has not made the Secret culvert-ca yet",
+    };
+    Stage {
+        name: "certificate authority",
+        is_done: sight.has_authority,
+        said: said.to_owned(),
+    }
+}
+
+fn nodes(sight: &Sight) -> Stage {
+    let status = sight.daemon_set.as_ref().and_then(|one| one.status.as_ref());
+    let generation = sight.daemon_set.as_ref().and_then(|one| one.metadata.generation);
+    let Some(status) = status.filter(|status| status.observed_generation >= generation) else {
+        return Stage {
+            name: "nodes",
+            is_done: false,
+            said: "not looked at by the cluster yet".to_owned(),
+        };
+    };
+    let wanted = status.desired_number_scheduled;
+    let (updated, ready) = (
+        status.updated_number_scheduled.unwrap_or(0),
+        status.number_available.unwrap_or(0),
+    );
+    let is_done = updated >= wanted && ready >= wanted;
+    let mut said = format!("{ready} of {wanted} ready");
+    if updated < wanted {
+        said += &format!(", {updated} of this version");
+    }
+    Stage {
+        name: "nodes",
+        said: with_reason(said, is_done, sight, names::NODE),
+        is_done,
+    }
+}
+
+/// Adds why the first pod that is stuck is stuck.
+fn with_reason(said: String, is_done: bool, sight: &Sight, app: &str) -> String {
+    let is_app = |pod: &&Pod| {
+        pod.labels()
+            .get("app.kubernetes.io/name")
+            .is_some_and(|name| name == app)
+    };
+    let mut reasons = sight
+        .pods
+        .iter()
+        .filter(is_app)
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none() && !is_ready(pod))
+        .filter_map(|pod| Some((pod, stuck(pod, &sight.warnings)?)));
+    match reasons.next().filter(|_| !is_done) {
+        Some((pod, reason)) => {
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+            let place = node.map_or_else(|| pod.name_any(), |node| format!("{} on {node}", pod.name_any()));
+            format!("{said}; {place}: {reason}")
+        }
+        None => said,
+    }
+}
+
+/// Why a pod is not ready: nowhere to run, a container that does not start or keeps ending, or else its last warning.
+pub(crate) fn stuck(pod: &Pod, warnings: &[Event]) -> Option<String> {
+    let status = pod.status.as_ref();
+    let unscheduled = status
+        .into_iter()
+        .flat_map(|status| status.conditions.iter().flatten())
+        .find(|one| one.type_ == "PodScheduled" && one.status == "False");
+    if let Some(condition) = unscheduled {
+        return Some(condition.message.clone().unwrap_or_else(|| "not scheduled".to_owned()));
+    }
+    let containers = status.into_iter().flat_map(|status| {
+        let all = status.init_container_statuses.iter().chain(&status.container_statuses);
+        all.flatten()
+    });
+    let of_containers = containers.filter(|one| !one.ready).find_map(container_stuck);
+    of_containers.or_else(|| last_warning(pod, warnings))
+}
+
+fn container_stuck(container: &ContainerStatus) -> Option<String> {
+    let ended = container
+        .last_state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref());
+    let ended = ended.map(|ended| {
+        let message = ended.message.as_deref().unwrap_or_default().trim();
+        format!(
+            "ended {} times, last with exit code {} {message}",
+            container.restart_count, ended.exit_code
+        )
+    });
+    let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+    let waiting = waiting.and_then(|waiting| {
+        let reason = waiting.reason.as_deref().filter(|reason| {
+            // What every pod goes through is no reason.
+            !matches!(*reason, "ContainerCreating" | "PodInitializing")
+        })?;
+        Some(format!("{reason}: {}", waiting.message.as_deref().unwrap_or_default()))
+    });
+    let parts: Vec<String> = waiting.into_iter().chain(ended).collect();
+    (!parts.is_empty()).then(|| format!("{} {}", container.name, parts.join("; ").trim_end()))
+}
+
+fn last_warning(pod: &Pod, warnings: &[Event]) -> Option<String> {
+    let of_pod = warnings
+        .iter()
+        .filter(|event| event.involved_object.uid == pod.metadata.uid);
+    let when = |event: &&Event| {
+        let series = event
+            .series
+            .as_ref()
+            .and_then(|series| series.last_observed_time.as_ref());
+        let single = event.event_time.as_ref();
+        let seen = series.or(single).map(|time| time.0);
+        seen.max(event.last_timestamp.as_ref().map(|time| time.0))
+    };
+    let last = of_pod.max_by_key(when)?;
+    let reason = last.reason.as_deref().unwrap_or("warning");
+    Some(format!("{reason}: {}", last.message.as_deref().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Sight, judged, stuck};
+    use k8s_openapi::api::core::v1::{Event, Pod};
+    use serde_json::{Value, from_value, json};
+
+    fn pod(status: Value) -> Pod {
+        let labels = json!({ "app.kubernetes.io/name": "culvert-node" });
+        from_value(json!({
+            "metadata": { "name": "p", "uid": "u", "labels": labels },
+            "spec": { "nodeName": "n1", "containers": [] },
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_container_that_does_not_start_is_named_with_its_reason() {
+        let waiting = json!({ "waiting": { "reason": "ImagePullBackOff", "message": "no such image" } });
+        let status = json!({ "containerStatuses": [{ "name": "agent", "ready": false, "restartCount": 0, "image": "", "imageID": "", "state": waiting }] });
+        assert_eq!(
+            stuck(&pod(status), &[]).unwrap(),
+            "agent ImagePullBackOff: no such image"
+        );
+    }
+
+    #[test]
+    fn a_container_that_keeps_ending_shows_how_it_ended() {
+        let status = json!({ "containerStatuses": [{
+            "name": "ztunnel", "ready": false, "restartCount": 3, "image": "", "imageID": "",
+            "state": { "waiting": { "reason": "CrashLoopBackOff", "message": "back-off" } },
+            "lastState": { "terminated": { "exitCode": 1, "message": "no cgroup2" } },
+        }] });
+        let said = stuck(&pod(status), &[]).unwrap();
+        assert!(
+            said.contains("CrashLoopBackOff") && said.contains("3 times") && said.contains("no cgroup2"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_pod_without_a_node_says_why_and_one_that_is_being_made_shows_its_last_warning() {
+        let unscheduled =
+            json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "message": "0/0 nodes" }] });
+        assert_eq!(stuck(&pod(unscheduled), &[]).unwrap(), "0/0 nodes");
+        let event = |second: u8, message: &str| -> Event {
+            from_value(json!({
+                "metadata": {}, "involvedObject": { "uid": "u" }, "reason": "FailedMount", "message": message,
+                "lastTimestamp": format!("2026-11-21T00:00:0{second}Z"),
+            }))
+            .unwrap()
+        };
+        let creating = json!({ "containerStatuses": [{ "name": "agent", "ready": false, "restartCount": 0, "image": "",
+            "imageID": "", "state": { "waiting": { "reason": "ContainerCreating" } } }] });
+        let said = stuck(&pod(creating), &[event(2, "late"), event(1, "early")]);
+        assert_eq!(said.unwrap(), "FailedMount: late");
+    }
+
+    #[test]
+    fn an_old_observation_is_not_taken_for_the_new_state() {
+        let daemon_set = |observed: i64, updated: i32| {
+            Sight {
+            daemon_set: from_value(json!({
+                "metadata": { "generation": 2 },
+                "status": { "observedGeneration": observed, "desiredNumberScheduled": 2, "updatedNumberScheduled": updated,
+                    "numberAvailable": 2, "currentNumberScheduled": 2, "numberMisscheduled": 0, "numberReady": 2 },
+            }))
+            .unwrap(),
+            ..Sight::default()
+        }
+        };
+        let nodes = |sight: &Sight| judged(sight).into_iter().find(|stage| stage.name == "nodes").unwrap();
+        assert!(!nodes(&daemon_set(1, 2)).is_done);
+        assert!(!nodes(&daemon_set(2, 1)).is_done);
+        assert!(nodes(&daemon_set(2, 2)).is_done);
+    }
+}

@@ -1,0 +1,260 @@
+//! Removes what installing made, and what our programs made since: the workloads first, and the rights that they still need
+//! to end well only when they are gone.
+
+use crate::{
+    cluster::{Cluster, Failure, fan, list, names},
+    install::{
+        apply::{KINDS, api},
+        prune::labelled,
+    },
+    progress::Progress,
+};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use std::{
+    fmt::Debug,
+    time::{Duration, Instant},
+};
+
+const PAUSE: Duration = Duration::from_millis(500);
+/// On nodes that wait for their agent.
+const TAINT: &str = "culvert.dev/agent-not-ready";
+
+type Kind = (&'static str, &'static str, &'static str);
+
+/// What there is to remove.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) has_namespace: bool,
+    /// In the order of removal, without the namespace.
+    objects: Vec<(Kind, String)>,
+    /// Trust bundles, by namespace and name.
+    bundles: Vec<(String, String)>,
+}
+
+impl Found {
+    pub(super) async fn on(cluster: &Cluster) -> Result<Self, Failure> {
+        let namespaces: Api<Namespace> = cluster.all();
+        let namespace = namespaces
+            .get_metadata_opt(names::NAMESPACE)
+            .await
+            .map_err(|error| Failure::of("looking for the namespace culvert-system", error))?;
+        let kinds = KINDS.into_iter().rev().filter(|(_, _, kind)| *kind != "Namespace");
+        let mut objects = Vec::new();
+        for (kind, found) in fan::out(kinds, |kind| async move { (kind, labelled(cluster, kind).await) }).await {
+            objects.extend(found?.into_iter().map(|object| (kind, object.name_any())));
+        }
+        let managed = ListParams::default().labels(names::MANAGED_BY);
+        let bundles = cluster.all::<ConfigMap>().list_metadata(&managed).await;
+        let bundles = bundles.map_err(|error| Failure::of("listing the trust bundles", error))?;
+        let named = |object: &dyn Fn() -> (Option<String>, String)| {
+            let (namespace, name) = object();
+            Some((namespace?, name))
+        };
+        let bundles = bundles
+            .items
+            .iter()
+            .filter_map(|one| named(&|| (one.namespace(), one.name_any())));
+        Ok(Self {
+            has_namespace: namespace.is_some(),
+            objects,
+            bundles: bundles.collect(),
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        !self.has_namespace && self.objects.is_empty() && self.bundles.is_empty()
+    }
+}
+
+/// Removes it all and waits until it is gone. Gives what was removed.
+pub(super) async fn everything(
+    cluster: &Cluster,
+    found: Found,
+    patience: Duration,
+    progress: &Progress,
+) -> Result<Vec<String>, Failure> {
+    let until = Instant::now() + patience;
+    let (workloads, others): (Vec<_>, Vec<_>) = found
+        .objects
+        .into_iter()
+        .partition(|((_, _, kind), _)| matches!(*kind, "Deployment" | "DaemonSet"));
+    let step = progress.step("workloads");
+    let mut removed = Vec::new();
+    for (kind, name) in workloads {
+        removed.extend(delete(&api(cluster, kind), kind.2, &name).await?);
+    }
+    pods_gone(cluster, until, &step).await?;
+    step.done("gone");
+
+    let step = progress.step("everything else");
+    // After the controller, which would make them again.
+    for (namespace, name) in found.bundles {
+        let bundles: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), &namespace);
+        let outcome = delete(&bundles, "ConfigMap", &name).await?;
+        removed.extend(outcome.map(|text| format!("{text} in {namespace}")));
+    }
+    for (kind, name) in others {
+        removed.extend(delete(&api(cluster, kind), kind.2, &name).await?);
+    }
+    untaint(cluster).await?;
+    if found.has_namespace {
+        let namespaces: Api<Namespace> = cluster.all();
+        removed.extend(delete(&namespaces, "Namespace", names::NAMESPACE).await?);
+        namespace_gone(&namespaces, until, &step).await?;
+    }
+    step.done(format!("{} objects removed", removed.len()));
+    Ok(removed)
+}
+
+/// `None` when it was gone already.
+async fn delete<K>(api: &Api<K>, kind: &str, name: &str) -> Result<Option<String>, Failure>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
+    match api.delete(name, &DeleteParams::background()).await {
+        Ok(_) => Ok(Some(format!("{kind} {name}"))),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) => Err(Failure::of(format!("removing {kind} {name}"), error)),
+    }
+}
+
+/// Waits until no pod of ours is left. Nothing is in them any more, or its time is up, so the hour that a proxy is
+/// granted to drain is cut short; those on dead nodes, which nobody will ever report as gone, are struck off.
+async fn pods_gone(cluster: &Cluster, until: Instant, step: &crate::progress::Step) -> Result<(), Failure> {
+    let pods: Api<Pod> = cluster.ours();
+    let ours = ListParams::default().labels("app.kubernetes.io/part-of=culvert");
+    loop {
+        let left = list(&pods, &ours, "listing our pods").await?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        let dead = dead_nodes(cluster).await?;
+        for pod in &left {
+            let on_dead_node = pod
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.node_name.as_ref())
+                .is_some_and(|node| dead.contains(node));
+            let grace: u32 = if on_dead_node { 0 } else { 5 };
+            let is_ending_soon = pod
+                .metadata
+                .deletion_grace_period_seconds
+                .is_some_and(|seconds| seconds <= i64::from(grace));
+            if pod.meta().deletion_timestamp.is_some() && is_ending_soon {
+                continue;
+            }
+            let outcome = pods
+                .delete(&pod.name_any(), &DeleteParams::default().grace_period(grace))
+                .await;
+            match outcome {
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(Failure::of(format!("ending pod {}", pod.name_any()), error)),
+                Ok(_) => {}
+            }
+        }
+        step.say(format!("{} pods left", left.len()));
+        late(until, || {
+            format!(
+                "{} pods of ours are still there, the first is {}",
+                left.len(),
+                left[0].name_any()
+            )
+        })?;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn dead_nodes(cluster: &Cluster) -> Result<Vec<String>, Failure> {
+    let nodes: Vec<Node> = list(&cluster.all(), &ListParams::default(), "listing nodes").await?;
+    let facts = crate::survey::placed(&nodes, &[]);
+    Ok(facts
+        .into_iter()
+        .filter(|node| !node.is_ready)
+        .map(|node| node.name)
+        .collect())
+}
+
+async fn namespace_gone(
+    namespaces: &Api<Namespace>,
+    until: Instant,
+    step: &crate::progress::Step,
+) -> Result<(), Failure> {
+    loop {
+        let found = namespaces
+            .get_opt(names::NAMESPACE)
+            .await
+            .map_err(|error| Failure::of("looking whether the namespace is gone", error))?;
+        let Some(namespace) = found else { return Ok(()) };
+        let conditions = namespace
+            .status
+            .iter()
+            .flat_map(|status| status.conditions.iter().flatten());
+        let held: Vec<&str> = conditions
+            .filter(|one| one.status == "True")
+            .filter_map(|one| one.message.as_deref())
+            .collect();
+        let said = format!("namespace culvert-system is being removed {}", held.join("; "));
+        step.say(said.trim_end());
+        late(until, || said.trim_end().to_owned())?;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn late(until: Instant, said: impl Fn() -> String) -> Result<(), Failure> {
+    if Instant::now() < until {
+        return Ok(());
+    }
+    Err(Failure::Other {
+        doing: "removing Culvert".to_owned(),
+        cause: format!(
+            "time is up: {}; the same command again goes on, --timeout waits longer",
+            said()
+        ),
+    })
+}
+
+/// Takes the label that enrols off every namespace that has it. Istio's label with the same meaning is Istio's.
+pub(super) async fn labels(cluster: &Cluster, progress: &Progress) -> Result<(), Failure> {
+    let namespaces: Api<Namespace> = cluster.all();
+    let labelled = ListParams::default().labels(names::MESH_LABELS[0]);
+    let without = json!({ "metadata": { "labels": { names::MESH_LABELS[0]: null } } });
+    for namespace in list(&namespaces, &labelled, "listing labelled namespaces").await? {
+        let name = namespace.name_any();
+        namespaces
+            .patch(&name, &PatchParams::default(), &Patch::Merge(&without))
+            .await
+            .map_err(|error| Failure::of(format!("removing the label of namespace {name}"), error))?;
+        progress.note(format!("removed the label culvert.dev/mesh of namespace {name}"));
+    }
+    Ok(())
+}
+
+/// No agent will come and take the taint off.
+async fn untaint(cluster: &Cluster) -> Result<(), Failure> {
+    let nodes: Api<Node> = cluster.all();
+    for node in list(&nodes, &ListParams::default(), "listing nodes").await? {
+        let taints = node
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.taints.clone())
+            .unwrap_or_default();
+        let others: Vec<_> = taints.iter().filter(|taint| taint.key != TAINT).collect();
+        if others.len() == taints.len() {
+            continue;
+        }
+        // With the version that was read, so that a taint that somebody adds meanwhile is not lost.
+        let patch = json!({ "metadata": { "resourceVersion": node.resource_version() }, "spec": { "taints": others } });
+        let name = node.name_any();
+        nodes
+            .patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .map_err(|error| Failure::of(format!("taking the taint {TAINT} off node {name}"), error))?;
+    }
+    Ok(())
+}
