@@ -7,6 +7,7 @@ mod bench;
 mod cluster;
 mod demo;
 mod ebpf;
+mod image;
 mod setup;
 mod shell;
 mod test;
@@ -29,6 +30,8 @@ struct Cli {
 enum Chore {
     /// Build the kernel programs, installing their compiler and linker first where they are missing
     BuildEbpf(ebpf::Options),
+    /// Make container images of everything that runs in a cluster
+    Image(image::Options),
     /// Run the bookstore on two nodes of this machine, before and after its namespace joins the mesh
     Demo(demo::Options),
     /// Check format and lints, build everything, and run every test, end-to-end tests included
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
     }
     let done = match Cli::parse().chore {
         Chore::BuildEbpf(options) => ebpf::run(&options),
+        Chore::Image(options) => image::run(&options),
         Chore::Demo(options) => demo::run(&options),
         Chore::Test(options) => match test::run(&options) {
             Ok(code) => return code,

@@ -1,0 +1,310 @@
+//! `cargo xtask image`: container images of everything that runs in a cluster, without Docker and without a registry.
+//!
+//! [`catalogue`] says what is in each image; read it first. An image is a few layers ([`layer`]): one or two made of Debian
+//! packages ([`debian`]), which images share, and one of its own with programs built here ([`programs`]). Before anything is
+//! written, every program's libraries are looked for in the layers below it ([`elf`]), because an image without a shell
+//! is a bad place to miss one. [`archive`] writes the image as one file that container runtimes import, and beside it
+//! [`sbom`] lists what is inside.
+//!
+//! The same programs and packages give the same bytes.
+
+mod archive;
+mod catalogue;
+mod crates;
+mod debian;
+mod digest;
+mod elf;
+mod layer;
+mod programs;
+mod sbom;
+mod source;
+mod tree;
+
+use crate::shell;
+use anyhow::{Context, Result, bail};
+use archive::Image;
+use catalogue::{Base, Program, RECIPES, Recipe};
+use crates::{Graph, Metadata};
+use layer::Layer;
+use source::Source;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+/// Options of `cargo xtask image`.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Which images to make; all of them when none is named
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// How programs are built: `release` for use, `dev` for tests, which is built sooner and not compressed
+    #[arg(long, value_enum, default_value_t = Profile::Release)]
+    profile: Profile,
+}
+
+/// How programs are built, and how much trouble is taken over an image's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Profile {
+    /// For tests: built quickly, with names of functions, not compressed
+    Dev,
+    /// For use: optimized, stripped and compressed
+    Release,
+}
+
+impl Profile {
+    /// The folder below `target` that cargo builds into.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        }
+    }
+
+    fn cargo_arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Dev => &[],
+            Self::Release => &["--release"],
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Dev => "dev",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// An image that was made.
+#[derive(Debug)]
+pub(crate) struct Made {
+    /// `culvert.dev/NAME:VERSION`.
+    pub(crate) reference: String,
+    /// The file to import.
+    pub(crate) file: PathBuf,
+    /// `sha256:...`, by which registries and runtimes know the image.
+    pub(crate) digest: String,
+    unpacked: u64,
+    stored: u64,
+}
+
+/// Makes the images that were asked for, and prints a table of them.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let made = build(options.profile, &options.names)?;
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::UTF8_BORDERS_ONLY);
+    table.set_header(["image", "unpacked MB", "stored MB", "digest", "file"]);
+    let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
+    for image in &made {
+        table.add_row([
+            &image.reference,
+            &megabytes(image.unpacked),
+            &megabytes(image.stored),
+            image.digest.get(..19).unwrap_or(&image.digest),
+            &shown(&image.file),
+        ]);
+    }
+    println!("{table}");
+    Ok(())
+}
+
+/// A path as one would type it in the repository's root.
+fn shown(file: &Path) -> String {
+    file.strip_prefix(shell::root()).unwrap_or(file).display().to_string()
+}
+
+/// Where the images of a profile are: `NAME.tar`, and `NAME.spdx.json` beside it.
+pub(crate) fn folder(profile: Profile) -> PathBuf {
+    images().join(profile.name())
+}
+
+/// Makes images, all of them when no name is given. What is in the folder already is replaced when it is ready.
+pub(crate) fn build(profile: Profile, names: &[String]) -> Result<Vec<Made>> {
+    let recipes = choose(names)?;
+    let out = folder(profile);
+    let mut programs: Vec<&Program> = Vec::new();
+    for program in recipes.iter().flat_map(|recipe| recipe.programs) {
+        if !programs.contains(&program) {
+            programs.push(program);
+        }
+    }
+    let kitchen = Kitchen {
+        built: programs::build(&programs, profile, &images().join("build").join(profile.name()))?,
+        packages: fetch(&recipes)?,
+        metadata: metadata(&programs)?,
+        source: Source::find()?,
+        profile,
+    };
+    fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    let mut bases: BTreeMap<&str, Rc<Layer>> = BTreeMap::new();
+    let mut made = Vec::new();
+    for recipe in recipes {
+        let one = kitchen
+            .make(recipe, &mut bases, &out)
+            .with_context(|| format!("image {}", recipe.name))?;
+        made.push(one);
+    }
+    Ok(made)
+}
+
+/// The recipes of these names, in the catalogue's order.
+fn choose(names: &[String]) -> Result<Vec<&'static Recipe>> {
+    let known = |name: &String| RECIPES.iter().any(|recipe| recipe.name == name);
+    if let Some(unknown) = names.iter().find(|name| !known(name)) {
+        let all: Vec<&str> = RECIPES.iter().map(|recipe| recipe.name).collect();
+        bail!("there is no image {unknown:?}; there are: {}", all.join(", "));
+    }
+    let chosen = |recipe: &&Recipe| names.is_empty() || names.iter().any(|name| name == recipe.name);
+    Ok(RECIPES.iter().filter(chosen).collect())
+}
+
+fn images() -> PathBuf {
+    shell::root().join(shell::target()).join("images")
+}
+
+fn fetch(recipes: &[&Recipe]) -> Result<Vec<debian::Package>> {
+    let bases = recipes.iter().flat_map(|recipe| recipe.base);
+    let names: BTreeSet<&str> = bases
+        .flat_map(|base| base.packages.iter().map(|package| package.name))
+        .collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    debian::fetch(&names, &images().join("cache"))
+}
+
+/// What cargo says of the workspaces that the programs are from.
+struct Workspaces {
+    ours: Metadata,
+    kernel: Metadata,
+    compiler: String,
+}
+
+/// The package of the kernel programs, which are inside the agent.
+const KERNEL_PROGRAMS: &str = "culvert-ebpf";
+
+fn metadata(programs: &[&Program]) -> Result<Option<Workspaces>> {
+    if programs.is_empty() {
+        return Ok(None);
+    }
+    let version = shell::output(shell::command("rustc").arg("--version"))?;
+    Ok(Some(Workspaces {
+        ours: Metadata::read("Cargo.toml", &programs::host()?)?,
+        kernel: Metadata::read("ebpf/Cargo.toml", "bpfel-unknown-none")?,
+        compiler: version.split(' ').nth(1).unwrap_or_default().to_owned(),
+    }))
+}
+
+/// All that images are made of.
+struct Kitchen {
+    built: BTreeMap<&'static str, PathBuf>,
+    packages: Vec<debian::Package>,
+    metadata: Option<Workspaces>,
+    source: Source,
+    profile: Profile,
+}
+
+impl Kitchen {
+    /// Makes one image, and writes it and its list of contents.
+    fn make(&self, recipe: &Recipe, bases: &mut BTreeMap<&'static str, Rc<Layer>>, out: &Path) -> Result<Made> {
+        let mut layers = Vec::new();
+        for base in recipe.base {
+            layers.push(self.base(base, bases)?);
+        }
+        let below = layers.clone();
+        layers.push(Rc::new(Layer::of_recipe(recipe, &self.built, self.profile)?));
+        let trees: Vec<_> = layers.iter().map(|layer| &layer.tree).collect();
+        elf::check(&trees)?;
+
+        let debian = self.packages_of(recipe.base);
+        let labels = self.labels(recipe, &below, &debian)?;
+        let image = Image::new(recipe, layers, &labels, &self.source)?;
+        let contents = sbom::document(&image, recipe, &debian, &self.graphs(recipe)?, &self.source)?;
+        write(&out.join(format!("{}.spdx.json", recipe.name)), &contents)?;
+        let file = out.join(format!("{}.tar", recipe.name));
+        write(&file, &image.to_archive()?)?;
+        Ok(Made {
+            unpacked: image.unpacked(),
+            stored: image.stored(),
+            reference: image.reference,
+            digest: image.digest,
+            file,
+        })
+    }
+
+    /// A layer that images share, made when the first image asks for it.
+    fn base(&self, base: &'static Base, made: &mut BTreeMap<&'static str, Rc<Layer>>) -> Result<Rc<Layer>> {
+        if let Some(layer) = made.get(base.name) {
+            return Ok(Rc::clone(layer));
+        }
+        let layer = Rc::new(Layer::of_packages(base, &self.packages, self.profile)?);
+        made.insert(base.name, Rc::clone(&layer));
+        Ok(layer)
+    }
+
+    fn packages_of(&self, bases: &[&Base]) -> Vec<&debian::Package> {
+        let wanted = |package: &&debian::Package| {
+            let mut all = bases.iter().flat_map(|base| base.packages);
+            all.any(|one| one.name == package.name)
+        };
+        self.packages.iter().filter(wanted).collect()
+    }
+
+    fn labels(
+        &self,
+        recipe: &Recipe,
+        below: &[Rc<Layer>],
+        debian: &[&debian::Package],
+    ) -> Result<BTreeMap<String, String>> {
+        let names: Vec<&str> = recipe.base.iter().map(|base| base.name).collect();
+        let base = Image::of_base(&names.join("-"), below.to_vec(), &self.source)?;
+        let packages: Vec<String> = debian
+            .iter()
+            .map(|package| format!("{}={}", package.name, package.version))
+            .collect();
+        let labels = [
+            ("org.opencontainers.image.title", recipe.title.to_owned()),
+            ("org.opencontainers.image.description", recipe.description.to_owned()),
+            ("org.opencontainers.image.version", self.source.version.clone()),
+            ("org.opencontainers.image.revision", self.source.revision.clone()),
+            ("org.opencontainers.image.created", self.source.created()),
+            ("org.opencontainers.image.source", self.source.url.clone()),
+            (
+                "org.opencontainers.image.licenses",
+                env!("CARGO_PKG_LICENSE").to_owned(),
+            ),
+            ("org.opencontainers.image.base.name", base.reference),
+            ("org.opencontainers.image.base.digest", base.digest),
+            ("culvert.dev/debian-packages", packages.join(" ")),
+        ];
+        Ok(labels.map(|(name, value)| (name.to_owned(), value)).into())
+    }
+
+    /// The crates of each program of an image.
+    fn graphs(&self, recipe: &Recipe) -> Result<Vec<Graph>> {
+        let Some(workspaces) = &self.metadata else {
+            return Ok(Vec::new());
+        };
+        let mut graphs = Vec::new();
+        for program in recipe.programs {
+            let graph = workspaces.ours.graph(program.package)?;
+            graphs.push(graph.with_standard_library(&workspaces.compiler));
+            if program.package == "culvert-agent" {
+                graphs.push(workspaces.kernel.graph(KERNEL_PROGRAMS)?);
+            }
+        }
+        Ok(graphs)
+    }
+}
+
+/// Renamed into place: a cluster may be importing the one that is there.
+fn write(file: &Path, bytes: &[u8]) -> Result<()> {
+    let partial = file.with_extension("partial");
+    fs::write(&partial, bytes)
+        .and_then(|()| fs::rename(&partial, file))
+        .with_context(|| format!("cannot write {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests;
