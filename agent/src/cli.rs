@@ -5,7 +5,9 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser};
 use culvert_agent::{
     enrolment::Settings,
+    gate::GateArgs,
     kernel::{Exclusions, KernelConfig, MapSizes},
+    source::kubernetes::KubernetesArgs,
 };
 use culvert_telemetry::LogFormat;
 use ipnet::IpNet;
@@ -21,10 +23,24 @@ pub(crate) struct Cli {
     #[arg(long, env = "CULVERT_NODE")]
     pub(crate) node: String,
 
-    /// Directory of Kubernetes objects as YAML; followed while it changes. A pod's annotation `culvert.dev/netns` names its
-    /// network namespace: a name below /run/netns, or an absolute path.
+    /// Do without a cluster: a directory of Kubernetes objects as YAML, followed while it changes. A pod's annotation
+    /// `culvert.dev/netns` names its network namespace: a name below /run/netns, or an absolute path.
     #[arg(long, env = "CULVERT_CONFIG_DIR")]
-    pub(crate) config_dir: PathBuf,
+    pub(crate) config_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) kubernetes: KubernetesArgs,
+
+    #[command(flatten)]
+    pub(crate) gate: GateArgs,
+
+    /// The namespace that Culvert itself runs in.
+    #[arg(long, env = "CULVERT_NAMESPACE", default_value = "culvert-system")]
+    pub(crate) namespace: String,
+
+    /// The DaemonSet that this agent belongs to. When it is being deleted, the agent ends capture before it ends itself.
+    #[arg(long, env = "CULVERT_DAEMONSET", default_value = "culvert-node")]
+    pub(crate) daemonset: String,
 
     /// Where the proxy connects.
     #[arg(long, env = "CULVERT_ZDS_SOCKET", default_value = "/run/culvert/zds.sock")]
@@ -58,13 +74,14 @@ pub(crate) struct Cli {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct KernelArgs {
     /// The cgroup2 folder whose processes are captured: the root, or a node's own where several share a kernel. The agent
-    /// and the proxy run in it too.
-    #[arg(long, env = "CULVERT_CGROUP", default_value = "/sys/fs/cgroup")]
-    pub(crate) cgroup: PathBuf,
+    /// and the proxy run in it too. [default: the widest cgroup2 that is mounted]
+    #[arg(long, env = "CULVERT_CGROUP")]
+    pub(crate) cgroup: Option<PathBuf>,
 
-    /// The proxy's cgroup2 folder, below the former. Its connections are never captured.
-    #[arg(long, env = "CULVERT_PROXY_CGROUP", default_value = "/sys/fs/cgroup/culvert/proxy")]
-    pub(crate) proxy_cgroup: PathBuf,
+    /// The proxy's cgroup2 folder, below the former. Its connections are never captured. [default: that of each proxy that
+    /// connects; in Kubernetes, of its pod]
+    #[arg(long, env = "CULVERT_PROXY_CGROUP")]
+    pub(crate) proxy_cgroup: Option<PathBuf>,
 
     /// Folder on a bpffs where programs and maps are pinned.
     #[arg(long, env = "CULVERT_BPFFS", default_value = "/sys/fs/bpf/culvert")]

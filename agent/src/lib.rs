@@ -10,8 +10,11 @@
 
 pub mod cri;
 pub mod enrolment;
+pub mod events;
+pub mod gate;
 pub mod handover;
 pub mod kernel;
+pub mod leaving;
 pub mod lock;
 pub mod monitoring;
 pub mod source;

@@ -11,7 +11,10 @@ use culvert_telemetry::{
     prometheus::{
         collector::Collector,
         encoding::{DescriptorEncoder, EncodeMetric},
-        metrics::{counter::ConstCounter, gauge::ConstGauge},
+        metrics::{
+            counter::ConstCounter,
+            gauge::{ConstGauge, Gauge},
+        },
         registry::Registry,
     },
 };
@@ -19,12 +22,27 @@ use tokio::sync::watch;
 
 use crate::{
     enrolment::status::{PodState, Status},
+    gate,
     kernel::Kernel,
+    leaving::Departure,
+    source::kubernetes::SourceMetrics,
 };
 
 /// The pages.
-pub fn routes(node: String, kernel: Arc<Mutex<Kernel>>, status: watch::Receiver<Arc<Status>>) -> Routes {
+pub fn routes(
+    node: String,
+    kernel: Arc<Mutex<Kernel>>,
+    status: watch::Receiver<Arc<Status>>,
+    departure: watch::Receiver<Departure>,
+    cluster: Option<Cluster>,
+) -> Routes {
     let mut registry = Registry::default();
+    if let Some(cluster) = &cluster {
+        registry.register_collector(Box::new(cluster.source.clone()));
+        if let Some(gate) = &cluster.gate {
+            gate.register(&mut registry);
+        }
+    }
     registry.register_collector(Box::new(Metrics {
         kernel,
         status: status.clone(),
@@ -32,10 +50,58 @@ pub fn routes(node: String, kernel: Arc<Mutex<Kernel>>, status: watch::Receiver<
     let ready = status.clone();
     Routes::new()
         .metrics(Arc::new(registry))
-        .get("/pods", move |_| Response::json(&status.borrow().json(&node)))
-        .get("/healthz/ready", move |_| match ready.borrow().ready {
-            true => Response::text("ready\n"),
-            false => Response::status(http::StatusCode::SERVICE_UNAVAILABLE, "pods are not known yet\n"),
+        .get("/pods", move |_| {
+            let Departure { leaving, left } = *departure.borrow();
+            let mut page = status.borrow().json(&node);
+            page["leaving"] = leaving.into();
+            page["left"] = left.into();
+            Response::json(&page)
+        })
+        .get("/healthz/ready", move |_| {
+            let mut missing = cluster.as_ref().map(Cluster::missing).unwrap_or_default();
+            if !ready.borrow().ready && missing.is_empty() {
+                missing.push("pods are not known yet".to_owned());
+            }
+            match missing.is_empty() {
+                true => Response::text("ready\n"),
+                false => Response::status(
+                    http::StatusCode::SERVICE_UNAVAILABLE,
+                    format!("{}\n", missing.join("\n")),
+                ),
+            }
+        })
+}
+
+/// What there is to show on Kubernetes alone.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// How well the API server is followed.
+    pub source: SourceMetrics,
+    /// The CNI gate; absent with `--no-cni`.
+    pub gate: Option<gate::Shown>,
+}
+
+impl Cluster {
+    /// What the agent waits for before it is ready, in words.
+    fn missing(&self) -> Vec<String> {
+        let gate = self.gate.as_ref().filter(|gate| !gate.is_removed());
+        let problem = gate.and_then(gate::Shown::problem);
+        self.source.missing().into_iter().chain(problem).collect()
+    }
+}
+
+/// The pages of an agent that stands by (see [`crate::lock`]) while another one serves the node.
+pub fn standby_routes(node: &str, by: &str) -> Routes {
+    let standby = serde_json::json!({ "node": node, "ready": true, "standby": by, "pods": [], "proxies": [] });
+    let mut registry = Registry::default();
+    let gauge = Gauge::<i64>::default();
+    gauge.set(1);
+    registry.register("culvert_agent_standby", "1 while another agent serves this node", gauge);
+    Routes::new()
+        .metrics(Arc::new(registry))
+        .get("/pods", move |_| Response::json(&standby))
+        .get("/healthz/ready", |_| {
+            Response::text("ready: standing by for another agent of this node\n")
         })
 }
 

@@ -40,6 +40,11 @@ pub(crate) struct Cli {
     #[arg(long, env = "CULVERT_READINESS_LISTEN", default_value = "0.0.0.0:15021")]
     pub(crate) readiness_listen: SocketAddr,
 
+    /// Asked to end (SIGTERM) while no other proxy serves this node's pods, serve on for so long, then close everything. With
+    /// 0s, accepting ends at once. Where a successor is there, or no pod, open connections are waited for without limit.
+    #[arg(long, env = "CULVERT_SUCCESSOR_WAIT", default_value = "0s", value_parser = duration_or_zero)]
+    pub(crate) successor_wait: Duration,
+
     /// User and group id that the worker takes when the monitor runs as root.
     #[arg(long, env = "CULVERT_WORKER_USER", default_value_t = 65534)]
     pub(crate) worker_user: u32,
@@ -147,6 +152,13 @@ fn duration(text: &str) -> Result<Duration, String> {
         Some(millis @ 1..=3_600_000) => Ok(Duration::from_millis(millis)),
         _ => Err(format!("`{text}` is not between 1ms and 60m")),
     }
+}
+
+fn duration_or_zero(text: &str) -> Result<Duration, String> {
+    if matches!(text, "0" | "0s" | "0ms") {
+        return Ok(Duration::ZERO);
+    }
+    duration(text)
 }
 
 #[cfg(test)]

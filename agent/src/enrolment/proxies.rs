@@ -39,10 +39,23 @@ impl Room {
                     .map_or(0, |proxy| proxy.pid);
                 self.complain(&uid, format!("the proxy with process id {pid} refuses it: {error}"));
             }
+            Event::Synced(id) => self.succeed(id),
             Event::Disconnected(id) => {
                 self.proxies.retain(|proxy| proxy.id != id);
+                // Who is the newest now serves on, even if it was about to end.
+                if let Some(newest) = self.proxies.last().filter(|proxy| proxy.takes_listeners()) {
+                    newest.tell(Order::Successor(false));
+                }
                 self.look_at = Some(Instant::now() + LOOK_SOON);
             }
+        }
+    }
+
+    /// A proxy has all pods: those that were there before it may end whenever they are asked to.
+    fn succeed(&self, id: u64) {
+        let older = self.proxies.iter().take_while(|proxy| proxy.id != id);
+        for proxy in older.filter(|proxy| proxy.takes_listeners()) {
+            proxy.tell(Order::Successor(true));
         }
     }
 
@@ -63,6 +76,16 @@ impl Room {
     }
 
     fn connected(&mut self, proxy: Proxy) {
+        let admitted = self.kernel().admit_proxy(proxy.pid);
+        if let Err(error) = admitted {
+            // It would be captured itself, and its connections would come back to it. Its session ends with `proxy`.
+            let error: &dyn std::error::Error = &error;
+            return tracing::error!(
+                pid = proxy.pid,
+                error,
+                "refused a proxy whose connections would be captured"
+            );
+        }
         self.proxies.push(proxy.clone());
         let uids: Vec<Arc<str>> = self
             .pods

@@ -90,6 +90,7 @@ pub struct Gate {
     server: Server,
     metrics: Arc<Metrics>,
     standing: watch::Sender<Standing>,
+    leaving: watch::Receiver<bool>,
 }
 
 /// What the agent's pages show of the gate.
@@ -119,6 +120,7 @@ impl Gate {
             server,
             metrics: Arc::default(),
             standing: watch::Sender::new(Standing::default()),
+            leaving: watch::channel(false).1,
         }))
     }
 
@@ -128,6 +130,12 @@ impl Gate {
             standing: self.standing.subscribe(),
             metrics: Arc::clone(&self.metrics),
         }
+    }
+
+    /// Keeps the plug-in out, instead of in, while this says true.
+    #[must_use]
+    pub fn until(self, leaving: watch::Receiver<bool>) -> Self {
+        Self { leaving, ..self }
     }
 
     /// Answers plug-ins, keeps the plug-in installed and the state file written, until it is dropped.
@@ -147,7 +155,7 @@ impl Gate {
         following: impl Future<Output = ()>,
     ) {
         let doorkeeper = Doorkeeper::new(gatekeeper, status, enrolled.clone(), Arc::clone(&self.metrics));
-        install::keep(self.places.clone(), self.standing);
+        install::keep(self.places.clone(), self.standing, self.leaving);
         tokio::join!(
             following,
             state::write_changes(self.places.state, enrolled),
@@ -160,6 +168,11 @@ impl Shown {
     /// Adds the gate's metrics to the agent's.
     pub fn register(&self, registry: &mut Registry) {
         self.metrics.register(registry, self.standing.clone());
+    }
+
+    /// The plug-in was to be removed, and is.
+    pub fn is_removed(&self) -> bool {
+        self.standing.borrow().is_removed()
     }
 
     /// Why new pods would start without waiting for the mesh; none when the plug-in is in place.

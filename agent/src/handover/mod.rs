@@ -49,6 +49,8 @@ pub enum Order {
     Remove(Arc<str>),
     /// Every pod has been named.
     SnapshotSent,
+    /// Whether a later proxy serves the same pods.
+    Successor(bool),
 }
 
 /// What sessions report.
@@ -67,6 +69,8 @@ pub enum Event {
         /// Why the proxy refused, if it did.
         error: Option<String>,
     },
+    /// The answer to [`Order::SnapshotSent`]: the proxy has all pods.
+    Synced(u64),
     /// The proxy is gone.
     Disconnected(u64),
 }

@@ -4,8 +4,8 @@ use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
 use culvert_net::packet::{AsyncPacketSocket, PeerCred};
 use culvert_proto::zds::{
-    AddWorkload, DelWorkload, KeepWorkload, SnapshotSent, Version, WorkloadInfo, WorkloadRequest, WorkloadResponse,
-    ZdsHello, workload_request::Payload, workload_response,
+    AddWorkload, DelWorkload, KeepWorkload, SnapshotSent, Successor, Version, WorkloadInfo, WorkloadRequest,
+    WorkloadResponse, ZdsHello, workload_request::Payload, workload_response,
 };
 use prost::Message as _;
 use tokio::{
@@ -117,13 +117,15 @@ impl Session {
         let about: Option<(Arc<str>, bool)> = match &order {
             Order::Add(offer) => Some((offer.spec.uid.clone(), false)),
             Order::Keep(uid) => Some((uid.clone(), true)),
-            Order::Remove(_) | Order::SnapshotSent => None,
+            Order::Remove(_) | Order::SnapshotSent | Order::Successor(_) => None,
         };
+        let is_snapshot = matches!(order, Order::SnapshotSent);
         match order {
             Order::Add(offer) => self.add(&offer).await?,
             Order::Keep(uid) => self.send(Payload::Keep(KeepWorkload { uid: uid.to_string() })).await?,
             Order::Remove(uid) => self.send(Payload::Del(DelWorkload { uid: uid.to_string() })).await?,
             Order::SnapshotSent => self.send(Payload::SnapshotSent(SnapshotSent {})).await?,
+            Order::Successor(present) => self.send(Payload::Successor(Successor { present })).await?,
         }
         self.receive(ANSWER).await?;
         let answer = WorkloadResponse::decode(self.buffer.as_slice()).map_err(Ending::Answer)?;
@@ -142,7 +144,7 @@ impl Session {
                 if let Some(error) = error {
                     tracing::warn!(proxy = self.id, error, "a proxy complained");
                 }
-                Ok(None)
+                Ok(is_snapshot.then_some(Event::Synced(self.id)))
             }
         }
     }

@@ -38,19 +38,44 @@ impl Cgroup {
         Ok(Self { path, id, file })
     }
 
-    /// The cgroup that this process runs in.
-    pub(super) fn own() -> Result<Self, KernelError> {
-        let failed = |source| KernelError::system("find the agent's own cgroup".to_owned(), source);
-        let absent = || io::Error::new(io::ErrorKind::NotFound, "no cgroup2 is mounted");
+    /// The cgroup2 folder that contains all others that can be seen here.
+    pub(super) fn mounted() -> Result<Self, KernelError> {
+        let failed = |source| KernelError::system("find where cgroup2 is mounted".to_owned(), source);
         let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(failed)?;
-        let mount = mounts.lines().find_map(Mount::parse).ok_or_else(|| failed(absent()))?;
-        let own = fs::read_to_string("/proc/self/cgroup").map_err(failed)?;
-        let own = own
-            .lines()
-            .find_map(|line| line.strip_prefix("0::"))
-            .ok_or_else(|| failed(absent()))?;
-        let below = Path::new(own).strip_prefix(mount.root).unwrap_or(Path::new(own));
-        Self::open(&Path::new(mount.point).join(below.strip_prefix("/").unwrap_or(below)))
+        let widest = Mount::widest(&mounts);
+        let absent = || io::Error::new(io::ErrorKind::NotFound, "no cgroup2 in /proc/self/mountinfo");
+        Self::open(Path::new(widest.ok_or_else(|| failed(absent()))?.point))
+    }
+
+    /// The cgroup at or below `root` that a process runs in.
+    ///
+    /// Found by looking for it in each: `/proc/PID/cgroup` says where it is seen from this process's cgroup namespace, and a
+    /// container has one of its own.
+    pub(super) fn of_process(pid: u32, root: &Self) -> Result<Self, KernelError> {
+        let pid = pid.to_string();
+        let mut folders = vec![root.path.clone()];
+        while let Some(folder) = folders.pop() {
+            // Cgroups go while one looks.
+            let procs = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+            if procs.lines().any(|line| line == pid) {
+                return Self::open(&folder);
+            }
+            let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+            folders.extend(entries.filter(is_folder).map(|entry| entry.path()));
+        }
+        Err(KernelError::NoCgroup {
+            pid,
+            cgroup: root.path.clone(),
+        })
+    }
+
+    /// The cgroup of the Kubernetes pod that this is a container's of, or else itself.
+    pub(super) fn of_pod(self) -> Result<Self, KernelError> {
+        let is_pod = |path: &&Path| path.file_name().is_some_and(|name| is_pod(&name.to_string_lossy()));
+        match self.path.ancestors().find(is_pod) {
+            Some(path) if path != self.path => Self::open(path),
+            _ => Ok(self),
+        }
     }
 
     /// Whether this is `other` or inside it.
@@ -61,6 +86,25 @@ impl Cgroup {
         let is_other = |path: &Path| fs::metadata(path).is_ok_and(|found| found.ino() == other.id);
         other.id == ROOT_ID || self.path.ancestors().any(is_other)
     }
+}
+
+fn is_folder(entry: &fs::DirEntry) -> bool {
+    entry.file_type().is_ok_and(|kind| kind.is_dir())
+}
+
+/// Whether a kubelet named it: `pod<uid>` with the cgroupfs driver, `kubepods-burstable-pod<uid>.slice` with systemd's, where
+/// the uid has underscores.
+fn is_pod(name: &str) -> bool {
+    const UID: usize = 36;
+    let name = match name.strip_suffix(".slice") {
+        Some(slice) => slice.rsplit('-').next().unwrap_or(slice),
+        None => name,
+    };
+    let Some(uid) = name.strip_prefix("pod") else {
+        return false;
+    };
+    let is_static = uid.len() == 32 && uid.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_static || (uid.len() == UID && uid.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b'-' | b'_')))
 }
 
 /// A line of mountinfo that is about cgroup2.
@@ -75,6 +119,16 @@ impl<'a> Mount<'a> {
         let mut fields = before.split(' ').skip(3);
         let (root, point) = (fields.next()?, fields.next()?);
         after.starts_with("cgroup2 ").then_some(Self { root, point })
+    }
+
+    /// The mount that shows most. In a container it is the node's: its root is above that of the container's own cgroup
+    /// namespace (`/../..`), or closer to the top.
+    fn widest(mounts: &'a str) -> Option<Self> {
+        mounts.lines().filter_map(Self::parse).min_by_key(|mount| {
+            let steps = || mount.root.split('/').filter(|step| !step.is_empty());
+            let above = steps().filter(|step| *step == "..").count();
+            (std::cmp::Reverse(above), steps().count() - above)
+        })
     }
 }
 
@@ -91,5 +145,36 @@ mod tests {
             Mount::parse(v2).map(|mount| mount.point),
             Some("/sys/fs/cgroup/unified")
         );
+    }
+
+    #[test]
+    fn the_node_is_seen_from_a_container() {
+        let own = "41 31 0:38 / /sys/fs/cgroup rw - cgroup2 cgroup rw";
+        let node = "52 31 0:38 /../../.. /host/sys/fs/cgroup rw master:9 - cgroup2 cgroup2 rw";
+        let shared = "41 31 0:38 /kubepods/pod1/c /sys/fs/cgroup rw - cgroup2 cgroup rw\n\
+                      52 31 0:38 / /host/sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw";
+        let point = |mounts: &str| Mount::widest(mounts).map(|mount| mount.point.to_owned());
+        assert_eq!(point(&format!("{own}\n{node}")).as_deref(), Some("/host/sys/fs/cgroup"));
+        assert_eq!(point(shared).as_deref(), Some("/host/sys/fs/cgroup/unified"));
+    }
+
+    #[test]
+    fn pods_are_told_from_containers_and_classes() {
+        for pod in [
+            "pod0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0",
+            "kubepods-besteffort-pod0f1e2d3c_4b5a_6978_8796_a5b4c3d2e1f0.slice",
+            "pod0123456789abcdef0123456789abcdef",
+        ] {
+            assert!(is_pod(pod), "{pod}");
+        }
+        for other in [
+            "kubepods",
+            "kubepods-burstable.slice",
+            "podman",
+            "cri-containerd-0f1e.scope",
+            "proxy",
+        ] {
+            assert!(!is_pod(other), "{other}");
+        }
     }
 }

@@ -9,10 +9,12 @@ use std::{net::IpAddr, os::fd::BorrowedFd, path::PathBuf};
 #[derive(Clone, Debug)]
 pub struct KernelConfig {
     /// The cgroup2 folder whose processes are subject to capture: the cgroup2 root, or a node's folder where several
-    /// nodes share a kernel. This process and the proxy must run in it or below it.
-    pub cgroup: PathBuf,
-    /// The proxy's cgroup2 folder, below `cgroup`. Processes in it and below it are never captured.
-    pub proxy_cgroup: PathBuf,
+    /// nodes share a kernel. This process and the proxy must run in it or below it. `None` for the widest that is mounted
+    /// here, beside version 1 or alone.
+    pub cgroup: Option<PathBuf>,
+    /// The proxy's cgroup2 folder, below `cgroup`. Processes in it and below it are never captured. `None` where that is
+    /// known only when a proxy comes: see [`Kernel::admit_proxy`].
+    pub proxy_cgroup: Option<PathBuf>,
     /// A folder on a bpffs, made if absent. One agent uses it at a time.
     pub bpffs: PathBuf,
     /// How much the maps hold. Other sizes than those of the running programs mean a new set of maps, see

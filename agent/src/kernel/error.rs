@@ -43,6 +43,14 @@ pub enum KernelError {
         /// The captured one.
         cgroup: PathBuf,
     },
+    /// A process that must be below the captured cgroup is not.
+    #[error("process {pid} is in no cgroup at or below {cgroup}, where the programs are attached")]
+    NoCgroup {
+        /// Its process id.
+        pid: String,
+        /// The captured cgroup.
+        cgroup: PathBuf,
+    },
     /// A pod's address belongs to another pod.
     #[error("address {address} belongs to the enrolled pod with cookie {owner}")]
     AddressInUse {

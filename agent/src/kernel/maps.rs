@@ -48,6 +48,12 @@ impl Maps {
         self.config.set(0, config, 0).map_err(|error| failed("CONFIG", error))
     }
 
+    /// The identifiers that are set.
+    pub(super) fn proxies(&self) -> Result<Vec<u64>, KernelError> {
+        let config = self.config.get(&0, 0).map_err(|error| failed("CONFIG", error))?;
+        Ok(config.proxies.into_iter().filter(|id| *id != 0).collect())
+    }
+
     /// Makes the exclusions exactly these; those that stay are never absent.
     pub(super) fn set_exclusions(&mut self, exclusions: &Exclusions) -> Result<(), KernelError> {
         let wanted: Vec<Key<Address>> = exclusions.cidrs.iter().map(key).collect();

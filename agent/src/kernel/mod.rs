@@ -51,6 +51,8 @@ pub struct Kernel {
     root: Cgroup,
     /// The cgroups that socket option programs are attached to.
     sockopts: HashSet<u64>,
+    /// In the order in which they were admitted.
+    proxies: Vec<Admitted>,
     /// What the map of addresses holds, by pod.
     addresses: HashMap<u64, Vec<Address>>,
     logging: bool,
@@ -73,7 +75,7 @@ impl Kernel {
                 "every map needs room for at least one entry".to_owned(),
             ));
         }
-        let root = Cgroup::open(&config.cgroup)?;
+        let root = config.cgroup.as_deref().map_or_else(Cgroup::mounted, Cgroup::open)?;
         let folder = load::folder(&config.bpffs, &config.sizes);
         let mut ebpf = load::load(config, &folder)?;
         let maps = Maps::take(&mut ebpf, config.sizes)?;
@@ -86,6 +88,7 @@ impl Kernel {
             links,
             root,
             sockopts: HashSet::new(),
+            proxies: Vec::new(),
             addresses: HashMap::new(),
             logging: false,
         };
@@ -93,7 +96,11 @@ impl Kernel {
             kernel.addresses.entry(cookie).or_default().push(address);
         }
         kernel.maps.set_exclusions(&config.exclusions)?;
-        kernel.set_proxies(std::slice::from_ref(&config.proxy_cgroup))?;
+        match &config.proxy_cgroup {
+            Some(cgroup) => kernel.set_proxies(std::slice::from_ref(cgroup))?,
+            // Those that an earlier agent admitted still serve.
+            None => kernel.proxies = kernel.maps.proxies()?.into_iter().map(Admitted::earlier).collect(),
+        }
         kernel.attach_own()?;
         let adopted = kernel.attach_node()?;
         kernel.adopt_pods()?;
@@ -113,16 +120,48 @@ impl Kernel {
                 Config::PROXIES
             )));
         }
-        let mut ids = Vec::new();
+        self.proxies.clear();
         for path in cgroups {
-            let cgroup = Cgroup::open(path)?;
-            // A proxy in the captured cgroup itself would exempt every pod.
-            if cgroup.id == self.root.id || !cgroup.is_within(&self.root) {
-                return Err(outside("proxy", &cgroup, &self.root));
-            }
-            self.attach_sockopt(&cgroup, true)?;
-            ids.push(cgroup.id);
+            let admitted = self.serve_from(Cgroup::open(path)?)?;
+            self.proxies.push(admitted);
         }
+        self.tell_proxies()
+    }
+
+    /// Finds the cgroup of a proxy that has connected, where [`KernelConfig::proxy_cgroup`] names none: that of its whole
+    /// pod, since containers come and go. When there are more than 4, the one that is gone, or else the oldest, is
+    /// forgotten.
+    ///
+    /// # Errors
+    /// The process is in no cgroup below `cgroup`, or in that itself; a failing system call.
+    pub fn admit_proxy(&mut self, pid: u32) -> Result<(), KernelError> {
+        if self.config.proxy_cgroup.is_some() {
+            return Ok(());
+        }
+        let admitted = self.serve_from(Cgroup::of_process(pid, &self.root)?.of_pod()?)?;
+        self.proxies.retain(|other| other.id != admitted.id);
+        self.proxies.push(admitted);
+        if self.proxies.len() > Config::PROXIES {
+            let gone = self.proxies.iter().position(Admitted::is_gone).unwrap_or(0);
+            self.proxies.remove(gone);
+        }
+        self.tell_proxies()
+    }
+
+    fn serve_from(&mut self, cgroup: Cgroup) -> Result<Admitted, KernelError> {
+        // A proxy in the captured cgroup itself would exempt every pod.
+        if cgroup.id == self.root.id || !cgroup.is_within(&self.root) {
+            return Err(outside("proxy", &cgroup, &self.root));
+        }
+        self.attach_sockopt(&cgroup, true)?;
+        Ok(Admitted {
+            id: cgroup.id,
+            path: Some(cgroup.path),
+        })
+    }
+
+    fn tell_proxies(&mut self) -> Result<(), KernelError> {
+        let ids: Vec<u64> = self.proxies.iter().map(|proxy| proxy.id).collect();
         self.maps.set_proxies(&ids)
     }
 
@@ -142,6 +181,19 @@ impl Kernel {
         self.links.collect_sockopts(|id| self.sockopts.contains(&id))?;
         self.remove_other_versions()?;
         Ok(gone.into_iter().collect())
+    }
+
+    /// Ends capture of every pod at once, and removes programs, maps and pins of every version: nothing of Culvert is left in
+    /// the kernel. Open connections go on, but show the application where they really lead. Nothing else may be asked afterwards.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn remove(&mut self) -> Result<(), KernelError> {
+        self.links.detach_all()?;
+        self.remove_other_versions()?;
+        let base = &self.config.bpffs;
+        fs::remove_dir_all(base)
+            .map_err(|source| KernelError::system(format!("remove the pins in {}", base.display()), source))
     }
 
     /// What the programs counted since they were first loaded: hook, outcome, count.
@@ -175,10 +227,7 @@ impl Kernel {
     /// A listener that this process opens stays in this process's cgroup, and so do the sockets accepted from it: the
     /// proxy asks those for the original destination.
     fn attach_own(&mut self) -> Result<(), KernelError> {
-        let own = Cgroup::own()?;
-        if !own.is_within(&self.root) {
-            return Err(outside("agent", &own, &self.root));
-        }
+        let own = Cgroup::of_process(std::process::id(), &self.root)?.of_pod()?;
         if self.sockopts.contains(&own.id) {
             return Ok(());
         }
@@ -232,6 +281,23 @@ impl Kernel {
             }
         }
         Ok(())
+    }
+}
+
+/// A proxy's cgroup.
+struct Admitted {
+    id: u64,
+    /// Absent for one that an earlier agent admitted.
+    path: Option<PathBuf>,
+}
+
+impl Admitted {
+    fn earlier(id: u64) -> Self {
+        Self { id, path: None }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.path.as_ref().is_none_or(|path| !path.exists())
     }
 }
 

@@ -333,7 +333,7 @@ fn bad_configuration_is_named() {
     let good = node.config.clone();
     node.config.proxy_cgroup = node.config.cgroup.clone();
     assert!(error(&node).contains("the proxy's cgroup"), "{}", error(&node));
-    node.config.proxy_cgroup = "/tmp".into();
+    node.config.proxy_cgroup = Some("/tmp".into());
     assert!(error(&node).contains("cgroup2"), "{}", error(&node));
     node.config = good.clone();
     node.config.bpffs = std::env::temp_dir().join(format!("cvk-not-bpf-{}", std::process::id()));

@@ -21,7 +21,10 @@ use std::{process::ExitCode, time::Duration};
 
 use culvert_identity::TrustBundle;
 use culvert_proto::zds::workload_request::Payload;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, sleep_until},
+};
 
 use self::{
     pods::{Change, PodError, Pods},
@@ -78,6 +81,8 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
         worker: Worker::start().map_err(MonitorError::Worker)?,
         pods: Pods::default(),
         synced: false,
+        has_successor: false,
+        ending: None,
         draining: false,
     };
     monitor.replay().await;
@@ -85,7 +90,17 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
     let mut reread = tokio::time::interval(SECRETS_INTERVAL);
     loop {
         tokio::select! {
-            packet = zds.next(), if !monitor.draining => monitor.on_agent(&mut zds, packet).await,
+            packet = zds.next(), if !monitor.draining => {
+                monitor.on_agent(&mut zds, packet).await;
+                if monitor.ending.is_some() && monitor.may_stop_accepting() {
+                    monitor.drain().await;
+                }
+            }
+            () = sleep_until(monitor.ending.unwrap_or_else(Instant::now)), if monitor.ending.is_some() && !monitor.draining => {
+                tracing::warn!("nobody has taken over: closing what is open, so that a successor can be started");
+                monitor.worker.kill().await;
+                return Ok(ExitCode::SUCCESS);
+            }
             report = monitor.worker.next() => match report {
                 worker::Event::Report(report) => {
                     if monitor.on_report(report).await {
@@ -103,8 +118,8 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
                 }
             },
             _ = reread.tick() => monitor.reread(&cli.controller).await,
-            _ = terminate.recv() => if monitor.on_signal().await { return Ok(ExitCode::SUCCESS) },
-            _ = interrupt.recv() => if monitor.on_signal().await { return Ok(ExitCode::SUCCESS) },
+            _ = terminate.recv() => if monitor.on_signal(cli.successor_wait).await { return Ok(ExitCode::SUCCESS) },
+            _ = interrupt.recv() => if monitor.on_signal(cli.successor_wait).await { return Ok(ExitCode::SUCCESS) },
         }
     }
 }
@@ -115,6 +130,10 @@ struct Monitor {
     pods: Pods,
     /// The agent has sent all pods that it had, at least once.
     synced: bool,
+    /// A proxy that started later serves the same pods.
+    has_successor: bool,
+    /// Asked to end, and serving until a successor is there, or until then.
+    ending: Option<Instant>,
     draining: bool,
 }
 
@@ -138,6 +157,10 @@ impl Monitor {
     async fn on_agent(&mut self, zds: &mut Zds, packet: Packet) {
         match packet {
             Packet::Connected => self.pods.begin_snapshot(),
+            Packet::Request(Payload::Successor(successor), _) => {
+                self.has_successor = successor.present;
+                zds.acknowledge(None).await;
+            }
             Packet::Request(payload, descriptors) => {
                 let is_snapshot = matches!(payload, Payload::SnapshotSent(_));
                 let outcome = self.pods.apply(payload, descriptors);
@@ -205,16 +228,33 @@ impl Monitor {
     }
 
     /// Returns true when it is time to stop at once.
-    async fn on_signal(&mut self) -> bool {
-        if self.draining {
+    async fn on_signal(&mut self, successor_wait: Duration) -> bool {
+        if self.draining || self.ending.is_some() {
             tracing::warn!("asked again to stop: closing what is open");
             self.worker.kill().await;
             return true;
         }
+        self.ending = Some(Instant::now() + successor_wait);
+        if successor_wait.is_zero() || self.may_stop_accepting() {
+            self.drain().await;
+        } else {
+            tracing::warn!(
+                ?successor_wait,
+                "asked to stop while no other proxy serves the pods: serving on"
+            );
+        }
+        false
+    }
+
+    /// Whether connections that are made from now on find somebody else, or there is nobody to make any.
+    fn may_stop_accepting(&self) -> bool {
+        self.has_successor || self.pods.iter().next().is_none()
+    }
+
+    async fn drain(&mut self) {
         tracing::info!("draining: accepting nothing more, waiting for open connections to end");
         self.draining = true;
         self.worker.send(Order::Drain(true), &[]).await;
-        false
     }
 
     async fn reread(&mut self, args: &ControllerArgs) {

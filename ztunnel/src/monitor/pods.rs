@@ -122,6 +122,8 @@ impl Pods {
                 self.name(keep.uid);
                 Ok(vec![])
             }
+            // The monitor's, not a pod's.
+            Payload::Successor(_) => Ok(vec![]),
             Payload::Del(del) => match self.pods.remove(&del.uid) {
                 Some(_) => Ok(vec![Change::Removed { uid: del.uid }]),
                 None => Ok(vec![]),

@@ -20,6 +20,8 @@ async fn monitor() -> (Monitor, Zds, Heard) {
         worker,
         pods: Pods::default(),
         synced: false,
+        has_successor: false,
+        ending: None,
         draining: false,
     };
     (monitor, Zds::new("/nonexistent/zds.sock".into()), Heard(socket))

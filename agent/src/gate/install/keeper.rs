@@ -23,8 +23,9 @@ const LOOK_SOON: Duration = Duration::from_millis(300);
 /// How long after a first change to look: who installs a CNI writes more than one file.
 const SETTLE: Duration = Duration::from_millis(20);
 
-/// Keeps the plug-in installed, on a thread of its own, until `standing` has no receiver any more.
-pub fn keep(places: Places, standing: watch::Sender<Standing>) {
+/// Keeps the plug-in installed, on a thread of its own, until `standing` has no receiver any more. While `leaving` says true,
+/// keeps it out.
+pub fn keep(places: Places, standing: watch::Sender<Standing>, leaving: watch::Receiver<bool>) {
     let (notice, notices) = mpsc::sync_channel(1);
     let run = move || {
         let mut memory = Memory::default();
@@ -32,14 +33,31 @@ pub fn keep(places: Places, standing: watch::Sender<Standing>) {
         while !standing.is_closed() {
             // Before the look: what changes during it is heard.
             let is_heard = watcher.watch(&places);
-            let now = look(&places, &mut memory);
-            let is_right = now.is_installed() && is_heard;
+            let is_leaving = *leaving.borrow();
+            let now = if is_leaving {
+                without(&places)
+            } else {
+                look(&places, &mut memory)
+            };
+            let is_right = now.is_installed() != is_leaving && is_heard;
             standing.send_if_modified(|before| publish(before, now));
             wait(&notices, if is_right { LOOK } else { LOOK_SOON });
         }
     };
     if let Err(error) = std::thread::Builder::new().name("cni".to_owned()).spawn(run) {
         tracing::error!(%error, "cannot start a thread: the CNI plug-in will not be installed");
+    }
+}
+
+/// Removes what there is.
+fn without(places: &Places) -> Standing {
+    let removed = super::remove(places);
+    Standing {
+        configuration: None,
+        problem: Some(match removed {
+            Ok(()) => super::REMOVED.to_owned(),
+            Err(error) => error.to_string(),
+        }),
     }
 }
 

@@ -61,6 +61,9 @@ pub struct Standing {
     pub problem: Option<String>,
 }
 
+/// The problem that is none: it was to be removed, and is.
+const REMOVED: &str = "the CNI plug-in was removed: the node leaves the mesh";
+
 /// A step could not be taken.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} {}", path.display())]
@@ -109,6 +112,11 @@ impl Standing {
     /// It stands in the configuration that is in force.
     pub fn is_installed(&self) -> bool {
         self.configuration.is_some()
+    }
+
+    /// It was to be removed, and is.
+    pub fn is_removed(&self) -> bool {
+        self.problem.as_deref() == Some(REMOVED)
     }
 
     /// Why new pods start without waiting for the mesh; none when they wait.

@@ -394,7 +394,7 @@ fn the_keeper_notices_what_changes() {
     let node = Node::new();
     let standing = watch::Sender::new(Standing::default());
     let shown = standing.subscribe();
-    keep(node.places.clone(), standing);
+    keep(node.places.clone(), standing, watch::channel(false).1);
     let until = |what: &str, is_so: &dyn Fn() -> bool| {
         let deadline = Instant::now() + Duration::from_secs(10);
         while !is_so() {

@@ -142,6 +142,7 @@ async fn a_pod_travels_with_its_namespace_and_listeners_and_the_answer_comes_bac
     }
     assert!(matches!(peer.request().await, (Payload::SnapshotSent(_), 0)));
     peer.ack("").await;
+    assert!(matches!(peer.events.recv().await, Some(Event::Synced(7))));
     drop(peer.socket);
     assert!(matches!(peer.events.recv().await, Some(Event::Disconnected(7))));
 }

@@ -34,8 +34,8 @@ impl Node {
         fs::create_dir_all(&bpffs).expect("make a mount point");
         mount_bpffs(&bpffs);
         let config = KernelConfig {
-            cgroup: cgroup.clone(),
-            proxy_cgroup: cgroup.join("proxy"),
+            cgroup: Some(cgroup.clone()),
+            proxy_cgroup: Some(cgroup.join("proxy")),
             bpffs: bpffs.join("culvert"),
             sizes: MapSizes {
                 pods: 16,

@@ -1,0 +1,294 @@
+//! The rooms put together: with a cluster, or with a directory of objects instead.
+//!
+//! Order matters. The lock comes before anything that another agent of the node might be using; the proxies' and the plug-in's
+//! sockets before the kernel programs, so that who finds pods captured finds somebody to ask.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use culvert_agent::{
+    enrolment::{
+        Enrolment,
+        status::{PodState, Status},
+    },
+    events,
+    gate::{self, Gate},
+    handover::server::Server,
+    kernel::Kernel,
+    leaving::{self, Departure, Leaving},
+    lock::{self, Attempt, NodeLock},
+    monitoring,
+    source::{PodSource, kubernetes::KubernetesPods, local::LocalPods},
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, watch},
+    time::timeout,
+};
+
+use crate::cli::Cli;
+
+/// How long pods may take to leave once the DaemonSet is gone. The kubelet waits for less than this only when it was told to.
+const LAST_LEAVE: Duration = Duration::from_secs(25);
+
+/// Runs until SIGTERM or SIGINT.
+pub(crate) async fn run(cli: &Cli) -> Result<()> {
+    let mut signals = Signals::new()?;
+    let (leave, leaving) = watch::channel(false);
+    let listener = TcpListener::bind(cli.monitoring_listen)
+        .await
+        .with_context(|| format!("--monitoring-listen {}", cli.monitoring_listen))?;
+    match &cli.config_dir {
+        Some(directory) => {
+            let source = LocalPods::open(directory, &cli.node).context("--config-dir")?;
+            let Some((listener, _lock)) = our_turn(cli, listener, &mut signals).await? else {
+                return Ok(());
+            };
+            let node = Node::open(cli, listener)?;
+            node.serve(cli, source, leaving, None, signals.next()).await?;
+        }
+        None => {
+            // A wrong configuration is said before one waits for anything.
+            let client = culvert_agent::source::kubernetes::client(cli.kubernetes.kubeconfig.as_deref()).await?;
+            let Some((listener, _lock)) = our_turn(cli, listener, &mut signals).await? else {
+                return Ok(());
+            };
+            let source = KubernetesPods::open(&cli.node, &cli.kubernetes).await?;
+            let node = Node::open(cli, listener)?;
+            let cluster = Cluster::open(cli, client, &source, leave, leaving.clone())?;
+            let end = cluster.end(cli, &mut signals);
+            node.serve(cli, source, leaving, Some(&cluster), end).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What every agent has.
+struct Node {
+    listener: TcpListener,
+    server: Server,
+    kernel: Arc<Mutex<Kernel>>,
+}
+
+impl Node {
+    fn open(cli: &Cli, listener: TcpListener) -> Result<Self> {
+        let server =
+            Server::bind(&cli.zds_socket).with_context(|| format!("--zds-socket {}", cli.zds_socket.display()))?;
+        let mut kernel = Kernel::open(&cli.kernel_config()).context("load the kernel programs")?;
+        kernel.spawn_log().context("follow the kernel programs' log")?;
+        Ok(Self {
+            listener,
+            server,
+            kernel: Arc::new(Mutex::new(kernel)),
+        })
+    }
+
+    /// Serves until `end`.
+    async fn serve(
+        self,
+        cli: &Cli,
+        source: impl PodSource + Send,
+        leaving: watch::Receiver<bool>,
+        cluster: Option<&Cluster>,
+        end: impl Future<Output = ()>,
+    ) -> Result<()> {
+        let (events, heard) = mpsc::unbounded_channel();
+        let source = Leaving::new(source, leaving);
+        let (enrolment, status) = Enrolment::new(source, Arc::clone(&self.kernel), heard, cli.settings());
+        let departure = cluster.map_or_else(watch::Sender::default, |cluster| cluster.departure.clone());
+        let shown = cluster.map(|cluster| cluster.shown.clone());
+        let kernel = Arc::clone(&self.kernel);
+        let pages = monitoring::routes(cli.node.clone(), kernel, status.clone(), departure.subscribe(), shown);
+        let beside = async {
+            match cluster {
+                Some(cluster) => cluster.run(cli, status).await,
+                None => std::future::pending().await,
+            }
+        };
+        tracing::info!(node = cli.node, zds = %cli.zds_socket.display(), monitoring = %cli.monitoring_listen, "the agent runs");
+        tokio::select! {
+            () = enrolment.run() => {}
+            () = self.server.run(events) => {}
+            () = beside => {}
+            served = culvert_telemetry::serve(self.listener, pages) => served.context("serve --monitoring-listen")?,
+            () = end => {}
+        }
+        if departure.borrow().left {
+            let mut kernel = self.kernel.lock().unwrap_or_else(PoisonError::into_inner);
+            kernel.remove().context("remove the kernel programs")?;
+            tracing::info!("the agent ends; nothing of Culvert is left on this node");
+        } else {
+            tracing::info!("the agent ends; what is captured stays captured");
+        }
+        Ok(())
+    }
+}
+
+/// What an agent has on Kubernetes alone.
+struct Cluster {
+    client: kube::Client,
+    gate: Mutex<Option<Gate>>,
+    arrivals: culvert_agent::source::kubernetes::Arrivals,
+    shown: monitoring::Cluster,
+    leave: watch::Sender<bool>,
+    leaving: watch::Receiver<bool>,
+    departure: watch::Sender<Departure>,
+}
+
+impl Cluster {
+    fn open(
+        cli: &Cli,
+        client: kube::Client,
+        source: &KubernetesPods,
+        leave: watch::Sender<bool>,
+        leaving: watch::Receiver<bool>,
+    ) -> Result<Self> {
+        let gate = Gate::open(&cli.gate).context("open the CNI gate")?;
+        let gate = gate.map(|gate| gate.until(leaving.clone()));
+        let shown = monitoring::Cluster {
+            source: source.metrics(),
+            gate: gate.as_ref().map(Gate::shown),
+        };
+        Ok(Self {
+            client,
+            gate: Mutex::new(gate),
+            arrivals: source.arrivals(),
+            shown,
+            leave,
+            leaving,
+            departure: watch::Sender::default(),
+        })
+    }
+
+    /// Everything that goes on beside enrolment. Does not end by itself.
+    async fn run(&self, cli: &Cli, status: watch::Receiver<Arc<Status>>) {
+        let gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let gate = async {
+            match gate {
+                Some(gate) => {
+                    gate.run(self.arrivals.clone(), status.clone(), self.client.clone())
+                        .await
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::join!(
+            gate,
+            events::run(self.client.clone(), cli.node.clone(), status.clone()),
+            leaving::follow(self.client.clone(), &cli.namespace, &self.leave),
+            self.depart(status.clone()),
+        );
+        std::future::pending().await
+    }
+
+    /// Says how far the node has come with leaving.
+    async fn depart(&self, mut status: watch::Receiver<Arc<Status>>) {
+        let mut leaving = self.leaving.clone();
+        let mut look = tokio::time::interval(Duration::from_millis(200));
+        loop {
+            let is_leaving = *leaving.borrow_and_update();
+            let is_empty = {
+                let status = status.borrow_and_update();
+                let is_out = |state| matches!(state, PodState::Outside | PodState::Refused);
+                status.ready && status.pods.iter().all(|pod| is_out(pod.state))
+            };
+            let is_gate_gone = self.shown.gate.as_ref().is_none_or(gate::Shown::is_removed);
+            let now = Departure {
+                leaving: is_leaving,
+                left: is_leaving && is_empty && is_gate_gone,
+            };
+            let has_changed = |before: &mut Departure| std::mem::replace(before, now) != now;
+            if self.departure.send_if_modified(has_changed) && now.left {
+                tracing::info!("no pod of this node is captured any more");
+            }
+            tokio::select! {
+                _ = look.tick(), if is_leaving => {}
+                _ = leaving.changed() => {}
+                _ = status.changed() => {}
+            }
+        }
+    }
+
+    /// Until a signal; if that came because Culvert is being removed, until the pods have left.
+    async fn end(&self, cli: &Cli, signals: &mut Signals) {
+        signals.next().await;
+        if !*self.leaving.borrow() {
+            let is_removed = leaving::is_removed(self.client.clone(), &cli.namespace, &cli.daemonset).await;
+            if !is_removed {
+                return;
+            }
+            tracing::warn!(
+                daemonset = cli.daemonset,
+                "it is being deleted: every pod of this node leaves the mesh"
+            );
+            self.leave.send_replace(true);
+        }
+        let mut departure = self.departure.subscribe();
+        let left = departure.wait_for(|departure| departure.left);
+        tokio::select! {
+            left = timeout(LAST_LEAVE, left) => if left.is_err() {
+                tracing::error!("pods have not left in time: they stay captured");
+            },
+            () = signals.next() => {}
+        }
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("receive signals")?,
+            interrupt: signal(SignalKind::interrupt()).context("receive signals")?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Waits until no other agent serves this node, as ready as one can be meanwhile. None when a signal comes first.
+async fn our_turn(cli: &Cli, listener: TcpListener, signals: &mut Signals) -> Result<Option<(TcpListener, NodeLock)>> {
+    let path = lock::path_beside(&cli.zds_socket);
+    let context = || format!("lock {}", path.display());
+    let who = format!(
+        "culvert-agent {} of {}, process {}",
+        env!("CARGO_PKG_VERSION"),
+        cli.node,
+        std::process::id()
+    );
+    let (by, turn) = match lock::take(&path, &who).with_context(context)? {
+        Attempt::Taken(lock) => return Ok(Some((listener, lock))),
+        Attempt::Held { by, turn } => (by, turn),
+    };
+    tracing::warn!(by, "another agent serves this node: standing by until it ends");
+    let listener = listener.into_std().context("--monitoring-listen")?;
+    let meanwhile = listener.try_clone().and_then(TcpListener::from_std);
+    let pages = monitoring::standby_routes(&cli.node, &by);
+    let lock = tokio::select! {
+        lock = turn.wait() => lock.with_context(context)?,
+        served = culvert_telemetry::serve(meanwhile.context("--monitoring-listen")?, pages) => {
+            served.context("serve --monitoring-listen")?;
+            bail!("the pages ended");
+        }
+        () = signals.next() => return Ok(None),
+    };
+    tracing::info!(by, "the other agent has ended: taking over");
+    Ok(Some((
+        TcpListener::from_std(listener).context("--monitoring-listen")?,
+        lock,
+    )))
+}
