@@ -1,9 +1,10 @@
 //! The way out of a node: when Culvert is being uninstalled, every pod leaves the mesh before the programs do.
 //!
-//! Capture outlives the agent on purpose, so somebody must end it. Two things say that it is time: the annotation
+//! Capture outlives the agent on purpose, so somebody must end it. Three things say that it is time: the annotation
 //! `culvert.dev/uninstalling: "true"` on the system namespace, which `culvert uninstall` sets and then waits for each node's
-//! `/pods` to say `left`; and, when the agent is asked to end, that its own DaemonSet is being deleted or gone, as after
-//! `kubectl delete -k`. An upgrade changes neither. Taking the annotation away brings the pods back.
+//! `/pods` to say `left`; that this namespace is being deleted, which is the first thing that `kubectl delete -k` does, and
+//! which is heard although the right to ask is taken away next; and, when the agent is asked to end, that its own
+//! DaemonSet is being deleted or gone. An upgrade changes none of them. Taking the annotation away brings the pods back.
 
 use std::{sync::Arc, time::Duration};
 
@@ -91,7 +92,8 @@ pub async fn follow(client: Client, namespace: &str, leave: &watch::Sender<bool>
     let mut events = watcher(namespaces, only).default_backoff().applied_objects().boxed();
     while let Some(event) = events.next().await {
         let Ok(found) = event else { continue };
-        let asked = found.annotations().get(ANNOTATION).is_some_and(|value| value == "true");
+        let is_annotated = found.annotations().get(ANNOTATION).is_some_and(|value| value == "true");
+        let asked = is_annotated || found.metadata.deletion_timestamp.is_some();
         let changed = leave.send_if_modified(|leaving| std::mem::replace(leaving, asked) != asked);
         match (changed, asked) {
             (true, true) => tracing::warn!("Culvert is being uninstalled: every pod of this node leaves the mesh"),
