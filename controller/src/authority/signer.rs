@@ -39,6 +39,8 @@ pub(crate) enum Unusable {
     NotCa,
     #[error("`ca.crt` holds no root, and the last certificate is not one either")]
     NoRoot,
+    #[error("a certificate above it allows no certificate authority that far below it (its path length)")]
+    PathLength,
     #[error("what it signs would be refused by every node: {0}")]
     Trial(String),
 }
@@ -90,6 +92,9 @@ impl Signer {
             let (begin, end) = (validity.not_before.to_datetime(), validity.not_after.to_datetime());
             not_before = if place == 0 { begin } else { not_before.max(begin) };
             not_after = if place == 0 { end } else { not_after.min(end) };
+            if !allows_below(&parsed, place) {
+                return Err(Unusable::PathLength);
+            }
             if !is_self_issued(&parsed) {
                 chain.push(Anchor::new(der).pem().to_owned());
             }
@@ -128,6 +133,12 @@ impl Signer {
         let mut found = BTreeSet::new();
         let mut last = None;
         for anchor in &self.anchors {
+            // The nodes' library does not look at a root's own path length; others do.
+            let root = certificates(anchor.pem(), "`ca.crt`")?;
+            if !parse(&root[0]).is_ok_and(|root| allows_below(&root, self.chain.len())) {
+                last = Some(Unusable::PathLength);
+                continue;
+            }
             let bundle = TrustBundle::from_pem(anchor.pem().as_bytes()).map_err(|error| failed(&error))?;
             match bundle.verify(&presented, trust_domain, at) {
                 Ok(_) => drop(found.insert(*anchor.digest())),
@@ -223,6 +234,13 @@ fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Unusabl
     parsed
         .map(|(_, parsed)| parsed)
         .map_err(|error| Unusable::Parse(error.to_string()))
+}
+
+/// Whether a certificate may have so many certificate authorities below it.
+fn allows_below(certificate: &X509Certificate<'_>, authorities: usize) -> bool {
+    let limits = certificate.basic_constraints().ok().flatten();
+    let limit = limits.and_then(|limits| limits.value.path_len_constraint);
+    limit.is_none_or(|limit| usize::try_from(limit).is_ok_and(|limit| authorities <= limit))
 }
 
 fn is_self_issued(certificate: &X509Certificate<'_>) -> bool {

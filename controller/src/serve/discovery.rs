@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::metrics::DiscoveryMetrics;
 use super::nodes::{Guard, Nodes};
+use super::roots::{Roots, View};
 use crate::authority::{Authenticator, caller};
 use crate::run::State;
 
@@ -27,6 +28,7 @@ const MAX_NAME: usize = 1024;
 #[derive(Clone)]
 pub(crate) struct Discovery {
     state: watch::Receiver<Arc<State>>,
+    roots: watch::Receiver<Arc<str>>,
     authenticator: Arc<dyn Authenticator>,
     nodes: Nodes,
     metrics: DiscoveryMetrics,
@@ -34,9 +36,10 @@ pub(crate) struct Discovery {
 }
 
 impl Discovery {
-    /// A service that tells what `state` holds to nodes that have a token.
+    /// A service that tells what `state` holds, and the trusted `roots`, to nodes that have a token.
     pub(crate) fn new(
         state: watch::Receiver<Arc<State>>,
+        roots: watch::Receiver<Arc<str>>,
         authenticator: Arc<dyn Authenticator>,
         nodes: Nodes,
         metrics: DiscoveryMetrics,
@@ -44,6 +47,7 @@ impl Discovery {
     ) -> Self {
         Self {
             state,
+            roots,
             authenticator,
             nodes,
             metrics,
@@ -84,6 +88,8 @@ impl AggregatedDiscoveryService for Discovery {
         let follower = Follower {
             guard: self.nodes.open(&node, peer),
             state: self.state.clone(),
+            told: self.roots.clone(),
+            roots: Roots::new(&self.roots.borrow()),
             stop: self.stop.clone(),
             metrics: self.metrics.clone(),
             responses,
@@ -105,6 +111,8 @@ struct Follower {
     node: String,
     stream: Stream,
     state: watch::Receiver<Arc<State>>,
+    told: watch::Receiver<Arc<str>>,
+    roots: Roots,
     stop: watch::Receiver<bool>,
     responses: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
     guard: Guard,
@@ -129,6 +137,8 @@ impl Follower {
                 changed = self.state.changed() => if changed.is_err() {
                     break "the controller stops".to_owned();
                 },
+                // The authority outlives all streams.
+                _ = self.told.changed() => {}
                 () = stopped(&mut self.stop) => {
                     let _ = self.responses.send(Err(Status::unavailable("the controller stops"))).await;
                     break "the controller stops".to_owned();
@@ -159,7 +169,11 @@ impl Follower {
             self.guard.name(&client.id);
         }
         let state = Arc::clone(&self.state.borrow());
-        match self.stream.receive(request, &state.snapshot) {
+        let view = View {
+            snapshot: &state.snapshot,
+            roots: &self.roots,
+        };
+        match self.stream.receive(request, &view) {
             Meaning::Subscribed | Meaning::Stale => {}
             Meaning::Acknowledged => {
                 self.guard
@@ -191,7 +205,13 @@ impl Follower {
     /// Sends all that is due. False when the client is gone.
     async fn answer(&mut self) -> bool {
         let state = Arc::clone(&self.state.borrow_and_update());
-        while let Some(response) = self.stream.next(&state.snapshot) {
+        self.roots = Roots::new(&self.told.borrow_and_update());
+        loop {
+            let view = View {
+                snapshot: &state.snapshot,
+                roots: &self.roots,
+            };
+            let Some(response) = self.stream.next(&view) else { break };
             let (resources, removed) = (response.resources.len(), response.removed_resources.len());
             self.metrics.sent(&response.type_url, resources, removed);
             tracing::debug!(

@@ -16,6 +16,7 @@ mod discovery;
 mod metrics;
 mod nodes;
 mod placement;
+mod roots;
 mod tls;
 
 pub(crate) use discovery::Discovery;

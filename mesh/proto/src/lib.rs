@@ -95,3 +95,8 @@ pub const ADDRESS_TYPE: &str = "type.googleapis.com/istio.workload.Address";
 
 /// Type URL of [`security::Authorization`] resources.
 pub const AUTHORIZATION_TYPE: &str = "type.googleapis.com/istio.security.Authorization";
+
+/// Type URL of the roots that a trust domain's certificates may end in: one resource, a `google.protobuf.StringValue` with
+/// PEM. Culvert's own: it lets a new root be known everywhere before anything is signed under it. Counterparts that do not
+/// know it answer nothing.
+pub const ROOTS_TYPE: &str = "type.googleapis.com/culvert.trust.Roots";

@@ -34,6 +34,10 @@ const PARALLEL: usize = 8;
 /// How often validity is compared with the wall clock, which may jump while a timer does not.
 const CLOCK_CHECK: Duration = Duration::from_secs(60);
 
+/// Pauses before the authority is asked again.
+const FIRST_RETRY: Duration = Duration::from_millis(20);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
 /// A refusal that lasts until pauses are so long is the authority's last word, for the time being.
 const REFUSAL_SETTLED: Duration = Duration::from_secs(1);
 
@@ -45,7 +49,10 @@ pub(super) async fn run(
     shared: Arc<Shared>,
     notify: Notify,
 ) {
+    let (mut secrets, mut told) = endpoint.roots_changes();
+    let mut streams = endpoint.streams();
     let mut holder = Holder {
+        bundle: TrustBundle::from_pem(&endpoint.roots()).ok(),
         identities: BTreeMap::new(),
         served,
         shared,
@@ -72,6 +79,10 @@ pub(super) async fn run(
                 Ok((identity, outcome)) => holder.settle(&identity, outcome),
                 Err(error) => tracing::error!(%error, "a certificate request ended abnormally"),
             },
+            // Both senders may go away first when the proxy ends; nothing is to be done about it then.
+            Ok(()) = secrets.changed() => holder.trust(&endpoint.roots()),
+            Ok(()) = told.changed() => holder.trust(&endpoint.roots()),
+            Ok(()) = streams.changed() => holder.hurry(),
             () = tokio::time::sleep_until(next), if requests.len() < PARALLEL => {}
         }
         holder.expire();
@@ -79,6 +90,8 @@ pub(super) async fn run(
 }
 
 struct Holder {
+    /// The roots against which peers are checked.
+    bundle: Option<TrustBundle>,
     identities: BTreeMap<SpiffeId, Identity>,
     served: Arc<Served>,
     shared: Arc<Shared>,
@@ -97,8 +110,36 @@ impl Holder {
         self.identities.entry(identity).or_insert_with(|| Identity {
             credentials: None,
             ask_at: Some(Instant::now()),
-            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(30)),
+            backoff: Backoff::new(FIRST_RETRY, LAST_RETRY),
         });
+    }
+
+    /// Checks peers against these roots from now on, with the certificates that are there. Open connections go on.
+    fn trust(&mut self, roots: &[u8]) {
+        let bundle = match TrustBundle::from_pem(roots) {
+            Ok(bundle) => bundle,
+            Err(error) => return tracing::error!(%error, "the roots known before stay trusted"),
+        };
+        tracing::info!(roots = bundle.roots().len(), "roots have changed");
+        for state in self.identities.values_mut() {
+            if let Some(held) = &state.credentials {
+                match held.with_bundle(&bundle) {
+                    Ok(renewed) => state.credentials = Some(Arc::new(renewed)),
+                    Err(error) => tracing::error!(%error, "the roots known before stay trusted"),
+                }
+            }
+        }
+        self.bundle = Some(bundle);
+        self.publish();
+    }
+
+    /// The controller is there again: whoever has no certificate does not wait for the end of its pause.
+    fn hurry(&mut self) {
+        let now = Instant::now();
+        for state in self.identities.values_mut().filter(|state| state.credentials.is_none()) {
+            state.ask_at = state.ask_at.map(|at| at.min(now));
+            state.backoff.reset();
+        }
     }
 
     /// An identity whose time to ask has come, marked as being asked for. Identities that no pod has any more are
@@ -153,7 +194,12 @@ impl Holder {
                 tracing::info!(%identity, serial = credentials.serial(), renew_in = ?until_renewal, "certificate obtained");
                 state.ask_at = Some(Instant::now() + jitter(until_renewal.max(Duration::from_secs(1))));
                 state.backoff.reset();
-                state.credentials = Some(Arc::new(credentials));
+                // The roots may have changed while the authority was asked.
+                let current = self
+                    .bundle
+                    .as_ref()
+                    .and_then(|bundle| credentials.with_bundle(bundle).ok());
+                state.credentials = Some(Arc::new(current.unwrap_or(credentials)));
                 self.served.set_refused(identity, false);
                 self.publish();
             }
@@ -223,15 +269,20 @@ async fn obtain(endpoint: &Endpoint, identity: &SpiffeId) -> Result<Credentials,
         }),
     });
     endpoint.authorize(&mut request).map_err(|error| error.to_string())?;
-    let channel = endpoint.connect().await.map_err(|error| chain(&error))?;
+    let channel = endpoint.shared().await.map_err(|error| chain(&error))?;
     let mut client = IstioCertificateServiceClient::new(channel);
-    let response = client
-        .create_certificate(request)
-        .await
-        .map_err(|status| NoCertificate {
-            refused: matches!(status.code(), Code::PermissionDenied | Code::InvalidArgument),
-            why: describe(&status),
-        })?;
+    let response = match client.create_certificate(request).await {
+        Ok(response) => response,
+        Err(status) => {
+            let refused = matches!(status.code(), Code::PermissionDenied | Code::InvalidArgument);
+            if !refused {
+                // Another replica may do better.
+                endpoint.forget().await;
+            }
+            let why = describe(&status);
+            return Err(NoCertificate { why, refused });
+        }
+    };
     let credentials = pending.complete(&response.into_inner().cert_chain, &bundle);
     Ok(credentials.map_err(|error| chain(&error))?)
 }

@@ -1,8 +1,8 @@
 //! The way to the controller: TLS checked by the controller's roots, and the node's token on every call.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -12,13 +12,28 @@ use tonic::{
 use crate::{cli::ControllerArgs, wire::Secrets};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Makes connections. Clones share the secrets.
+/// A controller whose machine is gone is noticed by the kernel within seconds: it asks after three of silence, and gives
+/// up when three answers are missing.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(3);
+const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
+const TCP_KEEPALIVE_RETRIES: u32 = 3;
+
+/// One that hangs is noticed by pings. Istio's control plane ends connections that ping more often than every 15 s.
+const PING: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Makes connections. Clones share them, the secrets, and what the controller told.
 #[derive(Clone)]
 pub(super) struct Endpoint {
     args: ControllerArgs,
     secrets: watch::Receiver<Secrets>,
+    /// PEM roots that the controller told; empty before.
+    told: Arc<watch::Sender<Vec<u8>>>,
+    /// The newest connection, unless it is known to be broken.
+    shared: Arc<Mutex<Option<Channel>>>,
+    /// Counts the configuration streams that came about.
+    streams: Arc<watch::Sender<u64>>,
 }
 
 /// Why the controller cannot be called.
@@ -39,20 +54,77 @@ pub(super) enum ChannelError {
 
 impl Endpoint {
     pub(super) fn new(args: ControllerArgs, secrets: watch::Receiver<Secrets>) -> Self {
-        Self { args, secrets }
+        Self {
+            args,
+            secrets,
+            told: Arc::default(),
+            shared: Arc::default(),
+            streams: Arc::default(),
+        }
     }
 
     pub(super) fn args(&self) -> &ControllerArgs {
         &self.args
     }
 
-    /// PEM roots for the mesh's certificates.
+    /// PEM roots for the mesh's certificates: those in the file, and those that the controller told.
     pub(super) fn roots(&self) -> Vec<u8> {
-        self.secrets.borrow().controller_ca.clone()
+        let mut roots = self.secrets.borrow().controller_ca.clone();
+        roots.push(b'\n');
+        roots.extend_from_slice(&self.told.borrow());
+        roots
     }
 
-    /// Connects anew.
+    /// The controller told which roots are to be trusted.
+    pub(super) fn tell_roots(&self, pem: &str) {
+        self.told.send_if_modified(|told| {
+            let changed = told.as_slice() != pem.as_bytes();
+            if changed {
+                *told = pem.as_bytes().to_vec();
+            }
+            changed
+        });
+    }
+
+    /// Changes when [`Endpoint::roots`] may have.
+    pub(super) fn roots_changes(&self) -> (watch::Receiver<Secrets>, watch::Receiver<Vec<u8>>) {
+        (self.secrets.clone(), self.told.subscribe())
+    }
+
+    /// Changes whenever the controller is there again.
+    pub(super) fn streams(&self) -> watch::Receiver<u64> {
+        self.streams.subscribe()
+    }
+
+    /// A configuration stream is open.
+    pub(super) fn note_stream(&self) {
+        self.streams.send_modify(|streams| *streams += 1);
+    }
+
+    /// The connection that is there, or a new one.
+    pub(super) async fn shared(&self) -> Result<Channel, ChannelError> {
+        let mut shared = self.shared.lock().await;
+        if let Some(channel) = &*shared {
+            return Ok(channel.clone());
+        }
+        let channel = self.connect_now().await?;
+        *shared = Some(channel.clone());
+        Ok(channel)
+    }
+
+    /// The connection is broken: the next that is asked for is another.
+    pub(super) async fn forget(&self) {
+        *self.shared.lock().await = None;
+    }
+
+    /// Connects anew, for all.
     pub(super) async fn connect(&self) -> Result<Channel, ChannelError> {
+        let channel = self.connect_now().await?;
+        *self.shared.lock().await = Some(channel.clone());
+        Ok(channel)
+    }
+
+    async fn connect_now(&self) -> Result<Channel, ChannelError> {
         let address = &self.args.controller;
         let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.roots()));
         if let Some(name) = &self.args.controller_name {
@@ -66,7 +138,12 @@ impl Endpoint {
         let endpoint = endpoint
             .tls_config(tls)
             .map_err(connect)?
-            .http2_keep_alive_interval(KEEPALIVE)
+            .tcp_keepalive(Some(TCP_KEEPALIVE))
+            .tcp_keepalive_interval(Some(TCP_KEEPALIVE_INTERVAL))
+            .tcp_keepalive_retries(Some(TCP_KEEPALIVE_RETRIES))
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(PING)
+            .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(true);
         // Around everything: the endpoint's own limit ends before TLS begins.
         match tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await {

@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
+use culvert_identity::TrustBundle;
 use culvert_proto::{
-    ADDRESS_TYPE, AUTHORIZATION_TYPE,
+    ADDRESS_TYPE, AUTHORIZATION_TYPE, ROOTS_TYPE,
     discovery::{
         DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node,
         aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
@@ -41,6 +42,10 @@ const MAX_UNKNOWN: usize = 16 * 1024;
 /// another question ask again at every answer.
 const MAX_PENDING: usize = 16 * 1024;
 
+/// Pauses before the controller is tried again.
+const FIRST_RETRY: Duration = Duration::from_millis(20);
+const LAST_RETRY: Duration = Duration::from_secs(10);
+
 /// Runs until the future is dropped.
 pub(super) async fn run(
     endpoint: Endpoint,
@@ -50,10 +55,12 @@ pub(super) async fn run(
     notify: Notify,
 ) {
     let mut configuration = Configuration::new(&endpoint, &node, shared, notify);
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+    // A replica that ends is followed by the other at once.
+    let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
     loop {
         let outcome = configuration.follow(&endpoint, &mut asks, &mut backoff).await;
         configuration.shared.telemetry.proxy().controller_connected.set(0);
+        endpoint.forget().await;
         let pause = backoff.pause();
         tracing::warn!(why = outcome, retry_in = ?pause, "no configuration stream; the last state stays in force");
         let until = tokio::time::sleep(pause);
@@ -69,6 +76,7 @@ pub(super) async fn run(
 }
 
 struct Configuration {
+    endpoint: Endpoint,
     client: Client,
     store: Store,
     on_demand: bool,
@@ -90,9 +98,14 @@ impl Configuration {
         let mut store = Store::new(NETWORK, &args.trust_domain, on_demand);
         store.claim(&args.mesh_cidrs);
         Self {
+            endpoint: endpoint.clone(),
             client: Client::new(
                 describe_node(node, &args.cluster_id),
-                [(ADDRESS_TYPE, mode), (AUTHORIZATION_TYPE, Mode::Wildcard)],
+                [
+                    (ADDRESS_TYPE, mode),
+                    (AUTHORIZATION_TYPE, Mode::Wildcard),
+                    (ROOTS_TYPE, Mode::Wildcard),
+                ],
             ),
             store,
             on_demand,
@@ -166,6 +179,7 @@ impl Configuration {
             .map_err(|status| describe(&status))?;
         tracing::info!(controller = endpoint.args().controller, "configuration stream is open");
         self.shared.telemetry.proxy().controller_connected.set(1);
+        endpoint.note_stream();
         Ok((requests, responses.into_inner()))
     }
 
@@ -174,9 +188,12 @@ impl Configuration {
         let metrics = self.shared.telemetry.proxy();
         let label = [("type", short(&response.type_url))];
         metrics.responses.get_or_create(&label).inc();
-        let (store, rejected) = (&mut self.store, &metrics.rejected);
+        let (store, rejected, endpoint) = (&mut self.store, &metrics.rejected, &self.endpoint);
         let ack = self.client.receive(response, |update| {
-            let rejections = apply(store, &update);
+            let rejections = match update.type_url {
+                ROOTS_TYPE => apply_roots(endpoint, &update),
+                _ => apply(store, &update),
+            };
             rejected.get_or_create(&label).inc_by(rejections.len() as u64);
             rejections
         });
@@ -252,6 +269,27 @@ impl Configuration {
     }
 }
 
+/// Takes the roots over. That there are none is never told: roots that were told stay trusted.
+fn apply_roots(endpoint: &Endpoint, update: &Update<'_>) -> Vec<Rejection> {
+    let mut rejections = Vec::new();
+    for resource in update.resources {
+        let bytes = resource.resource.as_ref().map_or(&[][..], |any| &any.value);
+        let pem = <String as prost::Message>::decode(bytes).map_err(|error| error.to_string());
+        let checked = pem.and_then(|pem| match TrustBundle::from_pem(pem.as_bytes()) {
+            Ok(_) => Ok(pem),
+            Err(error) => Err(chain(&error)),
+        });
+        match checked {
+            Ok(pem) => endpoint.tell_roots(&pem),
+            Err(reason) => rejections.push(Rejection {
+                name: resource.name.clone(),
+                reason,
+            }),
+        }
+    }
+    rejections
+}
+
 fn apply(store: &mut Store, update: &Update<'_>) -> Vec<Rejection> {
     let addresses = update.type_url == ADDRESS_TYPE;
     for name in update.removed {
@@ -282,10 +320,10 @@ fn apply(store: &mut Store, update: &Update<'_>) -> Vec<Rejection> {
 
 /// A type as metrics name it.
 fn short(type_url: &str) -> &'static str {
-    if type_url == ADDRESS_TYPE {
-        "address"
-    } else {
-        "authorization"
+    match type_url {
+        ADDRESS_TYPE => "address",
+        ROOTS_TYPE => "roots",
+        _ => "authorization",
     }
 }
 

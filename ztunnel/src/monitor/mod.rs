@@ -36,8 +36,9 @@ use crate::{
     wire::{Order, Report, Secrets},
 };
 
-/// How often the token and the controller's roots are read again.
-const SECRETS_INTERVAL: Duration = Duration::from_secs(30);
+/// How often the token and the controller's roots are read again. The worker cannot read files; a kubelet replaces a token
+/// minutes before it expires.
+const SECRETS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The most sockets handed over in one message.
 const BATCH: u32 = 128;

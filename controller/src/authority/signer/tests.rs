@@ -155,7 +155,7 @@ fn what_nodes_would_refuse_is_refused_here_with_the_reason() {
                 &root(|params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0))),
                 |_| {},
             ),
-            "refused by every node",
+            "path length",
         ),
         (
             "an extended usage that excludes clients",

@@ -10,6 +10,7 @@ use std::{
 };
 
 use culvert_proto::{
+    ROOTS_TYPE,
     auth::{
         IstioCertificateRequest, IstioCertificateResponse,
         istio_certificate_service_server::{IstioCertificateService, IstioCertificateServiceServer},
@@ -124,11 +125,14 @@ impl Drop for Controller {
 
 impl Connection {
     pub(super) async fn request(&mut self) -> DeltaDiscoveryRequest {
-        self.requests
-            .message()
-            .await
-            .unwrap()
-            .expect("the client is still there")
+        loop {
+            let message = self.requests.message().await.unwrap();
+            let request = message.expect("the client is still there");
+            // What the proxy says about roots concerns the test of them alone.
+            if request.type_url != ROOTS_TYPE {
+                return request;
+            }
+        }
     }
 
     pub(super) fn answer(&mut self, type_url: &str, resources: Vec<Resource>, removed: &[&str]) {
