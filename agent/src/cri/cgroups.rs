@@ -19,15 +19,17 @@ pub fn pod_uid(text: &str) -> Option<String> {
 
 /// The uid in one component of a path.
 fn uid_of(component: &str) -> Option<String> {
+    // containerd without systemd's driver under a kubelet with it appends `:cri-containerd:<container>`.
+    let component = component.split(':').next()?;
     let uid = match component.strip_suffix(".slice") {
+        // Systemd's slices are named after all that are above them.
         Some(slice) => {
-            // The systemd driver names every slice after all that are above it.
             let (above, uid) = slice.rsplit_once("-pod")?;
-            above.ends_with("kubepods").then_some(uid).or_else(|| {
-                let (rest, class) = above.rsplit_once('-')?;
-                (matches!(class, "burstable" | "besteffort" | "guaranteed") && rest.ends_with("kubepods"))
-                    .then_some(uid)
-            })?
+            let above = above
+                .strip_suffix("-burstable")
+                .or(above.strip_suffix("-besteffort"))
+                .unwrap_or(above);
+            above.ends_with("kubepods").then_some(uid)?
         }
         None => component.strip_prefix("pod")?,
     };
