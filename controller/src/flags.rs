@@ -9,6 +9,7 @@ use culvert_telemetry::LogFormat;
 use ipnet::IpNet;
 
 use crate::authority::AuthorityFlags;
+use crate::cluster::flags::ClusterFlags;
 
 /// Where the root key and the tokens are kept unless a flag says otherwise.
 const STATE_DIR: &str = "/var/lib/culvert";
@@ -44,14 +45,12 @@ pub enum Command {
 /// How to serve.
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// A directory of Kubernetes YAML, followed while it changes.
-    #[arg(
-        long,
-        env = "CULVERT_CONFIG_DIR",
-        default_value = "/etc/culvert/objects",
-        value_name = "DIR"
-    )]
-    pub config_dir: PathBuf,
+    /// A directory of Kubernetes YAML, followed while it changes. Without it: a cluster's API server.
+    #[arg(long, env = "CULVERT_CONFIG_DIR", value_name = "DIR")]
+    pub config_dir: Option<PathBuf>,
+    /// How the cluster is reached.
+    #[command(flatten)]
+    pub cluster: ClusterFlags,
     /// Where the root key and the tokens are kept; made at the first start. Keep it safe.
     #[arg(long, env = "CULVERT_STATE_DIR", default_value = STATE_DIR, value_name = "DIR")]
     pub state_dir: PathBuf,

@@ -23,9 +23,12 @@
 #![forbid(unsafe_code)]
 
 pub mod authority;
+pub mod cluster;
 pub mod flags;
+mod follow;
 pub mod model;
 pub mod monitor;
 pub mod run;
 pub mod serve;
 pub mod snapshot;
+pub mod source;

@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::authority::{Signer, SigningMetrics};
+use crate::cluster::lease::Standing;
 use crate::run::State;
 use crate::serve::Nodes;
+use crate::source::About;
 
 /// What the model counts.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +52,9 @@ impl ModelMetrics {
 /// Where the pages take their facts from.
 pub(crate) struct Sources {
     pub(crate) state: watch::Receiver<Arc<State>>,
+    pub(crate) source: About,
+    /// Who of several replicas writes; none where there is only one.
+    pub(crate) standing: Option<watch::Receiver<Standing>>,
     pub(crate) nodes: Nodes,
     pub(crate) signing: SigningMetrics,
     pub(crate) trust_domain: String,
@@ -77,14 +82,20 @@ pub(crate) fn routes(sources: Sources, registry: Registry) -> Routes {
 
 impl Sources {
     /// Why nobody should be sent here.
-    fn missing(&self) -> Option<&'static str> {
-        if *self.stop.borrow() {
-            Some("stopping\n")
+    fn missing(&self) -> Option<String> {
+        let missing = self.source.missing();
+        let why = if *self.stop.borrow() {
+            "stopping".to_owned()
+        } else if !missing.is_empty() {
+            format!("not all is known yet: {}", missing.join(", "))
+        } else if self.state.borrow().loaded.generation == 0 {
+            "nothing is made of it yet".to_owned()
         } else if self.signer.borrow().is_none() {
-            Some("there is no signing certificate yet\n")
+            "there is no signing certificate yet".to_owned()
         } else {
-            None
-        }
+            return None;
+        };
+        Some(why + "\n")
     }
 
     fn status(&self) -> Value {
@@ -94,6 +105,11 @@ impl Sources {
             "version": env!("CARGO_PKG_VERSION"),
             "trust_domain": self.trust_domain,
             "generation": state.loaded.generation,
+            "source": self.source.describe(),
+            "election": self.standing.as_ref().map(|standing| {
+                let standing = standing.borrow();
+                json!({"leads": standing.leads, "holder": standing.holder})
+            }),
             "objects": {
                 "namespaces": objects.namespaces.len(),
                 "pods": objects.pods.len(),

@@ -1,25 +1,27 @@
 //! Puts the rooms together and runs them until a signal ends it.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use culvert_objects::{Defaults, Directory, Finding, Loaded};
+use culvert_objects::{Defaults, Directory, Loaded};
 use culvert_telemetry::prometheus::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::authority::{CertificateService, Setup, SigningMetrics, Tokens};
+use crate::cluster::Member;
+use crate::cluster::client::ClientError;
+use crate::cluster::lease::Standing;
 use crate::flags::Serve;
-use crate::model::{Model, Settings};
+use crate::follow::Follow;
+use crate::model::Settings;
 use crate::monitor::{self, ModelMetrics, Sources};
 use crate::serve::{self, Discovery, DiscoveryMetrics, Nodes, Placed, ServeError};
 use crate::snapshot::Snapshot;
-
-/// Where the mesh's own parts are.
-const SYSTEM_NAMESPACE: &str = "culvert-system";
+use crate::source::Source;
 
 /// Everything at one moment: what was read, and what was made of it.
 #[derive(Debug, Default)]
@@ -39,6 +41,8 @@ pub struct RunError(#[from] Cause);
 enum Cause {
     #[error(transparent)]
     Open(#[from] culvert_objects::OpenError),
+    #[error("Kubernetes")]
+    Cluster(#[from] ClientError),
     #[error(transparent)]
     Authority(#[from] crate::authority::AuthorityError),
     #[error("`{0}` is no trust domain: lower-case letters, digits, '-', '_' and '.'")]
@@ -80,16 +84,6 @@ async fn run_until_signal(flags: Serve) -> Result<(), Cause> {
     if culvert_identity::SpiffeId::new(&flags.trust_domain, "a", "b").is_err() {
         return Err(Cause::TrustDomain(flags.trust_domain));
     }
-    // On Kubernetes: the connection to the API server, and whether this replica leads.
-    let client: Option<kube::Client> = None;
-    let leader = watch::channel(true).1;
-    let directory = Directory::open_with(
-        &flags.config_dir,
-        Defaults {
-            service_cidrs: flags.service_cidr.clone(),
-        },
-    )?;
-
     let mut registry = Registry::default();
     let discovery_metrics = DiscoveryMetrics::register(&mut registry);
     let signing = SigningMetrics::register(&mut registry);
@@ -100,12 +94,20 @@ async fn run_until_signal(flags: Serve) -> Result<(), Cause> {
         root_namespace: flags.root_namespace.clone(),
         cluster_domain: flags.cluster_domain.clone(),
     };
-    let mut follower = Follow::new(settings, directory.loaded(), metrics);
+    let mut follower = Follow::new(settings, metrics);
     let state = follower.state.subscribe();
-    let mut setup = authority(&flags, client.as_ref(), leader, &state)?;
-    let keeping = setup.keep(serving_names(&flags));
     let (stop_sender, stop) = watch::channel(false);
     let nodes = Nodes::default();
+    let Origin {
+        source,
+        mut setup,
+        standing,
+        chores,
+    } = match &flags.config_dir {
+        Some(dir) => Origin::directory(&flags, dir)?,
+        None => Origin::cluster(&flags, &mut registry, &state, &stop).await?,
+    };
+    let keeping = setup.keep(serving_names(&flags));
 
     let xds = listen(flags.xds_listen).await?;
     let monitoring = listen(flags.monitoring_listen).await?;
@@ -113,6 +115,7 @@ async fn run_until_signal(flags: Serve) -> Result<(), Cause> {
     tracing::info!(xds = %at, monitoring = %pages_at, "serving");
     let discovery = Discovery::new(
         state.clone(),
+        setup.authority.bundle(),
         Arc::clone(&setup.authenticator),
         nodes.clone(),
         discovery_metrics,
@@ -126,7 +129,9 @@ async fn run_until_signal(flags: Serve) -> Result<(), Cause> {
         signing.clone(),
     );
     let sources = Sources {
-        state,
+        state: state.clone(),
+        source: source.about(),
+        standing,
         nodes,
         signing,
         trust_domain: flags.trust_domain.clone(),
@@ -137,13 +142,16 @@ async fn run_until_signal(flags: Serve) -> Result<(), Cause> {
     };
     let pages = culvert_telemetry::serve(monitoring, monitor::routes(sources, registry));
     let tls = setup.serving.tls().map_err(Cause::Tls)?;
-    let grpc = serve::serve(xds, tls, discovery, certificates, stop);
-    let changes = directory.watch();
+    let known = all_is_known(state, stop.clone());
+    let grpc = async {
+        known.await;
+        serve::serve(xds, tls, discovery, certificates, stop).await
+    };
     let serving = async {
         tokio::select! {
             ended = grpc => ended.map_err(Cause::from),
             ended = pages => ended.map_err(Cause::Monitor),
-            () = follower.follow(changes) => Ok(()),
+            () = follower.follow(source.changes()) => Ok(()),
             () = keeping => Ok(()),
         }
     };
@@ -158,82 +166,65 @@ async fn run_until_signal(flags: Serve) -> Result<(), Cause> {
         ended = serving => ended?,
         () = signalled => tracing::warn!("stopped at once"),
     }
+    for chore in chores {
+        // What is left to do at the end, as giving the lease back, bounds its own time.
+        let _ = chore.await;
+    }
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Who signs, and who may ask: by files, or by the cluster.
-fn authority(
-    flags: &Serve,
-    client: Option<&kube::Client>,
-    leader: watch::Receiver<bool>,
-    state: &watch::Receiver<Arc<State>>,
-) -> Result<Setup, Cause> {
-    let (own, trust_domain) = (&flags.authority, &flags.trust_domain);
-    Ok(match client {
-        None => Setup::files(own, trust_domain, &flags.state_dir)?,
-        Some(client) => {
-            let node_of_pod = serve::node_of_pod(state.clone());
-            Setup::cluster(own, trust_domain, SYSTEM_NAMESPACE, client, leader, node_of_pod)
-        }
-    })
+/// Waits for the first state, or for the end. Until then clients' connections wait in the listener's queue.
+async fn all_is_known(mut state: watch::Receiver<Arc<State>>, mut stop: watch::Receiver<bool>) {
+    tokio::select! {
+        _ = state.wait_for(|state| state.loaded.generation > 0) => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
 }
 
-/// Keeps the state up to date with the directory.
-struct Follow {
-    model: Model,
-    findings: BTreeSet<Finding>,
-    metrics: ModelMetrics,
-    state: watch::Sender<Arc<State>>,
+/// Where the objects come from, who signs, and what else is to be done there.
+struct Origin {
+    source: Source,
+    setup: Setup,
+    standing: Option<watch::Receiver<Standing>>,
+    chores: Vec<JoinHandle<()>>,
 }
 
-impl Follow {
-    fn new(settings: Settings, loaded: Arc<Loaded>, metrics: ModelMetrics) -> Self {
-        let state = watch::Sender::new(Arc::default());
-        let mut follow = Self {
-            model: Model::new(settings),
-            findings: BTreeSet::new(),
-            metrics,
-            state,
+impl Origin {
+    fn directory(flags: &Serve, dir: &Path) -> Result<Self, Cause> {
+        let defaults = Defaults {
+            service_cidrs: flags.service_cidr.clone(),
         };
-        follow.apply(loaded);
-        follow
+        let setup = Setup::files(&flags.authority, &flags.trust_domain, &flags.state_dir)?;
+        Ok(Self {
+            source: Source::directory(Directory::open_with(dir, defaults)?, dir),
+            setup,
+            standing: None,
+            chores: Vec::new(),
+        })
     }
 
-    /// Follows until the directory is no longer followed, which is never.
-    async fn follow(&mut self, mut changes: watch::Receiver<Arc<Loaded>>) {
-        while changes.changed().await.is_ok() {
-            let loaded = Arc::clone(&changes.borrow_and_update());
-            self.apply(loaded);
-        }
-        tracing::error!("changes of the configuration are no longer noticed");
-        std::future::pending().await
-    }
-
-    fn apply(&mut self, loaded: Arc<Loaded>) {
-        let changes = self.model.update(&loaded.objects);
-        let findings: BTreeSet<Finding> = loaded.findings.iter().cloned().collect();
-        for finding in findings.difference(&self.findings) {
-            tracing::warn!(%finding, "wrong in the configuration");
-        }
-        for finding in self.findings.difference(&findings) {
-            tracing::info!(%finding, "no longer wrong");
-        }
-        self.findings = findings;
-        let (updated, removed) = (changes.updated.len(), changes.removed.len());
-        tracing::info!(
-            generation = loaded.generation,
-            objects = loaded.objects.len(),
-            updated,
-            removed,
-            "configuration"
+    async fn cluster(
+        flags: &Serve,
+        registry: &mut Registry,
+        state: &watch::Receiver<Arc<State>>,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<Self, Cause> {
+        let member = Member::join(&flags.cluster, registry, stop).await?;
+        let setup = Setup::cluster(
+            &flags.authority,
+            &flags.trust_domain,
+            &member.namespace,
+            &member.client,
+            member.leader(),
+            serve::node_of_pod(state.clone()),
         );
-        let state = State {
-            loaded,
-            snapshot: self.model.snapshot().clone(),
-        };
-        self.metrics.set(&state);
-        self.state.send_replace(Arc::new(state));
+        Ok(Self {
+            source: Source::kubernetes(&member.client, registry),
+            standing: Some(member.standing.clone()),
+            chores: member.chores(state, setup.authority.bundle(), stop),
+            setup,
+        })
     }
 }
 
@@ -272,9 +263,13 @@ fn address(listener: &TcpListener) -> Result<SocketAddr, Cause> {
 fn serving_names(flags: &Serve) -> Vec<String> {
     let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
     // In every form in which the Service may be asked for.
-    let service = format!("culvert-controller.{SYSTEM_NAMESPACE}");
+    let service = format!("culvert-controller.{}", flags.cluster.namespace());
     let domain = &flags.cluster_domain;
-    names.extend([service.clone(), format!("{service}.svc"), format!("{service}.svc.{domain}")]);
+    names.extend([
+        service.clone(),
+        format!("{service}.svc"),
+        format!("{service}.svc.{domain}"),
+    ]);
     if !flags.xds_listen.ip().is_unspecified() {
         names.push(flags.xds_listen.ip().to_string());
     }

@@ -1,0 +1,88 @@
+//! What the controller does in a cluster beside reading it: who of several writes, what it writes, and how it gets in.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`flags`] | how the cluster is reached, and who this replica is |
+//! | `client` | a connection to the API server |
+//! | `lease` | which replica writes |
+
+pub(crate) mod client;
+pub mod flags;
+pub(crate) mod lease;
+
+use std::sync::Arc;
+
+use culvert_telemetry::prometheus::metrics::gauge::Gauge;
+use culvert_telemetry::prometheus::registry::Registry;
+use kube::Client;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::run::State;
+use flags::ClusterFlags;
+use lease::Standing;
+
+/// This replica among those of the cluster.
+pub(crate) struct Member {
+    pub(crate) client: Client,
+    /// The system namespace.
+    pub(crate) namespace: String,
+    pub(crate) standing: watch::Receiver<Standing>,
+    leader: watch::Receiver<bool>,
+    election: JoinHandle<()>,
+}
+
+impl Member {
+    /// Connects, and takes part in the election until `stop` turns true.
+    ///
+    /// # Errors
+    /// When it is not told how to reach a cluster. Whether the API server answers shows later.
+    pub(crate) async fn join(
+        flags: &ClusterFlags,
+        registry: &mut Registry,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<Self, client::ClientError> {
+        let client = client::connect(flags.kubeconfig.as_deref()).await?;
+        let (namespace, replica) = (flags.namespace(), flags.replica());
+        let leads: Gauge = Gauge::default();
+        registry.register(
+            "culvert_controller_leader",
+            "Whether this replica writes to the cluster",
+            leads.clone(),
+        );
+        let (sender, standing) = watch::channel(Standing::default());
+        let (tell, leader) = watch::channel(false);
+        let mut changes = standing.clone();
+        tokio::spawn(async move {
+            while changes.changed().await.is_ok() {
+                let now = changes.borrow_and_update().leads;
+                leads.set(now.into());
+                tell.send_if_modified(|before| std::mem::replace(before, now) != now);
+            }
+        });
+        let (api, system, stop) = (client.clone(), namespace.clone(), stop.clone());
+        let election = tokio::spawn(async move { lease::elect(api, &system, replica, sender, stop).await });
+        Ok(Self {
+            client,
+            namespace,
+            standing,
+            leader,
+            election,
+        })
+    }
+
+    /// Whether this replica writes.
+    pub(crate) fn leader(&self) -> watch::Receiver<bool> {
+        self.leader.clone()
+    }
+
+    /// What runs beside serving. Each ends by itself after `stop` has turned true.
+    pub(crate) fn chores(
+        self,
+        _state: &watch::Receiver<Arc<State>>,
+        _roots: watch::Receiver<Arc<str>>,
+        _stop: &watch::Receiver<bool>,
+    ) -> Vec<JoinHandle<()>> {
+        vec![self.election]
+    }
+}

@@ -1,0 +1,71 @@
+//! The newest state: objects from the source, and the resources that the model makes of them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use culvert_objects::{Finding, Loaded};
+use tokio::sync::watch;
+
+use crate::model::{Model, Settings};
+use crate::monitor::ModelMetrics;
+use crate::run::State;
+
+/// Keeps the state up to date with the source.
+pub(crate) struct Follow {
+    model: Model,
+    findings: BTreeSet<Finding>,
+    metrics: ModelMetrics,
+    pub(crate) state: watch::Sender<Arc<State>>,
+}
+
+impl Follow {
+    /// A state of generation 0, which is nothing.
+    pub(crate) fn new(settings: Settings, metrics: ModelMetrics) -> Self {
+        Self {
+            model: Model::new(settings),
+            findings: BTreeSet::new(),
+            metrics,
+            state: watch::Sender::new(Arc::default()),
+        }
+    }
+
+    /// Follows until the source is no longer followed, which is never.
+    pub(crate) async fn follow(&mut self, mut changes: watch::Receiver<Arc<Loaded>>) {
+        changes.mark_changed();
+        while changes.changed().await.is_ok() {
+            let loaded = Arc::clone(&changes.borrow_and_update());
+            // Half a world is served to nobody.
+            if loaded.generation > 0 {
+                self.apply(loaded);
+            }
+        }
+        tracing::error!("changes of the configuration are no longer noticed");
+        std::future::pending().await
+    }
+
+    fn apply(&mut self, loaded: Arc<Loaded>) {
+        let changes = self.model.update(&loaded.objects);
+        let findings: BTreeSet<Finding> = loaded.findings.iter().cloned().collect();
+        for finding in findings.difference(&self.findings) {
+            tracing::warn!(%finding, "wrong in the configuration");
+        }
+        for finding in self.findings.difference(&findings) {
+            tracing::info!(%finding, "no longer wrong");
+        }
+        self.findings = findings;
+        let (updated, removed) = (changes.updated.len(), changes.removed.len());
+        tracing::info!(
+            generation = loaded.generation,
+            objects = loaded.objects.len(),
+            updated,
+            removed,
+            "configuration"
+        );
+        let state = State {
+            loaded,
+            snapshot: self.model.snapshot().clone(),
+        };
+        self.metrics.set(&state);
+        self.state.send_replace(Arc::new(state));
+    }
+}

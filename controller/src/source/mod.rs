@@ -1,0 +1,91 @@
+//! Where the objects come from: a directory of YAML, or a cluster's API server. Both give the same: the newest
+//! [`Loaded`], whenever something changed, so that nobody behind them knows which it is.
+//!
+//! | module | what |
+//! |---|---|
+//! | `kubernetes` | follows every kind, and puts together what is heard |
+//! | `follow` | one kind: list, watch, and again |
+//! | [`store`] | what is held, and what of it is in force |
+//! | `strip` | what of an object is kept |
+//! | `size` | about how many bytes that is |
+//! | `health` | which kinds are known, and since when one is not followed |
+//!
+//! What holds when the API server is away: the last state stays in force, for as long as it takes. When it is back,
+//! a watch goes on where it was, or all is listed again and compared; only what differs is told to anyone.
+
+use std::sync::Arc;
+
+use culvert_objects::{Directory, Loaded};
+use culvert_telemetry::prometheus::registry::Registry;
+use kube::Client;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+mod follow;
+mod health;
+mod kubernetes;
+mod size;
+pub mod store;
+mod strip;
+
+use health::Health;
+
+/// A source that is being followed.
+pub(crate) struct Source {
+    changes: watch::Receiver<Arc<Loaded>>,
+    about: About,
+}
+
+/// How the source is, for readiness and `/status`.
+#[derive(Clone)]
+pub(crate) enum About {
+    Directory(String),
+    Kubernetes(Health),
+}
+
+impl Source {
+    /// Follows a directory, which was read.
+    pub(crate) fn directory(directory: Directory, path: &std::path::Path) -> Self {
+        Self {
+            changes: directory.watch(),
+            about: About::Directory(path.display().to_string()),
+        }
+    }
+
+    /// Follows the cluster behind `client`.
+    pub(crate) fn kubernetes(client: &Client, registry: &mut Registry) -> Self {
+        let health = Health::register(registry);
+        Self {
+            changes: kubernetes::follow(client, &health),
+            about: About::Kubernetes(health),
+        }
+    }
+
+    /// The objects, whenever they change. Generation 0 means that not all is known yet.
+    pub(crate) fn changes(&self) -> watch::Receiver<Arc<Loaded>> {
+        self.changes.clone()
+    }
+
+    /// How it is.
+    pub(crate) fn about(&self) -> About {
+        self.about.clone()
+    }
+}
+
+impl About {
+    /// Kinds of which not all is known yet.
+    pub(crate) fn missing(&self) -> Vec<&'static str> {
+        match self {
+            Self::Directory(_) => Vec::new(),
+            Self::Kubernetes(health) => health.missing(),
+        }
+    }
+
+    /// For people and programs.
+    pub(crate) fn describe(&self) -> Value {
+        match self {
+            Self::Directory(path) => json!({"kind": "directory", "path": path}),
+            Self::Kubernetes(health) => health.describe(),
+        }
+    }
+}
