@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test says where")]
 
+mod authority;
 mod cases;
 mod certificates;
 mod client;

@@ -41,7 +41,27 @@ impl Controller {
 
     /// Starts one in directories of the caller's.
     pub(crate) fn start_in(config: &Path, state: &Path, flags: &[&str]) -> Self {
-        let mut child = program()
+        let mut command = program();
+        command
+            .args([
+                "--config-dir".as_ref(),
+                config.as_os_str(),
+                "--state-dir".as_ref(),
+                state.as_os_str(),
+            ])
+            .args(flags);
+        Self::launch(command, config, state)
+    }
+
+    /// Starts one on a cluster.
+    pub(crate) fn start_on(kubeconfig: &Path, flags: &[&str]) -> Self {
+        let mut command = program();
+        command.arg("--kubeconfig").arg(kubeconfig).args(flags);
+        Self::launch(command, Path::new(""), Path::new(""))
+    }
+
+    fn launch(mut command: Command, config: &Path, state: &Path) -> Self {
+        let mut child = command
             .args([
                 "--xds-listen",
                 "127.0.0.1:0",
@@ -50,13 +70,6 @@ impl Controller {
                 "--log-format",
                 "json",
             ])
-            .args([
-                "--config-dir".as_ref(),
-                config.as_os_str(),
-                "--state-dir".as_ref(),
-                state.as_os_str(),
-            ])
-            .args(flags)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

@@ -137,6 +137,11 @@ impl Credentials {
         &self.serial
     }
 
+    /// The roots against which peers are checked.
+    pub fn bundle(&self) -> &TrustBundle {
+        &self.bundle
+    }
+
     /// The chain, leaf first.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.key.cert

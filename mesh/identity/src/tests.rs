@@ -13,6 +13,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
+    root: String,
     bundle: TrustBundle,
 }
 
@@ -25,6 +26,7 @@ impl Authority {
         Self {
             bundle: TrustBundle::from_pem(root.pem().as_bytes()).unwrap(),
             issuer: Issuer::new(params, key),
+            root: root.pem(),
         }
     }
 
@@ -95,6 +97,32 @@ fn both_ends_refuse_a_chain_that_ends_in_another_root() {
     );
     handshake(&front, &cart, &[]).expect_err("the client must refuse a server of another root");
     handshake(&cart, &front, &[]).expect_err("the server must refuse a client of another root");
+}
+
+#[test]
+fn a_new_root_is_accepted_with_the_certificates_that_are_there() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let (front, cart) = (old.credentials(&[FRONT]).unwrap(), new.credentials(&[CART]).unwrap());
+    handshake(&front, &cart, &[id(CART)]).expect_err("nobody has heard of the new root");
+    let both = TrustBundle::from_pem(format!("{}{}", old.root, new.root).as_bytes()).unwrap();
+    let (front, cart) = (front.with_bundle(&both).unwrap(), cart.with_bundle(&both).unwrap());
+    handshake(&front, &cart, &[id(CART)]).expect("both ends know both roots");
+    handshake(&cart, &front, &[id(FRONT)]).expect("both ends know both roots");
+    let after = front.with_bundle(&new.bundle).unwrap();
+    handshake(&cart, &after, &[id(FRONT)]).expect("the other end still knows the old root");
+    handshake(&after, &front, &[id(FRONT)]).expect_err("the old root is gone here");
+}
+
+#[test]
+fn roots_in_an_answer_are_not_shown_to_peers() {
+    let authority = Authority::new();
+    let request = CertificateRequest::new(&id(CART)).unwrap();
+    let csr = rcgen::CertificateSigningRequestParams::from_pem(request.csr_pem()).unwrap();
+    let leaf = csr.signed_by(&authority.issuer).unwrap().pem();
+    let credentials = request
+        .complete(&[leaf, authority.root.clone()], &authority.bundle)
+        .unwrap();
+    assert_eq!(credentials.chain().len(), 1);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use culvert_identity::SpiffeId;
-use culvert_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, discovery::Resource, security, workload};
+use culvert_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, ROOTS_TYPE, discovery::Resource, security, workload};
 use tokio::{
     sync::{Notify as Signal, mpsc, watch},
     task::JoinHandle,
@@ -378,6 +378,70 @@ async fn pods_get_certificates_and_keep_them_until_the_next_is_there() {
     proxy
         .until("a certificate again", |shared| serial(shared).is_some())
         .await;
+}
+
+#[tokio::test]
+async fn roots_that_the_controller_tells_are_trusted_at_once_with_the_certificates_that_are_there() {
+    let mut controller = Controller::start().await;
+    let next = Controller::start().await;
+    let proxy = Proxy::start(&controller, ConfigMode::Wildcard);
+    let mut connection = controller.connection().await;
+    greet(&mut connection).await;
+    let pod = proxy.pod("web");
+    let held = |shared: &Shared| shared.credentials.load().get(&pod.identity).cloned();
+    proxy.until("a certificate", |shared| held(shared).is_some()).await;
+    let before = held(&proxy.shared).unwrap();
+    assert_eq!(before.bundle().roots().len(), 1);
+
+    let garbage = "not a certificate".to_owned();
+    connection.answer(ROOTS_TYPE, vec![resource("roots", "0", ROOTS_TYPE, &garbage)], &[]);
+    let both = format!("{}{}", controller.root_pem(), next.root_pem());
+    connection.answer(ROOTS_TYPE, vec![resource("roots", "1", ROOTS_TYPE, &both)], &[]);
+    proxy
+        .until("the next root", |shared| {
+            held(shared).is_some_and(|held| held.bundle().roots().len() > 1)
+        })
+        .await;
+    assert_eq!(held(&proxy.shared).unwrap().serial(), before.serial());
+
+    // A pod that comes later has them, too.
+    let late = proxy.pod("late");
+    proxy
+        .until("another certificate", |shared| {
+            let all = shared.credentials.load();
+            all.get(&late.identity)
+                .is_some_and(|held| held.bundle().roots().len() > 1)
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_controller_that_comes_back_is_asked_at_once_for_what_is_missing() {
+    let mut controller = Controller::start().await;
+    controller.refuse();
+    let proxy = Proxy::start(&controller, ConfigMode::Wildcard);
+    let mut connection = controller.connection().await;
+    greet(&mut connection).await;
+    let pod = proxy.pod("web");
+    proxy.served.set_complete();
+    // Refused for so long that pauses are long.
+    proxy
+        .until("the last word", |shared| proxy.served.missing(shared).is_empty())
+        .await;
+    controller.sign_for(Duration::from_secs(3600));
+    drop(connection);
+    let begin = std::time::Instant::now();
+    let _connection = controller.connection().await;
+    proxy
+        .until("a certificate", |shared| {
+            shared.credentials.load().contains_key(&pod.identity)
+        })
+        .await;
+    let taken = begin.elapsed();
+    assert!(
+        taken < Duration::from_millis(500),
+        "{taken:?}, though the pause was longer than a second"
+    );
 }
 
 #[tokio::test]
