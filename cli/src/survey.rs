@@ -1,7 +1,10 @@
 //! The facts about an installed mesh: what the API server knows, and what agents, proxies and controllers say of
 //! themselves, asked all at once. Judging them is for `check` and `status`.
 
-use crate::cluster::{Cluster, Failure, Page, Unanswered, fan, list, names, names::ports};
+use crate::{
+    cluster::{Cluster, Failure, Page, Unanswered, fan, list, names, names::ports},
+    install::stuck,
+};
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment},
     coordination::v1::Lease,
@@ -167,29 +170,51 @@ pub(crate) fn is_ready(pod: &Pod) -> bool {
 }
 
 async fn controller(cluster: &Cluster, pod: Pod) -> Controller {
-    let page = cluster.page(&pod.name_any(), ports::CONTROLLER, "/status").await;
-    Controller {
-        status: page.and_then(|page| page.json()),
-        pod,
-    }
+    let status = match not_running(&pod) {
+        Some(reason) => Err(reason),
+        None => {
+            let page = cluster.page(&pod.name_any(), ports::CONTROLLER, "/status").await;
+            page.and_then(|page| page.json())
+        }
+    };
+    Controller { pod, status }
+}
+
+/// Why a pod cannot be asked: it has no address yet.
+fn not_running(pod: &Pod) -> Option<Unanswered> {
+    let has_address = pod.status.as_ref().is_some_and(|status| status.pod_ip.is_some());
+    (!has_address).then(|| {
+        let reason = stuck(pod, &[]).unwrap_or_else(|| "it is being started".to_owned());
+        Unanswered(format!("does not run yet: {reason}"))
+    })
 }
 
 /// Asks the pod of a node; the next one, if that one only stands by.
 async fn asked(cluster: &Cluster, mut node: NodeFacts) -> NodeFacts {
     let Some(pod) = &node.pod else { return node };
-    node.said = Some(said(cluster, &pod.name_any()).await);
+    node.said = Some(said(cluster, pod).await);
     for other in std::mem::take(&mut node.others) {
         let stands_by = |said: &Said| said.agent.as_ref().is_ok_and(|page| !page["standby"].is_null());
         if !node.said.as_ref().is_some_and(stands_by) {
             break;
         }
-        node.said = Some(said(cluster, &other.name_any()).await);
+        node.said = Some(said(cluster, &other).await);
         node.pod = Some(other);
     }
     node
 }
 
-async fn said(cluster: &Cluster, pod: &str) -> Said {
+async fn said(cluster: &Cluster, pod: &Pod) -> Said {
+    if let Some(reason) = not_running(pod) {
+        return Said {
+            agent: Err(reason.clone()),
+            agent_metrics: Err(reason.clone()),
+            proxy_ready: Err(reason.clone()),
+            proxy_metrics: Err(reason.clone()),
+            certificates: Err(reason),
+        };
+    }
+    let pod = &pod.name_any();
     let (agent, agent_metrics, proxy_ready, proxy_metrics, certificates) = futures_util::join!(
         cluster.page(pod, ports::AGENT, "/pods"),
         cluster.page(pod, ports::AGENT, "/metrics"),

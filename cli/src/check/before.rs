@@ -20,7 +20,8 @@ const SKEW: u32 = 3;
 #[derive(Debug, Default)]
 struct Facts {
     version: String,
-    nodes: Vec<Node>,
+    /// `None`: they may not be listed.
+    nodes: Option<Vec<Node>>,
     namespaces: Vec<Namespace>,
     webhooks: Vec<String>,
     /// Names and images of all DaemonSets.
@@ -32,9 +33,10 @@ struct Facts {
 /// Gathers the facts and judges them.
 pub(crate) async fn before(cluster: &Cluster) -> Result<Vec<Line>, Failure> {
     let all = ListParams::default();
-    let nodes: Vec<Node> = list(&cluster.all(), &all, "listing nodes").await?;
-    let namespaces: Vec<Namespace> = list(&cluster.all(), &all, "listing namespaces").await?;
-    // Who may not read these may install nevertheless; the lines about them are then missing.
+    let rights = rights::asked(cluster).await?;
+    // What may not be read has a line among the rights, if it is needed, or else is told as far as it is known.
+    let nodes: Option<Vec<Node>> = list(&cluster.all(), &all, "").await.ok();
+    let namespaces: Vec<Namespace> = list(&cluster.all(), &all, "").await.unwrap_or_default();
     let webhooks: Vec<MutatingWebhookConfiguration> = list(&cluster.all(), &all, "").await.unwrap_or_default();
     let daemon_sets: Vec<DaemonSet> = list(&cluster.all(), &all, "").await.unwrap_or_default();
     let policies: Api<NetworkPolicy> = cluster.ours();
@@ -45,7 +47,7 @@ pub(crate) async fn before(cluster: &Cluster) -> Result<Vec<Line>, Failure> {
         webhooks: webhooks.iter().map(ResourceExt::name_any).collect(),
         daemon_sets,
         policies: list(&policies, &all, "").await.unwrap_or_default(),
-        rights: rights::asked(cluster).await?,
+        rights,
     };
     Ok(facts.judged())
 }
@@ -57,11 +59,11 @@ impl Facts {
         lines.extend(self.system_namespace());
         lines.extend(neighbours::meshes(&self.namespaces, &self.webhooks));
         lines.push(neighbours::cni(&self.daemon_sets));
-        if self.nodes.is_empty() {
+        if self.nodes.as_ref().is_some_and(Vec::is_empty) {
             let remedy = "none is needed to install; agents start when nodes join";
             lines.push(Line::warn("cluster", "nodes", "the cluster has no node", remedy));
         }
-        for node in &self.nodes {
+        for node in self.nodes.iter().flatten() {
             lines.extend(judged_node(node, &self.version));
         }
         lines

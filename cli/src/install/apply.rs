@@ -98,13 +98,14 @@ pub(super) async fn all(
     for object in objects {
         match one(cluster, object, force).await {
             Ok(done) => {
-                step.say(format!(
-                    "{} of {}: {} {}",
-                    applied.len() + 1,
-                    objects.len(),
-                    done.kind,
-                    done.name
-                ));
+                if done.change != Change::Unchanged {
+                    let change = if done.change == Change::Created {
+                        "created"
+                    } else {
+                        "changed"
+                    };
+                    step.say(format!("{} {} {change}", done.kind, done.name));
+                }
                 applied.push(done);
             }
             Err(failure) => {

@@ -145,15 +145,13 @@ fn printed(objects: Vec<Value>) -> Answer {
 }
 
 pub(crate) async fn run(cluster: &Cluster, flags: &Flags, output: Output) -> Result<Answer> {
-    let ranges = detect::ranges(cluster, &flags.mesh_cidr).await?;
-    let objects = flags.documents(ranges.cidrs.clone())?;
     if flags.is_printed(output) {
+        let ranges = detect::ranges(cluster, &flags.mesh_cidr).await?;
         eprintln!("culvert: {}", ranges.said);
-        return Ok(printed(objects));
+        return Ok(printed(flags.documents(ranges.cidrs)?));
     }
     let progress = Progress::new();
     progress.note(format!("cluster {} ({})", cluster.server, cluster.version));
-    progress.note(&ranges.said);
     if !may_go_on(cluster, flags, &progress).await? {
         return Ok(Answer {
             json: json!({ "installed": false }),
@@ -163,6 +161,9 @@ pub(crate) async fn run(cluster: &Cluster, flags: &Flags, output: Output) -> Res
             is_well: false,
         });
     }
+    let ranges = detect::ranges(cluster, &flags.mesh_cidr).await?;
+    progress.note(&ranges.said);
+    let objects = flags.documents(ranges.cidrs)?;
     let applied = apply::all(cluster, &objects, flags.force, &progress).await?;
     let pruned = prune::others(cluster, &objects, &progress).await?;
     apply::after(cluster, &applied).await?;

@@ -1,0 +1,252 @@
+//! `culvert` against a real API server: a control plane of its own, without nodes, so that nothing that is installed runs.
+//!
+//! Ignored unless asked for (`--run-ignored all`, or `cargo test -- --ignored`): needs root, and the programs of
+//! `cargo xtask cluster`.
+
+use culvert_cluster::{Cluster, Options};
+use serde_json::Value;
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+/// A control plane, taken down at the end also when a test fails.
+struct ControlPlane {
+    cluster: Cluster,
+    state: PathBuf,
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        if let Err(error) = Cluster::down(&self.state, self.cluster.name()) {
+            eprintln!("the cluster was not taken down: {error}");
+        }
+    }
+}
+
+impl ControlPlane {
+    fn up(name: &str) -> Self {
+        let options = Options::new(name, 0).unwrap();
+        let state = options.state.clone();
+        let cluster = Cluster::up(&options).unwrap();
+        Self { cluster, state }
+    }
+
+    fn culvert(&self, arguments: &[&str]) -> Output {
+        culvert(self.cluster.kubeconfig(), arguments)
+    }
+
+    fn kubectl(&self, arguments: &[&str]) -> String {
+        let output = self.cluster.kubectl().args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", errors(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Names of our objects that belong to the whole cluster.
+    fn cluster_wide(&self) -> String {
+        self.kubectl(&[
+            "get",
+            "clusterroles,clusterrolebindings",
+            "-l",
+            "app.kubernetes.io/part-of=culvert",
+            "-o",
+            "name",
+        ])
+    }
+}
+
+fn culvert(kubeconfig: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_culvert"))
+        .args(arguments)
+        .env("KUBECONFIG", kubeconfig)
+        .output()
+        .unwrap()
+}
+
+fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", errors(output)))
+}
+
+fn changes(output: &Output, change: &str) -> usize {
+    assert!(output.status.success(), "{}", errors(output));
+    let answer = json(output);
+    let objects = answer["objects"].as_array().unwrap();
+    objects.iter().filter(|object| object["change"] == change).count()
+}
+
+#[test]
+#[ignore = "needs root and the programs of `cargo xtask cluster`"]
+fn an_installation_from_nothing_to_nothing() {
+    let plane = ControlPlane::up("cli");
+    before_installing_questions_say_what_to_do(&plane);
+    someone_without_rights_is_told_which_are_missing(&plane);
+    installing_makes_everything_and_again_changes_nothing(&plane);
+    what_is_no_longer_wanted_is_removed_and_changed_configuration_restarts(&plane);
+    what_cannot_start_is_told_with_the_reason(&plane);
+    uninstalling_leaves_nothing(&plane);
+}
+
+fn before_installing_questions_say_what_to_do(plane: &ControlPlane) {
+    let status = plane.culvert(&["status"]);
+    assert_eq!(status.status.code(), Some(1));
+    assert!(errors(&status).contains("not installed"), "{}", errors(&status));
+    let check = plane.culvert(&["check", "--before", "-o", "json"]);
+    assert!(check.status.success(), "{}", errors(&check));
+    assert_eq!(
+        json(&check)["status"],
+        "warn",
+        "a cluster without nodes is worth a warning"
+    );
+}
+
+fn someone_without_rights_is_told_which_are_missing(plane: &ControlPlane) {
+    plane.kubectl(&["create", "serviceaccount", "nobody", "-n", "default"]);
+    let token = plane.kubectl(&["create", "token", "nobody", "-n", "default"]);
+    let mut file: serde_json::Value = {
+        let text = plane.kubectl(&["config", "view", "--raw", "--minify", "-o", "json"]);
+        serde_json::from_str(&text).unwrap()
+    };
+    file["users"][0]["user"] = serde_json::json!({ "token": token.trim() });
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kubeconfig");
+    std::fs::write(&path, file.to_string()).unwrap();
+
+    let check = culvert(&path, &["check", "--before", "-o", "json"]);
+    assert_eq!(check.status.code(), Some(1));
+    let answer = json(&check);
+    let lines = answer["lines"].as_array().unwrap();
+    let missing = "missing: create, patch, delete daemonsets.apps in culvert-system";
+    assert!(
+        lines
+            .iter()
+            .any(|line| line["found"] == missing && line["remedy"].is_string()),
+        "{answer:#}"
+    );
+    let install = culvert(&path, &["install", "--no-wait"]);
+    assert_eq!(install.status.code(), Some(1));
+    assert!(
+        !plane
+            .kubectl(&["get", "namespaces", "-o", "name"])
+            .contains("culvert-system")
+    );
+    let status = culvert(&path, &["status"]);
+    assert!(errors(&status).contains("cannot list resource"), "{}", errors(&status));
+}
+
+fn installing_makes_everything_and_again_changes_nothing(plane: &ControlPlane) {
+    let printed = json(&plane.culvert(&["install", "--print", "-o", "json"]));
+    let count = printed["items"].as_array().unwrap().len();
+    let first = plane.culvert(&["install", "--no-wait", "-o", "json"]);
+    assert_eq!(changes(&first, "created"), count);
+    let again = plane.culvert(&["install", "--no-wait", "-o", "json"]);
+    assert_eq!(changes(&again, "unchanged"), count);
+    let ranges = plane.kubectl(&[
+        "get",
+        "-n",
+        "culvert-system",
+        "configmap",
+        "culvert-config",
+        "-o",
+        "jsonpath={.data.mesh-cidr}",
+    ]);
+    assert_eq!(
+        ranges, "198.18.64.0/18",
+        "the services' range is found; without nodes there is no other"
+    );
+}
+
+fn what_is_no_longer_wanted_is_removed_and_changed_configuration_restarts(plane: &ControlPlane) {
+    let annotation = || {
+        let path = "jsonpath={.spec.template.metadata.annotations.culvert\\.dev/configuration}";
+        plane.kubectl(&[
+            "get",
+            "-n",
+            "culvert-system",
+            "deployment",
+            "culvert-controller",
+            "-o",
+            path,
+        ])
+    };
+    assert_eq!(annotation(), "");
+    let more = plane.culvert(&[
+        "install",
+        "--no-wait",
+        "-o",
+        "json",
+        "--network-policy",
+        "--trust-domain=corp",
+    ]);
+    assert_eq!(changes(&more, "created"), 1);
+    assert_ne!(
+        annotation(),
+        "",
+        "the programs read their configuration when they start"
+    );
+    let less = plane.culvert(&["install", "--no-wait", "-o", "json", "--trust-domain=corp"]);
+    assert_eq!(
+        json(&less)["removed"],
+        serde_json::json!(["NetworkPolicy culvert-controller"])
+    );
+}
+
+fn what_cannot_start_is_told_with_the_reason(plane: &ControlPlane) {
+    let waited = plane.culvert(&["install", "--timeout", "2s", "--trust-domain=corp"]);
+    assert_eq!(waited.status.code(), Some(1));
+    assert!(errors(&waited).contains("no nodes available"), "{}", errors(&waited));
+    let check = plane.culvert(&["check", "-o", "json"]);
+    assert_eq!(check.status.code(), Some(1));
+    let answer = json(&check);
+    let lines = answer["lines"].as_array().unwrap();
+    let controller = lines.iter().find(|line| line["what"] == "controller").unwrap();
+    assert_eq!(controller["level"], "fail");
+    assert!(
+        lines
+            .iter()
+            .all(|line| line["level"] == "ok" || line["remedy"].is_string()),
+        "{answer:#}"
+    );
+    let status = plane.culvert(&["status", "-o", "json"]);
+    assert_eq!(status.status.code(), Some(1));
+    assert_eq!(json(&status)["controllers"].as_array().unwrap().len(), 2);
+}
+
+fn uninstalling_leaves_nothing(plane: &ControlPlane) {
+    plane.kubectl(&["create", "namespace", "shop"]);
+    plane.kubectl(&["label", "namespace", "shop", "culvert.dev/mesh=ambient"]);
+    plane.kubectl(&["create", "configmap", "culvert-ca-root-cert", "-n", "shop"]);
+    plane.kubectl(&[
+        "label",
+        "configmap",
+        "culvert-ca-root-cert",
+        "-n",
+        "shop",
+        "culvert.dev/managed-by=culvert-controller",
+    ]);
+    let unasked = plane.culvert(&["uninstall"]);
+    assert_eq!(unasked.status.code(), Some(1), "nobody said yes");
+    let removed = plane.culvert(&["uninstall", "--yes"]);
+    assert!(removed.status.success(), "{}", errors(&removed));
+    assert_eq!(plane.cluster_wide(), "");
+    assert!(
+        !plane
+            .kubectl(&["get", "namespaces", "-o", "name"])
+            .contains("culvert-system")
+    );
+    assert!(
+        !plane
+            .kubectl(&["get", "configmaps", "-n", "shop", "-o", "name"])
+            .contains("culvert")
+    );
+    let labels = plane.kubectl(&["get", "namespace", "shop", "-o", "jsonpath={.metadata.labels}"]);
+    assert!(
+        labels.contains("ambient"),
+        "labels stay unless --remove-labels: {labels}"
+    );
+    let again = plane.culvert(&["uninstall", "--yes"]);
+    assert!(again.status.success(), "{}", errors(&again));
+}
