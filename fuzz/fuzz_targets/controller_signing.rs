@@ -3,13 +3,31 @@
 #![no_main]
 #![allow(dead_code, unused_imports, reason = "the controller's files as they are")]
 
-#[path = "../../controller/src/authority/mod.rs"]
-mod authority;
+#[path = "../../controller/src/authority/authenticate.rs"]
+mod authenticate;
+#[path = "../../controller/src/authority/bundle.rs"]
+mod bundle;
+#[path = "../../controller/src/authority/error.rs"]
+mod error;
+#[path = "../../controller/src/authority/root.rs"]
+mod root;
+#[path = "../../controller/src/authority/sign.rs"]
+mod sign;
+#[path = "../../controller/src/authority/signer.rs"]
+mod signer;
+#[path = "../../controller/src/authority/tokens.rs"]
+mod tokens;
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use authority::{Authority, Root, Tokens};
+use authenticate::{Authenticator, Unauthenticated};
+use bundle::Anchor;
+use error::AuthorityError;
+use root::RootFolder;
+use sign::Authority;
+use signer::{Material, Signer};
+use tokens::Tokens;
 use culvert_identity::{SpiffeId, TrustBundle, peer_identity};
 use libfuzzer_sys::fuzz_target;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
@@ -23,11 +41,13 @@ struct Setup {
 
 static SETUP: LazyLock<Setup> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a folder");
-    let root = Root::open(&folder.path().join("ca"), "cluster.local").expect("a root");
+    let root = RootFolder::new(&folder.path().join("ca"), "cluster.local").open().expect("a root");
+    let authority = Authority::new(Duration::from_secs(3600), Duration::ZERO);
+    authority.take(Arc::new(root));
     let tokens = Tokens::new(folder.path().join("tokens"));
     let good = std::fs::read_to_string(tokens.issue("node1").expect("a token")).expect("its text");
     Setup {
-        authority: Authority::new(root, Duration::from_secs(3600)),
+        authority,
         tokens,
         good: good.trim().to_owned(),
         _folder: folder,
@@ -39,7 +59,7 @@ fuzz_target!(|input: &[u8]| {
     let (token, request) = rest.split_at(usize::from(length).min(rest.len()));
     let setup = &*SETUP;
     if let Ok(token) = std::str::from_utf8(token) {
-        assert!(setup.tokens.node_of(token).is_none() || token == setup.good);
+        assert!(setup.tokens.find(token).is_none() || token == setup.good);
     }
     let wanted = SpiffeId::new("cluster.local", "shop", "web").expect("well-formed");
     let mut pem = String::from("-----BEGIN CERTIFICATE REQUEST-----\n");
