@@ -25,6 +25,7 @@ use anyhow::{Context, Result, bail};
 use archive::Image;
 use catalogue::{Base, Program, RECIPES, Recipe};
 use crates::{Graph, Metadata};
+use culvert_cluster::Cluster;
 use layer::Layer;
 use source::Source;
 use std::{
@@ -43,6 +44,9 @@ pub(crate) struct Options {
     /// How programs are built: `release` for use, `dev` for tests, which is built sooner and not compressed
     #[arg(long, value_enum, default_value_t = Profile::Release)]
     profile: Profile,
+    /// Import the images into every node of a test cluster that is up
+    #[arg(long, value_name = "CLUSTER")]
+    load: Option<String>,
 }
 
 /// How programs are built, and how much trouble is taken over an image's size.
@@ -93,6 +97,8 @@ pub(crate) struct Made {
 
 /// Makes the images that were asked for, and prints a table of them.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    // Looked for before anything is built, because building takes minutes.
+    let cluster = options.load.as_deref().map(attach).transpose()?;
     let made = build(options.profile, &options.names)?;
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::UTF8_BORDERS_ONLY);
@@ -108,6 +114,25 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         ]);
     }
     println!("{table}");
+    cluster.map_or(Ok(()), |cluster| load(&cluster, &made))
+}
+
+/// A test cluster that `cargo xtask cluster up` made.
+fn attach(name: &str) -> Result<Cluster> {
+    let state =
+        std::env::var_os("CULVERT_CLUSTER_STATE").map_or_else(|| shell::target().join("cluster"), PathBuf::from);
+    Ok(Cluster::attach(&shell::root().join(state), name)?)
+}
+
+/// Imports images into every node.
+fn load(cluster: &Cluster, made: &[Made]) -> Result<()> {
+    for node in cluster.nodes() {
+        shell::say(&format!("importing {} images into {}", made.len(), node.name()));
+        for image in made {
+            node.import(&image.file)
+                .with_context(|| format!("{} into {}", image.reference, node.name()))?;
+        }
+    }
     Ok(())
 }
 

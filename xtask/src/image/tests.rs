@@ -82,6 +82,19 @@ fn images_share_the_layers_below_their_own() {
 }
 
 #[test]
+fn the_plug_in_that_is_copied_to_hosts_is_static_and_small() {
+    let programs: Vec<&Program> = RECIPES.iter().flat_map(|recipe| recipe.programs).collect();
+    let fixed = |program: &&&Program| program.linkage == catalogue::Linkage::Static;
+    let plug_in = *programs.iter().find(fixed).unwrap();
+    assert_eq!(plug_in.path, "culvert-cni");
+    let folder = tempfile::tempdir().unwrap();
+    let built = programs::build(&[plug_in], Profile::Release, folder.path()).unwrap();
+    let bytes = fs::read(&built["culvert-cni"]).unwrap();
+    assert!(elf::Elf::parse(&bytes).unwrap().unwrap().is_static());
+    assert!(bytes.len() < 3_000_000, "{} bytes", bytes.len());
+}
+
+#[test]
 fn an_unknown_name_is_answered_with_the_known_ones() {
     let said = choose(&["agent".to_owned(), "agnet".to_owned()])
         .unwrap_err()

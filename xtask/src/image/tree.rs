@@ -169,9 +169,11 @@ impl Tree {
 mod tests {
     use super::*;
 
+    type Step = Box<dyn Fn(&mut Tree)>;
+
     fn sample(reverse: bool) -> Tree {
         let long = format!("usr/{}/file", "a-long-name/".repeat(20).trim_end_matches('/'));
-        let mut steps: Vec<Box<dyn Fn(&mut Tree)>> = vec![
+        let mut steps: Vec<Step> = vec![
             Box::new(|tree| tree.folder("/tmp", 0o1777).unwrap()),
             Box::new(|tree| tree.file("/bin/program", 0o755, b"program".to_vec()).unwrap()),
             Box::new(|tree| tree.link("/bin/other", &"../".repeat(60)).unwrap()),
