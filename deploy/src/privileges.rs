@@ -139,7 +139,8 @@ fn reasons_beside(file: &File) -> Vec<String> {
         if line.trim() != "add:" {
             continue;
         }
-        let items = lines.by_ref().take_while(|line| line.trim().starts_with("- "));
+        let items = lines.by_ref().map(str::trim).filter(|line| !line.starts_with('#'));
+        let items = items.take_while(|line| line.starts_with("- "));
         reasons.extend(items.map(|item| {
             item.split_once(" # ")
                 .map_or("", |(_, reason)| reason)

@@ -1,6 +1,9 @@
 //! The manifests by themselves: what they grant, and that their parts fit together.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use culvert_deploy::{Component, Document, Values, manifests};
 use k8s_openapi::api::{
@@ -307,4 +310,37 @@ fn values_reach_the_objects_and_those_that_cannot_be_meant_are_refused() {
     assert!(refused(|values| values.registry.clear()).contains("registry"));
     assert!(refused(|values| values.host_paths.cni_bin = "opt/cni".to_owned()).contains("cni-bin"));
     assert!(refused(|values| values.host_paths.cni_conf = "/etc/../root".to_owned()).contains("cni-conf"));
+}
+
+/// A variable that is misspelt would change nothing and say nothing.
+#[test]
+fn programs_read_the_variables_that_they_are_given() {
+    for container in containers(&base()) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("..")
+            .join(&container.name)
+            .join("src");
+        let source = text_below(&folder);
+        for variable in container.env.unwrap_or_default() {
+            let flag = format!("env = \"{}\"", variable.name);
+            assert!(
+                source.contains(&flag),
+                "{} does not read {}",
+                container.name,
+                variable.name
+            );
+        }
+    }
+}
+
+fn text_below(folder: &Path) -> String {
+    let mut text = String::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => text += &text_below(&path),
+            false => text += &std::fs::read_to_string(&path).unwrap(),
+        }
+    }
+    text
 }
