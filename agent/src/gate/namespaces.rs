@@ -39,14 +39,17 @@ pub async fn follow(client: Client, enrolled: watch::Sender<BTreeSet<String>>) {
     });
     let mut events = futures_util::stream::select_all(events);
     let mut known = Known::default();
+    let mut is_first = true;
     while let Some((label, event)) = events.next().await {
         known.labels[label].take(event);
         if let Some(namespaces) = known.all() {
             enrolled.send_if_modified(|present| {
-                let changed = *present != namespaces;
+                // The first is told in any case: what an earlier agent left may be damaged.
+                let changed = is_first || *present != namespaces;
                 *present = namespaces;
                 changed
             });
+            is_first = false;
         }
     }
 }
