@@ -13,7 +13,12 @@ use std::{
 };
 
 #[derive(Parser)]
-#[command(name = "cluster", about = "A real Kubernetes cluster on this machine", version)]
+#[command(
+    name = "cargo xtask cluster",
+    bin_name = "cargo xtask cluster",
+    about = "A real Kubernetes cluster on this machine",
+    version
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Action,
@@ -223,7 +228,10 @@ fn shell(shell: &Shell) -> Result<ExitCode> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(cluster.programs().to_path_buf()).chain(std::env::split_paths(&path));
     command.env("PATH", std::env::join_paths(folders).context("PATH")?);
-    command.env("KUBECONFIG", cluster.kubeconfig());
+    match shell.node {
+        None => command.env("KUBECONFIG", cluster.kubeconfig()),
+        Some(_) => command.env("KUBECONFIG", cluster.kubeconfig_inside()),
+    };
     let status = command.args(arguments).status().context("cannot start the shell")?;
     Ok(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1).into())
 }

@@ -12,6 +12,9 @@ use std::{
 };
 use time::{Duration, OffsetDateTime};
 
+/// The kubeconfig for programs inside the cluster's namespaces, beside the one for those outside.
+pub(crate) const INSIDE: &str = "kubeconfig-inside";
+
 /// The folder of certificates, keys and kubeconfigs, and the name of each file in it.
 #[derive(Debug, Clone)]
 pub(crate) struct Pki(PathBuf);
@@ -52,6 +55,12 @@ impl Pki {
             Subject::client("admin", Some("system:masters")),
             outside,
             kubeconfig,
+        )?;
+        user(
+            "admin-inside",
+            Subject::client("admin", Some("system:masters")),
+            &from_nodes,
+            &kubeconfig.with_file_name(INSIDE),
         )?;
         for (name, common) in [
             ("controller-manager", "system:kube-controller-manager"),

@@ -94,6 +94,14 @@ impl Process {
         state_of(self.pid).is_some_and(|(state, started)| started == self.started && !matches!(state, 'Z' | 'X'))
     }
 
+    /// Kills it with SIGKILL; returns when it has ended.
+    ///
+    /// # Errors
+    /// It may not be killed.
+    pub fn kill(&self) -> Result<(), Error> {
+        self.end(Signal::KILL, &format!("process {}", self.pid))
+    }
+
     /// Sends a signal, if it still runs.
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), Error> {
         let Some(pid) = Pid::from_raw(self.pid).filter(|_| self.is_alive()) else {
@@ -193,8 +201,10 @@ mod tests {
 
     #[test]
     fn a_zombie_is_not_alive() {
-        let child = Command::new("true").spawn().unwrap();
+        let mut child = Command::new("true").spawn().unwrap();
         let process = Process::of(child.id().try_into().unwrap()).unwrap();
         wait::wait_until("end", Duration::from_secs(5), || !process.is_alive()).unwrap();
+        // Looking has reaped it.
+        assert!(child.wait().is_err());
     }
 }

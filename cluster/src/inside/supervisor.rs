@@ -16,7 +16,7 @@ use std::{
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// A program that runs on every node.
@@ -48,8 +48,8 @@ impl Component {
 /// How a node is, as its process 1 sees it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Status {
-    /// How often each component was started.
-    pub(crate) starts: BTreeMap<Component, u32>,
+    /// How often in a row each component ended soon after its start, without having been told to.
+    pub(crate) failures: BTreeMap<Component, u32>,
     /// How each component ended last, if it did.
     pub(crate) ends: BTreeMap<Component, String>,
     /// Image archives that are still to be imported.
@@ -67,7 +67,8 @@ impl Status {
 
 /// What a child process of process 1 is.
 enum Task {
-    Component(Component),
+    /// With the time of its start.
+    Component(Component, Instant),
     Import(PathBuf),
 }
 
@@ -80,6 +81,9 @@ pub(crate) struct Supervisor {
     needed: usize,
     status: Status,
 }
+
+/// A component that ends within this time of its start has failed.
+const SOON: Duration = Duration::from_secs(10);
 
 const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 
@@ -125,12 +129,15 @@ impl Supervisor {
     fn reap(&mut self) -> Result<(), Error> {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             match self.running.remove(&pid.as_raw_nonzero().get()) {
-                Some(Task::Component(component)) => {
+                Some(Task::Component(component, started)) => {
                     let how = status
                         .exit_status()
                         .map(|code| format!("exit code {code}"))
                         .or_else(|| status.terminating_signal().map(|signal| format!("signal {signal}")));
                     self.status.ends.insert(component, how.unwrap_or_default());
+                    let failures = self.status.failures.entry(component).or_default();
+                    let soon = started.elapsed() < SOON && !held(&self.plan, component);
+                    *failures = if soon { *failures + 1 } else { 0 };
                 }
                 Some(Task::Import(archive)) => {
                     if status.exit_status() != Some(0) {
@@ -151,12 +158,16 @@ impl Supervisor {
             let runs = self
                 .running
                 .values()
-                .any(|task| matches!(task, Task::Component(running) if *running == component));
-            let held = self.plan.path("hold").join(component.name()).exists();
+                .any(|task| matches!(task, Task::Component(running, _) if *running == component));
             let waits = component == Component::Kubelet && self.needed > 0;
-            if !runs && !held && !waits {
+            if !runs && !waits && !held(&self.plan, component) {
                 // One that ends at once must not keep the machine busy.
-                if self.status.ends.contains_key(&component) {
+                if self
+                    .status
+                    .failures
+                    .get(&component)
+                    .is_some_and(|failures| *failures > 0)
+                {
                     crate::wait::pause();
                 }
                 self.start(component)?;
@@ -197,8 +208,7 @@ impl Supervisor {
             }
         };
         let pid = self.spawn(&mut command, component.name())?;
-        self.running.insert(pid, Task::Component(component));
-        *self.status.starts.entry(component).or_default() += 1;
+        self.running.insert(pid, Task::Component(component, Instant::now()));
         Ok(())
     }
 
@@ -238,4 +248,9 @@ impl Supervisor {
         self.status.images_left = self.imports.len() + usize::from(importing);
         record::write(&Status::file(&self.plan.folder), &self.status)
     }
+}
+
+/// Whether a component is not to run at present.
+fn held(plan: &Plan, component: Component) -> bool {
+    plan.path("hold").join(component.name()).exists()
 }

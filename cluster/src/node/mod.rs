@@ -12,10 +12,11 @@ use crate::{
     process::{self, Process, Start},
     record, wait,
 };
+use culvert_net::Netns;
 use rustix::process::Signal;
 use std::{
     fs,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{Ipv4Addr, Ipv6Addr, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -131,7 +132,7 @@ impl Node {
         self.end(component, Signal::TERM)
     }
 
-    /// Starts a component that was stopped.
+    /// Starts a component that was stopped; returns when it works.
     ///
     /// # Errors
     /// It was not started.
@@ -145,14 +146,23 @@ impl Node {
         if let Some(init) = init.trim().parse().ok().and_then(Process::of) {
             init.signal(Signal::HUP)?;
         }
-        wait::wait_for(
-            &format!("start of {} on {}", component.name(), self.name),
-            Duration::from_secs(20),
-            || Ok((!self.pids_of(component.name())?.is_empty()).then_some(())),
-        )
+        let what = format!("start of {} on {}", component.name(), self.name);
+        wait::wait_until(&what, Duration::from_secs(30), || self.answers(component))
     }
 
-    /// Ends a component with SIGTERM; returns when it runs again.
+    /// Whether a component does its work: containerd answers a request, the others accept probes of their health.
+    fn answers(&self, component: Component) -> bool {
+        let port: u16 = match component {
+            Component::Containerd => return process::output(self.command("ctr").arg("version")).is_ok(),
+            Component::Kubelet => 10248,
+            Component::KubeProxy => 10256,
+        };
+        let connected =
+            Netns::open(&self.netns()).and_then(|netns| netns.run(|| TcpStream::connect(("127.0.0.1", port))));
+        connected.is_ok_and(|connected| connected.is_ok())
+    }
+
+    /// Ends a component with SIGTERM; returns when it works again.
     ///
     /// # Errors
     /// It did not end or was not started.
@@ -230,7 +240,11 @@ impl Node {
             return Err(self.broken("containerd", what, &self.folder().join("import.log")));
         }
         for component in Component::ALL {
-            if status.starts.get(&component).is_some_and(|starts| *starts >= OFTEN) {
+            if status
+                .failures
+                .get(&component)
+                .is_some_and(|failures| *failures >= OFTEN)
+            {
                 let how = status.ends.get(&component).map_or("", String::as_str);
                 return Err(self.broken(component.name(), format!("keeps ending ({how})"), &self.log(component)));
             }
