@@ -38,7 +38,7 @@ const CLOCK_CHECK: Duration = Duration::from_secs(60);
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
-/// A refusal that lasts until pauses are so long is the authority's last word, for the time being.
+/// A refusal that lasts so long is the authority's last word, for the time being.
 const REFUSAL_SETTLED: Duration = Duration::from_secs(1);
 
 /// Runs until the future is dropped.
@@ -102,6 +102,8 @@ struct Identity {
     credentials: Option<Arc<Credentials>>,
     /// When to ask next; none while a request is under way.
     ask_at: Option<Instant>,
+    /// Since when there has been nothing but failures.
+    failing_since: Instant,
     backoff: Backoff,
 }
 
@@ -110,6 +112,7 @@ impl Holder {
         self.identities.entry(identity).or_insert_with(|| Identity {
             credentials: None,
             ask_at: Some(Instant::now()),
+            failing_since: Instant::now(),
             backoff: Backoff::new(FIRST_RETRY, LAST_RETRY),
         });
     }
@@ -194,6 +197,7 @@ impl Holder {
                 tracing::info!(%identity, serial = credentials.serial(), renew_in = ?until_renewal, "certificate obtained");
                 state.ask_at = Some(Instant::now() + jitter(until_renewal.max(Duration::from_secs(1))));
                 state.backoff.reset();
+                state.failing_since = state.ask_at.unwrap_or(state.failing_since);
                 // The roots may have changed while the authority was asked.
                 let current = self
                     .bundle
@@ -206,7 +210,8 @@ impl Holder {
             Err(NoCertificate { why, refused }) => {
                 let pause = state.backoff.pause();
                 // At first, the authority may not have heard of the pod yet.
-                self.served.set_refused(identity, refused && pause > REFUSAL_SETTLED);
+                let settled = state.failing_since.elapsed() > REFUSAL_SETTLED;
+                self.served.set_refused(identity, refused && settled);
                 tracing::error!(%identity, why, retry_in = ?pause, "no certificate");
                 state.ask_at = Some(Instant::now() + pause);
             }

@@ -424,7 +424,7 @@ async fn a_controller_that_comes_back_is_asked_at_once_for_what_is_missing() {
     greet(&mut connection).await;
     let pod = proxy.pod("web");
     proxy.served.set_complete();
-    // Refused for so long that pauses are long.
+    // Refused for so long that pauses are no longer short.
     proxy
         .until("the last word", |shared| proxy.served.missing(shared).is_empty())
         .await;
@@ -440,7 +440,7 @@ async fn a_controller_that_comes_back_is_asked_at_once_for_what_is_missing() {
     let taken = begin.elapsed();
     assert!(
         taken < Duration::from_millis(500),
-        "{taken:?}, though the pause was longer than a second"
+        "{taken:?}: it was not asked when it came back"
     );
 }
 

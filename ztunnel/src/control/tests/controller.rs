@@ -125,13 +125,17 @@ impl Drop for Controller {
 
 impl Connection {
     pub(super) async fn request(&mut self) -> DeltaDiscoveryRequest {
+        let mut node = None;
         loop {
             let message = self.requests.message().await.unwrap();
             let request = message.expect("the client is still there");
-            // What the proxy says about roots concerns the test of them alone.
+            // What the proxy says about roots concerns the test of them alone, except that a stream's first request,
+            // whichever that is, says who asks.
             if request.type_url != ROOTS_TYPE {
-                return request;
+                let node = request.node.clone().or(node);
+                return DeltaDiscoveryRequest { node, ..request };
             }
+            node = request.node.or(node);
         }
     }
 
