@@ -5,8 +5,12 @@
 //! | [`flags`] | how the cluster is reached, and who this replica is |
 //! | `client` | a connection to the API server |
 //! | `lease` | which replica writes |
+//! | `bundle` | the root certificates, where programs find them |
+//! | `events` | what happened, where `kubectl describe` shows it |
 
+mod bundle;
 pub(crate) mod client;
+mod events;
 pub mod flags;
 pub(crate) mod lease;
 
@@ -21,6 +25,9 @@ use tokio::task::JoinHandle;
 use crate::run::State;
 use flags::ClusterFlags;
 use lease::Standing;
+
+/// Whose the written objects are: the field manager, the label's value, the reporter of events.
+const MANAGER: &str = "culvert-controller";
 
 /// This replica among those of the cluster.
 pub(crate) struct Member {
@@ -79,10 +86,24 @@ impl Member {
     /// What runs beside serving. Each ends by itself after `stop` has turned true.
     pub(crate) fn chores(
         self,
-        _state: &watch::Receiver<Arc<State>>,
-        _roots: watch::Receiver<Arc<str>>,
-        _stop: &watch::Receiver<bool>,
+        state: &watch::Receiver<Arc<State>>,
+        roots: watch::Receiver<Arc<str>>,
+        stop: &watch::Receiver<bool>,
     ) -> Vec<JoinHandle<()>> {
-        vec![self.election]
+        let bundles = bundle::Bundles {
+            client: self.client.clone(),
+            namespace: self.namespace,
+            state: state.clone(),
+            roots,
+            leader: self.leader.clone(),
+            stop: stop.clone(),
+        };
+        let events = events::Events {
+            client: self.client,
+            state: state.clone(),
+            leader: self.leader,
+            stop: stop.clone(),
+        };
+        vec![self.election, tokio::spawn(bundles.run()), tokio::spawn(events.run())]
     }
 }

@@ -1,0 +1,251 @@
+//! The trust bundle: a ConfigMap with the root certificates, in the system namespace and in every namespace that has to
+//! do with the mesh, so that programs there can check whom they talk to.
+//!
+//! The leader writes it. What others change in it is put back; it goes when its namespace leaves the mesh. A ConfigMap of
+//! that name without our label is somebody else's, and is never removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use culvert_objects::{Enrolment, Objects, enrolment};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+
+use super::MANAGER;
+use crate::run::State;
+
+/// The ConfigMap's name.
+const NAME: &str = "culvert-ca-root-cert";
+/// The key in it.
+const KEY: &str = "root-cert.pem";
+/// Says that this ConfigMap is ours.
+const LABEL: &str = "culvert.dev/managed-by";
+/// How long changes are gathered before anything is written.
+const GATHER: Duration = Duration::from_millis(100);
+/// When what failed is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Requests that wait for their answers at a time.
+const AT_ONCE: usize = 8;
+
+/// A ConfigMap that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Present {
+    pem: Option<String>,
+    ours: bool,
+    uid: Option<String>,
+}
+
+/// What has to be written.
+#[derive(Debug, PartialEq, Eq)]
+enum Write {
+    Apply(String),
+    Remove(String, Option<String>),
+}
+
+/// Keeps the ConfigMaps as they should be while this replica leads.
+pub(super) struct Bundles {
+    pub(super) client: Client,
+    pub(super) namespace: String,
+    pub(super) state: watch::Receiver<Arc<State>>,
+    pub(super) roots: watch::Receiver<Arc<str>>,
+    pub(super) leader: watch::Receiver<bool>,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+impl Bundles {
+    /// Until `stop` turns true.
+    pub(super) async fn run(mut self) {
+        let (sender, mut heard) = mpsc::channel(64);
+        let watching = tokio::spawn(follow(self.client.clone(), sender));
+        let mut present = BTreeMap::new();
+        let mut known = false;
+        let mut failed = false;
+        loop {
+            let again = if failed { AGAIN } else { Duration::from_secs(3600) };
+            tokio::select! {
+                event = heard.recv() => match event {
+                    Some(event) => known |= take(&mut present, event),
+                    None => break,
+                },
+                changed = self.state.changed() => if changed.is_err() { break },
+                changed = self.roots.changed() => if changed.is_err() { break },
+                changed = self.leader.changed() => if changed.is_err() { break },
+                _ = self.stop.wait_for(|stop| *stop) => break,
+                () = tokio::time::sleep(again) => {}
+            }
+            tokio::time::sleep(GATHER).await;
+            while let Ok(event) = heard.try_recv() {
+                known |= take(&mut present, event);
+            }
+            failed = known && !self.write(&present).await;
+        }
+        watching.abort();
+    }
+
+    /// Writes what is not as it should be. False if something has to be tried again.
+    async fn write(&mut self, present: &BTreeMap<String, Present>) -> bool {
+        let pem = Arc::clone(&self.roots.borrow_and_update());
+        let state = Arc::clone(&self.state.borrow_and_update());
+        // Before there is a root, and before the namespaces are known, nobody can tell what is right.
+        if !*self.leader.borrow() || pem.is_empty() || state.loaded.generation == 0 {
+            return true;
+        }
+        let wanted = wanted(&state.loaded.objects, &self.namespace);
+        let (this, pem) = (&*self, &pem);
+        let results = futures_util::stream::iter(writes(&wanted, present, pem))
+            .map(|write| async move {
+                // Whoever has lost the lease in between does not go on.
+                *this.leader.borrow() && this.write_one(&write, pem).await
+            })
+            .buffer_unordered(AT_ONCE);
+        results.fold(true, |all, one| async move { all && one }).await
+    }
+
+    async fn write_one(&self, write: &Write, pem: &str) -> bool {
+        let api = |namespace: &str| Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
+        let (namespace, outcome) = match write {
+            Write::Apply(namespace) => {
+                let map = json!({
+                    "apiVersion": "v1", "kind": "ConfigMap",
+                    "metadata": {"name": NAME, "labels": {LABEL: MANAGER}},
+                    "data": {KEY: pem},
+                });
+                let params = PatchParams::apply(MANAGER).force();
+                let applied = api(namespace).patch(NAME, &params, &Patch::Apply(&map)).await;
+                (namespace, applied.map(drop))
+            }
+            Write::Remove(namespace, uid) => {
+                let params = DeleteParams::default().preconditions(Preconditions {
+                    uid: uid.clone(),
+                    resource_version: None,
+                });
+                (namespace, api(namespace).delete(NAME, &params).await.map(drop))
+            }
+        };
+        match outcome {
+            Ok(()) => tracing::info!(namespace, ?write, "trust bundle"),
+            // Gone, with its namespace or without; or replaced, of which we hear.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+            Err(error) => {
+                tracing::warn!(namespace, %error, "the trust bundle could not be written; trying again");
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Hears of all ConfigMaps of the name.
+async fn follow(client: Client, sender: mpsc::Sender<watcher::Event<ConfigMap>>) {
+    let config = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
+    let events = watcher(Api::all(client), config).default_backoff();
+    let mut events = std::pin::pin!(events);
+    loop {
+        match events.try_next().await {
+            Ok(Some(event)) => {
+                if sender.send(event).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => return,
+            Err(error) => tracing::debug!(%error, "trust bundles"),
+        }
+    }
+}
+
+/// Takes an event in. True once all are known.
+fn take(present: &mut BTreeMap<String, Present>, event: watcher::Event<ConfigMap>) -> bool {
+    match event {
+        watcher::Event::Init => present.clear(),
+        watcher::Event::Apply(map) | watcher::Event::InitApply(map) => {
+            let labels = map.metadata.labels.unwrap_or_default();
+            let now = Present {
+                pem: map.data.and_then(|mut data| data.remove(KEY)),
+                ours: labels.get(LABEL).is_some_and(|value| value == MANAGER),
+                uid: map.metadata.uid,
+            };
+            present.insert(map.metadata.namespace.unwrap_or_default(), now);
+        }
+        watcher::Event::Delete(map) => drop(present.remove(&map.metadata.namespace.unwrap_or_default())),
+        watcher::Event::InitDone => return true,
+    }
+    false
+}
+
+/// The namespaces that need the bundle: the system's, those that are enrolled, and those with a pod that is.
+fn wanted(objects: &Objects, system: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::from([system.to_owned()]);
+    let probe = culvert_objects::Pod::default();
+    for (name, namespace) in &objects.namespaces {
+        if enrolment(namespace.metadata.labels.as_ref(), &probe) == Ok(Enrolment::Ambient) {
+            found.insert(name.name.clone());
+        }
+    }
+    for (name, pod) in &objects.pods {
+        let labels = objects
+            .namespace(&name.namespace)
+            .and_then(|n| n.metadata.labels.as_ref());
+        if !found.contains(&name.namespace) && enrolment(labels, pod) == Ok(Enrolment::Ambient) {
+            found.insert(name.namespace.clone());
+        }
+    }
+    // Nothing can be made in a namespace that is being deleted, and what is there goes with it.
+    found.retain(|name| {
+        objects
+            .namespace(name)
+            .is_some_and(|n| n.metadata.deletion_timestamp.is_none())
+    });
+    found
+}
+
+fn writes(wanted: &BTreeSet<String>, present: &BTreeMap<String, Present>, pem: &str) -> Vec<Write> {
+    let right = |namespace: &String| {
+        present
+            .get(namespace)
+            .is_some_and(|p| p.ours && p.pem.as_deref() == Some(pem))
+    };
+    let missing = wanted.iter().filter(|n| !right(n)).map(|n| Write::Apply(n.clone()));
+    let left = present
+        .iter()
+        .filter(|(namespace, p)| p.ours && !wanted.contains(*namespace));
+    missing
+        .chain(left.map(|(namespace, p)| Write::Remove(namespace.clone(), p.uid.clone())))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn present(pem: &str, ours: bool) -> Present {
+        Present {
+            pem: Some(pem.to_owned()),
+            ours,
+            uid: Some("u".to_owned()),
+        }
+    }
+
+    #[test]
+    fn only_what_differs_is_written_and_only_ours_removed() {
+        let wanted = ["changed", "new", "right"].map(str::to_owned).into();
+        let there = [
+            ("changed", present("other", true)),
+            ("right", present("pem", true)),
+            ("left", present("pem", true)),
+            ("theirs", present("pem", false)),
+        ];
+        let there = there.map(|(name, p)| (name.to_owned(), p)).into();
+        let expected = [
+            Write::Apply("changed".to_owned()),
+            Write::Apply("new".to_owned()),
+            Write::Remove("left".to_owned(), Some("u".to_owned())),
+        ];
+        assert_eq!(writes(&wanted, &there, "pem"), expected);
+    }
+}

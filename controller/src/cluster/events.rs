@@ -1,0 +1,264 @@
+//! Events: what the mesh did with a namespace, and what is wrong with an object, where `kubectl describe` shows it.
+//!
+//! The leader tells, and only what changes while it leads: a new leader does not tell everything again. About pods only
+//! what a node's agent cannot know; it tells the rest itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use culvert_objects::{Enrolment, Finding, ObjectName, Objects, enrolment};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use tokio::sync::watch;
+
+use super::MANAGER;
+use crate::run::State;
+
+/// How long something must have been so before it is told: objects that belong together arrive one after the other.
+const SETTLE: Duration = Duration::from_secs(2);
+/// How many may be told at once, and then how many a second: a mistake in a template must not flood the cluster.
+const BURST: f64 = 50.0;
+const RATE: f64 = 2.0;
+
+/// Something to be told about an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Note {
+    kind: String,
+    object: ObjectName,
+    warning: bool,
+    reason: &'static str,
+    text: String,
+}
+
+/// Tells while this replica leads.
+pub(super) struct Events {
+    pub(super) client: Client,
+    pub(super) state: watch::Receiver<Arc<State>>,
+    pub(super) leader: watch::Receiver<bool>,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+impl Events {
+    /// Until `stop` turns true.
+    pub(super) async fn run(mut self) {
+        let reporter = Reporter {
+            controller: MANAGER.to_owned(),
+            instance: None,
+        };
+        let recorder = Recorder::new(self.client.clone(), reporter);
+        let mut bucket = Bucket::new(Instant::now());
+        let mut before: Option<Seen> = None;
+        loop {
+            tokio::select! {
+                changed = self.state.changed() => if changed.is_err() { return },
+                changed = self.leader.changed() => if changed.is_err() { return },
+                _ = self.stop.wait_for(|stop| *stop) => return,
+            }
+            tokio::time::sleep(SETTLE).await;
+            let state = Arc::clone(&self.state.borrow_and_update());
+            if state.loaded.generation == 0 {
+                continue;
+            }
+            let now = Seen::of(&state.loaded.objects, &state.loaded.findings);
+            let leads = *self.leader.borrow_and_update();
+            if let Some(before) = before.as_ref().filter(|_| leads) {
+                for note in notes(before, &now) {
+                    if !bucket.take(Instant::now()) {
+                        tracing::warn!(?note, "too many events at a time: this one is not told");
+                        continue;
+                    }
+                    tell(&recorder, &state.loaded.objects, note).await;
+                }
+            }
+            before = Some(now);
+        }
+    }
+}
+
+async fn tell(recorder: &Recorder, objects: &Objects, note: Note) {
+    let uid = match note.kind.as_str() {
+        "Namespace" => objects
+            .namespaces
+            .get(&note.object)
+            .and_then(|o| o.metadata.uid.clone()),
+        "Pod" => objects.pods.get(&note.object).and_then(|o| o.metadata.uid.clone()),
+        "Service" => objects.services.get(&note.object).and_then(|o| o.metadata.uid.clone()),
+        _ => None,
+    };
+    let namespace = note.object.namespace.clone();
+    let about = ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some(note.kind),
+        name: Some(note.object.name.clone()),
+        namespace: (!namespace.is_empty()).then_some(namespace),
+        uid,
+        ..ObjectReference::default()
+    };
+    let event = Event {
+        type_: if note.warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        },
+        reason: note.reason.to_owned(),
+        note: Some(note.text),
+        action: "Mesh".to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = recorder.publish(&event, &about).await {
+        tracing::debug!(%error, object = %note.object, "an event could not be written");
+    }
+}
+
+/// What events are about, at one moment.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Namespaces whose own label enrols, and how many of their pods are in.
+    enrolled: BTreeMap<ObjectName, usize>,
+    namespaces: BTreeSet<ObjectName>,
+    findings: BTreeSet<Finding>,
+}
+
+impl Seen {
+    fn of(objects: &Objects, findings: &[Finding]) -> Self {
+        let probe = culvert_objects::Pod::default();
+        let labels = |name: &ObjectName| objects.namespaces.get(name).and_then(|n| n.metadata.labels.as_ref());
+        let enrols = |name: &&ObjectName| enrolment(labels(name), &probe) == Ok(Enrolment::Ambient);
+        let mut enrolled: BTreeMap<ObjectName, usize> = objects
+            .namespaces
+            .keys()
+            .filter(enrols)
+            .map(|name| (name.clone(), 0))
+            .collect();
+        for (name, pod) in &objects.pods {
+            let namespace = ObjectName::cluster(name.namespace.as_str());
+            let labels = labels(&namespace);
+            if let Some(count) = enrolled.get_mut(&namespace) {
+                let counts = !crate::model::pod::has_ended(pod) && enrolment(labels, pod) == Ok(Enrolment::Ambient);
+                *count += usize::from(counts);
+            }
+        }
+        Self {
+            enrolled,
+            namespaces: objects.namespaces.keys().cloned().collect(),
+            findings: findings.iter().cloned().collect(),
+        }
+    }
+}
+
+/// What is new, to be told.
+fn notes(before: &Seen, now: &Seen) -> Vec<Note> {
+    let namespace = |name: &ObjectName, reason, text| Note {
+        kind: "Namespace".to_owned(),
+        object: name.clone(),
+        warning: false,
+        reason,
+        text,
+    };
+    let new = now
+        .enrolled
+        .iter()
+        .filter(|(name, _)| !before.enrolled.contains_key(*name));
+    let joined = new.map(|(name, pods)| {
+        let text = format!("the namespace joins the mesh with {pods} pods");
+        namespace(name, "MeshEnabled", text)
+    });
+    let left = before.enrolled.keys().filter(|name| !now.enrolled.contains_key(*name));
+    let left = left.filter(|name| now.namespaces.contains(*name)).map(|name| {
+        let text = "the namespace leaves the mesh; open connections live on to their end".to_owned();
+        namespace(name, "MeshDisabled", text)
+    });
+    let findings = now.findings.difference(&before.findings).filter_map(of_finding);
+    joined.chain(left).chain(findings).collect()
+}
+
+fn of_finding(finding: &Finding) -> Option<Note> {
+    let (kind, name) = finding.object.as_deref()?.split_once(' ')?;
+    let label = finding
+        .field
+        .as_deref()
+        .is_some_and(|field| field.starts_with("metadata.labels["));
+    // The agent of the pod's node says that of a pod.
+    if kind == "Pod" && label {
+        return None;
+    }
+    Some(Note {
+        kind: kind.to_owned(),
+        object: match name.split_once('/') {
+            Some((namespace, name)) => ObjectName::new(namespace, name),
+            None => ObjectName::cluster(name),
+        },
+        warning: true,
+        reason: if label { "UnknownLabelValue" } else { "MeshFinding" },
+        text: finding.message.clone(),
+    })
+}
+
+/// Lets so many through, and then so many a second.
+#[derive(Debug)]
+struct Bucket {
+    left: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    fn new(now: Instant) -> Self {
+        Self { left: BURST, at: now }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let more = now.duration_since(self.at).as_secs_f64() * RATE;
+        (self.left, self.at) = ((self.left + more).min(BURST), now);
+        let any = self.left >= 1.0;
+        if any {
+            self.left -= 1.0;
+        }
+        any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(yaml: &str) -> Seen {
+        let dir = std::env::temp_dir().join(format!("culvert-events-{}-{}", std::process::id(), yaml.len()));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("a.yaml"), yaml).unwrap();
+        let loaded = culvert_objects::Directory::open(&dir).unwrap().loaded();
+        std::fs::remove_dir_all(&dir).unwrap();
+        Seen::of(&loaded.objects, &loaded.findings)
+    }
+
+    fn shop(label: &str) -> Seen {
+        seen(&format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, labels: {{culvert.dev/mesh: {label}}}}}\n---\n\
+             apiVersion: v1\nkind: Pod\nmetadata: {{name: a, namespace: shop}}\n"
+        ))
+    }
+
+    #[test]
+    fn joining_leaving_and_mistyping_are_told_once() {
+        let reasons = |before: &Seen, now: &Seen| notes(before, now).iter().map(|n| n.reason).collect::<Vec<_>>();
+        let (out, on, wrong) = (shop("none"), shop("ambient"), shop("maybe"));
+        let told = notes(&out, &on);
+        assert_eq!((told[0].reason, told[0].text.contains("1 pods")), ("MeshEnabled", true));
+        assert_eq!(reasons(&on, &out), ["MeshDisabled"]);
+        assert_eq!(reasons(&on, &wrong), ["MeshDisabled", "UnknownLabelValue"]);
+        assert!(reasons(&on, &on).is_empty() && reasons(&wrong, &wrong).is_empty());
+        assert!(
+            reasons(&on, &Seen::default()).is_empty(),
+            "a namespace that is gone is told nothing"
+        );
+    }
+
+    #[test]
+    fn a_flood_is_cut_short() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(start);
+        assert_eq!((0..200).filter(|_| bucket.take(start)).count(), 50);
+        assert!(bucket.take(start + Duration::from_secs(1)));
+    }
+}
