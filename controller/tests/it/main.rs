@@ -7,6 +7,7 @@ mod authority;
 mod cases;
 mod certificates;
 mod client;
+mod cluster;
 mod discovery;
 mod golden;
 mod life;

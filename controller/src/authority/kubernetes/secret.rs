@@ -95,7 +95,9 @@ impl CaSecret {
     /// Follows the Secret, and writes it while `leader` says so. Never ends.
     pub(crate) async fn follow(mut self, authority: Arc<Authority>, mut leader: watch::Receiver<bool>) {
         self.remember(&authority).await;
-        let only = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
+        let only = watcher::Config::default()
+            .fields(&format!("metadata.name={NAME}"))
+            .timeout(crate::cluster::client::WATCH_SECONDS);
         let mut events = pin!(watcher(self.secrets.clone(), only).default_backoff());
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -246,6 +248,8 @@ impl CaSecret {
             metadata: ObjectMeta {
                 name: Some(NAME.into()),
                 labels: Some([(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned())].into()),
+                // When the root before was replaced is lost with a Secret that is gone: it is kept as if that was now.
+                annotations: Some([(ROTATED.to_owned(), rfc3339(OffsetDateTime::now_utc()))].into()),
                 ..ObjectMeta::default()
             },
             type_: Some("kubernetes.io/tls".into()),
@@ -288,9 +292,9 @@ impl CaSecret {
             // Whoever reads the Secret alone must trust the root before as well.
             new.roots.extend(signer.anchors().iter().map(|anchor| anchor.pem()));
             annotations.remove(ROTATE);
-            annotations.insert(ROTATED.into(), now.format(&Rfc3339).unwrap_or_default());
+            annotations.insert(ROTATED.into(), rfc3339(now));
             new
-        } else if signer.anchors().len() > 1 && rotated.is_none_or(|at| now >= at + self.keep) {
+        } else if signer.anchors().len() > 1 && rotated.is_some_and(|at| now >= at + self.keep) {
             let mut own = signer.material().clone();
             own.roots.clone_from(&own.certificate);
             own
@@ -327,6 +331,10 @@ fn is_ours(secret: &Secret) -> bool {
         .iter()
         .flatten()
         .any(|(key, text)| key == label && text == value)
+}
+
+fn rfc3339(at: OffsetDateTime) -> String {
+    at.format(&Rfc3339).unwrap_or_default()
 }
 
 fn material(secret: &Secret) -> Material {
