@@ -84,6 +84,8 @@ struct Room {
     pods: BTreeMap<Arc<str>, Entry>,
     /// In the order in which they connected.
     proxies: Vec<Proxy>,
+    /// Those that connected before the pods are known: told now that there is none, they would let go of what they serve.
+    early: Vec<Proxy>,
     refused: Vec<Refusal>,
     outside: Vec<Outside>,
     /// What an earlier agent left behind has been thrown away.
@@ -107,6 +109,7 @@ impl<S: PodSource> Enrolment<S> {
             settings,
             pods: BTreeMap::new(),
             proxies: Vec::new(),
+            early: Vec::new(),
             refused: Vec::new(),
             outside: Vec::new(),
             collected: false,
@@ -171,6 +174,9 @@ impl Room {
         }
         self.collect(snapshot.complete);
         self.ready = true;
+        for proxy in std::mem::take(&mut self.early) {
+            self.connected(proxy);
+        }
     }
 
     /// Ends capture of pods that an earlier agent enrolled and that are no longer wanted.

@@ -10,6 +10,7 @@ use crate::handover::{Event, Order, Proxy, listeners::Listeners, recover};
 impl Room {
     pub(super) fn on_proxy(&mut self, event: Event) {
         match event {
+            Event::Connected(proxy) if !self.ready => self.early.push(proxy),
             Event::Connected(proxy) => self.connected(proxy),
             Event::Answered {
                 proxy,
@@ -42,6 +43,7 @@ impl Room {
             Event::Synced(id) => self.succeed(id),
             Event::Disconnected(id) => {
                 self.proxies.retain(|proxy| proxy.id != id);
+                self.early.retain(|proxy| proxy.id != id);
                 // Who is the newest now serves on, even if it was about to end.
                 if let Some(newest) = self.proxies.last().filter(|proxy| proxy.takes_listeners()) {
                     newest.tell(Order::Successor(false));
@@ -75,7 +77,7 @@ impl Room {
         }
     }
 
-    fn connected(&mut self, proxy: Proxy) {
+    pub(super) fn connected(&mut self, proxy: Proxy) {
         let admitted = self.kernel().admit_proxy(proxy.pid);
         if let Err(error) = admitted {
             // It would be captured itself, and its connections would come back to it. Its session ends with `proxy`.
