@@ -336,6 +336,8 @@ async fn bad_secrets(lab: &Lab, controller: &Controller) {
         good.0,
         "a lost Secret is no reason for another root"
     );
+    let roots = lab.secret("ca.crt").matches("BEGIN").count();
+    assert_eq!(roots, 2, "nor for forgetting the one before");
 }
 
 /// Without the API server, a token that was accepted stays accepted, and no other is.
