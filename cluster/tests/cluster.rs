@@ -4,7 +4,7 @@
 use culvert_cluster::{Cluster, Component, Error, NodeComponent, Options, wait_until};
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
     time::Duration,
