@@ -20,8 +20,10 @@ fuzz_target!(|text: &str| {
     if without_entry(text).expect("a list").is_none() {
         assert_eq!(without, text);
     }
-    let (with, without): (Value, Value) =
-        (serde_json::from_str(with).expect("JSON"), serde_json::from_str(&without).expect("JSON"));
+    // A number out of range is JSON, and no value.
+    let (Ok(with), Ok(without)) = (serde_json::from_str::<Value>(with), serde_json::from_str::<Value>(&without)) else {
+        return;
+    };
     let count = |list: &Value| list["plugins"].as_array().map_or(0, Vec::len);
     assert_eq!(count(&with), count(&without) + 1);
 });

@@ -14,10 +14,11 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(config) = Config::parse(bytes)
         && let Some(previous) = config.previous
     {
-        // What is passed through is a value of its own, and the one that a parser finds.
-        let whole: serde_json::Value = serde_json::from_slice(bytes).expect("it was read");
-        let part: serde_json::Value = serde_json::from_str(previous.text()).expect("a value");
-        assert_eq!(whole["prevResult"], part);
+        // What is passed through is a value of its own, and the one that a parser finds (which refuses 1e999).
+        if let Ok(whole) = serde_json::from_slice::<serde_json::Value>(bytes) {
+            let part: serde_json::Value = serde_json::from_str(previous.text()).expect("a value");
+            assert_eq!(whole["prevResult"], part);
+        }
         assert!(addresses(previous).len() <= bytes.len());
     }
     if let Ok(request) = Request::parse(bytes) {
@@ -36,7 +37,7 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(json) = Json::parse(text)
         && let Some(elements) = json.elements()
     {
-        let whole: Vec<serde_json::Value> = serde_json::from_str(text).expect("an array");
+        let Ok(whole) = serde_json::from_str::<Vec<serde_json::Value>>(text) else { return };
         assert_eq!(elements.len(), whole.len());
         for (element, value) in elements.into_iter().zip(whole) {
             assert!(element.offset_in(text).is_some());

@@ -17,8 +17,8 @@ pub enum Malformed {
     /// A list without plug-ins.
     #[error("it has no list `plugins`")]
     NoPlugins,
-    /// An empty one.
-    #[error("its list `plugins` is empty")]
+    /// Nothing that gives a pod its addresses.
+    #[error("it names no plug-in but culvert-cni, if any")]
     Empty,
     /// A plug-in without a type.
     #[error("it names no plug-in by `type`")]
@@ -81,7 +81,9 @@ pub fn without_entry(text: &str) -> Result<Option<String>, Malformed> {
 /// The text is no configuration of a single plug-in.
 pub fn from_single(text: &str, entry: &str) -> Result<String, Malformed> {
     let single = Json::parse(text)?;
-    plugin_type(single).ok_or(Malformed::NoType)?;
+    if plugin_type(single).ok_or(Malformed::NoType)? == PLUGIN_TYPE {
+        return Err(Malformed::Empty);
+    }
     let mut list = String::from("{\n");
     for key in ["cniVersion", "name"] {
         if let Some(value) = single.member(key) {

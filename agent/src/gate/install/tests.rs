@@ -192,7 +192,7 @@ fn what_is_no_configuration_is_refused() {
     ] {
         assert!(conflist::with_entry(text, "{}").is_err(), "{text}");
     }
-    for text in ["", "{\"name\":\"n\"}", "{\"type\":7}", PTP] {
+    for text in ["", "{\"name\":\"n\"}", "{\"type\":7}", "{\"type\":\"culvert-cni\"}", PTP] {
         assert!(conflist::from_single(text, "{}").is_err(), "{text}");
     }
 }
