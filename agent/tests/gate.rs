@@ -1,6 +1,12 @@
 //! The gate with the plug-in as a process: what container runtimes run, over a real socket, with a source that tests own.
 //! Needs root, for learning a network namespace's cookie, and the program `culvert-cni` beside this one.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests and what they stand on; clippy takes only functions marked #[test] for tests"
+)]
+
 use std::{
     collections::BTreeSet,
     io::{Read as _, Write as _},

@@ -1,5 +1,10 @@
 //! The plug-in as container runtimes run it: a process with an environment and standard input, against a socket.
 
+#![allow(
+    clippy::expect_used,
+    reason = "tests and what they stand on; clippy takes only functions marked #[test] for tests"
+)]
+
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::net::{UnixListener, UnixStream},
