@@ -1,7 +1,4 @@
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{Journal, Notice, Reason};
 use crate::{
@@ -161,5 +158,4 @@ fn what_could_not_be_sent_is_due_again_unless_it_is_overtaken() {
     clock.journal.failed(&notice);
     clock.observe(vec![pod(1, PodState::Outside, None)]);
     assert_eq!(clock.reasons(5), [(Reason::Left, 1)]);
-    let _: Arc<str> = notice.uid;
 }

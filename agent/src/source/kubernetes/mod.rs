@@ -292,8 +292,11 @@ impl Shared {
     async fn confirm(&self) {
         for name in self.read(Book::unconfirmed) {
             let pods: Api<Pod> = Api::namespaced(self.client.clone(), &name.namespace);
-            if let Ok(Ok(None)) = timeout(ANSWER, pods.get_metadata_opt(&name.name)).await {
-                self.with(|book| book.pod_unconfirmed(&name));
+            match timeout(ANSWER, pods.get_metadata_opt(&name.name)).await {
+                Ok(Ok(None)) => self.with(|book| book.pod_unconfirmed(&name)),
+                Ok(Ok(Some(_))) => {}
+                // Another time: the others would wait as long.
+                Ok(Err(_)) | Err(_) => return,
             }
         }
     }

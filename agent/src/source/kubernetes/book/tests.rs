@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
@@ -368,7 +368,6 @@ fn a_status_with_addresses_that_the_sandbox_has_not_makes_one_look_again() {
     assert_eq!(wanted(&book).len(), 1, "until it is known better");
     answer(&mut book, |_| Ok(Some(place("/run/netns/second", &["198.18.0.2"]))));
     assert_eq!(wanted(&book), [("a".into(), "/run/netns/second".into())]);
-    let _ = PathBuf::new();
 }
 
 #[test]
