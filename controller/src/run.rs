@@ -93,6 +93,7 @@ async fn run_until_signal(flags: Serve) -> Result<(), Cause> {
         trust_domain: flags.trust_domain.clone(),
         root_namespace: flags.root_namespace.clone(),
         cluster_domain: flags.cluster_domain.clone(),
+        system_namespace: flags.cluster.namespace(),
     };
     let mut follower = Follow::new(settings, metrics);
     let state = follower.state.subscribe();

@@ -143,7 +143,9 @@ impl Bundles {
 
 /// Hears of all ConfigMaps of the name.
 async fn follow(client: Client, sender: mpsc::Sender<watcher::Event<ConfigMap>>) {
-    let config = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
+    let config = watcher::Config::default()
+        .fields(&format!("metadata.name={NAME}"))
+        .timeout(super::client::WATCH_SECONDS);
     let events = watcher(Api::all(client), config).default_backoff();
     let mut events = std::pin::pin!(events);
     loop {

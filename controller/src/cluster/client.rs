@@ -8,16 +8,22 @@ use kube::{Client, Config};
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
-/// A connection on which nothing was heard for so long is dead. The API server sends a bookmark a minute on every watch.
-const SILENCE: Duration = Duration::from_secs(100);
+/// How long a watch may last. Short, so that one that nothing is heard from is known to be dead soon: bookmarks do not
+/// come for kinds that nothing happens to.
+pub(crate) const WATCH_SECONDS: u32 = 60;
+/// A connection on which nothing was heard for so long is dead: longer than any watch lasts.
+const SILENCE: Duration = Duration::from_secs(90);
 
 /// Why there is no client. Whether the API server answers is another question, asked later and again.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ClientError {
+pub enum ClientError {
+    /// There is no service account, and nothing else is given.
     #[error("not in a cluster (no service account), and neither --config-dir nor --kubeconfig is given")]
     NotInCluster(#[source] kube::config::InClusterError),
+    /// The file cannot be read, or says nothing of use.
     #[error("kubeconfig")]
     Kubeconfig(#[from] kube::config::KubeconfigError),
+    /// No client can be made of the configuration.
     #[error("API client")]
     Client(#[from] kube::Error),
 }

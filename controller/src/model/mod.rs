@@ -34,6 +34,8 @@ pub struct Settings {
     pub root_namespace: String,
     /// What comes after `svc.` in the names of services.
     pub cluster_domain: String,
+    /// The mesh's own namespace, which takes no part in it whatever its labels say.
+    pub system_namespace: String,
 }
 
 impl Default for Settings {
@@ -44,6 +46,7 @@ impl Default for Settings {
             trust_domain: domain.clone(),
             root_namespace: "istio-system".to_owned(),
             cluster_domain: domain,
+            system_namespace: "culvert-system".to_owned(),
         }
     }
 }

@@ -33,7 +33,7 @@ pub fn workload(
     for (service, ports) in links.of_pod(settings, objects, name, pod) {
         services.entry(service).or_insert(ports);
     }
-    let tunnel = tunnel(objects, name, pod);
+    let tunnel = name.namespace != settings.system_namespace && tunnel(objects, name, pod);
     Some(Workload {
         uid: uid(settings, name),
         name: name.name.clone(),

@@ -19,8 +19,8 @@ use super::store::{Change, Kind};
 
 /// Objects in one answer of a list. Bounds the memory of the first list, beside what is kept of it.
 const PAGE: u32 = 250;
-/// How long one watch lasts; the next goes on where it ended. Below five minutes, which proxies tend to cut.
-const WATCH_SECONDS: u32 = 290;
+/// How long one watch lasts; the next goes on where it ended.
+const WATCH_SECONDS: u32 = crate::cluster::client::WATCH_SECONDS;
 /// How long a list may take, page by page.
 const LIST: Duration = Duration::from_secs(60);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);

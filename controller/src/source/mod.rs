@@ -28,7 +28,18 @@ mod size;
 pub mod store;
 mod strip;
 
+pub use crate::cluster::client::ClientError;
 use health::Health;
+
+/// Follows the cluster that a kubeconfig names, for whoever wants its objects alone. Generation 0 means that not all is
+/// known yet.
+///
+/// # Errors
+/// When the file is of no use.
+pub async fn follow(kubeconfig: &std::path::Path) -> Result<watch::Receiver<Arc<Loaded>>, ClientError> {
+    let client = crate::cluster::client::connect(Some(kubeconfig)).await?;
+    Ok(kubernetes::follow(&client, &Health::default()))
+}
 
 /// A source that is being followed.
 pub(crate) struct Source {
