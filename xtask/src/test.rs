@@ -1,8 +1,17 @@
 //! `cargo xtask test`: everything that must hold before a change lands, from set-up to end-to-end tests.
+//!
+//! First the plain tests, which need nothing but this machine, then those on a real Kubernetes cluster (see [`cluster`]).
+
+mod cluster;
 
 use crate::{ebpf, setup, shell};
 use anyhow::{Context, Result, bail};
-use std::{ffi::OsString, fs, path::Path, process::ExitCode};
+use std::{
+    ffi::OsString,
+    fs,
+    path::Path,
+    process::{Command, ExitCode},
+};
 
 /// The test runner: it runs each test in a process of its own, which tests that enter namespaces need.
 const NEXTEST: (&str, &str) = ("cargo-nextest", "0.9.151");
@@ -16,13 +25,49 @@ pub(crate) struct Options {
     /// Run only the tests of a nextest filter expression, for example 'package(culvert-tests) & test(capture)'
     #[arg(long, short = 'E', value_name = "EXPRESSION")]
     filter: Option<String>,
+    /// Run only the tests on a real Kubernetes cluster, which is made for them and removed in the end
+    #[arg(long, conflicts_with = "plain")]
+    cluster: bool,
+    /// Run only the tests that need no cluster
+    #[arg(long)]
+    plain: bool,
+    /// Leave the cluster up after its tests
+    #[arg(long)]
+    keep: bool,
+    /// Run the cluster's tests on this cluster, which is up, with the images that it has; builds only the tests
+    #[arg(long, value_name = "CLUSTER", requires = "cluster", conflicts_with = "keep")]
+    on: Option<String>,
+}
+
+impl Options {
+    /// Whether nothing is left out of what was chosen.
+    fn everything(&self) -> bool {
+        self.words.is_empty() && self.filter.is_none()
+    }
 }
 
 /// Runs it all. The last line of all output is `N passed, N failed`, unless something prevents the tests.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     set_up()?;
+    let mut counts = Counts { total: 0, failed: 0 };
+    if !options.cluster {
+        counts.add(&plain(options)?);
+    }
+    // Words and filters without --cluster are about plain tests.
+    if options.cluster || (!options.plain && options.everything()) {
+        counts.add(&cluster::run(options)?);
+    }
+    if counts.total == 0 {
+        shell::say("no test ran, and that shows nothing");
+    }
+    println!("{} passed, {} failed", counts.passed(), counts.failed);
+    Ok(ExitCode::from(u8::from(counts.failed > 0 || counts.total == 0)))
+}
+
+/// The tests that need no cluster, and everything that is checked before them.
+fn plain(options: &Options) -> Result<Counts> {
     ebpf::build()?;
-    let everything = options.words.is_empty() && options.filter.is_none();
+    let everything = options.everything();
     if everything {
         check()?;
     }
@@ -34,12 +79,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         let examples = ["test", "--doc", "--workspace", "--locked", "--quiet"];
         shell::run("examples in the documentation", shell::cargo().args(examples))?;
     }
-    let counts = run_tests(options)?;
-    if counts.total == 0 {
-        shell::say("no test ran, and that shows nothing");
-    }
-    println!("{} passed, {} failed", counts.passed(), counts.failed);
-    Ok(ExitCode::from(u8::from(counts.failed > 0 || counts.total == 0)))
+    let mut nextest = shell::cargo();
+    nextest.args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]);
+    run_tests(options, nextest, "default")
 }
 
 fn set_up() -> Result<()> {
@@ -78,6 +120,11 @@ struct Counts {
 }
 
 impl Counts {
+    fn add(&mut self, other: &Self) {
+        self.total += other.total;
+        self.failed += other.failed;
+    }
+
     fn passed(&self) -> u32 {
         self.total.saturating_sub(self.failed)
     }
@@ -102,13 +149,11 @@ impl Counts {
     }
 }
 
-fn run_tests(options: &Options) -> Result<Counts> {
-    let report = shell::target().join("nextest/default/junit.xml");
+/// Runs nextest, given with all but the words and the filter, by one of its profiles.
+fn run_tests(options: &Options, mut nextest: Command, profile: &str) -> Result<Counts> {
+    let report = shell::target().join("nextest").join(profile).join("junit.xml");
     remove(&report)?;
-    let mut nextest = shell::cargo();
-    nextest
-        .args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"])
-        .args(&options.words);
+    nextest.args(["--profile", profile]).args(&options.words);
     if let Some(filter) = &options.filter {
         nextest.args(["-E", filter]);
     }

@@ -23,6 +23,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
+    time::SystemTime,
 };
 
 /// The port of the tunnel.
@@ -41,6 +42,9 @@ pub struct Seen {
     pub marked_packets: u64,
     /// Bytes in clear by (source, destination), with the connecting side's port and address as they are.
     pub clear_flows: BTreeMap<(SocketAddr, SocketAddr), u64>,
+    /// TCP connections that were opened outside the tunnel: when, from where, to where. One whose first packet was lost and sent
+    /// again is here twice.
+    pub opened_in_clear: Vec<(SystemTime, SocketAddr, SocketAddr)>,
     /// Packets that the kernel dropped because this program was too slow: should be 0.
     pub missed: u64,
 }
@@ -171,6 +175,10 @@ impl Watcher {
         let tunnel = [packet.source, packet.destination]
             .iter()
             .any(|end| end.port() == HBONE_PORT);
+        if !tunnel && packet.tcp.as_ref().is_some_and(|segment| segment.opens) {
+            let opened = (SystemTime::now(), packet.source, packet.destination);
+            self.seen.opened_in_clear.push(opened);
+        }
         let clear = match packet.tcp {
             Some(segment) if tunnel => {
                 if segment.syn {

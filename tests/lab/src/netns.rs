@@ -35,13 +35,22 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// The name, as `ip netns exec` takes it.
+    /// A namespace that somebody else made and removes, by the file that stands for it: `/run/netns/NAME`, `/proc/PID/ns/net`.
+    pub fn open(path: &Path) -> Result<Self> {
+        Ok(Self {
+            name: path.display().to_string(),
+            file: File::open(path).with_context(|| format!("network namespace {}", path.display()))?,
+        })
+    }
+
+    /// The name, as `ip netns exec` takes it; of one that was opened by its path, the path.
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// The file that stands for the namespace.
     pub fn path(&self) -> PathBuf {
+        // An absolute path replaces the folder.
         path_of(&self.name)
     }
 

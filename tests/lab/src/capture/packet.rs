@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const SYN: u8 = 2;
+const ACK: u8 = 16;
 
 /// A TCP or UDP packet.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub(super) struct Packet<'a> {
 pub(super) struct Segment {
     pub(super) sequence: u32,
     pub(super) syn: bool,
+    /// The first packet of a connection.
+    pub(super) opens: bool,
 }
 
 /// Reads a packet from its IP header on; `None` for anything but TCP and UDP (ARP, ICMP, neighbour discovery), which
@@ -40,7 +44,8 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Packet<'_>> {
             let sequence = u32::from_be_bytes(rest.get(4..8)?.try_into().ok()?);
             let segment = Segment {
                 sequence,
-                syn: rest.get(13)? & 2 != 0,
+                syn: rest.get(13)? & SYN != 0,
+                opens: rest.get(13)? & (SYN | ACK) == SYN,
             };
             (Some(segment), usize::from(rest.get(12)? >> 4) * 4)
         }
@@ -109,7 +114,12 @@ mod tests {
         let packet = parse(&bytes).unwrap();
         assert_eq!(packet.source, "198.18.1.10:40000".parse().unwrap());
         assert_eq!(packet.destination, "198.18.2.10:15008".parse().unwrap());
-        assert_eq!(packet.tcp, Some(Segment { sequence: 7, syn: true }));
+        let first = Segment {
+            sequence: 7,
+            syn: true,
+            opens: true,
+        };
+        assert_eq!(packet.tcp, Some(first));
         assert_eq!(packet.payload, b"hello");
     }
 

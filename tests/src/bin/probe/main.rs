@@ -3,10 +3,16 @@
 //! Ordinary programs know few of the ways to make a connection; this one knows them all, and checks every byte. `serve` is
 //! the server, `dial` one client with one way of connecting, `storm` makes new connections without pause, `hold` keeps some
 //! open and in use, `garbage` sends what no protocol allows. Clients print their findings as one line of JSON.
+//!
+//! In clusters, where a program has nobody beside it to tell it what to do, `answer` is the server, `ask` asks it once, at the moment
+//! it starts, and `load` asks it at a fixed rate until it is told to end.
 
+mod answer;
+mod ask;
 mod connect;
 mod crowd;
 mod garbage;
+mod load;
 mod pattern;
 mod ring;
 mod serve;
@@ -40,6 +46,12 @@ enum Role {
     Hold(crowd::Crowd),
     /// Connections that carry garbage
     Garbage(garbage::Garbage),
+    /// Serve HTTP, a protocol in which the server speaks first, and gRPC's health check
+    Answer(answer::Answer),
+    /// Ask `answer` once, now; prints what came of it
+    Ask(ask::Ask),
+    /// Ask `answer` at a fixed rate, on new and on open connections, until SIGTERM
+    Load(load::Load),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +61,9 @@ fn main() -> ExitCode {
         Role::Storm(crowd) => crowd::storm(&crowd),
         Role::Hold(crowd) => crowd::hold(&crowd),
         Role::Garbage(garbage) => garbage::run(&garbage),
+        Role::Answer(answer) => answer::run(&answer),
+        Role::Ask(ask) => ask::run(&ask),
+        Role::Load(load) => load::run(&load),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,64 @@
+//! What the tests on a real Kubernetes cluster share. `cargo xtask test --cluster` runs them.
+//!
+//! All tests use one cluster of two nodes on which Culvert is installed ([`World`]), one after the other. A test makes
+//! namespaces of its own ([`Space`]), starts pods in them ([`PodSpec`]), and leaves Culvert working: whoever takes something
+//! away puts it back.
+//!
+//! - [`Load`]: new and open connections from a pod, and what became of them. It needs nobody: neither the API server nor this
+//!   program.
+//! - [`Wire`]: what somebody sees who taps the link between the nodes.
+//! - [`Rules`]: netfilter and routing rules, which Culvert never adds to.
+//!
+//! Every wait is for a condition, with a deadline ([`PATIENCE`]).
+//!
+//! ```no_run
+//! use culvert_cluster_tests::{Load, PodSpec, World};
+//! let world = World::installed();
+//! let space = world.space("label");
+//! space.start(&[PodSpec::server("server").on("node2"), PodSpec::idle("client").on("node1")]);
+//! let load = Load::start(&space, "load", "node1", space.address("server"));
+//! space.enrol();
+//! space.wait_captured(&["server", "load"]);
+//! load.stop().assert_unharmed("labelling the namespace");
+//! ```
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a helper that fails is a test that fails"
+)]
+
+mod load;
+mod pod;
+mod rules;
+mod space;
+mod wire;
+mod world;
+
+pub use load::{Load, Report};
+pub use pod::{GREET, GRPC, HTTP, PodSpec};
+pub use rules::Rules;
+pub use space::Space;
+pub use wire::{Traffic, Wire};
+pub use world::World;
+
+use culvert_lab::{wait_for, wait_until};
+use std::time::Duration;
+
+/// The longest wait for what takes a moment.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Waits until `probe` is true.
+pub fn until(what: &str, probe: impl FnMut() -> bool) {
+    wait_until(what, PATIENCE, probe).unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+/// Waits until `probe` answers.
+pub fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    wait_for(what, PATIENCE, probe).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// Milliseconds since 1970, as the probe's reports have them.
+pub fn now_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |time| time.as_millis() as u64)
+}

@@ -1,0 +1,212 @@
+//! The cluster, and Culvert on it.
+
+use crate::{Space, eventually, until};
+use culvert_cluster::{Cluster, Kubectl, Node};
+use culvert_lab::Namespace;
+use serde_json::Value;
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Culvert's own namespace.
+const SYSTEM: &str = "culvert-system";
+
+/// The cluster that the tests share.
+#[derive(Debug)]
+pub struct World {
+    cluster: Cluster,
+}
+
+impl World {
+    /// The cluster with Culvert installed and ready. Installs it if it is not there.
+    pub fn installed() -> Self {
+        let world = Self::attach();
+        world.install();
+        world
+    }
+
+    /// The cluster as it is. Its name is in `CULVERT_TEST_CLUSTER`.
+    pub fn attach() -> Self {
+        let name = std::env::var("CULVERT_TEST_CLUSTER").expect(
+            "these tests need a cluster: run `cargo xtask test --cluster`, or name one that is up in CULVERT_TEST_CLUSTER",
+        );
+        let cluster = Cluster::attach(&state(), &name).unwrap_or_else(|error| panic!("{error}"));
+        Self { cluster }
+    }
+
+    /// Applies `deploy/daemonset` and waits until everything in it is ready.
+    pub fn install(&self) {
+        let there = self.kubectl(&[
+            "-n",
+            SYSTEM,
+            "get",
+            "daemonset/culvert-node",
+            "deployment/culvert-controller",
+            "--ignore-not-found",
+            "-o",
+            "name",
+        ]);
+        if there.lines().count() < 2 {
+            let manifests = repository().join("deploy/daemonset");
+            self.kubectl(&["apply", "-k", &manifests.display().to_string()]);
+        }
+        self.wait_ready();
+    }
+
+    /// Waits until the controller and every node's agent and proxy are ready, in the version that is wanted.
+    pub fn wait_ready(&self) {
+        for what in ["deployment/culvert-controller", "daemonset/culvert-node"] {
+            self.kubectl(&["-n", SYSTEM, "rollout", "status", what, "--timeout=180s"]);
+        }
+    }
+
+    /// The cluster: its nodes, and the components that a test ends and starts.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// A node by name, `node1` or `node2`.
+    pub fn node(&self, name: &str) -> &Node {
+        self.cluster.node(name).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Ready-made uses of `kubectl` that return errors.
+    pub fn client(&self) -> Kubectl {
+        self.cluster.kubectl_client()
+    }
+
+    /// Runs `kubectl`; what it printed.
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        self.client().run(arguments).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Objects as JSON: `["pods", "-n", "x"]`.
+    pub fn get(&self, arguments: &[&str]) -> Value {
+        self.client().get(arguments).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Applies a manifest.
+    pub fn apply(&self, manifest: &Value) {
+        let text = manifest.to_string();
+        self.client()
+            .apply(&text)
+            .unwrap_or_else(|error| panic!("{error}\n{text}"));
+    }
+
+    /// A namespace of the test's own, whose name begins with `name`. It is removed when the value is dropped.
+    pub fn space(&self, name: &str) -> Space<'_> {
+        Space::create(self, name)
+    }
+
+    /// The control plane's network namespace, from which nodes and pods can be reached.
+    pub fn control_plane(&self) -> Namespace {
+        Namespace::open(&self.cluster.netns()).unwrap()
+    }
+
+    /// GET from a pod or a node, asked from the control plane; nothing if it does not answer.
+    pub fn http(&self, address: SocketAddr, path: &str) -> Option<String> {
+        let answer = self
+            .control_plane()
+            .run(|| culvert_lab::get(address, path, Duration::from_secs(10)))
+            .unwrap();
+        answer
+            .ok()
+            .filter(|answer| answer.status == 200)
+            .map(|answer| answer.body)
+    }
+
+    /// Culvert's pods on a node that run, by name, with their address.
+    pub fn culvert_pods(&self, node: &str) -> Vec<(String, IpAddr)> {
+        let field = format!("--field-selector=spec.nodeName={node},status.phase=Running");
+        let label = "--selector=app.kubernetes.io/name=culvert-node";
+        let pods = self.get(&["pods", "-n", SYSTEM, &field, label]);
+        let pods = pods["items"].as_array().cloned().unwrap_or_default();
+        pods.iter()
+            .filter_map(|pod| {
+                let address = pod["status"]["podIP"].as_str()?.parse().ok()?;
+                Some((pod["metadata"]["name"].as_str()?.to_owned(), address))
+            })
+            .collect()
+    }
+
+    /// What the agent of a node that is in charge tells of its pods (its page `/pods`); nothing while there is none.
+    pub fn agent_page(&self, node: &str) -> Option<Value> {
+        self.agent_pages(node)
+            .into_iter()
+            .find(|page| page["standby"].is_null())
+    }
+
+    /// The pages `/pods` of all agents of a node, those that stand by included.
+    pub fn agent_pages(&self, node: &str) -> Vec<Value> {
+        self.culvert_pods(node)
+            .iter()
+            .filter_map(|(_, address)| self.http(SocketAddr::new(*address, 15022), "/pods"))
+            .filter_map(|page| serde_json::from_str(&page).ok())
+            .collect()
+    }
+
+    /// How far a pod is on its way into the mesh, as its node's agent tells: `captured`, `outside`, `waiting` and so on.
+    pub fn state_of(&self, node: &str, namespace: &str, pod: &str) -> Option<String> {
+        let page = self.agent_page(node)?;
+        let found = page["pods"]
+            .as_array()?
+            .iter()
+            .find(|one| one["namespace"] == namespace && one["name"] == pod)?
+            .clone();
+        found["state"].as_str().map(str::to_owned)
+    }
+
+    /// Waits for an event on an object whose reason and message satisfy `wanted`; its message.
+    pub fn wait_event(
+        &self,
+        namespace: &str,
+        object: &str,
+        what: &str,
+        mut wanted: impl FnMut(&str, &str) -> bool,
+    ) -> String {
+        eventually(&format!("event on {object}: {what}"), || {
+            self.events(namespace, object)
+                .into_iter()
+                .find(|(reason, message)| wanted(reason, message))
+                .map(|(_, message)| message)
+        })
+    }
+
+    /// Reasons and messages of the events on an object. Events on a namespace itself are in `default`.
+    pub fn events(&self, namespace: &str, object: &str) -> Vec<(String, String)> {
+        let events = self.get(&["events.events.k8s.io", "-n", namespace]);
+        let events = events["items"].as_array().cloned().unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        events
+            .iter()
+            .filter(|event| event["regarding"]["name"] == object)
+            .map(|event| (text(&event["reason"]), text(&event["note"])))
+            .collect()
+    }
+
+    /// Waits until the node's agent is in charge and says so.
+    pub fn wait_agent(&self, node: &str) {
+        until(&format!("the agent of {node} to answer"), || {
+            self.agent_page(node).is_some_and(|page| page["ready"] == true)
+        });
+    }
+}
+
+/// Where the clusters' state is.
+fn state() -> PathBuf {
+    std::env::var_os("CULVERT_CLUSTER_STATE").map_or_else(
+        || {
+            let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+            repository().join(target).join("cluster")
+        },
+        PathBuf::from,
+    )
+}
+
+/// The repository's root.
+pub(crate) fn repository() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap().to_path_buf()
+}
