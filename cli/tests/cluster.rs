@@ -2,6 +2,7 @@
 //!
 //! Ignored unless asked for (`--run-ignored all`, or `cargo test -- --ignored`): needs root, and the programs of
 //! `cargo xtask cluster`.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use culvert_cluster::{Cluster, Options};
 use serde_json::Value;

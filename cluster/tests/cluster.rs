@@ -1,5 +1,6 @@
 //! Real clusters, brought up and taken down. Needs root and the programs of `target/cluster/bin`, which
 //! `cargo xtask cluster up` builds: therefore ignored unless asked for.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use culvert_cluster::{Cluster, Component, Error, NodeComponent, Options, wait_until};
 use std::{

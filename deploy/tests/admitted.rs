@@ -1,5 +1,6 @@
 //! The manifests before a real API server: it takes every object without a warning, grants what it should and no more, and
 //! makes the pods. A control plane without nodes, so nothing runs.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::{path::PathBuf, process::Command, time::Duration};
 

@@ -1,4 +1,5 @@
 //! The manifests by themselves: what they grant, and that their parts fit together.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

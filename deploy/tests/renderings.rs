@@ -1,4 +1,5 @@
 //! Three ways to the same objects: kustomize, Helm, and this crate. Each with the real program, none with a cluster.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

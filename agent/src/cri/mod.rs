@@ -197,7 +197,7 @@ pub fn visible(path: &Path, proc: &Path) -> Option<PathBuf> {
 
 /// A file where a namespace should be mounted is an ordinary one where the mount has not been passed on.
 fn is_namespace(path: &Path) -> bool {
-    rustix::fs::statfs(path).is_ok_and(|stat| i64::try_from(stat.f_type).ok() == Some(NSFS))
+    rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == NSFS)
 }
 
 /// What was at a path, to be compared with what is there later.

@@ -147,7 +147,7 @@ impl Writer {
             }),
             reporting_controller: Some(CONTROLLER.into()),
             reporting_instance: Some(self.instance.clone()),
-            series: (notice.count > 1).then(|| EventSeries {
+            series: (notice.count > 1).then_some(EventSeries {
                 count: notice.count,
                 last_observed_time: now,
             }),

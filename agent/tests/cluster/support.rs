@@ -17,19 +17,19 @@ use culvert_cluster::{Cluster, Options};
 use serde_json::Value;
 use tokio::time::timeout;
 
-pub const NODE: &str = "node1";
+pub(crate) const NODE: &str = "node1";
 
 /// How long anything may take that is only waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Takes down what it brought up.
-pub struct Lab {
+pub(crate) struct Lab {
     pub cluster: Cluster,
     options: Option<Options>,
 }
 
 impl Lab {
-    pub fn up(name: &str) -> Self {
+    pub(crate) fn up(name: &str) -> Self {
         if let Ok(name) = std::env::var("CULVERT_TEST_CLUSTER") {
             let state = Options::new(&name, 1).expect("options").state;
             let cluster = Cluster::attach(&state, &name).expect("the cluster that CULVERT_TEST_CLUSTER names");
@@ -43,16 +43,16 @@ impl Lab {
         }
     }
 
-    pub fn kubectl(&self, arguments: &[&str]) -> String {
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
         self.cluster.kubectl_client().run(arguments).expect("kubectl")
     }
 
-    pub fn get(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn get(&self, arguments: &[&str]) -> Value {
         self.cluster.kubectl_client().get(arguments).expect("kubectl get")
     }
 
     /// A namespace without any label.
-    pub fn namespace(&self, name: &str) {
+    pub(crate) fn namespace(&self, name: &str) {
         self.cluster
             .kubectl_client()
             .apply(&format!(
@@ -69,7 +69,7 @@ impl Lab {
     }
 
     /// A pod on the node, as the API server has it.
-    pub fn pod(&self, namespace: &str, name: &str, more: &str) -> Value {
+    pub(crate) fn pod(&self, namespace: &str, name: &str, more: &str) -> Value {
         let manifest = format!(
             "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: {namespace}}}, spec: {{nodeName: {NODE}, \
              terminationGracePeriodSeconds: 0, {more} containers: [{{name: c, image: 'cluster.local/pause:1', \
@@ -79,7 +79,7 @@ impl Lab {
         self.get(&["pod", name, "-n", namespace])
     }
 
-    pub fn running(&self, namespace: &str, name: &str) -> Value {
+    pub(crate) fn running(&self, namespace: &str, name: &str) -> Value {
         self.kubectl(&[
             "wait",
             "--for=condition=Ready",
@@ -92,13 +92,13 @@ impl Lab {
     }
 
     /// The node's files as its own processes see them.
-    pub fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         let node = self.cluster.node(NODE).expect("node");
         let containerd = node.pids_of("containerd").expect("processes");
         PathBuf::from(format!("/proc/{}/root", containerd.first().expect("containerd").pid()))
     }
 
-    pub async fn source(&self, by_runtime: bool) -> KubernetesPods {
+    pub(crate) async fn source(&self, by_runtime: bool) -> KubernetesPods {
         let root = self.root();
         let sockets = [root.join("run/containerd/containerd.sock")];
         let locator = Locator::new(sockets.into_iter().filter(|_| by_runtime).collect(), root.join("proc"));
@@ -121,7 +121,11 @@ impl Drop for Lab {
 }
 
 /// Waits for a snapshot.
-pub async fn snapshot(pods: &mut KubernetesPods, what: &str, is_it: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
+pub(crate) async fn snapshot(
+    pods: &mut KubernetesPods,
+    what: &str,
+    is_it: impl Fn(&Snapshot) -> bool,
+) -> Arc<Snapshot> {
     let mut last = None;
     let found = timeout(PATIENCE, async {
         loop {
@@ -139,17 +143,17 @@ pub async fn snapshot(pods: &mut KubernetesPods, what: &str, is_it: impl Fn(&Sna
 }
 
 /// That nothing happens for a while, during which something else is known to have happened.
-pub async fn nothing(pods: &mut KubernetesPods, lasting: Duration) {
+pub(crate) async fn nothing(pods: &mut KubernetesPods, lasting: Duration) {
     if let Ok(snapshot) = timeout(lasting, pods.next()).await {
         panic!("something changed: {snapshot:?}");
     }
 }
 
-pub fn wanted<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a PodSpec> {
+pub(crate) fn wanted<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a PodSpec> {
     snapshot.wanted.iter().find(|spec| spec.name.name == name)
 }
 
-pub fn inode(path: &Path) -> u64 {
+pub(crate) fn inode(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata(path).expect("a namespace").ino()
 }
@@ -158,7 +162,7 @@ pub fn inode(path: &Path) -> u64 {
     clippy::disallowed_methods,
     reason = "the pause between two looks at what nothing signals"
 )]
-pub fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let end = std::time::Instant::now() + PATIENCE;
     while std::time::Instant::now() < end {
         if let Some(found) = probe() {

@@ -157,12 +157,11 @@ impl Trust {
         if let Some((next, _)) = self
             .next
             .take_if(|(next, due)| *due <= now || is_over && next.check_clock(now).is_ok())
+            && let Some(before) = self.current.replace(next)
         {
-            if let Some(before) = self.current.replace(next) {
-                let until = now + self.times.leaf;
-                for anchor in before.anchors() {
-                    self.retain(anchor.clone(), until);
-                }
+            let until = now + self.times.leaf;
+            for anchor in before.anchors() {
+                self.retain(anchor.clone(), until);
             }
         }
         let current = self.current.clone();

@@ -143,7 +143,7 @@ fn the_entry_comes_last_and_its_removal_restores_every_byte() {
         assert_eq!(plugins.last().expect("last")["type"], "culvert-cni");
         // Nothing but the entry and what separates it has come in.
         let added = with.len() - text.len() - entry.len();
-        assert!(added >= 1 && added < 12, "{with}");
+        assert!((1..12).contains(&added), "{with}");
     }
     let with = conflist::with_entry(&windows, &entry).expect("a list").expect("edited");
     assert!(with.contains(",\r\n    {\"agentSocket\""), "{with}");
@@ -192,7 +192,13 @@ fn what_is_no_configuration_is_refused() {
     ] {
         assert!(conflist::with_entry(text, "{}").is_err(), "{text}");
     }
-    for text in ["", "{\"name\":\"n\"}", "{\"type\":7}", "{\"type\":\"culvert-cni\"}", PTP] {
+    for text in [
+        "",
+        "{\"name\":\"n\"}",
+        "{\"type\":7}",
+        "{\"type\":\"culvert-cni\"}",
+        PTP,
+    ] {
         assert!(conflist::from_single(text, "{}").is_err(), "{text}");
     }
 }
