@@ -4,8 +4,11 @@
 //! with no Culvert crate between them and the kernel, so that they cost little and the same in every mode. `run` builds
 //! the nodes and pods, starts each mode's proxies, sends the loads through them in turns, and reads the proxies' CPU and
 //! memory from `/proc`. `cargo xtask bench` builds everything and calls `run`. Start reading at `run/mod.rs`.
+//!
+//! `cluster` is another measurement, of events on a real Kubernetes cluster: see `cluster/mod.rs`.
 #![forbid(unsafe_code)]
 
+mod cluster;
 mod load;
 mod poll;
 mod protocol;
@@ -34,6 +37,8 @@ enum Role {
     Load(load::Options),
     /// Measure modes in turns (needs root)
     Run(run::Options),
+    /// Measure what events do to traffic, on a Kubernetes cluster made for it (needs root)
+    Cluster(cluster::Options),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +46,7 @@ fn main() -> ExitCode {
         Role::Serve(options) => serve::run(&options),
         Role::Load(options) => load::run(&options),
         Role::Run(options) => run::run(&options),
+        Role::Cluster(options) => cluster::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

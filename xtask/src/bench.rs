@@ -1,6 +1,11 @@
-//! `cargo xtask bench`: builds what is to be measured, optimised, and hands over to `culvert-bench run`.
+//! `cargo xtask bench`: builds what is to be measured, optimised, and hands over to `culvert-bench run`; with `--cluster`, makes
+//! images and hands over to `culvert-bench cluster`.
 
-use crate::{ebpf, setup, shell};
+use crate::{
+    cluster, ebpf,
+    image::{self, Profile},
+    setup, shell,
+};
 use anyhow::{Context, Result};
 use std::{os::unix::process::CommandExt, path::PathBuf, process::Command};
 
@@ -30,10 +35,28 @@ pub(crate) struct Options {
         default_value = "direct,culvert,culvert-same-node,envoy-tcp"
     )]
     modes: Vec<String>,
+    /// Measure events instead (a namespace labelled, a proxy killed, ...), on a Kubernetes cluster of two nodes made for it
+    #[arg(long, conflicts_with = "modes")]
+    cluster: bool,
+    /// How the images for the cluster are built: figures of `dev` are for trying the measurement out
+    #[arg(long, value_enum, default_value_t = Profile::Release, requires = "cluster")]
+    profile: Profile,
+    /// Measure only these on the cluster: membership, latency, arrivals, footprint, disruption
+    #[arg(long, value_delimiter = ',', requires = "cluster")]
+    only: Vec<String>,
+    /// Leave the cluster up
+    #[arg(long, requires = "cluster")]
+    keep: bool,
 }
+
+/// The images that the cluster needs for that.
+const IMAGES: [&str; 4] = ["agent", "ztunnel", "controller", "probe"];
 
 /// Builds, fetches Envoy when it is asked for, and becomes the benchmark.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.cluster {
+        return on_cluster(options);
+    }
     let programs = [("cc", "build-essential"), ("ip", "iproute2"), ("python3", "python3")];
     setup::ensure_programs(&programs, "build and run the benchmark")?;
     ebpf::build()?;
@@ -59,6 +82,47 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let mut bench = setup::as_root(bench)?;
     // Becoming the benchmark leaves nobody in between when ctrl-C asks it to clean up.
+    Err(bench.exec()).with_context(|| format!("cannot start {}", bench.get_program().to_string_lossy()))
+}
+
+/// Builds the images and becomes the benchmark on a cluster.
+fn on_cluster(options: &Options) -> Result<()> {
+    ebpf::build()?;
+    cluster::ensure_programs()?;
+    let made = image::build(options.profile, &IMAGES.map(str::to_owned))?;
+    // What measures is not on the traffic's way, and needs no optimised build.
+    let build = ["build", "--locked", "--package", "culvert-bench"];
+    shell::run("build of the benchmark", shell::cargo().args(build))?;
+
+    // In the root's terms, because the benchmark runs there.
+    let target = shell::root().join(shell::target());
+    let mut bench = Command::new(target.join("debug/culvert-bench"));
+    bench
+        .current_dir(shell::root())
+        .args(["cluster", "--profile", options.profile.name(), "--images"])
+        .arg(image::folder(options.profile));
+    for image in &made {
+        let name = image
+            .reference
+            .rsplit('/')
+            .next()
+            .and_then(|name| name.split(':').next());
+        let size = format!("{}={}", name.unwrap_or_default(), image.unpacked);
+        bench.args(["--unpacked", &size]);
+    }
+    if !options.only.is_empty() {
+        bench.args(["--only", &options.only.join(",")]);
+    }
+    for (wanted, flag) in [
+        (options.quick, "--quick"),
+        (options.json, "--json"),
+        (options.keep, "--keep"),
+    ] {
+        if wanted {
+            bench.arg(flag);
+        }
+    }
+    let mut bench = setup::as_root(bench)?;
     Err(bench.exec()).with_context(|| format!("cannot start {}", bench.get_program().to_string_lossy()))
 }
 

@@ -74,7 +74,8 @@ impl Profile {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// As the command line says it.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Dev => "dev",
             Self::Release => "release",
@@ -91,7 +92,8 @@ pub(crate) struct Made {
     pub(crate) file: PathBuf,
     /// `sha256:...`, by which registries and runtimes know the image.
     pub(crate) digest: String,
-    unpacked: u64,
+    /// Bytes of its files, the layers that it shares with others included.
+    pub(crate) unpacked: u64,
     stored: u64,
 }
 

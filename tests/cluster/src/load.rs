@@ -35,6 +35,12 @@ pub struct Report {
     pub open_broken: u64,
     /// The longest that an answer on an open connection took, milliseconds.
     pub slowest_ping_ms: u64,
+    /// Answers on open connections.
+    pub pings: u64,
+    /// Half of those took no longer, microseconds; known at the end.
+    pub ping_p50_us: Option<u64>,
+    /// 99% of those took no longer, microseconds; known at the end.
+    pub ping_p99_us: Option<u64>,
     /// Each failure, with time, stage, errno.
     pub errors: Vec<Value>,
 }
@@ -132,6 +138,9 @@ impl Report {
             open_survived: number("open").saturating_sub(number("open_broken")),
             open_broken: number("open_broken"),
             slowest_ping_ms: number("slowest_ping_ms"),
+            pings: number("pings"),
+            ping_p50_us: line["ping_p50_us"].as_u64(),
+            ping_p99_us: line["ping_p99_us"].as_u64(),
             errors: all.iter().filter(|line| line["failure"].is_string()).cloned().collect(),
         }
     }

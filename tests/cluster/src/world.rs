@@ -33,6 +33,11 @@ impl World {
             "these tests need a cluster: run `cargo xtask test --cluster`, or name one that is up in CULVERT_TEST_CLUSTER",
         );
         let cluster = Cluster::attach(&state(), &name).unwrap_or_else(|error| panic!("{error}"));
+        Self::of(cluster)
+    }
+
+    /// A cluster of the caller's own.
+    pub fn of(cluster: Cluster) -> Self {
         Self { cluster }
     }
 

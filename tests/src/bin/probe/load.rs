@@ -48,6 +48,8 @@ struct Tally {
     open_broken: u64,
     pings: u64,
     slowest_ping: Duration,
+    /// Microseconds that each answer took.
+    ping_times: Vec<u32>,
 }
 
 struct Shared {
@@ -136,9 +138,13 @@ impl Shared {
         while !self.stopped() {
             let started = Instant::now();
             ask::exchange(&mut stream, false)?;
+            let took = started.elapsed();
             let mut tally = self.tally();
             tally.pings += 1;
-            tally.slowest_ping = tally.slowest_ping.max(started.elapsed());
+            tally.slowest_ping = tally.slowest_ping.max(took);
+            tally
+                .ping_times
+                .push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
             drop(tally);
             pause(every);
         }
@@ -146,8 +152,8 @@ impl Shared {
     }
 
     fn report(&self, started: Instant, last: bool) -> Value {
-        let tally = self.tally();
-        json!({
+        let mut tally = self.tally();
+        let mut report = json!({
             "final": last,
             "at_ms": now_ms(),
             "seconds": started.elapsed().as_secs(),
@@ -160,7 +166,14 @@ impl Shared {
             "open_broken": tally.open_broken,
             "pings": tally.pings,
             "slowest_ping_ms": tally.slowest_ping.as_millis() as u64,
-        })
+        });
+        if last {
+            tally.ping_times.sort_unstable();
+            let of_thousand = |share: usize| tally.ping_times.get(tally.ping_times.len() * share / 1000);
+            report["ping_p50_us"] = json!(of_thousand(500));
+            report["ping_p99_us"] = json!(of_thousand(990));
+        }
+        report
     }
 
     fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
