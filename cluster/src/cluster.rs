@@ -210,6 +210,12 @@ impl Cluster {
         self.control_plane().log(component)
     }
 
+    /// The API server's audit log: one line of JSON for each request of a service account outside `kube-system`, with user,
+    /// verb and object, without contents.
+    pub fn audit_log(&self) -> PathBuf {
+        self.control_plane().audit_log()
+    }
+
     /// Starts a component of the control plane that does not run.
     ///
     /// # Errors

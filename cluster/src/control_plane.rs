@@ -10,7 +10,21 @@ use crate::{
     record::Record,
 };
 use rustix::process::Signal;
-use std::{net::TcpListener, os::fd::OwnedFd, path::PathBuf, process::Stdio};
+use std::{fs, net::TcpListener, os::fd::OwnedFd, path::PathBuf, process::Stdio};
+
+const POLICY_FILE: &str = "audit-policy.json";
+/// Who asked for what, without the contents: of service accounts outside `kube-system`, whose rights a test compares with what
+/// they use.
+const AUDIT_POLICY: &str = r#"{
+  "apiVersion": "audit.k8s.io/v1",
+  "kind": "Policy",
+  "rules": [
+    {"level": "None", "userGroups": ["system:serviceaccounts:kube-system", "system:masters", "system:nodes"]},
+    {"level": "Metadata", "userGroups": ["system:serviceaccounts"], "omitStages": ["RequestReceived"]},
+    {"level": "None"}
+  ]
+}
+"#;
 
 /// A program of the control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +78,11 @@ impl ControlPlane<'_> {
         let input = match component {
             // The listening socket belongs to the caller's network namespace wherever the forwarder runs.
             Component::Forwarder => Stdio::from(OwnedFd::from(self.listen()?)),
+            Component::ApiServer => {
+                let policy = self.layout.control_plane().join(POLICY_FILE);
+                fs::write(&policy, AUDIT_POLICY).doing(|| format!("write {}", policy.display()))?;
+                Stdio::null()
+            }
             _ => Stdio::null(),
         };
         let name = component.name();
@@ -101,6 +120,11 @@ impl ControlPlane<'_> {
 
     pub(crate) fn log(&self, component: Component) -> PathBuf {
         self.layout.control_plane_log(component.name())
+    }
+
+    /// What the API server writes down about requests of service accounts; see [`AUDIT_POLICY`].
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        self.layout.control_plane().join("audit.log")
     }
 
     /// An error if one of the components has ended by itself.
@@ -199,6 +223,11 @@ impl ControlPlane<'_> {
             // Webhooks and aggregated APIs are reached at their pods: there is no kube-proxy in this namespace.
             "--enable-aggregator-routing".into(),
             format!("--cert-dir={}", self.layout.control_plane().join("certs").display()),
+            format!(
+                "--audit-policy-file={}",
+                self.layout.control_plane().join(POLICY_FILE).display()
+            ),
+            format!("--audit-log-path={}", self.audit_log().display()),
             "--v=1".into(),
         ]
     }
