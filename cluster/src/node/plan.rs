@@ -144,6 +144,8 @@ impl Plan {
                 "imagefs.inodesFree": "1%",
             },
             "maxPods": 250,
+            // Manifests in this folder run as pods, whatever the API server says; empty unless a test puts one there.
+            "staticPodPath": "/var/lib/kubelet/manifests",
             "serializeImagePulls": false,
             "nodeStatusUpdateFrequency": "4s",
             "syncFrequency": "10s",

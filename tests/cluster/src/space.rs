@@ -21,7 +21,10 @@ impl<'a> Space<'a> {
     pub(crate) fn create(world: &'a World, name: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("t-{name}-{}-{count}", std::process::id());
+        Self::named(world, format!("t-{name}-{}-{count}", std::process::id()))
+    }
+
+    pub(crate) fn named(world: &'a World, name: String) -> Self {
         world.apply(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } }));
         // Pods are refused before the namespace has its service account.
         eventually("the namespace's service account", || {

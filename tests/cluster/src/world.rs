@@ -105,6 +105,11 @@ impl World {
         Space::create(self, name)
     }
 
+    /// As [`space`](Self::space), with just this name, cut to the 63 characters that there may be.
+    pub fn space_named(&self, name: &str) -> Space<'_> {
+        Space::named(self, name.get(..63).unwrap_or(name).to_owned())
+    }
+
     /// The control plane's network namespace, from which nodes and pods can be reached.
     pub fn control_plane(&self) -> Namespace {
         Namespace::open(&self.cluster.netns()).unwrap()

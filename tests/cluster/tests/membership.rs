@@ -1,4 +1,5 @@
 //! A namespace joins and leaves the mesh while its pods are at work: nobody notices, except on the wire.
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 use culvert_cluster_tests::{Load, PodSpec, Rules, Wire, World, now_ms};
 use std::time::UNIX_EPOCH;
