@@ -3,11 +3,13 @@
 //! The order of events is in `stage`. It builds on `culvert-lab` (the nodes and pods) and on the files here: `shop` puts the
 //! bookstore's Kubernetes YAML into pods, `visits` sends requests with curl, `access_log` reads what the proxies say of
 //! the connections, `witness` counts netfilter rules and capabilities, `facts` says what was promised and whether it
-//! holds, `show` prints tables, `keep` tells what to try, `progress` says what is happening.
+//! holds, `show` prints tables, `keep` tells what to try, `progress` says what is happening. With `--cluster` the same
+//! happens in a real Kubernetes cluster: `kube` has the order of events and all that is special there.
 
 mod access_log;
 mod facts;
 mod keep;
+mod kube;
 mod progress;
 mod shop;
 mod show;
@@ -41,6 +43,9 @@ const PACKAGES: [&str; 6] = [
 /// Options of `cargo xtask demo`.
 #[derive(clap::Args)]
 pub(crate) struct Options {
+    /// In a real Kubernetes cluster of two nodes on this machine, with Culvert installed as a DaemonSet
+    #[arg(long)]
+    cluster: bool,
     /// Leave everything running, and tell what to try and how to remove it
     #[arg(long, conflicts_with = "down")]
     keep: bool,
@@ -62,10 +67,13 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let began = options.began.map_or_else(Instant::now, instant_of);
     if options.began.is_none() && !options.down {
-        build()?;
+        if options.cluster { kube::build()? } else { build()? }
     }
     if !setup::is_root() {
         return Err(become_root(options, began));
+    }
+    if options.cluster {
+        return kube::run(options, began);
     }
     if options.down {
         Lab::sweep(LAB)?;
@@ -135,6 +143,7 @@ fn become_root(options: &Options, began: Instant) -> anyhow::Error {
         again.args(["demo", "--requests", &options.requests.to_string()]);
         again.args(["--began", &unix_seconds(began).to_string()]);
         for (set, flag) in [
+            (options.cluster, "--cluster"),
             (options.keep, "--keep"),
             (options.down, "--down"),
             (options.json, "--json"),

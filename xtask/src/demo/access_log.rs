@@ -45,6 +45,13 @@ impl AccessLogs {
         })
     }
 
+    /// What these files have had since they were made.
+    pub(super) fn from_start(files: Vec<PathBuf>) -> Self {
+        Self {
+            files: files.into_iter().map(|path| (path, 0)).collect(),
+        }
+    }
+
     /// The connections that have ended since.
     pub(super) fn read(&self) -> Result<Vec<Connection>> {
         let mut connections = Vec::new();

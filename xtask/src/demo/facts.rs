@@ -23,16 +23,31 @@ pub(super) struct Facts {
     pub(super) workers: Vec<Privilege>,
     /// Whom the page's program took for its client after joining, and who it was.
     pub(super) clients_seen: Vec<IpAddr>,
-    pub(super) client: [IpAddr; 2],
+    pub(super) client: Vec<IpAddr>,
     /// From label to every pod being captured.
     pub(super) joined_in: f64,
     pub(super) seconds: f64,
+    /// What only a cluster has.
+    pub(super) cluster: Option<InCluster>,
+}
+
+/// Facts of a run in a Kubernetes cluster.
+pub(super) struct InCluster {
+    /// Pods of the shop that are not the ones that were there before the label, or of which a container was restarted.
+    pub(super) pods_restarted: u64,
+    /// Bytes of DNS on the link, which are in clear with and without the mesh and count for nothing else.
+    pub(super) dns_bytes: [u64; 2],
 }
 
 impl Facts {
     /// All requests together.
     pub(super) fn requests(&self) -> Tally {
         self.before.clone().and(&self.joining).and(&self.after)
+    }
+
+    /// Requests that failed while the namespace joined.
+    pub(super) fn failed_while_joining(&self) -> u64 {
+        self.joining.sent - self.joining.succeeded
     }
 
     /// Capabilities of the workers together: the most that one has.
@@ -149,6 +164,16 @@ impl Facts {
                 self.clients_seen, self.client
             ),
         );
+        if let Some(cluster) = &self.cluster {
+            promise(
+                cluster.pods_restarted == 0,
+                format!("{} pods were restarted", cluster.pods_restarted),
+            );
+            promise(
+                self.joining.sent > 0,
+                "no request was sent while the namespace joined".to_owned(),
+            );
+        }
         broken
     }
 
@@ -156,7 +181,7 @@ impl Facts {
     pub(super) fn json(&self) -> Value {
         let all = self.requests();
         let part = |tally: &Tally| json!({ "sent": tally.sent, "succeeded": tally.succeeded });
-        json!({
+        let mut facts = json!({
             "requests": {
                 "sent": all.sent,
                 "succeeded": all.succeeded,
@@ -179,7 +204,14 @@ impl Facts {
             "client_addresses_seen": self.clients_seen,
             "join_seconds": round(self.joined_in),
             "seconds": round(self.seconds),
-        })
+        });
+        if let Some(cluster) = &self.cluster {
+            facts["failed_requests_while_enrolling"] = json!(self.failed_while_joining());
+            facts["pods_restarted"] = json!(cluster.pods_restarted);
+            facts["link"]["dns_bytes_before"] = json!(cluster.dns_bytes[0]);
+            facts["link"]["dns_bytes_after"] = json!(cluster.dns_bytes[1]);
+        }
+        facts
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) fn is_interrupted() -> bool {
 /// The steps of a run.
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
+    /// Lines begin with the time since then.
+    since: Option<Instant>,
     current: Mutex<Option<(String, Instant)>>,
 }
 
@@ -42,8 +44,33 @@ impl Progress {
         });
         Self {
             bar,
+            since: None,
             current: Mutex::new(None),
         }
+    }
+
+    /// Like [`new`](Self::new), and plain lines tell the time since now.
+    pub(super) fn timed() -> Self {
+        Self {
+            since: Some(Instant::now()),
+            ..Self::new()
+        }
+    }
+
+    /// Something about the step that is under way.
+    pub(super) fn note(&self, text: &str) {
+        if is_interrupted() {
+            return;
+        }
+        match &self.bar {
+            Some(bar) => bar.println(format!("  {text}")),
+            None => eprintln!("    {}{text}", self.time()),
+        }
+    }
+
+    fn time(&self) -> String {
+        let since = self.since.map(|since| since.elapsed().as_secs_f32());
+        since.map(|seconds| format!("{seconds:5.1} s  ")).unwrap_or_default()
     }
 
     /// The step before is done, and this one begins.
@@ -54,7 +81,7 @@ impl Progress {
         }
         match &self.bar {
             Some(bar) => bar.set_message(text.to_owned()),
-            None => eprintln!("==> {text}"),
+            None => eprintln!("==> {}{text}", self.time()),
         }
         if let Ok(mut current) = self.current.lock() {
             *current = Some((text.to_owned(), Instant::now()));

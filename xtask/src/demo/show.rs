@@ -121,6 +121,14 @@ fn summary(facts: &Facts, for_programs: bool) -> String {
         Cell::new(facts.link_before.marked_packets),
         verdict(facts.link_after.marked_packets, facts.link_after.marked_packets == 0),
     ]);
+    if let Some(cluster) = &facts.cluster {
+        let [before, after] = cluster.dns_bytes;
+        table.add_row([
+            "link: bytes of DNS, never in the tunnel".to_owned(),
+            before.to_string(),
+            after.to_string(),
+        ]);
+    }
     let mut plain = |what: &str, value: String, good: bool| {
         table.add_row([Cell::new(what), Cell::new(""), verdict(value, good)]);
     };
@@ -129,9 +137,19 @@ fn summary(facts: &Facts, for_programs: bool) -> String {
         requests(&facts.joining),
         facts.joining.sent == facts.joining.succeeded,
     );
+    if let Some(cluster) = &facts.cluster {
+        let failed = facts.failed_while_joining();
+        plain("requests that failed while joining", failed.to_string(), failed == 0);
+        let restarted = cluster.pods_restarted;
+        plain("pods restarted", restarted.to_string(), restarted == 0);
+    }
     plain("time to join", format!("{:.2} s", facts.joined_in), true);
     plain(
-        "netfilter rules",
+        if facts.cluster.is_some() {
+            "netfilter rules that Culvert added"
+        } else {
+            "netfilter rules"
+        },
         facts.netfilter_rules.to_string(),
         facts.netfilter_rules == 0,
     );

@@ -74,9 +74,10 @@ pub(super) fn play(lab: &Lab, requests: u32, keep: bool, progress: &Progress, be
         policy_routing_rules: witness::policy_routing_rules(lab)?,
         workers,
         clients_seen: clients_in(&shop.log(page)?[page_log..]),
-        client: shop.pod("visitor")?.addresses(),
+        client: shop.pod("visitor")?.addresses().to_vec(),
         joined_in,
         seconds: began.elapsed().as_secs_f64(),
+        cluster: None,
     };
     if !keep {
         progress.step("removing everything");
