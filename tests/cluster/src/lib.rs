@@ -6,6 +6,7 @@
 //!
 //! - [`Load`]: new and open connections from a pod, and what became of them. It needs nobody: neither the API server nor this
 //!   program.
+//! - [`Meshed`]: loads between two nodes in the mesh, while a test does something to what carries them.
 //! - [`Wire`]: what somebody sees who taps the link between the nodes.
 //! - [`Rules`]: netfilter and routing rules, which Culvert never adds to.
 //!
@@ -28,6 +29,7 @@
 )]
 
 mod load;
+mod meshed;
 mod pod;
 mod rules;
 mod space;
@@ -35,26 +37,41 @@ mod wire;
 mod world;
 
 pub use load::{Load, Report};
+pub use meshed::Meshed;
 pub use pod::{GREET, GRPC, HTTP, PodSpec};
 pub use rules::Rules;
 pub use space::Space;
 pub use wire::{Traffic, Wire};
 pub use world::World;
 
-use culvert_lab::{wait_for, wait_until};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The longest wait for what takes a moment.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Waits until `probe` is true.
-pub fn until(what: &str, probe: impl FnMut() -> bool) {
-    wait_until(what, PATIENCE, probe).unwrap_or_else(|error| panic!("{error:#}"));
+pub fn until(what: &str, mut probe: impl FnMut() -> bool) {
+    eventually(what, || probe().then_some(()));
 }
 
 /// Waits until `probe` answers.
-pub fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
-    wait_for(what, PATIENCE, probe).unwrap_or_else(|error| panic!("{error:#}"))
+pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = probe() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {} s", PATIENCE.as_secs());
+        pause();
+    }
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the pause between two looks, each of which may be a `kubectl`: without it they would keep a processor busy"
+)]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(200));
 }
 
 /// Milliseconds since 1970, as the probe's reports have them.

@@ -156,6 +156,19 @@ impl Report {
         );
     }
 
+    /// Asserts that no attempt failed that began after `at_ms`, milliseconds since 1970.
+    ///
+    /// What is under way when the proxy that carries it is killed breaks like every connection through it.
+    pub fn assert_no_failure_of_later(&self, at_ms: u64, what: &str) {
+        let number = |line: &Value, name: &str| line[name].as_u64().unwrap();
+        let later: Vec<_> = self
+            .errors
+            .iter()
+            .filter(|line| line["failure"] == "new" && number(line, "at_ms") - number(line, "after_ms") > at_ms)
+            .collect();
+        assert!(later.is_empty(), "{what}: failed, and began later: {later:#?}");
+    }
+
     /// Asserts that something was done and no attempt failed, whatever became of open connections.
     pub fn assert_no_failure(&self, what: &str) {
         assert!(self.attempts > 0, "{what}: nothing was attempted");

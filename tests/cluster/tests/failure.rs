@@ -1,0 +1,150 @@
+//! What carries the mesh fails while connections are open and new ones are made: those wait and succeed, and pods that are made
+//! right after are encrypted from their first packet on.
+
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+
+use culvert_cluster::{Component, Node, NodeComponent, Process};
+use culvert_cluster_tests::{Load, Meshed, PodSpec, World, now_ms, until};
+use std::fs;
+
+#[test]
+fn the_api_server_goes_away_and_comes_back() {
+    let world = World::installed();
+    let meshed = Meshed::start(&world, "api-server");
+    world.cluster().stop_api_server().unwrap();
+    assert!(world.cluster().component(Component::ApiServer).is_none());
+    meshed.settle();
+    meshed.settle();
+    world.cluster().start_api_server().unwrap();
+    meshed.newcomer("new1", "node1");
+    meshed.newcomer("new2", "node2");
+    meshed.settle();
+    meshed.finish("an API server that was away");
+    world.wait_ready();
+}
+
+#[test]
+fn a_kubelet_starts_again() {
+    component_starts_again("kubelet", NodeComponent::Kubelet);
+}
+
+#[test]
+fn containerd_starts_again() {
+    component_starts_again("containerd", NodeComponent::Containerd);
+}
+
+fn component_starts_again(name: &str, component: NodeComponent) {
+    let world = World::installed();
+    let meshed = Meshed::start(&world, name);
+    let node = world.node("node1");
+    let before = node.pids_of(component.name()).unwrap();
+    node.restart(component).unwrap();
+    assert_ne!(
+        node.pids_of(component.name()).unwrap(),
+        before,
+        "{name} was not restarted"
+    );
+    meshed.newcomer("new1", "node1");
+    meshed.newcomer("new2", "node2");
+    meshed.settle();
+    meshed.finish(&format!("a restart of {name}"));
+    world.wait_ready();
+}
+
+#[test]
+fn a_killed_agent_is_replaced() {
+    let world = World::installed();
+    let meshed = Meshed::start(&world, "agent");
+    let killed = kill(world.node("node1"), "culvert-agent", |_| true);
+    meshed.newcomer("new1", "node1");
+    meshed.newcomer("new2", "node2");
+    meshed.settle();
+    meshed.finish("a killed agent");
+    assert!(!killed.is_empty());
+    world.wait_agent("node1");
+    world.wait_ready();
+}
+
+#[test]
+fn both_controllers_are_killed() {
+    let world = World::installed();
+    let meshed = Meshed::start(&world, "controllers");
+    for node in world.cluster().nodes() {
+        for process in node.pids_of("culvert-controller").unwrap() {
+            process.kill().unwrap();
+        }
+    }
+    meshed.newcomer("new1", "node1");
+    meshed.newcomer("new2", "node2");
+    meshed.settle();
+    meshed.finish("killed controllers");
+    world.wait_ready();
+}
+
+#[test]
+fn a_proxys_worker_is_killed() {
+    proxy_is_killed("worker", is_worker);
+}
+
+#[test]
+fn a_proxy_is_killed_with_all_its_processes() {
+    proxy_is_killed("container", |_| true);
+}
+
+/// Kills processes of the proxy on node 1. What was open through it breaks, and nothing else.
+fn proxy_is_killed(name: &str, which: impl Fn(&Process) -> bool) {
+    let world = World::installed();
+    let meshed = Meshed::start(&world, name);
+    // From one pod to another of node 2, which is no business of node 1's proxy.
+    let beside = PodSpec::new(
+        "beside",
+        &[
+            "load",
+            "--rate=10",
+            "--open=5",
+            "--to",
+            &meshed.space.address("server2"),
+        ],
+    );
+    let beside = Load::start_with(&meshed.space, beside.on("node2"));
+    kill(world.node("node1"), "culvert-ztunnel", which);
+    let at = now_ms();
+    meshed.newcomer("new1", "node1");
+    meshed.newcomer("new2", "node2");
+    meshed.settle();
+    beside.stop().assert_unharmed("another node's proxy was killed");
+    let what = format!("a killed proxy ({name})");
+    for report in meshed.stop(&what) {
+        report.assert_no_failure_of_later(at, &what);
+        eprintln!(
+            "{what}: {} connections that were being made broke with those that were open ({})",
+            report.failures, report.open_broken
+        );
+    }
+    world.wait_ready();
+}
+
+/// Kills processes of a program of Culvert on a node; waits until others have taken their place.
+fn kill(node: &Node, program: &str, which: impl Fn(&Process) -> bool) -> Vec<Process> {
+    let mut killed = node.pids_of(program).unwrap();
+    killed.retain(&which);
+    assert!(!killed.is_empty(), "no {program} on {}", node.name());
+    for process in &killed {
+        process.kill().unwrap();
+    }
+    until(&format!("another {program} on {}", node.name()), || {
+        let running = node.pids_of(program).unwrap();
+        running
+            .iter()
+            .any(|process| which(process) && !killed.contains(process))
+    });
+    killed
+}
+
+/// Whether it is the part of a proxy that carries connections.
+fn is_worker(process: &Process) -> bool {
+    let arguments = fs::read(format!("/proc/{}/cmdline", process.pid())).unwrap_or_default();
+    arguments
+        .split(|byte| *byte == 0)
+        .any(|argument| argument == b"--worker")
+}
