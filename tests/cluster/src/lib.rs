@@ -8,6 +8,7 @@
 //!   program.
 //! - [`Meshed`]: loads between two nodes in the mesh, while a test does something to what carries them.
 //! - [`Wire`]: what somebody sees who taps the link between the nodes.
+//! - [`attached_programs`]: kernel programs on a node's control groups.
 //! - [`Rules`]: netfilter and routing rules, which Culvert never adds to.
 //!
 //! Every wait is for a condition, with a deadline ([`PATIENCE`]).
@@ -28,6 +29,7 @@
     reason = "a helper that fails is a test that fails"
 )]
 
+mod kernel;
 mod load;
 mod meshed;
 mod pod;
@@ -36,6 +38,7 @@ mod space;
 mod wire;
 mod world;
 
+pub use kernel::attached_programs;
 pub use load::{Load, Report};
 pub use meshed::Meshed;
 pub use pod::{GREET, GRPC, HTTP, PodSpec};

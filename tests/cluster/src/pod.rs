@@ -80,6 +80,13 @@ impl PodSpec {
         self
     }
 
+    /// In the node's network, with the cluster's names.
+    #[must_use]
+    pub fn in_the_nodes_network(self) -> Self {
+        self.spec("hostNetwork", json!(true))
+            .spec("dnsPolicy", json!("ClusterFirstWithHostNet"))
+    }
+
     /// Another label.
     #[must_use]
     pub fn label(mut self, key: &str, value: &str) -> Self {

@@ -59,9 +59,8 @@ impl<'a> Space<'a> {
     /// Makes pods, and waits until those that are meant to become ready are.
     pub fn start(&self, pods: &[PodSpec]) {
         self.create_pods(pods);
-        for pod in pods.iter().filter(|pod| pod.ready) {
-            self.wait_pod_ready(&pod.name);
-        }
+        let ready = pods.iter().filter(|pod| pod.ready);
+        self.wait_ready(&ready.map(|pod| pod.name.as_str()).collect::<Vec<_>>());
     }
 
     /// Makes pods, and waits for nothing.
@@ -84,16 +83,21 @@ impl<'a> Space<'a> {
             .apply(&json!({ "apiVersion": "v1", "kind": "List", "items": objects }));
     }
 
-    /// Waits until a pod is ready.
-    pub fn wait_pod_ready(&self, pod: &str) {
-        until(&format!("pod {pod} to be ready"), || {
-            let Ok(pod) = self.world.client().get(&["pod", pod, "-n", &self.name]) else {
-                return false;
-            };
+    /// Waits until these pods are there and ready.
+    pub fn wait_ready(&self, pods: &[&str]) {
+        let is_ready = |pod: &Value| {
             let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
             conditions
                 .iter()
                 .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+        };
+        // All at once: a look through `kubectl` takes its time on a small machine.
+        until(&format!("pods {pods:?} to be ready"), || {
+            let all = self.get(&["pods"])["items"].as_array().cloned().unwrap_or_default();
+            pods.iter().all(|name| {
+                let mut found = all.iter().filter(|pod| pod["metadata"]["name"] == *name);
+                found.next().is_some_and(is_ready)
+            })
         });
     }
 
@@ -137,12 +141,22 @@ impl<'a> Space<'a> {
     }
 
     fn wait_state(&self, pods: &[&str], state: &str) {
-        for pod in pods {
-            let node = self.node_of(pod);
-            until(&format!("pod {pod} to be {state}"), || {
-                self.world.state_of(&node, &self.name, pod).as_deref() == Some(state)
-            });
-        }
+        let mut waiting: Vec<(String, &str)> = pods.iter().map(|pod| (self.node_of(pod), *pod)).collect();
+        let mut agents = Vec::new();
+        until(&format!("pods {pods:?} to be {state}"), || {
+            for node in self.world.cluster().nodes() {
+                let here = waiting.iter().any(|(at, _)| at == node.name());
+                let page = here
+                    .then(|| self.world.agent_page_of(node.name(), &mut agents))
+                    .flatten();
+                if let Some(page) = page {
+                    waiting.retain(|(at, pod)| {
+                        at != node.name() || crate::world::state_in(&page, &self.name, pod).as_deref() != Some(state)
+                    });
+                }
+            }
+            waiting.is_empty()
+        });
     }
 
     /// `probe ask` in a pod: the reports, whether they are good or not.

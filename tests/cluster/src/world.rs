@@ -143,29 +143,37 @@ impl World {
 
     /// What the agent of a node that is in charge tells of its pods (its page `/pods`); nothing while there is none.
     pub fn agent_page(&self, node: &str) -> Option<Value> {
-        self.agent_pages(node)
-            .into_iter()
-            .find(|page| page["standby"].is_null())
+        self.agent_page_of(node, &mut Vec::new())
+    }
+
+    /// As [`agent_page`](Self::agent_page), asked where it was found before, if it still is in charge there: `known` is for the next
+    /// call, so that who asks again and again need not ask the API server each time.
+    pub(crate) fn agent_page_of(&self, node: &str, known: &mut Vec<(String, IpAddr)>) -> Option<Value> {
+        let in_charge = |address: IpAddr| self.page(address).filter(|page| page["standby"].is_null());
+        let before = known.iter().find(|(at, _)| at == node).map(|(_, address)| *address);
+        if let Some(page) = before.and_then(in_charge) {
+            return Some(page);
+        }
+        known.retain(|(at, _)| at != node);
+        let mut now = self.culvert_pods(node).into_iter();
+        let (address, page) = now.find_map(|(_, address)| Some((address, in_charge(address)?)))?;
+        known.push((node.to_owned(), address));
+        Some(page)
     }
 
     /// The pages `/pods` of all agents of a node, those that stand by included.
     pub fn agent_pages(&self, node: &str) -> Vec<Value> {
-        self.culvert_pods(node)
-            .iter()
-            .filter_map(|(_, address)| self.http(SocketAddr::new(*address, 15022), "/pods"))
-            .filter_map(|page| serde_json::from_str(&page).ok())
-            .collect()
+        let pods = self.culvert_pods(node);
+        pods.iter().filter_map(|(_, address)| self.page(*address)).collect()
+    }
+
+    fn page(&self, agent: IpAddr) -> Option<Value> {
+        serde_json::from_str(&self.http(SocketAddr::new(agent, 15022), "/pods")?).ok()
     }
 
     /// How far a pod is on its way into the mesh, as its node's agent tells: `captured`, `outside`, `waiting` and so on.
     pub fn state_of(&self, node: &str, namespace: &str, pod: &str) -> Option<String> {
-        let page = self.agent_page(node)?;
-        let found = page["pods"]
-            .as_array()?
-            .iter()
-            .find(|one| one["namespace"] == namespace && one["name"] == pod)?
-            .clone();
-        found["state"].as_str().map(str::to_owned)
+        state_in(&self.agent_page(node)?, namespace, pod)
     }
 
     /// Waits for an event on an object whose reason and message satisfy `wanted`; its message.
@@ -202,6 +210,13 @@ impl World {
             self.agent_page(node).is_some_and(|page| page["ready"] == true)
         });
     }
+}
+
+/// What an agent's page says of a pod.
+pub(crate) fn state_in(page: &Value, namespace: &str, pod: &str) -> Option<String> {
+    let mut pods = page["pods"].as_array()?.iter();
+    let found = pods.find(|one| one["namespace"] == namespace && one["name"] == pod)?;
+    found["state"].as_str().map(str::to_owned)
 }
 
 /// Where the clusters' state is.

@@ -52,7 +52,7 @@ fn a_namespace_deleted_while_it_joins_goes_and_hurts_nobody() {
     let world = World::installed();
     let bystanders = bystanders(&world);
     let load = Load::start(&bystanders, "load", "node1", bystanders.address("server"));
-    for round in 0..3 {
+    for round in 0..2 {
         let space = world.space("deleted");
         let pods = |kind: &str, count: usize| -> Vec<PodSpec> {
             let name = |number| format!("{kind}{number}");
@@ -129,14 +129,13 @@ fn pods_in_the_nodes_network_stay_outside_and_work() {
     let world = World::installed();
     let space = world.space("host-network");
     space.enrol();
-    let host = |name: &str| PodSpec::idle(name).on("node1").spec("hostNetwork", json!(true));
     let server = PodSpec::new("host-server", &["answer", "--http=18080"])
         .on("node2")
-        .spec("hostNetwork", json!(true));
+        .in_the_nodes_network();
     space.start(&[
         PodSpec::server("server").on("node2"),
         PodSpec::idle("client").on("node1"),
-        host("host"),
+        PodSpec::idle("host").on("node1").in_the_nodes_network(),
     ]);
     space.create_pods(&[server]);
     space.wait_captured(&["server", "client"]);
@@ -169,7 +168,7 @@ fn a_static_pod_of_an_enrolled_namespace_is_in_the_mesh() {
     fs::create_dir_all(file.0.parent().unwrap()).unwrap();
     fs::write(&file.0, manifest.to_string()).unwrap();
     // The API server shows it under its own name and the node's.
-    space.wait_pod_ready("static-node1");
+    space.wait_ready(&["static-node1"]);
     space.wait_captured(&["static-node1"]);
     let wire = Wire::tap(&world, "node1");
     space.ask_well("static-node1", &space.address("server"));

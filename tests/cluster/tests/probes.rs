@@ -71,11 +71,14 @@ fn a_probe_of_what_does_not_work_fails_in_the_mesh_too() {
     ]);
     let names = ["deaf-http", "deaf-tcp", "deaf-grpc"];
     space.wait_captured(&names);
+    until("failed probes of each", || {
+        let counts = Counts::of(&space);
+        names.iter().all(|name| counts.get(name, "Readiness", "failed") >= 3)
+    });
+    let counts = Counts::of(&space);
     for name in names {
-        until(&format!("failed probes of {name}"), || {
-            count(&space, name, "Readiness", "failed") >= 3
-        });
-        assert_eq!(count(&space, name, "Readiness", "successful"), 0, "{name}");
+        let good = counts.get(name, "Readiness", "successful");
+        assert_eq!(good, 0, "{name}: probes of a port on which nobody listens succeeded");
     }
 }
 
@@ -100,36 +103,41 @@ fn with_timing(probe: &Value, failures: u32) -> Value {
 
 /// Waits until each pod was probed so many times more, all of them with success, and is ready.
 fn wait_rounds(space: &Space<'_>, pods: &[&str], rounds: u64) {
-    for kind in ["Readiness", "Liveness"] {
-        let before: Vec<u64> = pods.iter().map(|pod| count(space, pod, kind, "successful")).collect();
-        for (pod, before) in pods.iter().zip(before) {
-            until(&format!("{rounds} more {kind} probes of {pod}"), || {
-                count(space, pod, kind, "successful") >= before + rounds
-            });
-            assert_eq!(count(space, pod, kind, "failed"), 0, "{kind} of {pod}");
-        }
-    }
-    for pod in pods {
-        space.wait_pod_ready(pod);
-    }
+    let before = Counts::of(space);
+    until(&format!("{rounds} more probes of {pods:?}"), || {
+        let now = Counts::of(space);
+        pods.iter().all(|pod| {
+            ["Readiness", "Liveness"].iter().all(|kind| {
+                assert_eq!(now.get(pod, kind, "failed"), 0, "{kind} of {pod}");
+                now.get(pod, kind, "successful") >= before.get(pod, kind, "successful") + rounds
+            })
+        })
+    });
+    space.wait_ready(pods);
 }
 
-/// How often the kubelet probed a pod with this result, as its metrics tell.
-fn count(space: &Space<'_>, pod: &str, kind: &str, result: &str) -> u64 {
-    let node = space.node_of(pod);
-    let metrics = space
-        .world()
-        .kubectl(&["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/metrics/probes")]);
-    let label = |name: &str, value: &str| format!("{name}=\"{value}\"");
-    let wanted = [
-        label("namespace", space.name()),
-        label("pod", pod),
-        label("probe_type", kind),
-        label("result", result),
-    ];
-    let line = metrics
-        .lines()
-        .filter(|line| line.starts_with("prober_probe_total{"))
-        .find(|line| wanted.iter().all(|label| line.contains(label)));
-    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
+/// How often the kubelets probed the pods of a namespace, as their metrics tell.
+struct Counts(Vec<String>);
+
+impl Counts {
+    fn of(space: &Space<'_>) -> Self {
+        let namespace = format!("namespace=\"{}\"", space.name());
+        let mut lines = Vec::new();
+        for node in space.world().cluster().nodes() {
+            let path = format!("/api/v1/nodes/{}/proxy/metrics/probes", node.name());
+            let metrics = space.world().kubectl(&["get", "--raw", &path]);
+            let ours = |line: &&str| line.starts_with("prober_probe_total{") && line.contains(&namespace);
+            lines.extend(metrics.lines().filter(ours).map(str::to_owned));
+        }
+        Self(lines)
+    }
+
+    /// Probes of a kind (`Readiness`, `Liveness`, `Startup`) with this result (`successful`, `failed`).
+    fn get(&self, pod: &str, kind: &str, result: &str) -> u64 {
+        let wanted =
+            [("pod", pod), ("probe_type", kind), ("result", result)].map(|(name, value)| format!("{name}=\"{value}\""));
+        let mut lines = self.0.iter();
+        let line = lines.find(|line| wanted.iter().all(|label| line.contains(label)));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
+    }
 }

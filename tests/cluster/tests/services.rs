@@ -27,7 +27,7 @@ impl<'a> Town<'a> {
             server(1),
             server(2),
             PodSpec::idle("client").on("node1"),
-            PodSpec::idle("host").on("node1").spec("hostNetwork", json!(true)),
+            PodSpec::idle("host").on("node1").in_the_nodes_network(),
         ]);
         outside.start(&[PodSpec::idle("client").on("node1"), server(2)]);
         inside.wait_captured(&["server1", "server2", "client"]);
