@@ -197,13 +197,14 @@ fn names_as_long_as_they_may_be_work() {
     let world = World::installed();
     let space = world.space_named(&format!("t-long-{}-{}", std::process::id(), "n".repeat(63)));
     assert_eq!(space.name().len(), 63);
-    // Names of pods and service accounts: labels of 63 with dots between them, 253 in all.
-    let long = |letter: &str| {
-        let part = letter.repeat(63);
-        [part.as_str(), &part, &part, &letter.repeat(61)].join(".")
+    // Labels of 63 with dots between them. A service account may have 253; so may a pod, for the API server, but the kubelet
+    // makes a folder NAMESPACE_POD_UID for its logs, and no folder's name is longer than 255.
+    let long = |letter: &str, length: usize| {
+        let part = format!("{}.", letter.repeat(63));
+        part.repeat(4)[..length].to_owned()
     };
-    let (server, client, account) = (long("s"), long("c"), long("a"));
-    assert_eq!(server.len(), 253);
+    let pod_length = 255 - (63 + 1) - (1 + 36);
+    let (server, client, account) = (long("s", pod_length), long("c", pod_length), long("a", 253));
     space.apply(json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": account } }));
     let service = "v".repeat(63);
     space.apply(json!({
