@@ -8,9 +8,10 @@ use crate::{
     layout::Layout,
     process::{self, Process, Start},
     record::Record,
+    wait,
 };
 use rustix::process::Signal;
-use std::{fs, net::TcpListener, os::fd::OwnedFd, path::PathBuf, process::Stdio};
+use std::{fs, net::TcpListener, os::fd::OwnedFd, path::PathBuf, process::Stdio, time::Duration};
 
 const POLICY_FILE: &str = "audit-policy.json";
 /// Who asked for what, without the contents: of service accounts outside `kube-system`, whose rights a test compares with what
@@ -105,13 +106,16 @@ impl ControlPlane<'_> {
 
     /// Ends a component: with SIGTERM, or at once.
     ///
-    /// The API server would wait a minute for open watches after one SIGTERM; a second one shortens that.
+    /// The API server would wait a minute for open watches after one SIGTERM; a second one ends it. Signals that are the same do
+    /// not queue: the second must come when the first has been taken.
     pub(crate) fn stop(&self, component: Component, signal: Signal) -> Result<(), Error> {
+        const GRACE: Duration = Duration::from_secs(2);
         let Some(process) = self.process(component) else {
             return Ok(());
         };
         process.signal(signal)?;
-        process.end(signal, component.name())
+        let ended = wait::wait_until(component.name(), GRACE, || !process.is_alive());
+        ended.or_else(|_| process.end(signal, component.name()))
     }
 
     pub(crate) fn process(&self, component: Component) -> Option<Process> {

@@ -3,24 +3,35 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
-use culvert_cluster::{Component, Node, NodeComponent, Process};
+use culvert_cluster::{Cluster, Component, Node, NodeComponent, Process};
 use culvert_cluster_tests::{Load, Meshed, PodSpec, World, now_ms, until};
 use std::fs;
 
 #[test]
 fn the_api_server_goes_away_and_comes_back() {
+    World::attach().cluster().start_api_server().unwrap();
     let world = World::installed();
     let meshed = Meshed::start(&world, "api-server");
+    let back = Back(world.cluster());
     world.cluster().stop_api_server().unwrap();
     assert!(world.cluster().component(Component::ApiServer).is_none());
     meshed.settle();
     meshed.settle();
-    world.cluster().start_api_server().unwrap();
+    drop(back);
     meshed.newcomer("new1", "node1");
     meshed.newcomer("new2", "node2");
     meshed.settle();
     meshed.finish("an API server that was away");
     world.wait_ready();
+}
+
+/// Starts the API server again, also when the test fails: others need it.
+struct Back<'a>(&'a Cluster);
+
+impl Drop for Back<'_> {
+    fn drop(&mut self) {
+        self.0.start_api_server().unwrap();
+    }
 }
 
 #[test]
@@ -55,12 +66,11 @@ fn component_starts_again(name: &str, component: NodeComponent) {
 fn a_killed_agent_is_replaced() {
     let world = World::installed();
     let meshed = Meshed::start(&world, "agent");
-    let killed = kill(world.node("node1"), "culvert-agent", |_| true);
+    kill(world.node("node1"), "culvert-agent", |_| true);
     meshed.newcomer("new1", "node1");
     meshed.newcomer("new2", "node2");
     meshed.settle();
     meshed.finish("a killed agent");
-    assert!(!killed.is_empty());
     world.wait_agent("node1");
     world.wait_ready();
 }
@@ -107,8 +117,7 @@ fn proxy_is_killed(name: &str, which: impl Fn(&Process) -> bool) {
         ],
     );
     let beside = Load::start_with(&meshed.space, beside.on("node2"));
-    kill(world.node("node1"), "culvert-ztunnel", which);
-    let at = now_ms();
+    let at = kill(world.node("node1"), "culvert-ztunnel", which);
     meshed.newcomer("new1", "node1");
     meshed.newcomer("new2", "node2");
     meshed.settle();
@@ -124,21 +133,23 @@ fn proxy_is_killed(name: &str, which: impl Fn(&Process) -> bool) {
     world.wait_ready();
 }
 
-/// Kills processes of a program of Culvert on a node; waits until others have taken their place.
-fn kill(node: &Node, program: &str, which: impl Fn(&Process) -> bool) -> Vec<Process> {
+/// Kills processes of a program of Culvert on a node; waits until others have taken their place. When they had ended, in
+/// milliseconds since 1970.
+fn kill(node: &Node, program: &str, which: impl Fn(&Process) -> bool) -> u64 {
     let mut killed = node.pids_of(program).unwrap();
     killed.retain(&which);
     assert!(!killed.is_empty(), "no {program} on {}", node.name());
     for process in &killed {
         process.kill().unwrap();
     }
+    let ended = now_ms();
     until(&format!("another {program} on {}", node.name()), || {
         let running = node.pids_of(program).unwrap();
         running
             .iter()
             .any(|process| which(process) && !killed.contains(process))
     });
-    killed
+    ended
 }
 
 /// Whether it is the part of a proxy that carries connections.
