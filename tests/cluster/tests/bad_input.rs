@@ -88,10 +88,10 @@ fn pods_that_die_while_they_are_enrolled_leave_nothing_and_hurt_nobody() {
     // word of farewell, in whatever state they are.
     let run = |name: &str, command: &[&str]| PodSpec::new(name, &[]).on("node1").with("command", json!(command));
     space.create_pods(&[
-        run("well", &["/bin/true"]),
-        run("badly", &["/bin/false"]),
+        run("well", &["/bin/sh", "-c", "exit 0"]),
+        run("badly", &["/bin/sh", "-c", "exit 1"]),
         run("absent", &["/no/such/program"]),
-        run("again", &["/bin/false"]).spec("restartPolicy", json!("Always")),
+        run("again", &["/bin/sh", "-c", "exit 1"]).spec("restartPolicy", json!("Always")),
     ]);
     for round in 0..10 {
         let name = format!("doomed{round}");

@@ -205,7 +205,7 @@ fn a_service_without_selector_session_affinity_and_pods_that_are_not_ready() {
         assert_eq!(answered, ["server2".to_owned()].into(), "a Service without selector");
     }
 
-    let never = json!({ "exec": { "command": ["/bin/false"] }, "periodSeconds": 1 });
+    let never = json!({ "exec": { "command": ["/bin/sh", "-c", "exit 1"] }, "periodSeconds": 1 });
     let unready = PodSpec::server("unready").on("node2").label("role", "unready");
     town.inside.create_pods(&[unready.with("readinessProbe", never)]);
     town.inside.wait_captured(&["unready"]);
