@@ -4,11 +4,15 @@ use super::{
     Bench, judge,
     table::{ARRIVALS, Outcome},
 };
-use culvert_cluster_tests::{PodSpec, Space, Wire, until};
+use culvert_cluster_tests::{PodSpec, Space, Wire};
+use culvert_lab::wait_until;
 use serde_json::Value;
+use std::{net::IpAddr, time::Duration};
 
 /// The label of these pods.
 const FIRST: &str = "first-act";
+/// The longest wait for all of them. A slow machine takes seconds for each, with or without a mesh.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 pub(super) fn measure(bench: &mut Bench) {
     bench.lines([&ARRIVALS], |bench| [arrivals(bench)]);
@@ -37,7 +41,11 @@ fn first_requests(space: &Space<'_>, count: usize) -> (Vec<u64>, usize, u64) {
         .collect();
     space.create_pods(&pods);
     let reports = reports(space, count);
-    let addresses: Vec<_> = (0..count).map(|number| space.ip(&format!("first-{number}"))).collect();
+    let found = space.get(&["pods", &format!("--selector={FIRST}=request")]);
+    let found = found["items"].as_array().cloned().unwrap_or_default();
+    let address = |pod: &Value| pod["status"]["podIP"].as_str()?.parse().ok();
+    let addresses: Vec<IpAddr> = found.iter().filter_map(address).collect();
+    assert_eq!(addresses.len(), count, "a pod has no address");
     let clear_bytes = Wire::between_pods(&wire.take(), &addresses).clear_bytes();
     let well = reports.iter().filter(|report| report["ok"] == true);
     let times: Vec<u64> = well.filter_map(|report| report["microseconds"].as_u64()).collect();
@@ -58,12 +66,15 @@ pub(super) fn asking(name: &str, to: &str) -> PodSpec {
 /// What the pods that ask had to say, when as many have ended.
 pub(super) fn reports(space: &Space<'_>, count: usize) -> Vec<Value> {
     let selector = format!("--selector={FIRST}=request");
-    until("pods to have asked", || {
+    let asked = wait_until("pods to have asked", PATIENCE, || {
         let pods = space.get(&["pods", &selector]);
         let pods = pods["items"].as_array().cloned().unwrap_or_default();
         let ended = |pod: &&Value| pod["status"]["phase"] == "Succeeded" || pod["status"]["phase"] == "Failed";
         pods.iter().filter(ended).count() >= count
     });
+    if let Err(error) = asked {
+        panic!("{error:#}");
+    }
     let logs = space.kubectl(&["logs", &selector, "--tail=-1", "--max-log-requests=50"]);
     let parsed = logs
         .lines()
