@@ -1,0 +1,133 @@
+//! Every right that the manifests give is used: what nobody uses has no place there.
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+
+use culvert_cluster_tests::{Meshed, PodSpec, Space, World, eventually, until};
+use culvert_deploy::privileges::{Permission, privileges};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::{collections::BTreeSet, fs};
+
+const SYSTEM: [&str; 2] = ["-n", "culvert-system"];
+
+/// Role, API group, resource and verb.
+type Use = (String, String, String, String);
+
+#[test]
+fn every_verb_that_the_roles_grant_is_used() {
+    let world = World::installed();
+    let wanted: Vec<Permission> = privileges().unwrap().permissions;
+    let wanted = wanted.into_iter().filter(|one| one.component.is_none());
+    let wanted: BTreeSet<Use> = wanted
+        .map(|one| (one.role, one.group, one.resource, one.verb))
+        .collect();
+    let space = world.space("rights");
+    work(&world, &space);
+    until("the audit log to have it all", || {
+        let used = used(&world);
+        let never: Vec<_> = wanted.difference(&used).collect();
+        eprintln!("not used yet: {never:?}");
+        never.is_empty()
+    });
+}
+
+/// What seldom happens by itself.
+fn work(world: &World, space: &Space<'_>) {
+    // A pod that comes to a node whose agent has not heard of it: the agent asks.
+    let uses = |verb: &str| {
+        let one = |resource: &str| ("culvert-node".into(), String::new(), resource.into(), verb.into());
+        let used = used(world);
+        used.contains(&one("pods")) && used.contains(&one("namespaces"))
+    };
+    let mut count = 0;
+    until("an agent that asks for a pod", || {
+        if !uses("get") {
+            count += 1;
+            arrives_unheard(world, &format!("unheard-{count}"));
+        }
+        uses("get")
+    });
+    // The same is said of a pod and of a namespace more than once.
+    space.start(&[PodSpec::server("server1").on("node1")]);
+    for _ in 0..3 {
+        space.enrol();
+        space.wait_captured(&["server1"]);
+        space.leave();
+        space.wait_outside(&["server1"]);
+    }
+    // The leader makes another root when it is asked to.
+    world.kubectl(
+        &[
+            &SYSTEM[..],
+            &["annotate", "secret", "culvert-ca", "culvert.dev/rotate=now"],
+        ]
+        .concat(),
+    );
+    // An agent that is told to stop asks what for.
+    let meshed = Meshed::start(world, "rights-load");
+    world.kubectl(&[&SYSTEM[..], &["rollout", "restart", "daemonset/culvert-node"]].concat());
+    world.wait_ready();
+    meshed.settle();
+    meshed.finish("using every right");
+}
+
+/// Starts a pod in a namespace of its own while the agent is halted; it goes on when the CNI plug-in asks it.
+fn arrives_unheard(world: &World, name: &str) {
+    let space = world.space(name);
+    space.enrol();
+    let node = world.node("node1");
+    let signal = |signal: Signal| {
+        for agent in node.pids_of("culvert-agent").unwrap() {
+            kill_process(Pid::from_raw(agent.pid()).unwrap(), signal).unwrap();
+        }
+    };
+    signal(Signal::STOP);
+    space.create_pods(&[PodSpec::server(name).on("node1")]);
+    eventually("the CNI plug-in", || {
+        node.pids_of("culvert-cni").unwrap().first().copied()
+    });
+    signal(Signal::CONT);
+    space.wait_ready(&[name]);
+}
+
+/// What Culvert's service accounts have done, with success, since the cluster is up.
+fn used(world: &World) -> BTreeSet<Use> {
+    let log = fs::read_to_string(world.cluster().audit_log()).unwrap();
+    let mut used = BTreeSet::new();
+    for line in log.lines() {
+        // The last line may be under way.
+        let Ok(event) = serde_json::from_str::<Value>(line) else {
+            continue;
+        };
+        let text = |pointer: &str| {
+            event
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let Some(role) = text("/user/username")
+            .strip_prefix("system:serviceaccount:culvert-system:")
+            .map(str::to_owned)
+        else {
+            continue;
+        };
+        let status = event
+            .pointer("/responseStatus/code")
+            .and_then(Value::as_u64)
+            .unwrap_or_default();
+        if status == 403 {
+            panic!("{role} asked for what it may not: {line}");
+        }
+        let one = |verb: &str| {
+            let group = text("/objectRef/apiGroup");
+            (role.clone(), group, text("/objectRef/resource"), verb.to_owned())
+        };
+        let verb = text("/verb");
+        // Server-side apply of what is not there yet takes the right to create it, too.
+        if verb == "patch" && status == 201 {
+            used.insert(one("create"));
+        }
+        used.insert(one(&verb));
+    }
+    used
+}
