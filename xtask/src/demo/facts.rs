@@ -72,7 +72,7 @@ impl Facts {
     }
 
     /// The most that one worker has with its bounding set.
-    fn worker_bounding_set(&self) -> u32 {
+    pub(super) fn worker_bounding_set(&self) -> u32 {
         let workers = self.workers.iter();
         workers.map(|worker| worker.capabilities).max().unwrap_or_default()
     }

@@ -164,6 +164,14 @@ fn summary(facts: &Facts, for_programs: bool) -> String {
         capabilities.to_string(),
         capabilities == 0,
     );
+    if facts.cluster.is_some() {
+        let bounding = facts.worker_bounding_set().to_string();
+        plain(
+            "  in their bounding set, where no_new_privs makes them useless",
+            bounding,
+            true,
+        );
+    }
     let clients: Vec<String> = facts.clients_seen.iter().map(ToString::to_string).collect();
     let right_clients = facts.clients_seen.iter().all(|seen| facts.client.contains(seen));
     plain(
