@@ -38,6 +38,11 @@ pub(crate) struct Cli {
     #[arg(long, env = "CULVERT_NAMESPACE", default_value = "culvert-system")]
     pub(crate) namespace: String,
 
+    /// Key of a taint to take off the node once the agent is ready; the node registers with it, so that no pod starts there
+    /// before.
+    #[arg(long, env = "CULVERT_NODE_TAINT", value_name = "KEY")]
+    pub(crate) node_taint: Option<String>,
+
     /// The DaemonSet that this agent belongs to. When it is being deleted, the agent ends capture before it ends itself.
     #[arg(long, env = "CULVERT_DAEMONSET", default_value = "culvert-node")]
     pub(crate) daemonset: String,

@@ -18,3 +18,4 @@ pub mod leaving;
 pub mod lock;
 pub mod monitoring;
 pub mod source;
+pub mod taint;

@@ -43,11 +43,13 @@ pub fn routes(
             gate.register(&mut registry);
         }
     }
+    let shown = Arc::clone(&kernel);
     registry.register_collector(Box::new(Metrics {
         kernel,
         status: status.clone(),
     }));
     let ready = status.clone();
+    let gate = cluster.as_ref().and_then(|cluster| cluster.gate.clone());
     Routes::new()
         .metrics(Arc::new(registry))
         .get("/pods", move |_| {
@@ -55,6 +57,10 @@ pub fn routes(
             let mut page = status.borrow().json(&node);
             page["leaving"] = leaving.into();
             page["left"] = left.into();
+            page["programs"] = programs(&shown);
+            if let Some(gate) = &gate {
+                page["cni"] = gate.json();
+            }
             Response::json(&page)
         })
         .get("/healthz/ready", move |_| {
@@ -70,6 +76,14 @@ pub fn routes(
                 ),
             }
         })
+}
+
+fn programs(kernel: &Mutex<Kernel>) -> serde_json::Value {
+    let attached = kernel.lock().unwrap_or_else(PoisonError::into_inner).attached();
+    let shown = attached
+        .into_iter()
+        .map(|(name, attached)| serde_json::json!({ "name": name, "attached": attached }));
+    shown.collect()
 }
 
 /// What there is to show on Kubernetes alone.

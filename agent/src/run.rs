@@ -22,6 +22,7 @@ use culvert_agent::{
     lock::{self, Attempt, NodeLock},
     monitoring,
     source::{PodSource, kubernetes::KubernetesPods, local::LocalPods},
+    taint,
 };
 use tokio::{
     net::TcpListener,
@@ -176,13 +177,31 @@ impl Cluster {
                 None => std::future::pending().await,
             }
         };
+        let taint = async {
+            if let Some(key) = &cli.node_taint {
+                taint::lift(self.client.clone(), &cli.node, key, self.ready(status.clone())).await;
+            }
+        };
         tokio::join!(
             gate,
+            taint,
             events::run(self.client.clone(), cli.node.clone(), status.clone()),
             leaving::follow(self.client.clone(), &cli.namespace, &self.leave),
             self.depart(status.clone()),
         );
         std::future::pending().await
+    }
+
+    /// Waits until pods that are made from now on are captured before they start.
+    async fn ready(&self, mut status: watch::Receiver<Arc<Status>>) {
+        // An error means the end of enrolment, and with it of the agent.
+        let _ = status
+            .wait_for(|status| status.ready && !status.proxies.is_empty())
+            .await;
+        let mut look = tokio::time::interval(Duration::from_millis(200));
+        while self.shown.gate.as_ref().is_some_and(|gate| gate.problem().is_some()) {
+            look.tick().await;
+        }
     }
 
     /// Says how far the node has come with leaving.

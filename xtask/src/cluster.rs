@@ -65,6 +65,11 @@ pub(crate) fn ensure_programs() -> Result<PathBuf> {
     build()
 }
 
+/// Makes Helm present, for the tests of the chart; minutes the first time.
+pub(crate) fn ensure_helm() -> Result<()> {
+    HELM.ensure(&shell::root().join("tests/tools"))
+}
+
 /// Builds our own program.
 fn build() -> Result<PathBuf> {
     let mut cargo = shell::cargo();

@@ -54,6 +54,9 @@ pub(crate) struct Options {
 pub(crate) enum Profile {
     /// For tests: built quickly, with names of functions, not compressed
     Dev,
+    /// As [`Profile::Dev`], with programs as `cargo xtask test` builds them, so that nothing is built twice
+    #[value(skip)]
+    Tests,
     /// For use: optimized, stripped and compressed
     Release,
 }
@@ -62,14 +65,14 @@ impl Profile {
     /// The folder below `target` that cargo builds into.
     fn folder(self) -> &'static str {
         match self {
-            Self::Dev => "debug",
+            Self::Dev | Self::Tests => "debug",
             Self::Release => "release",
         }
     }
 
     fn cargo_arguments(self) -> &'static [&'static str] {
         match self {
-            Self::Dev => &[],
+            Self::Dev | Self::Tests => &[],
             Self::Release => &["--release"],
         }
     }
@@ -77,7 +80,7 @@ impl Profile {
     /// As the command line says it.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Dev => "dev",
+            Self::Dev | Self::Tests => "dev",
             Self::Release => "release",
         }
     }

@@ -170,6 +170,12 @@ impl Shown {
         self.metrics.register(registry, self.standing.clone());
     }
 
+    /// As `/pods` shows it: the configuration that the plug-in stands in, and what is wrong.
+    pub fn json(&self) -> serde_json::Value {
+        let standing = self.standing.borrow();
+        serde_json::json!({ "configuration": standing.configuration, "problem": standing.problem() })
+    }
+
     /// The plug-in was to be removed, and is.
     pub fn is_removed(&self) -> bool {
         self.standing.borrow().is_removed()

@@ -140,6 +140,12 @@ impl Links {
         Ok(())
     }
 
+    /// The node's programs, and whether each is attached.
+    pub(super) fn node(&self, programs: &[&'static str]) -> Vec<(&'static str, bool)> {
+        let is_there = |program: &&'static str| is_attached(&self.folder.join(*program)).unwrap_or(false);
+        programs.iter().map(|program| (*program, is_there(program))).collect()
+    }
+
     fn files(&self) -> Result<Vec<(String, PathBuf)>, KernelError> {
         let reading = |source| failed("read", &self.folder, source);
         let entries = fs::read_dir(&self.folder).map_err(reading)?;

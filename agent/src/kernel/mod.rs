@@ -204,6 +204,13 @@ impl Kernel {
         self.maps.counters()
     }
 
+    /// The programs that capture on the whole node, and whether each is attached.
+    pub fn attached(&self) -> Vec<(&'static str, bool)> {
+        use load::{CONNECT4, CONNECT6, GETPEERNAME4, GETPEERNAME6, SOCK_OPS};
+        self.links
+            .node(&[CONNECT4, CONNECT6, GETPEERNAME4, GETPEERNAME6, SOCK_OPS])
+    }
+
     /// How full each map is: name, entries, size.
     ///
     /// # Errors

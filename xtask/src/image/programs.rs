@@ -43,7 +43,10 @@ pub(super) fn build<'a>(programs: &[&'a Program], profile: Profile, out: &Path) 
     let triple = host()?;
     let static_folder = folder.join(&triple).join(SMALL);
     if !dynamic.is_empty() {
-        let mut cargo = build_command(&dynamic);
+        let mut cargo = match profile {
+            Profile::Tests => crate::test::build_command(),
+            Profile::Dev | Profile::Release => build_command(&dynamic),
+        };
         cargo.args(profile.cargo_arguments());
         shell::run("build the images' programs", &mut cargo)?;
     }
@@ -106,7 +109,7 @@ fn strip(program: &Path, copy: &Path, profile: Profile) -> Result<()> {
     }
     let how = match profile {
         // Names are kept: what a panic says in a test is worth the space.
-        Profile::Dev => "--strip-debug",
+        Profile::Dev | Profile::Tests => "--strip-debug",
         Profile::Release => "--strip-all",
     };
     shell::output(Command::new("strip").arg(how).arg("-o").arg(copy).arg(program)).map(drop)

@@ -1,5 +1,6 @@
 //! The tests on a real Kubernetes cluster (`tests/cluster/`): what they need is built, a cluster of two nodes comes up, the tests
-//! run on it one after the other, and it is taken down, whatever came of them.
+//! run on it one after the other, and it is taken down, whatever came of them. Then those that bring up a cluster of their own,
+//! which other packages keep with the ignored ones.
 
 use super::{Counts, Options, run_tests};
 use crate::{
@@ -12,7 +13,6 @@ use std::{path::PathBuf, process::Command};
 
 /// The cluster's name.
 const NAME: &str = "test";
-const PACKAGE: &str = "culvert-cluster-tests";
 
 /// Runs them.
 pub(super) fn run(options: &Options) -> Result<Counts> {
@@ -21,10 +21,7 @@ pub(super) fn run(options: &Options) -> Result<Counts> {
     }
     ebpf::build()?;
     let launcher = cluster::ensure_programs()?;
-    image::build(Profile::Dev, &[])?;
-    // Built before the cluster is up, so that the two do not share the machine.
-    let build = ["test", "--package", PACKAGE, "--locked", "--no-run"];
-    shell::run("build of the cluster's tests", shell::cargo().args(build))?;
+    image::build(Profile::Tests, &[])?;
     let mut cluster = Cluster {
         launcher,
         keep: options.keep,
@@ -32,19 +29,32 @@ pub(super) fn run(options: &Options) -> Result<Counts> {
     cluster.down()?;
     cluster.up()?;
     let counts = tests(options, NAME);
+    let own = |mut counts: Counts| -> Result<Counts> {
+        counts.add(&with_own_clusters(options)?);
+        Ok(counts)
+    };
     if cluster.keep {
         shell::say(&format!("left up: cargo xtask cluster shell --name {NAME}"));
     } else {
         cluster.keep = true;
         cluster.down()?;
     }
-    counts
+    counts.and_then(own)
+}
+
+/// The tests that are ignored unless asked for: each brings up what it needs by itself.
+fn with_own_clusters(options: &Options) -> Result<Counts> {
+    let mut nextest = shell::cargo();
+    nextest.args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]);
+    nextest.args(["--run-ignored", "only", "--no-tests", "pass"]);
+    run_tests(options, nextest, "own-clusters")
 }
 
 fn tests(options: &Options, name: &str) -> Result<Counts> {
     let mut nextest = shell::cargo();
     nextest
-        .args(["nextest", "run", "--package", PACKAGE, "--locked", "--no-fail-fast"])
+        .args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"])
+        .args(["--no-tests", "pass"])
         .env("CULVERT_TEST_CLUSTER", name);
     run_tests(options, nextest, "cluster")
 }
@@ -60,7 +70,7 @@ impl Cluster {
         let mut command = self.command("up");
         command
             .args(["--nodes", "2", "--images"])
-            .arg(image::folder(Profile::Dev));
+            .arg(image::folder(Profile::Tests));
         shell::run("cluster for the tests", &mut setup::as_root(command)?)
     }
 

@@ -34,6 +34,9 @@ use crate::{
 /// How often to look at everything.
 const SWEEP: Duration = Duration::from_secs(5);
 
+/// How long tunnels without a connection may take to end when the loop drains.
+const PARTING: Duration = Duration::from_secs(3);
+
 /// Certificates by identity.
 pub(super) type CredentialMap = FxHashMap<SpiffeId, Arc<Credentials>>;
 
@@ -69,6 +72,8 @@ pub(super) struct Loop {
     /// Memory for the events of a tunnel, between reads.
     pub(super) events: Events<'static>,
     pub(super) draining: bool,
+    /// Since when there is no connection any more while draining.
+    quiet_since: Option<Instant>,
     /// The generation of the mesh against which open connections were checked.
     checked: u64,
     mailbox: Mailbox,
@@ -134,6 +139,7 @@ impl Loop {
             buffer: ReadBuffer::new(),
             events: Events::default(),
             draining: false,
+            quiet_since: None,
             checked: shared.mesh.load().generation(),
             mailbox,
             mesh_cache: Cache::new(MeshOf(Arc::clone(&shared))),
@@ -325,7 +331,14 @@ impl Loop {
         tracing::info!(connections = self.flows.len(), tunnels = self.tunnels.len(), "draining");
     }
 
-    fn is_drained(&self) -> bool {
-        self.draining && self.flows.is_empty() && self.tunnels.is_empty()
+    /// Whether the last connection has ended. Tunnels without one are given [`PARTING`] to end in good order: a peer whose node
+    /// is gone never answers.
+    fn is_drained(&mut self) -> bool {
+        if !self.draining || !self.flows.is_empty() {
+            self.quiet_since = None;
+            return false;
+        }
+        let quiet_since = *self.quiet_since.get_or_insert(self.now);
+        self.tunnels.is_empty() || self.now.duration_since(quiet_since) >= PARTING
     }
 }
