@@ -41,9 +41,11 @@ pub struct Turn {
     who: String,
 }
 
-/// The lock's file for agents that listen at this socket.
+/// The lock's file for agents that listen at this socket: its name with `.lock` after it.
 pub fn path_beside(zds_socket: &Path) -> PathBuf {
-    zds_socket.with_file_name("agent.lock")
+    let mut path = zds_socket.as_os_str().to_owned();
+    path.push(".lock");
+    path.into()
 }
 
 /// Asks for the lock in the name of `who`, one line of text that is shown to the next one.
