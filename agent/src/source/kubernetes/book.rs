@@ -136,9 +136,10 @@ impl Book {
         }
     }
 
-    /// A full list of pods begins.
+    /// A full list of pods begins. What only an answer named may be younger than the list; it is confirmed in its own way.
     pub(super) fn list_begins(&mut self) {
-        self.unlisted = Some(self.pods.keys().cloned().collect());
+        let watched = self.pods.iter().filter(|(_, entry)| entry.is_watched);
+        self.unlisted = Some(watched.map(|(name, _)| name.clone()).collect());
     }
 
     /// The list is at its end: what it did not name is gone.
