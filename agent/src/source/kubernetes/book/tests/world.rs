@@ -365,6 +365,12 @@ impl World {
             self.hear_pod();
         }
         (0..2).for_each(|namespace| self.hear_namespace(namespace));
+        // Somebody asks after those that the watch has never named.
+        for unconfirmed in self.book.unconfirmed() {
+            if !self.pods.keys().any(|pod| name(*pod) == unconfirmed) {
+                self.book.pod_unconfirmed(&unconfirmed);
+            }
+        }
         for _ in 0..3 {
             self.look();
             self.ask(true);
