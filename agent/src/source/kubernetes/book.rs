@@ -105,8 +105,8 @@ impl Book {
         let ticket = self.ticket();
         match self.pods.get_mut(&facts.name) {
             Some(entry) if entry.facts.uid == facts.uid => entry.update(facts, origin, ticket),
-            // An answer that was overtaken: what the watch knows by that name is newer.
-            Some(entry) if origin == Origin::Asked && is_older(facts.version, entry.facts.version) => {}
+            // Overtaken: an answer by the watch, or the watch by an answer about the pod that has this name now.
+            Some(entry) if is_older(facts.version, entry.facts.version) => {}
             other => {
                 let replaced = other.map(|entry| entry.facts.uid.clone());
                 self.graves.extend(replaced);
