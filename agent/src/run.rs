@@ -4,6 +4,7 @@
 //! sockets before the kernel programs, so that who finds pods captured finds somebody to ask.
 
 use std::{
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -24,6 +25,7 @@ use culvert_agent::{
     source::{PodSource, kubernetes::KubernetesPods, local::LocalPods},
     taint,
 };
+use culvert_net::Netns;
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -35,6 +37,9 @@ use crate::cli::Cli;
 
 /// How long pods may take to leave once the DaemonSet is gone. The kubelet waits for less than this only when it was told to.
 const LAST_LEAVE: Duration = Duration::from_secs(25);
+
+/// The node's own network namespace, since the agent shares the node's process ids.
+const NODE_NETWORK: &str = "/proc/1/ns/net";
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(cli: &Cli) -> Result<()> {
@@ -60,6 +65,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<()> {
             };
             let source = KubernetesPods::open(&cli.node, &cli.kubernetes).await?;
             let node = Node::open(cli, listener)?;
+            node.exempt_itself();
             let cluster = Cluster::open(cli, client, &source, leave, leaving.clone())?;
             let end = cluster.end(cli, &mut signals);
             node.serve(cli, source, leaving, Some(&cluster), end).await?;
@@ -86,6 +92,21 @@ impl Node {
             server,
             kernel: Arc::new(Mutex::new(kernel)),
         })
+    }
+
+    /// Lets the kubelet's probes reach applications as they are. Without it, a TCP probe finds the proxy in their place.
+    fn exempt_itself(&self) {
+        let cookie = Netns::open(Path::new(NODE_NETWORK)).and_then(|netns| netns.cookie());
+        let exempted = cookie.map_err(anyhow::Error::from).and_then(|cookie| {
+            let mut kernel = self.kernel.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok(kernel.exempt_node(cookie)?)
+        });
+        if let Err(error) = exempted {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "probes of the kubelet reach pods by the proxy, which accepts a TCP probe of any port"
+            );
+        }
     }
 
     /// Serves until `end`.

@@ -96,6 +96,7 @@ unsafe fn decide(context: &SockAddrContext, destination: &Endpoint) -> Verdict {
     let cookie = unsafe { bpf_get_netns_cookie(context.as_ptr()) };
     // SAFETY: entries change only as a whole, and by the agent alone.
     let Some(pod) = (unsafe { PODS.get(&cookie) }) else {
+        from_outside(context, destination, cookie);
         return Verdict::Leave;
     };
     // Set before the first pod.
@@ -116,6 +117,21 @@ unsafe fn decide(context: &SockAddrContext, destination: &Endpoint) -> Verdict {
         return Verdict::Leave;
     }
     capture(context, config, pod, destination, cookie)
+}
+
+/// From no enrolled pod. What the node's own processes open to one is noted, so that it is left alone there, too.
+#[inline(always)]
+fn from_outside(context: &SockAddrContext, destination: &Endpoint, cookie: u64) {
+    // SAFETY: only whether it is there matters.
+    let is_node = || proxy::config().is_some_and(|config| proxy::is_node(config, cookie));
+    if is_node() && unsafe { ADDRESSES.get(&destination.address) }.is_some() {
+        let noted = Noted {
+            endpoint: *destination,
+            role: Noted::NODE,
+        };
+        // SAFETY: the context and its socket are valid. Without memory for it, the connection is one from outside the mesh.
+        let _ = unsafe { note::put((*context.sock_addr).__bindgen_anon_1.sk, &noted) };
+    }
 }
 
 /// A proxy's connection: where it wants, unless its client's address could not be handed on.

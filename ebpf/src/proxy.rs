@@ -1,4 +1,4 @@
-//! Telling the proxy from everybody else.
+//! Telling the proxy, and the node's own processes, from everybody else.
 
 use crate::maps::CONFIG;
 use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
@@ -11,6 +11,20 @@ const LEVELS: i32 = 16;
 /// no cooperation from the proxy.
 #[inline(always)]
 pub fn is_current(config: &Config) -> bool {
+    let [first, second, third, fourth] = config.proxies;
+    runs_below(|id| id == first || id == second || id == third || id == fourth)
+}
+
+/// Whether the current task, which has a socket in the network namespace with this cookie, is one of the node's own: there,
+/// and in no pod.
+#[inline(always)]
+pub fn is_node(config: &Config, cookie: u64) -> bool {
+    config.node != 0 && config.node == cookie && !runs_below(|id| id == config.pods)
+}
+
+/// Whether the current task runs in a cgroup that is looked for, or below it.
+#[inline(always)]
+fn runs_below(is_wanted: impl Fn(u64) -> bool) -> bool {
     // Level by level rather than at a known one: inside a cgroup namespace, the agent cannot tell how deep it is.
     let mut level = 1;
     while level < LEVELS {
@@ -19,7 +33,7 @@ pub fn is_current(config: &Config) -> bool {
         if id == 0 {
             return false;
         }
-        if id == config.proxies[0] || id == config.proxies[1] || id == config.proxies[2] || id == config.proxies[3] {
+        if is_wanted(id) {
             return true;
         }
         level += 1;

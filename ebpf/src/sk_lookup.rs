@@ -5,6 +5,7 @@ use crate::{
     connect::is_excluded_port,
     count::count,
     maps::{ADDRESSES, FLOWS, LISTENERS},
+    proxy,
 };
 use aya_ebpf::{
     bindings::{BPF_SK_LOOKUP_F_NO_REUSEPORT, bpf_sk_lookup},
@@ -71,6 +72,10 @@ pub fn steer(context: &SkLookupContext) -> u32 {
             count(Counter::LookupExcluded);
             PASS
         }
+        _ if is_from_node(lookup, local, remote) => {
+            count(Counter::LookupNode);
+            PASS
+        }
         _ => to(context, local, PLAINTEXT, Counter::LookupPlaintext),
     }
 }
@@ -78,6 +83,20 @@ pub fn steer(context: &SkLookupContext) -> u32 {
 /// Whether this is the SYN of a connection that was captured, see [`culvert_abi::CAPTURE_PORT`].
 #[inline(always)]
 fn is_captured(lookup: *mut bpf_sk_lookup, cookie: u64, local: Address, remote: Address) -> bool {
+    has_flow(lookup, cookie, local, remote, Noted::CAPTURED)
+}
+
+/// Whether this is the SYN of a socket of the node itself, see [`culvert_abi::Config::node`]. Nobody else's SYN looks the
+/// same: while the node has that socket, it gives its address and port to no connection that it translates.
+#[inline(always)]
+fn is_from_node(lookup: *mut bpf_sk_lookup, local: Address, remote: Address) -> bool {
+    let Some(config) = proxy::config() else { return false };
+    config.node != 0 && has_flow(lookup, config.node, local, remote, Noted::NODE)
+}
+
+/// Whether the socket that opened this in the namespace with this cookie left a note with this role.
+#[inline(always)]
+fn has_flow(lookup: *mut bpf_sk_lookup, cookie: u64, local: Address, remote: Address, role: u32) -> bool {
     // SAFETY: the caller's context.
     let (remote_port, local_port) = unsafe { ((*lookup).remote_port, (*lookup).local_port) };
     // Seen from the socket that opened it.
@@ -90,7 +109,7 @@ fn is_captured(lookup: *mut bpf_sk_lookup, cookie: u64, local: Address, remote: 
         reserved: 0,
     };
     // SAFETY: the entry stays until the connection is established.
-    unsafe { FLOWS.get(&flow) }.is_some_and(|noted| noted.role == Noted::CAPTURED)
+    unsafe { FLOWS.get(&flow) }.is_some_and(|noted| noted.role == role)
 }
 
 #[inline(always)]

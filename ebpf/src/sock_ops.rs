@@ -24,6 +24,7 @@ const AF_INET6: u32 = 10;
 
 /// Before a SYN is sent; the local port is known.
 const TCP_CONNECT: u32 = 3;
+const ACTIVE_ESTABLISHED: u32 = 4;
 const PASSIVE_ESTABLISHED: u32 = 5;
 const STATE: u32 = 10;
 const TCP_LISTEN: u32 = 11;
@@ -39,6 +40,7 @@ const EEXIST: i32 = -17;
 pub fn event(context: &SockOpsContext) {
     match context.op() {
         TCP_CONNECT => opening(context),
+        ACTIVE_ESTABLISHED => opened(context),
         PASSIVE_ESTABLISHED => accepted(context),
         STATE => changed(context),
         TCP_LISTEN => listening(context),
@@ -57,7 +59,7 @@ fn opening(context: &SockOpsContext) {
     let Some(noted) = (unsafe { note::on(socket) }) else {
         return;
     };
-    if noted.role != Noted::CAPTURED && noted.role != Noted::FORWARDED {
+    if ![Noted::CAPTURED, Noted::FORWARDED, Noted::NODE].contains(&noted.role) {
         return;
     }
     let Some((local, remote)) = ends(context) else { return };
@@ -74,6 +76,21 @@ fn opening(context: &SockOpsContext) {
     count(Counter::FlowOpened);
     // Without this flag the entry could stay behind; setting it fails only for flags that the kernel does not know.
     let _ = context.set_cb_flags((context.cb_flags() | STATE_FLAG) as i32);
+}
+
+/// A flow of the node ends where it began: the other side is in another network namespace, and does not find it.
+#[inline(always)]
+fn opened(context: &SockOpsContext) {
+    // SAFETY: the context is valid while the program runs.
+    let socket = unsafe { (*context.ops).__bindgen_anon_2.sk };
+    // SAFETY: checked, and from the context.
+    if socket.is_null() || !unsafe { note::on(socket) }.is_some_and(|noted| noted.role == Noted::NODE) {
+        return;
+    }
+    let Some((local, remote)) = ends(context) else { return };
+    if FLOWS.remove(flow(context, &local, &remote)).is_ok() {
+        add_open(-1);
+    }
 }
 
 #[inline(always)]

@@ -13,6 +13,10 @@ const CGROUP2_MAGIC: u64 = 0x6367_7270;
 /// The identifier of the topmost cgroup of all.
 const ROOT_ID: u64 = 1;
 
+/// How far below the node's topmost cgroup the one of all pods is looked for: `kubelet.slice/kubelet-kubepods.slice`, and a
+/// step more.
+const PODS_DEPTH: usize = 3;
+
 /// An open cgroup2 folder.
 #[derive(Debug)]
 pub(super) struct Cgroup {
@@ -69,6 +73,28 @@ impl Cgroup {
         })
     }
 
+    /// The cgroup at or below `root` that a kubelet runs all its pods in.
+    pub(super) fn of_all_pods(root: &Self) -> Result<Self, KernelError> {
+        let mut level = vec![root.path.clone()];
+        for _ in 0..PODS_DEPTH {
+            let entries = level
+                .iter()
+                .flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
+            let below: Vec<PathBuf> = entries.filter(is_folder).map(|entry| entry.path()).collect();
+            let is_all_pods = |path: &&PathBuf| {
+                path.file_name()
+                    .is_some_and(|name| is_all_pods(&name.to_string_lossy()))
+            };
+            if let Some(found) = below.iter().find(is_all_pods) {
+                return Self::open(found);
+            }
+            level = below;
+        }
+        Err(KernelError::NoPods {
+            cgroup: root.path.clone(),
+        })
+    }
+
     /// The cgroup of the Kubernetes pod that this is a container's of, or else itself.
     pub(super) fn of_pod(self) -> Result<Self, KernelError> {
         let is_pod = |path: &&Path| path.file_name().is_some_and(|name| is_pod(&name.to_string_lossy()));
@@ -90,6 +116,13 @@ impl Cgroup {
 
 fn is_folder(entry: &fs::DirEntry) -> bool {
     entry.file_type().is_ok_and(|kind| kind.is_dir())
+}
+
+/// Whether a kubelet named it for all its pods: `kubepods` with the cgroupfs driver, `kubepods.slice` with systemd's, and both
+/// below a `--cgroup-root` of its own (`kubelet-kubepods.slice`).
+fn is_all_pods(name: &str) -> bool {
+    let name = name.strip_suffix(".slice").unwrap_or(name);
+    name == "kubepods" || name.ends_with("-kubepods")
 }
 
 /// Whether a kubelet named it: `pod<uid>` with the cgroupfs driver, `kubepods-burstable-pod<uid>.slice` with systemd's, where
@@ -156,6 +189,16 @@ mod tests {
         let point = |mounts: &str| Mount::widest(mounts).map(|mount| mount.point.to_owned());
         assert_eq!(point(&format!("{own}\n{node}")).as_deref(), Some("/host/sys/fs/cgroup"));
         assert_eq!(point(shared).as_deref(), Some("/host/sys/fs/cgroup/unified"));
+    }
+
+    #[test]
+    fn the_cgroup_of_all_pods_is_known_under_each_of_its_names() {
+        for all in ["kubepods", "kubepods.slice", "kubelet-kubepods.slice"] {
+            assert!(is_all_pods(all), "{all}");
+        }
+        for other in ["kubepods-besteffort.slice", "system.slice", "pods"] {
+            assert!(!is_all_pods(other), "{other}");
+        }
     }
 
     #[test]

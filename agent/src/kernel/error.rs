@@ -51,6 +51,12 @@ pub enum KernelError {
         /// The captured cgroup.
         cgroup: PathBuf,
     },
+    /// No kubelet made a cgroup for its pods, or not where this process can see it.
+    #[error("no cgroup of Kubernetes' pods (kubepods or kubepods.slice) below {cgroup}")]
+    NoPods {
+        /// The captured cgroup.
+        cgroup: PathBuf,
+    },
     /// A pod's address belongs to another pod.
     #[error("address {address} belongs to the enrolled pod with cookie {owner}")]
     AddressInUse {

@@ -38,20 +38,36 @@ impl Maps {
     }
 
     pub(super) fn set_proxies(&mut self, ids: &[u64]) -> Result<(), KernelError> {
-        let mut config = Config {
-            proxies: [0; Config::PROXIES],
-            flows: self.sizes.flows.into(),
-        };
-        for (slot, id) in config.proxies.iter_mut().zip(ids) {
+        let mut proxies = [0; Config::PROXIES];
+        for (slot, id) in proxies.iter_mut().zip(ids) {
             *slot = *id;
         }
-        self.config.set(0, config, 0).map_err(|error| failed("CONFIG", error))
+        let flows = self.sizes.flows.into();
+        let before = self.config()?;
+        self.set_config(Config {
+            proxies,
+            flows,
+            ..before
+        })
     }
 
     /// The identifiers that are set.
     pub(super) fn proxies(&self) -> Result<Vec<u64>, KernelError> {
-        let config = self.config.get(&0, 0).map_err(|error| failed("CONFIG", error))?;
-        Ok(config.proxies.into_iter().filter(|id| *id != 0).collect())
+        Ok(self.config()?.proxies.into_iter().filter(|id| *id != 0).collect())
+    }
+
+    /// The node's own network namespace, and the cgroup of its pods.
+    pub(super) fn set_node(&mut self, node: u64, pods: u64) -> Result<(), KernelError> {
+        let before = self.config()?;
+        self.set_config(Config { node, pods, ..before })
+    }
+
+    fn config(&self) -> Result<Config, KernelError> {
+        self.config.get(&0, 0).map_err(|error| failed("CONFIG", error))
+    }
+
+    fn set_config(&mut self, config: Config) -> Result<(), KernelError> {
+        self.config.set(0, config, 0).map_err(|error| failed("CONFIG", error))
     }
 
     /// Makes the exclusions exactly these; those that stay are never absent.

@@ -148,6 +148,17 @@ impl Kernel {
         self.tell_proxies()
     }
 
+    /// Lets what the node's own processes open to pods reach the applications there: a kubelet's probe is to find out about
+    /// the application, and has no identity of the mesh. `cookie` is that of the node's own network namespace
+    /// (`SO_NETNS_COOKIE`). Processes of pods that share this namespace are not the node's.
+    ///
+    /// # Errors
+    /// No cgroup of Kubernetes' pods at or below `cgroup`; a failing system call.
+    pub fn exempt_node(&mut self, cookie: u64) -> Result<(), KernelError> {
+        let pods = Cgroup::of_all_pods(&self.root)?;
+        self.maps.set_node(cookie, pods.id)
+    }
+
     fn serve_from(&mut self, cgroup: Cgroup) -> Result<Admitted, KernelError> {
         // A proxy in the captured cgroup itself would exempt every pod.
         if cgroup.id == self.root.id || !cgroup.is_within(&self.root) {

@@ -1,6 +1,7 @@
 //! What reaches a pod, and what the application there sees of it.
 
 use crate::support::{
+    node,
     pod::{PEER4, PEER6, POD4, POD6, World},
     sock::{self, accept, listen, local, mapped, peer, set_client, stream},
 };
@@ -46,6 +47,32 @@ fn steers_every_port_to_the_proxy() {
     );
     assert_eq!(world.count("sk_lookup", "plaintext"), 4);
     assert_eq!(world.count("sk_lookup", "hbone"), 2);
+}
+
+#[test]
+fn leaves_what_the_node_itself_opens_alone_and_nobody_elses() {
+    let mut world = World::enrolled();
+    let application = world.serve(&world.pod, "[::]:80".parse().expect("an address"));
+    let cookie = world.peer.cookie();
+    world.kernel.exempt_node(cookie).expect("exempt the node");
+    let plaintext = &world.listeners.as_ref().expect("open").plaintext;
+    for address in PODS {
+        let (open, closed) = (SocketAddr::new(address, 80), SocketAddr::new(address, 81));
+        // A pod may share the node's network namespace, and is a stranger all the same.
+        let stranger = reach(&world, open).expect("connect to the proxy");
+        assert_eq!(accept(plaintext).1, local(&stranger));
+
+        world.node.enter("agent");
+        let kubelet = reach(&world, open).expect("connect to the application");
+        assert_eq!(accept(&application).1, local(&kubelet));
+        let refused = reach(&world, closed).expect_err("nobody listens there");
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let reserved = reach(&world, SocketAddr::new(address, 15006)).expect_err("the proxy's own");
+        assert_eq!(reserved.kind(), io::ErrorKind::ConnectionRefused);
+        world.node.enter(node::PODS);
+    }
+    assert_eq!(world.count("sk_lookup", "node"), 4);
+    assert_eq!(world.open_flows(), 0, "what the node opened is forgotten");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Pods and agents come and go; maps fill up.
 
 use crate::support::{
-    node::Node,
+    node::{self, Node},
     pod::{PEER4, POD4, POD6, World},
     sock::{self, PATIENCE, accept, listen_with, local, peer, stream},
     space::Space,
@@ -33,7 +33,7 @@ fn restart(world: &mut World) {
     world.node.enter("agent");
     let old = std::mem::replace(&mut world.kernel, world.node.open());
     drop(old);
-    world.node.enter("pod");
+    world.node.enter(node::PODS);
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn another_layout_takes_over_without_a_gap() {
     let meanwhile = dial(&world.pod).expect("still captured by the old programs");
     world.node.enter("agent");
     world.enrol(true, true);
-    world.node.enter("pod");
+    world.node.enter(node::PODS);
     world
         .kernel
         .collect(&HashSet::from([world.pod.cookie()]))

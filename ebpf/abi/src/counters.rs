@@ -39,6 +39,7 @@ counters! {
     LookupHbone => "sk_lookup", "hbone", "Steered to the tunnel listener.";
     LookupPlaintext => "sk_lookup", "plaintext", "Steered to the plaintext listener.";
     LookupLocal => "sk_lookup", "local", "From the pod itself, left alone.";
+    LookupNode => "sk_lookup", "node", "From a process of this node that is in no pod (a kubelet's probe), left alone.";
     LookupExcluded => "sk_lookup", "excluded", "To an excluded port, left alone.";
     LookupNoListener => "sk_lookup", "denied_listener", "Refused: no live listener to steer to.";
     LookupUnknown => "sk_lookup", "denied_address", "Refused: an address in the pod's namespace that the mesh does not know.";

@@ -111,6 +111,8 @@ impl Noted {
     pub const ACCEPTED_CAPTURED: u32 = 3;
     /// An application's socket, accepted from the proxy; `endpoint` is the client to show.
     pub const ACCEPTED_FORWARDED: u32 = 4;
+    /// A socket of the node itself towards a pod, see [`Config::node`]; `endpoint` is the pod's.
+    pub const NODE: u32 = 5;
 }
 
 /// The listening sockets of pods, by address.
@@ -131,6 +133,12 @@ pub struct Config {
     pub proxies: [u64; Config::PROXIES],
     /// The number of [`Flow`]s that the map holds.
     pub flows: u64,
+    /// The cookie of the node's own network namespace: what its processes open reaches pods as it is, because the kubelet's
+    /// probes must meet the application and nobody else. Zero: nobody's does.
+    pub node: u64,
+    /// The cgroup that all of Kubernetes' pods run in. Its processes are no processes of the node, also those of pods that
+    /// share its network namespace. Zero: there is none.
+    pub pods: u64,
 }
 
 impl Config {

@@ -9,6 +9,9 @@ use std::{
     ptr::null,
 };
 
+/// Applications run here, as a kubelet would have them.
+pub(crate) const PODS: &str = "kubepods";
+
 /// Everything of it is gone when it is dropped; the bpffs also when the process dies.
 pub(crate) struct Node {
     pub(crate) config: KernelConfig,
@@ -27,7 +30,7 @@ impl Node {
             .expect("a cgroup2")
             .to_owned();
         let cgroup = mount.join(format!("cvk-{}", process::id()));
-        for role in ["agent", "proxy/worker", "pod"] {
+        for role in ["agent", "proxy/worker", PODS] {
             fs::create_dir_all(cgroup.join(role)).expect("make cgroups (needs root)");
         }
         let bpffs = std::env::temp_dir().join(format!("cvk-{}", process::id()));
@@ -68,7 +71,7 @@ impl Node {
     pub(crate) fn as_proxy<T>(&self, job: impl FnOnce() -> T) -> T {
         self.enter("proxy/worker");
         let result = job();
-        self.enter("pod");
+        self.enter(PODS);
         result
     }
 }
@@ -80,7 +83,7 @@ impl Drop for Node {
         // SAFETY: a terminated string.
         unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
         let _ = fs::remove_dir(&self.bpffs);
-        for role in ["agent", "proxy/worker", "proxy", "pod", ""] {
+        for role in ["agent", "proxy/worker", "proxy", PODS, ""] {
             let _ = fs::remove_dir(self.cgroup.join(role));
         }
     }

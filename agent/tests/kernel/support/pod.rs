@@ -1,7 +1,7 @@
 //! A pod under capture, and the world outside it.
 
 use super::{
-    node::Node,
+    node::{self, Node},
     sock::{self, accept, listen},
     space::Space,
 };
@@ -44,7 +44,7 @@ impl World {
         let (pod, peer) = (Space::new(), Space::new());
         pod.join(&[POD4, POD6], &peer, &[PEER4, PEER6]);
         let listeners = Some(Listeners::open(&pod));
-        node.enter("pod");
+        node.enter(node::PODS);
         Self {
             pod,
             peer,
