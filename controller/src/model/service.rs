@@ -6,10 +6,13 @@ use std::net::IpAddr;
 use culvert_objects::{ObjectName, Objects, Pod, Service};
 use culvert_proto::workload::load_balancing::{HealthPolicy, Mode, Scope};
 use culvert_proto::workload::{
-    AppProtocol, IpFamilies, LoadBalancing, NetworkAddress, Port, PortList, Service as Resource,
+    AppProtocol, Extension, IpFamilies, LoadBalancing, NetworkAddress, Port, PortList, Service as Resource,
 };
+use culvert_proto::{CLIENT_IP, SESSION_AFFINITY, TEXT_TYPE};
 use k8s_openapi::api::core::v1::{Container, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use prost::Message as _;
+use prost_types::Any;
 
 use super::{Settings, pod, touched};
 
@@ -42,6 +45,7 @@ pub fn service(settings: &Settings, objects: &Objects, name: &ObjectName, servic
         ip_families: ip_families(spec).into(),
         // A Kubernetes Service is the only one that can own its hostname.
         canonical: true,
+        extensions: session_affinity(spec).into_iter().collect(),
         ..Resource::default()
     })
 }
@@ -217,6 +221,19 @@ fn load_balancing(
         health_policy: health.into(),
     };
     (found != LoadBalancing::default()).then_some(found)
+}
+
+/// `sessionAffinity`, for proxies that know it. How long it lasts (`sessionAffinityConfig`) is not told: they keep a client
+/// where it is for as long as that endpoint is there.
+fn session_affinity(spec: &ServiceSpec) -> Option<Extension> {
+    (spec.session_affinity.as_deref() == Some(CLIENT_IP)).then(|| Extension {
+        name: SESSION_AFFINITY.to_owned(),
+        config: Some(Any {
+            type_url: TEXT_TYPE.to_owned(),
+            // For prost, a text is the well-known type of it.
+            value: CLIENT_IP.to_owned().encode_to_vec(),
+        }),
+    })
 }
 
 /// The field, else the annotation, else the namespace's annotation.

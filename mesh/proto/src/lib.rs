@@ -96,6 +96,17 @@ pub const ADDRESS_TYPE: &str = "type.googleapis.com/istio.workload.Address";
 /// Type URL of [`security::Authorization`] resources.
 pub const AUTHORIZATION_TYPE: &str = "type.googleapis.com/istio.security.Authorization";
 
+/// Name of the extension of a [`workload::Service`] that keeps a client with one endpoint. Its configuration is a
+/// `google.protobuf.StringValue`, [`CLIENT_IP`]. Culvert's own: Istio does not carry a Service's `sessionAffinity`, and its
+/// proxy ignores the extension.
+pub const SESSION_AFFINITY: &str = "culvert.dev/session-affinity";
+
+/// The one kind of [`SESSION_AFFINITY`]: all that a client opens goes to one endpoint, as long as that is there.
+pub const CLIENT_IP: &str = "ClientIP";
+
+/// Type URL of a text as an extension's configuration.
+pub const TEXT_TYPE: &str = "type.googleapis.com/google.protobuf.StringValue";
+
 /// Type URL of the roots that a trust domain's certificates may end in: one resource, a `google.protobuf.StringValue` with
 /// PEM. Culvert's own: it lets a new root be known everywhere before anything is signed under it. Counterparts that do not
 /// know it answer nothing.

@@ -4,8 +4,9 @@ use std::{net::IpAddr, sync::Arc};
 
 use culvert_identity::{SpiffeError, SpiffeId};
 use culvert_policy::PolicyError;
-use culvert_proto::workload as proto;
+use culvert_proto::{CLIENT_IP, SESSION_AFFINITY, TEXT_TYPE, workload as proto};
 use ipnet::IpNet;
+use prost::Message as _;
 use rustc_hash::FxHashSet;
 
 use super::{
@@ -70,6 +71,9 @@ pub(crate) enum ResourceError {
         /// As received.
         value: i32,
     },
+    /// A way to keep clients with an endpoint that is none of those known here.
+    #[error("session affinity `{0}` is unknown")]
+    SessionAffinity(String),
     /// Namespace, service account or trust domain make no identity.
     #[error(transparent)]
     Identity(#[from] SpiffeError),
@@ -200,7 +204,7 @@ impl Parser {
                 Some(first) => gateway(first.destination.as_ref())?,
                 None => gateway(wire.waypoint.as_ref())?,
             },
-            balancing: balancing(wire.load_balancing.as_ref())?,
+            balancing: balancing(wire)?,
             canonical: wire.canonical,
             private: match proto::service::Visibility::try_from(wire.visibility) {
                 Ok(visibility) => visibility == proto::service::Visibility::Namespace,
@@ -309,10 +313,28 @@ fn gateway(wire: Option<&proto::GatewayAddress>) -> Result<Option<Arc<str>>, Res
     Ok(Some(destination.into()))
 }
 
-fn balancing(wire: Option<&proto::LoadBalancing>) -> Result<Balancing, ResourceError> {
+/// Extensions that are not known change nothing here: they are for others.
+fn is_sticky(extensions: &[proto::Extension]) -> Result<bool, ResourceError> {
+    let Some(found) = extensions.iter().find(|extension| extension.name == SESSION_AFFINITY) else {
+        return Ok(false);
+    };
+    let config = found.config.as_ref().filter(|config| config.type_url == TEXT_TYPE);
+    let kind = config.map(|config| String::decode(config.value.as_slice()));
+    match kind.ok_or(ResourceError::Missing(SESSION_AFFINITY))? {
+        Ok(kind) if kind == CLIENT_IP => Ok(true),
+        Ok(kind) => Err(ResourceError::SessionAffinity(kind)),
+        Err(error) => Err(ResourceError::Decode(error.to_string())),
+    }
+}
+
+fn balancing(service: &proto::Service) -> Result<Balancing, ResourceError> {
     use proto::load_balancing::{HealthPolicy, Mode as WireMode, Scope};
-    let Some(wire) = wire else {
-        return Ok(Balancing::default());
+    let sticky = is_sticky(&service.extensions)?;
+    let Some(wire) = &service.load_balancing else {
+        return Ok(Balancing {
+            sticky,
+            ..Balancing::default()
+        });
     };
     let closeness = |value: &i32| match Scope::try_from(*value) {
         Ok(Scope::Region) => Ok(Closeness::Region),
@@ -340,5 +362,6 @@ fn balancing(wire: Option<&proto::LoadBalancing>) -> Result<Balancing, ResourceE
             Ok(policy) => policy == HealthPolicy::AllowAll,
             Err(_) => return Err(unknown("health_policy", wire.health_policy)),
         },
+        sticky,
     })
 }

@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    hash::{BuildHasher as _, RandomState},
+    hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState},
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
 };
@@ -101,7 +101,7 @@ impl Mesh {
         if own.is_none() && service.balancing.mode == Mode::Strict {
             return Outbound::Pending;
         }
-        let chosen = self.choose(service, port, own);
+        let chosen = self.choose(service, port, own, pod);
         let address = chosen.and_then(|(endpoint, _)| endpoint.workload.address_like(destination.ip()));
         match (chosen, address) {
             (Some((endpoint, target)), Some(address)) => {
@@ -142,8 +142,15 @@ impl Mesh {
         workload.network == self.network && !workload.addresses.is_empty()
     }
 
-    /// Of two endpoints drawn at random, by weight, the one with fewer connections from this node.
-    fn choose(&self, service: &Service, port: ServicePort, own: Option<&Arc<Workload>>) -> Option<(&Endpoint, u16)> {
+    /// Of two endpoints drawn at random, by weight, the one with fewer connections from this node; where a service keeps its
+    /// clients with an endpoint, that of `pod`.
+    fn choose(
+        &self,
+        service: &Service,
+        port: ServicePort,
+        own: Option<&Arc<Workload>>,
+        pod: &Pod,
+    ) -> Option<(&Endpoint, u16)> {
         let endpoints = self.endpoints.get(&service.name)?;
         let balancing = &service.balancing;
         let usable = |endpoint: &Endpoint| {
@@ -154,7 +161,7 @@ impl Mesh {
             endpoint.target(port)
         };
         let close = matches!(balancing.mode, Mode::Strict | Mode::Failover) && !balancing.preference.is_empty();
-        if !close && endpoints.weighted == 0 {
+        if !close && !balancing.sticky && endpoints.weighted == 0 {
             let draw = || {
                 (0..DRAWS).find_map(|_| {
                     let endpoint = &endpoints.list[below(endpoints.list.len() as u64)? as usize];
@@ -191,6 +198,16 @@ impl Mesh {
             .iter()
             .map(|(endpoint, _)| u64::from(endpoint.workload.weight))
             .sum();
+        if balancing.sticky {
+            let rank = |(endpoint, _): &(&Endpoint, u16)| {
+                // Nobody has a weight, so all have the same.
+                let weight = if total == 0 { 1 } else { endpoint.workload.weight };
+                affinity(pod, &endpoint.workload) * f64::from(weight)
+            };
+            return candidates
+                .into_iter()
+                .max_by(|one, other| rank(one).total_cmp(&rank(other)));
+        }
         let draw = || match below(total) {
             Some(mut ticket) => candidates.iter().copied().find(|(endpoint, _)| {
                 let weight = u64::from(endpoint.workload.weight);
@@ -203,6 +220,18 @@ impl Mesh {
         };
         Some(less_loaded(draw()?, draw()?))
     }
+}
+
+/// How much a pod belongs to an endpoint, to be multiplied by the endpoint's weight: highest random weight (Thaler and
+/// Ravishankar, 1998). Every proxy comes to the same result and none remembers anything; an endpoint that comes or goes moves its
+/// own clients alone.
+fn affinity(pod: &Pod, workload: &Workload) -> f64 {
+    // Without a key of its own it is the same everywhere; the hash of `rustc_hash` is too uneven.
+    let mut hasher = DefaultHasher::new();
+    (&*pod.uid, &*workload.uid).hash(&mut hasher);
+    // In (0, 1): the upper bits, which are the best mixed, as many as the mantissa holds.
+    let even = ((hasher.finish() >> 12) as f64 + 0.5) / (1_u64 << 52) as f64;
+    -even.ln().recip()
 }
 
 /// By connections per weight, cross-multiplied; the first at equality, so that an idle service is drawn by weight alone.

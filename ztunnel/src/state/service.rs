@@ -54,6 +54,8 @@ pub(crate) struct Balancing {
     pub(crate) mode: Mode,
     /// Endpoints that are not ready may be used too.
     pub(crate) allow_unhealthy: bool,
+    /// All that a pod opens goes to one endpoint, as long as that is there.
+    pub(crate) sticky: bool,
 }
 
 /// Something that source and endpoint may have in common.

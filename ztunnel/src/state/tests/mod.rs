@@ -131,8 +131,12 @@ impl World {
     }
 
     fn outbound(&mut self, destination: &str) -> Outbound {
+        self.outbound_of(&client(), destination)
+    }
+
+    fn outbound_of(&mut self, pod: &Pod, destination: &str) -> Outbound {
         let mesh = self.mesh();
-        mesh.outbound(&client(), destination.parse().unwrap(), &self.asks)
+        mesh.outbound(pod, destination.parse().unwrap(), &self.asks)
     }
 
     /// The name of the workload that a connection is sent to, and where.
@@ -173,6 +177,16 @@ fn client() -> Pod {
         namespace: "shop".into(),
         identity: SpiffeId::new("cluster.local", "shop", "web").unwrap(),
         addresses: vec!["198.18.0.1".parse().unwrap(), "fd00:c01e::1".parse().unwrap()],
+    }
+}
+
+fn session_affinity(kind: &str) -> proto::Extension {
+    proto::Extension {
+        name: culvert_proto::SESSION_AFFINITY.to_owned(),
+        config: Some(prost_types::Any {
+            type_url: culvert_proto::TEXT_TYPE.to_owned(),
+            value: kind.to_owned().encode_to_vec(),
+        }),
     }
 }
 

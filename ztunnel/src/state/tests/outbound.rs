@@ -2,8 +2,8 @@ use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use culvert_proto::workload as proto;
 
-use super::{World, client, client_workload, member, service, workload};
-use crate::seam::{Ask, Outbound};
+use super::{World, client, client_workload, member, service, session_affinity, workload};
+use crate::seam::{Ask, Outbound, Pod};
 
 #[test]
 fn nothing_is_decided_before_the_first_answers() {
@@ -215,6 +215,79 @@ fn idle_endpoints_share_by_weight_and_busy_ones_get_less() {
         1,
         "a weight of 0 is none"
     );
+}
+
+#[test]
+fn with_session_affinity_a_client_stays_where_it_is_while_others_come_and_go() {
+    let endpoint = |name: &str, address: &str, capacity| proto::Workload {
+        capacity,
+        ..member(workload(name, &[address]), "cart", &[(80, 80)])
+    };
+    let cart = proto::Service {
+        extensions: vec![session_affinity("ClientIP")],
+        ..service("cart", &["198.19.0.1"], &[(80, 80)])
+    };
+    let first = ["a", "b", "c"]
+        .into_iter()
+        .zip(["198.18.0.2", "198.18.0.3", "198.18.0.4"]);
+    let first: Vec<_> = first.map(|(name, address)| endpoint(name, address, None)).collect();
+    let mut world = World::new(false).with(&first, &[cart]);
+    let places = |world: &mut World| -> Vec<String> {
+        let place = |number: u32| {
+            let pod = Pod {
+                uid: format!("uid-{number}").into(),
+                ..client()
+            };
+            match world.outbound_of(&pod, "198.19.0.1:80") {
+                Outbound::Tunnel { workload, .. } => workload.name.to_string(),
+                other => panic!("{other:?}"),
+            }
+        };
+        (0..600).map(place).collect()
+    };
+    let at = |places: &[String], name: &str| places.iter().filter(|place| *place == name).count();
+    let before = places(&mut world);
+    assert_eq!(before, places(&mut world), "each client stays");
+    for name in ["a", "b", "c"] {
+        assert!(
+            (150..=250).contains(&at(&before, name)),
+            "{name}: {}",
+            at(&before, name)
+        );
+    }
+
+    world.put(endpoint("d", "198.18.0.5", None));
+    let with_another = places(&mut world);
+    let moved = before.iter().zip(&with_another).filter(|(one, other)| one != other);
+    assert!(
+        moved.clone().all(|(_, place)| place == "d"),
+        "clients move to who came, and nowhere else"
+    );
+    assert!((100..=200).contains(&moved.count()));
+
+    world.store.remove_address("Kubernetes//Pod/shop/b");
+    let without = places(&mut world);
+    let lost = |place: &String| place == "b";
+    assert!(
+        with_another
+            .iter()
+            .zip(&without)
+            .all(|(one, other)| lost(one) || one == other)
+    );
+    assert_eq!(at(&without, "b"), 0);
+
+    world.put(endpoint("a", "198.18.0.2", Some(4)));
+    let weighted = places(&mut world);
+    assert!(
+        (350..=450).contains(&at(&weighted, "a")),
+        "4 of 6: {}",
+        at(&weighted, "a")
+    );
+    for (name, address) in [("a", "198.18.0.2"), ("c", "198.18.0.4"), ("d", "198.18.0.5")] {
+        world.put(endpoint(name, address, Some(0)));
+    }
+    let unweighted = places(&mut world);
+    assert!(at(&unweighted, "c") > 150, "without weights all are equal");
 }
 
 fn near(name: &str, address: &str, zone: &str, subzone: &str) -> proto::Workload {

@@ -4,7 +4,7 @@ use culvert_proto::workload as proto;
 use proptest::prelude::*;
 use prost::Message as _;
 
-use super::{World, member, service, workload};
+use super::{World, member, service, session_affinity, workload};
 use crate::{
     seam::Outbound,
     state::{Mesh, ResourceError, Store, cow::CowMap},
@@ -77,6 +77,16 @@ fn each_wrong_field_is_named() {
         });
     });
     check("visibility: 3 is unknown", |s| s.visibility = 3);
+    check("session affinity `Cookie` is unknown", |s| {
+        s.extensions = vec![session_affinity("Cookie")]
+    });
+    check("culvert.dev/session-affinity is missing", |s| {
+        let config = None;
+        s.extensions = vec![proto::Extension {
+            config,
+            ..session_affinity("ClientIP")
+        }];
+    });
 }
 
 #[test]
