@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use culvert_objects::{EndpointSlice, Namespace, Node, Pod, Service, ServiceAccount};
+use culvert_proto::CLIENT_IP;
 use k8s_openapi::api::core::v1::{
     Container, ObjectReference, PodCondition, PodSpec, PodStatus, ServicePort, ServiceSpec,
 };
@@ -159,6 +160,7 @@ fn service_spec(spec: ServiceSpec) -> ServiceSpec {
         traffic_distribution: spec.traffic_distribution,
         publish_not_ready_addresses: spec.publish_not_ready_addresses.filter(|on| *on),
         ip_families: spec.ip_families,
+        session_affinity: spec.session_affinity.filter(|kind| kind == CLIENT_IP),
         ..ServiceSpec::default()
     }
 }
@@ -261,4 +263,55 @@ fn only(all: Option<BTreeMap<String, String>>, keys: &[&str]) -> Option<BTreeMap
     let mut all = all?;
     all.retain(|key, _| keys.contains(&key.as_str()));
     (!all.is_empty()).then_some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, sync::Arc};
+
+    use culvert_objects::{Directory, ObjectName, Objects};
+
+    use super::*;
+    use crate::model::{Model, Settings};
+
+    fn stripped<T: Strip + Clone>(all: &mut BTreeMap<ObjectName, Arc<T>>) {
+        for object in all.values_mut() {
+            *object = Arc::new(T::clone(object).strip());
+        }
+    }
+
+    /// Over the golden cases, which have every field that counts.
+    #[test]
+    fn nothing_that_the_model_reads_is_taken_away() {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let model = |objects: &Objects| {
+            let mut model = Model::new(Settings::default());
+            model.update(objects);
+            model.addresses().clone()
+        };
+        let mut cases = 0;
+        for case in std::fs::read_dir(&golden).unwrap().map(|entry| entry.unwrap().path()) {
+            if !case.is_dir() {
+                continue;
+            }
+            cases += 1;
+            let both = tempfile::TempDir::new().unwrap();
+            std::fs::copy(golden.join("base.yaml"), both.path().join("base.yaml")).unwrap();
+            std::fs::copy(case.join("input.yaml"), both.path().join("input.yaml")).unwrap();
+            let mut objects: Objects = Objects::clone(&Directory::open(both.path()).unwrap().loaded().objects);
+            let whole = model(&objects);
+            stripped(&mut objects.namespaces);
+            stripped(&mut objects.pods);
+            stripped(&mut objects.services);
+            stripped(&mut objects.service_accounts);
+            stripped(&mut objects.endpoint_slices);
+            stripped(&mut objects.nodes);
+            let kept = model(&objects);
+            for (name, address) in &whole {
+                assert_eq!(kept.get(name), Some(address), "{}: {name}", case.display());
+            }
+            assert_eq!(kept.len(), whole.len(), "{}", case.display());
+        }
+        assert_eq!(cases, 12);
+    }
 }

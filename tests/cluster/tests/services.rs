@@ -227,9 +227,15 @@ fn a_service_without_selector_session_affinity_and_pods_that_are_not_ready() {
     }
 
     town.service("sticky", json!({ "sessionAffinity": "ClientIP" }));
-    for answered in town.ask_from_all(&[town.cluster_ip("sticky", 80)]) {
-        assert_eq!(answered.len(), 1, "one client stays with one pod: {answered:?}");
-    }
+    let to = [town.cluster_ip("sticky", 80)];
+    eventually(
+        "the Service to be known everywhere, and one client to stay with one pod",
+        || {
+            let answered = town.ask_from_all(&to);
+            eprintln!("inside, outside, in the node's network: {answered:?}");
+            answered.iter().all(|pods| pods.len() == 1).then_some(())
+        },
+    );
 }
 
 #[test]
