@@ -18,7 +18,7 @@ use std::{
 };
 
 use culvert_agent::{
-    enrolment::status::{PodState, PodStatus, Status},
+    enrolment::status::{PodState, PodStatus, ProxyStatus, Status},
     gate::{
         doorkeeper::{Doorkeeper, Gatekeeper},
         metrics::{Metrics, Outcome},
@@ -30,6 +30,7 @@ use culvert_agent::{
     },
 };
 use culvert_net::Netns;
+use culvert_proto::zds::Version;
 use serde_json::{Value, json};
 use tokio::{
     sync::watch,
@@ -136,6 +137,11 @@ impl Gate {
     }
 
     fn show(&self, state: PodState, cookie: Option<u64>, problem: Option<&str>) {
+        self.show_with(state, cookie, problem, None);
+    }
+
+    /// With a proxy that says whether the pod is certified.
+    fn show_with(&self, state: PodState, cookie: Option<u64>, problem: Option<&str>, certified: Option<bool>) {
         let pod = PodStatus {
             name: PodName {
                 namespace: "shop".into(),
@@ -145,12 +151,17 @@ impl Gate {
             addresses: Vec::new(),
             cookie,
             state,
+            certified: certified == Some(true),
             problem: problem.map(str::to_owned),
         };
+        let proxy = certified.map(|_| ProxyStatus {
+            pid: 1,
+            version: Version::CulvertV1,
+        });
         self.status.send_replace(Arc::new(Status {
             ready: true,
             pods: vec![pod],
-            proxies: Vec::new(),
+            proxies: proxy.into_iter().collect(),
         }));
     }
 
@@ -267,6 +278,30 @@ async fn a_pod_of_the_mesh_starts_when_it_is_captured_and_not_before() {
     gate.show(PodState::Captured, Some(cookie), None);
     assert_passed(&finish(child).await);
     assert_eq!(gate.metrics.arrivals(Outcome::Captured), 1);
+}
+
+#[tokio::test]
+async fn a_captured_pod_starts_with_its_certificate_or_after_a_moment_without() {
+    let gate = Gate::open(Says::Wanted);
+    let mut child = gate.start("ADD", "shop");
+    gate.until_arrived().await;
+    let show = |certified| gate.show_with(PodState::Captured, Some(own_cookie()), None, Some(certified));
+    show(false);
+    tokio::task::yield_now().await;
+    assert!(
+        child.try_wait().expect("wait").is_none(),
+        "its certificate is on its way"
+    );
+    show(true);
+    assert_passed(&finish(child).await);
+
+    show(false);
+    assert_passed(&gate.call("ADD", "shop").await);
+    assert_eq!(
+        gate.metrics.arrivals(Outcome::Captured),
+        2,
+        "an authority that is away holds nobody back"
+    );
 }
 
 #[tokio::test]

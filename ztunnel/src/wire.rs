@@ -70,7 +70,7 @@ pub(crate) struct PodAdded {
 /// From the worker to the monitor.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ToMonitor {
-    #[prost(oneof = "Report", tags = "1, 2, 3")]
+    #[prost(oneof = "Report", tags = "1, 2, 3, 4")]
     pub(crate) report: Option<Report>,
 }
 
@@ -86,6 +86,9 @@ pub(crate) enum Report {
     /// The last connection has ended after [`Order::Drain`].
     #[prost(bool, tag = "3")]
     Drained(bool),
+    /// A pod's certificate is there, once for each pod. The text is its uid.
+    #[prost(string, tag = "4")]
+    Certified(String),
 }
 
 /// A request for sockets.

@@ -125,7 +125,11 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
         identities: identity_receiver,
     };
     let notified = Arc::clone(&loops);
-    let notify = Arc::new(move || notified.iter().for_each(|handle| handle.send(LoopMessage::Changed)));
+    let (changes, mut changed) = watch::channel(());
+    let notify = Arc::new(move || {
+        notified.iter().for_each(|handle| handle.send(LoopMessage::Changed));
+        changes.send_replace(());
+    });
     tokio::spawn(control::run(inputs, Arc::clone(&shared), notify));
     let drain = serve_pages(cli, logging.clone(), &shared, &served).await?;
 
@@ -138,6 +142,7 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
         secrets: secrets_sender,
         draining: false,
         next_loop: HashMap::new(),
+        uncertified: Vec::new(),
     };
     // Fails, here and below, only when the task has panicked.
     let _ = reports.send(Report::Ready(true));
@@ -148,7 +153,10 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
     loop {
         tokio::select! {
             received = socket.recv(&mut message), if !monitor_gone => match received {
-                Ok(Some(descriptors)) => worker.follow(&message, descriptors),
+                Ok(Some(descriptors)) => {
+                    worker.follow(&message, descriptors);
+                    worker.report_certified(&reports);
+                }
                 Ok(None) | Err(_) => {
                     tracing::warn!("the monitor is gone: draining");
                     monitor_gone = true;
@@ -158,6 +166,7 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
             Some((uid, count)) = wanted_sockets.recv() => {
                 let _ = reports.send(Report::NeedSockets(NeedSockets { uid: uid.to_string(), count }));
             }
+            Ok(()) = changed.changed() => worker.report_certified(&reports),
             () = drain.notified() => worker.drain(),
             _ = tick.tick() => {
                 ticks += 1;
@@ -243,6 +252,8 @@ struct Worker {
     draining: bool,
     /// Which loop gets a pod's next sockets, so that a batch smaller than the number of loops goes round.
     next_loop: HashMap<String, usize>,
+    /// Pods whose certificate has not been reported.
+    uncertified: Vec<Arc<Pod>>,
 }
 
 impl Worker {
@@ -285,11 +296,26 @@ impl Worker {
         for address in &pod.addresses {
             let _ = self.shared.asks.send(Ask::Address(*address));
         }
+        self.uncertified.push(Arc::clone(&pod));
         self.served.insert(pod);
+    }
+
+    /// Tells the monitor of the pods whose certificate has come.
+    fn report_certified(&mut self, reports: &mpsc::UnboundedSender<Report>) {
+        if self.uncertified.is_empty() {
+            return;
+        }
+        let credentials = self.shared.credentials.load();
+        let has_come = |pod: &mut Arc<Pod>| credentials.contains_key(&pod.identity);
+        for pod in self.uncertified.extract_if(.., has_come) {
+            // As above.
+            let _ = reports.send(Report::Certified(pod.uid.to_string()));
+        }
     }
 
     fn remove(&mut self, uid: &str) {
         self.next_loop.remove(uid);
+        self.uncertified.retain(|pod| *pod.uid != *uid);
         if let Some(pod) = self.served.remove(uid) {
             self.loops
                 .iter()

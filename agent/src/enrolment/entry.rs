@@ -19,6 +19,8 @@ pub(super) struct Entry {
     /// When the clock moves it on.
     pub(super) due: Option<Instant>,
     pub(super) problem: Option<String>,
+    /// A proxy has said that it has the certificate.
+    pub(super) certified: bool,
     /// Absent when it could not be opened.
     pub(super) place: Option<Place>,
     /// Ours; absent while only a proxy holds them.
@@ -41,6 +43,7 @@ impl Entry {
             phase,
             due: None,
             problem: None,
+            certified: false,
             place: None,
             listeners: None,
             withdrawn: false,

@@ -40,6 +40,11 @@ impl Room {
                     .map_or(0, |proxy| proxy.pid);
                 self.complain(&uid, format!("the proxy with process id {pid} refuses it: {error}"));
             }
+            Event::Certified(uid) => {
+                if let Some(entry) = self.pods.get_mut(&uid) {
+                    entry.certified = true;
+                }
+            }
             Event::Synced(id) => self.succeed(id),
             Event::Disconnected(id) => {
                 self.proxies.retain(|proxy| proxy.id != id);

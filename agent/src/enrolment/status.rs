@@ -38,6 +38,8 @@ pub struct PodStatus {
     pub cookie: Option<u64>,
     /// How far it has come.
     pub state: PodState,
+    /// Whether a proxy has said that it has a certificate for it. Not said again to an agent that was restarted.
+    pub certified: bool,
     /// What is wrong with it.
     pub problem: Option<String>,
 }
@@ -111,6 +113,7 @@ impl Status {
                 Phase::Captured => PodState::Captured,
                 Phase::Leaving => PodState::Leaving,
             },
+            certified: entry.certified,
             problem: entry.problem.clone(),
         });
         let refused = refused.iter().map(|refusal| PodStatus {
@@ -119,6 +122,7 @@ impl Status {
             addresses: refusal.spec.addresses.clone(),
             cookie: None,
             state: PodState::Refused,
+            certified: false,
             problem: Some(refusal.problem.clone()),
         });
         // One that has just lost its label is still on its way out.
@@ -131,6 +135,7 @@ impl Status {
                 addresses: outside.addresses.clone(),
                 cookie: None,
                 state: PodState::Outside,
+                certified: false,
                 problem: outside.problem.clone(),
             });
         let mut pods: Vec<PodStatus> = in_mesh.chain(refused).chain(outside).collect();
@@ -166,6 +171,7 @@ impl PodStatus {
             "addresses": self.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "cookie": self.cookie,
             "state": self.state.as_str(),
+            "certified": self.certified,
             "error": self.problem,
         })
     }

@@ -19,11 +19,12 @@ use culvert_cni::{
     wire::{Answer, Command, Failure, Request},
 };
 use culvert_net::{NetError, Netns};
+use culvert_proto::zds::Version;
 use tokio::{sync::watch, time::timeout_at};
 
 use super::metrics::{Metrics, Outcome};
 use crate::{
-    enrolment::status::{PodState, PodStatus, Status},
+    enrolment::status::{PodState, PodStatus, ProxyStatus, Status},
     source::kubernetes::{Arrival, ArrivalError, Arrivals, Verdict},
 };
 
@@ -32,6 +33,10 @@ const PATIENCE: Duration = Duration::from_secs(8);
 
 /// How long a failure must last before it is an answer: it may be left from the sandbox before, and enrolment tries again.
 const LASTING: Duration = Duration::from_secs(1);
+
+/// How long a captured pod waits for its certificate, so that its first connection does not. One that has none by then starts
+/// all the same: what it opens waits in the proxy.
+const CERTIFICATE: Duration = Duration::from_secs(1);
 
 /// Where to look.
 const REMEDY: &str = "the kubelet tries again; the agent's page /pods (port 15022 of the pod of DaemonSet culvert-node in \
@@ -77,6 +82,8 @@ struct Wanted<'a> {
 /// How far a wanted pod is.
 enum Progress {
     Captured,
+    /// Captured, and without a certificate yet.
+    Uncertified,
     /// It will not get there by itself, for this reason.
     Stuck(String),
     /// What is still missing.
@@ -184,10 +191,18 @@ impl<G: Gatekeeper> Doorkeeper<G> {
         let pod = wanted.pod;
         let mut status = self.status.clone();
         let mut stuck_since = None;
+        let mut captured_since = None;
         loop {
             let progress = wanted.progress(&status.borrow_and_update());
             let (until, problem) = match progress {
                 Progress::Captured => return (Outcome::Captured, Answer::Ok),
+                Progress::Uncertified => {
+                    let since = *captured_since.get_or_insert_with(tokio::time::Instant::now);
+                    match timeout_at(deadline.min(since + CERTIFICATE), status.changed()).await {
+                        Ok(Ok(())) => continue,
+                        _ => return (Outcome::Captured, Answer::Ok),
+                    }
+                }
                 Progress::Stuck(problem) => {
                     let since = *stuck_since.get_or_insert_with(tokio::time::Instant::now);
                     (deadline.min(since + LASTING.min(self.patience / 2)), Err(problem))
@@ -221,8 +236,13 @@ impl Wanted<'_> {
     fn progress(&self, status: &Status) -> Progress {
         let of_it: Vec<&PodStatus> = status.pods.iter().filter(|pod| &*pod.uid == self.uid).collect();
         let is_in = |pod: &&&PodStatus| pod.state == PodState::Captured && pod.cookie == Some(self.cookie);
-        if of_it.iter().find(is_in).is_some() {
-            return Progress::Captured;
+        if let Some(pod) = of_it.iter().find(is_in) {
+            // Others, such as Istio's, do not tell.
+            let tells = |proxy: &ProxyStatus| proxy.version == Version::CulvertV1;
+            return match pod.certified || !status.proxies.iter().any(tells) {
+                true => Progress::Captured,
+                false => Progress::Uncertified,
+            };
         }
         let Some(pod) = of_it.first() else {
             return Progress::Underway("the agent has not come to it yet".to_owned());

@@ -69,6 +69,8 @@ pub enum Event {
         /// Why the proxy refused, if it did.
         error: Option<String>,
     },
+    /// A proxy has the certificate of this pod.
+    Certified(Arc<str>),
     /// The answer to [`Order::SnapshotSent`]: the proxy has all pods.
     Synced(u64),
     /// The proxy is gone.

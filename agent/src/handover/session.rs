@@ -4,8 +4,8 @@ use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
 use culvert_net::packet::{AsyncPacketSocket, PeerCred};
 use culvert_proto::zds::{
-    AddWorkload, DelWorkload, KeepWorkload, SnapshotSent, Successor, Version, WorkloadInfo, WorkloadRequest,
-    WorkloadResponse, ZdsHello, workload_request::Payload, workload_response,
+    Ack, AddWorkload, Certified, DelWorkload, KeepWorkload, SnapshotSent, Successor, Version, WorkloadInfo,
+    WorkloadRequest, WorkloadResponse, ZdsHello, workload_request::Payload, workload_response,
 };
 use prost::Message as _;
 use tokio::{
@@ -98,14 +98,21 @@ impl Session {
         loop {
             let order = tokio::select! {
                 order = queue.recv() => order,
-                received = self.socket.recv(&mut self.buffer) => return match received {
-                    Ok(Some(_)) => Ending::Unasked,
-                    Ok(None) => Ending::Closed,
-                    Err(error) => Ending::Io(error),
-                },
+                received = self.socket.recv(&mut self.buffer) => {
+                    let heard = match received {
+                        Ok(Some(_)) => self.heard(events),
+                        Ok(None) => Err(Ending::Closed),
+                        Err(error) => Err(Ending::Io(error)),
+                    };
+                    match heard {
+                        Ok(None) => continue,
+                        Ok(Some(_)) => return Ending::Unasked,
+                        Err(ending) => return ending,
+                    }
+                }
             };
             let Some(order) = order else { return Ending::Closed };
-            match self.carry_out(order).await {
+            match self.carry_out(order, events).await {
                 Ok(Some(answer)) => drop(events.send(answer)),
                 Ok(None) => {}
                 Err(ending) => return ending,
@@ -113,7 +120,20 @@ impl Session {
         }
     }
 
-    async fn carry_out(&mut self, order: Order) -> Result<Option<Event>, Ending> {
+    /// Looks at what the proxy has said, and passes on what it says unasked. Returns an answer.
+    fn heard(&self, events: &UnboundedSender<Event>) -> Result<Option<Ack>, Ending> {
+        let said = WorkloadResponse::decode(self.buffer.as_slice()).map_err(Ending::Answer)?;
+        match said.payload {
+            Some(workload_response::Payload::Ack(ack)) => Ok(Some(ack)),
+            Some(workload_response::Payload::Certified(Certified { uid })) => {
+                let _ = events.send(Event::Certified(uid.into()));
+                Ok(None)
+            }
+            None => Err(Ending::NoAnswer),
+        }
+    }
+
+    async fn carry_out(&mut self, order: Order, events: &UnboundedSender<Event>) -> Result<Option<Event>, Ending> {
         let about: Option<(Arc<str>, bool)> = match &order {
             Order::Add(offer) => Some((offer.spec.uid.clone(), false)),
             Order::Keep(uid) => Some((uid.clone(), true)),
@@ -127,10 +147,11 @@ impl Session {
             Order::SnapshotSent => self.send(Payload::SnapshotSent(SnapshotSent {})).await?,
             Order::Successor(present) => self.send(Payload::Successor(Successor { present })).await?,
         }
-        self.receive(ANSWER).await?;
-        let answer = WorkloadResponse::decode(self.buffer.as_slice()).map_err(Ending::Answer)?;
-        let Some(workload_response::Payload::Ack(ack)) = answer.payload else {
-            return Err(Ending::NoAnswer);
+        let ack = loop {
+            self.receive(ANSWER).await?;
+            if let Some(ack) = self.heard(events)? {
+                break ack;
+            }
         };
         let error = (!ack.error.is_empty()).then_some(ack.error);
         match about {

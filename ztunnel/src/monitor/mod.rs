@@ -104,7 +104,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
             }
             report = monitor.worker.next() => match report {
                 worker::Event::Report(report) => {
-                    if monitor.on_report(report).await {
+                    if monitor.on_report(&mut zds, report).await {
                         return Ok(ExitCode::SUCCESS);
                     }
                 }
@@ -199,10 +199,11 @@ impl Monitor {
     }
 
     /// Returns true when the worker has drained.
-    async fn on_report(&mut self, report: Report) -> bool {
+    async fn on_report(&mut self, zds: &mut Zds, report: Report) -> bool {
         match report {
             Report::Ready(_) => tracing::info!(pid = self.worker.pid(), "the worker serves"),
             Report::NeedSockets(need) => self.give_sockets(&need.uid, need.count).await,
+            Report::Certified(uid) => zds.certified(uid).await,
             Report::Drained(_) => {
                 tracing::info!("the last connection has ended");
                 return true;

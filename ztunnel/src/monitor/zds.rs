@@ -4,7 +4,7 @@ use std::{os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 use culvert_net::packet::{AsyncPacketSocket, PacketSocket};
 use culvert_proto::zds::{
-    Ack, Version, WorkloadRequest, WorkloadResponse, ZdsHello, workload_request::Payload, workload_response,
+    Ack, Certified, Version, WorkloadRequest, WorkloadResponse, ZdsHello, workload_request::Payload, workload_response,
 };
 use prost::Message as _;
 use tokio::time::Instant;
@@ -88,11 +88,20 @@ impl Zds {
 
     /// Answers the last packet. A connection that breaks here is noticed by the next [`Zds::next`].
     pub(super) async fn acknowledge(&mut self, error: Option<String>) {
-        let Some(socket) = &self.socket else { return };
-        let ack = workload_response::Payload::Ack(Ack {
+        self.say(workload_response::Payload::Ack(Ack {
             error: error.unwrap_or_default(),
-        });
-        let message = WorkloadResponse { payload: Some(ack) }.encode_to_vec();
+        }))
+        .await;
+    }
+
+    /// Says that a pod's certificate is there. An agent that is away does not hear it, and does without.
+    pub(super) async fn certified(&mut self, uid: String) {
+        self.say(workload_response::Payload::Certified(Certified { uid })).await;
+    }
+
+    async fn say(&mut self, payload: workload_response::Payload) {
+        let Some(socket) = &self.socket else { return };
+        let message = WorkloadResponse { payload: Some(payload) }.encode_to_vec();
         if let Err(error) = socket.send(&message, &[]).await {
             tracing::warn!(%error, "cannot answer the agent");
             self.socket = None;

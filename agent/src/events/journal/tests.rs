@@ -16,6 +16,7 @@ fn pod(number: usize, state: PodState, problem: Option<&str>) -> PodStatus {
         addresses: Vec::new(),
         cookie: None,
         state,
+        certified: true,
         problem: problem.map(Into::into),
     }
 }

@@ -63,6 +63,12 @@ impl Peer {
         self.say(&WorkloadResponse { payload: Some(ack) }.encode_to_vec()).await;
     }
 
+    async fn certified(&self, uid: &str) {
+        let certified = workload_response::Payload::Certified(Certified { uid: uid.into() });
+        let payload = Some(certified);
+        self.say(&WorkloadResponse { payload }.encode_to_vec()).await;
+    }
+
     async fn expect_closed(mut self) -> Option<Event> {
         assert!(
             self.socket.recv(&mut self.buffer).await.expect("recv").is_none(),
@@ -102,6 +108,30 @@ fn offer() -> Offer {
         netns: Arc::new(netns),
         listeners: Some(Arc::new(listeners)),
     }
+}
+
+#[tokio::test]
+async fn a_certificate_is_heard_of_while_the_proxy_is_asked_and_while_it_is_not() {
+    let mut peer = Peer::hello(Version::CulvertV1 as i32).await;
+    let proxy = peer.connected().await;
+    peer.certified("idle").await;
+    assert!(matches!(peer.events.recv().await, Some(Event::Certified(uid)) if &*uid == "idle"));
+    proxy.tell(Order::Keep("kept".into()));
+    peer.request().await;
+    peer.certified("busy").await;
+    peer.ack("").await;
+    assert!(matches!(peer.events.recv().await, Some(Event::Certified(uid)) if &*uid == "busy"));
+    assert!(matches!(
+        peer.events.recv().await,
+        Some(Event::Answered {
+            error: None,
+            kept: true,
+            ..
+        })
+    ));
+    // An answer to nothing is still a fault.
+    peer.ack("").await;
+    assert!(matches!(peer.expect_closed().await, Some(Event::Disconnected(7))));
 }
 
 #[tokio::test]

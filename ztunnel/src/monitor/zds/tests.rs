@@ -62,7 +62,7 @@ impl Agent {
     async fn ack(&mut self) -> String {
         match WorkloadResponse::decode(self.hear().await).unwrap().payload {
             Some(workload_response::Payload::Ack(ack)) => ack.error,
-            None => panic!("no Ack"),
+            other => panic!("no Ack: {other:?}"),
         }
     }
 
