@@ -151,6 +151,7 @@ impl Gate {
             ready: true,
             pods: vec![pod],
             proxies: Vec::new(),
+            letting_go: 0,
         }));
     }
 

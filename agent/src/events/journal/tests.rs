@@ -25,6 +25,7 @@ fn status(pods: Vec<PodStatus>) -> Status {
         ready: true,
         pods,
         proxies: Vec::new(),
+        letting_go: 0,
     }
 }
 
