@@ -234,7 +234,9 @@ impl Cluster {
             let is_empty = {
                 let status = status.borrow_and_update();
                 let is_out = |state| matches!(state, PodState::Outside | PodState::Refused);
-                status.ready && status.pods.iter().all(|pod| is_out(pod.state))
+                // A proxy that never heard that it serves nobody any more would wait for a successor in vain, and cut what is open.
+                let is_heard = status.letting_go == 0;
+                status.ready && is_heard && status.pods.iter().all(|pod| is_out(pod.state))
             };
             let is_gate_gone = self.shown.gate.as_ref().is_none_or(gate::Shown::is_removed);
             let now = Departure {

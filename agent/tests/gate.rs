@@ -162,6 +162,7 @@ impl Gate {
             ready: true,
             pods: vec![pod],
             proxies: proxy.into_iter().collect(),
+            letting_go: 0,
         }));
     }
 

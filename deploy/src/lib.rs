@@ -17,15 +17,18 @@
 //! ```
 //!
 //! `files` has the texts, `values` says what may differ from cluster to cluster, `merge` lays a component's patches over the
-//! base, `document` is one object, [`privileges`] lists what each container and account may do, with the reason.
+//! base, `document` is one object, [`privileges`] lists what each container and account may do, with the reason,
+//! [`Rollout`] says how far an update is.
 
 mod document;
 mod files;
 mod merge;
 pub mod privileges;
+mod rollout;
 mod values;
 
 pub use document::{Document, Id};
+pub use rollout::Rollout;
 pub use values::{Component, Config, HostPaths, Values};
 
 /// The namespace that everything lives in.

@@ -86,6 +86,8 @@ struct Room {
     proxies: Vec<Proxy>,
     /// Those that connected before the pods are known: told now that there is none, they would let go of what they serve.
     early: Vec<Proxy>,
+    /// Proxies that were told to let go of a pod and have not answered yet.
+    letting_go: HashSet<(u64, Arc<str>)>,
     refused: Vec<Refusal>,
     outside: Vec<Outside>,
     /// What an earlier agent left behind has been thrown away.
@@ -110,6 +112,7 @@ impl<S: PodSource> Enrolment<S> {
             pods: BTreeMap::new(),
             proxies: Vec::new(),
             early: Vec::new(),
+            letting_go: HashSet::new(),
             refused: Vec::new(),
             outside: Vec::new(),
             collected: false,
@@ -262,7 +265,14 @@ impl Room {
     }
 
     fn publish(&self) {
-        let status = Status::of(self.ready, &self.pods, &self.refused, &self.outside, &self.proxies);
+        let status = Status::of(
+            self.ready,
+            &self.pods,
+            &self.refused,
+            &self.outside,
+            &self.proxies,
+            self.letting_go.len(),
+        );
         self.status.send_if_modified(|shown| {
             let changed = **shown != status;
             if changed {

@@ -45,10 +45,14 @@ impl Room {
                     entry.certified = true;
                 }
             }
+            Event::LetGo { proxy, uid } => {
+                self.letting_go.remove(&(proxy, uid));
+            }
             Event::Synced(id) => self.succeed(id),
             Event::Disconnected(id) => {
                 self.proxies.retain(|proxy| proxy.id != id);
                 self.early.retain(|proxy| proxy.id != id);
+                self.letting_go.retain(|(proxy, _)| *proxy != id);
                 // Who is the newest now serves on, even if it was about to end.
                 if let Some(newest) = self.proxies.last().filter(|proxy| proxy.takes_listeners()) {
                     newest.tell(Order::Successor(false));
@@ -79,6 +83,14 @@ impl Room {
                 Some(offer) if offer.listeners.is_some() || !proxy.takes_listeners() => proxy.tell(Order::Add(offer)),
                 _ => proxy.tell(Order::Keep(uid.clone())),
             }
+        }
+    }
+
+    /// Tells every proxy to let go of a pod, the newest first.
+    pub(super) fn take_from_proxies(&mut self, uid: &Arc<str>) {
+        for proxy in self.proxies.iter().rev() {
+            proxy.tell(Order::Remove(uid.clone()));
+            self.letting_go.insert((proxy.id, uid.clone()));
         }
     }
 

@@ -23,6 +23,8 @@ pub struct Status {
     pub pods: Vec<PodStatus>,
     /// Connected proxies, the oldest first.
     pub proxies: Vec<ProxyStatus>,
+    /// How often a proxy still has to say that it has let go of a pod.
+    pub letting_go: usize,
 }
 
 /// A pod of this node.
@@ -101,6 +103,7 @@ impl Status {
         refused: &[Refusal],
         outside: &[Outside],
         proxies: &[Proxy],
+        letting_go: usize,
     ) -> Self {
         let in_mesh = pods.values().map(|entry| PodStatus {
             name: entry.spec.name.clone(),
@@ -147,7 +150,12 @@ impl Status {
                 version: proxy.version,
             })
             .collect();
-        Self { ready, pods, proxies }
+        Self {
+            ready,
+            pods,
+            proxies,
+            letting_go,
+        }
     }
 
     /// As the page `/pods` shows it.

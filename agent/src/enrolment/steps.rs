@@ -11,8 +11,8 @@ use super::{
     plan::Phase,
 };
 use crate::{
-    handover::{Order, listeners::Listeners},
-    source::PodSpec,
+    handover::listeners::Listeners,
+    source::{PodName, PodSpec},
 };
 
 /// How long after a failure to try again.
@@ -230,7 +230,7 @@ impl Room {
     /// Forgets a pod at once.
     pub(super) fn remove(&mut self, uid: &Arc<str>) {
         let Some(entry) = self.pods.remove(uid) else { return };
-        self.let_go(uid, &entry);
+        self.let_go(uid, &entry.spec.name, entry.cookie());
         if entry.phase != Phase::Failed {
             tracing::info!(pod = %entry.spec.name, %uid, "pod is out of the mesh");
         }
@@ -244,7 +244,8 @@ impl Room {
         }
         let path = entry.spec.netns.display();
         let problem = format!("its network namespace {path} is gone, or the name means another one now");
-        self.let_go(uid, entry);
+        let (name, cookie) = (entry.spec.name.clone(), entry.cookie());
+        self.let_go(uid, &name, cookie);
         self.fail(uid, problem);
     }
 
@@ -260,21 +261,17 @@ impl Room {
             if let Some(entry) = self.pods.get_mut(uid) {
                 (entry.place, entry.listeners) = (None, None);
             }
-            for proxy in self.proxies.iter().rev() {
-                proxy.tell(Order::Remove(uid.clone()));
-            }
+            self.take_from_proxies(uid);
         }
     }
 
-    fn let_go(&self, uid: &Arc<str>, entry: &Entry) {
-        let Some(cookie) = entry.cookie() else { return };
+    fn let_go(&mut self, uid: &Arc<str>, name: &PodName, cookie: Option<u64>) {
+        let Some(cookie) = cookie else { return };
         let withdrawn = self.kernel().withdraw(cookie);
         if let Err(error) = withdrawn {
-            tracing::error!(pod = %entry.spec.name, %uid, error = explain(&error), "cannot end capture");
+            tracing::error!(pod = %name, %uid, error = explain(&error), "cannot end capture");
         }
-        for proxy in self.proxies.iter().rev() {
-            proxy.tell(Order::Remove(uid.clone()));
-        }
+        self.take_from_proxies(uid);
     }
 
     /// Notes a problem, and says it once.

@@ -71,6 +71,13 @@ pub enum Event {
     },
     /// A proxy has the certificate of this pod.
     Certified(Arc<str>),
+    /// The answer to [`Order::Remove`]: the proxy accepts nothing more for the pod.
+    LetGo {
+        /// Which proxy.
+        proxy: u64,
+        /// Which pod.
+        uid: Arc<str>,
+    },
     /// The answer to [`Order::SnapshotSent`]: the proxy has all pods.
     Synced(u64),
     /// The proxy is gone.

@@ -139,7 +139,14 @@ impl Session {
             Order::Keep(uid) => Some((uid.clone(), true)),
             Order::Remove(_) | Order::SnapshotSent | Order::Successor(_) => None,
         };
-        let is_snapshot = matches!(order, Order::SnapshotSent);
+        let told = match &order {
+            Order::Remove(uid) => Some(Event::LetGo {
+                proxy: self.id,
+                uid: uid.clone(),
+            }),
+            Order::SnapshotSent => Some(Event::Synced(self.id)),
+            Order::Add(_) | Order::Keep(_) | Order::Successor(_) => None,
+        };
         match order {
             Order::Add(offer) => self.add(&offer).await?,
             Order::Keep(uid) => self.send(Payload::Keep(KeepWorkload { uid: uid.to_string() })).await?,
@@ -165,7 +172,7 @@ impl Session {
                 if let Some(error) = error {
                     tracing::warn!(proxy = self.id, error, "a proxy complained");
                 }
-                Ok(is_snapshot.then_some(Event::Synced(self.id)))
+                Ok(told)
             }
         }
     }

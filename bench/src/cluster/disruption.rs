@@ -6,13 +6,10 @@ use super::{
 };
 use culvert_cluster::{Node, Process};
 use culvert_cluster_tests::{Load, PodSpec, Report, Space};
-use culvert_lab::wait_until;
-use std::{fs, time::Duration};
+use std::fs;
 
 /// Pods that start while an agent or a controller is away.
 const NEW_PODS: usize = 5;
-/// The longest wait for an update of the DaemonSet.
-const PATIENCE: Duration = Duration::from_secs(300);
 
 pub(super) fn measure(bench: &mut Bench) {
     bench.lines([&ROLLING], |bench| [rolling_restart(bench)]);
@@ -74,31 +71,10 @@ fn stage<'a>(bench: &'a Bench, name: &str) -> (Space<'a>, Load) {
 fn rolling_restart(bench: &Bench) -> Outcome {
     let (_space, load) = stage(bench, "rolling");
     let world = &bench.world;
-    let nodes = world.cluster().nodes();
-    let names = |node: &Node| {
-        let pods = world.culvert_pods(node.name()).into_iter();
-        pods.map(|(name, _)| name).collect::<Vec<_>>()
-    };
-    let before: Vec<_> = nodes.iter().flat_map(names).collect();
     world.kubectl(&["-n", "culvert-system", "rollout", "restart", "daemonset/culvert-node"]);
-    // `kubectl rollout status` would wait until the old proxies have ended, and they serve on while the load has connections
-    // open: the oldest pod of a node is the one that a DaemonSet's status counts.
-    for node in nodes {
-        let is_ready = |name: &String| !before.contains(name) && is_ready(bench, name);
-        let what = format!("the next pod of Culvert on {}", node.name());
-        if let Err(error) = wait_until(&what, PATIENCE, || names(node).iter().any(is_ready)) {
-            panic!("{error:#}");
-        }
-    }
+    world.wait_ready();
     more(&load, bench.requests(5000));
     judge::unharmed(&load.stop())
-}
-
-fn is_ready(bench: &Bench, pod: &str) -> bool {
-    let pod = bench.world.client().get(&["pod", pod, "-n", "culvert-system"]);
-    let conditions = pod.ok().and_then(|pod| pod["status"]["conditions"].as_array().cloned());
-    let ready = |condition: &serde_json::Value| condition["type"] == "Ready" && condition["status"] == "True";
-    conditions.unwrap_or_default().iter().any(ready)
 }
 
 /// A load, something that is done to the agents or controllers, and pods that start right after.

@@ -82,6 +82,8 @@ fn needed() -> Vec<Right> {
         right("get", "", "pods", Some("proxy"), true),
         right("create", "", "pods", Some("portforward"), true),
         right("get", "coordination.k8s.io", "leases", None, true),
+        // Which of the nodes' pods are of the newest version.
+        right("list", "apps", "controllerrevisions", None, true),
     ];
     applied.chain(others).collect()
 }

@@ -5,11 +5,13 @@ use crate::{
     progress::Progress,
     survey::is_ready,
 };
+use culvert_deploy::Rollout;
 use k8s_openapi::api::{
-    apps::v1::{DaemonSet, Deployment},
+    apps::v1::{ControllerRevision, DaemonSet, Deployment},
     core::v1::{ContainerStatus, Event, Pod, Secret},
 };
 use kube::{ResourceExt, api::ListParams};
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -46,6 +48,8 @@ impl Outcome {
 struct Sight {
     deployment: Option<Deployment>,
     daemon_set: Option<DaemonSet>,
+    /// The versions that the DaemonSet has had.
+    revisions: Vec<ControllerRevision>,
     has_authority: bool,
     pods: Vec<Pod>,
     warnings: Vec<Event>,
@@ -101,6 +105,12 @@ impl Sight {
             secrets.get_metadata_opt(names::CA_SECRET),
         )
         .map_err(doing)?;
+        let revisions = list(
+            &cluster.ours::<ControllerRevision>(),
+            &ListParams::default().labels(&format!("app.kubernetes.io/name={}", names::NODE)),
+            "listing the versions of the DaemonSet",
+        )
+        .await?;
         let pods = list(
             &cluster.ours::<Pod>(),
             &ListParams::default().labels("app.kubernetes.io/part-of=culvert"),
@@ -111,6 +121,7 @@ impl Sight {
         Ok(Self {
             deployment,
             daemon_set,
+            revisions,
             has_authority: authority.is_some(),
             // Somebody who may not read events does without the reasons that only they know.
             warnings: list(&cluster.ours::<Event>(), &warnings, "listing events")
@@ -163,30 +174,33 @@ fn authority(sight: &Sight) -> Stage {
 }
 
 fn nodes(sight: &Sight) -> Stage {
-    let status = sight.daemon_set.as_ref().and_then(|one| one.status.as_ref());
-    let generation = sight.daemon_set.as_ref().and_then(|one| one.metadata.generation);
-    let Some(status) = status.filter(|status| status.observed_generation >= generation) else {
+    let Some(rollout) = rollout(sight) else {
         return Stage {
             name: "nodes",
             is_done: false,
             said: "not looked at by the cluster yet".to_owned(),
         };
     };
-    let wanted = status.desired_number_scheduled;
-    let (updated, ready) = (
-        status.updated_number_scheduled.unwrap_or(0),
-        status.number_available.unwrap_or(0),
-    );
-    let is_done = updated >= wanted && ready >= wanted;
-    let mut said = format!("{ready} of {wanted} ready");
-    if updated < wanted {
-        said += &format!(", {updated} of this version");
+    let mut said = format!("{} of {} ready", rollout.ready, rollout.wanted);
+    if rollout.renewed < rollout.ready {
+        said += &format!(", {} of this version", rollout.renewed);
     }
     Stage {
         name: "nodes",
-        said: with_reason(said, is_done, sight, names::NODE),
-        is_done,
+        said: with_reason(said, rollout.is_done(), sight, names::NODE),
+        is_done: rollout.is_done(),
     }
+}
+
+/// How far the nodes' pods are.
+fn rollout(sight: &Sight) -> Option<Rollout> {
+    let daemon_set = serde_json::to_value(sight.daemon_set.as_ref()?).ok()?;
+    Rollout::of(&daemon_set, &values(&sight.revisions), &values(&sight.pods))
+}
+
+fn values<T: Serialize>(objects: &[T]) -> Vec<Value> {
+    let values = objects.iter().map(serde_json::to_value);
+    values.filter_map(Result::ok).collect()
 }
 
 /// Adds why the first pod that is stuck is stuck.
@@ -331,21 +345,40 @@ mod tests {
     }
 
     #[test]
-    fn an_old_observation_is_not_taken_for_the_new_state() {
-        let daemon_set = |observed: i64, updated: i32| {
-            Sight {
+    fn nodes_are_done_when_the_new_pods_are_ready_while_the_old_ones_still_drain() {
+        let owned = |mut object: Value, hash: &str| {
+            object["metadata"]["ownerReferences"] = json!([{ "apiVersion": "", "kind": "", "name": "", "uid": "d" }]);
+            object["metadata"]["labels"]["controller-revision-hash"] = json!(hash);
+            object
+        };
+        let running = |hash: &str, ends: bool| -> Pod {
+            let ready = json!({ "conditions": [{ "type": "Ready", "status": "True" }] });
+            let mut pod = owned(serde_json::to_value(pod(ready)).unwrap(), hash);
+            if ends {
+                pod["metadata"]["deletionTimestamp"] = json!("2026-11-21T00:00:00Z");
+            }
+            from_value(pod).unwrap()
+        };
+        let revision =
+            |hash: &str, number: u32| from_value(owned(json!({ "metadata": {}, "revision": number }), hash)).unwrap();
+        let sight = |observed: u32, pods: Vec<Pod>| Sight {
             daemon_set: from_value(json!({
-                "metadata": { "generation": 2 },
-                "status": { "observedGeneration": observed, "desiredNumberScheduled": 2, "updatedNumberScheduled": updated,
-                    "numberAvailable": 2, "currentNumberScheduled": 2, "numberMisscheduled": 0, "numberReady": 2 },
+                "metadata": { "generation": 2, "uid": "d" },
+                "status": { "observedGeneration": observed, "desiredNumberScheduled": 1, "updatedNumberScheduled": 0,
+                    "numberAvailable": 0, "currentNumberScheduled": 1, "numberMisscheduled": 0, "numberReady": 0 },
             }))
             .unwrap(),
+            revisions: vec![revision("old", 1), revision("new", 2)],
+            pods,
             ..Sight::default()
-        }
         };
         let nodes = |sight: &Sight| judged(sight).into_iter().find(|stage| stage.name == "nodes").unwrap();
-        assert!(!nodes(&daemon_set(1, 2)).is_done);
-        assert!(!nodes(&daemon_set(2, 1)).is_done);
-        assert!(nodes(&daemon_set(2, 2)).is_done);
+        assert!(!nodes(&sight(1, vec![running("new", false)])).is_done);
+        let serving = nodes(&sight(2, vec![running("old", false)]));
+        assert_eq!(
+            (serving.is_done, &*serving.said),
+            (false, "1 of 1 ready, 0 of this version")
+        );
+        assert!(nodes(&sight(2, vec![running("old", true), running("new", false)])).is_done);
     }
 }

@@ -2,7 +2,8 @@
 //! do with the mesh, so that programs there can check whom they talk to.
 //!
 //! The leader writes it. What others change in it is put back; it goes when its namespace leaves the mesh. A ConfigMap of
-//! that name without our label is somebody else's, and is never removed.
+//! that name without our label is somebody else's, and is never removed. The system namespace owns all of ours: who deletes
+//! it, and with it the controller, has them removed by the cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -38,7 +39,16 @@ const AT_ONCE: usize = 8;
 struct Present {
     pem: Option<String>,
     ours: bool,
+    /// The uids of what it goes with.
+    owners: Vec<String>,
     uid: Option<String>,
+}
+
+/// What a ConfigMap has to hold.
+struct Right<'a> {
+    pem: &'a str,
+    /// The uid of the system namespace.
+    owner: &'a str,
 }
 
 /// What has to be written.
@@ -96,25 +106,36 @@ impl Bundles {
         if !*self.leader.borrow() || pem.is_empty() || state.loaded.generation == 0 {
             return true;
         }
-        let wanted = wanted(&state.loaded.objects, &self.namespace);
-        let (this, pem) = (&*self, &pem);
-        let results = futures_util::stream::iter(writes(&wanted, present, pem))
+        let objects = &state.loaded.objects;
+        let system = objects.namespace(&self.namespace);
+        let Some(owner) = system.and_then(|namespace| namespace.metadata.uid.as_deref()) else {
+            return true;
+        };
+        let wanted = wanted(objects, &self.namespace);
+        let (this, right) = (&*self, &Right { pem: &pem, owner });
+        let results = futures_util::stream::iter(writes(&wanted, present, right))
             .map(|write| async move {
                 // Whoever has lost the lease in between does not go on.
-                *this.leader.borrow() && this.write_one(&write, pem).await
+                *this.leader.borrow() && this.write_one(&write, right).await
             })
             .buffer_unordered(AT_ONCE);
         results.fold(true, |all, one| async move { all && one }).await
     }
 
-    async fn write_one(&self, write: &Write, pem: &str) -> bool {
+    async fn write_one(&self, write: &Write, right: &Right<'_>) -> bool {
         let api = |namespace: &str| Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
         let (namespace, outcome) = match write {
             Write::Apply(namespace) => {
                 let map = json!({
                     "apiVersion": "v1", "kind": "ConfigMap",
-                    "metadata": {"name": NAME, "labels": {LABEL: MANAGER}},
-                    "data": {KEY: pem},
+                    "metadata": {
+                        "name": NAME,
+                        "labels": {LABEL: MANAGER},
+                        "ownerReferences": [
+                            {"apiVersion": "v1", "kind": "Namespace", "name": self.namespace, "uid": right.owner},
+                        ],
+                    },
+                    "data": {KEY: right.pem},
                 });
                 let params = PatchParams::apply(MANAGER).force();
                 let applied = api(namespace).patch(NAME, &params, &Patch::Apply(&map)).await;
@@ -167,9 +188,11 @@ fn take(present: &mut BTreeMap<String, Present>, event: watcher::Event<ConfigMap
         watcher::Event::Init => present.clear(),
         watcher::Event::Apply(map) | watcher::Event::InitApply(map) => {
             let labels = map.metadata.labels.unwrap_or_default();
+            let owners = map.metadata.owner_references.unwrap_or_default();
             let now = Present {
                 pem: map.data.and_then(|mut data| data.remove(KEY)),
                 ours: labels.get(LABEL).is_some_and(|value| value == MANAGER),
+                owners: owners.into_iter().map(|owner| owner.uid).collect(),
                 uid: map.metadata.uid,
             };
             present.insert(map.metadata.namespace.unwrap_or_default(), now);
@@ -206,13 +229,13 @@ fn wanted(objects: &Objects, system: &str) -> BTreeSet<String> {
     found
 }
 
-fn writes(wanted: &BTreeSet<String>, present: &BTreeMap<String, Present>, pem: &str) -> Vec<Write> {
-    let right = |namespace: &String| {
+fn writes(wanted: &BTreeSet<String>, present: &BTreeMap<String, Present>, right: &Right<'_>) -> Vec<Write> {
+    let is_right = |namespace: &String| {
         present
             .get(namespace)
-            .is_some_and(|p| p.ours && p.pem.as_deref() == Some(pem))
+            .is_some_and(|p| p.ours && p.pem.as_deref() == Some(right.pem) && p.owners == [right.owner])
     };
-    let missing = wanted.iter().filter(|n| !right(n)).map(|n| Write::Apply(n.clone()));
+    let missing = wanted.iter().filter(|n| !is_right(n)).map(|n| Write::Apply(n.clone()));
     let left = present
         .iter()
         .filter(|(namespace, p)| p.ours && !wanted.contains(*namespace));
@@ -229,15 +252,21 @@ mod tests {
         Present {
             pem: Some(pem.to_owned()),
             ours,
+            owners: vec!["system".to_owned()],
             uid: Some("u".to_owned()),
         }
     }
 
     #[test]
     fn only_what_differs_is_written_and_only_ours_removed() {
-        let wanted = ["changed", "new", "right"].map(str::to_owned).into();
+        let wanted = ["changed", "new", "orphan", "right"].map(str::to_owned).into();
+        let orphan = Present {
+            owners: vec!["an earlier installation".to_owned()],
+            ..present("pem", true)
+        };
         let there = [
             ("changed", present("other", true)),
+            ("orphan", orphan),
             ("right", present("pem", true)),
             ("left", present("pem", true)),
             ("theirs", present("pem", false)),
@@ -246,8 +275,13 @@ mod tests {
         let expected = [
             Write::Apply("changed".to_owned()),
             Write::Apply("new".to_owned()),
+            Write::Apply("orphan".to_owned()),
             Write::Remove("left".to_owned(), Some("u".to_owned())),
         ];
-        assert_eq!(writes(&wanted, &there, "pem"), expected);
+        let right = Right {
+            pem: "pem",
+            owner: "system",
+        };
+        assert_eq!(writes(&wanted, &there, &right), expected);
     }
 }

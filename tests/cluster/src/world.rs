@@ -1,7 +1,8 @@
 //! The cluster, and Culvert on it.
 
-use crate::{Space, eventually, until};
+use crate::{Space, eventually, until, within};
 use culvert_cluster::{Cluster, Kubectl, Node};
+use culvert_deploy::Rollout;
 use culvert_lab::Namespace;
 use serde_json::Value;
 use std::{
@@ -12,6 +13,9 @@ use std::{
 
 /// Culvert's own namespace.
 const SYSTEM: &str = "culvert-system";
+
+/// The longest wait for an update of Culvert.
+const ROLLOUT: Duration = Duration::from_secs(180);
 
 /// The cluster that the tests share.
 #[derive(Debug)]
@@ -43,6 +47,11 @@ impl World {
 
     /// Applies `deploy/daemonset` and waits until everything in it is ready.
     pub fn install(&self) {
+        // A removal that was not waited for may still be under way: nothing can be made in a namespace that goes.
+        until("the end of an earlier removal", || {
+            let namespace = self.get(&["namespaces", "--field-selector=metadata.name=culvert-system"]);
+            namespace["items"][0]["metadata"]["deletionTimestamp"].is_null()
+        });
         let there = self.kubectl(&[
             "-n",
             SYSTEM,
@@ -60,11 +69,31 @@ impl World {
         self.wait_ready();
     }
 
-    /// Waits until the controller and every node's agent and proxy are ready, in the version that is wanted.
+    /// Waits until the controllers and every node's agent and proxy are ready in the version that is wanted, and those of older
+    /// versions were told to stop. Proxies may go on to drain.
     pub fn wait_ready(&self) {
-        for what in ["deployment/culvert-controller", "daemonset/culvert-node"] {
-            self.kubectl(&["-n", SYSTEM, "rollout", "status", what, "--timeout=180s"]);
-        }
+        self.kubectl(&[
+            "-n",
+            SYSTEM,
+            "rollout",
+            "status",
+            "deployment/culvert-controller",
+            "--timeout=180s",
+        ]);
+        within(ROLLOUT, "each node to be served by the newest version", || {
+            self.rollout().filter(Rollout::is_done)
+        });
+    }
+
+    /// How far the nodes' pods are; nothing while the cluster has not looked at what is wanted now.
+    fn rollout(&self) -> Option<Rollout> {
+        let label = "--selector=app.kubernetes.io/name=culvert-node";
+        let objects = self.get(&["daemonsets,controllerrevisions,pods", "-n", SYSTEM, label]);
+        let of = |kind: &str| -> Vec<Value> {
+            let all = objects["items"].as_array().into_iter().flatten();
+            all.filter(|one| one["kind"] == kind).cloned().collect()
+        };
+        Rollout::of(of("DaemonSet").first()?, &of("ControllerRevision"), &of("Pod"))
     }
 
     /// The cluster: its nodes, and the components that a test ends and starts.

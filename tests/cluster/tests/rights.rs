@@ -48,11 +48,13 @@ fn work(world: &World, space: &Space<'_>) {
     });
     // The same is said of a pod and of a namespace more than once.
     space.start(&[PodSpec::server("server1").on("node1")]);
-    for _ in 0..3 {
+    for round in 1..=2 {
         space.enrol();
         space.wait_captured(&["server1"]);
+        wait_told(space, "MeshEnabled", round);
         space.leave();
         space.wait_outside(&["server1"]);
+        wait_told(space, "MeshDisabled", round);
     }
     // The leader makes another root when it is asked to.
     world.kubectl(
@@ -68,6 +70,21 @@ fn work(world: &World, space: &Space<'_>) {
     world.wait_ready();
     meshed.settle();
     meshed.finish("using every right");
+}
+
+/// Waits until the controller has said of the namespace that this happened, as often as this. Of what changes back within
+/// moments it says nothing.
+fn wait_told(space: &Space<'_>, reason: &str, times: u64) {
+    until(&format!("{reason} to be told {times} times"), || {
+        let events = space.world().get(&["events.events.k8s.io", "-n", "default"]);
+        let all = events["items"].as_array().cloned().unwrap_or_default();
+        let ours = all
+            .iter()
+            .filter(|event| event["regarding"]["name"] == space.name() && event["reason"] == reason);
+        ours.map(|event| event["series"]["count"].as_u64().unwrap_or(1))
+            .sum::<u64>()
+            >= times
+    });
 }
 
 /// Starts a pod in a namespace of its own while the agent is halted; it goes on when the CNI plug-in asks it.
@@ -89,8 +106,11 @@ fn arrives_unheard(world: &World, name: &str) {
     space.wait_ready(&[name]);
 }
 
-/// What Culvert's service accounts have done, with success, since the cluster is up.
+/// What Culvert's service accounts have done, with success, since Culvert was installed. One that was removed before may have
+/// asked for something when its rights were gone already.
 fn used(world: &World) -> BTreeSet<Use> {
+    let namespace = world.get(&["namespace", "culvert-system"]);
+    let installed = namespace["metadata"]["creationTimestamp"].as_str().unwrap().to_owned();
     let log = fs::read_to_string(world.cluster().audit_log()).unwrap();
     let mut used = BTreeSet::new();
     for line in log.lines() {
@@ -105,6 +125,10 @@ fn used(world: &World) -> BTreeSet<Use> {
                 .unwrap_or_default()
                 .to_owned()
         };
+        // Both have the form 2026-11-21T18:18:51, and more after it.
+        if text("/requestReceivedTimestamp").get(..19) < installed.get(..19) {
+            continue;
+        }
         let Some(role) = text("/user/username")
             .strip_prefix("system:serviceaccount:culvert-system:")
             .map(str::to_owned)

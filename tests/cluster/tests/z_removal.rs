@@ -136,9 +136,14 @@ fn nothing_is_left(world: &World) {
         let files = fs::read_dir(&folder).unwrap().flatten().count();
         assert_eq!(files, 1, "files in {}", folder.display());
     }
+    // What belongs to the namespace goes after it.
     let all = "configmaps,secrets,serviceaccounts,roles,rolebindings,leases";
-    let left = world.kubectl(&["get", all, "--all-namespaces", "-o", "name"]);
-    assert_eq!(ours(&left), Vec::<&str>::new());
+    until("the end of Culvert's objects in namespaces", || {
+        let left = world.kubectl(&["get", all, "--all-namespaces", "-o", "name"]);
+        let left = ours(&left);
+        eprintln!("still there: {left:?}");
+        left.is_empty()
+    });
     let all = "namespaces,clusterroles,clusterrolebindings";
     let left = world.kubectl(&["get", all, "-o", "name"]);
     assert_eq!(ours(&left), Vec::<&str>::new());

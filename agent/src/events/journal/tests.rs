@@ -26,6 +26,7 @@ fn status(pods: Vec<PodStatus>) -> Status {
         ready: true,
         pods,
         proxies: Vec::new(),
+        letting_go: 0,
     }
 }
 

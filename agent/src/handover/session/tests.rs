@@ -173,6 +173,11 @@ async fn a_pod_travels_with_its_namespace_and_listeners_and_the_answer_comes_bac
     assert!(matches!(peer.request().await, (Payload::SnapshotSent(_), 0)));
     peer.ack("").await;
     assert!(matches!(peer.events.recv().await, Some(Event::Synced(7))));
+    proxy.tell(Order::Remove("uid-1".into()));
+    assert!(matches!(peer.request().await, (Payload::Del(_), 0)));
+    assert!(peer.events.try_recv().is_err(), "it has not answered yet");
+    peer.ack("").await;
+    assert!(matches!(peer.events.recv().await, Some(Event::LetGo { proxy: 7, uid }) if &*uid == "uid-1"));
     drop(peer.socket);
     assert!(matches!(peer.events.recv().await, Some(Event::Disconnected(7))));
 }
