@@ -91,7 +91,7 @@ impl Process {
         if let Some(pid) = Pid::from_raw(self.pid) {
             let _ = waitpid(Some(pid), WaitOptions::NOHANG);
         }
-        state_of(self.pid).is_some_and(|(state, started)| started == self.started && !matches!(state, 'Z' | 'X'))
+        state_of(self.pid).is_some_and(|(state, started)| started == self.started && state == State::Alive)
     }
 
     /// Kills it with SIGKILL; returns when it has ended.
@@ -142,13 +142,32 @@ fn runs(pid: i32, name: &str) -> bool {
     executable.is_ok_and(|path| named(&path)) || named(&PathBuf::from(String::from_utf8_lossy(first).into_owned()))
 }
 
-/// State letter and start time of a process, from `/proc/PID/stat`.
-fn state_of(pid: i32) -> Option<(char, u64)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name is in parentheses and may hold anything; the state is the first word after it, the start time the 20th.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Alive,
+    /// None of its threads is left, and nobody has waited for it yet.
+    Ended,
+}
+
+/// State and start time of a process, from `/proc/PID/stat`.
+fn state_of(pid: i32) -> Option<(State, u64)> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The first thread of one that was killed may be gone before the others, which still hold its sockets: the line then says `Z`,
+/// and how many there are.
+fn parse_stat(stat: &str) -> Option<(State, u64)> {
+    // The name is in parentheses and may hold anything; after it come the state, as the 17th word after that the number of
+    // threads, and two later the start time.
     let mut words = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = words.next()?.chars().next()?;
-    Some((state, words.nth(18)?.parse().ok()?))
+    let letter = words.next()?;
+    let threads: u32 = words.nth(16)?.parse().ok()?;
+    let state = match letter {
+        "X" => State::Ended,
+        "Z" if threads <= 1 => State::Ended,
+        _ => State::Alive,
+    };
+    Some((state, words.nth(1)?.parse().ok()?))
 }
 
 fn open_log(path: &Path) -> Result<File, Error> {
@@ -197,6 +216,18 @@ mod tests {
         };
         assert!(!earlier.is_alive());
         assert!(Process::of(-1).is_none());
+    }
+
+    #[test]
+    fn one_whose_first_thread_alone_is_gone_still_holds_what_it_held() {
+        let line = |letter, threads| {
+            format!("7 (a) b) {letter} 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 {threads} 0 4711 8192 1 0")
+        };
+        assert_eq!(parse_stat(&line("S", 9)), Some((State::Alive, 4711)));
+        assert_eq!(parse_stat(&line("Z", 9)), Some((State::Alive, 4711)));
+        assert_eq!(parse_stat(&line("Z", 1)), Some((State::Ended, 4711)));
+        assert_eq!(parse_stat(&line("X", 1)), Some((State::Ended, 4711)));
+        assert_eq!(parse_stat("7 (a"), None);
     }
 
     #[test]

@@ -19,10 +19,12 @@
 //! | [`serve`] | gRPC over TLS: discovery and certificates |
 //! | [`monitor`] | metrics, status and findings over HTTP |
 //! | [`run`] | puts them together |
+//! | [`clock`] | the time of day, which a test may own |
 
 #![forbid(unsafe_code)]
 
 pub mod authority;
+pub mod clock;
 pub mod cluster;
 pub mod flags;
 mod follow;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::authority::{CertificateService, Setup, SigningMetrics, Tokens};
+use crate::clock::Clock;
 use crate::cluster::Member;
 use crate::cluster::client::ClientError;
 use crate::cluster::lease::Standing;
@@ -71,15 +72,15 @@ fn tokens(state_dir: &Path) -> Tokens {
     Tokens::new(state_dir.join("tokens"))
 }
 
-/// Serves until SIGTERM or SIGINT; a second one ends it at once.
+/// Serves until SIGTERM or SIGINT, by the time that `clock` tells; a second signal ends it at once.
 ///
 /// # Errors
 /// When it cannot begin, or a listener fails.
-pub async fn run(flags: Serve) -> Result<(), RunError> {
-    Ok(run_until_signal(flags).await?)
+pub async fn run(flags: Serve, clock: Clock) -> Result<(), RunError> {
+    Ok(run_until_signal(flags, &clock).await?)
 }
 
-async fn run_until_signal(flags: Serve) -> Result<(), Cause> {
+async fn run_until_signal(flags: Serve, clock: &Clock) -> Result<(), Cause> {
     let mut signals = Signals::new()?;
     if culvert_identity::SpiffeId::new(&flags.trust_domain, "a", "b").is_err() {
         return Err(Cause::TrustDomain(flags.trust_domain));
@@ -105,8 +106,8 @@ async fn run_until_signal(flags: Serve) -> Result<(), Cause> {
         standing,
         chores,
     } = match &flags.config_dir {
-        Some(dir) => Origin::directory(&flags, dir)?,
-        None => Origin::cluster(&flags, &mut registry, &state, &stop).await?,
+        Some(dir) => Origin::directory(&flags, dir, clock)?,
+        None => Origin::cluster(&flags, clock, &mut registry, &state, &stop).await?,
     };
     let keeping = setup.keep(serving_names(&flags));
 
@@ -192,11 +193,11 @@ struct Origin {
 }
 
 impl Origin {
-    fn directory(flags: &Serve, dir: &Path) -> Result<Self, Cause> {
+    fn directory(flags: &Serve, dir: &Path, clock: &Clock) -> Result<Self, Cause> {
         let defaults = Defaults {
             service_cidrs: flags.service_cidr.clone(),
         };
-        let setup = Setup::files(&flags.authority, &flags.trust_domain, &flags.state_dir)?;
+        let setup = Setup::files(&flags.authority, &flags.trust_domain, &flags.state_dir, clock)?;
         Ok(Self {
             source: Source::directory(Directory::open_with(dir, defaults)?, dir),
             setup,
@@ -207,6 +208,7 @@ impl Origin {
 
     async fn cluster(
         flags: &Serve,
+        clock: &Clock,
         registry: &mut Registry,
         state: &watch::Receiver<Arc<State>>,
         stop: &watch::Receiver<bool>,
@@ -219,6 +221,7 @@ impl Origin {
             &member.client,
             member.leader(),
             serve::node_of_pod(state.clone()),
+            clock,
         );
         Ok(Self {
             source: Source::kubernetes(&member.client, registry),

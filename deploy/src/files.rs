@@ -42,6 +42,7 @@ pub(crate) struct ComponentFiles {
 impl Component {
     pub(crate) fn files(self) -> ComponentFiles {
         let (resources, patches): (&[File], &[File]) = match self {
+            Self::GivenCa => (&[], &[file!("components/given-ca/controller.yaml")]),
             Self::HoldNodes => (
                 &[file!("components/hold-nodes/rbac.yaml")],
                 &[

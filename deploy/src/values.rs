@@ -59,6 +59,8 @@ pub struct HostPaths {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Component {
+    /// The signing certificate is somebody else's to make.
+    GivenCa,
     /// New nodes take pods when their agent is ready, and not before.
     HoldNodes,
     /// Images are on the nodes already and are never downloaded.
@@ -73,7 +75,8 @@ pub enum Component {
 
 impl Component {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
+        Self::GivenCa,
         Self::HoldNodes,
         Self::LocalImages,
         Self::NetworkPolicy,
@@ -85,6 +88,7 @@ impl Component {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::GivenCa => "given-ca",
             Self::HoldNodes => "hold-nodes",
             Self::LocalImages => "local-images",
             Self::NetworkPolicy => "network-policy",

@@ -316,7 +316,7 @@ fn values_reach_the_objects_and_those_that_cannot_be_meant_are_refused() {
 /// A variable that is misspelt would change nothing and say nothing.
 #[test]
 fn programs_read_the_variables_that_they_are_given() {
-    for container in containers(&base()) {
+    for container in containers(&everything()) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("..")
             .join(&container.name)

@@ -157,12 +157,13 @@ fn helm_makes_no_namespace_unless_told() {
 /// The overlays, with the components that they are made of, and the chart's values that say the same.
 #[test]
 fn each_overlay_is_what_its_components_make() {
-    let overlays: [(&str, &[Component], &[&str]); 3] = [
+    let overlays: [(&str, &[Component], &[&str]); 4] = [
         (
             "dev",
             &[Component::LocalImages, Component::SingleReplica],
             &["image.pullPolicy=Never", "controller.replicas=1"],
         ),
+        ("given-ca", &[Component::GivenCa], &["controller.givenCa=true"]),
         ("hold-nodes", &[Component::HoldNodes], &["holdNodes=true"]),
         (
             "single-replica",
@@ -193,6 +194,7 @@ fn each_component_does_the_same_in_all_three() {
         let kustomized = kustomize(scratch.overlay(component.name()).to_str().unwrap());
         assert_same(&kustomized, &crate_makes(&with(&[component])));
         let setting = match component {
+            Component::GivenCa => "controller.givenCa=true",
             Component::HoldNodes => "holdNodes=true",
             Component::LocalImages => "image.pullPolicy=Never",
             Component::NetworkPolicy => "controller.networkPolicy=true",

@@ -7,6 +7,8 @@
 mod authenticate;
 #[path = "../../controller/src/authority/bundle.rs"]
 mod bundle;
+#[path = "../../controller/src/clock.rs"]
+mod clock;
 #[path = "../../controller/src/authority/error.rs"]
 mod error;
 #[path = "../../controller/src/authority/root.rs"]

@@ -7,6 +7,8 @@
 mod authenticate;
 #[path = "../../controller/src/authority/bundle.rs"]
 mod bundle;
+#[path = "../../controller/src/clock.rs"]
+mod clock;
 #[path = "../../controller/src/authority/error.rs"]
 mod error;
 #[path = "../../controller/src/authority/root.rs"]
@@ -23,6 +25,7 @@ use std::time::Duration;
 
 use authenticate::{Authenticator, Unauthenticated};
 use bundle::Anchor;
+use clock::Clock;
 use error::AuthorityError;
 use root::RootFolder;
 use sign::Authority;
@@ -42,7 +45,7 @@ struct Setup {
 static SETUP: LazyLock<Setup> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a folder");
     let root = RootFolder::new(&folder.path().join("ca"), "cluster.local").open().expect("a root");
-    let authority = Authority::new(Duration::from_secs(3600), Duration::ZERO);
+    let authority = Authority::new(Duration::from_secs(3600), Duration::ZERO, Clock::system());
     authority.take(Arc::new(root));
     let tokens = Tokens::new(folder.path().join("tokens"));
     let good = std::fs::read_to_string(tokens.issue("node1").expect("a token")).expect("its text");

@@ -187,12 +187,15 @@ impl Locator {
 }
 
 /// The path under which a network namespace that the node knows by `path` can be opened here, if it can: as it is, without
-/// the old name of `/run`, or as the node's first process sees it.
+/// the old name of `/run`, or either of these as the node's first process sees it. The old name is a link to `/run`, and so
+/// leads nowhere but to our own `/run` when it is followed from here.
 pub fn visible(path: &Path, proc: &Path) -> Option<PathBuf> {
     let run = path.strip_prefix("/var/run").map(|rest| Path::new("/run").join(rest));
-    let by_init = path.strip_prefix("/").map(|rest| proc.join("1/root").join(rest));
-    let candidates = [Some(path.to_path_buf()), run.ok(), by_init.ok()];
-    candidates.into_iter().flatten().find(|path| is_namespace(path))
+    let names = [Some(path.to_path_buf()), run.ok()];
+    let by_init = |path: &PathBuf| path.strip_prefix("/").map(|rest| proc.join("1/root").join(rest)).ok();
+    let seen_by_init = names.clone().map(|path| path.as_ref().and_then(by_init));
+    let candidates = names.into_iter().chain(seen_by_init);
+    candidates.flatten().find(|path| is_namespace(path))
 }
 
 /// A file where a namespace should be mounted is an ordinary one where the mount has not been passed on.
@@ -218,5 +221,32 @@ impl Seen {
     /// Whether there was anything.
     pub fn is_there(&self) -> bool {
         self.identity.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::visible;
+    use std::{fs, os::unix::fs::symlink, path::Path};
+
+    #[test]
+    fn a_namespace_is_found_under_the_old_name_of_run_as_the_nodes_first_process_sees_it() {
+        let proc = tempfile::tempdir().expect("folder");
+        let init = proc.path().join("1/root");
+        fs::create_dir_all(init.join("run/netns")).expect("folder");
+        fs::create_dir_all(init.join("var")).expect("folder");
+        // Absolute, as Debian and others have it: here it leads to this machine's own.
+        symlink("/run", init.join("var/run")).expect("link");
+        let name = format!("culvert-test-{}", std::process::id());
+        symlink("/proc/self/ns/net", init.join("run/netns").join(&name)).expect("link");
+        let expected = init.join("run/netns").join(&name);
+        for folder in ["/var/run/netns", "/run/netns"] {
+            let found = visible(&Path::new(folder).join(&name), proc.path());
+            assert_eq!(found.as_ref(), Some(&expected), "{folder}");
+        }
+        fs::remove_file(&expected).expect("link");
+        fs::write(&expected, "").expect("file");
+        let found = visible(&Path::new("/var/run/netns").join(&name), proc.path());
+        assert_eq!(found, None, "a file in place of a namespace that is not mounted here");
     }
 }

@@ -42,6 +42,7 @@ fn what_the_mesh_did_to_a_pod_is_shown_by_kubectl_describe() {
             addresses: Vec::new(),
             cookie: None,
             state,
+            certified: true,
             problem: problem.map(Into::into),
         };
         let mut status = Status {

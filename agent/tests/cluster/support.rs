@@ -91,11 +91,11 @@ impl Lab {
         self.get(&["pod", name, "-n", namespace])
     }
 
-    /// The node's files as its own processes see them.
+    /// The node's files as its own processes see them: as kubelet does, which no test here restarts.
     pub(crate) fn root(&self) -> PathBuf {
         let node = self.cluster.node(NODE).expect("node");
-        let containerd = node.pids_of("containerd").expect("processes");
-        PathBuf::from(format!("/proc/{}/root", containerd.first().expect("containerd").pid()))
+        let kubelet = node.pids_of("kubelet").expect("processes");
+        PathBuf::from(format!("/proc/{}/root", kubelet.first().expect("kubelet").pid()))
     }
 
     pub(crate) async fn source(&self, by_runtime: bool) -> KubernetesPods {

@@ -58,6 +58,9 @@ pub(crate) struct Flags {
     /// culvert.dev/agent-not-ready)
     #[arg(long, env = "CULVERT_HOLD_NODES")]
     hold_nodes: bool,
+    /// The Secret culvert-ca is somebody else's to make (cert-manager's, for example): make no signing certificate
+    #[arg(long, env = "CULVERT_GIVEN_CA")]
+    given_ca: bool,
     /// The images are on the nodes already: a missing one is an error, not a download
     #[arg(long, env = "CULVERT_LOCAL_IMAGES")]
     local_images: bool,
@@ -104,6 +107,7 @@ impl Flags {
         values.config.trust_domain.clone_from(&self.trust_domain);
         values.config.cluster_id.clone_from(&self.cluster_id);
         let components = [
+            (self.given_ca, Component::GivenCa),
             (self.hold_nodes, Component::HoldNodes),
             (self.local_images, Component::LocalImages),
             (self.network_policy, Component::NetworkPolicy),

@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Semaphore;
 
+use crate::clock::Clock;
+
 use super::{
     Authenticator, Unauthenticated,
     claims::Claims,
@@ -95,11 +97,12 @@ pub(crate) struct Reviewed<R> {
     node_of_pod: NodeOfPod,
     verdicts: Verdicts,
     running: Semaphore,
+    clock: Clock,
 }
 
 impl<R: Review> Reviewed<R> {
     /// Accepts tokens of `accounts` for `audience`.
-    pub(crate) fn new(review: R, audience: &str, accounts: &[Account], node_of_pod: NodeOfPod) -> Self {
+    pub(crate) fn new(review: R, audience: &str, accounts: &[Account], node_of_pod: NodeOfPod, clock: Clock) -> Self {
         Self {
             review,
             audience: audience.to_owned(),
@@ -107,6 +110,7 @@ impl<R: Review> Reviewed<R> {
             node_of_pod,
             verdicts: Verdicts::default(),
             running: Semaphore::new(REVIEWS),
+            clock,
         }
     }
 
@@ -162,16 +166,16 @@ impl<R: Review> Authenticator for Reviewed<R> {
         let expires = claims
             .expires
             .and_then(|at| Some(UNIX_EPOCH + Duration::from_secs(at.try_into().ok()?)));
-        let slot = self.verdicts.slot(token, SystemTime::now());
+        let slot = self.verdicts.slot(token, self.clock.now());
         let mut verdict = slot.lock().await;
-        let now = SystemTime::now();
+        let now = self.clock.now();
         if let Some(verdict) = verdict.as_ref().filter(|verdict| verdict.is_fresh(now)) {
             return verdict.outcome.clone();
         }
         let usable = verdict.as_ref().is_some_and(|verdict| verdict.is_usable(now));
         let patience = if usable { SHORT_PATIENCE } else { PATIENCE };
         let outcome = self.ask(token, patience).await;
-        let now = SystemTime::now();
+        let now = self.clock.now();
         match (outcome, &mut *verdict) {
             (Err(error), Some(earlier)) if earlier.is_usable(now) => {
                 tracing::warn!(%error, "an earlier verdict on a node's token stands");

@@ -23,11 +23,11 @@ pub(super) const BACKDATE: Duration = Duration::minutes(10);
 /// How often the files are looked at.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Makes a root that is its own signing certificate.
+/// Makes a root that is its own signing certificate, at `now`.
 ///
 /// # Errors
 /// When there is no key to be had.
-pub(crate) fn make(trust_domain: &str) -> Result<Material, AuthorityError> {
+pub(crate) fn make(trust_domain: &str, now: OffsetDateTime) -> Result<Material, AuthorityError> {
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -35,7 +35,7 @@ pub(crate) fn make(trust_domain: &str) -> Result<Material, AuthorityError> {
     params.distinguished_name.push(DnType::CommonName, "Culvert root");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.not_before = OffsetDateTime::now_utc() - BACKDATE;
+    params.not_before = now - BACKDATE;
     params.not_after = params.not_before + VALIDITY;
     let pem = params.self_signed(&key)?.pem();
     Ok(Material {
@@ -118,7 +118,7 @@ impl RootFolder {
     }
 
     fn create(&self) -> Result<Signer, AuthorityError> {
-        let material = make(&self.trust_domain)?;
+        let material = make(&self.trust_domain, OffsetDateTime::now_utc())?;
         if let Some(folder) = self.certificate.parent() {
             fs::create_dir_all(folder).map_err(file(folder))?;
         }

@@ -58,14 +58,14 @@ impl Serving {
             signer.mark_unchanged();
             let renew_at = match self.renew(authority, names) {
                 Ok(at) => at,
-                Err(AuthorityError::NoSigner) => OffsetDateTime::now_utc() + CLOCK_CHECK,
+                Err(AuthorityError::NoSigner) => authority.clock().utc() + CLOCK_CHECK,
                 Err(error) => {
                     tracing::error!(%error, "no certificate for the controller's own port; trying again in {RETRY:?}");
-                    OffsetDateTime::now_utc() + RETRY
+                    authority.clock().utc() + RETRY
                 }
             };
             loop {
-                let left = (renew_at - OffsetDateTime::now_utc()).clamp(time::Duration::ZERO, time::Duration::MINUTE);
+                let left = (renew_at - authority.clock().utc()).clamp(time::Duration::ZERO, time::Duration::MINUTE);
                 if left.is_zero() {
                     break;
                 }
@@ -79,7 +79,7 @@ impl Serving {
     }
 
     fn renew(&self, authority: &Authority, names: &[String]) -> Result<OffsetDateTime, AuthorityError> {
-        let now = OffsetDateTime::now_utc();
+        let now = authority.clock().utc();
         let made = authority.server_certificate(names)?;
         let not_after = made.not_after;
         *self.current.write() = Some(Arc::new(certified(&made)?));

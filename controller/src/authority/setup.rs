@@ -11,6 +11,7 @@ use super::{
     kubernetes::{CaSecret, TokenReviews},
     serving::Serving,
 };
+use crate::clock::Clock;
 use crate::flags::duration;
 
 /// How certificates are signed, and for whom.
@@ -64,8 +65,13 @@ impl Setup {
     ///
     /// # Errors
     /// When the root cannot be used.
-    pub(crate) fn files(flags: &AuthorityFlags, trust_domain: &str, state_dir: &Path) -> Result<Self, AuthorityError> {
-        let authority = Arc::new(Authority::new(flags.leaf_ttl, flags.rotation_overlap));
+    pub(crate) fn files(
+        flags: &AuthorityFlags,
+        trust_domain: &str,
+        state_dir: &Path,
+        clock: &Clock,
+    ) -> Result<Self, AuthorityError> {
+        let authority = Arc::new(Authority::new(flags.leaf_ttl, flags.rotation_overlap, clock.clone()));
         let folder = RootFolder::new(&state_dir.join("ca"), trust_domain);
         authority.take(Arc::new(folder.open()?));
         let signing = Arc::clone(&authority);
@@ -87,12 +93,19 @@ impl Setup {
         client: &Client,
         leader: watch::Receiver<bool>,
         node_of_pod: NodeOfPod,
+        clock: &Clock,
     ) -> Self {
-        let authority = Arc::new(Authority::new(flags.leaf_ttl, flags.rotation_overlap));
+        let authority = Arc::new(Authority::new(flags.leaf_ttl, flags.rotation_overlap, clock.clone()));
         let review = TokenReviews::new(client.clone());
-        let reviewed = Reviewed::new(review, &flags.token_audience, &flags.node_account, node_of_pod);
+        let reviewed = Reviewed::new(
+            review,
+            &flags.token_audience,
+            &flags.node_account,
+            node_of_pod,
+            clock.clone(),
+        );
         let keep = flags.leaf_ttl + flags.rotation_overlap;
-        let secret = CaSecret::new(client, namespace, trust_domain, !flags.given_ca, keep);
+        let secret = CaSecret::new(client, namespace, trust_domain, !flags.given_ca, keep, clock.clone());
         Self {
             authenticator: Arc::new(reviewed),
             serving: Arc::default(),

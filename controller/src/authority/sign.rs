@@ -17,6 +17,7 @@ use super::{
     bundle::{Times, Trust},
     root::BACKDATE,
 };
+use crate::clock::Clock;
 
 /// The shortest leaf: below, renewal at half life would be a flood.
 const SHORTEST: Duration = Duration::from_secs(60);
@@ -27,6 +28,7 @@ pub(crate) struct Authority {
     signer: watch::Sender<Option<Arc<Signer>>>,
     bundle: watch::Sender<Arc<str>>,
     longest: Duration,
+    clock: Clock,
 }
 
 /// Why a request is not signed though its sender was allowed to have it.
@@ -50,7 +52,7 @@ pub(crate) struct ServerCertificate {
 impl Authority {
     /// An authority without a signer, whose leaves live for at most `longest`. A new signer whose root nobody knows signs
     /// when that root has been told for `overlap`.
-    pub(crate) fn new(longest: Duration, overlap: Duration) -> Self {
+    pub(crate) fn new(longest: Duration, overlap: Duration, clock: Clock) -> Self {
         let longest = longest.max(SHORTEST);
         let leaf = longest + Duration::from_secs(BACKDATE.whole_seconds().unsigned_abs());
         Self {
@@ -58,7 +60,13 @@ impl Authority {
             signer: watch::Sender::new(None),
             bundle: watch::Sender::new("".into()),
             longest,
+            clock,
         }
+    }
+
+    /// The clock by which it signs.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Takes a signer over: at once, or when everybody can have heard of its root.
@@ -77,7 +85,7 @@ impl Authority {
         let mut bundles = self.bundle.subscribe();
         loop {
             let due = self.trust.lock().due();
-            let left = due.map_or(time::Duration::MINUTE, |due| due - OffsetDateTime::now_utc());
+            let left = due.map_or(time::Duration::MINUTE, |due| due - self.clock.utc());
             // The clock may jump while a timer does not.
             let pause = left.clamp(time::Duration::ZERO, time::Duration::MINUTE).unsigned_abs();
             tokio::select! {
@@ -90,7 +98,7 @@ impl Authority {
 
     fn change(&self, change: impl FnOnce(&mut Trust, OffsetDateTime)) {
         let mut trust = self.trust.lock();
-        change(&mut trust, OffsetDateTime::now_utc());
+        change(&mut trust, self.clock.utc());
         let bundle: String = trust.anchors().iter().map(|anchor| anchor.pem()).collect();
         // What is trusted comes first: nobody may be shown a leaf under a root that was not told.
         self.bundle.send_if_modified(|told| {
@@ -139,7 +147,7 @@ impl Authority {
             return Err(SignError::Key);
         }
         let signer = self.signing()?;
-        let params = workload(&signer, identity, OffsetDateTime::now_utc(), validity)?;
+        let params = workload(&signer, identity, self.clock.utc(), validity)?;
         let leaf = params
             .signed_by(&request.public_key, &signer.issuer)
             .map_err(AuthorityError::from)?;
@@ -156,7 +164,7 @@ impl Authority {
     pub(crate) fn server_certificate(&self, names: &[String]) -> Result<ServerCertificate, AuthorityError> {
         let signer = self.signing()?;
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-        let mut params = leaf(&signer, OffsetDateTime::now_utc(), self.longest)?;
+        let mut params = leaf(&signer, self.clock.utc(), self.longest)?;
         params.subject_alt_names = CertificateParams::new(names.to_vec())?.subject_alt_names;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let leaf = params.signed_by(&key, &signer.issuer)?;

@@ -8,6 +8,7 @@ use culvert_telemetry::prometheus::registry::Registry;
 use tonic::{Code, Request};
 
 use super::*;
+use crate::clock::Clock;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -39,7 +40,7 @@ struct Setup {
 
 fn setup() -> Setup {
     let folder = tempfile::tempdir().unwrap();
-    let authority = Arc::new(Authority::new(DAY, Duration::ZERO));
+    let authority = Arc::new(Authority::new(DAY, Duration::ZERO, Clock::system()));
     authority.take(Arc::new(open(&folder.path().join("ca")).unwrap()));
     let tokens = Arc::new(Tokens::new(folder.path().join("tokens")));
     let metrics = SigningMetrics::register(&mut Registry::default());

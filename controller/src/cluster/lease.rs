@@ -6,7 +6,7 @@
 //!
 //! [`Election`] decides, without I/O; [`elect`] asks and writes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -14,6 +14,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// The Lease's name, in the system namespace.
 pub(crate) const NAME: &str = "culvert-controller";

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use culvert_objects::{EndpointSlice, Loaded, Namespace, Node, Pod, Service, ServiceAccount};
 use kube::{Api, Client};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::follow::{Fetch, Follower, MetadataOnly, Whole};
 use super::health::Health;

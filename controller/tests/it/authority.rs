@@ -11,13 +11,16 @@ use culvert_identity::{CertificateRequest, Credentials, SpiffeId, TrustBundle};
 use culvert_proto::auth::IstioCertificateRequest;
 use culvert_proto::auth::istio_certificate_service_client::IstioCertificateServiceClient;
 use prost_types::{Struct, Value, value::Kind};
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
 
 use crate::client::with_token;
 use crate::process::{Controller, PATIENCE};
 
-const WORLD: &str = "
+/// What ztunnel asks for, in seconds.
+const DAY: i64 = 24 * 3600;
+
+pub(crate) const WORLD: &str = "
 apiVersion: v1
 kind: Namespace
 metadata: {name: culvert-system}
@@ -51,7 +54,7 @@ kind: Node
 metadata: {name: node2}
 ";
 
-fn pod(namespace: &str, name: &str, account: &str, node: &str) -> String {
+pub(crate) fn pod(namespace: &str, name: &str, account: &str, node: &str) -> String {
     format!(
         "
 apiVersion: v1
@@ -67,48 +70,56 @@ spec:
 }
 
 /// A control plane of the test's own, taken down at the end.
-struct Lab(Cluster);
+pub(crate) struct Lab(pub(crate) Cluster);
 
 impl Lab {
-    fn up() -> Self {
-        let options = Options::new("authority", 0).unwrap();
+    /// With this name, which no other test has.
+    pub(crate) fn up(name: &str) -> Self {
+        let options = Options::new(name, 0).unwrap();
         Self(Cluster::up(&options).unwrap())
     }
 
-    fn apply(&self, manifests: &str) {
+    pub(crate) fn apply(&self, manifests: &str) {
         self.0.kubectl_client().apply(manifests).unwrap();
     }
 
-    fn run(&self, arguments: &[&str]) -> String {
+    pub(crate) fn run(&self, arguments: &[&str]) -> String {
         self.0.kubectl_client().run(arguments).unwrap()
     }
 
     /// A token of an account, bound to a pod unless that is empty.
     fn token(&self, account: &str, audience: &str, pod: &str) -> String {
+        self.token_for(account, audience, pod, "1h")
+    }
+
+    /// The same, for so long.
+    pub(crate) fn token_for(&self, account: &str, audience: &str, pod: &str, duration: &str) -> String {
         let audience = format!("--audience={audience}");
         let name = format!("--bound-object-name={pod}");
-        let mut arguments = vec!["create", "token", account, "-n", "culvert-system", audience.as_str()];
+        let duration = format!("--duration={duration}");
+        let mut arguments = vec!["create", "token", account, "-n", "culvert-system"];
+        arguments.extend([audience.as_str(), duration.as_str()]);
         if !pod.is_empty() {
             arguments.extend(["--bound-object-kind=Pod", name.as_str()]);
         }
         self.run(&arguments).trim().to_owned()
     }
 
-    fn secret(&self, key: &str) -> String {
+    pub(crate) fn secret(&self, key: &str) -> String {
         let path = format!("jsonpath={{.data.{}}}", key.replace('.', "\\."));
         let text = self.run(&["get", "secret", "culvert-ca", "-n", "culvert-system", "-o", &path]);
         String::from_utf8(base64::Engine::decode(&base64::prelude::BASE64_STANDARD, text.trim()).unwrap()).unwrap()
     }
 
-    fn kubeconfig(&self) -> &Path {
+    pub(crate) fn kubeconfig(&self) -> &Path {
         self.0.kubeconfig()
     }
 }
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        let options = Options::new("authority", 0).unwrap();
-        let _ = Cluster::down(&options.state, "authority");
+        let options = Options::new(self.0.name(), 0).unwrap();
+        let _ = Cluster::down(&options.state, self.0.name());
     }
 }
 
@@ -120,27 +131,34 @@ async fn ask(controller: &Controller, token: &str, identity: &SpiffeId) -> Resul
     let endpoint = Endpoint::from_shared(format!("https://{}", controller.xds)).unwrap();
     let channel = endpoint.tls_config(tls).unwrap().connect().await.unwrap();
     let request = CertificateRequest::new(identity).unwrap();
+    let chain = ask_over(channel, token, identity, request.csr_pem()).await?;
+    let bundle = TrustBundle::from_pem(roots.as_bytes()).unwrap();
+    Ok(request.complete(&chain, &bundle).unwrap())
+}
+
+/// Asks for a certificate over a connection that is there; the chain, and the roots at its end.
+pub(crate) async fn ask_over(
+    channel: Channel,
+    token: &str,
+    identity: &SpiffeId,
+    csr: &str,
+) -> Result<Vec<String>, Status> {
     let wanted = Value {
         kind: Some(Kind::StringValue(identity.to_string())),
     };
     let message = IstioCertificateRequest {
-        csr: request.csr_pem().to_owned(),
-        validity_duration: 3600,
+        csr: csr.to_owned(),
+        validity_duration: DAY,
         metadata: Some(Struct {
             fields: [("ImpersonatedIdentity".to_owned(), wanted)].into(),
         }),
     };
     let mut client = IstioCertificateServiceClient::new(channel);
-    let chain = client
-        .create_certificate(with_token(message, token))
-        .await?
-        .into_inner()
-        .cert_chain;
-    let bundle = TrustBundle::from_pem(roots.as_bytes()).unwrap();
-    Ok(request.complete(&chain, &bundle).unwrap())
+    let answer = client.create_certificate(with_token(message, token)).await?;
+    Ok(answer.into_inner().cert_chain)
 }
 
-fn id(account: &str) -> SpiffeId {
+pub(crate) fn id(account: &str) -> SpiffeId {
     SpiffeId::new("cluster.local", "shop", account).unwrap()
 }
 
@@ -160,7 +178,7 @@ fn is_signed_under(credentials: &Credentials, root: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_and_the_secret_on_a_real_api_server() {
-    let lab = Lab::up();
+    let lab = Lab::up("authority");
     lab.apply(WORLD);
     lab.apply(&pod("culvert-system", "proxy1", "culvert-node", "node1"));
     lab.apply(&pod("culvert-system", "proxy2", "culvert-node", "node2"));

@@ -1,6 +1,8 @@
 //! A node proxy's side of the wire, message by message.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use culvert_proto::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use culvert_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Status as Detail};
@@ -25,10 +27,15 @@ pub(crate) struct Client {
 
 /// A connection over TLS that trusts the controller's root.
 pub(crate) async fn channel(controller: &Controller) -> Channel {
+    channel_to(controller.xds, &controller.root()).await
+}
+
+/// A connection over TLS to whoever listens there, that trusts these roots, PEM.
+pub(crate) async fn channel_to(xds: SocketAddr, roots: &[u8]) -> Channel {
     let tls = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(controller.root()))
+        .ca_certificate(Certificate::from_pem(roots))
         .domain_name("localhost");
-    let endpoint = Endpoint::from_shared(format!("https://{}", controller.xds))
+    let endpoint = Endpoint::from_shared(format!("https://{xds}"))
         .unwrap()
         .tls_config(tls)
         .unwrap();
@@ -53,8 +60,13 @@ impl Client {
 
     /// A stream with any token.
     pub(crate) async fn connect_with(controller: &Controller, token: &str) -> Result<Self, Status> {
+        Self::over(channel(controller).await, token).await
+    }
+
+    /// A stream over a connection that is there.
+    pub(crate) async fn over(channel: Channel, token: &str) -> Result<Self, Status> {
         let (requests, receiver) = mpsc::channel(16);
-        let mut client = AggregatedDiscoveryServiceClient::new(channel(controller).await);
+        let mut client = AggregatedDiscoveryServiceClient::new(channel);
         let opened = client
             .delta_aggregated_resources(with_token(ReceiverStream::new(receiver), token))
             .await?;
@@ -79,6 +91,12 @@ impl Client {
         let response = self.receive().await;
         self.send(reply(&response, None)).await;
         response
+    }
+
+    /// What has come without being waited for, not acknowledged.
+    pub(crate) async fn unasked(&mut self) -> Option<DeltaDiscoveryResponse> {
+        let message = tokio::time::timeout(Duration::from_millis(100), self.responses.message()).await;
+        Some(message.ok()?.unwrap().expect("the stream ended"))
     }
 
     /// How the stream ends.

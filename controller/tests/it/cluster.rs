@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use culvert_cluster::{Cluster, Options};
+use culvert_cluster::{Cluster, Options, wait_until};
 use culvert_controller::model::{Model, Settings};
 use culvert_objects::Loaded;
 use serde_json::{Value, json};
@@ -81,23 +81,34 @@ fn documents(path: &Path) -> Vec<Value> {
 
 /// Writes objects as a user would, and their status as a controller or kubelet would.
 fn write(up: &Up, documents: &[Value]) {
-    let namespace = |d: &Value| d["kind"] == "Namespace" || d["kind"] == "ServiceAccount";
-    let (first, then): (Vec<&Value>, Vec<&Value>) = documents.iter().partition(|d| namespace(d));
-    let mut accounts: Vec<Value> = first.into_iter().cloned().collect();
+    let apply = |items: Vec<Value>| {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
+        let applied = (!items.is_empty()).then(|| up.cluster.kubectl_client().apply(&list));
+        applied.transpose().unwrap()
+    };
+    let is_namespace = |d: &Value| d["kind"] == "Namespace";
+    let (namespaces, then): (Vec<&Value>, Vec<&Value>) = documents.iter().partition(|d| is_namespace(d));
+    let namespaces: Vec<Value> = namespaces.into_iter().cloned().collect();
+    apply(namespaces.clone());
     // Pods are admitted once their account is there, which the account controller makes a moment after the namespace.
-    for document in documents.iter().filter(|d| d["kind"] == "Namespace") {
-        accounts.push(json!({"apiVersion": "v1", "kind": "ServiceAccount",
-            "metadata": {"name": "default", "namespace": document["metadata"]["name"]}}));
+    for namespace in &namespaces {
+        let name = namespace["metadata"]["name"].as_str().unwrap();
+        let account = ["serviceaccount", "default", "-n", name];
+        wait_until("the default account", PATIENCE, || {
+            up.cluster.kubectl_client().get(&account).is_ok()
+        })
+        .unwrap();
     }
-    let list = |items: Vec<Value>| json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
-    up.cluster.kubectl_client().apply(&list(accounts)).unwrap();
+    let is_account = |d: &&Value| d["kind"] == "ServiceAccount";
+    let (accounts, then): (Vec<&Value>, Vec<&Value>) = then.into_iter().partition(is_account);
+    apply(accounts.into_iter().cloned().collect());
     let bodies = then.iter().map(|d| {
         let mut body = (*d).clone();
         body.as_object_mut().unwrap().remove("status");
         body["metadata"].as_object_mut().unwrap().remove("deletionTimestamp");
         body
     });
-    up.cluster.kubectl_client().apply(&list(bodies.collect())).unwrap();
+    apply(bodies.collect());
     let dir = tempfile::TempDir::new().unwrap();
     for document in then.iter().filter(|d| d["kind"] == "Pod" && !d["status"].is_null()) {
         let name = document["metadata"]["name"].as_str().unwrap();
@@ -182,6 +193,19 @@ async fn an_api_server_gives_the_same_as_a_directory() {
     }
 }
 
+/// Whether everything is still there.
+fn holds_all(now: &Loaded, before: &Loaded) -> bool {
+    let (now, before) = (&now.objects, &before.objects);
+    before.namespaces.keys().all(|name| now.namespaces.contains_key(name))
+        && before.nodes.keys().all(|name| now.nodes.contains_key(name))
+        && before.services.keys().all(|name| now.services.contains_key(name))
+        && before.pods.keys().all(|name| now.pods.contains_key(name))
+        && before
+            .service_accounts
+            .keys()
+            .all(|name| now.service_accounts.contains_key(name))
+}
+
 async fn until(objects: &mut tokio::sync::watch::Receiver<Arc<Loaded>>, what: impl Fn(&Loaded) -> bool) -> Arc<Loaded> {
     let found = tokio::time::timeout(PATIENCE, objects.wait_for(|loaded| what(loaded))).await;
     Arc::clone(&found.expect("it does not come").unwrap())
@@ -204,13 +228,13 @@ async fn an_api_server_that_was_away_changes_nothing_that_did_not_change() {
         |loaded: &Loaded| held(loaded).is_some_and(|pod| !culvert_objects::pod_addresses(&pod).is_empty());
     let before = until(&mut objects, has_address).await;
     up.cluster.stop_api_server().unwrap();
-    // Longer than a watch takes to notice, and than several attempts to list again.
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-    assert_eq!(
-        objects.borrow().generation,
-        before.generation,
-        "what is away takes nothing with it"
+    // What it told before it went may still be on its way; it takes nothing with it. Longer than a watch takes to notice,
+    // and than several attempts to list again.
+    let gone = tokio::time::timeout(
+        Duration::from_secs(3),
+        objects.wait_for(|loaded| !holds_all(loaded, &before)),
     );
+    assert!(gone.await.is_err(), "what is away takes nothing with it");
     up.cluster.start_api_server().unwrap();
     // A change of what nobody reads, and one that counts.
     up.kubectl(&[

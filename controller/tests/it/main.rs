@@ -10,5 +10,6 @@ mod client;
 mod cluster;
 mod discovery;
 mod golden;
+mod hour;
 mod life;
 mod process;

@@ -126,17 +126,7 @@ impl Controller {
 
     /// The body of a page.
     pub(crate) fn get(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(self.monitoring).unwrap();
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-        body.to_owned()
+        page(self.monitoring, path)
     }
 
     /// A page of JSON, once it is as it should be.
@@ -178,6 +168,21 @@ impl Controller {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+}
+
+/// The body of a page.
+pub(crate) fn page(monitoring: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(monitoring).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    body.to_owned()
 }
 
 impl Drop for Controller {

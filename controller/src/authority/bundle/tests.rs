@@ -10,7 +10,14 @@ const TIMES: Times = Times {
 };
 
 fn signer() -> Arc<Signer> {
-    Arc::new(Signer::new(make("cluster.local").unwrap(), "here", "cluster.local").unwrap())
+    Arc::new(
+        Signer::new(
+            make("cluster.local", OffsetDateTime::now_utc()).unwrap(),
+            "here",
+            "cluster.local",
+        )
+        .unwrap(),
+    )
 }
 
 fn root(signer: &Signer) -> Anchor {

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 
 use super::review::chain;
 use crate::authority::{Authority, AuthorityError, Material, Signer, make};
+use crate::clock::Clock;
 
 /// The Secret's name, and its keys, which are cert-manager's.
 pub(crate) const NAME: &str = "culvert-ca";
@@ -66,12 +67,20 @@ pub(crate) struct CaSecret {
     signer: Option<Arc<Signer>>,
     was_ours: bool,
     problem: watch::Sender<Option<String>>,
+    clock: Clock,
 }
 
 impl CaSecret {
     /// The Secret in `namespace`. A root of our own is made only if `may_make`. `keep` is for how long anything that was
     /// signed under a root may be about after another one has taken over.
-    pub(crate) fn new(client: &Client, namespace: &str, trust_domain: &str, may_make: bool, keep: Duration) -> Self {
+    pub(crate) fn new(
+        client: &Client,
+        namespace: &str,
+        trust_domain: &str,
+        may_make: bool,
+        keep: Duration,
+        clock: Clock,
+    ) -> Self {
         Self {
             secrets: Api::namespaced(client.clone(), namespace),
             bundles: Api::namespaced(client.clone(), namespace),
@@ -84,6 +93,7 @@ impl CaSecret {
             signer: None,
             was_ours: false,
             problem: watch::Sender::new(None),
+            clock,
         }
     }
 
@@ -181,7 +191,7 @@ impl CaSecret {
             let origin = self.origin.clone();
             AuthorityError::Unusable { origin, why }
         });
-        let checked = checked.and_then(|signer| signer.check_clock(OffsetDateTime::now_utc()).map(|()| signer));
+        let checked = checked.and_then(|signer| signer.check_clock(self.clock.utc()).map(|()| signer));
         match checked {
             Ok(signer) => {
                 let signer = Arc::new(signer);
@@ -236,7 +246,7 @@ impl CaSecret {
             // Somebody deleted it. A new root would break connections for nothing.
             Some(signer) if self.was_ours => signer.material().clone(),
             Some(_) => return Ok(()),
-            None if self.may_make => make(&self.trust_domain).map_err(|error| error.to_string())?,
+            None if self.may_make => make(&self.trust_domain, self.clock.utc()).map_err(|error| error.to_string())?,
             None => {
                 if self.problem.borrow().is_none() {
                     self.complain(format!("{} is not there yet, and none is to be made", self.origin));
@@ -249,7 +259,7 @@ impl CaSecret {
                 name: Some(NAME.into()),
                 labels: Some([(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned())].into()),
                 // When the root before was replaced is lost with a Secret that is gone: it is kept as if that was now.
-                annotations: Some([(ROTATED.to_owned(), rfc3339(OffsetDateTime::now_utc()))].into()),
+                annotations: Some([(ROTATED.to_owned(), rfc3339(self.clock.utc()))].into()),
                 ..ObjectMeta::default()
             },
             type_: Some("kubernetes.io/tls".into()),
@@ -280,7 +290,7 @@ impl CaSecret {
         else {
             return Ok(());
         };
-        let now = OffsetDateTime::now_utc();
+        let now = self.clock.utc();
         let annotations = secret.metadata.annotations.get_or_insert_default();
         let asked = annotations.contains_key(ROTATE);
         let life = signer.not_after() - signer.not_before();
@@ -288,7 +298,7 @@ impl CaSecret {
             .get(ROTATED)
             .and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
         let new = if asked || now >= signer.not_after() - life / 3 {
-            let mut new = make(&self.trust_domain).map_err(|error| error.to_string())?;
+            let mut new = make(&self.trust_domain, self.clock.utc()).map_err(|error| error.to_string())?;
             // Whoever reads the Secret alone must trust the root before as well.
             new.roots.extend(signer.anchors().iter().map(|anchor| anchor.pem()));
             annotations.remove(ROTATE);

@@ -85,7 +85,7 @@ impl Server {
     fn authenticator(&self) -> Reviewed<Self> {
         let accounts = ["culvert-system/culvert-node".parse().unwrap()];
         let node_of = |wanted: &BoundPod| (*wanted == pod()).then(|| "node-by-pod".to_owned());
-        Reviewed::new(self.clone(), "istio-ca", &accounts, Box::new(node_of))
+        Reviewed::new(self.clone(), "istio-ca", &accounts, Box::new(node_of), Clock::system())
     }
 
     fn asked(&self) -> usize {
