@@ -4,6 +4,7 @@
 //! sockets before the kernel programs, so that who finds pods captured finds somebody to ask.
 
 use std::{
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -24,6 +25,7 @@ use culvert_agent::{
     source::{PodSource, kubernetes::KubernetesPods, local::LocalPods},
     taint,
 };
+use culvert_net::capability::{self, Capability};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -39,6 +41,16 @@ const LAST_LEAVE: Duration = Duration::from_secs(25);
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(cli: &Cli) -> Result<()> {
     let mut signals = Signals::new()?;
+    capability::require(&[
+        (
+            Capability::SYS_ADMIN,
+            "load the kernel programs, nor enter a pod's network namespace",
+        ),
+        (
+            Capability::SYS_PTRACE,
+            "find the network namespaces of other users' processes, nor take listeners back from a proxy",
+        ),
+    ])?;
     let (leave, leaving) = watch::channel(false);
     let listener = TcpListener::bind(cli.monitoring_listen)
         .await
@@ -79,7 +91,9 @@ impl Node {
     fn open(cli: &Cli, listener: TcpListener) -> Result<Self> {
         let server =
             Server::bind(&cli.zds_socket).with_context(|| format!("--zds-socket {}", cli.zds_socket.display()))?;
-        let mut kernel = Kernel::open(&cli.kernel_config()).context("load the kernel programs")?;
+        let mut kernel = Kernel::open(&cli.kernel_config())
+            .context("load the kernel programs")
+            .map_err(explained)?;
         kernel.spawn_log().context("follow the kernel programs' log")?;
         Ok(Self {
             listener,
@@ -126,6 +140,22 @@ impl Node {
             tracing::info!("the agent ends; what is captured stays captured");
         }
         Ok(())
+    }
+}
+
+/// Names the capability that newer kernels do not ask for, if it is missing and the kernel refused something.
+fn explained(error: anyhow::Error) -> anyhow::Error {
+    let refusal = |cause: &(dyn std::error::Error + 'static)| {
+        let cause = cause.downcast_ref::<io::Error>();
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
+    };
+    let is_refused = error.chain().any(refusal);
+    match capability::require(&[(
+        Capability::NET_ADMIN,
+        "make the map of listening sockets before kernel 6.9",
+    )]) {
+        Err(missing) if is_refused => error.context(missing),
+        _ => error,
     }
 }
 
