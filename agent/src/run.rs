@@ -4,6 +4,7 @@
 //! sockets before the kernel programs, so that who finds pods captured finds somebody to ask.
 
 use std::{
+    io,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -25,7 +26,10 @@ use culvert_agent::{
     source::{PodSource, kubernetes::KubernetesPods, local::LocalPods},
     taint,
 };
-use culvert_net::Netns;
+use culvert_net::{
+    Netns,
+    capability::{self, Capability},
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -44,6 +48,16 @@ const NODE_NETWORK: &str = "/proc/1/ns/net";
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(cli: &Cli) -> Result<()> {
     let mut signals = Signals::new()?;
+    capability::require(&[
+        (
+            Capability::SYS_ADMIN,
+            "load the kernel programs, nor enter a pod's network namespace",
+        ),
+        (
+            Capability::SYS_PTRACE,
+            "find the network namespaces of other users' processes, nor take listeners back from a proxy",
+        ),
+    ])?;
     let (leave, leaving) = watch::channel(false);
     let listener = TcpListener::bind(cli.monitoring_listen)
         .await
@@ -85,7 +99,9 @@ impl Node {
     fn open(cli: &Cli, listener: TcpListener) -> Result<Self> {
         let server =
             Server::bind(&cli.zds_socket).with_context(|| format!("--zds-socket {}", cli.zds_socket.display()))?;
-        let mut kernel = Kernel::open(&cli.kernel_config()).context("load the kernel programs")?;
+        let mut kernel = Kernel::open(&cli.kernel_config())
+            .context("load the kernel programs")
+            .map_err(explained)?;
         kernel.spawn_log().context("follow the kernel programs' log")?;
         Ok(Self {
             listener,
@@ -147,6 +163,22 @@ impl Node {
             tracing::info!("the agent ends; what is captured stays captured");
         }
         Ok(())
+    }
+}
+
+/// Names the capability that newer kernels do not ask for, if it is missing and the kernel refused something.
+fn explained(error: anyhow::Error) -> anyhow::Error {
+    let refusal = |cause: &(dyn std::error::Error + 'static)| {
+        let cause = cause.downcast_ref::<io::Error>();
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
+    };
+    let is_refused = error.chain().any(refusal);
+    match capability::require(&[(
+        Capability::NET_ADMIN,
+        "make the map of listening sockets before kernel 6.9",
+    )]) {
+        Err(missing) if is_refused => error.context(missing),
+        _ => error,
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Capability {
     pub container: String,
     /// For example `SYS_ADMIN`.
     pub name: String,
+    /// The first kernel, major and minor, that does not ask for it any more: the reason begins with "before kernel X.Y:".
+    pub before_kernel: Option<(u32, u32)>,
     /// What it is needed for.
     pub reason: String,
 }
@@ -74,9 +76,11 @@ pub fn privileges() -> Result<Privileges, Error> {
         let (mut beside, mut above) = (reasons_beside(file).into_iter(), reasons_above(file).into_iter());
         for document in file.documents()? {
             for (container, name) in capabilities(&document) {
+                let reason = reason(beside.next(), &name, file)?;
                 all.capabilities.push(Capability {
                     workload: document.id().to_string(),
-                    reason: reason(beside.next(), &name, file)?,
+                    before_kernel: before_kernel(&reason),
+                    reason,
                     container,
                     name,
                 });
@@ -129,6 +133,13 @@ fn capabilities(document: &Document) -> Vec<(String, String)> {
         }
     }
     found
+}
+
+/// X and Y of a reason that begins with "before kernel X.Y:".
+fn before_kernel(reason: &str) -> Option<(u32, u32)> {
+    let (version, _) = reason.strip_prefix("before kernel ")?.split_once(':')?;
+    let (major, minor) = version.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// What is said beside each item below `add:`; empty where nothing is.

@@ -20,6 +20,7 @@ mod zds;
 use std::{process::ExitCode, time::Duration};
 
 use culvert_identity::TrustBundle;
+use culvert_net::capability::{self, Capability, CapabilityError};
 use culvert_proto::zds::workload_request::Payload;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -62,6 +63,9 @@ pub(crate) enum MonitorError {
         /// Why.
         source: culvert_identity::IdentityError,
     },
+    /// It could not do its work.
+    #[error(transparent)]
+    Capability(#[from] CapabilityError),
     /// No worker can be started.
     #[error("cannot start the worker")]
     Worker(#[source] std::io::Error),
@@ -75,6 +79,7 @@ pub(crate) enum MonitorError {
 /// # Errors
 /// When the files that the worker needs cannot be read at the start, or no worker can be started at all.
 pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
+    look_at_capabilities()?;
     let mut terminate = signal(SignalKind::terminate()).map_err(MonitorError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(MonitorError::Signals)?;
     let mut monitor = Monitor {
@@ -123,6 +128,23 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
             _ = interrupt.recv() => if monitor.on_signal(cli.successor_wait).await { return Ok(ExitCode::SUCCESS) },
         }
     }
+}
+
+/// Each of these would show late: in the first pod, in a worker that dies again and again, in one that cannot be ended.
+fn look_at_capabilities() -> Result<(), CapabilityError> {
+    capability::require(&[(Capability::SYS_ADMIN, "make sockets in a pod's network namespace")])?;
+    // As another user, the worker is no other one.
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    capability::require(&[
+        (Capability::SETUID, "let the worker become nobody"),
+        (Capability::SETGID, "let the worker leave root's groups"),
+        (
+            Capability::KILL,
+            "end a worker that hangs, which is another user's by then",
+        ),
+    ])
 }
 
 struct Monitor {
