@@ -9,6 +9,7 @@ mod certificates;
 mod client;
 mod cluster;
 mod discovery;
+mod given;
 mod golden;
 mod hour;
 mod life;

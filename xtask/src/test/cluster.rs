@@ -56,19 +56,7 @@ fn tests(options: &Options, name: &str) -> Result<Counts> {
         .args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"])
         .args(["--no-tests", "pass"])
         .env("CULVERT_TEST_CLUSTER", name);
-    run_tests(options, nextest, profile())
-}
-
-/// CI runs those that have been seen to pass again and again; which, and why the others are not among them, is in the profile.
-fn profile() -> &'static str {
-    match is_ci() {
-        true => "cluster-ci",
-        false => "cluster",
-    }
-}
-
-fn is_ci() -> bool {
-    std::env::var_os("CI").is_some_and(|value| value == "true")
+    run_tests(options, nextest, "cluster")
 }
 
 /// A cluster that is taken down when nobody needs it any more.

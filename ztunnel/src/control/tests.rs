@@ -380,6 +380,50 @@ async fn pods_get_certificates_and_keep_them_until_the_next_is_there() {
         .await;
 }
 
+/// The API server is away from the moment at which a certificate is due: an hour, of the time that this test owns, in which
+/// nobody can sign.
+#[tokio::test]
+async fn a_certificate_that_is_due_stays_while_nobody_can_sign_for_an_hour() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let mut controller = Controller::start().await;
+    controller.sign_for(24 * HOUR);
+    let proxy = Proxy::start(&controller, ConfigMode::Wildcard);
+    let mut connection = controller.connection().await;
+    greet(&mut connection).await;
+    connection.answer(ADDRESS_TYPE, vec![workload("web", [198, 18, 0, 2])], &[]);
+    proxy.until("a workload", |_| proxy.knows("198.18.0.2")).await;
+    let pod = proxy.pod("web");
+    let serial = |shared: &Shared| Some(shared.credentials.load().get(&pod.identity)?.serial().to_owned());
+    proxy.until("a certificate", |shared| serial(shared).is_some()).await;
+    let first = serial(&proxy.shared);
+
+    controller.know_nothing();
+    pass(12 * HOUR, 12 * HOUR).await;
+    proxy.until("a request", |_| controller.unanswered() > 0).await;
+    let asked = controller.unanswered();
+    pass(HOUR, Duration::from_secs(5)).await;
+    // Every 15 to 30 seconds, in the end.
+    let asked = controller.unanswered() - asked;
+    assert!((100..300).contains(&asked), "asked {asked} times in an hour");
+    assert_eq!(serial(&proxy.shared), first);
+    assert!(proxy.knows("198.18.0.2"));
+
+    controller.sign_for(24 * HOUR);
+    pass(Duration::from_secs(40), Duration::from_secs(5)).await;
+    proxy.until("a renewal", |shared| serial(shared) != first).await;
+}
+
+/// Moves the clock by which tasks wait, a step at a time, while connections get their share of the real one.
+async fn pass(time: Duration, step: Duration) {
+    let end = tokio::time::Instant::now() + time;
+    while tokio::time::Instant::now() < end {
+        tokio::time::pause();
+        tokio::time::advance(step).await;
+        tokio::time::resume();
+        tokio::time::sleep(Duration::from_millis(4)).await;
+    }
+}
+
 #[tokio::test]
 async fn roots_that_the_controller_tells_are_trusted_at_once_with_the_certificates_that_are_there() {
     let mut controller = Controller::start().await;

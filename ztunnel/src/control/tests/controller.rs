@@ -29,12 +29,16 @@ use tonic::{
     transport::{Identity, Server, ServerTlsConfig},
 };
 
+/// A validity that stands for no answer at all.
+const UNAVAILABLE: u64 = u64::MAX;
+
 pub(super) struct Controller {
     address: SocketAddr,
     root_pem: String,
     connections: mpsc::UnboundedReceiver<Connection>,
     signed: mpsc::UnboundedReceiver<(String, String)>,
     validity: Arc<AtomicU64>,
+    unanswered: Arc<AtomicU64>,
     server: JoinHandle<()>,
 }
 
@@ -61,10 +65,12 @@ impl Controller {
         let (opened, connections) = mpsc::unbounded_channel();
         let (sign, signed) = mpsc::unbounded_channel();
         let validity = Arc::new(AtomicU64::new(3600));
+        let unanswered = Arc::new(AtomicU64::new(0));
         let authority = Authority {
             issuer,
             signed: sign,
             validity: Arc::clone(&validity),
+            unanswered: Arc::clone(&unanswered),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -81,6 +87,7 @@ impl Controller {
             connections,
             signed,
             validity,
+            unanswered,
             server,
         }
     }
@@ -114,6 +121,16 @@ impl Controller {
 
     pub(super) fn refuse(&self) {
         self.validity.store(0, Ordering::Relaxed);
+    }
+
+    /// Answers requests for certificates as a controller does that cannot ask the API server about the token.
+    pub(super) fn know_nothing(&self) {
+        self.validity.store(UNAVAILABLE, Ordering::Relaxed);
+    }
+
+    /// How many requests for certificates it had no answer to.
+    pub(super) fn unanswered(&self) -> u64 {
+        self.unanswered.load(Ordering::Relaxed)
     }
 }
 
@@ -211,6 +228,7 @@ struct Authority {
     signed: mpsc::UnboundedSender<(String, String)>,
     /// In seconds; 0 refuses.
     validity: Arc<AtomicU64>,
+    unanswered: Arc<AtomicU64>,
 }
 
 #[tonic::async_trait]
@@ -222,6 +240,10 @@ impl IstioCertificateService for Authority {
         let validity = self.validity.load(Ordering::Relaxed);
         if validity == 0 {
             return Err(Status::permission_denied("no such pod on this node"));
+        }
+        if validity == UNAVAILABLE {
+            self.unanswered.fetch_add(1, Ordering::Relaxed);
+            return Err(Status::unavailable("the API server cannot be asked"));
         }
         let token = authorization(&request);
         let request = request.into_inner();
