@@ -156,16 +156,10 @@ impl Cli {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number
-        .parse()
-        .map_err(|_| format!("`{text}` does not begin with a number"))?;
-    match unit {
-        "ms" => Ok(Duration::from_millis(number)),
-        "" | "s" if number <= 3600 => Ok(Duration::from_secs(number)),
-        "" | "s" => Err(format!("`{text}` is longer than an hour")),
-        _ => Err(format!("unit `{unit}` is neither ms nor s")),
+    match humantime::parse_duration(text) {
+        Ok(time) if time <= Duration::from_secs(3600) => Ok(time),
+        Ok(_) => Err(format!("`{text}` is longer than an hour")),
+        Err(error) => Err(format!("`{text}` is not a time such as 250ms or 3s: {error}")),
     }
 }
 

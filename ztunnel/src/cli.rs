@@ -137,28 +137,18 @@ pub(crate) enum ConfigMode {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number
-        .parse()
-        .map_err(|_| format!("`{text}` does not begin with a number"))?;
-    let millis = match unit {
-        "ms" => Some(number),
-        "" | "s" => number.checked_mul(1000),
-        "m" => number.checked_mul(60_000),
-        _ => return Err(format!("unit `{unit}` is none of ms, s, m")),
-    };
-    match millis {
-        Some(millis @ 1..=3_600_000) => Ok(Duration::from_millis(millis)),
-        _ => Err(format!("`{text}` is not between 1ms and 60m")),
+    match duration_or_zero(text)? {
+        Duration::ZERO => Err(format!("`{text}` is no time at all")),
+        time => Ok(time),
     }
 }
 
 fn duration_or_zero(text: &str) -> Result<Duration, String> {
-    if matches!(text, "0" | "0s" | "0ms") {
-        return Ok(Duration::ZERO);
+    match humantime::parse_duration(text) {
+        Ok(time) if time <= Duration::from_secs(3600) => Ok(time),
+        Ok(_) => Err(format!("`{text}` is longer than an hour")),
+        Err(error) => Err(format!("`{text}` is not a time such as 250ms, 10s or 5m: {error}")),
     }
-    duration(text)
 }
 
 #[cfg(test)]
@@ -168,11 +158,13 @@ mod tests {
     #[test]
     fn durations_take_a_unit_and_refuse_nonsense() {
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration_or_zero("0s"), Ok(Duration::ZERO));
         for text in [
             "",
             "s",
-            "0",
+            "0s",
+            "10",
             "5h",
             "99999999999999999999s",
             "18446744073709551615s",

@@ -87,6 +87,12 @@ impl Lab {
         self.0.kubectl_client().run(arguments).unwrap()
     }
 
+    /// The annotation by which somebody wants the root replaced.
+    pub(crate) fn ask_for_another_root(&self) {
+        let secret = ["annotate", "secret", "culvert-ca", "-n", "culvert-system"];
+        self.run(&[&secret[..], &["culvert.dev/rotate=now"]].concat());
+    }
+
     /// A token of an account, bound to a pod unless that is empty.
     fn token(&self, account: &str, audience: &str, pod: &str) -> String {
         self.token_for(account, audience, pod, "1h")
@@ -281,14 +287,7 @@ async fn two_replicas_share_one_root(lab: &Lab, flags: &[&str], root: &str) {
 async fn rotation(lab: &Lab, controller: &Controller, first: &str) {
     let token = lab.token("culvert-node", "istio-ca", "proxy1");
     let old = ask(controller, &token, &id("cart")).await.unwrap();
-    lab.run(&[
-        "annotate",
-        "secret",
-        "culvert-ca",
-        "-n",
-        "culvert-system",
-        "culvert.dev/rotate=now",
-    ]);
+    lab.ask_for_another_root();
     until("two roots", || {
         controller.get("/root.pem").matches("BEGIN").count() == 2
     })

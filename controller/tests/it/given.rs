@@ -95,14 +95,7 @@ async fn an_intermediate_that_is_given_signs_and_its_successor_at_once() {
     }
 
     // It is not ours to replace.
-    lab.run(&[
-        "annotate",
-        "secret",
-        "culvert-ca",
-        "-n",
-        "culvert-system",
-        "culvert.dev/rotate=now",
-    ]);
+    lab.ask_for_another_root();
     controller.until("/status", says("was not made here")).await;
     assert_eq!(lab.secret("tls.crt"), second);
     lab.run(&["delete", "secret", "culvert-ca", "-n", "culvert-system"]);
