@@ -23,7 +23,8 @@ fn a_cni_configuration_that_is_replaced_gets_its_gate_back() {
         .as_array_mut()
         .unwrap()
         .retain(|plugin| plugin["type"] != PLUGIN);
-    let plain = serde_json::to_string_pretty(&plain).unwrap();
+    // As the cluster wrote it, byte for byte: that is what has to be left when Culvert is removed.
+    let plain = format!("{plain:#}\n");
 
     // Written over, as some network add-ons do.
     fs::write(&file, &plain).unwrap();
