@@ -32,6 +32,7 @@ mod plan;
 mod proxies;
 pub mod status;
 mod steps;
+mod succession;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -48,6 +49,7 @@ use self::{
     entry::Entry,
     plan::{Action, Phase, Refusal},
     status::Status,
+    succession::Succession,
 };
 use crate::{
     handover::{Event, Proxy},
@@ -88,6 +90,8 @@ struct Room {
     early: Vec<Proxy>,
     /// Proxies that were told to let go of a pod and have not answered yet.
     letting_go: HashSet<(u64, Arc<str>)>,
+    /// Of those among `proxies` that take listeners.
+    succession: Succession,
     refused: Vec<Refusal>,
     outside: Vec<Outside>,
     /// What an earlier agent left behind has been thrown away.
@@ -113,6 +117,7 @@ impl<S: PodSource> Enrolment<S> {
             proxies: Vec::new(),
             early: Vec::new(),
             letting_go: HashSet::new(),
+            succession: Succession::default(),
             refused: Vec::new(),
             outside: Vec::new(),
             collected: false,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{LOOK_SOON, Room, plan::Phase};
+use super::{LOOK_SOON, Room, plan::Phase, succession::Word};
 use crate::handover::{Event, Order, Proxy, listeners::Listeners, recover};
 
 impl Room {
@@ -48,25 +48,30 @@ impl Room {
             Event::LetGo { proxy, uid } => {
                 self.letting_go.remove(&(proxy, uid));
             }
-            Event::Synced(id) => self.succeed(id),
+            Event::Synced(id) => {
+                let news = self.succession.synced(id);
+                self.tell_successors(news);
+            }
+            Event::Ending(id) => {
+                let news = self.succession.ending(id);
+                self.tell_successors(news);
+            }
             Event::Disconnected(id) => {
                 self.proxies.retain(|proxy| proxy.id != id);
                 self.early.retain(|proxy| proxy.id != id);
                 self.letting_go.retain(|(proxy, _)| *proxy != id);
-                // Who is the newest now serves on, even if it was about to end.
-                if let Some(newest) = self.proxies.last().filter(|proxy| proxy.takes_listeners()) {
-                    newest.tell(Order::Successor(false));
-                }
+                let news = self.succession.left(id);
+                self.tell_successors(news);
                 self.look_at = Some(Instant::now() + LOOK_SOON);
             }
         }
     }
 
-    /// A proxy has all pods: those that were there before it may end whenever they are asked to.
-    fn succeed(&self, id: u64) {
-        let older = self.proxies.iter().take_while(|proxy| proxy.id != id);
-        for proxy in older.filter(|proxy| proxy.takes_listeners()) {
-            proxy.tell(Order::Successor(true));
+    fn tell_successors(&self, news: Vec<Word>) {
+        for (id, present) in news {
+            if let Some(proxy) = self.proxies.iter().find(|proxy| proxy.id == id) {
+                proxy.tell(Order::Successor(present));
+            }
         }
     }
 
@@ -106,6 +111,9 @@ impl Room {
             );
         }
         self.proxies.push(proxy.clone());
+        if proxy.takes_listeners() {
+            self.succession.joined(proxy.id);
+        }
         let uids: Vec<Arc<str>> = self
             .pods
             .iter()

@@ -80,6 +80,8 @@ pub enum Event {
     },
     /// The answer to [`Order::SnapshotSent`]: the proxy has all pods.
     Synced(u64),
+    /// The proxy was asked to end, and waits until another serves its pods.
+    Ending(u64),
     /// The proxy is gone.
     Disconnected(u64),
 }

@@ -129,6 +129,10 @@ impl Session {
                 let _ = events.send(Event::Certified(uid.into()));
                 Ok(None)
             }
+            Some(workload_response::Payload::Ending(_)) => {
+                let _ = events.send(Event::Ending(self.id));
+                Ok(None)
+            }
             None => Err(Ending::NoAnswer),
         }
     }

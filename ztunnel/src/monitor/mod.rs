@@ -97,7 +97,11 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
     loop {
         tokio::select! {
             packet = zds.next(), if !monitor.draining => {
+                let is_new = matches!(packet, Packet::Connected);
                 monitor.on_agent(&mut zds, packet).await;
+                if is_new && monitor.ending.is_some() {
+                    zds.ending().await;
+                }
                 if monitor.ending.is_some() && monitor.may_stop_accepting() {
                     monitor.drain().await;
                 }
@@ -124,8 +128,8 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
                 }
             },
             _ = reread.tick() => monitor.reread(&cli.controller).await,
-            _ = terminate.recv() => if monitor.on_signal(cli.successor_wait).await { return Ok(ExitCode::SUCCESS) },
-            _ = interrupt.recv() => if monitor.on_signal(cli.successor_wait).await { return Ok(ExitCode::SUCCESS) },
+            _ = terminate.recv() => if monitor.on_signal(&mut zds, cli.successor_wait).await { return Ok(ExitCode::SUCCESS) },
+            _ = interrupt.recv() => if monitor.on_signal(&mut zds, cli.successor_wait).await { return Ok(ExitCode::SUCCESS) },
         }
     }
 }
@@ -153,7 +157,7 @@ struct Monitor {
     pods: Pods,
     /// The agent has sent all pods that it had, at least once.
     synced: bool,
-    /// A proxy that started later serves the same pods.
+    /// Another proxy serves the same pods, and is to go on.
     has_successor: bool,
     /// Asked to end, and serving until a successor is there, or until then.
     ending: Option<Instant>,
@@ -179,7 +183,11 @@ impl Monitor {
 
     async fn on_agent(&mut self, zds: &mut Zds, packet: Packet) {
         match packet {
-            Packet::Connected => self.pods.begin_snapshot(),
+            Packet::Connected => {
+                // The next agent says so again.
+                self.has_successor = false;
+                self.pods.begin_snapshot();
+            }
             Packet::Request(Payload::Successor(successor), _) => {
                 self.has_successor = successor.present;
                 zds.acknowledge(None).await;
@@ -252,13 +260,14 @@ impl Monitor {
     }
 
     /// Returns true when it is time to stop at once.
-    async fn on_signal(&mut self, successor_wait: Duration) -> bool {
+    async fn on_signal(&mut self, zds: &mut Zds, successor_wait: Duration) -> bool {
         if self.draining || self.ending.is_some() {
             tracing::warn!("asked again to stop: closing what is open");
             self.worker.kill().await;
             return true;
         }
         self.ending = Some(Instant::now() + successor_wait);
+        zds.ending().await;
         if successor_wait.is_zero() || self.may_stop_accepting() {
             self.drain().await;
         } else {

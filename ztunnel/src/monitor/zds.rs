@@ -4,7 +4,8 @@ use std::{os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 use culvert_net::packet::{AsyncPacketSocket, PacketSocket};
 use culvert_proto::zds::{
-    Ack, Certified, Version, WorkloadRequest, WorkloadResponse, ZdsHello, workload_request::Payload, workload_response,
+    Ack, Certified, Ending, Version, WorkloadRequest, WorkloadResponse, ZdsHello, workload_request::Payload,
+    workload_response,
 };
 use prost::Message as _;
 use tokio::time::Instant;
@@ -97,6 +98,11 @@ impl Zds {
     /// Says that a pod's certificate is there. An agent that is away does not hear it, and does without.
     pub(super) async fn certified(&mut self, uid: String) {
         self.say(workload_response::Payload::Certified(Certified { uid })).await;
+    }
+
+    /// Says that this proxy was asked to end.
+    pub(super) async fn ending(&mut self) {
+        self.say(workload_response::Payload::Ending(Ending {})).await;
     }
 
     async fn say(&mut self, payload: workload_response::Payload) {

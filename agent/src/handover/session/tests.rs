@@ -69,6 +69,11 @@ impl Peer {
         self.say(&WorkloadResponse { payload }.encode_to_vec()).await;
     }
 
+    async fn ending(&self) {
+        let payload = Some(workload_response::Payload::Ending(culvert_proto::zds::Ending {}));
+        self.say(&WorkloadResponse { payload }.encode_to_vec()).await;
+    }
+
     async fn expect_closed(mut self) -> Option<Event> {
         assert!(
             self.socket.recv(&mut self.buffer).await.expect("recv").is_none(),
@@ -111,7 +116,7 @@ fn offer() -> Offer {
 }
 
 #[tokio::test]
-async fn a_certificate_is_heard_of_while_the_proxy_is_asked_and_while_it_is_not() {
+async fn certificates_and_the_wish_to_end_are_heard_of_whether_the_proxy_is_asked_or_not() {
     let mut peer = Peer::hello(Version::CulvertV1 as i32).await;
     let proxy = peer.connected().await;
     peer.certified("idle").await;
@@ -129,6 +134,8 @@ async fn a_certificate_is_heard_of_while_the_proxy_is_asked_and_while_it_is_not(
             ..
         })
     ));
+    peer.ending().await;
+    assert!(matches!(peer.events.recv().await, Some(Event::Ending(7))));
     // An answer to nothing is still a fault.
     peer.ack("").await;
     assert!(matches!(peer.expect_closed().await, Some(Event::Disconnected(7))));
