@@ -35,12 +35,17 @@ pub(super) fn unharmed_with_pods(report: &Report, well: usize, pods: usize) -> O
     }
 }
 
-/// Connections that were opened during the switch, and those of them that are in clear long after.
-pub(super) fn reopened(opened: usize, in_clear: usize) -> Outcome {
+/// Connections that were opened during the switch, those of them that are in clear long after, and those of these that were
+/// opened when the namespace had joined. The others were there before, and nobody breaks them.
+pub(super) fn reopened(opened: usize, in_clear: usize, late: usize) -> Outcome {
+    let before = in_clear - late;
     Outcome {
-        shown: format!("{in_clear} of {opened}"),
-        figures: json!({ "opened": opened, "in_clear": in_clear }),
-        verdict: Verdict::of(in_clear == 0),
+        shown: match before {
+            0 => format!("{late} of {opened}"),
+            _ => format!("{late} of {opened} ({before} opened before it and live on as they are)"),
+        },
+        figures: json!({ "opened": opened, "in_clear": in_clear, "opened_late_in_clear": late }),
+        verdict: Verdict::of(late == 0),
     }
 }
 

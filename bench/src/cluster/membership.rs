@@ -4,10 +4,10 @@ use super::{
     Bench, judge,
     table::{LABEL_CLEAR, LABEL_LOAD, LABEL_REOPENED, Outcome, UNLABEL},
 };
-use culvert_cluster_tests::{Load, PodSpec, Space, Wire, now_ms};
+use culvert_cluster_tests::{Load, PodSpec, Space, Traffic, Wire, now_ms};
 use std::{
     io::{BufRead as _, BufReader},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     process::{Child, Stdio},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -36,11 +36,16 @@ fn joining_and_leaving(bench: &Bench) -> [Outcome; 4] {
     space.enrol();
     load.wait_more(TWENTY_SECONDS);
     let switched = wire.take();
-    let last = Wire::between_pods(&switched, &addresses).last_opened_in_clear();
+    let switch = Wire::between_pods(&switched, &addresses);
+    let last = switch.last_opened_in_clear();
     let last = last.map(milliseconds).filter(|at| *at >= began);
     // What is in clear now, of those that opened during the switch, stays in clear.
     load.wait_more(100);
     let still = clear_connections_of(&wire, space.ip("late"));
+    let late = still
+        .iter()
+        .filter(|source| is_late(&switch, **source, space.ip("joins")));
+    let late = late.count();
     during.end();
     let rest = bench.requests(1500).saturating_sub(TWENTY_SECONDS + 100);
     load.wait_more(rest);
@@ -55,7 +60,7 @@ fn joining_and_leaving(bench: &Bench) -> [Outcome; 4] {
     [
         judge::clear_for(last.map(|at| at - began)),
         judge::unharmed(&joined),
-        judge::reopened(DURING, still),
+        judge::reopened(DURING, still.len(), late),
         judge::unharmed(&left),
     ]
 }
@@ -71,12 +76,22 @@ fn milliseconds(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }
 
-/// How many connections from a pod had bytes in clear since the tap was read last.
-fn clear_connections_of(wire: &Wire, pod: IpAddr) -> usize {
+/// The connections from a pod that had bytes in clear since the tap was read last, by their own end.
+fn clear_connections_of(wire: &Wire, pod: IpAddr) -> Vec<SocketAddr> {
     let seen = wire.take();
     let traffic = Wire::between_pods(&seen, &[pod]);
-    let from_pod = traffic.clear.iter().filter(|(source, _, _)| source.ip() == pod);
-    from_pod.count()
+    let sources = traffic.clear.iter().map(|(source, _, _)| *source);
+    sources.filter(|source| source.ip() == pod).collect()
+}
+
+/// Whether a connection was opened in clear when the namespace had joined: after another pod of the same node had opened its last
+/// one in clear.
+fn is_late(switch: &Traffic, connection: SocketAddr, other: IpAddr) -> bool {
+    let opened = |wanted: &dyn Fn(SocketAddr) -> bool| {
+        let all = switch.opened_in_clear.iter();
+        all.filter(|(_, source, _)| wanted(*source)).map(|(at, _, _)| *at).max()
+    };
+    opened(&|source| source == connection) > opened(&|source| source.ip() == other)
 }
 
 /// Connections that a pod opens one after the other and keeps in use, told to begin just before the namespace is labelled.

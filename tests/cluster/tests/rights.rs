@@ -139,8 +139,11 @@ fn used(world: &World) -> BTreeSet<Use> {
             .pointer("/responseStatus/code")
             .and_then(Value::as_u64)
             .unwrap_or_default();
+        // A namespace that is being deleted takes nothing new from anybody, which is answered with 403, too.
+        let decision = text("/annotations/authorization.k8s.io~1decision");
+        assert_ne!(decision, "forbid", "{role} asked for what it may not: {line}");
         if status == 403 {
-            panic!("{role} asked for what it may not: {line}");
+            continue;
         }
         let one = |verb: &str| {
             let group = text("/objectRef/apiGroup");
