@@ -255,6 +255,8 @@ impl ControlPlane<'_> {
             "--allocate-node-cidrs=false".into(),
             format!("--service-cluster-ip-range={}", self.services()),
             "--node-monitor-grace-period=20s".into(),
+            // A namespace that waits for a pod with a long grace period is looked at again after half of that, or then.
+            "--namespace-sync-period=10s".into(),
         ]);
         arguments
     }
