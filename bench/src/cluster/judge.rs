@@ -36,13 +36,13 @@ pub(super) fn unharmed_with_pods(report: &Report, well: usize, pods: usize) -> O
 }
 
 /// Connections that were opened during the switch, those of them that are in clear long after, and those of these that were
-/// opened when the namespace had joined. The others were there before, and nobody breaks them.
+/// opened when the namespace should have joined. The others were there before, and nobody breaks them.
 pub(super) fn reopened(opened: usize, in_clear: usize, late: usize) -> Outcome {
     let before = in_clear - late;
     Outcome {
         shown: match before {
             0 => format!("{late} of {opened}"),
-            _ => format!("{late} of {opened} ({before} opened before it and live on as they are)"),
+            _ => format!("{late} of {opened} ({before} more opened before the pod was in, and live on as they are)"),
         },
         figures: json!({ "opened": opened, "in_clear": in_clear, "opened_late_in_clear": late }),
         verdict: Verdict::of(late == 0),
