@@ -80,7 +80,7 @@ fn changes(output: &Output, change: &str) -> usize {
 }
 
 #[test]
-#[ignore = "needs root and the programs of `cargo xtask cluster`"]
+#[ignore = "brings up a cluster: `cargo xtask test --cluster` runs it"]
 fn an_installation_from_nothing_to_nothing() {
     let plane = ControlPlane::up("cli");
     before_installing_questions_say_what_to_do(&plane);

@@ -27,7 +27,7 @@ fn options(name: &str, nodes: u8) -> Down {
 }
 
 #[test]
-#[ignore = "needs root and Kubernetes' programs"]
+#[ignore = "brings up a cluster: `cargo xtask test --cluster` runs it"]
 fn a_cluster_survives_restarts_and_leaves_nothing_behind() {
     let down = options("t-life", 1);
     let cluster = Cluster::up(&down.0).unwrap();
@@ -60,7 +60,7 @@ fn a_cluster_survives_restarts_and_leaves_nothing_behind() {
 }
 
 #[test]
-#[ignore = "needs root and Kubernetes' programs"]
+#[ignore = "brings up a cluster: `cargo xtask test --cluster` runs it"]
 fn a_killed_up_is_taken_down_whole() {
     let down = options("t-crash", 1);
     let mut up = Command::new(&down.0.launcher)
@@ -79,7 +79,7 @@ fn a_killed_up_is_taken_down_whole() {
 }
 
 #[test]
-#[ignore = "needs root and Kubernetes' programs"]
+#[ignore = "brings up a cluster: `cargo xtask test --cluster` runs it"]
 fn two_clusters_do_not_see_each_other() {
     let (one, two) = (options("t-one", 0), options("t-two", 0));
     let (first, second) = (Cluster::up(&one.0).unwrap(), Cluster::up(&two.0).unwrap());
@@ -98,7 +98,7 @@ fn two_clusters_do_not_see_each_other() {
 }
 
 #[test]
-#[ignore = "needs root"]
+#[ignore = "brings up a cluster: `cargo xtask test --cluster` runs it"]
 fn a_component_that_does_not_start_is_named_with_its_last_words_and_nothing_is_left() {
     let mut down = options("t-broken", 0);
     let folder = std::env::temp_dir().join(format!("culvert-cluster-{}", std::process::id()));

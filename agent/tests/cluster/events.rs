@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::support::{Lab, until};
 
 #[test]
-#[ignore = "brings up a cluster"]
+#[ignore = "brings up a cluster: `cargo xtask test --cluster` runs it"]
 fn what_the_mesh_did_to_a_pod_is_shown_by_kubectl_describe() {
     let lab = Lab::up("agent-events");
     lab.namespace("told");

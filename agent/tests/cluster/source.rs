@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::support::{Lab, inode, nothing, snapshot, wanted};
 
 #[tokio::test]
-#[ignore = "brings up a cluster"]
+#[ignore = "brings up a cluster: `cargo xtask test --cluster` runs it"]
 async fn the_source_follows_a_real_cluster() {
     let lab = Lab::up("agent-source");
     let mut pods = lab.source(true).await;

@@ -151,7 +151,7 @@ fn rendered(loaded: &Loaded) -> BTreeMap<String, Value> {
 }
 
 #[tokio::test]
-#[ignore = "needs a cluster"]
+#[ignore = "brings up a cluster: `cargo xtask test --cluster` runs it"]
 async fn an_api_server_gives_the_same_as_a_directory() {
     let up = Up::new();
     let cases: Vec<_> = cases::cases()
@@ -212,7 +212,7 @@ async fn until(objects: &mut tokio::sync::watch::Receiver<Arc<Loaded>>, what: im
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster"]
+#[ignore = "brings up a cluster: `cargo xtask test --cluster` runs it"]
 async fn an_api_server_that_was_away_changes_nothing_that_did_not_change() {
     let up = Up::new();
     let mut objects = culvert_controller::source::follow(up.cluster.kubeconfig())

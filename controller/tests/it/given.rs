@@ -51,7 +51,7 @@ impl Root {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "brings up a cluster"]
+#[ignore = "brings up a cluster: `cargo xtask test --cluster` runs it"]
 async fn an_intermediate_that_is_given_signs_and_its_successor_at_once() {
     let lab = Lab::up("given");
     lab.apply(WORLD);

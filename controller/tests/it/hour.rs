@@ -165,7 +165,7 @@ fn of_pod(name: &str) -> String {
 }
 
 #[tokio::test]
-#[ignore = "brings up a cluster"]
+#[ignore = "brings up a cluster: `cargo xtask test --cluster` runs it"]
 async fn an_hour_without_the_api_server_costs_nothing_and_then_what_changed_is_told() {
     let lab = Lab::up("hour");
     lab.apply(WORLD);
