@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`client`] | a proxy: what it wants, what it has, what it acknowledges |
 //! | [`server`] | the controller: what each client was sent, and what it lacks |
+//! | [`Change`] | what a change of the configuration concerns |
 //!
 //! The protocol is Envoy's ([xDS, incremental]), with the two ways of subscribing that Istio's node proxy uses: the
 //! wildcard, and on demand, where the client names what its pods connect to by resource name or by the alias
@@ -13,8 +14,11 @@
 
 #![forbid(unsafe_code)]
 
+mod change;
 pub mod client;
 pub mod server;
+
+pub use change::Change;
 
 #[cfg(test)]
 mod tests;
