@@ -96,7 +96,7 @@ async fn run_until_signal(flags: Serve, clock: &Clock) -> Result<(), Cause> {
         cluster_domain: flags.cluster_domain.clone(),
         system_namespace: flags.cluster.namespace(),
     };
-    let mut follower = Follow::new(settings, metrics);
+    let mut follower = Follow::new(settings, metrics, Box::new(|_| {}));
     let state = follower.state.subscribe();
     let (stop_sender, stop) = watch::channel(false);
     let nodes = Nodes::default();
