@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use culvert_objects::{Defaults, Directory};
+use culvert_objects::{Defaults, Directory, Loaded};
 use culvert_telemetry::prometheus::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,10 +18,10 @@ use crate::cluster::client::ClientError;
 use crate::cluster::lease::Standing;
 use crate::flags::Serve;
 use crate::follow::Follow;
-use crate::model::Settings;
+use crate::model::{Model, Settings};
 use crate::monitor::{self, ModelMetrics, Sources};
 use crate::serve::{self, Discovery, DiscoveryMetrics, Nodes, Placed, ServeError};
-use crate::source::Source;
+use crate::source::{About, Source};
 use crate::state::State;
 
 /// Why the controller ended.
@@ -68,10 +68,18 @@ fn tokens(state_dir: &Path) -> Tokens {
 /// # Errors
 /// When it cannot begin, or a listener fails.
 pub async fn run(flags: Serve, clock: Clock) -> Result<(), RunError> {
-    Ok(run_until_signal(flags, &clock).await?)
+    Ok(run_until_signal(flags, &clock, None).await?)
 }
 
-async fn run_until_signal(flags: Serve, clock: &Clock) -> Result<(), Cause> {
+/// As [`run`], with objects that somebody [feeds](crate::source::feed) and an authority in files: for benchmarks.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_fed(flags: Serve, fed: watch::Receiver<Arc<Loaded>>) -> Result<(), RunError> {
+    Ok(run_until_signal(flags, &Clock::system(), Some(fed)).await?)
+}
+
+async fn run_until_signal(flags: Serve, clock: &Clock, fed: Option<watch::Receiver<Arc<Loaded>>>) -> Result<(), Cause> {
     let mut signals = Signals::new()?;
     if culvert_identity::SpiffeId::new(&flags.trust_domain, "a", "b").is_err() {
         return Err(Cause::TrustDomain(flags.trust_domain));
@@ -86,8 +94,9 @@ async fn run_until_signal(flags: Serve, clock: &Clock) -> Result<(), Cause> {
         root_namespace: flags.root_namespace.clone(),
         cluster_domain: flags.cluster_domain.clone(),
         system_namespace: flags.cluster.namespace(),
+        service_cidrs: flags.service_cidr.clone(),
     };
-    let mut follower = Follow::new(settings, metrics, Box::new(|_| {}));
+    let mut follower = Follow::new(metrics, Box::new(|_| {}));
     let state = follower.state.subscribe();
     let (stop_sender, stop) = watch::channel(false);
     let nodes = Nodes::default();
@@ -96,9 +105,14 @@ async fn run_until_signal(flags: Serve, clock: &Clock) -> Result<(), Cause> {
         mut setup,
         standing,
         chores,
-    } = match &flags.config_dir {
-        Some(dir) => Origin::directory(&flags, dir, clock)?,
-        None => Origin::cluster(&flags, clock, &mut registry, &state, &stop).await?,
+    } = match (fed, &flags.config_dir) {
+        (Some(fed), _) => Origin::files(&flags, || Ok(Source::fed(fed)), clock)?,
+        (None, Some(dir)) => Origin::directory(&flags, dir, clock)?,
+        (None, None) => Origin::cluster(&flags, clock, &mut registry, &state, &stop).await?,
+    };
+    let model = match &source.about() {
+        About::Kubernetes(_) => Model::of_cluster(settings),
+        About::Directory(_) | About::Feed => Model::new(settings),
     };
     let keeping = setup.keep(serving_names(&flags));
 
@@ -144,7 +158,7 @@ async fn run_until_signal(flags: Serve, clock: &Clock) -> Result<(), Cause> {
         tokio::select! {
             ended = grpc => ended.map_err(Cause::from),
             ended = pages => ended.map_err(Cause::Monitor),
-            () = follower.follow(source.changes()) => Ok(()),
+            () = follower.follow(model, source.changes()) => Ok(()),
             () = keeping => Ok(()),
         }
     };
@@ -188,9 +202,15 @@ impl Origin {
         let defaults = Defaults {
             service_cidrs: flags.service_cidr.clone(),
         };
+        let read = || Ok(Source::directory(Directory::open_with(dir, defaults)?, dir));
+        Self::files(flags, read, clock)
+    }
+
+    /// With an authority in files, and whatever source.
+    fn files(flags: &Serve, source: impl FnOnce() -> Result<Source, Cause>, clock: &Clock) -> Result<Self, Cause> {
         let setup = Setup::files(&flags.authority, &flags.trust_domain, &flags.state_dir, clock)?;
         Ok(Self {
-            source: Source::directory(Directory::open_with(dir, defaults)?, dir),
+            source: source()?,
             setup,
             standing: None,
             chores: Vec::new(),

@@ -11,7 +11,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::objects::{ObjectName, Objects};
+use crate::kinds::Objects;
+use crate::objects::ObjectName;
 
 /// Defaults that belong to the cluster as a whole.
 #[derive(Clone, Debug, Default)]

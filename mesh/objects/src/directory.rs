@@ -12,8 +12,9 @@ use tokio::sync::watch::Receiver;
 use crate::defaults::{Allocator, Defaults};
 use crate::document::{self, Document, Fault};
 use crate::finding::Finding;
+use crate::kinds::Objects;
 use crate::merge;
-use crate::objects::Objects;
+use crate::persistent::PersistentMap;
 use crate::walk::{Stamp, Walk};
 use crate::watch;
 
@@ -33,13 +34,16 @@ pub struct OpenError {
     source: io::Error,
 }
 
+/// What is wrong, in order. A copy shares it.
+pub type Findings = PersistentMap<Arc<Finding>, ()>;
+
 /// All objects of the directory and all that is wrong with it, at one moment.
 #[derive(Debug, Default)]
 pub struct Loaded {
     /// The objects that are in force.
     pub objects: Objects,
     /// What is wrong, ordered by file and document.
-    pub findings: Vec<Finding>,
+    pub findings: Findings,
     /// Counts the changes, from 1.
     pub generation: u64,
 }
@@ -222,7 +226,7 @@ impl Directory {
         let reported = self
             .loaded
             .findings
-            .iter()
+            .keys()
             .filter(|f| f.document == 0 && f.line.is_none());
         let reported: Vec<&PathBuf> = reported
             .map(|f| &f.file)
@@ -267,7 +271,7 @@ impl Directory {
             .map(|(path, file)| (path.as_path(), file.documents.as_slice()));
         let (mut objects, mut findings) = merge::merge(documents);
         self.allocator.fill(&self.defaults, &mut objects);
-        merge::reuse(&mut objects, &self.loaded.objects);
+        let objects = merge::reuse(&objects, &self.loaded.objects);
         for (path, file) in &self.files {
             let holds = if file.was_good {
                 "the file's last good state stays in force"
@@ -291,8 +295,8 @@ impl Directory {
             field: None,
             message: format!("{message} (what was read from it before stays in force)"),
         }));
-        findings.sort();
-        if self.loaded.generation > 0 && findings == self.loaded.findings && objects.same(&self.loaded.objects) {
+        let findings: Findings = findings.into_iter().map(|finding| (Arc::new(finding), ())).collect();
+        if self.loaded.generation > 0 && findings == self.loaded.findings && objects.is_same(&self.loaded.objects) {
             return;
         }
         let generation = self.loaded.generation + 1;

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::objects::Object;
+use crate::kinds::Kind;
+use crate::objects::ObjectName;
 
 /// One thing that is wrong, and where.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct Finding {
     /// The file, as found below the directory. Empty for an object of a cluster.
     #[serde(skip_serializing_if = "is_nowhere")]
@@ -28,13 +29,35 @@ pub struct Finding {
 
 impl Finding {
     /// Something wrong with an object of a cluster, which no file holds.
-    pub fn of_object(object: &Object, field: &str, message: String) -> Self {
+    pub fn of_object(kind: Kind, name: &ObjectName, field: &str, message: String) -> Self {
         Self {
             file: PathBuf::new(),
             document: 0,
             line: None,
-            object: Some(object.title()),
+            object: Some(format!("{kind} {name}")),
             field: (!field.is_empty()).then(|| field.to_owned()),
+            message,
+        }
+    }
+}
+
+/// A fault within one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Line within the document, where known.
+    pub line: Option<usize>,
+    /// Path of the field.
+    pub field: Option<String>,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl Problem {
+    /// Something wrong with a field.
+    pub(crate) fn of_field(field: &str, message: String) -> Self {
+        Self {
+            line: None,
+            field: Some(field.to_owned()),
             message,
         }
     }
