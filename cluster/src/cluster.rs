@@ -1,7 +1,7 @@
 //! A cluster from its first folder to its last.
 
 use crate::{
-    Error, Node, Options, bring_up,
+    Error, Node,
     control_plane::{Component, ControlPlane},
     down,
     kubectl::Kubectl,
@@ -30,26 +30,6 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Brings a cluster up, and returns when its nodes are ready and its names resolve.
-    ///
-    /// # Errors
-    /// Something did not start; what was made is taken down again, unless [`Options::keep`] is set.
-    pub fn up(options: &Options) -> Result<Self, Error> {
-        Self::up_with(options, &mut |_, _| ())
-    }
-
-    /// Like [`up`](Self::up), and calls `step` after each step with what is done now and how long it took.
-    ///
-    /// # Errors
-    /// See [`up`](Self::up).
-    pub fn up_with(options: &Options, step: &mut dyn FnMut(&str, Duration)) -> Result<Self, Error> {
-        let layout = Layout::new(&options.state, &options.name)?;
-        if options.nodes > 9 {
-            return Err(Error::Nodes(options.nodes));
-        }
-        bring_up::bring_up(options, layout, step)
-    }
-
     /// A cluster that was brought up before, by this process or another.
     ///
     /// # Errors

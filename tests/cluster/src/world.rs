@@ -1,6 +1,6 @@
 //! The cluster, and Culvert on it.
 
-use crate::{Space, eventually, until, within};
+use crate::{agent_page, eventually, until, within};
 use culvert_cluster::{Cluster, Kubectl, Node};
 use culvert_deploy::Rollout;
 use culvert_lab::Namespace;
@@ -129,16 +129,6 @@ impl World {
             .unwrap_or_else(|error| panic!("{error}\n{text}"));
     }
 
-    /// A namespace of the test's own, whose name begins with `name`. It is removed when the value is dropped.
-    pub fn space(&self, name: &str) -> Space<'_> {
-        Space::create(self, name)
-    }
-
-    /// As [`space`](Self::space), with just this name, cut to the 63 characters that there may be.
-    pub fn space_named(&self, name: &str) -> Space<'_> {
-        Space::named(self, name.get(..63).unwrap_or(name).to_owned())
-    }
-
     /// The control plane's network namespace, from which nodes and pods can be reached.
     pub fn control_plane(&self) -> Namespace {
         Namespace::open(&self.cluster.netns()).unwrap()
@@ -202,7 +192,7 @@ impl World {
 
     /// How far a pod is on its way into the mesh, as its node's agent tells: `captured`, `outside`, `waiting` and so on.
     pub fn state_of(&self, node: &str, namespace: &str, pod: &str) -> Option<String> {
-        state_in(&self.agent_page(node)?, namespace, pod)
+        agent_page::state_in(&self.agent_page(node)?, namespace, pod)
     }
 
     /// Waits for an event on an object whose reason and message satisfy `wanted`; its message.
@@ -239,13 +229,6 @@ impl World {
             self.agent_page(node).is_some_and(|page| page["ready"] == true)
         });
     }
-}
-
-/// What an agent's page says of a pod.
-pub(crate) fn state_in(page: &Value, namespace: &str, pod: &str) -> Option<String> {
-    let mut pods = page["pods"].as_array()?.iter();
-    let found = pods.find(|one| one["namespace"] == namespace && one["name"] == pod)?;
-    found["state"].as_str().map(str::to_owned)
 }
 
 /// Where the clusters' state is.
