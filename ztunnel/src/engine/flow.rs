@@ -80,6 +80,9 @@ pub(super) enum Far {
     Stream(Stream),
     /// A socket.
     Socket(Socket),
+    /// The stream ended in both directions and its tunnel is gone; the application has not taken everything yet. With
+    /// what the tunnel failed of, if the peer may have missed something.
+    Ended(Option<Failure>),
 }
 
 /// A stream of a tunnel, from the flow's side.

@@ -102,7 +102,7 @@ impl Loop {
                 self.copy(key, true);
                 self.copy(key, false);
             }
-            Far::None => {}
+            Far::Ended(_) | Far::None => {}
         }
     }
 

@@ -30,8 +30,10 @@ impl Loop {
             let Some(tunnel) = self.tunnels.get_mut(key) else {
                 return;
             };
-            let State::Open(connection) = &mut tunnel.state else {
-                return;
+            let connection = match &mut tunnel.state {
+                State::Open(connection) => connection,
+                State::Closing => return self.discard(key),
+                _ => return,
             };
             let Some(fd) = &tunnel.fd else { return };
             partial &= !tunnel.partial.is_empty();
@@ -97,6 +99,20 @@ impl Loop {
         }
     }
 
+    /// The peer takes no new streams, or opens none any more.
+    fn peer_leaves(&mut self, key: Key<Tunnel>) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        if tunnel.role == Role::Server {
+            return self.retire_tunnel(key);
+        }
+        tunnel.retiring = true;
+        if let Some(group) = tunnel.group {
+            self.leave_pool(group, key);
+        }
+    }
+
     /// The peer closed its side.
     fn tunnel_ended(&mut self, key: Key<Tunnel>) {
         let Some(tunnel) = self.tunnels.get(key) else { return };
@@ -128,6 +144,8 @@ impl Loop {
                 events.slices.clear();
             }
             match told {
+                // After the last word nothing can be answered; its end makes the peer ask elsewhere.
+                Told::Connect(..) if self.tunnels.get(key).is_some_and(|tunnel| tunnel.parting) => {}
                 Told::Connect(id, request) => self.serve(key, id, *request),
                 Told::Response(id, status, reason) => self.answered(key, id, status, reason),
                 Told::End(id) => self.stream_ended(key, id),
@@ -142,15 +160,7 @@ impl Loop {
                     }
                 }
                 Told::AllWritable => self.continue_streams(key),
-                Told::GoAway => {
-                    let Some(tunnel) = self.tunnels.get_mut(key) else {
-                        continue;
-                    };
-                    tunnel.retiring = true;
-                    if let Some(group) = tunnel.group {
-                        self.leave_pool(group, key);
-                    }
-                }
+                Told::GoAway => self.peer_leaves(key),
                 Told::Data(..) => {}
             }
         }
@@ -311,6 +321,8 @@ impl Loop {
         self.flush_tunnel(key);
         if self.tunnels.get(key).is_some_and(|tunnel| !tunnel.blocked) {
             self.continue_streams(key);
+            // What was left of a tunnel that ends is out now, perhaps.
+            self.close_if_done(key);
         }
     }
 
