@@ -88,6 +88,8 @@ pub(super) enum Again {
     Flow(Key<Flow>),
     /// Reading a tunnel.
     Tunnel(Key<Tunnel>),
+    /// Sending on a tunnel.
+    Streams(Key<Tunnel>),
 }
 
 /// Where `Cache` finds the mesh.
@@ -166,6 +168,7 @@ impl Loop {
                 match self.again.pop_front() {
                     Some(Again::Flow(key)) => self.continue_flow(key),
                     Some(Again::Tunnel(key)) => self.read_tunnel(key),
+                    Some(Again::Streams(key)) => self.send_streams(key),
                     None => break,
                 }
             }

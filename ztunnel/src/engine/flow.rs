@@ -46,7 +46,7 @@ pub(super) struct Flow {
     /// Bytes that a peer sent before the application was connected.
     pub(super) early: Backlog,
     pub(super) attempts: Attempts,
-    /// Waiting in the loop's queue of unfinished work.
+    /// Waiting in the loop's queue of unfinished work, or for its turn on its tunnel.
     pub(super) queued: bool,
     /// Once it is open.
     pub(super) record: Option<ConnectionRecord>,

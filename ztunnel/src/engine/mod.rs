@@ -57,6 +57,7 @@ mod sweep;
 mod timer;
 mod tunnel;
 mod tunnel_io;
+mod turns;
 
 #[cfg(test)]
 mod tests;

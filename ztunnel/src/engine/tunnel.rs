@@ -33,6 +33,8 @@ use super::{
     socket,
     sockets::{LocalPod, Waiter},
     timer::Due,
+    tunnel_io::AHEAD_MOST,
+    turns::Turns,
 };
 use crate::seam::Ask;
 
@@ -62,6 +64,13 @@ pub(super) struct Tunnel {
     pub(super) partial: Vec<u8>,
     pub(super) readable: bool,
     pub(super) closing: bool,
+    /// Waits in the loop's queue of unfinished work to be read.
+    pub(super) queued: bool,
+    /// Streams that have something to send.
+    pub(super) turns: Turns<Key<Flow>>,
+    /// Bytes that the kernel takes ahead of what the network does, some milliseconds' worth.
+    pub(super) ahead: usize,
+    pub(super) measured: Instant,
     /// The kernel takes no more until the next event.
     pub(super) blocked: bool,
     /// In the list of those to be flushed at the end of the round.
@@ -133,6 +142,10 @@ impl Tunnel {
             partial: Vec::new(),
             readable: false,
             closing: false,
+            queued: false,
+            turns: Turns::new(),
+            ahead: AHEAD_MOST,
+            measured: now,
             blocked: false,
             dirty: false,
             paused: false,
