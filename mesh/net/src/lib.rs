@@ -6,6 +6,7 @@
 //! | [`capability`] | what a program may not do without, named when it is missing |
 //! | [`packet`] | `SEQPACKET` unix sockets that carry descriptors: agent to proxy, monitor to worker |
 //! | [`sockopt`] | the socket options that the data path uses, and sockets made with them |
+//! | [`tcp_state`] | how far the peer has taken what was written, and how much the kernel takes ahead |
 //!
 //! All system calls that the safe wrappers of `rustix` and `socket2` do not cover are here, each behind a safe function.
 
@@ -13,5 +14,6 @@ pub mod capability;
 mod netns;
 pub mod packet;
 pub mod sockopt;
+pub mod tcp_state;
 
 pub use netns::{NetError, Netns};
