@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::model::{Model, Settings};
 use crate::monitor::ModelMetrics;
-use crate::run::State;
+use crate::state::State;
 
 /// What is called with the changes of a state, after the state has been published.
 pub(crate) type OnChange = Box<dyn Fn(&[Change]) + Send>;

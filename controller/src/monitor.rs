@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::authority::{Signer, SigningMetrics};
 use crate::cluster::lease::Standing;
-use crate::run::State;
+use crate::state::State;
 use crate::serve::Nodes;
 use crate::source::About;
 

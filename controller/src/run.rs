@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use culvert_objects::{Defaults, Directory, Loaded};
+use culvert_objects::{Defaults, Directory};
 use culvert_telemetry::prometheus::registry::Registry;
 use culvert_telemetry::{ListenError, Listeners};
 use tokio::net::TcpListener;
@@ -22,17 +22,8 @@ use crate::follow::Follow;
 use crate::model::Settings;
 use crate::monitor::{self, ModelMetrics, Sources};
 use crate::serve::{self, Discovery, DiscoveryMetrics, Nodes, Placed, ServeError};
-use crate::snapshot::Snapshot;
 use crate::source::Source;
-
-/// Everything at one moment: what was read, and what was made of it.
-#[derive(Debug, Default)]
-pub struct State {
-    /// The objects, and what is wrong with them.
-    pub loaded: Arc<Loaded>,
-    /// The resources made from them.
-    pub snapshot: Snapshot,
-}
+use crate::state::State;
 
 /// Why the controller ended.
 #[derive(Debug, thiserror::Error)]
