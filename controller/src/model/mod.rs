@@ -11,7 +11,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `unit` | what is derived as a whole, and how it reads |
+//! | `unit` | what is derived as a whole |
+//! | [`Reader`] | the objects, as a unit reads them |
 //! | `index` | objects by key, and units by the keys that they read |
 //! | [`pod`] | a pod becomes a Workload |
 //! | `health` | how it is |
@@ -41,6 +42,7 @@ pub mod names;
 pub mod pod;
 mod ports;
 mod ranges;
+mod reader;
 mod service;
 mod settings;
 mod slice;
@@ -49,8 +51,8 @@ mod wire;
 
 use agents::Agents;
 use index::{Index, Readers};
+pub use reader::Reader;
 pub use settings::Settings;
-pub use unit::Reader;
 use unit::{Derived, Unit};
 
 /// What an update did.
@@ -177,7 +179,7 @@ impl Model {
     /// Files a changed object anew, and collects the units that it concerns.
     fn concerned(&mut self, kind: Kind, name: &ObjectName, before: &Objects, now: Instant, units: &mut BTreeSet<Unit>) {
         let (was, is) = (before.get(kind, name), self.objects.get(kind, name));
-        let mut keys = vec![Key::named(kind, name), Key::all(kind)];
+        let mut keys = vec![Key::named(kind.name(), name), Key::all(kind.name())];
         if let Some(was) = &was {
             keys.extend(self.index.unfile(name, was));
         }

@@ -10,7 +10,7 @@ use culvert_proto::workload::{Locality, NetworkMode, TunnelProtocol, Workload, W
 
 use super::agents::Agents;
 use super::health::Health;
-use super::unit::Reader;
+use super::reader::Reader;
 use super::{names, service, slice, wire};
 
 /// Set by Istio's node agent on pods that it has enrolled.

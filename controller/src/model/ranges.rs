@@ -5,7 +5,7 @@ use culvert_objects::{Node, ServiceCIDR};
 use culvert_proto::config::{Mesh, Range};
 use ipnet::IpNet;
 
-use super::unit::Reader;
+use super::reader::Reader;
 use super::wire;
 
 /// The ranges of nodes' pods and of services, as few as say the same; none where nothing is known of any.

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::ServiceSpec;
 use prost::Message as _;
 use prost_types::Any;
 
-use super::unit::Reader;
+use super::reader::Reader;
 use super::{ports, wire};
 
 /// Istio's annotation for how near an endpoint should be, on a Service or its Namespace.

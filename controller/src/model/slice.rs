@@ -17,7 +17,7 @@ use culvert_proto::workload::{NetworkMode, PortList, Workload};
 use k8s_openapi::api::discovery::v1::Endpoint;
 
 use super::health::Health;
-use super::unit::Reader;
+use super::reader::Reader;
 use super::{ports, wire};
 
 /// A Workload for each address that no pod has.

@@ -32,7 +32,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 /// Short, so that an API server that comes back is noticed soon.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often a kind is looked for that the cluster does not have.
-const ABSENT: Duration = Duration::from_secs(10);
+pub(super) const ABSENT: Duration = Duration::from_secs(10);
 
 /// The watch is over, and why.
 enum Ended {
@@ -78,6 +78,8 @@ pub(crate) struct Follower {
     pub(crate) client: Client,
     pub(crate) changes: mpsc::Sender<Change>,
     pub(crate) health: Health,
+    /// How often a kind is looked for that is not there.
+    pub(crate) absent: Duration,
 }
 
 impl Follower {
@@ -90,7 +92,7 @@ impl Follower {
                 Listed::At(version) => version,
                 Listed::Absent => {
                     self.health.absent(kind);
-                    tokio::time::sleep(ABSENT).await;
+                    tokio::time::sleep(self.absent).await;
                     continue;
                 }
                 Listed::Broken(why) => {
@@ -106,6 +108,7 @@ impl Follower {
             }
             tracing::info!(%kind, "the watch cannot go on where it was; listing again");
             self.health.relisted(kind);
+            tokio::time::sleep(SHORTEST_PAUSE).await;
         }
     }
 

@@ -10,7 +10,7 @@ use kube::Client;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::follow::Follower;
+use super::follow::{ABSENT, Follower};
 use super::health::Health;
 use super::store::{Change, Store};
 
@@ -25,6 +25,11 @@ const MEASURE: Duration = Duration::from_secs(5);
 
 /// Follows the cluster behind `client`. The receiver holds generation 0, which is nothing, until every kind is known.
 pub(crate) fn follow(client: &Client, health: &Health) -> watch::Receiver<Arc<Loaded>> {
+    follow_looking(client, health, ABSENT)
+}
+
+/// As [`follow`], looking so often for kinds that are not there.
+fn follow_looking(client: &Client, health: &Health, absent: Duration) -> watch::Receiver<Arc<Loaded>> {
     let (changes, heard) = mpsc::channel(WAITING);
     for kind in Kind::followed() {
         let follower = Follower {
@@ -32,6 +37,7 @@ pub(crate) fn follow(client: &Client, health: &Health) -> watch::Receiver<Arc<Lo
             client: client.clone(),
             changes: changes.clone(),
             health: health.clone(),
+            absent,
         };
         tokio::spawn(follower.run());
     }
@@ -123,3 +129,6 @@ impl Collector {
         self.cost = begin.elapsed();
     }
 }
+
+#[cfg(test)]
+mod tests;

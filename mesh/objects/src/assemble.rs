@@ -9,12 +9,13 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::check as rules;
-use crate::directory::Findings;
+use crate::claims;
 use crate::enrolment::service_account;
-use crate::finding::{Finding, Problem};
+use crate::finding::{Finding, Findings};
 use crate::kinds::{Kind, Object, Objects, has_no_selector, service_of_slice};
 use crate::merge;
-use crate::objects::ObjectName;
+use crate::name::ObjectName;
+use crate::problem::Problem;
 
 /// All objects that were heard of, those of them that are in force, and what is wrong. A change costs what it concerns.
 ///
@@ -365,8 +366,8 @@ fn seniority(pod: &Pod) -> Rank {
 
 fn addresses(object: &Object) -> Vec<IpAddr> {
     match object {
-        Object::Service(service) => merge::service_addresses(service),
-        Object::Pod(pod) => merge::claimed_by_pod(pod),
+        Object::Service(service) => claims::service_addresses(service),
+        Object::Pod(pod) => claims::claimed_by_pod(pod),
         _ => Vec::new(),
     }
 }

@@ -7,16 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch::Receiver;
-
-use crate::defaults::{Allocator, Defaults};
+use crate::allocator::{Allocator, Defaults};
 use crate::document::{self, Document, Fault};
-use crate::finding::Finding;
+use crate::finding::{Finding, Findings};
 use crate::kinds::Objects;
 use crate::merge;
-use crate::persistent::PersistentMap;
 use crate::walk::{Stamp, Walk};
-use crate::watch;
 
 /// How long a file must stay as it is before it is read, so that half a write is not taken for the whole.
 pub(crate) const SETTLE: Duration = Duration::from_millis(80);
@@ -33,9 +29,6 @@ pub struct OpenError {
     path: PathBuf,
     source: io::Error,
 }
-
-/// What is wrong, in order. A copy shares it.
-pub type Findings = PersistentMap<Arc<Finding>, ()>;
 
 /// All objects of the directory and all that is wrong with it, at one moment.
 #[derive(Debug, Default)]
@@ -138,12 +131,6 @@ impl Directory {
         }
         self.publish();
         self.loaded()
-    }
-
-    /// Follows the directory on a thread of its own, until every receiver is gone. Changes are noticed by inotify, and
-    /// by looking every two seconds, or more often where inotify is not to be had.
-    pub fn watch(self) -> Receiver<Arc<Loaded>> {
-        watch::spawn(self)
     }
 
     /// Looks for changes, and applies them once nothing moves any more. `busy` holds files that somebody is known to be

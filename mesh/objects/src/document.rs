@@ -1,11 +1,10 @@
 //! One file's text, taken apart into objects.
 
-use serde::de::{DeserializeOwned, Deserializer};
 use serde_yaml_ng::Value;
 
 use crate::check;
-use crate::finding::Problem;
 use crate::kinds::{self, Kind, Object};
+use crate::problem::Problem;
 
 /// Brackets that may be open at a time. Readers allow 128.
 const MAX_OPEN: i32 = 4096;
@@ -273,14 +272,6 @@ fn title(value: &Value, kind: &str) -> Option<String> {
     })
 }
 
-/// An object of the document's type: from its text, which knows lines, or from what was made of it.
-pub(crate) fn read<T: DeserializeOwned>(value: &Value, source: Option<&str>) -> Result<T, Problem> {
-    match source {
-        Some(text) => located(serde_yaml_ng::Deserializer::from_str(text)),
-        None => located(value.clone()),
-    }
-}
-
 /// Makes of a document what others make of it: merge keys (`<<: *base`) are resolved, and a label or annotation without
 /// value has an empty one. Whether there was any such thing, so that the text alone does not tell the object.
 fn resolve(value: &mut Value) -> Result<bool, String> {
@@ -294,27 +285,6 @@ fn resolve(value: &mut Value) -> Result<bool, String> {
         }
     }
     Ok(before != *value)
-}
-
-fn located<'de, T, D>(deserializer: D) -> Result<T, Problem>
-where
-    T: DeserializeOwned,
-    D: Deserializer<'de, Error = serde_yaml_ng::Error>,
-{
-    serde_path_to_error::deserialize(deserializer).map_err(|error| {
-        let field = error.path().to_string();
-        let inner = error.into_inner();
-        let line = inner.location().map(|l| l.line());
-        // The message begins with the same path and ends with a place within the document; both are said elsewhere.
-        let text = inner.to_string();
-        let text = text.strip_prefix(&format!("{field}: ")).unwrap_or(&text);
-        let message = text.rsplit_once(" at line ").map_or(text, |(head, _)| head).to_owned();
-        Problem {
-            line,
-            field: (field != ".").then_some(field),
-            message,
-        }
-    })
 }
 
 #[cfg(test)]

@@ -2,9 +2,14 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::kinds::Kind;
-use crate::objects::ObjectName;
+use crate::name::ObjectName;
+use crate::persistent::PersistentMap;
+
+/// What is wrong, in order. A copy shares it.
+pub type Findings = PersistentMap<Arc<Finding>, ()>;
 
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -36,28 +41,6 @@ impl Finding {
             line: None,
             object: Some(format!("{kind} {name}")),
             field: (!field.is_empty()).then(|| field.to_owned()),
-            message,
-        }
-    }
-}
-
-/// A fault within one object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Line within the document, where known.
-    pub line: Option<usize>,
-    /// Path of the field.
-    pub field: Option<String>,
-    /// What is wrong.
-    pub message: String,
-}
-
-impl Problem {
-    /// Something wrong with a field.
-    pub(crate) fn of_field(field: &str, message: String) -> Self {
-        Self {
-            line: None,
-            field: Some(field.to_owned()),
             message,
         }
     }

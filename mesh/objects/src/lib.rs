@@ -22,8 +22,10 @@
 
 #![forbid(unsafe_code)]
 
+mod allocator;
 mod assemble;
 mod check;
+mod claims;
 mod defaults;
 mod directory;
 mod document;
@@ -31,23 +33,28 @@ mod enrolment;
 mod finding;
 mod kinds;
 mod merge;
+mod name;
 mod objects;
 mod persistent;
+mod problem;
+mod values;
 mod walk;
 mod watch;
+mod yaml;
 
+pub use allocator::Defaults;
 pub use assemble::Assembly;
-pub use defaults::Defaults;
-pub use directory::{Directory, Findings, Loaded, OpenError};
+pub use directory::{Directory, Loaded, OpenError};
 pub use document::{Document, Parsed, parse};
 pub use enrolment::{Enrolment, UnknownLabelValue, enrolment, is_host_network, netns, pod_addresses, service_account};
-pub use finding::{Finding, Problem};
+pub use finding::{Finding, Findings};
 pub use kinds::{
     Descriptor, Held, Key, Kind, KindSpec, Object, Objects, Presence, has_no_selector, in_namespace, is_agent,
     is_external, referenced_pod, selector, service_of_slice,
 };
-pub use objects::ObjectName;
+pub use name::ObjectName;
 pub use persistent::PersistentMap;
+pub use problem::Problem;
 
 /// The Kubernetes types that [`Objects`] holds, so that users of this crate need not name their versions.
 pub use kinds::{ConfigMap, EndpointSlice, Namespace, Node, Pod, Service, ServiceAccount, ServiceCIDR};

@@ -5,14 +5,13 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
-
+use crate::claims;
 use crate::defaults;
 use crate::document::Document;
 use crate::enrolment;
 use crate::finding::Finding;
 use crate::kinds::{Kind, Object, Objects};
-use crate::objects::ObjectName;
+use crate::name::ObjectName;
 
 /// Merges `files`, each with its documents, in the order of their paths.
 pub(crate) fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a [Document])>) -> (Objects, Vec<Finding>) {
@@ -128,8 +127,8 @@ fn without_taken_addresses<'a>(mut entries: Vec<Entry<'a>>, findings: &mut Vec<F
     let mut owners: HashMap<IpAddr, String> = HashMap::new();
     entries.retain(|entry| {
         let (addresses, field) = match &entry.document.object {
-            Object::Pod(pod) => (claimed_by_pod(pod), "status.podIPs"),
-            Object::Service(service) => (service_addresses(service), "spec.clusterIPs"),
+            Object::Pod(pod) => (claims::claimed_by_pod(pod), "status.podIPs"),
+            Object::Service(service) => (claims::service_addresses(service), "spec.clusterIPs"),
             _ => return true,
         };
         if let Some((address, owner)) = addresses.iter().find_map(|a| owners.get(a).map(|owner| (a, owner))) {
@@ -145,20 +144,6 @@ fn without_taken_addresses<'a>(mut entries: Vec<Entry<'a>>, findings: &mut Vec<F
         true
     });
     entries
-}
-
-/// Pods on the host's network share addresses; pods that have ended have given theirs back.
-pub(crate) fn claimed_by_pod(pod: &Pod) -> Vec<IpAddr> {
-    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-    if enrolment::is_host_network(pod) || matches!(phase, Some("Succeeded" | "Failed")) {
-        return Vec::new();
-    }
-    enrolment::pod_addresses(pod)
-}
-
-pub(crate) fn service_addresses(service: &Service) -> Vec<IpAddr> {
-    let texts = service.spec.iter().flat_map(|spec| spec.cluster_ips.iter().flatten());
-    texts.filter_map(|text| text.parse().ok()).collect()
 }
 
 fn report_labels_and_accounts(entry: &Entry<'_>, objects: &Objects, findings: &mut Vec<Finding>) {

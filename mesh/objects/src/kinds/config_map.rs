@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use super::KindSpec;
+use super::spec::KindSpec;
 use crate::defaults;
 
 impl KindSpec for ConfigMap {

@@ -6,11 +6,13 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Key, KindSpec, prune};
-use crate::check::{host_address, port_number};
+use super::key::Key;
+use super::prune;
+use super::spec::KindSpec;
 use crate::defaults;
-use crate::finding::Problem;
-use crate::objects::ObjectName;
+use crate::name::ObjectName;
+use crate::problem::Problem;
+use crate::values::{host_address, port_number};
 
 /// Says whose endpoints a slice has.
 const SERVICE: &str = "kubernetes.io/service-name";

@@ -2,8 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::Kind;
-use crate::objects::ObjectName;
+use crate::name::ObjectName;
 use crate::persistent::hash_one;
 
 /// An object is filed under its keys; who depends on objects asks by key, and is asked again when an object comes under
@@ -16,12 +15,12 @@ pub struct Key(u64);
 
 impl Key {
     /// The object of a name. Every object has this key.
-    pub fn named(kind: Kind, name: &ObjectName) -> Self {
+    pub fn named(kind: &'static str, name: &ObjectName) -> Self {
         Self(hash_one(&("named", kind, name)))
     }
 
     /// Any object of a kind. Every object has this key.
-    pub fn all(kind: Kind) -> Self {
+    pub fn all(kind: &'static str) -> Self {
         Self(hash_one(&("all", kind)))
     }
 

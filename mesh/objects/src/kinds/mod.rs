@@ -6,14 +6,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::finding::Problem;
-use crate::objects::ObjectName;
+use crate::name::ObjectName;
 use crate::persistent::PersistentMap;
+use crate::problem::Problem;
 
 mod config_map;
 mod endpoint_slice;
@@ -25,6 +23,7 @@ mod prune;
 mod service;
 mod service_account;
 mod service_cidr;
+mod spec;
 
 pub use endpoint_slice::{referenced_pod, service_of_slice};
 pub use k8s_openapi::api::{
@@ -35,37 +34,7 @@ pub use k8s_openapi::api::{
 pub use key::Key;
 pub use pod::is_agent;
 pub use service::{has_no_selector, is_external, selector};
-
-/// What the mesh does with objects of a kind.
-pub trait KindSpec: Metadata<Ty = ObjectMeta> + DeserializeOwned + PartialEq + Clone + Send + Sync + 'static {
-    /// The object with what an API server fills in.
-    #[must_use]
-    fn with_defaults(self) -> Self {
-        self
-    }
-
-    /// The object with what the mesh reads of it, and nothing else.
-    #[must_use]
-    fn prune(self) -> Self;
-
-    /// Refuses what an API server would refuse.
-    ///
-    /// # Errors
-    /// The field, and what is wrong with it.
-    fn check(&self) -> Result<(), Problem> {
-        Ok(())
-    }
-
-    /// By what others find it, beside its name.
-    fn keys(&self, _name: &ObjectName) -> Vec<Key> {
-        Vec::new()
-    }
-
-    /// About how many bytes it holds beside its own structure and metadata.
-    fn heap(&self) -> usize {
-        0
-    }
-}
+pub use spec::KindSpec;
 
 /// Whether a cluster has the kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -289,7 +258,7 @@ macro_rules! kinds {
             source: Option<&str>,
         ) -> Option<Result<Object, Problem>> {
             $(if kind == stringify!($kind) && api_version == Kind::$kind.descriptor().api_version() {
-                let object = crate::document::read::<$kind>(value, source);
+                let object = crate::yaml::read::<$kind>(value, source);
                 return Some(object.map(|object| Object::$kind(Arc::new(object.with_defaults()))));
             })*
             None

@@ -3,7 +3,8 @@
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{KindSpec, prune};
+use super::prune;
+use super::spec::KindSpec;
 use crate::defaults;
 
 impl KindSpec for Namespace {

@@ -4,8 +4,9 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, NodeSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{KindSpec, prune};
-use crate::finding::Problem;
+use super::prune;
+use super::spec::KindSpec;
+use crate::problem::Problem;
 
 /// Labels that are read.
 const LABELS: [&str; 4] = [

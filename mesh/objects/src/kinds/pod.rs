@@ -3,12 +3,15 @@
 use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use super::{Key, KindSpec, prune};
-use crate::check::{host_address, is_subdomain, port_number};
+use super::key::Key;
+use super::prune;
+use super::spec::KindSpec;
+use crate::claims;
 use crate::defaults;
 use crate::enrolment::{pod_addresses, service_account};
-use crate::finding::Problem;
-use crate::objects::ObjectName;
+use crate::name::ObjectName;
+use crate::problem::Problem;
+use crate::values::{host_address, is_subdomain, port_number};
 
 /// Label and value of the pods that serve a node, in the mesh's own namespace.
 const AGENT: (&str, &str) = ("app.kubernetes.io/name", "culvert-node");
@@ -78,7 +81,7 @@ impl KindSpec for Pod {
     }
 
     fn keys(&self, _name: &ObjectName) -> Vec<Key> {
-        let addresses = crate::merge::claimed_by_pod(self);
+        let addresses = claims::claimed_by_pod(self);
         let mut keys: Vec<Key> = addresses.into_iter().map(Key::pod_of).collect();
         if is_agent(self) {
             let node = self.spec.as_ref().and_then(|spec| spec.node_name.as_deref());

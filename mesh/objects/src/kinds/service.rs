@@ -6,11 +6,13 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{Key, KindSpec, prune};
-use crate::check::{host_address, port_number};
+use super::key::Key;
+use super::prune;
+use super::spec::KindSpec;
 use crate::defaults;
-use crate::finding::Problem;
-use crate::objects::ObjectName;
+use crate::name::ObjectName;
+use crate::problem::Problem;
+use crate::values::{host_address, port_number};
 
 /// The one kind of session affinity there is.
 const CLIENT_IP: &str = "ClientIP";

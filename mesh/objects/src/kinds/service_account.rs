@@ -2,7 +2,8 @@
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 
-use super::{KindSpec, prune};
+use super::prune;
+use super::spec::KindSpec;
 use crate::defaults;
 
 impl KindSpec for ServiceAccount {

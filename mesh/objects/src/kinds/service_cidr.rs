@@ -2,8 +2,10 @@
 
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 
-use super::{KindSpec, node, prune};
-use crate::finding::Problem;
+use super::node;
+use super::prune;
+use super::spec::KindSpec;
+use crate::problem::Problem;
 
 impl KindSpec for ServiceCIDR {
     fn prune(mut self) -> Self {
