@@ -154,7 +154,7 @@ async fn controller(cluster: &Cluster, pod: Pod) -> Controller {
     let status = match nodes::not_running(&pod) {
         Some(reason) => Err(reason),
         None => {
-            let page = cluster.page(&pod.name_any(), ports::CONTROLLER, "/status").await;
+            let page = cluster.admin_page(&pod.name_any(), ports::CONTROLLER, "/status").await;
             page.and_then(|page| page.json())
         }
     };

@@ -120,7 +120,7 @@ async fn report(cluster: &Cluster, pod: &Pod) -> NodeReport {
     }
     let pod = &pod.name_any();
     let (agent, agent_metrics, proxy_ready, proxy_metrics, certificates) = futures_util::join!(
-        cluster.page(pod, ports::AGENT, "/pods"),
+        cluster.admin_page(pod, ports::AGENT, "/pods"),
         cluster.page(pod, ports::AGENT, "/metrics"),
         cluster.page(pod, ports::PROXY_READY, "/healthz/ready"),
         cluster.page(pod, ports::PROXY_METRICS, "/metrics"),
