@@ -10,9 +10,9 @@ use tokio::sync::watch;
 
 use crate::authority::{Signer, SigningMetrics};
 use crate::cluster::lease::Standing;
-use crate::state::State;
 use crate::serve::Nodes;
 use crate::source::About;
+use crate::state::State;
 
 /// What the model counts.
 #[derive(Clone, Debug, Default)]

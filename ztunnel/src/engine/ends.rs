@@ -74,7 +74,8 @@ impl Loop {
         let Some(flow) = self.flows.get_mut(key) else {
             return false;
         };
-        let both = flow.stream().is_some_and(|stream| stream.ended) && flow.near.as_ref().is_some_and(|near| near.ended);
+        let both =
+            flow.stream().is_some_and(|stream| stream.ended) && flow.near.as_ref().is_some_and(|near| near.ended);
         if both {
             flow.far = Far::Ended(lost.map(|lost| Failure::TunnelLost(lost.to_string().into())));
             self.settle(key);
