@@ -11,9 +11,11 @@ use crate::{
     record::{self, Record},
     wait,
 };
+use culvert_net::Netns;
 use rustix::process::Signal;
 use std::{
     fs,
+    net::{IpAddr, UdpSocket},
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
@@ -178,6 +180,18 @@ impl Cluster {
     /// The control plane's network namespace, in which the bridge between the nodes is.
     pub fn netns(&self) -> PathBuf {
         self.layout.control_plane_netns()
+    }
+
+    /// The network namespace of a pod that runs `program` and has this address, for asking what listens on the pod's
+    /// loopback. None while there is no such pod.
+    pub fn netns_of(&self, program: &str, address: IpAddr) -> Option<Netns> {
+        let processes = self
+            .nodes
+            .iter()
+            .flat_map(|node| node.pids_of(program).unwrap_or_default());
+        let mut spaces = processes.filter_map(|process| Netns::open(&process.netns()).ok());
+        // Only an address of the namespace's own can be bound.
+        spaces.find(|netns| matches!(netns.run(|| UdpSocket::bind((address, 0)).is_ok()), Ok(true)))
     }
 
     /// A component of the control plane, if it runs.

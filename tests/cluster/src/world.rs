@@ -6,7 +6,7 @@ use culvert_deploy::Rollout;
 use culvert_lab::Namespace;
 use serde_json::Value;
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -186,8 +186,14 @@ impl World {
         pods.iter().filter_map(|(_, address)| self.page(*address)).collect()
     }
 
-    fn page(&self, agent: IpAddr) -> Option<Value> {
-        serde_json::from_str(&self.http(SocketAddr::new(agent, 15022), "/pods")?).ok()
+    /// The page `/pods` of the agent in the pod with this address.
+    pub fn page(&self, agent: IpAddr) -> Option<Value> {
+        // It is answered on loopback alone.
+        let inside = self.cluster.netns_of("culvert-agent", agent)?;
+        let page = SocketAddr::from((Ipv4Addr::LOCALHOST, 15022));
+        let answer = inside.run(|| culvert_lab::get(page, "/pods", Duration::from_secs(10)));
+        let answer = answer.ok()?.ok().filter(|answer| answer.status == 200)?;
+        serde_json::from_str(&answer.body).ok()
     }
 
     /// How far a pod is on its way into the mesh, as its node's agent tells: `captured`, `outside`, `waiting` and so on.
