@@ -28,7 +28,7 @@ const LOOPBACK_ONLY: &str = "2";
 const ALWAYS: &str = "1";
 
 /// Lets the network namespace that this thread is in use ports again. Returns whether something changed.
-pub(super) fn allow_reuse() -> io::Result<bool> {
+pub(crate) fn allow_reuse() -> io::Result<bool> {
     if fs::read_to_string(REUSE)?.trim() != LOOPBACK_ONLY {
         return Ok(false);
     }

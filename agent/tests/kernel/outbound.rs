@@ -345,6 +345,7 @@ fn denies_a_family_that_the_pod_does_not_have() {
     let cookie = world.pod.cookie();
     world.enrol(true, false);
     let capture = culvert_agent::kernel::PodCapture {
+        name: "shop/pod",
         cookie,
         netns: world.pod.as_fd(),
         addresses: &[POD4],

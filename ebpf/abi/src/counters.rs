@@ -21,6 +21,7 @@ counters! {
     ConnectOwn => "connect", "own_address", "To the pod's own address, left alone.";
     ConnectExcluded => "connect", "excluded", "To an excluded address or port, left alone.";
     ConnectFull => "connect", "denied_full", "Denied: the map of flows is full.";
+    ConnectShare => "connect", "denied_share", "Denied: the pod has its share of the map of flows.";
     ConnectNoMemory => "connect", "denied_memory", "Denied: the kernel had no memory for the socket's note.";
     ConnectNoAddress => "connect", "denied_family", "Denied: the pod has no address of this family to be captured at.";
     PeerCaptured => "getpeername", "destination", "An application was shown the destination that it asked for.";

@@ -37,7 +37,10 @@ pub use assemble::{assemble, check};
 pub use defaults::Defaults;
 pub use directory::{Directory, Loaded, OpenError};
 pub use document::{Document, Parsed, parse};
-pub use enrolment::{Enrolment, UnknownLabelValue, enrolment, is_host_network, netns, pod_addresses, service_account};
+pub use enrolment::{
+    CLOSE_ANNOTATION, Enrolment, UnknownLabelValue, closes_open_connections, enrolment, is_host_network, netns,
+    pod_addresses, service_account,
+};
 pub use finding::Finding;
 pub use objects::{Object, ObjectName, Objects};
 
