@@ -108,6 +108,10 @@ pub(crate) struct KernelArgs {
     #[arg(long, env = "CULVERT_MAP_FLOWS", default_value_t = MapSizes::default().flows)]
     pub(crate) map_flows: u32,
 
+    /// How many of these one pod may have, so that no pod takes the room of others. [default: an eighth of --map-flows]
+    #[arg(long, env = "CULVERT_MAP_FLOWS_PER_POD")]
+    pub(crate) map_flows_per_pod: Option<u32>,
+
     /// Excluded CIDRs that the kernel's map holds.
     #[arg(long, env = "CULVERT_MAP_EXCLUSIONS", default_value_t = MapSizes::default().exclusions)]
     pub(crate) map_exclusions: u32,
@@ -137,11 +141,13 @@ impl Cli {
         KernelConfig {
             cgroup: args.cgroup.clone(),
             proxy_cgroup: args.proxy_cgroup.clone(),
+            proxies_in_pods: self.config_dir.is_none(),
             bpffs: args.bpffs.clone(),
             sizes: MapSizes {
                 pods: args.map_pods,
                 addresses: args.map_addresses,
                 flows: args.map_flows,
+                flows_per_pod: args.map_flows_per_pod.unwrap_or((args.map_flows / 8).max(1)),
                 exclusions: args.map_exclusions,
             },
             exclusions: Exclusions {

@@ -212,6 +212,9 @@ fn helm_and_the_crate_understand_the_same_values() {
     values.config.mesh_cidrs = vec!["198.18.64.0/18".parse().unwrap(), "198.19.0.0/16".parse().unwrap()];
     values.config.exclude_cidrs = vec!["fd00:c01e::/64".parse().unwrap()];
     values.config.exclude_ports = vec![53, 9100];
+    values.config.map_sizes.flows = Some(262_144);
+    values.config.map_sizes.flows_per_pod = Some(16_384);
+    values.config.map_sizes.pods = Some(512);
     values.config.trust_domain = Some("mesh.example".to_owned());
     values.config.cluster_id = Some("east".to_owned());
     values.config.cluster_domain = Some("cluster.example".to_owned());
@@ -227,6 +230,9 @@ fn helm_and_the_crate_understand_the_same_values() {
         "config.meshCidrs={198.18.64.0/18,198.19.0.0/16}",
         "config.excludeCidrs={fd00:c01e::/64}",
         "config.excludePorts={53,9100}",
+        "config.mapSizes.flows=262144",
+        "config.mapSizes.flowsPerPod=16384",
+        "config.mapSizes.pods=512",
         "config.trustDomain=mesh.example",
         "config.clusterId=east",
         "config.clusterDomain=cluster.example",
