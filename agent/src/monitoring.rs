@@ -52,7 +52,7 @@ pub fn routes(
     let gate = cluster.as_ref().and_then(|cluster| cluster.gate.clone());
     Routes::new()
         .metrics(Arc::new(registry))
-        .get("/pods", move |_| {
+        .get_local("/pods", move |_| {
             let Departure { leaving, left } = *departure.borrow();
             let mut page = status.borrow().json(&node);
             page["leaving"] = leaving.into();
@@ -63,6 +63,7 @@ pub fn routes(
             }
             Response::json(&page)
         })
+        .get("/healthz/live", |_| Response::text("alive\n"))
         .get("/healthz/ready", move |_| {
             let mut missing = cluster.as_ref().map(Cluster::missing).unwrap_or_default();
             if !ready.borrow().ready && missing.is_empty() {
@@ -113,7 +114,8 @@ pub fn standby_routes(node: &str, by: &str) -> Routes {
     registry.register("culvert_agent_standby", "1 while another agent serves this node", gauge);
     Routes::new()
         .metrics(Arc::new(registry))
-        .get("/pods", move |_| Response::json(&standby))
+        .get_local("/pods", move |_| Response::json(&standby))
+        .get("/healthz/live", |_| Response::text("alive\n"))
         .get("/healthz/ready", |_| {
             Response::text("ready: standing by for another agent of this node\n")
         })

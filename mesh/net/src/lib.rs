@@ -7,6 +7,7 @@
 //! | [`interfaces`] | the addresses of a network namespace, and prefixes that are made local to it |
 //! | [`packet`] | `SEQPACKET` unix sockets that carry descriptors: agent to proxy, monitor to worker |
 //! | [`sockopt`] | the socket options that the data path uses, and sockets made with them |
+//! | [`tcp_state`] | how far the peer has taken what was written, and how much the kernel takes ahead |
 //!
 //! All system calls that the safe wrappers of `rustix` and `socket2` do not cover are here, each behind a safe function.
 
@@ -15,5 +16,6 @@ pub mod interfaces;
 mod netns;
 pub mod packet;
 pub mod sockopt;
+pub mod tcp_state;
 
 pub use netns::{NetError, Netns};

@@ -15,7 +15,16 @@ use std::{
 use culvert_abi::{CULVERT_CLIENT_ADDRESS, Endpoint, FORWARDING_PORT, SOL_CULVERT};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::packet::PeerCred;
+/// Who is at the other end, as of its `connect`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerCred {
+    /// Process id in our pid namespace; 0 when the peer is in one that we cannot see.
+    pub pid: u32,
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+}
 
 /// Idle time after which the kernel asks whether the peer is still there.
 const KEEPALIVE: Duration = Duration::from_secs(180);
