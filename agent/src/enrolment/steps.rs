@@ -226,6 +226,7 @@ impl Reconciler {
             Ok(()) => {
                 if let Some(entry) = self.pods.get_mut(uid) {
                     entry.withdrawn = true;
+                    entry.give_back();
                 }
             }
             // Tried again when it is due again: proxies go on serving it.
