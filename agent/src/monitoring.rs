@@ -53,7 +53,7 @@ pub fn routes(
     let left = departure.clone();
     Routes::new()
         .metrics(Arc::new(registry))
-        .get("/pods", move |_| {
+        .get_local("/pods", move |_| {
             let Departure { leaving, left } = *departure.borrow();
             let mut page = status.borrow().json(&node);
             page["leaving"] = leaving.into();
@@ -68,6 +68,7 @@ pub fn routes(
             true => Response::text("no pod of this node is in the mesh any more\n"),
             false => Response::status(http::StatusCode::SERVICE_UNAVAILABLE, "not yet\n".to_owned()),
         })
+        .get("/healthz/live", |_| Response::text("alive\n"))
         .get("/healthz/ready", move |_| {
             let mut missing = cluster.as_ref().map(Cluster::missing).unwrap_or_default();
             if !ready.borrow().ready && missing.is_empty() {
@@ -120,7 +121,8 @@ pub fn standby_routes(node: &str, by: &str, obstacle: watch::Receiver<Option<Str
     let shown = obstacle.clone();
     Routes::new()
         .metrics(Arc::new(registry))
-        .get("/pods", move |_| {
+        .get("/healthz/live", |_| Response::text("alive\n"))
+        .get_local("/pods", move |_| {
             let mut page = standby.clone();
             let obstacle = shown.borrow().clone();
             page["ready"] = obstacle.is_none().into();

@@ -29,8 +29,8 @@ use culvert_net::{
     Netns,
     capability::{self, Capability},
 };
+use culvert_telemetry::Listeners;
 use tokio::{
-    net::TcpListener,
     sync::{mpsc, watch},
     time::timeout,
 };
@@ -60,26 +60,24 @@ pub(crate) async fn run(cli: &Cli) -> Result<()> {
         ),
     ])?;
     let (leave, leaving) = watch::channel(false);
-    let listener = TcpListener::bind(cli.monitoring_listen)
-        .await
-        .with_context(|| format!("--monitoring-listen {}", cli.monitoring_listen))?;
+    let listeners = Listeners::bind(cli.monitoring_listen, cli.readiness_listen).await?;
     match &cli.config_dir {
         Some(directory) => {
             let source = LocalPods::open(directory, &cli.node).context("--config-dir")?;
-            let Some((listener, _lock)) = our_turn(cli, listener, &mut signals).await? else {
+            let Some((listeners, _lock)) = our_turn(cli, listeners, &mut signals).await? else {
                 return Ok(());
             };
-            let node = Node::open(cli, listener)?;
+            let node = Node::open(cli, listeners)?;
             node.serve(cli, source, leaving, None, signals.next()).await?;
         }
         None => {
             // A wrong configuration is said before one waits for anything.
             let client = culvert_agent::source::kubernetes::client(cli.kubernetes.kubeconfig.as_deref()).await?;
-            let Some((listener, _lock)) = our_turn(cli, listener, &mut signals).await? else {
+            let Some((listeners, _lock)) = our_turn(cli, listeners, &mut signals).await? else {
                 return Ok(());
             };
             let source = KubernetesPods::open(&cli.node, &cli.kubernetes).await?;
-            let node = Node::open(cli, listener)?;
+            let node = Node::open(cli, listeners)?;
             node.exempt_itself();
             let cluster = Cluster::open(cli, client, &source, leave, leaving.clone())?;
             let end = cluster.end(cli, &mut signals);
@@ -91,13 +89,13 @@ pub(crate) async fn run(cli: &Cli) -> Result<()> {
 
 /// What every agent has.
 struct Node {
-    listener: TcpListener,
+    listeners: Listeners,
     server: Server,
     kernel: Arc<Mutex<Kernel>>,
 }
 
 impl Node {
-    fn open(cli: &Cli, listener: TcpListener) -> Result<Self> {
+    fn open(cli: &Cli, listeners: Listeners) -> Result<Self> {
         let server =
             Server::bind(&cli.zds_socket).with_context(|| format!("--zds-socket {}", cli.zds_socket.display()))?;
         let mut kernel = Kernel::open(&cli.kernel_config())
@@ -105,7 +103,7 @@ impl Node {
             .map_err(explained)?;
         kernel.spawn_log().context("follow the kernel programs' log")?;
         Ok(Self {
-            listener,
+            listeners,
             server,
             kernel: Arc::new(Mutex::new(kernel)),
         })
@@ -153,7 +151,7 @@ impl Node {
             () = enrolment.run() => {}
             () = self.server.run(events) => {}
             () = beside => {}
-            served = culvert_telemetry::serve(self.listener, pages) => served.context("serve --monitoring-listen")?,
+            served = self.listeners.serve(pages) => served.context("serve --monitoring-listen")?,
             () = end => {}
         }
         let is_forced = cluster.is_some_and(|cluster| *cluster.removed.lock().unwrap_or_else(PoisonError::into_inner));

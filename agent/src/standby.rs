@@ -13,7 +13,8 @@ use culvert_agent::{
     lock::{self, Attempt, NodeLock},
     monitoring,
 };
-use tokio::{net::TcpListener, sync::watch, task::spawn_blocking, time::sleep};
+use culvert_telemetry::Listeners;
+use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
 use crate::{cli::Cli, signals::Signals};
 
@@ -23,9 +24,9 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// Waits until no other agent serves this node, as ready as one can be meanwhile. None when a signal comes first.
 pub(crate) async fn our_turn(
     cli: &Cli,
-    listener: TcpListener,
+    listeners: Listeners,
     signals: &mut Signals,
-) -> Result<Option<(TcpListener, NodeLock)>> {
+) -> Result<Option<(Listeners, NodeLock)>> {
     let path = lock::path_beside(&cli.zds_socket);
     let context = || format!("lock {}", path.display());
     let who = format!(
@@ -35,17 +36,16 @@ pub(crate) async fn our_turn(
         std::process::id()
     );
     let (by, turn) = match lock::take(&path, &who).with_context(context)? {
-        Attempt::Taken(lock) => return Ok(Some((listener, lock))),
+        Attempt::Taken(lock) => return Ok(Some((listeners, lock))),
         Attempt::Held { by, turn } => (by, turn),
     };
     tracing::warn!(by, "another agent serves this node: standing by until it ends");
-    let listener = listener.into_std().context("--monitoring-listen")?;
-    let meanwhile = listener.try_clone().and_then(TcpListener::from_std);
+    let meanwhile = listeners.try_clone();
     let (obstacle, shown) = watch::channel(Some("it has not tried yet".to_owned()));
     let pages = monitoring::standby_routes(&cli.node, &by, shown);
     let lock = tokio::select! {
         lock = turn.wait() => lock.with_context(context)?,
-        served = culvert_telemetry::serve(meanwhile.context("--monitoring-listen")?, pages) => {
+        served = meanwhile.context("--monitoring-listen")?.serve(pages) => {
             served.context("serve --monitoring-listen")?;
             bail!("the pages ended");
         }
@@ -53,10 +53,7 @@ pub(crate) async fn our_turn(
         () = signals.next() => return Ok(None),
     };
     tracing::info!(by, "the other agent has ended: taking over");
-    Ok(Some((
-        TcpListener::from_std(listener).context("--monitoring-listen")?,
-        lock,
-    )))
+    Ok(Some((listeners, lock)))
 }
 
 /// Tries until it works whether this agent could take over, and says so. Does not end.

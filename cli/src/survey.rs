@@ -173,7 +173,7 @@ async fn controller(cluster: &Cluster, pod: Pod) -> Controller {
     let status = match not_running(&pod) {
         Some(reason) => Err(reason),
         None => {
-            let page = cluster.page(&pod.name_any(), ports::CONTROLLER, "/status").await;
+            let page = cluster.admin_page(&pod.name_any(), ports::CONTROLLER, "/status").await;
             page.and_then(|page| page.json())
         }
     };
@@ -216,7 +216,7 @@ async fn said(cluster: &Cluster, pod: &Pod) -> Said {
     }
     let pod = &pod.name_any();
     let (agent, agent_metrics, proxy_ready, proxy_metrics, certificates) = futures_util::join!(
-        cluster.page(pod, ports::AGENT, "/pods"),
+        cluster.admin_page(pod, ports::AGENT, "/pods"),
         cluster.page(pod, ports::AGENT, "/metrics"),
         cluster.page(pod, ports::PROXY_READY, "/healthz/ready"),
         cluster.page(pod, ports::PROXY_METRICS, "/metrics"),

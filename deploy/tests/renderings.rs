@@ -164,7 +164,10 @@ fn before_a_release_is_deleted_the_nodes_are_told_and_nothing_of_that_stays() {
         let annotations = &hook["metadata"]["annotations"];
         assert_eq!(annotations["helm.sh/hook"], "pre-delete");
         let policy = annotations["helm.sh/hook-delete-policy"].as_str().unwrap();
-        assert!(policy.contains("hook-succeeded") && policy.contains("hook-failed"), "{policy}");
+        assert!(
+            policy.contains("hook-succeeded") && policy.contains("hook-failed"),
+            "{policy}"
+        );
     }
     let job = hooks.iter().find(|hook| hook["kind"] == "Job").unwrap();
     let container = &job["spec"]["template"]["spec"]["containers"][0];

@@ -31,7 +31,7 @@ pub struct MapSizes {
     pub pods: u32,
     /// Addresses of enrolled pods, all together.
     pub addresses: u32,
-    /// Captured connections that have not been established yet. When there are more, `connect` fails with `EPERM`.
+    /// Captured connections that have not been established yet. When there are more, `connect` fails with `ENOBUFS`.
     pub flows: u32,
     /// Excluded CIDRs.
     pub exclusions: u32,

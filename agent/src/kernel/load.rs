@@ -125,6 +125,7 @@ pub(super) fn check_pins(folder: &Path) -> Result<(), KernelError> {
 struct Features {
     mptcp_helper: bool,
     cgroup_in_sock_ops: bool,
+    set_retval: bool,
 }
 
 impl Default for Features {
@@ -132,6 +133,7 @@ impl Default for Features {
         Self {
             mptcp_helper: true,
             cgroup_in_sock_ops: true,
+            set_retval: true,
         }
     }
 }
@@ -140,7 +142,8 @@ impl Features {
     /// What to leave out after the kernel has refused a program; None when there is nothing left.
     fn without(mut self, program: &str) -> Option<Self> {
         let feature = match program {
-            CONNECT4 | CONNECT6 => &mut self.mptcp_helper,
+            CONNECT4 | CONNECT6 if self.mptcp_helper => &mut self.mptcp_helper,
+            CONNECT4 | CONNECT6 | SETSOCKOPT => &mut self.set_retval,
             SOCK_OPS => &mut self.cgroup_in_sock_ops,
             _ => return None,
         };
@@ -157,6 +160,7 @@ fn parse(config: &KernelConfig, maps: Option<&Path>, features: Features) -> Resu
     let sizes = &config.sizes;
     let mptcp = u8::from(features.mptcp_helper);
     let cgroup = u8::from(features.cgroup_in_sock_ops);
+    let set_retval = u8::from(features.set_retval);
     let mut loader = EbpfLoader::new();
     loader
         .map_max_entries("PODS", sizes.pods)
@@ -166,9 +170,11 @@ fn parse(config: &KernelConfig, maps: Option<&Path>, features: Features) -> Resu
             sizes.addresses.saturating_mul(super::LISTENERS_PER_ADDRESS),
         )
         .map_max_entries("FLOWS", sizes.flows)
-        .map_max_entries("EXCLUDED", sizes.exclusions)
+        // One more: see `maps::exclusion_keys`.
+        .map_max_entries("EXCLUDED", sizes.exclusions.saturating_add(1))
         .override_global("HAS_MPTCP_HELPER", &mptcp, true)
-        .override_global("HAS_CGROUP_IN_SOCK_OPS", &cgroup, true);
+        .override_global("HAS_CGROUP_IN_SOCK_OPS", &cgroup, true)
+        .override_global("HAS_SET_RETVAL", &set_retval, true);
     // What open sockets remember must outlive a change of the other maps.
     let sockets = format!("sockets-{}-{}", culvert_abi::VERSION, size_of::<Noted>());
     if let Some(maps) = maps {

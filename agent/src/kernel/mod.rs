@@ -5,7 +5,7 @@
 //! carries on. Nothing here speaks to pods or proxies: network namespaces and listening sockets come from outside.
 //!
 //! `load` brings the object file into the kernel, `maps` gives its maps types, `links` attaches and pins, `pods` is what
-//! happens to a pod, `cgroup` and `sys` are what they stand on, `log` listens to the programs.
+//! happens to a pod, `surroundings` what else is in its network namespace, `cgroup` and `sys` are what they stand on, `log` listens to the programs.
 
 mod cgroup;
 mod config;
@@ -15,6 +15,7 @@ mod load;
 mod log;
 mod maps;
 mod pods;
+mod surroundings;
 mod sys;
 
 pub use config::{Exclusions, KernelConfig, MapSizes, PodCapture, PodListeners};

@@ -4,6 +4,7 @@ use super::{
     Kernel, KernelError, PodCapture,
     links::Name,
     load,
+    surroundings::Surroundings,
     sys::{Hook, Target},
 };
 use culvert_abi::{Address, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener, OUTBOUND_PORT, Pod};
@@ -156,10 +157,13 @@ impl Kernel {
             .into_iter()
             .filter(|(on, _)| *on)
             .fold(0, |flags, (_, flag)| flags | flag);
+        let surroundings = Surroundings::of(pod.netns, addresses)?;
+        let flags = flags | surroundings.flags;
         let mut entry = Pod {
             ipv4: first(true),
             ipv6: first(false),
-            flags: before,
+            flags: before | surroundings.flags,
+            devices: surroundings.devices,
         };
 
         for address in addresses {

@@ -100,8 +100,13 @@ async fn converse(mut stream: TcpStream, answers: Arc<Answers>) {
     let events = body.as_object_mut().and_then(|body| body.remove("events"));
     let is_watch = query.contains("watch=true");
     let body = if is_watch { String::new() } else { body.to_string() };
-    let length = if is_watch { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
-    let head = format!("HTTP/1.1 {code} X\r\nContent-Type: application/json\r\n{length}Connection: close\r\n\r\n{body}");
+    let length = if is_watch {
+        String::new()
+    } else {
+        format!("Content-Length: {}\r\n", body.len())
+    };
+    let head =
+        format!("HTTP/1.1 {code} X\r\nContent-Type: application/json\r\n{length}Connection: close\r\n\r\n{body}");
     stream.write_all(head.as_bytes()).await.unwrap();
     if is_watch {
         for event in events.iter().flat_map(|events| events.as_array().unwrap()) {
@@ -120,7 +125,8 @@ fn object(kind: &str, name: &str, metadata: Value) -> Value {
 
 fn failure(code: u16) -> (u16, Value) {
     let reason = if code == 404 { "NotFound" } else { "Other" };
-    let status = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "no", "reason": reason });
+    let status =
+        json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "no", "reason": reason });
     (code, status)
 }
 
@@ -133,7 +139,12 @@ async fn a_removal_is_told_from_an_answer_that_is_missing() {
     for (heard, of_set, of_namespace, expected) in [
         (OwnSet::Gone, failure(403), failure(403), Removal::Removed),
         (OwnSet::Present, set(json!({})), namespace(json!({})), Removal::Stays),
-        (OwnSet::Present, set(going.clone()), namespace(json!({})), Removal::Removed),
+        (
+            OwnSet::Present,
+            set(going.clone()),
+            namespace(json!({})),
+            Removal::Removed,
+        ),
         (OwnSet::Unknown, failure(404), namespace(json!({})), Removal::Removed),
         (OwnSet::Present, failure(500), failure(500), Removal::Stays),
         // One right that is missing is a mistake in the roles.
@@ -156,9 +167,15 @@ async fn a_daemonset_that_is_deleted_is_noticed_while_it_is_watched() {
     let set = |metadata| object("PartialObjectMetadata", "culvert-node", metadata);
     let list = |items: Value, events: Value| {
         let metadata = json!({ "resourceVersion": "7" });
-        (200, json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items, "events": events }))
+        (
+            200,
+            json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items, "events": events }),
+        )
     };
-    let namespaces = list(json!([object("PartialObjectMetadata", "culvert-system", json!({}))]), json!([]));
+    let namespaces = list(
+        json!([object("PartialObjectMetadata", "culvert-system", json!({}))]),
+        json!([]),
+    );
     let annotated = json!({ "annotations": { ANNOTATION: "true" } });
     let deleted = json!([{ "type": "DELETED", "object": set(json!({})) }]);
     for (sets, own_then, leaves) in [

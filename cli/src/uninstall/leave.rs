@@ -97,7 +97,7 @@ async fn stage(cluster: &Cluster, node: &NodeFacts) -> Stage {
     if !node.is_ready {
         return Stage::Deaf("the node is not ready".to_owned());
     }
-    let said = cluster.page(&pod, ports::AGENT, "/pods").await;
+    let said = cluster.admin_page(&pod, ports::AGENT, "/pods").await;
     let said: Value = match said.and_then(|page| page.json()) {
         Ok(said) => said,
         Err(unanswered) => return Stage::Deaf(unanswered.to_string()),

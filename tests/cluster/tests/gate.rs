@@ -6,7 +6,7 @@ use culvert_cluster::{Node, Process};
 use culvert_cluster_tests::{Load, PodSpec, Space, Wire, World, eventually, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use std::{fs, net::SocketAddr, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 const PLUGIN: &str = "culvert-cni";
 
@@ -60,9 +60,14 @@ fn an_agent_that_could_not_take_over_stands_by_unready_and_says_why() {
             .unwrap()
             .push(json!({ "name": "CULVERT_BPFFS", "value": "/run/culvert" }));
     });
-    let page = eventually("the second agent to stand by and say why it could not take over", || {
-        second.page().filter(|page| page["obstacle"].as_str().is_some_and(|text| text.contains("bpf")))
-    });
+    let page = eventually(
+        "the second agent to stand by and say why it could not take over",
+        || {
+            second
+                .page()
+                .filter(|page| page["obstacle"].as_str().is_some_and(|text| text.contains("bpf")))
+        },
+    );
     assert_eq!(page["ready"], false, "{page}");
     assert!(!second.is_ready(), "an update would go on");
 }
@@ -191,7 +196,7 @@ impl<'a> SecondAgent<'a> {
 
     fn page(&self) -> Option<Value> {
         let address = self.pod()["status"]["podIP"].as_str()?.parse().ok()?;
-        serde_json::from_str(&self.0.http(SocketAddr::new(address, 15022), "/pods")?).ok()
+        self.0.page(address)
     }
 }
 

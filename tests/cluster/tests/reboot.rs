@@ -11,7 +11,11 @@ const CALLERS: [&str; 4] = ["caller1", "caller2", "caller3", "caller4"];
 #[test]
 fn after_a_reboot_every_pod_is_back_and_nothing_was_in_clear() {
     let world = World::installed();
-    let (node, space, outside) = (world.node("node1"), world.space("reboot"), world.space("reboot-outside"));
+    let (node, space, outside) = (
+        world.node("node1"),
+        world.space("reboot"),
+        world.space("reboot-outside"),
+    );
     space.enrol();
     let always = |pod: PodSpec, node: &str| pod.on(node).spec("restartPolicy", json!("Always"));
     space.start(&[
@@ -19,7 +23,12 @@ fn after_a_reboot_every_pod_is_back_and_nothing_was_in_clear() {
         always(PodSpec::server("server1"), "node1"),
     ]);
     let server = space.address("server2");
-    let callers = CALLERS.map(|name| always(PodSpec::new(name, &["load", "--rate=20", "--open=2", "--to", &server]), "node1"));
+    let callers = CALLERS.map(|name| {
+        always(
+            PodSpec::new(name, &["load", "--rate=20", "--open=2", "--to", &server]),
+            "node1",
+        )
+    });
     space.create_pods(&callers);
     outside.start(&[always(PodSpec::server("bystander"), "node1")]);
     let ours: Vec<&str> = CALLERS.into_iter().chain(["server1"]).collect();
@@ -50,7 +59,9 @@ fn after_a_reboot_every_pod_is_back_and_nothing_was_in_clear() {
     world.wait_ready();
     space.wait_captured(&ours);
     let seen = wire.seen().encrypted_bytes;
-    until("the callers to be at work again", || wire.seen().encrypted_bytes > seen + 10_000);
+    until("the callers to be at work again", || {
+        wire.seen().encrypted_bytes > seen + 10_000
+    });
     let traffic = Wire::between_pods(&wire.take(), &[space.ip("server2")]);
     assert_eq!(traffic.clear_bytes(), 0, "in clear: {:?}", traffic.clear);
     assert_eq!(traffic.opened_in_clear, [], "opened in clear");

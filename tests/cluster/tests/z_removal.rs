@@ -36,31 +36,53 @@ fn deleting_the_manifests_removes_everything_under_load() {
     });
 }
 
-/// `helm uninstall` deletes the agents' rights together with the agents; with and without the hook that tells them before.
+/// `helm uninstall` deletes the agents' rights together with the agents; its hook tells them before.
 #[test]
 fn helm_uninstall_lets_every_pod_go() {
-    for (name, options) in [("helm", &[][..]), ("helm-no-hooks", &["--no-hooks"])] {
-        let world = World::installed();
-        uninstall(&world, 0);
-        let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/helm/culvert");
-        let namespace = ["--namespace", "culvert-system"];
-        let install = ["--create-namespace", "--set", "image.pullPolicy=Never", "--timeout", "5m", "culvert"];
-        run(helm(&world).arg("install").args(namespace).args(install).arg(chart));
-        world.wait_ready();
-        let space = world.space(name);
-        space.enrol();
-        space.start(&[PodSpec::server("server1").on("node1"), PodSpec::server("server2").on("node2")]);
-        space.wait_captured(&["server1", "server2"]);
-        let two = space.address("server2");
+    removed_by_helm("helm", &[]);
+}
 
-        run(helm(&world).arg("uninstall").args(namespace).args(options).args(["--timeout", "5m", "culvert"]));
-        nothing_runs_or_is_left_on_the_nodes(&world);
-        // Pods that were captured and pods that are made now.
-        let load = Load::start(&space, "load", "node1", &two);
-        load.wait_more(50);
-        load.stop().assert_unharmed("a removal by Helm");
-        world.kubectl(&["delete", "namespace", "culvert-system"]);
-    }
+/// As a GitOps tool prunes: everything is deleted at once.
+#[test]
+fn helm_uninstall_without_hooks_lets_every_pod_go() {
+    removed_by_helm("helm-no-hooks", &["--no-hooks"]);
+}
+
+fn removed_by_helm(name: &str, options: &[&str]) {
+    let world = World::installed();
+    uninstall(&world, 0);
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/helm/culvert");
+    let namespace = ["--namespace", "culvert-system"];
+    let install = [
+        "--create-namespace",
+        "--set",
+        "image.pullPolicy=Never",
+        "--timeout",
+        "5m",
+        "culvert",
+    ];
+    run(helm(&world).arg("install").args(namespace).args(install).arg(chart));
+    world.wait_ready();
+    let space = world.space(name);
+    space.enrol();
+    space.start(&[
+        PodSpec::server("server1").on("node1"),
+        PodSpec::server("server2").on("node2"),
+    ]);
+    space.wait_captured(&["server1", "server2"]);
+    let two = space.address("server2");
+
+    run(helm(&world)
+        .arg("uninstall")
+        .args(namespace)
+        .args(options)
+        .args(["--timeout", "5m", "culvert"]));
+    nothing_runs_or_is_left_on_the_nodes(&world);
+    // Pods that were captured and pods that are made now.
+    let load = Load::start(&space, "load", "node1", &two);
+    load.wait_more(50);
+    load.stop().assert_unharmed("a removal by Helm");
+    world.kubectl(&["delete", "namespace", "culvert-system"]);
     World::installed();
 }
 
@@ -78,7 +100,9 @@ fn a_node_that_was_away_is_named_and_frees_itself() {
     until("the cluster to notice that the node is away", || {
         let node = world.get(&["node", "node2"]);
         let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        conditions.iter().any(|one| one["type"] == "Ready" && one["status"] != "True")
+        conditions
+            .iter()
+            .any(|one| one["type"] == "Ready" && one["status"] != "True")
     });
     let said = uninstall(&world, 1);
     let said: Value = serde_json::from_str(&said).unwrap();
@@ -97,7 +121,9 @@ fn a_node_that_was_away_is_named_and_frees_itself() {
     space.wait_ready(&["new", "server"]);
 
     // And all of it goes with one command, without a cluster.
-    run(node.command(&beside("culvert-agent").display().to_string()).arg("free-node"));
+    run(node
+        .command(&beside("culvert-agent").display().to_string())
+        .arg("free-node"));
     assert!(!node.own(OURS).exists() && !node.own("/opt/cni/bin/culvert-cni").exists());
     assert!(!node.own("/var/lib/culvert/cni-state.json").exists());
     space.start(&[always(PodSpec::server("after"))]);
@@ -148,7 +174,10 @@ fn helm(world: &World) -> Command {
 fn uninstall(world: &World, code: i32) -> String {
     let mut command = Command::new(culvert());
     command.args(["uninstall", "--yes", "--json"]);
-    let output = command.env("KUBECONFIG", world.cluster().kubeconfig()).output().unwrap();
+    let output = command
+        .env("KUBECONFIG", world.cluster().kubeconfig())
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(code), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }

@@ -370,7 +370,7 @@ fn the_keeper_notices_what_changes() {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !is_so() {
             assert!(Instant::now() < deadline, "waited in vain until {what}");
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::yield_now();
         }
     };
     let own = || fs::read_to_string(node.path(OWN)).unwrap_or_default();
