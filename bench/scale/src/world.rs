@@ -164,7 +164,7 @@ fn pod(namespace: &str, name: &str, app: &str, node: &str, address: &str, change
         "status": {
             "phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "hostIP": "192.0.2.1",
             "startTime": "2026-11-01T00:00:00Z",
-            "conditions": ["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(condition),
+            "conditions": (["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(condition)),
             "containerStatuses": [{"name": "app", "ready": true, "restartCount": 0, "image": "registry.example/app:1.0",
                 "imageID": "sha256:0123456789abcdef", "state": {"running": {"startedAt": "2026-11-01T00:00:00Z"}}}],
         },
