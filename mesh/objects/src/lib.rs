@@ -46,7 +46,10 @@ pub use allocator::Defaults;
 pub use assemble::Assembly;
 pub use directory::{Directory, Loaded, OpenError};
 pub use document::{Document, Parsed, parse};
-pub use enrolment::{Enrolment, UnknownLabelValue, enrolment, is_host_network, netns, pod_addresses, service_account};
+pub use enrolment::{
+    CLOSE_ANNOTATION, Enrolment, UnknownLabelValue, closes_open_connections, enrolment, is_host_network, netns,
+    pod_addresses, service_account,
+};
 pub use finding::{Finding, Findings};
 pub use kinds::{
     Descriptor, Held, Key, Kind, KindSpec, Object, Objects, Presence, has_no_selector, in_namespace, is_agent,
