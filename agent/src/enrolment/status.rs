@@ -220,7 +220,6 @@ impl Status {
             "ready": self.ready,
             "pods": pods,
             "proxies": proxies,
-            "problems": self.problems(),
             "repairs": self.upkeep.repaired,
             "notices": self.notices(),
             "last_repair": last_repair.map(|found| format!("{}: {}", found.kind.as_str(), found.what)),
