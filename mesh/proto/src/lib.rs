@@ -124,6 +124,15 @@ pub const SESSION_AFFINITY: &str = "culvert.dev/session-affinity";
 /// The one kind of [`SESSION_AFFINITY`]: all that a client opens goes to one endpoint, as long as that is there.
 pub const CLIENT_IP: &str = "ClientIP";
 
+/// Name of the extension of a [`workload::Workload`] that tells its third state of health: it is about to end and still
+/// serves. Its configuration is a `google.protobuf.StringValue`, [`TERMINATING`]. Such a workload's `status` is
+/// `UNHEALTHY`, as Istio has it, so that its proxies send nothing new there; Culvert's send there only what no healthy
+/// endpoint of the service can take, as kube-proxy does. Without the extension `status` is all there is.
+pub const HEALTH: &str = "culvert.dev/health";
+
+/// The one kind of [`HEALTH`]: ready, and about to end.
+pub const TERMINATING: &str = "terminating";
+
 /// Type URL of a text as an extension's configuration.
 pub const TEXT_TYPE: &str = "type.googleapis.com/google.protobuf.StringValue";
 
