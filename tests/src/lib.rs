@@ -12,6 +12,7 @@
 )]
 
 pub mod authority;
+pub mod echo;
 pub mod probe;
 pub mod town;
 pub mod tunnel;

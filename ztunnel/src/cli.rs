@@ -1,6 +1,10 @@
 //! The command line. Every flag may also be given as an environment variable `CULVERT_...`.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Args, Parser, ValueEnum};
 use culvert_telemetry::LogFormat;
@@ -109,9 +113,35 @@ pub(crate) struct ControllerArgs {
     )]
     pub(crate) mesh_cidrs: Vec<IpNet>,
 
+    /// The API server's address in the cluster, which pods reach even before the controller has answered: it may depend on
+    /// them (cluster DNS, for example). Kubernetes puts it into every container's environment.
+    #[arg(long = "api-server-host", env = "KUBERNETES_SERVICE_HOST", hide = true)]
+    pub(crate) api_server_host: Option<IpAddr>,
+
+    /// Its port.
+    #[arg(
+        long = "api-server-port",
+        env = "KUBERNETES_SERVICE_PORT",
+        default_value_t = 443,
+        hide = true
+    )]
+    pub(crate) api_server_port: u16,
+
+    /// The controller's address in the cluster, for when its name cannot be resolved. Kubernetes puts it into the
+    /// environment of every container that is started after the service was made.
+    #[arg(long = "controller-host", env = "CULVERT_CONTROLLER_SERVICE_HOST", hide = true)]
+    pub(crate) controller_host: Option<IpAddr>,
+
     /// Subscribe to what this node's pods use, or to the whole mesh.
     #[arg(long, env = "CULVERT_CONFIG_MODE", value_enum, default_value_t = ConfigMode::OnDemand)]
     pub(crate) config_mode: ConfigMode,
+}
+
+impl ControllerArgs {
+    /// The API server's address in the cluster.
+    pub(crate) fn api_server(&self) -> Option<SocketAddr> {
+        Some(SocketAddr::new(self.api_server_host?, self.api_server_port))
+    }
 }
 
 /// The data path.

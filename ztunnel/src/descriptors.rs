@@ -63,7 +63,7 @@ impl Descriptors {
 
     /// Whether the next descriptor would be one of those that are kept back from this use, or could not be had at all.
     pub(crate) fn are_short(self, r#use: Use) -> bool {
-        match rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 0) {
+        match rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 0) {
             Ok(next) => self.is_kept_back(&next, r#use),
             Err(error) => matches!(error, Errno::MFILE | Errno::NFILE),
         }
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn inbound_connections_stop_before_outbound_ones_and_those_before_the_limit() {
         // Numbers of descriptors that exist in any test: 0, 1 and 2.
-        let of = |limit, r#use| Descriptors::with_limit(limit).is_kept_back(rustix::stdio::stderr(), r#use);
+        let of = |limit, r#use| Descriptors::with_limit(limit).is_kept_back(std::io::stderr(), r#use);
         assert!(of(10, Use::Inbound) && of(10, Use::Outbound));
         assert!(of(18, Use::Inbound) && !of(18, Use::Outbound));
         assert!(!of(19, Use::Inbound));

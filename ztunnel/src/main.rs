@@ -13,6 +13,7 @@
 mod admin;
 mod cli;
 mod control;
+mod descriptors;
 mod engine;
 mod monitor;
 mod privilege;

@@ -17,7 +17,7 @@ use self::controller::{Connection, Controller, resource};
 use super::{Inputs, Served};
 use crate::{
     cli::{ConfigMode, ControllerArgs},
-    seam::{Ask, Outbound, Pod, Shared},
+    seam::{Ask, Awaited, Outbound, Pod, Shared},
     state::Mesh,
     telemetry::Telemetry,
     wire::Secrets,
@@ -61,6 +61,9 @@ impl Proxy {
                 cluster_id: "Kubernetes".into(),
                 trust_domain: "cluster.local".into(),
                 mesh_cidrs: vec![],
+                api_server_host: None,
+                api_server_port: 443,
+                controller_host: None,
                 config_mode,
             },
             node: "node-a".into(),
@@ -71,7 +74,7 @@ impl Proxy {
         };
         let changed = Arc::new(Signal::new());
         let notified = Arc::clone(&changed);
-        let notify = Arc::new(move || notified.notify_one());
+        let notify = Arc::new(move |_| notified.notify_one());
         let task = tokio::spawn(super::run(inputs, Arc::clone(&shared), notify));
         Self {
             shared,
@@ -101,6 +104,7 @@ impl Proxy {
             namespace: "shop".into(),
             identity: SpiffeId::new("cluster.local", "shop", account).unwrap(),
             addresses: vec![[198, 18, 0, 1].into()],
+            node: "node-a".into(),
         });
         self.served.insert(pod.clone());
         self.identities.send(pod.identity.clone()).unwrap();
@@ -108,10 +112,11 @@ impl Proxy {
     }
 
     fn outbound(&self, pod: &Pod, destination: &str) -> Outbound {
-        self.shared
-            .mesh
-            .load()
-            .outbound(pod, destination.parse().unwrap(), &self.shared.asks)
+        let decision = self.shared.mesh.load().outbound(pod, destination.parse().unwrap(), &[]);
+        if let Outbound::Pending(Awaited::Answer(address)) = &decision {
+            self.shared.asks.send(Ask::Address(*address)).unwrap();
+        }
+        decision
     }
 
     fn knows(&self, address: &str) -> bool {
@@ -270,8 +275,8 @@ async fn an_address_is_asked_for_once_and_its_answer_decides() {
 
     let pod = proxy.pod("web");
     for _ in 0..3 {
-        assert!(matches!(proxy.outbound(&pod, "198.18.0.2:80"), Outbound::Pending));
-        assert!(matches!(proxy.outbound(&pod, "198.18.0.99:80"), Outbound::Pending));
+        assert!(matches!(proxy.outbound(&pod, "198.18.0.2:80"), Outbound::Pending(_)));
+        assert!(matches!(proxy.outbound(&pod, "198.18.0.99:80"), Outbound::Pending(_)));
     }
     let asked = [connection.request().await, connection.request().await].map(|r| r.resource_names_subscribe);
     assert_eq!(asked, [["/198.18.0.2"], ["/198.18.0.99"]]);

@@ -101,7 +101,10 @@ impl Sources {
         if !self.buckets.contains_key(&source) && self.buckets.len() >= SOURCES {
             return self.others.take(self.rate, now);
         }
-        let bucket = self.buckets.entry(source).or_insert_with(|| Bucket::full(self.rate, now));
+        let bucket = self
+            .buckets
+            .entry(source)
+            .or_insert_with(|| Bucket::full(self.rate, now));
         bucket.take(self.rate, now)
     }
 

@@ -4,6 +4,7 @@
 mod carry;
 mod change;
 mod node;
+mod policies;
 mod refuse;
 
 use std::{
