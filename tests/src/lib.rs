@@ -13,8 +13,10 @@
 
 pub mod authority;
 pub mod echo;
+mod patience;
 pub mod probe;
 pub mod town;
 pub mod tunnel;
 
-pub use town::{PATIENCE, Town, lab};
+pub use patience::PATIENCE;
+pub use town::{Town, lab};

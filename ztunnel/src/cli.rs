@@ -102,8 +102,9 @@ pub(crate) struct ControllerArgs {
     #[arg(long, env = "CULVERT_TRUST_DOMAIN", default_value = "cluster.local")]
     pub(crate) trust_domain: String,
 
-    /// Ranges that belong to the mesh: the cluster's pods and services. A destination in them that the controller does
-    /// not know (yet) is waited for, then refused; elsewhere, what is unknown is outside the mesh and reached in clear.
+    /// Ranges that belong to the mesh: the cluster's pods and services, beside those that the controller tells. A destination in them that the controller does
+    /// not know (yet) is waited for, then refused; elsewhere, what is unknown is outside the mesh and reached in
+    /// plaintext. Where no range is known at all, this holds for every private address.
     /// May be given several times, or as a list with commas.
     #[arg(
         long = "mesh-cidr",
@@ -114,9 +115,10 @@ pub(crate) struct ControllerArgs {
     pub(crate) mesh_cidrs: Vec<IpNet>,
 
     /// The API server's address in the cluster, which pods reach even before the controller has answered: it may depend on
-    /// them (cluster DNS, for example). Kubernetes puts it into every container's environment.
+    /// them (cluster DNS, for example). Kubernetes puts it into every container's environment; where it is a name, pods need a
+    /// resolver before it anyway.
     #[arg(long = "api-server-host", env = "KUBERNETES_SERVICE_HOST", hide = true)]
-    pub(crate) api_server_host: Option<IpAddr>,
+    pub(crate) api_server_host: Option<String>,
 
     /// Its port.
     #[arg(
@@ -140,7 +142,8 @@ pub(crate) struct ControllerArgs {
 impl ControllerArgs {
     /// The API server's address in the cluster.
     pub(crate) fn api_server(&self) -> Option<SocketAddr> {
-        Some(SocketAddr::new(self.api_server_host?, self.api_server_port))
+        let host: IpAddr = self.api_server_host.as_ref()?.parse().ok()?;
+        Some(SocketAddr::new(host, self.api_server_port))
     }
 }
 

@@ -59,7 +59,7 @@ pub(crate) enum Outbound {
         /// The service that the application dialled, `namespace/hostname`, if any.
         service: Option<Arc<str>>,
     },
-    /// Connect to this address in clear: a destination outside the mesh, or one that is not enrolled.
+    /// Connect to this address in plaintext: a destination outside the mesh, or one that is not enrolled.
     Direct {
         /// Where to connect to: the original destination, or an endpoint of the service that was dialled.
         destination: SocketAddr,

@@ -5,10 +5,11 @@
 //! |---|---|
 //! | `kubernetes` | follows every kind, and puts together what is heard |
 //! | `follow` | one kind: list, watch, and again |
-//! | [`store`] | what is held, and what of it is in force |
-//! | `strip` | what of an object is kept |
-//! | `size` | about how many bytes that is |
+//! | `store` | what is held, and what of it is in force |
 //! | `health` | which kinds are known, and since when one is not followed |
+//! | [`feed`] | the same without an API server, for tests and benchmarks |
+//!
+//! What a kind is, and what is kept of its objects, is in [`culvert_objects::KindSpec`].
 //!
 //! What holds when the API server is away: the last state stays in force, for as long as it takes. When it is back,
 //! a watch goes on where it was, or all is listed again and compared; only what differs is told to anyone.
@@ -21,12 +22,11 @@ use kube::Client;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+pub mod feed;
 mod follow;
 mod health;
 mod kubernetes;
-mod size;
-pub mod store;
-mod strip;
+mod store;
 
 pub use crate::cluster::client::ClientError;
 use health::Health;
@@ -52,6 +52,7 @@ pub(crate) struct Source {
 pub(crate) enum About {
     Directory(String),
     Kubernetes(Health),
+    Feed,
 }
 
 impl Source {
@@ -72,6 +73,14 @@ impl Source {
         }
     }
 
+    /// What somebody feeds.
+    pub(crate) fn fed(changes: watch::Receiver<Arc<Loaded>>) -> Self {
+        Self {
+            changes,
+            about: About::Feed,
+        }
+    }
+
     /// The objects, whenever they change. Generation 0 means that not all is known yet.
     pub(crate) fn changes(&self) -> watch::Receiver<Arc<Loaded>> {
         self.changes.clone()
@@ -87,7 +96,7 @@ impl About {
     /// Kinds of which not all is known yet.
     pub(crate) fn missing(&self) -> Vec<&'static str> {
         match self {
-            Self::Directory(_) => Vec::new(),
+            Self::Directory(_) | Self::Feed => Vec::new(),
             Self::Kubernetes(health) => health.missing(),
         }
     }
@@ -97,6 +106,7 @@ impl About {
         match self {
             Self::Directory(path) => json!({"kind": "directory", "path": path}),
             Self::Kubernetes(health) => health.describe(),
+            Self::Feed => json!({"kind": "feed"}),
         }
     }
 }

@@ -22,6 +22,7 @@ use rustix::{
 };
 
 use crate::sockopt;
+pub use crate::sockopt::PeerCred;
 
 #[cfg(feature = "tokio")]
 mod asynchronous;
@@ -62,17 +63,6 @@ pub fn is_closed(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected
     )
-}
-
-/// Who is at the other end, as of its `connect`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerCred {
-    /// Process id in our pid namespace; 0 when the peer is in one that we cannot see.
-    pub pid: u32,
-    /// Effective user id.
-    pub uid: u32,
-    /// Effective group id.
-    pub gid: u32,
 }
 
 /// One end of a connection.

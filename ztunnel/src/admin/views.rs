@@ -14,10 +14,10 @@ use crate::{
 /// The addresses that the mesh's pods and services may have.
 pub(super) fn ranges(shared: &Shared) -> Value {
     let mesh = shared.mesh.load();
-    let (ranges, complete) = mesh.ranges();
+    let (ranges, told) = mesh.ranges();
     json!({
         "list": ranges.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "from_controller": complete,
+        "from_controller": told,
     })
 }
 

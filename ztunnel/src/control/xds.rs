@@ -359,10 +359,10 @@ fn apply_ranges(store: &mut Store, by_hand: &[IpNet], update: &Update<'_>) -> Ve
         match mesh_ranges(bytes) {
             // A controller that does not know its cluster's ranges yet does not say that there are none.
             Ok(ranges) => {
-                let complete = !ranges.is_empty();
+                let told = !ranges.is_empty();
                 let all: BTreeSet<IpNet> = ranges.into_iter().chain(by_hand.iter().copied()).collect();
                 tracing::info!(ranges = ?all, "the mesh's ranges");
-                store.claim(&all.into_iter().collect::<Vec<_>>(), complete);
+                store.claim(&all.into_iter().collect::<Vec<_>>(), told);
             }
             Err(error) => rejections.push(Rejection {
                 name: resource.name.clone(),

@@ -26,7 +26,7 @@ use crate::{
 };
 
 impl Loop {
-    /// A connection in clear, steered here by the kernel: its own end is the address that was dialled.
+    /// A connection in plaintext, steered here by the kernel: its own end is the address that was dialled.
     pub(super) fn accept_plaintext(&mut self, pod: Rc<LocalPod>, fd: OwnedFd, source: SocketAddr) {
         let destination = match (self.config.calls.plaintext_destination)(fd.as_fd()).map(socket::canonical) {
             Ok(destination) => destination,

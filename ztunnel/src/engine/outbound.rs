@@ -12,6 +12,7 @@ use std::{
 };
 
 use culvert_hbone::ErrorCode;
+use rustix::io::Errno;
 
 use super::{
     Loop,
@@ -30,6 +31,9 @@ use crate::{
     state::Mesh,
     telemetry::Direction,
 };
+
+/// Before another address is picked for a connection to an application. It hardly ever comes to that.
+const PICK_AGAIN: Duration = Duration::from_millis(1);
 
 /// Between two looks at questions that pods asked too quickly.
 const ASK_PAUSE: Duration = Duration::from_millis(100);
@@ -202,17 +206,27 @@ impl Loop {
         if flow.phase != Phase::Stock {
             return Some(fd);
         }
-        if flow.direction == Direction::Inbound {
-            // Best effort: without it the application sees the pod's own address, and nothing is less safe.
-            if let Err(error) = (self.config.calls.set_client_address)(fd.as_fd(), flow.source) {
-                tracing::debug!(%error, "cannot tell the application its client's address");
-            }
-        }
         let target = flow.target;
+        let picked = if flow.direction == Direction::Inbound {
+            let told = (self.config.calls.set_client_address)(fd.as_fd(), flow.source);
+            socket::leave_from_aside(fd.as_fd(), target, told)
+        } else {
+            let is_elsewhere = flow.tunnel_address.is_none() && !flow.pod.pod.addresses.contains(&flow.source.ip());
+            if is_elsewhere {
+                socket::leave_from(fd.as_fd(), flow.source.ip());
+            }
+            false
+        };
         let kind = if flow.is_served() { Kind::Near } else { Kind::Far };
         let dialled =
             (self.config.calls.connect)(fd.as_fd(), target).and_then(|()| self.poll.watch(&fd, Token::new(kind, key)));
         if let Err(error) = dialled {
+            // Another connection has the same address: with the next socket, another one is picked.
+            if picked && Errno::from_io_error(&error) == Some(Errno::ADDRNOTAVAIL) {
+                flow.phase = Phase::Delayed;
+                self.timers.set(self.now + PICK_AGAIN, Due::Retry(key));
+                return None;
+            }
             self.attempt_failed(
                 key,
                 Failure::Connect {

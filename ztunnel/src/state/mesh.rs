@@ -22,8 +22,8 @@ pub(crate) struct Mesh {
     pub(super) synced: bool,
     /// Ranges in which nothing is reached in plaintext because it is unknown.
     pub(super) ranges: Arc<[IpNet]>,
-    /// The ranges are all that there are: the controller says so.
-    pub(super) ranges_are_complete: bool,
+    /// Some of the ranges are the controller's word.
+    pub(super) ranges_are_told: bool,
     /// What must be reached before anything is known, because the controller may depend on it: the API server.
     pub(super) bootstrap: Option<SocketAddr>,
     /// The proxy's own network.
@@ -43,7 +43,7 @@ pub(crate) struct Mesh {
     /// Addresses that were asked for and answered. With no owner, nobody in the mesh has them.
     pub(super) answered: CowMap<IpAddr, ()>,
     /// Addresses of resources that were refused and never had before, with the resource's name. Whoever is there may be
-    /// in the mesh, so nothing goes there in clear.
+    /// in the mesh, so nothing goes there in plaintext.
     pub(super) refused_addresses: Arc<FxHashMap<IpAddr, Arc<str>>>,
     /// By `namespace/name`.
     pub(super) policies: CowMap<Arc<str>, Bound>,
@@ -75,9 +75,9 @@ impl Mesh {
         self.on_demand
     }
 
-    /// The mesh's ranges, and whether the controller says that there are no others.
+    /// The mesh's ranges, and whether they are the controller's word.
     pub(crate) fn ranges(&self) -> (&[IpNet], bool) {
-        (&self.ranges, self.ranges_are_complete)
+        (&self.ranges, self.ranges_are_told)
     }
 
     /// Whether the controller has said everything that it says at first.

@@ -67,7 +67,7 @@ impl Mesh {
         let owner = self.owners_of(address).first().filter(|_| !endpoint.host_network);
         let owner = owner.unwrap_or(endpoint);
         let may_be_of_a_pod = !owner.hbone && !owner.is_pod && !owner.host_network;
-        if may_be_of_a_pod && self.is_unasked(address) && (self.is_in_ranges(address) || !self.ranges_are_complete) {
+        if may_be_of_a_pod && self.is_unasked(address) {
             return Outbound::Pending(Awaited::Answer(address));
         }
         self.to_owner(owner, target, Some(service))
@@ -79,12 +79,12 @@ impl Mesh {
         if let Some(name) = self.refused_addresses.get(&address) {
             return unsupported(format!("what the controller says of {name} was refused"));
         }
-        let inside = self.is_in_ranges(address);
-        if self.is_unasked(address) && (inside || !self.ranges_are_complete) {
+        // Also outside of the ranges: network plug-ins give pods addresses that the controller finds in no range.
+        if self.is_unasked(address) {
             return Outbound::Pending(Awaited::Answer(address));
         }
         // On its way, or gone. The first will come; the second must not be followed in plaintext.
-        if inside {
+        if self.is_in_ranges(address) {
             return Outbound::Pending(Awaited::Owner(address));
         }
         if self.ranges.is_empty() && is_private(address) {

@@ -47,11 +47,11 @@ impl Store {
         }
     }
 
-    /// From now on, unknown addresses in these ranges are waited for instead of being taken for outside the mesh. `complete`
-    /// if the mesh has no others.
-    pub(crate) fn claim(&mut self, ranges: &[IpNet], complete: bool) {
+    /// From now on, unknown addresses in these ranges are waited for instead of being taken for outside the mesh. `told` if
+    /// some are the controller's word.
+    pub(crate) fn claim(&mut self, ranges: &[IpNet], told: bool) {
         self.mesh.ranges = ranges.into();
-        self.mesh.ranges_are_complete = complete;
+        self.mesh.ranges_are_told = told;
         self.change.everything = true;
     }
 
@@ -165,7 +165,7 @@ impl Store {
                     self.put_workload(workload);
                 }
                 Err(error) => {
-                    // What is known to stand outside may be reached in clear, whatever else is wrong with it.
+                    // What is known to stand outside may be reached in plaintext, whatever else is wrong with it.
                     let outside = wire.tunnel_protocol == proto::TunnelProtocol::None as i32;
                     if !outside && *wire.network == *self.mesh.network && !self.mesh.workloads.contains(name) {
                         self.refuse(name, wire.addresses.iter().map(|address| &**address));
