@@ -15,6 +15,7 @@ mod cli;
 mod control;
 mod descriptors;
 mod engine;
+mod memory;
 mod monitor;
 mod privilege;
 mod seam;

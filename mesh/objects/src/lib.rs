@@ -17,8 +17,8 @@
 //! | a pod whose service account is not there | it stays; the controller signs no certificate for it |
 //! | an unknown value of a label that enrols | it does not enrol |
 //!
-//! Objects that a cluster's API server tells of come without files and documents; [`Assembly`] holds them to the same
-//! rules, one change at a time.
+//! Objects from a cluster's API server have no files and documents; [`Assembly`] applies the same rules to them, one change
+//! at a time.
 
 #![forbid(unsafe_code)]
 
