@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use culvert_objects::{Defaults, Directory, Loaded};
 use culvert_telemetry::prometheus::registry::Registry;
+use culvert_telemetry::{ListenError, Listeners};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -18,20 +19,11 @@ use crate::cluster::client::ClientError;
 use crate::cluster::lease::Standing;
 use crate::flags::Serve;
 use crate::follow::Follow;
-use crate::model::Settings;
+use crate::model::{Model, Settings};
 use crate::monitor::{self, ModelMetrics, Sources};
 use crate::serve::{self, Discovery, DiscoveryMetrics, Nodes, Placed, ServeError};
-use crate::snapshot::Snapshot;
-use crate::source::Source;
-
-/// Everything at one moment: what was read, and what was made of it.
-#[derive(Debug, Default)]
-pub struct State {
-    /// The objects, and what is wrong with them.
-    pub loaded: Arc<Loaded>,
-    /// The resources made from them.
-    pub snapshot: Snapshot,
-}
+use crate::source::{About, Source};
+use crate::state::State;
 
 /// Why the controller ended.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +34,7 @@ pub struct RunError(#[from] Cause);
 enum Cause {
     #[error(transparent)]
     Open(#[from] culvert_objects::OpenError),
-    #[error("Kubernetes")]
+    #[error("the API server cannot be reached")]
     Cluster(#[from] ClientError),
     #[error(transparent)]
     Authority(#[from] crate::authority::AuthorityError),
@@ -50,13 +42,15 @@ enum Cause {
     TrustDomain(String),
     #[error(transparent)]
     Serve(#[from] ServeError),
-    #[error("signals")]
+    #[error("SIGTERM and SIGINT cannot be received")]
     Signal(std::io::Error),
-    #[error("a listener without an address")]
+    #[error("the kernel does not tell the address of --xds-listen or --monitoring-listen")]
     Address(std::io::Error),
-    #[error("TLS")]
+    #[error("no TLS configuration for --xds-listen")]
     Tls(tokio_rustls::rustls::Error),
-    #[error("monitoring")]
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error("the pages on --monitoring-listen are no longer served")]
     Monitor(std::io::Error),
 }
 
@@ -77,10 +71,18 @@ fn tokens(state_dir: &Path) -> Tokens {
 /// # Errors
 /// When it cannot begin, or a listener fails.
 pub async fn run(flags: Serve, clock: Clock) -> Result<(), RunError> {
-    Ok(run_until_signal(flags, &clock).await?)
+    Ok(run_until_signal(flags, &clock, None).await?)
 }
 
-async fn run_until_signal(flags: Serve, clock: &Clock) -> Result<(), Cause> {
+/// As [`run`], with objects that somebody [feeds](crate::source::feed) and an authority in files: for benchmarks.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_fed(flags: Serve, fed: watch::Receiver<Arc<Loaded>>) -> Result<(), RunError> {
+    Ok(run_until_signal(flags, &Clock::system(), Some(fed)).await?)
+}
+
+async fn run_until_signal(flags: Serve, clock: &Clock, fed: Option<watch::Receiver<Arc<Loaded>>>) -> Result<(), Cause> {
     let mut signals = Signals::new()?;
     if culvert_identity::SpiffeId::new(&flags.trust_domain, "a", "b").is_err() {
         return Err(Cause::TrustDomain(flags.trust_domain));
@@ -95,25 +97,33 @@ async fn run_until_signal(flags: Serve, clock: &Clock) -> Result<(), Cause> {
         root_namespace: flags.root_namespace.clone(),
         cluster_domain: flags.cluster_domain.clone(),
         system_namespace: flags.cluster.namespace(),
+        service_cidrs: flags.service_cidr.clone(),
     };
-    let mut follower = Follow::new(settings, metrics);
+    let mut follower = Follow::new(metrics, Box::new(|_| {}));
     let state = follower.state.subscribe();
     let (stop_sender, stop) = watch::channel(false);
     let nodes = Nodes::default();
-    let Origin {
+    let Backend {
         source,
         mut setup,
         standing,
         chores,
-    } = match &flags.config_dir {
-        Some(dir) => Origin::directory(&flags, dir, clock)?,
-        None => Origin::cluster(&flags, clock, &mut registry, &state, &stop).await?,
+    } = match (fed, &flags.config_dir) {
+        (Some(fed), _) => Backend::files(&flags, || Ok(Source::fed(fed)), clock)?,
+        (None, Some(dir)) => Backend::directory(&flags, dir, clock)?,
+        (None, None) => Backend::cluster(&flags, clock, &mut registry, &state, &stop).await?,
     };
+    let model = match &source.about() {
+        About::Kubernetes(_) => Model::of_cluster(settings),
+        About::Directory(_) | About::Feed => Model::new(settings),
+    };
+    let mut changes = source.changes();
+    follower.begin(model, &mut changes);
     let keeping = setup.keep(serving_names(&flags));
 
     let xds = listen(flags.xds_listen).await?;
-    let monitoring = listen(flags.monitoring_listen).await?;
-    let (at, pages_at) = (address(&xds)?, address(&monitoring)?);
+    let monitoring = Listeners::bind(flags.monitoring_listen, flags.readiness_listen).await?;
+    let (at, pages_at) = (address(&xds)?, monitoring.address().map_err(Cause::Address)?);
     tracing::info!(xds = %at, monitoring = %pages_at, "serving");
     let discovery = Discovery::new(
         state.clone(),
@@ -142,7 +152,7 @@ async fn run_until_signal(flags: Serve, clock: &Clock) -> Result<(), Cause> {
         ca_problem: setup.problem.clone(),
         stop: stop.clone(),
     };
-    let pages = culvert_telemetry::serve(monitoring, monitor::routes(sources, registry));
+    let pages = monitoring.serve(monitor::routes(sources, registry));
     let tls = setup.serving.tls().map_err(Cause::Tls)?;
     let known = all_is_known(state, stop.clone());
     let grpc = async {
@@ -153,7 +163,7 @@ async fn run_until_signal(flags: Serve, clock: &Clock) -> Result<(), Cause> {
         tokio::select! {
             ended = grpc => ended.map_err(Cause::from),
             ended = pages => ended.map_err(Cause::Monitor),
-            () = follower.follow(source.changes()) => Ok(()),
+            () = follower.follow(changes) => Ok(()),
             () = keeping => Ok(()),
         }
     };
@@ -185,21 +195,27 @@ async fn all_is_known(mut state: watch::Receiver<Arc<State>>, mut stop: watch::R
 }
 
 /// Where the objects come from, who signs, and what else is to be done there.
-struct Origin {
+struct Backend {
     source: Source,
     setup: Setup,
     standing: Option<watch::Receiver<Standing>>,
     chores: Vec<JoinHandle<()>>,
 }
 
-impl Origin {
+impl Backend {
     fn directory(flags: &Serve, dir: &Path, clock: &Clock) -> Result<Self, Cause> {
         let defaults = Defaults {
             service_cidrs: flags.service_cidr.clone(),
         };
+        let read = || Ok(Source::directory(Directory::open_with(dir, defaults)?, dir));
+        Self::files(flags, read, clock)
+    }
+
+    /// With an authority in files, and whatever source.
+    fn files(flags: &Serve, source: impl FnOnce() -> Result<Source, Cause>, clock: &Clock) -> Result<Self, Cause> {
         let setup = Setup::files(&flags.authority, &flags.trust_domain, &flags.state_dir, clock)?;
         Ok(Self {
-            source: Source::directory(Directory::open_with(dir, defaults)?, dir),
+            source: source()?,
             setup,
             standing: None,
             chores: Vec::new(),

@@ -1,5 +1,5 @@
 //! The maps. The agent sizes them when it loads the programs (the numbers here are placeholders), pins them, and fills
-//! all but `FLOWS`, `OPEN_FLOWS` and `SOCKETS`.
+//! all but `FLOWS`, `OPEN_FLOWS` and `SOCKETS`; of `USAGE` it makes the entries.
 
 use aya_ebpf::{
     Global,
@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::{btf_map, map},
     maps::{Array, HashMap, LpmTrie, PerCpuArray, SockHash},
 };
-use culvert_abi::{Address, COUNTERS, Config, Flow, Listener, Noted, Owner, Pod};
+use culvert_abi::{Address, COUNTERS, Config, Flow, Listener, Noted, Owner, Pod, Usage};
 
 /// One element: who the proxies are.
 #[map]
@@ -25,7 +25,8 @@ pub static ADDRESSES: HashMap<Address, Owner> = HashMap::with_max_entries(1, 0);
 #[map]
 pub static LISTENERS: SockHash<Listener> = SockHash::with_max_entries(1, 0);
 
-/// Destinations that are never captured.
+/// Destinations that are never captured (1); and, where such a range has IPv4 within it by the way in which addresses are
+/// held and not by its meaning, that IPv4 is captured (0).
 #[map]
 pub static EXCLUDED: LpmTrie<Address, u32> = LpmTrie::with_max_entries(1, 0);
 
@@ -41,6 +42,10 @@ pub static FLOWS: HashMap<Flow, Noted> = HashMap::with_max_entries(1, 0);
 #[map]
 pub static OPEN_FLOWS: Array<u64> = Array::with_max_entries(1, 0);
 
+/// What each enrolled pod has under way, by the cookie of its network namespace.
+#[map]
+pub static USAGE: HashMap<u64, Usage> = HashMap::with_max_entries(1, 0);
+
 /// What sockets remember; freed with them.
 #[btf_map]
 pub static SOCKETS: SkStorage<Noted> = SkStorage::new();
@@ -49,7 +54,7 @@ pub static SOCKETS: SkStorage<Noted> = SkStorage::new();
 #[map]
 pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS.len() as u32, 0);
 
-/// One element: when a denial was last logged, in nanoseconds since the machine started.
+/// One element: when a denial of no known pod was last logged, in nanoseconds since the machine started.
 #[map]
 pub static LAST_LOG: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
@@ -61,3 +66,7 @@ pub static HAS_MPTCP_HELPER: Global<u8> = Global::new(1);
 /// not noticed.
 #[unsafe(no_mangle)]
 pub static HAS_CGROUP_IN_SOCK_OPS: Global<u8> = Global::new(1);
+
+/// Whether programs may choose with which error a system call fails (since 5.18).
+#[unsafe(no_mangle)]
+pub static HAS_SET_RETVAL: Global<u8> = Global::new(1);

@@ -5,9 +5,13 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, SockHash, lpm_trie::Key},
 };
-use culvert_abi::{Address, COUNTERS, Config, Listener, Owner, Pod};
+use culvert_abi::{Address, COUNTERS, Config, Listener, Owner, Pod, Usage};
 use ipnet::IpNet;
-use std::{collections::HashSet, os::fd::BorrowedFd};
+use std::{
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::BorrowedFd,
+};
 
 /// Handles to the maps; those of the connections themselves belong to the programs.
 pub(super) struct Maps {
@@ -19,7 +23,10 @@ pub(super) struct Maps {
     excluded_ports: Array<MapData, u64>,
     open_flows: Array<MapData, u64>,
     counts: PerCpuArray<MapData, u64>,
+    usage: HashMap<MapData, u64, Usage>,
     sizes: MapSizes,
+    /// What `config` should hold; none before the first change.
+    wished: Option<Config>,
 }
 
 impl Maps {
@@ -33,7 +40,9 @@ impl Maps {
             excluded_ports: take(ebpf, "EXCLUDED_PORTS")?,
             open_flows: take(ebpf, "OPEN_FLOWS")?,
             counts: take(ebpf, "COUNTS")?,
+            usage: take(ebpf, "USAGE")?,
             sizes,
+            wished: None,
         })
     }
 
@@ -42,13 +51,28 @@ impl Maps {
         for (slot, id) in proxies.iter_mut().zip(ids) {
             *slot = *id;
         }
-        let flows = self.sizes.flows.into();
+        let before = self.config()?;
+        self.set_config(Config { proxies, ..before })
+    }
+
+    /// Tells the programs how many flows there may be.
+    pub(super) fn set_limits(&mut self) -> Result<(), KernelError> {
         let before = self.config()?;
         self.set_config(Config {
-            proxies,
-            flows,
+            flows: self.sizes.flows.into(),
+            share: self.sizes.flows_per_pod.into(),
             ..before
         })
+    }
+
+    /// Sets the configuration again if it is not what it should be. True when that was needed.
+    pub(super) fn restore_config(&mut self) -> Result<bool, KernelError> {
+        let Some(wished) = self.wished else { return Ok(false) };
+        let is_different = self.config()? != wished;
+        if is_different {
+            self.set_config(wished)?;
+        }
+        Ok(is_different)
     }
 
     /// The identifiers that are set.
@@ -67,23 +91,33 @@ impl Maps {
     }
 
     fn set_config(&mut self, config: Config) -> Result<(), KernelError> {
-        self.config.set(0, config, 0).map_err(|error| failed("CONFIG", error))
+        self.config.set(0, config, 0).map_err(|error| failed("CONFIG", error))?;
+        self.wished = Some(config);
+        Ok(())
     }
 
     /// Makes the exclusions exactly these; those that stay are never absent.
     pub(super) fn set_exclusions(&mut self, exclusions: &Exclusions) -> Result<(), KernelError> {
-        let wanted: Vec<Key<Address>> = exclusions.cidrs.iter().map(key).collect();
-        for key in &wanted {
+        let wanted = exclusion_keys(&exclusions.cidrs);
+        if wanted.iter().filter(|(_, value)| *value == EXCLUDED).count() > self.sizes.exclusions as usize {
+            return Err(KernelError::Full {
+                map: "EXCLUDED",
+                size: self.sizes.exclusions,
+            });
+        }
+        for (key, value) in &wanted {
             let full = KernelError::Full {
                 map: "EXCLUDED",
                 size: self.sizes.exclusions,
             };
-            self.excluded.insert(key, 1, 0).map_err(|error| no_room(error, full))?;
+            self.excluded
+                .insert(key, value, 0)
+                .map_err(|error| no_room(error, full))?;
         }
         let is_wanted = |found: &Key<Address>| {
             wanted
                 .iter()
-                .any(|key| (key.prefix_len(), key.data()) == (found.prefix_len(), found.data()))
+                .any(|(key, _)| (key.prefix_len(), key.data()) == (found.prefix_len(), found.data()))
         };
         let present: Vec<_> = self
             .excluded
@@ -116,6 +150,51 @@ impl Maps {
             size: self.sizes.pods,
         };
         self.pods.insert(cookie, pod, 0).map_err(|error| no_room(error, full))
+    }
+
+    /// Opens the account of a pod, unless it has one.
+    pub(super) fn open_account(&mut self, cookie: u64) -> Result<(), KernelError> {
+        const NOEXIST: u64 = 1;
+        for is_swept in [false, true] {
+            match self.usage.insert(cookie, Usage::default(), NOEXIST) {
+                Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => {
+                    return Ok(());
+                }
+                Err(MapError::SyscallError(error))
+                    if error.io_error.raw_os_error() == Some(libc::E2BIG) && !is_swept =>
+                {
+                    self.sweep_accounts()?;
+                }
+                outcome => return outcome.map_err(|error| failed("USAGE", error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the account of a pod that is enrolled no longer, unless connections of it are still being opened: they would be
+    /// missed if it came back.
+    pub(super) fn close_account(&mut self, cookie: u64) -> Result<(), KernelError> {
+        match self.usage(cookie)? {
+            Some(usage) if usage.flows == 0 => absent_is_fine("USAGE", self.usage.remove(&cookie)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Closes the accounts of all pods that are not enrolled.
+    fn sweep_accounts(&mut self) -> Result<(), KernelError> {
+        let enrolled = self.cookies()?;
+        let all = self.usage.keys().collect::<Result<Vec<u64>, _>>();
+        for cookie in all.map_err(|error| failed("USAGE", error))? {
+            if !enrolled.contains(&cookie) {
+                absent_is_fine("USAGE", self.usage.remove(&cookie))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The account of a pod, if it has one.
+    pub(super) fn usage(&self, cookie: u64) -> Result<Option<Usage>, KernelError> {
+        found("USAGE", self.usage.get(&cookie, 0))
     }
 
     pub(super) fn remove_pod(&mut self, cookie: u64) -> Result<(), KernelError> {
@@ -192,7 +271,11 @@ impl Maps {
             .open_flows
             .get(&0, 0)
             .map_err(|error| failed("OPEN_FLOWS", error))?;
-        let exclusions = self.excluded.keys().filter(Result::is_ok).count();
+        let exclusions = self
+            .excluded
+            .iter()
+            .filter(|entry| matches!(entry, Ok((_, EXCLUDED))))
+            .count();
         let addresses = u64::from(self.sizes.addresses);
         Ok(vec![
             ("pods", self.cookies()?.len() as u64, self.sizes.pods.into()),
@@ -215,8 +298,36 @@ fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) 
     M::try_from(map).map_err(|error| failed(name, error))
 }
 
+/// How long the prefix is below which IPv4 addresses are held.
+const V4_BITS: u32 = 96;
+/// The first of them.
+const MAPPED: Ipv6Addr = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
+
+/// The value of a range that is not captured.
+const EXCLUDED: u32 = 1;
+/// The value of IPv4 as a whole where only the way in which addresses are held puts it into an excluded range.
+const CAPTURED: u32 = 0;
+
+/// What the trie holds for these ranges: one entry for each, and one more where an IPv6 range covers `::ffff:0:0/96`, below
+/// which IPv4 is held. Who leaves out all of IPv6 does not mean IPv4.
+fn exclusion_keys(cidrs: &[IpNet]) -> Vec<(Key<Address>, u32)> {
+    let mut keys: Vec<(Key<Address>, u32)> = cidrs.iter().map(|cidr| (key(cidr), EXCLUDED)).collect();
+    let all_v4 = Key::new(V4_BITS, IpAddr::V6(MAPPED).into());
+    let covers_v4 = |cidr: &IpNet| match cidr {
+        IpNet::V4(_) => false,
+        IpNet::V6(v6) => u32::from(v6.prefix_len()) < V4_BITS && v6.contains(&MAPPED),
+    };
+    let is_excluded = cidrs
+        .iter()
+        .any(|cidr| key(cidr).prefix_len() == V4_BITS && key(cidr).data() == all_v4.data());
+    if cidrs.iter().any(covers_v4) && !is_excluded {
+        keys.push((all_v4, CAPTURED));
+    }
+    keys
+}
+
 fn key(cidr: &IpNet) -> Key<Address> {
-    let mapped = if cidr.network().is_ipv4() { 96 } else { 0 };
+    let mapped = if cidr.network().is_ipv4() { V4_BITS } else { 0 };
     Key::new(mapped + u32::from(cidr.prefix_len()), cidr.network().into())
 }
 
@@ -257,5 +368,48 @@ fn errno(result: &Result<(), MapError>) -> Option<i32> {
         Err(MapError::SyscallError(error)) => error.io_error.raw_os_error(),
         Err(MapError::KeyNotFound) => Some(libc::ENOENT),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the trie answers for an address.
+    fn lookup(keys: &[(Key<Address>, u32)], address: &str) -> Option<u32> {
+        let address: IpAddr = address.parse().unwrap();
+        let bits = |address: Address| u128::from_be_bytes(address.octets());
+        let matches = |key: &Key<Address>| {
+            let shift = 128 - key.prefix_len();
+            let cut = |address| bits(address).checked_shr(shift).unwrap_or(0);
+            cut(key.data()) == cut(address.into())
+        };
+        let longest = keys
+            .iter()
+            .filter(|(key, _)| matches(key))
+            .max_by_key(|(key, _)| key.prefix_len());
+        longest.map(|(_, value)| *value)
+    }
+
+    #[test]
+    fn a_range_of_ipv6_never_means_ipv4() {
+        let keys = |cidrs: &[&str]| {
+            let cidrs: Vec<IpNet> = cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect();
+            exclusion_keys(&cidrs)
+        };
+        for range in ["::/0", "::/1", "::/80"] {
+            let keys = keys(&[range]);
+            assert_eq!(lookup(&keys, "198.18.0.1"), Some(CAPTURED), "{range}");
+            assert_eq!(lookup(&keys, "::5"), Some(EXCLUDED), "{range}");
+        }
+        assert_eq!(lookup(&keys(&["::/0"]), "fd00:c01e::1"), Some(EXCLUDED));
+        assert_eq!(lookup(&keys(&["fd00::/8"]), "198.18.0.1"), None);
+        let both = keys(&["::/0", "198.18.0.0/16"]);
+        assert_eq!(lookup(&both, "198.18.0.1"), Some(EXCLUDED));
+        assert_eq!(lookup(&both, "198.19.0.1"), Some(CAPTURED));
+        for everything in [["::/0", "0.0.0.0/0"], ["0.0.0.0/0", "::/0"]] {
+            assert_eq!(lookup(&keys(&everything), "198.19.0.1"), Some(EXCLUDED));
+        }
+        assert_eq!(lookup(&keys(&["::ffff:198.18.0.0/112"]), "198.18.0.1"), Some(EXCLUDED));
     }
 }

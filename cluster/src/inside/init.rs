@@ -11,9 +11,6 @@ use crate::{
 use rustix::process::{Signal, set_parent_process_death_signal};
 use std::{fs, path::Path};
 
-/// In the node's folder: the machine's id of the node's process 1.
-pub(crate) const RECORD: &str = "init.pid";
-
 /// The group of the node's own processes, so that the node's topmost group has none.
 pub(crate) const GROUP: &str = "system";
 
@@ -25,6 +22,7 @@ pub fn init(folder: &Path) -> Result<(), Error> {
     set_parent_process_death_signal(Some(Signal::KILL)).doing(|| "tie this node to its outer process".into())?;
     let plan: Plan = record::read(&Plan::file(folder))?;
     mounts::make(&plan)?;
+    plan.write_cni()?;
     fs::write("/proc/sys/kernel/hostname", plan.name()).doing(|| "set the host's name".into())?;
     for hierarchy in cgroup::hierarchies()? {
         cgroup::create_in(&hierarchy.root, GROUP)?;

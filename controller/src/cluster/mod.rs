@@ -6,10 +6,12 @@
 //! | `client` | a connection to the API server |
 //! | `lease` | which replica writes |
 //! | `bundle` | the root certificates, where programs find them |
+//! | `enrolled` | which namespaces are in the mesh |
 //! | `events` | what happened, where `kubectl describe` shows it |
 
 mod bundle;
 pub(crate) mod client;
+mod enrolled;
 mod events;
 pub mod flags;
 pub(crate) mod lease;
@@ -22,7 +24,8 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::run::State;
+use crate::state::State;
+use enrolled::Enrolled;
 use flags::ClusterFlags;
 use lease::Standing;
 
@@ -96,6 +99,7 @@ impl Member {
             state: state.clone(),
             roots,
             leader: self.leader.clone(),
+            enrolled: Enrolled::default(),
             stop: stop.clone(),
         };
         let events = events::Events {

@@ -1,8 +1,9 @@
 //! Culvert itself in a lab: controller, and an agent and a ztunnel on each node.
 
 use crate::{
+    control::{CONTROL_IP4, CONTROL_IP6},
     http::{self, Response},
-    lab::{CONTROL_IP4, CONTROL_IP6, Lab},
+    lab::Lab,
     netns::Namespace,
     pod::Pod,
     process::Process,
@@ -121,6 +122,11 @@ impl<'lab> Mesh<'lab> {
         command.args(&self.options.agent_args);
         self.agents[index(node)] = Some(place.spawn("agent", "agent", &mut command)?);
         Ok(())
+    }
+
+    /// The further arguments of agents that are started from now on.
+    pub fn agent_args(&mut self) -> &mut Vec<String> {
+        &mut self.options.agent_args
     }
 
     /// Starts a node's ztunnel, without waiting for it.
