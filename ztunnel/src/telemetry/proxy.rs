@@ -16,6 +16,8 @@ pub(crate) struct ProxyMetrics {
     pub(crate) rejected: Family<[(&'static str, &'static str); 1], Counter>,
     /// Resources held, by kind.
     pub(crate) resources: Family<[(&'static str, &'static str); 1], Gauge>,
+    /// Addresses that are subscribed on demand.
+    pub(crate) subscribed_addresses: Gauge,
     /// Certificates signed, by outcome.
     pub(crate) certificate_requests: Family<[(&'static str, &'static str); 1], Counter>,
     /// End of validity in unix seconds, by identity.
@@ -29,6 +31,12 @@ pub(crate) struct ProxyMetrics {
     pub(crate) refused_streams: Family<[(&'static str, &'static str); 1], Counter>,
     /// Tunnels that ended before their connections did, by reason: `certificate`, `silent`, `lost`.
     pub(crate) tunnels_given_up: Family<[(&'static str, &'static str); 1], Counter>,
+    /// Connections to tunnel ports that became none, by reason.
+    pub(crate) refused_tunnels: Family<[(&'static str, &'static str); 1], Counter>,
+    /// 1 while connections wait because the process may open hardly any more descriptors.
+    pub(crate) descriptors_short: Gauge,
+    /// How often that began.
+    pub(crate) descriptor_shortages: Counter,
 }
 
 impl ProxyMetrics {
@@ -50,6 +58,11 @@ impl ProxyMetrics {
             metrics.rejected.clone(),
         );
         registry.register("culvert_ztunnel_resources", "Resources held", metrics.resources.clone());
+        registry.register(
+            "culvert_ztunnel_subscribed_addresses",
+            "Addresses that are subscribed on demand",
+            metrics.subscribed_addresses.clone(),
+        );
         registry.register(
             "culvert_ztunnel_certificate_requests",
             "Requests to the certificate authority",
@@ -84,6 +97,21 @@ impl ProxyMetrics {
             "culvert_ztunnel_tunnels_given_up",
             "Tunnels that took no new connections any more, or were cut, before they were idle",
             metrics.tunnels_given_up.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_refused_tunnels",
+            "Connections to tunnel ports that became none: by rate, or because the handshake failed",
+            metrics.refused_tunnels.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_descriptors_short",
+            "Whether connections wait because the process may open hardly any more descriptors",
+            metrics.descriptors_short.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_descriptor_shortages",
+            "Times that descriptors became short",
+            metrics.descriptor_shortages.clone(),
         );
         metrics
     }
