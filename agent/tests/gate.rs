@@ -163,6 +163,7 @@ impl Gate {
             pods: vec![pod],
             proxies: proxy.into_iter().collect(),
             letting_go: 0,
+            ..Status::default()
         }));
     }
 
