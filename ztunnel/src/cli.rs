@@ -245,4 +245,16 @@ mod tests {
             assert!(duration(text).is_err(), "{text:?} must be refused");
         }
     }
+
+    #[test]
+    fn what_nothing_uses_is_an_error() {
+        use clap::Parser as _;
+        assert!(Cli::try_parse_from(["culvert-ztunnel", "--node", "n"]).is_ok());
+        for given in ["node-token", "--state-dir", "--config-dir"] {
+            assert!(
+                Cli::try_parse_from(["culvert-ztunnel", "--node", "n", given]).is_err(),
+                "{given}"
+            );
+        }
+    }
 }
