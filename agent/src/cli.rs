@@ -62,9 +62,13 @@ pub(crate) struct Cli {
     #[arg(long, env = "CULVERT_PROXY_WAIT", default_value = "2s", value_parser = duration)]
     pub(crate) proxy_wait: Duration,
 
-    /// Where metrics, pods and readiness are served: /metrics, /pods, /healthz/ready.
+    /// Where metrics, pods and readiness are served: /metrics, /healthz/ready, and on loopback /pods.
     #[arg(long, env = "CULVERT_MONITORING_LISTEN", default_value = "127.0.0.1:15022")]
     pub(crate) monitoring_listen: SocketAddr,
+
+    /// Where the kubelet's probes are answered: /healthz/ready alone. Without it: on --monitoring-listen only.
+    #[arg(long, env = "CULVERT_READINESS_LISTEN")]
+    pub(crate) readiness_listen: Option<SocketAddr>,
 
     /// What to log: a level, or a filter such as `info,culvert_agent=debug`. The kernel programs log as `kernel`.
     #[arg(long, env = "CULVERT_LOG", default_value = "info")]

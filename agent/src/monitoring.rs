@@ -52,19 +52,20 @@ pub fn routes(
     let gate = cluster.as_ref().and_then(|cluster| cluster.gate.clone());
     Routes::new()
         .metrics(Arc::new(registry))
-        .get("/pods", move |_| {
+        .get_local("/pods", move |_| {
             let Departure { leaving, left } = *departure.borrow();
             let mut page = status.borrow().json(&node);
             page["leaving"] = leaving.into();
             page["left"] = left.into();
             page["programs"] = programs(&shown);
-            page["wrong"] = status.borrow().problems().into();
-            add_usage(&mut page, &shown);
+            page["problems"] = status.borrow().problems().into();
+            add_kernels_view(&mut page, &shown);
             if let Some(gate) = &gate {
                 page["cni"] = gate.json();
             }
             Response::json(&page)
         })
+        .get("/healthz/live", |_| Response::text("alive\n"))
         .get("/healthz/ready", move |_| {
             let mut missing = cluster.as_ref().map(Cluster::missing).unwrap_or_default();
             let status = ready.borrow().clone();
@@ -84,30 +85,29 @@ pub fn routes(
         })
 }
 
-/// Adds to each pod what it has under way, and says which have been denied more than their share.
-fn add_usage(page: &mut serde_json::Value, kernel: &Mutex<Kernel>) {
+/// Adds to each pod what the kernel knows of it, and says which have as many connections being opened as they may.
+fn add_kernels_view(page: &mut serde_json::Value, kernel: &Mutex<Kernel>) {
     let kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut wrong = Vec::new();
+    let mut problems = Vec::new();
     for pod in page["pods"].as_array_mut().into_iter().flatten() {
-        let usage = pod["cookie"]
-            .as_u64()
-            .map(|cookie| kernel.usage(cookie).unwrap_or_default());
-        let Some(PodUsage { opening, denied }) = usage else {
-            continue;
-        };
+        let Some(cookie) = pod["cookie"].as_u64() else { continue };
+        if pod["state"] == PodState::Captured.as_str() {
+            pod["attached"] = kernel.is_attached_to(cookie).unwrap_or(false).into();
+        }
+        let PodUsage { opening, denied } = kernel.usage(cookie).unwrap_or_default();
         pod["connections_opening"] = opening.into();
         pod["denied_over_share"] = denied.into();
-        if denied > 0 {
+        if opening >= kernel.share() {
             let name = |key: &str| pod[key].as_str().unwrap_or_default().to_owned();
-            wrong.push(format!(
-                "pod {}/{}: {denied} connections were denied, because it had too many in the state of being opened",
+            problems.push(format!(
+                "pod {}/{} has {opening} connections being opened, as many as one pod may: further ones are denied ({denied} so far)",
                 name("namespace"),
                 name("name"),
             ));
         }
     }
-    if let Some(all) = page["wrong"].as_array_mut() {
-        all.extend(wrong.into_iter().map(Into::into));
+    if let Some(all) = page["problems"].as_array_mut() {
+        all.extend(problems.into_iter().map(Into::into));
     }
 }
 
@@ -146,7 +146,8 @@ pub fn standby_routes(node: &str, by: &str) -> Routes {
     registry.register("culvert_agent_standby", "1 while another agent serves this node", gauge);
     Routes::new()
         .metrics(Arc::new(registry))
-        .get("/pods", move |_| Response::json(&standby))
+        .get_local("/pods", move |_| Response::json(&standby))
+        .get("/healthz/live", |_| Response::text("alive\n"))
         .get("/healthz/ready", |_| {
             Response::text("ready: standing by for another agent of this node\n")
         })

@@ -30,8 +30,8 @@ use culvert_net::{
     Netns,
     capability::{self, Capability},
 };
+use culvert_telemetry::Listeners;
 use tokio::{
-    net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
     time::timeout,
@@ -59,26 +59,24 @@ pub(crate) async fn run(cli: &Cli) -> Result<()> {
         ),
     ])?;
     let (leave, leaving) = watch::channel(false);
-    let listener = TcpListener::bind(cli.monitoring_listen)
-        .await
-        .with_context(|| format!("--monitoring-listen {}", cli.monitoring_listen))?;
+    let listeners = Listeners::bind(cli.monitoring_listen, cli.readiness_listen).await?;
     match &cli.config_dir {
         Some(directory) => {
             let source = LocalPods::open(directory, &cli.node).context("--config-dir")?;
-            let Some((listener, _lock)) = our_turn(cli, listener, &mut signals).await? else {
+            let Some((listeners, _lock)) = our_turn(cli, listeners, &mut signals).await? else {
                 return Ok(());
             };
-            let node = Node::open(cli, listener)?;
+            let node = Node::open(cli, listeners)?;
             node.serve(cli, source, leaving, None, signals.next()).await?;
         }
         None => {
             // A wrong configuration is said before one waits for anything.
             let client = culvert_agent::source::kubernetes::client(cli.kubernetes.kubeconfig.as_deref()).await?;
-            let Some((listener, _lock)) = our_turn(cli, listener, &mut signals).await? else {
+            let Some((listeners, _lock)) = our_turn(cli, listeners, &mut signals).await? else {
                 return Ok(());
             };
             let source = KubernetesPods::open(&cli.node, &cli.kubernetes).await?;
-            let node = Node::open(cli, listener)?;
+            let node = Node::open(cli, listeners)?;
             node.exempt_itself();
             let cluster = Cluster::open(cli, client, &source, leave, leaving.clone())?;
             let end = cluster.end(cli, &mut signals);
@@ -90,13 +88,13 @@ pub(crate) async fn run(cli: &Cli) -> Result<()> {
 
 /// What every agent has.
 struct Node {
-    listener: TcpListener,
+    listeners: Listeners,
     server: Server,
     kernel: Arc<Mutex<Kernel>>,
 }
 
 impl Node {
-    fn open(cli: &Cli, listener: TcpListener) -> Result<Self> {
+    fn open(cli: &Cli, listeners: Listeners) -> Result<Self> {
         let server =
             Server::bind(&cli.zds_socket).with_context(|| format!("--zds-socket {}", cli.zds_socket.display()))?;
         let mut kernel = Kernel::open(&cli.kernel_config())
@@ -104,7 +102,7 @@ impl Node {
             .map_err(explained)?;
         kernel.spawn_log().context("follow the kernel programs' log")?;
         Ok(Self {
-            listener,
+            listeners,
             server,
             kernel: Arc::new(Mutex::new(kernel)),
         })
@@ -152,7 +150,7 @@ impl Node {
             () = enrolment.run() => {}
             () = self.server.run(events) => {}
             () = beside => {}
-            served = culvert_telemetry::serve(self.listener, pages) => served.context("serve --monitoring-listen")?,
+            served = self.listeners.serve(pages) => served.context("serve --monitoring-listen")?,
             () = end => {}
         }
         if departure.borrow().left {
@@ -335,7 +333,7 @@ impl Signals {
 }
 
 /// Waits until no other agent serves this node, as ready as one can be meanwhile. None when a signal comes first.
-async fn our_turn(cli: &Cli, listener: TcpListener, signals: &mut Signals) -> Result<Option<(TcpListener, NodeLock)>> {
+async fn our_turn(cli: &Cli, listeners: Listeners, signals: &mut Signals) -> Result<Option<(Listeners, NodeLock)>> {
     let path = lock::path_beside(&cli.zds_socket);
     let context = || format!("lock {}", path.display());
     let who = format!(
@@ -345,24 +343,20 @@ async fn our_turn(cli: &Cli, listener: TcpListener, signals: &mut Signals) -> Re
         std::process::id()
     );
     let (by, turn) = match lock::take(&path, &who).with_context(context)? {
-        Attempt::Taken(lock) => return Ok(Some((listener, lock))),
+        Attempt::Taken(lock) => return Ok(Some((listeners, lock))),
         Attempt::Held { by, turn } => (by, turn),
     };
     tracing::warn!(by, "another agent serves this node: standing by until it ends");
-    let listener = listener.into_std().context("--monitoring-listen")?;
-    let meanwhile = listener.try_clone().and_then(TcpListener::from_std);
+    let meanwhile = listeners.try_clone();
     let pages = monitoring::standby_routes(&cli.node, &by);
     let lock = tokio::select! {
         lock = turn.wait() => lock.with_context(context)?,
-        served = culvert_telemetry::serve(meanwhile.context("--monitoring-listen")?, pages) => {
+        served = meanwhile.context("--monitoring-listen")?.serve(pages) => {
             served.context("serve --monitoring-listen")?;
             bail!("the pages ended");
         }
         () = signals.next() => return Ok(None),
     };
     tracing::info!(by, "the other agent has ended: taking over");
-    Ok(Some((
-        TcpListener::from_std(listener).context("--monitoring-listen")?,
-        lock,
-    )))
+    Ok(Some((listeners, lock)))
 }

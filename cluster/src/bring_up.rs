@@ -36,11 +36,7 @@ const LINKS: [&str; 7] = [
 ];
 
 /// Does all of it, or, unless the caller wants to look at what is there, nothing.
-pub(crate) fn bring_up(
-    options: &Options,
-    layout: Layout,
-    step: &mut dyn FnMut(&str, Duration),
-) -> Result<Cluster, Error> {
+fn bring_up(options: &Options, layout: Layout, step: &mut dyn FnMut(&str, Duration)) -> Result<Cluster, Error> {
     let images = prepare(options)?;
     if layout.folder().exists() {
         return Err(Error::Exists {
@@ -61,6 +57,26 @@ pub(crate) fn bring_up(
 }
 
 impl Cluster {
+    /// Brings a cluster up, and returns when its nodes are ready and its names resolve.
+    ///
+    /// # Errors
+    /// Something did not start; what was made is taken down again, unless [`Options::keep`] is set.
+    pub fn up(options: &Options) -> Result<Self, Error> {
+        Self::up_with(options, &mut |_, _| ())
+    }
+
+    /// Like [`up`](Self::up), and calls `step` after each step with what is done now and how long it took.
+    ///
+    /// # Errors
+    /// See [`up`](Self::up).
+    pub fn up_with(options: &Options, step: &mut dyn FnMut(&str, Duration)) -> Result<Self, Error> {
+        let layout = Layout::new(&options.state, &options.name)?;
+        if options.nodes > 9 {
+            return Err(Error::Nodes(options.nodes));
+        }
+        bring_up(options, layout, step)
+    }
+
     /// Writes down what is going to be made.
     fn begin(options: &Options, layout: Layout) -> Result<Self, Error> {
         let folder = layout.control_plane();

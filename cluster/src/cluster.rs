@@ -1,7 +1,7 @@
 //! A cluster from its first folder to its last.
 
 use crate::{
-    Error, Node, Options, bring_up,
+    Error, Node,
     control_plane::{Component, ControlPlane},
     down,
     kubectl::Kubectl,
@@ -11,9 +11,11 @@ use crate::{
     record::{self, Record},
     wait,
 };
+use culvert_net::Netns;
 use rustix::process::Signal;
 use std::{
     fs,
+    net::{IpAddr, UdpSocket},
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
@@ -30,26 +32,6 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Brings a cluster up, and returns when its nodes are ready and its names resolve.
-    ///
-    /// # Errors
-    /// Something did not start; what was made is taken down again, unless [`Options::keep`] is set.
-    pub fn up(options: &Options) -> Result<Self, Error> {
-        Self::up_with(options, &mut |_, _| ())
-    }
-
-    /// Like [`up`](Self::up), and calls `step` after each step with what is done now and how long it took.
-    ///
-    /// # Errors
-    /// See [`up`](Self::up).
-    pub fn up_with(options: &Options, step: &mut dyn FnMut(&str, Duration)) -> Result<Self, Error> {
-        let layout = Layout::new(&options.state, &options.name)?;
-        if options.nodes > 9 {
-            return Err(Error::Nodes(options.nodes));
-        }
-        bring_up::bring_up(options, layout, step)
-    }
-
     /// A cluster that was brought up before, by this process or another.
     ///
     /// # Errors
@@ -198,6 +180,18 @@ impl Cluster {
     /// The control plane's network namespace, in which the bridge between the nodes is.
     pub fn netns(&self) -> PathBuf {
         self.layout.control_plane_netns()
+    }
+
+    /// The network namespace of a pod that runs `program` and has this address, for asking what listens on the pod's
+    /// loopback. None while there is no such pod.
+    pub fn netns_of(&self, program: &str, address: IpAddr) -> Option<Netns> {
+        let processes = self
+            .nodes
+            .iter()
+            .flat_map(|node| node.pids_of(program).unwrap_or_default());
+        let mut spaces = processes.filter_map(|process| Netns::open(&process.netns()).ok());
+        // Only an address of the namespace's own can be bound.
+        spaces.find(|netns| matches!(netns.run(|| UdpSocket::bind((address, 0)).is_ok()), Ok(true)))
     }
 
     /// A component of the control plane, if it runs.

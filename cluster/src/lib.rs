@@ -52,6 +52,7 @@ mod addresses;
 mod bring_up;
 mod cgroup;
 mod cluster;
+mod component;
 mod control_plane;
 mod down;
 mod error;
@@ -71,9 +72,9 @@ mod wait;
 
 pub use addresses::{API_PORT, API_SERVICE, CONTROL_PLANE, CONTROL_PLANE_V6, DNS_SERVICE};
 pub use cluster::Cluster;
+pub use component::Component as NodeComponent;
 pub use control_plane::Component;
 pub use error::Error;
-pub use inside::Component as NodeComponent;
 pub use kubectl::Kubectl;
 pub use node::Node;
 pub use options::Options;

@@ -80,6 +80,11 @@ impl Process {
         })
     }
 
+    /// Its network namespace.
+    pub fn netns(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/net", self.pid))
+    }
+
     /// Its id on the machine.
     pub fn pid(&self) -> i32 {
         self.pid

@@ -93,7 +93,7 @@ pub struct Serve {
     /// `localhost` and the loopback addresses.
     #[arg(long, env = "CULVERT_SERVING_NAME", value_delimiter = ',', value_name = "NAME")]
     pub serving_name: Vec<String>,
-    /// Where metrics, status and findings are shown.
+    /// Where metrics and readiness are shown, and on loopback status and findings.
     #[arg(
         long,
         env = "CULVERT_MONITORING_LISTEN",
@@ -101,6 +101,10 @@ pub struct Serve {
         value_name = "ADDRESS"
     )]
     pub monitoring_listen: SocketAddr,
+    /// Where the kubelet's probes are answered: /healthz/ready and /healthz/live alone. Without it: on --monitoring-listen
+    /// only.
+    #[arg(long, env = "CULVERT_READINESS_LISTEN", value_name = "ADDRESS")]
+    pub readiness_listen: Option<SocketAddr>,
     /// How certificates are signed.
     #[command(flatten)]
     pub authority: AuthorityFlags,

@@ -4,27 +4,34 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use culvert_objects::{Finding, Loaded};
+use culvert_proto::ADDRESS_TYPE;
+use culvert_xds::Change;
 use tokio::sync::watch;
 
 use crate::model::{Model, Settings};
 use crate::monitor::ModelMetrics;
-use crate::run::State;
+use crate::state::State;
+
+/// What is called with the changes of a state, after the state has been published.
+pub(crate) type OnChange = Box<dyn Fn(&[Change]) + Send>;
 
 /// Keeps the state up to date with the source.
 pub(crate) struct Follow {
     model: Model,
     findings: BTreeSet<Finding>,
     metrics: ModelMetrics,
+    on_change: OnChange,
     pub(crate) state: watch::Sender<Arc<State>>,
 }
 
 impl Follow {
     /// A state of generation 0, which is nothing.
-    pub(crate) fn new(settings: Settings, metrics: ModelMetrics) -> Self {
+    pub(crate) fn new(settings: Settings, metrics: ModelMetrics, on_change: OnChange) -> Self {
         Self {
             model: Model::new(settings),
             findings: BTreeSet::new(),
             metrics,
+            on_change,
             state: watch::Sender::new(Arc::default()),
         }
     }
@@ -66,6 +73,18 @@ impl Follow {
             snapshot: self.model.snapshot().clone(),
         };
         self.metrics.set(&state);
-        self.state.send_replace(Arc::new(state));
+        let before = self.state.send_replace(Arc::new(state));
+        let snapshots = [&before.snapshot, self.model.snapshot()];
+        let change = |name: &String| Change {
+            type_url: ADDRESS_TYPE,
+            name: name.as_str().into(),
+            keys: snapshots
+                .iter()
+                .flat_map(|snapshot| snapshot.keys(name))
+                .map(Into::into)
+                .collect(),
+        };
+        let told: Vec<Change> = changes.updated.iter().chain(&changes.removed).map(change).collect();
+        (self.on_change)(&told);
     }
 }

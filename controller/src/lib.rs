@@ -34,3 +34,4 @@ pub mod run;
 pub mod serve;
 pub mod snapshot;
 pub mod source;
+pub mod state;

@@ -10,9 +10,9 @@ use tokio::sync::watch;
 
 use crate::authority::{Signer, SigningMetrics};
 use crate::cluster::lease::Standing;
-use crate::run::State;
 use crate::serve::Nodes;
 use crate::source::About;
+use crate::state::State;
 
 /// What the model counts.
 #[derive(Clone, Debug, Default)]
@@ -71,8 +71,9 @@ pub(crate) fn routes(sources: Sources, registry: Registry) -> Routes {
     let (status, findings, ready) = (Arc::clone(&sources), Arc::clone(&sources), Arc::clone(&sources));
     Routes::new()
         .metrics(Arc::new(registry))
-        .get("/status", move |_| Response::json(&status.status()))
-        .get("/findings", move |_| Response::json(&findings.findings()))
+        .get_local("/status", move |_| Response::json(&status.status()))
+        .get_local("/findings", move |_| Response::json(&findings.findings()))
+        .get("/healthz/live", |_| Response::text("alive\n"))
         .get("/healthz/ready", move |_| match ready.missing() {
             None => Response::text("ready\n"),
             Some(missing) => Response::status(culvert_telemetry::StatusCode::SERVICE_UNAVAILABLE, missing),

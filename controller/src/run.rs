@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use culvert_objects::{Defaults, Directory, Loaded};
+use culvert_objects::{Defaults, Directory};
 use culvert_telemetry::prometheus::registry::Registry;
+use culvert_telemetry::{ListenError, Listeners};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -21,17 +22,8 @@ use crate::follow::Follow;
 use crate::model::Settings;
 use crate::monitor::{self, ModelMetrics, Sources};
 use crate::serve::{self, Discovery, DiscoveryMetrics, Nodes, Placed, ServeError};
-use crate::snapshot::Snapshot;
 use crate::source::Source;
-
-/// Everything at one moment: what was read, and what was made of it.
-#[derive(Debug, Default)]
-pub struct State {
-    /// The objects, and what is wrong with them.
-    pub loaded: Arc<Loaded>,
-    /// The resources made from them.
-    pub snapshot: Snapshot,
-}
+use crate::state::State;
 
 /// Why the controller ended.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +34,7 @@ pub struct RunError(#[from] Cause);
 enum Cause {
     #[error(transparent)]
     Open(#[from] culvert_objects::OpenError),
-    #[error("Kubernetes")]
+    #[error("the API server cannot be reached")]
     Cluster(#[from] ClientError),
     #[error(transparent)]
     Authority(#[from] crate::authority::AuthorityError),
@@ -50,13 +42,15 @@ enum Cause {
     TrustDomain(String),
     #[error(transparent)]
     Serve(#[from] ServeError),
-    #[error("signals")]
+    #[error("SIGTERM and SIGINT cannot be received")]
     Signal(std::io::Error),
-    #[error("a listener without an address")]
+    #[error("the kernel does not tell the address of --xds-listen or --monitoring-listen")]
     Address(std::io::Error),
-    #[error("TLS")]
+    #[error("no TLS configuration for --xds-listen")]
     Tls(tokio_rustls::rustls::Error),
-    #[error("monitoring")]
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error("the pages on --monitoring-listen are no longer served")]
     Monitor(std::io::Error),
 }
 
@@ -96,7 +90,7 @@ async fn run_until_signal(flags: Serve, clock: &Clock) -> Result<(), Cause> {
         cluster_domain: flags.cluster_domain.clone(),
         system_namespace: flags.cluster.namespace(),
     };
-    let mut follower = Follow::new(settings, metrics);
+    let mut follower = Follow::new(settings, metrics, Box::new(|_| {}));
     let state = follower.state.subscribe();
     let (stop_sender, stop) = watch::channel(false);
     let nodes = Nodes::default();
@@ -112,8 +106,8 @@ async fn run_until_signal(flags: Serve, clock: &Clock) -> Result<(), Cause> {
     let keeping = setup.keep(serving_names(&flags));
 
     let xds = listen(flags.xds_listen).await?;
-    let monitoring = listen(flags.monitoring_listen).await?;
-    let (at, pages_at) = (address(&xds)?, address(&monitoring)?);
+    let monitoring = Listeners::bind(flags.monitoring_listen, flags.readiness_listen).await?;
+    let (at, pages_at) = (address(&xds)?, monitoring.address().map_err(Cause::Address)?);
     tracing::info!(xds = %at, monitoring = %pages_at, "serving");
     let discovery = Discovery::new(
         state.clone(),
@@ -142,7 +136,7 @@ async fn run_until_signal(flags: Serve, clock: &Clock) -> Result<(), Cause> {
         ca_problem: setup.problem.clone(),
         stop: stop.clone(),
     };
-    let pages = culvert_telemetry::serve(monitoring, monitor::routes(sources, registry));
+    let pages = monitoring.serve(monitor::routes(sources, registry));
     let tls = setup.serving.tls().map_err(Cause::Tls)?;
     let known = all_is_known(state, stop.clone());
     let grpc = async {

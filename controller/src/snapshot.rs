@@ -78,6 +78,18 @@ impl Snapshot {
         take(&mut self.by_node, &keys.node, name);
     }
 
+    /// By what a client may have asked for the resource `name`, if it is there: its own name and aliases, and for a
+    /// workload the names and aliases of its services.
+    pub fn keys(&self, name: &str) -> BTreeSet<String> {
+        let Some(keys) = self.keys.get(name) else {
+            return BTreeSet::new();
+        };
+        let services = keys.services.iter().filter_map(|service| self.keys.get(service));
+        let aliases = services.chain([keys]).flat_map(|keys| keys.aliases.iter());
+        let names = keys.services.iter().map(String::as_str).chain([name]);
+        aliases.cloned().chain(names.map(str::to_owned)).collect()
+    }
+
     /// How many resources there are of type Address.
     pub fn len(&self) -> usize {
         self.addresses.len()

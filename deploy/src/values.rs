@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use crate::{Document, Error, REGISTRY, VERSION};
+use crate::{ARCHITECTURES, Document, Error, REGISTRY, VERSION};
 
 /// Choices of whoever installs. The default is what `kubectl apply -k deploy/daemonset` applies.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct Values {
     pub registry: String,
     /// Their tag.
     pub tag: String,
+    /// The architectures that they are for, as Kubernetes writes them: nodes of others get no pod.
+    pub architectures: Vec<String>,
     /// What the programs are told about the cluster.
     pub config: Config,
     /// Where a node keeps what Culvert reaches for.
@@ -47,7 +49,7 @@ pub struct Config {
 }
 
 /// Folders of the node that are not everywhere in the same place.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPaths {
     /// Where the container runtime has its CRI socket.
     pub runtime: String,
@@ -105,6 +107,7 @@ impl Default for Values {
         Self {
             registry: REGISTRY.to_owned(),
             tag: VERSION.to_owned(),
+            architectures: ARCHITECTURES.map(str::to_owned).into(),
             config: Config::default(),
             host_paths: HostPaths::default(),
             components: BTreeSet::new(),
@@ -138,6 +141,10 @@ impl Default for HostPaths {
     }
 }
 
+/// In a workload: the architectures of its node affinity.
+const ARCHITECTURE_VALUES: &str = "/spec/template/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/\
+                                   nodeSelectorTerms/0/matchExpressions/0/values";
+
 impl Values {
     pub(crate) fn check(&self) -> Result<(), Error> {
         let wrong = |what, value: &str, reason| {
@@ -160,6 +167,14 @@ impl Values {
         if !is_image_part(&self.tag, "-._") {
             return wrong("tag", &self.tag, "is no tag of an image");
         }
+        if self.architectures.is_empty() {
+            return wrong("architectures", "", "names none");
+        }
+        for architecture in &self.architectures {
+            if !is_image_part(architecture, "") {
+                return wrong("architectures", architecture, "is no architecture such as amd64");
+            }
+        }
         for (what, path) in self.host_paths.named() {
             if !path.starts_with('/') || path.split('/').any(|part| part == "..") {
                 return wrong(what, path, "is no absolute path");
@@ -177,6 +192,9 @@ impl Values {
                 let image = container.get_mut("image").ok_or_else(|| missing("image"))?;
                 let name = image.as_str().ok_or_else(|| missing("image"))?;
                 *image = self.image(name).into();
+            }
+            if let Some(values) = document.value.pointer_mut(ARCHITECTURE_VALUES) {
+                *values = json!(self.architectures);
             }
             if document.is("ConfigMap") {
                 let data = document.value.get_mut("data").and_then(Value::as_object_mut);

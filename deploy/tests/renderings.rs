@@ -220,11 +220,13 @@ fn helm_and_the_crate_understand_the_same_values() {
     values.config.cluster_domain = Some("cluster.example".to_owned());
     values.config.root_namespace = Some("culvert-system".to_owned());
     values.config.log = Some("debug".to_owned());
+    values.architectures = vec!["arm64".to_owned()];
     values.host_paths.runtime = "/run/k3s/containerd".to_owned();
     values.host_paths.cni_bin = "/var/lib/cni/bin".to_owned();
     values.host_paths.cni_conf = "/var/lib/cni/net.d".to_owned();
     let rendered = helm(&[
         "image.registry=registry.example/mesh",
+        "image.architectures={arm64}",
         "config.meshCidrs={198.18.64.0/18,198.19.0.0/16}",
         "config.excludeCidrs={fd00:c01e::/64}",
         "config.excludePorts={53,9100}",

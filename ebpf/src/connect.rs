@@ -5,6 +5,7 @@ use crate::{
     flows::{self, Room},
     maps::{ADDRESSES, EXCLUDED, EXCLUDED_PORTS, PODS},
     note, proxy,
+    verdict::{ALLOW, ENETDOWN, ENETUNREACH, ENOBUFS, deny},
 };
 use aya_ebpf::{
     EbpfContext as _, bindings::bpf_sock_addr, helpers::bpf_get_netns_cookie, maps::lpm_trie::Key,
@@ -14,10 +15,6 @@ use aya_log_ebpf::warn;
 use core::ptr::{addr_of_mut, write_volatile};
 use culvert_abi::{Address, CAPTURE_PORT, CAPTURE_PORTS, Config, Counter, Endpoint, Noted, OUTBOUND_PORT, Pod};
 
-/// `connect` fails with `EPERM`.
-const DENY: i32 = 0;
-const ALLOW: i32 = 1;
-
 const SOCK_STREAM: u32 = 1;
 const IPPROTO_TCP: u32 = 6;
 const IPPROTO_MPTCP: u32 = 262;
@@ -25,7 +22,8 @@ const IPPROTO_MPTCP: u32 = 262;
 enum Verdict {
     /// To where the application wants.
     Leave,
-    Deny,
+    /// `connect` fails with this error.
+    Deny(i32),
     /// To this address and port of the pod, from where it reaches the outbound listener.
     Capture(Endpoint),
 }
@@ -43,7 +41,7 @@ pub fn v4(context: &SockAddrContext) -> i32 {
         };
         match decide(context, &destination) {
             Verdict::Leave => ALLOW,
-            Verdict::Deny => DENY,
+            Verdict::Deny(errno) => deny(errno),
             Verdict::Capture(target) => {
                 write_volatile(addr_of_mut!((*address).user_ip4), target.address.0[3]);
                 set_port(address, target.port);
@@ -71,7 +69,7 @@ pub fn v6(context: &SockAddrContext) -> i32 {
         };
         match decide(context, &destination) {
             Verdict::Leave => ALLOW,
-            Verdict::Deny => DENY,
+            Verdict::Deny(errno) => deny(errno),
             Verdict::Capture(target) => {
                 write_volatile(addr_of_mut!((*address).user_ip6[0]), target.address.0[0]);
                 write_volatile(addr_of_mut!((*address).user_ip6[1]), target.address.0[1]);
@@ -102,12 +100,12 @@ unsafe fn decide(context: &SockAddrContext, destination: &Endpoint) -> Verdict {
     };
     // Set before the first pod.
     let Some(config) = proxy::config() else {
-        return Verdict::Deny;
+        return Verdict::Deny(ENETDOWN);
     };
     if proxy::is_current(config) {
         return proxys_own(context, config, destination, cookie);
     }
-    if let Some(reason) = left_alone(pod, destination, cookie) {
+    if let Some(reason) = left_alone(context, pod, destination, cookie) {
         if let Some(reason) = reason {
             count(reason);
         }
@@ -142,7 +140,7 @@ fn proxys_own(context: &SockAddrContext, config: &Config, destination: &Endpoint
     let forwarded = unsafe { note::on((*context.sock_addr).__bindgen_anon_1.sk) }
         .is_some_and(|noted| noted.role == Noted::FORWARDED);
     if forwarded && has_no_room(context, config, destination, cookie) {
-        return Verdict::Deny;
+        return Verdict::Deny(ENOBUFS);
     }
     count(Counter::ConnectProxy);
     Verdict::Leave
@@ -150,12 +148,16 @@ fn proxys_own(context: &SockAddrContext, config: &Config, destination: &Endpoint
 
 /// Whether this connection is none of our business, and what to count it as.
 #[inline(always)]
-fn left_alone(pod: &Pod, destination: &Endpoint, cookie: u64) -> Option<Option<Counter>> {
+fn left_alone(context: &SockAddrContext, pod: &Pod, destination: &Endpoint, cookie: u64) -> Option<Option<Counter>> {
     if pod.flags & Pod::OUTBOUND == 0 {
         return Some(None);
     }
     if destination.address.is_loopback() {
         return Some(Some(Counter::ConnectLoopback));
+    }
+    // It cannot leave the link, and means nothing without the interface that it is meant for.
+    if destination.address.is_link_local() {
+        return Some(Some(Counter::ConnectLinkLocal));
     }
     // SAFETY: entries change only as a whole.
     if let Some(owner) = unsafe { ADDRESSES.get(&destination.address) }
@@ -163,35 +165,60 @@ fn left_alone(pod: &Pod, destination: &Endpoint, cookie: u64) -> Option<Option<C
     {
         return Some(Some(Counter::ConnectOwn));
     }
-    if is_excluded_port(destination.port) || EXCLUDED.get(&Key::new(128, destination.address)).is_some() {
+    if is_excluded_port(destination.port) || EXCLUDED.get(&Key::new(128, destination.address)) == Some(&1) {
         return Some(Some(Counter::ConnectExcluded));
+    }
+    // SAFETY: the context and its socket are valid.
+    let device = unsafe { (*(*context.sock_addr).__bindgen_anon_1.sk).bound_dev_if };
+    if device != 0 && pod.devices != [0; 2] && !pod.devices.contains(&device) {
+        return Some(Some(Counter::ConnectDevice));
+    }
+    // The kernel says what it says without a mesh: usually that the network is unreachable.
+    if own_address(pod, destination).is_none() && pod.flags & unknown(destination) == 0 {
+        return Some(Some(Counter::ConnectFamily));
     }
     None
 }
 
+/// The pod's address of the destination's family.
 #[inline(always)]
-fn capture(context: &SockAddrContext, config: &Config, pod: &Pod, destination: &Endpoint, cookie: u64) -> Verdict {
-    let target = if destination.address.is_v4() {
+fn own_address(pod: &Pod, destination: &Endpoint) -> Address {
+    if destination.address.is_v4() {
         pod.ipv4
     } else {
         pod.ipv6
-    };
+    }
+}
+
+/// The flag that says that the pod has an address of the destination's family which the mesh does not know.
+#[inline(always)]
+fn unknown(destination: &Endpoint) -> u32 {
+    if destination.address.is_v4() {
+        Pod::UNKNOWN_V4
+    } else {
+        Pod::UNKNOWN_V6
+    }
+}
+
+#[inline(always)]
+fn capture(context: &SockAddrContext, config: &Config, pod: &Pod, destination: &Endpoint, cookie: u64) -> Verdict {
+    let target = own_address(pod, destination);
     if target.is_none() {
         count(Counter::ConnectNoAddress);
         if may_log(cookie) {
             let (address, port) = (destination.address.octets(), destination.port);
             warn!(
                 context,
-                "connect of the pod with cookie {} to {:i} port {} denied: no address of that family",
+                "connect of the pod with cookie {} to {:i} port {} denied: the mesh knows no address of the pod of that family",
                 cookie,
                 address,
                 port
             );
         }
-        return Verdict::Deny;
+        return Verdict::Deny(ENETUNREACH);
     }
     if has_no_room(context, config, destination, cookie) {
-        return Verdict::Deny;
+        return Verdict::Deny(ENOBUFS);
     }
     let noted = Noted {
         endpoint: *destination,
@@ -212,13 +239,15 @@ fn capture(context: &SockAddrContext, config: &Config, pod: &Pod, destination: &
                 "connect of the pod with cookie {} to {:i} port {} denied: no memory", cookie, address, port
             );
         }
-        return Verdict::Deny;
+        return Verdict::Deny(ENOBUFS);
     }
     count(Counter::ConnectCaptured);
     let port = if pod.flags & Pod::INBOUND == 0 {
         u32::from(OUTBOUND_PORT)
     } else {
-        capture_port(destination)
+        // SAFETY: the context and its socket are valid.
+        let own = unsafe { (*(*context.sock_addr).__bindgen_anon_1.sk).src_port };
+        elsewhere(capture_port(destination), own)
     };
     Verdict::Capture(Endpoint { address: target, port })
 }
@@ -307,8 +336,18 @@ fn capture_port(destination: &Endpoint) -> u32 {
     u32::from(CAPTURE_PORT) + (mixed ^ (mixed >> 16)) % u32::from(CAPTURE_PORTS)
 }
 
+/// Another capture port where the socket is bound to this one: it would connect to itself. A port that the kernel chooses
+/// later is none of them, since the agent reserves them.
+#[inline(always)]
+fn elsewhere(port: u32, own: u32) -> u32 {
+    if port != own {
+        return port;
+    }
+    u32::from(CAPTURE_PORT) + (port - u32::from(CAPTURE_PORT) + 1) % u32::from(CAPTURE_PORTS)
+}
+
 /// Whether a connection to the pod's own address may be one that programs of another version have just captured.
 #[inline(always)]
-fn is_capture_port(port: u32) -> bool {
+pub fn is_capture_port(port: u32) -> bool {
     port == u32::from(OUTBOUND_PORT) || port.wrapping_sub(u32::from(CAPTURE_PORT)) < u32::from(CAPTURE_PORTS)
 }

@@ -25,6 +25,7 @@ mod proxy;
 mod sk_lookup;
 mod sock_ops;
 mod sockopt;
+mod verdict;
 
 use aya_ebpf::{
     macros::{cgroup_sock_addr, cgroup_sockopt, sk_lookup, sock_ops},

@@ -25,7 +25,8 @@ pub static ADDRESSES: HashMap<Address, Owner> = HashMap::with_max_entries(1, 0);
 #[map]
 pub static LISTENERS: SockHash<Listener> = SockHash::with_max_entries(1, 0);
 
-/// Destinations that are never captured.
+/// Destinations that are never captured (1); and, where such a range has IPv4 within it by the way in which addresses are
+/// held and not by its meaning, that IPv4 is captured (0).
 #[map]
 pub static EXCLUDED: LpmTrie<Address, u32> = LpmTrie::with_max_entries(1, 0);
 
@@ -65,3 +66,7 @@ pub static HAS_MPTCP_HELPER: Global<u8> = Global::new(1);
 /// not noticed.
 #[unsafe(no_mangle)]
 pub static HAS_CGROUP_IN_SOCK_OPS: Global<u8> = Global::new(1);
+
+/// Whether programs may choose with which error a system call fails (since 5.18).
+#[unsafe(no_mangle)]
+pub static HAS_SET_RETVAL: Global<u8> = Global::new(1);

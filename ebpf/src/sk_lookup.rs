@@ -2,7 +2,7 @@
 //! of each pod whose inbound connections are captured.
 
 use crate::{
-    connect::is_excluded_port,
+    connect::{is_capture_port, is_excluded_port},
     count::count,
     maps::{ADDRESSES, FLOWS, LISTENERS},
     proxy,
@@ -12,7 +12,7 @@ use aya_ebpf::{
     programs::SkLookupContext,
 };
 use core::ptr::{addr_of, read_volatile};
-use culvert_abi::{Address, Counter, Flow, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener, Noted, OUTBOUND_PORT};
+use culvert_abi::{Address, Counter, FORWARDING_PORT, Flow, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener, Noted, OUTBOUND_PORT};
 
 /// The SYN is answered by a reset.
 const DROP: u32 = 0;
@@ -41,29 +41,26 @@ pub fn steer(context: &SkLookupContext) -> u32 {
     }
     // SAFETY: entries change only as a whole.
     let Some(owner) = (unsafe { ADDRESSES.get(&local) }) else {
-        // From itself to itself: an address that the pod keeps to itself, such as that of a bridge.
-        if local == remote {
-            count(Counter::LookupLocal);
-            return PASS;
-        }
-        count(Counter::LookupUnknown);
-        return DROP;
+        return not_ours(&local, &remote);
     };
     // The interface does not tell: a connection to the pod's own address does not report the loopback interface. From
     // outside, the kernel lets no connection be established that claims to come from the pod itself.
     // SAFETY: as above.
-    let own = remote.is_loopback() || unsafe { ADDRESSES.get(&remote) }.is_some_and(|peer| peer.cookie == owner.cookie);
+    let own = remote.is_loopback()
+        || unsafe { ADDRESSES.get(&remote) }.is_some_and(|peer| peer.cookie == owner.cookie);
     match port {
         HBONE => to(context, local, HBONE, Counter::LookupHbone),
         OUTBOUND if own => to(context, local, OUTBOUND, Counter::LookupOutbound),
+        // From whatever address of the pod: an application may have bound its socket to one that is not the mesh's.
+        _ if (own || is_capture_port(port)) && is_captured(lookup, owner.cookie, local, remote) => {
+            to(context, local, OUTBOUND, Counter::LookupOutbound)
+        }
         // The proxy would take these for an application's ports and meet itself.
         OUTBOUND | PLAINTEXT => {
             count(Counter::LookupReserved);
             DROP
         }
-        _ if own && is_captured(lookup, owner.cookie, local, remote) => {
-            to(context, local, OUTBOUND, Counter::LookupOutbound)
-        }
+        _ if is_from_proxy(lookup, &remote) => forwarded(lookup, owner.cookie, local, remote),
         _ if own => {
             count(Counter::LookupLocal);
             PASS
@@ -78,6 +75,42 @@ pub fn steer(context: &SkLookupContext) -> u32 {
         }
         _ => to(context, local, PLAINTEXT, Counter::LookupPlaintext),
     }
+}
+
+/// To an address that the mesh does not know: that of a second interface, or of a bridge. It is left alone, but for
+/// link-local addresses, which every interface has: a neighbour on the link would reach the application past the proxy.
+#[inline(always)]
+fn not_ours(local: &Address, remote: &Address) -> u32 {
+    if local == remote {
+        count(Counter::LookupLocal);
+        return PASS;
+    }
+    if local.is_link_local() {
+        count(Counter::LookupUnknown);
+        return DROP;
+    }
+    count(Counter::LookupOther);
+    PASS
+}
+
+/// Whether the SYN comes from where only the proxy connects from.
+#[inline(always)]
+fn is_from_proxy(lookup: *mut bpf_sk_lookup, remote: &Address) -> bool {
+    // SAFETY: the caller's context.
+    let port = unsafe { (*lookup).remote_port };
+    remote.is_forwarding_source() && u16::from_be(port as u16) == FORWARDING_PORT
+}
+
+/// The proxy's connection to an application. Where its client could not be noted, the application would take it for one of
+/// its own.
+#[inline(always)]
+fn forwarded(lookup: *mut bpf_sk_lookup, cookie: u64, local: Address, remote: Address) -> u32 {
+    if has_flow(lookup, cookie, local, remote, Noted::FORWARDED) {
+        count(Counter::LookupLocal);
+        return PASS;
+    }
+    count(Counter::LookupSource);
+    DROP
 }
 
 /// Whether this is the SYN of a connection that was captured, see [`culvert_abi::CAPTURE_PORT`].

@@ -1,14 +1,15 @@
 //! Socket options by which the proxy and the programs talk. Attached to the cgroups of the proxy (and of the agent, which
 //! opens listeners for it) alone, because it costs on every option of every socket there.
 
-use crate::{count::count, note};
+use crate::{
+    count::count,
+    note,
+    verdict::{ALLOW, EINVAL, ENOBUFS, deny},
+};
 use aya_ebpf::{bindings::bpf_sockopt, programs::SockoptContext};
 use core::ptr::{addr_of_mut, write_volatile};
 use culvert_abi::{CULVERT_CLIENT_ADDRESS, Counter, Endpoint, Noted, SO_ORIGINAL_DST, SOL_CULVERT, SOL_IP, SOL_IPV6};
 
-/// `setsockopt` fails with `EPERM`.
-const DENY: i32 = 0;
-const ALLOW: i32 = 1;
 /// Instead of a length: the kernel's own `setsockopt` is not run.
 const HANDLED: i32 = -1;
 /// Longer values are not shown to programs as a whole; a length of 0 leaves them to the kernel.
@@ -101,7 +102,7 @@ pub fn set(context: &SockoptContext) -> i32 {
         let end = (*option).__bindgen_anon_3.optval_end;
         if (*option).optname != CULVERT_CLIENT_ADDRESS || value.add(1).cast() > end {
             count(Counter::ClientInvalid);
-            return DENY;
+            return deny(EINVAL);
         }
         let noted = Noted {
             endpoint: value.read(),
@@ -109,7 +110,7 @@ pub fn set(context: &SockoptContext) -> i32 {
         };
         if !note::put((*option).__bindgen_anon_1.sk, &noted) {
             count(Counter::ClientInvalid);
-            return DENY;
+            return deny(ENOBUFS);
         }
         write_volatile(addr_of_mut!((*option).optlen), HANDLED);
         count(Counter::ClientSet);

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "workload.proto",
     "authorization.proto",
     "zds.proto",
     "citadel.proto",
     "discovery.proto",
     "cri.proto",
+    "mesh.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

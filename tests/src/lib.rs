@@ -12,8 +12,10 @@
 )]
 
 pub mod authority;
+mod patience;
 pub mod probe;
 pub mod town;
 pub mod tunnel;
 
-pub use town::{PATIENCE, Town, lab};
+pub use patience::PATIENCE;
+pub use town::{Town, lab};

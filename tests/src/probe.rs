@@ -1,6 +1,6 @@
 //! Running `probe` in pods.
 
-use crate::PATIENCE;
+use crate::patience::PATIENCE;
 use culvert_lab::{Pod, Process};
 use serde_json::Value;
 use std::{net::SocketAddr, path::PathBuf, process::Command};

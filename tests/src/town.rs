@@ -1,11 +1,8 @@
 //! The usual setting: one meshed namespace with a client on node 1 and servers on both nodes.
 
-use crate::probe;
+use crate::{patience::PATIENCE, probe};
 use culvert_lab::{Capture, Lab, Mesh, MeshOptions, Pod, PodSpec, Process, Seen, wait_until};
-use std::time::Duration;
 
-/// How long anything may take. CI machines are slow, and a wait that succeeds costs nothing.
-pub const PATIENCE: Duration = Duration::from_secs(40);
 /// Where servers listen.
 pub const PORT: u16 = 8080;
 

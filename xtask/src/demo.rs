@@ -10,6 +10,7 @@ mod access_log;
 mod facts;
 mod keep;
 mod kube;
+mod options;
 mod progress;
 mod shop;
 mod show;
@@ -20,6 +21,7 @@ mod witness;
 use crate::{ebpf, setup, shell};
 use anyhow::{Context, Result, bail};
 use culvert_lab::Lab;
+pub(crate) use options::Options;
 use progress::Progress;
 use std::{
     os::unix::process::CommandExt,
@@ -39,29 +41,6 @@ const PACKAGES: [&str; 6] = [
     "culvert-lab",
     "bookstore-reviews",
 ];
-
-/// Options of `cargo xtask demo`.
-#[derive(clap::Args)]
-pub(crate) struct Options {
-    /// In a real Kubernetes cluster of two nodes on this machine, with Culvert installed as a DaemonSet
-    #[arg(long)]
-    cluster: bool,
-    /// Leave everything running, and tell what to try and how to remove it
-    #[arg(long, conflicts_with = "down")]
-    keep: bool,
-    /// Remove what `--keep` left running
-    #[arg(long)]
-    down: bool,
-    /// End with one line of JSON
-    #[arg(long)]
-    json: bool,
-    /// How many requests the visitor sends before, and again after the namespace has joined
-    #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u32).range(2..=10_000))]
-    requests: u32,
-    /// Set when this program starts itself again as root: when the demo began, in seconds since 1970.
-    #[arg(long, hide = true)]
-    began: Option<u64>,
-}
 
 /// Builds what the demo runs, becomes root, and runs it.
 pub(crate) fn run(options: &Options) -> Result<()> {

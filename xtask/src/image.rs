@@ -15,6 +15,7 @@ mod debian;
 mod digest;
 mod elf;
 mod layer;
+mod profile;
 mod programs;
 mod sbom;
 mod source;
@@ -27,6 +28,7 @@ use catalogue::{Base, Program, RECIPES, Recipe};
 use crates::{Graph, Metadata};
 use culvert_cluster::Cluster;
 use layer::Layer;
+pub(crate) use profile::Profile;
 use source::Source;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -47,43 +49,6 @@ pub(crate) struct Options {
     /// Import the images into every node of a test cluster that is up
     #[arg(long, value_name = "CLUSTER")]
     load: Option<String>,
-}
-
-/// How programs are built, and how much trouble is taken over an image's size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Profile {
-    /// For tests: built quickly, with names of functions, not compressed
-    Dev,
-    /// As [`Profile::Dev`], with programs as `cargo xtask test` builds them, so that nothing is built twice
-    #[value(skip)]
-    Tests,
-    /// For use: optimized, stripped and compressed
-    Release,
-}
-
-impl Profile {
-    /// The folder below `target` that cargo builds into.
-    fn folder(self) -> &'static str {
-        match self {
-            Self::Dev | Self::Tests => "debug",
-            Self::Release => "release",
-        }
-    }
-
-    fn cargo_arguments(self) -> &'static [&'static str] {
-        match self {
-            Self::Dev | Self::Tests => &[],
-            Self::Release => &["--release"],
-        }
-    }
-
-    /// As the command line says it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Dev | Self::Tests => "dev",
-            Self::Release => "release",
-        }
-    }
 }
 
 /// An image that was made.

@@ -8,6 +8,7 @@ mod cluster;
 mod demo;
 mod ebpf;
 mod image;
+mod imports;
 mod setup;
 mod shell;
 mod test;
@@ -36,6 +37,8 @@ enum Chore {
     Demo(demo::Options),
     /// Check format and lints, build everything, and run every test, end-to-end tests included
     Test(test::Options),
+    /// Look for imports that form a circle, and for programs that import each other
+    Imports,
     /// A real Kubernetes cluster on this machine: up, down, status, shell
     Cluster(cluster::Options),
     /// Measure no mesh, Culvert and two Envoy sidecars in turns, and print what each costs
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
+        Chore::Imports => imports::check(),
         Chore::Cluster(options) => cluster::run(&options),
         Chore::Bench(options) => bench::run(&options),
     };

@@ -5,9 +5,12 @@ use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{Arc, atomic::AtomicBool},
-    time::Instant,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    time::{Duration, Instant},
 };
+
+/// What has run so far, and how long it took.
+static STAGES: Mutex<Vec<(String, Duration)>> = Mutex::new(Vec::new());
 
 /// The repository's root folder.
 pub(crate) fn root() -> PathBuf {
@@ -32,6 +35,13 @@ pub(crate) fn cargo() -> Command {
     command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
+/// Builds with all targets, so that features are the same as for the tests, and nothing is built twice.
+pub(crate) fn build_everything() -> Command {
+    let mut cargo = cargo();
+    cargo.args(["build", "--workspace", "--all-targets", "--locked"]);
+    cargo
+}
+
 /// A program to be started in the repository's root, with our own tools ahead on its `PATH`.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
@@ -51,11 +61,27 @@ pub(crate) fn run(what: &str, command: &mut Command) -> Result<()> {
     let status = command
         .status()
         .with_context(|| format!("cannot start {}", shown(command)))?;
+    took(what, started.elapsed());
     if !status.success() {
         bail!("{what}: {} ended with {status}", shown(command));
     }
     say(&format!("{what}: done in {:.0} s", started.elapsed().as_secs_f32()));
     Ok(())
+}
+
+/// Notes how long a stage took, for [`stages`].
+pub(crate) fn took(what: &str, time: Duration) {
+    let mut stages = STAGES.lock().unwrap_or_else(PoisonError::into_inner);
+    stages.push((what.to_owned(), time));
+}
+
+/// What has run so far, in order, and how long each took, as a table for people.
+pub(crate) fn stages() -> String {
+    let stages = STAGES.lock().unwrap_or_else(PoisonError::into_inner);
+    let line = |what: &str, time: &Duration| format!("{:>6.0} s  {what}\n", time.as_secs_f32());
+    let all: Duration = stages.iter().map(|(_, time)| *time).sum();
+    let lines: String = stages.iter().map(|(what, time)| line(what, time)).collect();
+    format!("{lines}{}", line("all of these", &all))
 }
 
 /// Runs a program and returns its standard output; its standard error is in the error when it fails.

@@ -51,9 +51,7 @@ impl Listeners {
     /// See [`ListenError`].
     pub fn open(netns: &Netns, addresses: &[IpAddr]) -> Result<Self, ListenError> {
         netns.run(|| {
-            if let Err(error) = ports::allow_reuse() {
-                tracing::debug!(%error, "the pod serves fewer new connections a second than it could");
-            }
+            ports::prepare();
             let outbound = addresses
                 .iter()
                 .map(|address| listen(SocketAddr::new(*address, OUTBOUND_PORT)));

@@ -1,17 +1,26 @@
-//! Ports for the connections that the proxy makes inside a pod, to the pod's own applications.
+//! Making room in a pod's network namespace for the mesh's own ports and connections, and giving it back.
 //!
-//! They all begin and end at the pod's address, so one application port has about 28,000 of them, and one that the proxy
-//! closed first is held back for a minute (`TIME_WAIT`): some 470 new connections a second would be the most that a pod
-//! could serve. The kernel lifts that for loopback addresses by itself (`tcp_tw_reuse` is 2); the pod's own address is as
-//! local, but is not recognised as such, so the pod's namespace is told. A port is then used again once a second has
-//! passed, which TCP timestamps make safe (RFC 6191). A value that somebody chose stays.
+//! | what | why |
+//! |---|---|
+//! | the mesh's ports are in `net.ipv4.ip_local_reserved_ports` | the kernel gives none of them to a socket of an application: one that is captured would connect to itself, or one of ours could not listen |
+//! | the prefix of `sockopt::FORWARDING_PREFIX` is local | the proxy connects to IPv6 applications from there (to IPv4 ones from 127.128.0.0/9), and takes no port of the pod's |
+//! | `net.ipv4.tcp_tw_reuse` is 1 where it was 2 | captured connections begin and end at the pod's address. A port that was used is used again once a second has passed, which TCP timestamps make safe (RFC 6191), instead of after a minute. The kernel does that for loopback addresses by itself, and does not know that the pod's own is as local |
+//!
+//! A value that somebody chose stays. What was changed is read from the namespace itself when a pod leaves, so that it is
+//! also known to an agent that was started since: the port [`REUSE_MARK`] is reserved where `tcp_tw_reuse` was changed.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
+    ops::RangeInclusive,
     os::fd::OwnedFd,
 };
 
+use culvert_abi::{
+    CAPTURE_PORT, CAPTURE_PORTS, FORWARDING_PORT, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT,
+};
+use culvert_net::{interfaces, sockopt::FORWARDING_PREFIX};
 use rustix::{
     fs::{Mode, OFlags, openat},
     io::Errno,
@@ -20,31 +29,153 @@ use rustix::{
 
 /// Of the network namespace of whoever opens it.
 const REUSE: &str = "/proc/sys/net/ipv4/tcp_tw_reuse";
+const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
-/// Where proc is mounted in the path above.
+/// Where proc is mounted in the paths above.
 const PROC: &str = "/proc/";
 
 const LOOPBACK_ONLY: &str = "2";
 const ALWAYS: &str = "1";
 
-/// Lets the network namespace that this thread is in use ports again. Returns whether something changed.
-pub(crate) fn allow_reuse() -> io::Result<bool> {
+/// Reserved where `tcp_tw_reuse` was changed.
+const REUSE_MARK: u16 = 15003;
+
+/// Ports that are the mesh's in every enrolled pod.
+const OURS: [RangeInclusive<u16>; 4] = [
+    OUTBOUND_PORT..=FORWARDING_PORT,
+    INBOUND_PLAINTEXT_PORT..=INBOUND_PLAINTEXT_PORT,
+    INBOUND_HBONE_PORT..=INBOUND_HBONE_PORT,
+    CAPTURE_PORT..=CAPTURE_PORT + CAPTURE_PORTS - 1,
+];
+
+/// Prepares the network namespace that this thread is in. A second time changes nothing. What fails is left out, and said.
+pub(crate) fn prepare() {
+    let failed = |what: &str, error: &io::Error| tracing::warn!(%error, "{what}");
+    let reused = allow_reuse().unwrap_or_else(|error| {
+        failed("the pod opens fewer connections a second than it could", &error);
+        false
+    });
+    if let Err(error) = reserve(reused) {
+        failed(
+            "the kernel may give ports of the mesh to applications of the pod",
+            &error,
+        );
+    }
+    match interfaces::make_local(FORWARDING_PREFIX.0, FORWARDING_PREFIX.1) {
+        Ok(()) => {}
+        // A kernel or a pod without IPv6 needs none.
+        Err(error) if has_no_ipv6(&error) => {}
+        Err(error) => failed("connections to IPv6 applications of the pod take its ports", &error),
+    }
+}
+
+/// Whether the mesh's ports are reserved in the network namespace that this thread is in.
+pub(crate) fn is_prepared() -> io::Result<bool> {
+    let reserved = reserved_ports()?;
+    Ok(OURS.into_iter().flatten().all(|port| reserved.contains(&port)))
+}
+
+/// Undoes [`prepare`] in the network namespace that this thread is in.
+///
+/// # Errors
+/// Of the first of its parts that failed; the others are undone.
+pub(crate) fn give_back() -> io::Result<()> {
+    let mut reserved = reserved_ports()?;
+    let reuse = if reserved.remove(&REUSE_MARK) && fs::read_to_string(REUSE)?.trim() == ALWAYS {
+        write(REUSE, LOOPBACK_ONLY)
+    } else {
+        Ok(())
+    };
+    let before = reserved.len();
+    for port in OURS.into_iter().flatten() {
+        reserved.remove(&port);
+    }
+    let ports = if reserved.len() == before {
+        Ok(())
+    } else {
+        write(RESERVED, &format(&reserved))
+    };
+    let prefix = match interfaces::unmake_local(FORWARDING_PREFIX.0, FORWARDING_PREFIX.1) {
+        Err(error) if has_no_ipv6(&error) => Ok(()),
+        outcome => outcome,
+    };
+    reuse.and(ports).and(prefix)
+}
+
+fn has_no_ipv6(error: &io::Error) -> bool {
+    [libc::EAFNOSUPPORT, libc::EOPNOTSUPP, libc::EACCES, libc::ENODEV].contains(&error.raw_os_error().unwrap_or(0))
+}
+
+/// Returns whether it was changed.
+fn allow_reuse() -> io::Result<bool> {
     if fs::read_to_string(REUSE)?.trim() != LOOPBACK_ONLY {
         return Ok(false);
     }
-    match fs::write(REUSE, ALWAYS) {
-        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => through_own_proc()?,
-        outcome => outcome?,
-    }
+    write(REUSE, ALWAYS)?;
     Ok(true)
+}
+
+fn reserve(reused: bool) -> io::Result<()> {
+    let before = reserved_ports()?;
+    let mut reserved = before.clone();
+    reserved.extend(OURS.into_iter().flatten());
+    if reused {
+        reserved.insert(REUSE_MARK);
+    }
+    if reserved == before {
+        return Ok(());
+    }
+    write(RESERVED, &format(&reserved))
+}
+
+/// Read at once: whoever comes back for the rest of this file gets nothing.
+fn reserved_ports() -> io::Result<BTreeSet<u16>> {
+    /// Every other port, with a comma.
+    const LONGEST: usize = 6 * 32768;
+    let mut text = vec![0; LONGEST];
+    let count = File::open(RESERVED)?.read(&mut text)?;
+    text.truncate(count);
+    Ok(parse(&String::from_utf8_lossy(&text)))
+}
+
+/// As the kernel writes it: `8080,9000-9010`.
+fn parse(text: &str) -> BTreeSet<u16> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.parse::<u16>().ok()?..=last.parse::<u16>().ok()?)
+    };
+    text.trim().split(',').filter_map(range).flatten().collect()
+}
+
+fn format(ports: &BTreeSet<u16>) -> String {
+    let mut ranges: Vec<RangeInclusive<u16>> = Vec::new();
+    for port in ports {
+        match ranges.last_mut() {
+            Some(last) if last.end().checked_add(1) == Some(*port) => *last = *last.start()..=*port,
+            _ => ranges.push(*port..=*port),
+        }
+    }
+    let ranges = ranges.iter().map(|range| match (range.start(), range.end()) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}-{last}"),
+    });
+    // A line of its own: the kernel takes an empty one for an empty list, but ignores a write of no bytes.
+    ranges.collect::<Vec<_>>().join(",") + "\n"
+}
+
+fn write(path: &str, value: &str) -> io::Result<()> {
+    match fs::write(path, value) {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => through_own_proc(path, value),
+        outcome => outcome,
+    }
 }
 
 /// In a container, /proc/sys is there to be read. It is the mount that is so, not the setting, and the agent may mount: so it
 /// looks through a proc of its own, which nobody else sees, and which is gone with its descriptor.
-fn through_own_proc() -> io::Result<()> {
+fn through_own_proc(path: &str, value: &str) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let reuse = openat(own_proc()?, REUSE.trim_start_matches(PROC), flags, Mode::empty())?;
-    File::from(reuse).write_all(ALWAYS.as_bytes())
+    let setting = openat(own_proc()?, path.trim_start_matches(PROC), flags, Mode::empty())?;
+    File::from(setting).write_all(value.as_bytes())
 }
 
 fn own_proc() -> Result<OwnedFd, Errno> {
@@ -58,54 +189,96 @@ fn own_proc() -> Result<OwnedFd, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+    /// On a thread in a network namespace of its own, with what else it is to have of its own.
+    fn inside<T: Send>(flags: UnshareFlags, work: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let inside = || {
+                // SAFETY: a thread of its own; with NEWNS its file system state is no longer shared either.
+                unsafe { unshare_unsafe(UnshareFlags::NEWNET | flags) }.expect("needs root");
+                let up = std::process::Command::new("ip")
+                    .args(["link", "set", "lo", "up"])
+                    .status();
+                assert!(up.unwrap().success());
+                work()
+            };
+            scope.spawn(inside).join().unwrap()
+        })
+    }
+
+    /// What [`prepare`] changes: the settings, and whether the prefix is local.
+    fn state() -> (String, String, bool) {
+        let reuse = fs::read_to_string(REUSE).unwrap().trim().to_owned();
+        let reserved = format(&reserved_ports().unwrap()).trim().to_owned();
+        (reuse, reserved, culvert_net::sockopt::has_forwarding_prefix())
+    }
+
+    const PREPARED: &str = "15001-15003,15006,15008,15360-16383";
 
     #[test]
-    fn a_pods_ports_may_be_used_again_and_the_machines_setting_stays() {
-        let before = fs::read_to_string(REUSE).unwrap();
-        let inside = || {
-            // SAFETY: only this thread's network namespace changes; it shares no other state that unshare would touch.
-            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.expect("needs root");
-            let begun = fs::read_to_string(REUSE).unwrap();
-            let changed = allow_reuse().unwrap();
-            assert!(!allow_reuse().unwrap(), "what has been said need not be said again");
-            (begun, changed, fs::read_to_string(REUSE).unwrap())
-        };
-        let (begun, changed, after) = std::thread::scope(|scope| scope.spawn(inside).join().unwrap());
-        assert_eq!(
-            (changed, after.trim()),
-            (
-                begun.trim() == LOOPBACK_ONLY,
-                if changed { ALWAYS } else { begun.trim() }
-            )
-        );
-        assert_eq!(
-            fs::read_to_string(REUSE).unwrap(),
-            before,
-            "only the pod's namespace may be told"
-        );
+    fn a_pod_gets_back_what_it_had() {
+        let machine = state();
+        for (reuse, reserved, prepared) in [
+            ("2", "", PREPARED),
+            ("2", "8080,15002-15100", "8080,15001-15100,15360-16383"),
+            ("1", "", "15001-15002,15006,15008,15360-16383"),
+            ("0", "", "15001-15002,15006,15008,15360-16383"),
+        ] {
+            inside(UnshareFlags::empty(), || {
+                fs::write(REUSE, reuse).unwrap();
+                fs::write(RESERVED, reserved).unwrap();
+                let before = state();
+                assert!(!is_prepared().unwrap());
+                for _ in 0..2 {
+                    prepare();
+                    let changed = if reuse == LOOPBACK_ONLY { ALWAYS } else { reuse };
+                    assert_eq!(state(), (changed.to_owned(), prepared.to_owned(), true));
+                    assert!(is_prepared().unwrap());
+                }
+                for _ in 0..2 {
+                    give_back().unwrap();
+                    let (reuse, kept, prefix) = state();
+                    assert_eq!((reuse, prefix), (before.0.clone(), before.2));
+                    // Whether a port of ours was also somebody else's is not remembered.
+                    assert_eq!(
+                        kept,
+                        if reserved.is_empty() {
+                            ""
+                        } else {
+                            "8080,15004-15005,15007,15009-15100"
+                        }
+                    );
+                }
+            });
+        }
+        assert_eq!(state(), machine, "only the pod's namespace may be told");
+    }
+
+    #[test]
+    fn a_pod_without_ipv6_is_prepared() {
+        inside(UnshareFlags::empty(), || {
+            fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap();
+            prepare();
+            assert_eq!(state(), (ALWAYS.to_owned(), PREPARED.to_owned(), false));
+            give_back().unwrap();
+        });
     }
 
     /// As container runtimes arrange it.
     #[test]
     fn a_read_only_proc_does_not_hinder_it() {
-        use rustix::{
-            mount::{MountFlags, MountPropagationFlags, mount_bind, mount_change, mount_remount},
-            thread::{UnshareFlags, unshare_unsafe},
-        };
+        use rustix::mount::{MountFlags, MountPropagationFlags, mount_bind, mount_change, mount_remount};
 
-        let inside = || {
-            // SAFETY: a thread of its own; with NEWNS its file system state is no longer shared either.
-            unsafe { unshare_unsafe(UnshareFlags::NEWNET | UnshareFlags::NEWNS) }.expect("needs root");
+        inside(UnshareFlags::NEWNS, || {
             mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
             mount_bind("/proc/sys", "/proc/sys").unwrap();
             mount_remount("/proc/sys", MountFlags::BIND | MountFlags::RDONLY, "").unwrap();
             fs::write(REUSE, LOOPBACK_ONLY).expect_err("it is read-only");
-            let begun = fs::read_to_string(REUSE).unwrap();
-            (begun, allow_reuse().unwrap(), fs::read_to_string(REUSE).unwrap())
-        };
-        let (begun, changed, after) = std::thread::scope(|scope| scope.spawn(inside).join().unwrap());
-        assert_eq!(begun.trim(), LOOPBACK_ONLY, "a new namespace has the kernel's default");
-        assert!(changed);
-        assert_eq!(after.trim(), ALWAYS);
+            prepare();
+            assert_eq!(state(), (ALWAYS.to_owned(), PREPARED.to_owned(), true));
+            give_back().unwrap();
+            assert_eq!(state(), (LOOPBACK_ONLY.to_owned(), String::new(), false));
+        });
     }
 }

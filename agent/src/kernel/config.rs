@@ -34,7 +34,7 @@ pub struct MapSizes {
     pub pods: u32,
     /// Addresses of enrolled pods, all together.
     pub addresses: u32,
-    /// Captured connections that have not been established yet. When there are more, `connect` fails with `EPERM`.
+    /// Captured connections that have not been established yet. When there are more, `connect` fails with `ENOBUFS`.
     pub flows: u32,
     /// How many of these one pod may have, so that no pod takes the room of others.
     pub flows_per_pod: u32,

@@ -103,6 +103,7 @@ pub(super) fn load(config: &KernelConfig, folder: &Path) -> Result<Ebpf, KernelE
 struct Features {
     mptcp_helper: bool,
     cgroup_in_sock_ops: bool,
+    set_retval: bool,
 }
 
 impl Default for Features {
@@ -110,6 +111,7 @@ impl Default for Features {
         Self {
             mptcp_helper: true,
             cgroup_in_sock_ops: true,
+            set_retval: true,
         }
     }
 }
@@ -118,7 +120,8 @@ impl Features {
     /// What to leave out after the kernel has refused a program; None when there is nothing left.
     fn without(mut self, program: &str) -> Option<Self> {
         let feature = match program {
-            CONNECT4 | CONNECT6 => &mut self.mptcp_helper,
+            CONNECT4 | CONNECT6 if self.mptcp_helper => &mut self.mptcp_helper,
+            CONNECT4 | CONNECT6 | SETSOCKOPT => &mut self.set_retval,
             SOCK_OPS => &mut self.cgroup_in_sock_ops,
             _ => return None,
         };
@@ -134,6 +137,7 @@ fn parse(config: &KernelConfig, maps: &Path, features: Features) -> Result<Ebpf,
     let sizes = &config.sizes;
     let mptcp = u8::from(features.mptcp_helper);
     let cgroup = u8::from(features.cgroup_in_sock_ops);
+    let set_retval = u8::from(features.set_retval);
     let mut loader = EbpfLoader::new();
     loader
         .map_max_entries("PODS", sizes.pods)
@@ -143,10 +147,12 @@ fn parse(config: &KernelConfig, maps: &Path, features: Features) -> Result<Ebpf,
             sizes.addresses.saturating_mul(super::LISTENERS_PER_ADDRESS),
         )
         .map_max_entries("FLOWS", sizes.flows)
-        .map_max_entries("EXCLUDED", sizes.exclusions)
+        // One more: see `maps::exclusion_keys`.
+        .map_max_entries("EXCLUDED", sizes.exclusions.saturating_add(1))
         .map_max_entries("USAGE", sizes.pods.saturating_mul(super::USAGE_PER_POD))
         .override_global("HAS_MPTCP_HELPER", &mptcp, true)
-        .override_global("HAS_CGROUP_IN_SOCK_OPS", &cgroup, true);
+        .override_global("HAS_CGROUP_IN_SOCK_OPS", &cgroup, true)
+        .override_global("HAS_SET_RETVAL", &set_retval, true);
     for name in PINNED {
         loader.map_pin_path(name, maps.join(name));
     }

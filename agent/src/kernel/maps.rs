@@ -7,7 +7,11 @@ use aya::{
 };
 use culvert_abi::{Address, COUNTERS, Config, Listener, Owner, Pod, Usage};
 use ipnet::IpNet;
-use std::{collections::HashSet, os::fd::BorrowedFd};
+use std::{
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::BorrowedFd,
+};
 
 /// Handles to the maps; those of the connections themselves belong to the programs.
 pub(super) struct Maps {
@@ -94,18 +98,26 @@ impl Maps {
 
     /// Makes the exclusions exactly these; those that stay are never absent.
     pub(super) fn set_exclusions(&mut self, exclusions: &Exclusions) -> Result<(), KernelError> {
-        let wanted: Vec<Key<Address>> = exclusions.cidrs.iter().map(key).collect();
-        for key in &wanted {
+        let wanted = exclusion_keys(&exclusions.cidrs);
+        if wanted.iter().filter(|(_, value)| *value == EXCLUDED).count() > self.sizes.exclusions as usize {
+            return Err(KernelError::Full {
+                map: "EXCLUDED",
+                size: self.sizes.exclusions,
+            });
+        }
+        for (key, value) in &wanted {
             let full = KernelError::Full {
                 map: "EXCLUDED",
                 size: self.sizes.exclusions,
             };
-            self.excluded.insert(key, 1, 0).map_err(|error| no_room(error, full))?;
+            self.excluded
+                .insert(key, value, 0)
+                .map_err(|error| no_room(error, full))?;
         }
         let is_wanted = |found: &Key<Address>| {
             wanted
                 .iter()
-                .any(|key| (key.prefix_len(), key.data()) == (found.prefix_len(), found.data()))
+                .any(|(key, _)| (key.prefix_len(), key.data()) == (found.prefix_len(), found.data()))
         };
         let present: Vec<_> = self
             .excluded
@@ -259,7 +271,11 @@ impl Maps {
             .open_flows
             .get(&0, 0)
             .map_err(|error| failed("OPEN_FLOWS", error))?;
-        let exclusions = self.excluded.keys().filter(Result::is_ok).count();
+        let exclusions = self
+            .excluded
+            .iter()
+            .filter(|entry| matches!(entry, Ok((_, EXCLUDED))))
+            .count();
         let addresses = u64::from(self.sizes.addresses);
         Ok(vec![
             ("pods", self.cookies()?.len() as u64, self.sizes.pods.into()),
@@ -282,8 +298,36 @@ fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) 
     M::try_from(map).map_err(|error| failed(name, error))
 }
 
+/// How long the prefix is below which IPv4 addresses are held.
+const V4_BITS: u32 = 96;
+/// The first of them.
+const MAPPED: Ipv6Addr = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
+
+/// The value of a range that is not captured.
+const EXCLUDED: u32 = 1;
+/// The value of IPv4 as a whole where only the way in which addresses are held puts it into an excluded range.
+const CAPTURED: u32 = 0;
+
+/// What the trie holds for these ranges: one entry for each, and one more where an IPv6 range covers `::ffff:0:0/96`, below
+/// which IPv4 is held. Who leaves out all of IPv6 does not mean IPv4.
+fn exclusion_keys(cidrs: &[IpNet]) -> Vec<(Key<Address>, u32)> {
+    let mut keys: Vec<(Key<Address>, u32)> = cidrs.iter().map(|cidr| (key(cidr), EXCLUDED)).collect();
+    let all_v4 = Key::new(V4_BITS, IpAddr::V6(MAPPED).into());
+    let covers_v4 = |cidr: &IpNet| match cidr {
+        IpNet::V4(_) => false,
+        IpNet::V6(v6) => u32::from(v6.prefix_len()) < V4_BITS && v6.contains(&MAPPED),
+    };
+    let is_excluded = cidrs
+        .iter()
+        .any(|cidr| key(cidr).prefix_len() == V4_BITS && key(cidr).data() == all_v4.data());
+    if cidrs.iter().any(covers_v4) && !is_excluded {
+        keys.push((all_v4, CAPTURED));
+    }
+    keys
+}
+
 fn key(cidr: &IpNet) -> Key<Address> {
-    let mapped = if cidr.network().is_ipv4() { 96 } else { 0 };
+    let mapped = if cidr.network().is_ipv4() { V4_BITS } else { 0 };
     Key::new(mapped + u32::from(cidr.prefix_len()), cidr.network().into())
 }
 
@@ -324,5 +368,48 @@ fn errno(result: &Result<(), MapError>) -> Option<i32> {
         Err(MapError::SyscallError(error)) => error.io_error.raw_os_error(),
         Err(MapError::KeyNotFound) => Some(libc::ENOENT),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the trie answers for an address.
+    fn lookup(keys: &[(Key<Address>, u32)], address: &str) -> Option<u32> {
+        let address: IpAddr = address.parse().unwrap();
+        let bits = |address: Address| u128::from_be_bytes(address.octets());
+        let matches = |key: &Key<Address>| {
+            let shift = 128 - key.prefix_len();
+            let cut = |address| bits(address).checked_shr(shift).unwrap_or(0);
+            cut(key.data()) == cut(address.into())
+        };
+        let longest = keys
+            .iter()
+            .filter(|(key, _)| matches(key))
+            .max_by_key(|(key, _)| key.prefix_len());
+        longest.map(|(_, value)| *value)
+    }
+
+    #[test]
+    fn a_range_of_ipv6_never_means_ipv4() {
+        let keys = |cidrs: &[&str]| {
+            let cidrs: Vec<IpNet> = cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect();
+            exclusion_keys(&cidrs)
+        };
+        for range in ["::/0", "::/1", "::/80"] {
+            let keys = keys(&[range]);
+            assert_eq!(lookup(&keys, "198.18.0.1"), Some(CAPTURED), "{range}");
+            assert_eq!(lookup(&keys, "::5"), Some(EXCLUDED), "{range}");
+        }
+        assert_eq!(lookup(&keys(&["::/0"]), "fd00:c01e::1"), Some(EXCLUDED));
+        assert_eq!(lookup(&keys(&["fd00::/8"]), "198.18.0.1"), None);
+        let both = keys(&["::/0", "198.18.0.0/16"]);
+        assert_eq!(lookup(&both, "198.18.0.1"), Some(EXCLUDED));
+        assert_eq!(lookup(&both, "198.19.0.1"), Some(CAPTURED));
+        for everything in [["::/0", "0.0.0.0/0"], ["0.0.0.0/0", "::/0"]] {
+            assert_eq!(lookup(&keys(&everything), "198.19.0.1"), Some(EXCLUDED));
+        }
+        assert_eq!(lookup(&keys(&["::ffff:198.18.0.0/112"]), "198.18.0.1"), Some(EXCLUDED));
     }
 }

@@ -5,9 +5,9 @@
 //! carries on. Nothing here speaks to pods or proxies: network namespaces and listening sockets come from outside.
 //!
 //! `load` brings the object file into the kernel, `maps` gives its maps types, `links` attaches and `pins` pins, `pods` is what
-//! happens to a pod, `versions` is what programs of another layout left, `audit` compares what should be with what is,
-//! `cgroup` and `sys` are what they stand on, `log` listens to the programs; [`sock_diag`] asks for connections, which takes no
-//! program.
+//! happens to a pod, `surroundings` what else is in its network namespace, `versions` is what programs of another layout left,
+//! `audit` compares what should be with what is, `cgroup` and `sys` are what they stand on, `log` listens to the programs;
+//! [`sock_diag`] asks for connections, which takes no program.
 
 mod audit;
 mod cgroup;
@@ -20,6 +20,7 @@ mod maps;
 mod pins;
 mod pods;
 pub mod sock_diag;
+mod surroundings;
 mod sys;
 mod versions;
 

@@ -4,6 +4,7 @@ use super::{
     Kernel, KernelError, PodCapture, Told,
     links::Name,
     load,
+    surroundings::Surroundings,
     sys::{Hook, Target},
     versions,
 };
@@ -89,6 +90,19 @@ impl Kernel {
         }
         self.names.forget(cookie);
         Ok(())
+    }
+
+    /// How many connections of one pod may be in the state of being opened.
+    pub fn share(&self) -> u64 {
+        self.config.sizes.flows_per_pod.into()
+    }
+
+    /// Whether the program that steers what a pod receives is attached to its network namespace.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn is_attached_to(&self, cookie: u64) -> Result<bool, KernelError> {
+        self.links.has_pod(cookie)
     }
 
     /// What a pod has under way. Nothing for one that is not enrolled.
@@ -204,10 +218,13 @@ impl Kernel {
             .into_iter()
             .filter(|(on, _)| *on)
             .fold(0, |flags, (_, flag)| flags | flag);
+        let surroundings = Surroundings::of(pod.netns, addresses)?;
+        let flags = flags | surroundings.flags;
         let mut entry = Pod {
             ipv4: first(true),
             ipv6: first(false),
-            flags: before,
+            flags: before | surroundings.flags,
+            devices: surroundings.devices,
         };
 
         for address in addresses {

@@ -5,10 +5,12 @@ use crate::support::{
     pod::{PEER4, PEER6, POD4, POD6, World},
     sock::{self, accept, listen, local, mapped, peer, set_client, stream},
 };
+use culvert_net::sockopt;
 use socket2::{Protocol, Socket};
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    os::fd::AsFd as _,
 };
 
 const PODS: [IpAddr; 2] = [POD4, POD6];
@@ -145,6 +147,102 @@ fn shows_the_true_client_to_the_application() {
     assert_eq!(world.count("sk_lookup", "local"), 4, "the proxy does not meet itself");
 }
 
+/// As the proxy does it: from where it takes no port of the pod's.
+fn forward_from_aside(world: &World, client: Option<SocketAddr>, to: SocketAddr) -> io::Result<Socket> {
+    world.node.as_proxy(|| {
+        world.pod.run(move || {
+            let socket = Socket::from(sockopt::tcp_stream_socket().expect("socket"));
+            socket.set_nonblocking(false).expect("blocking");
+            sockopt::allow_forwarding_prefix(socket.as_fd()).expect("IPV6_FREEBIND");
+            if let Some(client) = client {
+                set_client(&socket, client).expect("name the client");
+            }
+            sockopt::bind_forwarding(socket.as_fd(), to.ip()).expect("bind");
+            socket.connect(&mapped(to).into()).map(|()| socket)
+        })
+    })
+}
+
+fn make_prefix_local(world: &World) {
+    let (prefix, length) = sockopt::FORWARDING_PREFIX;
+    world
+        .pod
+        .run(move || culvert_net::interfaces::make_local(prefix, length))
+        .expect("a local prefix");
+}
+
+/// As many as there are clients, and no port that an application could want.
+#[test]
+fn connections_of_the_proxy_to_applications_take_no_ports() {
+    const MANY: u16 = 250;
+    let world = World::enrolled();
+    make_prefix_local(&world);
+    let range = "/proc/sys/net/ipv4/ip_local_port_range";
+    world
+        .pod
+        .run(move || std::fs::write(range, "40000 40099"))
+        .expect("sysctl");
+    let application = world.serve(&world.pod, "[::]:80".parse().expect("an address"));
+    let mut open = Vec::new();
+    for (to, client) in PODS.into_iter().zip([PEER4, PEER6]) {
+        for number in 1..=MANY {
+            let client = SocketAddr::new(client, number);
+            open.push(forward_from_aside(&world, Some(client), SocketAddr::new(to, 80)).expect("connect"));
+            let (served, from) = accept(&application);
+            assert_eq!(
+                (from, peer(&served)),
+                (client, client),
+                "the application sees the true client"
+            );
+            open.push(served);
+        }
+    }
+    let busy = world.pod.run(|| {
+        let listen = |address: &str, port: u16| {
+            let socket = stream(address.contains(':'), None);
+            let address = SocketAddr::new(address.parse().expect("an address"), port);
+            socket.bind(&address.into()).and_then(|()| socket.listen(1))
+        };
+        let ports = 40000..40100_u16;
+        ports
+            .filter(|port| listen("0.0.0.0", *port).is_err() || listen("::", *port).is_err())
+            .count()
+    });
+    assert_eq!(busy, 0, "ports that an application cannot have");
+    assert_eq!(world.open_flows(), 0);
+}
+
+/// An application may trust what comes from a loopback address.
+#[test]
+fn the_proxy_never_looks_like_the_pod_itself() {
+    let mut world = World::enrolled();
+    make_prefix_local(&world);
+    let application = world.serve(&world.pod, "[::]:80".parse().expect("an address"));
+    for to in PODS {
+        let unnamed = forward_from_aside(&world, None, SocketAddr::new(to, 80));
+        assert_eq!(unnamed.expect_err("whose?").kind(), io::ErrorKind::ConnectionRefused);
+    }
+    assert_eq!(world.count("sk_lookup", "denied_source"), 2);
+    application.set_nonblocking(true).expect("non-blocking");
+    assert!(application.accept().is_err());
+
+    // An IPv6 client cannot be shown to an IPv4 socket.
+    let narrow = world.serve(&world.pod, SocketAddr::new(POD4, 81));
+    let client = SocketAddr::new(PEER6, 40002);
+    let _upstream = forward_from_aside(&world, Some(client), SocketAddr::new(POD4, 81)).expect("connect");
+    let (served, from) = accept(&narrow);
+    assert_eq!((from.ip(), peer(&served).ip()), (POD4, POD4));
+    assert_eq!(world.count("getpeername", "hidden"), 2);
+
+    // Nor once the pod has left.
+    let wide = world.serve(&world.pod, "[::]:82".parse().expect("an address"));
+    world.kernel.withdraw(world.pod.cookie()).expect("withdraw");
+    for to in PODS {
+        let _upstream = forward_from_aside(&world, None, SocketAddr::new(to, 82)).expect("connect");
+        assert_eq!(accept(&wide).1.ip(), to);
+    }
+}
+
 #[test]
 fn shows_what_it_can_to_an_application_of_the_other_family() {
     let world = World::enrolled();
@@ -172,14 +270,32 @@ fn refuses_the_proxys_own_ports_from_outside() {
     assert_eq!(world.count("sk_lookup", "denied_reserved"), 4);
 }
 
+/// That of a second interface, of a bridge, or one that moves between pods: as without a mesh.
 #[test]
-fn refuses_an_address_that_the_mesh_does_not_know() {
+fn leaves_an_address_that_the_mesh_does_not_know_alone() {
     let world = World::enrolled();
-    let unknown: IpAddr = "198.18.7.77".parse().expect("an address");
-    world.pod.add_address(unknown);
-    let _application = world.serve(&world.pod, SocketAddr::new(unknown, 80));
-    let refused = reach(&world, SocketAddr::new(unknown, 80));
-    assert_eq!(refused.expect_err("unknown").kind(), io::ErrorKind::ConnectionRefused);
+    for unknown in ["198.18.7.77", "fd00:c01e:7::77"] {
+        let unknown: IpAddr = unknown.parse().expect("an address");
+        world.pod.add_address(unknown);
+        let application = world.serve(&world.pod, SocketAddr::new(unknown, 80));
+        let client = reach(&world, SocketAddr::new(unknown, 80)).expect("connect");
+        assert_eq!(accept(&application).1, local(&client));
+    }
+    assert_eq!(world.count("sk_lookup", "other_address"), 2);
+}
+
+/// Every interface has one: a neighbour would reach the application past the proxy.
+#[test]
+fn refuses_a_link_local_address() {
+    let world = World::enrolled();
+    let _application = world.serve(&world.pod, "[::]:80".parse().expect("an address"));
+    let to = std::net::SocketAddrV6::new(world.pod.link_local(), 80, 0, 11);
+    world.peer.link_local();
+    let refused = reach(&world, to.into());
+    assert_eq!(
+        refused.expect_err("past the proxy").kind(),
+        io::ErrorKind::ConnectionRefused
+    );
     assert_eq!(world.count("sk_lookup", "denied_address"), 1);
 }
 

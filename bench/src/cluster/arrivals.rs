@@ -1,7 +1,8 @@
 //! Pods whose first act is a request.
 
 use super::{
-    Bench, judge,
+    bench::Bench,
+    judge,
     table::{ARRIVALS, Outcome},
 };
 use culvert_cluster_tests::{PodSpec, Space, Wire};

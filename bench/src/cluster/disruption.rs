@@ -1,7 +1,9 @@
 //! Restarts and kills of what the mesh is made of, under load.
 
 use super::{
-    Bench, arrivals, judge,
+    arrivals,
+    bench::Bench,
+    judge,
     table::{KILL_AGENT, KILL_CONTROLLER, KILL_PROXY, KILL_WORKER, Outcome, RESTART_CONTROLLER, ROLLING},
 };
 use culvert_cluster::{Node, Process};

@@ -1,7 +1,8 @@
 //! What the mesh takes: memory, packet rules, and the size of its images.
 
 use super::{
-    Bench, judge, missing,
+    bench::{Bench, missing},
+    judge,
     table::{IMAGES, MEMORY, Outcome, RULES},
 };
 use culvert_cluster::Node;

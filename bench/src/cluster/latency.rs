@@ -1,7 +1,8 @@
 //! Requests at a fixed rate on open connections: how long does half of them take?
 
 use super::{
-    Bench, judge, missing,
+    bench::{Bench, missing},
+    judge,
     table::{LATENCY, Outcome},
 };
 use culvert_cluster_tests::{Load, PodSpec, Report, Space, until};

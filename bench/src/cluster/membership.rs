@@ -1,7 +1,8 @@
 //! A namespace joins the mesh and leaves it again, under load.
 
 use super::{
-    Bench, judge,
+    bench::Bench,
+    judge,
     table::{LABEL_CLEAR, LABEL_LOAD, LABEL_REOPENED, Outcome, UNLABEL},
 };
 use culvert_cluster_tests::{Load, PodSpec, Space, Traffic, Wire, now_ms};

@@ -10,6 +10,7 @@
 //! panics) is a line that says so, and the others go on.
 
 mod arrivals;
+mod bench;
 mod disruption;
 mod footprint;
 mod judge;
@@ -18,17 +19,16 @@ mod membership;
 mod table;
 
 use anyhow::{Context as _, Result};
+use bench::{Bench, say, words};
 use culvert_cluster::{Cluster, Options as ClusterOptions};
 use culvert_cluster_tests::{Rules, World};
 use footprint::Unpacked;
 use std::{
-    any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::Arc,
-    time::Instant,
 };
-use table::{Outcome, Results, Row};
+use table::Results;
 
 /// The cluster's name.
 const NAME: &str = "bench";
@@ -72,15 +72,6 @@ enum Part {
     Footprint,
     /// Restarts and kills
     Disruption,
-}
-
-/// What the measurements share.
-struct Bench {
-    world: World,
-    results: Results,
-    quick: bool,
-    /// Whether what is measured was built for use.
-    optimized: bool,
 }
 
 /// Brings the cluster up, measures, prints, and takes it down again.
@@ -142,56 +133,6 @@ fn measure(cluster: Cluster, options: &Options, interrupted: &dyn Fn() -> bool) 
     bench.results
 }
 
-impl Bench {
-    /// Measures lines that belong together; if that fails, none of them has a figure.
-    fn lines<const N: usize>(&mut self, rows: [&Row; N], measure: impl FnOnce(&Self) -> [Outcome; N]) {
-        say(rows.first().map_or("", |row| row.event));
-        let started = Instant::now();
-        let outcomes = catch_unwind(AssertUnwindSafe(|| measure(self))).unwrap_or_else(|panic| {
-            let why = words(panic.as_ref());
-            std::array::from_fn(|_| Outcome::unmeasured(why.clone()))
-        });
-        for (row, outcome) in rows.into_iter().zip(outcomes) {
-            self.results.put(row, outcome);
-        }
-        eprintln!("    {:.0} s", started.elapsed().as_secs_f32());
-        self.settle();
-    }
-
-    /// Waits until what the last event left is gone: its namespaces, and proxies that served what was open.
-    fn settle(&self) {
-        let settled = catch_unwind(AssertUnwindSafe(|| {
-            let spaces = self.world.kubectl(&["get", "namespaces", "--output=name"]);
-            for space in spaces.lines().filter(|name| name.starts_with("namespace/t-")) {
-                self.world.kubectl(&["wait", "--for=delete", space, "--timeout=120s"]);
-            }
-            self.world.wait_ready();
-            for node in self.world.cluster().nodes() {
-                culvert_cluster_tests::until(&format!("one pod of Culvert on {}", node.name()), || {
-                    self.world.culvert_pods(node.name()).len() == 1
-                });
-                self.world.wait_agent(node.name());
-            }
-        }));
-        if settled.is_err() {
-            say("the cluster is not as it was before: what follows may suffer from that");
-        }
-    }
-
-    /// How many new connections an event is measured over.
-    fn requests(&self, full: u64) -> u64 {
-        if self.quick { full.min(500) } else { full }
-    }
-}
-
-impl Outcome {
-    /// The same, judged only if what was measured was built for use.
-    fn comparable(mut self, bench: &Bench) -> Self {
-        self.verdict = self.verdict.comparable(bench.optimized);
-        self
-    }
-}
-
 fn print(results: &Results, options: &Options) {
     println!("{}", results.table());
     println!("{}", table::ISTIO);
@@ -210,24 +151,4 @@ fn print(results: &Results, options: &Options) {
     if options.json {
         println!("{}", results.json(&options.profile));
     }
-}
-
-/// What a panic said.
-fn words(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("a helper panicked")
-        .lines()
-        .take(4)
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
-fn say(text: &str) {
-    eprintln!("==> {text}");
-}
-
-/// Nothing was measured, because something was not there.
-fn missing(what: &str) -> Outcome {
-    Outcome::unmeasured(what.to_owned())
 }

@@ -1,8 +1,9 @@
 //! The way of each mode: which pod dials what, and which proxies work for it.
 
 use super::{
-    Mode, Options, envoy,
+    envoy,
     istio::{self, IstioMesh},
+    options::{Mode, Options},
     usage,
 };
 use crate::load::Kind;

@@ -8,6 +8,7 @@
 mod course;
 mod envoy;
 mod istio;
+mod options;
 mod report;
 mod usage;
 
@@ -15,70 +16,10 @@ use crate::load::{Kind, Line};
 use anyhow::{Context, Result, bail, ensure};
 use course::{Course, Stage};
 use culvert_lab::{Lab, Options as LabOptions, remove_labs_on_signals};
+use options::Mode;
+pub(crate) use options::Options;
 use report::{Sample, Summary};
-use std::{path::PathBuf, process::Command, time::Duration};
-
-/// Options of `culvert-bench run`.
-#[derive(clap::Args)]
-pub(crate) struct Options {
-    /// Fewer and shorter rounds
-    #[arg(long)]
-    quick: bool,
-    /// End with one line of JSON
-    #[arg(long)]
-    json: bool,
-    /// What to measure
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        default_value = "direct,culvert,culvert-same-node"
-    )]
-    modes: Vec<Mode>,
-    /// The Envoy program, for mode envoy-tcp
-    #[arg(long, value_name = "FILE")]
-    envoy: Option<PathBuf>,
-    /// Istio's ztunnel program, for mode istio-ztunnel
-    #[arg(long, value_name = "FILE", env = "CULVERT_PEER_ZTUNNEL")]
-    ztunnel: Option<PathBuf>,
-    /// The folder with Culvert's programs; where this program is, when not given
-    #[arg(long, value_name = "FOLDER")]
-    programs: Option<PathBuf>,
-    /// Rounds, instead of 5 (3 with --quick)
-    #[arg(long)]
-    rounds: Option<u32>,
-    /// Measured time of each load, seconds, instead of 5 (2 with --quick)
-    #[arg(long)]
-    seconds: Option<f64>,
-}
-
-/// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Mode {
-    /// No mesh: the applications talk directly, between the nodes
-    Direct,
-    /// Culvert, between the nodes
-    Culvert,
-    /// Culvert, both applications on one node
-    CulvertSameNode,
-    /// Two Envoy sidecars, TCP inside mutual TLS, between the nodes
-    EnvoyTcp,
-    /// Istio's ztunnel under Culvert's agent, between the nodes
-    IstioZtunnel,
-}
-
-impl Mode {
-    /// As the command line and the results say it.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Culvert => "culvert",
-            Self::CulvertSameNode => "culvert-same-node",
-            Self::EnvoyTcp => "envoy-tcp",
-            Self::IstioZtunnel => "istio-ztunnel",
-        }
-    }
-}
+use std::{process::Command, time::Duration};
 
 /// The loads, in the order of a round.
 const LOADS: [Kind; 3] = [Kind::Stream, Kind::Requests, Kind::Connections];

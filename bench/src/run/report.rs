@@ -1,6 +1,6 @@
 //! Medians of what the rounds measured, as a table for people and as JSON for programs.
 
-use super::Mode;
+use super::options::Mode;
 use crate::load::{Figures, Kind};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;

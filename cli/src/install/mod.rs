@@ -4,19 +4,21 @@
 //! The manifests are those of `deploy/`, the same that `kubectl apply -k` takes. Doing it twice changes nothing; doing it
 //! with another version is the upgrade.
 
-pub(crate) mod apply;
+mod apply;
 mod detect;
 pub(crate) mod prune;
 mod wait;
 
-pub(crate) use wait::stuck;
-
 use crate::{
     check,
-    cli::{Output, Target, duration},
     cluster::{Cluster, names},
-    print::{Answer, Section},
+    duration::duration,
+    foreign::PolicyFlags,
+    kinds,
+    line::Level,
+    print::{Answer, Output, Section},
     progress::Progress,
+    target::Target,
 };
 use anyhow::Result;
 use apply::{Applied, Change};
@@ -78,17 +80,19 @@ pub(crate) struct Flags {
     wait: bool,
     /// Do not wait until everything runs
     #[arg(long)]
-    no_wait: bool,
+    pub(crate) no_wait: bool,
     /// How long to wait
     #[arg(long, env = "CULVERT_TIMEOUT", default_value = "5m", value_parser = duration, value_name = "TIME")]
     timeout: Duration,
     /// Go on although a check failed, and take over fields that others have set
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    policies: PolicyFlags,
 }
 
 impl Flags {
-    fn is_printed(&self, output: Output) -> bool {
+    pub(crate) fn is_printed(&self, output: Output) -> bool {
         self.print || output == Output::Yaml
     }
 
@@ -128,7 +132,7 @@ impl Flags {
                 object["spec"]["replicas"] = json!(self.replicas);
             }
         }
-        objects.sort_by_key(apply::rank);
+        objects.sort_by_key(kinds::rank);
         Ok(objects)
     }
 }
@@ -182,16 +186,16 @@ pub(crate) async fn run(cluster: &Cluster, flags: &Flags, output: Output) -> Res
 /// Looks at the cluster first, and shows what is not as it should be.
 async fn may_go_on(cluster: &Cluster, flags: &Flags, progress: &Progress) -> Result<bool> {
     let step = progress.step("check");
-    let lines = check::before(cluster).await?;
-    let failed = lines.iter().filter(|line| line.level == check::Level::Fail).count();
-    let warned = lines.iter().filter(|line| line.level == check::Level::Warn).count();
+    let lines = check::preflight(cluster, flags.policies).await?;
+    let failed = lines.iter().filter(|line| line.level == Level::Fail).count();
+    let warned = lines.iter().filter(|line| line.level == Level::Warn).count();
     let said = format!("{} lines, {warned} warnings, {failed} failures", lines.len());
     if failed == 0 {
         step.done(said);
     } else {
         step.failed(said);
     }
-    for line in lines.iter().filter(|line| line.level != check::Level::Ok) {
+    for line in lines.iter().filter(|line| line.level != Level::Ok) {
         progress.note(line.to_string());
     }
     Ok(failed == 0 || flags.force)
@@ -243,7 +247,7 @@ mod tests {
             .into_iter()
             .map(|document| document.into_value())
             .collect();
-        base.sort_by_key(super::apply::rank);
+        base.sort_by_key(super::kinds::rank);
         assert_eq!(flags(&[]).documents(Vec::new()).unwrap(), base);
     }
 

@@ -5,7 +5,7 @@
 //! open in the tunnel go on until they end by themselves, or until the time is up.
 
 use crate::{
-    cluster::{Cluster, Failure, fan, list, names, names::ports},
+    cluster::{Cluster, Failure, for_each_limited, list, names, names::ports},
     progress::Progress,
     survey::{NodeFacts, placed},
 };
@@ -67,7 +67,7 @@ async fn look(cluster: &Cluster) -> Result<Vec<(String, Stage)>, Failure> {
     let ours = ListParams::default().labels("app.kubernetes.io/name=culvert-node");
     let nodes: Vec<Node> = list(&nodes_of, &ListParams::default(), "listing nodes").await?;
     let pods: Vec<Pod> = list(&pods_of, &ours, "listing our pods").await?;
-    Ok(fan::out(placed(&nodes, &pods), |node| async move {
+    Ok(for_each_limited(placed(&nodes, &pods), |node| async move {
         let stage = stage(cluster, &node).await;
         (node.name, stage)
     })
@@ -81,7 +81,7 @@ async fn stage(cluster: &Cluster, node: &NodeFacts) -> Stage {
     if !node.is_ready {
         return Stage::Deaf("the node is not ready".to_owned());
     }
-    let said = cluster.page(&pod, ports::AGENT, "/pods").await;
+    let said = cluster.admin_page(&pod, ports::AGENT, "/pods").await;
     let said: Value = match said.and_then(|page| page.json()) {
         Ok(said) => said,
         Err(unanswered) => return Stage::Deaf(unanswered.to_string()),

@@ -1,6 +1,6 @@
 //! Running a program inside a node.
 
-use crate::{Error, cgroup, error::Doing, inside::init, node::Plan, record};
+use crate::{Error, cgroup, component::INIT_RECORD, error::Doing, inside::init, node::Plan, record};
 use rustix::{
     process::{Pid, Signal, kill_process, set_parent_process_death_signal},
     thread::{LinkNameSpaceType, move_into_link_name_space},
@@ -28,7 +28,7 @@ use std::{
 /// The node is not up, or the program could not be started.
 pub fn enter(folder: &Path, program: &[OsString]) -> Result<u8, Error> {
     let plan: Plan = record::read(&Plan::file(folder))?;
-    let file = plan.path(init::RECORD);
+    let file = plan.path(INIT_RECORD);
     let first = fs::read_to_string(&file).doing(|| format!("read {}: is {} up?", file.display(), plan.name()))?;
     // Opened before the first of them is entered, because the process has another id inside.
     let mut namespaces = Vec::new();

@@ -11,9 +11,6 @@ use crate::{
 use rustix::process::{Signal, set_parent_process_death_signal};
 use std::{fs, path::Path};
 
-/// In the node's folder: the machine's id of the node's process 1.
-pub(crate) const RECORD: &str = "init.pid";
-
 /// The group of the node's own processes, so that the node's topmost group has none.
 pub(crate) const GROUP: &str = "system";
 

@@ -23,7 +23,3 @@ pub use forward::forward;
 pub use init::init;
 pub use node::node;
 pub use run::run;
-
-pub(crate) use init::RECORD as INIT_RECORD;
-pub use supervisor::Component;
-pub(crate) use supervisor::Status;

@@ -1,6 +1,6 @@
 //! A node's outermost process: as long as it lives the node has power.
 
-use crate::{Error, error::Doing, inside::init, node::Plan, record};
+use crate::{Error, component::INIT_RECORD, error::Doing, node::Plan, record};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use std::{fs, path::Path, process::Command};
 
@@ -26,7 +26,7 @@ pub fn node(folder: &Path) -> Result<(), Error> {
         .arg(folder)
         .spawn()
         .doing(|| format!("start {}", plan.name()))?;
-    let file = plan.path(init::RECORD);
+    let file = plan.path(INIT_RECORD);
     fs::write(&file, process.id().to_string()).doing(|| format!("write {}", file.display()))?;
     let status = process.wait().doing(|| format!("wait for {}", plan.name()))?;
     Err(Error::Program {

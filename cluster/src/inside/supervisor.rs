@@ -3,9 +3,15 @@
 //! A component that ends is started again, as an init system would, unless a file of its name is in the node's folder
 //! `hold`. SIGHUP makes process 1 look at that folder again. So the outside needs nothing but signals and files.
 
-use crate::{Error, error::Doing, node::Plan, process::PATH, record};
+use crate::{
+    Error,
+    component::{Component, Status},
+    error::Doing,
+    node::Plan,
+    process::PATH,
+    record,
+};
 use rustix::process::{WaitOptions, wait};
-use serde::{Deserialize, Serialize};
 use signal_hook::{
     consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
@@ -14,56 +20,10 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fs::File,
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
-
-/// A program that runs on every node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Component {
-    /// Runs containers.
-    Containerd,
-    /// Runs pods.
-    Kubelet,
-    /// Carries Services' addresses.
-    KubeProxy,
-}
-
-impl Component {
-    /// Every component, in the order in which they start.
-    pub const ALL: [Self; 3] = [Self::Containerd, Self::Kubelet, Self::KubeProxy];
-
-    /// The program's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Containerd => "containerd",
-            Self::Kubelet => "kubelet",
-            Self::KubeProxy => "kube-proxy",
-        }
-    }
-}
-
-/// How a node is, as its process 1 sees it.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Status {
-    /// How often in a row each component ended soon after its start, without having been told to.
-    pub(crate) failures: BTreeMap<Component, u32>,
-    /// How each component ended last, if it did.
-    pub(crate) ends: BTreeMap<Component, String>,
-    /// Image archives that are still to be imported.
-    pub(crate) images_left: usize,
-    /// Image archives that containerd refused.
-    pub(crate) images_failed: Vec<PathBuf>,
-}
-
-impl Status {
-    /// Where a node's status is.
-    pub(crate) fn file(folder: &Path) -> PathBuf {
-        folder.join("status.json")
-    }
-}
 
 /// What a child process of process 1 is.
 enum Task {

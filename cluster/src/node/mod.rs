@@ -6,8 +6,8 @@ pub(crate) use plan::Plan;
 
 use crate::{
     Error, addresses, cgroup,
+    component::{Component, INIT_RECORD, Status},
     error::Doing,
-    inside::{Component, Status},
     layout::Layout,
     process::{self, Process, Start},
     record, wait,
@@ -141,7 +141,7 @@ impl Node {
         if hold.exists() {
             fs::remove_file(&hold).doing(|| format!("remove {}", hold.display()))?;
         }
-        let init = self.folder().join(crate::inside::INIT_RECORD);
+        let init = self.folder().join(INIT_RECORD);
         let init = fs::read_to_string(&init).doing(|| format!("read {}", init.display()))?;
         if let Some(init) = init.trim().parse().ok().and_then(Process::of) {
             init.signal(Signal::HUP)?;
@@ -206,7 +206,7 @@ impl Node {
         if self.is_up() {
             return Ok(());
         }
-        let init = self.folder().join(crate::inside::INIT_RECORD);
+        let init = self.folder().join(INIT_RECORD);
         let _ = fs::remove_file(init);
         let _ = fs::remove_file(Status::file(&self.folder()));
         let (launcher, folder) = (self.launcher.to_string_lossy(), self.folder());

@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
 use super::MANAGER;
-use crate::run::State;
+use crate::state::State;
 
 /// The ConfigMap's name.
 const NAME: &str = "culvert-ca-root-cert";

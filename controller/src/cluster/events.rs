@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::MANAGER;
-use crate::run::State;
+use crate::state::State;
 
 /// How long something must have been so before it is told: objects that belong together arrive one after the other.
 const SETTLE: Duration = Duration::from_secs(2);

@@ -22,7 +22,7 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::run::State;
+use crate::state::State;
 use flags::ClusterFlags;
 use lease::Standing;
 

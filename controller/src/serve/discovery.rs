@@ -14,7 +14,7 @@ use super::metrics::DiscoveryMetrics;
 use super::nodes::{Guard, Nodes};
 use super::roots::{Roots, View};
 use crate::authority::{Authenticator, caller};
-use crate::run::State;
+use crate::state::State;
 
 /// Responses on their way to one client. The state machine has at most one for each type outstanding, so that this is
 /// never full and a slow client holds up nobody.

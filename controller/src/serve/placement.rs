@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::authority::{BoundPod, NodeOfPod, Placement, Refusal};
 use crate::model::{in_namespace, pod};
-use crate::run::State;
+use crate::state::State;
 
 /// How far the controller's knowledge of pods may be behind a node's. A node asks for a pod's identity while the pod is
 /// being started, which is moments after it was bound to the node.

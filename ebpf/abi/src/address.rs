@@ -47,6 +47,22 @@ impl Address {
         self.0[0] == 0 && self.0[1] == 0 && self.0[2] == 0 && (self.0[3] == 0 || self.0[3] == 1_u32.to_be())
     }
 
+    /// Whether it means something on one link alone: `fe80::/10`.
+    #[inline(always)]
+    pub const fn is_link_local(&self) -> bool {
+        self.0[0] & 0xffc0_0000_u32.to_be() == 0xfe80_0000_u32.to_be()
+    }
+
+    /// Whether the proxy connects to applications from here: `127.128.0.0/9`, which every pod has, and `100::/64`, which the
+    /// agent makes local to a pod (the prefix to be discarded of RFC 6666, so that nobody reaches anything there).
+    #[inline(always)]
+    pub const fn is_forwarding_source(&self) -> bool {
+        if self.is_v4() {
+            return self.0[3] & 0xff80_0000_u32.to_be() == 0x7f80_0000_u32.to_be();
+        }
+        self.0[0] == 0x0100_0000_u32.to_be() && self.0[1] == 0
+    }
+
     /// The sixteen bytes, first to last.
     #[inline(always)]
     pub const fn octets(&self) -> [u8; 16] {
@@ -131,5 +147,38 @@ mod tests {
                 .all(is)
         );
         assert!(!["198.18.7.1", "128.0.0.1", "fd00::1", "::2", "1::"].into_iter().any(is));
+    }
+
+    #[test]
+    fn prefixes_hold_what_is_within_them_alone() {
+        let address = |text: &str| Address::from(text.parse::<IpAddr>().unwrap());
+        assert!(
+            ["fe80::1", "febf::1"]
+                .into_iter()
+                .all(|text| address(text).is_link_local())
+        );
+        assert!(
+            !["fec0::1", "fd00::1", "169.254.0.1"]
+                .into_iter()
+                .any(|text| address(text).is_link_local())
+        );
+        let is_source = |text: &str| address(text).is_forwarding_source();
+        assert!(
+            ["127.128.0.0", "127.255.255.255", "100::", "100::ffff:ffff:ffff:ffff"]
+                .into_iter()
+                .all(is_source)
+        );
+        assert!(
+            ![
+                "127.0.0.1",
+                "127.127.255.255",
+                "128.0.0.1",
+                "::1",
+                "100:0:0:1::",
+                "200::"
+            ]
+            .into_iter()
+            .any(is_source)
+        );
     }
 }

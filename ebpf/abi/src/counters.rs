@@ -20,13 +20,17 @@ counters! {
     ConnectLoopback => "connect", "loopback", "To a loopback address, left alone.";
     ConnectOwn => "connect", "own_address", "To the pod's own address, left alone.";
     ConnectExcluded => "connect", "excluded", "To an excluded address or port, left alone.";
+    ConnectLinkLocal => "connect", "link_local", "To an IPv6 link-local address, left alone.";
+    ConnectDevice => "connect", "other_interface", "By a socket bound to an interface that has no address of the mesh, left alone.";
+    ConnectFamily => "connect", "other_family", "Of a family of which the pod has no address in the mesh, left alone.";
     ConnectFull => "connect", "denied_full", "Denied: the map of flows is full.";
     ConnectShare => "connect", "denied_share", "Denied: the pod has its share of the map of flows.";
     ConnectNoMemory => "connect", "denied_memory", "Denied: the kernel had no memory for the socket's note.";
-    ConnectNoAddress => "connect", "denied_family", "Denied: the pod has no address of this family to be captured at.";
+    ConnectNoAddress => "connect", "denied_family", "Denied: the pod's interface has an address of this family that the mesh does not know.";
     PeerCaptured => "getpeername", "destination", "An application was shown the destination that it asked for.";
     PeerForwarded => "getpeername", "client", "An application was shown the true client.";
     PeerFamily => "getpeername", "wrong_family", "The true client is IPv6 and the application's socket is IPv4.";
+    PeerHidden => "getpeername", "hidden", "The client of a forwarded connection is not known: shown as the pod itself, never as loopback.";
     FlowOpened => "sock_ops", "opened", "A flow was noted when its SYN went out.";
     FlowFull => "sock_ops", "full", "A flow could not be noted: the map is full. The proxy will refuse it.";
     FlowAccepted => "sock_ops", "accepted", "A flow reached the socket that accepted it.";
@@ -43,6 +47,8 @@ counters! {
     LookupNode => "sk_lookup", "node", "From a process of this node that is in no pod (a kubelet's probe), left alone.";
     LookupExcluded => "sk_lookup", "excluded", "To an excluded port, left alone.";
     LookupNoListener => "sk_lookup", "denied_listener", "Refused: no live listener to steer to.";
-    LookupUnknown => "sk_lookup", "denied_address", "Refused: an address in the pod's namespace that the mesh does not know.";
+    LookupOther => "sk_lookup", "other_address", "To an address that is not the mesh's, left alone.";
+    LookupUnknown => "sk_lookup", "denied_address", "Refused: to a link-local address, from elsewhere.";
+    LookupSource => "sk_lookup", "denied_source", "Refused: from an address of the proxy's, with no client noted.";
     LookupReserved => "sk_lookup", "denied_reserved", "Refused: from outside to a port of the proxy's own.";
 }

@@ -30,6 +30,11 @@ pub const INBOUND_PLAINTEXT_PORT: u16 = 15006;
 /// Where the proxy's tunnel listener waits.
 pub const INBOUND_HBONE_PORT: u16 = 15008;
 
+/// The port from which the proxy connects to applications in a pod, from one of the addresses of
+/// [`Address::is_forwarding_source`]: such a connection takes no ephemeral port of the pod's, and none from its
+/// applications.
+pub const FORWARDING_PORT: u16 = 15002;
+
 /// `SOL_IP`, the level of [`SO_ORIGINAL_DST`] for IPv4 (`sockaddr_in`).
 pub const SOL_IP: i32 = 0;
 /// `SOL_IPV6`, the level of [`SO_ORIGINAL_DST`] for IPv6 (`sockaddr_in6`; there Linux calls it `IP6T_SO_ORIGINAL_DST`).
@@ -50,8 +55,10 @@ pub struct Pod {
     pub ipv4: Address,
     /// Where captured IPv6 connections go; all zero when the pod has no IPv6 address.
     pub ipv6: Address,
-    /// [`Pod::OUTBOUND`] and [`Pod::INBOUND`].
+    /// The flags below.
     pub flags: u32,
+    /// The indices of the interfaces that have `ipv4` and `ipv6`; 0 where that is not known.
+    pub devices: [u32; 2],
 }
 
 impl Pod {
@@ -59,6 +66,10 @@ impl Pod {
     pub const OUTBOUND: u32 = 1;
     /// Connections that the pod receives are captured.
     pub const INBOUND: u32 = 2;
+    /// An interface that has an address of the pod also has an IPv4 address, but the mesh knows no IPv4 address of the pod.
+    pub const UNKNOWN_V4: u32 = 4;
+    /// The same for IPv6.
+    pub const UNKNOWN_V6: u32 = 8;
 }
 
 /// The pod that owns an address.

@@ -4,14 +4,18 @@
 //! |---|---|
 //! | [`Netns`] | a pod's network namespace: its cookie, and running code inside it |
 //! | [`capability`] | what a program may not do without, named when it is missing |
+//! | [`interfaces`] | the addresses of a network namespace, and prefixes that are made local to it |
 //! | [`packet`] | `SEQPACKET` unix sockets that carry descriptors: agent to proxy, monitor to worker |
 //! | [`sockopt`] | the socket options that the data path uses, and sockets made with them |
+//! | [`tcp_state`] | how far the peer has taken what was written, and how much the kernel takes ahead |
 //!
 //! All system calls that the safe wrappers of `rustix` and `socket2` do not cover are here, each behind a safe function.
 
 pub mod capability;
+pub mod interfaces;
 mod netns;
 pub mod packet;
 pub mod sockopt;
+pub mod tcp_state;
 
 pub use netns::{NetError, Netns};

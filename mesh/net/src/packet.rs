@@ -22,6 +22,7 @@ use rustix::{
 };
 
 use crate::sockopt;
+pub use crate::sockopt::PeerCred;
 
 #[cfg(feature = "tokio")]
 mod asynchronous;
@@ -35,17 +36,6 @@ pub const MAX_MESSAGE: usize = 64 * 1024;
 pub const MAX_DESCRIPTORS: usize = 253;
 
 const BACKLOG: i32 = 16;
-
-/// Who is at the other end, as of its `connect`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerCred {
-    /// Process id in our pid namespace; 0 when the peer is in one that we cannot see.
-    pub pid: u32,
-    /// Effective user id.
-    pub uid: u32,
-    /// Effective group id.
-    pub gid: u32,
-}
 
 /// One end of a connection.
 #[derive(Debug)]

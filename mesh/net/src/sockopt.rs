@@ -1,16 +1,30 @@
 //! The socket options that the data path uses, and sockets made with them.
 
 use std::{
+    hash::{BuildHasher as _, RandomState},
     io, mem,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use culvert_abi::{CULVERT_CLIENT_ADDRESS, Endpoint, SOL_CULVERT};
+use culvert_abi::{CULVERT_CLIENT_ADDRESS, Endpoint, FORWARDING_PORT, SOL_CULVERT};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::packet::PeerCred;
+/// Who is at the other end, as of its `connect`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerCred {
+    /// Process id in our pid namespace; 0 when the peer is in one that we cannot see.
+    pub pid: u32,
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+}
 
 /// Idle time after which the kernel asks whether the peer is still there.
 const KEEPALIVE: Duration = Duration::from_secs(180);
@@ -75,6 +89,97 @@ pub fn tcp_stream_socket() -> io::Result<OwnedFd> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
     Ok(socket.into())
+}
+
+/// The prefix that the agent makes local to a pod, so that connections to its IPv6 applications have where to come from.
+pub const FORWARDING_PREFIX: (Ipv6Addr, u8) = (Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 64);
+
+/// Lets a socket of [`tcp_stream_socket`] be bound to an address of [`FORWARDING_PREFIX`]. Where that is not local to the
+/// pod, answers would leave the pod: see [`has_forwarding_prefix`].
+///
+/// # Errors
+/// `ENOPROTOOPT` where the kernel has no IPv6.
+pub fn allow_forwarding_prefix(fd: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&fd).set_freebind_v6(true)
+}
+
+/// Whether [`FORWARDING_PREFIX`] is local to the calling thread's network namespace.
+pub fn has_forwarding_prefix() -> bool {
+    let probe = || {
+        let socket = Socket::new(Domain::IPV6, Type::DGRAM.cloexec(), Some(Protocol::UDP))?;
+        // No other route leads there by way of the loopback interface. Nothing is sent.
+        socket.bind_device(Some(b"lo"))?;
+        socket.connect(&SocketAddr::new(forwarding_source(true, 1), FORWARDING_PORT).into())
+    };
+    probe().is_ok()
+}
+
+/// Binds a socket that is to connect to an application at `to`: to an address that no other connection has, and to a
+/// port that is the mesh's own. All connections to one application would otherwise share the pod's address, so that
+/// there could be no more than the pod has ephemeral ports, and each would keep the application from listening on its
+/// port. The client's address ([`set_client_address`]) must be told before, or the application meets a stranger on a
+/// loopback address.
+///
+/// Two sockets can, rarely, get the same address: the second one's `connect` then fails with `EADDRNOTAVAIL`.
+///
+/// # Errors
+/// `EADDRNOTAVAIL`: there are no such addresses in this pod. `EADDRINUSE`: an application has the port. The socket can
+/// be used as it is.
+pub fn bind_forwarding(fd: BorrowedFd<'_>, to: IpAddr) -> io::Result<()> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    let socket = SockRef::from(&fd);
+    // Sockets that all have it share a port without a look at each of them. Also lets an application that has it, too,
+    // listen on whatever port this one gets.
+    socket.set_reuse_address(true)?;
+    let number = SEED.hash_one(NEXT.fetch_add(1, Ordering::Relaxed));
+    bind(
+        &socket,
+        SocketAddr::new(forwarding_source(to.to_canonical().is_ipv6(), number), FORWARDING_PORT),
+    )
+}
+
+/// One of the addresses that kernel programs take for the proxy's (`Address::is_forwarding_source`).
+fn forwarding_source(v6: bool, number: u64) -> IpAddr {
+    const V4: u32 = u32::from_be_bytes([127, 128, 0, 0]);
+    const V4_BITS: u32 = 23;
+    if v6 {
+        Ipv6Addr::from_bits(FORWARDING_PREFIX.0.to_bits() | u128::from(number)).into()
+    } else {
+        Ipv4Addr::from_bits(V4 | (number as u32 & ((1 << V4_BITS) - 1))).into()
+    }
+}
+
+/// Binds a socket to an address, and to whatever port is free there for the destination once it connects.
+///
+/// # Errors
+/// `EADDRNOTAVAIL`: the pod does not have the address.
+pub fn bind_address(fd: BorrowedFd<'_>, address: IpAddr) -> io::Result<()> {
+    let socket = SockRef::from(&fd);
+    let on: libc::c_int = 1;
+    // SAFETY: the option is an int that lives until the call returns.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            mem::size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    bind(&socket, SocketAddr::new(address, 0))
+}
+
+/// Binds a socket that reaches both families, or IPv4 alone.
+fn bind(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    let mapped = match address.ip() {
+        IpAddr::V4(v4) if socket.domain()? == Domain::IPV6 => v4.to_ipv6_mapped().into(),
+        other => other,
+    };
+    socket.bind(&SocketAddr::new(mapped, address.port()).into())
 }
 
 /// The cookie of the network namespace that a socket belongs to (`SO_NETNS_COOKIE`, Linux 5.14).
@@ -148,5 +253,56 @@ mod tests {
                 "{address}"
             );
         }
+    }
+
+    #[test]
+    fn sources_of_forwarded_connections_are_those_that_the_programs_know() {
+        for number in [0, 1, u64::MAX, 0x1234_5678_9abc] {
+            for v6 in [false, true] {
+                let source = forwarding_source(v6, number);
+                assert_eq!(source.is_ipv6(), v6);
+                assert!(culvert_abi::Address::from(source).is_forwarding_source(), "{source}");
+            }
+        }
+    }
+
+    /// More connections than there are ports, and none of them in the way of a listener.
+    #[test]
+    fn forwarded_connections_take_no_ports() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let to = listener.local_addr().expect("address");
+        let connections: Vec<_> = (0..300)
+            .map(|_| {
+                let fd = tcp_stream_socket().expect("socket");
+                bind_forwarding(fd.as_fd(), to.ip()).expect("bind");
+                let socket = SockRef::from(&fd);
+                socket.set_nonblocking(false).expect("set");
+                let mapped = SocketAddr::new(IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped()), to.port());
+                socket.connect(&mapped.into()).expect("connect");
+                let (accepted, peer) = listener.accept().expect("accept");
+                assert_eq!(peer.port(), FORWARDING_PORT);
+                (fd, accepted)
+            })
+            .collect();
+        assert_eq!(connections.len(), 300);
+    }
+
+    #[test]
+    fn a_prefix_that_is_not_local_is_noticed() {
+        let (before, during) = std::thread::scope(|scope| {
+            let inside = || {
+                // SAFETY: only this thread's network namespace changes.
+                unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.expect("needs root");
+                let up = std::process::Command::new("ip")
+                    .args(["link", "set", "lo", "up"])
+                    .status();
+                assert!(up.expect("run ip").success());
+                let before = has_forwarding_prefix();
+                crate::interfaces::make_local(FORWARDING_PREFIX.0, FORWARDING_PREFIX.1).expect("make it local");
+                (before, has_forwarding_prefix())
+            };
+            scope.spawn(inside).join().expect("no panic")
+        });
+        assert_eq!((before, during), (false, true));
     }
 }

@@ -1,24 +1,8 @@
 //! Asking policies about a connection.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use culvert_identity::SpiffeId;
-
-use crate::{Action, Policy};
-
-/// What policies may ask about.
-#[derive(Clone, Copy, Debug)]
-pub struct Connection<'a> {
-    /// The identity that the peer proved by its certificate; none for plaintext.
-    pub identity: Option<&'a SpiffeId>,
-    /// The peer's address.
-    pub source: IpAddr,
-    /// The workload's address and the port that the application listens on.
-    pub destination: SocketAddr,
-}
+use crate::{Action, Connection, Policy};
 
 /// What the policies together say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

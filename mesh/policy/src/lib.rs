@@ -16,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+mod connection;
 mod evaluate;
 mod parse;
 mod policy;
@@ -23,6 +24,7 @@ mod policy;
 #[cfg(test)]
 mod tests;
 
-pub use evaluate::{Connection, Verdict, evaluate};
+pub use connection::Connection;
+pub use evaluate::{Verdict, evaluate};
 pub use parse::PolicyError;
 pub use policy::{Action, Policy, Scope};

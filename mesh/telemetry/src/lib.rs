@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`logs`](init) | `tracing` to standard error, as text or JSON, its filter changeable at run time |
 //! | [`tcp`] | connection metrics under Istio's names and labels, whose series expire |
-//! | [`server`](serve) | admin pages, metrics and readiness over HTTP |
+//! | [`server`](serve) | admin pages, metrics and readiness over HTTP; [`Routes`] says which page answers what, [`Listeners`] where |
 //!
 //! Access logs are `tracing` events under the target [`ACCESS`]; they are written by a thread of their own, since a slow
 //! reader of the log must not hold up traffic.
@@ -12,7 +12,11 @@
 #![forbid(unsafe_code)]
 
 mod buffer;
+mod connections;
+mod listeners;
 mod logs;
+mod metrics;
+mod routes;
 mod server;
 pub mod tcp;
 
@@ -20,6 +24,8 @@ pub mod tcp;
 mod tests;
 
 pub use http::StatusCode;
+pub use listeners::{ListenError, Listeners};
 pub use logs::{ACCESS, LogFormat, Logging, TelemetryError, init};
 pub use prometheus_client as prometheus;
-pub use server::{Request, Response, Routes, serve};
+pub use routes::{Request, Response, Routes};
+pub use server::serve;

@@ -61,3 +61,50 @@ async fn pages_answer_over_a_real_socket() {
     assert!(garbage.starts_with("HTTP/1.1 400"), "{garbage}");
     server.abort();
 }
+
+/// PC H7: 64 clients that come back every moment keep nobody from being answered.
+#[tokio::test]
+async fn clients_that_hold_connections_keep_nobody_from_being_answered() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(serve(listener, Routes::new()));
+    tokio::task::spawn_blocking(move || {
+        // Some ask and do not read, some send half a request, some say nothing at all.
+        let hold = |text: &[u8]| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(text).unwrap();
+            stream
+        };
+        let mut held = Vec::new();
+        for _ in 0..64 {
+            held.push(hold(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+            held.push(hold(b"GET / HTTP/1.1\r\n"));
+            held.push(hold(b""));
+            let answer = ask(address, "GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            assert!(answer.to_lowercase().contains("connection: close"), "{answer}");
+        }
+        drop(held);
+    })
+    .await
+    .unwrap();
+    server.abort();
+}
+
+#[tokio::test]
+async fn a_local_page_is_for_loopback_alone() {
+    let routes = Routes::new()
+        .get("/open", |_| Response::text("open"))
+        .get_local("/inside", |_| Response::text("inside"));
+    let asked = |peer: &str, path: &str| {
+        let request = Request::new(http::Method::GET, path).from_peer(peer.parse().unwrap());
+        routes.answer(&request).code().as_u16()
+    };
+    for local in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+        assert_eq!(asked(local, "/inside"), 200, "{local}");
+    }
+    for other in ["198.18.0.1", "fd00:c01e::1", "::ffff:198.18.0.1"] {
+        assert_eq!(asked(other, "/inside"), 403, "{other}");
+        assert_eq!(asked(other, "/open"), 200, "{other}");
+    }
+}

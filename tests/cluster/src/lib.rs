@@ -29,6 +29,7 @@
     reason = "a helper that fails is a test that fails"
 )]
 
+mod agent_page;
 mod kernel;
 mod load;
 mod meshed;

@@ -17,14 +17,26 @@ pub struct Space<'a> {
     name: String,
 }
 
+impl World {
+    /// A namespace of the test's own, whose name begins with `name`. It is removed when the value is dropped.
+    pub fn space(&self, name: &str) -> Space<'_> {
+        Space::create(self, name)
+    }
+
+    /// As [`space`](Self::space), with just this name, cut to the 63 characters that there may be.
+    pub fn space_named(&self, name: &str) -> Space<'_> {
+        Space::named(self, name.get(..63).unwrap_or(name).to_owned())
+    }
+}
+
 impl<'a> Space<'a> {
-    pub(crate) fn create(world: &'a World, name: &str) -> Self {
+    fn create(world: &'a World, name: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         Self::named(world, format!("t-{name}-{}-{count}", std::process::id()))
     }
 
-    pub(crate) fn named(world: &'a World, name: String) -> Self {
+    fn named(world: &'a World, name: String) -> Self {
         world.apply(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } }));
         // Pods are refused before the namespace has its service account.
         eventually("the namespace's service account", || {
@@ -151,7 +163,8 @@ impl<'a> Space<'a> {
                     .flatten();
                 if let Some(page) = page {
                     waiting.retain(|(at, pod)| {
-                        at != node.name() || crate::world::state_in(&page, &self.name, pod).as_deref() != Some(state)
+                        at != node.name()
+                            || crate::agent_page::state_in(&page, &self.name, pod).as_deref() != Some(state)
                     });
                 }
             }

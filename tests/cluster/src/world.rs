@@ -1,12 +1,12 @@
 //! The cluster, and Culvert on it.
 
-use crate::{Space, eventually, until, within};
+use crate::{agent_page, eventually, until, within};
 use culvert_cluster::{Cluster, Kubectl, Node};
 use culvert_deploy::Rollout;
 use culvert_lab::Namespace;
 use serde_json::Value;
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -129,16 +129,6 @@ impl World {
             .unwrap_or_else(|error| panic!("{error}\n{text}"));
     }
 
-    /// A namespace of the test's own, whose name begins with `name`. It is removed when the value is dropped.
-    pub fn space(&self, name: &str) -> Space<'_> {
-        Space::create(self, name)
-    }
-
-    /// As [`space`](Self::space), with just this name, cut to the 63 characters that there may be.
-    pub fn space_named(&self, name: &str) -> Space<'_> {
-        Space::named(self, name.get(..63).unwrap_or(name).to_owned())
-    }
-
     /// The control plane's network namespace, from which nodes and pods can be reached.
     pub fn control_plane(&self) -> Namespace {
         Namespace::open(&self.cluster.netns()).unwrap()
@@ -196,13 +186,19 @@ impl World {
         pods.iter().filter_map(|(_, address)| self.page(*address)).collect()
     }
 
-    fn page(&self, agent: IpAddr) -> Option<Value> {
-        serde_json::from_str(&self.http(SocketAddr::new(agent, 15022), "/pods")?).ok()
+    /// The page `/pods` of the agent in the pod with this address.
+    pub fn page(&self, agent: IpAddr) -> Option<Value> {
+        // It is answered on loopback alone.
+        let inside = self.cluster.netns_of("culvert-agent", agent)?;
+        let page = SocketAddr::from((Ipv4Addr::LOCALHOST, 15022));
+        let answer = inside.run(|| culvert_lab::get(page, "/pods", Duration::from_secs(10)));
+        let answer = answer.ok()?.ok().filter(|answer| answer.status == 200)?;
+        serde_json::from_str(&answer.body).ok()
     }
 
     /// How far a pod is on its way into the mesh, as its node's agent tells: `captured`, `outside`, `waiting` and so on.
     pub fn state_of(&self, node: &str, namespace: &str, pod: &str) -> Option<String> {
-        state_in(&self.agent_page(node)?, namespace, pod)
+        agent_page::state_in(&self.agent_page(node)?, namespace, pod)
     }
 
     /// Waits for an event on an object whose reason and message satisfy `wanted`; its message.
@@ -239,13 +235,6 @@ impl World {
             self.agent_page(node).is_some_and(|page| page["ready"] == true)
         });
     }
-}
-
-/// What an agent's page says of a pod.
-pub(crate) fn state_in(page: &Value, namespace: &str, pod: &str) -> Option<String> {
-    let mut pods = page["pods"].as_array()?.iter();
-    let found = pods.find(|one| one["namespace"] == namespace && one["name"] == pod)?;
-    found["state"].as_str().map(str::to_owned)
 }
 
 /// Where the clusters' state is.

@@ -6,7 +6,7 @@ use culvert_cluster::{Node, Process};
 use culvert_cluster_tests::{Load, PodSpec, Space, Wire, World, eventually, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use std::{fs, net::SocketAddr, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 const PLUGIN: &str = "culvert-cni";
 
@@ -169,7 +169,7 @@ impl SecondAgent<'_> {
 
     fn page(&self) -> Option<Value> {
         let address = self.pod()["status"]["podIP"].as_str()?.parse().ok()?;
-        serde_json::from_str(&self.0.http(SocketAddr::new(address, 15022), "/pods")?).ok()
+        self.0.page(address)
     }
 }
 

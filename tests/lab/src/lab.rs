@@ -17,16 +17,10 @@ use anyhow::{Context, Result, bail};
 use std::{
     collections::BTreeMap,
     fs,
-    net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
-
-/// Where the control plane can be reached from both nodes.
-pub const CONTROL_IP4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 10);
-/// Where the control plane can be reached from both nodes.
-pub const CONTROL_IP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xc01e, 0, 0, 0, 0, 0, 10);
 
 /// The first pod of a node has this number, the last 254.
 const FIRST_POD: u8 = 10;

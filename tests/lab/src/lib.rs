@@ -38,6 +38,7 @@
 
 mod capture;
 mod cgroup;
+mod control;
 mod forwarder;
 mod http;
 mod ip;
@@ -57,8 +58,9 @@ mod sockets;
 mod wait;
 
 pub use capture::{Capture, Seen};
+pub use control::{CONTROL_IP4, CONTROL_IP6};
 pub use http::{Response, get};
-pub use lab::{CONTROL_IP4, CONTROL_IP6, Lab, Options};
+pub use lab::{Lab, Options};
 pub use mesh::{Mesh, MeshOptions};
 pub use netns::Namespace;
 pub use node::Node;

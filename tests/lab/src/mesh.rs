@@ -1,8 +1,9 @@
 //! Culvert itself in a lab: controller, and an agent and a ztunnel on each node.
 
 use crate::{
+    control::{CONTROL_IP4, CONTROL_IP6},
     http::{self, Response},
-    lab::{CONTROL_IP4, CONTROL_IP6, Lab},
+    lab::Lab,
     netns::Namespace,
     pod::Pod,
     process::Process,

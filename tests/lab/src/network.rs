@@ -1,7 +1,7 @@
 //! Links, addresses and routes: what the picture in `lib.rs` shows.
 
 use crate::{
-    lab::{CONTROL_IP4, CONTROL_IP6},
+    control::{CONTROL_IP4, CONTROL_IP6},
     netns::Namespace,
     node::{Node, node_ip4, node_ip6},
     pod::Pod,

@@ -74,6 +74,7 @@ pub(crate) fn build(what: &str, build: &mut Command) -> Result<()> {
         }
         pause();
     };
+    shell::took(&format!("build {what}"), started.elapsed());
     if !status.success() {
         bail!("{what}: go build ended with {status}");
     }

@@ -219,7 +219,7 @@ pub(super) static RECIPES: &[Recipe] = &[
         entrypoint: &["/culvert-agent"],
         // CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN and more, to load programs and to enter pods' namespaces.
         user: User::Root,
-        ports: &[15022],
+        ports: &[15022, 15023],
         environment: &[],
     },
     Recipe {
@@ -248,7 +248,7 @@ pub(super) static RECIPES: &[Recipe] = &[
         files: &[],
         entrypoint: &["/culvert-controller"],
         user: User::Nonroot,
-        ports: &[15012, 15014],
+        ports: &[15012, 15014, 15024],
         environment: &[],
     },
     bookstore_python(

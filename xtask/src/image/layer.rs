@@ -1,10 +1,10 @@
 //! Layers: trees of files as archives that are known by their digests.
 
 use super::{
-    Profile,
     catalogue::{Base, Recipe},
     debian::Package,
     digest,
+    profile::Profile,
     tree::Tree,
 };
 use crate::shell;

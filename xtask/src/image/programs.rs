@@ -1,9 +1,9 @@
 //! The programs that go into images: built, and freed of what only a debugger reads.
 
 use super::{
-    Profile,
     catalogue::{Linkage, Program},
     elf::Elf,
+    profile::Profile,
 };
 use crate::{ebpf, setup, shell};
 use anyhow::{Context, Result, bail};
@@ -44,7 +44,7 @@ pub(super) fn build<'a>(programs: &[&'a Program], profile: Profile, out: &Path) 
     let static_folder = folder.join(&triple).join(SMALL);
     if !dynamic.is_empty() {
         let mut cargo = match profile {
-            Profile::Tests => crate::test::build_command(),
+            Profile::Tests => shell::build_everything(),
             Profile::Dev | Profile::Release => build_command(&dynamic),
         };
         cargo.args(profile.cargo_arguments());

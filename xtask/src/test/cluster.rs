@@ -2,7 +2,10 @@
 //! run on it one after the other, and it is taken down, whatever came of them. Then those that bring up a cluster of their own,
 //! which other packages keep with the ignored ones.
 
-use super::{Counts, Options, run_tests};
+use super::{
+    nextest::{self, Counts},
+    options::Options,
+};
 use crate::{
     cluster, ebpf,
     image::{self, Profile},
@@ -44,19 +47,19 @@ pub(super) fn run(options: &Options) -> Result<Counts> {
 
 /// The tests that are ignored unless asked for: each brings up what it needs by itself.
 fn with_own_clusters(options: &Options) -> Result<Counts> {
-    let mut nextest = shell::cargo();
-    nextest.args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]);
-    nextest.args(["--run-ignored", "only", "--no-tests", "pass"]);
-    run_tests(options, nextest, "own-clusters")
+    let mut command = shell::cargo();
+    command.args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]);
+    command.args(["--run-ignored", "only", "--no-tests", "pass"]);
+    nextest::run(options, command, "own-clusters")
 }
 
 fn tests(options: &Options, name: &str) -> Result<Counts> {
-    let mut nextest = shell::cargo();
-    nextest
+    let mut command = shell::cargo();
+    command
         .args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"])
         .args(["--no-tests", "pass"])
         .env("CULVERT_TEST_CLUSTER", name);
-    run_tests(options, nextest, "cluster")
+    nextest::run(options, command, "cluster")
 }
 
 /// A cluster that is taken down when nobody needs it any more.

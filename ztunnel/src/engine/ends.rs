@@ -56,11 +56,31 @@ impl Loop {
                 let far_done = finish(far, there);
                 finish(near, back) && far_done
             }
+            Far::Ended(_) => finish(near, true),
             Far::None => false,
         };
         if done {
-            self.end(key, Ok(()));
+            let lost = match &mut flow.far {
+                Far::Ended(lost) => lost.take(),
+                _ => None,
+            };
+            self.end(key, lost.map_or(Ok(()), Err));
         }
+    }
+
+    /// Whether a flow needs its tunnel no longer, which is lost: both directions have ended, and only the application has
+    /// still to take what came.
+    pub(super) fn outlives_tunnel(&mut self, key: Key<Flow>, lost: Option<&Failure>) -> bool {
+        let Some(flow) = self.flows.get_mut(key) else {
+            return false;
+        };
+        let both =
+            flow.stream().is_some_and(|stream| stream.ended) && flow.near.as_ref().is_some_and(|near| near.ended);
+        if both {
+            flow.far = Far::Ended(lost.map(|lost| Failure::TunnelLost(lost.to_string().into())));
+            self.settle(key);
+        }
+        both
     }
 
     /// Ends a flow: closes what it holds, tells its peers, and writes its line in the access log.
@@ -68,7 +88,7 @@ impl Loop {
         let Some(mut flow) = self.flows.remove(key) else { return };
         let stream = flow.stream();
         let served = flow.is_served();
-        if outcome.is_err() {
+        if outcome.is_err() && !matches!(flow.far, Far::Ended(_)) {
             // An application must not take a broken connection for one that ended.
             if let Some(near) = flow.near.take() {
                 near.reset();

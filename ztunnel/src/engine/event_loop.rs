@@ -34,7 +34,7 @@ use crate::{
 /// How often to look at everything.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// How long tunnels without a connection may take to end when the loop drains.
+/// How long tunnels without a connection may take to end when the loop drains, once their peers have everything.
 const PARTING: Duration = Duration::from_secs(3);
 
 /// Certificates by identity.
@@ -88,6 +88,8 @@ pub(super) enum Again {
     Flow(Key<Flow>),
     /// Reading a tunnel.
     Tunnel(Key<Tunnel>),
+    /// Sending on a tunnel.
+    Streams(Key<Tunnel>),
 }
 
 /// Where `Cache` finds the mesh.
@@ -166,6 +168,7 @@ impl Loop {
                 match self.again.pop_front() {
                     Some(Again::Flow(key)) => self.continue_flow(key),
                     Some(Again::Tunnel(key)) => self.read_tunnel(key),
+                    Some(Again::Streams(key)) => self.send_streams(key),
                     None => break,
                 }
             }
@@ -331,14 +334,19 @@ impl Loop {
         tracing::info!(connections = self.flows.len(), tunnels = self.tunnels.len(), "draining");
     }
 
-    /// Whether the last connection has ended. Tunnels without one are given [`PARTING`] to end in good order: a peer whose node
-    /// is gone never answers.
+    /// Whether the last connection has ended. Tunnels without one are given [`PARTING`] to end in good order, and longer while
+    /// their peers still take bytes: a peer whose node is gone never answers.
     fn is_drained(&mut self) -> bool {
         if !self.draining || !self.flows.is_empty() {
             self.quiet_since = None;
             return false;
         }
         let quiet_since = *self.quiet_since.get_or_insert(self.now);
-        self.tunnels.is_empty() || self.now.duration_since(quiet_since) >= PARTING
+        if self.tunnels.is_empty() {
+            return true;
+        }
+        // When the process ends, the kernel resets what it finds unread bytes on, and drops what it had to send.
+        let now = self.now;
+        now.duration_since(quiet_since) >= PARTING && !self.tunnels.iter_mut().any(|(_, tunnel)| tunnel.is_sending(now))
     }
 }

@@ -46,7 +46,7 @@ pub(super) struct Flow {
     /// Bytes that a peer sent before the application was connected.
     pub(super) early: Backlog,
     pub(super) attempts: Attempts,
-    /// Waiting in the loop's queue of unfinished work.
+    /// Waiting in the loop's queue of unfinished work, or for its turn on its tunnel.
     pub(super) queued: bool,
     /// Once it is open.
     pub(super) record: Option<ConnectionRecord>,
@@ -80,6 +80,9 @@ pub(super) enum Far {
     Stream(Stream),
     /// A socket.
     Socket(Socket),
+    /// The stream ended in both directions and its tunnel is gone; the application has not taken everything yet. With
+    /// what the tunnel failed of, if the peer may have missed something.
+    Ended(Option<Failure>),
 }
 
 /// A stream of a tunnel, from the flow's side.

@@ -57,6 +57,7 @@ mod sweep;
 mod timer;
 mod tunnel;
 mod tunnel_io;
+mod turns;
 
 #[cfg(test)]
 mod tests;
@@ -87,6 +88,8 @@ pub(crate) struct EngineConfig {
     pub(crate) ping_interval: Duration,
     /// For the answer, before the tunnel is given up.
     pub(crate) ping_timeout: Duration,
+    /// How long a tunnel that retires waits, without streams, for the peer to say that it opens no more.
+    pub(crate) parting_timeout: Duration,
     /// Idle time of accepted TCP connections before the kernel probes the peer.
     pub(crate) keepalive: Duration,
     /// How long a tunnel waits for the application behind its only stream before others are heard again.
@@ -106,6 +109,7 @@ impl Default for EngineConfig {
             idle_timeout: Duration::from_secs(300),
             ping_interval: Duration::from_secs(10),
             ping_timeout: Duration::from_secs(20),
+            parting_timeout: Duration::from_secs(5),
             keepalive: Duration::from_secs(180),
             pause: Duration::from_millis(2),
             hbone: culvert_hbone::Config::default(),

@@ -20,6 +20,8 @@ use super::{
     socket::Socket,
     timer::Due,
     tunnel::{State, Tunnel},
+    tunnel_io::AHEAD_MOST,
+    turns::Turn,
 };
 
 /// Reads of one socket per round.
@@ -92,17 +94,17 @@ impl Loop {
     /// Goes on with whatever a flow can do.
     pub(super) fn continue_flow(&mut self, key: Key<Flow>) {
         let Some(flow) = self.flows.get_mut(key) else { return };
-        flow.queued = false;
         if flow.phase != Phase::Open {
             return;
         }
         match flow.far {
-            Far::Stream(_) => self.send(key),
+            Far::Stream(stream) => self.send(key, stream.tunnel),
             Far::Socket(_) => {
+                flow.queued = false;
                 self.copy(key, true);
                 self.copy(key, false);
             }
-            Far::None => {}
+            Far::Ended(_) | Far::None => {}
         }
     }
 
@@ -114,36 +116,98 @@ impl Loop {
         }
     }
 
-    /// Socket to stream.
-    fn send(&mut self, key: Key<Flow>) {
-        let mut reads = 0;
-        let mut flushed = false;
-        loop {
-            let Some(flow) = self.flows.get_mut(key) else { return };
-            let Some(stream) = flow.stream() else { return };
-            let Some(near) = &mut flow.near else { return };
-            if !near.readable || near.ended {
-                return;
-            }
-            let Some(tunnel) = self.tunnels.get_mut(stream.tunnel) else {
+    /// Socket to stream: when it is this flow's turn.
+    fn send(&mut self, key: Key<Flow>, tunnel_key: Key<Tunnel>) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        let Some(tunnel) = self.tunnels.get_mut(tunnel_key) else {
+            return;
+        };
+        if flow.queued || !flow.near.as_ref().is_some_and(|near| near.readable && !near.ended) {
+            return;
+        }
+        flow.queued = true;
+        tunnel.turns.enter(key);
+        if !tunnel.turns.scheduled {
+            self.send_streams(tunnel_key);
+        }
+    }
+
+    /// Gives each stream of a tunnel that has something to send its turn, until the tunnel takes no more.
+    pub(super) fn send_streams(&mut self, key: Key<Tunnel>) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        tunnel.turns.scheduled = false;
+        for _ in 0..tunnel.turns.len() {
+            let Some(tunnel) = self.tunnels.get_mut(key) else {
                 return;
             };
             if tunnel.blocked {
-                return; // the tunnel's next event continues all its streams
+                return; // the tunnel's next event goes on here
             }
-            if reads == BUDGET {
-                return self.later(key);
-            }
-            let State::Open(connection) = &mut tunnel.state else {
+            let Some(turn) = tunnel.turns.next(quantum(tunnel)) else {
                 return;
             };
-            let max = match (near.bulk, tunnel.streams.len()) {
-                (false, _) => SMALL_READ,
-                (true, 1) => LARGE_READ,
-                (true, _) => SHARED_READ,
+            let flow = turn.flow;
+            match self.turn(turn, key) {
+                Sent::All => {
+                    if let Some(flow) = self.flows.get_mut(flow) {
+                        flow.queued = false;
+                    }
+                }
+                Sent::Quantum(turn) => {
+                    if let Some(tunnel) = self.tunnels.get_mut(key) {
+                        tunnel.turns.again(turn);
+                    }
+                }
+                Sent::Blocked(turn) => {
+                    if let Some(tunnel) = self.tunnels.get_mut(key) {
+                        tunnel.turns.cut_off(turn);
+                    }
+                    return;
+                }
+            }
+        }
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        if !tunnel.blocked && tunnel.turns.len() > 0 && !std::mem::replace(&mut tunnel.turns.scheduled, true) {
+            self.again.push_back(Again::Streams(key));
+        }
+    }
+
+    /// One flow's turn.
+    fn turn(&mut self, mut turn: Turn<Key<Flow>>, tunnel_key: Key<Tunnel>) -> Sent {
+        let mut reads = 0;
+        let mut flushed = false;
+        loop {
+            let Some(flow) = self.flows.get_mut(turn.flow) else {
+                return Sent::All;
             };
+            let Some(stream) = flow.stream().filter(|stream| stream.tunnel == tunnel_key) else {
+                return Sent::All;
+            };
+            let Some(near) = &mut flow.near else { return Sent::All };
+            if !near.readable || near.ended {
+                return Sent::All;
+            }
+            let Some(tunnel) = self.tunnels.get_mut(tunnel_key) else {
+                return Sent::All;
+            };
+            if tunnel.blocked {
+                return Sent::Blocked(turn);
+            }
+            if reads == BUDGET || turn.deficit == 0 {
+                turn.deficit = 0;
+                return Sent::Quantum(turn);
+            }
+            let (most, enough) = (read_size(tunnel), FLUSH.min(tunnel.ahead));
+            let State::Open(connection) = &mut tunnel.state else {
+                return Sent::All;
+            };
+            let max = if near.bulk { most } else { SMALL_READ };
             let mut offered = 0;
-            let filled = connection.fill(stream.id, max, |slices| {
+            let filled = connection.fill(stream.id, max.min(turn.deficit), |slices| {
                 offered = slices.iter().map(|slice| slice.len()).sum();
                 Ok(rustix::io::readv(&*near, slices)?)
             });
@@ -151,35 +215,45 @@ impl Loop {
                 Ok(Fill::Bytes(count)) => {
                     reads += 1;
                     flushed = false;
-                    near.bulk = count > BULK;
+                    turn.deficit -= count;
+                    // A read that was cut short by the turn's end says nothing.
+                    near.bulk = count > BULK || near.bulk && count == offered;
                     near.readable = count == offered || near.closing;
                     flow.count(count, true);
-                    if connection.output_len() >= FLUSH {
-                        self.flush_tunnel(stream.tunnel);
+                    if connection.output_len() >= enough {
+                        self.flush_tunnel(tunnel_key);
                     }
-                    self.touch(stream.tunnel);
+                    self.touch(tunnel_key);
                 }
                 Ok(Fill::End) => {
                     near.ended = true;
                     connection.finish(stream.id);
-                    self.touch(stream.tunnel);
-                    return self.settle(key);
+                    self.touch(tunnel_key);
+                    self.settle(turn.flow);
+                    return Sent::All;
                 }
                 Ok(Fill::Blocked) => {
                     // Full output can be helped; a closed window opens when the peer says so.
                     if flushed || !connection.has_output() {
-                        return;
+                        return if connection.connection_capacity() == 0 {
+                            Sent::Blocked(turn)
+                        } else {
+                            Sent::All
+                        };
                     }
                     flushed = true;
-                    self.flush_tunnel(stream.tunnel);
+                    self.flush_tunnel(tunnel_key);
                 }
                 Err(error) => match errno(&error) {
                     Errno::AGAIN => {
                         near.readable = false;
-                        return;
+                        return Sent::All;
                     }
                     Errno::INTR => reads += 1,
-                    error => return self.end(key, Err(Failure::Reset(error))),
+                    error => {
+                        self.end(turn.flow, Err(Failure::Reset(error)));
+                        return Sent::All;
+                    }
                 },
             }
         }
@@ -304,6 +378,34 @@ impl Loop {
             }
         }
         self.later(key);
+    }
+}
+
+/// How a flow's turn ended.
+enum Sent {
+    /// It has no more to send now, or its own window is closed.
+    All,
+    /// It has more.
+    Quantum(Turn<Key<Flow>>),
+    /// The tunnel takes no more.
+    Blocked(Turn<Key<Flow>>),
+}
+
+/// Most bytes to read for a stream of this tunnel at once.
+fn read_size(tunnel: &Tunnel) -> usize {
+    match tunnel.streams.len() {
+        0 | 1 => LARGE_READ,
+        // Where the network is slow, what one stream sends must not take long.
+        _ => SHARED_READ.min((tunnel.ahead / 4).max(SMALL_READ)),
+    }
+}
+
+/// Bytes of a stream's turn.
+fn quantum(tunnel: &Tunnel) -> usize {
+    if tunnel.ahead < AHEAD_MOST {
+        read_size(tunnel)
+    } else {
+        BUDGET * read_size(tunnel)
     }
 }
 

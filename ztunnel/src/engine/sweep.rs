@@ -48,6 +48,16 @@ impl Loop {
         let State::Open(connection) = &mut tunnel.state else {
             return;
         };
+        if tunnel.parting {
+            return;
+        }
+        if tunnel.retiring && tunnel.streams.is_empty() {
+            // A peer that does not answer the ping after our GOAWAY must not keep the tunnel for ever.
+            if since(self.now, tunnel.idle_since) >= config.parting_timeout {
+                self.part(key);
+            }
+            return;
+        }
         if tunnel.streams.is_empty() {
             // The side that dialled closes first; the other only where that one forgot.
             let limit = if tunnel.role == Role::Client {

@@ -4,6 +4,9 @@
 //! dialled:  Stock -> Connecting -> Uncertified -> Handshake -> Open -> Closing
 //! accepted:                        Uncertified -> Handshake -> Open -> Closing
 //! ```
+//! A tunnel that retires carries on what it has. When its last stream has ended it writes out everything, `close_notify`
+//! last, then shuts its sending side down and reads until the peer does the same: closing a socket with unread bytes
+//! makes the kernel reset the connection and throw away what the peer has not taken (RFC 2525 section 2.17).
 
 use std::{
     net::SocketAddr,
@@ -14,7 +17,9 @@ use std::{
 
 use culvert_hbone::{Connection, Handshake, HandshakeError, Role, StreamId};
 use culvert_identity::{IdentityError, SpiffeId};
+use culvert_net::tcp_state;
 use rustc_hash::FxHashMap;
+use rustix::io::Errno;
 use rustls::pki_types::ServerName;
 
 use super::{
@@ -28,11 +33,16 @@ use super::{
     socket,
     sockets::{LocalPod, Waiter},
     timer::Due,
+    tunnel_io::AHEAD_MOST,
+    turns::Turns,
 };
 use crate::seam::Ask;
 
-/// How long a closed tunnel waits for the peer to close too.
+/// How long a closed tunnel waits for the peer to close too, once the peer has everything; and how often to look.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// A peer that acknowledges nothing for so long while bytes are on their way to it is gone.
+const STALLED: Duration = Duration::from_secs(20);
 
 /// One HBONE connection.
 pub(super) struct Tunnel {
@@ -54,6 +64,13 @@ pub(super) struct Tunnel {
     pub(super) partial: Vec<u8>,
     pub(super) readable: bool,
     pub(super) closing: bool,
+    /// Waits in the loop's queue of unfinished work to be read.
+    pub(super) queued: bool,
+    /// Streams that have something to send.
+    pub(super) turns: Turns<Key<Flow>>,
+    /// Bytes that the kernel takes ahead of what the network does, some milliseconds' worth.
+    pub(super) ahead: usize,
+    pub(super) measured: Instant,
     /// The kernel takes no more until the next event.
     pub(super) blocked: bool,
     /// In the list of those to be flushed at the end of the round.
@@ -62,6 +79,11 @@ pub(super) struct Tunnel {
     pub(super) paused: bool,
     /// Takes no new streams; closes when the last one has ended.
     pub(super) retiring: bool,
+    /// The last word is queued, or on its way.
+    pub(super) parting: bool,
+    /// Bytes that the peer had acknowledged when that was last looked at, and when they last grew.
+    acknowledged: u64,
+    progress: Instant,
     /// When the last stream ended, or the tunnel opened.
     pub(super) idle_since: Instant,
     /// When the peer was last heard of.
@@ -88,6 +110,24 @@ pub(super) enum State {
 }
 
 impl Tunnel {
+    /// Whether bytes are on their way to a peer that still takes them.
+    pub(super) fn owes(&mut self, now: Instant) -> bool {
+        let Some(fd) = &self.fd else { return false };
+        let Ok(state) = tcp_state::send_state(fd.as_fd()) else {
+            return false;
+        };
+        if state.acknowledged > self.acknowledged {
+            (self.acknowledged, self.progress) = (state.acknowledged, now);
+        }
+        let queued = matches!(&self.state, State::Open(connection) if connection.has_output());
+        queued || state.outstanding
+    }
+
+    /// Whether it is worth waiting until the peer has what this tunnel sends.
+    pub(super) fn is_sending(&mut self, now: Instant) -> bool {
+        self.owes(now) && now.saturating_duration_since(self.progress) < STALLED
+    }
+
     fn new(pod: &Rc<LocalPod>, peer: SocketAddr, role: Role, now: Instant) -> Self {
         Self {
             fd: None,
@@ -102,10 +142,17 @@ impl Tunnel {
             partial: Vec::new(),
             readable: false,
             closing: false,
+            queued: false,
+            turns: Turns::new(),
+            ahead: AHEAD_MOST,
+            measured: now,
             blocked: false,
             dirty: false,
             paused: false,
             retiring: false,
+            parting: false,
+            acknowledged: 0,
+            progress: now,
             idle_since: now,
             heard: now,
             pinged: None,
@@ -258,11 +305,7 @@ impl Loop {
                     self.read_tunnel(key);
                 }
             }
-            State::Closing => {
-                if event.closing {
-                    self.tunnels.remove(key);
-                }
-            }
+            State::Closing => self.discard(key),
         }
     }
 
@@ -292,11 +335,8 @@ impl Loop {
             return self.lose_tunnel(key, &failure);
         }
         let why = match &tunnel.state {
-            State::Open(_) => return,
-            State::Closing => {
-                self.tunnels.remove(key);
-                return;
-            }
+            State::Open(_) | State::Closing if tunnel.parting => return self.look_at_parting(key),
+            State::Open(_) | State::Closing => return,
             State::Stock => "no socket from the monitor",
             State::Connecting => "no answer to TCP",
             State::Uncertified => "no certificate for this pod yet",
@@ -315,11 +355,11 @@ impl Loop {
         let Some(tunnel) = self.tunnels.get_mut(key) else {
             return;
         };
-        if tunnel.retiring {
-            return;
+        if !std::mem::replace(&mut tunnel.retiring, true) && tunnel.streams.is_empty() {
+            tunnel.idle_since = self.now;
         }
-        tunnel.retiring = true;
         if let State::Open(connection) = &mut tunnel.state {
+            // Also where the peer was first to say so: without our own word the tunnel never counts as drained.
             connection.go_away();
             let group = tunnel.group;
             self.touch(key);
@@ -340,23 +380,77 @@ impl Loop {
         };
         let done =
             tunnel.retiring && tunnel.streams.is_empty() && (tunnel.role == Role::Client || connection.is_drained());
-        if !done {
-            return;
+        if done || tunnel.parting {
+            self.part(key);
         }
-        connection.close();
-        self.flush_tunnel(key);
+    }
+
+    /// Says the last word, and closes our side as soon as the kernel has taken it and all before it.
+    pub(super) fn part(&mut self, key: Key<Tunnel>) {
         let Some(tunnel) = self.tunnels.get_mut(key) else {
             return;
         };
+        let State::Open(connection) = &mut tunnel.state else {
+            return;
+        };
+        if !std::mem::replace(&mut tunnel.parting, true) {
+            connection.close();
+            tunnel.progress = self.now;
+            self.timers.set(self.now + LINGER, Due::Tunnel(key));
+        }
+        if !tunnel.blocked {
+            self.flush_tunnel(key);
+        }
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        match &tunnel.state {
+            State::Open(connection) if !connection.has_output() => {}
+            _ => return, // comes back here when the kernel takes more
+        }
         if let Some(fd) = &tunnel.fd {
             let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
         }
         tunnel.state = State::Closing;
-        if tunnel.closing {
+        self.discard(key);
+    }
+
+    /// Reads to the end what the peer of a closed tunnel still says.
+    pub(super) fn discard(&mut self, key: Key<Tunnel>) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        let Some(fd) = &tunnel.fd else { return };
+        let mut buffer = self.buffer.take();
+        let ended = loop {
+            match rustix::io::read(fd, &mut buffer[..]) {
+                Ok(0) => break true,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break false,
+                Err(_) => break true,
+            }
+        };
+        self.buffer.give_back(buffer);
+        if ended {
+            // Nothing is unread and nothing more comes, so the kernel goes on sending what it has.
             self.tunnels.remove(key);
-        } else {
-            self.timers.set(self.now + LINGER, Due::Tunnel(key));
         }
+    }
+
+    /// Gives a tunnel that has said its last word up if the peer has everything but does not close, or takes nothing.
+    fn look_at_parting(&mut self, key: Key<Tunnel>) {
+        let now = self.now;
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        let limit = if tunnel.owes(now) { STALLED } else { LINGER };
+        if now.saturating_duration_since(tunnel.progress) < limit {
+            return self.timers.set(now + LINGER, Due::Tunnel(key));
+        }
+        if limit == STALLED {
+            tracing::warn!(peer = %tunnel.peer, role = ?tunnel.role, "a peer no longer takes what a closing tunnel sends");
+        }
+        self.tunnels.remove(key);
     }
 
     /// A tunnel failed, whatever it was doing.
@@ -369,8 +463,13 @@ impl Loop {
         if tunnel.role == Role::Server && !was_open {
             self.report_refused_tunnel(&tunnel, failure);
         }
+        // What the peer may have missed: the stream's end is queued behind it.
+        let unsent = matches!(&tunnel.state, State::Open(connection) if connection.has_output());
         for (_, flow) in tunnel.streams.drain() {
             let open = self.flows.get(flow).is_some_and(|flow| flow.phase == Phase::Open);
+            if open && self.outlives_tunnel(flow, unsent.then_some(failure)) {
+                continue;
+            }
             if open || tunnel.role == Role::Server {
                 self.end(flow, Err(Failure::TunnelLost(failure.to_string().into())));
             } else {

@@ -1,8 +1,9 @@
 //! Bytes of tunnels: reading, writing, and acting on what the protocol says.
 
-use std::{io::IoSlice, sync::Arc};
+use std::{io::IoSlice, os::fd::AsFd as _, sync::Arc, time::Duration};
 
 use culvert_hbone::{ErrorCode, Role, StreamId};
+use culvert_net::tcp_state;
 use rustix::io::Errno;
 
 use super::{
@@ -19,9 +20,22 @@ use super::{
 /// Reads of one tunnel per round, 1 MiB each.
 const BUDGET: usize = 4;
 
+/// How much time's worth of bytes the kernel is given beyond what the network takes: what is written later waits behind it.
+const AHEAD: Duration = Duration::from_millis(10);
+
+/// Least and most bytes of the same. The most is more than the kernel keeps by default.
+const AHEAD_LEAST: usize = 128 << 10;
+pub(super) const AHEAD_MOST: usize = 4 << 20;
+
+/// How often to measure the network.
+const MEASURE: Duration = Duration::from_millis(50);
+
 impl Loop {
     /// Reads what has arrived, up to a budget.
     pub(super) fn read_tunnel(&mut self, key: Key<Tunnel>) {
+        if let Some(tunnel) = self.tunnels.get_mut(key) {
+            tunnel.queued = false;
+        }
         self.read_tunnel_from(key, false);
     }
 
@@ -30,8 +44,10 @@ impl Loop {
             let Some(tunnel) = self.tunnels.get_mut(key) else {
                 return;
             };
-            let State::Open(connection) = &mut tunnel.state else {
-                return;
+            let connection = match &mut tunnel.state {
+                State::Open(connection) => connection,
+                State::Closing => return self.discard(key),
+                _ => return,
             };
             let Some(fd) = &tunnel.fd else { return };
             partial &= !tunnel.partial.is_empty();
@@ -93,7 +109,21 @@ impl Loop {
             .get(key)
             .is_some_and(|tunnel| tunnel.readable && !tunnel.paused)
         {
-            self.again.push_back(Again::Tunnel(key));
+            self.read_again(key);
+        }
+    }
+
+    /// The peer takes no new streams, or opens none any more.
+    fn peer_leaves(&mut self, key: Key<Tunnel>) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        if tunnel.role == Role::Server {
+            return self.retire_tunnel(key);
+        }
+        tunnel.retiring = true;
+        if let Some(group) = tunnel.group {
+            self.leave_pool(group, key);
         }
     }
 
@@ -128,6 +158,8 @@ impl Loop {
                 events.slices.clear();
             }
             match told {
+                // After the last word nothing can be answered; its end makes the peer ask elsewhere.
+                Told::Connect(..) if self.tunnels.get(key).is_some_and(|tunnel| tunnel.parting) => {}
                 Told::Connect(id, request) => self.serve(key, id, *request),
                 Told::Response(id, status, reason) => self.answered(key, id, status, reason),
                 Told::End(id) => self.stream_ended(key, id),
@@ -142,15 +174,7 @@ impl Loop {
                     }
                 }
                 Told::AllWritable => self.continue_streams(key),
-                Told::GoAway => {
-                    let Some(tunnel) = self.tunnels.get_mut(key) else {
-                        continue;
-                    };
-                    tunnel.retiring = true;
-                    if let Some(group) = tunnel.group {
-                        self.leave_pool(group, key);
-                    }
-                }
+                Told::GoAway => self.peer_leaves(key),
                 Told::Data(..) => {}
             }
         }
@@ -300,7 +324,7 @@ impl Loop {
                 tunnel.closing = true;
                 tracing::debug!(peer = %tunnel.peer, %error, "cannot write to a tunnel");
                 if matches!(tunnel.state, State::Open(_)) {
-                    self.again.push_back(Again::Tunnel(key));
+                    self.read_again(key);
                 }
             }
         }
@@ -310,21 +334,61 @@ impl Loop {
     pub(super) fn unblock_tunnel(&mut self, key: Key<Tunnel>) {
         self.flush_tunnel(key);
         if self.tunnels.get(key).is_some_and(|tunnel| !tunnel.blocked) {
-            self.continue_streams(key);
+            self.measure(key);
+            self.send_streams(key);
+            // What was left of a tunnel that ends is out now, perhaps.
+            self.close_if_done(key);
         }
     }
 
-    /// Goes on with all flows of a tunnel that have something to send.
+    /// A window that concerns all streams opened: goes on with those that have something to send.
     fn continue_streams(&mut self, key: Key<Tunnel>) {
-        let Some(tunnel) = self.tunnels.get(key) else { return };
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
         for flow_key in tunnel.streams.values() {
             let Some(flow) = self.flows.get_mut(*flow_key) else {
                 continue;
             };
-            if !flow.queued && flow.near.as_ref().is_some_and(|near| near.readable) {
+            if flow.phase == Phase::Open && !flow.queued && flow.near.as_ref().is_some_and(|near| near.readable) {
                 flow.queued = true;
-                self.again.push_back(Again::Flow(*flow_key));
+                tunnel.turns.enter(*flow_key);
             }
+        }
+        self.send_streams(key);
+    }
+
+    /// The network is the bottleneck: bounds what waits in the kernel by what the network takes in a moment.
+    fn measure(&mut self, key: Key<Tunnel>) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        let Some(fd) = &tunnel.fd else { return };
+        if self.now.saturating_duration_since(tunnel.measured) < MEASURE {
+            return;
+        }
+        tunnel.measured = self.now;
+        let Ok(state) = tcp_state::send_state(fd.as_fd()) else {
+            return;
+        };
+        let wanted = if state.rate_is_ours {
+            tunnel.ahead.saturating_mul(2)
+        } else {
+            (state.delivery_rate as f64 * AHEAD.as_secs_f64()) as usize
+        };
+        let wanted = wanted.clamp(AHEAD_LEAST, AHEAD_MOST).next_power_of_two();
+        if wanted != tunnel.ahead && tcp_state::set_unsent_limit(fd.as_fd(), wanted as u32).is_ok() {
+            tunnel.ahead = wanted;
+        }
+    }
+
+    /// Reads a tunnel in the next round.
+    fn read_again(&mut self, key: Key<Tunnel>) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        if !std::mem::replace(&mut tunnel.queued, true) {
+            self.again.push_back(Again::Tunnel(key));
         }
     }
 
@@ -334,7 +398,7 @@ impl Loop {
             return;
         };
         if std::mem::take(&mut tunnel.paused) && tunnel.readable {
-            self.again.push_back(Again::Tunnel(key));
+            self.read_again(key);
         }
     }
 }

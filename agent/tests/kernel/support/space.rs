@@ -50,31 +50,54 @@ impl Space {
 
     /// Joins this one's `eth0` to another's `eth0`, with these addresses (prefix lengths 24 and 64).
     pub(crate) fn join(&self, own: &[IpAddr], other: &Self, others: &[IpAddr]) {
+        self.join_by("eth0", 10, own, other, others);
+    }
+
+    /// Joins two interfaces of this name, whose indices are this one and the next.
+    pub(crate) fn join_by(&self, name: &str, index: u32, own: &[IpAddr], other: &Self, others: &[IpAddr]) {
         // With the same number on both sides, Linux takes a second to notice that the link is up.
-        let tid = other.tid;
+        let (tid, next) = (other.tid, index + 1);
         self.ip(&format!(
-            "link add eth0 index 10 type veth peer name eth0 index 11 netns {tid}"
+            "link add {name} index {index} type veth peer name {name} index {next} netns {tid}"
         ));
         for (space, addresses) in [(self, own), (other, others)] {
             for address in addresses {
-                space.add_address(*address);
+                space.add_address_to(name, *address);
             }
-            space.ip("link set eth0 up");
+            space.ip(&format!("link set {name} up"));
         }
         let begun = Instant::now();
         for space in [self, other] {
             // IPv6 asks for no neighbour before.
-            while !space.ip("-oneline link show eth0").contains("state UP") {
+            while !space.ip(&format!("-oneline link show {name}")).contains("state UP") {
                 assert!(begun.elapsed() < super::sock::PATIENCE, "the link does not come up");
             }
         }
     }
 
     pub(crate) fn add_address(&self, address: IpAddr) {
+        self.add_address_to("eth0", address);
+    }
+
+    fn add_address_to(&self, name: &str, address: IpAddr) {
         match address {
-            IpAddr::V4(v4) => self.ip(&format!("addr add {v4}/24 dev eth0")),
-            IpAddr::V6(v6) => self.ip(&format!("addr add {v6}/64 dev eth0 nodad")),
+            IpAddr::V4(v4) => self.ip(&format!("addr add {v4}/24 dev {name}")),
+            IpAddr::V6(v6) => self.ip(&format!("addr add {v6}/64 dev {name} nodad")),
         };
+    }
+
+    /// The link-local address of `eth0`, once the kernel has made sure that nobody else has it.
+    pub(crate) fn link_local(&self) -> std::net::Ipv6Addr {
+        let begun = Instant::now();
+        loop {
+            let shown = self.ip("-oneline -6 addr show dev eth0 scope link -tentative");
+            let address = shown.split_whitespace().skip_while(|word| *word != "inet6").nth(1);
+            if let Some(address) = address.and_then(|address| address.split('/').next()) {
+                return address.parse().expect("an address");
+            }
+            assert!(begun.elapsed() < super::sock::PATIENCE, "no link-local address");
+            thread::sleep(std::time::Duration::from_millis(20));
+        }
     }
 
     /// Runs something inside.
@@ -89,7 +112,7 @@ impl Space {
         is_done.recv().expect("nothing panicked inside")
     }
 
-    fn ip(&self, arguments: &str) -> String {
+    pub(crate) fn ip(&self, arguments: &str) -> String {
         let words: Vec<String> = arguments.split(' ').map(ToOwned::to_owned).collect();
         let output = self
             .run(move || Command::new("ip").args(words).output())

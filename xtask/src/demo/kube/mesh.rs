@@ -5,12 +5,12 @@ use super::shop::Pod;
 use crate::shell;
 use anyhow::{Context, Result};
 use culvert_cluster::Cluster;
-use culvert_lab::{Namespace, wait_for};
+use culvert_lab::wait_for;
 use serde_json::Value;
 use std::{
     fmt::Write as _,
     fs,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::Command,
     time::Duration,
@@ -60,12 +60,12 @@ pub(super) fn node_pods(cluster: &Cluster) -> Result<Vec<(String, IpAddr)>> {
 
 /// Waits until the agents say that each of these pods is captured.
 pub(super) fn wait_captured(cluster: &Cluster, agents: &[(String, IpAddr)], pods: &[Pod]) -> Result<()> {
-    // Pods can be reached from the network between the nodes.
-    let outside = Namespace::open(&cluster.netns())?;
     let mut missing = Vec::new();
     let page = |agent: IpAddr| {
-        let address = SocketAddr::new(agent, AGENT_PORT);
-        let answer = outside.run(|| culvert_lab::get(address, "/pods", Duration::from_secs(5)));
+        // It is answered on the pod's own loopback alone.
+        let inside = cluster.netns_of("culvert-agent", agent)?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, AGENT_PORT));
+        let answer = inside.run(|| culvert_lab::get(address, "/pods", Duration::from_secs(5)));
         answer.ok()?.ok().map(|answer| answer.body)
     };
     let done = wait_for("every pod of the bookstore to be captured", JOIN, || {

@@ -14,8 +14,8 @@ mod stage;
 mod wire;
 
 use super::{
-    Options,
     facts::Facts,
+    options::Options,
     progress::{self, Progress},
     show,
 };

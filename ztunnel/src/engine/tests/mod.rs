@@ -3,6 +3,7 @@
 
 mod carry;
 mod change;
+mod last_bytes;
 mod node;
 mod refuse;
 
@@ -10,7 +11,7 @@ use std::{
     io::{self, ErrorKind, Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     thread,

@@ -332,11 +332,33 @@ impl Scene {
         scene
     }
 
+    /// Tunnels through sockets that take little at a time.
+    pub(super) fn with_small_buffers() -> Self {
+        let scene = Self::with(|config| {
+            config.calls.connect = |fd, to| {
+                let socket = socket2::SockRef::from(&fd);
+                if to.port() == 15008 {
+                    socket.set_send_buffer_size(8 << 10)?;
+                    socket.set_recv_buffer_size(8 << 10)?;
+                }
+                socket::connect(fd, SocketAddr::new(local(to.ip()), to.port()))
+            };
+        });
+        scene.client.certify(&scene.authority.credentials(CLIENT));
+        scene.server.certify(&scene.authority.credentials(SERVER));
+        scene
+    }
+
     pub(super) fn without_certificates() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// A scene whose nodes behave in another way.
+    pub(super) fn with(change: impl Fn(&mut EngineConfig)) -> Self {
         let (client_address, server_address) = addresses();
         let mut world = World::new(client_address, server_address);
-        let client = Node::new(&mut world);
-        let server = Node::new(&mut world);
+        let client = Node::with(&mut world, &change);
+        let server = Node::with(&mut world, &change);
         let (app, app_address) = application(server_address);
         server.add_pod("cart", SERVER, server_address, ListenerRole::InboundHbone, 15008);
         let front = client.add_pod("front", CLIENT, client_address, ListenerRole::Outbound, 0);

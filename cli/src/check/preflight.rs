@@ -1,11 +1,16 @@
 //! Whether a cluster can take Culvert, as far as its API server knows.
 
-use super::{Line, neighbours, rights};
-use crate::cluster::{Cluster, Failure, list, names};
+use super::{other_meshes, permissions, platforms};
+use crate::{
+    cluster::{Cluster, Failure, list, names},
+    failed_create,
+    foreign::{ForeignPolicies, PolicyFlags, When},
+    line::Line,
+};
 use k8s_openapi::api::{
     admissionregistration::v1::MutatingWebhookConfiguration,
     apps::v1::DaemonSet,
-    core::v1::{Namespace, Node},
+    core::v1::{ConfigMap, Event, Namespace, Node, Pod},
     networking::v1::NetworkPolicy,
 };
 use kube::{Api, ResourceExt, api::ListParams};
@@ -27,19 +32,28 @@ struct Facts {
     /// Names and images of all DaemonSets.
     daemon_sets: Vec<DaemonSet>,
     policies: Vec<NetworkPolicy>,
-    rights: Vec<rights::Right>,
+    permissions: Vec<permissions::Permission>,
+    /// Cilium's, where it is.
+    cilium: Option<ConfigMap>,
+    pods: Vec<Pod>,
+    foreign: ForeignPolicies,
+    /// Warnings in our own namespace, when it is there already.
+    warnings: Vec<Event>,
+    policy_flags: PolicyFlags,
 }
 
 /// Gathers the facts and judges them.
-pub(crate) async fn before(cluster: &Cluster) -> Result<Vec<Line>, Failure> {
+pub(crate) async fn preflight(cluster: &Cluster, policy_flags: PolicyFlags) -> Result<Vec<Line>, Failure> {
     let all = ListParams::default();
-    let rights = rights::asked(cluster).await?;
-    // What may not be read has a line among the rights, if it is needed, or else is told as far as it is known.
+    let permissions = permissions::asked(cluster).await?;
+    // What may not be read has a line among the permissions, if it is needed, or else is told as far as it is known.
     let nodes: Option<Vec<Node>> = list(&cluster.all(), &all, "").await.ok();
     let namespaces: Vec<Namespace> = list(&cluster.all(), &all, "").await.unwrap_or_default();
     let webhooks: Vec<MutatingWebhookConfiguration> = list(&cluster.all(), &all, "").await.unwrap_or_default();
     let daemon_sets: Vec<DaemonSet> = list(&cluster.all(), &all, "").await.unwrap_or_default();
     let policies: Api<NetworkPolicy> = cluster.ours();
+    let cilium: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), "kube-system");
+    let warnings = ListParams::default().fields("type=Warning");
     let facts = Facts {
         version: cluster.version.clone(),
         nodes,
@@ -47,7 +61,12 @@ pub(crate) async fn before(cluster: &Cluster) -> Result<Vec<Line>, Failure> {
         webhooks: webhooks.iter().map(ResourceExt::name_any).collect(),
         daemon_sets,
         policies: list(&policies, &all, "").await.unwrap_or_default(),
-        rights,
+        permissions,
+        cilium: cilium.get_opt("cilium-config").await.ok().flatten(),
+        pods: list(&cluster.all(), &all, "").await.unwrap_or_default(),
+        foreign: ForeignPolicies::of(cluster).await,
+        warnings: list(&cluster.ours(), &warnings, "").await.unwrap_or_default(),
+        policy_flags,
     };
     Ok(facts.judged())
 }
@@ -55,10 +74,16 @@ pub(crate) async fn before(cluster: &Cluster) -> Result<Vec<Line>, Failure> {
 impl Facts {
     fn judged(&self) -> Vec<Line> {
         let mut lines = vec![api_server(&self.version)];
-        lines.extend(rights::judged(&self.rights));
+        lines.extend(permissions::judged(&self.permissions));
         lines.extend(self.system_namespace());
-        lines.extend(neighbours::meshes(&self.namespaces, &self.webhooks));
-        lines.push(neighbours::cni(&self.daemon_sets));
+        lines.extend(self.not_made());
+        lines.extend(other_meshes::meshes(&self.namespaces, &self.webhooks));
+        lines.extend(other_meshes::cni(&self.daemon_sets, self.cilium.as_ref()));
+        lines.extend(
+            self.foreign
+                .judged(&self.namespaces, &self.pods, self.policy_flags, When::Preflight),
+        );
+        lines.extend(platforms::judged(self.nodes.as_deref().unwrap_or_default()));
         if self.nodes.as_ref().is_some_and(Vec::is_empty) {
             let remedy = "none is needed to install; agents start when nodes join";
             lines.push(Line::warn("cluster", "nodes", "the cluster has no node", remedy));
@@ -67,6 +92,13 @@ impl Facts {
             lines.extend(judged_node(node, &self.version));
         }
         lines
+    }
+
+    /// Why an earlier installation has no pods. The ResourceQuota of the manifests may be what it lacked.
+    fn not_made(&self) -> Option<Line> {
+        let why = failed_create::of_nodes(&self.warnings).or_else(|| failed_create::of_controllers(&self.warnings))?;
+        let remedy = "`culvert install` applies what this version's manifests have, a ResourceQuota for its priority classes among it";
+        Some(Line::warn("cluster", "pods not made", why, remedy))
     }
 
     /// Pod security and network policies of our own namespace, when it is there already.
@@ -108,7 +140,7 @@ impl Facts {
                 "cluster",
                 "network policies",
                 format!("in culvert-system: {}", foreign.join(", ")),
-                "they must let the nodes' proxies reach the controller on 15012, and the API server our pods on 15014 and 15020 to 15022",
+                "they must let the nodes' proxies reach the controller on 15012, and the API server our pods on 15014 and 15020 to 15022 (docs/networks.md)",
             )
         });
         lines
@@ -218,15 +250,18 @@ fn runtime(node: &str, version: &str) -> Line {
 }
 
 fn architecture(node: &str, architecture: &str) -> Line {
-    match architecture {
-        "amd64" | "arm64" => Line::ok(node, "architecture", architecture),
-        other => Line::fail(
-            node,
-            "architecture",
-            format!("there are no images for {other}"),
-            "keep Culvert's pods off this node with a node selector, or build images for it",
-        ),
+    if culvert_deploy::ARCHITECTURES.contains(&architecture) {
+        return Line::ok(node, "architecture", architecture);
     }
+    Line::warn(
+        node,
+        "architecture",
+        format!(
+            "{architecture}: the images are for {}, so no agent will run here, and its pods stay outside the mesh",
+            culvert_deploy::ARCHITECTURES.join(" and ")
+        ),
+        "nothing has to be done; keep pods that must be in the mesh off this node",
+    )
 }
 
 /// Major and minor of `v1.34.4+k3s1` or `6.18.44-generic`.
@@ -238,7 +273,7 @@ fn numbers(version: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::{Facts, api_server, judged_node, kernel, kubelet, numbers};
-    use crate::check::Level;
+    use crate::line::Level;
     use serde_json::{from_value, json};
 
     #[test]

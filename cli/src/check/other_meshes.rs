@@ -1,7 +1,10 @@
 //! Other meshes, and the cluster's network: what of them is known to matter.
 
-use super::Line;
-use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Namespace};
+use crate::line::Line;
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    core::v1::{ConfigMap, Namespace},
+};
 use kube::ResourceExt;
 
 /// Other meshes by their usual namespace and by what their webhooks' names hold.
@@ -20,7 +23,7 @@ const NETWORKS: [(&str, &str, Note); 9] = [
         "Cilium",
         Note::Careful(
             "Cilium's own socket-level load balancing picks a Service's endpoint before Culvert sees the Service: set \
-         socketLB.hostNamespaceOnly=true; and cni.exclusive=false, or Cilium removes other CNI plug-ins",
+             socketLB.hostNamespaceOnly=true",
         ),
     ),
     ("calico-node", "Calico", Note::Fine),
@@ -81,14 +84,28 @@ pub(super) fn meshes(namespaces: &[Namespace], webhooks: &[String]) -> Vec<Line>
     found
 }
 
-/// The cluster's network, by its DaemonSets.
-pub(super) fn cni(daemon_sets: &[DaemonSet]) -> Line {
+/// The cluster's network, by its DaemonSets, and what Cilium's own configuration says.
+pub(super) fn cni(daemon_sets: &[DaemonSet], cilium: Option<&ConfigMap>) -> Vec<Line> {
     let found = NETWORKS.into_iter().find(|(daemon_set, _, _)| {
         let is =
             |one: &DaemonSet| one.name_any() == *daemon_set || one.name_any().starts_with(&format!("{daemon_set}-"));
         daemon_sets.iter().any(is)
     });
-    match found {
+    let mut lines = Vec::new();
+    let is_set = |key: &str, value: &str| {
+        let data = cilium.and_then(|map| map.data.as_ref());
+        data.and_then(|data| data.get(key))
+            .is_some_and(|set| set.eq_ignore_ascii_case(value))
+    };
+    if is_set("cni-exclusive", "true") {
+        let remedy = "set cni.exclusive=false in Cilium's Helm values (cni-exclusive: \"false\" in its ConfigMap) and restart its DaemonSet";
+        let found = "Cilium is exclusive (cilium-config: cni-exclusive is true): it takes every other CNI configuration away, Culvert's \
+                     too, and new pods start before they are captured";
+        lines.push(Line::fail("cluster", "network", found, remedy));
+    }
+    lines.push(match found {
+        // What its configuration says need not be advised.
+        Some((_, "Cilium", _)) if is_set("bpf-lb-sock-hostns-only", "true") => Line::ok("cluster", "network", "Cilium"),
         Some((_, name, Note::Fine)) => Line::ok("cluster", "network", name),
         Some((_, name, Note::Careful(remedy))) => Line::warn("cluster", "network", name, remedy),
         None => Line::ok(
@@ -96,13 +113,14 @@ pub(super) fn cni(daemon_sets: &[DaemonSet]) -> Line {
             "network",
             "not one known by name; any CNI will do whose configuration is a list of plug-ins",
         ),
-    }
+    });
+    lines
 }
 
 #[cfg(test)]
 mod tests {
     use super::{cni, meshes};
-    use crate::check::Level;
+    use crate::line::Level;
     use serde_json::{from_value, json};
 
     #[test]
@@ -124,9 +142,15 @@ mod tests {
     #[test]
     fn a_network_that_needs_a_setting_is_told_with_it() {
         let set = |name: &str| from_value(json!({ "metadata": { "name": name } })).unwrap();
-        let cilium = cni(&[set("cilium")]);
-        assert!(cilium.remedy.unwrap().contains("cni.exclusive=false"));
-        assert_eq!(cni(&[set("calico-node")]).level, Level::Ok);
-        assert_eq!(cni(&[]).level, Level::Ok);
+        let config = |data: serde_json::Value| {
+            from_value(json!({ "metadata": { "name": "cilium-config" }, "data": data })).unwrap()
+        };
+        let exclusive = cni(&[set("cilium")], Some(&config(json!({ "cni-exclusive": "true" }))));
+        assert_eq!((exclusive[0].level, exclusive[1].level), (Level::Fail, Level::Warn));
+        assert!(exclusive[0].remedy.as_ref().unwrap().contains("cni.exclusive=false"));
+        let suits = json!({ "cni-exclusive": "false", "bpf-lb-sock-hostns-only": "true" });
+        assert_eq!(cni(&[set("cilium")], Some(&config(suits)))[0].level, Level::Ok);
+        assert_eq!(cni(&[set("calico-node")], None)[0].level, Level::Ok);
+        assert_eq!(cni(&[], None)[0].level, Level::Ok);
     }
 }

@@ -11,12 +11,19 @@ use std::collections::BTreeMap;
 /// Where a pod stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Membership {
-    /// It should be in, and is.
-    In,
+    /// It should be in, and is; perhaps with a fault.
+    In(Option<String>),
     /// It should be in, and is on its way.
     Waiting(String),
     /// It should be in, and is not.
     Failed(String),
+    /// It should be in, and no agent can take it in: why not concerns all pods of the node.
+    Unserved {
+        /// The node.
+        node: String,
+        /// What is the matter there.
+        why: String,
+    },
     /// Its namespace is in, and it opts out or cannot be in.
     Out,
     /// Nothing asks for it.
@@ -47,13 +54,13 @@ fn is_live(pod: &Pod) -> bool {
 
 /// The pods of a node by UID, as its agent tells; or why it does not.
 fn known_to_agent(node: &crate::survey::NodeFacts) -> Result<BTreeMap<&str, &Value>, String> {
-    let Some(said) = &node.said else {
-        return Err("no agent runs on its node".to_owned());
+    let Some(report) = &node.report else {
+        return Err("no agent runs there".to_owned());
     };
-    let page = said
+    let page = report
         .agent
         .as_ref()
-        .map_err(|error| format!("the agent of its node does not answer: {error}"))?;
+        .map_err(|error| format!("the agent does not answer: {error}"))?;
     let pods = page["pods"].as_array().into_iter().flatten();
     Ok(pods.filter_map(|pod| Some((pod["uid"].as_str()?, pod))).collect())
 }
@@ -81,7 +88,12 @@ fn stands(
     };
     let known = match agents.get(node) {
         Some(Ok(known)) => known,
-        Some(Err(reason)) => return Membership::Failed(reason.clone()),
+        Some(Err(reason)) => {
+            return Membership::Unserved {
+                node: node.to_owned(),
+                why: reason.clone(),
+            };
+        }
         None => return Membership::Failed(format!("its node {node} is unknown")),
     };
     let uid = pod.uid().unwrap_or_default();
@@ -92,7 +104,12 @@ fn stands(
         Some(told) => {
             let problem = told["error"].as_str().unwrap_or_default();
             match told["state"].as_str().unwrap_or_default() {
-                "captured" => Membership::In,
+                "captured" => Membership::In(
+                    told["error"]
+                        .as_str()
+                        .filter(|text| !text.is_empty())
+                        .map(str::to_owned),
+                ),
                 "waiting" => Membership::Waiting(or(problem, "waits for the node's proxy")),
                 "leaving" => Membership::Waiting("is still on its way out".to_owned()),
                 state => Membership::Failed(or(problem, &format!("the agent has it as {state}"))),
@@ -112,17 +129,14 @@ fn or(problem: &str, otherwise: &str) -> String {
 mod tests {
     use super::{Membership, membership};
     use crate::cluster::Unanswered;
-    use crate::survey::{NodeFacts, Said, Survey};
+    use crate::survey::{NodeFacts, NodeReport, Survey};
     use serde_json::{Value, from_value, json};
 
-    fn said(agent: Result<Value, Unanswered>) -> Option<Said> {
-        let silent = || Err(Unanswered("silent".to_owned()));
-        Some(Said {
+    fn report(agent: Result<Value, Unanswered>) -> Option<NodeReport> {
+        let silent = Unanswered("silent".to_owned());
+        Some(NodeReport {
             agent,
-            agent_metrics: silent(),
-            proxy_ready: silent(),
-            proxy_metrics: silent(),
-            certificates: Err(Unanswered("silent".to_owned())),
+            ..NodeReport::unanswered(&silent)
         })
     }
 
@@ -141,7 +155,7 @@ mod tests {
             namespaces: vec![from_value(namespace).unwrap()],
             nodes: vec![NodeFacts {
                 name: "n".to_owned(),
-                said: said(agent),
+                report: report(agent),
                 ..NodeFacts::default()
             }],
             pods,
@@ -170,7 +184,7 @@ mod tests {
                 pod("out", &out, "n"),
             ],
         );
-        assert_eq!(of(&survey, "in"), Membership::In);
+        assert_eq!(of(&survey, "in"), Membership::In(None));
         assert_eq!(
             of(&survey, "bad"),
             Membership::Failed("its network namespace vanished".to_owned())
@@ -184,7 +198,7 @@ mod tests {
         let mistyped = json!({ "culvert.dev/mesh": "Ambient" });
         let silent = Err(Unanswered("no answer within 5 s".to_owned()));
         let survey = survey(silent, vec![pod("a", &json!({}), "n"), pod("typo", &mistyped, "n")]);
-        assert!(matches!(of(&survey, "a"), Membership::Failed(why) if why.contains("no answer")));
+        assert!(matches!(of(&survey, "a"), Membership::Unserved { why, .. } if why.contains("no answer")));
         assert!(matches!(of(&survey, "typo"), Membership::Failed(why) if why.contains("Ambient")));
     }
 }

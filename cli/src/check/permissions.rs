@@ -1,9 +1,9 @@
-//! What whoever installs must be allowed to do: asked one by one, so that each missing right is named.
+//! What whoever installs must be allowed to do: asked one by one, so that each missing permission is named.
 
-use super::Line;
 use crate::{
-    cluster::{Cluster, Failure, fan, names},
-    install::apply::KINDS,
+    cluster::{Cluster, Failure, for_each_limited, names},
+    kinds::KINDS,
+    line::Line,
 };
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::{
@@ -14,7 +14,7 @@ use kube::{
 
 /// A verb on a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Right {
+pub(super) struct Permission {
     pub(super) verb: &'static str,
     pub(super) group: String,
     pub(super) resource: String,
@@ -25,12 +25,12 @@ pub(super) struct Right {
 }
 
 /// Asks for everything that installing, checking and uninstalling take.
-pub(super) async fn asked(cluster: &Cluster) -> Result<Vec<Right>, Failure> {
-    let answers = fan::out(needed(), |right| review(cluster, right)).await;
+pub(super) async fn asked(cluster: &Cluster) -> Result<Vec<Permission>, Failure> {
+    let answers = for_each_limited(needed(), |right| review(cluster, right)).await;
     answers.into_iter().collect()
 }
 
-async fn review(cluster: &Cluster, mut right: Right) -> Result<Right, Failure> {
+async fn review(cluster: &Cluster, mut right: Permission) -> Result<Permission, Failure> {
     let reviews: Api<SelfSubjectAccessReview> = cluster.all();
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
@@ -54,8 +54,8 @@ async fn review(cluster: &Cluster, mut right: Right) -> Result<Right, Failure> {
     Ok(right)
 }
 
-fn needed() -> Vec<Right> {
-    let right = |verb, group: &str, resource: &str, subresource, is_ours_only| Right {
+fn needed() -> Vec<Permission> {
+    let right = |verb, group: &str, resource: &str, subresource, is_ours_only| Permission {
         verb,
         group: group.to_owned(),
         resource: resource.to_owned(),
@@ -89,7 +89,7 @@ fn needed() -> Vec<Right> {
 }
 
 /// One good line, or a line for each resource that lacks a right.
-pub(super) fn judged(rights: &[Right]) -> Vec<Line> {
+pub(super) fn judged(rights: &[Permission]) -> Vec<Line> {
     let mut missing: Vec<(String, Vec<&str>)> = Vec::new();
     for right in rights.iter().filter(|right| !right.is_allowed) {
         let name = right.name();
@@ -101,7 +101,7 @@ pub(super) fn judged(rights: &[Right]) -> Vec<Line> {
     if missing.is_empty() {
         return vec![Line::ok(
             "cluster",
-            "rights",
+            "permissions",
             format!("all {} that are needed", rights.len()),
         )];
     }
@@ -111,11 +111,11 @@ pub(super) fn judged(rights: &[Right]) -> Vec<Line> {
         let is_about_granting = verbs.iter().all(|verb| matches!(*verb, "escalate" | "bind"));
         if is_about_granting {
             let remedy = "needed only if you lack a right that the roles of the programs grant: then ask a cluster administrator";
-            return Line::warn("cluster", "rights", found, remedy);
+            return Line::warn("cluster", "permissions", found, remedy);
         }
         Line::fail(
             "cluster",
-            "rights",
+            "permissions",
             found,
             "install as a cluster administrator, or ask one for this right",
         )
@@ -123,7 +123,7 @@ pub(super) fn judged(rights: &[Right]) -> Vec<Line> {
     missing.into_iter().map(line).collect()
 }
 
-impl Right {
+impl Permission {
     fn name(&self) -> String {
         let mut name = self.resource.clone();
         if let Some(subresource) = self.subresource {
@@ -142,7 +142,7 @@ impl Right {
 #[cfg(test)]
 mod tests {
     use super::{judged, needed};
-    use crate::check::Level;
+    use crate::line::Level;
 
     #[test]
     fn missing_rights_are_named_with_verb_and_resource() {

@@ -1,4 +1,4 @@
-//! Asking many at once, but not too many.
+//! Many requests at once, within a bound.
 
 use futures_util::stream::{self, StreamExt};
 
@@ -7,7 +7,10 @@ use futures_util::stream::{self, StreamExt};
 const AT_ONCE: usize = 24;
 
 /// Asks about each item, and gives the answers in the items' order. Each question must have a time limit of its own.
-pub(crate) async fn out<T, F, Answer>(items: impl IntoIterator<Item = T>, question: impl Fn(T) -> F) -> Vec<Answer>
+pub(crate) async fn for_each_limited<T, F, Answer>(
+    items: impl IntoIterator<Item = T>,
+    question: impl Fn(T) -> F,
+) -> Vec<Answer>
 where
     F: Future<Output = Answer>,
 {
@@ -16,13 +19,13 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::{AT_ONCE, out};
+    use super::{AT_ONCE, for_each_limited};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[tokio::test]
     async fn answers_keep_their_order_and_questions_stay_within_the_bound() {
         let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let answers = out(0..200, |number| {
+        let answers = for_each_limited(0..200, |number| {
             let (now, most) = (&now, &most);
             async move {
                 most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);

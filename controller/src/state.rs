@@ -1,0 +1,17 @@
+//! Everything at one moment: what the source holds, and the resources made of it. It is shared and never changed; the next
+//! moment has a state of its own.
+
+use std::sync::Arc;
+
+use culvert_objects::Loaded;
+
+use crate::snapshot::Snapshot;
+
+/// What all tasks read.
+#[derive(Debug, Default)]
+pub struct State {
+    /// The objects, and what is wrong with them.
+    pub loaded: Arc<Loaded>,
+    /// The resources made from them.
+    pub snapshot: Snapshot,
+}
