@@ -257,7 +257,6 @@ fn existing(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> Result<(), 
             gauge.encode(family.encode_family(&pod_labels(&pod.name))?)?;
         }
     }
-    drop(family);
     let help = "Connections from before capture that were closed, because their namespace asks for it";
     let counter = ConstCounter::new(status.closed);
     let name = "culvert_agent_connections_closed";

@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{
     handover::listeners::Listeners,
-    kernel::{Kernel, KernelError},
     source::{PodName, PodSpec},
 };
 
@@ -265,8 +264,7 @@ impl Reconciler {
         let Some(entry) = self.pods.get_mut(uid) else { return };
         (entry.phase, entry.due) = (Phase::Failed, Some(Instant::now() + RETRY));
         let Some(cookie) = entry.cookie() else { return };
-        let is_enrolled = |kernel: &Kernel| Ok(kernel.is_enrolled(cookie)? || kernel.is_captured_by_others(cookie)?);
-        let is_captured = is_enrolled(&self.kernel()).unwrap_or_else(|_: KernelError| true);
+        let is_captured = self.kernel().is_known_to_any(cookie).unwrap_or(true);
         if !is_captured {
             if let Some(entry) = self.pods.get_mut(uid) {
                 (entry.place, entry.listeners) = (None, None);

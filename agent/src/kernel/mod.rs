@@ -273,6 +273,14 @@ impl Kernel {
         Ok(is_here || self.is_captured_by_others(cookie)?)
     }
 
+    /// Whether these programs know the pod, or those of another version capture it.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn is_known_to_any(&self, cookie: u64) -> Result<bool, KernelError> {
+        Ok(self.is_enrolled(cookie)? || self.is_captured_by_others(cookie)?)
+    }
+
     /// Of connections of an enrolled pod with the world outside it, those that are not carried by a proxy although they should
     /// be: neither to excluded destinations, nor of sockets that the agent or a proxy made. Those are known by their cgroup,
     /// which may be gone while their sockets live; then nobody can tell, and they are left out.
