@@ -59,8 +59,8 @@ pub fn routes(
             page["leaving"] = leaving.into();
             page["left"] = left.into();
             page["programs"] = programs(&shown);
-            page["wrong"] = status.borrow().problems().into();
-            add_usage(&mut page, &shown);
+            page["problems"] = status.borrow().problems().into();
+            add_kernels_view(&mut page, &shown);
             if let Some(gate) = &gate {
                 page["cni"] = gate.json();
             }
@@ -90,30 +90,29 @@ pub fn routes(
         })
 }
 
-/// Adds to each pod what it has under way, and says which have been denied more than their share.
-fn add_usage(page: &mut serde_json::Value, kernel: &Mutex<Kernel>) {
+/// Adds to each pod what the kernel knows of it, and says which have as many connections being opened as they may.
+fn add_kernels_view(page: &mut serde_json::Value, kernel: &Mutex<Kernel>) {
     let kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut wrong = Vec::new();
+    let mut problems = Vec::new();
     for pod in page["pods"].as_array_mut().into_iter().flatten() {
-        let usage = pod["cookie"]
-            .as_u64()
-            .map(|cookie| kernel.usage(cookie).unwrap_or_default());
-        let Some(PodUsage { opening, denied }) = usage else {
-            continue;
-        };
+        let Some(cookie) = pod["cookie"].as_u64() else { continue };
+        if pod["state"] == PodState::Captured.as_str() {
+            pod["attached"] = kernel.is_attached_to(cookie).unwrap_or(false).into();
+        }
+        let PodUsage { opening, denied } = kernel.usage(cookie).unwrap_or_default();
         pod["connections_opening"] = opening.into();
         pod["denied_over_share"] = denied.into();
-        if denied > 0 {
+        if opening >= kernel.share() {
             let name = |key: &str| pod[key].as_str().unwrap_or_default().to_owned();
-            wrong.push(format!(
-                "pod {}/{}: {denied} connections were denied, because it had too many in the state of being opened",
+            problems.push(format!(
+                "pod {}/{} has {opening} connections being opened, as many as one pod may: further ones are denied ({denied} so far)",
                 name("namespace"),
                 name("name"),
             ));
         }
     }
-    if let Some(all) = page["wrong"].as_array_mut() {
-        all.extend(wrong.into_iter().map(Into::into));
+    if let Some(all) = page["problems"].as_array_mut() {
+        all.extend(problems.into_iter().map(Into::into));
     }
 }
 
@@ -275,7 +274,6 @@ fn existing(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> Result<(), 
             gauge.encode(family.encode_family(&pod_labels(&pod.name))?)?;
         }
     }
-    drop(family);
     let help = "Connections from before capture that were closed, because their namespace asks for it";
     let counter = ConstCounter::new(status.closed);
     let name = "culvert_agent_connections_closed";

@@ -259,6 +259,16 @@ fn nothing_is_mounted_or_configured_in_vain() {
     values.config.mesh_cidrs = vec!["198.19.0.0/16".parse().unwrap()];
     values.config.exclude_cidrs = vec!["198.18.9.0/24".parse().unwrap()];
     values.config.exclude_ports = vec![53, 9100];
+    let sizes = &mut values.config.map_sizes;
+    for size in [
+        &mut sizes.pods,
+        &mut sizes.addresses,
+        &mut sizes.flows,
+        &mut sizes.flows_per_pod,
+        &mut sizes.exclusions,
+    ] {
+        *size = Some(4096);
+    }
     for text in [
         &mut values.config.trust_domain,
         &mut values.config.cluster_id,

@@ -95,7 +95,7 @@ fn agents_with_other_sizes_of_maps_take_over_under_load_without_a_byte_in_plaint
         town.mesh.ztunnel(1).unwrap().signal(libc::SIGCONT).unwrap();
         town.wait_enrolled(true);
         wait(&town, "the earlier programs are gone", |page| {
-            versions(&town).len() == 1 && page["wrong"].as_array().is_some_and(Vec::is_empty)
+            versions(&town).len() == 1 && page["problems"].as_array().is_some_and(Vec::is_empty)
         });
         probe::dial(&town.client, to, &[]).unwrap_or_else(|error| panic!("{error}\n{}", lab.logs(30)));
     }
@@ -123,7 +123,7 @@ fn earlier_programs_stay_while_a_wanted_pod_cannot_be_told_from_those_that_they_
         state(page, "client") == "captured" && state(page, "neighbour") == "failed"
     });
     wait(&town, "it says what it waits for", |page| {
-        page["wrong"].to_string().contains("town/neighbour")
+        page["problems"].to_string().contains("town/neighbour")
     });
     assert_eq!(versions(&town).len(), 2, "both versions capture");
     assert_eq!(metric(&town, "culvert_agent_takeover_pending"), Some(1.0));
@@ -189,6 +189,40 @@ fn pins_that_somebody_removes_are_brought_back_and_nothing_is_in_plaintext_meanw
     assert!(log.contains("culvert_connect4") && log.contains("repaired"), "{log}");
 }
 
+/// Of a pod's network namespace.
+fn setting(pod: &Pod, name: &'static str) -> String {
+    // At once: whoever comes back for the rest of such a file gets nothing.
+    let read = move || {
+        let mut text = [0; 4096];
+        let mut file = fs::File::open(format!("/proc/sys/net/ipv4/{name}")).unwrap();
+        let length = file.read(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..length]).trim().to_owned()
+    };
+    pod.run(read).unwrap()
+}
+
+#[test]
+fn settings_of_a_pod_are_put_back_when_something_undoes_them_and_given_back_when_it_leaves() {
+    let lab = lab("up_settings");
+    let town = Town::unlabelled(&lab, MeshOptions::default());
+    let names = ["tcp_tw_reuse", "ip_local_reserved_ports"];
+    let before = names.map(|name| setting(&town.client, name));
+    town.join();
+    let during = names.map(|name| setting(&town.client, name));
+    assert_ne!(during, before);
+    // All but the port that tells of the other setting.
+    let undo = || fs::write("/proc/sys/net/ipv4/ip_local_reserved_ports", "15003\n").unwrap();
+    town.client.run(undo).unwrap();
+    wait(&town, "they are put back", |page| {
+        page["repairs"]["sysctl"].as_u64() >= Some(1)
+    });
+    assert_eq!(names.map(|name| setting(&town.client, name)), during);
+    town.leave();
+    wait(&town, "they are given back", |_| {
+        names.map(|name| setting(&town.client, name)) == before
+    });
+}
+
 /// As on a node where no process stays as long as the pod does.
 #[test]
 fn a_pod_is_captured_on_when_the_process_ends_that_named_its_network_namespace() {
@@ -250,7 +284,7 @@ fn connections_from_before_a_pod_joined_are_shown_until_they_end() {
         shown["open"] == 1 && notices.contains(&to) && notices.contains("town/client")
     };
     wait(&town, "it is shown", is_shown);
-    assert_eq!(page(&town)["wrong"], json!([]));
+    assert_eq!(page(&town)["problems"], json!([]));
     let labels = "culvert_agent_connections_before_capture{namespace=\"town\",pod=\"client\"}";
     assert_eq!(metric(&town, labels), Some(1.0));
     // What is captured is not among them, also for the next agent.
@@ -341,7 +375,7 @@ fn a_pod_that_opens_more_than_its_share_of_connections_is_denied_alone_and_named
         Some(536.0)
     );
     wait(&town, "the page names it", |page| {
-        page["wrong"].to_string().contains("greed/greedy")
+        page["problems"].to_string().contains("greed/greedy")
     });
     town.mesh
         .agent(1)

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc};
 
-use super::{Reconciler, plan::Phase};
+use super::{Reconciler, plan::Phase, upkeep::is_forwarding_source};
 use crate::kernel::sock_diag::{self, Connection};
 
 /// Looks between two at connections that are still open.
@@ -50,7 +50,8 @@ impl Reconciler {
         let listed = sock_diag::connections(&place.netns).and_then(|all| {
             let is_outside = |found: &Connection| {
                 let remote = found.remote.ip();
-                !remote.is_loopback() && !remote.is_unspecified() && !addresses.contains(&remote)
+                let is_inside = remote.is_loopback() || remote.is_unspecified() || addresses.contains(&remote);
+                !is_inside && !is_forwarding_source(remote)
             };
             let outside: Vec<Connection> = all.into_iter().filter(is_outside).collect();
             self.kernel().uncaptured(outside).map_err(io::Error::other)

@@ -205,6 +205,7 @@ impl Status {
                 let mut shown = pod.json();
                 if let Some(existing) = self.existing.get(&pod.uid) {
                     shown["open_before_capture"] = existing.json();
+                    shown["earlier_connections"] = existing.open.len().into();
                 }
                 shown
             })

@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{
     handover::listeners::Listeners,
-    kernel::{Kernel, KernelError},
     source::{PodName, PodSpec},
 };
 
@@ -238,6 +237,9 @@ impl Reconciler {
     pub(super) fn remove(&mut self, uid: &Arc<str>) {
         let Some(entry) = self.pods.remove(uid) else { return };
         self.let_go(uid, &entry.spec.name, entry.cookie());
+        if let Some(place) = &entry.place {
+            self.left.push((entry.spec.name.clone(), place.clone()));
+        }
         if entry.phase != Phase::Failed {
             tracing::info!(pod = %entry.spec.name, %uid, "pod is out of the mesh");
         }
@@ -263,8 +265,7 @@ impl Reconciler {
         let Some(entry) = self.pods.get_mut(uid) else { return };
         (entry.phase, entry.due) = (Phase::Failed, Some(Instant::now() + RETRY));
         let Some(cookie) = entry.cookie() else { return };
-        let is_enrolled = |kernel: &Kernel| Ok(kernel.is_enrolled(cookie)? || kernel.is_captured_by_others(cookie)?);
-        let is_captured = is_enrolled(&self.kernel()).unwrap_or_else(|_: KernelError| true);
+        let is_captured = self.kernel().is_known_to_any(cookie).unwrap_or(true);
         if !is_captured {
             if let Some(entry) = self.pods.get_mut(uid) {
                 (entry.place, entry.listeners) = (None, None);

@@ -1,16 +1,21 @@
 //! What should be, compared with what is, on a beat and when a pin changes: programs, pins, entries of maps, listeners and
 //! settings of pods. What differs is put right, counted and shown.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use culvert_net::sockopt::FORWARDING_PREFIX;
 
 use super::{Reconciler, entry::Entry, plan::Phase};
 use crate::{
     handover::ports,
-    kernel::{Found, Kind},
+    kernel::{
+        Found, Kind,
+        sock_diag::{self, Connection},
+    },
 };
 
 /// Looks between two at the settings of pods' network namespaces, each of which must be entered.
-const LOOKS_PER_SETTINGS: u32 = 15;
+const LOOKS_PER_SETTINGS: u32 = 5;
 
 /// What was found wrong so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,5 +111,39 @@ impl Reconciler {
             let kind = Kind::Sysctl;
             self.upkeep.repaired(Found { kind, what });
         }
+    }
+
+    /// Gives back what the way in changed in the network namespaces of pods that have left, once no connection of a proxy needs
+    /// it any more.
+    pub(super) fn give_back(&mut self) {
+        let is_in = |cookie: u64| self.pods.values().any(|entry| entry.cookie() == Some(cookie));
+        let needs_prefix = |found: &Connection| is_forwarding_source(found.local.ip());
+        self.left.retain(|(pod, place)| {
+            let netns = &place.netns;
+            if is_in(place.cookie) {
+                return false;
+            }
+            let is_needed = sock_diag::connections(netns).is_ok_and(|all| all.iter().any(needs_prefix));
+            if is_needed {
+                return true;
+            }
+            match netns.run(ports::give_back) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(%pod, %error, "settings of the pod's network namespace stay as they are")
+                }
+                Err(error) => tracing::warn!(%pod, %error, "settings of the pod's network namespace stay as they are"),
+            }
+            false
+        });
+    }
+}
+
+/// Whether a proxy connects to applications of a pod from there.
+pub(super) fn is_forwarding_source(address: IpAddr) -> bool {
+    let (prefix, bits) = FORWARDING_PREFIX;
+    match address {
+        IpAddr::V6(address) => (address.to_bits() ^ prefix.to_bits()) >> (128 - u32::from(bits)) == 0,
+        IpAddr::V4(_) => false,
     }
 }

@@ -5,9 +5,9 @@
 //! carries on. Nothing here speaks to pods or proxies: network namespaces and listening sockets come from outside.
 //!
 //! `load` brings the object file into the kernel, `maps` gives its maps types, `links` attaches and `pins` pins, `pods` is what
-//! happens to a pod, `versions` is what programs of another layout left, `audit` compares what should be with what is,
-//! `surroundings` is what else a pod's network namespace has, `cgroup` and `sys` are what they stand on, `log` listens to the programs; [`sock_diag`] asks for connections, which takes no
-//! program.
+//! happens to a pod, `surroundings` what else is in its network namespace, `versions` is what programs of another layout left,
+//! `audit` compares what should be with what is, `cgroup` and `sys` are what they stand on, `log` listens to the programs;
+//! [`sock_diag`] asks for connections, which takes no program.
 
 mod audit;
 mod cgroup;
@@ -282,6 +282,14 @@ impl Kernel {
     pub fn is_captured(&self, cookie: u64) -> Result<bool, KernelError> {
         let is_here = self.maps.pod(cookie)?.is_some_and(|pod| pod.flags & Pod::OUTBOUND != 0);
         Ok(is_here || self.is_captured_by_others(cookie)?)
+    }
+
+    /// Whether these programs know the pod, or those of another version capture it.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn is_known_to_any(&self, cookie: u64) -> Result<bool, KernelError> {
+        Ok(self.is_enrolled(cookie)? || self.is_captured_by_others(cookie)?)
     }
 
     /// Of connections of an enrolled pod with the world outside it, those that are not carried by a proxy although they should

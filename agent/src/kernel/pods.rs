@@ -92,6 +92,19 @@ impl Kernel {
         Ok(())
     }
 
+    /// How many connections of one pod may be in the state of being opened.
+    pub fn share(&self) -> u64 {
+        self.config.sizes.flows_per_pod.into()
+    }
+
+    /// Whether the program that steers what a pod receives is attached to its network namespace.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn is_attached_to(&self, cookie: u64) -> Result<bool, KernelError> {
+        self.links.has_pod(cookie)
+    }
+
     /// What a pod has under way. Nothing for one that is not enrolled.
     ///
     /// # Errors
