@@ -182,16 +182,32 @@ fn an_upgrade_keeps_what_was_set_and_a_trust_domain_changes_only_by_force(plane:
     let upgrade = plane.culvert(&["install", "--no-wait", "--image-tag=9.9.9"]);
     assert!(upgrade.status.success(), "{}", errors(&upgrade));
     assert_eq!(configuration(), before);
-    assert!(errors(&upgrade).contains("kept from what is installed: "), "{}", errors(&upgrade));
+    assert!(
+        errors(&upgrade).contains("kept from what is installed: "),
+        "{}",
+        errors(&upgrade)
+    );
     let policies = plane.kubectl(&["get", "-n", "culvert-system", "networkpolicies", "-o", "name"]);
     assert!(policies.contains("culvert-controller"), "{policies}");
     let deployment = "jsonpath={.spec.replicas} {.spec.template.spec.containers[0].image}";
-    let deployment = plane.kubectl(&["get", "-n", "culvert-system", "deployment", "culvert-controller", "-o", deployment]);
+    let deployment = plane.kubectl(&[
+        "get",
+        "-n",
+        "culvert-system",
+        "deployment",
+        "culvert-controller",
+        "-o",
+        deployment,
+    ]);
     assert_eq!(deployment, "3 culvert.dev/controller:9.9.9");
 
     let changed = plane.culvert(&["install", "--no-wait", "--trust-domain=corp"]);
     assert_eq!(changed.status.code(), Some(1));
-    assert!(errors(&changed).contains("from cluster.local to corp"), "{}", errors(&changed));
+    assert!(
+        errors(&changed).contains("from cluster.local to corp"),
+        "{}",
+        errors(&changed)
+    );
     assert_eq!(configuration(), before);
 
     let reset = plane.culvert(&["install", "--no-wait", "--reset"]);

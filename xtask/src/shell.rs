@@ -146,15 +146,31 @@ mod tests {
     #[test]
     fn what_a_package_manager_prints_is_not_among_the_results() {
         if std::env::var_os(INNER).is_some() {
-            super::run("install", Command::new("sh").args(["-c", "echo 'Setting up a package'"])).unwrap();
+            super::run(
+                "install",
+                Command::new("sh").args(["-c", "echo 'Setting up a package'"]),
+            )
+            .unwrap();
             return;
         }
         let this = "shell::tests::what_a_package_manager_prints_is_not_among_the_results";
         let mut again = Command::new(std::env::current_exe().unwrap());
-        let output = again.args([this, "--exact", "--nocapture"]).env(INNER, "1").output().unwrap();
+        let output = again
+            .args([this, "--exact", "--nocapture"])
+            .env(INNER, "1")
+            .output()
+            .unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert!(output.status.success(), "{}", text(&output.stderr));
-        assert!(text(&output.stderr).contains("\nSetting up a package"), "{}", text(&output.stderr));
-        assert!(!text(&output.stdout).contains("Setting up a package"), "{}", text(&output.stdout));
+        assert!(
+            text(&output.stderr).contains("\nSetting up a package"),
+            "{}",
+            text(&output.stderr)
+        );
+        assert!(
+            !text(&output.stdout).contains("Setting up a package"),
+            "{}",
+            text(&output.stdout)
+        );
     }
 }

@@ -5,7 +5,10 @@ use std::{error::Error, os::unix::fs::MetadataExt, sync::Arc};
 use culvert_net::Netns;
 use tokio::time::Instant;
 
-use super::plan::{Known, Phase};
+use super::{
+    notices::Inspection,
+    plan::{Known, Phase},
+};
 use crate::{
     handover::{Offer, listeners::Listeners, ports},
     kernel::{Kernel, KernelError, PodCapture},
@@ -19,6 +22,8 @@ pub(super) struct Entry {
     /// When the clock moves it on.
     pub(super) due: Option<Instant>,
     pub(super) problem: Option<String>,
+    /// What is worth knowing of it.
+    pub(super) notices: Vec<String>,
     /// A proxy has said that it has the certificate.
     pub(super) certified: bool,
     /// Absent when it could not be opened.
@@ -43,6 +48,7 @@ impl Entry {
             phase,
             due: None,
             problem: None,
+            notices: Vec::new(),
             certified: false,
             place: None,
             listeners: None,
@@ -88,6 +94,22 @@ impl Entry {
             }),
             None => kernel.enrol(&capture),
         }
+    }
+
+    /// Notes what is worth knowing of its namespace, and says what is new.
+    pub(super) fn inspect(&mut self) {
+        let Some(place) = self.place.as_ref().filter(|_| self.phase == Phase::Captured) else {
+            self.notices.clear();
+            return;
+        };
+        let Ok(found) = Inspection::of(&place.netns) else {
+            return;
+        };
+        let notices = found.notices(&self.spec.addresses);
+        for notice in notices.iter().filter(|notice| !self.notices.contains(notice)) {
+            tracing::warn!(pod = %self.spec.name, notice, "pod");
+        }
+        self.notices = notices;
     }
 
     /// Gives the pod back what its namespace had before it was in the mesh.

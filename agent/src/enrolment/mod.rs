@@ -28,6 +28,7 @@
 //! may die without a connection being refused.
 
 mod entry;
+mod notices;
 mod plan;
 mod proxies;
 pub mod status;
@@ -62,6 +63,9 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// How long after a proxy's end to look: its sockets are closed one after another.
 const LOOK_SOON: Duration = Duration::from_millis(50);
+
+/// How many looks there are from one inspection of the pods' namespaces to the next.
+const LOOKS_TO_INSPECTION: u32 = 5;
 
 /// How patient enrolment is.
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +102,8 @@ struct Room {
     collected: bool,
     ready: bool,
     look_at: Option<Instant>,
+    /// Until the next inspection.
+    looks: u32,
     status: watch::Sender<Arc<Status>>,
 }
 
@@ -123,6 +129,7 @@ impl<S: PodSource> Enrolment<S> {
             collected: false,
             ready: false,
             look_at: None,
+            looks: 0,
             status,
         };
         (Self { source, room, events }, shown)
@@ -262,6 +269,13 @@ impl Room {
             self.vanish(&uid);
         }
         self.relisten();
+        self.looks = self.looks.saturating_sub(1);
+        if self.looks == 0 {
+            self.looks = LOOKS_TO_INSPECTION;
+            for entry in self.pods.values_mut() {
+                entry.inspect();
+            }
+        }
     }
 
     fn kernel(&self) -> MutexGuard<'_, Kernel> {

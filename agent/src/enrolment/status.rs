@@ -44,6 +44,8 @@ pub struct PodStatus {
     pub certified: bool,
     /// What is wrong with it.
     pub problem: Option<String>,
+    /// What is worth knowing of it: traffic that is not carried, and what stands in the mesh's way.
+    pub notices: Vec<String>,
 }
 
 /// How far a pod has come.
@@ -118,6 +120,7 @@ impl Status {
             },
             certified: entry.certified,
             problem: entry.problem.clone(),
+            notices: entry.notices.clone(),
         });
         let refused = refused.iter().map(|refusal| PodStatus {
             name: refusal.spec.name.clone(),
@@ -127,6 +130,7 @@ impl Status {
             state: PodState::Refused,
             certified: false,
             problem: Some(refusal.problem.clone()),
+            notices: Vec::new(),
         });
         // One that has just lost its label is still on its way out.
         let outside = outside
@@ -140,6 +144,7 @@ impl Status {
                 state: PodState::Outside,
                 certified: false,
                 problem: outside.problem.clone(),
+                notices: Vec::new(),
             });
         let mut pods: Vec<PodStatus> = in_mesh.chain(refused).chain(outside).collect();
         pods.sort_by(|a, b| (&a.name, a.state).cmp(&(&b.name, b.state)));
@@ -181,6 +186,7 @@ impl PodStatus {
             "state": self.state.as_str(),
             "certified": self.certified,
             "error": self.problem,
+            "notices": self.notices,
         })
     }
 }

@@ -125,7 +125,10 @@ impl Installed {
 
 /// Whether a container has this environment variable.
 fn is_set(spec: &PodSpec, name: &str, value: Option<&str>) -> bool {
-    let variables = spec.containers.iter().flat_map(|container| container.env.iter().flatten());
+    let variables = spec
+        .containers
+        .iter()
+        .flat_map(|container| container.env.iter().flatten());
     let mut named = variables.filter(|variable| variable.name == name);
     named.any(|variable| value.is_none() || variable.value.as_deref() == value)
 }

@@ -251,7 +251,10 @@ mod tests {
         );
         assert_eq!(find("ConfigMap")["data"]["mesh-cidr"], "10.0.0.0/8");
         assert_eq!(find("ConfigMap")["data"]["trust-domain"], "corp");
-        assert_eq!(find("ConfigMap")["metadata"]["annotations"]["culvert.dev/mesh-cidr"], "given");
+        assert_eq!(
+            find("ConfigMap")["metadata"]["annotations"]["culvert.dev/mesh-cidr"],
+            "given"
+        );
     }
 
     #[test]

@@ -174,7 +174,11 @@ impl Settings {
         } else {
             values.host_paths.clone_from(&before.host_paths);
             if before.host_paths != HostPaths::default() {
-                let HostPaths { runtime, cni_bin, cni_conf } = &before.host_paths;
+                let HostPaths {
+                    runtime,
+                    cni_bin,
+                    cni_conf,
+                } = &before.host_paths;
                 kept.push(format!("the nodes' folders {runtime}, {cni_bin}, {cni_conf}"));
             }
         }

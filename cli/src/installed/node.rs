@@ -170,7 +170,9 @@ fn missing(body: &str) -> String {
 
 /// What a proxy has used up, so that connections wait or are refused.
 fn limits(node: &str, report: &NodeReport) -> Vec<Line> {
-    let Ok(page) = &report.proxy_metrics else { return Vec::new() };
+    let Ok(page) = &report.proxy_metrics else {
+        return Vec::new();
+    };
     let value = |name: &str| metric(&page.body, name).first().map_or(0.0, |(_, value)| *value);
     let mut lines = Vec::new();
     if value("culvert_ztunnel_descriptors_short") > 0.0 {
@@ -178,7 +180,10 @@ fn limits(node: &str, report: &NodeReport) -> Vec<Line> {
         let remedy = "raise the limit of open files of the container runtime, or find the pod with the most connections: culvert connections";
         lines.push(Line::fail(node, "limits", found, remedy));
     }
-    let (held, limit) = (value("culvert_ztunnel_held_bytes"), value("culvert_ztunnel_held_limit_bytes"));
+    let (held, limit) = (
+        value("culvert_ztunnel_held_bytes"),
+        value("culvert_ztunnel_held_limit_bytes"),
+    );
     if limit > 0.0 && held / limit >= NEARLY_FULL {
         let found = format!(
             "the proxy holds {held} of {limit} bytes for applications that do not read: those that hold most are refused first"

@@ -47,13 +47,23 @@ fn an_upgrade_keeps_everything_that_no_flag_names() {
     assert_eq!(config.exclude_cidrs, ["10.9.0.0/16".parse().unwrap()]);
     assert_eq!(config.exclude_ports, [53, 9100]);
     assert_eq!(config.mesh_cidrs, ["10.0.0.0/8".parse().unwrap()]);
-    assert_eq!((config.cluster_id.as_deref(), config.log.as_deref()), (Some("east"), Some("debug")));
+    assert_eq!(
+        (config.cluster_id.as_deref(), config.log.as_deref()),
+        (Some("east"), Some("debug"))
+    );
     assert_eq!(merged.values.registry, "registry.example/mesh");
     assert_eq!(merged.values.host_paths, Platform::K3s.host_paths());
     assert_eq!(merged.values.architectures, ["arm64"]);
-    assert_eq!(merged.values.components, [Component::NetworkPolicy, Component::GivenCa].into());
+    assert_eq!(
+        merged.values.components,
+        [Component::NetworkPolicy, Component::GivenCa].into()
+    );
     assert_eq!((merged.replicas, merged.origin), (3, Some("given")));
-    assert!(merged.kept.contains(&"trust-domain=corp.example".to_owned()), "{:?}", merged.kept);
+    assert!(
+        merged.kept.contains(&"trust-domain=corp.example".to_owned()),
+        "{:?}",
+        merged.kept
+    );
     assert_eq!(changed_trust_domain(&corp(), &merged), None);
 }
 
@@ -100,7 +110,11 @@ fn ranges_that_were_found_are_found_again_and_those_that_were_given_stay() {
     };
     assert_eq!(of(Some("detected"), &[]), "198.18.0.0/15");
     assert_eq!(of(Some("given"), &[]), "10.0.0.0/8");
-    assert_eq!(of(None, &[]), "10.0.0.0/8", "nobody noted where it came from: it may be given");
+    assert_eq!(
+        of(None, &[]),
+        "10.0.0.0/8",
+        "nobody noted where it came from: it may be given"
+    );
     assert_eq!(of(Some("given"), &["--mesh-cidr=auto"]), "198.18.0.0/15");
     let mut none = corp();
     none.origin = Some("none".to_owned());
@@ -113,7 +127,10 @@ fn ranges_that_were_found_are_found_again_and_those_that_were_given_stay() {
 fn from_nothing_the_defaults_hold() {
     let merged = merged(&["--mesh-cidr=none"], None);
     let defaults = Values::default();
-    assert_eq!((merged.values.registry, merged.values.host_paths), (defaults.registry, defaults.host_paths));
+    assert_eq!(
+        (merged.values.registry, merged.values.host_paths),
+        (defaults.registry, defaults.host_paths)
+    );
     assert_eq!((merged.replicas, merged.kept.len()), (2, 0));
     assert!(merged.values.components.is_empty());
 }
