@@ -23,9 +23,9 @@ use tokio::sync::watch;
 use crate::{
     enrolment::status::{PodState, Status},
     gate,
-    kernel::Kernel,
+    kernel::{Kernel, Kind, PodUsage},
     leaving::Departure,
-    source::kubernetes::SourceMetrics,
+    source::{PodName, kubernetes::SourceMetrics},
 };
 
 /// The pages.
@@ -50,6 +50,7 @@ pub fn routes(
     }));
     let ready = status.clone();
     let gate = cluster.as_ref().and_then(|cluster| cluster.gate.clone());
+    let left = departure.clone();
     Routes::new()
         .metrics(Arc::new(registry))
         .get_local("/pods", move |_| {
@@ -58,17 +59,27 @@ pub fn routes(
             page["leaving"] = leaving.into();
             page["left"] = left.into();
             page["programs"] = programs(&shown);
+            page["wrong"] = status.borrow().problems().into();
+            add_usage(&mut page, &shown);
             if let Some(gate) = &gate {
                 page["cni"] = gate.json();
             }
             Response::json(&page)
         })
+        .get(crate::leaving::announce::PAGE, move |_| match left.borrow().left {
+            true => Response::text("no pod of this node is in the mesh any more\n"),
+            false => Response::status(http::StatusCode::SERVICE_UNAVAILABLE, "not yet\n".to_owned()),
+        })
         .get("/healthz/live", |_| Response::text("alive\n"))
         .get("/healthz/ready", move |_| {
             let mut missing = cluster.as_ref().map(Cluster::missing).unwrap_or_default();
-            if !ready.borrow().ready && missing.is_empty() {
+            let status = ready.borrow().clone();
+            if !status.ready && missing.is_empty() {
                 missing.push("pods are not known yet".to_owned());
             }
+            let failed = status.upkeep.failed.iter();
+            missing
+                .extend(failed.map(|found| format!("{} is not as it should be: {}", found.kind.as_str(), found.what)));
             match missing.is_empty() {
                 true => Response::text("ready\n"),
                 false => Response::status(
@@ -77,6 +88,33 @@ pub fn routes(
                 ),
             }
         })
+}
+
+/// Adds to each pod what it has under way, and says which have been denied more than their share.
+fn add_usage(page: &mut serde_json::Value, kernel: &Mutex<Kernel>) {
+    let kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut wrong = Vec::new();
+    for pod in page["pods"].as_array_mut().into_iter().flatten() {
+        let usage = pod["cookie"]
+            .as_u64()
+            .map(|cookie| kernel.usage(cookie).unwrap_or_default());
+        let Some(PodUsage { opening, denied }) = usage else {
+            continue;
+        };
+        pod["connections_opening"] = opening.into();
+        pod["denied_over_share"] = denied.into();
+        if denied > 0 {
+            let name = |key: &str| pod[key].as_str().unwrap_or_default().to_owned();
+            wrong.push(format!(
+                "pod {}/{}: {denied} connections were denied, because it had too many in the state of being opened",
+                name("namespace"),
+                name("name"),
+            ));
+        }
+    }
+    if let Some(all) = page["wrong"].as_array_mut() {
+        all.extend(wrong.into_iter().map(Into::into));
+    }
 }
 
 fn programs(kernel: &Mutex<Kernel>) -> serde_json::Value {
@@ -105,19 +143,31 @@ impl Cluster {
     }
 }
 
-/// The pages of an agent that stands by (see [`crate::lock`]) while another one serves the node.
-pub fn standby_routes(node: &str, by: &str) -> Routes {
+/// The pages of an agent that stands by (see [`crate::lock`]) while another one serves the node. `obstacle` says why it could not
+/// take over; none when it could.
+pub fn standby_routes(node: &str, by: &str, obstacle: watch::Receiver<Option<String>>) -> Routes {
     let standby = serde_json::json!({ "node": node, "ready": true, "standby": by, "pods": [], "proxies": [] });
     let mut registry = Registry::default();
     let gauge = Gauge::<i64>::default();
     gauge.set(1);
     registry.register("culvert_agent_standby", "1 while another agent serves this node", gauge);
+    let shown = obstacle.clone();
     Routes::new()
         .metrics(Arc::new(registry))
-        .get_local("/pods", move |_| Response::json(&standby))
         .get("/healthz/live", |_| Response::text("alive\n"))
-        .get("/healthz/ready", |_| {
-            Response::text("ready: standing by for another agent of this node\n")
+        .get_local("/pods", move |_| {
+            let mut page = standby.clone();
+            let obstacle = shown.borrow().clone();
+            page["ready"] = obstacle.is_none().into();
+            page["obstacle"] = obstacle.into();
+            Response::json(&page)
+        })
+        .get("/healthz/ready", move |_| match &*obstacle.borrow() {
+            None => Response::text("ready: standing by for another agent of this node\n"),
+            Some(obstacle) => Response::status(
+                http::StatusCode::SERVICE_UNAVAILABLE,
+                format!("standing by for another agent of this node, and could not take over: {obstacle}\n"),
+            ),
         })
 }
 
@@ -181,8 +231,86 @@ impl Collector for Metrics {
             "culvert_agent_map_size",
             "Room in the kernel programs' maps",
             sizes,
-        )
+        )?;
+        self.pods(&mut encoder, &status, &kernel)?;
+        upkeep(&mut encoder, &status)
     }
+}
+
+impl Metrics {
+    /// Pods that have something to show: all of them would be a series for each pod of the node.
+    fn pods(&self, encoder: &mut DescriptorEncoder<'_>, status: &Status, kernel: &Kernel) -> Result<(), fmt::Error> {
+        let usage = status.pods.iter().filter_map(|pod| {
+            let usage = kernel.usage(pod.cookie?).ok()?;
+            (usage != PodUsage::default()).then_some((&pod.name, usage))
+        });
+        let usage: Vec<_> = usage.collect();
+        let help = "Captured connections of a pod that are being opened; of pods that have any";
+        let gauge = ConstGauge::new(0_i64);
+        let mut family = encoder.encode_descriptor("culvert_agent_pod_flows", help, None, gauge.metric_type())?;
+        for (name, usage) in &usage {
+            let gauge = ConstGauge::new(i64::try_from(usage.opening).unwrap_or(i64::MAX));
+            gauge.encode(family.encode_family(&pod_labels(name))?)?;
+        }
+        let help = "Connections of a pod that were denied because it had its share of the map of flows";
+        let counter = ConstCounter::new(0_u64);
+        let name = "culvert_agent_pod_flows_denied";
+        let mut family = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
+        for (name, usage) in usage.iter().filter(|(_, usage)| usage.denied > 0) {
+            ConstCounter::new(usage.denied).encode(family.encode_family(&pod_labels(name))?)?;
+        }
+        existing(encoder, status)
+    }
+}
+
+/// Connections from before capture, of pods that have any.
+fn existing(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> Result<(), fmt::Error> {
+    let help = "Connections that a pod had open before it was captured, and that are still open, in plaintext";
+    let gauge = ConstGauge::new(0_i64);
+    let name = "culvert_agent_connections_before_capture";
+    let mut family = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+    for pod in &status.pods {
+        if let Some(existing) = status.existing.get(&pod.uid).filter(|existing| existing.found > 0) {
+            let gauge = ConstGauge::new(i64::try_from(existing.open.len()).unwrap_or(i64::MAX));
+            gauge.encode(family.encode_family(&pod_labels(&pod.name))?)?;
+        }
+    }
+    drop(family);
+    let help = "Connections from before capture that were closed, because their namespace asks for it";
+    let counter = ConstCounter::new(status.closed);
+    let name = "culvert_agent_connections_closed";
+    counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
+}
+
+fn pod_labels(name: &PodName) -> [(&'static str, &str); 2] {
+    [("namespace", name.namespace.as_str()), ("pod", name.name.as_str())]
+}
+
+fn upkeep(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> Result<(), fmt::Error> {
+    let help = "What was not as it should be and was repaired: pins, links, entries of maps, listeners, settings";
+    let counter = ConstCounter::new(0_u64);
+    let mut family = encoder.encode_descriptor("culvert_agent_repairs", help, None, counter.metric_type())?;
+    for kind in Kind::ALL {
+        let count = status.upkeep.repaired.get(kind.as_str()).copied().unwrap_or_default();
+        ConstCounter::new(count).encode(family.encode_family(&[("kind", kind.as_str())])?)?;
+    }
+    let faults = Kind::ALL.map(|kind| {
+        let count = status.upkeep.failed.iter().filter(|found| found.kind == kind).count();
+        (vec![("kind", kind.as_str())], count as u64)
+    });
+    gauges(
+        encoder,
+        "culvert_agent_faults",
+        "What is not as it should be and could not be repaired",
+        faults,
+    )?;
+    let others = u64::from(status.takeover.is_some());
+    gauges(
+        encoder,
+        "culvert_agent_takeover_pending",
+        "1 while programs of an earlier agent are in force beside this one's",
+        [(Vec::new(), others)],
+    )
 }
 
 fn gauges(

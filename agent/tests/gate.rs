@@ -164,6 +164,7 @@ impl Gate {
             pods: vec![pod],
             proxies: proxy.into_iter().collect(),
             letting_go: 0,
+            ..Status::default()
         }));
     }
 

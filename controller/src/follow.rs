@@ -1,4 +1,4 @@
-//! The newest state: objects from the source, and the resources that the model makes of them.
+//! Derives the newest state: objects from the source, and the resources that the model makes of them.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,24 +36,32 @@ impl Follow {
         }
     }
 
-    /// Follows until the source is no longer followed, which is never. The first state is made by `model`.
-    pub(crate) async fn follow(&mut self, model: Model, mut changes: watch::Receiver<Arc<Loaded>>) {
+    /// Derives by `model` from now on, and the first state at once if the source knows all.
+    pub(crate) fn begin(&mut self, model: Model, changes: &mut watch::Receiver<Arc<Loaded>>) {
         self.model = model;
-        changes.mark_changed();
+        self.take(changes);
+    }
+
+    /// Follows until the source is no longer followed, which is never.
+    pub(crate) async fn follow(&mut self, mut changes: watch::Receiver<Arc<Loaded>>) {
         loop {
             let next = self.model.next();
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { break },
                 () = sleep_until(next), if next.is_some() => {}
             }
-            self.loaded = Arc::clone(&changes.borrow_and_update());
-            // Half a world is served to nobody.
-            if self.loaded.generation > 0 {
-                self.apply();
-            }
+            self.take(&mut changes);
         }
         tracing::error!("changes of the configuration are no longer noticed");
         std::future::pending().await
+    }
+
+    fn take(&mut self, changes: &mut watch::Receiver<Arc<Loaded>>) {
+        self.loaded = Arc::clone(&changes.borrow_and_update());
+        // Nothing is served before all kinds are known.
+        if self.loaded.generation > 0 {
+            self.apply();
+        }
     }
 
     fn apply(&mut self) {
@@ -63,7 +71,7 @@ impl Follow {
         for finding in self.model.findings().keys() {
             findings.insert(Arc::clone(finding), ());
         }
-        tell_findings(&before.loaded.findings, &findings);
+        log_findings(&before.loaded.findings, &findings);
         tracing::info!(
             generation = self.loaded.generation,
             objects = self.loaded.objects.len(),
@@ -94,7 +102,7 @@ async fn sleep_until(time: Option<Instant>) {
     }
 }
 
-fn tell_findings(before: &Findings, now: &Findings) {
+fn log_findings(before: &Findings, now: &Findings) {
     let same = |(): &(), (): &()| true;
     before.diff(now, same, |finding: &Arc<Finding>, was, _| match was {
         None => tracing::warn!(%finding, "wrong in the configuration"),

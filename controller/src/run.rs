@@ -103,20 +103,22 @@ async fn run_until_signal(flags: Serve, clock: &Clock, fed: Option<watch::Receiv
     let state = follower.state.subscribe();
     let (stop_sender, stop) = watch::channel(false);
     let nodes = Nodes::default();
-    let Origin {
+    let Backend {
         source,
         mut setup,
         standing,
         chores,
     } = match (fed, &flags.config_dir) {
-        (Some(fed), _) => Origin::files(&flags, || Ok(Source::fed(fed)), clock)?,
-        (None, Some(dir)) => Origin::directory(&flags, dir, clock)?,
-        (None, None) => Origin::cluster(&flags, clock, &mut registry, &state, &stop).await?,
+        (Some(fed), _) => Backend::files(&flags, || Ok(Source::fed(fed)), clock)?,
+        (None, Some(dir)) => Backend::directory(&flags, dir, clock)?,
+        (None, None) => Backend::cluster(&flags, clock, &mut registry, &state, &stop).await?,
     };
     let model = match &source.about() {
         About::Kubernetes(_) => Model::of_cluster(settings),
         About::Directory(_) | About::Feed => Model::new(settings),
     };
+    let mut changes = source.changes();
+    follower.begin(model, &mut changes);
     let keeping = setup.keep(serving_names(&flags));
 
     let xds = listen(flags.xds_listen).await?;
@@ -161,7 +163,7 @@ async fn run_until_signal(flags: Serve, clock: &Clock, fed: Option<watch::Receiv
         tokio::select! {
             ended = grpc => ended.map_err(Cause::from),
             ended = pages => ended.map_err(Cause::Monitor),
-            () = follower.follow(model, source.changes()) => Ok(()),
+            () = follower.follow(changes) => Ok(()),
             () = keeping => Ok(()),
         }
     };
@@ -193,14 +195,14 @@ async fn all_is_known(mut state: watch::Receiver<Arc<State>>, mut stop: watch::R
 }
 
 /// Where the objects come from, who signs, and what else is to be done there.
-struct Origin {
+struct Backend {
     source: Source,
     setup: Setup,
     standing: Option<watch::Receiver<Standing>>,
     chores: Vec<JoinHandle<()>>,
 }
 
-impl Origin {
+impl Backend {
     fn directory(flags: &Serve, dir: &Path, clock: &Clock) -> Result<Self, Cause> {
         let defaults = Defaults {
             service_cidrs: flags.service_cidr.clone(),

@@ -32,7 +32,7 @@ mod values;
 pub use document::{Document, Id};
 pub use platform::Platform;
 pub use rollout::Rollout;
-pub use values::{Component, Config, HostPaths, Values};
+pub use values::{Component, Config, HostPaths, MapSizes, Values};
 
 /// The namespace that everything lives in.
 pub const NAMESPACE: &str = "culvert-system";

@@ -34,6 +34,8 @@ pub struct Config {
     pub exclude_cidrs: Vec<IpNet>,
     /// Ports that pods reach, and are reached on, directly.
     pub exclude_ports: Vec<u16>,
+    /// How much the kernel programs' maps hold on each node.
+    pub map_sizes: MapSizes,
     /// First part of every identity.
     pub trust_domain: Option<String>,
     /// This cluster's name in telemetry.
@@ -111,6 +113,22 @@ impl Default for Values {
             components: BTreeSet::new(),
         }
     }
+}
+
+/// Sizes of the kernel programs' maps; none for the agent's own defaults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MapSizes {
+    /// Pods in the mesh.
+    pub pods: Option<u32>,
+    /// Their addresses.
+    pub addresses: Option<u32>,
+    /// Connections being opened.
+    pub flows: Option<u32>,
+    /// How many of these one pod may have.
+    pub flows_per_pod: Option<u32>,
+    /// Excluded destinations.
+    pub exclusions: Option<u32>,
 }
 
 impl Default for HostPaths {
@@ -210,7 +228,13 @@ impl Config {
             let items: Vec<String> = items.iter().map(T::to_string).collect();
             (!items.is_empty()).then(|| items.join(","))
         }
+        let size = |size: Option<u32>| size.map(|size| size.to_string());
         let entries = [
+            ("map-pods", size(self.map_sizes.pods)),
+            ("map-addresses", size(self.map_sizes.addresses)),
+            ("map-flows", size(self.map_sizes.flows)),
+            ("map-flows-per-pod", size(self.map_sizes.flows_per_pod)),
+            ("map-exclusions", size(self.map_sizes.exclusions)),
             ("mesh-cidr", list(&self.mesh_cidrs)),
             ("exclude-cidr", list(&self.exclude_cidrs)),
             ("exclude-port", list(&self.exclude_ports)),

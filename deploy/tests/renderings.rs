@@ -51,7 +51,18 @@ fn helm(settings: &[&str]) -> Objects {
     objects
 }
 
+/// Without the hooks, which neither kustomize nor this crate has.
 fn helm_as_it_is(settings: &[&str]) -> Objects {
+    let mut objects = helm_with_hooks(settings);
+    objects.retain(|_, object| !is_hook(object));
+    objects
+}
+
+fn is_hook(object: &Value) -> bool {
+    !object["metadata"]["annotations"]["helm.sh/hook"].is_null()
+}
+
+fn helm_with_hooks(settings: &[&str]) -> Objects {
     let mut command = program("helm");
     command.args([
         "template",
@@ -142,6 +153,29 @@ fn by_default_all_three_are_the_same() {
     assert_same(&kustomized, &helm(&[]));
 }
 
+/// `helm uninstall` alone would take the agents' rights away before they have ended capture.
+#[test]
+fn before_a_release_is_deleted_the_nodes_are_told_and_nothing_of_that_stays() {
+    let objects = helm_with_hooks(&["image.registry=registry.example", "image.tag=1.2.3"]);
+    let hooks: Vec<&Value> = objects.values().filter(|object| is_hook(object)).collect();
+    let kinds: BTreeSet<&str> = hooks.iter().filter_map(|hook| hook["kind"].as_str()).collect();
+    assert_eq!(kinds, ["Job", "Role", "RoleBinding", "ServiceAccount"].into());
+    for hook in &hooks {
+        let annotations = &hook["metadata"]["annotations"];
+        assert_eq!(annotations["helm.sh/hook"], "pre-delete");
+        let policy = annotations["helm.sh/hook-delete-policy"].as_str().unwrap();
+        assert!(
+            policy.contains("hook-succeeded") && policy.contains("hook-failed"),
+            "{policy}"
+        );
+    }
+    let job = hooks.iter().find(|hook| hook["kind"] == "Job").unwrap();
+    let container = &job["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["image"], "registry.example/agent:1.2.3");
+    assert_eq!(container["args"][0], "announce-removal");
+    assert_eq!(container["securityContext"]["runAsNonRoot"], true);
+}
+
 #[test]
 fn helm_makes_no_namespace_unless_told() {
     let rendered = helm_as_it_is(&[]);
@@ -212,6 +246,9 @@ fn helm_and_the_crate_understand_the_same_values() {
     values.config.mesh_cidrs = vec!["198.18.64.0/18".parse().unwrap(), "198.19.0.0/16".parse().unwrap()];
     values.config.exclude_cidrs = vec!["fd00:c01e::/64".parse().unwrap()];
     values.config.exclude_ports = vec![53, 9100];
+    values.config.map_sizes.flows = Some(262_144);
+    values.config.map_sizes.flows_per_pod = Some(16_384);
+    values.config.map_sizes.pods = Some(512);
     values.config.trust_domain = Some("mesh.example".to_owned());
     values.config.cluster_id = Some("east".to_owned());
     values.config.cluster_domain = Some("cluster.example".to_owned());
@@ -227,6 +264,9 @@ fn helm_and_the_crate_understand_the_same_values() {
         "config.meshCidrs={198.18.64.0/18,198.19.0.0/16}",
         "config.excludeCidrs={fd00:c01e::/64}",
         "config.excludePorts={53,9100}",
+        "config.mapSizes.flows=262144",
+        "config.mapSizes.flowsPerPod=16384",
+        "config.mapSizes.pods=512",
         "config.trustDomain=mesh.example",
         "config.clusterId=east",
         "config.clusterDomain=cluster.example",

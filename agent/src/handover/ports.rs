@@ -75,6 +75,18 @@ pub(crate) fn is_prepared() -> io::Result<bool> {
     Ok(OURS.into_iter().flatten().all(|port| reserved.contains(&port)))
 }
 
+/// Prepares again what something in the pod has undone since. Returns whether there was anything.
+///
+/// # Errors
+/// The settings cannot be read.
+pub(crate) fn restore() -> io::Result<bool> {
+    let is_undone = !is_prepared()? || fs::read_to_string(REUSE)?.trim() == LOOPBACK_ONLY;
+    if is_undone {
+        prepare();
+    }
+    Ok(is_undone)
+}
+
 /// Undoes [`prepare`] in the network namespace that this thread is in, but for the local prefix: connections that are open
 /// come from there, and live on.
 ///

@@ -85,7 +85,14 @@ fn snapshot(objects: &Objects, node: &str) -> Snapshot {
             continue;
         }
         match spec(objects, name, pod) {
-            Ok(spec) => snapshot.wanted.push(spec),
+            Ok(spec) => {
+                let namespace = objects.namespace(&spec.name.namespace);
+                let annotations = namespace.and_then(|namespace| namespace.metadata.annotations.as_ref());
+                if culvert_objects::closes_open_connections(annotations) {
+                    snapshot.closing.insert(spec.name.namespace.clone());
+                }
+                snapshot.wanted.push(spec);
+            }
             Err(problem) => snapshot.outside.push(Outside {
                 uid: uid(pod),
                 name: pod_name(name),

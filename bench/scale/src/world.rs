@@ -142,6 +142,7 @@ fn pod(namespace: &str, name: &str, app: &str, node: &str, address: &str, change
         .map(|n| json!({"name": format!("SETTING_{n}"), "value": format!("a value of some length, number {n}")}))
         .collect();
     let condition = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": "2026-11-01T00:00:00Z"});
+    let conditions = ["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(condition);
     json!({
         "metadata": {
             "name": name, "namespace": namespace, "uid": format!("0a1b2c3d-{name}"), "generateName": format!("{app}-7d9c5b8f6d-"),
@@ -164,7 +165,7 @@ fn pod(namespace: &str, name: &str, app: &str, node: &str, address: &str, change
         "status": {
             "phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "hostIP": "192.0.2.1",
             "startTime": "2026-11-01T00:00:00Z",
-            "conditions": ["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(condition),
+            "conditions": conditions,
             "containerStatuses": [{"name": "app", "ready": true, "restartCount": 0, "image": "registry.example/app:1.0",
                 "imageID": "sha256:0123456789abcdef", "state": {"running": {"startedAt": "2026-11-01T00:00:00Z"}}}],
         },

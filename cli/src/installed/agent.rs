@@ -79,7 +79,7 @@ fn pod_programs(place: &str, page: &Value) -> Option<Line> {
 
 /// What the agent found other than it should be, and what it put right: by whom it was changed is for a person to find out.
 fn upkeep(place: &str, page: &Value) -> Vec<Line> {
-    let wrong = page["problems"]
+    let problems = page["problems"]
         .as_array()
         .into_iter()
         .flatten()

@@ -1,4 +1,4 @@
-//! Health has three states, of which Istio's wire knows two: an extension of Culvert's own tells the third.
+//! Health of endpoints. It has three states; Istio's wire has two, and an extension of Culvert's own carries the third.
 
 use culvert_objects::Pod;
 use culvert_proto::workload::{Extension, Workload, WorkloadStatus};

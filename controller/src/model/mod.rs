@@ -126,7 +126,7 @@ impl Model {
         &self.snapshot
     }
 
-    /// What is wrong with objects, beside what their source said.
+    /// What is wrong with objects, beside the findings of their source.
     pub fn findings(&self) -> &Findings {
         &self.findings
     }
@@ -211,7 +211,7 @@ impl Model {
         }
     }
 
-    /// Derives a unit again, and tells which resources were looked at.
+    /// Derives a unit again, and collects the resources that it had or has.
     fn derive(&mut self, unit: &Unit, touched: &mut BTreeSet<(&'static str, Arc<str>)>) {
         let reader = Reader::new(&self.settings, &self.objects, &self.index);
         let made = make(unit, &reader, &self.agents);

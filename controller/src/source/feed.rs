@@ -1,5 +1,4 @@
-//! Objects as an API server would tell them, from somebody in this process: the way of a cluster's objects from the first
-//! byte on, without the cluster.
+//! Objects as JSON from within this process, read and assembled as those of an API server: for tests and benchmarks.
 
 use std::sync::Arc;
 
@@ -12,23 +11,23 @@ use super::health::Health;
 use super::kubernetes::{WAITING, collect};
 use super::store::Change;
 
-/// Tells of objects.
+/// Sends objects.
 #[derive(Debug)]
 pub struct Feed {
     changes: mpsc::Sender<Change>,
 }
 
-/// A feed, and what is in force of what it tells. Must be called within a tokio runtime. Generation 0 means that
+/// A feed, and the objects of it that are in force. Must be called within a tokio runtime. Generation 0 means that
 /// [`Feed::complete`] was not called yet.
 pub fn feed() -> (Feed, watch::Receiver<Arc<Loaded>>) {
-    let (changes, heard) = mpsc::channel(WAITING);
-    (Feed { changes }, collect(heard, Health::default()))
+    let (changes, events) = mpsc::channel(WAITING);
+    (Feed { changes }, collect(events, Health::default()))
 }
 
 impl Feed {
     /// An object is new or different. Waits while too many wait.
     pub async fn apply(&self, kind: Kind, object: Value) {
-        // Nobody listens any more: then nobody misses it.
+        // An error means that the receiver is gone.
         let _ = self
             .changes
             .send(Change::Applied(item(kind.descriptor(), object)))
@@ -40,7 +39,7 @@ impl Feed {
         let _ = self.changes.send(Change::Deleted(kind, name)).await;
     }
 
-    /// All objects that there are at the beginning were told.
+    /// Ends the first list: all objects that there are at the beginning were sent.
     pub async fn complete(&self) {
         for kind in Kind::followed() {
             let _ = self.changes.send(Change::Complete(kind)).await;

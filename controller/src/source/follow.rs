@@ -38,10 +38,10 @@ pub(super) const ABSENT: Duration = Duration::from_secs(10);
 enum Ended {
     /// As every watch after a while: the next goes on from there.
     Normally,
-    /// What happened in between can no longer be told: list again.
+    /// What happened in between is no longer known to the API server: list again.
     Expired,
     Broken(String),
-    /// Nobody wants to know any more.
+    /// The receiver is gone.
     Unwanted,
 }
 
@@ -83,7 +83,7 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    /// Follows until nobody listens.
+    /// Follows until the receiver is gone.
     pub(crate) async fn run(self) {
         let kind = self.descriptor.kind;
         let mut pause = SHORTEST_PAUSE;
@@ -192,7 +192,7 @@ impl Follower {
         })
     }
 
-    /// Watches until a new list is needed (true) or nobody listens (false).
+    /// Watches until a new list is needed (true) or the receiver is gone (false).
     async fn watch(&self, mut version: String, pause: &mut Duration) -> bool {
         loop {
             match self.watch_once(&mut version, pause).await {
@@ -246,7 +246,7 @@ impl Follower {
     fn failed(&self, error: &kube::Error) -> Ended {
         match error {
             kube::Error::Api(status) if status.code == 410 => Ended::Expired,
-            // The kind is gone; a list tells.
+            // The kind is gone; a list shows that.
             kube::Error::Api(status) if status.code == 404 && self.may_be_absent() => Ended::Expired,
             _ if self.may_be_absent() && matches!(error, kube::Error::SerdeError(_)) => Ended::Expired,
             other => Ended::Broken(describe(other)),
@@ -262,7 +262,7 @@ impl Follower {
     }
 }
 
-/// An object as the API server tells it.
+/// An object of a list or an event.
 pub(crate) fn item(descriptor: &'static Descriptor, mut value: Value) -> Item {
     let name = name(descriptor, &value);
     if let Some(object) = value.as_object_mut() {

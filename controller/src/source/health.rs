@@ -57,7 +57,7 @@ impl Health {
         let m = &own.metrics;
         registry.register(
             "culvert_controller_watch_events",
-            "Changes that the API server told of",
+            "Changes received from the API server",
             m.events.clone(),
         );
         registry.register(
@@ -131,7 +131,7 @@ impl Health {
         self.metrics.stale.get_or_create(&label(kind)).set(timestamp(since));
     }
 
-    /// A change was heard of.
+    /// A change was received.
     pub(crate) fn event(&self, kind: Kind) {
         self.metrics.events.get_or_create(&label(kind)).inc();
     }

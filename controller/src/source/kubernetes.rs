@@ -1,5 +1,5 @@
-//! A cluster's API server as the source: every kind is followed by a task of its own, and one task puts together what
-//! they hear.
+//! A cluster's API server as the source: every kind is followed by a task of its own, and one task collects
+//! their events.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub(crate) fn follow(client: &Client, health: &Health) -> watch::Receiver<Arc<Lo
 
 /// As [`follow`], looking so often for kinds that are not there.
 fn follow_looking(client: &Client, health: &Health, absent: Duration) -> watch::Receiver<Arc<Loaded>> {
-    let (changes, heard) = mpsc::channel(WAITING);
+    let (changes, events) = mpsc::channel(WAITING);
     for kind in Kind::followed() {
         let follower = Follower {
             descriptor: kind.descriptor(),
@@ -41,11 +41,11 @@ fn follow_looking(client: &Client, health: &Health, absent: Duration) -> watch::
         };
         tokio::spawn(follower.run());
     }
-    collect(heard, health.clone())
+    collect(events, health.clone())
 }
 
-/// Puts together what comes through `heard`, and publishes what is in force of it.
-pub(super) fn collect(heard: mpsc::Receiver<Change>, health: Health) -> watch::Receiver<Arc<Loaded>> {
+/// Collects events, and publishes the objects that are in force.
+pub(super) fn collect(events: mpsc::Receiver<Change>, health: Health) -> watch::Receiver<Arc<Loaded>> {
     let (publish, receiver) = watch::channel(Arc::default());
     let collector = Collector {
         store: Store::default(),
@@ -53,11 +53,11 @@ pub(super) fn collect(heard: mpsc::Receiver<Change>, health: Health) -> watch::R
         publish,
         cost: Duration::ZERO,
     };
-    tokio::spawn(collector.run(heard));
+    tokio::spawn(collector.run(events));
     receiver
 }
 
-/// Puts together what the followers hear.
+/// Collects the events of all kinds.
 struct Collector {
     store: Store,
     health: Health,
@@ -67,14 +67,14 @@ struct Collector {
 }
 
 impl Collector {
-    async fn run(mut self, mut heard: mpsc::Receiver<Change>) {
+    async fn run(mut self, mut events: mpsc::Receiver<Change>) {
         let mut measure = tokio::time::interval(MEASURE);
         let mut due: Option<Instant> = None;
         let mut counted = Kind::followed().collect::<BTreeSet<Kind>>();
         loop {
             let wait = due.map(|due| due.saturating_duration_since(Instant::now()));
             tokio::select! {
-                change = heard.recv() => {
+                change = events.recv() => {
                     let Some(change) = change else { return };
                     if self.take(change, &mut counted) && due.is_none() {
                         due = Some(Instant::now() + (self.cost * 2).clamp(SHORTEST_WAIT, LONGEST_WAIT));

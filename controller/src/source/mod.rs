@@ -1,9 +1,9 @@
 //! Where the objects come from: a directory of YAML, or a cluster's API server. Both give the same: the newest
-//! [`Loaded`], whenever something changed, so that nobody behind them knows which it is.
+//! [`Loaded`], whenever something changed, so that what reads it is the same for both.
 //!
 //! | module | what |
 //! |---|---|
-//! | `kubernetes` | follows every kind, and puts together what is heard |
+//! | `kubernetes` | follows every kind, and collects the events |
 //! | `follow` | one kind: list, watch, and again |
 //! | `store` | what is held, and what of it is in force |
 //! | `health` | which kinds are known, and since when one is not followed |
@@ -12,7 +12,7 @@
 //! What a kind is, and what is kept of its objects, is in [`culvert_objects::KindSpec`].
 //!
 //! What holds when the API server is away: the last state stays in force, for as long as it takes. When it is back,
-//! a watch goes on where it was, or all is listed again and compared; only what differs is told to anyone.
+//! a watch goes on where it was, or all is listed again and compared; only what differs is passed on.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ mod store;
 pub use crate::cluster::client::ClientError;
 use health::Health;
 
-/// Follows the cluster that a kubeconfig names, for whoever wants its objects alone. Generation 0 means that not all is
+/// Follows the cluster that a kubeconfig names, for its objects alone. Generation 0 means that not all is
 /// known yet.
 ///
 /// # Errors

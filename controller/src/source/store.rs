@@ -1,10 +1,10 @@
-//! What is held of the cluster, and how the lists of it are kept apart from what is still unheard of.
+//! The objects of the cluster as its kinds are listed and watched.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use culvert_objects::{Assembly, Findings, Kind, Object, ObjectName, Objects, Problem};
 
-/// An object as a follower heard of it: read and pruned, or why it could not be read.
+/// An object from the API server: read and pruned, or why it could not be read.
 #[derive(Debug)]
 pub(crate) struct Item {
     pub(crate) kind: Kind,
@@ -12,7 +12,7 @@ pub(crate) struct Item {
     pub(crate) object: Result<Object, Problem>,
 }
 
-/// What a follower heard.
+/// An event of one kind's list or watch.
 #[derive(Debug)]
 pub(crate) enum Change {
     /// A list of all objects of the kind begins.
@@ -31,8 +31,8 @@ pub(crate) enum Change {
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     assembly: Assembly,
-    /// Those of which the list that is under way has not told yet.
-    unheard: BTreeMap<Kind, BTreeSet<ObjectName>>,
+    /// Objects that the list under way has not contained so far.
+    unlisted: BTreeMap<Kind, BTreeSet<ObjectName>>,
     complete: BTreeSet<Kind>,
 }
 
@@ -41,15 +41,15 @@ impl Store {
     pub(crate) fn take(&mut self, change: Change) -> bool {
         match change {
             Change::Begin(kind) => {
-                self.unheard.insert(kind, self.assembly.names(kind));
+                self.unlisted.insert(kind, self.assembly.names(kind));
                 false
             }
             Change::Listed(item) => {
-                self.unheard.entry(item.kind).or_default().remove(&item.name);
+                self.unlisted.entry(item.kind).or_default().remove(&item.name);
                 self.apply(item)
             }
             Change::Complete(kind) => {
-                let gone = self.unheard.remove(&kind).unwrap_or_default();
+                let gone = self.unlisted.remove(&kind).unwrap_or_default();
                 let first = self.complete.insert(kind);
                 gone.iter()
                     .fold(first, |changed, name| self.assembly.remove(kind, name) || changed)

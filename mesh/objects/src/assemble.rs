@@ -1,4 +1,4 @@
-//! Objects that an API server tells of, one change at a time: which of them can be in force beside the others.
+//! Objects of a cluster: which of them are in force, updated with each change.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -17,23 +17,23 @@ use crate::merge;
 use crate::name::ObjectName;
 use crate::problem::Problem;
 
-/// All objects that were heard of, those of them that are in force, and what is wrong. A change costs what it concerns.
+/// All objects of a cluster, those of them that are in force, and what is wrong. A change costs what it concerns.
 ///
 /// What is wrong with an object by itself keeps it out: its names or addresses could be read as something else. An object
-/// whose namespace is not there is left out without a word: kinds are watched apart, so that a pod may be heard of before
-/// its namespace, and until then nobody knows whether it is enrolled. What Kubernetes makes of a Service's selector (its
-/// slices) is left out as well: it tells nothing that the pods do not, and changes with every one of them.
+/// whose namespace is not there is left out without a word: kinds are watched apart, so that a pod may arrive before
+/// its namespace, and until then it is unknown whether it is enrolled. What Kubernetes makes of a Service's selector (its
+/// slices) is left out as well: it adds nothing to the pods, and changes with every one of them.
 ///
 /// An address belongs to one Service or pod. A Service's counts before a pod's, and an older Service's before a newer
 /// one's, since the API server gives out each once. Pods' addresses are used again: the pod that is not being deleted
 /// counts, then the one that started last. A pod that has ended holds none.
 #[derive(Debug, Default)]
 pub struct Assembly {
-    /// Each is right by itself.
+    /// Each is valid by itself.
     held: Objects,
     in_force: Objects,
-    /// Who claims an address, the one that counts first.
-    claims: HashMap<IpAddr, BTreeSet<Claim>>,
+    /// Who claims an address: mostly one.
+    claims: HashMap<IpAddr, Vec<Claim>>,
     /// Pods by the service account that they name.
     of_account: HashMap<ObjectName, BTreeSet<ObjectName>>,
     /// Slices by the Service that they name.
@@ -52,7 +52,7 @@ pub struct Assembly {
 type Reference = (Kind, ObjectName);
 
 /// An object's claim on its addresses. The least of several counts. Names decide between equals, so that the outcome does
-/// not depend on the order in which objects were heard of.
+/// not depend on the order in which objects arrived.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Claim {
     rank: Rank,
@@ -77,7 +77,7 @@ impl Claim {
 }
 
 impl Assembly {
-    /// All objects that were heard of and are right by themselves.
+    /// All objects that are valid by themselves.
     pub fn held(&self) -> &Objects {
         &self.held
     }
@@ -127,7 +127,7 @@ impl Assembly {
         held || refused
     }
 
-    /// The names of all objects of a kind that were heard of, those that are wrong by themselves included.
+    /// The names of all objects of a kind, invalid ones included.
     pub fn names(&self, kind: Kind) -> BTreeSet<ObjectName> {
         let refused = self.refused.keys().filter(|(refused, _)| *refused == kind);
         let names = self.held.names(kind).chain(refused.map(|(_, name)| name));
@@ -304,9 +304,9 @@ impl Assembly {
     fn file(&mut self, name: &ObjectName, object: &Object) {
         if let Some(claim) = claim(object, name) {
             for address in addresses(object) {
-                let claims = self.claims.entry(address).or_default();
+                let claims = self.claims.entry(address).or_insert_with(|| Vec::with_capacity(1));
                 self.open.extend(claims.iter().map(Claim::reference));
-                claims.insert(claim.clone());
+                claims.push(claim.clone());
             }
         }
         match object {
@@ -326,7 +326,7 @@ impl Assembly {
                 let Some(claims) = self.claims.get_mut(&address) else {
                     continue;
                 };
-                claims.remove(&claim);
+                claims.retain(|other| *other != claim);
                 self.open.extend(claims.iter().map(Claim::reference));
                 if claims.is_empty() {
                     self.claims.remove(&address);

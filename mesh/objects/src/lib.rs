@@ -17,8 +17,8 @@
 //! | a pod whose service account is not there | it stays; the controller signs no certificate for it |
 //! | an unknown value of a label that enrols | it does not enrol |
 //!
-//! Objects that a cluster's API server tells of come without files and documents; [`Assembly`] holds them to the same
-//! rules, one change at a time.
+//! Objects from a cluster's API server have no files and documents; [`Assembly`] applies the same rules to them, one change
+//! at a time.
 
 #![forbid(unsafe_code)]
 
@@ -46,7 +46,10 @@ pub use allocator::Defaults;
 pub use assemble::Assembly;
 pub use directory::{Directory, Loaded, OpenError};
 pub use document::{Document, Parsed, parse};
-pub use enrolment::{Enrolment, UnknownLabelValue, enrolment, is_host_network, netns, pod_addresses, service_account};
+pub use enrolment::{
+    CLOSE_ANNOTATION, Enrolment, UnknownLabelValue, closes_open_connections, enrolment, is_host_network, netns,
+    pod_addresses, service_account,
+};
 pub use finding::{Finding, Findings};
 pub use kinds::{
     Descriptor, Held, Key, Kind, KindSpec, Object, Objects, Presence, has_no_selector, in_namespace, is_agent,

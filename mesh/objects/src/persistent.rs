@@ -229,13 +229,10 @@ fn leaf<K, V>(key: K, value: V, priority: u64, left: Link<K, V>, right: Link<K, 
 }
 
 /// What is below `key`, and what is above it; `key` itself is not there.
-fn split<K: Ord + Clone, V: Clone, Q: Ord + ?Sized>(link: Link<K, V>, key: &Q) -> (Link<K, V>, Link<K, V>)
-where
-    K: Borrow<Q>,
-{
+fn split<K: Ord + Clone, V: Clone>(link: Link<K, V>, key: &K) -> (Link<K, V>, Link<K, V>) {
     let Some(mut arc) = link else { return (None, None) };
     let node = Arc::make_mut(&mut arc);
-    if node.key.borrow() < key {
+    if node.key < *key {
         let (left, right) = split(node.right.take(), key);
         node.right = left;
         (Some(arc), right)

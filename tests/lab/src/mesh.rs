@@ -124,6 +124,11 @@ impl<'lab> Mesh<'lab> {
         Ok(())
     }
 
+    /// The further arguments of agents that are started from now on.
+    pub fn agent_args(&mut self) -> &mut Vec<String> {
+        &mut self.options.agent_args
+    }
+
     /// Starts a node's ztunnel, without waiting for it.
     pub fn start_ztunnel(&mut self, node: u8) -> Result<()> {
         let place = self.lab.node(node);

@@ -28,6 +28,7 @@ fn status(pods: Vec<PodStatus>) -> Status {
         pods,
         proxies: Vec::new(),
         letting_go: 0,
+        ..Status::default()
     }
 }
 

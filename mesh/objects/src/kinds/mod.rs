@@ -39,7 +39,7 @@ pub use spec::KindSpec;
 /// Whether a cluster has the kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// Every cluster has it, and nothing is told before its objects are known.
+    /// Every cluster has it. Nothing is served before its objects are known.
     Required,
     /// It may be absent, or come and go: then there are no objects of it.
     Optional,
@@ -78,7 +78,7 @@ impl Descriptor {
         format!("{}/{}", self.group, self.version)
     }
 
-    /// An object as an API server tells it, with what is kept.
+    /// Reads an object from an API server's JSON and prunes it.
     ///
     /// # Errors
     /// Where it is not what the kind's type says.
