@@ -40,11 +40,7 @@ impl Proxy {
         Self::start_with(controller, config_mode, |_| {})
     }
 
-    fn start_with(
-        controller: &Controller,
-        config_mode: ConfigMode,
-        change: impl FnOnce(&mut ControllerArgs),
-    ) -> Self {
+    fn start_with(controller: &Controller, config_mode: ConfigMode, change: impl FnOnce(&mut ControllerArgs)) -> Self {
         let (asks, asked) = mpsc::unbounded_channel();
         let (socket_requests, _) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
