@@ -105,6 +105,24 @@ fn an_authority_that_is_not_this_pod_is_refused() {
 }
 
 #[test]
+fn a_peer_that_allows_no_stream_is_not_dialled_again_and_again() {
+    static DIALS: AtomicUsize = AtomicUsize::new(0);
+    let scene = Scene::with(|config| {
+        config.hbone.max_streams = 0;
+        config.connect_timeout = Duration::from_secs(1);
+        config.calls.connect = |fd, to| {
+            DIALS.fetch_add(1, Ordering::Relaxed);
+            crate::engine::socket::connect(fd, SocketAddr::new(local(to.ip()), to.port()))
+        };
+    });
+    scene.client.certify(&scene.authority.credentials(CLIENT));
+    scene.server.certify(&scene.authority.credentials(SERVER));
+    // The connect timeout ends it.
+    assert_refused(scene.front);
+    assert_eq!(DIALS.load(Ordering::Relaxed), 1);
+}
+
+#[test]
 fn garbage_harms_nobody() {
     let scene = Scene::new();
     let tunnel_port = SocketAddr::new(local(scene.server_address), 15008);
