@@ -53,7 +53,12 @@ impl Loop {
     pub(super) fn report_end(&self, flow: &mut Flow, outcome: Result<(), Failure>) {
         match (flow.record.take(), outcome) {
             (Some(record), outcome) => record.close(outcome.map_err(Into::into)),
-            (None, Err(failure)) => self.shared.telemetry.failed(&self.opening(flow), &failure),
+            (None, Err(failure)) => {
+                if failure.is_for_want_of_a_port() {
+                    self.shared.telemetry.proxy().local_ports_exhausted.inc();
+                }
+                self.shared.telemetry.failed(&self.opening(flow), &failure);
+            }
             (None, Ok(())) => {} // only open flows end well
         }
     }
