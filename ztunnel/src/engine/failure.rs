@@ -48,6 +48,14 @@ pub(super) enum Failure {
         /// Whether identities or protocols disagree, which another attempt does not change.
         final_: bool,
     },
+    /// An attempt took so long that another endpoint is tried.
+    #[error("no answer from {to} within {after:?}")]
+    NoAnswer {
+        /// Dialled.
+        to: SocketAddr,
+        /// The time that an attempt has.
+        after: Duration,
+    },
     /// The peer refused the connection.
     #[error("the peer answered {status}: {reason}")]
     Refused {
@@ -87,14 +95,23 @@ impl Failure {
         matches!(self, Self::Connect { error: Errno::ADDRNOTAVAIL, .. })
     }
 
-    /// Whether to resolve and connect again: no byte of the application has left yet, and the failure may be that of a
-    /// namespace which is joining or leaving at this moment.
-    pub(super) fn may_retry(&self) -> bool {
+    /// Whether another endpoint may do better: no byte of the application has left yet.
+    pub(super) fn is_of_endpoint(&self) -> bool {
         match self {
-            Self::Tunnel { final_, .. } => !final_,
+            Self::Tunnel { .. } | Self::TunnelLost(_) | Self::Connect { .. } | Self::NoAnswer { .. } => true,
             Self::Refused { status, .. } => *status == 503,
             Self::ResetByPeer(code) => *code == ErrorCode::RefusedStream,
-            Self::TunnelLost(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the same endpoint may do better in a moment: the failure may be that of a namespace which is joining or
+    /// leaving just now. What an application refused is refused.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Tunnel { final_, .. } => !final_,
+            Self::ResetByPeer(code) => *code == ErrorCode::RefusedStream,
+            Self::TunnelLost(_) | Self::NoAnswer { .. } => true,
             _ => false,
         }
     }
