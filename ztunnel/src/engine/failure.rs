@@ -31,7 +31,7 @@ pub(super) enum Failure {
         waiting: Arc<str>,
     },
     /// A plain TCP connection could not be made.
-    #[error("cannot connect to {to}: {}", connect_error(*error))]
+    #[error("cannot connect to {to}: {}", connect_error(.error))]
     Connect {
         /// Dialled.
         to: SocketAddr,
@@ -82,9 +82,9 @@ pub(super) enum Failure {
 }
 
 /// The kernel's word says nothing of what ran out.
-fn connect_error(error: Errno) -> String {
+fn connect_error(error: &Errno) -> String {
     match error {
-        Errno::ADDRNOTAVAIL => format!("no local port is free for it inside the pod (net.ipv4.ip_local_port_range): {error}"),
+        &Errno::ADDRNOTAVAIL => format!("no local port is free for it inside the pod (net.ipv4.ip_local_port_range): {error}"),
         error => error.to_string(),
     }
 }
