@@ -31,7 +31,7 @@ pub(super) enum Failure {
         waiting: Arc<str>,
     },
     /// A plain TCP connection could not be made.
-    #[error("cannot connect to {to}: {error}")]
+    #[error("cannot connect to {to}: {}", connect_error(.error))]
     Connect {
         /// Dialled.
         to: SocketAddr,
@@ -81,7 +81,20 @@ pub(super) enum Failure {
     Local(Errno),
 }
 
+/// The kernel's word says nothing of what ran out.
+fn connect_error(error: &Errno) -> String {
+    match error {
+        &Errno::ADDRNOTAVAIL => format!("no local port is free for it inside the pod (net.ipv4.ip_local_port_range): {error}"),
+        error => error.to_string(),
+    }
+}
+
 impl Failure {
+    /// Whether a local port was wanting.
+    pub(super) fn is_for_want_of_a_port(&self) -> bool {
+        matches!(self, Self::Connect { error: Errno::ADDRNOTAVAIL, .. })
+    }
+
     /// Whether another endpoint may do better: no byte of the application has left yet.
     pub(super) fn is_of_endpoint(&self) -> bool {
         match self {

@@ -86,6 +86,9 @@ impl Loop {
         match (flow.record.take(), outcome) {
             (Some(record), outcome) => record.close(outcome.map_err(Into::into)),
             (None, Err(failure)) => {
+                if failure.is_for_want_of_a_port() {
+                    self.shared.telemetry.proxy().local_ports_exhausted.inc();
+                }
                 let accepted = flow.attempts.deadline - self.config.connect_timeout;
                 let tried_for = self.now.saturating_duration_since(accepted);
                 self.shared.telemetry.failed(&self.opening(flow), tried_for, &failure);

@@ -10,6 +10,8 @@ use culvert_telemetry::prometheus::{
 pub(crate) struct ProxyMetrics {
     /// 1 while the stream to the controller is open.
     pub(crate) controller_connected: Gauge,
+    /// Connections that failed because no local port was free for them inside a pod.
+    pub(crate) local_ports_exhausted: Counter,
     /// Responses of the controller, by type.
     pub(crate) responses: Family<[(&'static str, &'static str); 1], Counter>,
     /// Resources that were refused, by type.
@@ -46,6 +48,11 @@ impl ProxyMetrics {
             "culvert_ztunnel_controller_connected",
             "Whether the stream to the controller is open",
             metrics.controller_connected.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_local_ports_exhausted",
+            "Connections that failed because no local port was free for them inside a pod",
+            metrics.local_ports_exhausted.clone(),
         );
         registry.register(
             "culvert_ztunnel_xds_responses",
