@@ -114,7 +114,7 @@ fn who_has_an_address_decides_how_it_is_reached_whatever_led_to_it() {
     let slice = member(by_hand("db-man", "198.18.0.2"), "man", &[(80, 9000)]);
     let man = service("man", &["198.19.0.1"], &[(80, 9000)]);
     for order in [[pod.clone(), slice.clone()], [slice.clone(), pod.clone()]] {
-        let mut world = World::new(false).with(&order, &[man.clone()]);
+        let mut world = World::new(false).with(&order, std::slice::from_ref(&man));
         for destination in ["198.19.0.1:80", "198.18.0.2:9000"] {
             let Outbound::Tunnel {
                 workload, identities, ..
