@@ -165,8 +165,8 @@ pub(crate) struct EngineArgs {
     #[arg(long, env = "CULVERT_HELD_MEMORY", value_parser = size)]
     pub(crate) held_memory: Option<u64>,
 
-    /// How long connections may go on over a tunnel whose certificate has expired or is no longer trusted. It takes no new
-    /// ones from then on.
+    /// How long connections may go on over a tunnel whose peer the roots no longer vouch for, or whose own identity gets no
+    /// certificate any more. It takes no new ones from then on.
     #[arg(long, env = "CULVERT_TUNNEL_GRACE", default_value = "1h", value_parser = duration_or_zero)]
     pub(crate) tunnel_grace: Duration,
 }

@@ -84,7 +84,9 @@ pub(super) enum Failure {
 /// The kernel's word says nothing of what ran out.
 fn connect_error(error: &Errno) -> String {
     match error {
-        &Errno::ADDRNOTAVAIL => format!("no local port is free for it inside the pod (net.ipv4.ip_local_port_range): {error}"),
+        &Errno::ADDRNOTAVAIL => {
+            format!("no local port is free for it inside the pod (net.ipv4.ip_local_port_range): {error}")
+        }
         error => error.to_string(),
     }
 }
@@ -92,7 +94,13 @@ fn connect_error(error: &Errno) -> String {
 impl Failure {
     /// Whether a local port was wanting.
     pub(super) fn is_for_want_of_a_port(&self) -> bool {
-        matches!(self, Self::Connect { error: Errno::ADDRNOTAVAIL, .. })
+        matches!(
+            self,
+            Self::Connect {
+                error: Errno::ADDRNOTAVAIL,
+                ..
+            }
+        )
     }
 
     /// Whether another endpoint may do better: no byte of the application has left yet.

@@ -2,8 +2,9 @@
 //!
 //! TLS checks certificates once. A tunnel that outlived them would carry new connections for an identity that was taken away.
 //! So a tunnel remembers what was proved, and a regular look compares it with the clock and the roots of the day: where it
-//! does not hold, no new stream is opened or taken, and what is open is cut after a grace. Before that, at an age that
-//! differs from tunnel to tunnel, a fresh one takes its place.
+//! does not hold, no new stream is opened or taken. What is open is cut after a grace where nobody vouches for its ends any
+//! more (the roots are others, or our own identity got no certificate since); that a certificate's day is over is no such sign,
+//! and connections outlive it. Before that, at an age that differs from tunnel to tunnel, a fresh one takes its place.
 
 use std::{
     sync::Arc,
@@ -46,12 +47,17 @@ impl Loop {
                 self.retire_tunnel(key);
                 continue;
             }
-            if tunnel.proof.expires.is_some_and(|at| today >= at) {
+            let expired = tunnel.proof.expires.filter(|at| today >= *at);
+            if expired.is_some() && !std::mem::replace(&mut tunnel.expired, true) {
                 self.give_up(key, "a certificate has expired");
                 continue;
             }
-            let Some(credentials) = self.credentials.get(&tunnel.pod.pod.identity) else {
-                continue; // its own is gone: at the latest, expired
+            let held = self.credentials.get(&tunnel.pod.pod.identity);
+            let Some(credentials) = held.filter(|held| held.valid_at(today)) else {
+                if tunnel.expired {
+                    self.doom(key, "our own identity has no certificate any more");
+                }
+                continue;
             };
             let roots = credentials.bundle().roots();
             if verifications == VERIFICATIONS
@@ -65,28 +71,37 @@ impl Loop {
             }
             let Some(identity) = &tunnel.identity else { continue };
             verifications += 1;
+            // What has expired is asked about as of its last second: whether the roots would still vouch for it.
+            let vouched = expired.map_or(today, |at| at - Duration::from_secs(1));
             match credentials
                 .bundle()
-                .verify(&tunnel.proof.chain, identity.trust_domain(), today)
+                .verify(&tunnel.proof.chain, identity.trust_domain(), vouched)
             {
                 Ok(_) => tunnel.proof.roots = Some(Arc::clone(roots)),
                 Err(error) => {
                     tracing::debug!(peer = %tunnel.peer, %error, "a peer's certificate is no longer trusted");
-                    self.give_up(key, "the peer's certificate is no longer trusted");
+                    self.doom(key, "the peer's certificate is no longer trusted");
                 }
             }
         }
     }
 
-    /// No new streams on this tunnel; those that are open may go on for a while.
+    /// No new streams on this tunnel, and those that are open end after the grace.
+    fn doom(&mut self, key: Key<Tunnel>, why: &'static str) {
+        if let Some(tunnel) = self.tunnels.get_mut(key) {
+            tunnel.stale = Some(self.now);
+        }
+        self.give_up(key, why);
+    }
+
+    /// No new streams on this tunnel.
     fn give_up(&mut self, key: Key<Tunnel>, why: &'static str) {
         let Some(tunnel) = self.tunnels.get_mut(key) else {
             return;
         };
-        tunnel.stale = Some(self.now);
         tracing::info!(
             peer = %tunnel.peer, identity = ?tunnel.identity, pod = %tunnel.pod.pod.uid, streams = tunnel.streams.len(),
-            grace = ?self.config.stale_grace, why, "a tunnel takes no new connections"
+            cut_after = ?tunnel.stale.map(|_| self.config.stale_grace), why, "a tunnel takes no new connections"
         );
         let given_up = &self.shared.telemetry.proxy().tunnels_given_up;
         given_up.get_or_create(&[("reason", "certificate")]).inc();

@@ -67,6 +67,8 @@ pub(super) struct Tunnel {
     pub(super) proof: Proof,
     /// Since when the certificates no longer hold.
     pub(super) stale: Option<Instant>,
+    /// A certificate that opened it has expired.
+    pub(super) expired: bool,
     /// It was asked for a sign of life and gave none in time: takes no new streams until it does.
     pub(super) doubted: bool,
     /// Bytes of the handshake that the kernel did not take yet.
@@ -159,6 +161,7 @@ impl Tunnel {
             held: 0,
             proof: Proof::default(),
             stale: None,
+            expired: false,
             doubted: false,
             outgoing: Backlog::default(),
             partial: Vec::new(),

@@ -10,8 +10,6 @@ fn watchful(grace: Duration) -> Scene {
     })
 }
 
-const HOUR: Duration = Duration::from_secs(3600);
-
 fn given_up(node: &Node, reason: &'static str) -> u64 {
     let metrics = &node.shared.telemetry.proxy().tunnels_given_up;
     metrics.get_or_create(&[("reason", reason)]).get()
@@ -26,8 +24,8 @@ fn passes(mut from: &TcpStream, mut to: &TcpStream) {
 }
 
 #[test]
-fn an_expired_certificate_ends_its_tunnel_for_new_connections_and_later_for_all() {
-    let scene = watchful(HOUR);
+fn an_expired_certificate_ends_its_tunnel_for_new_connections_and_breaks_none() {
+    let scene = watchful(Duration::from_millis(50));
     scene.server.certify(&scene.authority.credentials(SERVER));
     scene
         .client
@@ -40,14 +38,15 @@ fn an_expired_certificate_ends_its_tunnel_for_new_connections_and_later_for_all(
     wait_until("both ends have seen that it expired", || {
         given_up(&scene.client, "certificate") > 0 && given_up(&scene.server, "certificate") > 0
     });
-    // What is open goes on for a while, and new connections have a new tunnel.
+    // What is open goes on, however short the grace is, and new connections have a new tunnel.
     passes(&stream, &app);
     both_ways(scene.front, &scene.app, 1000, 1000, 5);
+    thread::sleep(Duration::from_millis(300)); // many looks, and several times the grace: nothing may come of it
     passes(&app, &stream);
 }
 
 #[test]
-fn a_tunnel_whose_certificate_expired_is_cut_after_the_grace() {
+fn a_tunnel_of_an_identity_that_gets_no_certificate_any_more_is_cut_after_the_grace() {
     let scene = watchful(Duration::from_millis(300));
     scene.server.certify(&scene.authority.credentials(SERVER));
     scene
