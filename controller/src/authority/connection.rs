@@ -165,7 +165,7 @@ impl Connection {
     }
 
     /// Waits until the connection is to be closed because no call on it was accepted. Never ends once one was.
-    pub(crate) async fn is_over(self) {
+    pub(crate) async fn over(self) {
         let Some(stranger) = self.stranger else {
             return std::future::pending().await;
         };
@@ -190,7 +190,7 @@ mod tests {
     }
 
     async fn is_over(connection: &Connection) -> bool {
-        let mut over = std::pin::pin!(connection.clone().is_over());
+        let mut over = std::pin::pin!(connection.clone().over());
         let mut ended = false;
         tokio::select! {
             biased;
@@ -205,10 +205,7 @@ mod tests {
         let strangers = Strangers::default();
         let (silent, known) = (strangers.open(peer(1, 1)), strangers.open(peer(1, 2)));
         known.authenticated();
-        let (one, other) = (
-            tokio::spawn(silent.clone().is_over()),
-            tokio::spawn(known.clone().is_over()),
-        );
+        let (one, other) = (tokio::spawn(silent.clone().over()), tokio::spawn(known.clone().over()));
         tokio::time::sleep(PATIENCE + Duration::from_secs(1)).await;
         assert!(one.is_finished() && !other.is_finished());
         drop((silent, known));

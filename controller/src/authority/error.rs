@@ -4,8 +4,6 @@ use std::{io, path::PathBuf};
 
 use time::OffsetDateTime;
 
-use super::signer::Unusable;
-
 /// What can go wrong with the authority's files and keys.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AuthorityError {
@@ -31,4 +29,25 @@ pub(crate) enum AuthorityError {
     Crypto(#[from] rcgen::Error),
     #[error("`{0}` is no node name")]
     NodeName(String),
+}
+
+/// Why a signing certificate is of no use.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unusable {
+    #[error("{0} holds no certificate in PEM form, or a damaged one")]
+    Pem(&'static str),
+    #[error("a certificate does not parse: {0}")]
+    Parse(String),
+    #[error("its key does not parse: {0}")]
+    Key(String),
+    #[error("its key belongs to another certificate")]
+    KeyMismatch,
+    #[error("it may not sign certificates: it lacks `CA:TRUE`, or its key usage lacks `keyCertSign`")]
+    NotCa,
+    #[error("`ca.crt` holds no root, and the last certificate is not one either")]
+    NoRoot,
+    #[error("a certificate above it allows no certificate authority that far below it (its path length)")]
+    PathLength,
+    #[error("what it signs would be refused by every node: {0}")]
+    Trial(String),
 }

@@ -12,6 +12,7 @@
 //! whatever the CSR asks for. A node gets only the identities of pods that run on it, any other workload its own. Every
 //! refusal is logged with [caller] and identity, and counted. `serving` keeps the controller's own certificate young.
 
+mod anchor;
 mod authenticate;
 mod bundle;
 mod caller;
@@ -20,6 +21,7 @@ mod connection;
 mod error;
 mod issuance_policy;
 mod kubernetes;
+mod leaf;
 mod rate_limit;
 mod root;
 mod service;
@@ -34,8 +36,8 @@ mod tokens;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use anchor::Anchor;
 pub(crate) use authenticate::{Authenticator, Unauthenticated, authenticate};
-pub(crate) use bundle::Anchor;
 pub(crate) use caller::{Authenticated, Caller, Source};
 pub(crate) use connection::{Connection, Strangers};
 pub(crate) use error::AuthorityError;

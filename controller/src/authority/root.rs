@@ -12,13 +12,10 @@ use std::{
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use time::{Duration, OffsetDateTime};
 
-use super::{Authority, AuthorityError, Material, Signer};
+use super::{Authority, AuthorityError, Material, Signer, leaf::BACKDATE};
 
 /// Ten years: a root is replaced long before.
 const VALIDITY: Duration = Duration::days(3650);
-
-/// Nodes whose clocks are behind must accept what was just made.
-pub(super) const BACKDATE: Duration = Duration::minutes(10);
 
 /// How often the files are looked at.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(1);

@@ -4,23 +4,16 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use culvert_identity::SpiffeId;
 use parking_lot::Mutex;
-use rcgen::{
-    CertificateParams, CertificateSigningRequestParams, DistinguishedName, ExtendedKeyUsagePurpose, KeyPair,
-    KeyUsagePurpose, SanType,
-};
-use rustls::pki_types::CertificateDer;
+use rcgen::{CertificateSigningRequestParams, KeyPair};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use super::{
     AuthorityError, Material, Signer,
     bundle::{Times, Trust},
-    root::BACKDATE,
+    leaf::{self, BACKDATE, SHORTEST},
 };
 use crate::clock::Clock;
-
-/// The shortest leaf: below, renewal at half life would be a flood.
-const SHORTEST: Duration = Duration::from_secs(60);
 
 /// Signs with a certificate that may be replaced at any time, and says what is to be trusted.
 pub(crate) struct Authority {
@@ -179,7 +172,9 @@ impl Authority {
             return Err(SignError::Key);
         }
         let signer = self.signing()?;
-        let params = workload(&signer, identity, self.clock.utc(), validity)?;
+        let now = self.clock.utc();
+        signer.check_clock(now)?;
+        let params = leaf::workload(identity, now, validity, signer.not_after()).map_err(AuthorityError::from)?;
         let leaf = params
             .signed_by(&request.public_key, &signer.issuer)
             .map_err(AuthorityError::from)?;
@@ -196,9 +191,9 @@ impl Authority {
     pub(crate) fn server_certificate(&self, names: &[String]) -> Result<ServerCertificate, AuthorityError> {
         let signer = self.signing()?;
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-        let mut params = leaf(&signer, self.clock.utc(), self.longest)?;
-        params.subject_alt_names = CertificateParams::new(names.to_vec())?.subject_alt_names;
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let now = self.clock.utc();
+        signer.check_clock(now)?;
+        let params = leaf::server(names, now, self.longest, signer.not_after())?;
         let leaf = params.signed_by(&key, &signer.issuer)?;
         Ok(ServerCertificate {
             chain: leaf.pem() + &signer.chain().concat(),
@@ -219,38 +214,4 @@ impl Authority {
     fn signing(&self) -> Result<Arc<Signer>, AuthorityError> {
         self.signer.borrow().clone().ok_or(AuthorityError::NoSigner)
     }
-}
-
-/// A leaf that nobody gets, for trying a signer out.
-pub(super) fn trial(
-    signer: &Signer,
-    identity: &SpiffeId,
-    at: OffsetDateTime,
-) -> Result<CertificateDer<'static>, AuthorityError> {
-    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-    let params = workload(signer, identity, at, SHORTEST)?;
-    Ok(params.signed_by(&key, &signer.issuer)?.der().clone())
-}
-
-fn workload(
-    signer: &Signer,
-    identity: &SpiffeId,
-    now: OffsetDateTime,
-    validity: Duration,
-) -> Result<CertificateParams, AuthorityError> {
-    let mut params = leaf(signer, now, validity)?;
-    params.subject_alt_names = vec![SanType::URI(identity.as_str().try_into()?)];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    Ok(params)
-}
-
-fn leaf(signer: &Signer, now: OffsetDateTime, validity: Duration) -> Result<CertificateParams, AuthorityError> {
-    signer.check_clock(now)?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.use_authority_key_identifier_extension = true;
-    params.not_before = now - BACKDATE;
-    params.not_after = (now + validity).min(signer.not_after());
-    Ok(params)
 }

@@ -12,7 +12,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{AuthorityError, bundle::Anchor, sign};
+use super::{
+    anchor::{Anchor, certificates},
+    error::{AuthorityError, Unusable},
+    leaf,
+};
 
 /// The PEM texts of a signing certificate, as files or a Secret in cert-manager's layout have them.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -34,27 +38,6 @@ impl fmt::Debug for Material {
             .field("roots", &self.roots);
         shown.finish_non_exhaustive()
     }
-}
-
-/// Why a signing certificate is of no use.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Unusable {
-    #[error("{0} holds no certificate in PEM form, or a damaged one")]
-    Pem(&'static str),
-    #[error("a certificate does not parse: {0}")]
-    Parse(String),
-    #[error("its key does not parse: {0}")]
-    Key(String),
-    #[error("its key belongs to another certificate")]
-    KeyMismatch,
-    #[error("it may not sign certificates: it lacks `CA:TRUE`, or its key usage lacks `keyCertSign`")]
-    NotCa,
-    #[error("`ca.crt` holds no root, and the last certificate is not one either")]
-    NoRoot,
-    #[error("a certificate above it allows no certificate authority that far below it (its path length)")]
-    PathLength,
-    #[error("what it signs would be refused by every node: {0}")]
-    Trial(String),
 }
 
 /// Able to sign.
@@ -136,8 +119,10 @@ impl Signer {
         // A wrong clock is said when something is signed: it may be put right.
         let at = now.clamp(self.not_before, self.not_after - time::Duration::seconds(1));
         let identity = SpiffeId::new(trust_domain, "trial", "trial").map_err(|error| failed(&error))?;
-        let leaf = sign::trial(self, &identity, at).map_err(|error| failed(&error))?;
-        let mut presented = vec![leaf];
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(|error| failed(&error))?;
+        let trial = leaf::workload(&identity, at, leaf::SHORTEST, self.not_after).map_err(|error| failed(&error))?;
+        let trial = trial.signed_by(&key, &self.issuer).map_err(|error| failed(&error))?;
+        let mut presented = vec![trial.der().clone()];
         for pem in &self.chain {
             presented.extend(certificates(pem, "an intermediate")?);
         }
@@ -234,11 +219,6 @@ fn roots(material: &Material, chain: &[CertificateDer<'static>]) -> Result<Vec<A
         anchors.push(Anchor::new(last));
     }
     Ok(anchors)
-}
-
-pub(super) fn certificates(pem: &str, what: &'static str) -> Result<Vec<CertificateDer<'static>>, Unusable> {
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    read.ok().filter(|read| !read.is_empty()).ok_or(Unusable::Pem(what))
 }
 
 fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Unusable> {

@@ -92,7 +92,7 @@ impl Accepted {
     fn new(connection: Connection) -> Self {
         Self {
             stream: None,
-            over: Box::pin(connection.clone().is_over()),
+            over: Box::pin(connection.clone().over()),
             connection,
         }
     }

@@ -537,9 +537,8 @@ fn policies_come_before_addresses_and_go_after_them() {
     assert!(pair.stream.next(&world).is_none());
 
     // One that comes back before its removal was sent is not removed.
-    for touched in [world.set_policy("q", 1)] {
-        pair.after(&[touched], &world);
-    }
+    let touched = world.set_policy("q", 1);
+    pair.after(&[touched], &world);
     for touched in [world.remove_policy("q"), world.set("a", 4)] {
         pair.stream.touch(&touched);
     }

@@ -1,6 +1,7 @@
 //! What the authority asks of a cluster: about tokens ([`review`](TokenReviews)), and the Secret with the signing
 //! certificate ([`CaSecret`]).
 
+mod layout;
 mod review;
 mod secret;
 mod signing_state;

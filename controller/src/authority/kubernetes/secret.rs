@@ -4,13 +4,10 @@
 //! life are over or somebody asks for it, and drops the root before when nothing can be under it any more. What somebody
 //! else has put there is used and never written to.
 
-use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
-use k8s_openapi::{
-    ByteString,
-    api::core::v1::{ConfigMap, Secret},
-};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
@@ -22,15 +19,16 @@ use kube::{
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::watch;
 
-use super::{review::chain, signing_state::SigningStateSecret};
-use crate::authority::{Authority, AuthorityError, Material, Signer, make};
+use super::{
+    layout::{data, material, rfc3339},
+    review::chain,
+    signing_state::SigningStateSecret,
+};
+use crate::authority::{Authority, AuthorityError, Signer, make};
 use crate::clock::Clock;
 
-/// The Secret's name, and its keys, which are cert-manager's.
+/// The Secret's name.
 pub(crate) const NAME: &str = "culvert-ca";
-const CERTIFICATE: &str = "tls.crt";
-const KEY: &str = "tls.key";
-const ROOTS: &str = "ca.crt";
 
 /// The ConfigMap in which the trusted roots are published.
 const BUNDLE: &str = "culvert-ca-root-cert";
@@ -391,33 +389,4 @@ fn is_ours(secret: &Secret) -> bool {
         .iter()
         .flatten()
         .any(|(key, text)| key == label && text == value)
-}
-
-pub(super) fn rfc3339(at: OffsetDateTime) -> String {
-    at.format(&Rfc3339).unwrap_or_default()
-}
-
-pub(super) fn material(secret: &Secret) -> Material {
-    let text = |key: &str| {
-        let bytes = secret.data.as_ref().and_then(|data| data.get(key));
-        bytes
-            .map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned())
-            .unwrap_or_default()
-    };
-    Material {
-        certificate: text(CERTIFICATE),
-        key: text(KEY),
-        roots: text(ROOTS),
-    }
-}
-
-pub(super) fn data(material: &Material) -> BTreeMap<String, ByteString> {
-    let text = |text: &str| ByteString(text.as_bytes().to_vec());
-    [
-        (CERTIFICATE, text(&material.certificate)),
-        (KEY, text(&material.key)),
-        (ROOTS, text(&material.roots)),
-    ]
-    .map(|(key, value)| (key.to_owned(), value))
-    .into()
 }

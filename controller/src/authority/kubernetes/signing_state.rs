@@ -13,7 +13,10 @@ use kube::{
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{review::chain, secret};
+use super::{
+    layout::{data, material, rfc3339},
+    review::chain,
+};
 use crate::authority::SigningState;
 
 /// The Secret's name.
@@ -40,7 +43,7 @@ impl SigningStateSecret {
     pub(super) async fn load(&self) -> Result<Option<SigningState>, kube::Error> {
         let found = self.secrets.get_opt(NAME).await?;
         Ok(found.map(|secret| SigningState {
-            material: secret::material(&secret),
+            material: material(&secret),
             known_since: known_since(&secret),
         }))
     }
@@ -49,10 +52,10 @@ impl SigningStateSecret {
         let known: BTreeMap<&String, String> = state
             .known_since
             .iter()
-            .map(|(digest, at)| (digest, secret::rfc3339(*at)))
+            .map(|(digest, at)| (digest, rfc3339(*at)))
             .collect();
         let text = serde_json::to_string(&known).map_err(|error| error.to_string())?;
-        let data: BTreeMap<String, ByteString> = secret::data(&state.material);
+        let data: BTreeMap<String, ByteString> = data(&state.material);
         let secret = Secret {
             metadata: ObjectMeta {
                 name: Some(NAME.into()),
