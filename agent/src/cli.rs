@@ -128,6 +128,10 @@ pub(crate) struct KernelArgs {
     #[arg(long, env = "CULVERT_MAP_FLOWS", default_value_t = MapSizes::default().flows)]
     pub(crate) map_flows: u32,
 
+    /// How many of these one pod may have, so that no pod takes the room of others. [default: an eighth of --map-flows]
+    #[arg(long, env = "CULVERT_MAP_FLOWS_PER_POD")]
+    pub(crate) map_flows_per_pod: Option<u32>,
+
     /// Excluded CIDRs that the kernel's map holds.
     #[arg(long, env = "CULVERT_MAP_EXCLUSIONS", default_value_t = MapSizes::default().exclusions)]
     pub(crate) map_exclusions: u32,
@@ -157,11 +161,13 @@ impl Cli {
         KernelConfig {
             cgroup: args.cgroup.clone(),
             proxy_cgroup: args.proxy_cgroup.clone(),
+            proxies_in_pods: self.config_dir.is_none(),
             bpffs: args.bpffs.clone(),
             sizes: MapSizes {
                 pods: args.map_pods,
                 addresses: args.map_addresses,
                 flows: args.map_flows,
+                flows_per_pod: args.map_flows_per_pod.unwrap_or((args.map_flows / 8).max(1)),
                 exclusions: args.map_exclusions,
             },
             exclusions: Exclusions {
@@ -208,6 +214,16 @@ mod tests {
             ["--log-format", "xml"],
         ] {
             assert!(parse(&bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_nothing_uses_is_an_error() {
+        for given in ["node-token", "--state-dir", "--xds-listen"] {
+            assert!(
+                Cli::try_parse_from(["culvert-agent", "--node", "n", given]).is_err(),
+                "{given}"
+            );
         }
     }
 }

@@ -119,6 +119,7 @@ fn without_pods(last: &Snapshot) -> Snapshot {
         wanted: Vec::new(),
         outside: leaving.chain(last.outside.iter().cloned()).collect(),
         complete: true,
+        ..Snapshot::default()
     }
 }
 

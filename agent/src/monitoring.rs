@@ -23,9 +23,9 @@ use tokio::sync::watch;
 use crate::{
     enrolment::status::{PodState, Status},
     gate,
-    kernel::Kernel,
+    kernel::{Kernel, Kind, PodUsage},
     leaving::Departure,
-    source::kubernetes::SourceMetrics,
+    source::{PodName, kubernetes::SourceMetrics},
 };
 
 /// The pages.
@@ -59,6 +59,8 @@ pub fn routes(
             page["leaving"] = leaving.into();
             page["left"] = left.into();
             page["programs"] = programs(&shown);
+            page["problems"] = status.borrow().problems().into();
+            add_kernels_view(&mut page, &shown);
             if let Some(gate) = &gate {
                 page["cni"] = gate.json();
             }
@@ -71,9 +73,13 @@ pub fn routes(
         .get("/healthz/live", |_| Response::text("alive\n"))
         .get("/healthz/ready", move |_| {
             let mut missing = cluster.as_ref().map(Cluster::missing).unwrap_or_default();
-            if !ready.borrow().ready && missing.is_empty() {
+            let status = ready.borrow().clone();
+            if !status.ready && missing.is_empty() {
                 missing.push("pods are not known yet".to_owned());
             }
+            let failed = status.upkeep.failed.iter();
+            missing
+                .extend(failed.map(|found| format!("{} is not as it should be: {}", found.kind.as_str(), found.what)));
             match missing.is_empty() {
                 true => Response::text("ready\n"),
                 false => Response::status(
@@ -82,6 +88,32 @@ pub fn routes(
                 ),
             }
         })
+}
+
+/// Adds to each pod what the kernel knows of it, and says which have as many connections being opened as they may.
+fn add_kernels_view(page: &mut serde_json::Value, kernel: &Mutex<Kernel>) {
+    let kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut problems = Vec::new();
+    for pod in page["pods"].as_array_mut().into_iter().flatten() {
+        let Some(cookie) = pod["cookie"].as_u64() else { continue };
+        if pod["state"] == PodState::Captured.as_str() {
+            pod["attached"] = kernel.is_attached_to(cookie).unwrap_or(false).into();
+        }
+        let PodUsage { opening, denied } = kernel.usage(cookie).unwrap_or_default();
+        pod["connections_opening"] = opening.into();
+        pod["denied_over_share"] = denied.into();
+        if opening >= kernel.share() {
+            let name = |key: &str| pod[key].as_str().unwrap_or_default().to_owned();
+            problems.push(format!(
+                "pod {}/{} has {opening} connections being opened, as many as one pod may: further ones are denied ({denied} so far)",
+                name("namespace"),
+                name("name"),
+            ));
+        }
+    }
+    if let Some(all) = page["problems"].as_array_mut() {
+        all.extend(problems.into_iter().map(Into::into));
+    }
 }
 
 fn programs(kernel: &Mutex<Kernel>) -> serde_json::Value {
@@ -198,8 +230,85 @@ impl Collector for Metrics {
             "culvert_agent_map_size",
             "Room in the kernel programs' maps",
             sizes,
-        )
+        )?;
+        self.pods(&mut encoder, &status, &kernel)?;
+        upkeep(&mut encoder, &status)
     }
+}
+
+impl Metrics {
+    /// Pods that have something to show: all of them would be a series for each pod of the node.
+    fn pods(&self, encoder: &mut DescriptorEncoder<'_>, status: &Status, kernel: &Kernel) -> Result<(), fmt::Error> {
+        let usage = status.pods.iter().filter_map(|pod| {
+            let usage = kernel.usage(pod.cookie?).ok()?;
+            (usage != PodUsage::default()).then_some((&pod.name, usage))
+        });
+        let usage: Vec<_> = usage.collect();
+        let help = "Captured connections of a pod that are being opened; of pods that have any";
+        let gauge = ConstGauge::new(0_i64);
+        let mut family = encoder.encode_descriptor("culvert_agent_pod_flows", help, None, gauge.metric_type())?;
+        for (name, usage) in &usage {
+            let gauge = ConstGauge::new(i64::try_from(usage.opening).unwrap_or(i64::MAX));
+            gauge.encode(family.encode_family(&pod_labels(name))?)?;
+        }
+        let help = "Connections of a pod that were denied because it had its share of the map of flows";
+        let counter = ConstCounter::new(0_u64);
+        let name = "culvert_agent_pod_flows_denied";
+        let mut family = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
+        for (name, usage) in usage.iter().filter(|(_, usage)| usage.denied > 0) {
+            ConstCounter::new(usage.denied).encode(family.encode_family(&pod_labels(name))?)?;
+        }
+        existing(encoder, status)
+    }
+}
+
+/// Connections from before capture, of pods that have any.
+fn existing(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> Result<(), fmt::Error> {
+    let help = "Connections that a pod had open before it was captured, and that are still open, in plaintext";
+    let gauge = ConstGauge::new(0_i64);
+    let name = "culvert_agent_connections_before_capture";
+    let mut family = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+    for pod in &status.pods {
+        if let Some(existing) = status.existing.get(&pod.uid).filter(|existing| existing.found > 0) {
+            let gauge = ConstGauge::new(i64::try_from(existing.open.len()).unwrap_or(i64::MAX));
+            gauge.encode(family.encode_family(&pod_labels(&pod.name))?)?;
+        }
+    }
+    let help = "Connections from before capture that were closed, because their namespace asks for it";
+    let counter = ConstCounter::new(status.closed);
+    let name = "culvert_agent_connections_closed";
+    counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
+}
+
+fn pod_labels(name: &PodName) -> [(&'static str, &str); 2] {
+    [("namespace", name.namespace.as_str()), ("pod", name.name.as_str())]
+}
+
+fn upkeep(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> Result<(), fmt::Error> {
+    let help = "What was not as it should be and was repaired: pins, links, entries of maps, listeners, settings";
+    let counter = ConstCounter::new(0_u64);
+    let mut family = encoder.encode_descriptor("culvert_agent_repairs", help, None, counter.metric_type())?;
+    for kind in Kind::ALL {
+        let count = status.upkeep.repaired.get(kind.as_str()).copied().unwrap_or_default();
+        ConstCounter::new(count).encode(family.encode_family(&[("kind", kind.as_str())])?)?;
+    }
+    let faults = Kind::ALL.map(|kind| {
+        let count = status.upkeep.failed.iter().filter(|found| found.kind == kind).count();
+        (vec![("kind", kind.as_str())], count as u64)
+    });
+    gauges(
+        encoder,
+        "culvert_agent_faults",
+        "What is not as it should be and could not be repaired",
+        faults,
+    )?;
+    let others = u64::from(status.takeover.is_some());
+    gauges(
+        encoder,
+        "culvert_agent_takeover_pending",
+        "1 while programs of an earlier agent are in force beside this one's",
+        [(Vec::new(), others)],
+    )
 }
 
 fn gauges(

@@ -3,7 +3,7 @@
 //! A [`PodSource`] says which pods of this node shall take part in the mesh; enrolment brings it about. [`local`] reads a
 //! directory of Kubernetes objects and needs no cluster; [`kubernetes`] follows a cluster's API server.
 
-use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, fmt, net::IpAddr, path::PathBuf, sync::Arc};
 
 pub mod kubernetes;
 pub mod local;
@@ -22,6 +22,8 @@ pub struct Snapshot {
     pub wanted: Vec<PodSpec>,
     /// Pods of this node that stay outside, and why.
     pub outside: Vec<Outside>,
+    /// Namespaces that ask for connections to be closed that their pods had open before they joined.
+    pub closing: BTreeSet<String>,
     /// False when the source knows that something may be missing, for example because a file does not parse: nothing that
     /// an earlier agent enrolled is thrown away on the strength of it.
     pub complete: bool,

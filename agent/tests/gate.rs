@@ -153,6 +153,7 @@ impl Gate {
             state,
             certified: certified == Some(true),
             problem: problem.map(str::to_owned),
+            notices: Vec::new(),
         };
         let proxy = certified.map(|_| ProxyStatus {
             pid: 1,
@@ -163,6 +164,7 @@ impl Gate {
             pods: vec![pod],
             proxies: proxy.into_iter().collect(),
             letting_go: 0,
+            ..Status::default()
         }));
     }
 

@@ -1,8 +1,12 @@
 //! The command line. Every flag with a value may also be given as an environment variable `CULVERT_...`.
 
-use crate::{check, install, local::http::Server, uninstall};
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::{path::PathBuf, time::Duration};
+use crate::{check, filter::Filter, foreign::PolicyFlags, install, print::Output, target::Target, uninstall};
+use clap::{
+    ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+    error::{Error, ErrorKind},
+    parser::ValueSource,
+};
+use std::ffi::OsString;
 
 /// Installs Culvert on a cluster, checks it, and shows what it knows and does.
 ///
@@ -28,14 +32,14 @@ pub(crate) enum Command {
     Uninstall(uninstall::Flags),
     /// Is everything as it must be? Every line that is not comes with a remedy
     Check(check::Flags),
-    /// Is everything up, who is in the mesh, and what is wrong with whom?
-    Status,
+    /// Is everything up, who is in the mesh, and what is wrong with whom? Exit code 0: nothing is wrong, 1: something is
+    Status(PolicyFlags),
     /// Who is in the mesh, where, and under which identity?
-    Workloads(OneNode),
+    Workloads(Filter),
     /// Which address leads to which workloads?
-    Services(OneNode),
+    Services(Filter),
     /// What is open now: from whom, to whom, encrypted?
-    Connections(OneNode),
+    Connections(Filter),
     /// Prints a script that completes this command in a shell
     Completion {
         /// For which shell
@@ -44,61 +48,84 @@ pub(crate) enum Command {
     },
 }
 
-/// Chooses one node of the cluster.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct OneNode {
-    /// Ask this node alone [default: all nodes]
-    #[arg(long, env = "CULVERT_NODE", value_name = "NAME")]
-    pub(crate) node: Option<String>,
-}
-
-/// Whom to ask.
-#[derive(Args, Clone, Debug, Default)]
-pub(crate) struct Target {
-    /// The file that says how to reach the cluster [default: KUBECONFIG, ~/.kube/config, or the pod's service account]
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Whom to ask")]
-    pub(crate) kubeconfig: Option<PathBuf>,
-    /// The kubeconfig's context to use [default: its current one]
-    #[arg(
-        long,
-        global = true,
-        env = "CULVERT_CONTEXT",
-        value_name = "NAME",
-        help_heading = "Whom to ask"
-    )]
-    pub(crate) context: Option<String>,
-    /// Ask the programs of this machine, not a cluster
-    #[arg(long, global = true, help_heading = "Whom to ask")]
-    pub(crate) local: bool,
-    /// A node proxy's admin server; implies --local [default: http://127.0.0.1:15000]
-    #[arg(long, global = true, env = "CULVERT_ZTUNNEL", help_heading = "Whom to ask")]
-    pub(crate) ztunnel: Option<Server>,
-    /// A node agent's admin server; implies --local [default: http://127.0.0.1:15022]
-    #[arg(long, global = true, env = "CULVERT_AGENT", help_heading = "Whom to ask")]
-    pub(crate) agent: Option<Server>,
-    /// The controller's admin server, with --local [default: http://127.0.0.1:15014, where it may be absent]
-    #[arg(long, global = true, env = "CULVERT_CONTROLLER_ADMIN", help_heading = "Whom to ask")]
-    pub(crate) controller: Option<Server>,
-}
-
-impl Target {
-    /// Whether the flags alone say that this machine is meant.
-    pub(crate) fn is_local(&self) -> bool {
-        let names_a_server = self.ztunnel.is_some() || self.agent.is_some() || self.controller.is_some();
-        let names_a_cluster = self.kubeconfig.is_some() || self.context.is_some();
-        self.local || (names_a_server && !names_a_cluster)
+impl Cli {
+    /// Reads a command line. A flag on it that its subcommand does not use is an error; an environment variable is not.
+    pub(crate) fn read(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, Error> {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        let cli = Self::from_arg_matches(&matches)?;
+        match cli.unused(&matches).first() {
+            None => Ok(cli),
+            Some((flag, why)) => {
+                let message = format!("--{flag} has no effect here: {why}");
+                Err(command.error(ErrorKind::ArgumentConflict, message))
+            }
+        }
     }
-}
 
-/// How to print.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
-    /// For people
-    Table,
-    /// For programs
-    Json,
-    /// For programs, and for `kubectl apply`
-    Yaml,
+    /// Flags that were given and that nothing looks at, with the reason.
+    fn unused(&self, matches: &ArgMatches) -> Vec<(String, &'static str)> {
+        const MACHINE: &[&str] = &["local", "ztunnel", "agent", "controller"];
+        const CLUSTER: &[&str] = &["kubeconfig", "context"];
+        let mut rules: Vec<(&[&str], &'static str)> = Vec::new();
+        match &self.command {
+            Command::Completion { .. } => {
+                let why = "`completion` asks nobody and prints a script";
+                rules.extend([(MACHINE, why), (CLUSTER, why), (&["output"], why)]);
+            }
+            Command::Install(flags) => {
+                rules.push((MACHINE, "`install` is about a cluster"));
+                if flags.is_printed(self.output) {
+                    rules.push((
+                        &["wait", "no_wait", "timeout"],
+                        "manifests are printed, and nothing is waited for",
+                    ));
+                } else if flags.no_wait {
+                    rules.push((&["timeout"], "nothing is waited for with --no-wait"));
+                }
+            }
+            Command::Uninstall(_) => rules.push((MACHINE, "`uninstall` is about a cluster")),
+            Command::Check(flags) => {
+                rules.push((
+                    MACHINE,
+                    "`check` is about a cluster, or with --node-local about this machine as it is",
+                ));
+                if flags.node_local {
+                    rules.push((CLUSTER, "`check --node-local` asks no cluster"));
+                }
+            }
+            Command::Status(_) | Command::Workloads(_) | Command::Services(_) | Command::Connections(_) => {
+                if self.target.is_local() {
+                    rules.push((CLUSTER, "the programs of this machine are asked, not a cluster"));
+                    rules.push((
+                        &["node", "ignore_policies"],
+                        "the programs of this machine are asked, not a cluster",
+                    ));
+                } else {
+                    rules.push((
+                        &["ztunnel", "agent", "controller"],
+                        "a cluster is asked, since --kubeconfig or --context names one",
+                    ));
+                }
+                if !matches!(self.command, Command::Status(_)) {
+                    rules.push((&["agent", "controller"], "only the node's proxy is asked"));
+                }
+            }
+        }
+        let below = matches.subcommand().map(|(_, below)| below);
+        let is_given = |name: &str| {
+            let levels = std::iter::once(matches).chain(below);
+            let mut known = levels.filter(|level| level.try_contains_id(name).is_ok());
+            known.any(|level| level.value_source(name) == Some(ValueSource::CommandLine))
+        };
+        let given = rules
+            .into_iter()
+            .flat_map(|(names, why)| names.iter().map(move |name| (*name, why)));
+        given
+            .filter(|(name, _)| is_given(name))
+            .map(|(name, why)| (name.replace('_', "-"), why))
+            .collect()
+    }
 }
 
 /// Shells that can be told how to complete.
@@ -119,21 +146,10 @@ impl From<Shell> for clap_complete::Shell {
     }
 }
 
-/// Reads a time such as `10m`, `90s` or `1h30m`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        // More than a year is a slip of the finger, and would overflow moments.
-        Ok(time) if time <= Duration::from_secs(366 * 24 * 3600) => Ok(time),
-        Ok(_) => Err(format!("`{text}` is longer than a year")),
-        Err(error) => Err(format!("`{text}` is not a time such as 10m, 90s or 1h30m: {error}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Cli, Command, duration};
+    use super::{Cli, Command};
     use clap::{CommandFactory, Parser};
-    use std::time::Duration;
 
     #[test]
     fn the_command_line_is_well_formed() {
@@ -153,11 +169,32 @@ mod tests {
     }
 
     #[test]
-    fn times_are_read_and_nonsense_is_refused() {
-        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
-        assert_eq!(duration("0s"), Ok(Duration::ZERO));
-        for wrong in ["", "10", "m", "1q", "-1s", "99999999999999999999s", "99999h"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
+    fn a_flag_that_a_subcommand_does_not_use_is_an_error() {
+        let read = |line: &str| Cli::read(line.split(' ')).map(|_| ());
+        for line in [
+            "culvert install --local",
+            "culvert uninstall --agent http://127.0.0.1:1",
+            "culvert check --ztunnel http://127.0.0.1:1",
+            "culvert check --node-local --kubeconfig x",
+            "culvert completion bash -o json",
+            "culvert workloads --agent http://127.0.0.1:1",
+            "culvert status --context a --agent http://127.0.0.1:1",
+            "culvert workloads --local --node n",
+            "culvert install --no-wait --timeout 1m",
+            "culvert install --print --no-wait",
+            "culvert uninstall --node-local",
+        ] {
+            let error = read(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}: {error}");
+        }
+        for line in [
+            "culvert status --local --agent http://127.0.0.1:1",
+            "culvert --context a workloads --node n -n shop",
+            "culvert services --ztunnel http://127.0.0.1:1",
+            "culvert install --print -o json",
+            "culvert check --before --ignore-policies",
+        ] {
+            read(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
     }
 

@@ -4,39 +4,55 @@
 //!
 //! | room | subject |
 //! |---|---|
-//! | `cluster` | reaching the API server and, through it, agents, proxies and controllers; what goes wrong on the way |
-//! | `survey` | the facts about an installed mesh, gathered from all nodes at once |
 //! | `install`, `uninstall` | what changes the cluster |
-//! | `check`, `status` | what judges and shows the facts: pure functions over them |
+//! | `check`, `status` | what shows how the cluster stands; `status` also what the nodes' proxies know |
+//! | `installed` | judges an installed mesh: pure functions over the survey |
+//! | `survey` | the facts about an installed mesh, gathered from all nodes at once |
+//! | `foreign` | policies of others that Culvert does not enforce |
 //! | `local` | the same questions to the programs of one machine, without a cluster |
-//! | `print`, `progress` | answers on standard output, progress on standard error |
+//! | `cluster` | reaching the API server and, through it, agents, proxies and controllers; what goes wrong on the way |
 //!
-//! Exit codes: 0 all is well, 1 something is not (or did not answer), 2 wrong usage.
+//! What several rooms need stands below them: `kinds` of the manifests' objects, `pod` (why one is not ready),
+//! `failed_create`, `placement`, `line` (a finding and its remedy), `print` (answers on standard output), `progress` (on
+//! standard error), `target`, `filter`, `duration`, `http`.
+//!
+//! Exit codes: 0 nothing is wrong, 1 something is (or did not answer), 2 wrong usage.
 #![forbid(unsafe_code)]
 
 mod check;
 mod cli;
 mod cluster;
+mod duration;
+mod failed_create;
+mod filter;
+mod foreign;
+mod http;
 mod install;
+mod installed;
+mod kinds;
+mod line;
 mod local;
+mod placement;
+mod pod;
 mod print;
 mod progress;
 mod status;
 mod survey;
+mod target;
 mod uninstall;
 
 use crate::{
     cli::{Cli, Command},
     cluster::Cluster,
-    local::{Servers, views},
+    local::{servers::Servers, views},
     print::Answer,
 };
-use anyhow::Result;
-use clap::{CommandFactory, Parser};
+use anyhow::{Result, bail};
+use clap::CommandFactory;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     match run(&cli) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -77,14 +93,14 @@ async fn answer(cli: &Cli) -> Result<Answer> {
     // What changes or judges a cluster needs one; questions fall back to this machine where no cluster is configured.
     let is_question = matches!(
         cli.command,
-        Command::Status | Command::Workloads(_) | Command::Services(_) | Command::Connections(_)
+        Command::Status(_) | Command::Workloads(_) | Command::Services(_) | Command::Connections(_)
     );
     if is_question && (cli.target.is_local() || !Cluster::is_configured(&cli.target)) {
         let servers = Servers::from(&cli.target);
         return match cli.command {
-            Command::Workloads(_) => views::workloads(&servers),
-            Command::Services(_) => views::services(&servers),
-            Command::Connections(_) => views::connections(&servers),
+            Command::Workloads(ref filter) => views::workloads(&servers, filter),
+            Command::Services(ref filter) => views::services(&servers, filter),
+            Command::Connections(ref filter) => views::connections(&servers, filter),
             _ => views::status(&servers),
         };
     }
@@ -98,9 +114,11 @@ async fn answer(cli: &Cli) -> Result<Answer> {
         Command::Install(flags) => install::run(&cluster, flags, cli.output).await,
         Command::Uninstall(flags) => uninstall::run(&cluster, flags).await,
         Command::Check(flags) => check::run(&cluster, flags).await,
-        Command::Workloads(one) => status::pages::workloads(&cluster, one.node.as_deref()).await,
-        Command::Services(one) => status::pages::services(&cluster, one.node.as_deref()).await,
-        Command::Connections(one) => status::pages::connections(&cluster, one.node.as_deref()).await,
-        _ => status::run(&cluster).await,
+        Command::Workloads(filter) => status::proxies::workloads(&cluster, filter).await,
+        Command::Services(filter) => status::proxies::services(&cluster, filter).await,
+        Command::Connections(filter) => status::proxies::connections(&cluster, filter).await,
+        Command::Status(policies) => status::run(&cluster, *policies).await,
+        // Answered above, without a cluster.
+        Command::Completion { .. } => bail!("a completion script needs no cluster"),
     }
 }

@@ -1,10 +1,21 @@
 //! Answers as tables, JSON or YAML, on standard output.
 
-use crate::cli::Output;
 use anyhow::Result;
+use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 use std::io::Write;
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+    /// For programs, and for `kubectl apply`
+    Yaml,
+}
 
 /// What is printed.
 #[derive(Debug)]

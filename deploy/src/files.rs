@@ -25,6 +25,7 @@ macro_rules! file {
 /// In the order of `daemonset/kustomization.yaml`.
 pub(crate) const BASE: &[File] = &[
     file!("daemonset/namespace.yaml"),
+    file!("daemonset/quota.yaml"),
     file!("daemonset/config.yaml"),
     file!("daemonset/controller-rbac.yaml"),
     file!("daemonset/controller.yaml"),

@@ -16,26 +16,32 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! `files` has the texts, `values` says what may differ from cluster to cluster, `merge` lays a component's patches over the
+//! `files` has the texts, `values` says what may differ from cluster to cluster, `platform` where distributions keep what Culvert
+//! reaches for, `merge` lays a component's patches over the
 //! base, `document` is one object, [`privileges`] lists what each container and account may do, with the reason,
 //! [`Rollout`] says how far an update is.
 
 mod document;
 mod files;
 mod merge;
+mod platform;
 pub mod privileges;
 mod rollout;
 mod values;
 
 pub use document::{Document, Id};
+pub use platform::Platform;
 pub use rollout::Rollout;
-pub use values::{Component, Config, HostPaths, Values};
+pub use values::{Component, Config, HostPaths, MapSizes, Values};
 
 /// The namespace that everything lives in.
 pub const NAMESPACE: &str = "culvert-system";
 
 /// The version of the images that the manifests name: this crate's.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The architectures that the images are for, as Kubernetes writes them.
+pub const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
 
 /// The registry that the manifests name.
 pub const REGISTRY: &str = "culvert.dev";

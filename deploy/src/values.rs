@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use crate::{Document, Error, REGISTRY, VERSION};
+use crate::{ARCHITECTURES, Document, Error, REGISTRY, VERSION};
 
 /// Choices of whoever installs. The default is what `kubectl apply -k deploy/daemonset` applies.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct Values {
     pub registry: String,
     /// Their tag.
     pub tag: String,
+    /// The architectures that they are for, as Kubernetes writes them: nodes of others get no pod.
+    pub architectures: Vec<String>,
     /// What the programs are told about the cluster.
     pub config: Config,
     /// Where a node keeps what Culvert reaches for.
@@ -32,6 +34,8 @@ pub struct Config {
     pub exclude_cidrs: Vec<IpNet>,
     /// Ports that pods reach, and are reached on, directly.
     pub exclude_ports: Vec<u16>,
+    /// How much the kernel programs' maps hold on each node.
+    pub map_sizes: MapSizes,
     /// First part of every identity.
     pub trust_domain: Option<String>,
     /// This cluster's name in telemetry.
@@ -45,7 +49,7 @@ pub struct Config {
 }
 
 /// Folders of the node that are not everywhere in the same place.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPaths {
     /// Where the container runtime has its CRI socket.
     pub runtime: String,
@@ -103,11 +107,28 @@ impl Default for Values {
         Self {
             registry: REGISTRY.to_owned(),
             tag: VERSION.to_owned(),
+            architectures: ARCHITECTURES.map(str::to_owned).into(),
             config: Config::default(),
             host_paths: HostPaths::default(),
             components: BTreeSet::new(),
         }
     }
+}
+
+/// Sizes of the kernel programs' maps; none for the agent's own defaults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MapSizes {
+    /// Pods in the mesh.
+    pub pods: Option<u32>,
+    /// Their addresses.
+    pub addresses: Option<u32>,
+    /// Connections being opened.
+    pub flows: Option<u32>,
+    /// How many of these one pod may have.
+    pub flows_per_pod: Option<u32>,
+    /// Excluded destinations.
+    pub exclusions: Option<u32>,
 }
 
 impl Default for HostPaths {
@@ -119,6 +140,10 @@ impl Default for HostPaths {
         }
     }
 }
+
+/// In a workload: the architectures of its node affinity.
+const ARCHITECTURE_VALUES: &str = "/spec/template/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/\
+                                   nodeSelectorTerms/0/matchExpressions/0/values";
 
 impl Values {
     pub(crate) fn check(&self) -> Result<(), Error> {
@@ -142,6 +167,14 @@ impl Values {
         if !is_image_part(&self.tag, "-._") {
             return wrong("tag", &self.tag, "is no tag of an image");
         }
+        if self.architectures.is_empty() {
+            return wrong("architectures", "", "names none");
+        }
+        for architecture in &self.architectures {
+            if !is_image_part(architecture, "") {
+                return wrong("architectures", architecture, "is no architecture such as amd64");
+            }
+        }
         for (what, path) in self.host_paths.named() {
             if !path.starts_with('/') || path.split('/').any(|part| part == "..") {
                 return wrong(what, path, "is no absolute path");
@@ -159,6 +192,9 @@ impl Values {
                 let image = container.get_mut("image").ok_or_else(|| missing("image"))?;
                 let name = image.as_str().ok_or_else(|| missing("image"))?;
                 *image = self.image(name).into();
+            }
+            if let Some(values) = document.value.pointer_mut(ARCHITECTURE_VALUES) {
+                *values = json!(self.architectures);
             }
             if document.is("ConfigMap") {
                 let data = document.value.get_mut("data").and_then(Value::as_object_mut);
@@ -192,7 +228,13 @@ impl Config {
             let items: Vec<String> = items.iter().map(T::to_string).collect();
             (!items.is_empty()).then(|| items.join(","))
         }
+        let size = |size: Option<u32>| size.map(|size| size.to_string());
         let entries = [
+            ("map-pods", size(self.map_sizes.pods)),
+            ("map-addresses", size(self.map_sizes.addresses)),
+            ("map-flows", size(self.map_sizes.flows)),
+            ("map-flows-per-pod", size(self.map_sizes.flows_per_pod)),
+            ("map-exclusions", size(self.map_sizes.exclusions)),
             ("mesh-cidr", list(&self.mesh_cidrs)),
             ("exclude-cidr", list(&self.exclude_cidrs)),
             ("exclude-port", list(&self.exclude_ports)),

@@ -104,7 +104,7 @@ fn a_real_api_server_takes_the_manifests_and_grants_what_they_say() {
     // The controller of DaemonSets makes pods for nodes that nobody runs, too.
     cluster
         .kubectl
-        .apply("{apiVersion: v1, kind: Node, metadata: {name: paper, labels: {kubernetes.io/os: linux}}}")
+        .apply("{apiVersion: v1, kind: Node, metadata: {name: paper, labels: {kubernetes.io/os: linux, kubernetes.io/arch: amd64}}}")
         .unwrap();
 
     cluster.apply("daemonset");

@@ -9,7 +9,7 @@ use std::{
 use culvert_deploy::{Component, Document, Values, manifests};
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment},
-    core::v1::{ConfigMap, Container, Namespace, PodTemplateSpec, Service, ServiceAccount},
+    core::v1::{ConfigMap, Container, Namespace, PodTemplateSpec, ResourceQuota, Service, ServiceAccount},
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
     rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
@@ -87,6 +87,7 @@ fn no_field_is_misspelt() {
             "Namespace" => through::<Namespace>(value),
             "NetworkPolicy" => through::<NetworkPolicy>(value),
             "PodDisruptionBudget" => through::<PodDisruptionBudget>(value),
+            "ResourceQuota" => through::<ResourceQuota>(value),
             "Role" => through::<Role>(value),
             "RoleBinding" => through::<RoleBinding>(value),
             "Service" => through::<Service>(value),
@@ -258,6 +259,16 @@ fn nothing_is_mounted_or_configured_in_vain() {
     values.config.mesh_cidrs = vec!["198.19.0.0/16".parse().unwrap()];
     values.config.exclude_cidrs = vec!["198.18.9.0/24".parse().unwrap()];
     values.config.exclude_ports = vec![53, 9100];
+    let sizes = &mut values.config.map_sizes;
+    for size in [
+        &mut sizes.pods,
+        &mut sizes.addresses,
+        &mut sizes.flows,
+        &mut sizes.flows_per_pod,
+        &mut sizes.exclusions,
+    ] {
+        *size = Some(4096);
+    }
     for text in [
         &mut values.config.trust_domain,
         &mut values.config.cluster_id,
@@ -344,4 +355,47 @@ fn text_below(folder: &Path) -> String {
         }
     }
     text
+}
+
+/// GKE admits critical pods only in a namespace with a quota that speaks of their class.
+#[test]
+fn every_critical_priority_class_has_a_quota_that_admits_it() {
+    let quota: ResourceQuota = only(&base(), "ResourceQuota");
+    let selector = quota.spec.unwrap().scope_selector.unwrap().match_expressions.unwrap();
+    let admitted: BTreeSet<String> = selector
+        .into_iter()
+        .filter(|one| one.scope_name == "PriorityClass" && one.operator == "In")
+        .flat_map(|one| one.values.unwrap())
+        .collect();
+    let wanted = templates(&base())
+        .into_values()
+        .map(|one| one.spec.unwrap().priority_class_name.unwrap());
+    assert_eq!(admitted, wanted.collect());
+}
+
+/// A node of another architecture would only see `exec format error`.
+#[test]
+fn pods_go_to_nodes_that_the_images_are_for() {
+    let mut values = Values::default();
+    values.architectures = vec!["s390x".to_owned()];
+    for (values, expected) in [(Values::default(), vec!["amd64", "arm64"]), (values, vec!["s390x"])] {
+        for (name, template) in templates(&manifests(&values).unwrap()) {
+            let affinity = template.spec.unwrap().affinity.unwrap().node_affinity.unwrap();
+            let required = affinity.required_during_scheduling_ignored_during_execution.unwrap();
+            let rule = &required.node_selector_terms[0].match_expressions.as_ref().unwrap()[0];
+            assert_eq!(
+                (rule.key.as_str(), rule.operator.as_str()),
+                ("kubernetes.io/arch", "In"),
+                "{name}"
+            );
+            assert_eq!(rule.values.as_ref().unwrap(), &expected, "{name}");
+        }
+    }
+    values_without_architectures_are_refused();
+}
+
+fn values_without_architectures_are_refused() {
+    let mut values = Values::default();
+    values.architectures.clear();
+    assert!(manifests(&values).is_err());
 }

@@ -42,6 +42,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
         "culvert-node: hostPath /run/containerd",
         "the container runtime's socket",
     ),
+    ("culvert-node: hostPath /run/crio", "the same, of CRI-O"),
     (
         "culvert-node/agent: runs as root",
         "writes what belongs to the node's root",

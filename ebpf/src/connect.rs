@@ -2,7 +2,8 @@
 
 use crate::{
     count::{count, may_log},
-    maps::{ADDRESSES, EXCLUDED, EXCLUDED_PORTS, OPEN_FLOWS, PODS},
+    flows::{self, Room},
+    maps::{ADDRESSES, EXCLUDED, EXCLUDED_PORTS, PODS},
     note, proxy,
     verdict::{ALLOW, ENETDOWN, ENETUNREACH, ENOBUFS, deny},
 };
@@ -138,8 +139,8 @@ fn proxys_own(context: &SockAddrContext, config: &Config, destination: &Endpoint
     // SAFETY: the context and its socket are valid.
     let forwarded = unsafe { note::on((*context.sock_addr).__bindgen_anon_1.sk) }
         .is_some_and(|noted| noted.role == Noted::FORWARDED);
-    if forwarded && is_full(config) {
-        return deny_full(context, destination, cookie);
+    if forwarded && has_no_room(context, config, destination, cookie) {
+        return Verdict::Deny(ENOBUFS);
     }
     count(Counter::ConnectProxy);
     Verdict::Leave
@@ -204,7 +205,7 @@ fn capture(context: &SockAddrContext, config: &Config, pod: &Pod, destination: &
     let target = own_address(pod, destination);
     if target.is_none() {
         count(Counter::ConnectNoAddress);
-        if may_log() {
+        if may_log(cookie) {
             let (address, port) = (destination.address.octets(), destination.port);
             warn!(
                 context,
@@ -216,8 +217,8 @@ fn capture(context: &SockAddrContext, config: &Config, pod: &Pod, destination: &
         }
         return Verdict::Deny(ENETUNREACH);
     }
-    if is_full(config) {
-        return deny_full(context, destination, cookie);
+    if has_no_room(context, config, destination, cookie) {
+        return Verdict::Deny(ENOBUFS);
     }
     let noted = Noted {
         endpoint: *destination,
@@ -231,7 +232,7 @@ fn capture(context: &SockAddrContext, config: &Config, pod: &Pod, destination: &
     };
     if !kept {
         count(Counter::ConnectNoMemory);
-        if may_log() {
+        if may_log(cookie) {
             let (address, port) = (destination.address.octets(), destination.port);
             warn!(
                 context,
@@ -273,24 +274,39 @@ pub fn is_excluded_port(port: u32) -> bool {
         .is_some_and(|bits| bits & (1 << (port & 63)) != 0)
 }
 
-/// Looked at here, where it can still be denied; by the time that the flow is noted, the SYN is on its way. Where two
-/// CPUs pass here at once with one entry left, the proxy refuses the one that found none.
+/// Whether the connection cannot be noted, which is counted and logged.
 #[inline(always)]
-fn is_full(config: &Config) -> bool {
-    OPEN_FLOWS.get(0).is_none_or(|open| *open as i64 >= config.flows as i64)
-}
-
-#[inline(always)]
-fn deny_full(context: &SockAddrContext, destination: &Endpoint, cookie: u64) -> Verdict {
-    count(Counter::ConnectFull);
-    if may_log() {
-        let (address, port) = (destination.address.octets(), destination.port);
-        warn!(
-            context,
-            "connect of the pod with cookie {} to {:i} port {} denied: the map of flows is full", cookie, address, port
-        );
+fn has_no_room(context: &SockAddrContext, config: &Config, destination: &Endpoint, cookie: u64) -> bool {
+    let (address, port) = (destination.address.octets(), destination.port);
+    match flows::room(config, cookie) {
+        Room::Free => return false,
+        Room::OverShare => {
+            count(Counter::ConnectShare);
+            flows::denied(cookie);
+            if may_log(cookie) {
+                warn!(
+                    context,
+                    "connect of the pod with cookie {} to {:i} port {} denied: it has its share of the map of flows",
+                    cookie,
+                    address,
+                    port
+                );
+            }
+        }
+        Room::Full => {
+            count(Counter::ConnectFull);
+            if may_log(cookie) {
+                warn!(
+                    context,
+                    "connect of the pod with cookie {} to {:i} port {} denied: the map of flows is full",
+                    cookie,
+                    address,
+                    port
+                );
+            }
+        }
     }
-    Verdict::Deny(ENOBUFS)
+    true
 }
 
 /// The destination's port, host byte order.

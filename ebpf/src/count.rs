@@ -1,7 +1,8 @@
 //! Counting, and holding back log lines.
 
-use crate::maps::{COUNTS, LAST_LOG};
+use crate::maps::{COUNTS, LAST_LOG, USAGE};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
+use core::ptr::addr_of_mut;
 use culvert_abi::Counter;
 
 /// Adds one.
@@ -14,17 +15,22 @@ pub fn count(counter: Counter) {
     }
 }
 
-/// Whether a line may be logged now: at most ten a second on each CPU, so that an application that tries again and
-/// again cannot flood the agent's log. The counters tell the whole number.
+/// Whether a line about the pod with this cookie may be logged now: at most one a second, so that an application that tries
+/// again and again can neither flood the agent's log nor keep other pods out of it. The counters tell the whole number.
 #[inline(always)]
-pub fn may_log() -> bool {
-    const INTERVAL_NS: u64 = 100_000_000;
-    let Some(last) = LAST_LOG.get_ptr_mut(0) else {
-        return false;
+pub fn may_log(cookie: u64) -> bool {
+    const INTERVAL_NS: u64 = 1_000_000_000;
+    let last = match USAGE.get_ptr_mut(&cookie) {
+        // SAFETY: the entry is valid while the program runs.
+        Some(usage) => unsafe { addr_of_mut!((*usage).logged) },
+        None => match LAST_LOG.get_ptr_mut(0) {
+            Some(last) => last,
+            None => return false,
+        },
     };
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
-    // SAFETY: the element belongs to this CPU.
+    // SAFETY: an aligned number. Two CPUs at once log a line each, which is harmless.
     unsafe {
         if now.wrapping_sub(*last) < INTERVAL_NS {
             return false;

@@ -5,7 +5,7 @@
 //! application in its pod, and the application learns the true client. Both travel the same way:
 //!
 //! 1. [`connect`] (captured) or [`sockopt`] (forwarded) notes the other address on the opening socket;
-//! 2. [`sock_ops`] puts it into the map of flows when the SYN goes out, and moves it from there to the accepting socket
+//! 2. [`sock_ops`] puts it into the map of flows ([`flows`] keeps account of it) when the SYN goes out, and moves it from there to the accepting socket
 //!    when that is established;
 //! 3. [`sockopt`] (captured, `SO_ORIGINAL_DST`) or [`getpeername`] (forwarded) answers from the accepting socket.
 //!
@@ -17,6 +17,7 @@
 
 mod connect;
 mod count;
+mod flows;
 mod getpeername;
 mod maps;
 mod note;

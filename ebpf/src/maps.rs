@@ -1,5 +1,5 @@
 //! The maps. The agent sizes them when it loads the programs (the numbers here are placeholders), pins them, and fills
-//! all but `FLOWS`, `OPEN_FLOWS` and `SOCKETS`.
+//! all but `FLOWS`, `OPEN_FLOWS` and `SOCKETS`; of `USAGE` it makes the entries.
 
 use aya_ebpf::{
     Global,
@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::{btf_map, map},
     maps::{Array, HashMap, LpmTrie, PerCpuArray, SockHash},
 };
-use culvert_abi::{Address, COUNTERS, Config, Flow, Listener, Noted, Owner, Pod};
+use culvert_abi::{Address, COUNTERS, Config, Flow, Listener, Noted, Owner, Pod, Usage};
 
 /// One element: who the proxies are.
 #[map]
@@ -42,6 +42,10 @@ pub static FLOWS: HashMap<Flow, Noted> = HashMap::with_max_entries(1, 0);
 #[map]
 pub static OPEN_FLOWS: Array<u64> = Array::with_max_entries(1, 0);
 
+/// What each enrolled pod has under way, by the cookie of its network namespace.
+#[map]
+pub static USAGE: HashMap<u64, Usage> = HashMap::with_max_entries(1, 0);
+
 /// What sockets remember; freed with them.
 #[btf_map]
 pub static SOCKETS: SkStorage<Noted> = SkStorage::new();
@@ -50,7 +54,7 @@ pub static SOCKETS: SkStorage<Noted> = SkStorage::new();
 #[map]
 pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS.len() as u32, 0);
 
-/// One element: when a denial was last logged, in nanoseconds since the machine started.
+/// One element: when a denial of no known pod was last logged, in nanoseconds since the machine started.
 #[map]
 pub static LAST_LOG: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 

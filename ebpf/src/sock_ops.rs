@@ -2,19 +2,17 @@
 
 use crate::{
     count::count,
-    maps::{FLOWS, HAS_CGROUP_IN_SOCK_OPS, LISTENERS, OPEN_FLOWS, PODS},
+    flows,
+    maps::{FLOWS, HAS_CGROUP_IN_SOCK_OPS, LISTENERS, PODS},
     note, proxy,
 };
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{BPF_ANY, BPF_EXIST, BPF_NOEXIST},
+    bindings::BPF_ANY,
     helpers::bpf_get_netns_cookie,
     programs::SockOpsContext,
 };
-use core::{
-    arch::asm,
-    ptr::{addr_of, read_volatile},
-};
+use core::ptr::{addr_of, read_volatile};
 use culvert_abi::{
     Address, Counter, Endpoint, Flow, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener, Noted, OUTBOUND_PORT,
 };
@@ -31,9 +29,6 @@ const TCP_LISTEN: u32 = 11;
 /// Asks for `STATE` on a socket.
 const STATE_FLAG: u32 = 1 << 2;
 const TCP_CLOSE: u32 = 7;
-
-/// As helpers return it.
-const EEXIST: i32 = -17;
 
 /// What happened to a socket.
 #[inline(always)]
@@ -64,14 +59,9 @@ fn opening(context: &SockOpsContext) {
     }
     let Some((local, remote)) = ends(context) else { return };
     let flow = flow(context, &local, &remote);
-    match FLOWS.insert(&flow, &*noted, u64::from(BPF_NOEXIST)) {
-        Ok(()) => add_open(1),
-        // Left by a socket whose end we did not see, for example while no program was attached.
-        Err(EEXIST) => {
-            let _ = FLOWS.insert(&flow, &*noted, u64::from(BPF_EXIST));
-        }
+    if !flows::insert(&flow, noted) {
         // Too late to fail the connect: the proxy finds no destination and refuses.
-        Err(_) => return count(Counter::FlowFull),
+        return count(Counter::FlowFull);
     }
     count(Counter::FlowOpened);
     // Without this flag the entry could stay behind; setting it fails only for flags that the kernel does not know.
@@ -88,9 +78,7 @@ fn opened(context: &SockOpsContext) {
         return;
     }
     let Some((local, remote)) = ends(context) else { return };
-    if FLOWS.remove(flow(context, &local, &remote)).is_ok() {
-        add_open(-1);
-    }
+    flows::remove(&flow(context, &local, &remote));
 }
 
 #[inline(always)]
@@ -123,9 +111,7 @@ fn accepted(context: &SockOpsContext) {
     if !socket.is_null() && unsafe { note::put(socket, &noted) } {
         count(Counter::FlowAccepted);
     }
-    if FLOWS.remove(&flow).is_ok() {
-        add_open(-1);
-    }
+    flows::remove(&flow);
 }
 
 #[inline(always)]
@@ -135,8 +121,7 @@ fn changed(context: &SockOpsContext) {
     }
     let Some((local, remote)) = ends(context) else { return };
     // Still there only when the other side was never established.
-    if FLOWS.remove(flow(context, &local, &remote)).is_ok() {
-        add_open(-1);
+    if flows::remove(&flow(context, &local, &remote)) {
         count(Counter::FlowAbandoned);
     }
 }
@@ -228,16 +213,5 @@ fn flow(context: &SockOpsContext, from: &Endpoint, to: &Endpoint) -> Flow {
         local_port: from.port as u16,
         remote_port: to.port as u16,
         reserved: 0,
-    }
-}
-
-#[inline(always)]
-fn add_open(difference: i64) {
-    if let Some(open) = OPEN_FLOWS.get_ptr_mut(0) {
-        // `core` has no atomic arithmetic for this target.
-        // SAFETY: an aligned element of a map, which only this instruction writes.
-        unsafe {
-            asm!("lock *(u64 *)({open} + 0) += {difference}", open = in(reg) open, difference = in(reg) difference)
-        }
     }
 }

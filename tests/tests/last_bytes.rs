@@ -4,6 +4,7 @@
     clippy::expect_used,
     reason = "helpers of tests fail as tests do"
 )]
+#![allow(clippy::disallowed_methods, reason = "the reader is slow; nothing is waited for")]
 
 use culvert_tests::{PATIENCE, Town, lab};
 use std::{
@@ -49,7 +50,11 @@ fn drained(name: &str, node: u8) {
     server.set_read_timeout(Some(PATIENCE)).unwrap();
     server.read_to_end(&mut Vec::new()).unwrap();
     town.mesh.ztunnel(node).unwrap().signal(libc::SIGTERM).unwrap();
-    town.mesh.ztunnel(node).unwrap().wait_for_log("draining", PATIENCE).unwrap();
+    town.mesh
+        .ztunnel(node)
+        .unwrap()
+        .wait_for_log("draining", PATIENCE)
+        .unwrap();
     thread::scope(|scope| {
         scope.spawn(move || {
             server.write_all(&vec![7u8; BYTES]).unwrap();

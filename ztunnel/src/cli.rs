@@ -1,6 +1,10 @@
 //! The command line. Every flag may also be given as an environment variable `CULVERT_...`.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Args, Parser, ValueEnum};
 use culvert_telemetry::LogFormat;
@@ -98,8 +102,9 @@ pub(crate) struct ControllerArgs {
     #[arg(long, env = "CULVERT_TRUST_DOMAIN", default_value = "cluster.local")]
     pub(crate) trust_domain: String,
 
-    /// Ranges that belong to the mesh: the cluster's pods and services. A destination in them that the controller does
-    /// not know (yet) is waited for, then refused; elsewhere, what is unknown is outside the mesh and reached in clear.
+    /// Ranges that belong to the mesh: the cluster's pods and services, beside those that the controller tells. A destination in them that the controller does
+    /// not know (yet) is waited for, then refused; elsewhere, what is unknown is outside the mesh and reached in
+    /// plaintext. Where no range is known at all, this holds for every private address.
     /// May be given several times, or as a list with commas.
     #[arg(
         long = "mesh-cidr",
@@ -109,9 +114,37 @@ pub(crate) struct ControllerArgs {
     )]
     pub(crate) mesh_cidrs: Vec<IpNet>,
 
+    /// The API server's address in the cluster, which pods reach even before the controller has answered: it may depend on
+    /// them (cluster DNS, for example). Kubernetes puts it into every container's environment; where it is a name, pods need a
+    /// resolver before it anyway.
+    #[arg(long = "api-server-host", env = "KUBERNETES_SERVICE_HOST", hide = true)]
+    pub(crate) api_server_host: Option<String>,
+
+    /// Its port.
+    #[arg(
+        long = "api-server-port",
+        env = "KUBERNETES_SERVICE_PORT",
+        default_value_t = 443,
+        hide = true
+    )]
+    pub(crate) api_server_port: u16,
+
+    /// The controller's address in the cluster, for when its name cannot be resolved. Kubernetes puts it into the
+    /// environment of every container that is started after the service was made.
+    #[arg(long = "controller-host", env = "CULVERT_CONTROLLER_SERVICE_HOST", hide = true)]
+    pub(crate) controller_host: Option<IpAddr>,
+
     /// Subscribe to what this node's pods use, or to the whole mesh.
     #[arg(long, env = "CULVERT_CONFIG_MODE", value_enum, default_value_t = ConfigMode::OnDemand)]
     pub(crate) config_mode: ConfigMode,
+}
+
+impl ControllerArgs {
+    /// The API server's address in the cluster.
+    pub(crate) fn api_server(&self) -> Option<SocketAddr> {
+        let host: IpAddr = self.api_server_host.as_ref()?.parse().ok()?;
+        Some(SocketAddr::new(host, self.api_server_port))
+    }
 }
 
 /// The data path.
@@ -125,6 +158,17 @@ pub(crate) struct EngineArgs {
     /// seconds, or with a unit: 500ms, 10s, 1m.
     #[arg(long, env = "CULVERT_CONNECT_TIMEOUT", default_value = "10s", value_parser = duration)]
     pub(crate) connect_timeout: Duration,
+
+    /// Bytes that connections may make the proxy hold for applications that do not read, with a unit: 256Mi, 1Gi. Beyond it
+    /// the connections that hold most are reset; one pod may cause five sixteenths of it. By default an eighth of the
+    /// container's memory limit.
+    #[arg(long, env = "CULVERT_HELD_MEMORY", value_parser = size)]
+    pub(crate) held_memory: Option<u64>,
+
+    /// How long connections may go on over a tunnel whose certificate has expired or is no longer trusted. It takes no new
+    /// ones from then on.
+    #[arg(long, env = "CULVERT_TUNNEL_GRACE", default_value = "1h", value_parser = duration_or_zero)]
+    pub(crate) tunnel_grace: Duration,
 }
 
 /// How much configuration to hold.
@@ -134,6 +178,24 @@ pub(crate) enum ConfigMode {
     OnDemand,
     /// Every workload and service of the mesh.
     Wildcard,
+}
+
+/// Bytes, as Kubernetes writes quantities of memory.
+fn size(text: &str) -> Result<u64, String> {
+    let units = [("Ki", 10), ("Mi", 20), ("Gi", 30)];
+    let unit = units
+        .iter()
+        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)));
+    let (number, shift) = unit.unwrap_or((text, 0));
+    let bytes = number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(1 << shift));
+    match bytes {
+        Some(bytes) if bytes >= 1 << 20 => Ok(bytes),
+        Some(_) => Err(format!("`{text}` is less than 1Mi")),
+        None => Err(format!("`{text}` is not a size such as 256Mi or 1Gi")),
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -156,6 +218,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn sizes_take_a_unit_and_refuse_nonsense() {
+        assert_eq!(size("256Mi"), Ok(256 << 20));
+        assert_eq!(size("1Gi"), Ok(1 << 30));
+        assert_eq!(size("4294967296"), Ok(4 << 30));
+        for text in ["", "Mi", "1", "12K", "-1Mi", "99999999999Gi", "1.5Gi"] {
+            assert!(size(text).is_err(), "{text:?} must be refused");
+        }
+    }
+
+    #[test]
     fn durations_take_a_unit_and_refuse_nonsense() {
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
@@ -171,6 +243,18 @@ mod tests {
             "-1s",
         ] {
             assert!(duration(text).is_err(), "{text:?} must be refused");
+        }
+    }
+
+    #[test]
+    fn what_nothing_uses_is_an_error() {
+        use clap::Parser as _;
+        assert!(Cli::try_parse_from(["culvert-ztunnel", "--node", "n"]).is_ok());
+        for given in ["node-token", "--state-dir", "--config-dir"] {
+            assert!(
+                Cli::try_parse_from(["culvert-ztunnel", "--node", "n", given]).is_err(),
+                "{given}"
+            );
         }
     }
 }

@@ -13,7 +13,9 @@
 mod admin;
 mod cli;
 mod control;
+mod descriptors;
 mod engine;
+mod memory;
 mod monitor;
 mod privilege;
 mod seam;

@@ -28,9 +28,10 @@ use std::{
 
 use self::client::Sandbox;
 
-/// Where container runtimes usually listen.
-pub const SOCKETS: [&str; 4] = [
+/// Where container runtimes usually listen. The chart can mount another runtime's folder in place of containerd's.
+pub const SOCKETS: [&str; 5] = [
     "/run/containerd/containerd.sock",
+    "/run/containerd/crio.sock",
     "/run/crio/crio.sock",
     "/run/k3s/containerd/containerd.sock",
     "/var/run/cri-dockerd.sock",

@@ -1,13 +1,23 @@
 //! One pod and all that is open for it.
 
-use std::{error::Error, os::unix::fs::MetadataExt, sync::Arc};
+use std::{
+    error::Error,
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use culvert_net::Netns;
 use tokio::time::Instant;
 
-use super::plan::{Known, Phase};
+use super::{
+    existing::Existing,
+    notices::Inspection,
+    plan::{Known, Phase},
+};
 use crate::{
-    handover::{Offer, listeners::Listeners},
+    handover::{Offer, listeners::Listeners, ports},
     kernel::{Kernel, KernelError, PodCapture},
     source::PodSpec,
 };
@@ -19,12 +29,20 @@ pub(super) struct Entry {
     /// When the clock moves it on.
     pub(super) due: Option<Instant>,
     pub(super) problem: Option<String>,
+    /// What is worth knowing of it.
+    pub(super) notices: Vec<String>,
     /// A proxy has said that it has the certificate.
     pub(super) certified: bool,
     /// Absent when it could not be opened.
     pub(super) place: Option<Place>,
+    /// The cookie of the namespace that was opened last.
+    last_cookie: Option<u64>,
+    /// Another name of the namespace, found when the first one was gone.
+    alias: Option<PathBuf>,
     /// Ours; absent while only a proxy holds them.
     pub(super) listeners: Option<Arc<Listeners>>,
+    /// What it had open before it was captured.
+    pub(super) existing: Existing,
     /// On its way out, and no longer captured in any direction.
     pub(super) withdrawn: bool,
 }
@@ -43,15 +61,43 @@ impl Entry {
             phase,
             due: None,
             problem: None,
+            notices: Vec::new(),
             certified: false,
             place: None,
+            last_cookie: None,
+            alias: None,
             listeners: None,
+            existing: Existing::default(),
             withdrawn: false,
         }
     }
 
     pub(super) fn cookie(&self) -> Option<u64> {
         self.place.as_ref().map(|place| place.cookie)
+    }
+
+    /// The cookie of its namespace, also when that is not open at the moment.
+    pub(super) fn last_cookie(&self) -> Option<u64> {
+        self.cookie().or(self.last_cookie)
+    }
+
+    pub(super) fn set_place(&mut self, place: Place) {
+        self.last_cookie = Some(place.cookie);
+        self.place = Some(place);
+    }
+
+    /// Goes on with what an earlier, failed attempt had.
+    pub(super) fn inherit(&mut self, failed: Self) {
+        // What it has is still good, unless the specification or the world has changed since.
+        let is_same = failed.spec == self.spec && !failed.has_vanished();
+        if failed.spec.netns == self.spec.netns {
+            self.last_cookie = failed.last_cookie;
+        }
+        self.problem = failed.problem;
+        if is_same {
+            self.existing = failed.existing;
+            (self.place, self.listeners) = (failed.place, failed.listeners);
+        }
     }
 
     /// Whether proxies should have it.
@@ -71,7 +117,9 @@ impl Entry {
     pub(super) fn enrol(&self, kernel: &mut Kernel) -> Result<(), KernelError> {
         use std::os::fd::AsFd as _;
         let Some(place) = &self.place else { return Ok(()) };
+        let name = self.spec.name.to_string();
         let capture = PodCapture {
+            name: &name,
             cookie: place.cookie,
             netns: place.netns.as_fd(),
             addresses: &self.spec.addresses,
@@ -90,12 +138,97 @@ impl Entry {
         }
     }
 
-    /// Whether the namespace's name is gone, or names another one now.
-    pub(super) fn has_vanished(&self) -> bool {
-        let Some(place) = &self.place else { return false };
-        let named = std::fs::metadata(&self.spec.netns).map(|metadata| metadata.ino()).ok();
-        named != place.netns.inode().ok()
+    /// Notes what is worth knowing of its namespace, and says what is new.
+    pub(super) fn inspect(&mut self) {
+        let Some(place) = self.place.as_ref().filter(|_| self.phase == Phase::Captured) else {
+            self.notices.clear();
+            return;
+        };
+        let Ok(found) = Inspection::of(&place.netns) else {
+            return;
+        };
+        let notices = found.notices(&self.spec.addresses);
+        for notice in notices.iter().filter(|notice| !self.notices.contains(notice)) {
+            tracing::warn!(pod = %self.spec.name, notice, "pod");
+        }
+        self.notices = notices;
     }
+
+    /// Gives the pod back what its namespace had before it was in the mesh.
+    pub(super) fn give_back(&self) {
+        let Some(place) = &self.place else { return };
+        let given = place.netns.run(ports::give_back).map_err(std::io::Error::other);
+        if let Err(error) = given.and_then(|outcome| outcome) {
+            tracing::warn!(pod = %self.spec.name, %error, "settings that the mesh made stay in the pod's network namespace");
+        }
+    }
+
+    /// Whether `path` names the namespace that is open.
+    pub(super) fn is_named_by(&self, path: &Path) -> bool {
+        let Some(place) = &self.place else { return false };
+        let named = fs::metadata(path).map(|metadata| metadata.ino()).ok();
+        named.is_some() && named == place.netns.inode().ok()
+    }
+
+    /// Whether the namespace is gone as far as anybody can tell, or its name means another one now.
+    ///
+    /// A process is not its namespace: the name `/proc/PID/ns/net` goes with the process, while the pod's other processes
+    /// go on. Then another name is looked for.
+    pub(super) fn has_vanished(&self) -> bool {
+        self.place.is_some() && !self.is_named_by(&self.spec.netns) && !self.has_alias()
+    }
+
+    /// Notes another name of the namespace if the first one is gone. True if it was gone, and another is new.
+    pub(super) fn find_alias(&mut self) -> bool {
+        if self.place.is_none() || self.is_named_by(&self.spec.netns) || self.has_alias() {
+            return false;
+        }
+        let Some(proc) = proc_of(&self.spec.netns) else {
+            return false;
+        };
+        self.alias = candidates(proc).into_iter().find(|path| self.is_named_by(path));
+        self.alias.is_some()
+    }
+
+    /// The other name.
+    pub(super) fn alias(&self) -> Option<&Path> {
+        self.alias.as_deref()
+    }
+
+    fn has_alias(&self) -> bool {
+        self.alias.as_ref().is_some_and(|path| self.is_named_by(path))
+    }
+
+    /// Whether the namespace cannot be opened because it is not there any more: its name, which is not that of a process,
+    /// is gone.
+    pub(super) fn is_gone_for_good(&self) -> bool {
+        let path = &self.spec.netns;
+        let is_missing = fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        is_missing && proc_of(path).is_none()
+    }
+}
+
+/// Where processes are seen, if `path` names a namespace by a process: the `/proc` of `/proc/PID/ns/net`.
+fn proc_of(path: &Path) -> Option<&Path> {
+    let process = path.parent()?.parent()?;
+    let is_process = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| name.parse::<u32>().is_ok());
+    (path.ends_with("ns/net") && process.file_name().is_some_and(is_process))
+        .then(|| process.parent())
+        .flatten()
+}
+
+/// Names that a network namespace may have: those that were given, and those by processes.
+fn candidates(proc: &Path) -> Vec<PathBuf> {
+    let named = ["/run/netns", "/var/run/netns"].map(PathBuf::from);
+    let listed = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+    let given = named.iter().flat_map(|folder| listed(folder).map(|entry| entry.path()));
+    let by_process = listed(proc).filter(|entry| {
+        let name = entry.file_name();
+        name.to_str().is_some_and(|name| name.parse::<u32>().is_ok())
+    });
+    given
+        .chain(by_process.map(|entry| entry.path().join("ns/net")))
+        .collect()
 }
 
 impl Known for Entry {

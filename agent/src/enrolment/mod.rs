@@ -1,7 +1,9 @@
 //! Making the pods that are into the pods that should be.
 //!
-//! [`Enrolment`] is one task that owns all decisions. It hears of three things, and each may make it act: the source's
-//! snapshots (`plan` compares, `steps` carries out), proxies that come, answer and go (`proxies`), and the clock.
+//! [`Enrolment`] is one task that owns all decisions. Four things may make it act: the source's snapshots (`plan` compares,
+//! `steps` carries out), proxies that come, answer and go (`proxies`), the clock, and changes of pins (`upkeep` puts back
+//! what somebody removed, also on a beat). `takeover` throws away what an earlier agent left, when it may go; `existing` is
+//! about connections that a pod had open before it was captured.
 //!
 //! # The way in
 //! 1. The network namespace is opened and its cookie learned; listening sockets are opened inside it.
@@ -28,14 +30,19 @@
 //! may die without a connection being refused.
 
 mod entry;
+mod existing;
+mod notices;
 mod plan;
 mod proxies;
 pub mod status;
 mod steps;
 mod succession;
+mod takeover;
+mod upkeep;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -46,15 +53,17 @@ use tokio::{
 };
 
 use self::{
-    entry::Entry,
+    entry::{Entry, Place},
     plan::{Action, Phase, Refusal},
     status::Status,
     succession::Succession,
+    takeover::Takeover,
 };
+pub use self::{existing::Existing, upkeep::Upkeep};
 use crate::{
     handover::{Event, Proxy},
     kernel::Kernel,
-    source::{Outside, PodSource, Snapshot},
+    source::{Outside, PodName, PodSource, PodSpec, Snapshot},
 };
 
 /// How often to look whether namespaces and listeners are still there.
@@ -62,6 +71,9 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// How long after a proxy's end to look: its sockets are closed one after another.
 const LOOK_SOON: Duration = Duration::from_millis(50);
+
+/// How many looks there are from one inspection of the pods' namespaces to the next.
+const LOOKS_TO_INSPECTION: u32 = 5;
 
 /// How patient enrolment is.
 #[derive(Clone, Copy, Debug)]
@@ -75,12 +87,12 @@ pub struct Settings {
 /// The task; see the module.
 pub struct Enrolment<S> {
     source: S,
-    room: Room,
+    reconciler: Reconciler,
     events: UnboundedReceiver<Event>,
 }
 
 /// Everything that steps work on.
-struct Room {
+struct Reconciler {
     kernel: Arc<Mutex<Kernel>>,
     settings: Settings,
     pods: BTreeMap<Arc<str>, Entry>,
@@ -94,8 +106,16 @@ struct Room {
     succession: Succession,
     refused: Vec<Refusal>,
     outside: Vec<Outside>,
-    /// What an earlier agent left behind has been thrown away.
-    collected: bool,
+    takeover: Takeover,
+    upkeep: Upkeep,
+    /// How often it was looked.
+    looks: u32,
+    /// Namespaces that ask for open connections to be closed.
+    closing: BTreeSet<String>,
+    /// Connections that were closed on their behalf.
+    closed: u64,
+    /// Pods that have left, whose network namespaces are to be as they were before.
+    left: Vec<(PodName, Place)>,
     ready: bool,
     look_at: Option<Instant>,
     status: watch::Sender<Arc<Status>>,
@@ -110,7 +130,7 @@ impl<S: PodSource> Enrolment<S> {
         settings: Settings,
     ) -> (Self, watch::Receiver<Arc<Status>>) {
         let (status, shown) = watch::channel(Arc::default());
-        let room = Room {
+        let reconciler = Reconciler {
             kernel,
             settings,
             pods: BTreeMap::new(),
@@ -120,12 +140,24 @@ impl<S: PodSource> Enrolment<S> {
             succession: Succession::default(),
             refused: Vec::new(),
             outside: Vec::new(),
-            collected: false,
+            takeover: Takeover::default(),
+            upkeep: Upkeep::default(),
+            looks: 0,
+            closing: BTreeSet::new(),
+            closed: 0,
+            left: Vec::new(),
             ready: false,
             look_at: None,
             status,
         };
-        (Self { source, room, events }, shown)
+        (
+            Self {
+                source,
+                reconciler,
+                events,
+            },
+            shown,
+        )
     }
 
     /// Runs until it is dropped. What is captured then stays captured.
@@ -133,27 +165,31 @@ impl<S: PodSource> Enrolment<S> {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_followed = true;
+        let (_watcher, mut pins) = self.reconciler.kernel().watch_pins();
         loop {
-            let due = self.room.next_due();
+            let due = self.reconciler.next_due();
             tokio::select! {
                 snapshot = self.source.next(), if is_followed => match snapshot {
-                    Some(snapshot) => self.room.reconcile(&snapshot),
+                    Some(snapshot) => self.reconciler.reconcile(&snapshot),
                     None => {
                         tracing::error!("pods are no longer followed; those that are known stay as they are");
                         is_followed = false;
                     }
                 },
-                Some(event) = self.events.recv() => self.room.on_proxy(event),
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.room.on_clock(),
-                _ = look.tick() => self.room.look(),
+                Some(event) = self.events.recv() => self.reconciler.on_proxy(event),
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.reconciler.on_clock(),
+                _ = look.tick() => self.reconciler.look(),
+                Some(()) = pins.recv() => self.reconciler.keep_up(),
             }
-            self.room.publish();
+            self.reconciler.take_over();
+            self.reconciler.publish();
         }
     }
 }
 
-impl Room {
+impl Reconciler {
     fn reconcile(&mut self, snapshot: &Snapshot) {
+        self.rename(&snapshot.wanted);
         let plan = plan::plan(&snapshot.wanted, &self.pods);
         for refusal in &plan.refused {
             if !self.refused.contains(refusal) {
@@ -180,35 +216,31 @@ impl Room {
                 Action::Return(spec) => self.come_back(spec),
             }
         }
-        self.collect(snapshot.complete);
+        if !snapshot.complete && self.takeover.is_pending() {
+            tracing::warn!("the configuration has faults: pods that an earlier agent enrolled stay captured for now");
+        }
+        self.takeover.is_complete = snapshot.complete;
+        if self.closing != snapshot.closing {
+            self.closing.clone_from(&snapshot.closing);
+            self.close_all_existing();
+        }
         self.ready = true;
         for proxy in std::mem::take(&mut self.early) {
             self.connected(proxy);
         }
     }
 
-    /// Ends capture of pods that an earlier agent enrolled and that are no longer wanted.
-    fn collect(&mut self, complete: bool) {
-        if self.collected {
-            return;
-        }
-        if !complete {
-            tracing::warn!("the configuration has faults: pods that an earlier agent enrolled stay captured for now");
-            return;
-        }
-        let keep: HashSet<u64> = self.pods.values().filter_map(Entry::cookie).collect();
-        let collected = self.kernel().collect(&keep);
-        match collected {
-            Ok(gone) => {
-                self.collected = true;
-                if !gone.is_empty() {
-                    tracing::info!(
-                        pods = gone.len(),
-                        "capture ended for pods that an earlier agent had enrolled"
-                    );
-                }
+    /// Another name of the namespace that a pod is in is no change of the pod.
+    fn rename(&mut self, wanted: &[PodSpec]) {
+        for spec in wanted {
+            if let Some(entry) = self.pods.get_mut(&spec.uid)
+                && entry.spec.netns != spec.netns
+                && entry.is_named_by(&spec.netns)
+            {
+                let (pod, netns) = (&spec.name, spec.netns.display());
+                tracing::info!(%pod, %netns, "the pod's network namespace has another name now");
+                entry.spec.netns.clone_from(&spec.netns);
             }
-            Err(error) => tracing::error!(%error, "cannot throw away what an earlier agent left behind"),
         }
     }
 
@@ -252,6 +284,13 @@ impl Room {
     /// Notices what nobody announces: namespaces that vanish, listeners that die with their last holder.
     fn look(&mut self) {
         self.look_at = None;
+        for entry in self.pods.values_mut() {
+            if entry.find_alias() {
+                let (pod, netns) = (&entry.spec.name, entry.alias().map(Path::display));
+                let netns = netns.map(tracing::field::display);
+                tracing::info!(%pod, netns, "the pod's network namespace has another name now");
+            }
+        }
         let vanished: Vec<Arc<str>> = self
             .pods
             .iter()
@@ -262,6 +301,15 @@ impl Room {
             self.vanish(&uid);
         }
         self.relisten();
+        self.keep_up();
+        self.follow_all_existing();
+        self.give_back();
+        // Right after the first pods have come, and then from time to time.
+        if self.looks % LOOKS_TO_INSPECTION == 1 {
+            for entry in self.pods.values_mut() {
+                entry.inspect();
+            }
+        }
     }
 
     fn kernel(&self) -> MutexGuard<'_, Kernel> {
@@ -278,6 +326,13 @@ impl Room {
             &self.proxies,
             self.letting_go.len(),
         );
+        let status = Status {
+            upkeep: self.upkeep.clone(),
+            existing: self.existing(),
+            closed: self.closed,
+            takeover: self.takeover.problem(),
+            ..status
+        };
         self.status.send_if_modified(|shown| {
             let changed = **shown != status;
             if changed {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{LOOK_SOON, Room, plan::Phase, succession::Word};
+use super::{LOOK_SOON, Reconciler, plan::Phase, succession::Word};
 use crate::handover::{Event, Order, Proxy, listeners::Listeners, recover};
 
-impl Room {
+impl Reconciler {
     pub(super) fn on_proxy(&mut self, event: Event) {
         match event {
             Event::Connected(proxy) if !self.ready => self.early.push(proxy),
@@ -132,6 +132,11 @@ impl Room {
             for uid in &uids {
                 self.hand_over_bare(&proxy, uid);
             }
+        }
+        // What cannot be opened just now may be captured all the same: who serves it goes on.
+        let unopened = self.pods.iter().filter(|(_, entry)| entry.place.is_none());
+        for (uid, _) in unopened.filter(|_| proxy.takes_listeners()) {
+            proxy.tell(Order::Keep(uid.clone()));
         }
         proxy.tell(Order::SnapshotSent);
     }

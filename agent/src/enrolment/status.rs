@@ -6,6 +6,7 @@ use culvert_proto::zds::Version;
 use serde_json::{Value, json};
 
 use super::{
+    Existing, Upkeep,
     entry::Entry,
     plan::{Phase, Refusal},
 };
@@ -25,6 +26,14 @@ pub struct Status {
     pub proxies: Vec<ProxyStatus>,
     /// How often a proxy still has to say that it has let go of a pod.
     pub letting_go: usize,
+    /// What was not as it should be.
+    pub upkeep: Upkeep,
+    /// What pods had open before they were captured, by uid; of those that had something.
+    pub existing: BTreeMap<Arc<str>, Existing>,
+    /// How many of these connections were closed, because namespaces asked for it.
+    pub closed: u64,
+    /// Why programs of an earlier agent are still in force beside this one's, if they are.
+    pub takeover: Option<String>,
 }
 
 /// A pod of this node.
@@ -44,6 +53,8 @@ pub struct PodStatus {
     pub certified: bool,
     /// What is wrong with it.
     pub problem: Option<String>,
+    /// What is worth knowing of it: traffic that is not carried, and what stands in the mesh's way.
+    pub notices: Vec<String>,
 }
 
 /// How far a pod has come.
@@ -118,6 +129,7 @@ impl Status {
             },
             certified: entry.certified,
             problem: entry.problem.clone(),
+            notices: entry.notices.clone(),
         });
         let refused = refused.iter().map(|refusal| PodStatus {
             name: refusal.spec.name.clone(),
@@ -127,6 +139,7 @@ impl Status {
             state: PodState::Refused,
             certified: false,
             problem: Some(refusal.problem.clone()),
+            notices: Vec::new(),
         });
         // One that has just lost its label is still on its way out.
         let outside = outside
@@ -140,6 +153,7 @@ impl Status {
                 state: PodState::Outside,
                 certified: false,
                 problem: outside.problem.clone(),
+                notices: Vec::new(),
             });
         let mut pods: Vec<PodStatus> = in_mesh.chain(refused).chain(outside).collect();
         pods.sort_by(|a, b| (&a.name, a.state).cmp(&(&b.name, b.state)));
@@ -155,18 +169,81 @@ impl Status {
             pods,
             proxies,
             letting_go,
+            ..Self::default()
         }
+    }
+
+    /// What somebody should look at, in words.
+    pub fn problems(&self) -> Vec<String> {
+        let failed = self.upkeep.failed.iter();
+        let failed = failed.map(|found| format!("{} is not as it should be: {}", found.kind.as_str(), found.what));
+        failed.chain(self.takeover.clone()).collect()
+    }
+
+    /// What somebody may want to know, in words.
+    pub fn notices(&self) -> Vec<String> {
+        let pods = self.pods.iter().filter_map(|pod| {
+            let existing = self.existing.get(&pod.uid)?;
+            let open = existing.open.len();
+            let peers: Vec<String> = existing.peers().map(|peer| peer.to_string()).collect();
+            let problem = existing.problem.as_ref().map(|problem| format!("; {problem}")).unwrap_or_default();
+            (open > 0).then(|| {
+                format!(
+                    "pod {}: {open} connections from before it joined the mesh are still open, in plaintext (with {}{}): \
+                     restart the pod, or annotate its namespace with {}: \"true\" to have them closed{problem}",
+                    pod.name,
+                    peers.join(", "),
+                    if open > peers.len() { ", .." } else { "" },
+                    culvert_objects::CLOSE_ANNOTATION,
+                )
+            })
+        });
+        let seen = self.pods.iter();
+        let seen = seen.flat_map(|pod| pod.notices.iter().map(|notice| format!("pod {}: {notice}", pod.name)));
+        pods.chain(seen).collect()
     }
 
     /// As the page `/pods` shows it.
     pub fn json(&self, node: &str) -> Value {
-        let pods: Vec<Value> = self.pods.iter().map(PodStatus::json).collect();
+        let pods: Vec<Value> = self
+            .pods
+            .iter()
+            .map(|pod| {
+                let mut shown = pod.json();
+                if let Some(existing) = self.existing.get(&pod.uid) {
+                    shown["open_before_capture"] = existing.json();
+                    shown["earlier_connections"] = existing.open.len().into();
+                }
+                shown
+            })
+            .collect();
         let proxies: Vec<Value> = self
             .proxies
             .iter()
             .map(|proxy| json!({ "pid": proxy.pid, "version": proxy.version.as_str_name() }))
             .collect();
-        json!({ "node": node, "ready": self.ready, "pods": pods, "proxies": proxies })
+        let last_repair = self.upkeep.last.as_ref();
+        json!({
+            "node": node,
+            "ready": self.ready,
+            "pods": pods,
+            "proxies": proxies,
+            "repairs": self.upkeep.repaired,
+            "notices": self.notices(),
+            "last_repair": last_repair.map(|found| format!("{}: {}", found.kind.as_str(), found.what)),
+        })
+    }
+}
+
+impl Existing {
+    fn json(&self) -> Value {
+        json!({
+            "found": self.found,
+            "open": self.open.len(),
+            "closed": self.closed,
+            "peers": self.peers().map(|peer| peer.to_string()).collect::<Vec<_>>(),
+            "problem": self.problem,
+        })
     }
 }
 
@@ -181,6 +258,7 @@ impl PodStatus {
             "state": self.state.as_str(),
             "certified": self.certified,
             "error": self.problem,
+            "notices": self.notices,
         })
     }
 }

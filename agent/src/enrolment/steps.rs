@@ -6,7 +6,7 @@ use culvert_net::Netns;
 use tokio::time::Instant;
 
 use super::{
-    Room,
+    Reconciler,
     entry::{Entry, Place, explain},
     plan::Phase,
 };
@@ -21,24 +21,19 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Between the end of capture and the end of the listeners: the proxy takes what waits in the backlog.
 const CLOSING: Duration = Duration::from_millis(500);
 
-impl Room {
+impl Reconciler {
     /// Begins to bring a pod in.
     pub(super) fn enter(&mut self, spec: PodSpec) {
         let uid = spec.uid.clone();
         let mut entry = Entry::new(spec, Phase::Entering);
         if let Some(failed) = self.pods.remove(&uid) {
-            // What it has is still good, unless the specification or the world has changed since.
-            let is_same = failed.spec == entry.spec && !failed.has_vanished();
-            entry.problem = failed.problem;
-            if is_same {
-                (entry.place, entry.listeners) = (failed.place, failed.listeners);
-            }
+            entry.inherit(failed);
         }
         let place = match entry.place.take() {
             Some(place) => Ok(place),
             None => self.open(&entry.spec),
         };
-        let opened = place.map(|place| entry.place = Some(place));
+        let opened = place.map(|place| entry.set_place(place));
         self.pods.insert(uid.clone(), entry);
         match opened {
             Ok(()) => self.begin(&uid),
@@ -99,34 +94,40 @@ impl Room {
     pub(super) fn capture(&mut self, uid: &Arc<str>) {
         let Some(entry) = self.pods.get_mut(uid) else { return };
         (entry.phase, entry.due, entry.withdrawn) = (Phase::Captured, None, false);
-        let captured = self.tell_kernel(uid).and_then(|()| self.ensure_listeners(uid));
-        match captured {
-            Ok(()) => {
+        let cookie = entry.cookie();
+        let was_captured = cookie.is_some_and(|cookie| self.kernel().is_captured(cookie).unwrap_or(true));
+        // First somebody who takes connections, then the connections.
+        let opened = self.ensure_listeners(uid);
+        match opened.and_then(|is_new| self.tell_kernel(uid).map(|()| is_new)) {
+            Ok(is_new) => {
+                if is_new {
+                    self.offer(uid);
+                }
                 let Some(entry) = self.pods.get(uid) else { return };
                 let (pod, cookie) = (&entry.spec.name, entry.cookie());
                 tracing::info!(%pod, %uid, cookie, addresses = ?entry.spec.addresses, "pod is captured");
+                self.find_existing(uid, !was_captured);
             }
             Err(problem) => self.fail(uid, problem),
         }
     }
 
-    /// Opens listeners for a pod in whose name nothing listens any more.
-    fn ensure_listeners(&mut self, uid: &Arc<str>) -> Result<(), String> {
-        let Some(entry) = self.pods.get(uid) else { return Ok(()) };
+    /// Opens listeners for a pod in whose name nothing listens. Returns whether it did.
+    fn ensure_listeners(&mut self, uid: &Arc<str>) -> Result<bool, String> {
+        let Some(entry) = self.pods.get(uid) else {
+            return Ok(false);
+        };
         let Some(cookie) = entry
             .cookie()
             .filter(|_| entry.listeners.is_none() && !self.is_self_listening())
         else {
-            return Ok(());
+            return Ok(false);
         };
         let is_listening = self.kernel().listening(cookie).map_err(|error| explain(&error))?;
-        if is_listening {
-            return Ok(());
+        if !is_listening {
+            self.listen(uid)?;
         }
-        self.listen(uid)?;
-        self.tell_kernel(uid)?;
-        self.offer(uid);
-        Ok(())
+        Ok(!is_listening)
     }
 
     /// Looks after pods whose listeners only proxies held.
@@ -138,7 +139,11 @@ impl Room {
             .map(|(uid, _)| uid.clone())
             .collect();
         for uid in uids {
-            if let Err(problem) = self.ensure_listeners(&uid) {
+            let outcome = match self.ensure_listeners(&uid) {
+                Ok(true) => self.tell_kernel(&uid).map(|()| self.offer(&uid)),
+                outcome => outcome.map(drop),
+            };
+            if let Err(problem) = outcome {
                 self.complain(&uid, problem);
             }
         }
@@ -220,6 +225,7 @@ impl Room {
             Ok(()) => {
                 if let Some(entry) = self.pods.get_mut(uid) {
                     entry.withdrawn = true;
+                    entry.give_back();
                 }
             }
             // Tried again when it is due again: proxies go on serving it.
@@ -231,6 +237,9 @@ impl Room {
     pub(super) fn remove(&mut self, uid: &Arc<str>) {
         let Some(entry) = self.pods.remove(uid) else { return };
         self.let_go(uid, &entry.spec.name, entry.cookie());
+        if let Some(place) = &entry.place {
+            self.left.push((entry.spec.name.clone(), place.clone()));
+        }
         if entry.phase != Phase::Failed {
             tracing::info!(pod = %entry.spec.name, %uid, "pod is out of the mesh");
         }
@@ -256,7 +265,7 @@ impl Room {
         let Some(entry) = self.pods.get_mut(uid) else { return };
         (entry.phase, entry.due) = (Phase::Failed, Some(Instant::now() + RETRY));
         let Some(cookie) = entry.cookie() else { return };
-        let is_captured = self.kernel().is_enrolled(cookie).unwrap_or(true);
+        let is_captured = self.kernel().is_known_to_any(cookie).unwrap_or(true);
         if !is_captured {
             if let Some(entry) = self.pods.get_mut(uid) {
                 (entry.place, entry.listeners) = (None, None);

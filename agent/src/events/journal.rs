@@ -10,7 +10,10 @@ use std::{
 };
 
 use crate::{
-    enrolment::status::{PodState, PodStatus, Status},
+    enrolment::{
+        Existing,
+        status::{PodState, PodStatus, Status},
+    },
     source::PodName,
 };
 
@@ -117,7 +120,8 @@ impl Journal {
             }
             // One on its way in or out has nothing to tell until it is there.
             if !matches!(pod.state, PodState::Waiting | PodState::Leaving) {
-                known.tell(text(pod, known.has_been_in, &self.node), now);
+                let existing = status.existing.get(&pod.uid);
+                known.tell(text(pod, existing, known.has_been_in, &self.node), now);
             }
             // What an earlier agent enrolled, it has told.
             if self.is_first && pod.state == PodState::Captured {
@@ -214,13 +218,24 @@ impl Known {
 }
 
 /// What there is to tell about a pod in this state.
-fn text(pod: &PodStatus, has_been_in: bool, node: &str) -> Option<Text> {
+fn text(pod: &PodStatus, existing: Option<&Existing>, has_been_in: bool, node: &str) -> Option<Text> {
     let problem = pod.problem.as_deref();
     let (reason, note) = match (pod.state, problem) {
-        (PodState::Captured, _) => (
-            Reason::Enrolled,
-            "in the mesh: its TCP connections go through the node's proxy, encrypted to other pods of the mesh".into(),
-        ),
+        (PodState::Captured, _) => {
+            let note =
+                "in the mesh: its TCP connections go through the node's proxy, encrypted to other pods of the mesh";
+            // As things were when capture began: an event for each connection that ends would be too many.
+            let before = match existing {
+                Some(Existing { found, closed: 0, .. }) if *found > 0 => {
+                    format!(". {found} that it had open before stay in plaintext until they end")
+                }
+                Some(Existing { closed, .. }) if *closed > 0 => {
+                    format!(". {closed} that it had open before were closed")
+                }
+                _ => String::new(),
+            };
+            (Reason::Enrolled, format!("{note}{before}"))
+        }
         (PodState::Outside, None) if has_been_in => (
             Reason::Left,
             "out of the mesh: its connections are direct again; those that were open go on".into(),

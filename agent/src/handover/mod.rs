@@ -13,7 +13,7 @@
 //! | speaks V1, as Istio's ztunnel | the namespace alone; it opens its listeners itself, and the kernel programs notice |
 
 pub mod listeners;
-mod ports;
+pub(crate) mod ports;
 pub(crate) mod recover;
 pub mod server;
 mod session;

@@ -73,8 +73,17 @@ impl Cgroup {
         })
     }
 
-    /// The cgroup at or below `root` that a kubelet runs all its pods in.
-    pub(super) fn of_all_pods(root: &Self) -> Result<Self, KernelError> {
+    /// The cgroup at or below `root` that a kubelet runs all its pods in: the one that this process's cgroup `own` is in, or,
+    /// where that is in none, the first that is found. There may be several: a kubelet whose driver was changed leaves the
+    /// folder of the other one behind.
+    pub(super) fn of_all_pods(own: &Self, root: &Self) -> Result<Self, KernelError> {
+        let name = |path: &&Path| {
+            path.file_name()
+                .is_some_and(|name| is_all_pods(&name.to_string_lossy()))
+        };
+        if let Some(path) = own.path.ancestors().find(name) {
+            return Self::open(path);
+        }
         let mut level = vec![root.path.clone()];
         for _ in 0..PODS_DEPTH {
             let entries = level
@@ -102,6 +111,27 @@ impl Cgroup {
             Some(path) if path != self.path => Self::open(path),
             _ => Ok(self),
         }
+    }
+
+    /// The identifiers of this and of all below it.
+    pub(super) fn below(&self) -> Vec<u64> {
+        let mut ids = vec![self.id];
+        let mut folders = vec![self.path.clone()];
+        while let Some(folder) = folders.pop() {
+            // Cgroups go while one looks.
+            for entry in fs::read_dir(&folder).into_iter().flatten().flatten().filter(is_folder) {
+                ids.extend(entry.metadata().map(|metadata| metadata.ino()).ok());
+                folders.push(entry.path());
+            }
+        }
+        ids
+    }
+
+    /// Whether a kubelet made it for one pod.
+    pub(super) fn is_of_pod(&self) -> bool {
+        self.path
+            .file_name()
+            .is_some_and(|name| is_pod(&name.to_string_lossy()))
     }
 
     /// Whether this is `other` or inside it.
@@ -199,6 +229,27 @@ mod tests {
         for other in ["kubepods-besteffort.slice", "system.slice", "pods"] {
             assert!(!is_all_pods(other), "{other}");
         }
+    }
+
+    #[test]
+    fn of_two_cgroups_of_all_pods_the_one_that_the_agent_is_in_counts() {
+        let mount = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+        let mount = PathBuf::from(Mount::widest(&mount).expect("a cgroup2").point);
+        let root = mount.join(format!("cv-all-pods-{}", std::process::id()));
+        let own = root.join("z.slice/z-kubepods.slice/agent");
+        let stale = root.join("kubepods");
+        for folder in [&own, &stale] {
+            fs::create_dir_all(folder).expect("make cgroups (needs root)");
+        }
+        let open = |path: &Path| Cgroup::open(path).expect("a cgroup");
+        let found = Cgroup::of_all_pods(&open(&own), &open(&root)).map(|found| found.path);
+        let elsewhere = Cgroup::of_all_pods(&open(&root), &open(&root)).map(|found| found.path);
+        let parent = own.parent().expect("a parent").to_owned();
+        for folder in [own.as_path(), &parent, &root.join("z.slice"), &stale, &root] {
+            fs::remove_dir(folder).expect("remove a cgroup");
+        }
+        assert_eq!(found.expect("found"), parent);
+        assert_eq!(elsewhere.expect("found"), stale);
     }
 
     #[test]

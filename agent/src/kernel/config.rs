@@ -15,10 +15,13 @@ pub struct KernelConfig {
     /// The proxy's cgroup2 folder, below `cgroup`. Processes in it and below it are never captured. `None` where that is
     /// known only when a proxy comes: see [`Kernel::admit_proxy`].
     pub proxy_cgroup: Option<PathBuf>,
+    /// Proxies run in pods of a kubelet: one that is in no pod's cgroup is refused, since its cgroup may be that of all
+    /// containers.
+    pub proxies_in_pods: bool,
     /// A folder on a bpffs, made if absent. One agent uses it at a time.
     pub bpffs: PathBuf,
     /// How much the maps hold. Other sizes than those of the running programs mean a new set of maps, see
-    /// [`Kernel::collect`].
+    /// [`Kernel::remove_other_versions`].
     pub sizes: MapSizes,
     /// What is never captured.
     pub exclusions: Exclusions,
@@ -33,6 +36,8 @@ pub struct MapSizes {
     pub addresses: u32,
     /// Captured connections that have not been established yet. When there are more, `connect` fails with `ENOBUFS`.
     pub flows: u32,
+    /// How many of these one pod may have, so that no pod takes the room of others.
+    pub flows_per_pod: u32,
     /// Excluded CIDRs.
     pub exclusions: u32,
 }
@@ -43,6 +48,7 @@ impl Default for MapSizes {
             pods: 1024,
             addresses: 4096,
             flows: 65536,
+            flows_per_pod: 8192,
             exclusions: 1024,
         }
     }
@@ -61,6 +67,8 @@ pub struct Exclusions {
 /// A pod as the programs see it.
 #[derive(Clone, Copy, Debug)]
 pub struct PodCapture<'a> {
+    /// Namespace and name, for logs and errors.
+    pub name: &'a str,
     /// The cookie of its network namespace (`SO_NETNS_COOKIE`).
     pub cookie: u64,
     /// Its network namespace.

@@ -57,13 +57,25 @@ pub enum KernelError {
         /// The captured cgroup.
         cgroup: PathBuf,
     },
+    /// A proxy on Kubernetes that is in no pod's cgroup.
+    #[error(
+        "the proxy with process id {pid} is in the cgroup {path}, which is no pod's: what else runs there would not be captured"
+    )]
+    NoPodOfProxy {
+        /// Its process id.
+        pid: u32,
+        /// Its cgroup.
+        path: PathBuf,
+    },
     /// A pod's address belongs to another pod.
-    #[error("address {address} belongs to the enrolled pod with cookie {owner}")]
+    #[error("address {address} belongs to {name} already")]
     AddressInUse {
         /// The address.
         address: IpAddr,
         /// The cookie of the pod that has it.
         owner: u64,
+        /// Its name, or what is known of it.
+        name: String,
     },
     /// A map has no room.
     #[error("the map {map} is full ({size} entries)")]

@@ -1,6 +1,6 @@
 //! The object file that the agent carries, brought into the kernel: maps made or found, programs verified.
 
-use super::{KernelConfig, KernelError, MapSizes};
+use super::{KernelConfig, KernelError, MapSizes, pins::Pin};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned, programs};
 use culvert_abi::{Noted, layout, mix};
 use std::{
@@ -15,7 +15,7 @@ static OBJECT: &[u8] = include_bytes_aligned!(env!("CULVERT_EBPF_OBJECT"));
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 
 /// Pinned for one version and one choice of sizes.
-const PINNED: [&str; 9] = [
+const PINNED: [&str; 10] = [
     "ADDRESSES",
     "CONFIG",
     "COUNTS",
@@ -25,6 +25,7 @@ const PINNED: [&str; 9] = [
     "LISTENERS",
     "OPEN_FLOWS",
     "PODS",
+    "USAGE",
 ];
 
 pub(super) const CONNECT4: &str = "culvert_connect4";
@@ -51,25 +52,29 @@ const PROGRAMS: [&str; 8] = [
 /// The folder of one version's pins below the agent's folder.
 ///
 /// Programs of another version, or maps of another size, cannot share maps with these. They have a folder of their own,
-/// keep capturing until every pod is enrolled anew, and go with [`super::Kernel::collect`].
+/// keep capturing until every pod is enrolled anew, and go with [`super::Kernel::remove_other_versions`].
 pub(super) fn folder(bpffs: &Path, sizes: &MapSizes) -> PathBuf {
     let MapSizes {
         pods,
         addresses,
         flows,
+        // Of no map.
+        flows_per_pod: _,
         exclusions,
     } = *sizes;
     let print = [pods, addresses, flows, exclusions].into_iter().fold(layout(), mix);
     bpffs.join(format!("{VERSION_FOLDER}{print:08x}"))
 }
 
+/// Below a version's folder.
+pub(super) const MAPS_FOLDER: &str = "maps";
+
 /// How the names of folders of pins start.
 pub(super) const VERSION_FOLDER: &str = "v-";
 
 /// Makes the maps, or opens those that are pinned, and loads the programs. Nothing is attached yet.
 pub(super) fn load(config: &KernelConfig, folder: &Path) -> Result<Ebpf, KernelError> {
-    let mut maps = folder.to_owned();
-    maps.push("maps");
+    let maps = folder.join(MAPS_FOLDER);
     let making = |source| KernelError::system(format!("make {}", maps.display()), source);
     fs::create_dir_all(&maps).map_err(making)?;
     let kind = rustix::fs::statfs(&maps)
@@ -172,20 +177,34 @@ fn parse(config: &KernelConfig, maps: Option<&Path>, features: Features) -> Resu
         .map_max_entries("FLOWS", sizes.flows)
         // One more: see `maps::exclusion_keys`.
         .map_max_entries("EXCLUDED", sizes.exclusions.saturating_add(1))
+        .map_max_entries("USAGE", sizes.pods.saturating_mul(super::USAGE_PER_POD))
         .override_global("HAS_MPTCP_HELPER", &mptcp, true)
         .override_global("HAS_CGROUP_IN_SOCK_OPS", &cgroup, true)
         .override_global("HAS_SET_RETVAL", &set_retval, true);
-    // What open sockets remember must outlive a change of the other maps.
-    let sockets = format!("sockets-{}-{}", culvert_abi::VERSION, size_of::<Noted>());
     if let Some(maps) = maps {
         for name in PINNED {
             loader.map_pin_path(name, maps.join(name));
         }
-        loader.map_pin_path("SOCKETS", config.bpffs.join(sockets));
+        loader.map_pin_path("SOCKETS", sockets(&config.bpffs));
     }
     loader
         .load(OBJECT)
         .map_err(|error| KernelError::load("load the kernel programs' maps".to_owned(), error))
+}
+
+/// What open sockets remember must outlive a change of the other maps.
+fn sockets(bpffs: &Path) -> PathBuf {
+    bpffs.join(format!("sockets-{}-{}", culvert_abi::VERSION, size_of::<Noted>()))
+}
+
+/// The maps that are pinned, now that they are loaded.
+pub(super) fn pins(bpffs: &Path, folder: &Path) -> Result<Vec<Pin>, KernelError> {
+    let maps = folder.join(MAPS_FOLDER);
+    let paths = PINNED.iter().map(|name| maps.join(name)).chain([sockets(bpffs)]);
+    let missing = |path: &Path| KernelError::Missing(format!("map pinned at {}", path.display()));
+    paths
+        .map(|path| Pin::open(path.clone())?.ok_or_else(|| missing(&path)))
+        .collect()
 }
 
 fn load_programs(ebpf: &mut Ebpf) -> Result<(), (&'static str, KernelError)> {

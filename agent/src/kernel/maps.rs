@@ -5,7 +5,7 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, SockHash, lpm_trie::Key},
 };
-use culvert_abi::{Address, COUNTERS, Config, Listener, Owner, Pod};
+use culvert_abi::{Address, COUNTERS, Config, Listener, Owner, Pod, Usage};
 use ipnet::IpNet;
 use std::{
     collections::HashSet,
@@ -23,7 +23,10 @@ pub(super) struct Maps {
     excluded_ports: Array<MapData, u64>,
     open_flows: Array<MapData, u64>,
     counts: PerCpuArray<MapData, u64>,
+    usage: HashMap<MapData, u64, Usage>,
     sizes: MapSizes,
+    /// What `config` should hold; none before the first change.
+    wished: Option<Config>,
 }
 
 impl Maps {
@@ -37,7 +40,9 @@ impl Maps {
             excluded_ports: take(ebpf, "EXCLUDED_PORTS")?,
             open_flows: take(ebpf, "OPEN_FLOWS")?,
             counts: take(ebpf, "COUNTS")?,
+            usage: take(ebpf, "USAGE")?,
             sizes,
+            wished: None,
         })
     }
 
@@ -46,13 +51,28 @@ impl Maps {
         for (slot, id) in proxies.iter_mut().zip(ids) {
             *slot = *id;
         }
-        let flows = self.sizes.flows.into();
+        let before = self.config()?;
+        self.set_config(Config { proxies, ..before })
+    }
+
+    /// Tells the programs how many flows there may be.
+    pub(super) fn set_limits(&mut self) -> Result<(), KernelError> {
         let before = self.config()?;
         self.set_config(Config {
-            proxies,
-            flows,
+            flows: self.sizes.flows.into(),
+            share: self.sizes.flows_per_pod.into(),
             ..before
         })
+    }
+
+    /// Sets the configuration again if it is not what it should be. True when that was needed.
+    pub(super) fn restore_config(&mut self) -> Result<bool, KernelError> {
+        let Some(wished) = self.wished else { return Ok(false) };
+        let is_different = self.config()? != wished;
+        if is_different {
+            self.set_config(wished)?;
+        }
+        Ok(is_different)
     }
 
     /// The identifiers that are set.
@@ -71,7 +91,9 @@ impl Maps {
     }
 
     fn set_config(&mut self, config: Config) -> Result<(), KernelError> {
-        self.config.set(0, config, 0).map_err(|error| failed("CONFIG", error))
+        self.config.set(0, config, 0).map_err(|error| failed("CONFIG", error))?;
+        self.wished = Some(config);
+        Ok(())
     }
 
     /// Makes the exclusions exactly these; those that stay are never absent.
@@ -128,6 +150,51 @@ impl Maps {
             size: self.sizes.pods,
         };
         self.pods.insert(cookie, pod, 0).map_err(|error| no_room(error, full))
+    }
+
+    /// Opens the account of a pod, unless it has one.
+    pub(super) fn open_account(&mut self, cookie: u64) -> Result<(), KernelError> {
+        const NOEXIST: u64 = 1;
+        for is_swept in [false, true] {
+            match self.usage.insert(cookie, Usage::default(), NOEXIST) {
+                Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => {
+                    return Ok(());
+                }
+                Err(MapError::SyscallError(error))
+                    if error.io_error.raw_os_error() == Some(libc::E2BIG) && !is_swept =>
+                {
+                    self.sweep_accounts()?;
+                }
+                outcome => return outcome.map_err(|error| failed("USAGE", error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the account of a pod that is enrolled no longer, unless connections of it are still being opened: they would be
+    /// missed if it came back.
+    pub(super) fn close_account(&mut self, cookie: u64) -> Result<(), KernelError> {
+        match self.usage(cookie)? {
+            Some(usage) if usage.flows == 0 => absent_is_fine("USAGE", self.usage.remove(&cookie)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Closes the accounts of all pods that are not enrolled.
+    fn sweep_accounts(&mut self) -> Result<(), KernelError> {
+        let enrolled = self.cookies()?;
+        let all = self.usage.keys().collect::<Result<Vec<u64>, _>>();
+        for cookie in all.map_err(|error| failed("USAGE", error))? {
+            if !enrolled.contains(&cookie) {
+                absent_is_fine("USAGE", self.usage.remove(&cookie))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The account of a pod, if it has one.
+    pub(super) fn usage(&self, cookie: u64) -> Result<Option<Usage>, KernelError> {
+        found("USAGE", self.usage.get(&cookie, 0))
     }
 
     pub(super) fn remove_pod(&mut self, cookie: u64) -> Result<(), KernelError> {

@@ -4,9 +4,12 @@
 //! process; a later [`Kernel::open`] finds it, puts its own programs in the place of the old ones without a gap, and
 //! carries on. Nothing here speaks to pods or proxies: network namespaces and listening sockets come from outside.
 //!
-//! `load` brings the object file into the kernel, `maps` gives its maps types, `links` attaches and pins, `pods` is what
-//! happens to a pod, `surroundings` what else is in its network namespace, `cgroup` and `sys` are what they stand on, `log` listens to the programs.
+//! `load` brings the object file into the kernel, `maps` gives its maps types, `links` attaches and `pins` pins, `pods` is what
+//! happens to a pod, `surroundings` what else is in its network namespace, `versions` is what programs of another layout left,
+//! `audit` compares what should be with what is, `cgroup` and `sys` are what they stand on, `log` listens to the programs;
+//! [`sock_diag`] asks for connections, which takes no program.
 
+mod audit;
 mod cgroup;
 mod config;
 mod error;
@@ -14,30 +17,51 @@ mod links;
 mod load;
 mod log;
 mod maps;
+mod pins;
 mod pods;
+pub mod sock_diag;
 mod surroundings;
 mod sys;
+mod versions;
 
+pub use audit::{Audit, Found, Kind};
 pub use config::{Exclusions, KernelConfig, MapSizes, PodCapture, PodListeners};
 pub use error::KernelError;
+pub use pods::PodUsage;
 
 use self::{
     cgroup::Cgroup,
     links::{Links, Name},
+    log::PodNames,
     maps::Maps,
+    pins::Pin,
+    sock_diag::Connection,
     sys::{Hook, Target},
 };
 use aya::Ebpf;
-use culvert_abi::{Address, Config};
+use culvert_abi::{Address, Config, Pod};
 use std::{
     collections::{HashMap, HashSet},
     fs,
+    net::IpAddr,
     os::fd::AsFd,
     path::{Path, PathBuf},
 };
 
 /// Outbound, plaintext, tunnel.
 const LISTENERS_PER_ADDRESS: u32 = 3;
+
+/// Room for accounts of pods that have just gone while connections of theirs are still being opened.
+const USAGE_PER_POD: u32 = 2;
+
+/// What is attached to the whole node. What capture relies on comes first, capture last.
+const NODE_HOOKS: [(&str, Hook); 5] = [
+    (load::SOCK_OPS, Hook::SockOps),
+    (load::GETPEERNAME4, Hook::Getpeername4),
+    (load::GETPEERNAME6, Hook::Getpeername6),
+    (load::CONNECT4, Hook::Connect4),
+    (load::CONNECT6, Hook::Connect6),
+];
 
 /// The loaded and attached programs with their maps.
 ///
@@ -48,15 +72,27 @@ pub struct Kernel {
     folder: PathBuf,
     ebpf: Ebpf,
     maps: Maps,
+    /// The maps again, with their pins.
+    pins: Vec<Pin>,
     links: Links,
     root: Cgroup,
-    /// The cgroups that socket option programs are attached to.
-    sockopts: HashSet<u64>,
+    /// The cgroups that socket option programs are attached to, and whether `setsockopt` is among them.
+    sockopts: HashMap<u64, (Cgroup, bool)>,
     /// In the order in which they were admitted.
     proxies: Vec<Admitted>,
     /// What the map of addresses holds, by pod.
     addresses: HashMap<u64, Vec<Address>>,
+    /// What this process has told the programs of pods, by cookie.
+    told: HashMap<u64, Told>,
+    names: PodNames,
     logging: bool,
+}
+
+/// What the programs have been told of a pod.
+struct Told {
+    entry: Pod,
+    /// They got its listeners from this process.
+    listeners: bool,
 }
 
 impl Kernel {
@@ -69,9 +105,10 @@ impl Kernel {
             pods,
             addresses,
             flows,
+            flows_per_pod,
             exclusions,
         } = config.sizes;
-        if [pods, addresses, flows, exclusions].contains(&0) {
+        if [pods, addresses, flows, flows_per_pod, exclusions].contains(&0) {
             return Err(KernelError::Invalid(
                 "every map needs room for at least one entry".to_owned(),
             ));
@@ -80,17 +117,21 @@ impl Kernel {
         let folder = load::folder(&config.bpffs, &config.sizes);
         let mut ebpf = load::load(config, &folder)?;
         let maps = Maps::take(&mut ebpf, config.sizes)?;
+        let pins = load::pins(&config.bpffs, &folder)?;
         let links = Links::open(folder.join("links"))?;
         let mut kernel = Self {
             config: config.clone(),
             folder,
             ebpf,
             maps,
+            pins,
             links,
             root,
-            sockopts: HashSet::new(),
+            sockopts: HashMap::new(),
             proxies: Vec::new(),
             addresses: HashMap::new(),
+            told: HashMap::new(),
+            names: PodNames::default(),
             logging: false,
         };
         for (address, cookie) in kernel.maps.owned()? {
@@ -99,9 +140,9 @@ impl Kernel {
         kernel.maps.set_exclusions(&config.exclusions)?;
         match &config.proxy_cgroup {
             Some(cgroup) => kernel.set_proxies(std::slice::from_ref(cgroup))?,
-            // Those that an earlier agent admitted still serve.
-            None => kernel.proxies = kernel.maps.proxies()?.into_iter().map(Admitted::earlier).collect(),
+            None => kernel.remember_proxies()?,
         }
+        kernel.maps.set_limits()?;
         kernel.attach_own()?;
         let adopted = kernel.attach_node()?;
         kernel.adopt_pods()?;
@@ -150,7 +191,11 @@ impl Kernel {
         if self.config.proxy_cgroup.is_some() {
             return Ok(());
         }
-        let admitted = self.serve_from(Cgroup::of_process(pid, &self.root)?.of_pod()?)?;
+        let cgroup = Cgroup::of_process(pid, &self.root)?.of_pod()?;
+        if self.config.proxies_in_pods && !cgroup.is_of_pod() {
+            return Err(KernelError::NoPodOfProxy { pid, path: cgroup.path });
+        }
+        let admitted = self.serve_from(cgroup)?;
         self.proxies.retain(|other| other.id != admitted.id);
         self.proxies.push(admitted);
         if self.proxies.len() > Config::PROXIES {
@@ -167,7 +212,8 @@ impl Kernel {
     /// # Errors
     /// No cgroup of Kubernetes' pods at or below `cgroup`; a failing system call.
     pub fn exempt_node(&mut self, cookie: u64) -> Result<(), KernelError> {
-        let pods = Cgroup::of_all_pods(&self.root)?;
+        let own = Cgroup::of_process(std::process::id(), &self.root)?;
+        let pods = Cgroup::of_all_pods(&own, &self.root)?;
         self.maps.set_node(cookie, pods.id)
     }
 
@@ -176,11 +222,27 @@ impl Kernel {
         if cgroup.id == self.root.id || !cgroup.is_within(&self.root) {
             return Err(outside("proxy", &cgroup, &self.root));
         }
-        self.attach_sockopt(&cgroup, true)?;
-        Ok(Admitted {
+        let admitted = Admitted {
             id: cgroup.id,
-            path: Some(cgroup.path),
-        })
+            path: Some(cgroup.path.clone()),
+        };
+        self.attach_sockopt(cgroup, true)?;
+        Ok(admitted)
+    }
+
+    /// Those that an earlier agent admitted still serve, also where it was one with another layout of the maps.
+    fn remember_proxies(&mut self) -> Result<(), KernelError> {
+        let mut ids = self.maps.proxies()?;
+        if ids.is_empty() {
+            for other in versions::others(&self.config.bpffs, &self.folder)? {
+                ids.extend(other.proxies()?);
+            }
+            ids.sort_unstable();
+            ids.dedup();
+            ids.truncate(Config::PROXIES);
+        }
+        self.proxies = ids.into_iter().map(Admitted::earlier).collect();
+        self.tell_proxies()
     }
 
     fn tell_proxies(&mut self) -> Result<(), KernelError> {
@@ -188,8 +250,7 @@ impl Kernel {
         self.maps.set_proxies(&ids)
     }
 
-    /// Forgets all pods but those of `keep` and those whose namespace is gone in any case, and removes what programs of
-    /// another version left behind; returns the cookies that went. Call it when every pod of the node has been enrolled.
+    /// Forgets all pods but those of `keep`, and those whose namespace is gone in any case; returns the cookies that went.
     ///
     /// # Errors
     /// A failing system call.
@@ -201,9 +262,101 @@ impl Kernel {
         for cookie in &gone {
             self.withdraw(*cookie)?;
         }
-        self.links.collect_sockopts(|id| self.sockopts.contains(&id))?;
-        self.remove_other_versions()?;
+        self.links.collect_sockopts(|id| self.sockopts.contains_key(&id))?;
         Ok(gone.into_iter().collect())
+    }
+
+    /// The pods that the programs know by any of these addresses.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn holders(&self, addresses: &[IpAddr]) -> Result<Vec<u64>, KernelError> {
+        let owner = |address: &IpAddr| self.maps.owner(&(*address).into()).transpose();
+        addresses.iter().filter_map(owner).collect()
+    }
+
+    /// Whether these programs, or those of another version, capture what the pod opens.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn is_captured(&self, cookie: u64) -> Result<bool, KernelError> {
+        let is_here = self.maps.pod(cookie)?.is_some_and(|pod| pod.flags & Pod::OUTBOUND != 0);
+        Ok(is_here || self.is_captured_by_others(cookie)?)
+    }
+
+    /// Whether these programs know the pod, or those of another version capture it.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn is_known_to_any(&self, cookie: u64) -> Result<bool, KernelError> {
+        Ok(self.is_enrolled(cookie)? || self.is_captured_by_others(cookie)?)
+    }
+
+    /// Of connections of an enrolled pod with the world outside it, those that are not carried by a proxy although they should
+    /// be: neither to excluded destinations, nor of sockets that the agent or a proxy made. Those are known by their cgroup,
+    /// which may be gone while their sockets live; then nobody can tell, and they are left out.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn uncaptured(&self, mut connections: Vec<Connection>) -> Result<Vec<Connection>, KernelError> {
+        let Exclusions { cidrs, ports } = &self.config.exclusions;
+        connections.retain(|found| {
+            let is_excluded = cidrs.iter().any(|cidr| cidr.contains(&found.remote.ip()));
+            let is_excluded_port = [found.local, found.remote]
+                .iter()
+                .any(|end| ports.contains(&end.port()));
+            !is_excluded && !is_excluded_port
+        });
+        if connections.is_empty() {
+            return Ok(connections);
+        }
+        let living: HashSet<u64> = self.root.below().into_iter().collect();
+        let ours = self.sockopts.values().flat_map(|(cgroup, _)| cgroup.below());
+        let ours: HashSet<u64> = ours.chain(self.links.sockopts()?).collect();
+        let is_applications = |id: u64| living.contains(&id) && !ours.contains(&id);
+        connections.retain(|found| found.cgroup.is_none_or(is_applications));
+        Ok(connections)
+    }
+
+    /// How many other versions of the programs are in force: left by an agent with another layout of the maps, or other sizes.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn other_versions(&self) -> Result<usize, KernelError> {
+        Ok(versions::others(&self.config.bpffs, &self.folder)?.len())
+    }
+
+    /// Whether programs of another version capture the pod with this cookie.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn is_captured_by_others(&self, cookie: u64) -> Result<bool, KernelError> {
+        for other in versions::others(&self.config.bpffs, &self.folder)? {
+            if other.captures(cookie)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Ends what programs of other versions do, and removes them. A pod that only they capture is in plaintext from then on:
+    /// call it when this version captures each pod of the node.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn remove_other_versions(&mut self) -> Result<(), KernelError> {
+        for other in versions::others(&self.config.bpffs, &self.folder)? {
+            let ebpf = &self.ebpf;
+            other.hand_over(&mut self.links, |name| {
+                let program = match name {
+                    Name::Setsockopt(_) => load::SETSOCKOPT,
+                    _ => load::GETSOCKOPT,
+                };
+                load::program(ebpf, program)
+            })?;
+            other.remove()?;
+        }
+        Ok(())
     }
 
     /// Ends capture of every pod at once, and removes programs, maps and pins of every version: nothing of Culvert is left in
@@ -229,9 +382,9 @@ impl Kernel {
 
     /// The programs that capture on the whole node, and whether each is attached.
     pub fn attached(&self) -> Vec<(&'static str, bool)> {
-        use load::{CONNECT4, CONNECT6, GETPEERNAME4, GETPEERNAME6, SOCK_OPS};
-        self.links
-            .node(&[CONNECT4, CONNECT6, GETPEERNAME4, GETPEERNAME6, SOCK_OPS])
+        let mut programs = NODE_HOOKS.map(|(name, _)| name);
+        programs.sort_unstable();
+        self.links.node(&programs)
     }
 
     /// How full each map is: name, entries, size.
@@ -242,14 +395,14 @@ impl Kernel {
         self.maps.occupancy()
     }
 
-    /// Sends what the programs log (denials, at most ten lines a second and CPU) to `tracing`, under the target
+    /// Sends what the programs log (denials, at most one line a second and pod, with the pod's name) to `tracing`, under the target
     /// `kernel`. Needs a tokio runtime with I/O; ends with it. A second call does nothing.
     ///
     /// # Errors
     /// No log in the programs, or no runtime.
     pub fn spawn_log(&mut self) -> Result<(), KernelError> {
         if !std::mem::replace(&mut self.logging, true) {
-            log::spawn(&mut self.ebpf)?;
+            log::spawn(&mut self.ebpf, self.names.clone())?;
         }
         Ok(())
     }
@@ -258,13 +411,13 @@ impl Kernel {
     /// proxy asks those for the original destination.
     fn attach_own(&mut self) -> Result<(), KernelError> {
         let own = Cgroup::of_process(std::process::id(), &self.root)?.of_pod()?;
-        if self.sockopts.contains(&own.id) {
+        if self.sockopts.contains_key(&own.id) {
             return Ok(());
         }
-        self.attach_sockopt(&own, false)
+        self.attach_sockopt(own, false)
     }
 
-    fn attach_sockopt(&mut self, cgroup: &Cgroup, set: bool) -> Result<(), KernelError> {
+    fn attach_sockopt(&mut self, cgroup: Cgroup, set: bool) -> Result<(), KernelError> {
         let hooks = [
             (load::GETSOCKOPT, Name::Getsockopt(cgroup.id), Hook::Getsockopt),
             (load::SETSOCKOPT, Name::Setsockopt(cgroup.id), Hook::Setsockopt),
@@ -272,45 +425,26 @@ impl Kernel {
         for (name, pin, hook) in hooks.into_iter().take(if set { 2 } else { 1 }) {
             let program = load::program(&self.ebpf, name)?;
             self.links
-                .attach(&pin, program, cgroup.file.as_fd(), Target::Cgroup(cgroup.id), hook)?;
+                .attach(pin, program, cgroup.file.as_fd(), Target::Cgroup(cgroup.id), hook)?;
         }
-        self.sockopts.insert(cgroup.id);
+        let is_proxys = set || self.sockopts.get(&cgroup.id).is_some_and(|(_, set)| *set);
+        self.sockopts.insert(cgroup.id, (cgroup, is_proxys));
         Ok(())
     }
 
-    /// True when an earlier process's programs were there. What capture relies on comes first, capture last.
-    fn attach_node(&self) -> Result<bool, KernelError> {
-        let hooks = [
-            (load::SOCK_OPS, Hook::SockOps),
-            (load::GETPEERNAME4, Hook::Getpeername4),
-            (load::GETPEERNAME6, Hook::Getpeername6),
-            (load::CONNECT4, Hook::Connect4),
-            (load::CONNECT6, Hook::Connect6),
-        ];
+    /// True when an earlier process's programs were there.
+    fn attach_node(&mut self) -> Result<bool, KernelError> {
         let mut adopted = false;
-        for (name, hook) in hooks {
-            let program = load::program(&self.ebpf, name)?;
-            let root = self.root.file.as_fd();
-            adopted |= self
-                .links
-                .attach(&Name::Node(name), program, root, Target::Cgroup(self.root.id), hook)?;
+        for (name, hook) in NODE_HOOKS {
+            adopted |= self.attach_to_node(name, hook)?;
         }
         Ok(adopted)
     }
 
-    fn remove_other_versions(&self) -> Result<(), KernelError> {
-        let base = &self.config.bpffs;
-        let failed = |source| KernelError::system(format!("remove old pins in {}", base.display()), source);
-        for entry in fs::read_dir(base).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let is_version = entry.file_name().to_string_lossy().starts_with(load::VERSION_FOLDER);
-            if is_version && entry.path() != self.folder {
-                Links::open(entry.path().join("links"))?.detach_all()?;
-                fs::remove_dir_all(entry.path()).map_err(failed)?;
-                tracing::info!(pins = %entry.path().display(), "removed the pins of another version");
-            }
-        }
-        Ok(())
+    fn attach_to_node(&mut self, name: &'static str, hook: Hook) -> Result<bool, KernelError> {
+        let program = load::program(&self.ebpf, name)?;
+        let (root, target) = (self.root.file.as_fd(), Target::Cgroup(self.root.id));
+        self.links.attach(Name::Node(name), program, root, target, hook)
     }
 }
 

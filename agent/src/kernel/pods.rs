@@ -1,14 +1,16 @@
 //! What happens to a pod: enrolment, and leaving in two steps.
 
 use super::{
-    Kernel, KernelError, PodCapture,
+    Kernel, KernelError, PodCapture, Told,
     links::Name,
     load,
     surroundings::Surroundings,
     sys::{Hook, Target},
+    versions,
 };
 use culvert_abi::{Address, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener, OUTBOUND_PORT, Pod};
 use std::{
+    collections::HashSet,
     fs::File,
     net::IpAddr,
     os::{
@@ -18,6 +20,15 @@ use std::{
 };
 
 const PORTS: [u16; 3] = [OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, INBOUND_HBONE_PORT];
+
+/// What a pod has under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PodUsage {
+    /// Captured connections of its that have not been established yet.
+    pub opening: u64,
+    /// Connections that were denied because it had its share of those.
+    pub denied: u64,
+}
 
 impl Kernel {
     /// Brings a pod under capture, or changes what is known of it. Doing it twice changes nothing. A connection attempt
@@ -31,6 +42,7 @@ impl Kernel {
     /// before is then as if nothing had been asked; one that was is never less captured than before.
     pub fn enrol(&mut self, pod: &PodCapture<'_>) -> Result<(), KernelError> {
         let addresses: Vec<Address> = pod.addresses.iter().map(|address| (*address).into()).collect();
+        self.names.set(pod.cookie, pod.name);
         self.check(pod, &addresses)?;
         let before = self.maps.pod(pod.cookie)?;
         let done = self.bring_in(pod, &addresses, before.map_or(0, |pod| pod.flags));
@@ -47,10 +59,16 @@ impl Kernel {
     /// # Errors
     /// A failing system call. A pod that is not enrolled is no error.
     pub fn withdraw_outbound(&mut self, cookie: u64) -> Result<(), KernelError> {
+        for other in versions::others(&self.config.bpffs, &self.folder)? {
+            other.withdraw_outbound(cookie)?;
+        }
         let Some(mut pod) = self.maps.pod(cookie)? else {
             return Ok(());
         };
         pod.flags &= !Pod::OUTBOUND;
+        if let Some(told) = self.told.get_mut(&cookie) {
+            told.entry.flags &= !Pod::OUTBOUND;
+        }
         self.maps.set_pod(cookie, pod)
     }
 
@@ -60,12 +78,43 @@ impl Kernel {
     /// A failing system call. A pod that is not enrolled is no error.
     pub fn withdraw(&mut self, cookie: u64) -> Result<(), KernelError> {
         self.withdraw_outbound(cookie)?;
-        self.links.detach(&Name::Pod(cookie))?;
+        for mut other in versions::others(&self.config.bpffs, &self.folder)? {
+            other.withdraw(cookie)?;
+        }
+        self.told.remove(&cookie);
+        self.links.detach(Name::Pod(cookie))?;
         self.maps.remove_pod(cookie)?;
+        self.maps.close_account(cookie)?;
         for address in self.addresses.remove(&cookie).unwrap_or_default() {
             self.forget(&address)?;
         }
+        self.names.forget(cookie);
         Ok(())
+    }
+
+    /// How many connections of one pod may be in the state of being opened.
+    pub fn share(&self) -> u64 {
+        self.config.sizes.flows_per_pod.into()
+    }
+
+    /// Whether the program that steers what a pod receives is attached to its network namespace.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn is_attached_to(&self, cookie: u64) -> Result<bool, KernelError> {
+        self.links.has_pod(cookie)
+    }
+
+    /// What a pod has under way. Nothing for one that is not enrolled.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn usage(&self, cookie: u64) -> Result<PodUsage, KernelError> {
+        let usage = self.maps.usage(cookie)?.unwrap_or_default();
+        Ok(PodUsage {
+            opening: usage.flows,
+            denied: usage.denied,
+        })
     }
 
     /// The cookies of the pods that the programs know, those enrolled by an earlier process included.
@@ -92,26 +141,37 @@ impl Kernel {
     /// # Errors
     /// A failing system call.
     pub fn listening(&self, cookie: u64) -> Result<bool, KernelError> {
-        let Some(addresses) = self.addresses.get(&cookie) else {
-            return Ok(false);
-        };
-        let alive = self.maps.listeners()?;
+        Ok(self.is_listening(cookie, &self.maps.listeners()?))
+    }
+
+    fn is_listening(&self, cookie: u64, alive: &HashSet<Listener>) -> bool {
+        let addresses = self.addresses.get(&cookie).map(Vec::as_slice).unwrap_or_default();
         let complete = |address: &Address| PORTS.iter().all(|port| alive.contains(&listener(*address, *port)));
-        Ok(!addresses.is_empty() && addresses.iter().all(complete))
+        !addresses.is_empty() && addresses.iter().all(complete)
     }
 
     /// Puts these programs in the place of the earlier process's in the pods that are still there.
-    pub(super) fn adopt_pods(&self) -> Result<(), KernelError> {
+    pub(super) fn adopt_pods(&mut self) -> Result<(), KernelError> {
         self.links.update_pods(load::program(&self.ebpf, load::SK_LOOKUP)?)
+    }
+
+    /// Whether the programs' maps hold what this process has told them of a pod; `alive` are all listeners that they hold.
+    pub(super) fn is_as_told(&self, cookie: u64, told: &Told, alive: &HashSet<Listener>) -> Result<bool, KernelError> {
+        if self.maps.pod(cookie)? != Some(told.entry) {
+            return Ok(false);
+        }
+        for address in self.addresses.get(&cookie).into_iter().flatten() {
+            if self.maps.owner(address)? != Some(cookie) {
+                return Ok(false);
+            }
+        }
+        Ok(!told.listeners || self.is_listening(cookie, alive))
     }
 
     /// Nothing is changed yet, except that an owner of an address may be found dead.
     fn check(&mut self, pod: &PodCapture<'_>, addresses: &[Address]) -> Result<(), KernelError> {
         if addresses.is_empty() {
-            return Err(KernelError::Invalid(format!(
-                "the pod with cookie {} has no address",
-                pod.cookie
-            )));
+            return Err(KernelError::Invalid(format!("pod {} has no address", pod.name)));
         }
         if let Some(listeners) = &pod.listeners
             && listeners.outbound.len() != addresses.len()
@@ -135,6 +195,7 @@ impl Kernel {
                 return Err(KernelError::AddressInUse {
                     address: (*address).into(),
                     owner,
+                    name: self.names.get(owner),
                 });
             }
             // Its namespace went while nobody looked, and its address was given to another.
@@ -182,6 +243,7 @@ impl Kernel {
             }
         }
         // Known before it is captured: sock_ops looks for the pod when the proxy reaches the application.
+        self.maps.open_account(pod.cookie)?;
         self.maps.set_pod(pod.cookie, entry)?;
         if pod.inbound {
             self.attach_pod(pod.cookie, pod.netns)?;
@@ -189,8 +251,14 @@ impl Kernel {
         // Once `connect` counts on steering, steering is there.
         entry.flags = flags;
         self.maps.set_pod(pod.cookie, entry)?;
+        let has_listeners = self.told.get(&pod.cookie).is_some_and(|told| told.listeners);
+        let told = Told {
+            entry,
+            listeners: pod.listeners.is_some() || has_listeners,
+        };
+        self.told.insert(pod.cookie, told);
         if !pod.inbound {
-            self.links.detach(&Name::Pod(pod.cookie))?;
+            self.links.detach(Name::Pod(pod.cookie))?;
         }
 
         let known = self.addresses.entry(pod.cookie).or_default();
@@ -198,14 +266,14 @@ impl Kernel {
         lost.iter().try_for_each(|address| self.forget(address))
     }
 
-    fn attach_pod(&self, cookie: u64, netns: BorrowedFd<'_>) -> Result<(), KernelError> {
+    fn attach_pod(&mut self, cookie: u64, netns: BorrowedFd<'_>) -> Result<(), KernelError> {
         let looking = |source| KernelError::system("look at a pod's network namespace".to_owned(), source);
         let file = File::from(netns.try_clone_to_owned().map_err(looking)?);
         let inode = file.metadata().map_err(looking)?.ino();
         let program = load::program(&self.ebpf, load::SK_LOOKUP)?;
         let name = Name::Pod(cookie);
         self.links
-            .attach(&name, program, file.as_fd(), Target::Netns(inode), Hook::SkLookup)?;
+            .attach(name, program, file.as_fd(), Target::Netns(inode), Hook::SkLookup)?;
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use std::{
     path::Path,
 };
 
+const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
@@ -80,29 +81,7 @@ pub(super) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
 
 /// What a link is attached to.
 pub(super) fn link_target(link: BorrowedFd<'_>) -> io::Result<Target> {
-    // `struct bpf_link_info`: type, id, program id, padding, and a union that starts with the cgroup's identifier or
-    // with the namespace's inode number.
-    #[repr(C, align(8))]
-    #[derive(Default)]
-    struct Info {
-        kind: u32,
-        head: [u32; 3],
-        target: [u32; 2],
-        rest: [u64; 12],
-    }
-    #[repr(C)]
-    struct Attributes {
-        fd: u32,
-        length: u32,
-        info: u64,
-    }
-    let mut info = Info::default();
-    let attributes = Attributes {
-        fd: number(link),
-        length: size_of::<Info>() as u32,
-        info: std::ptr::from_mut(&mut info) as u64,
-    };
-    bpf(BPF_OBJ_GET_INFO_BY_FD, &attributes)?;
+    let info = info(link)?;
     let wide = u64::from(info.target[1]) << 32 | u64::from(info.target[0]);
     #[cfg(target_endian = "big")]
     let wide = wide.rotate_left(32);
@@ -111,6 +90,62 @@ pub(super) fn link_target(link: BorrowedFd<'_>) -> io::Result<Target> {
         BPF_LINK_TYPE_NETNS if info.target[0] != 0 => Target::Netns(info.target[0].into()),
         _ => Target::Nothing,
     })
+}
+
+/// The identifier of a link, or of a map: which one it is, whatever descriptor or file names it.
+pub(super) fn id(object: BorrowedFd<'_>) -> io::Result<u32> {
+    Ok(info(object)?.head[0])
+}
+
+/// Removes an entry of a hash map whose keys are 64 bits wide, whatever its values are. One that is absent is no error.
+pub(super) fn map_delete(map: BorrowedFd<'_>, key: u64) -> io::Result<()> {
+    #[repr(C)]
+    struct Attributes {
+        map: u32,
+        padding: u32,
+        key: u64,
+        value: u64,
+        flags: u64,
+    }
+    let attributes = Attributes {
+        map: number(map),
+        padding: 0,
+        key: std::ptr::from_ref(&key) as u64,
+        value: 0,
+        flags: 0,
+    };
+    match bpf(BPF_MAP_DELETE_ELEM, &attributes) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome.map(drop),
+    }
+}
+
+/// The start of `struct bpf_link_info`: type, id, program id, padding, and a union that starts with the cgroup's identifier
+/// or with the namespace's inode number. `struct bpf_map_info` starts with type and id, too.
+#[repr(C, align(8))]
+#[derive(Default)]
+struct Info {
+    kind: u32,
+    head: [u32; 3],
+    target: [u32; 2],
+    rest: [u64; 12],
+}
+
+fn info(object: BorrowedFd<'_>) -> io::Result<Info> {
+    #[repr(C)]
+    struct Attributes {
+        fd: u32,
+        length: u32,
+        info: u64,
+    }
+    let mut info = Info::default();
+    let attributes = Attributes {
+        fd: number(object),
+        length: size_of::<Info>() as u32,
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &attributes)?;
+    Ok(info)
 }
 
 /// Pins a link or map. The file must not exist.

@@ -333,6 +333,7 @@ fn finds_the_listeners_of_a_proxy_that_opens_them_by_itself() {
     world.listeners = None;
     let cookie = world.pod.cookie();
     let mut capture = culvert_agent::kernel::PodCapture {
+        name: "shop/pod",
         cookie,
         netns: std::os::fd::AsFd::as_fd(&world.pod),
         addresses: &PODS,

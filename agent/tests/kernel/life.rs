@@ -2,17 +2,17 @@
 
 use crate::support::{
     node::{self, Node},
-    pod::{PEER4, POD4, POD6, World},
+    pod::{Listeners, PEER4, POD4, POD6, World},
     sock::{self, PATIENCE, accept, listen_with, local, peer, stream},
     space::Space,
 };
-use culvert_agent::kernel::{Kernel, KernelError, MapSizes, PodCapture};
+use culvert_agent::kernel::{Found, Kernel, KernelError, Kind, MapSizes, PodCapture};
 use socket2::Socket;
 use std::{
     collections::HashSet,
     fs, io,
     net::{IpAddr, SocketAddr},
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -76,6 +76,7 @@ fn a_full_map_of_pods_is_an_error_that_names_it() {
             pods: 1,
             addresses: 2,
             flows: 2,
+            flows_per_pod: 2,
             exclusions: 1,
         }
     });
@@ -105,7 +106,11 @@ fn an_address_belongs_to_one_pod() {
     let mut world = World::enrolled();
     let second = Space::new();
     let error = world.kernel.enrol(&capture(&second, &[POD6])).expect_err("in use");
-    assert!(matches!(error, KernelError::AddressInUse { address: POD6, owner } if owner == world.pod.cookie()));
+    assert!(
+        matches!(&error, KernelError::AddressInUse { address: POD6, owner, .. } if *owner == world.pod.cookie()),
+        "{error}"
+    );
+    assert!(error.to_string().contains("shop/pod"), "{error}");
     world.kernel.withdraw(world.pod.cookie()).expect("withdraw");
     world.kernel.enrol(&capture(&second, &[POD6])).expect("free now");
 
@@ -247,6 +252,9 @@ fn another_layout_takes_over_without_a_gap() {
         .kernel
         .collect(&HashSet::from([world.pod.cookie()]))
         .expect("collect");
+    assert!(world.kernel.is_captured_by_others(world.pod.cookie()).expect("others"));
+    world.kernel.remove_other_versions().expect("remove");
+    assert_eq!(world.kernel.other_versions().expect("others"), 0);
     let after = dial(&world.pod).expect("captured by the new programs");
     for socket in [&before, &meanwhile, &after] {
         let (proxy, destination) = world.take(false);
@@ -255,6 +263,209 @@ fn another_layout_takes_over_without_a_gap() {
     }
     let folders = fs::read_dir(&world.node.config.bpffs).expect("read").count();
     assert_eq!(folders, 2, "one version, and the notes of sockets that all share");
+}
+
+/// An agent of another layout, in place of the one before; the pod is enrolled anew with the listeners that there are.
+fn upgrade(world: &mut World, flows: u32) {
+    world.node.config.sizes.flows = flows;
+    restart(world);
+    world.enrol(true, true);
+    world.kernel.remove_other_versions().expect("remove");
+}
+
+/// Listeners are handed from agent to agent, and stay in the cgroup of the one that made them.
+#[test]
+fn sockets_of_an_agent_whose_cgroup_is_gone_are_answered_after_two_upgrades() {
+    let mut world = World::new(|_| {});
+    let first = world.node.folder("first");
+    fs::create_dir(&first).expect("make a cgroup");
+    world.node.enter("first");
+    world.kernel = world.node.open();
+    world.listeners = None;
+    world.listeners = Some(Listeners::open(&world.pod));
+    world.enrol(true, true);
+    world.node.enter(node::PODS);
+    fs::remove_dir(&first).expect("nobody is in it any more");
+    for flows in [128, 256] {
+        upgrade(&mut world, flows);
+        let socket = dial(&world.pod).expect("connect");
+        let (proxy, destination) = world.take(false);
+        assert_eq!((destination, peer(&proxy)), (peer(&socket), local(&socket)));
+        assert_eq!(destination, SocketAddr::new(PEER4, 80));
+    }
+    assert!(world.kernel.audit().failed.is_empty());
+    // Nor do they keep it for ever.
+    world.listeners = None;
+    let pin = |world: &World| {
+        let folders = fs::read_dir(&world.node.config.bpffs).expect("read");
+        let mut links = folders.flatten().map(|folder| folder.path().join("links"));
+        let links = links.find(|links| links.exists()).expect("one version");
+        let files = fs::read_dir(links).expect("read").flatten();
+        files
+            .filter(|file| file.file_name().to_string_lossy().starts_with("getsockopt-"))
+            .count()
+    };
+    let begun = Instant::now();
+    while pin(&world) > 2 {
+        assert!(begun.elapsed() < PATIENCE, "the pin of the cgroup that is gone stays");
+        let cookie = world.pod.cookie();
+        world.kernel.collect(&HashSet::from([cookie])).expect("collect");
+    }
+}
+
+#[test]
+fn a_proxy_that_has_not_connected_to_the_next_version_yet_is_not_captured_by_it() {
+    let mut world = World::new(|node| node.config.proxy_cgroup = None);
+    world.node.enter("proxy/worker");
+    world.kernel.admit_proxy(std::process::id()).expect("admit");
+    world.node.enter(node::PODS);
+    world.enrol(true, true);
+    upgrade(&mut world, 128);
+    let server = world.serve(&world.peer, SocketAddr::new(PEER4, 80));
+    let proxys = world.node.as_proxy(|| dial(&world.pod)).expect("connect");
+    assert_eq!(accept(&server).1, local(&proxys));
+    assert_eq!(world.count("connect", "proxy"), 1);
+}
+
+#[test]
+fn a_pod_that_leaves_is_let_go_by_programs_of_another_version_too() {
+    let mut world = World::enrolled();
+    world.node.config.sizes.flows = 128;
+    restart(&mut world);
+    let cookie = world.pod.cookie();
+    world.enrol(true, true);
+    world.kernel.withdraw(cookie).expect("withdraw");
+    assert!(!world.kernel.is_captured_by_others(cookie).expect("others"));
+    let server = world.serve(&world.peer, SocketAddr::new(PEER4, 80));
+    let direct = dial(&world.pod).expect("connect");
+    assert_eq!(accept(&server).1, local(&direct));
+    assert_eq!(reach(&world).expect("connect").1, "application");
+}
+
+#[test]
+fn a_pod_has_its_share_of_the_flows_and_others_have_theirs() {
+    let mut world = World::new(|node| node.config.sizes.flows_per_pod = 2);
+    world.enrol(true, true);
+    let second = Space::new();
+    let addresses: [IpAddr; 1] = ["198.18.7.9".parse().expect("an address")];
+    world.kernel.enrol(&capture(&second, &addresses)).expect("enrol");
+    let begin = |world: &World| {
+        world.pod.run(|| {
+            let socket = stream(false, None);
+            socket.set_nonblocking(true).expect("non-blocking");
+            never_answered(&socket);
+            match socket.connect(&SocketAddr::new(PEER4, 80).into()) {
+                Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(socket),
+                outcome => outcome.map(|()| socket),
+            }
+        })
+    };
+    let open = [begin(&world).expect("first"), begin(&world).expect("second")];
+    begin(&world).expect_err("over the share");
+    let cookie = world.pod.cookie();
+    let usage = world.kernel.usage(cookie).expect("usage");
+    assert_eq!((usage.opening, usage.denied), (2, 1));
+    assert_eq!(world.count("connect", "denied_share"), 1);
+    // The other pod is none the worse: nobody listens for it, so that its connection is refused by the kernel, not denied.
+    let other = second.run(move || {
+        let socket = stream(false, None);
+        socket.connect(&SocketAddr::new(PEER4, 80).into()).map(|()| socket)
+    });
+    let refused = other.expect_err("nobody listens").raw_os_error();
+    assert_ne!(refused, Some(libc::EPERM));
+    assert_eq!(world.count("connect", "denied_share"), 1);
+
+    // What is still being opened counts on when the pod leaves and comes back.
+    world.kernel.withdraw(cookie).expect("withdraw");
+    world.enrol(true, true);
+    begin(&world).expect_err("still over the share");
+    drop(open);
+    assert_eq!(world.kernel.usage(cookie).expect("usage").opening, 0);
+    begin(&world).expect("room again");
+}
+
+/// Lets no answer to this socket's SYN through: `IP_MINTTL`, as no answer from the same machine has.
+fn never_answered(socket: &Socket) {
+    let (value, length) = (255, size_of::<libc::c_int>() as u32);
+    // SAFETY: the option is an int.
+    let result = unsafe {
+        let value = std::ptr::from_ref::<libc::c_int>(&value).cast();
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_MINTTL, value, length)
+    };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+}
+
+/// As a clean-up script, or somebody with `bpftool`.
+#[test]
+fn what_is_unpinned_stays_in_force_and_what_is_detached_is_brought_back() {
+    let mut world = World::enrolled();
+    let nothing = world.kernel.audit();
+    assert!(
+        nothing.repaired.is_empty() && nothing.failed.is_empty() && nothing.pods.is_empty(),
+        "{nothing:?}"
+    );
+    let version = fs::read_dir(&world.node.config.bpffs).expect("read").flatten();
+    let version = version
+        .map(|entry| entry.path())
+        .find(|path| path.join("links").exists());
+    let version = version.expect("a version");
+    fs::remove_dir_all(&version).expect("remove the pins");
+    let captured = dial(&world.pod).expect("connect");
+    assert_eq!(world.take(false).1, peer(&captured), "captured without pins");
+    assert_eq!(reach(&world).expect("connect").1, "proxy");
+    let found = world.kernel.audit();
+    assert!(found.failed.is_empty() && found.pods.is_empty(), "{found:?}");
+    let links = [
+        "culvert_connect4",
+        "culvert_sock_ops",
+        &format!("pod-{}", world.pod.cookie()),
+    ]
+    .map(|name| format!("links/{name}"));
+    for path in links.iter().map(String::as_str).chain(["maps/PODS", "maps/FLOWS"]) {
+        assert!(version.join(path).exists(), "{path} is pinned again");
+        let named = |found: &Found| found.kind == Kind::Pin && found.what.ends_with(path);
+        assert!(found.repaired.iter().any(named), "{path}: {found:?}");
+    }
+
+    for name in ["culvert_connect4", &format!("pod-{}", world.pod.cookie())] {
+        detach(&version.join("links").join(name));
+    }
+    let found = world.kernel.audit();
+    assert!(found.repaired.iter().any(|found| found.kind == Kind::Link), "{found:?}");
+    assert_eq!(found.pods, [(world.pod.cookie(), Kind::Link)]);
+    world.enrol(true, true);
+    let captured = dial(&world.pod).expect("connect");
+    assert_eq!(world.take(false).1, peer(&captured));
+    assert_eq!(reach(&world).expect("connect").1, "proxy");
+    assert!(world.kernel.audit().repaired.is_empty());
+
+    // What an agent finds that starts afterwards is whole.
+    restart(&mut world);
+    let captured = dial(&world.pod).expect("connect");
+    assert_eq!(world.take(false).1, peer(&captured));
+}
+
+/// Detaches a link as `bpftool link detach` does.
+fn detach(pin: &std::path::Path) {
+    #[repr(C)]
+    struct Get {
+        path: u64,
+        rest: u64,
+    }
+    let path = std::ffi::CString::new(pin.to_str().expect("UTF-8")).expect("no zero");
+    let get = Get {
+        path: path.as_ptr() as u64,
+        rest: 0,
+    };
+    // SAFETY: the attributes of BPF_OBJ_GET and BPF_LINK_DETACH; the path outlives the call.
+    let detached = unsafe {
+        let link = libc::syscall(libc::SYS_bpf, 7, &get, size_of::<Get>());
+        assert!(link >= 0, "{}: {}", pin.display(), io::Error::last_os_error());
+        let detached = libc::syscall(libc::SYS_bpf, 34, &(link as u64), size_of::<u64>());
+        libc::close(link as i32);
+        detached
+    };
+    assert_eq!(detached, 0, "{}: {}", pin.display(), io::Error::last_os_error());
 }
 
 #[test]
@@ -304,12 +515,11 @@ fn denials_reach_the_log() {
     world.kernel.enrol(&capture(&world.pod, &[POD6])).expect("enrol");
     let denied = dial(&world.pod).expect_err("no IPv4 there");
     assert_eq!(denied.raw_os_error(), Some(libc::ENETUNREACH));
-    let cookie = world.pod.cookie();
-    let wanted = format!("connect of the pod with cookie {cookie} to ::ffff:198.18.7.2 port 80 denied");
+    let wanted = "connect of pod shop/other to 198.18.7.2 port 80 denied";
     while !log
         .recv_timeout(PATIENCE)
         .expect("the denial is logged")
-        .contains(&wanted)
+        .contains(wanted)
     {}
 }
 
@@ -324,6 +534,29 @@ impl io::Write for Lines {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// What else runs in its cgroup would be exempt, too: on some nodes all containers.
+#[test]
+fn a_proxy_in_no_pods_cgroup_is_refused_where_proxies_are_in_pods() {
+    let mut world = World::new(|node| {
+        node.config.proxy_cgroup = None;
+        node.config.proxies_in_pods = true;
+    });
+    world.node.enter("proxy/worker");
+    let refused = world.kernel.admit_proxy(std::process::id());
+    world.node.enter(node::PODS);
+    assert!(matches!(refused, Err(KernelError::NoPodOfProxy { .. })), "{refused:?}");
+    let pod = format!("{}/pod0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0", node::PODS);
+    let container = format!("{pod}/container");
+    fs::create_dir_all(world.node.folder(&container)).expect("make cgroups");
+    world.node.enter(&container);
+    let admitted = world.kernel.admit_proxy(std::process::id());
+    world.node.enter(node::PODS);
+    for folder in [&container, &pod] {
+        fs::remove_dir(world.node.folder(folder)).expect("nobody is in it");
+    }
+    admitted.expect("in a pod");
 }
 
 #[test]
@@ -348,6 +581,7 @@ fn bad_configuration_is_named() {
 fn capture<'a>(space: &'a Space, addresses: &'a [IpAddr]) -> PodCapture<'a> {
     let (cookie, netns) = (space.cookie(), space.as_fd());
     PodCapture {
+        name: "shop/other",
         cookie,
         netns,
         addresses,

@@ -472,6 +472,7 @@ fn enrol_alone(world: &mut World, address: IpAddr) {
     let cookie = world.pod.cookie();
     world.enrol(true, false);
     let capture = culvert_agent::kernel::PodCapture {
+        name: "shop/pod",
         cookie,
         netns: world.pod.as_fd(),
         addresses: &[address],

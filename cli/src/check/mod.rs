@@ -1,28 +1,32 @@
 //! `culvert check`: is everything as it must be?
 //!
-//! Before installing (`before`: nodes, versions, rights, neighbours), afterwards (`after`: every node and every controller),
-//! and on a node itself (`node_local`: what cannot be seen through the API). Each gathers facts first and then judges them by
-//! pure functions, fact by fact, into lines. A line that is not good has a remedy.
+//! | file | subject |
+//! |---|---|
+//! | `preflight` | `--before`: whether a cluster can take Culvert: nodes, versions, permissions, what else is there |
+//! | `permissions`, `other_meshes`, `platforms` | its parts: what whoever installs may do; meshes, the cluster's network; where distributions keep things |
+//! | `node_local` | `--node-local`: what cannot be seen through the API, on a node itself |
+//!
+//! Whether an installed mesh is well is `installed`'s. Each gathers facts first and then judges them by pure functions, fact
+//! by fact, into lines. A line that is not good has a remedy.
 
-mod after;
-mod before;
-mod mesh;
-mod neighbours;
 mod node_local;
-mod rights;
+mod other_meshes;
+mod permissions;
+mod platforms;
+mod preflight;
+
+pub(crate) use preflight::preflight;
 
 use crate::{
     cluster::Cluster,
+    foreign::PolicyFlags,
+    installed,
+    line::{Level, Line},
     print::{Answer, Section},
     survey::Survey,
 };
 use anyhow::Result;
 use clap::Args;
-use serde::Serialize;
-use std::fmt;
-
-pub(crate) use before::before;
-pub(crate) use mesh::{Membership, membership};
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Flags {
@@ -30,96 +34,17 @@ pub(crate) struct Flags {
     #[arg(long, conflicts_with = "node_local")]
     before: bool,
     /// Whether this machine can be a node: run it there, as root
-    #[arg(long)]
+    #[arg(long, conflicts_with = "ignore_policies")]
     pub(crate) node_local: bool,
-}
-
-/// How a line stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Level {
-    Ok,
-    /// Works, but not as well as it could, or may not work.
-    Warn,
-    /// Does not work.
-    Fail,
-}
-
-/// One thing that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Line {
-    pub(crate) level: Level,
-    /// `cluster`, or a node's name.
-    pub(crate) place: String,
-    /// What was looked at.
-    pub(crate) what: &'static str,
-    /// What was found.
-    pub(crate) found: String,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) remedy: Option<String>,
-}
-
-impl Line {
-    pub(crate) fn ok(place: &str, what: &'static str, found: impl Into<String>) -> Self {
-        Self {
-            level: Level::Ok,
-            place: place.to_owned(),
-            what,
-            found: found.into(),
-            remedy: None,
-        }
-    }
-
-    pub(crate) fn warn(place: &str, what: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self {
-            level: Level::Warn,
-            remedy: Some(remedy.into()),
-            ..Self::ok(place, what, found)
-        }
-    }
-
-    pub(crate) fn fail(place: &str, what: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self {
-            level: Level::Fail,
-            remedy: Some(remedy.into()),
-            ..Self::ok(place, what, found)
-        }
-    }
-}
-
-impl fmt::Display for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            level,
-            place,
-            what,
-            found,
-            remedy,
-        } = self;
-        write!(f, "{level:5} {place}: {what}: {found}")?;
-        match remedy {
-            Some(remedy) => write!(f, "\n      remedy: {remedy}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Ok => "ok",
-            Self::Warn => "warn",
-            Self::Fail => "FAIL",
-        })
-    }
+    #[command(flatten)]
+    policies: PolicyFlags,
 }
 
 pub(crate) async fn run(cluster: &Cluster, flags: &Flags) -> Result<Answer> {
     let lines = if flags.before {
-        before(cluster).await?
+        preflight(cluster, flags.policies).await?
     } else {
-        after::judged(&Survey::of(cluster).await?, &cluster.version)
+        installed::judged(&Survey::of(cluster).await?, &cluster.version, flags.policies)
     };
     Ok(answer(&lines))
 }
@@ -133,8 +58,9 @@ fn answer(lines: &[Line]) -> Answer {
     let worst = lines.iter().map(|line| line.level).max().unwrap_or(Level::Ok);
     let count = |level| lines.iter().filter(|line| line.level == level).count();
     let summary = format!(
-        "{} ok, {} warnings, {} failures",
+        "{} ok, {} on their way, {} warnings, {} failures",
         count(Level::Ok),
+        count(Level::Wait),
         count(Level::Warn),
         count(Level::Fail)
     );
@@ -167,7 +93,8 @@ fn text(lines: &[Line]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Line, answer, text};
+    use super::{answer, text};
+    use crate::line::Line;
 
     #[test]
     fn every_line_that_is_not_good_shows_its_remedy() {

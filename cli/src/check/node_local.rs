@@ -1,6 +1,6 @@
 //! Whether the machine on which this runs can be a node: what the API server cannot see of it.
 
-use super::Line;
+use crate::line::Line;
 use std::{fs, path::Path};
 
 /// What the agent's kernel programs hang on, by a function that a kernel has for it; in `/proc/kallsyms` even where addresses
@@ -216,7 +216,7 @@ fn cni(here: &str, facts: &Facts) -> Vec<Line> {
 #[cfg(test)]
 mod tests {
     use super::{Facts, judged};
-    use crate::check::Level;
+    use crate::line::Level;
 
     fn good() -> Facts {
         Facts {

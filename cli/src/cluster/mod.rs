@@ -1,135 +1,21 @@
-//! Reaching a cluster: the API server by kubeconfig or service account, and through it the pages of our own pods.
+//! Reaching a cluster: the API server by kubeconfig or service account, and through it the admin endpoints of our own pods.
 //!
-//! `failure` says what went wrong in words that name a remedy; `pages` asks pods through the API server, `forward` where
-//! a page listens on the pod's localhost only; `fan` asks many at once, but not too many.
+//! | file | subject |
+//! |---|---|
+//! | `api` | the connection, and lists of objects |
+//! | `failure` | what goes wrong on the way, each with a remedy |
+//! | `admin` | HTTP requests to our pods through the API server; `forward` where an endpoint listens on the pod's localhost only |
+//! | `limited` | many requests at once, within a bound |
+//! | `names` | names that manifests, programs and this command agree upon |
 
+mod admin;
+mod api;
 mod failure;
-pub(crate) mod fan;
 mod forward;
+mod limited;
 pub(crate) mod names;
-mod pages;
 
+pub(crate) use admin::{Page, Unanswered};
+pub(crate) use api::{Cluster, list};
 pub(crate) use failure::Failure;
-pub(crate) use pages::{Page, Unanswered};
-
-use crate::cli::Target;
-use k8s_openapi::api::apps::v1::Deployment;
-use kube::{
-    Api, Client, Config, Resource,
-    api::ListParams,
-    config::{KubeConfigOptions, Kubeconfig},
-};
-use serde::de::DeserializeOwned;
-use std::{env, fmt::Debug, path::Path, time::Duration};
-
-/// How long the API server may take to connect and to answer a first question.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How many objects a list asks for at a time.
-const CHUNK: u32 = 500;
-
-/// A cluster that answered.
-#[derive(Clone)]
-pub(crate) struct Cluster {
-    pub(crate) client: Client,
-    /// Where its API server is.
-    pub(crate) server: String,
-    /// What its API server calls its version, such as `v1.34.4`.
-    pub(crate) version: String,
-}
-
-impl Cluster {
-    /// Whether flags, environment or files name a cluster at all.
-    pub(crate) fn is_configured(target: &Target) -> bool {
-        let named = target.kubeconfig.is_some() || target.context.is_some();
-        let in_environment = env::var_os("KUBECONFIG").is_some_and(|paths| !paths.is_empty());
-        let at_home = env::var_os("HOME").is_some_and(|home| Path::new(&home).join(".kube/config").is_file());
-        let within = env::var_os("KUBERNETES_SERVICE_HOST").is_some()
-            && Path::new("/var/run/secrets/kubernetes.io/serviceaccount/token").is_file();
-        named || in_environment || at_home || within
-    }
-
-    /// Connects, and asks for the version, so that what is wrong with the way there is told before anything else.
-    pub(crate) async fn connect(target: &Target) -> Result<Self, Failure> {
-        if !Self::is_configured(target) {
-            return Err(Failure::NoConfiguration);
-        }
-        // An error means that a provider was installed already, by a test for example: it is the same.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let mut config = configuration(target).await?;
-        config.connect_timeout = Some(PATIENCE);
-        // Every caller has a time limit of its own, and a page that answers 503 is an answer.
-        config.default_retry = false;
-        let server = config.cluster_url.to_string();
-        let client = Client::try_from(config).map_err(|error| Failure::of("reading the kubeconfig", error))?;
-        let asked = tokio::time::timeout(PATIENCE, client.apiserver_version()).await;
-        let version = asked
-            .map_err(|_| Failure::Unreachable {
-                server: server.clone(),
-                cause: format!("no answer within {} s", PATIENCE.as_secs()),
-            })?
-            .map_err(|error| Failure::of("asking for the version", error).at(&server))?;
-        Ok(Self {
-            client,
-            server,
-            version: version.git_version,
-        })
-    }
-
-    /// Whether nothing of ours is here.
-    pub(crate) async fn deployment_is_missing(&self) -> Result<bool, Failure> {
-        let found = self.ours::<Deployment>().get_metadata_opt(names::CONTROLLER).await;
-        let found = found.map_err(|error| Failure::of("looking for the controller", error))?;
-        Ok(found.is_none())
-    }
-
-    /// Objects of one kind in all namespaces, or without one.
-    pub(crate) fn all<K>(&self) -> Api<K>
-    where
-        K: Resource<DynamicType = ()>,
-    {
-        Api::all(self.client.clone())
-    }
-
-    /// Objects of one kind in our own namespace.
-    pub(crate) fn ours<K>(&self) -> Api<K>
-    where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
-    {
-        Api::namespaced(self.client.clone(), names::NAMESPACE)
-    }
-}
-
-/// Everything that a selector names, a chunk at a time.
-pub(crate) async fn list<K>(api: &Api<K>, parameters: &ListParams, doing: &str) -> Result<Vec<K>, Failure>
-where
-    K: Clone + Debug + DeserializeOwned,
-{
-    let mut parameters = parameters.clone().limit(CHUNK);
-    let mut found = Vec::new();
-    loop {
-        let page = api.list(&parameters).await.map_err(|error| Failure::of(doing, error))?;
-        found.extend(page.items);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => parameters = parameters.continue_token(&token),
-            None => return Ok(found),
-        }
-    }
-}
-
-async fn configuration(target: &Target) -> Result<Config, Failure> {
-    let options = KubeConfigOptions {
-        context: target.context.clone(),
-        ..KubeConfigOptions::default()
-    };
-    let unusable = |error: &dyn std::error::Error| Failure::BadConfiguration(error.to_string());
-    if let Some(path) = &target.kubeconfig {
-        let file = Kubeconfig::read_from(path).map_err(|error| unusable(&error))?;
-        return Config::from_custom_kubeconfig(file, &options)
-            .await
-            .map_err(|error| unusable(&error));
-    }
-    match Config::from_kubeconfig(&options).await {
-        Ok(config) => Ok(config),
-        Err(error) => Config::incluster().map_err(|_| unusable(&error)),
-    }
-}
+pub(crate) use limited::for_each_limited;

@@ -8,6 +8,10 @@ pub(crate) const NODE: &str = "culvert-node";
 pub(crate) const CONTROLLER: &str = "culvert-controller";
 /// The certificate authority's Secret.
 pub(crate) const CA_SECRET: &str = "culvert-ca";
+/// The ConfigMap with the roots, in every namespace that has to do with the mesh.
+pub(crate) const TRUST_BUNDLE: &str = "culvert-ca-root-cert";
+/// What the programs are told about the cluster.
+pub(crate) const CONFIG: &str = "culvert-config";
 /// The agent's container, and the proxy's.
 pub(crate) const AGENT_CONTAINER: &str = "agent";
 /// See [`AGENT_CONTAINER`].
@@ -20,6 +24,11 @@ pub(crate) const MANAGED_BY: &str = "culvert.dev/managed-by";
 pub(crate) const UNINSTALLING: &str = "culvert.dev/uninstalling";
 /// Labels that enrol namespaces and pods.
 pub(crate) const MESH_LABELS: [&str; 2] = ["culvert.dev/mesh", "istio.io/dataplane-mode"];
+
+/// Ports that the mesh takes inside each enrolled pod: what goes out, what comes in without a tunnel, the tunnel.
+pub(crate) const PORTS_IN_PODS: [u16; 3] = [15001, 15006, TUNNEL];
+/// Where the tunnel of an enrolled pod arrives.
+pub(crate) const TUNNEL: u16 = 15008;
 
 /// Ports of our pods.
 pub(crate) mod ports {

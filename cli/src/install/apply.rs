@@ -2,43 +2,15 @@
 
 use crate::{
     cluster::{Cluster, Failure, names},
+    kinds::{DAEMON_SET, DEPLOYMENT, api},
     progress::Progress,
 };
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, ResourceExt,
-    api::{DynamicObject, Patch, PatchParams},
-    core::{ApiResource, GroupVersionKind},
+    api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
-
-/// Kinds that the manifests may have, in the order in which they are applied. Removing goes the other way.
-pub(crate) const KINDS: [(&str, &str, &str); 15] = [
-    ("", "v1", "Namespace"),
-    ("scheduling.k8s.io", "v1", "PriorityClass"),
-    ("apiextensions.k8s.io", "v1", "CustomResourceDefinition"),
-    ("", "v1", "ServiceAccount"),
-    ("rbac.authorization.k8s.io", "v1", "ClusterRole"),
-    ("rbac.authorization.k8s.io", "v1", "Role"),
-    ("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding"),
-    ("rbac.authorization.k8s.io", "v1", "RoleBinding"),
-    ("", "v1", "Secret"),
-    ("", "v1", "ConfigMap"),
-    ("networking.k8s.io", "v1", "NetworkPolicy"),
-    ("", "v1", "Service"),
-    ("policy", "v1", "PodDisruptionBudget"),
-    ("apps", "v1", "Deployment"),
-    ("apps", "v1", "DaemonSet"),
-];
-
-/// Of these kinds, those that belong to no namespace.
-const CLUSTER_WIDE: [&str; 5] = [
-    "Namespace",
-    "PriorityClass",
-    "CustomResourceDefinition",
-    "ClusterRole",
-    "ClusterRoleBinding",
-];
 
 /// What became of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,23 +39,6 @@ impl Applied {
         };
         json!({ "kind": self.kind, "name": self.name, "change": change })
     }
-}
-
-/// An object's place in the order.
-pub(super) fn rank(object: &Value) -> usize {
-    let kind = object["kind"].as_str().unwrap_or_default();
-    let known = KINDS.iter().position(|(_, _, one)| *one == kind);
-    // What nobody foresaw comes before what may use it: the workloads, and after all that they may need.
-    known.map_or(KINDS.len() * 2 - 5, |place| place * 2)
-}
-
-/// Objects of one kind; in our namespace, if the kind has namespaces.
-pub(crate) fn api(cluster: &Cluster, (group, version, kind): (&str, &str, &str)) -> Api<DynamicObject> {
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-    if CLUSTER_WIDE.contains(&kind) {
-        return Api::all_with(cluster.client.clone(), &resource);
-    }
-    Api::namespaced_with(cluster.client.clone(), names::NAMESPACE, &resource)
 }
 
 /// Applies all objects. Stops at the first that is refused: the next ones need it.
@@ -195,25 +150,11 @@ pub(super) async fn after(cluster: &Cluster, applied: &[Applied]) -> Result<(), 
     let restart = json!({ "spec": { "template": { "metadata": { "annotations": {
         "culvert.dev/configuration": configuration.version,
     } } } } });
-    for (kind, name) in [(KINDS[13], names::CONTROLLER), (KINDS[14], names::NODE)] {
+    for (kind, name) in [(DEPLOYMENT, names::CONTROLLER), (DAEMON_SET, names::NODE)] {
         api(cluster, kind)
             .patch(name, &PatchParams::default(), &Patch::Merge(&restart))
             .await
             .map_err(|error| Failure::of(format!("restarting {name} for its new configuration"), error))?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{KINDS, rank};
-    use serde_json::json;
-
-    #[test]
-    fn a_kind_that_nobody_foresaw_comes_before_the_workloads() {
-        let of = |kind: &str| rank(&json!({ "kind": kind }));
-        assert!(of("Service") < of("Mystery") && of("Mystery") < of("Deployment"));
-        assert_eq!((KINDS[13].2, KINDS[14].2), ("Deployment", "DaemonSet"));
-        assert!(of("Mystery") > of("PodDisruptionBudget"));
-    }
 }

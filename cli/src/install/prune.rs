@@ -1,8 +1,8 @@
 //! Objects that an earlier version, or other flags, installed and that are no longer among the manifests.
 
-use super::apply::{KINDS, api};
 use crate::{
-    cluster::{Cluster, Failure, fan, names},
+    cluster::{Cluster, Failure, for_each_limited, names},
+    kinds::{KINDS, api},
     progress::Progress,
 };
 use kube::{
@@ -29,7 +29,7 @@ pub(crate) async fn labelled(cluster: &Cluster, kind: (&str, &str, &str)) -> Res
 pub(super) async fn others(cluster: &Cluster, objects: &[Value], progress: &Progress) -> Result<Vec<String>, Failure> {
     // Workloads first, what they need last.
     let kinds = KINDS.into_iter().rev().filter(|(_, _, kind)| *kind != "Namespace");
-    let found = fan::out(kinds, |kind| async move { (kind, labelled(cluster, kind).await) }).await;
+    let found = for_each_limited(kinds, |kind| async move { (kind, labelled(cluster, kind).await) }).await;
     let mut removed = Vec::new();
     for (kind, objects_found) in found {
         for object in objects_found? {

@@ -2,13 +2,14 @@
 
 use crate::{
     cluster::{Cluster, Failure, list, names},
+    failed_create,
+    pod::{is_ready, stuck},
     progress::Progress,
-    survey::is_ready,
 };
 use culvert_deploy::Rollout;
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet, Deployment},
-    core::v1::{ContainerStatus, Event, Pod, Secret},
+    core::v1::{Event, Pod, Secret},
 };
 use kube::{ResourceExt, api::ListParams};
 use serde::Serialize;
@@ -216,80 +217,33 @@ fn with_reason(said: String, is_done: bool, sight: &Sight, app: &str) -> String 
         .filter(is_app)
         .filter(|pod| pod.metadata.deletion_timestamp.is_none() && !is_ready(pod))
         .filter_map(|pod| Some((pod, stuck(pod, &sight.warnings)?)));
-    match reasons.next().filter(|_| !is_done) {
+    if is_done {
+        return said;
+    }
+    match reasons.next() {
         Some((pod, reason)) => {
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
             let place = node.map_or_else(|| pod.name_any(), |node| format!("{} on {node}", pod.name_any()));
             format!("{said}; {place}: {reason}")
         }
-        None => said,
+        None => match not_made(sight, app) {
+            Some(why) => format!("{said}; no pod is made: {why}"),
+            None => said,
+        },
     }
 }
 
-/// Why a pod is not ready: nowhere to run, a container that does not start or keeps ending, or else its last warning.
-pub(crate) fn stuck(pod: &Pod, warnings: &[Event]) -> Option<String> {
-    let status = pod.status.as_ref();
-    let unscheduled = status
-        .into_iter()
-        .flat_map(|status| status.conditions.iter().flatten())
-        .find(|one| one.type_ == "PodScheduled" && one.status == "False");
-    if let Some(condition) = unscheduled {
-        return Some(condition.message.clone().unwrap_or_else(|| "not scheduled".to_owned()));
+fn not_made(sight: &Sight, app: &str) -> Option<String> {
+    match app {
+        names::NODE => failed_create::of_nodes(&sight.warnings),
+        _ => failed_create::of_controllers(&sight.warnings),
     }
-    let containers = status.into_iter().flat_map(|status| {
-        let all = status.init_container_statuses.iter().chain(&status.container_statuses);
-        all.flatten()
-    });
-    let of_containers = containers.filter(|one| !one.ready).find_map(container_stuck);
-    of_containers.or_else(|| last_warning(pod, warnings))
-}
-
-fn container_stuck(container: &ContainerStatus) -> Option<String> {
-    let ended = container
-        .last_state
-        .as_ref()
-        .and_then(|state| state.terminated.as_ref());
-    let ended = ended.map(|ended| {
-        let message = ended.message.as_deref().unwrap_or_default().trim();
-        format!(
-            "ended {} times, last with exit code {} {message}",
-            container.restart_count, ended.exit_code
-        )
-    });
-    let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
-    let waiting = waiting.and_then(|waiting| {
-        let reason = waiting.reason.as_deref().filter(|reason| {
-            // What every pod goes through is no reason.
-            !matches!(*reason, "ContainerCreating" | "PodInitializing")
-        })?;
-        Some(format!("{reason}: {}", waiting.message.as_deref().unwrap_or_default()))
-    });
-    let parts: Vec<String> = waiting.into_iter().chain(ended).collect();
-    (!parts.is_empty()).then(|| format!("{} {}", container.name, parts.join("; ").trim_end()))
-}
-
-fn last_warning(pod: &Pod, warnings: &[Event]) -> Option<String> {
-    let of_pod = warnings
-        .iter()
-        .filter(|event| event.involved_object.uid == pod.metadata.uid);
-    let when = |event: &&Event| {
-        let series = event
-            .series
-            .as_ref()
-            .and_then(|series| series.last_observed_time.as_ref());
-        let single = event.event_time.as_ref();
-        let seen = series.or(single).map(|time| time.0);
-        seen.max(event.last_timestamp.as_ref().map(|time| time.0))
-    };
-    let last = of_pod.max_by_key(when)?;
-    let reason = last.reason.as_deref().unwrap_or("warning");
-    Some(format!("{reason}: {}", last.message.as_deref().unwrap_or_default()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Sight, judged, stuck};
-    use k8s_openapi::api::core::v1::{Event, Pod};
+    use super::{Sight, judged};
+    use k8s_openapi::api::core::v1::Pod;
     use serde_json::{Value, from_value, json};
 
     fn pod(status: Value) -> Pod {
@@ -303,45 +257,25 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_does_not_start_is_named_with_its_reason() {
-        let waiting = json!({ "waiting": { "reason": "ImagePullBackOff", "message": "no such image" } });
-        let status = json!({ "containerStatuses": [{ "name": "agent", "ready": false, "restartCount": 0, "image": "", "imageID": "", "state": waiting }] });
-        assert_eq!(
-            stuck(&pod(status), &[]).unwrap(),
-            "agent ImagePullBackOff: no such image"
-        );
-    }
-
-    #[test]
-    fn a_container_that_keeps_ending_shows_how_it_ended() {
-        let status = json!({ "containerStatuses": [{
-            "name": "ztunnel", "ready": false, "restartCount": 3, "image": "", "imageID": "",
-            "state": { "waiting": { "reason": "CrashLoopBackOff", "message": "back-off" } },
-            "lastState": { "terminated": { "exitCode": 1, "message": "no cgroup2" } },
-        }] });
-        let said = stuck(&pod(status), &[]).unwrap();
-        assert!(
-            said.contains("CrashLoopBackOff") && said.contains("3 times") && said.contains("no cgroup2"),
-            "{said}"
-        );
-    }
-
-    #[test]
-    fn a_pod_without_a_node_says_why_and_one_that_is_being_made_shows_its_last_warning() {
-        let unscheduled =
-            json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "message": "0/0 nodes" }] });
-        assert_eq!(stuck(&pod(unscheduled), &[]).unwrap(), "0/0 nodes");
-        let event = |second: u8, message: &str| -> Event {
-            from_value(json!({
-                "metadata": {}, "involvedObject": { "uid": "u" }, "reason": "FailedMount", "message": message,
-                "lastTimestamp": format!("2026-11-21T00:00:0{second}Z"),
-            }))
-            .unwrap()
+    fn a_pod_that_is_not_made_at_all_has_its_reason_from_its_owner() {
+        let event = json!({ "metadata": {}, "involvedObject": { "kind": "DaemonSet", "name": "culvert-node" },
+            "reason": "FailedCreate", "message": "insufficient quota to match these scopes" });
+        let sight = Sight {
+            warnings: vec![from_value(event).unwrap()],
+            daemon_set: from_value(json!({ "metadata": { "generation": 1, "uid": "d" }, "status": { "observedGeneration": 1,
+                "desiredNumberScheduled": 2, "currentNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0 } }))
+            .unwrap(),
+            revisions: vec![from_value(json!({ "metadata": { "labels": { "controller-revision-hash": "a" },
+                "ownerReferences": [{ "apiVersion": "", "kind": "", "name": "", "uid": "d" }] }, "revision": 1 }))
+            .unwrap()],
+            ..Sight::default()
         };
-        let creating = json!({ "containerStatuses": [{ "name": "agent", "ready": false, "restartCount": 0, "image": "",
-            "imageID": "", "state": { "waiting": { "reason": "ContainerCreating" } } }] });
-        let said = stuck(&pod(creating), &[event(2, "late"), event(1, "early")]);
-        assert_eq!(said.unwrap(), "FailedMount: late");
+        let nodes = judged(&sight).into_iter().find(|stage| stage.name == "nodes").unwrap();
+        assert!(
+            nodes.said.starts_with("0 of 2 ready; no pod is made") && nodes.said.contains("ResourceQuota"),
+            "{}",
+            nodes.said
+        );
     }
 
     #[test]

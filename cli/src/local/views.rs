@@ -3,8 +3,12 @@
 //! Fields are read by name from the servers' JSON, and one that is absent shows as `-`: a newer or older program on the
 //! node, or Istio's ztunnel in our proxy's place, should still be of use.
 
+use super::{servers::Servers, services};
 use crate::{
-    local::{Servers, http::Server},
+    filter::Filter,
+    http::Server,
+    installed,
+    line::{Level, Line},
     print::{Answer, Section},
 };
 use anyhow::{Context, Result};
@@ -47,6 +51,19 @@ pub(crate) fn status(servers: &Servers) -> Result<Answer> {
         .map(|finding| cells(finding, &["file", "document", "object", "field", "message"]))
         .collect();
     is_well &= wrong.is_empty();
+    let lines = all.get("agent").map(wrong_here).unwrap_or_default();
+    is_well &= lines.is_empty();
+    let here: Vec<Vec<String>> = lines
+        .iter()
+        .map(|line| {
+            vec![
+                line.level.to_string(),
+                line.place.clone(),
+                format!("{}: {}", line.what, line.found),
+            ]
+        })
+        .collect();
+    all.insert("wrong".to_owned(), serde_json::to_value(&lines).unwrap_or_default());
     let pods = all.get("agent").map(pod_rows).unwrap_or_default();
     let nodes = all.get("controller").map(node_rows).unwrap_or_default();
     all.insert("findings".to_owned(), findings);
@@ -81,63 +98,78 @@ pub(crate) fn status(servers: &Servers) -> Result<Answer> {
         rows: wrong,
         when_empty: "nothing".to_owned(),
     };
+    let here = Section {
+        title: "Wrong on this node",
+        header: &["level", "whom", "what"],
+        rows: here,
+        when_empty: "nothing".to_owned(),
+    };
     Ok(Answer {
         json: Value::Object(all),
-        sections: vec![programs, pods, nodes, wrong],
+        sections: vec![programs, pods, nodes, here, wrong],
         is_well,
     })
 }
 
+/// What the agent reports that is not as it should be.
+fn wrong_here(page: &Value) -> Vec<Line> {
+    if page["pods"].as_array().is_none() {
+        return Vec::new(); // It did not answer, which has its own row.
+    }
+    let mut lines = installed::agent::judged("this node", page);
+    for pod in items(page, "pods") {
+        let place = cells(pod, &["namespace", "name"]).join("/");
+        let fault = pod["error"].as_str().unwrap_or_default();
+        let state = pod["state"].as_str().unwrap_or_default();
+        if matches!(state, "failed" | "refused") {
+            let found = format!("should be in the mesh and is not: {fault}");
+            lines.push(Line::fail(&place, "pod", found, "the agent's log says more"));
+        } else if !fault.is_empty() && state == "captured" {
+            lines.push(Line::warn(
+                &place,
+                "pod",
+                format!("in the mesh, with a fault: {fault}"),
+                "the agent's log says more",
+            ));
+        }
+    }
+    lines.retain(|line| line.level >= Level::Warn);
+    lines
+}
+
 /// The workloads that the node's proxy knows: on demand those that its pods use, not the cluster's.
-pub(crate) fn workloads(servers: &Servers) -> Result<Answer> {
+pub(crate) fn workloads(servers: &Servers, filter: &Filter) -> Result<Answer> {
     let value = ask(&servers.ztunnel, "/workloads")?;
     let rows = items(&value, "workloads")
-        .iter()
+        .into_iter()
+        .filter(|item| filter.shows(item))
         .map(|item| cells(item, WORKLOAD_HEADER))
         .collect();
     Ok(one(
         value,
-        Section {
-            title: "",
-            header: WORKLOAD_HEADER,
-            rows,
-            when_empty: "the proxy knows no workload yet".to_owned(),
-        },
+        WORKLOAD_HEADER,
+        rows,
+        "the proxy knows no workload here yet",
     ))
 }
 
 /// The services that the node's proxy knows.
-pub(crate) fn services(servers: &Servers) -> Result<Answer> {
+pub(crate) fn services(servers: &Servers, filter: &Filter) -> Result<Answer> {
     let value = ask(&servers.ztunnel, "/services")?;
-    let rows = items(&value, "services")
-        .iter()
-        .map(|item| cells(item, SERVICE_HEADER))
-        .collect();
-    Ok(one(
-        value,
-        Section {
-            title: "",
-            header: SERVICE_HEADER,
-            rows,
-            when_empty: "the proxy knows no service yet".to_owned(),
-        },
-    ))
+    let workloads = ask(&servers.ztunnel, "/workloads")?;
+    let rows = services::rows(&value, &workloads, filter);
+    Ok(one(value, SERVICE_HEADER, rows, "the proxy knows no service here yet"))
 }
 
 /// The connections that are open in the node's proxy.
-pub(crate) fn connections(servers: &Servers) -> Result<Answer> {
+pub(crate) fn connections(servers: &Servers, filter: &Filter) -> Result<Answer> {
     let value = ask(&servers.ztunnel, "/connections")?;
     let rows = items(&value, "connections")
-        .iter()
-        .map(|item| connection(item))
+        .into_iter()
+        .filter(|item| filter.shows(item))
+        .map(connection)
         .collect();
-    let section = Section {
-        title: "",
-        header: CONNECTION_HEADER,
-        rows,
-        when_empty: "no connection is open".to_owned(),
-    };
-    Ok(one(value, section))
+    Ok(one(value, CONNECTION_HEADER, rows, "no connection is open"))
 }
 
 /// An end shows by the name of its workload, if it has one, and by its address.
@@ -221,10 +253,15 @@ fn node_rows(controller: &Value) -> Vec<Vec<String>> {
         .collect()
 }
 
-fn one(json: Value, section: Section) -> Answer {
+fn one(json: Value, header: &'static [&'static str], rows: Vec<Vec<String>>, when_empty: &str) -> Answer {
     Answer {
         json,
-        sections: vec![section],
+        sections: vec![Section {
+            title: "",
+            header,
+            rows,
+            when_empty: when_empty.to_owned(),
+        }],
         is_well: true,
     }
 }
@@ -290,8 +327,8 @@ pub(crate) fn text(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{cells, items, node_rows, status};
-    use crate::local::Servers;
+    use super::{cells, items, node_rows, status, wrong_here};
+    use crate::local::servers::Servers;
     use serde_json::json;
 
     #[test]
@@ -320,6 +357,18 @@ mod tests {
             cells(&item, &["a", "b", "c", "d", "e", "f"]),
             ["x", "-", "-", "-", "1, 2", "yes"]
         );
+    }
+
+    #[test]
+    fn what_an_agent_reports_as_wrong_is_named() {
+        let page = json!({ "ready": true, "proxies": [{}],
+            "programs": [{ "name": "culvert_connect4", "attached": false }],
+            "pods": [{ "namespace": "shop", "name": "a", "state": "failed", "error": "port 15006 is taken" },
+                { "namespace": "shop", "name": "b", "state": "captured", "error": null }] });
+        let lines = wrong_here(&page);
+        let places: Vec<&str> = lines.iter().map(|line| line.place.as_str()).collect();
+        assert_eq!(places, ["this node", "shop/a"]);
+        assert!(wrong_here(&json!({ "error": "down" })).is_empty());
     }
 
     #[test]

@@ -1,13 +1,18 @@
 //! `culvert status` on a cluster: versions, controllers, nodes, namespaces in the mesh, and what is wrong with whom.
-//! `pages` shows what the nodes' proxies know.
+//! `proxies` shows what the nodes' proxies know.
+//!
+//! What is wrong is judged by `installed`, as `check` prints it, so that both name the same.
 
-pub(crate) mod pages;
+pub(crate) mod proxies;
 
 use crate::{
-    check::{Membership, membership},
     cluster::{Cluster, names},
+    foreign::PolicyFlags,
+    installed::{self, Membership, membership},
+    line::{Level, Line},
+    pod::is_ready,
     print::{Answer, Section},
-    survey::{NodeFacts, Survey, is_ready},
+    survey::{Controller, NodeFacts, Survey},
 };
 use anyhow::Result;
 use k8s_openapi::api::core::v1::Pod;
@@ -15,9 +20,10 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-pub(crate) async fn run(cluster: &Cluster) -> Result<Answer> {
+pub(crate) async fn run(cluster: &Cluster, policies: PolicyFlags) -> Result<Answer> {
     let survey = Survey::of(cluster).await?;
-    Ok(shown(&survey, cluster))
+    let lines = installed::judged(&survey, &cluster.version, policies);
+    Ok(shown(&survey, &wrong(lines), cluster))
 }
 
 /// Pods of a namespace by where they stand.
@@ -29,17 +35,14 @@ struct Counts {
     out: usize,
 }
 
-/// Something that is not as it should be.
-#[derive(Debug)]
-struct Wrong {
-    whom: String,
-    what: String,
+/// Lines about what is not as it should be; what is on its way is not wrong.
+fn wrong(lines: Vec<Line>) -> Vec<Line> {
+    lines.into_iter().filter(|line| line.level >= Level::Warn).collect()
 }
 
-fn shown(survey: &Survey, cluster: &Cluster) -> Answer {
+fn shown(survey: &Survey, wrong: &[Line], cluster: &Cluster) -> Answer {
     let members = membership(survey);
     let namespaces = counted(&members);
-    let wrong = wrong(survey, &members);
     let json = json!({
         "cluster": { "server": cluster.server, "version": cluster.version },
         "version": env!("CARGO_PKG_VERSION"),
@@ -48,7 +51,9 @@ fn shown(survey: &Survey, cluster: &Cluster) -> Answer {
         "namespaces": namespaces.iter().map(|(name, counts)| json!({
             "namespace": name, "in": counts.is_in, "waiting": counts.waiting, "failed": counts.failed, "out": counts.out,
         })).collect::<Vec<_>>(),
-        "wrong": wrong.iter().map(|one| json!({ "whom": one.whom, "what": one.what })).collect::<Vec<_>>(),
+        "wrong": wrong.iter().map(|line| json!({
+            "level": line.level, "whom": line.place, "what": format!("{}: {}", line.what, line.found), "remedy": line.remedy,
+        })).collect::<Vec<_>>(),
     });
     let is_well = wrong.is_empty();
     let namespace_rows = namespaces.into_iter().map(|(name, counts)| {
@@ -67,27 +72,41 @@ fn shown(survey: &Survey, cluster: &Cluster) -> Answer {
         cluster.version,
         env!("CARGO_PKG_VERSION")
     );
+    let mut sections = vec![
+        Section::words(words),
+        section("Controllers", CONTROLLERS, controllers(survey), "none"),
+        section("Nodes", NODES, nodes(survey), "none"),
+        section(
+            "Namespaces in the mesh, by pods",
+            &["namespace", "in", "waiting", "failed", "out"],
+            namespace_rows.collect(),
+            "none: kubectl label namespace NAME culvert.dev/mesh=ambient",
+        ),
+        section(
+            "Wrong",
+            &["level", "whom", "what"],
+            wrong.iter().map(wrong_row).collect(),
+            "nothing",
+        ),
+    ];
+    if !is_well {
+        sections.push(Section::words("`culvert check` has the remedies"));
+    }
     Answer {
         json,
-        sections: vec![
-            Section::words(words),
-            section("Controllers", CONTROLLERS, controllers(survey), "none"),
-            section("Nodes", NODES, nodes(survey), "none"),
-            section(
-                "Namespaces in the mesh, by pods",
-                &["namespace", "in", "waiting", "failed", "out"],
-                namespace_rows.collect(),
-                "none: kubectl label namespace NAME culvert.dev/mesh=ambient",
-            ),
-            section(
-                "Wrong",
-                &["whom", "what"],
-                wrong.into_iter().map(|one| vec![one.whom, one.what]).collect(),
-                "nothing",
-            ),
-        ],
+        sections,
         is_well,
     }
+}
+
+fn wrong_row(line: &Line) -> Vec<String> {
+    // A table has one line for each.
+    let found = line.found.split_whitespace().collect::<Vec<_>>().join(" ");
+    vec![
+        line.level.to_string(),
+        line.place.clone(),
+        format!("{}: {found}", line.what),
+    ]
 }
 
 const CONTROLLERS: &[&str] = &["pod", "node", "version", "ready", "leader", "nodes", "resources"];
@@ -107,19 +126,19 @@ fn yes(is: bool) -> String {
 }
 
 fn controllers(survey: &Survey) -> Vec<Vec<String>> {
-    let row = |one: &crate::survey::Controller| {
+    let row = |one: &Controller| {
         let name = one.pod.name_any();
-        let said = one.status.as_ref().ok();
+        let report = one.status.as_ref().ok();
         let leads = survey.leader.as_deref().is_some_and(|leader| leader.contains(&name));
-        let field = |show: fn(&Value) -> Option<String>| said.and_then(show).unwrap_or_else(|| "-".to_owned());
+        let field = |show: fn(&Value) -> Option<String>| report.and_then(show).unwrap_or_else(|| "-".to_owned());
         vec![
             name,
             node_of(&one.pod).unwrap_or("-").to_owned(),
-            field(|said| Some(said["version"].as_str()?.to_owned())),
+            field(|report| Some(report["version"].as_str()?.to_owned())),
             yes(is_ready(&one.pod)),
             if leads { "yes" } else { "" }.to_owned(),
-            field(|said| Some(said["nodes"].as_array()?.len().to_string())),
-            field(|said| Some(said["resources"].to_string())),
+            field(|report| Some(report["nodes"].as_array()?.len().to_string())),
+            field(|report| Some(report["resources"].to_string())),
         ]
     };
     survey.controllers.iter().map(row).collect()
@@ -131,13 +150,13 @@ fn nodes(survey: &Survey) -> Vec<Vec<String>> {
 }
 
 fn node_row(survey: &Survey, node: &NodeFacts) -> Vec<String> {
-    let said = node.said.as_ref();
-    let agent = said.map(|said| &said.agent);
+    let report = node.report.as_ref();
+    let agent = report.map(|report| &report.agent);
     let captured = agent.and_then(|agent| agent.as_ref().ok()).map(|page| {
         let pods = page["pods"].as_array().into_iter().flatten();
         pods.filter(|pod| pod["state"] == "captured").count().to_string()
     });
-    let proxy = said.map(|said| &said.proxy_ready);
+    let proxy = report.map(|report| &report.proxy_ready);
     let is_connected = survey
         .controllers
         .iter()
@@ -165,7 +184,7 @@ fn node_row(survey: &Survey, node: &NodeFacts) -> Vec<String> {
         },
         captured.unwrap_or_else(|| "-".to_owned()),
         yes(is_connected),
-        node.draining.to_string(),
+        node.draining.len().to_string(),
     ]
 }
 
@@ -185,9 +204,9 @@ fn counted(members: &BTreeMap<(String, String), Membership>) -> BTreeMap<String,
     let mut all: BTreeMap<String, Counts> = BTreeMap::new();
     for ((namespace, _), stands) in members {
         let count = |counts: &mut Counts| match stands {
-            Membership::In => counts.is_in += 1,
+            Membership::In(_) => counts.is_in += 1,
             Membership::Waiting(_) => counts.waiting += 1,
-            Membership::Failed(_) => counts.failed += 1,
+            Membership::Failed(_) | Membership::Unserved { .. } => counts.failed += 1,
             Membership::Out | Membership::Unlabelled => counts.out += 1,
         };
         count(all.entry(namespace.clone()).or_default());
@@ -202,60 +221,10 @@ fn counted(members: &BTreeMap<(String, String), Membership>) -> BTreeMap<String,
     all
 }
 
-fn wrong(survey: &Survey, members: &BTreeMap<(String, String), Membership>) -> Vec<Wrong> {
-    let mut all = Vec::new();
-    let mut add = |whom: String, what: String| all.push(Wrong { whom, what });
-    if survey.controllers.is_empty() {
-        add("controller".to_owned(), "no pod of it is there".to_owned());
-    }
-    for controller in &survey.controllers {
-        let whom = format!("controller {}", controller.pod.name_any());
-        match &controller.status {
-            Err(error) => add(whom, error.to_string()),
-            Ok(_) if !is_ready(&controller.pod) => add(whom, "not ready".to_owned()),
-            Ok(_) => {}
-        }
-    }
-    // Both replicas find the same.
-    let findings = survey.controllers.iter().find_map(|one| one.status.as_ref().ok());
-    for finding in findings
-        .and_then(|status| status["findings"].as_array())
-        .into_iter()
-        .flatten()
-    {
-        let whom = finding["object"].as_str().unwrap_or("configuration");
-        let what = finding["message"].as_str().or(finding["text"].as_str()).unwrap_or("-");
-        add(whom.to_owned(), what.to_owned());
-    }
-    for node in survey.nodes.iter().filter(|node| node.is_ours) {
-        let whom = format!("node {}", node.name);
-        match &node.said {
-            None => add(whom, "no pod of culvert-node runs here".to_owned()),
-            Some(said) => {
-                if let Err(error) = &said.agent {
-                    add(whom.clone(), format!("its agent does not answer: {error}"));
-                }
-                if let Err(error) = &said.proxy_ready {
-                    add(whom, format!("its proxy does not answer: {error}"));
-                }
-            }
-        }
-    }
-    for ((namespace, name), stands) in members {
-        if let Membership::Failed(why) = stands {
-            add(format!("pod {namespace}/{name}"), why.clone());
-        }
-    }
-    all
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Counts, counted, wrong};
-    use crate::{
-        check::Membership,
-        survey::{NodeFacts, Survey},
-    };
+    use crate::{installed::Membership, line::Line};
     use std::collections::BTreeMap;
 
     fn members(all: &[(&str, Membership)]) -> BTreeMap<(String, String), Membership> {
@@ -268,7 +237,7 @@ mod tests {
     #[test]
     fn namespaces_show_only_when_something_in_them_is_meant_to_be_in() {
         let members = members(&[
-            ("shop", Membership::In),
+            ("shop", Membership::In(None)),
             ("shop", Membership::Failed("no".to_owned())),
             ("shop", Membership::Out),
             ("other", Membership::Unlabelled),
@@ -285,17 +254,14 @@ mod tests {
     }
 
     #[test]
-    fn a_node_without_us_and_a_pod_that_failed_are_named() {
-        let survey = Survey {
-            nodes: vec![NodeFacts {
-                name: "n".to_owned(),
-                is_ours: true,
-                ..NodeFacts::default()
-            }],
-            ..Survey::default()
-        };
-        let wrong = wrong(&survey, &members(&[("shop", Membership::Failed("why".to_owned()))]));
-        let whom: Vec<&str> = wrong.iter().map(|one| one.whom.as_str()).collect();
-        assert_eq!(whom, ["controller", "node n", "pod shop/pod0"]);
+    fn what_warns_or_fails_is_wrong_and_what_is_on_its_way_is_not() {
+        let lines = vec![
+            Line::ok("a", "pod", "in"),
+            Line::wait("b", "pod", "not in the mesh yet"),
+            Line::warn("c", "gate", "fought over", "stop"),
+            Line::fail("d", "programs", "not attached", "restart"),
+        ];
+        let places: Vec<String> = wrong(lines).into_iter().map(|line| line.place).collect();
+        assert_eq!(places, ["c", "d"]);
     }
 }

@@ -5,7 +5,7 @@
 //! open in the tunnel go on until they end by themselves, or until the time is up.
 
 use crate::{
-    cluster::{Cluster, Failure, fan, list, names, names::ports},
+    cluster::{Cluster, Failure, for_each_limited, list, names, names::ports},
     progress::Progress,
     survey::{NodeFacts, placed},
 };
@@ -80,7 +80,7 @@ async fn look(cluster: &Cluster) -> Result<Vec<(String, Stage)>, Failure> {
     let ours = ListParams::default().labels("app.kubernetes.io/name=culvert-node");
     let nodes: Vec<Node> = list(&nodes_of, &ListParams::default(), "listing nodes").await?;
     let pods: Vec<Pod> = list(&pods_of, &ours, "listing our pods").await?;
-    Ok(fan::out(placed(&nodes, &pods), |node| async move {
+    Ok(for_each_limited(placed(&nodes, &pods), |node| async move {
         let stage = stage(cluster, &node).await;
         (node.name, stage)
     })

@@ -5,8 +5,8 @@ mod leave;
 mod remove;
 
 use crate::{
-    cli::duration,
     cluster::Cluster,
+    duration::duration,
     print::{Answer, Section},
     progress::Progress,
 };

@@ -2,11 +2,9 @@
 //! to end well only when they are gone.
 
 use crate::{
-    cluster::{Cluster, Failure, fan, list, names},
-    install::{
-        apply::{KINDS, api},
-        prune::labelled,
-    },
+    cluster::{Cluster, Failure, for_each_limited, list, names},
+    install::prune::labelled,
+    kinds::{KINDS, api},
     progress::Progress,
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod};
@@ -46,7 +44,8 @@ impl Found {
             .map_err(|error| Failure::of("looking for the namespace culvert-system", error))?;
         let kinds = KINDS.into_iter().rev().filter(|(_, _, kind)| *kind != "Namespace");
         let mut objects = Vec::new();
-        for (kind, found) in fan::out(kinds, |kind| async move { (kind, labelled(cluster, kind).await) }).await {
+        for (kind, found) in for_each_limited(kinds, |kind| async move { (kind, labelled(cluster, kind).await) }).await
+        {
             objects.extend(found?.into_iter().map(|object| (kind, object.name_any())));
         }
         let managed = ListParams::default().labels(names::MANAGED_BY);

@@ -6,13 +6,17 @@
 //! | `client` | a connection to the API server |
 //! | `lease` | which replica writes |
 //! | `bundle` | the root certificates, where programs find them |
+//! | `enrolled` | which namespaces are in the mesh |
+//! | `retries` | when what failed in a namespace is tried again |
 //! | `events` | what happened, where `kubectl describe` shows it |
 
 mod bundle;
 pub(crate) mod client;
+mod enrolled;
 mod events;
 pub mod flags;
 pub(crate) mod lease;
+mod retries;
 
 use std::sync::Arc;
 
@@ -23,6 +27,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::state::State;
+use enrolled::Enrolled;
 use flags::ClusterFlags;
 use lease::Standing;
 
@@ -89,6 +94,7 @@ impl Member {
         state: &watch::Receiver<Arc<State>>,
         roots: watch::Receiver<Arc<str>>,
         stop: &watch::Receiver<bool>,
+        problem: watch::Sender<Option<String>>,
     ) -> Vec<JoinHandle<()>> {
         let bundles = bundle::Bundles {
             client: self.client.clone(),
@@ -96,7 +102,9 @@ impl Member {
             state: state.clone(),
             roots,
             leader: self.leader.clone(),
+            enrolled: Enrolled::default(),
             stop: stop.clone(),
+            problem,
         };
         let events = events::Events {
             client: self.client,

@@ -24,6 +24,7 @@ counters! {
     ConnectDevice => "connect", "other_interface", "By a socket bound to an interface that has no address of the mesh, left alone.";
     ConnectFamily => "connect", "other_family", "Of a family of which the pod has no address in the mesh, left alone.";
     ConnectFull => "connect", "denied_full", "Denied: the map of flows is full.";
+    ConnectShare => "connect", "denied_share", "Denied: the pod has its share of the map of flows.";
     ConnectNoMemory => "connect", "denied_memory", "Denied: the kernel had no memory for the socket's note.";
     ConnectNoAddress => "connect", "denied_family", "Denied: the pod's interface has an address of this family that the mesh does not know.";
     PeerCaptured => "getpeername", "destination", "An application was shown the destination that it asked for.";

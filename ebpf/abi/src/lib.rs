@@ -80,6 +80,18 @@ pub struct Owner {
     pub cookie: u64,
 }
 
+/// What a pod has under way, by the cookie of its network namespace.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Its entries in the map of flows.
+    pub flows: u64,
+    /// Connections that were denied because it had its share of that map, see [`Config::share`].
+    pub denied: u64,
+    /// When a denial of the pod's was last logged, in nanoseconds since the machine started.
+    pub logged: u64,
+}
+
 /// One direction of a TCP connection inside a pod's network namespace, seen from the socket that opened it.
 ///
 /// An entry lives from `connect` until the accepting socket is established (or the opening socket gives up), so the map
@@ -144,6 +156,8 @@ pub struct Config {
     pub proxies: [u64; Config::PROXIES],
     /// The number of [`Flow`]s that the map holds.
     pub flows: u64,
+    /// How many of them one pod may have: what it tries beyond them is denied, so that no pod takes the room of others.
+    pub share: u64,
     /// The cookie of the node's own network namespace: what its processes open reaches pods as it is, because the kubelet's
     /// probes must meet the application and nobody else. Zero: nobody's does.
     pub node: u64,
@@ -168,6 +182,7 @@ pub const fn layout() -> u32 {
         size_of::<Flow>(),
         size_of::<Noted>(),
         size_of::<Listener>(),
+        size_of::<Usage>(),
         size_of::<Config>(),
         COUNTERS.len(),
     ];
@@ -202,5 +217,5 @@ mod user {
             unsafe impl aya::Pod for super::$name {}
         )*};
     }
-    plain_data!(Address Config Endpoint Flow Listener Noted Owner Pod);
+    plain_data!(Address Config Endpoint Flow Listener Noted Owner Pod Usage);
 }

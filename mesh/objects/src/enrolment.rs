@@ -13,6 +13,8 @@ const ISTIO_LABEL: &str = "istio.io/dataplane-mode";
 const SIDECAR_ANNOTATION: &str = "sidecar.istio.io/status";
 /// Names the network namespace of a pod that no container runtime runs.
 const NETNS_ANNOTATION: &str = "culvert.dev/netns";
+/// On a namespace: what its pods had open before they joined the mesh is closed.
+pub const CLOSE_ANNOTATION: &str = "culvert.dev/close-open-connections";
 
 /// Whether a pod's traffic is captured and carried by the mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +110,14 @@ pub fn netns(pod: &Pod) -> Option<&str> {
         .as_ref()?
         .get(NETNS_ANNOTATION)
         .map(String::as_str)
+}
+
+/// Whether a namespace with these annotations asks for connections to be closed that its pods had open before they joined the
+/// mesh: [`CLOSE_ANNOTATION`] is `"true"`.
+pub fn closes_open_connections(annotations: Option<&BTreeMap<String, String>>) -> bool {
+    annotations
+        .and_then(|all| all.get(CLOSE_ANNOTATION))
+        .is_some_and(|value| value == "true")
 }
 
 #[cfg(test)]

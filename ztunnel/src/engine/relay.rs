@@ -16,11 +16,11 @@ use super::{
     event_loop::Again,
     failure::{Failure, errno},
     flow::{Far, Flow, Phase},
+    pace,
     poll::Event,
     socket::Socket,
     timer::Due,
     tunnel::{State, Tunnel},
-    tunnel_io::AHEAD_MOST,
     turns::Turn,
 };
 
@@ -278,7 +278,7 @@ impl Loop {
             for slice in slices {
                 flow.early.push(slice);
             }
-            return;
+            return self.account(flow_key);
         }
         flow.count(total, false);
         let Some(near) = &mut flow.near else { return };
@@ -295,6 +295,9 @@ impl Loop {
                     tunnel.paused = true;
                     self.timers.set(self.now + self.config.pause, Due::Resume(tunnel_key));
                 }
+                if flow.held > 0 || !near.backlog.is_empty() {
+                    self.account(flow_key);
+                }
             }
             Err(error) => self.end(flow_key, Err(Failure::Reset(errno(&error)))),
         }
@@ -303,17 +306,19 @@ impl Loop {
     /// What came before the application was connected.
     pub(super) fn deliver_early(&mut self, key: Key<Flow>) {
         let Some(flow) = self.flows.get_mut(key) else { return };
-        flow.count(flow.early.bytes().len(), false);
+        flow.count(flow.early.len(), false);
         let (Some(stream), Some(near)) = (flow.stream(), &mut flow.near) else {
             return;
         };
         if !flow.early.is_empty() {
-            let result = near.write(&[IoSlice::new(flow.early.bytes())]);
+            let early: Vec<_> = flow.early.slices().collect();
+            let result = near.write(&early);
             flow.early.clear();
             match result {
                 Ok(taken) => self.release(stream.tunnel, stream.id, taken),
                 Err(error) => return self.end(key, Err(Failure::Reset(errno(&error)))),
             }
+            self.account(key);
         }
         self.settle(key);
     }
@@ -330,6 +335,7 @@ impl Loop {
         match socket.flush() {
             Ok(taken) => {
                 let empty = socket.backlog.is_empty();
+                self.account(key);
                 if let Some(stream) = stream {
                     self.release(stream.tunnel, stream.id, taken);
                     if empty {
@@ -371,7 +377,10 @@ impl Loop {
             self.buffer.give_back(buffer);
             match result {
                 Ok(0) => return self.settle(key),
-                Ok(count) => flow.count(count, from_near),
+                Ok(count) => {
+                    flow.count(count, from_near);
+                    self.account(key);
+                }
                 Err(Errno::AGAIN) => return,
                 Err(Errno::INTR) => {}
                 Err(error) => return self.end(key, Err(Failure::Reset(error))),
@@ -402,7 +411,7 @@ fn read_size(tunnel: &Tunnel) -> usize {
 
 /// Bytes of a stream's turn.
 fn quantum(tunnel: &Tunnel) -> usize {
-    if tunnel.ahead < AHEAD_MOST {
+    if tunnel.ahead < pace::UNLIMITED {
         read_size(tunnel)
     } else {
         BUDGET * read_size(tunnel)

@@ -10,16 +10,35 @@ use culvert_telemetry::prometheus::{
 pub(crate) struct ProxyMetrics {
     /// 1 while the stream to the controller is open.
     pub(crate) controller_connected: Gauge,
+    /// Connections that failed because no local port was free for them inside a pod.
+    pub(crate) local_ports_exhausted: Counter,
     /// Responses of the controller, by type.
     pub(crate) responses: Family<[(&'static str, &'static str); 1], Counter>,
     /// Resources that were refused, by type.
     pub(crate) rejected: Family<[(&'static str, &'static str); 1], Counter>,
     /// Resources held, by kind.
     pub(crate) resources: Family<[(&'static str, &'static str); 1], Gauge>,
+    /// Addresses that are subscribed on demand.
+    pub(crate) subscribed_addresses: Gauge,
     /// Certificates signed, by outcome.
     pub(crate) certificate_requests: Family<[(&'static str, &'static str); 1], Counter>,
     /// End of validity in unix seconds, by identity.
     pub(crate) certificate_expiry: Family<[(&'static str, String); 1], Gauge>,
+    /// Connections to tunnel ports that became none, by reason.
+    pub(crate) refused_tunnels: Family<[(&'static str, &'static str); 1], Counter>,
+    /// 1 while connections wait because the process may open hardly any more descriptors.
+    pub(crate) descriptors_short: Gauge,
+    /// How often that began.
+    pub(crate) descriptor_shortages: Counter,
+    /// Bytes that connections make the proxy hold, and may.
+    pub(crate) held_bytes: Gauge,
+    pub(crate) held_limit: Gauge,
+    /// Connections that were reset because too much was held.
+    pub(crate) shed_connections: Counter,
+    /// Streams of peers that were refused, by reason: `memory`, `streams`, `certificate`.
+    pub(crate) refused_streams: Family<[(&'static str, &'static str); 1], Counter>,
+    /// Tunnels that ended before their connections did, by reason: `certificate`, `silent`, `lost`.
+    pub(crate) tunnels_given_up: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
 impl ProxyMetrics {
@@ -29,6 +48,11 @@ impl ProxyMetrics {
             "culvert_ztunnel_controller_connected",
             "Whether the stream to the controller is open",
             metrics.controller_connected.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_local_ports_exhausted",
+            "Connections that failed because no local port was free for them inside a pod",
+            metrics.local_ports_exhausted.clone(),
         );
         registry.register(
             "culvert_ztunnel_xds_responses",
@@ -42,6 +66,11 @@ impl ProxyMetrics {
         );
         registry.register("culvert_ztunnel_resources", "Resources held", metrics.resources.clone());
         registry.register(
+            "culvert_ztunnel_subscribed_addresses",
+            "Addresses that are subscribed on demand",
+            metrics.subscribed_addresses.clone(),
+        );
+        registry.register(
             "culvert_ztunnel_certificate_requests",
             "Requests to the certificate authority",
             metrics.certificate_requests.clone(),
@@ -50,6 +79,46 @@ impl ProxyMetrics {
             "culvert_ztunnel_certificate_expiry_seconds",
             "End of a certificate's validity, unix time",
             metrics.certificate_expiry.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_refused_tunnels",
+            "Connections to tunnel ports that became none: by rate, or because the handshake failed",
+            metrics.refused_tunnels.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_descriptors_short",
+            "Whether connections wait because the process may open hardly any more descriptors",
+            metrics.descriptors_short.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_descriptor_shortages",
+            "Times that descriptors became short",
+            metrics.descriptor_shortages.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_held_bytes",
+            "Bytes held for applications and peers that do not read",
+            metrics.held_bytes.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_held_limit_bytes",
+            "Bytes that may be held",
+            metrics.held_limit.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_shed_connections",
+            "Connections that were reset because too much was held",
+            metrics.shed_connections.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_refused_streams",
+            "Streams that were refused to peers",
+            metrics.refused_streams.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_tunnels_given_up",
+            "Tunnels that took no new connections any more, or were cut, before they were idle",
+            metrics.tunnels_given_up.clone(),
         );
         metrics
     }

@@ -18,6 +18,7 @@ fn pod(number: usize, state: PodState, problem: Option<&str>) -> PodStatus {
         state,
         certified: true,
         problem: problem.map(Into::into),
+        notices: Vec::new(),
     }
 }
 
@@ -27,6 +28,7 @@ fn status(pods: Vec<PodStatus>) -> Status {
         pods,
         proxies: Vec::new(),
         letting_go: 0,
+        ..Status::default()
     }
 }
 

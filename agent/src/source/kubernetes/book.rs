@@ -71,7 +71,7 @@ enum Search {
 
 #[derive(Debug, Default)]
 struct Namespace {
-    /// Absent until it is known for the first time.
+    /// What is kept of its labels and annotations. Absent until it is known for the first time.
     labels: Option<BTreeMap<String, String>>,
     version: Option<u64>,
 }
@@ -254,14 +254,27 @@ impl Book {
         placed.collect()
     }
 
-    /// The network namespace of that pod is gone, or its name means another one now.
-    pub(super) fn vanished(&mut self, sought: &Sought) {
+    /// The name of that pod's network namespace is gone, or means another one now. Says whether that is news.
+    ///
+    /// A name is not the namespace: where it is that of a process (`/proc/PID/ns/net`), it goes with this process, while the
+    /// pod goes on. So a pod in the mesh keeps its place until the search has an answer: another name, or that there is no
+    /// sandbox.
+    pub(super) fn vanished(&mut self, sought: &Sought) -> bool {
         let ticket = self.ticket();
-        if let Some(entry) = self.pods.get_mut(&sought.pod)
-            && entry.ticket == sought.ticket
-        {
-            entry.lose_place(ticket);
+        let is_wanted = self.wanted().any(|entry| entry.facts.name == sought.pod);
+        let Some(entry) = self.pods.get_mut(&sought.pod) else {
+            return false;
+        };
+        if entry.ticket != sought.ticket {
+            return false;
         }
+        let is_news = entry.search == Search::Done;
+        match is_wanted {
+            true if entry.search == Search::Due => {}
+            true => (entry.search, entry.ticket) = (Search::Due, ticket),
+            false => entry.lose_place(ticket),
+        }
+        is_news
     }
 
     /// Lets searches that were in vain be made again.
@@ -324,13 +337,23 @@ impl Book {
             };
             match decision {
                 Decision::Wanted => match entry.spec() {
-                    Ok(spec) => snapshot.wanted.push(spec),
+                    Ok(spec) => {
+                        if self.closes_open_connections(&spec.name.namespace) {
+                            snapshot.closing.insert(spec.name.namespace.clone());
+                        }
+                        snapshot.wanted.push(spec);
+                    }
                     Err(problem) => snapshot.outside.push(entry.outside(problem)),
                 },
                 Decision::Outside(problem) => snapshot.outside.push(entry.outside(problem)),
             }
         }
         snapshot
+    }
+
+    fn closes_open_connections(&self, namespace: &str) -> bool {
+        let known = self.namespaces.get(namespace);
+        culvert_objects::closes_open_connections(known.and_then(|known| known.labels.as_ref()))
     }
 
     fn wanted(&self) -> impl Iterator<Item = &Entry> {

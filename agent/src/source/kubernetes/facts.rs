@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use culvert_objects::Enrolment;
-use k8s_openapi::api::core::v1::Pod;
+use culvert_objects::{CLOSE_ANNOTATION, Enrolment};
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use crate::source::PodName;
 
@@ -113,6 +113,14 @@ impl Facts {
         pod.spec.get_or_insert_default().host_network = Some(host_network);
         pod
     }
+}
+
+/// What is kept of a namespace: its labels that may decide about enrolment, and its annotation about open connections. Their
+/// keys differ.
+pub(super) fn deciding_metadata(metadata: &ObjectMeta) -> BTreeMap<String, String> {
+    let mut kept = deciding_labels(metadata.labels.as_ref());
+    kept.extend(only(metadata.annotations.as_ref(), &[CLOSE_ANNOTATION]));
+    kept
 }
 
 /// The labels of an object that may decide about enrolment.

@@ -28,7 +28,7 @@ use super::{
     Shared,
     book::{Origin, Place},
     explain,
-    facts::{Facts, deciding_labels, strip},
+    facts::{Facts, deciding_metadata, strip},
     health::Watched,
 };
 use crate::cri::{self, Seen};
@@ -119,7 +119,7 @@ async fn namespace(shared: Arc<Shared>, name: String) {
             Ok(Event::InitApply(namespace) | Event::Apply(namespace)) => {
                 is_there = true;
                 let version = namespace.resource_version().and_then(|text| text.parse().ok());
-                let labels = deciding_labels(namespace.metadata.labels.as_ref());
+                let labels = deciding_metadata(&namespace.metadata);
                 shared.with(|book| book.namespace(&name, labels, version));
             }
             Err(error) => {
@@ -192,8 +192,10 @@ fn look(shared: &Shared, seen: &mut HashMap<PathBuf, Seen>) {
         if sight.is_there() && is_same {
             now.insert(path, sight);
         } else {
-            tracing::info!(pod = %sought.pod, netns = %path.display(), "the pod's network namespace is gone");
-            shared.with(|book| book.vanished(&sought));
+            let is_news = shared.with(|book| book.vanished(&sought));
+            if is_news {
+                tracing::info!(pod = %sought.pod, netns = %path.display(), "the name of the pod's network namespace is gone");
+            }
         }
     }
     *seen = now;

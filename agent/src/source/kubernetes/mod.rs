@@ -45,7 +45,7 @@ pub use self::{
 };
 use self::{
     book::{Book, Origin, Place},
-    facts::{Facts, deciding_labels},
+    facts::{Facts, deciding_metadata},
     follow::Task,
     health::{Health, Watched},
 };
@@ -275,7 +275,7 @@ impl Shared {
                 Some(namespace) => {
                     let metadata = &namespace.metadata;
                     let version = metadata.resource_version.as_ref().and_then(|text| text.parse().ok());
-                    book.namespace(&name.namespace, deciding_labels(metadata.labels.as_ref()), version);
+                    book.namespace(&name.namespace, deciding_metadata(metadata), version);
                 }
                 None => book.namespace_gone(&name.namespace),
             }

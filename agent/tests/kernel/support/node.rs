@@ -39,11 +39,13 @@ impl Node {
         let config = KernelConfig {
             cgroup: Some(cgroup.clone()),
             proxy_cgroup: Some(cgroup.join("proxy")),
+            proxies_in_pods: false,
             bpffs: bpffs.join("culvert"),
             sizes: MapSizes {
                 pods: 16,
                 addresses: 32,
                 flows: 64,
+                flows_per_pod: 64,
                 exclusions: 16,
             },
             exclusions: Exclusions::default(),
@@ -60,6 +62,11 @@ impl Node {
 
     pub(crate) fn open(&self) -> Kernel {
         Kernel::open(&self.config).expect("open the kernel side")
+    }
+
+    /// The folder of a cgroup of this node.
+    pub(crate) fn folder(&self, role: &str) -> PathBuf {
+        self.cgroup.join(role)
     }
 
     /// From now on, what the test does is done by a process in this cgroup.
@@ -83,7 +90,7 @@ impl Drop for Node {
         // SAFETY: a terminated string.
         unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
         let _ = fs::remove_dir(&self.bpffs);
-        for role in ["agent", "proxy/worker", "proxy", PODS, ""] {
+        for role in ["agent", "first", "proxy/worker", "proxy", PODS, ""] {
             let _ = fs::remove_dir(self.cgroup.join(role));
         }
     }

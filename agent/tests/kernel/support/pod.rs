@@ -71,6 +71,7 @@ impl World {
             inbound_hbone: listeners.hbone.as_fd(),
         };
         let capture = PodCapture {
+            name: "shop/pod",
             cookie,
             netns: self.pod.as_fd(),
             addresses: &[POD4, POD6],

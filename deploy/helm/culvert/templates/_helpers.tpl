@@ -37,6 +37,21 @@ exclude-cidr: {{ join "," . | quote }}
 {{- with .excludePorts }}
 exclude-port: {{ join "," . | quote }}
 {{- end }}
+{{- with .mapSizes.pods }}
+map-pods: {{ . | int64 | toString | quote }}
+{{- end }}
+{{- with .mapSizes.addresses }}
+map-addresses: {{ . | int64 | toString | quote }}
+{{- end }}
+{{- with .mapSizes.flows }}
+map-flows: {{ . | int64 | toString | quote }}
+{{- end }}
+{{- with .mapSizes.flowsPerPod }}
+map-flows-per-pod: {{ . | int64 | toString | quote }}
+{{- end }}
+{{- with .mapSizes.exclusions }}
+map-exclusions: {{ . | int64 | toString | quote }}
+{{- end }}
 {{- with .trustDomain }}
 trust-domain: {{ . | quote }}
 {{- end }}

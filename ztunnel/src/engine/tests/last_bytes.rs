@@ -1,4 +1,5 @@
 //! Whatever ends a tunnel that carries connections, and whenever: every byte arrives.
+#![allow(clippy::disallowed_methods, reason = "readers are slow here; nothing is waited for")]
 
 use proptest::prelude::*;
 
@@ -33,15 +34,15 @@ struct Transfer {
 
 fn transfer() -> impl Strategy<Value = Transfer> {
     let size = prop_oneof![Just(0usize), 1..50_000usize, 1_000_000..7_000_000usize];
-    (size.clone(), size, 0..=1usize, 0..400u64, 0..400u64).prop_map(
-        |(up, down, late, client_pause, server_pause)| Transfer {
+    (size.clone(), size, 0..=1usize, 0..400u64, 0..400u64).prop_map(|(up, down, late, client_pause, server_pause)| {
+        Transfer {
             up,
             down,
             answer_after: up * late,
             client_pause,
             server_pause,
-        },
-    )
+        }
+    })
 }
 
 fn event() -> impl Strategy<Value = Event> {

@@ -20,7 +20,7 @@ use prost::Message as _;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 use rustc_hash::FxHashMap;
 
-use super::super::{EngineConfig, KernelCalls, LoopHandle, socket, spawn};
+use super::super::{EngineConfig, HeldBytes, KernelCalls, LoopHandle, socket, spawn};
 use crate::{
     seam::{Ask, ListenerRole, LoopMessage, Pod, Shared},
     state::Store,
@@ -94,12 +94,28 @@ impl Authority {
     }
 
     pub(super) fn credentials(&self, identity: &str) -> Arc<Credentials> {
+        self.credentials_for(identity, Duration::from_secs(24 * 3600), &self.bundle)
+    }
+
+    /// With other roots to check peers against.
+    pub(super) fn credentials_that_trust(&self, identity: &str, other: &Self) -> Arc<Credentials> {
+        self.credentials_for(identity, Duration::from_secs(24 * 3600), &other.bundle)
+    }
+
+    /// That expire soon.
+    pub(super) fn short_credentials(&self, identity: &str, life: Duration) -> Arc<Credentials> {
+        self.credentials_for(identity, life, &self.bundle)
+    }
+
+    fn credentials_for(&self, identity: &str, life: Duration, bundle: &TrustBundle) -> Arc<Credentials> {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![SanType::URI(identity.try_into().unwrap())];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let now = time::OffsetDateTime::now_utc();
+        (params.not_before, params.not_after) = (now - Duration::from_secs(60), now + life);
         let chain = params.signed_by(&key, &self.issuer).unwrap().pem();
-        Arc::new(Credentials::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes(), &self.bundle).unwrap())
+        Arc::new(Credentials::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes(), bundle).unwrap())
     }
 }
 
@@ -119,6 +135,18 @@ impl World {
     }
 
     pub(super) fn put(&mut self, name: &str, address: IpAddr, service_account: &str, hbone: bool) {
+        self.put_bound(name, address, service_account, hbone, &[]);
+    }
+
+    /// As `put`, bound by the policies with these names.
+    pub(super) fn put_bound(
+        &mut self,
+        name: &str,
+        address: IpAddr,
+        service_account: &str,
+        hbone: bool,
+        policies: &[&str],
+    ) {
         let octets = match address {
             IpAddr::V4(v4) => v4.octets().to_vec(),
             IpAddr::V6(v6) => v6.octets().to_vec(),
@@ -136,6 +164,7 @@ impl World {
             .into(),
             trust_domain: "cluster.local".to_owned(),
             service_account: service_account.to_owned(),
+            authorization_policies: policies.iter().map(|name| (*name).to_owned()).collect(),
             ..Resource::default()
         };
         let uid = resource.uid.clone();
@@ -169,6 +198,7 @@ pub(super) struct Node {
     pub(super) shared: Arc<Shared>,
     pub(super) loops: Arc<Vec<LoopHandle>>,
     pub(super) asks: Mutex<tokio::sync::mpsc::UnboundedReceiver<Ask>>,
+    pub(super) held: Arc<HeldBytes>,
 }
 
 impl Node {
@@ -196,6 +226,7 @@ impl Node {
             ..EngineConfig::default()
         };
         change(&mut config);
+        let held = Arc::clone(&config.held);
         let loops = Arc::new(spawn(&shared, config, 1).unwrap());
         let monitor = Arc::downgrade(&loops);
         std::thread::spawn(move || {
@@ -209,6 +240,7 @@ impl Node {
             shared,
             loops,
             asks: Mutex::new(asked),
+            held,
         }
     }
 
@@ -256,6 +288,7 @@ impl Node {
             namespace: "shop".into(),
             identity: SpiffeId::parse(identity).unwrap(),
             addresses: vec![address],
+            node: "node-a".into(),
         });
         self.loops[0].send(LoopMessage::PodAdded(pod, vec![(role, listener.into())]));
     }
@@ -300,7 +333,7 @@ fn try_listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-pub(super) fn wait_until(what: &str, condition: impl Fn() -> bool) {
+pub(super) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
@@ -326,7 +359,16 @@ pub(super) struct Scene {
 
 impl Scene {
     pub(super) fn new() -> Self {
-        let scene = Self::without_certificates();
+        Self::with_server(|_| {})
+    }
+
+    pub(super) fn without_certificates() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// With certificates, and a server's node that behaves otherwise.
+    pub(super) fn with_server(change: impl FnOnce(&mut EngineConfig)) -> Self {
+        let scene = Self::with_each(|_| {}, change);
         scene.client.certify(&scene.authority.credentials(CLIENT));
         scene.server.certify(&scene.authority.credentials(SERVER));
         scene
@@ -349,16 +391,16 @@ impl Scene {
         scene
     }
 
-    pub(super) fn without_certificates() -> Self {
-        Self::with(|_| {})
-    }
-
     /// A scene whose nodes behave in another way.
     pub(super) fn with(change: impl Fn(&mut EngineConfig)) -> Self {
+        Self::with_each(&change, &change)
+    }
+
+    fn with_each(of_client: impl FnOnce(&mut EngineConfig), of_server: impl FnOnce(&mut EngineConfig)) -> Self {
         let (client_address, server_address) = addresses();
         let mut world = World::new(client_address, server_address);
-        let client = Node::with(&mut world, &change);
-        let server = Node::with(&mut world, &change);
+        let client = Node::with(&mut world, of_client);
+        let server = Node::with(&mut world, of_server);
         let (app, app_address) = application(server_address);
         server.add_pod("cart", SERVER, server_address, ListenerRole::InboundHbone, 15008);
         let front = client.add_pod("front", CLIENT, client_address, ListenerRole::Outbound, 0);

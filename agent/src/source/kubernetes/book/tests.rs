@@ -264,6 +264,28 @@ fn a_sandbox_that_goes_takes_the_place_along_but_an_older_one_does_not() {
     assert!(wanted(&book).is_empty());
 }
 
+/// CRI-O runs no process of its own for a pod: the oldest is an application's, which may be started again.
+#[test]
+fn a_pod_stays_in_while_another_name_of_its_network_namespace_is_looked_for() {
+    let mut book = listed("ambient", vec![facts("a", "1", json!({}))]);
+    answer(&mut book, |_| Ok(Some(place("/proc/30/ns/net", &[]))));
+    let placed = book.places().remove(0).0;
+    assert!(book.vanished(&placed));
+    let is_in = [("a".into(), "/proc/30/ns/net".into())];
+    assert_eq!(wanted(&book), is_in, "the namespace goes on without its first process");
+    let again = book.places().remove(0).0;
+    assert!(!book.vanished(&again), "said once");
+    answer(&mut book, |_| Err("the runtime does not answer".into()));
+    assert_eq!(wanted(&book), is_in);
+    book.search_again();
+    answer(&mut book, |_| Ok(Some(place("/proc/31/ns/net", &[]))));
+    assert_eq!(wanted(&book), [("a".into(), "/proc/31/ns/net".into())]);
+    let placed = book.places().remove(0).0;
+    book.vanished(&placed);
+    answer(&mut book, |_| Ok(None));
+    assert!(wanted(&book).is_empty(), "on the runtime's word");
+}
+
 #[test]
 fn the_end_of_a_pod_is_quiet() {
     let mut book = listed("ambient", vec![facts("a", "1", json!({}))]);

@@ -1,0 +1,335 @@
+//! Policies that other programs' objects ask for, and that Culvert does not enforce: of Istio's API, of the Gateway API, and
+//! labels that ask for a waypoint. Whoever wrote them must not learn from an incident that nobody reads them.
+
+use crate::{
+    cluster::{Cluster, list, names},
+    line::{Level, Line},
+};
+use clap::Args;
+use culvert_objects::{Enrolment, enrolment};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use kube::{
+    Api, ResourceExt,
+    api::{DynamicObject, ListParams},
+    core::{ApiResource, GroupVersionKind},
+};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Labels that send a namespace's, a Service's or a pod's traffic through a waypoint.
+const WAYPOINT_LABELS: [&str; 2] = ["istio.io/use-waypoint", "culvert.dev/use-waypoint"];
+/// Where Istio's mesh-wide policies live, unless told otherwise.
+const ROOT_NAMESPACE: &str = "istio-system";
+
+/// Kinds that may restrict who reaches a pod.
+const KINDS: [(&str, &str, &str); 3] = [
+    ("security.istio.io", "v1", "AuthorizationPolicy"),
+    ("security.istio.io", "v1", "PeerAuthentication"),
+    ("security.istio.io", "v1", "RequestAuthentication"),
+];
+
+/// Whether they are a failure.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct PolicyFlags {
+    /// Policies that are there and that Culvert does not enforce are a warning, not a failure
+    #[arg(long, env = "CULVERT_IGNORE_POLICIES")]
+    pub(crate) ignore_policies: bool,
+}
+
+/// When it is looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// Before an installation: what might join later counts, too.
+    Preflight,
+    /// With a mesh that is there: who is in it is known.
+    Installed,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(crate) struct ForeignPolicies {
+    pub(crate) policies: Vec<DynamicObject>,
+    pub(crate) services: Vec<Service>,
+    /// The namespace whose policies bind everywhere.
+    pub(crate) root_namespace: Option<String>,
+    /// Kinds that are there and may not be listed.
+    pub(crate) hidden: Vec<&'static str>,
+}
+
+impl ForeignPolicies {
+    /// Lists them. A kind that the cluster does not know has no objects.
+    pub(crate) async fn of(cluster: &Cluster) -> Self {
+        let mut found = Self::default();
+        for (group, version, kind) in KINDS {
+            let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+            let api: Api<DynamicObject> = Api::all_with(cluster.client.clone(), &resource);
+            match api.list(&ListParams::default()).await {
+                Ok(list) => found.policies.extend(list.items.into_iter().map(|mut object| {
+                    object.types.get_or_insert_with(Default::default).kind = kind.to_owned();
+                    object
+                })),
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(_) => found.hidden.push(kind),
+            }
+        }
+        for label in WAYPOINT_LABELS {
+            let labelled = ListParams::default().labels(label);
+            found
+                .services
+                .extend(list(&cluster.all(), &labelled, "").await.unwrap_or_default());
+        }
+        let config: Api<k8s_openapi::api::core::v1::ConfigMap> = cluster.ours();
+        let config = config.get_opt(names::CONFIG).await.ok().flatten();
+        found.root_namespace = config.and_then(|map| map.data?.get("root-namespace").cloned());
+        found
+    }
+
+    /// A line for each that would bind a pod of the mesh, and before an installation for each that might, or one good line.
+    pub(crate) fn judged(&self, namespaces: &[Namespace], pods: &[Pod], flags: PolicyFlags, when: When) -> Vec<Line> {
+        let mesh = Enrolled::of(namespaces, pods);
+        let level = if flags.ignore_policies {
+            Level::Warn
+        } else {
+            Level::Fail
+        };
+        let mut lines: Vec<Line> = self
+            .policies
+            .iter()
+            .filter_map(|policy| self.judged_policy(policy, &mesh, level, when))
+            .collect();
+        lines.extend(self.waypoints(namespaces, pods, &mesh, level));
+        if !self.hidden.is_empty() {
+            let found = format!("may not be listed: {}", self.hidden.join(", "));
+            let remedy = "ask for the right to list them: those that are there are not enforced";
+            lines.push(Line::warn("cluster", "policies", found, remedy));
+        }
+        if lines.is_empty() {
+            let found = "none is there that the mesh would have to enforce and does not";
+            return vec![Line::ok("cluster", "policies", found)];
+        }
+        lines
+    }
+
+    fn judged_policy(&self, policy: &DynamicObject, mesh: &Enrolled<'_>, level: Level, when: When) -> Option<Line> {
+        let kind = policy.types.as_ref().map_or("policy", |types| types.kind.as_str());
+        let namespace = policy.namespace().unwrap_or_default();
+        let spec = &policy.data["spec"];
+        if kind == "PeerAuthentication" && !is_strict(spec) {
+            return None;
+        }
+        let root = self.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
+        let selector = &spec["selector"]["matchLabels"];
+        let bound = mesh.bound((namespace != root).then_some(namespace.as_str()), selector);
+        let found = format!("{kind} {namespace}/{}", policy.name_any());
+        Some(match bound.first() {
+            Some(first) => Line {
+                level,
+                ..Line::fail(
+                    "cluster",
+                    "policies",
+                    format!(
+                        "{found} is not enforced: it would bind {} in the mesh, the first is {first}",
+                        pods_in_words(bound.len())
+                    ),
+                    REMEDY,
+                )
+            },
+            None if when == When::Installed => return None,
+            None => Line::warn(
+                "cluster",
+                "policies",
+                format!("{found} would not be enforced if the pods that it binds joined the mesh"),
+                "do not enrol what depends on it",
+            ),
+        })
+    }
+
+    fn waypoints(&self, namespaces: &[Namespace], pods: &[Pod], mesh: &Enrolled<'_>, level: Level) -> Vec<Line> {
+        let named = |labels: &BTreeMap<String, String>| {
+            let name = WAYPOINT_LABELS.iter().find_map(|label| labels.get(*label));
+            name.filter(|name| *name != "none").cloned()
+        };
+        let of_namespaces = namespaces
+            .iter()
+            .filter(|one| mesh.has(&one.name_any()))
+            .filter_map(|one| Some((format!("namespace {}", one.name_any()), named(one.labels())?)));
+        let of_services = self
+            .services
+            .iter()
+            .filter(|one| mesh.has(&one.namespace().unwrap_or_default()))
+            .filter_map(|one| {
+                let title = format!("Service {}/{}", one.namespace().unwrap_or_default(), one.name_any());
+                Some((title, named(one.labels())?))
+            });
+        let of_pods = pods.iter().filter(|pod| mesh.has_pod(pod)).filter_map(|pod| {
+            let title = format!("pod {}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
+            Some((title, named(pod.labels())?))
+        });
+        let line = |(title, waypoint): (String, String)| Line {
+            level,
+            ..Line::fail(
+                "cluster",
+                "policies",
+                format!("{title} asks for the waypoint {waypoint}: there are none yet, so its traffic goes directly"),
+                REMEDY,
+            )
+        };
+        of_namespaces.chain(of_services).chain(of_pods).map(line).collect()
+    }
+}
+
+const REMEDY: &str = "Culvert does not enforce it yet: keep these pods out of the mesh (culvert.dev/mesh: none), or go on without it by \
+                      --ignore-policies";
+
+fn pods_in_words(count: usize) -> String {
+    match count {
+        1 => "1 pod".to_owned(),
+        count => format!("{count} pods"),
+    }
+}
+
+/// Only what demands a tunnel restricts anybody: with the other modes plaintext is welcome, too.
+fn is_strict(spec: &Value) -> bool {
+    let of_ports = spec["portLevelMtls"]
+        .as_object()
+        .into_iter()
+        .flat_map(|ports| ports.values());
+    std::iter::once(&spec["mtls"])
+        .chain(of_ports)
+        .any(|mtls| mtls["mode"] == "STRICT")
+}
+
+/// The pods that are to be in the mesh.
+struct Enrolled<'a> {
+    pods: Vec<&'a Pod>,
+}
+
+impl<'a> Enrolled<'a> {
+    fn of(namespaces: &[Namespace], pods: &'a [Pod]) -> Self {
+        let labels: BTreeMap<String, &BTreeMap<String, String>> =
+            namespaces.iter().map(|one| (one.name_any(), one.labels())).collect();
+        let is_in = |pod: &&Pod| {
+            let labels = labels.get(&pod.namespace().unwrap_or_default()).copied();
+            matches!(enrolment(labels, pod), Ok(Enrolment::Ambient))
+        };
+        Self {
+            pods: pods.iter().filter(is_in).collect(),
+        }
+    }
+
+    fn has(&self, namespace: &str) -> bool {
+        self.pods
+            .iter()
+            .any(|pod| pod.namespace().as_deref() == Some(namespace))
+    }
+
+    fn has_pod(&self, pod: &Pod) -> bool {
+        self.pods.iter().any(|one| std::ptr::eq(*one, pod))
+    }
+
+    /// Those in a namespace, or anywhere, that have all these labels.
+    fn bound(&self, namespace: Option<&str>, selector: &Value) -> Vec<String> {
+        let wanted = selector.as_object();
+        let is_bound = |pod: &&&Pod| {
+            let is_there = namespace.is_none_or(|name| pod.namespace().as_deref() == Some(name));
+            let mut pairs = wanted.into_iter().flatten();
+            is_there && pairs.all(|(key, value)| pod.labels().get(key).map(String::as_str) == value.as_str())
+        };
+        let name = |pod: &&Pod| format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
+        self.pods.iter().filter(is_bound).map(name).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ForeignPolicies, PolicyFlags, When};
+    use crate::line::Level;
+    use k8s_openapi::api::core::v1::{Namespace, Pod};
+    use kube::api::DynamicObject;
+    use serde_json::{Value, from_value, json};
+
+    fn shop() -> (Vec<Namespace>, Vec<Pod>) {
+        let namespace = json!({ "metadata": { "name": "shop", "labels": { "istio.io/dataplane-mode": "ambient" } } });
+        let pod = json!({ "metadata": { "namespace": "shop", "name": "db-0", "labels": { "app": "db" } },
+            "spec": { "containers": [] } });
+        (vec![from_value(namespace).unwrap()], vec![from_value(pod).unwrap()])
+    }
+
+    fn policy(kind: &str, namespace: &str, spec: &Value) -> DynamicObject {
+        from_value(json!({ "apiVersion": "security.istio.io/v1", "kind": kind,
+            "metadata": { "namespace": namespace, "name": "p" }, "spec": spec }))
+        .unwrap()
+    }
+
+    fn judged(policies: Vec<DynamicObject>, ignore_policies: bool) -> Vec<(Level, String)> {
+        let (namespaces, pods) = shop();
+        let found = ForeignPolicies {
+            policies,
+            ..ForeignPolicies::default()
+        };
+        let lines = found.judged(&namespaces, &pods, PolicyFlags { ignore_policies }, When::Preflight);
+        lines.into_iter().map(|line| (line.level, line.found)).collect()
+    }
+
+    #[test]
+    fn a_policy_that_binds_a_pod_of_the_mesh_fails_and_can_be_overridden() {
+        let deny = || {
+            policy(
+                "AuthorizationPolicy",
+                "shop",
+                &json!({ "action": "DENY", "rules": [{}] }),
+            )
+        };
+        let lines = judged(vec![deny()], false);
+        assert_eq!(lines[0].0, Level::Fail);
+        assert!(
+            lines[0].1.contains("AuthorizationPolicy shop/p") && lines[0].1.contains("shop/db-0"),
+            "{lines:?}"
+        );
+        assert_eq!(judged(vec![deny()], true)[0].0, Level::Warn);
+    }
+
+    #[test]
+    fn one_of_the_root_namespace_binds_everywhere_and_a_selector_narrows() {
+        let all = policy(
+            "PeerAuthentication",
+            "istio-system",
+            &json!({ "mtls": { "mode": "STRICT" } }),
+        );
+        assert_eq!(judged(vec![all], false)[0].0, Level::Fail);
+        let other = json!({ "selector": { "matchLabels": { "app": "web" } } });
+        assert_eq!(
+            judged(vec![policy("AuthorizationPolicy", "shop", &other)], false)[0].0,
+            Level::Warn
+        );
+    }
+
+    #[test]
+    fn what_restricts_nobody_is_passed_over() {
+        let permissive = policy(
+            "PeerAuthentication",
+            "shop",
+            &json!({ "mtls": { "mode": "PERMISSIVE" } }),
+        );
+        assert_eq!(judged(vec![permissive], false)[0].0, Level::Ok);
+        let port = json!({ "mtls": { "mode": "PERMISSIVE" }, "portLevelMtls": { "80": { "mode": "STRICT" } } });
+        assert_eq!(
+            judged(vec![policy("PeerAuthentication", "shop", &port)], false)[0].0,
+            Level::Fail
+        );
+    }
+
+    #[test]
+    fn a_waypoint_that_is_asked_for_is_missed() {
+        let (mut namespaces, pods) = shop();
+        let labels = namespaces[0].metadata.labels.as_mut().unwrap();
+        labels.insert("istio.io/use-waypoint".to_owned(), "gate".to_owned());
+        let lines = ForeignPolicies::default().judged(&namespaces, &pods, PolicyFlags::default(), When::Installed);
+        assert_eq!(lines[0].level, Level::Fail);
+        assert!(
+            lines[0].found.contains("namespace shop") && lines[0].found.contains("gate"),
+            "{}",
+            lines[0].found
+        );
+    }
+}

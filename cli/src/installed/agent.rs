@@ -1,0 +1,177 @@
+//! An agent's report, its page `/pods`: the kernel's side, the proxy's connection to it, the CNI plug-in, its pods' faults.
+//! The same for a node of a cluster and for a machine without one.
+
+use crate::line::Line;
+use serde_json::Value;
+
+/// How many names of one kind are shown.
+const SHOWN: usize = 3;
+
+/// A line for each thing that it reports of itself.
+pub(crate) fn judged(place: &str, page: &Value) -> Vec<Line> {
+    if let Some(by) = page["standby"].as_str() {
+        return vec![match page["obstacle"].as_str() {
+            None => Line::ok(place, "agent", format!("stands by while {by} serves the node")),
+            Some(obstacle) => Line::fail(
+                place,
+                "agent",
+                format!("stands by while {by} serves the node, and could not take over: {obstacle}"),
+                "mend what it names before the other one ends; rolling back keeps the node served",
+            ),
+        }];
+    }
+    let mut lines = vec![programs(place, page), proxies(place, page)];
+    lines.extend(plug_in(place, page));
+    lines.extend(pod_programs(place, page));
+    lines.extend(upkeep(place, page));
+    lines.extend(earlier_connections(place, page));
+    if page["leaving"] == true || page["left"] == true {
+        let found = "pods are being taken out of the mesh for an uninstallation";
+        let remedy = "`culvert uninstall` goes on; `culvert install` takes it back";
+        lines.push(Line::warn(place, "leaving", found, remedy));
+    }
+    lines
+}
+
+const LOST_REMEDY: &str = "if it stays, restart the node's pod of culvert-node, which attaches all anew; and find what takes pins below /sys/fs/bpf away: \
+                           a clean-up script or another eBPF tool";
+
+/// An agent attaches its programs before it is ready.
+fn programs(place: &str, page: &Value) -> Line {
+    let detached: Vec<&str> = page["programs"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|program| program["attached"] == false)
+        .filter_map(|program| program["name"].as_str())
+        .collect();
+    if !detached.is_empty() {
+        let effect = match detached.iter().any(|name| name.contains("connect")) {
+            true => ": what pods of this node open goes in plaintext",
+            false => "",
+        };
+        let found = format!("not attached: {}{effect}", detached.join(", "));
+        return Line::fail(place, "programs", found, LOST_REMEDY);
+    }
+    match page["ready"].as_bool() {
+        Some(true) => Line::ok(place, "programs", "attached, and the node's pods are known"),
+        _ => Line::fail(
+            place,
+            "programs",
+            "the agent does not know its node's pods yet",
+            "its log says what it waits for, most often the API server",
+        ),
+    }
+}
+
+/// Pods that are in the mesh by the agent's books, and whose own programs are gone: what arrives there is not in the mesh.
+fn pod_programs(place: &str, page: &Value) -> Option<Line> {
+    let is_lost = |pod: &&Value| pod["attached"] == false;
+    let lost = names(page, is_lost);
+    (!lost.is_empty()).then(|| {
+        let found = format!(
+            "not attached for {}: what reaches them goes past the proxy",
+            shown(&lost)
+        );
+        Line::fail(place, "programs of pods", found, LOST_REMEDY)
+    })
+}
+
+/// What the agent found other than it should be, and what it put right: by whom it was changed is for a person to find out.
+fn upkeep(place: &str, page: &Value) -> Vec<Line> {
+    let wrong = page["wrong"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str);
+    let mut lines: Vec<Line> = wrong
+        .map(|problem| {
+            Line::fail(
+                place,
+                "upkeep",
+                problem,
+                "the agent tries again by itself; its log says what fails",
+            )
+        })
+        .collect();
+    let counts = page["repairs"].as_object().into_iter().flat_map(|kinds| kinds.values());
+    let repaired: u64 = counts.chain([&page["repairs"]]).filter_map(Value::as_u64).sum();
+    if repaired > 0 {
+        let last = page["last_repair"].as_str().unwrap_or("-");
+        let found = format!(
+            "put right {repaired} times since it began, last: {last}; what was opened meanwhile may be in plaintext"
+        );
+        lines.push(Line::warn(place, "repairs", found, LOST_REMEDY));
+    }
+    lines
+}
+
+/// Connections from before a pod was captured stay as they were.
+fn earlier_connections(place: &str, page: &Value) -> Option<Line> {
+    let with = names(page, |pod| earlier(pod) > 0);
+    let total: u64 = page["pods"].as_array().into_iter().flatten().map(earlier).sum();
+    (total > 0).then(|| {
+        let found = format!(
+            "{total} were open before their pod was captured and are in plaintext until they end: {}",
+            shown(&with)
+        );
+        let remedy = "restart these pods when it suits, or annotate their namespace with culvert.dev/close-open-connections: \"true\"";
+        Line::warn(place, "earlier connections", found, remedy)
+    })
+}
+
+fn earlier(pod: &Value) -> u64 {
+    pod["open_before_capture"]["open"].as_u64().unwrap_or(0)
+}
+
+fn names(page: &Value, is_meant: impl Fn(&&Value) -> bool) -> Vec<String> {
+    let pods = page["pods"].as_array().into_iter().flatten();
+    let name = |pod: &Value| {
+        let part = |field: &str| pod[field].as_str().unwrap_or("-").to_owned();
+        format!("{}/{}", part("namespace"), part("name"))
+    };
+    pods.filter(is_meant).map(name).collect()
+}
+
+fn shown(names: &[String]) -> String {
+    let first = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().checked_sub(SHOWN) {
+        Some(more) if more > 0 => format!("{first} and {more} more"),
+        _ => first,
+    }
+}
+
+fn proxies(place: &str, page: &Value) -> Line {
+    match page["proxies"].as_array().map_or(0, Vec::len) {
+        0 => Line::fail(
+            place,
+            "proxy",
+            "not connected to the agent: captured pods' new connections wait, then fail",
+            "look at the log of container ztunnel",
+        ),
+        count => Line::ok(place, "proxy", format!("{count} connected to the agent")),
+    }
+}
+
+/// Absent from the page of an agent that has no plug-in to keep.
+fn plug_in(place: &str, page: &Value) -> Option<Line> {
+    let gate = page.get("cni").filter(|gate| gate.is_object())?;
+    let problem = gate["problem"].as_str().or(gate["warning"].as_str());
+    Some(match (gate["configuration"].as_str(), problem) {
+        (Some(file), None) => Line::ok(place, "CNI plug-in", file),
+        (Some(file), Some(problem)) => {
+            let remedy = "the agent tries again by itself; its log says more";
+            Line::warn(place, "CNI plug-in", format!("{file}: {problem}"), remedy)
+        }
+        (None, problem) => Line::fail(
+            place,
+            "CNI plug-in",
+            format!(
+                "{}: new pods' first packets are not held back",
+                problem.unwrap_or("not in place")
+            ),
+            "the agent puts it back as soon as it can; see that its CNI folders are the node's (kubectl -n culvert-system describe \
+             daemonset culvert-node)",
+        ),
+    })
+}
