@@ -96,6 +96,7 @@ fn a_node_that_was_away_is_named_and_frees_itself() {
     let always = |pod: PodSpec| pod.on("node2").spec("restartPolicy", serde_json::json!("Always"));
     space.start(&[always(PodSpec::server("server"))]);
     space.wait_captured(&["server"]);
+    let _back = Back(node);
     node.kill().unwrap();
     until("the cluster to notice that the node is away", || {
         let node = world.get(&["node", "node2"]);
@@ -164,6 +165,15 @@ fn a_node_is_freed_by_hand_while_its_pods_are_captured() {
     space.wait_captured(&["server"]);
 }
 
+/// Boots the node if the test fails: others need it.
+struct Back<'a>(&'a Node);
+
+impl Drop for Back<'_> {
+    fn drop(&mut self) {
+        self.0.boot().unwrap();
+    }
+}
+
 fn helm(world: &World) -> Command {
     let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/cluster/bin/helm"));
     command.env("KUBECONFIG", world.cluster().kubeconfig());
@@ -173,7 +183,7 @@ fn helm(world: &World) -> Command {
 /// `culvert uninstall`, which ends with this code; what it printed as JSON.
 fn uninstall(world: &World, code: i32) -> String {
     let mut command = Command::new(culvert());
-    command.args(["uninstall", "--yes", "--json"]);
+    command.args(["uninstall", "--yes", "--output", "json"]);
     let output = command
         .env("KUBECONFIG", world.cluster().kubeconfig())
         .output()
