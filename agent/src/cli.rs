@@ -2,25 +2,35 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser};
+use clap::{Args, Parser, Subcommand};
 use culvert_agent::{
     enrolment::Settings,
-    gate::GateArgs,
+    gate::{GateArgs, install::Places},
     kernel::{Exclusions, KernelConfig, MapSizes},
     source::kubernetes::KubernetesArgs,
 };
 use culvert_telemetry::LogFormat;
 use ipnet::IpNet;
 
+use crate::{announce::AnnounceRemoval, duration::duration, free_node::FreeNode};
+
 /// Culvert's node agent: captures the TCP connections of this node's labelled pods in the kernel and hands the pods to the
 /// node's proxy.
 ///
 /// Needs root. What it sets up is pinned in the kernel and goes on when the agent ends; the next one carries on from there.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "culvert-agent", version)]
+#[command(
+    name = "culvert-agent",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 pub(crate) struct Cli {
-    /// This node's name, as in the pods' `spec.nodeName`.
-    #[arg(long, env = "CULVERT_NODE")]
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
+    /// This node's name, as in the pods' `spec.nodeName`; needed for serving it.
+    #[arg(long, env = "CULVERT_NODE", default_value = "", hide_default_value = true)]
     pub(crate) node: String,
 
     /// Do without a cluster: a directory of Kubernetes objects as YAML, followed while it changes. A pod's annotation
@@ -77,6 +87,16 @@ pub(crate) struct Cli {
     /// How to log: text, json, or auto, which is text on a terminal and JSON otherwise.
     #[arg(long, env = "CULVERT_LOG_FORMAT", default_value = "auto")]
     pub(crate) log_format: LogFormat,
+}
+
+/// What to do instead of serving the node.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Take everything of Culvert off this node: pins, CNI configuration, plug-in. For a node that no agent will come to any more;
+    /// needs root, and no cluster.
+    FreeNode(FreeNode),
+    /// Tell every node that Culvert is about to be removed, and wait until their pods have left the mesh.
+    AnnounceRemoval(AnnounceRemoval),
 }
 
 /// The kernel side.
@@ -157,19 +177,16 @@ impl Cli {
         }
     }
 
+    /// Where the CNI plug-in goes; none where it is not wanted, or there is no cluster.
+    pub(crate) fn places(&self) -> Option<Places> {
+        (self.config_dir.is_none() && !self.gate.no_cni).then(|| Places::of(&self.gate))
+    }
+
     pub(crate) fn settings(&self) -> Settings {
         Settings {
             leave_grace: self.leave_grace,
             proxy_wait: self.proxy_wait,
         }
-    }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(time) if time <= Duration::from_secs(3600) => Ok(time),
-        Ok(_) => Err(format!("`{text}` is longer than an hour")),
-        Err(error) => Err(format!("`{text}` is not a time such as 250ms or 3s: {error}")),
     }
 }
 

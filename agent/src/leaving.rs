@@ -1,19 +1,33 @@
 //! The way out of a node: when Culvert is being uninstalled, every pod leaves the mesh before the programs do.
 //!
-//! Capture outlives the agent on purpose, so somebody must end it. Three things say that it is time: the annotation
-//! `culvert.dev/uninstalling: "true"` on the system namespace, which `culvert uninstall` sets and then waits for each node's
-//! `/pods` to say `left`; that this namespace is being deleted, which is the first thing that `kubectl delete -k` does, and
-//! which is heard although the right to ask is taken away next; and, when the agent is asked to end, that its own
-//! DaemonSet is being deleted or gone. An upgrade changes none of them. Taking the annotation away brings the pods back.
+//! Capture outlives the agent on purpose, so somebody must end it. These say that it is time:
+//!
+//! | sign | who gives it |
+//! |---|---|
+//! | the annotation `culvert.dev/uninstalling: "true"` on the system namespace | `culvert uninstall`, which then waits for each node's `/pods` to say `left`; people |
+//! | the same on the agent's own DaemonSet | the Helm chart's hook before a release is deleted ([`announce`]) |
+//! | the system namespace is being deleted | `kubectl delete -k`, first of all |
+//! | the DaemonSet is being deleted or gone, and the agent is asked to end | `helm uninstall` without hooks, GitOps, `kubectl delete daemonset` |
+//!
+//! All but the last may be taken back, which brings the pods back. The DaemonSet is watched, not asked for at the end: what deletes it
+//! deletes the agent's rights in the same second, but a watch that is open still tells. An upgrade changes none of these.
+//!
+//! Where the agent has heard of nothing, is asked to end, and has lost all its rights, it cannot know: the rights may be gone because
+//! Culvert is ([`Removal::RightsGone`]), or its pod may have been deleted by force, which ends its token. See [`ask`] for what is done then.
+
+pub mod announce;
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
 use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Namespace};
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, Client, ResourceExt,
     api::PartialObjectMeta,
-    runtime::{WatchStreamExt as _, watcher},
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event, watcher},
+    },
 };
 use tokio::sync::watch;
 
@@ -21,6 +35,29 @@ use crate::source::{Outside, PodSource, Snapshot};
 
 /// The annotation on the system namespace.
 pub const ANNOTATION: &str = "culvert.dev/uninstalling";
+
+/// The DaemonSet as far as known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OwnSet {
+    /// Not heard of yet.
+    #[default]
+    Unknown,
+    /// There.
+    Present,
+    /// Being deleted, or gone.
+    Gone,
+}
+
+/// What the API server says when the agent is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// Culvert is being removed.
+    Removed,
+    /// It is not, or nothing can be told: pods stay captured.
+    Stays,
+    /// The agent may ask neither for its DaemonSet nor for its namespace any more.
+    RightsGone,
+}
 
 /// How long the API server may take to say whether the DaemonSet is still wanted. The kubelet waits for the answer.
 const ASK: Duration = Duration::from_secs(3);
@@ -86,15 +123,59 @@ fn without_pods(last: &Snapshot) -> Snapshot {
     }
 }
 
-/// Follows the annotation for as long as the process lives. While the API server is away, what was last known holds.
-pub async fn follow(client: Client, namespace: &str, leave: &watch::Sender<bool>) {
-    let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client);
-    let only = watcher::Config::default().fields(&format!("metadata.name={namespace}"));
-    let mut events = watcher(namespaces, only).default_backoff().applied_objects().boxed();
-    while let Some(event) = events.next().await {
-        let Ok(found) = event else { continue };
-        let is_annotated = found.annotations().get(ANNOTATION).is_some_and(|value| value == "true");
-        let asked = is_annotated || found.metadata.deletion_timestamp.is_some();
+/// What has been heard of the namespace and of the DaemonSet.
+#[derive(Debug, Default)]
+struct Heard {
+    namespace_leaves: bool,
+    set_leaves: bool,
+}
+
+/// Follows the namespace and the DaemonSet for as long as the process lives. While the API server is away, what was last known holds.
+pub async fn follow(
+    client: Client,
+    namespace: &str,
+    daemonset: &str,
+    leave: &watch::Sender<bool>,
+    own: &watch::Sender<OwnSet>,
+) {
+    let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
+    let mut namespaces = watcher(namespaces, named(namespace)).default_backoff().boxed();
+    let sets: Api<PartialObjectMeta<DaemonSet>> = Api::namespaced(client, namespace);
+    let mut sets = watcher(sets, named(daemonset)).default_backoff().boxed();
+    let mut heard = Heard::default();
+    let mut is_listed = false;
+    loop {
+        tokio::select! {
+            Some(event) = namespaces.next() => match event {
+                Ok(Event::Apply(found) | Event::InitApply(found)) => {
+                    heard.namespace_leaves = is_annotated(&found) || found.metadata.deletion_timestamp.is_some();
+                }
+                // It is gone, and with it all of ours.
+                Ok(Event::Delete(_)) => heard.namespace_leaves = true,
+                Ok(Event::Init | Event::InitDone) => {}
+                Err(error) => tracing::warn!(
+                    %error, namespace, "cannot follow Culvert's own namespace: a removal would not be noticed; trying again"
+                ),
+            },
+            Some(event) = sets.next() => match event {
+                Ok(Event::Apply(found) | Event::InitApply(found)) => {
+                    is_listed = true;
+                    heard.set_leaves = is_annotated(&found);
+                    let is_going = found.metadata.deletion_timestamp.is_some();
+                    own.send_replace(if is_going { OwnSet::Gone } else { OwnSet::Present });
+                }
+                Ok(Event::Delete(_)) => drop(own.send_replace(OwnSet::Gone)),
+                Ok(Event::Init) => is_listed = false,
+                Ok(Event::InitDone) if !is_listed => drop(own.send_replace(OwnSet::Gone)),
+                Ok(Event::InitDone) => {}
+                Err(error) => tracing::warn!(
+                    %error, daemonset, "cannot follow the agent's own DaemonSet: a removal would be noticed late; trying again"
+                ),
+            },
+            else => return,
+        }
+        let asked = heard.namespace_leaves || heard.set_leaves;
         let changed = leave.send_if_modified(|leaving| std::mem::replace(leaving, asked) != asked);
         match (changed, asked) {
             (true, true) => tracing::warn!("Culvert is being uninstalled: every pod of this node leaves the mesh"),
@@ -104,71 +185,64 @@ pub async fn follow(client: Client, namespace: &str, leave: &watch::Sender<bool>
     }
 }
 
-/// Whether the DaemonSet is gone or on its way. An API server that does not say so means no: pods stay captured.
-pub async fn is_removed(client: Client, namespace: &str, name: &str) -> bool {
-    let sets: Api<DaemonSet> = Api::namespaced(client, namespace);
-    match tokio::time::timeout(ASK, sets.get_metadata_opt(name)).await {
-        Ok(Ok(None)) => true,
-        Ok(Ok(Some(set))) => set.metadata.deletion_timestamp.is_some(),
+fn is_annotated(object: &impl ResourceExt) -> bool {
+    object
+        .annotations()
+        .get(ANNOTATION)
+        .is_some_and(|value| value == "true")
+}
+
+/// Asks, when the agent is to end, whether that is because Culvert is being removed. `own` is what was heard of the DaemonSet.
+///
+/// An API server that does not answer, or refuses one of the two questions alone, means no: pods stay captured, as the next agent must
+/// find them. Both refused mean that the account has lost everything. That is what a removal looks like that nobody has heard of in
+/// time; it is also what the agent of a pod looks like that was deleted by force, and then another one follows. So it is for the
+/// caller to wait for that one, and only then to give up.
+pub async fn ask(client: Client, namespace: &str, name: &str, own: OwnSet) -> Removal {
+    if own == OwnSet::Gone {
+        return Removal::Removed;
+    }
+    let sets: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
+    match answer(sets.get_metadata_opt(name)).await {
+        Answer::There(set) if set.metadata.deletion_timestamp.is_some() => Removal::Removed,
+        Answer::There(_) => Removal::Stays,
+        Answer::Gone => Removal::Removed,
+        Answer::None => Removal::Stays,
+        Answer::Refused => {
+            let namespaces: Api<Namespace> = Api::all(client);
+            match answer(namespaces.get_metadata_opt(namespace)).await {
+                Answer::There(found) if found.metadata.deletion_timestamp.is_some() => Removal::Removed,
+                Answer::There(_) | Answer::None => Removal::Stays,
+                Answer::Gone => Removal::Removed,
+                Answer::Refused => Removal::RightsGone,
+            }
+        }
+    }
+}
+
+enum Answer<K> {
+    There(K),
+    Gone,
+    /// 401 or 403.
+    Refused,
+    None,
+}
+
+async fn answer<K>(asked: impl Future<Output = Result<Option<K>, kube::Error>>) -> Answer<K> {
+    match tokio::time::timeout(ASK, asked).await {
+        Ok(Ok(Some(found))) => Answer::There(found),
+        Ok(Ok(None)) => Answer::Gone,
+        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) => Answer::Refused,
         Ok(Err(error)) => {
-            tracing::warn!(%error, "cannot ask whether the DaemonSet is being removed; pods stay captured");
-            false
+            tracing::warn!(%error, "cannot ask whether Culvert is being removed; pods stay captured");
+            Answer::None
         }
         Err(_) => {
-            tracing::warn!("the API server does not say whether the DaemonSet is being removed; pods stay captured");
-            false
+            tracing::warn!("the API server does not say whether Culvert is being removed; pods stay captured");
+            Answer::None
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::source::{PodName, PodSpec};
-
-    struct Once(Option<Arc<Snapshot>>);
-
-    impl PodSource for Once {
-        async fn next(&mut self) -> Option<Arc<Snapshot>> {
-            match self.0.take() {
-                Some(snapshot) => Some(snapshot),
-                None => std::future::pending().await,
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn pods_leave_when_told_to_and_come_back() {
-        let spec = PodSpec {
-            uid: "u".into(),
-            name: PodName {
-                namespace: "n".into(),
-                name: "p".into(),
-            },
-            service_account: "default".into(),
-            addresses: vec![[198, 18, 0, 1].into()],
-            netns: "/run/netns/p".into(),
-        };
-        let snapshot = Snapshot {
-            wanted: vec![spec],
-            ..Snapshot::default()
-        };
-        let (leave, told) = watch::channel(false);
-        let mut source = Leaving::new(Once(Some(Arc::new(snapshot))), told);
-        assert_eq!(source.next().await.unwrap().wanted.len(), 1);
-        leave.send_replace(true);
-        let left = source.next().await.unwrap();
-        assert!(left.wanted.is_empty() && left.complete);
-        assert_eq!(left.outside.len(), 1, "the pod is still shown");
-        leave.send_replace(false);
-        assert_eq!(source.next().await.unwrap().wanted.len(), 1);
-    }
-
-    #[tokio::test]
-    async fn an_agent_that_knows_no_pod_yet_still_throws_out_what_its_predecessor_enrolled() {
-        let (leave, told) = watch::channel(false);
-        let mut source = Leaving::new(Once(None), told);
-        leave.send_replace(true);
-        assert!(source.next().await.unwrap().complete);
-    }
-}
+mod tests;

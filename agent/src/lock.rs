@@ -1,12 +1,13 @@
 //! One agent at a time on a node.
 //!
 //! Two agents would put each other's pods out. The lock is `flock` on a file beside the proxies' socket: it ends with the
-//! process that holds it, however that ends. Who comes second stands by: it counts as ready, so that a rolling update goes
-//! on and ends the first one, and takes over at that very moment. The file says who holds it.
+//! process that holds it, however that ends. Who comes second stands by: it counts as ready when it has seen that it could do the
+//! work, so that a rolling update goes on and ends the first one, and takes over at that very moment. The file says who holds it.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, Permissions},
     io::{self, Read as _, Seek as _, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     thread,
 };
@@ -61,7 +62,10 @@ pub fn take(path: &Path, who: &str) -> io::Result<Attempt> {
         .write(true)
         .create(true)
         .truncate(false)
+        .mode(0o600)
         .open(path)?;
+    // Whoever can open it can lock it, and keep the node without an agent. Earlier versions let everybody.
+    file.set_permissions(Permissions::from_mode(0o600))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Attempt::Taken(sign(file, who)?)),
         Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -111,6 +115,17 @@ fn sign(mut file: File, who: &str) -> io::Result<NodeLock> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_but_root_can_hold_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("zds.sock.lock");
+        // As an earlier version left it.
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let _lock = take(&path, "us").unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
 
     #[tokio::test]
     async fn the_second_agent_learns_who_is_there_and_takes_over_when_it_ends() {

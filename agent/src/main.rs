@@ -1,17 +1,26 @@
 //! `culvert-agent`: reads the command line; [`run`] wires the rooms of the agent together; see the library for what they do.
 
+mod announce;
 mod cli;
+mod duration;
+mod free_node;
 mod run;
+mod signals;
+mod standby;
 
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 
-use crate::cli::Cli;
+use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if cli.command.is_none() && cli.node.is_empty() {
+        let missing = "--node <NODE> is missing: the name of this node, as in the pods' spec.nodeName";
+        Cli::command().error(ErrorKind::MissingRequiredArgument, missing).exit();
+    }
     if let Err(error) = culvert_telemetry::init("culvert-agent", cli.log_format, &cli.log) {
         eprintln!("culvert-agent: {error}");
         return ExitCode::from(2);
@@ -30,5 +39,9 @@ fn start(cli: &Cli) -> Result<()> {
         .enable_all()
         .build()
         .context("start the runtime")?;
-    runtime.block_on(run::run(cli))
+    match &cli.command {
+        None => runtime.block_on(run::run(cli)),
+        Some(Command::FreeNode(args)) => free_node::run(args),
+        Some(Command::AnnounceRemoval(args)) => runtime.block_on(announce::run(args)),
+    }
 }

@@ -50,6 +50,7 @@ pub fn routes(
     }));
     let ready = status.clone();
     let gate = cluster.as_ref().and_then(|cluster| cluster.gate.clone());
+    let left = departure.clone();
     Routes::new()
         .metrics(Arc::new(registry))
         .get_local("/pods", move |_| {
@@ -64,6 +65,10 @@ pub fn routes(
                 page["cni"] = gate.json();
             }
             Response::json(&page)
+        })
+        .get(crate::leaving::announce::PAGE, move |_| match left.borrow().left {
+            true => Response::text("no pod of this node is in the mesh any more\n"),
+            false => Response::status(http::StatusCode::SERVICE_UNAVAILABLE, "not yet\n".to_owned()),
         })
         .get("/healthz/live", |_| Response::text("alive\n"))
         .get("/healthz/ready", move |_| {
@@ -137,19 +142,31 @@ impl Cluster {
     }
 }
 
-/// The pages of an agent that stands by (see [`crate::lock`]) while another one serves the node.
-pub fn standby_routes(node: &str, by: &str) -> Routes {
+/// The pages of an agent that stands by (see [`crate::lock`]) while another one serves the node. `obstacle` says why it could not
+/// take over; none when it could.
+pub fn standby_routes(node: &str, by: &str, obstacle: watch::Receiver<Option<String>>) -> Routes {
     let standby = serde_json::json!({ "node": node, "ready": true, "standby": by, "pods": [], "proxies": [] });
     let mut registry = Registry::default();
     let gauge = Gauge::<i64>::default();
     gauge.set(1);
     registry.register("culvert_agent_standby", "1 while another agent serves this node", gauge);
+    let shown = obstacle.clone();
     Routes::new()
         .metrics(Arc::new(registry))
-        .get_local("/pods", move |_| Response::json(&standby))
         .get("/healthz/live", |_| Response::text("alive\n"))
-        .get("/healthz/ready", |_| {
-            Response::text("ready: standing by for another agent of this node\n")
+        .get_local("/pods", move |_| {
+            let mut page = standby.clone();
+            let obstacle = shown.borrow().clone();
+            page["ready"] = obstacle.is_none().into();
+            page["obstacle"] = obstacle.into();
+            Response::json(&page)
+        })
+        .get("/healthz/ready", move |_| match &*obstacle.borrow() {
+            None => Response::text("ready: standing by for another agent of this node\n"),
+            Some(obstacle) => Response::status(
+                http::StatusCode::SERVICE_UNAVAILABLE,
+                format!("standing by for another agent of this node, and could not take over: {obstacle}\n"),
+            ),
         })
 }
 

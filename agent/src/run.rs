@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use culvert_agent::{
     enrolment::{
         Enrolment,
@@ -20,8 +20,7 @@ use culvert_agent::{
     gate::{self, Gate},
     handover::server::Server,
     kernel::Kernel,
-    leaving::{self, Departure, Leaving},
-    lock::{self, Attempt, NodeLock},
+    leaving::{self, Departure, Leaving, OwnSet, Removal},
     monitoring,
     source::{PodSource, kubernetes::KubernetesPods, local::LocalPods},
     taint,
@@ -32,15 +31,17 @@ use culvert_net::{
 };
 use culvert_telemetry::Listeners;
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
     time::timeout,
 };
 
-use crate::cli::Cli;
+use crate::{cli::Cli, signals::Signals, standby::our_turn};
 
 /// How long pods may take to leave once the DaemonSet is gone. The kubelet waits for less than this only when it was told to.
 const LAST_LEAVE: Duration = Duration::from_secs(25);
+
+/// How long another agent may take to follow one that has lost all its rights, before Culvert counts as removed.
+const SUCCESSOR: Duration = Duration::from_secs(60);
 
 /// The node's own network namespace, since the agent shares the node's process ids.
 const NODE_NETWORK: &str = "/proc/1/ns/net";
@@ -153,9 +154,13 @@ impl Node {
             served = self.listeners.serve(pages) => served.context("serve --monitoring-listen")?,
             () = end => {}
         }
-        if departure.borrow().left {
+        let is_forced = cluster.is_some_and(|cluster| *cluster.removed.lock().unwrap_or_else(PoisonError::into_inner));
+        if departure.borrow().left || is_forced {
             let mut kernel = self.kernel.lock().unwrap_or_else(PoisonError::into_inner);
             kernel.remove().context("remove the kernel programs")?;
+            if is_forced {
+                gate::install::remove(&gate::install::Places::of(&cli.gate)).context("remove the CNI plug-in")?;
+            }
             tracing::info!("the agent ends; nothing of Culvert is left on this node");
         } else {
             tracing::info!("the agent ends; what is captured stays captured");
@@ -189,6 +194,11 @@ struct Cluster {
     leave: watch::Sender<bool>,
     leaving: watch::Receiver<bool>,
     departure: watch::Sender<Departure>,
+    status: Mutex<Option<watch::Receiver<Arc<Status>>>>,
+    /// What is heard of the DaemonSet.
+    own: watch::Sender<OwnSet>,
+    /// Culvert is removed, whether or not all pods have left in time.
+    removed: Mutex<bool>,
 }
 
 impl Cluster {
@@ -213,11 +223,15 @@ impl Cluster {
             leave,
             leaving,
             departure: watch::Sender::default(),
+            status: Mutex::default(),
+            own: watch::Sender::default(),
+            removed: Mutex::default(),
         })
     }
 
     /// Everything that goes on beside enrolment. Does not end by itself.
     async fn run(&self, cli: &Cli, status: watch::Receiver<Arc<Status>>) {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(status.clone());
         let gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner).take();
         let gate = async {
             match gate {
@@ -237,7 +251,13 @@ impl Cluster {
             gate,
             taint,
             events::run(self.client.clone(), cli.node.clone(), status.clone()),
-            leaving::follow(self.client.clone(), &cli.namespace, &self.leave),
+            leaving::follow(
+                self.client.clone(),
+                &cli.namespace,
+                &cli.daemonset,
+                &self.leave,
+                &self.own
+            ),
             self.depart(status.clone()),
         );
         std::future::pending().await
@@ -289,13 +309,22 @@ impl Cluster {
     async fn end(&self, cli: &Cli, signals: &mut Signals) {
         signals.next().await;
         if !*self.leaving.borrow() {
-            let is_removed = leaving::is_removed(self.client.clone(), &cli.namespace, &cli.daemonset).await;
+            let own = *self.own.borrow();
+            let removal = leaving::ask(self.client.clone(), &cli.namespace, &cli.daemonset, own).await;
+            let is_removed = match removal {
+                Removal::Stays => false,
+                Removal::Removed => true,
+                Removal::RightsGone => tokio::select! {
+                    is_alone = self.is_alone() => is_alone,
+                    () = signals.next() => false,
+                },
+            };
             if !is_removed {
                 return;
             }
             tracing::warn!(
                 daemonset = cli.daemonset,
-                "it is being deleted: every pod of this node leaves the mesh"
+                "Culvert is being removed: every pod of this node leaves the mesh"
             );
             self.leave.send_replace(true);
         }
@@ -303,60 +332,26 @@ impl Cluster {
         let left = departure.wait_for(|departure| departure.left);
         tokio::select! {
             left = timeout(LAST_LEAVE, left) => if left.is_err() {
-                tracing::error!("pods have not left in time: they stay captured");
+                // Nobody comes after this agent who could do it later.
+                tracing::error!("pods have not left in time: capture ends for all of them now");
+                *self.removed.lock().unwrap_or_else(PoisonError::into_inner) = true;
             },
             () = signals.next() => {}
         }
     }
-}
 
-/// SIGTERM and SIGINT.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate()).context("receive signals")?,
-            interrupt: signal(SignalKind::interrupt()).context("receive signals")?,
-        })
+    /// Whether no other agent comes to this node in time. Its pod's proxy connects to this agent, as long as this one serves.
+    async fn is_alone(&self) -> bool {
+        tracing::warn!(
+            seconds = SUCCESSOR.as_secs(),
+            "the agent's account has lost all its rights: pods stay captured if another agent comes to this node in time, and leave \
+             the mesh otherwise"
+        );
+        let Some(mut status) = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
+            return false;
+        };
+        let before: Vec<_> = status.borrow().proxies.iter().map(|proxy| proxy.pid).collect();
+        let is_new = |status: &Arc<Status>| status.proxies.iter().any(|proxy| !before.contains(&proxy.pid));
+        timeout(SUCCESSOR, status.wait_for(is_new)).await.is_err()
     }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-/// Waits until no other agent serves this node, as ready as one can be meanwhile. None when a signal comes first.
-async fn our_turn(cli: &Cli, listeners: Listeners, signals: &mut Signals) -> Result<Option<(Listeners, NodeLock)>> {
-    let path = lock::path_beside(&cli.zds_socket);
-    let context = || format!("lock {}", path.display());
-    let who = format!(
-        "culvert-agent {} of {}, process {}",
-        env!("CARGO_PKG_VERSION"),
-        cli.node,
-        std::process::id()
-    );
-    let (by, turn) = match lock::take(&path, &who).with_context(context)? {
-        Attempt::Taken(lock) => return Ok(Some((listeners, lock))),
-        Attempt::Held { by, turn } => (by, turn),
-    };
-    tracing::warn!(by, "another agent serves this node: standing by until it ends");
-    let meanwhile = listeners.try_clone();
-    let pages = monitoring::standby_routes(&cli.node, &by);
-    let lock = tokio::select! {
-        lock = turn.wait() => lock.with_context(context)?,
-        served = meanwhile.context("--monitoring-listen")?.serve(pages) => {
-            served.context("serve --monitoring-listen")?;
-            bail!("the pages ended");
-        }
-        () = signals.next() => return Ok(None),
-    };
-    tracing::info!(by, "the other agent has ended: taking over");
-    Ok(Some((listeners, lock)))
 }

@@ -86,6 +86,7 @@ fn an_installation_from_nothing_to_nothing() {
     before_installing_questions_say_what_to_do(&plane);
     someone_without_rights_is_told_which_are_missing(&plane);
     installing_makes_everything_and_again_changes_nothing(&plane);
+    an_upgrade_keeps_what_was_set_and_a_trust_domain_changes_only_by_force(&plane);
     what_is_no_longer_wanted_is_removed_and_changed_configuration_restarts(&plane);
     what_cannot_start_is_told_with_the_reason(&plane);
     uninstalling_leaves_nothing(&plane);
@@ -160,6 +161,61 @@ fn installing_makes_everything_and_again_changes_nothing(plane: &ControlPlane) {
     );
 }
 
+fn an_upgrade_keeps_what_was_set_and_a_trust_domain_changes_only_by_force(plane: &ControlPlane) {
+    let configuration = || -> Value {
+        let path = "jsonpath={.data}";
+        let text = plane.kubectl(&["get", "-n", "culvert-system", "configmap", "culvert-config", "-o", path]);
+        serde_json::from_str(&text).unwrap()
+    };
+    let set = [
+        "install",
+        "--no-wait",
+        "--exclude-cidr=203.0.113.0/24",
+        "--mesh-cidr=198.18.0.0/15",
+        "--cluster-id=east",
+        "--network-policy",
+        "--replicas=3",
+    ];
+    let set = plane.culvert(&set);
+    assert!(set.status.success(), "{}", errors(&set));
+    let before = configuration();
+    let upgrade = plane.culvert(&["install", "--no-wait", "--image-tag=9.9.9"]);
+    assert!(upgrade.status.success(), "{}", errors(&upgrade));
+    assert_eq!(configuration(), before);
+    assert!(
+        errors(&upgrade).contains("kept from what is installed: "),
+        "{}",
+        errors(&upgrade)
+    );
+    let policies = plane.kubectl(&["get", "-n", "culvert-system", "networkpolicies", "-o", "name"]);
+    assert!(policies.contains("culvert-controller"), "{policies}");
+    let deployment = "jsonpath={.spec.replicas} {.spec.template.spec.containers[0].image}";
+    let deployment = plane.kubectl(&[
+        "get",
+        "-n",
+        "culvert-system",
+        "deployment",
+        "culvert-controller",
+        "-o",
+        deployment,
+    ]);
+    assert_eq!(deployment, "3 culvert.dev/controller:9.9.9");
+
+    let changed = plane.culvert(&["install", "--no-wait", "--trust-domain=corp"]);
+    assert_eq!(changed.status.code(), Some(1));
+    assert!(
+        errors(&changed).contains("from cluster.local to corp"),
+        "{}",
+        errors(&changed)
+    );
+    assert_eq!(configuration(), before);
+
+    let reset = plane.culvert(&["install", "--no-wait", "--reset"]);
+    assert!(reset.status.success(), "{}", errors(&reset));
+    assert_eq!(configuration()["cluster-id"], "Kubernetes");
+    assert!(configuration()["exclude-cidr"].is_null());
+}
+
 fn what_is_no_longer_wanted_is_removed_and_changed_configuration_restarts(plane: &ControlPlane) {
     let annotation = || {
         let path = "jsonpath={.spec.template.metadata.annotations.culvert\\.dev/configuration}";
@@ -173,7 +229,7 @@ fn what_is_no_longer_wanted_is_removed_and_changed_configuration_restarts(plane:
             path,
         ])
     };
-    assert_eq!(annotation(), "");
+    let before = annotation();
     let more = plane.culvert(&[
         "install",
         "--no-wait",
@@ -181,14 +237,15 @@ fn what_is_no_longer_wanted_is_removed_and_changed_configuration_restarts(plane:
         "json",
         "--network-policy",
         "--trust-domain=corp",
+        "--force",
     ]);
     assert_eq!(changes(&more, "created"), 1);
     assert_ne!(
         annotation(),
-        "",
+        before,
         "the programs read their configuration when they start"
     );
-    let less = plane.culvert(&["install", "--no-wait", "-o", "json", "--trust-domain=corp"]);
+    let less = plane.culvert(&["install", "--no-wait", "-o", "json", "--network-policy=false"]);
     assert_eq!(
         json(&less)["removed"],
         serde_json::json!(["NetworkPolicy culvert-controller"])
@@ -196,7 +253,7 @@ fn what_is_no_longer_wanted_is_removed_and_changed_configuration_restarts(plane:
 }
 
 fn what_cannot_start_is_told_with_the_reason(plane: &ControlPlane) {
-    let waited = plane.culvert(&["install", "--timeout", "2s", "--trust-domain=corp"]);
+    let waited = plane.culvert(&["install", "--timeout", "2s"]);
     assert_eq!(waited.status.code(), Some(1));
     assert!(errors(&waited).contains("no nodes available"), "{}", errors(&waited));
     let check = plane.culvert(&["check", "-o", "json"]);

@@ -18,6 +18,9 @@ pub const AGENT_SOCKET: &str = "/run/culvert/cni.sock";
 /// Where the agent leaves what it knows, unless the configuration says otherwise.
 pub const STATE_FILE: &str = "/var/lib/culvert/cni-state.json";
 
+/// Where the kubelet keeps the logs of pods, unless the configuration says otherwise.
+pub const POD_LOGS: &str = "/var/log/pods";
+
 /// The namespace of the mesh's own pods, which never wait for the mesh.
 pub const SYSTEM_NAMESPACE: &str = "culvert-system";
 
@@ -42,6 +45,8 @@ pub struct Config<'a> {
     pub timeout: Duration,
     /// Whose pods never wait.
     pub system_namespace: String,
+    /// Where the kubelet keeps the logs of pods.
+    pub pod_logs: PathBuf,
 }
 
 /// A configuration that cannot be used.
@@ -72,6 +77,8 @@ struct Keys {
     timeout_ms: Option<u64>,
     #[serde(default)]
     system_namespace: Option<String>,
+    #[serde(default)]
+    pod_logs: Option<PathBuf>,
 }
 
 impl<'a> Config<'a> {
@@ -102,6 +109,7 @@ impl<'a> Config<'a> {
             state_file: keys.state_file.unwrap_or_else(|| STATE_FILE.into()),
             timeout: Duration::from_millis(keys.timeout_ms.unwrap_or(TIMEOUT_MS)),
             system_namespace: keys.system_namespace.unwrap_or_else(|| SYSTEM_NAMESPACE.to_owned()),
+            pod_logs: keys.pod_logs.unwrap_or_else(|| POD_LOGS.into()),
         })
     }
 }

@@ -13,10 +13,12 @@
 //! | [`wire`] | what plug-in and agent say to each other |
 //! | [`agent`] | the plug-in's end of that conversation |
 //! | [`state`] | what the agent leaves on disk for when it does not answer |
+//! | [`unattended`] | whether an agent will ever come back, when none answers |
 //! | [`error`] | CNI's error object, which `kubectl describe pod` shows |
 //! | [`span`] | finding a value's text inside a JSON text, so that what is not ours stays as it is |
 //!
-//! The program knows nothing of Kubernetes' API and keeps no state: everything is decided anew in each call.
+//! The program knows nothing of Kubernetes' API. Everything is decided anew in each call; the one thing that it writes down is since when no
+//! pod of the mesh has been on the node.
 
 #![forbid(unsafe_code)]
 
@@ -27,4 +29,5 @@ pub mod error;
 pub mod plugin;
 pub mod span;
 pub mod state;
+pub mod unattended;
 pub mod wire;

@@ -2,7 +2,7 @@
 //!
 //! | command | with the agent | without it |
 //! |---|---|---|
-//! | ADD | as the agent answers | a pod of an enrolled namespace is told to try again; any other starts |
+//! | ADD | as the agent answers | a pod of an enrolled namespace is told to try again, unless the mesh is gone from this node ([`unattended`]); any other starts |
 //! | DEL | the agent is told | succeeds |
 //! | CHECK, GC, STATUS | succeed: there is nothing of ours inside the pod that could be missing | the same |
 //! | VERSION | what is spoken | the same |
@@ -18,6 +18,7 @@ use crate::{
     config::{Config, ConfigError, VERSIONS, addresses},
     error::{CniError, Code},
     state::{State, StateError},
+    unattended::{self, Mesh},
     wire::{self, Answer, Request},
 };
 
@@ -108,9 +109,19 @@ fn alone(pod: &Pod, config: &Config<'_>, silence: &Silence) -> Result<(), (Code,
         Ok(Some(_)) => format!("the namespace {namespace} is enrolled"),
         Err(error) => doubt(config, namespace, &error),
     };
+    let missing = match unattended::look(&config.agent_socket, &config.pod_logs, &config.system_namespace) {
+        // Removed while nobody could clean up here: pods talk directly, as everywhere else on the cluster.
+        Mesh::Gone => return Ok(()),
+        Mesh::Expected => String::new(),
+        Mesh::Missing(time) => format!(
+            " (the kubelet has had no pod of it for {} s; after {} s the mesh counts as removed from this node, and pods start)",
+            time.as_secs(),
+            unattended::GRACE.as_secs()
+        ),
+    };
     let socket = config.agent_socket.display();
     let message = format!(
-        "pod {namespace}/{name} waits: the mesh agent of this node {silence} ({socket}), and {known}; pods of enrolled \
+        "pod {namespace}/{name} waits: the mesh agent of this node {silence} ({socket}){missing}, and {known}; pods of enrolled \
          namespaces wait until the agent answers, so that nothing of theirs travels in clear; {REMEDY}"
     );
     Err((Code::TryAgainLater, message))

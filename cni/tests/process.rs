@@ -131,6 +131,33 @@ fn assert_passed(output: &Output) {
     assert_eq!(text(output), PREVIOUS, "the previous result goes through to the byte");
 }
 
+/// Report of a user of another mesh: removed while a node was away, and nobody ever tells that node.
+#[test]
+fn a_node_that_the_mesh_has_left_behind_keeps_no_pod_waiting_for_ever() {
+    let node = Node::new();
+    node.enrolled(&["shop"]);
+    let logs = node.path("pods");
+    std::fs::create_dir(&logs).expect("folder");
+    let more = format!(r#","podLogs":{logs:?},"prevResult":{PREVIOUS}"#);
+    let add = || call("ADD", ARGS, &node.config(&more));
+    let since = |seconds: u64| std::fs::write(node.path("unattended"), seconds.to_string()).expect("write");
+
+    let (code, message) = error(&add());
+    assert!(code == 11 && message.contains("no pod of it for 0 s"), "{message}");
+    // The node has been up for longer than this test could wait.
+    let uptime = std::fs::read_to_string("/proc/uptime").expect("uptime");
+    let uptime: u64 = uptime.split('.').next().expect("seconds").parse().expect("a number");
+    assert!(uptime > 300, "this machine has just been started");
+    since(uptime - 300);
+    assert_passed(&add());
+
+    // An agent that only fails, or is about to come, has a pod here: that is waited for.
+    std::fs::create_dir(logs.join("culvert-system_culvert-node-abcde_u-2")).expect("folder");
+    assert_eq!(error(&add()).0, 11);
+    std::fs::remove_dir(logs.join("culvert-system_culvert-node-abcde_u-2")).expect("remove");
+    assert_eq!(error(&add()).0, 11, "and the time begins anew");
+}
+
 #[test]
 fn a_pod_starts_when_the_agent_says_so() {
     let node = Node::new();

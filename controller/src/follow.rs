@@ -1,14 +1,13 @@
-//! The newest state: objects from the source, and the resources that the model makes of them.
+//! Derives the newest state: objects from the source, and the resources that the model makes of them.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
-use culvert_objects::{Finding, Loaded};
-use culvert_proto::ADDRESS_TYPE;
+use culvert_objects::{Finding, Findings, Loaded};
 use culvert_xds::Change;
 use tokio::sync::watch;
 
-use crate::model::{Model, Settings};
+use crate::model::Model;
 use crate::monitor::ModelMetrics;
 use crate::state::State;
 
@@ -18,7 +17,8 @@ pub(crate) type OnChange = Box<dyn Fn(&[Change]) + Send>;
 /// Keeps the state up to date with the source.
 pub(crate) struct Follow {
     model: Model,
-    findings: BTreeSet<Finding>,
+    /// What the source says.
+    loaded: Arc<Loaded>,
     metrics: ModelMetrics,
     on_change: OnChange,
     pub(crate) state: watch::Sender<Arc<State>>,
@@ -26,65 +26,86 @@ pub(crate) struct Follow {
 
 impl Follow {
     /// A state of generation 0, which is nothing.
-    pub(crate) fn new(settings: Settings, metrics: ModelMetrics, on_change: OnChange) -> Self {
+    pub(crate) fn new(metrics: ModelMetrics, on_change: OnChange) -> Self {
         Self {
-            model: Model::new(settings),
-            findings: BTreeSet::new(),
+            model: Model::default(),
+            loaded: Arc::default(),
             metrics,
             on_change,
             state: watch::Sender::new(Arc::default()),
         }
     }
 
+    /// Derives by `model` from now on, and the first state at once if the source knows all.
+    pub(crate) fn begin(&mut self, model: Model, changes: &mut watch::Receiver<Arc<Loaded>>) {
+        self.model = model;
+        self.take(changes);
+    }
+
     /// Follows until the source is no longer followed, which is never.
     pub(crate) async fn follow(&mut self, mut changes: watch::Receiver<Arc<Loaded>>) {
-        changes.mark_changed();
-        while changes.changed().await.is_ok() {
-            let loaded = Arc::clone(&changes.borrow_and_update());
-            // Half a world is served to nobody.
-            if loaded.generation > 0 {
-                self.apply(loaded);
+        loop {
+            let next = self.model.next();
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { break },
+                () = sleep_until(next), if next.is_some() => {}
             }
+            self.take(&mut changes);
         }
         tracing::error!("changes of the configuration are no longer noticed");
         std::future::pending().await
     }
 
-    fn apply(&mut self, loaded: Arc<Loaded>) {
-        let changes = self.model.update(&loaded.objects);
-        let findings: BTreeSet<Finding> = loaded.findings.iter().cloned().collect();
-        for finding in findings.difference(&self.findings) {
-            tracing::warn!(%finding, "wrong in the configuration");
+    fn take(&mut self, changes: &mut watch::Receiver<Arc<Loaded>>) {
+        self.loaded = Arc::clone(&changes.borrow_and_update());
+        // Nothing is served before all kinds are known.
+        if self.loaded.generation > 0 {
+            self.apply();
         }
-        for finding in self.findings.difference(&findings) {
-            tracing::info!(%finding, "no longer wrong");
+    }
+
+    fn apply(&mut self) {
+        let before = Arc::clone(&self.state.borrow());
+        let changes = self.model.update(&self.loaded.objects, Instant::now());
+        let mut findings = self.loaded.findings.clone();
+        for finding in self.model.findings().keys() {
+            findings.insert(Arc::clone(finding), ());
         }
-        self.findings = findings;
-        let (updated, removed) = (changes.updated.len(), changes.removed.len());
+        log_findings(&before.loaded.findings, &findings);
         tracing::info!(
-            generation = loaded.generation,
-            objects = loaded.objects.len(),
-            updated,
-            removed,
+            generation = self.loaded.generation,
+            objects = self.loaded.objects.len(),
+            updated = changes.resources.len() - changes.removed,
+            removed = changes.removed,
+            derived = changes.derived,
             "configuration"
         );
         let state = State {
-            loaded,
+            loaded: Arc::new(Loaded {
+                objects: self.loaded.objects.clone(),
+                findings,
+                generation: self.loaded.generation,
+            }),
             snapshot: self.model.snapshot().clone(),
         };
-        self.metrics.set(&state);
-        let before = self.state.send_replace(Arc::new(state));
-        let snapshots = [&before.snapshot, self.model.snapshot()];
-        let change = |name: &String| Change {
-            type_url: ADDRESS_TYPE,
-            name: name.as_str().into(),
-            keys: snapshots
-                .iter()
-                .flat_map(|snapshot| snapshot.keys(name))
-                .map(Into::into)
-                .collect(),
-        };
-        let told: Vec<Change> = changes.updated.iter().chain(&changes.removed).map(change).collect();
-        (self.on_change)(&told);
+        self.metrics.set(&state, &changes);
+        self.state.send_replace(Arc::new(state));
+        if !changes.resources.is_empty() {
+            (self.on_change)(&changes.resources);
+        }
     }
+}
+
+async fn sleep_until(time: Option<Instant>) {
+    if let Some(time) = time {
+        tokio::time::sleep_until(time.into()).await;
+    }
+}
+
+fn log_findings(before: &Findings, now: &Findings) {
+    let same = |(): &(), (): &()| true;
+    before.diff(now, same, |finding: &Arc<Finding>, was, _| match was {
+        None => tracing::warn!(%finding, "wrong in the configuration"),
+        Some(()) => tracing::info!(%finding, "no longer wrong"),
+    });
 }

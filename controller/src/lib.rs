@@ -3,20 +3,28 @@
 //! A reader who follows a change enters the rooms in this order:
 //!
 //! ```text
-//! culvert_objects::Directory ──> model ──> snapshot ──> serve::discovery ──> node proxies
-//!      (YAML, findings)       (Workload,  (names,       (delta ADS)
-//!                              Service)    aliases)
-//!                                  │
-//!                                  └──> authority <── serve::certificates <── node proxies
-//!                                       (who may ask for which identity)
+//! source ────────> model ──────────> snapshot ──> serve::discovery ──> node proxies
+//! (API server or   (units, derived    (resources,  (delta ADS)
+//!  directory;       by what they       aliases)
+//!  kinds, findings) read)                 │
+//!                                         └──> state, read by
+//!                                              authority, placement, events, pages
 //! ```
+//!
+//! Each step costs what changed: a source hands on a state of all objects that shares with the one before whatever did not
+//! change ([`culvert_objects::PersistentMap`]), the model finds the difference and derives again what depends on it, and
+//! the changes of resources name everything by which a client may have asked for them.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`model`] | Kubernetes objects become the L4 proxy's resources, and only those that a change touches are made anew |
+//! | [`source`] | objects from a cluster's API server, or from a directory |
+//! | [`model`] | objects become resources; how further kinds fit in |
 //! | [`snapshot`] | all resources at one moment, with their aliases |
+//! | [`state`] | objects and resources at one moment |
+//! | `follow` | makes one from the other |
 //! | [`authority`] | the root key, node tokens, and the rules by which certificates are signed |
 //! | [`serve`] | gRPC over TLS: discovery and certificates |
+//! | [`cluster`] | what the controller does in a cluster beside reading it |
 //! | [`monitor`] | metrics, status and findings over HTTP |
 //! | [`run`] | puts them together |
 //! | [`clock`] | the time of day, which a test may own |

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use culvert_telemetry::prometheus::metrics::counter::Counter;
 use culvert_telemetry::prometheus::metrics::gauge::Gauge;
 use culvert_telemetry::prometheus::registry::Registry;
 use culvert_telemetry::{Response, Routes};
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::authority::{Signer, SigningMetrics};
 use crate::cluster::lease::Standing;
+use crate::model::Changes;
 use crate::serve::Nodes;
 use crate::source::About;
 use crate::state::State;
@@ -20,6 +22,8 @@ pub(crate) struct ModelMetrics {
     objects: Gauge,
     resources: Gauge,
     findings: Gauge,
+    changes: Counter,
+    derived: Counter,
 }
 
 impl ModelMetrics {
@@ -37,11 +41,24 @@ impl ModelMetrics {
             "Things wrong in the configuration",
             own.findings.clone(),
         );
+        registry.register(
+            "culvert_controller_resource_changes",
+            "Resources that were new, different or gone after a change of the objects",
+            own.changes.clone(),
+        );
+        registry.register(
+            "culvert_controller_derivations",
+            "Objects whose resources were made again because they, or what they depend on, changed",
+            own.derived.clone(),
+        );
         own
     }
 
     /// Takes a new state in.
-    pub(crate) fn set(&self, state: &State) {
+    pub(crate) fn set(&self, state: &State, changes: &Changes) {
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        self.changes.inc_by(count(changes.resources.len()));
+        self.derived.inc_by(count(changes.derived));
         let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.objects.set(number(state.loaded.objects.len()));
         self.resources.set(number(state.snapshot.len()));
@@ -118,6 +135,7 @@ impl Sources {
                 "service_accounts": objects.service_accounts.len(),
                 "endpoint_slices": objects.endpoint_slices.len(),
                 "nodes": objects.nodes.len(),
+                "service_cidrs": objects.service_cidrs.len(),
             },
             "resources": state.snapshot.len(),
             "findings": self.findings(),
@@ -145,6 +163,6 @@ impl Sources {
             value["text"] = finding.to_string().into();
             value
         };
-        state.loaded.findings.iter().map(finding).collect()
+        state.loaded.findings.keys().map(|found| finding(found)).collect()
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use culvert_objects::{Defaults, Directory};
+use culvert_objects::{Defaults, Directory, Loaded};
 use culvert_telemetry::prometheus::registry::Registry;
 use culvert_telemetry::{ListenError, Listeners};
 use tokio::net::TcpListener;
@@ -19,10 +19,10 @@ use crate::cluster::client::ClientError;
 use crate::cluster::lease::Standing;
 use crate::flags::Serve;
 use crate::follow::Follow;
-use crate::model::Settings;
+use crate::model::{Model, Settings};
 use crate::monitor::{self, ModelMetrics, Sources};
 use crate::serve::{self, Discovery, DiscoveryMetrics, Nodes, Placed, ServeError};
-use crate::source::Source;
+use crate::source::{About, Source};
 use crate::state::State;
 
 /// Why the controller ended.
@@ -71,10 +71,18 @@ fn tokens(state_dir: &Path) -> Tokens {
 /// # Errors
 /// When it cannot begin, or a listener fails.
 pub async fn run(flags: Serve, clock: Clock) -> Result<(), RunError> {
-    Ok(run_until_signal(flags, &clock).await?)
+    Ok(run_until_signal(flags, &clock, None).await?)
 }
 
-async fn run_until_signal(flags: Serve, clock: &Clock) -> Result<(), Cause> {
+/// As [`run`], with objects that somebody [feeds](crate::source::feed) and an authority in files: for benchmarks.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_fed(flags: Serve, fed: watch::Receiver<Arc<Loaded>>) -> Result<(), RunError> {
+    Ok(run_until_signal(flags, &Clock::system(), Some(fed)).await?)
+}
+
+async fn run_until_signal(flags: Serve, clock: &Clock, fed: Option<watch::Receiver<Arc<Loaded>>>) -> Result<(), Cause> {
     let mut signals = Signals::new()?;
     if culvert_identity::SpiffeId::new(&flags.trust_domain, "a", "b").is_err() {
         return Err(Cause::TrustDomain(flags.trust_domain));
@@ -89,20 +97,28 @@ async fn run_until_signal(flags: Serve, clock: &Clock) -> Result<(), Cause> {
         root_namespace: flags.root_namespace.clone(),
         cluster_domain: flags.cluster_domain.clone(),
         system_namespace: flags.cluster.namespace(),
+        service_cidrs: flags.service_cidr.clone(),
     };
-    let mut follower = Follow::new(settings, metrics, Box::new(|_| {}));
+    let mut follower = Follow::new(metrics, Box::new(|_| {}));
     let state = follower.state.subscribe();
     let (stop_sender, stop) = watch::channel(false);
     let nodes = Nodes::default();
-    let Origin {
+    let Backend {
         source,
         mut setup,
         standing,
         chores,
-    } = match &flags.config_dir {
-        Some(dir) => Origin::directory(&flags, dir, clock)?,
-        None => Origin::cluster(&flags, clock, &mut registry, &state, &stop).await?,
+    } = match (fed, &flags.config_dir) {
+        (Some(fed), _) => Backend::files(&flags, || Ok(Source::fed(fed)), clock)?,
+        (None, Some(dir)) => Backend::directory(&flags, dir, clock)?,
+        (None, None) => Backend::cluster(&flags, clock, &mut registry, &state, &stop).await?,
     };
+    let model = match &source.about() {
+        About::Kubernetes(_) => Model::of_cluster(settings),
+        About::Directory(_) | About::Feed => Model::new(settings),
+    };
+    let mut changes = source.changes();
+    follower.begin(model, &mut changes);
     let keeping = setup.keep(serving_names(&flags));
 
     let xds = listen(flags.xds_listen).await?;
@@ -147,7 +163,7 @@ async fn run_until_signal(flags: Serve, clock: &Clock) -> Result<(), Cause> {
         tokio::select! {
             ended = grpc => ended.map_err(Cause::from),
             ended = pages => ended.map_err(Cause::Monitor),
-            () = follower.follow(source.changes()) => Ok(()),
+            () = follower.follow(changes) => Ok(()),
             () = keeping => Ok(()),
         }
     };
@@ -179,21 +195,27 @@ async fn all_is_known(mut state: watch::Receiver<Arc<State>>, mut stop: watch::R
 }
 
 /// Where the objects come from, who signs, and what else is to be done there.
-struct Origin {
+struct Backend {
     source: Source,
     setup: Setup,
     standing: Option<watch::Receiver<Standing>>,
     chores: Vec<JoinHandle<()>>,
 }
 
-impl Origin {
+impl Backend {
     fn directory(flags: &Serve, dir: &Path, clock: &Clock) -> Result<Self, Cause> {
         let defaults = Defaults {
             service_cidrs: flags.service_cidr.clone(),
         };
+        let read = || Ok(Source::directory(Directory::open_with(dir, defaults)?, dir));
+        Self::files(flags, read, clock)
+    }
+
+    /// With an authority in files, and whatever source.
+    fn files(flags: &Serve, source: impl FnOnce() -> Result<Source, Cause>, clock: &Clock) -> Result<Self, Cause> {
         let setup = Setup::files(&flags.authority, &flags.trust_domain, &flags.state_dir, clock)?;
         Ok(Self {
-            source: Source::directory(Directory::open_with(dir, defaults)?, dir),
+            source: source()?,
             setup,
             standing: None,
             chores: Vec::new(),

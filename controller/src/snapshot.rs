@@ -5,89 +5,168 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
+use culvert_objects::PersistentMap;
+use culvert_proto::config::Mesh;
 use culvert_proto::workload::{Address, NetworkAddress, Workload, address};
-use culvert_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
+use culvert_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_NAME, MESH_TYPE};
 use culvert_xds::server::{Entry, Resources};
 use prost::Message as _;
 
-/// Resources by name, by alias, by service and by node. A clone shares the resources.
+/// Resources by type and name, and for addresses by alias, by service and by node. A copy shares all of it, and costs
+/// nothing; a change costs the way to its place.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    addresses: BTreeMap<String, Entry>,
+    addresses: Names<Arc<Held>>,
     /// Never filled before policies are read; served, so that clients know that there are none.
-    authorizations: BTreeMap<String, Entry>,
-    /// What each resource is found by, to take it out again.
-    keys: HashMap<String, Keys>,
-    by_alias: HashMap<String, BTreeSet<String>>,
+    authorizations: Names<Arc<Held>>,
+    mesh: Names<Arc<Held>>,
+    by_alias: Groups,
     /// Workloads of a service, by the service's resource name.
-    by_service: HashMap<String, BTreeSet<String>>,
-    by_node: HashMap<String, BTreeSet<String>>,
+    by_service: Groups,
+    by_node: Groups,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Keys {
-    aliases: Arc<[String]>,
+type Names<T> = PersistentMap<Arc<str>, T>;
+
+/// A resource, and what it is found by.
+#[derive(Debug)]
+struct Held {
+    entry: Entry,
+    services: Box<[Arc<str>]>,
+    node: Option<Arc<str>>,
+}
+
+/// One resource, not yet in a snapshot.
+#[derive(Debug)]
+pub struct Resource {
+    /// Its type.
+    pub type_url: &'static str,
+    /// Its name.
+    pub name: Arc<str>,
+    entry: Entry,
     services: Vec<String>,
     node: String,
 }
 
+impl Resource {
+    /// A Workload or a Service.
+    pub fn address(name: &str, address: &Address) -> Self {
+        let (aliases, services, node) = found_by(address);
+        Self {
+            type_url: ADDRESS_TYPE,
+            name: name.into(),
+            entry: entry(content_hash(address), address.encode_to_vec(), aliases),
+            services,
+            node,
+        }
+    }
+
+    /// The mesh as a whole.
+    pub fn mesh(mesh: &Mesh) -> Self {
+        let body = mesh.encode_to_vec();
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest::digest(&digest::SHA256, &body).as_ref());
+        Self {
+            type_url: MESH_TYPE,
+            name: MESH_NAME.into(),
+            entry: entry(hash, body, Vec::new()),
+            services: Vec::new(),
+            node: String::new(),
+        }
+    }
+}
+
+fn entry(hash: [u8; 32], body: Vec<u8>, aliases: Vec<String>) -> Entry {
+    let version: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash[..8]);
+    Entry {
+        version: version.into(),
+        digest: u64::from_be_bytes(first),
+        body: body.into(),
+        aliases: aliases.into(),
+    }
+}
+
 impl Snapshot {
-    /// Adds or replaces a resource.
-    pub fn set(&mut self, name: &str, address: &Address) {
-        self.remove(name);
-        let keys = Keys::of(address);
-        for alias in keys.aliases.iter() {
-            self.by_alias.entry(alias.clone()).or_default().insert(name.to_owned());
+    /// Adds or replaces a resource. One that is as before changes nothing.
+    pub fn set(&mut self, resource: Resource) {
+        let Resource {
+            type_url,
+            name,
+            entry,
+            services,
+            node,
+        } = resource;
+        if self.version(type_url, &name) == Some(entry.digest) {
+            return;
         }
-        for service in &keys.services {
-            self.by_service
-                .entry(service.clone())
-                .or_default()
-                .insert(name.to_owned());
-        }
-        if !keys.node.is_empty() {
-            self.by_node
-                .entry(keys.node.clone())
-                .or_default()
-                .insert(name.to_owned());
-        }
-        let hash = content_hash(address);
-        let version: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut first = [0; 8];
-        first.copy_from_slice(&hash[..8]);
-        let entry = Entry {
-            version: version.into(),
-            digest: u64::from_be_bytes(first),
-            body: address.encode_to_vec().into(),
-            aliases: Arc::clone(&keys.aliases),
+        self.remove(type_url, &name);
+        let Some(resources) = self.of_type_mut(type_url) else {
+            return;
         };
-        self.keys.insert(name.to_owned(), keys);
-        self.addresses.insert(name.to_owned(), entry);
+        let held = Held {
+            entry,
+            services: Box::default(),
+            node: None,
+        };
+        if type_url != ADDRESS_TYPE {
+            resources.insert(name, Arc::new(held));
+            return;
+        }
+        for alias in held.entry.aliases.iter() {
+            self.by_alias.add(alias, &name);
+        }
+        let services = services
+            .iter()
+            .map(|service| self.by_service.add(service, &name))
+            .collect();
+        let node = (!node.is_empty()).then(|| self.by_node.add(&node, &name));
+        self.addresses.insert(name, Arc::new(Held { services, node, ..held }));
     }
 
     /// Removes a resource, if it is there.
-    pub fn remove(&mut self, name: &str) {
-        self.addresses.remove(name);
-        let Some(keys) = self.keys.remove(name) else { return };
-        for alias in keys.aliases.iter() {
-            take(&mut self.by_alias, alias, name);
+    pub fn remove(&mut self, type_url: &str, name: &str) {
+        let held = self.of_type_mut(type_url).and_then(|resources| resources.remove(name));
+        let Some(held) = held.filter(|_| type_url == ADDRESS_TYPE) else {
+            return;
+        };
+        for alias in held.entry.aliases.iter() {
+            self.by_alias.take(alias, name);
         }
-        for service in &keys.services {
-            take(&mut self.by_service, service, name);
+        for service in &held.services {
+            self.by_service.take(service, name);
         }
-        take(&mut self.by_node, &keys.node, name);
+        if let Some(node) = &held.node {
+            self.by_node.take(node, name);
+        }
     }
 
     /// By what a client may have asked for the resource `name`, if it is there: its own name and aliases, and for a
     /// workload the names and aliases of its services.
-    pub fn keys(&self, name: &str) -> BTreeSet<String> {
-        let Some(keys) = self.keys.get(name) else {
+    pub fn keys(&self, type_url: &str, name: &str) -> BTreeSet<Arc<str>> {
+        let resources = self.of_type(type_url);
+        let Some((name, held)) = resources.and_then(|resources| resources.get_key_value(name)) else {
             return BTreeSet::new();
         };
-        let services = keys.services.iter().filter_map(|service| self.keys.get(service));
-        let aliases = services.chain([keys]).flat_map(|keys| keys.aliases.iter());
-        let names = keys.services.iter().map(String::as_str).chain([name]);
-        aliases.cloned().chain(names.map(str::to_owned)).collect()
+        let services = held.services.iter().filter_map(|service| resources?.get(service));
+        let aliases = services.chain([held]).flat_map(|held| held.entry.aliases.iter());
+        let names = held.services.iter().chain([name]).cloned();
+        aliases.map(|alias| alias.as_str().into()).chain(names).collect()
+    }
+
+    /// What distinguishes the contents of a resource; none if it is not there.
+    pub fn version(&self, type_url: &str, name: &str) -> Option<u64> {
+        Some(self.of_type(type_url)?.get(name)?.entry.digest)
+    }
+
+    /// All resources of type Address, as messages, by name.
+    pub fn addresses(&self) -> BTreeMap<String, Address> {
+        let decoded = |(name, held): (&Arc<str>, &Arc<Held>)| {
+            let address = Address::decode(&*held.entry.body).ok()?;
+            Some((name.to_string(), address))
+        };
+        self.addresses.iter().filter_map(decoded).collect()
     }
 
     /// How many resources there are of type Address.
@@ -103,15 +182,12 @@ impl Snapshot {
 
 impl Resources for Snapshot {
     fn all<'a>(&'a self, type_url: &str) -> Option<Box<dyn Iterator<Item = (&'a str, &'a Entry)> + 'a>> {
-        Some(Box::new(
-            self.of_type(type_url)?
-                .iter()
-                .map(|(name, entry)| (name.as_str(), entry)),
-        ))
+        let resources = self.of_type(type_url)?.iter();
+        Some(Box::new(resources.map(|(name, held)| (&**name, &held.entry))))
     }
 
     fn get(&self, type_url: &str, name: &str) -> Option<&Entry> {
-        self.of_type(type_url)?.get(name)
+        Some(&self.of_type(type_url)?.get(name)?.entry)
     }
 
     /// A name or alias brings the resource; a service, by either, its workloads too.
@@ -119,71 +195,125 @@ impl Resources for Snapshot {
         let Some(resources) = self.of_type(type_url) else {
             return Vec::new();
         };
-        let mut found: BTreeSet<String> = BTreeSet::new();
-        if resources.contains_key(name) {
-            found.insert(name.to_owned());
-        }
+        let mut found: BTreeSet<&str> = BTreeSet::new();
+        found.extend(resources.get_key_value(name).map(|(name, _)| &**name));
         if type_url == ADDRESS_TYPE {
-            found.extend(self.by_alias.get(name).into_iter().flatten().cloned());
-            let workloads: Vec<_> = found
-                .iter()
-                .filter_map(|n| self.by_service.get(n))
-                .flatten()
-                .cloned()
-                .collect();
+            found.extend(self.by_alias.of(name));
+            let workloads: Vec<&str> = found.iter().flat_map(|name| self.by_service.of(name)).collect();
             found.extend(workloads);
         }
-        found.into_iter().collect()
+        found.into_iter().map(str::to_owned).collect()
     }
 
     fn initial(&self, type_url: &str, node: &str) -> Vec<String> {
-        if type_url != ADDRESS_TYPE {
-            return Vec::new();
+        match type_url {
+            ADDRESS_TYPE => self.by_node.of(node).map(str::to_owned).collect(),
+            MESH_TYPE => self.mesh.keys().map(ToString::to_string).collect(),
+            _ => Vec::new(),
         }
-        self.by_node.get(node).into_iter().flatten().cloned().collect()
     }
 }
 
 impl Snapshot {
-    fn of_type(&self, type_url: &str) -> Option<&BTreeMap<String, Entry>> {
+    fn of_type(&self, type_url: &str) -> Option<&Names<Arc<Held>>> {
         match type_url {
             ADDRESS_TYPE => Some(&self.addresses),
             AUTHORIZATION_TYPE => Some(&self.authorizations),
+            MESH_TYPE => Some(&self.mesh),
+            _ => None,
+        }
+    }
+
+    fn of_type_mut(&mut self, type_url: &str) -> Option<&mut Names<Arc<Held>>> {
+        match type_url {
+            ADDRESS_TYPE => Some(&mut self.addresses),
+            AUTHORIZATION_TYPE => Some(&mut self.authorizations),
+            MESH_TYPE => Some(&mut self.mesh),
             _ => None,
         }
     }
 }
 
-impl Keys {
-    fn of(address: &Address) -> Self {
-        match &address.r#type {
-            Some(address::Type::Workload(workload)) => Self {
-                aliases: workload
-                    .addresses
-                    .iter()
-                    .filter_map(|a| alias(&workload.network, a, None))
-                    .collect(),
-                services: workload.services.keys().cloned().collect(),
-                node: workload.node.clone(),
-            },
-            Some(address::Type::Service(service)) => {
-                let named = |a: &NetworkAddress| alias(&a.network, &a.address, a.length);
-                Self {
-                    aliases: service.addresses.iter().filter_map(named).collect(),
-                    ..Self::default()
+/// Names of resources by what they have in common.
+#[derive(Clone, Debug, Default)]
+struct Groups(Names<Group>);
+
+/// Most have one member, some have thousands.
+#[derive(Clone, Debug)]
+enum Group {
+    One(Arc<str>),
+    Many(Names<()>),
+}
+
+impl Groups {
+    /// Adds a member, and returns the group's name, whose text all members share.
+    fn add(&mut self, group: &str, member: &Arc<str>) -> Arc<str> {
+        let key: Arc<str> = match self.0.get_key_value(group) {
+            Some((key, _)) => Arc::clone(key),
+            None => {
+                let key: Arc<str> = group.into();
+                self.0.insert(Arc::clone(&key), Group::One(Arc::clone(member)));
+                return key;
+            }
+        };
+        match self.0.get_mut(group) {
+            Some(Group::Many(members)) => drop(members.insert(Arc::clone(member), ())),
+            Some(one) => {
+                if let Group::One(first) = &*one {
+                    *one = Group::Many(
+                        [(Arc::clone(first), ()), (Arc::clone(member), ())]
+                            .into_iter()
+                            .collect(),
+                    );
                 }
             }
-            None => Self::default(),
+            None => {}
         }
+        key
+    }
+
+    fn take(&mut self, group: &str, member: &str) {
+        let is_last = match self.0.get_mut(group) {
+            None => false,
+            Some(Group::One(one)) => **one == *member,
+            Some(Group::Many(members)) => {
+                members.remove(member);
+                members.is_empty()
+            }
+        };
+        if is_last {
+            self.0.remove(group);
+        }
+    }
+
+    fn of(&self, group: &str) -> impl Iterator<Item = &str> {
+        let (one, many) = match self.0.get(group) {
+            None => (None, None),
+            Some(Group::One(one)) => (Some(&**one), None),
+            Some(Group::Many(many)) => (None, Some(many.keys().map(|name| &**name))),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
     }
 }
 
-fn take(index: &mut HashMap<String, BTreeSet<String>>, key: &str, name: &str) {
-    if let Some(names) = index.get_mut(key) {
-        names.remove(name);
-        if names.is_empty() {
-            index.remove(key);
+/// Aliases, services and node of an address.
+fn found_by(address: &Address) -> (Vec<String>, Vec<String>, String) {
+    match &address.r#type {
+        Some(address::Type::Workload(workload)) => {
+            let aliases = workload
+                .addresses
+                .iter()
+                .filter_map(|a| alias(&workload.network, a, None));
+            let mut services: Vec<String> = workload.services.keys().cloned().collect();
+            services.sort_unstable();
+            (aliases.collect(), services, workload.node.clone())
         }
+        Some(address::Type::Service(service)) => {
+            let named = |a: &NetworkAddress| alias(&a.network, &a.address, a.length);
+            let aliases = service.addresses.iter().filter_map(named).collect();
+            (aliases, Vec::new(), String::new())
+        }
+        None => (Vec::new(), Vec::new(), String::new()),
     }
 }
 

@@ -51,7 +51,18 @@ fn helm(settings: &[&str]) -> Objects {
     objects
 }
 
+/// Without the hooks, which neither kustomize nor this crate has.
 fn helm_as_it_is(settings: &[&str]) -> Objects {
+    let mut objects = helm_with_hooks(settings);
+    objects.retain(|_, object| !is_hook(object));
+    objects
+}
+
+fn is_hook(object: &Value) -> bool {
+    !object["metadata"]["annotations"]["helm.sh/hook"].is_null()
+}
+
+fn helm_with_hooks(settings: &[&str]) -> Objects {
     let mut command = program("helm");
     command.args([
         "template",
@@ -140,6 +151,29 @@ fn by_default_all_three_are_the_same() {
     assert!(kustomized.len() > 10);
     assert_same(&kustomized, &crate_makes(&Values::default()));
     assert_same(&kustomized, &helm(&[]));
+}
+
+/// `helm uninstall` alone would take the agents' rights away before they have ended capture.
+#[test]
+fn before_a_release_is_deleted_the_nodes_are_told_and_nothing_of_that_stays() {
+    let objects = helm_with_hooks(&["image.registry=registry.example", "image.tag=1.2.3"]);
+    let hooks: Vec<&Value> = objects.values().filter(|object| is_hook(object)).collect();
+    let kinds: BTreeSet<&str> = hooks.iter().filter_map(|hook| hook["kind"].as_str()).collect();
+    assert_eq!(kinds, ["Job", "Role", "RoleBinding", "ServiceAccount"].into());
+    for hook in &hooks {
+        let annotations = &hook["metadata"]["annotations"];
+        assert_eq!(annotations["helm.sh/hook"], "pre-delete");
+        let policy = annotations["helm.sh/hook-delete-policy"].as_str().unwrap();
+        assert!(
+            policy.contains("hook-succeeded") && policy.contains("hook-failed"),
+            "{policy}"
+        );
+    }
+    let job = hooks.iter().find(|hook| hook["kind"] == "Job").unwrap();
+    let container = &job["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["image"], "registry.example/agent:1.2.3");
+    assert_eq!(container["args"][0], "announce-removal");
+    assert_eq!(container["securityContext"]["runAsNonRoot"], true);
 }
 
 #[test]

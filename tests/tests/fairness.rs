@@ -4,6 +4,10 @@
     clippy::expect_used,
     reason = "helpers of tests fail as tests do"
 )]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the pace at which a client asks; nothing is waited for"
+)]
 
 use culvert_tests::{PATIENCE, Town, lab};
 use std::{

@@ -4,6 +4,7 @@
     clippy::expect_used,
     reason = "helpers of tests fail as tests do"
 )]
+#![allow(clippy::disallowed_methods, reason = "the reader is slow; nothing is waited for")]
 
 use culvert_tests::{PATIENCE, Town, lab};
 use std::{

@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: builds what is to be measured, optimised, and hands over to `culvert-bench run`; with `--cluster`, makes
-//! images and hands over to `culvert-bench cluster`.
+//! images and hands over to `culvert-bench cluster`; with `--scale`, to `culvert-bench-scale`.
 
 use crate::{
     cluster, ebpf,
@@ -35,6 +35,9 @@ pub(crate) struct Options {
         default_value = "direct,culvert,culvert-same-node,envoy-tcp"
     )]
     modes: Vec<String>,
+    /// Measure what a change costs the controller instead, with 1,000 to 100,000 pods and 1,000 simulated nodes
+    #[arg(long, conflicts_with_all = ["modes", "cluster", "quick"])]
+    scale: bool,
     /// Measure events instead (a namespace labelled, a proxy killed, ...), on a Kubernetes cluster of two nodes made for it
     #[arg(long, conflicts_with = "modes")]
     cluster: bool,
@@ -56,6 +59,9 @@ const IMAGES: [&str; 4] = ["agent", "ztunnel", "controller", "probe"];
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.cluster {
         return on_cluster(options);
+    }
+    if options.scale {
+        return of_controller(options);
     }
     let programs = [("cc", "build-essential"), ("ip", "iproute2"), ("python3", "python3")];
     setup::ensure_programs(&programs, "build and run the benchmark")?;
@@ -82,6 +88,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let mut bench = setup::as_root(bench)?;
     // Becoming the benchmark leaves nobody in between when ctrl-C asks it to clean up.
+    Err(bench.exec()).with_context(|| format!("cannot start {}", bench.get_program().to_string_lossy()))
+}
+
+/// Builds the controller into the benchmark of it, and becomes that. Nothing of it needs root.
+fn of_controller(options: &Options) -> Result<()> {
+    let build = ["build", "--release", "--locked", "--package", "culvert-bench-scale"];
+    shell::run("release build", shell::cargo().args(build))?;
+    let mut bench = Command::new(shell::target().join("release/culvert-bench-scale"));
+    bench.current_dir(shell::root());
+    if options.json {
+        bench.arg("--json");
+    }
     Err(bench.exec()).with_context(|| format!("cannot start {}", bench.get_program().to_string_lossy()))
 }
 

@@ -11,10 +11,12 @@
 mod archive;
 mod catalogue;
 mod crates;
+mod cross;
 mod debian;
 mod digest;
 mod elf;
 mod layer;
+mod platform;
 mod profile;
 mod programs;
 mod sbom;
@@ -23,11 +25,13 @@ mod tree;
 
 use crate::shell;
 use anyhow::{Context, Result, bail};
-use archive::Image;
+use archive::{Bundle, Image};
 use catalogue::{Base, Program, RECIPES, Recipe};
 use crates::{Graph, Metadata};
+use cross::Tools;
 use culvert_cluster::Cluster;
 use layer::Layer;
+use platform::Platform;
 pub(crate) use profile::Profile;
 use source::Source;
 use std::{
@@ -46,6 +50,9 @@ pub(crate) struct Options {
     /// How programs are built: `release` for use, `dev` for tests, which is built sooner and not compressed
     #[arg(long, value_enum, default_value_t = Profile::Release)]
     profile: Profile,
+    /// Platforms that the images are for, each with its own programs under one name; this machine's when none is named
+    #[arg(long, value_name = "linux/amd64,linux/arm64", value_delimiter = ',')]
+    platform: Vec<Platform>,
     /// Import the images into every node of a test cluster that is up
     #[arg(long, value_name = "CLUSTER")]
     load: Option<String>,
@@ -69,7 +76,7 @@ pub(crate) struct Made {
 pub(crate) fn run(options: &Options) -> Result<()> {
     // Looked for before anything is built, because building takes minutes.
     let cluster = options.load.as_deref().map(attach).transpose()?;
-    let made = build(options.profile, &options.names)?;
+    let made = build_for(&options.platform, options.profile, &options.names)?;
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::UTF8_BORDERS_ONLY);
     table.set_header(["image", "unpacked MB", "stored MB", "digest", "file"]);
@@ -116,8 +123,12 @@ pub(crate) fn folder(profile: Profile) -> PathBuf {
     images().join(profile.name())
 }
 
-/// Makes images, all of them when no name is given. What is in the folder already is replaced when it is ready.
+/// Makes images for this machine, all of them when no name is given. What is in the folder already is replaced when it is ready.
 pub(crate) fn build(profile: Profile, names: &[String]) -> Result<Vec<Made>> {
+    build_for(&[], profile, names)
+}
+
+fn build_for(platforms: &[Platform], profile: Profile, names: &[String]) -> Result<Vec<Made>> {
     let recipes = choose(names)?;
     let out = folder(profile);
     let mut programs: Vec<&Program> = Vec::new();
@@ -126,23 +137,59 @@ pub(crate) fn build(profile: Profile, names: &[String]) -> Result<Vec<Made>> {
             programs.push(program);
         }
     }
-    let kitchen = Kitchen {
-        built: programs::build(&programs, profile, &images().join("build").join(profile.name()))?,
-        packages: fetch(&recipes)?,
-        metadata: metadata(&programs)?,
-        source: Source::find()?,
-        profile,
+    let mut platforms = match platforms {
+        [] => vec![Platform::host()],
+        named => named.to_vec(),
     };
-    fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
-    let mut bases: BTreeMap<&str, Rc<Layer>> = BTreeMap::new();
-    let mut made = Vec::new();
-    for recipe in recipes {
-        let one = kitchen
-            .make(recipe, &mut bases, &out)
-            .with_context(|| format!("image {}", recipe.name))?;
-        made.push(one);
+    platforms.sort_unstable();
+    platforms.dedup();
+    let mut kitchens = Vec::new();
+    for platform in platforms {
+        let tools = Tools::find(platform)?;
+        let built = images()
+            .join("build")
+            .join(profile.name())
+            .join(platform.architecture());
+        kitchens.push(Kitchen {
+            built: programs::build(&programs, profile, &tools, platform, &built)?,
+            packages: fetch(&recipes, platform)?,
+            metadata: metadata(&programs, platform)?,
+            source: Source::find()?,
+            profile,
+            platform,
+            bases: BTreeMap::new(),
+        });
     }
-    Ok(made)
+    fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    let make = |recipe: &&Recipe| make(recipe, &mut kitchens, &out).with_context(|| format!("image {}", recipe.name));
+    recipes.iter().map(make).collect()
+}
+
+/// Makes one image of every kitchen's platform, and writes them as one file, with a list of contents for each.
+fn make(recipe: &Recipe, kitchens: &mut [Kitchen], out: &Path) -> Result<Made> {
+    let several = kitchens.len() > 1;
+    let mut images = Vec::new();
+    for kitchen in kitchens {
+        let (image, contents) = kitchen.make(recipe)?;
+        let file = if several {
+            format!("{}.{}.spdx.json", recipe.name, image.platform.architecture())
+        } else {
+            format!("{}.spdx.json", recipe.name)
+        };
+        write(&out.join(file), &contents)?;
+        images.push(image);
+    }
+    let bundle = Bundle::new(&images)?;
+    let file = out.join(format!("{}.tar", recipe.name));
+    write(&file, &bundle.to_archive()?)?;
+    let first = images.first().context("no platform")?;
+    Ok(Made {
+        reference: first.reference.clone(),
+        digest: bundle.digest(),
+        unpacked: images.iter().map(Image::unpacked).sum(),
+        stored: images.iter().map(Image::stored).sum(),
+        file,
+    })
 }
 
 /// The recipes of these names, in the catalogue's order.
@@ -160,13 +207,13 @@ fn images() -> PathBuf {
     shell::root().join(shell::target()).join("images")
 }
 
-fn fetch(recipes: &[&Recipe]) -> Result<Vec<debian::Package>> {
+fn fetch(recipes: &[&Recipe], platform: Platform) -> Result<Vec<debian::Package>> {
     let bases = recipes.iter().flat_map(|recipe| recipe.base);
     let names: BTreeSet<&str> = bases
         .flat_map(|base| base.packages.iter().map(|package| package.name))
         .collect();
     let names: Vec<&str> = names.into_iter().collect();
-    debian::fetch(&names, &images().join("cache"))
+    debian::Archive::of(platform, &images())?.fetch(&names)
 }
 
 /// What cargo says of the workspaces that the programs are from.
@@ -179,62 +226,55 @@ struct Workspaces {
 /// The package of the kernel programs, which are inside the agent.
 const KERNEL_PROGRAMS: &str = "culvert-ebpf";
 
-fn metadata(programs: &[&Program]) -> Result<Option<Workspaces>> {
+fn metadata(programs: &[&Program], platform: Platform) -> Result<Option<Workspaces>> {
     if programs.is_empty() {
         return Ok(None);
     }
     let version = shell::output(shell::command("rustc").arg("--version"))?;
     Ok(Some(Workspaces {
-        ours: Metadata::read("Cargo.toml", &programs::host()?)?,
+        ours: Metadata::read("Cargo.toml", platform.triple())?,
         kernel: Metadata::read("ebpf/Cargo.toml", "bpfel-unknown-none")?,
         compiler: version.split(' ').nth(1).unwrap_or_default().to_owned(),
     }))
 }
 
-/// All that images are made of.
+/// All that one platform's images are made of.
 struct Kitchen {
     built: BTreeMap<&'static str, PathBuf>,
     packages: Vec<debian::Package>,
     metadata: Option<Workspaces>,
     source: Source,
     profile: Profile,
+    platform: Platform,
+    /// Layers that images share, made when the first image asks for them.
+    bases: BTreeMap<&'static str, Rc<Layer>>,
 }
 
 impl Kitchen {
-    /// Makes one image, and writes it and its list of contents.
-    fn make(&self, recipe: &Recipe, bases: &mut BTreeMap<&'static str, Rc<Layer>>, out: &Path) -> Result<Made> {
+    /// Makes one image, and the list of its contents.
+    fn make(&mut self, recipe: &Recipe) -> Result<(Image, Vec<u8>)> {
         let mut layers = Vec::new();
         for base in recipe.base {
-            layers.push(self.base(base, bases)?);
+            layers.push(self.base(base)?);
         }
         let below = layers.clone();
         layers.push(Rc::new(Layer::of_recipe(recipe, &self.built, self.profile)?));
         let trees: Vec<_> = layers.iter().map(|layer| &layer.tree).collect();
-        elf::check(&trees)?;
+        elf::check(&trees, self.platform)?;
 
         let debian = self.packages_of(recipe.base);
         let labels = self.labels(recipe, &below, &debian)?;
-        let image = Image::new(recipe, layers, &labels, &self.source)?;
+        let image = Image::new(recipe, layers, &labels, &self.source, self.platform)?;
         let contents = sbom::document(&image, recipe, &debian, &self.graphs(recipe)?, &self.source)?;
-        write(&out.join(format!("{}.spdx.json", recipe.name)), &contents)?;
-        let file = out.join(format!("{}.tar", recipe.name));
-        write(&file, &image.to_archive()?)?;
-        Ok(Made {
-            unpacked: image.unpacked(),
-            stored: image.stored(),
-            reference: image.reference,
-            digest: image.digest,
-            file,
-        })
+        Ok((image, contents))
     }
 
-    /// A layer that images share, made when the first image asks for it.
-    fn base(&self, base: &'static Base, made: &mut BTreeMap<&'static str, Rc<Layer>>) -> Result<Rc<Layer>> {
-        if let Some(layer) = made.get(base.name) {
+    fn base(&mut self, base: &'static Base) -> Result<Rc<Layer>> {
+        if let Some(layer) = self.bases.get(base.name) {
             return Ok(Rc::clone(layer));
         }
         let layer = Rc::new(Layer::of_packages(base, &self.packages, self.profile)?);
-        made.insert(base.name, Rc::clone(&layer));
+        self.bases.insert(base.name, Rc::clone(&layer));
         Ok(layer)
     }
 
@@ -253,7 +293,7 @@ impl Kitchen {
         debian: &[&debian::Package],
     ) -> Result<BTreeMap<String, String>> {
         let names: Vec<&str> = recipe.base.iter().map(|base| base.name).collect();
-        let base = Image::of_base(&names.join("-"), below.to_vec(), &self.source)?;
+        let base = Image::of_base(&names.join("-"), below.to_vec(), &self.source, self.platform)?;
         let packages: Vec<String> = debian
             .iter()
             .map(|package| format!("{}={}", package.name, package.version))

@@ -3,6 +3,8 @@
 use anyhow::{Context, Result, bail};
 use std::{
     ffi::OsStr,
+    io,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
@@ -54,11 +56,13 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Runs a program to its end with our output as its output; an exit code other than 0 is an error.
+/// Runs a program to its end; an exit code other than 0 is an error. What it prints goes to standard error: standard output is
+/// kept for this program's own results, which other programs read.
 pub(crate) fn run(what: &str, command: &mut Command) -> Result<()> {
     let started = Instant::now();
     say(&format!("{what}: {}", shown(command)));
     let status = command
+        .stdout(io::stderr().as_fd().try_clone_to_owned()?)
         .status()
         .with_context(|| format!("cannot start {}", shown(command)))?;
     took(what, started.elapsed());
@@ -130,4 +134,43 @@ fn shown(command: &Command) -> String {
         .map(|part| part.to_string_lossy())
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    /// Set in the process that prints.
+    const INNER: &str = "XTASK_TEST_PRINTS";
+
+    #[test]
+    fn what_a_package_manager_prints_is_not_among_the_results() {
+        if std::env::var_os(INNER).is_some() {
+            super::run(
+                "install",
+                Command::new("sh").args(["-c", "echo 'Setting up a package'"]),
+            )
+            .unwrap();
+            return;
+        }
+        let this = "shell::tests::what_a_package_manager_prints_is_not_among_the_results";
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        let output = again
+            .args([this, "--exact", "--nocapture"])
+            .env(INNER, "1")
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(
+            text(&output.stderr).contains("\nSetting up a package"),
+            "{}",
+            text(&output.stderr)
+        );
+        assert!(
+            !text(&output.stdout).contains("Setting up a package"),
+            "{}",
+            text(&output.stdout)
+        );
+    }
 }

@@ -14,6 +14,7 @@ mod admin;
 mod cli;
 mod control;
 mod engine;
+mod memory;
 mod monitor;
 mod privilege;
 mod seam;

@@ -28,7 +28,8 @@ use crate::{
     admin,
     cli::Cli,
     control::{self, Inputs, Served},
-    engine::{self, EngineConfig, LoopHandle},
+    engine::{self, EngineConfig, HeldBytes, LoopHandle},
+    memory,
     privilege::Held,
     seam::{Ask, ListenerRole, LoopMessage, Pod, Shared},
     state::Mesh,
@@ -108,8 +109,13 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
     });
     let config = EngineConfig {
         connect_timeout: cli.engine.connect_timeout,
+        stale_grace: cli.engine.tunnel_grace,
+        held: Arc::new(HeldBytes::new(
+            cli.engine.held_memory.unwrap_or_else(memory::held_bytes),
+        )),
         ..EngineConfig::default()
     };
+    tracing::info!(bytes = config.held.limit(), "what connections may make the proxy hold");
     let loops = engine::spawn(&shared, config, cli.engine.loops.into()).map_err(WorkerError::Engine)?;
     let loops: Arc<[LoopHandle]> = loops.into();
 

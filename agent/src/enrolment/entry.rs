@@ -16,7 +16,7 @@ use super::{
     plan::{Known, Phase},
 };
 use crate::{
-    handover::{Offer, listeners::Listeners},
+    handover::{Offer, listeners::Listeners, ports},
     kernel::{Kernel, KernelError, PodCapture},
     source::PodSpec,
 };
@@ -131,6 +131,15 @@ impl Entry {
                 })
             }),
             None => kernel.enrol(&capture),
+        }
+    }
+
+    /// Gives the pod back what its namespace had before it was in the mesh.
+    pub(super) fn give_back(&self) {
+        let Some(place) = &self.place else { return };
+        let given = place.netns.run(ports::give_back).map_err(std::io::Error::other);
+        if let Err(error) = given.and_then(|outcome| outcome) {
+            tracing::warn!(pod = %self.spec.name, %error, "settings that the mesh made stay in the pod's network namespace");
         }
     }
 

@@ -225,6 +225,7 @@ impl Reconciler {
             Ok(()) => {
                 if let Some(entry) = self.pods.get_mut(uid) {
                     entry.withdrawn = true;
+                    entry.give_back();
                 }
             }
             // Tried again when it is due again: proxies go on serving it.
@@ -236,9 +237,6 @@ impl Reconciler {
     pub(super) fn remove(&mut self, uid: &Arc<str>) {
         let Some(entry) = self.pods.remove(uid) else { return };
         self.let_go(uid, &entry.spec.name, entry.cookie());
-        if let Some(place) = &entry.place {
-            self.left.push((entry.spec.name.clone(), place.clone()));
-        }
         if entry.phase != Phase::Failed {
             tracing::info!(pod = %entry.spec.name, %uid, "pod is out of the mesh");
         }

@@ -18,6 +18,7 @@
 //! Order matters: the plug-in is installed when the socket listens, and stays installed when the agent ends. Pods of enrolled
 //! namespaces then wait for the next agent, and all others start.
 
+mod args;
 pub mod doorkeeper;
 pub mod install;
 pub mod metrics;
@@ -27,9 +28,10 @@ pub mod state;
 
 use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc};
 
-use clap::Args;
 use culvert_telemetry::prometheus::registry::Registry;
 use tokio::sync::watch;
+
+pub use self::args::GateArgs;
 
 use self::{
     doorkeeper::{Doorkeeper, Gatekeeper},
@@ -38,34 +40,6 @@ use self::{
     server::Server,
 };
 use crate::enrolment::status::Status;
-
-/// The command line's part of the gate.
-#[derive(Clone, Debug, Args)]
-pub struct GateArgs {
-    /// Where container runtimes look for CNI plug-ins.
-    #[arg(long, env = "CULVERT_CNI_BIN_DIR", default_value = "/opt/cni/bin")]
-    pub cni_bin_dir: PathBuf,
-
-    /// Where container runtimes look for CNI configurations.
-    #[arg(long, env = "CULVERT_CNI_CONF_DIR", default_value = "/etc/cni/net.d")]
-    pub cni_conf_dir: PathBuf,
-
-    /// The plug-in's program, which is copied to --cni-bin-dir.
-    #[arg(long, env = "CULVERT_CNI_PLUGIN", default_value = "/culvert-cni")]
-    pub cni_plugin: PathBuf,
-
-    /// Where the plug-in asks; the same path on the node.
-    #[arg(long, env = "CULVERT_CNI_SOCKET", default_value = culvert_cni::config::AGENT_SOCKET)]
-    pub cni_socket: PathBuf,
-
-    /// What the plug-in decides by while the agent does not answer; the same path on the node.
-    #[arg(long, env = "CULVERT_CNI_STATE", default_value = culvert_cni::config::STATE_FILE)]
-    pub cni_state: PathBuf,
-
-    /// Do without the gate: new pods start at once and are captured a moment later. What an earlier agent installed is removed.
-    #[arg(long, env = "CULVERT_NO_CNI")]
-    pub no_cni: bool,
-}
 
 /// The gate cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +89,8 @@ impl Gate {
             path: args.cni_socket.clone(),
             source,
         })?;
+        // From now on somebody attends to this node.
+        let _ = std::fs::remove_file(culvert_cni::unattended::path_beside(&args.cni_socket));
         Ok(Some(Self {
             places,
             server,
@@ -173,7 +149,12 @@ impl Shown {
     /// As `/pods` shows it: the configuration that the plug-in stands in, and what is wrong.
     pub fn json(&self) -> serde_json::Value {
         let standing = self.standing.borrow();
-        serde_json::json!({ "configuration": standing.configuration, "problem": standing.problem() })
+        serde_json::json!({
+            "configuration": standing.configuration,
+            "original": standing.original,
+            "problem": standing.problem(),
+            "warning": standing.problem.as_ref().filter(|_| standing.is_installed()),
+        })
     }
 
     /// The plug-in was to be removed, and is.

@@ -49,7 +49,7 @@ const OURS: [RangeInclusive<u16>; 4] = [
 ];
 
 /// Prepares the network namespace that this thread is in. A second time changes nothing. What fails is left out, and said.
-pub(crate) fn prepare() {
+pub(super) fn prepare() {
     let failed = |what: &str, error: &io::Error| tracing::warn!(%error, "{what}");
     let reused = allow_reuse().unwrap_or_else(|error| {
         failed("the pod opens fewer connections a second than it could", &error);
@@ -75,10 +75,23 @@ pub(crate) fn is_prepared() -> io::Result<bool> {
     Ok(OURS.into_iter().flatten().all(|port| reserved.contains(&port)))
 }
 
-/// Undoes [`prepare`] in the network namespace that this thread is in.
+/// Prepares again what something in the pod has undone since. Returns whether there was anything.
 ///
 /// # Errors
-/// Of the first of its parts that failed; the others are undone.
+/// The settings cannot be read.
+pub(crate) fn restore() -> io::Result<bool> {
+    let is_undone = !is_prepared()? || fs::read_to_string(REUSE)?.trim() == LOOPBACK_ONLY;
+    if is_undone {
+        prepare();
+    }
+    Ok(is_undone)
+}
+
+/// Undoes [`prepare`] in the network namespace that this thread is in, but for the local prefix: connections that are open
+/// come from there, and live on.
+///
+/// # Errors
+/// A setting that cannot be read or written; the other one is undone.
 pub(crate) fn give_back() -> io::Result<()> {
     let mut reserved = reserved_ports()?;
     let reuse = if reserved.remove(&REUSE_MARK) && fs::read_to_string(REUSE)?.trim() == ALWAYS {
@@ -95,11 +108,7 @@ pub(crate) fn give_back() -> io::Result<()> {
     } else {
         write(RESERVED, &format(&reserved))
     };
-    let prefix = match interfaces::unmake_local(FORWARDING_PREFIX.0, FORWARDING_PREFIX.1) {
-        Err(error) if has_no_ipv6(&error) => Ok(()),
-        outcome => outcome,
-    };
-    reuse.and(ports).and(prefix)
+    reuse.and(ports)
 }
 
 fn has_no_ipv6(error: &io::Error) -> bool {
@@ -238,8 +247,8 @@ mod tests {
                 }
                 for _ in 0..2 {
                     give_back().unwrap();
-                    let (reuse, kept, prefix) = state();
-                    assert_eq!((reuse, prefix), (before.0.clone(), before.2));
+                    let (reuse, kept, _) = state();
+                    assert_eq!(reuse, before.0);
                     // Whether a port of ours was also somebody else's is not remembered.
                     assert_eq!(
                         kept,
@@ -278,7 +287,7 @@ mod tests {
             prepare();
             assert_eq!(state(), (ALWAYS.to_owned(), PREPARED.to_owned(), true));
             give_back().unwrap();
-            assert_eq!(state(), (LOOPBACK_ONLY.to_owned(), String::new(), false));
+            assert_eq!(state(), (LOOPBACK_ONLY.to_owned(), String::new(), true));
         });
     }
 }

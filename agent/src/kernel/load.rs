@@ -90,11 +90,38 @@ pub(super) fn load(config: &KernelConfig, folder: &Path) -> Result<Ebpf, KernelE
     }
     let mut features = Features::default();
     loop {
-        let mut ebpf = parse(config, &maps, features)?;
+        let mut ebpf = parse(config, Some(&maps), features)?;
         match load_programs(&mut ebpf) {
             Ok(()) => return Ok(ebpf),
             Err((program, error)) => features = features.without(program).ok_or(error)?,
         }
+    }
+}
+
+/// Loads the programs with maps of their own and lets them go again: whether this kernel takes them. Nothing is pinned or attached.
+pub(super) fn verify(config: &KernelConfig) -> Result<(), KernelError> {
+    let mut features = Features::default();
+    loop {
+        let mut ebpf = parse(config, None, features)?;
+        match load_programs(&mut ebpf) {
+            Ok(()) => return Ok(()),
+            Err((program, error)) => features = features.without(program).ok_or(error)?,
+        }
+    }
+}
+
+/// Whether pins can be made in a folder: it, or the folder above it that is there, is on a bpffs.
+pub(super) fn check_pins(folder: &Path) -> Result<(), KernelError> {
+    let there = folder.ancestors().find(|path| path.exists()).unwrap_or(folder);
+    let kind = rustix::fs::statfs(there)
+        .map_err(|errno| KernelError::system(format!("look at {}", there.display()), io::Error::from(errno)))?
+        .f_type;
+    match kind as u64 == BPF_FS_MAGIC {
+        true => Ok(()),
+        false => Err(KernelError::FileSystem {
+            path: folder.to_owned(),
+            expected: "bpf",
+        }),
     }
 }
 
@@ -133,7 +160,8 @@ impl Features {
     }
 }
 
-fn parse(config: &KernelConfig, maps: &Path, features: Features) -> Result<Ebpf, KernelError> {
+/// With `maps`, maps are found or pinned in that folder.
+fn parse(config: &KernelConfig, maps: Option<&Path>, features: Features) -> Result<Ebpf, KernelError> {
     let sizes = &config.sizes;
     let mptcp = u8::from(features.mptcp_helper);
     let cgroup = u8::from(features.cgroup_in_sock_ops);
@@ -153,10 +181,12 @@ fn parse(config: &KernelConfig, maps: &Path, features: Features) -> Result<Ebpf,
         .override_global("HAS_MPTCP_HELPER", &mptcp, true)
         .override_global("HAS_CGROUP_IN_SOCK_OPS", &cgroup, true)
         .override_global("HAS_SET_RETVAL", &set_retval, true);
-    for name in PINNED {
-        loader.map_pin_path(name, maps.join(name));
+    if let Some(maps) = maps {
+        for name in PINNED {
+            loader.map_pin_path(name, maps.join(name));
+        }
+        loader.map_pin_path("SOCKETS", sockets(&config.bpffs));
     }
-    loader.map_pin_path("SOCKETS", sockets(&config.bpffs));
     loader
         .load(OBJECT)
         .map_err(|error| KernelError::load("load the kernel programs' maps".to_owned(), error))

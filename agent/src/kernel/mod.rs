@@ -45,7 +45,7 @@ use std::{
     fs,
     net::IpAddr,
     os::fd::AsFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 /// Outbound, plaintext, tunnel.
@@ -148,6 +148,17 @@ impl Kernel {
         kernel.adopt_pods()?;
         tracing::info!(adopted, pods = kernel.addresses.len(), pins = %kernel.folder.display(), "kernel programs attached");
         Ok(kernel)
+    }
+
+    /// Whether [`Kernel::open`] would work here, without changing anything: the kernel takes the programs, and the folders are what
+    /// they must be.
+    ///
+    /// # Errors
+    /// As for [`Kernel::open`].
+    pub fn verify(config: &KernelConfig) -> Result<(), KernelError> {
+        config.cgroup.as_deref().map_or_else(Cgroup::mounted, Cgroup::open)?;
+        load::check_pins(&config.bpffs)?;
+        load::verify(config)
     }
 
     /// Names the proxies' cgroups anew, 1 to 4 of them, for example while a new proxy starts beside an old one.
@@ -435,6 +446,29 @@ impl Kernel {
         let (root, target) = (self.root.file.as_fd(), Target::Cgroup(self.root.id));
         self.links.attach(Name::Node(name), program, root, target, hook)
     }
+}
+
+/// Ends capture of every pod and removes everything that is pinned in `bpffs`, without loading anything: for a node that no agent
+/// will come to. The number of attachments that were ended.
+///
+/// # Errors
+/// A failing system call.
+pub fn remove_pins(bpffs: &Path) -> Result<usize, KernelError> {
+    let failed = |source| KernelError::system(format!("remove the pins in {}", bpffs.display()), source);
+    let entries = match fs::read_dir(bpffs) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        entries => entries.map_err(failed)?,
+    };
+    let mut count = 0;
+    for entry in entries {
+        let folder = entry.map_err(failed)?.path().join("links");
+        if folder.is_dir() {
+            count += fs::read_dir(&folder).map_err(failed)?.count();
+            Links::open(folder)?.detach_all()?;
+        }
+    }
+    fs::remove_dir_all(bpffs).map_err(failed)?;
+    Ok(count)
 }
 
 /// A proxy's cgroup.

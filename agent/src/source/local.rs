@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use culvert_objects::{Directory, Enrolment, Finding, Loaded, ObjectName, Objects, OpenError, Pod};
+use culvert_objects::{Directory, Enrolment, Findings, Loaded, ObjectName, Objects, OpenError, Pod};
 use tokio::sync::watch;
 
 use super::{Outside, PodName, PodSource, PodSpec, Snapshot};
@@ -19,7 +19,7 @@ const NAMED: &str = "/run/netns";
 pub struct LocalPods {
     node: String,
     loaded: watch::Receiver<Arc<Loaded>>,
-    findings: Vec<Finding>,
+    findings: Findings,
     last: Option<Arc<Snapshot>>,
 }
 
@@ -34,22 +34,22 @@ impl LocalPods {
         Ok(Self {
             node: node.to_owned(),
             loaded,
-            findings: Vec::new(),
+            findings: Findings::new(),
             last: None,
         })
     }
 
     fn take(&mut self) -> Snapshot {
         let loaded = Arc::clone(&self.loaded.borrow_and_update());
-        for finding in &loaded.findings {
-            if !self.findings.contains(finding) {
+        for finding in loaded.findings.keys() {
+            if !self.findings.contains_key(finding) {
                 tracing::error!(%finding, "configuration");
             }
         }
         for finding in self
             .findings
-            .iter()
-            .filter(|finding| !loaded.findings.contains(finding))
+            .keys()
+            .filter(|finding| !loaded.findings.contains_key(*finding))
         {
             tracing::info!(%finding, "configuration: no longer wrong");
         }
@@ -140,8 +140,8 @@ fn spec(objects: &Objects, name: &ObjectName, pod: &Pod) -> Result<PodSpec, Opti
 
 fn pod_name(name: &ObjectName) -> PodName {
     PodName {
-        namespace: name.namespace.clone(),
-        name: name.name.clone(),
+        namespace: name.namespace.to_string(),
+        name: name.name.to_string(),
     }
 }
 

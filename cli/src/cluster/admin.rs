@@ -38,21 +38,8 @@ impl Page {
 }
 
 impl Cluster {
-    /// A page of one of our pods: through the API server's proxy, which reaches the pod's address, or else through a forwarded
-    /// port, which reaches its localhost and needs no credentials there.
+    /// A page that listens on the pod's address, through the API server's proxy.
     pub(crate) async fn page(&self, pod: &str, port: u16, path: &str) -> Result<Page, Unanswered> {
-        let first = self.proxied_page(pod, port, path).await;
-        let is_elsewhere = match &first {
-            Ok(page) => matches!(page.status, 401 | 403 | 404),
-            Err(Unanswered(why)) => why.contains("refused"),
-        };
-        if !is_elsewhere {
-            return first;
-        }
-        self.admin_page(pod, port, path).await.or(first)
-    }
-
-    async fn proxied_page(&self, pod: &str, port: u16, path: &str) -> Result<Page, Unanswered> {
         let uri = format!("/api/v1/namespaces/{}/pods/{pod}:{port}/proxy{path}", names::NAMESPACE);
         in_time(async {
             let request = ::http::Request::get(uri).body(Body::empty()).map_err(unanswered)?;

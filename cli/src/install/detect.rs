@@ -14,6 +14,8 @@ use std::str::FromStr;
 pub(crate) enum Range {
     /// None at all, whatever the cluster says.
     None,
+    /// What the cluster says.
+    Auto,
     /// This one.
     Net(IpNet),
 }
@@ -24,6 +26,7 @@ impl FromStr for Range {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "none" => Ok(Self::None),
+            "auto" => Ok(Self::Auto),
             text => Ok(Self::Net(text.parse::<IpNet>()?.trunc())),
         }
     }
@@ -39,19 +42,14 @@ pub(super) struct Ranges {
 /// What the flags name.
 pub(super) fn given(flags: &[Range]) -> Vec<IpNet> {
     let nets = flags.iter().filter_map(|range| match range {
-        Range::None => None,
+        Range::None | Range::Auto => None,
         Range::Net(net) => Some(*net),
     });
     IpNet::aggregate(&nets.collect())
 }
 
-/// What the flags name, or else what the cluster says.
-pub(super) async fn ranges(cluster: &Cluster, flags: &[Range]) -> Result<Ranges, Failure> {
-    if !flags.is_empty() {
-        let cidrs = given(flags);
-        let said = format!("mesh ranges, as given: {}", shown(&cidrs));
-        return Ok(Ranges { cidrs, said });
-    }
+/// What the cluster says.
+pub(super) async fn ranges(cluster: &Cluster) -> Result<Ranges, Failure> {
     let nodes: Vec<Node> = list(
         &cluster.all(),
         &ListParams::default(),
@@ -121,7 +119,7 @@ fn concluded(
     );
     if pods.is_empty() {
         said += "\n  the cluster does not say where its pods are: until the controller has told of an address, it is reached in \
-                 clear; --mesh-cidr says it";
+                 plaintext; --mesh-cidr says it";
     }
     let cidrs = IpNet::aggregate(&pods.into_iter().chain(services).collect());
     Ranges { cidrs, said }

@@ -1,12 +1,15 @@
-//! `culvert install`: looks whether the cluster can take it (`check --before`), finds out what the manifests need to know
-//! (`detect`), applies them (`apply`), removes what earlier versions had (`prune`), and waits until it runs (`wait`).
+//! `culvert install`: looks whether the cluster can take it (`check --before`), lays the flags over what is installed
+//! (`installed`, `settings`) and what the cluster says of itself (`detect`), applies the manifests (`apply`), removes what
+//! earlier versions had (`prune`), and waits until it runs (`wait`).
 //!
 //! The manifests are those of `deploy/`, the same that `kubectl apply -k` takes. Doing it twice changes nothing; doing it
-//! with another version is the upgrade.
+//! with another version is the upgrade, and changes the version and what a flag names.
 
 mod apply;
 mod detect;
+mod installed;
 pub(crate) mod prune;
+mod settings;
 mod wait;
 
 use crate::{
@@ -20,13 +23,13 @@ use crate::{
     progress::Progress,
     target::Target,
 };
-use anyhow::Result;
+use anyhow::{Result, bail};
 use apply::{Applied, Change};
 use clap::Args;
-use culvert_deploy::{Component, Document, Values};
-use detect::Range;
-use ipnet::IpNet;
+use culvert_deploy::Document;
+use installed::{Installed, ORIGIN};
 use serde_json::{Value, json};
+use settings::{Merged, Settings, changed_trust_domain};
 use std::time::Duration;
 
 #[derive(Args, Clone, Debug)]
@@ -34,47 +37,11 @@ pub(crate) struct Flags {
     /// Print the manifests instead of applying them, as YAML unless `-o json` says otherwise
     #[arg(long)]
     print: bool,
-    /// The tag of the images
-    #[arg(long, env = "CULVERT_IMAGE_TAG", default_value = culvert_deploy::VERSION, value_name = "TAG")]
-    image_tag: String,
-    /// Where the images come from: REGISTRY/agent:TAG
-    #[arg(long, env = "CULVERT_REGISTRY", default_value = culvert_deploy::REGISTRY)]
-    registry: String,
-    /// A range of the cluster's pods or services, where an address that is not known yet is waited for instead of reached
-    /// in clear; may be repeated; `none` for none [default: what the cluster says]
-    #[arg(long, env = "CULVERT_MESH_CIDR", value_delimiter = ',', value_name = "CIDR")]
-    mesh_cidr: Vec<Range>,
-    /// A destination that pods reach directly; may be repeated
-    #[arg(long, env = "CULVERT_EXCLUDE_CIDR", value_delimiter = ',', value_name = "CIDR")]
-    exclude_cidr: Vec<IpNet>,
-    /// A port that pods reach, and are reached on, directly; may be repeated
-    #[arg(long, env = "CULVERT_EXCLUDE_PORT", value_delimiter = ',', value_name = "PORT")]
-    exclude_port: Vec<u16>,
-    /// First part of every identity [default: cluster.local]
-    #[arg(long, env = "CULVERT_TRUST_DOMAIN", value_name = "NAME")]
-    trust_domain: Option<String>,
-    /// This cluster's name in telemetry [default: Kubernetes]
-    #[arg(long, env = "CULVERT_CLUSTER_ID", value_name = "NAME")]
-    cluster_id: Option<String>,
-    /// Hold pods off a new node until its agent is ready (the kubelet must register it with the taint
-    /// culvert.dev/agent-not-ready)
-    #[arg(long, env = "CULVERT_HOLD_NODES")]
-    hold_nodes: bool,
-    /// The Secret culvert-ca is somebody else's to make (cert-manager's, for example): make no signing certificate
-    #[arg(long, env = "CULVERT_GIVEN_CA")]
-    given_ca: bool,
-    /// The images are on the nodes already: a missing one is an error, not a download
-    #[arg(long, env = "CULVERT_LOCAL_IMAGES")]
-    local_images: bool,
-    /// Let only the nodes' proxies reach the controller, by a NetworkPolicy
-    #[arg(long, env = "CULVERT_NETWORK_POLICY")]
-    network_policy: bool,
-    /// The nodes enforce SELinux
-    #[arg(long, env = "CULVERT_SELINUX")]
-    selinux: bool,
-    /// How many controllers
-    #[arg(long, env = "CULVERT_REPLICAS", default_value = "2", value_parser = clap::value_parser!(u16).range(1..=99))]
-    replicas: u16,
+    #[command(flatten)]
+    settings: Settings,
+    /// Take the defaults for what no flag names, instead of keeping what is installed
+    #[arg(long)]
+    reset: bool,
     /// Wait until everything runs; so it does unless --no-wait is given
     #[arg(long, overrides_with = "no_wait")]
     wait: bool,
@@ -84,7 +51,7 @@ pub(crate) struct Flags {
     /// How long to wait
     #[arg(long, env = "CULVERT_TIMEOUT", default_value = "5m", value_parser = duration, value_name = "TIME")]
     timeout: Duration,
-    /// Go on although a check failed, and take over fields that others have set
+    /// Go on although a check failed, change the trust domain, and take over fields that others have set
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -96,50 +63,61 @@ impl Flags {
         self.print || output == Output::Yaml
     }
 
-    /// Whether the manifests are printed, and no cluster has to be asked for it.
+    /// Whether the manifests are printed, and no cluster has to be asked for it: there is none, or nothing of it is wanted.
     pub(crate) fn prints_alone(&self, output: Output, target: &Target) -> bool {
-        self.is_printed(output) && (!self.mesh_cidr.is_empty() || !Cluster::is_configured(target))
+        let wants_nothing = self.reset && !self.settings.wants_detection(None);
+        self.is_printed(output) && (wants_nothing || !Cluster::is_configured(target))
     }
+}
 
-    fn values(&self, mesh_cidrs: Vec<IpNet>) -> Values {
-        let mut values = Values::default();
-        values.registry.clone_from(&self.registry);
-        values.tag.clone_from(&self.image_tag);
-        values.config.mesh_cidrs = mesh_cidrs;
-        values.config.exclude_cidrs.clone_from(&self.exclude_cidr);
-        values.config.exclude_ports.clone_from(&self.exclude_port);
-        values.config.trust_domain.clone_from(&self.trust_domain);
-        values.config.cluster_id.clone_from(&self.cluster_id);
-        let components = [
-            (self.given_ca, Component::GivenCa),
-            (self.hold_nodes, Component::HoldNodes),
-            (self.local_images, Component::LocalImages),
-            (self.network_policy, Component::NetworkPolicy),
-            (self.selinux, Component::Selinux),
-            (self.replicas == 1, Component::SingleReplica),
-        ];
-        let wanted = components.into_iter().filter(|(is_wanted, _)| *is_wanted);
-        values.components.extend(wanted.map(|(_, component)| component));
-        values
-    }
-
-    /// The objects, in the order in which they are applied.
-    fn documents(&self, mesh_cidrs: Vec<IpNet>) -> Result<Vec<Value>> {
-        let documents = culvert_deploy::manifests(&self.values(mesh_cidrs))?;
-        let mut objects: Vec<Value> = documents.into_iter().map(Document::into_value).collect();
-        for object in &mut objects {
-            if object["kind"] == "Deployment" && object["metadata"]["name"] == names::CONTROLLER {
-                object["spec"]["replicas"] = json!(self.replicas);
-            }
+/// The objects, in the order in which they are applied.
+fn documents(merged: &Merged) -> Result<Vec<Value>> {
+    let documents = culvert_deploy::manifests(&merged.values)?;
+    let mut objects: Vec<Value> = documents.into_iter().map(Document::into_value).collect();
+    for object in &mut objects {
+        if object["kind"] == "Deployment" && object["metadata"]["name"] == names::CONTROLLER {
+            object["spec"]["replicas"] = json!(merged.replicas);
         }
-        objects.sort_by_key(kinds::rank);
-        Ok(objects)
+        if let Some(origin) = merged.origin.filter(|_| object["kind"] == "ConfigMap") {
+            object["metadata"]["annotations"][ORIGIN] = json!(origin);
+        }
     }
+    objects.sort_by_key(kinds::rank);
+    Ok(objects)
 }
 
 /// The manifests without a look at a cluster.
 pub(crate) fn printed_without_cluster(flags: &Flags) -> Result<Answer> {
-    Ok(printed(flags.documents(detect::given(&flags.mesh_cidr))?))
+    Ok(printed(documents(&flags.settings.merged(None, None))?))
+}
+
+/// Finds out what is installed and what the cluster says, and lays the flags over it.
+async fn settled(cluster: &Cluster, flags: &Flags, note: impl Fn(String)) -> Result<Merged> {
+    let installed = Installed::on(cluster).await?;
+    let kept = installed.as_ref().filter(|_| !flags.reset);
+    let detected = match flags.settings.wants_detection(kept) {
+        true => Some(detect::ranges(cluster).await?),
+        false => None,
+    };
+    if let Some(ranges) = &detected {
+        note(ranges.said.clone());
+    }
+    let merged = flags.settings.merged(kept, detected);
+    if !merged.kept.is_empty() {
+        note(format!(
+            "kept from what is installed: {} (a flag changes one of them, --reset all)",
+            merged.kept.join(", ")
+        ));
+    }
+    // A reset is no excuse: identities change all the same.
+    let change = installed.and_then(|before| changed_trust_domain(&before, &merged));
+    if let Some((old, new)) = change.filter(|_| !flags.force) {
+        bail!(
+            "the trust domain would change from {old} to {new}: every identity changes, peers refuse each other until all nodes have \
+             the new one, and policies that name identities stop matching\n  remedy: --trust-domain {old} keeps it; --force changes it"
+        );
+    }
+    Ok(merged)
 }
 
 fn printed(objects: Vec<Value>) -> Answer {
@@ -154,9 +132,8 @@ fn printed(objects: Vec<Value>) -> Answer {
 
 pub(crate) async fn run(cluster: &Cluster, flags: &Flags, output: Output) -> Result<Answer> {
     if flags.is_printed(output) {
-        let ranges = detect::ranges(cluster, &flags.mesh_cidr).await?;
-        eprintln!("culvert: {}", ranges.said);
-        return Ok(printed(flags.documents(ranges.cidrs)?));
+        let merged = settled(cluster, flags, |words| eprintln!("culvert: {words}")).await?;
+        return Ok(printed(documents(&merged)?));
     }
     let progress = Progress::new();
     progress.note(format!("cluster {} ({})", cluster.server, cluster.version));
@@ -169,9 +146,8 @@ pub(crate) async fn run(cluster: &Cluster, flags: &Flags, output: Output) -> Res
             is_well: false,
         });
     }
-    let ranges = detect::ranges(cluster, &flags.mesh_cidr).await?;
-    progress.note(&ranges.said);
-    let objects = flags.documents(ranges.cidrs)?;
+    let merged = settled(cluster, flags, |words| progress.note(words)).await?;
+    let objects = documents(&merged)?;
     let applied = apply::all(cluster, &objects, flags.force, &progress).await?;
     let pruned = prune::others(cluster, &objects, &progress).await?;
     apply::after(cluster, &applied).await?;
@@ -229,15 +205,21 @@ fn outcome(applied: &[Applied], pruned: &[String], waited: Option<wait::Outcome>
 
 #[cfg(test)]
 mod tests {
+    use super::{Flags, documents};
     use crate::cli::{Cli, Command};
     use clap::Parser;
+    use serde_json::Value;
 
-    fn flags(arguments: &[&str]) -> super::Flags {
+    fn flags(arguments: &[&str]) -> Flags {
         let all = ["culvert", "install"].iter().chain(arguments);
         match Cli::try_parse_from(all).unwrap().command {
             Command::Install(flags) => flags,
             other => panic!("{other:?}"),
         }
+    }
+
+    fn objects(arguments: &[&str]) -> Vec<Value> {
+        documents(&flags(arguments).settings.merged(None, None)).unwrap()
     }
 
     #[test]
@@ -247,20 +229,19 @@ mod tests {
             .into_iter()
             .map(|document| document.into_value())
             .collect();
-        base.sort_by_key(super::kinds::rank);
-        assert_eq!(flags(&[]).documents(Vec::new()).unwrap(), base);
+        base.sort_by_key(crate::kinds::rank);
+        assert_eq!(objects(&[]), base);
     }
 
     #[test]
     fn flags_reach_images_replicas_and_configuration() {
-        let flags = flags(&[
+        let objects = objects(&[
             "--registry=r.example/c",
             "--image-tag=9.9.9",
             "--replicas=3",
             "--mesh-cidr=10.0.0.0/8",
             "--trust-domain=corp",
         ]);
-        let objects = flags.documents(super::detect::given(&flags.mesh_cidr)).unwrap();
         let find = |kind: &str| objects.iter().find(|object| object["kind"] == kind).unwrap();
         let controller = find("Deployment");
         assert_eq!(controller["spec"]["replicas"], 3);
@@ -270,16 +251,19 @@ mod tests {
         );
         assert_eq!(find("ConfigMap")["data"]["mesh-cidr"], "10.0.0.0/8");
         assert_eq!(find("ConfigMap")["data"]["trust-domain"], "corp");
+        assert_eq!(
+            find("ConfigMap")["metadata"]["annotations"]["culvert.dev/mesh-cidr"],
+            "given"
+        );
     }
 
     #[test]
     fn everything_finds_what_it_needs_when_it_is_applied() {
-        let objects = flags(&["--network-policy", "--hold-nodes"])
-            .documents(Vec::new())
-            .unwrap();
+        let objects = objects(&["--network-policy", "--hold-nodes"]);
         let kinds: Vec<&str> = objects.iter().filter_map(|object| object["kind"].as_str()).collect();
         let place = |kind: &str| kinds.iter().position(|one| *one == kind).unwrap();
         assert_eq!(kinds[0], "Namespace");
+        assert!(place("ResourceQuota") < place("Deployment"));
         assert!(place("ClusterRole") < place("ClusterRoleBinding"));
         assert!(place("ConfigMap") < place("Service") && place("Service") < place("Deployment"));
         assert_eq!(*kinds.last().unwrap(), "DaemonSet");
@@ -287,7 +271,7 @@ mod tests {
 
     #[test]
     fn one_controller_has_no_disruption_budget_that_would_hold_its_node() {
-        let objects = flags(&["--replicas=1"]).documents(Vec::new()).unwrap();
+        let objects = objects(&["--replicas=1"]);
         assert!(!objects.iter().any(|object| object["kind"] == "PodDisruptionBudget"));
     }
 }

@@ -115,13 +115,13 @@ fn earlier_connections(place: &str, page: &Value) -> Option<Line> {
             "{total} were open before their pod was captured and are in plaintext until they end: {}",
             shown(&with)
         );
-        let remedy = "restart these pods, or what holds the connections open, when it suits";
+        let remedy = "restart these pods when it suits, or annotate their namespace with culvert.dev/close-open-connections: \"true\"";
         Line::warn(place, "earlier connections", found, remedy)
     })
 }
 
 fn earlier(pod: &Value) -> u64 {
-    pod["earlier_connections"].as_u64().unwrap_or(0)
+    pod["open_before_capture"]["open"].as_u64().unwrap_or(0)
 }
 
 fn names(page: &Value, is_meant: impl Fn(&&Value) -> bool) -> Vec<String> {

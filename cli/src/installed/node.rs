@@ -41,6 +41,7 @@ pub(super) fn judged(node: &NodeFacts, survey: &Survey) -> Vec<Line> {
         lines.extend(of_agent(name, report));
         lines.push(maps(name, report));
         lines.push(listeners(name, report));
+        lines.extend(limits(name, report));
         lines.push(certificates(name, report));
         lines.push(in_step(name, report, &survey.controllers));
     }
@@ -165,6 +166,32 @@ fn missing(body: &str) -> String {
         parts.push(format!("and {} more certificates", certificates.len() - SHOWN));
     }
     parts.join(", ")
+}
+
+/// What a proxy has used up, so that connections wait or are refused.
+fn limits(node: &str, report: &NodeReport) -> Vec<Line> {
+    let Ok(page) = &report.proxy_metrics else {
+        return Vec::new();
+    };
+    let value = |name: &str| metric(&page.body, name).first().map_or(0.0, |(_, value)| *value);
+    let mut lines = Vec::new();
+    if value("culvert_ztunnel_descriptors_short") > 0.0 {
+        let found = "the proxy has hardly any file descriptors left: new connections of the node wait";
+        let remedy = "raise the limit of open files of the container runtime, or find the pod with the most connections: culvert connections";
+        lines.push(Line::fail(node, "limits", found, remedy));
+    }
+    let (held, limit) = (
+        value("culvert_ztunnel_held_bytes"),
+        value("culvert_ztunnel_held_limit_bytes"),
+    );
+    if limit > 0.0 && held / limit >= NEARLY_FULL {
+        let found = format!(
+            "the proxy holds {held} of {limit} bytes for applications that do not read: those that hold most are refused first"
+        );
+        let remedy = "find the pods that accept connections and do not read from them: culvert connections";
+        lines.push(Line::warn(node, "limits", found, remedy));
+    }
+    lines
 }
 
 fn certificates(node: &str, report: &NodeReport) -> Line {

@@ -160,13 +160,26 @@ fn a_gate_that_is_missing_or_fought_over_is_named() {
 #[test]
 fn connections_from_before_capture_are_counted_with_their_pods() {
     let mut report = well();
-    let pod = |name: &str, earlier: u32| json!({ "namespace": "shop", "name": name, "state": "captured", "earlier_connections": earlier });
+    let pod = |name: &str, earlier: u32| json!({ "namespace": "shop", "name": name, "state": "captured", "open_before_capture": { "found": 3, "open": earlier } });
     report.agent = Ok(json!({ "ready": true, "proxies": [{}], "pods": [pod("a", 3), pod("b", 0)] }));
     let line = only_wrong(&survey(report), "earlier connections");
     assert!(
         line.found.starts_with('3') && line.found.contains("shop/a") && !line.found.contains("shop/b"),
         "{line}"
     );
+}
+
+#[test]
+fn a_proxy_that_runs_short_of_descriptors_or_memory_is_named() {
+    let mut report = well();
+    report.proxy_metrics = page(
+        200,
+        "culvert_ztunnel_descriptors_short 1\nculvert_ztunnel_held_bytes 95\nculvert_ztunnel_held_limit_bytes 100\n",
+    );
+    let lines = wrong(&survey(report));
+    let found: Vec<&str> = lines.iter().map(|line| line.found.as_str()).collect();
+    assert!(found.iter().any(|found| found.contains("descriptors")), "{found:?}");
+    assert!(found.iter().any(|found| found.contains("95 of 100 bytes")), "{found:?}");
 }
 
 #[test]

@@ -26,6 +26,8 @@ const DEAF: Duration = Duration::from_secs(30);
 enum Stage {
     /// Nothing of ours runs there.
     Empty,
+    /// Nothing of ours runs there now, and what ran there before cannot have cleaned up: the node is away.
+    Away,
     /// Its agent has not begun, or does not answer.
     Deaf(String),
     /// So many pods are still captured.
@@ -34,8 +36,17 @@ enum Stage {
     Left(usize),
 }
 
-/// Waits for all nodes. Gives how many connections were still open when the time was up.
-pub(super) async fn all_nodes(cluster: &Cluster, patience: Duration, progress: &Progress) -> Result<usize, Failure> {
+/// What came of it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// Connections that were still open in the tunnel when the time was up.
+    pub(super) open: usize,
+    /// Nodes that have not said that nothing of ours is left there, and why.
+    pub(super) behind: Vec<(String, String)>,
+}
+
+/// Waits for all nodes.
+pub(super) async fn all_nodes(cluster: &Cluster, patience: Duration, progress: &Progress) -> Result<Outcome, Failure> {
     let annotation = json!({ "metadata": { "annotations": { names::UNINSTALLING: "true" } } });
     cluster
         .all::<Namespace>()
@@ -51,11 +62,13 @@ pub(super) async fn all_nodes(cluster: &Cluster, patience: Duration, progress: &
             Verdict::Wait(said) => step.say(said),
             Verdict::Done(said) => {
                 step.done(said);
-                return Ok(0);
+                let behind = behind(stages);
+                return Ok(Outcome { open: 0, behind });
             }
             Verdict::Late { open, said } => {
                 step.failed(said);
-                return Ok(open);
+                let behind = behind(stages);
+                return Ok(Outcome { open, behind });
             }
         }
         tokio::time::sleep(PAUSE).await;
@@ -76,7 +89,10 @@ async fn look(cluster: &Cluster) -> Result<Vec<(String, Stage)>, Failure> {
 
 async fn stage(cluster: &Cluster, node: &NodeFacts) -> Stage {
     let Some(pod) = node.pod.as_ref().map(ResourceExt::name_any) else {
-        return Stage::Empty;
+        return match node.is_ready {
+            true => Stage::Empty,
+            false => Stage::Away,
+        };
     };
     if !node.is_ready {
         return Stage::Deaf("the node is not ready".to_owned());
@@ -117,9 +133,9 @@ fn judged(nodes: &[(String, Stage)], elapsed: Duration, patience: Duration) -> V
     let (mut left, mut open, mut captured, mut ours) = (0, 0, 0, 0);
     let mut deaf = Vec::new();
     for (name, stage) in nodes {
-        ours += usize::from(*stage != Stage::Empty);
+        ours += usize::from(!matches!(stage, Stage::Empty | Stage::Away));
         match stage {
-            Stage::Empty => {}
+            Stage::Empty | Stage::Away => {}
             Stage::Deaf(reason) => deaf.push(format!("{name}: {reason}")),
             Stage::Leaving(pods) => captured += pods,
             Stage::Left(connections) => {
@@ -143,9 +159,21 @@ fn judged(nodes: &[(String, Stage)], elapsed: Duration, patience: Duration) -> V
     Verdict::Wait(said)
 }
 
+/// The nodes that are left with something of ours.
+fn behind(nodes: Vec<(String, Stage)>) -> Vec<(String, String)> {
+    let reason = |stage| match stage {
+        Stage::Empty | Stage::Left(_) => None,
+        Stage::Away => Some("the node is not ready, and no agent of ours is on it".to_owned()),
+        Stage::Deaf(reason) => Some(reason),
+        Stage::Leaving(pods) => Some(format!("{pods} pods were still captured")),
+    };
+    let named = |(name, stage)| reason(stage).map(|reason| (name, reason));
+    nodes.into_iter().filter_map(named).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Stage, Verdict, judged, still_there};
+    use super::{Stage, Verdict, behind, judged, still_there};
     use serde_json::json;
     use std::time::Duration;
 
@@ -169,6 +197,22 @@ mod tests {
             panic!("a deaf node must not hold everything up")
         };
         assert!(said.contains("n: gone"), "{said}");
+    }
+
+    #[test]
+    fn a_node_that_was_away_is_named_as_left_behind_and_not_waited_for() {
+        let stages = [
+            ("a".to_owned(), Stage::Left(3)),
+            ("b".to_owned(), Stage::Away),
+            ("c".to_owned(), Stage::Deaf("the node is not ready".to_owned())),
+            ("d".to_owned(), Stage::Empty),
+            ("e".to_owned(), Stage::Leaving(2)),
+        ];
+        assert!(matches!(at(0, &[Stage::Away, Stage::Left(0)]), Verdict::Done(_)));
+        let behind = behind(stages.to_vec());
+        let names: Vec<&str> = behind.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["b", "c", "e"]);
+        assert!(behind[2].1.contains("2 pods"), "{behind:?}");
     }
 
     #[test]

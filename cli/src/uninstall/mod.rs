@@ -47,24 +47,50 @@ pub(crate) async fn run(cluster: &Cluster, flags: &Flags) -> Result<Answer> {
         confirm(&cluster.server)?;
     }
     let progress = Progress::new();
-    let cut = if found.has_namespace {
+    let left = if found.has_namespace {
         leave::all_nodes(cluster, flags.drain_timeout, &progress).await?
     } else {
-        0
+        leave::Outcome::default()
     };
     if flags.remove_labels {
         remove::labels(cluster, &progress).await?;
     }
     let removed = remove::everything(cluster, found, flags.timeout, &progress).await?;
     let mut words = format!("removed: {} objects; pods talk to each other directly", removed.len());
-    if cut > 0 {
-        words += &format!("; {cut} connections were still in the tunnel and were cut");
+    if left.open > 0 {
+        words += &format!("; {} connections were still in the tunnel and were cut", left.open);
+    }
+    let behind: Vec<_> = left
+        .behind
+        .iter()
+        .map(|(node, reason)| json!({ "node": node, "reason": reason }))
+        .collect();
+    let mut sections = vec![Section::words(words)];
+    if !left.behind.is_empty() {
+        sections.push(Section::words(left_behind(&left.behind)));
     }
     Ok(Answer {
-        json: json!({ "removed": removed, "was_installed": true, "connections_cut": cut }),
-        sections: vec![Section::words(words)],
-        is_well: true,
+        json: json!({ "removed": removed, "was_installed": true, "connections_cut": left.open, "left_behind": behind }),
+        sections,
+        is_well: left.behind.is_empty(),
     })
+}
+
+/// What is left where, and what to do about it.
+fn left_behind(nodes: &[(String, String)]) -> String {
+    let mut words = "nodes that could not be cleaned up:".to_owned();
+    for (node, reason) in nodes {
+        words += &format!("\n  {node}: {reason}");
+    }
+    words += "\nOn each, programs in /sys/fs/bpf/culvert, the CNI configuration 00-culvert.conflist, the plug-in culvert-cni and \
+              /var/lib/culvert may be left. After a reboot, and five minutes without a pod of Culvert, pods start there by \
+              themselves; until then pods of labelled namespaces wait, and those that run are cut off. To free a node at once:\n  \
+              kubectl debug node/NODE --profile=sysadmin --image=culvert.dev/agent:";
+    words += &format!(
+        "{} -- /culvert-agent free-node --host-root /host",
+        env!("CARGO_PKG_VERSION")
+    );
+    words
 }
 
 /// Asks whoever sits at the terminal; without one, somebody must have said yes already.

@@ -22,6 +22,7 @@ pub fn init(folder: &Path) -> Result<(), Error> {
     set_parent_process_death_signal(Some(Signal::KILL)).doing(|| "tie this node to its outer process".into())?;
     let plan: Plan = record::read(&Plan::file(folder))?;
     mounts::make(&plan)?;
+    plan.write_cni()?;
     fs::write("/proc/sys/kernel/hostname", plan.name()).doing(|| "set the host's name".into())?;
     for hierarchy in cgroup::hierarchies()? {
         cgroup::create_in(&hierarchy.root, GROUP)?;

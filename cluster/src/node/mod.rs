@@ -200,6 +200,9 @@ impl Node {
 
     /// Gives the node power, again or for the first time. It is ready somewhat later.
     ///
+    /// A reboot is [`kill`](Self::kill) and this: what was in memory is gone (`/run`, the bpffs, control groups, namespaces of pods),
+    /// the disk is as it was, and the CNI configuration is written anew before anything else of the node runs.
+    ///
     /// # Errors
     /// Its outermost process could not be started.
     pub fn boot(&self) -> Result<(), Error> {

@@ -61,7 +61,6 @@ impl Plan {
             })?;
         }
         let files = [
-            (conf.join("10-cluster.conflist"), self.cni()),
             (self.path("containerd.toml"), containerd()),
             (self.path("kubelet.yaml"), self.kubelet()),
             (self.path("kube-proxy.yaml"), self.kube_proxy()),
@@ -70,7 +69,14 @@ impl Plan {
         for (path, text) in files {
             fs::write(&path, text).doing(|| format!("write {}", path.display()))?;
         }
+        self.write_cni()?;
         record::write(&Self::file(&self.folder), self)
+    }
+
+    /// Writes the CNI configuration, as flannel, Calico, kindnet and Cilium do at each boot, whatever has become of it.
+    pub(crate) fn write_cni(&self) -> Result<(), Error> {
+        let path = self.own("/etc/cni/net.d").join("10-cluster.conflist");
+        fs::write(&path, self.cni()).doing(|| format!("write {}", path.display()))
     }
 
     /// The node's own addresses, as the kubelet's flag takes them.

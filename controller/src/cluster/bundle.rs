@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use culvert_objects::{Enrolment, Objects, enrolment};
+use culvert_objects::Objects;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -19,6 +19,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
 use super::MANAGER;
+use super::enrolled::Enrolled;
 use crate::state::State;
 
 /// The ConfigMap's name.
@@ -64,6 +65,7 @@ pub(super) struct Bundles {
     pub(super) namespace: String,
     pub(super) state: watch::Receiver<Arc<State>>,
     pub(super) roots: watch::Receiver<Arc<str>>,
+    pub(super) enrolled: Enrolled,
     pub(super) leader: watch::Receiver<bool>,
     pub(super) stop: watch::Receiver<bool>,
 }
@@ -111,7 +113,8 @@ impl Bundles {
         let Some(owner) = system.and_then(|namespace| namespace.metadata.uid.as_deref()) else {
             return true;
         };
-        let wanted = wanted(objects, &self.namespace);
+        self.enrolled.update(objects);
+        let wanted = wanted(&self.enrolled, objects, &self.namespace);
         let (this, right) = (&*self, &Right { pem: &pem, owner });
         let results = futures_util::stream::iter(writes(&wanted, present, right))
             .map(|write| async move {
@@ -204,22 +207,9 @@ fn take(present: &mut BTreeMap<String, Present>, event: watcher::Event<ConfigMap
 }
 
 /// The namespaces that need the bundle: the system's, those that are enrolled, and those with a pod that is.
-fn wanted(objects: &Objects, system: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::from([system.to_owned()]);
-    let probe = culvert_objects::Pod::default();
-    for (name, namespace) in &objects.namespaces {
-        if enrolment(namespace.metadata.labels.as_ref(), &probe) == Ok(Enrolment::Ambient) {
-            found.insert(name.name.clone());
-        }
-    }
-    for (name, pod) in &objects.pods {
-        let labels = objects
-            .namespace(&name.namespace)
-            .and_then(|n| n.metadata.labels.as_ref());
-        if !found.contains(&name.namespace) && enrolment(labels, pod) == Ok(Enrolment::Ambient) {
-            found.insert(name.namespace.clone());
-        }
-    }
+fn wanted(enrolled: &Enrolled, objects: &Objects, system: &str) -> BTreeSet<String> {
+    let mut found: BTreeSet<String> = enrolled.namespaces().map(|(name, _)| name.to_string()).collect();
+    found.insert(system.to_owned());
     // Nothing can be made in a namespace that is being deleted, and what is there goes with it.
     found.retain(|name| {
         objects

@@ -3,11 +3,11 @@
 //! The leader tells, and only what changes while it leads: a new leader does not tell everything again. About pods only
 //! what a node's agent cannot know; it tells the rest itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use culvert_objects::{Enrolment, Finding, ObjectName, Objects, enrolment};
+use culvert_objects::{Finding, Findings, Namespace, ObjectName, Objects, PersistentMap};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::MANAGER;
+use super::enrolled::Enrolled;
 use crate::state::State;
 
 /// How long something must have been so before it is told: objects that belong together arrive one after the other.
@@ -50,6 +51,7 @@ impl Events {
         };
         let recorder = Recorder::new(self.client.clone(), reporter);
         let mut bucket = Bucket::new(Instant::now());
+        let mut enrolled = Enrolled::default();
         let mut before: Option<Seen> = None;
         loop {
             tokio::select! {
@@ -62,7 +64,8 @@ impl Events {
             if state.loaded.generation == 0 {
                 continue;
             }
-            let now = Seen::of(&state.loaded.objects, &state.loaded.findings);
+            enrolled.update(&state.loaded.objects);
+            let now = Seen::of(&enrolled, &state);
             let leads = *self.leader.borrow_and_update();
             if let Some(before) = before.as_ref().filter(|_| leads) {
                 for note in notes(before, &now) {
@@ -88,11 +91,11 @@ async fn tell(recorder: &Recorder, objects: &Objects, note: Note) {
         "Service" => objects.services.get(&note.object).and_then(|o| o.metadata.uid.clone()),
         _ => None,
     };
-    let namespace = note.object.namespace.clone();
+    let namespace = note.object.namespace.to_string();
     let about = ObjectReference {
         api_version: Some("v1".to_owned()),
         kind: Some(note.kind),
-        name: Some(note.object.name.clone()),
+        name: Some(note.object.name.to_string()),
         namespace: (!namespace.is_empty()).then_some(namespace),
         uid,
         ..ObjectReference::default()
@@ -118,33 +121,18 @@ async fn tell(recorder: &Recorder, objects: &Objects, note: Note) {
 struct Seen {
     /// Namespaces whose own label enrols, and how many of their pods are in.
     enrolled: BTreeMap<ObjectName, usize>,
-    namespaces: BTreeSet<ObjectName>,
-    findings: BTreeSet<Finding>,
+    namespaces: PersistentMap<ObjectName, Arc<Namespace>>,
+    findings: Findings,
 }
 
 impl Seen {
-    fn of(objects: &Objects, findings: &[Finding]) -> Self {
-        let probe = culvert_objects::Pod::default();
-        let labels = |name: &ObjectName| objects.namespaces.get(name).and_then(|n| n.metadata.labels.as_ref());
-        let enrols = |name: &&ObjectName| enrolment(labels(name), &probe) == Ok(Enrolment::Ambient);
-        let mut enrolled: BTreeMap<ObjectName, usize> = objects
-            .namespaces
-            .keys()
-            .filter(enrols)
-            .map(|name| (name.clone(), 0))
-            .collect();
-        for (name, pod) in &objects.pods {
-            let namespace = ObjectName::cluster(name.namespace.as_str());
-            let labels = labels(&namespace);
-            if let Some(count) = enrolled.get_mut(&namespace) {
-                let counts = !crate::model::pod::has_ended(pod) && enrolment(labels, pod) == Ok(Enrolment::Ambient);
-                *count += usize::from(counts);
-            }
-        }
+    fn of(enrolled: &Enrolled, state: &State) -> Self {
+        let labelled = enrolled.namespaces().filter(|(_, membership)| membership.labelled);
+        let labelled = labelled.map(|(name, membership)| (ObjectName::cluster(Arc::clone(name)), membership.running));
         Self {
-            enrolled,
-            namespaces: objects.namespaces.keys().cloned().collect(),
-            findings: findings.iter().cloned().collect(),
+            enrolled: labelled.collect(),
+            namespaces: state.loaded.objects.namespaces.clone(),
+            findings: state.loaded.findings.clone(),
         }
     }
 }
@@ -167,12 +155,16 @@ fn notes(before: &Seen, now: &Seen) -> Vec<Note> {
         namespace(name, "MeshEnabled", text)
     });
     let left = before.enrolled.keys().filter(|name| !now.enrolled.contains_key(*name));
-    let left = left.filter(|name| now.namespaces.contains(*name)).map(|name| {
+    let left = left.filter(|name| now.namespaces.contains_key(*name)).map(|name| {
         let text = "the namespace leaves the mesh; open connections live on to their end".to_owned();
         namespace(name, "MeshDisabled", text)
     });
-    let findings = now.findings.difference(&before.findings).filter_map(of_finding);
-    joined.chain(left).chain(findings).collect()
+    let mut notes: Vec<Note> = joined.chain(left).collect();
+    let same = |(): &(), (): &()| true;
+    before.findings.diff(&now.findings, same, |finding, was, _| {
+        notes.extend(was.is_none().then(|| of_finding(finding)).flatten());
+    });
+    notes
 }
 
 fn of_finding(finding: &Finding) -> Option<Note> {
@@ -230,7 +222,13 @@ mod tests {
         std::fs::write(dir.join("a.yaml"), yaml).unwrap();
         let loaded = culvert_objects::Directory::open(&dir).unwrap().loaded();
         std::fs::remove_dir_all(&dir).unwrap();
-        Seen::of(&loaded.objects, &loaded.findings)
+        let mut enrolled = Enrolled::default();
+        enrolled.update(&loaded.objects);
+        let state = State {
+            loaded,
+            ..State::default()
+        };
+        Seen::of(&enrolled, &state)
     }
 
     fn shop(label: &str) -> Seen {

@@ -6,10 +6,12 @@
 //! | `client` | a connection to the API server |
 //! | `lease` | which replica writes |
 //! | `bundle` | the root certificates, where programs find them |
+//! | `enrolled` | which namespaces are in the mesh |
 //! | `events` | what happened, where `kubectl describe` shows it |
 
 mod bundle;
 pub(crate) mod client;
+mod enrolled;
 mod events;
 pub mod flags;
 pub(crate) mod lease;
@@ -23,6 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::state::State;
+use enrolled::Enrolled;
 use flags::ClusterFlags;
 use lease::Standing;
 
@@ -96,6 +99,7 @@ impl Member {
             state: state.clone(),
             roots,
             leader: self.leader.clone(),
+            enrolled: Enrolled::default(),
             stop: stop.clone(),
         };
         let events = events::Events {

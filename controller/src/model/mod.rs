@@ -1,184 +1,309 @@
-//! Kubernetes objects become resources of the type `istio.workload.Address`.
+//! Objects become resources, incrementally: a change of an object costs what depends on it.
+//!
+//! The mechanism is the same for whatever is derived (it is that of Istio's `krt`): **objects** are filed under keys by
+//! their kind ([`culvert_objects::KindSpec::keys`]); a **unit** is derived as a whole by a function that reads objects by
+//! name or key through a [`Reader`], which notes each key; a change of an object concerns its own unit and all that read
+//! one of its keys, before or after; what comes out other than before becomes a change of the **snapshot**, with all keys by
+//! which clients may have asked for it.
+//!
+//! So a further kind (a policy with a selector, a waypoint, a route) is: a line in the table of kinds, its keys, and a
+//! function that derives a unit of its own or reads it while another is derived. Nothing has to know who depends on whom.
 //!
 //! | module | what |
 //! |---|---|
+//! | `unit` | what is derived as a whole |
+//! | [`Reader`] | the objects, as a unit reads them |
+//! | `index` | objects by key, and units by the keys that they read |
 //! | [`pod`] | a pod becomes a Workload |
+//! | `health` | how it is |
 //! | [`names`] | what telemetry calls it |
-//! | [`service`] | a Service becomes a Service, and an entry in each of its Workloads |
-//! | [`slice`] | endpoints written by hand become Workloads |
-//! | `touched` | which of them a change concerns |
+//! | `agents` | which nodes have an agent |
+//! | `service` | a Service becomes a Service, and an entry in each of its Workloads |
+//! | `ports` | their ports |
+//! | `slice` | endpoints written by hand become Workloads, or bring a pod's to a Service |
+//! | `ranges` | which addresses the mesh may have |
+//! | `wire` | how objects are called on the wire |
+//! | [`Settings`] | what holds for the whole mesh |
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
 
-use culvert_objects::{ObjectName, Objects};
+use culvert_objects::{EndpointSlice, Finding, Findings, Key, Kind, Object, ObjectName, Objects, Pod, Service};
 use culvert_proto::workload::{Address, address};
+use culvert_xds::Change;
 
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Resource, Snapshot};
 
+mod agents;
+mod health;
+mod index;
 pub mod names;
 pub mod pod;
-pub mod service;
-pub mod slice;
-mod touched;
+mod ports;
+mod ranges;
+mod reader;
+mod service;
+mod settings;
+mod slice;
+mod unit;
+mod wire;
 
-pub(crate) use touched::in_namespace;
-
-/// What holds for the whole mesh.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// First segment of every workload's uid.
-    pub cluster_id: String,
-    /// The trust domain of every identity.
-    pub trust_domain: String,
-    /// Policies in this namespace bind everywhere.
-    pub root_namespace: String,
-    /// What comes after `svc.` in the names of services.
-    pub cluster_domain: String,
-    /// The mesh's own namespace, which takes no part in it whatever its labels say.
-    pub system_namespace: String,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        let domain = "cluster.local".to_owned();
-        Self {
-            cluster_id: "Kubernetes".to_owned(),
-            trust_domain: domain.clone(),
-            root_namespace: "istio-system".to_owned(),
-            cluster_domain: domain,
-            system_namespace: "culvert-system".to_owned(),
-        }
-    }
-}
+use agents::Agents;
+use index::{Index, Readers};
+pub use reader::Reader;
+pub use settings::Settings;
+use unit::{Derived, Unit};
 
 /// What an update did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Names of resources that are new or different.
-    pub updated: BTreeSet<String>,
-    /// Names of resources that are gone.
-    pub removed: BTreeSet<String>,
-    /// How many objects were looked at again.
-    pub recomputed: usize,
+    /// Resources that are new, different or gone.
+    pub resources: Vec<Change>,
+    /// How many of them are gone.
+    pub removed: usize,
+    /// How many units were derived again.
+    pub derived: usize,
 }
 
 /// Follows the objects and keeps the resources made from them.
 #[derive(Debug)]
 pub struct Model {
     settings: Settings,
+    agents: Agents,
     objects: Objects,
-    produced: HashMap<Source, Vec<String>>,
-    addresses: BTreeMap<String, Address>,
+    index: Index,
+    readers: Readers,
+    produced: HashMap<Unit, Product>,
+    findings: Findings,
     snapshot: Snapshot,
 }
 
-/// The object that a resource is made from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Source {
-    Pod(ObjectName),
-    Service(ObjectName),
-    Slice(ObjectName),
+impl Default for Model {
+    fn default() -> Self {
+        Self::new(Settings::default())
+    }
+}
+
+/// What a unit was derived to: resources by type and name, and findings.
+#[derive(Debug, Default)]
+struct Product {
+    resources: Vec<(&'static str, Arc<str>)>,
+    findings: Vec<Arc<Finding>>,
 }
 
 impl Model {
-    /// A model of nothing.
+    /// A model of nothing. Pods are in the mesh where their labels say so.
     pub fn new(settings: Settings) -> Self {
+        Self::with_agents(settings, false)
+    }
+
+    /// A model of nothing, of a cluster: a pod is in the mesh where its label says so and an agent serves its node.
+    pub fn of_cluster(settings: Settings) -> Self {
+        Self::with_agents(settings, true)
+    }
+
+    fn with_agents(settings: Settings, are_pods: bool) -> Self {
         Self {
             settings,
+            agents: Agents::new(are_pods),
             objects: Objects::default(),
+            index: Index::default(),
+            readers: Readers::default(),
             produced: HashMap::new(),
-            addresses: BTreeMap::new(),
+            findings: Findings::default(),
             snapshot: Snapshot::default(),
         }
     }
 
-    /// What holds for the whole mesh.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    /// All resources of type Address, as messages, by name.
+    pub fn addresses(&self) -> BTreeMap<String, Address> {
+        self.snapshot.addresses()
     }
 
-    /// All resources, as messages, by name.
-    pub fn addresses(&self) -> &BTreeMap<String, Address> {
-        &self.addresses
-    }
-
-    /// All resources, as they are served. Cloning is cheap beside an update: contents are shared.
+    /// All resources, as they are served. A copy shares them.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
     }
 
+    /// What is wrong with objects, beside the findings of their source.
+    pub fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
+    /// When to call [`Self::update`] again although nothing changed.
+    pub fn next(&self) -> Option<Instant> {
+        self.agents.next()
+    }
+
     /// Takes a new state of the objects in. Objects are compared by pointer, so the states must come from the same
     /// source, which keeps the pointers of what did not change.
-    pub fn update(&mut self, objects: &Objects) -> Changes {
-        let touched = touched::touched(&self.objects, objects);
-        let links = slice::Links::new(objects);
-        let mut changes = Changes {
-            recomputed: touched.len(),
-            ..Changes::default()
-        };
-        for source in touched {
-            let made = self.make(&source, objects, &links);
-            let before = self.produced.remove(&source).unwrap_or_default();
-            for name in before.into_iter().filter(|name| !made.iter().any(|(n, _)| n == name)) {
-                self.addresses.remove(&name);
-                self.snapshot.remove(&name);
-                changes.removed.insert(name);
-            }
-            let names: Vec<String> = made.iter().map(|(name, _)| name.clone()).collect();
-            for (name, address) in made {
-                if self.addresses.get(&name) != Some(&address) {
-                    self.snapshot.set(&name, &address);
-                    self.addresses.insert(name.clone(), address);
-                    changes.updated.insert(name);
-                }
-            }
-            if !names.is_empty() {
-                self.produced.insert(source, names);
+    pub fn update(&mut self, objects: &Objects, now: Instant) -> Changes {
+        let first = self.produced.is_empty().then_some(Unit::Mesh);
+        let mut units: BTreeSet<Unit> = first.into_iter().collect();
+        let before = std::mem::replace(&mut self.objects, objects.clone());
+        for kind in Kind::ALL.iter().copied() {
+            for name in before.changed(kind, objects) {
+                self.concerned(kind, &name, &before, now, &mut units);
             }
         }
-        self.objects = objects.clone();
+        for node in self.agents.overdue(now) {
+            units.extend(self.readers.of(Key::agent_on(&node)).cloned());
+        }
+        let before = self.snapshot.clone();
+        let mut touched: BTreeSet<(&'static str, Arc<str>)> = BTreeSet::new();
+        for unit in &units {
+            self.derive(unit, &mut touched);
+        }
+        let mut changes = Changes {
+            derived: units.len(),
+            ..Changes::default()
+        };
+        for (type_url, name) in touched {
+            let (was, is) = (before.version(type_url, &name), self.snapshot.version(type_url, &name));
+            if was == is {
+                continue;
+            }
+            changes.removed += usize::from(is.is_none());
+            let mut keys = before.keys(type_url, &name);
+            keys.extend(self.snapshot.keys(type_url, &name));
+            changes.resources.push(Change {
+                type_url,
+                name,
+                keys: keys.into_iter().collect(),
+            });
+        }
         changes
     }
 
-    /// The resources that one object stands for.
-    fn make(&self, source: &Source, objects: &Objects, links: &slice::Links) -> Vec<(String, Address)> {
-        let workload = |w: culvert_proto::workload::Workload| {
-            (
-                w.uid.clone(),
-                Address {
-                    r#type: Some(address::Type::Workload(w)),
-                },
-            )
-        };
-        match source {
-            Source::Pod(name) => {
-                let pod = objects.pods.get(name);
-                pod.and_then(|p| pod::workload(&self.settings, objects, links, name, p))
-                    .map(workload)
-                    .into_iter()
-                    .collect()
-            }
-            Source::Slice(name) => {
-                let slice = objects.endpoint_slices.get(name);
-                let made = slice
-                    .map(|s| slice::workloads(&self.settings, objects, name, s))
-                    .unwrap_or_default();
-                made.into_iter().map(workload).collect()
-            }
-            Source::Service(name) => {
-                let service = objects.services.get(name);
-                let made = service.and_then(|s| service::service(&self.settings, objects, name, s));
-                let named = made.map(|s| {
-                    let name = service::resource_name(&self.settings, name);
-                    (
-                        name,
-                        Address {
-                            r#type: Some(address::Type::Service(s)),
-                        },
-                    )
-                });
-                named.into_iter().collect()
-            }
+    /// Files a changed object anew, and collects the units that it concerns.
+    fn concerned(&mut self, kind: Kind, name: &ObjectName, before: &Objects, now: Instant, units: &mut BTreeSet<Unit>) {
+        let (was, is) = (before.get(kind, name), self.objects.get(kind, name));
+        let mut keys = vec![Key::named(kind.name(), name), Key::all(kind.name())];
+        if let Some(was) = &was {
+            keys.extend(self.index.unfile(name, was));
+        }
+        if let Some(is) = &is {
+            keys.extend(self.index.file(name, is));
+        }
+        keys.extend(self.agent_changed(name, is.as_ref(), kind, now));
+        units.extend(Unit::of(kind, name));
+        for key in keys {
+            units.extend(self.readers.of(key).cloned());
         }
     }
+
+    /// What a change says about who serves a node.
+    fn agent_changed(&mut self, name: &ObjectName, is: Option<&Object>, kind: Kind, now: Instant) -> Option<Key> {
+        match is {
+            Some(Object::Node(node)) => self
+                .agents
+                .node(&name.name, node, now)
+                .then(|| Key::agent_on(&name.name)),
+            None if kind == Kind::Node => self.agents.node_gone(&name.name).then(|| Key::agent_on(&name.name)),
+            Some(Object::Pod(pod))
+                if *name.namespace == *self.settings.system_namespace && culvert_objects::is_agent(pod) =>
+            {
+                let node: Arc<str> = pod::node_name(pod)?.into();
+                self.agents.agent(&node).then(|| Key::agent_on(&node))
+            }
+            _ => None,
+        }
+    }
+
+    /// Derives a unit again, and collects the resources that it had or has.
+    fn derive(&mut self, unit: &Unit, touched: &mut BTreeSet<(&'static str, Arc<str>)>) {
+        let reader = Reader::new(&self.settings, &self.objects, &self.index);
+        let made = make(unit, &reader, &self.agents);
+        let keys = reader.into_keys();
+        let before = self.produced.remove(unit).unwrap_or_default();
+        for (type_url, name) in before.resources {
+            if !made
+                .resources
+                .iter()
+                .any(|made| made.type_url == type_url && made.name == name)
+            {
+                self.snapshot.remove(type_url, &name);
+            }
+            touched.insert((type_url, name));
+        }
+        for finding in &before.findings {
+            self.findings.remove(&**finding);
+        }
+        let mut product = Product::default();
+        for resource in made.resources {
+            product.resources.push((resource.type_url, Arc::clone(&resource.name)));
+            touched.insert((resource.type_url, Arc::clone(&resource.name)));
+            self.snapshot.set(resource);
+        }
+        for finding in made.findings.into_iter().map(Arc::new) {
+            self.findings.insert(Arc::clone(&finding), ());
+            product.findings.push(finding);
+        }
+        if keys.is_empty() && product.resources.is_empty() {
+            self.readers.remove(unit);
+            return;
+        }
+        self.readers.set(unit, keys);
+        self.produced.insert(unit.clone(), product);
+    }
 }
+
+/// What a unit is derived to.
+fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
+    match unit {
+        Unit::Pod(name) => {
+            let Some(pod) = reader.own::<Pod>(name) else {
+                return Derived::default();
+            };
+            match pod::workload(reader, agents, name, pod) {
+                Some((workload, finding)) => Derived {
+                    resources: vec![of_workload(workload)],
+                    findings: finding.into_iter().collect(),
+                },
+                None => Derived::default(),
+            }
+        }
+        Unit::Slice(name) => {
+            let slice = reader.own::<EndpointSlice>(name);
+            let workloads = slice
+                .map(|slice| slice::workloads(reader, name, slice))
+                .unwrap_or_default();
+            Derived {
+                resources: workloads.into_iter().map(of_workload).collect(),
+                ..Derived::default()
+            }
+        }
+        Unit::Service(name) => {
+            let made = reader
+                .own::<Service>(name)
+                .and_then(|service| service::service(reader, name, service));
+            let made = made.map(|service| {
+                let name = wire::service_name(reader.settings(), name);
+                let address = Address {
+                    r#type: Some(address::Type::Service(service)),
+                };
+                Resource::address(&name, &address)
+            });
+            Derived {
+                resources: made.into_iter().collect(),
+                ..Derived::default()
+            }
+        }
+        Unit::Mesh => Derived {
+            resources: ranges::mesh(reader).iter().map(Resource::mesh).collect(),
+            ..Derived::default()
+        },
+    }
+}
+
+fn of_workload(workload: culvert_proto::workload::Workload) -> Resource {
+    let name = workload.uid.clone();
+    let address = Address {
+        r#type: Some(address::Type::Workload(workload)),
+    };
+    Resource::address(&name, &address)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,44 +1,52 @@
 //! A pod becomes a Workload, in the mesh or not: its node's proxy, and those that talk to it, need to know both.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use culvert_objects::{
-    Enrolment, Node, ObjectName, Objects, Pod, enrolment, is_host_network, pod_addresses, service_account,
+    Enrolment, Finding, Key, Kind, Namespace, Node, ObjectName, Pod, enrolment, is_host_network, pod_addresses,
+    service_account,
 };
-use culvert_proto::workload::{Locality, NetworkMode, TunnelProtocol, Workload, WorkloadStatus, WorkloadType};
+use culvert_proto::workload::{Locality, NetworkMode, TunnelProtocol, Workload, WorkloadType};
 
-use super::{Settings, names, service, slice};
+use super::agents::Agents;
+use super::health::Health;
+use super::reader::Reader;
+use super::{names, service, slice, wire};
 
 /// Set by Istio's node agent on pods that it has enrolled.
 const REDIRECTION: &str = "ambient.istio.io/redirection";
 /// Set on pods that serve HBONE themselves.
 const TUNNEL: &str = "networking.istio.io/tunnel";
 
-/// The Workload of `pod`, unless it has no address yet or has ended.
-pub fn workload(
-    settings: &Settings,
-    objects: &Objects,
-    links: &slice::Links,
+/// The Workload of `pod`, unless it has no address yet or has ended; and why it is not in the mesh although its label says
+/// so.
+pub(super) fn workload(
+    reader: &Reader<'_>,
+    agents: &Agents,
     name: &ObjectName,
     pod: &Pod,
-) -> Option<Workload> {
+) -> Option<(Workload, Option<Finding>)> {
     let addresses = pod_addresses(pod);
     if addresses.is_empty() || has_ended(pod) {
         return None;
     }
+    let settings = reader.settings();
     let node = node_name(pod).unwrap_or_default();
     let workload_name = names::workload_name(pod);
-    let mut services = service::of_pod(settings, objects, name, pod);
-    for (service, ports) in links.of_pod(settings, objects, name, pod) {
+    let mut services = service::of_pod(reader, name, pod);
+    for (service, ports) in slice::services_of_pod(reader, name, pod) {
         services.entry(service).or_insert(ports);
     }
-    let tunnel = name.namespace != settings.system_namespace && tunnel(objects, name, pod);
-    Some(Workload {
-        uid: uid(settings, name),
-        name: name.name.clone(),
-        namespace: name.namespace.clone(),
-        addresses: addresses.into_iter().map(octets).collect(),
+    let (tunnel, finding) = match tunnel(reader, agents, name, pod) {
+        _ if *name.namespace == *settings.system_namespace => (false, None),
+        Ok(tunnel) => (tunnel, None),
+        Err(finding) => (false, Some(finding)),
+    };
+    let mut workload = Workload {
+        uid: wire::pod_uid(settings, name),
+        name: name.name.to_string(),
+        namespace: name.namespace.to_string(),
+        addresses: addresses.into_iter().map(wire::octets).collect(),
         tunnel_protocol: if tunnel {
             TunnelProtocol::Hbone
         } else {
@@ -58,16 +66,9 @@ pub fn workload(
         workload_name,
         native_tunnel: tunnel && is_native(pod),
         services: services.into_iter().collect(),
-        status: if is_healthy(pod) {
-            WorkloadStatus::Healthy
-        } else {
-            WorkloadStatus::Unhealthy
-        }
-        .into(),
         cluster_id: settings.cluster_id.clone(),
-        locality: objects
-            .nodes
-            .get(&ObjectName::cluster(node))
+        locality: reader
+            .get::<Node>(&ObjectName::cluster(node))
             .and_then(|node| locality(node)),
         network_mode: if is_host_network(pod) {
             NetworkMode::HostNetwork
@@ -76,29 +77,36 @@ pub fn workload(
         }
         .into(),
         ..Workload::default()
-    })
+    };
+    Health::of_pod(pod).tell(&mut workload);
+    Some((workload, finding))
 }
 
-/// The resource name of a pod's Workload.
-pub fn uid(settings: &Settings, name: &ObjectName) -> String {
-    format!("{}//Pod/{}/{}", settings.cluster_id, name.namespace, name.name)
-}
-
-/// Whether others reach the pod through the tunnel, and it gets a certificate. By label; or because Istio's agent says
-/// that it has enrolled the pod; or because the pod serves the tunnel itself.
-pub fn tunnel(objects: &Objects, name: &ObjectName, pod: &Pod) -> bool {
+/// Whether others reach the pod through the tunnel, and it gets a certificate. By label, where an agent serves the node; or
+/// because Istio's agent says that it has enrolled the pod; or because the pod serves the tunnel itself.
+fn tunnel(reader: &Reader<'_>, agents: &Agents, name: &ObjectName, pod: &Pod) -> Result<bool, Finding> {
     if is_host_network(pod) {
-        return false;
+        return Ok(false);
     }
-    let namespace = objects.namespace(&name.namespace);
+    let namespace = reader.get::<Namespace>(&name.home());
     let labels = namespace.and_then(|namespace| namespace.metadata.labels.as_ref());
     let annotations = pod.metadata.annotations.as_ref();
+    let redirected = annotations.and_then(|annotations| annotations.get(REDIRECTION));
+    if redirected.is_some_and(|value| value == "enabled") || is_native(pod) {
+        return Ok(true);
+    }
     // An unknown value does not enrol; the source of the objects has reported it.
-    matches!(enrolment(labels, pod), Ok(Enrolment::Ambient))
-        || annotations
-            .and_then(|a| a.get(REDIRECTION))
-            .is_some_and(|v| v == "enabled")
-        || is_native(pod)
+    if !matches!(enrolment(labels, pod), Ok(Enrolment::Ambient)) {
+        return Ok(false);
+    }
+    let node = node_name(pod).unwrap_or_default();
+    reader.note(Key::agent_on(node));
+    if agents.is_unserved(node) {
+        let message =
+            format!("no agent serves the node {node}: the pod is not in the mesh, and is reached in plaintext");
+        return Err(Finding::of_object(Kind::Pod, name, "spec.nodeName", message));
+    }
+    Ok(true)
 }
 
 /// The node that the pod runs on, once that is decided.
@@ -114,27 +122,12 @@ pub fn has_ended(pod: &Pod) -> bool {
     )
 }
 
-/// An address as the wire has it: four or sixteen bytes.
-pub fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets().to_vec(),
-    }
-}
-
 fn is_native(pod: &Pod) -> bool {
     pod.metadata
         .labels
         .as_ref()
         .and_then(|l| l.get(TUNNEL))
         .is_some_and(|v| v == "http")
-}
-
-/// Ready, and not about to go. The phase tells nothing about that.
-fn is_healthy(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    let ready = conditions.filter(|c| c.type_ == "Ready").any(|c| c.status == "True");
-    ready && pod.metadata.deletion_timestamp.is_none()
 }
 
 fn locality(node: &Node) -> Option<Locality> {

@@ -1,14 +1,14 @@
 //! Which identities run on which node, by the objects of the moment.
 
 use culvert_identity::SpiffeId;
-use culvert_objects::{ObjectName, Objects, is_host_network, service_account};
+use culvert_objects::{ObjectName, Objects, in_namespace, is_host_network, service_account};
 use tokio::sync::watch;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::authority::{BoundPod, NodeOfPod, Placement, Refusal};
-use crate::model::{in_namespace, pod};
+use crate::model::pod;
 use crate::state::State;
 
 /// How far the controller's knowledge of pods may be behind a node's. A node asks for a pod's identity while the pod is

@@ -1,196 +1,199 @@
-//! One kind of objects, followed: listed page by page, then watched, and listed again where the watch was lost for good.
+//! One kind of objects, followed: listed, then watched, and listed again where the watch was lost for good.
 //!
-//! kube's own `watcher` does the same, but says neither when a broken watch is whole again, nor lets a list be compared
-//! with what is held while it arrives: here the answer to "is what we hold still the truth?" is needed at any time.
+//! A list comes page by page, each with a deadline of its own, so that it may be of any length. Every object is read by
+//! itself: one that cannot be read is a finding that names it, and nothing to the others.
+//!
+//! A kind that a cluster need not have is looked for again and again while it is not there.
+//!
+//! kube's own `watcher` says neither when a broken watch is whole again, nor lets a list be compared with what is held
+//! while it arrives: here the answer to "is what we hold still the truth?" is needed at any time.
 
-use std::fmt::Debug;
 use std::time::Duration;
 
-use futures_util::TryStreamExt as _;
-use k8s_openapi::Metadata;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Api;
-use kube::api::{ListParams, PartialObjectMeta, WatchEvent, WatchParams};
-use serde::de::DeserializeOwned;
+use culvert_objects::{Descriptor, ObjectName, Presence};
+use futures_util::{Stream, TryStreamExt as _};
+use kube::Client;
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::core::Request;
+use serde::Deserialize;
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::health::Health;
-use super::store::{Change, Kind};
+use super::store::{Change, Item};
 
 /// Objects in one answer of a list. Bounds the memory of the first list, beside what is kept of it.
-const PAGE: u32 = 250;
+const PAGE: u32 = 500;
 /// How long one watch lasts; the next goes on where it ended.
 const WATCH_SECONDS: u32 = crate::cluster::client::WATCH_SECONDS;
-/// How long a list may take, page by page.
-const LIST: Duration = Duration::from_secs(60);
+/// How long one page may take.
+const PAGE_DEADLINE: Duration = Duration::from_secs(15);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 /// Short, so that an API server that comes back is noticed soon.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often a kind is looked for that the cluster does not have.
+pub(super) const ABSENT: Duration = Duration::from_secs(10);
 
 /// The watch is over, and why.
 enum Ended {
     /// As every watch after a while: the next goes on from there.
     Normally,
-    /// What happened in between can no longer be told: list again.
+    /// What happened in between is no longer known to the API server: list again.
     Expired,
     Broken(String),
-    /// Nobody wants to know any more.
+    /// The receiver is gone.
     Unwanted,
 }
 
-/// How objects of a kind are asked for: whole, or their metadata alone.
-pub(crate) trait Fetch<K>: Send + Sync {
-    /// What the API server answers with.
-    type Item: Clone + Debug + DeserializeOwned + Send + 'static;
-    /// One page.
-    fn list(
-        &self,
-        params: &ListParams,
-    ) -> impl Future<Output = kube::Result<kube::core::ObjectList<Self::Item>>> + Send;
-    /// The events after `version`.
-    fn watch(
-        &self,
-        params: &WatchParams,
-        version: &str,
-    ) -> impl Future<
-        Output = kube::Result<impl futures_util::Stream<Item = kube::Result<WatchEvent<Self::Item>>> + Send + Unpin>,
-    > + Send;
-    /// The object.
-    fn object(item: Self::Item) -> K;
+/// How a list ended.
+enum Listed {
+    /// It is complete, as of this version.
+    At(String),
+    /// The cluster does not have the kind.
+    Absent,
+    Broken(String),
+    Unwanted,
 }
 
-/// Whole objects.
-pub(crate) struct Whole<K>(pub(crate) Api<K>);
-/// Objects with nothing but metadata.
-pub(crate) struct MetadataOnly<K>(pub(crate) Api<K>);
-
-impl<K> Fetch<K> for Whole<K>
-where
-    K: kube::Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-{
-    type Item = K;
-
-    async fn list(&self, params: &ListParams) -> kube::Result<kube::core::ObjectList<K>> {
-        self.0.list(params).await
-    }
-
-    async fn watch(
-        &self,
-        params: &WatchParams,
-        version: &str,
-    ) -> kube::Result<impl futures_util::Stream<Item = kube::Result<WatchEvent<K>>> + Send + Unpin> {
-        Ok(Box::pin(self.0.watch(params, version).await?))
-    }
-
-    fn object(item: K) -> K {
-        item
-    }
+/// One page of a list.
+#[derive(Deserialize)]
+struct Page {
+    metadata: PageMetadata,
+    #[serde(default)]
+    items: Vec<Value>,
 }
 
-impl<K> Fetch<K> for MetadataOnly<K>
-where
-    K: kube::Resource + Metadata<Ty = ObjectMeta> + Default + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-{
-    type Item = PartialObjectMeta<K>;
-
-    async fn list(&self, params: &ListParams) -> kube::Result<kube::core::ObjectList<Self::Item>> {
-        self.0.list_metadata(params).await
-    }
-
-    async fn watch(
-        &self,
-        params: &WatchParams,
-        version: &str,
-    ) -> kube::Result<impl futures_util::Stream<Item = kube::Result<WatchEvent<Self::Item>>> + Send + Unpin> {
-        Ok(Box::pin(self.0.watch_metadata(params, version).await?))
-    }
-
-    fn object(item: Self::Item) -> K {
-        let mut object = K::default();
-        *object.metadata_mut() = item.metadata;
-        object
-    }
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PageMetadata {
+    #[serde(default)]
+    resource_version: String,
+    #[serde(default, rename = "continue")]
+    token: String,
 }
 
 /// One kind being followed.
-pub(crate) struct Follower<F> {
-    pub(crate) kind: Kind,
-    pub(crate) fetch: F,
+pub(crate) struct Follower {
+    pub(crate) descriptor: &'static Descriptor,
+    pub(crate) client: Client,
     pub(crate) changes: mpsc::Sender<Change>,
     pub(crate) health: Health,
+    /// How often a kind is looked for that is not there.
+    pub(crate) absent: Duration,
 }
 
-impl<F> Follower<F> {
-    /// Follows until nobody listens.
-    pub(crate) async fn run<K>(self)
-    where
-        F: Fetch<K>,
-        K: super::store::Kept,
-    {
+impl Follower {
+    /// Follows until the receiver is gone.
+    pub(crate) async fn run(self) {
+        let kind = self.descriptor.kind;
         let mut pause = SHORTEST_PAUSE;
         loop {
-            let version = match tokio::time::timeout(LIST, self.list()).await {
-                Ok(Ok(Some(version))) => version,
-                Ok(Ok(None)) => return,
-                Ok(Err(error)) => {
-                    self.wait(&mut pause, describe(&error)).await;
+            let version = match self.list().await {
+                Listed::At(version) => version,
+                Listed::Absent => {
+                    self.health.absent(kind);
+                    tokio::time::sleep(self.absent).await;
                     continue;
                 }
-                Err(_) => {
-                    self.wait(&mut pause, "the list took too long".to_owned()).await;
+                Listed::Broken(why) => {
+                    self.wait(&mut pause, why).await;
                     continue;
                 }
+                Listed::Unwanted => return,
             };
-            self.health.current(self.kind);
+            self.health.current(kind);
             pause = SHORTEST_PAUSE;
             if !self.watch(version, &mut pause).await {
                 return;
             }
-            tracing::info!(kind = %self.kind, "the watch cannot go on where it was; listing again");
-            self.health.relisted(self.kind);
+            tracing::info!(%kind, "the watch cannot go on where it was; listing again");
+            self.health.relisted(kind);
+            tokio::time::sleep(SHORTEST_PAUSE).await;
         }
     }
 
     async fn wait(&self, pause: &mut Duration, why: String) {
-        self.health.failed(self.kind, why);
+        self.health.failed(self.descriptor.kind, why);
         tokio::time::sleep(*pause).await;
         *pause = (*pause * 2).min(LONGEST_PAUSE);
     }
 
-    /// Lists all and returns the version that the list is of; none when nobody listens.
-    async fn list<K>(&self) -> kube::Result<Option<String>>
-    where
-        F: Fetch<K>,
-        K: super::store::Kept,
-    {
-        if self.changes.send(Change::Begin(self.kind)).await.is_err() {
-            return Ok(None);
+    async fn send(&self, change: Change) -> bool {
+        self.changes.send(change).await.is_ok()
+    }
+
+    /// Lists all page by page.
+    async fn list(&self) -> Listed {
+        let kind = self.descriptor.kind;
+        if !self.send(Change::Begin(kind)).await {
+            return Listed::Unwanted;
         }
         let mut params = ListParams::default().limit(PAGE);
         loop {
-            let page = self.fetch.list(&params).await?;
-            for item in page.items {
-                let object = F::object(item).strip().into_object();
-                if self.changes.send(Change::Listed(object)).await.is_err() {
-                    return Ok(None);
+            let page = match tokio::time::timeout(PAGE_DEADLINE, self.page(&params)).await {
+                Ok(Ok(page)) => page,
+                Ok(Err(kube::Error::Api(status))) if matches!(status.code, 403 | 404) && self.may_be_absent() => {
+                    let sent = self.send(Change::Complete(kind)).await;
+                    return if sent { Listed::Absent } else { Listed::Unwanted };
+                }
+                Ok(Err(error)) => return Listed::Broken(describe(&error)),
+                Err(_) => return Listed::Broken("a page of the list took too long".to_owned()),
+            };
+            for value in page.items {
+                if !self.send(Change::Listed(self.item(value))).await {
+                    return Listed::Unwanted;
                 }
             }
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => params.continue_token = Some(token),
-                None => {
-                    let sent = self.changes.send(Change::Complete(self.kind)).await;
-                    return Ok(sent.is_ok().then(|| page.metadata.resource_version.unwrap_or_default()));
-                }
+            if page.metadata.token.is_empty() {
+                let sent = self.send(Change::Complete(kind)).await;
+                return if sent {
+                    Listed::At(page.metadata.resource_version)
+                } else {
+                    Listed::Unwanted
+                };
             }
+            params.continue_token = Some(page.metadata.token);
         }
     }
 
-    /// Watches until a new list is needed (true) or nobody listens (false).
-    async fn watch<K>(&self, mut version: String, pause: &mut Duration) -> bool
-    where
-        F: Fetch<K>,
-        K: super::store::Kept,
-    {
+    fn may_be_absent(&self) -> bool {
+        self.descriptor.presence == Presence::Optional
+    }
+
+    async fn page(&self, params: &ListParams) -> kube::Result<Page> {
+        let request = if self.descriptor.metadata_only {
+            self.request().list_metadata(params)
+        } else {
+            self.request().list(params)
+        };
+        self.client.request(request.map_err(kube::Error::BuildRequest)?).await
+    }
+
+    async fn events(
+        &self,
+        params: &WatchParams,
+        version: &str,
+    ) -> kube::Result<impl Stream<Item = kube::Result<WatchEvent<Value>>> + Send + Unpin + use<>> {
+        let request = if self.descriptor.metadata_only {
+            self.request().watch_metadata(params, version)
+        } else {
+            self.request().watch(params, version)
+        };
+        let request = request.map_err(kube::Error::BuildRequest)?;
+        Ok(Box::pin(self.client.request_events(request).await?))
+    }
+
+    fn request(&self) -> Request {
+        let (group, version, plural) = (self.descriptor.group, self.descriptor.version, self.descriptor.plural);
+        Request::new(if group.is_empty() {
+            format!("/api/{version}/{plural}")
+        } else {
+            format!("/apis/{group}/{version}/{plural}")
+        })
+    }
+
+    /// Watches until a new list is needed (true) or the receiver is gone (false).
+    async fn watch(&self, mut version: String, pause: &mut Duration) -> bool {
         loop {
             match self.watch_once(&mut version, pause).await {
                 Ended::Normally => {}
@@ -201,30 +204,23 @@ impl<F> Follower<F> {
         }
     }
 
-    async fn watch_once<K>(&self, version: &mut String, pause: &mut Duration) -> Ended
-    where
-        F: Fetch<K>,
-        K: super::store::Kept,
-    {
+    async fn watch_once(&self, version: &mut String, pause: &mut Duration) -> Ended {
         let params = WatchParams::default().timeout(WATCH_SECONDS);
-        let from = version.clone();
-        let mut events = match self.fetch.watch(&params, &from).await {
+        let mut events = match self.events(&params, version).await {
             Ok(events) => events,
-            Err(error) => return failed(&error),
+            Err(error) => return self.failed(&error),
         };
-        self.health.current(self.kind);
+        self.health.current(self.descriptor.kind);
         loop {
             let event = match events.try_next().await {
                 Ok(Some(event)) => event,
                 Ok(None) => return Ended::Normally,
-                Err(error) => return failed(&error),
+                Err(error) => return self.failed(&error),
             };
             *pause = SHORTEST_PAUSE;
-            let change = match event {
-                WatchEvent::Added(item) | WatchEvent::Modified(item) => {
-                    self.took(F::object(item), version, Change::Applied)
-                }
-                WatchEvent::Deleted(item) => self.took(F::object(item), version, Change::Deleted),
+            let (value, gone) = match event {
+                WatchEvent::Added(value) | WatchEvent::Modified(value) => (value, false),
+                WatchEvent::Deleted(value) => (value, true),
                 WatchEvent::Bookmark(bookmark) => {
                     *version = bookmark.metadata.resource_version;
                     continue;
@@ -232,31 +228,62 @@ impl<F> Follower<F> {
                 WatchEvent::Error(status) if status.code == 410 => return Ended::Expired,
                 WatchEvent::Error(status) => return Ended::Broken(status.message.clone()),
             };
-            if self.changes.send(change).await.is_err() {
+            if let Some(new) = value["metadata"]["resourceVersion"].as_str() {
+                new.clone_into(version);
+            }
+            self.health.event(self.descriptor.kind);
+            let change = if gone {
+                Change::Deleted(self.descriptor.kind, self.name(&value))
+            } else {
+                Change::Applied(self.item(value))
+            };
+            if !self.send(change).await {
                 return Ended::Unwanted;
             }
         }
     }
 
-    fn took<K: super::store::Kept>(
-        &self,
-        object: K,
-        version: &mut String,
-        change: fn(culvert_objects::Object) -> Change,
-    ) -> Change {
-        if let Some(new) = object.metadata().resource_version.clone() {
-            *version = new;
+    fn failed(&self, error: &kube::Error) -> Ended {
+        match error {
+            kube::Error::Api(status) if status.code == 410 => Ended::Expired,
+            // The kind is gone; a list shows that.
+            kube::Error::Api(status) if status.code == 404 && self.may_be_absent() => Ended::Expired,
+            _ if self.may_be_absent() && matches!(error, kube::Error::SerdeError(_)) => Ended::Expired,
+            other => Ended::Broken(describe(other)),
         }
-        self.health.event(self.kind);
-        change(object.strip().into_object())
+    }
+
+    fn item(&self, value: Value) -> Item {
+        item(self.descriptor, value)
+    }
+
+    fn name(&self, value: &Value) -> ObjectName {
+        name(self.descriptor, value)
     }
 }
 
-fn failed(error: &kube::Error) -> Ended {
-    match error {
-        kube::Error::Api(status) if status.code == 410 => Ended::Expired,
-        other => Ended::Broken(describe(other)),
+/// An object of a list or an event.
+pub(crate) fn item(descriptor: &'static Descriptor, mut value: Value) -> Item {
+    let name = name(descriptor, &value);
+    if let Some(object) = value.as_object_mut() {
+        // Those of metadata alone say that they are something else.
+        object.remove("apiVersion");
+        object.remove("kind");
     }
+    if let Some(metadata) = value["metadata"].as_object_mut() {
+        // A good part of the text, and nothing that is read.
+        metadata.remove("managedFields");
+    }
+    Item {
+        kind: descriptor.kind,
+        name,
+        object: descriptor.read(value),
+    }
+}
+
+fn name(descriptor: &Descriptor, value: &Value) -> ObjectName {
+    let text = |field: &str| value["metadata"][field].as_str().unwrap_or_default();
+    ObjectName::new(if descriptor.namespaced { text("namespace") } else { "" }, text("name"))
 }
 
 /// The whole chain in one line: kube's outer errors alone say little.

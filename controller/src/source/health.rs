@@ -11,7 +11,9 @@ use culvert_telemetry::prometheus::registry::Registry;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::store::{Kind, Store};
+use culvert_objects::Kind;
+
+use super::store::Store;
 
 type Labels = [(&'static str, &'static str); 1];
 
@@ -26,6 +28,8 @@ pub(crate) struct Health {
 struct State {
     /// Whether all objects were listed once.
     synced: bool,
+    /// Whether the cluster does not have the kind.
+    absent: bool,
     /// Since when changes may be missed, and why.
     stale: Option<(SystemTime, String)>,
     objects: usize,
@@ -53,7 +57,7 @@ impl Health {
         let m = &own.metrics;
         registry.register(
             "culvert_controller_watch_events",
-            "Changes that the API server told of",
+            "Changes received from the API server",
             m.events.clone(),
         );
         registry.register(
@@ -81,7 +85,7 @@ impl Health {
             "Since when changes of this kind may be missed; 0 when none are",
             m.stale.clone(),
         );
-        for kind in Kind::ALL {
+        for kind in Kind::followed() {
             own.kinds.lock().insert(kind, State::default());
             m.stale.get_or_create(&label(kind)).set(0);
             drop(m.failures.get_or_create(&label(kind)));
@@ -92,11 +96,23 @@ impl Health {
     /// The kind is listed, or its watch is open (again).
     pub(crate) fn current(&self, kind: Kind) {
         let mut kinds = self.kinds.lock();
-        if let Some((since, _)) = kinds.entry(kind).or_default().stale.take() {
+        let state = kinds.entry(kind).or_default();
+        state.absent = false;
+        if let Some((since, _)) = state.stale.take() {
             let seconds = since.elapsed().map_or(0, |d| d.as_secs());
             tracing::info!(%kind, seconds, "the API server answers again");
         }
         self.metrics.stale.get_or_create(&label(kind)).set(0);
+    }
+
+    /// The cluster does not have the kind, which is nothing wrong.
+    pub(crate) fn absent(&self, kind: Kind) {
+        let known = self.kinds.lock().get(&kind).is_some_and(|state| state.absent);
+        self.current(kind);
+        self.kinds.lock().entry(kind).or_default().absent = true;
+        if !known {
+            tracing::info!(%kind, "the cluster does not have this kind; it is looked for again");
+        }
     }
 
     /// The kind cannot be followed at the moment. What is held stays in force.
@@ -115,7 +131,7 @@ impl Health {
         self.metrics.stale.get_or_create(&label(kind)).set(timestamp(since));
     }
 
-    /// A change was heard of.
+    /// A change was received.
     pub(crate) fn event(&self, kind: Kind) {
         self.metrics.events.get_or_create(&label(kind)).inc();
     }
@@ -145,11 +161,7 @@ impl Health {
     pub(crate) fn missing(&self) -> Vec<&'static str> {
         let kinds = self.kinds.lock();
         let synced = |kind: &Kind| kinds.get(kind).is_some_and(|state| state.synced);
-        Kind::ALL
-            .into_iter()
-            .filter(|kind| !synced(kind))
-            .map(Kind::name)
-            .collect()
+        Kind::followed().filter(|kind| !synced(kind)).map(Kind::name).collect()
     }
 
     /// For people and programs.
@@ -166,7 +178,7 @@ impl Health {
                 .as_ref()
                 .map(|(since, why)| json!({"since": timestamp(*since), "why": why}));
             let about = json!({
-                "synced": state.synced, "objects": state.objects, "bytes": state.bytes, "stale": stale,
+                "synced": state.synced, "absent": state.absent, "objects": state.objects, "bytes": state.bytes, "stale": stale,
             });
             (kind.name().to_owned(), about)
         };

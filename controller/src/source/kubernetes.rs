@@ -1,21 +1,21 @@
-//! A cluster's API server as the source: every kind is followed by a task of its own, and one task puts together what
-//! they hear.
+//! A cluster's API server as the source: every kind is followed by a task of its own, and one task collects
+//! their events.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use culvert_objects::{EndpointSlice, Loaded, Namespace, Node, Pod, Service, ServiceAccount};
-use kube::{Api, Client};
+use culvert_objects::{Kind, Loaded};
+use kube::Client;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::follow::{Fetch, Follower, MetadataOnly, Whole};
+use super::follow::{ABSENT, Follower};
 use super::health::Health;
-use super::store::{Change, Kept, Kind, Store};
+use super::store::{Change, Store};
 
 /// Changes that wait to be put together. A follower that finds it full waits, so that memory stays bounded.
-const WAITING: usize = 256;
+pub(super) const WAITING: usize = 256;
 /// How long a first change waits for others, so that a burst makes one snapshot.
 const SHORTEST_WAIT: Duration = Duration::from_millis(2);
 /// The same while snapshots are expensive and changes do not end.
@@ -25,46 +25,39 @@ const MEASURE: Duration = Duration::from_secs(5);
 
 /// Follows the cluster behind `client`. The receiver holds generation 0, which is nothing, until every kind is known.
 pub(crate) fn follow(client: &Client, health: &Health) -> watch::Receiver<Arc<Loaded>> {
-    let (changes, heard) = mpsc::channel(WAITING);
-    let start = Start { changes, health };
-    start.follow(Kind::Namespace, MetadataOnly(Api::<Namespace>::all(client.clone())));
-    start.follow(Kind::Node, MetadataOnly(Api::<Node>::all(client.clone())));
-    start.follow(
-        Kind::ServiceAccount,
-        MetadataOnly(Api::<ServiceAccount>::all(client.clone())),
-    );
-    start.follow(Kind::Service, Whole(Api::<Service>::all(client.clone())));
-    start.follow(Kind::EndpointSlice, Whole(Api::<EndpointSlice>::all(client.clone())));
-    start.follow(Kind::Pod, Whole(Api::<Pod>::all(client.clone())));
+    follow_looking(client, health, ABSENT)
+}
+
+/// As [`follow`], looking so often for kinds that are not there.
+fn follow_looking(client: &Client, health: &Health, absent: Duration) -> watch::Receiver<Arc<Loaded>> {
+    let (changes, events) = mpsc::channel(WAITING);
+    for kind in Kind::followed() {
+        let follower = Follower {
+            descriptor: kind.descriptor(),
+            client: client.clone(),
+            changes: changes.clone(),
+            health: health.clone(),
+            absent,
+        };
+        tokio::spawn(follower.run());
+    }
+    collect(events, health.clone())
+}
+
+/// Collects events, and publishes the objects that are in force.
+pub(super) fn collect(events: mpsc::Receiver<Change>, health: Health) -> watch::Receiver<Arc<Loaded>> {
     let (publish, receiver) = watch::channel(Arc::default());
     let collector = Collector {
         store: Store::default(),
-        health: health.clone(),
+        health,
         publish,
         cost: Duration::ZERO,
     };
-    tokio::spawn(collector.run(heard));
+    tokio::spawn(collector.run(events));
     receiver
 }
 
-struct Start<'a> {
-    changes: mpsc::Sender<Change>,
-    health: &'a Health,
-}
-
-impl Start<'_> {
-    fn follow<K: Kept>(&self, kind: Kind, fetch: impl Fetch<K> + 'static) {
-        let follower = Follower {
-            kind,
-            fetch,
-            changes: self.changes.clone(),
-            health: self.health.clone(),
-        };
-        tokio::spawn(follower.run::<K>());
-    }
-}
-
-/// Puts together what the followers hear.
+/// Collects the events of all kinds.
 struct Collector {
     store: Store,
     health: Health,
@@ -74,14 +67,14 @@ struct Collector {
 }
 
 impl Collector {
-    async fn run(mut self, mut heard: mpsc::Receiver<Change>) {
+    async fn run(mut self, mut events: mpsc::Receiver<Change>) {
         let mut measure = tokio::time::interval(MEASURE);
         let mut due: Option<Instant> = None;
-        let mut counted = BTreeSet::from(Kind::ALL);
+        let mut counted = Kind::followed().collect::<BTreeSet<Kind>>();
         loop {
             let wait = due.map(|due| due.saturating_duration_since(Instant::now()));
             tokio::select! {
-                change = heard.recv() => {
+                change = events.recv() => {
                     let Some(change) = change else { return };
                     if self.take(change, &mut counted) && due.is_none() {
                         due = Some(Instant::now() + (self.cost * 2).clamp(SHORTEST_WAIT, LONGEST_WAIT));
@@ -89,7 +82,7 @@ impl Collector {
                 }
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {
                     due = None;
-                    self.snapshot();
+                    self.publish();
                 }
                 _ = measure.tick() => {
                     for kind in std::mem::take(&mut counted) {
@@ -108,7 +101,7 @@ impl Collector {
         };
         let changed = self.store.take(change);
         if changed {
-            counted.extend(Kind::ALL);
+            counted.extend(Kind::followed());
         }
         if let Some(kind) = complete {
             self.health.measure(kind, &self.store);
@@ -118,21 +111,24 @@ impl Collector {
     }
 
     /// Publishes what is in force now, unless that is what was before.
-    fn snapshot(&mut self) {
+    fn publish(&mut self) {
         let begin = Instant::now();
-        let (objects, findings) = self.store.assemble();
+        let (objects, findings) = self.store.settle();
         self.publish.send_if_modified(|current| {
-            let same = current.generation > 0 && current.findings == findings && current.objects.same(&objects);
-            if !same {
-                let generation = current.generation + 1;
+            let same = current.findings.is_same(findings) && current.objects.is_same(objects);
+            let changed = current.generation == 0 || !same;
+            if changed {
                 *current = Arc::new(Loaded {
-                    objects,
-                    findings,
-                    generation,
+                    objects: objects.clone(),
+                    findings: findings.clone(),
+                    generation: current.generation + 1,
                 });
             }
-            !same
+            changed
         });
         self.cost = begin.elapsed();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,18 @@
 //! Where the objects come from: a directory of YAML, or a cluster's API server. Both give the same: the newest
-//! [`Loaded`], whenever something changed, so that nobody behind them knows which it is.
+//! [`Loaded`], whenever something changed, so that what reads it is the same for both.
 //!
 //! | module | what |
 //! |---|---|
-//! | `kubernetes` | follows every kind, and puts together what is heard |
+//! | `kubernetes` | follows every kind, and collects the events |
 //! | `follow` | one kind: list, watch, and again |
-//! | [`store`] | what is held, and what of it is in force |
-//! | `strip` | what of an object is kept |
-//! | `size` | about how many bytes that is |
+//! | `store` | what is held, and what of it is in force |
 //! | `health` | which kinds are known, and since when one is not followed |
+//! | [`feed`] | the same without an API server, for tests and benchmarks |
+//!
+//! What a kind is, and what is kept of its objects, is in [`culvert_objects::KindSpec`].
 //!
 //! What holds when the API server is away: the last state stays in force, for as long as it takes. When it is back,
-//! a watch goes on where it was, or all is listed again and compared; only what differs is told to anyone.
+//! a watch goes on where it was, or all is listed again and compared; only what differs is passed on.
 
 use std::sync::Arc;
 
@@ -21,17 +22,16 @@ use kube::Client;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+pub mod feed;
 mod follow;
 mod health;
 mod kubernetes;
-mod size;
-pub mod store;
-mod strip;
+mod store;
 
 pub use crate::cluster::client::ClientError;
 use health::Health;
 
-/// Follows the cluster that a kubeconfig names, for whoever wants its objects alone. Generation 0 means that not all is
+/// Follows the cluster that a kubeconfig names, for its objects alone. Generation 0 means that not all is
 /// known yet.
 ///
 /// # Errors
@@ -52,6 +52,7 @@ pub(crate) struct Source {
 pub(crate) enum About {
     Directory(String),
     Kubernetes(Health),
+    Feed,
 }
 
 impl Source {
@@ -72,6 +73,14 @@ impl Source {
         }
     }
 
+    /// What somebody feeds.
+    pub(crate) fn fed(changes: watch::Receiver<Arc<Loaded>>) -> Self {
+        Self {
+            changes,
+            about: About::Feed,
+        }
+    }
+
     /// The objects, whenever they change. Generation 0 means that not all is known yet.
     pub(crate) fn changes(&self) -> watch::Receiver<Arc<Loaded>> {
         self.changes.clone()
@@ -87,7 +96,7 @@ impl About {
     /// Kinds of which not all is known yet.
     pub(crate) fn missing(&self) -> Vec<&'static str> {
         match self {
-            Self::Directory(_) => Vec::new(),
+            Self::Directory(_) | Self::Feed => Vec::new(),
             Self::Kubernetes(health) => health.missing(),
         }
     }
@@ -97,6 +106,7 @@ impl About {
         match self {
             Self::Directory(path) => json!({"kind": "directory", "path": path}),
             Self::Kubernetes(health) => health.describe(),
+            Self::Feed => json!({"kind": "feed"}),
         }
     }
 }

@@ -142,11 +142,11 @@ fn write(up: &Up, documents: &[Value]) {
 
 fn rendered(loaded: &Loaded) -> BTreeMap<String, Value> {
     let mut model = Model::new(Settings::default());
-    model.update(&loaded.objects);
-    let addresses = model.addresses().iter();
+    model.update(&loaded.objects, Instant::now());
+    let addresses = model.addresses().into_iter();
     let text = |v: Value| v.to_string().replace("\"198.18.66.", "\"10.96.1.");
     addresses
-        .map(|(name, a)| (name.clone(), serde_json::from_str(&text(cases::render(a))).unwrap()))
+        .map(|(name, a)| (name, serde_json::from_str(&text(cases::render(&a))).unwrap()))
         .collect()
 }
 

@@ -134,15 +134,6 @@ impl Gathered {
             _ => Err("no valid :status"),
         }
     }
-
-    /// As trailers: nothing in them matters to a tunnel, but they may break rules.
-    pub(crate) fn trailers(&self) -> Result<(), &'static str> {
-        let pseudo = self.method.is_some() || self.authority.is_some() || self.status.is_some() || self.other_pseudo;
-        if pseudo {
-            return Err("pseudo-header in trailers");
-        }
-        self.malformed.map_or(Ok(()), Err)
-    }
 }
 
 /// RFC 9110 section 5.6.2, less upper case (RFC 9113 section 8.2.1).

@@ -1,5 +1,7 @@
 //! Reading X.509 certificates.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
@@ -11,6 +13,15 @@ use crate::{IdentityError, SpiffeId};
 /// When the certificate does not parse, names no URI or several (X509-SVID, section 2), or the URI is no workload's.
 pub fn peer_identity(certificate: &CertificateDer<'_>) -> Result<SpiffeId, IdentityError> {
     identity_of(&parse(certificate)?)
+}
+
+/// The end of a certificate's validity.
+///
+/// # Errors
+/// When the certificate does not parse.
+pub fn peer_expiry(certificate: &CertificateDer<'_>) -> Result<SystemTime, IdentityError> {
+    let seconds = parse(certificate)?.validity().not_after.timestamp();
+    Ok(UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }
 
 pub(crate) fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, IdentityError> {

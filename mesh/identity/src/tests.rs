@@ -140,6 +140,45 @@ fn a_server_refuses_a_client_of_another_trust_domain_even_under_the_same_root() 
 }
 
 #[test]
+fn a_client_refuses_another_trust_domain_under_its_own_root_though_it_expects_it() {
+    let authority = Authority::new();
+    let elsewhere = "spiffe://elsewhere.example/ns/shop/sa/cart";
+    let (front, stranger) = (
+        authority.credentials(&[FRONT]).unwrap(),
+        authority.credentials(&[elsewhere]).unwrap(),
+    );
+    let error = handshake(&front, &stranger, &[id(elsewhere)]).expect_err("our roots speak for our domain alone");
+    assert!(error.to_string().contains("elsewhere.example"), "{error}");
+}
+
+#[test]
+fn keys_are_exchanged_in_a_way_that_outlasts_quantum_computers() {
+    let authority = Authority::new();
+    let (front, cart) = (
+        authority.credentials(&[FRONT]).unwrap(),
+        authority.credentials(&[CART]).unwrap(),
+    );
+    let name = "workload.invalid".try_into().unwrap();
+    let mut client = ClientConnection::new(front.client_config([id(CART)].into()).unwrap(), name).unwrap();
+    let mut server = ServerConnection::new(cart.server_config()).unwrap();
+    let mut wire = Vec::new();
+    client.write_tls(&mut wire).unwrap();
+    server.read_tls(&mut wire.as_slice()).unwrap();
+    server.process_new_packets().unwrap();
+    let group = server.negotiated_key_exchange_group().expect("a group was agreed upon");
+    assert_eq!(group.name(), rustls::NamedGroup::X25519MLKEM768);
+    // And no round trip more: the server is done with the first flight.
+    assert_eq!(server.handshake_kind(), Some(rustls::HandshakeKind::Full));
+}
+
+#[test]
+fn the_end_of_a_peers_certificate_is_read() {
+    let authority = Authority::new();
+    let cart = authority.credentials(&[CART]).unwrap();
+    assert_eq!(crate::peer_expiry(&cart.chain()[0]).unwrap(), cart.not_after());
+}
+
+#[test]
 fn a_certificate_with_no_uri_or_two_proves_nothing() {
     let authority = Authority::new();
     assert!(matches!(authority.credentials(&[]), Err(IdentityError::Uris(0))));

@@ -7,15 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch::Receiver;
-
-use crate::defaults::{Allocator, Defaults};
+use crate::allocator::{Allocator, Defaults};
 use crate::document::{self, Document, Fault};
-use crate::finding::Finding;
+use crate::finding::{Finding, Findings};
+use crate::kinds::Objects;
 use crate::merge;
-use crate::objects::Objects;
 use crate::walk::{Stamp, Walk};
-use crate::watch;
 
 /// How long a file must stay as it is before it is read, so that half a write is not taken for the whole.
 pub(crate) const SETTLE: Duration = Duration::from_millis(80);
@@ -39,7 +36,7 @@ pub struct Loaded {
     /// The objects that are in force.
     pub objects: Objects,
     /// What is wrong, ordered by file and document.
-    pub findings: Vec<Finding>,
+    pub findings: Findings,
     /// Counts the changes, from 1.
     pub generation: u64,
 }
@@ -136,12 +133,6 @@ impl Directory {
         self.loaded()
     }
 
-    /// Follows the directory on a thread of its own, until every receiver is gone. Changes are noticed by inotify, and
-    /// by looking every two seconds, or more often where inotify is not to be had.
-    pub fn watch(self) -> Receiver<Arc<Loaded>> {
-        watch::spawn(self)
-    }
-
     /// Looks for changes, and applies them once nothing moves any more. `busy` holds files that somebody is known to be
     /// writing to.
     pub(crate) fn scan(&mut self, busy: &HashSet<PathBuf>) -> Scan {
@@ -222,7 +213,7 @@ impl Directory {
         let reported = self
             .loaded
             .findings
-            .iter()
+            .keys()
             .filter(|f| f.document == 0 && f.line.is_none());
         let reported: Vec<&PathBuf> = reported
             .map(|f| &f.file)
@@ -267,7 +258,7 @@ impl Directory {
             .map(|(path, file)| (path.as_path(), file.documents.as_slice()));
         let (mut objects, mut findings) = merge::merge(documents);
         self.allocator.fill(&self.defaults, &mut objects);
-        merge::reuse(&mut objects, &self.loaded.objects);
+        let objects = merge::reuse(&objects, &self.loaded.objects);
         for (path, file) in &self.files {
             let holds = if file.was_good {
                 "the file's last good state stays in force"
@@ -291,8 +282,8 @@ impl Directory {
             field: None,
             message: format!("{message} (what was read from it before stays in force)"),
         }));
-        findings.sort();
-        if self.loaded.generation > 0 && findings == self.loaded.findings && objects.same(&self.loaded.objects) {
+        let findings: Findings = findings.into_iter().map(|finding| (Arc::new(finding), ())).collect();
+        if self.loaded.generation > 0 && findings == self.loaded.findings && objects.is_same(&self.loaded.objects) {
             return;
         }
         let generation = self.loaded.generation + 1;

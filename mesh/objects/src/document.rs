@@ -1,13 +1,10 @@
 //! One file's text, taken apart into objects.
 
-use std::sync::Arc;
-
-use serde::de::{DeserializeOwned, Deserializer};
 use serde_yaml_ng::Value;
 
 use crate::check;
-use crate::defaults;
-use crate::objects::Object;
+use crate::kinds::{self, Kind, Object};
+use crate::problem::Problem;
 
 /// Brackets that may be open at a time. Readers allow 128.
 const MAX_OPEN: i32 = 4096;
@@ -47,13 +44,6 @@ pub struct Fault {
     pub message: String,
 }
 
-/// A fault within one object.
-pub(crate) struct Problem {
-    pub(crate) line: Option<usize>,
-    pub(crate) field: Option<String>,
-    pub(crate) message: String,
-}
-
 /// Takes `text` apart. `json` tells that it is JSON (one or several values in a row), else YAML. Documents of kinds
 /// that the mesh does not read are skipped. Never fails as a whole: what is wrong is in [`Parsed::faults`].
 pub fn parse(text: &str, json: bool) -> Parsed {
@@ -78,12 +68,25 @@ pub fn parse(text: &str, json: bool) -> Parsed {
         }
         match serde_yaml_ng::from_str::<Value>(&chunk) {
             Ok(Value::Null) => {}
-            Ok(value) => {
+            Ok(mut value) => {
                 number += 1;
+                let source = match resolve(&mut value) {
+                    Ok(resolved) => (!resolved).then_some(&*chunk),
+                    Err(message) => {
+                        parsed.faults.push(Fault {
+                            number,
+                            line: start,
+                            object: None,
+                            field: None,
+                            message: format!("not valid YAML: {message}"),
+                        });
+                        continue;
+                    }
+                };
                 let place = Place {
                     number,
                     start,
-                    source: Some(&chunk),
+                    source,
                     prefix: String::new(),
                 };
                 take(&value, &place, &mut parsed);
@@ -112,16 +115,17 @@ fn parse_json(text: &str, parsed: &mut Parsed) {
     {
         let number = index + 1;
         match value {
-            Ok(value) => take(
-                &value,
-                &Place {
+            Ok(mut value) => {
+                // JSON has no merge keys that could be wrong.
+                let _ = resolve(&mut value);
+                let place = Place {
                     number,
                     start: 1,
                     source: None,
                     prefix: String::new(),
-                },
-                parsed,
-            ),
+                };
+                take(&value, &place, parsed);
+            }
             Err(error) => {
                 let (line, message) = (error.line(), format!("not valid JSON: {error}"));
                 parsed.faults.push(Fault {
@@ -226,7 +230,7 @@ fn take(value: &Value, place: &Place<'_>, parsed: &mut Parsed) {
         return;
     }
     let title = title(value, kind);
-    match typed(api_version, kind, value, place.source) {
+    match kinds::typed(api_version, kind, value, place.source) {
         None => tracing::debug!(kind, api_version, "kind is not read"),
         Some(Err(found)) => fail(parsed, title, found),
         Some(Ok(object)) => match check::object(&object) {
@@ -243,6 +247,8 @@ fn take(value: &Value, place: &Place<'_>, parsed: &mut Parsed) {
 /// Items of `PodList` and its like may leave out version and kind.
 fn named(item: &Value, api_version: &str, list: &str) -> Value {
     let mut item = item.clone();
+    // What is wrong with merge keys was found in the document as a whole.
+    let _ = resolve(&mut item);
     if let (Some(kind), Value::Mapping(mapping)) = (list.strip_suffix("List").filter(|k| !k.is_empty()), &mut item) {
         for (key, value) in [("apiVersion", api_version), ("kind", kind)] {
             mapping.entry(key.into()).or_insert_with(|| value.into());
@@ -255,61 +261,30 @@ fn title(value: &Value, kind: &str) -> Option<String> {
     let metadata = value.get("metadata");
     let name = metadata?.get("name")?.as_str()?;
     let namespace = metadata.and_then(|m| m.get("namespace")).and_then(Value::as_str);
-    Some(match (kind, namespace) {
-        ("Namespace" | "Node", _) => format!("{kind} {name}"),
-        (_, namespace) => format!("{kind} {}/{name}", namespace.unwrap_or("default")),
+    let mut known = Kind::ALL.iter().map(|kind| kind.descriptor());
+    let in_namespace = known
+        .find(|known| known.name == kind)
+        .is_none_or(|known| known.namespaced);
+    Some(if in_namespace {
+        format!("{kind} {}/{name}", namespace.unwrap_or("default"))
+    } else {
+        format!("{kind} {name}")
     })
 }
 
-/// The object, if its kind is one that the mesh reads.
-fn typed(api_version: &str, kind: &str, value: &Value, source: Option<&str>) -> Option<Result<Object, Problem>> {
-    Some(match (api_version, kind) {
-        ("v1", "Namespace") => read(value, source, |o| Object::Namespace(Arc::new(defaults::namespace(o)))),
-        ("v1", "Pod") => read(value, source, |o| Object::Pod(Arc::new(defaults::pod(o)))),
-        ("v1", "Service") => read(value, source, |o| Object::Service(Arc::new(defaults::service(o)))),
-        ("v1", "ServiceAccount") => read(value, source, |o| {
-            Object::ServiceAccount(Arc::new(defaults::service_account(o)))
-        }),
-        ("discovery.k8s.io/v1", "EndpointSlice") => read(value, source, |o| {
-            Object::EndpointSlice(Arc::new(defaults::endpoint_slice(o)))
-        }),
-        ("v1", "Node") => read(value, source, |o| Object::Node(Arc::new(o))),
-        ("v1", "ConfigMap") => read(value, source, |o| Object::ConfigMap(Arc::new(defaults::config_map(o)))),
-        _ => return None,
-    })
-}
-
-fn read<T: DeserializeOwned>(
-    value: &Value,
-    source: Option<&str>,
-    object: impl FnOnce(T) -> Object,
-) -> Result<Object, Problem> {
-    match source {
-        Some(text) => located(serde_yaml_ng::Deserializer::from_str(text)),
-        None => located(value.clone()),
-    }
-    .map(object)
-}
-
-fn located<'de, T, D>(deserializer: D) -> Result<T, Problem>
-where
-    T: DeserializeOwned,
-    D: Deserializer<'de, Error = serde_yaml_ng::Error>,
-{
-    serde_path_to_error::deserialize(deserializer).map_err(|error| {
-        let field = error.path().to_string();
-        let inner = error.into_inner();
-        let line = inner.location().map(|l| l.line());
-        // The message begins with the same path and ends with a place within the document; both are said elsewhere.
-        let text = inner.to_string();
-        let text = text.strip_prefix(&format!("{field}: ")).unwrap_or(&text);
-        let message = text.rsplit_once(" at line ").map_or(text, |(head, _)| head).to_owned();
-        Problem {
-            line,
-            field: (field != ".").then_some(field),
-            message,
+/// Makes of a document what others make of it: merge keys (`<<: *base`) are resolved, and a label or annotation without
+/// value has an empty one. Whether there was any such thing, so that the text alone does not tell the object.
+fn resolve(value: &mut Value) -> Result<bool, String> {
+    let before = value.clone();
+    value.apply_merge().map_err(|error| error.to_string())?;
+    for field in ["labels", "annotations"] {
+        let texts = value.get_mut("metadata").and_then(|metadata| metadata.get_mut(field));
+        let texts = texts.and_then(Value::as_mapping_mut).into_iter().flatten();
+        for (_, text) in texts.filter(|(_, text)| text.is_null()) {
+            *text = Value::String(String::new());
         }
-    })
+    }
+    Ok(before != *value)
 }
 
 #[cfg(test)]

@@ -2,11 +2,17 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::objects::Object;
+use crate::kinds::Kind;
+use crate::name::ObjectName;
+use crate::persistent::PersistentMap;
+
+/// What is wrong, in order. A copy shares it.
+pub type Findings = PersistentMap<Arc<Finding>, ()>;
 
 /// One thing that is wrong, and where.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct Finding {
     /// The file, as found below the directory. Empty for an object of a cluster.
     #[serde(skip_serializing_if = "is_nowhere")]
@@ -28,12 +34,12 @@ pub struct Finding {
 
 impl Finding {
     /// Something wrong with an object of a cluster, which no file holds.
-    pub fn of_object(object: &Object, field: &str, message: String) -> Self {
+    pub fn of_object(kind: Kind, name: &ObjectName, field: &str, message: String) -> Self {
         Self {
             file: PathBuf::new(),
             document: 0,
             line: None,
-            object: Some(object.title()),
+            object: Some(format!("{kind} {name}")),
             field: (!field.is_empty()).then(|| field.to_owned()),
             message,
         }

@@ -2,8 +2,8 @@
 //!
 //! The controller and the agent both read their world from here, so that the same binaries run without a cluster.
 //! The way of a byte: [`Directory`] finds files and notices changes, `document` turns one file into objects and
-//! findings, `defaults` adds what an API server would have filled in, `check` refuses what it would have refused, and
-//! `merge` puts all files together into one immutable [`Objects`].
+//! findings, `kinds` knows what there is to do with an object of each kind (`defaults` adds what an API server would have
+//! filled in, `check` refuses what it would have refused), and `merge` puts all files together into one [`Objects`].
 //!
 //! Rules that hold for bad input; each is reported as a [`Finding`] that names file, document, object and field:
 //!
@@ -17,35 +17,47 @@
 //! | a pod whose service account is not there | it stays; the controller signs no certificate for it |
 //! | an unknown value of a label that enrols | it does not enrol |
 //!
-//! Objects that a cluster's API server tells of come without files and documents; [`assemble`] holds them to the same rules.
+//! Objects from a cluster's API server have no files and documents; [`Assembly`] applies the same rules to them, one change
+//! at a time.
 
 #![forbid(unsafe_code)]
 
+mod allocator;
 mod assemble;
 mod check;
+mod claims;
 mod defaults;
 mod directory;
 mod document;
 mod enrolment;
 mod finding;
+mod kinds;
 mod merge;
+mod name;
 mod objects;
+mod persistent;
+mod problem;
+mod values;
 mod walk;
 mod watch;
+mod yaml;
 
-pub use assemble::{assemble, check};
-pub use defaults::Defaults;
+pub use allocator::Defaults;
+pub use assemble::Assembly;
 pub use directory::{Directory, Loaded, OpenError};
 pub use document::{Document, Parsed, parse};
 pub use enrolment::{
     CLOSE_ANNOTATION, Enrolment, UnknownLabelValue, closes_open_connections, enrolment, is_host_network, netns,
     pod_addresses, service_account,
 };
-pub use finding::Finding;
-pub use objects::{Object, ObjectName, Objects};
+pub use finding::{Finding, Findings};
+pub use kinds::{
+    Descriptor, Held, Key, Kind, KindSpec, Object, Objects, Presence, has_no_selector, in_namespace, is_agent,
+    is_external, referenced_pod, selector, service_of_slice,
+};
+pub use name::ObjectName;
+pub use persistent::PersistentMap;
+pub use problem::Problem;
 
 /// The Kubernetes types that [`Objects`] holds, so that users of this crate need not name their versions.
-pub use k8s_openapi::api::{
-    core::v1::{ConfigMap, Namespace, Node, Pod, Service, ServiceAccount},
-    discovery::v1::EndpointSlice,
-};
+pub use kinds::{ConfigMap, EndpointSlice, Namespace, Node, Pod, Service, ServiceAccount, ServiceCIDR};

@@ -1,17 +1,17 @@
 //! All files together: one set of objects, and what is wrong between them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
-
+use crate::claims;
 use crate::defaults;
 use crate::document::Document;
 use crate::enrolment;
 use crate::finding::Finding;
-use crate::objects::{Object, ObjectName, Objects};
+use crate::kinds::{Kind, Object, Objects};
+use crate::name::ObjectName;
 
 /// Merges `files`, each with its documents, in the order of their paths.
 pub(crate) fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a [Document])>) -> (Objects, Vec<Finding>) {
@@ -33,11 +33,13 @@ pub(crate) fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a [Document])>)
     for entry in &kept {
         objects.insert(entry.document.object.name(), entry.document.object.clone());
     }
-    let namespaces: Vec<String> = objects.namespaces.keys().map(|n| n.name.clone()).collect();
+    let namespaces: Vec<Arc<str>> = objects.namespaces.keys().map(|n| Arc::clone(&n.name)).collect();
     for namespace in namespaces {
-        let name = ObjectName::new(namespace.as_str(), "default");
-        let account = || Arc::new(defaults::implied_service_account(&namespace));
-        objects.service_accounts.entry(name).or_insert_with(account);
+        let account = defaults::implied_service_account(&namespace);
+        let name = ObjectName::new(namespace, "default");
+        if !objects.service_accounts.contains_key(&name) {
+            objects.service_accounts.insert(name, Arc::new(account));
+        }
     }
     for entry in &kept {
         report_labels_and_accounts(entry, &objects, &mut findings);
@@ -45,25 +47,23 @@ pub(crate) fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a [Document])>)
     (objects, findings)
 }
 
-/// Keeps the `Arc` of every object that is equal to its predecessor.
-pub(crate) fn reuse(objects: &mut Objects, previous: &Objects) {
-    fn keep<T: PartialEq>(now: &mut BTreeMap<ObjectName, Arc<T>>, before: &BTreeMap<ObjectName, Arc<T>>) {
-        for (name, object) in now {
-            if let Some(old) = before
-                .get(name)
-                .filter(|old| !Arc::ptr_eq(old, object) && **old == *object)
-            {
-                *object = Arc::clone(old);
+/// The `previous` objects with what is different now, so that an object which did not change stays the very same.
+pub(crate) fn reuse(now: &Objects, previous: &Objects) -> Objects {
+    let mut objects = previous.clone();
+    for kind in Kind::ALL.iter().copied() {
+        let gone = previous.names(kind).filter(|name| now.get(kind, name).is_none());
+        for name in gone {
+            objects.remove(kind, name);
+        }
+        for name in now.names(kind) {
+            let Some(object) = now.get(kind, name) else { continue };
+            let before = previous.get(kind, name);
+            if before.is_none_or(|before| !before.is_same(&object) && before != object) {
+                objects.insert(name.clone(), object);
             }
         }
     }
-    keep(&mut objects.namespaces, &previous.namespaces);
-    keep(&mut objects.pods, &previous.pods);
-    keep(&mut objects.services, &previous.services);
-    keep(&mut objects.service_accounts, &previous.service_accounts);
-    keep(&mut objects.endpoint_slices, &previous.endpoint_slices);
-    keep(&mut objects.nodes, &previous.nodes);
-    keep(&mut objects.config_maps, &previous.config_maps);
+    objects
 }
 
 #[derive(Clone, Copy)]
@@ -86,7 +86,7 @@ impl Entry<'_> {
 }
 
 fn without_duplicates<'a>(entries: Vec<Entry<'a>>, findings: &mut Vec<Finding>) -> Vec<Entry<'a>> {
-    let mut seen: HashMap<(&str, ObjectName), Entry<'a>> = HashMap::new();
+    let mut seen: HashMap<(Kind, ObjectName), Entry<'a>> = HashMap::new();
     let mut kept = Vec::with_capacity(entries.len());
     for entry in entries {
         let key = (entry.document.object.kind(), entry.document.object.name());
@@ -103,16 +103,16 @@ fn without_duplicates<'a>(entries: Vec<Entry<'a>>, findings: &mut Vec<Finding>) 
 }
 
 fn without_homeless<'a>(mut entries: Vec<Entry<'a>>, findings: &mut Vec<Finding>) -> Vec<Entry<'a>> {
-    let mut namespaces: BTreeSet<String> = defaults::NAMESPACES.iter().map(|n| (*n).to_owned()).collect();
+    let mut namespaces: BTreeSet<&str> = defaults::NAMESPACES.into();
     for entry in &entries {
         if let Object::Namespace(namespace) = &entry.document.object {
-            namespaces.extend(namespace.metadata.name.clone());
+            namespaces.extend(namespace.metadata.name.as_deref());
         }
     }
     entries.retain(|entry| {
         let object = &entry.document.object;
         let name = object.name();
-        let housed = !object.is_namespaced() || namespaces.contains(&name.namespace);
+        let housed = !object.is_namespaced() || namespaces.contains(&*name.namespace);
         if !housed {
             let message = format!("there is no Namespace {}: the object is left out", name.namespace);
             findings.push(entry.finding("metadata.namespace", message));
@@ -127,8 +127,8 @@ fn without_taken_addresses<'a>(mut entries: Vec<Entry<'a>>, findings: &mut Vec<F
     let mut owners: HashMap<IpAddr, String> = HashMap::new();
     entries.retain(|entry| {
         let (addresses, field) = match &entry.document.object {
-            Object::Pod(pod) => (claimed_by_pod(pod), "status.podIPs"),
-            Object::Service(service) => (service_addresses(service), "spec.clusterIPs"),
+            Object::Pod(pod) => (claims::claimed_by_pod(pod), "status.podIPs"),
+            Object::Service(service) => (claims::service_addresses(service), "spec.clusterIPs"),
             _ => return true,
         };
         if let Some((address, owner)) = addresses.iter().find_map(|a| owners.get(a).map(|owner| (a, owner))) {
@@ -144,20 +144,6 @@ fn without_taken_addresses<'a>(mut entries: Vec<Entry<'a>>, findings: &mut Vec<F
         true
     });
     entries
-}
-
-/// Pods on the host's network share addresses; pods that have ended have given theirs back.
-pub(crate) fn claimed_by_pod(pod: &Pod) -> Vec<IpAddr> {
-    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-    if enrolment::is_host_network(pod) || matches!(phase, Some("Succeeded" | "Failed")) {
-        return Vec::new();
-    }
-    enrolment::pod_addresses(pod)
-}
-
-pub(crate) fn service_addresses(service: &Service) -> Vec<IpAddr> {
-    let texts = service.spec.iter().flat_map(|spec| spec.cluster_ips.iter().flatten());
-    texts.filter_map(|text| text.parse().ok()).collect()
 }
 
 fn report_labels_and_accounts(entry: &Entry<'_>, objects: &Objects, findings: &mut Vec<Finding>) {

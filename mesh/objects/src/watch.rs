@@ -20,7 +20,15 @@ const LOOK_WITHOUT: Duration = Duration::from_millis(300);
 /// How often to ask whether anybody still listens.
 const LISTENERS: Duration = Duration::from_millis(500);
 
-pub(crate) fn spawn(mut directory: Directory) -> watch::Receiver<Arc<Loaded>> {
+impl Directory {
+    /// Follows the directory on a thread of its own, until every receiver is gone. Changes are noticed by inotify, and
+    /// by looking every two seconds, or more often where inotify is not to be had.
+    pub fn watch(self) -> watch::Receiver<Arc<Loaded>> {
+        spawn(self)
+    }
+}
+
+fn spawn(mut directory: Directory) -> watch::Receiver<Arc<Loaded>> {
     let (publish, receiver) = watch::channel(directory.loaded());
     // Before the thread starts: who writes after this call returns is noticed.
     let (notice, notices) = mpsc::sync_channel(1);

@@ -11,44 +11,65 @@ use std::{fs, path::PathBuf};
 const PLUGIN: &str = "culvert-cni";
 
 #[test]
-fn a_cni_configuration_that_is_replaced_gets_its_gate_back() {
+fn a_cni_configuration_that_is_replaced_leaves_the_gate_in_force() {
     let world = World::installed();
     let node = world.node("node1");
     let space = world.space("replaced");
     space.enrol();
     space.start(&[PodSpec::server("server").on("node2")]);
-    let (file, with_gate) = conflist(node);
-    let mut plain: Value = serde_json::from_str(&with_gate).unwrap();
-    plain["plugins"]
-        .as_array_mut()
-        .unwrap()
-        .retain(|plugin| plugin["type"] != PLUGIN);
-    // As the cluster wrote it, byte for byte: that is what has to be left when Culvert is removed.
-    let plain = format!("{plain:#}\n");
+    let own = wait_gate(node);
+    let file = own.with_file_name("10-cluster.conflist");
+    let plain = fs::read_to_string(&file).unwrap();
+    assert!(!plain.contains(PLUGIN), "the CNI's own file: {plain}");
 
-    // Written over, as some network add-ons do.
+    // Written over, as network add-ons do.
     fs::write(&file, &plain).unwrap();
-    wait_gate(node);
     a_new_pod_is_gated(&space, "after-write");
     // Replaced by another file of that name, as others do.
     let other = file.with_extension("new");
     fs::write(&other, &plain).unwrap();
     fs::rename(&other, &file).unwrap();
-    wait_gate(node);
     a_new_pod_is_gated(&space, "after-rename");
     // A configuration that comes first, by its name.
     let first = file.with_file_name("05-first.conflist");
     fs::write(&first, plain.replacen("\"cluster\"", "\"first\"", 1)).unwrap();
-    until("the gate in the first configuration", || {
-        fs::read_to_string(&first).is_ok_and(|text| text.contains(PLUGIN))
-    });
+    let follows = |name: &str| {
+        until(&format!("the list of ours to be made of {name}"), || {
+            fs::read_to_string(&own).is_ok_and(|text| text.contains(&format!("\"{name}\"")) && text.contains(PLUGIN))
+        });
+    };
+    follows("first");
     fs::remove_file(&first).unwrap();
-    wait_gate(node);
-    // The program itself.
+    follows("cluster");
+    // Ours, and the program itself.
+    fs::remove_file(&own).unwrap();
+    assert_eq!(wait_gate(node), own);
     let program = node.own("/opt/cni/bin").join(PLUGIN);
     fs::remove_file(&program).unwrap();
     until("the plug-in's program to be back", || program.is_file());
     a_new_pod_is_gated(&space, "after-removal");
+}
+
+/// A version whose programs the kernel refuses must not replace one that works, on this node or on the next.
+#[test]
+fn an_agent_that_could_not_take_over_stands_by_unready_and_says_why() {
+    let world = World::installed();
+    let second = SecondAgent::start(&world, |spec| {
+        spec["containers"][0]["env"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({ "name": "CULVERT_BPFFS", "value": "/run/culvert" }));
+    });
+    let page = eventually(
+        "the second agent to stand by and say why it could not take over",
+        || {
+            second
+                .page()
+                .filter(|page| page["obstacle"].as_str().is_some_and(|text| text.contains("bpf")))
+        },
+    );
+    assert_eq!(page["ready"], false, "{page}");
+    assert!(!second.is_ready(), "an update would go on");
 }
 
 #[test]
@@ -106,22 +127,7 @@ fn a_second_agent_on_a_node_stands_by_and_takes_over() {
     let load = Load::start(&space, "load", "node1", space.address("server"));
     space.wait_captured(&["load"]);
 
-    // The agent's container of the DaemonSet, once more, beside it.
-    let set = world.get(&["daemonset", "culvert-node", "-n", "culvert-system"]);
-    let mut spec = set["spec"]["template"]["spec"].clone();
-    spec["containers"]
-        .as_array_mut()
-        .unwrap()
-        .retain(|container| container["name"] == "agent");
-    spec["nodeName"] = json!("node1");
-    spec["terminationGracePeriodSeconds"] = json!(30);
-    let second = json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": { "name": "second-agent", "namespace": "culvert-system", "labels": { "app.kubernetes.io/name": "second-agent" } },
-        "spec": spec,
-    });
-    world.apply(&second);
-    let second = SecondAgent(&world);
+    let second = SecondAgent::start(&world, |_| {});
     let page = eventually("the second agent to stand by", || second.page());
     assert_eq!(page["node"], "node1");
     assert!(page["standby"].is_string(), "{page}");
@@ -156,7 +162,28 @@ fn a_second_agent_on_a_node_stands_by_and_takes_over() {
 /// The pod that runs one more agent; it is deleted with this value.
 struct SecondAgent<'a>(&'a World);
 
-impl SecondAgent<'_> {
+impl<'a> SecondAgent<'a> {
+    /// The agent's container of the DaemonSet, once more, beside it on node 1; `change` changes the pod's specification.
+    fn start(world: &'a World, change: impl Fn(&mut Value)) -> Self {
+        let set = world.get(&["daemonset", "culvert-node", "-n", "culvert-system"]);
+        let mut spec = set["spec"]["template"]["spec"].clone();
+        spec["containers"]
+            .as_array_mut()
+            .unwrap()
+            .retain(|container| container["name"] == "agent");
+        spec["nodeName"] = json!("node1");
+        spec["terminationGracePeriodSeconds"] = json!(30);
+        change(&mut spec);
+        world.apply(&json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": "second-agent", "namespace": "culvert-system", "labels": { "app.kubernetes.io/name": "second-agent" },
+            },
+            "spec": spec,
+        }));
+        Self(world)
+    }
+
     fn pod(&self) -> Value {
         let pod = ["pod", "second-agent", "-n", "culvert-system"];
         self.0.client().get(&pod).unwrap_or_default()
@@ -266,9 +293,10 @@ fn conflist(node: &Node) -> (PathBuf, String) {
     })
 }
 
-/// Waits until the gate is in the configuration that is in force, whole.
-fn wait_gate(node: &Node) {
+/// Waits until the gate is in the configuration that is in force, whole; that file.
+fn wait_gate(node: &Node) -> PathBuf {
     let (file, text) = conflist(node);
     let parsed: Result<Value, _> = serde_json::from_str(&text);
     assert!(parsed.is_ok(), "{}: {text}", file.display());
+    file
 }

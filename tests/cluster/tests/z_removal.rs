@@ -12,7 +12,9 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+/// The CNI's, and ours that is made of it.
 const CONFLIST: &str = "/etc/cni/net.d/10-cluster.conflist";
+const OURS: &str = "/etc/cni/net.d/00-culvert.conflist";
 
 #[test]
 fn culvert_uninstall_removes_everything_under_load() {
@@ -32,6 +34,157 @@ fn deleting_the_manifests_removes_everything_under_load() {
         command.args(["delete", "-k"]).arg(manifests);
         command
     });
+}
+
+/// `helm uninstall` deletes the agents' rights together with the agents; its hook tells them before.
+#[test]
+fn helm_uninstall_lets_every_pod_go() {
+    removed_by_helm("helm", &[]);
+}
+
+/// As a GitOps tool prunes: everything is deleted at once.
+#[test]
+fn helm_uninstall_without_hooks_lets_every_pod_go() {
+    removed_by_helm("helm-no-hooks", &["--no-hooks"]);
+}
+
+fn removed_by_helm(name: &str, options: &[&str]) {
+    let world = World::installed();
+    uninstall(&world, 0);
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/helm/culvert");
+    let namespace = ["--namespace", "culvert-system"];
+    let install = [
+        "--create-namespace",
+        "--set",
+        "image.pullPolicy=Never",
+        "--timeout",
+        "5m",
+        "culvert",
+    ];
+    run(helm(&world).arg("install").args(namespace).args(install).arg(chart));
+    world.wait_ready();
+    let space = world.space(name);
+    space.enrol();
+    space.start(&[
+        PodSpec::server("server1").on("node1"),
+        PodSpec::server("server2").on("node2"),
+    ]);
+    space.wait_captured(&["server1", "server2"]);
+    let two = space.address("server2");
+
+    run(helm(&world)
+        .arg("uninstall")
+        .args(namespace)
+        .args(options)
+        .args(["--timeout", "5m", "culvert"]));
+    nothing_runs_or_is_left_on_the_nodes(&world);
+    // Pods that were captured and pods that are made now.
+    let load = Load::start(&space, "load", "node1", &two);
+    load.wait_more(50);
+    load.stop().assert_unharmed("a removal by Helm");
+    world.kubectl(&["delete", "namespace", "culvert-system"]);
+    World::installed();
+}
+
+/// Removed while a node is away: it is named; when it is back, its pods wait for a while, and not for ever.
+#[test]
+fn a_node_that_was_away_is_named_and_frees_itself() {
+    let world = World::installed();
+    let node = world.node("node2");
+    let space = world.space("away");
+    space.enrol();
+    let always = |pod: PodSpec| pod.on("node2").spec("restartPolicy", serde_json::json!("Always"));
+    space.start(&[always(PodSpec::server("server"))]);
+    space.wait_captured(&["server"]);
+    node.kill().unwrap();
+    until("the cluster to notice that the node is away", || {
+        let node = world.get(&["node", "node2"]);
+        let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions
+            .iter()
+            .any(|one| one["type"] == "Ready" && one["status"] != "True")
+    });
+    let said = uninstall(&world, 1);
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["left_behind"][0]["node"], "node2", "{said}");
+
+    node.boot().unwrap();
+    // The kubelet has dropped its pods of Culvert, and says so by way of the plug-in.
+    space.create_pods(&[always(PodSpec::server("new"))]);
+    world.wait_event(space.name(), "new", "nobody comes", |reason, message| {
+        reason == "FailedCreatePodSandBox" && message.contains("has had no pod of it")
+    });
+    assert!(node.own(OURS).exists());
+    // Five minutes are long for a test: as if they had gone by.
+    let back_date = "echo $(( $(cut -d. -f1 /proc/uptime) - 300 )) > /run/culvert/unattended";
+    run(node.command("sh").args(["-c", back_date]));
+    space.wait_ready(&["new", "server"]);
+
+    // And all of it goes with one command, without a cluster.
+    run(node
+        .command(&beside("culvert-agent").display().to_string())
+        .arg("free-node"));
+    assert!(!node.own(OURS).exists() && !node.own("/opt/cni/bin/culvert-cni").exists());
+    assert!(!node.own("/var/lib/culvert/cni-state.json").exists());
+    space.start(&[always(PodSpec::server("after"))]);
+    World::installed();
+    space.wait_captured(&["new", "server", "after"]);
+}
+
+/// While pods are captured and no agent runs, the command ends capture.
+#[test]
+fn a_node_is_freed_by_hand_while_its_pods_are_captured() {
+    let world = World::installed();
+    let node = world.node("node1");
+    let agent = beside("culvert-agent").display().to_string();
+    let refused = node.command(&agent).arg("free-node").output().unwrap();
+    assert!(!refused.status.success(), "an agent runs here");
+    assert!(!attached_programs(node).is_empty() && node.own(OURS).exists());
+
+    let space = world.space("freed");
+    space.enrol();
+    space.start(&[PodSpec::server("server").on("node1")]);
+    space.wait_captured(&["server"]);
+    // Deleted by force, with all its rights, as on a node that nobody reaches in time.
+    let kubelet = culvert_cluster::NodeComponent::Kubelet;
+    node.stop(kubelet).unwrap();
+    for program in ["culvert-agent", "culvert-ztunnel"] {
+        for process in node.pids_of(program).unwrap() {
+            process.kill().unwrap();
+        }
+    }
+    assert!(!attached_programs(node).is_empty(), "capture outlives the agent");
+    run(node.command(&agent).arg("free-node"));
+    assert_eq!(pins(node), Vec::<String>::new());
+    assert_eq!(attached_programs(node), []);
+    assert!(!node.own(OURS).exists());
+    node.start(kubelet).unwrap();
+    world.wait_ready();
+    world.wait_agent("node1");
+    space.wait_captured(&["server"]);
+}
+
+fn helm(world: &World) -> Command {
+    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/cluster/bin/helm"));
+    command.env("KUBECONFIG", world.cluster().kubeconfig());
+    command
+}
+
+/// `culvert uninstall`, which ends with this code; what it printed as JSON.
+fn uninstall(world: &World, code: i32) -> String {
+    let mut command = Command::new(culvert());
+    command.args(["uninstall", "--yes", "--json"]);
+    let output = command
+        .env("KUBECONFIG", world.cluster().kubeconfig())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
 }
 
 fn removed_under_load(name: &str, command: impl Fn(&World) -> Command) {
@@ -67,7 +220,7 @@ fn removed_under_load(name: &str, command: impl Fn(&World) -> Command) {
             node.name()
         );
         assert!(
-            read(node, CONFLIST).contains("culvert"),
+            read(node, OURS).contains("culvert-cni"),
             "no plug-in on {}",
             node.name()
         );
@@ -115,7 +268,7 @@ fn wait_well(removal: &mut Child) {
     assert!(removal.wait().unwrap().success(), "the removal failed");
 }
 
-fn nothing_is_left(world: &World) {
+fn nothing_runs_or_is_left_on_the_nodes(world: &World) {
     for node in world.cluster().nodes() {
         let name = node.name();
         until(&format!("the end of Culvert's processes on {name}"), || {
@@ -136,6 +289,10 @@ fn nothing_is_left(world: &World) {
         let files = fs::read_dir(&folder).unwrap().flatten().count();
         assert_eq!(files, 1, "files in {}", folder.display());
     }
+}
+
+fn nothing_is_left(world: &World) {
+    nothing_runs_or_is_left_on_the_nodes(world);
     // What belongs to the namespace goes after it.
     let all = "configmaps,secrets,serviceaccounts,roles,rolebindings,leases";
     until("the end of Culvert's objects in namespaces", || {
@@ -194,11 +351,16 @@ fn read(node: &Node, path: &str) -> String {
 
 /// The program `culvert`, which is built before the tests.
 fn culvert() -> PathBuf {
+    beside("culvert")
+}
+
+/// A program of this repository, which is built before the tests.
+fn beside(name: &str) -> PathBuf {
     let this = std::env::current_exe().unwrap();
-    let program = this.ancestors().nth(2).unwrap().join("culvert");
+    let program = this.ancestors().nth(2).unwrap().join(name);
     assert!(
         program.is_file(),
-        "{}: build it with `cargo build --package culvert-cli`",
+        "{} is not built: `cargo build --package culvert-cli --package culvert-agent`",
         program.display()
     );
     program

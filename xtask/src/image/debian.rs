@@ -3,7 +3,7 @@
 //! The versions are those that apt would install on this machine, so that programs built here find the libraries that they
 //! were linked with. Packages are kept in `target/images/cache` and checked against apt's own lists each time.
 
-use super::{digest, tree::Tree};
+use super::{digest, platform::Platform, tree::Tree};
 use crate::shell;
 use anyhow::{Context, Result, bail};
 use std::{
@@ -36,26 +36,122 @@ const LEFT_OUT: [&str; 7] = [
     "usr/share/applications/",
 ];
 
-/// Brings packages into the cache, and returns them in the order of their names.
-pub(super) fn fetch(names: &[&str], cache: &Path) -> Result<Vec<Package>> {
-    for program in ["apt-cache", "apt-get", "dpkg-deb"] {
-        if !shell::on_path(program) {
-            bail!("{program} is needed to fetch the images' base: make images on Debian or a system derived from it");
+/// Where packages for one platform come from.
+pub(super) struct Archive {
+    cache: PathBuf,
+    /// What apt is told so that it works for the platform; nothing for this machine's own.
+    options: Vec<String>,
+}
+
+impl Archive {
+    /// The packages for a platform. For another than this machine's, apt has lists of its own below `images`, and the system's
+    /// configuration stays as it is.
+    pub(super) fn of(platform: Platform, images: &Path) -> Result<Self> {
+        let mut options = Vec::new();
+        if !platform.is_host() {
+            let state = images.join("apt").join(platform.architecture());
+            for folder in ["lists/partial", "cache/archives/partial"] {
+                let folder = state.join(folder);
+                fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            }
+            let status = state.join("status");
+            fs::write(&status, "").with_context(|| format!("cannot write {}", status.display()))?;
+            let architecture = platform.architecture();
+            for option in [
+                format!("Dir::State={}", state.display()),
+                format!("Dir::State::lists={}", state.join("lists").display()),
+                format!("Dir::State::status={}", status.display()),
+                format!("Dir::Cache={}", state.join("cache").display()),
+                format!("APT::Architecture={architecture}"),
+                format!("APT::Architectures={architecture}"),
+                // As root, apt would drop privileges and then not be able to write there.
+                "APT::Sandbox::User=root".to_owned(),
+            ] {
+                options.extend(["-o".to_owned(), option]);
+            }
+        }
+        Ok(Self {
+            cache: images.join("cache"),
+            options,
+        })
+    }
+
+    /// Brings packages into the cache, and returns them in the order of their names.
+    pub(super) fn fetch(&self, names: &[&str]) -> Result<Vec<Package>> {
+        for program in ["apt-cache", "apt-get", "dpkg-deb"] {
+            if !shell::on_path(program) {
+                bail!(
+                    "{program} is needed to fetch the images' base: make images on Debian or a system derived from it"
+                );
+            }
+        }
+        fs::create_dir_all(&self.cache).with_context(|| format!("cannot make {}", self.cache.display()))?;
+        let attempt = || self.known(names).and_then(|packages| self.download(packages));
+        match attempt() {
+            Ok(packages) => Ok(packages),
+            // Lists that are absent, or so old that the server has newer versions only.
+            Err(error) if crate::setup::is_root() || !self.options.is_empty() => {
+                shell::say(&format!("apt's lists are refreshed, because {error:#}"));
+                shell::run("refresh package lists", self.apt("apt-get").args(["update", "--quiet"]))?;
+                attempt()
+            }
+            Err(error) => Err(error.context("`sudo apt-get update` may help")),
         }
     }
-    fs::create_dir_all(cache).with_context(|| format!("cannot make {}", cache.display()))?;
-    match known(names, cache).and_then(|packages| download(packages, cache)) {
-        Ok(packages) => Ok(packages),
-        // Lists that are absent, or so old that the server has newer versions only.
-        Err(error) if crate::setup::is_root() => {
-            shell::say(&format!("apt's lists are refreshed, because {error:#}"));
-            shell::run(
-                "refresh package lists",
-                shell::command("apt-get").args(["update", "--quiet"]),
-            )?;
-            known(names, cache).and_then(|packages| download(packages, cache))
+
+    fn apt(&self, program: &str) -> Command {
+        let mut command = shell::command(program);
+        command.args(&self.options).env("LC_ALL", "C");
+        command
+    }
+
+    /// What apt knows of the packages.
+    fn known(&self, names: &[&str]) -> Result<Vec<Package>> {
+        let mut query = self.apt("apt-cache");
+        query.args(["show", "--no-all-versions"]).args(names);
+        let text = shell::output(&mut query)?;
+        let records: Vec<Record<'_>> = text.split("\n\n").filter_map(Record::parse).collect();
+        let mut packages = names
+            .iter()
+            .map(|name| {
+                let record = records
+                    .iter()
+                    .find(|record| record.field("Package") == Some(name))
+                    .with_context(|| format!("apt does not know the package {name}"))?;
+                record.package(name, &self.cache)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        packages.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(packages)
+    }
+
+    /// Downloads what is not in the cache.
+    fn download(&self, packages: Vec<Package>) -> Result<Vec<Package>> {
+        let missing: Vec<&Package> = packages.iter().filter(|package| !package.is_in_cache()).collect();
+        if missing.is_empty() {
+            return Ok(packages);
         }
-        Err(error) => Err(error.context("`sudo apt-get update` may help")),
+        let mut apt = self.apt("apt-get");
+        apt.current_dir(&self.cache)
+            .args(["-o", "APT::Sandbox::User=root", "--quiet=2", "download"]);
+        for package in &missing {
+            apt.arg(format!("{}:{}={}", package.name, package.architecture, package.version));
+        }
+        let list: Vec<&str> = missing.iter().map(|package| package.name.as_str()).collect();
+        shell::say(&format!(
+            "downloading Debian packages for the images: {}",
+            list.join(" ")
+        ));
+        shell::output(&mut apt)?;
+        for package in missing {
+            if !package.is_in_cache() {
+                bail!(
+                    "{} is absent or not what apt's lists promise, though apt downloaded it",
+                    package.file.display()
+                );
+            }
+        }
+        Ok(packages)
     }
 }
 
@@ -95,56 +191,6 @@ fn is_of_use(path: &str) -> bool {
         return !document.contains('/') || document.ends_with("/copyright");
     }
     !LEFT_OUT.iter().any(|prefix| path.starts_with(prefix))
-}
-
-/// What apt knows of the packages.
-fn known(names: &[&str], cache: &Path) -> Result<Vec<Package>> {
-    let mut query = Command::new("apt-cache");
-    query.args(["show", "--no-all-versions"]).args(names);
-    let text = shell::output(query.env("LC_ALL", "C"))?;
-    let records: Vec<Record<'_>> = text.split("\n\n").filter_map(Record::parse).collect();
-    let mut packages = names
-        .iter()
-        .map(|name| {
-            let record = records
-                .iter()
-                .find(|record| record.field("Package") == Some(name))
-                .with_context(|| format!("apt does not know the package {name}"))?;
-            record.package(name, cache)
-        })
-        .collect::<Result<Vec<_>>>()?;
-    packages.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(packages)
-}
-
-/// Downloads what is not in the cache.
-fn download(packages: Vec<Package>, cache: &Path) -> Result<Vec<Package>> {
-    let missing: Vec<&Package> = packages.iter().filter(|package| !package.is_in_cache()).collect();
-    if missing.is_empty() {
-        return Ok(packages);
-    }
-    let mut apt = Command::new("apt-get");
-    // As root, apt would drop privileges and then not be able to write here.
-    apt.current_dir(cache)
-        .args(["-o", "APT::Sandbox::User=root", "--quiet=2", "download"]);
-    for package in &missing {
-        apt.arg(format!("{}:{}={}", package.name, package.architecture, package.version));
-    }
-    let list: Vec<&str> = missing.iter().map(|package| package.name.as_str()).collect();
-    shell::say(&format!(
-        "downloading Debian packages for the images: {}",
-        list.join(" ")
-    ));
-    shell::output(apt.env("LC_ALL", "C"))?;
-    for package in missing {
-        if !package.is_in_cache() {
-            bail!(
-                "{} is absent or not what apt's lists promise, though apt downloaded it",
-                package.file.display()
-            );
-        }
-    }
-    Ok(packages)
 }
 
 impl Package {

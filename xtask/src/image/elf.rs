@@ -2,13 +2,18 @@
 //!
 //! An image without a shell is hard to look into when a library is missing, so that is found out here.
 
-use super::tree::{Content, Tree};
+use super::{
+    platform::Platform,
+    tree::{Content, Tree},
+};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
 
 /// The parts of an ELF file's headers that the dynamic linker reads first.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Elf {
+    /// `e_machine`: the processor that it is for.
+    pub(super) machine: u64,
     /// Absent in static programs and in libraries.
     pub(super) interpreter: Option<String>,
     /// Names of shared libraries.
@@ -28,7 +33,10 @@ impl Elf {
             return Ok(None);
         }
         let segments = segments(bytes).context("broken program headers")?;
-        let mut elf = Self::default();
+        let mut elf = Self {
+            machine: number(bytes, 18, 2).context("a broken header")?,
+            ..Self::default()
+        };
         for segment in &segments {
             match segment.kind {
                 INTERPRETER => elf.interpreter = text(bytes, segment.offset),
@@ -45,8 +53,8 @@ impl Elf {
     }
 }
 
-/// Fails when a program or library in these trees, laid over one another, needs what is not there.
-pub(super) fn check(trees: &[&Tree]) -> Result<()> {
+/// Fails when a program or library in these trees, laid over one another, needs what is not there, or is for another platform.
+pub(super) fn check(trees: &[&Tree], platform: Platform) -> Result<()> {
     let paths: BTreeSet<&str> = trees
         .iter()
         .flat_map(|tree| tree.entries().map(|(path, _)| path))
@@ -60,6 +68,9 @@ pub(super) fn check(trees: &[&Tree]) -> Result<()> {
         let Some(elf) = Elf::parse(bytes).with_context(|| path.to_owned())? else {
             continue;
         };
+        if elf.machine != platform.machine() {
+            bail!("/{path} is not for {platform}");
+        }
         if let Some(interpreter) = elf.interpreter
             && !paths.contains(interpreter.trim_start_matches('/'))
         {
@@ -163,7 +174,7 @@ mod tests {
     fn a_program_without_its_libraries_is_refused_by_name() {
         let mut programs = Tree::default();
         programs.file("program", 0o755, this_program()).unwrap();
-        let said = check(&[&programs]).unwrap_err().to_string();
+        let said = check(&[&programs], Platform::host()).unwrap_err().to_string();
         assert!(said.contains("/program needs libc.so.6"), "{said}");
 
         let mut libraries = Tree::default();
@@ -172,6 +183,18 @@ mod tests {
         for name in elf.needed.iter().filter(|name| !name.contains("ld-linux")) {
             libraries.file(&format!("lib/{name}"), 0o755, Vec::new()).unwrap();
         }
-        check(&[&libraries, &programs]).unwrap();
+        check(&[&libraries, &programs], Platform::host()).unwrap();
+    }
+
+    #[test]
+    fn a_program_for_another_platform_is_refused_by_name() {
+        let other = match Platform::host() {
+            Platform::Amd64 => Platform::Arm64,
+            Platform::Arm64 => Platform::Amd64,
+        };
+        let mut tree = Tree::default();
+        tree.file("program", 0o755, this_program()).unwrap();
+        let said = check(&[&tree], other).unwrap_err().to_string();
+        assert_eq!(said, format!("/program is not for {other}"));
     }
 }

@@ -2,10 +2,12 @@
 
 use super::{
     catalogue::{Linkage, Program},
+    cross::Tools,
     elf::Elf,
+    platform::Platform,
     profile::Profile,
 };
-use crate::{ebpf, setup, shell};
+use crate::{ebpf, shell};
 use anyhow::{Context, Result, bail};
 use std::{
     collections::BTreeMap,
@@ -17,15 +19,14 @@ use std::{
 /// The cargo profile of programs that are copied to hosts: as small as they can be.
 const SMALL: &str = "cni";
 
-/// Builds programs, and returns where the stripped copy of each is, by the program's name.
-pub(super) fn build<'a>(programs: &[&'a Program], profile: Profile, out: &Path) -> Result<BTreeMap<&'a str, PathBuf>> {
-    if programs.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    setup::ensure_programs(
-        &[("cc", "build-essential"), ("strip", "binutils")],
-        "build the programs that go into images",
-    )?;
+/// Builds programs for the platform of `tools`, and returns where the stripped copy of each is, by the program's name.
+pub(super) fn build<'a>(
+    programs: &[&'a Program],
+    profile: Profile,
+    tools: &Tools,
+    platform: Platform,
+    out: &Path,
+) -> Result<BTreeMap<&'a str, PathBuf>> {
     let with = |linkage: Linkage| {
         programs
             .iter()
@@ -39,30 +40,26 @@ pub(super) fn build<'a>(programs: &[&'a Program], profile: Profile, out: &Path) 
         ebpf::build()?;
     }
     let folder = shell::root().join(shell::target());
-    let dynamic_folder = folder.join(profile.folder());
-    let triple = host()?;
-    let static_folder = folder.join(&triple).join(SMALL);
+    let dynamic_folder = folder.join(tools.target().unwrap_or_default()).join(profile.folder());
+    let static_folder = folder.join(platform.triple()).join(SMALL);
     if !dynamic.is_empty() {
-        let mut cargo = match profile {
-            Profile::Tests => shell::build_everything(),
-            Profile::Dev | Profile::Release => build_command(&dynamic),
+        let mut cargo = match (profile, tools.target()) {
+            (Profile::Tests, None) => shell::build_everything(),
+            (_, None) => build_command(tools.cargo(&[]), &dynamic),
+            (_, Some(target)) => {
+                let mut cargo = build_command(tools.cargo(&[]), &dynamic);
+                cargo.args(["--target", target]);
+                cargo
+            }
         };
         cargo.args(profile.cargo_arguments());
-        shell::run("build the images' programs", &mut cargo)?;
+        shell::run(&format!("build the images' programs for {platform}"), &mut cargo)?;
     }
     if !fixed.is_empty() {
-        let mut cargo = build_command(&fixed);
+        let mut cargo = build_command(tools.cargo(&["-C", "target-feature=+crt-static"]), &fixed);
         // With the target named, its flags do not reach build scripts and macros, which cannot be static.
-        cargo.args(["--profile", SMALL, "--target", &triple]);
-        for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
-            cargo.env_remove(variable);
-        }
-        let variable = format!(
-            "CARGO_TARGET_{}_RUSTFLAGS",
-            triple.to_uppercase().replace(['-', '.'], "_")
-        );
-        cargo.env(variable, "-C target-feature=+crt-static");
-        shell::run("build the images' static programs", &mut cargo)?;
+        cargo.args(["--profile", SMALL, "--target", platform.triple()]);
+        shell::run(&format!("build the images' static programs for {platform}"), &mut cargo)?;
     }
 
     let bin = out.join("bin");
@@ -74,7 +71,7 @@ pub(super) fn build<'a>(programs: &[&'a Program], profile: Profile, out: &Path) 
             Linkage::Static => &static_folder,
         };
         let copy = bin.join(program.binary);
-        strip(&from.join(program.binary), &copy, profile)?;
+        strip(tools.strip(), &from.join(program.binary), &copy, profile)?;
         if program.linkage == Linkage::Static {
             check_static(&copy)?;
         }
@@ -83,15 +80,7 @@ pub(super) fn build<'a>(programs: &[&'a Program], profile: Profile, out: &Path) 
     Ok(found)
 }
 
-/// The target that this machine's compiler builds for.
-pub(super) fn host() -> Result<String> {
-    let version = shell::output(shell::command("rustc").arg("-vV"))?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(ToOwned::to_owned).context("rustc -vV names no host")
-}
-
-fn build_command(programs: &[&Program]) -> Command {
-    let mut cargo = shell::cargo();
+fn build_command(mut cargo: Command, programs: &[&Program]) -> Command {
     cargo.args(["build", "--locked"]);
     for program in programs {
         cargo.args(["--package", program.package, "--bin", program.binary]);
@@ -100,7 +89,7 @@ fn build_command(programs: &[&Program]) -> Command {
 }
 
 /// Copies a program without debug information, and without names of functions in a release.
-fn strip(program: &Path, copy: &Path, profile: Profile) -> Result<()> {
+fn strip(mut strip: Command, program: &Path, copy: &Path, profile: Profile) -> Result<()> {
     if !program.is_file() {
         bail!(
             "there is no {}, though cargo built it: does CARGO_BUILD_TARGET or a configuration file change where?",
@@ -112,7 +101,7 @@ fn strip(program: &Path, copy: &Path, profile: Profile) -> Result<()> {
         Profile::Dev | Profile::Tests => "--strip-debug",
         Profile::Release => "--strip-all",
     };
-    shell::output(Command::new("strip").arg(how).arg("-o").arg(copy).arg(program)).map(drop)
+    shell::output(strip.arg(how).arg("-o").arg(copy).arg(program)).map(drop)
 }
 
 fn check_static(program: &Path) -> Result<()> {
@@ -138,7 +127,13 @@ mod tests {
 
     #[test]
     fn a_program_that_was_not_built_is_named() {
-        let said = strip(Path::new("/nowhere/program"), Path::new("/dev/null"), Profile::Dev).unwrap_err();
+        let said = strip(
+            Command::new("strip"),
+            Path::new("/nowhere/program"),
+            Path::new("/dev/null"),
+            Profile::Dev,
+        )
+        .unwrap_err();
         assert!(said.to_string().contains("/nowhere/program"));
     }
 }

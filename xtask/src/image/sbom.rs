@@ -7,7 +7,7 @@ use super::{
     catalogue::Recipe,
     crates::{Crate, Graph},
     debian::Package,
-    source::{self, Source},
+    source::Source,
 };
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -85,7 +85,7 @@ fn image_package(id: &str, image: &Image, recipe: &Recipe, source: &Source) -> V
         "externalRefs": [purl(&format!(
             "pkg:oci/{}@sha256%3A{sha256}?arch={}&repository_url={place}",
             recipe.name,
-            source::architecture(),
+            image.platform.architecture(),
         ))],
     })
 }

@@ -72,15 +72,6 @@ impl Source {
     }
 }
 
-/// The architecture of this machine, for which programs are built, as images and Debian name it.
-pub(super) fn architecture() -> &'static str {
-    match env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

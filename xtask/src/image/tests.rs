@@ -9,10 +9,12 @@ fn kitchen(profile: Profile, recipes: &[&Recipe]) -> Kitchen {
     let programs = recipes.iter().flat_map(|recipe| recipe.programs);
     Kitchen {
         built: programs.map(|program| (program.binary, this.clone())).collect(),
-        packages: fetch(recipes).unwrap(),
+        packages: fetch(recipes, Platform::host()).unwrap(),
         metadata: None,
         source: Source::for_tests(),
         profile,
+        platform: Platform::host(),
+        bases: BTreeMap::new(),
     }
 }
 
@@ -37,7 +39,7 @@ fn an_image_made_twice_has_the_same_bytes_and_so_has_its_list_of_contents() {
             let folder = tempfile::tempdir().unwrap();
             for recipe in &recipes {
                 let kitchen = kitchen(profile, &recipes);
-                kitchen.make(recipe, &mut BTreeMap::new(), folder.path()).unwrap();
+                make(recipe, &mut [kitchen], folder.path()).unwrap();
             }
             files(folder.path())
         });
@@ -59,11 +61,10 @@ fn an_image_made_twice_has_the_same_bytes_and_so_has_its_list_of_contents() {
 fn images_share_the_layers_below_their_own() {
     let names = ["agent", "controller", "bookstore-ratings"].map(ToOwned::to_owned);
     let recipes = choose(&names).unwrap();
-    let kitchen = kitchen(Profile::Dev, &recipes);
+    let mut kitchens = [kitchen(Profile::Dev, &recipes)];
     let folder = tempfile::tempdir().unwrap();
-    let mut bases = BTreeMap::new();
     for recipe in &recipes {
-        kitchen.make(recipe, &mut bases, folder.path()).unwrap();
+        make(recipe, &mut kitchens, folder.path()).unwrap();
     }
     let layers = |name: &str| -> BTreeSet<String> {
         let archive = fs::read(folder.path().join(format!("{name}.tar"))).unwrap();
@@ -75,7 +76,7 @@ fn images_share_the_layers_below_their_own() {
             .map(|(path, _)| path.to_owned())
             .collect()
     };
-    let base = format!("blobs/sha256/{}", bases["base"].sha256);
+    let base = format!("blobs/sha256/{}", kitchens[0].bases["base"].sha256);
     for name in names {
         assert!(layers(&name).contains(&base), "{name}");
     }
@@ -88,7 +89,9 @@ fn the_plug_in_that_is_copied_to_hosts_is_static_and_small() {
     let plug_in = *programs.iter().find(fixed).unwrap();
     assert_eq!(plug_in.path, "culvert-cni");
     let folder = tempfile::tempdir().unwrap();
-    let built = programs::build(&[plug_in], Profile::Release, folder.path()).unwrap();
+    let host = Platform::host();
+    let tools = Tools::find(host).unwrap();
+    let built = programs::build(&[plug_in], Profile::Release, &tools, host, folder.path()).unwrap();
     let bytes = fs::read(&built["culvert-cni"]).unwrap();
     assert!(elf::Elf::parse(&bytes).unwrap().unwrap().is_static());
     assert!(bytes.len() < 3_000_000, "{} bytes", bytes.len());

@@ -86,6 +86,7 @@ impl Loop {
     /// Ends a flow: closes what it holds, tells its peers, and writes its line in the access log.
     pub(super) fn end(&mut self, key: Key<Flow>, outcome: Result<(), Failure>) {
         let Some(mut flow) = self.flows.remove(key) else { return };
+        self.unaccount(&mut flow);
         let stream = flow.stream();
         let served = flow.is_served();
         if outcome.is_err() && !matches!(flow.far, Far::Ended(_)) {
@@ -118,7 +119,13 @@ impl Loop {
                         true,
                     );
                 } else {
-                    connection.reset(stream.id, ErrorCode::Cancel);
+                    // RFC 9113 section 8.5: what happened to the TCP connection behind a CONNECT has a code of its own.
+                    let code = match failure {
+                        Failure::Reset(_) | Failure::Connect { .. } if served => ErrorCode::ConnectError,
+                        Failure::TooMuchHeld(_) => ErrorCode::EnhanceYourCalm,
+                        _ => ErrorCode::Cancel,
+                    };
+                    connection.reset(stream.id, code);
                 }
             }
             self.stream_gone(stream.tunnel, stream.id);

@@ -16,9 +16,11 @@ use rustc_hash::FxHashMap;
 use super::{
     EngineConfig,
     arena::{Arena, Key},
+    budget::Budget,
     buffers::ReadBuffer,
     events::Events,
     flow::{Flow, Phase},
+    handshake_pool::{HandshakePool, Handshakes},
     listen::Listener,
     poll::{Event, Kind, Mailbox, Poll, Token},
     pool::Pool,
@@ -30,9 +32,6 @@ use crate::{
     seam::{Ask, ListenerRole, LoopMessage, Shared},
     state::Mesh,
 };
-
-/// How often to look at everything.
-const SWEEP: Duration = Duration::from_secs(5);
 
 /// How long tunnels without a connection may take to end when the loop drains, once their peers have everything.
 const PARTING: Duration = Duration::from_secs(3);
@@ -69,6 +68,10 @@ pub(super) struct Loop {
     /// Tunnels with something to send, at the end of the round.
     pub(super) dirty: Vec<Key<Tunnel>>,
     pub(super) buffer: ReadBuffer,
+    /// Handshakes that are with the threads that do their cryptography.
+    pub(super) handshakes: Handshakes,
+    /// What connections hold.
+    pub(super) budget: Budget,
     /// Memory for the events of a tunnel, between reads.
     pub(super) events: Events<'static>,
     pub(super) draining: bool,
@@ -115,13 +118,20 @@ impl Deref for CredentialsOf {
 }
 
 impl Loop {
-    pub(super) fn new(shared: Arc<Shared>, config: Arc<EngineConfig>, mailbox: Mailbox) -> io::Result<Self> {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        config: Arc<EngineConfig>,
+        mailbox: Mailbox,
+        handshakes: HandshakePool,
+    ) -> io::Result<Self> {
         let poll = Poll::new()?;
         poll.watch(mailbox.bell(), Token::MAILBOX)?;
         let now = Instant::now();
         let mut timers = Timers::new();
-        timers.set(now + SWEEP, Due::Sweep);
+        timers.set(now + config.sweep, Due::Sweep);
         Ok(Self {
+            handshakes: Handshakes::new(handshakes, mailbox.bell_handle()),
+            budget: Budget::new(Arc::clone(&config.held)),
             poll,
             timers,
             round: 1,
@@ -217,16 +227,20 @@ impl Loop {
             Due::Retry(key) => self.retry(key),
             Due::Tunnel(key) => self.tunnel_deadline(key),
             Due::Resume(key) => self.resume_tunnel(key),
+            Due::Doubt(key) => self.doubt_tunnel(key),
             Due::Accept => self.resume_accepting(),
             Due::Sweep => {
                 self.sweep();
-                self.timers.set(self.now + SWEEP, Due::Sweep);
+                self.timers.set(self.now + self.config.sweep, Due::Sweep);
             }
         }
     }
 
     fn read_mailbox(&mut self) {
         self.mailbox.silence();
+        while let Some(step) = self.handshakes.take(|key| self.tunnels.get(key).is_some()) {
+            self.shaken(*step);
+        }
         let mut changed = false;
         while let Some(message) = self.mailbox.take() {
             match message {

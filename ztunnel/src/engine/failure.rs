@@ -65,6 +65,9 @@ pub(super) enum Failure {
     /// The application, or a plaintext client, ended an open connection by a reset.
     #[error("connection reset: {0}")]
     Reset(Errno),
+    /// The proxy holds too much for applications that do not read, and this connection most.
+    #[error("reset: {0} bytes were held for who does not read, more than any other connection, and too much is held")]
+    TooMuchHeld(usize),
     /// A descriptor could not be watched, or an option not be set.
     #[error("local failure: {0}")]
     Local(Errno),

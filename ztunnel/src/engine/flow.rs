@@ -45,6 +45,8 @@ pub(super) struct Flow {
     pub(super) far: Far,
     /// Bytes that a peer sent before the application was connected.
     pub(super) early: Backlog,
+    /// Bytes held here, as they were last counted.
+    pub(super) held: usize,
     pub(super) attempts: Attempts,
     /// Waiting in the loop's queue of unfinished work, or for its turn on its tunnel.
     pub(super) queued: bool,
@@ -159,6 +161,7 @@ impl Flow {
             near: None,
             far: Far::None,
             early: Backlog::default(),
+            held: 0,
             attempts: Attempts::until(deadline),
             queued: false,
             record: None,

@@ -1,4 +1,4 @@
-//! TLS handshakes of tunnels.
+//! TLS handshakes of tunnels: reading and writing is done here, cryptography by the threads of `handshake_pool`.
 
 use culvert_hbone::{Connection, Handshake, Progress, Role};
 use rustix::io::Errno;
@@ -7,62 +7,79 @@ use super::{
     Loop,
     arena::Key,
     failure::Failure,
+    handshake_pool::Step,
     tunnel::{State, Tunnel},
 };
 
 /// Bytes read at a time in a handshake.
 const HANDSHAKE_READ: usize = 16 << 10;
 
-/// What a step of a handshake came to.
-enum Step {
-    Wait,
-    Done,
-    Lost(Failure),
-}
+/// Bytes read before they are looked at: more than a chain of the largest size that is taken.
+const MOST: usize = 128 << 10;
 
 impl Loop {
-    /// Goes on with a handshake as far as the peer's bytes allow.
+    /// Reads what the peer has sent, and sends the handshake on its way with it.
     pub(super) fn shake(&mut self, key: Key<Tunnel>) {
         let Some(tunnel) = self.tunnels.get_mut(key) else {
             return;
         };
-        let State::Handshake(handshake) = &mut tunnel.state else {
-            return;
+        let State::Handshake(handshake @ Some(_)) = &mut tunnel.state else {
+            return; // goes on here when it is back
         };
         let Some(fd) = &tunnel.fd else { return };
+        let before = tunnel.partial.len();
         let mut buffer = self.buffer.take();
-        let mut outgoing = Vec::new();
-        let step = loop {
-            match handshake.advance(&mut tunnel.partial, &mut outgoing) {
-                Ok(Progress::Done) => break Step::Done,
-                Ok(Progress::Waiting) if !tunnel.readable => break Step::Wait,
-                Ok(Progress::Waiting) => {}
-                Err(error) => break Step::Lost(Failure::handshake(tunnel.peer, &error)),
-            }
+        let mut failure = None;
+        while tunnel.readable && tunnel.partial.len() < MOST {
             match rustix::io::read(fd, &mut buffer[..HANDSHAKE_READ]) {
+                // What came before the end may complete the handshake.
+                Ok(0) if tunnel.partial.len() > before => break,
                 Ok(0) => {
-                    let why = "hung up during the handshake".into();
-                    break Step::Lost(Failure::Tunnel {
+                    failure = Some(Failure::Tunnel {
                         to: tunnel.peer,
-                        why,
+                        why: "hung up during the handshake".into(),
                         final_: false,
                     });
+                    break;
                 }
                 Ok(count) => tunnel.partial.extend_from_slice(&buffer[..count]),
-                Err(Errno::AGAIN) => {
-                    tunnel.readable = false;
-                    break Step::Wait;
-                }
+                Err(Errno::AGAIN) => tunnel.readable = false,
                 Err(Errno::INTR) => {}
-                Err(error) => break Step::Lost(Failure::tunnel(tunnel.peer, &error.into())),
+                Err(error) => {
+                    failure = Some(Failure::tunnel(tunnel.peer, &error.into()));
+                    break;
+                }
             }
-        };
+        }
         self.buffer.give_back(buffer);
-        tunnel.outgoing.push(&outgoing);
-        match step {
-            Step::Wait => self.flush_tunnel(key),
-            Step::Done => self.established(key),
-            Step::Lost(failure) => {
+        if tunnel.partial.len() > before {
+            let step = Step::next(key, handshake.take(), std::mem::take(&mut tunnel.partial));
+            self.handshakes.send(step, tunnel.role == Role::Client);
+        } else if let Some(failure) = failure {
+            self.lose_tunnel(key, &failure);
+        }
+    }
+
+    /// A handshake came back from its step.
+    pub(super) fn shaken(&mut self, step: Step) {
+        let key = step.tunnel;
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        let State::Handshake(handshake @ None) = &mut tunnel.state else {
+            return;
+        };
+        *handshake = step.handshake;
+        tunnel.partial = step.incoming;
+        tunnel.outgoing.push(&step.outgoing);
+        match step.result {
+            Ok(Progress::Waiting) => {
+                self.flush_tunnel(key);
+                self.shake(key);
+            }
+            Ok(Progress::Done) => self.established(key),
+            Err(error) => {
+                let failure = Failure::handshake(tunnel.peer, &error);
                 self.flush_tunnel(key); // an alert
                 self.lose_tunnel(key, &failure);
             }
@@ -74,13 +91,15 @@ impl Loop {
         let Some(tunnel) = self.tunnels.get_mut(key) else {
             return;
         };
-        let State::Handshake(handshake) = std::mem::replace(&mut tunnel.state, State::Closing) else {
+        let State::Handshake(Some(handshake)) = std::mem::replace(&mut tunnel.state, State::Closing) else {
             return;
         };
         let failure = match Handshake::finish(*handshake) {
             Ok(done) => match done.peer_certificates.first().map(culvert_identity::peer_identity) {
                 Some(Ok(identity)) => {
                     tunnel.identity = Some(identity);
+                    tunnel.proof.peer(done.peer_certificates);
+                    tunnel.opened = self.now;
                     let connection = Connection::new(tunnel.role, done.keys, &self.config.hbone);
                     tunnel.state = State::Open(Box::new(connection));
                     tunnel.idle_since = self.now;

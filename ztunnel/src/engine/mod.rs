@@ -24,7 +24,7 @@
 //! ```text
 //! outbound:  listen -> outbound (resolve) -> pool -> tunnel -> CONNECT ... 200 -> relay -> ends, report
 //!                                         -> direct: sockets -> TCP           -> relay -> ends, report
-//! inbound:   listen -> tunnel, handshake -> inbound (authorize) -> sockets -> TCP -> 200 -> relay -> ends, report
+//! inbound:   listen -> tunnel, handshake (a pool's threads) -> inbound (authorize) -> sockets -> TCP -> 200 -> relay -> ends, report
 //!            listen -> inbound (plaintext, authorize)           -> sockets -> TCP        -> relay -> ends, report
 //! ```
 //! Bytes flow only once both ends are connected, so a failed attempt loses none and is made again while the connect
@@ -32,10 +32,12 @@
 //! ([`report`]).
 //!
 //! # Reading on
-//! [`event_loop`] first, then along the way above. [`arena`], [`poll`], [`timer`], [`buffers`], [`socket`] and
+//! [`event_loop`] first, then along the way above. [`turns`] says which stream of a tunnel may send, [`budget`] what is held
+//! and may be, [`stale`] when a tunnel's certificate no longer holds, or nobody is at its other end. [`arena`], [`poll`], [`timer`], [`buffers`], [`socket`] and
 //! [`sockets`] are the ground under it; each can be read alone.
 
 mod arena;
+mod budget;
 mod buffers;
 mod ends;
 mod event_loop;
@@ -43,6 +45,7 @@ mod events;
 mod failure;
 mod flow;
 mod handshake;
+mod handshake_pool;
 mod headers;
 mod inbound;
 mod listen;
@@ -53,6 +56,7 @@ mod relay;
 mod report;
 mod socket;
 mod sockets;
+mod stale;
 mod sweep;
 mod timer;
 mod tunnel;
@@ -71,7 +75,9 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use budget::HeldBytes;
 use event_loop::Loop;
+use handshake_pool::HandshakePool;
 
 use crate::seam::{LoopMessage, Shared};
 
@@ -82,18 +88,32 @@ pub(crate) struct EngineConfig {
     pub(crate) connect_timeout: Duration,
     /// For a tunnel's TCP connect and TLS handshake together.
     pub(crate) handshake_timeout: Duration,
+    /// Threads for the cryptography of handshakes.
+    pub(crate) handshake_threads: usize,
     /// After which a tunnel without streams is closed.
     pub(crate) idle_timeout: Duration,
     /// Silence on a tunnel with streams after which the peer is asked for a sign of life.
     pub(crate) ping_interval: Duration,
     /// For the answer, before the tunnel is given up.
     pub(crate) ping_timeout: Duration,
+    /// Silence after which a tunnel is asked for a sign of life together with what it is to carry.
+    pub(crate) doubt_after: Duration,
+    /// For the answer to that, before the connection is tried over another tunnel.
+    pub(crate) doubt_timeout: Duration,
+    /// How long connections may go on over a tunnel whose certificate has expired or is no longer trusted.
+    pub(crate) stale_grace: Duration,
+    /// After about so long a tunnel takes no new connections, so that new certificates are shown.
+    pub(crate) most_age: Duration,
+    /// How often to look at everything.
+    pub(crate) sweep: Duration,
     /// How long a tunnel that retires waits, without streams, for the peer to say that it opens no more.
     pub(crate) parting_timeout: Duration,
     /// Idle time of accepted TCP connections before the kernel probes the peer.
     pub(crate) keepalive: Duration,
     /// How long a tunnel waits for the application behind its only stream before others are heard again.
     pub(crate) pause: Duration,
+    /// What all loops may hold together.
+    pub(crate) held: Arc<HeldBytes>,
     /// Windows and limits of tunnels.
     pub(crate) hbone: culvert_hbone::Config,
     /// What is asked of Culvert's kernel programs.
@@ -106,12 +126,19 @@ impl Default for EngineConfig {
         Self {
             connect_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
+            handshake_threads: thread::available_parallelism().map_or(1, |all| all.get().min(2)),
             idle_timeout: Duration::from_secs(300),
             ping_interval: Duration::from_secs(10),
             ping_timeout: Duration::from_secs(20),
+            doubt_after: Duration::from_secs(1),
+            doubt_timeout: Duration::from_secs(1),
+            stale_grace: Duration::from_secs(3600),
+            most_age: Duration::from_secs(12 * 3600),
+            sweep: Duration::from_secs(5),
             parting_timeout: Duration::from_secs(5),
             keepalive: Duration::from_secs(180),
             pause: Duration::from_millis(2),
+            held: Arc::new(HeldBytes::new(512 << 20)),
             hbone: culvert_hbone::Config::default(),
             calls: KernelCalls::default(),
         }
@@ -169,14 +196,15 @@ impl LoopHandle {
 /// When the kernel gives no epoll instance, eventfd or thread.
 pub(crate) fn spawn(shared: &Arc<Shared>, config: EngineConfig, loops: usize) -> io::Result<Vec<LoopHandle>> {
     let config = Arc::new(config);
+    let handshakes = HandshakePool::start(config.handshake_threads)?;
     (0..loops)
         .map(|number| {
             let (sender, mailbox) = poll::mailbox()?;
-            let (shared, config) = (Arc::clone(shared), Arc::clone(&config));
+            let (shared, config, handshakes) = (Arc::clone(shared), Arc::clone(&config), handshakes.clone());
             // What a loop owns is not `Send`: it is made where it runs, and says whether that worked.
             let (started, starting) = std::sync::mpsc::channel();
             let thread = thread::Builder::new().name(format!("loop-{number}")).spawn(move || {
-                match Loop::new(shared, config, mailbox) {
+                match Loop::new(shared, config, mailbox, handshakes) {
                     Ok(event_loop) => {
                         let _ = started.send(Ok(()));
                         if let Err(error) = event_loop.run() {

@@ -7,7 +7,10 @@ use std::{
     net::SocketAddr,
     os::fd::{AsFd as _, OwnedFd},
     rc::Rc,
+    time::Duration,
 };
+
+use rustix::io::Errno;
 
 use super::{
     Loop,
@@ -24,6 +27,9 @@ use crate::{
     seam::{ListenerRole, Outbound, Peer},
     telemetry::Direction,
 };
+
+/// Before another address is picked for a connection to an application. It hardly ever comes to that.
+const PICK_AGAIN: Duration = Duration::from_millis(1);
 
 impl Loop {
     /// An application's captured connection.
@@ -118,17 +124,27 @@ impl Loop {
         if flow.phase != Phase::Stock {
             return Some(fd);
         }
-        if flow.direction == Direction::Inbound {
-            // Best effort: without it the application sees the pod's own address, and nothing is less safe.
-            if let Err(error) = (self.config.calls.set_client_address)(fd.as_fd(), flow.source) {
-                tracing::debug!(%error, "cannot tell the application its client's address");
-            }
-        }
         let target = flow.target;
+        let picked = if flow.direction == Direction::Inbound {
+            let told = (self.config.calls.set_client_address)(fd.as_fd(), flow.source);
+            socket::leave_from_aside(fd.as_fd(), target, told)
+        } else {
+            let is_elsewhere = flow.tunnel_address.is_none() && !flow.pod.pod.addresses.contains(&flow.source.ip());
+            if is_elsewhere {
+                socket::leave_from(fd.as_fd(), flow.source.ip());
+            }
+            false
+        };
         let kind = if flow.is_served() { Kind::Near } else { Kind::Far };
         let dialled =
             (self.config.calls.connect)(fd.as_fd(), target).and_then(|()| self.poll.watch(&fd, Token::new(kind, key)));
         if let Err(error) = dialled {
+            // Another connection has the same address: with the next socket, another one is picked.
+            if picked && Errno::from_io_error(&error) == Some(Errno::ADDRNOTAVAIL) {
+                flow.phase = Phase::Delayed;
+                self.timers.set(self.now + PICK_AGAIN, Due::Retry(key));
+                return None;
+            }
             self.attempt_failed(
                 key,
                 Failure::Connect {

@@ -166,11 +166,22 @@ impl Poll {
     }
 }
 
+/// Wakes a loop.
+#[derive(Clone, Debug)]
+pub(super) struct Bell(Arc<OwnedFd>);
+
+impl Bell {
+    pub(super) fn ring(&self) {
+        // A full counter means that it is ringing already.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+}
+
 /// The sending half of a loop's mailbox.
 #[derive(Clone, Debug)]
 pub(super) struct Sender {
     messages: mpsc::Sender<LoopMessage>,
-    bell: Arc<OwnedFd>,
+    bell: Bell,
 }
 
 /// The receiving half; its descriptor becomes readable when something was sent.
@@ -187,7 +198,7 @@ pub(super) fn mailbox() -> io::Result<(Sender, Mailbox)> {
     Ok((
         Sender {
             messages: sender,
-            bell: Arc::clone(&bell),
+            bell: Bell(Arc::clone(&bell)),
         },
         Mailbox {
             messages: receiver,
@@ -200,8 +211,7 @@ impl Sender {
     /// Delivers a message. A loop that has ended takes none, and nobody needs to know.
     pub(super) fn send(&self, message: LoopMessage) {
         if self.messages.send(message).is_ok() {
-            // A full counter means that the bell is ringing already.
-            let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+            self.bell.ring();
         }
     }
 }
@@ -210,6 +220,11 @@ impl Mailbox {
     /// Where to watch for arrivals.
     pub(super) fn bell(&self) -> &OwnedFd {
         &self.bell
+    }
+
+    /// For others that have something for the loop.
+    pub(super) fn bell_handle(&self) -> Bell {
+        Bell(Arc::clone(&self.bell))
     }
 
     /// Silences the bell. To be done before taking messages, so that one sent in between rings again.

@@ -167,7 +167,13 @@ impl Loop {
     fn grow(&mut self, group_key: Key<Group>) {
         while let Some(group) = self.pool.groups.get_mut(group_key) {
             let enough = group.connecting.len() * STREAMS >= group.waiting.len();
-            if enough || group.connecting.len() >= CONNECTING {
+            // A peer whose tunnel is idle and takes no stream will not take one on the next either.
+            let tunnels = &self.tunnels;
+            let pointless = group.open.iter().any(|tunnel| {
+                let tunnel = tunnels.get(*tunnel);
+                tunnel.is_some_and(|tunnel| tunnel.streams.is_empty() && tunnel.takes_none())
+            });
+            if enough || pointless || group.connecting.len() >= CONNECTING {
                 return;
             }
             let Some(flow) = group.waiting.front().and_then(|flow| self.flows.get(*flow)) else {
@@ -205,6 +211,7 @@ impl Loop {
                 flow.peer.identity.clone_from(&tunnel.identity);
                 tunnel.streams.insert(id, flow_key);
                 self.touch(tunnel_key);
+                self.ask_for_life(tunnel_key);
             }
             Err(error @ (OpenError::Busy(_) | OpenError::GoingAway)) => {
                 self.attempt_failed(flow_key, Failure::TunnelLost(error.to_string().into()));

@@ -278,7 +278,7 @@ impl Loop {
             for slice in slices {
                 flow.early.push(slice);
             }
-            return;
+            return self.account(flow_key);
         }
         flow.count(total, false);
         let Some(near) = &mut flow.near else { return };
@@ -295,6 +295,7 @@ impl Loop {
                     tunnel.paused = true;
                     self.timers.set(self.now + self.config.pause, Due::Resume(tunnel_key));
                 }
+                self.account(flow_key);
             }
             Err(error) => self.end(flow_key, Err(Failure::Reset(errno(&error)))),
         }
@@ -303,17 +304,19 @@ impl Loop {
     /// What came before the application was connected.
     pub(super) fn deliver_early(&mut self, key: Key<Flow>) {
         let Some(flow) = self.flows.get_mut(key) else { return };
-        flow.count(flow.early.bytes().len(), false);
+        flow.count(flow.early.len(), false);
         let (Some(stream), Some(near)) = (flow.stream(), &mut flow.near) else {
             return;
         };
         if !flow.early.is_empty() {
-            let result = near.write(&[IoSlice::new(flow.early.bytes())]);
+            let early: Vec<_> = flow.early.slices().collect();
+            let result = near.write(&early);
             flow.early.clear();
             match result {
                 Ok(taken) => self.release(stream.tunnel, stream.id, taken),
                 Err(error) => return self.end(key, Err(Failure::Reset(errno(&error)))),
             }
+            self.account(key);
         }
         self.settle(key);
     }
@@ -330,6 +333,7 @@ impl Loop {
         match socket.flush() {
             Ok(taken) => {
                 let empty = socket.backlog.is_empty();
+                self.account(key);
                 if let Some(stream) = stream {
                     self.release(stream.tunnel, stream.id, taken);
                     if empty {
@@ -371,7 +375,10 @@ impl Loop {
             self.buffer.give_back(buffer);
             match result {
                 Ok(0) => return self.settle(key),
-                Ok(count) => flow.count(count, from_near),
+                Ok(count) => {
+                    flow.count(count, from_near);
+                    self.account(key);
+                }
                 Err(Errno::AGAIN) => return,
                 Err(Errno::INTR) => {}
                 Err(error) => return self.end(key, Err(Failure::Reset(error))),

@@ -138,6 +138,35 @@ pub(super) fn connect(fd: BorrowedFd<'_>, to: SocketAddr) -> io::Result<()> {
     }
 }
 
+/// Picks where a connection to an application of the pod comes from: not from the pod's own address, of which there is but
+/// one, nor from a port that the application may want. That is done only where the application is shown its client
+/// (`told`). Returns whether it was done; else the kernel picks, which is right but scarce.
+pub(super) fn leave_from_aside(fd: BorrowedFd<'_>, to: SocketAddr, told: io::Result<()>) -> bool {
+    if let Err(error) = told {
+        // Nothing is less safe: the application sees the pod's own address.
+        tracing::debug!(%error, "cannot tell the application its client's address");
+        return false;
+    }
+    match culvert_net::sockopt::bind_forwarding(fd, to.ip()) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::debug!(%error, %to, "a connection to an application takes one of the pod's ports");
+            false
+        }
+    }
+}
+
+/// Lets a connection come from the address that the application bound its socket to, one that the mesh does not know.
+pub(super) fn leave_from(fd: BorrowedFd<'_>, address: IpAddr) {
+    // One that is bound to a loopback address can leave the pod only without it.
+    if address.is_loopback() {
+        return;
+    }
+    if let Err(error) = culvert_net::sockopt::bind_address(fd, address) {
+        tracing::debug!(%error, %address, "a connection does not come from the address that the application chose");
+    }
+}
+
 /// How a connection attempt ended that an event was reported for.
 pub(super) fn connected(fd: impl AsFd) -> io::Result<()> {
     Ok(rustix::net::sockopt::socket_error(fd)??)

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use culvert_hbone::Role;
+use culvert_hbone::{ErrorCode, Role};
 
 use super::{
     Loop,
@@ -15,9 +15,12 @@ use super::{
 impl Loop {
     /// Closes idle tunnels, asks silent ones for a sign of life, publishes the counters of open connections.
     pub(super) fn sweep(&mut self) {
+        self.check_proofs();
         for key in self.tunnels.keys() {
+            self.regulate(key);
             self.sweep_tunnel(key);
         }
+        self.publish_held();
         for (_, flow) in self.flows.iter_mut() {
             if let Some(record) = &mut flow.record {
                 record.publish();
@@ -58,7 +61,30 @@ impl Loop {
             }
             return;
         }
-        if tunnel.streams.is_empty() {
+        if !connection.is_greeted() && since(self.now, tunnel.opened) >= config.handshake_timeout {
+            // RFC 9113 section 6.5.3
+            connection.abort(ErrorCode::SettingsTimeout);
+            let why = "the peer does not begin to speak HTTP/2, or does not acknowledge our settings".into();
+            let failure = Failure::Tunnel {
+                to: tunnel.peer,
+                why,
+                final_: false,
+            };
+            self.flush_tunnel(key);
+            return self.lose_tunnel(key, &failure);
+        }
+        if let (true, Some(group)) = (tunnel.streams.is_empty(), tunnel.group) {
+            // The peer may allow more than before.
+            self.serve_waiting(group);
+        }
+        let config = &self.config;
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        let State::Open(connection) = &mut tunnel.state else {
+            return;
+        };
+        if tunnel.streams.is_empty() && !tunnel.doubted {
             // The side that dialled closes first; the other only where that one forgot.
             let limit = if tunnel.role == Role::Client {
                 config.idle_timeout
@@ -81,6 +107,8 @@ impl Loop {
             }
             // A tunnel that is not read at the moment has not heard the answer either.
             Some(at) if since(self.now, at) >= config.ping_timeout && !tunnel.paused => {
+                let given_up = &self.shared.telemetry.proxy().tunnels_given_up;
+                given_up.get_or_create(&[("reason", "silent")]).inc();
                 let why = "the peer does not answer pings".into();
                 let failure = Failure::Tunnel {
                     to: tunnel.peer,

@@ -22,6 +22,8 @@ pub(super) enum Due<F, T> {
     Tunnel(T),
     /// A tunnel that waited for its only application to read goes on.
     Resume(T),
+    /// A tunnel that was asked for a sign of life together with a connection should have answered.
+    Doubt(T),
     /// Listeners that ran into a lack of descriptors try again.
     Accept,
     /// The regular look at everything: idle tunnels, pings, statistics.

@@ -12,6 +12,7 @@ use std::{
     net::SocketAddr,
     os::fd::{AsFd as _, OwnedFd},
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -28,10 +29,12 @@ use super::{
     buffers::Backlog,
     failure::Failure,
     flow::{Flow, Phase},
+    handshake_pool::Step,
     poll::{Event, Kind, Token},
     pool::Group,
     socket,
     sockets::{LocalPod, Waiter},
+    stale::Proof,
     timer::Due,
     tunnel_io::AHEAD_MOST,
     turns::Turns,
@@ -58,6 +61,14 @@ pub(super) struct Tunnel {
     /// What the peer's certificate proved.
     pub(super) identity: Option<SpiffeId>,
     pub(super) streams: FxHashMap<StreamId, Key<Flow>>,
+    /// Bytes that its flows hold.
+    pub(super) held: usize,
+    /// What the certificates at both ends allow.
+    pub(super) proof: Proof,
+    /// Since when the certificates no longer hold.
+    pub(super) stale: Option<Instant>,
+    /// It was asked for a sign of life and gave none in time: takes no new streams until it does.
+    pub(super) doubted: bool,
     /// Bytes of the handshake that the kernel did not take yet.
     pub(super) outgoing: Backlog,
     /// The beginning of a record, or of a handshake message, whose rest has not arrived.
@@ -84,6 +95,8 @@ pub(super) struct Tunnel {
     /// Bytes that the peer had acknowledged when that was last looked at, and when they last grew.
     acknowledged: u64,
     progress: Instant,
+    /// When the handshake was complete.
+    pub(super) opened: Instant,
     /// When the last stream ended, or the tunnel opened.
     pub(super) idle_since: Instant,
     /// When the peer was last heard of.
@@ -101,8 +114,8 @@ pub(super) enum State {
     Connecting,
     /// Waits for the pod's certificate.
     Uncertified,
-    /// TLS.
-    Handshake(Box<Handshake>),
+    /// TLS. Without it: it is with the threads that do its cryptography.
+    Handshake(Option<Box<Handshake>>),
     /// Carries streams.
     Open(Box<Connection>),
     /// We have said that we are done, and wait for the peer to say so.
@@ -123,6 +136,11 @@ impl Tunnel {
         queued || state.outstanding
     }
 
+    /// Whether the peer allows no stream at all.
+    pub(super) fn takes_none(&self) -> bool {
+        matches!(&self.state, State::Open(connection) if !connection.can_open() && !connection.is_going_away())
+    }
+
     /// Whether it is worth waiting until the peer has what this tunnel sends.
     pub(super) fn is_sending(&mut self, now: Instant) -> bool {
         self.owes(now) && now.saturating_duration_since(self.progress) < STALLED
@@ -138,6 +156,10 @@ impl Tunnel {
             state: State::Stock,
             identity: None,
             streams: FxHashMap::default(),
+            held: 0,
+            proof: Proof::default(),
+            stale: None,
+            doubted: false,
             outgoing: Backlog::default(),
             partial: Vec::new(),
             readable: false,
@@ -153,6 +175,7 @@ impl Tunnel {
             parting: false,
             acknowledged: 0,
             progress: now,
+            opened: now,
             idle_since: now,
             heard: now,
             pinged: None,
@@ -220,6 +243,11 @@ impl Loop {
     fn watch_tunnel(&mut self, key: Key<Tunnel>) {
         let Some(tunnel) = self.tunnels.get(key) else { return };
         let Some(fd) = &tunnel.fd else { return };
+        // As long as a ping may take: what the peer does not acknowledge that long, it never will.
+        let silence = self.config.ping_interval + self.config.ping_timeout;
+        if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(fd, silence.as_millis() as u32) {
+            tracing::debug!(%error, "a tunnel's socket takes no timeout");
+        }
         if let Err(error) = self.poll.watch(fd, Token::new(Kind::Tunnel, key)) {
             tracing::error!(%error, "cannot watch a tunnel"); // its deadline ends it
         }
@@ -243,29 +271,33 @@ impl Loop {
             .group
             .and_then(|group| self.pool.group(group))
             .map(Group::identities);
-        let handshake = match (tunnel.role, expected) {
-            (Role::Server, _) => Handshake::server(credentials.server_config()),
-            (Role::Client, Some(expected)) => credentials
-                .client_config(expected)
-                .map_err(|error| match error {
-                    IdentityError::Tls(error) => HandshakeError::Tls(error),
-                    other => HandshakeError::Tls(rustls::Error::General(other.to_string())),
-                })
-                .and_then(|config| Handshake::client(config, ServerName::from(tunnel.peer.ip()))),
+        tunnel.proof.own(credentials);
+        match (tunnel.role, expected) {
+            (Role::Server, _) => match Handshake::server(credentials.server_config()) {
+                Ok(handshake) => {
+                    tunnel.state = State::Handshake(Some(Box::new(handshake)));
+                    self.shake(key);
+                }
+                Err(error) => {
+                    let failure = Failure::handshake(tunnel.peer, &error);
+                    self.lose_tunnel(key, &failure);
+                }
+            },
+            (Role::Client, Some(expected)) => {
+                tunnel.state = State::Handshake(None);
+                let (credentials, name) = (Arc::clone(credentials), ServerName::from(tunnel.peer.ip()));
+                let begin = move || {
+                    let config = credentials.client_config(expected).map_err(|error| match error {
+                        IdentityError::Tls(error) => HandshakeError::Tls(error),
+                        other => HandshakeError::Tls(rustls::Error::General(other.to_string())),
+                    })?;
+                    Handshake::client(config, name)
+                };
+                self.handshakes.send(Step::first(key, Box::new(begin)), true);
+            }
             (Role::Client, None) => {
                 // Its group was given up meanwhile.
                 self.tunnels.remove(key);
-                return;
-            }
-        };
-        match handshake {
-            Ok(handshake) => {
-                tunnel.state = State::Handshake(Box::new(handshake));
-                self.shake(key);
-            }
-            Err(error) => {
-                let failure = Failure::handshake(tunnel.peer, &error);
-                self.lose_tunnel(key, &failure);
             }
         }
     }

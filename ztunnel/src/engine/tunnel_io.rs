@@ -58,6 +58,7 @@ impl Loop {
             let have = tunnel.partial.len();
             buffer[..have].copy_from_slice(&tunnel.partial);
             let mut eof = false;
+            let mut alive = false;
             let mut failure = None;
             let mut end = have;
             if tunnel.readable {
@@ -69,6 +70,7 @@ impl Loop {
                         tunnel.readable = count == TUNNEL_READ || tunnel.closing;
                         tunnel.heard = self.now;
                         tunnel.pinged = None;
+                        alive = std::mem::take(&mut tunnel.doubted);
                     }
                     Err(Errno::AGAIN) => tunnel.readable = false,
                     Err(Errno::INTR) => {}
@@ -101,6 +103,9 @@ impl Loop {
             }
             if eof {
                 return self.tunnel_ended(key);
+            }
+            if alive {
+                self.trust_tunnel(key);
             }
             self.close_if_done(key);
         }
@@ -160,6 +165,7 @@ impl Loop {
             match told {
                 // After the last word nothing can be answered; its end makes the peer ask elsewhere.
                 Told::Connect(..) if self.tunnels.get(key).is_some_and(|tunnel| tunnel.parting) => {}
+                Told::Connect(id, _) if self.refuse_stream(key, id) => {}
                 Told::Connect(id, request) => self.serve(key, id, *request),
                 Told::Response(id, status, reason) => self.answered(key, id, status, reason),
                 Told::End(id) => self.stream_ended(key, id),

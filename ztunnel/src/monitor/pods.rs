@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
 };
 
 use culvert_net::{NetError, Netns, sockopt};
@@ -218,9 +218,15 @@ impl Pods {
         };
         pod.netns
             .run(|| {
-                (0..count)
-                    .map(|_| sockopt::tcp_stream_socket())
-                    .collect::<std::io::Result<Vec<_>>>()
+                let has_prefix = sockopt::has_forwarding_prefix();
+                let make = |_| {
+                    let socket = sockopt::tcp_stream_socket()?;
+                    if has_prefix {
+                        sockopt::allow_forwarding_prefix(socket.as_fd())?;
+                    }
+                    Ok(socket)
+                };
+                (0..count).map(make).collect::<std::io::Result<Vec<_>>>()
             })
             .map_err(|source| PodError::Namespace {
                 uid: uid.to_owned(),

@@ -20,6 +20,15 @@ pub(crate) struct ProxyMetrics {
     pub(crate) certificate_requests: Family<[(&'static str, &'static str); 1], Counter>,
     /// End of validity in unix seconds, by identity.
     pub(crate) certificate_expiry: Family<[(&'static str, String); 1], Gauge>,
+    /// Bytes that connections make the proxy hold, and may.
+    pub(crate) held_bytes: Gauge,
+    pub(crate) held_limit: Gauge,
+    /// Connections that were reset because too much was held.
+    pub(crate) shed_connections: Counter,
+    /// Streams of peers that were refused, by reason: `memory`, `streams`, `certificate`.
+    pub(crate) refused_streams: Family<[(&'static str, &'static str); 1], Counter>,
+    /// Tunnels that ended before their connections did, by reason: `certificate`, `silent`, `lost`.
+    pub(crate) tunnels_given_up: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
 impl ProxyMetrics {
@@ -50,6 +59,31 @@ impl ProxyMetrics {
             "culvert_ztunnel_certificate_expiry_seconds",
             "End of a certificate's validity, unix time",
             metrics.certificate_expiry.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_held_bytes",
+            "Bytes held for applications and peers that do not read",
+            metrics.held_bytes.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_held_limit_bytes",
+            "Bytes that may be held",
+            metrics.held_limit.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_shed_connections",
+            "Connections that were reset because too much was held",
+            metrics.shed_connections.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_refused_streams",
+            "Streams that were refused to peers",
+            metrics.refused_streams.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_tunnels_given_up",
+            "Tunnels that took no new connections any more, or were cut, before they were idle",
+            metrics.tunnels_given_up.clone(),
         );
         metrics
     }

@@ -94,6 +94,86 @@ pub fn from_single(text: &str, entry: &str) -> Result<String, Malformed> {
     Ok(list)
 }
 
+/// The list that container runtimes shall take instead of a configuration: its plug-ins as they are, the entry behind them,
+/// and behind that what others have chained to the list (see [`chained_by_others`]).
+///
+/// # Errors
+/// The text is no configuration of this form.
+pub fn chained(text: &str, is_list: bool, entry: &str, others: &[String]) -> Result<String, Malformed> {
+    let mut list = match is_list {
+        true => {
+            let without = without_entry(text)?;
+            insert(without.as_deref().unwrap_or(text), entry)?
+        }
+        false => from_single(text, entry)?,
+    };
+    for other in others {
+        list = insert(&list, other)?;
+    }
+    Ok(list)
+}
+
+/// Plug-ins that stand behind the entry in a list of ours, and not in the configuration that it was made of: somebody chained
+/// them there, because it is the first file by name.
+pub fn chained_by_others(present: &str, source: &str, is_list: bool) -> Vec<String> {
+    let (Ok(plugins), Ok(source)) = (plugins(present), types(source, is_list)) else {
+        return Vec::new();
+    };
+    let Some(ours) = positions(&plugins).last().copied() else {
+        return Vec::new();
+    };
+    let is_others = |plugin: &&Json<'_>| plugin_type(**plugin).is_some_and(|name| !source.contains(&name));
+    let behind = plugins[ours + 1..].iter().filter(is_others);
+    behind.map(|plugin| plugin.text().to_owned()).collect()
+}
+
+/// The types of a configuration's plug-ins, without ours, in their order.
+///
+/// # Errors
+/// The text is no configuration of this form, or has no plug-in but ours.
+pub fn types(text: &str, is_list: bool) -> Result<Vec<String>, Malformed> {
+    let plugins = match is_list {
+        true => plugins(text)?,
+        false => vec![Json::parse(text)?],
+    };
+    let mut types = Vec::new();
+    for plugin in plugins {
+        types.push(plugin_type(plugin).ok_or(Malformed::NoType)?);
+    }
+    types.retain(|name| name != PLUGIN_TYPE);
+    match types.is_empty() {
+        true => Err(Malformed::Empty),
+        false => Ok(types),
+    }
+}
+
+/// The programs that a configuration needs: those of its plug-ins without ours, and those that give out addresses for them.
+///
+/// # Errors
+/// As for [`types`].
+pub fn programs(text: &str, is_list: bool) -> Result<Vec<String>, Malformed> {
+    let mut programs = types(text, is_list)?;
+    let plugins = match is_list {
+        true => plugins(text)?,
+        false => vec![Json::parse(text)?],
+    };
+    let allocators = plugins.iter().filter_map(|plugin| plugin_type(plugin.member("ipam")?));
+    programs.extend(allocators);
+    programs.sort();
+    programs.dedup();
+    Ok(programs)
+}
+
+/// The name of the network.
+pub fn network(text: &str) -> Option<String> {
+    Json::parse(text).ok()?.member("name")?.string()
+}
+
+/// Whether the entry is in a list, anywhere.
+pub fn has_entry(text: &str) -> bool {
+    plugins(text).is_ok_and(|plugins| !positions(&plugins).is_empty())
+}
+
 fn insert(text: &str, entry: &str) -> Result<String, Malformed> {
     let plugins = plugins(text)?;
     let last = plugins.last().ok_or(Malformed::Empty)?;
@@ -133,8 +213,8 @@ fn plugin_type(plugin: Json<'_>) -> Option<String> {
         .filter(|name| !name.is_empty())
 }
 
-/// Whether two texts say the same: another program may have written the entry in another form.
-fn same(one: &str, other: &str) -> bool {
+/// Whether two texts mean the same: another program may have written one of them in another form.
+pub fn same(one: &str, other: &str) -> bool {
     let value = |text: &str| serde_json::from_str::<Value>(text).ok();
-    value(one) == value(other)
+    value(one).is_some() && value(one) == value(other)
 }

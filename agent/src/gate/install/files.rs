@@ -37,13 +37,18 @@ pub fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// A configuration's text.
+/// A configuration's text. A symbolic link may lead out of what is mounted here (NixOS, snaps): it is followed below the node's
+/// own root, `host_root`, then.
 ///
 /// # Errors
 /// From the file system; it is too long, or no text.
-pub fn read(path: &Path) -> io::Result<String> {
+pub fn read(path: &Path, host_root: &Path) -> io::Result<String> {
     let mut text = Vec::new();
-    File::open(path)?.take(MAX_TEXT as u64 + 1).read_to_end(&mut text)?;
+    let file = File::open(path).or_else(|error| match fs::read_link(path) {
+        Ok(target) if target.is_absolute() => File::open(host_root.join(target.strip_prefix("/").unwrap_or(&target))),
+        _ => Err(error),
+    })?;
+    file.take(MAX_TEXT as u64 + 1).read_to_end(&mut text)?;
     if text.len() > MAX_TEXT {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is longer than 1 MiB"));
     }

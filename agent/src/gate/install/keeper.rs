@@ -3,7 +3,7 @@
 use std::{
     path::Path,
     sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use notify::{
@@ -37,7 +37,7 @@ pub fn keep(places: Places, standing: watch::Sender<Standing>, leaving: watch::R
             let now = if is_leaving {
                 without(&places)
             } else {
-                look(&places, &mut memory)
+                look(&places, &mut memory, Instant::now())
             };
             let is_right = now.is_installed() != is_leaving && is_heard;
             standing.send_if_modified(|before| publish(before, now));
@@ -52,13 +52,10 @@ pub fn keep(places: Places, standing: watch::Sender<Standing>, leaving: watch::R
 /// Removes what there is.
 fn without(places: &Places) -> Standing {
     let removed = super::remove(places);
-    Standing {
-        configuration: None,
-        problem: Some(match removed {
-            Ok(()) => super::REMOVED.to_owned(),
-            Err(error) => error.to_string(),
-        }),
-    }
+    Standing::wrong(match removed {
+        Ok(()) => super::REMOVED.to_owned(),
+        Err(error) => error.to_string(),
+    })
 }
 
 fn publish(before: &mut Standing, now: Standing) -> bool {

@@ -1,11 +1,14 @@
+//! Texts of CNIs, a node's folders, and tests of editing texts. The modules have the rest.
+
+mod beside_multus;
+mod list;
+mod programs;
+
 use std::{
     fs,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
-
-use tokio::sync::watch;
 
 use super::*;
 
@@ -56,19 +59,40 @@ const ODD: &str = "{\"x-note\":\"\\\"plugins\\\": [{\\\"type\\\": \\\"culvert-cn
 const SINGLE: &str =
     "{\n\t\"cniVersion\": \"0.4.0\",\n\t\"name\": \"net\",\n\t\"type\": \"bridge\",\n\t\"x\": 1.0\n}\n";
 
+/// What is in the folder of programs.
+const PROGRAMS: [&str; 13] = [
+    "bandwidth",
+    "bridge",
+    "calico",
+    "calico-ipam",
+    "cilium-cni",
+    "flannel",
+    "genie",
+    "host-local",
+    "istio-cni",
+    "multus",
+    "multus-shim",
+    "portmap",
+    "ptp",
+];
+
 /// The folders of a node.
 struct Node {
     _folder: tempfile::TempDir,
     places: Places,
     memory: Memory,
+    now: Instant,
 }
 
 impl Node {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let at = |name: &str| folder.path().join(name);
-        for name in ["bin", "net.d"] {
+        for name in ["bin", "net.d", "root"] {
             fs::create_dir(at(name)).expect("folder");
+        }
+        for program in PROGRAMS {
+            fs::write(at("bin").join(program), "").expect("program");
         }
         fs::write(at("plugin"), "program").expect("program");
         let places = Places {
@@ -77,10 +101,13 @@ impl Node {
             plugin: at("plugin"),
             socket: "/run/culvert/cni.sock".into(),
             state: at("state.json"),
+            network: None,
+            host_root: at("root"),
         };
         Self {
             places,
             memory: Memory::default(),
+            now: Instant::now(),
             _folder: folder,
         }
     }
@@ -98,7 +125,7 @@ impl Node {
     }
 
     fn look(&mut self) -> Standing {
-        look(&self.places, &mut self.memory)
+        look(&self.places, &mut self.memory, self.now)
     }
 
     fn names(&self) -> Vec<String> {
@@ -109,6 +136,12 @@ impl Node {
             .collect();
         names.sort();
         names
+    }
+
+    /// What container runtimes take: the first by name.
+    fn in_force(&self) -> String {
+        let is_one = |name: &String| folder::is_configuration(Path::new(name));
+        self.names().into_iter().find(is_one).expect("a configuration")
     }
 
     /// The types of a list's plug-ins.
@@ -201,222 +234,4 @@ fn what_is_no_configuration_is_refused() {
     ] {
         assert!(conflist::from_single(text, "{}").is_err(), "{text}");
     }
-}
-
-#[test]
-fn the_first_list_gets_the_entry_and_looking_again_writes_nothing() {
-    let mut node = Node::new();
-    node.write("10-kt.conflist", PTP);
-    node.write("20-other.conflist", FLANNEL);
-    node.write("00-readme.txt", "not a configuration");
-    fs::set_permissions(node.path("10-kt.conflist"), fs::Permissions::from_mode(0o640)).expect("mode");
-    let standing = node.look();
-    assert_eq!(standing.configuration, Some(node.path("10-kt.conflist")));
-    assert_eq!((standing.problem(), standing.problem.clone()), (None, None));
-    assert_eq!(node.types("10-kt.conflist"), ["ptp", "portmap", "culvert-cni"]);
-    assert_eq!(node.read("20-other.conflist"), FLANNEL);
-    let program = node.places.bin_dir.join("culvert-cni");
-    assert_eq!(fs::read(&program).expect("program"), b"program");
-    assert_eq!(
-        fs::metadata(&program).expect("program").permissions().mode() & 0o7777,
-        0o755
-    );
-
-    let before = fs::metadata(node.path("10-kt.conflist")).expect("file");
-    assert_eq!(before.permissions().mode() & 0o7777, 0o640, "permissions stay");
-    assert_eq!(node.look(), standing);
-    let after = fs::metadata(node.path("10-kt.conflist")).expect("file");
-    assert_eq!((before.ino(), before.ctime_nsec()), (after.ino(), after.ctime_nsec()));
-    assert_eq!(
-        node.names(),
-        ["00-readme.txt", "10-kt.conflist", "20-other.conflist"],
-        "no draft stays"
-    );
-}
-
-#[test]
-fn what_the_cnis_installer_does_is_put_right() {
-    let mut node = Node::new();
-    node.write("10-kt.conflist", PTP);
-    node.look();
-    node.write("10-kt.conflist", CALICO);
-    node.look();
-    assert_eq!(
-        node.types("10-kt.conflist"),
-        ["calico", "portmap", "bandwidth", "culvert-cni"]
-    );
-    // Another becomes the first.
-    node.write("05-cilium.conflist", CILIUM);
-    assert_eq!(node.look().configuration, Some(node.path("05-cilium.conflist")));
-    assert_eq!(node.types("05-cilium.conflist"), ["cilium-cni", "culvert-cni"]);
-    // Cilium puts the others aside.
-    fs::rename(node.path("10-kt.conflist"), node.path("10-kt.conflist.cilium_bak")).expect("rename");
-    fs::remove_file(node.places.bin_dir.join("culvert-cni")).expect("delete");
-    assert!(node.look().is_installed());
-    assert!(node.places.bin_dir.join("culvert-cni").exists());
-    fs::write(node.places.bin_dir.join("culvert-cni"), "programX").expect("write");
-    node.look();
-    assert_eq!(
-        fs::read(node.places.bin_dir.join("culvert-cni")).expect("program"),
-        b"program"
-    );
-
-    remove(&node.places).expect("remove");
-    assert_eq!(node.read("05-cilium.conflist"), CILIUM);
-    assert_eq!(
-        node.read("10-kt.conflist.cilium_bak"),
-        CALICO,
-        "also what was put aside"
-    );
-    assert!(!node.places.bin_dir.join("culvert-cni").exists());
-    remove(&node.places).expect("again");
-}
-
-#[test]
-fn a_single_configuration_stays_and_a_list_comes_before_it() {
-    let mut node = Node::new();
-    node.write("10-net.conf", SINGLE);
-    let list = "10-net-culvert.conflist";
-    assert_eq!(node.look().configuration, Some(node.path(list)));
-    assert_eq!(node.names(), [list, "10-net.conf"], "it sorts before");
-    assert_eq!(node.types(list), ["bridge", "culvert-cni"]);
-    let text = node.read(list);
-    assert!(
-        text.contains("\"cniVersion\": \"0.4.0\"") && text.contains("\"name\": \"net\""),
-        "{text}"
-    );
-    assert!(
-        text.contains(SINGLE.trim()),
-        "the configuration is in it as it is: {text}"
-    );
-    assert_eq!(node.read("10-net.conf"), SINGLE);
-
-    node.write("10-net.conf", &SINGLE.replace("1.0", "2.0"));
-    node.look();
-    assert!(node.read(list).contains("\"x\": 2.0"), "it follows the original");
-
-    node.write("05-kt.conflist", PTP);
-    assert_eq!(node.look().configuration, Some(node.path("05-kt.conflist")));
-    assert_eq!(
-        node.names(),
-        ["05-kt.conflist", "10-net.conf"],
-        "what is not in force has no list"
-    );
-
-    fs::remove_file(node.path("05-kt.conflist")).expect("delete");
-    node.look();
-    assert_eq!(node.names(), [list, "10-net.conf"]);
-    fs::remove_file(node.path("10-net.conf")).expect("delete");
-    let standing = node.look();
-    assert!(
-        !standing.is_installed(),
-        "a list outlives its original by one look at most"
-    );
-    assert_eq!(node.names(), [""; 0]);
-
-    node.write("10-net.conf", SINGLE);
-    node.look();
-    remove(&node.places).expect("remove");
-    assert_eq!(
-        (node.names(), node.read("10-net.conf")),
-        (vec!["10-net.conf".to_owned()], SINGLE.to_owned())
-    );
-}
-
-#[test]
-fn what_is_missing_or_malformed_is_said() {
-    let mut node = Node::new();
-    let problem = node.look().problem().expect("a problem");
-    assert!(problem.contains("waiting for the node's CNI"), "{problem}");
-
-    node.write("05-bad.conflist", "{\"name\": ");
-    let problem = node.look().problem().expect("a problem");
-    assert!(
-        problem.contains("05-bad.conflist") && problem.contains("not JSON"),
-        "{problem}"
-    );
-    assert_eq!(node.read("05-bad.conflist"), "{\"name\": ", "it is left alone");
-
-    node.write("10-kt.conflist", PTP);
-    let standing = node.look();
-    assert!(standing.is_installed() && standing.problem().is_none());
-    assert!(
-        standing
-            .problem
-            .expect("told all the same")
-            .contains("containerd stops at it")
-    );
-
-    fs::remove_file(&node.places.plugin).expect("delete");
-    let problem = node.look().problem().expect("a problem");
-    assert!(problem.contains("cannot find the CNI plug-in's program"), "{problem}");
-
-    node.places.conf_dir = "/nowhere".into();
-    fs::write(&node.places.plugin, "program").expect("write");
-    assert!(node.look().problem().expect("a problem").contains("/nowhere"));
-    remove(&node.places).expect("nothing there is nothing to remove");
-}
-
-#[test]
-fn an_entry_is_never_without_its_program() {
-    let mut node = Node::new();
-    node.write("10-kt.conflist", PTP);
-    fs::remove_file(&node.places.plugin).expect("delete");
-    assert!(!node.look().is_installed());
-    assert_eq!(node.read("10-kt.conflist"), PTP);
-}
-
-#[test]
-fn behind_a_symbolic_link_the_file_is_edited_and_the_link_stays() {
-    let mut node = Node::new();
-    fs::create_dir(node.path("real")).expect("folder");
-    node.write("real/list", PTP);
-    symlink("real/list", node.path("10-kt.conflist")).expect("link");
-    symlink("nowhere", node.path("20-gone.conflist")).expect("link");
-    assert!(node.look().is_installed());
-    assert!(
-        fs::symlink_metadata(node.path("10-kt.conflist"))
-            .expect("link")
-            .is_symlink()
-    );
-    assert_eq!(node.types("real/list"), ["ptp", "portmap", "culvert-cni"]);
-    remove(&node.places).expect("remove");
-    assert_eq!(node.read("real/list"), PTP);
-}
-
-#[test]
-fn what_somebody_else_writes_meanwhile_stays() {
-    let node = Node::new();
-    node.write("10-kt.conflist", CALICO);
-    let path = node.path("10-kt.conflist");
-    let error = files::exchange(&path, PTP.as_bytes(), b"ours").expect_err("not what was read");
-    assert_eq!(error.kind(), io::ErrorKind::Interrupted);
-    assert_eq!(node.read("10-kt.conflist"), CALICO);
-    assert_eq!(node.names(), ["10-kt.conflist"]);
-}
-
-#[test]
-fn the_keeper_notices_what_changes() {
-    let node = Node::new();
-    let standing = watch::Sender::new(Standing::default());
-    let shown = standing.subscribe();
-    keep(node.places.clone(), standing, watch::channel(false).1);
-    let until = |what: &str, is_so: &dyn Fn() -> bool| {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !is_so() {
-            assert!(Instant::now() < deadline, "waited in vain until {what}");
-            std::thread::yield_now();
-        }
-    };
-    until("it waits for a configuration", &|| shown.borrow().problem.is_some());
-    node.write(".draft", PTP);
-    fs::rename(node.path(".draft"), node.path("10-kt.conflist")).expect("rename");
-    until("the list has it", &|| shown.borrow().is_installed());
-    node.write(".draft", CALICO);
-    fs::rename(node.path(".draft"), node.path("10-kt.conflist")).expect("rename");
-    until("it is back", &|| node.read("10-kt.conflist").contains("culvert-cni"));
-    fs::remove_file(node.places.bin_dir.join("culvert-cni")).expect("delete");
-    until("the program is back", &|| {
-        node.places.bin_dir.join("culvert-cni").exists()
-    });
 }

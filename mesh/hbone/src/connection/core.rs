@@ -26,6 +26,12 @@ pub(super) struct PeerSettings {
     pub(super) max_header_list: u32,
     /// Its first SETTINGS have come.
     pub(super) known: bool,
+    /// It has acknowledged ours.
+    pub(super) acknowledged: bool,
+    /// It has allowed extended CONNECT (RFC 8441), which cannot be taken back.
+    pub(super) extended_connect: bool,
+    /// The last stream that its latest GOAWAY named.
+    pub(super) last_stream: u32,
 }
 
 /// A DATA frame whose payload is coming.
@@ -68,6 +74,8 @@ pub(super) struct Core {
     pub(super) held: u64,
     /// Connection credit that is withheld while too much is held.
     pub(super) withheld: u32,
+    /// The owner wants credit to be withheld, however little is held here.
+    pub(super) withholding: bool,
     pub(super) encoder: hpack::Encoder,
     pub(super) decoder: hpack::Decoder,
     /// A header block under construction.
@@ -101,11 +109,15 @@ impl Core {
                 stream_window: flow::INITIAL,
                 max_header_list: u32::MAX,
                 known: false,
+                acknowledged: false,
+                extended_connect: false,
+                last_stream: u32::MAX,
             },
             send: SendWindow::new(flow::INITIAL),
             receive: ReceiveWindow::new(config.connection_window),
             held: 0,
             withheld: 0,
+            withholding: false,
             encoder: hpack::Encoder::new(),
             decoder: hpack::Decoder::new(),
             scratch: Vec::new(),
@@ -184,15 +196,23 @@ impl Core {
     /// So many bytes are no longer held; the connection's credit follows.
     pub(super) fn unhold(&mut self, n: u64) {
         self.held -= n;
-        if self.withheld > 0 && self.held <= self.config.held_limit {
+        if self.withheld > 0 && !self.withholding && self.held <= self.config.held_limit {
             let credit = std::mem::take(&mut self.withheld);
             self.credit_connection(credit);
         }
     }
 
+    /// Returns whether credit was given.
+    pub(super) fn withhold(&mut self, on: bool) -> bool {
+        self.withholding = on;
+        let before = self.withheld;
+        self.unhold(0);
+        self.withheld < before
+    }
+
     /// Bytes arrived: their credit on the connection is due at once, unless too much is held.
     pub(super) fn credit_connection(&mut self, n: u32) {
-        if self.held > self.config.held_limit {
+        if self.withholding || self.held > self.config.held_limit {
             self.withheld = self.withheld.saturating_add(n);
         } else if let Some(increment) = self.receive.give(n) {
             self.send_window_update(0, increment);

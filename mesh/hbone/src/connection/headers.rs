@@ -95,7 +95,8 @@ impl Core {
                 Ok(_) if !end => return Ok(self.idle_frame()?),
                 _ => return self.fail_stream(id, ErrorCode::ProtocolError, sink),
             }
-        } else if !end || gathered.trailers().is_err() {
+        } else {
+            // RFC 9113 section 8.5: a CONNECT stream carries DATA alone, so there are no trailers.
             return self.fail_stream(id, ErrorCode::ProtocolError, sink);
         }
         if end {

@@ -29,10 +29,14 @@ impl Core {
             Kind::Ping => self.pinged(header, payload, sink),
             Kind::GoAway => self.peer_goes_away(header, payload, sink),
             Kind::Priority => {
-                if header.size != 5 {
-                    return Err(header.wrong_size());
+                if header.stream == 0 {
+                    return Err(header.unexpected("belongs on a stream"));
                 }
-                Ok(self.idle_frame()?)
+                self.idle_frame()?;
+                if header.size != 5 {
+                    return self.fail_stream(StreamId(header.stream), ErrorCode::FrameSizeError, sink);
+                }
+                Ok(())
             }
             Kind::PushPromise => Err(header.unexpected("push is not enabled")),
             // The parser tells DATA in its own way.
@@ -203,6 +207,10 @@ impl Core {
         let last = StreamId(u32::from_be_bytes([a & 0x7f, b, c, d]));
         let code = u32::from_be_bytes([e, f, g, h]).into();
         self.idle_frame()?;
+        // RFC 9113 section 6.8
+        if last.0 > std::mem::replace(&mut self.peer.last_stream, last.0) {
+            return Err(header.unexpected("names more streams than one before"));
+        }
         self.peer_leaving = true;
         if self.role == Role::Client {
             let mut lost: Vec<_> = self.streams.keys().copied().filter(|&id| id > last).collect();
@@ -220,7 +228,8 @@ impl Core {
         on_connection(header)?;
         if header.has(flag::ACK) {
             return if header.size == 0 {
-                Ok(())
+                self.peer.acknowledged = true;
+                Ok(self.idle_frame()?)
             } else {
                 Err(header.wrong_size())
             };
@@ -239,7 +248,8 @@ impl Core {
                 setting::ENABLE_PUSH => value == 0 || (value == 1 && self.role == Role::Server),
                 setting::INITIAL_WINDOW_SIZE => value <= flow::MAX,
                 setting::MAX_FRAME_SIZE => (1 << 14..1 << 24).contains(&value),
-                setting::ENABLE_CONNECT_PROTOCOL => value <= 1,
+                // RFC 8441 section 3
+                setting::ENABLE_CONNECT_PROTOCOL => value <= 1 && (value == 1 || !self.peer.extended_connect),
                 _ => true,
             };
             if !valid {
@@ -249,6 +259,7 @@ impl Core {
                 setting::HEADER_TABLE_SIZE => self.encoder.set_max(value as usize),
                 setting::MAX_CONCURRENT_STREAMS => self.peer.max_streams = value,
                 setting::INITIAL_WINDOW_SIZE => window = value,
+                setting::ENABLE_CONNECT_PROTOCOL => self.peer.extended_connect = value == 1,
                 setting::MAX_HEADER_LIST_SIZE => self.peer.max_header_list = value,
                 _ => {}
             }

@@ -105,8 +105,9 @@ impl Connection {
         while let Some(record) = record::split(&mut rest)? {
             let Some(protection) = &mut self.protection else { break };
             match protection.open(record)? {
+                // 22 bytes that cost an AEAD operation and say nothing must not come without end.
+                Message::Data([]) | Message::Handled => self.core.idle_frame()?,
                 Message::Data(plaintext) => self.receive_frames(plaintext, sink)?,
-                Message::Handled => {}
                 Message::KeyUpdateRequested => {
                     self.core.owe_answer()?;
                     self.update_key()?;
@@ -201,6 +202,23 @@ impl Connection {
     /// streams that are gone.
     pub fn release(&mut self, id: StreamId, n: usize) {
         self.core.release(id, n);
+    }
+
+    /// Withholds all credit of the connection, or no longer: the owner knows of memory that this connection does not. Credit of
+    /// single streams is the owner's to give anyway. Returns whether there is something to send.
+    pub fn withhold(&mut self, on: bool) -> bool {
+        self.core.withhold(on)
+    }
+
+    /// Whether the peer's first SETTINGS have come and ours are acknowledged. RFC 9113 section 6.5.3 asks for a limit in time.
+    pub fn is_greeted(&self) -> bool {
+        self.core.peer.known && self.core.peer.acknowledged
+    }
+
+    /// Ends the connection for a reason of the owner's: GOAWAY with this code, then close_notify. Flush, then close.
+    pub fn abort(&mut self, code: ErrorCode) {
+        self.core.send_go_away(self.core.last_peer, code);
+        self.core.output.finish(0);
     }
 
     /// Takes no new streams and says so; those that are open go on. Close when [`is_drained`](Self::is_drained).

@@ -260,6 +260,28 @@ fn connection_credit_is_withheld_while_too_much_is_held() {
 }
 
 #[test]
+fn connection_credit_is_withheld_as_long_as_the_owner_wants() {
+    let config = Config {
+        stream_window: 200_000,
+        connection_window: 65_535,
+        ..Config::default()
+    };
+    let mut pair = Pair::new(&config);
+    let (a, b) = (pair.open(), pair.open());
+    assert!(!pair.server.withhold(true));
+    let data = vec![7; 1 << 20];
+    let sent = pair.client.send(a, &data);
+    assert_eq!(sent, 65_535);
+    pair.at_server();
+    pair.server.release(a, sent);
+    pair.at_client();
+    assert_eq!(pair.client.send(b, &data), 0);
+    assert!(pair.server.withhold(false));
+    pair.at_client();
+    assert_eq!(pair.client.send(b, &data), 65_535);
+}
+
+#[test]
 fn fill_reads_into_full_records_and_respects_its_bounds() {
     let mut pair = Pair::new(&Config::default());
     let id = pair.open();

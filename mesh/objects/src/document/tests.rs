@@ -124,3 +124,42 @@ proptest::proptest! {
         parse(&text, true);
     }
 }
+
+#[test]
+fn merge_keys_and_empty_labels_mean_what_they_mean_elsewhere() {
+    let text = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: a, labels: {a: null}}\nspec:\n  ports:\n\
+        \x20 - &base {name: http, port: 80}\n  - {<<: *base, name: other}\n";
+    let parsed = parse(text, false);
+    assert!(parsed.faults.is_empty(), "{:?}", parsed.faults);
+    let Object::Service(service) = &parsed.documents[0].object else {
+        panic!("not a Service")
+    };
+    let ports = service.spec.as_ref().unwrap().ports.as_ref().unwrap();
+    assert_eq!((ports[1].port, ports[1].name.as_deref()), (80, Some("other")));
+    assert_eq!(service.metadata.labels.as_ref().unwrap()["a"], "");
+    let broken = faults(&text.replace("*base", "80"));
+    assert_eq!(broken.len(), 1, "{broken:?}");
+}
+
+#[test]
+fn what_is_required_and_missing_is_said() {
+    for (text, field) in [
+        (
+            "kind: Service\nmetadata: {name: a}\nspec: {ports: [{name: http}]}",
+            "spec.ports[0].port",
+        ),
+        (
+            "kind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, ports: [{name: http}]}]}",
+            "spec.containers[0].ports[0].containerPort",
+        ),
+    ] {
+        let found = faults(&format!("apiVersion: v1\n{text}\n"));
+        assert!(found.len() == 1 && found[0].contains(field), "{found:?}");
+    }
+    let slice = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: a}\naddressType: IPv4\nendpoints: [{}]\n";
+    let found = faults(slice);
+    assert!(
+        found.len() == 1 && found[0].contains("endpoints[0].addresses"),
+        "{found:?}"
+    );
+}

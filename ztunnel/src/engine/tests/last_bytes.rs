@@ -1,4 +1,5 @@
 //! Whatever ends a tunnel that carries connections, and whenever: every byte arrives.
+#![allow(clippy::disallowed_methods, reason = "readers are slow here; nothing is waited for")]
 
 use proptest::prelude::*;
 

@@ -4,8 +4,10 @@
 mod carry;
 mod change;
 mod last_bytes;
+mod memory;
 mod node;
 mod refuse;
+mod stale;
 
 use std::{
     io::{self, ErrorKind, Read as _, Write as _},

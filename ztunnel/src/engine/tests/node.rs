@@ -20,7 +20,7 @@ use prost::Message as _;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 use rustc_hash::FxHashMap;
 
-use super::super::{EngineConfig, KernelCalls, LoopHandle, socket, spawn};
+use super::super::{EngineConfig, HeldBytes, KernelCalls, LoopHandle, socket, spawn};
 use crate::{
     seam::{Ask, ListenerRole, LoopMessage, Pod, Shared},
     state::Store,
@@ -94,12 +94,28 @@ impl Authority {
     }
 
     pub(super) fn credentials(&self, identity: &str) -> Arc<Credentials> {
+        self.credentials_for(identity, Duration::from_secs(24 * 3600), &self.bundle)
+    }
+
+    /// With other roots to check peers against.
+    pub(super) fn credentials_that_trust(&self, identity: &str, other: &Self) -> Arc<Credentials> {
+        self.credentials_for(identity, Duration::from_secs(24 * 3600), &other.bundle)
+    }
+
+    /// That expire soon.
+    pub(super) fn short_credentials(&self, identity: &str, life: Duration) -> Arc<Credentials> {
+        self.credentials_for(identity, life, &self.bundle)
+    }
+
+    fn credentials_for(&self, identity: &str, life: Duration, bundle: &TrustBundle) -> Arc<Credentials> {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![SanType::URI(identity.try_into().unwrap())];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let now = time::OffsetDateTime::now_utc();
+        (params.not_before, params.not_after) = (now - Duration::from_secs(60), now + life);
         let chain = params.signed_by(&key, &self.issuer).unwrap().pem();
-        Arc::new(Credentials::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes(), &self.bundle).unwrap())
+        Arc::new(Credentials::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes(), bundle).unwrap())
     }
 }
 
@@ -169,6 +185,7 @@ pub(super) struct Node {
     pub(super) shared: Arc<Shared>,
     pub(super) loops: Arc<Vec<LoopHandle>>,
     pub(super) asks: Mutex<tokio::sync::mpsc::UnboundedReceiver<Ask>>,
+    pub(super) held: Arc<HeldBytes>,
 }
 
 impl Node {
@@ -196,6 +213,7 @@ impl Node {
             ..EngineConfig::default()
         };
         change(&mut config);
+        let held = Arc::clone(&config.held);
         let loops = Arc::new(spawn(&shared, config, 1).unwrap());
         let monitor = Arc::downgrade(&loops);
         std::thread::spawn(move || {
@@ -209,6 +227,7 @@ impl Node {
             shared,
             loops,
             asks: Mutex::new(asked),
+            held,
         }
     }
 
@@ -300,7 +319,7 @@ fn try_listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-pub(super) fn wait_until(what: &str, condition: impl Fn() -> bool) {
+pub(super) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");

@@ -210,7 +210,7 @@ fn windows_are_bounds() {
 #[test]
 fn rules_of_a_stream() {
     let open = request(1, 4, &GOOD);
-    let cases: [(&str, Vec<u8>, ErrorCode); 4] = [
+    let cases: [(&str, Vec<u8>, ErrorCode); 6] = [
         (
             "WINDOW_UPDATE of nothing",
             frame(8, 0, 1, &[0; 4]),
@@ -226,6 +226,18 @@ fn rules_of_a_stream() {
             "pseudo-header in trailers",
             request(1, 5, &GOOD),
             ErrorCode::ProtocolError,
+        ),
+        // RFC 9113 section 8.5
+        (
+            "trailers",
+            request(1, 5, &[("grpc-status", "0")]),
+            ErrorCode::ProtocolError,
+        ),
+        // Section 6.3
+        (
+            "PRIORITY of 4 bytes",
+            frame(2, 0, 1, &[0; 4]),
+            ErrorCode::FrameSizeError,
         ),
     ];
     for (what, bytes, code) in cases {
@@ -266,6 +278,55 @@ fn padding_and_priority_are_removed() {
     assert!(
         matches!(&events[..], [Event::Connect(_, Ok(_)), Event::Data(_, data), Event::End(_)] if data == b"datamore")
     );
+}
+
+#[test]
+fn later_rules_of_the_connection() {
+    let goaway = |last: u8| frame(7, 0, 0, &[0, 0, 0, last, 0, 0, 0, 0]);
+    let connect_protocol = |value: u8| frame(4, 0, 0, &[0, 8, 0, 0, 0, value]);
+    let cases = [
+        ("PRIORITY on stream 0", frame(2, 0, 0, &[0; 5])),
+        ("GOAWAY that takes streams back in", [goaway(3), goaway(5)].concat()),
+        (
+            "extended CONNECT taken back",
+            [connect_protocol(1), connect_protocol(0)].concat(),
+        ),
+    ];
+    for (what, bytes) in cases {
+        assert_eq!(verdict(bytes).unwrap_err().code(), ErrorCode::ProtocolError, "{what}");
+    }
+    assert!(
+        verdict(
+            [
+                goaway(5),
+                goaway(3),
+                goaway(3),
+                connect_protocol(0),
+                connect_protocol(1)
+            ]
+            .concat()
+        )
+        .is_ok()
+    );
+}
+
+#[test]
+fn a_peer_that_does_not_acknowledge_settings_is_seen_and_told() {
+    let mut server = Connection::plaintext(Role::Server, &strict());
+    assert!(!server.is_greeted());
+    feed(&mut server, [PREFACE, &frame(4, 0, 0, &[])].concat()).unwrap();
+    assert!(!server.is_greeted());
+    let n = server.output().len();
+    server.written(n);
+    server.abort(ErrorCode::SettingsTimeout);
+    assert_eq!(server.output(), frame(7, 0, 0, &[0, 0, 0, 0, 0, 0, 0, 4]));
+    let mut server = Connection::plaintext(Role::Server, &strict());
+    feed(
+        &mut server,
+        [PREFACE, &frame(4, 0, 0, &[]), &frame(4, 1, 0, &[])].concat(),
+    )
+    .unwrap();
+    assert!(server.is_greeted());
 }
 
 /// A client that a server plays tricks on.

@@ -1,0 +1,57 @@
+//! `culvert-bench-scale`: what a change costs the controller, with many pods and many nodes.
+//!
+//! The controller is a process of its own, the real one but for where its objects come from: they are told to it as an API
+//! server would tell them ([`culvert_controller::source::feed`]), JSON objects that it reads, prunes and assembles. One
+//! thousand nodes follow it over gRPC and TLS, each with a connection of its own, and ask as a node proxy does.
+//!
+//! | file | what |
+//! |---|---|
+//! | `controller` | the controller's process, fed by its standard input |
+//! | `subject` | that process, started, fed and measured |
+//! | `world` | the objects of a cluster of so many pods |
+//! | `nodes` | the nodes that follow |
+//! | `measure` | the rounds, and what is taken from them |
+#![forbid(unsafe_code)]
+
+mod controller;
+mod measure;
+mod nodes;
+mod subject;
+mod world;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(
+    name = "culvert-bench-scale",
+    version,
+    about = "Measures what a change costs the controller"
+)]
+struct Cli {
+    #[command(subcommand)]
+    role: Option<Role>,
+    #[command(flatten)]
+    options: measure::Options,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Be the controller, fed by standard input
+    Controller(controller::Options),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.role {
+        Some(Role::Controller(options)) => controller::run(&options),
+        None => measure::run(&cli.options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("culvert-bench-scale: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

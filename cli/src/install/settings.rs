@@ -1,0 +1,271 @@
+//! What is installed with: what the flags say, what is there already where they say nothing, and else the defaults.
+
+use super::{
+    detect::{self, Range, Ranges},
+    installed::Installed,
+};
+use clap::{Args, ValueEnum, builder::PossibleValue};
+use culvert_deploy::{ARCHITECTURES, Component, HostPaths, Platform, REGISTRY, Values};
+use ipnet::IpNet;
+use std::{collections::BTreeSet, str::FromStr};
+
+/// Flags that set something. One that is not given keeps what is installed.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Settings {
+    /// The tag of the images
+    #[arg(long, env = "CULVERT_IMAGE_TAG", default_value = culvert_deploy::VERSION, value_name = "TAG")]
+    image_tag: String,
+    /// Where the images come from: REGISTRY/agent:TAG
+    #[arg(long, env = "CULVERT_REGISTRY")]
+    registry: Option<String>,
+    /// An architecture that the images are for; may be repeated: nodes of others get no pod
+    #[arg(long, env = "CULVERT_ARCHITECTURE", value_delimiter = ',', value_name = "NAME")]
+    architecture: Vec<String>,
+    /// A range of the cluster's pods or services, where an address that is not known yet is waited for instead of reached
+    /// in plaintext; may be repeated; `none` for none, `auto` for what the cluster says
+    #[arg(long, env = "CULVERT_MESH_CIDR", value_delimiter = ',', value_name = "CIDR")]
+    pub(super) mesh_cidr: Vec<Range>,
+    /// A destination that pods reach directly; may be repeated; `none` for none
+    #[arg(long, env = "CULVERT_EXCLUDE_CIDR", value_delimiter = ',', value_name = "CIDR")]
+    exclude_cidr: Vec<OrNone<IpNet>>,
+    /// A port that pods reach, and are reached on, directly; may be repeated; `none` for none
+    #[arg(long, env = "CULVERT_EXCLUDE_PORT", value_delimiter = ',', value_name = "PORT")]
+    exclude_port: Vec<OrNone<u16>>,
+    /// First part of every identity [default: cluster.local]. To change what is installed takes --force
+    #[arg(long, env = "CULVERT_TRUST_DOMAIN", value_name = "NAME")]
+    trust_domain: Option<String>,
+    /// This cluster's name in telemetry [default: Kubernetes]
+    #[arg(long, env = "CULVERT_CLUSTER_ID", value_name = "NAME")]
+    cluster_id: Option<String>,
+    /// Whose nodes these are: where they keep the runtime's socket and the CNI's folders
+    #[arg(long, env = "CULVERT_PLATFORM", value_name = "NAME")]
+    platform: Option<NamedPlatform>,
+    /// Hold pods off a new node until its agent is ready (the kubelet must register it with the taint
+    /// culvert.dev/agent-not-ready)
+    #[arg(long, env = "CULVERT_HOLD_NODES", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    hold_nodes: Option<bool>,
+    /// The Secret culvert-ca is somebody else's to make (cert-manager's, for example): make no signing certificate
+    #[arg(long, env = "CULVERT_GIVEN_CA", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    given_ca: Option<bool>,
+    /// The images are on the nodes already: a missing one is an error, not a download
+    #[arg(long, env = "CULVERT_LOCAL_IMAGES", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    local_images: Option<bool>,
+    /// Let only the nodes' proxies reach the controller, by a NetworkPolicy
+    #[arg(long, env = "CULVERT_NETWORK_POLICY", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    network_policy: Option<bool>,
+    /// The nodes enforce SELinux
+    #[arg(long, env = "CULVERT_SELINUX", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    selinux: Option<bool>,
+    /// How many controllers [default: 2]
+    #[arg(long, env = "CULVERT_REPLICAS", value_parser = clap::value_parser!(u16).range(1..=99))]
+    replicas: Option<u16>,
+}
+
+/// A value of a list that may be empty on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OrNone<T> {
+    None,
+    One(T),
+}
+
+impl<T: FromStr> FromStr for OrNone<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "none" => Ok(Self::None),
+            text => text.parse().map(Self::One),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct NamedPlatform(Platform);
+
+impl ValueEnum for NamedPlatform {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [NamedPlatform; 5] = [
+            NamedPlatform(Platform::Standard),
+            NamedPlatform(Platform::K3s),
+            NamedPlatform(Platform::Microk8s),
+            NamedPlatform(Platform::Gke),
+            NamedPlatform(Platform::Openshift),
+        ];
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0.name()))
+    }
+}
+
+/// Everything that the manifests are made of.
+#[derive(Clone, Debug)]
+pub(super) struct Merged {
+    pub(super) values: Values,
+    pub(super) replicas: u16,
+    /// Where the ranges of the mesh came from; noted on the ConfigMap.
+    pub(super) origin: Option<&'static str>,
+    /// What was kept of what is installed, for people.
+    pub(super) kept: Vec<String>,
+}
+
+/// The trust domain where nobody names one.
+const TRUST_DOMAIN: &str = "cluster.local";
+
+impl Settings {
+    /// Whether the cluster has to be asked for its ranges.
+    pub(super) fn wants_detection(&self, installed: Option<&Installed>) -> bool {
+        if !self.mesh_cidr.is_empty() {
+            return self.mesh_cidr.contains(&Range::Auto);
+        }
+        let Some(installed) = installed else { return true };
+        match installed.origin.as_deref() {
+            Some(origin) => origin == "detected",
+            None => !installed.config.contains_key("mesh-cidr"),
+        }
+    }
+
+    /// Lays the flags over what is installed, and both over the defaults. `detected` is there when it was wanted.
+    pub(super) fn merged(&self, installed: Option<&Installed>, detected: Option<Ranges>) -> Merged {
+        let mut merged = Merged {
+            values: Values::default(),
+            replicas: self.replicas.unwrap_or(2),
+            origin: None,
+            kept: Vec::new(),
+        };
+        let nothing = Installed::default();
+        let before = installed.unwrap_or(&nothing);
+        self.images(&mut merged, before);
+        self.config(&mut merged, before);
+        self.ranges(&mut merged, before, detected);
+        self.components(&mut merged, before);
+        if let (None, Some(replicas)) = (self.replicas, before.replicas) {
+            merged.replicas = replicas;
+            if replicas != 2 {
+                merged.kept.push(format!("replicas={replicas}"));
+            }
+        }
+        if merged.replicas == 1 {
+            merged.values.components.insert(Component::SingleReplica);
+        }
+        merged
+    }
+
+    fn images(&self, merged: &mut Merged, before: &Installed) {
+        let (values, kept) = (&mut merged.values, &mut merged.kept);
+        values.tag.clone_from(&self.image_tag);
+        if let Some(registry) = self.registry.as_ref().or(before.registry.as_ref()) {
+            values.registry.clone_from(registry);
+            if self.registry.is_none() && registry != REGISTRY {
+                kept.push(format!("registry={registry}"));
+            }
+        }
+        if !self.architecture.is_empty() {
+            values.architectures.clone_from(&self.architecture);
+        } else if !before.architectures.is_empty() {
+            values.architectures.clone_from(&before.architectures);
+            if before.architectures != ARCHITECTURES {
+                kept.push(format!("architecture={}", before.architectures.join(",")));
+            }
+        }
+        if let Some(NamedPlatform(platform)) = self.platform {
+            values.host_paths = platform.host_paths();
+        } else {
+            values.host_paths.clone_from(&before.host_paths);
+            if before.host_paths != HostPaths::default() {
+                let HostPaths {
+                    runtime,
+                    cni_bin,
+                    cni_conf,
+                } = &before.host_paths;
+                kept.push(format!("the nodes' folders {runtime}, {cni_bin}, {cni_conf}"));
+            }
+        }
+    }
+
+    fn config(&self, merged: &mut Merged, before: &Installed) {
+        let Merged { values, kept, .. } = merged;
+        let config = &mut values.config;
+        let mut keep = |key: &str, default: &str| -> Option<String> {
+            let value = before.config.get(key)?;
+            if value != default {
+                kept.push(format!("{key}={value}"));
+            }
+            Some(value.clone())
+        };
+        config.trust_domain = self.trust_domain.clone().or_else(|| keep("trust-domain", TRUST_DOMAIN));
+        config.cluster_id = self.cluster_id.clone().or_else(|| keep("cluster-id", "Kubernetes"));
+        config.cluster_domain = keep("cluster-domain", "");
+        config.root_namespace = keep("root-namespace", "");
+        config.log = keep("log", "info");
+        config.exclude_cidrs = list(&self.exclude_cidr, || keep("exclude-cidr", ""));
+        config.exclude_ports = list(&self.exclude_port, || keep("exclude-port", ""));
+    }
+
+    fn ranges(&self, merged: &mut Merged, before: &Installed, detected: Option<Ranges>) {
+        let config = &mut merged.values.config;
+        if let Some(ranges) = detected {
+            config.mesh_cidrs = ranges.cidrs;
+            merged.origin = Some("detected");
+        } else if !self.mesh_cidr.is_empty() {
+            config.mesh_cidrs = detect::given(&self.mesh_cidr);
+            merged.origin = Some(if config.mesh_cidrs.is_empty() { "none" } else { "given" });
+        } else if let Some(text) = before.config.get("mesh-cidr").filter(|text| !text.is_empty()) {
+            config.mesh_cidrs = parsed(text);
+            merged.kept.push(format!("mesh-cidr={text}"));
+            merged.origin = Some("given");
+        } else if before.origin.as_deref() == Some("none") {
+            merged.origin = Some("none");
+        }
+    }
+
+    fn components(&self, merged: &mut Merged, before: &Installed) {
+        let choices = [
+            (self.given_ca, Component::GivenCa),
+            (self.hold_nodes, Component::HoldNodes),
+            (self.local_images, Component::LocalImages),
+            (self.network_policy, Component::NetworkPolicy),
+            (self.selinux, Component::Selinux),
+        ];
+        let mut wanted = BTreeSet::new();
+        for (given, component) in choices {
+            let was = before.components.contains(&component);
+            if given.is_none() && was {
+                merged.kept.push(component.name().to_owned());
+            }
+            if given.unwrap_or(was) {
+                wanted.insert(component);
+            }
+        }
+        merged.values.components = wanted;
+    }
+}
+
+/// The trust domain before and after, if it changes.
+pub(super) fn changed_trust_domain(before: &Installed, after: &Merged) -> Option<(String, String)> {
+    let or_default = |domain: Option<&String>| domain.map_or(TRUST_DOMAIN, String::as_str).to_owned();
+    let old = or_default(before.config.get("trust-domain"));
+    let new = or_default(after.values.config.trust_domain.as_ref());
+    (old != new).then_some((old, new))
+}
+
+/// What the flag names, or else what was kept.
+fn list<T: FromStr + Clone>(given: &[OrNone<T>], kept: impl FnOnce() -> Option<String>) -> Vec<T> {
+    if given.is_empty() {
+        return kept().map(|text| parsed(&text)).unwrap_or_default();
+    }
+    let named = given.iter().filter_map(|one| match one {
+        OrNone::None => None,
+        OrNone::One(value) => Some(value.clone()),
+    });
+    named.collect()
+}
+
+/// A list as the ConfigMap has it. The programs refuse what does not parse, so it is not there.
+fn parsed<T: FromStr>(text: &str) -> Vec<T> {
+    text.split(',').filter_map(|one| one.trim().parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! Health of endpoints. It has three states; Istio's wire has two, and an extension of Culvert's own carries the third.
+
+use culvert_objects::Pod;
+use culvert_proto::workload::{Extension, Workload, WorkloadStatus};
+use culvert_proto::{HEALTH, TERMINATING, TEXT_TYPE};
+use k8s_openapi::api::discovery::v1::EndpointConditions;
+use prost::Message as _;
+use prost_types::Any;
+
+/// How an endpoint is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    /// Takes what is new.
+    Ready,
+    /// Serves, and is about to end: takes what is new where nothing else does.
+    Terminating,
+    /// Takes nothing.
+    NotReady,
+}
+
+impl Health {
+    /// By the condition `Ready` and whether it is being deleted, as Kubernetes' endpoints have it. The phase tells nothing
+    /// about that.
+    pub(super) fn of_pod(pod: &Pod) -> Self {
+        let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let ready = conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        match (ready, pod.metadata.deletion_timestamp.is_some()) {
+            (true, false) => Self::Ready,
+            (true, true) => Self::Terminating,
+            (false, _) => Self::NotReady,
+        }
+    }
+
+    /// By what a slice says of an endpoint. What it does not say is: ready, and serving if ready.
+    pub(super) fn of_endpoint(conditions: Option<&EndpointConditions>) -> Self {
+        let Some(conditions) = conditions else {
+            return Self::Ready;
+        };
+        let ready = conditions.ready != Some(false);
+        let serving = conditions.serving.unwrap_or(ready);
+        match (ready, serving && conditions.terminating == Some(true)) {
+            (_, true) => Self::Terminating,
+            (true, false) => Self::Ready,
+            (false, false) => Self::NotReady,
+        }
+    }
+
+    /// Says it in a workload.
+    pub(super) fn tell(self, workload: &mut Workload) {
+        let status = match self {
+            Self::Ready => WorkloadStatus::Healthy,
+            Self::Terminating | Self::NotReady => WorkloadStatus::Unhealthy,
+        };
+        workload.status = status.into();
+        if self == Self::Terminating {
+            workload.extensions.push(Extension {
+                name: HEALTH.to_owned(),
+                config: Some(Any {
+                    type_url: TEXT_TYPE.to_owned(),
+                    // For prost, a text is the well-known type of it.
+                    value: TERMINATING.to_owned().encode_to_vec(),
+                }),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_what_its_slice_says() {
+        let said = |ready, serving, terminating| {
+            Health::of_endpoint(Some(&EndpointConditions {
+                ready,
+                serving,
+                terminating,
+            }))
+        };
+        assert_eq!(Health::of_endpoint(None), Health::Ready);
+        assert_eq!(said(None, None, None), Health::Ready);
+        assert_eq!(said(Some(false), Some(true), Some(true)), Health::Terminating);
+        assert_eq!(said(Some(false), Some(false), Some(true)), Health::NotReady);
+        assert_eq!(said(Some(false), None, None), Health::NotReady);
+        // As Kubernetes writes them for a Service that publishes addresses that are not ready.
+        assert_eq!(said(Some(true), Some(false), Some(true)), Health::Ready);
+    }
+}

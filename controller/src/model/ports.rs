@@ -1,0 +1,85 @@
+//! The ports of Services, and where workloads serve them.
+
+use culvert_objects::Pod;
+use culvert_proto::workload::{AppProtocol, Port};
+use k8s_openapi::api::core::v1::{Container, ServicePort, ServiceSpec};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::wire::port as port_number;
+
+/// The ports that the mesh carries. Istio sends UDP ports too, which a TCP proxy can only mistake for others.
+pub(super) fn tcp_ports(spec: &ServiceSpec) -> impl Iterator<Item = &ServicePort> {
+    spec.ports
+        .iter()
+        .flatten()
+        .filter(|port| port.protocol.as_deref().is_none_or(|p| p == "TCP"))
+}
+
+/// An entry of a Workload's list: where it serves the Service's port.
+pub(super) fn workload_port(port: &ServicePort, target: u32) -> Port {
+    Port {
+        service_port: port_number(port.port),
+        target_port: target,
+        app_protocol: AppProtocol::Unknown.into(),
+    }
+}
+
+/// A port of a Service.
+pub(super) fn resource_port(port: &ServicePort) -> Port {
+    let target = match &port.target_port {
+        Some(IntOrString::Int(target)) => port_number(*target),
+        // Differs by pod.
+        Some(IntOrString::String(_)) => 0,
+        None => port_number(port.port),
+    };
+    Port {
+        service_port: port_number(port.port),
+        target_port: target,
+        app_protocol: app_protocol(port).into(),
+    }
+}
+
+/// Where `pod` serves `port`; nowhere if it has no port of that name.
+pub(super) fn target(port: &ServicePort, pod: &Pod) -> Option<u32> {
+    let name = match &port.target_port {
+        Some(IntOrString::Int(target)) => return Some(port_number(*target)),
+        Some(IntOrString::String(name)) => name,
+        None => return Some(port_number(port.port)),
+    };
+    let spec = pod.spec.as_ref()?;
+    let stays = |c: &&Container| c.restart_policy.as_deref() == Some("Always");
+    let containers = spec
+        .containers
+        .iter()
+        .chain(spec.init_containers.iter().flatten().filter(stays));
+    let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
+    let found = ports.find(|p| p.name.as_ref() == Some(name) && p.protocol.as_deref().is_none_or(|p| p == "TCP"))?;
+    Some(port_number(found.container_port))
+}
+
+/// What the port says about its protocol: `appProtocol` first, then the first word of its name.
+fn app_protocol(port: &ServicePort) -> AppProtocol {
+    let word = match port.app_protocol.as_deref() {
+        Some("kubernetes.io/h2c") => return AppProtocol::Http2,
+        Some("kubernetes.io/ws") => return AppProtocol::Http11,
+        Some("kubernetes.io/wss") => return AppProtocol::Tls,
+        Some(word) => word,
+        None => port.name.as_deref().unwrap_or_default(),
+    };
+    let word = word.to_ascii_lowercase();
+    // One word, although it has a hyphen, and none that the L4 proxy knows.
+    if word.starts_with("grpc-web") {
+        return AppProtocol::Unknown;
+    }
+    match word.split('-').next().unwrap_or_default() {
+        "http" => AppProtocol::Http11,
+        "http2" => AppProtocol::Http2,
+        "grpc" => AppProtocol::Grpc,
+        "tcp" => AppProtocol::Tcp,
+        "tls" | "https" => AppProtocol::Tls,
+        "udp" | "http_proxy" | "mongo" | "redis" | "mysql" => AppProtocol::Unknown,
+        // Protocols in which the server speaks first, so that nobody waits for the client's first bytes.
+        _ if matches!(port.port, 25 | 53 | 3306 | 27017) => AppProtocol::Tcp,
+        _ => AppProtocol::Unknown,
+    }
+}

@@ -1,0 +1,31 @@
+//! The ranges that addresses of the mesh come from, so that proxies send nothing in plaintext to an address that may be
+//! a pod's or a service's before they know whose it is.
+
+use culvert_objects::{Node, ServiceCIDR};
+use culvert_proto::config::{Mesh, Range};
+use ipnet::IpNet;
+
+use super::reader::Reader;
+use super::wire;
+
+/// The ranges of nodes' pods and of services, as few as say the same; none where nothing is known of any.
+pub(super) fn mesh(reader: &Reader<'_>) -> Option<Mesh> {
+    let pods = reader.all::<Node>().filter_map(|(_, node)| node.spec.as_ref());
+    let pods = pods.flat_map(|spec| spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr));
+    let services = reader.all::<ServiceCIDR>().filter_map(|(_, range)| range.spec.as_ref());
+    let services = services.flat_map(|spec| spec.cidrs.iter().flatten());
+    let told = pods.chain(services).filter_map(|text| text.parse::<IpNet>().ok());
+    let all: Vec<IpNet> = told
+        .chain(reader.settings().service_cidrs.iter().copied())
+        .map(|range| range.trunc())
+        .collect();
+    let mut ranges = IpNet::aggregate(&all);
+    ranges.sort_unstable();
+    let range = |range: IpNet| Range {
+        address: wire::octets(range.network()),
+        length: range.prefix_len().into(),
+    };
+    (!ranges.is_empty()).then(|| Mesh {
+        ranges: ranges.into_iter().map(range).collect(),
+    })
+}

@@ -1,0 +1,73 @@
+//! The objects, as what is derived reads them.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use culvert_objects::{Held, Key, ObjectName, Objects};
+
+use super::index::Index;
+use super::settings::Settings;
+
+/// The objects, as a unit reads them. Whatever it reads is noted, so that the unit is derived again when the answer may be
+/// another.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    settings: &'a Settings,
+    objects: &'a Objects,
+    index: &'a Index,
+    read: RefCell<Vec<Key>>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(settings: &'a Settings, objects: &'a Objects, index: &'a Index) -> Self {
+        Self {
+            settings,
+            objects,
+            index,
+            read: RefCell::default(),
+        }
+    }
+
+    /// What holds for the whole mesh.
+    pub(super) fn settings(&self) -> &'a Settings {
+        self.settings
+    }
+
+    /// The object that the unit is named after: a change of it concerns the unit in any case.
+    pub(super) fn own<T: Held>(&self, name: &ObjectName) -> Option<&'a Arc<T>> {
+        T::map(self.objects).get(name)
+    }
+
+    /// The object of a name.
+    pub(super) fn get<T: Held>(&self, name: &ObjectName) -> Option<&'a Arc<T>> {
+        self.note(Key::named(<T as Held>::KIND.name(), name));
+        T::map(self.objects).get(name)
+    }
+
+    /// The objects under a key, and perhaps others: see [`Key`].
+    pub(super) fn find<T: Held>(&self, key: Key) -> impl Iterator<Item = (&'a ObjectName, &'a Arc<T>)> {
+        self.note(key);
+        let filed = self
+            .index
+            .find(key)
+            .iter()
+            .filter(|(kind, _)| *kind == <T as Held>::KIND);
+        filed.filter_map(|(_, name)| T::map(self.objects).get_key_value(name))
+    }
+
+    /// All objects of a kind.
+    pub(super) fn all<T: Held>(&self) -> impl Iterator<Item = (&'a ObjectName, &'a Arc<T>)> {
+        self.note(Key::all(<T as Held>::KIND.name()));
+        T::map(self.objects).iter()
+    }
+
+    /// Notes that the unit depends on a key beyond the objects.
+    pub(super) fn note(&self, key: Key) {
+        self.read.borrow_mut().push(key);
+    }
+
+    /// All that was read.
+    pub(super) fn into_keys(self) -> Vec<Key> {
+        self.read.into_inner()
+    }
+}

@@ -1,0 +1,37 @@
+//! What is derived as a whole.
+
+use culvert_objects::{Finding, Kind, ObjectName};
+
+use crate::snapshot::Resource;
+
+/// One unit of derivation: it is derived again as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Unit {
+    /// A pod's Workload.
+    Pod(ObjectName),
+    /// A Service.
+    Service(ObjectName),
+    /// The Workloads of a slice's addresses.
+    Slice(ObjectName),
+    /// The mesh as a whole.
+    Mesh,
+}
+
+impl Unit {
+    /// What is derived of an object by itself.
+    pub(super) fn of(kind: Kind, name: &ObjectName) -> Option<Self> {
+        match kind {
+            Kind::Pod => Some(Self::Pod(name.clone())),
+            Kind::Service => Some(Self::Service(name.clone())),
+            Kind::EndpointSlice => Some(Self::Slice(name.clone())),
+            _ => None,
+        }
+    }
+}
+
+/// What became of a unit.
+#[derive(Debug, Default)]
+pub(super) struct Derived {
+    pub(super) resources: Vec<Resource>,
+    pub(super) findings: Vec<Finding>,
+}

@@ -1,0 +1,153 @@
+//! An API server of a few answers, and what is made of them.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use culvert_objects::ObjectName;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Objects by the last part of the path, two to a page. Kinds that are not there are not found. A watch ends at once, and the
+/// next has to list again.
+#[derive(Clone, Default)]
+struct ApiServer {
+    objects: Arc<Mutex<HashMap<&'static str, Vec<Value>>>>,
+}
+
+impl ApiServer {
+    async fn start(&self) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address: SocketAddr = listener.local_addr().unwrap();
+        let server = self.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(server.clone().answer(stream));
+            }
+        });
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let uri = format!("http://{address}").parse().unwrap();
+        Client::try_from(kube::Config::new(uri)).unwrap()
+    }
+
+    fn set(&self, plural: &'static str, objects: Option<Vec<Value>>) {
+        let mut all = self.objects.lock();
+        match objects {
+            Some(objects) => drop(all.insert(plural, objects)),
+            None => drop(all.remove(plural)),
+        }
+    }
+
+    async fn answer(self, mut stream: TcpStream) {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            match stream.read_u8().await {
+                Ok(byte) => request.push(byte),
+                Err(_) => return,
+            }
+        }
+        let line = String::from_utf8(request).unwrap();
+        let target = line.split_whitespace().nth(1).unwrap().to_owned();
+        let (path, query) = target.split_once('?').unwrap();
+        let plural = path.rsplit('/').next().unwrap();
+        let objects = self.objects.lock().get(plural).cloned();
+        let (status, body) = match objects {
+            None => ("404 Not Found", "404 page not found".to_owned()),
+            Some(_) if query.contains("watch=true") => {
+                let gone = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired"});
+                ("200 OK", json!({"type": "ERROR", "object": gone}).to_string() + "\n")
+            }
+            Some(objects) => {
+                let token = query.split('&').find_map(|part| part.strip_prefix("continue="));
+                let from = token.map_or(0, |token| token.parse().unwrap());
+                let rest = from + 2 < objects.len();
+                let page: Vec<Value> = objects.into_iter().skip(from).take(2).collect();
+                let token = if rest { (from + 2).to_string() } else { String::new() };
+                let metadata = json!({"resourceVersion": "1", "continue": token});
+                ("200 OK", json!({"metadata": metadata, "items": page}).to_string())
+            }
+        };
+        let length = body.len();
+        let answer = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        );
+        let _ = stream.write_all(answer.as_bytes()).await;
+    }
+}
+
+fn small() -> ApiServer {
+    let server = ApiServer::default();
+    for plural in [
+        "namespaces",
+        "nodes",
+        "serviceaccounts",
+        "services",
+        "endpointslices",
+        "pods",
+    ] {
+        server.set(plural, Some(Vec::new()));
+    }
+    server.set("namespaces", Some(vec![json!({"metadata": {"name": "shop"}})]));
+    let account = json!({"metadata": {"name": "default", "namespace": "shop"}});
+    server.set("serviceaccounts", Some(vec![account]));
+    server
+}
+
+async fn until(loaded: &mut watch::Receiver<Arc<Loaded>>, what: impl FnMut(&Arc<Loaded>) -> bool) -> Arc<Loaded> {
+    let found = tokio::time::timeout(PATIENCE, loaded.wait_for(what)).await;
+    Arc::clone(&found.expect("it does not come").unwrap())
+}
+
+/// One such object kept every list and watch of its kind from ever ending.
+#[tokio::test]
+async fn an_object_that_cannot_be_read_is_a_finding_and_stops_nobody() {
+    let server = small();
+    let pod =
+        |name: &str, time: &str| json!({"metadata": {"name": name, "namespace": "shop", "creationTimestamp": time}});
+    let good = "2026-01-01T00:00:00Z";
+    let pods = vec![
+        pod("a", good),
+        pod("b", "9999-12-31T23:59:59Z"),
+        pod("c", good),
+        pod("d", good),
+        pod("e", good),
+    ];
+    server.set("pods", Some(pods.clone()));
+    let mut loaded = follow(&server.start().await, &Health::default());
+    let all = until(&mut loaded, |loaded| {
+        loaded.generation > 0 && loaded.objects.pods.len() == 4
+    })
+    .await;
+    let findings: Vec<String> = all.findings.keys().map(|finding| finding.to_string()).collect();
+    assert!(
+        findings.len() == 1 && findings[0].starts_with("Pod shop/b: metadata.creationTimestamp: "),
+        "{findings:?}"
+    );
+    server.set(
+        "pods",
+        Some(pods.into_iter().filter(|pod| pod["metadata"]["name"] != "b").collect()),
+    );
+    until(&mut loaded, |loaded| loaded.findings.is_empty()).await;
+}
+
+/// CRDs are installed and removed while the controller runs.
+#[tokio::test]
+async fn a_kind_that_a_cluster_need_not_have_comes_and_goes() {
+    let server = small();
+    let health = Health::default();
+    let mut loaded = follow_looking(&server.start().await, &health, Duration::from_millis(20));
+    until(&mut loaded, |loaded| loaded.generation > 0).await;
+    assert!(health.missing().is_empty(), "{:?}", health.missing());
+    let range = json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["198.19.0.0/16"]}});
+    server.set("servicecidrs", Some(vec![range]));
+    let name = ObjectName::cluster("kubernetes");
+    until(&mut loaded, |loaded| loaded.objects.service_cidrs.contains_key(&name)).await;
+    server.set("servicecidrs", None);
+    until(&mut loaded, |loaded| loaded.objects.service_cidrs.is_empty()).await;
+    assert!(health.missing().is_empty());
+}

@@ -1,0 +1,56 @@
+//! By what objects find one another, beside names.
+
+use std::net::IpAddr;
+
+use crate::name::ObjectName;
+use crate::persistent::hash_one;
+
+/// An object is filed under its keys; who depends on objects asks by key, and is asked again when an object comes under
+/// that key, changes, or goes.
+///
+/// A key is a hash of what it stands for. Two that are the same by chance make somebody look once too often, and no more:
+/// who finds an object by key looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(u64);
+
+impl Key {
+    /// The object of a name. Every object has this key.
+    pub fn named(kind: &'static str, name: &ObjectName) -> Self {
+        Self(hash_one(&("named", kind, name)))
+    }
+
+    /// Any object of a kind. Every object has this key.
+    pub fn all(kind: &'static str) -> Self {
+        Self(hash_one(&("all", kind)))
+    }
+
+    /// Services of a namespace whose selector asks for this label.
+    pub fn selector(namespace: &str, label: &str, value: &str) -> Self {
+        Self(hash_one(&("selector", namespace, label, value)))
+    }
+
+    /// The pod of an address.
+    pub fn pod_of(address: IpAddr) -> Self {
+        Self(hash_one(&("pod of", address)))
+    }
+
+    /// The agent that serves a node.
+    pub fn agent_on(node: &str) -> Self {
+        Self(hash_one(&("agent on", node)))
+    }
+
+    /// Slices of a Service.
+    pub fn slice_of(service: &ObjectName) -> Self {
+        Self(hash_one(&("slice of", service)))
+    }
+
+    /// Slices with an endpoint that refers to a pod.
+    pub fn slice_to(pod: &ObjectName) -> Self {
+        Self(hash_one(&("slice to", pod)))
+    }
+
+    /// Slices with an endpoint of an address that refers to no pod.
+    pub fn slice_at(address: IpAddr) -> Self {
+        Self(hash_one(&("slice at", address)))
+    }
+}
