@@ -216,4 +216,14 @@ mod tests {
             assert!(parse(&bad).is_err(), "{bad:?}");
         }
     }
+
+    #[test]
+    fn what_nothing_uses_is_an_error() {
+        for given in ["node-token", "--state-dir", "--xds-listen"] {
+            assert!(
+                Cli::try_parse_from(["culvert-agent", "--node", "n", given]).is_err(),
+                "{given}"
+            );
+        }
+    }
 }

@@ -153,6 +153,7 @@ impl Gate {
             state,
             certified: certified == Some(true),
             problem: problem.map(str::to_owned),
+            notices: Vec::new(),
         };
         let proxy = certified.map(|_| ProxyStatus {
             pid: 1,

@@ -8,7 +8,13 @@ use std::{
 use culvert_cni::{config::MAX_CONFIG, plugin};
 
 fn main() -> ExitCode {
-    if std::env::args_os().len() > 1 {
+    let mut given = std::env::args_os().skip(1);
+    if let Some(first) = given.next() {
+        let is_question = ["--help", "-h", "--version", "-V"].iter().any(|known| first == *known);
+        if !is_question || given.next().is_some() {
+            eprintln!("culvert-cni: takes no arguments but --help or --version; {first:?} is none of them");
+            return ExitCode::from(2);
+        }
         println!(concat!(
             "culvert-cni ",
             env!("CARGO_PKG_VERSION"),

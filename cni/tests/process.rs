@@ -365,3 +365,17 @@ fn calls_that_make_no_sense_get_the_specifications_codes() {
     let (code, message) = error(&call_with(&[("CNI_COMMAND", "ADD")], &node.config(&previous)));
     assert!(code == 4 && message.contains("CNI_"), "{code} {message}");
 }
+
+#[test]
+fn what_nothing_uses_is_an_error() {
+    let call = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_culvert-cni"))
+            .args(arguments)
+            .output()
+            .expect("run");
+        output.status.code()
+    };
+    assert_eq!(call(&["--version"]), Some(0));
+    assert_eq!(call(&["--state-dir"]), Some(2));
+    assert_eq!(call(&["--version", "--state-dir"]), Some(2));
+}

@@ -16,7 +16,7 @@ const STATE_DIR: &str = "/var/lib/culvert";
 
 /// Watches the cluster, is its certificate authority, and tells every node what the mesh is.
 #[derive(Debug, Parser)]
-#[command(name = "culvert-controller", version)]
+#[command(name = "culvert-controller", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     /// Something else than to serve.
     #[command(subcommand)]
@@ -89,6 +89,10 @@ pub struct Serve {
         value_name = "ADDRESS"
     )]
     pub xds_listen: SocketAddr,
+    /// The longest that a node's stream of configuration lasts before the node connects again, perhaps to another replica.
+    /// Streams end when their token does in any case.
+    #[arg(long, env = "CULVERT_STREAM_AGE", default_value = "30m", value_parser = duration, value_name = "TIME")]
+    pub stream_age: Duration,
     /// A name or address by which nodes reach this controller, for its certificate; may be repeated. Beside
     /// `localhost` and the loopback addresses.
     #[arg(long, env = "CULVERT_SERVING_NAME", value_delimiter = ',', value_name = "NAME")]
@@ -166,5 +170,16 @@ mod tests {
         let serve = Cli::try_parse_from(["c", "--config-dir", "/c", "--state-dir", "/s"]).unwrap();
         assert_eq!(serve.serve.authority.leaf_ttl, Duration::from_secs(86400));
         assert!(Cli::try_parse_from(["c", "node-token"]).is_err());
+    }
+
+    /// Seen: the token was made in the default folder, and the flag was taken without a word.
+    #[test]
+    fn a_flag_of_serving_before_node_token_is_an_error_rather_than_ignored() {
+        for flags in [["--state-dir", "/s"], ["--config-dir", "/c"], ["--log", "info"]] {
+            let [flag, value] = flags;
+            let error = Cli::try_parse_from(["c", flag, value, "node-token", "n"]).unwrap_err();
+            assert!(error.to_string().contains("node-token"), "{error}");
+        }
+        assert!(Cli::try_parse_from(["c", "node-token", "n", "--config-dir", "/c"]).is_err());
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::authority::{Signer, SigningMetrics};
 use crate::cluster::lease::Standing;
 use crate::model::Changes;
-use crate::serve::Nodes;
+use crate::serve::Callers;
 use crate::source::About;
 use crate::state::State;
 
@@ -72,13 +72,15 @@ pub(crate) struct Sources {
     pub(crate) source: About,
     /// Who of several replicas writes; none where there is only one.
     pub(crate) standing: Option<watch::Receiver<Standing>>,
-    pub(crate) nodes: Nodes,
+    pub(crate) callers: Callers,
     pub(crate) signing: SigningMetrics,
     pub(crate) trust_domain: String,
     pub(crate) signer: watch::Receiver<Option<Arc<Signer>>>,
     pub(crate) roots: watch::Receiver<Arc<str>>,
     /// What is wrong with the signing certificate, if something is.
     pub(crate) ca_problem: watch::Receiver<Option<String>>,
+    /// Where the trust bundle cannot be written, if there is such a place.
+    pub(crate) bundle_problem: watch::Receiver<Option<String>>,
     pub(crate) stop: watch::Receiver<bool>,
 }
 
@@ -139,7 +141,8 @@ impl Sources {
             },
             "resources": state.snapshot.len(),
             "findings": self.findings(),
-            "nodes": self.nodes.describe(),
+            "nodes": self.callers.nodes(),
+            "workloads": self.callers.workloads(),
             "certificates_signed": self.signing.signed(),
             "authority": self.authority(),
         })
@@ -163,6 +166,9 @@ impl Sources {
             value["text"] = finding.to_string().into();
             value
         };
-        state.loaded.findings.keys().map(|found| finding(found)).collect()
+        let problem = self.bundle_problem.borrow().clone();
+        let problem = problem.map(|text| json!({"object": "ConfigMap culvert-ca-root-cert", "text": text}));
+        let findings = state.loaded.findings.keys().map(|found| finding(found));
+        findings.chain(problem).collect()
     }
 }

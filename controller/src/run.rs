@@ -9,21 +9,24 @@ use culvert_telemetry::prometheus::registry::Registry;
 use culvert_telemetry::{ListenError, Listeners};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use crate::authority::{CertificateService, Setup, SigningMetrics, Tokens};
+use crate::authority::{CertificateService, Setup, SigningMetrics, Strangers, Tokens};
 use crate::clock::Clock;
 use crate::cluster::Member;
 use crate::cluster::client::ClientError;
 use crate::cluster::lease::Standing;
 use crate::flags::Serve;
-use crate::follow::Follow;
+use crate::follow::{Follow, OnChange};
 use crate::model::{Model, Settings};
 use crate::monitor::{self, ModelMetrics, Sources};
-use crate::serve::{self, Discovery, DiscoveryMetrics, Nodes, Placed, ServeError};
+use crate::serve::{self, Callers, Discovery, DiscoveryMetrics, Placed, ServeError, Shared, Streams};
 use crate::source::{About, Source};
 use crate::state::State;
+
+/// How many streams may look through everything that their clients hold at the same time: more would only be slower together.
+const LARGE_STREAMS: usize = 8;
 
 /// Why the controller ended.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +92,8 @@ async fn run_until_signal(flags: Serve, clock: &Clock, fed: Option<watch::Receiv
     }
     let mut registry = Registry::default();
     let discovery_metrics = DiscoveryMetrics::register(&mut registry);
+    let streams = Streams::register(&mut registry);
+    let strangers = Strangers::register(&mut registry);
     let signing = SigningMetrics::register(&mut registry);
     let metrics = ModelMetrics::register(&mut registry);
     let settings = Settings {
@@ -99,14 +104,15 @@ async fn run_until_signal(flags: Serve, clock: &Clock, fed: Option<watch::Receiv
         system_namespace: flags.cluster.namespace(),
         service_cidrs: flags.service_cidr.clone(),
     };
-    let mut follower = Follow::new(metrics, Box::new(|_| {}));
+    let mut follower = Follow::new(metrics, on_change(&streams));
     let state = follower.state.subscribe();
     let (stop_sender, stop) = watch::channel(false);
-    let nodes = Nodes::default();
+    let callers = Callers::default();
     let Backend {
         source,
         mut setup,
         standing,
+        bundle_problem,
         chores,
     } = match (fed, &flags.config_dir) {
         (Some(fed), _) => Backend::files(&flags, || Ok(Source::fed(fed)), clock)?,
@@ -125,14 +131,18 @@ async fn run_until_signal(flags: Serve, clock: &Clock, fed: Option<watch::Receiv
     let monitoring = Listeners::bind(flags.monitoring_listen, flags.readiness_listen).await?;
     let (at, pages_at) = (address(&xds)?, monitoring.address().map_err(Cause::Address)?);
     tracing::info!(xds = %at, monitoring = %pages_at, "serving");
-    let discovery = Discovery::new(
-        state.clone(),
-        setup.authority.bundle(),
-        Arc::clone(&setup.authenticator),
-        nodes.clone(),
-        discovery_metrics,
-        stop.clone(),
-    );
+    let shared = Shared {
+        state: state.clone(),
+        roots: setup.authority.bundle(),
+        streams,
+        callers: callers.clone(),
+        metrics: discovery_metrics,
+        stop: stop.clone(),
+        longest: flags.stream_age,
+        clock: clock.clone(),
+        large: Arc::new(Semaphore::new(LARGE_STREAMS)),
+    };
+    let discovery = Discovery::new(shared, Arc::clone(&setup.authenticator));
     let placed = Placed::new(state.clone(), &flags.trust_domain);
     let certificates = CertificateService::new(
         Arc::clone(&setup.authority),
@@ -144,20 +154,23 @@ async fn run_until_signal(flags: Serve, clock: &Clock, fed: Option<watch::Receiv
         state: state.clone(),
         source: source.about(),
         standing,
-        nodes,
+        callers,
         signing,
         trust_domain: flags.trust_domain.clone(),
         signer: setup.authority.signer(),
         roots: setup.authority.bundle(),
         ca_problem: setup.problem.clone(),
+        bundle_problem,
         stop: stop.clone(),
     };
     let pages = monitoring.serve(monitor::routes(sources, registry));
     let tls = setup.serving.tls().map_err(Cause::Tls)?;
     let known = all_is_known(state, stop.clone());
+    // Before its streams end, so that they begin again on another connection.
+    let connection_age = flags.stream_age * 4 / 5;
     let grpc = async {
         known.await;
-        serve::serve(xds, tls, discovery, certificates, stop).await
+        serve::serve(xds, strangers, connection_age, tls, discovery, certificates, stop).await
     };
     let serving = async {
         tokio::select! {
@@ -186,6 +199,11 @@ async fn run_until_signal(flags: Serve, clock: &Clock, fed: Option<watch::Receiv
     Ok(())
 }
 
+fn on_change(streams: &Streams) -> OnChange {
+    let streams = streams.clone();
+    Box::new(move |changes| streams.publish(changes))
+}
+
 /// Waits for the first state, or for the end. Until then clients' connections wait in the listener's queue.
 async fn all_is_known(mut state: watch::Receiver<Arc<State>>, mut stop: watch::Receiver<bool>) {
     tokio::select! {
@@ -199,6 +217,8 @@ struct Backend {
     source: Source,
     setup: Setup,
     standing: Option<watch::Receiver<Standing>>,
+    /// Where the trust bundle cannot be written, if there is such a place.
+    bundle_problem: watch::Receiver<Option<String>>,
     chores: Vec<JoinHandle<()>>,
 }
 
@@ -218,6 +238,7 @@ impl Backend {
             source: source()?,
             setup,
             standing: None,
+            bundle_problem: watch::channel(None).1,
             chores: Vec::new(),
         })
     }
@@ -239,10 +260,12 @@ impl Backend {
             serve::node_of_pod(state.clone()),
             clock,
         );
+        let (problem, bundle_problem) = watch::channel(None);
         Ok(Self {
             source: Source::kubernetes(&member.client, registry),
             standing: Some(member.standing.clone()),
-            chores: member.chores(state, setup.authority.bundle(), stop),
+            chores: member.chores(state, setup.authority.bundle(), stop, problem),
+            bundle_problem,
             setup,
         })
     }

@@ -155,6 +155,14 @@ impl Snapshot {
         aliases.map(|alias| alias.as_str().into()).chain(names).collect()
     }
 
+    /// Whether `name` is a resource's name or alias.
+    pub fn knows(&self, type_url: &str, name: &str) -> bool {
+        let is_name = self
+            .of_type(type_url)
+            .is_some_and(|resources| resources.get(name).is_some());
+        is_name || type_url == ADDRESS_TYPE && self.by_alias.0.get(name).is_some()
+    }
+
     /// What distinguishes the contents of a resource; none if it is not there.
     pub fn version(&self, type_url: &str, name: &str) -> Option<u64> {
         Some(self.of_type(type_url)?.get(name)?.entry.digest)

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use culvert_proto::{ADDRESS_TYPE, discovery::DeltaDiscoveryRequest};
-use culvert_xds::server::{Entry, Resources, Stream};
+use culvert_xds::server::{Entry, Stream, TypeSpec, View};
 use libfuzzer_sys::fuzz_target;
 use prost::Message as _;
 
@@ -23,9 +23,15 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     World(["a", "b", "c"].map(|name| (name.to_owned(), entry(name))).into())
 });
 
-impl Resources for World {
-    fn all<'a>(&'a self, type_url: &str) -> Option<Box<dyn Iterator<Item = (&'a str, &'a Entry)> + 'a>> {
-        (type_url == ADDRESS_TYPE).then(|| Box::new(self.0.iter().map(|(name, entry)| (name.as_str(), entry))) as Box<_>)
+const TYPES: [TypeSpec; 1] = [TypeSpec { url: ADDRESS_TYPE, after: &[] }];
+
+impl View for World {
+    fn types(&self) -> &'static [TypeSpec] {
+        &TYPES
+    }
+
+    fn all<'a>(&'a self, _: &str) -> Box<dyn Iterator<Item = (&'a str, &'a Entry)> + 'a> {
+        Box::new(self.0.iter().map(|(name, entry)| (name.as_str(), entry)))
     }
 
     fn get(&self, _: &str, name: &str) -> Option<&Entry> {
@@ -41,14 +47,19 @@ impl Resources for World {
         }
     }
 
-    fn initial(&self, _: &str, node: &str) -> Vec<String> {
-        if node == "n" { vec!["a".to_owned()] } else { vec![] }
+    fn keys(&self, _: &str, name: &str) -> Vec<String> {
+        let own = [name.to_owned(), format!("@{name}")];
+        let services = (name == "c").then(|| ["b".to_owned(), "@b".to_owned()]);
+        own.into_iter().chain(services.into_iter().flatten()).collect()
+    }
+
+    fn initial(&self, _: &str) -> Vec<String> {
+        vec!["a".to_owned()]
     }
 }
 
 fuzz_target!(|input: &[u8]| {
     let mut stream = Stream::new();
-    stream.set_node("n");
     let (mut rest, mut answers, mut last) = (input, 0, None);
     let acknowledge = |stream: &mut Stream, nonce: String| {
         let type_url = ADDRESS_TYPE.to_owned();

@@ -12,6 +12,7 @@
 )]
 
 pub mod authority;
+pub mod echo;
 mod patience;
 pub mod probe;
 pub mod town;

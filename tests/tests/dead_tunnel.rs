@@ -27,7 +27,7 @@ fn tunnel_ports(town: &Town<'_>) -> Vec<String> {
     let output = town.client.output(&mut list).unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let tunnels = lines.filter(|fields| fields.iter().any(|field| is_far(&field)));
+    let tunnels = lines.filter(|fields| fields.iter().any(&is_far));
     let near = |fields: Vec<&str>| {
         fields
             .into_iter()

@@ -202,11 +202,11 @@ fn ip(arguments: &str) {
 fn join_by_net1(one: &Pod, other: &Pod) -> [IpAddr; 2] {
     let (a, b) = (one.netns().name(), other.netns().name());
     ip(&format!("-n {a} link add net1 type veth peer name net1 netns {b}"));
-    for (netns, address) in [(a, "198.19.200.1"), (b, "198.19.200.2")] {
+    for (netns, address) in [(a, "192.0.2.1"), (b, "192.0.2.2")] {
         ip(&format!("-n {netns} addr add {address}/24 dev net1"));
         ip(&format!("-n {netns} link set net1 up"));
     }
-    ["198.19.200.1", "198.19.200.2"].map(|text| text.parse().unwrap())
+    ["192.0.2.1", "192.0.2.2"].map(|text| text.parse().unwrap())
 }
 
 #[test]
@@ -241,6 +241,60 @@ fn a_second_interface_works_as_without_a_mesh() {
     let (_served, peer) = accept(&here, "to its address");
     assert_eq!(peer.ip().to_canonical(), other);
     drop(client);
+    wait_for_notice(&town, &town.client, &format!("{own} (net1)"));
+}
+
+/// Waits until the agent's status page says something about a pod.
+fn wait_for_notice(town: &Town<'_>, pod: &Pod, wanted: &str) {
+    let mut last = String::new();
+    let said = wait_until("the agent says it", PATIENCE, || {
+        let page = town.mesh.get(pod.node(), 15022, "/pods").map(|answer| answer.body);
+        last = page.unwrap_or_default();
+        let page: serde_json::Value = serde_json::from_str(&last).unwrap_or_default();
+        let pods = page["pods"].as_array().cloned().unwrap_or_default();
+        let own = pods.iter().filter(|one| one["name"] == pod.name());
+        own.filter_map(|one| one["notices"].as_array())
+            .flatten()
+            .any(|one| one.as_str().is_some_and(|notice| notice.contains(wanted)))
+    });
+    said.unwrap_or_else(|error| panic!("{error:#}: {wanted}: {last}"));
+}
+
+/// A router is one whatever it forwards: said, because it is not carried.
+#[test]
+fn a_pod_that_forwards_is_said_to_and_its_own_traffic_is_carried() {
+    let lab = lab("ports_router");
+    let town = Town::meshed(&lab);
+    let guest = lab.pod(PodSpec::new("outside", "guest").on(1)).unwrap();
+    let [inside, _] = join_by_net1(&town.client, &guest);
+    let forward = || fs::write("/proc/sys/net/ipv4/ip_forward", "1");
+    town.client.run(forward).unwrap().unwrap();
+    wait_for_notice(&town, &town.client, "forwards packets");
+    // What is inside reaches the pod itself.
+    let listener = town.client.listen((IpAddr::from([0, 0, 0, 0]), PORT)).unwrap();
+    let _client = guest.connect((inside, PORT), PATIENCE).unwrap();
+    accept(&listener, "from inside");
+    town.in_the_tunnel(|| culvert_tests::probe::dial(&town.client, (town.server.ip4(), 8080), &[]))
+        .unwrap();
+}
+
+/// An application may be first on a port of the mesh's; the pod then does with fewer ports, and it is said.
+#[test]
+fn an_application_on_the_port_that_the_mesh_connects_from_is_said_and_served() {
+    let lab = lab("ports_15002");
+    let town = Town::meshed(&lab);
+    // Without SO_REUSEADDR, so that nobody shares it.
+    let any = SocketAddr::new("::".parse().unwrap(), 15002);
+    let socket = town.server.tcp_socket(any).unwrap();
+    socket.bind(&any.into()).unwrap();
+    socket.listen(16).unwrap();
+    let own = TcpListener::from(socket);
+    let listener = town.server.listen((any.ip(), PORT)).unwrap();
+    for address in town.server.addresses() {
+        connect(&town.client, SocketAddr::new(address, PORT), &listener);
+        connect(&town.client, SocketAddr::new(address, 15002), &own);
+    }
+    wait_for_notice(&town, &town.server, "listens on port 15002");
 }
 
 /// Where an application sends from does not decide whether it is encrypted.

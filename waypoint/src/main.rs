@@ -25,10 +25,17 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::Cli;
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser as _};
 
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_nothing_uses_is_an_error() {
+        for given in ["node-token", "--state-dir", "--log"] {
+            assert!(Cli::try_parse_from(["culvert-waypoint", given]).is_err(), "{given}");
+        }
     }
 }

@@ -1,6 +1,10 @@
 //! The command line. Every flag may also be given as an environment variable `CULVERT_...`.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Args, Parser, ValueEnum};
 use culvert_telemetry::LogFormat;
@@ -98,8 +102,9 @@ pub(crate) struct ControllerArgs {
     #[arg(long, env = "CULVERT_TRUST_DOMAIN", default_value = "cluster.local")]
     pub(crate) trust_domain: String,
 
-    /// Ranges that belong to the mesh: the cluster's pods and services. A destination in them that the controller does
-    /// not know (yet) is waited for, then refused; elsewhere, what is unknown is outside the mesh and reached in clear.
+    /// Ranges that belong to the mesh: the cluster's pods and services, beside those that the controller tells. A destination in them that the controller does
+    /// not know (yet) is waited for, then refused; elsewhere, what is unknown is outside the mesh and reached in
+    /// plaintext. Where no range is known at all, this holds for every private address.
     /// May be given several times, or as a list with commas.
     #[arg(
         long = "mesh-cidr",
@@ -109,9 +114,37 @@ pub(crate) struct ControllerArgs {
     )]
     pub(crate) mesh_cidrs: Vec<IpNet>,
 
+    /// The API server's address in the cluster, which pods reach even before the controller has answered: it may depend on
+    /// them (cluster DNS, for example). Kubernetes puts it into every container's environment; where it is a name, pods need a
+    /// resolver before it anyway.
+    #[arg(long = "api-server-host", env = "KUBERNETES_SERVICE_HOST", hide = true)]
+    pub(crate) api_server_host: Option<String>,
+
+    /// Its port.
+    #[arg(
+        long = "api-server-port",
+        env = "KUBERNETES_SERVICE_PORT",
+        default_value_t = 443,
+        hide = true
+    )]
+    pub(crate) api_server_port: u16,
+
+    /// The controller's address in the cluster, for when its name cannot be resolved. Kubernetes puts it into the
+    /// environment of every container that is started after the service was made.
+    #[arg(long = "controller-host", env = "CULVERT_CONTROLLER_SERVICE_HOST", hide = true)]
+    pub(crate) controller_host: Option<IpAddr>,
+
     /// Subscribe to what this node's pods use, or to the whole mesh.
     #[arg(long, env = "CULVERT_CONFIG_MODE", value_enum, default_value_t = ConfigMode::OnDemand)]
     pub(crate) config_mode: ConfigMode,
+}
+
+impl ControllerArgs {
+    /// The API server's address in the cluster.
+    pub(crate) fn api_server(&self) -> Option<SocketAddr> {
+        let host: IpAddr = self.api_server_host.as_ref()?.parse().ok()?;
+        Some(SocketAddr::new(host, self.api_server_port))
+    }
 }
 
 /// The data path.
@@ -210,6 +243,18 @@ mod tests {
             "-1s",
         ] {
             assert!(duration(text).is_err(), "{text:?} must be refused");
+        }
+    }
+
+    #[test]
+    fn what_nothing_uses_is_an_error() {
+        use clap::Parser as _;
+        assert!(Cli::try_parse_from(["culvert-ztunnel", "--node", "n"]).is_ok());
+        for given in ["node-token", "--state-dir", "--config-dir"] {
+            assert!(
+                Cli::try_parse_from(["culvert-ztunnel", "--node", "n", given]).is_err(),
+                "{given}"
+            );
         }
     }
 }

@@ -13,6 +13,7 @@
 mod admin;
 mod cli;
 mod control;
+mod descriptors;
 mod engine;
 mod memory;
 mod monitor;

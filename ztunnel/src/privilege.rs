@@ -140,8 +140,8 @@ fn close_inherited() -> Result<(), PrivilegeError> {
     }
 }
 
-/// Each connection takes two descriptors; the soft limit is often 1024.
-fn raise_descriptor_limit() -> Result<(), PrivilegeError> {
+/// Each connection takes two descriptors in the worker, each pod some in the monitor; the soft limit is often 1024.
+pub(crate) fn raise_descriptor_limit() -> Result<(), PrivilegeError> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(
         Resource::Nofile,

@@ -2,7 +2,8 @@
 //!
 //! Control publishes immutable snapshots in [`Shared`]; loops read them and take no lock. Where a loop needs something
 //! that is not there yet (an address that was never subscribed, a certificate that is still being signed), it parks the
-//! connection, says so through [`Shared::asks`], and tries again when its mailbox says [`LoopMessage::Changed`].
+//! connection, asks for it through [`Shared::asks`], and tries again when its mailbox says that it may be there
+//! ([`LoopMessage::MeshChanged`]).
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -29,6 +30,8 @@ pub(crate) struct Pod {
     pub(crate) identity: SpiffeId,
     /// The pod's own addresses.
     pub(crate) addresses: Vec<IpAddr>,
+    /// This node's name.
+    pub(crate) node: Arc<str>,
 }
 
 /// One end of a connection, as access log, metrics and policies see it. Empty strings where nothing is known.
@@ -56,7 +59,7 @@ pub(crate) enum Outbound {
         /// The service that the application dialled, `namespace/hostname`, if any.
         service: Option<Arc<str>>,
     },
-    /// Connect to this address in clear: a destination outside the mesh, or one that is not enrolled.
+    /// Connect to this address in plaintext: a destination outside the mesh, or one that is not enrolled.
     Direct {
         /// Where to connect to: the original destination, or an endpoint of the service that was dialled.
         destination: SocketAddr,
@@ -65,8 +68,8 @@ pub(crate) enum Outbound {
         /// The service that the application dialled, if any.
         service: Option<Arc<str>>,
     },
-    /// Not known yet: park until the mesh changes. The ask has been recorded by the resolver.
-    Pending,
+    /// Not known yet: park until it is there.
+    Pending(Awaited),
     /// Refuse; the reason goes to the access log.
     Deny(Denial),
 }
@@ -78,8 +81,46 @@ pub(crate) enum Inbound {
     Allow,
     /// Refuse; the reason goes to the access log (and 401 to an HBONE peer).
     Deny(Denial),
-    /// A policy or the pod's own workload has not arrived yet: park until the mesh changes, deny at the deadline.
-    Pending,
+    /// A policy or the pod's own workload has not arrived yet: park until it is there, deny at the deadline.
+    Pending(Awaited),
+}
+
+/// What a connection waits for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Awaited {
+    /// The controller's first answers.
+    #[error("configuration from the controller")]
+    Configuration,
+    /// The controller's answer about an address that was not asked for before.
+    #[error("the controller's answer about {0}")]
+    Answer(IpAddr),
+    /// Somebody at an address of the mesh at which nobody is known: on its way, or gone.
+    #[error("a workload or service at {0}: the address is in the mesh's ranges, and none is known there")]
+    Owner(IpAddr),
+    /// The same, where the mesh's ranges are not known and the address is a private one.
+    #[error(
+        "a workload or service at {0}: the address is private, none is known there, and the mesh's ranges are not known \
+         (from the controller or --mesh-cidr)"
+    )]
+    OwnerOrRanges(IpAddr),
+    /// What the controller says of the pod of this node that has this address.
+    #[error("the controller's word on the pod at {0}")]
+    Own(IpAddr),
+    /// A policy that the pod's workload names.
+    #[error("policy {0}, which is referenced but has not been received")]
+    Policy(Arc<str>),
+}
+
+impl Awaited {
+    /// The address about which something new must be known before it is worth another look; none if anything may help.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Configuration | Self::Policy(_) => None,
+            Self::Answer(address) | Self::Owner(address) | Self::OwnerOrRanges(address) | Self::Own(address) => {
+                Some(*address)
+            }
+        }
+    }
 }
 
 /// Why a connection was refused.
@@ -91,6 +132,9 @@ pub(crate) enum Denial {
     /// ALLOW policies apply and none matched.
     #[error("no ALLOW policy matches")]
     NotAllowed,
+    /// Nobody is known at an address where nothing may be sent in plaintext, though it was waited for.
+    #[error("waited in vain for {0}")]
+    NotKnown(Awaited),
     /// The workload names a policy that has not been received.
     #[error("policy {0} is referenced but has not been received")]
     PolicyMissing(Arc<str>),
@@ -115,8 +159,21 @@ pub(crate) enum Denial {
 pub(crate) enum Ask {
     /// Subscribe to whatever has this address.
     Address(IpAddr),
+    /// Connections went to these addresses lately, or are open to them: they stay subscribed.
+    Used(Vec<IpAddr>),
     /// Get a certificate for this identity.
     Certificate(SpiffeId),
+}
+
+/// Where two snapshots of the mesh differ.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MeshChange {
+    /// In something that any connection may depend on: ranges, or that there is configuration at all.
+    pub(crate) everything: bool,
+    /// In policies, or in which of them bind a workload.
+    pub(crate) policies: bool,
+    /// In what is known of these addresses.
+    pub(crate) addresses: rustc_hash::FxHashSet<IpAddr>,
 }
 
 /// What reaches a loop from outside, through its mailbox (an eventfd wakes it).
@@ -131,6 +188,13 @@ pub(crate) enum LoopMessage {
     Sockets(Arc<str>, Vec<OwnedFd>),
     /// The mesh or the certificates changed: try parked connections again, re-check open inbound ones.
     Changed,
+    /// Certificates changed, and nothing else.
+    CertificatesChanged,
+    /// The mesh changed where this says.
+    MeshChanged(Arc<MeshChange>),
+    /// The process may open hardly any more descriptors: give back those that are kept ready, and stop accepting for a
+    /// moment.
+    DescriptorsShort,
     /// Accept nothing more, send GOAWAY, end when the last connection has ended.
     Drain,
 }

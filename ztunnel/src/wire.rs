@@ -70,7 +70,7 @@ pub(crate) struct PodAdded {
 /// From the worker to the monitor.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ToMonitor {
-    #[prost(oneof = "Report", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "Report", tags = "1, 2, 3, 4, 5")]
     pub(crate) report: Option<Report>,
 }
 
@@ -89,6 +89,10 @@ pub(crate) enum Report {
     /// A pod's certificate is there, once for each pod. The text is its uid.
     #[prost(string, tag = "4")]
     Certified(String),
+    /// A pod's listening sockets were lost on their way, because the worker could open no more descriptors: send the pod
+    /// again. The text is its uid.
+    #[prost(string, tag = "5")]
+    PodLost(String),
 }
 
 /// A request for sockets.

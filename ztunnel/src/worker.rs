@@ -4,18 +4,18 @@
 //! monitor. When the monitor goes away, the worker drains: nobody would give it sockets any more.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd as _, OwnedFd},
     process::ExitCode,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
 use culvert_identity::{SpiffeError, SpiffeId};
-use culvert_net::packet::{AsyncPacketSocket, PacketSocket};
+use culvert_net::packet::{self, AsyncPacketSocket, LostDescriptors, PacketSocket};
 use culvert_proto::zds::SocketRole;
 use culvert_telemetry::Logging;
 use prost::Message as _;
@@ -28,6 +28,7 @@ use crate::{
     admin,
     cli::Cli,
     control::{self, Inputs, Served},
+    descriptors::{Descriptors, Use},
     engine::{self, EngineConfig, HeldBytes, LoopHandle},
     memory,
     privilege::Held,
@@ -37,11 +38,20 @@ use crate::{
     wire::{self, NeedSockets, Order, PodAdded, Report, Secrets, ToWorker},
 };
 
-/// How often drained loops are looked for, and series swept.
+/// How often drained loops are looked for, series swept, and what a lack of descriptors prevented is tried again.
 const TICK: Duration = Duration::from_millis(100);
 
 /// How long the monitor may take to hear that the worker has drained.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Between two attempts to receive when the kernel lacks memory.
+const RECEIVE_PAUSE: Duration = Duration::from_millis(10);
+
+/// Between two lines in the log about a lack of descriptors.
+const SHORTAGE_LINES: Duration = Duration::from_secs(10);
+
+/// Sockets asked for at a time while descriptors are short.
+const FEW_SOCKETS: u32 = 8;
 
 /// Ticks between two sweeps of metric series.
 const SWEEP_TICKS: u32 = 600;
@@ -132,8 +142,14 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
     };
     let notified = Arc::clone(&loops);
     let (changes, mut changed) = watch::channel(());
-    let notify = Arc::new(move || {
-        notified.iter().for_each(|handle| handle.send(LoopMessage::Changed));
+    let notify = Arc::new(move |message: LoopMessage| {
+        for handle in notified.iter() {
+            match &message {
+                LoopMessage::MeshChanged(change) => handle.send(LoopMessage::MeshChanged(Arc::clone(change))),
+                LoopMessage::CertificatesChanged => handle.send(LoopMessage::CertificatesChanged),
+                _ => handle.send(LoopMessage::Changed),
+            }
+        }
         changes.send_replace(());
     });
     tokio::spawn(control::run(inputs, Arc::clone(&shared), notify));
@@ -144,12 +160,18 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
         shared,
         served,
         trust_domain: cli.controller.trust_domain.clone(),
+        node: cli.node.as_str().into(),
         identities,
         secrets: secrets_sender,
         draining: false,
         next_loop: HashMap::new(),
         uncertified: Vec::new(),
+        shortage: Shortage::new(Descriptors::of_this_process()),
     };
+    tracing::info!(
+        limit = worker.shortage.descriptors.limit(),
+        "descriptors that may be open"
+    );
     // Fails, here and below, only when the task has panicked.
     let _ = reports.send(Report::Ready(true));
     let mut tick = tokio::time::interval(TICK);
@@ -163,6 +185,11 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
                     worker.follow(&message, descriptors);
                     worker.report_certified(&reports);
                 }
+                Err(error) if LostDescriptors::is_cause_of(&error) => worker.lose_descriptors(&message),
+                Err(error) if !packet::is_closed(&error) => {
+                    tracing::warn!(%error, "cannot receive from the monitor; trying again");
+                    tokio::time::sleep(RECEIVE_PAUSE).await;
+                }
                 Ok(None) | Err(_) => {
                     tracing::warn!("the monitor is gone: draining");
                     monitor_gone = true;
@@ -170,12 +197,14 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
                 }
             },
             Some((uid, count)) = wanted_sockets.recv() => {
+                let count = if worker.shortage.is_on() { count.min(FEW_SOCKETS) } else { count };
                 let _ = reports.send(Report::NeedSockets(NeedSockets { uid: uid.to_string(), count }));
             }
             Ok(()) = changed.changed() => worker.report_certified(&reports),
             () = drain.notified() => worker.drain(),
             _ = tick.tick() => {
                 ticks += 1;
+                worker.try_again(&reports);
                 if ticks % SWEEP_TICKS == 0 {
                     worker.shared.telemetry.sweep();
                 }
@@ -253,6 +282,7 @@ struct Worker {
     shared: Arc<Shared>,
     served: Arc<Served>,
     trust_domain: String,
+    node: Arc<str>,
     identities: mpsc::UnboundedSender<SpiffeId>,
     secrets: watch::Sender<Secrets>,
     draining: bool,
@@ -260,6 +290,33 @@ struct Worker {
     next_loop: HashMap<String, usize>,
     /// Pods whose certificate has not been reported.
     uncertified: Vec<Arc<Pod>>,
+    shortage: Shortage,
+}
+
+/// What could not be taken in because the process may open hardly any more descriptors.
+struct Shortage {
+    descriptors: Descriptors,
+    /// Pods whose listeners were lost, to be sent again.
+    lost: BTreeSet<String>,
+    /// Pods whose sockets were lost, to be asked for again.
+    unserved: BTreeSet<String>,
+    /// When it was last logged. While descriptors come and go one by one, a shortage begins and ends many times.
+    logged: Option<Instant>,
+}
+
+impl Shortage {
+    fn new(descriptors: Descriptors) -> Self {
+        Self {
+            descriptors,
+            lost: BTreeSet::new(),
+            unserved: BTreeSet::new(),
+            logged: None,
+        }
+    }
+
+    fn is_on(&self) -> bool {
+        !self.lost.is_empty() || !self.unserved.is_empty()
+    }
 }
 
 impl Worker {
@@ -279,21 +336,25 @@ impl Worker {
 
     fn add(&mut self, added: PodAdded, descriptors: Vec<OwnedFd>) {
         let roles = added.roles.clone();
-        let pod = match describe(added, &self.trust_domain) {
+        let pod = match describe(added, &self.trust_domain, &self.node) {
             Ok(pod) => Arc::new(pod),
             Err(error) => return tracing::error!(%error, "a pod without an identity cannot be served"),
         };
-        let listeners = || -> io::Result<Vec<(ListenerRole, OwnedFd)>> {
-            let known = roles
-                .iter()
-                .zip(&descriptors)
-                .filter_map(|(role, fd)| Some((role_of(*role)?, fd)));
-            known.map(|(role, fd)| Ok((role, fd.try_clone()?))).collect()
-        };
-        for handle in self.loops.iter() {
-            match listeners() {
-                Ok(listeners) => handle.send(LoopMessage::PodAdded(Arc::clone(&pod), listeners)),
-                Err(error) => tracing::error!(uid = %pod.uid, %error, "a loop cannot listen for the pod"),
+        let known = roles
+            .iter()
+            .zip(descriptors)
+            .filter_map(|(role, fd)| Some((role_of(*role)?, fd)));
+        match for_each_loop(known.collect(), self.loops.len()) {
+            Ok(listeners) => {
+                for (handle, listeners) in self.loops.iter().zip(listeners) {
+                    handle.send(LoopMessage::PodAdded(Arc::clone(&pod), listeners));
+                }
+            }
+            Err(error) => {
+                tracing::error!(uid = %pod.uid, %error, "cannot listen for the pod; trying again");
+                self.begin_shortage();
+                self.shortage.lost.insert(pod.uid.to_string());
+                return;
             }
         }
         // The receiver lives as long as the process.
@@ -321,6 +382,8 @@ impl Worker {
 
     fn remove(&mut self, uid: &str) {
         self.next_loop.remove(uid);
+        self.shortage.lost.remove(uid);
+        self.shortage.unserved.remove(uid);
         self.uncertified.retain(|pod| *pod.uid != *uid);
         if let Some(pod) = self.served.remove(uid) {
             self.loops
@@ -329,7 +392,77 @@ impl Worker {
         }
     }
 
-    fn distribute(&mut self, uid: String, sockets: Vec<OwnedFd>) {
+    /// A message came without all of its descriptors, and those that came are closed: what it brought is asked for again.
+    fn lose_descriptors(&mut self, message: &[u8]) {
+        match ToWorker::decode(message) {
+            Ok(ToWorker {
+                order: Some(Order::PodAdded(pod)),
+            }) => {
+                tracing::error!(
+                    uid = pod.uid,
+                    "no descriptors for the pod's listening sockets; trying again"
+                );
+                self.begin_shortage();
+                self.shortage.lost.insert(pod.uid);
+            }
+            Ok(ToWorker {
+                order: Some(Order::Sockets(uid)),
+            }) => self.miss_sockets(uid),
+            _ => tracing::error!("a message of the monitor lost descriptors that it should not have had"),
+        }
+    }
+
+    fn miss_sockets(&mut self, uid: String) {
+        self.begin_shortage();
+        self.shortage.unserved.insert(uid);
+    }
+
+    fn begin_shortage(&mut self) {
+        if self.shortage.is_on() {
+            return;
+        }
+        if self.shortage.logged.is_none_or(|at| at.elapsed() >= SHORTAGE_LINES) {
+            self.shortage.logged = Some(Instant::now());
+            let limit = self.shortage.descriptors.limit();
+            tracing::warn!(
+                limit,
+                "descriptors are short: new connections wait until others end; raise the limit (RLIMIT_NOFILE)"
+            );
+        }
+        self.shared.telemetry.proxy().descriptor_shortages.inc();
+        self.shared.telemetry.proxy().descriptors_short.set(1);
+        self.loops
+            .iter()
+            .for_each(|handle| handle.send(LoopMessage::DescriptorsShort));
+    }
+
+    /// Asks again for what a lack of descriptors prevented, once there are some.
+    fn try_again(&mut self, reports: &mpsc::UnboundedSender<Report>) {
+        if !self.shortage.is_on() || self.shortage.descriptors.are_short(Use::Outbound) {
+            return;
+        }
+        for uid in std::mem::take(&mut self.shortage.lost) {
+            // Fails only when the task has panicked.
+            let _ = reports.send(Report::PodLost(uid));
+        }
+        for uid in std::mem::take(&mut self.shortage.unserved) {
+            // An arrival of none makes a loop look at what it still needs.
+            let name: Arc<str> = uid.into();
+            self.loops
+                .iter()
+                .for_each(|handle| handle.send(LoopMessage::Sockets(Arc::clone(&name), Vec::new())));
+        }
+        tracing::debug!("there are descriptors again");
+        self.shared.telemetry.proxy().descriptors_short.set(0);
+    }
+
+    fn distribute(&mut self, uid: String, mut sockets: Vec<OwnedFd>) {
+        let all = sockets.len();
+        let descriptors = self.shortage.descriptors;
+        sockets.retain(|socket| !descriptors.is_kept_back(socket, Use::Outbound));
+        if sockets.len() < all {
+            self.miss_sockets(uid.clone());
+        }
         let mut shares: Vec<Vec<OwnedFd>> = self.loops.iter().map(|_| Vec::new()).collect();
         let first = *self.next_loop.get(&uid).unwrap_or(&0);
         let count = sockets.len();
@@ -350,6 +483,18 @@ impl Worker {
     }
 }
 
+/// A copy of each listener for each loop.
+fn for_each_loop(
+    listeners: Vec<(ListenerRole, OwnedFd)>,
+    loops: usize,
+) -> io::Result<Vec<Vec<(ListenerRole, OwnedFd)>>> {
+    let copy = |(role, fd): &(ListenerRole, OwnedFd)| Ok((*role, fd.try_clone()?));
+    let copies = (1..loops).map(|_| listeners.iter().map(copy).collect::<io::Result<Vec<_>>>());
+    let mut all = copies.collect::<io::Result<Vec<_>>>()?;
+    all.push(listeners);
+    Ok(all)
+}
+
 fn role_of(role: i32) -> Option<ListenerRole> {
     match SocketRole::try_from(role) {
         Ok(SocketRole::Outbound) => Some(ListenerRole::Outbound),
@@ -359,7 +504,7 @@ fn role_of(role: i32) -> Option<ListenerRole> {
     }
 }
 
-fn describe(pod: PodAdded, trust_domain: &str) -> Result<Pod, SpiffeError> {
+fn describe(pod: PodAdded, trust_domain: &str, node: &Arc<str>) -> Result<Pod, SpiffeError> {
     let account = if pod.service_account.is_empty() {
         "default"
     } else {
@@ -375,5 +520,6 @@ fn describe(pod: PodAdded, trust_domain: &str) -> Result<Pod, SpiffeError> {
         uid: pod.uid.into(),
         name: pod.name.into(),
         namespace: pod.namespace.into(),
+        node: Arc::clone(node),
     })
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     existing::Existing,
+    notices::Inspection,
     plan::{Known, Phase},
 };
 use crate::{
@@ -28,6 +29,8 @@ pub(super) struct Entry {
     /// When the clock moves it on.
     pub(super) due: Option<Instant>,
     pub(super) problem: Option<String>,
+    /// What is worth knowing of it.
+    pub(super) notices: Vec<String>,
     /// A proxy has said that it has the certificate.
     pub(super) certified: bool,
     /// Absent when it could not be opened.
@@ -58,6 +61,7 @@ impl Entry {
             phase,
             due: None,
             problem: None,
+            notices: Vec::new(),
             certified: false,
             place: None,
             last_cookie: None,
@@ -132,6 +136,22 @@ impl Entry {
             }),
             None => kernel.enrol(&capture),
         }
+    }
+
+    /// Notes what is worth knowing of its namespace, and says what is new.
+    pub(super) fn inspect(&mut self) {
+        let Some(place) = self.place.as_ref().filter(|_| self.phase == Phase::Captured) else {
+            self.notices.clear();
+            return;
+        };
+        let Ok(found) = Inspection::of(&place.netns) else {
+            return;
+        };
+        let notices = found.notices(&self.spec.addresses);
+        for notice in notices.iter().filter(|notice| !self.notices.contains(notice)) {
+            tracing::warn!(pod = %self.spec.name, notice, "pod");
+        }
+        self.notices = notices;
     }
 
     /// Gives the pod back what its namespace had before it was in the mesh.

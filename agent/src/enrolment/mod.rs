@@ -31,6 +31,7 @@
 
 mod entry;
 mod existing;
+mod notices;
 mod plan;
 mod proxies;
 pub mod status;
@@ -70,6 +71,9 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// How long after a proxy's end to look: its sockets are closed one after another.
 const LOOK_SOON: Duration = Duration::from_millis(50);
+
+/// How many looks there are from one inspection of the pods' namespaces to the next.
+const LOOKS_TO_INSPECTION: u32 = 5;
 
 /// How patient enrolment is.
 #[derive(Clone, Copy, Debug)]
@@ -296,6 +300,12 @@ impl Reconciler {
         self.relisten();
         self.keep_up();
         self.follow_all_existing();
+        // Right after the first pods have come, and then from time to time.
+        if self.looks % LOOKS_TO_INSPECTION == 1 {
+            for entry in self.pods.values_mut() {
+                entry.inspect();
+            }
+        }
     }
 
     fn kernel(&self) -> MutexGuard<'_, Kernel> {

@@ -53,6 +53,8 @@ pub struct PodStatus {
     pub certified: bool,
     /// What is wrong with it.
     pub problem: Option<String>,
+    /// What is worth knowing of it: traffic that is not carried, and what stands in the mesh's way.
+    pub notices: Vec<String>,
 }
 
 /// How far a pod has come.
@@ -127,6 +129,7 @@ impl Status {
             },
             certified: entry.certified,
             problem: entry.problem.clone(),
+            notices: entry.notices.clone(),
         });
         let refused = refused.iter().map(|refusal| PodStatus {
             name: refusal.spec.name.clone(),
@@ -136,6 +139,7 @@ impl Status {
             state: PodState::Refused,
             certified: false,
             problem: Some(refusal.problem.clone()),
+            notices: Vec::new(),
         });
         // One that has just lost its label is still on its way out.
         let outside = outside
@@ -149,6 +153,7 @@ impl Status {
                 state: PodState::Outside,
                 certified: false,
                 problem: outside.problem.clone(),
+                notices: Vec::new(),
             });
         let mut pods: Vec<PodStatus> = in_mesh.chain(refused).chain(outside).collect();
         pods.sort_by(|a, b| (&a.name, a.state).cmp(&(&b.name, b.state)));
@@ -193,7 +198,9 @@ impl Status {
                 )
             })
         });
-        pods.collect()
+        let seen = self.pods.iter();
+        let seen = seen.flat_map(|pod| pod.notices.iter().map(|notice| format!("pod {}: {notice}", pod.name)));
+        pods.chain(seen).collect()
     }
 
     /// As the page `/pods` shows it.
@@ -251,6 +258,7 @@ impl PodStatus {
             "state": self.state.as_str(),
             "certified": self.certified,
             "error": self.problem,
+            "notices": self.notices,
         })
     }
 }

@@ -44,6 +44,7 @@ fn what_the_mesh_did_to_a_pod_is_shown_by_kubectl_describe() {
             state,
             certified: true,
             problem: problem.map(Into::into),
+            notices: Vec::new(),
         };
         let mut status = Status {
             ready: true,

@@ -79,12 +79,12 @@ fn pod_programs(place: &str, page: &Value) -> Option<Line> {
 
 /// What the agent found other than it should be, and what it put right: by whom it was changed is for a person to find out.
 fn upkeep(place: &str, page: &Value) -> Vec<Line> {
-    let problems = page["problems"]
+    let wrong = page["problems"]
         .as_array()
         .into_iter()
         .flatten()
         .filter_map(Value::as_str);
-    let mut lines: Vec<Line> = problems
+    let mut lines: Vec<Line> = wrong
         .map(|problem| {
             Line::fail(
                 place,

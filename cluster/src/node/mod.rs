@@ -187,15 +187,17 @@ impl Node {
         self.restart(Component::Containerd)
     }
 
-    /// Cuts the node's power: all its processes and mounts are gone when this returns, its disk stays.
+    /// Cuts the node's power: all its processes, mounts and control groups are gone when this returns, its disk stays.
     ///
     /// # Errors
-    /// A process did not end.
+    /// A process did not end, or a control group did not go.
     pub fn kill(&self) -> Result<(), Error> {
         if let Some(process) = self.process() {
             process.end(Signal::KILL, &self.name)?;
         }
-        cgroup::kill(&[self.group()])
+        cgroup::kill(&[self.group()])?;
+        // A kubelet that found its pods' groups would wait for each of their containers.
+        cgroup::remove(&[self.group()])
     }
 
     /// Gives the node power, again or for the first time. It is ready somewhat later.
@@ -209,6 +211,7 @@ impl Node {
         if self.is_up() {
             return Ok(());
         }
+        cgroup::create(&self.group())?;
         let init = self.folder().join(INIT_RECORD);
         let _ = fs::remove_file(init);
         let _ = fs::remove_file(Status::file(&self.folder()));

@@ -144,8 +144,9 @@ impl Plan {
             "imageGCHighThresholdPercent": 100,
             "evictionHard": {
                 "memory.available": "100Mi",
-                "nodefs.available": "1%",
-                "imagefs.available": "1%",
+                // A share of a large disk may be more than is left on a machine that builds things.
+                "nodefs.available": "200Mi",
+                "imagefs.available": "200Mi",
                 "nodefs.inodesFree": "1%",
                 "imagefs.inodesFree": "1%",
             },

@@ -1,18 +1,20 @@
-//! Who calls: a bearer token is turned into the name of the node that it was given to.
+//! Who calls: a bearer token is turned into the [`Caller`] that it was given to.
 //!
 //! Two kinds: [`Tokens`](super::Tokens), files that the controller made itself, and
-//! [`Reviewed`](super::Reviewed), service account tokens about which the API server is asked.
+//! [`TokenReviewer`](super::TokenReviewer), service account tokens about which the API server is asked.
 
 use tonic::{Status, metadata::MetadataMap};
 
-/// Turns tokens into nodes.
+use super::{Authenticated, Source};
+
+/// Turns tokens into callers.
 #[tonic::async_trait]
 pub(crate) trait Authenticator: Send + Sync + 'static {
-    /// The node whose token this is.
+    /// Whose token this is. `source` is where it comes from.
     ///
     /// # Errors
     /// Why the token is not accepted. No text of it is part of the reason.
-    async fn node_of(&self, token: &str) -> Result<String, Unauthenticated>;
+    async fn authenticate(&self, token: &str, source: Source) -> Result<Authenticated, Unauthenticated>;
 }
 
 /// Why a caller is nobody.
@@ -24,10 +26,12 @@ pub(crate) enum Unauthenticated {
     Unknown,
     #[error("the token is not accepted: {0}")]
     Refused(String),
-    #[error("the token belongs to {0}, which is no account of a node's programs")]
+    #[error("the token belongs to {0}, which is no service account")]
     Account(String),
     #[error("the token says nothing about its node: {0}")]
     NoNode(String),
+    #[error("too many tokens that were not known came from {0}: wait a few seconds")]
+    TooMany(Source),
     #[error("the API server cannot be asked about the token: {0}")]
     Unavailable(String),
 }
@@ -37,7 +41,18 @@ impl Unauthenticated {
     pub(crate) fn outcome(&self) -> &'static str {
         match self {
             Self::Unavailable(_) => "unavailable",
+            Self::TooMany(_) => "limited",
             _ => "unauthenticated",
+        }
+    }
+}
+
+impl Unauthenticated {
+    /// Says who was refused what. A flood of tokens makes no flood of lines.
+    pub(crate) fn log(&self, source: Source, what: &'static str) {
+        match self {
+            Self::TooMany(_) => tracing::debug!(%source, reason = %self, "{what}"),
+            _ => tracing::warn!(%source, reason = %self, "{what}"),
         }
     }
 }
@@ -46,21 +61,24 @@ impl From<Unauthenticated> for Status {
     fn from(error: Unauthenticated) -> Self {
         match error {
             // The caller may well be who it says: it shall ask again.
-            Unauthenticated::Unavailable(_) => Self::unavailable(error.to_string()),
+            Unauthenticated::Unavailable(_) | Unauthenticated::TooMany(_) => Self::unavailable(error.to_string()),
             _ => Self::unauthenticated(error.to_string()),
         }
     }
 }
 
-/// The node that made a call.
+/// Who made a call.
 ///
 /// # Errors
 /// When the call has no token, or one that is not accepted.
-pub(crate) async fn caller(
+pub(crate) async fn authenticate(
     authenticator: &dyn Authenticator,
     metadata: &MetadataMap,
-) -> Result<String, Unauthenticated> {
+    source: Source,
+) -> Result<Authenticated, Unauthenticated> {
     let header = metadata.get("authorization").and_then(|value| value.to_str().ok());
     let token = header.and_then(|text| text.strip_prefix("Bearer "));
-    authenticator.node_of(token.ok_or(Unauthenticated::Missing)?).await
+    authenticator
+        .authenticate(token.ok_or(Unauthenticated::Missing)?, source)
+        .await
 }

@@ -64,8 +64,23 @@ impl Anchor {
 
     /// The first bytes of the digest, for people.
     pub(crate) fn short(&self) -> String {
-        self.digest[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.digest[..6])
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn parse_digest(text: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    if text.len() != 2 * digest.len() {
+        return None;
+    }
+    for (at, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
+    }
+    Some(digest)
 }
 
 /// How long things last.
@@ -86,6 +101,8 @@ pub(super) struct Trust {
     retained: Vec<(Anchor, OffsetDateTime)>,
     /// Since when each root has been told.
     told: BTreeMap<[u8; 32], OffsetDateTime>,
+    /// Whether `told` goes back to before this controller began.
+    resumed: bool,
 }
 
 impl Trust {
@@ -96,7 +113,34 @@ impl Trust {
             next: None,
             retained: Vec::new(),
             told: BTreeMap::new(),
+            resumed: false,
         }
+    }
+
+    /// What signed when this controller, or another one, was there last, and since when each root is known, by its digest in
+    /// hexadecimal.
+    pub(super) fn resume(
+        &mut self,
+        signer: Arc<Signer>,
+        known: &BTreeMap<String, OffsetDateTime>,
+        now: OffsetDateTime,
+    ) {
+        for anchor in signer.anchors() {
+            self.told.insert(*anchor.digest(), OffsetDateTime::UNIX_EPOCH);
+        }
+        for (digest, at) in known {
+            if let Some(digest) = parse_digest(digest) {
+                // A time in the future is a clock's mistake.
+                self.told.insert(digest, (*at).min(now));
+            }
+        }
+        self.resumed = true;
+        self.current = Some(signer);
+    }
+
+    /// Since when each trusted root is known, by its digest in hexadecimal.
+    pub(super) fn known_since(&self) -> BTreeMap<String, OffsetDateTime> {
+        self.told.iter().map(|(digest, at)| (hex(digest), *at)).collect()
     }
 
     pub(super) fn current(&self) -> Option<&Arc<Signer>> {
@@ -111,7 +155,8 @@ impl Trust {
     pub(super) fn remember(&mut self, pem: &str, now: OffsetDateTime) {
         for der in certificates(pem, "the trust bundle").unwrap_or_default() {
             let anchor = Anchor::new(&der);
-            self.told.entry(*anchor.digest()).or_insert(OffsetDateTime::UNIX_EPOCH);
+            let known = if self.resumed { now } else { OffsetDateTime::UNIX_EPOCH };
+            self.told.entry(*anchor.digest()).or_insert(known);
             self.retain(anchor, now + self.times.leaf);
         }
         self.tick(now);

@@ -10,6 +10,9 @@ use time::OffsetDateTime;
 /// Real ones have less than 2 KiB.
 const LONGEST: usize = 16 * 1024;
 
+/// What the subject of a service account's token begins with.
+pub(super) const ACCOUNT: &str = "system:serviceaccount:";
+
 /// How much of a stranger's text may enter a log line or a status.
 const QUOTED: usize = 120;
 
@@ -22,6 +25,7 @@ pub(crate) struct Claims {
     pub(crate) not_before: Option<i64>,
     pub(crate) audiences: Vec<String>,
     pub(crate) issuer: Option<String>,
+    pub(crate) subject: Option<String>,
 }
 
 /// Why a text is no token.
@@ -63,7 +67,18 @@ impl Claims {
             not_before: seconds(&claims["nbf"]),
             audiences: texts(&claims["aud"]),
             issuer: claims["iss"].as_str().map(str::to_owned),
+            subject: claims["sub"].as_str().map(str::to_owned),
         })
+    }
+
+    /// Whether the token cannot be accepted, whoever signed it: it is over, meant for others, or no service account's. Such a
+    /// token is not worth the API server's time.
+    pub(crate) fn is_hopeless(&self, audience: &str, now: i64) -> bool {
+        let is_over = self.expires.is_none_or(|at| at <= now);
+        let is_ours = self.audiences.iter().any(|own| own == audience);
+        let has_issuer = self.issuer.as_ref().is_some_and(|issuer| !issuer.is_empty());
+        let subject = self.subject.as_deref().unwrap_or_default();
+        is_over || !is_ours || !has_issuer || !subject.starts_with(ACCOUNT)
     }
 
     /// Why the API server does not accept the token, as far as the claims tell; its own words otherwise.
@@ -81,6 +96,10 @@ impl Claims {
         if !self.audiences.iter().any(|own| own == audience) {
             let own = quoted(&self.audiences.join(", "));
             return format!("it is meant for the audience {own}, not for `{audience}`");
+        }
+        if !self.subject.as_deref().unwrap_or_default().starts_with(ACCOUNT) {
+            let own = quoted(self.subject.as_deref().unwrap_or_default());
+            return format!("its subject is {own}, which is no service account");
         }
         let said = match said {
             "" => "it gives no reason",

@@ -1,44 +1,51 @@
 //! The certificate authority: who may ask, for what, and who signs.
 //!
 //! ```text
-//! node proxy ──CSR, token──> [service] ── which node? [Authenticator] ── may it? Placement ── [sign] ──chain──> node proxy
+//! node proxy ──CSR, token──> [service] ── who? [authenticate] ── may it? [issuance_policy] ── [sign] ──chain──> node proxy
 //!                                            files: [tokens]                                   │
-//!                                            cluster: [reviewed] ──> [kubernetes] review       │
+//!                                            cluster: [token_review] ──> [kubernetes] review   │
 //!            files: [root] ────────────┬── a checked [signer] ──> [bundle]: who signs when ────┤
 //!            cluster: [kubernetes] secret┘                                                     └──> roots to be trusted
 //! ```
 //!
 //! The CSR proves possession of a key and nothing else: the identity in the certificate is the one that was authorised,
-//! whatever the CSR asks for. A node gets only the identities of pods that run on it. Every refusal is logged
-//! with node and identity, and counted. `serving` keeps the controller's own certificate young.
+//! whatever the CSR asks for. A node gets only the identities of pods that run on it, any other workload its own. Every
+//! refusal is logged with [caller] and identity, and counted. `serving` keeps the controller's own certificate young.
 
 mod authenticate;
 mod bundle;
+mod caller;
 mod claims;
+mod connection;
 mod error;
+mod issuance_policy;
 mod kubernetes;
-mod reviewed;
+mod rate_limit;
 mod root;
 mod service;
 mod serving;
 mod setup;
 mod sign;
 mod signer;
+mod token_cache;
+mod token_review;
 mod tokens;
-mod verdicts;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use authenticate::{Authenticator, Unauthenticated, caller};
+pub(crate) use authenticate::{Authenticator, Unauthenticated, authenticate};
 pub(crate) use bundle::Anchor;
+pub(crate) use caller::{Authenticated, Caller, Source};
+pub(crate) use connection::{Connection, Strangers};
 pub(crate) use error::AuthorityError;
-pub use reviewed::Account;
-pub(crate) use reviewed::{Answer, BoundPod, NodeOfPod, Review, Reviewed};
+pub(crate) use issuance_policy::{IssuancePolicy, Refusal};
 pub(crate) use root::{RootFolder, make};
-pub(crate) use service::{CertificateService, Placement, Refusal, SigningMetrics};
+pub(crate) use service::{CertificateService, SigningMetrics};
 pub use setup::AuthorityFlags;
 pub(crate) use setup::Setup;
-pub(crate) use sign::{Authority, ServerCertificate};
+pub(crate) use sign::{Authority, ServerCertificate, SigningState};
 pub(crate) use signer::{Material, Signer};
+pub use token_review::Account;
+pub(crate) use token_review::{Answer, BoundPod, NodeOfPod, Review, TokenReviewer};
 pub(crate) use tokens::Tokens;

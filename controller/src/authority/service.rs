@@ -13,35 +13,13 @@ use culvert_telemetry::prometheus::{
 use prost_types::value::Kind;
 use tonic::{Request, Response, Status};
 
-use super::{Authenticator, Authority, caller, sign::SignError};
+use super::{Authenticator, Authority, Caller, Connection, IssuancePolicy, authenticate, sign::SignError};
 
 /// The key under which a node proxy names the identity that it wants.
 const IMPERSONATED: &str = "ImpersonatedIdentity";
 
 /// A request is small; what is larger is no CSR.
 const MAX_CSR: usize = 16 * 1024;
-
-/// Why a node does not get an identity.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
-    #[error("no running pod of node {node} has the identity {identity}")]
-    NotOnNode { node: String, identity: SpiffeId },
-    #[error("the service account of {0} does not exist")]
-    NoServiceAccount(SpiffeId),
-    #[error("{0} is of another trust domain")]
-    TrustDomain(SpiffeId),
-}
-
-/// Knows which identities run where.
-#[tonic::async_trait]
-pub(crate) trait Placement: Send + Sync + 'static {
-    /// Whether a node may have a certificate for an identity. Waits a moment where the answer may be about to change: a
-    /// node asks for a pod as soon as it starts, and may know of it before the controller does.
-    ///
-    /// # Errors
-    /// Why not.
-    async fn check(&self, node: &str, identity: &SpiffeId) -> Result<(), Refusal>;
-}
 
 /// Certificates signed and refused, by outcome.
 #[derive(Clone, Debug, Default)]
@@ -72,75 +50,87 @@ impl SigningMetrics {
 pub(crate) struct CertificateService<P> {
     authority: Arc<Authority>,
     authenticator: Arc<dyn Authenticator>,
-    placement: P,
+    policy: P,
     metrics: SigningMetrics,
 }
 
-impl<P: Placement> CertificateService<P> {
-    /// A service that signs what `placement` allows.
+impl<P: IssuancePolicy> CertificateService<P> {
+    /// A service that signs what `policy` allows.
     pub(crate) fn new(
         authority: Arc<Authority>,
         authenticator: Arc<dyn Authenticator>,
-        placement: P,
+        policy: P,
         metrics: SigningMetrics,
     ) -> Self {
         Self {
             authority,
             authenticator,
-            placement,
+            policy,
             metrics,
         }
     }
 
     async fn answer(
         &self,
-        node: &str,
+        caller: &Caller,
         request: &IstioCertificateRequest,
-    ) -> Result<Vec<String>, (&'static str, Status)> {
+    ) -> Result<(SpiffeId, Vec<String>), (&'static str, Status)> {
         let bad = |text: String| ("malformed", Status::invalid_argument(text));
-        let wanted = impersonated(request).ok_or_else(|| bad(format!("metadata names no {IMPERSONATED}")))?;
-        let identity = SpiffeId::parse(wanted).map_err(|error| bad(error.to_string()))?;
+        let identity = match impersonated(request) {
+            Some(wanted) => SpiffeId::parse(wanted).map_err(|error| bad(error.to_string()))?,
+            // As Istio's waypoints and gateways ask: for what they are themselves.
+            None => self.policy.own_identity(caller).ok_or_else(|| {
+                bad(format!(
+                    "{caller} has no identity of its own, and metadata names no {IMPERSONATED}"
+                ))
+            })?,
+        };
         if request.csr.len() > MAX_CSR {
             return Err(bad("the certificate request is too long".into()));
         }
-        let placed = self.placement.check(node, &identity).await;
-        placed.map_err(|refusal| ("denied", Status::permission_denied(refusal.to_string())))?;
+        let allowed = self.policy.check(caller, &identity).await;
+        allowed.map_err(|refusal| ("denied", Status::permission_denied(refusal.to_string())))?;
         let asked = Duration::from_secs(request.validity_duration.try_into().unwrap_or(0));
-        self.authority
-            .sign(&request.csr, &identity, self.authority.granted(asked))
-            .map_err(|error| match error {
-                SignError::Request(_) | SignError::Key => bad(error.to_string()),
-                SignError::Authority(error) => ("failed", Status::unavailable(error.to_string())),
-            })
+        let signed = self
+            .authority
+            .sign(&request.csr, &identity, self.authority.granted(asked));
+        let chain = signed.map_err(|error| match error {
+            SignError::Request(_) | SignError::Key => bad(error.to_string()),
+            SignError::Authority(error) => ("failed", Status::unavailable(error.to_string())),
+        })?;
+        Ok((identity, chain))
     }
 }
 
 #[tonic::async_trait]
-impl<P: Placement> IstioCertificateService for CertificateService<P> {
+impl<P: IssuancePolicy> IstioCertificateService for CertificateService<P> {
     async fn create_certificate(
         &self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
-        let node = caller(&*self.authenticator, request.metadata())
-            .await
+        let connection = request.extensions().get::<Connection>().cloned().unwrap_or_default();
+        let source = connection.source();
+        let authenticated = authenticate(&*self.authenticator, request.metadata(), source).await;
+        let caller = authenticated
             .map_err(|error| {
                 self.metrics.count(error.outcome());
-                tracing::warn!(peer = ?request.remote_addr(), reason = %error, "refused a certificate request");
+                error.log(source, "refused a certificate request");
                 Status::from(error)
-            })?;
+            })?
+            .caller;
+        connection.authenticated();
         let request = request.into_inner();
-        let wanted = impersonated(&request).unwrap_or_default();
-        match self.answer(&node, &request).await {
-            Ok(cert_chain) => {
+        match self.answer(&caller, &request).await {
+            Ok((identity, cert_chain)) => {
                 self.metrics.count("signed");
-                tracing::info!(node, identity = wanted, "signed a certificate");
+                tracing::info!(%caller, %identity, "signed a certificate");
                 Ok(Response::new(IstioCertificateResponse { cert_chain }))
             }
             Err((outcome, status)) => {
                 self.metrics.count(outcome);
                 tracing::warn!(
-                    node,
-                    identity = wanted,
+                    %caller,
+                    identity = impersonated(&request).unwrap_or("its own"),
                     reason = status.message(),
                     "refused a certificate request"
                 );

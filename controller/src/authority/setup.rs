@@ -7,7 +7,7 @@ use kube::Client;
 use tokio::sync::watch;
 
 use super::{
-    Account, Authenticator, Authority, AuthorityError, NodeOfPod, Reviewed, RootFolder, Tokens,
+    Account, Authenticator, Authority, AuthorityError, NodeOfPod, RootFolder, TokenReviewer, Tokens,
     kubernetes::{CaSecret, TokenReviews},
     serving::Serving,
 };
@@ -36,7 +36,8 @@ pub struct AuthorityFlags {
         value_name = "NAME"
     )]
     pub token_audience: String,
-    /// A service account of nodes' programs, whose tokens are accepted; may be repeated. On Kubernetes only.
+    /// A service account of nodes' programs, which act for the pods of their node; may be repeated. Tokens of other accounts
+    /// are good for their own identity alone. On Kubernetes only.
     #[arg(
         long,
         env = "CULVERT_NODE_ACCOUNT",
@@ -97,7 +98,7 @@ impl Setup {
     ) -> Self {
         let authority = Arc::new(Authority::new(flags.leaf_ttl, flags.rotation_overlap, clock.clone()));
         let review = TokenReviews::new(client.clone());
-        let reviewed = Reviewed::new(
+        let reviewed = TokenReviewer::new(
             review,
             &flags.token_audience,
             &flags.node_account,

@@ -1,6 +1,6 @@
 //! Signing, with whoever signs at the moment.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use culvert_identity::SpiffeId;
 use parking_lot::Mutex;
@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use super::{
-    AuthorityError, Signer,
+    AuthorityError, Material, Signer,
     bundle::{Times, Trust},
     root::BACKDATE,
 };
@@ -27,8 +27,18 @@ pub(crate) struct Authority {
     trust: Mutex<Trust>,
     signer: watch::Sender<Option<Arc<Signer>>>,
     bundle: watch::Sender<Arc<str>>,
+    state: watch::Sender<Option<SigningState>>,
     longest: Duration,
     clock: Clock,
+}
+
+/// What a controller that starts must know to go on as this one does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SigningState {
+    /// What signs.
+    pub(crate) material: Material,
+    /// Since when each trusted root is known, by its digest in hexadecimal.
+    pub(crate) known_since: BTreeMap<String, OffsetDateTime>,
 }
 
 /// Why a request is not signed though its sender was allowed to have it.
@@ -59,6 +69,7 @@ impl Authority {
             trust: Mutex::new(Trust::new(Times { overlap, leaf })),
             signer: watch::Sender::new(None),
             bundle: watch::Sender::new("".into()),
+            state: watch::Sender::new(None),
             longest,
             clock,
         }
@@ -72,6 +83,16 @@ impl Authority {
     /// Takes a signer over: at once, or when everybody can have heard of its root.
     pub(crate) fn take(&self, signer: Arc<Signer>) {
         self.change(|trust, now| trust.take(signer, now));
+    }
+
+    /// Takes up signing where another controller, or this one before it was started again, left it.
+    pub(crate) fn resume(&self, signer: Arc<Signer>, known_since: &BTreeMap<String, OffsetDateTime>) {
+        self.change(|trust, now| trust.resume(signer, known_since, now));
+    }
+
+    /// What is to be kept for whoever starts next, as it changes; none while there is no signer.
+    pub(crate) fn signing_state(&self) -> watch::Receiver<Option<SigningState>> {
+        self.state.subscribe()
     }
 
     /// Roots that were told before this controller began stay trusted as long as leaves under them may be about.
@@ -118,6 +139,17 @@ impl Authority {
             if let Some(new) = new.filter(|_| changed) {
                 tracing::info!(origin = new.origin(), certificate = new.own().short(), until = %new.not_after(), "signing");
                 *signing = Some(Arc::clone(new));
+            }
+            changed
+        });
+        let state = trust.current().map(|signer| SigningState {
+            material: signer.material().clone(),
+            known_since: trust.known_since(),
+        });
+        self.state.send_if_modified(|kept| {
+            let changed = *kept != state;
+            if changed {
+                *kept = state;
             }
             changed
         });

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fmt,
     time::{Duration, SystemTime},
 };
 
@@ -14,7 +15,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::{AuthorityError, bundle::Anchor, sign};
 
 /// The PEM texts of a signing certificate, as files or a Secret in cert-manager's layout have them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Material {
     /// The signing certificate, then those between it and the root.
     pub(crate) certificate: String,
@@ -22,6 +23,17 @@ pub(crate) struct Material {
     pub(crate) key: String,
     /// The roots. Empty when the last certificate is its own root.
     pub(crate) roots: String,
+}
+
+impl fmt::Debug for Material {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Material");
+        shown
+            .field("certificate", &self.certificate)
+            .field("roots", &self.roots);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// Why a signing certificate is of no use.

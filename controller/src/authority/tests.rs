@@ -18,13 +18,18 @@ const CART: &str = "spiffe://cluster.local/ns/shop/sa/cart";
 struct CartOnA;
 
 #[tonic::async_trait]
-impl Placement for CartOnA {
-    async fn check(&self, node: &str, identity: &SpiffeId) -> Result<(), Refusal> {
-        if (node, identity.as_str()) == ("a", CART) {
+impl IssuancePolicy for CartOnA {
+    fn own_identity(&self, caller: &Caller) -> Option<SpiffeId> {
+        caller.own_identity("cluster.local")
+    }
+
+    async fn check(&self, caller: &Caller, identity: &SpiffeId) -> Result<(), Refusal> {
+        let is_own = self.own_identity(caller).as_ref() == Some(identity);
+        if is_own || (caller.node(), identity.as_str()) == (Some("a"), CART) {
             Ok(())
         } else {
             Err(Refusal::NotOnNode {
-                node: node.to_owned(),
+                node: caller.to_string(),
                 identity: identity.clone(),
             })
         }
@@ -103,6 +108,41 @@ async fn a_node_gets_a_working_certificate_for_what_runs_on_it() {
         lifetime <= Duration::from_secs(3600),
         "an hour was asked for, {lifetime:?} were granted"
     );
+}
+
+/// A token of the shop's cart.
+struct CartItself;
+
+#[tonic::async_trait]
+impl Authenticator for CartItself {
+    async fn authenticate(&self, _: &str, _: Source) -> Result<Authenticated, Unauthenticated> {
+        Ok(Authenticated {
+            caller: Caller::Workload {
+                namespace: "shop".into(),
+                account: "cart".into(),
+                pod: None,
+                node: None,
+            },
+            expires: None,
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_workload_gets_its_own_identity_without_naming_it_and_no_other() {
+    let setup = setup();
+    let metrics = SigningMetrics::register(&mut Registry::default());
+    let service = CertificateService::new(Arc::clone(&setup.authority), Arc::new(CartItself), CartOnA, metrics);
+    let pending = CertificateRequest::new(&SpiffeId::parse(CART).unwrap()).unwrap();
+    let mut own = request(pending.csr_pem(), "", Some("any"));
+    own.get_mut().metadata = None;
+    let chain = service.create_certificate(own).await.unwrap().into_inner().cert_chain;
+    let other = "spiffe://cluster.local/ns/shop/sa/other";
+    let asked = request(pending.csr_pem(), other, Some("any"));
+    let bundle = TrustBundle::from_pem(setup.authority.bundle().borrow().as_bytes()).unwrap();
+    pending.complete(&chain, &bundle).unwrap();
+    let refused = service.create_certificate(asked).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
 }
 
 #[tokio::test]

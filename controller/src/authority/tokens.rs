@@ -10,7 +10,7 @@ use std::{
 use aws_lc_rs::{constant_time, rand::SecureRandom as _};
 
 use super::{
-    Authenticator, AuthorityError, Unauthenticated,
+    Authenticated, Authenticator, AuthorityError, Caller, Source, Unauthenticated,
     root::{file, write},
 };
 
@@ -66,7 +66,11 @@ impl Tokens {
 
 #[tonic::async_trait]
 impl Authenticator for Tokens {
-    async fn node_of(&self, token: &str) -> Result<String, Unauthenticated> {
-        self.find(token).ok_or(Unauthenticated::Unknown)
+    async fn authenticate(&self, token: &str, _: Source) -> Result<Authenticated, Unauthenticated> {
+        let name = self.find(token).ok_or(Unauthenticated::Unknown)?;
+        Ok(Authenticated {
+            caller: Caller::Node { name },
+            expires: None,
+        })
     }
 }

@@ -17,9 +17,11 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::MANAGER;
 use super::enrolled::Enrolled;
+use super::retries::Retries;
 use crate::state::State;
 
 /// The ConfigMap's name.
@@ -30,8 +32,6 @@ const KEY: &str = "root-cert.pem";
 const LABEL: &str = "culvert.dev/managed-by";
 /// How long changes are gathered before anything is written.
 const GATHER: Duration = Duration::from_millis(100);
-/// When what failed is tried again.
-const AGAIN: Duration = Duration::from_secs(5);
 /// Requests that wait for their answers at a time.
 const AT_ONCE: usize = 8;
 
@@ -68,6 +68,8 @@ pub(super) struct Bundles {
     pub(super) enrolled: Enrolled,
     pub(super) leader: watch::Receiver<bool>,
     pub(super) stop: watch::Receiver<bool>,
+    /// What cannot be written, if something cannot.
+    pub(super) problem: watch::Sender<Option<String>>,
 }
 
 impl Bundles {
@@ -77,9 +79,11 @@ impl Bundles {
         let watching = tokio::spawn(follow(self.client.clone(), sender));
         let mut present = BTreeMap::new();
         let mut known = false;
-        let mut failed = false;
+        let mut retries = Retries::default();
         loop {
-            let again = if failed { AGAIN } else { Duration::from_secs(3600) };
+            let again = retries
+                .next()
+                .unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
             tokio::select! {
                 event = heard.recv() => match event {
                     Some(event) => known |= take(&mut present, event),
@@ -89,43 +93,83 @@ impl Bundles {
                 changed = self.roots.changed() => if changed.is_err() { break },
                 changed = self.leader.changed() => if changed.is_err() { break },
                 _ = self.stop.wait_for(|stop| *stop) => break,
-                () = tokio::time::sleep(again) => {}
+                () = tokio::time::sleep_until(again) => {}
             }
             tokio::time::sleep(GATHER).await;
             while let Ok(event) = heard.try_recv() {
                 known |= take(&mut present, event);
             }
-            failed = known && !self.write(&present).await;
+            if known {
+                self.write(&present, &mut retries).await;
+                self.problem.send_if_modified(|problem| {
+                    let now = retries.finding();
+                    let changed = *problem != now;
+                    *problem = now;
+                    changed
+                });
+            }
         }
         watching.abort();
     }
 
-    /// Writes what is not as it should be. False if something has to be tried again.
-    async fn write(&mut self, present: &BTreeMap<String, Present>) -> bool {
+    /// Writes what is not as it should be.
+    async fn write(&mut self, present: &BTreeMap<String, Present>, retries: &mut Retries) {
         let pem = Arc::clone(&self.roots.borrow_and_update());
         let state = Arc::clone(&self.state.borrow_and_update());
         // Before there is a root, and before the namespaces are known, nobody can tell what is right.
         if !*self.leader.borrow() || pem.is_empty() || state.loaded.generation == 0 {
-            return true;
+            // Whoever leads sees to what failed here.
+            retries.retain(&BTreeSet::new());
+            return;
         }
         let objects = &state.loaded.objects;
         let system = objects.namespace(&self.namespace);
         let Some(owner) = system.and_then(|namespace| namespace.metadata.uid.as_deref()) else {
-            return true;
+            return;
         };
         self.enrolled.update(objects);
         let wanted = wanted(&self.enrolled, objects, &self.namespace);
         let (this, right) = (&*self, &Right { pem: &pem, owner });
-        let results = futures_util::stream::iter(writes(&wanted, present, right))
+        let all = writes(&wanted, present, right);
+        retries.retain(&all.iter().map(|write| write.namespace().to_owned()).collect());
+        let now = Instant::now();
+        let due: Vec<Write> = all
+            .into_iter()
+            .filter(|write| retries.is_due(write.namespace(), now))
+            .collect();
+        let mut results = futures_util::stream::iter(due)
             .map(|write| async move {
                 // Whoever has lost the lease in between does not go on.
-                *this.leader.borrow() && this.write_one(&write, right).await
+                let leads = *this.leader.borrow();
+                let outcome = match leads {
+                    true => this.write_one(&write, right).await,
+                    false => Ok(()),
+                };
+                (write, outcome)
             })
             .buffer_unordered(AT_ONCE);
-        results.fold(true, |all, one| async move { all && one }).await
+        while let Some((write, outcome)) = results.next().await {
+            let namespace = write.namespace();
+            match outcome {
+                Ok(()) => {
+                    if retries.succeeded(namespace) {
+                        tracing::info!(namespace, "the trust bundle can be written again");
+                    }
+                }
+                Err(reason) => {
+                    if retries.failed(namespace, reason.clone(), Instant::now()) {
+                        tracing::warn!(
+                            namespace,
+                            reason,
+                            "the trust bundle cannot be written; trying again, less and less often"
+                        );
+                    }
+                }
+            }
+        }
     }
 
-    async fn write_one(&self, write: &Write, right: &Right<'_>) -> bool {
+    async fn write_one(&self, write: &Write, right: &Right<'_>) -> Result<(), String> {
         let api = |namespace: &str| Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
         let (namespace, outcome) = match write {
             Write::Apply(namespace) => {
@@ -156,12 +200,18 @@ impl Bundles {
             Ok(()) => tracing::info!(namespace, ?write, "trust bundle"),
             // Gone, with its namespace or without; or replaced, of which we hear.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
-            Err(error) => {
-                tracing::warn!(namespace, %error, "the trust bundle could not be written; trying again");
-                return false;
-            }
+            Err(kube::Error::Api(status)) => return Err(status.message),
+            Err(error) => return Err(error.to_string()),
         }
-        true
+        Ok(())
+    }
+}
+
+impl Write {
+    fn namespace(&self) -> &str {
+        match self {
+            Self::Apply(namespace) | Self::Remove(namespace, _) => namespace,
+        }
     }
 }
 

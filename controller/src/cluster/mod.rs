@@ -7,6 +7,7 @@
 //! | `lease` | which replica writes |
 //! | `bundle` | the root certificates, where programs find them |
 //! | `enrolled` | which namespaces are in the mesh |
+//! | `retries` | when what failed in a namespace is tried again |
 //! | `events` | what happened, where `kubectl describe` shows it |
 
 mod bundle;
@@ -15,6 +16,7 @@ mod enrolled;
 mod events;
 pub mod flags;
 pub(crate) mod lease;
+mod retries;
 
 use std::sync::Arc;
 
@@ -92,6 +94,7 @@ impl Member {
         state: &watch::Receiver<Arc<State>>,
         roots: watch::Receiver<Arc<str>>,
         stop: &watch::Receiver<bool>,
+        problem: watch::Sender<Option<String>>,
     ) -> Vec<JoinHandle<()>> {
         let bundles = bundle::Bundles {
             client: self.client.clone(),
@@ -101,6 +104,7 @@ impl Member {
             leader: self.leader.clone(),
             enrolled: Enrolled::default(),
             stop: stop.clone(),
+            problem,
         };
         let events = events::Events {
             client: self.client,

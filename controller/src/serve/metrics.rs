@@ -27,7 +27,7 @@ impl DiscoveryMetrics {
             "Discovery streams that are open",
             own.streams.clone(),
         );
-        let help = "Discovery streams refused for want of a valid node token";
+        let help = "Discovery streams refused for want of a valid token";
         registry.register(
             "culvert_controller_xds_unauthenticated",
             help,

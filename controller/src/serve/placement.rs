@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::authority::{BoundPod, NodeOfPod, Placement, Refusal};
+use crate::authority::{BoundPod, Caller, IssuancePolicy, NodeOfPod, Refusal};
 use crate::model::pod;
 use crate::state::State;
 
@@ -32,11 +32,23 @@ impl Placed {
 }
 
 #[tonic::async_trait]
-impl Placement for Placed {
-    async fn check(&self, node: &str, identity: &SpiffeId) -> Result<(), Refusal> {
+impl IssuancePolicy for Placed {
+    fn own_identity(&self, caller: &Caller) -> Option<SpiffeId> {
+        caller.own_identity(&self.trust_domain)
+    }
+
+    async fn check(&self, caller: &Caller, identity: &SpiffeId) -> Result<(), Refusal> {
         if identity.trust_domain() != self.trust_domain {
             return Err(Refusal::TrustDomain(identity.clone()));
         }
+        let Caller::Node { name: node } = caller else {
+            // Its account and its pod are there: the API server has just said so.
+            let is_own = self.own_identity(caller).as_ref() == Some(identity);
+            return is_own.then_some(()).ok_or_else(|| Refusal::NotOwn {
+                caller: caller.to_string(),
+                identity: identity.clone(),
+            });
+        };
         let mut state = self.state.clone();
         let mut verdict = Ok(());
         let allowed = state.wait_for(|state| {

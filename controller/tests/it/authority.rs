@@ -201,11 +201,14 @@ async fn tokens_and_the_secret_on_a_real_api_server() {
     );
 
     tokens(&lab, &controller).await;
+    workloads(&lab, &controller).await;
     pods_that_come_late(&lab, &controller).await;
     two_replicas_share_one_root(&lab, &flags, &first).await;
     rotation(&lab, &controller, &first).await;
     bad_secrets(&lab, &controller).await;
     the_api_server_goes_away(&lab, &controller).await;
+    drop(controller);
+    a_start_inside_a_rotation(&lab).await;
 }
 
 /// Each token that is not a node's is refused, with a reason.
@@ -245,11 +248,6 @@ async fn tokens(lab: &Lab, controller: &Controller) {
             lab.token("culvert-node", "vault", "proxy1"),
             "not for `istio-ca`",
         ),
-        (
-            "another account",
-            lab.token("other", "istio-ca", "other"),
-            "culvert-system:other",
-        ),
         ("no pod", lab.token("culvert-node", "istio-ca", ""), "bound to no pod"),
         ("a forged signature", foreign, "the API server refuses it"),
         ("the token of a deleted pod", gone, "the API server refuses it"),
@@ -259,6 +257,16 @@ async fn tokens(lab: &Lab, controller: &Controller) {
         assert_eq!(refused.code(), Code::Unauthenticated, "{what}: {refused}");
         assert!(refused.message().contains(reason), "{what}: {refused}");
     }
+}
+
+/// The token of any other account is good for its own identity alone, which need not be named.
+async fn workloads(lab: &Lab, controller: &Controller) {
+    let token = lab.token("other", "istio-ca", "other");
+    let refused = ask(controller, &token, &id("cart")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    assert!(refused.message().contains("culvert-system/other"), "{refused}");
+    let own = SpiffeId::new("cluster.local", "culvert-system", "other").unwrap();
+    ask(controller, &token, &own).await.unwrap();
 }
 
 /// The first request for a new pod's identity succeeds although it is sent before the pod is even there.
@@ -320,6 +328,30 @@ async fn rotation(lab: &Lab, controller: &Controller, first: &str) {
     ]);
     assert!(!annotations.contains("culvert.dev/rotate\""), "{annotations}");
     assert!(annotations.contains("culvert.dev/rotated-at"), "{annotations}");
+}
+
+/// M7: a controller that starts in the middle of a rotation goes on under the root before, whose key is kept.
+async fn a_start_inside_a_rotation(lab: &Lab) {
+    let flags = ["--rotation-overlap", "1h", "--leaf-ttl", "1h"];
+    let before = lab.secret("ca.crt");
+    let first = Controller::start_on(lab.kubeconfig(), &flags);
+    let signs = |status: &serde_json::Value| status["authority"]["certificate"].is_string();
+    let old = first.until("/status", signs).await["authority"]["certificate"].clone();
+    first
+        .until("/status", |status| status["election"]["leads"] == true)
+        .await;
+    lab.ask_for_another_root();
+    until("another root in the Secret", || lab.secret("ca.crt") != before).await;
+    until("three roots", || first.get("/root.pem").matches("BEGIN").count() >= 2).await;
+    drop(first);
+    let second = Controller::start_on(lab.kubeconfig(), &flags);
+    let status = second.until("/status", signs).await;
+    assert_eq!(
+        status["authority"]["certificate"], old,
+        "the key of the root before signs on"
+    );
+    let token = lab.token("culvert-node", "istio-ca", "proxy1");
+    ask(&second, &token, &id("cart")).await.unwrap();
 }
 
 /// What is put into the Secret and is of no use changes nothing; a lost Secret comes back as it was.

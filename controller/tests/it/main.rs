@@ -14,3 +14,4 @@ mod golden;
 mod hour;
 mod life;
 mod process;
+mod streams;

@@ -37,6 +37,34 @@ pub const MAX_DESCRIPTORS: usize = 253;
 
 const BACKLOG: i32 = 16;
 
+/// A message came, but some of its descriptors did not: this process may open no more (`MSG_CTRUNC`). The message itself is
+/// in the buffer; the descriptors that did come have been closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostDescriptors;
+
+impl LostDescriptors {
+    /// Whether this is why [`PacketSocket::recv`] failed.
+    pub fn is_cause_of(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
+}
+
+impl std::fmt::Display for LostDescriptors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("descriptors of a message were lost: this process may open no more")
+    }
+}
+
+impl std::error::Error for LostDescriptors {}
+
+/// Whether an error says that the peer has closed, as opposed to one after which the socket can still be used.
+pub fn is_closed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected
+    )
+}
+
 /// One end of a connection.
 #[derive(Debug)]
 pub struct PacketSocket {
@@ -111,8 +139,8 @@ impl PacketSocket {
     /// `None` when the peer has closed.
     ///
     /// # Errors
-    /// `InvalidData` when the message is longer than [`MAX_MESSAGE`] or descriptors were lost (the process has none
-    /// left); otherwise from `recvmsg`.
+    /// `InvalidData` when the message is longer than [`MAX_MESSAGE`], or with [`LostDescriptors`] inside when the process may
+    /// open no more; otherwise from `recvmsg`.
     pub fn recv(&self, message: &mut Vec<u8>) -> io::Result<Option<Vec<OwnedFd>>> {
         message.resize(MAX_MESSAGE, 0);
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
@@ -143,10 +171,7 @@ impl PacketSocket {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the message is too long"));
         }
         if received.flags.contains(ReturnFlags::CTRUNC) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "descriptors of a message were lost",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, LostDescriptors));
         }
         Ok((received.bytes > 0).then_some(descriptors))
     }

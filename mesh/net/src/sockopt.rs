@@ -86,6 +86,9 @@ pub fn tcp_stream_socket() -> io::Result<OwnedFd> {
         }
         Err(error) => return Err(error),
     };
+    // Sockets that all have it share a port without a look at each of them (`bind_forwarding`). It also lets an application
+    // that has it, too, listen on whatever port this one gets.
+    socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
     Ok(socket.into())
@@ -129,9 +132,6 @@ pub fn bind_forwarding(fd: BorrowedFd<'_>, to: IpAddr) -> io::Result<()> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     let socket = SockRef::from(&fd);
-    // Sockets that all have it share a port without a look at each of them. Also lets an application that has it, too,
-    // listen on whatever port this one gets.
-    socket.set_reuse_address(true)?;
     let number = SEED.hash_one(NEXT.fetch_add(1, Ordering::Relaxed));
     bind(
         &socket,
@@ -175,11 +175,14 @@ pub fn bind_address(fd: BorrowedFd<'_>, address: IpAddr) -> io::Result<()> {
 
 /// Binds a socket that reaches both families, or IPv4 alone.
 fn bind(socket: &Socket, address: SocketAddr) -> io::Result<()> {
-    let mapped = match address.ip() {
-        IpAddr::V4(v4) if socket.domain()? == Domain::IPV6 => v4.to_ipv6_mapped().into(),
-        other => other,
+    let IpAddr::V4(v4) = address.ip() else {
+        return socket.bind(&address.into());
     };
-    socket.bind(&SocketAddr::new(mapped, address.port()).into())
+    let mapped = SocketAddr::new(v4.to_ipv6_mapped().into(), address.port());
+    match socket.bind(&mapped.into()) {
+        Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => socket.bind(&address.into()),
+        outcome => outcome,
+    }
 }
 
 /// The cookie of the network namespace that a socket belongs to (`SO_NETNS_COOKIE`, Linux 5.14).

@@ -68,7 +68,7 @@ impl Request {
 
     /// Who asks, by the connection.
     #[must_use]
-    pub(crate) fn from_peer(mut self, peer: IpAddr) -> Self {
+    pub(crate) fn with_peer(mut self, peer: IpAddr) -> Self {
         self.is_local = peer.to_canonical().is_loopback();
         self
     }

@@ -83,7 +83,7 @@ async fn answer(routes: &Routes, request: http::Request<Incoming>, peer: SocketA
     let accept = request.headers().get(header::ACCEPT);
     let asked = Request::new(method, target)
         .with_accept(accept.and_then(|value| value.to_str().ok()).unwrap_or_default())
-        .from_peer(peer.ip());
+        .with_peer(peer.ip());
     // A body that is left unread would reset the connection, perhaps before the client has read the answer.
     let _ = Limited::new(request.into_body(), MAX_BODY).collect().await;
     let answer = routes.answer(&asked);

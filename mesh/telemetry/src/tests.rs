@@ -97,7 +97,7 @@ async fn a_local_page_is_for_loopback_alone() {
         .get("/open", |_| Response::text("open"))
         .get_local("/inside", |_| Response::text("inside"));
     let asked = |peer: &str, path: &str| {
-        let request = Request::new(http::Method::GET, path).from_peer(peer.parse().unwrap());
+        let request = Request::new(http::Method::GET, path).with_peer(peer.parse().unwrap());
         routes.answer(&request).code().as_u16()
     };
     for local in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {

@@ -131,6 +131,15 @@ impl Client {
         })
     }
 
+    /// Forgets that resources are held: their names were given up, and the client has dropped them.
+    pub fn forget<'a>(&mut self, type_url: &str, resources: impl IntoIterator<Item = &'a str>) {
+        if let Some(subscription) = self.types.get_mut(type_url) {
+            for name in resources {
+                subscription.versions.remove(name);
+            }
+        }
+    }
+
     /// Takes a response in and returns its acknowledgement.
     ///
     /// `apply` uses what it can and returns what it cannot. A rejected resource that was never held is claimed without a

@@ -5,6 +5,7 @@
 //! | [`client`] | a proxy: what it wants, what it has, what it acknowledges |
 //! | [`server`] | the controller: what each client was sent, and what it lacks |
 //! | [`Change`] | what a change of the configuration concerns |
+//! | [`Index`] | which streams a change concerns |
 //!
 //! The protocol is Envoy's ([xDS, incremental]), with the two ways of subscribing that Istio's node proxy uses: the
 //! wildcard, and on demand, where the client names what its pods connect to by resource name or by the alias
@@ -16,10 +17,16 @@
 
 mod change;
 pub mod client;
+mod index;
+mod resources;
 pub mod server;
+mod subscription;
 
 pub use change::Change;
+pub use index::{Index, Interest, Key, StreamId};
 
+#[cfg(test)]
+mod naive;
 #[cfg(test)]
 mod tests;
 

@@ -1,53 +1,29 @@
 //! The server's side: one [`Stream`] for each connection, which knows what its client wants and was sent.
 //!
+//! ```text
+//! client ── receive() ──> Stream ── take_interest() ──> Index <── concerned() ── Change
+//!        <── advance() ──   ^                                                     │
+//!                           └──────────────── touch() ────────────────────────────┘
+//! ```
+//!
 //! The stream never queues: while a response waits for its acknowledgement, changes only leave a mark, and the next
 //! response holds the difference at that moment. So a slow client costs no memory beyond the names it was sent, and
-//! never sees a state that is older than its last acknowledgement.
+//! never sees a state that is older than its last acknowledgement. A change costs a stream what it touches there.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+use culvert_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+
+pub use crate::resources::{Entry, Resources, TypeSpec, View};
+use crate::{
+    Change, Interest, Key,
+    subscription::{Acknowledged, Barrier, Built, Subscription},
 };
-
-use culvert_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
-
-use crate::WILDCARD;
-
-/// One resource as it goes over the wire. Cheap to clone.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
-    /// Changes when the content does. Empty for types whose resources carry no version: then `digest` tells.
-    pub version: Arc<str>,
-    /// Distinguishes contents; equal digests mean equal contents.
-    pub digest: u64,
-    /// The encoded message.
-    pub body: Arc<[u8]>,
-    /// Other names by which a client may have asked for it, sent to clients that subscribe on demand.
-    pub aliases: Arc<[String]>,
-}
-
-/// A consistent state of all resources, of which streams ask what their clients need.
-pub trait Resources {
-    /// Every resource of a type, by name. `None` for a type that is not served.
-    fn all<'a>(&'a self, type_url: &str) -> Option<Box<dyn Iterator<Item = (&'a str, &'a Entry)> + 'a>>;
-
-    /// A resource by its name.
-    fn get(&self, type_url: &str, name: &str) -> Option<&Entry>;
-
-    /// The names of the resources that a client needs who asked for `name`, which is a resource's name or an alias: the
-    /// resource itself and what it refers to. Empty when there is none.
-    fn expand(&self, type_url: &str, name: &str) -> Vec<String>;
-
-    /// What a client of this node (empty if unknown) gets from the start when it subscribes on demand.
-    fn initial(&self, type_url: &str, node: &str) -> Vec<String>;
-}
 
 /// What a client's message meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Meaning {
-    /// Subscriptions began or changed; call [`Stream::next`].
+    /// Subscriptions began or changed; call [`Stream::advance`].
     Subscribed,
-    /// The last response was taken in; call [`Stream::next`].
+    /// The last response was taken in; call [`Stream::advance`].
     Acknowledged,
     /// The last response was refused, in part or whole. What was sent stays recorded as sent, so it is not repeated
     /// until it changes.
@@ -61,263 +37,190 @@ pub enum Meaning {
     UnknownType,
 }
 
+/// What a turn of [`Stream::advance`] came to.
+#[derive(Debug)]
+pub enum Turn {
+    /// There is nothing to send now.
+    Done,
+    /// The turn's budget is used up: call again, with the same view.
+    More,
+    /// This is to be sent; call again.
+    Send(DeltaDiscoveryResponse),
+}
+
 /// What one client wants and was sent.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Stream {
-    node: String,
     nonce: u64,
-    types: BTreeMap<String, TypeState>,
-}
-
-#[derive(Debug)]
-struct TypeState {
-    wildcard: bool,
-    /// Asked for by name or alias.
-    names: BTreeSet<String>,
-    /// Expansions stay subscribed: what a service brought is kept up to date, also when it leaves the service.
-    brought: BTreeSet<String>,
-    /// Digest of what the client holds of each resource; `None` for what it reported by version alone, or what it was
-    /// told does not exist.
-    sent: BTreeMap<String, Sent>,
-    /// Names to be answered in any case: just subscribed.
-    fresh: BTreeSet<String>,
-    /// The first response is sent even if it is empty, so that the client knows that there is nothing.
-    answered: bool,
-    awaiting: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Sent {
-    Digest(u64),
-    Version(String),
-    Missing,
+    /// In the view's order.
+    types: Vec<Subscription>,
 }
 
 impl Stream {
     /// A new connection.
     pub fn new() -> Self {
-        Self {
-            node: String::new(),
-            nonce: 0,
-            types: BTreeMap::new(),
-        }
-    }
-
-    /// Tells the stream which node its client runs on, for [`Resources::initial`]. Known from authentication, not from
-    /// what the client says of itself.
-    pub fn set_node(&mut self, node: &str) {
-        node.clone_into(&mut self.node);
-    }
-
-    /// The types that the client has subscribed to.
-    pub fn types(&self) -> impl Iterator<Item = &str> {
-        self.types.keys().map(String::as_str)
+        Self::default()
     }
 
     /// How many names and aliases of a type the client asks for; none under the wildcard.
     pub fn wanted(&self, type_url: &str) -> usize {
-        self.types.get(type_url).map_or(0, |state| state.names.len())
+        self.of(type_url).map_or(0, Subscription::wanted)
     }
 
-    /// How many resources of a type the client holds, as far as it has been sent.
+    /// How many resources of a type the client holds, or is about to be sent.
     pub fn held(&self, type_url: &str) -> usize {
-        self.types.get(type_url).map_or(0, |state| {
-            state.sent.values().filter(|sent| **sent != Sent::Missing).count()
-        })
+        self.of(type_url).map_or(0, Subscription::held)
+    }
+
+    /// How many of the names asked for stand for nothing.
+    pub fn missing(&self, type_url: &str) -> usize {
+        self.of(type_url).map_or(0, Subscription::missing)
     }
 
     /// Takes a client's message in.
-    pub fn receive(&mut self, request: &DeltaDiscoveryRequest, resources: &impl Resources) -> Meaning {
-        let type_url = request.type_url.as_str();
-        if resources.all(type_url).is_none() {
+    pub fn receive(&mut self, request: &DeltaDiscoveryRequest, view: &impl View) -> Meaning {
+        let types = view.types();
+        let Some(place) = types.iter().position(|spec| spec.url == request.type_url) else {
             return Meaning::UnknownType;
-        }
+        };
+        let spec = &types[place];
         let mut meaning = Meaning::Stale;
-        if let Some(state) = self.types.get_mut(type_url) {
-            if !request.response_nonce.is_empty() {
-                meaning = state.acknowledge(request);
+        match self
+            .types
+            .iter_mut()
+            .find(|subscription| subscription.url() == spec.url)
+        {
+            Some(subscription) => {
+                if !request.response_nonce.is_empty() {
+                    meaning = match subscription.acknowledge(request) {
+                        Acknowledged::Stale => Meaning::Stale,
+                        Acknowledged::Accepted => Meaning::Acknowledged,
+                        Acknowledged::Refused(reason) => Meaning::Refused { reason },
+                    };
+                }
+                if subscription.subscribe(request, view) && !matches!(meaning, Meaning::Refused { .. }) {
+                    meaning = Meaning::Subscribed;
+                }
             }
-            if state.subscribe(type_url, request, resources, false, &self.node) {
+            None => {
+                let before = |url| types.iter().position(|spec| spec.url == url) < Some(place);
+                let at = self.types.iter().take_while(|other| before(other.url())).count();
+                self.types.insert(at, Subscription::begin(spec, request, view));
                 meaning = Meaning::Subscribed;
             }
-            return meaning;
         }
-        let mut state = TypeState::begin(request);
-        state.subscribe(type_url, request, resources, true, &self.node);
-        self.types.insert(type_url.to_owned(), state);
-        Meaning::Subscribed
+        meaning
     }
 
-    /// The next response that the client should get, if any: call after each [`receive`](Self::receive) and after each
-    /// change, until it returns `None`.
-    pub fn next(&mut self, resources: &impl Resources) -> Option<DeltaDiscoveryResponse> {
-        for (type_url, state) in &mut self.types {
-            if state.awaiting.is_some() {
-                continue;
-            }
-            let Some(mut response) = state.difference(type_url, resources) else {
-                continue;
-            };
-            self.nonce += 1;
-            response.nonce = self.nonce.to_string();
-            response.type_url.clone_from(type_url);
-            state.awaiting = Some(response.nonce.clone());
-            return Some(response);
-        }
-        None
-    }
-}
-
-impl Default for Stream {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl TypeState {
-    fn begin(request: &DeltaDiscoveryRequest) -> Self {
-        let sent = request
-            .initial_resource_versions
-            .iter()
-            .map(|(name, version)| (name.clone(), Sent::Version(version.clone())))
-            .collect();
-        // A first request that names nothing is the legacy way of asking for everything.
-        let wildcard = request.resource_names_subscribe.is_empty();
-        Self {
-            wildcard,
-            names: BTreeSet::new(),
-            brought: BTreeSet::new(),
-            sent,
-            fresh: BTreeSet::new(),
-            answered: false,
-            awaiting: None,
+    /// Takes note of a change, after the state that holds it is there. Nothing is kept of what does not concern the client.
+    pub fn touch(&mut self, change: &Change) {
+        for subscription in &mut self.types {
+            subscription.touch(change);
         }
     }
 
-    fn acknowledge(&mut self, request: &DeltaDiscoveryRequest) -> Meaning {
-        if self.awaiting.as_deref() != Some(&request.response_nonce) {
-            return Meaning::Stale;
-        }
-        self.awaiting = None;
-        match &request.error_detail {
-            Some(error) => Meaning::Refused {
-                reason: error.message.clone(),
-            },
-            None => Meaning::Acknowledged,
+    /// One name is looked at again: a change of it may have been missed.
+    pub fn touch_key(&mut self, interest: &Interest) {
+        let found = self
+            .types
+            .iter_mut()
+            .find(|subscription| subscription.url() == interest.type_url);
+        match (found, &interest.key) {
+            (Some(subscription), Key::Name(name)) => subscription.touch_name(name),
+            (Some(subscription), Key::All) => subscription.touch_all(),
+            (None, _) => {}
         }
     }
 
-    /// Returns whether anything was subscribed or unsubscribed.
-    fn subscribe(
-        &mut self,
-        type_url: &str,
-        request: &DeltaDiscoveryRequest,
-        resources: &impl Resources,
-        first: bool,
-        node: &str,
-    ) -> bool {
-        for name in &request.resource_names_subscribe {
-            if name == WILDCARD {
-                self.wildcard = true;
-            } else {
-                self.names.insert(name.clone());
-                self.fresh.insert(name.clone());
+    /// Everything is looked at again, or everything of one type.
+    pub fn touch_all(&mut self, type_url: Option<&str>) {
+        for subscription in &mut self.types {
+            if type_url.is_none_or(|url| url == subscription.url()) {
+                subscription.touch_all();
             }
         }
-        for name in &request.resource_names_unsubscribe {
-            if name == WILDCARD {
-                self.wildcard = false;
-            } else if self.names.remove(name) {
-                self.fresh.remove(name);
-                for resource in resources.expand(type_url, name) {
-                    self.brought.remove(&resource);
-                    self.sent.remove(&resource);
+    }
+
+    /// What the client has become interested in, or no longer is, since this was called last. For an [`Index`].
+    ///
+    /// The index must hold an interest before the state is read in which its name is looked up, or a change in between would
+    /// be missed. For names that [`advance`](Self::advance) came upon it cannot: those are to be looked at again, with
+    /// [`touch_key`](Self::touch_key), if another state has come meanwhile.
+    ///
+    /// [`Index`]: crate::Index
+    pub fn take_interest(&mut self) -> Vec<Interest> {
+        self.types.iter_mut().flat_map(Subscription::take_interest).collect()
+    }
+
+    /// All interests, as no longer wanted: for the end of the stream.
+    pub fn end(&self) -> impl Iterator<Item = Interest> {
+        self.types.iter().flat_map(|subscription| {
+            subscription.all_interest().map(|key| Interest {
+                type_url: subscription.url(),
+                key,
+                wanted: false,
+            })
+        })
+    }
+
+    /// Goes on, looking at no more than `budget` names: call it after each [`receive`](Self::receive) and
+    /// [`touch`](Self::touch), until it is done.
+    pub fn advance(&mut self, view: &impl View, mut budget: usize) -> Turn {
+        loop {
+            for at in 0..self.types.len() {
+                self.release_removals(at);
+                let subscription = &self.types[at];
+                if subscription.is_awaiting() || self.is_held_up(subscription) {
+                    continue;
                 }
-                self.sent.remove(name);
-            }
-        }
-        if first && !self.wildcard {
-            self.brought.extend(resources.initial(type_url, node));
-            // What the client kept from its last connection stays subscribed, whatever had brought it.
-            self.brought.extend(self.sent.keys().cloned());
-        }
-        !request.resource_names_subscribe.is_empty() || !request.resource_names_unsubscribe.is_empty()
-    }
-
-    fn difference(&mut self, type_url: &str, resources: &impl Resources) -> Option<DeltaDiscoveryResponse> {
-        let mut response = DeltaDiscoveryResponse::default();
-        let fresh = std::mem::take(&mut self.fresh);
-        let mut missing = BTreeSet::new();
-        if !self.wildcard {
-            for name in &self.names {
-                let expanded = resources.expand(type_url, name);
-                if expanded.is_empty() {
-                    missing.insert(name.clone());
-                }
-                self.brought.extend(expanded);
-            }
-        }
-        // Names that just came are answered even if the client has what they stand for.
-        for name in fresh.iter().filter(|_| !self.wildcard) {
-            for resource in resources.expand(type_url, name) {
-                if !matches!(self.sent.get(&resource), Some(Sent::Version(_))) {
-                    self.sent.remove(&resource);
+                let barriers = self
+                    .dependents(subscription.url())
+                    .filter_map(Subscription::barrier)
+                    .collect();
+                let nonce = self.nonce + 1;
+                match self.types[at].build(view, &mut budget, barriers, nonce) {
+                    Built::Nothing => {}
+                    Built::More => return Turn::More,
+                    Built::Response(response) => {
+                        self.nonce = nonce;
+                        return Turn::Send(response);
+                    }
                 }
             }
-        }
-        if self.wildcard {
-            for (name, entry) in resources.all(type_url)? {
-                self.offer(type_url, name, entry, &mut response);
-            }
-        } else {
-            for name in self.brought.clone() {
-                if let Some(entry) = resources.get(type_url, &name) {
-                    self.offer(type_url, &name, entry, &mut response);
-                }
+            // A type that turned out to have nothing to send may have been what removals of another one waited for.
+            if !(0..self.types.len()).any(|at| self.release_removals(at)) {
+                return Turn::Done;
             }
         }
-        let gone = |(name, sent): (&String, &Sent)| {
-            (*sent != Sent::Missing && resources.get(type_url, name).is_none()).then(|| name.clone())
-        };
-        response.removed_resources = self.sent.iter().filter_map(gone).collect();
-        for name in &response.removed_resources {
-            self.sent.remove(name);
-            self.brought.remove(name);
-        }
-        for name in missing {
-            let told = self.sent.insert(name.clone(), Sent::Missing) == Some(Sent::Missing);
-            if (!told || fresh.contains(&name)) && !response.removed_resources.contains(&name) {
-                response.removed_resources.push(name);
-            }
-        }
-        let first = !std::mem::replace(&mut self.answered, true);
-        (first || !response.resources.is_empty() || !response.removed_resources.is_empty()).then_some(response)
     }
 
-    fn offer(&mut self, type_url: &str, name: &str, entry: &Entry, response: &mut DeltaDiscoveryResponse) {
-        let held = match self.sent.get(name) {
-            Some(Sent::Digest(digest)) => *digest == entry.digest,
-            Some(Sent::Version(version)) => !version.is_empty() && **version == *entry.version,
-            Some(Sent::Missing) | None => false,
-        };
-        self.sent.insert(name.to_owned(), Sent::Digest(entry.digest));
-        if held {
-            return;
+    /// The next response that the client should get, if any.
+    pub fn next(&mut self, view: &impl View) -> Option<DeltaDiscoveryResponse> {
+        match self.advance(view, usize::MAX) {
+            Turn::Send(response) => Some(response),
+            Turn::Done | Turn::More => None,
         }
-        for alias in entry.aliases.iter() {
-            if self.sent.get(alias) == Some(&Sent::Missing) {
-                self.sent.remove(alias);
-            }
-        }
-        response.resources.push(Resource {
-            name: name.to_owned(),
-            version: entry.version.to_string(),
-            aliases: if self.wildcard { vec![] } else { entry.aliases.to_vec() },
-            resource: Some(prost_types::Any {
-                type_url: type_url.to_owned(),
-                value: entry.body.to_vec(),
-            }),
-            ..Default::default()
-        });
+    }
+
+    fn of(&self, type_url: &str) -> Option<&Subscription> {
+        self.types.iter().find(|subscription| subscription.url() == type_url)
+    }
+
+    /// Whether a type has to wait for one to which it refers.
+    fn is_held_up(&self, subscription: &Subscription) -> bool {
+        let refers_to = |url: &&str| self.of(url).is_some_and(Subscription::holds_up);
+        subscription.spec().after.iter().any(refers_to)
+    }
+
+    /// The types that refer to this one.
+    fn dependents(&self, url: &'static str) -> impl Iterator<Item = &Subscription> {
+        self.types.iter().filter(move |other| other.spec().after.contains(&url))
+    }
+
+    /// Lets removals go that nothing refers to any more. Whether there are any.
+    fn release_removals(&mut self, at: usize) -> bool {
+        let is_past = |barrier: &Barrier| self.of(barrier.url).is_none_or(|other| other.is_past(barrier));
+        let past = self.types[at].passed(is_past);
+        self.types[at].release_removals(past)
     }
 }

@@ -40,6 +40,8 @@ pub struct MeshOptions {
     pub agent_args: Vec<String>,
     /// Further arguments for both ztunnels.
     pub ztunnel_args: Vec<String>,
+    /// The limit of open descriptors of both ztunnels, soft and hard; this process's own when `None`.
+    pub ztunnel_descriptors: Option<u32>,
     /// Starts no ztunnel: another proxy is to take its place.
     pub without_ztunnels: bool,
     /// The log filter of all programs, for example `info,culvert_ztunnel=debug`.
@@ -134,6 +136,9 @@ impl<'lab> Mesh<'lab> {
         let place = self.lab.node(node);
         let token = self.token(node)?;
         let mut command = self.program("culvert-ztunnel")?;
+        if let Some(limit) = self.options.ztunnel_descriptors {
+            command = limited(&command, limit);
+        }
         command
             .args(["--node", place.name(), "--zds-socket"])
             .arg(place.zds_socket());
@@ -303,6 +308,21 @@ impl<'lab> Mesh<'lab> {
         }
         Ok(command)
     }
+}
+
+/// The same program under a limit of open descriptors. `prlimit` becomes the program, so its process id is the same.
+fn limited(command: &Command, limit: u32) -> Command {
+    let mut limited = Command::new("prlimit");
+    limited
+        .arg(format!("--nofile={limit}:{limit}"))
+        .arg(command.get_program());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited
 }
 
 /// The position of node 1 or 2.

@@ -48,6 +48,9 @@ pub(crate) fn pages(shared: &Arc<Shared>, served: &Arc<Served>, logging: Logging
             Response::json(&json!({
                 "generation": shared.mesh.load().generation(),
                 "synced": shared.mesh.load().synced(),
+                "ranges": views::ranges(&shared),
+                "subscribed_addresses": shared.telemetry.proxy().subscribed_addresses.get(),
+                "descriptors_short": shared.telemetry.proxy().descriptors_short.get() == 1,
                 "pods": served.all().iter().map(|pod| views::pod(pod)).collect::<Vec<_>>(),
                 "workloads": views::workloads(&shared),
                 "services": views::services(&shared),

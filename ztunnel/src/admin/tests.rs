@@ -102,6 +102,7 @@ fn pod() -> Arc<Pod> {
         namespace: "shop".into(),
         identity: identity(),
         addresses: vec![[198, 18, 0, 1].into()],
+        node: "node-a".into(),
     })
 }
 
@@ -150,6 +151,7 @@ async fn pages_show_what_decides_and_never_a_key() {
         workload: shared.mesh.load().workload_at([198, 18, 0, 2].into()),
     };
     let record = shared.telemetry.opened(Opening {
+        dialled: None,
         direction: Direction::Outbound,
         pod: pod(),
         own: None,

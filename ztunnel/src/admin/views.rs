@@ -7,9 +7,19 @@ use serde_json::{Value, json};
 
 use crate::{
     seam::{Pod, Shared},
-    state::{Service, Workload},
+    state::{Health, Service, Workload},
     telemetry::{Direction, OpenConnection},
 };
+
+/// The addresses that the mesh's pods and services may have.
+pub(super) fn ranges(shared: &Shared) -> Value {
+    let mesh = shared.mesh.load();
+    let (ranges, told) = mesh.ranges();
+    json!({
+        "list": ranges.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "from_controller": told,
+    })
+}
 
 pub(super) fn pod(pod: &Pod) -> Value {
     json!({
@@ -54,7 +64,11 @@ fn workload(workload: &Workload) -> Value {
         "identity": workload.identity.as_str(),
         "protocol": if workload.hbone { "HBONE" } else { "TCP" },
         "native_tunnel": workload.native_tunnel,
-        "status": if workload.healthy { "healthy" } else { "unhealthy" },
+        "status": match workload.health {
+            Health::Ready => "healthy",
+            Health::Terminating => "terminating",
+            Health::NotReady => "unhealthy",
+        },
         "host_network": workload.host_network,
         "waypoint": workload.waypoint.as_deref(),
         "workload": &*workload.workload_name,

@@ -20,7 +20,7 @@ use super::{
     backoff::{Backoff, jitter},
     channel::{Endpoint, chain, describe},
 };
-use crate::seam::Shared;
+use crate::seam::{LoopMessage, Shared};
 
 /// The validity that is asked for; the authority may grant less.
 const VALIDITY: Duration = Duration::from_secs(24 * 3600);
@@ -255,7 +255,7 @@ impl Holder {
                 .set(end.as_secs() as i64);
         }
         self.shared.credentials.store(Arc::new(held));
-        (self.notify)();
+        (self.notify)(LoopMessage::CertificatesChanged);
     }
 }
 

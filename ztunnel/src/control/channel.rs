@@ -1,17 +1,24 @@
 //! The way to the controller: TLS checked by the controller's roots, and the node's token on every call.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::{Mutex, watch};
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
-    transport::{Certificate, Channel, ClientTlsConfig},
+    transport::{Certificate, Channel, ClientTlsConfig, Uri},
 };
 
 use crate::{cli::ControllerArgs, wire::Secrets};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Within this, its name must have been resolved.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A controller whose machine is gone is noticed by the kernel within seconds: it asks after three of silence, and gives
 /// up when three answers are missing.
@@ -32,6 +39,8 @@ pub(super) struct Endpoint {
     told: Arc<watch::Sender<Vec<u8>>>,
     /// The newest connection, unless it is known to be broken.
     shared: Arc<Mutex<Option<Channel>>>,
+    /// What the controller's name led to when it could be resolved last.
+    remembered: Arc<Mutex<Vec<SocketAddr>>>,
     /// Counts the configuration streams that came about.
     streams: Arc<watch::Sender<u64>>,
 }
@@ -46,8 +55,10 @@ pub(super) enum ChannelError {
         address: String,
         source: tonic::transport::Error,
     },
-    #[error("{0} did not answer within {CONNECT_TIMEOUT:?}")]
-    Timeout(String),
+    #[error("{0} did not answer within {1:?}")]
+    Timeout(String, Duration),
+    #[error("the name {0} cannot be resolved, and no address of the controller is known beside it")]
+    Unresolved(String),
     #[error("the token has characters that no HTTP header may have")]
     Token,
 }
@@ -59,6 +70,7 @@ impl Endpoint {
             secrets,
             told: Arc::default(),
             shared: Arc::default(),
+            remembered: Arc::default(),
             streams: Arc::default(),
         }
     }
@@ -126,16 +138,64 @@ impl Endpoint {
 
     async fn connect_now(&self) -> Result<Channel, ChannelError> {
         let address = &self.args.controller;
-        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.roots()));
-        if let Some(name) = &self.args.controller_name {
-            tls = tls.domain_name(name);
+        let uri: Uri = address.parse().map_err(|_| ChannelError::Address(address.clone()))?;
+        let host = uri.host().ok_or_else(|| ChannelError::Address(address.clone()))?;
+        let name = self.args.controller_name.as_deref().unwrap_or(host);
+        let port = uri.port_u16().unwrap_or(443);
+        let places = self.places(host, port).await;
+        let time = CONNECT_TIMEOUT / u32::try_from(places.len()).unwrap_or(1).max(1);
+        let mut last = ChannelError::Unresolved(host.to_owned());
+        for place in places {
+            match tokio::time::timeout(time, self.connect_to(place, &uri, name)).await {
+                Ok(Ok(channel)) => return Ok(channel),
+                Ok(Err(error)) => last = error,
+                Err(_) => last = ChannelError::Timeout(format!("{address} at {place}"), time),
+            }
         }
+        Err(last)
+    }
+
+    /// Where the controller may be. Its name may depend on a cluster DNS that waits for the mesh, which waits for the
+    /// controller: so what the name led to before is remembered, and the service's address is known beside the name.
+    async fn places(&self, host: &str, port: u16) -> Vec<SocketAddr> {
+        let literal = host.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(address) = literal.parse::<IpAddr>() {
+            return vec![SocketAddr::new(address, port)];
+        }
+        let why = match tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((host, port))).await {
+            Ok(Ok(found)) => {
+                let found: Vec<SocketAddr> = found.collect();
+                self.remembered.lock().await.clone_from(&found);
+                return found;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {RESOLVE_TIMEOUT:?}"),
+        };
+        let mut places = self.remembered.lock().await.clone();
+        let by_environment = self.args.controller_host.map(|host| SocketAddr::new(host, port));
+        places.extend(by_environment.filter(|place| !places.contains(place)));
+        tracing::warn!(
+            host,
+            why,
+            ?places,
+            "the controller's name cannot be resolved; trying what is known beside it"
+        );
+        places
+    }
+
+    async fn connect_to(&self, place: SocketAddr, uri: &Uri, name: &str) -> Result<Channel, ChannelError> {
         let connect = |source| ChannelError::Connect {
-            address: address.clone(),
+            address: format!("{uri} at {place}"),
             source,
         };
-        let endpoint = Channel::from_shared(address.clone()).map_err(|_| ChannelError::Address(address.clone()))?;
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(self.roots()))
+            .domain_name(name);
+        let scheme = uri.scheme_str().unwrap_or("https");
+        let endpoint =
+            Channel::from_shared(format!("{scheme}://{place}")).map_err(|_| ChannelError::Address(uri.to_string()))?;
         let endpoint = endpoint
+            .origin(uri.clone())
             .tls_config(tls)
             .map_err(connect)?
             .tcp_keepalive(Some(TCP_KEEPALIVE))
@@ -145,11 +205,7 @@ impl Endpoint {
             .http2_keep_alive_interval(PING)
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(true);
-        // Around everything: the endpoint's own limit ends before TLS begins.
-        match tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await {
-            Ok(channel) => channel.map_err(connect),
-            Err(_) => Err(ChannelError::Timeout(address.clone())),
-        }
+        endpoint.connect().await.map_err(connect)
     }
 
     /// Puts the node's token on a call.

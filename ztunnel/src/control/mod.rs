@@ -12,6 +12,7 @@
 mod backoff;
 mod certificates;
 mod channel;
+mod subscriptions;
 mod xds;
 
 #[cfg(test)]
@@ -31,12 +32,13 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     cli::ControllerArgs,
-    seam::{Ask, Pod, Shared},
+    seam::{Ask, LoopMessage, Pod, Shared},
     wire::Secrets,
 };
 
-/// Tells all loops that a snapshot has changed.
-pub(crate) type Notify = Arc<dyn Fn() + Send + Sync>;
+/// Tells all loops that a snapshot has changed, and which: [`LoopMessage::MeshChanged`] or
+/// [`LoopMessage::CertificatesChanged`].
+pub(crate) type Notify = Arc<dyn Fn(LoopMessage) + Send + Sync>;
 
 /// The pods that this proxy serves, as control sees them.
 #[derive(Debug, Default)]
@@ -152,7 +154,8 @@ pub(crate) async fn run(inputs: Inputs, shared: Arc<Shared>, notify: Notify) {
             // The receivers below live as long as this function, so sending cannot fail.
             let _ = tokio::select! {
                 Some(ask) = asks.recv() => match ask {
-                    Ask::Address(address) => addresses.send(address).is_ok(),
+                    Ask::Address(address) => addresses.send(xds::Question::Who(address)).is_ok(),
+                    Ask::Used(used) => addresses.send(xds::Question::Used(used)).is_ok(),
                     Ask::Certificate(identity) => wanted.send(identity).is_ok(),
                 },
                 Some(identity) = identities.recv() => wanted.send(identity).is_ok(),
@@ -165,6 +168,7 @@ pub(crate) async fn run(inputs: Inputs, shared: Arc<Shared>, notify: Notify) {
         xds::run(
             endpoint.clone(),
             node,
+            Arc::clone(&served),
             asked_addresses,
             Arc::clone(&shared),
             Arc::clone(&notify)

@@ -17,7 +17,7 @@ use self::controller::{Connection, Controller, resource};
 use super::{Inputs, Served};
 use crate::{
     cli::{ConfigMode, ControllerArgs},
-    seam::{Ask, Outbound, Pod, Shared},
+    seam::{Ask, Awaited, Outbound, Pod, Shared},
     state::Mesh,
     telemetry::Telemetry,
     wire::Secrets,
@@ -37,6 +37,10 @@ struct Proxy {
 
 impl Proxy {
     fn start(controller: &Controller, config_mode: ConfigMode) -> Self {
+        Self::start_with(controller, config_mode, |_| {})
+    }
+
+    fn start_with(controller: &Controller, config_mode: ConfigMode, change: impl FnOnce(&mut ControllerArgs)) -> Self {
         let (asks, asked) = mpsc::unbounded_channel();
         let (socket_requests, _) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
@@ -52,17 +56,22 @@ impl Proxy {
             controller_ca: controller.root_pem().into(),
         });
         let (identities, identity_receiver) = mpsc::unbounded_channel();
+        let mut arguments = ControllerArgs {
+            controller: controller.url(),
+            controller_name: None,
+            controller_ca: "unused".into(),
+            token_file: "unused".into(),
+            cluster_id: "Kubernetes".into(),
+            trust_domain: "cluster.local".into(),
+            mesh_cidrs: vec![],
+            api_server_host: None,
+            api_server_port: 443,
+            controller_host: None,
+            config_mode,
+        };
+        change(&mut arguments);
         let inputs = Inputs {
-            controller: ControllerArgs {
-                controller: controller.url(),
-                controller_name: None,
-                controller_ca: "unused".into(),
-                token_file: "unused".into(),
-                cluster_id: "Kubernetes".into(),
-                trust_domain: "cluster.local".into(),
-                mesh_cidrs: vec![],
-                config_mode,
-            },
+            controller: arguments,
             node: "node-a".into(),
             secrets: secrets_receiver,
             asks: asked,
@@ -71,7 +80,7 @@ impl Proxy {
         };
         let changed = Arc::new(Signal::new());
         let notified = Arc::clone(&changed);
-        let notify = Arc::new(move || notified.notify_one());
+        let notify = Arc::new(move |_| notified.notify_one());
         let task = tokio::spawn(super::run(inputs, Arc::clone(&shared), notify));
         Self {
             shared,
@@ -101,6 +110,7 @@ impl Proxy {
             namespace: "shop".into(),
             identity: SpiffeId::new("cluster.local", "shop", account).unwrap(),
             addresses: vec![[198, 18, 0, 1].into()],
+            node: "node-a".into(),
         });
         self.served.insert(pod.clone());
         self.identities.send(pod.identity.clone()).unwrap();
@@ -108,10 +118,11 @@ impl Proxy {
     }
 
     fn outbound(&self, pod: &Pod, destination: &str) -> Outbound {
-        self.shared
-            .mesh
-            .load()
-            .outbound(pod, destination.parse().unwrap(), &self.shared.asks)
+        let decision = self.shared.mesh.load().outbound(pod, destination.parse().unwrap(), &[]);
+        if let Outbound::Pending(Awaited::Answer(address)) = &decision {
+            self.shared.asks.send(Ask::Address(*address)).unwrap();
+        }
+        decision
     }
 
     fn knows(&self, address: &str) -> bool {
@@ -251,6 +262,54 @@ async fn a_bad_resource_is_refused_by_name_and_the_good_ones_beside_it_are_used(
 }
 
 #[tokio::test]
+async fn a_controller_whose_name_cannot_be_resolved_is_found_by_its_address() {
+    let mut controller = Controller::start().await;
+    let _proxy = Proxy::start_with(&controller, ConfigMode::Wildcard, |arguments| {
+        arguments.controller = controller.url().replace("localhost", "controller.invalid");
+        arguments.controller_name = Some("localhost".into());
+        arguments.controller_host = Some([127, 0, 0, 1].into());
+    });
+    greet(&mut controller.connection().await).await;
+}
+
+#[tokio::test]
+async fn the_controllers_ranges_are_added_to_those_given_by_hand() {
+    use culvert_proto::{MESH_NAME, MESH_TYPE, config};
+    let mut controller = Controller::start().await;
+    let proxy = Proxy::start_with(&controller, ConfigMode::Wildcard, |arguments| {
+        arguments.mesh_cidrs = vec!["198.19.0.0/16".parse().unwrap()];
+    });
+    let mut connection = controller.connection().await;
+    greet(&mut connection).await;
+    let list = |shared: &Shared| {
+        let mesh = shared.mesh.load();
+        let (ranges, complete) = mesh.ranges();
+        (ranges.iter().map(ToString::to_string).collect::<Vec<_>>(), complete)
+    };
+    assert_eq!(list(&proxy.shared), (vec!["198.19.0.0/16".to_owned()], false));
+    let range = |address: &[u8], length| config::Range {
+        address: address.to_vec(),
+        length,
+    };
+    let mesh = config::Mesh {
+        ranges: vec![range(&[198, 18, 0, 0], 16)],
+    };
+    connection.answer(MESH_TYPE, vec![resource(MESH_NAME, "1", MESH_TYPE, &mesh)], &[]);
+    let both = vec!["198.18.0.0/16".to_owned(), "198.19.0.0/16".to_owned()];
+    proxy
+        .until("the controller's ranges", |shared| list(shared) == (both.clone(), true))
+        .await;
+    // What makes no sense changes nothing.
+    let nonsense = config::Mesh {
+        ranges: vec![range(&[198, 18, 0], 16)],
+    };
+    connection.answer(MESH_TYPE, vec![resource(MESH_NAME, "2", MESH_TYPE, &nonsense)], &[]);
+    connection.answer(AUTHORIZATION_TYPE, vec![], &[]);
+    connection.request().await;
+    assert_eq!(list(&proxy.shared), (both, true));
+}
+
+#[tokio::test]
 async fn an_address_is_asked_for_once_and_its_answer_decides() {
     let mut controller = Controller::start().await;
     let proxy = Proxy::start(&controller, ConfigMode::OnDemand);
@@ -270,8 +329,8 @@ async fn an_address_is_asked_for_once_and_its_answer_decides() {
 
     let pod = proxy.pod("web");
     for _ in 0..3 {
-        assert!(matches!(proxy.outbound(&pod, "198.18.0.2:80"), Outbound::Pending));
-        assert!(matches!(proxy.outbound(&pod, "198.18.0.99:80"), Outbound::Pending));
+        assert!(matches!(proxy.outbound(&pod, "198.18.0.2:80"), Outbound::Pending(_)));
+        assert!(matches!(proxy.outbound(&pod, "198.18.0.99:80"), Outbound::Pending(_)));
     }
     let asked = [connection.request().await, connection.request().await].map(|r| r.resource_names_subscribe);
     assert_eq!(asked, [["/198.18.0.2"], ["/198.18.0.99"]]);

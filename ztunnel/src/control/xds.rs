@@ -1,31 +1,35 @@
 //! The configuration task: runs the delta xDS client over a stream, and begins again when the stream ends.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use culvert_identity::TrustBundle;
 use culvert_proto::{
-    ADDRESS_TYPE, AUTHORIZATION_TYPE, ROOTS_TYPE,
+    ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_NAME, MESH_TYPE, ROOTS_TYPE,
     discovery::{
         DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node,
         aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
     },
 };
 use culvert_xds::client::{Client, Mode, Rejection, Update};
-use tokio::sync::mpsc;
+use ipnet::IpNet;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, Interval, MissedTickBehavior},
+};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Streaming};
 
 use super::{
-    Notify,
+    Notify, Served,
     backoff::Backoff,
     channel::{Endpoint, chain, describe},
+    subscriptions::{Asked, Subscriptions},
 };
-use crate::{cli::ConfigMode, seam::Shared, state::Store};
+use crate::{
+    cli::ConfigMode,
+    seam::{LoopMessage, Shared},
+    state::{Store, mesh_ranges},
+};
 
 /// The proxy's own network; more than one network comes with multi-cluster.
 const NETWORK: &str = "";
@@ -33,14 +37,8 @@ const NETWORK: &str = "";
 /// A response may describe a whole large mesh.
 const MAX_RESPONSE: usize = 512 * 1024 * 1024;
 
-/// How many addresses that nobody has may stay subscribed. A pod that scans ranges must not fill the memory of proxy and
-/// controller; the oldest are given up, and asked for again when they are dialled again.
-const MAX_UNKNOWN: usize = 16 * 1024;
-
-/// How many questions may be open. A pod that scans while the controller is away must not fill the proxy's memory either,
-/// nor make the next connection's first request longer than the controller takes. Connections that wait for the answer to
-/// another question ask again at every answer.
-const MAX_PENDING: usize = 16 * 1024;
+/// How often subscriptions are looked through for those that nothing uses.
+const LOOK: Duration = Duration::from_secs(15);
 
 /// Pauses before the controller is tried again.
 const FIRST_RETRY: Duration = Duration::from_millis(20);
@@ -50,11 +48,12 @@ const LAST_RETRY: Duration = Duration::from_secs(10);
 pub(super) async fn run(
     endpoint: Endpoint,
     node: String,
-    mut asks: mpsc::UnboundedReceiver<IpAddr>,
+    served: Arc<Served>,
+    mut asks: mpsc::UnboundedReceiver<Question>,
     shared: Arc<Shared>,
     notify: Notify,
 ) {
-    let mut configuration = Configuration::new(&endpoint, &node, shared, notify);
+    let mut configuration = Configuration::new(&endpoint, &node, served, shared, notify);
     // A replica that ends is followed by the other at once.
     let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
     loop {
@@ -69,59 +68,76 @@ pub(super) async fn run(
         loop {
             tokio::select! {
                 () = &mut until => break,
-                Some(address) = asks.recv() => drop(configuration.ask(address)),
+                Some(question) = asks.recv() => drop(configuration.hear(question)),
             }
         }
     }
 }
 
+/// What loops say of addresses.
+pub(super) enum Question {
+    /// Who has it?
+    Who(IpAddr),
+    /// Connections went there.
+    Used(Vec<IpAddr>),
+}
+
 struct Configuration {
     endpoint: Endpoint,
+    node: String,
     client: Client,
     store: Store,
     on_demand: bool,
     /// Types whose first response is still to come.
     missing: BTreeSet<&'static str>,
-    /// Asked for and not answered.
-    pending: BTreeSet<IpAddr>,
-    /// Answered with nothing, oldest first.
-    unknown: VecDeque<IpAddr>,
+    subscriptions: Subscriptions,
+    look: Interval,
+    served: Arc<Served>,
     shared: Arc<Shared>,
     notify: Notify,
 }
 
 impl Configuration {
-    fn new(endpoint: &Endpoint, node: &str, shared: Arc<Shared>, notify: Notify) -> Self {
+    fn new(endpoint: &Endpoint, node: &str, served: Arc<Served>, shared: Arc<Shared>, notify: Notify) -> Self {
         let args = endpoint.args();
         let on_demand = args.config_mode == ConfigMode::OnDemand;
         let mode = if on_demand { Mode::OnDemand } else { Mode::Wildcard };
         let mut store = Store::new(NETWORK, &args.trust_domain, on_demand);
-        store.claim(&args.mesh_cidrs);
-        Self {
+        store.claim(&args.mesh_cidrs, false);
+        store.set_bootstrap(args.api_server());
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut configuration = Self {
             endpoint: endpoint.clone(),
+            node: node.to_owned(),
             client: Client::new(
                 describe_node(node, &args.cluster_id),
                 [
                     (ADDRESS_TYPE, mode),
                     (AUTHORIZATION_TYPE, Mode::Wildcard),
                     (ROOTS_TYPE, Mode::Wildcard),
+                    (MESH_TYPE, Mode::Wildcard),
                 ],
             ),
             store,
             on_demand,
             missing: BTreeSet::from([ADDRESS_TYPE, AUTHORIZATION_TYPE]),
-            pending: BTreeSet::new(),
-            unknown: VecDeque::new(),
+            subscriptions: Subscriptions::default(),
+            look,
+            served,
             shared,
             notify,
-        }
+        };
+        // What may be reached before the controller has answered.
+        configuration.publish();
+        configuration
     }
 
     /// One connection, until it ends; returns why.
     async fn follow(
         &mut self,
         endpoint: &Endpoint,
-        asks: &mut mpsc::UnboundedReceiver<IpAddr>,
+        asks: &mut mpsc::UnboundedReceiver<Question>,
         backoff: &mut Backoff,
     ) -> String {
         let (requests, mut responses) = match self.open(endpoint).await {
@@ -134,18 +150,15 @@ impl Configuration {
                     Ok(Some(response)) => {
                         backoff.reset();
                         match self.take(&response) {
-                            Ok(mut replies) => {
-                                let last = replies.pop();
-                                replies.into_iter().for_each(|reply| drop(requests.send(reply)));
-                                last
-                            }
+                            Ok(ack) => Some(ack),
                             Err(why) => return why,
                         }
                     }
                     Ok(None) => return "the controller ended the stream".into(),
                     Err(status) => return describe(&status),
                 },
-                Some(address) = asks.recv() => self.ask(address),
+                Some(question) = asks.recv() => self.hear(question),
+                _ = self.look.tick() => self.give_up_unused(),
             };
             if let Some(request) = request {
                 // Fails only when the stream has ended, which the next `message` says.
@@ -184,14 +197,16 @@ impl Configuration {
     }
 
     /// Applies a response and publishes the result.
-    fn take(&mut self, response: &DeltaDiscoveryResponse) -> Result<Vec<DeltaDiscoveryRequest>, String> {
+    fn take(&mut self, response: &DeltaDiscoveryResponse) -> Result<DeltaDiscoveryRequest, String> {
         let metrics = self.shared.telemetry.proxy();
         let label = [("type", short(&response.type_url))];
         metrics.responses.get_or_create(&label).inc();
         let (store, rejected, endpoint) = (&mut self.store, &metrics.rejected, &self.endpoint);
+        let flags = &self.endpoint.args().mesh_cidrs;
         let ack = self.client.receive(response, |update| {
             let rejections = match update.type_url {
                 ROOTS_TYPE => apply_roots(endpoint, &update),
+                MESH_TYPE => apply_ranges(store, flags, &update),
                 _ => apply(store, &update),
             };
             rejected.get_or_create(&label).inc_by(rejections.len() as u64);
@@ -206,40 +221,35 @@ impl Configuration {
             self.store.set_synced();
             tracing::info!("configuration is complete");
         }
-        let mut replies = vec![ack];
-        if response.type_url == ADDRESS_TYPE {
+        if response.type_url == ADDRESS_TYPE && self.on_demand {
             self.settle(&response.removed_resources);
-            replies.extend(self.forget_unknown());
         }
         self.publish();
-        Ok(replies)
+        Ok(ack)
     }
 
-    /// Marks questions as answered.
+    /// Marks questions as answered: those about addresses of which the response said something, and those about addresses
+    /// that it says nobody has.
     fn settle(&mut self, removed: &[String]) {
-        let (store, unknown) = (&mut self.store, &mut self.unknown);
-        self.pending.retain(|address| {
-            let known = store.knows(*address);
-            let answered = known || removed.contains(&alias(*address));
-            if answered {
-                store.set_answered(*address);
+        let touched: Vec<IpAddr> = self.store.changed_addresses().collect();
+        for address in touched
+            .into_iter()
+            .chain(removed.iter().filter_map(|name| unalias(name)))
+        {
+            if self.subscriptions.answer(address, self.store.knows(address)) {
+                self.store.set_answered(address);
             }
-            if answered && !known {
-                unknown.push_back(*address);
-            }
-            !answered
-        });
+        }
     }
 
-    fn forget_unknown(&mut self) -> Option<DeltaDiscoveryRequest> {
-        let excess = self.unknown.len().saturating_sub(MAX_UNKNOWN);
-        let gone: Vec<IpAddr> = self
-            .unknown
-            .drain(..excess)
-            .filter(|address| !self.store.knows(*address))
-            .collect();
-        gone.iter().for_each(|address| self.store.forget_answer(*address));
-        self.client.unsubscribe(ADDRESS_TYPE, gone.into_iter().map(alias))
+    fn hear(&mut self, question: Question) -> Option<DeltaDiscoveryRequest> {
+        match question {
+            Question::Who(address) => self.ask(address),
+            Question::Used(addresses) => {
+                self.subscriptions.set_used(&addresses, Instant::now());
+                None
+            }
+        }
     }
 
     /// Takes a loop's question in.
@@ -247,15 +257,63 @@ impl Configuration {
         if !self.on_demand {
             return None;
         }
-        if self.store.knows(address) {
+        let asked = self.subscriptions.ask(address, Instant::now());
+        let is_known = self.store.knows(address);
+        // Where it was answered before, the loop asked before it saw that.
+        if is_known || asked == Asked::Answered {
+            self.subscriptions.answer(address, is_known);
             self.store.set_answered(address);
             self.publish();
-        } else if self.pending.len() < MAX_PENDING || self.pending.contains(&address) {
-            self.pending.insert(address);
-        } else {
+        }
+        if asked != Asked::New {
             return None;
         }
-        self.client.subscribe(ADDRESS_TYPE, [alias(address)])
+        let subscribe = self.client.subscribe(ADDRESS_TYPE, [alias(address)]);
+        let gone = self.subscriptions.take_excess(&self.own_addresses());
+        let unsubscribe = self.give_up(gone);
+        self.show_subscriptions();
+        match (subscribe, unsubscribe) {
+            (Some(mut both), Some(gone)) => {
+                both.resource_names_unsubscribe = gone.resource_names_unsubscribe;
+                Some(both)
+            }
+            (one, other) => one.or(other),
+        }
+    }
+
+    fn give_up_unused(&mut self) -> Option<DeltaDiscoveryRequest> {
+        let gone = self.subscriptions.take_unused(&self.own_addresses(), Instant::now());
+        let request = self.give_up(gone);
+        self.show_subscriptions();
+        request
+    }
+
+    /// Forgets these addresses, and what is held for their sake alone.
+    fn give_up(&mut self, gone: Vec<IpAddr>) -> Option<DeltaDiscoveryRequest> {
+        if gone.is_empty() {
+            return None;
+        }
+        let subscriptions = &self.subscriptions;
+        let names = self
+            .store
+            .unsubscribed(&gone, |address| subscriptions.is_subscribed(address), &self.node);
+        names.iter().for_each(|name| self.store.remove_address(name));
+        gone.iter().for_each(|address| self.store.forget_answer(*address));
+        tracing::debug!(addresses = gone.len(), resources = names.len(), "gave subscriptions up");
+        self.publish();
+        self.client.forget(ADDRESS_TYPE, names.iter().map(|name| &**name));
+        self.client.unsubscribe(ADDRESS_TYPE, gone.into_iter().map(alias))
+    }
+
+    fn own_addresses(&self) -> BTreeSet<IpAddr> {
+        let pods = self.served.all();
+        let addresses = pods.iter().flat_map(|pod| &pod.addresses);
+        addresses.map(IpAddr::to_canonical).collect()
+    }
+
+    fn show_subscriptions(&self) {
+        let subscribed = &self.shared.telemetry.proxy().subscribed_addresses;
+        subscribed.set(self.subscriptions.len() as i64);
     }
 
     fn publish(&mut self) {
@@ -265,7 +323,7 @@ impl Configuration {
             held.get_or_create(&[("kind", kind)]).set(size as i64);
         }
         self.shared.mesh.store(mesh);
-        (self.notify)();
+        (self.notify)(LoopMessage::MeshChanged(Arc::new(self.store.take_change())));
     }
 }
 
@@ -284,6 +342,31 @@ fn apply_roots(endpoint: &Endpoint, update: &Update<'_>) -> Vec<Rejection> {
             Err(reason) => rejections.push(Rejection {
                 name: resource.name.clone(),
                 reason,
+            }),
+        }
+    }
+    rejections
+}
+
+/// Takes the mesh's ranges over, beside those that were given by hand.
+fn apply_ranges(store: &mut Store, by_hand: &[IpNet], update: &Update<'_>) -> Vec<Rejection> {
+    if update.removed.iter().any(|name| name == MESH_NAME) {
+        store.claim(by_hand, false);
+    }
+    let mut rejections = Vec::new();
+    for resource in update.resources.iter().filter(|resource| resource.name == MESH_NAME) {
+        let bytes = resource.resource.as_ref().map_or(&[][..], |any| &any.value);
+        match mesh_ranges(bytes) {
+            // A controller that does not know its cluster's ranges yet does not say that there are none.
+            Ok(ranges) => {
+                let told = !ranges.is_empty();
+                let all: BTreeSet<IpNet> = ranges.into_iter().chain(by_hand.iter().copied()).collect();
+                tracing::info!(ranges = ?all, "the mesh's ranges");
+                store.claim(&all.into_iter().collect::<Vec<_>>(), told);
+            }
+            Err(error) => rejections.push(Rejection {
+                name: resource.name.clone(),
+                reason: error.to_string(),
             }),
         }
     }
@@ -323,6 +406,7 @@ fn short(type_url: &str) -> &'static str {
     match type_url {
         ADDRESS_TYPE => "address",
         ROOTS_TYPE => "roots",
+        MESH_TYPE => "mesh",
         _ => "authorization",
     }
 }
@@ -330,6 +414,11 @@ fn short(type_url: &str) -> &'static str {
 /// The name by which an address may be asked for: `network/ip`.
 fn alias(address: IpAddr) -> String {
     format!("{NETWORK}/{address}")
+}
+
+/// The address in such a name.
+fn unalias(name: &str) -> Option<IpAddr> {
+    name.strip_prefix(NETWORK)?.strip_prefix('/')?.parse().ok()
 }
 
 /// Who we say we are, in the form that Istio's control plane reads.
@@ -344,53 +433,5 @@ fn describe_node(node: &str, cluster: &str) -> Node {
             fields: fields.map(|(key, value)| (key.to_owned(), value)).into(),
         }),
         ..Default::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{cli::ControllerArgs, state::Mesh, wire::Secrets};
-
-    #[test]
-    fn a_scan_while_the_controller_is_away_costs_a_bounded_number_of_names() {
-        let (asks, _) = mpsc::unbounded_channel();
-        let (socket_requests, _) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared {
-            mesh: arc_swap::ArcSwap::from_pointee(Mesh::default()),
-            credentials: arc_swap::ArcSwap::default(),
-            asks,
-            socket_requests,
-            telemetry: crate::telemetry::Telemetry::new(),
-        });
-        let args = ControllerArgs {
-            controller: "https://localhost:15012".into(),
-            controller_name: None,
-            controller_ca: "unused".into(),
-            token_file: "unused".into(),
-            cluster_id: "Kubernetes".into(),
-            trust_domain: "cluster.local".into(),
-            mesh_cidrs: vec![],
-            config_mode: ConfigMode::OnDemand,
-        };
-        let endpoint = Endpoint::new(args, tokio::sync::watch::channel(Secrets::default()).1);
-        let mut configuration = Configuration::new(&endpoint, "node-a", shared, Arc::new(|| ()));
-        for host in 0..MAX_PENDING as u32 {
-            assert!(
-                configuration
-                    .ask(IpAddr::from((0xc612_0000 + host).to_be_bytes()))
-                    .is_some()
-            );
-        }
-        let late: IpAddr = [198, 19, 0, 1].into();
-        assert!(configuration.ask(late).is_none());
-        let requests = configuration.client.connect();
-        let names = requests.iter().map(|request| request.resource_names_subscribe.len());
-        assert_eq!(names.sum::<usize>(), MAX_PENDING + 1, "with the wildcard");
-        configuration.settle(&[alias([198, 18, 0, 7].into())]);
-        assert!(
-            configuration.ask(late).is_some(),
-            "an answer makes room for another question"
-        );
     }
 }

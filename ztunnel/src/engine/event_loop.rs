@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     io,
+    net::IpAddr,
     ops::Deref,
     rc::Rc,
     sync::Arc,
@@ -11,10 +12,11 @@ use std::{
 
 use arc_swap::{ArcSwap, Cache};
 use culvert_identity::{Credentials, SpiffeId};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     EngineConfig,
+    admission::Sources,
     arena::{Arena, Key},
     budget::Budget,
     buffers::ReadBuffer,
@@ -22,15 +24,19 @@ use super::{
     flow::{Flow, Phase},
     handshake_pool::{HandshakePool, Handshakes},
     listen::Listener,
+    parked::Parked,
     poll::{Event, Kind, Mailbox, Poll, Token},
     pool::Pool,
+    report::Refusals,
     sockets::{LocalPod, Waiter},
     timer::{Due, Timers},
     tunnel::Tunnel,
 };
 use crate::{
-    seam::{Ask, ListenerRole, LoopMessage, Shared},
+    descriptors::Use,
+    seam::{Ask, ListenerRole, LoopMessage, MeshChange, Shared},
     state::Mesh,
+    telemetry::Direction,
 };
 
 /// How long tunnels without a connection may take to end when the loop drains, once their peers have everything.
@@ -55,12 +61,23 @@ pub(super) struct Loop {
     pub(super) credentials: Arc<CredentialMap>,
     pub(super) pods: FxHashMap<Arc<str>, Rc<LocalPod>>,
     pub(super) listeners: Arena<Listener>,
-    pub(super) accepting_paused: bool,
+    /// Listeners that are paused will be looked at again.
+    pub(super) resuming: bool,
+    /// Who opens tunnels, and how many.
+    pub(super) sources: Sources,
+    /// Lines of the access log about tunnels that were refused.
+    pub(super) refusals: Refusals,
     pub(super) flows: Arena<Flow>,
     pub(super) tunnels: Arena<Tunnel>,
     pub(super) pool: Pool,
-    /// Flows that wait for the mesh to change.
-    pub(super) parked: Vec<Key<Flow>>,
+    /// Flows that wait until something is known.
+    pub(super) parked: Parked,
+    /// Pods' questions that wait will be looked at.
+    pub(super) asking: bool,
+    /// Open connections wait for policies, until a deadline.
+    pub(super) awaiting_policies: bool,
+    /// Addresses that connections of pods went to since the last sweep.
+    pub(super) used: FxHashSet<IpAddr>,
     /// Tunnels that wait for a certificate.
     pub(super) uncertified: Vec<Key<Tunnel>>,
     /// Work that a budget cut off, for the next round.
@@ -77,7 +94,7 @@ pub(super) struct Loop {
     pub(super) draining: bool,
     /// Since when there is no connection any more while draining.
     quiet_since: Option<Instant>,
-    /// The generation of the mesh against which open connections were checked.
+    /// The generation of policies against which open connections were checked.
     checked: u64,
     mailbox: Mailbox,
     mesh_cache: Cache<MeshOf, Arc<Mesh>>,
@@ -140,11 +157,16 @@ impl Loop {
             credentials: shared.credentials.load_full(),
             pods: FxHashMap::default(),
             listeners: Arena::new(),
-            accepting_paused: false,
+            resuming: false,
+            sources: Sources::new(config.admission.source, now),
+            refusals: Refusals::new(config.admission.refusal_lines, now),
             flows: Arena::new(),
             tunnels: Arena::new(),
             pool: Pool::new(),
-            parked: Vec::new(),
+            parked: Parked::default(),
+            asking: false,
+            awaiting_policies: false,
+            used: FxHashSet::default(),
             uncertified: Vec::new(),
             again: VecDeque::new(),
             dirty: Vec::new(),
@@ -152,7 +174,7 @@ impl Loop {
             events: Events::default(),
             draining: false,
             quiet_since: None,
-            checked: shared.mesh.load().generation(),
+            checked: shared.mesh.load().policy_generation(),
             mailbox,
             mesh_cache: Cache::new(MeshOf(Arc::clone(&shared))),
             credentials_cache: Cache::new(CredentialsOf(Arc::clone(&shared))),
@@ -225,12 +247,18 @@ impl Loop {
         match due {
             Due::Deadline(key) => self.deadline(key),
             Due::Retry(key) => self.retry(key),
+            Due::Attempt(key, number) => self.attempt_is_slow(key, number),
+            Due::Unknown(key) => self.unknown(key),
+            Due::Asks => self.ask_rest(),
+            Due::Policies => self.policies_are_late(),
             Due::Tunnel(key) => self.tunnel_deadline(key),
             Due::Resume(key) => self.resume_tunnel(key),
             Due::Doubt(key) => self.doubt_tunnel(key),
             Due::Accept => self.resume_accepting(),
             Due::Sweep => {
                 self.sweep();
+                self.sources.sweep(self.now);
+                self.report_used();
                 self.timers.set(self.now + self.config.sweep, Due::Sweep);
             }
         }
@@ -241,7 +269,6 @@ impl Loop {
         while let Some(step) = self.handshakes.take(|key| self.tunnels.get(key).is_some()) {
             self.shaken(*step);
         }
-        let mut changed = false;
         while let Some(message) = self.mailbox.take() {
             match message {
                 LoopMessage::PodAdded(pod, listeners) => {
@@ -258,13 +285,22 @@ impl Loop {
                         self.hand_out(&pod, waiter, socket);
                     }
                 }
-                LoopMessage::Changed => changed = true,
+                LoopMessage::Changed => {
+                    self.certificates_changed();
+                    self.mesh_changed(&MeshChange {
+                        everything: true,
+                        ..MeshChange::default()
+                    });
+                }
+                LoopMessage::CertificatesChanged => self.certificates_changed(),
+                LoopMessage::MeshChanged(change) => self.mesh_changed(&change),
+                LoopMessage::DescriptorsShort => {
+                    self.pods.values().for_each(|pod| pod.shrink());
+                    self.pause_accepting(Use::Inbound);
+                    self.pause_accepting(Use::Outbound);
+                }
                 LoopMessage::Drain => self.drain(),
             }
-        }
-        if changed {
-            self.load_snapshots();
-            self.changed();
         }
     }
 
@@ -315,19 +351,55 @@ impl Loop {
         self.pods.remove(uid);
     }
 
+    /// Certificates that tunnels wait for may be there.
+    fn certificates_changed(&mut self) {
+        self.load_snapshots();
+        for key in std::mem::take(&mut self.uncertified) {
+            self.certify(key);
+        }
+    }
+
     /// Something that connections wait for, or that open ones depend on, may be there.
-    fn changed(&mut self) {
-        for key in std::mem::take(&mut self.parked) {
+    fn mesh_changed(&mut self, change: &MeshChange) {
+        self.load_snapshots();
+        let mut woken = if change.everything {
+            self.parked.take_all()
+        } else {
+            self.parked.take(change.addresses.iter().copied())
+        };
+        if change.policies {
+            woken.extend(self.parked.take_others());
+        }
+        for key in woken {
             if self.flows.get(key).is_some_and(|flow| flow.phase == Phase::Parked) {
                 self.resolve(key);
             }
         }
-        for key in std::mem::take(&mut self.uncertified) {
-            self.certify(key);
-        }
-        if std::mem::replace(&mut self.checked, self.mesh.generation()) != self.mesh.generation() {
+        let generation = self.mesh.policy_generation();
+        if std::mem::replace(&mut self.checked, generation) != generation {
             self.check_open_connections();
-            self.check_pool();
+        }
+        if change.everything {
+            self.check_pool(|_| true);
+        } else {
+            self.check_pool(|address| change.addresses.contains(&address.to_canonical()));
+        }
+    }
+
+    /// Says which addresses are in use: what nobody uses need not stay subscribed.
+    fn report_used(&mut self) {
+        if !self.mesh.on_demand() {
+            return;
+        }
+        for (_, flow) in self.flows.iter_mut() {
+            if flow.direction == Direction::Outbound {
+                self.used.insert(flow.destination.ip());
+            }
+        }
+        if !self.used.is_empty() {
+            let used = self.used.drain().collect();
+            // Control outlives the loops.
+            let _ = self.shared.asks.send(Ask::Used(used));
         }
     }
 

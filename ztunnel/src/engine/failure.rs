@@ -31,7 +31,7 @@ pub(super) enum Failure {
         waiting: Arc<str>,
     },
     /// A plain TCP connection could not be made.
-    #[error("cannot connect to {to}: {error}")]
+    #[error("cannot connect to {to}: {}", connect_error(.error))]
     Connect {
         /// Dialled.
         to: SocketAddr,
@@ -47,6 +47,14 @@ pub(super) enum Failure {
         why: Arc<str>,
         /// Whether identities or protocols disagree, which another attempt does not change.
         final_: bool,
+    },
+    /// An attempt took so long that another endpoint is tried.
+    #[error("no answer from {to} within {after:?}")]
+    NoAnswer {
+        /// Dialled.
+        to: SocketAddr,
+        /// The time that an attempt has.
+        after: Duration,
     },
     /// The peer refused the connection.
     #[error("the peer answered {status}: {reason}")]
@@ -73,15 +81,37 @@ pub(super) enum Failure {
     Local(Errno),
 }
 
+/// The kernel's word says nothing of what ran out.
+fn connect_error(error: &Errno) -> String {
+    match error {
+        &Errno::ADDRNOTAVAIL => format!("no local port is free for it inside the pod (net.ipv4.ip_local_port_range): {error}"),
+        error => error.to_string(),
+    }
+}
+
 impl Failure {
-    /// Whether to resolve and connect again: no byte of the application has left yet, and the failure may be that of a
-    /// namespace which is joining or leaving at this moment.
-    pub(super) fn may_retry(&self) -> bool {
+    /// Whether a local port was wanting.
+    pub(super) fn is_for_want_of_a_port(&self) -> bool {
+        matches!(self, Self::Connect { error: Errno::ADDRNOTAVAIL, .. })
+    }
+
+    /// Whether another endpoint may do better: no byte of the application has left yet.
+    pub(super) fn is_of_endpoint(&self) -> bool {
         match self {
-            Self::Tunnel { final_, .. } => !final_,
+            Self::Tunnel { .. } | Self::TunnelLost(_) | Self::Connect { .. } | Self::NoAnswer { .. } => true,
             Self::Refused { status, .. } => *status == 503,
             Self::ResetByPeer(code) => *code == ErrorCode::RefusedStream,
-            Self::TunnelLost(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the same endpoint may do better in a moment: the failure may be that of a namespace which is joining or
+    /// leaving just now. What an application refused is refused.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Tunnel { final_, .. } => !final_,
+            Self::ResetByPeer(code) => *code == ErrorCode::RefusedStream,
+            Self::TunnelLost(_) | Self::NoAnswer { .. } => true,
             _ => false,
         }
     }

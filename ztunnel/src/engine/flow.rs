@@ -11,7 +11,7 @@ use culvert_hbone::StreamId;
 
 use super::{arena::Key, buffers::Backlog, failure::Failure, socket::Socket, sockets::LocalPod, tunnel::Tunnel};
 use crate::{
-    seam::Peer,
+    seam::{Awaited, Peer},
     telemetry::{ConnectionRecord, Direction},
 };
 
@@ -41,6 +41,8 @@ pub(super) struct Flow {
     /// The peer's address on the tunnel.
     pub(super) tunnel_address: Option<SocketAddr>,
     pub(super) phase: Phase,
+    /// What it waits for while parked.
+    pub(super) awaits: Option<Awaited>,
     pub(super) near: Option<Socket>,
     pub(super) far: Far,
     /// Bytes that a peer sent before the application was connected.
@@ -101,8 +103,11 @@ pub(super) struct Stream {
 pub(super) struct Attempts {
     /// The connect timeout.
     pub(super) deadline: Instant,
+    /// Targets at which one failed, since there was one left that had not been tried.
+    pub(super) tried: Vec<SocketAddr>,
+    /// Counts the attempts.
+    pub(super) number: u32,
     failed: u32,
-    refused: u32,
     last: Option<Failure>,
 }
 
@@ -110,27 +115,30 @@ impl Attempts {
     /// The first retry comes soon: most failures here are a peer that is changing over.
     const FIRST_DELAY: Duration = Duration::from_millis(50);
     const LAST_DELAY: Duration = Duration::from_secs(1);
-    /// A peer whose application refuses connections will mostly go on doing so; applications want to know.
-    const REFUSALS: u32 = 3;
-
     pub(super) const fn until(deadline: Instant) -> Self {
         Self {
             deadline,
+            tried: Vec::new(),
+            number: 0,
             failed: 0,
-            refused: 0,
             last: None,
         }
     }
 
-    /// How long to wait before the next attempt, `None` if there is to be none.
-    pub(super) fn failed(&mut self, failure: &Failure) -> Option<Duration> {
-        self.refused += u32::from(matches!(failure, Failure::Refused { .. }));
-        if !failure.may_retry() || self.refused > Self::REFUSALS {
+    /// How long to wait before the next attempt, `None` if there is to be none. `elsewhere` if it will be at a target that
+    /// has not been tried: that is not waited for. Where all have been tried, what they said is passed on, unless it may
+    /// pass by itself.
+    pub(super) fn failed(&mut self, failure: &Failure, elsewhere: bool) -> Option<Duration> {
+        self.last = Some(failure.clone());
+        if elsewhere {
+            return Some(Duration::ZERO);
+        }
+        if !failure.may_pass() {
             return None;
         }
+        self.tried.clear();
         let delay = (Self::FIRST_DELAY * (1 << self.failed.min(8))).min(Self::LAST_DELAY);
         self.failed += 1;
-        self.last = Some(failure.clone());
         Some(delay)
     }
 
@@ -158,6 +166,7 @@ impl Flow {
             service: None,
             tunnel_address: None,
             phase: Phase::Parked,
+            awaits: None,
             near: None,
             far: Far::None,
             early: Backlog::default(),
@@ -183,6 +192,9 @@ impl Flow {
 
     /// What the flow waits for, for people.
     pub(super) fn waiting(&self) -> Arc<str> {
+        if let (Phase::Parked, Some(awaited)) = (self.phase, &self.awaits) {
+            return awaited.to_string().into();
+        }
         if let Some(last) = self.attempts.last() {
             return last.to_string().into();
         }
@@ -202,23 +214,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusals_are_not_retried_for_long() {
+    fn a_refusal_is_passed_on_once_there_is_nobody_else_and_what_may_pass_is_waited_for() {
         let mut attempts = Attempts::until(Instant::now());
         let lost = Failure::TunnelLost("gone".into());
-        assert_eq!(attempts.failed(&lost), Some(Duration::from_millis(50)));
-        assert_eq!(attempts.failed(&lost), Some(Duration::from_millis(100)));
-        let refused = |status| Failure::Refused {
-            status,
+        assert_eq!(attempts.failed(&lost, false), Some(Duration::from_millis(50)));
+        assert_eq!(attempts.failed(&lost, false), Some(Duration::from_millis(100)));
+        let refused = Failure::Refused {
+            status: 503,
             reason: "".into(),
         };
-        assert!((0..3).all(|_| attempts.failed(&refused(503)).is_some()));
-        assert_eq!(attempts.failed(&refused(503)), None);
-        assert_eq!(attempts.failed(&refused(401)), None);
+        assert_eq!(attempts.failed(&refused, true), Some(Duration::ZERO));
+        assert_eq!(attempts.failed(&refused, false), None);
         for _ in 0..20 {
             assert!(
                 attempts
-                    .failed(&lost)
-                    .is_none_or(|delay| delay <= Duration::from_secs(1))
+                    .failed(&lost, false)
+                    .is_some_and(|delay| delay <= Duration::from_secs(1))
             );
         }
     }

@@ -106,7 +106,8 @@ impl Loop {
                     tunnel.heard = self.now;
                     if tunnel.role == Role::Server {
                         // Mostly known by the time that the first stream is over.
-                        self.mesh.source(tunnel.peer.ip(), &self.shared.asks);
+                        let (pod, peer) = (std::rc::Rc::clone(&tunnel.pod), tunnel.peer.ip());
+                        self.ask_for_source(&pod, peer, true);
                     }
                     return self.opened(key);
                 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use culvert_hbone::{Authority, BadRequest, ConnectRequest, StreamId};
+use rustc_hash::FxHashMap;
 
 use super::{
     Loop,
@@ -15,24 +16,31 @@ use super::{
     flow::{Far, Flow, Phase, Stream},
     socket::{self, Socket},
     sockets::LocalPod,
+    timer::Due,
     tunnel::Tunnel,
 };
 use crate::{
-    seam::{Inbound, Peer},
+    seam::{Awaited, Denial, Inbound, Peer},
+    state::Mesh,
     telemetry::Direction,
 };
 
 impl Loop {
-    /// A connection in clear, steered here by the kernel: its own end is the address that was dialled.
+    /// A connection in plaintext, steered here by the kernel: its own end is the address that was dialled.
     pub(super) fn accept_plaintext(&mut self, pod: Rc<LocalPod>, fd: OwnedFd, source: SocketAddr) {
-        let Ok(destination) = (self.config.calls.plaintext_destination)(fd.as_fd()).map(socket::canonical) else {
-            socket::reset(fd);
-            return;
+        let destination = match (self.config.calls.plaintext_destination)(fd.as_fd()).map(socket::canonical) {
+            Ok(destination) => destination,
+            Err(error) => {
+                tracing::warn!(pod = %pod.pod.uid, %source, %error, "a connection without a destination is reset");
+                socket::reset(fd);
+                return;
+            }
         };
         let deadline = self.now + self.config.connect_timeout;
         let mut flow = Flow::new(Direction::Inbound, &pod, source, destination, deadline);
         flow.near = Some(Socket::new(fd));
-        flow.peer.workload = self.mesh.source(source.ip(), &self.shared.asks);
+        flow.peer.workload = self.mesh.workload_at(source.ip());
+        self.ask_for_source(&pod, source.ip(), false);
         let own = pod.is_own_port(destination.port());
         let key = self.add_flow(flow);
         if own {
@@ -70,7 +78,7 @@ impl Loop {
         flow.tunnel_address = Some(tunnel.peer);
         flow.peer = Peer {
             identity: tunnel.identity.clone(),
-            workload: self.mesh.source(source.ip(), &self.shared.asks),
+            workload: self.mesh.workload_at(source.ip()),
         };
         flow.far = Far::Stream(Stream {
             tunnel: tunnel_key,
@@ -99,16 +107,44 @@ impl Loop {
         );
         match decision {
             Inbound::Allow => self.need_socket(key),
-            Inbound::Pending => self.park(key),
+            Inbound::Pending(awaited) => self.park(key, awaited),
             Inbound::Deny(denial) => self.end(key, Err(Failure::Denied(denial))),
         }
     }
 
-    /// Policies may have changed: ends open connections that are no longer allowed.
+    /// Asks who connects, for the lines and metrics of later connections, where that is worth a question.
+    pub(super) fn ask_for_source(&mut self, pod: &Rc<LocalPod>, source: IpAddr, proven: bool) {
+        if self.mesh.is_worth_asking(source, proven) {
+            self.ask(pod, source.to_canonical());
+        }
+    }
+
+    /// Policies have changed: ends open connections that are no longer allowed. Looks at those alone whose pod is bound by
+    /// others than before. Where a policy is named and has not arrived, the last verdict stays in force for a while.
     pub(super) fn check_open_connections(&mut self) {
+        let mut changed: FxHashMap<*const LocalPod, bool> = FxHashMap::default();
+        let is_concerned = |flow: &Flow, mesh: &Mesh| {
+            *changed
+                .entry(Rc::as_ptr(&flow.pod))
+                .or_insert_with(|| flow.pod.is_bound_anew(mesh))
+        };
+        if self.judge_open_connections(is_concerned, false) && !std::mem::replace(&mut self.awaiting_policies, true) {
+            self.timers.set(self.now + self.config.policy_grace, Due::Policies);
+        }
+    }
+
+    /// Open connections have waited long enough for policies that are named and have not arrived.
+    pub(super) fn policies_are_late(&mut self) {
+        self.awaiting_policies = false;
+        self.judge_open_connections(|_, _| true, true);
+    }
+
+    /// Returns whether a verdict waits for a policy. With `strict`, that is a denial.
+    fn judge_open_connections(&mut self, mut concerned: impl FnMut(&Flow, &Mesh) -> bool, strict: bool) -> bool {
         let mut denied = Vec::new();
+        let mut waits = false;
         for (key, flow) in self.flows.iter_mut() {
-            if flow.direction != Direction::Inbound || flow.phase == Phase::Parked {
+            if flow.direction != Direction::Inbound || flow.phase == Phase::Parked || !concerned(flow, &self.mesh) {
                 continue;
             }
             let decision = self.mesh.inbound(
@@ -117,13 +153,17 @@ impl Loop {
                 flow.peer.identity.as_ref(),
                 flow.destination,
             );
-            if let Inbound::Deny(denial) = decision {
-                denied.push((key, denial));
+            match decision {
+                Inbound::Deny(denial) => denied.push((key, denial)),
+                Inbound::Pending(Awaited::Policy(name)) if strict => denied.push((key, Denial::PolicyMissing(name))),
+                Inbound::Pending(Awaited::Policy(_)) => waits = true,
+                Inbound::Pending(_) | Inbound::Allow => {}
             }
         }
         for (key, denial) in denied {
             self.end(key, Err(Failure::Denied(denial)));
         }
+        waits
     }
 }
 

@@ -6,19 +6,27 @@ use rustix::{io::Errno, net::SocketFlags};
 
 use super::{
     Loop,
+    admission::Bucket,
     arena::Key,
     poll::{Kind, Token},
     socket,
     sockets::LocalPod,
     timer::Due,
 };
-use crate::seam::ListenerRole;
+use crate::{descriptors::Use, seam::ListenerRole};
 
 /// Connections accepted from one listener per round. The rest waits its turn, so that arrivals do not starve what is
 /// open.
 const BUDGET: usize = 64;
 
-/// How long to wait when the process or the machine has no descriptor or memory for another connection.
+/// The same for tunnels: each is a handshake to come, in this thread.
+const TUNNEL_BUDGET: usize = 16;
+
+/// Rounds of the budget in which a listener that is given up is emptied: more than fits into a backlog.
+const LAST_ROUNDS: usize = 128;
+
+/// How long to wait when the process or the machine has no descriptor or memory for another connection, or when a
+/// listener has had its share.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A listening socket in a pod.
@@ -30,11 +38,28 @@ pub(super) struct Listener {
     /// The last round in which it had arrivals, and how many it took then at most.
     round: u64,
     burst: usize,
+    /// In the epoll set; otherwise arrivals stay in the backlog until [`Loop::resume_accepting`].
+    watched: bool,
+    arrivals: Bucket,
 }
 
 impl Listener {
     pub(super) fn fd(&self) -> &OwnedFd {
         &self.fd
+    }
+
+    fn r#use(&self) -> Use {
+        match self.role {
+            ListenerRole::Outbound => Use::Outbound,
+            ListenerRole::InboundPlaintext | ListenerRole::InboundHbone => Use::Inbound,
+        }
+    }
+
+    fn budget(&self) -> usize {
+        match self.role {
+            ListenerRole::InboundHbone => TUNNEL_BUDGET,
+            ListenerRole::Outbound | ListenerRole::InboundPlaintext => BUDGET,
+        }
     }
 }
 
@@ -55,13 +80,22 @@ impl Loop {
             role,
             round: 0,
             burst: 1,
+            watched: false,
+            arrivals: Bucket::full(self.config.admission.listener, self.now),
         });
-        let Some(listener) = self.listeners.get(key).filter(|_| !self.accepting_paused) else {
-            return; // after a pause all are watched
+        self.watch_listener(key);
+    }
+
+    fn watch_listener(&mut self, key: Key<Listener>) {
+        let Some(listener) = self.listeners.get_mut(key) else {
+            return;
         };
-        if let Err(error) = self.poll.watch_listener(&listener.fd, Token::new(Kind::Listener, key)) {
-            tracing::error!(pod = %pod.pod.uid, ?role, %error, "cannot watch a listening socket");
-            self.listeners.remove(key);
+        match self.poll.watch_listener(&listener.fd, Token::new(Kind::Listener, key)) {
+            Ok(()) => listener.watched = true,
+            Err(error) => {
+                tracing::error!(pod = %listener.pod.pod.uid, role = ?listener.role, %error, "cannot watch a listening socket; trying again");
+                self.resume_soon();
+            }
         }
     }
 
@@ -76,7 +110,12 @@ impl Loop {
                 continue;
             }
             if empty {
-                while self.accept_batch(key, BUDGET) == BUDGET {}
+                // New arrivals must not keep the loop here.
+                for _ in 0..LAST_ROUNDS {
+                    if self.accept_batch(key, BUDGET) < BUDGET {
+                        break;
+                    }
+                }
             }
             if let Some(listener) = self.listeners.remove(key) {
                 self.poll.forget(&listener.fd);
@@ -87,14 +126,15 @@ impl Loop {
     /// Accepts what has arrived, up to the budget. Epoll says again when something is left, so the first round takes one
     /// connection and does not ask whether there are more; rounds that follow at once take twice as many each.
     pub(super) fn accept(&mut self, key: Key<Listener>) {
-        let Some(listener) = self.listeners.get_mut(key) else {
+        let Some(listener) = self.listeners.get_mut(key).filter(|listener| listener.watched) else {
             return;
         };
-        if self.accepting_paused {
-            return;
-        }
         let again = listener.round + 1 == self.round;
-        listener.burst = if again { (listener.burst * 2).min(BUDGET) } else { 1 };
+        listener.burst = if again {
+            (listener.burst * 2).min(listener.budget())
+        } else {
+            1
+        };
         listener.round = self.round;
         let burst = listener.burst;
         self.accept_batch(key, burst);
@@ -102,9 +142,14 @@ impl Loop {
 
     fn accept_batch(&mut self, key: Key<Listener>, budget: usize) -> usize {
         for accepted in 0..budget {
-            let Some(listener) = self.listeners.get(key) else {
+            let Some(listener) = self.listeners.get_mut(key) else {
                 return accepted;
             };
+            let limited = listener.role == ListenerRole::InboundHbone;
+            if limited && !listener.arrivals.take(self.config.admission.listener, self.now) {
+                self.pause_listener(key);
+                return accepted;
+            }
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
             let (fd, source) = match rustix::net::acceptfrom_with(&listener.fd, flags) {
                 Ok((fd, source)) => (fd, source),
@@ -122,7 +167,9 @@ impl Loop {
                     | Errno::OPNOTSUPP,
                 ) => continue,
                 Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
-                    self.pause_accepting(error);
+                    tracing::debug!(%error, "cannot accept connections; trying again shortly");
+                    self.pause_accepting(Use::Inbound);
+                    self.pause_accepting(Use::Outbound);
                     return accepted;
                 }
                 Err(error) => {
@@ -135,8 +182,13 @@ impl Loop {
             let Some(source) = source.and_then(|source| socket::to_ip(source).ok()) else {
                 continue;
             };
-            let (pod, role) = (Rc::clone(&listener.pod), listener.role);
+            let (pod, role, r#use) = (Rc::clone(&listener.pod), listener.role, listener.r#use());
+            let last = self.config.descriptors.is_kept_back(&fd, r#use);
             self.accepted(pod, role, fd, source);
+            if last {
+                self.pause_accepting(r#use);
+                return accepted + 1;
+            }
         }
         budget
     }
@@ -145,30 +197,70 @@ impl Loop {
         match role {
             ListenerRole::Outbound => self.accept_outbound(pod, fd, source),
             ListenerRole::InboundPlaintext => self.accept_plaintext(pod, fd, source),
+            ListenerRole::InboundHbone if !self.sources.admit(source.ip().to_canonical(), self.now) => {
+                self.shared
+                    .telemetry
+                    .proxy()
+                    .refused_tunnels
+                    .get_or_create(&[("reason", "rate")])
+                    .inc();
+                tracing::debug!(pod = %pod.pod.uid, %source, "too many tunnels from one source; refused");
+                socket::reset(fd);
+            }
             ListenerRole::InboundHbone => self.accept_tunnel(pod, fd, source),
         }
     }
 
-    /// Out of descriptors or memory: arrivals stay in the backlog for a while. A level-triggered listener would make
-    /// the loop spin, so all of them are taken out of the set.
-    fn pause_accepting(&mut self, error: Errno) {
-        if self.accepting_paused {
-            return;
+    /// Hardly any descriptors are left for this use: arrivals stay in the backlog for a while. A level-triggered listener
+    /// would make the loop spin, so all of them are taken out of the set.
+    pub(super) fn pause_accepting(&mut self, r#use: Use) {
+        for key in self.listeners.keys() {
+            if self
+                .listeners
+                .get(key)
+                .is_some_and(|listener| listener.r#use() == r#use)
+            {
+                self.pause_listener(key);
+            }
         }
-        self.accepting_paused = true;
-        tracing::warn!(%error, "cannot accept connections; trying again shortly");
-        for (_, listener) in self.listeners.iter_mut() {
-            self.poll.forget(&listener.fd);
-        }
-        self.timers.set(self.now + PAUSE, Due::Accept);
     }
 
-    /// The pause is over.
+    fn pause_listener(&mut self, key: Key<Listener>) {
+        let Some(listener) = self.listeners.get_mut(key) else {
+            return;
+        };
+        if std::mem::take(&mut listener.watched) {
+            self.poll.forget(&listener.fd);
+        }
+        self.resume_soon();
+    }
+
+    fn resume_soon(&mut self) {
+        if !std::mem::replace(&mut self.resuming, true) {
+            self.timers.set(self.now + PAUSE, Due::Accept);
+        }
+    }
+
+    /// A pause is over: listeners for which there is room again are watched again.
     pub(super) fn resume_accepting(&mut self) {
-        self.accepting_paused = false;
-        for (key, listener) in self.listeners.iter_mut() {
-            if let Err(error) = self.poll.watch_listener(&listener.fd, Token::new(Kind::Listener, key)) {
-                tracing::error!(%error, "cannot watch a listening socket again");
+        self.resuming = false;
+        let descriptors = self.config.descriptors;
+        let (inbound, outbound) = (
+            descriptors.are_short(Use::Inbound),
+            descriptors.are_short(Use::Outbound),
+        );
+        for key in self.listeners.keys() {
+            let Some(listener) = self.listeners.get_mut(key).filter(|listener| !listener.watched) else {
+                continue;
+            };
+            let short = match listener.r#use() {
+                Use::Inbound => inbound,
+                Use::Outbound => outbound,
+            };
+            if short || !listener.arrivals.has_token(self.config.admission.listener, self.now) {
+                self.resume_soon();
+            } else {
+                self.watch_listener(key);
             }
         }
     }

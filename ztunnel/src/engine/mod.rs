@@ -36,6 +36,7 @@
 //! and may be, [`stale`] when a tunnel's certificate no longer holds, or nobody is at its other end. [`arena`], [`poll`], [`timer`], [`buffers`], [`socket`] and
 //! [`sockets`] are the ground under it; each can be read alone.
 
+mod admission;
 mod arena;
 mod budget;
 mod buffers;
@@ -50,8 +51,11 @@ mod headers;
 mod inbound;
 mod listen;
 mod outbound;
+mod pace;
+mod parked;
 mod poll;
 mod pool;
+mod proof;
 mod relay;
 mod report;
 mod socket;
@@ -75,17 +79,27 @@ use std::{
     time::Duration,
 };
 
+use admission::AdmissionConfig;
 pub(crate) use budget::HeldBytes;
 use event_loop::Loop;
 use handshake_pool::HandshakePool;
 
-use crate::seam::{LoopMessage, Shared};
+use crate::{
+    descriptors::Descriptors,
+    seam::{LoopMessage, Shared},
+};
 
 /// How the loops behave.
 #[derive(Clone, Debug)]
 pub(crate) struct EngineConfig {
     /// From accept until both ends of a connection must be connected.
     pub(crate) connect_timeout: Duration,
+    /// For one attempt, after which another endpoint is tried if there is one.
+    pub(crate) attempt_timeout: Duration,
+    /// How long somebody may take to appear at an address of the mesh at which nobody is known.
+    pub(crate) unknown_wait: Duration,
+    /// How long open connections go on that depend on a policy which is named and has not arrived.
+    pub(crate) policy_grace: Duration,
     /// For a tunnel's TCP connect and TLS handshake together.
     pub(crate) handshake_timeout: Duration,
     /// Threads for the cryptography of handshakes.
@@ -116,6 +130,10 @@ pub(crate) struct EngineConfig {
     pub(crate) held: Arc<HeldBytes>,
     /// Windows and limits of tunnels.
     pub(crate) hbone: culvert_hbone::Config,
+    /// How many tunnels are let in.
+    pub(crate) admission: AdmissionConfig,
+    /// How many descriptors the process may have.
+    pub(crate) descriptors: Descriptors,
     /// What is asked of Culvert's kernel programs.
     pub(crate) calls: KernelCalls,
 }
@@ -125,6 +143,9 @@ impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(10),
+            attempt_timeout: Duration::from_millis(2500),
+            unknown_wait: Duration::from_secs(3),
+            policy_grace: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
             handshake_threads: thread::available_parallelism().map_or(1, |all| all.get().min(2)),
             idle_timeout: Duration::from_secs(300),
@@ -140,6 +161,8 @@ impl Default for EngineConfig {
             pause: Duration::from_millis(2),
             held: Arc::new(HeldBytes::new(512 << 20)),
             hbone: culvert_hbone::Config::default(),
+            admission: AdmissionConfig::default(),
+            descriptors: Descriptors::of_this_process(),
             calls: KernelCalls::default(),
         }
     }

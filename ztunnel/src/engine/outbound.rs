@@ -4,32 +4,49 @@
 //! attempt is resolved again: the answer may be another one by then.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::{AsFd as _, OwnedFd},
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
+use culvert_hbone::ErrorCode;
 use rustix::io::Errno;
 
 use super::{
     Loop,
     arena::Key,
     failure::{Failure, errno},
-    flow::{Far, Flow, Phase},
+    flow::{Far, Flow, Phase, Stream},
     poll::{Kind, Token},
     pool::PoolKey,
     socket::{self, Socket},
     sockets::{LocalPod, Waiter},
     timer::Due,
+    tunnel::State,
 };
 use crate::{
-    seam::{ListenerRole, Outbound, Peer},
+    seam::{Ask, Awaited, Denial, ListenerRole, Outbound, Peer},
+    state::Mesh,
     telemetry::Direction,
 };
 
 /// Before another address is picked for a connection to an application. It hardly ever comes to that.
 const PICK_AGAIN: Duration = Duration::from_millis(1);
+
+/// Between two looks at questions that pods asked too quickly.
+const ASK_PAUSE: Duration = Duration::from_millis(100);
+
+/// Whether the next attempt of a flow would go to a target that it has not tried, or end otherwise.
+fn leads_elsewhere(mesh: &Mesh, flow: &Flow) -> bool {
+    let tried = &flow.attempts.tried;
+    match mesh.outbound(&flow.pod.pod, flow.destination, tried) {
+        Outbound::Tunnel { authority, .. } => !tried.contains(&authority),
+        Outbound::Direct { destination, .. } => !tried.contains(&destination),
+        Outbound::Pending(_) | Outbound::Deny(_) => true,
+    }
+}
 
 impl Loop {
     /// An application's captured connection.
@@ -62,8 +79,20 @@ impl Loop {
     /// Decides where an outbound flow goes, and goes there.
     pub(super) fn resolve_outbound(&mut self, key: Key<Flow>) {
         let Some(flow) = self.flows.get_mut(key) else { return };
-        match self.mesh.outbound(&flow.pod.pod, flow.destination, &self.shared.asks) {
-            Outbound::Pending => self.park(key),
+        flow.attempts.number += 1;
+        let number = flow.attempts.number;
+        if self.mesh.on_demand() {
+            self.used.insert(flow.destination.ip());
+        }
+        let decision = self
+            .mesh
+            .outbound(&flow.pod.pod, flow.destination, &flow.attempts.tried);
+        if let Outbound::Direct { service: Some(_), .. } | Outbound::Tunnel { service: Some(_), .. } = &decision {
+            self.timers
+                .set(self.now + self.config.attempt_timeout, Due::Attempt(key, number));
+        }
+        match decision {
+            Outbound::Pending(awaited) => self.park(key, awaited),
             Outbound::Deny(denial) => self.end(key, Err(Failure::Denied(denial))),
             Outbound::Direct {
                 destination,
@@ -99,11 +128,64 @@ impl Loop {
         }
     }
 
-    /// Waits for the mesh to change.
-    pub(super) fn park(&mut self, key: Key<Flow>) {
+    /// Waits until something is known.
+    pub(super) fn park(&mut self, key: Key<Flow>, awaited: Awaited) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         flow.phase = Phase::Parked;
-        self.parked.push(key);
+        let pod = Rc::clone(&flow.pod);
+        match &awaited {
+            Awaited::Answer(address) if !self.parked.is_awaited(*address) => self.ask(&pod, *address),
+            Awaited::Owner(_) | Awaited::OwnerOrRanges(_) => {
+                self.timers.set(self.now + self.config.unknown_wait, Due::Unknown(key));
+            }
+            _ => {}
+        }
+        self.parked.add(key, &awaited, &pod.pod);
+        if let Some(flow) = self.flows.get_mut(key) {
+            flow.awaits = Some(awaited);
+        }
+    }
+
+    /// A flow has waited for somebody to appear at an address where nothing is sent in plaintext.
+    pub(super) fn unknown(&mut self, key: Key<Flow>) {
+        let Some(flow) = self.flows.get(key).filter(|flow| flow.phase == Phase::Parked) else {
+            return;
+        };
+        if let Some(awaited @ (Awaited::Owner(_) | Awaited::OwnerOrRanges(_))) = &flow.awaits {
+            let denial = Denial::NotKnown(awaited.clone());
+            self.end(key, Err(Failure::Denied(denial)));
+        }
+    }
+
+    /// Asks who has an address, now or when the pod's share allows.
+    pub(super) fn ask(&mut self, pod: &Rc<LocalPod>, address: IpAddr) {
+        if !pod.may_ask(address, self.now) {
+            return self.ask_later();
+        }
+        // Control outlives the loops; should it not, the connection times out like any other.
+        let _ = self.shared.asks.send(Ask::Address(address));
+    }
+
+    fn ask_later(&mut self) {
+        if !std::mem::replace(&mut self.asking, true) {
+            self.timers.set(self.now + ASK_PAUSE, Due::Asks);
+        }
+    }
+
+    /// Asks what pods could not ask at once, as far as somebody still waits for the answer.
+    pub(super) fn ask_rest(&mut self) {
+        self.asking = false;
+        let waits = |key: &Key<Flow>| self.flows.get(*key).is_some_and(|flow| flow.phase == Phase::Parked);
+        self.parked.retain(waits);
+        let pods: Vec<Rc<LocalPod>> = self.pods.values().map(Rc::clone).collect();
+        for pod in pods {
+            while let Some(address) = pod.next_question(|address| self.parked.is_awaited(address), self.now) {
+                let _ = self.shared.asks.send(Ask::Address(address));
+            }
+            if pod.has_questions() {
+                self.ask_later();
+            }
+        }
     }
 
     /// Takes a socket in the pod's namespace and dials `target` with it, now or when there is one.
@@ -188,8 +270,13 @@ impl Loop {
     /// An attempt to connect failed: tries again where that is safe and may help, or gives up.
     pub(super) fn attempt_failed(&mut self, key: Key<Flow>, failure: Failure) {
         let Some(flow) = self.flows.get_mut(key) else { return };
-        let retry = if flow.direction == Direction::Outbound {
-            flow.attempts.failed(&failure)
+        let retry = if flow.direction == Direction::Outbound && failure.is_of_endpoint() {
+            if let Some(workload) = &flow.peer.workload {
+                workload.trouble.note();
+            }
+            flow.attempts.tried.push(flow.target);
+            let elsewhere = leads_elsewhere(&self.mesh, flow);
+            flow.attempts.failed(&failure, elsewhere)
         } else {
             None
         };
@@ -204,6 +291,41 @@ impl Loop {
         }
     }
 
+    /// An attempt has had its time. Where there is another endpoint, that is tried; else there is nothing better than to
+    /// wait: the kernel repeats its packets by itself.
+    pub(super) fn attempt_is_slow(&mut self, key: Key<Flow>, number: u32) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        let waits = matches!(flow.phase, Phase::Queued | Phase::Requested | Phase::Connecting);
+        if !waits || flow.attempts.number != number {
+            return;
+        }
+        flow.attempts.tried.push(flow.target);
+        let elsewhere = leads_elsewhere(&self.mesh, flow);
+        flow.attempts.tried.pop();
+        if !elsewhere {
+            return;
+        }
+        let to = flow.target;
+        match flow.phase {
+            Phase::Queued => self.withdraw(key),
+            _ => {
+                if let Some(stream) = flow.stream() {
+                    self.cancel_stream(stream);
+                }
+            }
+        }
+        let after = self.config.attempt_timeout;
+        self.attempt_failed(key, Failure::NoAnswer { to, after });
+    }
+
+    fn cancel_stream(&mut self, stream: Stream) {
+        let tunnel = self.tunnels.get_mut(stream.tunnel);
+        if let Some(State::Open(connection)) = tunnel.map(|tunnel| &mut tunnel.state) {
+            connection.reset(stream.id, ErrorCode::Cancel);
+        }
+        self.stream_gone(stream.tunnel, stream.id);
+    }
+
     /// The delay before another attempt is over.
     pub(super) fn retry(&mut self, key: Key<Flow>) {
         if self.flows.get(key).is_some_and(|flow| flow.phase == Phase::Delayed) {
@@ -215,9 +337,15 @@ impl Loop {
     pub(super) fn deadline(&mut self, key: Key<Flow>) {
         let Some(flow) = self.flows.get(key) else { return };
         if flow.phase != Phase::Open {
-            let failure = Failure::Timeout {
-                after: self.config.connect_timeout,
-                waiting: flow.waiting(),
+            let failure = match (&flow.awaits, flow.phase) {
+                // Nobody knows what the policy would have said.
+                (Some(Awaited::Policy(name)), Phase::Parked) => {
+                    Failure::Denied(Denial::PolicyMissing(Arc::clone(name)))
+                }
+                _ => Failure::Timeout {
+                    after: self.config.connect_timeout,
+                    waiting: flow.waiting(),
+                },
             };
             self.end(key, Err(failure));
         }

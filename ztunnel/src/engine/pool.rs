@@ -254,12 +254,22 @@ impl Loop {
         self.pool.tidy(group_key);
     }
 
-    /// The mesh changed: no new stream goes to a workload that it no longer has at its address.
-    pub(super) fn check_pool(&mut self) {
+    /// A flow no longer waits for a tunnel.
+    pub(super) fn withdraw(&mut self, flow: Key<Flow>) {
+        for (_, group) in self.pool.groups.iter_mut() {
+            group.waiting.retain(|waiting| *waiting != flow);
+        }
+    }
+
+    /// The mesh changed at some addresses: no new stream goes to a workload that it no longer has at its address.
+    pub(super) fn check_pool(&mut self, changed: impl Fn(IpAddr) -> bool) {
         for key in self.pool.groups.keys() {
             let Some(group) = self.pool.groups.get(key) else {
                 continue;
             };
+            if !changed(group.address) {
+                continue;
+            }
             let workload = self.mesh.workload_at(group.address);
             if workload.is_some_and(|workload| workload.uid == group.key.workload) {
                 continue;

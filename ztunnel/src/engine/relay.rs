@@ -16,11 +16,11 @@ use super::{
     event_loop::Again,
     failure::{Failure, errno},
     flow::{Far, Flow, Phase},
+    pace,
     poll::Event,
     socket::Socket,
     timer::Due,
     tunnel::{State, Tunnel},
-    tunnel_io::AHEAD_MOST,
     turns::Turn,
 };
 
@@ -295,7 +295,9 @@ impl Loop {
                     tunnel.paused = true;
                     self.timers.set(self.now + self.config.pause, Due::Resume(tunnel_key));
                 }
-                self.account(flow_key);
+                if flow.held > 0 || !near.backlog.is_empty() {
+                    self.account(flow_key);
+                }
             }
             Err(error) => self.end(flow_key, Err(Failure::Reset(errno(&error)))),
         }
@@ -409,7 +411,7 @@ fn read_size(tunnel: &Tunnel) -> usize {
 
 /// Bytes of a stream's turn.
 fn quantum(tunnel: &Tunnel) -> usize {
-    if tunnel.ahead < AHEAD_MOST {
+    if tunnel.ahead < pace::UNLIMITED {
         read_size(tunnel)
     } else {
         BUDGET * read_size(tunnel)

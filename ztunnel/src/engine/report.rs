@@ -1,9 +1,10 @@
 //! What is told about connections: each one ends in exactly one line of the access log and moves the metrics.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Instant};
 
 use super::{
     Loop,
+    admission::{Bucket, Rate},
     arena::Key,
     failure::Failure,
     flow::{Far, Flow},
@@ -13,6 +14,34 @@ use crate::{
     seam::{ListenerRole, Peer},
     telemetry::{Direction, Opening},
 };
+
+/// Limits what refused tunnels write into the access log: strangers cause them, as many as they like.
+#[derive(Debug)]
+pub(super) struct Refusals {
+    rate: Rate,
+    lines: Bucket,
+    /// Without a line since the last one.
+    silent: u64,
+}
+
+impl Refusals {
+    pub(super) fn new(rate: Rate, now: Instant) -> Self {
+        Self {
+            rate,
+            lines: Bucket::full(rate, now),
+            silent: 0,
+        }
+    }
+
+    /// How many were passed over, if there is to be a line now.
+    fn line(&mut self, now: Instant) -> Option<u64> {
+        if self.lines.take(self.rate, now) {
+            return Some(std::mem::take(&mut self.silent));
+        }
+        self.silent += 1;
+        None
+    }
+}
 
 impl Flow {
     /// Counts bytes that came in at one end.
@@ -43,6 +72,9 @@ impl Loop {
         let Some(opening) = self.flows.get(key).map(|flow| self.opening(flow)) else {
             return;
         };
+        if let (Direction::Outbound, Some(workload)) = (opening.direction, &opening.peer.workload) {
+            workload.trouble.clear();
+        }
         let record = self.shared.telemetry.opened(opening);
         if let Some(flow) = self.flows.get_mut(key) {
             flow.record = Some(record);
@@ -53,13 +85,28 @@ impl Loop {
     pub(super) fn report_end(&self, flow: &mut Flow, outcome: Result<(), Failure>) {
         match (flow.record.take(), outcome) {
             (Some(record), outcome) => record.close(outcome.map_err(Into::into)),
-            (None, Err(failure)) => self.shared.telemetry.failed(&self.opening(flow), &failure),
+            (None, Err(failure)) => {
+                if failure.is_for_want_of_a_port() {
+                    self.shared.telemetry.proxy().local_ports_exhausted.inc();
+                }
+                let accepted = flow.attempts.deadline - self.config.connect_timeout;
+                let tried_for = self.now.saturating_duration_since(accepted);
+                self.shared.telemetry.failed(&self.opening(flow), tried_for, &failure);
+            }
             (None, Ok(())) => {} // only open flows end well
         }
     }
 
     /// An accepted connection to the tunnel port never became a tunnel.
-    pub(super) fn report_refused_tunnel(&self, tunnel: &Tunnel, failure: &Failure) {
+    pub(super) fn report_refused_tunnel(&mut self, tunnel: &Tunnel, failure: &Failure) {
+        let refused = &self.shared.telemetry.proxy().refused_tunnels;
+        refused.get_or_create(&[("reason", "handshake")]).inc();
+        let Some(passed_over) = self.refusals.line(self.now) else {
+            return;
+        };
+        if passed_over > 0 {
+            tracing::warn!(passed_over, "more tunnels were refused than are logged one by one");
+        }
         let pod = &tunnel.pod.pod;
         let port = tunnel
             .pod
@@ -77,11 +124,14 @@ impl Loop {
                 identity: None,
                 workload: self.mesh.workload_at(tunnel.peer.ip()),
             },
+            dialled: None,
             service: None,
             hbone_addr: Some(tunnel.peer),
             encrypted: false,
         };
-        self.shared.telemetry.failed(&opening, failure);
+        // A tunnel without streams is idle from its beginning.
+        let tried_for = self.now.saturating_duration_since(tunnel.idle_since);
+        self.shared.telemetry.failed(&opening, tried_for, failure);
     }
 
     fn opening(&self, flow: &Flow) -> Opening {
@@ -92,6 +142,7 @@ impl Loop {
             own: self.mesh.workload_of(pod).cloned(),
             source: flow.source,
             destination: flow.target,
+            dialled: (flow.target != flow.destination).then_some(flow.destination),
             peer: flow.peer.clone(),
             service: flow.service.clone(),
             hbone_addr: flow.tunnel_address,

@@ -3,14 +3,20 @@
 //! The loop holds no capability, so it cannot enter a pod. The monitor can, and makes sockets there in batches. A
 //! connection that finds the stock empty waits for the next batch.
 
-use std::{cell::RefCell, collections::VecDeque, os::fd::OwnedFd, rc::Rc, sync::Arc};
+use std::{cell::RefCell, collections::VecDeque, net::IpAddr, os::fd::OwnedFd, rc::Rc, sync::Arc, time::Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{arena::Key, flow::Flow, headers, tunnel::Tunnel};
+use super::{
+    admission::{Bucket, Rate},
+    arena::Key,
+    flow::Flow,
+    headers,
+    tunnel::Tunnel,
+};
 use crate::{
     seam::{ListenerRole, Pod},
-    state::Mesh,
+    state::{Binding, Mesh},
 };
 
 /// Sockets kept per pod and loop at first. An unconnected one costs the kernel about 3 KiB.
@@ -18,6 +24,17 @@ const FIRST_TARGET: u32 = 16;
 
 /// Sockets kept at most, for pods that open connections in bursts.
 const LAST_TARGET: u32 = 512;
+
+/// Sockets kept while the process may open hardly any more descriptors.
+const SCARCE_TARGET: u32 = 4;
+
+/// How quickly a pod may ask for addresses, and how many questions of its are remembered: as many as it has connections
+/// that wait, within reason.
+const QUESTIONS: Rate = Rate {
+    per_second: 50,
+    burst: 200,
+};
+const MAX_QUESTIONS: usize = 4096;
 
 /// A pod as one loop sees it. Flows and tunnels hold it, so that it outlives the pod's removal as long as they need.
 #[derive(Debug)]
@@ -28,6 +45,17 @@ pub(super) struct LocalPod {
     stock: Rc<RefCell<Stock>>,
     /// The `baggage` header and the mesh's generation that it was made from.
     baggage: RefCell<(u64, Rc<str>)>,
+    /// What decided about its open connections when they were last looked at.
+    binding: RefCell<Option<Binding>>,
+    questions: RefCell<Questions>,
+}
+
+/// A pod's share in asking the controller: one that scans ranges must not use up what others need.
+#[derive(Debug, Default)]
+struct Questions {
+    bucket: Option<Bucket>,
+    /// Asked too quickly.
+    waiting: VecDeque<IpAddr>,
 }
 
 /// Who waits for a socket.
@@ -68,7 +96,52 @@ impl LocalPod {
             own_ports,
             stock,
             baggage: RefCell::new((u64::MAX, "".into())),
+            binding: RefCell::default(),
+            questions: RefCell::default(),
         }
+    }
+
+    /// Whether other policies bind the pod than at the last call.
+    pub(super) fn is_bound_anew(&self, mesh: &Mesh) -> bool {
+        let binding = Some(mesh.binding(&self.pod));
+        self.binding.replace(binding.clone()) != binding
+    }
+
+    /// Whether to ask the controller for an address now. If not, it is remembered.
+    pub(super) fn may_ask(&self, address: IpAddr, now: Instant) -> bool {
+        let mut questions = self.questions.borrow_mut();
+        let may = questions
+            .bucket
+            .get_or_insert_with(|| Bucket::full(QUESTIONS, now))
+            .take(QUESTIONS, now);
+        if !may && questions.waiting.len() < MAX_QUESTIONS {
+            questions.waiting.push_back(address);
+        }
+        may
+    }
+
+    /// A question that was remembered, if the pod may ask another. Those to which nobody waits for an answer are dropped.
+    pub(super) fn next_question(&self, is_awaited: impl Fn(IpAddr) -> bool, now: Instant) -> Option<IpAddr> {
+        let mut questions = self.questions.borrow_mut();
+        while questions.waiting.front().is_some_and(|address| !is_awaited(*address)) {
+            questions.waiting.pop_front();
+        }
+        let may = questions
+            .bucket
+            .as_mut()
+            .is_none_or(|bucket| bucket.has_token(QUESTIONS, now));
+        if !may {
+            return None;
+        }
+        let next = questions.waiting.pop_front()?;
+        if let Some(bucket) = &mut questions.bucket {
+            bucket.take(QUESTIONS, now);
+        }
+        Some(next)
+    }
+
+    pub(super) fn has_questions(&self) -> bool {
+        !self.questions.borrow().waiting.is_empty()
     }
 
     /// What the pod says about itself to HBONE peers.
@@ -147,6 +220,13 @@ impl LocalPod {
         self.ask(&mut stock, requests);
     }
 
+    /// Closes what is more than a few, because others need the descriptors.
+    pub(super) fn shrink(&self) {
+        let mut stock = self.stock.borrow_mut();
+        stock.target = SCARCE_TARGET;
+        stock.sockets.truncate(SCARCE_TARGET as usize);
+    }
+
     /// Puts back a socket that was not used.
     pub(super) fn return_socket(&self, socket: OwnedFd) {
         self.stock.borrow_mut().sockets.push(socket);
@@ -174,6 +254,7 @@ mod tests {
                 namespace: "shop".into(),
                 identity: SpiffeId::parse("spiffe://cluster.local/ns/shop/sa/cart").unwrap(),
                 addresses: Vec::new(),
+                node: "node-a".into(),
             }),
             Vec::new(),
             None,

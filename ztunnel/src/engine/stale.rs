@@ -10,9 +10,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use culvert_identity::Credentials;
-use rustls::{RootCertStore, pki_types::CertificateDer};
-
 use super::{
     Loop,
     arena::Key,
@@ -24,33 +21,6 @@ use super::{
 
 /// Chains that are verified again in one look: each costs some 0.1 ms of the thread that carries traffic.
 const VERIFICATIONS: usize = 64;
-
-/// What the certificates of a tunnel prove.
-#[derive(Debug, Default)]
-pub(super) struct Proof {
-    /// The peer's, its own first.
-    chain: Vec<CertificateDer<'static>>,
-    /// When the first of both sides' certificates expires.
-    expires: Option<SystemTime>,
-    /// The roots against which the chain was verified last.
-    roots: Option<Arc<RootCertStore>>,
-}
-
-impl Proof {
-    /// Our own part, as the handshake begins.
-    pub(super) fn own(&mut self, credentials: &Credentials) {
-        self.expires = Some(credentials.not_after());
-        self.roots = Some(Arc::clone(credentials.bundle().roots()));
-    }
-
-    /// The peer's, verified in the handshake.
-    pub(super) fn peer(&mut self, chain: Vec<CertificateDer<'static>>) {
-        // One that does not parse has not been accepted.
-        let expires = chain.first().and_then(|leaf| culvert_identity::peer_expiry(leaf).ok());
-        self.expires = self.expires.into_iter().chain(expires).min();
-        self.chain = chain;
-    }
-}
 
 impl Loop {
     /// Compares what was proved with the clock and with the roots of today.

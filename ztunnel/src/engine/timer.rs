@@ -18,6 +18,14 @@ pub(super) enum Due<F, T> {
     Deadline(F),
     /// A flow wants to be resolved again.
     Retry(F),
+    /// This attempt of a flow, by number, has had its time, if there is another endpoint.
+    Attempt(F, u32),
+    /// A flow has waited long enough for somebody to appear at an address.
+    Unknown(F),
+    /// Questions that pods asked too quickly may be asked.
+    Asks,
+    /// Open connections have waited long enough for a policy that is named and has not arrived.
+    Policies,
     /// A tunnel is still connecting, shaking hands or closing.
     Tunnel(T),
     /// A tunnel that waited for its only application to read goes on.

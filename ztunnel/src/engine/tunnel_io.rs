@@ -1,6 +1,6 @@
 //! Bytes of tunnels: reading, writing, and acting on what the protocol says.
 
-use std::{io::IoSlice, os::fd::AsFd as _, sync::Arc, time::Duration};
+use std::{io::IoSlice, os::fd::AsFd as _, sync::Arc};
 
 use culvert_hbone::{ErrorCode, Role, StreamId};
 use culvert_net::tcp_state;
@@ -14,21 +14,12 @@ use super::{
     events::{Events, Told},
     failure::Failure,
     flow::{Far, Phase},
+    pace,
     tunnel::{State, Tunnel},
 };
 
 /// Reads of one tunnel per round, 1 MiB each.
 const BUDGET: usize = 4;
-
-/// How much time's worth of bytes the kernel is given beyond what the network takes: what is written later waits behind it.
-const AHEAD: Duration = Duration::from_millis(10);
-
-/// Least and most bytes of the same. The most is more than the kernel keeps by default.
-const AHEAD_LEAST: usize = 128 << 10;
-pub(super) const AHEAD_MOST: usize = 4 << 20;
-
-/// How often to measure the network.
-const MEASURE: Duration = Duration::from_millis(50);
 
 impl Loop {
     /// Reads what has arrived, up to a budget.
@@ -370,19 +361,14 @@ impl Loop {
             return;
         };
         let Some(fd) = &tunnel.fd else { return };
-        if self.now.saturating_duration_since(tunnel.measured) < MEASURE {
+        if self.now.saturating_duration_since(tunnel.measured) < pace::MEASURE {
             return;
         }
         tunnel.measured = self.now;
         let Ok(state) = tcp_state::send_state(fd.as_fd()) else {
             return;
         };
-        let wanted = if state.rate_is_ours {
-            tunnel.ahead.saturating_mul(2)
-        } else {
-            (state.delivery_rate as f64 * AHEAD.as_secs_f64()) as usize
-        };
-        let wanted = wanted.clamp(AHEAD_LEAST, AHEAD_MOST).next_power_of_two();
+        let wanted = pace::ahead(&state, tunnel.ahead);
         if wanted != tunnel.ahead && tcp_state::set_unsent_limit(fd.as_fd(), wanted as u32).is_ok() {
             tunnel.ahead = wanted;
         }

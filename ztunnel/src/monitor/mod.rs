@@ -34,6 +34,7 @@ use self::{
 };
 use crate::{
     cli::{Cli, ControllerArgs},
+    privilege,
     wire::{Order, Report, Secrets},
 };
 
@@ -41,8 +42,9 @@ use crate::{
 /// minutes before it expires.
 const SECRETS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The most sockets handed over in one message.
-const BATCH: u32 = 128;
+/// The most sockets handed over in one message: fewer than the worker keeps back, so that a message that does not fit
+/// entirely is rare.
+const BATCH: u32 = 32;
 
 /// Why the monitor cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +82,9 @@ pub(crate) enum MonitorError {
 /// When the files that the worker needs cannot be read at the start, or no worker can be started at all.
 pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
     look_at_capabilities()?;
+    if let Err(error) = privilege::raise_descriptor_limit() {
+        tracing::warn!(%error, "serving fewer pods than the limit of descriptors would allow");
+    }
     let mut terminate = signal(SignalKind::terminate()).map_err(MonitorError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(MonitorError::Signals)?;
     let mut monitor = Monitor {
@@ -234,12 +239,23 @@ impl Monitor {
             Report::Ready(_) => tracing::info!(pid = self.worker.pid(), "the worker serves"),
             Report::NeedSockets(need) => self.give_sockets(&need.uid, need.count).await,
             Report::Certified(uid) => zds.certified(uid).await,
+            Report::PodLost(uid) => self.send_again(&uid).await,
             Report::Drained(_) => {
                 tracing::info!("the last connection has ended");
                 return true;
             }
         }
         false
+    }
+
+    /// The worker could not take a pod's listeners in. It has asked again because it believes that it can now.
+    async fn send_again(&mut self, uid: &str) {
+        let Some(pod) = self.pods.get(uid) else { return };
+        tracing::info!(uid, "sending a pod to the worker again");
+        self.worker
+            .send(Order::PodAdded(pod.description().clone()), &pod.listeners())
+            .await;
+        self.give_sockets(uid, pods::INITIAL_SOCKETS).await;
     }
 
     async fn give_sockets(&mut self, uid: &str, count: u32) {

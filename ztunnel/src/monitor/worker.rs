@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use culvert_net::packet::{AsyncPacketSocket, PacketSocket};
+use culvert_net::packet::{self, AsyncPacketSocket, PacketSocket};
 use prost::Message as _;
 use tokio::process::{Child, Command};
 
@@ -15,6 +15,9 @@ use crate::wire::{self, Order, Report, ToMonitor};
 
 /// A worker that lived shorter than this died of something that will kill the next one as well.
 const INSTANT: Duration = Duration::from_secs(1);
+
+/// Between two attempts to receive when the kernel lacks memory.
+const RECEIVE_PAUSE: Duration = Duration::from_millis(10);
 
 /// How many instant deaths in a row are answered at once.
 const PATIENCE: u32 = 3;
@@ -90,7 +93,12 @@ impl Worker {
                         Ok(ToMonitor { report: Some(report) }) => return Event::Report(report),
                         _ => tracing::error!("the worker sent what does not parse"),
                     },
-                    Ok(None) | Err(_) => return Event::Died(self.wait().await),
+                    Ok(None) => return Event::Died(self.wait().await),
+                    Err(error) if packet::is_closed(&error) => return Event::Died(self.wait().await),
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot receive from the worker; trying again");
+                        tokio::time::sleep(RECEIVE_PAUSE).await;
+                    }
                 },
                 _ = self.child.wait() => return Event::Died(self.wait().await),
             }

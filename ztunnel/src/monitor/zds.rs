@@ -2,7 +2,7 @@
 
 use std::{os::fd::OwnedFd, path::PathBuf, time::Duration};
 
-use culvert_net::packet::{AsyncPacketSocket, PacketSocket};
+use culvert_net::packet::{AsyncPacketSocket, LostDescriptors, PacketSocket};
 use culvert_proto::zds::{
     Ack, Certified, Ending, Version, WorkloadRequest, WorkloadResponse, ZdsHello, workload_request::Payload,
     workload_response,
@@ -80,7 +80,14 @@ impl Zds {
                     Err(error) => format!("the agent sent what does not parse: {error}"),
                 },
                 Ok(None) => "the agent closed the connection".into(),
-                Err(error) => error.to_string(),
+                Err(error) => {
+                    // At once, the same message would not fit either.
+                    if LostDescriptors::is_cause_of(&error) {
+                        self.retry = LAST_RETRY;
+                        self.retry_at = Instant::now() + LAST_RETRY;
+                    }
+                    error.to_string()
+                }
             };
             tracing::warn!(why = lost, "lost the agent; pods served before stay served");
             self.socket = None;

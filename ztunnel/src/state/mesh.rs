@@ -1,23 +1,31 @@
 //! The snapshot that event loops read.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use culvert_policy::Policy;
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
-use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Service, Workload, cow::CowMap, service::Endpoints};
-use crate::seam::{Ask, Pod};
+use crate::seam::Pod;
 
 /// Everything that is known of the mesh at one moment. Clones share their contents.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Mesh {
     pub(super) generation: u64,
+    /// Grows with each change of policies, or of which bind a workload.
+    pub(super) policy_generation: u64,
     pub(super) on_demand: bool,
     pub(super) synced: bool,
-    /// Ranges in which nothing is reached in clear because it is unknown.
+    /// Ranges in which nothing is reached in plaintext because it is unknown.
     pub(super) ranges: Arc<[IpNet]>,
+    /// Some of the ranges are the controller's word.
+    pub(super) ranges_are_told: bool,
+    /// What must be reached before anything is known, because the controller may depend on it: the API server.
+    pub(super) bootstrap: Option<SocketAddr>,
     /// The proxy's own network.
     pub(super) network: Arc<str>,
     /// By uid.
@@ -35,7 +43,7 @@ pub(crate) struct Mesh {
     /// Addresses that were asked for and answered. With no owner, nobody in the mesh has them.
     pub(super) answered: CowMap<IpAddr, ()>,
     /// Addresses of resources that were refused and never had before, with the resource's name. Whoever is there may be
-    /// in the mesh, so nothing goes there in clear.
+    /// in the mesh, so nothing goes there in plaintext.
     pub(super) refused_addresses: Arc<FxHashMap<IpAddr, Arc<str>>>,
     /// By `namespace/name`.
     pub(super) policies: CowMap<Arc<str>, Bound>,
@@ -57,25 +65,47 @@ impl Mesh {
         self.generation
     }
 
+    /// Grows with each change of policies, or of which bind a workload.
+    pub(crate) fn policy_generation(&self) -> u64 {
+        self.policy_generation
+    }
+
+    /// Whether what is used must be subscribed.
+    pub(crate) fn on_demand(&self) -> bool {
+        self.on_demand
+    }
+
+    /// The mesh's ranges, and whether they are the controller's word.
+    pub(crate) fn ranges(&self) -> (&[IpNet], bool) {
+        (&self.ranges, self.ranges_are_told)
+    }
+
     /// Whether the controller has said everything that it says at first.
     pub(crate) fn synced(&self) -> bool {
         self.synced
     }
 
-    /// The workload at an address, if the mesh knows one. Of several on one node's address, any.
+    /// The workload at an address, if the mesh knows one. None at a node's address: pods on the node's network share it with
+    /// each other, with the node's own programs and with what is masqueraded, so whoever it is would be a guess.
     pub(crate) fn workload_at(&self, address: IpAddr) -> Option<Arc<Workload>> {
-        self.owners_of(address).first().cloned()
+        let first = self.owners_of(address).first();
+        first.filter(|workload| !workload.host_network).cloned()
     }
 
-    /// The workload at the address that a connection comes from, for telemetry. Where that is not known yet, it is asked
-    /// for, so that the next connection's is.
-    pub(crate) fn source(&self, address: IpAddr, asks: &UnboundedSender<Ask>) -> Option<Arc<Workload>> {
-        let found = self.workload_at(address);
-        if found.is_none() && self.synced && self.on_demand && !self.answered.contains(&address.to_canonical()) {
-            // Control outlives the loops; should it not, only telemetry is poorer.
-            let _ = asks.send(Ask::Address(address.to_canonical()));
-        }
-        found
+    /// Whether to ask who is at the address from which a connection comes, so that the next one's line and metrics can say
+    /// it. Only for addresses of the mesh, and for peers that have proved to be of it (`proven`): strangers have as many
+    /// addresses as they like.
+    pub(crate) fn is_worth_asking(&self, source: IpAddr, proven: bool) -> bool {
+        let source = source.to_canonical();
+        self.synced
+            && self.on_demand
+            && !self.answered.contains(&source)
+            && self.owners_of(source).is_empty()
+            && (proven || self.is_in_ranges(source))
+    }
+
+    pub(super) fn is_in_ranges(&self, address: IpAddr) -> bool {
+        self.ranges.iter().any(|range| range.contains(&address))
     }
 
     /// What the mesh knows about a pod of this node.

@@ -24,8 +24,9 @@ mod workload;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use authorize::Binding;
 pub(crate) use mesh::Mesh;
-pub(crate) use parse::ResourceError;
+pub(crate) use parse::{ResourceError, mesh_ranges};
 pub(crate) use service::Service;
 pub(crate) use store::Store;
-pub(crate) use workload::Workload;
+pub(crate) use workload::{Health, Workload};

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use culvert_identity::{SpiffeError, SpiffeId};
 use culvert_policy::PolicyError;
-use culvert_proto::{CLIENT_IP, SESSION_AFFINITY, TEXT_TYPE, workload as proto};
+use culvert_proto::{CLIENT_IP, HEALTH, SESSION_AFFINITY, TERMINATING, TEXT_TYPE, config, workload as proto};
 use ipnet::IpNet;
 use prost::Message as _;
 use rustc_hash::FxHashSet;
@@ -12,7 +12,7 @@ use rustc_hash::FxHashSet;
 use super::{
     Workload,
     service::{Balancing, Closeness, Mode, Service, ServicePort},
-    workload::{Locality, Membership},
+    workload::{Health, Locality, Membership},
 };
 
 /// Why a resource cannot be used. The controller hears it, with the resource's name, in a NACK.
@@ -80,6 +80,22 @@ pub(crate) enum ResourceError {
     /// An authorization policy cannot be enforced as it is written.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+}
+
+/// The ranges in a `culvert.config.Mesh`.
+pub(crate) fn mesh_ranges(bytes: &[u8]) -> Result<Vec<IpNet>, ResourceError> {
+    let mesh = config::Mesh::decode(bytes).map_err(|error| ResourceError::Decode(error.to_string()))?;
+    let range = |wire: &config::Range| {
+        let address = ip(&wire.address, "ranges")?;
+        let net = u8::try_from(wire.length)
+            .ok()
+            .and_then(|length| IpNet::new(address, length).ok());
+        net.map(|net| net.trunc()).ok_or(ResourceError::Prefix {
+            address,
+            length: wire.length,
+        })
+    };
+    mesh.ranges.iter().map(range).collect()
 }
 
 /// What all resources share: texts that many of them repeat, and what an empty trust domain means.
@@ -163,16 +179,15 @@ impl Parser {
                 .iter()
                 .map(|name| self.shared(name))
                 .collect(),
-            healthy: match proto::WorkloadStatus::try_from(wire.status) {
-                Ok(status) => status == proto::WorkloadStatus::Healthy,
-                Err(_) => return Err(unknown("status", wire.status)),
-            },
+            health: health(wire)?,
+            is_pod: name.split('/').nth(2) == Some("Pod"),
             host_network: match proto::NetworkMode::try_from(wire.network_mode) {
                 Ok(mode) => mode == proto::NetworkMode::HostNetwork,
                 Err(_) => return Err(unknown("network_mode", wire.network_mode)),
             },
             weight: wire.capacity.unwrap_or(1),
             open: Arc::default(),
+            trouble: Arc::default(),
         })
     }
 
@@ -296,6 +311,24 @@ fn tunnel(value: i32) -> Result<bool, ResourceError> {
         Ok(proto::TunnelProtocol::None | proto::TunnelProtocol::LegacyIstioMtls) => Ok(false),
         Err(_) => Err(unknown("tunnel_protocol", value)),
     }
+}
+
+/// A third state that is not known here is none: `status` is what it means to everybody.
+fn health(wire: &proto::Workload) -> Result<Health, ResourceError> {
+    let status = proto::WorkloadStatus::try_from(wire.status).map_err(|_| unknown("status", wire.status))?;
+    if status == proto::WorkloadStatus::Healthy {
+        return Ok(Health::Ready);
+    }
+    let Some(found) = wire.extensions.iter().find(|extension| extension.name == HEALTH) else {
+        return Ok(Health::NotReady);
+    };
+    let config = found.config.as_ref().filter(|config| config.type_url == TEXT_TYPE);
+    let state = config.and_then(|config| String::decode(config.value.as_slice()).ok());
+    Ok(if state.as_deref() == Some(TERMINATING) {
+        Health::Terminating
+    } else {
+        Health::NotReady
+    })
 }
 
 fn kind(value: i32) -> &'static str {

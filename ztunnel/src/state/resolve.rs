@@ -3,18 +3,17 @@
 use std::{
     cell::Cell,
     hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::Ordering},
 };
 
 use culvert_identity::SpiffeId;
-use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    Mesh, Service, Workload,
-    service::{Closeness, Endpoint, Mode, ServicePort},
+    Health, Mesh, Service, Workload,
+    service::{Closeness, Endpoint, Here, Mode, ServicePort},
 };
-use crate::seam::{Ask, Denial, Outbound, Pod};
+use crate::seam::{Awaited, Denial, Outbound, Pod};
 
 /// Where a peer's node takes tunnels in.
 const HBONE_PORT: u16 = 15008;
@@ -23,40 +22,79 @@ const HBONE_PORT: u16 = 15008;
 const DRAWS: usize = 8;
 
 impl Mesh {
-    /// Decides about a connection of `pod` to `destination`. Records what is missing in `asks` before it answers
-    /// [`Outbound::Pending`].
-    pub(crate) fn outbound(&self, pod: &Pod, destination: SocketAddr, asks: &UnboundedSender<Ask>) -> Outbound {
-        if !self.synced {
-            return Outbound::Pending;
-        }
+    /// Decides about a connection of `pod` to `destination`. `tried` are targets at which it failed before: they are
+    /// chosen again only where there is nothing else.
+    pub(crate) fn outbound(&self, pod: &Pod, destination: SocketAddr, tried: &[SocketAddr]) -> Outbound {
         let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
+        if !self.synced {
+            return self.before_configuration(destination);
+        }
         if let Some(service) = self.service_at(pod, destination) {
-            return self.to_service(pod, service, destination, asks);
+            return self.to_service(pod, service, destination, tried);
         }
         if let Some(workload) = self.owners_of(destination.ip()).first() {
-            if let Some(waypoint) = &workload.waypoint {
-                return unsupported(format!("{} is reached through waypoint {waypoint}", workload.uid));
-            }
-            return tunnel_or_direct(workload, destination, None);
+            return self.to_owner(workload, destination, None);
         }
-        self.to_stranger(destination, None, asks)
+        self.to_stranger(destination, None)
     }
 
-    /// To an address that no known workload owns: in clear, but only once it is sure that it is nobody of the mesh.
-    fn to_stranger(&self, destination: SocketAddr, service: Option<Arc<str>>, asks: &UnboundedSender<Ask>) -> Outbound {
-        if let Some(name) = self.refused_addresses.get(&destination.ip()) {
+    /// Nothing is known yet. What the controller may need to come up must not wait for it: the API server, and whatever is
+    /// certainly not of the mesh (a resolver outside the cluster, for example).
+    fn before_configuration(&self, destination: SocketAddr) -> Outbound {
+        let outside = !self.ranges.is_empty() && !self.is_in_ranges(destination.ip()) && !is_private(destination.ip());
+        if outside || self.bootstrap == Some(destination) {
+            return direct(destination, None, None);
+        }
+        Outbound::Pending(Awaited::Configuration)
+    }
+
+    /// To an address that a known workload has, by whatever way it was found.
+    fn to_owner(&self, owner: &Arc<Workload>, target: SocketAddr, service: Option<&Arc<Service>>) -> Outbound {
+        if let (Some(waypoint), None) = (&owner.waypoint, service) {
+            return unsupported(format!("{} is reached through waypoint {waypoint}", owner.uid));
+        }
+        // A node's address does not say which of those who share it is meant.
+        if owner.host_network && !owner.hbone && service.is_none() {
+            return direct(target, None, None);
+        }
+        tunnel_or_direct(owner, target, service)
+    }
+
+    /// To an endpoint of a service. The object that made it an endpoint may be another than the one that has the address:
+    /// who has the address decides who must answer, and whether it is encrypted.
+    fn to_endpoint(&self, endpoint: &Arc<Workload>, target: SocketAddr, service: &Arc<Service>) -> Outbound {
+        let address = target.ip();
+        let owner = self.owners_of(address).first().filter(|_| !endpoint.host_network);
+        let owner = owner.unwrap_or(endpoint);
+        let may_be_of_a_pod = !owner.hbone && !owner.is_pod && !owner.host_network;
+        if may_be_of_a_pod && self.is_unasked(address) {
+            return Outbound::Pending(Awaited::Answer(address));
+        }
+        self.to_owner(owner, target, Some(service))
+    }
+
+    /// To an address that no known workload owns: in plaintext, but only once it is sure that it is not of the mesh.
+    fn to_stranger(&self, destination: SocketAddr, service: Option<Arc<str>>) -> Outbound {
+        let address = destination.ip();
+        if let Some(name) = self.refused_addresses.get(&address) {
             return unsupported(format!("what the controller says of {name} was refused"));
         }
-        if self.on_demand && !self.answered.contains(&destination.ip()) {
-            // Control outlives the loops; should it not, the connection times out like any other.
-            let _ = asks.send(Ask::Address(destination.ip()));
-            return Outbound::Pending;
+        // Also outside of the ranges: network plug-ins give pods addresses that the controller finds in no range.
+        if self.is_unasked(address) {
+            return Outbound::Pending(Awaited::Answer(address));
         }
-        if self.ranges.iter().any(|range| range.contains(&destination.ip())) {
-            // Of the mesh, but not known: on its way, or gone. The first will come; the second must not go in clear.
-            return Outbound::Pending;
+        // On its way, or gone. The first will come; the second must not be followed in plaintext.
+        if self.is_in_ranges(address) {
+            return Outbound::Pending(Awaited::Owner(address));
+        }
+        if self.ranges.is_empty() && is_private(address) {
+            return Outbound::Pending(Awaited::OwnerOrRanges(address));
         }
         direct(destination, None, service)
+    }
+
+    fn is_unasked(&self, address: IpAddr) -> bool {
+        self.on_demand && !self.answered.contains(&address)
     }
 
     /// The service with this virtual address: one of the pod's own namespace before the owner of a hostname before the
@@ -74,21 +112,15 @@ impl Mesh {
         covering.map(|(_, service)| service).find(visible)
     }
 
-    fn to_service(
-        &self,
-        pod: &Pod,
-        service: &Arc<Service>,
-        destination: SocketAddr,
-        asks: &UnboundedSender<Ask>,
-    ) -> Outbound {
+    fn to_service(&self, pod: &Pod, service: &Arc<Service>, destination: SocketAddr, tried: &[SocketAddr]) -> Outbound {
         let name = &service.name;
         if let Some(waypoint) = &service.waypoint {
             return unsupported(format!("{name} is reached through waypoint {waypoint}"));
         }
         if service.balancing.mode == Mode::Passthrough {
             return match self.owners_of(destination.ip()).first() {
-                Some(workload) => tunnel_or_direct(workload, destination, Some(service)),
-                None => self.to_stranger(destination, Some(name.clone()), asks),
+                Some(owner) => self.to_owner(owner, destination, Some(service)),
+                None => self.to_stranger(destination, Some(name.clone())),
             };
         }
         let Some(port) = service.port(destination.port()) else {
@@ -97,17 +129,30 @@ impl Mesh {
                 port: destination.port(),
             });
         };
-        let own = self.workload_of(pod);
-        if own.is_none() && service.balancing.mode == Mode::Strict {
-            return Outbound::Pending;
+        let here = match self.workload_of(pod) {
+            Some(own) => Here::Workload(own),
+            None => Here::Node(&pod.node),
+        };
+        // What is known of this node itself is enough for "on the same node" alone.
+        let by_node = |closeness: &Closeness| *closeness == Closeness::Node;
+        let balancing = &service.balancing;
+        if let (Here::Node(_), Mode::Strict, Some(own)) = (here, balancing.mode, pod.addresses.first())
+            && !balancing.preference.iter().all(by_node)
+        {
+            return Outbound::Pending(Awaited::Own(*own));
         }
-        let chosen = self.choose(service, port, own, pod);
-        let address = chosen.and_then(|(endpoint, _)| endpoint.workload.address_like(destination.ip()));
-        match (chosen, address) {
-            (Some((endpoint, target)), Some(address)) => {
-                tunnel_or_direct(&endpoint.workload, SocketAddr::new(address, target), Some(service))
-            }
-            _ => self.why_no_endpoint(name),
+        let choice = Choice {
+            mesh: self,
+            service,
+            port,
+            here,
+            pod,
+            dialled: destination.ip(),
+        };
+        let anew = choice.of_healthiest(tried);
+        match anew.or_else(|| choice.of_healthiest(&[]).filter(|_| !tried.is_empty())) {
+            Some((endpoint, target)) => self.to_endpoint(&endpoint.workload, target, service),
+            None => self.why_no_endpoint(name),
         }
     }
 
@@ -116,7 +161,7 @@ impl Mesh {
         let out_of_reach = endpoints
             .iter()
             .map(|endpoint| &endpoint.workload)
-            .find(|w| w.healthy && !self.reachable(w));
+            .find(|w| w.health != Health::NotReady && !self.reachable(w));
         let Some(workload) = out_of_reach else {
             return Outbound::Deny(Denial::NoEndpoint(service.clone()));
         };
@@ -141,24 +186,42 @@ impl Mesh {
     fn reachable(&self, workload: &Workload) -> bool {
         workload.network == self.network && !workload.addresses.is_empty()
     }
+}
 
-    /// Of two endpoints drawn at random, by weight, the one with fewer connections from this node; where a service keeps its
-    /// clients with an endpoint, that of `pod`.
-    fn choose(
-        &self,
-        service: &Service,
-        port: ServicePort,
-        own: Option<&Arc<Workload>>,
-        pod: &Pod,
-    ) -> Option<(&Endpoint, u16)> {
-        let endpoints = self.endpoints.get(&service.name)?;
-        let balancing = &service.balancing;
+/// The choice of an endpoint for one connection.
+struct Choice<'m> {
+    mesh: &'m Mesh,
+    service: &'m Service,
+    port: ServicePort,
+    here: Here<'m>,
+    pod: &'m Pod,
+    /// The virtual address.
+    dialled: IpAddr,
+}
+
+impl<'m> Choice<'m> {
+    /// An endpoint that is ready; where there is none, one that is about to end and still serves, as kube-proxy does.
+    fn of_healthiest(&self, tried: &[SocketAddr]) -> Option<(&'m Endpoint, SocketAddr)> {
+        if self.service.balancing.allow_unhealthy {
+            return self.choose(|_| true, tried);
+        }
+        [Health::Ready, Health::Terminating]
+            .into_iter()
+            .find_map(|health| self.choose(|workload| workload.health == health, tried))
+    }
+
+    /// Of two endpoints drawn at random, by weight, the one with less trouble and then fewer connections from this node;
+    /// where a service keeps its clients with an endpoint, that of the pod.
+    fn choose(&self, admit: impl Fn(&Workload) -> bool, tried: &[SocketAddr]) -> Option<(&'m Endpoint, SocketAddr)> {
+        let endpoints = self.mesh.endpoints.get(&self.service.name)?;
+        let balancing = &self.service.balancing;
         let usable = |endpoint: &Endpoint| {
             let workload = &endpoint.workload;
-            if (!workload.healthy && !balancing.allow_unhealthy) || !self.reachable(workload) {
+            if !admit(workload) || !self.mesh.reachable(workload) {
                 return None;
             }
-            endpoint.target(port)
+            let target = SocketAddr::new(workload.address_like(self.dialled)?, endpoint.target(self.port)?);
+            (!tried.contains(&target)).then_some(target)
         };
         let close = matches!(balancing.mode, Mode::Strict | Mode::Failover) && !balancing.preference.is_empty();
         if !close && !balancing.sticky && endpoints.weighted == 0 {
@@ -172,16 +235,15 @@ impl Mesh {
                 return Some(less_loaded(one, other));
             }
         }
-        let mut candidates: Vec<(&Endpoint, u16)> = Vec::with_capacity(endpoints.list.len());
+        let mut candidates: Vec<(&Endpoint, SocketAddr)> = Vec::with_capacity(endpoints.list.len());
         let mut closest = 0;
         for endpoint in &endpoints.list {
             let Some(target) = usable(endpoint) else { continue };
-            let rank = match own {
-                Some(own) if close => {
-                    let shared = |closeness: &&Closeness| closeness.shared(own, &endpoint.workload);
-                    balancing.preference.iter().take_while(shared).count()
-                }
-                _ => 0,
+            let rank = if close {
+                let shared = |closeness: &&Closeness| closeness.shared(self.here, &endpoint.workload);
+                balancing.preference.iter().take_while(shared).count()
+            } else {
+                0
             };
             if balancing.mode == Mode::Strict && rank < balancing.preference.len() {
                 continue;
@@ -199,10 +261,10 @@ impl Mesh {
             .map(|(endpoint, _)| u64::from(endpoint.workload.weight))
             .sum();
         if balancing.sticky {
-            let rank = |(endpoint, _): &(&Endpoint, u16)| {
+            let rank = |(endpoint, _): &(&Endpoint, SocketAddr)| {
                 // Nobody has a weight, so all have the same.
                 let weight = if total == 0 { 1 } else { endpoint.workload.weight };
-                affinity(pod, &endpoint.workload) * f64::from(weight)
+                affinity(self.pod, &endpoint.workload) * f64::from(weight)
             };
             return candidates
                 .into_iter()
@@ -234,11 +296,14 @@ fn affinity(pod: &Pod, workload: &Workload) -> f64 {
     -even.ln().recip()
 }
 
-/// By connections per weight, cross-multiplied; the first at equality, so that an idle service is drawn by weight alone.
-fn less_loaded<'m>(one: (&'m Endpoint, u16), other: (&'m Endpoint, u16)) -> (&'m Endpoint, u16) {
-    let open = |(endpoint, _): (&Endpoint, u16)| u64::from(endpoint.workload.open.load(Ordering::Relaxed));
-    let weight = |(endpoint, _): (&Endpoint, u16)| u64::from(endpoint.workload.weight.max(1));
-    if open(other) * weight(one) < open(one) * weight(other) {
+/// By recent failures: an endpoint that refuses has no connection open, and would win by that. Then by connections per
+/// weight, cross-multiplied; the first at equality, so that an idle service is drawn by weight alone.
+fn less_loaded<'m>(one: (&'m Endpoint, SocketAddr), other: (&'m Endpoint, SocketAddr)) -> (&'m Endpoint, SocketAddr) {
+    let trouble = |(endpoint, _): (&Endpoint, SocketAddr)| endpoint.workload.trouble.level();
+    let open = |(endpoint, _): (&Endpoint, SocketAddr)| u64::from(endpoint.workload.open.load(Ordering::Relaxed));
+    let weight = |(endpoint, _): (&Endpoint, SocketAddr)| u64::from(endpoint.workload.weight.max(1));
+    let (mine, others) = (trouble(one), trouble(other));
+    if others < mine || (others == mine && open(other) * weight(one) < open(one) * weight(other)) {
         other
     } else {
         one
@@ -271,6 +336,18 @@ fn direct(destination: SocketAddr, workload: Option<Arc<Workload>>, service: Opt
         destination,
         workload,
         service,
+    }
+}
+
+/// Whether only networks of one's own have such addresses (RFC 1918, RFC 6598, RFC 4193). Not link-local ones: clouds serve
+/// their metadata there.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [first, second, ..] = v4.octets();
+            v4.is_private() || (first == 100 && second & 0b1100_0000 == 64)
+        }
+        IpAddr::V6(v6) => v6.is_unique_local(),
     }
 }
 

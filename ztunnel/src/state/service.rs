@@ -99,6 +99,15 @@ pub(crate) struct Endpoint {
     pub(crate) slot: usize,
 }
 
+/// Where a pod of this node is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Here<'a> {
+    /// As the controller says.
+    Workload(&'a Workload),
+    /// The controller has not said anything of the pod yet, but it is on this node.
+    Node(&'a str),
+}
+
 impl Service {
     pub(crate) fn port(&self, port: u16) -> Option<ServicePort> {
         self.ports.iter().find(|candidate| candidate.port == port).copied()
@@ -115,9 +124,13 @@ impl Endpoint {
 }
 
 impl Closeness {
-    /// Whether the two share this. What is unknown is not shared.
-    pub(crate) fn shared(self, a: &Workload, b: &Workload) -> bool {
-        let known = |a: &Arc<str>, b: &Arc<str>| !a.is_empty() && a == b;
+    /// Whether a pod of this node and an endpoint share this. What is unknown is not shared.
+    pub(crate) fn shared(self, here: Here<'_>, b: &Workload) -> bool {
+        let known = |a: &str, b: &str| !a.is_empty() && a == b;
+        let a = match here {
+            Here::Workload(workload) => workload,
+            Here::Node(node) => return self == Self::Node && known(node, &b.node),
+        };
         let (here, there) = (&a.locality, &b.locality);
         match self {
             Self::Region => known(&here.region, &there.region),

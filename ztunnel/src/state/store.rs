@@ -1,6 +1,9 @@
 //! Control's own, changing copy of the mesh, from which snapshots are taken.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use culvert_policy::{Policy, Scope};
 use culvert_proto::{security, workload as proto};
@@ -13,6 +16,7 @@ use super::{
     parse::Parser,
     service::{Endpoint, Endpoints},
 };
+use crate::seam::MeshChange;
 
 /// How many changes pass between two searches for texts that nothing uses any more.
 const SWEEP_EVERY: u32 = 10_000;
@@ -23,6 +27,8 @@ pub(crate) struct Store {
     mesh: Mesh,
     parser: Parser,
     changes: u32,
+    /// Since the last snapshot.
+    change: MeshChange,
 }
 
 impl Store {
@@ -37,12 +43,31 @@ impl Store {
             mesh,
             parser: Parser::new(trust_domain),
             changes: 0,
+            change: MeshChange::default(),
         }
     }
 
-    /// From now on, unknown addresses in these ranges are waited for instead of being taken for outside the mesh.
-    pub(crate) fn claim(&mut self, ranges: &[IpNet]) {
+    /// From now on, unknown addresses in these ranges are waited for instead of being taken for outside the mesh. `told` if
+    /// some are the controller's word.
+    pub(crate) fn claim(&mut self, ranges: &[IpNet], told: bool) {
         self.mesh.ranges = ranges.into();
+        self.mesh.ranges_are_told = told;
+        self.change.everything = true;
+    }
+
+    /// This may be reached before anything is known.
+    pub(crate) fn set_bootstrap(&mut self, destination: Option<SocketAddr>) {
+        self.mesh.bootstrap = destination;
+    }
+
+    /// Addresses of which something else is known than at the last snapshot.
+    pub(crate) fn changed_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.change.addresses.iter().copied()
+    }
+
+    /// Where the next snapshot differs from the last one. Begins anew.
+    pub(crate) fn take_change(&mut self) -> MeshChange {
+        std::mem::take(&mut self.change)
     }
 
     /// The present state, under the next generation.
@@ -58,16 +83,66 @@ impl Store {
     /// From now on decisions are made: the controller's first answers are in.
     pub(crate) fn set_synced(&mut self) {
         self.mesh.synced = true;
+        self.change.everything = true;
     }
 
     /// An ask for this address has been answered, with resources or by saying that there are none.
     pub(crate) fn set_answered(&mut self, address: IpAddr) {
         self.mesh.answered.insert(address, ());
+        self.change.addresses.insert(address);
     }
 
     /// The address is no longer subscribed, so what is unknown of it has to be asked for again.
     pub(crate) fn forget_answer(&mut self, address: IpAddr) {
         self.mesh.answered.remove(&address);
+    }
+
+    /// The resources at `gone` addresses, and what those brought, that no address leads to which is still subscribed.
+    /// Those of this node's own pods the controller sends by itself.
+    pub(crate) fn unsubscribed(
+        &self,
+        gone: &[IpAddr],
+        is_subscribed: impl Fn(IpAddr) -> bool,
+        node: &str,
+    ) -> Vec<Arc<str>> {
+        let mesh = &self.mesh;
+        let mut services: Vec<&Arc<Service>> = gone
+            .iter()
+            .filter_map(|address| mesh.virtual_addresses.get(address))
+            .flat_map(|services| services.iter())
+            .filter(|service| {
+                let addresses = service.addresses.iter().filter(|(network, _)| *network == mesh.network);
+                addresses
+                    .into_iter()
+                    .all(|(_, net)| single(net).is_some_and(|address| !is_subscribed(address)))
+            })
+            .collect();
+        services.sort_by(|one, other| one.name.cmp(&other.name));
+        services.dedup_by(|one, other| one.name == other.name);
+        let goes = |name: &Arc<str>| services.binary_search_by(|service| service.name.cmp(name)).is_ok();
+        let endpoints = services
+            .iter()
+            .filter_map(|service| mesh.endpoints.get(&service.name))
+            .flat_map(|endpoints| &endpoints.list)
+            .map(|endpoint| &endpoint.workload);
+        let mut workloads: Vec<&Arc<Workload>> = gone
+            .iter()
+            .flat_map(|address| mesh.owners_of(*address))
+            .chain(endpoints)
+            .filter(|workload| {
+                let held = |name: &Arc<str>| mesh.services.contains(name) && !goes(name);
+                *workload.node != *node
+                    && !workload.addresses.iter().any(|address| is_subscribed(*address))
+                    && !workload.services.iter().any(|membership| held(&membership.service))
+            })
+            .collect();
+        workloads.sort_by(|one, other| one.uid.cmp(&other.uid));
+        workloads.dedup_by(|one, other| one.uid == other.uid);
+        let names = services.iter().map(|service| &service.name);
+        names
+            .chain(workloads.iter().map(|workload| &workload.uid))
+            .cloned()
+            .collect()
     }
 
     /// Whether anything has the address.
@@ -90,7 +165,7 @@ impl Store {
                     self.put_workload(workload);
                 }
                 Err(error) => {
-                    // What is known to stand outside may be reached in clear, whatever else is wrong with it.
+                    // What is known to stand outside may be reached in plaintext, whatever else is wrong with it.
                     let outside = wire.tunnel_protocol == proto::TunnelProtocol::None as i32;
                     if !outside && *wire.network == *self.mesh.network && !self.mesh.workloads.contains(name) {
                         self.refuse(name, wire.addresses.iter().map(|address| &**address));
@@ -141,13 +216,23 @@ impl Store {
             v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
         });
         let refused = Arc::make_mut(&mut self.mesh.refused_addresses);
-        refused.extend(parsed.map(|address| (address.to_canonical(), Arc::clone(&name))));
+        for address in parsed.map(|address| address.to_canonical()) {
+            self.change.addresses.insert(address);
+            refused.insert(address, Arc::clone(&name));
+        }
     }
 
     /// Forgets that a resource was refused.
     fn accept(&mut self, name: &str) {
         if self.mesh.refused_addresses.values().any(|refused| **refused == *name) {
-            Arc::make_mut(&mut self.mesh.refused_addresses).retain(|_, refused| **refused != *name);
+            let changed = &mut self.change.addresses;
+            Arc::make_mut(&mut self.mesh.refused_addresses).retain(|address, refused| {
+                let stays = **refused != *name;
+                if !stays {
+                    changed.insert(*address);
+                }
+                stays
+            });
         }
     }
 
@@ -194,6 +279,7 @@ impl Store {
     /// Forgets a policy. A name that is not known is no error.
     pub(crate) fn remove_policy(&mut self, name: &str) {
         if self.mesh.policies.remove(name).is_some() {
+            self.policies_changed();
             let scoped = Arc::make_mut(&mut self.mesh.scoped);
             scoped.retain(|_, bound| {
                 bound.retain(|one| one.name() != name);
@@ -215,13 +301,26 @@ impl Store {
             list.insert(place, bound.clone());
         }
         self.mesh.policies.insert(name.into(), bound);
+        self.policies_changed();
+    }
+
+    fn policies_changed(&mut self) {
+        self.mesh.policy_generation += 1;
+        self.change.policies = true;
     }
 
     fn put_workload(&mut self, mut workload: Workload) {
-        if let Some(old) = self.mesh.workloads.remove(&*workload.uid) {
+        let old = self.mesh.workloads.remove(&*workload.uid);
+        let bound = old.as_ref().map(|old| (&old.policies[..], old.application_tunnel));
+        if bound.unwrap_or_default() != (&workload.policies[..], workload.application_tunnel) {
+            self.policies_changed();
+        }
+        if let Some(old) = old {
             workload.open = old.open.clone();
+            workload.trouble = old.trouble.clone();
             self.unlink(&old);
         }
+        self.change.addresses.extend(&workload.addresses);
         let workload = Arc::new(workload);
         if workload.network == self.mesh.network {
             for address in &workload.addresses {
@@ -247,6 +346,7 @@ impl Store {
     }
 
     fn unlink(&mut self, workload: &Arc<Workload>) {
+        self.change.addresses.extend(&workload.addresses);
         for address in &workload.addresses {
             let Some(owners) = self.mesh.owners.get(address) else {
                 continue;
@@ -277,6 +377,7 @@ impl Store {
                 continue;
             }
             if let Some(address) = single(net) {
+                self.change.addresses.insert(address);
                 let others = self
                     .mesh
                     .virtual_addresses
@@ -287,6 +388,7 @@ impl Store {
                 let services = before.iter().chain([&service]).chain(after).cloned().collect();
                 self.mesh.virtual_addresses.insert(address, services);
             } else {
+                self.change.everything = true;
                 let ranges = Arc::make_mut(&mut self.mesh.virtual_ranges);
                 let key = |net: &IpNet, name: &Arc<str>| (u8::MAX - net.prefix_len(), name.clone());
                 let place = ranges.partition_point(|(other, s)| key(other, &s.name) < key(net, &service.name));
@@ -302,9 +404,11 @@ impl Store {
         };
         for (_, net) in &service.addresses {
             let Some(address) = single(net) else {
+                self.change.everything = true;
                 Arc::make_mut(&mut self.mesh.virtual_ranges).retain(|(_, other)| !Arc::ptr_eq(other, &service));
                 continue;
             };
+            self.change.addresses.insert(address);
             let Some(services) = self.mesh.virtual_addresses.get(&address) else {
                 continue;
             };
@@ -319,10 +423,17 @@ impl Store {
 }
 
 impl Workload {
-    /// Who owns an address that several claim: one of its own before one that shares its node's, a ready one before one
+    /// Who owns an address that several claim: one of its own before one that shares its node's, one that must be reached
+    /// in a tunnel before one that need not, a pod before an object that merely names its address, a ready one before one
     /// that is on its way out, and at last by name, so that it does not depend on the order of arrival.
-    fn precedence(&self) -> (bool, bool, &str) {
-        (self.host_network, !self.healthy, &self.uid)
+    fn precedence(&self) -> (bool, bool, bool, bool, &str) {
+        (
+            self.host_network,
+            !self.hbone,
+            !self.is_pod,
+            !self.is_ready(),
+            &self.uid,
+        )
     }
 }
 
@@ -345,7 +456,7 @@ impl Endpoints {
 }
 
 impl Bound {
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         match self {
             Self::Usable(policy) => policy.name(),
             Self::Refused(name) => name,

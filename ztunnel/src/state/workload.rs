@@ -2,7 +2,11 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, atomic::AtomicU32},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use culvert_identity::SpiffeId;
@@ -56,13 +60,69 @@ pub(crate) struct Workload {
     /// `namespace/name` of policies that bind by selector.
     pub(crate) policies: Box<[Arc<str>]>,
     /// Whether it is ready for connections.
-    pub(crate) healthy: bool,
+    pub(crate) health: Health,
+    /// It is a pod, rather than an address that an object without a pod names.
+    pub(crate) is_pod: bool,
     /// It shares its address with its node, and with others there.
     pub(crate) host_network: bool,
     /// Weight in load balancing.
     pub(crate) weight: u32,
     /// Connections that this proxy has open to it. The same counter through all versions of the workload.
     pub(crate) open: Arc<AtomicU32>,
+    /// How much this proxy has failed to connect to it lately. The same through all versions.
+    pub(crate) trouble: Arc<Trouble>,
+}
+
+/// Whether a workload is ready for connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// It is.
+    Ready,
+    /// It is about to end and still serves: of use where nothing else is.
+    Terminating,
+    /// It is not.
+    NotReady,
+}
+
+/// Failed connection attempts, which are forgotten by and by.
+#[derive(Debug, Default)]
+pub(crate) struct Trouble {
+    /// Seconds of the last failure since [`START`] in the upper half, the level then in the lower.
+    packed: AtomicU64,
+}
+
+/// The moment from which seconds are counted.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+impl Trouble {
+    /// After so many seconds without another failure, half of it is forgotten.
+    const HALF_LIFE: u64 = 10;
+    const MOST: u64 = 64;
+
+    /// A connection attempt failed.
+    pub(crate) fn note(&self) {
+        let level = (u64::from(self.level()) + 1).min(Self::MOST);
+        self.packed
+            .store(START.elapsed().as_secs() << 32 | level, Ordering::Relaxed);
+    }
+
+    /// A connection came about.
+    pub(crate) fn clear(&self) {
+        if self.packed.load(Ordering::Relaxed) != 0 {
+            self.packed.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// How much there is: 0 for none.
+    pub(crate) fn level(&self) -> u32 {
+        let packed = self.packed.load(Ordering::Relaxed);
+        if packed == 0 {
+            return 0;
+        }
+        let since = START.elapsed().as_secs().saturating_sub(packed >> 32);
+        let halvings = (since / Self::HALF_LIFE).min(63);
+        ((packed & u64::from(u32::MAX)) >> halvings) as u32
+    }
 }
 
 /// A workload's part in a service.
@@ -86,6 +146,11 @@ pub(crate) struct Locality {
 }
 
 impl Workload {
+    /// Whether it takes part in load balancing as a matter of course.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.health == Health::Ready
+    }
+
     /// Where connections that went to `address` should go: the workload's address of the same family, else any.
     pub(crate) fn address_like(&self, address: IpAddr) -> Option<IpAddr> {
         self.addresses

@@ -65,8 +65,8 @@ pub(super) fn ended(
 }
 
 /// The line of a connection that never was.
-pub(super) fn failed(opening: &Opening, reason: &dyn Display) {
-    line(opening, "connection failed", 0, 0, Duration::ZERO, Some(reason));
+pub(super) fn failed(opening: &Opening, tried_for: Duration, reason: &dyn Display) {
+    line(opening, "connection failed", 0, 0, tried_for, Some(reason));
 }
 
 fn line(opening: &Opening, what: &str, sent: u64, received: u64, duration: Duration, error: Option<&dyn Display>) {
@@ -82,6 +82,7 @@ fn line(opening: &Opening, what: &str, sent: u64, received: u64, duration: Durat
                 src.namespace = ends.source_namespace,
                 src.identity = ends.source_identity.map(tracing::field::display),
                 dst.addr = %opening.destination,
+                dst.dialled_addr = opening.dialled.map(tracing::field::display),
                 dst.hbone_addr = opening.hbone_addr.map(tracing::field::display),
                 dst.service = opening.service.as_deref(),
                 dst.workload = ends.destination_workload,

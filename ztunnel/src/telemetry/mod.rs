@@ -53,6 +53,8 @@ pub(crate) struct Opening {
     pub(crate) source: SocketAddr,
     /// Where to: outbound what the application dialled, or the endpoint once one is chosen; inbound the pod's address.
     pub(crate) destination: SocketAddr,
+    /// What the application dialled, where that is another address: a service's.
+    pub(crate) dialled: Option<SocketAddr>,
     /// The other end: outbound the destination, inbound the source.
     pub(crate) peer: Peer,
     /// The service that was dialled, `namespace/hostname`.
@@ -92,10 +94,10 @@ impl Telemetry {
         ConnectionRecord::new(self, opening)
     }
 
-    /// A connection could not be opened: its one access log line, and the count of failures.
-    pub(crate) fn failed(&self, opening: &Opening, reason: &(dyn std::fmt::Display + '_)) {
+    /// A connection could not be opened, though it was tried for so long: its one access log line, and the count of failures.
+    pub(crate) fn failed(&self, opening: &Opening, tried_for: Duration, reason: &(dyn std::fmt::Display + '_)) {
         series::with(&self.tcp, opening, |series| series.fail());
-        access::failed(opening, reason);
+        access::failed(opening, tried_for, reason);
     }
 
     /// Connections that are open now.

@@ -13,11 +13,32 @@ use rustc_hash::FxHashMap;
 use super::{Direction, Opening};
 use crate::{seam::Pod, state::Workload};
 
-/// What a thread remembers at most. Beyond, it forgets everything: what is in use comes back at once.
+/// What a thread remembers of late, before that becomes the older half of its memory.
 const REMEMBERED: usize = 1024;
 
 thread_local! {
-    static KNOWN: RefCell<FxHashMap<Key, Arc<TcpSeries>>> = RefCell::default();
+    static KNOWN: RefCell<Known> = RefCell::default();
+}
+
+/// Series that a thread used: of late, and before. What is in use is never forgotten.
+#[derive(Default)]
+struct Known {
+    late: FxHashMap<Key, Arc<TcpSeries>>,
+    before: FxHashMap<Key, Arc<TcpSeries>>,
+}
+
+impl Known {
+    fn find(&mut self, key: Key, make: impl FnOnce() -> Arc<TcpSeries>) -> &Arc<TcpSeries> {
+        let remembered = match self.late.remove(&key) {
+            Some(series) => Some(series),
+            None => self.before.remove(&key),
+        };
+        let series = remembered.filter(|series| !series.expired()).unwrap_or_else(make);
+        if self.late.len() >= REMEMBERED {
+            self.before = std::mem::take(&mut self.late);
+        }
+        self.late.entry(key).or_insert(series)
+    }
 }
 
 /// What determines the labels. Pods and workloads are compared by place in memory, which is theirs alone as long as the
@@ -75,16 +96,10 @@ pub(super) fn with<R>(metrics: &Arc<TcpMetrics>, opening: &Opening, act: impl Fn
         service: opening.service.clone(),
     };
     KNOWN.with_borrow_mut(|known| {
-        if let Some(series) = known.get(&key).filter(|series| !series.expired()) {
+        if let Some(series) = known.late.get(&key).filter(|series| !series.expired()) {
             return act(series);
         }
-        if known.len() >= REMEMBERED {
-            known.clear();
-        }
-        let series = metrics.series(labels(opening));
-        let result = act(&series);
-        known.insert(key, series);
-        result
+        act(known.find(key, || metrics.series(labels(opening))))
     })
 }
 

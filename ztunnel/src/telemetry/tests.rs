@@ -82,6 +82,7 @@ fn opening(direction: Direction, peer: &Arc<Workload>) -> Opening {
         namespace: "shop".into(),
         identity: identity("web"),
         addresses: vec![[198, 18, 0, 1].into()],
+        node: "node-a".into(),
     };
     Opening {
         direction,
@@ -89,6 +90,7 @@ fn opening(direction: Direction, peer: &Arc<Workload>) -> Opening {
         own: None,
         source: "198.18.0.1:40000".parse().unwrap(),
         destination: "198.18.0.2:8080".parse().unwrap(),
+        dialled: Some("198.19.0.1:80".parse().unwrap()),
         peer: Peer {
             identity: Some(identity("cart")),
             workload: Some(peer.clone()),
@@ -200,11 +202,14 @@ fn what_never_opened_is_one_line_too_and_what_was_forgotten_as_well() {
     let telemetry = Telemetry::new();
     let peer = workload("cart-1");
     let lines = logged(|| {
-        telemetry.failed(&opening(Direction::Outbound, &peer), &"connection refused");
+        let tried_for = std::time::Duration::from_millis(1500);
+        telemetry.failed(&opening(Direction::Outbound, &peer), tried_for, &"connection refused");
         drop(telemetry.opened(opening(Direction::Outbound, &peer)));
     });
     let errors: Vec<_> = lines.iter().map(|line| line["error"].as_str().unwrap()).collect();
     assert_eq!(errors, ["connection refused", "the proxy let go of the connection"]);
+    assert_eq!(lines[0]["duration_ms"], 1500.0);
+    assert_eq!(lines[0]["dst.dialled_addr"], "198.19.0.1:80");
     assert!(metric(&telemetry, "istio_tcp_connections_failed_total")[0].ends_with("} 1"));
     assert!(metric(&telemetry, "istio_tcp_connections_opened_total")[0].ends_with("} 1"));
     assert!(telemetry.connections().is_empty());

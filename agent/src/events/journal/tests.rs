@@ -18,6 +18,7 @@ fn pod(number: usize, state: PodState, problem: Option<&str>) -> PodStatus {
         state,
         certified: true,
         problem: problem.map(Into::into),
+        notices: Vec::new(),
     }
 }
 

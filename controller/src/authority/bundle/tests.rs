@@ -118,3 +118,40 @@ fn roots_told_before_a_restart_stay_trusted() {
     trust.remember("garbage", start);
     assert_eq!(trust.anchors(), [root(&new)]);
 }
+
+/// M7: a controller that starts while a root is being replaced goes on under the one before until the overlap is over.
+#[test]
+fn a_start_inside_a_rotation_signs_under_the_old_root_until_the_new_one_is_known() {
+    let (old, new) = (signer(), signer());
+    let start = OffsetDateTime::now_utc();
+    let mut before = Trust::new(TIMES);
+    before.take(Arc::clone(&old), start - HOUR);
+    before.take(Arc::clone(&new), start);
+    let known = before.known_since();
+    assert_eq!(known.len(), 2);
+    let pem: String = before.anchors().iter().map(|anchor| anchor.pem().to_owned()).collect();
+
+    // Its key is kept, and since when the new root is known.
+    let restart = start + TIMES.overlap / 2;
+    let mut after = Trust::new(TIMES);
+    after.resume(Arc::clone(&old), &known, restart);
+    after.remember(&pem, restart);
+    after.take(Arc::clone(&new), restart);
+    assert!(signs(&after, &old));
+    assert_eq!(after.anchors().len(), 2);
+    after.tick(start + TIMES.overlap);
+    assert!(signs(&after, &new), "no later than without the restart");
+
+    // The Secret was replaced while no controller was there: nobody knows the new root yet.
+    let alone = BTreeMap::from([(hex(root(&old).digest()), start - HOUR)]);
+    let mut after = Trust::new(TIMES);
+    after.resume(Arc::clone(&old), &alone, restart);
+    after.remember(root(&old).pem(), restart);
+    after.take(Arc::clone(&new), restart);
+    assert!(signs(&after, &old));
+    assert!(after.anchors().contains(&root(&new)), "it is told at once");
+    after.tick(start + TIMES.overlap);
+    assert!(signs(&after, &old));
+    after.tick(restart + TIMES.overlap);
+    assert!(signs(&after, &new));
+}

@@ -3,6 +3,7 @@
 
 mod review;
 mod secret;
+mod signing_state;
 
 pub(crate) use review::TokenReviews;
 pub(crate) use secret::CaSecret;

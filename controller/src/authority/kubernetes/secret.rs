@@ -22,7 +22,7 @@ use kube::{
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::watch;
 
-use super::review::chain;
+use super::{review::chain, signing_state::SigningStateSecret};
 use crate::authority::{Authority, AuthorityError, Material, Signer, make};
 use crate::clock::Clock;
 
@@ -55,6 +55,7 @@ const SLACK: time::Duration = time::Duration::HOUR;
 pub(crate) struct CaSecret {
     secrets: Api<Secret>,
     bundles: Api<ConfigMap>,
+    state: SigningStateSecret,
     origin: String,
     trust_domain: String,
     may_make: bool,
@@ -84,6 +85,7 @@ impl CaSecret {
         Self {
             secrets: Api::namespaced(client.clone(), namespace),
             bundles: Api::namespaced(client.clone(), namespace),
+            state: SigningStateSecret::new(client, namespace),
             origin: format!("Secret {namespace}/{NAME}"),
             trust_domain: trust_domain.to_owned(),
             may_make,
@@ -104,7 +106,11 @@ impl CaSecret {
 
     /// Follows the Secret, and writes it while `leader` says so. Never ends.
     pub(crate) async fn follow(mut self, authority: Arc<Authority>, mut leader: watch::Receiver<bool>) {
+        self.resume(&authority).await;
         self.remember(&authority).await;
+        let mut signing = authority.signing_state();
+        signing.mark_changed();
+        let mut unsaved = false;
         let only = watcher::Config::default()
             .fields(&format!("metadata.name={NAME}"))
             .timeout(crate::cluster::client::WATCH_SECONDS);
@@ -121,9 +127,53 @@ impl CaSecret {
                 },
                 _ = tick.tick() => {}
                 changed = leader.changed(), if leads => leads = changed.is_ok(),
+                // The authority outlives this.
+                _ = signing.changed() => unsaved = true,
+            }
+            if *leader.borrow() && unsaved {
+                let state = signing.borrow_and_update().clone();
+                unsaved = !self.save(state).await;
             }
             if *leader.borrow() && self.listed {
                 self.lead().await;
+            }
+        }
+    }
+
+    /// Takes up signing where it was left.
+    async fn resume(&self, authority: &Authority) {
+        let state = loop {
+            match self.state.load().await {
+                Ok(state) => break state,
+                Err(kube::Error::Api(status)) if status.is_forbidden() => {
+                    return tracing::warn!(
+                        reason = status.message,
+                        "what signed before cannot be read: a rotation that is under way is not waited for"
+                    );
+                }
+                Err(error) => tracing::warn!(error = chain(&error), "the API server is not there yet"),
+            }
+            tokio::time::sleep(TICK / 2).await;
+        };
+        let Some(state) = state else { return };
+        let signer = Signer::new(state.material, "what signed before", &self.trust_domain);
+        match signer {
+            Ok(signer) if signer.check_clock(self.clock.utc()).is_ok() => {
+                authority.resume(Arc::new(signer), &state.known_since);
+            }
+            Ok(_) => tracing::info!("what signed before is over"),
+            Err(error) => tracing::warn!(%error, "what signed before cannot be used"),
+        }
+    }
+
+    /// Keeps what signs now for whoever starts next. False when that is to be tried again.
+    async fn save(&self, state: Option<crate::authority::SigningState>) -> bool {
+        let Some(state) = state else { return true };
+        match self.state.save(&state).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(error, "what signs now cannot be kept for the next start; trying again");
+                false
             }
         }
     }
@@ -343,11 +393,11 @@ fn is_ours(secret: &Secret) -> bool {
         .any(|(key, text)| key == label && text == value)
 }
 
-fn rfc3339(at: OffsetDateTime) -> String {
+pub(super) fn rfc3339(at: OffsetDateTime) -> String {
     at.format(&Rfc3339).unwrap_or_default()
 }
 
-fn material(secret: &Secret) -> Material {
+pub(super) fn material(secret: &Secret) -> Material {
     let text = |key: &str| {
         let bytes = secret.data.as_ref().and_then(|data| data.get(key));
         bytes
@@ -361,7 +411,7 @@ fn material(secret: &Secret) -> Material {
     }
 }
 
-fn data(material: &Material) -> BTreeMap<String, ByteString> {
+pub(super) fn data(material: &Material) -> BTreeMap<String, ByteString> {
     let text = |text: &str| ByteString(text.as_bytes().to_vec());
     [
         (CERTIFICATE, text(&material.certificate)),

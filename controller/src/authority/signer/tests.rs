@@ -199,3 +199,10 @@ fn an_expired_certificate_is_named_as_such_when_it_should_sign() {
     let error = signer.check_clock(OffsetDateTime::now_utc()).unwrap_err();
     assert!(error.to_string().contains("the Secret is valid from"), "{error}");
 }
+
+#[test]
+fn the_key_is_in_no_debug_text() {
+    let material = crate::authority::make("cluster.local", OffsetDateTime::now_utc()).unwrap();
+    let text = format!("{material:?}");
+    assert!(text.contains("CERTIFICATE") && !text.contains("PRIVATE KEY"), "{text}");
+}

@@ -10,7 +10,7 @@ use std::{
 };
 
 use culvert_proto::{
-    ROOTS_TYPE,
+    MESH_TYPE, ROOTS_TYPE,
     auth::{
         IstioCertificateRequest, IstioCertificateResponse,
         istio_certificate_service_server::{IstioCertificateService, IstioCertificateServiceServer},
@@ -146,9 +146,9 @@ impl Connection {
         loop {
             let message = self.requests.message().await.unwrap();
             let request = message.expect("the client is still there");
-            // What the proxy says about roots concerns the test of them alone, except that a stream's first request,
+            // What the proxy says about roots and ranges concerns the tests of them alone, except that a stream's first request,
             // whichever that is, says who asks.
-            if request.type_url != ROOTS_TYPE {
+            if request.type_url != ROOTS_TYPE && request.type_url != MESH_TYPE {
                 let node = request.node.clone().or(node);
                 return DeltaDiscoveryRequest { node, ..request };
             }

@@ -6,6 +6,7 @@ mod change;
 mod last_bytes;
 mod memory;
 mod node;
+mod policies;
 mod refuse;
 mod stale;
 

@@ -135,6 +135,18 @@ impl World {
     }
 
     pub(super) fn put(&mut self, name: &str, address: IpAddr, service_account: &str, hbone: bool) {
+        self.put_bound(name, address, service_account, hbone, &[]);
+    }
+
+    /// As `put`, bound by the policies with these names.
+    pub(super) fn put_bound(
+        &mut self,
+        name: &str,
+        address: IpAddr,
+        service_account: &str,
+        hbone: bool,
+        policies: &[&str],
+    ) {
         let octets = match address {
             IpAddr::V4(v4) => v4.octets().to_vec(),
             IpAddr::V6(v6) => v6.octets().to_vec(),
@@ -152,6 +164,7 @@ impl World {
             .into(),
             trust_domain: "cluster.local".to_owned(),
             service_account: service_account.to_owned(),
+            authorization_policies: policies.iter().map(|name| (*name).to_owned()).collect(),
             ..Resource::default()
         };
         let uid = resource.uid.clone();
@@ -275,6 +288,7 @@ impl Node {
             namespace: "shop".into(),
             identity: SpiffeId::parse(identity).unwrap(),
             addresses: vec![address],
+            node: "node-a".into(),
         });
         self.loops[0].send(LoopMessage::PodAdded(pod, vec![(role, listener.into())]));
     }
@@ -345,7 +359,16 @@ pub(super) struct Scene {
 
 impl Scene {
     pub(super) fn new() -> Self {
-        let scene = Self::without_certificates();
+        Self::with_server(|_| {})
+    }
+
+    pub(super) fn without_certificates() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// With certificates, and a server's node that behaves otherwise.
+    pub(super) fn with_server(change: impl FnOnce(&mut EngineConfig)) -> Self {
+        let scene = Self::with_each(|_| {}, change);
         scene.client.certify(&scene.authority.credentials(CLIENT));
         scene.server.certify(&scene.authority.credentials(SERVER));
         scene
@@ -368,16 +391,16 @@ impl Scene {
         scene
     }
 
-    pub(super) fn without_certificates() -> Self {
-        Self::with(|_| {})
-    }
-
     /// A scene whose nodes behave in another way.
     pub(super) fn with(change: impl Fn(&mut EngineConfig)) -> Self {
+        Self::with_each(&change, &change)
+    }
+
+    fn with_each(of_client: impl FnOnce(&mut EngineConfig), of_server: impl FnOnce(&mut EngineConfig)) -> Self {
         let (client_address, server_address) = addresses();
         let mut world = World::new(client_address, server_address);
-        let client = Node::with(&mut world, &change);
-        let server = Node::with(&mut world, &change);
+        let client = Node::with(&mut world, of_client);
+        let server = Node::with(&mut world, of_server);
         let (app, app_address) = application(server_address);
         server.add_pod("cart", SERVER, server_address, ListenerRole::InboundHbone, 15008);
         let front = client.add_pod("front", CLIENT, client_address, ListenerRole::Outbound, 0);

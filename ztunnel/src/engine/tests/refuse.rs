@@ -16,6 +16,24 @@ fn a_refusing_application_gives_a_reset() {
     drop((client, server));
 }
 
+/// As where a pod's range of local ports is used up, and its proxy cannot take its connections' addresses elsewhere.
+#[test]
+fn connections_that_fail_for_want_of_a_local_port_are_counted_as_such() {
+    let scene = Scene::with(|config| {
+        config.calls.set_client_address = |_, _| Err(ErrorKind::Unsupported.into());
+        config.calls.connect = |fd, to| match to.port() {
+            15008 => crate::engine::socket::connect(fd, SocketAddr::new(local(to.ip()), to.port())),
+            _ => Err(rustix::io::Errno::ADDRNOTAVAIL.into()),
+        };
+    });
+    scene.client.certify(&scene.authority.credentials(CLIENT));
+    scene.server.certify(&scene.authority.credentials(SERVER));
+    let counted = || scene.server.shared.telemetry.proxy().local_ports_exhausted.get();
+    assert_eq!(counted(), 0);
+    assert_refused(scene.front);
+    assert!(counted() > 0);
+}
+
 #[test]
 fn a_peer_with_another_identity_is_not_spoken_to() {
     let scene = Scene::without_certificates();
@@ -102,6 +120,24 @@ fn an_authority_that_is_not_this_pod_is_refused() {
     assert!(began.elapsed() < Duration::from_secs(5), "400 is final");
     scene.app.set_nonblocking(true).unwrap();
     assert_eq!(scene.app.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn a_peer_that_allows_no_stream_is_not_dialled_again_and_again() {
+    static DIALS: AtomicUsize = AtomicUsize::new(0);
+    let scene = Scene::with(|config| {
+        config.hbone.max_streams = 0;
+        config.connect_timeout = Duration::from_secs(1);
+        config.calls.connect = |fd, to| {
+            DIALS.fetch_add(1, Ordering::Relaxed);
+            crate::engine::socket::connect(fd, SocketAddr::new(local(to.ip()), to.port()))
+        };
+    });
+    scene.client.certify(&scene.authority.credentials(CLIENT));
+    scene.server.certify(&scene.authority.credentials(SERVER));
+    // The connect timeout ends it.
+    assert_refused(scene.front);
+    assert_eq!(DIALS.load(Ordering::Relaxed), 1);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use culvert_proto::{
 use prost::Message as _;
 
 use super::{World, client, client_workload, denied, policy};
-use crate::seam::{Ask, Inbound};
+use crate::seam::Inbound;
 
 fn ask(world: &mut World, account: Option<&str>) -> Result<(), String> {
     let identity = account.map(|account| SpiffeId::new("cluster.local", "shop", account).unwrap());
@@ -14,7 +14,7 @@ fn ask(world: &mut World, account: Option<&str>) -> Result<(), String> {
     match world.mesh().inbound(&client(), source, identity.as_ref(), destination) {
         Inbound::Allow => Ok(()),
         Inbound::Deny(denial) => Err(denied(denial)),
-        Inbound::Pending => Err("pending".into()),
+        Inbound::Pending(awaited) => Err(format!("waits for {awaited}")),
     }
 }
 
@@ -33,12 +33,22 @@ fn accounts(names: &[&str]) -> Vec<proto::Rule> {
 }
 
 #[test]
-fn a_pod_that_the_mesh_does_not_know_yet_waits() {
+fn what_the_node_knows_of_its_pod_is_enough_unless_a_policy_may_select_it() {
     let mut world = World::new(false);
-    assert_eq!(ask(&mut world, None), Err("pending".into()));
+    let waits = || Err("waits for the controller's word on the pod at 198.18.0.1".to_owned());
+    assert_eq!(ask(&mut world, None), Ok(()), "no policy can bind it");
+    world.put_policy(&policy("closed", Scope::Namespace, Action::Allow, accounts(&["db"])));
+    assert!(ask(&mut world, Some("web")).unwrap_err().contains("no ALLOW policy"));
+    world.store.remove_policy("shop/closed");
+    let mut elsewhere = policy("some", Scope::WorkloadSelector, Action::Deny, vec![]);
+    elsewhere.namespace = "bank".into();
+    world.put_policy(&elsewhere);
+    assert_eq!(ask(&mut world, None), Ok(()), "another namespace's selects none here");
+    world.put_policy(&policy("some", Scope::WorkloadSelector, Action::Deny, vec![]));
+    assert_eq!(ask(&mut world, None), waits());
     // Another pod that had the address before is not this one.
     world.put(super::workload("former", &["198.18.0.1"]));
-    assert_eq!(ask(&mut world, None), Err("pending".into()));
+    assert_eq!(ask(&mut world, None), waits());
     world.put(client_workload());
     assert_eq!(ask(&mut world, None), Ok(()));
 }
@@ -77,14 +87,12 @@ fn policies_bind_by_mesh_by_namespace_and_by_name() {
 }
 
 #[test]
-fn a_policy_that_is_named_and_was_never_received_denies() {
+fn a_policy_that_is_named_and_has_not_been_received_is_waited_for() {
     let mut own = client_workload();
     own.authorization_policies = vec!["shop/late".into()];
     let mut world = World::new(false).with(&[own], &[]);
-    assert_eq!(
-        ask(&mut world, Some("web")),
-        Err("policy shop/late is referenced but has not been received".into())
-    );
+    let waits = || Err("waits for policy shop/late, which is referenced but has not been received".to_owned());
+    assert_eq!(ask(&mut world, Some("web")), waits());
     world.put_policy(&policy(
         "late",
         Scope::WorkloadSelector,
@@ -93,7 +101,48 @@ fn a_policy_that_is_named_and_was_never_received_denies() {
     ));
     assert_eq!(ask(&mut world, Some("web")), Ok(()));
     world.store.remove_policy("shop/late");
-    assert!(ask(&mut world, Some("web")).is_err());
+    assert_eq!(ask(&mut world, Some("web")), waits());
+}
+
+#[test]
+fn only_pods_that_are_bound_by_other_policies_are_judged_anew() {
+    let mut own = client_workload();
+    own.authorization_policies = vec!["shop/chosen".into()];
+    let mut world = World::new(false).with(&[own.clone()], &[]);
+    world.put_policy(&policy(
+        "chosen",
+        Scope::WorkloadSelector,
+        Action::Allow,
+        accounts(&["web"]),
+    ));
+    let mut last = (world.mesh().binding(&client()), world.mesh().policy_generation());
+    let mut changes = |world: &mut World| {
+        let mesh = world.mesh();
+        let now = (mesh.binding(&client()), mesh.policy_generation());
+        let before = std::mem::replace(&mut last, now);
+        (before.0 != last.0, before.1 != last.1)
+    };
+    assert_eq!(changes(&mut world), (false, false));
+    // Addresses that come and go bind nobody.
+    world.put(super::workload("other", &["198.18.0.9"]));
+    world.store.set_answered("198.18.0.77".parse().unwrap());
+    world.store.remove_address("Kubernetes//Pod/shop/other");
+    world.put(own.clone());
+    assert_eq!(changes(&mut world), (false, false));
+    let mut elsewhere = policy("closed", Scope::Namespace, Action::Deny, vec![]);
+    elsewhere.namespace = "bank".into();
+    world.put_policy(&elsewhere);
+    assert_eq!(changes(&mut world), (false, true));
+    for change in [
+        policy("chosen", Scope::WorkloadSelector, Action::Allow, accounts(&["db"])),
+        policy("closed", Scope::Namespace, Action::Deny, vec![]),
+    ] {
+        world.put_policy(&change);
+        assert_eq!(changes(&mut world), (true, true));
+    }
+    own.authorization_policies.clear();
+    world.put(own);
+    assert_eq!(changes(&mut world), (true, true));
 }
 
 #[test]
@@ -142,22 +191,26 @@ fn an_application_that_expects_another_protocol_is_not_connected_to() {
 }
 
 #[test]
-fn an_unknown_source_is_asked_for_once_the_mesh_is_known_and_on_demand_alone() {
-    for (on_demand, asked) in [
-        (true, Ok(Ask::Address("198.18.0.7".parse().unwrap()))),
-        (false, Err(())),
-    ] {
+fn a_source_is_worth_a_question_in_the_meshs_ranges_or_if_it_has_proved_to_be_of_it() {
+    let source = "::ffff:198.18.0.7".parse().unwrap();
+    let stranger = "192.0.2.1".parse().unwrap();
+    for on_demand in [true, false] {
         let mut world = World::new(on_demand);
-        let mesh = world.store.snapshot();
-        assert!(mesh.source("::ffff:198.18.0.7".parse().unwrap(), &world.asks).is_none());
-        assert_eq!(world.asked.try_recv().map_err(drop), asked, "on demand: {on_demand}");
-        world.store.set_answered("198.18.0.7".parse().unwrap());
-        world
-            .store
-            .snapshot()
-            .source("198.18.0.7".parse().unwrap(), &world.asks);
         assert!(
-            world.asked.try_recv().is_err(),
+            !world.store.snapshot().is_worth_asking(source, false),
+            "no ranges are known"
+        );
+        world.store.claim(&["198.18.0.0/16".parse().unwrap()], false);
+        let mesh = world.store.snapshot();
+        assert_eq!(mesh.is_worth_asking(source, false), on_demand);
+        assert!(
+            !mesh.is_worth_asking(stranger, false),
+            "strangers have as many addresses as they like"
+        );
+        assert_eq!(mesh.is_worth_asking(stranger, true), on_demand);
+        world.store.set_answered("198.18.0.7".parse().unwrap());
+        assert!(
+            !world.store.snapshot().is_worth_asking(source, true),
             "what was answered must not be asked again"
         );
     }

@@ -13,7 +13,7 @@ use prost::Message as _;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::{Mesh, Store};
-use crate::seam::{Ask, Denial, Outbound, Pod};
+use crate::seam::{Ask, Awaited, Denial, Outbound, Pod};
 
 fn bytes(address: &str) -> Vec<u8> {
     match address.parse().unwrap() {
@@ -136,7 +136,11 @@ impl World {
 
     fn outbound_of(&mut self, pod: &Pod, destination: &str) -> Outbound {
         let mesh = self.mesh();
-        mesh.outbound(pod, destination.parse().unwrap(), &self.asks)
+        let decision = mesh.outbound(pod, destination.parse().unwrap(), &[]);
+        if let Outbound::Pending(Awaited::Answer(address)) = &decision {
+            self.asks.send(Ask::Address(*address)).unwrap();
+        }
+        decision
     }
 
     /// The name of the workload that a connection is sent to, and where.
@@ -177,6 +181,7 @@ fn client() -> Pod {
         namespace: "shop".into(),
         identity: SpiffeId::new("cluster.local", "shop", "web").unwrap(),
         addresses: vec!["198.18.0.1".parse().unwrap(), "fd00:c01e::1".parse().unwrap()],
+        node: "node-a".into(),
     }
 }
 

@@ -1,15 +1,15 @@
-use std::{collections::BTreeMap, sync::atomic::Ordering};
+use std::{collections::BTreeMap, net::SocketAddr, sync::atomic::Ordering};
 
 use culvert_proto::workload as proto;
 
 use super::{World, client, client_workload, member, service, session_affinity, workload};
-use crate::seam::{Ask, Outbound, Pod};
+use crate::seam::{Ask, Awaited, Outbound, Pod};
 
 #[test]
 fn nothing_is_decided_before_the_first_answers() {
     let mut world = World::new(false);
     world.store = crate::state::Store::new("", "cluster.local", false);
-    assert!(matches!(world.outbound("198.18.9.9:80"), Outbound::Pending));
+    assert!(matches!(world.outbound("198.18.9.9:80"), Outbound::Pending(_)));
     assert!(world.asked.try_recv().is_err());
 }
 
@@ -19,12 +19,12 @@ fn what_is_unknown_in_the_meshs_own_ranges_is_waited_for_and_never_reached_in_cl
         let mut world = World::new(on_demand).with(&[workload("a", &["198.18.0.2"])], &[]);
         world
             .store
-            .claim(&["198.18.0.0/16".parse().unwrap(), "fd00::/16".parse().unwrap()]);
+            .claim(&["198.18.0.0/16".parse().unwrap(), "fd00::/16".parse().unwrap()], false);
         for unknown in ["198.18.0.9:80", "[fd00::9]:80", "[::ffff:198.18.0.9]:80"] {
             let address: std::net::SocketAddr = unknown.parse().unwrap();
             world.store.set_answered(address.ip().to_canonical());
             assert!(
-                matches!(world.outbound(unknown), Outbound::Pending),
+                matches!(world.outbound(unknown), Outbound::Pending(_)),
                 "{unknown} must not be dialled in clear"
             );
         }
@@ -33,6 +33,212 @@ fn what_is_unknown_in_the_meshs_own_ranges_is_waited_for_and_never_reached_in_cl
         world.store.set_answered(outside);
         assert!(matches!(world.outbound("198.19.0.9:80"), Outbound::Direct { .. }));
     }
+}
+
+#[test]
+fn without_any_range_nothing_goes_in_plaintext_to_an_unknown_private_address() {
+    let mut world = World::new(false);
+    for private in [
+        "10.1.2.3:80",
+        "172.16.0.1:80",
+        "172.31.255.1:80",
+        "192.168.1.1:80",
+        "100.64.0.1:80",
+        "100.127.0.1:80",
+        "[fd12::1]:80",
+    ] {
+        assert!(
+            matches!(world.outbound(private), Outbound::Pending(Awaited::OwnerOrRanges(_))),
+            "{private} must be waited for"
+        );
+    }
+    for outside in [
+        "192.0.2.1:80",
+        "172.32.0.1:80",
+        "100.128.0.1:80",
+        "169.254.169.254:80",
+        "[2001:db8::1]:80",
+    ] {
+        assert!(matches!(world.outbound(outside), Outbound::Direct { .. }), "{outside}");
+    }
+    // The controller says where the mesh is; what is private elsewhere is reached.
+    world.store.claim(&["10.0.0.0/8".parse().unwrap()], true);
+    assert!(matches!(
+        world.outbound("10.1.2.3:80"),
+        Outbound::Pending(Awaited::Owner(_))
+    ));
+    assert!(matches!(world.outbound("192.168.1.1:80"), Outbound::Direct { .. }));
+    // What is outside of them is asked for all the same: pods may have addresses that the controller finds in no range.
+    let mut world = World::new(true);
+    world.store.claim(&["10.0.0.0/8".parse().unwrap()], true);
+    for destination in ["192.0.2.1:80", "10.1.2.3:80"] {
+        assert!(matches!(
+            world.outbound(destination),
+            Outbound::Pending(Awaited::Answer(_))
+        ));
+    }
+}
+
+#[test]
+fn what_the_controller_may_need_is_reached_before_it_has_answered() {
+    let mut world = World::new(true);
+    world.store = crate::state::Store::new("", "cluster.local", true);
+    world.store.set_bootstrap(Some("10.96.0.1:443".parse().unwrap()));
+    assert!(
+        matches!(world.outbound("10.96.0.1:443"), Outbound::Direct { .. }),
+        "the API server"
+    );
+    assert!(matches!(world.outbound("10.96.0.1:444"), Outbound::Pending(_)));
+    assert!(
+        matches!(world.outbound("192.0.2.53:53"), Outbound::Pending(_)),
+        "no ranges are known"
+    );
+    world.store.claim(&["10.0.0.0/8".parse().unwrap()], false);
+    assert!(matches!(world.outbound("192.0.2.53:53"), Outbound::Direct { .. }));
+    assert!(matches!(world.outbound("10.1.2.3:80"), Outbound::Pending(_)));
+    assert!(matches!(world.outbound("192.168.0.1:80"), Outbound::Pending(_)));
+}
+
+/// An endpoint that an object names by an address alone.
+fn by_hand(name: &str, address: &str) -> proto::Workload {
+    proto::Workload {
+        uid: format!("Kubernetes/discovery.k8s.io/EndpointSlice/shop/{name}"),
+        tunnel_protocol: 0,
+        ..workload(name, &[address])
+    }
+}
+
+#[test]
+fn who_has_an_address_decides_how_it_is_reached_whatever_led_to_it() {
+    let pod = workload("db", &["198.18.0.2"]);
+    let slice = member(by_hand("db-man", "198.18.0.2"), "man", &[(80, 9000)]);
+    let man = service("man", &["198.19.0.1"], &[(80, 9000)]);
+    for order in [[pod.clone(), slice.clone()], [slice.clone(), pod.clone()]] {
+        let mut world = World::new(false).with(&order, &[man.clone()]);
+        for destination in ["198.19.0.1:80", "198.18.0.2:9000"] {
+            let Outbound::Tunnel {
+                workload, identities, ..
+            } = world.outbound(destination)
+            else {
+                panic!("{destination} in plaintext to a pod of the mesh");
+            };
+            assert_eq!(&*workload.name, "db");
+            assert_eq!(identities[0].as_str(), "spiffe://cluster.local/ns/shop/sa/web");
+        }
+        // A pod that is not ready does not lose its address.
+        let mut unready = pod.clone();
+        unready.status = proto::WorkloadStatus::Unhealthy as i32;
+        world.put(unready);
+        assert!(matches!(world.outbound("198.19.0.1:80"), Outbound::Tunnel { .. }));
+    }
+    // Where the pod may not have been asked for yet, it is.
+    let mut world = World::new(true).with(&[slice], &[man]);
+    assert!(matches!(
+        world.outbound("198.19.0.1:80"),
+        Outbound::Pending(Awaited::Answer(_))
+    ));
+    world.store.set_answered("198.18.0.2".parse().unwrap());
+    assert!(matches!(world.outbound("198.19.0.1:80"), Outbound::Direct { .. }));
+    world.put(pod);
+    assert!(matches!(world.outbound("198.19.0.1:80"), Outbound::Tunnel { .. }));
+}
+
+#[test]
+fn an_endpoint_that_failed_is_chosen_again_only_where_there_is_no_other() {
+    let endpoint = |name: &str, address: &str| member(workload(name, &[address]), "cart", &[(80, 8080)]);
+    let mut world = World::new(false).with(
+        &[endpoint("a", "198.18.0.2"), endpoint("b", "198.18.0.3")],
+        &[service("cart", &["198.19.0.1"], &[(80, 8080)])],
+    );
+    let mesh = world.mesh();
+    let [a, b] = ["198.18.0.2:8080", "198.18.0.3:8080"].map(|target| target.parse().unwrap());
+    let choose = |tried: &[SocketAddr]| match mesh.outbound(&client(), "198.19.0.1:80".parse().unwrap(), tried) {
+        Outbound::Tunnel { authority, .. } => authority,
+        other => panic!("{other:?}"),
+    };
+    assert!((0..50).all(|_| choose(&[a]) == b) && (0..50).all(|_| choose(&[b]) == a));
+    choose(&[a, b]);
+    // For other connections, it is the second choice for a while, though it has no connection open.
+    let workload_at = |target: SocketAddr| mesh.workload_at(target.ip()).unwrap();
+    workload_at(b).open.store(100, Ordering::Relaxed);
+    workload_at(a).trouble.note();
+    let chosen = (0..1000).filter(|_| choose(&[]) == a).count();
+    assert!(chosen < 400, "{chosen} of 1000: both draws must hit it");
+    workload_at(a).trouble.clear();
+    let chosen = (0..1000).filter(|_| choose(&[]) == a).count();
+    assert!(chosen > 600, "{chosen} of 1000");
+}
+
+#[test]
+fn an_endpoint_that_ends_and_still_serves_is_used_where_there_is_no_other() {
+    let health = |mut workload: proto::Workload, state: Option<&str>| {
+        workload.status = proto::WorkloadStatus::Unhealthy as i32;
+        workload.extensions.extend(state.map(|state| proto::Extension {
+            name: culvert_proto::HEALTH.to_owned(),
+            config: Some(prost_types::Any {
+                type_url: culvert_proto::TEXT_TYPE.to_owned(),
+                value: prost::Message::encode_to_vec(&state.to_owned()),
+            }),
+        }));
+        workload
+    };
+    let endpoint = |name: &str, address: &str| member(workload(name, &[address]), "cart", &[(80, 8080)]);
+    let mut world = World::new(false).with(
+        &[
+            health(endpoint("going", "198.18.0.2"), Some(culvert_proto::TERMINATING)),
+            health(endpoint("down", "198.18.0.3"), None),
+            health(endpoint("later", "198.18.0.4"), Some("a state of the future")),
+        ],
+        &[service("cart", &["198.19.0.1"], &[(80, 8080)])],
+    );
+    assert!((0..50).all(|_| world.target("198.19.0.1:80").0 == "going"));
+    world.put(endpoint("ready", "198.18.0.5"));
+    assert!((0..50).all(|_| world.target("198.19.0.1:80").0 == "ready"));
+}
+
+#[test]
+fn a_pod_that_the_controller_does_not_know_yet_has_its_nodes_endpoints() {
+    use proto::load_balancing::Scope;
+    let local = |scopes: &[Scope]| proto::Service {
+        load_balancing: Some(proto::LoadBalancing {
+            routing_preference: scopes.iter().map(|scope| *scope as i32).collect(),
+            mode: proto::load_balancing::Mode::Strict as i32,
+            ..Default::default()
+        }),
+        ..service("cart", &["198.19.0.1"], &[(80, 8080)])
+    };
+    let endpoint = |name: &str, address: &str, node: &str| proto::Workload {
+        node: node.into(),
+        ..member(workload(name, &[address]), "cart", &[(80, 8080)])
+    };
+    let mut world = World::new(false).with(
+        &[
+            endpoint("near", "198.18.0.2", "node-a"),
+            endpoint("far", "198.18.0.3", "node-b"),
+        ],
+        &[local(&[Scope::Node])],
+    );
+    assert!((0..50).all(|_| world.target("198.19.0.1:80").0 == "near"));
+    world.put_service(local(&[Scope::Zone]));
+    assert!(
+        matches!(world.outbound("198.19.0.1:80"), Outbound::Pending(Awaited::Own(_))),
+        "its zone is not known"
+    );
+}
+
+#[test]
+fn who_is_meant_at_a_nodes_address_is_not_guessed() {
+    let shares = |name: &str| proto::Workload {
+        network_mode: proto::NetworkMode::HostNetwork as i32,
+        tunnel_protocol: 0,
+        ..workload(name, &["198.18.0.2"])
+    };
+    let mut world = World::new(false).with(&[shares("hn-a"), shares("hn-b")], &[]);
+    assert!(matches!(
+        world.outbound("198.18.0.2:7777"),
+        Outbound::Direct { workload: None, .. }
+    ));
+    assert!(world.mesh().workload_at("198.18.0.2".parse().unwrap()).is_none());
 }
 
 #[test]
@@ -74,7 +280,7 @@ fn a_pod_is_reached_by_its_address_in_the_tunnel_or_in_clear() {
 #[test]
 fn an_unknown_address_is_asked_for_on_demand_and_passed_through_once_answered() {
     let mut world = World::new(true);
-    assert!(matches!(world.outbound("198.18.9.9:80"), Outbound::Pending));
+    assert!(matches!(world.outbound("198.18.9.9:80"), Outbound::Pending(_)));
     let address = "198.18.9.9".parse().unwrap();
     assert_eq!(world.asked.try_recv(), Ok(Ask::Address(address)));
     world.store.set_answered(address);
@@ -87,7 +293,7 @@ fn an_unknown_address_is_asked_for_on_demand_and_passed_through_once_answered() 
         "an answered address is not asked for again"
     );
     world.store.forget_answer(address);
-    assert!(matches!(world.outbound("198.18.9.9:80"), Outbound::Pending));
+    assert!(matches!(world.outbound("198.18.9.9:80"), Outbound::Pending(_)));
 }
 
 #[test]
@@ -341,7 +547,7 @@ fn failover_takes_the_closest_there_is_and_strict_nothing_else() {
 fn a_service_that_passes_through_is_no_way_past_the_question_who_is_there() {
     use proto::load_balancing::Mode;
     let mut world = World::new(true).with(&[], &[preferring(Mode::Passthrough)]);
-    assert!(matches!(world.outbound("198.19.0.1:80"), Outbound::Pending));
+    assert!(matches!(world.outbound("198.19.0.1:80"), Outbound::Pending(_)));
     assert!(world.asked.try_recv().is_ok(), "somebody of the mesh may be there");
     world.put(workload("a", &["198.19.0.1"]));
     assert!(matches!(world.outbound("198.19.0.1:80"), Outbound::Tunnel { .. }));
@@ -408,8 +614,13 @@ fn of_several_owners_of_an_address_the_likeliest_counts() {
         tunnel_protocol: 0,
         ..workload(name, &["198.18.0.9"])
     };
-    let mut world = World::new(false).with(&[shared("b"), shared("a")], &[]);
-    assert_eq!(world.target("198.18.0.9:80").0, "a");
+    // One of its own, though that is a node's too.
+    let own = proto::Workload {
+        tunnel_protocol: 0,
+        ..workload("own", &["198.18.0.9"])
+    };
+    let mut world = World::new(false).with(&[shared("a"), own], &[]);
+    assert_eq!(world.target("198.18.0.9:80").0, "own");
     // An address that went over to a new pod, while the old one is still known as not ready.
     let leaving = proto::Workload {
         status: 1,

@@ -1,17 +1,23 @@
 //! Who is connected, and how far each has come: for the status page.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use crate::authority::{Caller, Source};
+
+/// How many streams one caller may have: a proxy and its successor, and what is left of connections that broke. With one
+/// more, the oldest is ended.
+const STREAMS_OF_ONE_CALLER: usize = 8;
 
 /// All streams that are open.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Nodes {
+pub(crate) struct Callers {
     inner: Arc<Inner>,
 }
 
@@ -23,8 +29,9 @@ struct Inner {
 
 #[derive(Debug)]
 struct Connected {
-    node: String,
-    peer: Option<SocketAddr>,
+    caller: Caller,
+    source: Source,
+    superseded: Arc<Notify>,
     since: SystemTime,
     client: String,
     types: BTreeMap<String, Progress>,
@@ -35,6 +42,8 @@ struct Connected {
 pub(crate) struct Progress {
     /// Names or aliases asked for; none under the wildcard.
     pub(crate) wanted: usize,
+    /// Of these, how many stand for nothing.
+    pub(crate) missing: usize,
     /// Resources that the client holds.
     pub(crate) held: usize,
     /// Nonce of the last response.
@@ -51,36 +60,53 @@ pub(crate) struct Progress {
 #[derive(Debug)]
 pub(crate) struct Guard {
     id: u64,
+    superseded: Arc<Notify>,
     inner: Arc<Inner>,
 }
 
-impl Nodes {
+impl Callers {
     /// Notes a new stream.
-    pub(crate) fn open(&self, node: &str, peer: Option<SocketAddr>) -> Guard {
+    pub(crate) fn open(&self, caller: &Caller, source: Source) -> Guard {
         let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
-        let since = SystemTime::now();
+        let superseded = Arc::new(Notify::new());
         let connected = Connected {
-            node: node.to_owned(),
-            peer,
-            since,
+            caller: caller.clone(),
+            source,
+            superseded: Arc::clone(&superseded),
+            since: SystemTime::now(),
             client: String::new(),
             types: BTreeMap::new(),
         };
-        self.inner.streams.lock().insert(id, connected);
+        let mut streams = self.inner.streams.lock();
+        let own = || streams.values().filter(|other| other.caller == *caller);
+        if let Some(oldest) = own().next().filter(|_| own().count() >= STREAMS_OF_ONE_CALLER) {
+            oldest.superseded.notify_one();
+        }
+        streams.insert(id, connected);
         Guard {
             id,
+            superseded,
             inner: Arc::clone(&self.inner),
         }
     }
 
-    /// All streams, for people and programs.
-    pub(crate) fn describe(&self) -> Value {
+    /// The streams of nodes, for people and programs.
+    pub(crate) fn nodes(&self) -> Value {
+        self.describe(|caller| caller.node().is_some())
+    }
+
+    /// The streams of workloads, for people and programs.
+    pub(crate) fn workloads(&self) -> Value {
+        self.describe(|caller| caller.node().is_none())
+    }
+
+    fn describe(&self, is_wanted: impl Fn(&Caller) -> bool) -> Value {
         let streams = self.inner.streams.lock();
         let seconds = |time: SystemTime| time.elapsed().map_or(0, |d| d.as_secs());
         let types = |connected: &Connected| -> Value {
             let progress = |p: &Progress| {
                 json!({
-                    "wanted": p.wanted, "held": p.held, "sent": p.sent, "acknowledged": p.acknowledged,
+                    "wanted": p.wanted, "missing": p.missing, "held": p.held, "sent": p.sent, "acknowledged": p.acknowledged,
                     "refused": p.refused, "reason": p.reason,
                 })
             };
@@ -93,15 +119,21 @@ impl Nodes {
         };
         let stream = |c: &Connected| {
             json!({
-                "node": c.node, "peer": c.peer.map(|p| p.to_string()), "client": c.client,
+                "node": c.caller.node(), "caller": c.caller.to_string(), "peer": c.source.0.map(|p| p.to_string()),
+                "client": c.client,
                 "connected_seconds": seconds(c.since), "types": types(c),
             })
         };
-        streams.values().map(stream).collect()
+        streams.values().filter(|c| is_wanted(&c.caller)).map(stream).collect()
     }
 }
 
 impl Guard {
+    /// Waits until the caller has so many newer streams that this one is to end.
+    pub(crate) async fn superseded(&self) {
+        self.superseded.notified().await;
+    }
+
     /// What the client calls itself.
     pub(crate) fn name(&self, client: &str) {
         if let Some(connected) = self.inner.streams.lock().get_mut(&self.id) {

@@ -12,7 +12,7 @@ use std::{
 use aws_lc_rs::digest;
 use parking_lot::Mutex;
 
-use super::Unauthenticated;
+use super::{Caller, Unauthenticated};
 
 /// How many tokens are remembered. A node has one for an hour, so that this is far above what a cluster needs.
 const SLOTS: usize = 10_000;
@@ -35,7 +35,7 @@ pub(super) type Slot = Arc<tokio::sync::Mutex<Option<Verdict>>>;
 /// What was said about a token.
 #[derive(Clone, Debug)]
 pub(super) struct Verdict {
-    pub(super) outcome: Result<String, Unauthenticated>,
+    pub(super) outcome: Result<Caller, Unauthenticated>,
     from: SystemTime,
     fresh_until: SystemTime,
     usable_until: SystemTime,
@@ -43,7 +43,7 @@ pub(super) struct Verdict {
 
 impl Verdict {
     /// A verdict of this moment on a token that expires at `expires`, if it does.
-    pub(super) fn new(outcome: Result<String, Unauthenticated>, expires: Option<SystemTime>, now: SystemTime) -> Self {
+    pub(super) fn new(outcome: Result<Caller, Unauthenticated>, expires: Option<SystemTime>, now: SystemTime) -> Self {
         let fresh = match &outcome {
             Ok(_) => ACCEPTED,
             Err(Unauthenticated::Unavailable(_)) => AWAY,
@@ -82,11 +82,11 @@ impl Verdict {
 
 /// All slots.
 #[derive(Default)]
-pub(super) struct Verdicts {
+pub(super) struct TokenCache {
     slots: Mutex<HashMap<[u8; 32], Slot>>,
 }
 
-impl Verdicts {
+impl TokenCache {
     /// The slot of a token.
     pub(super) fn slot(&self, token: &str, now: SystemTime) -> Slot {
         let mut key = [0; 32];
@@ -128,11 +128,15 @@ fn make_room(slots: &mut HashMap<[u8; 32], Slot>, now: SystemTime) {
 mod tests {
     use super::*;
 
+    fn node() -> Caller {
+        Caller::Node { name: "a".into() }
+    }
+
     #[test]
     fn an_acceptance_is_usable_until_the_token_expires_and_a_refusal_never_without_asking() {
         let now = SystemTime::now();
         let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
-        let mut accepted = Verdict::new(Ok("a".into()), Some(now + hour), now);
+        let mut accepted = Verdict::new(Ok(node()), Some(now + hour), now);
         assert!(accepted.is_fresh(now) && !accepted.is_fresh(now + minute));
         assert!(accepted.is_usable(now + hour / 2) && !accepted.is_usable(now + hour));
         accepted.extend(now + hour / 2);
@@ -141,7 +145,7 @@ mod tests {
         assert!(!accepted.is_fresh(now + hour), "longer than the token lives");
         assert!(!accepted.is_fresh(now), "a clock that went back proves nothing");
 
-        let short = Verdict::new(Ok("a".into()), Some(now + minute / 2), now);
+        let short = Verdict::new(Ok(node()), Some(now + minute / 2), now);
         assert!(!short.is_fresh(now + minute / 2));
         let refused = Verdict::new(Err(Unauthenticated::Unknown), Some(now + hour), now);
         assert!(refused.is_fresh(now) && !refused.is_fresh(now + minute) && !refused.is_usable(now));
@@ -149,21 +153,21 @@ mod tests {
 
     #[test]
     fn a_flood_of_garbage_pushes_out_nobody_who_was_accepted_and_stays_bounded() {
-        let verdicts = Verdicts::default();
+        let cache = TokenCache::default();
         let now = SystemTime::now();
         let put = |token: &str, outcome| {
-            let slot = verdicts.slot(token, now);
+            let slot = cache.slot(token, now);
             *slot.try_lock().unwrap() = Some(Verdict::new(outcome, Some(now + Duration::from_secs(600)), now));
         };
-        put("good", Ok("a".into()));
+        put("good", Ok(node()));
         for number in 0..2 * SLOTS {
             put(&format!("bad {number}"), Err(Unauthenticated::Unknown));
         }
-        assert!(verdicts.len() <= SLOTS);
-        assert!(verdicts.slot("good", now).try_lock().unwrap().is_some());
+        assert!(cache.len() <= SLOTS);
+        assert!(cache.slot("good", now).try_lock().unwrap().is_some());
         for number in 0..2 * SLOTS {
-            put(&format!("good {number}"), Ok("a".into()));
+            put(&format!("good {number}"), Ok(node()));
         }
-        assert!(verdicts.len() <= SLOTS);
+        assert!(cache.len() <= SLOTS);
     }
 }

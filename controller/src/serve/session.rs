@@ -1,0 +1,227 @@
+//! One stream's task: it runs the state machine of `culvert_xds` over the newest state.
+//!
+//! It sleeps until its client says something or a change concerns it. What it looks at it looks at in turns, so that a client
+//! that holds much holds up nobody: in between, others run, and pings are answered.
+
+use std::sync::Arc;
+
+use culvert_proto::ROOTS_TYPE;
+use culvert_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use culvert_xds::server::{Meaning, Stream, Turn};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::time::Instant;
+use tonic::{Status, Streaming};
+
+use super::callers::Guard;
+use super::discovery::Shared;
+use super::roots::Roots;
+use super::streams::Place;
+use super::view::CallerView;
+use crate::authority::{Caller, Source};
+use crate::state::State;
+
+/// Names that one client may ask for, resources that it may hold, and their length: all far above what a node's pods can
+/// talk to, and what a mesh has.
+const MAX_NAMES: usize = 50_000;
+const MAX_HELD: usize = 400_000;
+const MAX_NAME: usize = 1024;
+
+/// How many names are looked at in one turn: less than a millisecond.
+const TURN: usize = 256;
+
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, which also means to stop.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+pub(super) struct Session {
+    caller: Caller,
+    stream: Stream,
+    shared: Shared,
+    roots: Roots,
+    place: Place,
+    guard: Guard,
+    responses: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
+    end: Instant,
+}
+
+impl Session {
+    /// A stream of `caller` that ends at `end`.
+    pub(super) fn open(
+        mut shared: Shared,
+        caller: Caller,
+        source: Source,
+        responses: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
+        end: Instant,
+    ) -> Self {
+        let roots = Roots::new(&shared.roots.borrow_and_update());
+        Self {
+            stream: Stream::new(),
+            roots,
+            place: shared.streams.open(),
+            guard: shared.callers.open(&caller, source),
+            shared,
+            caller,
+            responses,
+            end,
+        }
+    }
+
+    /// Until the client goes, its time is over, or the controller stops.
+    pub(super) async fn run(mut self, mut requests: Streaming<DeltaDiscoveryRequest>) {
+        self.shared.metrics.streams.inc();
+        tracing::info!(caller = %self.caller, "a stream begins");
+        let why = loop {
+            tokio::select! {
+                request = requests.message() => match request {
+                    Ok(Some(request)) => if let Err(status) = self.take(&request) {
+                        break self.refuse(status).await;
+                    },
+                    Ok(None) => break "the client ended it".to_owned(),
+                    Err(status) => break status.to_string(),
+                },
+                () = self.place.arrived() => self.look(),
+                // The authority outlives all streams.
+                _ = self.shared.roots.changed() => {
+                    self.roots = Roots::new(&self.shared.roots.borrow_and_update());
+                    self.stream.touch_all(Some(ROOTS_TYPE));
+                }
+                () = tokio::time::sleep_until(self.end) => break "its time is over: the client connects again".to_owned(),
+                () = self.guard.superseded() => {
+                    break self.refuse(Status::resource_exhausted("this caller has opened too many streams")).await;
+                }
+                () = stopped(&mut self.shared.stop) => {
+                    break self.refuse(Status::unavailable("the controller stops")).await;
+                },
+                () = self.responses.closed() => break "the client is gone".to_owned(),
+            }
+            if !self.answer().await {
+                break "the client is gone".to_owned();
+            }
+        };
+        self.place.apply(self.stream.end());
+        self.shared.metrics.streams.dec();
+        tracing::info!(caller = %self.caller, why, "a stream ended");
+    }
+
+    async fn refuse(&self, status: Status) -> String {
+        let why = status.to_string();
+        let _ = self.responses.send(Err(status)).await;
+        why
+    }
+
+    /// Takes a request in. An error ends the stream.
+    fn take(&mut self, request: &DeltaDiscoveryRequest) -> Result<(), Status> {
+        let type_url = request.type_url.as_str();
+        let (asked, held) = (&request.resource_names_subscribe, &request.initial_resource_versions);
+        let is_long = asked.iter().chain(held.keys()).any(|name| name.len() > MAX_NAME);
+        if is_long || asked.len() > MAX_NAMES || held.len() > MAX_HELD {
+            return Err(Status::resource_exhausted("names are too many or too long"));
+        }
+        if let Some(client) = &request.node {
+            self.guard.name(&client.id);
+        }
+        let state = Arc::clone(&self.shared.state.borrow());
+        let view = CallerView::new(&self.caller, &state.snapshot, &self.roots);
+        match self.stream.receive(request, &view) {
+            Meaning::Subscribed | Meaning::Stale => {}
+            Meaning::Acknowledged => {
+                self.guard
+                    .note(type_url, |p| p.acknowledged.clone_from(&request.response_nonce));
+            }
+            Meaning::Refused { reason } => {
+                tracing::warn!(caller = %self.caller, type_url, reason, "a client refused a response");
+                self.shared.metrics.refused(type_url);
+                self.guard.note(type_url, |p| {
+                    p.refused += 1;
+                    p.reason = Some(reason);
+                });
+            }
+            Meaning::UnknownType => {
+                tracing::warn!(caller = %self.caller, type_url, "a client asks for a type that it is not served");
+                return Ok(());
+            }
+        }
+        let wanted = self.stream.wanted(type_url);
+        if wanted > MAX_NAMES {
+            return Err(Status::resource_exhausted(format!(
+                "more than {MAX_NAMES} names are subscribed"
+            )));
+        }
+        self.guard.note(type_url, |p| p.wanted = wanted);
+        let _ = self.register(&state);
+        Ok(())
+    }
+
+    /// Takes note of the changes that have arrived.
+    fn look(&mut self) {
+        let waiting = self.place.take();
+        if waiting.all {
+            self.stream.touch_all(None);
+        }
+        for (batch, at) in waiting.changes {
+            self.stream.touch(&batch[at]);
+        }
+    }
+
+    /// Lets the index know what the client is interested in by now. Changes may have been missed of names that were looked up
+    /// in `state` before the index knew them: those are to be looked at again. Whether there are any.
+    fn register(&mut self, state: &Arc<State>) -> bool {
+        let interest = self.stream.take_interest();
+        if interest.is_empty() {
+            return false;
+        }
+        self.place.apply(interest.iter().cloned());
+        if Arc::ptr_eq(state, &self.shared.state.borrow()) {
+            return false;
+        }
+        let wanted = interest.iter().filter(|interest| interest.wanted);
+        let mut missed = false;
+        for interest in wanted {
+            self.stream.touch_key(interest);
+            missed = true;
+        }
+        missed
+    }
+
+    /// Sends all that is due. False when the client is gone.
+    async fn answer(&mut self) -> bool {
+        let mut large: Option<OwnedSemaphorePermit> = None;
+        loop {
+            let state = Arc::clone(&self.shared.state.borrow());
+            // One response is made of one state, however many turns it takes.
+            let turn = loop {
+                let view = CallerView::new(&self.caller, &state.snapshot, &self.roots);
+                match self.stream.advance(&view, TURN) {
+                    Turn::More => {
+                        if large.is_none() {
+                            // Never closed.
+                            large = Arc::clone(&self.shared.large).acquire_owned().await.ok();
+                        }
+                        tokio::task::yield_now().await;
+                    }
+                    turn => break turn,
+                }
+            };
+            let missed = self.register(&state);
+            let response = match turn {
+                Turn::Send(response) => response,
+                Turn::Done | Turn::More if missed => continue,
+                Turn::Done | Turn::More => return true,
+            };
+            let (resources, removed) = (response.resources.len(), response.removed_resources.len());
+            let type_url = response.type_url.as_str();
+            self.shared.metrics.sent(type_url, resources, removed);
+            tracing::debug!(caller = %self.caller, type_url, resources, removed, "response");
+            let (held, missing) = (self.stream.held(type_url), self.stream.missing(type_url));
+            self.guard.note(type_url, |p| {
+                p.held = held;
+                p.missing = missing;
+                p.sent.clone_from(&response.nonce);
+            });
+            if self.responses.send(Ok(response)).await.is_err() {
+                return false;
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What there is to send: the seam between the streams and whoever derives resources.
+
+use std::sync::Arc;
+
+/// One resource as it goes over the wire. Cheap to clone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Changes when the content does. Empty for types whose resources carry no version: then `digest` tells.
+    pub version: Arc<str>,
+    /// Distinguishes contents; equal digests mean equal contents.
+    pub digest: u64,
+    /// The encoded message.
+    pub body: Arc<[u8]>,
+    /// Other names by which a client may have asked for it, sent to clients that subscribe on demand.
+    pub aliases: Arc<[String]>,
+}
+
+/// A consistent state of all resources.
+pub trait Resources {
+    /// Every resource of a type, by name. `None` for a type that is not served.
+    fn all<'a>(&'a self, type_url: &str) -> Option<Box<dyn Iterator<Item = (&'a str, &'a Entry)> + 'a>>;
+
+    /// A resource by its name.
+    fn get(&self, type_url: &str, name: &str) -> Option<&Entry>;
+
+    /// The names of the resources that a client needs who asked for `name`, which is a resource's name or an alias: the
+    /// resource itself and what it refers to. Empty when there is none.
+    fn expand(&self, type_url: &str, name: &str) -> Vec<String>;
+
+    /// What a client of this node (empty if unknown) gets from the start when it subscribes on demand.
+    fn initial(&self, type_url: &str, node: &str) -> Vec<String>;
+}
+
+/// A type that a [`View`] serves.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TypeSpec {
+    /// The type URL.
+    pub url: &'static str,
+    /// Types to which resources of this one refer. New resources of those are acknowledged before anything of this type is
+    /// sent, and removals of those are sent when what referred to them has been acknowledged ("make before break").
+    pub after: &'static [&'static str],
+}
+
+/// What one kind of caller may see of a state, and in which order. A value of one moment, which a [`Stream`] is handed
+/// whenever it works.
+///
+/// [`Stream`]: crate::server::Stream
+pub trait View {
+    /// The types that are served, in the order in which they are sent: a type comes behind those it refers to.
+    fn types(&self) -> &'static [TypeSpec];
+
+    /// Every resource of a type, by name.
+    fn all<'a>(&'a self, type_url: &str) -> Box<dyn Iterator<Item = (&'a str, &'a Entry)> + 'a>;
+
+    /// A resource by its name.
+    fn get(&self, type_url: &str, name: &str) -> Option<&Entry>;
+
+    /// See [`Resources::expand`].
+    fn expand(&self, type_url: &str, name: &str) -> Vec<String>;
+
+    /// Whether [`expand`](Self::expand) finds anything. Asked often: it should not cost what that does.
+    fn knows(&self, type_url: &str, name: &str) -> bool {
+        !self.expand(type_url, name).is_empty()
+    }
+
+    /// Everything by which a client may ask for the resource `name`, which is there: as [`Change::keys`] has it.
+    ///
+    /// [`Change::keys`]: crate::Change::keys
+    fn keys(&self, type_url: &str, name: &str) -> Vec<String>;
+
+    /// What the caller gets from the start when it subscribes on demand.
+    fn initial(&self, type_url: &str) -> Vec<String>;
+}
