@@ -53,7 +53,7 @@ use tokio::{
 };
 
 use self::{
-    entry::{Entry, Place},
+    entry::Entry,
     plan::{Action, Phase, Refusal},
     status::Status,
     succession::Succession,
@@ -63,7 +63,7 @@ pub use self::{existing::Existing, upkeep::Upkeep};
 use crate::{
     handover::{Event, Proxy},
     kernel::Kernel,
-    source::{Outside, PodName, PodSource, PodSpec, Snapshot},
+    source::{Outside, PodSource, PodSpec, Snapshot},
 };
 
 /// How often to look whether namespaces and listeners are still there.
@@ -114,8 +114,6 @@ struct Reconciler {
     closing: BTreeSet<String>,
     /// Connections that were closed on their behalf.
     closed: u64,
-    /// Pods that have left, whose network namespaces are to be as they were before.
-    left: Vec<(PodName, Place)>,
     ready: bool,
     look_at: Option<Instant>,
     status: watch::Sender<Arc<Status>>,
@@ -145,7 +143,6 @@ impl<S: PodSource> Enrolment<S> {
             looks: 0,
             closing: BTreeSet::new(),
             closed: 0,
-            left: Vec::new(),
             ready: false,
             look_at: None,
             status,
@@ -303,7 +300,6 @@ impl Reconciler {
         self.relisten();
         self.keep_up();
         self.follow_all_existing();
-        self.give_back();
         // Right after the first pods have come, and then from time to time.
         if self.looks % LOOKS_TO_INSPECTION == 1 {
             for entry in self.pods.values_mut() {

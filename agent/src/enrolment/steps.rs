@@ -237,9 +237,6 @@ impl Reconciler {
     pub(super) fn remove(&mut self, uid: &Arc<str>) {
         let Some(entry) = self.pods.remove(uid) else { return };
         self.let_go(uid, &entry.spec.name, entry.cookie());
-        if let Some(place) = &entry.place {
-            self.left.push((entry.spec.name.clone(), place.clone()));
-        }
         if entry.phase != Phase::Failed {
             tracing::info!(pod = %entry.spec.name, %uid, "pod is out of the mesh");
         }

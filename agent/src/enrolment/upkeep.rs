@@ -8,10 +8,7 @@ use culvert_net::sockopt::FORWARDING_PREFIX;
 use super::{Reconciler, entry::Entry, plan::Phase};
 use crate::{
     handover::ports,
-    kernel::{
-        Found, Kind,
-        sock_diag::{self, Connection},
-    },
+    kernel::{Found, Kind},
 };
 
 /// Looks between two at the settings of pods' network namespaces, each of which must be entered.
@@ -111,31 +108,6 @@ impl Reconciler {
             let kind = Kind::Sysctl;
             self.upkeep.repaired(Found { kind, what });
         }
-    }
-
-    /// Gives back what the way in changed in the network namespaces of pods that have left, once no connection of a proxy needs
-    /// it any more.
-    pub(super) fn give_back(&mut self) {
-        let is_in = |cookie: u64| self.pods.values().any(|entry| entry.cookie() == Some(cookie));
-        let needs_prefix = |found: &Connection| is_forwarding_source(found.local.ip());
-        self.left.retain(|(pod, place)| {
-            let netns = &place.netns;
-            if is_in(place.cookie) {
-                return false;
-            }
-            let is_needed = sock_diag::connections(netns).is_ok_and(|all| all.iter().any(needs_prefix));
-            if is_needed {
-                return true;
-            }
-            match netns.run(ports::give_back) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(%pod, %error, "settings of the pod's network namespace stay as they are")
-                }
-                Err(error) => tracing::warn!(%pod, %error, "settings of the pod's network namespace stay as they are"),
-            }
-            false
-        });
     }
 }
 

@@ -49,7 +49,7 @@ const OURS: [RangeInclusive<u16>; 4] = [
 ];
 
 /// Prepares the network namespace that this thread is in. A second time changes nothing. What fails is left out, and said.
-pub(crate) fn prepare() {
+pub(super) fn prepare() {
     let failed = |what: &str, error: &io::Error| tracing::warn!(%error, "{what}");
     let reused = allow_reuse().unwrap_or_else(|error| {
         failed("the pod opens fewer connections a second than it could", &error);

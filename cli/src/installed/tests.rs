@@ -187,7 +187,7 @@ fn what_the_agent_had_to_repair_is_named() {
     let mut report = well();
     report.agent = Ok(
         json!({ "ready": true, "proxies": [{}], "pods": [], "repairs": { "link": 2 },
-        "last_repair": "link: culvert_connect4", "wrong": ["pin is not as it should be: x"] }),
+        "last_repair": "link: culvert_connect4", "problems": ["pin is not as it should be: x"] }),
     );
     let lines = wrong(&survey(report));
     let found: Vec<&str> = lines.iter().map(|line| line.found.as_str()).collect();
