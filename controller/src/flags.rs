@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use crate::authority::AuthorityFlags;
 use crate::cluster::flags::ClusterFlags;
+use crate::duration::duration;
 
 /// Where the root key and the tokens are kept unless a flag says otherwise.
 const STATE_DIR: &str = "/var/lib/culvert";
@@ -121,22 +122,6 @@ pub struct Serve {
     /// What to log: a level, or a list such as `info,culvert_controller=debug`.
     #[arg(long, env = "CULVERT_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
-}
-
-/// Reads a time such as `24h`, `90m`, `30s` or `1h30m`.
-///
-/// # Errors
-/// When it is none, or less than a second.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(time) if time < Duration::from_secs(1) => Err(format!("`{text}` is less than a second")),
-        // A slip of the finger, which would overflow dates.
-        Ok(time) if time > Duration::from_secs(100 * 366 * 24 * 3600) => {
-            Err(format!("`{text}` is longer than a century"))
-        }
-        Ok(time) => Ok(time),
-        Err(error) => Err(format!("`{text}` is not a time such as 24h, 90m or 30s: {error}")),
-    }
 }
 
 #[cfg(test)]

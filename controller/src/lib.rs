@@ -34,6 +34,7 @@
 pub mod authority;
 pub mod clock;
 pub mod cluster;
+mod duration;
 pub mod flags;
 mod follow;
 pub mod model;

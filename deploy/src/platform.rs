@@ -68,8 +68,10 @@ mod tests {
     #[test]
     fn the_folders_of_each_platform_are_mounted_where_the_programs_look() {
         for platform in Platform::ALL {
-            let mut values = Values::default();
-            values.host_paths = platform.host_paths();
+            let values = Values {
+                host_paths: platform.host_paths(),
+                ..Values::default()
+            };
             let text: String = manifests(&values).unwrap().iter().map(ToString::to_string).collect();
             for path in [
                 &values.host_paths.runtime,

@@ -16,7 +16,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 
-use super::{Sought, info};
+use super::{info, lookup::Sought};
 
 /// How long the runtime may take for one answer.
 const ANSWER: Duration = Duration::from_secs(2);

@@ -5,6 +5,7 @@
 //! | `client` | calls the container runtime by its own protocol (CRI) |
 //! | [`info`] | reads what runtimes tell beyond the protocol: JSON, different in each |
 //! | [`cgroups`] | finds a pod's uid in `/proc/PID/cgroup` |
+//! | `lookup` | who is looked for, and what was found at a path |
 //! | `processes` | searches `/proc` |
 //!
 //! A path that is handed out names a network namespace at that moment. It may come to mean nothing, or another one: who uses
@@ -13,18 +14,20 @@
 pub mod cgroups;
 mod client;
 pub mod info;
+mod lookup;
 mod processes;
 
 use std::{
     collections::HashMap,
     net::IpAddr,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
+
+pub use self::lookup::{Seen, Sought};
 
 use self::client::Sandbox;
 
@@ -39,17 +42,6 @@ pub const SOCKETS: [&str; 5] = [
 
 /// `NSFS_MAGIC` of `linux/magic.h`: what file system an open namespace is on.
 const NSFS: i64 = 0x6e73_6673;
-
-/// A pod whose network namespace is looked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sought {
-    /// Its uid, as the container runtime knows it.
-    pub uid: String,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
 
 /// A running pod's network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,27 +194,6 @@ pub fn visible(path: &Path, proc: &Path) -> Option<PathBuf> {
 /// A file where a namespace should be mounted is an ordinary one where the mount has not been passed on.
 fn is_namespace(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == NSFS)
-}
-
-/// What was at a path, to be compared with what is there later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
-    identity: Option<(u64, u64)>,
-}
-
-impl Seen {
-    /// Looks.
-    pub fn at(path: &Path) -> Self {
-        let metadata = std::fs::metadata(path).ok();
-        Self {
-            identity: metadata.map(|metadata| (metadata.dev(), metadata.ino())),
-        }
-    }
-
-    /// Whether there was anything.
-    pub fn is_there(&self) -> bool {
-        self.identity.is_some()
-    }
 }
 
 #[cfg(test)]

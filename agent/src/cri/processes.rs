@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Seen, cgroups};
+use super::{cgroups, lookup::Seen};
 
 /// The network namespaces of the pods with these uids, as far as any of their processes is seen. Of a pod's processes the
 /// oldest is taken: the sandbox's own, which stays as long as the sandbox.

@@ -5,6 +5,12 @@ use super::Kernel;
 use ipnet::IpNet;
 use std::{net::IpAddr, os::fd::BorrowedFd, path::PathBuf};
 
+/// Outbound, plaintext, tunnel.
+pub(super) const LISTENERS_PER_ADDRESS: u32 = 3;
+
+/// Room for accounts of pods that have just gone while connections of theirs are still being opened.
+pub(super) const USAGE_PER_POD: u32 = 2;
+
 /// What [`Kernel::open`] needs to know.
 #[derive(Clone, Debug)]
 pub struct KernelConfig {

@@ -1,6 +1,10 @@
 //! The object file that the agent carries, brought into the kernel: maps made or found, programs verified.
 
-use super::{KernelConfig, KernelError, MapSizes, pins::Pin};
+use super::{
+    KernelError,
+    config::{self, KernelConfig, MapSizes},
+    pins::Pin,
+};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned, programs};
 use culvert_abi::{Noted, layout, mix};
 use std::{
@@ -172,12 +176,12 @@ fn parse(config: &KernelConfig, maps: Option<&Path>, features: Features) -> Resu
         .map_max_entries("ADDRESSES", sizes.addresses)
         .map_max_entries(
             "LISTENERS",
-            sizes.addresses.saturating_mul(super::LISTENERS_PER_ADDRESS),
+            sizes.addresses.saturating_mul(config::LISTENERS_PER_ADDRESS),
         )
         .map_max_entries("FLOWS", sizes.flows)
         // One more: see `maps::exclusion_keys`.
         .map_max_entries("EXCLUDED", sizes.exclusions.saturating_add(1))
-        .map_max_entries("USAGE", sizes.pods.saturating_mul(super::USAGE_PER_POD))
+        .map_max_entries("USAGE", sizes.pods.saturating_mul(config::USAGE_PER_POD))
         .override_global("HAS_MPTCP_HELPER", &mptcp, true)
         .override_global("HAS_CGROUP_IN_SOCK_OPS", &cgroup, true)
         .override_global("HAS_SET_RETVAL", &set_retval, true);

@@ -1,6 +1,9 @@
 //! The maps with their types.
 
-use super::{Exclusions, KernelError, LISTENERS_PER_ADDRESS, MapSizes};
+use super::{
+    KernelError,
+    config::{Exclusions, LISTENERS_PER_ADDRESS, MapSizes},
+};
 use aya::{
     Ebpf,
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, SockHash, lpm_trie::Key},

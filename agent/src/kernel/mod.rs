@@ -48,12 +48,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Outbound, plaintext, tunnel.
-const LISTENERS_PER_ADDRESS: u32 = 3;
-
-/// Room for accounts of pods that have just gone while connections of theirs are still being opened.
-const USAGE_PER_POD: u32 = 2;
-
 /// What is attached to the whole node. What capture relies on comes first, capture last.
 const NODE_HOOKS: [(&str, Hook); 5] = [
     (load::SOCK_OPS, Hook::SockOps),

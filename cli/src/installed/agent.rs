@@ -79,7 +79,11 @@ fn pod_programs(place: &str, page: &Value) -> Option<Line> {
 
 /// What the agent found other than it should be, and what it put right: by whom it was changed is for a person to find out.
 fn upkeep(place: &str, page: &Value) -> Vec<Line> {
-    let wrong = page["wrong"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let wrong = page["problems"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str);
     let mut lines: Vec<Line> = wrong
         .map(|problem| {
             Line::fail(

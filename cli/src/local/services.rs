@@ -1,6 +1,6 @@
 //! Services as people see them: where their ports lead, as the endpoints say, and which endpoints take no new connections.
 
-use super::views::{SERVICE_HEADER, cells, items, text};
+use super::cells::{SERVICE_HEADER, cells, items, text};
 use crate::filter::Filter;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};

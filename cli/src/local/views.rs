@@ -3,7 +3,11 @@
 //! Fields are read by name from the servers' JSON, and one that is absent shows as `-`: a newer or older program on the
 //! node, or Istio's ztunnel in our proxy's place, should still be of use.
 
-use super::{servers::Servers, services};
+use super::{
+    cells::{SERVICE_HEADER, cells, items, text},
+    servers::Servers,
+    services,
+};
 use crate::{
     filter::Filter,
     http::Server,
@@ -209,8 +213,6 @@ pub(crate) const WORKLOAD_HEADER: &[&str] = &[
     "protocol",
     "status",
 ];
-/// What people see of a service.
-pub(crate) const SERVICE_HEADER: &[&str] = &["namespace", "name", "addresses", "ports", "endpoints"];
 /// What people see of a connection; see [`connection`].
 pub(crate) const CONNECTION_HEADER: &[&str] = &[
     "direction",
@@ -285,43 +287,6 @@ fn summary(program: &str, value: &Value) -> String {
                 .collect::<Vec<_>>()
                 .join(", ")
         }),
-    }
-}
-
-/// The list itself, or the list under this name; the values of an object are a list, too.
-pub(crate) fn items<'a>(value: &'a Value, name: &str) -> Vec<&'a Value> {
-    match value {
-        Value::Array(list) => list.iter().collect(),
-        Value::Object(fields) => match fields.get(name) {
-            Some(inner) => items(inner, name),
-            None => fields.values().filter(|value| value.is_object()).collect(),
-        },
-        _ => Vec::new(),
-    }
-}
-
-pub(crate) fn cells(item: &Value, fields: &[&str]) -> Vec<String> {
-    fields
-        .iter()
-        .map(|field| item.get(field).map_or_else(|| "-".to_owned(), text))
-        .collect()
-}
-
-/// A value as a cell shows it.
-pub(crate) fn text(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) if text.is_empty() => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Bool(is) => if *is { "yes" } else { "no" }.to_owned(),
-        Value::Number(number) => number.to_string(),
-        Value::Array(list) if list.is_empty() => "-".to_owned(),
-        Value::Array(list) => list.iter().map(text).collect::<Vec<_>>().join(", "),
-        Value::Object(fields) => fields
-            .iter()
-            .map(|(name, value)| format!("{name}={}", text(value)))
-            .collect::<Vec<_>>()
-            .join(" "),
     }
 }
 

@@ -5,8 +5,9 @@ use crate::{
     cluster::{Cluster, Failure, Unanswered, for_each_limited, list, names::ports},
     filter::Filter,
     local::{
+        cells::{SERVICE_HEADER, cells, items},
         services,
-        views::{CONNECTION_HEADER, SERVICE_HEADER, WORKLOAD_HEADER, cells, connection, items},
+        views::{CONNECTION_HEADER, WORKLOAD_HEADER, connection},
     },
     print::{Answer, Section},
     survey::placed,
@@ -174,7 +175,7 @@ fn joined(
 #[cfg(test)]
 mod tests {
     use super::{Filter, Who, joined, proxies, rows};
-    use crate::{cluster::Unanswered, local::views::cells};
+    use crate::{cluster::Unanswered, local::cells::cells};
     use serde_json::{from_value, json};
 
     #[test]

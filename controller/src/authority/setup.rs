@@ -12,7 +12,7 @@ use super::{
     serving::Serving,
 };
 use crate::clock::Clock;
-use crate::flags::duration;
+use crate::duration::duration;
 
 /// How certificates are signed, and for whom.
 #[derive(Clone, Debug, Args)]

@@ -19,8 +19,8 @@ use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::MANAGER;
 use super::enrolled::Enrolled;
+use super::manager::MANAGER;
 use super::retries::Retries;
 use crate::state::State;
 

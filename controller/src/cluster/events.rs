@@ -14,8 +14,8 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::MANAGER;
 use super::enrolled::Enrolled;
+use super::manager::MANAGER;
 use crate::state::State;
 
 /// How long something must have been so before it is told: objects that belong together arrive one after the other.

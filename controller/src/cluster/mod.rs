@@ -16,6 +16,7 @@ mod enrolled;
 mod events;
 pub mod flags;
 pub(crate) mod lease;
+mod manager;
 mod retries;
 
 use std::sync::Arc;
@@ -30,9 +31,6 @@ use crate::state::State;
 use enrolled::Enrolled;
 use flags::ClusterFlags;
 use lease::Standing;
-
-/// Whose the written objects are: the field manager, the label's value, the reporter of events.
-const MANAGER: &str = "culvert-controller";
 
 /// This replica among those of the cluster.
 pub(crate) struct Member {

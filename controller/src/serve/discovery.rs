@@ -2,43 +2,23 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use culvert_proto::discovery::aggregated_discovery_service_server::AggregatedDiscoveryService;
 use culvert_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::callers::Callers;
 use super::lifetime::lifetime;
-use super::metrics::DiscoveryMetrics;
 use super::session::Session;
-use super::streams::Streams;
+use super::shared::Shared;
 use crate::authority::{Authenticator, Connection, authenticate};
-use crate::clock::Clock;
-use crate::state::State;
 
 /// Responses on their way to one client. The state machine has at most one for each type outstanding, so that this is
 /// never full and a slow client holds up nobody.
 const RESPONSES: usize = 8;
-
-/// What all streams share.
-#[derive(Clone)]
-pub(crate) struct Shared {
-    pub(crate) state: watch::Receiver<Arc<State>>,
-    pub(crate) roots: watch::Receiver<Arc<str>>,
-    pub(crate) streams: Streams,
-    pub(crate) callers: Callers,
-    pub(crate) metrics: DiscoveryMetrics,
-    pub(crate) stop: watch::Receiver<bool>,
-    /// The longest that a stream lasts.
-    pub(crate) longest: Duration,
-    pub(crate) clock: Clock,
-    /// How many streams may look through everything that their clients hold at the same time.
-    pub(crate) large: Arc<Semaphore>,
-}
 
 /// The service.
 #[derive(Clone)]

@@ -5,6 +5,7 @@
 //! | `tls` | accepts connections, and closes those on which nobody says who it is |
 //! | `discovery` | opens streams of delta ADS: start here |
 //! | `session` | one stream's task |
+//! | `shared` | what all streams share |
 //! | `view` | what each kind of caller sees |
 //! | `streams` | which streams a change wakes |
 //! | `lifetime` | when a stream ends |
@@ -30,14 +31,16 @@ mod metrics;
 mod placement;
 mod roots;
 mod session;
+mod shared;
 mod streams;
 mod tls;
 mod view;
 
 pub(crate) use callers::Callers;
-pub(crate) use discovery::{Discovery, Shared};
+pub(crate) use discovery::Discovery;
 pub(crate) use metrics::DiscoveryMetrics;
 pub(crate) use placement::{Placed, node_of_pod};
+pub(crate) use shared::Shared;
 pub(crate) use streams::Streams;
 
 /// A node that is gone without a word is noticed after these two.

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use super::callers::Guard;
-use super::discovery::Shared;
 use super::roots::Roots;
+use super::shared::Shared;
 use super::streams::Place;
 use super::view::CallerView;
 use crate::authority::{Caller, Source};

@@ -3,7 +3,10 @@
 //! Chains and signatures are rustls' and webpki's business; what is added here is the SPIFFE part: a workload has no DNS
 //! name, so the name that a TLS client usually compares is replaced by the identity in the certificate's URI.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
@@ -20,6 +23,26 @@ use rustls::{
 };
 
 use crate::{IdentityError, SpiffeId, TrustBundle, peer_identity, provider};
+
+impl TrustBundle {
+    /// Checks a chain, leaf first, as the far end of a tunnel would at the time `at`, and says whose it is.
+    ///
+    /// # Errors
+    /// When the chain does not end in these roots or is not valid then, or its identity is not of the trust domain.
+    pub fn verify(
+        &self,
+        chain: &[CertificateDer<'_>],
+        trust_domain: &str,
+        at: SystemTime,
+    ) -> Result<SpiffeId, IdentityError> {
+        let (leaf, others) = chain.split_first().ok_or(IdentityError::Pem {
+            what: "certificate chain",
+        })?;
+        let at = UnixTime::since_unix_epoch(at.duration_since(UNIX_EPOCH).unwrap_or_default());
+        ClientVerifier::new(self, trust_domain)?.verify_client_cert(leaf, others, at)?;
+        peer_identity(leaf)
+    }
+}
 
 /// A refusal that TLS itself has no word for. It reaches the log through the error chain.
 #[derive(Debug, thiserror::Error)]

@@ -9,13 +9,24 @@ use bytes::Bytes;
 use http::StatusCode;
 use prometheus_client::registry::Registry;
 
-use crate::routes::{Request, Response};
+use crate::routes::{Request, Response, Routes};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// How old a text may be that is given to another client because an earlier one is still reading it.
 const SHARED: Duration = Duration::from_secs(1);
+
+impl Routes {
+    /// Adds `/metrics`, and `/stats/prometheus` as Envoy calls it.
+    #[must_use]
+    pub fn metrics(self, registry: Arc<Registry>) -> Self {
+        let page = Arc::new(Exposition::new(registry));
+        let again = Arc::clone(&page);
+        self.get("/metrics", move |request| page.page(request))
+            .get("/stats/prometheus", move |request| again.page(request))
+    }
+}
 
 /// How many texts may be held for slow readers. One more reader gets the newest of them.
 const HELD: usize = 3;

@@ -4,9 +4,6 @@ use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use prometheus_client::registry::Registry;
-
-use crate::metrics::Exposition;
 
 /// What a handler sees of a request. Bodies are not read.
 #[derive(Clone, Debug)]
@@ -153,15 +150,6 @@ impl Routes {
     #[must_use]
     pub fn post(self, path: &'static str, page: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Self {
         self.page(Method::POST, path, false, page)
-    }
-
-    /// Adds `/metrics`, and `/stats/prometheus` as Envoy calls it.
-    #[must_use]
-    pub fn metrics(self, registry: Arc<Registry>) -> Self {
-        let page = Arc::new(Exposition::new(registry));
-        let again = Arc::clone(&page);
-        self.get("/metrics", move |request| page.page(request))
-            .get("/stats/prometheus", move |request| again.page(request))
     }
 
     /// Only what the kubelet asks for: the pages below `/healthz/`.

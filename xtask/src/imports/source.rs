@@ -225,10 +225,10 @@ fn attributes(item: &Item) -> &[Attribute] {
     }
 }
 
-/// Whether this is `#[cfg(test)]`, alone or among other conditions that must all hold.
+/// Whether this is `#[cfg(test)]`, alone or among other conditions that must all hold, or `#[cfg(doc)]`.
 fn is_for_tests(attribute: &Attribute) -> bool {
     let is_cfg = attribute.path().is_ident("cfg");
     let list = attribute.meta.require_list();
     let words = list.map(|list| list.tokens.to_string()).unwrap_or_default();
-    is_cfg && (words == "test" || words.starts_with("all (test") || words.starts_with("all(test"))
+    is_cfg && (words == "test" || words == "doc" || words.starts_with("all (test") || words.starts_with("all(test"))
 }

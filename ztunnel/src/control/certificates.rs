@@ -16,9 +16,9 @@ use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use tonic::{Code, Request};
 
 use super::{
-    Notify, Served,
     backoff::{Backoff, jitter},
     channel::{Endpoint, chain, describe},
+    served::{Notify, Served},
 };
 use crate::seam::{LoopMessage, Shared};
 

@@ -20,9 +20,9 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Streaming};
 
 use super::{
-    Notify, Served,
     backoff::Backoff,
     channel::{Endpoint, chain, describe},
+    served::{Notify, Served},
     subscriptions::{Asked, Subscriptions},
 };
 use crate::{

@@ -1,12 +1,14 @@
 //! The HTTP/2 state of a connection.
 use rustc_hash::FxHashMap;
 
-use super::DRAIN_PING;
 use crate::flow::{self, ReceiveWindow, SendWindow};
 use crate::frame::{self, Kind};
 use crate::output::Output;
 use crate::stream::Stream;
 use crate::{Config, ErrorCode, Limit, Role, StreamId, hpack};
+
+/// A PING of our own that marks the moment from which on no peer can be unaware of our GOAWAY.
+pub(super) const DRAIN_PING: [u8; 8] = *b"culvert!";
 
 /// Settings (RFC 9113 section 6.5.2).
 pub(super) mod setting {

@@ -1,5 +1,5 @@
 //! What received frames do (RFC 9113 section 6).
-use super::DRAIN_PING;
+use super::core::DRAIN_PING;
 use super::core::{Core, CurrentData, Leaving, setting};
 use crate::frame::{Header, Kind, Piece, flag};
 use crate::{ErrorCode, ProtocolError, Role, Sink, StreamId, flow};

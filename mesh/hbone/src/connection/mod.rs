@@ -297,7 +297,4 @@ impl Connection {
     }
 }
 
-/// A PING of our own that marks the moment from which on no peer can be unaware of our GOAWAY.
-const DRAIN_PING: [u8; 8] = *b"culvert!";
-
 const _: () = assert!(frame::MAX_SENT == 16_375, "the documentation of `fill` says so");
