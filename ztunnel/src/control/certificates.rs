@@ -16,8 +16,8 @@ use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use tonic::{Code, Request};
 
 use super::{
-    backoff::{Backoff, jitter},
     channel::{Endpoint, chain, describe},
+    renewal::Renewal,
     served::{Notify, Served},
 };
 use crate::seam::{LoopMessage, Shared};
@@ -33,13 +33,6 @@ const PARALLEL: usize = 8;
 
 /// How often validity is compared with the wall clock, which may jump while a timer does not.
 const CLOCK_CHECK: Duration = Duration::from_secs(60);
-
-/// Pauses before the authority is asked again.
-const FIRST_RETRY: Duration = Duration::from_millis(20);
-const LAST_RETRY: Duration = Duration::from_secs(30);
-
-/// A refusal that lasts so long is the authority's last word, for the time being.
-const REFUSAL_SETTLED: Duration = Duration::from_secs(1);
 
 /// Runs until the future is dropped.
 pub(super) async fn run(
@@ -100,20 +93,14 @@ struct Holder {
 
 struct Identity {
     credentials: Option<Arc<Credentials>>,
-    /// When to ask next; none while a request is under way.
-    ask_at: Option<Instant>,
-    /// Since when there has been nothing but failures.
-    failing_since: Instant,
-    backoff: Backoff,
+    renewal: Renewal,
 }
 
 impl Holder {
     fn want(&mut self, identity: SpiffeId) {
         self.identities.entry(identity).or_insert_with(|| Identity {
             credentials: None,
-            ask_at: Some(Instant::now()),
-            failing_since: Instant::now(),
-            backoff: Backoff::new(FIRST_RETRY, LAST_RETRY),
+            renewal: Renewal::new(Instant::now()),
         });
     }
 
@@ -140,8 +127,7 @@ impl Holder {
     fn hurry(&mut self) {
         let now = Instant::now();
         for state in self.identities.values_mut().filter(|state| state.credentials.is_none()) {
-            state.ask_at = state.ask_at.map(|at| at.min(now));
-            state.backoff.reset();
+            state.renewal.hurry(now);
         }
     }
 
@@ -153,10 +139,10 @@ impl Holder {
             let (identity, state) = self
                 .identities
                 .iter_mut()
-                .find(|(_, state)| state.ask_at.is_some_and(|at| at <= now))?;
+                .find(|(_, state)| state.renewal.ask_at().is_some_and(|at| at <= now))?;
             let identity = identity.clone();
             if self.served.has_identity(&identity) {
-                state.ask_at = None;
+                state.renewal.asked();
                 return Some(identity);
             }
             self.identities.remove(&identity);
@@ -176,7 +162,7 @@ impl Holder {
         };
         self.identities
             .values()
-            .flat_map(|state| [state.ask_at, expiry(state)])
+            .flat_map(|state| [state.renewal.ask_at(), expiry(state)])
             .flatten()
             .min()
     }
@@ -195,9 +181,7 @@ impl Holder {
                     .duration_since(SystemTime::now())
                     .unwrap_or_default();
                 tracing::info!(%identity, serial = credentials.serial(), renew_in = ?until_renewal, "certificate obtained");
-                state.ask_at = Some(Instant::now() + jitter(until_renewal.max(Duration::from_secs(1))));
-                state.backoff.reset();
-                state.failing_since = state.ask_at.unwrap_or(state.failing_since);
+                state.renewal.succeeded(Instant::now(), until_renewal);
                 // The roots may have changed while the authority was asked.
                 let current = self
                     .bundle
@@ -208,12 +192,10 @@ impl Holder {
                 self.publish();
             }
             Err(NoCertificate { why, refused }) => {
-                let pause = state.backoff.pause();
+                let failed = state.renewal.failed(Instant::now());
                 // At first, the authority may not have heard of the pod yet.
-                let settled = state.failing_since.elapsed() > REFUSAL_SETTLED;
-                self.served.set_refused(identity, refused && settled);
-                tracing::error!(%identity, why, retry_in = ?pause, "no certificate");
-                state.ask_at = Some(Instant::now() + pause);
+                self.served.set_refused(identity, refused && failed.settled);
+                tracing::error!(%identity, why, retry_in = ?failed.retry_in, "no certificate");
             }
         }
     }

@@ -12,6 +12,7 @@
 mod backoff;
 mod certificates;
 mod channel;
+mod renewal;
 mod served;
 mod subscriptions;
 mod xds;
