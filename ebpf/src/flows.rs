@@ -83,5 +83,7 @@ fn account(cookie: u64, difference: i64) {
 unsafe fn add(number: *mut u64, difference: i64) {
     // `core` has no atomic arithmetic for this target.
     // SAFETY: the caller's promise.
-    unsafe { asm!("lock *(u64 *)({number} + 0) += {difference}", number = in(reg) number, difference = in(reg) difference) }
+    unsafe {
+        asm!("lock *(u64 *)({number} + 0) += {difference}", number = in(reg) number, difference = in(reg) difference)
+    }
 }

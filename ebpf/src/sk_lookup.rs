@@ -12,7 +12,9 @@ use aya_ebpf::{
     programs::SkLookupContext,
 };
 use core::ptr::{addr_of, read_volatile};
-use culvert_abi::{Address, Counter, FORWARDING_PORT, Flow, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener, Noted, OUTBOUND_PORT};
+use culvert_abi::{
+    Address, Counter, FORWARDING_PORT, Flow, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener, Noted, OUTBOUND_PORT,
+};
 
 /// The SYN is answered by a reset.
 const DROP: u32 = 0;
@@ -46,8 +48,7 @@ pub fn steer(context: &SkLookupContext) -> u32 {
     // The interface does not tell: a connection to the pod's own address does not report the loopback interface. From
     // outside, the kernel lets no connection be established that claims to come from the pod itself.
     // SAFETY: as above.
-    let own = remote.is_loopback()
-        || unsafe { ADDRESSES.get(&remote) }.is_some_and(|peer| peer.cookie == owner.cookie);
+    let own = remote.is_loopback() || unsafe { ADDRESSES.get(&remote) }.is_some_and(|peer| peer.cookie == owner.cookie);
     match port {
         HBONE => to(context, local, HBONE, Counter::LookupHbone),
         OUTBOUND if own => to(context, local, OUTBOUND, Counter::LookupOutbound),

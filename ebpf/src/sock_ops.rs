@@ -6,12 +6,7 @@ use crate::{
     maps::{FLOWS, HAS_CGROUP_IN_SOCK_OPS, LISTENERS, PODS},
     note, proxy,
 };
-use aya_ebpf::{
-    EbpfContext as _,
-    bindings::BPF_ANY,
-    helpers::bpf_get_netns_cookie,
-    programs::SockOpsContext,
-};
+use aya_ebpf::{EbpfContext as _, bindings::BPF_ANY, helpers::bpf_get_netns_cookie, programs::SockOpsContext};
 use core::ptr::{addr_of, read_volatile};
 use culvert_abi::{
     Address, Counter, Endpoint, Flow, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener, Noted, OUTBOUND_PORT,
