@@ -22,70 +22,24 @@
 //! [`Rollout`] says how far an update is.
 
 mod document;
+mod error;
 mod files;
 mod merge;
 mod platform;
 pub mod privileges;
+mod release;
 mod rollout;
 mod values;
 
 pub use document::{Document, Id};
+pub use error::Error;
 pub use platform::Platform;
+pub use release::{ARCHITECTURES, REGISTRY, VERSION};
 pub use rollout::Rollout;
 pub use values::{Component, Config, HostPaths, MapSizes, Values};
 
 /// The namespace that everything lives in.
 pub const NAMESPACE: &str = "culvert-system";
-
-/// The version of the images that the manifests name: this crate's.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// The architectures that the images are for, as Kubernetes writes them.
-pub const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
-
-/// The registry that the manifests name.
-pub const REGISTRY: &str = "culvert.dev";
-
-/// Why the manifests cannot be made. Each is a mistake in the files, which the tests would have found, except
-/// [`Error::Value`].
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// A file is no YAML, or no object of Kubernetes.
-    #[error("{file}: {reason}")]
-    File {
-        /// Below `deploy/`.
-        file: &'static str,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A patch is for an object that is not there.
-    #[error("{file} patches {id}, which is not there")]
-    Target {
-        /// Below `deploy/`.
-        file: &'static str,
-        /// The object.
-        id: Id,
-    },
-    /// An object lacks what a value belongs in.
-    #[error("{id} has no {path}")]
-    Place {
-        /// The object.
-        id: Id,
-        /// What it lacks.
-        path: &'static str,
-    },
-    /// A value that cannot be meant.
-    #[error("{what}: `{value}` {reason}")]
-    Value {
-        /// Which value.
-        what: &'static str,
-        /// As given.
-        value: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-}
 
 /// The objects to apply, in an order in which each finds what it needs: the namespace first.
 ///

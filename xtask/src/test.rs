@@ -6,7 +6,7 @@ mod cluster;
 mod nextest;
 mod options;
 
-use crate::{ebpf, setup, shell};
+use crate::{ebpf, imports, setup, shell};
 use anyhow::Result;
 use nextest::Counts;
 pub(crate) use options::Options;
@@ -71,6 +71,7 @@ fn set_up() -> Result<()> {
 }
 
 fn check() -> Result<()> {
+    imports::check()?;
     shell::run("format", shell::cargo().args(["fmt", "--all", "--check"]))?;
     shell::run(
         "format of the kernel programs",

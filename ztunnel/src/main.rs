@@ -17,6 +17,7 @@ mod descriptors;
 mod engine;
 mod memory;
 mod monitor;
+mod pod;
 mod privilege;
 mod seam;
 mod state;

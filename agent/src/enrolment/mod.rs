@@ -31,12 +31,15 @@
 
 mod entry;
 mod existing;
+mod existing_connections;
+mod keep_up;
 mod notices;
 mod plan;
 mod proxies;
 pub mod status;
 mod steps;
 mod succession;
+mod take_over;
 mod takeover;
 mod upkeep;
 

@@ -27,10 +27,16 @@ const PROGRAMS: [&str; 6] = [
     "culvert-ztunnel",
 ];
 
+/// A folder whose files may import each other in a circle for now, by package. The loop's flows, tunnels and sockets hold each
+/// other's typed keys, and each file has its part of `impl Loop`; that comes apart when tunnels and their pool become a library
+/// that a waypoint shares. When it has, this must go: a circle that is excused and not there fails, too.
+const EXCUSED: (&str, &str) = ("culvert-ztunnel", "/ztunnel/src/engine/");
+
 /// Reads all crates of the workspace and fails with every circle, if there is one.
 pub(crate) fn check() -> Result<()> {
     shell::say("imports: no circles, and no program that imports another");
     let mut wrong = Vec::new();
+    let mut excused = 0;
     for package in packages()? {
         wrong.extend(package.forbidden_dependencies());
         for root in &package.roots {
@@ -47,6 +53,12 @@ pub(crate) fn check() -> Result<()> {
                 format!("{}: {what}:\n{}", package.name, lines.join("\n"))
             }));
         }
+    }
+    if excused != 1 {
+        wrong.push(format!(
+            "{excused} circles in {}, where one is excused in xtask/src/imports/mod.rs",
+            EXCUSED.1
+        ));
     }
     if !wrong.is_empty() {
         bail!("{}", wrong.join("\n"));

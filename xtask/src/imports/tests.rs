@@ -79,3 +79,8 @@ fn what_tests_import_is_no_import() {
     ]);
     assert!(files.is_empty(), "{files:?}");
 }
+
+#[test]
+fn the_workspace_has_no_circle_and_no_program_that_imports_another() {
+    super::check().unwrap();
+}

@@ -16,8 +16,10 @@ use tokio::sync::{Notify, mpsc::unbounded_channel};
 use super::{pages, views::rfc3339};
 use crate::{
     control::Served,
-    seam::{Peer, Pod, Shared},
+    pod::Pod,
+    seam::Shared,
     state::Store,
+    telemetry::Peer,
     telemetry::{Direction, Opening, Telemetry},
 };
 

@@ -6,7 +6,8 @@ use culvert_policy::{Action, Policy, Scope};
 use serde_json::{Value, json};
 
 use crate::{
-    seam::{Pod, Shared},
+    pod::Pod,
+    seam::Shared,
     state::{Health, Service, Workload},
     telemetry::{Direction, OpenConnection},
 };

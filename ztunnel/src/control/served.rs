@@ -11,7 +11,10 @@ use std::{
 use culvert_identity::SpiffeId;
 use parking_lot::Mutex;
 
-use crate::seam::{LoopMessage, Pod, Shared};
+use crate::{
+    pod::Pod,
+    seam::{LoopMessage, Shared},
+};
 
 /// Tells all loops that a snapshot has changed, and which: [`LoopMessage::MeshChanged`] or
 /// [`LoopMessage::CertificatesChanged`].

@@ -17,8 +17,10 @@ use self::controller::{Connection, Controller, resource};
 use super::{Inputs, Served};
 use crate::{
     cli::{ConfigMode, ControllerArgs},
-    seam::{Ask, Awaited, Outbound, Pod, Shared},
+    pod::Pod,
+    seam::{Ask, Shared},
     state::Mesh,
+    state::{Awaited, Outbound},
     telemetry::Telemetry,
     wire::Secrets,
 };

@@ -34,8 +34,9 @@ use super::{
 };
 use crate::{
     descriptors::Use,
-    seam::{Ask, ListenerRole, LoopMessage, MeshChange, Shared},
+    seam::{Ask, ListenerRole, LoopMessage, Shared},
     state::Mesh,
+    state::MeshChange,
     telemetry::Direction,
 };
 
@@ -314,7 +315,7 @@ impl Loop {
         }
     }
 
-    fn add_pod(&mut self, pod: Arc<crate::seam::Pod>, listeners: Vec<(ListenerRole, std::os::fd::OwnedFd)>) {
+    fn add_pod(&mut self, pod: Arc<crate::pod::Pod>, listeners: Vec<(ListenerRole, std::os::fd::OwnedFd)>) {
         if self.draining {
             return;
         }

@@ -11,7 +11,8 @@ use culvert_hbone::StreamId;
 
 use super::{arena::Key, buffers::Backlog, failure::Failure, socket::Socket, sockets::LocalPod, tunnel::Tunnel};
 use crate::{
-    seam::{Awaited, Peer},
+    state::Awaited,
+    telemetry::Peer,
     telemetry::{ConnectionRecord, Direction},
 };
 

@@ -20,9 +20,10 @@ use super::{
     tunnel::Tunnel,
 };
 use crate::{
-    seam::{Awaited, Denial, Inbound, Peer},
     state::Mesh,
+    state::{Awaited, Denial, Inbound},
     telemetry::Direction,
+    telemetry::Peer,
 };
 
 impl Loop {

@@ -27,9 +27,11 @@ use super::{
     tunnel::State,
 };
 use crate::{
-    seam::{Ask, Awaited, Denial, ListenerRole, Outbound, Peer},
+    seam::{Ask, ListenerRole},
     state::Mesh,
+    state::{Awaited, Denial, Outbound},
     telemetry::Direction,
+    telemetry::Peer,
 };
 
 /// Before another address is picked for a connection to an application. It hardly ever comes to that.

@@ -11,7 +11,8 @@ use super::{
     tunnel::Tunnel,
 };
 use crate::{
-    seam::{ListenerRole, Peer},
+    seam::ListenerRole,
+    telemetry::Peer,
     telemetry::{Direction, Opening},
 };
 

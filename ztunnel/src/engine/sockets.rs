@@ -15,7 +15,8 @@ use super::{
     tunnel::Tunnel,
 };
 use crate::{
-    seam::{ListenerRole, Pod},
+    pod::Pod,
+    seam::ListenerRole,
     state::{Binding, Mesh},
 };
 

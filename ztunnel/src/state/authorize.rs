@@ -6,7 +6,10 @@ use culvert_identity::SpiffeId;
 use culvert_policy::{Connection, Policy, Scope, Verdict, evaluate};
 
 use super::{Mesh, mesh::Bound};
-use crate::seam::{Awaited, Denial, Inbound, Pod};
+use crate::{
+    pod::Pod,
+    state::{Awaited, Denial, Inbound},
+};
 
 impl Mesh {
     /// Asks the policies that bind the pod. `identity` is what the peer proved, `destination` where in the pod it wants

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
 use super::{Service, Workload, cow::CowMap, service::Endpoints};
-use crate::seam::Pod;
+use crate::pod::Pod;
 
 /// Everything that is known of the mesh at one moment. Clones share their contents.
 #[derive(Clone, Debug, Default)]

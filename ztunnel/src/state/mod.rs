@@ -14,6 +14,7 @@
 
 mod authorize;
 mod cow;
+mod decision;
 mod mesh;
 mod parse;
 mod resolve;
@@ -25,6 +26,7 @@ mod workload;
 mod tests;
 
 pub(crate) use authorize::Binding;
+pub(crate) use decision::{Awaited, Denial, Inbound, MeshChange, Outbound};
 pub(crate) use mesh::Mesh;
 pub(crate) use parse::{ResourceError, mesh_ranges};
 pub(crate) use service::Service;

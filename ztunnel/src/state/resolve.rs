@@ -13,7 +13,10 @@ use super::{
     Health, Mesh, Service, Workload,
     service::{Closeness, Endpoint, Here, Mode, ServicePort},
 };
-use crate::seam::{Awaited, Denial, Outbound, Pod};
+use crate::{
+    pod::Pod,
+    state::{Awaited, Denial, Outbound},
+};
 
 /// Where a peer's node takes tunnels in.
 const HBONE_PORT: u16 = 15008;

@@ -16,7 +16,7 @@ use super::{
     parse::Parser,
     service::{Endpoint, Endpoints},
 };
-use crate::seam::MeshChange;
+use crate::state::MeshChange;
 
 /// How many changes pass between two searches for texts that nothing uses any more.
 const SWEEP_EVERY: u32 = 10_000;

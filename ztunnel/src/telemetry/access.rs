@@ -4,7 +4,7 @@ use std::{fmt::Display, time::Duration};
 
 use culvert_identity::SpiffeId;
 
-use super::{Direction, Opening};
+use super::opening::{Direction, Opening};
 use crate::state::Workload;
 
 /// The fields of both ends, whichever is the pod of this node.

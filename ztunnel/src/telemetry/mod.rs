@@ -11,6 +11,7 @@
 
 mod access;
 mod open;
+mod opening;
 mod proxy;
 mod record;
 mod series;
@@ -18,52 +19,17 @@ mod series;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use culvert_telemetry::{prometheus::registry::Registry, tcp::TcpMetrics};
 
 pub(crate) use open::OpenConnection;
+pub(crate) use opening::{Direction, Opening, Peer};
 pub(crate) use proxy::ProxyMetrics;
 pub(crate) use record::ConnectionRecord;
 
-use crate::seam::{Peer, Pod};
-
 /// Series that have not moved for so long, without an open connection, are no longer shown.
 const SERIES_IDLE: Duration = Duration::from_secs(15 * 60);
-
-/// Which way a connection goes, seen from the pod of this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Direction {
-    /// The pod opened it.
-    Outbound,
-    /// The pod accepts it.
-    Inbound,
-}
-
-/// What is known about a connection when it begins.
-#[derive(Clone, Debug)]
-pub(crate) struct Opening {
-    /// Which way.
-    pub(crate) direction: Direction,
-    /// The pod of this node.
-    pub(crate) pod: Arc<Pod>,
-    /// What the mesh knows about that pod: `Mesh::workload_of`.
-    pub(crate) own: Option<Arc<crate::state::Workload>>,
-    /// Who connects.
-    pub(crate) source: SocketAddr,
-    /// Where to: outbound what the application dialled, or the endpoint once one is chosen; inbound the pod's address.
-    pub(crate) destination: SocketAddr,
-    /// What the application dialled, where that is another address: a service's.
-    pub(crate) dialled: Option<SocketAddr>,
-    /// The other end: outbound the destination, inbound the source.
-    pub(crate) peer: Peer,
-    /// The service that was dialled, `namespace/hostname`.
-    pub(crate) service: Option<Arc<str>>,
-    /// The peer's HBONE listener (outbound) or the tunnel's far end (inbound), if the connection is in a tunnel.
-    pub(crate) hbone_addr: Option<SocketAddr>,
-    /// Whether mutual TLS carries it.
-    pub(crate) encrypted: bool,
-}
 
 /// Where all loops and control report to.
 #[derive(Debug)]
@@ -87,11 +53,6 @@ impl Telemetry {
             proxy,
             registry: Arc::new(registry),
         })
-    }
-
-    /// A connection is open in both directions. The record belongs to the loop, which counts in it.
-    pub(crate) fn opened(self: &Arc<Self>, opening: Opening) -> ConnectionRecord {
-        ConnectionRecord::new(self, opening)
     }
 
     /// A connection could not be opened, though it was tried for so long: its one access log line, and the count of failures.

@@ -10,7 +10,7 @@ use std::{
 
 use slab::Slab;
 
-use super::Opening;
+use super::opening::Opening;
 
 /// As many lists as there can be loops without two of them sharing one, within reason.
 const LISTS: usize = 64;

@@ -7,10 +7,21 @@ use std::{
 
 use culvert_telemetry::tcp::TcpSeries;
 
-use super::{Direction, OpenConnection, Opening, Telemetry, access, series};
+use super::{
+    OpenConnection, Telemetry, access,
+    opening::{Direction, Opening},
+    series,
+};
 
 /// Why a connection ended other than by both sides' leave; shown in the access log.
 type CloseReason = Box<dyn std::error::Error + Send + Sync>;
+
+impl Telemetry {
+    /// A connection is open in both directions. The record belongs to the loop, which counts in it.
+    pub(crate) fn opened(self: &Arc<Self>, opening: Opening) -> ConnectionRecord {
+        ConnectionRecord::new(self, opening)
+    }
+}
 
 /// Counts one connection's bytes. Ends in exactly one access log line: by [`ConnectionRecord::close`], or when it is
 /// dropped.

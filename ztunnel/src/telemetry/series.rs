@@ -10,8 +10,8 @@ use culvert_identity::SpiffeId;
 use culvert_telemetry::tcp::{EndLabels, TcpLabels, TcpMetrics, TcpSeries};
 use rustc_hash::FxHashMap;
 
-use super::{Direction, Opening};
-use crate::{seam::Pod, state::Workload};
+use super::opening::{Direction, Opening};
+use crate::{pod::Pod, state::Workload};
 
 /// What a thread remembers of late, before that becomes the older half of its memory.
 const REMEMBERED: usize = 1024;

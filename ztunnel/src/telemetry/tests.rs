@@ -12,8 +12,9 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::{Direction, Opening, Telemetry};
 use crate::{
-    seam::{Peer, Pod},
+    pod::Pod,
     state::{Store, Workload},
+    telemetry::Peer,
 };
 
 #[derive(Clone, Default)]

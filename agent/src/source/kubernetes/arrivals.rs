@@ -8,7 +8,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::Shared;
+use super::{shared::Shared, verdict::Verdict};
 
 /// Tells the source of pods whose network namespace is being set up. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -29,18 +29,6 @@ pub struct Arrival {
     pub netns: PathBuf,
     /// Its addresses, the primary one first.
     pub addresses: Vec<IpAddr>,
-}
-
-/// Whether a pod that arrives takes part.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It does not.
-    Outside,
-    /// It does: snapshots from now on contain it.
-    Wanted {
-        /// Under this uid.
-        uid: Arc<str>,
-    },
 }
 
 /// Why nobody can say whether a pod that arrives takes part.

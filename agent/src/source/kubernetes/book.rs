@@ -18,8 +18,8 @@ use std::{
 };
 
 use super::{
-    Verdict,
     facts::{Decision, Facts, Life},
+    verdict::Verdict,
 };
 use crate::source::{Outside, PodName, PodSpec, Snapshot};
 

@@ -25,11 +25,10 @@ use tokio::{
 };
 
 use super::{
-    Shared,
     book::{Origin, Place},
-    explain,
     facts::{Facts, deciding_metadata, strip},
     health::Watched,
+    shared::{Shared, explain},
 };
 use crate::cri::{self, Seen};
 

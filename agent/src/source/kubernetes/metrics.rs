@@ -9,8 +9,8 @@ use culvert_telemetry::prometheus::{
 };
 
 use super::{
-    Shared,
     health::{WatchState, Watched},
+    shared::Shared,
 };
 
 /// Reads the source's counters when asked. Cheap to clone; register one as a collector, keep another for readiness.

@@ -19,11 +19,12 @@ mod flags;
 mod follow;
 mod health;
 mod metrics;
+mod shared;
+mod verdict;
 
 use std::{
-    error::Error as StdError,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -39,15 +40,17 @@ use tokio::{
 };
 
 pub use self::{
-    arrivals::{Arrival, ArrivalError, Arrivals, Verdict},
+    arrivals::{Arrival, ArrivalError, Arrivals},
     flags::KubernetesArgs,
     metrics::SourceMetrics,
+    verdict::Verdict,
 };
 use self::{
     book::{Book, Origin, Place},
     facts::{Facts, deciding_metadata},
     follow::Task,
     health::{Health, Watched},
+    shared::Shared,
 };
 use super::{PodName, PodSource, Snapshot};
 use crate::cri::{self, Locator};
@@ -165,61 +168,7 @@ pub async fn client(kubeconfig: Option<&Path>) -> Result<Client, OpenError> {
     Client::try_from(config).map_err(|error| OpenError::Client(Box::new(error)))
 }
 
-/// What the tasks share.
-struct Shared {
-    node: String,
-    client: Client,
-    locator: Locator,
-    book: Mutex<Book>,
-    /// Nothing until everything needed has been heard of once.
-    out: watch::Sender<Option<Arc<Snapshot>>>,
-    health: Health,
-    namespaces_changed: Notify,
-    search_due: Notify,
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared")
-            .field("node", &self.node)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Shared {
-    fn read<T>(&self, look: impl FnOnce(&Book) -> T) -> T {
-        look(&self.book())
-    }
-
-    /// Changes the book, and tells everybody what follows.
-    fn with<T>(&self, change: impl FnOnce(&mut Book) -> T) -> T {
-        let mut book = self.book();
-        let namespaces = book.namespaces();
-        let done = change(&mut book);
-        if self.out.borrow().is_some() || book.missing().is_empty() {
-            let snapshot = book.snapshot();
-            // Sent under the lock, so that snapshots are in order.
-            self.out.send_if_modified(|shown| {
-                let is_new = shown.as_deref() != Some(&snapshot);
-                if is_new {
-                    *shown = Some(Arc::new(snapshot));
-                }
-                is_new
-            });
-        }
-        if book.namespaces() != namespaces {
-            self.namespaces_changed.notify_one();
-        }
-        if !book.sought().is_empty() {
-            self.search_due.notify_one();
-        }
-        done
-    }
-
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn arrive(&self, arrival: Arrival) -> Result<Verdict, ArrivalError> {
         let name = PodName {
             namespace: arrival.namespace,
@@ -300,18 +249,4 @@ impl Shared {
             }
         }
     }
-}
-
-/// An error with its causes.
-fn explain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = error.source();
-    }
-    text
 }

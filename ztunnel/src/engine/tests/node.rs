@@ -22,7 +22,8 @@ use rustc_hash::FxHashMap;
 
 use super::super::{EngineConfig, HeldBytes, KernelCalls, LoopHandle, socket, spawn};
 use crate::{
-    seam::{Ask, ListenerRole, LoopMessage, Pod, Shared},
+    pod::Pod,
+    seam::{Ask, ListenerRole, LoopMessage, Shared},
     state::Store,
     telemetry::Telemetry,
 };

@@ -13,7 +13,11 @@ use prost::Message as _;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::{Mesh, Store};
-use crate::seam::{Ask, Awaited, Denial, Outbound, Pod};
+use crate::{
+    pod::Pod,
+    seam::Ask,
+    state::{Awaited, Denial, Outbound},
+};
 
 fn bytes(address: &str) -> Vec<u8> {
     match address.parse().unwrap() {

@@ -3,7 +3,11 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::atomic::Ordering};
 use culvert_proto::workload as proto;
 
 use super::{World, client, client_workload, member, service, session_affinity, workload};
-use crate::seam::{Ask, Awaited, Outbound, Pod};
+use crate::{
+    pod::Pod,
+    seam::Ask,
+    state::{Awaited, Outbound},
+};
 
 #[test]
 fn nothing_is_decided_before_the_first_answers() {

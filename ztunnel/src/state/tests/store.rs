@@ -6,7 +6,7 @@ use prost::Message as _;
 
 use super::{World, member, service, session_affinity, workload};
 use crate::{
-    seam::Outbound,
+    state::Outbound,
     state::{Mesh, ResourceError, Store, cow::CowMap},
 };
 

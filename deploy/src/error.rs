@@ -1,0 +1,44 @@
+//! What may be wrong with the manifests.
+
+use crate::Id;
+
+/// Why the manifests cannot be made. Each is a mistake in the files, which the tests would have found, except
+/// [`Error::Value`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file is no YAML, or no object of Kubernetes.
+    #[error("{file}: {reason}")]
+    File {
+        /// Below `deploy/`.
+        file: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A patch is for an object that is not there.
+    #[error("{file} patches {id}, which is not there")]
+    Target {
+        /// Below `deploy/`.
+        file: &'static str,
+        /// The object.
+        id: Id,
+    },
+    /// An object lacks what a value belongs in.
+    #[error("{id} has no {path}")]
+    Place {
+        /// The object.
+        id: Id,
+        /// What it lacks.
+        path: &'static str,
+    },
+    /// A value that cannot be meant.
+    #[error("{what}: `{value}` {reason}")]
+    Value {
+        /// Which value.
+        what: &'static str,
+        /// As given.
+        value: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
