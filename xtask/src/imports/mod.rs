@@ -42,10 +42,11 @@ pub(crate) fn check() -> Result<()> {
         for root in &package.roots {
             let krate = source::Crate::read(root).with_context(|| format!("crate {}", package.name))?;
             let graph = Graph::of(&krate);
-            let circles = graph
-                .circles()
-                .into_iter()
-                .map(|circle| ("imports in a circle", circle));
+            let (of_engine, circles): (Vec<_>, Vec<_>) = graph.circles().into_iter().partition(|circle| {
+                package.name == EXCUSED.0 && circle.iter().all(|line| line.matches(EXCUSED.1).count() == 2)
+            });
+            excused += of_engine.len();
+            let circles = circles.into_iter().map(|circle| ("imports in a circle", circle));
             let rooms = graph.circles_of_rooms();
             let rooms = rooms.into_iter().map(|circle| ("rooms that import each other", circle));
             wrong.extend(circles.chain(rooms).map(|(what, lines)| {
