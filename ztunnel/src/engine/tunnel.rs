@@ -447,7 +447,8 @@ impl Loop {
             let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
         }
         tunnel.state = State::Closing;
-        self.discard(key);
+        // Not here: the loop's buffer may be in use, by what led here.
+        self.read_again(key);
     }
 
     /// Reads to the end what the peer of a closed tunnel still says.

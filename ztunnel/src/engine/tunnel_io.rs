@@ -375,7 +375,7 @@ impl Loop {
     }
 
     /// Reads a tunnel in the next round.
-    fn read_again(&mut self, key: Key<Tunnel>) {
+    pub(super) fn read_again(&mut self, key: Key<Tunnel>) {
         let Some(tunnel) = self.tunnels.get_mut(key) else {
             return;
         };
