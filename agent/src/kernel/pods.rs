@@ -112,7 +112,9 @@ impl Kernel {
     pub fn usage(&self, cookie: u64) -> Result<PodUsage, KernelError> {
         let usage = self.maps.usage(cookie)?.unwrap_or_default();
         Ok(PodUsage {
-            opening: usage.flows,
+            // Signed: while programs of another version hand a pod over, a connection may be noted before the pod has an account,
+            // and taken out after.
+            opening: (usage.flows as i64).max(0).unsigned_abs(),
             denied: usage.denied,
         })
     }
