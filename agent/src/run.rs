@@ -4,7 +4,6 @@
 //! sockets before the kernel programs, so that who finds pods captured finds somebody to ask.
 
 use std::{
-    io,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -58,6 +57,10 @@ pub(crate) async fn run(cli: &Cli) -> Result<()> {
             Capability::SYS_PTRACE,
             "find the network namespaces of other users' processes, nor take listeners back from a proxy",
         ),
+        (
+            Capability::NET_ADMIN,
+            "make a prefix local to a pod, from where its IPv6 applications are connected to, nor before kernel 6.9 the map of listening sockets",
+        ),
     ])?;
     let (leave, leaving) = watch::channel(false);
     let listeners = Listeners::bind(cli.monitoring_listen, cli.readiness_listen).await?;
@@ -98,9 +101,7 @@ impl Node {
     fn open(cli: &Cli, listeners: Listeners) -> Result<Self> {
         let server =
             Server::bind(&cli.zds_socket).with_context(|| format!("--zds-socket {}", cli.zds_socket.display()))?;
-        let mut kernel = Kernel::open(&cli.kernel_config())
-            .context("load the kernel programs")
-            .map_err(explained)?;
+        let mut kernel = Kernel::open(&cli.kernel_config()).context("load the kernel programs")?;
         kernel.spawn_log().context("follow the kernel programs' log")?;
         Ok(Self {
             listeners,
@@ -166,22 +167,6 @@ impl Node {
             tracing::info!("the agent ends; what is captured stays captured");
         }
         Ok(())
-    }
-}
-
-/// Names the capability that newer kernels do not ask for, if it is missing and the kernel refused something.
-fn explained(error: anyhow::Error) -> anyhow::Error {
-    let refusal = |cause: &(dyn std::error::Error + 'static)| {
-        let cause = cause.downcast_ref::<io::Error>();
-        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
-    };
-    let is_refused = error.chain().any(refusal);
-    match capability::require(&[(
-        Capability::NET_ADMIN,
-        "make the map of listening sockets before kernel 6.9",
-    )]) {
-        Err(missing) if is_refused => error.context(missing),
-        _ => error,
     }
 }
 

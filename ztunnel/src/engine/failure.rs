@@ -124,7 +124,7 @@ impl Failure {
         }
     }
 
-    /// What an HBONE peer is answered whose connection fails before it was accepted (`notes/wire.md`).
+    /// What an HBONE peer is answered whose connection fails before it was accepted.
     pub(super) fn status(&self) -> u16 {
         match self {
             Self::Denied(_) => 401,

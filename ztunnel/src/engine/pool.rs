@@ -1,6 +1,6 @@
 //! Tunnels that flows share.
 //!
-//! All connections of a pod to the same workload share one tunnel: `notes/tunnel.md` found that cheaper than a tunnel
+//! All connections of a pod to the same workload share one tunnel: that was measured to be cheaper than a tunnel
 //! each, for requests and for new connections. When a tunnel carries as many streams as the peer allows, another one
 //! is dialled beside it. The key holds the destination workload's uid, because addresses are given to new pods, and
 //! the pod of this node that is the source, because a tunnel says who that is.
