@@ -3,14 +3,20 @@
 #![no_main]
 #![allow(dead_code, unused_imports, reason = "the controller's files as they are")]
 
+#[path = "../../controller/src/authority/anchor.rs"]
+mod anchor;
 #[path = "../../controller/src/authority/authenticate.rs"]
 mod authenticate;
 #[path = "../../controller/src/authority/bundle.rs"]
 mod bundle;
+#[path = "../../controller/src/authority/caller.rs"]
+mod caller;
 #[path = "../../controller/src/clock.rs"]
 mod clock;
 #[path = "../../controller/src/authority/error.rs"]
 mod error;
+#[path = "../../controller/src/authority/leaf.rs"]
+mod leaf;
 #[path = "../../controller/src/authority/root.rs"]
 mod root;
 #[path = "../../controller/src/authority/sign.rs"]
@@ -23,7 +29,8 @@ mod tokens;
 mod claims;
 
 use authenticate::{Authenticator, Unauthenticated};
-use bundle::Anchor;
+use anchor::Anchor;
+use caller::{Authenticated, Caller, Source};
 use error::AuthorityError;
 use root::RootFolder;
 use sign::Authority;

@@ -83,5 +83,5 @@ fuzz_target!(|input: &[u8]| {
         last = stream.next(&*WORLD).map(|response| response.nonce);
     }
     assert_eq!(last, None, "nothing changes, and yet the stream goes on talking");
-    assert!(stream.types().all(|type_url| type_url == ADDRESS_TYPE));
+    assert!(stream.held(ADDRESS_TYPE) <= WORLD.0.len());
 });

@@ -5,6 +5,8 @@
 #![no_main]
 #![allow(dead_code, unused_imports, reason = "the proxy's files as they are")]
 
+#[path = "../../ztunnel/src/pod.rs"]
+mod pod;
 #[path = "../../ztunnel/src/seam.rs"]
 mod seam;
 #[path = "../../ztunnel/src/state/mod.rs"]
@@ -18,8 +20,8 @@ use culvert_identity::SpiffeId;
 use culvert_proto::{security::Authorization, workload as proto};
 use libfuzzer_sys::fuzz_target;
 use prost::Message as _;
-use seam::{Outbound, Pod};
-use state::Store;
+use pod::Pod;
+use state::{Outbound, Store};
 
 /// The name under which an honest controller sends a resource.
 fn name(bytes: &[u8], policy: bool) -> String {
@@ -33,25 +35,29 @@ fn name(bytes: &[u8], policy: bool) -> String {
     }
 }
 
-fn pod(name: &str, namespace: &str, identity: SpiffeId, addresses: &[IpAddr]) -> Pod {
+fn pod_of(name: &str, namespace: &str, identity: SpiffeId, addresses: &[IpAddr]) -> Pod {
     Pod {
         uid: "uid".into(),
         name: name.into(),
         namespace: namespace.into(),
         identity,
         addresses: addresses.to_vec(),
+        node: "node".into(),
     }
 }
 
 fuzz_target!(|input: &[u8]| {
     let mut store = Store::new("", "cluster.local", input.len() % 2 == 0);
     store.set_synced();
-    let (asks, _asked) = tokio::sync::mpsc::unbounded_channel();
     let (mut addresses, mut policies) = (Vec::new(), Vec::new());
     let mut rest = input;
     while let [kind, low, high, more @ ..] = rest {
         let (bytes, after) = more.split_at(usize::from(u16::from_le_bytes([*low, *high])).min(more.len()));
         rest = after;
+        if kind & 8 == 8 {
+            // The mesh's ranges come the same way.
+            let _ = state::mesh_ranges(bytes);
+        }
         let policy = kind & 1 == 1;
         let name = if kind & 2 == 2 { "shop/other".to_owned() } else { name(bytes, policy) };
         let before = store.snapshot();
@@ -74,7 +80,7 @@ fuzz_target!(|input: &[u8]| {
     let client = SpiffeId::new("cluster.local", "shop", "web").expect("well-formed");
     let mut dialled: Vec<SocketAddr> = vec![([198, 18, 0, 1], 80).into()];
     for workload in mesh.workloads() {
-        let own = pod(&workload.name, &workload.namespace, workload.identity.clone(), &workload.addresses);
+        let own = pod_of(&workload.name, &workload.namespace, workload.identity.clone(), &workload.addresses);
         for &address in &*workload.addresses {
             assert!(!address.is_unspecified() && !address.is_loopback() && !address.is_multicast());
             dialled.push((address, 8080).into());
@@ -89,9 +95,9 @@ fuzz_target!(|input: &[u8]| {
             dialled.extend(ports.map(|port| SocketAddr::new(range.addr(), port)));
         }
     }
-    let own = pod("client", "shop", client, &[[198, 18, 0, 1].into()]);
+    let own = pod_of("client", "shop", client, &[[198, 18, 0, 1].into()]);
     for destination in dialled {
-        if let Outbound::Tunnel { node, authority, identities, .. } = mesh.outbound(&own, destination, &asks) {
+        if let Outbound::Tunnel { node, authority, identities, .. } = mesh.outbound(&own, destination, &[]) {
             assert_eq!((node.port(), node.ip()), (15008, authority.ip()));
             assert!(!identities.is_empty() && authority.port() != 0);
         }
