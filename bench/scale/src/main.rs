@@ -11,7 +11,6 @@
 //! | `world` | the objects of a cluster of so many pods |
 //! | `nodes` | the nodes that follow |
 //! | `measure` | the rounds, and what is taken from them |
-#![forbid(unsafe_code)]
 
 mod controller;
 mod measure;

@@ -1,12 +1,13 @@
 //! The controller's process: started, fed and measured from outside.
 
 use std::fs;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, ChildStdin, Command};
@@ -47,15 +48,25 @@ impl Subject {
         Ok(self.feed.flush().await?)
     }
 
-    /// The CPU time that all its threads have used.
+    /// The CPU time that all its threads have used, those that have ended among them.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let mut nanoseconds = 0;
-        for task in fs::read_dir(self.proc("task")?)? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            let first = text.split_whitespace().next().context("no CPU time")?;
-            nanoseconds += first.parse::<u64>()?;
-        }
-        Ok(Duration::from_nanos(nanoseconds))
+        let id = self.child.id().context("the controller has ended: see its log")?;
+        let (mut clock, mut time) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });
+        // SAFETY: writes one clock id, which outlives the call.
+        let code = unsafe { libc::clock_getcpuclockid(libc::pid_t::try_from(id)?, &raw mut clock) };
+        ensure!(
+            code == 0,
+            "no CPU clock of process {id}: {}",
+            io::Error::from_raw_os_error(code)
+        );
+        // SAFETY: writes one timespec, which outlives the call.
+        let code = unsafe { libc::clock_gettime(clock, &raw mut time) };
+        ensure!(
+            code == 0,
+            "the CPU clock of process {id}: {}",
+            io::Error::last_os_error()
+        );
+        Ok(Duration::new(time.tv_sec.try_into()?, time.tv_nsec.try_into()?))
     }
 
     /// The memory that it holds, in MB.
