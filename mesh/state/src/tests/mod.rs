@@ -4,13 +4,15 @@ mod store;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
 };
 
 use culvert_identity::SpiffeId;
 use culvert_proto::{security, workload as proto};
 use prost::Message as _;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::{Mesh, Store};
 use crate::{Awaited, Denial, Outbound, Pod};
@@ -87,13 +89,13 @@ fn policy(
 /// A store and what its snapshots asked for.
 struct World {
     store: Store,
-    asks: tokio::sync::mpsc::UnboundedSender<IpAddr>,
-    asked: UnboundedReceiver<IpAddr>,
+    asks: Sender<IpAddr>,
+    asked: Receiver<IpAddr>,
 }
 
 impl World {
     fn new(on_demand: bool) -> Self {
-        let (asks, asked) = unbounded_channel();
+        let (asks, asked) = channel();
         let mut store = Store::new("", "cluster.local", on_demand);
         store.set_synced();
         Self { store, asks, asked }
