@@ -97,8 +97,13 @@ impl Store {
     }
 
     /// The resources at `gone` addresses, and what those brought, that no address leads to which is still subscribed.
-    /// Those of this node's own pods the controller sends by itself.
-    pub fn unsubscribed(&self, gone: &[IpAddr], is_subscribed: impl Fn(IpAddr) -> bool, node: &str) -> Vec<Arc<str>> {
+    /// Not those that the controller sends by itself (`is_sent`).
+    pub fn unsubscribed(
+        &self,
+        gone: &[IpAddr],
+        is_subscribed: impl Fn(IpAddr) -> bool,
+        is_sent: impl Fn(&Workload) -> bool,
+    ) -> Vec<Arc<str>> {
         let mesh = &self.mesh;
         let mut services: Vec<&Arc<Service>> = gone
             .iter()
@@ -125,7 +130,7 @@ impl Store {
             .chain(endpoints)
             .filter(|workload| {
                 let held = |name: &Arc<str>| mesh.services.contains(name) && !goes(name);
-                *workload.node != *node
+                !is_sent(workload)
                     && !workload.addresses.iter().any(|address| is_subscribed(*address))
                     && !workload.services.iter().any(|membership| held(&membership.service))
             })

@@ -11,7 +11,10 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Cache};
+use culvert_accounting::Direction;
+use culvert_control::Ask;
 use culvert_identity::{Credentials, SpiffeId};
+use culvert_state::{Mesh, MeshChange};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
@@ -34,10 +37,8 @@ use super::{
 };
 use crate::{
     descriptors::Use,
-    seam::{Ask, ListenerRole, LoopMessage, Shared},
-    telemetry::Direction,
+    seam::{ListenerRole, LoopMessage, Shared},
 };
-use culvert_state::{Mesh, MeshChange};
 
 /// How long tunnels without a connection may take to end when the loop drains, once their peers have everything.
 const PARTING: Duration = Duration::from_secs(3);

@@ -7,14 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use culvert_accounting::{ConnectionRecord, Direction, Peer};
 use culvert_hbone::StreamId;
+use culvert_state::Awaited;
 
 use super::{arena::Key, buffers::Backlog, failure::Failure, socket::Socket, sockets::LocalPod, tunnel::Tunnel};
-use crate::{
-    telemetry::Peer,
-    telemetry::{ConnectionRecord, Direction},
-};
-use culvert_state::Awaited;
 
 /// One connection between two applications, as this proxy sees it. It goes from a socket to a socket, or to or from a
 /// stream of a tunnel:

@@ -6,7 +6,9 @@ use std::{
     rc::Rc,
 };
 
+use culvert_accounting::{Direction, Peer};
 use culvert_hbone::{Authority, BadRequest, ConnectRequest, StreamId};
+use culvert_state::{Awaited, Denial, Inbound, Mesh};
 use rustc_hash::FxHashMap;
 
 use super::{
@@ -19,8 +21,6 @@ use super::{
     timer::Due,
     tunnel::Tunnel,
 };
-use crate::{telemetry::Direction, telemetry::Peer};
-use culvert_state::{Awaited, Denial, Inbound, Mesh};
 
 impl Loop {
     /// A connection in plaintext, steered here by the kernel: its own end is the address that was dialled.

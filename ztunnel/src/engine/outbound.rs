@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
+use culvert_accounting::{Direction, Peer};
+use culvert_control::Ask;
 use culvert_hbone::ErrorCode;
+use culvert_state::{Awaited, Denial, Mesh, Outbound};
 use rustix::io::Errno;
 
 use super::{
@@ -26,12 +29,7 @@ use super::{
     timer::Due,
     tunnel::State,
 };
-use crate::{
-    seam::{Ask, ListenerRole},
-    telemetry::Direction,
-    telemetry::Peer,
-};
-use culvert_state::{Awaited, Denial, Mesh, Outbound};
+use crate::seam::ListenerRole;
 
 /// Before another address is picked for a connection to an application. It hardly ever comes to that.
 const PICK_AGAIN: Duration = Duration::from_millis(1);

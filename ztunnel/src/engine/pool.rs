@@ -13,6 +13,7 @@ use std::{
 
 use culvert_hbone::OpenError;
 use culvert_identity::SpiffeId;
+use culvert_state::{Pod, Workload};
 use rustc_hash::FxHashMap;
 
 use super::{
@@ -23,7 +24,6 @@ use super::{
     headers,
     tunnel::{State, Tunnel},
 };
-use culvert_state::{Pod, Workload};
 
 /// Streams to expect of a tunnel that is still connecting; most peers allow so many.
 const STREAMS: usize = 100;

@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, time::Instant};
 
+use culvert_accounting::{Direction, Opening, Peer};
+
 use super::{
     Loop,
     admission::{Bucket, Rate},
@@ -10,11 +12,7 @@ use super::{
     flow::{Far, Flow},
     tunnel::Tunnel,
 };
-use crate::{
-    seam::ListenerRole,
-    telemetry::Peer,
-    telemetry::{Direction, Opening},
-};
+use crate::seam::ListenerRole;
 
 /// Limits what refused tunnels write into the access log: strangers cause them, as many as they like.
 #[derive(Debug)]
@@ -76,7 +74,7 @@ impl Loop {
         if let (Direction::Outbound, Some(workload)) = (opening.direction, &opening.peer.workload) {
             workload.trouble.clear();
         }
-        let record = self.shared.telemetry.opened(opening);
+        let record = self.shared.telemetry.accounting().opened(opening);
         if let Some(flow) = self.flows.get_mut(key) {
             flow.record = Some(record);
         }
@@ -92,7 +90,10 @@ impl Loop {
                 }
                 let accepted = flow.attempts.deadline - self.config.connect_timeout;
                 let tried_for = self.now.saturating_duration_since(accepted);
-                self.shared.telemetry.failed(&self.opening(flow), tried_for, &failure);
+                self.shared
+                    .telemetry
+                    .accounting()
+                    .failed(&self.opening(flow), tried_for, &failure);
             }
             (None, Ok(())) => {} // only open flows end well
         }
@@ -132,7 +133,7 @@ impl Loop {
         };
         // A tunnel without streams is idle from its beginning.
         let tried_for = self.now.saturating_duration_since(tunnel.idle_since);
-        self.shared.telemetry.failed(&opening, tried_for, failure);
+        self.shared.telemetry.accounting().failed(&opening, tried_for, failure);
     }
 
     fn opening(&self, flow: &Flow) -> Opening {

@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use culvert_control::Ask;
 use culvert_hbone::{Connection, Handshake, HandshakeError, Role, StreamId};
 use culvert_identity::{IdentityError, SpiffeId};
 use culvert_net::tcp_state;
@@ -39,7 +40,6 @@ use super::{
     timer::Due,
     turns::Turns,
 };
-use crate::seam::Ask;
 
 /// How long a closed tunnel waits for the peer to close too, once the peer has everything; and how often to look.
 const LINGER: Duration = Duration::from_secs(2);

@@ -13,19 +13,20 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use culvert_control::Ask;
 use culvert_identity::{Credentials, SpiffeId, TrustBundle};
 use culvert_net::sockopt::tcp_stream_socket;
 use culvert_proto::workload::{Address, TunnelProtocol, Workload as Resource, address::Type};
+use culvert_state::{Pod, Store};
 use prost::Message as _;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 use rustc_hash::FxHashMap;
 
 use super::super::{EngineConfig, HeldBytes, KernelCalls, LoopHandle, socket, spawn};
 use crate::{
-    seam::{Ask, ListenerRole, LoopMessage, Shared},
+    seam::{ListenerRole, LoopMessage, Shared},
     telemetry::Telemetry,
 };
-use culvert_state::{Pod, Store};
 
 pub(super) const CLIENT: &str = "spiffe://cluster.local/ns/shop/sa/front";
 pub(super) const SERVER: &str = "spiffe://cluster.local/ns/shop/sa/cart";
@@ -210,8 +211,8 @@ impl Node {
         let (asks, asked) = tokio::sync::mpsc::unbounded_channel();
         let (socket_requests, mut requested) = tokio::sync::mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
-            mesh: ArcSwap::new(world.store.snapshot()),
-            credentials: ArcSwap::default(),
+            mesh: Arc::new(ArcSwap::new(world.store.snapshot())),
+            credentials: Arc::default(),
             asks,
             socket_requests,
             telemetry: Telemetry::new(),
