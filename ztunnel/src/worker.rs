@@ -19,6 +19,7 @@ use culvert_net::packet::{self, AsyncPacketSocket, LostDescriptors, PacketSocket
 use culvert_proto::zds::SocketRole;
 use culvert_state::Pod;
 use culvert_telemetry::Logging;
+use culvert_tunnel::{budget::HeldBytes, life::Limits};
 use prost::Message as _;
 use tokio::{
     net::TcpListener,
@@ -29,7 +30,7 @@ use crate::{
     admin,
     cli::Cli,
     descriptors::{Descriptors, Use},
-    engine::{self, EngineConfig, HeldBytes, LoopHandle},
+    engine::{self, EngineConfig, LoopHandle},
     memory,
     privilege::Held,
     readiness::Readiness,
@@ -120,7 +121,10 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
     });
     let config = EngineConfig {
         connect_timeout: cli.engine.connect_timeout,
-        stale_grace: cli.engine.tunnel_grace,
+        limits: Limits {
+            stale_grace: cli.engine.tunnel_grace,
+            ..Limits::default()
+        },
         held: Arc::new(HeldBytes::new(
             cli.engine.held_memory.unwrap_or_else(memory::held_bytes),
         )),
