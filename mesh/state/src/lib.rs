@@ -29,7 +29,7 @@ mod workload;
 mod tests;
 
 pub use authorize::Binding;
-pub use decision::{Awaited, Denial, Inbound, MeshChange, Outbound};
+pub use decision::{Awaited, Denial, Endpoint, Inbound, MeshChange, Outbound};
 pub use mesh::Mesh;
 pub use parse::{ResourceError, mesh_ranges};
 pub use pod::Pod;

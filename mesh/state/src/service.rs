@@ -91,15 +91,15 @@ pub enum Mode {
 
 /// The workloads of one service.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Endpoints {
-    pub(crate) list: Vec<Endpoint>,
+pub(crate) struct Members {
+    pub(crate) list: Vec<Member>,
     /// How many have a weight other than 1. None: a draw needs no sum.
     pub(crate) weighted: usize,
 }
 
 /// One workload of a service.
 #[derive(Clone, Debug)]
-pub(crate) struct Endpoint {
+pub(crate) struct Member {
     pub(crate) workload: Arc<Workload>,
     /// Which of [`Workload::services`] says so.
     pub(crate) slot: usize,
@@ -121,7 +121,7 @@ impl Service {
     }
 }
 
-impl Endpoint {
+impl Member {
     /// The port at the workload, or none if it does not serve this one.
     pub(crate) fn target(&self, port: ServicePort) -> Option<u16> {
         let own = &self.workload.services[self.slot].ports;

@@ -14,7 +14,7 @@ use crate::{
     Mesh, MeshChange, ResourceError, Service, Workload,
     mesh::Bound,
     parse::Parser,
-    service::{Endpoint, Endpoints},
+    service::{Member, Members},
 };
 
 /// How many changes pass between two searches for texts that nothing uses any more.
@@ -335,7 +335,7 @@ impl Store {
                 self.mesh.endpoints.insert(membership.service.clone(), Arc::default());
             }
             if let Some(endpoints) = self.mesh.endpoints.get_mut(&*membership.service) {
-                Arc::make_mut(endpoints).push(Endpoint {
+                Arc::make_mut(endpoints).push(Member {
                     workload: workload.clone(),
                     slot,
                 });
@@ -436,8 +436,8 @@ impl Workload {
     }
 }
 
-impl Endpoints {
-    fn push(&mut self, endpoint: Endpoint) {
+impl Members {
+    fn push(&mut self, endpoint: Member) {
         self.weighted += usize::from(endpoint.workload.weight != 1);
         self.list.push(endpoint);
     }

@@ -148,14 +148,11 @@ impl World {
     /// The name of the workload that a connection is sent to, and where.
     fn target(&mut self, destination: &str) -> (String, SocketAddr) {
         match self.outbound(destination) {
-            Outbound::Tunnel {
-                workload,
-                authority,
-                node,
-                ..
-            } => {
-                assert_eq!(node, SocketAddr::new(authority.ip(), 15008));
-                (workload.name.to_string(), authority)
+            Outbound::Tunnel { endpoint, .. } => {
+                let target = endpoint.target();
+                assert_eq!(endpoint.tunnel, SocketAddr::new(target.ip(), 15008));
+                assert_eq!(endpoint.authority, target.into());
+                (endpoint.workload.name.to_string(), target)
             }
             Outbound::Direct {
                 workload, destination, ..
