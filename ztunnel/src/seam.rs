@@ -21,11 +21,9 @@ pub(crate) enum LoopMessage {
     PodRemoved(Arc<str>),
     /// Unconnected sockets in the pod's namespace.
     Sockets(Arc<str>, Vec<OwnedFd>),
-    /// The mesh or the certificates changed: try parked connections again, re-check open inbound ones.
-    Changed,
-    /// Certificates changed, and nothing else.
+    /// Certificates changed: try those again that wait for one.
     CertificatesChanged,
-    /// The mesh changed where this says.
+    /// The mesh changed where this says: try parked connections again, check open inbound ones anew.
     MeshChanged(Arc<MeshChange>),
     /// The process may open hardly any more descriptors: give back those that are kept ready, and stop accepting for a
     /// moment.

@@ -6,8 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use culvert_state::MeshChange;
-
 use super::{
     flow::Phase,
     keys::{FlowKey, TunnelKey},
@@ -129,13 +127,6 @@ impl Loop {
                     for (waiter, socket) in pod.add_sockets(sockets, &self.shared.socket_requests) {
                         self.hand_out(&pod, waiter, socket);
                     }
-                }
-                LoopMessage::Changed => {
-                    self.certificates_changed();
-                    self.mesh_changed(&MeshChange {
-                        everything: true,
-                        ..MeshChange::default()
-                    });
                 }
                 LoopMessage::CertificatesChanged => self.certificates_changed(),
                 LoopMessage::MeshChanged(change) => self.mesh_changed(&change),

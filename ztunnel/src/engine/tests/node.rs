@@ -17,7 +17,7 @@ use culvert_control::Ask;
 use culvert_identity::{Credentials, SpiffeId, TrustBundle};
 use culvert_net::sockopt::tcp_stream_socket;
 use culvert_proto::workload::{Address, TunnelProtocol, Workload as Resource, address::Type};
-use culvert_state::{Pod, Store};
+use culvert_state::{MeshChange, Pod, Store};
 use culvert_tunnel::budget::HeldBytes;
 use prost::Message as _;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
@@ -188,9 +188,14 @@ impl World {
 
     pub(super) fn publish(&mut self, nodes: &[&Node]) {
         let mesh = self.store.snapshot();
+        // A node may have been left out before.
+        let change = Arc::new(MeshChange {
+            everything: true,
+            ..MeshChange::default()
+        });
         for node in nodes {
             node.shared.mesh.store(Arc::clone(&mesh));
-            node.send(|| LoopMessage::Changed);
+            node.send(|| LoopMessage::MeshChanged(Arc::clone(&change)));
         }
     }
 }
@@ -256,7 +261,7 @@ impl Node {
         let mut map: FxHashMap<SpiffeId, Arc<Credentials>> = (**self.shared.credentials.load()).clone();
         map.insert(credentials.identity().clone(), Arc::clone(credentials));
         self.shared.credentials.store(Arc::new(map));
-        self.send(|| LoopMessage::Changed);
+        self.send(|| LoopMessage::CertificatesChanged);
     }
 
     /// Adds a pod with one listener of a role.
