@@ -1,11 +1,13 @@
 //! The imports of every crate of the workspace, held against the rules of the house: no circle of imports among a crate's
-//! files, none among its rooms (top-level modules), and no program that imports another.
+//! files, none among its rooms (top-level modules), no program that imports another, and no library of `mesh/` that imports
+//! one above it ([`order`]).
 //!
 //! [`source`] reads a crate's files into modules with the names that each takes from others; [`graph`] finds which file defines
 //! a name, follows re-exports, and looks for circles. An import is a `use` that is not itself a re-export, or a path written out
 //! in code; tests are left out, as is what macros make.
 
 mod graph;
+mod order;
 mod source;
 
 use crate::shell;
@@ -27,26 +29,24 @@ const PROGRAMS: [&str; 6] = [
     "culvert-ztunnel",
 ];
 
-/// A folder whose files may import each other in a circle for now, by package. The loop's flows, tunnels and sockets hold each
-/// other's typed keys, and each file has its part of `impl Loop`; that comes apart when tunnels and their pool become a library
-/// that a waypoint shares. When it has, this must go: a circle that is excused and not there fails, too.
-const EXCUSED: (&str, &str) = ("culvert-ztunnel", "/ztunnel/src/engine/");
-
 /// Reads all crates of the workspace and fails with every circle, if there is one.
 pub(crate) fn check() -> Result<()> {
-    shell::say("imports: no circles, and no program that imports another");
+    shell::say("imports: no circles, no program that imports another, and libraries in their order");
     let mut wrong = Vec::new();
-    let mut excused = 0;
     for package in packages()? {
         wrong.extend(package.forbidden_dependencies());
+        wrong.extend(order::imports_upwards(
+            &package.name,
+            package.in_mesh,
+            &package.dependencies,
+        ));
         for root in &package.roots {
             let krate = source::Crate::read(root).with_context(|| format!("crate {}", package.name))?;
             let graph = Graph::of(&krate);
-            let (of_engine, circles): (Vec<_>, Vec<_>) = graph.circles().into_iter().partition(|circle| {
-                package.name == EXCUSED.0 && circle.iter().all(|line| line.matches(EXCUSED.1).count() == 2)
-            });
-            excused += of_engine.len();
-            let circles = circles.into_iter().map(|circle| ("imports in a circle", circle));
+            let circles = graph
+                .circles()
+                .into_iter()
+                .map(|circle| ("imports in a circle", circle));
             let rooms = graph.circles_of_rooms();
             let rooms = rooms.into_iter().map(|circle| ("rooms that import each other", circle));
             wrong.extend(circles.chain(rooms).map(|(what, lines)| {
@@ -54,12 +54,6 @@ pub(crate) fn check() -> Result<()> {
                 format!("{}: {what}:\n{}", package.name, lines.join("\n"))
             }));
         }
-    }
-    if excused != 1 {
-        wrong.push(format!(
-            "{excused} circles in {}, where one is excused in xtask/src/imports/mod.rs",
-            EXCUSED.1
-        ));
     }
     if !wrong.is_empty() {
         bail!("{}", wrong.join("\n"));
@@ -70,6 +64,8 @@ pub(crate) fn check() -> Result<()> {
 /// A package of the workspace.
 struct Package {
     name: String,
+    /// Its folder is one of `mesh/`.
+    in_mesh: bool,
     dependencies: BTreeSet<String>,
     /// The files with which its library and its programs begin.
     roots: Vec<PathBuf>,
@@ -105,6 +101,10 @@ fn packages() -> Result<Vec<Package>> {
         });
         Some(Package {
             name: package["name"].as_str()?.to_owned(),
+            in_mesh: Path::new(package["manifest_path"].as_str()?)
+                .ancestors()
+                .nth(2)
+                .is_some_and(|folder| folder.ends_with("mesh")),
             dependencies: linked
                 .filter_map(|one| Some(one["name"].as_str()?.to_owned()))
                 .collect(),

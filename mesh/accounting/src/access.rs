@@ -1,0 +1,101 @@
+//! The access log: one line for each connection.
+
+use std::{fmt::Display, time::Duration};
+
+use culvert_identity::SpiffeId;
+use culvert_state::Workload;
+
+use crate::opening::{Direction, Opening};
+
+/// The fields of both ends, whichever is the pod of this node.
+struct Ends<'a> {
+    direction: &'static str,
+    source_workload: Option<&'a str>,
+    source_namespace: Option<&'a str>,
+    source_identity: Option<&'a SpiffeId>,
+    destination_workload: Option<&'a str>,
+    destination_namespace: Option<&'a str>,
+    destination_identity: Option<&'a SpiffeId>,
+}
+
+impl<'a> Ends<'a> {
+    fn of(opening: &'a Opening) -> Self {
+        let pod = &opening.pod;
+        let peer = opening.peer.workload.as_deref();
+        let peer_name = peer.map(|workload: &Workload| &*workload.name);
+        let peer_identity = opening.peer.identity.as_ref();
+        let peer_namespace = peer.map(|workload| &*workload.namespace);
+        let peer_namespace = peer_namespace.or(peer_identity.map(SpiffeId::namespace));
+        // An identity is logged only where a certificate proved it to the other side.
+        let own_identity = opening.encrypted.then_some(&pod.identity);
+        let (own_name, own_namespace) = (Some(&*pod.name), Some(&*pod.namespace));
+        match opening.direction {
+            Direction::Outbound => Self {
+                direction: "outbound",
+                source_workload: own_name,
+                source_namespace: own_namespace,
+                source_identity: own_identity,
+                destination_workload: peer_name,
+                destination_namespace: peer_namespace,
+                destination_identity: peer_identity,
+            },
+            Direction::Inbound => Self {
+                direction: "inbound",
+                source_workload: peer_name,
+                source_namespace: peer_namespace,
+                source_identity: peer_identity,
+                destination_workload: own_name,
+                destination_namespace: own_namespace,
+                destination_identity: own_identity,
+            },
+        }
+    }
+}
+
+/// The line of a connection that was open.
+pub(super) fn ended(
+    opening: &Opening,
+    sent: u64,
+    received: u64,
+    duration: Duration,
+    error: Option<&(dyn std::error::Error + Send + Sync + 'static)>,
+) {
+    let error = error.map(|error| error as &dyn Display);
+    line(opening, "connection closed", sent, received, duration, error);
+}
+
+/// The line of a connection that never was.
+pub(super) fn failed(opening: &Opening, tried_for: Duration, reason: &dyn Display) {
+    line(opening, "connection failed", 0, 0, tried_for, Some(reason));
+}
+
+fn line(opening: &Opening, what: &str, sent: u64, received: u64, duration: Duration, error: Option<&dyn Display>) {
+    let ends = Ends::of(opening);
+    // A field that is `None` does not appear. The two macros differ in nothing but the level.
+    macro_rules! say {
+        ($level:ident) => {
+            tracing::$level!(
+                target: culvert_telemetry::ACCESS,
+                direction = ends.direction,
+                src.addr = %opening.source,
+                src.workload = ends.source_workload,
+                src.namespace = ends.source_namespace,
+                src.identity = ends.source_identity.map(tracing::field::display),
+                dst.addr = %opening.destination,
+                dst.dialled_addr = opening.dialled.map(tracing::field::display),
+                dst.hbone_addr = opening.hbone_addr.map(tracing::field::display),
+                dst.service = opening.service.as_deref(),
+                dst.workload = ends.destination_workload,
+                dst.namespace = ends.destination_namespace,
+                dst.identity = ends.destination_identity.map(tracing::field::display),
+                bytes_sent = sent,
+                bytes_recv = received,
+                duration_ms = duration.as_micros() as f64 / 1000.0,
+                encrypted = opening.encrypted,
+                error = error.map(tracing::field::display),
+                "{what}"
+            )
+        };
+    }
+    if error.is_some() { say!(warn) } else { say!(info) }
+}

@@ -1,0 +1,150 @@
+//! From a connection to its series, quickly.
+
+use std::{
+    cell::RefCell,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use culvert_identity::SpiffeId;
+use culvert_state::{Pod, Workload};
+use culvert_telemetry::tcp::{EndLabels, TcpLabels, TcpMetrics, TcpSeries};
+use rustc_hash::FxHashMap;
+
+use crate::opening::{Direction, Opening};
+
+/// What a thread remembers of late, before that becomes the older half of its memory.
+const REMEMBERED: usize = 1024;
+
+thread_local! {
+    static KNOWN: RefCell<Known> = RefCell::default();
+}
+
+/// Series that a thread used: of late, and before. What is in use is never forgotten.
+#[derive(Default)]
+struct Known {
+    late: FxHashMap<Key, Arc<TcpSeries>>,
+    before: FxHashMap<Key, Arc<TcpSeries>>,
+}
+
+impl Known {
+    fn find(&mut self, key: Key, make: impl FnOnce() -> Arc<TcpSeries>) -> &Arc<TcpSeries> {
+        let remembered = match self.late.remove(&key) {
+            Some(series) => Some(series),
+            None => self.before.remove(&key),
+        };
+        let series = remembered.filter(|series| !series.expired()).unwrap_or_else(make);
+        if self.late.len() >= REMEMBERED {
+            self.before = std::mem::take(&mut self.late);
+        }
+        self.late.entry(key).or_insert(series)
+    }
+}
+
+/// What determines the labels. Pods and workloads are compared by place in memory, which is theirs alone as long as the
+/// key holds them.
+#[derive(Clone)]
+struct Key {
+    metrics: *const TcpMetrics,
+    direction: Direction,
+    encrypted: bool,
+    pod: Arc<Pod>,
+    own: Option<Arc<Workload>>,
+    workload: Option<Arc<Workload>>,
+    identity: Option<SpiffeId>,
+    service: Option<Arc<str>>,
+}
+
+impl Key {
+    fn places(&self) -> impl Eq + Hash + use<> {
+        let place = |workload: &Option<Arc<Workload>>| workload.as_ref().map(Arc::as_ptr);
+        (
+            self.metrics,
+            self.direction,
+            self.encrypted,
+            Arc::as_ptr(&self.pod),
+            place(&self.own),
+            place(&self.workload),
+        )
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.places() == other.places() && self.identity == other.identity && self.service == other.service
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.places().hash(state);
+    }
+}
+
+/// Does something with the series of a connection.
+pub(super) fn with<R>(metrics: &Arc<TcpMetrics>, opening: &Opening, act: impl FnOnce(&Arc<TcpSeries>) -> R) -> R {
+    let key = Key {
+        metrics: Arc::as_ptr(metrics),
+        direction: opening.direction,
+        encrypted: opening.encrypted,
+        pod: opening.pod.clone(),
+        own: opening.own.clone(),
+        workload: opening.peer.workload.clone(),
+        identity: opening.peer.identity.clone(),
+        service: opening.service.clone(),
+    };
+    KNOWN.with_borrow_mut(|known| {
+        if let Some(series) = known.late.get(&key).filter(|series| !series.expired()) {
+            return act(series);
+        }
+        act(known.find(key, || metrics.series(labels(opening))))
+    })
+}
+
+fn labels(opening: &Opening) -> TcpLabels {
+    let pod = &opening.pod;
+    let mut own = end(opening.own.as_deref());
+    // What is certain about an own pod, even before the mesh has told of it.
+    own.namespace = pod.namespace.clone();
+    if opening.encrypted {
+        own.principal = pod.identity.as_str().into();
+    }
+    if own.workload.is_empty() {
+        own.workload = pod.name.clone();
+    }
+    let mut peer = end(opening.peer.workload.as_deref());
+    if let Some(identity) = &opening.peer.identity {
+        peer.principal = identity.as_str().into();
+        // On demand, a peer that only ever connects to us is known by its certificate alone.
+        if peer.namespace.is_empty() {
+            peer.namespace = identity.namespace().into();
+        }
+    }
+    let (reporter, source, destination) = match opening.direction {
+        Direction::Outbound => ("source", own, peer),
+        Direction::Inbound => ("destination", peer, own),
+    };
+    TcpLabels {
+        reporter,
+        source,
+        destination,
+        service: opening.service.clone().unwrap_or_default(),
+        mutual_tls: opening.encrypted,
+    }
+}
+
+fn end(workload: Option<&Workload>) -> EndLabels {
+    let Some(workload) = workload else {
+        return EndLabels::default();
+    };
+    EndLabels {
+        workload: workload.workload_name.clone(),
+        namespace: workload.namespace.clone(),
+        canonical_service: workload.canonical_name.clone(),
+        canonical_revision: workload.canonical_revision.clone(),
+        principal: Arc::default(),
+        cluster: workload.cluster.clone(),
+    }
+}

@@ -1,0 +1,337 @@
+//! The configuration task: runs the delta xDS client over a stream, and begins again when the stream ends.
+
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+
+use culvert_proto::{
+    ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_TYPE, ROOTS_TYPE,
+    discovery::{
+        DeltaDiscoveryRequest, DeltaDiscoveryResponse,
+        aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
+    },
+};
+use culvert_state::Store;
+use culvert_xds::client::{Client, Mode};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, Interval, MissedTickBehavior},
+};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Request, Streaming};
+
+use crate::{
+    Change, Outputs, Served,
+    apply::{apply, apply_ranges, apply_roots},
+    backoff::Backoff,
+    channel::{ControllerClient, chain, describe},
+    subscriptions::{Asked, Subscriptions},
+};
+
+/// The proxy's own network; more than one network comes with multi-cluster.
+const NETWORK: &str = "";
+
+/// A response may describe a whole large mesh.
+const MAX_RESPONSE: usize = 512 * 1024 * 1024;
+
+/// How often subscriptions are looked through for those that nothing uses.
+const LOOK: Duration = Duration::from_secs(15);
+
+/// Pauses before the controller is tried again.
+const FIRST_RETRY: Duration = Duration::from_millis(20);
+const LAST_RETRY: Duration = Duration::from_secs(10);
+
+/// Runs until the future is dropped.
+pub(super) async fn run(
+    controller: ControllerClient,
+    served: Arc<Served>,
+    mut asks: mpsc::UnboundedReceiver<Question>,
+    outputs: Outputs,
+) {
+    let mut configuration = Configuration::new(&controller, served, outputs);
+    // A replica that ends is followed by the other at once.
+    let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
+    loop {
+        let outcome = configuration.follow(&mut asks, &mut backoff).await;
+        configuration.outputs.metrics.controller_connected.set(0);
+        controller.forget().await;
+        let pause = backoff.pause();
+        tracing::warn!(why = outcome, retry_in = ?pause, "no configuration stream; the last state stays in force");
+        let until = tokio::time::sleep(pause);
+        tokio::pin!(until);
+        // Questions that come meanwhile are part of the next connection's first requests.
+        loop {
+            tokio::select! {
+                () = &mut until => break,
+                Some(question) = asks.recv() => drop(configuration.hear(question)),
+            }
+        }
+    }
+}
+
+/// What the data path says of addresses.
+pub(super) enum Question {
+    /// Who has it?
+    Who(IpAddr),
+    /// Connections went there.
+    Used(Vec<IpAddr>),
+}
+
+struct Configuration {
+    controller: ControllerClient,
+    client: Client,
+    store: Store,
+    on_demand: bool,
+    /// Types whose first response is still to come.
+    missing: BTreeSet<&'static str>,
+    subscriptions: Subscriptions,
+    look: Interval,
+    served: Arc<Served>,
+    outputs: Outputs,
+}
+
+impl Configuration {
+    fn new(controller: &ControllerClient, served: Arc<Served>, outputs: Outputs) -> Self {
+        let settings = controller.settings();
+        let on_demand = settings.on_demand;
+        let mode = if on_demand { Mode::OnDemand } else { Mode::Wildcard };
+        let mut store = Store::new(NETWORK, &settings.trust_domain, on_demand);
+        store.claim(&settings.mesh_ranges, false);
+        store.set_bootstrap(settings.api_server);
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut configuration = Self {
+            controller: controller.clone(),
+            client: Client::new(
+                settings.caller.describe(&settings.cluster_id),
+                [
+                    (ADDRESS_TYPE, mode),
+                    (AUTHORIZATION_TYPE, Mode::Wildcard),
+                    (ROOTS_TYPE, Mode::Wildcard),
+                    (MESH_TYPE, Mode::Wildcard),
+                ],
+            ),
+            store,
+            on_demand,
+            missing: BTreeSet::from([ADDRESS_TYPE, AUTHORIZATION_TYPE]),
+            subscriptions: Subscriptions::default(),
+            look,
+            served,
+            outputs,
+        };
+        // What may be reached before the controller has answered.
+        configuration.publish();
+        configuration
+    }
+
+    /// One connection, until it ends; returns why.
+    async fn follow(&mut self, asks: &mut mpsc::UnboundedReceiver<Question>, backoff: &mut Backoff) -> String {
+        let (requests, mut responses) = match self.open().await {
+            Ok(stream) => stream,
+            Err(why) => return why,
+        };
+        loop {
+            let request = tokio::select! {
+                response = responses.message() => match response {
+                    Ok(Some(response)) => {
+                        backoff.reset();
+                        match self.take(&response) {
+                            Ok(ack) => Some(ack),
+                            Err(why) => return why,
+                        }
+                    }
+                    Ok(None) => return "the controller ended the stream".into(),
+                    Err(status) => return describe(&status),
+                },
+                Some(question) = asks.recv() => self.hear(question),
+                _ = self.look.tick() => self.give_up_unused(),
+            };
+            if let Some(request) = request {
+                // Fails only when the stream has ended, which the next `message` says.
+                let _ = requests.send(request);
+            }
+        }
+    }
+
+    async fn open(
+        &self,
+    ) -> Result<
+        (
+            mpsc::UnboundedSender<DeltaDiscoveryRequest>,
+            Streaming<DeltaDiscoveryResponse>,
+        ),
+        String,
+    > {
+        let controller = &self.controller;
+        let channel = controller.connect().await.map_err(|error| chain(&error))?;
+        let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE);
+        let (requests, outgoing) = mpsc::unbounded_channel();
+        for request in self.client.connect() {
+            // The receiver is right here.
+            let _ = requests.send(request);
+        }
+        let mut request = Request::new(UnboundedReceiverStream::new(outgoing));
+        controller.authorize(&mut request).map_err(|error| error.to_string())?;
+        let responses = client
+            .delta_aggregated_resources(request)
+            .await
+            .map_err(|status| describe(&status))?;
+        tracing::info!(
+            controller = controller.settings().controller,
+            "configuration stream is open"
+        );
+        self.outputs.metrics.controller_connected.set(1);
+        controller.note_stream();
+        Ok((requests, responses.into_inner()))
+    }
+
+    /// Applies a response and publishes the result.
+    fn take(&mut self, response: &DeltaDiscoveryResponse) -> Result<DeltaDiscoveryRequest, String> {
+        let metrics = &self.outputs.metrics;
+        let label = [("type", short(&response.type_url))];
+        metrics.responses.get_or_create(&label).inc();
+        let (store, rejected, controller) = (&mut self.store, &metrics.rejected, &self.controller);
+        let by_hand = &controller.settings().mesh_ranges;
+        let ack = self.client.receive(response, |update| {
+            let rejections = match update.type_url {
+                ROOTS_TYPE => apply_roots(controller, &update),
+                MESH_TYPE => apply_ranges(store, by_hand, &update),
+                _ => apply(store, &update),
+            };
+            rejected.get_or_create(&label).inc_by(rejections.len() as u64);
+            rejections
+        });
+        let ack = ack.map_err(|error| error.to_string())?;
+        if let Some(refusal) = &ack.error_detail {
+            tracing::error!(reason = refusal.message, "refused configuration");
+        }
+        let first = self.missing.remove(response.type_url.as_str());
+        if first && self.missing.is_empty() {
+            self.store.set_synced();
+            tracing::info!("configuration is complete");
+        }
+        if response.type_url == ADDRESS_TYPE && self.on_demand {
+            self.settle(&response.removed_resources);
+        }
+        self.publish();
+        Ok(ack)
+    }
+
+    /// Marks questions as answered: those about addresses of which the response said something, and those about addresses
+    /// that it says nobody has.
+    fn settle(&mut self, removed: &[String]) {
+        let touched: Vec<IpAddr> = self.store.changed_addresses().collect();
+        for address in touched
+            .into_iter()
+            .chain(removed.iter().filter_map(|name| unalias(name)))
+        {
+            if self.subscriptions.answer(address, self.store.knows(address)) {
+                self.store.set_answered(address);
+            }
+        }
+    }
+
+    fn hear(&mut self, question: Question) -> Option<DeltaDiscoveryRequest> {
+        match question {
+            Question::Who(address) => self.ask(address),
+            Question::Used(addresses) => {
+                self.subscriptions.set_used(&addresses, Instant::now());
+                None
+            }
+        }
+    }
+
+    /// Takes a question in.
+    fn ask(&mut self, address: IpAddr) -> Option<DeltaDiscoveryRequest> {
+        if !self.on_demand {
+            return None;
+        }
+        let asked = self.subscriptions.ask(address, Instant::now());
+        let is_known = self.store.knows(address);
+        // Where it was answered before, whoever asks had not seen that.
+        if is_known || asked == Asked::Answered {
+            self.subscriptions.answer(address, is_known);
+            self.store.set_answered(address);
+            self.publish();
+        }
+        if asked != Asked::New {
+            return None;
+        }
+        let subscribe = self.client.subscribe(ADDRESS_TYPE, [alias(address)]);
+        let gone = self.subscriptions.take_excess(&self.own_addresses());
+        let unsubscribe = self.give_up(gone);
+        self.show_subscriptions();
+        match (subscribe, unsubscribe) {
+            (Some(mut both), Some(gone)) => {
+                both.resource_names_unsubscribe = gone.resource_names_unsubscribe;
+                Some(both)
+            }
+            (one, other) => one.or(other),
+        }
+    }
+
+    fn give_up_unused(&mut self) -> Option<DeltaDiscoveryRequest> {
+        let gone = self.subscriptions.take_unused(&self.own_addresses(), Instant::now());
+        let request = self.give_up(gone);
+        self.show_subscriptions();
+        request
+    }
+
+    /// Forgets these addresses, and what is held for their sake alone.
+    fn give_up(&mut self, gone: Vec<IpAddr>) -> Option<DeltaDiscoveryRequest> {
+        if gone.is_empty() {
+            return None;
+        }
+        let (subscriptions, caller) = (&self.subscriptions, &self.controller.settings().caller);
+        let names = self.store.unsubscribed(
+            &gone,
+            |address| subscriptions.is_subscribed(address),
+            |workload| caller.is_sent(workload),
+        );
+        names.iter().for_each(|name| self.store.remove_address(name));
+        gone.iter().for_each(|address| self.store.forget_answer(*address));
+        tracing::debug!(addresses = gone.len(), resources = names.len(), "gave subscriptions up");
+        self.publish();
+        self.client.forget(ADDRESS_TYPE, names.iter().map(|name| &**name));
+        self.client.unsubscribe(ADDRESS_TYPE, gone.into_iter().map(alias))
+    }
+
+    fn own_addresses(&self) -> BTreeSet<IpAddr> {
+        let pods = self.served.all();
+        let addresses = pods.iter().flat_map(|pod| &pod.addresses);
+        addresses.map(IpAddr::to_canonical).collect()
+    }
+
+    fn show_subscriptions(&self) {
+        let subscribed = &self.outputs.metrics.subscribed_addresses;
+        subscribed.set(self.subscriptions.len() as i64);
+    }
+
+    fn publish(&mut self) {
+        let mesh = self.store.snapshot();
+        let held = &self.outputs.metrics.resources;
+        for (kind, size) in ["workload", "service", "policy"].into_iter().zip(mesh.sizes()) {
+            held.get_or_create(&[("kind", kind)]).set(size as i64);
+        }
+        self.outputs.published.mesh.store(mesh);
+        (self.outputs.notify)(Change::Mesh(Arc::new(self.store.take_change())));
+    }
+}
+
+/// A type as metrics name it.
+fn short(type_url: &str) -> &'static str {
+    match type_url {
+        ADDRESS_TYPE => "address",
+        ROOTS_TYPE => "roots",
+        MESH_TYPE => "mesh",
+        _ => "authorization",
+    }
+}
+
+/// The name by which an address may be asked for: `network/ip`.
+fn alias(address: IpAddr) -> String {
+    format!("{NETWORK}/{address}")
+}
+
+/// The address in such a name.
+fn unalias(name: &str) -> Option<IpAddr> {
+    name.strip_prefix(NETWORK)?.strip_prefix('/')?.parse().ok()
+}

@@ -1,0 +1,80 @@
+//! Metrics of the loops and of the process that they run in.
+
+use culvert_telemetry::prometheus::{
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// What loops and worker count. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ProxyMetrics {
+    /// Connections that failed because no local port was free for them inside a pod.
+    pub(crate) local_ports_exhausted: Counter,
+    /// Connections to tunnel ports that became none, by reason.
+    pub(crate) refused_tunnels: Family<[(&'static str, &'static str); 1], Counter>,
+    /// 1 while connections wait because the process may open hardly any more descriptors.
+    pub(crate) descriptors_short: Gauge,
+    /// How often that began.
+    pub(crate) descriptor_shortages: Counter,
+    /// Bytes that connections make the proxy hold, and may.
+    pub(crate) held_bytes: Gauge,
+    pub(crate) held_limit: Gauge,
+    /// Connections that were reset because too much was held.
+    pub(crate) shed_connections: Counter,
+    /// Streams of peers that were refused, by reason: `memory`, `streams`, `certificate`.
+    pub(crate) refused_streams: Family<[(&'static str, &'static str); 1], Counter>,
+    /// Tunnels that ended before their connections did, by reason: `certificate`, `silent`, `lost`.
+    pub(crate) tunnels_given_up: Family<[(&'static str, &'static str); 1], Counter>,
+}
+
+impl ProxyMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "culvert_ztunnel_local_ports_exhausted",
+            "Connections that failed because no local port was free for them inside a pod",
+            metrics.local_ports_exhausted.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_refused_tunnels",
+            "Connections to tunnel ports that became none: by rate, or because the handshake failed",
+            metrics.refused_tunnels.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_descriptors_short",
+            "Whether connections wait because the process may open hardly any more descriptors",
+            metrics.descriptors_short.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_descriptor_shortages",
+            "Times that descriptors became short",
+            metrics.descriptor_shortages.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_held_bytes",
+            "Bytes held for applications and peers that do not read",
+            metrics.held_bytes.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_held_limit_bytes",
+            "Bytes that may be held",
+            metrics.held_limit.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_shed_connections",
+            "Connections that were reset because too much was held",
+            metrics.shed_connections.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_refused_streams",
+            "Streams that were refused to peers",
+            metrics.refused_streams.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_tunnels_given_up",
+            "Tunnels that took no new connections any more, or were cut, before they were idle",
+            metrics.tunnels_given_up.clone(),
+        );
+        metrics
+    }
+}
