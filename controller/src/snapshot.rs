@@ -9,7 +9,7 @@ use culvert_objects::PersistentMap;
 use culvert_proto::config::Mesh;
 use culvert_proto::workload::{Address, NetworkAddress, Workload, address};
 use culvert_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_NAME, MESH_TYPE};
-use culvert_xds::server::{Entry, Resources};
+use culvert_xds::server::{Entry, Named, Resources};
 use prost::Message as _;
 
 /// Resources by type and name, and for addresses by alias, by service and by node. A copy shares all of it, and costs
@@ -202,7 +202,7 @@ impl Snapshot {
 }
 
 impl Resources for Snapshot {
-    fn all<'a>(&'a self, type_url: &str) -> Option<Box<dyn Iterator<Item = (&'a Arc<str>, &'a Entry)> + 'a>> {
+    fn all<'a>(&'a self, type_url: &str) -> Option<Named<'a>> {
         let resources = self.of_type(type_url)?.iter();
         Some(Box::new(resources.map(|(name, held)| (name, &held.entry))))
     }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use culvert_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_TYPE, ROOTS_TYPE};
-use culvert_xds::server::{Entry, Resources as _, TypeSpec, View};
+use culvert_xds::server::{Entry, Named, Resources as _, TypeSpec, View};
 
 use super::roots::Roots;
 use crate::authority::Caller;
@@ -96,7 +96,7 @@ impl View for CallerView<'_> {
         }
     }
 
-    fn all<'a>(&'a self, type_url: &str) -> Box<dyn Iterator<Item = (&'a Arc<str>, &'a Entry)> + 'a> {
+    fn all<'a>(&'a self, type_url: &str) -> Named<'a> {
         if type_url == ROOTS_TYPE {
             return Box::new(self.roots.all());
         }

@@ -27,10 +27,13 @@ impl Entry {
     }
 }
 
+/// Resources, each with its name, whose text is shared.
+pub type Named<'a> = Box<dyn Iterator<Item = (&'a Arc<str>, &'a Entry)> + 'a>;
+
 /// A consistent state of all resources.
 pub trait Resources {
     /// Every resource of a type, by name. Names are shared, since many streams hold the same. `None` for a type that is not served.
-    fn all<'a>(&'a self, type_url: &str) -> Option<Box<dyn Iterator<Item = (&'a Arc<str>, &'a Entry)> + 'a>>;
+    fn all<'a>(&'a self, type_url: &str) -> Option<Named<'a>>;
 
     /// A resource by its name.
     fn get(&self, type_url: &str, name: &str) -> Option<&Entry>;
@@ -62,7 +65,7 @@ pub trait View {
     fn types(&self) -> &'static [TypeSpec];
 
     /// Every resource of a type, by name. Names are shared, since many streams hold the same.
-    fn all<'a>(&'a self, type_url: &str) -> Box<dyn Iterator<Item = (&'a Arc<str>, &'a Entry)> + 'a>;
+    fn all<'a>(&'a self, type_url: &str) -> Named<'a>;
 
     /// A resource by its name.
     fn get(&self, type_url: &str, name: &str) -> Option<&Entry>;

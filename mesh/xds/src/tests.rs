@@ -15,7 +15,7 @@ use crate::{
     Change, Index, Key, StreamId,
     client::{Client, Mode, Rejection},
     naive,
-    server::{Entry, Meaning, Stream, Turn, TypeSpec, View},
+    server::{Entry, Meaning, Named, Stream, Turn, TypeSpec, View},
 };
 
 const TYPES: [TypeSpec; 2] = [
@@ -102,7 +102,7 @@ impl View for World {
         &TYPES
     }
 
-    fn all<'a>(&'a self, type_url: &str) -> Box<dyn Iterator<Item = (&'a Arc<str>, &'a Entry)> + 'a> {
+    fn all<'a>(&'a self, type_url: &str) -> Named<'a> {
         Box::new(self.of_type(type_url).iter())
     }
 
