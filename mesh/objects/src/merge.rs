@@ -162,6 +162,16 @@ pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, Stri
     };
     let unknown = unknown.map(|unknown| (format!("metadata.labels[{}]", unknown.label), unknown.to_string()));
     let mut found: Vec<_> = unknown.into_iter().collect();
+    if let Object::Namespace(_) | Object::Pod(_) = object {
+        let annotations = object.metadata().annotations.as_ref();
+        let problem = enrolment::close_annotation_problem(annotations, matches!(object, Object::Namespace(_)));
+        found.extend(problem.map(|problem| {
+            (
+                format!("metadata.annotations[{}]", enrolment::CLOSE_ANNOTATION),
+                problem,
+            )
+        }));
+    }
     if let Object::Pod(pod) = object {
         let account = ObjectName::new(object.name().namespace, enrolment::service_account(pod));
         if !objects.service_accounts.contains_key(&account) {

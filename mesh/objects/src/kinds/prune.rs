@@ -8,9 +8,12 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+use crate::enrolment::CLOSE_ANNOTATION;
+
 /// Annotations that are read, on whatever object.
-const ANNOTATIONS: [&str; 3] = [
+const ANNOTATIONS: [&str; 4] = [
     "ambient.istio.io/redirection",
+    CLOSE_ANNOTATION,
     PRESENCE,
     "networking.istio.io/traffic-distribution",
 ];
