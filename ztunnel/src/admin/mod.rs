@@ -45,23 +45,23 @@ pub(crate) fn pages(shared: &Arc<Shared>, served: &Arc<Served>, logging: Logging
     let dump = {
         let (shared, served) = (Arc::clone(shared), Arc::clone(served));
         move |_: &Request| {
-            Response::json(&json!({
-                "generation": shared.mesh.load().generation(),
-                "synced": shared.mesh.load().synced(),
-                "ranges": views::ranges(&shared),
-                "subscribed_addresses": shared.telemetry.proxy().subscribed_addresses.get(),
-                "descriptors_short": shared.telemetry.proxy().descriptors_short.get() == 1,
-                "pods": served.all().iter().map(|pod| views::pod(pod)).collect::<Vec<_>>(),
-                "workloads": views::workloads(&shared),
-                "services": views::services(&shared),
-                "policies": views::policies(&shared),
-                "certificates": views::certificates(&shared),
-            }))
+            let mut page = views::status(&shared);
+            page["pods"] = served.all().iter().map(|pod| views::pod(pod)).collect();
+            page["workloads"] = views::workloads(&shared);
+            page["services"] = views::services(&shared);
+            page["policies"] = views::policies(&shared);
+            page["certificates"] = views::certificates(&shared);
+            Response::json(&page)
         }
+    };
+    let status = {
+        let shared = Arc::clone(shared);
+        move |_: &Request| Response::json(&views::status(&shared))
     };
     let shown = logging.clone();
     let admin = Routes::new()
         .get("/config_dump", dump)
+        .get("/status", status)
         .get("/workloads", view("workloads", views::workloads))
         .get("/services", view("services", views::services))
         .get("/policies", view("policies", views::policies))
