@@ -18,6 +18,7 @@ use culvert_identity::{SpiffeError, SpiffeId};
 use culvert_net::packet::{self, AsyncPacketSocket, LostDescriptors, PacketSocket};
 use culvert_proto::zds::SocketRole;
 use culvert_telemetry::Logging;
+use culvert_tunnel::{budget::HeldBytes, life::Limits};
 use prost::Message as _;
 use tokio::{
     net::TcpListener,
@@ -29,15 +30,14 @@ use crate::{
     cli::Cli,
     control::{self, Inputs, Served},
     descriptors::{Descriptors, Use},
-    engine::{self, EngineConfig, HeldBytes, LoopHandle},
+    engine::{self, EngineConfig, LoopHandle},
     memory,
-    pod::Pod,
     privilege::Held,
     seam::{Ask, ListenerRole, LoopMessage, Shared},
-    state::Mesh,
     telemetry::Telemetry,
     wire::{self, NeedSockets, Order, PodAdded, Report, Secrets, ToWorker},
 };
+use culvert_state::{Mesh, Pod};
 
 /// How often drained loops are looked for, series swept, and what a lack of descriptors prevented is tried again.
 const TICK: Duration = Duration::from_millis(100);
@@ -120,7 +120,10 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
     });
     let config = EngineConfig {
         connect_timeout: cli.engine.connect_timeout,
-        stale_grace: cli.engine.tunnel_grace,
+        limits: Limits {
+            stale_grace: cli.engine.tunnel_grace,
+            ..Limits::default()
+        },
         held: Arc::new(HeldBytes::new(
             cli.engine.held_memory.unwrap_or_else(memory::held_bytes),
         )),

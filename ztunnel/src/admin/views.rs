@@ -6,11 +6,10 @@ use culvert_policy::{Action, Policy, Scope};
 use serde_json::{Value, json};
 
 use crate::{
-    pod::Pod,
     seam::Shared,
-    state::{Health, Service, Workload},
     telemetry::{Direction, OpenConnection},
 };
+use culvert_state::{Health, Pod, Service, Workload};
 
 /// What the proxy knows at all, and what it is short of: small on a node of any size.
 pub(super) fn status(shared: &Shared) -> Value {

@@ -1,0 +1,133 @@
+//! What the mesh's state decides about a connection, and what a change of it concerns.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use culvert_identity::SpiffeId;
+use rustc_hash::FxHashSet;
+
+use crate::Workload;
+
+/// What to do with a connection that a pod of this node opens.
+#[derive(Clone, Debug)]
+pub enum Outbound {
+    /// Carry it through HBONE.
+    Tunnel {
+        /// Where the peer's HBONE listener is.
+        node: SocketAddr,
+        /// What `:authority` says: the destination workload's address and port.
+        authority: SocketAddr,
+        /// The identities that may answer. Never empty.
+        identities: Arc<[SpiffeId]>,
+        /// Destination workload; its uid belongs to the pool key, since addresses are reused.
+        workload: Arc<Workload>,
+        /// The service that the application dialled, `namespace/hostname`, if any.
+        service: Option<Arc<str>>,
+    },
+    /// Connect to this address in plaintext: a destination outside the mesh, or one that is not enrolled.
+    Direct {
+        /// Where to connect to: the original destination, or an endpoint of the service that was dialled.
+        destination: SocketAddr,
+        /// The workload there, if the mesh knows one.
+        workload: Option<Arc<Workload>>,
+        /// The service that the application dialled, if any.
+        service: Option<Arc<str>>,
+    },
+    /// Not known yet: park until it is there.
+    Pending(Awaited),
+    /// Refuse; the reason goes to the access log.
+    Deny(Denial),
+}
+
+/// Whether a connection may reach a pod of this node.
+#[derive(Clone, Debug)]
+pub enum Inbound {
+    /// Let it through.
+    Allow,
+    /// Refuse; the reason goes to the access log (and 401 to an HBONE peer).
+    Deny(Denial),
+    /// A policy or the pod's own workload has not arrived yet: park until it is there, deny at the deadline.
+    Pending(Awaited),
+}
+
+/// What a connection waits for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Awaited {
+    /// The controller's first answers.
+    #[error("configuration from the controller")]
+    Configuration,
+    /// The controller's answer about an address that was not asked for before.
+    #[error("the controller's answer about {0}")]
+    Answer(IpAddr),
+    /// Somebody at an address of the mesh at which nobody is known: on its way, or gone.
+    #[error("a workload or service at {0}: the address is in the mesh's ranges, and none is known there")]
+    Owner(IpAddr),
+    /// The same, where the mesh's ranges are not known and the address is a private one.
+    #[error(
+        "a workload or service at {0}: the address is private, none is known there, and the mesh's ranges are not known \
+         (from the controller or --mesh-cidr)"
+    )]
+    OwnerOrRanges(IpAddr),
+    /// What the controller says of the pod of this node that has this address.
+    #[error("the controller's word on the pod at {0}")]
+    Own(IpAddr),
+    /// A policy that the pod's workload names.
+    #[error("policy {0}, which is referenced but has not been received")]
+    Policy(Arc<str>),
+}
+
+impl Awaited {
+    /// The address about which something new must be known before it is worth another look; none if anything may help.
+    pub fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Configuration | Self::Policy(_) => None,
+            Self::Answer(address) | Self::Owner(address) | Self::OwnerOrRanges(address) | Self::Own(address) => {
+                Some(*address)
+            }
+        }
+    }
+}
+
+/// Why a connection was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// A DENY policy matched.
+    #[error("denied by policy {0}")]
+    Policy(Arc<str>),
+    /// ALLOW policies apply and none matched.
+    #[error("no ALLOW policy matches")]
+    NotAllowed,
+    /// Nobody is known at an address where nothing may be sent in plaintext, though it was waited for.
+    #[error("waited in vain for {0}")]
+    NotKnown(Awaited),
+    /// The workload names a policy that has not been received.
+    #[error("policy {0} is referenced but has not been received")]
+    PolicyMissing(Arc<str>),
+    /// The dialled service has no endpoint that may be used.
+    #[error("service {0} has no healthy endpoint")]
+    NoEndpoint(Arc<str>),
+    /// The dialled service does not serve this port.
+    #[error("service {service} has no port {port}")]
+    NoPort {
+        /// `namespace/hostname`.
+        service: Arc<str>,
+        /// As dialled.
+        port: u16,
+    },
+    /// The destination speaks a tunnel protocol or needs a waypoint that this proxy cannot reach.
+    #[error("{0}")]
+    Unsupported(Arc<str>),
+}
+
+/// Where two snapshots of the mesh differ.
+#[derive(Clone, Debug, Default)]
+pub struct MeshChange {
+    /// In something that any connection may depend on: ranges, or that there is configuration at all.
+    pub everything: bool,
+    /// In policies, or in which of them bind a workload.
+    pub policies: bool,
+    /// In what is known of these addresses.
+    pub addresses: FxHashSet<IpAddr>,
+}

@@ -1,0 +1,400 @@
+//! From the wire form of workloads and services to ours. What is wrong with a resource is found here or never.
+
+use std::{net::IpAddr, sync::Arc};
+
+use culvert_identity::{SpiffeError, SpiffeId};
+use culvert_policy::PolicyError;
+use culvert_proto::{CLIENT_IP, HEALTH, SESSION_AFFINITY, TERMINATING, TEXT_TYPE, config, workload as proto};
+use ipnet::IpNet;
+use prost::Message as _;
+use rustc_hash::FxHashSet;
+
+use crate::{
+    Workload,
+    service::{Balancing, Closeness, Mode, Service, ServicePort},
+    workload::{Health, Locality, Membership},
+};
+
+/// Why a resource cannot be used. The controller hears it, with the resource's name, in a NACK.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResourceError {
+    /// The bytes are no message of the type.
+    #[error("does not decode: {0}")]
+    Decode(String),
+    /// An address that is neither workload nor service.
+    #[error("neither a workload nor a service")]
+    Empty,
+    /// The resource says that it has another name.
+    #[error("calls itself `{0}`")]
+    Name(String),
+    /// A field that must have a value has none.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    /// An address with a length that no family has.
+    #[error("{field}: an address has {bytes} bytes, neither 4 nor 16")]
+    AddressLength {
+        /// Which field.
+        field: &'static str,
+        /// How many.
+        bytes: usize,
+    },
+    /// An address at which nothing can be reached from another host.
+    #[error("{field}: {address} cannot be an address of it")]
+    Address {
+        /// Which field.
+        field: &'static str,
+        /// As received.
+        address: IpAddr,
+    },
+    /// A prefix longer than its address.
+    #[error("addresses: prefix length {length} is too long for {address}")]
+    Prefix {
+        /// The address.
+        address: IpAddr,
+        /// As received.
+        length: u32,
+    },
+    /// A port outside 1 to 65535 (0 for a target port that differs by workload).
+    #[error("{field}: {value} is no port")]
+    Port {
+        /// Which field.
+        field: &'static str,
+        /// As received.
+        value: u32,
+    },
+    /// A number that is none of the values of its enumeration.
+    #[error("{field}: {value} is unknown")]
+    UnknownValue {
+        /// Which field.
+        field: &'static str,
+        /// As received.
+        value: i32,
+    },
+    /// A way to keep clients with an endpoint that is none of those known here.
+    #[error("session affinity `{0}` is unknown")]
+    SessionAffinity(String),
+    /// Namespace, service account or trust domain make no identity.
+    #[error(transparent)]
+    Identity(#[from] SpiffeError),
+    /// An authorization policy cannot be enforced as it is written.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+}
+
+/// The ranges in a `culvert.config.Mesh`.
+pub fn mesh_ranges(bytes: &[u8]) -> Result<Vec<IpNet>, ResourceError> {
+    let mesh = config::Mesh::decode(bytes).map_err(|error| ResourceError::Decode(error.to_string()))?;
+    let range = |wire: &config::Range| {
+        let address = ip(&wire.address, "ranges")?;
+        let net = u8::try_from(wire.length)
+            .ok()
+            .and_then(|length| IpNet::new(address, length).ok());
+        net.map(|net| net.trunc()).ok_or(ResourceError::Prefix {
+            address,
+            length: wire.length,
+        })
+    };
+    mesh.ranges.iter().map(range).collect()
+}
+
+/// What all resources share: texts that many of them repeat, and what an empty trust domain means.
+#[derive(Debug)]
+pub(crate) struct Parser {
+    trust_domain: Arc<str>,
+    texts: FxHashSet<Arc<str>>,
+}
+
+impl Parser {
+    pub(crate) fn new(trust_domain: &str) -> Self {
+        Self {
+            trust_domain: trust_domain.into(),
+            texts: FxHashSet::default(),
+        }
+    }
+
+    /// One allocation for all equal texts.
+    fn shared(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return Arc::clone(known);
+        }
+        let text: Arc<str> = text.into();
+        self.texts.insert(Arc::clone(&text));
+        text
+    }
+
+    /// Forgets texts that nothing uses any more.
+    pub(crate) fn sweep(&mut self) {
+        self.texts.retain(|text| Arc::strong_count(text) > 1);
+    }
+
+    pub(crate) fn workload(&mut self, name: &str, wire: &proto::Workload) -> Result<Workload, ResourceError> {
+        if wire.uid != name {
+            return Err(ResourceError::Name(wire.uid.clone()));
+        }
+        required(&wire.name, "name")?;
+        required(&wire.namespace, "namespace")?;
+        let addresses = wire.addresses.iter().map(|bytes| unicast(bytes, "addresses"));
+        let addresses = addresses.collect::<Result<Box<[IpAddr]>, _>>()?;
+        let trust_domain = or(&wire.trust_domain, &self.trust_domain);
+        let identity = SpiffeId::new(trust_domain, &wire.namespace, or(&wire.service_account, "default"))?;
+        let mut services = Vec::with_capacity(wire.services.len());
+        for (service, ports) in &wire.services {
+            services.push(Membership {
+                service: self.shared(service),
+                ports: ports.ports.iter().map(endpoint_port).collect::<Result<_, _>>()?,
+            });
+        }
+        // A map on the wire has no order; what is shown and compared should have one.
+        services.sort_by(|a, b| a.service.cmp(&b.service));
+        let locality = wire.locality.clone().unwrap_or_default();
+        Ok(Workload {
+            uid: name.into(),
+            name: wire.name.as_str().into(),
+            namespace: self.shared(&wire.namespace),
+            addresses,
+            hostname: (!wire.hostname.is_empty()).then(|| wire.hostname.as_str().into()),
+            network: self.shared(&wire.network),
+            hbone: tunnel(wire.tunnel_protocol)?,
+            identities: [identity.clone()].into(),
+            identity,
+            waypoint: gateway(wire.waypoint.as_ref())?,
+            network_gateway: gateway(wire.network_gateway.as_ref())?,
+            native_tunnel: wire.native_tunnel,
+            application_tunnel: wire.application_tunnel.is_some(),
+            node: self.shared(&wire.node),
+            cluster: self.shared(&wire.cluster_id),
+            locality: Locality {
+                region: self.shared(&locality.region),
+                zone: self.shared(&locality.zone),
+                subzone: self.shared(&locality.subzone),
+            },
+            canonical_name: self.shared(&wire.canonical_name),
+            canonical_revision: self.shared(&wire.canonical_revision),
+            workload_name: self.shared(&wire.workload_name),
+            kind: kind(wire.workload_type),
+            services: services.into(),
+            policies: wire
+                .authorization_policies
+                .iter()
+                .map(|name| self.shared(name))
+                .collect(),
+            health: health(wire)?,
+            is_pod: name.split('/').nth(2) == Some("Pod"),
+            host_network: match proto::NetworkMode::try_from(wire.network_mode) {
+                Ok(mode) => mode == proto::NetworkMode::HostNetwork,
+                Err(_) => return Err(unknown("network_mode", wire.network_mode)),
+            },
+            weight: wire.capacity.unwrap_or(1),
+            open: Arc::default(),
+            trouble: Arc::default(),
+        })
+    }
+
+    pub(crate) fn service(&mut self, name: &str, wire: &proto::Service) -> Result<Service, ResourceError> {
+        let own = format!("{}/{}", wire.namespace, wire.hostname);
+        if own != name {
+            return Err(ResourceError::Name(own));
+        }
+        required(&wire.hostname, "hostname")?;
+        required(&wire.namespace, "namespace")?;
+        let mut addresses = Vec::with_capacity(wire.addresses.len());
+        for address in &wire.addresses {
+            addresses.push((self.shared(&address.network), range(address)?));
+        }
+        // Names of other schemes (a ServiceEntry's DNS names) are for clients that speak TLS themselves.
+        let identities = wire
+            .subject_alt_names
+            .iter()
+            .filter(|name| name.starts_with("spiffe://"));
+        Ok(Service {
+            name: self.shared(name),
+            short_name: wire.name.as_str().into(),
+            namespace: self.shared(&wire.namespace),
+            hostname: wire.hostname.as_str().into(),
+            addresses: addresses.into(),
+            ports: wire.ports.iter().map(service_port).collect::<Result<_, _>>()?,
+            identities: identities.map(|name| SpiffeId::parse(name)).collect::<Result<_, _>>()?,
+            waypoint: match wire.weighted_waypoints.first() {
+                Some(first) => gateway(first.destination.as_ref())?,
+                None => gateway(wire.waypoint.as_ref())?,
+            },
+            balancing: balancing(wire)?,
+            canonical: wire.canonical,
+            private: match proto::service::Visibility::try_from(wire.visibility) {
+                Ok(visibility) => visibility == proto::service::Visibility::Namespace,
+                Err(_) => return Err(unknown("visibility", wire.visibility)),
+            },
+        })
+    }
+}
+
+fn required(value: &str, field: &'static str) -> Result<(), ResourceError> {
+    if value.is_empty() {
+        Err(ResourceError::Missing(field))
+    } else {
+        Ok(())
+    }
+}
+
+fn or<'a>(value: &'a str, default: &'a str) -> &'a str {
+    if value.is_empty() { default } else { value }
+}
+
+fn unknown(field: &'static str, value: i32) -> ResourceError {
+    ResourceError::UnknownValue { field, value }
+}
+
+fn ip(bytes: &[u8], field: &'static str) -> Result<IpAddr, ResourceError> {
+    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
+        return Ok(v4.into());
+    }
+    match <[u8; 16]>::try_from(bytes) {
+        Ok(v6) => Ok(IpAddr::from(v6).to_canonical()),
+        Err(_) => Err(ResourceError::AddressLength {
+            field,
+            bytes: bytes.len(),
+        }),
+    }
+}
+
+fn unicast(bytes: &[u8], field: &'static str) -> Result<IpAddr, ResourceError> {
+    let address = ip(bytes, field)?;
+    if address.is_unspecified() || address.is_loopback() || address.is_multicast() {
+        return Err(ResourceError::Address { field, address });
+    }
+    Ok(address)
+}
+
+fn range(wire: &proto::NetworkAddress) -> Result<IpNet, ResourceError> {
+    let Some(length) = wire.length else {
+        return Ok(unicast(&wire.address, "addresses")?.into());
+    };
+    let address = ip(&wire.address, "addresses")?;
+    u8::try_from(length)
+        .ok()
+        .and_then(|length| IpNet::new(address, length).ok())
+        .map(|net| net.trunc())
+        .ok_or(ResourceError::Prefix { address, length })
+}
+
+fn port(value: u32, field: &'static str) -> Result<u16, ResourceError> {
+    u16::try_from(value)
+        .ok()
+        .filter(|port| *port != 0)
+        .ok_or(ResourceError::Port { field, value })
+}
+
+fn endpoint_port(wire: &proto::Port) -> Result<(u16, u16), ResourceError> {
+    Ok((
+        port(wire.service_port, "service_port")?,
+        port(wire.target_port, "target_port")?,
+    ))
+}
+
+fn service_port(wire: &proto::Port) -> Result<ServicePort, ResourceError> {
+    Ok(ServicePort {
+        port: port(wire.service_port, "service_port")?,
+        target: match wire.target_port {
+            0 => None,
+            value => Some(port(value, "target_port")?),
+        },
+        // For display alone, so a protocol of the future is no reason to refuse the service.
+        protocol: proto::AppProtocol::try_from(wire.app_protocol).map_or("UNKNOWN", |protocol| protocol.as_str_name()),
+    })
+}
+
+/// Sidecars' own mutual TLS is between applications' sidecars; this proxy carries its bytes as they are.
+fn tunnel(value: i32) -> Result<bool, ResourceError> {
+    match proto::TunnelProtocol::try_from(value) {
+        Ok(proto::TunnelProtocol::Hbone) => Ok(true),
+        Ok(proto::TunnelProtocol::None | proto::TunnelProtocol::LegacyIstioMtls) => Ok(false),
+        Err(_) => Err(unknown("tunnel_protocol", value)),
+    }
+}
+
+/// A third state that is not known here is none: `status` is what it means to everybody.
+fn health(wire: &proto::Workload) -> Result<Health, ResourceError> {
+    let status = proto::WorkloadStatus::try_from(wire.status).map_err(|_| unknown("status", wire.status))?;
+    if status == proto::WorkloadStatus::Healthy {
+        return Ok(Health::Ready);
+    }
+    let Some(found) = wire.extensions.iter().find(|extension| extension.name == HEALTH) else {
+        return Ok(Health::NotReady);
+    };
+    let config = found.config.as_ref().filter(|config| config.type_url == TEXT_TYPE);
+    let state = config.and_then(|config| String::decode(config.value.as_slice()).ok());
+    Ok(if state.as_deref() == Some(TERMINATING) {
+        Health::Terminating
+    } else {
+        Health::NotReady
+    })
+}
+
+fn kind(value: i32) -> &'static str {
+    proto::WorkloadType::try_from(value).map_or("UNKNOWN", |kind| kind.as_str_name())
+}
+
+fn gateway(wire: Option<&proto::GatewayAddress>) -> Result<Option<Arc<str>>, ResourceError> {
+    use proto::gateway_address::Destination;
+    let Some(wire) = wire else { return Ok(None) };
+    let destination = match &wire.destination {
+        Some(Destination::Hostname(name)) => format!("{}/{}", name.namespace, name.hostname),
+        Some(Destination::Address(address)) => ip(&address.address, "gateway address")?.to_string(),
+        None => return Err(ResourceError::Missing("gateway destination")),
+    };
+    Ok(Some(destination.into()))
+}
+
+/// Extensions that are not known change nothing here: they are for others.
+fn is_sticky(extensions: &[proto::Extension]) -> Result<bool, ResourceError> {
+    let Some(found) = extensions.iter().find(|extension| extension.name == SESSION_AFFINITY) else {
+        return Ok(false);
+    };
+    let config = found.config.as_ref().filter(|config| config.type_url == TEXT_TYPE);
+    let kind = config.map(|config| String::decode(config.value.as_slice()));
+    match kind.ok_or(ResourceError::Missing(SESSION_AFFINITY))? {
+        Ok(kind) if kind == CLIENT_IP => Ok(true),
+        Ok(kind) => Err(ResourceError::SessionAffinity(kind)),
+        Err(error) => Err(ResourceError::Decode(error.to_string())),
+    }
+}
+
+fn balancing(service: &proto::Service) -> Result<Balancing, ResourceError> {
+    use proto::load_balancing::{HealthPolicy, Mode as WireMode, Scope};
+    let sticky = is_sticky(&service.extensions)?;
+    let Some(wire) = &service.load_balancing else {
+        return Ok(Balancing {
+            sticky,
+            ..Balancing::default()
+        });
+    };
+    let closeness = |value: &i32| match Scope::try_from(*value) {
+        Ok(Scope::Region) => Ok(Closeness::Region),
+        Ok(Scope::Zone) => Ok(Closeness::Zone),
+        Ok(Scope::Subzone) => Ok(Closeness::Subzone),
+        Ok(Scope::Node) => Ok(Closeness::Node),
+        Ok(Scope::Cluster) => Ok(Closeness::Cluster),
+        Ok(Scope::Network) => Ok(Closeness::Network),
+        Ok(Scope::UnspecifiedScope) | Err(_) => Err(unknown("routing_preference", *value)),
+    };
+    Ok(Balancing {
+        preference: wire
+            .routing_preference
+            .iter()
+            .map(closeness)
+            .collect::<Result<_, _>>()?,
+        mode: match WireMode::try_from(wire.mode) {
+            Ok(WireMode::UnspecifiedMode) => Mode::Any,
+            Ok(WireMode::Strict) => Mode::Strict,
+            Ok(WireMode::Failover) => Mode::Failover,
+            Ok(WireMode::Passthrough) => Mode::Passthrough,
+            Err(_) => return Err(unknown("mode", wire.mode)),
+        },
+        allow_unhealthy: match HealthPolicy::try_from(wire.health_policy) {
+            Ok(policy) => policy == HealthPolicy::AllowAll,
+            Err(_) => return Err(unknown("health_policy", wire.health_policy)),
+        },
+        sticky,
+    })
+}

@@ -1,0 +1,147 @@
+//! Services: names and virtual addresses in front of workloads.
+
+use std::sync::Arc;
+
+use culvert_identity::SpiffeId;
+use ipnet::IpNet;
+
+use crate::Workload;
+
+/// A named destination with virtual addresses.
+#[derive(Debug)]
+pub struct Service {
+    /// `namespace/hostname`, the resource's name.
+    pub name: Arc<str>,
+    /// The short name.
+    pub short_name: Arc<str>,
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Fully qualified.
+    pub hostname: Arc<str>,
+    /// Virtual addresses and ranges, with their networks.
+    pub addresses: Box<[(Arc<str>, IpNet)]>,
+    /// What it serves.
+    pub ports: Box<[ServicePort]>,
+    /// Identities that may answer for it, beside those of its workloads.
+    pub identities: Box<[SpiffeId]>,
+    /// The waypoint that connections to the service should pass, in words, if any.
+    pub waypoint: Option<Arc<str>>,
+    /// How an endpoint is chosen.
+    pub balancing: Balancing,
+    /// The one that owns the hostname when several namespaces claim it.
+    pub canonical: bool,
+    /// Visible in its own namespace only.
+    pub private: bool,
+}
+
+/// A port of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// As dialled.
+    pub port: u16,
+    /// At the workload; none where it differs by workload.
+    pub target: Option<u16>,
+    /// What is spoken, for display.
+    pub protocol: &'static str,
+}
+
+/// How an endpoint is chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Balancing {
+    /// What closeness means, most important first.
+    pub preference: Box<[Closeness]>,
+    /// What follows from it.
+    pub mode: Mode,
+    /// Endpoints that are not ready may be used too.
+    pub allow_unhealthy: bool,
+    /// All that a pod opens goes to one endpoint, as long as that is there.
+    pub sticky: bool,
+}
+
+/// Something that source and endpoint may have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closeness {
+    Region,
+    Zone,
+    Subzone,
+    Node,
+    Cluster,
+    Network,
+}
+
+/// What closeness does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Nothing.
+    #[default]
+    Any,
+    /// Only endpoints that share everything in the preference.
+    Strict,
+    /// Those that share most of it, counted from the front.
+    Failover,
+    /// No endpoint is chosen: the original destination is dialled.
+    Passthrough,
+}
+
+/// The workloads of one service.
+#[derive(Clone, Debug, Default)]
+pub struct Endpoints {
+    pub list: Vec<Endpoint>,
+    /// How many have a weight other than 1. None: a draw needs no sum.
+    pub weighted: usize,
+}
+
+/// One workload of a service.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    pub workload: Arc<Workload>,
+    /// Which of [`Workload::services`] says so.
+    pub slot: usize,
+}
+
+/// Where a pod of this node is.
+#[derive(Clone, Copy, Debug)]
+pub enum Here<'a> {
+    /// As the controller says.
+    Workload(&'a Workload),
+    /// The controller has not said anything of the pod yet, but it is on this node.
+    Node(&'a str),
+}
+
+impl Service {
+    pub fn port(&self, port: u16) -> Option<ServicePort> {
+        self.ports.iter().find(|candidate| candidate.port == port).copied()
+    }
+}
+
+impl Endpoint {
+    /// The port at the workload, or none if it does not serve this one.
+    pub fn target(&self, port: ServicePort) -> Option<u16> {
+        let own = &self.workload.services[self.slot].ports;
+        let own = own.iter().find(|(service, _)| *service == port.port);
+        own.map(|(_, target)| *target).or(port.target)
+    }
+}
+
+impl Closeness {
+    /// Whether a pod of this node and an endpoint share this. What is unknown is not shared.
+    pub fn shared(self, here: Here<'_>, b: &Workload) -> bool {
+        let known = |a: &str, b: &str| !a.is_empty() && a == b;
+        let a = match here {
+            Here::Workload(workload) => workload,
+            Here::Node(node) => return self == Self::Node && known(node, &b.node),
+        };
+        let (here, there) = (&a.locality, &b.locality);
+        match self {
+            Self::Region => known(&here.region, &there.region),
+            // Zones of two regions may bear one name.
+            Self::Zone => here.region == there.region && known(&here.zone, &there.zone),
+            Self::Subzone => {
+                here.region == there.region && here.zone == there.zone && known(&here.subzone, &there.subzone)
+            }
+            Self::Node => known(&a.node, &b.node),
+            Self::Cluster => known(&a.cluster, &b.cluster),
+            Self::Network => a.network == b.network,
+        }
+    }
+}

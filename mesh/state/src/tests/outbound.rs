@@ -1,0 +1,684 @@
+use std::{collections::BTreeMap, net::SocketAddr, sync::atomic::Ordering};
+
+use culvert_proto::workload as proto;
+
+use super::{World, client, client_workload, member, service, session_affinity, workload};
+use crate::{Awaited, Outbound, Pod};
+
+#[test]
+fn nothing_is_decided_before_the_first_answers() {
+    let mut world = World::new(false);
+    world.store = crate::Store::new("", "cluster.local", false);
+    assert!(matches!(world.outbound("198.18.9.9:80"), Outbound::Pending(_)));
+    assert!(world.asked.try_recv().is_err());
+}
+
+#[test]
+fn what_is_unknown_in_the_meshs_own_ranges_is_waited_for_and_never_reached_in_clear() {
+    for on_demand in [false, true] {
+        let mut world = World::new(on_demand).with(&[workload("a", &["198.18.0.2"])], &[]);
+        world
+            .store
+            .claim(&["198.18.0.0/16".parse().unwrap(), "fd00::/16".parse().unwrap()], false);
+        for unknown in ["198.18.0.9:80", "[fd00::9]:80", "[::ffff:198.18.0.9]:80"] {
+            let address: std::net::SocketAddr = unknown.parse().unwrap();
+            world.store.set_answered(address.ip().to_canonical());
+            assert!(
+                matches!(world.outbound(unknown), Outbound::Pending(_)),
+                "{unknown} must not be dialled in clear"
+            );
+        }
+        assert!(matches!(world.outbound("198.18.0.2:80"), Outbound::Tunnel { .. }));
+        let outside = "198.19.0.9".parse().unwrap();
+        world.store.set_answered(outside);
+        assert!(matches!(world.outbound("198.19.0.9:80"), Outbound::Direct { .. }));
+    }
+}
+
+#[test]
+fn without_any_range_nothing_goes_in_plaintext_to_an_unknown_private_address() {
+    let mut world = World::new(false);
+    for private in [
+        "10.1.2.3:80",
+        "172.16.0.1:80",
+        "172.31.255.1:80",
+        "192.168.1.1:80",
+        "100.64.0.1:80",
+        "100.127.0.1:80",
+        "[fd12::1]:80",
+    ] {
+        assert!(
+            matches!(world.outbound(private), Outbound::Pending(Awaited::OwnerOrRanges(_))),
+            "{private} must be waited for"
+        );
+    }
+    for outside in [
+        "192.0.2.1:80",
+        "172.32.0.1:80",
+        "100.128.0.1:80",
+        "169.254.169.254:80",
+        "[2001:db8::1]:80",
+    ] {
+        assert!(matches!(world.outbound(outside), Outbound::Direct { .. }), "{outside}");
+    }
+    // The controller says where the mesh is; what is private elsewhere is reached.
+    world.store.claim(&["10.0.0.0/8".parse().unwrap()], true);
+    assert!(matches!(
+        world.outbound("10.1.2.3:80"),
+        Outbound::Pending(Awaited::Owner(_))
+    ));
+    assert!(matches!(world.outbound("192.168.1.1:80"), Outbound::Direct { .. }));
+    // What is outside of them is asked for all the same: pods may have addresses that the controller finds in no range.
+    let mut world = World::new(true);
+    world.store.claim(&["10.0.0.0/8".parse().unwrap()], true);
+    for destination in ["192.0.2.1:80", "10.1.2.3:80"] {
+        assert!(matches!(
+            world.outbound(destination),
+            Outbound::Pending(Awaited::Answer(_))
+        ));
+    }
+}
+
+#[test]
+fn what_the_controller_may_need_is_reached_before_it_has_answered() {
+    let mut world = World::new(true);
+    world.store = crate::Store::new("", "cluster.local", true);
+    world.store.set_bootstrap(Some("10.96.0.1:443".parse().unwrap()));
+    assert!(
+        matches!(world.outbound("10.96.0.1:443"), Outbound::Direct { .. }),
+        "the API server"
+    );
+    assert!(matches!(world.outbound("10.96.0.1:444"), Outbound::Pending(_)));
+    assert!(
+        matches!(world.outbound("192.0.2.53:53"), Outbound::Pending(_)),
+        "no ranges are known"
+    );
+    world.store.claim(&["10.0.0.0/8".parse().unwrap()], false);
+    assert!(matches!(world.outbound("192.0.2.53:53"), Outbound::Direct { .. }));
+    assert!(matches!(world.outbound("10.1.2.3:80"), Outbound::Pending(_)));
+    assert!(matches!(world.outbound("192.168.0.1:80"), Outbound::Pending(_)));
+}
+
+/// An endpoint that an object names by an address alone.
+fn by_hand(name: &str, address: &str) -> proto::Workload {
+    proto::Workload {
+        uid: format!("Kubernetes/discovery.k8s.io/EndpointSlice/shop/{name}"),
+        tunnel_protocol: 0,
+        ..workload(name, &[address])
+    }
+}
+
+#[test]
+fn who_has_an_address_decides_how_it_is_reached_whatever_led_to_it() {
+    let pod = workload("db", &["198.18.0.2"]);
+    let slice = member(by_hand("db-man", "198.18.0.2"), "man", &[(80, 9000)]);
+    let man = service("man", &["198.19.0.1"], &[(80, 9000)]);
+    for order in [[pod.clone(), slice.clone()], [slice.clone(), pod.clone()]] {
+        let mut world = World::new(false).with(&order, std::slice::from_ref(&man));
+        for destination in ["198.19.0.1:80", "198.18.0.2:9000"] {
+            let Outbound::Tunnel {
+                workload, identities, ..
+            } = world.outbound(destination)
+            else {
+                panic!("{destination} in plaintext to a pod of the mesh");
+            };
+            assert_eq!(&*workload.name, "db");
+            assert_eq!(identities[0].as_str(), "spiffe://cluster.local/ns/shop/sa/web");
+        }
+        // A pod that is not ready does not lose its address.
+        let mut unready = pod.clone();
+        unready.status = proto::WorkloadStatus::Unhealthy as i32;
+        world.put(unready);
+        assert!(matches!(world.outbound("198.19.0.1:80"), Outbound::Tunnel { .. }));
+    }
+    // Where the pod may not have been asked for yet, it is.
+    let mut world = World::new(true).with(&[slice], &[man]);
+    assert!(matches!(
+        world.outbound("198.19.0.1:80"),
+        Outbound::Pending(Awaited::Answer(_))
+    ));
+    world.store.set_answered("198.18.0.2".parse().unwrap());
+    assert!(matches!(world.outbound("198.19.0.1:80"), Outbound::Direct { .. }));
+    world.put(pod);
+    assert!(matches!(world.outbound("198.19.0.1:80"), Outbound::Tunnel { .. }));
+}
+
+#[test]
+fn an_endpoint_that_failed_is_chosen_again_only_where_there_is_no_other() {
+    let endpoint = |name: &str, address: &str| member(workload(name, &[address]), "cart", &[(80, 8080)]);
+    let mut world = World::new(false).with(
+        &[endpoint("a", "198.18.0.2"), endpoint("b", "198.18.0.3")],
+        &[service("cart", &["198.19.0.1"], &[(80, 8080)])],
+    );
+    let mesh = world.mesh();
+    let [a, b] = ["198.18.0.2:8080", "198.18.0.3:8080"].map(|target| target.parse().unwrap());
+    let choose = |tried: &[SocketAddr]| match mesh.outbound(&client(), "198.19.0.1:80".parse().unwrap(), tried) {
+        Outbound::Tunnel { authority, .. } => authority,
+        other => panic!("{other:?}"),
+    };
+    assert!((0..50).all(|_| choose(&[a]) == b) && (0..50).all(|_| choose(&[b]) == a));
+    choose(&[a, b]);
+    // For other connections, it is the second choice for a while, though it has no connection open.
+    let workload_at = |target: SocketAddr| mesh.workload_at(target.ip()).unwrap();
+    workload_at(b).open.store(100, Ordering::Relaxed);
+    workload_at(a).trouble.note();
+    let chosen = (0..1000).filter(|_| choose(&[]) == a).count();
+    assert!(chosen < 400, "{chosen} of 1000: both draws must hit it");
+    workload_at(a).trouble.clear();
+    let chosen = (0..1000).filter(|_| choose(&[]) == a).count();
+    assert!(chosen > 600, "{chosen} of 1000");
+}
+
+#[test]
+fn an_endpoint_that_ends_and_still_serves_is_used_where_there_is_no_other() {
+    let health = |mut workload: proto::Workload, state: Option<&str>| {
+        workload.status = proto::WorkloadStatus::Unhealthy as i32;
+        workload.extensions.extend(state.map(|state| proto::Extension {
+            name: culvert_proto::HEALTH.to_owned(),
+            config: Some(prost_types::Any {
+                type_url: culvert_proto::TEXT_TYPE.to_owned(),
+                value: prost::Message::encode_to_vec(&state.to_owned()),
+            }),
+        }));
+        workload
+    };
+    let endpoint = |name: &str, address: &str| member(workload(name, &[address]), "cart", &[(80, 8080)]);
+    let mut world = World::new(false).with(
+        &[
+            health(endpoint("going", "198.18.0.2"), Some(culvert_proto::TERMINATING)),
+            health(endpoint("down", "198.18.0.3"), None),
+            health(endpoint("later", "198.18.0.4"), Some("a state of the future")),
+        ],
+        &[service("cart", &["198.19.0.1"], &[(80, 8080)])],
+    );
+    assert!((0..50).all(|_| world.target("198.19.0.1:80").0 == "going"));
+    world.put(endpoint("ready", "198.18.0.5"));
+    assert!((0..50).all(|_| world.target("198.19.0.1:80").0 == "ready"));
+}
+
+#[test]
+fn a_pod_that_the_controller_does_not_know_yet_has_its_nodes_endpoints() {
+    use proto::load_balancing::Scope;
+    let local = |scopes: &[Scope]| proto::Service {
+        load_balancing: Some(proto::LoadBalancing {
+            routing_preference: scopes.iter().map(|scope| *scope as i32).collect(),
+            mode: proto::load_balancing::Mode::Strict as i32,
+            ..Default::default()
+        }),
+        ..service("cart", &["198.19.0.1"], &[(80, 8080)])
+    };
+    let endpoint = |name: &str, address: &str, node: &str| proto::Workload {
+        node: node.into(),
+        ..member(workload(name, &[address]), "cart", &[(80, 8080)])
+    };
+    let mut world = World::new(false).with(
+        &[
+            endpoint("near", "198.18.0.2", "node-a"),
+            endpoint("far", "198.18.0.3", "node-b"),
+        ],
+        &[local(&[Scope::Node])],
+    );
+    assert!((0..50).all(|_| world.target("198.19.0.1:80").0 == "near"));
+    world.put_service(local(&[Scope::Zone]));
+    assert!(
+        matches!(world.outbound("198.19.0.1:80"), Outbound::Pending(Awaited::Own(_))),
+        "its zone is not known"
+    );
+}
+
+#[test]
+fn who_is_meant_at_a_nodes_address_is_not_guessed() {
+    let shares = |name: &str| proto::Workload {
+        network_mode: proto::NetworkMode::HostNetwork as i32,
+        tunnel_protocol: 0,
+        ..workload(name, &["198.18.0.2"])
+    };
+    let mut world = World::new(false).with(&[shares("hn-a"), shares("hn-b")], &[]);
+    assert!(matches!(
+        world.outbound("198.18.0.2:7777"),
+        Outbound::Direct { workload: None, .. }
+    ));
+    assert!(world.mesh().workload_at("198.18.0.2".parse().unwrap()).is_none());
+}
+
+#[test]
+fn a_pod_is_reached_by_its_address_in_the_tunnel_or_in_clear() {
+    let outside = proto::Workload {
+        tunnel_protocol: 0,
+        ..workload("plain", &["198.18.0.3"])
+    };
+    let mut world = World::new(false).with(&[workload("a", &["198.18.0.2"]), outside], &[]);
+    let Outbound::Tunnel {
+        node,
+        authority,
+        identities,
+        workload,
+        service,
+    } = world.outbound("198.18.0.2:8080")
+    else {
+        panic!("an enrolled pod is reached through the tunnel");
+    };
+    assert_eq!(node.to_string(), "198.18.0.2:15008");
+    assert_eq!(authority.to_string(), "198.18.0.2:8080");
+    assert_eq!(identities[0].as_str(), "spiffe://cluster.local/ns/shop/sa/web");
+    assert_eq!(
+        (identities.len(), &*workload.uid, service),
+        (1, "Kubernetes//Pod/shop/a", None)
+    );
+    assert!(matches!(
+        world.outbound("198.18.0.3:80"),
+        Outbound::Direct { workload: Some(_), .. }
+    ));
+    assert!(matches!(
+        world.outbound("198.18.0.4:80"),
+        Outbound::Direct { workload: None, .. }
+    ));
+    // A mapped address is the IPv4 one.
+    assert_eq!(world.target("[::ffff:198.18.0.2]:80").0, "a");
+}
+
+#[test]
+fn an_unknown_address_is_asked_for_on_demand_and_passed_through_once_answered() {
+    let mut world = World::new(true);
+    assert!(matches!(world.outbound("198.18.9.9:80"), Outbound::Pending(_)));
+    let address = "198.18.9.9".parse().unwrap();
+    assert_eq!(world.asked.try_recv(), Ok(address));
+    world.store.set_answered(address);
+    assert_eq!(
+        world.target("198.18.9.9:80"),
+        (String::new(), "198.18.9.9:80".parse().unwrap())
+    );
+    assert!(
+        world.asked.try_recv().is_err(),
+        "an answered address is not asked for again"
+    );
+    world.store.forget_answer(address);
+    assert!(matches!(world.outbound("198.18.9.9:80"), Outbound::Pending(_)));
+}
+
+#[test]
+fn a_service_leads_to_the_port_where_the_workload_serves_it() {
+    let endpoint = member(workload("a", &["198.18.0.2"]), "cart", &[(80, 8080), (81, 9191)]);
+    let mut world = World::new(false).with(
+        &[endpoint],
+        &[service(
+            "cart",
+            &["198.19.0.1"],
+            &[(80, 8080), (81, 0), (82, 0), (83, 7)],
+        )],
+    );
+    assert_eq!(world.target("198.19.0.1:80").1.to_string(), "198.18.0.2:8080");
+    assert_eq!(world.target("198.19.0.1:81").1.to_string(), "198.18.0.2:9191");
+    assert_eq!(
+        world.denial("198.19.0.1:82"),
+        "service shop/cart.shop.svc.cluster.local has no healthy endpoint"
+    );
+    assert_eq!(world.target("198.19.0.1:83").1.to_string(), "198.18.0.2:7");
+    assert_eq!(
+        world.denial("198.19.0.1:84"),
+        "service shop/cart.shop.svc.cluster.local has no port 84"
+    );
+}
+
+#[test]
+fn a_services_own_identities_may_answer_too() {
+    let mut cart = service("cart", &["198.19.0.1"], &[(80, 8080)]);
+    cart.subject_alt_names = vec![
+        "spiffe://cluster.local/ns/shop/sa/other".into(),
+        "cart.example.com".into(),
+    ];
+    let mut world = World::new(false).with(
+        &[member(workload("a", &["198.18.0.2"]), "cart", &[(80, 8080)])],
+        &[cart],
+    );
+    let Outbound::Tunnel { identities, .. } = world.outbound("198.19.0.1:80") else {
+        panic!()
+    };
+    let accounts: Vec<&str> = identities.iter().map(|id| id.service_account()).collect();
+    assert_eq!(accounts, ["web", "other"]);
+}
+
+#[test]
+fn the_endpoints_address_is_of_the_clients_family_if_there_is_one() {
+    let both = member(workload("both", &["198.18.0.2", "fd00:c01e::2"]), "both", &[(80, 80)]);
+    let one = member(workload("one", &["198.18.0.3"]), "one", &[(80, 80)]);
+    let services = [
+        service("both", &["198.19.0.1", "fd00:c01e:1::1"], &[(80, 80)]),
+        service("one", &["198.19.0.2", "fd00:c01e:1::2"], &[(80, 80)]),
+    ];
+    let mut world = World::new(false).with(&[both, one], &services);
+    assert_eq!(world.target("198.19.0.1:80").1.to_string(), "198.18.0.2:80");
+    assert_eq!(world.target("[fd00:c01e:1::1]:80").1.to_string(), "[fd00:c01e::2]:80");
+    assert_eq!(world.target("[fd00:c01e:1::2]:80").1.to_string(), "198.18.0.3:80");
+}
+
+#[test]
+fn endpoints_that_are_not_ready_get_nothing_unless_the_service_says_so() {
+    let endpoint = |name: &str, address: &str, healthy: bool| {
+        let status = i32::from(!healthy);
+        proto::Workload {
+            status,
+            ..member(workload(name, &[address]), "cart", &[(80, 80)])
+        }
+    };
+    let cart = service("cart", &["198.19.0.1"], &[(80, 80)]);
+    let endpoints = [endpoint("a", "198.18.0.2", false), endpoint("b", "198.18.0.3", true)];
+    let mut world = World::new(false).with(&endpoints, std::slice::from_ref(&cart));
+    for _ in 0..50 {
+        assert_eq!(world.target("198.19.0.1:80").0, "b");
+    }
+    world.put(endpoint("b", "198.18.0.3", false));
+    assert_eq!(
+        world.denial("198.19.0.1:80"),
+        "service shop/cart.shop.svc.cluster.local has no healthy endpoint"
+    );
+    let load_balancing = proto::LoadBalancing {
+        health_policy: 1,
+        ..Default::default()
+    };
+    world.put_service(proto::Service {
+        load_balancing: Some(load_balancing),
+        ..cart
+    });
+    world.target("198.19.0.1:80");
+}
+
+fn counts(world: &mut World, destination: &str, rounds: u32) -> BTreeMap<String, u32> {
+    let mut counts = BTreeMap::new();
+    for _ in 0..rounds {
+        *counts.entry(world.target(destination).0).or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn idle_endpoints_share_by_weight_and_busy_ones_get_less() {
+    let endpoint = |name: &str, address: &str, capacity| proto::Workload {
+        capacity,
+        ..member(workload(name, &[address]), "cart", &[(80, 80)])
+    };
+    let cart = service("cart", &["198.19.0.1"], &[(80, 80)]);
+    let even = [endpoint("a", "198.18.0.2", None), endpoint("b", "198.18.0.3", None)];
+    let mut world = World::new(false).with(&even, std::slice::from_ref(&cart));
+    let even = counts(&mut world, "198.19.0.1:80", 2000);
+    assert!(even.values().all(|count| (800..=1200).contains(count)), "{even:?}");
+
+    let busy = world.mesh().workload_at("198.18.0.2".parse().unwrap()).unwrap();
+    busy.open.store(10, Ordering::Relaxed);
+    let one_busy = counts(&mut world, "198.19.0.1:80", 2000);
+    // Drawn twice in a row is the only way to the busy one: a quarter.
+    assert!((350..=650).contains(&one_busy["a"]), "{one_busy:?}");
+
+    world.put(endpoint("a", "198.18.0.2", Some(3)));
+    let again = world.mesh().workload_at("198.18.0.2".parse().unwrap()).unwrap();
+    assert_eq!(again.open.load(Ordering::Relaxed), 10, "a new version goes on counting");
+    again.open.store(0, Ordering::Relaxed);
+    let weighted = counts(&mut world, "198.19.0.1:80", 2000);
+    assert!((1350..=1650).contains(&weighted["a"]), "{weighted:?}");
+    world.put(endpoint("a", "198.18.0.2", Some(0)));
+    assert_eq!(
+        counts(&mut world, "198.19.0.1:80", 200).len(),
+        1,
+        "a weight of 0 is none"
+    );
+}
+
+#[test]
+fn with_session_affinity_a_client_stays_where_it_is_while_others_come_and_go() {
+    let endpoint = |name: &str, address: &str, capacity| proto::Workload {
+        capacity,
+        ..member(workload(name, &[address]), "cart", &[(80, 80)])
+    };
+    let cart = proto::Service {
+        extensions: vec![session_affinity("ClientIP")],
+        ..service("cart", &["198.19.0.1"], &[(80, 80)])
+    };
+    let first = ["a", "b", "c"]
+        .into_iter()
+        .zip(["198.18.0.2", "198.18.0.3", "198.18.0.4"]);
+    let first: Vec<_> = first.map(|(name, address)| endpoint(name, address, None)).collect();
+    let mut world = World::new(false).with(&first, &[cart]);
+    let places = |world: &mut World| -> Vec<String> {
+        let place = |number: u32| {
+            let pod = Pod {
+                uid: format!("uid-{number}").into(),
+                ..client()
+            };
+            match world.outbound_of(&pod, "198.19.0.1:80") {
+                Outbound::Tunnel { workload, .. } => workload.name.to_string(),
+                other => panic!("{other:?}"),
+            }
+        };
+        (0..600).map(place).collect()
+    };
+    let at = |places: &[String], name: &str| places.iter().filter(|place| *place == name).count();
+    let before = places(&mut world);
+    assert_eq!(before, places(&mut world), "each client stays");
+    for name in ["a", "b", "c"] {
+        assert!(
+            (150..=250).contains(&at(&before, name)),
+            "{name}: {}",
+            at(&before, name)
+        );
+    }
+
+    world.put(endpoint("d", "198.18.0.5", None));
+    let with_another = places(&mut world);
+    let moved = before.iter().zip(&with_another).filter(|(one, other)| one != other);
+    assert!(
+        moved.clone().all(|(_, place)| place == "d"),
+        "clients move to who came, and nowhere else"
+    );
+    assert!((100..=200).contains(&moved.count()));
+
+    world.store.remove_address("Kubernetes//Pod/shop/b");
+    let without = places(&mut world);
+    let lost = |place: &String| place == "b";
+    assert!(
+        with_another
+            .iter()
+            .zip(&without)
+            .all(|(one, other)| lost(one) || one == other)
+    );
+    assert_eq!(at(&without, "b"), 0);
+
+    world.put(endpoint("a", "198.18.0.2", Some(4)));
+    let weighted = places(&mut world);
+    assert!(
+        (350..=450).contains(&at(&weighted, "a")),
+        "4 of 6: {}",
+        at(&weighted, "a")
+    );
+    for (name, address) in [("a", "198.18.0.2"), ("c", "198.18.0.4"), ("d", "198.18.0.5")] {
+        world.put(endpoint(name, address, Some(0)));
+    }
+    let unweighted = places(&mut world);
+    assert!(at(&unweighted, "c") > 150, "without weights all are equal");
+}
+
+fn near(name: &str, address: &str, zone: &str, subzone: &str) -> proto::Workload {
+    let locality = proto::Locality {
+        region: "north".into(),
+        zone: zone.into(),
+        subzone: subzone.into(),
+    };
+    proto::Workload {
+        locality: Some(locality),
+        ..member(workload(name, &[address]), "cart", &[(80, 80)])
+    }
+}
+
+fn preferring(mode: proto::load_balancing::Mode) -> proto::Service {
+    use proto::load_balancing::Scope;
+    let load_balancing = proto::LoadBalancing {
+        routing_preference: vec![Scope::Region as i32, Scope::Zone as i32, Scope::Subzone as i32],
+        mode: mode as i32,
+        ..Default::default()
+    };
+    proto::Service {
+        load_balancing: Some(load_balancing),
+        ..service("cart", &["198.19.0.1"], &[(80, 80)])
+    }
+}
+
+#[test]
+fn failover_takes_the_closest_there_is_and_strict_nothing_else() {
+    use proto::load_balancing::Mode;
+    let rack = near("rack", "198.18.0.2", "n1", "r1");
+    let zone = near("zone", "198.18.0.3", "n1", "r2");
+    let far = near("far", "198.18.0.4", "n2", "r1");
+    let mut world = World::new(false).with(&[client_workload(), rack, zone, far], &[preferring(Mode::Failover)]);
+    let only = |world: &mut World| counts(world, "198.19.0.1:80", 50).into_keys().collect::<Vec<_>>();
+    assert_eq!(only(&mut world), ["rack"]);
+    world.store.remove_address("Kubernetes//Pod/shop/rack");
+    assert_eq!(only(&mut world), ["zone"]);
+    world.store.remove_address("Kubernetes//Pod/shop/zone");
+    assert_eq!(only(&mut world), ["far"]);
+
+    world.put_service(preferring(Mode::Strict));
+    assert!(world.denial("198.19.0.1:80").contains("no healthy endpoint"));
+    world.put(near("rack", "198.18.0.2", "n1", "r1"));
+    assert_eq!(only(&mut world), ["rack"]);
+    world.put_service(preferring(Mode::Passthrough));
+    assert_eq!(world.target("198.19.0.1:80").1.to_string(), "198.19.0.1:80");
+}
+
+#[test]
+fn a_service_that_passes_through_is_no_way_past_the_question_who_is_there() {
+    use proto::load_balancing::Mode;
+    let mut world = World::new(true).with(&[], &[preferring(Mode::Passthrough)]);
+    assert!(matches!(world.outbound("198.19.0.1:80"), Outbound::Pending(_)));
+    assert!(world.asked.try_recv().is_ok(), "somebody of the mesh may be there");
+    world.put(workload("a", &["198.19.0.1"]));
+    assert!(matches!(world.outbound("198.19.0.1:80"), Outbound::Tunnel { .. }));
+}
+
+#[test]
+fn what_needs_a_waypoint_or_a_gateway_is_refused_with_the_reason() {
+    let waypoint = proto::GatewayAddress {
+        destination: Some(proto::gateway_address::Destination::Hostname(
+            proto::NamespacedHostname {
+                namespace: "shop".into(),
+                hostname: "way.shop.svc.cluster.local".into(),
+            },
+        )),
+        hbone_mtls_port: 15008,
+    };
+    let behind = proto::Workload {
+        waypoint: Some(waypoint.clone()),
+        ..workload("a", &["198.18.0.2"])
+    };
+    let there = proto::Workload {
+        network: "far".into(),
+        network_gateway: Some(waypoint.clone()),
+        ..member(workload("there", &["198.18.0.3"]), "cart", &[(80, 80)])
+    };
+    let dns = proto::Workload {
+        hostname: "db.example.com".into(),
+        ..member(workload("dns", &[]), "db", &[(80, 80)])
+    };
+    let services = [
+        service("cart", &["198.19.0.1"], &[(80, 80)]),
+        service("db", &["198.19.0.2"], &[(80, 80)]),
+        proto::Service {
+            waypoint: Some(waypoint),
+            ..service("l7", &["198.19.0.3"], &[(80, 80)])
+        },
+    ];
+    let mut world = World::new(false).with(&[behind, there, dns], &services);
+    let through = "is reached through waypoint shop/way.shop.svc.cluster.local";
+    assert_eq!(
+        world.denial("198.18.0.2:80"),
+        format!("Kubernetes//Pod/shop/a {through}")
+    );
+    assert_eq!(
+        world.denial("198.19.0.3:80"),
+        format!("shop/l7.shop.svc.cluster.local {through}")
+    );
+    assert!(
+        world
+            .denial("198.19.0.1:80")
+            .contains("is in network far, reached through gateway")
+    );
+    assert!(
+        world
+            .denial("198.19.0.2:80")
+            .contains("is known by its DNS name db.example.com alone")
+    );
+}
+
+#[test]
+fn of_several_owners_of_an_address_the_likeliest_counts() {
+    let shared = |name: &str| proto::Workload {
+        network_mode: proto::NetworkMode::HostNetwork as i32,
+        tunnel_protocol: 0,
+        ..workload(name, &["198.18.0.9"])
+    };
+    // One of its own, though that is a node's too.
+    let own = proto::Workload {
+        tunnel_protocol: 0,
+        ..workload("own", &["198.18.0.9"])
+    };
+    let mut world = World::new(false).with(&[shared("a"), own], &[]);
+    assert_eq!(world.target("198.18.0.9:80").0, "own");
+    // An address that went over to a new pod, while the old one is still known as not ready.
+    let leaving = proto::Workload {
+        status: 1,
+        ..workload("a", &["198.18.0.5"])
+    };
+    let mut world = World::new(false).with(&[leaving, workload("z", &["198.18.0.5"])], &[]);
+    assert_eq!(world.target("198.18.0.5:80").0, "z");
+    world.store.remove_address("Kubernetes//Pod/shop/z");
+    assert_eq!(world.target("198.18.0.5:80").0, "a");
+}
+
+#[test]
+fn a_shared_virtual_address_belongs_to_the_clients_namespace_and_ranges_to_the_longest_prefix() {
+    let elsewhere = |mut service: proto::Service| {
+        service.namespace = "bank".into();
+        service.hostname = service.hostname.replace(".shop.", ".bank.");
+        service
+    };
+    let range = |name: &str, length| {
+        let mut service = service(name, &["198.19.7.0"], &[(80, 80)]);
+        service.addresses[0].length = Some(length);
+        service.load_balancing = preferring(proto::load_balancing::Mode::Passthrough).load_balancing;
+        service
+    };
+    let private = proto::Service {
+        visibility: 1,
+        ..elsewhere(service("secret", &["198.19.0.2"], &[(80, 80)]))
+    };
+    let services = [
+        elsewhere(service("a", &["198.19.0.1"], &[(80, 80)])),
+        service("b", &["198.19.0.1"], &[(80, 80)]),
+        range("wide", 24),
+        range("narrow", 28),
+        private,
+    ];
+    let mut world = World::new(false).with(&[], &services);
+    assert!(world.denial("198.19.0.1:80").contains("shop/b.shop"));
+    for (address, expected) in [("198.19.7.1:80", "shop/narrow"), ("198.19.7.100:80", "shop/wide")] {
+        match world.outbound(address) {
+            Outbound::Direct {
+                service: Some(service), ..
+            } => assert!(service.starts_with(expected), "{service}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(
+        matches!(world.outbound("198.19.0.2:80"), Outbound::Direct { service: None, .. }),
+        "not visible from here"
+    );
+}
+
+#[test]
+fn a_pod_may_dial_its_own_service() {
+    let own = member(client_workload(), "cart", &[(80, 8080)]);
+    let mut world = World::new(false).with(&[own], &[service("cart", &["198.19.0.1"], &[(80, 8080)])]);
+    assert_eq!(
+        world.target("198.19.0.1:80"),
+        ("client".into(), "198.18.0.1:8080".parse().unwrap())
+    );
+    assert!(world.mesh().workload_of(&client()).is_some());
+}
