@@ -199,4 +199,46 @@ mod tests {
         assert_eq!(pod_links(text), ["veth1f2", "vethb"]);
         assert!(pod_links("").is_empty());
     }
+    /// A network namespace of the test's own, which goes with the value.
+    struct Named(String);
+
+    impl Named {
+        fn new(name: &str) -> Self {
+            let name = format!("cv-cut-{name}-{}", std::process::id());
+            process::output(Command::new("ip").args(["netns", "add", &name])).unwrap();
+            Self(name)
+        }
+
+        fn ip(&self, arguments: &[&str]) -> String {
+            process::output(Command::new("ip").args(["-n", &self.0]).args(arguments)).unwrap()
+        }
+    }
+
+    impl Drop for Named {
+        fn drop(&mut self) {
+            let _ = remove(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_power_cut_takes_links_to_pods_though_their_namespaces_stay_and_leaves_the_link_to_other_nodes() {
+        let (node, pod, others) = (Named::new("node"), Named::new("pod"), Named::new("others"));
+        let lines = format!(
+            "link add {UPLINK} type veth peer name node netns {}\nlink add veth7 type veth peer name {UPLINK} netns {}\n\
+             link set veth7 up\nroute add 198.18.7.7/32 dev veth7\n",
+            others.0, pod.0
+        );
+        batch(&node.0, &lines).unwrap();
+        assert!(node.ip(&["route"]).contains("198.18.7.7"));
+        cut(&path(&node.0)).unwrap();
+        assert_eq!(
+            node.ip(&["route"]),
+            "",
+            "whoever has the address next gets a route of its own"
+        );
+        let links = node.ip(&["-o", "link"]);
+        assert!(links.contains(UPLINK) && !links.contains("veth7"), "{links}");
+        assert!(!pod.ip(&["-o", "link"]).contains(UPLINK), "the other end is gone, too");
+        cut(&path(&node.0)).unwrap();
+    }
 }
