@@ -13,6 +13,20 @@ pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, Stri
     };
     let unknown = unknown.map(|unknown| (format!("metadata.labels[{}]", unknown.label), unknown.to_string()));
     let mut found: Vec<_> = unknown.into_iter().collect();
+    let close = match object {
+        Object::Namespace(namespace) => {
+            let annotations = namespace.metadata.annotations.as_ref();
+            let value = annotations.and_then(|all| all.get(enrolment::CLOSE_ANNOTATION));
+            value.and_then(|value| enrolment::close_annotation_problem(value, true))
+        }
+        Object::Pod(pod) => {
+            let value = pod.annotations.get(enrolment::CLOSE_ANNOTATION);
+            value.and_then(|value| enrolment::close_annotation_problem(value, false))
+        }
+        _ => None,
+    };
+    let field = format!("metadata.annotations[{}]", enrolment::CLOSE_ANNOTATION);
+    found.extend(close.map(|problem| (field, problem)));
     if let Object::Pod(pod) = object {
         let account = ObjectName::new(object.name().namespace, enrolment::service_account(pod));
         if !objects.service_accounts.contains_key(&account) {

@@ -189,6 +189,22 @@ pub fn closes_open_connections(annotations: Option<&BTreeMap<String, String>>) -
         .is_some_and(|value| value == "true")
 }
 
+/// What is wrong with the value of a [`CLOSE_ANNOTATION`] of a namespace, or of another object, in words. Nothing that is
+/// wrong closes a connection.
+pub(crate) fn close_annotation_problem(value: &str, on_namespace: bool) -> Option<String> {
+    if !on_namespace {
+        return Some(format!(
+            "annotation {CLOSE_ANNOTATION} means something on a Namespace alone: here nothing is closed for it"
+        ));
+    }
+    (value != "true" && value != "false").then(|| {
+        format!(
+            "annotation {CLOSE_ANNOTATION} has the unknown value {value:?} (known: \"true\", \"false\"): connections from \
+             before capture stay open, in plaintext"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

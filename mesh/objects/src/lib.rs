@@ -17,6 +17,9 @@
 //! | an object in a namespace that is not there | it is left out, as it could not exist in a cluster |
 //! | a pod whose service account is not there | it stays; the controller signs no certificate for it |
 //! | an unknown value of a label that enrols | it does not enrol |
+//! | an unknown value of the annotation that closes connections, or one on a pod | nothing is closed |
+//!
+//! [`DISTRIBUTIONS`] is about Kubernetes itself: where its distributions keep their folders on a node.
 //!
 //! Objects from a cluster's API server have no files and documents; [`Assembly`] applies the same rules to them, one change
 //! at a time.
@@ -30,6 +33,7 @@ mod claims;
 mod complaint;
 mod defaults;
 mod directory;
+mod distributions;
 mod document;
 mod enrolment;
 mod few;
@@ -50,6 +54,7 @@ mod yaml;
 pub use allocator::Defaults;
 pub use assemble::Assembly;
 pub use directory::{Directory, Loaded, OpenError};
+pub use distributions::{DISTRIBUTIONS, Distribution};
 pub use document::{Document, Parsed, parse};
 pub use enrolment::{
     CLOSE_ANNOTATION, Enrolment, PodFacts, UnknownLabelValue, closes_open_connections, enrolment, is_host_network,

@@ -93,6 +93,38 @@ fn unknown_labels_and_missing_accounts_are_reported_by_object() {
     );
 }
 
+#[test]
+fn an_annotation_that_would_close_connections_and_does_not_is_said() {
+    let annotated = |value: &str| {
+        format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, annotations: \
+             {{culvert.dev/close-open-connections: '{value}'}}}}\n"
+        )
+    };
+    for known in ["true", "false"] {
+        assert_eq!(assembled(&annotated(known)).1, [""; 0], "{known}");
+    }
+    for unknown in ["True", "yes", ""] {
+        let (_, texts) = assembled(&annotated(unknown));
+        assert!(
+            texts.len() == 1
+                && texts[0].starts_with("Namespace shop: metadata.annotations[culvert.dev/close-open-connections]: ")
+                && texts[0].contains(&format!("{unknown:?}")),
+            "{texts:?}"
+        );
+    }
+    let pod = pod(
+        "a",
+        ", annotations: {culvert.dev/close-open-connections: 'true'}",
+        "phase: Running",
+    );
+    let (_, texts) = assembled(&(SHOP.to_owned() + &pod));
+    assert!(
+        texts.len() == 1 && texts[0].contains("on a Namespace alone"),
+        "{texts:?}"
+    );
+}
+
 /// A small world in which most things collide.
 fn object(seed: u32) -> (Kind, ObjectName, Object) {
     let (what, number, address, more) = (seed % 7, seed / 7 % 4, seed / 28 % 5, seed / 140 % 4);
