@@ -11,10 +11,7 @@ use arc_swap::ArcSwap;
 use culvert_identity::{Credentials, SpiffeId};
 use rustc_hash::FxHashMap;
 
-use crate::{
-    pod::Pod,
-    state::{Mesh, MeshChange},
-};
+use culvert_state::{Mesh, MeshChange, Pod};
 
 /// What loops ask of control. Sent over an unbounded channel; control removes duplicates.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

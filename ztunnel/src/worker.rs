@@ -31,13 +31,12 @@ use crate::{
     descriptors::{Descriptors, Use},
     engine::{self, EngineConfig, HeldBytes, LoopHandle},
     memory,
-    pod::Pod,
     privilege::Held,
     seam::{Ask, ListenerRole, LoopMessage, Shared},
-    state::Mesh,
     telemetry::Telemetry,
     wire::{self, NeedSockets, Order, PodAdded, Report, Secrets, ToWorker},
 };
+use culvert_state::{Mesh, Pod};
 
 /// How often drained loops are looked for, series swept, and what a lack of descriptors prevented is tried again.
 const TICK: Duration = Duration::from_millis(100);

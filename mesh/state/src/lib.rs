@@ -1,2 +1,38 @@
-//! What a proxy knows of the mesh: workloads, services, policies; where a connection goes, and whether it may.
+//! What a proxy knows of the mesh: workloads, services and policies; where a connection goes, and whether it may.
+//!
+//! ```text
+//! wire ── parse ──> Workload, Service, Policy ──> Store (control's, mutable) ── snapshot ──> Mesh (immutable)
+//!                                                          Mesh::outbound, Mesh::inbound <── event loops ──┘
+//! ```
+//!
+//! A resource is checked once, in [`parse`]; what is in a [`Mesh`] is well-formed. The [`Store`] publishes a snapshot
+//! after each answer of the controller; snapshots share everything that did not change ([`cow`]).
+//!
+//! Only addresses in the proxy's own network are indexed: an address in another one cannot be dialled from here.
+//!
+//! Start reading at [`Mesh::outbound`](resolve) and [`Mesh::inbound`](authorize).
+
 #![forbid(unsafe_code)]
+
+mod authorize;
+mod cow;
+mod decision;
+mod mesh;
+mod parse;
+mod pod;
+mod resolve;
+mod service;
+mod store;
+mod workload;
+
+#[cfg(test)]
+mod tests;
+
+pub use authorize::Binding;
+pub use decision::{Awaited, Denial, Inbound, MeshChange, Outbound};
+pub use mesh::Mesh;
+pub use parse::{ResourceError, mesh_ranges};
+pub use pod::Pod;
+pub use service::Service;
+pub use store::Store;
+pub use workload::{Health, Workload};

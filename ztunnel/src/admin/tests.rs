@@ -16,12 +16,11 @@ use tokio::sync::{Notify, mpsc::unbounded_channel};
 use super::{pages, views::rfc3339};
 use crate::{
     control::Served,
-    pod::Pod,
     seam::Shared,
-    state::Store,
     telemetry::Peer,
     telemetry::{Direction, Opening, Telemetry},
 };
+use culvert_state::{Pod, Store};
 
 #[test]
 fn moments_are_dates() {

@@ -6,11 +6,10 @@ use culvert_policy::{Action, Policy, Scope};
 use serde_json::{Value, json};
 
 use crate::{
-    pod::Pod,
     seam::Shared,
-    state::{Health, Service, Workload},
     telemetry::{Direction, OpenConnection},
 };
+use culvert_state::{Health, Pod, Service, Workload};
 
 /// The addresses that the mesh's pods and services may have.
 pub(super) fn ranges(shared: &Shared) -> Value {

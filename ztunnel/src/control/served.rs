@@ -11,10 +11,8 @@ use std::{
 use culvert_identity::SpiffeId;
 use parking_lot::Mutex;
 
-use crate::{
-    pod::Pod,
-    seam::{LoopMessage, Shared},
-};
+use crate::seam::{LoopMessage, Shared};
+use culvert_state::Pod;
 
 /// Tells all loops that a snapshot has changed, and which: [`LoopMessage::MeshChanged`] or
 /// [`LoopMessage::CertificatesChanged`].

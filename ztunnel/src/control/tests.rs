@@ -17,13 +17,11 @@ use self::controller::{Connection, Controller, resource};
 use super::{Inputs, Served};
 use crate::{
     cli::{ConfigMode, ControllerArgs},
-    pod::Pod,
     seam::{Ask, Shared},
-    state::Mesh,
-    state::{Awaited, Outbound},
     telemetry::Telemetry,
     wire::Secrets,
 };
+use culvert_state::{Awaited, Mesh, Outbound, Pod};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 

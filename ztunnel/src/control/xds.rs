@@ -28,8 +28,8 @@ use super::{
 use crate::{
     cli::ConfigMode,
     seam::{LoopMessage, Shared},
-    state::{Store, mesh_ranges},
 };
+use culvert_state::{Store, mesh_ranges};
 
 /// The proxy's own network; more than one network comes with multi-cluster.
 const NETWORK: &str = "";

@@ -35,10 +35,9 @@ use super::{
 use crate::{
     descriptors::Use,
     seam::{Ask, ListenerRole, LoopMessage, Shared},
-    state::Mesh,
-    state::MeshChange,
     telemetry::Direction,
 };
+use culvert_state::{Mesh, MeshChange};
 
 /// How long tunnels without a connection may take to end when the loop drains, once their peers have everything.
 const PARTING: Duration = Duration::from_secs(3);
@@ -315,7 +314,7 @@ impl Loop {
         }
     }
 
-    fn add_pod(&mut self, pod: Arc<crate::pod::Pod>, listeners: Vec<(ListenerRole, std::os::fd::OwnedFd)>) {
+    fn add_pod(&mut self, pod: Arc<culvert_state::Pod>, listeners: Vec<(ListenerRole, std::os::fd::OwnedFd)>) {
         if self.draining {
             return;
         }

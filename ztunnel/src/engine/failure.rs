@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use culvert_hbone::{ErrorCode, HandshakeError, Http2Error, ProtocolError, TlsError};
 use rustix::io::Errno;
 
-use crate::state::Denial;
+use culvert_state::Denial;
 
 /// Why a connection, or an attempt at one, failed.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -11,10 +11,10 @@ use culvert_hbone::StreamId;
 
 use super::{arena::Key, buffers::Backlog, failure::Failure, socket::Socket, sockets::LocalPod, tunnel::Tunnel};
 use crate::{
-    state::Awaited,
     telemetry::Peer,
     telemetry::{ConnectionRecord, Direction},
 };
+use culvert_state::Awaited;
 
 /// One connection between two applications, as this proxy sees it. It goes from a socket to a socket, or to or from a
 /// stream of a tunnel:

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, net::SocketAddr};
 
 use culvert_hbone::Baggage;
 
-use crate::state::Workload;
+use culvert_state::Workload;
 
 /// Says why a request is refused.
 pub(super) const REASON: &str = "x-culvert-reason";

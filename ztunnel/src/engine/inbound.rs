@@ -19,12 +19,8 @@ use super::{
     timer::Due,
     tunnel::Tunnel,
 };
-use crate::{
-    state::Mesh,
-    state::{Awaited, Denial, Inbound},
-    telemetry::Direction,
-    telemetry::Peer,
-};
+use crate::{telemetry::Direction, telemetry::Peer};
+use culvert_state::{Awaited, Denial, Inbound, Mesh};
 
 impl Loop {
     /// A connection in plaintext, steered here by the kernel: its own end is the address that was dialled.

@@ -28,11 +28,10 @@ use super::{
 };
 use crate::{
     seam::{Ask, ListenerRole},
-    state::Mesh,
-    state::{Awaited, Denial, Outbound},
     telemetry::Direction,
     telemetry::Peer,
 };
+use culvert_state::{Awaited, Denial, Mesh, Outbound};
 
 /// Before another address is picked for a connection to an application. It hardly ever comes to that.
 const PICK_AGAIN: Duration = Duration::from_millis(1);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use rustc_hash::FxHashMap;
 
 use super::{arena::Key, flow::Flow};
-use crate::{pod::Pod, state::Awaited};
+use culvert_state::{Awaited, Pod};
 
 /// By what they wait for, so that an answer wakes those alone whom it concerns.
 #[derive(Debug, Default)]

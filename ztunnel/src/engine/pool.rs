@@ -23,7 +23,7 @@ use super::{
     headers,
     tunnel::{State, Tunnel},
 };
-use crate::{pod::Pod, state::Workload};
+use culvert_state::{Pod, Workload};
 
 /// Streams to expect of a tunnel that is still connecting; most peers allow so many.
 const STREAMS: usize = 100;

@@ -14,11 +14,8 @@ use super::{
     headers,
     tunnel::Tunnel,
 };
-use crate::{
-    pod::Pod,
-    seam::ListenerRole,
-    state::{Binding, Mesh},
-};
+use crate::seam::ListenerRole;
+use culvert_state::{Binding, Mesh, Pod};
 
 /// Sockets kept per pod and loop at first. An unconnected one costs the kernel about 3 KiB.
 const FIRST_TARGET: u32 = 16;

@@ -5,7 +5,7 @@ use std::{fmt::Display, time::Duration};
 use culvert_identity::SpiffeId;
 
 use super::opening::{Direction, Opening};
-use crate::state::Workload;
+use culvert_state::Workload;
 
 /// The fields of both ends, whichever is the pod of this node.
 struct Ends<'a> {

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use culvert_identity::SpiffeId;
 
-use crate::{pod::Pod, state::Workload};
+use culvert_state::{Pod, Workload};
 
 /// Which way a connection goes, seen from the pod of this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -11,7 +11,7 @@ use culvert_telemetry::tcp::{EndLabels, TcpLabels, TcpMetrics, TcpSeries};
 use rustc_hash::FxHashMap;
 
 use super::opening::{Direction, Opening};
-use crate::{pod::Pod, state::Workload};
+use culvert_state::{Pod, Workload};
 
 /// What a thread remembers of late, before that becomes the older half of its memory.
 const REMEMBERED: usize = 1024;

@@ -11,11 +11,8 @@ use serde_json::Value;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::{Direction, Opening, Telemetry};
-use crate::{
-    pod::Pod,
-    state::{Store, Workload},
-    telemetry::Peer,
-};
+use crate::telemetry::Peer;
+use culvert_state::{Pod, Store, Workload};
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);

@@ -22,11 +22,10 @@ use rustc_hash::FxHashMap;
 
 use super::super::{EngineConfig, HeldBytes, KernelCalls, LoopHandle, socket, spawn};
 use crate::{
-    pod::Pod,
     seam::{Ask, ListenerRole, LoopMessage, Shared},
-    state::Store,
     telemetry::Telemetry,
 };
+use culvert_state::{Pod, Store};
 
 pub(super) const CLIENT: &str = "spiffe://cluster.local/ns/shop/sa/front";
 pub(super) const SERVER: &str = "spiffe://cluster.local/ns/shop/sa/cart";

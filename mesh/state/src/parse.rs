@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use prost::Message as _;
 use rustc_hash::FxHashSet;
 
-use super::{
+use crate::{
     Workload,
     service::{Balancing, Closeness, Mode, Service, ServicePort},
     workload::{Health, Locality, Membership},
@@ -18,7 +18,7 @@ use super::{
 /// Why a resource cannot be used. The controller hears it, with the resource's name, in a NACK.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum ResourceError {
+pub enum ResourceError {
     /// The bytes are no message of the type.
     #[error("does not decode: {0}")]
     Decode(String),
@@ -83,7 +83,7 @@ pub(crate) enum ResourceError {
 }
 
 /// The ranges in a `culvert.config.Mesh`.
-pub(crate) fn mesh_ranges(bytes: &[u8]) -> Result<Vec<IpNet>, ResourceError> {
+pub fn mesh_ranges(bytes: &[u8]) -> Result<Vec<IpNet>, ResourceError> {
     let mesh = config::Mesh::decode(bytes).map_err(|error| ResourceError::Decode(error.to_string()))?;
     let range = |wire: &config::Range| {
         let address = ip(&wire.address, "ranges")?;
@@ -100,13 +100,13 @@ pub(crate) fn mesh_ranges(bytes: &[u8]) -> Result<Vec<IpNet>, ResourceError> {
 
 /// What all resources share: texts that many of them repeat, and what an empty trust domain means.
 #[derive(Debug)]
-pub(super) struct Parser {
+pub(crate) struct Parser {
     trust_domain: Arc<str>,
     texts: FxHashSet<Arc<str>>,
 }
 
 impl Parser {
-    pub(super) fn new(trust_domain: &str) -> Self {
+    pub(crate) fn new(trust_domain: &str) -> Self {
         Self {
             trust_domain: trust_domain.into(),
             texts: FxHashSet::default(),
@@ -124,11 +124,11 @@ impl Parser {
     }
 
     /// Forgets texts that nothing uses any more.
-    pub(super) fn sweep(&mut self) {
+    pub(crate) fn sweep(&mut self) {
         self.texts.retain(|text| Arc::strong_count(text) > 1);
     }
 
-    pub(super) fn workload(&mut self, name: &str, wire: &proto::Workload) -> Result<Workload, ResourceError> {
+    pub(crate) fn workload(&mut self, name: &str, wire: &proto::Workload) -> Result<Workload, ResourceError> {
         if wire.uid != name {
             return Err(ResourceError::Name(wire.uid.clone()));
         }
@@ -191,7 +191,7 @@ impl Parser {
         })
     }
 
-    pub(super) fn service(&mut self, name: &str, wire: &proto::Service) -> Result<Service, ResourceError> {
+    pub(crate) fn service(&mut self, name: &str, wire: &proto::Service) -> Result<Service, ResourceError> {
         let own = format!("{}/{}", wire.namespace, wire.hostname);
         if own != name {
             return Err(ResourceError::Name(own));

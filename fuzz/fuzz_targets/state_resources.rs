@@ -3,25 +3,14 @@
 //!
 //! A step is a byte that says what is done, a length of two bytes, and so many bytes of a resource.
 #![no_main]
-#![allow(dead_code, unused_imports, reason = "the proxy's files as they are")]
-
-#[path = "../../ztunnel/src/pod.rs"]
-mod pod;
-#[path = "../../ztunnel/src/seam.rs"]
-mod seam;
-#[path = "../../ztunnel/src/state/mod.rs"]
-mod state;
-#[path = "../../ztunnel/src/telemetry/mod.rs"]
-mod telemetry;
 
 use std::net::{IpAddr, SocketAddr};
 
 use culvert_identity::SpiffeId;
 use culvert_proto::{security::Authorization, workload as proto};
+use culvert_state::{Outbound, Pod, Store};
 use libfuzzer_sys::fuzz_target;
 use prost::Message as _;
-use pod::Pod;
-use state::{Outbound, Store};
 
 /// The name under which an honest controller sends a resource.
 fn name(bytes: &[u8], policy: bool) -> String {
@@ -56,7 +45,7 @@ fuzz_target!(|input: &[u8]| {
         rest = after;
         if kind & 8 == 8 {
             // The mesh's ranges come the same way.
-            let _ = state::mesh_ranges(bytes);
+            let _ = culvert_state::mesh_ranges(bytes);
         }
         let policy = kind & 1 == 1;
         let name = if kind & 2 == 2 { "shop/other".to_owned() } else { name(bytes, policy) };

@@ -14,68 +14,68 @@ use culvert_identity::SpiffeId;
 /// Something that owns addresses and, if it is in the mesh, has an identity. Usually a pod. Immutable but for
 /// [`Workload::open`].
 #[derive(Debug)]
-pub(crate) struct Workload {
+pub struct Workload {
     /// The resource's name, e.g. `Kubernetes//Pod/default/a`.
-    pub(crate) uid: Arc<str>,
+    pub uid: Arc<str>,
     /// The pod's name.
-    pub(crate) name: Arc<str>,
+    pub name: Arc<str>,
     /// The pod's namespace.
-    pub(crate) namespace: Arc<str>,
+    pub namespace: Arc<str>,
     /// Its addresses, IPv4 never in its mapped form. May be empty.
-    pub(crate) addresses: Box<[IpAddr]>,
+    pub addresses: Box<[IpAddr]>,
     /// The DNS name by which alone the workload is known, if so.
-    pub(crate) hostname: Option<Arc<str>>,
+    pub hostname: Option<Arc<str>>,
     /// The network in which the addresses mean something.
-    pub(crate) network: Arc<str>,
+    pub network: Arc<str>,
     /// Whether connections to it travel in HBONE.
-    pub(crate) hbone: bool,
+    pub hbone: bool,
     /// Who it is.
-    pub(crate) identity: SpiffeId,
+    pub identity: SpiffeId,
     /// The same as a list of one, ready for a decision.
-    pub(crate) identities: Arc<[SpiffeId]>,
+    pub identities: Arc<[SpiffeId]>,
     /// The waypoint that all connections to the workload should pass, in words, if any.
-    pub(crate) waypoint: Option<Arc<str>>,
+    pub waypoint: Option<Arc<str>>,
     /// The gateway of the workload's network, in words, if any.
-    pub(crate) network_gateway: Option<Arc<str>>,
+    pub network_gateway: Option<Arc<str>>,
     /// The workload serves HBONE itself.
-    pub(crate) native_tunnel: bool,
+    pub native_tunnel: bool,
     /// The application expects a protocol in front of each connection that this proxy does not speak.
-    pub(crate) application_tunnel: bool,
+    pub application_tunnel: bool,
     /// Name of its node.
-    pub(crate) node: Arc<str>,
+    pub node: Arc<str>,
     /// Its cluster.
-    pub(crate) cluster: Arc<str>,
+    pub cluster: Arc<str>,
     /// Where it runs.
-    pub(crate) locality: Locality,
+    pub locality: Locality,
     /// The canonical service, for telemetry.
-    pub(crate) canonical_name: Arc<str>,
+    pub canonical_name: Arc<str>,
     /// The canonical revision, for telemetry.
-    pub(crate) canonical_revision: Arc<str>,
+    pub canonical_revision: Arc<str>,
     /// The owner's name (a Deployment's), for telemetry.
-    pub(crate) workload_name: Arc<str>,
+    pub workload_name: Arc<str>,
     /// The owner's kind, for telemetry.
-    pub(crate) kind: &'static str,
+    pub kind: &'static str,
     /// The services of which the workload is an endpoint.
-    pub(crate) services: Box<[Membership]>,
+    pub services: Box<[Membership]>,
     /// `namespace/name` of policies that bind by selector.
-    pub(crate) policies: Box<[Arc<str>]>,
+    pub policies: Box<[Arc<str>]>,
     /// Whether it is ready for connections.
-    pub(crate) health: Health,
+    pub health: Health,
     /// It is a pod, rather than an address that an object without a pod names.
-    pub(crate) is_pod: bool,
+    pub is_pod: bool,
     /// It shares its address with its node, and with others there.
-    pub(crate) host_network: bool,
+    pub host_network: bool,
     /// Weight in load balancing.
-    pub(crate) weight: u32,
+    pub weight: u32,
     /// Connections that this proxy has open to it. The same counter through all versions of the workload.
-    pub(crate) open: Arc<AtomicU32>,
+    pub open: Arc<AtomicU32>,
     /// How much this proxy has failed to connect to it lately. The same through all versions.
-    pub(crate) trouble: Arc<Trouble>,
+    pub trouble: Arc<Trouble>,
 }
 
 /// Whether a workload is ready for connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Health {
+pub enum Health {
     /// It is.
     Ready,
     /// It is about to end and still serves: of use where nothing else is.
@@ -86,7 +86,7 @@ pub(crate) enum Health {
 
 /// Failed connection attempts, which are forgotten by and by.
 #[derive(Debug, Default)]
-pub(crate) struct Trouble {
+pub struct Trouble {
     /// Seconds of the last failure since [`START`] in the upper half, the level then in the lower.
     packed: AtomicU64,
 }
@@ -100,21 +100,21 @@ impl Trouble {
     const MOST: u64 = 64;
 
     /// A connection attempt failed.
-    pub(crate) fn note(&self) {
+    pub fn note(&self) {
         let level = (u64::from(self.level()) + 1).min(Self::MOST);
         self.packed
             .store(START.elapsed().as_secs() << 32 | level, Ordering::Relaxed);
     }
 
     /// A connection came about.
-    pub(crate) fn clear(&self) {
+    pub fn clear(&self) {
         if self.packed.load(Ordering::Relaxed) != 0 {
             self.packed.store(0, Ordering::Relaxed);
         }
     }
 
     /// How much there is: 0 for none.
-    pub(crate) fn level(&self) -> u32 {
+    pub fn level(&self) -> u32 {
         let packed = self.packed.load(Ordering::Relaxed);
         if packed == 0 {
             return 0;
@@ -127,32 +127,32 @@ impl Trouble {
 
 /// A workload's part in a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Membership {
+pub struct Membership {
     /// `namespace/hostname`.
-    pub(crate) service: Arc<str>,
+    pub service: Arc<str>,
     /// Service port and the port where this workload serves it.
-    pub(crate) ports: Box<[(u16, u16)]>,
+    pub ports: Box<[(u16, u16)]>,
 }
 
 /// Where a workload runs. Empty parts are unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Locality {
+pub struct Locality {
     /// Region.
-    pub(crate) region: Arc<str>,
+    pub region: Arc<str>,
     /// Zone.
-    pub(crate) zone: Arc<str>,
+    pub zone: Arc<str>,
     /// Subzone.
-    pub(crate) subzone: Arc<str>,
+    pub subzone: Arc<str>,
 }
 
 impl Workload {
     /// Whether it takes part in load balancing as a matter of course.
-    pub(crate) fn is_ready(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         self.health == Health::Ready
     }
 
     /// Where connections that went to `address` should go: the workload's address of the same family, else any.
-    pub(crate) fn address_like(&self, address: IpAddr) -> Option<IpAddr> {
+    pub fn address_like(&self, address: IpAddr) -> Option<IpAddr> {
         self.addresses
             .iter()
             .find(|own| own.is_ipv4() == address.is_ipv4())

@@ -6,17 +6,17 @@ use culvert_identity::SpiffeId;
 
 /// A pod of this node as the proxy knows it. Shared by every connection of the pod.
 #[derive(Debug)]
-pub(crate) struct Pod {
+pub struct Pod {
     /// The Kubernetes UID, by which the monitor names it.
-    pub(crate) uid: Arc<str>,
+    pub uid: Arc<str>,
     /// The pod's name.
-    pub(crate) name: Arc<str>,
+    pub name: Arc<str>,
     /// The pod's namespace.
-    pub(crate) namespace: Arc<str>,
+    pub namespace: Arc<str>,
     /// Who the pod is: what its certificate says.
-    pub(crate) identity: SpiffeId,
+    pub identity: SpiffeId,
     /// The pod's own addresses.
-    pub(crate) addresses: Vec<IpAddr>,
+    pub addresses: Vec<IpAddr>,
     /// This node's name.
-    pub(crate) node: Arc<str>,
+    pub node: Arc<str>,
 }

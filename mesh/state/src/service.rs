@@ -5,62 +5,62 @@ use std::sync::Arc;
 use culvert_identity::SpiffeId;
 use ipnet::IpNet;
 
-use super::Workload;
+use crate::Workload;
 
 /// A named destination with virtual addresses.
 #[derive(Debug)]
-pub(crate) struct Service {
+pub struct Service {
     /// `namespace/hostname`, the resource's name.
-    pub(crate) name: Arc<str>,
+    pub name: Arc<str>,
     /// The short name.
-    pub(crate) short_name: Arc<str>,
+    pub short_name: Arc<str>,
     /// Its namespace.
-    pub(crate) namespace: Arc<str>,
+    pub namespace: Arc<str>,
     /// Fully qualified.
-    pub(crate) hostname: Arc<str>,
+    pub hostname: Arc<str>,
     /// Virtual addresses and ranges, with their networks.
-    pub(crate) addresses: Box<[(Arc<str>, IpNet)]>,
+    pub addresses: Box<[(Arc<str>, IpNet)]>,
     /// What it serves.
-    pub(crate) ports: Box<[ServicePort]>,
+    pub ports: Box<[ServicePort]>,
     /// Identities that may answer for it, beside those of its workloads.
-    pub(crate) identities: Box<[SpiffeId]>,
+    pub identities: Box<[SpiffeId]>,
     /// The waypoint that connections to the service should pass, in words, if any.
-    pub(crate) waypoint: Option<Arc<str>>,
+    pub waypoint: Option<Arc<str>>,
     /// How an endpoint is chosen.
-    pub(crate) balancing: Balancing,
+    pub balancing: Balancing,
     /// The one that owns the hostname when several namespaces claim it.
-    pub(crate) canonical: bool,
+    pub canonical: bool,
     /// Visible in its own namespace only.
-    pub(crate) private: bool,
+    pub private: bool,
 }
 
 /// A port of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ServicePort {
+pub struct ServicePort {
     /// As dialled.
-    pub(crate) port: u16,
+    pub port: u16,
     /// At the workload; none where it differs by workload.
-    pub(crate) target: Option<u16>,
+    pub target: Option<u16>,
     /// What is spoken, for display.
-    pub(crate) protocol: &'static str,
+    pub protocol: &'static str,
 }
 
 /// How an endpoint is chosen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Balancing {
+pub struct Balancing {
     /// What closeness means, most important first.
-    pub(crate) preference: Box<[Closeness]>,
+    pub preference: Box<[Closeness]>,
     /// What follows from it.
-    pub(crate) mode: Mode,
+    pub mode: Mode,
     /// Endpoints that are not ready may be used too.
-    pub(crate) allow_unhealthy: bool,
+    pub allow_unhealthy: bool,
     /// All that a pod opens goes to one endpoint, as long as that is there.
-    pub(crate) sticky: bool,
+    pub sticky: bool,
 }
 
 /// Something that source and endpoint may have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Closeness {
+pub enum Closeness {
     Region,
     Zone,
     Subzone,
@@ -71,7 +71,7 @@ pub(crate) enum Closeness {
 
 /// What closeness does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub enum Mode {
     /// Nothing.
     #[default]
     Any,
@@ -85,23 +85,23 @@ pub(crate) enum Mode {
 
 /// The workloads of one service.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Endpoints {
-    pub(crate) list: Vec<Endpoint>,
+pub struct Endpoints {
+    pub list: Vec<Endpoint>,
     /// How many have a weight other than 1. None: a draw needs no sum.
-    pub(crate) weighted: usize,
+    pub weighted: usize,
 }
 
 /// One workload of a service.
 #[derive(Clone, Debug)]
-pub(crate) struct Endpoint {
-    pub(crate) workload: Arc<Workload>,
+pub struct Endpoint {
+    pub workload: Arc<Workload>,
     /// Which of [`Workload::services`] says so.
-    pub(crate) slot: usize,
+    pub slot: usize,
 }
 
 /// Where a pod of this node is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Here<'a> {
+pub enum Here<'a> {
     /// As the controller says.
     Workload(&'a Workload),
     /// The controller has not said anything of the pod yet, but it is on this node.
@@ -109,14 +109,14 @@ pub(crate) enum Here<'a> {
 }
 
 impl Service {
-    pub(crate) fn port(&self, port: u16) -> Option<ServicePort> {
+    pub fn port(&self, port: u16) -> Option<ServicePort> {
         self.ports.iter().find(|candidate| candidate.port == port).copied()
     }
 }
 
 impl Endpoint {
     /// The port at the workload, or none if it does not serve this one.
-    pub(crate) fn target(&self, port: ServicePort) -> Option<u16> {
+    pub fn target(&self, port: ServicePort) -> Option<u16> {
         let own = &self.workload.services[self.slot].ports;
         let own = own.iter().find(|(service, _)| *service == port.port);
         own.map(|(_, target)| *target).or(port.target)
@@ -125,7 +125,7 @@ impl Endpoint {
 
 impl Closeness {
     /// Whether a pod of this node and an endpoint share this. What is unknown is not shared.
-    pub(crate) fn shared(self, here: Here<'_>, b: &Workload) -> bool {
+    pub fn shared(self, here: Here<'_>, b: &Workload) -> bool {
         let known = |a: &str, b: &str| !a.is_empty() && a == b;
         let a = match here {
             Here::Workload(workload) => workload,

@@ -5,16 +5,17 @@ use std::{net::SocketAddr, sync::Arc};
 use culvert_identity::SpiffeId;
 use culvert_policy::{Connection, Policy, Scope, Verdict, evaluate};
 
-use super::{Mesh, mesh::Bound};
 use crate::{
+    Mesh,
+    decision::{Awaited, Denial, Inbound},
+    mesh::Bound,
     pod::Pod,
-    state::{Awaited, Denial, Inbound},
 };
 
 impl Mesh {
     /// Asks the policies that bind the pod. `identity` is what the peer proved, `destination` where in the pod it wants
     /// to go. Call it again for open connections when the mesh changes.
-    pub(crate) fn inbound(
+    pub fn inbound(
         &self,
         pod: &Pod,
         source: SocketAddr,
@@ -61,7 +62,7 @@ impl Mesh {
     }
 
     /// What [`inbound`](Self::inbound) depends on, to be compared with what it was.
-    pub(crate) fn binding(&self, pod: &Pod) -> Binding {
+    pub fn binding(&self, pod: &Pod) -> Binding {
         let workload = self.workload_of(pod);
         Binding {
             is_known: workload.is_some(),
@@ -101,7 +102,7 @@ impl Mesh {
 
 /// The policies that bind a pod, and what else decides who may connect to it. Equal if a decision would be.
 #[derive(Clone, Debug)]
-pub(crate) struct Binding {
+pub struct Binding {
     is_known: bool,
     application_tunnel: bool,
     policies: Vec<Option<Bound>>,

@@ -3,16 +3,12 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::atomic::Ordering};
 use culvert_proto::workload as proto;
 
 use super::{World, client, client_workload, member, service, session_affinity, workload};
-use crate::{
-    pod::Pod,
-    seam::Ask,
-    state::{Awaited, Outbound},
-};
+use crate::{Awaited, Outbound, Pod};
 
 #[test]
 fn nothing_is_decided_before_the_first_answers() {
     let mut world = World::new(false);
-    world.store = crate::state::Store::new("", "cluster.local", false);
+    world.store = crate::Store::new("", "cluster.local", false);
     assert!(matches!(world.outbound("198.18.9.9:80"), Outbound::Pending(_)));
     assert!(world.asked.try_recv().is_err());
 }
@@ -86,7 +82,7 @@ fn without_any_range_nothing_goes_in_plaintext_to_an_unknown_private_address() {
 #[test]
 fn what_the_controller_may_need_is_reached_before_it_has_answered() {
     let mut world = World::new(true);
-    world.store = crate::state::Store::new("", "cluster.local", true);
+    world.store = crate::Store::new("", "cluster.local", true);
     world.store.set_bootstrap(Some("10.96.0.1:443".parse().unwrap()));
     assert!(
         matches!(world.outbound("10.96.0.1:443"), Outbound::Direct { .. }),
@@ -286,7 +282,7 @@ fn an_unknown_address_is_asked_for_on_demand_and_passed_through_once_answered() 
     let mut world = World::new(true);
     assert!(matches!(world.outbound("198.18.9.9:80"), Outbound::Pending(_)));
     let address = "198.18.9.9".parse().unwrap();
-    assert_eq!(world.asked.try_recv(), Ok(Ask::Address(address)));
+    assert_eq!(world.asked.try_recv(), Ok(address));
     world.store.set_answered(address);
     assert_eq!(
         world.target("198.18.9.9:80"),

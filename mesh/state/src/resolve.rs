@@ -9,13 +9,11 @@ use std::{
 
 use culvert_identity::SpiffeId;
 
-use super::{
-    Health, Mesh, Service, Workload,
-    service::{Closeness, Endpoint, Here, Mode, ServicePort},
-};
 use crate::{
+    Health, Mesh, Service, Workload,
+    decision::{Awaited, Denial, Outbound},
     pod::Pod,
-    state::{Awaited, Denial, Outbound},
+    service::{Closeness, Endpoint, Here, Mode, ServicePort},
 };
 
 /// Where a peer's node takes tunnels in.
@@ -27,7 +25,7 @@ const DRAWS: usize = 8;
 impl Mesh {
     /// Decides about a connection of `pod` to `destination`. `tried` are targets at which it failed before: they are
     /// chosen again only where there is nothing else.
-    pub(crate) fn outbound(&self, pod: &Pod, destination: SocketAddr, tried: &[SocketAddr]) -> Outbound {
+    pub fn outbound(&self, pod: &Pod, destination: SocketAddr, tried: &[SocketAddr]) -> Outbound {
         let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
         if !self.synced {
             return self.before_configuration(destination);

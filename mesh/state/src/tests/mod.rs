@@ -13,11 +13,7 @@ use prost::Message as _;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::{Mesh, Store};
-use crate::{
-    pod::Pod,
-    seam::Ask,
-    state::{Awaited, Denial, Outbound},
-};
+use crate::{Awaited, Denial, Outbound, Pod};
 
 fn bytes(address: &str) -> Vec<u8> {
     match address.parse().unwrap() {
@@ -91,8 +87,8 @@ fn policy(
 /// A store and what its snapshots asked for.
 struct World {
     store: Store,
-    asks: tokio::sync::mpsc::UnboundedSender<Ask>,
-    asked: UnboundedReceiver<Ask>,
+    asks: tokio::sync::mpsc::UnboundedSender<IpAddr>,
+    asked: UnboundedReceiver<IpAddr>,
 }
 
 impl World {
@@ -142,7 +138,7 @@ impl World {
         let mesh = self.mesh();
         let decision = mesh.outbound(pod, destination.parse().unwrap(), &[]);
         if let Outbound::Pending(Awaited::Answer(address)) = &decision {
-            self.asks.send(Ask::Address(*address)).unwrap();
+            self.asks.send(*address).unwrap();
         }
         decision
     }

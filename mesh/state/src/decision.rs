@@ -8,11 +8,11 @@ use std::{
 use culvert_identity::SpiffeId;
 use rustc_hash::FxHashSet;
 
-use super::Workload;
+use crate::Workload;
 
 /// What to do with a connection that a pod of this node opens.
 #[derive(Clone, Debug)]
-pub(crate) enum Outbound {
+pub enum Outbound {
     /// Carry it through HBONE.
     Tunnel {
         /// Where the peer's HBONE listener is.
@@ -43,7 +43,7 @@ pub(crate) enum Outbound {
 
 /// Whether a connection may reach a pod of this node.
 #[derive(Clone, Debug)]
-pub(crate) enum Inbound {
+pub enum Inbound {
     /// Let it through.
     Allow,
     /// Refuse; the reason goes to the access log (and 401 to an HBONE peer).
@@ -54,7 +54,7 @@ pub(crate) enum Inbound {
 
 /// What a connection waits for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Awaited {
+pub enum Awaited {
     /// The controller's first answers.
     #[error("configuration from the controller")]
     Configuration,
@@ -80,7 +80,7 @@ pub(crate) enum Awaited {
 
 impl Awaited {
     /// The address about which something new must be known before it is worth another look; none if anything may help.
-    pub(crate) fn address(&self) -> Option<IpAddr> {
+    pub fn address(&self) -> Option<IpAddr> {
         match self {
             Self::Configuration | Self::Policy(_) => None,
             Self::Answer(address) | Self::Owner(address) | Self::OwnerOrRanges(address) | Self::Own(address) => {
@@ -92,7 +92,7 @@ impl Awaited {
 
 /// Why a connection was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Denial {
+pub enum Denial {
     /// A DENY policy matched.
     #[error("denied by policy {0}")]
     Policy(Arc<str>),
@@ -123,11 +123,11 @@ pub(crate) enum Denial {
 
 /// Where two snapshots of the mesh differ.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct MeshChange {
+pub struct MeshChange {
     /// In something that any connection may depend on: ranges, or that there is configuration at all.
-    pub(crate) everything: bool,
+    pub everything: bool,
     /// In policies, or in which of them bind a workload.
-    pub(crate) policies: bool,
+    pub policies: bool,
     /// In what is known of these addresses.
-    pub(crate) addresses: FxHashSet<IpAddr>,
+    pub addresses: FxHashSet<IpAddr>,
 }

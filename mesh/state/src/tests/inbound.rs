@@ -6,7 +6,7 @@ use culvert_proto::{
 use prost::Message as _;
 
 use super::{World, client, client_workload, denied, policy};
-use crate::state::Inbound;
+use crate::Inbound;
 
 fn ask(world: &mut World, account: Option<&str>) -> Result<(), String> {
     let identity = account.map(|account| SpiffeId::new("cluster.local", "shop", account).unwrap());

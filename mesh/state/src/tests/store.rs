@@ -5,10 +5,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::{World, member, service, session_affinity, workload};
-use crate::{
-    state::Outbound,
-    state::{Mesh, ResourceError, Store, cow::CowMap},
-};
+use crate::{Mesh, Outbound, ResourceError, Store, cow::CowMap};
 
 fn refused(name: &str, address: proto::address::Type) -> ResourceError {
     let mut store = Store::new("", "cluster.local", false);

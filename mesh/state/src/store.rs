@@ -10,20 +10,19 @@ use culvert_proto::{security, workload as proto};
 use ipnet::IpNet;
 use prost::Message as _;
 
-use super::{
-    Mesh, ResourceError, Service, Workload,
+use crate::{
+    Mesh, MeshChange, ResourceError, Service, Workload,
     mesh::Bound,
     parse::Parser,
     service::{Endpoint, Endpoints},
 };
-use crate::state::MeshChange;
 
 /// How many changes pass between two searches for texts that nothing uses any more.
 const SWEEP_EVERY: u32 = 10_000;
 
 /// Takes resources in, one at a time, and keeps the indexes of a [`Mesh`].
 #[derive(Debug)]
-pub(crate) struct Store {
+pub struct Store {
     mesh: Mesh,
     parser: Parser,
     changes: u32,
@@ -33,7 +32,7 @@ pub(crate) struct Store {
 
 impl Store {
     /// An empty store. `network` is the proxy's own, `trust_domain` that of workloads that do not name theirs.
-    pub(crate) fn new(network: &str, trust_domain: &str, on_demand: bool) -> Self {
+    pub fn new(network: &str, trust_domain: &str, on_demand: bool) -> Self {
         let mesh = Mesh {
             on_demand,
             network: network.into(),
@@ -49,29 +48,29 @@ impl Store {
 
     /// From now on, unknown addresses in these ranges are waited for instead of being taken for outside the mesh. `told` if
     /// some are the controller's word.
-    pub(crate) fn claim(&mut self, ranges: &[IpNet], told: bool) {
+    pub fn claim(&mut self, ranges: &[IpNet], told: bool) {
         self.mesh.ranges = ranges.into();
         self.mesh.ranges_are_told = told;
         self.change.everything = true;
     }
 
     /// This may be reached before anything is known.
-    pub(crate) fn set_bootstrap(&mut self, destination: Option<SocketAddr>) {
+    pub fn set_bootstrap(&mut self, destination: Option<SocketAddr>) {
         self.mesh.bootstrap = destination;
     }
 
     /// Addresses of which something else is known than at the last snapshot.
-    pub(crate) fn changed_addresses(&self) -> impl Iterator<Item = IpAddr> {
+    pub fn changed_addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.change.addresses.iter().copied()
     }
 
     /// Where the next snapshot differs from the last one. Begins anew.
-    pub(crate) fn take_change(&mut self) -> MeshChange {
+    pub fn take_change(&mut self) -> MeshChange {
         std::mem::take(&mut self.change)
     }
 
     /// The present state, under the next generation.
-    pub(crate) fn snapshot(&mut self) -> Arc<Mesh> {
+    pub fn snapshot(&mut self) -> Arc<Mesh> {
         if self.changes >= SWEEP_EVERY {
             self.changes = 0;
             self.parser.sweep();
@@ -81,30 +80,25 @@ impl Store {
     }
 
     /// From now on decisions are made: the controller's first answers are in.
-    pub(crate) fn set_synced(&mut self) {
+    pub fn set_synced(&mut self) {
         self.mesh.synced = true;
         self.change.everything = true;
     }
 
     /// An ask for this address has been answered, with resources or by saying that there are none.
-    pub(crate) fn set_answered(&mut self, address: IpAddr) {
+    pub fn set_answered(&mut self, address: IpAddr) {
         self.mesh.answered.insert(address, ());
         self.change.addresses.insert(address);
     }
 
     /// The address is no longer subscribed, so what is unknown of it has to be asked for again.
-    pub(crate) fn forget_answer(&mut self, address: IpAddr) {
+    pub fn forget_answer(&mut self, address: IpAddr) {
         self.mesh.answered.remove(&address);
     }
 
     /// The resources at `gone` addresses, and what those brought, that no address leads to which is still subscribed.
     /// Those of this node's own pods the controller sends by itself.
-    pub(crate) fn unsubscribed(
-        &self,
-        gone: &[IpAddr],
-        is_subscribed: impl Fn(IpAddr) -> bool,
-        node: &str,
-    ) -> Vec<Arc<str>> {
+    pub fn unsubscribed(&self, gone: &[IpAddr], is_subscribed: impl Fn(IpAddr) -> bool, node: &str) -> Vec<Arc<str>> {
         let mesh = &self.mesh;
         let mut services: Vec<&Arc<Service>> = gone
             .iter()
@@ -146,7 +140,7 @@ impl Store {
     }
 
     /// Whether anything has the address.
-    pub(crate) fn knows(&self, address: IpAddr) -> bool {
+    pub fn knows(&self, address: IpAddr) -> bool {
         !self.mesh.owners_of(address).is_empty() || self.mesh.virtual_addresses.contains(&address)
     }
 
@@ -155,7 +149,7 @@ impl Store {
     /// # Errors
     /// When something is wrong with it. Then an earlier version stays in force; where there was none, nothing is sent in
     /// clear to its addresses until it is replaced or removed.
-    pub(crate) fn put_address(&mut self, name: &str, bytes: &[u8]) -> Result<(), ResourceError> {
+    pub fn put_address(&mut self, name: &str, bytes: &[u8]) -> Result<(), ResourceError> {
         self.changes += 1;
         let address = proto::Address::decode(bytes).map_err(|error| ResourceError::Decode(error.to_string()))?;
         match address.r#type {
@@ -197,7 +191,7 @@ impl Store {
     }
 
     /// Forgets a workload or service. A name that is not known is no error.
-    pub(crate) fn remove_address(&mut self, name: &str) {
+    pub fn remove_address(&mut self, name: &str) {
         self.changes += 1;
         self.accept(name);
         if let Some(workload) = self.mesh.workloads.remove(name) {
@@ -241,7 +235,7 @@ impl Store {
     /// # Errors
     /// When it cannot be enforced. An earlier version stays in force; where there was none, whom it would bind is denied
     /// until it is replaced or removed.
-    pub(crate) fn put_policy(&mut self, name: &str, bytes: &[u8]) -> Result<(), ResourceError> {
+    pub fn put_policy(&mut self, name: &str, bytes: &[u8]) -> Result<(), ResourceError> {
         let (wire, refused_scope);
         let parsed = match security::Authorization::decode(bytes) {
             Ok(decoded) => {
@@ -277,7 +271,7 @@ impl Store {
     }
 
     /// Forgets a policy. A name that is not known is no error.
-    pub(crate) fn remove_policy(&mut self, name: &str) {
+    pub fn remove_policy(&mut self, name: &str) {
         if self.mesh.policies.remove(name).is_some() {
             self.policies_changed();
             let scoped = Arc::make_mut(&mut self.mesh.scoped);
@@ -456,7 +450,7 @@ impl Endpoints {
 }
 
 impl Bound {
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         match self {
             Self::Usable(policy) => policy.name(),
             Self::Refused(name) => name,
