@@ -18,6 +18,7 @@ use culvert_identity::{SpiffeError, SpiffeId};
 use culvert_net::packet::{self, AsyncPacketSocket, LostDescriptors, PacketSocket};
 use culvert_proto::zds::SocketRole;
 use culvert_telemetry::Logging;
+use culvert_tunnel::{budget::HeldBytes, life::Limits};
 use prost::Message as _;
 use tokio::{
     net::TcpListener,
@@ -29,7 +30,7 @@ use crate::{
     cli::Cli,
     control::{self, Inputs, Served},
     descriptors::{Descriptors, Use},
-    engine::{self, EngineConfig, HeldBytes, LoopHandle},
+    engine::{self, EngineConfig, LoopHandle},
     memory,
     privilege::Held,
     seam::{Ask, ListenerRole, LoopMessage, Shared},
@@ -119,7 +120,10 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
     });
     let config = EngineConfig {
         connect_timeout: cli.engine.connect_timeout,
-        stale_grace: cli.engine.tunnel_grace,
+        limits: Limits {
+            stale_grace: cli.engine.tunnel_grace,
+            ..Limits::default()
+        },
         held: Arc::new(HeldBytes::new(
             cli.engine.held_memory.unwrap_or_else(memory::held_bytes),
         )),

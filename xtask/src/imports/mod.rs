@@ -27,26 +27,19 @@ const PROGRAMS: [&str; 6] = [
     "culvert-ztunnel",
 ];
 
-/// A folder whose files may import each other in a circle for now, by package. The loop's flows, tunnels and sockets hold each
-/// other's typed keys, and each file has its part of `impl Loop`; that comes apart when tunnels and their pool become a library
-/// that a waypoint shares. When it has, this must go: a circle that is excused and not there fails, too.
-const EXCUSED: (&str, &str) = ("culvert-ztunnel", "/ztunnel/src/engine/");
-
 /// Reads all crates of the workspace and fails with every circle, if there is one.
 pub(crate) fn check() -> Result<()> {
     shell::say("imports: no circles, and no program that imports another");
     let mut wrong = Vec::new();
-    let mut excused = 0;
     for package in packages()? {
         wrong.extend(package.forbidden_dependencies());
         for root in &package.roots {
             let krate = source::Crate::read(root).with_context(|| format!("crate {}", package.name))?;
             let graph = Graph::of(&krate);
-            let (of_engine, circles): (Vec<_>, Vec<_>) = graph.circles().into_iter().partition(|circle| {
-                package.name == EXCUSED.0 && circle.iter().all(|line| line.matches(EXCUSED.1).count() == 2)
-            });
-            excused += of_engine.len();
-            let circles = circles.into_iter().map(|circle| ("imports in a circle", circle));
+            let circles = graph
+                .circles()
+                .into_iter()
+                .map(|circle| ("imports in a circle", circle));
             let rooms = graph.circles_of_rooms();
             let rooms = rooms.into_iter().map(|circle| ("rooms that import each other", circle));
             wrong.extend(circles.chain(rooms).map(|(what, lines)| {
@@ -54,12 +47,6 @@ pub(crate) fn check() -> Result<()> {
                 format!("{}: {what}:\n{}", package.name, lines.join("\n"))
             }));
         }
-    }
-    if excused != 1 {
-        wrong.push(format!(
-            "{excused} circles in {}, where one is excused in xtask/src/imports/mod.rs",
-            EXCUSED.1
-        ));
     }
     if !wrong.is_empty() {
         bail!("{}", wrong.join("\n"));

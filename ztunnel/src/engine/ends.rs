@@ -1,49 +1,21 @@
-//! How flows begin to carry bytes, and how they end.
+//! How flows end.
 
-use culvert_hbone::ErrorCode;
-
+use culvert_hbone::{ErrorCode, StreamId};
+use culvert_tunnel::failure::Failure;
 use rustix::io::Errno;
 
 use super::{
-    Loop,
-    arena::Key,
-    failure::{Failure, errno},
-    flow::{Far, Flow, Phase},
+    flow::{Far, Phase},
     headers,
-    poll::{Kind, Token},
+    keys::{FlowKey, TunnelKey},
+    loop_state::{Loop, Todo},
     socket::Socket,
     tunnel::State,
 };
 
 impl Loop {
-    /// Both ends are connected.
-    pub(super) fn open(&mut self, key: Key<Flow>) {
-        let Some(flow) = self.flows.get_mut(key) else { return };
-        flow.phase = Phase::Open;
-        let accepted = !flow.is_served();
-        if let Some(near) = flow.near.as_mut().filter(|_| accepted) {
-            // Not watched before, which saves a wake-up. Something has mostly arrived by now.
-            near.readable = true;
-            if let Err(error) = self.poll.watch(&*near, Token::new(Kind::Near, key)) {
-                return self.end(key, Err(Failure::Local(errno(&error))));
-            }
-        }
-        self.report_open(key);
-        let Some(flow) = self.flows.get_mut(key) else { return };
-        if let (false, Far::Stream(stream)) = (accepted, &flow.far) {
-            let (tunnel, id) = (stream.tunnel, stream.id);
-            let baggage = flow.pod.baggage(&self.mesh);
-            if let Some(State::Open(connection)) = self.tunnels.get_mut(tunnel).map(|tunnel| &mut tunnel.state) {
-                connection.respond(id, 200, &[("baggage", &*baggage)], false);
-            }
-            self.touch(tunnel);
-            self.deliver_early(key);
-        }
-        self.continue_flow(key);
-    }
-
     /// Passes ends on, and ends a flow that has ended in both directions.
-    pub(super) fn settle(&mut self, key: Key<Flow>) {
+    pub(super) fn settle(&mut self, key: FlowKey) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         if flow.phase != Phase::Open {
             return;
@@ -70,7 +42,7 @@ impl Loop {
 
     /// Whether a flow needs its tunnel no longer, which is lost: both directions have ended, and only the application has
     /// still to take what came.
-    pub(super) fn outlives_tunnel(&mut self, key: Key<Flow>, lost: Option<&Failure>) -> bool {
+    pub(super) fn outlives_tunnel(&mut self, key: FlowKey, lost: Option<&Failure>) -> bool {
         let Some(flow) = self.flows.get_mut(key) else {
             return false;
         };
@@ -84,7 +56,7 @@ impl Loop {
     }
 
     /// Ends a flow: closes what it holds, tells its peers, and writes its line in the access log.
-    pub(super) fn end(&mut self, key: Key<Flow>, outcome: Result<(), Failure>) {
+    pub(super) fn end(&mut self, key: FlowKey, outcome: Result<(), Failure>) {
         let Some(mut flow) = self.flows.remove(key) else { return };
         self.unaccount(&mut flow);
         let stream = flow.stream();
@@ -131,6 +103,25 @@ impl Loop {
             self.stream_gone(stream.tunnel, stream.id);
         }
         self.report_end(&mut flow, outcome);
+    }
+
+    /// A stream is over on both sides.
+    pub(super) fn stream_gone(&mut self, key: TunnelKey, id: StreamId) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        tunnel.streams.remove(&id);
+        if tunnel.streams.is_empty() {
+            tunnel.life.idle(self.now);
+        }
+        if tunnel.paused {
+            self.resume_tunnel(key);
+        }
+        self.touch(key);
+        let Some(tunnel) = self.tunnels.get(key) else { return };
+        if let (Some(group), false) = (tunnel.group, tunnel.life.is_retiring()) {
+            self.todo.push_back(Todo::ServeWaiting(group));
+        }
     }
 }
 

@@ -1,15 +1,11 @@
 //! A connection on its way through the proxy, from accept to its line in the access log.
 
-use std::{
-    net::SocketAddr,
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
 use culvert_hbone::StreamId;
+use culvert_tunnel::{attempts::Attempts, failure::Failure};
 
-use super::{arena::Key, buffers::Backlog, failure::Failure, socket::Socket, sockets::LocalPod, tunnel::Tunnel};
+use super::{buffers::Backlog, keys::TunnelKey, socket::Socket, sockets::LocalPod};
 use crate::{
     telemetry::Peer,
     telemetry::{ConnectionRecord, Direction},
@@ -93,60 +89,10 @@ pub(super) enum Far {
 /// A stream of a tunnel, from the flow's side.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stream {
-    pub(super) tunnel: Key<Tunnel>,
+    pub(super) tunnel: TunnelKey,
     pub(super) id: StreamId,
     /// The peer sends nothing more.
     pub(super) ended: bool,
-}
-
-/// A flow's attempts to connect.
-#[derive(Debug)]
-pub(super) struct Attempts {
-    /// The connect timeout.
-    pub(super) deadline: Instant,
-    /// Targets at which one failed, since there was one left that had not been tried.
-    pub(super) tried: Vec<SocketAddr>,
-    /// Counts the attempts.
-    pub(super) number: u32,
-    failed: u32,
-    last: Option<Failure>,
-}
-
-impl Attempts {
-    /// The first retry comes soon: most failures here are a peer that is changing over.
-    const FIRST_DELAY: Duration = Duration::from_millis(50);
-    const LAST_DELAY: Duration = Duration::from_secs(1);
-    pub(super) const fn until(deadline: Instant) -> Self {
-        Self {
-            deadline,
-            tried: Vec::new(),
-            number: 0,
-            failed: 0,
-            last: None,
-        }
-    }
-
-    /// How long to wait before the next attempt, `None` if there is to be none. `elsewhere` if it will be at a target that
-    /// has not been tried: that is not waited for. Where all have been tried, what they said is passed on, unless it may
-    /// pass by itself.
-    pub(super) fn failed(&mut self, failure: &Failure, elsewhere: bool) -> Option<Duration> {
-        self.last = Some(failure.clone());
-        if elsewhere {
-            return Some(Duration::ZERO);
-        }
-        if !failure.may_pass() {
-            return None;
-        }
-        self.tried.clear();
-        let delay = (Self::FIRST_DELAY * (1 << self.failed.min(8))).min(Self::LAST_DELAY);
-        self.failed += 1;
-        Some(delay)
-    }
-
-    /// What the last attempt failed of.
-    pub(super) fn last(&self) -> Option<&Failure> {
-        self.last.as_ref()
-    }
 }
 
 impl Flow {
@@ -208,30 +154,36 @@ impl Flow {
         }
         .into()
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_is_passed_on_once_there_is_nobody_else_and_what_may_pass_is_waited_for() {
-        let mut attempts = Attempts::until(Instant::now());
-        let lost = Failure::TunnelLost("gone".into());
-        assert_eq!(attempts.failed(&lost, false), Some(Duration::from_millis(50)));
-        assert_eq!(attempts.failed(&lost, false), Some(Duration::from_millis(100)));
-        let refused = Failure::Refused {
-            status: 503,
-            reason: "".into(),
+    /// Bytes that wait here for a socket that does not take them.
+    pub(super) fn holds(&self) -> usize {
+        let near = self.near.as_ref().map_or(0, |socket| socket.backlog.len());
+        let far = match &self.far {
+            Far::Socket(socket) => socket.backlog.len(),
+            _ => 0,
         };
-        assert_eq!(attempts.failed(&refused, true), Some(Duration::ZERO));
-        assert_eq!(attempts.failed(&refused, false), None);
-        for _ in 0..20 {
-            assert!(
-                attempts
-                    .failed(&lost, false)
-                    .is_some_and(|delay| delay <= Duration::from_secs(1))
-            );
+        near + far + self.early.len()
+    }
+
+    /// Counts bytes that came in at one end.
+    pub(super) fn count(&mut self, bytes: usize, from_near: bool) {
+        // The pod's application is near, but for plaintext from outside.
+        let plaintext = self.direction == Direction::Inbound && matches!(self.far, Far::Socket(_));
+        if let Some(record) = &mut self.record {
+            if from_near != plaintext {
+                record.add_sent(bytes as u64);
+            } else {
+                record.add_received(bytes as u64);
+            }
+        }
+    }
+
+    /// One of the flow's sockets.
+    pub(super) fn side(&mut self, near: bool) -> Option<&mut Socket> {
+        match (near, &mut self.far) {
+            (true, _) => self.near.as_mut(),
+            (false, Far::Socket(far)) => Some(far),
+            (false, _) => None,
         }
     }
 }

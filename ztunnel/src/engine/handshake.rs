@@ -1,14 +1,14 @@
 //! TLS handshakes of tunnels: reading and writing is done here, cryptography by the threads of `handshake_pool`.
 
 use culvert_hbone::{Connection, Handshake, Progress, Role};
+use culvert_tunnel::failure::Failure;
 use rustix::io::Errno;
 
 use super::{
-    Loop,
-    arena::Key,
-    failure::Failure,
     handshake_pool::Step,
-    tunnel::{State, Tunnel},
+    keys::TunnelKey,
+    loop_state::{Loop, Todo},
+    tunnel::State,
 };
 
 /// Bytes read at a time in a handshake.
@@ -19,7 +19,7 @@ const MOST: usize = 128 << 10;
 
 impl Loop {
     /// Reads what the peer has sent, and sends the handshake on its way with it.
-    pub(super) fn shake(&mut self, key: Key<Tunnel>) {
+    pub(super) fn shake(&mut self, key: TunnelKey) {
         let Some(tunnel) = self.tunnels.get_mut(key) else {
             return;
         };
@@ -87,7 +87,7 @@ impl Loop {
     }
 
     /// The handshake is complete.
-    fn established(&mut self, key: Key<Tunnel>) {
+    fn established(&mut self, key: TunnelKey) {
         let Some(tunnel) = self.tunnels.get_mut(key) else {
             return;
         };
@@ -99,11 +99,8 @@ impl Loop {
                 Some(Ok(identity)) => {
                     tunnel.identity = Some(identity);
                     tunnel.proof.peer(done.peer_certificates);
-                    tunnel.opened = self.now;
                     let connection = Connection::new(tunnel.role, done.keys, &self.config.hbone);
                     tunnel.state = State::Open(Box::new(connection));
-                    tunnel.idle_since = self.now;
-                    tunnel.heard = self.now;
                     if tunnel.role == Role::Server {
                         // Mostly known by the time that the first stream is over.
                         let (pod, peer) = (std::rc::Rc::clone(&tunnel.pod), tunnel.peer.ip());
@@ -127,13 +124,13 @@ impl Loop {
         self.lose_tunnel(key, &failure);
     }
 
-    fn opened(&mut self, key: Key<Tunnel>) {
+    fn opened(&mut self, key: TunnelKey) {
         self.touch(key);
         let Some(tunnel) = self.tunnels.get_mut(key) else {
             return;
         };
         tracing::debug!(peer = %tunnel.peer, role = ?tunnel.role, identity = ?tunnel.identity, "tunnel open");
-        let retiring = std::mem::take(&mut tunnel.retiring) || self.draining;
+        let retiring = tunnel.life.open(self.now) || self.draining;
         if let Some(group) = tunnel.group {
             self.join_pool(group, key);
         }
@@ -142,6 +139,6 @@ impl Loop {
             self.retire_tunnel(key);
         }
         // The peer's first frames may have come together with its last handshake message.
-        self.read_tunnel_from(key, true);
+        self.todo.push_back(Todo::Read(key));
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use culvert_hbone::{Handshake, HandshakeError, Progress};
 use parking_lot::Mutex;
 
-use super::{arena::Key, poll::Bell, tunnel::Tunnel};
+use super::{keys::TunnelKey, poll::Bell};
 
 /// Steps that are under way at a time, for each loop. Few, so that those that we dial need not wait behind a flood.
 const UNDER_WAY: usize = 8;
@@ -28,7 +28,7 @@ type Begin = Box<dyn FnOnce() -> Result<Handshake, HandshakeError> + Send>;
 
 /// A handshake with what it has not used up.
 pub(super) struct Step {
-    pub(super) tunnel: Key<Tunnel>,
+    pub(super) tunnel: TunnelKey,
     begin: Option<Begin>,
     pub(super) handshake: Option<Box<Handshake>>,
     /// Bytes of the peer.
@@ -41,13 +41,13 @@ pub(super) struct Step {
 
 impl Step {
     /// The first of a client.
-    pub(super) fn first(tunnel: Key<Tunnel>, begin: Begin) -> Box<Self> {
+    pub(super) fn first(tunnel: TunnelKey, begin: Begin) -> Box<Self> {
         let mut step = Self::next(tunnel, None, Vec::new());
         step.begin = Some(begin);
         step
     }
 
-    pub(super) fn next(tunnel: Key<Tunnel>, handshake: Option<Box<Handshake>>, incoming: Vec<u8>) -> Box<Self> {
+    pub(super) fn next(tunnel: TunnelKey, handshake: Option<Box<Handshake>>, incoming: Vec<u8>) -> Box<Self> {
         Box::new(Self {
             tunnel,
             begin: None,
@@ -144,7 +144,7 @@ impl Handshakes {
     }
 
     /// A step that came back, if any has. `wanted` says whose tunnels are still there: what waits for others is dropped.
-    pub(super) fn take(&mut self, wanted: impl Fn(Key<Tunnel>) -> bool) -> Option<Box<Step>> {
+    pub(super) fn take(&mut self, wanted: impl Fn(TunnelKey) -> bool) -> Option<Box<Step>> {
         let step = self.done.try_recv().ok()?;
         self.under_way = self.under_way.saturating_sub(1);
         while self.waiting.front().is_some_and(|step| !wanted(step.tunnel)) {
@@ -182,9 +182,9 @@ mod tests {
         let (sender, jobs) = mpsc::channel();
         let mut handshakes = Handshakes::new(HandshakePool(sender), mailbox.bell_handle());
         for index in 0..100 {
-            handshakes.send(Step::next(Key::new(index, 0), None, Vec::new()), false);
+            handshakes.send(Step::next(TunnelKey::new(index, 0), None, Vec::new()), false);
         }
-        handshakes.send(Step::next(Key::new(1000, 0), None, Vec::new()), true);
+        handshakes.send(Step::next(TunnelKey::new(1000, 0), None, Vec::new()), true);
         assert_eq!(
             (handshakes.under_way, handshakes.waiting.len()),
             (UNDER_WAY, 101 - UNDER_WAY)
@@ -192,11 +192,11 @@ mod tests {
         let Job { mut step, done, .. } = jobs.recv().unwrap();
         step.take();
         done.send(step).unwrap();
-        assert_eq!(handshakes.take(|_| true).unwrap().tunnel, Key::new(0, 0));
+        assert_eq!(handshakes.take(|_| true).unwrap().tunnel, TunnelKey::new(0, 0));
         let under_way: Vec<u32> = jobs.try_iter().map(|job: Job| job.step.tunnel.index()).collect();
         assert_eq!(under_way.last(), Some(&1000));
         // Those whose tunnels are gone do not wait any longer.
-        done.send(Step::next(Key::new(1, 0), None, Vec::new())).unwrap();
+        done.send(Step::next(TunnelKey::new(1, 0), None, Vec::new())).unwrap();
         handshakes.take(|tunnel| tunnel.index() > 90).unwrap();
         assert_eq!(jobs.try_iter().next().map(|job| job.step.tunnel.index()), Some(91));
     }

@@ -7,20 +7,17 @@ use std::{
 };
 
 use culvert_hbone::{Authority, BadRequest, ConnectRequest, StreamId};
-use rustc_hash::FxHashMap;
+use culvert_tunnel::failure::Failure;
 
 use super::{
-    Loop,
-    arena::Key,
-    failure::Failure,
-    flow::{Far, Flow, Phase, Stream},
+    flow::{Far, Flow, Stream},
+    keys::{FlowKey, TunnelKey},
+    loop_state::Loop,
     socket::{self, Socket},
     sockets::LocalPod,
-    timer::Due,
-    tunnel::Tunnel,
 };
-use crate::{telemetry::Direction, telemetry::Peer};
-use culvert_state::{Awaited, Denial, Inbound, Mesh};
+use crate::telemetry::{Direction, Peer};
+use culvert_state::Inbound;
 
 impl Loop {
     /// A connection in plaintext, steered here by the kernel: its own end is the address that was dialled.
@@ -48,7 +45,7 @@ impl Loop {
     }
 
     /// A peer asks for a connection to the pod.
-    pub(super) fn serve(&mut self, tunnel_key: Key<Tunnel>, id: StreamId, request: Result<ConnectRequest, BadRequest>) {
+    pub(super) fn serve(&mut self, tunnel_key: TunnelKey, id: StreamId, request: Result<ConnectRequest, BadRequest>) {
         let Some(tunnel) = self.tunnels.get_mut(tunnel_key) else {
             return;
         };
@@ -94,7 +91,7 @@ impl Loop {
     }
 
     /// Asks policy, and goes on to the application if it agrees.
-    pub(super) fn authorize(&mut self, key: Key<Flow>) {
+    pub(super) fn authorize(&mut self, key: FlowKey) {
         let Some(flow) = self.flows.get(key) else { return };
         let decision = self.mesh.inbound(
             &flow.pod.pod,
@@ -107,60 +104,6 @@ impl Loop {
             Inbound::Pending(awaited) => self.park(key, awaited),
             Inbound::Deny(denial) => self.end(key, Err(Failure::Denied(denial))),
         }
-    }
-
-    /// Asks who connects, for the lines and metrics of later connections, where that is worth a question.
-    pub(super) fn ask_for_source(&mut self, pod: &Rc<LocalPod>, source: IpAddr, proven: bool) {
-        if self.mesh.is_worth_asking(source, proven) {
-            self.ask(pod, source.to_canonical());
-        }
-    }
-
-    /// Policies have changed: ends open connections that are no longer allowed. Looks at those alone whose pod is bound by
-    /// others than before. Where a policy is named and has not arrived, the last verdict stays in force for a while.
-    pub(super) fn check_open_connections(&mut self) {
-        let mut changed: FxHashMap<*const LocalPod, bool> = FxHashMap::default();
-        let is_concerned = |flow: &Flow, mesh: &Mesh| {
-            *changed
-                .entry(Rc::as_ptr(&flow.pod))
-                .or_insert_with(|| flow.pod.is_bound_anew(mesh))
-        };
-        if self.judge_open_connections(is_concerned, false) && !std::mem::replace(&mut self.awaiting_policies, true) {
-            self.timers.set(self.now + self.config.policy_grace, Due::Policies);
-        }
-    }
-
-    /// Open connections have waited long enough for policies that are named and have not arrived.
-    pub(super) fn policies_are_late(&mut self) {
-        self.awaiting_policies = false;
-        self.judge_open_connections(|_, _| true, true);
-    }
-
-    /// Returns whether a verdict waits for a policy. With `strict`, that is a denial.
-    fn judge_open_connections(&mut self, mut concerned: impl FnMut(&Flow, &Mesh) -> bool, strict: bool) -> bool {
-        let mut denied = Vec::new();
-        let mut waits = false;
-        for (key, flow) in self.flows.iter_mut() {
-            if flow.direction != Direction::Inbound || flow.phase == Phase::Parked || !concerned(flow, &self.mesh) {
-                continue;
-            }
-            let decision = self.mesh.inbound(
-                &flow.pod.pod,
-                flow.source,
-                flow.peer.identity.as_ref(),
-                flow.destination,
-            );
-            match decision {
-                Inbound::Deny(denial) => denied.push((key, denial)),
-                Inbound::Pending(Awaited::Policy(name)) if strict => denied.push((key, Denial::PolicyMissing(name))),
-                Inbound::Pending(Awaited::Policy(_)) => waits = true,
-                Inbound::Pending(_) | Inbound::Allow => {}
-            }
-        }
-        for (key, denial) in denied {
-            self.end(key, Err(Failure::Denied(denial)));
-        }
-        waits
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::{net::SocketAddr, os::fd::OwnedFd, rc::Rc, time::Duration};
 
+use culvert_tunnel::admission::Bucket;
 use rustix::{io::Errno, net::SocketFlags};
 
 use super::{
-    Loop,
-    admission::Bucket,
-    arena::Key,
+    keys::ListenerKey,
+    listener::{BUDGET, Listener},
+    loop_state::Loop,
     poll::{Kind, Token},
     socket,
     sockets::LocalPod,
@@ -15,53 +16,12 @@ use super::{
 };
 use crate::{descriptors::Use, seam::ListenerRole};
 
-/// Connections accepted from one listener per round. The rest waits its turn, so that arrivals do not starve what is
-/// open.
-const BUDGET: usize = 64;
-
-/// The same for tunnels: each is a handshake to come, in this thread.
-const TUNNEL_BUDGET: usize = 16;
-
 /// Rounds of the budget in which a listener that is given up is emptied: more than fits into a backlog.
 const LAST_ROUNDS: usize = 128;
 
 /// How long to wait when the process or the machine has no descriptor or memory for another connection, or when a
 /// listener has had its share.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// A listening socket in a pod.
-#[derive(Debug)]
-pub(super) struct Listener {
-    fd: OwnedFd,
-    pod: Rc<LocalPod>,
-    role: ListenerRole,
-    /// The last round in which it had arrivals, and how many it took then at most.
-    round: u64,
-    burst: usize,
-    /// In the epoll set; otherwise arrivals stay in the backlog until [`Loop::resume_accepting`].
-    watched: bool,
-    arrivals: Bucket,
-}
-
-impl Listener {
-    pub(super) fn fd(&self) -> &OwnedFd {
-        &self.fd
-    }
-
-    fn r#use(&self) -> Use {
-        match self.role {
-            ListenerRole::Outbound => Use::Outbound,
-            ListenerRole::InboundPlaintext | ListenerRole::InboundHbone => Use::Inbound,
-        }
-    }
-
-    fn budget(&self) -> usize {
-        match self.role {
-            ListenerRole::InboundHbone => TUNNEL_BUDGET,
-            ListenerRole::Outbound | ListenerRole::InboundPlaintext => BUDGET,
-        }
-    }
-}
 
 impl Loop {
     /// Watches a pod's listening socket.
@@ -86,7 +46,7 @@ impl Loop {
         self.watch_listener(key);
     }
 
-    fn watch_listener(&mut self, key: Key<Listener>) {
+    fn watch_listener(&mut self, key: ListenerKey) {
         let Some(listener) = self.listeners.get_mut(key) else {
             return;
         };
@@ -125,7 +85,7 @@ impl Loop {
 
     /// Accepts what has arrived, up to the budget. Epoll says again when something is left, so the first round takes one
     /// connection and does not ask whether there are more; rounds that follow at once take twice as many each.
-    pub(super) fn accept(&mut self, key: Key<Listener>) {
+    pub(super) fn accept(&mut self, key: ListenerKey) {
         let Some(listener) = self.listeners.get_mut(key).filter(|listener| listener.watched) else {
             return;
         };
@@ -140,7 +100,7 @@ impl Loop {
         self.accept_batch(key, burst);
     }
 
-    fn accept_batch(&mut self, key: Key<Listener>, budget: usize) -> usize {
+    fn accept_batch(&mut self, key: ListenerKey, budget: usize) -> usize {
         for accepted in 0..budget {
             let Some(listener) = self.listeners.get_mut(key) else {
                 return accepted;
@@ -225,7 +185,7 @@ impl Loop {
         }
     }
 
-    fn pause_listener(&mut self, key: Key<Listener>) {
+    fn pause_listener(&mut self, key: ListenerKey) {
         let Some(listener) = self.listeners.get_mut(key) else {
             return;
         };

@@ -4,7 +4,7 @@
 //! attempt is resolved again: the answer may be another one by then.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     os::fd::{AsFd as _, OwnedFd},
     rc::Rc,
     sync::Arc,
@@ -12,32 +12,28 @@ use std::{
 };
 
 use culvert_hbone::ErrorCode;
+use culvert_tunnel::failure::{Failure, errno};
 use rustix::io::Errno;
 
 use super::{
-    Loop,
-    arena::Key,
-    failure::{Failure, errno},
     flow::{Far, Flow, Phase, Stream},
+    keys::FlowKey,
+    loop_state::Loop,
     poll::{Kind, Token},
-    pool::PoolKey,
+    pool_key::PoolKey,
     socket::{self, Socket},
     sockets::{LocalPod, Waiter},
     timer::Due,
-    tunnel::State,
+    tunnel::Tunnel,
 };
 use crate::{
-    seam::{Ask, ListenerRole},
-    telemetry::Direction,
-    telemetry::Peer,
+    seam::ListenerRole,
+    telemetry::{Direction, Peer},
 };
 use culvert_state::{Awaited, Denial, Mesh, Outbound};
 
 /// Before another address is picked for a connection to an application. It hardly ever comes to that.
 const PICK_AGAIN: Duration = Duration::from_millis(1);
-
-/// Between two looks at questions that pods asked too quickly.
-const ASK_PAUSE: Duration = Duration::from_millis(100);
 
 /// Whether the next attempt of a flow would go to a target that it has not tried, or end otherwise.
 fn leads_elsewhere(mesh: &Mesh, flow: &Flow) -> bool {
@@ -78,7 +74,7 @@ impl Loop {
     }
 
     /// Decides where an outbound flow goes, and goes there.
-    pub(super) fn resolve_outbound(&mut self, key: Key<Flow>) {
+    pub(super) fn resolve_outbound(&mut self, key: FlowKey) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         flow.attempts.number += 1;
         let number = flow.attempts.number;
@@ -119,18 +115,18 @@ impl Loop {
                 flow.target = authority;
                 flow.tunnel_address = Some(node);
                 flow.service = service;
-                let pool = PoolKey::new(&flow.pod.pod, node, &workload, identities);
+                let pool = PoolKey::new(&flow.pod.pod, node, &workload, authority.ip(), identities);
                 flow.peer = Peer {
                     identity: None,
                     workload: Some(workload),
                 };
-                self.acquire(key, pool, authority.ip());
+                self.acquire(key, pool);
             }
         }
     }
 
     /// Waits until something is known.
-    pub(super) fn park(&mut self, key: Key<Flow>, awaited: Awaited) {
+    pub(super) fn park(&mut self, key: FlowKey, awaited: Awaited) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         flow.phase = Phase::Parked;
         let pod = Rc::clone(&flow.pod);
@@ -148,7 +144,7 @@ impl Loop {
     }
 
     /// A flow has waited for somebody to appear at an address where nothing is sent in plaintext.
-    pub(super) fn unknown(&mut self, key: Key<Flow>) {
+    pub(super) fn unknown(&mut self, key: FlowKey) {
         let Some(flow) = self.flows.get(key).filter(|flow| flow.phase == Phase::Parked) else {
             return;
         };
@@ -158,39 +154,8 @@ impl Loop {
         }
     }
 
-    /// Asks who has an address, now or when the pod's share allows.
-    pub(super) fn ask(&mut self, pod: &Rc<LocalPod>, address: IpAddr) {
-        if !pod.may_ask(address, self.now) {
-            return self.ask_later();
-        }
-        // Control outlives the loops; should it not, the connection times out like any other.
-        let _ = self.shared.asks.send(Ask::Address(address));
-    }
-
-    fn ask_later(&mut self) {
-        if !std::mem::replace(&mut self.asking, true) {
-            self.timers.set(self.now + ASK_PAUSE, Due::Asks);
-        }
-    }
-
-    /// Asks what pods could not ask at once, as far as somebody still waits for the answer.
-    pub(super) fn ask_rest(&mut self) {
-        self.asking = false;
-        let waits = |key: &Key<Flow>| self.flows.get(*key).is_some_and(|flow| flow.phase == Phase::Parked);
-        self.parked.retain(waits);
-        let pods: Vec<Rc<LocalPod>> = self.pods.values().map(Rc::clone).collect();
-        for pod in pods {
-            while let Some(address) = pod.next_question(|address| self.parked.is_awaited(address), self.now) {
-                let _ = self.shared.asks.send(Ask::Address(address));
-            }
-            if pod.has_questions() {
-                self.ask_later();
-            }
-        }
-    }
-
     /// Takes a socket in the pod's namespace and dials `target` with it, now or when there is one.
-    pub(super) fn need_socket(&mut self, key: Key<Flow>) {
+    pub(super) fn need_socket(&mut self, key: FlowKey) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         flow.phase = Phase::Stock;
         let socket = flow.pod.take_socket(Waiter::Flow(key), &self.shared.socket_requests);
@@ -200,7 +165,7 @@ impl Loop {
     }
 
     /// Dials a flow's target. Gives the socket back if the flow no longer wants it.
-    pub(super) fn dial_flow(&mut self, key: Key<Flow>, fd: OwnedFd) -> Option<OwnedFd> {
+    pub(super) fn dial_flow(&mut self, key: FlowKey, fd: OwnedFd) -> Option<OwnedFd> {
         let Some(flow) = self.flows.get_mut(key) else {
             return Some(fd);
         };
@@ -245,31 +210,8 @@ impl Loop {
         None
     }
 
-    /// An event came for a socket that a flow is connecting. Only one that reports a hangup needs a question.
-    pub(super) fn dialled(&mut self, key: Key<Flow>, hangup: bool) {
-        if !hangup {
-            return self.open(key);
-        }
-        let Some(flow) = self.flows.get(key) else { return };
-        let socket = match (&flow.far, &flow.near) {
-            (Far::Socket(far), _) => far,
-            (_, Some(near)) => near,
-            _ => return,
-        };
-        match socket::connected(socket) {
-            Ok(()) => self.open(key),
-            Err(error) => {
-                let failure = Failure::Connect {
-                    to: flow.target,
-                    error: errno(&error),
-                };
-                self.attempt_failed(key, failure);
-            }
-        }
-    }
-
     /// An attempt to connect failed: tries again where that is safe and may help, or gives up.
-    pub(super) fn attempt_failed(&mut self, key: Key<Flow>, failure: Failure) {
+    pub(super) fn attempt_failed(&mut self, key: FlowKey, failure: Failure) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         let retry = if flow.direction == Direction::Outbound && failure.is_of_endpoint() {
             if let Some(workload) = &flow.peer.workload {
@@ -294,7 +236,7 @@ impl Loop {
 
     /// An attempt has had its time. Where there is another endpoint, that is tried; else there is nothing better than to
     /// wait: the kernel repeats its packets by itself.
-    pub(super) fn attempt_is_slow(&mut self, key: Key<Flow>, number: u32) {
+    pub(super) fn attempt_is_slow(&mut self, key: FlowKey, number: u32) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         let waits = matches!(flow.phase, Phase::Queued | Phase::Requested | Phase::Connecting);
         if !waits || flow.attempts.number != number {
@@ -308,7 +250,7 @@ impl Loop {
         }
         let to = flow.target;
         match flow.phase {
-            Phase::Queued => self.withdraw(key),
+            Phase::Queued => self.pool.withdraw(&key),
             _ => {
                 if let Some(stream) = flow.stream() {
                     self.cancel_stream(stream);
@@ -321,21 +263,14 @@ impl Loop {
 
     fn cancel_stream(&mut self, stream: Stream) {
         let tunnel = self.tunnels.get_mut(stream.tunnel);
-        if let Some(State::Open(connection)) = tunnel.map(|tunnel| &mut tunnel.state) {
+        if let Some(connection) = tunnel.and_then(Tunnel::connection) {
             connection.reset(stream.id, ErrorCode::Cancel);
         }
         self.stream_gone(stream.tunnel, stream.id);
     }
 
-    /// The delay before another attempt is over.
-    pub(super) fn retry(&mut self, key: Key<Flow>) {
-        if self.flows.get(key).is_some_and(|flow| flow.phase == Phase::Delayed) {
-            self.resolve(key);
-        }
-    }
-
     /// The connect timeout of a flow came.
-    pub(super) fn deadline(&mut self, key: Key<Flow>) {
+    pub(super) fn deadline(&mut self, key: FlowKey) {
         let Some(flow) = self.flows.get(key) else { return };
         if flow.phase != Phase::Open {
             let failure = match (&flow.awaits, flow.phase) {
@@ -349,15 +284,6 @@ impl Loop {
                 },
             };
             self.end(key, Err(failure));
-        }
-    }
-
-    /// Decides anew what to do with a flow that is not open.
-    pub(super) fn resolve(&mut self, key: Key<Flow>) {
-        match self.flows.get(key).map(|flow| flow.direction) {
-            Some(Direction::Outbound) => self.resolve_outbound(key),
-            Some(Direction::Inbound) => self.authorize(key),
-            None => {}
         }
     }
 }

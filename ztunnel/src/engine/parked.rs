@@ -4,20 +4,20 @@ use std::net::IpAddr;
 
 use rustc_hash::FxHashMap;
 
-use super::{arena::Key, flow::Flow};
+use super::keys::FlowKey;
 use culvert_state::{Awaited, Pod};
 
 /// By what they wait for, so that an answer wakes those alone whom it concerns.
 #[derive(Debug, Default)]
 pub(super) struct Parked {
-    by_address: FxHashMap<IpAddr, Vec<Key<Flow>>>,
+    by_address: FxHashMap<IpAddr, Vec<FlowKey>>,
     /// They wait for something that is not an address.
-    others: Vec<Key<Flow>>,
+    others: Vec<FlowKey>,
 }
 
 impl Parked {
     /// A connection of `pod` waits.
-    pub(super) fn add(&mut self, key: Key<Flow>, awaited: &Awaited, pod: &Pod) {
+    pub(super) fn add(&mut self, key: FlowKey, awaited: &Awaited, pod: &Pod) {
         match awaited {
             // Whichever of its addresses the controller has heard of first.
             Awaited::Own(_) => {
@@ -38,7 +38,7 @@ impl Parked {
     }
 
     /// Those that wait for one of these.
-    pub(super) fn take(&mut self, addresses: impl IntoIterator<Item = IpAddr>) -> Vec<Key<Flow>> {
+    pub(super) fn take(&mut self, addresses: impl IntoIterator<Item = IpAddr>) -> Vec<FlowKey> {
         addresses
             .into_iter()
             .filter_map(|address| self.by_address.remove(&address))
@@ -47,19 +47,19 @@ impl Parked {
     }
 
     /// Those that wait for something that is not an address.
-    pub(super) fn take_others(&mut self) -> Vec<Key<Flow>> {
+    pub(super) fn take_others(&mut self) -> Vec<FlowKey> {
         std::mem::take(&mut self.others)
     }
 
     /// All.
-    pub(super) fn take_all(&mut self) -> Vec<Key<Flow>> {
+    pub(super) fn take_all(&mut self) -> Vec<FlowKey> {
         let mut all = self.take_others();
         all.extend(std::mem::take(&mut self.by_address).into_values().flatten());
         all
     }
 
     /// Forgets those that do not wait any more.
-    pub(super) fn retain(&mut self, waits: impl Fn(&Key<Flow>) -> bool) {
+    pub(super) fn retain(&mut self, waits: impl Fn(&FlowKey) -> bool) {
         self.others.retain(&waits);
         self.by_address.retain(|_, keys| {
             keys.retain(&waits);

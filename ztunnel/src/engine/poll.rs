@@ -12,7 +12,8 @@ use rustix::{
     io::Errno,
 };
 
-use super::arena::Key;
+use culvert_tunnel::arena::Key;
+
 use crate::seam::LoopMessage;
 
 /// Events taken from the kernel at a time.

@@ -7,21 +7,21 @@
 use std::io::{self, IoSlice};
 
 use culvert_hbone::{Fill, StreamId};
+use culvert_tunnel::{
+    failure::{Failure, errno},
+    pace,
+    turns::Turn,
+};
 use rustix::io::Errno;
 
 use super::{
-    Loop,
-    arena::Key,
     buffers::SOCKET_READ,
-    event_loop::Again,
-    failure::{Failure, errno},
-    flow::{Far, Flow, Phase},
-    pace,
-    poll::Event,
-    socket::Socket,
+    flow::{Far, Phase},
+    keys::{FlowKey, TunnelKey},
+    loop_state::{Again, Loop},
+    socket::{self, Socket},
     timer::Due,
     tunnel::{State, Tunnel},
-    turns::Turn,
 };
 
 /// Reads of one socket per round.
@@ -43,39 +43,12 @@ const BULK: usize = 12_000;
 const FLUSH: usize = 512 << 10;
 
 impl Loop {
-    /// Something happened on the socket that faces the application (or a plaintext client).
-    pub(super) fn near_event(&mut self, key: Key<Flow>, event: &Event) {
-        let Some(flow) = self.flows.get_mut(key) else { return };
-        let Some(near) = &mut flow.near else { return };
-        near.readable |= event.readable || event.closing;
-        near.closing |= event.closing;
-        match flow.phase {
-            Phase::Open => self.socket_event(key, event, true),
-            // Watched before it is open only where it was dialled.
-            Phase::Connecting if event.writable || event.hangup => self.dialled(key, event.hangup),
-            _ => {}
-        }
-    }
-
-    /// Something happened on a flow's second socket.
-    pub(super) fn far_event(&mut self, key: Key<Flow>, event: &Event) {
-        let Some(flow) = self.flows.get_mut(key) else { return };
-        let Far::Socket(far) = &mut flow.far else { return };
-        far.readable |= event.readable || event.closing;
-        far.closing |= event.closing;
-        match flow.phase {
-            Phase::Open => self.socket_event(key, event, false),
-            Phase::Connecting if event.writable || event.hangup => self.dialled(key, event.hangup),
-            _ => {}
-        }
-    }
-
     /// Ends the flow if an error is pending on its socket.
-    fn survives(&mut self, key: Key<Flow>, near: bool) -> bool {
+    pub(super) fn survives(&mut self, key: FlowKey, near: bool) -> bool {
         let Some(socket) = self.flows.get_mut(key).and_then(|flow| flow.side(near)) else {
             return false;
         };
-        match super::socket::connected(&*socket) {
+        match socket::connected(&*socket) {
             Ok(()) => true,
             Err(error) => {
                 self.end(key, Err(Failure::Reset(errno(&error))));
@@ -84,15 +57,8 @@ impl Loop {
         }
     }
 
-    fn socket_event(&mut self, key: Key<Flow>, event: &Event, near: bool) {
-        if event.error && !self.survives(key, near) || event.writable && !self.flush_side(key, near) {
-            return;
-        }
-        self.continue_flow(key);
-    }
-
     /// Goes on with whatever a flow can do.
-    pub(super) fn continue_flow(&mut self, key: Key<Flow>) {
+    pub(super) fn continue_flow(&mut self, key: FlowKey) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         if flow.phase != Phase::Open {
             return;
@@ -108,7 +74,7 @@ impl Loop {
         }
     }
 
-    fn later(&mut self, key: Key<Flow>) {
+    fn later(&mut self, key: FlowKey) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         if !flow.queued {
             flow.queued = true;
@@ -117,7 +83,7 @@ impl Loop {
     }
 
     /// Socket to stream: when it is this flow's turn.
-    fn send(&mut self, key: Key<Flow>, tunnel_key: Key<Tunnel>) {
+    fn send(&mut self, key: FlowKey, tunnel_key: TunnelKey) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         let Some(tunnel) = self.tunnels.get_mut(tunnel_key) else {
             return;
@@ -133,7 +99,7 @@ impl Loop {
     }
 
     /// Gives each stream of a tunnel that has something to send its turn, until the tunnel takes no more.
-    pub(super) fn send_streams(&mut self, key: Key<Tunnel>) {
+    pub(super) fn send_streams(&mut self, key: TunnelKey) {
         let Some(tunnel) = self.tunnels.get_mut(key) else {
             return;
         };
@@ -177,7 +143,7 @@ impl Loop {
     }
 
     /// One flow's turn.
-    fn turn(&mut self, mut turn: Turn<Key<Flow>>, tunnel_key: Key<Tunnel>) -> Sent {
+    fn turn(&mut self, mut turn: Turn<FlowKey>, tunnel_key: TunnelKey) -> Sent {
         let mut reads = 0;
         let mut flushed = false;
         loop {
@@ -260,7 +226,7 @@ impl Loop {
     }
 
     /// Stream to socket.
-    pub(super) fn deliver(&mut self, tunnel_key: Key<Tunnel>, id: StreamId, slices: &[IoSlice<'_>]) {
+    pub(super) fn deliver(&mut self, tunnel_key: TunnelKey, id: StreamId, slices: &[IoSlice<'_>]) {
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         let Some(tunnel) = self.tunnels.get_mut(tunnel_key) else {
             return;
@@ -304,7 +270,7 @@ impl Loop {
     }
 
     /// What came before the application was connected.
-    pub(super) fn deliver_early(&mut self, key: Key<Flow>) {
+    pub(super) fn deliver_early(&mut self, key: FlowKey) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         flow.count(flow.early.len(), false);
         let (Some(stream), Some(near)) = (flow.stream(), &mut flow.near) else {
@@ -324,7 +290,7 @@ impl Loop {
     }
 
     /// Writes what a socket did not take before. Returns whether the flow is still there.
-    fn flush_side(&mut self, key: Key<Flow>, near: bool) -> bool {
+    pub(super) fn flush_side(&mut self, key: FlowKey, near: bool) -> bool {
         let Some(flow) = self.flows.get_mut(key) else {
             return false;
         };
@@ -354,7 +320,7 @@ impl Loop {
         }
     }
 
-    fn release(&mut self, tunnel: Key<Tunnel>, id: StreamId, count: usize) {
+    fn release(&mut self, tunnel: TunnelKey, id: StreamId, count: usize) {
         if let Some(State::Open(connection)) = self.tunnels.get_mut(tunnel).map(|tunnel| &mut tunnel.state) {
             connection.release(id, count);
             self.touch(tunnel);
@@ -362,7 +328,7 @@ impl Loop {
     }
 
     /// Socket to socket.
-    fn copy(&mut self, key: Key<Flow>, from_near: bool) {
+    fn copy(&mut self, key: FlowKey, from_near: bool) {
         for _ in 0..BUDGET {
             let Some(flow) = self.flows.get_mut(key) else { return };
             let (Some(near), Far::Socket(far)) = (&mut flow.near, &mut flow.far) else {
@@ -395,9 +361,9 @@ enum Sent {
     /// It has no more to send now, or its own window is closed.
     All,
     /// It has more.
-    Quantum(Turn<Key<Flow>>),
+    Quantum(Turn<FlowKey>),
     /// The tunnel takes no more.
-    Blocked(Turn<Key<Flow>>),
+    Blocked(Turn<FlowKey>),
 }
 
 /// Most bytes to read for a stream of this tunnel at once.
@@ -415,17 +381,6 @@ fn quantum(tunnel: &Tunnel) -> usize {
         read_size(tunnel)
     } else {
         BUDGET * read_size(tunnel)
-    }
-}
-
-impl Flow {
-    /// One of the flow's sockets.
-    fn side(&mut self, near: bool) -> Option<&mut Socket> {
-        match (near, &mut self.far) {
-            (true, _) => self.near.as_mut(),
-            (false, Far::Socket(far)) => Some(far),
-            (false, _) => None,
-        }
     }
 }
 

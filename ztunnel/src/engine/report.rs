@@ -1,75 +1,18 @@
 //! What is told about connections: each one ends in exactly one line of the access log and moves the metrics.
 
-use std::{net::SocketAddr, time::Instant};
+use std::net::SocketAddr;
 
-use super::{
-    Loop,
-    admission::{Bucket, Rate},
-    arena::Key,
-    failure::Failure,
-    flow::{Far, Flow},
-    tunnel::Tunnel,
-};
+use culvert_tunnel::failure::Failure;
+
+use super::{flow::Flow, keys::FlowKey, loop_state::Loop, tunnel::Tunnel};
 use crate::{
     seam::ListenerRole,
-    telemetry::Peer,
-    telemetry::{Direction, Opening},
+    telemetry::{Direction, Opening, Peer},
 };
 
-/// Limits what refused tunnels write into the access log: strangers cause them, as many as they like.
-#[derive(Debug)]
-pub(super) struct Refusals {
-    rate: Rate,
-    lines: Bucket,
-    /// Without a line since the last one.
-    silent: u64,
-}
-
-impl Refusals {
-    pub(super) fn new(rate: Rate, now: Instant) -> Self {
-        Self {
-            rate,
-            lines: Bucket::full(rate, now),
-            silent: 0,
-        }
-    }
-
-    /// How many were passed over, if there is to be a line now.
-    fn line(&mut self, now: Instant) -> Option<u64> {
-        if self.lines.take(self.rate, now) {
-            return Some(std::mem::take(&mut self.silent));
-        }
-        self.silent += 1;
-        None
-    }
-}
-
-impl Flow {
-    /// Counts bytes that came in at one end.
-    pub(super) fn count(&mut self, bytes: usize, from_near: bool) {
-        // The pod's application is near, but for plaintext from outside.
-        let plaintext = self.direction == Direction::Inbound && matches!(self.far, Far::Socket(_));
-        if let Some(record) = &mut self.record {
-            if from_near != plaintext {
-                record.add_sent(bytes as u64);
-            } else {
-                record.add_received(bytes as u64);
-            }
-        }
-    }
-}
-
 impl Loop {
-    /// A new flow. Its time to connect runs.
-    pub(super) fn add_flow(&mut self, flow: Flow) -> Key<Flow> {
-        let deadline = flow.attempts.deadline;
-        let key = self.flows.insert(flow);
-        self.timers.set_deadline(deadline, key);
-        key
-    }
-
     /// A flow is connected at both ends.
-    pub(super) fn report_open(&mut self, key: Key<Flow>) {
+    pub(super) fn report_open(&mut self, key: FlowKey) {
         let Some(opening) = self.flows.get(key).map(|flow| self.opening(flow)) else {
             return;
         };
@@ -131,7 +74,7 @@ impl Loop {
             encrypted: false,
         };
         // A tunnel without streams is idle from its beginning.
-        let tried_for = self.now.saturating_duration_since(tunnel.idle_since);
+        let tried_for = self.now.saturating_duration_since(tunnel.life.idle_since());
         self.shared.telemetry.failed(&opening, tried_for, failure);
     }
 

@@ -5,14 +5,12 @@
 
 use std::{cell::RefCell, collections::VecDeque, net::IpAddr, os::fd::OwnedFd, rc::Rc, sync::Arc, time::Instant};
 
+use culvert_tunnel::admission::{Bucket, Rate};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    admission::{Bucket, Rate},
-    arena::Key,
-    flow::Flow,
     headers,
-    tunnel::Tunnel,
+    keys::{FlowKey, TunnelKey},
 };
 use crate::seam::ListenerRole;
 use culvert_state::{Binding, Mesh, Pod};
@@ -60,9 +58,9 @@ struct Questions {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Waiter {
     /// To connect to an application or a destination outside the mesh.
-    Flow(Key<Flow>),
+    Flow(FlowKey),
     /// To connect to a peer's tunnel port.
-    Tunnel(Key<Tunnel>),
+    Tunnel(TunnelKey),
 }
 
 #[derive(Debug)]
@@ -259,7 +257,10 @@ mod tests {
         );
         let (requests, mut requested) = unbounded_channel();
         for index in 0..2000 {
-            assert!(pod.take_socket(Waiter::Flow(Key::new(index, 0)), &requests).is_none());
+            assert!(
+                pod.take_socket(Waiter::Flow(FlowKey::new(index, 0)), &requests)
+                    .is_none()
+            );
         }
         let mut served = 0;
         while let Ok((_, count)) = requested.try_recv() {

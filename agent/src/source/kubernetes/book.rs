@@ -8,7 +8,8 @@
 //! - An object never goes back to an older version.
 //! - Absence counts only at the end of a full list. What is not known yet keeps nobody out who is in: the snapshot says that
 //!   it is not complete.
-//! - A search is answered for the state in which it was asked (its ticket); if the gate spoke meanwhile, the gate is right.
+//! - A search is answered for the state in which it was asked (its ticket); if the gate spoke meanwhile, the gate is right. That
+//!   there is no sandbox holds until the pod is heard of again.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
@@ -410,8 +411,9 @@ impl Entry {
                     .iter()
                     .any(|address| self.facts.addresses.contains(address))
         });
-        // Addresses that the known sandbox does not have: there may be a new one.
-        if has_moved && !is_explained {
+        // Addresses that the known sandbox does not have: there may be a new one. The same where none is known: whoever says so
+        // may have been asked before what is heard now.
+        if (has_moved && !is_explained) || self.place.is_none() {
             (self.search, self.ticket) = (Search::Due, ticket);
         }
     }

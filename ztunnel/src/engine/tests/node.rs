@@ -16,11 +16,12 @@ use arc_swap::ArcSwap;
 use culvert_identity::{Credentials, SpiffeId, TrustBundle};
 use culvert_net::sockopt::tcp_stream_socket;
 use culvert_proto::workload::{Address, TunnelProtocol, Workload as Resource, address::Type};
+use culvert_tunnel::budget::HeldBytes;
 use prost::Message as _;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 use rustc_hash::FxHashMap;
 
-use super::super::{EngineConfig, HeldBytes, KernelCalls, LoopHandle, socket, spawn};
+use super::super::{EngineConfig, LoopHandle, config::KernelCalls, socket, spawn};
 use crate::{
     seam::{Ask, ListenerRole, LoopMessage, Shared},
     telemetry::Telemetry,

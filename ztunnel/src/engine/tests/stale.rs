@@ -6,7 +6,7 @@ use super::*;
 fn watchful(grace: Duration) -> Scene {
     Scene::with(|config| {
         config.sweep = Duration::from_millis(50);
-        config.stale_grace = grace;
+        config.limits.stale_grace = grace;
     })
 }
 
@@ -84,7 +84,7 @@ fn roots_that_no_longer_vouch_for_a_peer_end_its_tunnel() {
 fn an_old_tunnel_makes_room_for_a_new_one_and_nobody_notices() {
     let scene = Scene::with(|config| {
         config.sweep = Duration::from_millis(20);
-        config.most_age = Duration::from_millis(100);
+        config.limits.most_age = Duration::from_millis(100);
     });
     scene.client.certify(&scene.authority.credentials(CLIENT));
     scene.server.certify(&scene.authority.credentials(SERVER));

@@ -334,6 +334,29 @@ fn answers_about_the_past_change_nothing() {
 }
 
 #[test]
+fn that_there_is_no_sandbox_holds_until_the_pod_is_heard_of_again() {
+    let mut book = listed("ambient", vec![facts("a", "1", json!({}))]);
+    // Between two sandboxes somebody looks; the answer comes late, and the next sandbox got the same address.
+    let early = book.sought().remove(0);
+    let ending = json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } });
+    book.found(&early, Ok(None));
+    book.pod(facts("a", "1", ending.clone()), Origin::Watch);
+    answer(&mut book, |_| Ok(Some(place("/run/netns/next", &["198.18.0.1"]))));
+    assert_eq!(
+        wanted(&book),
+        [("a".into(), "/run/netns/next".into())],
+        "heard of after the answer"
+    );
+
+    let mut book = listed("ambient", vec![facts("a", "1", json!({}))]);
+    let early = book.sought().remove(0);
+    book.pod(facts("a", "1", ending), Origin::Watch);
+    book.found(&early, Ok(None));
+    answer(&mut book, |_| Ok(Some(place("/run/netns/next", &["198.18.0.1"]))));
+    assert_eq!(wanted(&book), [("a".into(), "/run/netns/next".into())], "and before it");
+}
+
+#[test]
 fn a_name_that_comes_back_is_another_pod() {
     let mut book = listed("ambient", vec![facts("web-0", "1", json!({}))]);
     book.arrive(&name("web-0"), "1", place("/run/netns/first", &["198.18.0.1"]));

@@ -1,36 +1,84 @@
-//! Bytes of tunnels: reading, writing, and acting on what the protocol says.
+//! What arrives on tunnels: reading, and acting on what the protocol says.
 
-use std::{io::IoSlice, os::fd::AsFd as _, sync::Arc};
+use std::{io::IoSlice, sync::Arc};
 
 use culvert_hbone::{ErrorCode, Role, StreamId};
-use culvert_net::tcp_state;
+use culvert_tunnel::failure::Failure;
 use rustix::io::Errno;
 
 use super::{
-    Loop,
-    arena::Key,
     buffers::TUNNEL_READ,
-    event_loop::Again,
     events::{Events, Told},
-    failure::Failure,
     flow::{Far, Phase},
-    pace,
-    tunnel::{State, Tunnel},
+    keys::TunnelKey,
+    loop_state::Loop,
+    poll::Event,
+    tunnel::State,
 };
 
 /// Reads of one tunnel per round, 1 MiB each.
 const BUDGET: usize = 4;
 
 impl Loop {
+    /// Something happened on a tunnel's socket.
+    pub(super) fn tunnel_event(&mut self, key: TunnelKey, event: &Event) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        tunnel.readable |= event.readable || event.closing;
+        tunnel.closing |= event.closing;
+        match &tunnel.state {
+            State::Stock => {}
+            State::Connecting if event.writable || event.hangup => self.tunnel_connected(key),
+            State::Connecting => {}
+            State::Uncertified => {
+                if event.hangup {
+                    let failure = Failure::Tunnel {
+                        to: tunnel.peer,
+                        why: "hung up".into(),
+                        final_: false,
+                    };
+                    self.lose_tunnel(key, &failure);
+                }
+            }
+            State::Handshake(_) => {
+                if event.writable {
+                    self.flush_tunnel(key);
+                }
+                self.shake(key);
+            }
+            State::Open(_) => {
+                if event.writable && tunnel.blocked {
+                    self.unblock_tunnel(key);
+                }
+                if self.tunnels.get(key).is_some_and(|tunnel| tunnel.readable) {
+                    self.read_tunnel(key);
+                }
+            }
+            State::Closing => self.discard(key),
+        }
+    }
+
+    /// The kernel takes more again.
+    pub(super) fn unblock_tunnel(&mut self, key: TunnelKey) {
+        self.flush_tunnel(key);
+        if self.tunnels.get(key).is_some_and(|tunnel| !tunnel.blocked) {
+            self.measure(key);
+            self.send_streams(key);
+            // What was left of a tunnel that ends is out now, perhaps.
+            self.close_if_done(key);
+        }
+    }
+
     /// Reads what has arrived, up to a budget.
-    pub(super) fn read_tunnel(&mut self, key: Key<Tunnel>) {
+    pub(super) fn read_tunnel(&mut self, key: TunnelKey) {
         if let Some(tunnel) = self.tunnels.get_mut(key) {
             tunnel.queued = false;
         }
         self.read_tunnel_from(key, false);
     }
 
-    pub(super) fn read_tunnel_from(&mut self, key: Key<Tunnel>, mut partial: bool) {
+    pub(super) fn read_tunnel_from(&mut self, key: TunnelKey, mut partial: bool) {
         for _ in 0..BUDGET {
             let Some(tunnel) = self.tunnels.get_mut(key) else {
                 return;
@@ -59,9 +107,7 @@ impl Loop {
                         end += count;
                         // A short read has emptied the socket, unless an end is behind the bytes.
                         tunnel.readable = count == TUNNEL_READ || tunnel.closing;
-                        tunnel.heard = self.now;
-                        tunnel.pinged = None;
-                        alive = std::mem::take(&mut tunnel.doubted);
+                        alive = tunnel.life.hear(self.now);
                     }
                     Err(Errno::AGAIN) => tunnel.readable = false,
                     Err(Errno::INTR) => {}
@@ -110,21 +156,21 @@ impl Loop {
     }
 
     /// The peer takes no new streams, or opens none any more.
-    fn peer_leaves(&mut self, key: Key<Tunnel>) {
+    fn peer_leaves(&mut self, key: TunnelKey) {
         let Some(tunnel) = self.tunnels.get_mut(key) else {
             return;
         };
         if tunnel.role == Role::Server {
             return self.retire_tunnel(key);
         }
-        tunnel.retiring = true;
+        tunnel.life.retire(tunnel.streams.len(), self.now);
         if let Some(group) = tunnel.group {
             self.leave_pool(group, key);
         }
     }
 
     /// The peer closed its side.
-    fn tunnel_ended(&mut self, key: Key<Tunnel>) {
+    fn tunnel_ended(&mut self, key: TunnelKey) {
         let Some(tunnel) = self.tunnels.get(key) else { return };
         let failure = Failure::Tunnel {
             to: tunnel.peer,
@@ -136,7 +182,7 @@ impl Loop {
     }
 
     /// Acts on what the peer said.
-    fn handle<'b>(&mut self, key: Key<Tunnel>, events: &mut Events<'b>) {
+    fn handle<'b>(&mut self, key: TunnelKey, events: &mut Events<'b>) {
         let mut gathered: Option<StreamId> = None;
         for told in events.list.drain(..) {
             // Data of one stream, also from many frames, goes to its application in one `writev`.
@@ -155,7 +201,7 @@ impl Loop {
             }
             match told {
                 // After the last word nothing can be answered; its end makes the peer ask elsewhere.
-                Told::Connect(..) if self.tunnels.get(key).is_some_and(|tunnel| tunnel.parting) => {}
+                Told::Connect(..) if self.tunnels.get(key).is_some_and(|tunnel| tunnel.life.is_parting()) => {}
                 Told::Connect(id, _) if self.refuse_stream(key, id) => {}
                 Told::Connect(id, request) => self.serve(key, id, *request),
                 Told::Response(id, status, reason) => self.answered(key, id, status, reason),
@@ -181,7 +227,7 @@ impl Loop {
     }
 
     /// The peer answered a CONNECT.
-    fn answered(&mut self, key: Key<Tunnel>, id: StreamId, status: u16, reason: Option<Arc<str>>) {
+    fn answered(&mut self, key: TunnelKey, id: StreamId, status: u16, reason: Option<Arc<str>>) {
         let Some(tunnel) = self.tunnels.get_mut(key) else {
             return;
         };
@@ -204,7 +250,7 @@ impl Loop {
         );
     }
 
-    fn stream_ended(&mut self, key: Key<Tunnel>, id: StreamId) {
+    fn stream_ended(&mut self, key: TunnelKey, id: StreamId) {
         let flow_key = self
             .tunnels
             .get(key)
@@ -219,7 +265,7 @@ impl Loop {
         self.settle(flow_key);
     }
 
-    fn stream_reset(&mut self, key: Key<Tunnel>, id: StreamId, code: ErrorCode) {
+    fn stream_reset(&mut self, key: TunnelKey, id: StreamId, code: ErrorCode) {
         let flow_key = self
             .tunnels
             .get(key)
@@ -234,112 +280,8 @@ impl Loop {
         }
     }
 
-    /// A stream is over on both sides.
-    pub(super) fn stream_gone(&mut self, key: Key<Tunnel>, id: StreamId) {
-        let Some(tunnel) = self.tunnels.get_mut(key) else {
-            return;
-        };
-        tunnel.streams.remove(&id);
-        if tunnel.streams.is_empty() {
-            tunnel.idle_since = self.now;
-        }
-        if tunnel.paused {
-            self.resume_tunnel(key);
-        }
-        self.touch(key);
-        let Some(tunnel) = self.tunnels.get(key) else { return };
-        if let (Some(group), Role::Client, false) = (tunnel.group, tunnel.role, tunnel.retiring) {
-            self.serve_waiting(group);
-        }
-    }
-
-    /// Something is to be sent on this tunnel, at the end of the round.
-    pub(super) fn touch(&mut self, key: Key<Tunnel>) {
-        let Some(tunnel) = self.tunnels.get_mut(key) else {
-            return;
-        };
-        if !tunnel.dirty {
-            tunnel.dirty = true;
-            self.dirty.push(key);
-        }
-    }
-
-    /// Sends what the round has gathered, one write per tunnel.
-    pub(super) fn flush_dirty(&mut self) {
-        // Ending a lost tunnel's flows may touch others.
-        while let Some(key) = self.dirty.pop() {
-            let Some(tunnel) = self.tunnels.get_mut(key) else {
-                continue;
-            };
-            tunnel.dirty = false;
-            if !tunnel.blocked {
-                self.flush_tunnel(key);
-            }
-            self.close_if_done(key);
-        }
-    }
-
-    /// Writes until the kernel takes no more.
-    pub(super) fn flush_tunnel(&mut self, key: Key<Tunnel>) {
-        let Some(tunnel) = self.tunnels.get_mut(key) else {
-            return;
-        };
-        let Some(fd) = &tunnel.fd else { return };
-        let result = loop {
-            let handshake = !tunnel.outgoing.is_empty();
-            let bytes = match &mut tunnel.state {
-                _ if handshake => tunnel.outgoing.bytes(),
-                State::Open(connection) => connection.output(),
-                _ => break Ok(false),
-            };
-            if bytes.is_empty() {
-                break Ok(false);
-            }
-            let length = bytes.len();
-            match rustix::io::write(fd, bytes) {
-                Ok(count) => {
-                    match &mut tunnel.state {
-                        _ if handshake => tunnel.outgoing.consume(count),
-                        State::Open(connection) => connection.written(count),
-                        _ => {}
-                    }
-                    if count < length {
-                        break Ok(true);
-                    }
-                }
-                Err(Errno::AGAIN) => break Ok(true),
-                Err(Errno::INTR) => {}
-                Err(error) => break Err(error),
-            }
-        };
-        match result {
-            Ok(blocked) => tunnel.blocked = blocked,
-            Err(error) => {
-                // What the peer said before it went may still be there to read, and says more than this error.
-                tunnel.blocked = true;
-                tunnel.readable = true;
-                tunnel.closing = true;
-                tracing::debug!(peer = %tunnel.peer, %error, "cannot write to a tunnel");
-                if matches!(tunnel.state, State::Open(_)) {
-                    self.read_again(key);
-                }
-            }
-        }
-    }
-
-    /// The kernel takes more again.
-    pub(super) fn unblock_tunnel(&mut self, key: Key<Tunnel>) {
-        self.flush_tunnel(key);
-        if self.tunnels.get(key).is_some_and(|tunnel| !tunnel.blocked) {
-            self.measure(key);
-            self.send_streams(key);
-            // What was left of a tunnel that ends is out now, perhaps.
-            self.close_if_done(key);
-        }
-    }
-
     /// A window that concerns all streams opened: goes on with those that have something to send.
-    fn continue_streams(&mut self, key: Key<Tunnel>) {
+    fn continue_streams(&mut self, key: TunnelKey) {
         let Some(tunnel) = self.tunnels.get_mut(key) else {
             return;
         };
@@ -355,42 +297,13 @@ impl Loop {
         self.send_streams(key);
     }
 
-    /// The network is the bottleneck: bounds what waits in the kernel by what the network takes in a moment.
-    fn measure(&mut self, key: Key<Tunnel>) {
-        let Some(tunnel) = self.tunnels.get_mut(key) else {
-            return;
-        };
-        let Some(fd) = &tunnel.fd else { return };
-        if self.now.saturating_duration_since(tunnel.measured) < pace::MEASURE {
-            return;
-        }
-        tunnel.measured = self.now;
-        let Ok(state) = tcp_state::send_state(fd.as_fd()) else {
-            return;
-        };
-        let wanted = pace::ahead(&state, tunnel.ahead);
-        if wanted != tunnel.ahead && tcp_state::set_unsent_limit(fd.as_fd(), wanted as u32).is_ok() {
-            tunnel.ahead = wanted;
-        }
-    }
-
-    /// Reads a tunnel in the next round.
-    pub(super) fn read_again(&mut self, key: Key<Tunnel>) {
-        let Some(tunnel) = self.tunnels.get_mut(key) else {
-            return;
-        };
-        if !std::mem::replace(&mut tunnel.queued, true) {
-            self.again.push_back(Again::Tunnel(key));
-        }
-    }
-
-    /// A pause is over.
-    pub(super) fn resume_tunnel(&mut self, key: Key<Tunnel>) {
-        let Some(tunnel) = self.tunnels.get_mut(key) else {
-            return;
-        };
-        if std::mem::take(&mut tunnel.paused) && tunnel.readable {
-            self.read_again(key);
+    /// A doubted peer was heard of after all.
+    fn trust_tunnel(&mut self, key: TunnelKey) {
+        let Some(tunnel) = self.tunnels.get(key) else { return };
+        match tunnel.group {
+            _ if tunnel.life.is_retiring() => {}
+            Some(group) if self.pool.key(group).is_some() => self.join_pool(group, key),
+            _ => self.retire_tunnel(key), // nobody will ask it for anything
         }
     }
 }

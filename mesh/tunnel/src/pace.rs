@@ -11,13 +11,13 @@ const AHEAD: Duration = Duration::from_millis(10);
 const LEAST: usize = 128 << 10;
 
 /// Most bytes, more than the kernel keeps by default: as much as it likes.
-pub(super) const UNLIMITED: usize = 4 << 20;
+pub const UNLIMITED: usize = 4 << 20;
 
 /// How often to measure the network.
-pub(super) const MEASURE: Duration = Duration::from_millis(50);
+pub const MEASURE: Duration = Duration::from_millis(50);
 
 /// Bytes to give, by what the network took lately; `now` is what was given until now.
-pub(super) fn ahead(state: &SendState, now: usize) -> usize {
+pub fn ahead(state: &SendState, now: usize) -> usize {
     let wanted = if state.rate_is_ours {
         now.saturating_mul(2)
     } else {

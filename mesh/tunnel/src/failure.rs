@@ -9,7 +9,7 @@ use culvert_state::Denial;
 
 /// Why a connection, or an attempt at one, failed.
 #[derive(Clone, Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub enum Failure {
     /// Policy, or resolution, says no.
     #[error("{0}")]
     Denied(Denial),
@@ -93,7 +93,7 @@ fn connect_error(error: &Errno) -> String {
 
 impl Failure {
     /// Whether a local port was wanting.
-    pub(super) fn is_for_want_of_a_port(&self) -> bool {
+    pub fn is_for_want_of_a_port(&self) -> bool {
         matches!(
             self,
             Self::Connect {
@@ -104,7 +104,7 @@ impl Failure {
     }
 
     /// Whether another endpoint may do better: no byte of the application has left yet.
-    pub(super) fn is_of_endpoint(&self) -> bool {
+    pub fn is_of_endpoint(&self) -> bool {
         match self {
             Self::Tunnel { .. } | Self::TunnelLost(_) | Self::Connect { .. } | Self::NoAnswer { .. } => true,
             Self::Refused { status, .. } => *status == 503,
@@ -115,7 +115,7 @@ impl Failure {
 
     /// Whether the same endpoint may do better in a moment: the failure may be that of a namespace which is joining or
     /// leaving just now. What an application refused is refused.
-    pub(super) fn may_pass(&self) -> bool {
+    pub fn may_pass(&self) -> bool {
         match self {
             Self::Tunnel { final_, .. } => !final_,
             Self::ResetByPeer(code) => *code == ErrorCode::RefusedStream,
@@ -125,7 +125,7 @@ impl Failure {
     }
 
     /// What an HBONE peer is answered whose connection fails before it was accepted.
-    pub(super) fn status(&self) -> u16 {
+    pub fn status(&self) -> u16 {
         match self {
             Self::Denied(_) => 401,
             Self::NotHere(_) | Self::BadRequest(_) => 400,
@@ -134,7 +134,7 @@ impl Failure {
     }
 
     /// For a tunnel whose handshake failed.
-    pub(super) fn handshake(to: SocketAddr, error: &HandshakeError) -> Self {
+    pub fn handshake(to: SocketAddr, error: &HandshakeError) -> Self {
         use rustls::Error as Tls;
         let final_ = matches!(
             error,
@@ -152,7 +152,7 @@ impl Failure {
 
     /// For a tunnel that broke. In TLS 1.3 a client has finished when the server refuses its certificate: that
     /// arrives as an alert on the open connection.
-    pub(super) fn protocol(to: SocketAddr, error: &ProtocolError) -> Self {
+    pub fn protocol(to: SocketAddr, error: &ProtocolError) -> Self {
         let final_ = match error {
             // bad_certificate to access_denied, certificate_required (RFC 8446 section 6)
             ProtocolError::Tls(TlsError::Alert(alert)) => matches!(alert, 42..=49 | 116),
@@ -167,7 +167,7 @@ impl Failure {
     }
 
     /// For a tunnel whose TCP connection failed.
-    pub(super) fn tunnel(to: SocketAddr, error: &io::Error) -> Self {
+    pub fn tunnel(to: SocketAddr, error: &io::Error) -> Self {
         Self::Tunnel {
             to,
             why: error.to_string().into(),
@@ -177,6 +177,6 @@ impl Failure {
 }
 
 /// The error number of an I/O error; all of ours come from the kernel.
-pub(super) fn errno(error: &io::Error) -> Errno {
+pub fn errno(error: &io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }

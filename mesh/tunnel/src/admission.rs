@@ -16,20 +16,22 @@ const SOURCES: usize = 4096;
 
 /// So many in the long run, and so many at once after a pause.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rate {
-    pub(crate) per_second: u32,
-    pub(crate) burst: u32,
+pub struct Rate {
+    /// In the long run.
+    pub per_second: u32,
+    /// At once, after a pause.
+    pub burst: u32,
 }
 
 /// What is let in.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AdmissionConfig {
-    /// Tunnels from one source, on all listeners of a loop. More are reset.
-    pub(crate) source: Rate,
-    /// Tunnels on one listener of a loop. More wait in its backlog.
-    pub(crate) listener: Rate,
+pub struct AdmissionConfig {
+    /// Tunnels from one source, on all listeners of a thread. More are reset.
+    pub source: Rate,
+    /// Tunnels on one listener of a thread. More wait in its backlog.
+    pub listener: Rate,
     /// Lines in the access log about tunnels that were refused. More are counted.
-    pub(crate) refusal_lines: Rate,
+    pub refusal_lines: Rate,
 }
 
 impl Default for AdmissionConfig {
@@ -45,13 +47,14 @@ impl Default for AdmissionConfig {
 
 /// A token bucket.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bucket {
+pub struct Bucket {
     tokens: f64,
     filled: Instant,
 }
 
 impl Bucket {
-    pub(super) fn full(rate: Rate, now: Instant) -> Self {
+    /// With the whole burst in it.
+    pub fn full(rate: Rate, now: Instant) -> Self {
         Self {
             tokens: f64::from(rate.burst),
             filled: now,
@@ -64,12 +67,14 @@ impl Bucket {
         self.filled = self.filled.max(now);
     }
 
-    pub(super) fn has_token(&mut self, rate: Rate, now: Instant) -> bool {
+    /// Whether [`Bucket::take`] would succeed.
+    pub fn has_token(&mut self, rate: Rate, now: Instant) -> bool {
         self.fill(rate, now);
         self.tokens >= 1.0
     }
 
-    pub(super) fn take(&mut self, rate: Rate, now: Instant) -> bool {
+    /// Takes one out, if there is one.
+    pub fn take(&mut self, rate: Rate, now: Instant) -> bool {
         let has = self.has_token(rate, now);
         if has {
             self.tokens -= 1.0;
@@ -80,14 +85,15 @@ impl Bucket {
 
 /// The buckets of sources.
 #[derive(Debug)]
-pub(super) struct Sources {
+pub struct Sources {
     rate: Rate,
     buckets: FxHashMap<IpAddr, Bucket>,
     others: Bucket,
 }
 
 impl Sources {
-    pub(super) fn new(rate: Rate, now: Instant) -> Self {
+    /// Nobody seen yet.
+    pub fn new(rate: Rate, now: Instant) -> Self {
         Self {
             rate,
             buckets: FxHashMap::default(),
@@ -96,7 +102,7 @@ impl Sources {
     }
 
     /// Whether one more from this source is let in.
-    pub(super) fn admit(&mut self, source: IpAddr, now: Instant) -> bool {
+    pub fn admit(&mut self, source: IpAddr, now: Instant) -> bool {
         let source = network(source);
         if !self.buckets.contains_key(&source) && self.buckets.len() >= SOURCES {
             return self.others.take(self.rate, now);
@@ -109,7 +115,7 @@ impl Sources {
     }
 
     /// Forgets sources that have been quiet: a new bucket would be as full.
-    pub(super) fn sweep(&mut self, now: Instant) {
+    pub fn sweep(&mut self, now: Instant) {
         let (rate, full) = (self.rate, f64::from(self.rate.burst));
         self.buckets.retain(|_, bucket| {
             bucket.fill(rate, now);

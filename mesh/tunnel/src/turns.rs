@@ -9,27 +9,35 @@ use std::collections::VecDeque;
 
 /// Those that have something to send. `F` names a flow.
 #[derive(Debug)]
-pub(super) struct Turns<F> {
+pub struct Turns<F> {
     fresh: VecDeque<Turn<F>>,
     regular: VecDeque<Turn<F>>,
     /// The last turn was one of `fresh`.
     favoured: bool,
-    /// The tunnel is in the loop's queue of unfinished work.
-    pub(super) scheduled: bool,
+    /// The caller has the tunnel in its queue of unfinished work.
+    pub scheduled: bool,
 }
 
 /// A flow's turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Turn<F> {
-    pub(super) flow: F,
+pub struct Turn<F> {
+    /// Whose.
+    pub flow: F,
     /// Bytes that it may send before the next one's turn.
-    pub(super) deficit: usize,
+    pub deficit: usize,
     /// Its turn was cut off: it gets no new quantum.
     cut: bool,
 }
 
+impl<F> Default for Turns<F> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<F> Turns<F> {
-    pub(super) const fn new() -> Self {
+    /// Nobody has anything to send.
+    pub const fn new() -> Self {
         Self {
             fresh: VecDeque::new(),
             regular: VecDeque::new(),
@@ -38,12 +46,18 @@ impl<F> Turns<F> {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// Whether nobody has anything to send.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many have something to send.
+    pub fn len(&self) -> usize {
         self.fresh.len() + self.regular.len()
     }
 
     /// Adds a flow that had nothing to send until now. It must not be here already.
-    pub(super) fn enter(&mut self, flow: F) {
+    pub fn enter(&mut self, flow: F) {
         self.fresh.push_back(Turn {
             flow,
             deficit: 0,
@@ -52,7 +66,7 @@ impl<F> Turns<F> {
     }
 
     /// Takes out whose turn it is, with `quantum` more bytes to send.
-    pub(super) fn next(&mut self, quantum: usize) -> Option<Turn<F>> {
+    pub fn next(&mut self, quantum: usize) -> Option<Turn<F>> {
         let favour = self.regular.is_empty() || !self.favoured;
         let mut turn = if favour && let Some(turn) = self.fresh.pop_front() {
             self.favoured = true;
@@ -68,12 +82,12 @@ impl<F> Turns<F> {
     }
 
     /// Its bytes are used up and it has more to send: waits until it is its turn again.
-    pub(super) fn again(&mut self, turn: Turn<F>) {
+    pub fn again(&mut self, turn: Turn<F>) {
         self.regular.push_back(turn);
     }
 
     /// The tunnel takes no more: it is still this one's turn.
-    pub(super) fn cut_off(&mut self, mut turn: Turn<F>) {
+    pub fn cut_off(&mut self, mut turn: Turn<F>) {
         turn.cut = true;
         if std::mem::take(&mut self.favoured) {
             self.fresh.push_front(turn);

@@ -4,13 +4,21 @@
 //! connections that are gone, queues hold names of both. A [`Key`] carries the generation of its slot, so that a late
 //! one finds nothing instead of the slot's next tenant.
 
-use std::{fmt, marker::PhantomData};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    marker::PhantomData,
+};
 
 /// Values of one kind, found by [`Key`].
+///
+/// `Kind` keeps keys of different arenas apart. It need not be the value's own type, so that what holds keys of another
+/// arena need not know what is in there.
 #[derive(Debug)]
-pub(super) struct Arena<T> {
+pub struct Arena<T, Kind = T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
+    kind: PhantomData<fn() -> Kind>,
 }
 
 #[derive(Debug)]
@@ -20,24 +28,33 @@ struct Slot<T> {
 }
 
 /// The name of a value in an [`Arena`]; never names another value, until 2^24 tenants of one slot later.
-pub(super) struct Key<T> {
+pub struct Key<Kind> {
     index: u32,
     generation: u32,
-    kind: PhantomData<fn() -> T>,
+    kind: PhantomData<fn() -> Kind>,
 }
 
-/// Generations wrap here, because a [`super::poll::Token`] has 24 bits for them.
+/// Generations wrap here, so that index and generation leave eight bits of a `u64` to whoever packs them into one.
 const GENERATIONS: u32 = 1 << 24;
 
-impl<T> Arena<T> {
-    pub(super) const fn new() -> Self {
+impl<T, Kind> Default for Arena<T, Kind> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T, Kind> Arena<T, Kind> {
+    /// Nothing in it.
+    pub const fn new() -> Self {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
+            kind: PhantomData,
         }
     }
 
-    pub(super) fn insert(&mut self, value: T) -> Key<T> {
+    /// Takes a value in and names it.
+    pub fn insert(&mut self, value: T) -> Key<Kind> {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot {
                 generation: 0,
@@ -50,7 +67,8 @@ impl<T> Arena<T> {
         Key::new(index, slot.generation)
     }
 
-    pub(super) fn get(&self, key: Key<T>) -> Option<&T> {
+    /// The value of that name, while it is there.
+    pub fn get(&self, key: Key<Kind>) -> Option<&T> {
         let slot = self.slots.get(key.index as usize)?;
         if slot.generation == key.generation {
             slot.value.as_deref()
@@ -59,7 +77,8 @@ impl<T> Arena<T> {
         }
     }
 
-    pub(super) fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, key: Key<Kind>) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.index as usize)?;
         if slot.generation == key.generation {
             slot.value.as_deref_mut()
@@ -68,7 +87,8 @@ impl<T> Arena<T> {
         }
     }
 
-    pub(super) fn remove(&mut self, key: Key<T>) -> Option<Box<T>> {
+    /// Takes a value out. Its name finds nothing from now on.
+    pub fn remove(&mut self, key: Key<Kind>) -> Option<Box<T>> {
         let slot = self.slots.get_mut(key.index as usize)?;
         if slot.generation != key.generation {
             return None;
@@ -79,31 +99,35 @@ impl<T> Arena<T> {
         Some(value)
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// How many values are there.
+    pub fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether none is there.
+    pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (Key<T>, &mut T)> {
+    /// All values with their names, in no order that means anything.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Key<Kind>, &mut T)> {
         self.slots.iter_mut().enumerate().filter_map(|(index, slot)| {
             let key = Key::new(index as u32, slot.generation);
             slot.value.as_deref_mut().map(|value| (key, value))
         })
     }
 
-    /// The keys of all values, for walks that change the arena on the way.
-    pub(super) fn keys(&self) -> Vec<Key<T>> {
+    /// The names of all values, for walks that change the arena on the way.
+    pub fn keys(&self) -> Vec<Key<Kind>> {
         let live = self.slots.iter().enumerate().filter(|(_, slot)| slot.value.is_some());
         live.map(|(index, slot)| Key::new(index as u32, slot.generation))
             .collect()
     }
 }
 
-impl<T> Key<T> {
-    pub(super) const fn new(index: u32, generation: u32) -> Self {
+impl<Kind> Key<Kind> {
+    /// A name made up of its parts: of one that was taken apart, or in tests.
+    pub const fn new(index: u32, generation: u32) -> Self {
         Self {
             index,
             generation,
@@ -111,37 +135,45 @@ impl<T> Key<T> {
         }
     }
 
-    pub(super) const fn index(self) -> u32 {
+    /// The slot.
+    pub const fn index(self) -> u32 {
         self.index
     }
 
-    pub(super) const fn generation(self) -> u32 {
+    /// Which of the slot's tenants; less than 2^24.
+    pub const fn generation(self) -> u32 {
         self.generation
     }
 }
 
-// By hand, because derives would ask the same of `T`.
-impl<T> Clone for Key<T> {
+// By hand, because derives would ask the same of `Kind`.
+impl<Kind> Clone for Key<Kind> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for Key<T> {}
+impl<Kind> Copy for Key<Kind> {}
 
-impl<T> fmt::Debug for Key<T> {
+impl<Kind> fmt::Debug for Key<Kind> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.index, self.generation)
     }
 }
 
-impl<T> PartialEq for Key<T> {
+impl<Kind> PartialEq for Key<Kind> {
     fn eq(&self, other: &Self) -> bool {
         self.index == other.index && self.generation == other.generation
     }
 }
 
-impl<T> Eq for Key<T> {}
+impl<Kind> Eq for Key<Kind> {}
+
+impl<Kind> Hash for Key<Kind> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.index, self.generation).hash(state);
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -149,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_stale_key_finds_nothing() {
-        let mut arena = Arena::new();
+        let mut arena: Arena<&str> = Arena::new();
         let first = arena.insert("first");
         assert_eq!(arena.remove(first).as_deref(), Some(&"first"));
         let second = arena.insert("second");

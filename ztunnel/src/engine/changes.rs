@@ -1,0 +1,143 @@
+//! What reaches a loop from outside: pods that come and go, sockets, and news of the mesh.
+
+use std::{
+    net::IpAddr,
+    os::fd::{AsFd as _, OwnedFd},
+    rc::Rc,
+    sync::Arc,
+};
+
+use super::{
+    flow::Phase,
+    loop_state::Loop,
+    socket,
+    sockets::{LocalPod, Waiter},
+};
+use crate::{
+    seam::{Ask, ListenerRole},
+    telemetry::Direction,
+};
+use culvert_state::{MeshChange, Pod};
+
+impl Loop {
+    pub(super) fn hand_out(&mut self, pod: &LocalPod, waiter: Waiter, socket: OwnedFd) {
+        let unused = match waiter {
+            Waiter::Flow(key) => self.dial_flow(key, socket),
+            Waiter::Tunnel(key) => self.dial_tunnel(key, socket),
+        };
+        if let Some(socket) = unused {
+            pod.return_socket(socket);
+        }
+    }
+
+    pub(super) fn add_pod(&mut self, pod: Arc<Pod>, listeners: Vec<(ListenerRole, OwnedFd)>) {
+        if self.draining {
+            return;
+        }
+        let uid = Arc::clone(&pod.uid);
+        let ports = listeners.iter().filter_map(|(role, fd)| {
+            let address = socket::local_address(fd.as_fd()).ok()?;
+            Some((*role, address.port()))
+        });
+        let ports = ports.collect();
+        let before = self.pods.remove(&uid);
+        if before.is_some() {
+            self.unlisten(&uid, true);
+        }
+        if !self.credentials.contains_key(&pod.identity) {
+            let _ = self.shared.asks.send(Ask::Certificate(pod.identity.clone()));
+        }
+        tracing::debug!(pod = %uid, identity = %pod.identity, listeners = listeners.len(), "serving a pod");
+        let pod = Rc::new(LocalPod::new(pod, ports, before.as_deref()));
+        pod.refill(&self.shared.socket_requests);
+        self.pods.insert(uid, Rc::clone(&pod));
+        for (role, fd) in listeners {
+            self.listen(&pod, role, fd);
+        }
+    }
+
+    pub(super) fn remove_pod(&mut self, uid: &Arc<str>) {
+        self.unlisten(uid, true);
+        for key in self.tunnels.keys() {
+            if self.tunnels.get(key).is_some_and(|tunnel| tunnel.pod.pod.uid == *uid) {
+                self.retire_tunnel(key);
+            }
+        }
+        self.pods.remove(uid);
+    }
+
+    /// Certificates that tunnels wait for may be there.
+    pub(super) fn certificates_changed(&mut self) {
+        self.load_snapshots();
+        for key in std::mem::take(&mut self.uncertified) {
+            self.certify(key);
+        }
+    }
+
+    /// Something that connections wait for, or that open ones depend on, may be there.
+    pub(super) fn mesh_changed(&mut self, change: &MeshChange) {
+        self.load_snapshots();
+        let mut woken = if change.everything {
+            self.parked.take_all()
+        } else {
+            self.parked.take(change.addresses.iter().copied())
+        };
+        if change.policies {
+            woken.extend(self.parked.take_others());
+        }
+        for key in woken {
+            if self.flows.get(key).is_some_and(|flow| flow.phase == Phase::Parked) {
+                self.resolve(key);
+            }
+        }
+        let generation = self.mesh.policy_generation();
+        if std::mem::replace(&mut self.checked, generation) != generation {
+            self.check_open_connections();
+        }
+        if change.everything {
+            self.check_pool(|_| true);
+        } else {
+            self.check_pool(|address| change.addresses.contains(&address.to_canonical()));
+        }
+    }
+
+    /// The mesh changed at some addresses: no new stream goes to a workload that it no longer has at its address.
+    fn check_pool(&mut self, changed: impl Fn(IpAddr) -> bool) {
+        for group in self.pool.groups() {
+            let Some(key) = self.pool.key(group).filter(|key| changed(key.address)) else {
+                continue;
+            };
+            let workload = self.mesh.workload_at(key.address);
+            if workload.is_some_and(|workload| workload.uid == key.workload) {
+                continue;
+            }
+            tracing::debug!(workload = %key.workload, "closing the tunnels to a workload that is gone");
+            let Some(left) = self.pool.abandon(group) else { continue };
+            for tunnel in left.tunnels {
+                self.retire_tunnel(tunnel);
+            }
+            for flow in left.waiting {
+                if self.flows.get(flow).is_some_and(|flow| flow.phase == Phase::Queued) {
+                    self.resolve(flow);
+                }
+            }
+        }
+    }
+
+    /// Says which addresses are in use: what nobody uses need not stay subscribed.
+    pub(super) fn report_used(&mut self) {
+        if !self.mesh.on_demand() {
+            return;
+        }
+        for (_, flow) in self.flows.iter_mut() {
+            if flow.direction == Direction::Outbound {
+                self.used.insert(flow.destination.ip());
+            }
+        }
+        if !self.used.is_empty() {
+            let used = self.used.drain().collect();
+            // Control outlives the loops.
+            let _ = self.shared.asks.send(Ask::Used(used));
+        }
+    }
+}

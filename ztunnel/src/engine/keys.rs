@@ -1,0 +1,25 @@
+//! Names of what a loop holds. They say of which kind a thing is, and nothing of what it looks like: so flows, tunnels and
+//! pods can hold each other's names.
+
+use culvert_tunnel::arena::Key;
+
+/// Keeps [`FlowKey`] apart from other keys.
+#[derive(Debug)]
+pub(super) enum FlowKind {}
+
+/// Keeps [`TunnelKey`] apart from other keys.
+#[derive(Debug)]
+pub(super) enum TunnelKind {}
+
+/// Keeps [`ListenerKey`] apart from other keys.
+#[derive(Debug)]
+pub(super) enum ListenerKind {}
+
+/// Names a connection.
+pub(super) type FlowKey = Key<FlowKind>;
+
+/// Names a tunnel.
+pub(super) type TunnelKey = Key<TunnelKind>;
+
+/// Names a listening socket.
+pub(super) type ListenerKey = Key<ListenerKind>;

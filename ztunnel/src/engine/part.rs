@@ -1,0 +1,166 @@
+//! How tunnels end.
+//!
+//! One that retires carries on what it has; see [`culvert_tunnel::life`].
+
+use culvert_hbone::Role;
+use culvert_tunnel::{failure::Failure, life::LINGER};
+use rustix::io::Errno;
+
+use super::{
+    flow::Phase,
+    keys::TunnelKey,
+    loop_state::{Loop, Todo},
+    timer::Due,
+    tunnel::State,
+};
+
+impl Loop {
+    /// Takes no new streams on this tunnel; closes it when the last one has ended.
+    pub(super) fn retire_tunnel(&mut self, key: TunnelKey) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        tunnel.life.retire(tunnel.streams.len(), self.now);
+        let group = tunnel.group;
+        if let Some(connection) = tunnel.connection() {
+            // Also where the peer was first to say so: without our own word the tunnel never counts as drained.
+            connection.go_away();
+            self.touch(key);
+            if let Some(group) = group {
+                self.leave_pool(group, key);
+            }
+            self.close_if_done(key);
+        }
+    }
+
+    /// Closes a retiring tunnel once nothing is left on it.
+    pub(super) fn close_if_done(&mut self, key: TunnelKey) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        let State::Open(connection) = &tunnel.state else {
+            return;
+        };
+        let done = tunnel.life.is_retiring()
+            && tunnel.streams.is_empty()
+            && (tunnel.role == Role::Client || connection.is_drained());
+        if done || tunnel.life.is_parting() {
+            self.part(key);
+        }
+    }
+
+    /// Says the last word, and closes our side as soon as the kernel has taken it and all before it.
+    pub(super) fn part(&mut self, key: TunnelKey) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        let State::Open(connection) = &mut tunnel.state else {
+            return;
+        };
+        if tunnel.life.part(self.now) {
+            connection.close();
+            self.timers.set(self.now + LINGER, Due::Tunnel(key));
+        }
+        if !tunnel.blocked {
+            self.flush_tunnel(key);
+        }
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        match &tunnel.state {
+            State::Open(connection) if !connection.has_output() => {}
+            _ => return, // comes back here when the kernel takes more
+        }
+        if let Some(fd) = &tunnel.fd {
+            let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
+        }
+        tunnel.state = State::Closing;
+        // Not here: the loop's buffer may be in use, by what led here.
+        self.read_again(key);
+    }
+
+    /// Reads to the end what the peer of a closed tunnel still says.
+    pub(super) fn discard(&mut self, key: TunnelKey) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        let Some(fd) = &tunnel.fd else { return };
+        let mut buffer = self.buffer.take();
+        let ended = loop {
+            match rustix::io::read(fd, &mut buffer[..]) {
+                Ok(0) => break true,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break false,
+                Err(_) => break true,
+            }
+        };
+        self.buffer.give_back(buffer);
+        if ended {
+            // Nothing is unread and nothing more comes, so the kernel goes on sending what it has.
+            self.tunnels.remove(key);
+        }
+    }
+
+    /// Gives a tunnel that has said its last word up if the peer has everything but does not close, or takes nothing.
+    pub(super) fn look_at_parting(&mut self, key: TunnelKey) {
+        let now = self.now;
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        let owes = tunnel.owes(now);
+        if tunnel.life.may_linger(owes, now) {
+            return self.timers.set(now + LINGER, Due::Tunnel(key));
+        }
+        if owes {
+            tracing::warn!(peer = %tunnel.peer, role = ?tunnel.role, "a peer no longer takes what a closing tunnel sends");
+        }
+        self.tunnels.remove(key);
+    }
+
+    /// A tunnel failed, whatever it was doing.
+    pub(super) fn lose_tunnel(&mut self, key: TunnelKey, failure: &Failure) {
+        let Some(mut tunnel) = self.tunnels.remove(key) else {
+            return;
+        };
+        let was_open = matches!(tunnel.state, State::Open(_));
+        tracing::debug!(peer = %tunnel.peer, role = ?tunnel.role, streams = tunnel.streams.len(), %failure, "lost a tunnel");
+        if tunnel.role == Role::Server && !was_open {
+            self.report_refused_tunnel(&tunnel, failure);
+        }
+        // What the peer may have missed: the stream's end is queued behind it.
+        let unsent = matches!(&tunnel.state, State::Open(connection) if connection.has_output());
+        for (_, flow) in tunnel.streams.drain() {
+            let open = self.flows.get(flow).is_some_and(|flow| flow.phase == Phase::Open);
+            if open && self.outlives_tunnel(flow, unsent.then_some(failure)) {
+                continue;
+            }
+            if open || tunnel.role == Role::Server {
+                self.end(flow, Err(Failure::TunnelLost(failure.to_string().into())));
+            } else {
+                self.todo.push_back(Todo::Failed(flow, failure.clone()));
+            }
+        }
+        if let Some(group) = tunnel.group {
+            if was_open {
+                self.leave_pool(group, key);
+            } else {
+                self.dial_failed(group, key, failure);
+            }
+        }
+    }
+
+    /// Sends what the round has gathered, one write per tunnel.
+    pub(super) fn flush_dirty(&mut self) {
+        // Ending a lost tunnel's flows may touch others.
+        while let Some(key) = self.dirty.pop() {
+            let Some(tunnel) = self.tunnels.get_mut(key) else {
+                continue;
+            };
+            tunnel.dirty = false;
+            if !tunnel.blocked {
+                self.flush_tunnel(key);
+            }
+            self.close_if_done(key);
+        }
+    }
+}
