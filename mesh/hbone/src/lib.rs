@@ -32,7 +32,7 @@ pub use culvert_h2core::{
 };
 pub use error::{Fault, HandshakeError, ProtocolError, TlsError};
 pub use handshake::{Established, Handshake, Progress};
-pub use metadata::{Baggage, Forwarded};
+pub use metadata::{Baggage, Forwarded, REASON_HEADER};
 pub use record::TrafficKeys;
 pub use request::{Authority, BadAuthority, BadRequest, ConnectRequest};
 pub use sink::Sink;

@@ -19,7 +19,8 @@ use tokio::{
 };
 
 use super::{
-    driver::{self, Change, Driver},
+    clock,
+    driver::{Change, Driver},
     handshake::{Opened, Shaking},
     settings::Settings,
     socket::{CredentialSource, Origin, SocketSource},
@@ -70,6 +71,15 @@ struct PoolState {
     tunnels: Arena<Slot>,
 }
 
+impl PoolState {
+    /// No new streams on this tunnel.
+    fn retire(&self, key: Key<Slot>) {
+        if let Some(tunnel) = self.tunnels.get(key).and_then(|slot| slot.tunnel.as_ref()) {
+            tunnel.retire();
+        }
+    }
+}
+
 /// A tunnel of the pool.
 struct Slot {
     /// None: it is being dialled.
@@ -107,7 +117,7 @@ impl<S: SocketSource> Tunnels<S> {
         headers: &[(&str, &str)],
         within: Duration,
     ) -> Result<Stream, Failure> {
-        let mut attempts = Attempts::until(driver::now() + within);
+        let mut attempts = Attempts::until(clock::now() + within);
         loop {
             attempts.number += 1;
             let attempt = self.attempt(to, authority, headers);
@@ -119,7 +129,7 @@ impl<S: SocketSource> Tunnels<S> {
             let Some(delay) = attempts.failed(&failure, false) else {
                 return Err(failure);
             };
-            if driver::now() + delay >= attempts.deadline {
+            if clock::now() + delay >= attempts.deadline {
                 return Err(too_late(&attempts, to, within));
             }
             tracing::debug!(to = %to.node, %authority, %failure, ?delay, "another attempt at a stream");
@@ -142,25 +152,25 @@ impl<S: SocketSource> Tunnels<S> {
         };
         let group = self.0.shared.lock().pool.wait(to.clone(), waiter);
         self.0.serve(group);
-        let asking = giving
-            .await
-            .unwrap_or_else(|_| Err(Failure::TunnelLost("its destination is gone".into())))?;
+        let asking = giving.await.unwrap_or_else(|_| {
+            Err(Failure::Tunnel {
+                to: to.node,
+                why: "its destination is gone".into(),
+                final_: true,
+            })
+        })?;
         asking.answer().await
     }
 
     /// Takes no new streams to the destinations that `gone` names. What is open goes on; those who wait for a tunnel fail.
     pub fn forget(&self, gone: impl Fn(&Destination) -> bool) {
-        let mut shared = self.0.shared.lock();
-        let PoolState { pool, tunnels } = &mut *shared;
-        for group in pool.groups() {
-            if !pool.key(group).is_some_and(&gone) {
+        let shared = &mut *self.0.shared.lock();
+        for group in shared.pool.groups() {
+            if !shared.pool.key(group).is_some_and(&gone) {
                 continue;
             }
-            let Some(left) = pool.abandon(group) else { continue };
-            for key in left.tunnels {
-                if let Some(tunnel) = tunnels.get(key).and_then(|slot| slot.tunnel.as_ref()) {
-                    tunnel.retire();
-                }
+            if let Some(left) = shared.pool.abandon(group) {
+                left.tunnels.into_iter().for_each(|key| shared.retire(key));
             }
         }
     }
@@ -232,7 +242,7 @@ impl<S: SocketSource> Inner<S> {
         {
             let shared = &mut *self.shared.lock();
             if !shared.pool.joined(group, key) {
-                tunnel.retire(); // its destination is gone
+                tunnel.retire(); // its destination was forgotten
             }
             if let Some(slot) = shared.tunnels.get_mut(key) {
                 slot.tunnel = Some(tunnel);
@@ -313,7 +323,10 @@ impl<S: SocketSource> Inner<S> {
             match change {
                 Change::Free => None,
                 Change::Trusted => {
-                    shared.pool.joined(group, key);
+                    if !shared.pool.joined(group, key) {
+                        // Nobody will ask it for anything.
+                        shared.retire(key);
+                    }
                     None
                 }
                 Change::Leaves | Change::Doubted => {

@@ -7,11 +7,12 @@ use culvert_identity::{Credentials, peer_identity};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{
-    driver::{self, Change, Driver, Parts, Vouched},
+    clock,
+    driver::{Change, Driver, Parts, Vouched},
+    peer::Peer,
     settings::Settings,
     socket::{CredentialSource, Socket},
     state::{Shared, State},
-    stream::Peer,
 };
 use crate::{failure::Failure, life::Life, proof::Proof};
 
@@ -83,7 +84,7 @@ impl<S: Socket> Shaking<S> {
             identity,
         });
         let connection = Connection::new(self.role, established.keys, &self.settings.hbone);
-        let now = driver::now();
+        let now = clock::now();
         let mut life = Life::new(self.role, self.number, now);
         life.open(now);
         let shared = Shared::new(State::new(connection, life));

@@ -14,10 +14,12 @@
 //! `inbox` (what they share with the task); `driver` (the task); `socket` (where sockets and certificates come from), `settings`.
 
 mod client;
+mod clock;
 mod driver;
 mod entry;
 mod handshake;
 mod inbox;
+mod peer;
 mod received;
 mod server;
 mod settings;
@@ -28,11 +30,9 @@ mod tunnel;
 
 pub use client::{Destination, Tunnels};
 pub use driver::Driver;
+pub use peer::Peer;
 pub use server::Server;
 pub use settings::Settings;
 pub use socket::{CredentialSource, Dialer, Origin, Socket, SocketSource};
-pub use stream::{Peer, Stream};
+pub use stream::Stream;
 pub use tunnel::{Asking, Request, Requests, Tunnel};
-
-/// The header in which a refusal gives its reason.
-pub const REASON: &str = "x-culvert-reason";

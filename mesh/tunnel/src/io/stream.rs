@@ -2,26 +2,15 @@
 
 use std::{
     io::{self, IoSlice},
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use culvert_hbone::{ErrorCode, StreamId};
-use culvert_identity::SpiffeId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{driver, state::Shared};
-
-/// The other end of a tunnel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Of its socket.
-    pub address: SocketAddr,
-    /// What its certificate proved.
-    pub identity: SpiffeId,
-}
+use super::{clock, peer::Peer, state::Shared};
 
 /// A connection inside a tunnel.
 ///
@@ -70,7 +59,7 @@ impl Drop for Stream {
         self.shared
             .state
             .lock()
-            .abandon(self.id, ErrorCode::Cancel, driver::now());
+            .abandon(self.id, ErrorCode::Cancel, clock::now());
     }
 }
 

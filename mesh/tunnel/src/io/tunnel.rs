@@ -2,14 +2,9 @@
 
 use std::{future::poll_fn, sync::Arc};
 
-use culvert_hbone::{Authority, ConnectRequest, ErrorCode, OpenError, StreamId};
+use culvert_hbone::{Authority, ConnectRequest, ErrorCode, OpenError, REASON_HEADER, StreamId};
 
-use super::{
-    REASON, driver,
-    settings::Settings,
-    state::Shared,
-    stream::{Peer, Stream},
-};
+use super::{clock, peer::Peer, settings::Settings, state::Shared, stream::Stream};
 use crate::{failure::Failure, pool::Capacity};
 
 /// Longest reason that a refusal gives, in characters.
@@ -38,7 +33,7 @@ impl Tunnel {
             .shared
             .state
             .lock()
-            .open(authority, headers, driver::now(), &self.settings.limits)?;
+            .open(authority, headers, clock::now(), &self.settings.limits)?;
         Ok(Asking(Some(Stream::new(
             Arc::clone(&self.shared),
             id,
@@ -49,7 +44,7 @@ impl Tunnel {
 
     /// Takes no new streams. What is open goes on; when the last one has ended, everything is written out and the tunnel closes.
     pub fn retire(&self) {
-        self.shared.state.lock().retire(driver::now());
+        self.shared.state.lock().retire(clock::now());
     }
 
     /// Streams that are open in at least one direction.
@@ -101,7 +96,7 @@ impl Asking {
             stream.headers = answer.headers;
             return Ok(stream);
         }
-        let reason = answer.headers.iter().find(|(name, _)| name == REASON);
+        let reason = answer.headers.iter().find(|(name, _)| name == REASON_HEADER);
         Err(Failure::Refused {
             status: answer.status,
             reason: reason.map_or("no reason given", |(_, reason)| reason).into(),
@@ -137,7 +132,7 @@ impl Requests {
 
     /// Takes no new streams. What is open goes on, and requests that are under way still come.
     pub fn retire(&self) {
-        self.shared.state.lock().retire(driver::now());
+        self.shared.state.lock().retire(clock::now());
     }
 
     /// Bytes that came on its streams and were not read yet.
@@ -153,7 +148,7 @@ impl Requests {
 
 impl Drop for Requests {
     fn drop(&mut self) {
-        self.shared.state.lock().deafen(driver::now());
+        self.shared.state.lock().deafen(clock::now());
     }
 }
 
@@ -189,7 +184,7 @@ impl Request {
         self.shared
             .state
             .lock()
-            .respond(self.id, 200, headers, false, driver::now());
+            .respond(self.id, 200, headers, false, clock::now());
         let asked = std::mem::take(&mut self.connect.headers);
         Stream::new(Arc::clone(&self.shared), self.id, Arc::clone(&self.peer), asked)
     }
@@ -200,11 +195,11 @@ impl Request {
         // A header's value takes no more than this (RFC 9110 section 5.5).
         let visible = |c: &char| c.is_ascii_graphic() || *c == ' ';
         let reason: String = reason.chars().filter(visible).take(MAX_REASON).collect();
-        let headers = [(REASON, reason.trim())];
+        let headers = [(REASON_HEADER, reason.trim())];
         self.shared
             .state
             .lock()
-            .respond(self.id, status, &headers, true, driver::now());
+            .respond(self.id, status, &headers, true, clock::now());
     }
 }
 

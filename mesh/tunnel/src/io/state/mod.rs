@@ -2,50 +2,47 @@
 //!
 //! A stream's owner reads and writes here, and wakes the task when there is something for the socket. What is written goes straight
 //! into the connection's output while nobody waits for a turn and the output is short; else it waits in the stream's pipe for its turn.
+//! What the task does is in `rounds`.
+
+mod rounds;
 
 use std::{
     collections::VecDeque,
     io,
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use culvert_hbone::{Authority, ConnectRequest, Connection, ErrorCode, OpenError, ProtocolError, Response, StreamId};
+use culvert_hbone::{Authority, ConnectRequest, Connection, ErrorCode, OpenError, Response, StreamId};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::io::ReadBuf;
 
-use super::{
-    entry::{Entry, PIPE, Phase, Sending},
-    inbox::{Inbox, Todo},
-};
+use super::entry::{Entry, PIPE, Phase, Sending};
 use crate::{
     failure::Failure,
     life::{Life, Limits},
     turns::Turns,
 };
 
+/// What our pings say.
+pub(in crate::io) const PING: [u8; 8] = *b"culvert?";
+
 /// Output that is worth a write before more is added: what comes later waits behind it.
 const FLUSH: usize = 256 << 10;
 
-/// Bytes of one turn.
-const QUANTUM: usize = 64 << 10;
-
-/// How long a stream whose owner is gone may wait for the peer's end.
-const ORPHAN: Duration = Duration::from_secs(10);
-
 /// The name of the state's lock. It is held for a `poll`, never across an await. Locks of a pool are taken before it, never after.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) state: Mutex<State>,
+pub(in crate::io) struct Shared {
+    pub(in crate::io) state: Mutex<State>,
 }
 
 /// A tunnel's state.
-pub(super) struct State {
-    pub(super) connection: Connection,
-    pub(super) life: Life,
-    pub(super) streams: FxHashMap<StreamId, Entry>,
+pub(in crate::io) struct State {
+    pub(in crate::io) connection: Connection,
+    pub(in crate::io) life: Life,
+    pub(in crate::io) streams: FxHashMap<StreamId, Entry>,
     turns: Turns<StreamId>,
     /// Most output to gather, by what the network takes.
     enough: usize,
@@ -56,13 +53,13 @@ pub(super) struct State {
     /// Nobody takes requests any more.
     deaf: bool,
     /// The tunnel's task.
-    pub(super) task: Option<Waker>,
+    pub(in crate::io) task: Option<Waker>,
     /// A stream was opened though the peer was not heard of for a while: it must answer by a deadline that is still to be set.
-    pub(super) doubting: bool,
+    pub(in crate::io) doubting: bool,
     /// A stream has ended since the pool was told.
-    pub(super) freed: bool,
+    pub(in crate::io) freed: bool,
     /// Why there is no tunnel any more.
-    pub(super) over: Option<Failure>,
+    pub(in crate::io) over: Option<Failure>,
 }
 
 impl std::fmt::Debug for State {
@@ -75,7 +72,7 @@ impl std::fmt::Debug for State {
 }
 
 impl State {
-    pub(super) fn new(connection: Connection, life: Life) -> Self {
+    pub(in crate::io) fn new(connection: Connection, life: Life) -> Self {
         Self {
             connection,
             life,
@@ -93,14 +90,14 @@ impl State {
     }
 
     /// There is something for the task to do.
-    pub(super) fn wake_task(&mut self) {
+    pub(in crate::io) fn wake_task(&mut self) {
         if let Some(task) = self.task.take() {
             task.wake();
         }
     }
 
     /// Opens a stream. It is to be dropped by [`abandon`](Self::abandon).
-    pub(super) fn open(
+    pub(in crate::io) fn open(
         &mut self,
         authority: &Authority,
         headers: &[(&str, &str)],
@@ -115,7 +112,7 @@ impl State {
         if let Some(ask) = self.life.ask(now, limits) {
             self.doubting = true;
             if ask {
-                self.connection.ping(super::driver::PING);
+                self.connection.ping(PING);
             }
         }
         self.wake_task();
@@ -123,7 +120,7 @@ impl State {
     }
 
     /// The peer's answer to a stream that was opened.
-    pub(super) fn answer(&mut self, id: StreamId, context: &mut Context<'_>) -> Poll<Result<Response, Failure>> {
+    pub(in crate::io) fn answer(&mut self, id: StreamId, context: &mut Context<'_>) -> Poll<Result<Response, Failure>> {
         let Some(entry) = self.streams.get_mut(&id) else {
             return Poll::Ready(Err(self.lost()));
         };
@@ -139,7 +136,7 @@ impl State {
     }
 
     /// A request that nobody has taken yet; none when there will be no more.
-    pub(super) fn request(&mut self, context: &mut Context<'_>) -> Poll<Option<(StreamId, ConnectRequest)>> {
+    pub(in crate::io) fn request(&mut self, context: &mut Context<'_>) -> Poll<Option<(StreamId, ConnectRequest)>> {
         if let Some(request) = self.requests.pop_front() {
             return Poll::Ready(Some(request));
         }
@@ -151,12 +148,19 @@ impl State {
     }
 
     /// Bytes that came and were not read.
-    pub(super) fn held(&self) -> usize {
+    pub(in crate::io) fn held(&self) -> usize {
         self.streams.values().map(|entry| entry.received.len()).sum()
     }
 
     /// Answers a request. A refusal is the owner's last word.
-    pub(super) fn respond(&mut self, id: StreamId, status: u16, headers: &[(&str, &str)], end: bool, now: Instant) {
+    pub(in crate::io) fn respond(
+        &mut self,
+        id: StreamId,
+        status: u16,
+        headers: &[(&str, &str)],
+        end: bool,
+        now: Instant,
+    ) {
         let Some(entry) = self.streams.get_mut(&id) else {
             return;
         };
@@ -170,7 +174,7 @@ impl State {
     }
 
     /// Moves received bytes to whoever reads, and gives the peer credit for them.
-    pub(super) fn read(
+    pub(in crate::io) fn read(
         &mut self,
         id: StreamId,
         context: &mut Context<'_>,
@@ -201,7 +205,12 @@ impl State {
     }
 
     /// Takes bytes to send.
-    pub(super) fn write(&mut self, id: StreamId, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    pub(in crate::io) fn write(
+        &mut self,
+        id: StreamId,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let Some(entry) = self.streams.get_mut(&id) else {
             return Poll::Ready(Err(to_io(&self.lost())));
         };
@@ -236,7 +245,7 @@ impl State {
     }
 
     /// Ends our direction of a stream, behind what is in its pipe.
-    pub(super) fn finish(&mut self, id: StreamId) {
+    pub(in crate::io) fn finish(&mut self, id: StreamId) {
         let Some(entry) = self.streams.get_mut(&id) else {
             return;
         };
@@ -264,7 +273,7 @@ impl State {
 
     /// The owner of a stream is gone. If it ended its direction before, that still goes out whole; else the stream is reset, so that the
     /// peer cannot take what it has for everything.
-    pub(super) fn abandon(&mut self, id: StreamId, code: ErrorCode, now: Instant) {
+    pub(in crate::io) fn abandon(&mut self, id: StreamId, code: ErrorCode, now: Instant) {
         let Some(entry) = self.streams.get_mut(&id) else {
             return;
         };
@@ -288,7 +297,7 @@ impl State {
     }
 
     /// Its owner resets a stream, whatever it has still to send.
-    pub(super) fn cut(&mut self, id: StreamId, code: ErrorCode) {
+    pub(in crate::io) fn cut(&mut self, id: StreamId, code: ErrorCode) {
         if self.streams.remove(&id).is_some() {
             self.connection.reset(id, code);
             self.freed = true;
@@ -297,7 +306,7 @@ impl State {
     }
 
     /// Nobody takes requests any more: those that wait are refused, as is what still comes.
-    pub(super) fn deafen(&mut self, now: Instant) {
+    pub(in crate::io) fn deafen(&mut self, now: Instant) {
         self.deaf = true;
         for (id, _) in std::mem::take(&mut self.requests) {
             self.cut(id, ErrorCode::RefusedStream);
@@ -306,177 +315,11 @@ impl State {
     }
 
     /// Takes no new streams.
-    pub(super) fn retire(&mut self, now: Instant) {
+    pub(in crate::io) fn retire(&mut self, now: Instant) {
         if self.life.retire(self.connection.streams(), now) {
             self.connection.go_away();
         }
         self.wake_task();
-    }
-
-    /// Gives each stream that has something to send its turn, until the output is long enough. Returns whether anything was sent.
-    pub(super) fn send_turns(&mut self, wakers: &mut Vec<Waker>) -> bool {
-        let mut any = false;
-        for _ in 0..self.turns.len() {
-            if self.connection.output_len() >= self.enough {
-                break;
-            }
-            let Some(mut turn) = self.turns.next(QUANTUM) else {
-                break;
-            };
-            let id = turn.flow;
-            loop {
-                let Some(entry) = self.streams.get_mut(&id) else { break };
-                if entry.pipe.is_empty() {
-                    entry.queued = false;
-                    if entry.sending == Sending::Ending {
-                        self.end_sending(id);
-                    }
-                    break;
-                }
-                if turn.deficit == 0 {
-                    self.turns.again(turn);
-                    break;
-                }
-                let (head, _) = entry.pipe.as_slices();
-                let n = self.connection.send(id, &head[..head.len().min(turn.deficit)]);
-                if n == 0 {
-                    if self.connection.connection_capacity() == 0 {
-                        self.turns.cut_off(turn);
-                        return any;
-                    }
-                    // Its own window is closed: it comes back when that opens.
-                    entry.queued = false;
-                    break;
-                }
-                any = true;
-                turn.deficit -= n;
-                entry.sent(n);
-                if entry.pipe.len() <= PIPE / 2 {
-                    wakers.extend(entry.writer.take());
-                }
-            }
-        }
-        any
-    }
-
-    /// The network takes so many bytes in a moment: more output than that makes what comes later wait.
-    pub(super) fn pace(&mut self, ahead: usize) {
-        self.enough = FLUSH.min(ahead);
-    }
-
-    /// Whether somebody has something to send and could.
-    pub(super) fn has_turns(&self) -> bool {
-        !self.turns.is_empty() && self.connection.connection_capacity() > 0
-    }
-
-    /// Follows what was received. Returns the bytes consumed.
-    pub(super) fn receive(
-        &mut self,
-        bytes: &mut [u8],
-        wakers: &mut Vec<Waker>,
-        now: Instant,
-    ) -> Result<usize, ProtocolError> {
-        let mut todo = Todo::default();
-        let mut inbox = Inbox {
-            streams: &mut self.streams,
-            requests: &mut self.requests,
-            asker: &mut self.asker,
-            deaf: self.deaf,
-            todo: &mut todo,
-            wakers,
-        };
-        let result = self.connection.receive(bytes, &mut inbox);
-        self.act(todo, now);
-        result
-    }
-
-    fn act(&mut self, todo: Todo, now: Instant) {
-        self.freed |= todo.freed;
-        for (id, n) in todo.release {
-            self.connection.release(id, n);
-        }
-        for id in todo.reset {
-            if self
-                .streams
-                .get(&id)
-                .is_some_and(|entry| entry.sending == Sending::Ended)
-            {
-                self.connection.reset(id, ErrorCode::NoError);
-                self.streams.remove(&id);
-            }
-        }
-        for id in todo.unheard {
-            self.connection.reset(id, ErrorCode::RefusedStream);
-        }
-        for (id, error) in todo.refuse {
-            self.connection
-                .respond(id, error.status(), &[(super::REASON, &error.to_string())], true);
-        }
-        for id in todo.writable {
-            self.enter(id);
-        }
-        if todo.all_writable {
-            let waiting = self.streams.iter().filter(|(_, entry)| !entry.pipe.is_empty());
-            let mut waiting: Vec<_> = waiting.map(|(id, _)| *id).collect();
-            waiting.sort_unstable();
-            waiting.into_iter().for_each(|id| self.enter(id));
-        }
-        if todo.go_away {
-            self.retire(now);
-        }
-    }
-
-    fn enter(&mut self, id: StreamId) {
-        if let Some(entry) = self.streams.get_mut(&id)
-            && !entry.pipe.is_empty()
-            && !std::mem::replace(&mut entry.queued, true)
-        {
-            self.turns.enter(id);
-        }
-    }
-
-    /// Resets the streams whose owners have been gone for long and whose peers do not end them.
-    pub(super) fn sweep(&mut self, now: Instant) {
-        let old = |entry: &Entry| {
-            entry
-                .orphan
-                .is_some_and(|since| now.saturating_duration_since(since) >= ORPHAN)
-        };
-        let old: Vec<_> = self
-            .streams
-            .iter()
-            .filter(|(_, entry)| old(entry))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in old {
-            self.connection.reset(id, ErrorCode::NoError);
-            self.streams.remove(&id);
-            self.freed = true;
-        }
-    }
-
-    /// Streams that wait for an answer fail: the peer gives no sign of life.
-    pub(super) fn fail_unanswered(&mut self, failure: &Failure, wakers: &mut Vec<Waker>) {
-        for (id, entry) in &mut self.streams {
-            if matches!(entry.phase, Phase::Asking) && entry.failure.is_none() {
-                self.connection.reset(*id, ErrorCode::Cancel);
-                entry.fail(failure.clone(), wakers);
-            }
-        }
-    }
-
-    /// There is no tunnel any more.
-    pub(super) fn end(&mut self, failure: Failure, wakers: &mut Vec<Waker>) {
-        for (id, _) in self.requests.drain(..) {
-            self.streams.remove(&id);
-        }
-        self.streams.retain(|_, entry| entry.orphan.is_none());
-        for entry in self.streams.values_mut() {
-            entry.pipe = VecDeque::new();
-            entry.wake(wakers);
-        }
-        wakers.extend(self.asker.take());
-        self.over.get_or_insert(failure);
     }
 
     fn lost(&self) -> Failure {
@@ -487,7 +330,7 @@ impl State {
 }
 
 /// As an error of I/O, whose source says which peer it was.
-pub(super) fn to_io(failure: &Failure) -> io::Error {
+pub(in crate::io) fn to_io(failure: &Failure) -> io::Error {
     let kind = match failure {
         Failure::ResetByPeer(_) => io::ErrorKind::ConnectionReset,
         _ => io::ErrorKind::ConnectionAborted,
@@ -496,7 +339,7 @@ pub(super) fn to_io(failure: &Failure) -> io::Error {
 }
 
 impl Shared {
-    pub(super) fn new(state: State) -> Arc<Self> {
+    pub(in crate::io) fn new(state: State) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(state),
         })
