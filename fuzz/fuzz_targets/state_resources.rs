@@ -86,9 +86,10 @@ fuzz_target!(|input: &[u8]| {
     }
     let own = pod_of("client", "shop", client, &[[198, 18, 0, 1].into()]);
     for destination in dialled {
-        if let Outbound::Tunnel { node, authority, identities, .. } = mesh.outbound(&own, destination, &[]) {
-            assert_eq!((node.port(), node.ip()), (15008, authority.ip()));
-            assert!(!identities.is_empty() && authority.port() != 0);
+        if let Outbound::Tunnel { endpoint, .. } = mesh.outbound(&own, destination, &[]) {
+            let (tunnel, target) = (endpoint.tunnel, endpoint.target());
+            assert_eq!((tunnel.port(), tunnel.ip(), endpoint.authority), (15008, target.ip(), target.into()));
+            assert!(!endpoint.identities.is_empty() && target.port() != 0);
         }
     }
     for name in &addresses {

@@ -3,10 +3,12 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
 use clap::{Args, Parser, ValueEnum};
+use culvert_control::{Caller, Settings};
 use culvert_telemetry::LogFormat;
 use ipnet::IpNet;
 
@@ -140,8 +142,23 @@ pub(crate) struct ControllerArgs {
 }
 
 impl ControllerArgs {
+    /// What control is told of them, on behalf of this node.
+    pub(crate) fn settings(&self, node: &Arc<str>) -> Settings {
+        Settings {
+            caller: Caller::Node { name: Arc::clone(node) },
+            controller: self.controller.clone(),
+            controller_name: self.controller_name.clone(),
+            controller_host: self.controller_host,
+            cluster_id: self.cluster_id.clone(),
+            trust_domain: self.trust_domain.clone(),
+            mesh_ranges: self.mesh_cidrs.clone(),
+            api_server: self.api_server(),
+            on_demand: self.config_mode == ConfigMode::OnDemand,
+        }
+    }
+
     /// The API server's address in the cluster.
-    pub(crate) fn api_server(&self) -> Option<SocketAddr> {
+    fn api_server(&self) -> Option<SocketAddr> {
         let host: IpAddr = self.api_server_host.as_ref()?.parse().ok()?;
         Some(SocketAddr::new(host, self.api_server_port))
     }

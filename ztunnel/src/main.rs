@@ -2,7 +2,7 @@
 //!
 //! Two processes of one executable. The [`monitor`] keeps the pods' namespaces and listening sockets and makes sockets
 //! inside them; the [`worker`] holds no privilege and handles all traffic. Inside the worker, event loops ([`engine`])
-//! own sockets and bytes, and control tasks own configuration; [`seam`] is what they say to each other.
+//! own sockets and bytes, and control (`culvert_control`) owns configuration; [`seam`] is what reaches the loops.
 //!
 //! ```text
 //! agent ──> monitor ──sockets──> worker: engine (accept -> resolve -> authorize -> tunnel or app)
@@ -12,12 +12,12 @@
 
 mod admin;
 mod cli;
-mod control;
 mod descriptors;
 mod engine;
 mod memory;
 mod monitor;
 mod privilege;
+mod readiness;
 mod seam;
 mod telemetry;
 mod wire;

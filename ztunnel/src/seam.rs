@@ -1,28 +1,15 @@
-//! The seam between the event loops, which own sockets and bytes, and control, which owns configuration.
+//! The seam between the event loops, which own sockets and bytes, and the rest of the worker.
 //!
-//! Control publishes immutable snapshots in [`Shared`]; loops read them and take no lock. Where a loop needs something
-//! that is not there yet (an address that was never subscribed, a certificate that is still being signed), it parks the
-//! connection, asks for it through [`Shared::asks`], and tries again when its mailbox says that it may be there
-//! ([`LoopMessage::MeshChanged`]).
+//! Control (`culvert_control`) publishes immutable snapshots in [`Shared`]; loops read them and take no lock. Where a loop
+//! needs something that is not there yet (an address that was never subscribed, a certificate that is still being signed),
+//! it parks the connection, asks for it through [`Shared::asks`], and tries again when its mailbox says that it may be
+//! there ([`LoopMessage::MeshChanged`]).
 
-use std::{net::IpAddr, os::fd::OwnedFd, sync::Arc};
+use std::{os::fd::OwnedFd, sync::Arc};
 
 use arc_swap::ArcSwap;
-use culvert_identity::{Credentials, SpiffeId};
-use rustc_hash::FxHashMap;
-
+use culvert_control::{Ask, CredentialsByIdentity};
 use culvert_state::{Mesh, MeshChange, Pod};
-
-/// What loops ask of control. Sent over an unbounded channel; control removes duplicates.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Ask {
-    /// Subscribe to whatever has this address.
-    Address(IpAddr),
-    /// Connections went to these addresses lately, or are open to them: they stay subscribed.
-    Used(Vec<IpAddr>),
-    /// Get a certificate for this identity.
-    Certificate(SpiffeId),
-}
 
 /// What reaches a loop from outside, through its mailbox (an eventfd wakes it).
 #[derive(Debug)]
@@ -34,11 +21,9 @@ pub(crate) enum LoopMessage {
     PodRemoved(Arc<str>),
     /// Unconnected sockets in the pod's namespace.
     Sockets(Arc<str>, Vec<OwnedFd>),
-    /// The mesh or the certificates changed: try parked connections again, re-check open inbound ones.
-    Changed,
-    /// Certificates changed, and nothing else.
+    /// Certificates changed: try those again that wait for one.
     CertificatesChanged,
-    /// The mesh changed where this says.
+    /// The mesh changed where this says: try parked connections again, check open inbound ones anew.
     MeshChanged(Arc<MeshChange>),
     /// The process may open hardly any more descriptors: give back those that are kept ready, and stop accepting for a
     /// moment.
@@ -62,9 +47,9 @@ pub(crate) enum ListenerRole {
 #[derive(Debug)]
 pub(crate) struct Shared {
     /// Workloads, services and policies.
-    pub(crate) mesh: ArcSwap<Mesh>,
+    pub(crate) mesh: Arc<ArcSwap<Mesh>>,
     /// Certificates by identity. A pod whose certificate is missing has its tunnel connections parked.
-    pub(crate) credentials: ArcSwap<FxHashMap<SpiffeId, Arc<Credentials>>>,
+    pub(crate) credentials: Arc<ArcSwap<CredentialsByIdentity>>,
     /// Loops' questions to control.
     pub(crate) asks: tokio::sync::mpsc::UnboundedSender<Ask>,
     /// Loops' requests to the monitor for sockets: pod uid and how many.

@@ -13,10 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
+use culvert_control::{Ask, Change, Inputs, Outputs, Published, Served};
 use culvert_identity::{SpiffeError, SpiffeId};
 use culvert_net::packet::{self, AsyncPacketSocket, LostDescriptors, PacketSocket};
 use culvert_proto::zds::SocketRole;
+use culvert_state::Pod;
 use culvert_telemetry::Logging;
 use culvert_tunnel::{budget::HeldBytes, life::Limits};
 use prost::Message as _;
@@ -28,16 +29,15 @@ use tokio::{
 use crate::{
     admin,
     cli::Cli,
-    control::{self, Inputs, Served},
     descriptors::{Descriptors, Use},
     engine::{self, EngineConfig, LoopHandle},
     memory,
     privilege::Held,
-    seam::{Ask, ListenerRole, LoopMessage, Shared},
+    readiness::Readiness,
+    seam::{ListenerRole, LoopMessage, Shared},
     telemetry::Telemetry,
     wire::{self, NeedSockets, Order, PodAdded, Report, Secrets, ToWorker},
 };
-use culvert_state::{Mesh, Pod};
 
 /// How often drained loops are looked for, series swept, and what a lack of descriptors prevented is tried again.
 const TICK: Duration = Duration::from_millis(100);
@@ -111,9 +111,10 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
     let speaking = tokio::spawn(speak(Arc::clone(&socket), unsaid));
     let (asks, asked) = mpsc::unbounded_channel();
     let (socket_requests, mut wanted_sockets) = mpsc::unbounded_channel();
+    let published = Published::default();
     let shared = Arc::new(Shared {
-        mesh: ArcSwap::from_pointee(Mesh::default()),
-        credentials: ArcSwap::default(),
+        mesh: Arc::clone(&published.mesh),
+        credentials: Arc::clone(&published.credentials),
         asks,
         socket_requests,
         telemetry: Telemetry::new(),
@@ -133,39 +134,41 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
     let loops = engine::spawn(&shared, config, cli.engine.loops.into()).map_err(WorkerError::Engine)?;
     let loops: Arc<[LoopHandle]> = loops.into();
 
+    let node: Arc<str> = cli.node.as_str().into();
     let served = Arc::new(Served::default());
-    let (secrets_sender, secrets) = watch::channel(secrets);
-    let (identities, identity_receiver) = mpsc::unbounded_channel();
+    let readiness = Arc::new(Readiness::new(Arc::clone(&served), published.clone()));
+    let (secrets_sender, secrets) = watch::channel(for_control(secrets));
     let inputs = Inputs {
-        controller: cli.controller.clone(),
-        node: cli.node.clone(),
+        settings: cli.controller.settings(&node),
         secrets,
         asks: asked,
         served: Arc::clone(&served),
-        identities: identity_receiver,
     };
     let notified = Arc::clone(&loops);
     let (changes, mut changed) = watch::channel(());
-    let notify = Arc::new(move |message: LoopMessage| {
-        for handle in notified.iter() {
-            match &message {
-                LoopMessage::MeshChanged(change) => handle.send(LoopMessage::MeshChanged(Arc::clone(change))),
-                LoopMessage::CertificatesChanged => handle.send(LoopMessage::CertificatesChanged),
-                _ => handle.send(LoopMessage::Changed),
+    let outputs = Outputs {
+        published,
+        notify: Arc::new(move |change| {
+            for handle in notified.iter() {
+                handle.send(match &change {
+                    Change::Mesh(change) => LoopMessage::MeshChanged(Arc::clone(change)),
+                    Change::Certificates => LoopMessage::CertificatesChanged,
+                });
             }
-        }
-        changes.send_replace(());
-    });
-    tokio::spawn(control::run(inputs, Arc::clone(&shared), notify));
-    let drain = serve_pages(cli, logging.clone(), &shared, &served).await?;
+            changes.send_replace(());
+        }),
+        metrics: shared.telemetry.control().clone(),
+    };
+    tokio::spawn(culvert_control::run(inputs, outputs));
+    let drain = serve_pages(cli, logging.clone(), &shared, &served, &readiness).await?;
 
     let mut worker = Worker {
         loops,
         shared,
         served,
+        readiness,
         trust_domain: cli.controller.trust_domain.clone(),
-        node: cli.node.as_str().into(),
-        identities,
+        node,
         secrets: secrets_sender,
         draining: false,
         next_loop: HashMap::new(),
@@ -210,7 +213,7 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
                 ticks += 1;
                 worker.try_again(&reports);
                 if ticks % SWEEP_TICKS == 0 {
-                    worker.shared.telemetry.sweep();
+                    worker.shared.telemetry.accounting().sweep();
                 }
                 if worker.loops.iter().all(LoopHandle::is_finished) {
                     break;
@@ -236,9 +239,10 @@ async fn serve_pages(
     logging: Logging,
     shared: &Arc<Shared>,
     served: &Arc<Served>,
+    readiness: &Arc<Readiness>,
 ) -> Result<Arc<tokio::sync::Notify>, WorkerError> {
     let drain = Arc::new(tokio::sync::Notify::new());
-    let pages = admin::pages(shared, served, logging, Arc::clone(&drain));
+    let pages = admin::pages(shared, served, readiness, logging, Arc::clone(&drain));
     let ports = [
         (cli.admin_listen, pages.admin),
         (cli.metrics_listen, pages.metrics),
@@ -285,10 +289,10 @@ struct Worker {
     loops: Arc<[LoopHandle]>,
     shared: Arc<Shared>,
     served: Arc<Served>,
+    readiness: Arc<Readiness>,
     trust_domain: String,
     node: Arc<str>,
-    identities: mpsc::UnboundedSender<SpiffeId>,
-    secrets: watch::Sender<Secrets>,
+    secrets: watch::Sender<culvert_control::Secrets>,
     draining: bool,
     /// Which loop gets a pod's next sockets, so that a batch smaller than the number of loops goes round.
     next_loop: HashMap<String, usize>,
@@ -327,10 +331,10 @@ impl Worker {
     fn follow(&mut self, message: &[u8], descriptors: Vec<OwnedFd>) {
         match ToWorker::decode(message) {
             Ok(ToWorker { order: Some(order) }) => match order {
-                Order::Secrets(secrets) => drop(self.secrets.send_replace(secrets)),
+                Order::Secrets(secrets) => drop(self.secrets.send_replace(for_control(secrets))),
                 Order::PodAdded(pod) => self.add(pod, descriptors),
                 Order::PodRemoved(uid) => self.remove(&uid),
-                Order::Snapshot(_) => self.served.set_complete(),
+                Order::Snapshot(_) => self.readiness.set_complete(),
                 Order::Sockets(uid) => self.distribute(uid, descriptors),
                 Order::Drain(_) => self.drain(),
             },
@@ -361,14 +365,15 @@ impl Worker {
                 return;
             }
         }
+        // First: nothing is signed for an identity that no served pod has.
+        self.served.insert(Arc::clone(&pod));
         // The receiver lives as long as the process.
-        let _ = self.identities.send(pod.identity.clone());
+        let _ = self.shared.asks.send(Ask::Certificate(pod.identity.clone()));
         // On demand, nobody but the pod itself would ask for what is known of it: its policies, above all.
         for address in &pod.addresses {
             let _ = self.shared.asks.send(Ask::Address(*address));
         }
-        self.uncertified.push(Arc::clone(&pod));
-        self.served.insert(pod);
+        self.uncertified.push(pod);
     }
 
     /// Tells the monitor of the pods whose certificate has come.
@@ -482,8 +487,16 @@ impl Worker {
 
     fn drain(&mut self) {
         self.draining = true;
-        self.served.set_draining();
+        self.readiness.set_draining();
         self.loops.iter().for_each(|handle| handle.send(LoopMessage::Drain));
+    }
+}
+
+/// What control needs of the monitor's files.
+fn for_control(secrets: Secrets) -> culvert_control::Secrets {
+    culvert_control::Secrets {
+        token: secrets.token,
+        roots: secrets.controller_ca,
     }
 }
 

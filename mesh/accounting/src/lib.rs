@@ -1,2 +1,76 @@
-//! What is said of each connection: its line in the access log, its metrics, and whether it is open.
+//! What is said of each connection that a proxy carries: metrics, one access log line, and its place in the list of open
+//! ones.
+//!
+//! ```text
+//! data path ── Accounting::opened(Opening) ──> ConnectionRecord ── publish() now and then ──> TcpSeries, OpenConnection
+//!                                                   └── close() ──> access log line
+//! ```
+//!
+//! Whoever carries a connection counts its bytes in plain integers of the record; only [`ConnectionRecord::publish`]
+//! touches what others read. Finding a series means comparing some twenty texts, so each thread remembers those that it
+//! used (`series`); what it remembers costs no lock.
+//!
+//! Start reading at [`Opening`], which is what all of it is made from.
+
 #![forbid(unsafe_code)]
+
+mod access;
+mod open;
+mod opening;
+mod record;
+mod series;
+
+#[cfg(test)]
+mod tests;
+
+use std::{fmt::Display, sync::Arc, time::Duration};
+
+use culvert_telemetry::{prometheus::registry::Registry, tcp::TcpMetrics};
+
+pub use open::OpenConnection;
+pub use opening::{Direction, Opening, Peer};
+pub use record::{CloseReason, ConnectionRecord};
+
+/// Series that have not moved for so long, without an open connection, are no longer shown.
+const SERIES_IDLE: Duration = Duration::from_secs(15 * 60);
+
+/// Where all that carry connections report to.
+#[derive(Debug)]
+pub struct Accounting {
+    tcp: Arc<TcpMetrics>,
+    open: open::OpenConnections,
+}
+
+impl Accounting {
+    /// Nothing has happened yet. The metrics have Istio's names, whichever program reports.
+    pub fn register(registry: &mut Registry) -> Arc<Self> {
+        let tcp = Arc::new(TcpMetrics::new(SERIES_IDLE));
+        registry.register_collector(Box::new(Arc::clone(&tcp)));
+        Arc::new(Self {
+            tcp,
+            open: open::OpenConnections::default(),
+        })
+    }
+
+    /// A connection is open in both directions. The record belongs to whoever carries it, who counts in it.
+    pub fn opened(self: &Arc<Self>, opening: Opening) -> ConnectionRecord {
+        ConnectionRecord::new(self, opening)
+    }
+
+    /// A connection could not be opened, though it was tried for so long: its one access log line, and the count of
+    /// failures.
+    pub fn failed(&self, opening: &Opening, tried_for: Duration, reason: &(dyn Display + '_)) {
+        series::with(&self.tcp, opening, |series| series.fail());
+        access::failed(opening, tried_for, reason);
+    }
+
+    /// Connections that are open now.
+    pub fn connections(&self) -> Vec<Arc<OpenConnection>> {
+        self.open.list()
+    }
+
+    /// Drops series that expired. To be called now and then.
+    pub fn sweep(&self) {
+        self.tcp.sweep();
+    }
+}

@@ -152,7 +152,7 @@ impl Credentials {
         Arc::clone(&self.server_config)
     }
 
-    /// TLS for opening a tunnel to one of `expected`; an empty list accepts any identity of this trust domain.
+    /// TLS for opening a tunnel to one of `expected`. Where nobody is expected, nobody is accepted.
     ///
     /// # Errors
     /// When rustls refuses the configuration.

@@ -109,7 +109,7 @@ impl ServerCertVerifier for ServerVerifier {
         // Our roots speak for our trust domain alone. For a peer of another, also one that is expected by name, its domain's
         // bundle would be needed (SPIFFE Federation, section 5), and we have none.
         let got = check_domain(end_entity, &self.trust_domain)?;
-        if !self.expected.is_empty() && !self.expected.contains(&got) {
+        if !self.expected.contains(&got) {
             return Err(Refusal::Identity {
                 got,
                 wanted: Arc::clone(&self.expected),

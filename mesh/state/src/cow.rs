@@ -14,13 +14,13 @@ const SHARDS: usize = 64;
 /// A map in shards that are copied when they change while a snapshot still uses them. Cloning copies 64 pointers; a
 /// change in a map of 10,000 entries copies some 160 keys and values, which are reference counts here.
 #[derive(Clone, Debug)]
-pub struct CowMap<K, V> {
+pub(crate) struct CowMap<K, V> {
     shards: Box<[Arc<FxHashMap<K, V>>]>,
     len: usize,
 }
 
 impl<K: Clone + Eq + Hash, V: Clone> CowMap<K, V> {
-    pub fn get<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> Option<&V>
+    pub(crate) fn get<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
     {
@@ -28,7 +28,7 @@ impl<K: Clone + Eq + Hash, V: Clone> CowMap<K, V> {
     }
 
     /// The value, ready to be changed; copied first if a snapshot has it.
-    pub fn get_mut<Q: ?Sized + Eq + Hash>(&mut self, key: &Q) -> Option<&mut V>
+    pub(crate) fn get_mut<Q: ?Sized + Eq + Hash>(&mut self, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,
     {
@@ -37,13 +37,13 @@ impl<K: Clone + Eq + Hash, V: Clone> CowMap<K, V> {
         Arc::make_mut(&mut self.shards[index]).get_mut(key)
     }
 
-    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+    pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         let old = Arc::make_mut(&mut self.shards[shard(&key)]).insert(key, value);
         self.len += usize::from(old.is_none());
         old
     }
 
-    pub fn remove<Q: ?Sized + Eq + Hash>(&mut self, key: &Q) -> Option<V>
+    pub(crate) fn remove<Q: ?Sized + Eq + Hash>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
     {
@@ -54,18 +54,18 @@ impl<K: Clone + Eq + Hash, V: Clone> CowMap<K, V> {
         old
     }
 
-    pub fn contains<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> bool
+    pub(crate) fn contains<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> bool
     where
         K: Borrow<Q>,
     {
         self.get(key).is_some()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.shards.iter().flat_map(|shard| shard.iter())
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 }

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use culvert_hbone::Authority;
 use culvert_identity::SpiffeId;
 use rustc_hash::FxHashSet;
 
@@ -15,14 +16,8 @@ use crate::Workload;
 pub enum Outbound {
     /// Carry it through HBONE.
     Tunnel {
-        /// Where the peer's HBONE listener is.
-        node: SocketAddr,
-        /// What `:authority` says: the destination workload's address and port.
-        authority: SocketAddr,
-        /// The identities that may answer. Never empty.
-        identities: Arc<[SpiffeId]>,
-        /// Destination workload; its uid belongs to the pool key, since addresses are reused.
-        workload: Arc<Workload>,
+        /// To whom.
+        endpoint: Endpoint,
         /// The service that the application dialled, `namespace/hostname`, if any.
         service: Option<Arc<str>>,
     },
@@ -39,6 +34,32 @@ pub enum Outbound {
     Pending(Awaited),
     /// Refuse; the reason goes to the access log.
     Deny(Denial),
+}
+
+/// Who takes a connection in, and how it is asked to.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Where its HBONE listener is.
+    pub tunnel: SocketAddr,
+    /// What `:authority` says: the address of the workload that is meant, or, where the listener is one that serves others
+    /// too, possibly its name.
+    pub authority: Authority,
+    /// The identities that may answer. Never empty.
+    pub identities: Arc<[SpiffeId]>,
+    /// The workload that has the listener. Its uid belongs to what is known of a tunnel to it, since addresses are given to
+    /// new workloads.
+    pub workload: Arc<Workload>,
+}
+
+impl Endpoint {
+    /// By what an attempt here is told from those at other endpoints of the same destination: the address that is asked
+    /// for, and where somebody else has the listener, the listener's.
+    pub fn target(&self) -> SocketAddr {
+        match &self.authority {
+            Authority::Address(address) if address.ip() == self.tunnel.ip() => *address,
+            Authority::Address(_) | Authority::Name { .. } => self.tunnel,
+        }
+    }
 }
 
 /// Whether a connection may reach a pod of this node.

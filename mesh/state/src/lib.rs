@@ -5,12 +5,12 @@
 //!                                                          Mesh::outbound, Mesh::inbound <── event loops ──┘
 //! ```
 //!
-//! A resource is checked once, in [`parse`]; what is in a [`Mesh`] is well-formed. The [`Store`] publishes a snapshot
-//! after each answer of the controller; snapshots share everything that did not change ([`cow`]).
+//! A resource is checked once, in `parse`; what is in a [`Mesh`] is well-formed. The [`Store`] publishes a snapshot
+//! after each answer of the controller; snapshots share everything that did not change (`cow`).
 //!
 //! Only addresses in the proxy's own network are indexed: an address in another one cannot be dialled from here.
 //!
-//! Start reading at [`Mesh::outbound`](resolve) and [`Mesh::inbound`](authorize).
+//! Start reading at [`Mesh::outbound`] (`resolve`) and [`Mesh::inbound`] (`authorize`).
 
 #![forbid(unsafe_code)]
 
@@ -29,10 +29,10 @@ mod workload;
 mod tests;
 
 pub use authorize::Binding;
-pub use decision::{Awaited, Denial, Inbound, MeshChange, Outbound};
+pub use decision::{Awaited, Denial, Endpoint, Inbound, MeshChange, Outbound};
 pub use mesh::Mesh;
 pub use parse::{ResourceError, mesh_ranges};
 pub use pod::Pod;
-pub use service::Service;
+pub use service::{Balancing, Closeness, Mode, Service, ServicePort};
 pub use store::Store;
-pub use workload::{Health, Workload};
+pub use workload::{Health, Locality, Membership, Trouble, Workload};

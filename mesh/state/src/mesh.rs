@@ -9,7 +9,7 @@ use culvert_policy::Policy;
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
-use crate::{Service, Workload, cow::CowMap, pod::Pod, service::Endpoints};
+use crate::{Service, Workload, cow::CowMap, pod::Pod, service::Members};
 
 /// Everything that is known of the mesh at one moment. Clones share their contents.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +38,7 @@ pub struct Mesh {
     /// Virtual ranges, the longest prefix first.
     pub(crate) virtual_ranges: Arc<Vec<(IpNet, Arc<Service>)>>,
     /// By `namespace/hostname`, whether the service is known or not.
-    pub(crate) endpoints: CowMap<Arc<str>, Arc<Endpoints>>,
+    pub(crate) endpoints: CowMap<Arc<str>, Arc<Members>>,
     /// Addresses that were asked for and answered. With no owner, nobody in the mesh has them.
     pub(crate) answered: CowMap<IpAddr, ()>,
     /// Addresses of resources that were refused and never had before, with the resource's name. Whoever is there may be

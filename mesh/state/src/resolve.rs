@@ -11,9 +11,9 @@ use culvert_identity::SpiffeId;
 
 use crate::{
     Health, Mesh, Service, Workload,
-    decision::{Awaited, Denial, Outbound},
+    decision::{Awaited, Denial, Endpoint, Outbound},
     pod::Pod,
-    service::{Closeness, Endpoint, Here, Mode, ServicePort},
+    service::{Closeness, Here, Member, Mode, ServicePort},
 };
 
 /// Where a peer's node takes tunnels in.
@@ -202,7 +202,7 @@ struct Choice<'m> {
 
 impl<'m> Choice<'m> {
     /// An endpoint that is ready; where there is none, one that is about to end and still serves, as kube-proxy does.
-    fn of_healthiest(&self, tried: &[SocketAddr]) -> Option<(&'m Endpoint, SocketAddr)> {
+    fn of_healthiest(&self, tried: &[SocketAddr]) -> Option<(&'m Member, SocketAddr)> {
         if self.service.balancing.allow_unhealthy {
             return self.choose(|_| true, tried);
         }
@@ -213,10 +213,10 @@ impl<'m> Choice<'m> {
 
     /// Of two endpoints drawn at random, by weight, the one with less trouble and then fewer connections from this node;
     /// where a service keeps its clients with an endpoint, that of the pod.
-    fn choose(&self, admit: impl Fn(&Workload) -> bool, tried: &[SocketAddr]) -> Option<(&'m Endpoint, SocketAddr)> {
+    fn choose(&self, admit: impl Fn(&Workload) -> bool, tried: &[SocketAddr]) -> Option<(&'m Member, SocketAddr)> {
         let endpoints = self.mesh.endpoints.get(&self.service.name)?;
         let balancing = &self.service.balancing;
-        let usable = |endpoint: &Endpoint| {
+        let usable = |endpoint: &Member| {
             let workload = &endpoint.workload;
             if !admit(workload) || !self.mesh.reachable(workload) {
                 return None;
@@ -236,7 +236,7 @@ impl<'m> Choice<'m> {
                 return Some(less_loaded(one, other));
             }
         }
-        let mut candidates: Vec<(&Endpoint, SocketAddr)> = Vec::with_capacity(endpoints.list.len());
+        let mut candidates: Vec<(&Member, SocketAddr)> = Vec::with_capacity(endpoints.list.len());
         let mut closest = 0;
         for endpoint in &endpoints.list {
             let Some(target) = usable(endpoint) else { continue };
@@ -262,7 +262,7 @@ impl<'m> Choice<'m> {
             .map(|(endpoint, _)| u64::from(endpoint.workload.weight))
             .sum();
         if balancing.sticky {
-            let rank = |(endpoint, _): &(&Endpoint, SocketAddr)| {
+            let rank = |(endpoint, _): &(&Member, SocketAddr)| {
                 // Nobody has a weight, so all have the same.
                 let weight = if total == 0 { 1 } else { endpoint.workload.weight };
                 affinity(self.pod, &endpoint.workload) * f64::from(weight)
@@ -299,10 +299,10 @@ fn affinity(pod: &Pod, workload: &Workload) -> f64 {
 
 /// By recent failures: an endpoint that refuses has no connection open, and would win by that. Then by connections per
 /// weight, cross-multiplied; the first at equality, so that an idle service is drawn by weight alone.
-fn less_loaded<'m>(one: (&'m Endpoint, SocketAddr), other: (&'m Endpoint, SocketAddr)) -> (&'m Endpoint, SocketAddr) {
-    let trouble = |(endpoint, _): (&Endpoint, SocketAddr)| endpoint.workload.trouble.level();
-    let open = |(endpoint, _): (&Endpoint, SocketAddr)| u64::from(endpoint.workload.open.load(Ordering::Relaxed));
-    let weight = |(endpoint, _): (&Endpoint, SocketAddr)| u64::from(endpoint.workload.weight.max(1));
+fn less_loaded<'m>(one: (&'m Member, SocketAddr), other: (&'m Member, SocketAddr)) -> (&'m Member, SocketAddr) {
+    let trouble = |(endpoint, _): (&Member, SocketAddr)| endpoint.workload.trouble.level();
+    let open = |(endpoint, _): (&Member, SocketAddr)| u64::from(endpoint.workload.open.load(Ordering::Relaxed));
+    let weight = |(endpoint, _): (&Member, SocketAddr)| u64::from(endpoint.workload.weight.max(1));
     let (mine, others) = (trouble(one), trouble(other));
     if others < mine || (others == mine && open(other) * weight(one) < open(one) * weight(other)) {
         other
@@ -324,10 +324,12 @@ fn tunnel_or_direct(workload: &Arc<Workload>, target: SocketAddr, service: Optio
         _ => workload.identities.clone(),
     };
     Outbound::Tunnel {
-        node: SocketAddr::new(target.ip(), HBONE_PORT),
-        authority: target,
-        identities,
-        workload: workload.clone(),
+        endpoint: Endpoint {
+            tunnel: SocketAddr::new(target.ip(), HBONE_PORT),
+            authority: target.into(),
+            identities,
+            workload: workload.clone(),
+        },
         service: name,
     }
 }

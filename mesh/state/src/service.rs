@@ -61,11 +61,17 @@ pub struct Balancing {
 /// Something that source and endpoint may have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closeness {
+    /// A cloud's region, `topology.kubernetes.io/region`.
     Region,
+    /// A zone of the same region, `topology.kubernetes.io/zone`.
     Zone,
+    /// A part of the same zone.
     Subzone,
+    /// The same machine.
     Node,
+    /// The same Kubernetes cluster.
     Cluster,
+    /// The same network: addresses of one can be dialled from the other.
     Network,
 }
 
@@ -85,23 +91,23 @@ pub enum Mode {
 
 /// The workloads of one service.
 #[derive(Clone, Debug, Default)]
-pub struct Endpoints {
-    pub list: Vec<Endpoint>,
+pub(crate) struct Members {
+    pub(crate) list: Vec<Member>,
     /// How many have a weight other than 1. None: a draw needs no sum.
-    pub weighted: usize,
+    pub(crate) weighted: usize,
 }
 
 /// One workload of a service.
 #[derive(Clone, Debug)]
-pub struct Endpoint {
-    pub workload: Arc<Workload>,
+pub(crate) struct Member {
+    pub(crate) workload: Arc<Workload>,
     /// Which of [`Workload::services`] says so.
-    pub slot: usize,
+    pub(crate) slot: usize,
 }
 
 /// Where a pod of this node is.
 #[derive(Clone, Copy, Debug)]
-pub enum Here<'a> {
+pub(crate) enum Here<'a> {
     /// As the controller says.
     Workload(&'a Workload),
     /// The controller has not said anything of the pod yet, but it is on this node.
@@ -109,14 +115,15 @@ pub enum Here<'a> {
 }
 
 impl Service {
+    /// What it serves at this port, if it does.
     pub fn port(&self, port: u16) -> Option<ServicePort> {
         self.ports.iter().find(|candidate| candidate.port == port).copied()
     }
 }
 
-impl Endpoint {
+impl Member {
     /// The port at the workload, or none if it does not serve this one.
-    pub fn target(&self, port: ServicePort) -> Option<u16> {
+    pub(crate) fn target(&self, port: ServicePort) -> Option<u16> {
         let own = &self.workload.services[self.slot].ports;
         let own = own.iter().find(|(service, _)| *service == port.port);
         own.map(|(_, target)| *target).or(port.target)
@@ -125,7 +132,7 @@ impl Endpoint {
 
 impl Closeness {
     /// Whether a pod of this node and an endpoint share this. What is unknown is not shared.
-    pub fn shared(self, here: Here<'_>, b: &Workload) -> bool {
+    pub(crate) fn shared(self, here: Here<'_>, b: &Workload) -> bool {
         let known = |a: &str, b: &str| !a.is_empty() && a == b;
         let a = match here {
             Here::Workload(workload) => workload,

@@ -14,7 +14,7 @@ use crate::{
     Mesh, MeshChange, ResourceError, Service, Workload,
     mesh::Bound,
     parse::Parser,
-    service::{Endpoint, Endpoints},
+    service::{Member, Members},
 };
 
 /// How many changes pass between two searches for texts that nothing uses any more.
@@ -97,8 +97,13 @@ impl Store {
     }
 
     /// The resources at `gone` addresses, and what those brought, that no address leads to which is still subscribed.
-    /// Those of this node's own pods the controller sends by itself.
-    pub fn unsubscribed(&self, gone: &[IpAddr], is_subscribed: impl Fn(IpAddr) -> bool, node: &str) -> Vec<Arc<str>> {
+    /// Not those that the controller sends by itself (`is_sent`).
+    pub fn unsubscribed(
+        &self,
+        gone: &[IpAddr],
+        is_subscribed: impl Fn(IpAddr) -> bool,
+        is_sent: impl Fn(&Workload) -> bool,
+    ) -> Vec<Arc<str>> {
         let mesh = &self.mesh;
         let mut services: Vec<&Arc<Service>> = gone
             .iter()
@@ -125,7 +130,7 @@ impl Store {
             .chain(endpoints)
             .filter(|workload| {
                 let held = |name: &Arc<str>| mesh.services.contains(name) && !goes(name);
-                *workload.node != *node
+                !is_sent(workload)
                     && !workload.addresses.iter().any(|address| is_subscribed(*address))
                     && !workload.services.iter().any(|membership| held(&membership.service))
             })
@@ -330,7 +335,7 @@ impl Store {
                 self.mesh.endpoints.insert(membership.service.clone(), Arc::default());
             }
             if let Some(endpoints) = self.mesh.endpoints.get_mut(&*membership.service) {
-                Arc::make_mut(endpoints).push(Endpoint {
+                Arc::make_mut(endpoints).push(Member {
                     workload: workload.clone(),
                     slot,
                 });
@@ -431,8 +436,8 @@ impl Workload {
     }
 }
 
-impl Endpoints {
-    fn push(&mut self, endpoint: Endpoint) {
+impl Members {
+    fn push(&mut self, endpoint: Member) {
         self.weighted += usize::from(endpoint.workload.weight != 1);
         self.list.push(endpoint);
     }

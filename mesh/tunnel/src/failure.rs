@@ -3,9 +3,8 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use culvert_hbone::{ErrorCode, HandshakeError, Http2Error, ProtocolError, TlsError};
-use rustix::io::Errno;
-
 use culvert_state::Denial;
+use rustix::io::Errno;
 
 /// Why a connection, or an attempt at one, failed.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -1,11 +1,13 @@
 //! The imports of every crate of the workspace, held against the rules of the house: no circle of imports among a crate's
-//! files, none among its rooms (top-level modules), and no program that imports another.
+//! files, none among its rooms (top-level modules), no program that imports another, and no library of `mesh/` that imports
+//! one above it ([`order`]).
 //!
 //! [`source`] reads a crate's files into modules with the names that each takes from others; [`graph`] finds which file defines
 //! a name, follows re-exports, and looks for circles. An import is a `use` that is not itself a re-export, or a path written out
 //! in code; tests are left out, as is what macros make.
 
 mod graph;
+mod order;
 mod source;
 
 use crate::shell;
@@ -29,10 +31,15 @@ const PROGRAMS: [&str; 6] = [
 
 /// Reads all crates of the workspace and fails with every circle, if there is one.
 pub(crate) fn check() -> Result<()> {
-    shell::say("imports: no circles, and no program that imports another");
+    shell::say("imports: no circles, no program that imports another, and libraries in their order");
     let mut wrong = Vec::new();
     for package in packages()? {
         wrong.extend(package.forbidden_dependencies());
+        wrong.extend(order::imports_upwards(
+            &package.name,
+            package.in_mesh,
+            &package.dependencies,
+        ));
         for root in &package.roots {
             let krate = source::Crate::read(root).with_context(|| format!("crate {}", package.name))?;
             let graph = Graph::of(&krate);
@@ -57,6 +64,8 @@ pub(crate) fn check() -> Result<()> {
 /// A package of the workspace.
 struct Package {
     name: String,
+    /// Its folder is one of `mesh/`.
+    in_mesh: bool,
     dependencies: BTreeSet<String>,
     /// The files with which its library and its programs begin.
     roots: Vec<PathBuf>,
@@ -92,6 +101,10 @@ fn packages() -> Result<Vec<Package>> {
         });
         Some(Package {
             name: package["name"].as_str()?.to_owned(),
+            in_mesh: Path::new(package["manifest_path"].as_str()?)
+                .ancestors()
+                .nth(2)
+                .is_some_and(|folder| folder.ends_with("mesh")),
             dependencies: linked
                 .filter_map(|one| Some(one["name"].as_str()?.to_owned()))
                 .collect(),

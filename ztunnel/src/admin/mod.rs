@@ -18,12 +18,13 @@ mod tests;
 
 use std::sync::Arc;
 
+use culvert_control::Served;
 use culvert_telemetry::{Logging, Request, Response, Routes};
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::{control::Served, seam::Shared};
+use crate::{readiness::Readiness, seam::Shared};
 
 /// The pages of each port.
 pub(crate) struct Pages {
@@ -36,7 +37,13 @@ pub(crate) struct Pages {
 }
 
 /// Puts the pages together. `drain` is notified when somebody asks the proxy to quit.
-pub(crate) fn pages(shared: &Arc<Shared>, served: &Arc<Served>, logging: Logging, drain: Arc<Notify>) -> Pages {
+pub(crate) fn pages(
+    shared: &Arc<Shared>,
+    served: &Arc<Served>,
+    ready: &Arc<Readiness>,
+    logging: Logging,
+    drain: Arc<Notify>,
+) -> Pages {
     let registry = shared.telemetry.registry();
     let view = |name: &'static str, view: fn(&Shared) -> Value| {
         let shared = Arc::clone(shared);
@@ -49,7 +56,7 @@ pub(crate) fn pages(shared: &Arc<Shared>, served: &Arc<Served>, logging: Logging
                 "generation": shared.mesh.load().generation(),
                 "synced": shared.mesh.load().synced(),
                 "ranges": views::ranges(&shared),
-                "subscribed_addresses": shared.telemetry.proxy().subscribed_addresses.get(),
+                "subscribed_addresses": shared.telemetry.control().subscribed_addresses.get(),
                 "descriptors_short": shared.telemetry.proxy().descriptors_short.get() == 1,
                 "pods": served.all().iter().map(|pod| views::pod(pod)).collect::<Vec<_>>(),
                 "workloads": views::workloads(&shared),
@@ -76,7 +83,7 @@ pub(crate) fn pages(shared: &Arc<Shared>, served: &Arc<Served>, logging: Logging
     Pages {
         admin: admin.metrics(Arc::clone(&registry)),
         metrics: Routes::new().metrics(registry),
-        readiness: Routes::new().get("/healthz/ready", readiness(Arc::clone(shared), Arc::clone(served))),
+        readiness: Routes::new().get("/healthz/ready", readiness(Arc::clone(ready))),
     }
 }
 
@@ -90,9 +97,9 @@ fn set_logging(logging: &Logging, request: &Request) -> Response {
     }
 }
 
-fn readiness(shared: Arc<Shared>, served: Arc<Served>) -> impl Fn(&Request) -> Response {
+fn readiness(ready: Arc<Readiness>) -> impl Fn(&Request) -> Response {
     move |_| {
-        let missing = served.missing(&shared);
+        let missing = ready.missing();
         if missing.is_empty() {
             return Response::text("ready\n");
         }

@@ -3,9 +3,11 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use arc_swap::ArcSwap;
+use culvert_accounting::{Direction, Opening, Peer};
+use culvert_control::{Published, Served};
 use culvert_identity::{CertificateRequest, Credentials, SpiffeId, TrustBundle};
 use culvert_proto::{security, workload as proto};
+use culvert_state::{Pod, Store};
 use culvert_telemetry::{LogFormat, Request, Routes};
 use http::{Method, StatusCode};
 use prost::Message as _;
@@ -14,13 +16,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, mpsc::unbounded_channel};
 
 use super::{pages, views::rfc3339};
-use crate::{
-    control::Served,
-    seam::Shared,
-    telemetry::Peer,
-    telemetry::{Direction, Opening, Telemetry},
-};
-use culvert_state::{Pod, Store};
+use crate::{readiness::Readiness, seam::Shared, telemetry::Telemetry};
 
 #[test]
 fn moments_are_dates() {
@@ -116,18 +112,20 @@ fn ask(routes: &Routes, method: Method, path: &str) -> (StatusCode, String) {
 async fn pages_show_what_decides_and_never_a_key() {
     let (asks, _asked) = unbounded_channel();
     let (socket_requests, _wanted) = unbounded_channel();
+    let published = Published::default();
     let shared = Arc::new(Shared {
-        mesh: ArcSwap::default(),
-        credentials: ArcSwap::default(),
+        mesh: Arc::clone(&published.mesh),
+        credentials: Arc::clone(&published.credentials),
         asks,
         socket_requests,
         telemetry: Telemetry::new(),
     });
     let served = Arc::new(Served::default());
     served.insert(pod());
+    let ready = Arc::new(Readiness::new(Arc::clone(&served), published));
     let logging = culvert_telemetry::init("test", LogFormat::Json, "error").unwrap();
     let drain = Arc::new(Notify::new());
-    let pages = pages(&shared, &served, logging, Arc::clone(&drain));
+    let pages = pages(&shared, &served, &ready, logging, Arc::clone(&drain));
 
     let (status, body) = ask(&pages.readiness, Method::GET, "/healthz/ready");
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
@@ -144,14 +142,14 @@ async fn pages_show_what_decides_and_never_a_key() {
     shared
         .credentials
         .store(Arc::new([(identity(), Arc::new(credentials()))].into_iter().collect()));
-    served.set_complete();
+    ready.set_complete();
     assert_eq!(ask(&pages.readiness, Method::GET, "/healthz/ready").0, StatusCode::OK);
 
     let peer = Peer {
         identity: Some(identity()),
         workload: shared.mesh.load().workload_at([198, 18, 0, 2].into()),
     };
-    let record = shared.telemetry.opened(Opening {
+    let record = shared.telemetry.accounting().opened(Opening {
         dialled: None,
         direction: Direction::Outbound,
         pod: pod(),
@@ -217,7 +215,7 @@ async fn pages_show_what_decides_and_never_a_key() {
     );
     ask(&pages.admin, Method::POST, "/quitquitquit");
     drain.notified().await;
-    served.set_draining();
+    ready.set_draining();
     assert_eq!(
         ask(&pages.readiness, Method::GET, "/healthz/ready").0,
         StatusCode::SERVICE_UNAVAILABLE

@@ -2,14 +2,12 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use culvert_accounting::{Direction, OpenConnection};
 use culvert_policy::{Action, Policy, Scope};
+use culvert_state::{Health, Pod, Service, Workload};
 use serde_json::{Value, json};
 
-use crate::{
-    seam::Shared,
-    telemetry::{Direction, OpenConnection},
-};
-use culvert_state::{Health, Pod, Service, Workload};
+use crate::seam::Shared;
 
 /// The addresses that the mesh's pods and services may have.
 pub(super) fn ranges(shared: &Shared) -> Value {
@@ -175,7 +173,7 @@ pub(super) fn certificates(shared: &Shared) -> Value {
 }
 
 pub(super) fn connections(shared: &Shared) -> Value {
-    let mut connections = shared.telemetry.connections();
+    let mut connections = shared.telemetry.accounting().connections();
     connections.sort_by_key(|connection| connection.began());
     connections.iter().map(|one| connection(one)).collect()
 }

@@ -7,17 +7,17 @@ use std::{
     sync::Arc,
 };
 
+use culvert_accounting::Direction;
+use culvert_control::Ask;
+use culvert_state::{MeshChange, Pod};
+
 use super::{
     flow::Phase,
     loop_state::Loop,
     socket,
     sockets::{LocalPod, Waiter},
 };
-use crate::{
-    seam::{Ask, ListenerRole},
-    telemetry::Direction,
-};
-use culvert_state::{MeshChange, Pod};
+use crate::seam::ListenerRole;
 
 impl Loop {
     pub(super) fn hand_out(&mut self, pod: &LocalPod, waiter: Waiter, socket: OwnedFd) {
@@ -104,10 +104,10 @@ impl Loop {
     /// The mesh changed at some addresses: no new stream goes to a workload that it no longer has at its address.
     fn check_pool(&mut self, changed: impl Fn(IpAddr) -> bool) {
         for group in self.pool.groups() {
-            let Some(key) = self.pool.key(group).filter(|key| changed(key.address)) else {
+            let Some(key) = self.pool.key(group).filter(|key| changed(key.tunnel.ip())) else {
                 continue;
             };
-            let workload = self.mesh.workload_at(key.address);
+            let workload = self.mesh.workload_at(key.tunnel.ip());
             if workload.is_some_and(|workload| workload.uid == key.workload) {
                 continue;
             }

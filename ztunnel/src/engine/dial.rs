@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use culvert_control::Ask;
 use culvert_hbone::{Handshake, HandshakeError, Role};
 use culvert_identity::IdentityError;
 use culvert_tunnel::failure::Failure;
@@ -22,7 +23,6 @@ use super::{
     timer::Due,
     tunnel::{State, Tunnel},
 };
-use crate::seam::Ask;
 
 impl Loop {
     /// A peer's connection to the tunnel port.

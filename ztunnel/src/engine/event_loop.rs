@@ -14,7 +14,6 @@ use super::{
     timer::Due,
 };
 use crate::{descriptors::Use, seam::LoopMessage};
-use culvert_state::MeshChange;
 
 /// How long tunnels without a connection may take to end when the loop drains, once their peers have everything.
 const PARTING: Duration = Duration::from_secs(3);
@@ -128,13 +127,6 @@ impl Loop {
                     for (waiter, socket) in pod.add_sockets(sockets, &self.shared.socket_requests) {
                         self.hand_out(&pod, waiter, socket);
                     }
-                }
-                LoopMessage::Changed => {
-                    self.certificates_changed();
-                    self.mesh_changed(&MeshChange {
-                        everything: true,
-                        ..MeshChange::default()
-                    });
                 }
                 LoopMessage::CertificatesChanged => self.certificates_changed(),
                 LoopMessage::MeshChanged(change) => self.mesh_changed(&change),

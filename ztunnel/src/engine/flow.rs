@@ -2,15 +2,12 @@
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
-use culvert_hbone::StreamId;
+use culvert_accounting::{ConnectionRecord, Direction, Peer};
+use culvert_hbone::{Authority, StreamId};
+use culvert_state::Awaited;
 use culvert_tunnel::{attempts::Attempts, failure::Failure};
 
 use super::{buffers::Backlog, keys::TunnelKey, socket::Socket, sockets::LocalPod};
-use crate::{
-    telemetry::Peer,
-    telemetry::{ConnectionRecord, Direction},
-};
-use culvert_state::Awaited;
 
 /// One connection between two applications, as this proxy sees it. It goes from a socket to a socket, or to or from a
 /// stream of a tunnel:
@@ -31,6 +28,8 @@ pub(super) struct Flow {
     pub(super) destination: SocketAddr,
     /// Where the next connection attempt of a flow with two sockets goes; `destination` but for services.
     pub(super) target: SocketAddr,
+    /// What the peer of a tunnel is asked for.
+    pub(super) authority: Authority,
     /// The other end: the client of an inbound flow, the destination of an outbound one.
     pub(super) peer: Peer,
     /// The service that was dialled, `namespace/hostname`.
@@ -109,6 +108,7 @@ impl Flow {
             source,
             destination,
             target: destination,
+            authority: destination.into(),
             peer: Peer::default(),
             service: None,
             tunnel_address: None,

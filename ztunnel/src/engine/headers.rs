@@ -3,7 +3,6 @@
 use std::{fmt::Write as _, net::SocketAddr};
 
 use culvert_hbone::Baggage;
-
 use culvert_state::Workload;
 
 /// Says why a request is refused.

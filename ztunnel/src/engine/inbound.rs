@@ -6,7 +6,9 @@ use std::{
     rc::Rc,
 };
 
+use culvert_accounting::{Direction, Peer};
 use culvert_hbone::{Authority, BadRequest, ConnectRequest, StreamId};
+use culvert_state::Inbound;
 use culvert_tunnel::failure::Failure;
 
 use super::{
@@ -16,8 +18,6 @@ use super::{
     socket::{self, Socket},
     sockets::LocalPod,
 };
-use crate::telemetry::{Direction, Peer};
-use culvert_state::Inbound;
 
 impl Loop {
     /// A connection in plaintext, steered here by the kernel: its own end is the address that was dialled.

@@ -4,6 +4,7 @@ use std::{collections::VecDeque, io, net::IpAddr, ops::Deref, rc::Rc, sync::Arc,
 
 use arc_swap::{ArcSwap, Cache};
 use culvert_identity::{Credentials, SpiffeId};
+use culvert_state::Mesh;
 use culvert_tunnel::{
     admission::Sources,
     arena::Arena,
@@ -30,7 +31,6 @@ use super::{
     tunnel::Tunnel,
 };
 use crate::seam::Shared;
-use culvert_state::Mesh;
 
 /// Certificates by identity.
 pub(super) type CredentialMap = FxHashMap<SpiffeId, Arc<Credentials>>;

@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
+use culvert_accounting::{Direction, Peer};
 use culvert_hbone::ErrorCode;
+use culvert_state::{Awaited, Denial, Mesh, Outbound};
 use culvert_tunnel::failure::{Failure, errno};
 use rustix::io::Errno;
 
@@ -26,11 +28,7 @@ use super::{
     timer::Due,
     tunnel::Tunnel,
 };
-use crate::{
-    seam::ListenerRole,
-    telemetry::{Direction, Peer},
-};
-use culvert_state::{Awaited, Denial, Mesh, Outbound};
+use crate::seam::ListenerRole;
 
 /// Before another address is picked for a connection to an application. It hardly ever comes to that.
 const PICK_AGAIN: Duration = Duration::from_millis(1);
@@ -39,7 +37,7 @@ const PICK_AGAIN: Duration = Duration::from_millis(1);
 fn leads_elsewhere(mesh: &Mesh, flow: &Flow) -> bool {
     let tried = &flow.attempts.tried;
     match mesh.outbound(&flow.pod.pod, flow.destination, tried) {
-        Outbound::Tunnel { authority, .. } => !tried.contains(&authority),
+        Outbound::Tunnel { endpoint, .. } => !tried.contains(&endpoint.target()),
         Outbound::Direct { destination, .. } => !tried.contains(&destination),
         Outbound::Pending(_) | Outbound::Deny(_) => true,
     }
@@ -105,20 +103,15 @@ impl Loop {
                 flow.target = socket::canonical(destination);
                 self.need_socket(key);
             }
-            Outbound::Tunnel {
-                node,
-                authority,
-                identities,
-                workload,
-                service,
-            } => {
-                flow.target = authority;
-                flow.tunnel_address = Some(node);
+            Outbound::Tunnel { endpoint, service } => {
+                let pool = PoolKey::new(&flow.pod.pod, &endpoint);
+                flow.target = endpoint.target();
+                flow.tunnel_address = Some(endpoint.tunnel);
+                flow.authority = endpoint.authority;
                 flow.service = service;
-                let pool = PoolKey::new(&flow.pod.pod, node, &workload, authority.ip(), identities);
                 flow.peer = Peer {
                     identity: None,
-                    workload: Some(workload),
+                    workload: Some(endpoint.workload),
                 };
                 self.acquire(key, pool);
             }

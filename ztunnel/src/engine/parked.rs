@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
+use culvert_state::{Awaited, Pod};
 use rustc_hash::FxHashMap;
 
 use super::keys::FlowKey;
-use culvert_state::{Awaited, Pod};
 
 /// By what they wait for, so that an answer wakes those alone whom it concerns.
 #[derive(Debug, Default)]

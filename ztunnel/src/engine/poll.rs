@@ -261,13 +261,13 @@ mod tests {
         poll.watch(mailbox.bell(), Token::MAILBOX).unwrap();
         let mut events = Vec::new();
         poll.wait(Some(Duration::ZERO), &mut events).unwrap(); // an eventfd is always writable
-        sender.send(LoopMessage::Changed);
+        sender.send(LoopMessage::CertificatesChanged);
         sender.send(LoopMessage::Drain);
         poll.wait(None, &mut events).unwrap();
         assert_eq!(events[0].token, Token::MAILBOX);
         assert!(events[0].readable);
         mailbox.silence();
-        assert!(matches!(mailbox.take(), Some(LoopMessage::Changed)));
+        assert!(matches!(mailbox.take(), Some(LoopMessage::CertificatesChanged)));
         assert!(matches!(mailbox.take(), Some(LoopMessage::Drain)));
         assert!(mailbox.take().is_none());
     }

@@ -1,13 +1,9 @@
 //! Who may share a tunnel.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use culvert_identity::SpiffeId;
-
-use culvert_state::{Pod, Workload};
+use culvert_state::{Endpoint, Pod};
 
 /// Who may share a tunnel: connections of one pod of this node, since a tunnel says who that is, to one workload. That is
 /// known by its uid, because addresses are given to new pods.
@@ -15,30 +11,21 @@ use culvert_state::{Pod, Workload};
 pub(super) struct PoolKey {
     pod: Arc<str>,
     source: SpiffeId,
-    /// Where to dial.
-    pub(super) node: SocketAddr,
+    /// Where to dial; also an address by which to see whether the workload is still there.
+    pub(super) tunnel: SocketAddr,
     pub(super) workload: Arc<str>,
-    /// The workload's address, by which to see whether it is still there.
-    pub(super) address: IpAddr,
     /// Who may answer at the other end.
     pub(super) identities: Arc<[SpiffeId]>,
 }
 
 impl PoolKey {
-    pub(super) fn new(
-        pod: &Pod,
-        node: SocketAddr,
-        workload: &Workload,
-        address: IpAddr,
-        identities: Arc<[SpiffeId]>,
-    ) -> Self {
+    pub(super) fn new(pod: &Pod, endpoint: &Endpoint) -> Self {
         Self {
             pod: Arc::clone(&pod.uid),
             source: pod.identity.clone(),
-            node,
-            workload: Arc::clone(&workload.uid),
-            address,
-            identities,
+            tunnel: endpoint.tunnel,
+            workload: Arc::clone(&endpoint.workload.uid),
+            identities: Arc::clone(&endpoint.identities),
         }
     }
 }

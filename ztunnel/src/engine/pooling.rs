@@ -46,7 +46,7 @@ impl Loop {
             return;
         };
         self.tunnels_made += 1;
-        let tunnel = Tunnel::to_dial(&flow.pod, key.node, group, self.tunnels_made, self.now);
+        let tunnel = Tunnel::to_dial(&flow.pod, key.tunnel, group, self.tunnels_made, self.now);
         let tunnel = self.tunnels.insert(tunnel);
         self.pool.dialling(group, tunnel);
         self.todo.push_back(Todo::Open(tunnel));
@@ -66,7 +66,7 @@ impl Loop {
         let baggage = flow.pod.baggage(&self.mesh);
         let forwarded = headers::forwarded(flow.source, flow.service.as_deref());
         let headers = [("baggage", &*baggage), ("forwarded", &forwarded)];
-        match connection.open(&flow.target.into(), &headers) {
+        match connection.open(&flow.authority, &headers) {
             Ok(id) => {
                 flow.phase = Phase::Requested;
                 flow.far = Far::Stream(Stream {

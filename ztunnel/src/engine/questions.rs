@@ -2,8 +2,9 @@
 
 use std::{net::IpAddr, rc::Rc, time::Duration};
 
+use culvert_control::Ask;
+
 use super::{flow::Phase, keys::FlowKey, loop_state::Loop, sockets::LocalPod, timer::Due};
-use crate::seam::Ask;
 
 /// Between two looks at questions that pods asked too quickly.
 const ASK_PAUSE: Duration = Duration::from_millis(100);

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use culvert_accounting::Direction;
+use culvert_state::{Awaited, Denial, Inbound, Mesh};
 use culvert_tunnel::failure::Failure;
 use rustc_hash::FxHashMap;
 
@@ -11,8 +13,6 @@ use super::{
     sockets::LocalPod,
     timer::Due,
 };
-use crate::telemetry::Direction;
-use culvert_state::{Awaited, Denial, Inbound, Mesh};
 
 impl Loop {
     /// Policies have changed: ends open connections that are no longer allowed. Looks at those alone whose pod is bound by

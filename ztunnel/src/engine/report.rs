@@ -2,13 +2,11 @@
 
 use std::net::SocketAddr;
 
+use culvert_accounting::{Direction, Opening, Peer};
 use culvert_tunnel::failure::Failure;
 
 use super::{flow::Flow, keys::FlowKey, loop_state::Loop, tunnel::Tunnel};
-use crate::{
-    seam::ListenerRole,
-    telemetry::{Direction, Opening, Peer},
-};
+use crate::seam::ListenerRole;
 
 impl Loop {
     /// A flow is connected at both ends.
@@ -19,7 +17,7 @@ impl Loop {
         if let (Direction::Outbound, Some(workload)) = (opening.direction, &opening.peer.workload) {
             workload.trouble.clear();
         }
-        let record = self.shared.telemetry.opened(opening);
+        let record = self.shared.telemetry.accounting().opened(opening);
         if let Some(flow) = self.flows.get_mut(key) {
             flow.record = Some(record);
         }
@@ -35,7 +33,10 @@ impl Loop {
                 }
                 let accepted = flow.attempts.deadline - self.config.connect_timeout;
                 let tried_for = self.now.saturating_duration_since(accepted);
-                self.shared.telemetry.failed(&self.opening(flow), tried_for, &failure);
+                self.shared
+                    .telemetry
+                    .accounting()
+                    .failed(&self.opening(flow), tried_for, &failure);
             }
             (None, Ok(())) => {} // only open flows end well
         }
@@ -75,7 +76,7 @@ impl Loop {
         };
         // A tunnel without streams is idle from its beginning.
         let tried_for = self.now.saturating_duration_since(tunnel.life.idle_since());
-        self.shared.telemetry.failed(&opening, tried_for, failure);
+        self.shared.telemetry.accounting().failed(&opening, tried_for, failure);
     }
 
     fn opening(&self, flow: &Flow) -> Opening {

@@ -1,7 +1,8 @@
 //! Flows that are not open yet, looked at again.
 
+use culvert_accounting::Direction;
+
 use super::{flow::Phase, keys::FlowKey, loop_state::Loop};
-use crate::telemetry::Direction;
 
 impl Loop {
     /// Decides anew what to do with a flow that is not open.

@@ -5,6 +5,7 @@
 
 use std::{cell::RefCell, collections::VecDeque, net::IpAddr, os::fd::OwnedFd, rc::Rc, sync::Arc, time::Instant};
 
+use culvert_state::{Binding, Mesh, Pod};
 use culvert_tunnel::admission::{Bucket, Rate};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -13,7 +14,6 @@ use super::{
     keys::{FlowKey, TunnelKey},
 };
 use crate::seam::ListenerRole;
-use culvert_state::{Binding, Mesh, Pod};
 
 /// Sockets kept per pod and loop at first. An unconnected one costs the kernel about 3 KiB.
 const FIRST_TARGET: u32 = 16;

@@ -4,13 +4,15 @@ mod store;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
 };
 
 use culvert_identity::SpiffeId;
 use culvert_proto::{security, workload as proto};
 use prost::Message as _;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::{Mesh, Store};
 use crate::{Awaited, Denial, Outbound, Pod};
@@ -87,13 +89,13 @@ fn policy(
 /// A store and what its snapshots asked for.
 struct World {
     store: Store,
-    asks: tokio::sync::mpsc::UnboundedSender<IpAddr>,
-    asked: UnboundedReceiver<IpAddr>,
+    asks: Sender<IpAddr>,
+    asked: Receiver<IpAddr>,
 }
 
 impl World {
     fn new(on_demand: bool) -> Self {
-        let (asks, asked) = unbounded_channel();
+        let (asks, asked) = channel();
         let mut store = Store::new("", "cluster.local", on_demand);
         store.set_synced();
         Self { store, asks, asked }
@@ -146,14 +148,11 @@ impl World {
     /// The name of the workload that a connection is sent to, and where.
     fn target(&mut self, destination: &str) -> (String, SocketAddr) {
         match self.outbound(destination) {
-            Outbound::Tunnel {
-                workload,
-                authority,
-                node,
-                ..
-            } => {
-                assert_eq!(node, SocketAddr::new(authority.ip(), 15008));
-                (workload.name.to_string(), authority)
+            Outbound::Tunnel { endpoint, .. } => {
+                let target = endpoint.target();
+                assert_eq!(endpoint.tunnel, SocketAddr::new(target.ip(), 15008));
+                assert_eq!(endpoint.authority, target.into());
+                (endpoint.workload.name.to_string(), target)
             }
             Outbound::Direct {
                 workload, destination, ..

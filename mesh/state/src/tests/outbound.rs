@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::atomic::Ordering};
 use culvert_proto::workload as proto;
 
 use super::{World, client, client_workload, member, service, session_affinity, workload};
-use crate::{Awaited, Outbound, Pod};
+use crate::{Awaited, Endpoint, Outbound, Pod};
 
 #[test]
 fn nothing_is_decided_before_the_first_answers() {
@@ -116,14 +116,11 @@ fn who_has_an_address_decides_how_it_is_reached_whatever_led_to_it() {
     for order in [[pod.clone(), slice.clone()], [slice.clone(), pod.clone()]] {
         let mut world = World::new(false).with(&order, std::slice::from_ref(&man));
         for destination in ["198.19.0.1:80", "198.18.0.2:9000"] {
-            let Outbound::Tunnel {
-                workload, identities, ..
-            } = world.outbound(destination)
-            else {
+            let Outbound::Tunnel { endpoint, .. } = world.outbound(destination) else {
                 panic!("{destination} in plaintext to a pod of the mesh");
             };
-            assert_eq!(&*workload.name, "db");
-            assert_eq!(identities[0].as_str(), "spiffe://cluster.local/ns/shop/sa/web");
+            assert_eq!(&*endpoint.workload.name, "db");
+            assert_eq!(endpoint.identities[0].as_str(), "spiffe://cluster.local/ns/shop/sa/web");
         }
         // A pod that is not ready does not lose its address.
         let mut unready = pod.clone();
@@ -153,7 +150,7 @@ fn an_endpoint_that_failed_is_chosen_again_only_where_there_is_no_other() {
     let mesh = world.mesh();
     let [a, b] = ["198.18.0.2:8080", "198.18.0.3:8080"].map(|target| target.parse().unwrap());
     let choose = |tried: &[SocketAddr]| match mesh.outbound(&client(), "198.19.0.1:80".parse().unwrap(), tried) {
-        Outbound::Tunnel { authority, .. } => authority,
+        Outbound::Tunnel { endpoint, .. } => endpoint.target(),
         other => panic!("{other:?}"),
     };
     assert!((0..50).all(|_| choose(&[a]) == b) && (0..50).all(|_| choose(&[b]) == a));
@@ -242,29 +239,38 @@ fn who_is_meant_at_a_nodes_address_is_not_guessed() {
 }
 
 #[test]
+fn endpoints_that_are_asked_for_the_same_are_told_apart_by_their_listeners() {
+    let mut world = World::new(false).with(&[workload("a", &["198.18.0.2"])], &[]);
+    let Outbound::Tunnel { endpoint, .. } = world.outbound("198.18.0.2:8080") else {
+        panic!("an enrolled pod is reached through the tunnel");
+    };
+    // As two pods of one waypoint would be.
+    for authority in ["cart.shop.svc.cluster.local:80", "198.19.0.1:80"] {
+        let [one, other] = ["198.18.0.8:15008", "198.18.0.9:15008"].map(|tunnel| Endpoint {
+            tunnel: tunnel.parse().unwrap(),
+            authority: authority.parse().unwrap(),
+            ..endpoint.clone()
+        });
+        assert_eq!((one.target(), other.target()), (one.tunnel, other.tunnel));
+    }
+}
+
+#[test]
 fn a_pod_is_reached_by_its_address_in_the_tunnel_or_in_clear() {
     let outside = proto::Workload {
         tunnel_protocol: 0,
         ..workload("plain", &["198.18.0.3"])
     };
     let mut world = World::new(false).with(&[workload("a", &["198.18.0.2"]), outside], &[]);
-    let Outbound::Tunnel {
-        node,
-        authority,
-        identities,
-        workload,
-        service,
-    } = world.outbound("198.18.0.2:8080")
-    else {
+    let Outbound::Tunnel { endpoint, service } = world.outbound("198.18.0.2:8080") else {
         panic!("an enrolled pod is reached through the tunnel");
     };
-    assert_eq!(node.to_string(), "198.18.0.2:15008");
-    assert_eq!(authority.to_string(), "198.18.0.2:8080");
-    assert_eq!(identities[0].as_str(), "spiffe://cluster.local/ns/shop/sa/web");
-    assert_eq!(
-        (identities.len(), &*workload.uid, service),
-        (1, "Kubernetes//Pod/shop/a", None)
-    );
+    assert_eq!(endpoint.tunnel.to_string(), "198.18.0.2:15008");
+    assert_eq!(endpoint.authority.to_string(), "198.18.0.2:8080");
+    assert_eq!(endpoint.target().to_string(), "198.18.0.2:8080");
+    let identities: Vec<&str> = endpoint.identities.iter().map(|id| id.as_str()).collect();
+    assert_eq!(identities, ["spiffe://cluster.local/ns/shop/sa/web"]);
+    assert_eq!((&*endpoint.workload.uid, service), ("Kubernetes//Pod/shop/a", None));
     assert!(matches!(
         world.outbound("198.18.0.3:80"),
         Outbound::Direct { workload: Some(_), .. }
@@ -331,10 +337,10 @@ fn a_services_own_identities_may_answer_too() {
         &[member(workload("a", &["198.18.0.2"]), "cart", &[(80, 8080)])],
         &[cart],
     );
-    let Outbound::Tunnel { identities, .. } = world.outbound("198.19.0.1:80") else {
+    let Outbound::Tunnel { endpoint, .. } = world.outbound("198.19.0.1:80") else {
         panic!()
     };
-    let accounts: Vec<&str> = identities.iter().map(|id| id.service_account()).collect();
+    let accounts: Vec<&str> = endpoint.identities.iter().map(|id| id.service_account()).collect();
     assert_eq!(accounts, ["web", "other"]);
 }
 
@@ -445,7 +451,7 @@ fn with_session_affinity_a_client_stays_where_it_is_while_others_come_and_go() {
                 ..client()
             };
             match world.outbound_of(&pod, "198.19.0.1:80") {
-                Outbound::Tunnel { workload, .. } => workload.name.to_string(),
+                Outbound::Tunnel { endpoint, .. } => endpoint.workload.name.to_string(),
                 other => panic!("{other:?}"),
             }
         };

@@ -43,7 +43,7 @@ pub struct Destination {
     pub node: SocketAddr,
     /// What is reached there, by a name that is never given to another: a workload's uid. Addresses are given to new pods.
     pub destination: Arc<str>,
-    /// Who may answer. Empty: anybody of our trust domain.
+    /// Who may answer. Empty: nobody.
     pub identities: Arc<[SpiffeId]>,
 }
 

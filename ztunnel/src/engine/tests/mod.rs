@@ -21,13 +21,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use culvert_control::Ask;
 use culvert_proto::security as policy;
 use node::{
     Authority, CLIENT, Node, OTHER, PATIENCE, SERVER, Scene, World, addresses, application, capture, is_free, local,
     wait_until,
 };
 
-use crate::seam::{Ask, ListenerRole, LoopMessage};
+use crate::seam::{ListenerRole, LoopMessage};
 
 fn dial(to: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&to, PATIENCE).unwrap();

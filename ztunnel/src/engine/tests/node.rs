@@ -13,9 +13,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use culvert_control::Ask;
 use culvert_identity::{Credentials, SpiffeId, TrustBundle};
 use culvert_net::sockopt::tcp_stream_socket;
 use culvert_proto::workload::{Address, TunnelProtocol, Workload as Resource, address::Type};
+use culvert_state::{MeshChange, Pod, Store};
 use culvert_tunnel::budget::HeldBytes;
 use prost::Message as _;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
@@ -23,10 +25,9 @@ use rustc_hash::FxHashMap;
 
 use super::super::{EngineConfig, LoopHandle, config::KernelCalls, socket, spawn};
 use crate::{
-    seam::{Ask, ListenerRole, LoopMessage, Shared},
+    seam::{ListenerRole, LoopMessage, Shared},
     telemetry::Telemetry,
 };
-use culvert_state::{Pod, Store};
 
 pub(super) const CLIENT: &str = "spiffe://cluster.local/ns/shop/sa/front";
 pub(super) const SERVER: &str = "spiffe://cluster.local/ns/shop/sa/cart";
@@ -187,9 +188,14 @@ impl World {
 
     pub(super) fn publish(&mut self, nodes: &[&Node]) {
         let mesh = self.store.snapshot();
+        // A node may have been left out before.
+        let change = Arc::new(MeshChange {
+            everything: true,
+            ..MeshChange::default()
+        });
         for node in nodes {
             node.shared.mesh.store(Arc::clone(&mesh));
-            node.send(|| LoopMessage::Changed);
+            node.send(|| LoopMessage::MeshChanged(Arc::clone(&change)));
         }
     }
 }
@@ -211,8 +217,8 @@ impl Node {
         let (asks, asked) = tokio::sync::mpsc::unbounded_channel();
         let (socket_requests, mut requested) = tokio::sync::mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
-            mesh: ArcSwap::new(world.store.snapshot()),
-            credentials: ArcSwap::default(),
+            mesh: Arc::new(ArcSwap::new(world.store.snapshot())),
+            credentials: Arc::default(),
             asks,
             socket_requests,
             telemetry: Telemetry::new(),
@@ -255,7 +261,7 @@ impl Node {
         let mut map: FxHashMap<SpiffeId, Arc<Credentials>> = (**self.shared.credentials.load()).clone();
         map.insert(credentials.identity().clone(), Arc::clone(credentials));
         self.shared.credentials.store(Arc::new(map));
-        self.send(|| LoopMessage::Changed);
+        self.send(|| LoopMessage::CertificatesChanged);
     }
 
     /// Adds a pod with one listener of a role.

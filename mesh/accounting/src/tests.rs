@@ -5,14 +5,13 @@ use std::{
 
 use culvert_identity::SpiffeId;
 use culvert_proto::workload as proto;
-use culvert_telemetry::prometheus::encoding::text;
+use culvert_state::{Pod, Store, Workload};
+use culvert_telemetry::prometheus::{encoding::text, registry::Registry};
 use prost::Message as _;
 use serde_json::Value;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::{Direction, Opening, Telemetry};
-use crate::telemetry::Peer;
-use culvert_state::{Pod, Store, Workload};
+use super::{Accounting, Direction, Opening, Peer};
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -99,9 +98,15 @@ fn opening(direction: Direction, peer: &Arc<Workload>) -> Opening {
     }
 }
 
-fn metric(telemetry: &Telemetry, name: &str) -> Vec<String> {
+fn begin() -> (Registry, Arc<Accounting>) {
+    let mut registry = Registry::default();
+    let accounting = Accounting::register(&mut registry);
+    (registry, accounting)
+}
+
+fn metric(registry: &Registry, name: &str) -> Vec<String> {
     let mut all = String::new();
-    text::encode(&mut all, &telemetry.registry()).unwrap();
+    text::encode(&mut all, registry).unwrap();
     all.lines()
         .filter(|line| line.starts_with(&format!("{name}{{")))
         .map(str::to_owned)
@@ -110,27 +115,27 @@ fn metric(telemetry: &Telemetry, name: &str) -> Vec<String> {
 
 #[test]
 fn a_connection_is_one_line_and_moves_the_metrics_while_it_is_open() {
-    let telemetry = Telemetry::new();
+    let (registry, accounting) = begin();
     let peer = workload("cart-1");
     let lines = logged(|| {
-        let mut record = telemetry.opened(opening(Direction::Outbound, &peer));
+        let mut record = accounting.opened(opening(Direction::Outbound, &peer));
         assert_eq!(peer.open.load(Ordering::Relaxed), 1);
         record.add_sent(10);
         record.add_sent(5);
         record.add_received(7);
         record.publish();
-        assert_eq!(telemetry.connections()[0].bytes(), (15, 7));
+        assert_eq!(accounting.connections()[0].bytes(), (15, 7));
         // Istio's received bytes are the request's: what the source sent.
-        assert!(metric(&telemetry, "istio_tcp_received_bytes_total")[0].ends_with("} 15"));
-        assert!(metric(&telemetry, "istio_tcp_sent_bytes_total")[0].ends_with("} 7"));
-        assert!(metric(&telemetry, "istio_tcp_connections_closed_total")[0].ends_with("} 0"));
+        assert!(metric(&registry, "istio_tcp_received_bytes_total")[0].ends_with("} 15"));
+        assert!(metric(&registry, "istio_tcp_sent_bytes_total")[0].ends_with("} 7"));
+        assert!(metric(&registry, "istio_tcp_connections_closed_total")[0].ends_with("} 0"));
         record.add_received(1);
         record.close(Ok(()));
     });
     assert_eq!(peer.open.load(Ordering::Relaxed), 0);
-    assert!(telemetry.connections().is_empty());
-    assert!(metric(&telemetry, "istio_tcp_sent_bytes_total")[0].ends_with("} 8"));
-    let closed = &metric(&telemetry, "istio_tcp_connections_closed_total")[0];
+    assert!(accounting.connections().is_empty());
+    assert!(metric(&registry, "istio_tcp_sent_bytes_total")[0].ends_with("} 8"));
+    let closed = &metric(&registry, "istio_tcp_connections_closed_total")[0];
     for pair in [
         r#"reporter="source""#,
         r#"source_workload="web-1""#,
@@ -168,10 +173,10 @@ fn a_connection_is_one_line_and_moves_the_metrics_while_it_is_open() {
 
 #[test]
 fn inbound_ends_change_places_and_bytes_their_names() {
-    let telemetry = Telemetry::new();
+    let (registry, accounting) = begin();
     let peer = workload("cart-1");
     let lines = logged(|| {
-        let mut record = telemetry.opened(opening(Direction::Inbound, &peer));
+        let mut record = accounting.opened(opening(Direction::Inbound, &peer));
         assert_eq!(
             peer.open.load(Ordering::Relaxed),
             0,
@@ -181,8 +186,8 @@ fn inbound_ends_change_places_and_bytes_their_names() {
         record.add_sent(4);
         record.close(Err("reset by peer".into()));
     });
-    assert!(metric(&telemetry, "istio_tcp_received_bytes_total")[0].ends_with("} 3"));
-    let sent = &metric(&telemetry, "istio_tcp_sent_bytes_total")[0];
+    assert!(metric(&registry, "istio_tcp_received_bytes_total")[0].ends_with("} 3"));
+    let sent = &metric(&registry, "istio_tcp_sent_bytes_total")[0];
     assert!(
         sent.contains(r#"reporter="destination""#) && sent.contains(r#"source_workload="carts""#),
         "{sent}"
@@ -197,26 +202,26 @@ fn inbound_ends_change_places_and_bytes_their_names() {
 
 #[test]
 fn what_never_opened_is_one_line_too_and_what_was_forgotten_as_well() {
-    let telemetry = Telemetry::new();
+    let (registry, accounting) = begin();
     let peer = workload("cart-1");
     let lines = logged(|| {
         let tried_for = std::time::Duration::from_millis(1500);
-        telemetry.failed(&opening(Direction::Outbound, &peer), tried_for, &"connection refused");
-        drop(telemetry.opened(opening(Direction::Outbound, &peer)));
+        accounting.failed(&opening(Direction::Outbound, &peer), tried_for, &"connection refused");
+        drop(accounting.opened(opening(Direction::Outbound, &peer)));
     });
     let errors: Vec<_> = lines.iter().map(|line| line["error"].as_str().unwrap()).collect();
     assert_eq!(errors, ["connection refused", "the proxy let go of the connection"]);
     assert_eq!(lines[0]["duration_ms"], 1500.0);
     assert_eq!(lines[0]["dst.dialled_addr"], "198.19.0.1:80");
-    assert!(metric(&telemetry, "istio_tcp_connections_failed_total")[0].ends_with("} 1"));
-    assert!(metric(&telemetry, "istio_tcp_connections_opened_total")[0].ends_with("} 1"));
-    assert!(telemetry.connections().is_empty());
+    assert!(metric(&registry, "istio_tcp_connections_failed_total")[0].ends_with("} 1"));
+    assert!(metric(&registry, "istio_tcp_connections_opened_total")[0].ends_with("} 1"));
+    assert!(accounting.connections().is_empty());
     assert_eq!(peer.open.load(Ordering::Relaxed), 0);
 }
 
 #[test]
 fn plaintext_from_outside_has_no_identity_and_no_policy() {
-    let telemetry = Telemetry::new();
+    let (registry, accounting) = begin();
     let peer = workload("cart-1");
     let plain = Opening {
         encrypted: false,
@@ -225,13 +230,13 @@ fn plaintext_from_outside_has_no_identity_and_no_policy() {
         peer: Peer::default(),
         ..opening(Direction::Inbound, &peer)
     };
-    let lines = logged(|| telemetry.opened(plain).close(Ok(())));
+    let lines = logged(|| accounting.opened(plain).close(Ok(())));
     assert!(
         ["src.identity", "dst.identity", "src.workload", "dst.hbone_addr"]
             .iter()
             .all(|f| lines[0].get(f).is_none())
     );
-    let opened = &metric(&telemetry, "istio_tcp_connections_opened_total")[0];
+    let opened = &metric(&registry, "istio_tcp_connections_opened_total")[0];
     for pair in [
         r#"connection_security_policy="none""#,
         r#"source_workload="unknown""#,
@@ -243,12 +248,12 @@ fn plaintext_from_outside_has_no_identity_and_no_policy() {
 
 #[test]
 fn connections_with_the_same_labels_share_a_series_also_across_versions_of_a_workload() {
-    let telemetry = Telemetry::new();
+    let (registry, accounting) = begin();
     for _ in 0..3 {
         let peer = workload("cart-1");
-        telemetry.opened(opening(Direction::Outbound, &peer)).close(Ok(()));
+        accounting.opened(opening(Direction::Outbound, &peer)).close(Ok(()));
     }
-    let opened = metric(&telemetry, "istio_tcp_connections_opened_total");
+    let opened = metric(&registry, "istio_tcp_connections_opened_total");
     assert_eq!(opened.len(), 1);
     assert!(opened[0].ends_with("} 3"), "{opened:?}");
 }

@@ -2,16 +2,15 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
-use culvert_identity::TrustBundle;
 use culvert_proto::{
-    ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_NAME, MESH_TYPE, ROOTS_TYPE,
+    ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_TYPE, ROOTS_TYPE,
     discovery::{
-        DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node,
+        DeltaDiscoveryRequest, DeltaDiscoveryResponse,
         aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
     },
 };
-use culvert_xds::client::{Client, Mode, Rejection, Update};
-use ipnet::IpNet;
+use culvert_state::Store;
+use culvert_xds::client::{Client, Mode};
 use tokio::{
     sync::mpsc,
     time::{Instant, Interval, MissedTickBehavior},
@@ -19,17 +18,13 @@ use tokio::{
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Streaming};
 
-use super::{
+use crate::{
+    Change, Outputs, Served,
+    apply::{apply, apply_ranges, apply_roots},
     backoff::Backoff,
-    channel::{Endpoint, chain, describe},
-    served::{Notify, Served},
+    channel::{ControllerClient, chain, describe},
     subscriptions::{Asked, Subscriptions},
 };
-use crate::{
-    cli::ConfigMode,
-    seam::{LoopMessage, Shared},
-};
-use culvert_state::{Store, mesh_ranges};
 
 /// The proxy's own network; more than one network comes with multi-cluster.
 const NETWORK: &str = "";
@@ -46,20 +41,18 @@ const LAST_RETRY: Duration = Duration::from_secs(10);
 
 /// Runs until the future is dropped.
 pub(super) async fn run(
-    endpoint: Endpoint,
-    node: String,
+    controller: ControllerClient,
     served: Arc<Served>,
     mut asks: mpsc::UnboundedReceiver<Question>,
-    shared: Arc<Shared>,
-    notify: Notify,
+    outputs: Outputs,
 ) {
-    let mut configuration = Configuration::new(&endpoint, &node, served, shared, notify);
+    let mut configuration = Configuration::new(&controller, served, outputs);
     // A replica that ends is followed by the other at once.
     let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
     loop {
-        let outcome = configuration.follow(&endpoint, &mut asks, &mut backoff).await;
-        configuration.shared.telemetry.proxy().controller_connected.set(0);
-        endpoint.forget().await;
+        let outcome = configuration.follow(&mut asks, &mut backoff).await;
+        configuration.outputs.metrics.controller_connected.set(0);
+        controller.forget().await;
         let pause = backoff.pause();
         tracing::warn!(why = outcome, retry_in = ?pause, "no configuration stream; the last state stays in force");
         let until = tokio::time::sleep(pause);
@@ -74,7 +67,7 @@ pub(super) async fn run(
     }
 }
 
-/// What loops say of addresses.
+/// What the data path says of addresses.
 pub(super) enum Question {
     /// Who has it?
     Who(IpAddr),
@@ -83,8 +76,7 @@ pub(super) enum Question {
 }
 
 struct Configuration {
-    endpoint: Endpoint,
-    node: String,
+    controller: ControllerClient,
     client: Client,
     store: Store,
     on_demand: bool,
@@ -93,25 +85,23 @@ struct Configuration {
     subscriptions: Subscriptions,
     look: Interval,
     served: Arc<Served>,
-    shared: Arc<Shared>,
-    notify: Notify,
+    outputs: Outputs,
 }
 
 impl Configuration {
-    fn new(endpoint: &Endpoint, node: &str, served: Arc<Served>, shared: Arc<Shared>, notify: Notify) -> Self {
-        let args = endpoint.args();
-        let on_demand = args.config_mode == ConfigMode::OnDemand;
+    fn new(controller: &ControllerClient, served: Arc<Served>, outputs: Outputs) -> Self {
+        let settings = controller.settings();
+        let on_demand = settings.on_demand;
         let mode = if on_demand { Mode::OnDemand } else { Mode::Wildcard };
-        let mut store = Store::new(NETWORK, &args.trust_domain, on_demand);
-        store.claim(&args.mesh_cidrs, false);
-        store.set_bootstrap(args.api_server());
+        let mut store = Store::new(NETWORK, &settings.trust_domain, on_demand);
+        store.claim(&settings.mesh_ranges, false);
+        store.set_bootstrap(settings.api_server);
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut configuration = Self {
-            endpoint: endpoint.clone(),
-            node: node.to_owned(),
+            controller: controller.clone(),
             client: Client::new(
-                describe_node(node, &args.cluster_id),
+                settings.caller.describe(&settings.cluster_id),
                 [
                     (ADDRESS_TYPE, mode),
                     (AUTHORIZATION_TYPE, Mode::Wildcard),
@@ -125,8 +115,7 @@ impl Configuration {
             subscriptions: Subscriptions::default(),
             look,
             served,
-            shared,
-            notify,
+            outputs,
         };
         // What may be reached before the controller has answered.
         configuration.publish();
@@ -134,13 +123,8 @@ impl Configuration {
     }
 
     /// One connection, until it ends; returns why.
-    async fn follow(
-        &mut self,
-        endpoint: &Endpoint,
-        asks: &mut mpsc::UnboundedReceiver<Question>,
-        backoff: &mut Backoff,
-    ) -> String {
-        let (requests, mut responses) = match self.open(endpoint).await {
+    async fn follow(&mut self, asks: &mut mpsc::UnboundedReceiver<Question>, backoff: &mut Backoff) -> String {
+        let (requests, mut responses) = match self.open().await {
             Ok(stream) => stream,
             Err(why) => return why,
         };
@@ -169,7 +153,6 @@ impl Configuration {
 
     async fn open(
         &self,
-        endpoint: &Endpoint,
     ) -> Result<
         (
             mpsc::UnboundedSender<DeltaDiscoveryRequest>,
@@ -177,7 +160,8 @@ impl Configuration {
         ),
         String,
     > {
-        let channel = endpoint.connect().await.map_err(|error| chain(&error))?;
+        let controller = &self.controller;
+        let channel = controller.connect().await.map_err(|error| chain(&error))?;
         let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE);
         let (requests, outgoing) = mpsc::unbounded_channel();
         for request in self.client.connect() {
@@ -185,28 +169,31 @@ impl Configuration {
             let _ = requests.send(request);
         }
         let mut request = Request::new(UnboundedReceiverStream::new(outgoing));
-        endpoint.authorize(&mut request).map_err(|error| error.to_string())?;
+        controller.authorize(&mut request).map_err(|error| error.to_string())?;
         let responses = client
             .delta_aggregated_resources(request)
             .await
             .map_err(|status| describe(&status))?;
-        tracing::info!(controller = endpoint.args().controller, "configuration stream is open");
-        self.shared.telemetry.proxy().controller_connected.set(1);
-        endpoint.note_stream();
+        tracing::info!(
+            controller = controller.settings().controller,
+            "configuration stream is open"
+        );
+        self.outputs.metrics.controller_connected.set(1);
+        controller.note_stream();
         Ok((requests, responses.into_inner()))
     }
 
     /// Applies a response and publishes the result.
     fn take(&mut self, response: &DeltaDiscoveryResponse) -> Result<DeltaDiscoveryRequest, String> {
-        let metrics = self.shared.telemetry.proxy();
+        let metrics = &self.outputs.metrics;
         let label = [("type", short(&response.type_url))];
         metrics.responses.get_or_create(&label).inc();
-        let (store, rejected, endpoint) = (&mut self.store, &metrics.rejected, &self.endpoint);
-        let flags = &self.endpoint.args().mesh_cidrs;
+        let (store, rejected, controller) = (&mut self.store, &metrics.rejected, &self.controller);
+        let by_hand = &controller.settings().mesh_ranges;
         let ack = self.client.receive(response, |update| {
             let rejections = match update.type_url {
-                ROOTS_TYPE => apply_roots(endpoint, &update),
-                MESH_TYPE => apply_ranges(store, flags, &update),
+                ROOTS_TYPE => apply_roots(controller, &update),
+                MESH_TYPE => apply_ranges(store, by_hand, &update),
                 _ => apply(store, &update),
             };
             rejected.get_or_create(&label).inc_by(rejections.len() as u64);
@@ -252,14 +239,14 @@ impl Configuration {
         }
     }
 
-    /// Takes a loop's question in.
+    /// Takes a question in.
     fn ask(&mut self, address: IpAddr) -> Option<DeltaDiscoveryRequest> {
         if !self.on_demand {
             return None;
         }
         let asked = self.subscriptions.ask(address, Instant::now());
         let is_known = self.store.knows(address);
-        // Where it was answered before, the loop asked before it saw that.
+        // Where it was answered before, whoever asks had not seen that.
         if is_known || asked == Asked::Answered {
             self.subscriptions.answer(address, is_known);
             self.store.set_answered(address);
@@ -293,10 +280,12 @@ impl Configuration {
         if gone.is_empty() {
             return None;
         }
-        let subscriptions = &self.subscriptions;
-        let names = self
-            .store
-            .unsubscribed(&gone, |address| subscriptions.is_subscribed(address), &self.node);
+        let (subscriptions, caller) = (&self.subscriptions, &self.controller.settings().caller);
+        let names = self.store.unsubscribed(
+            &gone,
+            |address| subscriptions.is_subscribed(address),
+            |workload| caller.is_sent(workload),
+        );
         names.iter().for_each(|name| self.store.remove_address(name));
         gone.iter().for_each(|address| self.store.forget_answer(*address));
         tracing::debug!(addresses = gone.len(), resources = names.len(), "gave subscriptions up");
@@ -312,93 +301,19 @@ impl Configuration {
     }
 
     fn show_subscriptions(&self) {
-        let subscribed = &self.shared.telemetry.proxy().subscribed_addresses;
+        let subscribed = &self.outputs.metrics.subscribed_addresses;
         subscribed.set(self.subscriptions.len() as i64);
     }
 
     fn publish(&mut self) {
         let mesh = self.store.snapshot();
-        let held = &self.shared.telemetry.proxy().resources;
+        let held = &self.outputs.metrics.resources;
         for (kind, size) in ["workload", "service", "policy"].into_iter().zip(mesh.sizes()) {
             held.get_or_create(&[("kind", kind)]).set(size as i64);
         }
-        self.shared.mesh.store(mesh);
-        (self.notify)(LoopMessage::MeshChanged(Arc::new(self.store.take_change())));
+        self.outputs.published.mesh.store(mesh);
+        (self.outputs.notify)(Change::Mesh(Arc::new(self.store.take_change())));
     }
-}
-
-/// Takes the roots over. That there are none is never told: roots that were told stay trusted.
-fn apply_roots(endpoint: &Endpoint, update: &Update<'_>) -> Vec<Rejection> {
-    let mut rejections = Vec::new();
-    for resource in update.resources {
-        let bytes = resource.resource.as_ref().map_or(&[][..], |any| &any.value);
-        let pem = <String as prost::Message>::decode(bytes).map_err(|error| error.to_string());
-        let checked = pem.and_then(|pem| match TrustBundle::from_pem(pem.as_bytes()) {
-            Ok(_) => Ok(pem),
-            Err(error) => Err(chain(&error)),
-        });
-        match checked {
-            Ok(pem) => endpoint.tell_roots(&pem),
-            Err(reason) => rejections.push(Rejection {
-                name: resource.name.clone(),
-                reason,
-            }),
-        }
-    }
-    rejections
-}
-
-/// Takes the mesh's ranges over, beside those that were given by hand.
-fn apply_ranges(store: &mut Store, by_hand: &[IpNet], update: &Update<'_>) -> Vec<Rejection> {
-    if update.removed.iter().any(|name| name == MESH_NAME) {
-        store.claim(by_hand, false);
-    }
-    let mut rejections = Vec::new();
-    for resource in update.resources.iter().filter(|resource| resource.name == MESH_NAME) {
-        let bytes = resource.resource.as_ref().map_or(&[][..], |any| &any.value);
-        match mesh_ranges(bytes) {
-            // A controller that does not know its cluster's ranges yet does not say that there are none.
-            Ok(ranges) => {
-                let told = !ranges.is_empty();
-                let all: BTreeSet<IpNet> = ranges.into_iter().chain(by_hand.iter().copied()).collect();
-                tracing::info!(ranges = ?all, "the mesh's ranges");
-                store.claim(&all.into_iter().collect::<Vec<_>>(), told);
-            }
-            Err(error) => rejections.push(Rejection {
-                name: resource.name.clone(),
-                reason: error.to_string(),
-            }),
-        }
-    }
-    rejections
-}
-
-fn apply(store: &mut Store, update: &Update<'_>) -> Vec<Rejection> {
-    let addresses = update.type_url == ADDRESS_TYPE;
-    for name in update.removed {
-        if addresses {
-            store.remove_address(name)
-        } else {
-            store.remove_policy(name)
-        }
-    }
-    let mut rejections = Vec::new();
-    for resource in update.resources {
-        let bytes = resource.resource.as_ref().map_or(&[][..], |any| &any.value);
-        let name = &resource.name;
-        let outcome = if addresses {
-            store.put_address(name, bytes)
-        } else {
-            store.put_policy(name, bytes)
-        };
-        if let Err(error) = outcome {
-            rejections.push(Rejection {
-                name: name.clone(),
-                reason: error.to_string(),
-            });
-        }
-    }
-    rejections
 }
 
 /// A type as metrics name it.
@@ -419,19 +334,4 @@ fn alias(address: IpAddr) -> String {
 /// The address in such a name.
 fn unalias(name: &str) -> Option<IpAddr> {
     name.strip_prefix(NETWORK)?.strip_prefix('/')?.parse().ok()
-}
-
-/// Who we say we are, in the form that Istio's control plane reads.
-fn describe_node(node: &str, cluster: &str) -> Node {
-    let text = |value: &str| prost_types::Value {
-        kind: Some(prost_types::value::Kind::StringValue(value.to_owned())),
-    };
-    let fields = [("NODE_NAME", text(node)), ("CLUSTER_ID", text(cluster))];
-    Node {
-        id: format!("ztunnel~127.0.0.1~culvert-ztunnel-{node}.culvert-system~culvert-system.svc.cluster.local"),
-        metadata: Some(prost_types::Struct {
-            fields: fields.map(|(key, value)| (key.to_owned(), value)).into(),
-        }),
-        ..Default::default()
-    }
 }

@@ -10,14 +10,14 @@ use std::{
 
 use slab::Slab;
 
-use super::opening::Opening;
+use crate::opening::Opening;
 
-/// As many lists as there can be loops without two of them sharing one, within reason.
+/// As many lists as there can be threads without two of them sharing one, within reason.
 const LISTS: usize = 64;
 
 /// One open connection.
 #[derive(Debug)]
-pub(crate) struct OpenConnection {
+pub struct OpenConnection {
     opening: Opening,
     began: SystemTime,
     began_at: Instant,
@@ -55,22 +55,22 @@ impl OpenConnection {
     }
 
     /// How it began.
-    pub(crate) fn opening(&self) -> &Opening {
+    pub fn opening(&self) -> &Opening {
         &self.opening
     }
 
     /// When it began.
-    pub(crate) fn began(&self) -> SystemTime {
+    pub fn began(&self) -> SystemTime {
         self.began
     }
 
     /// For how long it has been open.
-    pub(crate) fn age(&self) -> std::time::Duration {
+    pub fn age(&self) -> std::time::Duration {
         self.began_at.elapsed()
     }
 
     /// What the pod of this node sent and received, as of the last publication.
-    pub(crate) fn bytes(&self) -> (u64, u64) {
+    pub fn bytes(&self) -> (u64, u64) {
         (self.sent.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed))
     }
 }

@@ -7,11 +7,11 @@ use std::{
 };
 
 use culvert_identity::SpiffeId;
+use culvert_state::{Pod, Workload};
 use culvert_telemetry::tcp::{EndLabels, TcpLabels, TcpMetrics, TcpSeries};
 use rustc_hash::FxHashMap;
 
-use super::opening::{Direction, Opening};
-use culvert_state::{Pod, Workload};
+use crate::opening::{Direction, Opening};
 
 /// What a thread remembers of late, before that becomes the older half of its memory.
 const REMEMBERED: usize = 1024;

@@ -4,9 +4,9 @@ mod controller;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use culvert_identity::SpiffeId;
 use culvert_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, ROOTS_TYPE, discovery::Resource, security, workload};
+use culvert_state::{Awaited, Outbound, Pod};
 use tokio::{
     sync::{Notify as Signal, mpsc, watch},
     task::JoinHandle,
@@ -14,78 +14,70 @@ use tokio::{
 };
 
 use self::controller::{Connection, Controller, resource};
-use super::{Inputs, Served};
-use crate::{
-    cli::{ConfigMode, ControllerArgs},
-    seam::{Ask, Shared},
-    telemetry::Telemetry,
-    wire::Secrets,
-};
-use culvert_state::{Awaited, Mesh, Outbound, Pod};
+use super::{Ask, Caller, ControlMetrics, Inputs, Outputs, Published, Role, Secrets, Served, Settings};
+
+/// What is subscribed to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    OnDemand,
+    Wildcard,
+}
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Control under test, with what loops and monitor would hold.
+/// Control under test, with what the rest of a proxy would hold.
 struct Proxy {
-    shared: Arc<Shared>,
+    published: Published,
     served: Arc<Served>,
-    identities: mpsc::UnboundedSender<SpiffeId>,
+    asks: mpsc::UnboundedSender<Ask>,
     changed: Arc<Signal>,
     _secrets: watch::Sender<Secrets>,
     task: JoinHandle<()>,
 }
 
 impl Proxy {
-    fn start(controller: &Controller, config_mode: ConfigMode) -> Self {
-        Self::start_with(controller, config_mode, |_| {})
+    fn start(controller: &Controller, mode: Mode) -> Self {
+        Self::start_with(controller, mode, |_| {})
     }
 
-    fn start_with(controller: &Controller, config_mode: ConfigMode, change: impl FnOnce(&mut ControllerArgs)) -> Self {
+    fn start_with(controller: &Controller, mode: Mode, change: impl FnOnce(&mut Settings)) -> Self {
         let (asks, asked) = mpsc::unbounded_channel();
-        let (socket_requests, _) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared {
-            mesh: ArcSwap::from_pointee(Mesh::default()),
-            credentials: ArcSwap::default(),
-            asks,
-            socket_requests,
-            telemetry: Telemetry::new(),
-        });
+        let published = Published::default();
         let served = Arc::new(Served::default());
         let (secrets, secrets_receiver) = watch::channel(Secrets {
             token: "node-a-token".into(),
-            controller_ca: controller.root_pem().into(),
+            roots: controller.root_pem().into(),
         });
-        let (identities, identity_receiver) = mpsc::unbounded_channel();
-        let mut arguments = ControllerArgs {
+        let mut settings = Settings {
+            caller: Caller::Node { name: "node-a".into() },
             controller: controller.url(),
             controller_name: None,
-            controller_ca: "unused".into(),
-            token_file: "unused".into(),
+            controller_host: None,
             cluster_id: "Kubernetes".into(),
             trust_domain: "cluster.local".into(),
-            mesh_cidrs: vec![],
-            api_server_host: None,
-            api_server_port: 443,
-            controller_host: None,
-            config_mode,
+            mesh_ranges: vec![],
+            api_server: None,
+            on_demand: mode == Mode::OnDemand,
         };
-        change(&mut arguments);
+        change(&mut settings);
         let inputs = Inputs {
-            controller: arguments,
-            node: "node-a".into(),
+            settings,
             secrets: secrets_receiver,
             asks: asked,
             served: Arc::clone(&served),
-            identities: identity_receiver,
         };
         let changed = Arc::new(Signal::new());
         let notified = Arc::clone(&changed);
-        let notify = Arc::new(move |_| notified.notify_one());
-        let task = tokio::spawn(super::run(inputs, Arc::clone(&shared), notify));
+        let outputs = Outputs {
+            published: published.clone(),
+            notify: Arc::new(move |_| notified.notify_one()),
+            metrics: ControlMetrics::default(),
+        };
+        let task = tokio::spawn(super::run(inputs, outputs));
         Self {
-            shared,
+            published,
             served,
-            identities,
+            asks,
             changed,
             _secrets: secrets,
             task,
@@ -93,10 +85,10 @@ impl Proxy {
     }
 
     /// Waits for a snapshot of which this is true.
-    async fn until(&self, what: &str, condition: impl Fn(&Shared) -> bool) {
+    async fn until(&self, what: &str, condition: impl Fn(&Published) -> bool) {
         let wait = async {
-            while !condition(&self.shared) {
-                // Readiness may also change without a notice.
+            while !condition(&self.published) {
+                // Refusals change without a notice.
                 let _ = timeout(Duration::from_millis(20), self.changed.notified()).await;
             }
         };
@@ -112,22 +104,30 @@ impl Proxy {
             addresses: vec![[198, 18, 0, 1].into()],
             node: "node-a".into(),
         });
-        self.served.insert(pod.clone());
-        self.identities.send(pod.identity.clone()).unwrap();
+        self.serve(&pod);
         pod
     }
 
+    fn serve(&self, pod: &Arc<Pod>) {
+        self.served.insert(Arc::clone(pod));
+        self.asks.send(Ask::Certificate(pod.identity.clone())).unwrap();
+    }
+
     fn outbound(&self, pod: &Pod, destination: &str) -> Outbound {
-        let decision = self.shared.mesh.load().outbound(pod, destination.parse().unwrap(), &[]);
+        let decision = self
+            .published
+            .mesh
+            .load()
+            .outbound(pod, destination.parse().unwrap(), &[]);
         if let Outbound::Pending(Awaited::Answer(address)) = &decision {
-            self.shared.asks.send(Ask::Address(*address)).unwrap();
+            self.asks.send(Ask::Address(*address)).unwrap();
         }
         decision
     }
 
     fn knows(&self, address: &str) -> bool {
         let address: IpAddr = address.parse().unwrap();
-        self.shared.mesh.load().workload_at(address).is_some()
+        self.published.mesh.load().workload_at(address).is_some()
     }
 }
 
@@ -184,7 +184,7 @@ async fn greet(connection: &mut Connection) {
 #[tokio::test]
 async fn the_first_requests_say_who_asks_and_the_first_answers_complete_the_configuration() {
     let mut controller = Controller::start().await;
-    let proxy = Proxy::start(&controller, ConfigMode::Wildcard);
+    let proxy = Proxy::start(&controller, Mode::Wildcard);
     let mut connection = controller.connection().await;
     assert_eq!(connection.authorization, "Bearer node-a-token");
     let first = [connection.request().await, connection.request().await];
@@ -210,10 +210,10 @@ async fn the_first_requests_say_who_asks_and_the_first_answers_complete_the_conf
         (ADDRESS_TYPE, "1")
     );
     assert!(ack.error_detail.is_none());
-    assert!(!proxy.shared.mesh.load().synced(), "policies are still missing");
+    assert!(!proxy.published.mesh.load().synced(), "policies are still missing");
     connection.answer(AUTHORIZATION_TYPE, vec![], &[]);
     proxy
-        .until("a complete configuration", |shared| shared.mesh.load().synced())
+        .until("a complete configuration", |published| published.mesh.load().synced())
         .await;
     assert!(proxy.knows("198.18.0.2"));
 }
@@ -221,7 +221,7 @@ async fn the_first_requests_say_who_asks_and_the_first_answers_complete_the_conf
 #[tokio::test]
 async fn a_bad_resource_is_refused_by_name_and_the_good_ones_beside_it_are_used() {
     let mut controller = Controller::start().await;
-    let proxy = Proxy::start(&controller, ConfigMode::Wildcard);
+    let proxy = Proxy::start(&controller, Mode::Wildcard);
     let mut connection = controller.connection().await;
     greet(&mut connection).await;
     let mut garbage = workload("broken", [198, 18, 0, 3]);
@@ -234,8 +234,8 @@ async fn a_bad_resource_is_refused_by_name_and_the_good_ones_beside_it_are_used(
         nack.message
     );
     proxy
-        .until("the good one", |shared| {
-            shared.mesh.load().workload_at([198, 18, 0, 2].into()).is_some()
+        .until("the good one", |published| {
+            published.mesh.load().workload_at([198, 18, 0, 2].into()).is_some()
         })
         .await;
     connection.answer(AUTHORIZATION_TYPE, vec![policy("wide", 70_000)], &[]);
@@ -264,10 +264,10 @@ async fn a_bad_resource_is_refused_by_name_and_the_good_ones_beside_it_are_used(
 #[tokio::test]
 async fn a_controller_whose_name_cannot_be_resolved_is_found_by_its_address() {
     let mut controller = Controller::start().await;
-    let _proxy = Proxy::start_with(&controller, ConfigMode::Wildcard, |arguments| {
-        arguments.controller = controller.url().replace("localhost", "controller.invalid");
-        arguments.controller_name = Some("localhost".into());
-        arguments.controller_host = Some([127, 0, 0, 1].into());
+    let _proxy = Proxy::start_with(&controller, Mode::Wildcard, |settings| {
+        settings.controller = controller.url().replace("localhost", "controller.invalid");
+        settings.controller_name = Some("localhost".into());
+        settings.controller_host = Some([127, 0, 0, 1].into());
     });
     greet(&mut controller.connection().await).await;
 }
@@ -276,17 +276,17 @@ async fn a_controller_whose_name_cannot_be_resolved_is_found_by_its_address() {
 async fn the_controllers_ranges_are_added_to_those_given_by_hand() {
     use culvert_proto::{MESH_NAME, MESH_TYPE, config};
     let mut controller = Controller::start().await;
-    let proxy = Proxy::start_with(&controller, ConfigMode::Wildcard, |arguments| {
-        arguments.mesh_cidrs = vec!["198.19.0.0/16".parse().unwrap()];
+    let proxy = Proxy::start_with(&controller, Mode::Wildcard, |settings| {
+        settings.mesh_ranges = vec!["198.19.0.0/16".parse().unwrap()];
     });
     let mut connection = controller.connection().await;
     greet(&mut connection).await;
-    let list = |shared: &Shared| {
-        let mesh = shared.mesh.load();
+    let list = |published: &Published| {
+        let mesh = published.mesh.load();
         let (ranges, complete) = mesh.ranges();
         (ranges.iter().map(ToString::to_string).collect::<Vec<_>>(), complete)
     };
-    assert_eq!(list(&proxy.shared), (vec!["198.19.0.0/16".to_owned()], false));
+    assert_eq!(list(&proxy.published), (vec!["198.19.0.0/16".to_owned()], false));
     let range = |address: &[u8], length| config::Range {
         address: address.to_vec(),
         length,
@@ -297,7 +297,9 @@ async fn the_controllers_ranges_are_added_to_those_given_by_hand() {
     connection.answer(MESH_TYPE, vec![resource(MESH_NAME, "1", MESH_TYPE, &mesh)], &[]);
     let both = vec!["198.18.0.0/16".to_owned(), "198.19.0.0/16".to_owned()];
     proxy
-        .until("the controller's ranges", |shared| list(shared) == (both.clone(), true))
+        .until("the controller's ranges", |published| {
+            list(published) == (both.clone(), true)
+        })
         .await;
     // What makes no sense changes nothing.
     let nonsense = config::Mesh {
@@ -306,13 +308,13 @@ async fn the_controllers_ranges_are_added_to_those_given_by_hand() {
     connection.answer(MESH_TYPE, vec![resource(MESH_NAME, "2", MESH_TYPE, &nonsense)], &[]);
     connection.answer(AUTHORIZATION_TYPE, vec![], &[]);
     connection.request().await;
-    assert_eq!(list(&proxy.shared), (both, true));
+    assert_eq!(list(&proxy.published), (both, true));
 }
 
 #[tokio::test]
 async fn an_address_is_asked_for_once_and_its_answer_decides() {
     let mut controller = Controller::start().await;
-    let proxy = Proxy::start(&controller, ConfigMode::OnDemand);
+    let proxy = Proxy::start(&controller, Mode::OnDemand);
     let mut connection = controller.connection().await;
     let first = [connection.request().await, connection.request().await];
     let addresses = first.iter().find(|request| request.type_url == ADDRESS_TYPE).unwrap();
@@ -324,7 +326,7 @@ async fn an_address_is_asked_for_once_and_its_answer_decides() {
         connection.request().await;
     }
     proxy
-        .until("a complete configuration", |shared| shared.mesh.load().synced())
+        .until("a complete configuration", |published| published.mesh.load().synced())
         .await;
 
     let pod = proxy.pod("web");
@@ -339,8 +341,8 @@ async fn an_address_is_asked_for_once_and_its_answer_decides() {
     assert_eq!(ack.resource_names_subscribe, [""; 0], "nothing is asked for twice");
     assert_eq!(ack.response_nonce, "3");
     proxy
-        .until("an answer", |shared| {
-            shared.mesh.load().workload_at([198, 18, 0, 2].into()).is_some()
+        .until("an answer", |published| {
+            published.mesh.load().workload_at([198, 18, 0, 2].into()).is_some()
         })
         .await;
     assert!(matches!(proxy.outbound(&pod, "198.18.0.2:80"), Outbound::Tunnel { .. }));
@@ -356,8 +358,8 @@ async fn an_address_is_asked_for_once_and_its_answer_decides() {
         &["Kubernetes//Pod/shop/a"],
     );
     proxy
-        .until("the new one", |shared| {
-            shared.mesh.load().workload_at([198, 18, 0, 99].into()).is_some()
+        .until("the new one", |published| {
+            published.mesh.load().workload_at([198, 18, 0, 99].into()).is_some()
         })
         .await;
     assert!(matches!(
@@ -372,7 +374,7 @@ async fn an_address_is_asked_for_once_and_its_answer_decides() {
 
     // What is asked while the controller is away is part of the next first request.
     drop(connection);
-    proxy.shared.asks.send(Ask::Address([198, 18, 0, 50].into())).unwrap();
+    proxy.asks.send(Ask::Address([198, 18, 0, 50].into())).unwrap();
     let mut names = Vec::new();
     // The ask may have gone out on the connection that was just given up; the one after it has it in any case.
     while !names.contains(&"/198.18.0.50".to_owned()) {
@@ -391,52 +393,50 @@ async fn an_address_is_asked_for_once_and_its_answer_decides() {
 async fn pods_get_certificates_and_keep_them_until_the_next_is_there() {
     let mut controller = Controller::start().await;
     controller.sign_for(Duration::from_secs(4));
-    let proxy = Proxy::start(&controller, ConfigMode::Wildcard);
+    let proxy = Proxy::start(&controller, Mode::Wildcard);
     greet(&mut controller.connection().await).await;
     let pod = proxy.pod("web");
-    proxy.served.set_complete();
-    let serial = |shared: &Shared| {
-        shared
+    let serial = |published: &Published| {
+        published
             .credentials
             .load()
             .get(&pod.identity)
             .map(|c| c.serial().to_owned())
     };
-    proxy.until("a certificate", |shared| serial(shared).is_some()).await;
-    let first = serial(&proxy.shared).unwrap();
+    proxy
+        .until("a certificate", |published| serial(published).is_some())
+        .await;
+    let first = serial(&proxy.published).unwrap();
     assert_eq!(
         controller.signed().await,
         ("Bearer node-a-token".into(), pod.identity.to_string())
     );
-    proxy
-        .until("readiness", |shared| proxy.served.missing(shared).is_empty())
-        .await;
+    assert!(!proxy.served.is_refused(&pod.identity));
 
     // Renewed within the first half of its life; no moment without a valid one.
     proxy
-        .until("a renewal", |shared| {
-            serial(shared).expect("the old one stays until then") != first
+        .until("a renewal", |published| {
+            serial(published).expect("the old one stays until then") != first
         })
         .await;
 
     // The authority refuses from now on: the old one serves until it expires, and is not used then.
     controller.refuse();
-    let renewed = proxy.shared.credentials.load().get(&pod.identity).unwrap().clone();
+    let renewed = proxy.published.credentials.load().get(&pod.identity).unwrap().clone();
     proxy
-        .until("expiry", |shared| shared.credentials.load().is_empty())
+        .until("expiry", |published| published.credentials.load().is_empty())
         .await;
     assert!(std::time::SystemTime::now() >= renewed.not_after());
     // A pod that the authority does not want must not hold the whole node up.
     proxy
-        .until("readiness in spite of the refusal", |shared| {
-            proxy.served.missing(shared).is_empty()
-        })
+        .until("the refusal", |_| proxy.served.is_refused(&pod.identity))
         .await;
 
     controller.sign_for(Duration::from_secs(3600));
     proxy
-        .until("a certificate again", |shared| serial(shared).is_some())
+        .until("a certificate again", |published| serial(published).is_some())
         .await;
+    assert!(!proxy.served.is_refused(&pod.identity));
 }
 
 /// The API server is away from the moment at which a certificate is due. How often the authority is asked meanwhile: see `renewal`.
@@ -445,15 +445,17 @@ async fn a_certificate_that_is_due_stays_while_nobody_can_sign() {
     const HOUR: Duration = Duration::from_secs(3600);
     let mut controller = Controller::start().await;
     controller.sign_for(24 * HOUR);
-    let proxy = Proxy::start(&controller, ConfigMode::Wildcard);
+    let proxy = Proxy::start(&controller, Mode::Wildcard);
     let mut connection = controller.connection().await;
     greet(&mut connection).await;
     connection.answer(ADDRESS_TYPE, vec![workload("web", [198, 18, 0, 2])], &[]);
     proxy.until("a workload", |_| proxy.knows("198.18.0.2")).await;
     let pod = proxy.pod("web");
-    let serial = |shared: &Shared| Some(shared.credentials.load().get(&pod.identity)?.serial().to_owned());
-    proxy.until("a certificate", |shared| serial(shared).is_some()).await;
-    let first = serial(&proxy.shared);
+    let serial = |published: &Published| Some(published.credentials.load().get(&pod.identity)?.serial().to_owned());
+    proxy
+        .until("a certificate", |published| serial(published).is_some())
+        .await;
+    let first = serial(&proxy.published);
 
     controller.know_nothing();
     // One step of the clock by which tasks wait, to the moment at which it is due; from then on only conditions count.
@@ -461,24 +463,26 @@ async fn a_certificate_that_is_due_stays_while_nobody_can_sign() {
     tokio::time::advance(12 * HOUR).await;
     tokio::time::resume();
     proxy.until("several requests", |_| controller.unanswered() > 2).await;
-    assert_eq!(serial(&proxy.shared), first);
+    assert_eq!(serial(&proxy.published), first);
     assert!(proxy.knows("198.18.0.2"));
 
     controller.sign_for(24 * HOUR);
-    proxy.until("a renewal", |shared| serial(shared) != first).await;
+    proxy.until("a renewal", |published| serial(published) != first).await;
 }
 
 #[tokio::test]
 async fn roots_that_the_controller_tells_are_trusted_at_once_with_the_certificates_that_are_there() {
     let mut controller = Controller::start().await;
     let next = Controller::start().await;
-    let proxy = Proxy::start(&controller, ConfigMode::Wildcard);
+    let proxy = Proxy::start(&controller, Mode::Wildcard);
     let mut connection = controller.connection().await;
     greet(&mut connection).await;
     let pod = proxy.pod("web");
-    let held = |shared: &Shared| shared.credentials.load().get(&pod.identity).cloned();
-    proxy.until("a certificate", |shared| held(shared).is_some()).await;
-    let before = held(&proxy.shared).unwrap();
+    let held = |published: &Published| published.credentials.load().get(&pod.identity).cloned();
+    proxy
+        .until("a certificate", |published| held(published).is_some())
+        .await;
+    let before = held(&proxy.published).unwrap();
     assert_eq!(before.bundle().roots().len(), 1);
 
     let garbage = "not a certificate".to_owned();
@@ -486,17 +490,17 @@ async fn roots_that_the_controller_tells_are_trusted_at_once_with_the_certificat
     let both = format!("{}{}", controller.root_pem(), next.root_pem());
     connection.answer(ROOTS_TYPE, vec![resource("roots", "1", ROOTS_TYPE, &both)], &[]);
     proxy
-        .until("the next root", |shared| {
-            held(shared).is_some_and(|held| held.bundle().roots().len() > 1)
+        .until("the next root", |published| {
+            held(published).is_some_and(|held| held.bundle().roots().len() > 1)
         })
         .await;
-    assert_eq!(held(&proxy.shared).unwrap().serial(), before.serial());
+    assert_eq!(held(&proxy.published).unwrap().serial(), before.serial());
 
     // A pod that comes later has them, too.
     let late = proxy.pod("late");
     proxy
-        .until("another certificate", |shared| {
-            let all = shared.credentials.load();
+        .until("another certificate", |published| {
+            let all = published.credentials.load();
             all.get(&late.identity)
                 .is_some_and(|held| held.bundle().roots().len() > 1)
         })
@@ -507,22 +511,21 @@ async fn roots_that_the_controller_tells_are_trusted_at_once_with_the_certificat
 async fn a_controller_that_comes_back_is_asked_for_what_is_missing() {
     let mut controller = Controller::start().await;
     controller.refuse();
-    let proxy = Proxy::start(&controller, ConfigMode::Wildcard);
+    let proxy = Proxy::start(&controller, Mode::Wildcard);
     let mut connection = controller.connection().await;
     greet(&mut connection).await;
     let pod = proxy.pod("web");
-    proxy.served.set_complete();
     // Refused for so long that pauses are no longer short.
     proxy
-        .until("the last word", |shared| proxy.served.missing(shared).is_empty())
+        .until("the last word", |_| proxy.served.is_refused(&pod.identity))
         .await;
     controller.sign_for(Duration::from_secs(3600));
     drop(connection);
     // That it is asked at once: see `renewal`.
     let _connection = controller.connection().await;
     proxy
-        .until("a certificate", |shared| {
-            shared.credentials.load().contains_key(&pod.identity)
+        .until("a certificate", |published| {
+            published.credentials.load().contains_key(&pod.identity)
         })
         .await;
 }
@@ -532,9 +535,47 @@ async fn a_controller_that_others_signed_for_is_not_talked_to() {
     let mut controller = Controller::start().await;
     let stranger = Controller::start().await;
     controller.pretend_root(&stranger);
-    let proxy = Proxy::start(&controller, ConfigMode::Wildcard);
+    let proxy = Proxy::start(&controller, Mode::Wildcard);
     proxy.pod("web");
     let refused = timeout(Duration::from_millis(500), controller.connection()).await;
     assert!(refused.is_err(), "no call passes a handshake that fails");
-    assert!(!proxy.shared.mesh.load().synced());
+    assert!(!proxy.published.mesh.load().synced());
+}
+
+/// A waypoint: the authority signs for whoever calls, and the controller is told who that is.
+#[tokio::test]
+async fn a_workload_asks_for_itself_and_names_nobody_else() {
+    let mut controller = Controller::start().await;
+    let pod = Arc::new(Pod {
+        uid: "1".into(),
+        name: "waypoint-7d9".into(),
+        namespace: "shop".into(),
+        identity: SpiffeId::new("cluster.local", "shop", "waypoint").unwrap(),
+        addresses: vec![[198, 18, 0, 9].into()],
+        node: "node-a".into(),
+    });
+    let proxy = Proxy::start_with(&controller, Mode::Wildcard, |settings| {
+        settings.caller = Caller::Workload {
+            role: Role::Waypoint,
+            pod: Arc::clone(&pod),
+        };
+    });
+    let mut connection = controller.connection().await;
+    let node = connection.request().await.node.unwrap();
+    assert_eq!(node.id, "waypoint~198.18.0.9~waypoint-7d9.shop~shop.svc.cluster.local");
+    let metadata = node.metadata.unwrap().fields;
+    let fields: Vec<&str> = metadata.keys().map(|key| &**key).collect();
+    assert_eq!(fields, ["CLUSTER_ID", "NAMESPACE", "NODE_NAME", "SERVICE_ACCOUNT"]);
+
+    proxy.serve(&pod);
+    proxy
+        .until("a certificate", |published| {
+            published.credentials.load().contains_key(&pod.identity)
+        })
+        .await;
+    assert_eq!(
+        controller.signed().await,
+        ("Bearer node-a-token".into(), String::new()),
+        "no identity is named"
+    );
 }

@@ -1,4 +1,4 @@
-//! One open connection, as the loop that carries it counts it.
+//! One open connection, as whoever carries it counts it.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -7,30 +7,23 @@ use std::{
 
 use culvert_telemetry::tcp::TcpSeries;
 
-use super::{
-    OpenConnection, Telemetry, access,
+use crate::{
+    Accounting, OpenConnection, access,
     opening::{Direction, Opening},
     series,
 };
 
 /// Why a connection ended other than by both sides' leave; shown in the access log.
-type CloseReason = Box<dyn std::error::Error + Send + Sync>;
-
-impl Telemetry {
-    /// A connection is open in both directions. The record belongs to the loop, which counts in it.
-    pub(crate) fn opened(self: &Arc<Self>, opening: Opening) -> ConnectionRecord {
-        ConnectionRecord::new(self, opening)
-    }
-}
+pub type CloseReason = Box<dyn std::error::Error + Send + Sync>;
 
 /// Counts one connection's bytes. Ends in exactly one access log line: by [`ConnectionRecord::close`], or when it is
 /// dropped.
 #[derive(Debug)]
-pub(crate) struct ConnectionRecord {
-    telemetry: Arc<Telemetry>,
+pub struct ConnectionRecord {
+    accounting: Arc<Accounting>,
     series: Arc<TcpSeries>,
     open: Arc<OpenConnection>,
-    place: super::open::Place,
+    place: crate::open::Place,
     began: Instant,
     /// Since the last publication.
     sent: u64,
@@ -39,8 +32,8 @@ pub(crate) struct ConnectionRecord {
 }
 
 impl ConnectionRecord {
-    pub(super) fn new(telemetry: &Arc<Telemetry>, opening: Opening) -> Self {
-        let series = series::with(&telemetry.tcp, &opening, |series| {
+    pub(crate) fn new(accounting: &Arc<Accounting>, opening: Opening) -> Self {
+        let series = series::with(&accounting.tcp, &opening, |series| {
             series.open();
             Arc::clone(series)
         });
@@ -49,9 +42,9 @@ impl ConnectionRecord {
         }
         let open = Arc::new(OpenConnection::new(opening));
         Self {
-            telemetry: Arc::clone(telemetry),
+            accounting: Arc::clone(accounting),
             series,
-            place: telemetry.open.add(&open),
+            place: accounting.open.add(&open),
             open,
             began: Instant::now(),
             sent: 0,
@@ -61,17 +54,17 @@ impl ConnectionRecord {
     }
 
     /// The pod of this node has sent `bytes`.
-    pub(crate) fn add_sent(&mut self, bytes: u64) {
+    pub fn add_sent(&mut self, bytes: u64) {
         self.sent += bytes;
     }
 
     /// The pod of this node has received `bytes`.
-    pub(crate) fn add_received(&mut self, bytes: u64) {
+    pub fn add_received(&mut self, bytes: u64) {
         self.received += bytes;
     }
 
     /// Shows what was counted since the last call. Cheap when there is nothing.
-    pub(crate) fn publish(&mut self) {
+    pub fn publish(&mut self) {
         let (sent, received) = (std::mem::take(&mut self.sent), std::mem::take(&mut self.received));
         if sent == 0 && received == 0 {
             return;
@@ -85,7 +78,7 @@ impl ConnectionRecord {
     }
 
     /// The connection has ended.
-    pub(crate) fn close(mut self, outcome: Result<(), CloseReason>) {
+    pub fn close(mut self, outcome: Result<(), CloseReason>) {
         self.end(outcome.err().as_deref());
     }
 
@@ -99,7 +92,7 @@ impl ConnectionRecord {
         if let (Direction::Outbound, Some(workload)) = (opening.direction, &opening.peer.workload) {
             workload.open.fetch_sub(1, Ordering::Relaxed);
         }
-        self.telemetry.open.remove(&self.place);
+        self.accounting.open.remove(&self.place);
         let (sent, received) = self.open.bytes();
         access::ended(opening, sent, received, self.began.elapsed(), error);
     }

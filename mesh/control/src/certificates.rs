@@ -1,4 +1,4 @@
-//! The certificate task: for each identity of this node's pods a certificate, renewed at half its life.
+//! The certificate task: for each identity of the served pods a certificate, renewed at half its life.
 //!
 //! A certificate is replaced only by its successor; when it expires because no successor could be had, it is taken away,
 //! and tunnels of that identity wait and then fail: an expired certificate is never shown to anybody.
@@ -11,16 +11,15 @@ use std::{
 
 use culvert_identity::{CertificateRequest, Credentials, SpiffeId, TrustBundle};
 use culvert_proto::auth::{IstioCertificateRequest, istio_certificate_service_client::IstioCertificateServiceClient};
-use rustc_hash::FxHashMap;
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use tonic::{Code, Request};
 
-use super::{
-    channel::{Endpoint, chain, describe},
+use crate::{
+    Change, Outputs, Served,
+    channel::{ControllerClient, chain, describe},
+    published::CredentialsByIdentity,
     renewal::Renewal,
-    served::{Notify, Served},
 };
-use crate::seam::{LoopMessage, Shared};
 
 /// The validity that is asked for; the authority may grant less.
 const VALIDITY: Duration = Duration::from_secs(24 * 3600);
@@ -36,28 +35,26 @@ const CLOCK_CHECK: Duration = Duration::from_secs(60);
 
 /// Runs until the future is dropped.
 pub(super) async fn run(
-    endpoint: Endpoint,
+    controller: ControllerClient,
     served: Arc<Served>,
     mut wanted: mpsc::UnboundedReceiver<SpiffeId>,
-    shared: Arc<Shared>,
-    notify: Notify,
+    outputs: Outputs,
 ) {
-    let (mut secrets, mut told) = endpoint.roots_changes();
-    let mut streams = endpoint.streams();
+    let (mut secrets, mut told) = controller.roots_changes();
+    let mut streams = controller.streams();
     let mut holder = Holder {
-        bundle: TrustBundle::from_pem(&endpoint.roots()).ok(),
+        bundle: TrustBundle::from_pem(&controller.roots()).ok(),
         identities: BTreeMap::new(),
         served,
-        shared,
-        notify,
+        outputs,
     };
     let mut requests: JoinSet<(SpiffeId, Result<Credentials, NoCertificate>)> = JoinSet::new();
     loop {
         while requests.len() < PARALLEL {
             let Some(identity) = holder.due() else { break };
-            let endpoint = endpoint.clone();
+            let controller = controller.clone();
             requests.spawn(async move {
-                let outcome = tokio::time::timeout(TIMEOUT, obtain(&endpoint, &identity)).await;
+                let outcome = tokio::time::timeout(TIMEOUT, obtain(&controller, &identity)).await;
                 (
                     identity,
                     outcome.unwrap_or_else(|_| Err("the authority did not answer in time".to_owned().into())),
@@ -73,8 +70,8 @@ pub(super) async fn run(
                 Err(error) => tracing::error!(%error, "a certificate request ended abnormally"),
             },
             // Both senders may go away first when the proxy ends; nothing is to be done about it then.
-            Ok(()) = secrets.changed() => holder.trust(&endpoint.roots()),
-            Ok(()) = told.changed() => holder.trust(&endpoint.roots()),
+            Ok(()) = secrets.changed() => holder.trust(&controller.roots()),
+            Ok(()) = told.changed() => holder.trust(&controller.roots()),
             Ok(()) = streams.changed() => holder.hurry(),
             () = tokio::time::sleep_until(next), if requests.len() < PARALLEL => {}
         }
@@ -87,8 +84,7 @@ struct Holder {
     bundle: Option<TrustBundle>,
     identities: BTreeMap<SpiffeId, Identity>,
     served: Arc<Served>,
-    shared: Arc<Shared>,
-    notify: Notify,
+    outputs: Outputs,
 }
 
 struct Identity {
@@ -171,7 +167,7 @@ impl Holder {
         let Some(state) = self.identities.get_mut(identity) else {
             return;
         };
-        let metrics = self.shared.telemetry.proxy();
+        let metrics = &self.outputs.metrics;
         let label = [("outcome", if outcome.is_ok() { "signed" } else { "failed" })];
         metrics.certificate_requests.get_or_create(&label).inc();
         match outcome {
@@ -224,8 +220,8 @@ impl Holder {
             .identities
             .iter()
             .filter_map(|(id, state)| Some((id.clone(), state.credentials.clone()?)));
-        let held: FxHashMap<SpiffeId, Arc<Credentials>> = held.collect();
-        let expiry = &self.shared.telemetry.proxy().certificate_expiry;
+        let held: CredentialsByIdentity = held.collect();
+        let expiry = &self.outputs.metrics.certificate_expiry;
         expiry.clear();
         for (identity, credentials) in &held {
             let end = credentials
@@ -236,27 +232,28 @@ impl Holder {
                 .get_or_create(&[("identity", identity.to_string())])
                 .set(end.as_secs() as i64);
         }
-        self.shared.credentials.store(Arc::new(held));
-        (self.notify)(LoopMessage::CertificatesChanged);
+        self.outputs.published.credentials.store(Arc::new(held));
+        (self.outputs.notify)(Change::Certificates);
     }
 }
 
 /// Makes a key and has it certified.
-async fn obtain(endpoint: &Endpoint, identity: &SpiffeId) -> Result<Credentials, NoCertificate> {
-    let bundle = TrustBundle::from_pem(&endpoint.roots()).map_err(|error| chain(&error))?;
+async fn obtain(controller: &ControllerClient, identity: &SpiffeId) -> Result<Credentials, NoCertificate> {
+    let bundle = TrustBundle::from_pem(&controller.roots()).map_err(|error| chain(&error))?;
     let pending = CertificateRequest::new(identity).map_err(|error| chain(&error))?;
-    let name = prost_types::Value {
-        kind: Some(prost_types::value::Kind::StringValue(identity.to_string())),
-    };
+    let impersonated = controller.settings().caller.impersonates(identity).map(|identity| {
+        let kind = Some(prost_types::value::Kind::StringValue(identity.to_string()));
+        ("ImpersonatedIdentity".to_owned(), prost_types::Value { kind })
+    });
     let mut request = Request::new(IstioCertificateRequest {
         csr: pending.csr_pem().to_owned(),
         validity_duration: VALIDITY.as_secs() as i64,
         metadata: Some(prost_types::Struct {
-            fields: [("ImpersonatedIdentity".to_owned(), name)].into(),
+            fields: impersonated.into_iter().collect(),
         }),
     });
-    endpoint.authorize(&mut request).map_err(|error| error.to_string())?;
-    let channel = endpoint.shared().await.map_err(|error| chain(&error))?;
+    controller.authorize(&mut request).map_err(|error| error.to_string())?;
+    let channel = controller.shared().await.map_err(|error| chain(&error))?;
     let mut client = IstioCertificateServiceClient::new(channel);
     let response = match client.create_certificate(request).await {
         Ok(response) => response,
@@ -264,7 +261,7 @@ async fn obtain(endpoint: &Endpoint, identity: &SpiffeId) -> Result<Credentials,
             let refused = matches!(status.code(), Code::PermissionDenied | Code::InvalidArgument);
             if !refused {
                 // Another replica may do better.
-                endpoint.forget().await;
+                controller.forget().await;
             }
             let why = describe(&status);
             return Err(NoCertificate { why, refused });

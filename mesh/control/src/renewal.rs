@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::backoff::{Backoff, jitter};
+use crate::backoff::{Backoff, jitter};
 
 /// Pauses before the authority is asked again.
 const FIRST_RETRY: Duration = Duration::from_millis(20);

@@ -3,9 +3,9 @@
 use std::{fmt::Display, time::Duration};
 
 use culvert_identity::SpiffeId;
-
-use super::opening::{Direction, Opening};
 use culvert_state::Workload;
+
+use crate::opening::{Direction, Opening};
 
 /// The fields of both ends, whichever is the pod of this node.
 struct Ends<'a> {

@@ -110,7 +110,7 @@ impl Controller {
         self.connections.recv().await.unwrap()
     }
 
-    /// The next request for a certificate: the token and the identity wanted.
+    /// The next request for a certificate: the token and the identity that it names, or nothing.
     pub(super) async fn signed(&mut self) -> (String, String) {
         self.signed.recv().await.unwrap()
     }
@@ -250,8 +250,10 @@ impl IstioCertificateService for Authority {
         let wanted = request
             .metadata
             .and_then(|mut metadata| metadata.fields.remove("ImpersonatedIdentity"));
-        let Some(prost_types::value::Kind::StringValue(wanted)) = wanted.and_then(|value| value.kind) else {
-            return Err(Status::invalid_argument("no identity"));
+        let wanted = match wanted.and_then(|value| value.kind) {
+            Some(prost_types::value::Kind::StringValue(wanted)) => wanted,
+            Some(_) => return Err(Status::invalid_argument("the identity is no text")),
+            None => String::new(),
         };
         let mut csr = CertificateSigningRequestParams::from_pem(&request.csr).unwrap();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();

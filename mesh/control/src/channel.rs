@@ -1,4 +1,4 @@
-//! The way to the controller: TLS checked by the controller's roots, and the node's token on every call.
+//! The way to the controller: TLS checked by the controller's roots, and the caller's token on every call.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -13,7 +13,7 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Uri},
 };
 
-use crate::{cli::ControllerArgs, wire::Secrets};
+use crate::{Secrets, Settings};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -32,8 +32,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Makes connections. Clones share them, the secrets, and what the controller told.
 #[derive(Clone)]
-pub(super) struct Endpoint {
-    args: ControllerArgs,
+pub(super) struct ControllerClient {
+    settings: Arc<Settings>,
     secrets: watch::Receiver<Secrets>,
     /// PEM roots that the controller told; empty before.
     told: Arc<watch::Sender<Vec<u8>>>,
@@ -63,10 +63,10 @@ pub(super) enum ChannelError {
     Token,
 }
 
-impl Endpoint {
-    pub(super) fn new(args: ControllerArgs, secrets: watch::Receiver<Secrets>) -> Self {
+impl ControllerClient {
+    pub(super) fn new(settings: Settings, secrets: watch::Receiver<Secrets>) -> Self {
         Self {
-            args,
+            settings: Arc::new(settings),
             secrets,
             told: Arc::default(),
             shared: Arc::default(),
@@ -75,13 +75,13 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn args(&self) -> &ControllerArgs {
-        &self.args
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// PEM roots for the mesh's certificates: those in the file, and those that the controller told.
     pub(super) fn roots(&self) -> Vec<u8> {
-        let mut roots = self.secrets.borrow().controller_ca.clone();
+        let mut roots = self.secrets.borrow().roots.clone();
         roots.push(b'\n');
         roots.extend_from_slice(&self.told.borrow());
         roots
@@ -98,7 +98,7 @@ impl Endpoint {
         });
     }
 
-    /// Changes when [`Endpoint::roots`] may have.
+    /// Changes when [`Self::roots`] may have.
     pub(super) fn roots_changes(&self) -> (watch::Receiver<Secrets>, watch::Receiver<Vec<u8>>) {
         (self.secrets.clone(), self.told.subscribe())
     }
@@ -137,10 +137,10 @@ impl Endpoint {
     }
 
     async fn connect_now(&self) -> Result<Channel, ChannelError> {
-        let address = &self.args.controller;
+        let address = &self.settings.controller;
         let uri: Uri = address.parse().map_err(|_| ChannelError::Address(address.clone()))?;
         let host = uri.host().ok_or_else(|| ChannelError::Address(address.clone()))?;
-        let name = self.args.controller_name.as_deref().unwrap_or(host);
+        let name = self.settings.controller_name.as_deref().unwrap_or(host);
         let port = uri.port_u16().unwrap_or(443);
         let places = self.places(host, port).await;
         let time = CONNECT_TIMEOUT / u32::try_from(places.len()).unwrap_or(1).max(1);
@@ -172,7 +172,7 @@ impl Endpoint {
             Err(_) => format!("no answer within {RESOLVE_TIMEOUT:?}"),
         };
         let mut places = self.remembered.lock().await.clone();
-        let by_environment = self.args.controller_host.map(|host| SocketAddr::new(host, port));
+        let by_environment = self.settings.controller_host.map(|host| SocketAddr::new(host, port));
         places.extend(by_environment.filter(|place| !places.contains(place)));
         tracing::warn!(
             host,
@@ -208,7 +208,7 @@ impl Endpoint {
         endpoint.connect().await.map_err(connect)
     }
 
-    /// Puts the node's token on a call.
+    /// Puts the caller's token on a call.
     pub(super) fn authorize<T>(&self, request: &mut Request<T>) -> Result<(), ChannelError> {
         let token = format!("Bearer {}", self.secrets.borrow().token);
         let mut token = MetadataValue::<Ascii>::try_from(token).map_err(|_| ChannelError::Token)?;

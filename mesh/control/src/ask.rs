@@ -1,0 +1,17 @@
+//! What the data path asks of control.
+
+use std::net::IpAddr;
+
+use culvert_identity::SpiffeId;
+
+/// A question, sent over an unbounded channel. Where the data path needs something that is not there yet, it parks the
+/// connection, asks, and tries again when a [`Change`](crate::Change) says that it may be there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Ask {
+    /// Subscribe to whatever has this address.
+    Address(IpAddr),
+    /// Connections went to these addresses lately, or are open to them: they stay subscribed.
+    Used(Vec<IpAddr>),
+    /// Get a certificate for this identity, which one of the served pods has.
+    Certificate(SpiffeId),
+}
