@@ -8,35 +8,31 @@
 //!    output buffer: [`Connection::fill`] lets the caller read application bytes straight into the places where they will be sealed
 //!    (frame header, record header and record trailer are left room for), and [`Connection::output`] gives everything to one `write`.
 //!
+//! HTTP/2 itself is [`culvert_h2core`]'s; its [`Config`], [`StreamId`], [`ErrorCode`] and others are found here, too.
+//!
 //! A `CONNECT` has an [`Authority`] and headers; [`Baggage`] and [`Forwarded`] are the ones that HBONE gives a meaning.
 //! Whatever a peer does wrong ends in a [`ProtocolError`] (the connection) or a reset (one stream), each with a code of RFC 9113.
 //!
-//! Rooms, from the wire inwards: `record` (TLS 1.3 record protection), `frame` (HTTP/2 framing), `header` and `hpack` (header
-//! blocks), `flow` (windows), `stream`, `connection`; beside them `protection` (TLS's own messages), `output` (the buffer), `request` and
-//! `metadata` (what a `CONNECT` says).
+//! Rooms: `handshake`; `record` (TLS 1.3 record protection, the seal of the output), `protection` (TLS's own messages), `connection`;
+//! `request` and `metadata` (what a `CONNECT` says), `sink` (what an owner is told).
 #![forbid(unsafe_code)]
 
-mod config;
 mod connection;
 mod error;
-mod flow;
-mod frame;
 mod handshake;
-mod header;
-mod hpack;
 mod metadata;
-mod output;
 mod protection;
 mod record;
 mod request;
 mod sink;
-mod stream;
 
-pub use config::{Config, Role};
-pub use connection::{Connection, Fill};
-pub use error::{ErrorCode, Fault, HandshakeError, Limit, OpenError, ProtocolError, TlsError};
+pub use connection::Connection;
+pub use culvert_h2core::{
+    Config, ErrorCode, Fill, Limit, OpenError, ProtocolError as Http2Error, Response, Role, StreamId,
+};
+pub use error::{Fault, HandshakeError, ProtocolError, TlsError};
 pub use handshake::{Established, Handshake, Progress};
-pub use metadata::{Baggage, Forwarded};
+pub use metadata::{Baggage, Forwarded, REASON_HEADER};
 pub use record::TrafficKeys;
-pub use request::{Authority, BadAuthority, BadRequest, ConnectRequest, Response};
-pub use sink::{Sink, StreamId};
+pub use request::{Authority, BadAuthority, BadRequest, ConnectRequest};
+pub use sink::Sink;

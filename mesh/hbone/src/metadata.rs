@@ -2,6 +2,9 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+/// The header in which a refusal says why, for the log of who asked.
+pub const REASON_HEADER: &str = "x-culvert-reason";
+
 /// The workload that a stream comes from (or answers), as the `baggage` header carries it. Empty strings are left out on the wire.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Baggage {

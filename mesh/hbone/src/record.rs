@@ -5,22 +5,29 @@ use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
 use rustls::{ConnectionTrafficSecrets, ExtractedSecrets};
 
+use culvert_h2core::{MAX_OVERHEAD, MAX_PLAINTEXT, Seal};
+
 use crate::{HandshakeError, TlsError};
 
 /// Bytes before the plaintext of a record: type, version, length.
 pub(crate) const HEADER: usize = 5;
 /// Bytes after it: the inner content type and the tag.
-pub(crate) const TRAILER: usize = 1 + TAG;
-/// Most plaintext in a record.
-pub(crate) const MAX_PLAINTEXT: usize = 1 << 14;
+const TRAILER: usize = 1 + TAG;
 /// Longest record body that may be received (section 5.2).
 const MAX_CIPHERTEXT: usize = MAX_PLAINTEXT + 256;
 const TAG: usize = 16;
+/// Records that may be under way when the key is due to change: what one full output holds, with room to spare.
+const REKEY_MARGIN: u64 = 1024;
 
 /// Content types.
 pub(crate) const ALERT: u8 = 21;
 pub(crate) const HANDSHAKE: u8 = 22;
 pub(crate) const APPLICATION_DATA: u8 = 23;
+
+/// The alert that ends a direction in order (section 6.1).
+pub(crate) const CLOSE_NOTIFY: u8 = 0;
+/// The handshake message KeyUpdate (section 4.6.3): type 24, one byte, update_not_requested.
+pub(crate) const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
 
 /// The keys of an established TLS 1.3 connection, both directions, with what it takes to renew them.
 pub struct TrafficKeys {
@@ -32,6 +39,11 @@ pub struct TrafficKeys {
 }
 
 impl TrafficKeys {
+    /// Has the key changed after `records` of them at the latest, however many its cipher suite allows.
+    pub fn limit_records(&mut self, records: u64) {
+        self.limit = self.limit.min(records);
+    }
+
     pub(crate) fn new(secrets: &ExtractedSecrets, renewal: Renewal) -> Result<Self, HandshakeError> {
         let cipher =
             |(sequence, secrets): &(u64, _)| Cipher::new(*sequence, secrets).ok_or(HandshakeError::CipherSuite);
@@ -48,7 +60,7 @@ impl TrafficKeys {
             tx: cipher(&secrets.tx)?,
             rx: cipher(&secrets.rx)?,
             renewal,
-            limit,
+            limit: limit.saturating_sub(REKEY_MARGIN),
         })
     }
 }
@@ -113,11 +125,6 @@ impl Cipher {
         })
     }
 
-    /// Records protected so far under this key.
-    pub(crate) fn records(&self) -> u64 {
-        self.sequence
-    }
-
     /// Section 5.3. A sequence number is used once: it moves on with every nonce.
     fn nonce(&mut self) -> Nonce {
         let mut nonce = self.iv;
@@ -174,6 +181,65 @@ impl Cipher {
         Err(TlsError::RecordType(0))
     }
 }
+
+/// The records of one connection's output, none where there is no TLS.
+pub(crate) struct Records(Option<Sealer>);
+
+struct Sealer {
+    cipher: Cipher,
+    /// Records under one key.
+    limit: u64,
+}
+
+impl Records {
+    pub(crate) fn new(cipher: Cipher, limit: u64) -> Self {
+        Self(Some(Sealer { cipher, limit }))
+    }
+
+    pub(crate) fn none() -> Self {
+        Self(None)
+    }
+
+    pub(crate) fn is_sealing(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether the key has been used for as many records as it may.
+    pub(crate) fn wants_key_update(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|sealer| sealer.cipher.sequence >= sealer.limit)
+    }
+
+    pub(crate) fn change_key(&mut self, cipher: Cipher) {
+        if let Some(sealer) = &mut self.0 {
+            sealer.cipher = cipher;
+        }
+    }
+}
+
+impl Seal for Records {
+    type Error = TlsError;
+
+    #[inline]
+    fn lead(&self) -> usize {
+        if self.is_sealing() { HEADER } else { 0 }
+    }
+
+    #[inline]
+    fn trail(&self) -> usize {
+        if self.is_sealing() { TRAILER } else { 0 }
+    }
+
+    fn seal(&mut self, content: Option<u8>, record: &mut [u8]) -> Result<(), TlsError> {
+        match &mut self.0 {
+            Some(sealer) => sealer.cipher.seal(content.unwrap_or(APPLICATION_DATA), record),
+            None => Ok(()),
+        }
+    }
+}
+
+const _: () = assert!(HEADER + TRAILER <= MAX_OVERHEAD);
 
 /// Takes the first record off `input`, header included; none while it is not whole.
 pub(crate) fn split<'b>(input: &mut &'b mut [u8]) -> Result<Option<&'b mut [u8]>, TlsError> {

@@ -3,6 +3,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+use culvert_h2core::{BadHeaders, Request};
+
 /// Where a stream goes: `:authority` of a `CONNECT`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Authority {
@@ -89,6 +91,22 @@ pub struct ConnectRequest {
 }
 
 impl ConnectRequest {
+    /// Reads a request as the `CONNECT` that it must be (RFC 9113 section 8.5).
+    pub(crate) fn new(request: Result<Request, BadHeaders>) -> Result<Self, BadRequest> {
+        let request = request?;
+        if request.method != "CONNECT" {
+            return Err(BadRequest::Method);
+        }
+        if request.scheme.is_some() || request.path.is_some() || request.protocol.is_some() {
+            return Err(BadRequest::Headers("pseudo-header that CONNECT must not have"));
+        }
+        let authority = request.authority.ok_or(BadRequest::Headers("no :authority"))?;
+        Ok(Self {
+            authority: authority.parse().map_err(BadRequest::Authority)?,
+            headers: request.headers,
+        })
+    }
+
     /// The first value of a header; `name` in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
@@ -96,15 +114,6 @@ impl ConnectRequest {
             .find(|(key, _)| key == name)
             .map(|(_, value)| value.as_str())
     }
-}
-
-/// An answer to a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Response {
-    /// 200 to 599. Data flows after any 2xx; with another, the stream only ends.
-    pub status: u16,
-    /// Regular headers in order, names in lower case.
-    pub headers: Vec<(String, String)>,
 }
 
 /// A request that cannot be served, though the connection is sound.
@@ -123,6 +132,16 @@ pub enum BadRequest {
     /// More headers than [`Config::max_header_list`](crate::Config::max_header_list).
     #[error("headers too large")]
     TooLarge,
+}
+
+impl From<BadHeaders> for BadRequest {
+    fn from(error: BadHeaders) -> Self {
+        match error {
+            BadHeaders::Malformed(reason) => Self::Headers(reason),
+            BadHeaders::TooLarge => Self::TooLarge,
+            _ => Self::Headers("not understood"),
+        }
+    }
 }
 
 impl BadRequest {

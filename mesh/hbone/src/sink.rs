@@ -1,30 +1,7 @@
 //! What a connection tells its owner.
-use std::fmt;
+use culvert_h2core::{BadHeaders, ErrorCode, Request, Response, StreamId};
 
-use crate::{BadRequest, ConnectRequest, ErrorCode, Response};
-
-/// A stream of a connection. Odd: clients open all streams. Never used twice on one connection.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamId(pub(crate) u32);
-
-impl StreamId {
-    /// The number on the wire.
-    pub fn get(self) -> u32 {
-        self.0
-    }
-}
-
-impl fmt::Display for StreamId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for StreamId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+use crate::{BadRequest, ConnectRequest};
 
 /// Receives the events of [`Connection::receive`](crate::Connection::receive), in the order in which they happened.
 ///
@@ -34,7 +11,8 @@ pub trait Sink<'b> {
     /// Server: a peer asks for a stream. Answer with [`Connection::respond`](crate::Connection::respond) or
     /// [`reset`](crate::Connection::reset); also a malformed request, whose [`BadRequest::status`] is the answer to give.
     fn connect(&mut self, id: StreamId, request: Result<ConnectRequest, BadRequest>);
-    /// Client: the peer's answer to a stream that we opened. Informational answers (1xx) are not told.
+    /// Client: the peer's answer to a stream that we opened. Informational answers (1xx) are not told. Data flows after any 2xx; with
+    /// another status, the stream only ends.
     fn response(&mut self, id: StreamId, response: Response);
     /// Payload; never empty. Give every byte back with [`Connection::release`](crate::Connection::release) once it is out of our hands.
     fn data(&mut self, id: StreamId, data: &'b [u8]);
@@ -51,4 +29,37 @@ pub trait Sink<'b> {
     fn pong(&mut self, payload: [u8; 8]);
     /// The peer wants no new streams on this connection. Streams after `last` have been told as reset.
     fn go_away(&mut self, last: StreamId, code: ErrorCode);
+}
+
+/// Reads requests as what they must be here, `CONNECT`, and passes everything else on.
+pub(crate) struct Connects<'s, S>(pub(crate) &'s mut S);
+
+impl<'b, S: Sink<'b>> culvert_h2core::Sink<'b> for Connects<'_, S> {
+    fn request(&mut self, id: StreamId, request: Result<Request, BadHeaders>) {
+        self.0.connect(id, ConnectRequest::new(request));
+    }
+    fn response(&mut self, id: StreamId, response: Response) {
+        self.0.response(id, response);
+    }
+    fn data(&mut self, id: StreamId, data: &'b [u8]) {
+        self.0.data(id, data);
+    }
+    fn end(&mut self, id: StreamId) {
+        self.0.end(id);
+    }
+    fn reset(&mut self, id: StreamId, code: ErrorCode) {
+        self.0.reset(id, code);
+    }
+    fn writable(&mut self, id: StreamId) {
+        self.0.writable(id);
+    }
+    fn all_writable(&mut self) {
+        self.0.all_writable();
+    }
+    fn pong(&mut self, payload: [u8; 8]) {
+        self.0.pong(payload);
+    }
+    fn go_away(&mut self, last: StreamId, code: ErrorCode) {
+        self.0.go_away(last, code);
+    }
 }

@@ -6,7 +6,7 @@ mod common;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use common::{End, Event, configs, configs_with, server_name, shake};
+use common::{End, Event, configs, configs_with, server_name, shake, shake_limited};
 use culvert_hbone::{
     Config, Connection, ErrorCode, Handshake, HandshakeError, Progress, ProtocolError, Role, StreamId, TlsError,
 };
@@ -128,11 +128,10 @@ fn data_right_behind_the_handshake() {
 
 #[test]
 fn keys_are_changed_in_time() {
-    let config = Config {
-        rekey_after: 5,
-        ..Config::default()
-    };
-    let (mut client, mut server) = pair(configs(), usize::MAX, &config);
+    let (client, server) = configs();
+    let client = Handshake::client(Arc::new(client), server_name()).unwrap();
+    let server = Handshake::server(Arc::new(server)).unwrap();
+    let (mut client, mut server) = shake_limited(client, server, usize::MAX, &Config::default(), 5);
     let id = open(&mut client, &mut server);
     for _ in 0..5 {
         transfer(&mut client, &mut server, id, &pattern(300_000));
@@ -215,13 +214,10 @@ fn rustls_as_a_server() {
             peer.write_tls(&mut inbox).unwrap();
         }
     }
-    let keys = handshake.finish().unwrap().keys;
-    let config = Config {
-        rekey_after: 3,
-        ..Config::default()
-    };
+    let mut keys = handshake.finish().unwrap().keys;
+    keys.limit_records(3);
     let mut client = End {
-        connection: Connection::new(Role::Client, keys, &config),
+        connection: Connection::new(Role::Client, keys, &Config::default()),
         inbox,
     };
     give(&mut peer, &mut outbox);

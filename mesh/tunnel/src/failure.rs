@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use culvert_hbone::{ErrorCode, HandshakeError, ProtocolError, TlsError};
+use culvert_hbone::{ErrorCode, HandshakeError, Http2Error, ProtocolError, TlsError};
 use culvert_state::Denial;
 use rustix::io::Errno;
 
@@ -155,7 +155,7 @@ impl Failure {
         let final_ = match error {
             // bad_certificate to access_denied, certificate_required (RFC 8446 section 6)
             ProtocolError::Tls(TlsError::Alert(alert)) => matches!(alert, 42..=49 | 116),
-            ProtocolError::Preface => true,
+            ProtocolError::Http2(Http2Error::Preface) => true,
             _ => false,
         };
         Self::Tunnel {

@@ -7,6 +7,8 @@
 //! - [`turns`] and [`pace`]: which stream may send, and how far ahead of the network; [`budget`]: what is held and may be;
 //!   [`admission`]: how many tunnels strangers may open;
 //! - [`arena`]: storage whose keys outlive what they name.
+//!
+//! [`io`] puts them on tokio, over a source of sockets: what a waypoint uses. The node proxy has an event loop of its own around them.
 #![forbid(unsafe_code)]
 
 pub mod admission;
@@ -14,6 +16,7 @@ pub mod arena;
 pub mod attempts;
 pub mod budget;
 pub mod failure;
+pub mod io;
 pub mod life;
 pub mod pace;
 pub mod pool;

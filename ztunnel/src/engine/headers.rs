@@ -6,7 +6,7 @@ use culvert_hbone::Baggage;
 use culvert_state::Workload;
 
 /// Says why a request is refused.
-pub(super) const REASON: &str = "x-culvert-reason";
+pub(super) const REASON: &str = culvert_hbone::REASON_HEADER;
 
 /// The `forwarded` header (RFC 7239): the client with its port, and the service that it dialled.
 pub(super) fn forwarded(client: SocketAddr, service: Option<&str>) -> String {

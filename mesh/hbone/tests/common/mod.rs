@@ -138,6 +138,17 @@ impl End {
 
 /// Has two handshakes of ours talk, at most `chunk` bytes at a time.
 pub(crate) fn shake(client: Handshake, server: Handshake, chunk: usize, config: &Config) -> (End, End) {
+    shake_limited(client, server, chunk, config, u64::MAX)
+}
+
+/// The same, with keys that are changed after `records`.
+pub(crate) fn shake_limited(
+    client: Handshake,
+    server: Handshake,
+    chunk: usize,
+    config: &Config,
+    records: u64,
+) -> (End, End) {
     let (mut client, mut server) = (client, server);
     let (mut at_client, mut at_server) = (Vec::new(), Vec::new());
     let (mut to_client, mut to_server) = (Vec::new(), Vec::new());
@@ -153,7 +164,8 @@ pub(crate) fn shake(client: Handshake, server: Handshake, chunk: usize, config: 
         at_server.extend(to_server.drain(..chunk.min(to_server.len())));
     }
     let end = |role, handshake: Handshake, inbox: Vec<u8>, rest: Vec<u8>| {
-        let established = handshake.finish().unwrap();
+        let mut established = handshake.finish().unwrap();
+        established.keys.limit_records(records);
         assert!(!established.peer_certificates.is_empty());
         let connection = Connection::new(role, established.keys, config);
         End {

@@ -1,18 +1,17 @@
-//! What is to be sent: frames gathered in TLS records, in one buffer, sealed where they lie.
+//! What is to be sent: frames gathered in records, in one buffer, sealed where they lie.
 use std::array;
 use std::cell::RefCell;
 use std::io::{self, IoSliceMut};
 
-use crate::TlsError;
 use crate::frame::{self, HEADER as FRAME_HEADER, Kind};
-use crate::record::{self, APPLICATION_DATA, Cipher, MAX_PLAINTEXT, Renewal};
+use crate::seal::{MAX_OVERHEAD, MAX_PLAINTEXT, Seal};
 
 /// Most slices that a reader is given: 1 MiB in full records, and the rest of an open one.
 pub(crate) const MAX_SLICES: usize = 66;
 /// Bytes kept free of data, so that answers and window updates always find room.
 const RESERVE: usize = 64 << 10;
 /// Bytes of a buffer. Memory is touched, and so costs, only as far as it is used.
-const CAPACITY: usize = (MAX_SLICES + 2) * (record::HEADER + MAX_PLAINTEXT + record::TRAILER) + RESERVE;
+const CAPACITY: usize = (MAX_SLICES + 2) * (MAX_PLAINTEXT + MAX_OVERHEAD) + RESERVE;
 /// Bytes at which a peer that makes us answer but does not read has gone too far.
 const FLOOD: usize = CAPACITY + (256 << 10);
 /// A record with less room than this is closed rather than filled up.
@@ -25,37 +24,28 @@ thread_local! {
     static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Seals records; changes its key in time.
-struct Sealer {
-    cipher: Cipher,
-    /// Records under one key.
-    limit: u64,
-}
-
 /// The output of one connection.
-pub(crate) struct Output {
+pub(crate) struct Output<S: Seal> {
     /// Empty while there is nothing to send; else as long as its capacity, of which `written..end` counts.
     buffer: Vec<u8>,
     written: usize,
     end: usize,
     /// Where the open record begins, if one is open.
     open: Option<usize>,
-    sealer: Option<Sealer>,
+    seal: S,
     /// Nothing is taken any more: the last word has been said.
     finished: bool,
-    failed: Option<TlsError>,
+    failed: Option<S::Error>,
 }
 
-impl Output {
-    /// `limit`: records under one key. None: frames go out as they are.
-    pub(crate) fn new(keys: Option<(Cipher, u64)>) -> Self {
-        let sealer = keys.map(|(cipher, limit)| Sealer { cipher, limit });
+impl<S: Seal> Output<S> {
+    pub(crate) fn new(seal: S) -> Self {
         Self {
             buffer: Vec::new(),
             written: 0,
             end: 0,
             open: None,
-            sealer,
+            seal,
             finished: false,
             failed: None,
         }
@@ -82,16 +72,28 @@ impl Output {
     }
 
     /// Why nothing can be sealed any more.
-    pub(crate) fn failure(&self) -> Option<&TlsError> {
+    pub(crate) fn failure(&self) -> Option<&S::Error> {
         self.failed.as_ref()
     }
 
+    pub(crate) fn seal(&self) -> &S {
+        &self.seal
+    }
+
+    pub(crate) fn seal_mut(&mut self) -> &mut S {
+        &mut self.seal
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
     fn lead(&self) -> usize {
-        if self.sealer.is_some() { record::HEADER } else { 0 }
+        self.seal.lead()
     }
 
     fn trail(&self) -> usize {
-        if self.sealer.is_some() { record::TRAILER } else { 0 }
+        self.seal.trail()
     }
 
     /// Sees to an open record with room for `n` bytes of plaintext.
@@ -123,14 +125,13 @@ impl Output {
             self.end = start;
             return;
         }
-        self.seal(start, APPLICATION_DATA);
+        self.end_record(start, None);
     }
 
     /// Seals what lies from `start` to the end.
-    fn seal(&mut self, start: usize, content: u8) {
-        let Some(sealer) = &mut self.sealer else { return };
-        let end = self.end + record::TRAILER;
-        if let Err(error) = sealer.cipher.seal(content, &mut self.buffer[start..end]) {
+    fn end_record(&mut self, start: usize, content: Option<u8>) {
+        let end = self.end + self.trail();
+        if let Err(error) = self.seal.seal(content, &mut self.buffer[start..end]) {
             // Never let plaintext out.
             self.buffer[start..end].fill(0);
             self.end = start;
@@ -219,49 +220,23 @@ impl Output {
         result.map(|n| n.min(total))
     }
 
-    /// A handshake message or alert in a record of its own.
-    fn message(&mut self, content: u8, message: &[u8]) {
+    /// Adds a message of the layer below, in a record of its own.
+    pub(crate) fn message(&mut self, content: u8, message: &[u8]) {
+        if self.finished {
+            return;
+        }
         self.close();
         self.make_room(message.len());
         let start = self.end - self.lead();
         self.open = None;
         self.buffer[self.end..self.end + message.len()].copy_from_slice(message);
         self.end += message.len();
-        self.seal(start, content);
+        self.end_record(start, Some(content));
     }
 
-    /// Changes the key (RFC 8446 section 4.6.3): KeyUpdate under the old one, everything else under the new one.
-    pub(crate) fn update_key(&mut self, renewal: &mut Renewal) -> Result<(), TlsError> {
-        if self.finished || self.sealer.is_none() {
-            return Ok(());
-        }
-        // Type 24, one byte: update_not_requested.
-        self.message(record::HANDSHAKE, &[24, 0, 0, 1, 0]);
-        let cipher = renewal.tx()?;
-        if let Some(sealer) = &mut self.sealer {
-            sealer.cipher = cipher;
-        }
-        Ok(())
-    }
-
-    /// Whether the key has been used for as many records as it may.
-    pub(crate) fn wants_key_update(&self) -> bool {
-        self.sealer
-            .as_ref()
-            .is_some_and(|sealer| sealer.cipher.records() >= sealer.limit)
-            && !self.finished
-    }
-
-    /// Says the last word: an alert (close_notify is 0). Nothing is taken after it.
-    pub(crate) fn finish(&mut self, alert: u8) {
-        if self.finished {
-            return;
-        }
+    /// Nothing is taken any more.
+    pub(crate) fn finish(&mut self) {
         self.close();
-        if self.sealer.is_some() {
-            let level = if alert == 0 { 1 } else { 2 };
-            self.message(record::ALERT, &[level, alert]);
-        }
         self.finished = true;
     }
 

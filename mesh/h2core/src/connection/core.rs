@@ -5,7 +5,7 @@ use crate::flow::{self, ReceiveWindow, SendWindow};
 use crate::frame::{self, Kind};
 use crate::output::Output;
 use crate::stream::Stream;
-use crate::{Config, ErrorCode, Limit, Role, StreamId, hpack};
+use crate::{Config, ErrorCode, Limit, Role, Seal, StreamId, hpack};
 
 /// A PING of our own that marks the moment from which on no peer can be unaware of our GOAWAY.
 pub(super) const DRAIN_PING: [u8; 8] = *b"culvert!";
@@ -64,10 +64,10 @@ pub(super) enum Leaving {
     Final,
 }
 
-pub(super) struct Core {
+pub(super) struct Core<S: Seal> {
     pub(super) role: Role,
     pub(super) config: Config,
-    pub(super) output: Output,
+    pub(super) output: Output<S>,
     pub(super) streams: FxHashMap<StreamId, Stream>,
     pub(super) peer: PeerSettings,
     pub(super) send: SendWindow,
@@ -96,8 +96,8 @@ pub(super) struct Core {
     pub(super) idle_frames: u32,
 }
 
-impl Core {
-    pub(super) fn new(role: Role, output: Output, config: &Config) -> Self {
+impl<S: Seal> Core<S> {
+    pub(super) fn new(role: Role, output: Output<S>, config: &Config) -> Self {
         let mut config = config.clone();
         config.stream_window = config.stream_window.min(flow::MAX);
         config.connection_window = config.connection_window.clamp(flow::INITIAL, flow::MAX);

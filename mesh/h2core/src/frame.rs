@@ -3,8 +3,8 @@ use crate::{Limit, ProtocolError};
 
 /// Bytes before the payload: length, type, flags, stream.
 pub(crate) const HEADER: usize = 9;
-/// Most payload in a frame that we send: with its header it fills one TLS record, and is within what every peer takes.
-pub(crate) const MAX_SENT: usize = crate::record::MAX_PLAINTEXT - HEADER;
+/// Most payload in a frame that we send: with its header it fills one record, and is within what every peer takes.
+pub(crate) const MAX_SENT: usize = crate::seal::MAX_PLAINTEXT - HEADER;
 /// What a client sends first (section 3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Longest frame that is gathered when it is not whole, unless headers may be longer.

@@ -2,9 +2,9 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Event, GOOD, Recorder, authority, frame, request};
+use super::{CONNECT, Connection, Event, GOOD, Recorder, frame, request};
 use crate::frame::PREFACE;
-use crate::{Config, Connection, Fill, ProtocolError, Role};
+use crate::{Config, Fill, Plain, ProtocolError, Role};
 
 /// Frames as a peer might send them, sound or not.
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
@@ -31,15 +31,14 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
 
 /// What a server is told and says, fed in pieces.
 fn follow(bytes: &[u8], cuts: &[usize]) -> (Vec<Event>, Option<ProtocolError>, Vec<u8>) {
-    let mut server = Connection::plaintext(Role::Server, &Config::default());
+    let mut server = Connection::new(Role::Server, Plain, &Config::default());
     let mut recorder = Recorder::default();
-    let mut owned = bytes.to_vec();
-    let mut rest = &mut owned[..];
+    let mut rest = bytes;
     let mut error = None;
     let mut cuts = cuts.iter().cycle();
     while !rest.is_empty() {
         let size = cuts.next().map_or(rest.len(), |&cut| cut.clamp(1, rest.len()));
-        let (piece, tail) = rest.split_at_mut(size);
+        let (piece, tail) = rest.split_at(size);
         rest = tail;
         if let Err(failure) = server.receive(piece, &mut recorder) {
             error = Some(failure);
@@ -73,13 +72,13 @@ proptest! {
         chunks in vec(1usize..100_000, 1..10),
     ) {
         let config = Config { stream_window, connection_window, held_limit, ..Config::default() };
-        let mut client = Connection::plaintext(Role::Client, &config);
-        let mut server = Connection::plaintext(Role::Server, &config);
+        let mut client = Connection::new(Role::Client, Plain, &config);
+        let mut server = Connection::new(Role::Server, Plain, &config);
         let sent: Vec<Vec<u8>> =
             sizes.iter().enumerate().map(|(n, &size)| (0..size).map(|at| (at / 3 + n) as u8).collect()).collect();
         let mut ids = Vec::new();
         for _ in &sent {
-            ids.push(client.open(&authority(), &[]).unwrap());
+            ids.push(client.open(&CONNECT, &[]).unwrap());
         }
         // Each stream is echoed, so that both directions are under flow control at once.
         let mut progress = vec![(0usize, false, Vec::new(), false); sent.len()];
@@ -106,7 +105,7 @@ proptest! {
             }
             for event in super::carry(&mut client, &mut server).unwrap() {
                 match event {
-                    Event::Connect(id, request) => {
+                    Event::Request(id, request) => {
                         request.unwrap();
                         server.respond(id, 200, &[], false);
                     }
@@ -140,9 +139,9 @@ proptest! {
     #[test]
     fn readers_of_any_size_are_framed_whole(reads in vec((1usize..2_000_000, 0usize..100_000), 1..30)) {
         let config = Config { stream_window: 1 << 30, connection_window: 1 << 30, held_limit: u64::MAX, ..Config::default() };
-        let mut client = Connection::plaintext(Role::Client, &config);
-        let mut server = Connection::plaintext(Role::Server, &config);
-        let id = client.open(&authority(), &[]).unwrap();
+        let mut client = Connection::new(Role::Client, Plain, &config);
+        let mut server = Connection::new(Role::Server, Plain, &config);
+        let id = client.open(&CONNECT, &[]).unwrap();
         super::carry(&mut client, &mut server).unwrap();
         super::carry(&mut server, &mut client).unwrap();
         let (mut sent, mut received) = (Vec::new(), Vec::new());

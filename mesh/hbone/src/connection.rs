@@ -1,39 +1,19 @@
-//! One HBONE connection.
-//!
-//! This file is the way in: TLS records, and the few things that concern the connection as a whole. What received frames do is in
-//! `incoming` and `headers`, what the owner asks for is in `outgoing`; both work on `Core`, the HTTP/2 state, which knows nothing of records.
-mod core;
-mod headers;
-mod incoming;
-mod outgoing;
+//! One HBONE connection: HTTP/2 inside TLS records, whose streams are `CONNECT`s.
 #[cfg(test)]
 mod tests;
 
 use std::io::{self, IoSliceMut};
 
-use self::core::Core;
-use crate::frame::Parser;
-use crate::output::{self, Output};
-use crate::protection::{Message, Protection};
-use crate::{
-    Authority, Config, ErrorCode, OpenError, ProtocolError, Role, Sink, StreamId, TlsError, TrafficKeys, frame, record,
-};
+use culvert_h2core::{self as h2core, Config, ErrorCode, Fill, OpenError, Role, StreamId};
 
-/// What [`Connection::fill`] did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fill {
-    /// Nothing can be sent on this stream now ([`Connection::send_capacity`] is 0); nothing was read.
-    Blocked,
-    /// The reader gave nothing: the application sends no more. Call [`Connection::finish`].
-    End,
-    /// So many bytes were read and framed.
-    Bytes(usize),
-}
+use crate::protection::{Message, Protection};
+use crate::record::{self, Records};
+use crate::sink::Connects;
+use crate::{Authority, ProtocolError, Sink, TlsError, TrafficKeys};
 
 /// One HBONE connection: HTTP/2 over TLS 1.3 records, without I/O. See the crate's page for how it is used.
 pub struct Connection {
-    parser: Parser,
-    core: Core,
+    http2: h2core::Connection<Records>,
     /// None: no TLS.
     protection: Option<Protection>,
     /// The peer sent its close_notify.
@@ -41,30 +21,24 @@ pub struct Connection {
     failed: Option<ProtocolError>,
 }
 
-/// Records that may be under way when the key is due to change: what one full output holds, with room to spare.
-const REKEY_MARGIN: u64 = 1024;
-
 impl Connection {
     /// Most slices that [`fill`](Self::fill) gives to its reader.
-    pub const MAX_SLICES: usize = output::MAX_SLICES;
+    pub const MAX_SLICES: usize = h2core::Connection::<Records>::MAX_SLICES;
 
     /// A connection over the keys of a finished handshake. The opening frames are queued at once.
     pub fn new(role: Role, keys: TrafficKeys, config: &Config) -> Self {
-        let limit = keys.limit.saturating_sub(REKEY_MARGIN).min(config.rekey_after);
-        let output = Output::new(Some((keys.tx, limit)));
-        Self::build(role, output, Some(Protection::new(keys.rx, keys.renewal)), config)
+        let protection = Protection::new(keys.rx, keys.renewal);
+        Self::build(role, Records::new(keys.tx, keys.limit), Some(protection), config)
     }
 
     /// A connection without TLS: HTTP/2 bytes as they are, for tests, fuzzing and measurements.
     pub fn plaintext(role: Role, config: &Config) -> Self {
-        Self::build(role, Output::new(None), None, config)
+        Self::build(role, Records::none(), None, config)
     }
 
-    fn build(role: Role, output: Output, protection: Option<Protection>, config: &Config) -> Self {
-        let parser = Parser::new(role == Role::Server, config.max_frame, config.max_header_list);
+    fn build(role: Role, records: Records, protection: Option<Protection>, config: &Config) -> Self {
         Self {
-            parser,
-            core: Core::new(role, output, config),
+            http2: h2core::Connection::new(role, records, config),
             protection,
             closed: false,
             failed: None,
@@ -84,12 +58,17 @@ impl Connection {
         if self.closed {
             return Ok(whole);
         }
+        let mut sink = Connects(sink);
         let result = match &self.failed {
             Some(error) => return Err(error.clone()),
-            None if self.protection.is_some() => self.receive_records(buf, sink).map(|rest| whole - rest),
-            None => self.receive_frames(buf, sink).map(|()| whole),
+            None if self.protection.is_some() => self.receive_records(buf, &mut sink).map(|rest| whole - rest),
+            None => self
+                .http2
+                .receive(buf, &mut sink)
+                .map(|()| whole)
+                .map_err(ProtocolError::from),
         };
-        let result = match self.core.output.failure() {
+        let result = match self.http2.seal_failure() {
             Some(error) => Err(error.clone().into()),
             None => result,
         };
@@ -100,19 +79,23 @@ impl Connection {
     }
 
     /// Returns how many bytes are left over.
-    fn receive_records<'b>(&mut self, buf: &'b mut [u8], sink: &mut impl Sink<'b>) -> Result<usize, ProtocolError> {
+    fn receive_records<'b>(
+        &mut self,
+        buf: &'b mut [u8],
+        sink: &mut impl h2core::Sink<'b>,
+    ) -> Result<usize, ProtocolError> {
         let mut rest = buf;
         while let Some(record) = record::split(&mut rest)? {
             let Some(protection) = &mut self.protection else { break };
             match protection.open(record)? {
                 // 22 bytes that cost an AEAD operation and say nothing must not come without end.
-                Message::Data([]) | Message::Handled => self.core.idle_frame()?,
-                Message::Data(plaintext) => self.receive_frames(plaintext, sink)?,
+                Message::Data([]) | Message::Handled => self.http2.count_idle()?,
+                Message::Data(plaintext) => self.http2.receive(plaintext, sink)?,
                 Message::KeyUpdateRequested => {
-                    self.core.owe_answer()?;
+                    self.http2.count_answer()?;
                     self.update_key()?;
                 }
-                Message::KeyUpdated => self.core.owe_answer()?,
+                Message::KeyUpdated => self.http2.count_answer()?,
                 Message::Close => {
                     self.closed = true;
                     return Ok(0);
@@ -122,25 +105,26 @@ impl Connection {
         Ok(rest.len())
     }
 
-    fn receive_frames<'b>(&mut self, plaintext: &'b [u8], sink: &mut impl Sink<'b>) -> Result<(), ProtocolError> {
-        let mut rest = plaintext;
-        while let Some(piece) = self.parser.next(&mut rest)? {
-            self.core.receive(piece, sink)?;
-        }
-        Ok(())
-    }
-
-    /// Says why it is over, as far as the peer can still understand it.
+    /// Says why it is over, as far as the peer can still understand it. HTTP/2 has said its part.
     fn fail(&mut self, error: ProtocolError) {
         let alert = match &error {
             ProtocolError::Tls(error) => error.alert(),
-            _ => {
-                self.core.send_go_away(self.core.last_peer, error.code());
-                Some(0)
-            }
+            ProtocolError::Http2(_) => None,
         };
-        self.core.output.finish(alert.unwrap_or(0));
+        self.last_word(alert);
         self.failed = Some(error);
+    }
+
+    /// Says the last word, an alert or else close_notify. Nothing is taken after it.
+    fn last_word(&mut self, alert: Option<u8>) {
+        if self.http2.seal().is_sealing() {
+            // A warning, or fatal.
+            self.http2.message(
+                record::ALERT,
+                &alert.map_or([1, record::CLOSE_NOTIFY], |alert| [2, alert]),
+            );
+        }
+        self.http2.end_output();
     }
 
     /// Client: opens a stream to `authority`. Data may be sent at once, before the answer.
@@ -150,23 +134,25 @@ impl Connection {
     /// # Errors
     /// See [`OpenError`].
     pub fn open(&mut self, authority: &Authority, headers: &[(&str, &str)]) -> Result<StreamId, OpenError> {
-        self.core.open(authority, headers)
+        let authority = authority.to_string();
+        let pseudo = [(":method", "CONNECT"), (":authority", authority.as_str())];
+        self.http2.open(&pseudo, headers)
     }
 
     /// Server: answers a stream. `end` ends our direction at once (a refusal). Does nothing for a stream that is gone.
     pub fn respond(&mut self, id: StreamId, status: u16, headers: &[(&str, &str)], end: bool) {
-        self.core.respond(id, status, headers, end);
+        self.http2.respond(id, status, headers, end);
     }
 
     /// Bytes that can be sent on this stream now: the least of its window, the connection's window and the room in the output.
     /// Between streams that compete, divide [`connection_capacity`](Self::connection_capacity).
     pub fn send_capacity(&self, id: StreamId) -> usize {
-        self.core.send_capacity(id)
+        self.http2.send_capacity(id)
     }
 
     /// Bytes that can be sent on all streams together now: the lesser of the connection's window and the room in the output.
     pub fn connection_capacity(&self) -> usize {
-        self.core.connection_capacity()
+        self.http2.connection_capacity()
     }
 
     /// Sends without a copy: `read` is given places in the output buffer, at most `max` bytes together, where payload belongs (at most
@@ -180,115 +166,120 @@ impl Connection {
         max: usize,
         read: impl FnOnce(&mut [IoSliceMut<'_>]) -> io::Result<usize>,
     ) -> io::Result<Fill> {
-        self.core.fill(id, max, read)
+        self.http2.fill(id, max, read)
     }
 
     /// Sends by copying. Returns how many bytes were taken, up to [`send_capacity`](Self::send_capacity).
     pub fn send(&mut self, id: StreamId, data: &[u8]) -> usize {
-        self.core.send(id, data)
+        self.http2.send(id, data)
     }
 
     /// Ends our direction of a stream; the peer's may go on. Does nothing when it has ended.
     pub fn finish(&mut self, id: StreamId) {
-        self.core.finish(id);
+        self.http2.finish(id);
     }
 
     /// Ends a stream in both directions. Nothing more is told about it. Does nothing for a stream that is gone.
     pub fn reset(&mut self, id: StreamId, code: ErrorCode) {
-        self.core.reset(id, code);
+        self.http2.reset(id, code);
     }
 
     /// The application took `n` bytes of a stream's data (or they were thrown away): the peer gets credit for as many. Harmless for
     /// streams that are gone.
     pub fn release(&mut self, id: StreamId, n: usize) {
-        self.core.release(id, n);
+        self.http2.release(id, n);
     }
 
     /// Withholds all credit of the connection, or no longer: the owner knows of memory that this connection does not. Credit of
     /// single streams is the owner's to give anyway. Returns whether there is something to send.
     pub fn withhold(&mut self, on: bool) -> bool {
-        self.core.withhold(on)
+        self.http2.withhold(on)
     }
 
     /// Whether the peer's first SETTINGS have come and ours are acknowledged. RFC 9113 section 6.5.3 asks for a limit in time.
     pub fn is_greeted(&self) -> bool {
-        self.core.peer.known && self.core.peer.acknowledged
+        self.http2.is_greeted()
     }
 
     /// Ends the connection for a reason of the owner's: GOAWAY with this code, then close_notify. Flush, then close.
     pub fn abort(&mut self, code: ErrorCode) {
-        self.core.send_go_away(self.core.last_peer, code);
-        self.core.output.finish(0);
+        self.http2.abort(code);
+        self.last_word(None);
     }
 
     /// Takes no new streams and says so; those that are open go on. Close when [`is_drained`](Self::is_drained).
     pub fn go_away(&mut self) {
-        self.core.go_away();
+        self.http2.go_away();
     }
 
     /// Whether a [`go_away`](Self::go_away) has taken its full course: no stream is open and none can arrive any more. A peer that
     /// does not answer our PING keeps a server from knowing; have a deadline when [`streams`](Self::streams) is 0.
     pub fn is_drained(&self) -> bool {
-        self.core.is_drained()
+        self.http2.is_drained()
     }
 
     /// Says that nothing more will be sent at all (TLS close_notify), after what is queued. Everything sent later is dropped.
     pub fn close(&mut self) {
-        self.core.output.finish(0);
+        self.last_word(None);
     }
 
     /// Asks the peer for a sign of life; the answer is [`Sink::pong`].
     pub fn ping(&mut self, payload: [u8; 8]) {
-        self.core.ping(payload);
+        self.http2.ping(payload);
     }
 
     /// Everything that is to be written to the socket. Ends the open record, so call it once per round, when all is gathered.
     pub fn output(&mut self) -> &[u8] {
-        if self.core.output.wants_key_update()
+        if self.http2.seal().wants_key_update()
             && let Err(error) = self.update_key()
         {
             self.fail(error.into());
         }
-        self.core.output.bytes()
+        self.http2.output()
     }
 
+    /// Changes our key (RFC 8446 section 4.6.3): KeyUpdate under the old one, everything else under the new one.
     fn update_key(&mut self) -> Result<(), TlsError> {
-        match &mut self.protection {
-            Some(protection) => self.core.output.update_key(&mut protection.renewal),
-            None => Ok(()),
+        let Some(protection) = &mut self.protection else {
+            return Ok(());
+        };
+        if self.http2.is_output_ended() {
+            return Ok(());
         }
+        self.http2.message(record::HANDSHAKE, &record::KEY_UPDATE);
+        let cipher = protection.renewal.tx()?;
+        self.http2.seal_mut().change_key(cipher);
+        Ok(())
     }
 
     /// The first `n` bytes of [`output`](Self::output) have been written. Gives the buffer back when all has.
     pub fn written(&mut self, n: usize) {
-        if self.core.output.advance(n) {
-            self.core.answers_taken();
-        }
+        self.http2.written(n);
     }
 
     /// Whether there is anything to write.
     pub fn has_output(&self) -> bool {
-        self.core.output.len() > 0
+        self.http2.output_len() > 0
     }
 
     /// Bytes to write, about.
     pub fn output_len(&self) -> usize {
-        self.core.output.len()
+        self.http2.output_len()
     }
 
     /// Streams that are open in at least one direction.
     pub fn streams(&self) -> usize {
-        self.core.streams.len()
+        self.http2.streams()
     }
 
     /// Client: whether [`open`](Self::open) would work.
     pub fn can_open(&self) -> bool {
-        self.core.may_open().is_ok()
+        self.http2.can_open()
     }
 
     /// Whether either side said that it takes no new streams, or stream numbers are used up.
     pub fn is_going_away(&self) -> bool {
-        self.failed.is_some() || self.closed || self.core.is_going_away()
+        self.failed.is_some() || self.closed || self.http2.is_going_away()
     }
 
     /// Whether the peer has sent its close_notify: nothing more comes. An end of the socket without it was cut off.
@@ -297,4 +288,8 @@ impl Connection {
     }
 }
 
-const _: () = assert!(frame::MAX_SENT == 16_375, "the documentation of `fill` says so");
+const _: () = {
+    const fn is_send<T: Send>() {}
+    // Runtimes move connections between threads.
+    is_send::<Connection>();
+};

@@ -2,12 +2,12 @@
 use super::core::{Core, Leaving, PartialBlock};
 use crate::frame::{self, Header, flag};
 use crate::header::Gathered;
-use crate::{ErrorCode, Limit, ProtocolError, Role, Sink, StreamId};
+use crate::{ErrorCode, Limit, ProtocolError, Role, Seal, Sink, StreamId};
 
 /// Most frames that one header block may be spread over.
 const MAX_PIECES: u32 = 16;
 
-impl Core {
+impl<S: Seal> Core<S> {
     pub(super) fn headers<'b>(
         &mut self,
         header: &Header,
@@ -96,7 +96,7 @@ impl Core {
                 _ => return self.fail_stream(id, ErrorCode::ProtocolError, sink),
             }
         } else {
-            // RFC 9113 section 8.5: a CONNECT stream carries DATA alone, so there are no trailers.
+            // Streams here carry DATA alone, as those of CONNECT do (RFC 9113 section 8.5): there are no trailers.
             return self.fail_stream(id, ErrorCode::ProtocolError, sink);
         }
         if end {
@@ -123,7 +123,7 @@ impl Core {
             return Ok(());
         }
         self.streams.insert(id, self.new_stream());
-        sink.connect(id, gathered.request());
+        sink.request(id, gathered.request());
         if end {
             self.remote_ended(id, sink);
         }

@@ -2,9 +2,9 @@
 use super::core::DRAIN_PING;
 use super::core::{Core, CurrentData, Leaving, setting};
 use crate::frame::{Header, Kind, Piece, flag};
-use crate::{ErrorCode, ProtocolError, Role, Sink, StreamId, flow};
+use crate::{ErrorCode, ProtocolError, Role, Seal, Sink, StreamId, flow};
 
-impl Core {
+impl<S: Seal> Core<S> {
     /// Takes the next piece of what the peer sent.
     pub(super) fn receive<'b>(&mut self, piece: Piece<'_, 'b>, sink: &mut impl Sink<'b>) -> Result<(), ProtocolError> {
         if !self.peer.known && !matches!(&piece, Piece::Frame(header, _) if header.kind == Kind::Settings) {

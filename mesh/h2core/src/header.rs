@@ -1,13 +1,52 @@
-//! What a header block must look like to be a CONNECT or its answer (RFC 9113 sections 8.1 to 8.5).
-use crate::{BadAuthority, BadRequest, ConnectRequest, Response, hpack};
+//! What a header block must look like to be a request or an answer (RFC 9113 sections 8.1 to 8.3).
+use crate::hpack;
+
+/// The head of a request. Which pseudo-headers its method asks for is its owner's to check (RFC 9113 sections 8.3.1 and 8.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// `:method`
+    pub method: String,
+    /// `:authority`
+    pub authority: Option<String>,
+    /// `:scheme`
+    pub scheme: Option<String>,
+    /// `:path`
+    pub path: Option<String>,
+    /// `:protocol` of an extended CONNECT (RFC 8441).
+    pub protocol: Option<String>,
+    /// Regular headers in order, names in lower case.
+    pub headers: Vec<(String, String)>,
+}
+
+/// The head of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// 200 to 599.
+    pub status: u16,
+    /// Regular headers in order, names in lower case.
+    pub headers: Vec<(String, String)>,
+}
+
+/// Why a request's headers cannot be used, though the connection is sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadHeaders {
+    /// They break a rule of RFC 9113 section 8.
+    #[error("malformed headers: {0}")]
+    Malformed(&'static str),
+    /// More than [`Config::max_header_list`](crate::Config::max_header_list).
+    #[error("headers too large")]
+    TooLarge,
+}
 
 /// Gathers the headers of one block, and what is wrong with them.
 pub(crate) struct Gathered {
-    method: Option<Vec<u8>>,
-    authority: Option<Vec<u8>>,
-    status: Option<Vec<u8>>,
-    /// `:scheme`, `:path` or `:protocol` is there.
-    other_pseudo: bool,
+    method: Option<String>,
+    authority: Option<String>,
+    scheme: Option<String>,
+    path: Option<String>,
+    protocol: Option<String>,
+    status: Option<String>,
     headers: Vec<(String, String)>,
     room: usize,
     too_large: bool,
@@ -20,8 +59,10 @@ impl Gathered {
         Self {
             method: None,
             authority: None,
+            scheme: None,
+            path: None,
+            protocol: None,
             status: None,
-            other_pseudo: false,
             headers: Vec::new(),
             room: max,
             too_large: false,
@@ -53,13 +94,12 @@ impl Gathered {
             b"method" => &mut self.method,
             b"authority" => &mut self.authority,
             b"status" => &mut self.status,
-            b"scheme" | b"path" | b"protocol" => {
-                self.other_pseudo = true;
-                return Ok(());
-            }
+            b"scheme" => &mut self.scheme,
+            b"path" => &mut self.path,
+            b"protocol" => &mut self.protocol,
             _ => return Err("unknown pseudo-header"),
         };
-        if slot.replace(value.to_vec()).is_some() {
+        if slot.replace(text(value)?).is_some() {
             return Err("pseudo-header given twice");
         }
         Ok(())
@@ -82,32 +122,27 @@ impl Gathered {
         if value.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n')) || value.trim_ascii().len() != value.len() {
             return Err("header value with a character that is not allowed");
         }
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| "header value that is not UTF-8");
         self.headers.push((text(name)?, text(value)?));
         Ok(())
     }
 
     /// As a request.
-    pub(crate) fn request(self) -> Result<ConnectRequest, BadRequest> {
+    pub(crate) fn request(self) -> Result<Request, BadHeaders> {
         if self.too_large {
-            return Err(BadRequest::TooLarge);
+            return Err(BadHeaders::TooLarge);
         }
         if let Some(reason) = self.malformed {
-            return Err(BadRequest::Headers(reason));
+            return Err(BadHeaders::Malformed(reason));
         }
-        match self.method.as_deref() {
-            Some(b"CONNECT") => {}
-            Some(_) => return Err(BadRequest::Method),
-            None => return Err(BadRequest::Headers("no :method")),
+        if self.status.is_some() {
+            return Err(BadHeaders::Malformed("pseudo-header of an answer"));
         }
-        if self.other_pseudo || self.status.is_some() {
-            return Err(BadRequest::Headers("pseudo-header that CONNECT must not have"));
-        }
-        let authority = self.authority.ok_or(BadRequest::Headers("no :authority"))?;
-        let authority = str::from_utf8(&authority).map_err(|_| BadRequest::Authority(BadAuthority::Host))?;
-        let authority = authority.parse().map_err(BadRequest::Authority)?;
-        Ok(ConnectRequest {
-            authority,
+        Ok(Request {
+            method: self.method.ok_or(BadHeaders::Malformed("no :method"))?,
+            authority: self.authority,
+            scheme: self.scheme,
+            path: self.path,
+            protocol: self.protocol,
             headers: self.headers,
         })
     }
@@ -120,10 +155,11 @@ impl Gathered {
         if let Some(reason) = self.malformed {
             return Err(reason);
         }
-        if self.method.is_some() || self.authority.is_some() || self.other_pseudo {
+        let others = [&self.method, &self.authority, &self.scheme, &self.path, &self.protocol];
+        if others.iter().any(|pseudo| pseudo.is_some()) {
             return Err("pseudo-header of a request");
         }
-        match self.status.as_deref() {
+        match self.status.as_deref().map(str::as_bytes) {
             Some(&[a @ b'1'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9']) => {
                 let digit = |byte: u8| u16::from(byte - b'0');
                 Ok(Response {
@@ -134,6 +170,10 @@ impl Gathered {
             _ => Err("no valid :status"),
         }
     }
+}
+
+fn text(bytes: &[u8]) -> Result<String, &'static str> {
+    String::from_utf8(bytes.to_vec()).map_err(|_| "header value that is not UTF-8")
 }
 
 /// RFC 9110 section 5.6.2, less upper case (RFC 9113 section 8.2.1).

@@ -4,9 +4,9 @@ use std::io::{self, IoSliceMut};
 use super::Fill;
 use super::core::{Core, Leaving};
 use crate::frame::{Kind, MAX_SENT, flag};
-use crate::{Authority, ErrorCode, OpenError, Role, StreamId, flow, hpack};
+use crate::{ErrorCode, OpenError, Role, Seal, StreamId, flow, hpack};
 
-impl Core {
+impl<S: Seal> Core<S> {
     pub(super) fn is_going_away(&self) -> bool {
         self.leaving != Leaving::No || self.peer_leaving || self.next > flow::MAX
     }
@@ -23,10 +23,8 @@ impl Core {
         Ok(())
     }
 
-    pub(super) fn open(&mut self, authority: &Authority, headers: &[(&str, &str)]) -> Result<StreamId, OpenError> {
+    pub(super) fn open(&mut self, pseudo: &[(&str, &str)], headers: &[(&str, &str)]) -> Result<StreamId, OpenError> {
         self.may_open()?;
-        let authority = authority.to_string();
-        let pseudo = [(":method", "CONNECT"), (":authority", authority.as_str())];
         let list = || pseudo.iter().chain(headers);
         let size = list()
             .map(|(name, value)| hpack::size(name.as_bytes(), value.as_bytes()))

@@ -29,12 +29,10 @@ pub struct Config {
     /// Streams that a peer may reset before we have answered them, less those we answered, before it is taken for an attack
     /// (CVE-2023-44487).
     pub max_early_resets: u32,
-    /// Frames that ask for an answer (PING, SETTINGS, KeyUpdate, refused streams) between two moments at which the output was drained.
+    /// Frames that ask for an answer (PING, SETTINGS, refused streams; KeyUpdate of TLS) between two moments at which the output was drained.
     pub max_pending_answers: u32,
     /// Frames in a row that carry nothing (empty DATA, unknown types, PRIORITY).
     pub max_idle_frames: u32,
-    /// TLS records sealed under one key before it is changed. Taken as a maximum: the limit of the cipher suite holds anyway.
-    pub rekey_after: u64,
 }
 
 impl Default for Config {
@@ -49,7 +47,6 @@ impl Default for Config {
             max_early_resets: 1000,
             max_pending_answers: 1000,
             max_idle_frames: 1000,
-            rekey_after: u64::MAX,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Peers that break rules, on purpose or not: each ends in its own error, and GOAWAY says why.
+use super::{CONNECT, Connection};
 use super::{Event, GOOD, feed, frame, request, server};
 use crate::frame::PREFACE;
-use crate::{Config, Connection, ErrorCode, Fault, Limit, ProtocolError, Role};
+use crate::{BadHeaders, Config, ErrorCode, Limit, Plain, ProtocolError, Role};
 
 /// Small limits, so that tests are short.
 fn strict() -> Config {
@@ -96,7 +97,6 @@ fn rules_of_the_connection() {
         let mut server = server(&strict());
         let error = feed(&mut server, bytes).expect_err(what);
         assert_eq!(error.code(), code, "{what}");
-        assert_eq!(error.fault(), Fault::Peer, "{what}");
         // The last frame is a GOAWAY with the code, and it stays at that.
         let output = server.output().to_vec();
         assert_eq!(output[output.len() - 4..], code.get().to_be_bytes(), "{what}");
@@ -107,12 +107,12 @@ fn rules_of_the_connection() {
 
 #[test]
 fn what_is_not_http2() {
-    let mut server = Connection::plaintext(Role::Server, &strict());
+    let mut server = Connection::new(Role::Server, Plain, &strict());
     assert_eq!(
         feed(&mut server, b"GET / HTTP/1.1\r\n\r\n".to_vec()),
         Err(ProtocolError::Preface)
     );
-    let mut server = Connection::plaintext(Role::Server, &strict());
+    let mut server = Connection::new(Role::Server, Plain, &strict());
     let error = feed(&mut server, [PREFACE, &request(1, 4, &GOOD)].concat()).unwrap_err();
     assert_eq!(error.code(), ErrorCode::ProtocolError);
 }
@@ -126,7 +126,7 @@ fn rapid_reset() {
     let mut server = server(&strict());
     for n in 0..100 {
         let events = feed(&mut server, request(2 * n + 1, 4, &GOOD)).unwrap();
-        let Event::Connect(id, _) = events[0] else { panic!() };
+        let Event::Request(id, _) = events[0] else { panic!() };
         server.respond(id, 200, &[], false);
         feed(&mut server, frame(3, 0, 2 * n + 1, &[0, 0, 0, 8])).unwrap();
     }
@@ -179,7 +179,7 @@ fn header_bombs() {
     bomb.extend_from_slice(&value);
     bomb.extend(vec![0xbe; 400]);
     let events = verdict(frame(1, 4, 1, &bomb)).unwrap();
-    assert!(matches!(&events[..], [Event::Connect(_, Err(error))] if error.status() == 431));
+    assert!(matches!(&events[..], [Event::Request(_, Err(BadHeaders::TooLarge))]));
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn rules_of_a_stream() {
     assert!(matches!(
         events[..],
         [
-            Event::Connect(..),
+            Event::Request(..),
             Event::End(_),
             Event::Reset(_, ErrorCode::StreamClosed)
         ]
@@ -276,7 +276,7 @@ fn padding_and_priority_are_removed() {
     ];
     let events = verdict(bytes.concat()).unwrap();
     assert!(
-        matches!(&events[..], [Event::Connect(_, Ok(_)), Event::Data(_, data), Event::End(_)] if data == b"datamore")
+        matches!(&events[..], [Event::Request(_, Ok(_)), Event::Data(_, data), Event::End(_)] if data == b"datamore")
     );
 }
 
@@ -312,7 +312,7 @@ fn later_rules_of_the_connection() {
 
 #[test]
 fn a_peer_that_does_not_acknowledge_settings_is_seen_and_told() {
-    let mut server = Connection::plaintext(Role::Server, &strict());
+    let mut server = Connection::new(Role::Server, Plain, &strict());
     assert!(!server.is_greeted());
     feed(&mut server, [PREFACE, &frame(4, 0, 0, &[])].concat()).unwrap();
     assert!(!server.is_greeted());
@@ -320,7 +320,7 @@ fn a_peer_that_does_not_acknowledge_settings_is_seen_and_told() {
     server.written(n);
     server.abort(ErrorCode::SettingsTimeout);
     assert_eq!(server.output(), frame(7, 0, 0, &[0, 0, 0, 0, 0, 0, 0, 4]));
-    let mut server = Connection::plaintext(Role::Server, &strict());
+    let mut server = Connection::new(Role::Server, Plain, &strict());
     feed(
         &mut server,
         [PREFACE, &frame(4, 0, 0, &[]), &frame(4, 1, 0, &[])].concat(),
@@ -355,9 +355,9 @@ fn a_client_checks_too() {
         ),
     ];
     for (what, bytes, check) in cases {
-        let mut client = Connection::plaintext(Role::Client, &strict());
+        let mut client = Connection::new(Role::Client, Plain, &strict());
         feed(&mut client, settings.clone()).unwrap();
-        client.open(&"a.example:80".parse().unwrap(), &[]).unwrap();
+        client.open(&CONNECT, &[]).unwrap();
         assert!(check(feed(&mut client, bytes)), "{what}");
     }
 }
@@ -370,7 +370,7 @@ fn output_is_bounded() {
     for n in 0.. {
         match feed(&mut server, request(2 * n + 1, 5, &GOOD)) {
             Ok(events) => {
-                let Event::Connect(id, _) = events[0] else { panic!() };
+                let Event::Request(id, _) = events[0] else { panic!() };
                 server.respond(id, 401, &[("traceparent", &value)], true);
             }
             Err(error) => {
