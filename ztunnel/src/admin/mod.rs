@@ -83,7 +83,7 @@ pub(crate) fn pages(
     Pages {
         admin: admin.metrics(Arc::clone(&registry)),
         metrics: Routes::new().metrics(registry),
-        readiness: Routes::new().get("/healthz/ready", readiness(Arc::clone(shared), Arc::clone(served))),
+        readiness: Routes::new().get("/healthz/ready", readiness(Arc::clone(ready))),
     }
 }
 
@@ -97,9 +97,9 @@ fn set_logging(logging: &Logging, request: &Request) -> Response {
     }
 }
 
-fn readiness(shared: Arc<Shared>, served: Arc<Served>) -> impl Fn(&Request) -> Response {
+fn readiness(ready: Arc<Readiness>) -> impl Fn(&Request) -> Response {
     move |_| {
-        let missing = served.missing(&shared);
+        let missing = ready.missing();
         if missing.is_empty() {
             return Response::text("ready\n");
         }
