@@ -137,7 +137,7 @@ impl Loop {
         let Some(tunnel) = self.tunnels.get_mut(key) else {
             return;
         };
-        if !tunnel.blocked && tunnel.turns.len() > 0 && !std::mem::replace(&mut tunnel.turns.scheduled, true) {
+        if !tunnel.blocked && !tunnel.turns.is_empty() && !std::mem::replace(&mut tunnel.turns.scheduled, true) {
             self.again.push_back(Again::Streams(key));
         }
     }
