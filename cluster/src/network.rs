@@ -1,6 +1,6 @@
 //! The network between the nodes: a bridge in the control plane's network namespace, and a link from it to each node.
 
-use crate::{Error, addresses, error::Doing, process};
+use crate::{Error, addresses, error::Doing, process, wait};
 use rustix::mount::{UnmountFlags, unmount};
 use std::{
     fmt::Write as _,
@@ -8,6 +8,7 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 /// The bridge, in the control plane's namespace.
@@ -54,7 +55,10 @@ fn bridge(nodes: &[String], dual_stack: bool) -> String {
     }
     let _ = writeln!(lines, "link set {BRIDGE} up");
     for (number, netns) in (1..).zip(nodes) {
-        let _ = writeln!(lines, "link add node{number} type veth peer name eth0 netns {netns}");
+        let _ = writeln!(
+            lines,
+            "link add node{number} type veth peer name {UPLINK} netns {netns}"
+        );
         let _ = writeln!(lines, "link set node{number} master {BRIDGE} up");
         let _ = writeln!(
             lines,
@@ -76,13 +80,13 @@ fn bridge(nodes: &[String], dual_stack: bool) -> String {
 
 fn node(number: u8, count: u8, dual_stack: bool) -> String {
     let mut lines = "link set lo up\n".to_owned();
-    let _ = writeln!(lines, "addr add {}/24 dev eth0", addresses::node(number));
+    let _ = writeln!(lines, "addr add {}/24 dev {UPLINK}", addresses::node(number));
     if dual_stack {
-        let _ = writeln!(lines, "addr add {}/64 dev eth0 nodad", addresses::node_v6(number));
+        let _ = writeln!(lines, "addr add {}/64 dev {UPLINK} nodad", addresses::node_v6(number));
     }
     let _ = writeln!(
         lines,
-        "link set eth0 up\nroute add default via {}",
+        "link set {UPLINK} up\nroute add default via {}",
         addresses::CONTROL_PLANE
     );
     if dual_stack {
@@ -105,6 +109,37 @@ fn node(number: u8, count: u8, dual_stack: bool) -> String {
         }
     }
     lines
+}
+
+/// The link of a node to all others, in its own namespace.
+const UPLINK: &str = "eth0";
+
+/// Takes from a node's namespace what a machine does not have after a power cut: its pods' links, with the addresses and routes of
+/// these, and all rules of netfilter.
+///
+/// A pod's namespace outlives its processes for as long as a socket of theirs has something to send, and the kernel takes namespaces
+/// down in its own time. While the link of one is there, so is the route over it, and whoever has the address next is not reached: the
+/// plug-in `ptp` takes a route that is there for its own. What answers is the old namespace, where nobody listens.
+pub(crate) fn cut(node: &Path) -> Result<(), Error> {
+    let netns = node.file_name().unwrap_or_default();
+    let ip = |arguments: &[&str]| process::output(Command::new("ip").arg("-n").arg(netns).args(arguments));
+    wait::wait_for("end of the links to a node's pods", Duration::from_secs(20), || {
+        let links = pod_links(&ip(&["-o", "link", "show", "type", "veth"])?);
+        for link in &links {
+            // It may have gone by itself meanwhile.
+            let _ = ip(&["link", "delete", link]);
+        }
+        Ok(links.is_empty().then_some(()))
+    })?;
+    let mut nft = Command::new("ip");
+    nft.args(["netns", "exec"]).arg(netns).args(["nft", "flush", "ruleset"]);
+    process::output(&mut nft).map(drop)
+}
+
+/// The links to pods in what `ip -o link` prints: a line for each, such as `7: veth1f@if2: <BROADCAST,...`.
+fn pod_links(text: &str) -> Vec<String> {
+    let name = |line: &str| Some(line.split_whitespace().nth(1)?.split(['@', ':']).next()?.to_owned());
+    text.lines().filter_map(name).filter(|name| name != UPLINK).collect()
 }
 
 /// Runs `ip` commands in a namespace, all or an error.
@@ -149,5 +184,61 @@ pub(crate) fn remove(netns: &str) -> Result<(), Error> {
             Err(error).doing(|| format!("remove {}", path.display()))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nodes_links_to_pods_are_told_from_its_link_to_other_nodes() {
+        let text = "2: eth0@if9: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 qdisc noqueue state UP\n\
+                    7: veth1f2@if2: <BROADCAST> mtu 1500 \\    link/ether 52:aa brd ff:ff link-netnsid 4\n\
+                    8: vethb: <BROADCAST> mtu 1500\n";
+        assert_eq!(pod_links(text), ["veth1f2", "vethb"]);
+        assert!(pod_links("").is_empty());
+    }
+    /// A network namespace of the test's own, which goes with the value.
+    struct Named(String);
+
+    impl Named {
+        fn new(name: &str) -> Self {
+            let name = format!("cv-cut-{name}-{}", std::process::id());
+            process::output(Command::new("ip").args(["netns", "add", &name])).unwrap();
+            Self(name)
+        }
+
+        fn ip(&self, arguments: &[&str]) -> String {
+            process::output(Command::new("ip").args(["-n", &self.0]).args(arguments)).unwrap()
+        }
+    }
+
+    impl Drop for Named {
+        fn drop(&mut self) {
+            let _ = remove(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_power_cut_takes_links_to_pods_though_their_namespaces_stay_and_leaves_the_link_to_other_nodes() {
+        let (node, pod, others) = (Named::new("node"), Named::new("pod"), Named::new("others"));
+        let lines = format!(
+            "link add {UPLINK} type veth peer name node netns {}\nlink add veth7 type veth peer name {UPLINK} netns {}\n\
+             link set veth7 up\nroute add 198.18.7.7/32 dev veth7\n",
+            others.0, pod.0
+        );
+        batch(&node.0, &lines).unwrap();
+        assert!(node.ip(&["route"]).contains("198.18.7.7"));
+        cut(&path(&node.0)).unwrap();
+        assert_eq!(
+            node.ip(&["route"]),
+            "",
+            "whoever has the address next gets a route of its own"
+        );
+        let links = node.ip(&["-o", "link"]);
+        assert!(links.contains(UPLINK) && !links.contains("veth7"), "{links}");
+        assert!(!pod.ip(&["-o", "link"]).contains(UPLINK), "the other end is gone, too");
+        cut(&path(&node.0)).unwrap();
     }
 }

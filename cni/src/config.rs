@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::PathBuf, str, time::Duration};
 
 use serde::Deserialize;
 
-use crate::span::Json;
+use crate::{agent::Limits, span::Json};
 
 /// The longest configuration, in bytes, with the previous result in it.
 pub const MAX_CONFIG: usize = 1 << 20;
@@ -27,6 +27,9 @@ pub const SYSTEM_NAMESPACE: &str = "culvert-system";
 /// How long the agent may take for a pod: a little longer than it allows itself.
 const TIMEOUT_MS: u64 = 10_000;
 
+/// How long an agent that works takes to say that it has the request, on a busy node.
+const HEARD_MS: u64 = 500;
+
 /// The versions of the specification whose configurations are understood.
 pub const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
@@ -41,8 +44,8 @@ pub struct Config<'a> {
     pub agent_socket: PathBuf,
     /// What to consult when nobody answers.
     pub state_file: PathBuf,
-    /// How long to wait for an answer.
-    pub timeout: Duration,
+    /// How long to wait for the agent.
+    pub limits: Limits,
     /// Whose pods never wait.
     pub system_namespace: String,
     /// Where the kubelet keeps the logs of pods.
@@ -76,6 +79,8 @@ struct Keys {
     #[serde(default)]
     timeout_ms: Option<u64>,
     #[serde(default)]
+    heard_ms: Option<u64>,
+    #[serde(default)]
     system_namespace: Option<String>,
     #[serde(default)]
     pod_logs: Option<PathBuf>,
@@ -107,7 +112,10 @@ impl<'a> Config<'a> {
             previous: json.member("prevResult").filter(|result| result.text() != "null"),
             agent_socket: keys.agent_socket.unwrap_or_else(|| AGENT_SOCKET.into()),
             state_file: keys.state_file.unwrap_or_else(|| STATE_FILE.into()),
-            timeout: Duration::from_millis(keys.timeout_ms.unwrap_or(TIMEOUT_MS)),
+            limits: Limits {
+                heard: Duration::from_millis(keys.heard_ms.unwrap_or(HEARD_MS)),
+                answer: Duration::from_millis(keys.timeout_ms.unwrap_or(TIMEOUT_MS)),
+            },
             system_namespace: keys.system_namespace.unwrap_or_else(|| SYSTEM_NAMESPACE.to_owned()),
             pod_logs: keys.pod_logs.unwrap_or_else(|| POD_LOGS.into()),
         })
@@ -187,7 +195,8 @@ mod tests {
             format!(r#"{{"cniVersion":"1.0.0","name":"n","type":"culvert-cni","prevResult":{PTP},"timeoutMs":50}}"#);
         let config = config(&text).expect("valid");
         assert_eq!(config.previous.map(Json::text), Some(PTP));
-        assert_eq!(config.timeout, Duration::from_millis(50));
+        assert_eq!(config.limits.answer, Duration::from_millis(50));
+        assert_eq!(config.limits.heard, Duration::from_millis(HEARD_MS));
         assert_eq!(config.agent_socket, PathBuf::from(AGENT_SOCKET));
     }
 

@@ -1,5 +1,5 @@
 //! Culvert's chained CNI plug-in: holds a new pod back until its node's agent has captured it, so that not even the pod's
-//! first packet travels in clear.
+//! first packet travels in plaintext.
 //!
 //! The container runtime calls the program `culvert-cni` as the last plug-in of its chain, when the pod has its network
 //! namespace and addresses, and before any of its containers runs. It asks the agent over a unix socket and passes the

@@ -13,7 +13,7 @@
 use std::{io, time::Duration};
 
 use crate::{
-    agent::{self, Silence},
+    agent::{self, Limits, Silence},
     caller::{Call, Command, Pod},
     config::{Config, ConfigError, VERSIONS, addresses},
     error::{CniError, Code},
@@ -90,7 +90,7 @@ fn add(call: &Call, config: &Config<'_>) -> Result<String, (Code, String)> {
         addresses: addresses(previous),
         ..request(wire::Command::Add, call, pod)
     };
-    match agent::ask(&config.agent_socket, &request, config.timeout) {
+    match agent::ask(&config.agent_socket, &request, config.limits) {
         Ok(Answer::Error { code, message }) => Err((Code::Agent(code), message)),
         Ok(_) => through,
         Err(silence) => {
@@ -122,7 +122,7 @@ fn alone(pod: &Pod, config: &Config<'_>, silence: &Silence) -> Result<(), (Code,
     let socket = config.agent_socket.display();
     let message = format!(
         "pod {namespace}/{name} waits: the mesh agent of this node {silence} ({socket}){missing}, and {known}; pods of enrolled \
-         namespaces wait until the agent answers, so that nothing of theirs travels in clear; {REMEDY}"
+         namespaces wait until the agent answers, so that nothing of theirs travels in plaintext; {REMEDY}"
     );
     Err((Code::TryAgainLater, message))
 }
@@ -138,11 +138,11 @@ fn del(call: &Call, config: &Config<'_>) {
         return;
     }
     // The agent notices by itself when a network namespace goes; it only learns sooner this way.
-    let _ = agent::ask(
-        &config.agent_socket,
-        &request(wire::Command::Del, call, pod),
-        config.timeout.min(FAREWELL),
-    );
+    let limits = Limits {
+        answer: config.limits.answer.min(FAREWELL),
+        ..config.limits
+    };
+    let _ = agent::ask(&config.agent_socket, &request(wire::Command::Del, call, pod), limits);
 }
 
 fn request(command: wire::Command, call: &Call, pod: &Pod) -> Request {

@@ -11,7 +11,6 @@ use std::{
     path::Path,
     process::{Command, Output, Stdio},
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
 };
 
 use culvert_cni::{
@@ -26,6 +25,9 @@ const PREVIOUS: &str = r#"{ "cniVersion":"1.0.0", "interfaces":[{"name":"eth0","
 const ARGS: &str =
     "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=a;K8S_POD_INFRA_CONTAINER_ID=c1;K8S_POD_UID=u-1";
 
+/// Longer than any test.
+const HOUR_MS: u64 = 3_600_000;
+
 /// A folder with what a call may need.
 struct Node(tempfile::TempDir);
 
@@ -38,15 +40,27 @@ impl Node {
         self.0.path().join(name)
     }
 
+    /// With an hour for the agent at each step: what a test does not want to wait for, it never ends by.
     fn config(&self, more: &str) -> String {
+        self.config_with(HOUR_MS, HOUR_MS, more)
+    }
+
+    fn config_with(&self, heard_ms: u64, timeout_ms: u64, more: &str) -> String {
         let (socket, state) = (self.path("cni.sock"), self.path("state.json"));
         format!(
-            r#"{{"cniVersion":"1.0.0","name":"n","type":"culvert-cni","agentSocket":{socket:?},"stateFile":{state:?}{more}}}"#
+            r#"{{"cniVersion":"1.0.0","name":"n","type":"culvert-cni","agentSocket":{socket:?},"stateFile":{state:?},
+            "heardMs":{heard_ms},"timeoutMs":{timeout_ms}{more}}}"#
         )
     }
 
     fn add(&self, args: &str) -> Output {
-        call("ADD", args, &self.config(&format!(r#","prevResult":{PREVIOUS}"#)))
+        self.add_with(HOUR_MS, HOUR_MS, args)
+    }
+
+    /// With these times for the agent: to say that it has heard, and to answer.
+    fn add_with(&self, heard_ms: u64, timeout_ms: u64, args: &str) -> Output {
+        let previous = format!(r#","prevResult":{PREVIOUS}"#);
+        call("ADD", args, &self.config_with(heard_ms, timeout_ms, &previous))
     }
 
     /// Writes the state file.
@@ -61,7 +75,8 @@ impl Node {
         thread::spawn(move || {
             let (request, mut stream) = hear(&listener);
             for answer in answers {
-                stream.write_all(answer.line().as_bytes()).expect("answer");
+                // A caller that says goodbye does not wait for long.
+                let _ = stream.write_all(answer.line().as_bytes());
             }
             // Until the caller has gone.
             drop(stream.read_to_end(&mut Vec::new()));
@@ -195,13 +210,7 @@ fn without_an_agent_pods_of_enrolled_namespaces_wait_and_others_start() {
     for part in ["shop/a", "does not run", "namespace shop is enrolled", "culvert-node"] {
         assert!(message.contains(part), "{part}: {message}");
     }
-    let started = Instant::now();
     assert_passed(&node.add(&ARGS.replace("=shop", "=other")));
-    assert!(
-        started.elapsed() < Duration::from_millis(500),
-        "{:?}",
-        started.elapsed()
-    );
 
     // A socket that nobody listens at any more, as a killed agent leaves it.
     drop(node.listen());
@@ -214,26 +223,23 @@ fn an_agent_that_hangs_holds_only_enrolled_namespaces_back() {
     let node = Node::new();
     node.enrolled(&["shop"]);
     let _hangs = node.listen();
-    let started = Instant::now();
-    let (code, message) = error(&node.add(ARGS));
+    // It is not waited for as for one that has heard: that would take an hour.
+    let (code, message) = error(&node.add_with(50, HOUR_MS, ARGS));
     assert_eq!(code, 11);
     assert!(message.contains("does not answer in time"), "{message}");
-    assert_passed(&node.add(&ARGS.replace("=shop", "=other")));
-    assert!(
-        started.elapsed() < Duration::from_secs(5),
-        "it is not waited for as for one that has heard"
-    );
+    assert_passed(&node.add_with(50, HOUR_MS, &ARGS.replace("=shop", "=other")));
 }
 
 #[test]
-fn an_agent_that_has_heard_is_waited_for_until_the_timeout() {
+fn an_agent_that_has_heard_and_never_answers_is_no_permission() {
     let node = Node::new();
     node.enrolled(&["shop"]);
     let agent = node.agent(vec![Answer::Heard]);
-    let started = Instant::now();
-    let config = node.config(&format!(r#","timeoutMs":900,"prevResult":{PREVIOUS}"#));
-    assert_eq!(error(&call("ADD", ARGS, &config)).0, 11);
-    assert!(started.elapsed() >= Duration::from_millis(900));
+    let (code, message) = error(&node.add_with(HOUR_MS, 200, ARGS));
+    assert!(
+        code == 11 && message.contains("does not answer in time"),
+        "{code} {message}"
+    );
     agent.join().expect("agent");
 }
 
@@ -318,10 +324,9 @@ fn everything_but_add_succeeds_without_an_agent() {
             "what is damaged can be taken away"
         );
     }
+    // However long an ADD would wait for it.
     let _hangs = node.listen();
-    let started = Instant::now();
     assert!(call("DEL", ARGS, &node.config("")).status.success());
-    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
 }
 
 #[test]

@@ -80,6 +80,8 @@ impl Follow {
             derived = changes.derived,
             "configuration"
         );
+        let mut placement = before.placement.clone();
+        placement.update(&before.loaded.objects, &self.loaded.objects);
         let state = State {
             loaded: Arc::new(Loaded {
                 objects: self.loaded.objects.clone(),
@@ -87,6 +89,7 @@ impl Follow {
                 generation: self.loaded.generation,
             }),
             snapshot: self.model.snapshot().clone(),
+            placement,
         };
         self.metrics.set(&state, &changes);
         self.state.send_replace(Arc::new(state));

@@ -20,7 +20,8 @@
 //! | [`source`] | objects from a cluster's API server, or from a directory |
 //! | [`model`] | objects become resources; how further kinds fit in |
 //! | [`snapshot`] | all resources at one moment, with their aliases |
-//! | [`state`] | objects and resources at one moment |
+//! | [`placement`] | which identities run on which node |
+//! | [`state`] | all of that at one moment |
 //! | `follow` | makes one from the other |
 //! | [`authority`] | the root key, node tokens, and the rules by which certificates are signed |
 //! | [`serve`] | gRPC over TLS: discovery and certificates |
@@ -39,6 +40,7 @@ pub mod flags;
 mod follow;
 pub mod model;
 pub mod monitor;
+pub mod placement;
 pub mod run;
 pub mod serve;
 pub mod snapshot;

@@ -9,7 +9,7 @@ use culvert_objects::PersistentMap;
 use culvert_proto::config::Mesh;
 use culvert_proto::workload::{Address, NetworkAddress, Workload, address};
 use culvert_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_NAME, MESH_TYPE};
-use culvert_xds::server::{Entry, Resources};
+use culvert_xds::server::{Entry, Named, Resources};
 use prost::Message as _;
 
 /// Resources by type and name, and for addresses by alias, by service and by node. A copy shares all of it, and costs
@@ -34,6 +34,8 @@ struct Held {
     entry: Entry,
     services: Box<[Arc<str>]>,
     node: Option<Arc<str>>,
+    /// Where the object is that it was made of; none for what belongs to the mesh as a whole.
+    namespace: Option<Arc<str>>,
 }
 
 /// One resource, not yet in a snapshot.
@@ -44,18 +46,22 @@ pub struct Resource {
     /// Its name.
     pub name: Arc<str>,
     entry: Entry,
+    namespace: Option<Arc<str>>,
+    aliases: Vec<String>,
     services: Vec<String>,
     node: String,
 }
 
 impl Resource {
-    /// A Workload or a Service.
-    pub fn address(name: &str, address: &Address) -> Self {
+    /// A Workload or a Service, made of an object in `namespace`.
+    pub fn address(name: &str, namespace: &Arc<str>, address: &Address) -> Self {
         let (aliases, services, node) = found_by(address);
         Self {
             type_url: ADDRESS_TYPE,
             name: name.into(),
-            entry: entry(content_hash(address), address.encode_to_vec(), aliases),
+            entry: entry(content_hash(address), address.encode_to_vec()),
+            namespace: Some(Arc::clone(namespace)),
+            aliases,
             services,
             node,
         }
@@ -69,22 +75,22 @@ impl Resource {
         Self {
             type_url: MESH_TYPE,
             name: MESH_NAME.into(),
-            entry: entry(hash, body, Vec::new()),
+            entry: entry(hash, body),
+            namespace: None,
+            aliases: Vec::new(),
             services: Vec::new(),
             node: String::new(),
         }
     }
 }
 
-fn entry(hash: [u8; 32], body: Vec<u8>, aliases: Vec<String>) -> Entry {
-    let version: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+fn entry(hash: [u8; 32], body: Vec<u8>) -> Entry {
     let mut first = [0; 8];
     first.copy_from_slice(&hash[..8]);
     Entry {
-        version: version.into(),
         digest: u64::from_be_bytes(first),
         body: body.into(),
-        aliases: aliases.into(),
+        aliases: Arc::from([]),
     }
 }
 
@@ -94,7 +100,9 @@ impl Snapshot {
         let Resource {
             type_url,
             name,
-            entry,
+            mut entry,
+            namespace,
+            aliases,
             services,
             node,
         } = resource;
@@ -105,24 +113,29 @@ impl Snapshot {
         let Some(resources) = self.of_type_mut(type_url) else {
             return;
         };
-        let held = Held {
-            entry,
-            services: Box::default(),
-            node: None,
-        };
         if type_url != ADDRESS_TYPE {
+            let held = Held {
+                entry,
+                services: Box::default(),
+                node: None,
+                namespace,
+            };
             resources.insert(name, Arc::new(held));
             return;
         }
-        for alias in held.entry.aliases.iter() {
-            self.by_alias.add(alias, &name);
-        }
+        entry.aliases = aliases.iter().map(|alias| self.by_alias.add(alias, &name)).collect();
         let services = services
             .iter()
             .map(|service| self.by_service.add(service, &name))
             .collect();
         let node = (!node.is_empty()).then(|| self.by_node.add(&node, &name));
-        self.addresses.insert(name, Arc::new(Held { services, node, ..held }));
+        let held = Held {
+            entry,
+            services,
+            node,
+            namespace,
+        };
+        self.addresses.insert(name, Arc::new(held));
     }
 
     /// Removes a resource, if it is there.
@@ -152,7 +165,7 @@ impl Snapshot {
         let services = held.services.iter().filter_map(|service| resources?.get(service));
         let aliases = services.chain([held]).flat_map(|held| held.entry.aliases.iter());
         let names = held.services.iter().chain([name]).cloned();
-        aliases.map(|alias| alias.as_str().into()).chain(names).collect()
+        aliases.cloned().chain(names).collect()
     }
 
     /// Whether `name` is a resource's name or alias.
@@ -189,9 +202,9 @@ impl Snapshot {
 }
 
 impl Resources for Snapshot {
-    fn all<'a>(&'a self, type_url: &str) -> Option<Box<dyn Iterator<Item = (&'a str, &'a Entry)> + 'a>> {
+    fn all<'a>(&'a self, type_url: &str) -> Option<Named<'a>> {
         let resources = self.of_type(type_url)?.iter();
-        Some(Box::new(resources.map(|(name, held)| (&**name, &held.entry))))
+        Some(Box::new(resources.map(|(name, held)| (name, &held.entry))))
     }
 
     fn get(&self, type_url: &str, name: &str) -> Option<&Entry> {
@@ -199,30 +212,41 @@ impl Resources for Snapshot {
     }
 
     /// A name or alias brings the resource; a service, by either, its workloads too.
-    fn expand(&self, type_url: &str, name: &str) -> Vec<String> {
+    fn expand(&self, type_url: &str, name: &str) -> Vec<Arc<str>> {
         let Some(resources) = self.of_type(type_url) else {
             return Vec::new();
         };
-        let mut found: BTreeSet<&str> = BTreeSet::new();
-        found.extend(resources.get_key_value(name).map(|(name, _)| &**name));
+        let mut found: BTreeSet<&Arc<str>> = BTreeSet::new();
+        found.extend(resources.get_key_value(name).map(|(name, _)| name));
         if type_url == ADDRESS_TYPE {
             found.extend(self.by_alias.of(name));
-            let workloads: Vec<&str> = found.iter().flat_map(|name| self.by_service.of(name)).collect();
+            let workloads: Vec<&Arc<str>> = found.iter().flat_map(|name| self.by_service.of(name)).collect();
             found.extend(workloads);
         }
-        found.into_iter().map(str::to_owned).collect()
+        found.into_iter().cloned().collect()
     }
 
-    fn initial(&self, type_url: &str, node: &str) -> Vec<String> {
+    fn initial(&self, type_url: &str, node: &str) -> Vec<Arc<str>> {
         match type_url {
-            ADDRESS_TYPE => self.by_node.of(node).map(str::to_owned).collect(),
-            MESH_TYPE => self.mesh.keys().map(ToString::to_string).collect(),
+            ADDRESS_TYPE => self.by_node.of(node).cloned().collect(),
+            MESH_TYPE => self.mesh.keys().cloned().collect(),
             _ => Vec::new(),
         }
     }
 }
 
 impl Snapshot {
+    /// The name of a resource that is there, with the text that all share who hold it.
+    pub(crate) fn shared(&self, type_url: &str, name: &str) -> Option<Arc<str>> {
+        let (name, _) = self.of_type(type_url)?.get_key_value(name)?;
+        Some(Arc::clone(name))
+    }
+
+    /// The namespace of the object that a resource was made of; none if it was made of no single one, or is not there.
+    pub(crate) fn namespace(&self, type_url: &str, name: &str) -> Option<&str> {
+        self.of_type(type_url)?.get(name)?.namespace.as_deref()
+    }
+
     fn of_type(&self, type_url: &str) -> Option<&Names<Arc<Held>>> {
         match type_url {
             ADDRESS_TYPE => Some(&self.addresses),
@@ -294,11 +318,11 @@ impl Groups {
         }
     }
 
-    fn of(&self, group: &str) -> impl Iterator<Item = &str> {
+    fn of(&self, group: &str) -> impl Iterator<Item = &Arc<str>> {
         let (one, many) = match self.0.get(group) {
             None => (None, None),
-            Some(Group::One(one)) => (Some(&**one), None),
-            Some(Group::Many(many)) => (None, Some(many.keys().map(|name| &**name))),
+            Some(Group::One(one)) => (Some(one), None),
+            Some(Group::Many(many)) => (None, Some(many.keys())),
         };
         one.into_iter().chain(many.into_iter().flatten())
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use culvert_objects::Loaded;
 
+use crate::placement::Placement;
 use crate::snapshot::Snapshot;
 
 /// What all tasks read.
@@ -14,4 +15,6 @@ pub struct State {
     pub loaded: Arc<Loaded>,
     /// The resources made from them.
     pub snapshot: Snapshot,
+    /// Which identities run on which node.
+    pub placement: Placement,
 }

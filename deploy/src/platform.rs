@@ -1,6 +1,7 @@
 //! Distributions of Kubernetes that keep the container runtime's socket and the CNI's folders elsewhere than most.
 
 use crate::HostPaths;
+use culvert_objects::DISTRIBUTIONS;
 
 /// A distribution, by what it is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,33 +38,33 @@ impl Platform {
     /// Where its nodes keep what Culvert reaches for.
     #[must_use]
     pub fn host_paths(self) -> HostPaths {
-        let paths = |runtime: &str, cni_bin: &str, cni_conf: &str| HostPaths {
-            runtime: runtime.to_owned(),
-            cni_bin: cni_bin.to_owned(),
-            cni_conf: cni_conf.to_owned(),
-        };
-        match self {
-            Self::Standard => HostPaths::default(),
-            Self::K3s => paths(
-                "/run/k3s/containerd",
-                "/var/lib/rancher/k3s/data/cni",
-                "/var/lib/rancher/k3s/agent/etc/cni/net.d",
-            ),
-            Self::Microk8s => paths(
-                "/var/snap/microk8s/common/run",
-                "/var/snap/microk8s/current/opt/cni/bin",
-                "/var/snap/microk8s/current/args/cni-network",
-            ),
-            Self::Gke => paths("/run/containerd", "/home/kubernetes/bin", "/etc/cni/net.d"),
-            Self::Openshift => paths("/run/crio", "/var/lib/cni/bin", "/etc/kubernetes/cni/net.d"),
-        }
+        let mut known = DISTRIBUTIONS.iter();
+        let found = known.find(|one| one.platform == Some(self.name()));
+        found.map_or_else(HostPaths::default, HostPaths::of)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::Platform;
-    use crate::{Values, manifests};
+    use crate::{HostPaths, Values, manifests};
+    use culvert_objects::DISTRIBUTIONS;
+
+    #[test]
+    fn each_platform_is_a_distribution_that_is_known() {
+        let of = |name: &str| {
+            DISTRIBUTIONS
+                .iter()
+                .find(|one| one.platform == Some(name))
+                .map(HostPaths::of)
+        };
+        for platform in Platform::ALL {
+            assert_eq!(of(platform.name()), Some(platform.host_paths()), "{}", platform.name());
+        }
+        let named = DISTRIBUTIONS.iter().filter(|one| one.platform.is_some());
+        assert_eq!(named.count(), Platform::ALL.len());
+        assert_eq!(Platform::Standard.host_paths(), HostPaths::default());
+    }
 
     #[test]
     fn the_folders_of_each_platform_are_mounted_where_the_programs_look() {

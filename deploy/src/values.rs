@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use culvert_objects::{DISTRIBUTIONS, Distribution};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
@@ -133,10 +134,16 @@ pub struct MapSizes {
 
 impl Default for HostPaths {
     fn default() -> Self {
+        Self::of(&DISTRIBUTIONS[0])
+    }
+}
+
+impl HostPaths {
+    pub(crate) fn of(distribution: &Distribution) -> Self {
         Self {
-            runtime: "/run/containerd".to_owned(),
-            cni_bin: "/opt/cni/bin".to_owned(),
-            cni_conf: "/etc/cni/net.d".to_owned(),
+            runtime: distribution.runtime.to_owned(),
+            cni_bin: distribution.bin_dir.to_owned(),
+            cni_conf: distribution.conf_dir.to_owned(),
         }
     }
 }

@@ -13,6 +13,7 @@
 
 pub mod authority;
 pub mod echo;
+pub mod memory;
 mod patience;
 pub mod probe;
 pub mod town;

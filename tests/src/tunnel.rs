@@ -46,6 +46,21 @@ pub fn connect(from: &Pod, to: SocketAddr, leaf: Option<Leaf>, authority: &str) 
     }
 }
 
+/// The first bytes of a handshake with a tunnel port, which cost the server keys and a signature.
+pub fn client_hello() -> Vec<u8> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anyone))
+        .with_no_client_auth();
+    let name = ServerName::try_from("workload.invalid").unwrap();
+    let mut connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut bytes = Vec::new();
+    connection.write_tls(&mut bytes).unwrap();
+    bytes
+}
+
 async fn connect_over(socket: TcpStream, leaf: Option<Leaf>, authority: &str) -> Result<u16, String> {
     socket.set_nonblocking(true).unwrap();
     let socket = tokio::net::TcpStream::from_std(socket).unwrap();

@@ -7,15 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "a tunnel must have been silent for a while")]
 
 use culvert_tests::{PATIENCE, Town, lab, probe, town::PORT};
-use std::{
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
-
-/// How long a connection may take over the dead tunnel: the second one is dialled after about a second. It took 10 s, twice in
-/// vain.
-const SOON: Duration = Duration::from_secs(6);
+use std::{process::Command, thread, time::Duration};
 
 /// Local ports of the client's connections to the server's tunnel port.
 fn tunnel_ports(town: &Town<'_>) -> Vec<String> {
@@ -58,11 +50,9 @@ fn a_connection_over_a_tunnel_that_the_network_forgot_is_made_over_another() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // A tunnel that has just been heard of is not doubted; this one is idle, as tunnels are that die unnoticed.
     thread::sleep(Duration::from_secs(2));
-    let began = Instant::now();
+    // Another tunnel is dialled after about a second. The dead one alone would make them wait for twice ten, in vain.
     let mut stream = town.client.connect(to, PATIENCE).unwrap();
     drop(probe::dial(&town.client, to, &["--timeout", "20"]).unwrap());
-    let taken = began.elapsed();
-    assert!(taken < SOON, "{taken:?}\n{}", lab.logs(10));
     // The first connection works as well.
     use std::io::Write as _;
     stream.write_all(b"hello").unwrap();

@@ -5,9 +5,16 @@
     reason = "helpers of tests fail as tests do"
 )]
 
-use culvert_tests::{PATIENCE, Town, lab, probe};
+use culvert_lab::PodSpec;
+use culvert_tests::{PATIENCE, Town, lab, probe, town::PORT};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
-use std::net::SocketAddr;
+use std::{
+    io::{Read as _, Write as _},
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
 
 /// Sends garbage to a port of pods, from inside and outside of the mesh, and asserts that the same processes go on.
 fn survives(name: &str, port: u16) {
@@ -109,4 +116,69 @@ fn garbage_on_the_agents_socket_hurts_nobody() {
     let waited = town.mesh.wait_enrolled(&[&next], true, PATIENCE);
     waited.unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(30)));
     drop(silent);
+}
+
+/// Ends a flood when it is dropped.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// Handshakes from a pod outside the mesh, as many as it can begin, at one pod of node 2.
+#[test]
+fn a_flood_of_handshakes_at_one_pod_leaves_others_their_connections() {
+    const FLOODERS: usize = 8;
+    let lab = lab("gar_flood");
+    let mut town = Town::meshed(&lab);
+    let worker = town.mesh.worker_pid(2).unwrap();
+    let stranger = lab.pod(PodSpec::new("outside", "stranger").on(1)).unwrap();
+    let other = lab
+        .pod(PodSpec::new("town", "other").on(2).service_account("other"))
+        .unwrap();
+    let _server = probe::serve(&other, PORT);
+    town.wait_in_the_tunnel(&other, PORT);
+    let hello = culvert_tests::tunnel::client_hello();
+    let target = SocketAddr::from((town.server.ip4(), 15008));
+    let (is_over, begun) = (AtomicBool::new(false), AtomicU64::new(0));
+    let flood = || {
+        while !is_over.load(Relaxed) {
+            // What is not accepted in time, or reset, is the proxy's answer to a flood.
+            let Ok(mut stream) = stranger.connect(target, Duration::from_secs(1)) else {
+                continue;
+            };
+            stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+            if stream.write_all(&hello).is_ok() {
+                begun.fetch_add(1, Relaxed);
+                let _ = stream.read(&mut [0; 64]);
+            }
+        }
+    };
+    let outcome = thread::scope(|scope| {
+        // Also when something below fails.
+        let _over = Over(&is_over);
+        let before = probe::storm(&town.client, (other.ip4(), PORT)).stop();
+        for _ in 0..FLOODERS {
+            scope.spawn(flood);
+        }
+        culvert_lab::wait_until("a flood", PATIENCE, || begun.load(Relaxed) > 100).unwrap();
+        let (storm, hold) = (
+            probe::storm(&town.client, (other.ip4(), PORT)),
+            probe::hold(&town.client, (other.ip4(), PORT)),
+        );
+        let first = begun.load(Relaxed);
+        culvert_lab::wait_until("more of it", PATIENCE, || begun.load(Relaxed) > first + 500).unwrap();
+        let outcome = storm.stop();
+        hold.stop().assert_unharmed("a connection to another pod meanwhile");
+        println!(
+            "{} handshakes begun; before: {before:?}; meanwhile: {outcome:?}",
+            begun.load(Relaxed)
+        );
+        outcome
+    });
+    outcome.assert_unharmed("connections to another pod meanwhile");
+    assert_eq!(town.mesh.worker_pid(2).unwrap(), worker, "the worker was replaced");
+    town.assert_works();
 }

@@ -5,15 +5,15 @@
     reason = "helpers of tests fail as tests do"
 )]
 
-use culvert_lab::PodSpec;
-use culvert_tests::{PATIENCE, Town, lab, probe, town::PORT};
+use culvert_lab::{Lab, PodSpec};
+use culvert_tests::{PATIENCE, Town, lab, memory::MemoryLimit, probe, town::PORT};
 use std::{
     io::{Read, Write},
     net::{IpAddr, TcpStream},
     time::{Duration, Instant},
 };
 
-const PODS: usize = 10;
+/// Connections of each pod.
 const CONNECTIONS: usize = 20;
 
 /// What a receiving node's worker may have in memory; each tunnel alone held 73 MiB before there was a budget.
@@ -30,6 +30,23 @@ fn resident(pid: u32) -> u64 {
 fn an_application_that_never_accepts_costs_neither_the_node_nor_its_neighbours() {
     let lab = lab("hm_never");
     let mut town = Town::meshed(&lab);
+    overfill(&mut town, &lab, 10);
+}
+
+/// As much as a proxy's container may have by the manifests of many meshes. It was killed within five seconds before there was a budget.
+#[test]
+fn in_half_a_gibibyte_an_application_that_never_accepts_gets_no_process_killed() {
+    let lab = lab("hm_oom");
+    let mut town = Town::meshed(&lab);
+    let proxy = [town.mesh.ztunnel(2).unwrap().pid(), town.mesh.worker_pid(2).unwrap()];
+    let limit = MemoryLimit::of("oom", 512 << 20, &proxy);
+    overfill(&mut town, &lab, 12);
+    assert_eq!(limit.kills(), 0);
+}
+
+/// Many connections from so many pods of node 1 to a pod of node 2 that does not accept them, each with more than it can take. A
+/// witness of another pod of node 2 goes on, in memory that is bounded.
+fn overfill(town: &mut Town<'_>, lab: &Lab, senders: usize) {
     let any = IpAddr::from([0, 0, 0, 0]);
     // Listens, and never accepts.
     let _listener = town.server.listen((any, 9000)).unwrap();
@@ -38,7 +55,7 @@ fn an_application_that_never_accepts_costs_neither_the_node_nor_its_neighbours()
     let _probe = probe::serve(&other, 9002);
     town.wait_in_the_tunnel(&other, 9002);
     let witness_listener = other.listen((any, 9001)).unwrap();
-    let pods: Vec<_> = (0..PODS)
+    let pods: Vec<_> = (0..senders)
         .map(|number| {
             let spec = PodSpec::new("town", &format!("sender-{number}")).on(1);
             lab.pod(spec.service_account("sender")).unwrap()
@@ -52,12 +69,12 @@ fn an_application_that_never_accepts_costs_neither_the_node_nor_its_neighbours()
     let (mut witness_app, _) = witness_listener.accept().unwrap();
     witness_app.set_read_timeout(Some(PATIENCE)).unwrap();
 
-    let mut senders: Vec<TcpStream> = Vec::new();
+    let mut streams: Vec<TcpStream> = Vec::new();
     for pod in &pods {
         for _ in 0..CONNECTIONS {
             let stream = pod.connect((town.server.ip4(), 9000), PATIENCE).unwrap();
             stream.set_nonblocking(true).unwrap();
-            senders.push(stream);
+            streams.push(stream);
         }
     }
     let worker = town.mesh.worker_pid(2).unwrap();
@@ -65,8 +82,8 @@ fn an_application_that_never_accepts_costs_neither_the_node_nor_its_neighbours()
     let (mut written, mut most) = (0u64, 0u64);
     let mut progress = Instant::now();
     // Until nothing more is taken for a while, or each has sent ten windows.
-    while progress.elapsed() < Duration::from_secs(3) && written < (PODS * CONNECTIONS) as u64 * (40 << 20) {
-        for mut stream in &senders {
+    while progress.elapsed() < Duration::from_secs(3) && written < (pods.len() * CONNECTIONS) as u64 * (40 << 20) {
+        for mut stream in &streams {
             if let Ok(count @ 1..) = stream.write(&chunk) {
                 written += count as u64;
                 progress = Instant::now();

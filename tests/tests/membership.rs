@@ -7,7 +7,6 @@
 
 use culvert_lab::{MeshOptions, PodSpec};
 use culvert_tests::{PATIENCE, Town, lab, probe, town::PORT};
-use std::time::{Duration, Instant};
 
 #[test]
 fn a_namespace_joins_and_leaves_under_load_without_a_failed_connection() {
@@ -59,13 +58,10 @@ fn connections_in_the_tunnel_survive_leaving() {
 }
 
 #[test]
-fn new_connections_are_in_the_tunnel_soon_after_the_label_and_stay_there() {
+fn new_connections_are_in_the_tunnel_after_the_label_and_stay_there() {
     let lab = lab("mem_soon");
     let town = Town::unlabelled(&lab, MeshOptions::default());
-    let labelled = Instant::now();
     town.join();
-    // The aim is 0.3 s; this is a debug build on a busy machine.
-    assert!(labelled.elapsed() < Duration::from_secs(10), "{:?}", labelled.elapsed());
     for _ in 0..10 {
         for to in town.server.addresses() {
             town.in_the_tunnel(|| probe::dial(&town.client, (to, PORT), &[]))

@@ -1,22 +1,22 @@
 //! `cargo xtask demo`: the bookstore on two nodes of this machine, before and after its namespace joins the mesh.
 //!
-//! The order of events is in `stage`. It builds on `culvert-lab` (the nodes and pods) and on the files here: `shop` puts the
+//! The order of events is in `steps`. It builds on `culvert-lab` (the nodes and pods) and on the files here: `shop` puts the
 //! bookstore's Kubernetes YAML into pods, `visits` sends requests with curl, `access_log` reads what the proxies say of
-//! the connections, `witness` counts netfilter rules and capabilities, `facts` says what was promised and whether it
+//! the connections, `kernel_checks` counts netfilter rules and capabilities, `facts` says what was promised and whether it
 //! holds, `show` prints tables, `keep` tells what to try, `progress` says what is happening. With `--cluster` the same
 //! happens in a real Kubernetes cluster: `kube` has the order of events and all that is special there.
 
 mod access_log;
 mod facts;
 mod keep;
+mod kernel_checks;
 mod kube;
 mod options;
 mod progress;
 mod shop;
 mod show;
-mod stage;
+mod steps;
 mod visits;
-mod witness;
 
 use crate::{ebpf, setup, shell};
 use anyhow::{Context, Result, bail};
@@ -67,7 +67,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             may_be_kept: options.keep,
         },
     )?;
-    let played = stage::play(&lab, options.requests, options.keep, &progress, began);
+    let played = steps::play(&lab, options.requests, options.keep, &progress, began);
     let facts = match played {
         Ok(facts) => facts,
         // What failed is what is being removed; the thread that removes it ends this program.

@@ -81,7 +81,7 @@ fn snapshot(objects: &Objects, node: &str) -> Snapshot {
         ..Snapshot::default()
     };
     for (name, pod) in &objects.pods {
-        if node_of(pod) != Some(node) || has_ended(pod) {
+        if *pod.node != *node || pod.has_ended {
             continue;
         }
         match spec(objects, name, pod) {
@@ -146,16 +146,7 @@ fn pod_name(name: &ObjectName) -> PodName {
 }
 
 fn uid(pod: &Pod) -> Arc<str> {
-    pod.metadata.uid.as_deref().unwrap_or_default().into()
-}
-
-fn node_of(pod: &Pod) -> Option<&str> {
-    pod.spec.as_ref()?.node_name.as_deref()
-}
-
-fn has_ended(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
+    (*pod.uid).into()
 }
 
 #[cfg(test)]

@@ -134,12 +134,11 @@ async fn restarts(lab: &Lab, pods: &mut KubernetesPods) {
     lab.cluster.stop_api_server().expect("stop the API server");
     nothing(pods, Duration::from_secs(3)).await;
     let arrivals = pods.arrivals();
-    let since = Instant::now();
     let known = arrivals
         .arrive(arrival(&early, None))
         .await
         .expect("what is known is enough");
-    assert!(matches!(known, Verdict::Wanted { .. }) && since.elapsed() < Duration::from_secs(2));
+    assert!(matches!(known, Verdict::Wanted { .. }), "{known:?}");
     let mut stranger = early.clone();
     stranger["metadata"]["name"] = "stranger".into();
     let nobody = arrivals.arrive(arrival(&stranger, None)).await;
@@ -147,7 +146,6 @@ async fn restarts(lab: &Lab, pods: &mut KubernetesPods) {
         matches!(nobody, Err(ArrivalError::Api { .. } | ArrivalError::Timeout { .. })),
         "{nobody:?}"
     );
-    assert!(since.elapsed() < Duration::from_secs(8));
     lab.cluster.start_api_server().expect("start the API server");
     lab.kubectl(&["label", "namespace", "fresh", "culvert.dev/mesh=none", "--overwrite"]);
     let back = snapshot(pods, "early, out", |snapshot| wanted(snapshot, "early").is_none()).await;

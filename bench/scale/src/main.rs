@@ -11,9 +11,12 @@
 //! | `world` | the objects of a cluster of so many pods |
 //! | `nodes` | the nodes that follow |
 //! | `measure` | the rounds, and what is taken from them |
+//! | `memory` | tests: where the bytes are |
 
 mod controller;
 mod measure;
+#[cfg(test)]
+mod memory;
 mod nodes;
 mod subject;
 mod world;

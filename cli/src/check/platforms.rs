@@ -71,8 +71,35 @@ fn os_image(node: &Node) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::judged;
+    use super::{PLATFORMS, judged};
+    use culvert_objects::DISTRIBUTIONS;
     use serde_json::{from_value, json};
+
+    #[test]
+    fn advice_names_the_folders_that_the_platform_sets() {
+        for platform in &PLATFORMS {
+            let Some(rest) = platform.advice.split("--platform ").nth(1) else {
+                continue;
+            };
+            let name: String = rest.chars().take_while(char::is_ascii_alphanumeric).collect();
+            let of = DISTRIBUTIONS
+                .iter()
+                .find(|one| one.platform == Some(&name))
+                .expect(&name);
+            // Those of the usual place are named as what stays where it is.
+            let known = [of, &DISTRIBUTIONS[0]]
+                .map(|one| [one.conf_dir, one.bin_dir, one.runtime])
+                .concat();
+            let words = platform.advice.split_whitespace().filter(|word| word.starts_with('/'));
+            for folder in words.map(|word| word.trim_end_matches([':', ';', ')'])) {
+                assert!(
+                    known.iter().any(|one| one.starts_with(folder)),
+                    "{}: {folder}",
+                    platform.name
+                );
+            }
+        }
+    }
 
     #[test]
     fn distributions_with_folders_of_their_own_are_recognised_with_what_to_set() {

@@ -20,7 +20,7 @@ pub(crate) const PROXY_CONTAINER: &str = "ztunnel";
 pub(crate) const MANAGER: &str = "culvert";
 /// On objects that a program of ours made while it ran, such as the trust bundle in each namespace.
 pub(crate) const MANAGED_BY: &str = "culvert.dev/managed-by";
-/// On our namespace, while pods are taken out of the mesh.
+/// On our namespace (`culvert uninstall`) or our DaemonSet (the Helm chart), while pods are taken out of the mesh.
 pub(crate) const UNINSTALLING: &str = "culvert.dev/uninstalling";
 /// Labels that enrol namespaces and pods.
 pub(crate) const MESH_LABELS: [&str; 2] = ["culvert.dev/mesh", "istio.io/dataplane-mode"];

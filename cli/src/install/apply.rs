@@ -5,7 +5,7 @@ use crate::{
     kinds::{DAEMON_SET, DEPLOYMENT, api},
     progress::Progress,
 };
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Namespace};
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
@@ -141,6 +141,15 @@ pub(super) async fn after(cluster: &Cluster, applied: &[Applied]) -> Result<(), 
         .patch(names::NAMESPACE, &PatchParams::default(), &Patch::Merge(&stays))
         .await
         .map_err(|error| Failure::of("taking back the namespace's annotation", error))?;
+    // Where Helm's hook left it. It is no field of the manifests, so applying does not take it away.
+    let sets: Api<DaemonSet> = cluster.ours();
+    match sets
+        .patch(names::NODE, &PatchParams::default(), &Patch::Merge(&stays))
+        .await
+    {
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        patched => drop(patched.map_err(|error| Failure::of("taking back the DaemonSet's annotation", error))?),
+    }
     let Some(configuration) = applied
         .iter()
         .find(|one| one.kind == "ConfigMap" && one.change == Change::Changed)

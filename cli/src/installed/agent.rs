@@ -6,6 +6,8 @@ use serde_json::Value;
 
 /// How many names of one kind are shown.
 const SHOWN: usize = 3;
+/// How many notices about pods are lines of their own.
+const NOTICES: usize = 5;
 
 /// A line for each thing that it reports of itself.
 pub(crate) fn judged(place: &str, page: &Value) -> Vec<Line> {
@@ -25,6 +27,7 @@ pub(crate) fn judged(place: &str, page: &Value) -> Vec<Line> {
     lines.extend(pod_programs(place, page));
     lines.extend(upkeep(place, page));
     lines.extend(earlier_connections(place, page));
+    lines.extend(notices(place, page));
     if page["leaving"] == true || page["left"] == true {
         let found = "pods are being taken out of the mesh for an uninstallation";
         let remedy = "`culvert uninstall` goes on; `culvert install` takes it back";
@@ -120,17 +123,42 @@ fn earlier_connections(place: &str, page: &Value) -> Option<Line> {
     })
 }
 
+/// What the mesh cannot do for a pod because of how the pod is: each a sentence of the agent's. The page's own list has these and
+/// earlier connections, which have their line.
+fn notices(place: &str, page: &Value) -> Vec<Line> {
+    const REMEDY: &str = "docs/ports-and-addresses.md says what the mesh does not carry, and what to do about it";
+    let pods = page["pods"].as_array().into_iter().flatten();
+    let all: Vec<String> = pods
+        .flat_map(|pod| {
+            let notices = pod["notices"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str);
+            notices.map(|notice| format!("pod {}: {notice}", name(pod)))
+        })
+        .collect();
+    let shown = all.iter().take(NOTICES);
+    let mut lines: Vec<Line> = shown.map(|found| Line::warn(place, "notices", found, REMEDY)).collect();
+    if let Some(more) = all.len().checked_sub(NOTICES).filter(|more| *more > 0) {
+        let found = format!("{more} more are in the agent's page /pods");
+        lines.push(Line::warn(place, "notices", found, REMEDY));
+    }
+    lines
+}
+
 fn earlier(pod: &Value) -> u64 {
     pod["open_before_capture"]["open"].as_u64().unwrap_or(0)
 }
 
 fn names(page: &Value, is_meant: impl Fn(&&Value) -> bool) -> Vec<String> {
     let pods = page["pods"].as_array().into_iter().flatten();
-    let name = |pod: &Value| {
-        let part = |field: &str| pod[field].as_str().unwrap_or("-").to_owned();
-        format!("{}/{}", part("namespace"), part("name"))
-    };
     pods.filter(is_meant).map(name).collect()
+}
+
+fn name(pod: &Value) -> String {
+    let part = |field: &str| pod[field].as_str().unwrap_or("-");
+    format!("{}/{}", part("namespace"), part("name"))
 }
 
 fn shown(names: &[String]) -> String {

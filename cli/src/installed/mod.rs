@@ -5,7 +5,9 @@
 //! |---|---|
 //! | `controllers` | controllers that do not run or do not answer, no leader, findings in the configuration |
 //! | `node` | a node without agent, proxies without controller or without certificates, maps that are nearly full |
-//! | `agent` | programs that came off (traffic in plaintext), the gate, connections from before capture; also without a cluster |
+//! | `agent` | programs that came off (traffic in plaintext), the gate, connections from before capture, pods' notices; also without a cluster |
+//! | `proxy` | ranges that the controller has not told, subscriptions and descriptors that run out; also without a cluster |
+//! | `uninstalling` | annotations of an uninstallation that was broken off |
 //! | `membership`, `pods` | pods that should be in the mesh and are not |
 //! | `trust_bundles` | namespaces without the trust bundle |
 //! | `hand_made` | EndpointSlices that do not name the pods they lead to |
@@ -22,7 +24,9 @@ mod network_policies;
 mod node;
 mod pods;
 mod ports;
+pub(crate) mod proxy;
 mod trust_bundles;
+mod uninstalling;
 
 pub(crate) use membership::{Membership, membership};
 
@@ -33,12 +37,16 @@ use crate::{
     survey::Survey,
 };
 
+/// From which part of its room on something is reported as nearly full.
+const NEARLY_FULL: f64 = 0.9;
+
 /// All lines.
 pub(crate) fn judged(survey: &Survey, api_server: &str, policies: PolicyFlags) -> Vec<Line> {
     let members = membership(survey);
     let mut lines = vec![Line::ok("cluster", "API server", api_server)];
     lines.extend(controllers::judged(survey));
     lines.push(daemon_set(survey));
+    lines.extend(uninstalling::judged(survey));
     lines.extend(cluster_dns::judged(survey, &members));
     lines.extend(trust_bundles::judged(survey, &members));
     lines.extend(network_policies::judged(survey, &members));

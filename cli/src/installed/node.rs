@@ -1,6 +1,6 @@
 //! One node: its pod of ours, what agent and proxy report, and whether it is in step with the controller.
 
-use super::agent;
+use super::{NEARLY_FULL, agent, proxy};
 use crate::{
     cluster::names,
     failed_create,
@@ -12,8 +12,6 @@ use crate::{
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-/// From which part of its room on a kernel map is reported.
-const NEARLY_FULL: f64 = 0.9;
 /// How many of the things that a proxy waits for are shown.
 const SHOWN: usize = 3;
 
@@ -42,6 +40,7 @@ pub(super) fn judged(node: &NodeFacts, survey: &Survey) -> Vec<Line> {
         lines.push(maps(name, report));
         lines.push(listeners(name, report));
         lines.extend(limits(name, report));
+        lines.extend(report.proxy.iter().flat_map(|page| proxy::judged(name, page)));
         lines.push(certificates(name, report));
         lines.push(in_step(name, report, &survey.controllers));
     }
@@ -175,10 +174,9 @@ fn limits(node: &str, report: &NodeReport) -> Vec<Line> {
     };
     let value = |name: &str| metric(&page.body, name).first().map_or(0.0, |(_, value)| *value);
     let mut lines = Vec::new();
-    if value("culvert_ztunnel_descriptors_short") > 0.0 {
-        let found = "the proxy has hardly any file descriptors left: new connections of the node wait";
-        let remedy = "raise the limit of open files of the container runtime, or find the pod with the most connections: culvert connections";
-        lines.push(Line::fail(node, "limits", found, remedy));
+    // A proxy that has a page of its state says it there.
+    if report.proxy.is_err() && value("culvert_ztunnel_descriptors_short") > 0.0 {
+        lines.push(proxy::descriptors_short(node));
     }
     let (held, limit) = (
         value("culvert_ztunnel_held_bytes"),

@@ -21,6 +21,10 @@ fn well() -> NodeReport {
         ),
         proxy_ready: page(200, "ready\n"),
         proxy_metrics: page(200, "culvert_ztunnel_controller_connected 1\n"),
+        proxy: Ok(
+            json!({ "generation": 7, "synced": true, "ranges": { "list": ["198.18.0.0/16"], "from_controller": true },
+            "subscribed_addresses": 12, "descriptors_short": false }),
+        ),
         certificates: Ok(
             json!({ "certificates": [{ "identity": "a", "valid": true, "not_after": "2026-11-22T00:00:00Z" }] }),
         ),
@@ -172,6 +176,8 @@ fn connections_from_before_capture_are_counted_with_their_pods() {
 #[test]
 fn a_proxy_that_runs_short_of_descriptors_or_memory_is_named() {
     let mut report = well();
+    // One that is older than the page of its state.
+    report.proxy = Err(Unanswered("answered 404".to_owned()));
     report.proxy_metrics = page(
         200,
         "culvert_ztunnel_descriptors_short 1\nculvert_ztunnel_held_bytes 95\nculvert_ztunnel_held_limit_bytes 100\n",
@@ -180,6 +186,43 @@ fn a_proxy_that_runs_short_of_descriptors_or_memory_is_named() {
     let found: Vec<&str> = lines.iter().map(|line| line.found.as_str()).collect();
     assert!(found.iter().any(|found| found.contains("descriptors")), "{found:?}");
     assert!(found.iter().any(|found| found.contains("95 of 100 bytes")), "{found:?}");
+}
+
+#[test]
+fn what_a_proxy_says_of_itself_is_named_once() {
+    let mut report = well();
+    report.proxy_metrics = page(200, "culvert_ztunnel_descriptors_short 1\n");
+    report.proxy.as_mut().unwrap()["descriptors_short"] = true.into();
+    report.proxy.as_mut().unwrap()["ranges"]["from_controller"] = false.into();
+    let survey = survey(report);
+    assert_eq!(only_wrong(&survey, "limits").level, Level::Fail);
+    assert_eq!(only_wrong(&survey, "ranges").level, Level::Warn);
+}
+
+#[test]
+fn what_an_agent_has_noticed_of_pods_is_named_and_many_notices_stay_readable() {
+    let pod = |name: &str, notices: &[&str]| json!({ "namespace": "shop", "name": name, "state": "captured", "notices": notices });
+    let mut report = well();
+    let pods = [pod("a", &["it forwards packets"]), pod("b", &[])];
+    report.agent = Ok(json!({ "ready": true, "proxies": [{}], "pods": pods }));
+    let line = only_wrong(&survey(report), "notices");
+    assert_eq!(line.level, Level::Warn);
+    assert_eq!(line.found, "pod shop/a: it forwards packets");
+    let mut report = well();
+    let pods: Vec<Value> = (0..40).map(|n| pod(&n.to_string(), &["x", "y"])).collect();
+    report.agent = Ok(json!({ "ready": true, "proxies": [{}], "pods": pods }));
+    let lines = wrong(&survey(report));
+    assert_eq!(lines.len(), 6, "{lines:?}");
+    assert!(lines[5].found.contains("75 more"), "{}", lines[5]);
+}
+
+#[test]
+fn an_uninstallation_by_helm_that_was_broken_off_is_named() {
+    let mut survey = survey(well());
+    let annotations = json!({ "culvert.dev/uninstalling": "true" });
+    survey.daemon_set = Some(from_value(json!({ "metadata": { "annotations": annotations } })).unwrap());
+    let line = only_wrong(&survey, "uninstalling");
+    assert!(line.found.starts_with("daemonset culvert-node"), "{line}");
 }
 
 #[test]

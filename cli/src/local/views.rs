@@ -55,7 +55,11 @@ pub(crate) fn status(servers: &Servers) -> Result<Answer> {
         .map(|finding| cells(finding, &["file", "document", "object", "field", "message"]))
         .collect();
     is_well &= wrong.is_empty();
-    let lines = all.get("agent").map(wrong_here).unwrap_or_default();
+    let mut lines = all.get("agent").map(wrong_here).unwrap_or_default();
+    // Istio's proxy, and older ones, have no such page.
+    let proxy = ask(&servers.ztunnel, "/status").unwrap_or_default();
+    let of_proxy = installed::proxy::judged("this node", &proxy).into_iter();
+    lines.extend(of_proxy.filter(|line| line.level >= Level::Warn));
     is_well &= lines.is_empty();
     let here: Vec<Vec<String>> = lines
         .iter()

@@ -38,6 +38,8 @@ pub(crate) struct NodeReport {
     pub(crate) proxy_ready: Result<Page, Unanswered>,
     /// The proxy's `/metrics`.
     pub(crate) proxy_metrics: Result<Page, Unanswered>,
+    /// The proxy's `/status`, which older ones and Istio's do not have.
+    pub(crate) proxy: Result<Value, Unanswered>,
     /// The proxy's `/certificates`.
     pub(crate) certificates: Result<Value, Unanswered>,
     /// The proxy's `/workloads`; asked for only when something makes it worth knowing.
@@ -52,6 +54,7 @@ impl NodeReport {
             agent_metrics: Err(reason.clone()),
             proxy_ready: Err(reason.clone()),
             proxy_metrics: Err(reason.clone()),
+            proxy: Err(reason.clone()),
             certificates: Err(reason.clone()),
             workloads: None,
         }
@@ -119,11 +122,12 @@ async fn report(cluster: &Cluster, pod: &Pod) -> NodeReport {
         return NodeReport::unanswered(&reason);
     }
     let pod = &pod.name_any();
-    let (agent, agent_metrics, proxy_ready, proxy_metrics, certificates) = futures_util::join!(
+    let (agent, agent_metrics, proxy_ready, proxy_metrics, proxy, certificates) = futures_util::join!(
         cluster.admin_page(pod, ports::AGENT, "/pods"),
         cluster.page(pod, ports::AGENT, "/metrics"),
         cluster.page(pod, ports::PROXY_READY, "/healthz/ready"),
         cluster.page(pod, ports::PROXY_METRICS, "/metrics"),
+        cluster.admin_page(pod, ports::PROXY_ADMIN, "/status"),
         cluster.admin_page(pod, ports::PROXY_ADMIN, "/certificates"),
     );
     NodeReport {
@@ -131,6 +135,7 @@ async fn report(cluster: &Cluster, pod: &Pod) -> NodeReport {
         agent_metrics,
         proxy_ready,
         proxy_metrics,
+        proxy: proxy.and_then(|page| page.json()),
         certificates: certificates.and_then(|page| page.json()),
         workloads: None,
     }

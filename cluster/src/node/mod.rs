@@ -9,6 +9,7 @@ use crate::{
     component::{Component, INIT_RECORD, Status},
     error::Doing,
     layout::Layout,
+    network,
     process::{self, Process, Start},
     record, wait,
 };
@@ -187,17 +188,19 @@ impl Node {
         self.restart(Component::Containerd)
     }
 
-    /// Cuts the node's power: all its processes, mounts and control groups are gone when this returns, its disk stays.
+    /// Cuts the node's power: all its processes, mounts, control groups, links to pods and netfilter rules are gone when this returns;
+    /// its disk stays.
     ///
     /// # Errors
-    /// A process did not end, or a control group did not go.
+    /// A process did not end, or a control group or a link did not go.
     pub fn kill(&self) -> Result<(), Error> {
         if let Some(process) = self.process() {
             process.end(Signal::KILL, &self.name)?;
         }
         cgroup::kill(&[self.group()])?;
         // A kubelet that found its pods' groups would wait for each of their containers.
-        cgroup::remove(&[self.group()])
+        cgroup::remove(&[self.group()])?;
+        network::cut(&self.netns())
     }
 
     /// Gives the node power, again or for the first time. It is ready somewhat later.

@@ -11,6 +11,11 @@ pub(crate) enum AuthorityError {
     File { path: PathBuf, source: io::Error },
     #[error("{origin} cannot be used for signing: {why}")]
     Unusable { origin: String, why: Unusable },
+    #[error(
+        "{path} says what signed before, and cannot be used: {why}; restore it from a backup, or remove it to sign under \
+         the root at once, which breaks connections if that was replaced"
+    )]
+    State { path: PathBuf, why: String },
     #[error("{present} is there and {absent} is not; restore both from a backup, or remove both for a new root")]
     Half { present: PathBuf, absent: PathBuf },
     #[error(

@@ -4,7 +4,7 @@
 //! node proxy ──CSR, token──> [service] ── who? [authenticate] ── may it? [issuance_policy] ── [sign] ──chain──> node proxy
 //!                                            files: [tokens]                                   │
 //!                                            cluster: [token_review] ──> [kubernetes] review   │
-//!            files: [root] ────────────┬── a checked [signer] ──> [bundle]: who signs when ────┤
+//!            files: [root], signing_file ┬── a checked [signer] ──> [bundle]: who signs when ──┤
 //!            cluster: [kubernetes] secret┘                                                     └──> roots to be trusted
 //! ```
 //!
@@ -29,6 +29,7 @@ mod serving;
 mod setup;
 mod sign;
 mod signer;
+mod signing_file;
 mod token_cache;
 mod token_review;
 mod tokens;

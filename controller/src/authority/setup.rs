@@ -10,6 +10,7 @@ use super::{
     Account, Authenticator, Authority, AuthorityError, NodeOfPod, RootFolder, TokenReviewer, Tokens,
     kubernetes::{CaSecret, TokenReviews},
     serving::Serving,
+    signing_file::SigningFile,
 };
 use crate::clock::Clock;
 use crate::duration::duration;
@@ -65,7 +66,7 @@ impl Setup {
     /// A root and tokens in files below `state_dir`.
     ///
     /// # Errors
-    /// When the root cannot be used.
+    /// When the root cannot be used, or what is kept beside it.
     pub(crate) fn files(
         flags: &AuthorityFlags,
         trust_domain: &str,
@@ -73,15 +74,24 @@ impl Setup {
         clock: &Clock,
     ) -> Result<Self, AuthorityError> {
         let authority = Arc::new(Authority::new(flags.leaf_ttl, flags.rotation_overlap, clock.clone()));
-        let folder = RootFolder::new(&state_dir.join("ca"), trust_domain);
-        authority.take(Arc::new(folder.open()?));
+        let folder = state_dir.join("ca");
+        let (root, state) = (
+            RootFolder::new(&folder, trust_domain),
+            SigningFile::new(&folder, trust_domain),
+        );
+        state.resume(&authority)?;
+        authority.take(Arc::new(root.open()?));
+        // Before anybody is told anything.
+        state.save(&authority)?;
         let signing = Arc::clone(&authority);
         Ok(Self {
             authority,
             authenticator: Arc::new(Tokens::new(state_dir.join("tokens"))),
             serving: Arc::default(),
             problem: watch::channel(None).1,
-            follow: Box::pin(async move { folder.follow(&signing).await }),
+            follow: Box::pin(async move {
+                tokio::join!(root.follow(&signing), state.keep(&signing));
+            }),
         })
     }
 

@@ -6,8 +6,6 @@ use std::sync::Arc;
 
 use culvert_objects::{Enrolment, Kind, ObjectName, Objects, Pod, enrolment, in_namespace};
 
-use crate::model::pod;
-
 /// How a namespace takes part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Membership {
@@ -89,7 +87,7 @@ impl Membership {
 fn counted(objects: &Objects, namespace: &str, pod: &Pod) -> (usize, usize) {
     let labels = objects.namespace(namespace).and_then(|n| n.metadata.labels.as_ref());
     let enrolled = enrolment(labels, pod) == Ok(Enrolment::Ambient);
-    (enrolled.into(), (enrolled && !pod::has_ended(pod)).into())
+    (enrolled.into(), (enrolled && !pod.has_ended).into())
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ async fn tell(recorder: &Recorder, objects: &Objects, note: Note) {
             .namespaces
             .get(&note.object)
             .and_then(|o| o.metadata.uid.clone()),
-        "Pod" => objects.pods.get(&note.object).and_then(|o| o.metadata.uid.clone()),
+        "Pod" => objects.pods.get(&note.object).map(|pod| pod.uid.to_string()),
         "Service" => objects.services.get(&note.object).and_then(|o| o.metadata.uid.clone()),
         _ => None,
     };

@@ -49,7 +49,7 @@ impl Agents {
         if !self.are_pods {
             return false;
         }
-        let os = node.metadata.labels.as_ref().and_then(|labels| labels.get(OS.0));
+        let os = node.labels.get(OS.0);
         if os.is_some_and(|os| os != OS.1) {
             self.waiting.remove(name);
             self.served.remove(name);

@@ -1,9 +1,8 @@
 //! Health of endpoints. It has three states; Istio's wire has two, and an extension of Culvert's own carries the third.
 
-use culvert_objects::Pod;
+use culvert_objects::{Endpoint, Pod};
 use culvert_proto::workload::{Extension, Workload, WorkloadStatus};
 use culvert_proto::{HEALTH, TERMINATING, TEXT_TYPE};
-use k8s_openapi::api::discovery::v1::EndpointConditions;
 use prost::Message as _;
 use prost_types::Any;
 
@@ -22,9 +21,7 @@ impl Health {
     /// By the condition `Ready` and whether it is being deleted, as Kubernetes' endpoints have it. The phase tells nothing
     /// about that.
     pub(super) fn of_pod(pod: &Pod) -> Self {
-        let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-        let ready = conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True");
-        match (ready, pod.metadata.deletion_timestamp.is_some()) {
+        match (pod.is_ready, pod.is_deleted) {
             (true, false) => Self::Ready,
             (true, true) => Self::Terminating,
             (false, _) => Self::NotReady,
@@ -32,13 +29,10 @@ impl Health {
     }
 
     /// By what a slice says of an endpoint. What it does not say is: ready, and serving if ready.
-    pub(super) fn of_endpoint(conditions: Option<&EndpointConditions>) -> Self {
-        let Some(conditions) = conditions else {
-            return Self::Ready;
-        };
-        let ready = conditions.ready != Some(false);
-        let serving = conditions.serving.unwrap_or(ready);
-        match (ready, serving && conditions.terminating == Some(true)) {
+    pub(super) fn of_endpoint(endpoint: &Endpoint) -> Self {
+        let ready = endpoint.ready != Some(false);
+        let serving = endpoint.serving.unwrap_or(ready);
+        match (ready, serving && endpoint.terminating == Some(true)) {
             (_, true) => Self::Terminating,
             (true, false) => Self::Ready,
             (false, false) => Self::NotReady,
@@ -72,13 +66,14 @@ mod tests {
     #[test]
     fn an_endpoint_is_what_its_slice_says() {
         let said = |ready, serving, terminating| {
-            Health::of_endpoint(Some(&EndpointConditions {
+            Health::of_endpoint(&Endpoint {
+                addresses: Box::default(),
                 ready,
                 serving,
                 terminating,
-            }))
+                pod: None,
+            })
         };
-        assert_eq!(Health::of_endpoint(None), Health::Ready);
         assert_eq!(said(None, None, None), Health::Ready);
         assert_eq!(said(Some(false), Some(true), Some(true)), Health::Terminating);
         assert_eq!(said(Some(false), Some(false), Some(true)), Health::NotReady);

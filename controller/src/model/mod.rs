@@ -25,11 +25,11 @@
 //! | `wire` | how objects are called on the wire |
 //! | [`Settings`] | what holds for the whole mesh |
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use culvert_objects::{EndpointSlice, Finding, Findings, Key, Kind, Object, ObjectName, Objects, Pod, Service};
+use culvert_objects::{EndpointSlice, Findings, Key, Kind, Object, ObjectName, Objects, Pod, Service};
 use culvert_proto::workload::{Address, address};
 use culvert_xds::Change;
 
@@ -50,10 +50,10 @@ mod unit;
 mod wire;
 
 use agents::Agents;
-use index::{Index, Readers};
+use index::{Index, Units};
 pub use reader::Reader;
 pub use settings::Settings;
-use unit::{Derived, Unit};
+use unit::{Derived, Product, Unit};
 
 /// What an update did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,8 +73,7 @@ pub struct Model {
     agents: Agents,
     objects: Objects,
     index: Index,
-    readers: Readers,
-    produced: HashMap<Unit, Product>,
+    units: Units,
     findings: Findings,
     snapshot: Snapshot,
 }
@@ -83,13 +82,6 @@ impl Default for Model {
     fn default() -> Self {
         Self::new(Settings::default())
     }
-}
-
-/// What a unit was derived to: resources by type and name, and findings.
-#[derive(Debug, Default)]
-struct Product {
-    resources: Vec<(&'static str, Arc<str>)>,
-    findings: Vec<Arc<Finding>>,
 }
 
 impl Model {
@@ -109,8 +101,7 @@ impl Model {
             agents: Agents::new(are_pods),
             objects: Objects::default(),
             index: Index::default(),
-            readers: Readers::default(),
-            produced: HashMap::new(),
+            units: Units::default(),
             findings: Findings::default(),
             snapshot: Snapshot::default(),
         }
@@ -139,7 +130,7 @@ impl Model {
     /// Takes a new state of the objects in. Objects are compared by pointer, so the states must come from the same
     /// source, which keeps the pointers of what did not change.
     pub fn update(&mut self, objects: &Objects, now: Instant) -> Changes {
-        let first = self.produced.is_empty().then_some(Unit::Mesh);
+        let first = self.units.is_empty().then_some(Unit::Mesh);
         let mut units: BTreeSet<Unit> = first.into_iter().collect();
         let before = std::mem::replace(&mut self.objects, objects.clone());
         for kind in Kind::ALL.iter().copied() {
@@ -148,7 +139,7 @@ impl Model {
             }
         }
         for node in self.agents.overdue(now) {
-            units.extend(self.readers.of(Key::agent_on(&node)).cloned());
+            units.extend(self.units.readers(Key::agent_on(&node)).cloned());
         }
         let before = self.snapshot.clone();
         let mut touched: BTreeSet<(&'static str, Arc<str>)> = BTreeSet::new();
@@ -189,7 +180,7 @@ impl Model {
         keys.extend(self.agent_changed(name, is.as_ref(), kind, now));
         units.extend(Unit::of(kind, name));
         for key in keys {
-            units.extend(self.readers.of(key).cloned());
+            units.extend(self.units.readers(key).cloned());
         }
     }
 
@@ -216,7 +207,7 @@ impl Model {
         let reader = Reader::new(&self.settings, &self.objects, &self.index);
         let made = make(unit, &reader, &self.agents);
         let keys = reader.into_keys();
-        let before = self.produced.remove(unit).unwrap_or_default();
+        let before = self.units.take(unit);
         for (type_url, name) in before.resources {
             if !made
                 .resources
@@ -230,22 +221,23 @@ impl Model {
         for finding in &before.findings {
             self.findings.remove(&**finding);
         }
-        let mut product = Product::default();
+        let named = |resource: &Resource| (resource.type_url, Arc::clone(&resource.name));
+        let product = Product {
+            resources: made.resources.iter().map(named).collect(),
+            findings: made.findings.into_iter().map(Arc::new).collect(),
+        };
+        touched.extend(product.resources.iter().cloned());
         for resource in made.resources {
-            product.resources.push((resource.type_url, Arc::clone(&resource.name)));
-            touched.insert((resource.type_url, Arc::clone(&resource.name)));
             self.snapshot.set(resource);
         }
-        for finding in made.findings.into_iter().map(Arc::new) {
-            self.findings.insert(Arc::clone(&finding), ());
-            product.findings.push(finding);
+        for finding in &product.findings {
+            self.findings.insert(Arc::clone(finding), ());
         }
         if keys.is_empty() && product.resources.is_empty() {
-            self.readers.remove(unit);
+            self.units.remove(unit);
             return;
         }
-        self.readers.set(unit, keys);
-        self.produced.insert(unit.clone(), product);
+        self.units.set(unit, keys, product);
     }
 }
 
@@ -258,7 +250,7 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
             };
             match pod::workload(reader, agents, name, pod) {
                 Some((workload, finding)) => Derived {
-                    resources: vec![of_workload(workload)],
+                    resources: vec![of_workload(&name.namespace, workload)],
                     findings: finding.into_iter().collect(),
                 },
                 None => Derived::default(),
@@ -270,7 +262,10 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
                 .map(|slice| slice::workloads(reader, name, slice))
                 .unwrap_or_default();
             Derived {
-                resources: workloads.into_iter().map(of_workload).collect(),
+                resources: workloads
+                    .into_iter()
+                    .map(|workload| of_workload(&name.namespace, workload))
+                    .collect(),
                 ..Derived::default()
             }
         }
@@ -279,11 +274,12 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
                 .own::<Service>(name)
                 .and_then(|service| service::service(reader, name, service));
             let made = made.map(|service| {
+                let namespace = &name.namespace;
                 let name = wire::service_name(reader.settings(), name);
                 let address = Address {
                     r#type: Some(address::Type::Service(service)),
                 };
-                Resource::address(&name, &address)
+                Resource::address(&name, namespace, &address)
             });
             Derived {
                 resources: made.into_iter().collect(),
@@ -297,12 +293,12 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
     }
 }
 
-fn of_workload(workload: culvert_proto::workload::Workload) -> Resource {
+fn of_workload(namespace: &Arc<str>, workload: culvert_proto::workload::Workload) -> Resource {
     let name = workload.uid.clone();
     let address = Address {
         r#type: Some(address::Type::Workload(workload)),
     };
-    Resource::address(&name, &address)
+    Resource::address(&name, namespace, &address)
 }
 
 #[cfg(test)]

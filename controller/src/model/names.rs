@@ -2,34 +2,21 @@
 
 use culvert_objects::Pod;
 
-fn label<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
-    pod.metadata.labels.as_ref()?.get(key).map(String::as_str)
-}
-
 /// The name of what keeps the pod running, as a Deployment; the pod's own where nothing does.
 pub fn workload_name(pod: &Pod) -> String {
-    if let Some(name) = label(pod, "service.istio.io/workload-name") {
+    if let Some(name) = pod.labels.get("service.istio.io/workload-name") {
         return name.to_owned();
     }
-    let own = || pod.metadata.name.clone().unwrap_or_default();
     // A pod that was created by hand may name an owner too; only generated names tell that it is one of several.
-    if pod.metadata.generate_name.as_deref().is_none_or(str::is_empty) {
-        return own();
-    }
-    let owners = pod.metadata.owner_references.iter().flatten();
-    let Some(owner) = owners
-        .filter(|o| o.controller == Some(true))
-        .map(|o| (o.kind.as_str(), o.name.as_str()))
-        .next()
-    else {
-        return own();
+    let Some(owner) = pod.owner.as_ref().filter(|_| pod.is_generated) else {
+        return pod.name.name.to_string();
     };
-    match owner {
+    match (&*owner.kind, &*owner.name) {
         ("ReplicaSet", name) => {
             let hashes = ["pod-template-hash", "rollouts-pod-template-hash"];
             let hash = hashes
                 .iter()
-                .filter_map(|key| label(pod, key))
+                .filter_map(|key| pod.labels.get(key))
                 .find_map(|hash| name.strip_suffix(hash)?.strip_suffix('-'));
             hash.unwrap_or(name).to_owned()
         }
@@ -52,7 +39,7 @@ pub fn workload_name(pod: &Pod) -> String {
 pub fn canonical_name(pod: &Pod, workload_name: &str) -> String {
     let keys = ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"];
     keys.iter()
-        .find_map(|key| label(pod, key))
+        .find_map(|key| pod.labels.get(key))
         .unwrap_or(workload_name)
         .to_owned()
 }
@@ -65,7 +52,7 @@ pub fn canonical_revision(pod: &Pod) -> String {
         "version",
     ];
     keys.iter()
-        .find_map(|key| label(pod, key))
+        .find_map(|key| pod.labels.get(key))
         .unwrap_or("latest")
         .to_owned()
 }

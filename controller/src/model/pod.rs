@@ -1,11 +1,6 @@
 //! A pod becomes a Workload, in the mesh or not: its node's proxy, and those that talk to it, need to know both.
 
-use std::collections::BTreeMap;
-
-use culvert_objects::{
-    Enrolment, Finding, Key, Kind, Namespace, Node, ObjectName, Pod, enrolment, is_host_network, pod_addresses,
-    service_account,
-};
+use culvert_objects::{Enrolment, Finding, Key, Kind, Namespace, Node, ObjectName, Pod, enrolment, service_account};
 use culvert_proto::workload::{Locality, NetworkMode, TunnelProtocol, Workload, WorkloadType};
 
 use super::agents::Agents;
@@ -26,8 +21,7 @@ pub(super) fn workload(
     name: &ObjectName,
     pod: &Pod,
 ) -> Option<(Workload, Option<Finding>)> {
-    let addresses = pod_addresses(pod);
-    if addresses.is_empty() || has_ended(pod) {
+    if pod.addresses.is_empty() || pod.has_ended {
         return None;
     }
     let settings = reader.settings();
@@ -46,7 +40,7 @@ pub(super) fn workload(
         uid: wire::pod_uid(settings, name),
         name: name.name.to_string(),
         namespace: name.namespace.to_string(),
-        addresses: addresses.into_iter().map(wire::octets).collect(),
+        addresses: pod.addresses.iter().copied().map(wire::octets).collect(),
         tunnel_protocol: if tunnel {
             TunnelProtocol::Hbone
         } else {
@@ -70,7 +64,7 @@ pub(super) fn workload(
         locality: reader
             .get::<Node>(&ObjectName::cluster(node))
             .and_then(|node| locality(node)),
-        network_mode: if is_host_network(pod) {
+        network_mode: if pod.is_host_network {
             NetworkMode::HostNetwork
         } else {
             NetworkMode::Standard
@@ -85,14 +79,12 @@ pub(super) fn workload(
 /// Whether others reach the pod through the tunnel, and it gets a certificate. By label, where an agent serves the node; or
 /// because Istio's agent says that it has enrolled the pod; or because the pod serves the tunnel itself.
 fn tunnel(reader: &Reader<'_>, agents: &Agents, name: &ObjectName, pod: &Pod) -> Result<bool, Finding> {
-    if is_host_network(pod) {
+    if pod.is_host_network {
         return Ok(false);
     }
     let namespace = reader.get::<Namespace>(&name.home());
     let labels = namespace.and_then(|namespace| namespace.metadata.labels.as_ref());
-    let annotations = pod.metadata.annotations.as_ref();
-    let redirected = annotations.and_then(|annotations| annotations.get(REDIRECTION));
-    if redirected.is_some_and(|value| value == "enabled") || is_native(pod) {
+    if pod.annotations.get(REDIRECTION) == Some("enabled") || is_native(pod) {
         return Ok(true);
     }
     // An unknown value does not enrol; the source of the objects has reported it.
@@ -111,29 +103,15 @@ fn tunnel(reader: &Reader<'_>, agents: &Agents, name: &ObjectName, pod: &Pod) ->
 
 /// The node that the pod runs on, once that is decided.
 pub fn node_name(pod: &Pod) -> Option<&str> {
-    pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
-}
-
-/// Whether all its containers have ended for good.
-pub fn has_ended(pod: &Pod) -> bool {
-    matches!(
-        pod.status.as_ref().and_then(|s| s.phase.as_deref()),
-        Some("Succeeded" | "Failed")
-    )
+    Some(&*pod.node).filter(|name| !name.is_empty())
 }
 
 fn is_native(pod: &Pod) -> bool {
-    pod.metadata
-        .labels
-        .as_ref()
-        .and_then(|l| l.get(TUNNEL))
-        .is_some_and(|v| v == "http")
+    pod.labels.get(TUNNEL) == Some("http")
 }
 
 fn locality(node: &Node) -> Option<Locality> {
-    let empty = BTreeMap::new();
-    let labels = node.metadata.labels.as_ref().unwrap_or(&empty);
-    let label = |key: &str| labels.get(key).cloned().unwrap_or_default();
+    let label = |key: &str| node.labels.get(key).unwrap_or_default().to_owned();
     let locality = Locality {
         region: label("topology.kubernetes.io/region"),
         zone: label("topology.kubernetes.io/zone"),

@@ -2,7 +2,7 @@
 
 use culvert_objects::Pod;
 use culvert_proto::workload::{AppProtocol, Port};
-use k8s_openapi::api::core::v1::{Container, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::wire::port as port_number;
@@ -46,15 +46,8 @@ pub(super) fn target(port: &ServicePort, pod: &Pod) -> Option<u32> {
         Some(IntOrString::String(name)) => name,
         None => return Some(port_number(port.port)),
     };
-    let spec = pod.spec.as_ref()?;
-    let stays = |c: &&Container| c.restart_policy.as_deref() == Some("Always");
-    let containers = spec
-        .containers
-        .iter()
-        .chain(spec.init_containers.iter().flatten().filter(stays));
-    let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
-    let found = ports.find(|p| p.name.as_ref() == Some(name) && p.protocol.as_deref().is_none_or(|p| p == "TCP"))?;
-    Some(port_number(found.container_port))
+    let found = pod.ports.iter().find(|port| *port.name == **name)?;
+    Some(found.number.into())
 }
 
 /// What the port says about its protocol: `appProtocol` first, then the first word of its name.

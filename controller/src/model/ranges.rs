@@ -10,12 +10,13 @@ use super::wire;
 
 /// The ranges of nodes' pods and of services, as few as say the same; none where nothing is known of any.
 pub(super) fn mesh(reader: &Reader<'_>) -> Option<Mesh> {
-    let pods = reader.all::<Node>().filter_map(|(_, node)| node.spec.as_ref());
-    let pods = pods.flat_map(|spec| spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr));
+    let pods = reader
+        .all::<Node>()
+        .flat_map(|(_, node)| node.pod_cidrs.iter().copied());
     let services = reader.all::<ServiceCIDR>().filter_map(|(_, range)| range.spec.as_ref());
     let services = services.flat_map(|spec| spec.cidrs.iter().flatten());
-    let told = pods.chain(services).filter_map(|text| text.parse::<IpNet>().ok());
-    let all: Vec<IpNet> = told
+    let all: Vec<IpNet> = pods
+        .chain(services.filter_map(|text| text.parse().ok()))
         .chain(reader.settings().service_cidrs.iter().copied())
         .map(|range| range.trunc())
         .collect();

@@ -50,8 +50,7 @@ pub(super) fn service(reader: &Reader<'_>, name: &ObjectName, service: &Service)
 
 /// The ports of every Service that selects `pod`, by the Service's resource name.
 pub(super) fn of_pod(reader: &Reader<'_>, name: &ObjectName, pod: &Pod) -> BTreeMap<String, PortList> {
-    let labels = pod.metadata.labels.iter().flatten();
-    let services = labels.flat_map(|(label, value)| {
+    let services = pod.labels.iter().flat_map(|(label, value)| {
         let key = Key::selector(&name.namespace, label, value);
         reader.find::<Service>(key)
     });
@@ -69,10 +68,10 @@ pub(super) fn of_pod(reader: &Reader<'_>, name: &ObjectName, pod: &Pod) -> BTree
 
 /// Whether the Service has a selector, and the pod's labels satisfy it.
 fn selects(service: &Service, pod: &Pod) -> bool {
-    let (Some(selector), Some(labels)) = (selector(service), &pod.metadata.labels) else {
-        return false;
-    };
-    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+    selector(service).is_some_and(|selector| {
+        let mut labels = selector.iter();
+        labels.all(|(key, value)| pod.labels.get(key) == Some(value))
+    })
 }
 
 fn ip_families(spec: &ServiceSpec) -> IpFamilies {

@@ -10,11 +10,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use culvert_objects::{
-    EndpointSlice, Key, ObjectName, Pod, Service, has_no_selector, is_host_network, pod_addresses, referenced_pod,
-    service_of_slice,
+    Endpoint, EndpointSlice, Key, ObjectName, Pod, Service, has_no_selector, referenced_pod, service_of_slice,
 };
 use culvert_proto::workload::{NetworkMode, PortList, Workload};
-use k8s_openapi::api::discovery::v1::Endpoint;
 
 use super::health::Health;
 use super::reader::Reader;
@@ -28,9 +26,10 @@ pub(super) fn workloads(reader: &Reader<'_>, name: &ObjectName, slice: &Endpoint
     let settings = reader.settings();
     let services = HashMap::from([(wire::service_name(settings, &service_name), ports_of(service, slice))]);
     let mut found: BTreeMap<IpAddr, Workload> = BTreeMap::new();
-    for endpoint in slice.endpoints.iter().filter(|endpoint| !refers_to_pod(endpoint)) {
-        let health = Health::of_endpoint(endpoint.conditions.as_ref());
-        for address in addresses(endpoint).filter(|address| !is_of_pod(reader, *address)) {
+    for endpoint in slice.endpoints.iter().filter(|endpoint| endpoint.pod.is_none()) {
+        let health = Health::of_endpoint(endpoint);
+        let addresses = endpoint.addresses.iter().copied();
+        for address in addresses.filter(|address| !is_of_pod(reader, *address)) {
             found.entry(address).or_insert_with(|| {
                 let mut workload = Workload {
                     uid: format!(
@@ -58,28 +57,20 @@ pub(super) fn workloads(reader: &Reader<'_>, name: &ObjectName, slice: &Endpoint
 /// serve is none of the Service's, since a Workload has one health for all its Services.
 pub(super) fn services_of_pod(reader: &Reader<'_>, name: &ObjectName, pod: &Pod) -> BTreeMap<String, PortList> {
     // A host's address is everybody's there.
-    let own = if is_host_network(pod) {
-        Vec::new()
-    } else {
-        pod_addresses(pod)
-    };
+    let own: &[IpAddr] = if pod.is_host_network { &[] } else { &pod.addresses };
     let by_reference = reader.find::<EndpointSlice>(Key::slice_to(name));
     let by_address = own
         .iter()
         .flat_map(|address| reader.find::<EndpointSlice>(Key::slice_at(*address)));
     let mut found: BTreeMap<String, PortList> = BTreeMap::new();
-    let means = |slice_name: &ObjectName, endpoint: &Endpoint, publish: bool| match referenced_pod(slice_name, endpoint)
-    {
-        Some(referenced) => {
-            let uid = endpoint
-                .target_ref
-                .as_ref()
-                .and_then(|reference| reference.uid.as_ref());
-            referenced == *name && uid.is_none_or(|uid| Some(uid) == pod.metadata.uid.as_ref())
+    let means = |slice_name: &ObjectName, endpoint: &Endpoint, publish: bool| match &endpoint.pod {
+        Some(reference) => {
+            referenced_pod(slice_name, endpoint).as_ref() == Some(name)
+                && reference.uid.as_ref().is_none_or(|uid| *uid == pod.uid)
         }
         None => {
-            let serves = publish || Health::of_endpoint(endpoint.conditions.as_ref()) != Health::NotReady;
-            serves && !refers_to_pod(endpoint) && addresses(endpoint).any(|address| own.contains(&address))
+            let serves = publish || Health::of_endpoint(endpoint) != Health::NotReady;
+            serves && endpoint.addresses.iter().any(|address| own.contains(address))
         }
     };
     for (slice_name, slice) in by_reference.chain(by_address) {
@@ -116,41 +107,22 @@ fn own_service<'a>(
     let service = reader
         .get::<Service>(&service_name)
         .filter(|service| has_no_selector(service))?;
-    (slice.address_type != "FQDN").then_some((service_name, service))
+    (!slice.is_of_names).then_some((service_name, service))
 }
 
 fn is_of_pod(reader: &Reader<'_>, address: IpAddr) -> bool {
     reader
         .find::<Pod>(Key::pod_of(address))
-        .any(|(_, pod)| pod_addresses(pod).contains(&address))
-}
-
-fn refers_to_pod(endpoint: &Endpoint) -> bool {
-    let kind = endpoint
-        .target_ref
-        .as_ref()
-        .and_then(|reference| reference.kind.as_deref());
-    kind == Some("Pod")
-}
-
-fn addresses(endpoint: &Endpoint) -> impl Iterator<Item = IpAddr> {
-    endpoint.addresses.iter().filter_map(|text| text.parse().ok())
+        .any(|(_, pod)| pod.addresses.contains(&address))
 }
 
 /// The Service's ports that the slice has a number for, matched by name.
 fn ports_of(service: &Service, slice: &EndpointSlice) -> PortList {
     let number = |name: &Option<String>| {
         let name = name.as_deref().unwrap_or_default();
-        let mut ports = slice
-            .ports
-            .iter()
-            .flatten()
-            .filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"));
-        ports
-            .find(|port| port.name.as_deref().unwrap_or_default() == name)
-            .and_then(|port| port.port)
+        slice.ports.iter().find(|port| *port.name == *name)?.number
     };
     let ports = service.spec.iter().flat_map(ports::tcp_ports);
-    let ports = ports.filter_map(|port| Some(ports::workload_port(port, wire::port(number(&port.name)?))));
+    let ports = ports.filter_map(|port| Some(ports::workload_port(port, number(&port.name)?.into())));
     PortList { ports: ports.collect() }
 }

@@ -1,5 +1,7 @@
 //! What is derived as a whole.
 
+use std::sync::Arc;
+
 use culvert_objects::{Finding, Kind, ObjectName};
 
 use crate::snapshot::Resource;
@@ -27,6 +29,13 @@ impl Unit {
             _ => None,
         }
     }
+}
+
+/// What is remembered of what became of a unit: resources by type and name, and findings.
+#[derive(Debug, Default)]
+pub(super) struct Product {
+    pub(super) resources: Box<[(&'static str, Arc<str>)]>,
+    pub(super) findings: Box<[Arc<Finding>]>,
 }
 
 /// What became of a unit.

@@ -1,26 +1,39 @@
 //! Delta ADS: who may open a stream, and how long it lasts.
 
-use std::pin::Pin;
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::SystemTime;
 
-use culvert_proto::discovery::aggregated_discovery_service_server::AggregatedDiscoveryService;
-use culvert_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse};
+use culvert_proto::discovery::aggregated_discovery_service_server::SERVICE_NAME;
+use culvert_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::body::Body;
+use tonic::codec::Codec as _;
+use tonic::codegen::{BoxFuture, Service, http};
+use tonic::metadata::MetadataMap;
+use tonic::server::NamedService;
+use tonic::{Status, Streaming};
+use tonic_prost::ProstCodec;
 
 use super::lifetime::lifetime;
+use super::messages::Messages;
 use super::session::Session;
 use super::shared::Shared;
 use crate::authority::{Authenticator, Connection, authenticate};
+
+/// The one method that is served.
+const DELTA: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+
+/// A client that comes back lists all that it holds: some sixty bytes for each resource.
+const MAX_REQUEST: usize = 64 << 20;
 
 /// Responses on their way to one client. The state machine has at most one for each type outstanding, so that this is
 /// never full and a slow client holds up nobody.
 const RESPONSES: usize = 8;
 
-/// The service.
+/// The service. It is written out rather than generated, because it encodes its responses by itself: see [`Messages`].
 #[derive(Clone)]
 pub(crate) struct Discovery {
     shared: Shared,
@@ -32,29 +45,14 @@ impl Discovery {
     pub(crate) fn new(shared: Shared, authenticator: Arc<dyn Authenticator>) -> Self {
         Self { shared, authenticator }
     }
-}
 
-type Responses<T> = Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
-
-#[tonic::async_trait]
-impl AggregatedDiscoveryService for Discovery {
-    type StreamAggregatedResourcesStream = Responses<DiscoveryResponse>;
-    type DeltaAggregatedResourcesStream = Responses<DeltaDiscoveryResponse>;
-
-    async fn stream_aggregated_resources(
-        &self,
-        _: Request<Streaming<DiscoveryRequest>>,
-    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        Err(Status::unimplemented("only delta discovery is served"))
-    }
-
-    async fn delta_aggregated_resources(
-        &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        let connection = request.extensions().get::<Connection>().cloned().unwrap_or_default();
+    /// Opens a stream.
+    async fn open(self, request: http::Request<Body>) -> Result<Messages, Status> {
+        let (parts, body) = request.into_parts();
+        let metadata = MetadataMap::from_headers(parts.headers);
+        let connection = parts.extensions.get::<Connection>().cloned().unwrap_or_default();
         let source = connection.source();
-        let authenticated = authenticate(&*self.authenticator, request.metadata(), source)
+        let authenticated = authenticate(&*self.authenticator, &metadata, source)
             .await
             .map_err(|error| {
                 self.shared.metrics.unauthenticated.inc();
@@ -67,9 +65,44 @@ impl AggregatedDiscoveryService for Discovery {
             .expires
             .map(|at| at.duration_since(now).unwrap_or_default());
         let end = Instant::now() + lifetime(self.shared.longest, left);
+        let mut codec = ProstCodec::<DeltaDiscoveryResponse, DeltaDiscoveryRequest>::default();
+        let requests = Streaming::new_request(codec.decoder(), body, None, Some(MAX_REQUEST));
         let (responses, receiver) = mpsc::channel(RESPONSES);
-        let session = Session::open(self.shared.clone(), authenticated.caller, source, responses, end);
-        tokio::spawn(session.run(request.into_inner()));
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        let session = Session::open(self.shared, authenticated.caller, source, responses, end);
+        tokio::spawn(session.run(requests));
+        Ok(Messages::new(receiver))
+    }
+}
+
+impl NamedService for Discovery {
+    const NAME: &'static str = SERVICE_NAME;
+}
+
+impl Service<http::Request<Body>> for Discovery {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let own = self.clone();
+        Box::pin(async move {
+            let opened = match request.uri().path() {
+                DELTA => own.open(request).await,
+                _ => Err(Status::unimplemented("only delta discovery is served")),
+            };
+            Ok(match opened {
+                Ok(messages) => {
+                    let mut response = http::Response::new(Body::new(messages));
+                    let grpc = http::HeaderValue::from_static("application/grpc");
+                    response.headers_mut().insert(http::header::CONTENT_TYPE, grpc);
+                    response
+                }
+                Err(status) => status.into_http(),
+            })
+        })
     }
 }

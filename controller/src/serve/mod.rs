@@ -5,19 +5,19 @@
 //! | `tls` | accepts connections, and closes those on which nobody says who it is |
 //! | `discovery` | opens streams of delta ADS: start here |
 //! | `session` | one stream's task |
+//! | `messages` | its responses, as they go over the wire |
 //! | `shared` | what all streams share |
 //! | `view` | what each kind of caller sees |
 //! | `streams` | which streams a change wakes |
 //! | `lifetime` | when a stream ends |
 //! | `callers` | who is connected, for the status page |
-//! | `placement` | which identities run on which node |
+//! | `placement` | who may have which identity |
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use culvert_proto::auth::istio_certificate_service_server::IstioCertificateServiceServer;
-use culvert_proto::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::transport::Server;
@@ -27,6 +27,7 @@ use crate::authority::{CertificateService, IssuancePolicy, Strangers};
 mod callers;
 mod discovery;
 mod lifetime;
+mod messages;
 mod metrics;
 mod placement;
 mod roots;
@@ -49,9 +50,6 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Calls that one connection may have under way: a node asks for the certificates of its pods side by side.
 const CALLS: u32 = 1024;
-
-/// A client that comes back lists all that it holds: some sixty bytes for each resource.
-const MAX_REQUEST: usize = 64 << 20;
 
 /// Why nothing is served.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +76,6 @@ pub(crate) async fn serve<P: IssuancePolicy>(
     certificates: CertificateService<P>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), ServeError> {
-    let discovery = AggregatedDiscoveryServiceServer::new(discovery).max_decoding_message_size(MAX_REQUEST);
     let until = async move { session::stopped(&mut stop).await };
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))

@@ -1,7 +1,7 @@
-//! Which identities run on which node, by the objects of the moment.
+//! Who may have which identity: nodes those of their pods, workloads their own.
 
 use culvert_identity::SpiffeId;
-use culvert_objects::{ObjectName, Objects, in_namespace, is_host_network, service_account};
+use culvert_objects::ObjectName;
 use tokio::sync::watch;
 
 use std::sync::Arc;
@@ -52,7 +52,7 @@ impl IssuancePolicy for Placed {
         let mut state = self.state.clone();
         let mut verdict = Ok(());
         let allowed = state.wait_for(|state| {
-            verdict = check(&state.loaded.objects, node, identity);
+            verdict = check(state, node, identity);
             verdict.is_ok()
         });
         match tokio::time::timeout(BEHIND, allowed).await {
@@ -68,7 +68,7 @@ pub(crate) fn node_of_pod(state: watch::Receiver<Arc<State>>) -> NodeOfPod {
     Box::new(move |wanted: &BoundPod| {
         let state = Arc::clone(&state.borrow());
         let found = state.loaded.objects.pod(&wanted.namespace, &wanted.name)?;
-        let same = found.metadata.uid.as_deref() == Some(wanted.uid.as_str());
+        let same = *found.uid == *wanted.uid;
         pod::node_name(found).filter(|_| same).map(str::to_owned)
     })
 }
@@ -77,21 +77,16 @@ pub(crate) fn node_of_pod(state: watch::Receiver<Arc<State>>) -> NodeOfPod {
 /// the node's agent may know of a label before the controller does, and connections that are in the tunnel when a pod
 /// leaves the mesh still end there. Whether the account exists is said only to a node that has such a pod: others learn
 /// nothing about what exists elsewhere.
-fn check(objects: &Objects, node: &str, identity: &SpiffeId) -> Result<(), Refusal> {
+fn check(state: &State, node: &str, identity: &SpiffeId) -> Result<(), Refusal> {
     let (namespace, account) = (identity.namespace(), identity.service_account());
-    let runs = in_namespace(&objects.pods, namespace).any(|(_, p)| {
-        service_account(p) == account && pod::node_name(p) == Some(node) && !pod::has_ended(p) && !is_host_network(p)
-    });
-    if !runs {
+    if !state.placement.runs(node, namespace, account) {
         return Err(Refusal::NotOnNode {
             node: node.to_owned(),
             identity: identity.clone(),
         });
     }
-    if !objects
-        .service_accounts
-        .contains_key(&ObjectName::new(namespace, account))
-    {
+    let accounts = &state.loaded.objects.service_accounts;
+    if !accounts.contains_key(&ObjectName::new(namespace, account)) {
         return Err(Refusal::NoServiceAccount(identity.clone()));
     }
     Ok(())

@@ -3,10 +3,10 @@
 use aws_lc_rs::digest;
 use culvert_xds::server::Entry;
 use prost::Message as _;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// The resource's name.
-const NAME: &str = "roots";
+static NAME: LazyLock<Arc<str>> = LazyLock::new(|| "roots".into());
 
 /// The roots of a moment, as they go over the wire.
 pub(super) struct Roots {
@@ -21,7 +21,6 @@ impl Roots {
         let mut first = [0; 8];
         first.copy_from_slice(&hash.as_ref()[..8]);
         let entry = Entry {
-            version: format!("{:016x}", u64::from_be_bytes(first)).into(),
             digest: u64::from_be_bytes(first),
             // For prost, a text is the well-known type of it.
             body: pem.to_owned().encode_to_vec().into(),
@@ -33,12 +32,12 @@ impl Roots {
     }
 
     /// The one resource, if there is one.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&str, &Entry)> {
-        self.entry.iter().map(|entry| (NAME, entry))
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Arc<str>, &Entry)> {
+        self.entry.iter().map(|entry| (&*NAME, entry))
     }
 
     /// The resource of this name.
     pub(super) fn get(&self, name: &str) -> Option<&Entry> {
-        self.entry.as_ref().filter(|_| name == NAME)
+        self.entry.as_ref().filter(|_| *name == **NAME)
     }
 }

@@ -52,11 +52,6 @@ impl Accounting {
         })
     }
 
-    /// A connection is open in both directions. The record belongs to whoever carries it, who counts in it.
-    pub fn opened(self: &Arc<Self>, opening: Opening) -> ConnectionRecord {
-        ConnectionRecord::new(self, opening)
-    }
-
     /// A connection could not be opened, though it was tried for so long: its one access log line, and the count of
     /// failures.
     pub fn failed(&self, opening: &Opening, tried_for: Duration, reason: &(dyn Display + '_)) {

@@ -16,6 +16,13 @@ use crate::{
 /// Why a connection ended other than by both sides' leave; shown in the access log.
 pub type CloseReason = Box<dyn std::error::Error + Send + Sync>;
 
+impl Accounting {
+    /// A connection is open in both directions. The record belongs to whoever carries it, who counts in it.
+    pub fn opened(self: &Arc<Self>, opening: Opening) -> ConnectionRecord {
+        ConnectionRecord::new(self, opening)
+    }
+}
+
 /// Counts one connection's bytes. Ends in exactly one access log line: by [`ConnectionRecord::close`], or when it is
 /// dropped.
 #[derive(Debug)]
@@ -32,7 +39,7 @@ pub struct ConnectionRecord {
 }
 
 impl ConnectionRecord {
-    pub(crate) fn new(accounting: &Arc<Accounting>, opening: Opening) -> Self {
+    fn new(accounting: &Arc<Accounting>, opening: Opening) -> Self {
         let series = series::with(&accounting.tcp, &opening, |series| {
             series.open();
             Arc::clone(series)

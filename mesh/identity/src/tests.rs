@@ -138,7 +138,6 @@ fn a_server_refuses_a_client_of_another_trust_domain_even_under_the_same_root() 
         error.to_string().contains("elsewhere.example"),
         "the refusal must name the peer: {error}"
     );
-    handshake(&front, &cart, &[]).expect_err("where nobody is expected, nobody is accepted");
 }
 
 #[test]

@@ -2,20 +2,20 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::Service;
 
-use crate::enrolment;
+use crate::kinds::Object;
 
-/// Pods on the host's network share addresses; pods that have ended have given theirs back.
-pub(crate) fn claimed_by_pod(pod: &Pod) -> Vec<IpAddr> {
-    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-    if enrolment::is_host_network(pod) || matches!(phase, Some("Succeeded" | "Failed")) {
-        return Vec::new();
+/// The addresses that nobody else may have while the object is in force.
+pub(crate) fn addresses(object: &Object) -> Vec<IpAddr> {
+    match object {
+        Object::Service(service) => service_addresses(service),
+        Object::Pod(pod) => pod.own_addresses().to_vec(),
+        _ => Vec::new(),
     }
-    enrolment::pod_addresses(pod)
 }
 
-pub(crate) fn service_addresses(service: &Service) -> Vec<IpAddr> {
+fn service_addresses(service: &Service) -> Vec<IpAddr> {
     let texts = service.spec.iter().flat_map(|spec| spec.cluster_ips.iter().flatten());
     texts.filter_map(|text| text.parse().ok()).collect()
 }

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::allocator::{Allocator, Defaults};
-use crate::document::{self, Document, Fault};
+use crate::document::{self, Fault};
 use crate::finding::{Finding, Findings};
 use crate::kinds::Objects;
-use crate::merge;
+use crate::merge::{self, Merged};
 use crate::walk::{Stamp, Walk};
 
 /// How long a file must stay as it is before it is read, so that half a write is not taken for the whole.
@@ -49,6 +49,7 @@ pub struct Directory {
     defaults: Defaults,
     allocator: Allocator,
     files: BTreeMap<PathBuf, File>,
+    merged: Merged,
     /// Files that look different from what was read, and since when they look like this.
     unsettled: HashMap<PathBuf, (Option<Stamp>, Instant)>,
     unsettled_since: Option<Instant>,
@@ -60,7 +61,6 @@ pub struct Directory {
 #[derive(Debug, Default)]
 struct File {
     stamp: Option<Stamp>,
-    documents: Vec<Document>,
     /// Whether there was ever a state without fault to go back to.
     was_good: bool,
     faults: Vec<Fault>,
@@ -98,6 +98,7 @@ impl Directory {
             defaults,
             allocator: Allocator::default(),
             files: BTreeMap::new(),
+            merged: Merged::new(),
             unsettled: HashMap::new(),
             unsettled_since: None,
             unlistable: BTreeMap::new(),
@@ -124,7 +125,7 @@ impl Directory {
         let gone = |path: &PathBuf| !found.contains_key(path) && !self.is_hidden_by_error(path);
         let gone: Vec<PathBuf> = self.files.keys().filter(|path| gone(path)).cloned().collect();
         for path in gone {
-            self.files.remove(&path);
+            self.forget(&path);
         }
         for (path, stamp) in &found {
             self.read(path, *stamp);
@@ -190,7 +191,7 @@ impl Directory {
             self.unsettled.remove(&path);
             match stamp {
                 Some(stamp) => self.read(&path, stamp),
-                None => drop(self.files.remove(&path)),
+                None => self.forget(&path),
             }
         }
         self.publish();
@@ -241,22 +242,21 @@ impl Directory {
         };
         let json = path.extension().is_some_and(|e| e == "json");
         let parsed = document::parse(&text, json);
-        if parsed.faults.is_empty() {
-            file.was_good = true;
-            file.documents = parsed.documents;
-        } else if !file.was_good {
-            file.documents = parsed.documents;
+        file.was_good |= parsed.faults.is_empty();
+        if parsed.faults.is_empty() || !file.was_good {
+            self.merged.set(path, parsed.documents);
         }
         file.faults = parsed.faults;
     }
 
+    fn forget(&mut self, path: &Path) {
+        self.files.remove(path);
+        self.merged.remove(path);
+    }
+
     /// Merges all files into a new snapshot, unless nothing changed.
     fn publish(&mut self) {
-        let documents = self
-            .files
-            .iter()
-            .map(|(path, file)| (path.as_path(), file.documents.as_slice()));
-        let (mut objects, mut findings) = merge::merge(documents);
+        let (mut objects, mut findings) = self.merged.settle();
         self.allocator.fill(&self.defaults, &mut objects);
         let objects = merge::reuse(&objects, &self.loaded.objects);
         for (path, file) in &self.files {
@@ -265,24 +265,25 @@ impl Directory {
             } else {
                 "this document does not count"
             };
-            findings.extend(file.faults.iter().map(|fault| Finding {
+            let faults = file.faults.iter().map(|fault| Finding {
                 file: path.clone(),
                 document: fault.number,
                 line: (fault.line > 0).then_some(fault.line),
                 object: fault.object.clone(),
                 field: fault.field.clone(),
                 message: format!("{} ({holds})", fault.message),
-            }));
+            });
+            findings.extend(faults.map(|finding| (Arc::new(finding), ())));
         }
-        findings.extend(self.unlistable.iter().map(|(path, message)| Finding {
+        let unlistable = self.unlistable.iter().map(|(path, message)| Finding {
             file: path.clone(),
             document: 0,
             line: None,
             object: None,
             field: None,
             message: format!("{message} (what was read from it before stays in force)"),
-        }));
-        let findings: Findings = findings.into_iter().map(|finding| (Arc::new(finding), ())).collect();
+        });
+        findings.extend(unlistable.map(|finding| (Arc::new(finding), ())));
         if self.loaded.generation > 0 && findings == self.loaded.findings && objects.is_same(&self.loaded.objects) {
             return;
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 
@@ -10,9 +11,9 @@ const LABEL: &str = "culvert.dev/mesh";
 /// Istio's label with the same meaning.
 const ISTIO_LABEL: &str = "istio.io/dataplane-mode";
 /// Set by Istio's injector on pods that carry a proxy of their own.
-const SIDECAR_ANNOTATION: &str = "sidecar.istio.io/status";
+pub(crate) const SIDECAR_ANNOTATION: &str = "sidecar.istio.io/status";
 /// Names the network namespace of a pod that no container runtime runs.
-const NETNS_ANNOTATION: &str = "culvert.dev/netns";
+pub(crate) const NETNS_ANNOTATION: &str = "culvert.dev/netns";
 /// On a namespace: what its pods had open before they joined the mesh is closed.
 pub const CLOSE_ANNOTATION: &str = "culvert.dev/close-open-connections";
 
@@ -37,6 +38,85 @@ pub struct UnknownLabelValue {
     pub on_namespace: bool,
 }
 
+/// A pod, by whatever type it is held: what decides whether it takes part, and as whom.
+pub trait PodFacts {
+    /// The value of a label.
+    fn label(&self, key: &str) -> Option<&str>;
+
+    /// The value of an annotation, or of one that is read at least.
+    fn annotation(&self, key: &str) -> Option<&str>;
+
+    /// Whether it shares its node's network.
+    fn is_host_network(&self) -> bool;
+
+    /// Its addresses, the primary one first.
+    fn addresses(&self) -> Vec<IpAddr>;
+
+    /// The name of its service account, as it is written: it may be empty.
+    fn service_account(&self) -> &str;
+}
+
+impl PodFacts for Pod {
+    fn label(&self, key: &str) -> Option<&str> {
+        self.metadata.labels.as_ref()?.get(key).map(String::as_str)
+    }
+
+    fn annotation(&self, key: &str) -> Option<&str> {
+        self.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
+    fn is_host_network(&self) -> bool {
+        self.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false)
+    }
+
+    fn addresses(&self) -> Vec<IpAddr> {
+        let Some(status) = &self.status else { return Vec::new() };
+        let mut found: Vec<IpAddr> = Vec::new();
+        let texts = status.pod_ips.iter().flatten().map(|ip| &ip.ip).chain(&status.pod_ip);
+        for address in texts.filter_map(|text| text.parse().ok()) {
+            if !found.contains(&address) {
+                found.push(address);
+            }
+        }
+        found
+    }
+
+    fn service_account(&self) -> &str {
+        let spec = self.spec.as_ref();
+        spec.and_then(|spec| spec.service_account_name.as_deref())
+            .unwrap_or_default()
+    }
+}
+
+macro_rules! of_what_it_points_to {
+    ($pointer:ty) => {
+        impl<T: PodFacts> PodFacts for $pointer {
+            fn label(&self, key: &str) -> Option<&str> {
+                (**self).label(key)
+            }
+
+            fn annotation(&self, key: &str) -> Option<&str> {
+                (**self).annotation(key)
+            }
+
+            fn is_host_network(&self) -> bool {
+                (**self).is_host_network()
+            }
+
+            fn addresses(&self) -> Vec<IpAddr> {
+                (**self).addresses()
+            }
+
+            fn service_account(&self) -> &str {
+                (**self).service_account()
+            }
+        }
+    };
+}
+
+of_what_it_points_to!(&T);
+of_what_it_points_to!(Arc<T>);
+
 /// Whether `pod` takes part, given the labels of its namespace. A pod's own label wins over the namespace's, on each
 /// `culvert.dev/mesh` over `istio.io/dataplane-mode`. Never: pods on the host's network, whose socket traffic is the
 /// node's, and pods with an Istio sidecar, which would be captured twice.
@@ -45,27 +125,26 @@ pub struct UnknownLabelValue {
 /// [`UnknownLabelValue`] when the label that decides has a value other than `ambient` or `none`; treat it as not enrolled.
 pub fn enrolment(
     namespace_labels: Option<&BTreeMap<String, String>>,
-    pod: &Pod,
+    pod: &impl PodFacts,
 ) -> Result<Enrolment, UnknownLabelValue> {
-    let annotated = |key: &str| pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(key));
-    let decided = match decided_by(pod.metadata.labels.as_ref(), false)? {
+    let of_namespace = |key: &str| Some(namespace_labels?.get(key)?.as_str());
+    let decided = match decided_by(|key| pod.label(key), false)? {
         Some(enrolment) => enrolment,
-        None => decided_by(namespace_labels, true)?.unwrap_or(Enrolment::None),
+        None => decided_by(of_namespace, true)?.unwrap_or(Enrolment::None),
     };
-    if is_host_network(pod) || annotated(SIDECAR_ANNOTATION) {
+    if pod.is_host_network() || pod.annotation(SIDECAR_ANNOTATION).is_some() {
         return Ok(Enrolment::None);
     }
     Ok(decided)
 }
 
 /// What the labels of one object say: nothing, in, or out.
-pub(crate) fn decided_by(
-    labels: Option<&BTreeMap<String, String>>,
+pub(crate) fn decided_by<'a>(
+    labels: impl Fn(&str) -> Option<&'a str>,
     on_namespace: bool,
 ) -> Result<Option<Enrolment>, UnknownLabelValue> {
-    let Some(labels) = labels else { return Ok(None) };
     for label in [LABEL, ISTIO_LABEL] {
-        return match labels.get(label).map(String::as_str) {
+        return match labels(label) {
             Option::None => continue,
             Some("ambient") => Ok(Some(Enrolment::Ambient)),
             Some("none") => Ok(Some(Enrolment::None)),
@@ -80,36 +159,26 @@ pub(crate) fn decided_by(
 }
 
 /// Whether the pod shares its node's network.
-pub fn is_host_network(pod: &Pod) -> bool {
-    pod.spec.as_ref().and_then(|s| s.host_network).unwrap_or(false)
+pub fn is_host_network(pod: &impl PodFacts) -> bool {
+    pod.is_host_network()
 }
 
 /// The pod's addresses, the primary one first. Empty before it has one.
-pub fn pod_addresses(pod: &Pod) -> Vec<IpAddr> {
-    let Some(status) = &pod.status else { return Vec::new() };
-    let mut found: Vec<IpAddr> = Vec::new();
-    let texts = status.pod_ips.iter().flatten().map(|ip| &ip.ip).chain(&status.pod_ip);
-    for address in texts.filter_map(|text| text.parse().ok()) {
-        if !found.contains(&address) {
-            found.push(address);
-        }
-    }
-    found
+pub fn pod_addresses(pod: &impl PodFacts) -> Vec<IpAddr> {
+    pod.addresses()
 }
 
 /// The name of the pod's service account.
-pub fn service_account(pod: &Pod) -> &str {
-    let name = pod.spec.as_ref().and_then(|s| s.service_account_name.as_deref());
-    name.filter(|n| !n.is_empty()).unwrap_or("default")
+pub fn service_account(pod: &impl PodFacts) -> &str {
+    match pod.service_account() {
+        "" => "default",
+        name => name,
+    }
 }
 
 /// The annotation `culvert.dev/netns`: a name below `/run/netns`, or an absolute path.
-pub fn netns(pod: &Pod) -> Option<&str> {
-    pod.metadata
-        .annotations
-        .as_ref()?
-        .get(NETNS_ANNOTATION)
-        .map(String::as_str)
+pub fn netns(pod: &impl PodFacts) -> Option<&str> {
+    pod.annotation(NETNS_ANNOTATION)
 }
 
 /// Whether a namespace with these annotations asks for connections to be closed that its pods had open before they joined the
@@ -118,6 +187,22 @@ pub fn closes_open_connections(annotations: Option<&BTreeMap<String, String>>) -
     annotations
         .and_then(|all| all.get(CLOSE_ANNOTATION))
         .is_some_and(|value| value == "true")
+}
+
+/// What is wrong with the value of a [`CLOSE_ANNOTATION`] of a namespace, or of another object, in words. Nothing that is
+/// wrong closes a connection.
+pub(crate) fn close_annotation_problem(value: &str, on_namespace: bool) -> Option<String> {
+    if !on_namespace {
+        return Some(format!(
+            "annotation {CLOSE_ANNOTATION} means something on a Namespace alone: here nothing is closed for it"
+        ));
+    }
+    (value != "true" && value != "false").then(|| {
+        format!(
+            "annotation {CLOSE_ANNOTATION} has the unknown value {value:?} (known: \"true\", \"false\"): connections from \
+             before capture stay open, in plaintext"
+        )
+    })
 }
 
 #[cfg(test)]

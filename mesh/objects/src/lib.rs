@@ -3,7 +3,8 @@
 //! The controller and the agent both read their world from here, so that the same binaries run without a cluster.
 //! The way of a byte: [`Directory`] finds files and notices changes, `document` turns one file into objects and
 //! findings, `kinds` knows what there is to do with an object of each kind (`defaults` adds what an API server would have
-//! filled in, `check` refuses what it would have refused), and `merge` puts all files together into one [`Objects`].
+//! filled in, `check` refuses what it would have refused, and what is kept is what the mesh reads), and `merge` puts all
+//! files together into one [`Objects`].
 //!
 //! Rules that hold for bad input; each is reported as a [`Finding`] that names file, document, object and field:
 //!
@@ -16,6 +17,9 @@
 //! | an object in a namespace that is not there | it is left out, as it could not exist in a cluster |
 //! | a pod whose service account is not there | it stays; the controller signs no certificate for it |
 //! | an unknown value of a label that enrols | it does not enrol |
+//! | an unknown value of the annotation that closes connections, or one on a pod | nothing is closed |
+//!
+//! [`DISTRIBUTIONS`] is about Kubernetes itself: where its distributions keep their folders on a node.
 //!
 //! Objects from a cluster's API server have no files and documents; [`Assembly`] applies the same rules to them, one change
 //! at a time.
@@ -26,16 +30,21 @@ mod allocator;
 mod assemble;
 mod check;
 mod claims;
+mod complaint;
 mod defaults;
 mod directory;
+mod distributions;
 mod document;
 mod enrolment;
+mod few;
 mod finding;
 mod kinds;
+mod labels;
 mod merge;
 mod name;
 mod objects;
 mod persistent;
+mod pool;
 mod problem;
 mod values;
 mod walk;
@@ -45,19 +54,23 @@ mod yaml;
 pub use allocator::Defaults;
 pub use assemble::Assembly;
 pub use directory::{Directory, Loaded, OpenError};
+pub use distributions::{DISTRIBUTIONS, Distribution};
 pub use document::{Document, Parsed, parse};
 pub use enrolment::{
-    CLOSE_ANNOTATION, Enrolment, UnknownLabelValue, closes_open_connections, enrolment, is_host_network, netns,
-    pod_addresses, service_account,
+    CLOSE_ANNOTATION, Enrolment, PodFacts, UnknownLabelValue, closes_open_connections, enrolment, is_host_network,
+    netns, pod_addresses, service_account,
 };
+pub use few::Few;
 pub use finding::{Finding, Findings};
 pub use kinds::{
-    Descriptor, Held, Key, Kind, KindSpec, Object, Objects, Presence, has_no_selector, in_namespace, is_agent,
-    is_external, referenced_pod, selector, service_of_slice,
+    Descriptor, Endpoint, EndpointSlice, Held, Key, Kind, KindSpec, NamedPort, Node, Object, Objects, Owner, Pod,
+    PodReference, Presence, SlicePort, has_no_selector, in_namespace, is_agent, is_external, referenced_pod, selector,
+    service_of_slice,
 };
+pub use labels::Labels;
 pub use name::ObjectName;
 pub use persistent::PersistentMap;
 pub use problem::Problem;
 
-/// The Kubernetes types that [`Objects`] holds, so that users of this crate need not name their versions.
-pub use kinds::{ConfigMap, EndpointSlice, Namespace, Node, Pod, Service, ServiceAccount, ServiceCIDR};
+/// The types of Kubernetes that [`Objects`] holds, so that users of this crate need not name their versions.
+pub use kinds::{ConfigMap, Namespace, Service, ServiceAccount, ServiceCIDR};

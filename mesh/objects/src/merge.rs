@@ -1,173 +1,178 @@
-//! All files together: one set of objects, and what is wrong between them.
+//! All files together: one set of objects, and what is wrong between them. A change of a file costs what is in that file,
+//! and what it concerns in others.
 
-use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::claims;
+use crate::assemble::{Assembly, Place, Reference};
 use crate::defaults;
 use crate::document::Document;
-use crate::enrolment;
-use crate::finding::Finding;
+use crate::few::Few;
+use crate::finding::{Finding, Findings};
 use crate::kinds::{Kind, Object, Objects};
 use crate::name::ObjectName;
 
-/// Merges `files`, each with its documents, in the order of their paths.
-pub(crate) fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a [Document])>) -> (Objects, Vec<Finding>) {
-    let mut findings = Vec::new();
-    let all: Vec<Entry<'_>> = files
-        .flat_map(|(file, documents)| documents.iter().map(move |document| Entry { file, document }))
-        .collect();
-    let unique = without_duplicates(all, &mut findings);
-    let housed = without_homeless(unique, &mut findings);
-    let kept = without_taken_addresses(housed, &mut findings);
+/// The documents of all files, and what they come to together. Of several of one name, the first counts: by the files' paths,
+/// then by document.
+#[derive(Debug)]
+pub(crate) struct Merged {
+    files: BTreeMap<Arc<Path>, Vec<Document>>,
+    /// Where an object of that name is written: mostly in one place.
+    written: HashMap<Reference, Few<Place>>,
+    /// What is said of those that do not count.
+    repeated: HashMap<Reference, Vec<Finding>>,
+    assembly: Assembly,
+}
 
-    let mut objects = Objects::default();
-    for name in defaults::NAMESPACES {
-        objects.insert(
-            ObjectName::cluster(name),
-            Object::Namespace(Arc::new(defaults::implied_namespace(name))),
-        );
+impl Merged {
+    /// Of no file, which is a cluster without anything.
+    pub(crate) fn new() -> Self {
+        let mut merged = Self {
+            files: BTreeMap::new(),
+            written: HashMap::new(),
+            repeated: HashMap::new(),
+            assembly: Assembly::of_files(),
+        };
+        for namespace in defaults::NAMESPACES {
+            merged.choose(&(Kind::Namespace, ObjectName::cluster(namespace)));
+        }
+        merged
     }
-    for entry in &kept {
-        objects.insert(entry.document.object.name(), entry.document.object.clone());
+
+    /// A file holds these documents now, in the place of what it held before.
+    pub(crate) fn set(&mut self, path: &Path, documents: Vec<Document>) {
+        let mut concerned = self.take_out(path);
+        let file: Arc<Path> = path.into();
+        for (nth, document) in documents.iter().enumerate() {
+            let reference = reference(&document.object);
+            let place = Place {
+                file: Arc::clone(&file),
+                nth,
+                document: document.number,
+                line: document.line,
+            };
+            match self.written.get_mut(&reference) {
+                Some(places) => places.push(place),
+                None => drop(self.written.insert(reference.clone(), Few::One(place))),
+            }
+            concerned.insert(reference);
+        }
+        self.files.insert(file, documents);
+        self.choose_all(concerned);
     }
-    let namespaces: Vec<Arc<str>> = objects.namespaces.keys().map(|n| Arc::clone(&n.name)).collect();
-    for namespace in namespaces {
-        let account = defaults::implied_service_account(&namespace);
-        let name = ObjectName::new(namespace, "default");
-        if !objects.service_accounts.contains_key(&name) {
-            objects.service_accounts.insert(name, Arc::new(account));
+
+    /// A file is gone.
+    pub(crate) fn remove(&mut self, path: &Path) {
+        let concerned = self.take_out(path);
+        self.choose_all(concerned);
+    }
+
+    /// What is in force, and what is wrong.
+    pub(crate) fn settle(&mut self) -> (Objects, Findings) {
+        let (objects, findings) = self.assembly.settle();
+        let (objects, mut findings) = (objects.clone(), findings.clone());
+        for finding in self.repeated.values().flatten() {
+            findings.insert(Arc::new(finding.clone()), ());
+        }
+        (objects, findings)
+    }
+
+    /// Forgets a file, and returns what was in it.
+    fn take_out(&mut self, path: &Path) -> BTreeSet<Reference> {
+        let documents = self.files.remove(path).unwrap_or_default();
+        let concerned: BTreeSet<Reference> = documents.iter().map(|document| reference(&document.object)).collect();
+        for reference in &concerned {
+            let is_left = self
+                .written
+                .get_mut(reference)
+                .map(|places| places.retain(|place| *place.file != *path));
+            if is_left == Some(false) {
+                self.written.remove(reference);
+            }
+        }
+        concerned
+    }
+
+    fn choose_all(&mut self, concerned: BTreeSet<Reference>) {
+        for reference in concerned {
+            self.choose(&reference);
         }
     }
-    for entry in &kept {
-        report_labels_and_accounts(entry, &objects, &mut findings);
+
+    /// Finds out which object of a name counts.
+    fn choose(&mut self, reference: &Reference) {
+        let (kind, name) = reference;
+        let places = self.written.get(reference).map(Few::as_slice).unwrap_or_default();
+        let first = places.iter().min().cloned();
+        let repeated: Vec<Finding> = match &first {
+            Some(first) => places
+                .iter()
+                .filter(|place| *place != first)
+                .map(|place| already(reference, first, place))
+                .collect(),
+            None => Vec::new(),
+        };
+        if repeated.is_empty() {
+            self.repeated.remove(reference);
+        } else {
+            self.repeated.insert(reference.clone(), repeated);
+        }
+        let document = first
+            .as_ref()
+            .and_then(|place| self.files.get(&place.file)?.get(place.nth));
+        let object = document.map(|document| document.object.clone());
+        match object.or_else(|| self.implied(reference)) {
+            Some(object) => self.assembly.apply_at(object, first),
+            None => drop(self.assembly.remove(*kind, name)),
+        }
+        if *kind == Kind::Namespace {
+            self.choose(&(Kind::ServiceAccount, ObjectName::new(Arc::clone(&name.name), "default")));
+        }
     }
-    (objects, findings)
+
+    /// What is there in every cluster, and in every namespace.
+    fn implied(&self, (kind, name): &Reference) -> Option<Object> {
+        match kind {
+            Kind::Namespace if defaults::NAMESPACES.contains(&&*name.name) => {
+                Some(Object::Namespace(Arc::new(defaults::implied_namespace(&name.name))))
+            }
+            Kind::ServiceAccount if *name.name == *"default" => {
+                let is_housed = self.assembly.held().namespaces.contains_key(&name.home());
+                is_housed.then(|| Object::ServiceAccount(Arc::new(defaults::implied_service_account(&name.namespace))))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// The `previous` objects with what is different now, so that an object which did not change stays the very same.
 pub(crate) fn reuse(now: &Objects, previous: &Objects) -> Objects {
     let mut objects = previous.clone();
     for kind in Kind::ALL.iter().copied() {
-        let gone = previous.names(kind).filter(|name| now.get(kind, name).is_none());
-        for name in gone {
-            objects.remove(kind, name);
-        }
-        for name in now.names(kind) {
-            let Some(object) = now.get(kind, name) else { continue };
-            let before = previous.get(kind, name);
-            if before.is_none_or(|before| !before.is_same(&object) && before != object) {
-                objects.insert(name.clone(), object);
+        for name in previous.changed(kind, now) {
+            match now.get(kind, &name) {
+                Some(object) if previous.get(kind, &name).as_ref() == Some(&object) => {}
+                Some(object) => drop(objects.insert(name, object)),
+                None => drop(objects.remove(kind, &name)),
             }
         }
     }
     objects
 }
 
-#[derive(Clone, Copy)]
-struct Entry<'a> {
-    file: &'a Path,
-    document: &'a Document,
+fn reference(object: &Object) -> Reference {
+    (object.kind(), object.name())
 }
 
-impl Entry<'_> {
-    fn finding(&self, field: &str, message: String) -> Finding {
-        Finding {
-            file: self.file.to_owned(),
-            document: self.document.number,
-            line: Some(self.document.line),
-            object: Some(self.document.object.title()),
-            field: (!field.is_empty()).then(|| field.to_owned()),
-            message,
-        }
-    }
+/// What is said of an object that is written once too often.
+fn already((kind, name): &Reference, first: &Place, place: &Place) -> Finding {
+    let (file, document) = (first.file.display(), first.document);
+    let message = format!("already in {file}, document {document}: that one counts, this one does not");
+    place.of(Finding::of_object(*kind, name, "metadata.name", message))
 }
 
-fn without_duplicates<'a>(entries: Vec<Entry<'a>>, findings: &mut Vec<Finding>) -> Vec<Entry<'a>> {
-    let mut seen: HashMap<(Kind, ObjectName), Entry<'a>> = HashMap::new();
-    let mut kept = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let key = (entry.document.object.kind(), entry.document.object.name());
-        if let Some(first) = seen.get(&key) {
-            let (file, number) = (first.file.display(), first.document.number);
-            let message = format!("already in {file}, document {number}: that one counts, this one does not");
-            findings.push(entry.finding("metadata.name", message));
-        } else {
-            seen.insert(key, entry);
-            kept.push(entry);
-        }
-    }
-    kept
-}
-
-fn without_homeless<'a>(mut entries: Vec<Entry<'a>>, findings: &mut Vec<Finding>) -> Vec<Entry<'a>> {
-    let mut namespaces: BTreeSet<&str> = defaults::NAMESPACES.into();
-    for entry in &entries {
-        if let Object::Namespace(namespace) = &entry.document.object {
-            namespaces.extend(namespace.metadata.name.as_deref());
-        }
-    }
-    entries.retain(|entry| {
-        let object = &entry.document.object;
-        let name = object.name();
-        let housed = !object.is_namespaced() || namespaces.contains(&*name.namespace);
-        if !housed {
-            let message = format!("there is no Namespace {}: the object is left out", name.namespace);
-            findings.push(entry.finding("metadata.namespace", message));
-        }
-        housed
-    });
-    entries
-}
-
-/// An address belongs to one object: traffic to it could otherwise be taken for another's.
-fn without_taken_addresses<'a>(mut entries: Vec<Entry<'a>>, findings: &mut Vec<Finding>) -> Vec<Entry<'a>> {
-    let mut owners: HashMap<IpAddr, String> = HashMap::new();
-    entries.retain(|entry| {
-        let (addresses, field) = match &entry.document.object {
-            Object::Pod(pod) => (claims::claimed_by_pod(pod), "status.podIPs"),
-            Object::Service(service) => (claims::service_addresses(service), "spec.clusterIPs"),
-            _ => return true,
-        };
-        if let Some((address, owner)) = addresses.iter().find_map(|a| owners.get(a).map(|owner| (a, owner))) {
-            let message = format!("{address} already belongs to {owner}: this object is left out");
-            findings.push(entry.finding(field, message));
-            return false;
-        }
-        owners.extend(
-            addresses
-                .into_iter()
-                .map(|address| (address, entry.document.object.title())),
-        );
-        true
-    });
-    entries
-}
-
-fn report_labels_and_accounts(entry: &Entry<'_>, objects: &Objects, findings: &mut Vec<Finding>) {
-    let found = complaint(&entry.document.object, objects);
-    let found = found.into_iter();
-    findings.extend(found.map(|(field, message)| entry.finding(&field, message)));
-}
-
-/// What is wrong with an object that stays: the field, and what in words.
-pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, String)> {
-    let labels = object.metadata().labels.as_ref();
-    let unknown = match object {
-        Object::Namespace(_) => enrolment::decided_by(labels, true).err(),
-        Object::Pod(_) => enrolment::decided_by(labels, false).err(),
-        _ => None,
-    };
-    let unknown = unknown.map(|unknown| (format!("metadata.labels[{}]", unknown.label), unknown.to_string()));
-    let mut found: Vec<_> = unknown.into_iter().collect();
-    if let Object::Pod(pod) = object {
-        let account = ObjectName::new(object.name().namespace, enrolment::service_account(pod));
-        if !objects.service_accounts.contains_key(&account) {
-            let message = format!("there is no ServiceAccount {account}: the pod gets no certificate");
-            found.push(("spec.serviceAccountName".to_owned(), message));
-        }
-    }
-    found
-}
+#[cfg(test)]
+mod naive;
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// Namespace and name of an object. The namespace is empty for objects that have none (Namespace, Node). Copies share the
 /// texts.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectName {
     /// Namespace, or empty.
     pub namespace: Arc<str>,

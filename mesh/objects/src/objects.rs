@@ -28,16 +28,6 @@ impl Objects {
 }
 
 impl Object {
-    /// Namespace and name.
-    pub fn name(&self) -> ObjectName {
-        let metadata = self.metadata();
-        let namespace = metadata.namespace.as_deref().filter(|_| self.is_namespaced());
-        ObjectName::new(
-            namespace.unwrap_or_default(),
-            metadata.name.as_deref().unwrap_or_default(),
-        )
-    }
-
     /// Whether objects of this kind live in a namespace.
     pub fn is_namespaced(&self) -> bool {
         self.kind().descriptor().namespaced

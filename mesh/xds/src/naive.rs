@@ -2,6 +2,7 @@
 //! slowly it comes to that.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use culvert_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
 
@@ -92,6 +93,10 @@ impl Stream {
     }
 }
 
+fn texts(names: impl IntoIterator<Item = Arc<str>>) -> impl Iterator<Item = String> {
+    names.into_iter().map(|name| name.to_string())
+}
+
 impl Default for Stream {
     fn default() -> Self {
         Self::new()
@@ -153,14 +158,14 @@ impl TypeState {
             } else if self.names.remove(name) {
                 self.fresh.remove(name);
                 for resource in resources.expand(type_url, name) {
-                    self.brought.remove(&resource);
-                    self.sent.remove(&resource);
+                    self.brought.remove(&*resource);
+                    self.sent.remove(&*resource);
                 }
                 self.sent.remove(name);
             }
         }
         if first && !self.wildcard {
-            self.brought.extend(resources.initial(type_url));
+            self.brought.extend(texts(resources.initial(type_url)));
             // What the client kept from its last connection stays subscribed, whatever had brought it.
             self.brought.extend(self.sent.keys().cloned());
         }
@@ -177,14 +182,14 @@ impl TypeState {
                 if expanded.is_empty() {
                     missing.insert(name.clone());
                 }
-                self.brought.extend(expanded);
+                self.brought.extend(texts(expanded));
             }
         }
         // Names that just came are answered even if the client has what they stand for.
         for name in fresh.iter().filter(|_| !self.wildcard) {
             for resource in resources.expand(type_url, name) {
-                if !matches!(self.sent.get(&resource), Some(Sent::Version(_))) {
-                    self.sent.remove(&resource);
+                if !matches!(self.sent.get(&*resource), Some(Sent::Version(_))) {
+                    self.sent.remove(&*resource);
                 }
             }
         }
@@ -220,7 +225,7 @@ impl TypeState {
     fn offer(&mut self, type_url: &str, name: &str, entry: &Entry, response: &mut DeltaDiscoveryResponse) {
         let held = match self.sent.get(name) {
             Some(Sent::Digest(digest)) => *digest == entry.digest,
-            Some(Sent::Version(version)) => !version.is_empty() && **version == *entry.version,
+            Some(Sent::Version(version)) => *version == entry.version(),
             Some(Sent::Missing) | None => false,
         };
         self.sent.insert(name.to_owned(), Sent::Digest(entry.digest));
@@ -228,14 +233,18 @@ impl TypeState {
             return;
         }
         for alias in entry.aliases.iter() {
-            if self.sent.get(alias) == Some(&Sent::Missing) {
-                self.sent.remove(alias);
+            if self.sent.get(&**alias) == Some(&Sent::Missing) {
+                self.sent.remove(&**alias);
             }
         }
         response.resources.push(Resource {
             name: name.to_owned(),
-            version: entry.version.to_string(),
-            aliases: if self.wildcard { vec![] } else { entry.aliases.to_vec() },
+            version: entry.version(),
+            aliases: if self.wildcard {
+                vec![]
+            } else {
+                texts(entry.aliases.iter().cloned()).collect()
+            },
             resource: Some(prost_types::Any {
                 type_url: type_url.to_owned(),
                 value: entry.body.to_vec(),

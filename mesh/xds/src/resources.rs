@@ -5,30 +5,45 @@ use std::sync::Arc;
 /// One resource as it goes over the wire. Cheap to clone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// Changes when the content does. Empty for types whose resources carry no version: then `digest` tells.
-    pub version: Arc<str>,
-    /// Distinguishes contents; equal digests mean equal contents.
+    /// Distinguishes contents; equal digests mean equal contents. The version that clients are told follows from it.
     pub digest: u64,
     /// The encoded message.
     pub body: Arc<[u8]>,
     /// Other names by which a client may have asked for it, sent to clients that subscribe on demand.
-    pub aliases: Arc<[String]>,
+    pub aliases: Arc<[Arc<str>]>,
 }
+
+impl Entry {
+    /// The version that clients are told, and tell when they come back.
+    pub fn version(&self) -> String {
+        format!("{:016x}", self.digest)
+    }
+
+    /// The digest behind a version; none if it is not one that [`Self::version`] made.
+    pub(crate) fn digest_of(version: &str) -> Option<u64> {
+        // Others write a number otherwise, with a sign or in capitals.
+        let is_ours = version.len() == 16 && version.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        is_ours.then(|| u64::from_str_radix(version, 16).ok())?
+    }
+}
+
+/// Resources, each with its name, whose text is shared.
+pub type Named<'a> = Box<dyn Iterator<Item = (&'a Arc<str>, &'a Entry)> + 'a>;
 
 /// A consistent state of all resources.
 pub trait Resources {
-    /// Every resource of a type, by name. `None` for a type that is not served.
-    fn all<'a>(&'a self, type_url: &str) -> Option<Box<dyn Iterator<Item = (&'a str, &'a Entry)> + 'a>>;
+    /// Every resource of a type, by name. Names are shared, since many streams hold the same. `None` for a type that is not served.
+    fn all<'a>(&'a self, type_url: &str) -> Option<Named<'a>>;
 
     /// A resource by its name.
     fn get(&self, type_url: &str, name: &str) -> Option<&Entry>;
 
     /// The names of the resources that a client needs who asked for `name`, which is a resource's name or an alias: the
     /// resource itself and what it refers to. Empty when there is none.
-    fn expand(&self, type_url: &str, name: &str) -> Vec<String>;
+    fn expand(&self, type_url: &str, name: &str) -> Vec<Arc<str>>;
 
     /// What a client of this node (empty if unknown) gets from the start when it subscribes on demand.
-    fn initial(&self, type_url: &str, node: &str) -> Vec<String>;
+    fn initial(&self, type_url: &str, node: &str) -> Vec<Arc<str>>;
 }
 
 /// A type that a [`View`] serves.
@@ -49,14 +64,14 @@ pub trait View {
     /// The types that are served, in the order in which they are sent: a type comes behind those it refers to.
     fn types(&self) -> &'static [TypeSpec];
 
-    /// Every resource of a type, by name.
-    fn all<'a>(&'a self, type_url: &str) -> Box<dyn Iterator<Item = (&'a str, &'a Entry)> + 'a>;
+    /// Every resource of a type, by name. Names are shared, since many streams hold the same.
+    fn all<'a>(&'a self, type_url: &str) -> Named<'a>;
 
     /// A resource by its name.
     fn get(&self, type_url: &str, name: &str) -> Option<&Entry>;
 
     /// See [`Resources::expand`].
-    fn expand(&self, type_url: &str, name: &str) -> Vec<String>;
+    fn expand(&self, type_url: &str, name: &str) -> Vec<Arc<str>>;
 
     /// Whether [`expand`](Self::expand) finds anything. Asked often: it should not cost what that does.
     fn knows(&self, type_url: &str, name: &str) -> bool {
@@ -66,8 +81,11 @@ pub trait View {
     /// Everything by which a client may ask for the resource `name`, which is there: as [`Change::keys`] has it.
     ///
     /// [`Change::keys`]: crate::Change::keys
-    fn keys(&self, type_url: &str, name: &str) -> Vec<String>;
+    fn keys(&self, type_url: &str, name: &str) -> Vec<Arc<str>>;
+
+    /// The name of the resource `name`, if it is there, as [`all`](Self::all) has it: with a text that is shared.
+    fn shared(&self, type_url: &str, name: &str) -> Option<Arc<str>>;
 
     /// What the caller gets from the start when it subscribes on demand.
-    fn initial(&self, type_url: &str) -> Vec<String>;
+    fn initial(&self, type_url: &str) -> Vec<Arc<str>>;
 }

@@ -12,7 +12,7 @@
 
 use culvert_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 
-pub use crate::resources::{Entry, Resources, TypeSpec, View};
+pub use crate::resources::{Entry, Named, Resources, TypeSpec, View};
 use crate::{
     Change, Interest, Key,
     subscription::{Acknowledged, Barrier, Built, Subscription},

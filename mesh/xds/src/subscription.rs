@@ -2,113 +2,46 @@
 //!
 //! Only names that are *due* are looked at: just asked for, touched by a change, or all of them, once, on a new connection.
 //! What the client was told does not exist costs nothing until a change touches it.
+//!
+//! | module | what |
+//! |---|---|
+//! | `holdings` | what the client asked for and holds, and so what it is interested in |
+//! | `due` | what has to be looked at |
+//! | `building` | the response that is being made |
+//! | `exchange` | responses and their acknowledgements, and what waits for them |
 
-use std::{
-    collections::{HashMap, HashSet},
-    mem,
-    sync::Arc,
-};
+use std::{mem, sync::Arc};
 
-use culvert_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
+use culvert_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 
 use crate::{
     Change, Interest, Key, WILDCARD,
     resources::{Entry, TypeSpec, View},
 };
 
+mod building;
+mod due;
+mod exchange;
+mod holdings;
+
+use building::{Building, Work};
+use due::Due;
+use exchange::Exchange;
+pub(crate) use exchange::{Acknowledged, Barrier};
+use holdings::{Held, Holdings};
+
 /// So many touched names are noted beside twice what the client knows; with more, everything is looked at again.
 const TOUCHED: usize = 1024;
-
-/// What a client holds of a resource.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Held {
-    /// Nothing yet: it is part of what was asked for.
-    Nothing,
-    /// It was sent.
-    Digest(u64),
-    /// It has it from an earlier connection.
-    Version(Box<str>),
-}
-
-/// A response that was sent and not acknowledged yet.
-#[derive(Debug)]
-struct Outstanding {
-    nonce: String,
-    /// Whether it has resources that the client did not have.
-    has_new: bool,
-}
 
 #[derive(Debug)]
 pub(crate) struct Subscription {
     spec: &'static TypeSpec,
-    wildcard: bool,
-    /// Names and aliases asked for, and whether the client was told that there is nothing.
-    asked: HashMap<Arc<str>, bool>,
-    /// Resources that are subscribed, by whatever brought them: they are kept up to date until they are gone.
-    held: HashMap<Arc<str>, Held>,
-    missing: usize,
+    holdings: Holdings,
     due: Due,
     building: Option<Building>,
     /// The first response is sent even if it is empty, so that the client knows that there is nothing.
     answered: bool,
-    awaiting: Option<Outstanding>,
-    sent: u64,
-    acknowledged: u64,
-    /// Removals that wait until other types no longer refer to what is gone.
-    held_back: Vec<HeldBack>,
-    interest: Vec<Interest>,
-}
-
-/// What has to be looked at for the next response.
-#[derive(Debug, Default)]
-struct Due {
-    all: bool,
-    /// Just asked for: answered in any case.
-    fresh: HashSet<Arc<str>>,
-    /// Asked for, and perhaps there or gone now.
-    check: HashSet<Arc<str>>,
-    /// Resources that changed.
-    touched: HashSet<Arc<str>>,
-    /// Resources whose content is sent again.
-    again: HashSet<Arc<str>>,
-    /// Removals that have waited long enough.
-    removals: Vec<Arc<str>>,
-}
-
-/// A response that is being made, perhaps in several turns.
-#[derive(Debug, Default)]
-struct Building {
-    work: Vec<Work>,
-    resources: Vec<Resource>,
-    offered: HashSet<Arc<str>>,
-    /// What the client has kept from an earlier connection and is still right: not sent, however often it is asked for.
-    kept: HashSet<Arc<str>>,
-    removed: HashSet<Arc<str>>,
-    /// Among `removed`: resources that are gone, rather than names that never stood for anything.
-    gone: Vec<Arc<str>>,
-    has_new: bool,
-}
-
-#[derive(Debug)]
-enum Work {
-    Ask { name: Arc<str>, fresh: bool },
-    Check(Arc<str>),
-    Touched(Arc<str>),
-    Look { name: Arc<str>, again: bool },
-}
-
-#[derive(Debug)]
-struct HeldBack {
-    names: Vec<Arc<str>>,
-    until: Vec<Barrier>,
-}
-
-/// How many responses of a type must have been acknowledged.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Barrier {
-    /// The type.
-    pub(crate) url: &'static str,
-    responses: u64,
+    exchange: Exchange,
 }
 
 /// What became of an attempt to make a response.
@@ -119,60 +52,31 @@ pub(crate) enum Built {
     Response(DeltaDiscoveryResponse),
 }
 
-/// What an acknowledgement was for.
-pub(crate) enum Acknowledged {
-    Stale,
-    Accepted,
-    Refused(String),
-}
-
-impl Due {
-    fn is_empty(&self) -> bool {
-        !self.all
-            && self.fresh.is_empty()
-            && self.check.is_empty()
-            && self.touched.is_empty()
-            && self.again.is_empty()
-            && self.removals.is_empty()
-    }
-}
-
 impl Subscription {
     /// By a client's first request for a type.
     pub(crate) fn begin(spec: &'static TypeSpec, request: &DeltaDiscoveryRequest, view: &impl View) -> Self {
+        // A first request that names nothing is the legacy way of asking for everything.
+        let wildcard = request.resource_names_subscribe.is_empty();
         let mut new = Self {
             spec,
-            // A first request that names nothing is the legacy way of asking for everything.
-            wildcard: request.resource_names_subscribe.is_empty(),
-            asked: HashMap::new(),
-            held: HashMap::with_capacity(request.initial_resource_versions.len()),
-            missing: 0,
+            holdings: Holdings::new(spec.url, wildcard, request.initial_resource_versions.len()),
             due: Due {
                 all: true,
                 ..Due::default()
             },
             building: None,
             answered: false,
-            awaiting: None,
-            sent: 0,
-            acknowledged: 0,
-            held_back: Vec::new(),
-            interest: Vec::new(),
+            exchange: Exchange::default(),
         };
-        if new.wildcard {
-            new.note(Key::All, true);
-        }
         // What the client kept from its last connection stays subscribed, whatever had brought it.
         for (name, version) in &request.initial_resource_versions {
-            new.hold(name.as_str().into(), Held::Version(version.as_str().into()));
+            let name = view.shared(spec.url, name).unwrap_or_else(|| name.as_str().into());
+            new.holdings.hold(&name, Held::Version(Entry::digest_of(version)));
         }
         new.subscribe(request, view);
-        if !new.wildcard {
+        if !new.holdings.is_wildcard() {
             for name in view.initial(spec.url) {
-                let name: Arc<str> = name.into();
-                if !new.held.contains_key(&name) {
-                    new.hold(name, Held::Nothing);
-                }
+                new.expect(&name);
             }
         }
         new
@@ -188,51 +92,39 @@ impl Subscription {
 
     /// How many names and aliases the client asks for; none under the wildcard.
     pub(crate) fn wanted(&self) -> usize {
-        self.asked.len()
+        self.holdings.wanted()
     }
 
     /// How many resources the client holds, or is about to be sent.
     pub(crate) fn held(&self) -> usize {
-        self.held.len()
+        self.holdings.len()
     }
 
     /// How many of the names asked for stand for nothing.
     pub(crate) fn missing(&self) -> usize {
-        self.missing
+        self.holdings.missing()
     }
 
     pub(crate) fn acknowledge(&mut self, request: &DeltaDiscoveryRequest) -> Acknowledged {
-        match self
-            .awaiting
-            .take_if(|outstanding| outstanding.nonce == request.response_nonce)
-        {
-            None => Acknowledged::Stale,
-            Some(_) => {
-                self.acknowledged = self.sent;
-                match &request.error_detail {
-                    Some(error) => Acknowledged::Refused(error.message.clone()),
-                    None => Acknowledged::Accepted,
-                }
-            }
-        }
+        self.exchange.acknowledge(request)
     }
 
     /// Returns whether anything was subscribed or unsubscribed.
     pub(crate) fn subscribe(&mut self, request: &DeltaDiscoveryRequest, view: &impl View) -> bool {
         let has_star = |names: &[String]| names.iter().any(|name| name == WILDCARD);
-        let wildcard = self.wildcard || has_star(&request.resource_names_subscribe);
-        self.set_wildcard(wildcard && !has_star(&request.resource_names_unsubscribe));
+        let wildcard = self.holdings.is_wildcard() || has_star(&request.resource_names_subscribe);
+        if self
+            .holdings
+            .set_wildcard(wildcard && !has_star(&request.resource_names_unsubscribe))
+        {
+            self.due.all = true;
+        }
         for name in &request.resource_names_subscribe {
             if name == WILDCARD {
                 continue;
             }
             let name: Arc<str> = name.as_str().into();
-            if !self.asked.contains_key(&name) {
-                if !self.held.contains_key(&name) {
-                    self.note(Key::Name(Arc::clone(&name)), true);
-                }
-                self.asked.insert(Arc::clone(&name), false);
-            }
+            self.holdings.ask(&name);
             self.due.fresh.insert(name);
         }
         for name in &request.resource_names_unsubscribe {
@@ -243,49 +135,27 @@ impl Subscription {
         !request.resource_names_subscribe.is_empty() || !request.resource_names_unsubscribe.is_empty()
     }
 
-    fn set_wildcard(&mut self, wildcard: bool) {
-        if mem::replace(&mut self.wildcard, wildcard) == wildcard {
-            return;
-        }
-        let names: HashSet<&Arc<str>> = self.asked.keys().chain(self.held.keys()).collect();
-        let keys: Vec<Key> = names.into_iter().cloned().map(Key::Name).collect();
-        let interest = |key, wanted| Interest {
-            type_url: self.spec.url,
-            key,
-            wanted,
-        };
-        self.interest.push(interest(Key::All, wildcard));
-        self.interest
-            .extend(keys.into_iter().map(|key| interest(key, !wildcard)));
-        self.due.all = true;
-    }
-
     fn unsubscribe(&mut self, name: &str, view: &impl View) {
-        let Some((name, was_missing)) = self.asked.remove_entry(name) else {
+        let Some((name, was_missing)) = self.holdings.give_up(name) else {
             return;
         };
-        self.missing -= usize::from(was_missing);
         self.due.fresh.remove(&name);
         self.due.check.remove(&name);
-        if !self.held.contains_key(&name) {
-            self.note(Key::Name(Arc::clone(&name)), false);
-        }
-        if was_missing || self.wildcard {
+        if was_missing || self.holdings.is_wildcard() {
             return;
         }
         for resource in view.expand(self.spec.url, &name) {
-            if !self.held.contains_key(resource.as_str()) {
+            if !self.holdings.holds(&resource) {
                 continue;
             }
             // The client may drop all that the name stood for, so what it still wants by another name is sent again.
             let keys = view.keys(self.spec.url, &resource);
-            let is_asked = |key: &String| self.asked.contains_key(key.as_str()) && view.knows(self.spec.url, key);
+            let is_asked = |key: &Arc<str>| self.holdings.asks(key) && view.knows(self.spec.url, key);
             let still = keys.iter().any(is_asked);
-            let resource: Arc<str> = resource.into();
             if still {
                 self.due.again.insert(resource);
             } else {
-                self.release(&resource);
+                self.holdings.release(&resource);
             }
         }
     }
@@ -295,10 +165,10 @@ impl Subscription {
         if change.type_url != self.spec.url || self.due.all {
             return;
         }
-        let mut concerns = self.wildcard || self.held.contains_key(&change.name);
-        if !self.wildcard {
+        let mut concerns = self.holdings.is_wildcard() || self.holdings.holds(&change.name);
+        if !self.holdings.is_wildcard() {
             for key in change.keys.iter().chain([&change.name]) {
-                if self.asked.contains_key(key) {
+                if self.holdings.asks(key) {
                     self.due.check.insert(Arc::clone(key));
                     concerns = true;
                 }
@@ -307,21 +177,19 @@ impl Subscription {
         if concerns {
             self.due.touched.insert(Arc::clone(&change.name));
         }
-        if self.due.touched.len() > TOUCHED + 2 * (self.held.len() + self.asked.len()) {
+        if self.due.touched.len() > TOUCHED + 2 * (self.holdings.len() + self.holdings.wanted()) {
             self.touch_all();
         }
     }
 
     /// Everything is looked at again: changes may have been missed.
     pub(crate) fn touch_all(&mut self) {
-        self.due.all = true;
-        self.due.check.clear();
-        self.due.touched.clear();
+        self.due.touch_all();
     }
 
     /// One name is looked at again.
     pub(crate) fn touch_name(&mut self, name: &Arc<str>) {
-        if self.asked.contains_key(name) {
+        if self.holdings.asks(name) {
             self.due.check.insert(Arc::clone(name));
         }
         self.due.touched.insert(Arc::clone(name));
@@ -329,22 +197,17 @@ impl Subscription {
 
     /// Since when it was asked last: what the client is interested in now, or no longer.
     pub(crate) fn take_interest(&mut self) -> Vec<Interest> {
-        mem::take(&mut self.interest)
+        self.holdings.take_interest()
     }
 
     /// Everything that the client was ever said to be interested in and still is.
     pub(crate) fn all_interest(&self) -> impl Iterator<Item = Key> {
-        let names = self.held.keys().filter(|name| !self.asked.contains_key(*name));
-        let names = names.chain(self.asked.keys()).filter(|_| !self.wildcard);
-        self.wildcard
-            .then_some(Key::All)
-            .into_iter()
-            .chain(names.cloned().map(Key::Name))
+        self.holdings.all_interest()
     }
 
     /// Whether a response waits for its acknowledgement.
     pub(crate) fn is_awaiting(&self) -> bool {
-        self.awaiting.is_some()
+        self.exchange.is_awaiting()
     }
 
     /// Whether there may be something to send.
@@ -354,34 +217,28 @@ impl Subscription {
 
     /// Whether other types have to wait that refer to this one: something new is on its way, or may have to be.
     pub(crate) fn holds_up(&self) -> bool {
-        self.is_due() || self.awaiting.as_ref().is_some_and(|outstanding| outstanding.has_new)
+        self.is_due() || self.exchange.awaits_new()
     }
 
     /// What must have been acknowledged before what this type refers to may go. None if it refers to nothing that is gone.
     pub(crate) fn barrier(&self) -> Option<Barrier> {
-        (self.is_due() || self.is_awaiting()).then(|| Barrier {
-            url: self.spec.url,
-            responses: self.sent + u64::from(self.is_due()),
-        })
+        self.exchange.barrier(self.spec.url, self.is_due())
     }
 
     /// Whether a barrier of this type has been passed.
     pub(crate) fn is_past(&self, barrier: &Barrier) -> bool {
-        self.acknowledged >= barrier.responses || !(self.is_due() || self.is_awaiting())
+        self.exchange.is_past(barrier, self.is_due())
     }
 
     /// Which of the removals that were held back have waited long enough, by their place.
     pub(crate) fn passed(&self, is_past: impl Fn(&Barrier) -> bool) -> Vec<usize> {
-        let all = self.held_back.iter().enumerate();
-        all.filter(|(_, held_back)| held_back.until.iter().all(&is_past))
-            .map(|(place, _)| place)
-            .collect()
+        self.exchange.passed(is_past)
     }
 
     /// Lets these removals go. Whether there are any.
     pub(crate) fn release_removals(&mut self, places: Vec<usize>) -> bool {
         for place in places.iter().rev() {
-            self.due.removals.extend(self.held_back.remove(*place).names);
+            self.due.removals.extend(self.exchange.release(*place));
         }
         !places.is_empty()
     }
@@ -398,9 +255,9 @@ impl Subscription {
         let Some(mut building) = self.building.take() else {
             return Built::Nothing;
         };
-        while let Some(work) = building.work.pop() {
+        while let Some(work) = building.next() {
             if *budget == 0 {
-                building.work.push(work);
+                building.add(work);
                 self.building = Some(building);
                 return Built::More;
             }
@@ -410,27 +267,27 @@ impl Subscription {
         self.finish(building, barriers, nonce)
     }
 
-    /// What is due becomes work. It is taken from the end.
+    /// What is due becomes work.
     fn plan(&mut self, view: &impl View) -> Building {
         let due = mem::take(&mut self.due);
         let mut work = Vec::new();
         if due.all {
             let look = |name| Work::Look { name, again: false };
-            work.extend(self.held.keys().cloned().map(look));
-            if self.wildcard {
+            work.extend(self.holdings.held().cloned().map(look));
+            if self.holdings.is_wildcard() {
                 let new = view.all(self.spec.url).map(|(name, _)| name);
-                let new = new.filter(|name| !self.held.contains_key(*name));
-                work.extend(new.map(|name| look(name.into())));
+                let new = new.filter(|name| !self.holdings.holds(name));
+                work.extend(new.cloned().map(look));
             } else {
                 let ask = |name: &Arc<str>| Work::Ask {
                     fresh: due.fresh.contains(name),
                     name: Arc::clone(name),
                 };
-                work.extend(self.asked.keys().map(ask));
+                work.extend(self.holdings.asked().map(ask));
             }
         } else {
             work.extend(due.check.into_iter().map(Work::Check));
-            if !self.wildcard {
+            if !self.holdings.is_wildcard() {
                 work.extend(due.fresh.into_iter().map(|name| Work::Ask { name, fresh: true }));
             }
             work.extend(due.touched.into_iter().map(Work::Touched));
@@ -438,28 +295,21 @@ impl Subscription {
         work.extend(due.again.into_iter().map(|name| Work::Look { name, again: true }));
         let removals = due.removals.into_iter();
         // What has come back meanwhile is not gone.
-        let removed = removals.filter(|name| !self.held.contains_key(name)).collect();
-        Building {
-            work,
-            removed,
-            ..Building::default()
-        }
+        let removed = removals.filter(|name| !self.holdings.holds(name)).collect();
+        Building::new(work, removed)
     }
 
     fn work(&mut self, work: Work, building: &mut Building, view: &impl View) {
         let url = self.spec.url;
         match work {
             // Given up while the response was being made.
-            Work::Ask { name, .. } if !self.asked.contains_key(&name) => {}
+            Work::Ask { name, .. } if !self.holdings.asks(&name) => {}
             Work::Ask { name, fresh } => {
                 let found = view.expand(url, &name);
                 self.answer_asked(&name, !found.is_empty(), fresh, building);
-                for resource in found {
-                    let name: Arc<str> = resource.into();
-                    if !self.held.contains_key(&name) {
-                        self.hold(Arc::clone(&name), Held::Nothing);
-                    }
-                    building.work.push(Work::Look { name, again: fresh });
+                for name in found {
+                    self.expect(&name);
+                    building.add(Work::Look { name, again: fresh });
                 }
             }
             Work::Check(name) => {
@@ -467,7 +317,7 @@ impl Subscription {
                 self.answer_asked(&name, found, false, building);
             }
             Work::Touched(name) => {
-                if !self.wildcard {
+                if !self.holdings.is_wildcard() {
                     self.bring(&name, building, view);
                 }
                 self.look(&name, false, building, view);
@@ -483,15 +333,13 @@ impl Subscription {
             return;
         }
         let keys = view.keys(url, name);
-        let asked = |key: &String| self.asked.contains_key(key.as_str()) && view.knows(url, key);
+        let asked = |key: &Arc<str>| self.holdings.asks(key) && view.knows(url, key);
         if !keys.iter().any(asked) {
             return;
         }
         for brought in view.expand(url, name) {
-            if !self.held.contains_key(brought.as_str()) {
-                let brought: Arc<str> = brought.into();
-                self.hold(Arc::clone(&brought), Held::Nothing);
-                building.work.push(Work::Look {
+            if self.expect(&brought) {
+                building.add(Work::Look {
                     name: brought,
                     again: false,
                 });
@@ -501,123 +349,50 @@ impl Subscription {
 
     /// Tells the client of a name that stands for nothing, unless it knows.
     fn answer_asked(&mut self, name: &Arc<str>, found: bool, fresh: bool, building: &mut Building) {
-        let Some(missing) = self.asked.get_mut(name) else {
+        let Some(was_missing) = self.holdings.set_missing(name, !found) else {
             return;
         };
-        let was_missing = mem::replace(missing, !found);
-        self.missing = self.missing + usize::from(!found) - usize::from(was_missing);
         if !found && (fresh || !was_missing) {
-            building.removed.insert(Arc::clone(name));
+            building.tell_missing(name);
         }
     }
 
     fn look(&mut self, name: &Arc<str>, again: bool, building: &mut Building, view: &impl View) {
         match view.get(self.spec.url, name) {
             Some(entry) => {
-                if self.wildcard || self.held.contains_key(name) {
-                    self.offer(name, entry, again, building);
+                let (wildcard, before) = (self.holdings.is_wildcard(), self.holdings.of(name));
+                if wildcard || before.is_some() {
+                    building.offer(name, entry, before, again, !wildcard);
+                    self.holdings.hold(name, Held::Digest(entry.digest));
                 }
             }
             None => {
-                if self.release(name).is_some_and(|held| held != Held::Nothing)
-                    && building.removed.insert(Arc::clone(name))
-                {
-                    building.gone.push(Arc::clone(name));
+                if self.holdings.release(name).is_some_and(|held| held != Held::Nothing) {
+                    building.tell_gone(name);
                 }
             }
         }
     }
 
-    fn offer(&mut self, name: &Arc<str>, entry: &Entry, again: bool, building: &mut Building) {
-        let held = self.held.get(name);
-        let is_same = match held {
-            Some(Held::Digest(digest)) => *digest == entry.digest && (!again || building.kept.contains(name)),
-            Some(Held::Version(version)) => !version.is_empty() && **version == *entry.version,
-            Some(Held::Nothing) | None => false,
-        };
-        let is_new = match held {
-            Some(Held::Version(version)) => version.is_empty(),
-            held => matches!(held, Some(Held::Nothing) | None),
-        };
-        if is_same && matches!(held, Some(Held::Version(_))) {
-            building.kept.insert(Arc::clone(name));
+    /// A resource is part of what the client asked for. Whether that is news.
+    fn expect(&mut self, name: &Arc<str>) -> bool {
+        let is_new = !self.holdings.holds(name);
+        if is_new {
+            self.holdings.hold(name, Held::Nothing);
         }
-        match self.held.get_mut(name) {
-            Some(held) => *held = Held::Digest(entry.digest),
-            None => self.hold(Arc::clone(name), Held::Digest(entry.digest)),
-        }
-        if is_same || !building.offered.insert(Arc::clone(name)) {
-            return;
-        }
-        building.has_new |= is_new;
-        building.resources.push(Resource {
-            name: name.to_string(),
-            version: entry.version.to_string(),
-            aliases: if self.wildcard { vec![] } else { entry.aliases.to_vec() },
-            resource: Some(prost_types::Any {
-                type_url: self.spec.url.to_owned(),
-                value: entry.body.to_vec(),
-            }),
-            ..Default::default()
-        });
+        is_new
     }
 
-    fn finish(&mut self, mut building: Building, barriers: Vec<Barrier>, nonce: u64) -> Built {
-        if !barriers.is_empty() && !building.gone.is_empty() {
-            for name in &building.gone {
-                building.removed.remove(name);
-            }
-            self.held_back.push(HeldBack {
-                names: mem::take(&mut building.gone),
-                until: barriers,
-            });
-        }
+    fn finish(&mut self, building: Building, barriers: Vec<Barrier>, nonce: u64) -> Built {
+        let finished = building.finish(self.spec.url, !barriers.is_empty());
+        self.exchange.hold_back(finished.held_back, barriers);
         let first = !mem::replace(&mut self.answered, true);
-        if !first && building.resources.is_empty() && building.removed.is_empty() {
+        let mut response = finished.response;
+        if !first && response.resources.is_empty() && response.removed_resources.is_empty() {
             return Built::Nothing;
         }
-        building
-            .resources
-            .sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        let mut removed: Vec<String> = building.removed.iter().map(|name| name.to_string()).collect();
-        removed.sort_unstable();
-        self.sent += 1;
-        self.awaiting = Some(Outstanding {
-            nonce: nonce.to_string(),
-            has_new: building.has_new,
-        });
-        Built::Response(DeltaDiscoveryResponse {
-            resources: building.resources,
-            removed_resources: removed,
-            nonce: nonce.to_string(),
-            type_url: self.spec.url.to_owned(),
-            ..Default::default()
-        })
-    }
-
-    fn hold(&mut self, name: Arc<str>, held: Held) {
-        if self.held.insert(Arc::clone(&name), held).is_none() && !self.asked.contains_key(&name) {
-            self.note(Key::Name(name), true);
-        }
-    }
-
-    fn release(&mut self, name: &Arc<str>) -> Option<Held> {
-        let held = self.held.remove(name)?;
-        if !self.asked.contains_key(name) {
-            self.note(Key::Name(Arc::clone(name)), false);
-        }
-        Some(held)
-    }
-
-    fn note(&mut self, key: Key, wanted: bool) {
-        // Under the wildcard names are of no interest.
-        if self.wildcard && matches!(key, Key::Name(_)) {
-            return;
-        }
-        self.interest.push(Interest {
-            type_url: self.spec.url,
-            key,
-            wanted,
-        });
+        response.nonce = nonce.to_string();
+        self.exchange.send(&response.nonce, finished.has_new);
+        Built::Response(response)
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     Change, Index, Key, StreamId,
     client::{Client, Mode, Rejection},
     naive,
-    server::{Entry, Meaning, Stream, Turn, TypeSpec, View},
+    server::{Entry, Meaning, Named, Stream, Turn, TypeSpec, View},
 };
 
 const TYPES: [TypeSpec; 2] = [
@@ -33,22 +33,21 @@ const TYPES: [TypeSpec; 2] = [
 /// client's node.
 #[derive(Clone, Default)]
 struct World {
-    addresses: BTreeMap<String, Entry>,
-    policies: BTreeMap<String, Entry>,
+    addresses: BTreeMap<Arc<str>, Entry>,
+    policies: BTreeMap<Arc<str>, Entry>,
 }
 
 fn entry(name: &str, content: u64) -> Entry {
     Entry {
-        version: content.to_string().into(),
         digest: content,
         body: Arc::from(*b"x"),
-        aliases: Arc::new([format!("@{name}")]),
+        aliases: Arc::new([format!("@{name}").into()]),
     }
 }
 
 impl World {
     fn set(&mut self, name: &str, content: u64) -> Change {
-        self.addresses.insert(name.to_owned(), entry(name, content));
+        self.addresses.insert(name.into(), entry(name, content));
         change(ADDRESS_TYPE, name)
     }
 
@@ -58,7 +57,7 @@ impl World {
     }
 
     fn set_policy(&mut self, name: &str, content: u64) -> Change {
-        self.policies.insert(name.to_owned(), entry(name, content));
+        self.policies.insert(name.into(), entry(name, content));
         change(AUTHORIZATION_TYPE, name)
     }
 
@@ -73,7 +72,7 @@ impl World {
         world
     }
 
-    fn of_type(&self, type_url: &str) -> &BTreeMap<String, Entry> {
+    fn of_type(&self, type_url: &str) -> &BTreeMap<Arc<str>, Entry> {
         match type_url {
             ADDRESS_TYPE => &self.addresses,
             _ => &self.policies,
@@ -81,18 +80,20 @@ impl World {
     }
 }
 
-fn keys(name: &str) -> Vec<String> {
+fn keys(name: &str) -> Vec<Arc<str>> {
     let service = name.strip_prefix("pod-").and_then(|rest| rest.split_once('-'));
     let service = service.map(|(id, _)| format!("svc-{id}"));
     let names = service.into_iter().chain([name.to_owned()]);
-    names.flat_map(|name| [format!("@{name}"), name]).collect()
+    names
+        .flat_map(|name| [format!("@{name}").into(), name.into()])
+        .collect()
 }
 
 fn change(type_url: &'static str, name: &str) -> Change {
     Change {
         type_url,
         name: name.into(),
-        keys: keys(name).into_iter().map(Into::into).collect(),
+        keys: keys(name),
     }
 }
 
@@ -101,36 +102,38 @@ impl View for World {
         &TYPES
     }
 
-    fn all<'a>(&'a self, type_url: &str) -> Box<dyn Iterator<Item = (&'a str, &'a Entry)> + 'a> {
-        Box::new(
-            self.of_type(type_url)
-                .iter()
-                .map(|(name, entry)| (name.as_str(), entry)),
-        )
+    fn all<'a>(&'a self, type_url: &str) -> Named<'a> {
+        Box::new(self.of_type(type_url).iter())
     }
 
     fn get(&self, type_url: &str, name: &str) -> Option<&Entry> {
         self.of_type(type_url).get(name)
     }
 
-    fn expand(&self, type_url: &str, name: &str) -> Vec<String> {
+    fn expand(&self, type_url: &str, name: &str) -> Vec<Arc<str>> {
         let name = name.trim_start_matches('@');
         let all = self.of_type(type_url);
         if !all.contains_key(name) {
             return vec![];
         }
         let backends = name.strip_prefix("svc-").map(|id| format!("pod-{id}-"));
-        let backend = |other: &&String| backends.as_ref().is_some_and(|prefix| other.starts_with(prefix));
-        std::iter::once(name.to_owned())
+        let backend = |other: &&Arc<str>| backends.as_ref().is_some_and(|prefix| other.starts_with(prefix));
+        std::iter::once(name.into())
             .chain(all.keys().filter(backend).cloned())
             .collect()
     }
 
-    fn keys(&self, _: &str, name: &str) -> Vec<String> {
+    fn keys(&self, _: &str, name: &str) -> Vec<Arc<str>> {
         keys(name)
     }
 
-    fn initial(&self, type_url: &str) -> Vec<String> {
+    fn shared(&self, type_url: &str, name: &str) -> Option<Arc<str>> {
+        self.of_type(type_url)
+            .get_key_value(name)
+            .map(|(name, _)| Arc::clone(name))
+    }
+
+    fn initial(&self, type_url: &str) -> Vec<Arc<str>> {
         self.of_type(type_url)
             .keys()
             .filter(|name| name.ends_with("@here"))
@@ -434,7 +437,10 @@ fn a_client_that_does_not_acknowledge_gets_one_response_however_much_changes() {
     }
     let ack = pair.client.receive(&first, |_| vec![]).unwrap();
     pair.stream.receive(&ack, &world);
-    assert_eq!(pair.stream.next(&world).unwrap().resources[0].version, "99");
+    assert_eq!(
+        pair.stream.next(&world).unwrap().resources[0].version,
+        format!("{:016x}", 99)
+    );
 }
 
 #[test]
@@ -762,7 +768,7 @@ proptest! {
             }
             everything.settle(&world);
             some.settle(&world);
-            let all: BTreeMap<_, _> = world.addresses.iter().map(|(name, entry)| (name.clone(), entry.version.to_string())).collect();
+            let all: BTreeMap<_, _> = world.addresses.iter().map(|(name, entry)| (name.to_string(), entry.version())).collect();
             prop_assert_eq!(&everything.held, &all);
             let wanted: BTreeMap<_, _> = all.into_iter().filter(|(name, _)| asked.contains(name)).collect();
             prop_assert_eq!(&some.held, &wanted);

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 use culvert_cluster_tests::{PodSpec, Space, Wire, World, until};
+use culvert_lab::Namespace;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fs};
 
@@ -41,6 +42,14 @@ fn after_a_reboot_every_pod_is_back_and_nothing_was_in_clear() {
     assert!(fs::read_to_string(&list).unwrap().contains("culvert-cni"));
     assert!(!fs::read_to_string(&cnis).unwrap().contains("culvert-cni"));
 
+    // A socket that has something to send keeps its namespace when its process ends, and the kernel takes namespaces down in its own
+    // time: none may answer for whoever has its pod's address next.
+    let old = node.pids_of("probe").unwrap();
+    let old: Vec<_> = old
+        .iter()
+        .map(|process| Namespace::open(&process.netns()).unwrap())
+        .collect();
+    assert!(old.len() > ours.len(), "{old:?}");
     node.kill().unwrap();
     assert!(node.pids_of("culvert-agent").unwrap().is_empty());
     // The CNI's file is gone and comes back when the node boots.
@@ -66,6 +75,9 @@ fn after_a_reboot_every_pod_is_back_and_nothing_was_in_clear() {
     assert_eq!(traffic.clear_bytes(), 0, "in clear: {:?}", traffic.clear);
     assert_eq!(traffic.opened_in_clear, [], "opened in clear");
     assert!(fs::read_to_string(&list).unwrap().contains("culvert-cni"));
+    // It is not in the mesh, and answers its kubelet again.
+    outside.wait_ready(&["bystander"]);
+    drop(old);
 }
 
 /// By pod of node 1: how often its container has started again, and whether it runs now.

@@ -1,6 +1,6 @@
 //! What the demo found out, and what it promised.
 
-use super::{access_log::Connection, visits::Tally, witness::Privilege};
+use super::{access_log::Connection, kernel_checks::Privilege, visits::Tally};
 use culvert_lab::Seen;
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -35,7 +35,7 @@ pub(super) struct Facts {
 pub(super) struct InCluster {
     /// Pods of the shop that are not the ones that were there before the label, or of which a container was restarted.
     pub(super) pods_restarted: u64,
-    /// Bytes of DNS on the link, which are in clear with and without the mesh and count for nothing else.
+    /// Bytes of DNS on the link, which are in plaintext with and without the mesh and count for nothing else.
     pub(super) dns_bytes: [u64; 2],
 }
 
@@ -97,7 +97,7 @@ impl Facts {
         );
         promise(
             self.link_before.clear_bytes > 0,
-            "the capture saw nothing in clear before the mesh".to_owned(),
+            "the capture saw nothing in plaintext before the mesh".to_owned(),
         );
         promise(
             self.link_before.marked_packets > 0,
@@ -112,7 +112,7 @@ impl Facts {
         promise(
             self.link_after.clear_bytes == 0 && self.link_after.marked_packets == 0,
             format!(
-                "{} bytes in clear on the link after joining: {}",
+                "{} bytes in plaintext on the link after joining: {}",
                 self.link_after.clear_bytes,
                 flows.join(", ")
             ),
@@ -140,7 +140,7 @@ impl Facts {
         promise(
             self.arrivals_in_clear == 0 && self.arrivals >= self.connections.len(),
             format!(
-                "{} connections left, {} arrived in mutual TLS and {} in clear",
+                "{} connections left, {} arrived in mutual TLS and {} in plaintext",
                 self.connections.len(),
                 self.arrivals,
                 self.arrivals_in_clear

@@ -107,7 +107,7 @@ fn summary(facts: &Facts, for_programs: bool) -> String {
         versions(&facts.after),
     ]);
     table.add_row([
-        Cell::new("link: bytes in clear"),
+        Cell::new("link: bytes in plaintext"),
         Cell::new(facts.link_before.clear_bytes),
         verdict(facts.link_after.clear_bytes, facts.link_after.clear_bytes == 0),
     ]);

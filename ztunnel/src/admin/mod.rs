@@ -52,23 +52,23 @@ pub(crate) fn pages(
     let dump = {
         let (shared, served) = (Arc::clone(shared), Arc::clone(served));
         move |_: &Request| {
-            Response::json(&json!({
-                "generation": shared.mesh.load().generation(),
-                "synced": shared.mesh.load().synced(),
-                "ranges": views::ranges(&shared),
-                "subscribed_addresses": shared.telemetry.control().subscribed_addresses.get(),
-                "descriptors_short": shared.telemetry.proxy().descriptors_short.get() == 1,
-                "pods": served.all().iter().map(|pod| views::pod(pod)).collect::<Vec<_>>(),
-                "workloads": views::workloads(&shared),
-                "services": views::services(&shared),
-                "policies": views::policies(&shared),
-                "certificates": views::certificates(&shared),
-            }))
+            let mut page = views::status(&shared);
+            page["pods"] = served.all().iter().map(|pod| views::pod(pod)).collect();
+            page["workloads"] = views::workloads(&shared);
+            page["services"] = views::services(&shared);
+            page["policies"] = views::policies(&shared);
+            page["certificates"] = views::certificates(&shared);
+            Response::json(&page)
         }
+    };
+    let status = {
+        let shared = Arc::clone(shared);
+        move |_: &Request| Response::json(&views::status(&shared))
     };
     let shown = logging.clone();
     let admin = Routes::new()
         .get("/config_dump", dump)
+        .get("/status", status)
         .get("/workloads", view("workloads", views::workloads))
         .get("/services", view("services", views::services))
         .get("/policies", view("policies", views::policies))
@@ -83,7 +83,7 @@ pub(crate) fn pages(
     Pages {
         admin: admin.metrics(Arc::clone(&registry)),
         metrics: Routes::new().metrics(registry),
-        readiness: Routes::new().get("/healthz/ready", readiness(Arc::clone(ready))),
+        readiness: Routes::new().get("/healthz/ready", readiness(Arc::clone(shared), Arc::clone(served))),
     }
 }
 
@@ -97,9 +97,9 @@ fn set_logging(logging: &Logging, request: &Request) -> Response {
     }
 }
 
-fn readiness(ready: Arc<Readiness>) -> impl Fn(&Request) -> Response {
+fn readiness(shared: Arc<Shared>, served: Arc<Served>) -> impl Fn(&Request) -> Response {
     move |_| {
-        let missing = ready.missing();
+        let missing = served.missing(&shared);
         if missing.is_empty() {
             return Response::text("ready\n");
         }

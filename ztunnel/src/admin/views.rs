@@ -9,13 +9,21 @@ use serde_json::{Value, json};
 
 use crate::seam::Shared;
 
-/// The addresses that the mesh's pods and services may have.
-pub(super) fn ranges(shared: &Shared) -> Value {
+/// What the proxy knows at all, and what it is short of: small on a node of any size.
+pub(super) fn status(shared: &Shared) -> Value {
     let mesh = shared.mesh.load();
-    let (ranges, told) = mesh.ranges();
+    let proxy = shared.telemetry.proxy();
+    let (ranges, from_controller) = mesh.ranges();
     json!({
-        "list": ranges.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "from_controller": told,
+        "generation": mesh.generation(),
+        "synced": mesh.synced(),
+        // The addresses that the mesh's pods and services may have.
+        "ranges": {
+            "list": ranges.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "from_controller": from_controller,
+        },
+        "subscribed_addresses": shared.telemetry.control().subscribed_addresses.get(),
+        "descriptors_short": proxy.descriptors_short.get() == 1,
     })
 }
 

@@ -127,7 +127,7 @@ proptest::proptest! {
 
 #[test]
 fn merge_keys_and_empty_labels_mean_what_they_mean_elsewhere() {
-    let text = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: a, labels: {a: null}}\nspec:\n  ports:\n\
+    let text = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: a, annotations: {sidecar.istio.io/status: null}}\nspec:\n  ports:\n\
         \x20 - &base {name: http, port: 80}\n  - {<<: *base, name: other}\n";
     let parsed = parse(text, false);
     assert!(parsed.faults.is_empty(), "{:?}", parsed.faults);
@@ -136,7 +136,10 @@ fn merge_keys_and_empty_labels_mean_what_they_mean_elsewhere() {
     };
     let ports = service.spec.as_ref().unwrap().ports.as_ref().unwrap();
     assert_eq!((ports[1].port, ports[1].name.as_deref()), (80, Some("other")));
-    assert_eq!(service.metadata.labels.as_ref().unwrap()["a"], "");
+    assert_eq!(
+        service.metadata.annotations.as_ref().unwrap()["sidecar.istio.io/status"],
+        ""
+    );
     let broken = faults(&text.replace("*base", "80"));
     assert_eq!(broken.len(), 1, "{broken:?}");
 }

@@ -2,15 +2,31 @@
 
 use k8s_openapi::api::core::v1::ConfigMap;
 
+use super::prune;
 use super::spec::KindSpec;
 use crate::defaults;
+use crate::name::ObjectName;
 
 impl KindSpec for ConfigMap {
-    fn with_defaults(self) -> Self {
-        defaults::config_map(self)
+    type Wire = Self;
+
+    fn with_defaults(wire: Self) -> Self {
+        defaults::config_map(wire)
     }
 
-    fn prune(self) -> Self {
-        self
+    fn keep(wire: Self) -> Self {
+        wire
+    }
+
+    fn name(&self) -> ObjectName {
+        prune::namespaced(&self.metadata)
+    }
+
+    fn label(&self, key: &str) -> Option<&str> {
+        prune::label(&self.metadata, key)
+    }
+
+    fn heap(&self) -> usize {
+        prune::metadata_bytes(&self.metadata) + prune::map_bytes(self.data.as_ref())
     }
 }

@@ -6,9 +6,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::Metadata as _;
 use serde_json::Value;
 
+use crate::check::{self, Naming};
 use crate::name::ObjectName;
 use crate::persistent::PersistentMap;
 use crate::problem::Problem;
@@ -25,14 +26,14 @@ mod service_account;
 mod service_cidr;
 mod spec;
 
-pub use endpoint_slice::{referenced_pod, service_of_slice};
+pub use endpoint_slice::{Endpoint, EndpointSlice, PodReference, SlicePort, referenced_pod, service_of_slice};
 pub use k8s_openapi::api::{
-    core::v1::{ConfigMap, Namespace, Node, Pod, Service, ServiceAccount},
-    discovery::v1::EndpointSlice,
+    core::v1::{ConfigMap, Namespace, Service, ServiceAccount},
     networking::v1::ServiceCIDR,
 };
 pub use key::Key;
-pub use pod::is_agent;
+pub use node::Node;
+pub use pod::{NamedPort, Owner, Pod, is_agent};
 pub use service::{has_no_selector, is_external, selector};
 pub use spec::KindSpec;
 
@@ -78,17 +79,17 @@ impl Descriptor {
         format!("{}/{}", self.group, self.version)
     }
 
-    /// Reads an object from an API server's JSON and prunes it.
+    /// Reads an object from an API server's JSON, checks it, and keeps of it what is read.
     ///
     /// # Errors
-    /// Where it is not what the kind's type says.
+    /// Where it is not what the kind's type says, or is what an API server would refuse.
     pub fn read(&self, value: Value) -> Result<Object, Problem> {
         (self.read)(value)
     }
 }
 
-fn read<T: KindSpec>(value: Value) -> Result<Arc<T>, Problem> {
-    let object: T = serde_path_to_error::deserialize(value).map_err(|error| {
+fn read<T: Held>(value: Value) -> Result<Arc<T>, Problem> {
+    let wire: T::Wire = serde_path_to_error::deserialize(value).map_err(|error| {
         let field = error.path().to_string();
         let message = error.into_inner().to_string();
         Problem {
@@ -97,7 +98,19 @@ fn read<T: KindSpec>(value: Value) -> Result<Arc<T>, Problem> {
             message,
         }
     })?;
-    Ok(Arc::new(object.prune()))
+    made(wire)
+}
+
+/// An object that is made valid here, once and for all.
+fn made<T: Held>(wire: T::Wire) -> Result<Arc<T>, Problem> {
+    let kind = T::KIND;
+    let naming = Naming {
+        namespaced: kind.descriptor().namespaced,
+        is_label: matches!(kind, Kind::Namespace | Kind::Service),
+    };
+    check::metadata(wire.metadata(), naming)?;
+    T::check(&wire)?;
+    Ok(Arc::new(T::keep(wire)))
 }
 
 macro_rules! kinds {
@@ -204,10 +217,17 @@ macro_rules! kinds {
                 }
             }
 
-            /// The metadata.
-            pub fn metadata(&self) -> &ObjectMeta {
+            /// Namespace and name.
+            pub fn name(&self) -> ObjectName {
                 match self {
-                    $(Self::$kind(object) => &object.metadata,)*
+                    $(Self::$kind(object) => KindSpec::name(&**object),)*
+                }
+            }
+
+            /// The value of a label, or of one that is read at least.
+            pub fn label(&self, key: &str) -> Option<&str> {
+                match self {
+                    $(Self::$kind(object) => KindSpec::label(&**object, key),)*
                 }
             }
 
@@ -226,18 +246,10 @@ macro_rules! kinds {
                 }
             }
 
-            /// About how many bytes it takes: the structure itself, and the text in labels, addresses and names.
+            /// About how many bytes it takes: the structure itself, and what it alone holds.
             pub fn bytes(&self) -> usize {
                 match self {
-                    $(Self::$kind(object) => {
-                        size_of_val(&**object) + prune::metadata_bytes(&object.metadata) + object.heap()
-                    })*
-                }
-            }
-
-            pub(crate) fn check(&self) -> Result<(), Problem> {
-                match self {
-                    $(Self::$kind(object) => KindSpec::check(&**object),)*
+                    $(Self::$kind(object) => size_of_val(&**object) + object.heap(),)*
                 }
             }
         }
@@ -258,8 +270,9 @@ macro_rules! kinds {
             source: Option<&str>,
         ) -> Option<Result<Object, Problem>> {
             $(if kind == stringify!($kind) && api_version == Kind::$kind.descriptor().api_version() {
-                let object = crate::yaml::read::<$kind>(value, source);
-                return Some(object.map(|object| Object::$kind(Arc::new(object.with_defaults()))));
+                let wire = crate::yaml::read::<<$kind as KindSpec>::Wire>(value, source);
+                let object = wire.and_then(|wire| made(<$kind as KindSpec>::with_defaults(wire)));
+                return Some(object.map(Object::$kind));
             })*
             None
         }

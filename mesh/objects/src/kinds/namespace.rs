@@ -6,23 +6,38 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::prune;
 use super::spec::KindSpec;
 use crate::defaults;
+use crate::name::ObjectName;
 
 impl KindSpec for Namespace {
-    fn with_defaults(self) -> Self {
-        defaults::namespace(self)
+    type Wire = Self;
+
+    fn with_defaults(wire: Self) -> Self {
+        defaults::namespace(wire)
     }
 
-    fn prune(mut self) -> Self {
-        self.metadata = ObjectMeta {
-            labels: self.metadata.labels.take(),
-            annotations: prune::annotations(self.metadata.annotations.take()),
+    fn keep(mut wire: Self) -> Self {
+        let metadata = ObjectMeta {
+            labels: wire.metadata.labels.take(),
+            annotations: prune::annotations(wire.metadata.annotations.take()),
             namespace: None,
             creation_timestamp: None,
-            ..prune::identity(&mut self.metadata)
+            ..prune::identity(&mut wire.metadata)
         };
         Self {
-            metadata: self.metadata,
+            metadata,
             ..Self::default()
         }
+    }
+
+    fn name(&self) -> ObjectName {
+        prune::cluster(&self.metadata)
+    }
+
+    fn label(&self, key: &str) -> Option<&str> {
+        prune::label(&self.metadata, key)
+    }
+
+    fn heap(&self) -> usize {
+        prune::metadata_bytes(&self.metadata)
     }
 }

@@ -1,11 +1,11 @@
 //! Node: where it is, which system it runs, and the ranges that its pods get their addresses from.
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{Node, NodeSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::core::v1::{Node as Wire, NodeSpec};
 
-use super::prune;
 use super::spec::KindSpec;
+use crate::labels::Labels;
+use crate::name::ObjectName;
 use crate::problem::Problem;
 
 /// Labels that are read.
@@ -16,36 +16,64 @@ const LABELS: [&str; 4] = [
     "kubernetes.io/os",
 ];
 
-impl KindSpec for Node {
-    fn prune(mut self) -> Self {
-        let labels = prune::only(self.metadata.labels.take(), &LABELS);
-        let uid = self.metadata.uid.take();
-        let spec = self.spec.map(|spec| NodeSpec {
-            pod_cidr: spec.pod_cidr,
-            pod_cidrs: spec.pod_cidrs,
-            ..NodeSpec::default()
-        });
-        Self {
-            metadata: ObjectMeta {
-                labels,
-                uid,
-                ..prune::name(&mut self.metadata)
-            },
-            spec: spec.filter(|spec| *spec != NodeSpec::default()),
-            status: None,
-        }
-    }
+/// A node: what is read of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Node {
+    /// Its name; nodes live in no namespace.
+    pub name: ObjectName,
+    /// Tells it from others of the same name, before and after.
+    pub uid: Box<str>,
+    /// Those labels that say where it is and which system it runs.
+    pub labels: Labels,
+    /// Where its pods get their addresses from.
+    pub pod_cidrs: Box<[IpNet]>,
+}
 
-    fn check(&self) -> Result<(), Problem> {
-        let Some(spec) = &self.spec else { return Ok(()) };
-        let one = spec.pod_cidr.iter().map(|text| ("spec.podCIDR".to_owned(), text));
-        let all = spec.pod_cidrs.iter().flatten().enumerate();
-        let all = all.map(|(index, text)| (format!("spec.podCIDRs[{index}]"), text));
-        for (field, text) in one.chain(all) {
+impl KindSpec for Node {
+    type Wire = Wire;
+
+    fn check(wire: &Wire) -> Result<(), Problem> {
+        for (field, text) in wire.spec.iter().flat_map(cidrs) {
             range(&field, text)?;
         }
         Ok(())
     }
+
+    fn keep(wire: Wire) -> Self {
+        let mut pod_cidrs: Vec<IpNet> = wire
+            .spec
+            .iter()
+            .flat_map(cidrs)
+            .filter_map(|(_, text)| text.parse().ok())
+            .collect();
+        pod_cidrs.sort_unstable();
+        pod_cidrs.dedup();
+        Self {
+            name: ObjectName::cluster(wire.metadata.name.unwrap_or_default()),
+            uid: wire.metadata.uid.unwrap_or_default().into(),
+            labels: Labels::only(wire.metadata.labels.as_ref(), |key| LABELS.contains(&key)),
+            pod_cidrs: pod_cidrs.into(),
+        }
+    }
+
+    fn name(&self) -> ObjectName {
+        self.name.clone()
+    }
+
+    fn label(&self, key: &str) -> Option<&str> {
+        self.labels.get(key)
+    }
+
+    fn heap(&self) -> usize {
+        self.name.name.len() + self.uid.len() + size_of_val(&*self.pod_cidrs)
+    }
+}
+
+/// The ranges of its pods, each with the field that says so.
+fn cidrs(spec: &NodeSpec) -> impl Iterator<Item = (String, &String)> {
+    let one = spec.pod_cidr.iter().map(|text| ("spec.podCIDR".to_owned(), text));
+    let all = spec.pod_cidrs.iter().flatten().enumerate();
+    one.chain(all.map(|(index, text)| (format!("spec.podCIDRs[{index}]"), text)))
 }
 
 /// A range of addresses.

@@ -1,67 +1,119 @@
 //! Pod: what it is called and labelled, where it runs, which addresses it has, and how it is.
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodSpec, PodStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
+
+use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod as Wire, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 
 use super::key::Key;
 use super::prune;
 use super::spec::KindSpec;
-use crate::claims;
 use crate::defaults;
-use crate::enrolment::{pod_addresses, service_account};
+use crate::enrolment::{PodFacts, pod_addresses, service_account};
+use crate::labels::{Labels, shared};
 use crate::name::ObjectName;
+use crate::pool::Pool;
 use crate::problem::Problem;
 use crate::values::{host_address, is_subdomain, port_number};
 
 /// Label and value of the pods that serve a node, in the mesh's own namespace.
 const AGENT: (&str, &str) = ("app.kubernetes.io/name", "culvert-node");
 
+static PORTS: LazyLock<Pool<[NamedPort]>> = LazyLock::new(Pool::new);
+static OWNERS: LazyLock<Pool<Owner>> = LazyLock::new(Pool::new);
+
+/// A pod: what is read of it. There are more of them than of all other objects together, so what several have in common is
+/// shared.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pod {
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// Tells it from others of the same name, before and after.
+    pub uid: Box<str>,
+    /// All its labels.
+    pub labels: Labels,
+    /// Those annotations that are read.
+    pub annotations: Labels,
+    /// The service account that it runs as.
+    pub service_account: Arc<str>,
+    /// The node that it runs on; empty before that is decided.
+    pub node: Arc<str>,
+    /// The primary address first. Empty before it has one.
+    pub addresses: Box<[IpAddr]>,
+    /// Its containers' TCP ports that have names, since those alone are looked up.
+    pub ports: Arc<[NamedPort]>,
+    /// What keeps it running, as a ReplicaSet.
+    pub owner: Option<Arc<Owner>>,
+    /// Since when it runs, or else since when it is there.
+    pub since: Option<Time>,
+    /// Whether its name was generated, so that it is one of several.
+    pub is_generated: bool,
+    /// Whether it shares its node's network.
+    pub is_host_network: bool,
+    /// Whether it is being deleted.
+    pub is_deleted: bool,
+    /// Whether all its containers have ended for good.
+    pub has_ended: bool,
+    /// Whether its condition `Ready` is true.
+    pub is_ready: bool,
+}
+
+/// A TCP port of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NamedPort {
+    /// Its name within the pod.
+    pub name: Arc<str>,
+    /// 1 to 65535.
+    pub number: u16,
+}
+
+/// The controller of a pod, by kind and name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// As in YAML.
+    pub kind: Box<str>,
+    /// Name within the pod's namespace.
+    pub name: Box<str>,
+}
+
 /// Whether the pod is labelled as a node's agent. Whether it is one depends on its namespace.
 pub fn is_agent(pod: &Pod) -> bool {
-    let labels = pod.metadata.labels.as_ref();
-    labels
-        .and_then(|labels| labels.get(AGENT.0))
-        .is_some_and(|value| value == AGENT.1)
+    pod.labels.get(AGENT.0) == Some(AGENT.1)
+}
+
+impl Pod {
+    /// The addresses that are its own: pods on the host's network share theirs, and pods that have ended have given them back.
+    pub fn own_addresses(&self) -> &[IpAddr] {
+        if self.is_host_network || self.has_ended {
+            return &[];
+        }
+        &self.addresses
+    }
+}
+
+impl From<&Owner> for Arc<Owner> {
+    fn from(owner: &Owner) -> Self {
+        Self::new(owner.clone())
+    }
 }
 
 impl KindSpec for Pod {
-    fn with_defaults(self) -> Self {
-        defaults::pod(self)
+    type Wire = Wire;
+
+    fn with_defaults(wire: Wire) -> Wire {
+        defaults::pod(wire)
     }
 
-    fn prune(mut self) -> Self {
-        let owners = self.metadata.owner_references.take().into_iter().flatten();
-        let owner = owners.filter(|owner| owner.controller == Some(true)).take(1);
-        let owners: Vec<OwnerReference> = owner
-            .map(|owner| OwnerReference {
-                api_version: String::new(),
-                uid: String::new(),
-                block_owner_deletion: None,
-                ..owner
-            })
-            .collect();
-        Self {
-            metadata: ObjectMeta {
-                labels: self.metadata.labels.take(),
-                generate_name: self.metadata.generate_name.take(),
-                owner_references: (!owners.is_empty()).then_some(owners),
-                annotations: prune::annotations(self.metadata.annotations.take()),
-                ..prune::identity(&mut self.metadata)
-            },
-            spec: self.spec.map(spec),
-            status: self.status.map(status),
-        }
-    }
-
-    fn check(&self) -> Result<(), Problem> {
-        let account = service_account(self);
+    fn check(wire: &Wire) -> Result<(), Problem> {
+        let account = service_account(wire);
         if !is_subdomain(account) {
             return Err(Problem::of_field(
                 "spec.serviceAccountName",
                 format!("{account:?} is not the name of a service account"),
             ));
         }
-        let containers = self.spec.iter().flat_map(|spec| spec.containers.iter().enumerate());
+        let containers = wire.spec.iter().flat_map(|spec| spec.containers.iter().enumerate());
         for (index, container) in containers {
             for (nth, port) in container.ports.iter().flatten().enumerate() {
                 port_number(
@@ -70,7 +122,7 @@ impl KindSpec for Pod {
                 )?;
             }
         }
-        let Some(status) = &self.status else { return Ok(()) };
+        let Some(status) = &wire.status else { return Ok(()) };
         if let Some(ip) = &status.pod_ip {
             host_address("status.podIP", ip)?;
         }
@@ -80,79 +132,102 @@ impl KindSpec for Pod {
         Ok(())
     }
 
+    fn keep(wire: Wire) -> Self {
+        let addresses = pod_addresses(&wire).into();
+        let (metadata, spec, status) = (wire.metadata, wire.spec.as_ref(), wire.status.as_ref());
+        let text = |of: Option<&String>| shared(of.map(String::as_str).unwrap_or_default());
+        let conditions = status.into_iter().flat_map(|status| status.conditions.iter().flatten());
+        let started = status.and_then(|status| status.start_time.clone());
+        let phase = status.and_then(|status| status.phase.as_deref());
+        Self {
+            name: prune::namespaced(&metadata),
+            uid: metadata.uid.unwrap_or_default().into(),
+            labels: Labels::of(metadata.labels.as_ref()),
+            annotations: prune::kept_annotations(metadata.annotations),
+            service_account: text(spec.and_then(|spec| spec.service_account_name.as_ref())),
+            node: text(spec.and_then(|spec| spec.node_name.as_ref())),
+            addresses,
+            ports: PORTS.share(spec.map(ports).unwrap_or_default().as_slice()),
+            owner: metadata.owner_references.iter().flatten().find_map(owner),
+            since: started.or(metadata.creation_timestamp),
+            is_generated: metadata.generate_name.is_some_and(|name| !name.is_empty()),
+            is_host_network: spec.is_some_and(|spec| spec.host_network == Some(true)),
+            is_deleted: metadata.deletion_timestamp.is_some(),
+            has_ended: matches!(phase, Some("Succeeded" | "Failed")),
+            is_ready: conditions
+                .into_iter()
+                .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+        }
+    }
+
+    fn name(&self) -> ObjectName {
+        self.name.clone()
+    }
+
+    fn label(&self, key: &str) -> Option<&str> {
+        self.labels.get(key)
+    }
+
     fn keys(&self, _name: &ObjectName) -> Vec<Key> {
-        let addresses = claims::claimed_by_pod(self);
-        let mut keys: Vec<Key> = addresses.into_iter().map(Key::pod_of).collect();
-        if is_agent(self) {
-            let node = self.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-            keys.extend(node.map(Key::agent_on));
+        let mut keys: Vec<Key> = self.own_addresses().iter().copied().map(Key::pod_of).collect();
+        if is_agent(self) && !self.node.is_empty() {
+            keys.push(Key::agent_on(&self.node));
         }
         keys
     }
 
     fn heap(&self) -> usize {
-        let containers = self
-            .spec
-            .iter()
-            .flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
-        let containers: usize = containers
-            .map(|c| size_of_val(c) + c.ports.iter().flatten().map(size_of_val).sum::<usize>())
-            .sum();
-        let conditions = self.status.iter().flat_map(|status| status.conditions.iter().flatten());
-        containers + conditions.map(size_of_val).sum::<usize>() + 16 * pod_addresses(self).len()
+        self.name.name.len() + self.uid.len() + size_of_val(&*self.addresses)
     }
 }
 
-fn spec(spec: PodSpec) -> PodSpec {
-    let stays = |c: &Container| c.restart_policy.as_deref() == Some("Always");
-    let beside: Vec<Container> = spec
-        .init_containers
-        .into_iter()
-        .flatten()
-        .filter(stays)
-        .filter_map(container)
-        .collect();
-    let mut containers: Vec<Container> = spec.containers.into_iter().filter_map(container).collect();
-    containers.shrink_to_fit();
-    PodSpec {
-        containers,
-        init_containers: (!beside.is_empty()).then_some(beside),
-        node_name: spec.node_name,
-        host_network: spec.host_network.filter(|on| *on),
-        service_account_name: spec.service_account_name,
-        ..PodSpec::default()
+impl PodFacts for Pod {
+    fn label(&self, key: &str) -> Option<&str> {
+        self.labels.get(key)
+    }
+
+    fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.get(key)
+    }
+
+    fn is_host_network(&self) -> bool {
+        self.is_host_network
+    }
+
+    fn addresses(&self) -> Vec<IpAddr> {
+        self.addresses.to_vec()
+    }
+
+    fn service_account(&self) -> &str {
+        &self.service_account
     }
 }
 
-/// A container that has ports with names, since those alone are looked up.
-fn container(container: Container) -> Option<Container> {
-    let mut ports = container.ports.unwrap_or_default();
-    ports.retain(|port| port.name.is_some());
-    for port in &mut ports {
-        (port.host_ip, port.host_port) = (None, None);
-    }
-    (!ports.is_empty()).then(|| Container {
-        ports: Some(ports),
-        restart_policy: container.restart_policy,
-        ..Container::default()
+/// Those of the containers first, then those of the containers that start before them and stay.
+fn ports(spec: &PodSpec) -> Vec<NamedPort> {
+    let stays = |container: &&Container| container.restart_policy.as_deref() == Some("Always");
+    let beside = spec.init_containers.iter().flatten().filter(stays);
+    let all = spec.containers.iter().chain(beside);
+    let all = all.flat_map(|container| container.ports.iter().flatten());
+    all.filter_map(named_port).collect()
+}
+
+fn named_port(port: &ContainerPort) -> Option<NamedPort> {
+    port.protocol
+        .as_deref()
+        .is_none_or(|protocol| protocol == "TCP")
+        .then_some(())?;
+    Some(NamedPort {
+        name: shared(port.name.as_deref()?),
+        number: u16::try_from(port.container_port).ok()?,
     })
 }
 
-fn status(status: PodStatus) -> PodStatus {
-    let ready = status.conditions.into_iter().flatten().filter(|c| c.type_ == "Ready");
-    let ready: Vec<PodCondition> = ready
-        .map(|c| PodCondition {
-            type_: c.type_,
-            status: c.status,
-            ..PodCondition::default()
+fn owner(reference: &OwnerReference) -> Option<Arc<Owner>> {
+    (reference.controller == Some(true)).then(|| {
+        OWNERS.share(&Owner {
+            kind: reference.kind.as_str().into(),
+            name: reference.name.as_str().into(),
         })
-        .collect();
-    PodStatus {
-        phase: status.phase,
-        pod_ip: status.pod_ip,
-        pod_ips: status.pod_ips,
-        start_time: status.start_time,
-        conditions: (!ready.is_empty()).then_some(ready),
-        ..PodStatus::default()
-    }
+    })
 }

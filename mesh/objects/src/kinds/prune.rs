@@ -6,16 +6,20 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::enrolment::{CLOSE_ANNOTATION, NETNS_ANNOTATION, SIDECAR_ANNOTATION};
+use crate::labels::{Labels, shared};
+use crate::name::ObjectName;
 
 /// Annotations that are read, on whatever object.
-const ANNOTATIONS: [&str; 3] = [
+const ANNOTATIONS: [&str; 5] = [
     "ambient.istio.io/redirection",
-    PRESENCE,
+    SIDECAR_ANNOTATION,
+    NETNS_ANNOTATION,
+    CLOSE_ANNOTATION,
     "networking.istio.io/traffic-distribution",
 ];
-/// One whose presence counts, and whose value is a long list.
-const PRESENCE: &str = "sidecar.istio.io/status";
 
 /// Whose object it is, and from when to when.
 pub(super) fn identity(metadata: &mut ObjectMeta) -> ObjectMeta {
@@ -40,10 +44,32 @@ pub(super) fn name(metadata: &mut ObjectMeta) -> ObjectMeta {
 
 pub(super) fn annotations(all: Option<BTreeMap<String, String>>) -> Option<BTreeMap<String, String>> {
     let mut kept = only(all, &ANNOTATIONS)?;
-    if let Some(value) = kept.get_mut(PRESENCE) {
-        *value = String::new();
+    // Its presence counts, and its value is a long list.
+    if let Some(value) = kept.get_mut(SIDECAR_ANNOTATION) {
+        value.clear();
     }
     Some(kept)
+}
+
+/// The same, of an object that has a type of its own.
+pub(super) fn kept_annotations(all: Option<BTreeMap<String, String>>) -> Labels {
+    Labels::of(annotations(all).as_ref())
+}
+
+/// What an object is called that lives in a namespace.
+pub(super) fn namespaced(metadata: &ObjectMeta) -> ObjectName {
+    let namespace = shared(metadata.namespace.as_deref().unwrap_or_default());
+    ObjectName::new(namespace, metadata.name.as_deref().unwrap_or_default())
+}
+
+/// What an object is called that lives in none.
+pub(super) fn cluster(metadata: &ObjectMeta) -> ObjectName {
+    ObjectName::cluster(metadata.name.as_deref().unwrap_or_default())
+}
+
+/// The value of a label.
+pub(super) fn label<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    metadata.labels.as_ref()?.get(key).map(String::as_str)
 }
 
 pub(super) fn only(all: Option<BTreeMap<String, String>>, keys: &[&str]) -> Option<BTreeMap<String, String>> {
@@ -54,16 +80,9 @@ pub(super) fn only(all: Option<BTreeMap<String, String>>, keys: &[&str]) -> Opti
 
 /// About how many bytes the metadata takes beside its own structure.
 pub(super) fn metadata_bytes(metadata: &ObjectMeta) -> usize {
-    let texts = [
-        &metadata.name,
-        &metadata.namespace,
-        &metadata.uid,
-        &metadata.generate_name,
-    ];
+    let texts = [&metadata.name, &metadata.namespace, &metadata.uid];
     let texts: usize = texts.into_iter().flatten().map(String::len).sum();
-    let owner = |owner: &OwnerReference| size_of_val(owner) + owner.kind.len() + owner.name.len();
-    let owners: usize = metadata.owner_references.iter().flatten().map(owner).sum();
-    texts + owners + map_bytes(metadata.labels.as_ref()) + map_bytes(metadata.annotations.as_ref())
+    texts + map_bytes(metadata.labels.as_ref()) + map_bytes(metadata.annotations.as_ref())
 }
 
 pub(super) fn map_bytes(map: Option<&BTreeMap<String, String>>) -> usize {

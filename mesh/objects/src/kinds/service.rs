@@ -35,24 +35,14 @@ pub fn is_external(spec: &ServiceSpec) -> bool {
 }
 
 impl KindSpec for Service {
-    fn with_defaults(self) -> Self {
-        defaults::service(self)
+    type Wire = Self;
+
+    fn with_defaults(wire: Self) -> Self {
+        defaults::service(wire)
     }
 
-    fn prune(mut self) -> Self {
-        Self {
-            metadata: ObjectMeta {
-                annotations: prune::annotations(self.metadata.annotations.take()),
-                deletion_timestamp: None,
-                ..prune::identity(&mut self.metadata)
-            },
-            spec: self.spec.map(spec),
-            status: None,
-        }
-    }
-
-    fn check(&self) -> Result<(), Problem> {
-        let Some(spec) = &self.spec else { return Ok(()) };
+    fn check(wire: &Self) -> Result<(), Problem> {
+        let Some(spec) = &wire.spec else { return Ok(()) };
         for (index, port) in spec.ports.iter().flatten().enumerate() {
             let at = |field: &str| format!("spec.ports[{index}].{field}");
             port_number(&at("port"), port.port)?;
@@ -71,6 +61,26 @@ impl KindSpec for Service {
         Ok(())
     }
 
+    fn keep(mut wire: Self) -> Self {
+        Self {
+            metadata: ObjectMeta {
+                annotations: prune::annotations(wire.metadata.annotations.take()),
+                deletion_timestamp: None,
+                ..prune::identity(&mut wire.metadata)
+            },
+            spec: wire.spec.map(spec),
+            status: None,
+        }
+    }
+
+    fn name(&self) -> ObjectName {
+        prune::namespaced(&self.metadata)
+    }
+
+    fn label(&self, key: &str) -> Option<&str> {
+        prune::label(&self.metadata, key)
+    }
+
     /// A pod that it selects has all its labels, so that one of them is enough to find it.
     fn keys(&self, name: &ObjectName) -> Vec<Key> {
         let first = selector(self).and_then(|selector| selector.iter().next());
@@ -85,7 +95,7 @@ impl KindSpec for Service {
             .flat_map(|s| s.ports.iter().flatten())
             .map(size_of_val)
             .sum();
-        ports + prune::map_bytes(spec.and_then(|s| s.selector.as_ref()))
+        prune::metadata_bytes(&self.metadata) + ports + prune::map_bytes(spec.and_then(|s| s.selector.as_ref()))
     }
 }
 

@@ -5,19 +5,14 @@ use k8s_openapi::api::networking::v1::ServiceCIDR;
 use super::node;
 use super::prune;
 use super::spec::KindSpec;
+use crate::name::ObjectName;
 use crate::problem::Problem;
 
 impl KindSpec for ServiceCIDR {
-    fn prune(mut self) -> Self {
-        Self {
-            metadata: prune::name(&mut self.metadata),
-            spec: self.spec,
-            status: None,
-        }
-    }
+    type Wire = Self;
 
-    fn check(&self) -> Result<(), Problem> {
-        let cidrs = self
+    fn check(wire: &Self) -> Result<(), Problem> {
+        let cidrs = wire
             .spec
             .iter()
             .flat_map(|spec| spec.cidrs.iter().flatten())
@@ -26,5 +21,25 @@ impl KindSpec for ServiceCIDR {
             node::range(&format!("spec.cidrs[{index}]"), text)?;
         }
         Ok(())
+    }
+
+    fn keep(mut wire: Self) -> Self {
+        Self {
+            metadata: prune::name(&mut wire.metadata),
+            spec: wire.spec,
+            status: None,
+        }
+    }
+
+    fn name(&self) -> ObjectName {
+        prune::cluster(&self.metadata)
+    }
+
+    fn label(&self, key: &str) -> Option<&str> {
+        prune::label(&self.metadata, key)
+    }
+
+    fn heap(&self) -> usize {
+        prune::metadata_bytes(&self.metadata)
     }
 }

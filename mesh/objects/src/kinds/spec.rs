@@ -1,5 +1,7 @@
 //! What the mesh does with objects of a kind.
 
+use std::fmt::Debug;
+
 use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
@@ -8,33 +10,40 @@ use super::key::Key;
 use crate::name::ObjectName;
 use crate::problem::Problem;
 
-/// What the mesh does with objects of a kind.
-pub trait KindSpec: Metadata<Ty = ObjectMeta> + DeserializeOwned + PartialEq + Clone + Send + Sync + 'static {
+/// What the mesh does with objects of a kind. The implementing type is what is kept of an object: what the mesh reads of it,
+/// and nothing else. Where there are many, it is a type of its own, since those of Kubernetes have room for everything.
+pub trait KindSpec: Debug + PartialEq + Clone + Send + Sync + 'static {
+    /// An object as an API server or a file has it.
+    type Wire: Metadata<Ty = ObjectMeta> + DeserializeOwned;
+
     /// The object with what an API server fills in.
     #[must_use]
-    fn with_defaults(self) -> Self {
-        self
+    fn with_defaults(wire: Self::Wire) -> Self::Wire {
+        wire
     }
-
-    /// The object with what the mesh reads of it, and nothing else.
-    #[must_use]
-    fn prune(self) -> Self;
 
     /// Refuses what an API server would refuse.
     ///
     /// # Errors
     /// The field, and what is wrong with it.
-    fn check(&self) -> Result<(), Problem> {
+    fn check(_wire: &Self::Wire) -> Result<(), Problem> {
         Ok(())
     }
+
+    /// What is kept of an object that was checked.
+    fn keep(wire: Self::Wire) -> Self;
+
+    /// Namespace and name.
+    fn name(&self) -> ObjectName;
+
+    /// The value of a label that is kept.
+    fn label(&self, key: &str) -> Option<&str>;
 
     /// By what others find it, beside its name.
     fn keys(&self, _name: &ObjectName) -> Vec<Key> {
         Vec::new()
     }
 
-    /// About how many bytes it holds beside its own structure and metadata.
-    fn heap(&self) -> usize {
-        0
-    }
+    /// About how many bytes it holds beside its own structure. What it shares with others does not count.
+    fn heap(&self) -> usize;
 }

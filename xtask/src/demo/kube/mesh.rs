@@ -1,6 +1,6 @@
 //! Culvert in the cluster: its installation, what its agents say of the pods, and the workers of its proxies.
 
-use super::super::witness::{self, Privilege};
+use super::super::kernel_checks::{self, Privilege};
 use super::shop::Pod;
 use crate::shell;
 use anyhow::{Context, Result};
@@ -99,7 +99,7 @@ pub(super) fn workers(cluster: &Cluster) -> Result<Vec<Privilege>> {
             let pid = monitor.pid();
             let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
             for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
-                workers.push(witness::privilege(child)?);
+                workers.push(kernel_checks::privilege(child)?);
             }
         }
         anyhow::ensure!(workers.len() > before, "the proxy on {} has no worker", node.name());

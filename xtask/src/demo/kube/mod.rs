@@ -1,16 +1,16 @@
 //! `cargo xtask demo --cluster`: the demo in a real Kubernetes cluster of two nodes on this machine.
 //!
-//! The order of events is in `stage`. `site` brings the cluster up and is sure to take it down, `shop` deploys the bookstore
+//! The order of events is in `steps`. `demo_cluster` brings the cluster up and is sure to take it down, `shop` deploys the bookstore
 //! and visits it, `mesh` installs Culvert and asks its agents, `logs` follows what pods print, `rules` counts netfilter
 //! rules, `wire` picks the shop's traffic out of what the link carried, `keep` tells what to try.
 
+mod demo_cluster;
 mod keep;
 mod logs;
 mod mesh;
 mod rules;
 mod shop;
-mod site;
-mod stage;
+mod steps;
 mod wire;
 
 use super::{
@@ -25,7 +25,7 @@ use crate::{
     shell,
 };
 use anyhow::{Result, bail};
-use site::Site;
+use demo_cluster::DemoCluster;
 use std::time::Instant;
 
 /// The images that the cluster needs.
@@ -54,13 +54,13 @@ pub(super) fn build() -> Result<()> {
 /// Plays the demo, or removes what `--keep` left.
 pub(super) fn run(options: &Options, began: Instant) -> Result<()> {
     if options.down {
-        Site::remove()?;
+        DemoCluster::remove()?;
         shell::say("the demo's cluster is gone");
         return Ok(());
     }
-    let site = Site::prepare()?;
+    let demo_cluster = DemoCluster::prepare()?;
     let progress = Progress::timed();
-    let facts = match play(&site, options, &progress, began) {
+    let facts = match play(&demo_cluster, options, &progress, began) {
         Ok(facts) => facts,
         // What failed is what is being removed; the thread that removes it ends this program.
         Err(_) if progress::is_interrupted() => loop {
@@ -68,11 +68,11 @@ pub(super) fn run(options: &Options, began: Instant) -> Result<()> {
         },
         Err(error) => {
             progress.finish(false);
-            if let Ok(cluster) = site.cluster() {
+            if let Ok(cluster) = demo_cluster.cluster() {
                 eprintln!("{}", mesh::state(&cluster));
             }
             shell::say("removing the cluster");
-            site.take_down()?;
+            demo_cluster.take_down()?;
             return Err(error);
         }
     };
@@ -80,10 +80,10 @@ pub(super) fn run(options: &Options, began: Instant) -> Result<()> {
     if options.keep {
         progress.finish(true);
         show::print(&facts, options.json)?;
-        show::text(&keep::page(&site.keep()?), options.json);
+        show::text(&keep::page(&demo_cluster.keep()?), options.json);
     } else {
         progress.step("removing everything");
-        site.take_down()?;
+        demo_cluster.take_down()?;
         progress.finish(true);
         show::print(&facts, options.json)?;
     }
@@ -96,8 +96,8 @@ pub(super) fn run(options: &Options, began: Instant) -> Result<()> {
     Ok(())
 }
 
-fn play(site: &Site, options: &Options, progress: &Progress, began: Instant) -> Result<Facts> {
+fn play(demo_cluster: &DemoCluster, options: &Options, progress: &Progress, began: Instant) -> Result<Facts> {
     let images = IMAGES.map(|name| image::folder(Profile::Dev).join(format!("{name}.tar")));
-    let cluster = site.bring_up(images.to_vec(), progress)?;
-    stage::play(&cluster, options.requests, progress, began)
+    let cluster = demo_cluster.bring_up(images.to_vec(), progress)?;
+    steps::play(&cluster, options.requests, progress, began)
 }

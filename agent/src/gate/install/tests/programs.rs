@@ -3,10 +3,11 @@
 use std::{fs, os::unix::fs::symlink, time::Duration};
 
 use super::*;
-use crate::gate::install::{folder::OWN, layouts::LAYOUTS};
+use crate::gate::install::folder::OWN;
+use culvert_objects::{DISTRIBUTIONS, Distribution};
 
 /// A node of a distribution, whose configuration folder is mounted as it should be, and another one for programs.
-fn misplaced(layout: &layouts::Layout) -> Node {
+fn misplaced(layout: &Distribution) -> Node {
     let node = Node::new();
     let folder = node.places.host_root.join(layout.bin_dir.trim_start_matches('/'));
     fs::create_dir_all(&folder).expect("folder");
@@ -22,7 +23,7 @@ fn misplaced(layout: &layouts::Layout) -> Node {
 
 #[test]
 fn nothing_is_written_where_the_runtime_looks_elsewhere_and_the_layout_is_named() {
-    for layout in &LAYOUTS {
+    for layout in &DISTRIBUTIONS {
         let mut node = misplaced(layout);
         let standing = node.look();
         let problem = standing.problem().expect("a problem");
@@ -43,7 +44,10 @@ fn nothing_is_written_where_the_runtime_looks_elsewhere_and_the_layout_is_named(
 
 #[test]
 fn a_folder_without_configurations_is_said_with_the_one_that_has_some() {
-    for layout in LAYOUTS.iter().filter(|layout| layout.conf_dir != LAYOUTS[0].conf_dir) {
+    for layout in DISTRIBUTIONS
+        .iter()
+        .filter(|layout| layout.conf_dir != DISTRIBUTIONS[0].conf_dir)
+    {
         let mut node = Node::new();
         let folder = node.places.host_root.join(layout.conf_dir.trim_start_matches('/'));
         fs::create_dir_all(&folder).expect("folder");
@@ -58,13 +62,13 @@ fn a_folder_without_configurations_is_said_with_the_one_that_has_some() {
 
 #[test]
 fn programs_may_be_links_and_unknown_places_are_said_too() {
-    let mut node = misplaced(&LAYOUTS[2]);
+    let mut node = misplaced(&DISTRIBUTIONS[2]);
     for program in ["flannel", "host-local", "portmap"] {
         symlink("../current/bin/cni", node.places.bin_dir.join(program)).expect("link");
     }
     assert!(node.look().is_installed(), "k3s has links out of the folder");
 
-    let mut node = misplaced(&LAYOUTS[1]);
+    let mut node = misplaced(&DISTRIBUTIONS[1]);
     fs::remove_dir_all(&node.places.host_root).expect("remove");
     let problem = node.look().problem().expect("a problem");
     assert!(

@@ -3,10 +3,10 @@
 use super::{
     access_log::{AccessLogs, Connection},
     facts::Facts,
+    kernel_checks,
     progress::Progress,
     shop::{NAMESPACE, Shop},
     visits::{self, Crowd, MARKER, Tally},
-    witness,
 };
 use anyhow::{Context, Result};
 use culvert_lab::{Capture, Lab, Mesh, MeshOptions, Pod, wait_for};
@@ -59,7 +59,7 @@ pub(super) fn play(lab: &Lab, requests: u32, keep: bool, progress: &Progress, be
     let (connections, arrivals) = wait_for_connections(&logs, requests as usize)?;
     let arrived = |clear: bool| arrivals.iter().filter(|one| one.encrypted != clear).count();
     let workers = (1..=2)
-        .map(|node| witness::privilege(mesh.worker_pid(node)?))
+        .map(|node| kernel_checks::privilege(mesh.worker_pid(node)?))
         .collect::<Result<_>>()?;
     let facts = Facts {
         before,
@@ -70,8 +70,8 @@ pub(super) fn play(lab: &Lab, requests: u32, keep: bool, progress: &Progress, be
         connections,
         arrivals: arrived(false),
         arrivals_in_clear: arrived(true),
-        netfilter_rules: witness::netfilter_rules(lab)?,
-        policy_routing_rules: witness::policy_routing_rules(lab)?,
+        netfilter_rules: kernel_checks::netfilter_rules(lab)?,
+        policy_routing_rules: kernel_checks::policy_routing_rules(lab)?,
         workers,
         clients_seen: clients_in(&shop.log(page)?[page_log..]),
         client: shop.pod("visitor")?.addresses().to_vec(),

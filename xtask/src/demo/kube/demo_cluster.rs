@@ -18,13 +18,13 @@ const NAME: &str = "demo";
 const NODES: u8 = 2;
 
 /// Where the cluster is, and who may change whether it is there.
-pub(super) struct Site {
+pub(super) struct DemoCluster {
     options: Options,
     /// Held while the cluster comes up or goes, so that two threads do not meet half way.
     change: Arc<Mutex<()>>,
 }
 
-impl Site {
+impl DemoCluster {
     /// Takes down a cluster that was kept, or left by a program that was killed.
     pub(super) fn remove() -> Result<()> {
         Ok(Cluster::down(&Options::new(NAME, NODES)?.state, NAME)?)
@@ -38,12 +38,12 @@ impl Site {
         }
         // Whatever a demo left that was killed.
         Cluster::down(&options.state, NAME)?;
-        let site = Self {
+        let demo_cluster = Self {
             options,
             change: Arc::default(),
         };
-        site.remove_on_signals()?;
-        Ok(site)
+        demo_cluster.remove_on_signals()?;
+        Ok(demo_cluster)
     }
 
     fn remove_on_signals(&self) -> Result<()> {

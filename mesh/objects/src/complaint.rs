@@ -1,0 +1,38 @@
+//! What is wrong with an object that stays in force.
+
+use crate::enrolment;
+use crate::kinds::{Object, Objects};
+use crate::name::ObjectName;
+
+/// What is wrong with an object beside others that stays: the field, and what in words.
+pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, String)> {
+    let unknown = match object {
+        Object::Namespace(_) => enrolment::decided_by(|key| object.label(key), true).err(),
+        Object::Pod(_) => enrolment::decided_by(|key| object.label(key), false).err(),
+        _ => None,
+    };
+    let unknown = unknown.map(|unknown| (format!("metadata.labels[{}]", unknown.label), unknown.to_string()));
+    let mut found: Vec<_> = unknown.into_iter().collect();
+    let close = match object {
+        Object::Namespace(namespace) => {
+            let annotations = namespace.metadata.annotations.as_ref();
+            let value = annotations.and_then(|all| all.get(enrolment::CLOSE_ANNOTATION));
+            value.and_then(|value| enrolment::close_annotation_problem(value, true))
+        }
+        Object::Pod(pod) => {
+            let value = pod.annotations.get(enrolment::CLOSE_ANNOTATION);
+            value.and_then(|value| enrolment::close_annotation_problem(value, false))
+        }
+        _ => None,
+    };
+    let field = format!("metadata.annotations[{}]", enrolment::CLOSE_ANNOTATION);
+    found.extend(close.map(|problem| (field, problem)));
+    if let Object::Pod(pod) = object {
+        let account = ObjectName::new(object.name().namespace, enrolment::service_account(pod));
+        if !objects.service_accounts.contains_key(&account) {
+            let message = format!("there is no ServiceAccount {account}: the pod gets no certificate");
+            found.push(("spec.serviceAccountName".to_owned(), message));
+        }
+    }
+    found
+}

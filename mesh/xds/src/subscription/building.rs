@@ -1,0 +1,140 @@
+//! A response that is being made.
+
+use std::{collections::HashSet, mem, sync::Arc};
+
+use culvert_proto::discovery::{DeltaDiscoveryResponse, Resource};
+
+use super::holdings::Held;
+use crate::resources::Entry;
+
+/// One thing to be looked at.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// A name that is asked for; a fresh one is answered in any case.
+    Ask { name: Arc<str>, fresh: bool },
+    /// A name that is asked for, and perhaps there or gone now.
+    Check(Arc<str>),
+    /// A resource that changed.
+    Touched(Arc<str>),
+    /// A resource that is held; again, if its content is to be sent whatever was sent before.
+    Look { name: Arc<str>, again: bool },
+}
+
+/// A response that is being made, perhaps in several turns.
+#[derive(Debug, Default)]
+pub(super) struct Building {
+    /// Taken from the end.
+    work: Vec<Work>,
+    resources: Vec<Resource>,
+    offered: HashSet<Arc<str>>,
+    /// What the client has kept from an earlier connection and is still right: not sent, however often it is asked for.
+    kept: HashSet<Arc<str>>,
+    removed: HashSet<Arc<str>>,
+    /// Among `removed`: resources that are gone, rather than names that never stood for anything.
+    gone: Vec<Arc<str>>,
+    has_new: bool,
+}
+
+/// What has become of it.
+pub(super) struct Finished {
+    /// Sorted; without nonce and type.
+    pub(super) response: DeltaDiscoveryResponse,
+    /// Whether it has resources that the client did not have.
+    pub(super) has_new: bool,
+    /// Resources that are gone, and are not among the removals.
+    pub(super) held_back: Vec<Arc<str>>,
+}
+
+impl Building {
+    /// Nothing yet, but this to be done, and removals that have waited long enough.
+    pub(super) fn new(work: Vec<Work>, removed: HashSet<Arc<str>>) -> Self {
+        Self {
+            work,
+            removed,
+            ..Self::default()
+        }
+    }
+
+    /// More to be done, next.
+    pub(super) fn add(&mut self, work: Work) {
+        self.work.push(work);
+    }
+
+    /// What to do next.
+    pub(super) fn next(&mut self) -> Option<Work> {
+        self.work.pop()
+    }
+
+    /// The client is to be told that a name stands for nothing.
+    pub(super) fn tell_missing(&mut self, name: &Arc<str>) {
+        self.removed.insert(Arc::clone(name));
+    }
+
+    /// A resource that the client had is gone.
+    pub(super) fn tell_gone(&mut self, name: &Arc<str>) {
+        if self.removed.insert(Arc::clone(name)) {
+            self.gone.push(Arc::clone(name));
+        }
+    }
+
+    /// Adds a resource, unless the client has it like this. Aliases are for clients that ask by name.
+    pub(super) fn offer(&mut self, name: &Arc<str>, entry: &Entry, before: Option<Held>, again: bool, aliases: bool) {
+        let is_same = match before {
+            Some(Held::Digest(digest)) => digest == entry.digest && (!again || self.kept.contains(name)),
+            Some(Held::Version(digest)) => digest == Some(entry.digest),
+            Some(Held::Nothing) | None => false,
+        };
+        let is_new = match before {
+            Some(Held::Digest(_) | Held::Version(Some(_))) => false,
+            Some(Held::Nothing | Held::Version(None)) | None => true,
+        };
+        if is_same && matches!(before, Some(Held::Version(_))) {
+            self.kept.insert(Arc::clone(name));
+        }
+        if is_same || !self.offered.insert(Arc::clone(name)) {
+            return;
+        }
+        self.has_new |= is_new;
+        let aliases = entry.aliases.iter().filter(|_| aliases);
+        self.resources.push(Resource {
+            name: name.to_string(),
+            version: entry.version(),
+            aliases: aliases.map(|alias| alias.to_string()).collect(),
+            resource: Some(prost_types::Any {
+                // Filled in with the response's.
+                type_url: String::new(),
+                value: entry.body.to_vec(),
+            }),
+            ..Resource::default()
+        });
+    }
+
+    /// The response, if there is anything to say. Resources that are gone are held back if they may still be referred to.
+    pub(super) fn finish(mut self, type_url: &str, hold_back: bool) -> Finished {
+        let gone = mem::take(&mut self.gone);
+        let held_back = if hold_back { gone } else { Vec::new() };
+        for name in &held_back {
+            self.removed.remove(name);
+        }
+        self.resources.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        for resource in self
+            .resources
+            .iter_mut()
+            .filter_map(|resource| resource.resource.as_mut())
+        {
+            type_url.clone_into(&mut resource.type_url);
+        }
+        let mut removed: Vec<String> = self.removed.iter().map(|name| name.to_string()).collect();
+        removed.sort_unstable();
+        Finished {
+            response: DeltaDiscoveryResponse {
+                resources: self.resources,
+                removed_resources: removed,
+                type_url: type_url.to_owned(),
+                ..DeltaDiscoveryResponse::default()
+            },
+            has_new: self.has_new,
+            held_back,
+        }
+    }
+}
