@@ -11,6 +11,7 @@ use std::{
 
 use culvert_hbone::{Authority, Handshake, HandshakeError, OpenError, Role};
 use culvert_identity::{IdentityError, SpiffeId};
+use culvert_state::Endpoint;
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use tokio::{
@@ -45,6 +46,18 @@ pub struct Destination {
     pub destination: Arc<str>,
     /// Who may answer. Empty: nobody.
     pub identities: Arc<[SpiffeId]>,
+}
+
+impl Destination {
+    /// The listener of an endpoint.
+    pub fn new(origin: Origin, endpoint: &Endpoint) -> Self {
+        Self {
+            origin,
+            node: endpoint.tunnel,
+            destination: Arc::clone(&endpoint.workload.uid),
+            identities: Arc::clone(&endpoint.identities),
+        }
+    }
 }
 
 /// A pool of tunnels over a source of sockets. Dropping the last clone retires all tunnels: what is open goes on.

@@ -1,10 +1,10 @@
 //! TLS at the beginning of a tunnel, and what becomes of it.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{future::poll_fn, io, net::SocketAddr, pin::Pin, sync::Arc, task::Poll};
 
 use culvert_hbone::{Connection, Handshake, HandshakeError, Progress, Role};
 use culvert_identity::{Credentials, peer_identity};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncWriteExt as _, ReadBuf};
 
 use super::{
     clock,
@@ -48,23 +48,20 @@ impl<S: Socket> Shaking<S> {
         proof.own(&self.own);
         let (mut incoming, mut outgoing) = (Vec::new(), Vec::new());
         loop {
-            let progress = self.handshake.advance(&mut incoming, &mut outgoing);
-            // After an error, too: an alert says why.
-            let sent = self.send(&mut outgoing).await;
-            match progress {
-                Err(error) => return Err(Failure::handshake(self.address, &error)),
-                Ok(progress) => {
-                    sent.map_err(|error| Failure::tunnel(self.address, &error))?;
-                    if progress == Progress::Done {
-                        break;
-                    }
+            match self.handshake.advance(&mut incoming, &mut outgoing) {
+                Ok(Progress::Waiting) => self
+                    .exchange(&mut incoming, &mut outgoing)
+                    .await
+                    .map_err(|error| self.failed(&error))?,
+                Ok(Progress::Done) => {
+                    self.send(&outgoing).await.map_err(|error| self.failed(&error))?;
+                    break;
                 }
-            }
-            incoming.reserve(READ);
-            match self.socket.read_buf(&mut incoming).await {
-                Ok(0) => return Err(Failure::handshake(self.address, &HandshakeError::Closed)),
-                Ok(_) => {}
-                Err(error) => return Err(Failure::tunnel(self.address, &error)),
+                Err(error) => {
+                    // An alert says why, if it still can.
+                    let _ = self.send(&outgoing).await;
+                    return Err(Failure::handshake(self.address, &error));
+                }
             }
         }
         let established = self
@@ -105,13 +102,45 @@ impl<S: Socket> Shaking<S> {
         Ok(Opened { shared, peer, driver })
     }
 
-    async fn send(&mut self, outgoing: &mut Vec<u8>) -> io::Result<()> {
-        if !outgoing.is_empty() {
-            self.socket.write_all(outgoing).await?;
-            self.socket.flush().await?;
-            outgoing.clear();
+    async fn send(&mut self, outgoing: &[u8]) -> io::Result<()> {
+        self.socket.write_all(outgoing).await?;
+        self.socket.flush().await
+    }
+
+    /// Waits for more from the peer, and writes meanwhile: a peer that writes, too, may not read before we do.
+    async fn exchange(&mut self, incoming: &mut Vec<u8>, outgoing: &mut Vec<u8>) -> io::Result<()> {
+        let mut unflushed = !outgoing.is_empty();
+        poll_fn(|context| {
+            while !outgoing.is_empty() {
+                match Pin::new(&mut self.socket).poll_write(context, outgoing)? {
+                    Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(n) => drop(outgoing.drain(..n)),
+                    Poll::Pending => break,
+                }
+            }
+            if outgoing.is_empty() && unflushed && Pin::new(&mut self.socket).poll_flush(context)?.is_ready() {
+                unflushed = false;
+            }
+            let have = incoming.len();
+            incoming.resize(have + READ, 0);
+            let mut space = ReadBuf::new(&mut incoming[have..]);
+            let polled = Pin::new(&mut self.socket).poll_read(context, &mut space);
+            let n = space.filled().len();
+            incoming.truncate(have + n);
+            match polled? {
+                Poll::Ready(()) if n == 0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Poll::Ready(()) => Poll::Ready(Ok(())),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    fn failed(&self, error: &io::Error) -> Failure {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return Failure::handshake(self.address, &HandshakeError::Closed);
         }
-        Ok(())
+        Failure::tunnel(self.address, error)
     }
 }
 

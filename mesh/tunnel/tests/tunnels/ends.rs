@@ -49,20 +49,22 @@ async fn a_stream_that_is_dropped_before_its_end_is_reset() {
 async fn a_peer_that_goes_away_in_the_middle_is_an_error_that_names_it_behind_all_that_came() {
     let authority = common::Authority::new();
     let client = client(&authority, Settings::default(), 1 << 20);
-    let mut tasks = serve(
-        server(&authority, Settings::default()),
-        client.accept,
-        async |request| {
+    let (told, mut tell) = mpsc::unbounded_channel();
+    let mut tasks = serve(server(&authority, Settings::default()), client.accept, move |request| {
+        let told = told.clone();
+        async move {
             let mut stream = request.accept(&[]);
             stream.write_all(&pattern(100_000)).await.unwrap();
-            std::future::pending::<()>().await;
-        },
-    );
+            // Its own end hears of it, too.
+            told.send(stream.read(&mut [0]).await.is_err()).unwrap();
+        }
+    });
     let to: Authority = "198.18.0.1:80".parse().unwrap();
     let mut stream = client.tunnels.open(&destination(), &to, &[], LONG).await.unwrap();
     let mut first = vec![0; 1];
     stream.read_exact(&mut first).await.unwrap();
     tasks.recv().await.unwrap().abort();
+    assert!(tell.recv().await.unwrap());
     let mut rest = Vec::new();
     let error = stream.read_to_end(&mut rest).await.unwrap_err();
     assert!([first, rest].concat() == pattern(100_000));

@@ -167,6 +167,22 @@ impl<S: Socket> Future for Driver<S> {
     }
 }
 
+/// A task that is dropped before its tunnel has ended, with its runtime or by who spawned it, takes the tunnel along.
+impl<S> Drop for Driver<S> {
+    fn drop(&mut self) {
+        let mut wakers = Vec::new();
+        {
+            let mut state = self.shared.state.lock();
+            if state.over.is_some() {
+                return;
+            }
+            state.end(Failure::TunnelLost("its task was dropped".into()), &mut wakers);
+        }
+        wakers.into_iter().for_each(Waker::wake);
+        (self.watch)(Change::Over);
+    }
+}
+
 impl<S: Socket> Driver<S> {
     /// Goes as far as it can. Returns whether the tunnel has ended in order.
     fn run(

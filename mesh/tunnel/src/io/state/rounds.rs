@@ -35,8 +35,7 @@ impl State {
                 break;
             };
             let id = turn.flow;
-            loop {
-                let Some(entry) = self.streams.get_mut(&id) else { break };
+            while let Some(entry) = self.streams.get_mut(&id) {
                 if entry.pipe.is_empty() {
                     entry.queued = false;
                     if entry.sending == Sending::Ending {
