@@ -110,7 +110,7 @@ impl<S: Socket> Shaking<S> {
     /// Waits for more from the peer, and writes meanwhile: a peer that writes, too, may not read before we do.
     async fn exchange(&mut self, incoming: &mut Vec<u8>, outgoing: &mut Vec<u8>) -> io::Result<()> {
         let mut unflushed = !outgoing.is_empty();
-        poll_fn(|context| {
+        poll_fn(|context| -> Poll<io::Result<()>> {
             while !outgoing.is_empty() {
                 match Pin::new(&mut self.socket).poll_write(context, outgoing)? {
                     Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
