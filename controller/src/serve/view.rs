@@ -164,7 +164,6 @@ impl View for CallerView<'_> {
 
 #[cfg(test)]
 mod tests {
-    use culvert_proto::AUTHORIZATION_TYPE;
     use culvert_proto::workload::{Address, Service, Workload, address};
 
     use super::*;
