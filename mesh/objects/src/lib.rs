@@ -16,6 +16,7 @@
 //! | an object in a namespace that is not there | it is left out, as it could not exist in a cluster |
 //! | a pod whose service account is not there | it stays; the controller signs no certificate for it |
 //! | an unknown value of a label that enrols | it does not enrol |
+//! | an unknown value of the annotation that holds connections | none is held |
 //!
 //! Objects from a cluster's API server have no files and documents; [`Assembly`] applies the same rules to them, one change
 //! at a time.
@@ -31,6 +32,7 @@ mod directory;
 mod document;
 mod enrolment;
 mod finding;
+mod hold;
 mod kinds;
 mod merge;
 mod name;
@@ -51,6 +53,7 @@ pub use enrolment::{
     pod_addresses, service_account,
 };
 pub use finding::{Finding, Findings};
+pub use hold::{BadHold, HOLD_ANNOTATION, Hold};
 pub use kinds::{
     Descriptor, Held, Key, Kind, KindSpec, Object, Objects, Presence, has_no_selector, in_namespace, is_agent,
     is_external, referenced_pod, selector, service_of_slice,
