@@ -19,6 +19,9 @@ impl Loop {
     /// Both ends are connected.
     pub(super) fn open(&mut self, key: Key<Flow>) {
         let Some(flow) = self.flows.get_mut(key) else { return };
+        if flow.unanswered.is_some() {
+            return self.meet(key);
+        }
         flow.phase = Phase::Open;
         let accepted = !flow.is_served();
         if let Some(near) = flow.near.as_mut().filter(|_| accepted) {
@@ -37,6 +40,9 @@ impl Loop {
                 connection.respond(id, 200, &[("baggage", &*baggage)], false);
             }
             self.touch(tunnel);
+            self.deliver_early(key);
+        } else if !flow.early.is_empty() || flow.stream().is_some_and(|stream| stream.ended) {
+            // While the application's socket was met.
             self.deliver_early(key);
         }
         self.continue_flow(key);
@@ -87,6 +93,9 @@ impl Loop {
     pub(super) fn end(&mut self, key: Key<Flow>, outcome: Result<(), Failure>) {
         let Some(mut flow) = self.flows.remove(key) else { return };
         self.unaccount(&mut flow);
+        if let (Some(unanswered), Err(failure)) = (flow.unanswered.take(), &outcome) {
+            self.answer(&unanswered, failure);
+        }
         let stream = flow.stream();
         let served = flow.is_served();
         if outcome.is_err() && !matches!(flow.far, Far::Ended(_)) {

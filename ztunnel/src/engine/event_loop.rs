@@ -92,6 +92,8 @@ pub(super) struct Loop {
     pub(super) budget: Budget,
     /// Memory for the events of a tunnel, between reads.
     pub(super) events: Events<'static>,
+    /// On which held connections are claimed; made for the first.
+    pub(super) claims: Option<std::os::fd::OwnedFd>,
     pub(super) draining: bool,
     /// Since when there is no connection any more while draining.
     quiet_since: Option<Instant>,
@@ -173,6 +175,7 @@ impl Loop {
             dirty: Vec::new(),
             buffer: ReadBuffer::new(),
             events: Events::default(),
+            claims: None,
             draining: false,
             quiet_since: None,
             checked: shared.mesh.load().policy_generation(),
@@ -320,7 +323,8 @@ impl Loop {
             return;
         }
         let uid = Arc::clone(&pod.uid);
-        let ports = listeners.iter().filter_map(|(role, fd)| {
+        let listening = listeners.iter().filter(|(role, _)| *role != ListenerRole::SynTap);
+        let ports = listening.filter_map(|(role, fd)| {
             use std::os::fd::AsFd as _;
             let address = super::socket::local_address(fd.as_fd()).ok()?;
             Some((*role, address.port()))

@@ -9,7 +9,10 @@ use std::{
 
 use culvert_hbone::StreamId;
 
-use super::{arena::Key, buffers::Backlog, failure::Failure, socket::Socket, sockets::LocalPod, tunnel::Tunnel};
+use super::{
+    arena::Key, buffers::Backlog, failure::Failure, socket::Socket, sockets::LocalPod, tunnel::Tunnel,
+    unanswered::Unanswered,
+};
 use crate::{
     state::Awaited,
     telemetry::Peer,
@@ -44,6 +47,8 @@ pub(super) struct Flow {
     pub(super) phase: Phase,
     /// What it waits for while parked.
     pub(super) awaits: Option<Awaited>,
+    /// The application's SYN, of an outbound flow that is held: there is no `near` until it is answered.
+    pub(super) unanswered: Option<Box<Unanswered>>,
     pub(super) near: Option<Socket>,
     pub(super) far: Far,
     /// Bytes that a peer sent before the application was connected.
@@ -72,6 +77,8 @@ pub(super) enum Phase {
     Requested,
     /// Waits for TCP.
     Connecting,
+    /// The far side of a held connection is there: waits for the application's socket.
+    Meeting,
     /// Carries bytes.
     Open,
 }
@@ -168,6 +175,7 @@ impl Flow {
             tunnel_address: None,
             phase: Phase::Parked,
             awaits: None,
+            unanswered: None,
             near: None,
             far: Far::None,
             early: Backlog::default(),
@@ -205,6 +213,7 @@ impl Flow {
             Phase::Queued => "no tunnel",
             Phase::Requested => "no answer from the peer",
             Phase::Connecting | Phase::Open => "no answer to TCP",
+            Phase::Meeting => "the application's socket does not answer",
         }
         .into()
     }

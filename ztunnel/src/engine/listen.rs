@@ -12,6 +12,7 @@ use super::{
     socket,
     sockets::LocalPod,
     timer::Due,
+    unanswered::Tap,
 };
 use crate::{descriptors::Use, seam::ListenerRole};
 
@@ -35,6 +36,8 @@ pub(super) struct Listener {
     fd: OwnedFd,
     pod: Rc<LocalPod>,
     role: ListenerRole,
+    /// What is to be read, where nothing is accepted.
+    tap: Option<Rc<Tap>>,
     /// The last round in which it had arrivals, and how many it took then at most.
     round: u64,
     burst: usize,
@@ -50,7 +53,7 @@ impl Listener {
 
     fn r#use(&self) -> Use {
         match self.role {
-            ListenerRole::Outbound => Use::Outbound,
+            ListenerRole::Outbound | ListenerRole::SynTap => Use::Outbound,
             ListenerRole::InboundPlaintext | ListenerRole::InboundHbone => Use::Inbound,
         }
     }
@@ -58,26 +61,34 @@ impl Listener {
     fn budget(&self) -> usize {
         match self.role {
             ListenerRole::InboundHbone => TUNNEL_BUDGET,
-            ListenerRole::Outbound | ListenerRole::InboundPlaintext => BUDGET,
+            ListenerRole::Outbound | ListenerRole::SynTap | ListenerRole::InboundPlaintext => BUDGET,
         }
+    }
+
+    /// Its pod, and where that one's SYNs are seen.
+    pub(super) fn tap(&self) -> Option<(Rc<LocalPod>, Rc<Tap>)> {
+        Some((Rc::clone(&self.pod), Rc::clone(self.tap.as_ref()?)))
     }
 }
 
 impl Loop {
     /// Watches a pod's listening socket.
     pub(super) fn listen(&mut self, pod: &Rc<LocalPod>, role: ListenerRole, fd: OwnedFd) {
-        // Accepted sockets inherit these from the listener, which saves a system call for each of them.
-        let inherited = rustix::net::sockopt::set_tcp_nodelay(&fd, true)
-            .and_then(|()| rustix::net::sockopt::set_socket_keepalive(&fd, true))
-            .and_then(|()| rustix::net::sockopt::set_tcp_keepidle(&fd, self.config.keepalive))
-            .and_then(|()| rustix::io::ioctl_fionbio(&fd, true));
-        if let Err(error) = inherited {
-            tracing::warn!(pod = %pod.pod.uid, ?role, %error, "a listening socket takes no options");
-        }
+        let tap = match (role == ListenerRole::SynTap).then(|| fd.try_clone().and_then(Tap::new)) {
+            Some(Ok(tap)) => Some(Rc::new(tap)),
+            Some(Err(error)) => {
+                return tracing::error!(pod = %pod.pod.uid, %error, "cannot see SYNs: connections that are held time out");
+            }
+            None => {
+                inherit(pod, role, &fd, self.config.keepalive);
+                None
+            }
+        };
         let key = self.listeners.insert(Listener {
             fd,
             pod: Rc::clone(pod),
             role,
+            tap,
             round: 0,
             burst: 1,
             watched: false,
@@ -141,6 +152,9 @@ impl Loop {
     }
 
     fn accept_batch(&mut self, key: Key<Listener>, budget: usize) -> usize {
+        if self.listeners.get(key).is_some_and(|listener| listener.tap.is_some()) {
+            return self.take_syns(key, budget);
+        }
         for accepted in 0..budget {
             let Some(listener) = self.listeners.get_mut(key) else {
                 return accepted;
@@ -174,8 +188,7 @@ impl Loop {
                 }
                 Err(error) => {
                     tracing::error!(pod = %listener.pod.pod.uid, role = ?listener.role, %error, "a listening socket is broken");
-                    self.poll.forget(&listener.fd);
-                    self.listeners.remove(key);
+                    self.drop_listener(key);
                     return accepted;
                 }
             };
@@ -208,6 +221,14 @@ impl Loop {
                 socket::reset(fd);
             }
             ListenerRole::InboundHbone => self.accept_tunnel(pod, fd, source),
+            // Nothing is accepted there.
+            ListenerRole::SynTap => {}
+        }
+    }
+
+    pub(super) fn drop_listener(&mut self, key: Key<Listener>) {
+        if let Some(listener) = self.listeners.remove(key) {
+            self.poll.forget(&listener.fd);
         }
     }
 
@@ -263,5 +284,16 @@ impl Loop {
                 self.watch_listener(key);
             }
         }
+    }
+}
+
+/// Options that accepted sockets inherit from the listener, which saves a system call for each of them.
+fn inherit(pod: &LocalPod, role: ListenerRole, fd: &OwnedFd, keepalive: Duration) {
+    let inherited = rustix::net::sockopt::set_tcp_nodelay(fd, true)
+        .and_then(|()| rustix::net::sockopt::set_socket_keepalive(fd, true))
+        .and_then(|()| rustix::net::sockopt::set_tcp_keepidle(fd, keepalive))
+        .and_then(|()| rustix::io::ioctl_fionbio(fd, true));
+    if let Err(error) = inherited {
+        tracing::warn!(pod = %pod.pod.uid, ?role, %error, "a listening socket takes no options");
     }
 }

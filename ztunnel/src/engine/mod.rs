@@ -24,6 +24,7 @@
 //! ```text
 //! outbound:  listen -> outbound (resolve) -> pool -> tunnel -> CONNECT ... 200 -> relay -> ends, report
 //!                                         -> direct: sockets -> TCP           -> relay -> ends, report
+//!            where the application is not answered before the far side is: unanswered, before and after
 //! inbound:   listen -> tunnel, handshake (a pool's threads) -> inbound (authorize) -> sockets -> TCP -> 200 -> relay -> ends, report
 //!            listen -> inbound (plaintext, authorize)           -> sockets -> TCP        -> relay -> ends, report
 //! ```
@@ -66,6 +67,7 @@ mod timer;
 mod tunnel;
 mod tunnel_io;
 mod turns;
+mod unanswered;
 
 #[cfg(test)]
 mod tests;
