@@ -3,7 +3,7 @@
 use crate::{
     count::{count, may_log},
     flows::{self, Room},
-    maps::{ADDRESSES, EXCLUDED, EXCLUDED_PORTS, PODS},
+    maps::{ADDRESSES, EXCLUDED, EXCLUDED_PORTS, HAS_MPTCP_HELPER, PODS},
     note, proxy,
     verdict::{ALLOW, ENETDOWN, ENETUNREACH, ENOBUFS, deny},
 };
@@ -260,6 +260,12 @@ fn capture(context: &SockAddrContext, config: &Config, pod: &Pod, destination: &
 /// Whether the pod wants to know what becomes of the connection before its `connect` ends.
 #[inline(always)]
 fn is_to_be_held(context: &SockAddrContext, pod: &Pod, destination: &Endpoint) -> bool {
+    // An MPTCP socket does not notice that its first subflow is established by a simultaneous open. Before Linux 5.19 it cannot be
+    // told apart.
+    // SAFETY: the context and its socket are valid.
+    if HAS_MPTCP_HELPER.load() == 0 || !unsafe { note::above((*context.sock_addr).__bindgen_anon_1.sk) }.is_null() {
+        return false;
+    }
     // Without steering there is nobody who could leave a SYN unanswered.
     if pod.flags & Pod::INBOUND == 0 || pod.flags & (Pod::HOLD_ALL | Pod::HOLD_SOME) == 0 {
         return false;
