@@ -37,9 +37,6 @@ use crate::{
     survey::Survey,
 };
 
-/// From which part of its room on something is reported as nearly full.
-const NEARLY_FULL: f64 = 0.9;
-
 /// All lines.
 pub(crate) fn judged(survey: &Survey, api_server: &str, policies: PolicyFlags) -> Vec<Line> {
     let members = membership(survey);

@@ -1,6 +1,9 @@
 //! One node: its pod of ours, what agent and proxy report, and whether it is in step with the controller.
 
-use super::{NEARLY_FULL, agent, proxy};
+use super::{
+    agent,
+    proxy::{self, NEARLY_FULL},
+};
 use crate::{
     cluster::names,
     failed_create,

@@ -1,12 +1,13 @@
 //! A proxy's report, its page `/status`: the ranges that it goes by, the addresses that it asked the controller for, and what it
 //! is short of. The same for a node of a cluster and for a machine without one.
 
-use super::NEARLY_FULL;
 use crate::line::Line;
 use serde_json::Value;
 
 /// How many addresses the controller tells one proxy of; it refuses more.
 const MOST_ADDRESSES: u64 = 50_000;
+/// From which part of its room on something is reported as nearly full.
+pub(super) const NEARLY_FULL: f64 = 0.9;
 /// How many ranges are shown.
 const SHOWN: usize = 4;
 
