@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeSet, fmt, net::IpAddr, path::PathBuf, sync::Arc};
 
+use culvert_objects::{BadHold, Hold};
+
 pub mod kubernetes;
 pub mod local;
 
@@ -42,6 +44,26 @@ pub struct PodSpec {
     pub addresses: Vec<IpAddr>,
     /// Its network namespace.
     pub netns: PathBuf,
+    /// Which of the connections that it opens are held until their far side is there.
+    pub hold: Hold,
+    /// Why none is, although something was asked for.
+    pub hold_problem: Option<String>,
+}
+
+impl PodSpec {
+    /// With what annotations say of connections to be held; what they say wrong is a problem, and nothing is held.
+    #[must_use]
+    pub fn with_hold(self, said: Result<Hold, BadHold>) -> Self {
+        let (hold, hold_problem) = match said {
+            Ok(hold) => (hold, None),
+            Err(error) => (Hold::None, Some(error.to_string())),
+        };
+        Self {
+            hold,
+            hold_problem,
+            ..self
+        }
+    }
 }
 
 /// A pod that stays outside the mesh.

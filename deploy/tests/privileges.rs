@@ -54,6 +54,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("culvert-node/agent: adds NET_ADMIN", "see node.yaml"),
     ("culvert-node/agent: adds SYS_ADMIN", "see node.yaml"),
     ("culvert-node/agent: adds SYS_PTRACE", "see node.yaml"),
+    ("culvert-node/agent: adds NET_RAW", "see node.yaml"),
     (
         "culvert-node/ztunnel: runs as root",
         "the monitor; its worker becomes nobody",

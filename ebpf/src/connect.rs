@@ -3,7 +3,7 @@
 use crate::{
     count::{count, may_log},
     flows::{self, Room},
-    maps::{ADDRESSES, EXCLUDED, EXCLUDED_PORTS, PODS},
+    maps::{ADDRESSES, EXCLUDED, EXCLUDED_PORTS, HAS_MPTCP_HELPER, PODS},
     note, proxy,
     verdict::{ALLOW, ENETDOWN, ENETUNREACH, ENOBUFS, deny},
 };
@@ -12,7 +12,7 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use aya_log_ebpf::warn;
-use core::ptr::{addr_of_mut, write_volatile};
+use core::ptr::{addr_of, addr_of_mut, read_volatile, write_volatile};
 use culvert_abi::{Address, CAPTURE_PORT, CAPTURE_PORTS, Config, Counter, Endpoint, Noted, OUTBOUND_PORT, Pod};
 
 const SOCK_STREAM: u32 = 1;
@@ -224,11 +224,16 @@ fn capture(context: &SockAddrContext, config: &Config, pod: &Pod, destination: &
         endpoint: *destination,
         role: Noted::CAPTURED,
     };
+    let role = if is_to_be_held(context, pod, destination) {
+        Noted::HELD
+    } else {
+        Noted::CAPTURED
+    };
     // SAFETY: the context and its sockets are valid.
     let kept = unsafe {
         let socket = (*context.sock_addr).__bindgen_anon_1.sk;
         let above = note::above(socket);
-        note::put(socket, &noted) && (above.is_null() || note::put(above, &noted))
+        note::put(socket, &Noted { role, ..noted }) && (above.is_null() || note::put(above, &noted))
     };
     if !kept {
         count(Counter::ConnectNoMemory);
@@ -252,6 +257,56 @@ fn capture(context: &SockAddrContext, config: &Config, pod: &Pod, destination: &
     Verdict::Capture(Endpoint { address: target, port })
 }
 
+/// Whether the pod wants to know what becomes of the connection before its `connect` ends.
+#[inline(always)]
+fn is_to_be_held(context: &SockAddrContext, pod: &Pod, destination: &Endpoint) -> bool {
+    // An MPTCP socket does not notice that its first subflow is established by a simultaneous open. Before Linux 5.19 it cannot be
+    // told apart.
+    // SAFETY: the context and its socket are valid.
+    if HAS_MPTCP_HELPER.load() == 0 || !unsafe { note::above((*context.sock_addr).__bindgen_anon_1.sk) }.is_null() {
+        return false;
+    }
+    // Without steering there is nobody who could leave a SYN unanswered.
+    if pod.flags & Pod::INBOUND == 0 || pod.flags & (Pod::HOLD_ALL | Pod::HOLD_SOME) == 0 {
+        return false;
+    }
+    // The proxy sees SYNs from the pod's address in the mesh, and on no interface in particular.
+    // SAFETY: the context and its socket are valid.
+    if unsafe { (*(*context.sock_addr).__bindgen_anon_1.sk).bound_dev_if } != 0
+        || !may_come_from(context, own_address(pod, destination))
+    {
+        return false;
+    }
+    pod.flags & Pod::HOLD_ALL != 0 || pod.held_ports.contains(&(destination.port as u16))
+}
+
+/// Whether the socket is bound to no address, or to this one.
+#[inline(always)]
+fn may_come_from(context: &SockAddrContext, address: Address) -> bool {
+    const AF_INET: u32 = 2;
+    // Volatile: the compiler would read two fields at once, which the verifier refuses.
+    // SAFETY: the context and its socket are valid; the kernel gives every field for sockets of both families.
+    let (family, v4, v6) = unsafe {
+        let socket = (*context.sock_addr).__bindgen_anon_1.sk;
+        (
+            (*socket).family,
+            read_volatile(addr_of!((*socket).src_ip4)),
+            [
+                read_volatile(addr_of!((*socket).src_ip6[0])),
+                read_volatile(addr_of!((*socket).src_ip6[1])),
+                read_volatile(addr_of!((*socket).src_ip6[2])),
+                read_volatile(addr_of!((*socket).src_ip6[3])),
+            ],
+        )
+    };
+    let bound = if family == AF_INET {
+        Address::from_v4(v4)
+    } else {
+        Address(v6)
+    };
+    bound.is_unspecified() || bound == address
+}
+
 /// A socket that was captured once may be connected again, to somewhere that is left alone.
 #[inline(always)]
 fn forget(context: &SockAddrContext) {
@@ -259,6 +314,7 @@ fn forget(context: &SockAddrContext) {
     unsafe {
         let socket = (*context.sock_addr).__bindgen_anon_1.sk;
         note::clear(socket, Noted::CAPTURED);
+        note::clear(socket, Noted::HELD);
         let above = note::above(socket);
         if !above.is_null() {
             note::clear(above, Noted::CAPTURED);

@@ -4,7 +4,7 @@
 use crate::{
     connect::{is_capture_port, is_excluded_port},
     count::count,
-    maps::{ADDRESSES, FLOWS, LISTENERS},
+    maps::{ADDRESSES, FLOWS, LISTENERS, PODS},
     proxy,
 };
 use aya_ebpf::{
@@ -13,7 +13,8 @@ use aya_ebpf::{
 };
 use core::ptr::{addr_of, read_volatile};
 use culvert_abi::{
-    Address, Counter, FORWARDING_PORT, Flow, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener, Noted, OUTBOUND_PORT,
+    Address, Counter, FORWARDING_PORT, Flow, HOLD_PORT, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener, Noted,
+    OUTBOUND_PORT, Pod,
 };
 
 /// The SYN is answered by a reset.
@@ -49,19 +50,27 @@ pub fn steer(context: &SkLookupContext) -> u32 {
     // outside, the kernel lets no connection be established that claims to come from the pod itself.
     // SAFETY: as above.
     let own = remote.is_loopback() || unsafe { ADDRESSES.get(&remote) }.is_some_and(|peer| peer.cookie == owner.cookie);
+    // From whatever address of the pod: an application may have bound its socket to one that is not the mesh's.
+    let role = if own || is_capture_port(port) {
+        noted_role(lookup, owner.cookie, local, remote)
+    } else {
+        Noted::NOTHING
+    };
     match port {
         HBONE => to(context, local, HBONE, Counter::LookupHbone),
         OUTBOUND if own => to(context, local, OUTBOUND, Counter::LookupOutbound),
-        // From whatever address of the pod: an application may have bound its socket to one that is not the mesh's.
-        _ if (own || is_capture_port(port)) && is_captured(lookup, owner.cookie, local, remote) => {
-            to(context, local, OUTBOUND, Counter::LookupOutbound)
-        }
+        _ if role == Noted::CAPTURED => to(context, local, OUTBOUND, Counter::LookupOutbound),
+        _ if role == Noted::HELD => hold(context, local),
         // The proxy would take these for an application's ports and meet itself.
         OUTBOUND | PLAINTEXT => {
             count(Counter::LookupReserved);
             DROP
         }
         _ if is_from_proxy(lookup, &remote) => forwarded(lookup, owner.cookie, local, remote),
+        _ if own && is_late(lookup, owner.cookie) => {
+            count(Counter::LookupLate);
+            DROP
+        }
         _ if own => {
             count(Counter::LookupLocal);
             PASS
@@ -114,10 +123,33 @@ fn forwarded(lookup: *mut bpf_sk_lookup, cookie: u64, local: Address, remote: Ad
     DROP
 }
 
-/// Whether this is the SYN of a connection that was captured, see [`culvert_abi::CAPTURE_PORT`].
+/// The SYN of a connection that is not to be answered yet. Where nobody is there to hold it, it is accepted first.
 #[inline(always)]
-fn is_captured(lookup: *mut bpf_sk_lookup, cookie: u64, local: Address, remote: Address) -> bool {
-    has_flow(lookup, cookie, local, remote, Noted::CAPTURED)
+fn hold(context: &SkLookupContext, local: Address) -> u32 {
+    let flags = u64::from(BPF_SK_LOOKUP_F_NO_REUSEPORT);
+    let listener = Listener {
+        address: local,
+        port: u32::from(HOLD_PORT),
+    };
+    match LISTENERS.redirect_sk_lookup(context, listener, flags) {
+        Ok(()) => {
+            count(Counter::LookupHeld);
+            PASS
+        }
+        Err(_) => to(context, local, OUTBOUND, Counter::LookupNotHeld),
+    }
+}
+
+/// Whether this SYN is the proxy's answer to a held connection that is there no longer; else the kernel would have found
+/// the application's socket. An application that listens on the same port would take it for a client. Capture ports as
+/// source ports of an application's own connections to itself are not served in pods that hold.
+#[inline(always)]
+fn is_late(lookup: *mut bpf_sk_lookup, cookie: u64) -> bool {
+    // SAFETY: the caller's context.
+    let port = unsafe { (*lookup).remote_port };
+    is_capture_port(u32::from(u16::from_be(port as u16)))
+        // SAFETY: entries change only as a whole.
+        && unsafe { PODS.get(&cookie) }.is_some_and(|pod| pod.flags & (Pod::HOLD_ALL | Pod::HOLD_SOME) != 0)
 }
 
 /// Whether this is the SYN of a socket of the node itself, see [`culvert_abi::Config::node`]. Nobody else's SYN looks the
@@ -131,6 +163,12 @@ fn is_from_node(lookup: *mut bpf_sk_lookup, local: Address, remote: Address) -> 
 /// Whether the socket that opened this in the namespace with this cookie left a note with this role.
 #[inline(always)]
 fn has_flow(lookup: *mut bpf_sk_lookup, cookie: u64, local: Address, remote: Address, role: u32) -> bool {
+    noted_role(lookup, cookie, local, remote) == role
+}
+
+/// What the socket that opened this in the namespace with this cookie noted itself as: see [`culvert_abi::CAPTURE_PORT`].
+#[inline(always)]
+fn noted_role(lookup: *mut bpf_sk_lookup, cookie: u64, local: Address, remote: Address) -> u32 {
     // SAFETY: the caller's context.
     let (remote_port, local_port) = unsafe { ((*lookup).remote_port, (*lookup).local_port) };
     // Seen from the socket that opened it.
@@ -143,7 +181,7 @@ fn has_flow(lookup: *mut bpf_sk_lookup, cookie: u64, local: Address, remote: Add
         reserved: 0,
     };
     // SAFETY: the entry stays until the connection is established.
-    unsafe { FLOWS.get(&flow) }.is_some_and(|noted| noted.role == role)
+    unsafe { FLOWS.get(&flow) }.map_or(Noted::NOTHING, Noted::kind)
 }
 
 #[inline(always)]

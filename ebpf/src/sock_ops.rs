@@ -49,7 +49,7 @@ fn opening(context: &SockOpsContext) {
     let Some(noted) = (unsafe { note::on(socket) }) else {
         return;
     };
-    if ![Noted::CAPTURED, Noted::FORWARDED, Noted::NODE].contains(&noted.role) {
+    if ![Noted::CAPTURED, Noted::HELD, Noted::FORWARDED, Noted::NODE].contains(&noted.role) {
         return;
     }
     let Some((local, remote)) = ends(context) else { return };
@@ -85,13 +85,24 @@ fn accepted(context: &SockOpsContext) {
         return;
     }
     let Some((local, remote)) = ends(context) else { return };
+    // SAFETY: the context is valid.
+    let socket = unsafe { (*context.ops).__bindgen_anon_2.sk };
+    // SAFETY: checked, and from the context.
+    if let Some(own) = (!socket.is_null()).then(|| unsafe { note::on(socket) }).flatten()
+        && own.role == Noted::HELD
+    {
+        // An application's own: the proxy has met it half way.
+        own.role = Noted::CAPTURED;
+        flows::remove(&self::flow(context, &local, &remote));
+        return count(Counter::FlowMet);
+    }
     // Seen from the socket that opened it.
     let flow = flow(context, &remote, &local);
     // SAFETY: the entry is removed only here, and when its socket closes.
     let Some(found) = (unsafe { FLOWS.get(&flow) }) else {
         return;
     };
-    let role = if found.role == Noted::CAPTURED {
+    let role = if [Noted::CAPTURED, Noted::HELD].contains(&found.kind()) {
         Noted::ACCEPTED_CAPTURED
     } else {
         Noted::ACCEPTED_FORWARDED
@@ -100,8 +111,6 @@ fn accepted(context: &SockOpsContext) {
         endpoint: found.endpoint,
         role,
     };
-    // SAFETY: the context is valid.
-    let socket = unsafe { (*context.ops).__bindgen_anon_2.sk };
     // SAFETY: checked, and from the context.
     if !socket.is_null() && unsafe { note::put(socket, &noted) } {
         count(Counter::FlowAccepted);

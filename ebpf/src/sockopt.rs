@@ -3,12 +3,16 @@
 
 use crate::{
     count::count,
+    maps::FLOWS,
     note,
-    verdict::{ALLOW, EINVAL, ENOBUFS, deny},
+    verdict::{ALLOW, EALREADY, EINVAL, ENOBUFS, ENOENT, deny},
 };
 use aya_ebpf::{bindings::bpf_sockopt, programs::SockoptContext};
 use core::ptr::{addr_of_mut, write_volatile};
-use culvert_abi::{CULVERT_CLIENT_ADDRESS, Counter, Endpoint, Noted, SO_ORIGINAL_DST, SOL_CULVERT, SOL_IP, SOL_IPV6};
+use culvert_abi::{
+    CULVERT_CLAIM, CULVERT_CLIENT_ADDRESS, Claim, Counter, Endpoint, Noted, SO_ORIGINAL_DST, SOL_CULVERT, SOL_IP,
+    SOL_IPV6,
+};
 
 /// Instead of a length: the kernel's own `setsockopt` is not run.
 const HANDLED: i32 = -1;
@@ -98,6 +102,9 @@ pub fn set(context: &SockoptContext) -> i32 {
             }
             return ALLOW;
         }
+        if (*option).optname == CULVERT_CLAIM {
+            return claim(option);
+        }
         let value = (*option).__bindgen_anon_2.optval.cast::<Endpoint>();
         let end = (*option).__bindgen_anon_3.optval_end;
         if (*option).optname != CULVERT_CLIENT_ADDRESS || value.add(1).cast() > end {
@@ -114,6 +121,58 @@ pub fn set(context: &SockoptContext) -> i32 {
         }
         write_volatile(addr_of_mut!((*option).optlen), HANDLED);
         count(Counter::ClientSet);
+        ALLOW
+    }
+}
+
+/// Gives a held connection to the proxy that asks for it, and says on the socket that asked where it is to go.
+///
+/// # Safety
+/// A valid context.
+#[inline(always)]
+unsafe fn claim(option: *mut bpf_sockopt) -> i32 {
+    // SAFETY: the context is valid; the verifier sees the bounds checked before the load.
+    unsafe {
+        let value = (*option).__bindgen_anon_2.optval.cast::<Claim>();
+        let end = (*option).__bindgen_anon_3.optval_end;
+        if value.add(1).cast() > end {
+            count(Counter::ClientInvalid);
+            return deny(EINVAL);
+        }
+        let Claim { flow, claimant, .. } = value.read();
+        let Some(found) = FLOWS.get_ptr_mut(&flow) else {
+            count(Counter::HeldUnknown);
+            return deny(ENOENT);
+        };
+        if (*found).kind() != Noted::HELD {
+            count(Counter::HeldUnknown);
+            return deny(ENOENT);
+        }
+        write_volatile(addr_of_mut!((*option).optlen), HANDLED);
+        if claimant == 0 {
+            (*found).role = Noted::HELD;
+            return ALLOW;
+        }
+        if claimant == Claim::ACCEPT_FIRST {
+            (*found).role = Noted::CAPTURED;
+            return ALLOW;
+        }
+        if (*found).claimant() == claimant {
+            count(Counter::HeldUnknown);
+            return deny(EALREADY);
+        }
+        // Two threads of one claimant can both get it, when an application's SYN and its repetition are looked at at once:
+        // then one of them finds nobody when it answers.
+        (*found).role = Noted::HELD | claimant << Noted::ROLE_BITS;
+        let noted = Noted {
+            endpoint: (*found).endpoint,
+            role: Noted::ACCEPTED_CAPTURED,
+        };
+        if !note::put((*option).__bindgen_anon_1.sk, &noted) {
+            (*found).role = Noted::HELD;
+            return deny(ENOBUFS);
+        }
+        count(Counter::HeldClaimed);
         ALLOW
     }
 }

@@ -15,6 +15,10 @@ pub const ENETDOWN: i32 = 100;
 pub const ENETUNREACH: i32 = 101;
 /// No room for a note. Not `EAGAIN`, which some take for "in progress" and then wait.
 pub const ENOBUFS: i32 = 105;
+/// Nothing of that name.
+pub const ENOENT: i32 = 2;
+/// It is so already.
+pub const EALREADY: i32 = 114;
 /// A malformed option.
 pub const EINVAL: i32 = 22;
 

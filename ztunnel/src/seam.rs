@@ -41,6 +41,8 @@ pub(crate) enum ListenerRole {
     InboundPlaintext,
     /// HBONE.
     InboundHbone,
+    /// No listener: shows the SYNs of the pod's captured connections, some of which nobody else answers.
+    SynTap,
 }
 
 /// Everything that loops read.

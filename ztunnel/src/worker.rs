@@ -517,7 +517,9 @@ fn role_of(role: i32) -> Option<ListenerRole> {
         Ok(SocketRole::Outbound) => Some(ListenerRole::Outbound),
         Ok(SocketRole::InboundPlaintext) => Some(ListenerRole::InboundPlaintext),
         Ok(SocketRole::InboundHbone) => Some(ListenerRole::InboundHbone),
-        Ok(SocketRole::Unspecified) | Err(_) => None,
+        Ok(SocketRole::SynTap) => Some(ListenerRole::SynTap),
+        // The monitor keeps the silent one open.
+        Ok(SocketRole::Silent | SocketRole::Unspecified) | Err(_) => None,
     }
 }
 

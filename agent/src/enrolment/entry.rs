@@ -9,6 +9,7 @@ use std::{
 };
 
 use culvert_net::Netns;
+use culvert_objects::Hold;
 use tokio::time::Instant;
 
 use super::{
@@ -41,6 +42,8 @@ pub(super) struct Entry {
     alias: Option<PathBuf>,
     /// Ours; absent while only a proxy holds them.
     pub(super) listeners: Option<Arc<Listeners>>,
+    /// Why its connections are not held, although it asks for that.
+    pub(super) hold_problem: Option<String>,
     /// What it had open before it was captured.
     pub(super) existing: Existing,
     /// On its way out, and no longer captured in any direction.
@@ -67,6 +70,7 @@ impl Entry {
             last_cookie: None,
             alias: None,
             listeners: None,
+            hold_problem: None,
             existing: Existing::default(),
             withdrawn: false,
         }
@@ -97,6 +101,7 @@ impl Entry {
         if is_same {
             self.existing = failed.existing;
             (self.place, self.listeners) = (failed.place, failed.listeners);
+            self.hold_problem = failed.hold_problem;
         }
     }
 
@@ -105,16 +110,22 @@ impl Entry {
         self.place.is_some() && !self.withdrawn
     }
 
-    pub(super) fn offer(&self, with_listeners: bool) -> Option<Offer> {
+    /// Whether it asks for connections to be held.
+    pub(super) fn asks_for_hold(&self) -> bool {
+        self.spec.hold != Hold::None
+    }
+
+    pub(super) fn offer(&self, with_listeners: bool, with_hold: bool) -> Option<Offer> {
         Some(Offer {
             spec: self.spec.clone(),
             netns: Arc::clone(&self.place.as_ref()?.netns),
             listeners: self.listeners.clone().filter(|_| with_listeners),
+            with_hold,
         })
     }
 
-    /// Tells the kernel what holds for the pod's phase.
-    pub(super) fn enrol(&self, kernel: &mut Kernel) -> Result<(), KernelError> {
+    /// Tells the kernel what is so in the pod's phase; `is_holding` where there is a proxy that answers held connections.
+    pub(super) fn enrol(&self, kernel: &mut Kernel, is_holding: bool) -> Result<(), KernelError> {
         use std::os::fd::AsFd as _;
         let Some(place) = &self.place else { return Ok(()) };
         let name = self.spec.name.to_string();
@@ -126,6 +137,7 @@ impl Entry {
             listeners: None,
             outbound: self.phase == Phase::Captured,
             inbound: matches!(self.phase, Phase::Captured | Phase::Leaving) && !self.withdrawn,
+            hold: if is_holding { &self.spec.hold } else { &Hold::None },
         };
         match &self.listeners {
             Some(listeners) => listeners.with(|lent| {
@@ -147,7 +159,12 @@ impl Entry {
         let Ok(found) = Inspection::of(&place.netns) else {
             return;
         };
-        let notices = found.notices(&self.spec.addresses);
+        let mut notices = found.notices(&self.spec.addresses);
+        notices.extend(self.spec.hold_problem.clone());
+        let unheld = self.hold_problem.as_ref();
+        notices.extend(
+            unheld.map(|problem| format!("its connections are accepted before their far side is there: {problem}")),
+        );
         for notice in notices.iter().filter(|notice| !self.notices.contains(notice)) {
             tracing::warn!(pod = %self.spec.name, notice, "pod");
         }

@@ -57,7 +57,9 @@ impl Reconciler {
                 self.tell_successors(news);
             }
             Event::Disconnected(id) => {
+                let was_holding = self.is_holding();
                 self.proxies.retain(|proxy| proxy.id != id);
+                self.hold_or_not(was_holding);
                 self.early.retain(|proxy| proxy.id != id);
                 self.letting_go.retain(|(proxy, _)| *proxy != id);
                 let news = self.succession.left(id);
@@ -80,11 +82,34 @@ impl Reconciler {
         !self.proxies.is_empty() && !self.proxies.iter().any(Proxy::takes_listeners)
     }
 
+    /// Whether the proxy that answers what is captured now answers held connections. While there is none, they wait for one.
+    pub(super) fn is_holding(&self) -> bool {
+        let newest = self.proxies.iter().rfind(|proxy| proxy.takes_listeners());
+        newest.map_or(self.proxies.is_empty(), |proxy| proxy.holds)
+    }
+
+    /// Another proxy is the newest: pods of which connections are held are told, if that changes anything.
+    fn hold_or_not(&mut self, before: bool) {
+        if self.is_holding() == before {
+            return;
+        }
+        let asking = self
+            .pods
+            .iter()
+            .filter(|(_, entry)| entry.asks_for_hold() && entry.phase == Phase::Captured);
+        let uids: Vec<Arc<str>> = asking.map(|(uid, _)| uid.clone()).collect();
+        for uid in uids {
+            if let Err(problem) = self.tell_kernel(&uid) {
+                self.complain(&uid, problem);
+            }
+        }
+    }
+
     /// Hands a pod to every proxy, the newest first.
     pub(super) fn offer(&self, uid: &Arc<str>) {
         let Some(entry) = self.pods.get(uid) else { return };
         for proxy in self.proxies.iter().rev() {
-            match entry.offer(proxy.takes_listeners()) {
+            match entry.offer(proxy.takes_listeners(), proxy.holds) {
                 Some(offer) if offer.listeners.is_some() || !proxy.takes_listeners() => proxy.tell(Order::Add(offer)),
                 _ => proxy.tell(Order::Keep(uid.clone())),
             }
@@ -110,7 +135,9 @@ impl Reconciler {
                 "refused a proxy whose connections would be captured"
             );
         }
+        let was_holding = self.is_holding();
         self.proxies.push(proxy.clone());
+        self.hold_or_not(was_holding);
         if proxy.takes_listeners() {
             self.succession.joined(proxy.id);
         }
@@ -150,7 +177,8 @@ impl Reconciler {
             return ours.are_among(found);
         }
         let Some(cookie) = entry.cookie() else { return false };
-        let Some(recovered) = Listeners::recovered(&entry.spec.addresses, cookie, found) else {
+        let hold = entry.asks_for_hold();
+        let Some(recovered) = Listeners::recovered(&entry.spec.addresses, cookie, hold, found) else {
             return false;
         };
         tracing::info!(pod = %entry.spec.name, %uid, "took the pod's listeners back from the proxy");
@@ -177,7 +205,8 @@ impl Reconciler {
             }
         }
         let proxy = self.proxies.iter().find(|other| other.id == proxy);
-        if let (Some(proxy), Some(offer)) = (proxy, self.pods.get(uid).and_then(|entry| entry.offer(true))) {
+        let Some(proxy) = proxy else { return };
+        if let Some(offer) = self.pods.get(uid).and_then(|entry| entry.offer(true, proxy.holds)) {
             proxy.tell(Order::Add(offer));
         }
     }
@@ -193,7 +222,7 @@ impl Reconciler {
         if let Err(problem) = self.tell_kernel(uid) {
             self.complain(uid, problem);
         }
-        if let Some(offer) = self.pods.get(uid).and_then(|entry| entry.offer(false)) {
+        if let Some(offer) = self.pods.get(uid).and_then(|entry| entry.offer(false, false)) {
             proxy.tell(Order::Add(offer));
         }
     }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use culvert_net::Netns;
+use culvert_objects::Hold;
 use tokio::time::Instant;
 
 use super::{
@@ -155,14 +156,24 @@ impl Reconciler {
             return Ok(());
         };
         let Some(place) = &entry.place else { return Ok(()) };
-        let listeners = Listeners::open(&place.netns, &entry.spec.addresses).map_err(|error| explain(&error))?;
-        entry.listeners = Some(Arc::new(listeners));
+        let hold = entry.asks_for_hold();
+        let opened = Listeners::open(&place.netns, &entry.spec.addresses, hold).map_err(|error| explain(&error))?;
+        if let Some(problem) = opened
+            .1
+            .as_ref()
+            .filter(|now| entry.hold_problem.as_ref() != Some(*now))
+        {
+            tracing::warn!(pod = %entry.spec.name, problem, "connections are accepted before their far side is there");
+        }
+        (entry.listeners, entry.hold_problem) = (Some(Arc::new(opened.0)), opened.1);
         Ok(())
     }
 
     pub(super) fn tell_kernel(&self, uid: &Arc<str>) -> Result<(), String> {
         let Some(entry) = self.pods.get(uid) else { return Ok(()) };
-        entry.enrol(&mut self.kernel()).map_err(|error| explain(&error))
+        entry
+            .enrol(&mut self.kernel(), self.is_holding())
+            .map_err(|error| explain(&error))
     }
 
     /// Something that the proxies must know has changed.
@@ -170,11 +181,12 @@ impl Reconciler {
         let uid = spec.uid.clone();
         let Some(entry) = self.pods.get_mut(&uid) else { return };
         tracing::info!(pod = %spec.name, %uid, "pod changed");
-        let has_moved = entry.spec.addresses != spec.addresses;
+        let other_sockets =
+            entry.spec.addresses != spec.addresses || entry.asks_for_hold() != (spec.hold != Hold::None);
         entry.spec = spec;
         let mut done = Ok(());
         if !self.is_self_listening()
-            && (has_moved || self.pods.get(&uid).is_some_and(|entry| entry.listeners.is_none()))
+            && (other_sockets || self.pods.get(&uid).is_some_and(|entry| entry.listeners.is_none()))
         {
             done = self.listen(&uid);
         }

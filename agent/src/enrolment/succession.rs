@@ -4,8 +4,6 @@
 #[derive(Debug, Default)]
 pub(super) struct Succession {
     members: Vec<Member>,
-    /// Proxies that said that they were asked to end, and are not members yet: they connected before the agent was ready.
-    early: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -24,11 +22,10 @@ pub(super) type Word = (u64, bool);
 
 impl Succession {
     pub(super) fn joined(&mut self, id: u64) {
-        let early = self.early.iter().position(|early| *early == id);
         self.members.push(Member {
             id,
             synced: false,
-            ending: early.map(|place| self.early.swap_remove(place)).is_some(),
+            ending: false,
             told: false,
         });
     }
@@ -39,16 +36,11 @@ impl Succession {
     }
 
     pub(super) fn ending(&mut self, id: u64) -> Vec<Word> {
-        if !self.members.iter().any(|member| member.id == id) {
-            // It says so once for each connection.
-            self.early.push(id);
-        }
         self.change(id, |member| member.ending = true)
     }
 
     pub(super) fn left(&mut self, id: u64) -> Vec<Word> {
         self.members.retain(|member| member.id != id);
-        self.early.retain(|early| *early != id);
         self.news()
     }
 
@@ -116,20 +108,6 @@ mod tests {
         assert_eq!(all.ending(2), [(1, false)]);
         all.joined(3);
         assert_eq!(all.synced(3), [(1, true), (2, true)]);
-    }
-
-    #[test]
-    fn what_a_proxy_says_before_the_agent_is_ready_counts_when_it_is() {
-        let mut all = Succession::default();
-        // The old one was asked to end together with its agent, and the next agent has yet to list its pods.
-        assert_eq!(all.ending(1), []);
-        all.joined(2);
-        all.joined(1);
-        assert_eq!(all.synced(2), [(1, true)]);
-        let mut all = Succession::default();
-        assert_eq!(all.ending(1), []);
-        assert_eq!(all.left(1), []);
-        assert_eq!(all.early, [0; 0], "nothing is kept of one that is gone");
     }
 
     #[test]

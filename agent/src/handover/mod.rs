@@ -36,6 +36,8 @@ pub struct Offer {
     pub netns: Arc<Netns>,
     /// Its listening sockets; none for a proxy that opens them itself.
     pub listeners: Option<Arc<Listeners>>,
+    /// With those for connections that are held, if there are any.
+    pub with_hold: bool,
 }
 
 /// What a session shall tell its proxy.
@@ -95,6 +97,8 @@ pub struct Proxy {
     pub pid: u32,
     /// What it said in its hello.
     pub version: Version,
+    /// It answers connections that are held.
+    pub holds: bool,
     orders: UnboundedSender<Order>,
 }
 

@@ -18,7 +18,7 @@ use std::{
 };
 
 use culvert_abi::{
-    CAPTURE_PORT, CAPTURE_PORTS, FORWARDING_PORT, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT,
+    CAPTURE_PORT, CAPTURE_PORTS, FORWARDING_PORT, HOLD_PORT, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT,
 };
 use culvert_net::{interfaces, sockopt::FORWARDING_PREFIX};
 use rustix::{
@@ -41,8 +41,9 @@ const ALWAYS: &str = "1";
 const REUSE_MARK: u16 = 15003;
 
 /// Ports that are the mesh's in every enrolled pod.
-const OURS: [RangeInclusive<u16>; 4] = [
+const OURS: [RangeInclusive<u16>; 5] = [
     OUTBOUND_PORT..=FORWARDING_PORT,
+    HOLD_PORT..=HOLD_PORT,
     INBOUND_PLAINTEXT_PORT..=INBOUND_PLAINTEXT_PORT,
     INBOUND_HBONE_PORT..=INBOUND_HBONE_PORT,
     CAPTURE_PORT..=CAPTURE_PORT + CAPTURE_PORTS - 1,
@@ -223,7 +224,7 @@ mod tests {
         (reuse, reserved, culvert_net::sockopt::has_forwarding_prefix())
     }
 
-    const PREPARED: &str = "15001-15003,15006,15008,15360-16383";
+    const PREPARED: &str = "15001-15004,15006,15008,15360-16383";
 
     #[test]
     fn a_pod_gets_back_what_it_had() {
@@ -231,8 +232,8 @@ mod tests {
         for (reuse, reserved, prepared) in [
             ("2", "", PREPARED),
             ("2", "8080,15002-15100", "8080,15001-15100,15360-16383"),
-            ("1", "", "15001-15002,15006,15008,15360-16383"),
-            ("0", "", "15001-15002,15006,15008,15360-16383"),
+            ("1", "", "15001-15002,15004,15006,15008,15360-16383"),
+            ("0", "", "15001-15002,15004,15006,15008,15360-16383"),
         ] {
             inside(UnshareFlags::empty(), || {
                 fs::write(REUSE, reuse).unwrap();
@@ -255,7 +256,7 @@ mod tests {
                         if reserved.is_empty() {
                             ""
                         } else {
-                            "8080,15004-15005,15007,15009-15100"
+                            "8080,15005,15007,15009-15100"
                         }
                     );
                 }

@@ -11,13 +11,16 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use culvert_abi::{INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT};
+use culvert_abi::{HOLD_PORT, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT};
 use rustix::{
     net::{SocketType, sockopt},
     process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
 };
 
-/// A listening socket of a proxy on one of our ports.
+/// What stands for the port of a SYN tap: a raw socket has none, and names its protocol in its place.
+pub(super) const TAP: u16 = libc::IPPROTO_TCP as u16;
+
+/// A listening socket of a proxy on one of our ports, or a SYN tap.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) socket: OwnedFd,
@@ -71,12 +74,16 @@ fn examine(socket: OwnedFd) -> Option<Found> {
 }
 
 fn looks_ours(socket: BorrowedFd<'_>) -> Option<(u64, u64, SocketAddr)> {
-    if sockopt::socket_type(socket).ok()? != SocketType::STREAM || !sockopt::socket_acceptconn(socket).ok()? {
-        return None;
-    }
     let local = socket2::SockRef::from(&socket).local_addr().ok()?.as_socket()?;
-    let is_port = [OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, INBOUND_HBONE_PORT].contains(&local.port());
-    if !is_port {
+    let is_ours = match sockopt::socket_type(socket).ok()? {
+        SocketType::STREAM => {
+            let ports = [OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, INBOUND_HBONE_PORT, HOLD_PORT];
+            sockopt::socket_acceptconn(socket).ok()? && ports.contains(&local.port())
+        }
+        SocketType::RAW => local.port() == TAP,
+        _ => false,
+    };
+    if !is_ours {
         return None;
     }
     Some((

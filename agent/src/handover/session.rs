@@ -56,13 +56,19 @@ pub(super) async fn serve(id: u64, socket: AsyncPacketSocket, peer: PeerCred, ev
         buffer: Vec::new(),
     };
     let ending = match session.hello().await {
-        Ok(version) => {
-            tracing::info!(pid = peer.pid, version = version.as_str_name(), "a proxy connected");
+        Ok((version, holds)) => {
+            tracing::info!(
+                pid = peer.pid,
+                version = version.as_str_name(),
+                holds,
+                "a proxy connected"
+            );
             let (orders, mut queue) = mpsc::unbounded_channel();
             let _ = events.send(Event::Connected(Proxy {
                 id,
                 pid: peer.pid,
                 version,
+                holds,
                 orders,
             }));
             let ending = session.run(&mut queue, &events).await;
@@ -84,11 +90,13 @@ struct Session {
 }
 
 impl Session {
-    async fn hello(&mut self) -> Result<Version, Ending> {
+    async fn hello(&mut self) -> Result<(Version, bool), Ending> {
         self.receive(HELLO).await?;
         let hello = ZdsHello::decode(self.buffer.as_slice()).map_err(Ending::Hello)?;
         match Version::try_from(hello.version) {
-            Ok(version @ (Version::V1 | Version::CulvertV1)) => Ok(version),
+            Ok(version @ (Version::V1 | Version::CulvertV1)) => {
+                Ok((version, hello.holds && version == Version::CulvertV1))
+            }
             _ => Err(Ending::Version(hello.version)),
         }
     }
@@ -194,9 +202,10 @@ impl Session {
         };
         let mut descriptors = vec![offer.netns.as_fd()];
         if let Some(listeners) = &offer.listeners {
-            add.sockets = listeners.roles().into_iter().map(i32::from).collect();
+            let roles = listeners.roles(offer.with_hold);
+            add.sockets = roles.into_iter().map(i32::from).collect();
             add.addresses = offer.spec.addresses.iter().map(address_bytes).collect();
-            descriptors.extend(listeners.descriptors());
+            descriptors.extend(listeners.descriptors(offer.with_hold));
         }
         let message = WorkloadRequest {
             payload: Some(Payload::Add(add)),

@@ -2,11 +2,12 @@
 
 #[cfg(doc)]
 use super::Kernel;
+use culvert_objects::Hold;
 use ipnet::IpNet;
 use std::{net::IpAddr, os::fd::BorrowedFd, path::PathBuf};
 
-/// Outbound, plaintext, tunnel.
-pub(super) const LISTENERS_PER_ADDRESS: u32 = 3;
+/// Outbound, plaintext, tunnel, and the one that answers nothing.
+pub(super) const LISTENERS_PER_ADDRESS: u32 = 4;
 
 /// Room for accounts of pods that have just gone while connections of theirs are still being opened.
 pub(super) const USAGE_PER_POD: u32 = 2;
@@ -88,6 +89,26 @@ pub struct PodCapture<'a> {
     pub outbound: bool,
     /// Capture what the pod receives.
     pub inbound: bool,
+    /// Which of the connections that it opens are held until their far side is there. Takes `inbound`, and a proxy that has
+    /// [`PodListeners::hold`]; without either they are accepted first.
+    pub hold: &'a Hold,
+}
+
+/// As the programs know it: a flag, and ports.
+pub(super) fn told(hold: &Hold) -> (u32, [u16; culvert_abi::Pod::HELD_PORTS]) {
+    use culvert_abi::Pod;
+    const { assert!(Hold::PORTS == Pod::HELD_PORTS) };
+    let mut ports = [0; Pod::HELD_PORTS];
+    match hold {
+        Hold::None => (0, ports),
+        Hold::All => (Pod::HOLD_ALL, ports),
+        Hold::Ports(named) => {
+            for (slot, port) in ports.iter_mut().zip(named) {
+                *slot = *port;
+            }
+            (Pod::HOLD_SOME, ports)
+        }
+    }
 }
 
 /// The proxy's listening sockets inside a pod. The programs hold no reference: a socket that every process has closed is
@@ -100,4 +121,6 @@ pub struct PodListeners<'a> {
     pub inbound_plaintext: BorrowedFd<'a>,
     /// Bound to `[::]:15008`, dual stack.
     pub inbound_hbone: BorrowedFd<'a>,
+    /// Bound to `[::]:15004`, dual stack, and answering nothing; where the pod holds connections.
+    pub hold: Option<BorrowedFd<'a>>,
 }

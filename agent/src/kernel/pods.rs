@@ -1,14 +1,14 @@
 //! What happens to a pod: enrolment, and leaving in two steps.
 
 use super::{
-    Kernel, KernelError, PodCapture, Told,
+    Kernel, KernelError, PodCapture, Told, config,
     links::Name,
     load,
     surroundings::Surroundings,
     sys::{Hook, Target},
     versions,
 };
-use culvert_abi::{Address, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener, OUTBOUND_PORT, Pod};
+use culvert_abi::{Address, HOLD_PORT, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener, OUTBOUND_PORT, Pod};
 use std::{
     collections::HashSet,
     fs::File,
@@ -221,12 +221,14 @@ impl Kernel {
             .filter(|(on, _)| *on)
             .fold(0, |flags, (_, flag)| flags | flag);
         let surroundings = Surroundings::of(pod.netns, addresses)?;
-        let flags = flags | surroundings.flags;
+        let (hold, held_ports) = config::told(pod.hold);
+        let flags = flags | surroundings.flags | hold;
         let mut entry = Pod {
             ipv4: first(true),
             ipv6: first(false),
-            flags: before | surroundings.flags,
+            flags: before & !(Pod::HOLD_ALL | Pod::HOLD_SOME) | surroundings.flags,
             devices: surroundings.devices,
+            held_ports,
         };
 
         for address in addresses {
@@ -241,6 +243,10 @@ impl Kernel {
                 let sockets = [*outbound, listeners.inbound_plaintext, listeners.inbound_hbone];
                 for (port, socket) in PORTS.into_iter().zip(sockets) {
                     self.maps.set_listener(listener(*address, port), socket)?;
+                }
+                match listeners.hold {
+                    Some(socket) => self.maps.set_listener(listener(*address, HOLD_PORT), socket)?,
+                    None => self.maps.remove_listener(&listener(*address, HOLD_PORT))?,
                 }
             }
         }
@@ -280,7 +286,7 @@ impl Kernel {
     }
 
     fn forget(&mut self, address: &Address) -> Result<(), KernelError> {
-        for port in PORTS {
+        for port in PORTS.into_iter().chain([HOLD_PORT]) {
             self.maps.remove_listener(&listener(*address, port))?;
         }
         self.maps.remove_owner(address)

@@ -32,6 +32,8 @@ async fn pods_leave_when_told_to_and_come_back() {
         service_account: "default".into(),
         addresses: vec![[198, 18, 0, 1].into()],
         netns: "/run/netns/p".into(),
+        hold: culvert_objects::Hold::None,
+        hold_problem: None,
     };
     let snapshot = Snapshot {
         wanted: vec![spec],

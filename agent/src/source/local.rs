@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use culvert_objects::{Directory, Enrolment, Findings, Loaded, ObjectName, Objects, OpenError, Pod};
+use culvert_objects::{
+    Directory, Enrolment, Findings, HOLD_ANNOTATION, Hold, Loaded, ObjectName, Objects, OpenError, Pod,
+};
 use tokio::sync::watch;
 
 use super::{Outside, PodName, PodSource, PodSpec, Snapshot};
@@ -135,7 +137,15 @@ fn spec(objects: &Objects, name: &ObjectName, pod: &Pod) -> Result<PodSpec, Opti
         addresses,
         // Joining an absolute path gives that path.
         netns: PathBuf::from(NAMED).join(netns),
-    })
+        hold: Hold::None,
+        hold_problem: None,
+    }
+    .with_hold(Hold::of(
+        namespace
+            .and_then(|namespace| namespace.metadata.annotations.as_ref()?.get(HOLD_ANNOTATION))
+            .map(String::as_str),
+        pod.annotations.get(HOLD_ANNOTATION),
+    )))
 }
 
 fn pod_name(name: &ObjectName) -> PodName {

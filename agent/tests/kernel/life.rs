@@ -588,5 +588,6 @@ fn capture<'a>(space: &'a Space, addresses: &'a [IpAddr]) -> PodCapture<'a> {
         listeners: None,
         outbound: true,
         inbound: true,
+        hold: &culvert_objects::Hold::None,
     }
 }

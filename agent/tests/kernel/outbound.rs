@@ -479,6 +479,7 @@ fn enrol_alone(world: &mut World, address: IpAddr) {
         listeners: None,
         outbound: true,
         inbound: false,
+        hold: &culvert_objects::Hold::None,
     };
     world.kernel.enrol(&capture).expect("enrol");
 }

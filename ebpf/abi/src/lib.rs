@@ -30,6 +30,9 @@ pub const INBOUND_PLAINTEXT_PORT: u16 = 15006;
 /// Where the proxy's tunnel listener waits.
 pub const INBOUND_HBONE_PORT: u16 = 15008;
 
+/// Where the listener waits that takes SYNs of held connections and answers none, in pods that hold: see [`Noted::HELD`].
+pub const HOLD_PORT: u16 = 15004;
+
 /// The port from which the proxy connects to applications in a pod, from one of the addresses of
 /// [`Address::is_forwarding_source`]: such a connection takes no ephemeral port of the pod's, and none from its
 /// applications.
@@ -46,6 +49,11 @@ pub const SOL_CULVERT: i32 = 0x6375_6c76;
 /// Set on a socket of the proxy before it connects to an application in the pod: the client ([`Endpoint`], 20 bytes)
 /// that `accept` and `getpeername` shall show there.
 pub const CULVERT_CLIENT_ADDRESS: i32 = 1;
+/// Takes a held connection ([`Claim`], 56 bytes), or gives it back. On any TCP socket of the proxy: after a claim that was
+/// granted, [`SO_ORIGINAL_DST`] on that socket says where the connection is to go, until the next claim.
+///
+/// `ENOENT`: there is no such connection, or it is not held. `EALREADY`: it is the same claimant's already.
+pub const CULVERT_CLAIM: i32 = 2;
 
 /// A pod that takes part in the mesh, by the cookie of its network namespace.
 #[repr(C)]
@@ -59,6 +67,8 @@ pub struct Pod {
     pub flags: u32,
     /// The indices of the interfaces that have `ipv4` and `ipv6`; 0 where that is not known.
     pub devices: [u32; 2],
+    /// Destination ports of which connections are held, where [`Pod::HOLD_SOME`] is set; 0 stands for none.
+    pub held_ports: [u16; Pod::HELD_PORTS],
 }
 
 impl Pod {
@@ -70,6 +80,12 @@ impl Pod {
     pub const UNKNOWN_V4: u32 = 4;
     /// The same for IPv6.
     pub const UNKNOWN_V6: u32 = 8;
+    /// Connections that the pod opens are held until the far side is there, whatever their port.
+    pub const HOLD_ALL: u32 = 16;
+    /// The same for those to `held_ports`.
+    pub const HOLD_SOME: u32 = 32;
+    /// How many ports can be named.
+    pub const HELD_PORTS: usize = 8;
 }
 
 /// The pod that owns an address.
@@ -136,6 +152,45 @@ impl Noted {
     pub const ACCEPTED_FORWARDED: u32 = 4;
     /// A socket of the node itself towards a pod, see [`Config::node`]; `endpoint` is the pod's.
     pub const NODE: u32 = 5;
+    /// As [`Noted::CAPTURED`], and the application's `connect` is to end only when the proxy knows how: its SYN reaches the
+    /// listener at [`HOLD_PORT`], which does not answer. The proxy sees the SYN, claims the connection ([`CULVERT_CLAIM`]),
+    /// and answers it in the kernel's place: by connecting to the application's socket (a simultaneous open, RFC 9293
+    /// section 3.5), or by a reset.
+    ///
+    /// In a flow, the bits above [`Noted::ROLE_BITS`] say who has claimed it; 0 is nobody.
+    pub const HELD: u32 = 6;
+    /// The bits of `role` that hold one of the constants.
+    pub const ROLE_BITS: u32 = 8;
+
+    /// `role` without the claimant.
+    #[inline(always)]
+    pub const fn kind(&self) -> u32 {
+        self.role & ((1 << Self::ROLE_BITS) - 1)
+    }
+
+    /// Who has claimed a flow that is [`Noted::HELD`]; 0 for nobody.
+    #[inline(always)]
+    pub const fn claimant(&self) -> u32 {
+        self.role >> Self::ROLE_BITS
+    }
+}
+
+/// The value of [`CULVERT_CLAIM`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The connection, seen from the application's socket.
+    pub flow: Flow,
+    /// Who claims it, 1 to 2^24 - 1: the same number for all claims of a process. 0 gives it back,
+    /// [`Claim::ACCEPT_FIRST`] ends that it is held.
+    pub claimant: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+impl Claim {
+    /// When the application's SYN comes again, it is accepted like that of a connection that is not held.
+    pub const ACCEPT_FIRST: u32 = u32::MAX;
 }
 
 /// The listening sockets of pods, by address.
@@ -144,7 +199,7 @@ impl Noted {
 pub struct Listener {
     /// An address of the pod.
     pub address: Address,
-    /// [`OUTBOUND_PORT`], [`INBOUND_PLAINTEXT_PORT`] or [`INBOUND_HBONE_PORT`].
+    /// [`OUTBOUND_PORT`], [`INBOUND_PLAINTEXT_PORT`], [`INBOUND_HBONE_PORT`] or [`HOLD_PORT`].
     pub port: u32,
 }
 
@@ -184,6 +239,7 @@ pub const fn layout() -> u32 {
         size_of::<Listener>(),
         size_of::<Usage>(),
         size_of::<Config>(),
+        size_of::<Claim>(),
         COUNTERS.len(),
     ];
     let mut hash = FNV_OFFSET;
@@ -217,5 +273,5 @@ mod user {
             unsafe impl aya::Pod for super::$name {}
         )*};
     }
-    plain_data!(Address Config Endpoint Flow Listener Noted Owner Pod Usage);
+    plain_data!(Address Claim Config Endpoint Flow Listener Noted Owner Pod Usage);
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`Netns`] | a pod's network namespace: its cookie, and running code inside it |
 //! | [`capability`] | what a program may not do without, named when it is missing |
+//! | [`hold`] | answering an application's SYN in the kernel's place |
 //! | [`interfaces`] | the addresses of a network namespace, and prefixes that are made local to it |
 //! | [`packet`] | `SEQPACKET` unix sockets that carry descriptors: agent to proxy, monitor to worker |
 //! | [`sockopt`] | the socket options that the data path uses, and sockets made with them |
@@ -12,6 +13,7 @@
 //! All system calls that the safe wrappers of `rustix` and `socket2` do not cover are here, each behind a safe function.
 
 pub mod capability;
+pub mod hold;
 pub mod interfaces;
 mod netns;
 pub mod packet;

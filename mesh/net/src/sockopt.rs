@@ -174,7 +174,7 @@ pub fn bind_address(fd: BorrowedFd<'_>, address: IpAddr) -> io::Result<()> {
 }
 
 /// Binds a socket that reaches both families, or IPv4 alone.
-fn bind(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+pub(crate) fn bind(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     let IpAddr::V4(v4) = address.ip() else {
         return socket.bind(&address.into());
     };

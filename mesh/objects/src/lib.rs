@@ -18,6 +18,7 @@
 //! | a pod whose service account is not there | it stays; the controller signs no certificate for it |
 //! | an unknown value of a label that enrols | it does not enrol |
 //! | an unknown value of the annotation that closes connections, or one on a pod | nothing is closed |
+//! | an unknown value of the annotation that holds connections | none is held |
 //!
 //! [`DISTRIBUTIONS`] is about Kubernetes itself: where its distributions keep their folders on a node.
 //!
@@ -38,6 +39,7 @@ mod document;
 mod enrolment;
 mod few;
 mod finding;
+mod hold;
 mod kinds;
 mod labels;
 mod merge;
@@ -62,6 +64,7 @@ pub use enrolment::{
 };
 pub use few::Few;
 pub use finding::{Finding, Findings};
+pub use hold::{BadHold, HOLD_ANNOTATION, Hold};
 pub use kinds::{
     Descriptor, Endpoint, EndpointSlice, Held, Key, Kind, KindSpec, NamedPort, Node, Object, Objects, Owner, Pod,
     PodReference, Presence, SlicePort, has_no_selector, in_namespace, is_agent, is_external, referenced_pod, selector,

@@ -12,6 +12,12 @@ pub enum Failure {
     /// Policy, or resolution, says no.
     #[error("{0}")]
     Denied(Denial),
+    /// The far side is there, and the application's socket no longer.
+    #[error("the application gave up before the other end was there")]
+    GaveUp,
+    /// A connection that was to be answered when its far side is there can only be accepted first.
+    #[error("cannot be held ({0}): the application's next packet is accepted at once")]
+    Unheld(Errno),
     /// Nobody was captured: an application dialled the proxy's own port.
     #[error("not a captured connection: the proxy's own port was dialled")]
     NotCaptured,

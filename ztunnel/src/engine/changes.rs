@@ -35,7 +35,8 @@ impl Loop {
             return;
         }
         let uid = Arc::clone(&pod.uid);
-        let ports = listeners.iter().filter_map(|(role, fd)| {
+        let listening = listeners.iter().filter(|(role, _)| *role != ListenerRole::SynTap);
+        let ports = listening.filter_map(|(role, fd)| {
             let address = socket::local_address(fd.as_fd()).ok()?;
             Some((*role, address.port()))
         });

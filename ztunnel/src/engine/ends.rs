@@ -59,6 +59,9 @@ impl Loop {
     pub(super) fn end(&mut self, key: FlowKey, outcome: Result<(), Failure>) {
         let Some(mut flow) = self.flows.remove(key) else { return };
         self.unaccount(&mut flow);
+        if let (Some(unanswered), Err(failure)) = (flow.unanswered.take(), &outcome) {
+            self.answer(&unanswered, failure);
+        }
         let stream = flow.stream();
         let served = flow.is_served();
         if outcome.is_err() && !matches!(flow.far, Far::Ended(_)) {

@@ -64,6 +64,7 @@ impl Loop {
                 Todo::ServeWaiting(group) => self.serve_waiting(group),
                 Todo::Open(tunnel) => self.open_tunnel(tunnel),
                 Todo::Failed(flow, failure) => self.attempt_failed(flow, failure),
+                Todo::Meet(flow) => self.meet(flow),
                 Todo::Read(tunnel) => self.read_tunnel_from(tunnel, true),
             }
         }

@@ -7,7 +7,7 @@ use culvert_hbone::{Authority, StreamId};
 use culvert_state::Awaited;
 use culvert_tunnel::{attempts::Attempts, failure::Failure};
 
-use super::{buffers::Backlog, keys::TunnelKey, socket::Socket, sockets::LocalPod};
+use super::{buffers::Backlog, keys::TunnelKey, socket::Socket, sockets::LocalPod, unanswered::Unanswered};
 
 /// One connection between two applications, as this proxy sees it. It goes from a socket to a socket, or to or from a
 /// stream of a tunnel:
@@ -39,6 +39,8 @@ pub(super) struct Flow {
     pub(super) phase: Phase,
     /// What it waits for while parked.
     pub(super) awaits: Option<Awaited>,
+    /// The application's SYN, of an outbound flow that is held: there is no `near` until it is answered.
+    pub(super) unanswered: Option<Box<Unanswered>>,
     pub(super) near: Option<Socket>,
     pub(super) far: Far,
     /// Bytes that a peer sent before the application was connected.
@@ -67,6 +69,8 @@ pub(super) enum Phase {
     Requested,
     /// Waits for TCP.
     Connecting,
+    /// The far side of a held connection is there: waits for the application's socket.
+    Meeting,
     /// Carries bytes.
     Open,
 }
@@ -114,6 +118,7 @@ impl Flow {
             tunnel_address: None,
             phase: Phase::Parked,
             awaits: None,
+            unanswered: None,
             near: None,
             far: Far::None,
             early: Backlog::default(),
@@ -151,6 +156,7 @@ impl Flow {
             Phase::Queued => "no tunnel",
             Phase::Requested => "no answer from the peer",
             Phase::Connecting | Phase::Open => "no answer to TCP",
+            Phase::Meeting => "the application's socket does not answer",
         }
         .into()
     }

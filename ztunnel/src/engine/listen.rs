@@ -13,6 +13,7 @@ use super::{
     socket,
     sockets::LocalPod,
     timer::Due,
+    unanswered::Tap,
 };
 use crate::{descriptors::Use, seam::ListenerRole};
 
@@ -26,18 +27,21 @@ const PAUSE: Duration = Duration::from_millis(100);
 impl Loop {
     /// Watches a pod's listening socket.
     pub(super) fn listen(&mut self, pod: &Rc<LocalPod>, role: ListenerRole, fd: OwnedFd) {
-        // Accepted sockets inherit these from the listener, which saves a system call for each of them.
-        let inherited = rustix::net::sockopt::set_tcp_nodelay(&fd, true)
-            .and_then(|()| rustix::net::sockopt::set_socket_keepalive(&fd, true))
-            .and_then(|()| rustix::net::sockopt::set_tcp_keepidle(&fd, self.config.keepalive))
-            .and_then(|()| rustix::io::ioctl_fionbio(&fd, true));
-        if let Err(error) = inherited {
-            tracing::warn!(pod = %pod.pod.uid, ?role, %error, "a listening socket takes no options");
-        }
+        let tap = match (role == ListenerRole::SynTap).then(|| fd.try_clone().and_then(Tap::new)) {
+            Some(Ok(tap)) => Some(Rc::new(tap)),
+            Some(Err(error)) => {
+                return tracing::error!(pod = %pod.pod.uid, %error, "cannot see SYNs: connections that are held time out");
+            }
+            None => {
+                inherit(pod, role, &fd, self.config.keepalive);
+                None
+            }
+        };
         let key = self.listeners.insert(Listener {
             fd,
             pod: Rc::clone(pod),
             role,
+            tap,
             round: 0,
             burst: 1,
             watched: false,
@@ -101,6 +105,9 @@ impl Loop {
     }
 
     fn accept_batch(&mut self, key: ListenerKey, budget: usize) -> usize {
+        if self.listeners.get(key).is_some_and(|listener| listener.tap.is_some()) {
+            return self.take_syns(key, budget);
+        }
         for accepted in 0..budget {
             let Some(listener) = self.listeners.get_mut(key) else {
                 return accepted;
@@ -134,8 +141,7 @@ impl Loop {
                 }
                 Err(error) => {
                     tracing::error!(pod = %listener.pod.pod.uid, role = ?listener.role, %error, "a listening socket is broken");
-                    self.poll.forget(&listener.fd);
-                    self.listeners.remove(key);
+                    self.drop_listener(key);
                     return accepted;
                 }
             };
@@ -168,6 +174,8 @@ impl Loop {
                 socket::reset(fd);
             }
             ListenerRole::InboundHbone => self.accept_tunnel(pod, fd, source),
+            // Nothing is accepted there.
+            ListenerRole::SynTap => {}
         }
     }
 
@@ -223,5 +231,16 @@ impl Loop {
                 self.watch_listener(key);
             }
         }
+    }
+}
+
+/// Options that accepted sockets inherit from the listener, which saves a system call for each of them.
+fn inherit(pod: &LocalPod, role: ListenerRole, fd: &OwnedFd, keepalive: Duration) {
+    let inherited = rustix::net::sockopt::set_tcp_nodelay(fd, true)
+        .and_then(|()| rustix::net::sockopt::set_socket_keepalive(fd, true))
+        .and_then(|()| rustix::net::sockopt::set_tcp_keepidle(fd, keepalive))
+        .and_then(|()| rustix::io::ioctl_fionbio(fd, true));
+    if let Err(error) = inherited {
+        tracing::warn!(pod = %pod.pod.uid, ?role, %error, "a listening socket takes no options");
     }
 }

@@ -4,7 +4,7 @@ use std::{os::fd::OwnedFd, rc::Rc};
 
 use culvert_tunnel::admission::Bucket;
 
-use super::sockets::LocalPod;
+use super::{sockets::LocalPod, unanswered::Tap};
 use crate::{descriptors::Use, seam::ListenerRole};
 
 /// Connections accepted from one listener per round. The rest waits its turn, so that arrivals do not starve what is
@@ -20,6 +20,8 @@ pub(super) struct Listener {
     pub(super) fd: OwnedFd,
     pub(super) pod: Rc<LocalPod>,
     pub(super) role: ListenerRole,
+    /// What is to be read, where nothing is accepted.
+    pub(super) tap: Option<Rc<Tap>>,
     /// The last round in which it had arrivals, and how many it took then at most.
     pub(super) round: u64,
     pub(super) burst: usize,
@@ -35,7 +37,7 @@ impl Listener {
 
     pub(super) fn r#use(&self) -> Use {
         match self.role {
-            ListenerRole::Outbound => Use::Outbound,
+            ListenerRole::Outbound | ListenerRole::SynTap => Use::Outbound,
             ListenerRole::InboundPlaintext | ListenerRole::InboundHbone => Use::Inbound,
         }
     }
@@ -43,7 +45,12 @@ impl Listener {
     pub(super) fn budget(&self) -> usize {
         match self.role {
             ListenerRole::InboundHbone => TUNNEL_BUDGET,
-            ListenerRole::Outbound | ListenerRole::InboundPlaintext => BUDGET,
+            ListenerRole::Outbound | ListenerRole::SynTap | ListenerRole::InboundPlaintext => BUDGET,
         }
+    }
+
+    /// Its pod, and where that one's SYNs are seen.
+    pub(super) fn tap(&self) -> Option<(Rc<LocalPod>, Rc<Tap>)> {
+        Some((Rc::clone(&self.pod), Rc::clone(self.tap.as_ref()?)))
     }
 }

@@ -1,6 +1,6 @@
 //! What a loop owns, and the smallest things that are done with it.
 
-use std::{collections::VecDeque, io, net::IpAddr, ops::Deref, rc::Rc, sync::Arc, time::Instant};
+use std::{collections::VecDeque, io, net::IpAddr, ops::Deref, os::fd::OwnedFd, rc::Rc, sync::Arc, time::Instant};
 
 use arc_swap::{ArcSwap, Cache};
 use culvert_identity::{Credentials, SpiffeId};
@@ -88,6 +88,8 @@ pub(super) struct Loop {
     pub(super) warned_of_room: bool,
     /// Memory for the events of a tunnel, between reads.
     pub(super) events: Events<'static>,
+    /// On which held connections are claimed; made for the first.
+    pub(super) claims: Option<OwnedFd>,
     pub(super) draining: bool,
     /// Since when there is no connection any more while draining.
     pub(super) quiet_since: Option<Instant>,
@@ -107,6 +109,8 @@ pub(super) enum Todo {
     Open(TunnelKey),
     /// An attempt to connect failed.
     Failed(FlowKey, Failure),
+    /// The far side of a connection is there whose application still waits.
+    Meet(FlowKey),
     /// A tunnel may have come with its last handshake message.
     Read(TunnelKey),
 }
@@ -185,6 +189,7 @@ impl Loop {
             dirty: Vec::new(),
             buffer: ReadBuffer::new(),
             events: Events::default(),
+            claims: None,
             draining: false,
             quiet_since: None,
             checked: shared.mesh.load().policy_generation(),

@@ -24,6 +24,7 @@
 //! ```text
 //! outbound:  listen -> outbound (resolve) -> pooling -> dial, handshake -> CONNECT ... 200 -> open -> relay -> ends, report
 //!                                         -> direct: sockets -> TCP                     -> open -> relay -> ends, report
+//!            where the application is not answered before the far side is: syns before outbound, meet before open
 //! inbound:   listen -> dial, handshake (a pool's threads) -> receive -> inbound (authorize) -> sockets -> TCP -> 200 -> open -> relay -> ends, report
 //!            listen -> inbound (plaintext, authorize)                            -> sockets -> TCP -> open -> relay -> ends, report
 //! ```
@@ -37,13 +38,14 @@
 //! to it is over:
 //! 1. the ground: [`keys`], [`config`], [`poll`], [`timer`], [`buffers`], [`socket`], [`events`], [`headers`],
 //!    [`handshake_pool`]; what a loop holds: [`sockets`] (pods), [`flow`], [`tunnel`], [`listener`], [`parked`], [`pool_key`],
-//!    [`refusals`], and all of it together, [`loop_state`];
-//! 2. bytes: [`flush`], [`held`], [`report`], [`ends`], [`account`], [`relay`], [`open`], [`socket_events`];
+//!    [`refusals`], [`unanswered`], and all of it together, [`loop_state`];
+//! 2. bytes: [`flush`], [`held`], [`report`], [`answer`], [`ends`], [`account`], [`relay`], [`open`], [`meet`], [`socket_events`];
 //! 3. tunnels: [`pooling`], [`part`], [`questions`], [`handshake`], [`dial`];
-//! 4. decisions: [`outbound`], [`inbound`], [`resolve`], [`recheck`];
+//! 4. decisions: [`outbound`], [`syns`], [`inbound`], [`resolve`], [`recheck`];
 //! 5. what happens: [`receive`], [`sweep`], [`listen`], [`changes`], [`event_loop`]. Begin to read there.
 
 mod account;
+mod answer;
 mod buffers;
 mod changes;
 mod config;
@@ -62,6 +64,7 @@ mod keys;
 mod listen;
 mod listener;
 mod loop_state;
+mod meet;
 mod open;
 mod outbound;
 mod parked;
@@ -80,8 +83,10 @@ mod socket;
 mod socket_events;
 mod sockets;
 mod sweep;
+mod syns;
 mod timer;
 mod tunnel;
+mod unanswered;
 
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,9 @@ impl Loop {
     /// Both ends are connected.
     pub(super) fn open(&mut self, key: FlowKey) {
         let Some(flow) = self.flows.get_mut(key) else { return };
+        if flow.unanswered.is_some() {
+            return self.todo.push_back(Todo::Meet(key));
+        }
         flow.phase = Phase::Open;
         let accepted = !flow.is_served();
         if let Some(near) = flow.near.as_mut().filter(|_| accepted) {
@@ -33,6 +36,9 @@ impl Loop {
                 connection.respond(id, 200, &[("baggage", &*baggage)], false);
             }
             self.touch(tunnel);
+            self.deliver_early(key);
+        } else if !flow.early.is_empty() || flow.stream().is_some_and(|stream| stream.ended) {
+            // While the application's socket was met.
             self.deliver_early(key);
         }
         self.continue_flow(key);

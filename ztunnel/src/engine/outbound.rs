@@ -162,6 +162,9 @@ impl Loop {
         let Some(flow) = self.flows.get_mut(key) else {
             return Some(fd);
         };
+        if flow.phase == Phase::Meeting {
+            return self.meet_with(key, fd);
+        }
         if flow.phase != Phase::Stock {
             return Some(fd);
         }

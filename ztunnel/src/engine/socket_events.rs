@@ -18,6 +18,7 @@ impl Loop {
             Phase::Open => self.socket_event(key, event, true),
             // Watched before it is open only where it was dialled.
             Phase::Connecting if event.writable || event.hangup => self.dialled(key, event.hangup),
+            Phase::Meeting if event.writable || event.hangup => self.meeting(key),
             _ => {}
         }
     }

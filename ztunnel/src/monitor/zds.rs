@@ -125,6 +125,7 @@ impl Zds {
         let socket = AsyncPacketSocket::new(PacketSocket::connect(&self.path)?)?;
         let hello = ZdsHello {
             version: Version::CulvertV1 as i32,
+            holds: true,
         };
         socket.send(&hello.encode_to_vec(), &[]).await?;
         Ok(socket)

@@ -23,6 +23,9 @@ pub(crate) struct ProxyMetrics {
     pub(crate) shed_connections: Counter,
     /// Streams of peers that were refused, by reason: `memory`, `streams`, `certificate`.
     pub(crate) refused_streams: Family<[(&'static str, &'static str); 1], Counter>,
+    /// Connections whose application was not answered before the far side was, by how it was: `met`, `refused`, `silent`,
+    /// `gone` (it gave up), `unheld` (accepted first after all).
+    pub(crate) held_connections: Family<[(&'static str, &'static str); 1], Counter>,
     /// Tunnels that ended before their connections did, by reason: `certificate`, `silent`, `lost`.
     pub(crate) tunnels_given_up: Family<[(&'static str, &'static str); 1], Counter>,
 }
@@ -69,6 +72,11 @@ impl ProxyMetrics {
             "culvert_ztunnel_refused_streams",
             "Streams that were refused to peers",
             metrics.refused_streams.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_held_connections",
+            "Connections whose application was answered when their far side was known, by the answer",
+            metrics.held_connections.clone(),
         );
         registry.register(
             "culvert_ztunnel_tunnels_given_up",

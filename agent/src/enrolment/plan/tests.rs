@@ -23,6 +23,8 @@ fn spec(uid: &str, address: u8) -> PodSpec {
         service_account: "default".into(),
         addresses: vec![IpAddr::from([198, 18, 0, address])],
         netns: format!("/run/netns/{uid}").into(),
+        hold: culvert_objects::Hold::None,
+        hold_problem: None,
     }
 }
 

@@ -37,7 +37,7 @@ impl Peer {
 
     async fn hello(version: i32) -> Self {
         let peer = Self::new();
-        peer.say(&ZdsHello { version }.encode_to_vec()).await;
+        peer.say(&ZdsHello { version, holds: true }.encode_to_vec()).await;
         peer
     }
 
@@ -98,7 +98,7 @@ fn offer() -> Offer {
             .status()
     });
     assert!(listeners.expect("enter").expect("ip").success());
-    let listeners = Listeners::open(&netns, &addresses).expect("listen");
+    let (listeners, _) = Listeners::open(&netns, &addresses, false).expect("listen");
     Offer {
         spec: PodSpec {
             uid: "uid-1".into(),
@@ -109,8 +109,11 @@ fn offer() -> Offer {
             service_account: "sa".into(),
             addresses,
             netns: "/run/netns/a".into(),
+            hold: culvert_objects::Hold::None,
+            hold_problem: None,
         },
         netns: Arc::new(netns),
+        with_hold: false,
         listeners: Some(Arc::new(listeners)),
     }
 }
@@ -251,14 +254,23 @@ async fn listeners_are_found_again_in_the_process_that_holds_them() {
     let ours = offer.listeners.expect("listeners");
     let mut found = recover::listening(std::process::id()).expect("own process");
     assert!(ours.are_among(&found));
-    let recovered = Listeners::recovered(&offer.spec.addresses, cookie, &mut found).expect("complete");
-    assert_eq!(recovered.roles(), ours.roles());
-    assert!(Listeners::recovered(&offer.spec.addresses, cookie, &mut Vec::new()).is_none());
+    let recovered = Listeners::recovered(&offer.spec.addresses, cookie, false, &mut found).expect("complete");
+    assert_eq!(recovered.roles(true), ours.roles(true));
+    assert!(Listeners::recovered(&offer.spec.addresses, cookie, false, &mut Vec::new()).is_none());
     let elsewhere = [IpAddr::from([127, 0, 0, 3])];
     let mut again = recover::listening(std::process::id()).expect("own process");
     assert!(
-        Listeners::recovered(&elsewhere, cookie, &mut again).is_none(),
+        Listeners::recovered(&elsewhere, cookie, false, &mut again).is_none(),
         "another address needs another listener"
+    );
+    let (holding, problem) = Listeners::open(&offer.netns, &offer.spec.addresses, true).expect("listen");
+    assert_eq!(problem, None, "needs root");
+    let mut found = recover::listening(std::process::id()).expect("own process");
+    let recovered = Listeners::recovered(&offer.spec.addresses, cookie, true, &mut found).expect("complete");
+    assert_eq!(
+        recovered.roles(true).len(),
+        holding.roles(false).len() + 2,
+        "a tap for the family, and the silent listener"
     );
     assert!(recover::listening(u32::MAX).is_err() && recover::listening(0).is_err());
 }

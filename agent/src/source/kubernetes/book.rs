@@ -22,6 +22,8 @@ use super::{
     facts::{Decision, Facts, Life},
     verdict::Verdict,
 };
+use culvert_objects::Hold;
+
 use crate::source::{Outside, PodName, PodSpec, Snapshot};
 
 /// Uids of deleted pods that are remembered.
@@ -337,7 +339,7 @@ impl Book {
                 self.decide(entry)
             };
             match decision {
-                Decision::Wanted => match entry.spec() {
+                Decision::Wanted => match entry.spec(self.deciding(&entry.facts.name.namespace)) {
                     Ok(spec) => {
                         if self.closes_open_connections(&spec.name.namespace) {
                             snapshot.closing.insert(spec.name.namespace.clone());
@@ -353,8 +355,12 @@ impl Book {
     }
 
     fn closes_open_connections(&self, namespace: &str) -> bool {
-        let known = self.namespaces.get(namespace);
-        culvert_objects::closes_open_connections(known.and_then(|known| known.labels.as_ref()))
+        culvert_objects::closes_open_connections(self.deciding(namespace))
+    }
+
+    /// What is kept of a namespace's labels and annotations.
+    fn deciding(&self, namespace: &str) -> Option<&BTreeMap<String, String>> {
+        self.namespaces.get(namespace)?.labels.as_ref()
     }
 
     fn wanted(&self) -> impl Iterator<Item = &Entry> {
@@ -448,7 +454,7 @@ impl Entry {
     }
 
     /// The error is why it cannot come in, if that is worth a word.
-    fn spec(&self) -> Result<PodSpec, Option<String>> {
+    fn spec(&self, namespace: Option<&BTreeMap<String, String>>) -> Result<PodSpec, Option<String>> {
         let addresses = self.addresses();
         let Some(place) = &self.place else {
             return Err(match &self.search {
@@ -469,7 +475,10 @@ impl Entry {
             service_account: self.facts.service_account.clone(),
             addresses,
             netns: place.netns.clone(),
-        })
+            hold: Hold::None,
+            hold_problem: None,
+        }
+        .with_hold(self.facts.hold(namespace)))
     }
 
     fn outside(&self, problem: Option<String>) -> Outside {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use culvert_objects::{CLOSE_ANNOTATION, Enrolment};
+use culvert_objects::{BadHold, CLOSE_ANNOTATION, Enrolment, HOLD_ANNOTATION, Hold};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use crate::source::PodName;
@@ -15,8 +15,8 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Keys of the labels that may decide about enrolment.
 const LABELS: [&str; 2] = ["culvert.dev/mesh", "istio.io/dataplane-mode"];
-/// Keys of the annotations that may.
-const ANNOTATIONS: [&str; 1] = ["sidecar.istio.io/status"];
+/// Keys of the annotations that may, and of the one that holds connections.
+const ANNOTATIONS: [&str; 2] = ["sidecar.istio.io/status", HOLD_ANNOTATION];
 
 /// What is kept of a pod: what decides, and what enrolment needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +105,12 @@ impl Facts {
         }
     }
 
+    /// Which connections are held, given what is kept of the namespace.
+    pub(super) fn hold(&self, namespace: Option<&BTreeMap<String, String>>) -> Result<Hold, BadHold> {
+        let said = |all: Option<&BTreeMap<String, String>>| all.and_then(|all| all.get(HOLD_ANNOTATION)).cloned();
+        Hold::of(said(namespace).as_deref(), said(Some(&self.annotations)).as_deref())
+    }
+
     /// As much of a pod as enrolment is decided by.
     fn as_pod(&self, host_network: bool) -> Pod {
         let mut pod = Pod::default();
@@ -115,11 +121,14 @@ impl Facts {
     }
 }
 
-/// What is kept of a namespace: its labels that may decide about enrolment, and its annotation about open connections. Their
-/// keys differ.
+/// What is kept of a namespace: its labels that may decide about enrolment, and its annotations about open and about held
+/// connections. Their keys differ.
 pub(super) fn deciding_metadata(metadata: &ObjectMeta) -> BTreeMap<String, String> {
     let mut kept = deciding_labels(metadata.labels.as_ref());
-    kept.extend(only(metadata.annotations.as_ref(), &[CLOSE_ANNOTATION]));
+    kept.extend(only(
+        metadata.annotations.as_ref(),
+        &[CLOSE_ANNOTATION, HOLD_ANNOTATION],
+    ));
     kept
 }
 

@@ -6,10 +6,12 @@ use super::{
     space::Space,
 };
 use culvert_agent::kernel::{Kernel, PodCapture, PodListeners};
+use culvert_net::hold::{self, SynTap};
+use culvert_objects::Hold as Held;
 use socket2::Socket;
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
 };
 
 pub(crate) const POD4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 7, 1));
@@ -22,6 +24,8 @@ pub(crate) struct World {
     pub(crate) pod: Space,
     pub(crate) peer: Space,
     pub(crate) listeners: Option<Listeners>,
+    /// Which connections the pod wants held.
+    pub(crate) held: Held,
     pub(crate) kernel: Kernel,
     // Last, so that it is dropped last.
     pub(crate) node: Node,
@@ -33,6 +37,14 @@ pub(crate) struct Listeners {
     pub(crate) outbound6: Socket,
     pub(crate) plaintext: Socket,
     pub(crate) hbone: Socket,
+    /// Of a proxy that can hold connections.
+    pub(crate) hold: Option<Hold>,
+}
+
+/// What it takes to hold connections.
+pub(crate) struct Hold {
+    pub(crate) silent: OwnedFd,
+    pub(crate) taps: [SynTap; 2],
 }
 
 impl World {
@@ -49,6 +61,7 @@ impl World {
             pod,
             peer,
             listeners,
+            held: Held::None,
             kernel,
             node,
         }
@@ -61,6 +74,21 @@ impl World {
         world
     }
 
+    /// With a proxy that can hold connections, and a pod that wants these held.
+    pub(crate) fn holding(held: Held) -> Self {
+        let mut world = Self::new(|_| {});
+        world.node.enter("agent");
+        let hold = world.pod.run(|| Hold {
+            silent: hold::silent_listener().expect("a silent listener"),
+            taps: [POD4, POD6].map(|address| SynTap::open(address).expect("a tap")),
+        });
+        world.node.enter(node::PODS);
+        world.held = held;
+        world.listeners.as_mut().expect("not closed").hold = Some(hold);
+        world.enrol(true, true);
+        world
+    }
+
     pub(crate) fn enrol(&mut self, outbound: bool, inbound: bool) {
         let cookie = self.pod.cookie();
         let listeners = self.listeners.as_ref().expect("not closed");
@@ -69,6 +97,7 @@ impl World {
             outbound: &sockets,
             inbound_plaintext: listeners.plaintext.as_fd(),
             inbound_hbone: listeners.hbone.as_fd(),
+            hold: listeners.hold.as_ref().map(|hold| hold.silent.as_fd()),
         };
         let capture = PodCapture {
             name: "shop/pod",
@@ -78,6 +107,7 @@ impl World {
             listeners: Some(listeners),
             outbound,
             inbound,
+            hold: &self.held,
         };
         self.kernel.enrol(&capture).expect("enrol");
     }
@@ -121,6 +151,7 @@ impl Listeners {
             outbound6: listen(SocketAddr::new(POD6, 15001), None),
             plaintext: listen("[::]:15006".parse().expect("an address"), None),
             hbone: listen("[::]:15008".parse().expect("an address"), None),
+            hold: None,
         })
     }
 }

@@ -9,15 +9,17 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::enrolment::{CLOSE_ANNOTATION, NETNS_ANNOTATION, SIDECAR_ANNOTATION};
+use crate::hold::HOLD_ANNOTATION;
 use crate::labels::{Labels, shared};
 use crate::name::ObjectName;
 
 /// Annotations that are read, on whatever object.
-const ANNOTATIONS: [&str; 5] = [
+const ANNOTATIONS: [&str; 6] = [
     "ambient.istio.io/redirection",
     SIDECAR_ANNOTATION,
     NETNS_ANNOTATION,
     CLOSE_ANNOTATION,
+    HOLD_ANNOTATION,
     "networking.istio.io/traffic-distribution",
 ];
 

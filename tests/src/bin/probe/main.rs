@@ -2,7 +2,7 @@
 //!
 //! Ordinary programs know few of the ways to make a connection; this one knows them all, and checks every byte. `serve` is
 //! the server, `dial` one client with one way of connecting, `storm` makes new connections without pause, `hold` keeps some
-//! open and in use, `garbage` sends what no protocol allows. Clients print their findings as one line of JSON.
+//! open and in use, `time` measures them, `garbage` sends what no protocol allows. Clients print their findings as one line of JSON.
 //!
 //! In clusters, where a program has nobody beside it to tell it what to do, `answer` is the server, `ask` asks it once, at the moment
 //! it starts, and `load` asks it at a fixed rate until it is told to end.
@@ -17,6 +17,7 @@ mod pattern;
 mod ring;
 mod serve;
 mod session;
+mod time;
 
 use clap::{Parser, Subcommand};
 use std::{net::SocketAddr, process::ExitCode};
@@ -44,6 +45,8 @@ enum Role {
     Storm(crowd::Crowd),
     /// Open connections that are used without pause, until SIGTERM; then prints what happened
     Hold(crowd::Crowd),
+    /// Connections that are timed, until so many are done
+    Time(time::Time),
     /// Connections that carry garbage
     Garbage(garbage::Garbage),
     /// Serve HTTP, a protocol in which the server speaks first, and gRPC's health check
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Role::Dial(dial) => session::run(&dial),
         Role::Storm(crowd) => crowd::storm(&crowd),
         Role::Hold(crowd) => crowd::hold(&crowd),
+        Role::Time(options) => time::run(&options),
         Role::Garbage(garbage) => garbage::run(&garbage),
         Role::Answer(answer) => answer::run(&answer),
         Role::Ask(ask) => ask::run(&ask),

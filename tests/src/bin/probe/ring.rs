@@ -12,7 +12,10 @@ pub(crate) fn connect(socket: &Socket, to: SocketAddr) -> Result<()> {
     let entry = opcode::Connect::new(Fd(socket.as_raw_fd()), address.as_ptr().cast(), address.len()).build();
     // SAFETY: `address` and `socket` outlive the operation, which is complete when `submit_and_wait` returns.
     unsafe { ring.submission().push(&entry)? };
-    ring.submit_and_wait(1)?;
+    // Waiting may be interrupted where `connect` does not end at once; the operation goes on.
+    while let Err(error) = ring.submit_and_wait(1) {
+        ensure!(error.kind() == std::io::ErrorKind::Interrupted, "io_uring: {error}");
+    }
     let completion = ring.completion().next().context("no completion")?;
     let result = completion.result();
     ensure!(
