@@ -3,14 +3,17 @@
 //! One thread for each event loop, and this one, which runs control, the admin pages and the conversation with the
 //! monitor. When the monitor goes away, the worker drains: nobody would give it sockets any more.
 
+mod pages;
+mod shortage;
+
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     os::fd::{AsFd as _, OwnedFd},
     process::ExitCode,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use culvert_control::{Ask, Change, Inputs, Outputs, Published, Served};
@@ -21,15 +24,11 @@ use culvert_state::Pod;
 use culvert_telemetry::Logging;
 use culvert_tunnel::{budget::HeldBytes, life::Limits};
 use prost::Message as _;
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc, watch},
-};
+use tokio::sync::{mpsc, watch};
 
 use crate::{
-    admin,
     cli::Cli,
-    descriptors::{Descriptors, Use},
+    descriptors::Descriptors,
     engine::{self, EngineConfig, LoopHandle},
     memory,
     privilege::Held,
@@ -38,6 +37,8 @@ use crate::{
     telemetry::Telemetry,
     wire::{self, NeedSockets, Order, PodAdded, Report, Secrets, ToWorker},
 };
+use pages::CannotListen;
+use shortage::Shortage;
 
 /// How often drained loops are looked for, series swept, and what a lack of descriptors prevented is tried again.
 const TICK: Duration = Duration::from_millis(100);
@@ -47,12 +48,6 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Between two attempts to receive when the kernel lacks memory.
 const RECEIVE_PAUSE: Duration = Duration::from_millis(10);
-
-/// Between two lines in the log about a lack of descriptors.
-const SHORTAGE_LINES: Duration = Duration::from_secs(10);
-
-/// Sockets asked for at a time while descriptors are short.
-const FEW_SOCKETS: u32 = 8;
 
 /// Ticks between two sweeps of metric series.
 const SWEEP_TICKS: u32 = 600;
@@ -64,8 +59,8 @@ pub(crate) enum WorkerError {
     NoMonitor(#[source] io::Error),
     #[error("the monitor said nothing useful first")]
     NoSecrets,
-    #[error("cannot listen on {address}")]
-    Listen { address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Pages(#[from] CannotListen),
     #[error("cannot start the event loops")]
     Engine(#[source] io::Error),
     #[error("cannot start the runtime")]
@@ -160,8 +155,9 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
         metrics: shared.telemetry.control().clone(),
     };
     tokio::spawn(culvert_control::run(inputs, outputs));
-    let drain = serve_pages(cli, logging.clone(), &shared, &served, &readiness).await?;
+    let drain = pages::serve(cli, logging.clone(), &shared, &served, &readiness).await?;
 
+    let shortage = Shortage::new(Descriptors::of_this_process(), Arc::clone(&loops), Arc::clone(&shared));
     let mut worker = Worker {
         loops,
         shared,
@@ -173,12 +169,8 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
         draining: false,
         next_loop: HashMap::new(),
         uncertified: Vec::new(),
-        shortage: Shortage::new(Descriptors::of_this_process()),
+        shortage,
     };
-    tracing::info!(
-        limit = worker.shortage.descriptors.limit(),
-        "descriptors that may be open"
-    );
     // Fails, here and below, only when the task has panicked.
     let _ = reports.send(Report::Ready(true));
     let mut tick = tokio::time::interval(TICK);
@@ -204,14 +196,14 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
                 }
             },
             Some((uid, count)) = wanted_sockets.recv() => {
-                let count = if worker.shortage.is_on() { count.min(FEW_SOCKETS) } else { count };
+                let count = worker.shortage.portion(count);
                 let _ = reports.send(Report::NeedSockets(NeedSockets { uid: uid.to_string(), count }));
             }
             Ok(()) = changed.changed() => worker.report_certified(&reports),
             () = drain.notified() => worker.drain(),
             _ = tick.tick() => {
                 ticks += 1;
-                worker.try_again(&reports);
+                worker.shortage.try_again(&reports);
                 if ticks % SWEEP_TICKS == 0 {
                     worker.shared.telemetry.accounting().sweep();
                 }
@@ -231,48 +223,6 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
     // A monitor that does not listen sees that the process has ended.
     let _ = tokio::time::timeout(LAST_WORDS, speaking).await;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Opens the admin, metrics and readiness ports; what is returned is notified when somebody asks the proxy to quit.
-async fn serve_pages(
-    cli: &Cli,
-    logging: Logging,
-    shared: &Arc<Shared>,
-    served: &Arc<Served>,
-    readiness: &Arc<Readiness>,
-) -> Result<Arc<tokio::sync::Notify>, WorkerError> {
-    let drain = Arc::new(tokio::sync::Notify::new());
-    let pages = admin::pages(shared, served, readiness, logging, Arc::clone(&drain));
-    let ports = [
-        (cli.admin_listen, pages.admin),
-        (cli.metrics_listen, pages.metrics),
-        (cli.readiness_listen, pages.readiness),
-    ];
-    for (address, routes) in ports {
-        let listener = listen(address).await?;
-        tokio::spawn(async move {
-            if let Err(error) = culvert_telemetry::serve(listener, routes).await {
-                tracing::error!(%address, %error, "pages are no longer served");
-            }
-        });
-    }
-    Ok(drain)
-}
-
-/// Binds a port. A predecessor that drains may still have it, so several processes may share it.
-async fn listen(address: SocketAddr) -> Result<TcpListener, WorkerError> {
-    let bind = || {
-        let socket = if address.is_ipv4() {
-            tokio::net::TcpSocket::new_v4()
-        } else {
-            tokio::net::TcpSocket::new_v6()
-        }?;
-        socket.set_reuseaddr(true)?;
-        socket.set_reuseport(true)?;
-        socket.bind(address)?;
-        socket.listen(128)
-    };
-    bind().map_err(|source| WorkerError::Listen { address, source })
 }
 
 /// Speaks to the monitor, on a task of its own: were the worker to wait for the monitor's ear while the monitor waits for
@@ -299,32 +249,6 @@ struct Worker {
     /// Pods whose certificate has not been reported.
     uncertified: Vec<Arc<Pod>>,
     shortage: Shortage,
-}
-
-/// What could not be taken in because the process may open hardly any more descriptors.
-struct Shortage {
-    descriptors: Descriptors,
-    /// Pods whose listeners were lost, to be sent again.
-    lost: BTreeSet<String>,
-    /// Pods whose sockets were lost, to be asked for again.
-    unserved: BTreeSet<String>,
-    /// When it was last logged. While descriptors come and go one by one, a shortage begins and ends many times.
-    logged: Option<Instant>,
-}
-
-impl Shortage {
-    fn new(descriptors: Descriptors) -> Self {
-        Self {
-            descriptors,
-            lost: BTreeSet::new(),
-            unserved: BTreeSet::new(),
-            logged: None,
-        }
-    }
-
-    fn is_on(&self) -> bool {
-        !self.lost.is_empty() || !self.unserved.is_empty()
-    }
 }
 
 impl Worker {
@@ -360,8 +284,7 @@ impl Worker {
             }
             Err(error) => {
                 tracing::error!(uid = %pod.uid, %error, "cannot listen for the pod; trying again");
-                self.begin_shortage();
-                self.shortage.lost.insert(pod.uid.to_string());
+                self.shortage.lose_listeners(pod.uid.to_string());
                 return;
             }
         }
@@ -391,8 +314,7 @@ impl Worker {
 
     fn remove(&mut self, uid: &str) {
         self.next_loop.remove(uid);
-        self.shortage.lost.remove(uid);
-        self.shortage.unserved.remove(uid);
+        self.shortage.forget(uid);
         self.uncertified.retain(|pod| *pod.uid != *uid);
         if let Some(pod) = self.served.remove(uid) {
             self.loops
@@ -411,67 +333,17 @@ impl Worker {
                     uid = pod.uid,
                     "no descriptors for the pod's listening sockets; trying again"
                 );
-                self.begin_shortage();
-                self.shortage.lost.insert(pod.uid);
+                self.shortage.lose_listeners(pod.uid);
             }
             Ok(ToWorker {
                 order: Some(Order::Sockets(uid)),
-            }) => self.miss_sockets(uid),
+            }) => self.shortage.miss_sockets(uid),
             _ => tracing::error!("a message of the monitor lost descriptors that it should not have had"),
         }
     }
 
-    fn miss_sockets(&mut self, uid: String) {
-        self.begin_shortage();
-        self.shortage.unserved.insert(uid);
-    }
-
-    fn begin_shortage(&mut self) {
-        if self.shortage.is_on() {
-            return;
-        }
-        if self.shortage.logged.is_none_or(|at| at.elapsed() >= SHORTAGE_LINES) {
-            self.shortage.logged = Some(Instant::now());
-            let limit = self.shortage.descriptors.limit();
-            tracing::warn!(
-                limit,
-                "descriptors are short: new connections wait until others end; raise the limit (RLIMIT_NOFILE)"
-            );
-        }
-        self.shared.telemetry.proxy().descriptor_shortages.inc();
-        self.shared.telemetry.proxy().descriptors_short.set(1);
-        self.loops
-            .iter()
-            .for_each(|handle| handle.send(LoopMessage::DescriptorsShort));
-    }
-
-    /// Asks again for what a lack of descriptors prevented, once there are some.
-    fn try_again(&mut self, reports: &mpsc::UnboundedSender<Report>) {
-        if !self.shortage.is_on() || self.shortage.descriptors.are_short(Use::Outbound) {
-            return;
-        }
-        for uid in std::mem::take(&mut self.shortage.lost) {
-            // Fails only when the task has panicked.
-            let _ = reports.send(Report::PodLost(uid));
-        }
-        for uid in std::mem::take(&mut self.shortage.unserved) {
-            // An arrival of none makes a loop look at what it still needs.
-            let name: Arc<str> = uid.into();
-            self.loops
-                .iter()
-                .for_each(|handle| handle.send(LoopMessage::Sockets(Arc::clone(&name), Vec::new())));
-        }
-        tracing::debug!("there are descriptors again");
-        self.shared.telemetry.proxy().descriptors_short.set(0);
-    }
-
     fn distribute(&mut self, uid: String, mut sockets: Vec<OwnedFd>) {
-        let all = sockets.len();
-        let descriptors = self.shortage.descriptors;
-        sockets.retain(|socket| !descriptors.is_kept_back(socket, Use::Outbound));
-        if sockets.len() < all {
-            self.miss_sockets(uid.clone());
-        }
+        self.shortage.keep_back(&uid, &mut sockets);
         let mut shares: Vec<Vec<OwnedFd>> = self.loops.iter().map(|_| Vec::new()).collect();
         let first = *self.next_loop.get(&uid).unwrap_or(&0);
         let count = sockets.len();

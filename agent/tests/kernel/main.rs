@@ -9,6 +9,8 @@
 
 mod hold;
 mod inbound;
+mod interfaces;
 mod life;
 mod outbound;
 mod support;
+mod upgrades;

@@ -11,23 +11,22 @@
 //! - A search is answered for the state in which it was asked (its ticket); if the gate spoke meanwhile, the gate is right. That
 //!   there is no sandbox holds until the pod is heard of again.
 
+mod entry;
+mod graves;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
-    net::IpAddr,
+    collections::{BTreeMap, BTreeSet, HashSet},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use super::{
     facts::{Decision, Facts, Life},
     verdict::Verdict,
 };
-use culvert_objects::Hold;
-
-use crate::source::{Outside, PodName, PodSpec, Snapshot};
-
-/// Uids of deleted pods that are remembered.
-const GRAVES: usize = 4096;
+use crate::source::{PodName, Snapshot};
+use entry::{Entry, Search, is_older};
+pub(super) use entry::{Origin, Place, Sought};
+use graves::Graves;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -43,56 +42,11 @@ pub(super) struct Book {
     tickets: u64,
 }
 
-#[derive(Debug)]
-struct Entry {
-    facts: Facts,
-    /// The watch has named it; else it is known from an answer only.
-    is_watched: bool,
-    place: Option<Place>,
-    search: Search,
-    /// Changes whenever an answer to an earlier search would be wrong.
-    ticket: u64,
-}
-
-/// Where a pod's network namespace is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) netns: PathBuf,
-    /// Its addresses as far as the same source knew them.
-    pub(super) addresses: Vec<IpAddr>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Search {
-    /// To be made, or under way.
-    Due,
-    /// Not needed, or answered.
-    Done,
-    /// Impossible for the time being, and why.
-    Failed(String),
-}
-
 #[derive(Debug, Default)]
 struct Namespace {
     /// What is kept of its labels and annotations. Absent until it is known for the first time.
     labels: Option<BTreeMap<String, String>>,
     version: Option<u64>,
-}
-
-/// A pod whose network namespace is looked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Sought {
-    pub(super) pod: PodName,
-    pub(super) uid: Arc<str>,
-    pub(super) ticket: u64,
-}
-
-/// Where the facts about a pod come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    Watch,
-    /// Asked for, so perhaps overtaken by what the watch says.
-    Asked,
 }
 
 impl Book {
@@ -390,143 +344,6 @@ impl Book {
         self.tickets += 1;
         self.tickets
     }
-}
-
-impl Entry {
-    fn new(facts: Facts, origin: Origin, ticket: u64) -> Self {
-        Self {
-            facts,
-            is_watched: origin == Origin::Watch,
-            place: None,
-            search: Search::Due,
-            ticket,
-        }
-    }
-
-    fn update(&mut self, facts: Facts, origin: Origin, ticket: u64) {
-        self.is_watched |= origin == Origin::Watch;
-        if is_older(facts.version, self.facts.version) {
-            return;
-        }
-        let has_moved = facts.addresses != self.facts.addresses && !facts.addresses.is_empty();
-        self.facts = facts;
-        let is_explained = self.place.as_ref().is_some_and(|place| {
-            place.addresses.is_empty()
-                || place
-                    .addresses
-                    .iter()
-                    .any(|address| self.facts.addresses.contains(address))
-        });
-        // Addresses that the known sandbox does not have: there may be a new one. The same where none is known: whoever says so
-        // may have been asked before what is heard now.
-        if (has_moved && !is_explained) || self.place.is_none() {
-            (self.search, self.ticket) = (Search::Due, ticket);
-        }
-    }
-
-    fn lose_place(&mut self, ticket: u64) {
-        (self.place, self.search, self.ticket) = (None, Search::Due, ticket);
-    }
-
-    fn is_displaced_by(&self, newcomer: &Place) -> bool {
-        let Some(place) = &self.place else { return false };
-        let addresses = self.addresses();
-        place.netns == newcomer.netns || newcomer.addresses.iter().any(|address| addresses.contains(address))
-    }
-
-    /// What the sandbox got, then what the status adds to it; the status alone where nothing else is known. A status that
-    /// shares nothing with the sandbox speaks of an earlier one.
-    fn addresses(&self) -> Vec<IpAddr> {
-        let of_place = self
-            .place
-            .as_ref()
-            .map(|place| place.addresses.as_slice())
-            .unwrap_or_default();
-        let of_status = &self.facts.addresses;
-        if of_place.is_empty() {
-            return of_status.clone();
-        }
-        let mut addresses = of_place.to_vec();
-        if of_status.iter().any(|address| of_place.contains(address)) {
-            addresses.extend(of_status.iter().filter(|address| !of_place.contains(address)));
-        }
-        addresses
-    }
-
-    /// The error is why it cannot come in, if that is worth a word.
-    fn spec(&self, namespace: Option<&BTreeMap<String, String>>) -> Result<PodSpec, Option<String>> {
-        let addresses = self.addresses();
-        let Some(place) = &self.place else {
-            return Err(match &self.search {
-                Search::Failed(problem) => Some(format!("its network namespace cannot be found: {problem}")),
-                Search::Done if self.facts.life == Life::Running && !addresses.is_empty() => {
-                    Some("neither the container runtime nor /proc shows a running sandbox of it".into())
-                }
-                // It starts, or it ends.
-                Search::Due | Search::Done => None,
-            });
-        };
-        if addresses.is_empty() {
-            return Err(None);
-        }
-        Ok(PodSpec {
-            uid: self.facts.uid.clone(),
-            name: self.facts.name.clone(),
-            service_account: self.facts.service_account.clone(),
-            addresses,
-            netns: place.netns.clone(),
-            hold: Hold::None,
-            hold_problem: None,
-        }
-        .with_hold(self.facts.hold(namespace)))
-    }
-
-    fn outside(&self, problem: Option<String>) -> Outside {
-        Outside {
-            uid: self.facts.uid.clone(),
-            name: self.facts.name.clone(),
-            addresses: self.addresses(),
-            problem,
-        }
-    }
-
-    fn sought(&self) -> Sought {
-        Sought {
-            pod: self.facts.name.clone(),
-            uid: self.facts.uid.clone(),
-            ticket: self.ticket,
-        }
-    }
-}
-
-/// Uids of pods that are gone, as many as fit.
-#[derive(Debug, Default)]
-struct Graves {
-    uids: HashSet<Arc<str>>,
-    order: VecDeque<Arc<str>>,
-}
-
-impl Graves {
-    fn has(&self, uid: &str) -> bool {
-        self.uids.contains(uid)
-    }
-
-    fn extend(&mut self, uids: impl IntoIterator<Item = Arc<str>>) {
-        for uid in uids {
-            if self.uids.insert(uid.clone()) {
-                self.order.push_back(uid);
-            }
-        }
-        while self.order.len() > GRAVES {
-            let oldest = self.order.pop_front();
-            oldest.map(|uid| self.uids.remove(&uid));
-        }
-    }
-}
-
-/// Whether a version that comes is older than the one that is known. What cannot be compared is taken.
-fn is_older(comes: Option<u64>, known: Option<u64>) -> bool {
-    matches!((comes, known), (Some(comes), Some(known)) if comes < known)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::{
     node::{self, Node},
-    sock::{self, accept, listen},
+    sock::{self, accept, listen, stream},
     space::Space,
 };
 use culvert_agent::kernel::{Kernel, PodCapture, PodListeners};
@@ -10,6 +10,7 @@ use culvert_net::hold::{self, SynTap};
 use culvert_objects::Hold as Held;
 use socket2::Socket;
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsFd, OwnedFd},
 };
@@ -154,4 +155,38 @@ impl Listeners {
             hold: None,
         })
     }
+}
+
+/// From the pod to the world outside.
+pub(crate) fn dial(pod: &Space) -> io::Result<Socket> {
+    pod.run(|| {
+        let socket = stream(false, None);
+        socket.connect(&SocketAddr::new(PEER4, 80).into()).map(|()| socket)
+    })
+}
+
+/// What another process would find.
+pub(crate) fn restart(world: &mut World) {
+    world.node.enter("agent");
+    let old = std::mem::replace(&mut world.kernel, world.node.open());
+    drop(old);
+    world.node.enter(node::PODS);
+}
+
+/// From outside into the pod; who answers there.
+pub(crate) fn reach(world: &World) -> io::Result<(Socket, &'static str)> {
+    let application = world.serve(&world.pod, SocketAddr::new(POD4, 80));
+    let client = world.peer.run(|| {
+        let socket = stream(false, None);
+        socket.connect(&SocketAddr::new(POD4, 80).into()).map(|()| socket)
+    })?;
+    application.set_nonblocking(true)?;
+    Ok((
+        client,
+        if application.accept().is_ok() {
+            "application"
+        } else {
+            "proxy"
+        },
+    ))
 }

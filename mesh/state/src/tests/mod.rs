@@ -1,3 +1,4 @@
+mod balancing;
 mod inbound;
 mod outbound;
 mod store;
