@@ -7,6 +7,7 @@ use crate::{
 };
 use clap::Args;
 use culvert_objects::{Enrolment, enrolment};
+use culvert_policy::istio;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use kube::{
     Api, ResourceExt,
@@ -21,10 +22,9 @@ const WAYPOINT_LABELS: [&str; 2] = ["istio.io/use-waypoint", "culvert.dev/use-wa
 /// Where Istio's mesh-wide policies live, unless told otherwise.
 const ROOT_NAMESPACE: &str = "istio-system";
 
-/// Kinds that may restrict who reaches a pod.
-const KINDS: [(&str, &str, &str); 3] = [
+/// Kinds that may restrict who reaches a pod, of which some objects or all are not enforced.
+const KINDS: [(&str, &str, &str); 2] = [
     ("security.istio.io", "v1", "AuthorizationPolicy"),
-    ("security.istio.io", "v1", "PeerAuthentication"),
     ("security.istio.io", "v1", "RequestAuthentication"),
 ];
 
@@ -114,7 +114,7 @@ impl ForeignPolicies {
         let kind = policy.types.as_ref().map_or("policy", |types| types.kind.as_str());
         let namespace = policy.namespace().unwrap_or_default();
         let spec = &policy.data["spec"];
-        if kind == "PeerAuthentication" && !is_strict(spec) {
+        if kind == "AuthorizationPolicy" && istio::is_enforced(spec) {
             return None;
         }
         let root = self.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
@@ -186,17 +186,6 @@ fn pods_in_words(count: usize) -> String {
         1 => "1 pod".to_owned(),
         count => format!("{count} pods"),
     }
-}
-
-/// Only what demands a tunnel restricts anybody: with the other modes plaintext is welcome, too.
-fn is_strict(spec: &Value) -> bool {
-    let of_ports = spec["portLevelMtls"]
-        .as_object()
-        .into_iter()
-        .flat_map(|ports| ports.values());
-    std::iter::once(&spec["mtls"])
-        .chain(of_ports)
-        .any(|mtls| mtls["mode"] == "STRICT")
 }
 
 /// The pods that are to be in the mesh.
@@ -271,52 +260,45 @@ mod tests {
         lines.into_iter().map(|line| (line.level, line.found)).collect()
     }
 
+    /// Enforced by waypoints alone.
+    fn for_waypoints() -> Value {
+        json!({ "action": "DENY", "targetRefs": [{ "kind": "Service", "name": "db" }], "rules": [{}] })
+    }
+
     #[test]
-    fn a_policy_that_binds_a_pod_of_the_mesh_fails_and_can_be_overridden() {
-        let deny = || {
-            policy(
-                "AuthorizationPolicy",
-                "shop",
-                &json!({ "action": "DENY", "rules": [{}] }),
-            )
-        };
-        let lines = judged(vec![deny()], false);
-        assert_eq!(lines[0].0, Level::Fail);
-        assert!(
-            lines[0].1.contains("AuthorizationPolicy shop/p") && lines[0].1.contains("shop/db-0"),
-            "{lines:?}"
-        );
-        assert_eq!(judged(vec![deny()], true)[0].0, Level::Warn);
+    fn a_policy_that_is_not_enforced_and_binds_a_pod_of_the_mesh_fails_and_can_be_overridden() {
+        for (kind, spec) in [
+            ("AuthorizationPolicy", for_waypoints()),
+            ("RequestAuthentication", json!({ "jwtRules": [{ "issuer": "a" }] })),
+        ] {
+            let lines = judged(vec![policy(kind, "shop", &spec)], false);
+            assert_eq!(lines[0].0, Level::Fail);
+            let found = &lines[0].1;
+            assert!(
+                found.contains(&format!("{kind} shop/p")) && found.contains("shop/db-0"),
+                "{lines:?}"
+            );
+            assert_eq!(judged(vec![policy(kind, "shop", &spec)], true)[0].0, Level::Warn);
+        }
     }
 
     #[test]
     fn one_of_the_root_namespace_binds_everywhere_and_a_selector_narrows() {
-        let all = policy(
-            "PeerAuthentication",
-            "istio-system",
-            &json!({ "mtls": { "mode": "STRICT" } }),
-        );
+        let all = policy("RequestAuthentication", "istio-system", &json!({}));
         assert_eq!(judged(vec![all], false)[0].0, Level::Fail);
         let other = json!({ "selector": { "matchLabels": { "app": "web" } } });
         assert_eq!(
-            judged(vec![policy("AuthorizationPolicy", "shop", &other)], false)[0].0,
+            judged(vec![policy("RequestAuthentication", "shop", &other)], false)[0].0,
             Level::Warn
         );
     }
 
     #[test]
-    fn what_restricts_nobody_is_passed_over() {
-        let permissive = policy(
-            "PeerAuthentication",
-            "shop",
-            &json!({ "mtls": { "mode": "PERMISSIVE" } }),
-        );
-        assert_eq!(judged(vec![permissive], false)[0].0, Level::Ok);
-        let port = json!({ "mtls": { "mode": "PERMISSIVE" }, "portLevelMtls": { "80": { "mode": "STRICT" } } });
-        assert_eq!(
-            judged(vec![policy("PeerAuthentication", "shop", &port)], false)[0].0,
-            Level::Fail
-        );
+    fn what_node_proxies_enforce_is_passed_over() {
+        for spec in [json!({ "action": "DENY", "rules": [{}] }), json!({})] {
+            let enforced = policy("AuthorizationPolicy", "shop", &spec);
+            assert_eq!(judged(vec![enforced], false)[0].0, Level::Ok);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use culvert_objects::PersistentMap;
 use culvert_proto::config::Mesh;
+use culvert_proto::security::Authorization;
 use culvert_proto::workload::{Address, NetworkAddress, Workload, address};
 use culvert_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_NAME, MESH_TYPE};
 use culvert_xds::server::{Entry, Named, Resources};
@@ -17,7 +18,6 @@ use prost::Message as _;
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     addresses: Names<Arc<Held>>,
-    /// Never filled before policies are read; served, so that clients know that there are none.
     authorizations: Names<Arc<Held>>,
     mesh: Names<Arc<Held>>,
     by_alias: Groups,
@@ -64,6 +64,22 @@ impl Resource {
             aliases,
             services,
             node,
+        }
+    }
+
+    /// A policy, made of an object in its namespace.
+    pub fn authorization(policy: &Authorization) -> Self {
+        let body = policy.encode_to_vec();
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest::digest(&digest::SHA256, &body).as_ref());
+        Self {
+            type_url: AUTHORIZATION_TYPE,
+            name: format!("{}/{}", policy.namespace, policy.name).into(),
+            entry: entry(hash, body),
+            namespace: Some(policy.namespace.as_str().into()),
+            aliases: Vec::new(),
+            services: Vec::new(),
+            node: String::new(),
         }
     }
 
@@ -188,6 +204,15 @@ impl Snapshot {
             Some((name.to_string(), address))
         };
         self.addresses.iter().filter_map(decoded).collect()
+    }
+
+    /// All policies, as messages, by name.
+    pub fn authorizations(&self) -> BTreeMap<String, Authorization> {
+        let decoded = |(name, held): (&Arc<str>, &Arc<Held>)| {
+            let policy = Authorization::decode(&*held.entry.body).ok()?;
+            Some((name.to_string(), policy))
+        };
+        self.authorizations.iter().filter_map(decoded).collect()
     }
 
     /// How many resources there are of type Address.

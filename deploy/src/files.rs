@@ -33,6 +33,9 @@ pub(crate) const BASE: &[File] = &[
     file!("daemonset/node.yaml"),
 ];
 
+/// Kinds of objects that a cluster may lack.
+pub(crate) const CRDS: &[File] = &[file!("crds/security.istio.io.yaml")];
+
 /// What a component adds, and what it changes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ComponentFiles {

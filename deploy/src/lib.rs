@@ -41,6 +41,19 @@ pub use values::{Component, Config, HostPaths, MapSizes, Values};
 /// The namespace that everything lives in.
 pub const NAMESPACE: &str = "culvert-system";
 
+/// The definitions of the kinds of objects that the mesh obeys and that a cluster may lack. They belong to whoever brought them: to
+/// be created where they are not there, and neither changed nor removed, since their objects would go with them.
+///
+/// # Errors
+/// When the files are no manifests.
+pub fn crds() -> Result<Vec<Document>, Error> {
+    let mut documents = Vec::new();
+    for file in files::CRDS {
+        documents.extend(file.documents()?);
+    }
+    Ok(documents)
+}
+
 /// The objects to apply, in an order in which each finds what it needs: the namespace first.
 ///
 /// # Errors

@@ -107,6 +107,7 @@ fn a_real_api_server_takes_the_manifests_and_grants_what_they_say() {
         .apply("{apiVersion: v1, kind: Node, metadata: {name: paper, labels: {kubernetes.io/os: linux, kubernetes.io/arch: amd64}}}")
         .unwrap();
 
+    cluster.apply("crds");
     cluster.apply("daemonset");
     // It has nothing to add to what was asked for, so that the next apply changes nothing.
     run(cluster.kubectl.command().args(["diff", "-k", &here("daemonset")]));

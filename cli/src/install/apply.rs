@@ -74,6 +74,29 @@ pub(super) async fn all(
     Ok(applied)
 }
 
+/// Creates the kinds of objects that the cluster lacks. Those that are there may be Istio's, with objects in them, and stay.
+pub(super) async fn missing_kinds(
+    cluster: &Cluster,
+    definitions: &[Value],
+    progress: &Progress,
+) -> Result<Vec<Applied>, Failure> {
+    let mut created = Vec::new();
+    for definition in definitions {
+        let name = definition["metadata"]["name"].as_str().unwrap_or_default();
+        let api = api(cluster, ("apiextensions.k8s.io", "v1", "CustomResourceDefinition"));
+        let there = api.get_metadata_opt(name).await;
+        let there = there.map_err(|error| Failure::of(format!("reading the kind {name}"), error))?;
+        if there.is_none() {
+            let applied = one(cluster, definition, false).await?;
+            progress.note(format!(
+                "kind {name} created; it stays when Culvert goes, with its objects"
+            ));
+            created.push(applied);
+        }
+    }
+    Ok(created)
+}
+
 async fn one(cluster: &Cluster, object: &Value, force: bool) -> Result<Applied, Failure> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));

@@ -148,7 +148,9 @@ pub(crate) async fn run(cluster: &Cluster, flags: &Flags, output: Output) -> Res
     }
     let merged = settled(cluster, flags, |words| progress.note(words)).await?;
     let objects = documents(&merged)?;
-    let applied = apply::all(cluster, &objects, flags.force, &progress).await?;
+    let kinds: Vec<Value> = culvert_deploy::crds()?.into_iter().map(Document::into_value).collect();
+    let mut applied = apply::missing_kinds(cluster, &kinds, &progress).await?;
+    applied.extend(apply::all(cluster, &objects, flags.force, &progress).await?);
     let pruned = prune::others(cluster, &objects, &progress).await?;
     apply::after(cluster, &applied).await?;
     let waited = if flags.no_wait {

@@ -19,6 +19,7 @@
 //! | [`names`] | what telemetry calls it |
 //! | `agents` | which nodes have an agent |
 //! | `service` | a Service becomes a Service, and an entry in each of its Workloads |
+//! | `policy` | who may connect to a pod: AuthorizationPolicy and PeerAuthentication |
 //! | `ports` | their ports |
 //! | `slice` | endpoints written by hand become Workloads, or bring a pod's to a Service |
 //! | `ranges` | which addresses the mesh may have |
@@ -29,7 +30,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use culvert_objects::{EndpointSlice, Findings, Key, Kind, Object, ObjectName, Objects, Pod, Service};
+use culvert_objects::{
+    AuthorizationPolicy, EndpointSlice, Findings, Key, Kind, Object, ObjectName, Objects, PeerAuthentication, Pod,
+    Service,
+};
+use culvert_proto::security::Authorization;
 use culvert_proto::workload::{Address, address};
 use culvert_xds::Change;
 
@@ -40,6 +45,7 @@ mod health;
 mod index;
 pub mod names;
 pub mod pod;
+mod policy;
 mod ports;
 mod ranges;
 mod reader;
@@ -110,6 +116,11 @@ impl Model {
     /// All resources of type Address, as messages, by name.
     pub fn addresses(&self) -> BTreeMap<String, Address> {
         self.snapshot.addresses()
+    }
+
+    /// All policies, as messages, by name.
+    pub fn authorizations(&self) -> BTreeMap<String, Authorization> {
+        self.snapshot.authorizations()
     }
 
     /// All resources, as they are served. A copy shares them.
@@ -286,10 +297,26 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
                 ..Derived::default()
             }
         }
-        Unit::Mesh => Derived {
-            resources: ranges::mesh(reader).iter().map(Resource::mesh).collect(),
-            ..Derived::default()
-        },
+        Unit::Policy(name) => {
+            let policy = reader.own::<AuthorizationPolicy>(name);
+            policy
+                .map(|policy| policy::authorization(reader, name, policy))
+                .unwrap_or_default()
+        }
+        Unit::PeerAuthentication(name) => {
+            let peer = reader.own::<PeerAuthentication>(name);
+            peer.map(|peer| policy::peer_authentication(reader, name, peer))
+                .unwrap_or_default()
+        }
+        Unit::Mesh => {
+            let ranges = ranges::mesh(reader);
+            let strict = policy::strict(reader);
+            let resources = ranges.iter().map(Resource::mesh);
+            Derived {
+                resources: resources.chain(strict.iter().map(Resource::authorization)).collect(),
+                ..Derived::default()
+            }
+        }
     }
 }
 

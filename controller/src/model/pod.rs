@@ -6,7 +6,7 @@ use culvert_proto::workload::{Locality, NetworkMode, TunnelProtocol, Workload, W
 use super::agents::Agents;
 use super::health::Health;
 use super::reader::Reader;
-use super::{names, service, slice, wire};
+use super::{names, policy, service, slice, wire};
 
 /// Set by Istio's node agent on pods that it has enrolled.
 const REDIRECTION: &str = "ambient.istio.io/redirection";
@@ -60,6 +60,7 @@ pub(super) fn workload(
         workload_name,
         native_tunnel: tunnel && is_native(pod),
         services: services.into_iter().collect(),
+        authorization_policies: policy::of_pod(reader, name, pod),
         cluster_id: settings.cluster_id.clone(),
         locality: reader
             .get::<Node>(&ObjectName::cluster(node))

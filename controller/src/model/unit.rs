@@ -15,6 +15,10 @@ pub(super) enum Unit {
     Service(ObjectName),
     /// The Workloads of a slice's addresses.
     Slice(ObjectName),
+    /// An AuthorizationPolicy.
+    Policy(ObjectName),
+    /// A PeerAuthentication.
+    PeerAuthentication(ObjectName),
     /// The mesh as a whole.
     Mesh,
 }
@@ -25,6 +29,8 @@ impl Unit {
         match kind {
             Kind::Pod => Some(Self::Pod(name.clone())),
             Kind::Service => Some(Self::Service(name.clone())),
+            Kind::AuthorizationPolicy => Some(Self::Policy(name.clone())),
+            Kind::PeerAuthentication => Some(Self::PeerAuthentication(name.clone())),
             Kind::EndpointSlice => Some(Self::Slice(name.clone())),
             _ => None,
         }

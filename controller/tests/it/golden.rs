@@ -21,7 +21,7 @@ fn rendered(model: &Model) -> BTreeMap<String, Value> {
 #[test]
 fn agrees_with_the_recordings() {
     let all = cases::cases();
-    assert_eq!(all.len(), 12);
+    assert_eq!(all.len(), 20);
     for case in all {
         let dir = cases::directory(&case);
         let loaded = Directory::open(dir.path()).unwrap().loaded();

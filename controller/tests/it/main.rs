@@ -8,6 +8,7 @@ mod cases;
 mod certificates;
 mod client;
 mod cluster;
+mod decisions;
 mod discovery;
 mod given;
 mod golden;

@@ -42,7 +42,8 @@ fn metadata(namespace: Option<&str>, name: &str) -> ObjectMeta {
     }
 }
 
-fn namespaced(metadata: &mut ObjectMeta) {
+/// In the namespace that is meant where none is said.
+pub(crate) fn namespaced(metadata: &mut ObjectMeta) {
     if metadata.namespace.as_deref().is_none_or(str::is_empty) {
         metadata.namespace = Some("default".to_owned());
     }

@@ -66,9 +66,9 @@ pub use few::Few;
 pub use finding::{Finding, Findings};
 pub use hold::{BadHold, HOLD_ANNOTATION, Hold};
 pub use kinds::{
-    Descriptor, Endpoint, EndpointSlice, Held, Key, Kind, KindSpec, NamedPort, Node, Object, Objects, Owner, Pod,
-    PodReference, Presence, SlicePort, has_no_selector, in_namespace, is_agent, is_external, referenced_pod, selector,
-    service_of_slice,
+    AuthorizationPolicy, Descriptor, Endpoint, EndpointSlice, Held, Key, Kind, KindSpec, NamedPort, Node, Object,
+    Objects, Owner, PeerAuthentication, Pod, PodReference, Presence, Selector, SlicePort, has_no_selector,
+    in_namespace, is_agent, is_external, referenced_pod, selector, service_of_slice,
 };
 pub use labels::Labels;
 pub use name::ObjectName;

@@ -18,6 +18,7 @@
 
 mod connection;
 mod evaluate;
+pub mod istio;
 mod parse;
 mod policy;
 

@@ -63,8 +63,9 @@ impl World {
             "name",
         ]);
         if there.lines().count() < 2 {
-            let manifests = repository().join("deploy/daemonset");
-            self.kubectl(&["apply", "-k", &manifests.display().to_string()]);
+            for folder in ["deploy/crds", "deploy/daemonset"] {
+                self.kubectl(&["apply", "-k", &repository().join(folder).display().to_string()]);
+            }
         }
         self.wait_ready();
     }

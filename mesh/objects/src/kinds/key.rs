@@ -24,9 +24,19 @@ impl Key {
         Self(hash_one(&("all", kind)))
     }
 
-    /// Services of a namespace whose selector asks for this label.
+    /// Services and policies of a namespace whose selector asks for this label.
     pub fn selector(namespace: &str, label: &str, value: &str) -> Self {
         Self(hash_one(&("selector", namespace, label, value)))
+    }
+
+    /// What binds all pods of a namespace.
+    pub fn all_in(namespace: &str) -> Self {
+        Self(hash_one(&("all in", namespace)))
+    }
+
+    /// What binds some pods, and lies in a namespace.
+    pub fn some_in(namespace: &str) -> Self {
+        Self(hash_one(&("some in", namespace)))
     }
 
     /// The pod of an address.

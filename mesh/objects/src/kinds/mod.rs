@@ -21,6 +21,8 @@ mod namespace;
 mod node;
 mod pod;
 mod prune;
+mod security;
+mod selector;
 mod service;
 mod service_account;
 mod service_cidr;
@@ -34,6 +36,8 @@ pub use k8s_openapi::api::{
 pub use key::Key;
 pub use node::Node;
 pub use pod::{NamedPort, Owner, Pod, is_agent};
+pub use security::{AuthorizationPolicy, PeerAuthentication};
+pub use selector::Selector;
 pub use service::{has_no_selector, is_external, selector};
 pub use spec::KindSpec;
 
@@ -294,6 +298,14 @@ kinds! {
     endpoint_slices: EndpointSlice { "discovery.k8s.io", "v1", "endpointslices", true, Required, false }
     /// Pods in every phase, those that have ended included.
     pods: Pod { "", "v1", "pods", true, Required, false }
+    /// Authorization policies of Istio, as written.
+    authorization_policies: AuthorizationPolicy {
+        "security.istio.io", "v1", "authorizationpolicies", true, Optional, false
+    }
+    /// Peer authentications of Istio, as written.
+    peer_authentications: PeerAuthentication {
+        "security.istio.io", "v1", "peerauthentications", true, Optional, false
+    }
     /// Configuration maps.
     config_maps: ConfigMap { "", "v1", "configmaps", true, Files, false }
 }

@@ -1,0 +1,59 @@
+//! The values of a policy's lists. `None`: it means nothing, or not what somebody may think.
+
+use std::net::IpAddr;
+
+use culvert_proto::security::{Address, ServiceAccountMatch, StringMatch, string_match::MatchType};
+use ipnet::IpNet;
+
+/// `*` for any text, `a*` for a beginning, `*a` for an end, else the text itself.
+pub(super) fn text(value: &str) -> Option<StringMatch> {
+    let is_plain = |text: &str| !text.is_empty() && !text.contains('*');
+    let kind = match value {
+        "*" => MatchType::Presence(()),
+        _ => match (value.strip_suffix('*'), value.strip_prefix('*')) {
+            (Some(prefix), None) if is_plain(prefix) => MatchType::Prefix(prefix.to_owned()),
+            (None, Some(suffix)) if is_plain(suffix) => MatchType::Suffix(suffix.to_owned()),
+            (None, None) if is_plain(value) => MatchType::Exact(value.to_owned()),
+            _ => return None,
+        },
+    };
+    Some(StringMatch { match_type: Some(kind) })
+}
+
+/// An identity as policies write it, without the `spiffe://` that some put before it.
+pub(super) fn principal(value: &str) -> Option<StringMatch> {
+    text(value.strip_prefix("spiffe://").unwrap_or(value))
+}
+
+/// `name`, in the policy's own namespace, or `namespace/name`. There are no wildcards.
+pub(super) fn service_account(value: &str, own_namespace: &str) -> Option<ServiceAccountMatch> {
+    let (namespace, name) = value.split_once('/').unwrap_or((own_namespace, value));
+    let is_name = |text: &str| !text.is_empty() && !text.contains(['/', '*']);
+    (is_name(namespace) && is_name(name)).then(|| ServiceAccountMatch {
+        namespace: namespace.to_owned(),
+        service_account: name.to_owned(),
+    })
+}
+
+/// An address, or a range of them; bits beyond the prefix do not count.
+pub(super) fn range(value: &str) -> Option<Address> {
+    let net = match value.parse::<IpAddr>() {
+        Ok(address) => IpNet::from(address),
+        Err(_) => value.parse::<IpNet>().ok()?,
+    };
+    let address = match net.addr() {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    Some(Address {
+        address,
+        length: u32::from(net.prefix_len()),
+    })
+}
+
+/// 1 to 65535, in digits alone.
+pub(super) fn port(value: &str) -> Option<u32> {
+    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+    let port: u16 = value.parse().ok().filter(|port| digits && *port != 0)?;
+    Some(u32::from(port))
+}

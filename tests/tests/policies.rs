@@ -1,0 +1,125 @@
+//! Policies from objects: who is let in, who is not, and what becomes of what is open.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests fail as tests do"
+)]
+
+use std::{io::Read as _, net::TcpStream};
+
+use culvert_lab::{Pod, PodSpec, wait_until};
+use culvert_tests::{PATIENCE, Town, echo, lab, town::PORT};
+use serde_json::{Value, json};
+
+/// Where the echo is, beside the town's own servers.
+const ECHO: u16 = PORT + 1;
+
+fn object(kind: &str, namespace: &str, name: &str, spec: Value) -> Value {
+    json!({
+        "apiVersion": "security.istio.io/v1", "kind": kind,
+        "metadata": { "name": name, "namespace": namespace }, "spec": spec,
+    })
+}
+
+fn reaches(from: &Pod, to: &Pod) -> bool {
+    echo::connect(from, (to.ip4(), ECHO).into(), PATIENCE).is_ok()
+}
+
+/// Waits until a peer is let in, or is not, as it should be.
+#[track_caller]
+fn wait_for(town: &Town<'_>, from: &Pod, to: &Pod, wanted: bool) {
+    let what = format!("{} to reach {}: {wanted}", from.name(), to.name());
+    let waited = wait_until(&what, PATIENCE, || reaches(from, to) == wanted);
+    waited.unwrap_or_else(|error| panic!("{error:#}\n{}", town.lab.logs(20)));
+}
+
+/// Waits for the end of an open connection.
+fn wait_for_end(mut stream: TcpStream) {
+    // A reset or an end; a time-out is neither.
+    match stream.read(&mut [0]) {
+        Ok(0) => {}
+        Ok(_) => panic!("bytes that nobody sent"),
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}"),
+    }
+}
+
+#[test]
+fn strict_lets_in_who_has_a_certificate_and_nobody_else() {
+    let lab = lab("pol_strict");
+    let town = Town::meshed(&lab);
+    lab.namespace("outside").unwrap();
+    let stranger = lab.pod(PodSpec::new("outside", "stranger").on(1)).unwrap();
+    echo::serve(&town.server, ECHO);
+    wait_for(&town, &stranger, &town.server, true);
+    let open = echo::connect(&stranger, (town.server.ip4(), ECHO).into(), PATIENCE).unwrap();
+
+    let strict = object(
+        "PeerAuthentication",
+        "town",
+        "default",
+        json!({ "mtls": { "mode": "STRICT" } }),
+    );
+    lab.apply(&strict).unwrap();
+    wait_for(&town, &stranger, &town.server, false);
+    wait_for(&town, &town.client, &town.server, true);
+    wait_for_end(open);
+
+    let but_one = json!({
+        "selector": { "matchLabels": { "app": "server" } },
+        "portLevelMtls": { ECHO.to_string(): { "mode": "PERMISSIVE" } },
+    });
+    lab.apply(&object("PeerAuthentication", "town", "one", but_one))
+        .unwrap();
+    wait_for(&town, &stranger, &town.server, true);
+    lab.delete("PeerAuthentication", "town", "one").unwrap();
+    wait_for(&town, &stranger, &town.server, false);
+    lab.delete("PeerAuthentication", "town", "default").unwrap();
+    wait_for(&town, &stranger, &town.server, true);
+}
+
+#[test]
+fn an_allow_policy_lets_in_whom_it_names_and_ends_what_others_have_open() {
+    let lab = lab("pol_allow");
+    let town = Town::meshed(&lab);
+    echo::serve(&town.server, ECHO);
+    wait_for(&town, &town.neighbour, &town.server, true);
+    let address = (town.server.ip4(), ECHO).into();
+    let others = echo::connect(&town.neighbour, address, PATIENCE).unwrap();
+    let mut own = echo::connect(&town.client, address, PATIENCE).unwrap();
+
+    let rules = json!([
+        { "from": [{ "source": { "principals": ["cluster.local/ns/town/sa/client"] } }],
+          "to": [{ "operation": { "ports": [ECHO.to_string()] } }] },
+    ]);
+    let only = json!({ "selector": { "matchLabels": { "app": "server" } }, "rules": rules });
+    lab.apply(&object("AuthorizationPolicy", "town", "only-client", only))
+        .unwrap();
+    wait_for(&town, &town.neighbour, &town.server, false);
+    wait_for_end(others);
+    wait_for(&town, &town.client, &town.server, true);
+    echo::round_trip(&mut own).unwrap();
+    lab.delete("AuthorizationPolicy", "town", "only-client").unwrap();
+    wait_for(&town, &town.neighbour, &town.server, true);
+}
+
+#[test]
+fn what_node_proxies_cannot_decide_is_denied_and_named() {
+    let lab = lab("pol_layer7");
+    let town = Town::meshed(&lab);
+    echo::serve(&town.server, ECHO);
+    wait_for(&town, &town.client, &town.server, true);
+    let admin = json!({ "action": "DENY", "rules": [{ "to": [{ "operation": { "paths": ["/admin"] } }] }] });
+    lab.apply(&object("AuthorizationPolicy", "town", "admin", admin))
+        .unwrap();
+    wait_for(&town, &town.client, &town.server, false);
+    let findings = town.mesh.get_controller("/findings").unwrap().body;
+    for word in [
+        "AuthorizationPolicy town/admin",
+        "spec.rules[0].to[0].operation.paths",
+        "layer 7",
+    ] {
+        assert!(findings.contains(word), "{word}: {findings}");
+    }
+    lab.delete("AuthorizationPolicy", "town", "admin").unwrap();
+    wait_for(&town, &town.client, &town.server, true);
+}
