@@ -42,7 +42,7 @@ fn metadata(namespace: Option<&str>, name: &str) -> ObjectMeta {
     }
 }
 
-fn namespaced(metadata: &mut ObjectMeta) {
+pub(crate) fn namespaced(metadata: &mut ObjectMeta) {
     if metadata.namespace.as_deref().is_none_or(str::is_empty) {
         metadata.namespace = Some("default".to_owned());
     }

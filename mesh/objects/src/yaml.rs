@@ -33,3 +33,31 @@ where
         }
     })
 }
+
+/// The same in JSON, where keys are texts.
+pub(crate) fn to_json(value: Value) -> serde_json::Value {
+    match value {
+        Value::Null => serde_json::Value::Null,
+        Value::Bool(value) => value.into(),
+        Value::Number(number) => serde_json::to_value(number).unwrap_or_default(),
+        Value::String(text) => text.into(),
+        Value::Sequence(items) => items.into_iter().map(to_json).collect(),
+        Value::Mapping(fields) => {
+            let field = |(key, value): (Value, Value)| Some((text(key)?, to_json(value)));
+            fields.into_iter().filter_map(field).collect()
+        }
+        Value::Tagged(tagged) => to_json(tagged.value),
+    }
+}
+
+/// What a key is in JSON. Lists and maps are none.
+fn text(key: Value) -> Option<String> {
+    match key {
+        Value::Null => Some("null".to_owned()),
+        Value::Bool(value) => Some(value.to_string()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::String(text) => Some(text),
+        Value::Tagged(tagged) => text(tagged.value),
+        Value::Sequence(_) | Value::Mapping(_) => None,
+    }
+}
