@@ -263,11 +263,18 @@ mod tests {
         let both = gateway("networking.istio.io") + &gateway("gateway.networking.k8s.io");
         std::fs::write(dir.path().join("a.yaml"), both).unwrap();
         let loaded = culvert_objects::Directory::open(dir.path()).unwrap().loaded();
-        let told: Vec<Note> = loaded.findings.keys().filter_map(|finding| of_finding(finding)).collect();
+        let told: Vec<Note> = loaded
+            .findings
+            .keys()
+            .filter_map(|finding| of_finding(finding))
+            .collect();
         let references = told.iter().map(|note| reference(&loaded.objects, note));
         let mut versions: Vec<String> = references
             .map(|about| {
-                assert_eq!((about.kind.as_deref(), about.uid.as_deref()), (Some("Gateway"), Some("u-1")));
+                assert_eq!(
+                    (about.kind.as_deref(), about.uid.as_deref()),
+                    (Some("Gateway"), Some("u-1"))
+                );
                 about.api_version.unwrap()
             })
             .collect();

@@ -160,9 +160,17 @@ impl Groups {
                 for Resource { resource } in resources {
                     let is_known = ours.iter().any(|ours| ours.group == name && ours.plural == resource);
                     if !is_known && known::ALL.iter().any(|known| known.group == name) {
-                        tracing::warn!(group = name, resource, "Culvert does not know this kind, and reads none of its objects");
+                        tracing::warn!(
+                            group = name,
+                            resource,
+                            "Culvert does not know this kind, and reads none of its objects"
+                        );
                     }
-                    kinds.0.entry((name.clone(), resource)).or_default().push(Arc::clone(&version));
+                    kinds
+                        .0
+                        .entry((name.clone(), resource))
+                        .or_default()
+                        .push(Arc::clone(&version));
                 }
             }
         }
@@ -180,7 +188,8 @@ mod tests {
         let version = |version: &&str| json!({"version": version, "resources": [{"resource": "tcproutes"}]});
         let versions: Vec<_> = versions.iter().map(version).collect();
         let group = json!({"metadata": {"name": "gateway.networking.k8s.io"}, "versions": versions});
-        let other = json!({"metadata": {"name": "apps"}, "versions": [{"version": "v1", "resources": [{"resource": "x"}]}]});
+        let other =
+            json!({"metadata": {"name": "apps"}, "versions": [{"version": "v1", "resources": [{"resource": "x"}]}]});
         let all = json!({"kind": "APIGroupDiscoveryList", "items": [other, group]});
         serde_json::from_value::<Groups>(all).unwrap().kinds()
     }

@@ -12,6 +12,7 @@ mod discovery;
 mod given;
 mod golden;
 mod hour;
+mod kinds;
 mod life;
 mod process;
 mod streams;

@@ -88,9 +88,7 @@ impl ApiServer {
 }
 
 fn discovery(offers: &[[&str; 3]]) -> Value {
-    let group = |[group, version, plural]: &[&str; 3]| {
-        json!({"metadata": {"name": group}, "versions": [{"version": version, "resources": [{"resource": plural}]}]})
-    };
+    let group = |[group, version, plural]: &[&str; 3]| json!({"metadata": {"name": group}, "versions": [{"version": version, "resources": [{"resource": plural}]}]});
     let items: Vec<Value> = offers.iter().map(group).collect();
     json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "items": items})
 }
@@ -194,5 +192,8 @@ async fn kinds_that_are_not_there_cost_no_request_each_and_one_that_comes_is_fol
     );
     server.set("tcproutes", None);
     *server.offers.lock() = Some(Vec::new());
-    until(&mut loaded, |loaded| loaded.objects.tcp_routes.is_empty() && loaded.findings.is_empty()).await;
+    until(&mut loaded, |loaded| {
+        loaded.objects.tcp_routes.is_empty() && loaded.findings.is_empty()
+    })
+    .await;
 }
