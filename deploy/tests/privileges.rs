@@ -6,6 +6,7 @@ use culvert_deploy::{
     Component, Document, Values, manifests,
     privileges::{Privileges, privileges},
 };
+use culvert_objects::Kind;
 use k8s_openapi::api::core::v1::{Container, PodSpec, SecurityContext};
 use serde_json::Value;
 
@@ -235,6 +236,24 @@ fn no_rule_has_a_wildcard_and_what_can_be_named_is() {
     distinct.sort();
     distinct.dedup();
     assert_eq!(distinct.len(), permissions.len(), "a verb is granted twice");
+}
+
+/// One that it may not read would be as if the cluster had none of it: passed over in silence.
+#[test]
+fn the_controller_may_list_and_watch_every_kind_that_it_follows_and_no_other() {
+    let permissions = privileges().unwrap().permissions;
+    let ours = permissions
+        .iter()
+        .filter(|one| one.role == "culvert-controller" && one.namespace.is_none());
+    let ours = ours.filter(|one| one.names.is_empty() && one.verb != "create" && one.resource != "events");
+    let granted: BTreeSet<(&str, &str, &str)> = ours
+        .map(|one| (one.group.as_str(), one.resource.as_str(), one.verb.as_str()))
+        .collect();
+    let followed: BTreeSet<(&str, &str, &str)> = Kind::followed()
+        .map(Kind::descriptor)
+        .flat_map(|kind| ["list", "watch"].map(|verb| (kind.group, kind.plural, verb)))
+        .collect();
+    assert_eq!(granted, followed);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Kubernetes' own programs and CoreDNS are built from Go modules that `tests/tools` pins; the rest is Debian's. What
 //! the cluster is and does is in the crate `culvert-cluster`, whose program gets this chore's arguments.
 
-mod go;
+pub(crate) mod go;
 
 use crate::{
     setup,

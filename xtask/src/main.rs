@@ -5,6 +5,7 @@
 
 mod bench;
 mod cluster;
+mod crds;
 mod demo;
 mod ebpf;
 mod image;
@@ -41,6 +42,8 @@ enum Chore {
     Imports,
     /// A real Kubernetes cluster on this machine: up, down, status, shell
     Cluster(cluster::Options),
+    /// Fetch the CRDs of Istio and of the Gateway API, which a test compares with what Culvert knows of them
+    Crds,
     /// Measure no mesh, Culvert and two Envoy sidecars in turns, and print what each costs
     Bench(bench::Options),
 }
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         },
         Chore::Imports => imports::check(),
         Chore::Cluster(options) => cluster::run(&options),
+        Chore::Crds => crds::ensure(),
         Chore::Bench(options) => bench::run(&options),
     };
     match done {

@@ -61,6 +61,8 @@ fn set_up() -> Result<()> {
     // A test compares what kubectl and Helm make of the manifests, others need an API server.
     crate::cluster::ensure_programs()?;
     crate::cluster::ensure_helm()?;
+    // Another compares what is known of Istio's and the Gateway API's kinds with these.
+    crate::crds::ensure()?;
     // nft is there to make rules, so that a test can see that they would be counted.
     let programs = [("cc", "build-essential"), ("ip", "iproute2"), ("nft", "nftables")];
     setup::ensure_programs(&programs, "build Culvert and to run its end-to-end tests")?;

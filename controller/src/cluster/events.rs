@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use culvert_objects::{Finding, Findings, Namespace, ObjectName, Objects, PersistentMap};
+use culvert_objects::{Finding, Findings, Kind, Namespace, Object, ObjectName, Objects, PersistentMap};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -27,7 +27,7 @@ const RATE: f64 = 2.0;
 /// Something to be told about an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Note {
-    kind: String,
+    kind: Kind,
     object: ObjectName,
     warning: bool,
     reason: &'static str,
@@ -82,24 +82,7 @@ impl Events {
 }
 
 async fn tell(recorder: &Recorder, objects: &Objects, note: Note) {
-    let uid = match note.kind.as_str() {
-        "Namespace" => objects
-            .namespaces
-            .get(&note.object)
-            .and_then(|o| o.metadata.uid.clone()),
-        "Pod" => objects.pods.get(&note.object).map(|pod| pod.uid.to_string()),
-        "Service" => objects.services.get(&note.object).and_then(|o| o.metadata.uid.clone()),
-        _ => None,
-    };
-    let namespace = note.object.namespace.to_string();
-    let about = ObjectReference {
-        api_version: Some("v1".to_owned()),
-        kind: Some(note.kind),
-        name: Some(note.object.name.to_string()),
-        namespace: (!namespace.is_empty()).then_some(namespace),
-        uid,
-        ..ObjectReference::default()
-    };
+    let about = reference(objects, &note);
     let event = Event {
         type_: if note.warning {
             EventType::Warning
@@ -113,6 +96,21 @@ async fn tell(recorder: &Recorder, objects: &Objects, note: Note) {
     };
     if let Err(error) = recorder.publish(&event, &about).await {
         tracing::debug!(%error, object = %note.object, "an event could not be written");
+    }
+}
+
+/// The object, as others find it.
+fn reference(objects: &Objects, note: &Note) -> ObjectReference {
+    let (object, descriptor) = (objects.get(note.kind, &note.object), note.kind.descriptor());
+    let uid = object.as_ref().and_then(Object::uid).filter(|uid| !uid.is_empty());
+    let namespace = note.object.namespace.to_string();
+    ObjectReference {
+        api_version: Some(descriptor.api_version()),
+        kind: Some(descriptor.name.to_owned()),
+        name: Some(note.object.name.to_string()),
+        namespace: (!namespace.is_empty()).then_some(namespace),
+        uid: uid.map(str::to_owned),
+        ..ObjectReference::default()
     }
 }
 
@@ -140,7 +138,7 @@ impl Seen {
 /// What is new, to be told.
 fn notes(before: &Seen, now: &Seen) -> Vec<Note> {
     let namespace = |name: &ObjectName, reason, text| Note {
-        kind: "Namespace".to_owned(),
+        kind: Kind::Namespace,
         object: name.clone(),
         warning: false,
         reason,
@@ -169,16 +167,17 @@ fn notes(before: &Seen, now: &Seen) -> Vec<Note> {
 
 fn of_finding(finding: &Finding) -> Option<Note> {
     let (kind, name) = finding.object.as_deref()?.split_once(' ')?;
+    let kind = Kind::named(kind)?;
     let label = finding
         .field
         .as_deref()
         .is_some_and(|field| field.starts_with("metadata.labels["));
     // The agent of the pod's node says that of a pod.
-    if kind == "Pod" && label {
+    if kind == Kind::Pod && label {
         return None;
     }
     Some(Note {
-        kind: kind.to_owned(),
+        kind,
         object: match name.split_once('/') {
             Some((namespace, name)) => ObjectName::new(namespace, name),
             None => ObjectName::cluster(name),
@@ -251,6 +250,36 @@ mod tests {
             reasons(&on, &Seen::default()).is_empty(),
             "a namespace that is gone is told nothing"
         );
+    }
+
+    /// Whoever asks for the events of an object asks by its own version, kind and uid.
+    #[test]
+    fn an_event_names_the_object_by_its_own_version_and_not_by_that_of_another_kind() {
+        let gateway = |group: &str| {
+            let metadata = "{name: web, namespace: default, uid: u-1}";
+            format!("---\napiVersion: {group}/v1\nkind: Gateway\nmetadata: {metadata}\n")
+        };
+        let dir = tempfile::TempDir::new().unwrap();
+        let both = gateway("networking.istio.io") + &gateway("gateway.networking.k8s.io");
+        std::fs::write(dir.path().join("a.yaml"), both).unwrap();
+        let loaded = culvert_objects::Directory::open(dir.path()).unwrap().loaded();
+        let told: Vec<Note> = loaded
+            .findings
+            .keys()
+            .filter_map(|finding| of_finding(finding))
+            .collect();
+        let references = told.iter().map(|note| reference(&loaded.objects, note));
+        let mut versions: Vec<String> = references
+            .map(|about| {
+                assert_eq!(
+                    (about.kind.as_deref(), about.uid.as_deref()),
+                    (Some("Gateway"), Some("u-1"))
+                );
+                about.api_version.unwrap()
+            })
+            .collect();
+        versions.sort();
+        assert_eq!(versions, ["gateway.networking.k8s.io/v1", "networking.istio.io/v1"]);
     }
 
     #[test]

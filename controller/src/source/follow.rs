@@ -3,11 +3,12 @@
 //! A list comes page by page, each with a deadline of its own, so that it may be of any length. Every object is read by
 //! itself: one that cannot be read is a finding that names it, and nothing to the others.
 //!
-//! A kind that a cluster need not have is looked for again and again while it is not there.
+//! A kind that a cluster need not have is followed while the cluster offers it, in a version that it offers: see `offer`.
 //!
 //! kube's own `watcher` says neither when a broken watch is whole again, nor lets a list be compared with what is held
 //! while it arrives: here the answer to "is what we hold still the truth?" is needed at any time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use culvert_objects::{Descriptor, ObjectName, Presence};
@@ -17,9 +18,10 @@ use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::core::Request;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::health::Health;
+use super::offer::Offer;
 use super::store::{Change, Item};
 
 /// Objects in one answer of a list. Bounds the memory of the first list, beside what is kept of it.
@@ -31,7 +33,7 @@ const PAGE_DEADLINE: Duration = Duration::from_secs(15);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 /// Short, so that an API server that comes back is noticed soon.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How often a kind is looked for that the cluster does not have.
+/// How often it is looked for what the cluster does not have.
 pub(super) const ABSENT: Duration = Duration::from_secs(10);
 
 /// The watch is over, and why.
@@ -78,17 +80,25 @@ pub(crate) struct Follower {
     pub(crate) client: Client,
     pub(crate) changes: mpsc::Sender<Change>,
     pub(crate) health: Health,
-    /// How often a kind is looked for that is not there.
+    /// Which kinds the cluster has.
+    pub(crate) offer: watch::Receiver<Offer>,
+    /// How often a kind is looked for that is offered and not there, or may not be read.
     pub(crate) absent: Duration,
 }
 
 impl Follower {
     /// Follows until the receiver is gone.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         let kind = self.descriptor.kind;
         let mut pause = SHORTEST_PAUSE;
         loop {
-            let version = match self.list().await {
+            let Some(of_kind) = self.version().await else {
+                if !self.has_none().await || self.offer.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            let version = match self.list(&of_kind).await {
                 Listed::At(version) => version,
                 Listed::Absent => {
                     self.health.absent(kind);
@@ -103,13 +113,37 @@ impl Follower {
             };
             self.health.current(kind);
             pause = SHORTEST_PAUSE;
-            if !self.watch(version, &mut pause).await {
+            if !self.watch(&of_kind, version, &mut pause).await {
                 return;
             }
             tracing::info!(%kind, "the watch cannot go on where it was; listing again");
             self.health.relisted(kind);
             tokio::time::sleep(SHORTEST_PAUSE).await;
         }
+    }
+
+    /// The version of the kind to ask for; none where the cluster does not have the kind.
+    async fn version(&mut self) -> Option<Arc<str>> {
+        let first = || Some(self.descriptor.version().into());
+        if !self.may_be_absent() {
+            return first();
+        }
+        match self.offer.wait_for(|offer| *offer != Offer::Unasked).await {
+            Ok(offer) => match &*offer {
+                Offer::Kinds(kinds) => kinds.version(self.descriptor),
+                Offer::Unasked | Offer::Unknown => first(),
+            },
+            // Nobody looks any more: see for oneself.
+            Err(_) => first(),
+        }
+    }
+
+    /// Takes all objects of the kind for gone. False when the receiver is.
+    async fn has_none(&self) -> bool {
+        let kind = self.descriptor.kind;
+        let told = self.send(Change::Begin(kind)).await && self.send(Change::Complete(kind)).await;
+        self.health.absent(kind);
+        told
     }
 
     async fn wait(&self, pause: &mut Duration, why: String) {
@@ -123,14 +157,14 @@ impl Follower {
     }
 
     /// Lists all page by page.
-    async fn list(&self) -> Listed {
+    async fn list(&self, of_kind: &str) -> Listed {
         let kind = self.descriptor.kind;
         if !self.send(Change::Begin(kind)).await {
             return Listed::Unwanted;
         }
         let mut params = ListParams::default().limit(PAGE);
         loop {
-            let page = match tokio::time::timeout(PAGE_DEADLINE, self.page(&params)).await {
+            let page = match tokio::time::timeout(PAGE_DEADLINE, self.page(of_kind, &params)).await {
                 Ok(Ok(page)) => page,
                 Ok(Err(kube::Error::Api(status))) if matches!(status.code, 403 | 404) && self.may_be_absent() => {
                     let sent = self.send(Change::Complete(kind)).await;
@@ -160,31 +194,32 @@ impl Follower {
         self.descriptor.presence == Presence::Optional
     }
 
-    async fn page(&self, params: &ListParams) -> kube::Result<Page> {
+    async fn page(&self, of_kind: &str, params: &ListParams) -> kube::Result<Page> {
         let request = if self.descriptor.metadata_only {
-            self.request().list_metadata(params)
+            self.request(of_kind).list_metadata(params)
         } else {
-            self.request().list(params)
+            self.request(of_kind).list(params)
         };
         self.client.request(request.map_err(kube::Error::BuildRequest)?).await
     }
 
     async fn events(
         &self,
+        of_kind: &str,
         params: &WatchParams,
         version: &str,
     ) -> kube::Result<impl Stream<Item = kube::Result<WatchEvent<Value>>> + Send + Unpin + use<>> {
         let request = if self.descriptor.metadata_only {
-            self.request().watch_metadata(params, version)
+            self.request(of_kind).watch_metadata(params, version)
         } else {
-            self.request().watch(params, version)
+            self.request(of_kind).watch(params, version)
         };
         let request = request.map_err(kube::Error::BuildRequest)?;
         Ok(Box::pin(self.client.request_events(request).await?))
     }
 
-    fn request(&self) -> Request {
-        let (group, version, plural) = (self.descriptor.group, self.descriptor.version, self.descriptor.plural);
+    fn request(&self, version: &str) -> Request {
+        let (group, plural) = (self.descriptor.group, self.descriptor.plural);
         Request::new(if group.is_empty() {
             format!("/api/{version}/{plural}")
         } else {
@@ -193,9 +228,9 @@ impl Follower {
     }
 
     /// Watches until a new list is needed (true) or the receiver is gone (false).
-    async fn watch(&self, mut version: String, pause: &mut Duration) -> bool {
+    async fn watch(&self, of_kind: &str, mut version: String, pause: &mut Duration) -> bool {
         loop {
-            match self.watch_once(&mut version, pause).await {
+            match self.watch_once(of_kind, &mut version, pause).await {
                 Ended::Normally => {}
                 Ended::Expired => return true,
                 Ended::Broken(why) => self.wait(pause, why).await,
@@ -204,9 +239,9 @@ impl Follower {
         }
     }
 
-    async fn watch_once(&self, version: &mut String, pause: &mut Duration) -> Ended {
+    async fn watch_once(&self, of_kind: &str, version: &mut String, pause: &mut Duration) -> Ended {
         let params = WatchParams::default().timeout(WATCH_SECONDS);
-        let mut events = match self.events(&params, version).await {
+        let mut events = match self.events(of_kind, &params, version).await {
             Ok(events) => events,
             Err(error) => return self.failed(&error),
         };

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::follow::{ABSENT, Follower};
 use super::health::Health;
+use super::offer;
 use super::store::{Change, Store};
 
 /// Changes that wait to be put together. A follower that finds it full waits, so that memory stays bounded.
@@ -28,15 +29,17 @@ pub(crate) fn follow(client: &Client, health: &Health) -> watch::Receiver<Arc<Lo
     follow_looking(client, health, ABSENT)
 }
 
-/// As [`follow`], looking so often for kinds that are not there.
+/// As [`follow`], looking so often for what is not there.
 fn follow_looking(client: &Client, health: &Health, absent: Duration) -> watch::Receiver<Arc<Loaded>> {
     let (changes, events) = mpsc::channel(WAITING);
+    let offer = offer::follow(client.clone(), absent);
     for kind in Kind::followed() {
         let follower = Follower {
             descriptor: kind.descriptor(),
             client: client.clone(),
             changes: changes.clone(),
             health: health.clone(),
+            offer: offer.clone(),
             absent,
         };
         tokio::spawn(follower.run());

@@ -4,6 +4,7 @@
 //! | module | what |
 //! |---|---|
 //! | `kubernetes` | follows every kind, and collects the events |
+//! | `offer` | which kinds the cluster has, of those that it need not have |
 //! | `follow` | one kind: list, watch, and again |
 //! | `store` | what is held, and what of it is in force |
 //! | `health` | which kinds are known, and since when one is not followed |
@@ -26,6 +27,7 @@ pub mod feed;
 mod follow;
 mod health;
 mod kubernetes;
+mod offer;
 mod store;
 
 pub use crate::cluster::client::ClientError;

@@ -17,13 +17,13 @@ use crate::cases;
 use crate::process::PATIENCE;
 
 /// A cluster, taken down at the end if it was brought up here.
-struct Up {
-    cluster: Cluster,
+pub(crate) struct Up {
+    pub(crate) cluster: Cluster,
     own: Option<(std::path::PathBuf, String)>,
 }
 
 impl Up {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let options = Options::new("controller", 0).unwrap();
         if let Ok(name) = std::env::var("CULVERT_TEST_CLUSTER") {
             let cluster = Cluster::attach(&options.state, &name).unwrap();
@@ -34,7 +34,7 @@ impl Up {
         Self { cluster, own }
     }
 
-    fn kubectl(&self, arguments: &[&str]) -> String {
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
         self.cluster.kubectl_client().run(arguments).unwrap()
     }
 }
@@ -206,7 +206,10 @@ fn holds_all(now: &Loaded, before: &Loaded) -> bool {
             .all(|name| now.service_accounts.contains_key(name))
 }
 
-async fn until(objects: &mut tokio::sync::watch::Receiver<Arc<Loaded>>, what: impl Fn(&Loaded) -> bool) -> Arc<Loaded> {
+pub(crate) async fn until(
+    objects: &mut tokio::sync::watch::Receiver<Arc<Loaded>>,
+    what: impl Fn(&Loaded) -> bool,
+) -> Arc<Loaded> {
     let found = tokio::time::timeout(PATIENCE, objects.wait_for(|loaded| what(loaded))).await;
     Arc::clone(&found.expect("it does not come").unwrap())
 }

@@ -13,6 +13,7 @@ mod discovery;
 mod given;
 mod golden;
 mod hour;
+mod kinds;
 mod life;
 mod process;
 mod streams;

@@ -6,6 +6,9 @@ use crate::name::ObjectName;
 
 /// What is wrong with an object beside others that stays: the field, and what in words.
 pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, String)> {
+    if let Some(known) = object.kind().descriptor().unserved {
+        return vec![("kind".to_owned(), known.not_served(object.binding().is_some()))];
+    }
     let unknown = match object {
         Object::Namespace(_) => enrolment::decided_by(|key| object.label(key), true).err(),
         Object::Pod(_) => enrolment::decided_by(|key| object.label(key), false).err(),

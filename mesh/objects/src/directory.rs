@@ -64,6 +64,8 @@ struct File {
     /// Whether there was ever a state without fault to go back to.
     was_good: bool,
     faults: Vec<Fault>,
+    /// Said of documents that nobody reads.
+    unread: Vec<Fault>,
 }
 
 /// What a look at the directory came to.
@@ -247,6 +249,7 @@ impl Directory {
             self.merged.set(path, parsed.documents);
         }
         file.faults = parsed.faults;
+        file.unread = parsed.unread;
     }
 
     fn forget(&mut self, path: &Path) {
@@ -266,14 +269,11 @@ impl Directory {
                 "this document does not count"
             };
             let faults = file.faults.iter().map(|fault| Finding {
-                file: path.clone(),
-                document: fault.number,
-                line: (fault.line > 0).then_some(fault.line),
-                object: fault.object.clone(),
-                field: fault.field.clone(),
                 message: format!("{} ({holds})", fault.message),
+                ..fault.finding(path)
             });
-            findings.extend(faults.map(|finding| (Arc::new(finding), ())));
+            let unread = file.unread.iter().map(|fault| fault.finding(path));
+            findings.extend(faults.chain(unread).map(|finding| (Arc::new(finding), ())));
         }
         let unlistable = self.unlistable.iter().map(|(path, message)| Finding {
             file: path.clone(),

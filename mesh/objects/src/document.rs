@@ -1,8 +1,12 @@
 //! One file's text, taken apart into objects.
 
+use std::path::Path;
+
 use serde_yaml_ng::Value;
 
+use crate::finding::Finding;
 use crate::kinds::{self, Kind, Object};
+use crate::known;
 use crate::problem::Problem;
 
 /// Brackets that may be open at a time. Readers allow 128.
@@ -15,6 +19,8 @@ pub struct Parsed {
     pub documents: Vec<Document>,
     /// What is wrong with the others.
     pub faults: Vec<Fault>,
+    /// What has to be said of documents that nobody reads, and that spoil nothing.
+    pub unread: Vec<Fault>,
 }
 
 /// One object and its place in the file.
@@ -43,8 +49,22 @@ pub struct Fault {
     pub message: String,
 }
 
+impl Fault {
+    /// The same, in a file.
+    pub(crate) fn finding(&self, path: &Path) -> Finding {
+        Finding {
+            file: path.to_owned(),
+            document: self.number,
+            line: (self.line > 0).then_some(self.line),
+            object: self.object.clone(),
+            field: self.field.clone(),
+            message: self.message.clone(),
+        }
+    }
+}
+
 /// Takes `text` apart. `json` tells that it is JSON (one or several values in a row), else YAML. Documents of kinds
-/// that the mesh does not read are skipped. Never fails as a whole: what is wrong is in [`Parsed::faults`].
+/// that the mesh does not read are skipped; of those that it should, that is said in [`Parsed::unread`]. Never fails as a whole: what is wrong is in [`Parsed::faults`].
 pub fn parse(text: &str, json: bool) -> Parsed {
     let mut parsed = Parsed::default();
     if json {
@@ -230,7 +250,16 @@ fn take(value: &Value, place: &Place<'_>, parsed: &mut Parsed) {
     }
     let title = title(value, kind);
     match kinds::typed(api_version, kind, value, place.source) {
-        None => tracing::debug!(kind, api_version, "kind is not read"),
+        None => match known::unread(api_version, kind) {
+            Some(message) => parsed.unread.push(Fault {
+                number: place.number,
+                line: place.start,
+                object: title,
+                field: Some(format!("{}kind", place.prefix)),
+                message,
+            }),
+            None => tracing::debug!(kind, api_version, "kind is not read"),
+        },
         Some(Err(found)) => fail(parsed, title, found),
         Some(Ok(object)) => parsed.documents.push(Document {
             number: place.number,

@@ -19,6 +19,8 @@
 //! | an unknown value of a label that enrols | it does not enrol |
 //! | an unknown value of the annotation that closes connections, or one on a pod | nothing is closed |
 //! | an unknown value of the annotation that holds connections | none is held |
+//! | a kind of Istio or of the Gateway API that is not served | the world is as without it: see [`known`] |
+//! | a kind or version of theirs that nobody knows | it is left out |
 //!
 //! [`DISTRIBUTIONS`] is about Kubernetes itself: where its distributions keep their folders on a node.
 //!
@@ -41,6 +43,7 @@ mod few;
 mod finding;
 mod hold;
 mod kinds;
+pub mod known;
 mod labels;
 mod merge;
 mod name;
@@ -66,9 +69,9 @@ pub use few::Few;
 pub use finding::{Finding, Findings};
 pub use hold::{BadHold, HOLD_ANNOTATION, Hold};
 pub use kinds::{
-    AuthorizationPolicy, Descriptor, Endpoint, EndpointSlice, Held, Key, Kind, KindSpec, NamedPort, Node, Object,
-    Objects, Owner, PeerAuthentication, Pod, PodReference, Presence, Selector, SlicePort, has_no_selector,
-    in_namespace, is_agent, is_external, referenced_pod, selector, service_of_slice,
+    AuthorizationPolicy, Binding, Descriptor, Endpoint, EndpointSlice, Held, Key, Kind, KindSpec, NamedPort, Node,
+    Object, Objects, Owner, PeerAuthentication, Pod, PodReference, Presence, Selector, SlicePort, Target, Unserved,
+    has_no_selector, in_namespace, is_agent, is_external, referenced_pod, selector, service_of_slice,
 };
 pub use labels::Labels;
 pub use name::ObjectName;

@@ -33,3 +33,31 @@ where
         }
     })
 }
+
+/// The same in JSON, where keys are texts.
+pub(crate) fn to_json(value: Value) -> serde_json::Value {
+    match value {
+        Value::Null => serde_json::Value::Null,
+        Value::Bool(value) => value.into(),
+        Value::Number(number) => serde_json::to_value(number).unwrap_or_default(),
+        Value::String(text) => text.into(),
+        Value::Sequence(items) => items.into_iter().map(to_json).collect(),
+        Value::Mapping(fields) => {
+            let field = |(key, value): (Value, Value)| (text(key), to_json(value));
+            fields.into_iter().map(field).collect()
+        }
+        Value::Tagged(tagged) => to_json(tagged.value),
+    }
+}
+
+/// What a key is in JSON. Lists and maps are none, and must not vanish: a field of this name is nobody's.
+fn text(key: Value) -> String {
+    match key {
+        Value::Null => "null".to_owned(),
+        Value::Bool(value) => value.to_string(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => text,
+        Value::Tagged(tagged) => text(tagged.value),
+        Value::Sequence(_) | Value::Mapping(_) => "?".to_owned(),
+    }
+}

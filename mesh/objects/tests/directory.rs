@@ -243,3 +243,35 @@ fn services_get_addresses_and_keep_them() {
     fs::write(dir.path().join("d.yaml"), service("d", "clusterIP: None")).unwrap();
     assert_eq!(address("d"), ["None"]);
 }
+
+#[tokio::test]
+async fn a_kind_that_nobody_knows_is_said_and_spoils_nothing_of_its_file() {
+    let dir = TempDir::new().unwrap();
+    let strange = "---\napiVersion: security.istio.io/v1\nkind: Moat\nmetadata: {name: a, namespace: shop}\n";
+    fs::write(
+        dir.path().join("a.yaml"),
+        NAMESPACE.to_owned() + strange + &pod("a", "198.18.0.1"),
+    )
+    .unwrap();
+    let mut receiver = start(dir.path());
+    let loaded = until(&mut receiver, |loaded| names(&loaded.objects) == ["a"]).await;
+    let said = |loaded: &Loaded| -> Vec<String> {
+        let moat = loaded
+            .findings
+            .keys()
+            .filter(|finding| finding.message.contains("Moat"));
+        moat.map(|finding| finding.to_string()).collect()
+    };
+    assert!(
+        said(&loaded)[0].contains("Moat shop/a: kind: security.istio.io has no kind Moat"),
+        "{:?}",
+        said(&loaded)
+    );
+    fs::write(
+        dir.path().join("a.yaml"),
+        NAMESPACE.to_owned() + strange + &pod("b", "198.18.0.1"),
+    )
+    .unwrap();
+    let loaded = until(&mut receiver, |loaded| names(&loaded.objects) == ["b"]).await;
+    assert_eq!(said(&loaded).len(), 1);
+}

@@ -1,11 +1,20 @@
 //! Every right that the manifests give is used: what nobody uses has no place there.
-#![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a helper that fails is a test that fails"
+)]
 
 use culvert_cluster_tests::{Meshed, PodSpec, Space, World, eventually, until};
 use culvert_deploy::privileges::{Permission, privileges};
+use culvert_objects::Kind;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
-use std::{collections::BTreeSet, fs};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 const SYSTEM: [&str; 2] = ["-n", "culvert-system"];
 
@@ -32,6 +41,9 @@ fn every_verb_that_the_roles_grant_is_used() {
 
 /// What seldom happens by itself.
 fn work(world: &World, space: &Space<'_>) {
+    let kinds = KindsOfOthers::install(world);
+    said_of_an_object_of_theirs(world, space);
+    drop(kinds);
     // A pod that comes to a node whose agent has not heard of it: the agent asks.
     let uses = |verb: &str| {
         let one = |resource: &str| ("culvert-node".into(), String::new(), resource.into(), verb.into());
@@ -70,6 +82,73 @@ fn work(world: &World, space: &Space<'_>) {
     world.wait_ready();
     meshed.settle();
     meshed.finish("using every right");
+}
+
+/// The kinds of Istio and of the Gateway API, which the controller follows while they are there.
+struct KindsOfOthers<'a> {
+    world: &'a World,
+    files: Vec<PathBuf>,
+}
+
+impl<'a> KindsOfOthers<'a> {
+    fn install(world: &'a World) -> Self {
+        let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+        let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"));
+        let folders = ["istio", "gateway-api/experimental"].map(|folder| target.join("crds").join(folder));
+        let entries = folders
+            .iter()
+            .flat_map(|folder| fs::read_dir(folder).expect("`cargo xtask crds` fetches them"));
+        let files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        let kinds = Self { world, files };
+        kinds.each(&["apply", "--server-side", "-f"]);
+        kinds
+    }
+
+    fn each(&self, arguments: &[&str]) {
+        for file in &self.files {
+            self.world.kubectl(&[arguments, &[file.to_str().unwrap()]].concat());
+        }
+    }
+}
+
+impl Drop for KindsOfOthers<'_> {
+    fn drop(&mut self) {
+        self.each(&["delete", "--ignore-not-found", "--wait=false", "-f"]);
+    }
+}
+
+/// Waits until the controller has said of an object that nothing serves it, and until all kinds are followed.
+fn said_of_an_object_of_theirs(world: &World, space: &Space<'_>) {
+    let metadata = json!({"name": "web", "namespace": space.name()});
+    let spec = json!({"hosts": ["web"], "http": [{"route": [{"destination": {"host": "web"}}]}]});
+    let (version, kind) = ("networking.istio.io/v1", "VirtualService");
+    until("kinds that were just installed", || {
+        let kinds = world.kubectl(&["get", "crd", "virtualservices.networking.istio.io", "-o", "json"]);
+        kinds.contains("\"Established\"")
+    });
+    world.apply(&json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}));
+    until("an event that says that a VirtualService is not served", || {
+        let events = world.get(&["events.events.k8s.io", "-n", space.name()]);
+        let all = events["items"].as_array().cloned().unwrap_or_default();
+        all.iter()
+            .any(|event| event["regarding"]["kind"] == kind && event["regarding"]["apiVersion"] == version)
+    });
+    let wanted = Kind::followed()
+        .map(Kind::descriptor)
+        .filter(|kind| kind.unserved.is_some());
+    let wanted: Vec<_> = wanted.map(|kind| (kind.group, kind.plural)).collect();
+    until("all kinds of others to be watched", || {
+        let used = used(world);
+        wanted.iter().all(|(group, plural)| {
+            let one = (
+                "culvert-controller".into(),
+                (*group).into(),
+                (*plural).into(),
+                "watch".into(),
+            );
+            used.contains(&one)
+        })
+    });
 }
 
 /// Waits until the controller has said of the namespace that this happened, as often as this. Of what changes back within

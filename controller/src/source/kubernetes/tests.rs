@@ -18,6 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone, Default)]
 struct ApiServer {
     objects: Arc<Mutex<HashMap<&'static str, Vec<Value>>>>,
+    /// Groups, versions and plural names that discovery tells; none is an API server that does not know this question.
+    offers: Arc<Mutex<Option<Vec<[&'static str; 3]>>>>,
+    /// Paths that were asked for.
+    asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl ApiServer {
@@ -53,10 +57,13 @@ impl ApiServer {
         }
         let line = String::from_utf8(request).unwrap();
         let target = line.split_whitespace().nth(1).unwrap().to_owned();
-        let (path, query) = target.split_once('?').unwrap();
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        self.asked.lock().push(path.to_owned());
         let plural = path.rsplit('/').next().unwrap();
         let objects = self.objects.lock().get(plural).cloned();
+        let offers = self.offers.lock().clone().filter(|_| path == "/apis");
         let (status, body) = match objects {
+            _ if offers.is_some() => ("200 OK", discovery(&offers.unwrap()).to_string()),
             None => ("404 Not Found", "404 page not found".to_owned()),
             Some(_) if query.contains("watch=true") => {
                 let gone = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired"});
@@ -78,6 +85,12 @@ impl ApiServer {
         );
         let _ = stream.write_all(answer.as_bytes()).await;
     }
+}
+
+fn discovery(offers: &[[&str; 3]]) -> Value {
+    let group = |[group, version, plural]: &[&str; 3]| json!({"metadata": {"name": group}, "versions": [{"version": version, "resources": [{"resource": plural}]}]});
+    let items: Vec<Value> = offers.iter().map(group).collect();
+    json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "items": items})
 }
 
 fn small() -> ApiServer {
@@ -150,4 +163,37 @@ async fn a_kind_that_a_cluster_need_not_have_comes_and_goes() {
     server.set("servicecidrs", None);
     until(&mut loaded, |loaded| loaded.objects.service_cidrs.is_empty()).await;
     assert!(health.missing().is_empty());
+}
+
+/// There are many kinds of others. A cluster without them is asked one question now and then, not one for each.
+#[tokio::test]
+async fn kinds_that_are_not_there_cost_no_request_each_and_one_that_comes_is_followed_in_the_version_that_there_is() {
+    let server = small();
+    *server.offers.lock() = Some(Vec::new());
+    let mut loaded = follow_looking(&server.start().await, &Health::default(), Duration::from_millis(20));
+    until(&mut loaded, |loaded| loaded.generation > 0).await;
+    let asked = |path: &str| server.asked.lock().iter().filter(|asked| *asked == path).count();
+    while asked("/apis") < 5 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let istio = server.asked.lock().iter().filter(|path| path.contains(".io/")).count();
+    let slices = asked("/apis/discovery.k8s.io/v1/endpointslices");
+    assert_eq!(istio, slices, "{:?}", server.asked.lock());
+
+    let route = json!({"metadata": {"name": "db", "namespace": "shop", "uid": "u"}});
+    server.set("tcproutes", Some(vec![route]));
+    *server.offers.lock() = Some(vec![["gateway.networking.k8s.io", "v1alpha2", "tcproutes"]]);
+    let all = until(&mut loaded, |loaded| !loaded.objects.tcp_routes.is_empty()).await;
+    assert!(asked("/apis/gateway.networking.k8s.io/v1alpha2/tcproutes") > 0);
+    let findings: Vec<String> = all.findings.keys().map(|finding| finding.to_string()).collect();
+    assert!(
+        findings.len() == 1 && findings[0].starts_with("TCPRoute shop/db: kind: TCPRoute is not served: "),
+        "{findings:?}"
+    );
+    server.set("tcproutes", None);
+    *server.offers.lock() = Some(Vec::new());
+    until(&mut loaded, |loaded| {
+        loaded.objects.tcp_routes.is_empty() && loaded.findings.is_empty()
+    })
+    .await;
 }

@@ -125,6 +125,81 @@ fn an_annotation_that_would_close_connections_and_does_not_is_said() {
     );
 }
 
+#[test]
+fn an_object_of_a_kind_that_is_not_served_is_a_finding_whether_its_namespace_is_in_the_mesh_or_not() {
+    let yaml = SHOP.to_owned()
+        + "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: web, namespace: shop}\n---\n\
+           apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: other}\n---\n\
+           apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: jwt, namespace: shop}\n";
+    let (all, texts) = assembled(&yaml);
+    assert_eq!(texts.len(), 3, "{texts:?}");
+    let starts = [
+        "GatewayClass other",
+        "RequestAuthentication shop/jwt",
+        "VirtualService shop/web",
+    ];
+    for (text, start) in texts.iter().zip(starts) {
+        let (kind, _) = start.split_once(' ').unwrap();
+        assert!(
+            text.starts_with(&format!("{start}: kind: {kind} is not served: ")),
+            "{text}"
+        );
+    }
+    assert!(
+        texts[1].contains("would restrict") && !texts[2].contains("would restrict"),
+        "{texts:?}"
+    );
+    assert_eq!((all.virtual_services.len(), all.gateway_classes.len()), (1, 1));
+}
+
+#[test]
+fn what_would_restrict_somebody_is_found_by_its_namespace_and_says_whom_it_binds() {
+    let policy = |kind: &str, name: &str, spec: &str| {
+        let group = if kind == "WasmPlugin" {
+            "extensions.istio.io/v1alpha1"
+        } else {
+            "security.istio.io/v1"
+        };
+        format!("---\napiVersion: {group}\nkind: {kind}\nmetadata: {{name: {name}, namespace: shop}}\nspec: {spec}\n")
+    };
+    let yaml = SHOP.to_owned()
+        + &policy("RequestAuthentication", "all", "{}")
+        + &policy("RequestAuthentication", "db", "{selector: {matchLabels: {app: db}}}")
+        + &policy("RequestAuthentication", "odd", "{selector: {matchLabels: [db]}}")
+        + &policy(
+            "RequestAuthentication",
+            "to",
+            "{targetRefs: [{kind: Service, name: db}]}",
+        )
+        + &policy(
+            "WasmPlugin",
+            "deciding",
+            "{phase: AUTHZ, selector: {matchLabels: {app: db}}}",
+        )
+        + &policy("WasmPlugin", "counting", "{phase: STATS}");
+    let (all, _) = assembled(&yaml);
+    let restricting = all.restricting("shop");
+    let binds = |labels: &[(&str, &str)]| -> Vec<String> {
+        let label = |key: &str| labels.iter().find(|(known, _)| *known == key).map(|(_, value)| *value);
+        let bound = restricting
+            .iter()
+            .filter(|object| object.binding().unwrap().selects(label));
+        bound.map(|object| object.name().name.to_string()).collect()
+    };
+    assert_eq!(binds(&[]), ["all", "odd"], "what cannot be read binds everybody");
+    assert_eq!(binds(&[("app", "db")]), ["all", "db", "odd", "deciding"]);
+    let targets = restricting
+        .iter()
+        .flat_map(|object| object.binding().unwrap().targets());
+    let targets: Vec<(&str, &str, &str)> = targets.map(|t| (&*t.group, &*t.kind, &*t.name)).collect();
+    assert_eq!(targets, [("", "Service", "db")]);
+    for object in &restricting {
+        let key = crate::Key::restricting("shop");
+        assert_eq!(object.keys(&object.name()), [key], "who asks for it is asked again");
+    }
+    assert!(all.restricting("play").is_empty());
+}
+
 /// A small world in which most things collide.
 fn object(seed: u32) -> (Kind, ObjectName, Object) {
     let (what, number, address, more) = (seed % 7, seed / 7 % 4, seed / 28 % 5, seed / 140 % 4);

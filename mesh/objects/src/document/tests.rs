@@ -166,3 +166,47 @@ fn what_is_required_and_missing_is_said() {
         "{found:?}"
     );
 }
+
+#[test]
+fn kinds_of_others_are_read_in_all_their_versions_and_what_nobody_knows_of_them_is_said() {
+    let text = "apiVersion: networking.istio.io/v1alpha3\nkind: Gateway\nmetadata: {name: a, namespace: shop}\n---\n\
+        apiVersion: gateway.networking.k8s.io/v1beta1\nkind: Gateway\nmetadata: {name: a}\n---\n\
+        apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {name: a}\nspec: {phase: AUTHN, pluginConfig: {80: x}}\n---\n\
+        apiVersion: networking.istio.io/v9\nkind: VirtualService\nmetadata: {name: a, namespace: shop}\n---\n\
+        apiVersion: v1\nkind: List\nitems:\n- {apiVersion: networking.istio.io/v1, kind: Weir, metadata: {name: a}}\n---\n\
+        apiVersion: example.com/v1\nkind: Gateway\n";
+    let parsed = parse(text, false);
+    assert!(parsed.faults.is_empty(), "{:?}", parsed.faults);
+    let titles: Vec<String> = parsed
+        .documents
+        .iter()
+        .map(|document| document.object.title())
+        .collect();
+    let expected = [
+        "Gateway.networking.istio.io shop/a",
+        "Gateway default/a",
+        "WasmPlugin default/a",
+    ];
+    assert_eq!(titles, expected);
+    let unread: Vec<String> = parsed
+        .unread
+        .iter()
+        .map(|f| {
+            format!(
+                "{}: {}: {}",
+                f.number,
+                f.field.as_deref().unwrap_or_default(),
+                f.message
+            )
+        })
+        .collect();
+    assert_eq!(unread.len(), 2, "{unread:?}");
+    assert!(
+        unread[0].starts_with("4: kind: v9 is no version of VirtualService"),
+        "{unread:?}"
+    );
+    assert!(
+        unread[1].starts_with("5: items[0].kind: networking.istio.io has no kind Weir"),
+        "{unread:?}"
+    );
+}

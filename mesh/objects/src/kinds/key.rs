@@ -54,6 +54,11 @@ impl Key {
         Self(hash_one(&("slice of", service)))
     }
 
+    /// Objects of a namespace that would restrict somebody and are of a kind that is not served.
+    pub fn restricting(namespace: &str) -> Self {
+        Self(hash_one(&("restricting", namespace)))
+    }
+
     /// Slices with an endpoint that refers to a pod.
     pub fn slice_to(pod: &ObjectName) -> Self {
         Self(hash_one(&("slice to", pod)))

@@ -1,4 +1,5 @@
-//! The kinds of objects that the mesh reads: one line in the table below, and one file that implements [`KindSpec`].
+//! The kinds of objects that the mesh reads: one line in the table below, and one file that implements [`KindSpec`]. Those of
+//! which nothing is served have a line in the second half of the table, and their names in [`crate::known`].
 //!
 //! Everything else about a kind follows from these two: where it is listed, what is kept of an object, what refuses it, by
 //! which keys others find it, and where it is held. Whatever goes through all kinds goes through [`Kind::ALL`].
@@ -10,10 +11,15 @@ use k8s_openapi::Metadata as _;
 use serde_json::Value;
 
 use crate::check::{self, Naming};
+use crate::known::{self, Known};
 use crate::name::ObjectName;
 use crate::persistent::PersistentMap;
 use crate::problem::Problem;
 
+#[macro_use]
+mod table;
+
+mod binding;
 mod config_map;
 mod endpoint_slice;
 mod key;
@@ -27,7 +33,9 @@ mod service;
 mod service_account;
 mod service_cidr;
 mod spec;
+mod unserved;
 
+pub use binding::{Binding, Target};
 pub use endpoint_slice::{Endpoint, EndpointSlice, PodReference, SlicePort, referenced_pod, service_of_slice};
 pub use k8s_openapi::api::{
     core::v1::{ConfigMap, Namespace, Service, ServiceAccount},
@@ -40,6 +48,8 @@ pub use security::{AuthorizationPolicy, PeerAuthentication};
 pub use selector::Selector;
 pub use service::{has_no_selector, is_external, selector};
 pub use spec::KindSpec;
+use unserved::Marker;
+pub use unserved::Unserved;
 
 /// Whether a cluster has the kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,12 +67,14 @@ pub enum Presence {
 pub struct Descriptor {
     /// The kind.
     pub kind: Kind,
-    /// As in YAML.
+    /// As in YAML. Two kinds may have the same: see [`Kind::name`].
     pub name: &'static str,
+    /// As it is called where it must not be taken for another.
+    pub title: &'static str,
     /// API group; empty for the core group.
     pub group: &'static str,
-    /// Version within the group.
-    pub version: &'static str,
+    /// Versions within the group that are read: the first is the one to ask for, unless a cluster has others only.
+    pub versions: &'static [&'static str],
     /// As in the API server's paths.
     pub plural: &'static str,
     /// Whether its objects live in namespaces.
@@ -71,16 +83,29 @@ pub struct Descriptor {
     pub presence: Presence,
     /// Whether the metadata is all that is read.
     pub metadata_only: bool,
+    /// What is known of it, if nothing of it is served.
+    pub unserved: Option<&'static Known>,
     read: fn(Value) -> Result<Object, Problem>,
 }
 
 impl Descriptor {
+    /// The version to ask for.
+    pub fn version(&self) -> &'static str {
+        self.versions.first().copied().unwrap_or_default()
+    }
+
     /// `group/version`, or the version alone for the core group.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {
-            return self.version.to_owned();
+            return self.version().to_owned();
         }
-        format!("{}/{}", self.group, self.version)
+        format!("{}/{}", self.group, self.version())
+    }
+
+    /// Whether objects of this `apiVersion` and `kind` are read as objects of this kind.
+    fn reads(&self, api_version: &str, kind: &str) -> bool {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        self.name == kind && self.group == group && self.versions.contains(&version)
     }
 
     /// Reads an object from an API server's JSON, checks it, and keeps of it what is read.
@@ -117,172 +142,6 @@ fn made<T: Held>(wire: T::Wire) -> Result<Arc<T>, Problem> {
     Ok(Arc::new(T::keep(wire)))
 }
 
-macro_rules! kinds {
-    ($($(#[$doc:meta])* $field:ident: $kind:ident {
-        $group:literal, $version:literal, $plural:literal, $namespaced:literal, $presence:ident, $metadata_only:literal
-    })*) => {
-        /// A kind that the mesh reads.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Kind {
-            $($(#[$doc])* $kind,)*
-        }
-
-        /// All objects at one moment. A copy shares them; an object that did not change keeps its `Arc` from one moment to
-        /// the next, so that comparing pointers tells what changed.
-        #[derive(Clone, Debug, Default)]
-        pub struct Objects {
-            $($(#[$doc])* pub $field: PersistentMap<ObjectName, Arc<$kind>>,)*
-        }
-
-        /// One object of a kind that the mesh reads.
-        #[derive(Clone, Debug, PartialEq)]
-        pub enum Object {
-            $($(#[$doc])* $kind(Arc<$kind>),)*
-        }
-
-        static DESCRIPTORS: &[Descriptor] = &[$(Descriptor {
-            kind: Kind::$kind,
-            name: stringify!($kind),
-            group: $group,
-            version: $version,
-            plural: $plural,
-            namespaced: $namespaced,
-            presence: Presence::$presence,
-            metadata_only: $metadata_only,
-            read: |value| read(value).map(Object::$kind),
-        }),*];
-
-        impl Kind {
-            /// All of them.
-            pub const ALL: &'static [Self] = &[$(Self::$kind),*];
-        }
-
-        impl Objects {
-            /// The object of a kind and a name.
-            pub fn get(&self, kind: Kind, name: &ObjectName) -> Option<Object> {
-                match kind {
-                    $(Kind::$kind => self.$field.get(name).cloned().map(Object::$kind),)*
-                }
-            }
-
-            /// Puts an object in the place of its predecessor and returns that.
-            pub fn insert(&mut self, name: ObjectName, object: Object) -> Option<Object> {
-                match object {
-                    $(Object::$kind(object) => self.$field.insert(name, object).map(Object::$kind),)*
-                }
-            }
-
-            /// Takes an object out.
-            pub fn remove(&mut self, kind: Kind, name: &ObjectName) -> Option<Object> {
-                match kind {
-                    $(Kind::$kind => self.$field.remove(name).map(Object::$kind),)*
-                }
-            }
-
-            /// How many objects there are of a kind.
-            pub fn count(&self, kind: Kind) -> usize {
-                match kind {
-                    $(Kind::$kind => self.$field.len(),)*
-                }
-            }
-
-            /// The names of a kind's objects, in order.
-            pub fn names(&self, kind: Kind) -> Box<dyn Iterator<Item = &ObjectName> + '_> {
-                match kind {
-                    $(Kind::$kind => Box::new(self.$field.keys()),)*
-                }
-            }
-
-            /// The names of a kind's objects in a namespace, in order.
-            pub fn names_in(&self, kind: Kind, namespace: &str) -> Vec<ObjectName> {
-                match kind {
-                    $(Kind::$kind => in_namespace(&self.$field, namespace).map(|(name, _)| name.clone()).collect(),)*
-                }
-            }
-
-            /// The names of a kind's objects that are others, new or gone in `now`.
-            pub fn changed(&self, kind: Kind, now: &Self) -> Vec<ObjectName> {
-                match kind {
-                    $(Kind::$kind => self.$field.changed(&now.$field),)*
-                }
-            }
-
-            /// Whether both are copies of one moment.
-            pub fn is_same(&self, other: &Self) -> bool {
-                $(self.$field.is_same(&other.$field))&&*
-            }
-        }
-
-        impl Object {
-            /// The kind.
-            pub fn kind(&self) -> Kind {
-                match self {
-                    $(Self::$kind(_) => Kind::$kind,)*
-                }
-            }
-
-            /// Namespace and name.
-            pub fn name(&self) -> ObjectName {
-                match self {
-                    $(Self::$kind(object) => KindSpec::name(&**object),)*
-                }
-            }
-
-            /// The value of a label, or of one that is read at least.
-            pub fn label(&self, key: &str) -> Option<&str> {
-                match self {
-                    $(Self::$kind(object) => KindSpec::label(&**object, key),)*
-                }
-            }
-
-            /// Whether both are the very same object, by pointer.
-            pub fn is_same(&self, other: &Self) -> bool {
-                match (self, other) {
-                    $((Self::$kind(a), Self::$kind(b)) => Arc::ptr_eq(a, b),)*
-                    _ => false,
-                }
-            }
-
-            /// By what others find it, beside its name.
-            pub fn keys(&self, name: &ObjectName) -> Vec<Key> {
-                match self {
-                    $(Self::$kind(object) => KindSpec::keys(&**object, name),)*
-                }
-            }
-
-            /// About how many bytes it takes: the structure itself, and what it alone holds.
-            pub fn bytes(&self) -> usize {
-                match self {
-                    $(Self::$kind(object) => size_of_val(&**object) + object.heap(),)*
-                }
-            }
-        }
-
-        $(impl Held for $kind {
-            const KIND: Kind = Kind::$kind;
-
-            fn map(objects: &Objects) -> &PersistentMap<ObjectName, Arc<Self>> {
-                &objects.$field
-            }
-        })*
-
-        /// Reads a document of files, if the mesh reads its kind.
-        pub(crate) fn typed(
-            api_version: &str,
-            kind: &str,
-            value: &serde_yaml_ng::Value,
-            source: Option<&str>,
-        ) -> Option<Result<Object, Problem>> {
-            $(if kind == stringify!($kind) && api_version == Kind::$kind.descriptor().api_version() {
-                let wire = crate::yaml::read::<<$kind as KindSpec>::Wire>(value, source);
-                let object = wire.and_then(|wire| made(<$kind as KindSpec>::with_defaults(wire)));
-                return Some(object.map(Object::$kind));
-            })*
-            None
-        }
-    };
-}
-
 kinds! {
     /// Namespaces, by [`ObjectName::cluster`]. Those that every cluster has (`default`, `kube-system`) are always there.
     namespaces: Namespace { "", "v1", "namespaces", false, Required, true }
@@ -300,14 +159,43 @@ kinds! {
     pods: Pod { "", "v1", "pods", true, Required, false }
     /// Authorization policies of Istio, as written.
     authorization_policies: AuthorizationPolicy {
-        "security.istio.io", "v1", "authorizationpolicies", true, Optional, false
+        "security.istio.io", "v1" or "v1beta1", "authorizationpolicies", true, Optional, false
     }
     /// Peer authentications of Istio, as written.
     peer_authentications: PeerAuthentication {
-        "security.istio.io", "v1", "peerauthentications", true, Optional, false
+        "security.istio.io", "v1" or "v1beta1", "peerauthentications", true, Optional, false
     }
     /// Configuration maps.
     config_maps: ConfigMap { "", "v1", "configmaps", true, Files, false }
+
+    @unserved
+    request_authentications: RequestAuthentication = known::istio::REQUEST_AUTHENTICATION;
+    destination_rules: DestinationRule = known::istio::DESTINATION_RULE;
+    envoy_filters: EnvoyFilter = known::istio::ENVOY_FILTER;
+    istio_gateways: IstioGateway = known::istio::GATEWAY;
+    proxy_configs: ProxyConfig = known::istio::PROXY_CONFIG;
+    service_entries: ServiceEntry = known::istio::SERVICE_ENTRY;
+    sidecars: Sidecar = known::istio::SIDECAR;
+    virtual_services: VirtualService = known::istio::VIRTUAL_SERVICE;
+    workload_entries: WorkloadEntry = known::istio::WORKLOAD_ENTRY;
+    workload_groups: WorkloadGroup = known::istio::WORKLOAD_GROUP;
+    telemetries: Telemetry = known::istio::TELEMETRY;
+    traffic_extensions: TrafficExtension = known::istio::TRAFFIC_EXTENSION;
+    wasm_plugins: WasmPlugin = known::istio::WASM_PLUGIN;
+    backend_tls_policies: BackendTLSPolicy = known::gateway_api::BACKEND_TLS_POLICY;
+    gateways: Gateway = known::gateway_api::GATEWAY;
+    gateway_classes: GatewayClass = known::gateway_api::GATEWAY_CLASS;
+    grpc_routes: GRPCRoute = known::gateway_api::GRPC_ROUTE;
+    http_routes: HTTPRoute = known::gateway_api::HTTP_ROUTE;
+    listener_sets: ListenerSet = known::gateway_api::LISTENER_SET;
+    reference_grants: ReferenceGrant = known::gateway_api::REFERENCE_GRANT;
+    tcp_routes: TCPRoute = known::gateway_api::TCP_ROUTE;
+    tls_routes: TLSRoute = known::gateway_api::TLS_ROUTE;
+    udp_routes: UDPRoute = known::gateway_api::UDP_ROUTE;
+    x_backends: XBackend = known::gateway_api::X_BACKEND;
+    x_backend_traffic_policies: XBackendTrafficPolicy = known::gateway_api::X_BACKEND_TRAFFIC_POLICY;
+    x_meshes: XMesh = known::gateway_api::X_MESH;
+    x_telemetry_policies: XTelemetryPolicy = known::gateway_api::X_TELEMETRY_POLICY;
 }
 
 /// A kind by its type.
@@ -325,9 +213,14 @@ impl Kind {
         &DESCRIPTORS[self as usize]
     }
 
-    /// Its name, as in YAML.
+    /// Its name, as in YAML. Where two kinds have the same, one has its group with it, as in `Gateway.networking.istio.io`.
     pub fn name(self) -> &'static str {
-        self.descriptor().name
+        self.descriptor().title
+    }
+
+    /// The kind of a [`Kind::name`].
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 
     /// Those that are followed in a cluster.
@@ -354,21 +247,4 @@ pub fn in_namespace<'a, T>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_kind_finds_its_own_descriptor() {
-        for kind in Kind::ALL {
-            assert_eq!(kind.descriptor().kind, *kind);
-        }
-        assert_eq!(Kind::ServiceCIDR.descriptor().api_version(), "networking.k8s.io/v1");
-    }
-
-    #[test]
-    fn an_object_that_is_not_of_its_type_says_where() {
-        let pod = serde_json::json!({"metadata": {"name": "a", "creationTimestamp": "9999-12-31T23:59:59Z"}});
-        let problem = Kind::Pod.descriptor().read(pod).unwrap_err();
-        assert_eq!(problem.field.as_deref(), Some("metadata.creationTimestamp"));
-    }
-}
+mod tests;

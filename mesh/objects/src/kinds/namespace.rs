@@ -33,6 +33,10 @@ impl KindSpec for Namespace {
         prune::cluster(&self.metadata)
     }
 
+    fn uid(&self) -> Option<&str> {
+        self.metadata.uid.as_deref()
+    }
+
     fn label(&self, key: &str) -> Option<&str> {
         prune::label(&self.metadata, key)
     }

@@ -60,6 +60,10 @@ impl KindSpec for Node {
         self.name.clone()
     }
 
+    fn uid(&self) -> Option<&str> {
+        Some(&self.uid)
+    }
+
     fn label(&self, key: &str) -> Option<&str> {
         self.labels.get(key)
     }

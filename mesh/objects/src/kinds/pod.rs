@@ -164,6 +164,10 @@ impl KindSpec for Pod {
         self.name.clone()
     }
 
+    fn uid(&self) -> Option<&str> {
+        Some(&self.uid)
+    }
+
     fn label(&self, key: &str) -> Option<&str> {
         self.labels.get(key)
     }

@@ -14,6 +14,7 @@ use super::selector::Selector;
 use super::spec::KindSpec;
 use crate::defaults;
 use crate::name::ObjectName;
+use crate::yaml;
 
 /// Says that a policy is only tried out.
 const DRY_RUN: &str = "istio.io/dry-run";
@@ -91,6 +92,10 @@ macro_rules! security_kinds {
                 self.name.clone()
             }
 
+            fn uid(&self) -> Option<&str> {
+                Some(&self.uid)
+            }
+
             fn label(&self, _key: &str) -> Option<&str> {
                 None
             }
@@ -113,38 +118,9 @@ security_kinds! {
     PeerAuthentication, PeerAuthenticationWire, "PeerAuthentication", "peerauthentications";
 }
 
-/// JSON of whatever it is; keys of YAML that are numbers, as ports are, become texts.
+/// JSON of whatever it is.
 fn json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
-    let value = serde_yaml_ng::Value::deserialize(deserializer)?;
-    Ok(to_json(&value))
-}
-
-fn to_json(value: &serde_yaml_ng::Value) -> Value {
-    use serde_yaml_ng::Value as Yaml;
-    match value {
-        Yaml::Null => Value::Null,
-        Yaml::Bool(bool) => Value::Bool(*bool),
-        Yaml::Number(number) => {
-            let integer = number
-                .as_i64()
-                .map(Value::from)
-                .or_else(|| number.as_u64().map(Value::from));
-            integer.unwrap_or_else(|| number.as_f64().map_or(Value::Null, Value::from))
-        }
-        Yaml::String(text) => Value::String(text.clone()),
-        Yaml::Sequence(items) => items.iter().map(to_json).collect(),
-        Yaml::Mapping(members) => members
-            .iter()
-            .map(|(key, value)| {
-                let key = match to_json(key) {
-                    Value::String(key) => key,
-                    other => other.to_string(),
-                };
-                (key, to_json(value))
-            })
-            .collect(),
-        Yaml::Tagged(tagged) => to_json(&tagged.value),
-    }
+    serde_yaml_ng::Value::deserialize(deserializer).map(yaml::to_json)
 }
 
 /// About how many bytes it takes beside its own structure.

@@ -77,6 +77,10 @@ impl KindSpec for Service {
         prune::namespaced(&self.metadata)
     }
 
+    fn uid(&self) -> Option<&str> {
+        self.metadata.uid.as_deref()
+    }
+
     fn label(&self, key: &str) -> Option<&str> {
         prune::label(&self.metadata, key)
     }

@@ -6,6 +6,7 @@ use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 
+use super::binding::Binding;
 use super::key::Key;
 use crate::name::ObjectName;
 use crate::problem::Problem;
@@ -36,12 +37,22 @@ pub trait KindSpec: Debug + PartialEq + Clone + Send + Sync + 'static {
     /// Namespace and name.
     fn name(&self) -> ObjectName;
 
+    /// What tells it from others of the same name, before and after, if that is kept.
+    fn uid(&self) -> Option<&str> {
+        None
+    }
+
     /// The value of a label that is kept.
     fn label(&self, key: &str) -> Option<&str>;
 
     /// By what others find it, beside its name.
     fn keys(&self, _name: &ObjectName) -> Vec<Key> {
         Vec::new()
+    }
+
+    /// What it binds, if it would restrict who reaches that and nothing of its kind is served.
+    fn binding(&self) -> Option<&Binding> {
+        None
     }
 
     /// About how many bytes it holds beside its own structure. What it shares with others does not count.

@@ -1,0 +1,123 @@
+//! The kinds of the Gateway API, those that are experimental included.
+
+use super::entry::Known;
+use super::restricts::Restricts;
+
+const GROUP: &str = "gateway.networking.k8s.io";
+const EXPERIMENTAL: &str = "gateway.networking.x-k8s.io";
+
+const NO_ROUTE: &str = "its routes are not in force: traffic goes to the Service as without it";
+/// A filter that asks somebody whether a request may pass.
+const ASKING: Restricts = Restricts::Mentioning(&["ExternalAuth"]);
+
+/// TLS between a gateway and what is behind it.
+pub const BACKEND_TLS_POLICY: Known = Known::of(
+    GROUP,
+    "BackendTLSPolicy",
+    "backendtlspolicies",
+    &["v1", "v1alpha3", "v1alpha2"],
+    "Culvert opens no TLS of its own to what is behind: connections are as the application makes them, inside the mesh's mutual TLS",
+);
+
+/// A gateway or waypoint.
+pub const GATEWAY: Known = Known::of(
+    GROUP,
+    "Gateway",
+    "gateways",
+    &["v1", "v1beta1", "v1alpha2"],
+    "Culvert runs no gateway or waypoint for it: it leaves it to others",
+);
+
+/// Who runs gateways.
+pub const GATEWAY_CLASS: Known = Known::of(
+    GROUP,
+    "GatewayClass",
+    "gatewayclasses",
+    &["v1", "v1beta1", "v1alpha2"],
+    "Culvert runs no gateways: it leaves the class to others",
+)
+.of_cluster();
+
+/// Routes of gRPC calls.
+pub const GRPC_ROUTE: Known =
+    Known::of(GROUP, "GRPCRoute", "grpcroutes", &["v1", "v1alpha2"], NO_ROUTE).restricting(ASKING);
+
+/// Routes of HTTP requests.
+pub const HTTP_ROUTE: Known = Known::of(
+    GROUP,
+    "HTTPRoute",
+    "httproutes",
+    &["v1", "v1beta1", "v1alpha2"],
+    NO_ROUTE,
+)
+.restricting(ASKING);
+
+/// Further listeners of a gateway.
+pub const LISTENER_SET: Known = Known::of(
+    GROUP,
+    "ListenerSet",
+    "listenersets",
+    &["v1"],
+    "Culvert runs no gateway that its listeners could be added to",
+);
+
+/// Who may refer to objects of another namespace.
+pub const REFERENCE_GRANT: Known = Known::of(
+    GROUP,
+    "ReferenceGrant",
+    "referencegrants",
+    &["v1", "v1beta1", "v1alpha2"],
+    "no object that is served refers to another namespace: it permits nothing",
+);
+
+/// Routes of TCP connections.
+pub const TCP_ROUTE: Known = Known::of(GROUP, "TCPRoute", "tcproutes", &["v1", "v1alpha2"], NO_ROUTE);
+
+/// Routes of TLS connections.
+pub const TLS_ROUTE: Known = Known::of(
+    GROUP,
+    "TLSRoute",
+    "tlsroutes",
+    &["v1", "v1alpha3", "v1alpha2"],
+    NO_ROUTE,
+);
+
+/// Routes of datagrams.
+pub const UDP_ROUTE: Known = Known::of(GROUP, "UDPRoute", "udproutes", &["v1", "v1alpha2"], NO_ROUTE);
+
+/// A destination that is no Service.
+pub const X_BACKEND: Known = Known::of(
+    EXPERIMENTAL,
+    "XBackend",
+    "xbackends",
+    &["v1alpha1"],
+    "it is no destination of the mesh: nothing leads to it",
+);
+
+/// Retries and sessions.
+pub const X_BACKEND_TRAFFIC_POLICY: Known = Known::of(
+    EXPERIMENTAL,
+    "XBackendTrafficPolicy",
+    "xbackendtrafficpolicies",
+    &["v1alpha1"],
+    "nothing is tried again, and sessions do not persist",
+);
+
+/// A mesh.
+pub const X_MESH: Known = Known::of(
+    EXPERIMENTAL,
+    "XMesh",
+    "xmeshes",
+    &["v1alpha1"],
+    "nothing follows from it: it leaves the mesh as it is",
+)
+.of_cluster();
+
+/// What is logged, counted and traced.
+pub const X_TELEMETRY_POLICY: Known = Known::of(
+    EXPERIMENTAL,
+    "XTelemetryPolicy",
+    "xtelemetrypolicies",
+    &["v1alpha1"],
+    "the mesh logs and counts as without it, and traces nothing",
+);
