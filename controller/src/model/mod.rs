@@ -21,6 +21,7 @@
 //! | `service` | a Service becomes a Service, and an entry in each of its Workloads |
 //! | `policy` | who may connect to a pod: AuthorizationPolicy and PeerAuthentication |
 //! | `ports` | their ports |
+//! | `restriction` | what is denied since nobody enforces an object that restricts it |
 //! | `slice` | endpoints written by hand become Workloads, or bring a pod's to a Service |
 //! | `ranges` | which addresses the mesh may have |
 //! | `wire` | how objects are called on the wire |
@@ -49,6 +50,7 @@ mod policy;
 mod ports;
 mod ranges;
 mod reader;
+mod restriction;
 mod service;
 mod settings;
 mod slice;
@@ -307,6 +309,14 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
             let peer = reader.own::<PeerAuthentication>(name);
             peer.map(|peer| policy::peer_authentication(reader, name, peer))
                 .unwrap_or_default()
+        }
+        Unit::Restriction(kind, name) => {
+            let object = reader.own_of(*kind, name);
+            let policy = object.and_then(|object| restriction::policy(reader, name, &object));
+            Derived {
+                resources: policy.iter().map(Resource::authorization).collect(),
+                ..Derived::default()
+            }
         }
         Unit::Mesh => {
             let ranges = ranges::mesh(reader);

@@ -6,7 +6,7 @@ use culvert_proto::workload::{Locality, NetworkMode, TunnelProtocol, Workload, W
 use super::agents::Agents;
 use super::health::Health;
 use super::reader::Reader;
-use super::{names, policy, service, slice, wire};
+use super::{names, policy, restriction, service, slice, wire};
 
 /// Set by Istio's node agent on pods that it has enrolled.
 const REDIRECTION: &str = "ambient.istio.io/redirection";
@@ -36,6 +36,8 @@ pub(super) fn workload(
         Ok(tunnel) => (tunnel, None),
         Err(finding) => (false, Some(finding)),
     };
+    let mut policies = policy::of_pod(reader, name, pod);
+    policies.extend(restriction::of_pod(reader, name, pod, &services));
     let mut workload = Workload {
         uid: wire::pod_uid(settings, name),
         name: name.name.to_string(),
@@ -60,7 +62,7 @@ pub(super) fn workload(
         workload_name,
         native_tunnel: tunnel && is_native(pod),
         services: services.into_iter().collect(),
-        authorization_policies: policy::of_pod(reader, name, pod),
+        authorization_policies: policies,
         cluster_id: settings.cluster_id.clone(),
         locality: reader
             .get::<Node>(&ObjectName::cluster(node))

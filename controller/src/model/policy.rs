@@ -11,6 +11,7 @@ use culvert_policy::istio::{self, Mode, Mtls, Note};
 use culvert_proto::security::{Action, Authorization, Rule, Scope};
 
 use super::reader::Reader;
+use super::restriction;
 use super::unit::Derived;
 use crate::snapshot::Resource;
 
@@ -42,8 +43,17 @@ pub(super) fn authorization(reader: &Reader<'_>, name: &ObjectName, policy: &Aut
         policy.set_action(Action::Deny);
         policy.rules = vec![Rule::default()];
     }
+    let instead = reader
+        .own_of(Kind::AuthorizationPolicy, name)
+        .filter(|_| made.policy.is_none())
+        .and_then(|object| restriction::policy(reader, name, &object));
     Derived {
-        resources: made.policy.iter().map(Resource::authorization).collect(),
+        resources: made
+            .policy
+            .iter()
+            .chain(&instead)
+            .map(Resource::authorization)
+            .collect(),
         findings: findings(Kind::AuthorizationPolicy, name, made.notes),
     }
 }

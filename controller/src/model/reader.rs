@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use culvert_objects::{Held, Key, ObjectName, Objects};
+use culvert_objects::{Held, Key, Kind, Object, ObjectName, Objects};
 
 use super::index::Index;
 use super::settings::Settings;
@@ -53,6 +53,21 @@ impl<'a> Reader<'a> {
             .iter()
             .filter(|(kind, _)| *kind == <T as Held>::KIND);
         filed.filter_map(|(_, name)| T::map(self.objects).get_key_value(name))
+    }
+
+    /// The objects of a namespace that would restrict somebody and are not enforced; what each binds says
+    /// [`Object::binding`].
+    pub(super) fn restricting(&self, namespace: &str) -> impl Iterator<Item = (Kind, &'a ObjectName, Object)> {
+        let key = Key::restricting(namespace);
+        self.note(key);
+        let filed = self.index.find(key).iter();
+        let objects = filed.filter_map(|(kind, name)| Some((*kind, name, self.objects.get(*kind, name)?)));
+        objects.filter(move |(_, name, object)| *name.namespace == *namespace && object.binding().is_some())
+    }
+
+    /// The object of a kind and a name, which the unit is named after.
+    pub(super) fn own_of(&self, kind: Kind, name: &ObjectName) -> Option<Object> {
+        self.objects.get(kind, name)
     }
 
     /// All objects of a kind.

@@ -19,6 +19,8 @@ pub(super) enum Unit {
     Policy(ObjectName),
     /// A PeerAuthentication.
     PeerAuthentication(ObjectName),
+    /// An object of a kind that is not served and may restrict somebody.
+    Restriction(Kind, ObjectName),
     /// The mesh as a whole.
     Mesh,
 }
@@ -32,6 +34,9 @@ impl Unit {
             Kind::AuthorizationPolicy => Some(Self::Policy(name.clone())),
             Kind::PeerAuthentication => Some(Self::PeerAuthentication(name.clone())),
             Kind::EndpointSlice => Some(Self::Slice(name.clone())),
+            _ if kind.descriptor().unserved.is_some() && !kind.descriptor().metadata_only => {
+                Some(Self::Restriction(kind, name.clone()))
+            }
             _ => None,
         }
     }

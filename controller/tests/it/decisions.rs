@@ -170,7 +170,7 @@ fn whoever_is_denied_by_istio_is_denied_by_us_and_others_only_with_a_reason() {
                 }
                 let says = format!("{}: {connection:?} to {name}: ours {we}, theirs {they}", case.display());
                 assert!(they, "let in although Istio denies: {says}");
-                let reason = stricter.iter().find(|known| name.ends_with(*known));
+                let reason = stricter.iter().find(|known| cases::glob(&format!("*{known}"), name));
                 assert!(reason.is_some(), "denied, and nothing says why: {says}");
                 used.extend(reason);
             }

@@ -16,18 +16,6 @@ impl Objects {
         self.pods.get(&ObjectName::new(namespace, name))
     }
 
-    /// The objects of a namespace that would restrict somebody and are of a kind that is not served. What each binds says
-    /// [`Object::binding`]; those of the root namespace bind in all namespaces.
-    pub fn restricting(&self, namespace: &str) -> Vec<Object> {
-        let may = |kind: &Kind| kind.descriptor().unserved.is_some_and(|known| !known.never_restricts());
-        let kinds = Kind::ALL.iter().copied().filter(may);
-        let objects = kinds.flat_map(|kind| {
-            let names = self.names_in(kind, namespace).into_iter();
-            names.filter_map(move |name| self.get(kind, &name))
-        });
-        objects.filter(|object| object.binding().is_some()).collect()
-    }
-
     /// How many objects there are.
     pub fn len(&self) -> usize {
         Kind::ALL.iter().map(|kind| self.count(*kind)).sum()

@@ -31,6 +31,27 @@ pub struct Target {
 }
 
 impl Binding {
+    /// What an object binds, by its spec. In doubt, its whole namespace.
+    pub(super) fn of(spec: &Value) -> Self {
+        let labels = [&spec["selector"]["matchLabels"], &spec["workloadSelector"]["labels"]];
+        let labels = labels.into_iter().find(|labels| !labels.is_null());
+        let targets = targets(spec);
+        match labels {
+            None if !targets.is_empty() => Self::to(&targets).unwrap_or(Self::Namespace),
+            Some(labels) if targets.is_empty() => {
+                let labels: Option<BTreeMap<String, String>> = serde_json::from_value(labels.clone()).ok();
+                labels.map_or(Self::Namespace, |labels| Self::labels(&labels))
+            }
+            _ => Self::Namespace,
+        }
+    }
+
+    /// The same of an object that is served but for what it says of other objects: none if it says nothing of them.
+    pub(super) fn of_targets(spec: &Value) -> Option<Self> {
+        let targets = targets(spec);
+        (!targets.is_empty()).then(|| Self::to(&targets).unwrap_or(Self::Namespace))
+    }
+
     /// Whether it binds a pod with these labels by its labels or its namespace. Which pods stand behind a target is for others
     /// to find out: see [`Binding::targets`].
     pub fn selects<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
@@ -86,6 +107,13 @@ impl Binding {
         };
         self.targets().iter().map(text).sum()
     }
+}
+
+/// The objects that a spec refers to as what it is about.
+fn targets(spec: &Value) -> Vec<&Value> {
+    let lists = [&spec["targetRefs"], &spec["parentRefs"]].map(Value::as_array);
+    let one = (!spec["targetRef"].is_null()).then_some(&spec["targetRef"]);
+    one.into_iter().chain(lists.into_iter().flatten().flatten()).collect()
 }
 
 #[cfg(test)]

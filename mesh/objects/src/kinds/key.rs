@@ -54,7 +54,7 @@ impl Key {
         Self(hash_one(&("slice of", service)))
     }
 
-    /// Objects of a namespace that would restrict somebody and are of a kind that is not served.
+    /// Objects of a namespace that would restrict somebody and are not enforced.
     pub fn restricting(namespace: &str) -> Self {
         Self(hash_one(&("restricting", namespace)))
     }

@@ -8,6 +8,7 @@ use k8s_openapi::{Metadata, NamespaceResourceScope, Resource};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::binding::Binding;
 use super::key::Key;
 use super::prune;
 use super::selector::Selector;
@@ -34,6 +35,8 @@ macro_rules! security_kinds {
             pub dry_run: Option<Box<str>>,
             /// Which pods it binds.
             pub selector: Selector,
+            /// The objects that it binds instead, which is a waypoint's to enforce.
+            binding: Option<Binding>,
             /// Its `spec`, as it is written.
             pub spec: Arc<Value>,
         }
@@ -84,6 +87,7 @@ macro_rules! security_kinds {
                     uid: wire.metadata.uid.unwrap_or_default().into(),
                     created: wire.metadata.creation_timestamp,
                     selector: Selector::of(&wire.spec),
+                    binding: targets(&wire.spec),
                     spec: Arc::new(wire.spec),
                 }
             }
@@ -101,11 +105,16 @@ macro_rules! security_kinds {
             }
 
             fn keys(&self, name: &ObjectName) -> Vec<Key> {
-                self.selector.keys(name)
+                let key = self.binding.is_some().then(|| Key::restricting(&name.namespace));
+                self.selector.keys(name).into_iter().chain(key).collect()
+            }
+
+            fn binding(&self) -> Option<&Binding> {
+                self.binding.as_ref()
             }
 
             fn heap(&self) -> usize {
-                self.uid.len() + bytes(&self.spec)
+                self.uid.len() + bytes(&self.spec) + self.binding.as_ref().map_or(0, Binding::heap)
             }
         }
     )*};
@@ -116,6 +125,11 @@ security_kinds! {
     AuthorizationPolicy, AuthorizationPolicyWire, "AuthorizationPolicy", "authorizationpolicies";
     /// Whether peers of the pods that it binds need a certificate.
     PeerAuthentication, PeerAuthenticationWire, "PeerAuthentication", "peerauthentications";
+}
+
+/// The objects that it binds, if it would restrict who reaches them.
+fn targets(spec: &Value) -> Option<Binding> {
+    Binding::of_targets(spec).filter(|_| spec["action"] != "AUDIT")
 }
 
 /// JSON of whatever it is.

@@ -50,7 +50,7 @@ pub trait KindSpec: Debug + PartialEq + Clone + Send + Sync + 'static {
         Vec::new()
     }
 
-    /// What it binds, if it would restrict who reaches that and nothing of its kind is served.
+    /// What it binds, if it would restrict who reaches that and is not enforced.
     fn binding(&self) -> Option<&Binding> {
         None
     }

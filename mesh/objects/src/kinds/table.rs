@@ -157,7 +157,7 @@ macro_rules! all_kinds {
                 }
             }
 
-            /// What it binds, if it would restrict who reaches that and nothing of its kind is served.
+            /// What it binds, if it would restrict who reaches that and is not enforced.
             pub fn binding(&self) -> Option<&Binding> {
                 match self {
                     $(Self::$kind(object) => KindSpec::binding(&**object),)*

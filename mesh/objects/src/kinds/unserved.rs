@@ -1,6 +1,5 @@
 //! Kinds of which nothing is served: that their objects are there, and what those bind that would restrict somebody.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
@@ -118,24 +117,5 @@ impl<M: Marker> KindSpec for Unserved<M> {
 
     fn heap(&self) -> usize {
         self.name.name.len() + self.uid.len() + self.binding.as_ref().map_or(0, Binding::heap)
-    }
-}
-
-impl Binding {
-    /// What an object binds, by its spec. In doubt, its whole namespace.
-    fn of(spec: &Value) -> Self {
-        let labels = [&spec["selector"]["matchLabels"], &spec["workloadSelector"]["labels"]];
-        let labels = labels.into_iter().find(|labels| !labels.is_null());
-        let lists = [&spec["targetRefs"], &spec["parentRefs"]].map(Value::as_array);
-        let one = (!spec["targetRef"].is_null()).then_some(&spec["targetRef"]);
-        let targets: Vec<&Value> = one.into_iter().chain(lists.into_iter().flatten().flatten()).collect();
-        match labels {
-            None if !targets.is_empty() => Self::to(&targets).unwrap_or(Self::Namespace),
-            Some(labels) if targets.is_empty() => {
-                let labels: Option<BTreeMap<String, String>> = serde_json::from_value(labels.clone()).ok();
-                labels.map_or(Self::Namespace, |labels| Self::labels(&labels))
-            }
-            _ => Self::Namespace,
-        }
     }
 }

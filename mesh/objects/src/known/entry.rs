@@ -52,7 +52,7 @@ pub enum State {
 /// What findings say of a field that no table names.
 pub const UNKNOWN_FIELD: &str = "is a field that Culvert does not know: nothing follows from it";
 /// What findings add where an object of a kind that is not served would keep somebody out.
-const WOULD_RESTRICT: &str = "it would restrict who reaches what it binds, and is not enforced";
+const WOULD_RESTRICT: &str = "it would restrict who reaches what it binds: nobody may, until it is removed";
 
 impl Known {
     /// A kind whose objects live in namespaces and restrict nobody, and of which nothing is served.

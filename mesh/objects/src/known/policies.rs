@@ -11,8 +11,10 @@ const LAYER_7: State = Refused(
 const NOT_YET: State = Refused(
     "is not served yet: a rule that has it lets nobody in where it allows, and holds as without it where it denies",
 );
-const WAYPOINTS: State = Refused("is for waypoints, which are not there yet: no node's proxy enforces the policy");
-const CUSTOM: State = Refused("nobody is asked who is not part of the mesh: what the policy binds is denied");
+const WAYPOINTS: State =
+    Refused("is for waypoints, which are not there yet: nobody may reach the pods of the Services that it names");
+const CUSTOM: State = Refused("nobody can be asked who is not part of the mesh: what the policy matches is denied");
+const STRICT: State = Refused("is unknown, and taken for STRICT");
 const AUDIT: State = Ignored("nothing is audited: the policy decides nothing");
 
 /// Of `spec.selector`.
@@ -127,7 +129,7 @@ const fn mode(path: &'static str) -> Field {
             ("PERMISSIVE", Served),
             ("STRICT", Served),
         ],
-        other_values: Some(NOT_YET),
+        other_values: Some(STRICT),
         ..served(path)
     }
 }

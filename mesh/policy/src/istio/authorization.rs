@@ -63,7 +63,7 @@ pub fn authorization(source: &Source<'_>) -> Translation {
     }
     for field in ["targetRef", "targetRefs"] {
         if fields.get(field).is_some_and(is_something) {
-            let message = "what it names is a waypoint's to enforce, and waypoints are not served yet: node proxies do not enforce it";
+            let message = "it is a waypoint's to enforce, and waypoints are not served yet: nobody may reach the pods of the Services that it names";
             notes.add(&format!("spec.{field}"), message);
             return none(notes);
         }

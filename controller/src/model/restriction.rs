@@ -1,0 +1,77 @@
+//! Objects that would keep somebody out and that nobody enforces: what they bind is denied until they are served or removed.
+//!
+//! Of kinds that are not served the source of the objects says so in a finding. Of those that are, the finding is that of the
+//! field by which it is not enforced.
+
+use std::collections::BTreeMap;
+
+use culvert_objects::{Binding, Kind, Object, ObjectName, Pod, Target};
+use culvert_proto::security::{Action, Authorization, Rule, Scope};
+use culvert_proto::workload::PortList;
+
+use super::reader::Reader;
+use super::wire;
+
+/// What comes before kind and name of the object, in the name of its policy.
+const PREFIX: &str = "culvert_not_enforced";
+
+/// The policy that denies what the object binds; none if it binds nothing that it could keep somebody from.
+pub(super) fn policy(reader: &Reader<'_>, name: &ObjectName, object: &Object) -> Option<Authorization> {
+    let is_root = *name.namespace == *reader.settings().root_namespace;
+    let scope = match object.binding()? {
+        Binding::Namespace if is_root => Scope::Global,
+        Binding::Namespace => Scope::Namespace,
+        Binding::Labels(_) => Scope::WorkloadSelector,
+        Binding::Targets(targets) if targets.iter().any(is_service) => Scope::WorkloadSelector,
+        // Gateways and the like, of which there are none.
+        Binding::Targets(_) => return None,
+    };
+    Some(Authorization {
+        name: policy_name(object.kind(), name),
+        namespace: name.namespace.to_string(),
+        scope: scope.into(),
+        action: Action::Deny.into(),
+        rules: vec![Rule::default()],
+        ..Authorization::default()
+    })
+}
+
+/// The policies of this kind that select `pod`, which belongs to these Services, by their resources' names.
+pub(super) fn of_pod(
+    reader: &Reader<'_>,
+    name: &ObjectName,
+    pod: &Pod,
+    services: &BTreeMap<String, PortList>,
+) -> Vec<String> {
+    let root = reader.settings().root_namespace.as_str();
+    let mut namespaces = vec![&*name.namespace];
+    if root != &*name.namespace {
+        namespaces.push(root);
+    }
+    let mut names = Vec::new();
+    for namespace in namespaces {
+        for (kind, other, object) in reader.restricting(namespace) {
+            let is_bound = match object.binding() {
+                None | Some(Binding::Namespace) => false,
+                Some(binding @ Binding::Labels(_)) => binding.selects(|key| pod.labels.get(key)),
+                Some(Binding::Targets(targets)) => targets.iter().filter(|target| is_service(target)).any(|target| {
+                    let namespace = target.namespace.as_deref().unwrap_or(&other.namespace);
+                    let service = ObjectName::new(namespace, &*target.name);
+                    services.contains_key(&wire::service_name(reader.settings(), &service))
+                }),
+            };
+            if is_bound {
+                names.push(format!("{}/{}", other.namespace, policy_name(kind, other)));
+            }
+        }
+    }
+    names
+}
+
+fn is_service(target: &Target) -> bool {
+    target.group.is_empty() && &*target.kind == "Service"
+}
+
+fn policy_name(kind: Kind, name: &ObjectName) -> String {
+    format!("{PREFIX}_{kind}_{}", name.name)
+}
