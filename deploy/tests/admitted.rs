@@ -153,6 +153,16 @@ fn pods_are_made(cluster: &ControlPlane) {
 }
 
 fn accounts_may_do_what_is_listed(cluster: &ControlPlane) {
+    // kubectl asks about kinds alone that are there.
+    for folder in ["istio", "gateway-api/experimental"] {
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| here("../target").into(), PathBuf::from);
+        let folder = target.join("crds").join(folder);
+        assert!(folder.is_dir(), "{} is not there: cargo xtask crds", folder.display());
+        let mut command = cluster.kubectl.command();
+        run(command.args(["apply", "--server-side", "-f"]).arg(folder));
+    }
+    let established = ["--for=condition=Established", "crd", "--all", "--timeout=60s"];
+    run(cluster.kubectl.command().arg("wait").args(established));
     // Each answer takes kubectl a second or so, most of it waiting.
     std::thread::scope(|scope| {
         for permission in privileges().unwrap().permissions {

@@ -87,7 +87,7 @@ fn work(world: &World, space: &Space<'_>) {
 /// The kinds of Istio and of the Gateway API, which the controller follows while they are there.
 struct KindsOfOthers<'a> {
     world: &'a World,
-    files: Vec<PathBuf>,
+    folders: [PathBuf; 2],
 }
 
 impl<'a> KindsOfOthers<'a> {
@@ -95,18 +95,17 @@ impl<'a> KindsOfOthers<'a> {
         let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
         let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"));
         let folders = ["istio", "gateway-api/experimental"].map(|folder| target.join("crds").join(folder));
-        let entries = folders
-            .iter()
-            .flat_map(|folder| fs::read_dir(folder).expect("`cargo xtask crds` fetches them"));
-        let files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-        let kinds = Self { world, files };
+        for folder in &folders {
+            assert!(folder.is_dir(), "{} is not there: cargo xtask crds", folder.display());
+        }
+        let kinds = Self { world, folders };
         kinds.each(&["apply", "--server-side", "-f"]);
         kinds
     }
 
     fn each(&self, arguments: &[&str]) {
-        for file in &self.files {
-            self.world.kubectl(&[arguments, &[file.to_str().unwrap()]].concat());
+        for folder in &self.folders {
+            self.world.kubectl(&[arguments, &[folder.to_str().unwrap()]].concat());
         }
     }
 }

@@ -215,7 +215,8 @@ impl Kind {
 
     /// Its name, as in YAML. Where two kinds have the same, one has its group with it, as in `Gateway.networking.istio.io`.
     pub fn name(self) -> &'static str {
-        self.descriptor().title
+        let Descriptor { title, .. } = self.descriptor();
+        title
     }
 
     /// The kind of a [`Kind::name`].

@@ -74,6 +74,7 @@ pub(crate) fn unread(api_version: &str, kind: &str) -> Option<String> {
             let versions = known.versions.join(", ");
             format!("{version} is no version of {kind} that Culvert knows (known: {versions})")
         }
+        Some(known) if known.is_served() => format!("{kind} is not read"),
         Some(known) => format!("{kind} is not served: {}", known.instead),
     };
     Some(format!("{why} (the object is left out)"))

@@ -25,8 +25,23 @@ fn every_kind_of_which_nothing_is_served_is_read_and_followed() {
         let kind = Kind::named(known.title).unwrap_or_else(|| panic!("{} is not among the kinds", known.title));
         let descriptor = kind.descriptor();
         assert_eq!(descriptor.unserved, Some(known), "{}", known.title);
-        assert_eq!(descriptor.presence, Presence::Optional);
-        assert_eq!((descriptor.group, descriptor.plural), (known.group, known.plural));
+        assert_eq!(descriptor.presence, Presence::Optional, "{}", known.title);
+    }
+}
+
+#[test]
+fn a_kind_that_is_read_is_read_in_every_version_that_is_known() {
+    for known in ALL {
+        let Some(kind) = Kind::named(known.title) else { continue };
+        let descriptor = kind.descriptor();
+        let read = (
+            descriptor.group,
+            descriptor.name,
+            descriptor.plural,
+            descriptor.versions,
+        );
+        assert_eq!(read, (known.group, known.kind, known.plural, known.versions));
+        assert_eq!(descriptor.namespaced, known.namespaced, "{}", known.title);
     }
 }
 
