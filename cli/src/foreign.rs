@@ -1,5 +1,5 @@
-//! Policies that other programs' objects ask for, and that Culvert does not enforce: of Istio's API, of the Gateway API, and
-//! labels that ask for a waypoint. Whoever wrote them must not learn from an incident that nobody reads them.
+//! Policies that Culvert does not serve: what they bind is denied. And labels that ask for a waypoint, which nobody reads.
+//! Whoever wrote them must not learn of either from an incident.
 
 use crate::{
     cluster::{Cluster, list, names},
@@ -128,7 +128,7 @@ impl ForeignPolicies {
                     "cluster",
                     "policies",
                     format!(
-                        "{found} is not enforced: it would bind {} in the mesh, the first is {first}",
+                        "{found} is not served: nobody may reach what it binds, {} in the mesh, the first is {first}",
                         pods_in_words(bound.len())
                     ),
                     REMEDY,
@@ -138,8 +138,8 @@ impl ForeignPolicies {
             None => Line::warn(
                 "cluster",
                 "policies",
-                format!("{found} would not be enforced if the pods that it binds joined the mesh"),
-                "do not enrol what depends on it",
+                format!("{found} is not served: nobody could reach the pods that it binds if they joined the mesh"),
+                "remove it before they do, or leave them out",
             ),
         })
     }
@@ -178,8 +178,8 @@ impl ForeignPolicies {
     }
 }
 
-const REMEDY: &str = "Culvert does not enforce it yet: keep these pods out of the mesh (culvert.dev/mesh: none), or go on without it by \
-                      --ignore-policies";
+const REMEDY: &str = "Culvert does not serve it yet: remove it, keep these pods out of the mesh (culvert.dev/mesh: none), or go on in spite of it \
+                      by --ignore-policies";
 
 fn pods_in_words(count: usize) -> String {
     match count {

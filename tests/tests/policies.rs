@@ -7,7 +7,7 @@
 
 use std::{io::Read as _, net::TcpStream};
 
-use culvert_lab::{Pod, PodSpec, wait_until};
+use culvert_lab::{Pod, PodSpec, ServiceSpec, wait_until};
 use culvert_tests::{PATIENCE, Town, echo, lab, town::PORT};
 use serde_json::{Value, json};
 
@@ -122,4 +122,37 @@ fn what_node_proxies_cannot_decide_is_denied_and_named() {
     }
     lab.delete("AuthorizationPolicy", "town", "admin").unwrap();
     wait_for(&town, &town.client, &town.server, true);
+}
+
+#[test]
+fn what_somebody_else_was_to_enforce_denies_what_it_binds_until_it_is_gone() {
+    let lab = lab("pol_others");
+    let town = Town::meshed(&lab);
+    for pod in [&town.server, &town.neighbour] {
+        echo::serve(pod, ECHO);
+        wait_for(&town, &town.client, pod, true);
+    }
+    let service = ServiceSpec::new("town", "web").port(80).selector("app", "neighbour");
+    lab.service(service).unwrap();
+    let tokens = json!({ "selector": { "matchLabels": { "app": "server" } }, "jwtRules": [{ "issuer": "a" }] });
+    lab.apply(&object("RequestAuthentication", "town", "tokens", tokens))
+        .unwrap();
+    wait_for(&town, &town.client, &town.server, false);
+    wait_for(&town, &town.client, &town.neighbour, true);
+    let of_service = json!({ "targetRefs": [{ "group": "", "kind": "Service", "name": "web" }], "rules": [{}] });
+    lab.apply(&object("AuthorizationPolicy", "town", "web", of_service))
+        .unwrap();
+    wait_for(&town, &town.client, &town.neighbour, false);
+    let findings = town.mesh.get_controller("/findings").unwrap().body;
+    for word in [
+        "RequestAuthentication town/tokens",
+        "AuthorizationPolicy town/web",
+        "spec.targetRefs",
+    ] {
+        assert!(findings.contains(word), "{word}: {findings}");
+    }
+    lab.delete("RequestAuthentication", "town", "tokens").unwrap();
+    lab.delete("AuthorizationPolicy", "town", "web").unwrap();
+    wait_for(&town, &town.client, &town.server, true);
+    wait_for(&town, &town.client, &town.neighbour, true);
 }

@@ -63,9 +63,9 @@ impl World {
             "name",
         ]);
         if there.lines().count() < 2 {
-            for folder in ["deploy/crds", "deploy/daemonset"] {
-                self.kubectl(&["apply", "-k", &repository().join(folder).display().to_string()]);
-            }
+            let folder = |name: &str| repository().join("deploy").join(name).display().to_string();
+            self.kubectl(&["apply", "--server-side", "-k", &folder("crds")]);
+            self.kubectl(&["apply", "-k", &folder("daemonset")]);
         }
         self.wait_ready();
     }

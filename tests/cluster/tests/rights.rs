@@ -99,7 +99,7 @@ impl<'a> KindsOfOthers<'a> {
             assert!(folder.is_dir(), "{} is not there: cargo xtask crds", folder.display());
         }
         let kinds = Self { world, folders };
-        kinds.each(&["apply", "--server-side", "-f"]);
+        kinds.each(&["apply", "--server-side", "--force-conflicts", "-f"]);
         kinds
     }
 
@@ -112,7 +112,10 @@ impl<'a> KindsOfOthers<'a> {
 
 impl Drop for KindsOfOthers<'_> {
     fn drop(&mut self) {
-        self.each(&["delete", "--ignore-not-found", "--wait=false", "-f"]);
+        self.each(&["delete", "--ignore-not-found", "-f"]);
+        // Those of policies are the installation's.
+        let own = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/crds");
+        self.world.kubectl(&["apply", "--server-side", "-k", own]);
     }
 }
 

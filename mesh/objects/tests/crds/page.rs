@@ -48,8 +48,8 @@ pub(crate) fn page(crds: &Crds) -> String {
         );
     }
     page.push_str(
-        "\nAn object that restricts would keep somebody out of what it binds. Where one is of a kind that is not served, its finding \
-         says so.\n",
+        "\nAn object that restricts would keep somebody out of what it binds. Where one is of a kind that is not served, nobody may reach that\n\
+     until it is removed: [policies.md](policies.md).\n",
     );
     for known in known::ALL.iter().filter(|known| known.is_served()) {
         served(&mut page, known);
