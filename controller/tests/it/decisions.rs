@@ -13,12 +13,12 @@ use std::time::Instant;
 use base64::Engine as _;
 use culvert_controller::model::{Model, Settings};
 use culvert_identity::SpiffeId;
-use culvert_objects::Directory;
-use culvert_policy::{Connection, Policy, Scope, Verdict, evaluate};
+use culvert_objects::{Directory, known};
+use culvert_policy::{Connection, Policy, Scope, Verdict, evaluate, istio};
 use culvert_proto::security::Authorization;
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cases;
 
@@ -183,4 +183,39 @@ fn whoever_is_denied_by_istio_is_denied_by_us_and_others_only_with_a_reason() {
         );
     }
     assert!(asked > 10_000, "{asked} questions");
+}
+
+/// The page of objects and the translation say the same of each field.
+#[test]
+fn each_field_that_is_said_not_to_be_served_is_named_where_it_is_used() {
+    let fields = known::istio::AUTHORIZATION_POLICY.fields.iter();
+    let unserved = fields.filter(|field| field.state.instead().is_some());
+    // Of no meaning but with CUSTOM, which is named.
+    let unserved: Vec<&str> = unserved
+        .map(|field| field.path)
+        .filter(|path| !path.starts_with("spec.provider"))
+        .collect();
+    assert!(unserved.len() > 15, "{unserved:?}");
+    for path in unserved {
+        let object = object_with(path.split('.'));
+        let made = istio::authorization(&istio::Source {
+            namespace: "z",
+            name: "p",
+            scope: culvert_proto::security::Scope::Namespace,
+            dry_run: None,
+            spec: &object["spec"],
+        });
+        let place = path.replace("[]", "[0]");
+        let is_named = made.notes.iter().any(|note| place.starts_with(&note.field));
+        assert!(is_named, "{place}: {:?}", made.notes);
+    }
+}
+
+/// An object with this field, whose value is a text in a list.
+fn object_with<'a>(mut path: impl Iterator<Item = &'a str>) -> Value {
+    let Some(name) = path.next() else { return json!(["x"]) };
+    match name.strip_suffix("[]") {
+        Some(list) => json!({ list: [object_with(path)] }),
+        None => json!({ name: object_with(path) }),
+    }
 }

@@ -15,6 +15,7 @@ const WAYPOINTS: State =
     Refused("is for waypoints, which are not there yet: nobody may reach the pods of the Services that it names");
 const CUSTOM: State = Refused("nobody can be asked who is not part of the mesh: what the policy matches is denied");
 const STRICT: State = Refused("is unknown, and taken for STRICT");
+const ACTION: State = Refused("is unknown: the policy denies everybody");
 const AUDIT: State = Ignored("nothing is audited: the policy decides nothing");
 
 /// Of `spec.selector`.
@@ -30,7 +31,7 @@ pub(super) const AUTHORIZATION_POLICY: &[Field] = &[
             ("AUDIT", AUDIT),
             ("CUSTOM", CUSTOM),
         ],
-        other_values: Some(NOT_YET),
+        other_values: Some(ACTION),
         ..served("spec.action")
     },
     field("spec.provider", CUSTOM),
