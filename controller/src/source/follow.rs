@@ -36,6 +36,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often it is looked for what the cluster does not have.
 pub(super) const ABSENT: Duration = Duration::from_secs(10);
 
+/// So often in a row a kind that was there must not be found before its objects count as gone.
+const ABSENCES: u32 = 2;
+
 /// The watch is over, and why.
 enum Ended {
     /// As every watch after a while: the next goes on from there.
@@ -91,18 +94,35 @@ impl Follower {
     pub(crate) async fn run(mut self) {
         let kind = self.descriptor.kind;
         let mut pause = SHORTEST_PAUSE;
+        // Whether there was the kind, and how often in a row it was not found since.
+        let (mut was_there, mut misses) = (false, 0);
         loop {
-            let Some(of_kind) = self.version().await else {
+            let offered = self.version().await;
+            // What an API server that starts offers may not be complete yet. Who may restrict somebody is asked for all the same:
+            // such a server answers that it is not ready.
+            if offered.is_none() && !self.descriptor.may_restrict() {
                 if !self.has_none().await || self.offer.changed().await.is_err() {
                     return;
                 }
                 continue;
-            };
+            }
+            let of_kind = offered.clone().unwrap_or_else(|| self.descriptor.version().into());
             let version = match self.list(&of_kind).await {
                 Listed::At(version) => version,
                 Listed::Absent => {
-                    self.health.absent(kind);
-                    tokio::time::sleep(self.absent).await;
+                    misses += 1;
+                    let is_gone = !was_there || misses >= ABSENCES;
+                    if is_gone && !self.has_none().await {
+                        return;
+                    }
+                    was_there &= !is_gone;
+                    if is_gone && offered.is_none() {
+                        if self.offer.changed().await.is_err() {
+                            return;
+                        }
+                    } else {
+                        tokio::time::sleep(self.absent).await;
+                    }
                     continue;
                 }
                 Listed::Broken(why) => {
@@ -111,6 +131,7 @@ impl Follower {
                 }
                 Listed::Unwanted => return,
             };
+            (was_there, misses) = (true, 0);
             self.health.current(kind);
             pause = SHORTEST_PAUSE;
             if !self.watch(&of_kind, version, &mut pause).await {
@@ -166,9 +187,12 @@ impl Follower {
         loop {
             let page = match tokio::time::timeout(PAGE_DEADLINE, self.page(of_kind, &params)).await {
                 Ok(Ok(page)) => page,
-                Ok(Err(kube::Error::Api(status))) if matches!(status.code, 403 | 404) && self.may_be_absent() => {
-                    let sent = self.send(Change::Complete(kind)).await;
-                    return if sent { Listed::Absent } else { Listed::Unwanted };
+                // Who may not be asked may have something to say.
+                Ok(Err(kube::Error::Api(status)))
+                    if self.may_be_absent()
+                        && (status.code == 404 || status.code == 403 && !self.descriptor.may_restrict()) =>
+                {
+                    return Listed::Absent;
                 }
                 Ok(Err(error)) => return Listed::Broken(describe(&error)),
                 Err(_) => return Listed::Broken("a page of the list took too long".to_owned()),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use culvert_objects::ObjectName;
+use culvert_objects::{ObjectName, Presence};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -20,6 +20,8 @@ struct ApiServer {
     objects: Arc<Mutex<HashMap<&'static str, Vec<Value>>>>,
     /// Groups, versions and plural names that discovery tells; none is an API server that does not know this question.
     offers: Arc<Mutex<Option<Vec<[&'static str; 3]>>>>,
+    /// Plural names of what may not be listed.
+    forbidden: Arc<Mutex<Vec<&'static str>>>,
     /// Paths that were asked for.
     asked: Arc<Mutex<Vec<String>>>,
 }
@@ -64,6 +66,10 @@ impl ApiServer {
         let offers = self.offers.lock().clone().filter(|_| path == "/apis");
         let (status, body) = match objects {
             _ if offers.is_some() => ("200 OK", discovery(&offers.unwrap()).to_string()),
+            _ if self.forbidden.lock().contains(&plural) => {
+                let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403, "reason": "Forbidden"});
+                ("403 Forbidden", status.to_string())
+            }
             None => ("404 Not Found", "404 page not found".to_owned()),
             Some(_) if query.contains("watch=true") => {
                 let gone = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired"});
@@ -176,9 +182,14 @@ async fn kinds_that_are_not_there_cost_no_request_each_and_one_that_comes_is_fol
     while asked("/apis") < 5 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let istio = server.asked.lock().iter().filter(|path| path.contains(".io/")).count();
-    let slices = asked("/apis/discovery.k8s.io/v1/endpointslices");
-    assert_eq!(istio, slices, "{:?}", server.asked.lock());
+    let optional = Kind::followed()
+        .map(Kind::descriptor)
+        .filter(|kind| kind.presence == Presence::Optional);
+    for kind in optional {
+        // What may keep somebody out is asked for once, whatever is offered.
+        let times = asked(&format!("/apis/{}/{}", kind.api_version(), kind.plural));
+        assert_eq!(times, usize::from(kind.may_restrict()), "{}", kind.title);
+    }
 
     let route = json!({"metadata": {"name": "db", "namespace": "shop", "uid": "u"}});
     server.set("tcproutes", Some(vec![route]));
@@ -196,4 +207,47 @@ async fn kinds_that_are_not_there_cost_no_request_each_and_one_that_comes_is_fol
         loaded.objects.tcp_routes.is_empty() && loaded.findings.is_empty()
     })
     .await;
+}
+
+/// Without them everything would be let in.
+#[tokio::test]
+async fn policies_that_may_not_be_listed_or_are_not_offered_are_not_taken_for_gone() {
+    const PATH: &str = "/apis/security.istio.io/v1/authorizationpolicies";
+    let server = small();
+    let policy = json!({"metadata": {"name": "only", "namespace": "shop", "uid": "u"}, "spec": {}});
+    server.set("authorizationpolicies", Some(vec![policy]));
+    server.forbidden.lock().push("authorizationpolicies");
+    let health = Health::default();
+    let mut loaded = follow_looking(&server.start().await, &health, Duration::from_millis(20));
+    let asked = || server.asked.lock().iter().filter(|asked| *asked == PATH).count();
+    let ask_more = async |times: usize| {
+        let until = asked() + times;
+        while asked() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    ask_more(3).await;
+    assert_eq!(
+        loaded.borrow().generation,
+        0,
+        "nothing is served before it is known who may do what"
+    );
+    assert_eq!(health.missing(), ["AuthorizationPolicy"]);
+
+    server.forbidden.lock().clear();
+    until(&mut loaded, |loaded| !loaded.objects.authorization_policies.is_empty()).await;
+    server.forbidden.lock().push("authorizationpolicies");
+    ask_more(3).await;
+    assert_eq!(loaded.borrow().objects.authorization_policies.len(), 1);
+
+    server.forbidden.lock().clear();
+    *server.offers.lock() = Some(Vec::new());
+    ask_more(5).await;
+    assert_eq!(
+        loaded.borrow().objects.authorization_policies.len(),
+        1,
+        "an API server that starts offers less"
+    );
+    server.set("authorizationpolicies", None);
+    until(&mut loaded, |loaded| loaded.objects.authorization_policies.is_empty()).await;
 }

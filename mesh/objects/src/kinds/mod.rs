@@ -102,6 +102,11 @@ impl Descriptor {
         format!("{}/{}", self.group, self.version())
     }
 
+    /// Whether an object of it may keep somebody out of what it binds: then nobody may take it for absent without being sure.
+    pub fn may_restrict(&self) -> bool {
+        known::find(self.group, self.name).is_some_and(|known| !known.never_restricts())
+    }
+
     /// Whether objects of this `apiVersion` and `kind` are read as objects of this kind.
     fn reads(&self, api_version: &str, kind: &str) -> bool {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
