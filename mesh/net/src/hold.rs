@@ -12,14 +12,16 @@
 //! connection to an address of the pod's as one of the interface that has the address.
 
 use std::{
-    io, mem,
+    io,
     net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr},
-    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use culvert_abi::{Address, CAPTURE_PORT, CAPTURE_PORTS, CULVERT_CLAIM, Claim, Flow, HOLD_PORT, SOL_CULVERT};
 use rustix::{io::Errno, net::RecvFlags};
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
+
+use crate::sockopt;
 
 /// SYNs that may wait for the proxy, in bytes of kernel memory: about 1,000. One that finds no room is repeated by the
 /// application's kernel.
@@ -215,17 +217,7 @@ fn set_claim(socket: BorrowedFd<'_>, cookie: u64, syn: &Syn, claimant: u32) -> i
         claimant,
         reserved: 0,
     };
-    // SAFETY: the pointer and the length are those of a plain value that lives until the call returns.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            SOL_CULVERT,
-            CULVERT_CLAIM,
-            (&raw const claim).cast(),
-            mem::size_of::<Claim>() as libc::socklen_t,
-        )
-    };
-    check(result)
+    sockopt::set(socket, SOL_CULVERT, CULVERT_CLAIM, &claim)
 }
 
 /// Binds an unconnected socket of [`crate::sockopt::tcp_stream_socket`] in the pod to where the application's SYN went. Connecting
@@ -326,25 +318,7 @@ fn lock_filter(socket: &Socket) -> io::Result<()> {
 }
 
 fn set(socket: &Socket, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
-    // SAFETY: the options are ints, and the value lives until the call returns.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            option,
-            (&raw const value).cast(),
-            mem::size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    check(result)
-}
-
-fn check(result: libc::c_int) -> io::Result<()> {
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    sockopt::set(socket.as_fd(), libc::SOL_SOCKET, option, &value)
 }
 
 #[cfg(test)]

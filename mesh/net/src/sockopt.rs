@@ -5,6 +5,7 @@ use std::{
     io, mem,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
+    ptr,
     sync::{
         LazyLock,
         atomic::{AtomicU64, Ordering},
@@ -50,22 +51,7 @@ pub fn original_dst(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
 /// # Errors
 /// `ENOPROTOOPT` where Culvert's kernel program is not attached to the caller's cgroup.
 pub fn set_client_address(fd: BorrowedFd<'_>, client: SocketAddr) -> io::Result<()> {
-    let endpoint = Endpoint::from(client);
-    // SAFETY: the pointer and the length are those of a plain value that lives until the call returns.
-    let result = unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            SOL_CULVERT,
-            CULVERT_CLIENT_ADDRESS,
-            (&raw const endpoint).cast(),
-            mem::size_of::<Endpoint>() as libc::socklen_t,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    set(fd, SOL_CULVERT, CULVERT_CLIENT_ADDRESS, &Endpoint::from(client))
 }
 
 /// An unconnected TCP socket as the data path wants it, in the calling thread's network namespace: non-blocking, closed on
@@ -157,19 +143,7 @@ fn forwarding_source(v6: bool, number: u64) -> IpAddr {
 pub fn bind_address(fd: BorrowedFd<'_>, address: IpAddr) -> io::Result<()> {
     let socket = SockRef::from(&fd);
     let on: libc::c_int = 1;
-    // SAFETY: the option is an int that lives until the call returns.
-    let result = unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            libc::IPPROTO_IP,
-            libc::IP_BIND_ADDRESS_NO_PORT,
-            (&raw const on).cast(),
-            mem::size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    set(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, &on)?;
     bind(&socket, SocketAddr::new(address, 0))
 }
 
@@ -204,6 +178,18 @@ pub(crate) fn peer_cred(fd: BorrowedFd<'_>) -> io::Result<PeerCred> {
         uid: cred.uid,
         gid: cred.gid,
     })
+}
+
+/// `setsockopt` of a plain value.
+pub(crate) fn set<T: Copy>(fd: BorrowedFd<'_>, level: i32, option: i32, value: &T) -> io::Result<()> {
+    let length = mem::size_of::<T>() as libc::socklen_t;
+    // SAFETY: pointer and length are those of `value`, which outlives the call; the kernel only reads it.
+    let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, ptr::from_ref(value).cast(), length) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// `getsockopt` of a plain value.

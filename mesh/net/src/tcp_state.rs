@@ -1,9 +1,11 @@
 //! What the kernel knows about the sending side of a TCP connection (`TCP_INFO`), and how much it takes ahead.
 
 use std::{
-    io, mem,
+    io,
     os::fd::{AsRawFd as _, BorrowedFd},
 };
+
+use crate::sockopt;
 
 /// Bytes of `struct tcp_info` that are asked for: up to `tcpi_delivery_rate` (Linux 4.9).
 const LENGTH: usize = 168;
@@ -55,21 +57,7 @@ pub fn send_state(fd: BorrowedFd<'_>) -> io::Result<SendState> {
 /// # Errors
 /// Those of `setsockopt`.
 pub fn set_unsent_limit(fd: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
-    // SAFETY: pointer and length are those of `bytes`, which outlives the call.
-    let result = unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_NOTSENT_LOWAT,
-            (&raw const bytes).cast(),
-            mem::size_of::<u32>() as libc::socklen_t,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    sockopt::set(fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, &bytes)
 }
 
 fn field<const N: usize>(info: &[u8; LENGTH], offset: usize) -> [u8; N] {
