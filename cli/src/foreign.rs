@@ -1,12 +1,12 @@
-//! Policies that Culvert does not serve: what they bind is denied. And labels that ask for a waypoint, which nobody reads.
-//! Whoever wrote them must not learn of either from an incident.
+//! Policies that Culvert does not serve, and labels that ask for a waypoint: what they bind is denied. Whoever wrote them must
+//! not learn of that from an incident.
 
 use crate::{
     cluster::{Cluster, list, names},
     line::{Level, Line},
 };
 use clap::Args;
-use culvert_objects::{Enrolment, enrolment};
+use culvert_objects::{Enrolment, USE_WAYPOINT, enrolment};
 use culvert_policy::istio;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use kube::{
@@ -17,8 +17,6 @@ use kube::{
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Labels that send a namespace's, a Service's or a pod's traffic through a waypoint.
-const WAYPOINT_LABELS: [&str; 2] = ["istio.io/use-waypoint", "culvert.dev/use-waypoint"];
 /// Where Istio's mesh-wide policies live, unless told otherwise.
 const ROOT_NAMESPACE: &str = "istio-system";
 
@@ -72,7 +70,7 @@ impl ForeignPolicies {
                 Err(_) => found.hidden.push(kind),
             }
         }
-        for label in WAYPOINT_LABELS {
+        for label in USE_WAYPOINT {
             let labelled = ListParams::default().labels(label);
             found
                 .services
@@ -146,7 +144,7 @@ impl ForeignPolicies {
 
     fn waypoints(&self, namespaces: &[Namespace], pods: &[Pod], mesh: &Enrolled<'_>, level: Level) -> Vec<Line> {
         let named = |labels: &BTreeMap<String, String>| {
-            let name = WAYPOINT_LABELS.iter().find_map(|label| labels.get(*label));
+            let name = USE_WAYPOINT.iter().find_map(|label| labels.get(*label));
             name.filter(|name| *name != "none").cloned()
         };
         let of_namespaces = namespaces
@@ -170,7 +168,9 @@ impl ForeignPolicies {
             ..Line::fail(
                 "cluster",
                 "policies",
-                format!("{title} asks for the waypoint {waypoint}: there are none yet, so its traffic goes directly"),
+                format!(
+                    "{title} asks for the waypoint {waypoint}: there are none yet, and nobody reaches through the mesh what it is for"
+                ),
                 REMEDY,
             )
         };

@@ -156,3 +156,27 @@ fn what_somebody_else_was_to_enforce_denies_what_it_binds_until_it_is_gone() {
     wait_for(&town, &town.client, &town.server, true);
     wait_for(&town, &town.client, &town.neighbour, true);
 }
+
+#[test]
+fn a_service_that_asks_for_a_waypoint_is_not_reached_past_it() {
+    let lab = lab("pol_waypoint");
+    let town = Town::meshed(&lab);
+    echo::serve(&town.server, ECHO);
+    let spec = || {
+        ServiceSpec::new("town", "web")
+            .port_to(80, ECHO)
+            .selector("app", "server")
+    };
+    let service = lab.service(spec()).unwrap();
+    let reaches = || echo::connect(&town.client, (service.ip4(), 80).into(), PATIENCE).is_ok();
+    wait_until("the Service to be reached", PATIENCE, reaches).unwrap();
+    lab.label_with("town", "istio.io/use-waypoint", Some("wp")).unwrap();
+    wait_until("the Service to be refused", PATIENCE, || !reaches()).unwrap();
+    let findings = town.mesh.get_controller("/findings").unwrap().body;
+    assert!(
+        findings.contains("Namespace town") && findings.contains("waypoints are not served yet"),
+        "{findings}"
+    );
+    lab.label_with("town", "istio.io/use-waypoint", Some("none")).unwrap();
+    wait_until("the Service to be reached again", PATIENCE, reaches).unwrap();
+}

@@ -24,6 +24,7 @@
 //! | `restriction` | what is denied since nobody enforces an object that restricts it |
 //! | `slice` | endpoints written by hand become Workloads, or bring a pod's to a Service |
 //! | `ranges` | which addresses the mesh may have |
+//! | `waypoint` | which waypoint one is to be reached through |
 //! | `wire` | how objects are called on the wire |
 //! | [`Settings`] | what holds for the whole mesh |
 
@@ -55,6 +56,7 @@ mod service;
 mod settings;
 mod slice;
 mod unit;
+mod waypoint;
 mod wire;
 
 use agents::Agents;

@@ -6,7 +6,7 @@ use culvert_proto::workload::{Locality, NetworkMode, TunnelProtocol, Workload, W
 use super::agents::Agents;
 use super::health::Health;
 use super::reader::Reader;
-use super::{names, policy, restriction, service, slice, wire};
+use super::{names, policy, restriction, service, slice, waypoint, wire};
 
 /// Set by Istio's node agent on pods that it has enrolled.
 const REDIRECTION: &str = "ambient.istio.io/redirection";
@@ -63,6 +63,7 @@ pub(super) fn workload(
         native_tunnel: tunnel && is_native(pod),
         services: services.into_iter().collect(),
         authorization_policies: policies,
+        waypoint: waypoint::of_pod(reader, name, pod),
         cluster_id: settings.cluster_id.clone(),
         locality: reader
             .get::<Node>(&ObjectName::cluster(node))

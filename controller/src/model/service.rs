@@ -12,7 +12,7 @@ use prost::Message as _;
 use prost_types::Any;
 
 use super::reader::Reader;
-use super::{ports, wire};
+use super::{ports, waypoint, wire};
 
 /// Istio's annotation for how near an endpoint should be, on a Service or its Namespace.
 const DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
@@ -43,6 +43,7 @@ pub(super) fn service(reader: &Reader<'_>, name: &ObjectName, service: &Service)
         ip_families: ip_families(spec).into(),
         // A Kubernetes Service is the only one that can own its hostname.
         canonical: true,
+        waypoint: waypoint::of_service(reader, name, service),
         extensions: session_affinity(spec).into_iter().collect(),
         ..Message::default()
     })

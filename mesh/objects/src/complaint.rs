@@ -3,6 +3,7 @@
 use crate::enrolment;
 use crate::kinds::{Object, Objects};
 use crate::name::ObjectName;
+use crate::waypoint::{self, Asked};
 
 /// What is wrong with an object beside others that stays: the field, and what in words.
 pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, String)> {
@@ -30,6 +31,16 @@ pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, Stri
     };
     let field = format!("metadata.annotations[{}]", enrolment::CLOSE_ANNOTATION);
     found.extend(close.map(|problem| (field, problem)));
+    if matches!(object, Object::Namespace(_) | Object::Service(_) | Object::Pod(_))
+        && let Asked::Waypoint { label, name, .. } = waypoint::waypoint(|key| object.label(key))
+    {
+        let what = match object {
+            Object::Namespace(_) => "its Services through the mesh, but those that ask for none",
+            _ => "it through the mesh",
+        };
+        let message = format!("waypoints are not served yet, and {name:?} is asked for: nobody reaches {what}");
+        found.push((format!("metadata.labels[{label}]"), message));
+    }
     if let Object::Pod(pod) = object {
         let account = ObjectName::new(object.name().namespace, enrolment::service_account(pod));
         if !objects.service_accounts.contains_key(&account) {

@@ -54,6 +54,7 @@ mod problem;
 mod values;
 mod walk;
 mod watch;
+mod waypoint;
 mod yaml;
 
 pub use allocator::Defaults;
@@ -77,6 +78,7 @@ pub use labels::Labels;
 pub use name::ObjectName;
 pub use persistent::PersistentMap;
 pub use problem::Problem;
+pub use waypoint::{Asked, USE_WAYPOINT, waypoint};
 
 /// The types of Kubernetes that [`Objects`] holds, so that users of this crate need not name their versions.
 pub use kinds::{ConfigMap, Namespace, Service, ServiceAccount, ServiceCIDR};

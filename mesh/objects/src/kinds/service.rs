@@ -13,6 +13,7 @@ use crate::defaults;
 use crate::name::ObjectName;
 use crate::problem::Problem;
 use crate::values::{host_address, port_number};
+use crate::waypoint;
 
 /// The one kind of session affinity there is.
 const CLIENT_IP: &str = "ClientIP";
@@ -65,6 +66,7 @@ impl KindSpec for Service {
         Self {
             metadata: ObjectMeta {
                 annotations: prune::annotations(wire.metadata.annotations.take()),
+                labels: prune::only(wire.metadata.labels.take(), &waypoint::LABELS),
                 deletion_timestamp: None,
                 ..prune::identity(&mut wire.metadata)
             },
