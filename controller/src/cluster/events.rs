@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use culvert_objects::{Finding, Findings, Kind, Namespace, Object, ObjectName, Objects, PersistentMap};
+use culvert_objects::{Finding, Findings, Kind, Namespace, Object, ObjectName, Objects, PersistentMap, USE_WAYPOINT};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -168,10 +168,9 @@ fn notes(before: &Seen, now: &Seen) -> Vec<Note> {
 fn of_finding(finding: &Finding) -> Option<Note> {
     let (kind, name) = finding.object.as_deref()?.split_once(' ')?;
     let kind = Kind::named(kind)?;
-    let label = finding
-        .field
-        .as_deref()
-        .is_some_and(|field| field.starts_with("metadata.labels["));
+    let field = finding.field.as_deref().unwrap_or_default();
+    let is_waypoint = USE_WAYPOINT.iter().any(|label| field.contains(label));
+    let label = field.starts_with("metadata.labels[") && !is_waypoint;
     // The agent of the pod's node says that of a pod.
     if kind == Kind::Pod && label {
         return None;
@@ -184,7 +183,10 @@ fn of_finding(finding: &Finding) -> Option<Note> {
         },
         warning: true,
         reason: if label { "UnknownLabelValue" } else { "MeshFinding" },
-        text: finding.message.clone(),
+        text: match &finding.field {
+            Some(field) => format!("{field}: {}", finding.message),
+            None => finding.message.clone(),
+        },
     })
 }
 

@@ -1,0 +1,64 @@
+//! Policies of a real API server: obeyed, changed, and kept while the controllers that read them are away.
+#![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+
+use culvert_cluster_tests::{HTTP, PodSpec, Space, World, until};
+use serde_json::{Value, json};
+
+fn policy(kind: &str, name: &str, spec: Value) -> Value {
+    json!({
+        "apiVersion": "security.istio.io/v1", "kind": kind, "metadata": { "name": name }, "spec": spec,
+    })
+}
+
+/// Waits until one pod reaches another's HTTP, or does not.
+fn wait_for(space: &Space<'_>, from: &str, to: &Space<'_>, wanted: bool) {
+    let address = to.address("server");
+    until(&format!("{from} to reach the server: {wanted}"), || {
+        space.ask(from, &["--to", &address]).remove(0)["ok"] == wanted
+    });
+}
+
+#[test]
+fn policies_are_obeyed_as_they_come_and_go_and_outlive_the_controllers() {
+    let world = World::installed();
+    let (space, outside) = (world.space("policies"), world.space("policies-outside"));
+    space.start(&[
+        PodSpec::server("server").on("node2"),
+        PodSpec::idle("client").on("node1"),
+    ]);
+    outside.start(&[PodSpec::idle("stranger").on("node1")]);
+    space.enrol();
+    space.wait_captured(&["server", "client"]);
+    wait_for(&space, "client", &space, true);
+    wait_for(&outside, "stranger", &space, true);
+
+    space.apply(policy(
+        "PeerAuthentication",
+        "default",
+        json!({ "mtls": { "mode": "STRICT" } }),
+    ));
+    wait_for(&outside, "stranger", &space, false);
+    wait_for(&space, "client", &space, true);
+
+    let other_port =
+        json!({ "action": "DENY", "rules": [{ "to": [{ "operation": { "notPorts": [(HTTP + 1).to_string()] } }] }] });
+    space.apply(policy("AuthorizationPolicy", "only-greet", other_port));
+    wait_for(&space, "client", &space, false);
+    space.kubectl(&["delete", "authorizationpolicy", "only-greet"]);
+    wait_for(&space, "client", &space, true);
+
+    // A new leader has heard of no policy before it says anything.
+    let system = ["-n", "culvert-system"];
+    world.kubectl(&[&system[..], &["rollout", "restart", "deployment/culvert-controller"]].concat());
+    world.wait_ready();
+    let address = space.address("server");
+    assert_eq!(outside.ask("stranger", &["--to", &address]).remove(0)["ok"], false);
+    wait_for(&space, "client", &space, true);
+
+    let layer_7 = json!({ "action": "DENY", "rules": [{ "to": [{ "operation": { "paths": ["/admin"] } }] }] });
+    space.apply(policy("AuthorizationPolicy", "admin", layer_7));
+    wait_for(&space, "client", &space, false);
+    world.wait_event(space.name(), "admin", "what holds instead", |_, note| {
+        note.contains("spec.rules[0].to[0].operation.paths") && note.contains("layer 7")
+    });
+}
