@@ -72,6 +72,9 @@ fn needed() -> Vec<Permission> {
             ["create", "patch", "delete"].map(|verb| right(verb, group, &resource, None, is_ours_only))
         });
     let roles = "rbac.authorization.k8s.io";
+    // The kinds of policies, where the cluster lacks them.
+    let kinds = ["get", "create", "patch"]
+        .map(|verb| right(verb, "apiextensions.k8s.io", "customresourcedefinitions", None, false));
     let others = [
         // What the programs are granted, nobody may grant who does not have it, unless he has these.
         right("escalate", roles, "clusterroles", None, false),
@@ -85,7 +88,7 @@ fn needed() -> Vec<Permission> {
         // Which of the nodes' pods are of the newest version.
         right("list", "apps", "controllerrevisions", None, true),
     ];
-    applied.chain(others).collect()
+    applied.chain(kinds).chain(others).collect()
 }
 
 /// One good line, or a line for each resource that lacks a right.

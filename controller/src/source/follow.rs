@@ -64,8 +64,9 @@ enum Listed {
 #[derive(Deserialize)]
 struct Page {
     metadata: PageMetadata,
+    /// Null where only the metadata of a kind is asked for that comes of a CRD and has no objects (Kubernetes 1.34).
     #[serde(default)]
-    items: Vec<Value>,
+    items: Option<Vec<Value>>,
 }
 
 #[derive(Deserialize)]
@@ -197,7 +198,7 @@ impl Follower {
                 Ok(Err(error)) => return Listed::Broken(describe(&error)),
                 Err(_) => return Listed::Broken("a page of the list took too long".to_owned()),
             };
-            for value in page.items {
+            for value in page.items.into_iter().flatten() {
                 if !self.send(Change::Listed(self.item(value))).await {
                     return Listed::Unwanted;
                 }

@@ -82,7 +82,9 @@ impl ApiServer {
                 let page: Vec<Value> = objects.into_iter().skip(from).take(2).collect();
                 let token = if rest { (from + 2).to_string() } else { String::new() };
                 let metadata = json!({"resourceVersion": "1", "continue": token});
-                ("200 OK", json!({"metadata": metadata, "items": page}).to_string())
+                // As the real one does for the metadata of kinds that come of CRDs.
+                let items = if page.is_empty() { Value::Null } else { page.into() };
+                ("200 OK", json!({"metadata": metadata, "items": items}).to_string())
             }
         };
         let length = body.len();
