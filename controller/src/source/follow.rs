@@ -64,7 +64,7 @@ enum Listed {
 #[derive(Deserialize)]
 struct Page {
     metadata: PageMetadata,
-    /// Null where only the metadata of a kind is asked for that comes of a CRD and has no objects (Kubernetes 1.34).
+    /// Null where only metadata is asked for and there are no objects (seen on Kubernetes 1.34).
     #[serde(default)]
     items: Option<Vec<Value>>,
 }

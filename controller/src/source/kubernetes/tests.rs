@@ -82,7 +82,7 @@ impl ApiServer {
                 let page: Vec<Value> = objects.into_iter().skip(from).take(2).collect();
                 let token = if rest { (from + 2).to_string() } else { String::new() };
                 let metadata = json!({"resourceVersion": "1", "continue": token});
-                // As the real one does for the metadata of kinds that come of CRDs.
+                // As the real one does where only metadata is asked for.
                 let items = if page.is_empty() { Value::Null } else { page.into() };
                 ("200 OK", json!({"metadata": metadata, "items": items}).to_string())
             }
