@@ -104,8 +104,8 @@ fn a_component_that_does_not_start_is_named_with_its_last_words_and_nothing_is_l
     let folder = std::env::temp_dir().join(format!("culvert-cluster-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let kube = folder.join("kube");
-    // The others run on: were they to end as well, the one that is named would be whichever the machine ran first.
-    let script = "#!/bin/sh\ncase $0 in\n*/etcd) echo alas, no disk; exit 1 ;;\n*) exec sleep 600 ;;\nesac\n";
+    // The API server runs on: were it to end as well, the one that is named would be whichever the machine ran first.
+    let script = "#!/bin/sh\ncase $0 in\n*/etcd) echo alas, no disk; exit 1 ;;\n*/kube-apiserver) exec sleep 600 ;;\n*) exit 1 ;;\nesac\n";
     fs::write(&kube, script).unwrap();
     fs::set_permissions(&kube, PermissionsExt::from_mode(0o755)).unwrap();
     down.0.programs.clone_from(&folder);
