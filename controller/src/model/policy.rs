@@ -125,7 +125,7 @@ pub(super) fn strict(reader: &Reader<'_>) -> Option<Authorization> {
 pub(super) fn of_pod(reader: &Reader<'_>, name: &ObjectName, pod: &Pod) -> Vec<String> {
     let root = reader.settings().root_namespace.as_str();
     let own = selecting::<AuthorizationPolicy>(reader, name, pod);
-    let everywhere = reader.find::<AuthorizationPolicy>(Key::some_in(root));
+    let everywhere = reader.find::<AuthorizationPolicy>(Key::some_in(Kind::AuthorizationPolicy.name(), root));
     let everywhere = everywhere.filter(|(policy, _)| *policy.namespace == *root);
     let bound: BTreeSet<&ObjectName> = own
         .into_iter()
@@ -163,7 +163,7 @@ fn inherited(reader: &Reader<'_>, namespace: &str) -> [Option<Mode>; 2] {
     let root = reader.settings().root_namespace.as_str();
     [namespace, root].map(|namespace| {
         let unknown = reader
-            .find::<PeerAuthentication>(Key::all_in(namespace))
+            .find::<PeerAuthentication>(Key::all_in(Kind::PeerAuthentication.name(), namespace))
             .filter(|(name, peer)| *name.namespace == *namespace && matches!(peer.selector, Selector::Unknown(_)));
         let mut unknown = unknown.map(|(_, peer)| istio::PeerAuthentication::read(&peer.spec).0);
         if unknown.any(|read| asks(&read)) {
@@ -177,7 +177,7 @@ fn inherited(reader: &Reader<'_>, namespace: &str) -> [Option<Mode>; 2] {
 
 /// The PeerAuthentication for all pods of a namespace.
 fn of_namespace<'a>(reader: &Reader<'a>, namespace: &str) -> Option<(&'a ObjectName, &'a Arc<PeerAuthentication>)> {
-    let all = reader.find::<PeerAuthentication>(Key::all_in(namespace));
+    let all = reader.find::<PeerAuthentication>(Key::all_in(Kind::PeerAuthentication.name(), namespace));
     oldest(all.filter(|(name, peer)| *name.namespace == *namespace && peer.selector == Selector::All))
 }
 

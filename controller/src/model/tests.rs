@@ -278,3 +278,44 @@ proptest! {
         prop_assert_eq!(keys(model.snapshot()), keys(at_once.snapshot()));
     }
 }
+
+/// A policy of a namespace is the proxies' to apply to its pods: none of them is derived again for it.
+#[test]
+fn a_policy_costs_the_pods_that_its_selector_may_mean_and_no_other() {
+    let policy = |kind: &str, namespace: &str, spec: &str| {
+        format!(
+            "---\napiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {{name: p, namespace: {namespace}}}\nspec: {spec}\n"
+        )
+    };
+    let root = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: istio-system}\n";
+    let pods: String = (1..=20)
+        .map(|n| pod(&format!("web-{n}"), &format!("198.18.0.{n}"), ""))
+        .collect();
+    let mut world = World::of(&format!("{SHOP}{root}{pods}"));
+    let mut model = Model::default();
+    model.update(&world.objects(), Instant::now());
+    let mut derived = |world: &mut World, yaml: &str| {
+        world.apply(yaml);
+        model.update(&world.objects(), Instant::now()).derived
+    };
+    for namespace in ["shop", "istio-system"] {
+        assert_eq!(
+            derived(
+                &mut world,
+                &policy("AuthorizationPolicy", namespace, "{action: DENY, rules: [{}]}")
+            ),
+            1
+        );
+    }
+    let one = "{selector: {matchLabels: {app: web-7}}}";
+    assert_eq!(derived(&mut world, &policy("AuthorizationPolicy", "shop", one)), 2);
+    // The policy by which all ports are strict comes with the first of its kind.
+    assert_eq!(derived(&mut world, &policy("PeerAuthentication", "shop", one)), 3);
+    assert_eq!(
+        derived(
+            &mut world,
+            &policy("PeerAuthentication", "shop", "{mtls: {mode: STRICT}}")
+        ),
+        22
+    );
+}

@@ -29,14 +29,14 @@ impl Key {
         Self(hash_one(&("selector", namespace, label, value)))
     }
 
-    /// What binds all pods of a namespace.
-    pub fn all_in(namespace: &str) -> Self {
-        Self(hash_one(&("all in", namespace)))
+    /// Objects of a kind that bind all pods of their namespace.
+    pub fn all_in(kind: &'static str, namespace: &str) -> Self {
+        Self(hash_one(&("all in", kind, namespace)))
     }
 
-    /// What binds some pods, and lies in a namespace.
-    pub fn some_in(namespace: &str) -> Self {
-        Self(hash_one(&("some in", namespace)))
+    /// Objects of a kind that bind some pods, and lie in a namespace.
+    pub fn some_in(kind: &'static str, namespace: &str) -> Self {
+        Self(hash_one(&("some in", kind, namespace)))
     }
 
     /// The pod of an address.

@@ -106,7 +106,7 @@ macro_rules! security_kinds {
 
             fn keys(&self, name: &ObjectName) -> Vec<Key> {
                 let key = self.binding.is_some().then(|| Key::restricting(&name.namespace));
-                self.selector.keys(name).into_iter().chain(key).collect()
+                self.selector.keys($name, name).into_iter().chain(key).collect()
             }
 
             fn binding(&self) -> Option<&Binding> {

@@ -58,13 +58,13 @@ impl Selector {
     }
 
     /// By what the pods find the object: a pod that it selects has all its labels, so that one of them is enough.
-    pub(super) fn keys(&self, name: &ObjectName) -> Vec<Key> {
+    pub(super) fn keys(&self, kind: &'static str, name: &ObjectName) -> Vec<Key> {
         match self {
-            Self::All | Self::Unknown(_) => vec![Key::all_in(&name.namespace)],
+            Self::All | Self::Unknown(_) => vec![Key::all_in(kind, &name.namespace)],
             Self::Labels(wanted) => {
                 let first = wanted.iter().next();
                 let first = first.map(|(label, value)| Key::selector(&name.namespace, label, value));
-                first.into_iter().chain([Key::some_in(&name.namespace)]).collect()
+                first.into_iter().chain([Key::some_in(kind, &name.namespace)]).collect()
             }
         }
     }
