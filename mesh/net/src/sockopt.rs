@@ -35,9 +35,15 @@ const KEEPALIVE: Duration = Duration::from_secs(180);
 /// # Errors
 /// `ENOENT` when the connection was not captured.
 pub fn original_dst(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    let local = SockRef::from(&fd).local_addr()?;
+    let local = local.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
+    original_dst_of(fd, local.ip().to_canonical().is_ipv4())
+}
+
+/// The same of a connection whose family is known.
+pub(crate) fn original_dst_of(fd: BorrowedFd<'_>, v4: bool) -> io::Result<SocketAddr> {
     let socket = SockRef::from(&fd);
-    let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
-    let address = if local.ip().to_canonical().is_ipv4() {
+    let address = if v4 {
         socket.original_dst_v4()
     } else {
         socket.original_dst_v6()
