@@ -2,6 +2,7 @@ mod balancing;
 mod inbound;
 mod outbound;
 mod store;
+mod waiting;
 
 use std::{
     net::{IpAddr, SocketAddr},
