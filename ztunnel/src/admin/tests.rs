@@ -160,6 +160,7 @@ async fn pages_show_what_decides_and_never_a_key() {
         service: None,
         hbone_addr: None,
         encrypted: true,
+        key_exchange: Some("X25519MLKEM768"),
     });
     let get = |path: &str| -> Value { serde_json::from_str(&ask(&pages.admin, Method::GET, path).1).unwrap() };
     // What `culvert` prints.

@@ -214,6 +214,7 @@ fn connection(connection: &OpenConnection) -> Value {
         "service": opening.service.as_deref(),
         "hbone_address": opening.hbone_addr.map(|address| address.to_string()),
         "encrypted": opening.encrypted,
+        "key_exchange": opening.key_exchange,
         "bytes_sent": sent,
         "bytes_received": received,
         "began": rfc3339(connection.began()),
