@@ -48,7 +48,7 @@ fn logged(act: impl FnOnce()) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn workload(name: &str) -> Arc<Workload> {
+pub(crate) fn workload(name: &str) -> Arc<Workload> {
     let wire = proto::Workload {
         uid: format!("Kubernetes//Pod/shop/{name}"),
         name: name.to_owned(),
@@ -72,7 +72,7 @@ fn identity(account: &str) -> SpiffeId {
     SpiffeId::new("cluster.local", "shop", account).unwrap()
 }
 
-fn opening(direction: Direction, peer: &Arc<Workload>) -> Opening {
+pub(crate) fn opening(direction: Direction, peer: &Arc<Workload>) -> Opening {
     let pod = Pod {
         uid: "1".into(),
         name: "web-1".into(),
