@@ -20,7 +20,9 @@
 //! | `agents` | which nodes have an agent |
 //! | `service` | a Service becomes a Service, and an entry in each of its Workloads |
 //! | `policy` | who may connect to a pod: AuthorizationPolicy and PeerAuthentication |
+//! | `origin` | the object that a policy was made of |
 //! | `ports` | their ports |
+//! | `preview` | what would be if the objects were others |
 //! | `restriction` | what is denied since nobody enforces an object that restricts it |
 //! | `slice` | endpoints written by hand become Workloads, or bring a pod's to a Service |
 //! | `ranges` | which addresses the mesh may have |
@@ -46,9 +48,11 @@ mod agents;
 mod health;
 mod index;
 pub mod names;
+mod origin;
 pub mod pod;
 mod policy;
 mod ports;
+mod preview;
 mod ranges;
 mod reader;
 mod restriction;
@@ -61,6 +65,8 @@ mod wire;
 
 use agents::Agents;
 use index::{Index, Units};
+pub(crate) use origin::{Origin, origin};
+pub use preview::Preview;
 pub use reader::Reader;
 pub use settings::Settings;
 use unit::{Derived, Product, Unit};
