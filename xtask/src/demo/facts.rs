@@ -1,6 +1,6 @@
 //! What the demo found out, and what it promised.
 
-use super::{access_log::Connection, kernel_checks::Privilege, show::round, visits::Tally};
+use super::{access_log::Connection, kernel_checks::Privilege, visits::Tally};
 use culvert_lab::Seen;
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -236,4 +236,9 @@ impl Facts {
 
 fn is_spiffe(identity: &str) -> bool {
     identity.starts_with("spiffe://")
+}
+
+/// Seconds to two places.
+pub(super) fn round(seconds: f64) -> f64 {
+    (seconds * 100.0).round() / 100.0
 }

@@ -201,8 +201,3 @@ pub(super) fn right(number: u64) -> Cell {
 pub(super) fn verdict(value: impl ToString, good: bool) -> Cell {
     Cell::new(value).fg(if good { Color::Green } else { Color::Red })
 }
-
-/// Seconds to two places.
-pub(super) fn round(seconds: f64) -> f64 {
-    (seconds * 100.0).round() / 100.0
-}

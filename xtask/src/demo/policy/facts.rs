@@ -1,6 +1,6 @@
 //! What the demo of policies found out, and what it promised.
 
-use crate::demo::{show, visits::Tally};
+use crate::demo::{facts::round, show, visits::Tally};
 use comfy_table::Cell;
 use culvert_lab::Seen;
 use serde_json::{Value, json};
@@ -103,7 +103,7 @@ impl Facts {
             "open_connections_kept": self.answered,
             "plaintext_bytes_on_link": self.link.clear_bytes,
             "encrypted_bytes_on_link": self.link.encrypted_bytes,
-            "seconds": show::round(self.seconds),
+            "seconds": round(self.seconds),
         })
     }
 
