@@ -90,6 +90,25 @@ fn policies_are_obeyed_as_they_come_and_go_and_outlive_the_controllers() {
     let layer_7 = json!({ "action": "DENY", "rules": [{ "to": [{ "operation": { "paths": ["/admin"] } }] }] });
     space.apply(policy("AuthorizationPolicy", "admin", layer_7));
     wait_for(&space, "client", &space, false);
+    let condition = |kind: &str, name: &str| {
+        let object = space.get(&[kind, name]);
+        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let ours = conditions.into_iter().find(|one| one["type"] == "culvert.dev/InForce");
+        ours.unwrap_or_default()
+    };
+    until(
+        "the policies' status to say which of them is in force as it is written",
+        || {
+            let (admin, strict) = (
+                condition("authorizationpolicy", "admin"),
+                condition("peerauthentication", "default"),
+            );
+            let says_why = admin["message"]
+                .as_str()
+                .is_some_and(|message| message.contains("operation.paths"));
+            admin["status"] == "False" && says_why && strict["status"] == "True"
+        },
+    );
     world.wait_event(space.name(), "admin", "what holds instead", |_, note| {
         note.contains("spec.rules[0].to[0].operation.paths") && note.contains("layer 7")
     });
