@@ -1,32 +1,41 @@
-//! The certificates in which every chain must end.
+//! The certificates in which every chain must end, and those that are revoked.
 
 use std::sync::Arc;
 
 use rustls::RootCertStore;
 
-use crate::{IdentityError, certificate};
+use crate::{IdentityError, Revocations, certificate};
 
 /// The roots that a trust domain's certificates may end in. Clones are cheap.
 #[derive(Clone, Debug)]
 pub struct TrustBundle {
     roots: Arc<RootCertStore>,
+    revocations: Arc<Revocations>,
 }
 
 impl TrustBundle {
-    /// Reads one or more root certificates from PEM.
+    /// Reads one or more root certificates from PEM, and certificate revocation lists where there are some.
     ///
     /// # Errors
-    /// When the text holds no certificate, or one that cannot be a trust anchor.
+    /// When the text holds no certificate, one that cannot be a trust anchor, or a list that does not parse.
     pub fn from_pem(pem: &[u8]) -> Result<Self, IdentityError> {
         let mut roots = RootCertStore::empty();
         for root in certificate::from_pem(pem, "trust bundle")? {
             roots.add(root)?;
         }
-        Ok(Self { roots: Arc::new(roots) })
+        Ok(Self {
+            roots: Arc::new(roots),
+            revocations: Arc::new(Revocations::from_pem(pem)?),
+        })
     }
 
     /// The roots, for a TLS client that checks names in its own way.
     pub fn roots(&self) -> &Arc<RootCertStore> {
         &self.roots
+    }
+
+    /// What is revoked.
+    pub fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
     }
 }

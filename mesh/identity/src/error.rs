@@ -12,6 +12,9 @@ pub enum IdentityError {
         /// Which text.
         what: &'static str,
     },
+    /// A certificate revocation list does not parse.
+    #[error("certificate revocation list does not parse: {0}")]
+    Revocation(String),
     /// A certificate does not parse as X.509.
     #[error("certificate does not parse: {0}")]
     Parse(String),

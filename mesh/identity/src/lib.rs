@@ -25,6 +25,7 @@ mod certificate;
 mod credentials;
 mod error;
 mod request;
+mod revocation;
 mod spiffe;
 mod verify;
 
@@ -36,6 +37,7 @@ pub use certificate::{peer_expiry, peer_identity};
 pub use credentials::Credentials;
 pub use error::IdentityError;
 pub use request::CertificateRequest;
+pub use revocation::Revocations;
 pub use spiffe::{SpiffeError, SpiffeId};
 
 use std::sync::{Arc, OnceLock};

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
+};
 use rustls::{ClientConnection, ServerConnection};
 use time::OffsetDateTime;
 
@@ -22,6 +25,7 @@ impl Authority {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let root = params.self_signed(&key).unwrap();
         Self {
             bundle: TrustBundle::from_pem(root.pem().as_bytes()).unwrap(),
@@ -40,6 +44,27 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         (params.not_before, params.not_after) = (from, to);
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// The root with a list of revoked certificates, by their serial numbers.
+    fn revoking(&self, serials: &[&str]) -> TrustBundle {
+        let now = OffsetDateTime::now_utc();
+        let revoked = |serial: &&str| RevokedCertParams {
+            serial_number: SerialNumber::from(bytes_of(serial)),
+            revocation_time: now - HOUR,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: now - HOUR,
+            next_update: now + HOUR,
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.issuer).unwrap().pem().unwrap();
+        TrustBundle::from_pem((self.root.clone() + &list).as_bytes()).unwrap()
     }
 
     fn credentials(&self, uris: &[&str]) -> Result<Credentials, IdentityError> {
@@ -64,6 +89,14 @@ fn handshake(client: &Credentials, server: &Credentials, expected: &[SpiffeId]) 
         client.process_new_packets()?;
     }
     Ok(())
+}
+
+/// A serial number as [`Credentials::serial`] shows it.
+fn bytes_of(serial: &str) -> Vec<u8> {
+    serial
+        .split(':')
+        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+        .collect()
 }
 
 fn id(text: &str) -> SpiffeId {
@@ -170,6 +203,45 @@ fn keys_are_exchanged_in_a_way_that_outlasts_quantum_computers() {
     assert_eq!(group.name(), rustls::NamedGroup::X25519MLKEM768);
     // And no round trip more: the server is done with the first flight.
     assert_eq!(server.handshake_kind(), Some(rustls::HandshakeKind::Full));
+}
+
+#[test]
+fn both_ends_refuse_a_certificate_that_is_revoked_and_no_other() {
+    let authority = Authority::new();
+    let (front, cart) = (
+        authority.credentials(&[FRONT]).unwrap(),
+        authority.credentials(&[CART]).unwrap(),
+    );
+    let revoking = |of: &Credentials| authority.revoking(&[of.serial()]);
+    let known = |credentials: &Credentials, bundle: &TrustBundle| credentials.with_bundle(bundle).unwrap();
+    // The client looks at the server's.
+    let error = handshake(&known(&front, &revoking(&cart)), &cart, &[id(CART)]).unwrap_err();
+    assert!(error.to_string().contains("Revoked"), "{error}");
+    // The server at the client's.
+    let error = handshake(&front, &known(&cart, &revoking(&front)), &[id(CART)]).unwrap_err();
+    assert!(error.to_string().contains("Revoked"), "{error}");
+    // Others under the same root are as good as before, and so is what another root has signed under the same number.
+    handshake(
+        &known(&front, &revoking(&front)),
+        &known(&cart, &revoking(&cart)),
+        &[id(CART)],
+    )
+    .unwrap();
+    let (now, domain) = (std::time::SystemTime::now(), "cluster.local");
+    let bundle = revoking(&cart);
+    assert!(bundle.verify(cart.chain(), domain, now).is_err());
+    assert!(bundle.verify(front.chain(), domain, now).is_ok());
+    assert_eq!(bundle.revocations().revoked(), 1);
+    assert!(bundle.revocations().next_update().unwrap() > now);
+}
+
+#[test]
+fn a_revocation_list_that_does_not_parse_is_an_error_and_none_is_none() {
+    let authority = Authority::new();
+    let cut = "-----BEGIN X509 CRL-----\nMIIB\n-----END X509 CRL-----\n";
+    let error = TrustBundle::from_pem((authority.root.clone() + cut).as_bytes()).unwrap_err();
+    assert!(matches!(error, IdentityError::Revocation(_)), "{error}");
+    assert!(authority.bundle.revocations().is_empty());
 }
 
 #[test]

@@ -106,6 +106,8 @@ impl ServerCertVerifier for ServerVerifier {
         let parsed = ParsedCertificate::try_from(end_entity)?;
         let roots = self.bundle.roots();
         verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, self.algorithms.all)?;
+        let revocations = self.bundle.revocations();
+        revocations.check_server(end_entity, intermediates, roots, now, &self.algorithms)?;
         // Our roots speak for our trust domain alone. For a peer of another, also one that is expected by name, its domain's
         // bundle would be needed (SPIFFE Federation, section 5), and we have none.
         let got = check_domain(end_entity, &self.trust_domain)?;
@@ -153,6 +155,8 @@ pub(crate) struct ClientVerifier {
 impl ClientVerifier {
     pub(crate) fn new(bundle: &TrustBundle, trust_domain: &str) -> Result<Self, IdentityError> {
         let chain = WebPkiClientVerifier::builder_with_provider(Arc::clone(bundle.roots()), provider())
+            .with_crls(bundle.revocations().der())
+            .allow_unknown_revocation_status()
             .build()
             .map_err(|error| IdentityError::Tls(Error::General(error.to_string())))?;
         Ok(Self {
