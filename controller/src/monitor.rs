@@ -80,6 +80,8 @@ pub(crate) struct Sources {
     pub(crate) roots: watch::Receiver<Arc<str>>,
     /// What is wrong with the signing certificate, if something is.
     pub(crate) ca_problem: watch::Receiver<Option<String>>,
+    /// Why what is revoked is not what the file says, if it is not.
+    pub(crate) revocation_problem: watch::Receiver<Option<String>>,
     /// Where the trust bundle cannot be written, if there is such a place.
     pub(crate) bundle_problem: watch::Receiver<Option<String>>,
     pub(crate) trials: Trials,
@@ -162,6 +164,7 @@ impl Sources {
             "not_after": signer.as_ref().map(|signer| signer.not_after().to_string()),
             "roots": self.roots.borrow().matches("BEGIN CERTIFICATE").count(),
             "problem": *self.ca_problem.borrow(),
+            "revocation_problem": *self.revocation_problem.borrow(),
         })
     }
 
@@ -174,7 +177,9 @@ impl Sources {
         };
         let problem = self.bundle_problem.borrow().clone();
         let problem = problem.map(|text| json!({"object": "ConfigMap culvert-ca-root-cert", "text": text}));
+        let revocations = self.revocation_problem.borrow().clone();
+        let revocations = revocations.map(|text| json!({"object": "--ca-crl", "text": text}));
         let findings = state.loaded.findings.keys().map(|found| finding(found));
-        findings.chain(problem).collect()
+        findings.chain(problem).chain(revocations).collect()
     }
 }

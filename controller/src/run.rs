@@ -134,7 +134,7 @@ async fn run_until_signal(flags: Serve, clock: &Clock, fed: Option<watch::Receiv
     tracing::info!(xds = %at, monitoring = %pages_at, "serving");
     let shared = Shared {
         state: state.clone(),
-        roots: setup.authority.bundle(),
+        roots: setup.trusted(),
         streams,
         callers: callers.clone(),
         metrics: discovery_metrics,
@@ -162,6 +162,7 @@ async fn run_until_signal(flags: Serve, clock: &Clock, fed: Option<watch::Receiv
         signer: setup.authority.signer(),
         roots: setup.authority.bundle(),
         ca_problem: setup.problem.clone(),
+        revocation_problem: setup.revocation_problem(),
         bundle_problem,
         trials,
         stop: stop.clone(),
@@ -262,7 +263,7 @@ impl Backend {
             member.leader(),
             serve::node_of_pod(state.clone()),
             clock,
-        );
+        )?;
         let (problem, bundle_problem) = watch::channel(None);
         Ok(Self {
             source: Source::kubernetes(&member.client, registry),

@@ -2,8 +2,8 @@
 
 use culvert_lab::{Lab, wait_until};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 use std::{fs, time::Duration};
@@ -52,6 +52,30 @@ impl Authority {
             issuer: Issuer::new(params, key),
             root,
         }
+    }
+
+    /// A list of revoked certificates in PEM, by their serial numbers as `/certificates` shows them.
+    pub fn revoke(&self, serials: &[&str]) -> String {
+        let (now, hour) = (OffsetDateTime::now_utc(), time::Duration::HOUR);
+        let bytes = |serial: &str| -> Vec<u8> {
+            let bytes = serial.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap());
+            bytes.collect()
+        };
+        let revoked = serials.iter().map(|serial| RevokedCertParams {
+            serial_number: bytes(serial).into(),
+            revocation_time: now - hour,
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: now - hour,
+            next_update: now + hour,
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 
     /// A certificate for these URIs, valid for an hour before and after now.

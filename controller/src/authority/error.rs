@@ -16,6 +16,8 @@ pub(crate) enum AuthorityError {
          the root at once, which breaks connections if that was replaced"
     )]
     State { path: PathBuf, why: String },
+    #[error("{path} cannot be used: {why}; mend or remove it (--ca-crl)")]
+    Revocations { path: PathBuf, why: String },
     #[error("{present} is there and {absent} is not; restore both from a backup, or remove both for a new root")]
     Half { present: PathBuf, absent: PathBuf },
     #[error(

@@ -10,7 +10,8 @@
 //!
 //! The CSR proves possession of a key and nothing else: the identity in the certificate is the one that was authorised,
 //! whatever the CSR asks for. A node gets only the identities of pods that run on it, any other workload its own. Every
-//! refusal is logged with [caller] and identity, and counted. `serving` keeps the controller's own certificate young.
+//! refusal is logged with [caller] and identity, and counted. `serving` keeps the controller's own certificate young, and
+//! `revocation_file` holds what is revoked.
 
 mod anchor;
 mod authenticate;
@@ -23,6 +24,7 @@ mod issuance_policy;
 mod kubernetes;
 mod leaf;
 mod rate_limit;
+mod revocation_file;
 mod root;
 mod service;
 mod serving;

@@ -1,6 +1,12 @@
 //! Puts the authority together: on files, or on a cluster.
 
-use std::{future::Future, path::Path, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
 use kube::Client;
@@ -9,6 +15,7 @@ use tokio::sync::watch;
 use super::{
     Account, Authenticator, Authority, AuthorityError, NodeOfPod, RootFolder, TokenReviewer, Tokens,
     kubernetes::{CaSecret, TokenReviews},
+    revocation_file::{self, RevocationFile},
     serving::Serving,
     signing_file::SigningFile,
 };
@@ -29,6 +36,10 @@ pub struct AuthorityFlags {
     /// cert-manager and the like. On Kubernetes only.
     #[arg(long, env = "CULVERT_GIVEN_CA")]
     pub given_ca: bool,
+    /// A file with certificate revocation lists in PEM, as Istio's `ca-crl.pem`, followed as it changes; it need not be there.
+    /// Proxies refuse what is revoked.
+    #[arg(long, env = "CULVERT_CA_CRL", value_name = "FILE")]
+    pub ca_crl: Option<PathBuf>,
     /// The audience that nodes' tokens must have. On Kubernetes only.
     #[arg(
         long,
@@ -59,6 +70,9 @@ pub(crate) struct Setup {
     pub(crate) serving: Arc<Serving>,
     /// What is wrong with the signing certificate, if something is.
     pub(crate) problem: watch::Receiver<Option<String>>,
+    revocations: Option<Arc<RevocationFile>>,
+    /// What proxies are told to trust: the roots, and with them what is revoked.
+    told: watch::Sender<Arc<str>>,
     follow: Keeping,
 }
 
@@ -85,6 +99,8 @@ impl Setup {
         state.save(&authority)?;
         let signing = Arc::clone(&authority);
         Ok(Self {
+            revocations: revocations(flags)?,
+            told: watch::Sender::new("".into()),
             authority,
             authenticator: Arc::new(Tokens::new(state_dir.join("tokens"))),
             serving: Arc::default(),
@@ -97,6 +113,9 @@ impl Setup {
 
     /// Tokens about which the API server is asked, and the Secret `culvert-ca` in `namespace`, which is written while
     /// `leader` says so.
+    ///
+    /// # Errors
+    /// When the revocation lists cannot be used.
     pub(crate) fn cluster(
         flags: &AuthorityFlags,
         trust_domain: &str,
@@ -105,7 +124,7 @@ impl Setup {
         leader: watch::Receiver<bool>,
         node_of_pod: NodeOfPod,
         clock: &Clock,
-    ) -> Self {
+    ) -> Result<Self, AuthorityError> {
         let authority = Arc::new(Authority::new(flags.leaf_ttl, flags.rotation_overlap, clock.clone()));
         let review = TokenReviews::new(client.clone());
         let reviewed = TokenReviewer::new(
@@ -117,12 +136,38 @@ impl Setup {
         );
         let keep = flags.leaf_ttl + flags.rotation_overlap;
         let secret = CaSecret::new(client, namespace, trust_domain, !flags.given_ca, keep, clock.clone());
-        Self {
+        Ok(Self {
             authenticator: Arc::new(reviewed),
             serving: Arc::default(),
             problem: secret.problem(),
+            revocations: revocations(flags)?,
+            told: watch::Sender::new("".into()),
             follow: Box::pin(secret.follow(Arc::clone(&authority), leader)),
             authority,
+        })
+    }
+
+    /// What proxies are told to trust: the roots, and with them what is revoked.
+    pub(crate) fn trusted(&self) -> watch::Receiver<Arc<str>> {
+        self.told.send_replace(revocation_file::joined(
+            &self.authority.bundle().borrow(),
+            &self.lists().borrow(),
+        ));
+        self.told.subscribe()
+    }
+
+    /// Why what is revoked is not what the file says, if it is not.
+    pub(crate) fn revocation_problem(&self) -> watch::Receiver<Option<String>> {
+        match &self.revocations {
+            Some(file) => file.problem(),
+            None => watch::channel(None).1,
+        }
+    }
+
+    fn lists(&self) -> watch::Receiver<Arc<str>> {
+        match &self.revocations {
+            Some(file) => file.lists(),
+            None => watch::channel("".into()).1,
         }
     }
 
@@ -131,8 +176,24 @@ impl Setup {
     pub(crate) fn keep(&mut self, names: Vec<String>) -> impl Future<Output = ()> + Send + use<> {
         let follow = std::mem::replace(&mut self.follow, Box::pin(std::future::pending()));
         let (authority, serving) = (Arc::clone(&self.authority), Arc::clone(&self.serving));
+        let (revocations, told) = (self.revocations.clone(), self.told.clone());
         async move {
-            tokio::join!(follow, authority.keep_time(), serving.keep(&authority, &names));
+            let trusted = async {
+                let Some(file) = revocations else {
+                    let none = watch::Sender::new("".into());
+                    return revocation_file::join(authority.bundle(), none.subscribe(), told).await;
+                };
+                tokio::join!(
+                    file.follow(),
+                    revocation_file::join(authority.bundle(), file.lists(), told)
+                );
+            };
+            tokio::join!(follow, authority.keep_time(), serving.keep(&authority, &names), trusted);
         }
     }
+}
+
+fn revocations(flags: &AuthorityFlags) -> Result<Option<Arc<RevocationFile>>, AuthorityError> {
+    let file = flags.ca_crl.as_deref().map(RevocationFile::open).transpose()?;
+    Ok(file.map(Arc::new))
 }
