@@ -15,6 +15,8 @@ use culvert_agent::{
     lock::{self, Attempt},
 };
 
+use crate::cli::NODE_NETWORK;
+
 /// The command line.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FreeNode {
@@ -53,5 +55,7 @@ pub(crate) fn run(args: &FreeNode) -> Result<()> {
     let places = Places::of(&args.gate).below(&args.host_root);
     install::remove(&places).context("remove the CNI plug-in")?;
     tracing::info!(folder = %places.conf_dir.display(), "no CNI configuration waits for an agent");
+    let filters = kernel::remove_filters(Path::new(NODE_NETWORK)).context("remove the guards of pods' links")?;
+    tracing::info!(filters, "no link of a pod is guarded");
     Ok(())
 }

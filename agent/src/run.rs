@@ -34,16 +34,17 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{cli::Cli, signals::Signals, standby::our_turn};
+use crate::{
+    cli::{Cli, NODE_NETWORK},
+    signals::Signals,
+    standby::our_turn,
+};
 
 /// How long pods may take to leave once the DaemonSet is gone. The kubelet waits for less than this only when it was told to.
 const LAST_LEAVE: Duration = Duration::from_secs(25);
 
 /// How long another agent may take to follow one that has lost all its rights, before Culvert counts as removed.
 const SUCCESSOR: Duration = Duration::from_secs(60);
-
-/// The node's own network namespace, since the agent shares the node's process ids.
-const NODE_NETWORK: &str = "/proc/1/ns/net";
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(cli: &Cli) -> Result<()> {

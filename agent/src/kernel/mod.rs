@@ -4,19 +4,25 @@
 //! process; a later [`Kernel::open`] finds it, puts its own programs in the place of the old ones without a gap, and
 //! carries on. Nothing here speaks to pods or proxies: network namespaces and listening sockets come from outside.
 //!
-//! `load` brings the object file into the kernel, `maps` gives its maps types, `links` attaches and `pins` pins, `pods` is what
-//! happens to a pod, `surroundings` what else is in its network namespace, `versions` is what programs of another layout left,
+//! `load` brings the object file into the kernel, `maps` and `guard_maps` give its maps types, `links` attaches (`names` are the names
+//! of what is attached) and `pins` pins, `pods` is what happens to a pod, `guard` and
+//! `guard_links` (and `clsact`, the older way) to its links, `surroundings` what else is in its network namespace, `versions` is what programs of another layout left,
 //! `audit` compares what should be with what is, `cgroup` and `sys` are what they stand on, `log` listens to the programs;
 //! [`sock_diag`] asks for connections, which takes no program.
 
 mod audit;
 mod cgroup;
+mod clsact;
 mod config;
 mod error;
+mod guard;
+mod guard_links;
+mod guard_maps;
 mod links;
 mod load;
 mod log;
 mod maps;
+mod names;
 mod pins;
 mod pods;
 pub mod sock_diag;
@@ -25,21 +31,25 @@ mod sys;
 mod versions;
 
 pub use audit::{Audit, Found, Kind};
-pub use config::{Exclusions, KernelConfig, MapSizes, PodCapture, PodListeners};
+pub use config::{Exclusions, GuardHook, KernelConfig, MapSizes, PodCapture, PodListeners};
 pub use error::KernelError;
+pub use guard::{GuardStatus, NewlyDropped, Strictness};
 pub use pods::PodUsage;
 
 use self::{
     cgroup::Cgroup,
-    links::{Links, Name},
+    guard::Guards,
+    links::Links,
     log::PodNames,
     maps::Maps,
+    names::Name,
     pins::Pin,
     sock_diag::Connection,
     sys::{Hook, Target},
 };
 use aya::Ebpf;
 use culvert_abi::{Address, Config, Pod};
+use culvert_net::Netns;
 use std::{
     collections::{HashMap, HashSet},
     fs,
@@ -66,6 +76,7 @@ pub struct Kernel {
     folder: PathBuf,
     ebpf: Ebpf,
     maps: Maps,
+    guards: Guards,
     /// The maps again, with their pins.
     pins: Vec<Pin>,
     links: Links,
@@ -111,6 +122,7 @@ impl Kernel {
         let folder = load::folder(&config.bpffs, &config.sizes);
         let mut ebpf = load::load(config, &folder)?;
         let maps = Maps::take(&mut ebpf, config.sizes)?;
+        let guards = Guards::take(&mut ebpf, config)?;
         let pins = load::pins(&config.bpffs, &folder)?;
         let links = Links::open(folder.join("links"))?;
         let mut kernel = Self {
@@ -118,6 +130,7 @@ impl Kernel {
             folder,
             ebpf,
             maps,
+            guards,
             pins,
             links,
             root,
@@ -252,6 +265,7 @@ impl Kernel {
         let attached = self.links.pods()?;
         let dead = attached.iter().filter(|(_, alive)| !alive).map(|(cookie, _)| *cookie);
         let left = attached.iter().map(|(cookie, _)| *cookie).chain(self.enrolled()?);
+        let left = left.chain(self.guards.known()?);
         let gone: HashSet<u64> = left.filter(|cookie| !keep.contains(cookie)).chain(dead).collect();
         for cookie in &gone {
             self.withdraw(*cookie)?;
@@ -360,6 +374,7 @@ impl Kernel {
     /// A failing system call.
     pub fn remove(&mut self) -> Result<(), KernelError> {
         self.links.detach_all()?;
+        self.remove_filters()?;
         self.remove_other_versions()?;
         let base = &self.config.bpffs;
         fs::remove_dir_all(base)
@@ -463,6 +478,19 @@ pub fn remove_pins(bpffs: &Path) -> Result<usize, KernelError> {
     }
     fs::remove_dir_all(bpffs).map_err(failed)?;
     Ok(count)
+}
+
+/// Removes the guards that no pin holds (those by clsact) from the node whose network namespace this is, as [`remove_pins`] does with
+/// the others. The number of them.
+///
+/// # Errors
+/// The namespace cannot be entered, or a failing system call.
+pub fn remove_filters(node: &Path) -> Result<usize, KernelError> {
+    let failed = |source| KernelError::system("remove guards".to_owned(), source);
+    let entered = Netns::open(node).and_then(|netns| netns.run(clsact::sweep));
+    entered
+        .map_err(|error| failed(std::io::Error::other(error)))?
+        .map_err(failed)
 }
 
 /// A proxy's cgroup.

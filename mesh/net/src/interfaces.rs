@@ -115,7 +115,20 @@ const LOOPBACK: u32 = 1;
 fn change_local(kind: u16, flags: u16, prefix: Ipv6Addr, length: u8) -> io::Result<()> {
     // `struct rtmsg`: family, lengths of destination and source, TOS, table, protocol, scope, type, flags.
     let family = libc::AF_INET6 as u8;
-    let route = [family, length, 0, 0, RT_TABLE_LOCAL, RTPROT_STATIC, 0, RTN_LOCAL, 0, 0, 0, 0];
+    let route = [
+        family,
+        length,
+        0,
+        0,
+        RT_TABLE_LOCAL,
+        RTPROT_STATIC,
+        0,
+        RTN_LOCAL,
+        0,
+        0,
+        0,
+        0,
+    ];
     let request = Request::new(kind, flags, &route)
         .attribute(RTA_DST, &prefix.octets())
         .attribute(RTA_OIF, &LOOPBACK.to_ne_bytes());

@@ -66,11 +66,18 @@ impl Strictness {
 
 /// A rule without clauses matches everything.
 fn of_rule(rule: &Rule) -> Strictness {
-    rule.clauses.iter().map(of_clause).fold(Strictness::EVERY_PORT, Strictness::and)
+    rule.clauses
+        .iter()
+        .map(of_clause)
+        .fold(Strictness::EVERY_PORT, Strictness::and)
 }
 
 fn of_clause(clause: &Clause) -> Strictness {
-    clause.matches.iter().map(of_match).fold(Strictness::NO_PORT, Strictness::or)
+    clause
+        .matches
+        .iter()
+        .map(of_match)
+        .fold(Strictness::NO_PORT, Strictness::or)
 }
 
 /// The ports for which a match holds for every peer without an identity.
