@@ -6,16 +6,13 @@ use clap::{Args, Parser, Subcommand};
 use culvert_agent::{
     enrolment::Settings,
     gate::{GateArgs, install::Places},
-    kernel::{Exclusions, GuardHook, KernelConfig, MapSizes},
+    kernel::{Exclusions, GuardHook, KernelConfig, MapSizes, NODE_NETWORK},
     source::kubernetes::KubernetesArgs,
 };
 use culvert_telemetry::LogFormat;
 use ipnet::IpNet;
 
 use crate::{announce::AnnounceRemoval, duration::duration, free_node::FreeNode};
-
-/// The node's own network namespace, where the agent shares the node's process ids.
-pub(crate) const NODE_NETWORK: &str = "/proc/1/ns/net";
 
 /// Culvert's node agent: captures the TCP connections of this node's labelled pods in the kernel and hands the pods to the
 /// node's proxy.

@@ -11,11 +11,9 @@ use culvert_agent::{
         GateArgs,
         install::{self, Places},
     },
-    kernel,
+    kernel::{self, NODE_NETWORK},
     lock::{self, Attempt},
 };
-
-use crate::cli::NODE_NETWORK;
 
 /// The command line.
 #[derive(Clone, Debug, Args)]

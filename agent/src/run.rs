@@ -18,7 +18,7 @@ use culvert_agent::{
     events,
     gate::{self, Gate},
     handover::server::Server,
-    kernel::Kernel,
+    kernel::{Kernel, NODE_NETWORK},
     leaving::{self, Departure, Leaving, OwnSet, Removal},
     monitoring,
     source::{PodSource, kubernetes::KubernetesPods, local::LocalPods},
@@ -34,11 +34,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{
-    cli::{Cli, NODE_NETWORK},
-    signals::Signals,
-    standby::our_turn,
-};
+use crate::{cli::Cli, signals::Signals, standby::our_turn};
 
 /// How long pods may take to leave once the DaemonSet is gone. The kubelet waits for less than this only when it was told to.
 const LAST_LEAVE: Duration = Duration::from_secs(25);

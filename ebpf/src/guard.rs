@@ -255,13 +255,16 @@ fn transport(context: &TcContext, first: u8) -> Transport {
 
 #[inline(always)]
 fn tcp(context: &TcContext, at: u32, source: Address, destination: Address) -> Sight {
-    // 16 bytes would be more than some first fragments have.
-    let (Some(header), Some(flags)) = (load::<1>(context, at), load_byte(context, at + TCP_HEADER - 1)) else {
+    // The flags first: hardly any packet has these.
+    let Some(flags) = load_byte(context, at + TCP_HEADER - 1) else {
         return Sight::Hidden;
     };
     if flags & (SYN | ACK) != SYN {
         return Sight::Other;
     }
+    let Some(header) = load::<1>(context, at) else {
+        return Sight::Hidden;
+    };
     let endpoint = |address, at| Endpoint {
         address,
         port: u32::from(half(&header, at)),

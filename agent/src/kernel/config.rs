@@ -38,6 +38,9 @@ pub struct KernelConfig {
     pub node_network: PathBuf,
 }
 
+/// The node's own network namespace, for a process that shares the node's process ids.
+pub const NODE_NETWORK: &str = "/proc/1/ns/net";
+
 /// How a guard is attached to a link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GuardHook {

@@ -1,145 +1,25 @@
 //! Guards: what is attached to pods' links, so that nobody gets past the tunnel to a strict port, whatever else ends.
 //!
-//! `guard_links` is how that is done. Which ports are strict is the proxy's word ([`Kernel::set_strictness`]). Until it is there, all are. It lies in maps that outlive
-//! this process and its version, and so does the number of what was dropped.
+//! A guard is on the node's end of each pair of interfaces that carries an address of the pod, where nothing in the pod can remove it.
+//! An interface whose other end is not on the node (macvlan, ipvlan, one that was moved) is guarded inside the pod, by a copy of the
+//! program that knows which pod it is: indices of interfaces say nothing there. That takes tcx. A filter of clsact would be anybody's
+//! who may administrate the pod's network, and no later agent would find it.
 
-use super::{Kernel, KernelConfig, KernelError, clsact, config::GuardHook, guard_maps::GuardMaps, names::Interface};
-use aya::Ebpf;
-use culvert_abi::{Dropped, Guard};
-use culvert_net::Netns;
-use std::{
-    collections::{BTreeSet, HashMap},
-    io,
-    net::SocketAddr,
+use super::{
+    GuardHook, Kernel, KernelError, PodCapture, clsact,
+    guards::{GuardStatus, NewlyDropped, Strictness, explain},
+    load,
+    names::{GuardName, Interface, Name},
+    sys::{self, Target},
 };
-
-/// To which ports of a pod no connection may be made without a certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Strictness {
-    /// To those that are not exceptions.
-    pub strict: bool,
-    /// Ports for which the opposite holds.
-    pub exceptions: BTreeSet<u16>,
-}
-
-/// How a pod is guarded.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GuardStatus {
-    /// On how many interfaces.
-    pub interfaces: usize,
-    /// Which ports are strict; none where the pod is not guarded.
-    pub strictness: Option<Strictness>,
-    /// How many packets were dropped that would have opened a connection.
-    pub dropped: u64,
-    /// Why it is not guarded, or not on every interface.
-    pub problem: Option<String>,
-}
-
-/// What a guard has dropped since this was last asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewlyDropped {
-    /// The pod, by its name.
-    pub pod: String,
-    /// How many packets that would have opened a connection.
-    pub count: u64,
-    /// Where the last one came from, and to which port; none where that could not be read.
-    pub last: Option<(SocketAddr, u16)>,
-}
-
-/// All that is known of guards.
-pub(super) struct Guards {
-    pub(super) maps: GuardMaps,
-    /// Where the other ends of pods' links are, or why that is out of reach.
-    pub(super) node: Result<Netns, String>,
-    /// By tcx, as far as known.
-    pub(super) by_tcx: bool,
-    /// tcx must do.
-    pub(super) only_tcx: bool,
-    /// By cookie.
-    pub(super) pods: HashMap<u64, Guarded>,
-}
-
-/// A pod that this process guards.
-#[derive(Default)]
-pub(super) struct Guarded {
-    pub(super) at: Vec<Interface>,
-    /// What was told of it.
-    flags: Option<u32>,
-    pub(super) problem: Option<String>,
-}
-
-impl Guards {
-    pub(super) fn take(ebpf: &mut Ebpf, config: &KernelConfig) -> Result<Self, KernelError> {
-        let hook = config.guard_hook;
-        let node = Netns::open(&config.node_network).map_err(|error| explain(&error));
-        if let Err(problem) = &node {
-            tracing::error!(
-                problem,
-                "cannot look into the node's network namespace: pods' links are not guarded"
-            );
-        }
-        Ok(Self {
-            maps: GuardMaps::take(ebpf, &config.sizes)?,
-            node,
-            by_tcx: hook != GuardHook::Clsact,
-            only_tcx: hook == GuardHook::Tcx,
-            pods: HashMap::new(),
-        })
-    }
-
-    /// The pods that any process has guarded and not let go.
-    pub(super) fn known(&self) -> Result<Vec<u64>, KernelError> {
-        self.maps.cookies()
-    }
-
-    /// Whether the maps hold what this process has told them of a pod.
-    pub(super) fn is_as_told(&self, cookie: u64) -> Result<bool, KernelError> {
-        let Some(guarded) = self.pods.get(&cookie) else {
-            return Ok(true);
-        };
-        let is_there = self
-            .maps
-            .guard(cookie)?
-            .is_some_and(|guard| guarded.flags.is_none_or(|flags| flags == guard.flags));
-        for at in &guarded.at {
-            if let Interface::Node(index) = at
-                && self.maps.owner(*index)? != Some(cookie)
-            {
-                return Ok(false);
-            }
-        }
-        Ok(is_there && self.maps.dropped(cookie)?.is_some())
-    }
-
-    /// The pods that have lost a filter of clsact.
-    pub(super) fn lost_filters(&self) -> Vec<u64> {
-        let Some(node) = self.node.as_ref().ok().filter(|_| !self.by_tcx) else {
-            return Vec::new();
-        };
-        let has_lost = |guarded: &Guarded| {
-            let mut on_node = guarded.at.iter().filter(|at| matches!(at, Interface::Node(_)));
-            on_node.any(|at| !clsact::is_attached(at.index()).unwrap_or(true))
-        };
-        let look = || {
-            let lost = self.pods.iter().filter(|(_, guarded)| has_lost(guarded));
-            lost.map(|(cookie, _)| *cookie).collect()
-        };
-        node.run(look).unwrap_or_default()
-    }
-
-    pub(super) fn node(&self) -> Result<&Netns, KernelError> {
-        let out_of_reach = |problem: &String| KernelError::Invalid(format!("the node's network namespace: {problem}"));
-        self.node.as_ref().map_err(out_of_reach)
-    }
-
-    pub(super) fn in_node<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-        let node = self
-            .node
-            .as_ref()
-            .map_err(|problem| io::Error::other(problem.clone()))?;
-        node.run(work).map_err(io::Error::other)?
-    }
-}
+use aya::Ebpf;
+use culvert_net::{NetError, Netns, interfaces, links};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::IpAddr,
+    os::fd::{AsFd, BorrowedFd},
+};
 
 impl Kernel {
     /// Says which ports of a guarded pod are strict. Nothing happens for a pod that is not guarded.
@@ -147,23 +27,7 @@ impl Kernel {
     /// # Errors
     /// A failing system call, more exceptions than there is room for. All ports are strict then.
     pub fn set_strictness(&mut self, cookie: u64, told: &Strictness) -> Result<(), KernelError> {
-        let Guards { maps, pods, .. } = &mut self.guards;
-        let (Some(guarded), Some(before)) = (pods.get_mut(&cookie), maps.guard(cookie)?) else {
-            return Ok(());
-        };
-        let strict = if told.strict { Guard::STRICT } else { 0 };
-        let whole = if told.exceptions.is_empty() { Guard::WHOLE } else { 0 };
-        let flags = strict | whole;
-        guarded.flags = Some(flags);
-        if before.flags == flags && (whole != 0 || maps.ports(cookie)? == told.exceptions) {
-            return Ok(());
-        }
-        // While the exceptions change, none counts: what is dropped meanwhile comes again in a second.
-        for flags in [Guard::STRICT | Guard::WHOLE, flags] {
-            maps.set_guard(cookie, Guard { flags, ..before })?;
-            maps.set_ports(cookie, &told.exceptions)?;
-        }
-        Ok(())
+        self.guards.set_strictness(cookie, told)
     }
 
     /// How a pod is guarded.
@@ -171,26 +35,7 @@ impl Kernel {
     /// # Errors
     /// A failing system call.
     pub fn guard_status(&self, cookie: u64) -> Result<GuardStatus, KernelError> {
-        let Some(guarded) = self.guards.pods.get(&cookie) else {
-            return Ok(GuardStatus::default());
-        };
-        let maps = &self.guards.maps;
-        let strictness = match maps.guard(cookie)? {
-            Some(guard) => Some(Strictness {
-                strict: guard.flags & Guard::STRICT != 0,
-                exceptions: match guard.flags & Guard::WHOLE {
-                    0 => maps.ports(cookie)?,
-                    _ => BTreeSet::new(),
-                },
-            }),
-            None => None,
-        };
-        Ok(GuardStatus {
-            interfaces: guarded.at.len(),
-            strictness: strictness.filter(|_| !guarded.at.is_empty()),
-            dropped: maps.dropped(cookie)?.map_or(0, |dropped| dropped.count),
-            problem: guarded.problem.clone(),
-        })
+        self.guards.status(cookie)
     }
 
     /// What guards have dropped that this was not asked about yet, by this process or one before it.
@@ -198,36 +43,195 @@ impl Kernel {
     /// # Errors
     /// A failing system call.
     pub fn newly_dropped(&mut self) -> Result<Vec<NewlyDropped>, KernelError> {
-        let Guards { maps, pods, .. } = &mut self.guards;
-        let mut all = Vec::new();
-        for cookie in pods.keys() {
-            let (Some(guard), Some(dropped)) = (maps.guard(*cookie)?, maps.dropped(*cookie)?) else {
-                continue;
-            };
-            let Dropped {
-                count,
-                source,
-                source_port,
-                port,
-            } = dropped;
-            if count == guard.logged {
-                continue;
+        let all = self.guards.newly_dropped()?;
+        let named = |(cookie, newly): (u64, NewlyDropped)| NewlyDropped {
+            pod: self.names.get(cookie),
+            ..newly
+        };
+        Ok(all.into_iter().map(named).collect())
+    }
+
+    /// Guards a pod's links. A pod that cannot be guarded is captured all the same, and shows why it is not guarded.
+    pub(super) fn guard(&mut self, pod: &PodCapture<'_>) {
+        let problem = self.try_guard(pod).err().map(|error| explain(&error));
+        self.guards.set_problem(pod.cookie, pod.name, problem);
+    }
+
+    fn try_guard(&mut self, pod: &PodCapture<'_>) -> Result<(), KernelError> {
+        self.guards.open(pod.cookie)?;
+        let places = places(self.guards.node()?, pod)?;
+        let mut done = match places.is_empty() {
+            true => Err(KernelError::Invalid(
+                "no interface of it has an address that the mesh knows".to_owned(),
+            )),
+            false => Ok(()),
+        };
+        let mut guarded = Vec::new();
+        for at in &places {
+            // Each that can be guarded is; the first failure is the one to report.
+            match self.guard_at(pod, *at) {
+                Ok(()) => guarded.push(*at),
+                Err(error) => done = done.and(Err(error)),
             }
-            maps.set_guard(*cookie, Guard { logged: count, ..guard })?;
-            // The programs write no more than 16 bits.
-            let last = (!source.is_none()).then(|| (SocketAddr::new(source.into(), source_port as u16), port as u16));
-            all.push(NewlyDropped {
-                pod: self.names.get(*cookie),
-                count: count.saturating_sub(guard.logged),
-                last,
-            });
         }
-        Ok(all)
+        // Where it did not succeed this time, it may have before.
+        self.unguard_all_but(pod.cookie, &places)?;
+        self.guards.set_places(pod.cookie, guarded);
+        done
+    }
+
+    fn guard_at(&mut self, pod: &PodCapture<'_>, at: Interface) -> Result<(), KernelError> {
+        let name = GuardName { cookie: pod.cookie, at };
+        let is_done = self.guards.holds(pod.cookie, at) && self.links.has_guard(name)?;
+        match (at, self.guards.hook()) {
+            (Interface::Pod(_), GuardHook::Clsact) => Err(KernelError::Invalid(
+                "the other end of its interface is not on the node, and guarding it inside the pod takes tcx (Linux 6.6)"
+                    .to_owned(),
+            )),
+            (Interface::Node(index), GuardHook::Clsact) => {
+                self.guards.claim(index, pod.cookie)?;
+                let program = load::program(&self.ebpf, load::GUARD)?;
+                let attached = self.guards.in_node(|| clsact::attach(index, program));
+                attached.map_err(|source| failed(index, source))?;
+                self.links.detach(Name::Guard(name))
+            }
+            _ if is_done => Ok(()),
+            (Interface::Pod(_), _) => self.attach_inside(name, pod.netns),
+            (Interface::Node(index), hook) => {
+                self.guards.claim(index, pod.cookie)?;
+                match self.attach_on_node(name) {
+                    Err(error) if hook == GuardHook::Auto && is_unknown_hook(&error) => {
+                        self.guards.fall_back();
+                        self.guard_at(pod, at)
+                    }
+                    Ok(()) => self.remove_filter(index),
+                    failed => failed,
+                }
+            }
+        }
+    }
+
+    fn attach_on_node(&mut self, name: GuardName) -> Result<(), KernelError> {
+        let program = load::program(&self.ebpf, load::GUARD)?;
+        let (index, hook, guards) = (name.at.index(), name.at.hook(), &self.guards);
+        let create = || guards.in_node(|| sys::link_create_on(program, index, hook));
+        let attached = self
+            .links
+            .attach_by(Name::Guard(name), program, Target::Interface(index), create);
+        attached.map(drop)
+    }
+
+    fn attach_inside(&mut self, name: GuardName, netns: BorrowedFd<'_>) -> Result<(), KernelError> {
+        let copy = self.copy_for(name.cookie)?;
+        let program = load::program(&copy, load::GUARD)?;
+        let (index, hook) = (name.at.index(), name.at.hook());
+        let create = || enter(netns, || sys::link_create_on(program, index, hook));
+        let attached = self
+            .links
+            .attach_by(Name::Guard(name), program, Target::Interface(index), create);
+        attached.map(drop)
+    }
+
+    /// A copy of the program for the inside of a pod. It finds its maps by their pins, which somebody may just have removed.
+    fn copy_for(&self, cookie: u64) -> Result<Ebpf, KernelError> {
+        for pin in &self.pins {
+            pin.restore()?;
+        }
+        load::guard_inside(&self.config, &self.folder, cookie)
+    }
+
+    /// Removes what guards a pod's links.
+    pub(super) fn unguard(&mut self, cookie: u64) -> Result<(), KernelError> {
+        self.unguard_all_but(cookie, &[])?;
+        self.guards.close(cookie)
+    }
+
+    fn unguard_all_but(&mut self, cookie: u64, kept: &[Interface]) -> Result<(), KernelError> {
+        for guard in self.links.guards_of(cookie)? {
+            if !kept.contains(&guard.at) {
+                self.links.detach(Name::Guard(guard))?;
+            }
+        }
+        for link in self.guards.claimed(cookie)? {
+            if !kept.contains(&Interface::Node(link)) {
+                self.remove_filter(link)?;
+                self.guards.give_up(link)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the filter that guards by clsact, if there is one.
+    fn remove_filter(&self, index: u32) -> Result<(), KernelError> {
+        if self.guards.node().is_err() {
+            return Ok(());
+        }
+        let removed = self.guards.in_node(|| clsact::detach(index));
+        removed.map(drop).map_err(|source| failed(index, source))
+    }
+
+    /// Removes all filters that guard by clsact.
+    pub(super) fn remove_filters(&self) -> Result<(), KernelError> {
+        if self.guards.node().is_err() {
+            return Ok(());
+        }
+        let swept = self.guards.in_node(clsact::sweep);
+        swept
+            .map(drop)
+            .map_err(|source| KernelError::system("remove guards".to_owned(), source))
+    }
+
+    /// Puts these programs in the place of the earlier process's on the links that are still there.
+    pub(super) fn adopt_guards(&mut self) -> Result<(), KernelError> {
+        for guard in self.links.guards()? {
+            match guard.at {
+                Interface::Node(_) => self
+                    .links
+                    .update_guard(guard, load::program(&self.ebpf, load::GUARD)?)?,
+                Interface::Pod(_) => {
+                    let copy = self.copy_for(guard.cookie)?;
+                    self.links.update_guard(guard, load::program(&copy, load::GUARD)?)?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 
-/// An error with its causes.
-pub(super) fn explain(error: &dyn std::error::Error) -> String {
-    let cause = error.source().map(|cause| format!(": {cause}"));
-    format!("{error}{}", cause.unwrap_or_default())
+/// Where a pod is to be guarded: by its interfaces that hold an address of the pod.
+fn places(node: &Netns, pod: &PodCapture<'_>) -> Result<Vec<Interface>, KernelError> {
+    let looked = enter(pod.netns, || look(node.as_fd(), pod.addresses));
+    looked.map_err(|source| KernelError::system("look at the pod's links".to_owned(), source))
+}
+
+/// In the pod's network namespace.
+fn look(node: BorrowedFd<'_>, addresses: &[IpAddr]) -> io::Result<Vec<Interface>> {
+    let found = interfaces::addresses()?;
+    let own = found
+        .iter()
+        .filter(|one| !one.is_loopback && addresses.contains(&one.address));
+    let indices: BTreeSet<u32> = own.map(|one| one.index).collect();
+    let links = indices.into_iter().map(links::link).collect::<io::Result<Vec<_>>>()?;
+    // After the links: the kernel gives a namespace its number when it tells of a link into it.
+    let node = links::namespace_number(node)?;
+    let place = |link: &links::Link| {
+        let end = node.and_then(|node| link.peer_in(node));
+        end.map_or(Interface::Pod(link.index), Interface::Node)
+    };
+    Ok(links.iter().map(place).collect())
+}
+
+fn enter<T: Send>(netns: BorrowedFd<'_>, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    let opened = Netns::from_fd(netns.try_clone_to_owned()?);
+    let entered = opened.and_then(|netns| netns.run(work));
+    entered.map_err(|error: NetError| io::Error::other(error))?
+}
+
+/// What a kernel without tcx says.
+fn is_unknown_hook(error: &KernelError) -> bool {
+    matches!(error, KernelError::System { source, .. } if source.raw_os_error() == Some(libc::EINVAL))
+}
+
+fn failed(index: u32, source: io::Error) -> KernelError {
+    KernelError::system(format!("change the guard on the node's interface {index}"), source)
 }

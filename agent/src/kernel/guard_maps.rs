@@ -71,19 +71,18 @@ impl GuardMaps {
         Ok(own.collect())
     }
 
+    pub(super) fn has_port(&self, cookie: u64, port: u16) -> Result<bool, KernelError> {
+        Ok(found("GUARDED_PORTS", self.ports.get(&key(cookie, port), 0))?.is_some())
+    }
+
     /// Makes the exceptions of a pod exactly these.
     pub(super) fn set_ports(&mut self, cookie: u64, wanted: &BTreeSet<u16>) -> Result<(), KernelError> {
-        let key = |port: u16| GuardedPort {
-            cookie,
-            port: port.into(),
-            reserved: 0,
-        };
         let there = self.ports(cookie)?;
         for port in there.difference(wanted) {
-            absent_is_fine("GUARDED_PORTS", self.ports.remove(&key(*port)))?;
+            absent_is_fine("GUARDED_PORTS", self.ports.remove(&key(cookie, *port)))?;
         }
         for port in wanted.difference(&there) {
-            let inserted = self.ports.insert(key(*port), 1, 0);
+            let inserted = self.ports.insert(key(cookie, *port), 1, 0);
             inserted.map_err(|error| no_room(error, full("GUARDED_PORTS", GuardedPort::ENTRIES)))?;
         }
         Ok(())
@@ -125,6 +124,14 @@ impl GuardMaps {
         absent_is_fine("GUARDS", self.guards.remove(&cookie))?;
         self.set_ports(cookie, &BTreeSet::new())?;
         absent_is_fine("DROPPED", self.dropped.remove(&cookie))
+    }
+}
+
+fn key(cookie: u64, port: u16) -> GuardedPort {
+    GuardedPort {
+        cookie,
+        port: port.into(),
+        reserved: 0,
     }
 }
 

@@ -189,6 +189,13 @@ impl Links {
         Ok(files.iter().filter_map(|file| Name::of_guard(file)).collect())
     }
 
+    /// Those of one pod.
+    pub(super) fn guards_of(&self, cookie: u64) -> Result<Vec<GuardName>, KernelError> {
+        let mut guards = self.guards()?;
+        guards.retain(|guard| guard.cookie == cookie);
+        Ok(guards)
+    }
+
     /// Whether a guard is in force.
     pub(super) fn has_guard(&self, guard: GuardName) -> Result<bool, KernelError> {
         self.is_attached(&Name::Guard(guard).file())

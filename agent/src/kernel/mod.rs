@@ -5,9 +5,10 @@
 //! carries on. Nothing here speaks to pods or proxies: network namespaces and listening sockets come from outside.
 //!
 //! `load` brings the object file into the kernel, `maps` and `guard_maps` give its maps types, `links` attaches (`names` are the names
-//! of what is attached) and `pins` pins, `pods` is what happens to a pod, `guard` and
-//! `guard_links` (and `clsact`, the older way) to its links, `surroundings` what else is in its network namespace, `versions` is what programs of another layout left,
-//! `audit` compares what should be with what is, `cgroup` and `sys` are what they stand on, `log` listens to the programs;
+//! of what is attached) and `pins` pins, `pods` is what happens to a pod, `guard` (with `clsact`, the older way, and `guards`,
+//! what is known of them) what happens to its links, `surroundings` what else is in its network namespace, `versions` is what programs of another layout left,
+//! `audit` compares what should be with what is, `cgroup` and `sys` are what they stand on, `log` listens to the programs, `removal` takes all
+//! off a node without loading anything;
 //! [`sock_diag`] asks for connections, which takes no program.
 
 mod audit;
@@ -16,8 +17,8 @@ mod clsact;
 mod config;
 mod error;
 mod guard;
-mod guard_links;
 mod guard_maps;
+mod guards;
 mod links;
 mod load;
 mod log;
@@ -25,20 +26,22 @@ mod maps;
 mod names;
 mod pins;
 mod pods;
+mod removal;
 pub mod sock_diag;
 mod surroundings;
 mod sys;
 mod versions;
 
 pub use audit::{Audit, Found, Kind};
-pub use config::{Exclusions, GuardHook, KernelConfig, MapSizes, PodCapture, PodListeners};
+pub use config::{Exclusions, GuardHook, KernelConfig, MapSizes, NODE_NETWORK, PodCapture, PodListeners};
 pub use error::KernelError;
-pub use guard::{GuardStatus, NewlyDropped, Strictness};
+pub use guards::{GuardStatus, NewlyDropped, Strictness};
 pub use pods::PodUsage;
+pub use removal::{remove_filters, remove_pins};
 
 use self::{
     cgroup::Cgroup,
-    guard::Guards,
+    guards::Guards,
     links::Links,
     log::PodNames,
     maps::Maps,
@@ -49,13 +52,12 @@ use self::{
 };
 use aya::Ebpf;
 use culvert_abi::{Address, Config, Pod};
-use culvert_net::Netns;
 use std::{
     collections::{HashMap, HashSet},
     fs,
     net::IpAddr,
     os::fd::AsFd,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 /// What is attached to the whole node. What capture relies on comes first, capture last.
@@ -265,10 +267,15 @@ impl Kernel {
         let attached = self.links.pods()?;
         let dead = attached.iter().filter(|(_, alive)| !alive).map(|(cookie, _)| *cookie);
         let left = attached.iter().map(|(cookie, _)| *cookie).chain(self.enrolled()?);
-        let left = left.chain(self.guards.known()?);
         let gone: HashSet<u64> = left.filter(|cookie| !keep.contains(cookie)).chain(dead).collect();
         for cookie in &gone {
             self.withdraw(*cookie)?;
+        }
+        // What is known of guards is shared with other versions, and theirs as long as they capture the pod.
+        for cookie in self.guards.known()? {
+            if !keep.contains(&cookie) && !self.is_captured_by_others(cookie)? {
+                self.unguard(cookie)?;
+            }
         }
         self.links.collect_sockopts(|id| self.sockopts.contains_key(&id))?;
         Ok(gone.into_iter().collect())
@@ -455,42 +462,6 @@ impl Kernel {
         let (root, target) = (self.root.file.as_fd(), Target::Cgroup(self.root.id));
         self.links.attach(Name::Node(name), program, root, target, hook)
     }
-}
-
-/// Ends capture of every pod and removes everything that is pinned in `bpffs`, without loading anything: for a node that no agent
-/// will come to. The number of attachments that were ended.
-///
-/// # Errors
-/// A failing system call.
-pub fn remove_pins(bpffs: &Path) -> Result<usize, KernelError> {
-    let failed = |source| KernelError::system(format!("remove the pins in {}", bpffs.display()), source);
-    let entries = match fs::read_dir(bpffs) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-        entries => entries.map_err(failed)?,
-    };
-    let mut count = 0;
-    for entry in entries {
-        let folder = entry.map_err(failed)?.path().join("links");
-        if folder.is_dir() {
-            count += fs::read_dir(&folder).map_err(failed)?.count();
-            Links::open(folder)?.detach_all()?;
-        }
-    }
-    fs::remove_dir_all(bpffs).map_err(failed)?;
-    Ok(count)
-}
-
-/// Removes the guards that no pin holds (those by clsact) from the node whose network namespace this is, as [`remove_pins`] does with
-/// the others. The number of them.
-///
-/// # Errors
-/// The namespace cannot be entered, or a failing system call.
-pub fn remove_filters(node: &Path) -> Result<usize, KernelError> {
-    let failed = |source| KernelError::system("remove guards".to_owned(), source);
-    let entered = Netns::open(node).and_then(|netns| netns.run(clsact::sweep));
-    entered
-        .map_err(|error| failed(std::io::Error::other(error)))?
-        .map_err(failed)
 }
 
 /// A proxy's cgroup.

@@ -69,7 +69,7 @@ impl OtherVersion {
     /// Ends its capture of a pod.
     pub(super) fn withdraw(&mut self, cookie: u64) -> Result<(), KernelError> {
         self.withdraw_outbound(cookie)?;
-        for guard in self.links.guards()?.into_iter().filter(|guard| guard.cookie == cookie) {
+        for guard in self.links.guards_of(cookie)? {
             self.links.detach(Name::Guard(guard))?;
         }
         self.links.detach(Name::Pod(cookie))

@@ -132,7 +132,7 @@ mod tests {
         ip(&elsewhere, "link add other index 77 type veth peer name again");
         let path = |netns: &Netns| format!("/proc/{}/fd/{}", std::process::id(), netns.as_fd().as_raw_fd());
         ip(&node, &format!("link set inside netns {}", path(&pod)));
-        ip(&pod, &format!("link add within type veth peer name without"));
+        ip(&pod, "link add within type veth peer name without");
         let look = || {
             let all = links().expect("links");
             let named = |name: &str| all.iter().find(|link| link.name == name).expect("listed").clone();

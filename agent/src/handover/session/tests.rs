@@ -283,7 +283,8 @@ async fn listeners_are_found_again_in_the_process_that_holds_them() {
 #[tokio::test]
 async fn which_ports_are_strict_is_heard_of_and_what_is_no_port_is_no_exception() {
     let mut peer = Peer::hello(Version::CulvertV1 as i32).await;
-    assert!(peer.connected().await.guards);
+    let proxy = peer.connected().await;
+    assert!(proxy.guards);
     let guard = Guard {
         uid: "a".into(),
         strict: true,

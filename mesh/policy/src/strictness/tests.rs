@@ -91,7 +91,7 @@ fn what_istios_control_plane_sends_is_read_off() {
 fn what_refuses_only_some_without_a_certificate_is_not_strict() {
     let from_somewhere = Match {
         source_ips: vec![culvert_proto::security::Address {
-            address: vec![198, 18, 0, 0].into(),
+            address: vec![198, 18, 0, 0],
             length: 16,
         }],
         ..anonymous()
@@ -130,7 +130,7 @@ fn some_match() -> impl Strategy<Value = Match> {
         not_principals: not,
         source_ips: from
             .then(|| culvert_proto::security::Address {
-                address: vec![198, 18, 1, 1].into(),
+                address: vec![198, 18, 1, 1],
                 length: 32,
             })
             .into_iter()
