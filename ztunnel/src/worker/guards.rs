@@ -46,3 +46,51 @@ impl Guards {
         news
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use culvert_identity::SpiffeId;
+    use culvert_policy::istio::{Mode, Mtls};
+    use culvert_proto::security::Scope;
+    use culvert_state::Store;
+    use prost::Message as _;
+
+    use super::*;
+
+    #[test]
+    fn what_is_known_is_said_once_and_again_when_it_changes() {
+        let mut guards = Guards::default();
+        guards.add(Arc::new(Pod {
+            uid: "uid".into(),
+            name: "a".into(),
+            namespace: "shop".into(),
+            identity: SpiffeId::new("cluster.local", "shop", "a").unwrap(),
+            addresses: vec!["198.18.0.1".parse().unwrap()],
+            node: "node1".into(),
+        }));
+        let mut store = Store::new("", "cluster.local", false);
+        assert_eq!(guards.news(&store.snapshot()), [], "nothing is known yet");
+        store.set_synced();
+        let said = |strict: bool, exceptions: &[u32]| Guard {
+            uid: "uid".into(),
+            strict,
+            exceptions: exceptions.to_vec(),
+        };
+        assert_eq!(guards.news(&store.snapshot()), [said(false, &[])]);
+        assert_eq!(guards.news(&store.snapshot()), []);
+        let mtls = Mtls {
+            mode: Mode::Strict,
+            exceptions: [80].into(),
+        };
+        let mut policy = mtls.policy("shop", "strict").unwrap();
+        policy.scope = Scope::Namespace.into();
+        store.put_policy("shop/strict", &policy.encode_to_vec()).unwrap();
+        assert_eq!(guards.news(&store.snapshot()), [said(true, &[80])]);
+        policy.dry_run = true;
+        store.put_policy("shop/strict", &policy.encode_to_vec()).unwrap();
+        assert_eq!(guards.news(&store.snapshot()), [said(false, &[])]);
+        guards.remove("uid");
+        store.remove_policy("shop/strict");
+        assert_eq!(guards.news(&store.snapshot()), []);
+    }
+}
