@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use culvert_agent::{
     enrolment::Settings,
     gate::{GateArgs, install::Places},
-    kernel::{Exclusions, KernelConfig, MapSizes},
+    kernel::{Exclusions, GuardHook, KernelConfig, MapSizes, NODE_NETWORK},
     source::kubernetes::KubernetesArgs,
 };
 use culvert_telemetry::LogFormat;
@@ -136,6 +136,10 @@ pub(crate) struct KernelArgs {
     #[arg(long, env = "CULVERT_MAP_EXCLUSIONS", default_value_t = MapSizes::default().exclusions)]
     pub(crate) map_exclusions: u32,
 
+    /// How the guard is attached to pods' links: tcx (since Linux 6.6), clsact, or auto, which is tcx where the kernel has it.
+    #[arg(long, env = "CULVERT_GUARD_HOOK", default_value = "auto", value_name = "HOOK")]
+    pub(crate) guard_hook: GuardHook,
+
     /// A destination that pods reach directly. May be repeated; the environment variable takes a list with commas.
     #[arg(
         long = "exclude-cidr",
@@ -173,6 +177,12 @@ impl Cli {
             exclusions: Exclusions {
                 cidrs: args.exclude_cidrs.clone(),
                 ports: args.exclude_ports.clone(),
+            },
+            guard_hook: args.guard_hook,
+            // Without a cluster, the agent runs where pods' links lead to; on Kubernetes it has a network of its own.
+            node_network: match &self.config_dir {
+                Some(_) => PathBuf::from("/proc/self/ns/net"),
+                None => PathBuf::from(NODE_NETWORK),
             },
         }
     }

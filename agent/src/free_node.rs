@@ -11,7 +11,7 @@ use culvert_agent::{
         GateArgs,
         install::{self, Places},
     },
-    kernel,
+    kernel::{self, NODE_NETWORK},
     lock::{self, Attempt},
 };
 
@@ -53,5 +53,7 @@ pub(crate) fn run(args: &FreeNode) -> Result<()> {
     let places = Places::of(&args.gate).below(&args.host_root);
     install::remove(&places).context("remove the CNI plug-in")?;
     tracing::info!(folder = %places.conf_dir.display(), "no CNI configuration waits for an agent");
+    let filters = kernel::remove_filters(Path::new(NODE_NETWORK)).context("remove the guards of pods' links")?;
+    tracing::info!(filters, "no link of a pod is guarded");
     Ok(())
 }

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use crate::{
     enrolment::status::{PodState, Status},
     gate,
-    kernel::{Kernel, Kind, PodUsage},
+    kernel::{GuardStatus, Kernel, Kind, PodUsage},
     leaving::Departure,
     source::{PodName, kubernetes::SourceMetrics},
 };
@@ -99,6 +99,7 @@ fn add_kernels_view(page: &mut serde_json::Value, kernel: &Mutex<Kernel>) {
         if pod["state"] == PodState::Captured.as_str() {
             pod["attached"] = kernel.is_attached_to(cookie).unwrap_or(false).into();
         }
+        pod["guard"] = guard(&kernel.guard_status(cookie).unwrap_or_default());
         let PodUsage { opening, denied } = kernel.usage(cookie).unwrap_or_default();
         pod["connections_opening"] = opening.into();
         pod["denied_over_share"] = denied.into();
@@ -114,6 +115,21 @@ fn add_kernels_view(page: &mut serde_json::Value, kernel: &Mutex<Kernel>) {
     if let Some(all) = page["problems"].as_array_mut() {
         all.extend(problems.into_iter().map(Into::into));
     }
+}
+
+/// A pod's guard; null where there is none, and nothing is wrong with that.
+fn guard(status: &GuardStatus) -> serde_json::Value {
+    if *status == GuardStatus::default() {
+        return serde_json::Value::Null;
+    }
+    let strictness = status.strictness.as_ref();
+    serde_json::json!({
+        "interfaces": status.interfaces,
+        "strict": strictness.map(|strictness| strictness.strict),
+        "exceptions": strictness.map(|strictness| strictness.exceptions.iter().copied().collect::<Vec<u16>>()),
+        "dropped": status.dropped,
+        "problem": status.problem,
+    })
 }
 
 fn programs(kernel: &Mutex<Kernel>) -> serde_json::Value {
@@ -258,8 +274,32 @@ impl Metrics {
         for (name, usage) in usage.iter().filter(|(_, usage)| usage.denied > 0) {
             ConstCounter::new(usage.denied).encode(family.encode_family(&pod_labels(name))?)?;
         }
+        guards(encoder, status, kernel)?;
         existing(encoder, status)
     }
+}
+
+/// What guards have dropped, of pods of which they have dropped something, and how many pods are captured and not guarded.
+fn guards(encoder: &mut DescriptorEncoder<'_>, status: &Status, kernel: &Kernel) -> Result<(), fmt::Error> {
+    let captured = status.pods.iter().filter(|pod| pod.state == PodState::Captured);
+    let guarded = captured.filter_map(|pod| Some((&pod.name, kernel.guard_status(pod.cookie?).ok()?)));
+    let guarded: Vec<(&PodName, GuardStatus)> = guarded.collect();
+    let help = "Packets dropped on a pod's link that would have opened a connection past the tunnel to a strict port";
+    let counter = ConstCounter::new(0_u64);
+    let mut family = encoder.encode_descriptor("culvert_agent_guard_drops", help, None, counter.metric_type())?;
+    for (name, guard) in guarded.iter().filter(|(_, guard)| guard.dropped > 0) {
+        ConstCounter::new(guard.dropped).encode(family.encode_family(&pod_labels(name))?)?;
+    }
+    let without = guarded
+        .iter()
+        .filter(|(_, guard)| guard.interfaces == 0 || guard.problem.is_some());
+    let help = "Captured pods of which an interface is not guarded";
+    gauges(
+        encoder,
+        "culvert_agent_pods_unguarded",
+        help,
+        [(Vec::new(), without.count() as u64)],
+    )
 }
 
 /// Connections from before capture, of pods that have any.

@@ -18,7 +18,7 @@ use culvert_agent::{
     events,
     gate::{self, Gate},
     handover::server::Server,
-    kernel::Kernel,
+    kernel::{Kernel, NODE_NETWORK},
     leaving::{self, Departure, Leaving, OwnSet, Removal},
     monitoring,
     source::{PodSource, kubernetes::KubernetesPods, local::LocalPods},
@@ -41,9 +41,6 @@ const LAST_LEAVE: Duration = Duration::from_secs(25);
 
 /// How long another agent may take to follow one that has lost all its rights, before Culvert counts as removed.
 const SUCCESSOR: Duration = Duration::from_secs(60);
-
-/// The node's own network namespace, since the agent shares the node's process ids.
-const NODE_NETWORK: &str = "/proc/1/ns/net";
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(cli: &Cli) -> Result<()> {

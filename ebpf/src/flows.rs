@@ -1,9 +1,9 @@
-//! The map of flows and its account: how many entries there are, and whose.
+//! The map of flows and its account: what they were noted as, how many entries there are, and whose.
 
 use crate::maps::{FLOWS, OPEN_FLOWS, USAGE};
 use aya_ebpf::bindings::{BPF_EXIST, BPF_NOEXIST};
 use core::{arch::asm, ptr::addr_of_mut};
-use culvert_abi::{Config, Flow, Noted};
+use culvert_abi::{Config, Endpoint, Flow, Noted};
 
 /// As helpers return it.
 const EEXIST: i32 = -17;
@@ -38,6 +38,21 @@ pub fn denied(cookie: u64) {
         // SAFETY: the entry is valid while the program runs.
         unsafe { add(addr_of_mut!((*usage).denied), 1) }
     }
+}
+
+/// What the socket noted itself as that opens a connection between these in the network namespace with this cookie.
+#[inline(always)]
+pub fn noted_role(cookie: u64, from: &Endpoint, to: &Endpoint) -> u32 {
+    let flow = Flow {
+        cookie,
+        local: from.address,
+        remote: to.address,
+        local_port: from.port as u16,
+        remote_port: to.port as u16,
+        reserved: 0,
+    };
+    // SAFETY: the entry stays until the connection is established.
+    unsafe { FLOWS.get(&flow) }.map_or(Noted::NOTHING, Noted::kind)
 }
 
 /// False when the map has no room.
@@ -77,10 +92,12 @@ fn account(cookie: u64, difference: i64) {
     }
 }
 
+/// Adds to a number that several CPUs may add to at once.
+///
 /// # Safety
 /// An aligned number in a map that only this function writes.
 #[inline(always)]
-unsafe fn add(number: *mut u64, difference: i64) {
+pub unsafe fn add(number: *mut u64, difference: i64) {
     // `core` has no atomic arithmetic for this target.
     // SAFETY: the caller's promise.
     unsafe {

@@ -10,7 +10,7 @@
 //! 3. [`sockopt`] (captured, `SO_ORIGINAL_DST`) or [`getpeername`] (forwarded) answers from the accepting socket.
 //!
 //! [`sk_lookup`] steers what reaches a pod to the proxy's listeners. Nothing costs where no pod is enrolled: each hook
-//! leaves at the first look at a socket's network namespace.
+//! leaves at the first look at a socket's network namespace. [`guard`] stands behind them all, on the links of pods.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)] // the compiler is a nightly, or acts as one
@@ -19,6 +19,7 @@ mod connect;
 mod count;
 mod flows;
 mod getpeername;
+mod guard;
 mod maps;
 mod note;
 mod proxy;
@@ -28,8 +29,8 @@ mod sockopt;
 mod verdict;
 
 use aya_ebpf::{
-    macros::{cgroup_sock_addr, cgroup_sockopt, sk_lookup, sock_ops},
-    programs::{SkLookupContext, SockAddrContext, SockOpsContext, SockoptContext},
+    macros::{cgroup_sock_addr, cgroup_sockopt, classifier, sk_lookup, sock_ops},
+    programs::{SkLookupContext, SockAddrContext, SockOpsContext, SockoptContext, TcContext},
 };
 
 /// Before an IPv4 socket connects.
@@ -82,6 +83,12 @@ pub fn culvert_setsockopt(context: SockoptContext) -> i32 {
 #[sk_lookup]
 pub fn culvert_sk_lookup(context: SkLookupContext) -> u32 {
     sk_lookup::steer(&context)
+}
+
+/// When a packet is on its way to a pod.
+#[classifier]
+pub fn culvert_guard(context: TcContext) -> i32 {
+    guard::judge(&context)
 }
 
 #[cfg(not(test))]

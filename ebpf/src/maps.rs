@@ -3,11 +3,14 @@
 
 use aya_ebpf::{
     Global,
+    bindings::BPF_F_NO_PREALLOC,
     btf_maps::SkStorage,
     macros::{btf_map, map},
     maps::{Array, HashMap, LpmTrie, PerCpuArray, SockHash},
 };
-use culvert_abi::{Address, COUNTERS, Config, Flow, Listener, Noted, Owner, Pod, Usage};
+use culvert_abi::{
+    Address, COUNTERS, Config, Dropped, Flow, Guard, GuardedLink, GuardedPort, Listener, Noted, Owner, Pod, Usage,
+};
 
 /// One element: who the proxies are.
 #[map]
@@ -46,6 +49,24 @@ pub static OPEN_FLOWS: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 pub static USAGE: HashMap<u64, Usage> = HashMap::with_max_entries(1, 0);
 
+/// The node's ends of pods' links, by index.
+#[map]
+pub static GUARDED_LINKS: HashMap<u32, GuardedLink> = HashMap::with_max_entries(1, 0);
+
+/// How the guarded pods are guarded, by the cookie of their network namespace. This map and the next two are of a fixed size, because
+/// they outlive a change of the others'; memory is taken for what they hold alone.
+#[map]
+pub static GUARDS: HashMap<u64, Guard> = HashMap::with_max_entries(Guard::PODS, BPF_F_NO_PREALLOC);
+
+/// Exceptions from the former.
+#[map]
+pub static GUARDED_PORTS: HashMap<GuardedPort, u32> =
+    HashMap::with_max_entries(GuardedPort::ENTRIES, BPF_F_NO_PREALLOC);
+
+/// What the guards have dropped, by the cookie of the pod's network namespace.
+#[map]
+pub static DROPPED: HashMap<u64, Dropped> = HashMap::with_max_entries(Guard::PODS, BPF_F_NO_PREALLOC);
+
 /// What sockets remember; freed with them.
 #[btf_map]
 pub static SOCKETS: SkStorage<Noted> = SkStorage::new();
@@ -70,3 +91,8 @@ pub static HAS_CGROUP_IN_SOCK_OPS: Global<u8> = Global::new(1);
 /// Whether programs may choose with which error a system call fails (since 5.18).
 #[unsafe(no_mangle)]
 pub static HAS_SET_RETVAL: Global<u8> = Global::new(1);
+
+/// The cookie of the pod whose guard this copy of the program is, where it is attached inside the pod: interfaces there have the same
+/// indices as in any other pod. Zero where the interface tells.
+#[unsafe(no_mangle)]
+pub static GUARDED_POD: Global<u64> = Global::new(0);

@@ -4,7 +4,8 @@
 use crate::{
     connect::{is_capture_port, is_excluded_port},
     count::count,
-    maps::{ADDRESSES, FLOWS, LISTENERS, PODS},
+    flows,
+    maps::{ADDRESSES, LISTENERS, PODS},
     proxy,
 };
 use aya_ebpf::{
@@ -13,8 +14,8 @@ use aya_ebpf::{
 };
 use core::ptr::{addr_of, read_volatile};
 use culvert_abi::{
-    Address, Counter, FORWARDING_PORT, Flow, HOLD_PORT, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener, Noted,
-    OUTBOUND_PORT, Pod,
+    Address, Counter, Endpoint, FORWARDING_PORT, HOLD_PORT, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener,
+    Noted, OUTBOUND_PORT, Pod,
 };
 
 /// The SYN is answered by a reset.
@@ -172,16 +173,15 @@ fn noted_role(lookup: *mut bpf_sk_lookup, cookie: u64, local: Address, remote: A
     // SAFETY: the caller's context.
     let (remote_port, local_port) = unsafe { ((*lookup).remote_port, (*lookup).local_port) };
     // Seen from the socket that opened it.
-    let flow = Flow {
-        cookie,
-        local: remote,
-        remote: local,
-        local_port: u16::from_be(remote_port as u16),
-        remote_port: local_port as u16,
-        reserved: 0,
+    let from = Endpoint {
+        address: remote,
+        port: u32::from(u16::from_be(remote_port as u16)),
     };
-    // SAFETY: the entry stays until the connection is established.
-    unsafe { FLOWS.get(&flow) }.map_or(Noted::NOTHING, Noted::kind)
+    let to = Endpoint {
+        address: local,
+        port: local_port,
+    };
+    flows::noted_role(cookie, &from, &to)
 }
 
 #[inline(always)]

@@ -5,7 +5,7 @@
     reason = "helpers of tests fail as tests do"
 )]
 
-use std::{io::Read as _, net::TcpStream};
+use std::{io::Read as _, net::TcpStream, time::Duration};
 
 use culvert_lab::{Pod, PodSpec, ServiceSpec, wait_until};
 use culvert_tests::{PATIENCE, Town, echo, lab, town::PORT};
@@ -21,8 +21,11 @@ fn object(kind: &str, namespace: &str, name: &str, spec: Value) -> Value {
     })
 }
 
+/// How long an attempt may take: on a strict pod's link it is lost, and nobody answers.
+const ATTEMPT: Duration = Duration::from_secs(5);
+
 fn reaches(from: &Pod, to: &Pod) -> bool {
-    echo::connect(from, (to.ip4(), ECHO).into(), PATIENCE).is_ok()
+    echo::connect(from, (to.ip4(), ECHO).into(), ATTEMPT).is_ok()
 }
 
 /// Waits until a peer is let in, or is not, as it should be.

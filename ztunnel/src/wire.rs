@@ -70,7 +70,7 @@ pub(crate) struct PodAdded {
 /// From the worker to the monitor.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ToMonitor {
-    #[prost(oneof = "Report", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "Report", tags = "1, 2, 3, 4, 5, 6")]
     pub(crate) report: Option<Report>,
 }
 
@@ -93,6 +93,9 @@ pub(crate) enum Report {
     /// again. The text is its uid.
     #[prost(string, tag = "5")]
     PodLost(String),
+    /// Which ports of a pod are strict, when it becomes known and whenever it changes.
+    #[prost(message, tag = "6")]
+    Guard(culvert_proto::zds::Guard),
 }
 
 /// A request for sockets.

@@ -3,6 +3,7 @@
 //! One thread for each event loop, and this one, which runs control, the admin pages and the conversation with the
 //! monitor. When the monitor goes away, the worker drains: nobody would give it sockets any more.
 
+mod guards;
 mod pages;
 mod shortage;
 
@@ -37,6 +38,7 @@ use crate::{
     telemetry::Telemetry,
     wire::{self, NeedSockets, Order, PodAdded, Report, Secrets, ToWorker},
 };
+use guards::Guards;
 use pages::CannotListen;
 use shortage::Shortage;
 
@@ -169,6 +171,7 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
         draining: false,
         next_loop: HashMap::new(),
         uncertified: Vec::new(),
+        guards: Guards::default(),
         shortage,
     };
     // Fails, here and below, only when the task has panicked.
@@ -182,7 +185,7 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
             received = socket.recv(&mut message), if !monitor_gone => match received {
                 Ok(Some(descriptors)) => {
                     worker.follow(&message, descriptors);
-                    worker.report_certified(&reports);
+                    worker.report_news(&reports);
                 }
                 Err(error) if LostDescriptors::is_cause_of(&error) => worker.lose_descriptors(&message),
                 Err(error) if !packet::is_closed(&error) => {
@@ -199,7 +202,7 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
                 let count = worker.shortage.portion(count);
                 let _ = reports.send(Report::NeedSockets(NeedSockets { uid: uid.to_string(), count }));
             }
-            Ok(()) = changed.changed() => worker.report_certified(&reports),
+            Ok(()) = changed.changed() => worker.report_news(&reports),
             () = drain.notified() => worker.drain(),
             _ = tick.tick() => {
                 ticks += 1;
@@ -248,6 +251,7 @@ struct Worker {
     next_loop: HashMap<String, usize>,
     /// Pods whose certificate has not been reported.
     uncertified: Vec<Arc<Pod>>,
+    guards: Guards,
     shortage: Shortage,
 }
 
@@ -296,7 +300,17 @@ impl Worker {
         for address in &pod.addresses {
             let _ = self.shared.asks.send(Ask::Address(*address));
         }
+        self.guards.add(Arc::clone(&pod));
         self.uncertified.push(pod);
+    }
+
+    /// Tells the monitor what is new of pods.
+    fn report_news(&mut self, reports: &mpsc::UnboundedSender<Report>) {
+        self.report_certified(reports);
+        for guard in self.guards.news(&self.shared.mesh.load()) {
+            // As in `serve`.
+            let _ = reports.send(Report::Guard(guard));
+        }
     }
 
     /// Tells the monitor of the pods whose certificate has come.
@@ -316,6 +330,7 @@ impl Worker {
         self.next_loop.remove(uid);
         self.shortage.forget(uid);
         self.uncertified.retain(|pod| *pod.uid != *uid);
+        self.guards.remove(uid);
         if let Some(pod) = self.served.remove(uid) {
             self.loops
                 .iter()

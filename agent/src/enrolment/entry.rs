@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     handover::{Offer, listeners::Listeners, ports},
-    kernel::{Kernel, KernelError, PodCapture},
+    kernel::{Kernel, KernelError, PodCapture, Strictness},
     source::PodSpec,
 };
 
@@ -46,8 +46,19 @@ pub(super) struct Entry {
     pub(super) hold_problem: Option<String>,
     /// What it had open before it was captured.
     pub(super) existing: Existing,
+    /// Which of its ports are strict, as a proxy has said to this agent.
+    pub(super) strictness: Option<Strictness>,
     /// On its way out, and no longer captured in any direction.
     pub(super) withdrawn: bool,
+}
+
+/// What a proxy can do, beyond what every proxy can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Abilities {
+    /// It answers connections that are held.
+    pub(super) holds: bool,
+    /// It says which ports of pods are strict.
+    pub(super) guards: bool,
 }
 
 /// The network namespace.
@@ -72,6 +83,7 @@ impl Entry {
             listeners: None,
             hold_problem: None,
             existing: Existing::default(),
+            strictness: None,
             withdrawn: false,
         }
     }
@@ -102,6 +114,7 @@ impl Entry {
             self.existing = failed.existing;
             (self.place, self.listeners) = (failed.place, failed.listeners);
             self.hold_problem = failed.hold_problem;
+            self.strictness = failed.strictness;
         }
     }
 
@@ -124,8 +137,8 @@ impl Entry {
         })
     }
 
-    /// Tells the kernel what is so in the pod's phase; `is_holding` where there is a proxy that answers held connections.
-    pub(super) fn enrol(&self, kernel: &mut Kernel, is_holding: bool) -> Result<(), KernelError> {
+    /// Tells the kernel what is so in the pod's phase, with such a proxy.
+    pub(super) fn enrol(&self, kernel: &mut Kernel, proxy: Abilities) -> Result<(), KernelError> {
         use std::os::fd::AsFd as _;
         let Some(place) = &self.place else { return Ok(()) };
         let name = self.spec.name.to_string();
@@ -137,7 +150,8 @@ impl Entry {
             listeners: None,
             outbound: self.phase == Phase::Captured,
             inbound: matches!(self.phase, Phase::Captured | Phase::Leaving) && !self.withdrawn,
-            hold: if is_holding { &self.spec.hold } else { &Hold::None },
+            hold: if proxy.holds { &self.spec.hold } else { &Hold::None },
+            guard: proxy.guards && !self.withdrawn,
         };
         match &self.listeners {
             Some(listeners) => listeners.with(|lent| {
@@ -147,11 +161,20 @@ impl Entry {
                 })
             }),
             None => kernel.enrol(&capture),
+        }?;
+        self.tell_strictness(kernel)
+    }
+
+    /// Tells the kernel which ports are strict, as far as that is known here.
+    pub(super) fn tell_strictness(&self, kernel: &mut Kernel) -> Result<(), KernelError> {
+        match (&self.place, &self.strictness) {
+            (Some(place), Some(strictness)) => kernel.set_strictness(place.cookie, strictness),
+            _ => Ok(()),
         }
     }
 
-    /// Notes what is worth knowing of its namespace, and says what is new.
-    pub(super) fn inspect(&mut self) {
+    /// Notes what is worth knowing of its namespace, and says what is new. `guard` is what is worth knowing of its guard.
+    pub(super) fn inspect(&mut self, guard: Option<String>) {
         let Some(place) = self.place.as_ref().filter(|_| self.phase == Phase::Captured) else {
             self.notices.clear();
             return;
@@ -161,6 +184,7 @@ impl Entry {
         };
         let mut notices = found.notices(&self.spec.addresses);
         notices.extend(self.spec.hold_problem.clone());
+        notices.extend(guard);
         let unheld = self.hold_problem.as_ref();
         notices.extend(
             unheld.map(|problem| format!("its connections are accepted before their far side is there: {problem}")),

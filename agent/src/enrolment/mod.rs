@@ -3,7 +3,7 @@
 //! [`Enrolment`] is one task that owns all decisions. Four things may make it act: the source's snapshots (`plan` compares,
 //! `steps` carries out), proxies that come, answer and go (`proxies`), the clock, and changes of pins (`upkeep` puts back
 //! what somebody removed, also on a beat). `takeover` throws away what an earlier agent left, when it may go; `existing` is
-//! about connections that a pod had open before it was captured.
+//! about connections that a pod had open before it was captured, `guards` about what guards drop and lack.
 //!
 //! # The way in
 //! 1. The network namespace is opened and its cookie learned; listening sockets are opened inside it.
@@ -32,6 +32,7 @@
 mod entry;
 mod existing;
 mod existing_connections;
+mod guards;
 mod keep_up;
 mod notices;
 mod plan;
@@ -305,10 +306,9 @@ impl Reconciler {
         self.follow_all_existing();
         // Right after the first pods have come, and then from time to time.
         if self.looks % LOOKS_TO_INSPECTION == 1 {
-            for entry in self.pods.values_mut() {
-                entry.inspect();
-            }
+            self.inspect();
         }
+        self.log_dropped();
     }
 
     fn kernel(&self) -> MutexGuard<'_, Kernel> {

@@ -4,8 +4,16 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{LOOK_SOON, Reconciler, plan::Phase, succession::Word};
-use crate::handover::{Event, Order, Proxy, listeners::Listeners, recover};
+use super::{
+    LOOK_SOON, Reconciler,
+    entry::{Abilities, Entry},
+    plan::Phase,
+    succession::Word,
+};
+use crate::{
+    handover::{Event, Order, Proxy, listeners::Listeners, recover},
+    kernel::Strictness,
+};
 
 impl Reconciler {
     pub(super) fn on_proxy(&mut self, event: Event) {
@@ -45,6 +53,7 @@ impl Reconciler {
                     entry.certified = true;
                 }
             }
+            Event::Guarded(uid, strictness) => self.guard_as_told(&uid, strictness),
             Event::LetGo { proxy, uid } => {
                 self.letting_go.remove(&(proxy, uid));
             }
@@ -57,9 +66,9 @@ impl Reconciler {
                 self.tell_successors(news);
             }
             Event::Disconnected(id) => {
-                let was_holding = self.is_holding();
+                let before = self.abilities();
                 self.proxies.retain(|proxy| proxy.id != id);
-                self.hold_or_not(was_holding);
+                self.follow_abilities(before);
                 self.early.retain(|proxy| proxy.id != id);
                 self.letting_go.retain(|(proxy, _)| *proxy != id);
                 let news = self.succession.left(id);
@@ -82,26 +91,48 @@ impl Reconciler {
         !self.proxies.is_empty() && !self.proxies.iter().any(Proxy::takes_listeners)
     }
 
-    /// Whether the proxy that answers what is captured now answers held connections. While there is none, they wait for one.
-    pub(super) fn is_holding(&self) -> bool {
+    /// What the proxy that answers what is captured now can do. While there is none, pods wait for one that can do all.
+    pub(super) fn abilities(&self) -> Abilities {
         let newest = self.proxies.iter().rfind(|proxy| proxy.takes_listeners());
-        newest.map_or(self.proxies.is_empty(), |proxy| proxy.holds)
+        let with_none = self.proxies.is_empty();
+        newest.map_or(
+            Abilities {
+                holds: with_none,
+                guards: with_none,
+            },
+            |proxy| Abilities {
+                holds: proxy.holds,
+                guards: proxy.guards,
+            },
+        )
     }
 
-    /// Another proxy is the newest: pods of which connections are held are told, if that changes anything.
-    fn hold_or_not(&mut self, before: bool) {
-        if self.is_holding() == before {
-            return;
-        }
-        let asking = self
-            .pods
-            .iter()
-            .filter(|(_, entry)| entry.asks_for_hold() && entry.phase == Phase::Captured);
-        let uids: Vec<Arc<str>> = asking.map(|(uid, _)| uid.clone()).collect();
+    /// Another proxy is the newest: pods for which that makes a difference are told to the kernel again.
+    fn follow_abilities(&mut self, before: Abilities) {
+        let now = self.abilities();
+        let is_changed = |entry: &Entry| {
+            let hold = entry.asks_for_hold() && now.holds != before.holds;
+            entry.phase == Phase::Captured && (hold || now.guards != before.guards)
+        };
+        let changed = self.pods.iter().filter(|(_, entry)| is_changed(entry));
+        let uids: Vec<Arc<str>> = changed.map(|(uid, _)| uid.clone()).collect();
         for uid in uids {
             if let Err(problem) = self.tell_kernel(&uid) {
                 self.complain(&uid, problem);
             }
+        }
+    }
+
+    /// A proxy knows which ports of a pod are strict.
+    fn guard_as_told(&mut self, uid: &Arc<str>, strictness: Strictness) {
+        let Some(entry) = self.pods.get_mut(uid) else { return };
+        tracing::debug!(pod = %entry.spec.name, ?strictness, "which ports are strict");
+        entry.strictness = Some(strictness);
+        // One that is not captured yet is told when it is.
+        if entry.phase == Phase::Captured
+            && let Err(problem) = self.tell_strictness(uid)
+        {
+            self.complain(uid, problem);
         }
     }
 
@@ -135,9 +166,9 @@ impl Reconciler {
                 "refused a proxy whose connections would be captured"
             );
         }
-        let was_holding = self.is_holding();
+        let before = self.abilities();
         self.proxies.push(proxy.clone());
-        self.hold_or_not(was_holding);
+        self.follow_abilities(before);
         if proxy.takes_listeners() {
             self.succession.joined(proxy.id);
         }

@@ -172,7 +172,14 @@ impl Reconciler {
     pub(super) fn tell_kernel(&self, uid: &Arc<str>) -> Result<(), String> {
         let Some(entry) = self.pods.get(uid) else { return Ok(()) };
         entry
-            .enrol(&mut self.kernel(), self.is_holding())
+            .enrol(&mut self.kernel(), self.abilities())
+            .map_err(|error| explain(&error))
+    }
+
+    pub(super) fn tell_strictness(&self, uid: &Arc<str>) -> Result<(), String> {
+        let Some(entry) = self.pods.get(uid) else { return Ok(()) };
+        entry
+            .tell_strictness(&mut self.kernel())
             .map_err(|error| explain(&error))
     }
 

@@ -25,7 +25,7 @@ use culvert_proto::zds::Version;
 use tokio::sync::mpsc::UnboundedSender;
 
 use self::listeners::Listeners;
-use crate::source::PodSpec;
+use crate::{kernel::Strictness, source::PodSpec};
 
 /// A pod as it is handed over.
 #[derive(Clone, Debug)]
@@ -73,6 +73,8 @@ pub enum Event {
     },
     /// A proxy has the certificate of this pod.
     Certified(Arc<str>),
+    /// Which ports of this pod are strict.
+    Guarded(Arc<str>, Strictness),
     /// The answer to [`Order::Remove`]: the proxy accepts nothing more for the pod.
     LetGo {
         /// Which proxy.
@@ -99,6 +101,8 @@ pub struct Proxy {
     pub version: Version,
     /// It answers connections that are held.
     pub holds: bool,
+    /// It says which ports of pods are strict.
+    pub guards: bool,
     orders: UnboundedSender<Order>,
 }
 

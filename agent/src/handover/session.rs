@@ -4,7 +4,7 @@ use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
 use culvert_net::packet::{AsyncPacketSocket, PeerCred};
 use culvert_proto::zds::{
-    Ack, AddWorkload, Certified, DelWorkload, KeepWorkload, SnapshotSent, Successor, Version, WorkloadInfo,
+    Ack, AddWorkload, Certified, DelWorkload, Guard, KeepWorkload, SnapshotSent, Successor, Version, WorkloadInfo,
     WorkloadRequest, WorkloadResponse, ZdsHello, workload_request::Payload, workload_response,
 };
 use prost::Message as _;
@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::{Event, Offer, Order, Proxy, address_bytes};
+use crate::kernel::Strictness;
 
 /// How long a proxy may take to say hello.
 const HELLO: Duration = Duration::from_secs(10);
@@ -56,11 +57,12 @@ pub(super) async fn serve(id: u64, socket: AsyncPacketSocket, peer: PeerCred, ev
         buffer: Vec::new(),
     };
     let ending = match session.hello().await {
-        Ok((version, holds)) => {
+        Ok(Hello { version, holds, guards }) => {
             tracing::info!(
                 pid = peer.pid,
                 version = version.as_str_name(),
                 holds,
+                guards,
                 "a proxy connected"
             );
             let (orders, mut queue) = mpsc::unbounded_channel();
@@ -69,6 +71,7 @@ pub(super) async fn serve(id: u64, socket: AsyncPacketSocket, peer: PeerCred, ev
                 pid: peer.pid,
                 version,
                 holds,
+                guards,
                 orders,
             }));
             let ending = session.run(&mut queue, &events).await;
@@ -83,6 +86,13 @@ pub(super) async fn serve(id: u64, socket: AsyncPacketSocket, peer: PeerCred, ev
     }
 }
 
+/// What a proxy says of itself.
+struct Hello {
+    version: Version,
+    holds: bool,
+    guards: bool,
+}
+
 struct Session {
     id: u64,
     socket: AsyncPacketSocket,
@@ -90,13 +100,15 @@ struct Session {
 }
 
 impl Session {
-    async fn hello(&mut self) -> Result<(Version, bool), Ending> {
+    async fn hello(&mut self) -> Result<Hello, Ending> {
         self.receive(HELLO).await?;
         let hello = ZdsHello::decode(self.buffer.as_slice()).map_err(Ending::Hello)?;
         match Version::try_from(hello.version) {
-            Ok(version @ (Version::V1 | Version::CulvertV1)) => {
-                Ok((version, hello.holds && version == Version::CulvertV1))
-            }
+            Ok(version @ (Version::V1 | Version::CulvertV1)) => Ok(Hello {
+                version,
+                holds: hello.holds && version == Version::CulvertV1,
+                guards: hello.guards && version == Version::CulvertV1,
+            }),
             _ => Err(Ending::Version(hello.version)),
         }
     }
@@ -135,6 +147,20 @@ impl Session {
             Some(workload_response::Payload::Ack(ack)) => Ok(Some(ack)),
             Some(workload_response::Payload::Certified(Certified { uid })) => {
                 let _ = events.send(Event::Certified(uid.into()));
+                Ok(None)
+            }
+            Some(workload_response::Payload::Guard(Guard {
+                uid,
+                strict,
+                exceptions,
+            })) => {
+                // What is no port is an exception from nothing.
+                let exceptions = exceptions.into_iter().filter_map(|port| u16::try_from(port).ok());
+                let strictness = Strictness {
+                    strict,
+                    exceptions: exceptions.collect(),
+                };
+                let _ = events.send(Event::Guarded(uid.into(), strictness));
                 Ok(None)
             }
             Some(workload_response::Payload::Ending(_)) => {

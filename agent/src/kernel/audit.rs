@@ -4,7 +4,10 @@
 //! agent calls [`Kernel::audit`] on a beat. What can be put right here is; a pod whose part is not as it should be is
 //! named, so that whoever knows the pod enrols it again.
 
-use super::{Kernel, KernelError, NODE_HOOKS, links::Name};
+use super::{
+    Kernel, KernelError, NODE_HOOKS,
+    names::{GuardName, Name},
+};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _, event::ModifyKind};
 use std::collections::BTreeSet;
 use tokio::sync::mpsc;
@@ -92,12 +95,18 @@ impl Kernel {
         let mut pods = BTreeSet::new();
         for name in links.detached {
             match name {
-                Name::Pod(cookie) => drop(pods.insert((cookie, Kind::Link))),
+                Name::Pod(cookie) | Name::Guard(GuardName { cookie, .. }) => drop(pods.insert((cookie, Kind::Link))),
                 Name::Getsockopt(id) | Name::Setsockopt(id) => self.restore_sockopt(id, &mut audit),
                 // Below, with those that could not be attached the last time.
                 Name::Node(_) => {}
             }
         }
+        pods.extend(
+            self.guards
+                .lost_filters()
+                .into_iter()
+                .map(|cookie| (cookie, Kind::Link)),
+        );
         let attached = self.links.node(&NODE_HOOKS.map(|(name, _)| name));
         for ((name, hook), (_, is_attached)) in NODE_HOOKS.into_iter().zip(attached) {
             if !is_attached {

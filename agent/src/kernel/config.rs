@@ -32,6 +32,38 @@ pub struct KernelConfig {
     pub sizes: MapSizes,
     /// What is never captured.
     pub exclusions: Exclusions,
+    /// How guards are attached to pods' links.
+    pub guard_hook: GuardHook,
+    /// The node's own network namespace, where the other ends of pods' links are.
+    pub node_network: PathBuf,
+}
+
+/// The node's own network namespace, for a process that shares the node's process ids.
+pub const NODE_NETWORK: &str = "/proc/1/ns/net";
+
+/// How a guard is attached to a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GuardHook {
+    /// By tcx where the kernel has it, and else by clsact.
+    #[default]
+    Auto,
+    /// By tcx (since Linux 6.6): as a link, before all other programs.
+    Tcx,
+    /// By a filter of the queueing discipline clsact, through netlink.
+    Clsact,
+}
+
+impl std::str::FromStr for GuardHook {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "tcx" => Ok(Self::Tcx),
+            "clsact" => Ok(Self::Clsact),
+            _ => Err("neither auto, tcx nor clsact".to_owned()),
+        }
+    }
 }
 
 /// How many entries the maps hold; each at least 1.
@@ -47,6 +79,14 @@ pub struct MapSizes {
     pub flows_per_pod: u32,
     /// Excluded CIDRs.
     pub exclusions: u32,
+}
+
+impl MapSizes {
+    /// Interfaces of the node that lead to guarded pods; more than pods have on the average.
+    pub(super) fn guarded_links(&self) -> u32 {
+        const PER_POD: u32 = 4;
+        self.pods.saturating_mul(PER_POD)
+    }
 }
 
 impl Default for MapSizes {
@@ -92,6 +132,8 @@ pub struct PodCapture<'a> {
     /// Which of the connections that it opens are held until their far side is there. Takes `inbound`, and a proxy that has
     /// [`PodListeners::hold`]; without either they are accepted first.
     pub hold: &'a Hold,
+    /// Drop on its links what arrives past the tunnel, as [`Kernel::set_strictness`] says.
+    pub guard: bool,
 }
 
 /// As the programs know it: a flag, and ports.

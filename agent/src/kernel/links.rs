@@ -3,19 +3,16 @@
 
 use super::{
     KernelError,
+    names::{GuardName, Name},
     pins::{self, Pin, failed},
     sys::{self, Hook, Target},
 };
 use std::{
     collections::HashMap,
-    fs,
-    os::fd::{AsFd, BorrowedFd},
+    fs, io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
 };
-
-const POD: &str = "pod-";
-const GETSOCKOPT: &str = "getsockopt-";
-const SETSOCKOPT: &str = "setsockopt-";
 
 /// The attachments of one version of the programs, and the folder with their pins.
 #[derive(Debug)]
@@ -32,19 +29,6 @@ struct Held {
     target: Target,
 }
 
-/// A pin's name, without the folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Name {
-    /// One on the node, by the program's name.
-    Node(&'static str),
-    /// `sk_lookup` of the pod with this cookie.
-    Pod(u64),
-    /// `getsockopt` on the cgroup with this identifier.
-    Getsockopt(u64),
-    /// `setsockopt` on the cgroup with this identifier.
-    Setsockopt(u64),
-}
-
 /// What [`Links::audit`] found.
 #[derive(Debug, Default)]
 pub(super) struct LinksAudit {
@@ -54,27 +38,6 @@ pub(super) struct LinksAudit {
     pub(super) detached: Vec<Name>,
     /// Pins that could not be brought back, and why.
     pub(super) failed: Vec<KernelError>,
-}
-
-impl Name {
-    fn file(&self) -> String {
-        match self {
-            Self::Node(program) => (*program).to_owned(),
-            Self::Pod(cookie) => format!("{POD}{cookie}"),
-            Self::Getsockopt(id) => format!("{GETSOCKOPT}{id}"),
-            Self::Setsockopt(id) => format!("{SETSOCKOPT}{id}"),
-        }
-    }
-
-    fn of_pod(file: &str) -> Option<Self> {
-        Some(Self::Pod(file.strip_prefix(POD)?.parse().ok()?))
-    }
-
-    fn of_sockopt(file: &str) -> Option<Self> {
-        let number = |prefix| file.strip_prefix(prefix).and_then(|text| text.parse().ok());
-        let get = number(GETSOCKOPT).map(Self::Getsockopt);
-        get.or_else(|| number(SETSOCKOPT).map(Self::Setsockopt))
-    }
 }
 
 impl Links {
@@ -96,6 +59,17 @@ impl Links {
         target: Target,
         hook: Hook,
     ) -> Result<bool, KernelError> {
+        self.attach_by(name, program, target, || sys::link_create(program, at, hook))
+    }
+
+    /// As [`Links::attach`], where making the link takes more than a call.
+    pub(super) fn attach_by(
+        &mut self,
+        name: Name,
+        program: BorrowedFd<'_>,
+        target: Target,
+        create: impl FnOnce() -> io::Result<OwnedFd>,
+    ) -> Result<bool, KernelError> {
         let file = name.file();
         let path = self.folder.join(&file);
         let earlier = match self.held.remove(&file) {
@@ -110,7 +84,7 @@ impl Links {
             }
         }
         // Attached before the pin of the old one goes, so that there is no gap.
-        let link = sys::link_create(program, at, hook).map_err(|source| failed("attach", &path, source))?;
+        let link = create().map_err(|source| failed("attach", &path, source))?;
         let pin = Pin::make(link, path)?;
         self.held.insert(file, Held { name, pin, target });
         Ok(false)
@@ -177,20 +151,54 @@ impl Links {
     /// Puts a program in the place of the ones attached to pods that are still there.
     pub(super) fn update_pods(&mut self, program: BorrowedFd<'_>) -> Result<(), KernelError> {
         for file in self.files()? {
-            let Some(name) = Name::of_pod(&file) else { continue };
-            let Some(pin) = Pin::open(self.folder.join(&file))? else {
-                continue;
-            };
-            let updated = sys::link_update(pin.as_fd(), program);
-            let target = sys::link_target(pin.as_fd()).unwrap_or(Target::Nothing);
-            match updated {
-                Ok(()) => drop(self.held.insert(file, Held { name, pin, target })),
-                // A namespace that is gone, which may happen at any moment, has nothing to update.
-                Err(_) if target == Target::Nothing => {}
-                Err(source) => return Err(failed("update", pin.path(), source)),
+            if let Some(name) = Name::of_pod(&file) {
+                self.update(name, file, program)?;
             }
         }
         Ok(())
+    }
+
+    /// Puts a program in the place of an attachment's, if it is in force.
+    fn update(&mut self, name: Name, file: String, program: BorrowedFd<'_>) -> Result<(), KernelError> {
+        let Some(pin) = Pin::open(self.folder.join(&file))? else {
+            return Ok(());
+        };
+        let updated = sys::link_update(pin.as_fd(), program);
+        let target = sys::link_target(pin.as_fd()).unwrap_or(Target::Nothing);
+        match updated {
+            Ok(()) => drop(self.held.insert(file, Held { name, pin, target })),
+            // A namespace or an interface that is gone, which may happen at any moment, has nothing to update.
+            Err(_) if target == Target::Nothing => {}
+            Err(source) => return Err(failed("update", pin.path(), source)),
+        }
+        Ok(())
+    }
+
+    /// Puts a program in the place of a guard's.
+    pub(super) fn update_guard(&mut self, guard: GuardName, program: BorrowedFd<'_>) -> Result<(), KernelError> {
+        let name = Name::Guard(guard);
+        self.update(name, name.file(), program)
+    }
+
+    /// The guards that are pinned or held, in force or not.
+    pub(super) fn guards(&self) -> Result<Vec<GuardName>, KernelError> {
+        let held = self.held.keys().cloned();
+        let mut files: Vec<String> = self.files()?.into_iter().chain(held).collect();
+        files.sort_unstable();
+        files.dedup();
+        Ok(files.iter().filter_map(|file| Name::of_guard(file)).collect())
+    }
+
+    /// Those of one pod.
+    pub(super) fn guards_of(&self, cookie: u64) -> Result<Vec<GuardName>, KernelError> {
+        let mut guards = self.guards()?;
+        guards.retain(|guard| guard.cookie == cookie);
+        Ok(guards)
+    }
+
+    /// Whether a guard is in force.
+    pub(super) fn has_guard(&self, guard: GuardName) -> Result<bool, KernelError> {
+        self.is_attached(&Name::Guard(guard).file())
     }
 
     /// The cgroups with an attached `setsockopt` program: the proxies'.
@@ -211,7 +219,7 @@ impl Links {
         let names = self.files()?.into_iter().filter_map(|file| Name::of_sockopt(&file));
         let ids = names.filter_map(|name| match name {
             Name::Getsockopt(id) | Name::Setsockopt(id) => Some(id),
-            Name::Node(_) | Name::Pod(_) => None,
+            Name::Node(_) | Name::Pod(_) | Name::Guard(_) => None,
         });
         Ok(ids.collect())
     }

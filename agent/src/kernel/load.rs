@@ -6,7 +6,7 @@ use super::{
     pins::Pin,
 };
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned, programs};
-use culvert_abi::{Noted, layout, mix};
+use culvert_abi::{Dropped, Guard, GuardedPort, Noted, layout, mix};
 use std::{
     fs, io,
     os::fd::{AsFd, BorrowedFd},
@@ -19,30 +19,47 @@ static OBJECT: &[u8] = include_bytes_aligned!(env!("CULVERT_EBPF_OBJECT"));
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 
 /// Pinned for one version and one choice of sizes.
-const PINNED: [&str; 10] = [
+const PINNED: [&str; 11] = [
     "ADDRESSES",
     "CONFIG",
     "COUNTS",
     "EXCLUDED",
     "EXCLUDED_PORTS",
     "FLOWS",
+    "GUARDED_LINKS",
     "LISTENERS",
     "OPEN_FLOWS",
     "PODS",
     "USAGE",
 ];
 
+/// Pinned beside the versions' folders: they outlive a change of the other maps. What is new from one version to the next must have
+/// its own file, so its name has the size of a value, and a number for what the size does not show.
+fn lasting(bpffs: &Path) -> [(&'static str, PathBuf); 4] {
+    let guard = |name: &str, size: usize| bpffs.join(format!("{name}-{}-{size}", Guard::FORMAT));
+    [
+        (
+            "SOCKETS",
+            bpffs.join(format!("sockets-{}-{}", culvert_abi::VERSION, size_of::<Noted>())),
+        ),
+        ("GUARDS", guard("guards", size_of::<Guard>())),
+        ("GUARDED_PORTS", guard("guarded-ports", size_of::<GuardedPort>())),
+        ("DROPPED", guard("dropped", size_of::<Dropped>())),
+    ]
+}
+
 pub(super) const CONNECT4: &str = "culvert_connect4";
 pub(super) const CONNECT6: &str = "culvert_connect6";
 pub(super) const GETPEERNAME4: &str = "culvert_getpeername4";
 pub(super) const GETPEERNAME6: &str = "culvert_getpeername6";
 pub(super) const GETSOCKOPT: &str = "culvert_getsockopt";
+pub(super) const GUARD: &str = "culvert_guard";
 pub(super) const SETSOCKOPT: &str = "culvert_setsockopt";
 pub(super) const SK_LOOKUP: &str = "culvert_sk_lookup";
 pub(super) const SOCK_OPS: &str = "culvert_sock_ops";
 
 /// In an order in which the ones that tell most about a kernel come first.
-const PROGRAMS: [&str; 8] = [
+const PROGRAMS: [&str; 9] = [
     CONNECT4,
     SOCK_OPS,
     CONNECT6,
@@ -51,6 +68,7 @@ const PROGRAMS: [&str; 8] = [
     GETSOCKOPT,
     SETSOCKOPT,
     SK_LOOKUP,
+    GUARD,
 ];
 
 /// The folder of one version's pins below the agent's folder.
@@ -94,7 +112,7 @@ pub(super) fn load(config: &KernelConfig, folder: &Path) -> Result<Ebpf, KernelE
     }
     let mut features = Features::default();
     loop {
-        let mut ebpf = parse(config, Some(&maps), features)?;
+        let mut ebpf = parse(config, Some(&maps), features, NO_POD)?;
         match load_programs(&mut ebpf) {
             Ok(()) => return Ok(ebpf),
             Err((program, error)) => features = features.without(program).ok_or(error)?,
@@ -106,12 +124,20 @@ pub(super) fn load(config: &KernelConfig, folder: &Path) -> Result<Ebpf, KernelE
 pub(super) fn verify(config: &KernelConfig) -> Result<(), KernelError> {
     let mut features = Features::default();
     loop {
-        let mut ebpf = parse(config, None, features)?;
+        let mut ebpf = parse(config, None, features, NO_POD)?;
         match load_programs(&mut ebpf) {
             Ok(()) => return Ok(()),
             Err((program, error)) => features = features.without(program).ok_or(error)?,
         }
     }
+}
+
+/// Another copy of the guard, which takes every packet for one to this pod: for interfaces inside of it. It shares its maps with what
+/// [`load`] has loaded before.
+pub(super) fn guard_inside(config: &KernelConfig, folder: &Path, cookie: u64) -> Result<Ebpf, KernelError> {
+    let mut ebpf = parse(config, Some(&folder.join(MAPS_FOLDER)), Features::default(), cookie)?;
+    load_program(&mut ebpf, GUARD)?;
+    Ok(ebpf)
 }
 
 /// Whether pins can be made in a folder: it, or the folder above it that is there, is on a bpffs.
@@ -164,8 +190,16 @@ impl Features {
     }
 }
 
+/// What the guard is told that finds its pod by the interface.
+const NO_POD: u64 = 0;
+
 /// With `maps`, maps are found or pinned in that folder.
-fn parse(config: &KernelConfig, maps: Option<&Path>, features: Features) -> Result<Ebpf, KernelError> {
+fn parse(
+    config: &KernelConfig,
+    maps: Option<&Path>,
+    features: Features,
+    guarded_pod: u64,
+) -> Result<Ebpf, KernelError> {
     let sizes = &config.sizes;
     let mptcp = u8::from(features.mptcp_helper);
     let cgroup = u8::from(features.cgroup_in_sock_ops);
@@ -182,6 +216,8 @@ fn parse(config: &KernelConfig, maps: Option<&Path>, features: Features) -> Resu
         // One more: see `maps::exclusion_keys`.
         .map_max_entries("EXCLUDED", sizes.exclusions.saturating_add(1))
         .map_max_entries("USAGE", sizes.pods.saturating_mul(config::USAGE_PER_POD))
+        .map_max_entries("GUARDED_LINKS", sizes.guarded_links())
+        .override_global("GUARDED_POD", &guarded_pod, true)
         .override_global("HAS_MPTCP_HELPER", &mptcp, true)
         .override_global("HAS_CGROUP_IN_SOCK_OPS", &cgroup, true)
         .override_global("HAS_SET_RETVAL", &set_retval, true);
@@ -189,22 +225,20 @@ fn parse(config: &KernelConfig, maps: Option<&Path>, features: Features) -> Resu
         for name in PINNED {
             loader.map_pin_path(name, maps.join(name));
         }
-        loader.map_pin_path("SOCKETS", sockets(&config.bpffs));
+        for (name, path) in lasting(&config.bpffs) {
+            loader.map_pin_path(name, path);
+        }
     }
     loader
         .load(OBJECT)
         .map_err(|error| KernelError::load("load the kernel programs' maps".to_owned(), error))
 }
 
-/// What open sockets remember must outlive a change of the other maps.
-fn sockets(bpffs: &Path) -> PathBuf {
-    bpffs.join(format!("sockets-{}-{}", culvert_abi::VERSION, size_of::<Noted>()))
-}
-
 /// The maps that are pinned, now that they are loaded.
 pub(super) fn pins(bpffs: &Path, folder: &Path) -> Result<Vec<Pin>, KernelError> {
     let maps = folder.join(MAPS_FOLDER);
-    let paths = PINNED.iter().map(|name| maps.join(name)).chain([sockets(bpffs)]);
+    let lasting = lasting(bpffs).map(|(_, path)| path);
+    let paths = PINNED.iter().map(|name| maps.join(name)).chain(lasting);
     let missing = |path: &Path| KernelError::Missing(format!("map pinned at {}", path.display()));
     paths
         .map(|path| Pin::open(path.clone())?.ok_or_else(|| missing(&path)))
@@ -226,6 +260,7 @@ fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), KernelError> 
     let loaded = match program {
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSockopt(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
         Program::SkLookup(program) => program.load(),
         Program::SockOps(program) => program.load(),
         _ => return Err(KernelError::Missing(name.to_owned())),

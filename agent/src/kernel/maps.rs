@@ -294,7 +294,7 @@ impl Maps {
     }
 }
 
-fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, KernelError> {
+pub(super) fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, KernelError> {
     let map = ebpf
         .take_map(name)
         .ok_or_else(|| KernelError::Missing(name.to_owned()))?;
@@ -334,11 +334,11 @@ fn key(cidr: &IpNet) -> Key<Address> {
     Key::new(mapped + u32::from(cidr.prefix_len()), cidr.network().into())
 }
 
-fn failed(map: &str, error: MapError) -> KernelError {
+pub(super) fn failed(map: &str, error: MapError) -> KernelError {
     KernelError::load(format!("use the map {map}"), error)
 }
 
-fn found<T>(map: &str, result: Result<T, MapError>) -> Result<Option<T>, KernelError> {
+pub(super) fn found<T>(map: &str, result: Result<T, MapError>) -> Result<Option<T>, KernelError> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(MapError::KeyNotFound) => Ok(None),
@@ -346,7 +346,7 @@ fn found<T>(map: &str, result: Result<T, MapError>) -> Result<Option<T>, KernelE
     }
 }
 
-fn absent_is_fine(map: &str, result: Result<(), MapError>) -> Result<(), KernelError> {
+pub(super) fn absent_is_fine(map: &str, result: Result<(), MapError>) -> Result<(), KernelError> {
     match errno(&result) {
         Some(libc::ENOENT) => Ok(()),
         _ => result.map_err(|error| failed(map, error)),
@@ -354,7 +354,7 @@ fn absent_is_fine(map: &str, result: Result<(), MapError>) -> Result<(), KernelE
 }
 
 /// `full` when that is what the kernel means.
-fn no_room(error: MapError, full: KernelError) -> KernelError {
+pub(super) fn no_room(error: MapError, full: KernelError) -> KernelError {
     let KernelError::Full { map, .. } = full else {
         return full;
     };

@@ -4,36 +4,48 @@
 //! process; a later [`Kernel::open`] finds it, puts its own programs in the place of the old ones without a gap, and
 //! carries on. Nothing here speaks to pods or proxies: network namespaces and listening sockets come from outside.
 //!
-//! `load` brings the object file into the kernel, `maps` gives its maps types, `links` attaches and `pins` pins, `pods` is what
-//! happens to a pod, `surroundings` what else is in its network namespace, `versions` is what programs of another layout left,
-//! `audit` compares what should be with what is, `cgroup` and `sys` are what they stand on, `log` listens to the programs;
+//! `load` brings the object file into the kernel, `maps` and `guard_maps` give its maps types, `links` attaches (`names` are the names
+//! of what is attached) and `pins` pins, `pods` is what happens to a pod, `guard` (with `clsact`, the older way, and `guards`,
+//! what is known of them) what happens to its links, `surroundings` what else is in its network namespace, `versions` is what programs of another layout left,
+//! `audit` compares what should be with what is, `cgroup` and `sys` are what they stand on, `log` listens to the programs, `removal` takes all
+//! off a node without loading anything;
 //! [`sock_diag`] asks for connections, which takes no program.
 
 mod audit;
 mod cgroup;
+mod clsact;
 mod config;
 mod error;
+mod guard;
+mod guard_maps;
+mod guards;
 mod links;
 mod load;
 mod log;
 mod maps;
+mod names;
 mod pins;
 mod pods;
+mod removal;
 pub mod sock_diag;
 mod surroundings;
 mod sys;
 mod versions;
 
 pub use audit::{Audit, Found, Kind};
-pub use config::{Exclusions, KernelConfig, MapSizes, PodCapture, PodListeners};
+pub use config::{Exclusions, GuardHook, KernelConfig, MapSizes, NODE_NETWORK, PodCapture, PodListeners};
 pub use error::KernelError;
+pub use guards::{GuardStatus, NewlyDropped, Strictness};
 pub use pods::PodUsage;
+pub use removal::{remove_filters, remove_pins};
 
 use self::{
     cgroup::Cgroup,
-    links::{Links, Name},
+    guards::Guards,
+    links::Links,
     log::PodNames,
     maps::Maps,
+    names::Name,
     pins::Pin,
     sock_diag::Connection,
     sys::{Hook, Target},
@@ -45,7 +57,7 @@ use std::{
     fs,
     net::IpAddr,
     os::fd::AsFd,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 /// What is attached to the whole node. What capture relies on comes first, capture last.
@@ -66,6 +78,7 @@ pub struct Kernel {
     folder: PathBuf,
     ebpf: Ebpf,
     maps: Maps,
+    guards: Guards,
     /// The maps again, with their pins.
     pins: Vec<Pin>,
     links: Links,
@@ -111,6 +124,7 @@ impl Kernel {
         let folder = load::folder(&config.bpffs, &config.sizes);
         let mut ebpf = load::load(config, &folder)?;
         let maps = Maps::take(&mut ebpf, config.sizes)?;
+        let guards = Guards::take(&mut ebpf, config)?;
         let pins = load::pins(&config.bpffs, &folder)?;
         let links = Links::open(folder.join("links"))?;
         let mut kernel = Self {
@@ -118,6 +132,7 @@ impl Kernel {
             folder,
             ebpf,
             maps,
+            guards,
             pins,
             links,
             root,
@@ -256,6 +271,12 @@ impl Kernel {
         for cookie in &gone {
             self.withdraw(*cookie)?;
         }
+        // What is known of guards is shared with other versions, and theirs as long as they capture the pod.
+        for cookie in self.guards.known()? {
+            if !keep.contains(&cookie) && !self.is_captured_by_others(cookie)? {
+                self.unguard(cookie)?;
+            }
+        }
         self.links.collect_sockopts(|id| self.sockopts.contains_key(&id))?;
         Ok(gone.into_iter().collect())
     }
@@ -360,6 +381,7 @@ impl Kernel {
     /// A failing system call.
     pub fn remove(&mut self) -> Result<(), KernelError> {
         self.links.detach_all()?;
+        self.remove_filters()?;
         self.remove_other_versions()?;
         let base = &self.config.bpffs;
         fs::remove_dir_all(base)
@@ -440,29 +462,6 @@ impl Kernel {
         let (root, target) = (self.root.file.as_fd(), Target::Cgroup(self.root.id));
         self.links.attach(Name::Node(name), program, root, target, hook)
     }
-}
-
-/// Ends capture of every pod and removes everything that is pinned in `bpffs`, without loading anything: for a node that no agent
-/// will come to. The number of attachments that were ended.
-///
-/// # Errors
-/// A failing system call.
-pub fn remove_pins(bpffs: &Path) -> Result<usize, KernelError> {
-    let failed = |source| KernelError::system(format!("remove the pins in {}", bpffs.display()), source);
-    let entries = match fs::read_dir(bpffs) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-        entries => entries.map_err(failed)?,
-    };
-    let mut count = 0;
-    for entry in entries {
-        let folder = entry.map_err(failed)?.path().join("links");
-        if folder.is_dir() {
-            count += fs::read_dir(&folder).map_err(failed)?.count();
-            Links::open(folder)?.detach_all()?;
-        }
-    }
-    fs::remove_dir_all(bpffs).map_err(failed)?;
-    Ok(count)
 }
 
 /// A proxy's cgroup.

@@ -1,9 +1,8 @@
 //! What happens to a pod: enrolment, and leaving in two steps.
 
 use super::{
-    Kernel, KernelError, PodCapture, Told, config,
-    links::Name,
-    load,
+    Kernel, KernelError, PodCapture, Told, config, load,
+    names::Name,
     surroundings::Surroundings,
     sys::{Hook, Target},
     versions,
@@ -82,6 +81,7 @@ impl Kernel {
             other.withdraw(cookie)?;
         }
         self.told.remove(&cookie);
+        self.unguard(cookie)?;
         self.links.detach(Name::Pod(cookie))?;
         self.maps.remove_pod(cookie)?;
         self.maps.close_account(cookie)?;
@@ -154,7 +154,8 @@ impl Kernel {
 
     /// Puts these programs in the place of the earlier process's in the pods that are still there.
     pub(super) fn adopt_pods(&mut self) -> Result<(), KernelError> {
-        self.links.update_pods(load::program(&self.ebpf, load::SK_LOOKUP)?)
+        self.links.update_pods(load::program(&self.ebpf, load::SK_LOOKUP)?)?;
+        self.adopt_guards()
     }
 
     /// Whether the programs' maps hold what this process has told them of a pod; `alive` are all listeners that they hold.
@@ -166,6 +167,9 @@ impl Kernel {
             if self.maps.owner(address)? != Some(cookie) {
                 return Ok(false);
             }
+        }
+        if !self.guards.is_as_told(cookie)? {
+            return Ok(false);
         }
         Ok(!told.listeners || self.is_listening(cookie, alive))
     }
@@ -253,6 +257,11 @@ impl Kernel {
         // Known before it is captured: sock_ops looks for the pod when the proxy reaches the application.
         self.maps.open_account(pod.cookie)?;
         self.maps.set_pod(pod.cookie, entry)?;
+        // Before the pod is captured, so that it is in force when the pod is said to be.
+        match pod.guard {
+            true => self.guard(pod),
+            false => self.unguard(pod.cookie)?,
+        }
         if pod.inbound {
             self.attach_pod(pod.cookie, pod.netns)?;
         }

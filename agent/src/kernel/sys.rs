@@ -20,6 +20,10 @@ const BPF_LINK_DETACH: libc::c_int = 34;
 
 const BPF_LINK_TYPE_CGROUP: u32 = 3;
 const BPF_LINK_TYPE_NETNS: u32 = 5;
+const BPF_LINK_TYPE_TCX: u32 = 11;
+
+/// Before all others that are attached there.
+const BPF_F_BEFORE: u32 = 1 << 3;
 
 /// Where a program is attached (`enum bpf_attach_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub(super) enum Hook {
     Getpeername4 = 29,
     Getpeername6 = 30,
     SkLookup = 36,
+    TcxIngress = 46,
+    TcxEgress = 47,
 }
 
 /// What a link is attached to.
@@ -42,12 +48,24 @@ pub(super) enum Target {
     Cgroup(u64),
     /// By the network namespace's inode number.
     Netns(u64),
+    /// By the network interface's index in its namespace.
+    Interface(u32),
     /// It is gone, or the link is of another kind.
     Nothing,
 }
 
 /// Attaches a program.
 pub(super) fn link_create(program: BorrowedFd<'_>, target: BorrowedFd<'_>, hook: Hook) -> io::Result<OwnedFd> {
+    create(program, number(target), hook, 0)
+}
+
+/// Attaches a program to an interface of the calling thread's network namespace, before all others that are there: one that lets a
+/// packet pass for good must not keep it from those behind.
+pub(super) fn link_create_on(program: BorrowedFd<'_>, interface: u32, hook: Hook) -> io::Result<OwnedFd> {
+    create(program, interface, hook, BPF_F_BEFORE)
+}
+
+fn create(program: BorrowedFd<'_>, target: u32, hook: Hook, flags: u32) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Attributes {
         program: u32,
@@ -58,9 +76,9 @@ pub(super) fn link_create(program: BorrowedFd<'_>, target: BorrowedFd<'_>, hook:
     }
     let attributes = Attributes {
         program: number(program),
-        target: number(target),
+        target,
         hook: hook as u32,
-        flags: 0,
+        flags,
         rest: [0; 6],
     };
     let fd = bpf(BPF_LINK_CREATE, &attributes)?;
@@ -88,6 +106,7 @@ pub(super) fn link_target(link: BorrowedFd<'_>) -> io::Result<Target> {
     Ok(match info.kind {
         BPF_LINK_TYPE_CGROUP if wide != 0 => Target::Cgroup(wide),
         BPF_LINK_TYPE_NETNS if info.target[0] != 0 => Target::Netns(info.target[0].into()),
+        BPF_LINK_TYPE_TCX if info.target[0] != 0 => Target::Interface(info.target[0]),
         _ => Target::Nothing,
     })
 }
@@ -120,8 +139,8 @@ pub(super) fn map_delete(map: BorrowedFd<'_>, key: u64) -> io::Result<()> {
     }
 }
 
-/// The start of `struct bpf_link_info`: type, id, program id, padding, and a union that starts with the cgroup's identifier
-/// or with the namespace's inode number. `struct bpf_map_info` starts with type and id, too.
+/// The start of `struct bpf_link_info`: type, id, program id, padding, and a union that starts with the cgroup's identifier,
+/// with the namespace's inode number, or with the interface's index. `struct bpf_map_info` starts with type and id, too.
 #[repr(C, align(8))]
 #[derive(Default)]
 struct Info {

@@ -5,8 +5,9 @@
 
 use super::{
     KernelError,
-    links::{Links, Name},
+    links::Links,
     load,
+    names::Name,
     pins::{Pin, failed},
     sys,
 };
@@ -68,6 +69,9 @@ impl OtherVersion {
     /// Ends its capture of a pod.
     pub(super) fn withdraw(&mut self, cookie: u64) -> Result<(), KernelError> {
         self.withdraw_outbound(cookie)?;
+        for guard in self.links.guards_of(cookie)? {
+            self.links.detach(Name::Guard(guard))?;
+        }
         self.links.detach(Name::Pod(cookie))
     }
 

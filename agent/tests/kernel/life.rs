@@ -1,7 +1,7 @@
 //! Pods and agents come and go; maps fill up.
 
 use crate::support::{
-    node::{self, Node},
+    node::{self, Node, detach},
     pod::{PEER4, POD4, POD6, World, dial, reach, restart},
     sock::{self, PATIENCE, accept, listen_with, local, peer, stream},
     space::Space,
@@ -193,11 +193,7 @@ fn what_is_unpinned_stays_in_force_and_what_is_detached_is_brought_back() {
         nothing.repaired.is_empty() && nothing.failed.is_empty() && nothing.pods.is_empty(),
         "{nothing:?}"
     );
-    let version = fs::read_dir(&world.node.config.bpffs).expect("read").flatten();
-    let version = version
-        .map(|entry| entry.path())
-        .find(|path| path.join("links").exists());
-    let version = version.expect("a version");
+    let version = world.node.version();
     fs::remove_dir_all(&version).expect("remove the pins");
     let captured = dial(&world.pod).expect("connect");
     assert_eq!(world.take(false).1, peer(&captured), "captured without pins");
@@ -232,29 +228,6 @@ fn what_is_unpinned_stays_in_force_and_what_is_detached_is_brought_back() {
     restart(&mut world);
     let captured = dial(&world.pod).expect("connect");
     assert_eq!(world.take(false).1, peer(&captured));
-}
-
-/// Detaches a link as `bpftool link detach` does.
-fn detach(pin: &std::path::Path) {
-    #[repr(C)]
-    struct Get {
-        path: u64,
-        rest: u64,
-    }
-    let path = std::ffi::CString::new(pin.to_str().expect("UTF-8")).expect("no zero");
-    let get = Get {
-        path: path.as_ptr() as u64,
-        rest: 0,
-    };
-    // SAFETY: the attributes of BPF_OBJ_GET and BPF_LINK_DETACH; the path outlives the call.
-    let detached = unsafe {
-        let link = libc::syscall(libc::SYS_bpf, 7, &get, size_of::<Get>());
-        assert!(link >= 0, "{}: {}", pin.display(), io::Error::last_os_error());
-        let detached = libc::syscall(libc::SYS_bpf, 34, &(link as u64), size_of::<u64>());
-        libc::close(link as i32);
-        detached
-    };
-    assert_eq!(detached, 0, "{}: {}", pin.display(), io::Error::last_os_error());
 }
 
 #[test]
@@ -378,5 +351,6 @@ fn capture<'a>(space: &'a Space, addresses: &'a [IpAddr]) -> PodCapture<'a> {
         outbound: true,
         inbound: true,
         hold: &culvert_objects::Hold::None,
+        guard: false,
     }
 }

@@ -109,7 +109,10 @@ fn another_layout_takes_over_without_a_gap() {
         assert_eq!(peer(socket), destination);
     }
     let folders = fs::read_dir(&world.node.config.bpffs).expect("read").count();
-    assert_eq!(folders, 2, "one version, and the notes of sockets that all share");
+    assert_eq!(
+        folders, 5,
+        "one version, the notes of sockets that all share, and what guards know"
+    );
 }
 
 /// An agent of another layout, in place of the one before; the pod is enrolled anew with the listeners that there are.

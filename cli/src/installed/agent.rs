@@ -25,6 +25,7 @@ pub(crate) fn judged(place: &str, page: &Value) -> Vec<Line> {
     let mut lines = vec![programs(place, page), proxies(place, page)];
     lines.extend(plug_in(place, page));
     lines.extend(pod_programs(place, page));
+    lines.extend(guards(place, page));
     lines.extend(upkeep(place, page));
     lines.extend(earlier_connections(place, page));
     lines.extend(notices(place, page));
@@ -77,6 +78,36 @@ fn pod_programs(place: &str, page: &Value) -> Option<Line> {
             shown(&lost)
         );
         Line::fail(place, "programs of pods", found, LOST_REMEDY)
+    })
+}
+
+/// What stands on pods' links behind the proxy. Where that is nothing, the agent's notices say why.
+fn guards(place: &str, page: &Value) -> Option<Line> {
+    let pods = page["pods"].as_array().into_iter().flatten();
+    let guarded: Vec<&Value> = pods
+        .filter(|pod| pod["guard"]["interfaces"].as_u64() > Some(0))
+        .collect();
+    let dropped = |pod: &&Value| pod["guard"]["dropped"].as_u64().unwrap_or(0);
+    let strict = guarded.iter().filter(|pod| pod["guard"]["strict"] == true).count();
+    let from: Vec<String> = guarded
+        .iter()
+        .filter(|pod| dropped(pod) > 0)
+        .map(|pod| name(pod))
+        .collect();
+    let total: u64 = guarded.iter().map(dropped).sum();
+    (!guarded.is_empty()).then(|| {
+        let what = match total {
+            0 => "nothing dropped".to_owned(),
+            _ => format!("{total} attempts to get past the tunnel dropped: {}", shown(&from)),
+        };
+        Line::ok(
+            place,
+            "guard",
+            format!(
+                "on the links of {} pods, {strict} of them strict; {what}",
+                guarded.len()
+            ),
+        )
     })
 }
 

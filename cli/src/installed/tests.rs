@@ -217,6 +217,27 @@ fn what_an_agent_has_noticed_of_pods_is_named_and_many_notices_stay_readable() {
 }
 
 #[test]
+fn what_guards_have_dropped_is_shown_with_the_pods() {
+    let pod =
+        |name: &str, guard: Value| json!({ "namespace": "shop", "name": name, "state": "captured", "guard": guard });
+    let pods = [
+        pod("a", json!({ "interfaces": 1, "strict": true, "dropped": 7 })),
+        pod("b", json!({ "interfaces": 1, "strict": false, "dropped": 0 })),
+        pod("c", Value::Null),
+    ];
+    let mut report = well();
+    report.agent = Ok(json!({ "ready": true, "proxies": [{}], "pods": pods }));
+    let survey = survey(report);
+    assert!(wrong(&survey).is_empty());
+    let lines = judged(&survey, "v1.34.4", PolicyFlags::default());
+    let line = lines.into_iter().find(|line| line.what == "guard").unwrap();
+    assert_eq!(
+        line.found,
+        "on the links of 2 pods, 1 of them strict; 7 attempts to get past the tunnel dropped: shop/a"
+    );
+}
+
+#[test]
 fn an_uninstallation_by_helm_that_was_broken_off_is_named() {
     let mut survey = survey(well());
     let annotations = json!({ "culvert.dev/uninstalling": "true" });

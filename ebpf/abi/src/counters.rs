@@ -57,4 +57,9 @@ counters! {
     LookupUnknown => "sk_lookup", "denied_address", "Refused: to a link-local address, from elsewhere.";
     LookupSource => "sk_lookup", "denied_source", "Refused: from an address of the proxy's, with no client noted.";
     LookupReserved => "sk_lookup", "denied_reserved", "Refused: from outside to a port of the proxy's own.";
+    GuardStrict => "guard", "denied_strict", "Dropped on the pod's link: a new connection past the tunnel, to a strict port.";
+    GuardHidden => "guard", "denied_hidden", "Dropped on a strict pod's link: a packet that may open a connection and does not show whether it does.";
+    GuardUnknown => "guard", "denied_unknown", "Dropped on a pod's link: the guard was told nothing of the pod.";
+    GuardNode => "guard", "node", "To a strict port, from a process of this node that is in no pod (a kubelet's probe), left alone.";
+    GuardExcluded => "guard", "excluded", "To a strict pod's excluded port, left alone.";
 }

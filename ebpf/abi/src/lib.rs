@@ -8,9 +8,11 @@
 
 mod address;
 mod counters;
+mod guard;
 
 pub use address::{Address, Endpoint};
 pub use counters::{COUNTERS, Counter};
+pub use guard::{Dropped, Guard, GuardedLink, GuardedPort};
 
 /// Raised when programs of two versions could not share maps although every type kept its size.
 pub const VERSION: u32 = 1;
@@ -240,6 +242,7 @@ pub const fn layout() -> u32 {
         size_of::<Usage>(),
         size_of::<Config>(),
         size_of::<Claim>(),
+        size_of::<GuardedLink>(),
         COUNTERS.len(),
     ];
     let mut hash = FNV_OFFSET;
@@ -273,5 +276,5 @@ mod user {
             unsafe impl aya::Pod for super::$name {}
         )*};
     }
-    plain_data!(Address Claim Config Endpoint Flow Listener Noted Owner Pod Usage);
+    plain_data!(Address Claim Config Dropped Endpoint Flow Guard GuardedLink GuardedPort Listener Noted Owner Pod Usage);
 }

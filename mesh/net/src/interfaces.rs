@@ -4,11 +4,12 @@ use std::{
     ffi::CStr,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::fd::{AsFd as _, FromRawFd as _, OwnedFd},
     ptr,
 };
 
 use rustix::io::Errno;
+
+use crate::netlink::{self, Request};
 
 /// An address of an interface.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,7 +84,7 @@ unsafe fn ip_address(address: *const libc::sockaddr) -> Option<IpAddr> {
 /// # Errors
 /// `EPERM` without `CAP_NET_ADMIN`; the kernel's answer where it has no IPv6, or none on the loopback interface.
 pub fn make_local(prefix: Ipv6Addr, length: u8) -> io::Result<()> {
-    match change_local(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, prefix, length) {
+    match change_local(RTM_NEWROUTE, netlink::CREATE | netlink::EXCLUSIVE, prefix, length) {
         Err(error) if error.raw_os_error() == Some(Errno::EXIST.raw_os_error()) => Ok(()),
         outcome => outcome,
     }
@@ -100,13 +101,9 @@ pub fn unmake_local(prefix: Ipv6Addr, length: u8) -> io::Result<()> {
     }
 }
 
-// `linux/rtnetlink.h`, `linux/netlink.h`.
+// `linux/rtnetlink.h`.
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
-const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_CREATE: u16 = 0x400;
 const RT_TABLE_LOCAL: u8 = 255;
 const RTPROT_STATIC: u8 = 4;
 const RTN_LOCAL: u8 = 2;
@@ -115,72 +112,27 @@ const RTA_OIF: u16 = 4;
 /// The loopback interface is the first of every network namespace.
 const LOOPBACK: u32 = 1;
 
-/// A request about a local route, as rtnetlink wants it.
-#[repr(C)]
-struct RouteRequest {
-    length: u32,
-    kind: u16,
-    flags: u16,
-    sequence: u32,
-    port: u32,
-    // `struct rtmsg`
-    family: u8,
-    destination_length: u8,
-    source_length: u8,
-    tos: u8,
-    table: u8,
-    protocol: u8,
-    scope: u8,
-    route_type: u8,
-    route_flags: u32,
-    // attributes
-    destination_attribute: [u16; 2],
-    destination: [u8; 16],
-    device_attribute: [u16; 2],
-    device: u32,
-}
-
 fn change_local(kind: u16, flags: u16, prefix: Ipv6Addr, length: u8) -> io::Result<()> {
-    let request = RouteRequest {
-        length: size_of::<RouteRequest>() as u32,
-        kind,
-        flags: NLM_F_REQUEST | NLM_F_ACK | flags,
-        sequence: 1,
-        port: 0,
-        family: libc::AF_INET6 as u8,
-        destination_length: length,
-        source_length: 0,
-        tos: 0,
-        table: RT_TABLE_LOCAL,
-        protocol: RTPROT_STATIC,
-        scope: 0,
-        route_type: RTN_LOCAL,
-        route_flags: 0,
-        destination_attribute: [20, RTA_DST],
-        destination: prefix.octets(),
-        device_attribute: [8, RTA_OIF],
-        device: LOOPBACK,
-    };
-    // SAFETY: plain integers without padding: as many bytes as the type has.
-    let bytes = unsafe { std::slice::from_raw_parts((&raw const request).cast::<u8>(), size_of::<RouteRequest>()) };
-    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
-    // SAFETY: three integers.
-    let socket = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) };
-    if socket < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: just made, and nobody else's.
-    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-    rustix::net::send(&socket, bytes, rustix::net::SendFlags::empty())?;
-    // The header, then the error number; then the request once more.
-    let mut answer = [0u8; 512];
-    let (count, _) = rustix::net::recv(socket.as_fd(), &mut answer, rustix::net::RecvFlags::empty())?;
-    let error = answer[..count].get(16..20).and_then(|bytes| bytes.try_into().ok());
-    match error.map(i32::from_ne_bytes) {
-        Some(0) => Ok(()),
-        Some(error) => Err(io::Error::from_raw_os_error(-error)),
-        None => Err(io::ErrorKind::InvalidData.into()),
-    }
+    // `struct rtmsg`: family, lengths of destination and source, TOS, table, protocol, scope, type, flags.
+    let family = libc::AF_INET6 as u8;
+    let route = [
+        family,
+        length,
+        0,
+        0,
+        RT_TABLE_LOCAL,
+        RTPROT_STATIC,
+        0,
+        RTN_LOCAL,
+        0,
+        0,
+        0,
+        0,
+    ];
+    let request = Request::new(kind, flags, &route)
+        .attribute(RTA_DST, &prefix.octets())
+        .attribute(RTA_OIF, &LOOPBACK.to_ne_bytes());
+    request.send().map(drop)
 }
 
 #[cfg(test)]

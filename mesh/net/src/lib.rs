@@ -6,6 +6,8 @@
 //! | [`capability`] | what a program may not do without, named when it is missing |
 //! | [`hold`] | answering an application's SYN in the kernel's place |
 //! | [`interfaces`] | the addresses of a network namespace, and prefixes that are made local to it |
+//! | [`links`] | network interfaces, and where the other end of a pair of them is |
+//! | [`netlink`] | requests to the kernel about these, and their answers |
 //! | [`packet`] | `SEQPACKET` unix sockets that carry descriptors: agent to proxy, monitor to worker |
 //! | [`sockopt`] | the socket options that the data path uses, and sockets made with them |
 //! | [`tcp_state`] | how far the peer has taken what was written, and how much the kernel takes ahead |
@@ -15,6 +17,8 @@
 pub mod capability;
 pub mod hold;
 pub mod interfaces;
+pub mod links;
+pub mod netlink;
 mod netns;
 pub mod packet;
 pub mod sockopt;

@@ -12,7 +12,8 @@
 //! values of a field OR. A policy without rules matches nothing, a rule without clauses matches everything, and a match
 //! without a single condition matches nothing (which is what Istio's control plane sends for a rule that needs layer 7).
 //!
-//! Which policies bind a workload is the caller's to say; see [`Policy::scope`]. Start reading at [`evaluate`].
+//! Which policies bind a workload is the caller's to say; see [`Policy::scope`]. Start reading at [`evaluate`]. [`Strictness`] tells
+//! which ports they keep from everybody who has no certificate.
 
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,7 @@ mod evaluate;
 pub mod istio;
 mod parse;
 mod policy;
+mod strictness;
 
 #[cfg(test)]
 mod tests;
@@ -29,3 +31,4 @@ pub use connection::Connection;
 pub use evaluate::{Verdict, evaluate};
 pub use parse::PolicyError;
 pub use policy::{Action, Policy, Scope};
+pub use strictness::Strictness;

@@ -152,7 +152,7 @@ impl Match {
                 .holds(|net| net.contains(&connection.destination.ip().to_canonical()))
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.namespaces.is_empty()
             && self.service_accounts.is_empty()
             && self.principals.is_empty()
@@ -169,7 +169,7 @@ impl<T> Field<T> {
         (self.any.is_empty() || self.any.iter().any(&matches)) && !self.none.iter().any(&matches)
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.any.is_empty() && self.none.is_empty()
     }
 }

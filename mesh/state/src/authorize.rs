@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use culvert_identity::SpiffeId;
-use culvert_policy::{Connection, Policy, Scope, Verdict, evaluate};
+use culvert_policy::{Connection, Policy, Scope, Strictness, Verdict, evaluate};
 
 use crate::{
     Mesh,
@@ -59,6 +59,26 @@ impl Mesh {
             Verdict::Deny { policy } => Inbound::Deny(Denial::Policy(policy.clone())),
             Verdict::NotAllowed => Inbound::Deny(Denial::NotAllowed),
         }
+    }
+
+    /// The pod's ports that refuse every connection without a certificate. None while it is not known which policies bind the pod.
+    /// One of these that has not arrived, or cannot be used, makes every port one of them.
+    pub fn strictness(&self, pod: &Pod) -> Option<Strictness> {
+        let workload = self.workload_of(pod);
+        if !self.synced || (workload.is_none() && self.may_select(pod)) {
+            return None;
+        }
+        if workload.is_some_and(|workload| workload.application_tunnel) {
+            return Some(Strictness::EVERY_PORT);
+        }
+        let usable = |(_, bound): (_, Option<&'_ Bound>)| match bound {
+            Some(Bound::Usable(policy)) => Some(Arc::clone(policy)),
+            Some(Bound::Refused(_)) | None => None,
+        };
+        let policies: Option<Vec<Arc<Policy>>> = self.binding_policies(pod).map(usable).collect();
+        Some(policies.map_or(Strictness::EVERY_PORT, |policies| {
+            Strictness::of(policies.iter().map(|policy| &**policy))
+        }))
     }
 
     /// What [`inbound`](Self::inbound) depends on, to be compared with what it was.

@@ -18,6 +18,10 @@ fn after_a_reboot_every_pod_is_back_and_nothing_was_in_clear() {
         world.space("reboot-outside"),
     );
     space.enrol();
+    space.apply(json!({
+        "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication", "metadata": { "name": "default" },
+        "spec": { "mtls": { "mode": "STRICT" } },
+    }));
     let always = |pod: PodSpec, node: &str| pod.on(node).spec("restartPolicy", json!("Always"));
     space.start(&[
         PodSpec::server("server2").on("node2"),
@@ -34,6 +38,7 @@ fn after_a_reboot_every_pod_is_back_and_nothing_was_in_clear() {
     outside.start(&[always(PodSpec::server("bystander"), "node1")]);
     let ours: Vec<&str> = CALLERS.into_iter().chain(["server1"]).collect();
     space.wait_captured(&ours);
+    wait_guarded(&world, &space, &ours);
     let wire = Wire::tap(&world, "node1");
     until("the callers to be at work", || wire.seen().encrypted_bytes > 10_000);
     let before = starts(&[&space, &outside]);
@@ -67,6 +72,7 @@ fn after_a_reboot_every_pod_is_back_and_nothing_was_in_clear() {
     world.wait_agent("node1");
     world.wait_ready();
     space.wait_captured(&ours);
+    wait_guarded(&world, &space, &ours);
     let seen = wire.seen().encrypted_bytes;
     until("the callers to be at work again", || {
         wire.seen().encrypted_bytes > seen + 10_000
@@ -78,6 +84,19 @@ fn after_a_reboot_every_pod_is_back_and_nothing_was_in_clear() {
     // It is not in the mesh, and answers its kubelet again.
     outside.wait_ready(&["bystander"]);
     drop(old);
+}
+
+/// Waits until the links of these pods of node 1 are guarded as strict.
+fn wait_guarded(world: &World, space: &Space<'_>, pods: &[&str]) {
+    until("the pods' links to be guarded as strict", || {
+        let page = world.agent_page("node1").unwrap_or_default();
+        let shown = page["pods"].as_array().into_iter().flatten();
+        let own: Vec<&Value> = shown.filter(|pod| pod["namespace"] == space.name()).collect();
+        pods.iter().all(|name| {
+            let guard = own.iter().find(|pod| pod["name"] == *name).map(|pod| &pod["guard"]);
+            guard.is_some_and(|guard| guard["interfaces"] == 1 && guard["strict"] == true)
+        })
+    });
 }
 
 /// By pod of node 1: how often its container has started again, and whether it runs now.

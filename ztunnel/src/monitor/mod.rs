@@ -199,11 +199,19 @@ impl Monitor {
             }
             Packet::Request(payload, descriptors) => {
                 let is_snapshot = matches!(payload, Payload::SnapshotSent(_));
+                let named = match &payload {
+                    Payload::Add(add) => Some(add.uid.clone()),
+                    Payload::Keep(keep) => Some(keep.uid.clone()),
+                    _ => None,
+                };
                 let outcome = self.pods.apply(payload, descriptors);
                 if let Err(error) = &outcome {
                     tracing::error!(%error, "refused a pod that the agent sent");
                 }
                 zds.acknowledge(outcome.as_ref().err().map(PodError::to_string)).await;
+                if let Some(guard) = named.and_then(|uid| self.pods.get(&uid)?.guard().cloned()) {
+                    zds.guard(guard).await;
+                }
                 for change in outcome.unwrap_or_default() {
                     self.forward(change).await;
                 }
@@ -239,6 +247,11 @@ impl Monitor {
             Report::Ready(_) => tracing::info!(pid = self.worker.pid(), "the worker serves"),
             Report::NeedSockets(need) => self.give_sockets(&need.uid, need.count).await,
             Report::Certified(uid) => zds.certified(uid).await,
+            Report::Guard(guard) => {
+                if let Some(news) = self.pods.set_guard(guard) {
+                    zds.guard(news).await;
+                }
+            }
             Report::PodLost(uid) => self.send_again(&uid).await,
             Report::Drained(_) => {
                 tracing::info!("the last connection has ended");

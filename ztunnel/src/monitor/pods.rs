@@ -6,7 +6,7 @@ use std::{
 };
 
 use culvert_net::{NetError, Netns, sockopt};
-use culvert_proto::zds::{AddWorkload, SocketRole, workload_request::Payload};
+use culvert_proto::zds::{AddWorkload, Guard, SocketRole, workload_request::Payload};
 
 use crate::wire::PodAdded;
 
@@ -56,9 +56,15 @@ pub(super) struct Pod {
     description: PodAdded,
     netns: Netns,
     listeners: Vec<OwnedFd>,
+    /// Which of its ports are strict, as the worker said last; kept for the next agent.
+    guard: Option<Guard>,
 }
 
 impl Pod {
+    pub(super) fn guard(&self) -> Option<&Guard> {
+        self.guard.as_ref()
+    }
+
     pub(super) fn description(&self) -> &PodAdded {
         &self.description
     }
@@ -171,7 +177,7 @@ impl Pods {
             })?,
             None => return Err(PodError::NoSockets(uid)),
         };
-        let (mut roles, mut listeners) = (Vec::new(), Vec::new());
+        let (mut roles, mut listeners, mut guard) = (Vec::new(), Vec::new(), None);
         let mut changes = Vec::new();
         // The agent restarted and made new listeners: connections may still wait in the earlier ones, so they stay.
         if let Some(earlier) = self.pods.remove(&uid) {
@@ -179,7 +185,7 @@ impl Pods {
                 .inode()
                 .is_ok_and(|new| earlier.netns.inode().is_ok_and(|old| old == new));
             if is_same {
-                (roles, listeners) = (earlier.description.roles, earlier.listeners);
+                (roles, listeners, guard) = (earlier.description.roles, earlier.listeners, earlier.guard);
             } else {
                 // Another pod under the same uid: the worker must not use the sockets that it has in the old namespace.
                 changes.push(Change::Removed { uid: uid.clone() });
@@ -206,9 +212,18 @@ impl Pods {
                 description,
                 netns,
                 listeners,
+                guard,
             },
         );
         Ok(changes)
+    }
+
+    /// Notes which ports of a pod are strict. Returns it if the agent has not been told.
+    pub(super) fn set_guard(&mut self, guard: Guard) -> Option<Guard> {
+        let pod = self.pods.get_mut(&guard.uid)?;
+        let is_news = pod.guard.as_ref() != Some(&guard);
+        pod.guard = Some(guard.clone());
+        is_news.then_some(guard)
     }
 
     /// Makes unconnected sockets inside a pod; none when the pod is gone.
@@ -300,6 +315,26 @@ mod tests {
             4,
             "the earlier listeners must stay open"
         );
+    }
+
+    #[test]
+    fn which_ports_are_strict_is_kept_for_the_next_agent_and_said_once() {
+        let mut pods = Pods::default();
+        let guard = |strict| Guard {
+            uid: "a".into(),
+            strict,
+            exceptions: vec![],
+        };
+        assert_eq!(pods.set_guard(guard(true)), None, "of a pod that is not here");
+        let (payload, descriptors) = add("a", 1);
+        pods.apply(payload, descriptors).unwrap();
+        assert_eq!(pods.set_guard(guard(true)), Some(guard(true)));
+        // The next worker says it again; the next agent sends the pod again.
+        assert_eq!(pods.set_guard(guard(true)), None);
+        let (payload, descriptors) = add("a", 1);
+        pods.apply(payload, descriptors).unwrap();
+        assert_eq!(pods.get("a").unwrap().guard(), Some(&guard(true)));
+        assert_eq!(pods.set_guard(guard(false)), Some(guard(false)));
     }
 
     #[test]

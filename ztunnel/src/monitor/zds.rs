@@ -4,7 +4,7 @@ use std::{os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 use culvert_net::packet::{AsyncPacketSocket, LostDescriptors, PacketSocket};
 use culvert_proto::zds::{
-    Ack, Certified, Ending, Version, WorkloadRequest, WorkloadResponse, ZdsHello, workload_request::Payload,
+    Ack, Certified, Ending, Guard, Version, WorkloadRequest, WorkloadResponse, ZdsHello, workload_request::Payload,
     workload_response,
 };
 use prost::Message as _;
@@ -107,6 +107,11 @@ impl Zds {
         self.say(workload_response::Payload::Certified(Certified { uid })).await;
     }
 
+    /// Says which ports of a pod are strict. An agent that is away is told when it names the pod again.
+    pub(super) async fn guard(&mut self, guard: Guard) {
+        self.say(workload_response::Payload::Guard(guard)).await;
+    }
+
     /// Says that this proxy was asked to end.
     pub(super) async fn ending(&mut self) {
         self.say(workload_response::Payload::Ending(Ending {})).await;
@@ -126,6 +131,7 @@ impl Zds {
         let hello = ZdsHello {
             version: Version::CulvertV1 as i32,
             holds: true,
+            guards: true,
         };
         socket.send(&hello.encode_to_vec(), &[]).await?;
         Ok(socket)

@@ -37,7 +37,12 @@ impl Peer {
 
     async fn hello(version: i32) -> Self {
         let peer = Self::new();
-        peer.say(&ZdsHello { version, holds: true }.encode_to_vec()).await;
+        let hello = ZdsHello {
+            version,
+            holds: true,
+            guards: true,
+        };
+        peer.say(&hello.encode_to_vec()).await;
         peer
     }
 
@@ -273,4 +278,23 @@ async fn listeners_are_found_again_in_the_process_that_holds_them() {
         "a tap for the family, and the silent listener"
     );
     assert!(recover::listening(u32::MAX).is_err() && recover::listening(0).is_err());
+}
+
+#[tokio::test]
+async fn which_ports_are_strict_is_heard_of_and_what_is_no_port_is_no_exception() {
+    let mut peer = Peer::hello(Version::CulvertV1 as i32).await;
+    let proxy = peer.connected().await;
+    assert!(proxy.guards);
+    let guard = Guard {
+        uid: "a".into(),
+        strict: true,
+        exceptions: vec![80, 70_000, 443],
+    };
+    let payload = Some(workload_response::Payload::Guard(guard));
+    peer.say(&WorkloadResponse { payload }.encode_to_vec()).await;
+    let Some(Event::Guarded(uid, strictness)) = peer.events.recv().await else {
+        panic!("the agent must hear of it")
+    };
+    assert_eq!((&*uid, strictness.strict), ("a", true));
+    assert_eq!(Vec::from_iter(strictness.exceptions), [80, 443]);
 }

@@ -1,6 +1,6 @@
 //! A node for one test: cgroups, a bpffs and the programs, with the test's own process as agent, proxy or application.
 
-use culvert_agent::kernel::{Exclusions, Kernel, KernelConfig, MapSizes};
+use culvert_agent::kernel::{Exclusions, GuardHook, Kernel, KernelConfig, MapSizes};
 use std::{
     ffi::CString,
     fs, io,
@@ -49,6 +49,8 @@ impl Node {
                 exclusions: 16,
             },
             exclusions: Exclusions::default(),
+            guard_hook: GuardHook::Auto,
+            node_network: "/proc/self/ns/net".into(),
         };
         let node = Self {
             config,
@@ -62,6 +64,15 @@ impl Node {
 
     pub(crate) fn open(&self) -> Kernel {
         Kernel::open(&self.config).expect("open the kernel side")
+    }
+
+    /// The folder with the pins of the one version of the programs that there is.
+    pub(crate) fn version(&self) -> PathBuf {
+        let entries = fs::read_dir(&self.config.bpffs).expect("read").flatten();
+        let version = entries
+            .map(|entry| entry.path())
+            .find(|path| path.join("links").exists());
+        version.expect("a version")
     }
 
     /// The folder of a cgroup of this node.
@@ -126,4 +137,27 @@ fn mount_bpffs(at: &Path) {
         ));
         check(libc::mount(c"bpf".as_ptr(), at.as_ptr(), c"bpf".as_ptr(), 0, null()));
     }
+}
+
+/// Detaches a link as `bpftool link detach` does.
+pub(crate) fn detach(pin: &Path) {
+    #[repr(C)]
+    struct Get {
+        path: u64,
+        rest: u64,
+    }
+    let path = CString::new(pin.to_str().expect("UTF-8")).expect("no zero");
+    let get = Get {
+        path: path.as_ptr() as u64,
+        rest: 0,
+    };
+    // SAFETY: the attributes of BPF_OBJ_GET and BPF_LINK_DETACH; the path outlives the call.
+    let detached = unsafe {
+        let link = libc::syscall(libc::SYS_bpf, 7, &get, size_of::<Get>());
+        assert!(link >= 0, "{}: {}", pin.display(), io::Error::last_os_error());
+        let detached = libc::syscall(libc::SYS_bpf, 34, &(link as u64), size_of::<u64>());
+        libc::close(link as i32);
+        detached
+    };
+    assert_eq!(detached, 0, "{}: {}", pin.display(), io::Error::last_os_error());
 }

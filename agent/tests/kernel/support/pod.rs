@@ -27,6 +27,8 @@ pub(crate) struct World {
     pub(crate) listeners: Option<Listeners>,
     /// Which connections the pod wants held.
     pub(crate) held: Held,
+    /// Whether its links are guarded.
+    pub(crate) guarded: bool,
     pub(crate) kernel: Kernel,
     // Last, so that it is dropped last.
     pub(crate) node: Node,
@@ -63,9 +65,16 @@ impl World {
             peer,
             listeners,
             held: Held::None,
+            guarded: false,
             kernel,
             node,
         }
+    }
+
+    /// Lets the kernel side look for the other end of the pod's link where that is.
+    pub(crate) fn see_node(&mut self) {
+        self.node.config.node_network = self.peer.path();
+        restart(self);
     }
 
     /// With the pod enrolled both ways.
@@ -109,6 +118,7 @@ impl World {
             outbound,
             inbound,
             hold: &self.held,
+            guard: self.guarded,
         };
         self.kernel.enrol(&capture).expect("enrol");
     }

@@ -5,6 +5,7 @@ use std::{
     io,
     net::IpAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
+    path::PathBuf,
     process::Command,
     sync::mpsc,
     thread::{self, JoinHandle},
@@ -113,16 +114,29 @@ impl Space {
     }
 
     pub(crate) fn ip(&self, arguments: &str) -> String {
+        self.output("ip", arguments)
+    }
+
+    pub(crate) fn tc(&self, arguments: &str) -> String {
+        self.output("tc", arguments)
+    }
+
+    fn output(&self, program: &'static str, arguments: &str) -> String {
         let words: Vec<String> = arguments.split(' ').map(ToOwned::to_owned).collect();
         let output = self
-            .run(move || Command::new("ip").args(words).output())
-            .expect("run ip");
+            .run(move || Command::new(program).args(words).output())
+            .unwrap_or_else(|error| panic!("run {program}: {error}"));
         assert!(
             output.status.success(),
-            "ip {arguments}: {}",
+            "{program} {arguments}: {}",
             String::from_utf8_lossy(&output.stderr)
         );
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// By which the namespace can be opened as long as it is there.
+    pub(crate) fn path(&self) -> PathBuf {
+        format!("/proc/self/task/{}/ns/net", self.tid).into()
     }
 
     /// `SO_NETNS_COOKIE`.

@@ -1,4 +1,5 @@
 use culvert_identity::SpiffeId;
+use culvert_policy::Strictness;
 use culvert_proto::{
     security::{self as proto, Action, Scope},
     workload,
@@ -214,4 +215,39 @@ fn a_source_is_worth_a_question_in_the_meshs_ranges_or_if_it_has_proved_to_be_of
             "what was answered must not be asked again"
         );
     }
+}
+
+#[test]
+fn ports_are_strict_as_the_policies_that_bind_the_pod_say_and_all_while_one_is_missing() {
+    let strictness = |world: &mut World| world.mesh().strictness(&client());
+    let anonymous = proto::Match {
+        not_principals: vec![proto::StringMatch {
+            match_type: Some(proto::string_match::MatchType::Presence(())),
+        }],
+        ..Default::default()
+    };
+    let rules = vec![proto::Rule {
+        clauses: vec![proto::Clause {
+            matches: vec![anonymous],
+        }],
+    }];
+    let strict = policy("strict", Scope::WorkloadSelector, Action::Deny, rules);
+    let mut world = World::new(false);
+    assert_eq!(strictness(&mut world), Some(Strictness::NO_PORT));
+    world.put_policy(&strict);
+    assert_eq!(strictness(&mut world), None, "it may select the pod");
+    world.put(client_workload());
+    assert_eq!(strictness(&mut world), Some(Strictness::NO_PORT));
+    let mut own = client_workload();
+    own.authorization_policies = vec!["shop/strict".into()];
+    world.put(own);
+    assert_eq!(strictness(&mut world), Some(Strictness::EVERY_PORT));
+    world.put_policy(&policy("strict", Scope::WorkloadSelector, Action::Deny, vec![]));
+    assert_eq!(strictness(&mut world), Some(Strictness::NO_PORT));
+    world.store.remove_policy("shop/strict");
+    assert_eq!(
+        strictness(&mut world),
+        Some(Strictness::EVERY_PORT),
+        "named, and not here"
+    );
 }
