@@ -15,7 +15,8 @@ pub(crate) fn addresses(object: &Object) -> Vec<IpAddr> {
     }
 }
 
-fn service_addresses(service: &Service) -> Vec<IpAddr> {
+/// The virtual addresses of a Service.
+pub(crate) fn service_addresses(service: &Service) -> Vec<IpAddr> {
     let texts = service.spec.iter().flat_map(|spec| spec.cluster_ips.iter().flatten());
     texts.filter_map(|text| text.parse().ok()).collect()
 }

@@ -31,7 +31,17 @@ pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, Stri
     };
     let field = format!("metadata.annotations[{}]", enrolment::CLOSE_ANNOTATION);
     found.extend(close.map(|problem| (field, problem)));
-    if matches!(object, Object::Namespace(_) | Object::Service(_) | Object::Pod(_))
+    let problems = match object {
+        Object::ServiceEntry(entry) => entry.problems(),
+        Object::WorkloadEntry(entry) => entry.problems(),
+        _ => &[],
+    };
+    found.extend(
+        problems
+            .iter()
+            .map(|problem| (problem.field.clone().unwrap_or_default(), problem.message.clone())),
+    );
+    if may_ask_for_a_waypoint(object)
         && let Asked::Waypoint { label, name, .. } = waypoint::waypoint(|key| object.label(key))
     {
         let what = match object {
@@ -49,4 +59,11 @@ pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, Stri
         }
     }
     found
+}
+
+fn may_ask_for_a_waypoint(object: &Object) -> bool {
+    matches!(
+        object,
+        Object::Namespace(_) | Object::Service(_) | Object::Pod(_) | Object::ServiceEntry(_) | Object::WorkloadEntry(_)
+    )
 }

@@ -19,6 +19,7 @@
 //! | an unknown value of a label that enrols | it does not enrol |
 //! | an unknown value of the annotation that closes connections, or one on a pod | nothing is closed |
 //! | an unknown value of the annotation that holds connections | none is held |
+//! | something wrong in one place of a ServiceEntry or a WorkloadEntry | that place leads nowhere; the rest of the object holds |
 //! | a kind of Istio or of the Gateway API that is not served | the world is as without it: see [`known`] |
 //! | a kind or version of theirs that nobody knows | it is left out |
 //!
@@ -70,8 +71,9 @@ pub use few::Few;
 pub use finding::{Finding, Findings};
 pub use hold::{BadHold, HOLD_ANNOTATION, Hold};
 pub use kinds::{
-    AuthorizationPolicy, Binding, Descriptor, Endpoint, EndpointSlice, Held, Key, Kind, KindSpec, NamedPort, Node,
-    Object, Objects, Owner, PeerAuthentication, Pod, PodReference, Presence, Selector, SlicePort, Target, Unserved,
+    AuthorizationPolicy, Binding, Descriptor, Endpoint, EndpointSlice, EntryEndpoint, EntryHost, EntryLocality,
+    EntryPort, Export, Held, Key, Kind, KindSpec, NamedPort, Node, Object, Objects, Owner, PeerAuthentication, Pod,
+    PodReference, Presence, Resolution, Selector, ServiceEntry, SlicePort, Target, Unserved, WorkloadEntry,
     has_no_selector, in_namespace, is_agent, is_external, referenced_pod, selector, service_of_slice,
 };
 pub use labels::Labels;

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::name::ObjectName;
 use crate::persistent::hash_one;
 
@@ -67,5 +69,20 @@ impl Key {
     /// Slices with an endpoint of an address that refers to no pod.
     pub fn slice_at(address: IpAddr) -> Self {
         Self(hash_one(&("slice at", address)))
+    }
+
+    /// ServiceEntries with a host.
+    pub fn host(host: &str) -> Self {
+        Self(hash_one(&("host", host)))
+    }
+
+    /// Services and ServiceEntries with a virtual address, as a range of one, or a range of them.
+    pub fn virtual_range(range: IpNet) -> Self {
+        Self(hash_one(&("virtual range", range.network(), range.prefix_len())))
+    }
+
+    /// ServiceEntries with an endpoint of an address, and the WorkloadEntry of it.
+    pub fn endpoint_at(address: IpAddr) -> Self {
+        Self(hash_one(&("endpoint at", address)))
     }
 }

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::key::Key;
 use super::prune;
 use super::spec::KindSpec;
+use crate::claims;
 use crate::defaults;
 use crate::name::ObjectName;
 use crate::problem::Problem;
@@ -91,7 +92,10 @@ impl KindSpec for Service {
     fn keys(&self, name: &ObjectName) -> Vec<Key> {
         let first = selector(self).and_then(|selector| selector.iter().next());
         let key = first.map(|(label, value)| Key::selector(&name.namespace, label, value));
-        key.into_iter().collect()
+        let own = claims::service_addresses(self).into_iter();
+        own.map(|address| Key::virtual_range(address.into()))
+            .chain(key)
+            .collect()
     }
 
     fn heap(&self) -> usize {
