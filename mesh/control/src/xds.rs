@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use culvert_proto::{
-    ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_TYPE, ROOTS_TYPE,
+    ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_TYPE, RANGES_ALIAS, ROOTS_TYPE,
     discovery::{
         DeltaDiscoveryRequest, DeltaDiscoveryResponse,
         aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
@@ -98,17 +98,20 @@ impl Configuration {
         store.set_bootstrap(settings.api_server);
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let types = [
+            (ADDRESS_TYPE, mode),
+            (AUTHORIZATION_TYPE, Mode::Wildcard),
+            (ROOTS_TYPE, Mode::Wildcard),
+            (MESH_TYPE, Mode::Wildcard),
+        ];
+        let mut client = Client::new(settings.caller.describe(&settings.cluster_id), types);
+        if on_demand {
+            // Part of the first request, so that there is nothing to send.
+            client.subscribe(ADDRESS_TYPE, [RANGES_ALIAS.to_owned()]);
+        }
         let mut configuration = Self {
             controller: controller.clone(),
-            client: Client::new(
-                settings.caller.describe(&settings.cluster_id),
-                [
-                    (ADDRESS_TYPE, mode),
-                    (AUTHORIZATION_TYPE, Mode::Wildcard),
-                    (ROOTS_TYPE, Mode::Wildcard),
-                    (MESH_TYPE, Mode::Wildcard),
-                ],
-            ),
+            client,
             store,
             on_demand,
             missing: BTreeSet::from([ADDRESS_TYPE, AUTHORIZATION_TYPE]),

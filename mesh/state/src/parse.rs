@@ -4,7 +4,9 @@ use std::{net::IpAddr, sync::Arc};
 
 use culvert_identity::{SpiffeError, SpiffeId};
 use culvert_policy::PolicyError;
-use culvert_proto::{CLIENT_IP, HEALTH, SESSION_AFFINITY, TERMINATING, TEXT_TYPE, config, workload as proto};
+use culvert_proto::{
+    CLIENT_IP, EXPORT_TO, HEALTH, SESSION_AFFINITY, TERMINATING, TEXT_TYPE, config, workload as proto,
+};
 use ipnet::IpNet;
 use prost::Message as _;
 use rustc_hash::FxHashSet;
@@ -221,11 +223,21 @@ impl Parser {
             },
             balancing: balancing(wire)?,
             canonical: wire.canonical,
-            private: match proto::service::Visibility::try_from(wire.visibility) {
-                Ok(visibility) => visibility == proto::service::Visibility::Namespace,
-                Err(_) => return Err(unknown("visibility", wire.visibility)),
-            },
+            seen_in: self.seen_in(wire)?,
         })
+    }
+
+    /// The namespaces that see a service; none where all do.
+    fn seen_in(&mut self, wire: &proto::Service) -> Result<Option<Box<[Arc<str>]>>, ResourceError> {
+        if let Some(names) = text_of(&wire.extensions, EXPORT_TO)? {
+            let names = names.split(',').filter(|name| !name.is_empty());
+            return Ok(Some(names.map(|name| self.shared(name)).collect()));
+        }
+        match proto::service::Visibility::try_from(wire.visibility) {
+            Ok(proto::service::Visibility::Public) => Ok(None),
+            Ok(proto::service::Visibility::Namespace) => Ok(Some([self.shared(&wire.namespace)].into())),
+            Err(_) => Err(unknown("visibility", wire.visibility)),
+        }
     }
 }
 
@@ -346,17 +358,21 @@ fn gateway(wire: Option<&proto::GatewayAddress>) -> Result<Option<Arc<str>>, Res
     Ok(Some(destination.into()))
 }
 
-/// Extensions that are not known change nothing here: they are for others.
-fn is_sticky(extensions: &[proto::Extension]) -> Result<bool, ResourceError> {
-    let Some(found) = extensions.iter().find(|extension| extension.name == SESSION_AFFINITY) else {
-        return Ok(false);
+/// The text of an extension, if it is there. Extensions that are not known change nothing here: they are for others.
+fn text_of(extensions: &[proto::Extension], name: &'static str) -> Result<Option<String>, ResourceError> {
+    let Some(found) = extensions.iter().find(|extension| extension.name == name) else {
+        return Ok(None);
     };
     let config = found.config.as_ref().filter(|config| config.type_url == TEXT_TYPE);
-    let kind = config.map(|config| String::decode(config.value.as_slice()));
-    match kind.ok_or(ResourceError::Missing(SESSION_AFFINITY))? {
-        Ok(kind) if kind == CLIENT_IP => Ok(true),
-        Ok(kind) => Err(ResourceError::SessionAffinity(kind)),
-        Err(error) => Err(ResourceError::Decode(error.to_string())),
+    let text = String::decode(config.ok_or(ResourceError::Missing(name))?.value.as_slice());
+    text.map(Some).map_err(|error| ResourceError::Decode(error.to_string()))
+}
+
+fn is_sticky(extensions: &[proto::Extension]) -> Result<bool, ResourceError> {
+    match text_of(extensions, SESSION_AFFINITY)?.as_deref() {
+        None => Ok(false),
+        Some(CLIENT_IP) => Ok(true),
+        Some(other) => Err(ResourceError::SessionAffinity(other.to_owned())),
     }
 }
 

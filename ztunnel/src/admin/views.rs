@@ -131,7 +131,7 @@ fn service(service: &Service, endpoints: &[String]) -> Value {
         "load_balancing": format!("{:?}", service.balancing.mode),
         "preference": service.balancing.preference.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>(),
         "canonical": service.canonical,
-        "private": service.private,
+        "seen_in": service.seen_in.as_deref().map(texts),
     })
 }
 
