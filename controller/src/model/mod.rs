@@ -19,7 +19,12 @@
 //! | [`names`] | what telemetry calls it |
 //! | `agents` | which nodes have an agent |
 //! | `service` | a Service becomes a Service, and an entry in each of its Workloads |
-//! | `policy` | who may connect to a pod: AuthorizationPolicy and PeerAuthentication |
+//! | `service_entry` | a ServiceEntry becomes Services, and Workloads where it lists endpoints |
+//! | `workload_entry` | a WorkloadEntry becomes a Workload |
+//! | `outside` | Workloads that are no pods |
+//! | `tunnel` | who takes connections through the tunnel by a word of Istio's |
+//! | `owner` | who has an address |
+//! | `policy` | who may connect to a workload: AuthorizationPolicy and PeerAuthentication |
 //! | `ports` | their ports |
 //! | `restriction` | what is denied since nobody enforces an object that restricts it |
 //! | `slice` | endpoints written by hand become Workloads, or bring a pod's to a Service |
@@ -34,7 +39,7 @@ use std::time::Instant;
 
 use culvert_objects::{
     AuthorizationPolicy, EndpointSlice, Findings, Key, Kind, Object, ObjectName, Objects, PeerAuthentication, Pod,
-    Service,
+    Service, ServiceEntry, WorkloadEntry,
 };
 use culvert_proto::security::Authorization;
 use culvert_proto::workload::{Address, address};
@@ -46,6 +51,8 @@ mod agents;
 mod health;
 mod index;
 pub mod names;
+mod outside;
+mod owner;
 pub mod pod;
 mod policy;
 mod ports;
@@ -53,11 +60,14 @@ mod ranges;
 mod reader;
 mod restriction;
 mod service;
+mod service_entry;
 mod settings;
 mod slice;
+mod tunnel;
 mod unit;
 mod waypoint;
 mod wire;
+mod workload_entry;
 
 use agents::Agents;
 use index::{Index, Units};
@@ -157,15 +167,19 @@ impl Model {
             units.extend(self.units.readers(Key::agent_on(&node)).cloned());
         }
         let before = self.snapshot.clone();
-        let mut touched: BTreeSet<(&'static str, Arc<str>)> = BTreeSet::new();
+        let mut touched = Touched::new();
         for unit in &units {
             self.derive(unit, &mut touched);
+        }
+        // Only now: one unit may have given up what another has made.
+        for ((type_url, name), _) in touched.iter().filter(|(_, is_made)| !**is_made) {
+            self.snapshot.remove(type_url, name);
         }
         let mut changes = Changes {
             derived: units.len(),
             ..Changes::default()
         };
-        for (type_url, name) in touched {
+        for (type_url, name) in touched.into_keys() {
             let (was, is) = (before.version(type_url, &name), self.snapshot.version(type_url, &name));
             if was == is {
                 continue;
@@ -218,20 +232,13 @@ impl Model {
     }
 
     /// Derives a unit again, and collects the resources that it had or has.
-    fn derive(&mut self, unit: &Unit, touched: &mut BTreeSet<(&'static str, Arc<str>)>) {
+    fn derive(&mut self, unit: &Unit, touched: &mut Touched) {
         let reader = Reader::new(&self.settings, &self.objects, &self.index);
         let made = make(unit, &reader, &self.agents);
         let keys = reader.into_keys();
         let before = self.units.take(unit);
-        for (type_url, name) in before.resources {
-            if !made
-                .resources
-                .iter()
-                .any(|made| made.type_url == type_url && made.name == name)
-            {
-                self.snapshot.remove(type_url, &name);
-            }
-            touched.insert((type_url, name));
+        for resource in before.resources {
+            touched.entry(resource).or_insert(false);
         }
         for finding in &before.findings {
             self.findings.remove(&**finding);
@@ -241,7 +248,7 @@ impl Model {
             resources: made.resources.iter().map(named).collect(),
             findings: made.findings.into_iter().map(Arc::new).collect(),
         };
-        touched.extend(product.resources.iter().cloned());
+        touched.extend(product.resources.iter().map(|resource| (resource.clone(), true)));
         for resource in made.resources {
             self.snapshot.set(resource);
         }
@@ -255,6 +262,9 @@ impl Model {
         self.units.set(unit, keys, product);
     }
 }
+
+/// Resources that units had before an update or have after it, by type and name, and whether they have them after it.
+type Touched = BTreeMap<(&'static str, Arc<str>), bool>;
 
 /// What a unit is derived to.
 fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
@@ -299,6 +309,29 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
             Derived {
                 resources: made.into_iter().collect(),
                 ..Derived::default()
+            }
+        }
+        Unit::ServiceEntry(name) => {
+            let entry = reader.own::<ServiceEntry>(name);
+            entry
+                .map(|entry| service_entry::derive(reader, name, entry))
+                .unwrap_or_default()
+        }
+        Unit::WorkloadEntry(name) => {
+            let entry = reader.own::<WorkloadEntry>(name);
+            match entry.map(|entry| workload_entry::workload(reader, name, entry)) {
+                None => Derived::default(),
+                Some(Err(finding)) => Derived {
+                    findings: vec![finding],
+                    ..Derived::default()
+                },
+                Some(Ok(workload)) => Derived {
+                    resources: workload
+                        .into_iter()
+                        .map(|workload| of_workload(&name.namespace, workload))
+                        .collect(),
+                    ..Derived::default()
+                },
             }
         }
         Unit::Policy(name) => {

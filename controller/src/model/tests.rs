@@ -13,6 +13,8 @@ use prost::Message as _;
 
 use super::*;
 
+mod entries;
+
 const SHOP: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {culvert.dev/mesh: ambient}}\n---\n\
     apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: default, namespace: shop}\n";
 
@@ -187,7 +189,7 @@ fn the_ranges_of_the_mesh_are_those_of_nodes_and_services() {
 
 /// A world of few names, so that objects of all kinds meet. Returns the object, and its kind and name.
 fn some_object(seed: u32) -> (Kind, ObjectName, Object) {
-    let (what, number, address, more) = (seed % 10, seed / 10 % 3, seed / 30 % 4, seed / 120 % 4);
+    let (what, number, address, more) = (seed % 12, seed / 12 % 3, seed / 36 % 4, seed / 144 % 4);
     let namespace = ["shop", "play"][(number % 2) as usize];
     let yaml = match what {
         0 => format!(
@@ -208,6 +210,23 @@ fn some_object(seed: u32) -> (Kind, ObjectName, Object) {
             "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: e{number}, namespace: {namespace}, \
              labels: {{kubernetes.io/service-name: s{more}}}}}\naddressType: IPv4\nports: [{{name: http, port: 90}}]\n\
              endpoints: [{{addresses: [198.18.0.{address}]}}, {{addresses: [198.18.0.9], targetRef: {{kind: Pod, name: p{number}}}}}]\n"
+        ),
+        6 => format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: x{number}, namespace: {namespace}}}\nspec: \
+             {{hosts: [h{more}.example, s{number}.shop.svc.cluster.local], addresses: [198.1{}.0.{address}, 198.51.100.0/2{address}], \
+             resolution: {}, ports: [{{number: 80, name: web}}], {}}}\n",
+            8 + more % 2,
+            ["STATIC", "DNS", "NONE", "STATIC"][more as usize],
+            [
+                "endpoints: [{address: 198.18.0.1}]",
+                "workloadSelector: {labels: {app: a0}}"
+            ][(address % 2) as usize],
+        ),
+        7 => format!(
+            "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {{name: w{number}, namespace: {namespace}}}\n\
+             spec: {{address: 198.1{}.0.{address}, labels: {{app: a{}}}}}\n",
+            8 + more % 2,
+            more / 2,
         ),
         _ => format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: p{number}, namespace: {namespace}, labels: {{app: a{}, v: v{}}}}}\n\
@@ -242,7 +261,7 @@ proptest! {
     /// than before, by whatever name it asked, is among those whom the changes name.
     #[test]
     fn derived_by_steps_is_derived_at_once(
-        steps in proptest::collection::vec((0_u32..480, proptest::bool::weighted(0.75), any::<bool>()), 1..60),
+        steps in proptest::collection::vec((0_u32..576, proptest::bool::weighted(0.75), any::<bool>()), 1..60),
     ) {
         let mut world = World::default();
         let mut model = Model::default();
@@ -275,6 +294,8 @@ proptest! {
         prop_assert_eq!(model.addresses(), at_once.addresses());
         let mesh = |model: &Model| model.snapshot().version(MESH_TYPE, "mesh");
         prop_assert_eq!(mesh(&model), mesh(&at_once));
+        let said = |model: &Model| model.findings().keys().cloned().collect::<Vec<_>>();
+        prop_assert_eq!(said(&model), said(&at_once));
         prop_assert_eq!(keys(model.snapshot()), keys(at_once.snapshot()));
     }
 }
