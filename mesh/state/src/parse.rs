@@ -2,87 +2,19 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use culvert_identity::{SpiffeError, SpiffeId};
-use culvert_policy::PolicyError;
-use culvert_proto::{
-    CLIENT_IP, EXPORT_TO, HEALTH, SESSION_AFFINITY, TERMINATING, TEXT_TYPE, config, workload as proto,
-};
+use culvert_identity::SpiffeId;
+use culvert_proto::{EXPORT_TO, HEALTH, TERMINATING, TEXT_TYPE, config, workload as proto};
 use ipnet::IpNet;
 use prost::Message as _;
 use rustc_hash::FxHashSet;
 
 use crate::{
     Workload,
+    error::ResourceError,
+    extension::{is_sticky, text_of},
     service::{Balancing, Closeness, Mode, Service, ServicePort},
     workload::{Health, Locality, Membership},
 };
-
-/// Why a resource cannot be used. The controller hears it, with the resource's name, in a NACK.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ResourceError {
-    /// The bytes are no message of the type.
-    #[error("does not decode: {0}")]
-    Decode(String),
-    /// An address that is neither workload nor service.
-    #[error("neither a workload nor a service")]
-    Empty,
-    /// The resource says that it has another name.
-    #[error("calls itself `{0}`")]
-    Name(String),
-    /// A field that must have a value has none.
-    #[error("{0} is missing")]
-    Missing(&'static str),
-    /// An address with a length that no family has.
-    #[error("{field}: an address has {bytes} bytes, neither 4 nor 16")]
-    AddressLength {
-        /// Which field.
-        field: &'static str,
-        /// How many.
-        bytes: usize,
-    },
-    /// An address at which nothing can be reached from another host.
-    #[error("{field}: {address} cannot be an address of it")]
-    Address {
-        /// Which field.
-        field: &'static str,
-        /// As received.
-        address: IpAddr,
-    },
-    /// A prefix longer than its address.
-    #[error("addresses: prefix length {length} is too long for {address}")]
-    Prefix {
-        /// The address.
-        address: IpAddr,
-        /// As received.
-        length: u32,
-    },
-    /// A port outside 1 to 65535 (0 for a target port that differs by workload).
-    #[error("{field}: {value} is no port")]
-    Port {
-        /// Which field.
-        field: &'static str,
-        /// As received.
-        value: u32,
-    },
-    /// A number that is none of the values of its enumeration.
-    #[error("{field}: {value} is unknown")]
-    UnknownValue {
-        /// Which field.
-        field: &'static str,
-        /// As received.
-        value: i32,
-    },
-    /// A way to keep clients with an endpoint that is none of those known here.
-    #[error("session affinity `{0}` is unknown")]
-    SessionAffinity(String),
-    /// Namespace, service account or trust domain make no identity.
-    #[error(transparent)]
-    Identity(#[from] SpiffeError),
-    /// An authorization policy cannot be enforced as it is written.
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
-}
 
 /// The ranges in a `culvert.config.Mesh`.
 pub fn mesh_ranges(bytes: &[u8]) -> Result<Vec<IpNet>, ResourceError> {
@@ -356,24 +288,6 @@ fn gateway(wire: Option<&proto::GatewayAddress>) -> Result<Option<Arc<str>>, Res
         None => return Err(ResourceError::Missing("gateway destination")),
     };
     Ok(Some(destination.into()))
-}
-
-/// The text of an extension, if it is there. Extensions that are not known change nothing here: they are for others.
-fn text_of(extensions: &[proto::Extension], name: &'static str) -> Result<Option<String>, ResourceError> {
-    let Some(found) = extensions.iter().find(|extension| extension.name == name) else {
-        return Ok(None);
-    };
-    let config = found.config.as_ref().filter(|config| config.type_url == TEXT_TYPE);
-    let text = String::decode(config.ok_or(ResourceError::Missing(name))?.value.as_slice());
-    text.map(Some).map_err(|error| ResourceError::Decode(error.to_string()))
-}
-
-fn is_sticky(extensions: &[proto::Extension]) -> Result<bool, ResourceError> {
-    match text_of(extensions, SESSION_AFFINITY)?.as_deref() {
-        None => Ok(false),
-        Some(CLIENT_IP) => Ok(true),
-        Some(other) => Err(ResourceError::SessionAffinity(other.to_owned())),
-    }
 }
 
 fn balancing(service: &proto::Service) -> Result<Balancing, ResourceError> {
