@@ -200,11 +200,23 @@ impl<'m> Choice<'m> {
     /// An endpoint that is ready; where there is none, one that is about to end and still serves, as kube-proxy does.
     fn of_healthiest(&self, tried: &[SocketAddr]) -> Option<(&'m Member, SocketAddr)> {
         if self.service.balancing.allow_unhealthy {
-            return self.choose(|_| true, tried);
+            return self.of_untroubled(|_| true, tried);
         }
         [Health::Ready, Health::Terminating]
             .into_iter()
-            .find_map(|health| self.choose(|workload| workload.health == health, tried))
+            .find_map(|health| self.of_untroubled(|workload| workload.health == health, tried))
+    }
+
+    /// One that has not failed lately, though it be farther away; where there is none, the one with the least trouble. Who
+    /// stays with an endpoint does so as long as that is there.
+    fn of_untroubled(
+        &self,
+        admit: impl Fn(&Workload) -> bool,
+        tried: &[SocketAddr],
+    ) -> Option<(&'m Member, SocketAddr)> {
+        let is_untroubled = |workload: &Workload| admit(workload) && workload.trouble.level() == 0;
+        let untroubled = (!self.service.balancing.sticky).then(|| self.choose(is_untroubled, tried));
+        untroubled.flatten().or_else(|| self.choose(&admit, tried))
     }
 
     /// Of two endpoints drawn at random, by weight, the one with less trouble and then fewer connections from this node;

@@ -1,4 +1,5 @@
 mod balancing;
+mod choice;
 mod inbound;
 mod outbound;
 mod ranges;
