@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use culvert_objects::{
-    EntryEndpoint, Key, KindSpec as _, Labels, Namespace, ObjectName, Pod, Service, WorkloadEntry, is_external,
-    selector,
+    EntryEndpoint, Key, KindSpec as _, Labels, Namespace, ObjectName, Pod, Service, TRAFFIC_DISTRIBUTION,
+    TrafficDistribution, WorkloadEntry, is_external, selector,
 };
 use culvert_proto::workload::load_balancing::{HealthPolicy, Mode, Scope};
 use culvert_proto::workload::{Extension, IpFamilies, LoadBalancing, NetworkAddress, PortList, Service as Message};
@@ -15,9 +15,6 @@ use k8s_openapi::api::core::v1::{ServicePort, ServiceSpec};
 
 use super::reader::Reader;
 use super::{ports, waypoint, wire};
-
-/// Istio's annotation for how near an endpoint should be, on a Service or its Namespace.
-const DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
 
 /// The resource, unless the Service is only a name for something elsewhere.
 pub(super) fn service(reader: &Reader<'_>, name: &ObjectName, service: &Service) -> Option<Message> {
@@ -151,15 +148,15 @@ pub(super) fn distributed<'a>(
     })
 }
 
-/// What a traffic distribution means. What Kubernetes and Istio do not know means nothing to them either.
+/// What a traffic distribution means; of an unknown one the source of the objects has said that it means nothing.
 fn preference(distribution: Option<&str>) -> (Mode, &'static [Scope]) {
-    match distribution {
-        Some("PreferClose" | "PreferSameZone") => (Mode::Failover, &[Scope::Network, Scope::Region, Scope::Zone]),
-        Some("PreferSameNode") => (
+    match distribution.map(TrafficDistribution::parse) {
+        Some(Ok(TrafficDistribution::SameZone)) => (Mode::Failover, &[Scope::Network, Scope::Region, Scope::Zone]),
+        Some(Ok(TrafficDistribution::SameNode)) => (
             Mode::Failover,
             &[Scope::Network, Scope::Region, Scope::Zone, Scope::Subzone, Scope::Node],
         ),
-        _ => (Mode::UnspecifiedMode, &[]),
+        Some(Ok(TrafficDistribution::Any) | Err(_)) | None => (Mode::UnspecifiedMode, &[]),
     }
 }
 
@@ -179,7 +176,7 @@ fn annotated<'a>(
     let of_namespace = || {
         let namespace = reader.get::<Namespace>(&name.home())?;
         let annotations = namespace.metadata.annotations.as_ref()?;
-        annotations.get(DISTRIBUTION).map(String::as_str)
+        annotations.get(TRAFFIC_DISTRIBUTION).map(String::as_str)
     };
-    annotation(DISTRIBUTION).or_else(of_namespace)
+    annotation(TRAFFIC_DISTRIBUTION).or_else(of_namespace)
 }

@@ -1,8 +1,11 @@
 //! What is wrong with an object that stays in force.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use crate::enrolment;
 use crate::kinds::{Object, Objects};
 use crate::name::ObjectName;
+use crate::traffic;
 use crate::waypoint::{self, Asked};
 
 /// What is wrong with an object beside others that stays: the field, and what in words.
@@ -19,8 +22,7 @@ pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, Stri
     let mut found: Vec<_> = unknown.into_iter().collect();
     let close = match object {
         Object::Namespace(namespace) => {
-            let annotations = namespace.metadata.annotations.as_ref();
-            let value = annotations.and_then(|all| all.get(enrolment::CLOSE_ANNOTATION));
+            let value = annotation(&namespace.metadata, enrolment::CLOSE_ANNOTATION);
             value.and_then(|value| enrolment::close_annotation_problem(value, true))
         }
         Object::Pod(pod) => {
@@ -41,6 +43,12 @@ pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, Stri
             .iter()
             .map(|problem| (problem.field.clone().unwrap_or_default(), problem.message.clone())),
     );
+    found.extend(match object {
+        Object::Namespace(namespace) => traffic::problems(None, |key| annotation(&namespace.metadata, key)),
+        Object::Service(service) => traffic::problems(service.spec.as_ref(), |key| annotation(&service.metadata, key)),
+        Object::ServiceEntry(entry) => traffic::problems(None, |key| entry.annotations.get(key)),
+        _ => Vec::new(),
+    });
     if may_ask_for_a_waypoint(object)
         && let Asked::Waypoint { label, name, .. } = waypoint::waypoint(|key| object.label(key))
     {
@@ -59,6 +67,10 @@ pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, Stri
         }
     }
     found
+}
+
+fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
 fn may_ask_for_a_waypoint(object: &Object) -> bool {

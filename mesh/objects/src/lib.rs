@@ -19,6 +19,7 @@
 //! | an unknown value of a label that enrols | it does not enrol |
 //! | an unknown value of the annotation that closes connections, or one on a pod | nothing is closed |
 //! | an unknown value of the annotation that holds connections | none is held |
+//! | an unknown word for how near endpoints should be | no endpoint is preferred |
 //! | something wrong in one place of a ServiceEntry or a WorkloadEntry | that place leads nowhere; the rest of the object holds |
 //! | a kind of Istio or of the Gateway API that is not served | the world is as without it: see [`known`] |
 //! | a kind or version of theirs that nobody knows | it is left out |
@@ -52,6 +53,7 @@ mod objects;
 mod persistent;
 mod pool;
 mod problem;
+mod traffic;
 mod values;
 mod walk;
 mod watch;
@@ -80,6 +82,7 @@ pub use labels::Labels;
 pub use name::ObjectName;
 pub use persistent::PersistentMap;
 pub use problem::Problem;
+pub use traffic::{TRAFFIC_DISTRIBUTION, TrafficDistribution, UnknownTrafficDistribution};
 pub use waypoint::{Asked, USE_WAYPOINT, waypoint};
 
 /// The types of Kubernetes that [`Objects`] holds, so that users of this crate need not name their versions.

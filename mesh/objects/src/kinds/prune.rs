@@ -12,6 +12,7 @@ use crate::enrolment::{CLOSE_ANNOTATION, NETNS_ANNOTATION, SIDECAR_ANNOTATION};
 use crate::hold::HOLD_ANNOTATION;
 use crate::labels::{Labels, shared};
 use crate::name::ObjectName;
+use crate::traffic::TRAFFIC_DISTRIBUTION;
 
 /// Annotations that are read, on whatever object.
 const ANNOTATIONS: [&str; 6] = [
@@ -20,7 +21,7 @@ const ANNOTATIONS: [&str; 6] = [
     NETNS_ANNOTATION,
     CLOSE_ANNOTATION,
     HOLD_ANNOTATION,
-    "networking.istio.io/traffic-distribution",
+    TRAFFIC_DISTRIBUTION,
 ];
 
 /// Whose object it is, and from when to when.
