@@ -28,6 +28,7 @@
 //! | `ports` | their ports |
 //! | `restriction` | what is denied since nobody enforces an object that restricts it |
 //! | `slice` | endpoints written by hand become Workloads, or bring a pod's to a Service |
+//! | `mesh` | what proxies are told of the mesh as a whole |
 //! | `ranges` | which addresses the mesh may have |
 //! | `waypoint` | which waypoint one is to be reached through |
 //! | `wire` | how objects are called on the wire |
@@ -50,6 +51,7 @@ use crate::snapshot::{Resource, Snapshot};
 mod agents;
 mod health;
 mod index;
+mod mesh;
 pub mod names;
 mod outside;
 mod owner;
@@ -354,9 +356,9 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
             }
         }
         Unit::Mesh => {
-            let ranges = ranges::mesh(reader);
+            let mesh = mesh::mesh(reader);
             let strict = policy::strict(reader);
-            let resources = ranges.iter().map(Resource::mesh);
+            let resources = mesh.iter().map(Resource::mesh);
             Derived {
                 resources: resources.chain(strict.iter().map(Resource::authorization)).collect(),
                 ..Derived::default()

@@ -187,6 +187,36 @@ fn the_ranges_of_the_mesh_are_those_of_nodes_and_services() {
     assert_eq!((changes.resources.len(), changes.resources[0].type_url), (1, MESH_TYPE));
 }
 
+#[test]
+fn the_namespaces_that_reach_nothing_unknown_are_those_that_say_so_or_what_nobody_understands() {
+    let namespace = |name: &str, value: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, annotations: {{culvert.dev/outbound-traffic-policy: '{value}'}}}}\n"
+        )
+    };
+    let mut world = World::of(&(SHOP.to_owned() + &namespace("b", "registry-only") + &namespace("a", "REGISTRY_ONLY")));
+    let mut model = Model::default();
+    let told = |model: &Model| {
+        let entry = model.snapshot().get(MESH_TYPE, "mesh");
+        entry.map(|entry| Mesh::decode(&*entry.body).unwrap().registry_only_namespaces)
+    };
+    model.update(&world.objects(), Instant::now());
+    assert_eq!(told(&model).unwrap(), ["a", "b"]);
+    world.apply(&(namespace("a", "allow-any") + &namespace("c", "allow-any")));
+    model.update(&world.objects(), Instant::now());
+    assert_eq!(told(&model).unwrap(), ["b"]);
+    assert_eq!(model.update(&world.objects(), Instant::now()).derived, 0);
+    world.apply(&namespace("d", "allow-any"));
+    assert_eq!(
+        model.update(&world.objects(), Instant::now()).derived,
+        0,
+        "it says nothing"
+    );
+    world.assembly.remove(Kind::Namespace, &ObjectName::cluster("b"));
+    model.update(&world.objects(), Instant::now());
+    assert_eq!(told(&model), None);
+}
+
 /// A world of few names, so that objects of all kinds meet. Returns the object, and its kind and name.
 fn some_object(seed: u32) -> (Kind, ObjectName, Object) {
     let (what, number, address, more) = (seed % 12, seed / 12 % 3, seed / 36 % 4, seed / 144 % 4);

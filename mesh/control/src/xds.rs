@@ -20,7 +20,7 @@ use tonic::{Request, Streaming};
 
 use crate::{
     Change, Outputs, Served,
-    apply::{apply, apply_ranges, apply_roots},
+    apply::{apply, apply_mesh, apply_roots},
     backoff::Backoff,
     channel::{ControllerClient, chain, describe},
     subscriptions::{Asked, Subscriptions},
@@ -196,7 +196,7 @@ impl Configuration {
         let ack = self.client.receive(response, |update| {
             let rejections = match update.type_url {
                 ROOTS_TYPE => apply_roots(controller, &update),
-                MESH_TYPE => apply_ranges(store, by_hand, &update),
+                MESH_TYPE => apply_mesh(store, by_hand, &update),
                 _ => apply(store, &update),
             };
             rejected.get_or_create(&label).inc_by(rejections.len() as u64);

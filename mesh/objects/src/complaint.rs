@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::enrolment;
 use crate::kinds::{Object, Objects};
 use crate::name::ObjectName;
+use crate::outbound::{OUTBOUND_ANNOTATION, OutboundPolicy};
 use crate::traffic;
 use crate::waypoint::{self, Asked};
 
@@ -43,6 +44,14 @@ pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, Stri
             .iter()
             .map(|problem| (problem.field.clone().unwrap_or_default(), problem.message.clone())),
     );
+    if let Object::Namespace(namespace) = object
+        && let Err(unknown) = OutboundPolicy::of(namespace)
+    {
+        found.push((
+            format!("metadata.annotations[{OUTBOUND_ANNOTATION}]"),
+            unknown.to_string(),
+        ));
+    }
     found.extend(match object {
         Object::Namespace(namespace) => traffic::problems(None, |key| annotation(&namespace.metadata, key)),
         Object::Service(service) => traffic::problems(service.spec.as_ref(), |key| annotation(&service.metadata, key)),

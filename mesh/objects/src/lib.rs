@@ -19,6 +19,7 @@
 //! | an unknown value of a label that enrols | it does not enrol |
 //! | an unknown value of the annotation that closes connections, or one on a pod | nothing is closed |
 //! | an unknown value of the annotation that holds connections | none is held |
+//! | an unknown value of the annotation that says what pods may reach | they reach nothing but what the mesh knows |
 //! | an unknown word for how near endpoints should be | no endpoint is preferred |
 //! | something wrong in one place of a ServiceEntry or a WorkloadEntry | that place leads nowhere; the rest of the object holds |
 //! | a kind of Istio or of the Gateway API that is not served | the world is as without it: see [`known`] |
@@ -50,6 +51,7 @@ mod labels;
 mod merge;
 mod name;
 mod objects;
+mod outbound;
 mod persistent;
 mod pool;
 mod problem;
@@ -80,6 +82,7 @@ pub use kinds::{
 };
 pub use labels::Labels;
 pub use name::ObjectName;
+pub use outbound::{OUTBOUND_ANNOTATION, OutboundPolicy, UnknownOutboundPolicy};
 pub use persistent::PersistentMap;
 pub use problem::Problem;
 pub use traffic::{TRAFFIC_DISTRIBUTION, TrafficDistribution, UnknownTrafficDistribution};

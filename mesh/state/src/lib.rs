@@ -35,7 +35,7 @@ pub use authorize::Binding;
 pub use decision::{Awaited, Denial, Endpoint, Inbound, MeshChange, Outbound};
 pub use error::ResourceError;
 pub use mesh::Mesh;
-pub use parse::mesh_ranges;
+pub use parse::MeshSettings;
 pub use pod::Pod;
 pub use service::{Balancing, Closeness, Mode, Service, ServicePort};
 pub use store::Store;

@@ -16,20 +16,37 @@ use crate::{
     workload::{Health, Locality, Membership},
 };
 
-/// The ranges in a `culvert.config.Mesh`.
-pub fn mesh_ranges(bytes: &[u8]) -> Result<Vec<IpNet>, ResourceError> {
-    let mesh = config::Mesh::decode(bytes).map_err(|error| ResourceError::Decode(error.to_string()))?;
-    let range = |wire: &config::Range| {
-        let address = ip(&wire.address, "ranges")?;
-        let net = u8::try_from(wire.length)
-            .ok()
-            .and_then(|length| IpNet::new(address, length).ok());
-        net.map(|net| net.trunc()).ok_or(ResourceError::Prefix {
-            address,
-            length: wire.length,
+/// What the controller says of the mesh as a whole, in a `culvert.config.Mesh`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MeshSettings {
+    /// The addresses that its pods and services may have.
+    pub ranges: Vec<IpNet>,
+    /// Namespaces whose pods reach nothing but what the mesh knows.
+    pub registry_only: Vec<String>,
+}
+
+impl MeshSettings {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// Where the bytes are no message of the type, or a range is none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ResourceError> {
+        let mesh = config::Mesh::decode(bytes).map_err(|error| ResourceError::Decode(error.to_string()))?;
+        let range = |wire: &config::Range| {
+            let address = ip(&wire.address, "ranges")?;
+            let net = u8::try_from(wire.length)
+                .ok()
+                .and_then(|length| IpNet::new(address, length).ok());
+            net.map(|net| net.trunc()).ok_or(ResourceError::Prefix {
+                address,
+                length: wire.length,
+            })
+        };
+        Ok(Self {
+            ranges: mesh.ranges.iter().map(range).collect::<Result<_, _>>()?,
+            registry_only: mesh.registry_only_namespaces,
         })
-    };
-    mesh.ranges.iter().map(range).collect()
+    }
 }
 
 /// What all resources share: texts that many of them repeat, and what an empty trust domain means.

@@ -47,7 +47,7 @@ impl Mesh {
             }
             return self.to_service(pod, service, destination, tried);
         }
-        self.to_stranger(destination, None)
+        self.to_stranger(pod, destination, None)
     }
 
     /// Nothing is known yet. What the controller may need to come up must not wait for it: the API server, and whatever is
@@ -86,7 +86,7 @@ impl Mesh {
     }
 
     /// To an address that no known workload owns: in plaintext, but only once it is sure that it is not of the mesh.
-    fn to_stranger(&self, destination: SocketAddr, service: Option<Arc<str>>) -> Outbound {
+    fn to_stranger(&self, pod: &Pod, destination: SocketAddr, service: Option<Arc<str>>) -> Outbound {
         let address = destination.ip();
         if let Some(name) = self.refused_addresses.get(&address) {
             return unsupported(format!("what the controller says of {name} was refused"));
@@ -102,7 +102,18 @@ impl Mesh {
         if self.ranges.is_empty() && is_private(address) {
             return Outbound::Pending(Awaited::OwnerOrRanges(address));
         }
+        if service.is_none() && self.is_registry_only(pod) {
+            return Outbound::Deny(Denial::NotInRegistry {
+                address,
+                namespace: Arc::clone(&pod.namespace),
+            });
+        }
         direct(destination, None, service)
+    }
+
+    /// Whether the pod reaches nothing but what is known here.
+    fn is_registry_only(&self, pod: &Pod) -> bool {
+        self.registry_only.contains(&*pod.namespace)
     }
 
     fn is_unasked(&self, address: IpAddr) -> bool {
@@ -114,10 +125,12 @@ impl Mesh {
         if let Some(waypoint) = &service.waypoint {
             return unsupported(format!("{name} is reached through waypoint {waypoint}"));
         }
-        if service.balancing.mode == Mode::Passthrough {
+        // What is not on the list is reached as without the service, where that is allowed.
+        let is_listed = service.port(destination.port()).is_some() || !self.is_registry_only(pod);
+        if service.balancing.mode == Mode::Passthrough && is_listed {
             return match self.owners_of(destination.ip()).first() {
                 Some(owner) => self.to_owner(owner, destination, Some(service)),
-                None => self.to_stranger(destination, Some(name.clone())),
+                None => self.to_stranger(pod, destination, Some(name.clone())),
             };
         }
         let Some(port) = service.port(destination.port()) else {

@@ -71,6 +71,11 @@ impl Key {
         Self(hash_one(&("slice at", address)))
     }
 
+    /// Namespaces whose pods reach nothing but what the mesh knows.
+    pub fn registry_only() -> Self {
+        Self(hash_one(&"registry only"))
+    }
+
     /// ServiceEntries with a host.
     pub fn host(host: &str) -> Self {
         Self(hash_one(&("host", host)))

@@ -3,6 +3,7 @@ mod choice;
 mod inbound;
 mod outbound;
 mod ranges;
+mod registry;
 mod store;
 mod waiting;
 
