@@ -1,6 +1,6 @@
 //! What proxies are told of the mesh as a whole.
 
-use culvert_objects::{Key, Namespace, OutboundPolicy};
+use culvert_objects::{Key, Namespace, OUTBOUND_ANNOTATION, OutboundPolicy};
 use culvert_proto::config::Mesh;
 
 use super::ranges;
@@ -17,8 +17,13 @@ pub(super) fn mesh(reader: &Reader<'_>) -> Option<Mesh> {
 
 /// The namespaces whose pods reach nothing but what the mesh knows, in order.
 fn registry_only(reader: &Reader<'_>) -> Vec<String> {
+    let is_meant = |namespace: &Namespace| {
+        let annotations = namespace.metadata.annotations.as_ref();
+        let outbound = annotations.and_then(|all| all.get(OUTBOUND_ANNOTATION));
+        OutboundPolicy::is_registry_only(outbound.map(String::as_str))
+    };
     let found = reader.find::<Namespace>(Key::registry_only());
-    let found = found.filter(|(_, namespace)| OutboundPolicy::is_registry_only(namespace));
+    let found = found.filter(|(_, namespace)| is_meant(namespace));
     let mut names: Vec<String> = found.map(|(name, _)| name.name.to_string()).collect();
     names.sort_unstable();
     names

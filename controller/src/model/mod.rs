@@ -31,6 +31,7 @@
 //! | `mesh` | what proxies are told of the mesh as a whole |
 //! | `ranges` | which addresses the mesh may have |
 //! | `waypoint` | which waypoint one is to be reached through |
+//! | `resource` | Workloads and Services as resources |
 //! | `wire` | how objects are called on the wire |
 //! | [`Settings`] | what holds for the whole mesh |
 
@@ -43,7 +44,7 @@ use culvert_objects::{
     Service, ServiceEntry, WorkloadEntry,
 };
 use culvert_proto::security::Authorization;
-use culvert_proto::workload::{Address, address};
+use culvert_proto::workload::Address;
 use culvert_xds::Change;
 
 use crate::snapshot::{Resource, Snapshot};
@@ -60,6 +61,7 @@ mod policy;
 mod ports;
 mod ranges;
 mod reader;
+mod resource;
 mod restriction;
 mod service;
 mod service_entry;
@@ -277,7 +279,7 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
             };
             match pod::workload(reader, agents, name, pod) {
                 Some((workload, finding)) => Derived {
-                    resources: vec![of_workload(&name.namespace, workload)],
+                    resources: vec![resource::of_workload(&name.namespace, workload)],
                     findings: finding.into_iter().collect(),
                 },
                 None => Derived::default(),
@@ -291,7 +293,7 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
             Derived {
                 resources: workloads
                     .into_iter()
-                    .map(|workload| of_workload(&name.namespace, workload))
+                    .map(|workload| resource::of_workload(&name.namespace, workload))
                     .collect(),
                 ..Derived::default()
             }
@@ -300,14 +302,7 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
             let made = reader
                 .own::<Service>(name)
                 .and_then(|service| service::service(reader, name, service));
-            let made = made.map(|service| {
-                let namespace = &name.namespace;
-                let name = wire::service_name(reader.settings(), name);
-                let address = Address {
-                    r#type: Some(address::Type::Service(service)),
-                };
-                Resource::address(&name, namespace, &address)
-            });
+            let made = made.map(|service| resource::of_service(&name.namespace, service));
             Derived {
                 resources: made.into_iter().collect(),
                 ..Derived::default()
@@ -330,7 +325,7 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
                 Some(Ok(workload)) => Derived {
                     resources: workload
                         .into_iter()
-                        .map(|workload| of_workload(&name.namespace, workload))
+                        .map(|workload| resource::of_workload(&name.namespace, workload))
                         .collect(),
                     ..Derived::default()
                 },
@@ -365,14 +360,6 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
             }
         }
     }
-}
-
-fn of_workload(namespace: &Arc<str>, workload: culvert_proto::workload::Workload) -> Resource {
-    let name = workload.uid.clone();
-    let address = Address {
-        r#type: Some(address::Type::Workload(workload)),
-    };
-    Resource::address(&name, namespace, &address)
 }
 
 #[cfg(test)]

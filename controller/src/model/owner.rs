@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use culvert_objects::{EntryEndpoint, Key, ObjectName, Pod, Service, WorkloadEntry};
+use culvert_objects::{EntryEndpoint, Key, ObjectName, Pod, Service, WorkloadEntry, virtual_addresses};
 use ipnet::IpNet;
 
 use super::reader::Reader;
@@ -29,9 +29,5 @@ pub(super) fn workload_entry<'a>(
 /// The Service that has a virtual address.
 pub(super) fn service<'a>(reader: &Reader<'a>, address: IpAddr) -> Option<&'a ObjectName> {
     let mut found = reader.find::<Service>(Key::virtual_range(IpNet::from(address)));
-    found.find_map(|(name, service)| {
-        let texts = service.spec.iter().flat_map(|spec| spec.cluster_ips.iter().flatten());
-        let mut own = texts.filter_map(|text| text.parse::<IpAddr>().ok());
-        own.any(|own| own == address).then_some(name)
-    })
+    found.find_map(|(name, service)| virtual_addresses(service).contains(&address).then_some(name))
 }

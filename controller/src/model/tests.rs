@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use culvert_objects::Assembly;
 use culvert_proto::config::{Mesh, Range};
-use culvert_proto::workload::{TunnelProtocol, Workload, WorkloadStatus};
+use culvert_proto::workload::{TunnelProtocol, Workload, WorkloadStatus, address};
 use culvert_proto::{ADDRESS_TYPE, HEALTH, MESH_TYPE};
 use culvert_xds::server::Resources as _;
 use proptest::prelude::*;

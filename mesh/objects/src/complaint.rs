@@ -45,7 +45,7 @@ pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, Stri
             .map(|problem| (problem.field.clone().unwrap_or_default(), problem.message.clone())),
     );
     if let Object::Namespace(namespace) = object
-        && let Err(unknown) = OutboundPolicy::of(namespace)
+        && let Err(unknown) = OutboundPolicy::of(annotation(&namespace.metadata, OUTBOUND_ANNOTATION))
     {
         found.push((
             format!("metadata.annotations[{OUTBOUND_ANNOTATION}]"),

@@ -79,6 +79,7 @@ pub use kinds::{
     EntryPort, Export, Held, Key, Kind, KindSpec, NamedPort, Node, Object, Objects, Owner, PeerAuthentication, Pod,
     PodReference, Presence, Resolution, Selector, ServiceEntry, SlicePort, Target, Unserved, WorkloadEntry,
     has_no_selector, in_namespace, is_agent, is_external, referenced_pod, selector, service_of_slice,
+    virtual_addresses,
 };
 pub use labels::Labels;
 pub use name::ObjectName;

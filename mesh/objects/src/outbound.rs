@@ -1,7 +1,5 @@
 //! What the pods of a namespace may reach beside what the mesh knows, by an annotation of the namespace.
 
-use crate::kinds::Namespace;
-
 /// On a namespace: `allow-any`, as without it, or `registry-only`.
 pub const OUTBOUND_ANNOTATION: &str = "culvert.dev/outbound-traffic-policy";
 
@@ -23,25 +21,21 @@ pub enum OutboundPolicy {
 pub struct UnknownOutboundPolicy(String);
 
 impl OutboundPolicy {
-    /// That of a namespace.
+    /// What the annotation of a namespace says, if it has one.
     ///
     /// # Errors
     /// Where its annotation has a value that nobody defined, which is to be taken for [`Self::RegistryOnly`].
-    pub fn of(namespace: &Namespace) -> Result<Self, UnknownOutboundPolicy> {
-        let annotations = namespace.metadata.annotations.as_ref();
-        match annotations
-            .and_then(|all| all.get(OUTBOUND_ANNOTATION))
-            .map(String::as_str)
-        {
+    pub fn of(annotation: Option<&str>) -> Result<Self, UnknownOutboundPolicy> {
+        match annotation {
             None | Some("allow-any") => Ok(Self::AllowAny),
             Some("registry-only") => Ok(Self::RegistryOnly),
             Some(other) => Err(UnknownOutboundPolicy(other.to_owned())),
         }
     }
 
-    /// Whether the pods of a namespace reach nothing but what the mesh knows.
-    pub fn is_registry_only(namespace: &Namespace) -> bool {
-        Self::of(namespace) != Ok(Self::AllowAny)
+    /// Whether the pods of a namespace with this annotation reach nothing but what the mesh knows.
+    pub fn is_registry_only(annotation: Option<&str>) -> bool {
+        Self::of(annotation) != Ok(Self::AllowAny)
     }
 }
 
@@ -51,13 +45,10 @@ mod tests {
 
     #[test]
     fn a_value_that_nobody_defined_lets_nothing_out_and_is_named() {
-        let of = |value: Option<&str>| {
-            let mut namespace = Namespace::default();
-            let entry = |value: &str| [(OUTBOUND_ANNOTATION.to_owned(), value.to_owned())].into();
-            namespace.metadata.annotations = value.map(entry);
+        let of = |value| {
             (
-                OutboundPolicy::of(&namespace).is_ok(),
-                OutboundPolicy::is_registry_only(&namespace),
+                OutboundPolicy::of(value).is_ok(),
+                OutboundPolicy::is_registry_only(value),
             )
         };
         assert_eq!(of(None), (true, false));

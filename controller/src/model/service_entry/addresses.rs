@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::super::owner;
 use super::super::reader::Reader;
-use super::Notes;
+use super::notes::Notes;
 
 /// The addresses that are its own; of the others it is noted why.
 pub(super) fn own(reader: &Reader<'_>, name: &ObjectName, entry: &ServiceEntry, notes: &mut Notes<'_>) -> Vec<IpNet> {

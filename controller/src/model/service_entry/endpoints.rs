@@ -6,8 +6,8 @@ use culvert_proto::workload::{PortList, Workload};
 use super::super::outside::{self, Outside};
 use super::super::reader::Reader;
 use super::super::{owner, ports, wire};
-use super::Notes;
 use super::hosts::Host;
+use super::notes::Notes;
 
 /// A Workload for each endpoint whose address nobody has. Where names are resolved and none is listed, the hosts themselves
 /// are the endpoints.

@@ -7,7 +7,7 @@
 use culvert_objects::{Key, ObjectName, Service, ServiceEntry, is_external};
 
 use super::super::reader::Reader;
-use super::Notes;
+use super::notes::Notes;
 
 /// A host that an entry serves.
 pub(super) struct Host<'a> {

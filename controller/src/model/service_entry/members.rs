@@ -9,7 +9,8 @@ use culvert_proto::workload::PortList;
 
 use super::super::reader::Reader;
 use super::super::{ports, restriction, wire};
-use super::{Notes, hosts};
+use super::hosts;
+use super::notes::Notes;
 
 /// The hosts of the entries that select a workload of `namespace` with these labels. `own` is where it serves a port of a
 /// name.

@@ -9,28 +9,28 @@
 //! | `addresses` | which virtual addresses |
 //! | `endpoints` | the Workloads of what it lists |
 //! | `members` | whose Workloads are its endpoints beside these |
+//! | `notes` | what is wrong with it beside other objects |
 
 use culvert_identity::SpiffeId;
-use culvert_objects::{Export, Finding, Kind, ObjectName, Resolution, ServiceEntry};
+use culvert_objects::{Export, ObjectName, Resolution, ServiceEntry};
 use culvert_proto::workload::load_balancing::{HealthPolicy, Mode};
-use culvert_proto::workload::{
-    Address, Extension, LoadBalancing, NetworkAddress, Service, address, service::Visibility,
-};
+use culvert_proto::workload::{Extension, LoadBalancing, NetworkAddress, Service, service::Visibility};
 use culvert_proto::{EXPORT_TO, extension_of_text};
 use ipnet::IpNet;
 
 use super::reader::Reader;
 use super::unit::Derived;
-use super::{of_workload, ports, restriction, service, waypoint, wire};
+use super::{ports, resource, restriction, service, waypoint, wire};
 use crate::snapshot::Resource;
 
 mod addresses;
 mod endpoints;
 mod hosts;
 mod members;
+mod notes;
 
-use hosts::Host;
 pub(super) use members::{listing, selecting};
+use notes::Notes;
 
 /// On an entry: `false` keeps its hosts without addresses of the mesh's choice.
 const ALLOCATES: &str = "networking.istio.io/enable-autoallocate-ip";
@@ -46,7 +46,6 @@ pub(super) fn derive(reader: &Reader<'_>, name: &ObjectName, entry: &ServiceEntr
         return notes.into_derived(Vec::new());
     }
     let is_denied = is_denied(reader, name, &mut notes);
-    let addresses = addresses::own(reader, name, entry, &mut notes);
     let allocates = entry.labels.get(ALLOCATES) != Some("false") && entry.resolution != Resolution::None;
     if entry.addresses.is_empty() && allocates && hosts.iter().any(|host| !host.is_wildcard()) {
         notes.add(
@@ -54,50 +53,30 @@ pub(super) fn derive(reader: &Reader<'_>, name: &ObjectName, entry: &ServiceEntr
             "there is none, and the mesh allocates none yet: its hosts are reached as without it",
         );
     }
-    let identities = identities(entry, &mut notes);
+    let addresses = addresses::own(reader, name, entry, &mut notes);
+    let common = Service {
+        addresses: addresses.into_iter().map(network_address).collect(),
+        subject_alt_names: identities(entry, &mut notes),
+        load_balancing: load_balancing(reader, name, entry, is_denied),
+        ..common(reader, name, entry)
+    };
     let mut resources: Vec<Resource> = hosts
         .iter()
         .map(|host| {
-            let service = service(reader, name, entry, host, &addresses, &identities, is_denied);
-            let address = Address {
-                r#type: Some(address::Type::Service(service)),
+            let service = Service {
+                hostname: host.name.to_owned(),
+                canonical: host.is_canonical,
+                ..common.clone()
             };
-            Resource::address(&wire::host_name(&name.namespace, host.name), &name.namespace, &address)
+            resource::of_service(&name.namespace, service)
         })
         .collect();
     if !is_denied {
         let workloads = endpoints::workloads(reader, name, entry, &hosts, &mut notes);
         let workloads = workloads.into_iter();
-        resources.extend(workloads.map(|workload| of_workload(&name.namespace, workload)));
+        resources.extend(workloads.map(|workload| resource::of_workload(&name.namespace, workload)));
     }
     notes.into_derived(resources)
-}
-
-/// What is wrong with the entry beside other objects.
-struct Notes<'a> {
-    name: &'a ObjectName,
-    findings: Vec<Finding>,
-}
-
-impl<'a> Notes<'a> {
-    fn new(name: &'a ObjectName) -> Self {
-        Self {
-            name,
-            findings: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, field: &str, message: impl Into<String>) {
-        let finding = Finding::of_object(Kind::ServiceEntry, self.name, field, message.into());
-        self.findings.push(finding);
-    }
-
-    fn into_derived(self, resources: Vec<Resource>) -> Derived {
-        Derived {
-            resources,
-            findings: self.findings,
-        }
-    }
 }
 
 /// Whether somebody would have to be asked who is not there: then it has no endpoints.
@@ -110,26 +89,13 @@ fn is_denied(reader: &Reader<'_>, name: &ObjectName, notes: &mut Notes<'_>) -> b
     by.is_some()
 }
 
-#[expect(clippy::too_many_arguments, reason = "what all hosts have in common is found once")]
-fn service(
-    reader: &Reader<'_>,
-    name: &ObjectName,
-    entry: &ServiceEntry,
-    host: &Host<'_>,
-    addresses: &[IpNet],
-    identities: &[String],
-    is_denied: bool,
-) -> Service {
+/// What the entry itself says of all its hosts.
+fn common(reader: &Reader<'_>, name: &ObjectName, entry: &ServiceEntry) -> Service {
     let (visibility, extension) = visibility(name, &entry.export);
     Service {
         name: name.name.to_string(),
         namespace: name.namespace.to_string(),
-        hostname: host.name.to_owned(),
-        addresses: addresses.iter().copied().map(network_address).collect(),
         ports: entry.ports.iter().map(ports::of_entry).collect(),
-        subject_alt_names: identities.to_vec(),
-        load_balancing: load_balancing(reader, name, entry, is_denied),
-        canonical: host.is_canonical,
         waypoint: waypoint::of_service(reader, name, |key| entry.labels.get(key)),
         visibility: visibility.into(),
         extensions: extension.into_iter().collect(),

@@ -66,9 +66,9 @@ impl Key {
         Self(hash_one(&("slice to", pod)))
     }
 
-    /// Slices with an endpoint of an address that refers to no pod.
-    pub fn slice_at(address: IpAddr) -> Self {
-        Self(hash_one(&("slice at", address)))
+    /// What names an endpoint by its address, rather than a pod: slices, ServiceEntries and the WorkloadEntry of it.
+    pub fn endpoint_at(address: IpAddr) -> Self {
+        Self(hash_one(&("endpoint at", address)))
     }
 
     /// Namespaces whose pods reach nothing but what the mesh knows.
@@ -84,10 +84,5 @@ impl Key {
     /// Services and ServiceEntries with a virtual address, as a range of one, or a range of them.
     pub fn virtual_range(range: IpNet) -> Self {
         Self(hash_one(&("virtual range", range.network(), range.prefix_len())))
-    }
-
-    /// ServiceEntries with an endpoint of an address, and the WorkloadEntry of it.
-    pub fn endpoint_at(address: IpAddr) -> Self {
-        Self(hash_one(&("endpoint at", address)))
     }
 }

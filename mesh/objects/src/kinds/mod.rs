@@ -49,7 +49,7 @@ pub use node::Node;
 pub use pod::{NamedPort, Owner, Pod, is_agent};
 pub use security::{AuthorizationPolicy, PeerAuthentication};
 pub use selector::Selector;
-pub use service::{has_no_selector, is_external, selector};
+pub use service::{has_no_selector, is_external, selector, virtual_addresses};
 pub use spec::KindSpec;
 use unserved::Marker;
 pub use unserved::Unserved;

@@ -8,7 +8,7 @@ use super::prune;
 use super::spec::KindSpec;
 use crate::defaults;
 use crate::name::ObjectName;
-use crate::outbound::OutboundPolicy;
+use crate::outbound::{OUTBOUND_ANNOTATION, OutboundPolicy};
 
 impl KindSpec for Namespace {
     type Wire = Self;
@@ -44,7 +44,9 @@ impl KindSpec for Namespace {
     }
 
     fn keys(&self, _name: &ObjectName) -> Vec<Key> {
-        let key = OutboundPolicy::is_registry_only(self).then(Key::registry_only);
+        let annotations = self.metadata.annotations.as_ref();
+        let outbound = annotations.and_then(|all| all.get(OUTBOUND_ANNOTATION));
+        let key = OutboundPolicy::is_registry_only(outbound.map(String::as_str)).then(Key::registry_only);
         key.into_iter().collect()
     }
 
