@@ -1,6 +1,9 @@
 //! The command line. Every flag with a value may also be given as an environment variable `CULVERT_...`.
 
-use crate::{check, filter::Filter, foreign::PolicyFlags, install, print::Output, target::Target, uninstall};
+use crate::{
+    check, filter::Filter, foreign::PolicyFlags, install, policy::PolicyCommand, print::Output, target::Target,
+    uninstall,
+};
 use clap::{
     ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
     error::{Error, ErrorKind},
@@ -40,6 +43,9 @@ pub(crate) enum Command {
     Services(Filter),
     /// What is open now: from whom, to whom, encrypted?
     Connections(Filter),
+    /// Tries policies before they are applied
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Prints a script that completes this command in a shell
     Completion {
         /// For which shell
@@ -94,7 +100,11 @@ impl Cli {
                     rules.push((CLUSTER, "`check --node-local` asks no cluster"));
                 }
             }
-            Command::Status(_) | Command::Workloads(_) | Command::Services(_) | Command::Connections(_) => {
+            Command::Status(_)
+            | Command::Workloads(_)
+            | Command::Services(_)
+            | Command::Connections(_)
+            | Command::Policy(_) => {
                 if self.target.is_local() {
                     rules.push((CLUSTER, "the programs of this machine are asked, not a cluster"));
                     rules.push((
@@ -107,8 +117,10 @@ impl Cli {
                         "a cluster is asked, since --kubeconfig or --context names one",
                     ));
                 }
-                if !matches!(self.command, Command::Status(_)) {
-                    rules.push((&["agent", "controller"], "only the node's proxy is asked"));
+                match self.command {
+                    Command::Status(_) => {}
+                    Command::Policy(_) => rules.push((&["agent"], "the node's proxy and the controller are asked")),
+                    _ => rules.push((&["agent", "controller"], "only the node's proxy is asked")),
                 }
             }
         }
@@ -183,6 +195,8 @@ mod tests {
             "culvert install --no-wait --timeout 1m",
             "culvert install --print --no-wait",
             "culvert uninstall --node-local",
+            "culvert policy test -f x --agent http://127.0.0.1:1",
+            "culvert policy test",
         ] {
             let error = read(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}: {error}");
@@ -193,6 +207,7 @@ mod tests {
             "culvert services --ztunnel http://127.0.0.1:1",
             "culvert install --print -o json",
             "culvert check --before --ignore-policies",
+            "culvert policy test -f x -f - --ztunnel http://127.0.0.1:1 --controller http://127.0.0.1:2",
         ] {
             read(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

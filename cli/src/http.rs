@@ -1,6 +1,6 @@
-//! The least of HTTP/1.1 that asking our own admin servers takes: one GET, one answer, connection closed.
+//! The least of HTTP/1.1 that asking our own admin servers takes: one request, one answer, connection closed.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use std::{
     fmt, io,
     io::{Read, Write},
@@ -11,6 +11,8 @@ use std::{
 
 /// How long an admin server may take to connect, and then to go on answering.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The same for an answer that has to be worked out.
+const LONG_PATIENCE: Duration = Duration::from_secs(30);
 /// The longest answer that is believed, bytes.
 const LONGEST: u64 = 256 << 20;
 
@@ -63,8 +65,20 @@ impl Server {
             .with_context(|| format!("{self}{path} did not answer"))
     }
 
+    /// The body that a path answers with when it is sent one; anything but 200 is an error. The answer may take its time.
+    pub(crate) fn post(&self, path: &str, body: &str) -> Result<String> {
+        let sent = || {
+            let mut stream = self.connect(LONG_PATIENCE)?;
+            stream.write_all(post(path, &self.authority, body).as_bytes())?;
+            let mut answer = Vec::new();
+            stream.take(LONGEST).read_to_end(&mut answer)?;
+            crate::http::body(&answer)
+        };
+        sent().with_context(|| format!("{self}{path} did not answer"))
+    }
+
     fn exchange(&self, path: &str) -> Result<String> {
-        let mut stream = self.connect()?;
+        let mut stream = self.connect(PATIENCE)?;
         write!(
             stream,
             "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
@@ -75,13 +89,14 @@ impl Server {
         body(&answer)
     }
 
-    fn connect(&self) -> Result<TcpStream> {
+    /// Connects to a server whose answers may take so long.
+    fn connect(&self, patience: Duration) -> Result<TcpStream> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in self.authority.to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, PATIENCE) {
                 Ok(stream) => {
-                    stream.set_read_timeout(Some(PATIENCE))?;
-                    stream.set_write_timeout(Some(PATIENCE))?;
+                    stream.set_read_timeout(Some(patience))?;
+                    stream.set_write_timeout(Some(patience))?;
                     return Ok(stream);
                 }
                 Err(error) => last = error,
@@ -91,8 +106,21 @@ impl Server {
     }
 }
 
+/// A request with a body.
+pub(crate) fn post(path: &str, host: &str, body: &str) -> String {
+    let length = body.len();
+    format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
+}
+
 /// The body of an answer with status 200.
 pub(crate) fn body(answer: &[u8]) -> Result<String> {
+    let (status, body) = self::answer(answer)?;
+    ensure!(status == 200, "{status}: {}", body.trim());
+    Ok(body)
+}
+
+/// Status and body of an answer.
+pub(crate) fn answer(answer: &[u8]) -> Result<(u16, String)> {
     let end = answer
         .windows(4)
         .position(|window| window == b"\r\n\r\n")
@@ -115,10 +143,8 @@ pub(crate) fn body(answer: &[u8]) -> Result<String> {
         _ => rest.to_vec(),
     };
     let body = String::from_utf8(body).context("the body is not text")?;
-    if status.split(' ').nth(1) != Some("200") {
-        bail!("{status}: {}", body.trim());
-    }
-    Ok(body)
+    let code = status.split(' ').nth(1).and_then(|code| code.parse().ok());
+    Ok((code.context("the answer has no status")?, body))
 }
 
 /// RFC 9112, section 7.1; trailers are ignored.
@@ -179,6 +205,6 @@ mod tests {
         assert!(body(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab").is_err());
         assert!(body(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nab").is_err());
         let error = body(b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnope").unwrap_err();
-        assert!(error.to_string().contains("404 Not Found: nope"), "{error}");
+        assert!(error.to_string().contains("404: nope"), "{error}");
     }
 }

@@ -5,6 +5,7 @@
 //! | room | subject |
 //! |---|---|
 //! | `install`, `uninstall` | what changes the cluster |
+//! | `policy` | whom policies would refuse that are not applied yet |
 //! | `check`, `status` | what shows how the cluster stands; `status` also what the nodes' proxies know |
 //! | `installed` | judges an installed mesh: pure functions over the survey |
 //! | `survey` | the facts about an installed mesh, gathered from all nodes at once |
@@ -34,6 +35,7 @@ mod line;
 mod local;
 mod placement;
 mod pod;
+mod policy;
 mod print;
 mod progress;
 mod status;
@@ -45,6 +47,7 @@ use crate::{
     cli::{Cli, Command},
     cluster::Cluster,
     local::{servers::Servers, views},
+    policy::PolicyCommand,
     print::Answer,
 };
 use anyhow::{Result, bail};
@@ -93,7 +96,11 @@ async fn answer(cli: &Cli) -> Result<Answer> {
     // What changes or judges a cluster needs one; questions fall back to this machine where no cluster is configured.
     let is_question = matches!(
         cli.command,
-        Command::Status(_) | Command::Workloads(_) | Command::Services(_) | Command::Connections(_)
+        Command::Status(_)
+            | Command::Workloads(_)
+            | Command::Services(_)
+            | Command::Connections(_)
+            | Command::Policy(_)
     );
     if is_question && (cli.target.is_local() || !Cluster::is_configured(&cli.target)) {
         let servers = Servers::from(&cli.target);
@@ -101,6 +108,7 @@ async fn answer(cli: &Cli) -> Result<Answer> {
             Command::Workloads(ref filter) => views::workloads(&servers, filter),
             Command::Services(ref filter) => views::services(&servers, filter),
             Command::Connections(ref filter) => views::connections(&servers, filter),
+            Command::Policy(PolicyCommand::Test(ref flags)) => policy::test_locally(&servers, flags),
             _ => views::status(&servers),
         };
     }
@@ -117,6 +125,7 @@ async fn answer(cli: &Cli) -> Result<Answer> {
         Command::Workloads(filter) => status::proxies::workloads(&cluster, filter).await,
         Command::Services(filter) => status::proxies::services(&cluster, filter).await,
         Command::Connections(filter) => status::proxies::connections(&cluster, filter).await,
+        Command::Policy(PolicyCommand::Test(flags)) => policy::test(&cluster, flags).await,
         Command::Status(policies) => status::run(&cluster, *policies).await,
         // Answered above, without a cluster.
         Command::Completion { .. } => bail!("a completion script needs no cluster"),

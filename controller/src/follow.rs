@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use culvert_objects::{Finding, Findings, Loaded};
+use culvert_objects::{Finding, Findings, Loaded, Object, Objects};
 use culvert_xds::Change;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::model::Model;
 use crate::monitor::ModelMetrics;
+use crate::policy_test::{Moment, Outlook, Trial};
 use crate::state::State;
 
 /// What is called with the changes of a state, after the state has been published.
@@ -39,34 +40,66 @@ impl Follow {
     /// Derives by `model` from now on, and the first state at once if the source knows all.
     pub(crate) fn begin(&mut self, model: Model, changes: &mut watch::Receiver<Arc<Loaded>>) {
         self.model = model;
-        self.take(changes);
+        self.take(changes, Instant::now());
     }
 
     /// Follows until the source is no longer followed, which is never.
-    pub(crate) async fn follow(&mut self, mut changes: watch::Receiver<Arc<Loaded>>) {
+    /// Carries out `trials` in between.
+    pub(crate) async fn follow(
+        &mut self,
+        mut changes: watch::Receiver<Arc<Loaded>>,
+        mut trials: mpsc::Receiver<Trial>,
+    ) {
         loop {
             let next = self.model.next();
-            tokio::select! {
-                changed = changes.changed() => if changed.is_err() { break },
-                () = sleep_until(next), if next.is_some() => {}
+            let trial = tokio::select! {
+                changed = changes.changed() => if changed.is_err() { break } else { None },
+                () = sleep_until(next), if next.is_some() => None,
+                Some(trial) = trials.recv() => Some(trial),
+            };
+            // Also before a trial, which must find nothing overdue.
+            let now = Instant::now();
+            self.take(&mut changes, now);
+            if let Some(trial) = trial {
+                let outlook = self.outlook(trial.objects, now);
+                // Whoever asked may have gone.
+                let _ = trial.answer.send(outlook);
             }
-            self.take(&mut changes);
         }
         tracing::error!("changes of the configuration are no longer noticed");
         std::future::pending().await
     }
 
-    fn take(&mut self, changes: &mut watch::Receiver<Arc<Loaded>>) {
+    fn take(&mut self, changes: &mut watch::Receiver<Arc<Loaded>>, now: Instant) {
         self.loaded = Arc::clone(&changes.borrow_and_update());
         // Nothing is served before all kinds are known.
         if self.loaded.generation > 0 {
-            self.apply();
+            self.apply(now);
         }
     }
 
-    fn apply(&mut self) {
+    /// What is, and what would be with these objects as well.
+    fn outlook(&mut self, tried: Vec<Object>, now: Instant) -> Outlook {
+        let current = self.loaded.objects.clone();
+        let mut objects: Objects = current.clone();
+        for object in tried {
+            objects.insert(object.name(), object);
+        }
+        let before = self.model.findings().clone();
+        let moment = |objects, snapshot| Moment { objects, snapshot };
+        let now_is = moment(current, self.model.snapshot().clone());
+        let preview = self.model.preview(&objects, now);
+        let is_new = |finding: &&Arc<Finding>| before.get(&***finding).is_none();
+        Outlook {
+            now: now_is,
+            then: moment(objects, preview.snapshot),
+            findings: preview.findings.keys().filter(is_new).cloned().collect(),
+        }
+    }
+
+    fn apply(&mut self, now: Instant) {
         let before = Arc::clone(&self.state.borrow());
-        let changes = self.model.update(&self.loaded.objects, Instant::now());
+        let changes = self.model.update(&self.loaded.objects, now);
         let mut findings = self.loaded.findings.clone();
         for finding in self.model.findings().keys() {
             findings.insert(Arc::clone(finding), ());

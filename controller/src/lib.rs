@@ -27,6 +27,7 @@
 //! | [`serve`] | gRPC over TLS: discovery and certificates |
 //! | [`cluster`] | what the controller does in a cluster beside reading it |
 //! | [`monitor`] | metrics, status and findings over HTTP |
+//! | `policy_test` | what policies would refuse that are not applied yet |
 //! | [`run`] | puts them together |
 //! | [`clock`] | the time of day, which a test may own |
 
@@ -41,6 +42,7 @@ mod follow;
 pub mod model;
 pub mod monitor;
 pub mod placement;
+mod policy_test;
 pub mod run;
 pub mod serve;
 pub mod snapshot;

@@ -1,4 +1,4 @@
-//! What people and programs can ask: `/metrics`, `/status`, `/findings`, `/healthz/ready`.
+//! What people and programs can ask: `/metrics`, `/status`, `/findings`, `/policy-test`, `/healthz/ready`.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::authority::{Signer, SigningMetrics};
 use crate::cluster::lease::Standing;
 use crate::model::Changes;
+use crate::policy_test::{self, Trials};
 use crate::serve::Callers;
 use crate::source::About;
 use crate::state::State;
@@ -81,17 +82,22 @@ pub(crate) struct Sources {
     pub(crate) ca_problem: watch::Receiver<Option<String>>,
     /// Where the trust bundle cannot be written, if there is such a place.
     pub(crate) bundle_problem: watch::Receiver<Option<String>>,
+    pub(crate) trials: Trials,
     pub(crate) stop: watch::Receiver<bool>,
 }
 
 /// The pages.
 pub(crate) fn routes(sources: Sources, registry: Registry) -> Routes {
+    let trials = sources.trials.clone();
     let sources = Arc::new(sources);
     let (status, findings, ready) = (Arc::clone(&sources), Arc::clone(&sources), Arc::clone(&sources));
     Routes::new()
         .metrics(Arc::new(registry))
         .get_local("/status", move |_| Response::json(&status.status()))
         .get_local("/findings", move |_| Response::json(&findings.findings()))
+        .post_local("/policy-test", policy_test::LONGEST_QUESTION, move |request| {
+            policy_test::answer(request, trials.clone())
+        })
         .get("/healthz/live", |_| Response::text("alive\n"))
         .get("/healthz/ready", move |_| match ready.missing() {
             None => Response::text("ready\n"),

@@ -21,6 +21,7 @@ use crate::flags::Serve;
 use crate::follow::{Follow, OnChange};
 use crate::model::{Model, Settings};
 use crate::monitor::{self, ModelMetrics, Sources};
+use crate::policy_test;
 use crate::serve::{self, Callers, Discovery, DiscoveryMetrics, Placed, ServeError, Shared, Streams};
 use crate::source::{About, Source};
 use crate::state::State;
@@ -150,6 +151,7 @@ async fn run_until_signal(flags: Serve, clock: &Clock, fed: Option<watch::Receiv
         placed,
         signing.clone(),
     );
+    let (trials, tried) = policy_test::trials();
     let sources = Sources {
         state: state.clone(),
         source: source.about(),
@@ -161,6 +163,7 @@ async fn run_until_signal(flags: Serve, clock: &Clock, fed: Option<watch::Receiv
         roots: setup.authority.bundle(),
         ca_problem: setup.problem.clone(),
         bundle_problem,
+        trials,
         stop: stop.clone(),
     };
     let pages = monitoring.serve(monitor::routes(sources, registry));
@@ -176,7 +179,7 @@ async fn run_until_signal(flags: Serve, clock: &Clock, fed: Option<watch::Receiv
         tokio::select! {
             ended = grpc => ended.map_err(Cause::from),
             ended = pages => ended.map_err(Cause::Monitor),
-            () = follower.follow(changes) => Ok(()),
+            () = follower.follow(changes, tried) => Ok(()),
             () = keeping => Ok(()),
         }
     };

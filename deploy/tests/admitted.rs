@@ -59,10 +59,14 @@ impl ControlPlane {
     fn may(&self, account: &str, verb: &str, resource: &str, namespace: &str) -> bool {
         let who = format!("--as=system:serviceaccount:culvert-system:{account}");
         let mut command = self.kubectl.command();
-        let output = command
-            .args(["auth", "can-i", verb, resource, "-n", namespace, &who])
-            .output()
-            .unwrap();
+        // kubectl takes what follows a slash for an object's name.
+        let split = resource
+            .rsplit_once('/')
+            .filter(|(_, last)| SUBRESOURCES.contains(last));
+        let (resource, subresource) = split.map_or((resource, None), |(resource, name)| (resource, Some(name)));
+        command.args(["auth", "can-i", verb, resource, "-n", namespace, &who]);
+        command.args(subresource.map(|name| format!("--subresource={name}")));
+        let output = command.output().unwrap();
         String::from_utf8(output.stdout).unwrap().trim() == "yes"
     }
 
@@ -189,10 +193,17 @@ fn is_granted(cluster: &ControlPlane, permission: &Permission) -> bool {
         .names
         .first()
         .map_or(String::new(), |name| format!("/{name}"));
-    let resource = format!("{}{group}{}{name}", permission.resource, permission.group);
+    let (resource, subresource) = match permission.resource.split_once('/') {
+        Some((resource, subresource)) => (resource, format!("/{subresource}")),
+        None => (&*permission.resource, String::new()),
+    };
+    let resource = format!("{resource}{group}{}{name}{subresource}", permission.group);
     let namespace = permission.namespace.as_deref().unwrap_or("default");
     cluster.may(&permission.role, &permission.verb, &resource, namespace)
 }
+
+/// What may follow a resource and is no object's name.
+const SUBRESOURCES: [&str; 3] = ["status", "exec", "token"];
 
 /// Account, verb, resource, namespace: what would be too much.
 const NEVER: [(&str, &str, &str, &str); 12] = [

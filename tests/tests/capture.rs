@@ -6,7 +6,7 @@
 )]
 
 use culvert_lab::{MeshOptions, PodSpec};
-use culvert_tests::{Town, lab, probe, town::PORT};
+use culvert_tests::{PATIENCE, Town, echo, lab, probe, town::PORT};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 /// Dials the server on node 2 in one way and asserts that the bytes crossed the link encrypted, and that both
@@ -53,6 +53,23 @@ fn ip6([_, ip6]: [IpAddr; 2]) -> IpAddr {
 #[test]
 fn an_ipv4_connect_is_carried_through_the_tunnel() {
     carried("cap_v4", "plain", ip4);
+}
+
+#[test]
+fn between_our_own_proxies_keys_are_exchanged_in_a_way_that_outlasts_quantum_computers_and_it_shows() {
+    let lab = lab("cap_pq");
+    let town = Town::meshed(&lab);
+    echo::serve(&town.server, PORT + 1);
+    let mut open = echo::connect(&town.client, (town.server.ip4(), PORT + 1).into(), PATIENCE).unwrap();
+    for (node, role) in [(town.client.node(), "client"), (town.server.node(), "server")] {
+        let metrics = town.mesh.get(node, 15020, "/metrics").unwrap().body;
+        let opened = format!("culvert_ztunnel_tunnels_opened_total{{role=\"{role}\",key_exchange=\"X25519MLKEM768\"}}");
+        assert!(metrics.contains(&opened), "{metrics}");
+        let page = town.mesh.get(node, 15000, "/connections").unwrap().body;
+        let page: serde_json::Value = serde_json::from_str(&page).unwrap();
+        assert_eq!(page["connections"][0]["key_exchange"], "X25519MLKEM768", "{page}");
+    }
+    echo::round_trip(&mut open).unwrap();
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! the connections, `kernel_checks` counts netfilter rules and capabilities, `facts` says what was promised and whether it
 //! holds, `show` prints tables, `keep` tells what to try, `progress` says what is happening. With `--cluster` the same
 //! happens in a real Kubernetes cluster: `kube` has the order of events and all that is special there.
+//! With `--policy` it is about who is let in: see `policy`.
 
 mod access_log;
 mod facts;
@@ -12,6 +13,7 @@ mod keep;
 mod kernel_checks;
 mod kube;
 mod options;
+mod policy;
 mod progress;
 mod shop;
 mod show;
@@ -67,13 +69,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             may_be_kept: options.keep,
         },
     )?;
+    if options.policy {
+        return policy::run(lab, options, &progress, began);
+    }
     let played = steps::play(&lab, options.requests, options.keep, &progress, began);
     let facts = match played {
         Ok(facts) => facts,
-        // What failed is what is being removed; the thread that removes it ends this program.
-        Err(_) if progress::is_interrupted() => loop {
-            std::thread::park();
-        },
+        // What failed is what is being removed.
+        Err(_) if progress::is_interrupted() => progress::wait_for_the_end(),
         Err(error) => {
             progress.finish(false);
             eprintln!("{}", lab.logs(12));
@@ -123,6 +126,7 @@ fn become_root(options: &Options, began: Instant) -> anyhow::Error {
         again.args(["--began", &unix_seconds(began).to_string()]);
         for (set, flag) in [
             (options.cluster, "--cluster"),
+            (options.policy, "--policy"),
             (options.keep, "--keep"),
             (options.down, "--down"),
             (options.json, "--json"),

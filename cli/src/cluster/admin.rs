@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// How long a page may take. A node that is dead shows as such after this time.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long one may take that derives configuration anew.
+const LONG_PATIENCE: Duration = Duration::from_secs(30);
 /// The longest page that is believed, bytes.
 const LONGEST: usize = 64 << 20;
 
@@ -41,7 +43,7 @@ impl Cluster {
     /// A page that listens on the pod's address, through the API server's proxy.
     pub(crate) async fn page(&self, pod: &str, port: u16, path: &str) -> Result<Page, Unanswered> {
         let uri = format!("/api/v1/namespaces/{}/pods/{pod}:{port}/proxy{path}", names::NAMESPACE);
-        in_time(async {
+        in_time(PATIENCE, async {
             let request = ::http::Request::get(uri).body(Body::empty()).map_err(unanswered)?;
             let response = self.client.send(request).await.map_err(unanswered)?;
             let status = response.status().as_u16();
@@ -58,20 +60,37 @@ impl Cluster {
     /// A page that listens on the pod's localhost, through a forwarded port.
     pub(crate) async fn admin_page(&self, pod: &str, port: u16, path: &str) -> Result<Page, Unanswered> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        in_time(async {
-            let answer = forward::exchange(&self.client, pod, port, request.as_bytes(), LONGEST)
-                .await
-                .map_err(unanswered)?;
-            let body = http::body(&answer).map_err(|error| Unanswered(format!("{error:#}")))?;
-            Ok(Page { status: 200, body })
-        })
-        .await
+        let answer = in_time(PATIENCE, self.exchange(pod, port, request.as_bytes())).await?;
+        let body = http::body(&answer).map_err(|error| Unanswered(format!("{error:#}")))?;
+        Ok(Page { status: 200, body })
+    }
+
+    /// The same for a page that is sent something and may have to think about it.
+    pub(crate) async fn post_admin_page(
+        &self,
+        pod: &str,
+        port: u16,
+        path: &str,
+        body: &str,
+    ) -> Result<Page, Unanswered> {
+        let request = http::post(path, "localhost", body);
+        let answer = in_time(LONG_PATIENCE, self.exchange(pod, port, request.as_bytes())).await?;
+        let (status, body) = http::answer(&answer).map_err(|error| Unanswered(format!("{error:#}")))?;
+        Ok(Page { status, body })
+    }
+
+    async fn exchange(&self, pod: &str, port: u16, request: &[u8]) -> Result<Vec<u8>, Unanswered> {
+        let answer = forward::exchange(&self.client, pod, port, request, LONGEST).await;
+        answer.map_err(unanswered)
     }
 }
 
-async fn in_time<T>(question: impl Future<Output = Result<T, Unanswered>>) -> Result<T, Unanswered> {
-    let late = || Unanswered(format!("no answer within {} s", PATIENCE.as_secs()));
-    tokio::time::timeout(PATIENCE, question)
+async fn in_time<T>(
+    patience: Duration,
+    question: impl Future<Output = Result<T, Unanswered>>,
+) -> Result<T, Unanswered> {
+    let late = || Unanswered(format!("no answer within {} s", patience.as_secs()));
+    tokio::time::timeout(patience, question)
         .await
         .unwrap_or_else(|_| Err(late()))
 }

@@ -14,6 +14,8 @@ const KEY: &str = "Y3VsdmVydCBmb3J3YXJkcw==";
 /// RFC 6455, section 5.2.
 const BINARY: u8 = 2;
 const CLOSE: u8 = 8;
+/// Bytes. API servers and what may be in front of them take far longer ones, each by another measure.
+const LONGEST_FRAME: usize = 32 << 10;
 const CONTROL: u8 = 8;
 
 /// Why nothing came back.
@@ -63,7 +65,9 @@ pub(super) async fn exchange(
         return Err(ForwardError::Refused(response.status().to_string()));
     }
     let mut stream = hyper_util::rt::TokioIo::new(hyper::upgrade::on(response).await?);
-    stream.write_all(&frame(request)).await?;
+    for part in request.chunks(LONGEST_FRAME) {
+        stream.write_all(&frame(part)).await?;
+    }
     let mut received = Received::default();
     let mut bytes = vec![0; 64 << 10];
     while !received.is_over && received.data.len() < longest {

@@ -27,11 +27,11 @@ struct Proxy {
 }
 
 /// What one proxy answered.
-type Reply = (String, Result<Value, Unanswered>);
+pub(crate) type Reply = (String, Result<Value, Unanswered>);
 
 /// What is asked of a proxy, and who is asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Who {
+pub(crate) enum Who {
     /// Those that serve their nodes.
     Serving,
     /// Those that drain, too.
@@ -74,7 +74,7 @@ fn rows(page: &Value, name: &str, filter: &Filter, row: impl Fn(&Value) -> Vec<S
 }
 
 /// Asks the proxy of each node, or of one, and joins what it has on these pages.
-async fn ask(cluster: &Cluster, filter: &Filter, who: Who, paths: &[&str]) -> Result<Vec<Reply>> {
+pub(crate) async fn ask(cluster: &Cluster, filter: &Filter, who: Who, paths: &[&str]) -> Result<Vec<Reply>> {
     let (nodes_of, pods_of) = (cluster.all(), cluster.ours());
     let ours = ListParams::default().labels("app.kubernetes.io/name=culvert-node");
     let nodes: Vec<Node> = list(&nodes_of, &ListParams::default(), "listing nodes").await?;

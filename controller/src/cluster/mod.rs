@@ -8,10 +8,12 @@
 //! | `bundle` | the root certificates, where programs find them |
 //! | `enrolled` | which namespaces are in the mesh |
 //! | `retries` | when what failed in a namespace is tried again |
+//! | `conditions` | whether an object is in force, in its status |
 //! | `events` | what happened, where `kubectl describe` shows it |
 
 mod bundle;
 pub(crate) mod client;
+mod conditions;
 mod enrolled;
 mod events;
 pub mod flags;
@@ -104,12 +106,23 @@ impl Member {
             stop: stop.clone(),
             problem,
         };
+        let conditions = conditions::Conditions {
+            client: self.client.clone(),
+            state: state.clone(),
+            leader: self.leader.clone(),
+            stop: stop.clone(),
+        };
         let events = events::Events {
             client: self.client,
             state: state.clone(),
             leader: self.leader,
             stop: stop.clone(),
         };
-        vec![self.election, tokio::spawn(bundles.run()), tokio::spawn(events.run())]
+        vec![
+            self.election,
+            tokio::spawn(bundles.run()),
+            tokio::spawn(conditions.run()),
+            tokio::spawn(events.run()),
+        ]
     }
 }

@@ -25,7 +25,9 @@
 //! | `tunnel` | who takes connections through the tunnel by a word of Istio's |
 //! | `owner` | who has an address |
 //! | `policy` | who may connect to a workload: AuthorizationPolicy and PeerAuthentication |
+//! | `origin` | the object that a policy was made of |
 //! | `ports` | their ports |
+//! | `preview` | what would be if the objects were others |
 //! | `restriction` | what is denied since nobody enforces an object that restricts it |
 //! | `slice` | endpoints written by hand become Workloads, or bring a pod's to a Service |
 //! | `mesh` | what proxies are told of the mesh as a whole |
@@ -54,11 +56,13 @@ mod health;
 mod index;
 mod mesh;
 pub mod names;
+mod origin;
 mod outside;
 mod owner;
 pub mod pod;
 mod policy;
 mod ports;
+mod preview;
 mod ranges;
 mod reader;
 mod resource;
@@ -75,6 +79,8 @@ mod workload_entry;
 
 use agents::Agents;
 use index::{Index, Units};
+pub(crate) use origin::{Origin, origin};
+pub use preview::Preview;
 pub use reader::Reader;
 pub use settings::Settings;
 use unit::{Derived, Product, Unit};

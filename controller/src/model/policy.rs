@@ -18,9 +18,9 @@ use super::unit::Derived;
 use crate::snapshot::Resource;
 
 /// The policy of the root namespace by which all ports of a workload ask for certificates.
-const STRICT: &str = "istio_converted_static_strict";
+pub(super) const STRICT: &str = "istio_converted_static_strict";
 /// What comes before the name of a PeerAuthentication whose ports differ, in the name of its policy.
-const CONVERTED: &str = "converted_peer_authentication_";
+pub(super) const CONVERTED: &str = "converted_peer_authentication_";
 
 /// What an AuthorizationPolicy becomes.
 pub(super) fn authorization(reader: &Reader<'_>, name: &ObjectName, policy: &AuthorizationPolicy) -> Derived {

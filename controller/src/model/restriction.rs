@@ -13,7 +13,7 @@ use super::reader::Reader;
 use super::wire;
 
 /// What comes before kind and name of the object, in the name of its policy.
-const PREFIX: &str = "culvert_not_enforced";
+pub(super) const PREFIX: &str = "culvert_not_enforced";
 
 /// The policy that denies what the object binds; none if it binds nothing that it could keep somebody from.
 pub(super) fn policy(reader: &Reader<'_>, name: &ObjectName, object: &Object) -> Option<Authorization> {

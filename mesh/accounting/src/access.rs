@@ -92,6 +92,7 @@ fn line(opening: &Opening, what: &str, sent: u64, received: u64, duration: Durat
                 bytes_recv = received,
                 duration_ms = duration.as_micros() as f64 / 1000.0,
                 encrypted = opening.encrypted,
+                key_exchange = opening.key_exchange,
                 error = error.map(tracing::field::display),
                 "{what}"
             )

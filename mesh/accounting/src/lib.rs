@@ -15,20 +15,27 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod lists;
 mod open;
 mod opening;
+mod recent;
 mod record;
 mod series;
 
 #[cfg(test)]
 mod tests;
 
-use std::{fmt::Display, sync::Arc, time::Duration};
+use std::{
+    fmt::Display,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use culvert_telemetry::{prometheus::registry::Registry, tcp::TcpMetrics};
 
 pub use open::OpenConnection;
 pub use opening::{Direction, Opening, Peer};
+pub use recent::RecentConnection;
 pub use record::{CloseReason, ConnectionRecord};
 
 /// Series that have not moved for so long, without an open connection, are no longer shown.
@@ -39,6 +46,7 @@ const SERIES_IDLE: Duration = Duration::from_secs(15 * 60);
 pub struct Accounting {
     tcp: Arc<TcpMetrics>,
     open: open::OpenConnections,
+    recent: recent::RecentConnections,
 }
 
 impl Accounting {
@@ -49,6 +57,7 @@ impl Accounting {
         Arc::new(Self {
             tcp,
             open: open::OpenConnections::default(),
+            recent: recent::RecentConnections::default(),
         })
     }
 
@@ -62,6 +71,11 @@ impl Accounting {
     /// Connections that are open now.
     pub fn connections(&self) -> Vec<Arc<OpenConnection>> {
         self.open.list()
+    }
+
+    /// Connections that pods of this node have accepted and that have ended within the last hour.
+    pub fn recent(&self) -> Vec<RecentConnection> {
+        self.recent.list(Instant::now())
     }
 
     /// Drops series that expired. To be called now and then.

@@ -2,18 +2,15 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
     },
     time::{Instant, SystemTime},
 };
 
 use slab::Slab;
 
-use crate::opening::Opening;
-
-/// As many lists as there can be threads without two of them sharing one, within reason.
-const LISTS: usize = 64;
+use crate::{lists::Lists, opening::Opening};
 
 /// One open connection.
 #[derive(Debug)]
@@ -25,10 +22,10 @@ pub struct OpenConnection {
     received: AtomicU64,
 }
 
-/// Each thread has a list of its own, so its lock is waited for only while somebody looks, and they look briefly.
-#[derive(Debug)]
+/// Those of each thread.
+#[derive(Debug, Default)]
 pub(super) struct OpenConnections {
-    lists: Box<[Mutex<Slab<Arc<OpenConnection>>>]>,
+    lists: Lists<Slab<Arc<OpenConnection>>>,
 }
 
 /// Where in the lists a connection is.
@@ -75,40 +72,24 @@ impl OpenConnection {
     }
 }
 
-impl Default for OpenConnections {
-    fn default() -> Self {
-        Self {
-            lists: (0..LISTS).map(|_| Mutex::default()).collect(),
-        }
-    }
-}
-
 impl OpenConnections {
     pub(super) fn add(&self, connection: &Arc<OpenConnection>) -> Place {
-        static THREADS: AtomicUsize = AtomicUsize::new(0);
-        thread_local! {
-            static LIST: usize = THREADS.fetch_add(1, Ordering::Relaxed) % LISTS;
-        }
-        let list = LIST.with(|list| *list);
-        let key = self.lock(list).insert(Arc::clone(connection));
+        let list = Lists::<Slab<Arc<OpenConnection>>>::number();
+        let key = self.lists.numbered(list).insert(Arc::clone(connection));
         Place { list, key }
     }
 
     pub(super) fn remove(&self, place: &Place) {
-        self.lock(place.list).try_remove(place.key);
+        self.lists.numbered(place.list).try_remove(place.key);
     }
 
     pub(super) fn list(&self) -> Vec<Arc<OpenConnection>> {
-        let copy = |list| {
-            self.lock(list)
-                .iter()
+        let copy = |list: &Mutex<Slab<Arc<OpenConnection>>>| {
+            let open = crate::lists::lock(list);
+            open.iter()
                 .map(|(_, connection)| Arc::clone(connection))
                 .collect::<Vec<_>>()
         };
-        (0..LISTS).flat_map(copy).collect()
-    }
-
-    fn lock(&self, list: usize) -> MutexGuard<'_, Slab<Arc<OpenConnection>>> {
-        self.lists[list].lock().unwrap_or_else(PoisonError::into_inner)
+        self.lists.all().flat_map(copy).collect()
     }
 }

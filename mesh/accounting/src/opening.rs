@@ -46,4 +46,6 @@ pub struct Opening {
     pub hbone_addr: Option<SocketAddr>,
     /// Whether mutual TLS carries it.
     pub encrypted: bool,
+    /// How keys were exchanged there, by IANA's name of the group: `X25519MLKEM768`.
+    pub key_exchange: Option<&'static str>,
 }

@@ -100,6 +100,9 @@ impl ConnectionRecord {
             workload.open.fetch_sub(1, Ordering::Relaxed);
         }
         self.accounting.open.remove(&self.place);
+        if opening.direction == Direction::Inbound {
+            self.accounting.recent.note(opening, Instant::now());
+        }
         let (sent, received) = self.open.bytes();
         access::ended(opening, sent, received, self.began.elapsed(), error);
     }

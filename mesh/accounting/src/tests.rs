@@ -48,7 +48,7 @@ fn logged(act: impl FnOnce()) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn workload(name: &str) -> Arc<Workload> {
+pub(crate) fn workload(name: &str) -> Arc<Workload> {
     let wire = proto::Workload {
         uid: format!("Kubernetes//Pod/shop/{name}"),
         name: name.to_owned(),
@@ -72,7 +72,7 @@ fn identity(account: &str) -> SpiffeId {
     SpiffeId::new("cluster.local", "shop", account).unwrap()
 }
 
-fn opening(direction: Direction, peer: &Arc<Workload>) -> Opening {
+pub(crate) fn opening(direction: Direction, peer: &Arc<Workload>) -> Opening {
     let pod = Pod {
         uid: "1".into(),
         name: "web-1".into(),
@@ -95,6 +95,7 @@ fn opening(direction: Direction, peer: &Arc<Workload>) -> Opening {
         service: Some("shop/cart.shop.svc.cluster.local".into()),
         hbone_addr: Some("198.18.0.2:15008".parse().unwrap()),
         encrypted: true,
+        key_exchange: Some("X25519MLKEM768"),
     }
 }
 
@@ -167,7 +168,10 @@ fn a_connection_is_one_line_and_moves_the_metrics_while_it_is_open() {
         assert_eq!(line[field], expected, "{field}");
     }
     assert_eq!((&line["bytes_sent"], &line["bytes_recv"]), (&15.into(), &8.into()));
-    assert_eq!(line["encrypted"], true);
+    assert_eq!(
+        (&line["encrypted"], &line["key_exchange"]),
+        (&true.into(), &"X25519MLKEM768".into())
+    );
     assert!(line["duration_ms"].is_f64() && line.get("error").is_none(), "{line}");
 }
 
@@ -225,6 +229,7 @@ fn plaintext_from_outside_has_no_identity_and_no_policy() {
     let peer = workload("cart-1");
     let plain = Opening {
         encrypted: false,
+        key_exchange: None,
         hbone_addr: None,
         service: None,
         peer: Peer::default(),

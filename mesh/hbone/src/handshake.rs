@@ -42,6 +42,8 @@ pub struct Established {
     pub keys: TrafficKeys,
     /// The peer's certificates, its own first; checked. Empty only where the server's configuration asks for none.
     pub peer_certificates: Vec<CertificateDer<'static>>,
+    /// How keys were exchanged, by IANA's name of the group: `X25519MLKEM768`.
+    pub key_exchange: &'static str,
 }
 
 impl Handshake {
@@ -161,6 +163,8 @@ impl Handshake {
             .iter()
             .map(|der| der.clone().into_owned());
         let peer_certificates = peer_certificates.collect();
+        let group = common.negotiated_key_exchange_group();
+        let key_exchange = group.and_then(|group| group.name().as_str()).unwrap_or("unknown");
         let (secrets, renewal) = match self.side {
             Side::Client(connection) => {
                 let (secrets, kernel) = connection.dangerous_into_kernel_connection()?;
@@ -174,6 +178,7 @@ impl Handshake {
         Ok(Established {
             keys: TrafficKeys::new(&secrets, renewal)?,
             peer_certificates,
+            key_exchange,
         })
     }
 }

@@ -6,13 +6,14 @@ mod common;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use common::{End, Event, configs, configs_with, server_name, shake, shake_limited};
+use common::{End, Event, configs, configs_with, configs_with_groups, server_name, shake, shake_limited};
 use culvert_hbone::{
     Config, Connection, ErrorCode, Handshake, HandshakeError, Progress, ProtocolError, Role, StreamId, TlsError,
 };
 use rustls::crypto::aws_lc_rs::cipher_suite::{
     TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
 };
+use rustls::crypto::aws_lc_rs::kx_group;
 use rustls::{ClientConfig, ServerConfig, ServerConnection};
 
 fn pair(configs: (ClientConfig, ServerConfig), chunk: usize, config: &Config) -> (End, End) {
@@ -70,6 +71,27 @@ fn every_suite_and_every_cut() {
             let id = open(&mut client, &mut server);
             transfer(&mut client, &mut server, id, &pattern(200_000));
             transfer(&mut server, &mut client, id, &pattern(200_000));
+        }
+    }
+}
+
+#[test]
+fn the_group_by_which_keys_were_exchanged_is_told() {
+    for (groups, expected) in [
+        (&[kx_group::X25519MLKEM768, kx_group::X25519][..], "X25519MLKEM768"),
+        (&[kx_group::X25519], "X25519"),
+        (&[kx_group::SECP256R1], "secp256r1"),
+    ] {
+        let (client, server) = configs_with_groups(groups);
+        let mut client = Handshake::client(Arc::new(client), server_name()).unwrap();
+        let mut server = Handshake::server(Arc::new(server)).unwrap();
+        let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
+        while client.advance(&mut to_client, &mut to_server).unwrap() == Progress::Waiting {
+            server.advance(&mut to_server, &mut to_client).unwrap();
+        }
+        assert_eq!(server.advance(&mut to_server, &mut to_client).unwrap(), Progress::Done);
+        for side in [client, server] {
+            assert_eq!(side.finish().unwrap().key_exchange, expected);
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Which page answers what.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
-/// What a handler sees of a request. Bodies are not read.
+/// What a handler sees of a request.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// `GET` or `POST`; `HEAD` arrives as `GET`.
@@ -14,6 +14,7 @@ pub struct Request {
     pub path: String,
     query: String,
     accept: String,
+    body: Bytes,
     is_local: bool,
 }
 
@@ -25,7 +26,14 @@ pub struct Response {
     pub(crate) body: Bytes,
 }
 
-type Handler = Arc<dyn Fn(&Request) -> Response + Send + Sync>;
+type Later = Pin<Box<dyn Future<Output = Response> + Send>>;
+
+#[derive(Clone)]
+enum Handler {
+    Now(Arc<dyn Fn(&Request) -> Response + Send + Sync>),
+    /// It reads a body, of so many bytes at most, and takes its time.
+    Later(usize, Arc<dyn Fn(Request) -> Later + Send + Sync>),
+}
 
 /// Which page answers what.
 #[derive(Clone, Default)]
@@ -52,6 +60,7 @@ impl Request {
             path: path.to_owned(),
             query: query.to_owned(),
             accept: String::new(),
+            body: Bytes::new(),
             is_local: true,
         }
     }
@@ -68,6 +77,18 @@ impl Request {
     pub(crate) fn with_peer(mut self, peer: IpAddr) -> Self {
         self.is_local = peer.to_canonical().is_loopback();
         self
+    }
+
+    /// What came after the head. Empty unless the page reads it: see [`Routes::post_local`].
+    #[must_use]
+    pub fn with_body(mut self, body: Bytes) -> Self {
+        self.body = body;
+        self
+    }
+
+    /// What came after the head, for pages that read it.
+    pub fn body(&self) -> &[u8] {
+        &self.body
     }
 
     pub(crate) fn accepts(&self) -> &str {
@@ -152,6 +173,27 @@ impl Routes {
         self.page(Method::POST, path, false, page)
     }
 
+    /// Adds a page for clients on this machine's loopback, as [`get_local`](Self::get_local), that reads a body of at most
+    /// `longest` bytes and may take its time.
+    #[must_use]
+    pub fn post_local<F>(
+        mut self,
+        path: &'static str,
+        longest: usize,
+        page: impl Fn(Request) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Response> + Send + 'static,
+    {
+        self.pages.push(Page {
+            method: Method::POST,
+            path,
+            is_local: true,
+            handler: Handler::Later(longest, Arc::new(move |request| Box::pin(page(request)))),
+        });
+        self
+    }
+
     /// Only what the kubelet asks for: the pages below `/healthz/`.
     pub(crate) fn health(&self) -> Self {
         let health = self.pages.iter().filter(|page| page.path.starts_with("/healthz/"));
@@ -171,35 +213,55 @@ impl Routes {
             method,
             path,
             is_local,
-            handler: Arc::new(page),
+            handler: Handler::Now(Arc::new(page)),
         });
         self
     }
 
+    /// How much of a request's body its page reads.
+    pub(crate) fn longest_body(&self, request: &Request) -> usize {
+        match self.find(request) {
+            Ok(Handler::Later(longest, _)) => *longest,
+            Ok(Handler::Now(_)) | Err(_) => 0,
+        }
+    }
+
     /// What a request is answered with.
-    pub fn answer(&self, request: &Request) -> Response {
+    pub async fn answer(&self, request: Request) -> Response {
+        match self.find(&request) {
+            Ok(Handler::Now(page)) => page(&request),
+            Ok(Handler::Later(_, page)) => page(request).await,
+            Err(refusal) => refusal,
+        }
+    }
+
+    /// The page of a request, or why there is none.
+    fn find(&self, request: &Request) -> Result<&Handler, Response> {
         let mut here = self.pages.iter().filter(|page| page.path == request.path).peekable();
         if here.peek().is_none() {
             let mut paths: Vec<&str> = self.pages.iter().map(|page| page.path).collect();
             paths.dedup();
-            return match request.path.as_str() {
+            return Err(match request.path.as_str() {
                 "/" => Response::text(format!("{}\n", paths.join("\n"))),
                 path => Response::status(
                     StatusCode::NOT_FOUND,
                     format!("no page {path}; there are: {}\n", paths.join(" ")),
                 ),
-            };
+            });
         }
         match here.find(|page| page.method == request.method) {
-            Some(page) if page.is_local && !request.is_local => Response::status(
+            Some(page) if page.is_local && !request.is_local => Err(Response::status(
                 StatusCode::FORBIDDEN,
                 format!(
                     "{} is answered on loopback only: use `culvert status`, or `kubectl port-forward`\n",
                     page.path
                 ),
-            ),
-            Some(page) => (page.handler)(request),
-            None => Response::status(StatusCode::METHOD_NOT_ALLOWED, format!("not with {}\n", request.method)),
+            )),
+            Some(page) => Ok(&page.handler),
+            None => Err(Response::status(
+                StatusCode::METHOD_NOT_ALLOWED,
+                format!("not with {}\n", request.method),
+            )),
         }
     }
 }

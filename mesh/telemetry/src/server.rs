@@ -6,15 +6,15 @@
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http::{Method, StatusCode, header};
+use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
     connections::Connections,
-    routes::{Request, Routes},
+    routes::{Request, Response, Routes},
 };
 
 /// How long a client may take to say what it wants.
@@ -26,7 +26,7 @@ const TOTAL: Duration = Duration::from_secs(30);
 /// What is held of a request's head, and of an answer beside its body.
 const BUFFER: usize = 16 << 10;
 
-/// What is read of a request's body, which nothing here uses.
+/// What is read of a request's body where nothing uses it.
 const MAX_BODY: usize = 64 << 10;
 
 /// Pause after `accept` failed for want of descriptors: others will be closed.
@@ -84,9 +84,17 @@ async fn answer(routes: &Routes, request: http::Request<Incoming>, peer: SocketA
     let asked = Request::new(method, target)
         .with_accept(accept.and_then(|value| value.to_str().ok()).unwrap_or_default())
         .with_peer(peer.ip());
+    let longest = routes.longest_body(&asked);
     // A body that is left unread would reset the connection, perhaps before the client has read the answer.
-    let _ = Limited::new(request.into_body(), MAX_BODY).collect().await;
-    let answer = routes.answer(&asked);
+    let body = Limited::new(request.into_body(), longest.max(MAX_BODY)).collect().await;
+    let answer = match body.map(Collected::to_bytes) {
+        Ok(body) if longest > 0 && body.len() <= longest => routes.answer(asked.with_body(body)).await,
+        _ if longest > 0 => Response::status(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is cut, or longer than {longest} bytes\n"),
+        ),
+        _ => routes.answer(asked).await,
+    };
     let mut response = http::Response::new(Full::new(answer.body));
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();

@@ -96,15 +96,36 @@ async fn a_local_page_is_for_loopback_alone() {
     let routes = Routes::new()
         .get("/open", |_| Response::text("open"))
         .get_local("/inside", |_| Response::text("inside"));
-    let asked = |peer: &str, path: &str| {
+    let asked = async |peer: &str, path: &str| {
         let request = Request::new(http::Method::GET, path).with_peer(peer.parse().unwrap());
-        routes.answer(&request).code().as_u16()
+        routes.answer(request).await.code().as_u16()
     };
     for local in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
-        assert_eq!(asked(local, "/inside"), 200, "{local}");
+        assert_eq!(asked(local, "/inside").await, 200, "{local}");
     }
     for other in ["198.18.0.1", "fd00:c01e::1", "::ffff:198.18.0.1"] {
-        assert_eq!(asked(other, "/inside"), 403, "{other}");
-        assert_eq!(asked(other, "/open"), 200, "{other}");
+        assert_eq!(asked(other, "/inside").await, 403, "{other}");
+        assert_eq!(asked(other, "/open").await, 200, "{other}");
     }
+}
+
+#[tokio::test]
+async fn a_page_that_reads_a_body_gets_it_whole_or_not_at_all() {
+    let echo = |request: Request| async move { Response::text(String::from_utf8_lossy(request.body()).into_owned()) };
+    let routes = Routes::new().post_local("/echo", 100 << 10, echo);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(serve(listener, routes));
+    let answers = tokio::task::spawn_blocking(move || {
+        [5, 100 << 10, (100 << 10) + 1].map(|length| {
+            let body = "x".repeat(length);
+            let head = format!("POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+            ask(address, &(head + &body))
+        })
+    });
+    let [short, long, too_long] = answers.await.unwrap();
+    assert!(short.ends_with("\r\n\r\nxxxxx"), "{short}");
+    assert!(long.starts_with("HTTP/1.1 200") && long.ends_with('x'));
+    assert!(too_long.starts_with("HTTP/1.1 413"), "{too_long}");
+    server.abort();
 }

@@ -46,7 +46,7 @@ pub use pod::{GREET, GRPC, HTTP, PodSpec};
 pub use rules::Rules;
 pub use space::Space;
 pub use wire::{Traffic, Wire};
-pub use world::World;
+pub use world::{World, built};
 
 use std::time::{Duration, Instant};
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -68,6 +69,13 @@ impl World {
             self.kubectl(&["apply", "-k", &folder("daemonset")]);
         }
         self.wait_ready();
+    }
+
+    /// The program `culvert`, told which cluster is meant.
+    pub fn culvert(&self) -> Command {
+        let mut command = Command::new(built("culvert"));
+        command.env("KUBECONFIG", self.cluster.kubeconfig());
+        command
     }
 
     /// Waits until the controllers and every node's agent and proxy are ready in the version that is wanted, and those of older
@@ -253,4 +261,16 @@ fn state() -> PathBuf {
 pub(crate) fn repository() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.ancestors().nth(2).unwrap().to_path_buf()
+}
+
+/// A program of this repository, which is built before the tests.
+pub fn built(name: &str) -> PathBuf {
+    let this = std::env::current_exe().unwrap();
+    let program = this.ancestors().nth(2).unwrap().join(name);
+    assert!(
+        program.is_file(),
+        "{} is not built: `cargo build --package culvert-cli --package culvert-agent`",
+        program.display()
+    );
+    program
 }

@@ -43,6 +43,7 @@ fn every_verb_that_the_roles_grant_is_used() {
 fn work(world: &World, space: &Space<'_>) {
     let kinds = KindsOfOthers::install(world);
     said_of_an_object_of_theirs(world, space);
+    said_in_the_status_of_each(world, space);
     drop(kinds);
     // A pod that comes to a node whose agent has not heard of it: the agent asks.
     let uses = |verb: &str| {
@@ -151,6 +152,77 @@ fn said_of_an_object_of_theirs(world: &World, space: &Space<'_>) {
             used.contains(&one)
         })
     });
+}
+
+/// Makes an object of each of Istio's kinds, and waits until the controller has said in its status whether it is in force.
+fn said_in_the_status_of_each(world: &World, space: &Space<'_>) {
+    let endpoint = json!({ "address": "198.19.200.1" });
+    let specs = [
+        (
+            "AuthorizationPolicy",
+            json!({ "selector": { "matchLabels": { "app": "nobody" } } }),
+        ),
+        (
+            "PeerAuthentication",
+            json!({ "selector": { "matchLabels": { "app": "nobody" } } }),
+        ),
+        (
+            "RequestAuthentication",
+            json!({ "selector": { "matchLabels": { "app": "nobody" } } }),
+        ),
+        ("DestinationRule", json!({ "host": "web" })),
+        ("EnvoyFilter", json!({ "configPatches": [] })),
+        (
+            "Gateway",
+            json!({ "servers": [{ "port": { "number": 80, "name": "http", "protocol": "HTTP" }, "hosts": ["a"] }] }),
+        ),
+        ("ProxyConfig", json!({ "concurrency": 1 })),
+        (
+            "ServiceEntry",
+            json!({ "hosts": ["a.example"], "ports": [{ "number": 80, "name": "http" }] }),
+        ),
+        ("Sidecar", json!({ "egress": [{ "hosts": ["*/*"] }] })),
+        (
+            "VirtualService",
+            json!({ "hosts": ["web"], "http": [{ "route": [{ "destination": { "host": "web" } }] }] }),
+        ),
+        ("WorkloadEntry", endpoint.clone()),
+        ("WorkloadGroup", json!({ "template": { "serviceAccount": "default" } })),
+        ("Telemetry", json!({ "tracing": [{ "randomSamplingPercentage": 1 }] })),
+        (
+            "TrafficExtension",
+            json!({ "phase": "STATS", "wasm": { "url": "oci://registry.example/a" } }),
+        ),
+        (
+            "WasmPlugin",
+            json!({ "url": "oci://registry.example/a", "phase": "STATS" }),
+        ),
+    ];
+    let istios: Vec<_> = Kind::followed()
+        .map(Kind::descriptor)
+        .filter(|kind| kind.group.ends_with(".istio.io"))
+        .collect();
+    assert_eq!(istios.len(), specs.len(), "a kind of Istio's has no object here");
+    for kind in &istios {
+        let (_, spec) = specs.iter().find(|(name, _)| *name == kind.name).expect(kind.title);
+        let metadata = json!({ "name": "each", "namespace": space.name() });
+        let (version, name) = (kind.api_version(), kind.name);
+        world.apply(&json!({ "apiVersion": version, "kind": name, "metadata": metadata, "spec": spec }));
+    }
+    for kind in istios {
+        until(
+            &format!("the status of a {} to say whether it is in force", kind.title),
+            || {
+                let of_kind = format!("{}.{}", kind.plural, kind.group);
+                let object = world.get(&[&of_kind, "each", "-n", space.name()]);
+                let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+                conditions.iter().any(|condition| {
+                    condition["type"] == "culvert.dev/InForce"
+                        && (kind.unserved.is_none() || condition["status"] == "False" && condition["message"] != "")
+                })
+            },
+        );
+    }
 }
 
 /// Waits until the controller has said of the namespace that this happened, as often as this. Of what changes back within

@@ -4,11 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 use culvert_cluster::Node;
-use culvert_cluster_tests::{Load, PodSpec, Rules, Wire, World, attached_programs, until};
+use culvert_cluster_tests::{Load, PodSpec, Rules, Wire, World, attached_programs, built, until};
 use serde_json::Value;
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
@@ -19,9 +19,8 @@ const OURS: &str = "/etc/cni/net.d/00-culvert.conflist";
 #[test]
 fn culvert_uninstall_removes_everything_under_load() {
     removed_under_load("uninstall", |world| {
-        let mut command = Command::new(culvert());
+        let mut command = world.culvert();
         command.args(["uninstall", "--yes"]);
-        command.env("KUBECONFIG", world.cluster().kubeconfig());
         command
     });
 }
@@ -123,7 +122,7 @@ fn a_node_that_was_away_is_named_and_frees_itself() {
 
     // And all of it goes with one command, without a cluster.
     run(node
-        .command(&beside("culvert-agent").display().to_string())
+        .command(&built("culvert-agent").display().to_string())
         .arg("free-node"));
     assert!(!node.own(OURS).exists() && !node.own("/opt/cni/bin/culvert-cni").exists());
     assert!(!node.own("/var/lib/culvert/cni-state.json").exists());
@@ -137,7 +136,7 @@ fn a_node_that_was_away_is_named_and_frees_itself() {
 fn a_node_is_freed_by_hand_while_its_pods_are_captured() {
     let world = World::installed();
     let node = world.node("node1");
-    let agent = beside("culvert-agent").display().to_string();
+    let agent = built("culvert-agent").display().to_string();
     let refused = node.command(&agent).arg("free-node").output().unwrap();
     assert!(!refused.status.success(), "an agent runs here");
     assert!(!attached_programs(node).is_empty() && node.own(OURS).exists());
@@ -182,12 +181,9 @@ fn helm(world: &World) -> Command {
 
 /// `culvert uninstall`, which ends with this code; what it printed as JSON.
 fn uninstall(world: &World, code: i32) -> String {
-    let mut command = Command::new(culvert());
+    let mut command = world.culvert();
     command.args(["uninstall", "--yes", "--output", "json"]);
-    let output = command
-        .env("KUBECONFIG", world.cluster().kubeconfig())
-        .output()
-        .unwrap();
+    let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(code), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
@@ -357,21 +353,4 @@ fn mesh_listeners(node: &Node) -> Vec<(i32, u16)> {
 
 fn read(node: &Node, path: &str) -> String {
     fs::read_to_string(node.own(path)).unwrap()
-}
-
-/// The program `culvert`, which is built before the tests.
-fn culvert() -> PathBuf {
-    beside("culvert")
-}
-
-/// A program of this repository, which is built before the tests.
-fn beside(name: &str) -> PathBuf {
-    let this = std::env::current_exe().unwrap();
-    let program = this.ancestors().nth(2).unwrap().join(name);
-    assert!(
-        program.is_file(),
-        "{} is not built: `cargo build --package culvert-cli --package culvert-agent`",
-        program.display()
-    );
-    program
 }

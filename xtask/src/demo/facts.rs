@@ -238,6 +238,7 @@ fn is_spiffe(identity: &str) -> bool {
     identity.starts_with("spiffe://")
 }
 
-fn round(seconds: f64) -> f64 {
+/// Seconds to two places.
+pub(super) fn round(seconds: f64) -> f64 {
     (seconds * 100.0).round() / 100.0
 }

@@ -6,6 +6,9 @@ pub(crate) struct Options {
     /// In a real Kubernetes cluster of two nodes on this machine, with Culvert installed as a DaemonSet
     #[arg(long)]
     pub(super) cluster: bool,
+    /// Policies instead: strict mode and one that lets only the page ask for details, and who is refused then
+    #[arg(long, conflicts_with_all = ["cluster", "keep", "down"])]
+    pub(super) policy: bool,
     /// Leave everything running, and tell what to try and how to remove it
     #[arg(long, conflicts_with = "down")]
     pub(super) keep: bool,

@@ -24,6 +24,13 @@ pub(super) fn is_interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
+/// Waits for the thread that removes what was made, which ends this program.
+pub(super) fn wait_for_the_end() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
 /// The steps of a run.
 pub(super) struct Progress {
     bar: Option<ProgressBar>,

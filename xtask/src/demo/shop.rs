@@ -29,7 +29,7 @@ impl Shop {
     /// Makes services and pods, starts the programs, and waits until each is ready.
     pub(super) fn open(lab: &Lab) -> Result<Self> {
         lab.namespace(NAMESPACE)?;
-        let objects = read_manifests()?;
+        let objects = read_objects("kube")?;
         let of_kind = |kind: &str| {
             objects
                 .iter()
@@ -162,9 +162,9 @@ fn bookstore() -> PathBuf {
     shell::root().join("examples/bookstore")
 }
 
-/// All objects of `kube/*.yaml`.
-fn read_manifests() -> Result<Vec<Value>> {
-    let folder = bookstore().join("kube");
+/// All objects of a folder of the bookstore's.
+pub(super) fn read_objects(folder: &str) -> Result<Vec<Value>> {
+    let folder = bookstore().join(folder);
     let entries = fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
     let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.sort();
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn the_manifests_have_four_services_and_seven_deployments() {
-        let objects = read_manifests().unwrap();
+        let objects = read_objects("kube").unwrap();
         let count = |kind: &str| objects.iter().filter(|object| object["kind"] == kind).count();
         assert_eq!((count("Service"), count("Deployment"), count("Namespace")), (4, 7, 1));
     }

@@ -33,7 +33,8 @@ pub(super) fn text(text: &str, for_programs: bool) {
     }
 }
 
-fn table(for_programs: bool) -> Table {
+/// An empty table, coloured where people see it.
+pub(super) fn table(for_programs: bool) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_FULL_CONDENSED);
     let colours = if for_programs {
@@ -191,10 +192,12 @@ fn short(identity: &str) -> String {
     }
 }
 
-fn right(number: u64) -> Cell {
+/// A number, to the right.
+pub(super) fn right(number: u64) -> Cell {
     Cell::new(number).set_alignment(CellAlignment::Right)
 }
 
-fn verdict(value: impl ToString, good: bool) -> Cell {
+/// A value that is as it should be, or is not.
+pub(super) fn verdict(value: impl ToString, good: bool) -> Cell {
     Cell::new(value).fg(if good { Color::Green } else { Color::Red })
 }

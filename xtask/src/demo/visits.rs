@@ -30,7 +30,8 @@ impl Tally {
     /// How many failures to keep.
     const FAILURES: usize = 5;
 
-    fn count(&mut self, outcome: Result<String>) {
+    /// Counts a request: what answered it, or why nothing did.
+    pub(super) fn count(&mut self, outcome: Result<String>) {
         self.sent += 1;
         match outcome {
             Ok(reviews) => {

@@ -6,6 +6,7 @@
 //! | | `/workloads`, `/services`, `/policies` | what the controller told |
 //! | | `/certificates` | of local pods: identity, serial, validity; never a key |
 //! | | `/connections` | open ones, with bytes so far |
+//! | | `/recent` | those that pods of this node accepted and that ended within the last hour, by source and port |
 //! | | `/logging` | the log filter; `POST /logging?level=debug` changes it |
 //! | | `POST /quitquitquit` | drain and end |
 //! | metrics | `/metrics`, `/stats/prometheus` | OpenMetrics |
@@ -74,6 +75,7 @@ pub(crate) fn pages(
         .get("/policies", view("policies", views::policies))
         .get("/certificates", view("certificates", views::certificates))
         .get("/connections", view("connections", views::connections))
+        .get("/recent", view("recent", views::recent))
         .get("/logging", move |_| Response::text(format!("{}\n", shown.filter())))
         .post("/logging", move |request| set_logging(&logging, request))
         .post("/quitquitquit", move |_| {

@@ -103,8 +103,8 @@ fn pod() -> Arc<Pod> {
     })
 }
 
-fn ask(routes: &Routes, method: Method, path: &str) -> (StatusCode, String) {
-    let response = routes.answer(&Request::new(method, path));
+async fn ask(routes: &Routes, method: Method, path: &str) -> (StatusCode, String) {
+    let response = routes.answer(Request::new(method, path)).await;
     (response.code(), String::from_utf8(response.body().to_vec()).unwrap())
 }
 
@@ -127,7 +127,7 @@ async fn pages_show_what_decides_and_never_a_key() {
     let drain = Arc::new(Notify::new());
     let pages = pages(&shared, &served, &ready, logging, Arc::clone(&drain));
 
-    let (status, body) = ask(&pages.readiness, Method::GET, "/healthz/ready");
+    let (status, body) = ask(&pages.readiness, Method::GET, "/healthz/ready").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     for missing in [
         "pods from the agent",
@@ -143,7 +143,10 @@ async fn pages_show_what_decides_and_never_a_key() {
         .credentials
         .store(Arc::new([(identity(), Arc::new(credentials()))].into_iter().collect()));
     ready.set_complete();
-    assert_eq!(ask(&pages.readiness, Method::GET, "/healthz/ready").0, StatusCode::OK);
+    assert_eq!(
+        ask(&pages.readiness, Method::GET, "/healthz/ready").await.0,
+        StatusCode::OK
+    );
 
     let peer = Peer {
         identity: Some(identity()),
@@ -160,64 +163,71 @@ async fn pages_show_what_decides_and_never_a_key() {
         service: None,
         hbone_addr: None,
         encrypted: true,
+        key_exchange: Some("X25519MLKEM768"),
     });
-    let get = |path: &str| -> Value { serde_json::from_str(&ask(&pages.admin, Method::GET, path).1).unwrap() };
+    let get =
+        async |path: &str| -> Value { serde_json::from_str(&ask(&pages.admin, Method::GET, path).await.1).unwrap() };
     // What `culvert` prints.
-    let workload = &get("/workloads")["workloads"][0];
+    let workload = &get("/workloads").await["workloads"][0];
     assert_eq!(workload["addresses"][0], "198.18.0.2");
     assert_eq!(
         (&workload["protocol"], &workload["open_connections"]),
         (&"HBONE".into(), &1.into())
     );
     assert_eq!(workload["identity"], "spiffe://cluster.local/ns/shop/sa/default");
-    let service = &get("/services")["services"][0];
+    let service = &get("/services").await["services"][0];
     assert_eq!(
         (&service["ports"][0], &service["addresses"][0]),
         (&"80->8080/HTTP11".into(), &"198.19.0.1".into())
     );
     assert_eq!(service["endpoints"][0], "Kubernetes//Pod/shop/cart");
-    let connection = &get("/connections")["connections"][0];
+    assert_eq!(get("/recent").await["recent"], Value::Array(Vec::new()));
+    let connection = &get("/connections").await["connections"][0];
     assert_eq!(
         (&connection["encrypted"], &connection["direction"]),
         (&true.into(), &"outbound".into())
     );
     assert_eq!(connection["destination_identity"], identity().as_str());
-    let policies = get("/policies");
+    let policies = get("/policies").await;
     assert_eq!(policies["policies"][0]["scope"], "namespace");
     assert_eq!(policies["policies"][1]["refused"], true);
-    let certificate = &get("/certificates")["certificates"][0];
+    let certificate = &get("/certificates").await["certificates"][0];
     assert_eq!(
         (&certificate["identity"], &certificate["valid"]),
         (&identity().as_str().into(), &true.into())
     );
-    let dump = ask(&pages.admin, Method::GET, "/config_dump").1;
+    let dump = ask(&pages.admin, Method::GET, "/config_dump").await.1;
     assert!(
         dump.contains("198.18.0.2") && !dump.to_lowercase().contains("key"),
         "{dump}"
     );
     record.close(Ok(()));
 
-    assert_eq!(ask(&pages.admin, Method::GET, "/logging").1, "error\n");
-    assert_eq!(ask(&pages.admin, Method::POST, "/logging?level=warn").1, "warn\n");
+    assert_eq!(ask(&pages.admin, Method::GET, "/logging").await.1, "error\n");
+    assert_eq!(ask(&pages.admin, Method::POST, "/logging?level=warn").await.1, "warn\n");
     assert_eq!(
-        ask(&pages.admin, Method::POST, "/logging?level=a=b=c").0,
+        ask(&pages.admin, Method::POST, "/logging?level=a=b=c").await.0,
         StatusCode::BAD_REQUEST
     );
-    assert_eq!(ask(&pages.admin, Method::POST, "/logging").0, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        ask(&pages.admin, Method::POST, "/logging").await.0,
+        StatusCode::BAD_REQUEST
+    );
     assert!(
         ask(&pages.metrics, Method::GET, "/metrics")
+            .await
             .1
             .contains("istio_tcp_connections_opened_total")
     );
     assert_eq!(
-        ask(&pages.admin, Method::GET, "/quitquitquit").0,
+        ask(&pages.admin, Method::GET, "/quitquitquit").await.0,
         StatusCode::METHOD_NOT_ALLOWED
     );
-    ask(&pages.admin, Method::POST, "/quitquitquit");
+    ask(&pages.admin, Method::POST, "/quitquitquit").await;
     drain.notified().await;
     ready.set_draining();
     assert_eq!(
-        ask(&pages.readiness, Method::GET, "/healthz/ready").0,
+        ask(&pages.readiness, Method::GET, "/healthz/ready").await.0,
         StatusCode::SERVICE_UNAVAILABLE
     );
 }

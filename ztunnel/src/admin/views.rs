@@ -190,6 +190,25 @@ pub(super) fn connections(shared: &Shared) -> Value {
     connections.iter().map(|one| connection(one)).collect()
 }
 
+pub(super) fn recent(shared: &Shared) -> Value {
+    let mut recent = shared.telemetry.accounting().recent();
+    recent.sort_by_key(|one| std::cmp::Reverse(one.last));
+    recent
+        .iter()
+        .map(|one| {
+            json!({
+                "source": one.source.to_string(),
+                "source_workload": one.source_workload,
+                "source_identity": one.identity.as_ref().map(ToString::to_string),
+                "destination": one.destination.to_string(),
+                "destination_workload": one.destination_workload,
+                "connections": one.connections,
+                "seconds_ago": one.last.elapsed().as_secs(),
+            })
+        })
+        .collect()
+}
+
 fn connection(connection: &OpenConnection) -> Value {
     let opening = connection.opening();
     let (sent, received) = connection.bytes();
@@ -218,6 +237,7 @@ fn connection(connection: &OpenConnection) -> Value {
         "service": opening.service.as_deref(),
         "hbone_address": opening.hbone_addr.map(|address| address.to_string()),
         "encrypted": opening.encrypted,
+        "key_exchange": opening.key_exchange,
         "bytes_sent": sent,
         "bytes_received": received,
         "began": rfc3339(connection.began()),

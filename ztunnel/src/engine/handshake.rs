@@ -98,6 +98,7 @@ impl Loop {
             Ok(done) => match done.peer_certificates.first().map(culvert_identity::peer_identity) {
                 Some(Ok(identity)) => {
                     tunnel.identity = Some(identity);
+                    tunnel.key_exchange = Some(done.key_exchange);
                     tunnel.proof.peer(done.peer_certificates);
                     let connection = Connection::new(tunnel.role, done.keys, &self.config.hbone);
                     tunnel.state = State::Open(Box::new(connection));
@@ -129,7 +130,16 @@ impl Loop {
         let Some(tunnel) = self.tunnels.get_mut(key) else {
             return;
         };
-        tracing::debug!(peer = %tunnel.peer, role = ?tunnel.role, identity = ?tunnel.identity, "tunnel open");
+        let key_exchange = tunnel.key_exchange.unwrap_or_default();
+        tracing::debug!(peer = %tunnel.peer, role = ?tunnel.role, identity = ?tunnel.identity, key_exchange, "tunnel open");
+        let role = match tunnel.role {
+            Role::Client => "client",
+            Role::Server => "server",
+        };
+        let opened = &self.shared.telemetry.proxy().tunnels_opened;
+        opened
+            .get_or_create(&[("role", role), ("key_exchange", key_exchange)])
+            .inc();
         let retiring = tunnel.life.open(self.now) || self.draining;
         if let Some(group) = tunnel.group {
             self.join_pool(group, key);

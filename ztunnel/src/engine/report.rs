@@ -73,6 +73,7 @@ impl Loop {
             service: None,
             hbone_addr: Some(tunnel.peer),
             encrypted: false,
+            key_exchange: None,
         };
         // A tunnel without streams is idle from its beginning.
         let tried_for = self.now.saturating_duration_since(tunnel.life.idle_since());
@@ -92,6 +93,9 @@ impl Loop {
             service: flow.service.clone(),
             hbone_addr: flow.tunnel_address,
             encrypted: flow.stream().is_some(),
+            key_exchange: flow
+                .stream()
+                .and_then(|stream| self.tunnels.get(stream.tunnel)?.key_exchange),
         }
     }
 }

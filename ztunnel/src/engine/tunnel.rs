@@ -40,6 +40,8 @@ pub(super) struct Tunnel {
     pub(super) state: State,
     /// What the peer's certificate proved.
     pub(super) identity: Option<SpiffeId>,
+    /// How keys were exchanged, once it is open.
+    pub(super) key_exchange: Option<&'static str>,
     pub(super) streams: FxHashMap<StreamId, FlowKey>,
     /// Bytes that its flows hold.
     pub(super) held: usize,
@@ -95,6 +97,7 @@ impl Tunnel {
             group: None,
             state: State::Stock,
             identity: None,
+            key_exchange: None,
             streams: FxHashMap::default(),
             held: 0,
             proof: Proof::default(),

@@ -8,7 +8,7 @@ use culvert_hbone::{
     Sink, StreamId,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite};
@@ -26,6 +26,19 @@ pub(crate) fn configs_with(suites: &[SupportedCipherSuite]) -> (ClientConfig, Se
         cipher_suites: suites.to_vec(),
         ..aws_lc_rs::default_provider()
     });
+    configs_by(&provider, &provider)
+}
+
+/// The same with a client that knows these groups only.
+pub(crate) fn configs_with_groups(groups: &[&'static dyn SupportedKxGroup]) -> (ClientConfig, ServerConfig) {
+    let client = CryptoProvider {
+        kx_groups: groups.to_vec(),
+        ..aws_lc_rs::default_provider()
+    };
+    configs_by(&Arc::new(client), &Arc::new(aws_lc_rs::default_provider()))
+}
+
+fn configs_by(of_client: &Arc<CryptoProvider>, of_server: &Arc<CryptoProvider>) -> (ClientConfig, ServerConfig) {
     let mut authority = CertificateParams::new([]).unwrap();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
@@ -40,16 +53,16 @@ pub(crate) fn configs_with(suites: &[SupportedCipherSuite]) -> (ClientConfig, Se
     roots.add(authority.der().clone()).unwrap();
     let roots = Arc::new(roots);
     let versions = &[&rustls::version::TLS13];
-    let mut client = ClientConfig::builder_with_provider(provider.clone())
+    let mut client = ClientConfig::builder_with_provider(of_client.clone())
         .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(roots.clone())
         .with_client_auth_cert(chain.clone(), key.clone_key().into())
         .unwrap();
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, of_server.clone())
         .build()
         .unwrap();
-    let mut server = ServerConfig::builder_with_provider(provider)
+    let mut server = ServerConfig::builder_with_provider(of_server.clone())
         .with_protocol_versions(versions)
         .unwrap()
         .with_client_cert_verifier(verifier)

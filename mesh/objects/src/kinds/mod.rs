@@ -105,10 +105,15 @@ impl Descriptor {
         format!("{}/{}", self.group, self.version())
     }
 
-    /// Whether nobody may take its objects for absent without being sure: they keep somebody out of what they bind, or say
-    /// where connections go and whether they are encrypted.
+    /// Whether an object of it may keep somebody out of what it binds.
+    pub fn may_restrict(&self) -> bool {
+        known::find(self.group, self.name).is_some_and(|known| !known.never_restricts())
+    }
+
+    /// Whether nobody may take its objects for absent without being sure: they may keep somebody out, or say where connections
+    /// go and whether they are encrypted.
     pub fn is_relied_on(&self) -> bool {
-        known::find(self.group, self.name).is_some_and(|known| known.is_served() || !known.never_restricts())
+        self.may_restrict() || known::find(self.group, self.name).is_some_and(Known::is_served)
     }
 
     /// Whether objects of this `apiVersion` and `kind` are read as objects of this kind.
