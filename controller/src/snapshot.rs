@@ -9,7 +9,7 @@ use culvert_objects::PersistentMap;
 use culvert_proto::config::Mesh;
 use culvert_proto::security::Authorization;
 use culvert_proto::workload::{Address, NetworkAddress, Workload, address};
-use culvert_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_NAME, MESH_TYPE};
+use culvert_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_NAME, MESH_TYPE, RANGES_ALIAS};
 use culvert_xds::server::{Entry, Named, Resources};
 use prost::Message as _;
 
@@ -367,7 +367,9 @@ fn found_by(address: &Address) -> (Vec<String>, Vec<String>, String) {
         }
         Some(address::Type::Service(service)) => {
             let named = |a: &NetworkAddress| alias(&a.network, &a.address, a.length);
-            let aliases = service.addresses.iter().filter_map(named).collect();
+            let has_range = service.addresses.iter().any(|address| address.length.is_some());
+            let ranges = has_range.then(|| RANGES_ALIAS.to_owned());
+            let aliases = service.addresses.iter().filter_map(named).chain(ranges).collect();
             (aliases, Vec::new(), String::new())
         }
         None => (Vec::new(), Vec::new(), String::new()),

@@ -34,7 +34,10 @@ pub(crate) const BASE: &[File] = &[
 ];
 
 /// Kinds of objects that a cluster may lack.
-pub(crate) const CRDS: &[File] = &[file!("crds/security.istio.io.yaml")];
+pub(crate) const CRDS: &[File] = &[
+    file!("crds/networking.istio.io.yaml"),
+    file!("crds/security.istio.io.yaml"),
+];
 
 /// What a component adds, and what it changes.
 #[derive(Clone, Copy, Debug)]

@@ -44,8 +44,8 @@ fuzz_target!(|input: &[u8]| {
         let (bytes, after) = more.split_at(usize::from(u16::from_le_bytes([*low, *high])).min(more.len()));
         rest = after;
         if kind & 8 == 8 {
-            // The mesh's ranges come the same way.
-            let _ = culvert_state::mesh_ranges(bytes);
+            // What holds for the mesh as a whole comes the same way.
+            let _ = culvert_state::MeshSettings::decode(bytes);
         }
         let policy = kind & 1 == 1;
         let name = if kind & 2 == 2 { "shop/other".to_owned() } else { name(bytes, policy) };

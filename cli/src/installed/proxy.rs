@@ -15,6 +15,7 @@ const SHOWN: usize = 4;
 pub(crate) fn judged(place: &str, page: &Value) -> Vec<Line> {
     let lines = [
         ranges(place, page),
+        registry_only(place, page),
         subscriptions(place, page),
         descriptors(place, page),
     ];
@@ -60,6 +61,18 @@ fn ranges(place: &str, page: &Value) -> Option<Line> {
         format!("the controller has not told the proxy the ranges of pods and services; {by_flag}"),
         "see that the controller is of this version, and its findings about nodes and ServiceCIDRs",
     ))
+}
+
+/// Where connections that leave the mesh are refused, whoever looks for one should find that.
+fn registry_only(place: &str, page: &Value) -> Option<Line> {
+    let namespaces: Vec<&str> = page["registry_only"]
+        .as_array()?
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    let names = namespaces.join(", ");
+    let found = format!("pods of {names} reach nothing but what the mesh knows: culvert.dev/outbound-traffic-policy");
+    (!namespaces.is_empty()).then(|| Line::ok(place, "outbound policy", found))
 }
 
 /// A node's proxy asks for what its pods use. One that asks for nearly all that it may has a pod that scans.
@@ -143,6 +156,21 @@ mod tests {
         assert_eq!(
             levels(&page(told(), 44_999, false))[1..],
             [("subscriptions", Level::Ok)]
+        );
+    }
+
+    #[test]
+    fn namespaces_that_reach_nothing_unknown_are_named_where_there_are_any() {
+        let told = json!({ "list": ["198.18.0.0/16"], "from_controller": true });
+        let mut page = page(told, 3, false);
+        page["registry_only"] = json!([]);
+        assert_eq!(levels(&page).len(), 2);
+        page["registry_only"] = json!(["bank", "shop"]);
+        let lines = judged("n", &page);
+        assert!(
+            lines[1].level == Level::Ok && lines[1].found.contains("bank, shop"),
+            "{}",
+            lines[1]
         );
     }
 

@@ -1,10 +1,8 @@
 //! Health of endpoints. It has three states; Istio's wire has two, and an extension of Culvert's own carries the third.
 
 use culvert_objects::{Endpoint, Pod};
-use culvert_proto::workload::{Extension, Workload, WorkloadStatus};
-use culvert_proto::{HEALTH, TERMINATING, TEXT_TYPE};
-use prost::Message as _;
-use prost_types::Any;
+use culvert_proto::workload::{Workload, WorkloadStatus};
+use culvert_proto::{HEALTH, TERMINATING, extension_of_text};
 
 /// How an endpoint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,14 +45,7 @@ impl Health {
         };
         workload.status = status.into();
         if self == Self::Terminating {
-            workload.extensions.push(Extension {
-                name: HEALTH.to_owned(),
-                config: Some(Any {
-                    type_url: TEXT_TYPE.to_owned(),
-                    // For prost, a text is the well-known type of it.
-                    value: TERMINATING.to_owned().encode_to_vec(),
-                }),
-            });
+            workload.extensions.push(extension_of_text(HEALTH, TERMINATING));
         }
     }
 }

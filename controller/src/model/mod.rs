@@ -19,14 +19,21 @@
 //! | [`names`] | what telemetry calls it |
 //! | `agents` | which nodes have an agent |
 //! | `service` | a Service becomes a Service, and an entry in each of its Workloads |
-//! | `policy` | who may connect to a pod: AuthorizationPolicy and PeerAuthentication |
+//! | `service_entry` | a ServiceEntry becomes Services, and Workloads where it lists endpoints |
+//! | `workload_entry` | a WorkloadEntry becomes a Workload |
+//! | `outside` | Workloads that are no pods |
+//! | `tunnel` | who takes connections through the tunnel by a word of Istio's |
+//! | `owner` | who has an address |
+//! | `policy` | who may connect to a workload: AuthorizationPolicy and PeerAuthentication |
 //! | `origin` | the object that a policy was made of |
 //! | `ports` | their ports |
 //! | `preview` | what would be if the objects were others |
 //! | `restriction` | what is denied since nobody enforces an object that restricts it |
 //! | `slice` | endpoints written by hand become Workloads, or bring a pod's to a Service |
+//! | `mesh` | what proxies are told of the mesh as a whole |
 //! | `ranges` | which addresses the mesh may have |
 //! | `waypoint` | which waypoint one is to be reached through |
+//! | `resource` | Workloads and Services as resources |
 //! | `wire` | how objects are called on the wire |
 //! | [`Settings`] | what holds for the whole mesh |
 
@@ -36,10 +43,10 @@ use std::time::Instant;
 
 use culvert_objects::{
     AuthorizationPolicy, EndpointSlice, Findings, Key, Kind, Object, ObjectName, Objects, PeerAuthentication, Pod,
-    Service,
+    Service, ServiceEntry, WorkloadEntry,
 };
 use culvert_proto::security::Authorization;
-use culvert_proto::workload::{Address, address};
+use culvert_proto::workload::Address;
 use culvert_xds::Change;
 
 use crate::snapshot::{Resource, Snapshot};
@@ -47,21 +54,28 @@ use crate::snapshot::{Resource, Snapshot};
 mod agents;
 mod health;
 mod index;
+mod mesh;
 pub mod names;
 mod origin;
+mod outside;
+mod owner;
 pub mod pod;
 mod policy;
 mod ports;
 mod preview;
 mod ranges;
 mod reader;
+mod resource;
 mod restriction;
 mod service;
+mod service_entry;
 mod settings;
 mod slice;
+mod tunnel;
 mod unit;
 mod waypoint;
 mod wire;
+mod workload_entry;
 
 use agents::Agents;
 use index::{Index, Units};
@@ -163,15 +177,19 @@ impl Model {
             units.extend(self.units.readers(Key::agent_on(&node)).cloned());
         }
         let before = self.snapshot.clone();
-        let mut touched: BTreeSet<(&'static str, Arc<str>)> = BTreeSet::new();
+        let mut touched = Touched::new();
         for unit in &units {
             self.derive(unit, &mut touched);
+        }
+        // Only now: one unit may have given up what another has made.
+        for ((type_url, name), _) in touched.iter().filter(|(_, is_made)| !**is_made) {
+            self.snapshot.remove(type_url, name);
         }
         let mut changes = Changes {
             derived: units.len(),
             ..Changes::default()
         };
-        for (type_url, name) in touched {
+        for (type_url, name) in touched.into_keys() {
             let (was, is) = (before.version(type_url, &name), self.snapshot.version(type_url, &name));
             if was == is {
                 continue;
@@ -224,20 +242,13 @@ impl Model {
     }
 
     /// Derives a unit again, and collects the resources that it had or has.
-    fn derive(&mut self, unit: &Unit, touched: &mut BTreeSet<(&'static str, Arc<str>)>) {
+    fn derive(&mut self, unit: &Unit, touched: &mut Touched) {
         let reader = Reader::new(&self.settings, &self.objects, &self.index);
         let made = make(unit, &reader, &self.agents);
         let keys = reader.into_keys();
         let before = self.units.take(unit);
-        for (type_url, name) in before.resources {
-            if !made
-                .resources
-                .iter()
-                .any(|made| made.type_url == type_url && made.name == name)
-            {
-                self.snapshot.remove(type_url, &name);
-            }
-            touched.insert((type_url, name));
+        for resource in before.resources {
+            touched.entry(resource).or_insert(false);
         }
         for finding in &before.findings {
             self.findings.remove(&**finding);
@@ -247,7 +258,7 @@ impl Model {
             resources: made.resources.iter().map(named).collect(),
             findings: made.findings.into_iter().map(Arc::new).collect(),
         };
-        touched.extend(product.resources.iter().cloned());
+        touched.extend(product.resources.iter().map(|resource| (resource.clone(), true)));
         for resource in made.resources {
             self.snapshot.set(resource);
         }
@@ -262,6 +273,9 @@ impl Model {
     }
 }
 
+/// Resources that units had before an update or have after it, by type and name, and whether they have them after it.
+type Touched = BTreeMap<(&'static str, Arc<str>), bool>;
+
 /// What a unit is derived to.
 fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
     match unit {
@@ -271,7 +285,7 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
             };
             match pod::workload(reader, agents, name, pod) {
                 Some((workload, finding)) => Derived {
-                    resources: vec![of_workload(&name.namespace, workload)],
+                    resources: vec![resource::of_workload(&name.namespace, workload)],
                     findings: finding.into_iter().collect(),
                 },
                 None => Derived::default(),
@@ -285,7 +299,7 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
             Derived {
                 resources: workloads
                     .into_iter()
-                    .map(|workload| of_workload(&name.namespace, workload))
+                    .map(|workload| resource::of_workload(&name.namespace, workload))
                     .collect(),
                 ..Derived::default()
             }
@@ -294,17 +308,33 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
             let made = reader
                 .own::<Service>(name)
                 .and_then(|service| service::service(reader, name, service));
-            let made = made.map(|service| {
-                let namespace = &name.namespace;
-                let name = wire::service_name(reader.settings(), name);
-                let address = Address {
-                    r#type: Some(address::Type::Service(service)),
-                };
-                Resource::address(&name, namespace, &address)
-            });
+            let made = made.map(|service| resource::of_service(&name.namespace, service));
             Derived {
                 resources: made.into_iter().collect(),
                 ..Derived::default()
+            }
+        }
+        Unit::ServiceEntry(name) => {
+            let entry = reader.own::<ServiceEntry>(name);
+            entry
+                .map(|entry| service_entry::derive(reader, name, entry))
+                .unwrap_or_default()
+        }
+        Unit::WorkloadEntry(name) => {
+            let entry = reader.own::<WorkloadEntry>(name);
+            match entry.map(|entry| workload_entry::workload(reader, name, entry)) {
+                None => Derived::default(),
+                Some(Err(finding)) => Derived {
+                    findings: vec![finding],
+                    ..Derived::default()
+                },
+                Some(Ok(workload)) => Derived {
+                    resources: workload
+                        .into_iter()
+                        .map(|workload| resource::of_workload(&name.namespace, workload))
+                        .collect(),
+                    ..Derived::default()
+                },
             }
         }
         Unit::Policy(name) => {
@@ -327,23 +357,15 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
             }
         }
         Unit::Mesh => {
-            let ranges = ranges::mesh(reader);
+            let mesh = mesh::mesh(reader);
             let strict = policy::strict(reader);
-            let resources = ranges.iter().map(Resource::mesh);
+            let resources = mesh.iter().map(Resource::mesh);
             Derived {
                 resources: resources.chain(strict.iter().map(Resource::authorization)).collect(),
                 ..Derived::default()
             }
         }
     }
-}
-
-fn of_workload(namespace: &Arc<str>, workload: culvert_proto::workload::Workload) -> Resource {
-    let name = workload.uid.clone();
-    let address = Address {
-        r#type: Some(address::Type::Workload(workload)),
-    };
-    Resource::address(&name, namespace, &address)
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! What dashboards call a workload: its owner's name, and the canonical service that it belongs to.
 
-use culvert_objects::Pod;
+use culvert_objects::{Labels, Pod};
 
 /// The name of what keeps the pod running, as a Deployment; the pod's own where nothing does.
 pub fn workload_name(pod: &Pod) -> String {
-    if let Some(name) = pod.labels.get("service.istio.io/workload-name") {
+    if let Some(name) = given(&pod.labels) {
         return name.to_owned();
     }
     // A pod that was created by hand may name an owner too; only generated names tell that it is one of several.
@@ -35,24 +35,29 @@ pub fn workload_name(pod: &Pod) -> String {
     }
 }
 
+/// The name that labels give, whatever keeps the workload running.
+pub fn given(labels: &Labels) -> Option<&str> {
+    labels.get("service.istio.io/workload-name")
+}
+
 /// The service that the workload is a part of, for telemetry.
-pub fn canonical_name(pod: &Pod, workload_name: &str) -> String {
+pub fn canonical_name(labels: &Labels, workload_name: &str) -> String {
     let keys = ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"];
     keys.iter()
-        .find_map(|key| pod.labels.get(key))
+        .find_map(|key| labels.get(key))
         .unwrap_or(workload_name)
         .to_owned()
 }
 
 /// Its revision.
-pub fn canonical_revision(pod: &Pod) -> String {
+pub fn canonical_revision(labels: &Labels) -> String {
     let keys = [
         "service.istio.io/canonical-revision",
         "app.kubernetes.io/version",
         "version",
     ];
     keys.iter()
-        .find_map(|key| pod.labels.get(key))
+        .find_map(|key| labels.get(key))
         .unwrap_or("latest")
         .to_owned()
 }

@@ -1,17 +1,14 @@
 //! A pod becomes a Workload, in the mesh or not: its node's proxy, and those that talk to it, need to know both.
 
+use std::collections::BTreeMap;
+
 use culvert_objects::{Enrolment, Finding, Key, Kind, Namespace, Node, ObjectName, Pod, enrolment, service_account};
-use culvert_proto::workload::{Locality, NetworkMode, TunnelProtocol, Workload, WorkloadType};
+use culvert_proto::workload::{Locality, NetworkMode, PortList, TunnelProtocol, Workload, WorkloadType};
 
 use super::agents::Agents;
 use super::health::Health;
 use super::reader::Reader;
-use super::{names, policy, restriction, service, slice, waypoint, wire};
-
-/// Set by Istio's node agent on pods that it has enrolled.
-const REDIRECTION: &str = "ambient.istio.io/redirection";
-/// Set on pods that serve HBONE themselves.
-const TUNNEL: &str = "networking.istio.io/tunnel";
+use super::{names, policy, restriction, service, service_entry, slice, tunnel, waypoint, wire};
 
 /// The Workload of `pod`, unless it has no address yet or has ended; and why it is not in the mesh although its label says
 /// so.
@@ -28,42 +25,44 @@ pub(super) fn workload(
     let node = node_name(pod).unwrap_or_default();
     let workload_name = names::workload_name(pod);
     let mut services = service::of_pod(reader, name, pod);
-    for (service, ports) in slice::services_of_pod(reader, name, pod) {
+    let by_slices = slice::services_of_pod(reader, name, pod);
+    for (service, ports) in by_slices.into_iter().chain(of_entries(reader, name, pod)) {
         services.entry(service).or_insert(ports);
     }
-    let (tunnel, finding) = match tunnel(reader, agents, name, pod) {
+    let (is_tunnelled, finding) = match is_tunnelled(reader, agents, name, pod) {
         _ if *name.namespace == *settings.system_namespace => (false, None),
-        Ok(tunnel) => (tunnel, None),
+        Ok(is_tunnelled) => (is_tunnelled, None),
         Err(finding) => (false, Some(finding)),
     };
-    let mut policies = policy::of_pod(reader, name, pod);
-    policies.extend(restriction::of_pod(reader, name, pod, &services));
+    let mut policies = policy::of_workload(reader, &name.namespace, &pod.labels);
+    policies.extend(restriction::of_workload(
+        reader,
+        &name.namespace,
+        &pod.labels,
+        &services,
+    ));
     let mut workload = Workload {
         uid: wire::pod_uid(settings, name),
         name: name.name.to_string(),
         namespace: name.namespace.to_string(),
         addresses: pod.addresses.iter().copied().map(wire::octets).collect(),
-        tunnel_protocol: if tunnel {
+        tunnel_protocol: if is_tunnelled {
             TunnelProtocol::Hbone
         } else {
             TunnelProtocol::None
         }
         .into(),
-        trust_domain: if settings.trust_domain == "cluster.local" {
-            String::new()
-        } else {
-            settings.trust_domain.clone()
-        },
+        trust_domain: wire::trust_domain(settings),
         service_account: service_account(pod).to_owned(),
         node: node.to_owned(),
-        canonical_name: names::canonical_name(pod, &workload_name),
-        canonical_revision: names::canonical_revision(pod),
+        canonical_name: names::canonical_name(&pod.labels, &workload_name),
+        canonical_revision: names::canonical_revision(&pod.labels),
         workload_type: WorkloadType::Pod.into(),
         workload_name,
-        native_tunnel: tunnel && is_native(pod),
+        native_tunnel: is_tunnelled && tunnel::is_native(&pod.labels),
         services: services.into_iter().collect(),
         authorization_policies: policies,
-        waypoint: waypoint::of_pod(reader, name, pod),
+        waypoint: waypoint::of_workload(reader, name, &pod.labels),
         cluster_id: settings.cluster_id.clone(),
         locality: reader
             .get::<Node>(&ObjectName::cluster(node))
@@ -80,15 +79,27 @@ pub(super) fn workload(
     Some((workload, finding))
 }
 
+/// The hosts of ServiceEntries that it is an endpoint of: they select it, or list one of its addresses. A port of the entry is
+/// the container's of the same name.
+fn of_entries(reader: &Reader<'_>, name: &ObjectName, pod: &Pod) -> BTreeMap<String, PortList> {
+    let own = |name: &str| {
+        let found = pod.ports.iter().find(|port| *port.name == *name)?;
+        Some(found.number)
+    };
+    let mut found = service_entry::listing(reader, pod.own_addresses());
+    found.extend(service_entry::selecting(reader, &name.namespace, &pod.labels, own));
+    found
+}
+
 /// Whether others reach the pod through the tunnel, and it gets a certificate. By label, where an agent serves the node; or
 /// because Istio's agent says that it has enrolled the pod; or because the pod serves the tunnel itself.
-fn tunnel(reader: &Reader<'_>, agents: &Agents, name: &ObjectName, pod: &Pod) -> Result<bool, Finding> {
+fn is_tunnelled(reader: &Reader<'_>, agents: &Agents, name: &ObjectName, pod: &Pod) -> Result<bool, Finding> {
     if pod.is_host_network {
         return Ok(false);
     }
     let namespace = reader.get::<Namespace>(&name.home());
     let labels = namespace.and_then(|namespace| namespace.metadata.labels.as_ref());
-    if pod.annotations.get(REDIRECTION) == Some("enabled") || is_native(pod) {
+    if tunnel::is_there(&pod.labels, &pod.annotations) {
         return Ok(true);
     }
     // An unknown value does not enrol; the source of the objects has reported it.
@@ -108,10 +119,6 @@ fn tunnel(reader: &Reader<'_>, agents: &Agents, name: &ObjectName, pod: &Pod) ->
 /// The node that the pod runs on, once that is decided.
 pub fn node_name(pod: &Pod) -> Option<&str> {
     Some(&*pod.node).filter(|name| !name.is_empty())
-}
-
-fn is_native(pod: &Pod) -> bool {
-    pod.labels.get(TUNNEL) == Some("http")
 }
 
 fn locality(node: &Node) -> Option<Locality> {

@@ -1,12 +1,14 @@
-//! Who may connect to a pod: Istio's AuthorizationPolicy and PeerAuthentication become policies for node proxies, and pods
-//! name those that select them.
+//! Who may connect to a workload: Istio's AuthorizationPolicy and PeerAuthentication become policies for node proxies, and pods
+//! and WorkloadEntries name those that select them.
 //!
 //! What an object means by itself is `culvert_policy::istio`'s to say. Here is whom it binds, and which of several counts.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use culvert_objects::{AuthorizationPolicy, Finding, Held, Key, Kind, ObjectName, PeerAuthentication, Pod, Selector};
+use culvert_objects::{
+    AuthorizationPolicy, Finding, Held, Key, Kind, Labels, ObjectName, PeerAuthentication, Selector,
+};
 use culvert_policy::istio::{self, Mode, Mtls, Note};
 use culvert_proto::security::{Action, Authorization, Rule, Scope};
 
@@ -121,26 +123,26 @@ pub(super) fn strict(reader: &Reader<'_>) -> Option<Authorization> {
     mtls.policy(&reader.settings().root_namespace, STRICT)
 }
 
-/// The policies that select `pod`, by their resources' names: those for certificates last.
-pub(super) fn of_pod(reader: &Reader<'_>, name: &ObjectName, pod: &Pod) -> Vec<String> {
+/// The policies that select a workload of `namespace` with these labels, by their resources' names: those for certificates
+/// last.
+pub(super) fn of_workload(reader: &Reader<'_>, namespace: &Arc<str>, labels: &Labels) -> Vec<String> {
     let root = reader.settings().root_namespace.as_str();
-    let own = selecting::<AuthorizationPolicy>(reader, name, pod);
+    let own = selecting::<AuthorizationPolicy>(reader, namespace, labels);
     let everywhere = reader.find::<AuthorizationPolicy>(Key::some_in(Kind::AuthorizationPolicy.name(), root));
     let everywhere = everywhere.filter(|(policy, _)| *policy.namespace == *root);
     let bound: BTreeSet<&ObjectName> = own
         .into_iter()
         .chain(everywhere)
-        .filter(|(_, policy)| matches!(policy.selector, Selector::Labels(_)) && policy.selector.selects(&pod.labels))
+        .filter(|(_, policy)| matches!(policy.selector, Selector::Labels(_)) && policy.selector.selects(labels))
         .filter(|(_, policy)| istio::is_enforced(&policy.spec))
         .map(|(name, _)| name)
         .collect();
     let mut names: Vec<String> = bound.into_iter().map(ToString::to_string).collect();
-    let peers = selecting::<PeerAuthentication>(reader, name, pod).into_iter();
-    let own = oldest(
-        peers.filter(|(_, peer)| matches!(peer.selector, Selector::Labels(_)) && peer.selector.selects(&pod.labels)),
-    );
+    let peers = selecting::<PeerAuthentication>(reader, namespace, labels).into_iter();
+    let own =
+        oldest(peers.filter(|(_, peer)| matches!(peer.selector, Selector::Labels(_)) && peer.selector.selects(labels)));
     let read = own.map(|(_, peer)| istio::PeerAuthentication::read(&peer.spec).0);
-    let mtls = Mtls::of(read.as_ref(), inherited(reader, &name.namespace));
+    let mtls = Mtls::of(read.as_ref(), inherited(reader, namespace));
     match (own, mtls.exceptions.is_empty(), mtls.mode) {
         (Some((peer, _)), false, _) => names.push(format!("{}/{CONVERTED}{}", peer.namespace, peer.name)),
         (_, true, Mode::Strict) => names.push(format!("{root}/{STRICT}")),
@@ -149,13 +151,17 @@ pub(super) fn of_pod(reader: &Reader<'_>, name: &ObjectName, pod: &Pod) -> Vec<S
     names
 }
 
-/// Objects of the pod's namespace that may select it.
-fn selecting<'a, T: Held>(reader: &Reader<'a>, name: &ObjectName, pod: &Pod) -> Vec<(&'a ObjectName, &'a Arc<T>)> {
-    let found = pod.labels.iter().flat_map(|(label, value)| {
-        let key = Key::selector(&name.namespace, label, value);
+/// Objects of the workload's namespace that may select it.
+fn selecting<'a, T: Held>(
+    reader: &Reader<'a>,
+    namespace: &Arc<str>,
+    labels: &Labels,
+) -> Vec<(&'a ObjectName, &'a Arc<T>)> {
+    let found = labels.iter().flat_map(|(label, value)| {
+        let key = Key::selector(namespace, label, value);
         reader.find::<T>(key)
     });
-    found.filter(|(other, _)| other.namespace == name.namespace).collect()
+    found.filter(|(other, _)| other.namespace == *namespace).collect()
 }
 
 /// What a namespace and the mesh say, the nearest first.

@@ -1,7 +1,7 @@
 //! The ports of Services, and where workloads serve them.
 
-use culvert_objects::Pod;
-use culvert_proto::workload::{AppProtocol, Port};
+use culvert_objects::{EntryEndpoint, EntryPort, Pod};
+use culvert_proto::workload::{AppProtocol, Port, PortList};
 use k8s_openapi::api::core::v1::{ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -50,6 +50,39 @@ pub(super) fn target(port: &ServicePort, pod: &Pod) -> Option<u32> {
     Some(found.number.into())
 }
 
+/// Where a WorkloadEntry serves `port` of a Service; nowhere if it has no port of that name.
+pub(super) fn target_of_entry(port: &ServicePort, endpoint: &EntryEndpoint) -> Option<u32> {
+    match &port.target_port {
+        Some(IntOrString::Int(target)) => Some(port_number(*target)),
+        Some(IntOrString::String(name)) => endpoint.port(name).map(u32::from),
+        None => Some(port_number(port.port)),
+    }
+}
+
+/// A port of a ServiceEntry.
+pub(super) fn of_entry(port: &EntryPort) -> Port {
+    Port {
+        service_port: port.number.into(),
+        target_port: port.target.unwrap_or(port.number).into(),
+        app_protocol: protocol_of(&port.protocol, port.number.into()).into(),
+    }
+}
+
+/// Where an endpoint serves the ports of a ServiceEntry: at its own port of the name (`own`), else where the entry says.
+pub(super) fn at_endpoint(ports: &[EntryPort], own: impl Fn(&str) -> Option<u16>) -> PortList {
+    let port = |port: &EntryPort| {
+        let named = Some(&*port.name).filter(|name| !name.is_empty()).and_then(&own);
+        Port {
+            service_port: port.number.into(),
+            target_port: named.or(port.target).unwrap_or(port.number).into(),
+            app_protocol: AppProtocol::Unknown.into(),
+        }
+    };
+    PortList {
+        ports: ports.iter().map(port).collect(),
+    }
+}
+
 /// What the port says about its protocol: `appProtocol` first, then the first word of its name.
 fn app_protocol(port: &ServicePort) -> AppProtocol {
     let word = match port.app_protocol.as_deref() {
@@ -59,6 +92,11 @@ fn app_protocol(port: &ServicePort) -> AppProtocol {
         Some(word) => word,
         None => port.name.as_deref().unwrap_or_default(),
     };
+    protocol_of(word, port.port)
+}
+
+/// What a word says about the protocol of a port.
+fn protocol_of(word: &str, port: i32) -> AppProtocol {
     let word = word.to_ascii_lowercase();
     // One word, although it has a hyphen, and none that the L4 proxy knows.
     if word.starts_with("grpc-web") {
@@ -72,7 +110,7 @@ fn app_protocol(port: &ServicePort) -> AppProtocol {
         "tls" | "https" => AppProtocol::Tls,
         "udp" | "http_proxy" | "mongo" | "redis" | "mysql" => AppProtocol::Unknown,
         // Protocols in which the server speaks first, so that nobody waits for the client's first bytes.
-        _ if matches!(port.port, 25 | 53 | 3306 | 27017) => AppProtocol::Tcp,
+        _ if matches!(port, 25 | 53 | 3306 | 27017) => AppProtocol::Tcp,
         _ => AppProtocol::Unknown,
     }
 }

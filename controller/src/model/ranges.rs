@@ -2,14 +2,14 @@
 //! a pod's or a service's before they know whose it is.
 
 use culvert_objects::{Node, ServiceCIDR};
-use culvert_proto::config::{Mesh, Range};
+use culvert_proto::config::Range;
 use ipnet::IpNet;
 
 use super::reader::Reader;
 use super::wire;
 
-/// The ranges of nodes' pods and of services, as few as say the same; none where nothing is known of any.
-pub(super) fn mesh(reader: &Reader<'_>) -> Option<Mesh> {
+/// The ranges of nodes' pods and of services, as few as say the same.
+pub(super) fn ranges(reader: &Reader<'_>) -> Vec<Range> {
     let pods = reader
         .all::<Node>()
         .flat_map(|(_, node)| node.pod_cidrs.iter().copied());
@@ -26,7 +26,5 @@ pub(super) fn mesh(reader: &Reader<'_>) -> Option<Mesh> {
         address: wire::octets(range.network()),
         length: range.prefix_len().into(),
     };
-    (!ranges.is_empty()).then(|| Mesh {
-        ranges: ranges.into_iter().map(range).collect(),
-    })
+    ranges.into_iter().map(range).collect()
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use culvert_objects::{Binding, Kind, Object, ObjectName, Pod, Target};
+use culvert_objects::{Binding, Kind, Labels, Object, ObjectName, Target};
 use culvert_proto::security::{Action, Authorization, Rule, Scope};
 use culvert_proto::workload::PortList;
 
@@ -36,16 +36,32 @@ pub(super) fn policy(reader: &Reader<'_>, name: &ObjectName, object: &Object) ->
     })
 }
 
-/// The policies of this kind that select `pod`, which belongs to these Services, by their resources' names.
-pub(super) fn of_pod(
+/// The object by which nobody may reach the hosts of a ServiceEntry.
+pub(super) fn of_service_entry(reader: &Reader<'_>, name: &ObjectName) -> Option<(Kind, ObjectName)> {
+    let is_meant = |target: &Target, other: &ObjectName| {
+        let namespace = target.namespace.as_deref().unwrap_or(&other.namespace);
+        &*target.kind == "ServiceEntry" && *namespace == *name.namespace && *target.name == *name.name
+    };
+    let meaning = reader.restricting(&name.namespace).filter_map(|(kind, other, object)| {
+        let mut targets = object.binding()?.targets().iter();
+        targets
+            .any(|target| is_meant(target, other))
+            .then(|| (kind, other.clone()))
+    });
+    meaning.min()
+}
+
+/// The policies of this kind that select a workload of `namespace` with these labels, which belongs to these services, by their
+/// resources' names.
+pub(super) fn of_workload(
     reader: &Reader<'_>,
-    name: &ObjectName,
-    pod: &Pod,
+    namespace: &str,
+    labels: &Labels,
     services: &BTreeMap<String, PortList>,
 ) -> Vec<String> {
     let root = reader.settings().root_namespace.as_str();
-    let mut namespaces = vec![&*name.namespace];
-    if root != &*name.namespace {
+    let mut namespaces = vec![namespace];
+    if root != namespace {
         namespaces.push(root);
     }
     let mut names = Vec::new();
@@ -53,7 +69,7 @@ pub(super) fn of_pod(
         for (kind, other, object) in reader.restricting(namespace) {
             let is_bound = match object.binding() {
                 None | Some(Binding::Namespace) => false,
-                Some(binding @ Binding::Labels(_)) => binding.selects(|key| pod.labels.get(key)),
+                Some(binding @ Binding::Labels(_)) => binding.selects(|key| labels.get(key)),
                 Some(Binding::Targets(targets)) => targets.iter().filter(|target| is_service(target)).any(|target| {
                     let namespace = target.namespace.as_deref().unwrap_or(&other.namespace);
                     let service = ObjectName::new(namespace, &*target.name);

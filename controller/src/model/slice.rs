@@ -16,7 +16,7 @@ use culvert_proto::workload::{NetworkMode, PortList, Workload};
 
 use super::health::Health;
 use super::reader::Reader;
-use super::{ports, wire};
+use super::{owner, ports, wire};
 
 /// A Workload for each address that no pod has.
 pub(super) fn workloads(reader: &Reader<'_>, name: &ObjectName, slice: &EndpointSlice) -> Vec<Workload> {
@@ -29,7 +29,7 @@ pub(super) fn workloads(reader: &Reader<'_>, name: &ObjectName, slice: &Endpoint
     for endpoint in slice.endpoints.iter().filter(|endpoint| endpoint.pod.is_none()) {
         let health = Health::of_endpoint(endpoint);
         let addresses = endpoint.addresses.iter().copied();
-        for address in addresses.filter(|address| !is_of_pod(reader, *address)) {
+        for address in addresses.filter(|address| owner::pod(reader, *address).is_none()) {
             found.entry(address).or_insert_with(|| {
                 let mut workload = Workload {
                     uid: format!(
@@ -61,7 +61,7 @@ pub(super) fn services_of_pod(reader: &Reader<'_>, name: &ObjectName, pod: &Pod)
     let by_reference = reader.find::<EndpointSlice>(Key::slice_to(name));
     let by_address = own
         .iter()
-        .flat_map(|address| reader.find::<EndpointSlice>(Key::slice_at(*address)));
+        .flat_map(|address| reader.find::<EndpointSlice>(Key::endpoint_at(*address)));
     let mut found: BTreeMap<String, PortList> = BTreeMap::new();
     let means = |slice_name: &ObjectName, endpoint: &Endpoint, publish: bool| match &endpoint.pod {
         Some(reference) => {
@@ -108,12 +108,6 @@ fn own_service<'a>(
         .get::<Service>(&service_name)
         .filter(|service| has_no_selector(service))?;
     (!slice.is_of_names).then_some((service_name, service))
-}
-
-fn is_of_pod(reader: &Reader<'_>, address: IpAddr) -> bool {
-    reader
-        .find::<Pod>(Key::pod_of(address))
-        .any(|(_, pod)| pod.addresses.contains(&address))
 }
 
 /// The Service's ports that the slice has a number for, matched by name.

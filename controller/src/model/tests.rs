@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use culvert_objects::Assembly;
 use culvert_proto::config::{Mesh, Range};
-use culvert_proto::workload::{TunnelProtocol, Workload, WorkloadStatus};
+use culvert_proto::workload::{TunnelProtocol, Workload, WorkloadStatus, address};
 use culvert_proto::{ADDRESS_TYPE, HEALTH, MESH_TYPE};
 use culvert_xds::server::Resources as _;
 use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
+
+mod entries;
 
 const SHOP: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {culvert.dev/mesh: ambient}}\n---\n\
     apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: default, namespace: shop}\n";
@@ -185,9 +187,39 @@ fn the_ranges_of_the_mesh_are_those_of_nodes_and_services() {
     assert_eq!((changes.resources.len(), changes.resources[0].type_url), (1, MESH_TYPE));
 }
 
+#[test]
+fn the_namespaces_that_reach_nothing_unknown_are_those_that_say_so_or_what_nobody_understands() {
+    let namespace = |name: &str, value: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, annotations: {{culvert.dev/outbound-traffic-policy: '{value}'}}}}\n"
+        )
+    };
+    let mut world = World::of(&(SHOP.to_owned() + &namespace("b", "registry-only") + &namespace("a", "REGISTRY_ONLY")));
+    let mut model = Model::default();
+    let told = |model: &Model| {
+        let entry = model.snapshot().get(MESH_TYPE, "mesh");
+        entry.map(|entry| Mesh::decode(&*entry.body).unwrap().registry_only_namespaces)
+    };
+    model.update(&world.objects(), Instant::now());
+    assert_eq!(told(&model).unwrap(), ["a", "b"]);
+    world.apply(&(namespace("a", "allow-any") + &namespace("c", "allow-any")));
+    model.update(&world.objects(), Instant::now());
+    assert_eq!(told(&model).unwrap(), ["b"]);
+    assert_eq!(model.update(&world.objects(), Instant::now()).derived, 0);
+    world.apply(&namespace("d", "allow-any"));
+    assert_eq!(
+        model.update(&world.objects(), Instant::now()).derived,
+        0,
+        "it says nothing"
+    );
+    world.assembly.remove(Kind::Namespace, &ObjectName::cluster("b"));
+    model.update(&world.objects(), Instant::now());
+    assert_eq!(told(&model), None);
+}
+
 /// A world of few names, so that objects of all kinds meet. Returns the object, and its kind and name.
 fn some_object(seed: u32) -> (Kind, ObjectName, Object) {
-    let (what, number, address, more) = (seed % 10, seed / 10 % 3, seed / 30 % 4, seed / 120 % 4);
+    let (what, number, address, more) = (seed % 12, seed / 12 % 3, seed / 36 % 4, seed / 144 % 4);
     let namespace = ["shop", "play"][(number % 2) as usize];
     let yaml = match what {
         0 => format!(
@@ -208,6 +240,23 @@ fn some_object(seed: u32) -> (Kind, ObjectName, Object) {
             "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: e{number}, namespace: {namespace}, \
              labels: {{kubernetes.io/service-name: s{more}}}}}\naddressType: IPv4\nports: [{{name: http, port: 90}}]\n\
              endpoints: [{{addresses: [198.18.0.{address}]}}, {{addresses: [198.18.0.9], targetRef: {{kind: Pod, name: p{number}}}}}]\n"
+        ),
+        6 => format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: x{number}, namespace: {namespace}}}\nspec: \
+             {{hosts: [h{more}.example, s{number}.shop.svc.cluster.local], addresses: [198.1{}.0.{address}, 198.51.100.0/2{address}], \
+             resolution: {}, ports: [{{number: 80, name: web}}], {}}}\n",
+            8 + more % 2,
+            ["STATIC", "DNS", "NONE", "STATIC"][more as usize],
+            [
+                "endpoints: [{address: 198.18.0.1}]",
+                "workloadSelector: {labels: {app: a0}}"
+            ][(address % 2) as usize],
+        ),
+        7 => format!(
+            "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {{name: w{number}, namespace: {namespace}}}\n\
+             spec: {{address: 198.1{}.0.{address}, labels: {{app: a{}}}}}\n",
+            8 + more % 2,
+            more / 2,
         ),
         _ => format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: p{number}, namespace: {namespace}, labels: {{app: a{}, v: v{}}}}}\n\
@@ -242,7 +291,7 @@ proptest! {
     /// than before, by whatever name it asked, is among those whom the changes name.
     #[test]
     fn derived_by_steps_is_derived_at_once(
-        steps in proptest::collection::vec((0_u32..480, proptest::bool::weighted(0.75), any::<bool>()), 1..60),
+        steps in proptest::collection::vec((0_u32..576, proptest::bool::weighted(0.75), any::<bool>()), 1..60),
     ) {
         let mut world = World::default();
         let mut model = Model::default();
@@ -275,6 +324,8 @@ proptest! {
         prop_assert_eq!(model.addresses(), at_once.addresses());
         let mesh = |model: &Model| model.snapshot().version(MESH_TYPE, "mesh");
         prop_assert_eq!(mesh(&model), mesh(&at_once));
+        let said = |model: &Model| model.findings().keys().cloned().collect::<Vec<_>>();
+        prop_assert_eq!(said(&model), said(&at_once));
         prop_assert_eq!(keys(model.snapshot()), keys(at_once.snapshot()));
     }
 }

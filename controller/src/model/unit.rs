@@ -15,6 +15,10 @@ pub(super) enum Unit {
     Service(ObjectName),
     /// The Workloads of a slice's addresses.
     Slice(ObjectName),
+    /// The Services and Workloads of a ServiceEntry.
+    ServiceEntry(ObjectName),
+    /// A WorkloadEntry's Workload.
+    WorkloadEntry(ObjectName),
     /// An AuthorizationPolicy.
     Policy(ObjectName),
     /// A PeerAuthentication.
@@ -33,6 +37,8 @@ impl Unit {
             Kind::Service => Some(Self::Service(name.clone())),
             Kind::AuthorizationPolicy => Some(Self::Policy(name.clone())),
             Kind::PeerAuthentication => Some(Self::PeerAuthentication(name.clone())),
+            Kind::ServiceEntry => Some(Self::ServiceEntry(name.clone())),
+            Kind::WorkloadEntry => Some(Self::WorkloadEntry(name.clone())),
             Kind::EndpointSlice => Some(Self::Slice(name.clone())),
             _ if kind.descriptor().unserved.is_some() && !kind.descriptor().metadata_only => {
                 Some(Self::Restriction(kind, name.clone()))

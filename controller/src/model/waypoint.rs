@@ -1,7 +1,7 @@
 //! Which waypoint a Service or a pod is to be reached through. There is none yet: node proxies refuse what has one, instead of
 //! going past it.
 
-use culvert_objects::{Asked, Namespace, ObjectName, Pod, Service, waypoint};
+use culvert_objects::{Asked, Labels, Namespace, ObjectName, waypoint};
 use culvert_proto::workload::{GatewayAddress, NamespacedHostname, gateway_address::Destination};
 
 use super::reader::Reader;
@@ -10,10 +10,13 @@ use super::wire;
 /// Where waypoints listen.
 const HBONE: u32 = 15008;
 
-/// A Service's: that of its own label, or else of its namespace's.
-pub(super) fn of_service(reader: &Reader<'_>, name: &ObjectName, service: &Service) -> Option<GatewayAddress> {
-    let own = service.metadata.labels.as_ref();
-    match waypoint(|key| own?.get(key).map(String::as_str)) {
+/// A Service's or a ServiceEntry's: that of its own labels, or else of its namespace's.
+pub(super) fn of_service<'a>(
+    reader: &Reader<'_>,
+    name: &ObjectName,
+    label: impl Fn(&str) -> Option<&'a str>,
+) -> Option<GatewayAddress> {
+    match waypoint(label) {
         Asked::Nothing => {
             let namespace = reader.get::<Namespace>(&name.home())?;
             let labels = namespace.metadata.labels.as_ref()?;
@@ -23,9 +26,9 @@ pub(super) fn of_service(reader: &Reader<'_>, name: &ObjectName, service: &Servi
     }
 }
 
-/// A pod's: that of its own label alone. A namespace's is for its Services, unless the waypoint says otherwise.
-pub(super) fn of_pod(reader: &Reader<'_>, name: &ObjectName, pod: &Pod) -> Option<GatewayAddress> {
-    address(reader, name, waypoint(|key| pod.labels.get(key)))
+/// A workload's: that of its own labels alone. A namespace's is for its Services, unless the waypoint says otherwise.
+pub(super) fn of_workload(reader: &Reader<'_>, name: &ObjectName, labels: &Labels) -> Option<GatewayAddress> {
+    address(reader, name, waypoint(|key| labels.get(key)))
 }
 
 fn address(reader: &Reader<'_>, of: &ObjectName, asked: Asked<'_>) -> Option<GatewayAddress> {

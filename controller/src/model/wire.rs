@@ -11,9 +11,34 @@ pub(super) fn pod_uid(settings: &Settings, name: &ObjectName) -> String {
     format!("{}//Pod/{}/{}", settings.cluster_id, name.namespace, name.name)
 }
 
+/// The resource name of a WorkloadEntry's Workload.
+pub(super) fn workload_entry_uid(settings: &Settings, name: &ObjectName) -> String {
+    let (cluster, namespace, name) = (&settings.cluster_id, &name.namespace, &name.name);
+    format!("{cluster}/networking.istio.io/WorkloadEntry/{namespace}/{name}")
+}
+
+/// The resource name of the Workload of an endpoint that a ServiceEntry lists.
+pub(super) fn service_entry_uid(settings: &Settings, name: &ObjectName, host: &str) -> String {
+    let (cluster, namespace, name) = (&settings.cluster_id, &name.namespace, &name.name);
+    format!("{cluster}/networking.istio.io/ServiceEntry/{namespace}/{name}/{host}")
+}
+
+/// The resource name of a host that is served in a namespace.
+pub(super) fn host_name(namespace: &str, host: &str) -> String {
+    format!("{namespace}/{host}")
+}
+
+/// A workload's trust domain; the usual one goes without saying.
+pub(super) fn trust_domain(settings: &Settings) -> String {
+    match settings.trust_domain.as_str() {
+        "cluster.local" => String::new(),
+        other => other.to_owned(),
+    }
+}
+
 /// The resource name of a Service.
 pub(super) fn service_name(settings: &Settings, name: &ObjectName) -> String {
-    format!("{}/{}", name.namespace, hostname(settings, name))
+    host_name(&name.namespace, &hostname(settings, name))
 }
 
 /// The name by which a Service is looked up.

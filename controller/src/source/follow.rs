@@ -101,7 +101,7 @@ impl Follower {
             let offered = self.version().await;
             // What an API server that starts offers may not be complete yet. Who may restrict somebody is asked for all the same:
             // such a server answers that it is not ready.
-            if offered.is_none() && !self.descriptor.may_restrict() {
+            if offered.is_none() && !self.descriptor.is_relied_on() {
                 if !self.has_none().await || self.offer.changed().await.is_err() {
                     return;
                 }
@@ -191,7 +191,7 @@ impl Follower {
                 // Who may not be asked may have something to say.
                 Ok(Err(kube::Error::Api(status)))
                     if self.may_be_absent()
-                        && (status.code == 404 || status.code == 403 && !self.descriptor.may_restrict()) =>
+                        && (status.code == 404 || status.code == 403 && !self.descriptor.is_relied_on()) =>
                 {
                     return Listed::Absent;
                 }

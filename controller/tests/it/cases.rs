@@ -16,18 +16,9 @@ pub(crate) fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-/// The folders of the cases whose addresses are compared, in order.
+/// The folders of the cases, in order.
 pub(crate) fn cases() -> Vec<PathBuf> {
-    below(&golden())
-}
-
-/// Those of the other cases: they have objects that are not served yet, and who may reach whom is compared all the same.
-pub(crate) fn other_cases() -> Vec<PathBuf> {
-    below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/decisions"))
-}
-
-fn below(folder: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<_> = fs::read_dir(folder)
+    let mut found: Vec<_> = fs::read_dir(golden())
         .unwrap()
         .map(|e| e.unwrap().path())
         .filter(|p| p.is_dir())

@@ -47,8 +47,17 @@ impl Drop for Up {
     }
 }
 
-/// Kinds that every cluster has.
-const KINDS: [&str; 6] = ["Namespace", "Node", "ServiceAccount", "Pod", "Service", "EndpointSlice"];
+/// Kinds that every cluster has, and entries, whose kinds are ours to bring.
+const KINDS: [&str; 8] = [
+    "Namespace",
+    "Node",
+    "ServiceAccount",
+    "Pod",
+    "Service",
+    "EndpointSlice",
+    "ServiceEntry",
+    "WorkloadEntry",
+];
 
 /// What a cluster of one family and other ranges can hold of a document, or nothing.
 fn fitting(mut document: Value) -> Option<Value> {
@@ -85,7 +94,7 @@ fn all_documents(path: &Path) -> Vec<Value> {
     documents.collect()
 }
 
-/// Whether a case is about nothing but kinds that every cluster has. Policies of a real API server are in `tests/cluster`.
+/// Whether a case is about nothing but these kinds. Policies of a real API server are in `tests/cluster`.
 fn is_plain(case: &Path) -> bool {
     let documents = all_documents(&case.join("input.yaml"));
     documents
@@ -174,7 +183,14 @@ async fn an_api_server_gives_the_same_as_a_directory() {
         .filter(|case| up.cluster.dual_stack() || !case.ends_with("09-dual-stack"))
         .filter(|case| is_plain(case))
         .collect();
-    assert!(cases.len() >= 11, "{cases:?}");
+    assert!(cases.len() >= 15, "{cases:?}");
+    up.kubectl(&[
+        "apply",
+        "--server-side",
+        "-k",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/crds"),
+    ]);
+    up.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]);
     let mut objects = culvert_controller::source::follow(up.cluster.kubeconfig())
         .await
         .unwrap();
@@ -206,6 +222,8 @@ async fn an_api_server_gives_the_same_as_a_directory() {
             assert!(begin.elapsed() < PATIENCE, "{}: {differences:#?}", case.display());
             let _ = tokio::time::timeout(PATIENCE, objects.changed()).await;
         }
+        // Two cases have theirs in one namespace.
+        up.kubectl(&["delete", "serviceentries,workloadentries", "--all", "--all-namespaces"]);
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use culvert_controller::model::{Model, Settings};
 use culvert_objects::Directory;
+use culvert_proto::RANGES_ALIAS;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -89,7 +90,11 @@ async fn on_demand_agrees_with_the_recordings() {
                     assert_eq!(names(&response), expected);
                 }
                 for (name, found) in aliases(&response) {
-                    let own: BTreeSet<String> = questions(&name, &world[&name]).into_iter().skip(1).collect();
+                    let mut own: BTreeSet<String> = questions(&name, &world[&name]).into_iter().skip(1).collect();
+                    // Ours beside Istio's: by which all ranges are asked for.
+                    if own.iter().any(|alias| alias.matches('/').count() == 2) {
+                        own.insert(RANGES_ALIAS.to_owned());
+                    }
                     assert_eq!(found, own, "{name}");
                 }
                 seen.extend(rendered(&response));
@@ -125,15 +130,22 @@ fn brought(world: &BTreeMap<String, Value>, name: &str) -> BTreeSet<String> {
 
 /// All by which a resource can be asked for: its name, then its aliases.
 fn questions(name: &str, resource: &Value) -> Vec<String> {
-    let workload = resource["workload"]["addresses"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str);
+    let network = resource["workload"]["network"].as_str().unwrap_or_default();
+    let workload = resource["workload"]["addresses"].as_array().into_iter().flatten();
+    let workload = workload.filter_map(|address| Some(format!("{network}/{}", address.as_str()?)));
     let service = resource["service"]["addresses"].as_array().into_iter().flatten();
-    let service = service.filter_map(|a| a["address"].as_str());
+    let alias = |address: &Value| {
+        let text = address["address"].as_str()?;
+        Some(match address["length"].as_u64() {
+            None => format!("/{text}"),
+            Some(length) => format!("/{text}/{length}"),
+        })
+    };
+    // Addresses that istiod allocates are none of ours.
+    let service = service.filter_map(alias).filter(|alias| !alias.starts_with("/auto-"));
     std::iter::once(name.to_owned())
-        .chain(workload.chain(service).map(|a| format!("/{a}")))
+        .chain(workload)
+        .chain(service)
         .collect()
 }
 
@@ -212,6 +224,32 @@ async fn a_change_pushes_what_changed() {
         BTreeSet::from_iter(pods.into_iter().chain(["/198.18.1.1", "/198.18.0.9"]))
     );
     assert_eq!(response.resources.len(), 1);
+}
+
+/// No address that a proxy asks for leads it to a range, so it asks for all that there are.
+#[tokio::test]
+async fn who_asks_for_ranges_hears_of_each_that_comes_with_its_endpoints() {
+    let entry = |name: &str, address: &str, endpoint: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}, namespace: shop}}\nspec: \
+             {{hosts: [{name}.example], addresses: [{address}], resolution: STATIC, ports: [{{number: 80, name: web}}], \
+             endpoints: [{{address: {endpoint}}}]}}\n"
+        )
+    };
+    let single = namespace() + &entry("one", "198.51.100.1", "172.22.0.1");
+    let controller = Controller::start(&single);
+    let mut client = Client::connect(&controller, NODE).await;
+    assert!(client.on_demand().await.resources.is_empty());
+    assert_eq!(client.subscribe(RANGES_ALIAS).await.removed_resources, [RANGES_ALIAS]);
+    controller.write(&(single.clone() + &entry("many", "198.51.100.128/25", "172.22.0.2")));
+    let told = [
+        "Kubernetes/networking.istio.io/ServiceEntry/shop/many/172.22.0.2",
+        "shop/many.example",
+    ];
+    assert_eq!(names(&client.next().await), BTreeSet::from(told.map(str::to_owned)));
+    controller.write(&single);
+    let gone: BTreeSet<String> = client.next().await.removed_resources.into_iter().collect();
+    assert!(gone.is_superset(&BTreeSet::from(told.map(str::to_owned))), "{gone:?}");
 }
 
 #[tokio::test]

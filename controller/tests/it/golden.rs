@@ -18,10 +18,19 @@ fn rendered(model: &Model) -> BTreeMap<String, Value> {
         .collect()
 }
 
+/// What is wrong with the objects of the cases, as far as each says by itself.
+const SAID: [&str; 5] = [
+    "no ServiceAccount",
+    " not served",
+    "do not resolve names yet",
+    "tells nothing apart",
+    "a wildcard leads to no name",
+];
+
 #[test]
 fn agrees_with_the_recordings() {
     let all = cases::cases();
-    assert_eq!(all.len(), 25);
+    assert_eq!(all.len(), 30);
     for case in all {
         let dir = cases::directory(&case);
         let loaded = Directory::open(dir.path()).unwrap().loaded();
@@ -29,7 +38,7 @@ fn agrees_with_the_recordings() {
             loaded
                 .findings
                 .keys()
-                .all(|f| f.message.contains("no ServiceAccount") || f.message.contains(" not served")),
+                .all(|f| SAID.iter().any(|said| f.message.contains(said))),
             "{:?}",
             loaded.findings
         );

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use culvert_identity::TrustBundle;
 use culvert_proto::{ADDRESS_TYPE, MESH_NAME};
-use culvert_state::{Store, mesh_ranges};
+use culvert_state::{MeshSettings, Store};
 use culvert_xds::client::{Rejection, Update};
 use ipnet::IpNet;
 
@@ -31,17 +31,20 @@ pub(super) fn apply_roots(controller: &ControllerClient, update: &Update<'_>) ->
     rejections
 }
 
-/// Takes the mesh's ranges over, beside those that were given by hand.
-pub(super) fn apply_ranges(store: &mut Store, by_hand: &[IpNet], update: &Update<'_>) -> Vec<Rejection> {
+/// Takes over what holds for the mesh as a whole: its ranges, beside those that were given by hand, and who reaches nothing
+/// else than what is known.
+pub(super) fn apply_mesh(store: &mut Store, by_hand: &[IpNet], update: &Update<'_>) -> Vec<Rejection> {
     if update.removed.iter().any(|name| name == MESH_NAME) {
         store.claim(by_hand, false);
+        store.set_registry_only([]);
     }
     let mut rejections = Vec::new();
     for resource in update.resources.iter().filter(|resource| resource.name == MESH_NAME) {
         let bytes = resource.resource.as_ref().map_or(&[][..], |any| &any.value);
-        match mesh_ranges(bytes) {
+        match MeshSettings::decode(bytes) {
             // A controller that does not know its cluster's ranges yet does not say that there are none.
-            Ok(ranges) => {
+            Ok(MeshSettings { ranges, registry_only }) => {
+                store.set_registry_only(registry_only);
                 let told = !ranges.is_empty();
                 let all: BTreeSet<IpNet> = ranges.into_iter().chain(by_hand.iter().copied()).collect();
                 tracing::info!(ranges = ?all, "the mesh's ranges");

@@ -6,7 +6,9 @@ mod proxy;
 use std::{sync::Arc, time::Duration};
 
 use culvert_identity::SpiffeId;
-use culvert_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, ROOTS_TYPE, discovery::Resource, security, workload};
+use culvert_proto::{
+    ADDRESS_TYPE, AUTHORIZATION_TYPE, RANGES_ALIAS, ROOTS_TYPE, discovery::Resource, security, workload,
+};
 use culvert_state::{Outbound, Pod};
 use tokio::time::timeout;
 
@@ -152,7 +154,7 @@ async fn a_controller_whose_name_cannot_be_resolved_is_found_by_its_address() {
 }
 
 #[tokio::test]
-async fn the_controllers_ranges_are_added_to_those_given_by_hand() {
+async fn what_holds_for_the_whole_mesh_is_taken_over_and_ranges_given_by_hand_stay() {
     use culvert_proto::{MESH_NAME, MESH_TYPE, config};
     let mut controller = Controller::start().await;
     let proxy = Proxy::start_with(&controller, Mode::Wildcard, |settings| {
@@ -172,6 +174,7 @@ async fn the_controllers_ranges_are_added_to_those_given_by_hand() {
     };
     let mesh = config::Mesh {
         ranges: vec![range(&[198, 18, 0, 0], 16)],
+        registry_only_namespaces: vec!["shop".to_owned()],
     };
     connection.answer(MESH_TYPE, vec![resource(MESH_NAME, "1", MESH_TYPE, &mesh)], &[]);
     let both = vec!["198.18.0.0/16".to_owned(), "198.19.0.0/16".to_owned()];
@@ -183,11 +186,20 @@ async fn the_controllers_ranges_are_added_to_those_given_by_hand() {
     // What makes no sense changes nothing.
     let nonsense = config::Mesh {
         ranges: vec![range(&[198, 18, 0], 16)],
+        ..Default::default()
     };
     connection.answer(MESH_TYPE, vec![resource(MESH_NAME, "2", MESH_TYPE, &nonsense)], &[]);
     connection.answer(AUTHORIZATION_TYPE, vec![], &[]);
     connection.request().await;
     assert_eq!(list(&proxy.published), (both, true));
+    let registry_only = |published: &Published| published.mesh.load().registry_only().eq(["shop"]);
+    assert!(registry_only(&proxy.published));
+    connection.answer(MESH_TYPE, vec![], &[MESH_NAME]);
+    proxy
+        .until("no namespace that is registry-only", |published| {
+            !registry_only(published)
+        })
+        .await;
 }
 
 #[tokio::test]
@@ -197,7 +209,7 @@ async fn an_address_is_asked_for_once_and_its_answer_decides() {
     let mut connection = controller.connection().await;
     let first = [connection.request().await, connection.request().await];
     let addresses = first.iter().find(|request| request.type_url == ADDRESS_TYPE).unwrap();
-    assert_eq!(addresses.resource_names_subscribe, ["*"]);
+    assert_eq!(addresses.resource_names_subscribe, ["*", RANGES_ALIAS]);
     assert_eq!(addresses.resource_names_unsubscribe, ["*"]);
     connection.answer(ADDRESS_TYPE, vec![], &[]);
     connection.answer(AUTHORIZATION_TYPE, vec![], &[]);

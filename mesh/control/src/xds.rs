@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use culvert_proto::{
-    ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_TYPE, ROOTS_TYPE,
+    ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_TYPE, RANGES_ALIAS, ROOTS_TYPE,
     discovery::{
         DeltaDiscoveryRequest, DeltaDiscoveryResponse,
         aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
@@ -20,7 +20,7 @@ use tonic::{Request, Streaming};
 
 use crate::{
     Change, Outputs, Served,
-    apply::{apply, apply_ranges, apply_roots},
+    apply::{apply, apply_mesh, apply_roots},
     backoff::Backoff,
     channel::{ControllerClient, chain, describe},
     subscriptions::{Asked, Subscriptions},
@@ -98,17 +98,20 @@ impl Configuration {
         store.set_bootstrap(settings.api_server);
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let types = [
+            (ADDRESS_TYPE, mode),
+            (AUTHORIZATION_TYPE, Mode::Wildcard),
+            (ROOTS_TYPE, Mode::Wildcard),
+            (MESH_TYPE, Mode::Wildcard),
+        ];
+        let mut client = Client::new(settings.caller.describe(&settings.cluster_id), types);
+        if on_demand {
+            // Part of the first request, so that there is nothing to send.
+            client.subscribe(ADDRESS_TYPE, [RANGES_ALIAS.to_owned()]);
+        }
         let mut configuration = Self {
             controller: controller.clone(),
-            client: Client::new(
-                settings.caller.describe(&settings.cluster_id),
-                [
-                    (ADDRESS_TYPE, mode),
-                    (AUTHORIZATION_TYPE, Mode::Wildcard),
-                    (ROOTS_TYPE, Mode::Wildcard),
-                    (MESH_TYPE, Mode::Wildcard),
-                ],
-            ),
+            client,
             store,
             on_demand,
             missing: BTreeSet::from([ADDRESS_TYPE, AUTHORIZATION_TYPE]),
@@ -193,7 +196,7 @@ impl Configuration {
         let ack = self.client.receive(response, |update| {
             let rejections = match update.type_url {
                 ROOTS_TYPE => apply_roots(controller, &update),
-                MESH_TYPE => apply_ranges(store, by_hand, &update),
+                MESH_TYPE => apply_mesh(store, by_hand, &update),
                 _ => apply(store, &update),
             };
             rejected.get_or_create(&label).inc_by(rejections.len() as u64);

@@ -2,20 +2,13 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::Service;
-
-use crate::kinds::Object;
+use crate::kinds::{Object, virtual_addresses};
 
 /// The addresses that nobody else may have while the object is in force.
 pub(crate) fn addresses(object: &Object) -> Vec<IpAddr> {
     match object {
-        Object::Service(service) => service_addresses(service),
+        Object::Service(service) => virtual_addresses(service),
         Object::Pod(pod) => pod.own_addresses().to_vec(),
         _ => Vec::new(),
     }
-}
-
-fn service_addresses(service: &Service) -> Vec<IpAddr> {
-    let texts = service.spec.iter().flat_map(|spec| spec.cluster_ips.iter().flatten());
-    texts.filter_map(|text| text.parse().ok()).collect()
 }

@@ -1,8 +1,12 @@
 //! What is wrong with an object that stays in force.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use crate::enrolment;
 use crate::kinds::{Object, Objects};
 use crate::name::ObjectName;
+use crate::outbound::{OUTBOUND_ANNOTATION, OutboundPolicy};
+use crate::traffic;
 use crate::waypoint::{self, Asked};
 
 /// What is wrong with an object beside others that stays: the field, and what in words.
@@ -19,8 +23,7 @@ pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, Stri
     let mut found: Vec<_> = unknown.into_iter().collect();
     let close = match object {
         Object::Namespace(namespace) => {
-            let annotations = namespace.metadata.annotations.as_ref();
-            let value = annotations.and_then(|all| all.get(enrolment::CLOSE_ANNOTATION));
+            let value = annotation(&namespace.metadata, enrolment::CLOSE_ANNOTATION);
             value.and_then(|value| enrolment::close_annotation_problem(value, true))
         }
         Object::Pod(pod) => {
@@ -31,7 +34,31 @@ pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, Stri
     };
     let field = format!("metadata.annotations[{}]", enrolment::CLOSE_ANNOTATION);
     found.extend(close.map(|problem| (field, problem)));
-    if matches!(object, Object::Namespace(_) | Object::Service(_) | Object::Pod(_))
+    let problems = match object {
+        Object::ServiceEntry(entry) => entry.problems(),
+        Object::WorkloadEntry(entry) => entry.problems(),
+        _ => &[],
+    };
+    found.extend(
+        problems
+            .iter()
+            .map(|problem| (problem.field.clone().unwrap_or_default(), problem.message.clone())),
+    );
+    if let Object::Namespace(namespace) = object
+        && let Err(unknown) = OutboundPolicy::of(annotation(&namespace.metadata, OUTBOUND_ANNOTATION))
+    {
+        found.push((
+            format!("metadata.annotations[{OUTBOUND_ANNOTATION}]"),
+            unknown.to_string(),
+        ));
+    }
+    found.extend(match object {
+        Object::Namespace(namespace) => traffic::problems(None, |key| annotation(&namespace.metadata, key)),
+        Object::Service(service) => traffic::problems(service.spec.as_ref(), |key| annotation(&service.metadata, key)),
+        Object::ServiceEntry(entry) => traffic::problems(None, |key| entry.annotations.get(key)),
+        _ => Vec::new(),
+    });
+    if may_ask_for_a_waypoint(object)
         && let Asked::Waypoint { label, name, .. } = waypoint::waypoint(|key| object.label(key))
     {
         let what = match object {
@@ -49,4 +76,15 @@ pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, Stri
         }
     }
     found
+}
+
+fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    metadata.annotations.as_ref()?.get(key).map(String::as_str)
+}
+
+fn may_ask_for_a_waypoint(object: &Object) -> bool {
+    matches!(
+        object,
+        Object::Namespace(_) | Object::Service(_) | Object::Pod(_) | Object::ServiceEntry(_) | Object::WorkloadEntry(_)
+    )
 }

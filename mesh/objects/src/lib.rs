@@ -19,6 +19,9 @@
 //! | an unknown value of a label that enrols | it does not enrol |
 //! | an unknown value of the annotation that closes connections, or one on a pod | nothing is closed |
 //! | an unknown value of the annotation that holds connections | none is held |
+//! | an unknown value of the annotation that says what pods may reach | they reach nothing but what the mesh knows |
+//! | an unknown word for how near endpoints should be | no endpoint is preferred |
+//! | something wrong in one place of a ServiceEntry or a WorkloadEntry | that place leads nowhere; the rest of the object holds |
 //! | a kind of Istio or of the Gateway API that is not served | the world is as without it: see [`known`] |
 //! | a kind or version of theirs that nobody knows | it is left out |
 //!
@@ -48,9 +51,11 @@ mod labels;
 mod merge;
 mod name;
 mod objects;
+mod outbound;
 mod persistent;
 mod pool;
 mod problem;
+mod traffic;
 mod values;
 mod walk;
 mod watch;
@@ -70,14 +75,18 @@ pub use few::Few;
 pub use finding::{Finding, Findings};
 pub use hold::{BadHold, HOLD_ANNOTATION, Hold};
 pub use kinds::{
-    AuthorizationPolicy, Binding, Descriptor, Endpoint, EndpointSlice, Held, Key, Kind, KindSpec, NamedPort, Node,
-    Object, Objects, Owner, PeerAuthentication, Pod, PodReference, Presence, Selector, SlicePort, Target, Unserved,
+    AuthorizationPolicy, Binding, Descriptor, Endpoint, EndpointSlice, EntryEndpoint, EntryHost, EntryLocality,
+    EntryPort, Export, Held, Key, Kind, KindSpec, NamedPort, Node, Object, Objects, Owner, PeerAuthentication, Pod,
+    PodReference, Presence, Resolution, Selector, ServiceEntry, SlicePort, Target, Unserved, WorkloadEntry,
     has_no_selector, in_namespace, is_agent, is_external, referenced_pod, selector, service_of_slice,
+    virtual_addresses,
 };
 pub use labels::Labels;
 pub use name::ObjectName;
+pub use outbound::{OUTBOUND_ANNOTATION, OutboundPolicy, UnknownOutboundPolicy};
 pub use persistent::PersistentMap;
 pub use problem::Problem;
+pub use traffic::{TRAFFIC_DISTRIBUTION, TrafficDistribution, UnknownTrafficDistribution};
 pub use waypoint::{Asked, USE_WAYPOINT, waypoint};
 
 /// The types of Kubernetes that [`Objects`] holds, so that users of this crate need not name their versions.

@@ -15,6 +15,10 @@
 
 #![forbid(unsafe_code)]
 
+mod extension;
+
+pub use extension::extension_of_text;
+
 /// Workloads and services: `istio.workload`.
 pub mod workload {
     #![allow(
@@ -123,6 +127,15 @@ pub const SESSION_AFFINITY: &str = "culvert.dev/session-affinity";
 
 /// The one kind of [`SESSION_AFFINITY`]: all that a client opens goes to one endpoint, as long as that is there.
 pub const CLIENT_IP: &str = "ClientIP";
+
+/// Name of the extension of a [`workload::Service`] that is seen in some namespaces alone. Its configuration is a
+/// `google.protobuf.StringValue` with their names, and commas between them. Culvert's own: Istio tells its proxy of all
+/// namespaces or of the Service's own ([`workload::service::Visibility`]), and that ignores the extension.
+pub const EXPORT_TO: &str = "culvert.dev/export-to";
+
+/// An alias of every [`workload::Service`] with a virtual range, by which a proxy that subscribes on demand asks for all of them:
+/// no address that it dials leads it to a range. Culvert's own: to counterparts it is the name of nothing.
+pub const RANGES_ALIAS: &str = "culvert.dev/ranges";
 
 /// Name of the extension of a [`workload::Workload`] that tells its third state of health: it is about to end and still
 /// serves. Its configuration is a `google.protobuf.StringValue`, [`TERMINATING`]. Such a workload's `status` is

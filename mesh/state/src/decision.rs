@@ -137,9 +137,33 @@ pub enum Denial {
         /// As dialled.
         port: u16,
     },
+    /// Nobody is known at the address, and the pod's namespace allows nothing else.
+    #[error("nothing that the mesh knows is at {address}, and namespace {namespace} is registry-only")]
+    NotInRegistry {
+        /// As dialled.
+        address: IpAddr,
+        /// The pod's.
+        namespace: Arc<str>,
+    },
     /// The destination speaks a tunnel protocol or needs a waypoint that this proxy cannot reach.
     #[error("{0}")]
     Unsupported(Arc<str>),
+}
+
+impl Denial {
+    /// Why, in a word: metrics count by it.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Policy(_) => "policy",
+            Self::NotAllowed => "not_allowed",
+            Self::NotKnown(_) => "not_known",
+            Self::PolicyMissing(_) => "policy_missing",
+            Self::NoEndpoint(_) => "no_endpoint",
+            Self::NoPort { .. } => "no_port",
+            Self::NotInRegistry { .. } => "not_in_registry",
+            Self::Unsupported(_) => "unsupported",
+        }
+    }
 }
 
 /// Where two snapshots of the mesh differ.

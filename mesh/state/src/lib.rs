@@ -17,12 +17,15 @@
 mod authorize;
 mod cow;
 mod decision;
+mod error;
+mod extension;
 mod mesh;
 mod parse;
 mod pod;
 mod resolve;
 mod service;
 mod store;
+mod virtual_address;
 mod workload;
 
 #[cfg(test)]
@@ -30,8 +33,9 @@ mod tests;
 
 pub use authorize::Binding;
 pub use decision::{Awaited, Denial, Endpoint, Inbound, MeshChange, Outbound};
+pub use error::ResourceError;
 pub use mesh::Mesh;
-pub use parse::{ResourceError, mesh_ranges};
+pub use parse::MeshSettings;
 pub use pod::Pod;
 pub use service::{Balancing, Closeness, Mode, Service, ServicePort};
 pub use store::Store;

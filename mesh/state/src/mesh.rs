@@ -7,7 +7,7 @@ use std::{
 
 use culvert_policy::Policy;
 use ipnet::IpNet;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{Service, Workload, cow::CowMap, pod::Pod, service::Members};
 
@@ -23,6 +23,8 @@ pub struct Mesh {
     pub(crate) ranges: Arc<[IpNet]>,
     /// Some of the ranges are the controller's word.
     pub(crate) ranges_are_told: bool,
+    /// Namespaces whose pods reach nothing but what is known here.
+    pub(crate) registry_only: Arc<FxHashSet<Box<str>>>,
     /// What must be reached before anything is known, because the controller may depend on it: the API server.
     pub(crate) bootstrap: Option<SocketAddr>,
     /// The proxy's own network.
@@ -77,6 +79,11 @@ impl Mesh {
     /// The mesh's ranges, and whether they are the controller's word.
     pub fn ranges(&self) -> (&[IpNet], bool) {
         (&self.ranges, self.ranges_are_told)
+    }
+
+    /// Namespaces whose pods reach nothing but what is known here, in no order.
+    pub fn registry_only(&self) -> impl Iterator<Item = &str> {
+        self.registry_only.iter().map(|namespace| &**namespace)
     }
 
     /// Whether the controller has said everything that it says at first.

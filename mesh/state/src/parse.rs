@@ -2,100 +2,51 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use culvert_identity::{SpiffeError, SpiffeId};
-use culvert_policy::PolicyError;
-use culvert_proto::{CLIENT_IP, HEALTH, SESSION_AFFINITY, TERMINATING, TEXT_TYPE, config, workload as proto};
+use culvert_identity::SpiffeId;
+use culvert_proto::{EXPORT_TO, HEALTH, TERMINATING, TEXT_TYPE, config, workload as proto};
 use ipnet::IpNet;
 use prost::Message as _;
 use rustc_hash::FxHashSet;
 
 use crate::{
     Workload,
+    error::ResourceError,
+    extension::{is_sticky, text_of},
     service::{Balancing, Closeness, Mode, Service, ServicePort},
     workload::{Health, Locality, Membership},
 };
 
-/// Why a resource cannot be used. The controller hears it, with the resource's name, in a NACK.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ResourceError {
-    /// The bytes are no message of the type.
-    #[error("does not decode: {0}")]
-    Decode(String),
-    /// An address that is neither workload nor service.
-    #[error("neither a workload nor a service")]
-    Empty,
-    /// The resource says that it has another name.
-    #[error("calls itself `{0}`")]
-    Name(String),
-    /// A field that must have a value has none.
-    #[error("{0} is missing")]
-    Missing(&'static str),
-    /// An address with a length that no family has.
-    #[error("{field}: an address has {bytes} bytes, neither 4 nor 16")]
-    AddressLength {
-        /// Which field.
-        field: &'static str,
-        /// How many.
-        bytes: usize,
-    },
-    /// An address at which nothing can be reached from another host.
-    #[error("{field}: {address} cannot be an address of it")]
-    Address {
-        /// Which field.
-        field: &'static str,
-        /// As received.
-        address: IpAddr,
-    },
-    /// A prefix longer than its address.
-    #[error("addresses: prefix length {length} is too long for {address}")]
-    Prefix {
-        /// The address.
-        address: IpAddr,
-        /// As received.
-        length: u32,
-    },
-    /// A port outside 1 to 65535 (0 for a target port that differs by workload).
-    #[error("{field}: {value} is no port")]
-    Port {
-        /// Which field.
-        field: &'static str,
-        /// As received.
-        value: u32,
-    },
-    /// A number that is none of the values of its enumeration.
-    #[error("{field}: {value} is unknown")]
-    UnknownValue {
-        /// Which field.
-        field: &'static str,
-        /// As received.
-        value: i32,
-    },
-    /// A way to keep clients with an endpoint that is none of those known here.
-    #[error("session affinity `{0}` is unknown")]
-    SessionAffinity(String),
-    /// Namespace, service account or trust domain make no identity.
-    #[error(transparent)]
-    Identity(#[from] SpiffeError),
-    /// An authorization policy cannot be enforced as it is written.
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
+/// What the controller says of the mesh as a whole, in a `culvert.config.Mesh`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MeshSettings {
+    /// The addresses that its pods and services may have.
+    pub ranges: Vec<IpNet>,
+    /// Namespaces whose pods reach nothing but what the mesh knows.
+    pub registry_only: Vec<String>,
 }
 
-/// The ranges in a `culvert.config.Mesh`.
-pub fn mesh_ranges(bytes: &[u8]) -> Result<Vec<IpNet>, ResourceError> {
-    let mesh = config::Mesh::decode(bytes).map_err(|error| ResourceError::Decode(error.to_string()))?;
-    let range = |wire: &config::Range| {
-        let address = ip(&wire.address, "ranges")?;
-        let net = u8::try_from(wire.length)
-            .ok()
-            .and_then(|length| IpNet::new(address, length).ok());
-        net.map(|net| net.trunc()).ok_or(ResourceError::Prefix {
-            address,
-            length: wire.length,
+impl MeshSettings {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// Where the bytes are no message of the type, or a range is none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ResourceError> {
+        let mesh = config::Mesh::decode(bytes).map_err(|error| ResourceError::Decode(error.to_string()))?;
+        let range = |wire: &config::Range| {
+            let address = ip(&wire.address, "ranges")?;
+            let net = u8::try_from(wire.length)
+                .ok()
+                .and_then(|length| IpNet::new(address, length).ok());
+            net.map(|net| net.trunc()).ok_or(ResourceError::Prefix {
+                address,
+                length: wire.length,
+            })
+        };
+        Ok(Self {
+            ranges: mesh.ranges.iter().map(range).collect::<Result<_, _>>()?,
+            registry_only: mesh.registry_only_namespaces,
         })
-    };
-    mesh.ranges.iter().map(range).collect()
+    }
 }
 
 /// What all resources share: texts that many of them repeat, and what an empty trust domain means.
@@ -221,11 +172,21 @@ impl Parser {
             },
             balancing: balancing(wire)?,
             canonical: wire.canonical,
-            private: match proto::service::Visibility::try_from(wire.visibility) {
-                Ok(visibility) => visibility == proto::service::Visibility::Namespace,
-                Err(_) => return Err(unknown("visibility", wire.visibility)),
-            },
+            seen_in: self.seen_in(wire)?,
         })
+    }
+
+    /// The namespaces that see a service; none where all do.
+    fn seen_in(&mut self, wire: &proto::Service) -> Result<Option<Box<[Arc<str>]>>, ResourceError> {
+        if let Some(names) = text_of(&wire.extensions, EXPORT_TO)? {
+            let names = names.split(',').filter(|name| !name.is_empty());
+            return Ok(Some(names.map(|name| self.shared(name)).collect()));
+        }
+        match proto::service::Visibility::try_from(wire.visibility) {
+            Ok(proto::service::Visibility::Public) => Ok(None),
+            Ok(proto::service::Visibility::Namespace) => Ok(Some([self.shared(&wire.namespace)].into())),
+            Err(_) => Err(unknown("visibility", wire.visibility)),
+        }
     }
 }
 
@@ -344,20 +305,6 @@ fn gateway(wire: Option<&proto::GatewayAddress>) -> Result<Option<Arc<str>>, Res
         None => return Err(ResourceError::Missing("gateway destination")),
     };
     Ok(Some(destination.into()))
-}
-
-/// Extensions that are not known change nothing here: they are for others.
-fn is_sticky(extensions: &[proto::Extension]) -> Result<bool, ResourceError> {
-    let Some(found) = extensions.iter().find(|extension| extension.name == SESSION_AFFINITY) else {
-        return Ok(false);
-    };
-    let config = found.config.as_ref().filter(|config| config.type_url == TEXT_TYPE);
-    let kind = config.map(|config| String::decode(config.value.as_slice()));
-    match kind.ok_or(ResourceError::Missing(SESSION_AFFINITY))? {
-        Ok(kind) if kind == CLIENT_IP => Ok(true),
-        Ok(kind) => Err(ResourceError::SessionAffinity(kind)),
-        Err(error) => Err(ResourceError::Decode(error.to_string())),
-    }
 }
 
 fn balancing(service: &proto::Service) -> Result<Balancing, ResourceError> {

@@ -30,13 +30,24 @@ impl Mesh {
         if !self.synced {
             return self.before_configuration(destination);
         }
-        if let Some(service) = self.service_at(pod, destination) {
+        let address = destination.ip();
+        if let Some(service) = self.service_at(pod, address) {
             return self.to_service(pod, service, destination, tried);
         }
-        if let Some(workload) = self.owners_of(destination.ip()).first() {
+        if let Some(workload) = self.owners_of(address).first() {
             return self.to_owner(workload, destination, None);
         }
-        self.to_stranger(destination, None)
+        if let Some(service) = self
+            .service_around(pod, address)
+            .filter(|_| !self.may_be_of_the_mesh(address))
+        {
+            // A pod of its own may have the address.
+            if self.is_unasked(address) {
+                return Outbound::Pending(Awaited::Answer(address));
+            }
+            return self.to_service(pod, service, destination, tried);
+        }
+        self.to_stranger(pod, destination, None)
     }
 
     /// Nothing is known yet. What the controller may need to come up must not wait for it: the API server, and whatever is
@@ -75,7 +86,7 @@ impl Mesh {
     }
 
     /// To an address that no known workload owns: in plaintext, but only once it is sure that it is not of the mesh.
-    fn to_stranger(&self, destination: SocketAddr, service: Option<Arc<str>>) -> Outbound {
+    fn to_stranger(&self, pod: &Pod, destination: SocketAddr, service: Option<Arc<str>>) -> Outbound {
         let address = destination.ip();
         if let Some(name) = self.refused_addresses.get(&address) {
             return unsupported(format!("what the controller says of {name} was refused"));
@@ -91,26 +102,22 @@ impl Mesh {
         if self.ranges.is_empty() && is_private(address) {
             return Outbound::Pending(Awaited::OwnerOrRanges(address));
         }
+        if service.is_none() && self.is_registry_only(pod) {
+            return Outbound::Deny(Denial::NotInRegistry {
+                address,
+                namespace: Arc::clone(&pod.namespace),
+            });
+        }
         direct(destination, None, service)
+    }
+
+    /// Whether the pod reaches nothing but what is known here.
+    fn is_registry_only(&self, pod: &Pod) -> bool {
+        self.registry_only.contains(&*pod.namespace)
     }
 
     fn is_unasked(&self, address: IpAddr) -> bool {
         self.on_demand && !self.answered.contains(&address)
-    }
-
-    /// The service with this virtual address: one of the pod's own namespace before the owner of a hostname before the
-    /// others, by name.
-    fn service_at(&self, pod: &Pod, destination: SocketAddr) -> Option<&Arc<Service>> {
-        let visible = |service: &&Arc<Service>| !service.private || *service.namespace == *pod.namespace;
-        let rank = |service: &&Arc<Service>| (*service.namespace != *pod.namespace, !service.canonical);
-        if let Some(services) = self.virtual_addresses.get(&destination.ip()) {
-            return services.iter().filter(visible).min_by_key(rank);
-        }
-        let covering = self
-            .virtual_ranges
-            .iter()
-            .filter(|(net, _)| net.contains(&destination.ip()));
-        covering.map(|(_, service)| service).find(visible)
     }
 
     fn to_service(&self, pod: &Pod, service: &Arc<Service>, destination: SocketAddr, tried: &[SocketAddr]) -> Outbound {
@@ -118,10 +125,12 @@ impl Mesh {
         if let Some(waypoint) = &service.waypoint {
             return unsupported(format!("{name} is reached through waypoint {waypoint}"));
         }
-        if service.balancing.mode == Mode::Passthrough {
+        // What is not on the list is reached as without the service, where that is allowed.
+        let is_listed = service.port(destination.port()).is_some() || !self.is_registry_only(pod);
+        if service.balancing.mode == Mode::Passthrough && is_listed {
             return match self.owners_of(destination.ip()).first() {
                 Some(owner) => self.to_owner(owner, destination, Some(service)),
-                None => self.to_stranger(destination, Some(name.clone())),
+                None => self.to_stranger(pod, destination, Some(name.clone())),
             };
         }
         let Some(port) = service.port(destination.port()) else {
@@ -204,11 +213,23 @@ impl<'m> Choice<'m> {
     /// An endpoint that is ready; where there is none, one that is about to end and still serves, as kube-proxy does.
     fn of_healthiest(&self, tried: &[SocketAddr]) -> Option<(&'m Member, SocketAddr)> {
         if self.service.balancing.allow_unhealthy {
-            return self.choose(|_| true, tried);
+            return self.of_untroubled(|_| true, tried);
         }
         [Health::Ready, Health::Terminating]
             .into_iter()
-            .find_map(|health| self.choose(|workload| workload.health == health, tried))
+            .find_map(|health| self.of_untroubled(|workload| workload.health == health, tried))
+    }
+
+    /// One that has not failed lately, though it be farther away; where there is none, the one with the least trouble. Who
+    /// stays with an endpoint does so as long as that is there.
+    fn of_untroubled(
+        &self,
+        admit: impl Fn(&Workload) -> bool,
+        tried: &[SocketAddr],
+    ) -> Option<(&'m Member, SocketAddr)> {
+        let is_untroubled = |workload: &Workload| admit(workload) && workload.trouble.level() == 0;
+        let untroubled = (!self.service.balancing.sticky).then(|| self.choose(is_untroubled, tried));
+        untroubled.flatten().or_else(|| self.choose(&admit, tried))
     }
 
     /// Of two endpoints drawn at random, by weight, the one with less trouble and then fewer connections from this node;

@@ -30,8 +30,8 @@ pub struct Service {
     pub balancing: Balancing,
     /// The one that owns the hostname when several namespaces claim it.
     pub canonical: bool,
-    /// Visible in its own namespace only.
-    pub private: bool,
+    /// The namespaces that see it; none where all do.
+    pub seen_in: Option<Box<[Arc<str>]>>,
 }
 
 /// A port of a service.
@@ -115,6 +115,12 @@ pub(crate) enum Here<'a> {
 }
 
 impl Service {
+    /// Whether pods of a namespace see it.
+    pub fn is_seen_in(&self, namespace: &str) -> bool {
+        let seen_in = self.seen_in.as_ref();
+        seen_in.is_none_or(|namespaces| namespaces.iter().any(|one| **one == *namespace))
+    }
+
     /// What it serves at this port, if it does.
     pub fn port(&self, port: u16) -> Option<ServicePort> {
         self.ports.iter().find(|candidate| candidate.port == port).copied()

@@ -54,6 +54,13 @@ impl Store {
         self.change.everything = true;
     }
 
+    /// From now on, pods of these namespaces reach nothing but what is known.
+    pub fn set_registry_only(&mut self, namespaces: impl IntoIterator<Item = String>) {
+        let namespaces = namespaces.into_iter().map(String::into_boxed_str).collect();
+        self.mesh.registry_only = Arc::new(namespaces);
+        self.change.everything = true;
+    }
+
     /// This may be reached before anything is known.
     pub fn set_bootstrap(&mut self, destination: Option<SocketAddr>) {
         self.mesh.bootstrap = destination;

@@ -14,6 +14,8 @@ pub(super) fn status(shared: &Shared) -> Value {
     let mesh = shared.mesh.load();
     let proxy = shared.telemetry.proxy();
     let (ranges, from_controller) = mesh.ranges();
+    let mut registry_only: Vec<&str> = mesh.registry_only().collect();
+    registry_only.sort_unstable();
     json!({
         "generation": mesh.generation(),
         "synced": mesh.synced(),
@@ -22,6 +24,8 @@ pub(super) fn status(shared: &Shared) -> Value {
             "list": ranges.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "from_controller": from_controller,
         },
+        // Namespaces whose pods reach nothing but what the mesh knows.
+        "registry_only": registry_only,
         "subscribed_addresses": shared.telemetry.control().subscribed_addresses.get(),
         "descriptors_short": proxy.descriptors_short.get() == 1,
     })
@@ -131,7 +135,7 @@ fn service(service: &Service, endpoints: &[String]) -> Value {
         "load_balancing": format!("{:?}", service.balancing.mode),
         "preference": service.balancing.preference.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>(),
         "canonical": service.canonical,
-        "private": service.private,
+        "seen_in": service.seen_in.as_deref().map(texts),
     })
 }
 

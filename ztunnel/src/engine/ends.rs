@@ -59,6 +59,10 @@ impl Loop {
     pub(super) fn end(&mut self, key: FlowKey, outcome: Result<(), Failure>) {
         let Some(mut flow) = self.flows.remove(key) else { return };
         self.unaccount(&mut flow);
+        if let Err(Failure::Denied(denial)) = &outcome {
+            let denied = &self.shared.telemetry.proxy().denied_connections;
+            denied.get_or_create(&[("reason", denial.reason())]).inc();
+        }
         if let (Some(unanswered), Err(failure)) = (flow.unanswered.take(), &outcome) {
             self.answer(&unanswered, failure);
         }

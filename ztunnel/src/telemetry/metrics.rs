@@ -26,6 +26,8 @@ pub(crate) struct ProxyMetrics {
     /// Connections whose application was not answered before the far side was, by how it was: `met`, `refused`, `silent`,
     /// `gone` (it gave up), `unheld` (accepted first after all).
     pub(crate) held_connections: Family<[(&'static str, &'static str); 1], Counter>,
+    /// Connections that were denied, by reason: see `culvert_state::Denial::reason`.
+    pub(crate) denied_connections: Family<[(&'static str, &'static str); 1], Counter>,
     /// Tunnels that were opened, by role (`client` dialled, `server` accepted) and by how keys were exchanged.
     pub(crate) tunnels_opened: Family<[(&'static str, &'static str); 2], Counter>,
     /// Tunnels that ended before their connections did, by reason: `certificate`, `silent`, `lost`.
@@ -79,6 +81,11 @@ impl ProxyMetrics {
             "culvert_ztunnel_held_connections",
             "Connections whose application was answered when their far side was known, by the answer",
             metrics.held_connections.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_denied_connections",
+            "Connections that policy or resolution denied, by reason",
+            metrics.denied_connections.clone(),
         );
         registry.register(
             "culvert_ztunnel_tunnels_opened",

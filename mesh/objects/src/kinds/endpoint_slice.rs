@@ -147,7 +147,7 @@ impl KindSpec for EndpointSlice {
             if let Some(pod) = referenced_pod(name, endpoint) {
                 keys.push(Key::slice_to(&pod));
             } else {
-                keys.extend(endpoint.addresses.iter().copied().map(Key::slice_at));
+                keys.extend(endpoint.addresses.iter().copied().map(Key::endpoint_at));
             }
         }
         keys.sort_unstable();

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::name::ObjectName;
 use crate::persistent::hash_one;
 
@@ -64,8 +66,23 @@ impl Key {
         Self(hash_one(&("slice to", pod)))
     }
 
-    /// Slices with an endpoint of an address that refers to no pod.
-    pub fn slice_at(address: IpAddr) -> Self {
-        Self(hash_one(&("slice at", address)))
+    /// What names an endpoint by its address, rather than a pod: slices, ServiceEntries and the WorkloadEntry of it.
+    pub fn endpoint_at(address: IpAddr) -> Self {
+        Self(hash_one(&("endpoint at", address)))
+    }
+
+    /// Namespaces whose pods reach nothing but what the mesh knows.
+    pub fn registry_only() -> Self {
+        Self(hash_one(&"registry only"))
+    }
+
+    /// ServiceEntries with a host.
+    pub fn host(host: &str) -> Self {
+        Self(hash_one(&("host", host)))
+    }
+
+    /// Services and ServiceEntries with a virtual address, as a range of one, or a range of them.
+    pub fn virtual_range(range: IpNet) -> Self {
+        Self(hash_one(&("virtual range", range.network(), range.prefix_len())))
     }
 }

@@ -22,7 +22,9 @@ mod table;
 mod binding;
 mod config_map;
 mod endpoint_slice;
+mod entry;
 mod key;
+mod loose;
 mod namespace;
 mod node;
 mod pod;
@@ -37,6 +39,7 @@ mod unserved;
 
 pub use binding::{Binding, Target};
 pub use endpoint_slice::{Endpoint, EndpointSlice, PodReference, SlicePort, referenced_pod, service_of_slice};
+pub use entry::{EntryEndpoint, EntryHost, EntryLocality, EntryPort, Export, Resolution, ServiceEntry, WorkloadEntry};
 pub use k8s_openapi::api::{
     core::v1::{ConfigMap, Namespace, Service, ServiceAccount},
     networking::v1::ServiceCIDR,
@@ -46,7 +49,7 @@ pub use node::Node;
 pub use pod::{NamedPort, Owner, Pod, is_agent};
 pub use security::{AuthorizationPolicy, PeerAuthentication};
 pub use selector::Selector;
-pub use service::{has_no_selector, is_external, selector};
+pub use service::{has_no_selector, is_external, selector, virtual_addresses};
 pub use spec::KindSpec;
 use unserved::Marker;
 pub use unserved::Unserved;
@@ -102,9 +105,15 @@ impl Descriptor {
         format!("{}/{}", self.group, self.version())
     }
 
-    /// Whether an object of it may keep somebody out of what it binds: then nobody may take it for absent without being sure.
+    /// Whether an object of it may keep somebody out of what it binds.
     pub fn may_restrict(&self) -> bool {
         known::find(self.group, self.name).is_some_and(|known| !known.never_restricts())
+    }
+
+    /// Whether nobody may take its objects for absent without being sure: they may keep somebody out, or say where connections
+    /// go and whether they are encrypted.
+    pub fn is_relied_on(&self) -> bool {
+        self.may_restrict() || known::find(self.group, self.name).is_some_and(Known::is_served)
     }
 
     /// Whether objects of this `apiVersion` and `kind` are read as objects of this kind.
@@ -170,6 +179,14 @@ kinds! {
     peer_authentications: PeerAuthentication {
         "security.istio.io", "v1" or "v1beta1", "peerauthentications", true, Optional, false
     }
+    /// Hosts beside the cluster's Services.
+    service_entries: ServiceEntry {
+        "networking.istio.io", "v1" or "v1beta1" or "v1alpha3", "serviceentries", true, Optional, false
+    }
+    /// Workloads that are no pods.
+    workload_entries: WorkloadEntry {
+        "networking.istio.io", "v1" or "v1beta1" or "v1alpha3", "workloadentries", true, Optional, false
+    }
     /// Configuration maps.
     config_maps: ConfigMap { "", "v1", "configmaps", true, Files, false }
 
@@ -179,10 +196,8 @@ kinds! {
     envoy_filters: EnvoyFilter = known::istio::ENVOY_FILTER;
     istio_gateways: IstioGateway = known::istio::GATEWAY;
     proxy_configs: ProxyConfig = known::istio::PROXY_CONFIG;
-    service_entries: ServiceEntry = known::istio::SERVICE_ENTRY;
     sidecars: Sidecar = known::istio::SIDECAR;
     virtual_services: VirtualService = known::istio::VIRTUAL_SERVICE;
-    workload_entries: WorkloadEntry = known::istio::WORKLOAD_ENTRY;
     workload_groups: WorkloadGroup = known::istio::WORKLOAD_GROUP;
     telemetries: Telemetry = known::istio::TELEMETRY;
     traffic_extensions: TrafficExtension = known::istio::TRAFFIC_EXTENSION;

@@ -3,10 +3,12 @@
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::key::Key;
 use super::prune;
 use super::spec::KindSpec;
 use crate::defaults;
 use crate::name::ObjectName;
+use crate::outbound::{OUTBOUND_ANNOTATION, OutboundPolicy};
 
 impl KindSpec for Namespace {
     type Wire = Self;
@@ -39,6 +41,13 @@ impl KindSpec for Namespace {
 
     fn label(&self, key: &str) -> Option<&str> {
         prune::label(&self.metadata, key)
+    }
+
+    fn keys(&self, _name: &ObjectName) -> Vec<Key> {
+        let annotations = self.metadata.annotations.as_ref();
+        let outbound = annotations.and_then(|all| all.get(OUTBOUND_ANNOTATION));
+        let key = OutboundPolicy::is_registry_only(outbound.map(String::as_str)).then(Key::registry_only);
+        key.into_iter().collect()
     }
 
     fn heap(&self) -> usize {

@@ -12,15 +12,18 @@ use crate::enrolment::{CLOSE_ANNOTATION, NETNS_ANNOTATION, SIDECAR_ANNOTATION};
 use crate::hold::HOLD_ANNOTATION;
 use crate::labels::{Labels, shared};
 use crate::name::ObjectName;
+use crate::outbound::OUTBOUND_ANNOTATION;
+use crate::traffic::TRAFFIC_DISTRIBUTION;
 
 /// Annotations that are read, on whatever object.
-const ANNOTATIONS: [&str; 6] = [
+const ANNOTATIONS: [&str; 7] = [
     "ambient.istio.io/redirection",
     SIDECAR_ANNOTATION,
     NETNS_ANNOTATION,
     CLOSE_ANNOTATION,
     HOLD_ANNOTATION,
-    "networking.istio.io/traffic-distribution",
+    OUTBOUND_ANNOTATION,
+    TRAFFIC_DISTRIBUTION,
 ];
 
 /// Whose object it is, and from when to when.

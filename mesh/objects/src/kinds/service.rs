@@ -1,6 +1,7 @@
 //! Service: its addresses and ports, which pods it selects, and how they are chosen.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -33,6 +34,12 @@ pub fn has_no_selector(service: &Service) -> bool {
 /// Whether it is only a name for something elsewhere.
 pub fn is_external(spec: &ServiceSpec) -> bool {
     spec.type_.as_deref() == Some("ExternalName")
+}
+
+/// The addresses that are its own.
+pub fn virtual_addresses(service: &Service) -> Vec<IpAddr> {
+    let texts = service.spec.iter().flat_map(|spec| spec.cluster_ips.iter().flatten());
+    texts.filter_map(|text| text.parse().ok()).collect()
 }
 
 impl KindSpec for Service {
@@ -91,7 +98,10 @@ impl KindSpec for Service {
     fn keys(&self, name: &ObjectName) -> Vec<Key> {
         let first = selector(self).and_then(|selector| selector.iter().next());
         let key = first.map(|(label, value)| Key::selector(&name.namespace, label, value));
-        key.into_iter().collect()
+        let own = virtual_addresses(self).into_iter();
+        own.map(|address| Key::virtual_range(address.into()))
+            .chain(key)
+            .collect()
     }
 
     fn heap(&self) -> usize {

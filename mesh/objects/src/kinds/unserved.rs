@@ -3,19 +3,14 @@
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::{ClusterResourceScope, Metadata, Resource};
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
-
 use super::binding::Binding;
 use super::key::Key;
+use super::loose::Loose;
 use super::prune;
 use super::spec::KindSpec;
 use crate::defaults;
 use crate::known::Known;
 use crate::name::ObjectName;
-use crate::yaml;
 
 /// A kind by a type that stands for it.
 pub trait Marker: Debug + Clone + PartialEq + Send + Sync + 'static {
@@ -33,45 +28,10 @@ pub struct Unserved<M> {
     kind: PhantomData<M>,
 }
 
-/// An object of whatever kind.
-#[derive(Debug, Deserialize)]
-pub struct Wire {
-    metadata: ObjectMeta,
-    #[serde(default, deserialize_with = "plain")]
-    spec: Value,
-}
-
-/// A map of YAML may have numbers for keys, which are texts in JSON.
-fn plain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
-    serde_yaml_ng::Value::deserialize(deserializer).map(yaml::to_json)
-}
-
-/// No kind in particular: only the metadata is asked for.
-impl Resource for Wire {
-    const API_VERSION: &'static str = "";
-    const GROUP: &'static str = "";
-    const KIND: &'static str = "";
-    const VERSION: &'static str = "";
-    const URL_PATH_SEGMENT: &'static str = "";
-    type Scope = ClusterResourceScope;
-}
-
-impl Metadata for Wire {
-    type Ty = ObjectMeta;
-
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn metadata_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
-
 impl<M: Marker> KindSpec for Unserved<M> {
-    type Wire = Wire;
+    type Wire = Loose;
 
-    fn with_defaults(mut wire: Wire) -> Wire {
+    fn with_defaults(mut wire: Loose) -> Loose {
         if M::KNOWN.namespaced {
             defaults::namespaced(&mut wire.metadata);
         } else {
@@ -80,7 +40,7 @@ impl<M: Marker> KindSpec for Unserved<M> {
         wire
     }
 
-    fn keep(wire: Wire) -> Self {
+    fn keep(wire: Loose) -> Self {
         let restricts = M::KNOWN.restricts.applies(&wire.spec);
         Self {
             name: if M::KNOWN.namespaced {

@@ -118,3 +118,18 @@ impl State {
         }
     }
 }
+
+/// A field without listed values.
+pub(super) const fn field(path: &'static str, state: State) -> Field {
+    Field {
+        path,
+        state,
+        values: &[],
+        other_values: None,
+    }
+}
+
+/// A field that is served, whatever its value.
+pub(super) const fn served(path: &'static str) -> Field {
+    field(path, State::Served)
+}

@@ -1,5 +1,6 @@
 //! Istio's kinds.
 
+use super::entries;
 use super::entry::Known;
 use super::policies;
 use super::restricts::Restricts;
@@ -104,13 +105,16 @@ pub const PROXY_CONFIG: Known = Known::of(
 );
 
 /// Hosts beside the cluster's Services.
-pub const SERVICE_ENTRY: Known = Known::of(
-    NETWORKING,
-    "ServiceEntry",
-    "serviceentries",
-    SINCE_ALPHA,
-    "its hosts are no part of the mesh: traffic to them goes as without it",
-);
+pub const SERVICE_ENTRY: Known = Known {
+    fields: entries::SERVICE_ENTRY,
+    ..Known::of(
+        NETWORKING,
+        "ServiceEntry",
+        "serviceentries",
+        SINCE_ALPHA,
+        "see its fields",
+    )
+};
 
 /// What a workload's proxy knows.
 pub const SIDECAR: Known = Known::of(
@@ -131,13 +135,16 @@ pub const VIRTUAL_SERVICE: Known = Known::of(
 );
 
 /// A workload that is no pod.
-pub const WORKLOAD_ENTRY: Known = Known::of(
-    NETWORKING,
-    "WorkloadEntry",
-    "workloadentries",
-    SINCE_ALPHA,
-    "the workload is no part of the mesh: no Service leads to it",
-);
+pub const WORKLOAD_ENTRY: Known = Known {
+    fields: entries::WORKLOAD_ENTRY,
+    ..Known::of(
+        NETWORKING,
+        "WorkloadEntry",
+        "workloadentries",
+        SINCE_ALPHA,
+        "see its fields",
+    )
+};
 
 /// A template of such workloads.
 pub const WORKLOAD_GROUP: Known = Known::of(

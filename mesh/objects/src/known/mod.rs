@@ -6,13 +6,15 @@
 //! | `entry` | what is known of a kind and of a field |
 //! | [`istio`] | Istio's kinds |
 //! | [`gateway_api`] | those of the Gateway API |
-//! | `policies` | the fields of the kinds that are served |
+//! | `policies` | the fields of AuthorizationPolicy and PeerAuthentication |
+//! | `entries` | those of ServiceEntry and WorkloadEntry |
 //! | `restricts` | whether an object would keep somebody out |
 //! | `fields` | which fields of an object are not served |
 //!
 //! To serve a further kind: give it its fields here, and a file of its own in `kinds`. `docs/objects.md` is made from this table
 //! and from the CRDs; a test compares all three (`BLESS=1` writes the page).
 
+mod entries;
 mod entry;
 mod fields;
 pub mod gateway_api;

@@ -1,6 +1,6 @@
 //! The fields of AuthorizationPolicy and PeerAuthentication, and what holds for each. `status` is for others to write.
 
-use super::entry::{Field, State};
+use super::entry::{Field, State, field, served};
 
 use State::{Ignored, Refused, Served};
 
@@ -107,19 +107,6 @@ pub(super) const PEER_AUTHENTICATION: &[Field] = &[
     served("spec.selector.matchLabels"),
     served(LABELS),
 ];
-
-const fn field(path: &'static str, state: State) -> Field {
-    Field {
-        path,
-        state,
-        values: &[],
-        other_values: None,
-    }
-}
-
-const fn served(path: &'static str) -> Field {
-    field(path, Served)
-}
 
 /// How a peer proves who it is.
 const fn mode(path: &'static str) -> Field {

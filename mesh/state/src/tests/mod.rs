@@ -1,6 +1,9 @@
 mod balancing;
+mod choice;
 mod inbound;
 mod outbound;
+mod ranges;
+mod registry;
 mod store;
 mod waiting;
 
@@ -187,13 +190,7 @@ fn client() -> Pod {
 }
 
 fn session_affinity(kind: &str) -> proto::Extension {
-    proto::Extension {
-        name: culvert_proto::SESSION_AFFINITY.to_owned(),
-        config: Some(prost_types::Any {
-            type_url: culvert_proto::TEXT_TYPE.to_owned(),
-            value: kind.to_owned().encode_to_vec(),
-        }),
-    }
+    culvert_proto::extension_of_text(culvert_proto::SESSION_AFFINITY, kind)
 }
 
 fn client_workload() -> proto::Workload {
