@@ -8,6 +8,7 @@ mod cluster;
 mod crds;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod image;
 mod imports;
 mod setup;
@@ -44,6 +45,8 @@ enum Chore {
     Cluster(cluster::Options),
     /// Fetch the CRDs of Istio and of the Gateway API, which a test compares with what Culvert knows of them
     Crds,
+    /// Build the fuzz targets, and let each run for a while
+    Fuzz(fuzz::Options),
     /// Measure no mesh, Culvert and two Envoy sidecars in turns, and print what each costs
     Bench(bench::Options),
 }
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Chore::Imports => imports::check(),
         Chore::Cluster(options) => cluster::run(&options),
         Chore::Crds => crds::ensure(),
+        Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Bench(options) => bench::run(&options),
     };
     match done {
