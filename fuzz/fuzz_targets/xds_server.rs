@@ -7,20 +7,19 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use culvert_proto::{ADDRESS_TYPE, discovery::DeltaDiscoveryRequest};
-use culvert_xds::server::{Entry, Stream, TypeSpec, View};
+use culvert_xds::server::{Entry, Named, Stream, TypeSpec, View};
 use libfuzzer_sys::fuzz_target;
 use prost::Message as _;
 
-struct World(BTreeMap<String, Entry>);
+struct World(BTreeMap<Arc<str>, Entry>);
 
 static WORLD: LazyLock<World> = LazyLock::new(|| {
     let entry = |name: &str| Entry {
-        version: "1".into(),
         digest: 1,
         body: Arc::from(*b"x"),
-        aliases: Arc::new([format!("@{name}")]),
+        aliases: Arc::new([format!("@{name}").into()]),
     };
-    World(["a", "b", "c"].map(|name| (name.to_owned(), entry(name))).into())
+    World(["a", "b", "c"].map(|name| (name.into(), entry(name))).into())
 });
 
 const TYPES: [TypeSpec; 1] = [TypeSpec { url: ADDRESS_TYPE, after: &[] }];
@@ -30,8 +29,8 @@ impl View for World {
         &TYPES
     }
 
-    fn all<'a>(&'a self, _: &str) -> Box<dyn Iterator<Item = (&'a str, &'a Entry)> + 'a> {
-        Box::new(self.0.iter().map(|(name, entry)| (name.as_str(), entry)))
+    fn all<'a>(&'a self, _: &str) -> Named<'a> {
+        Box::new(self.0.iter())
     }
 
     fn get(&self, _: &str, name: &str) -> Option<&Entry> {
@@ -39,22 +38,27 @@ impl View for World {
     }
 
     /// `b` brings `c`, as a service brings its workloads.
-    fn expand(&self, _: &str, name: &str) -> Vec<String> {
+    fn expand(&self, _: &str, name: &str) -> Vec<Arc<str>> {
         match name.trim_start_matches('@') {
-            "b" => vec!["b".to_owned(), "c".to_owned()],
-            name if self.0.contains_key(name) => vec![name.to_owned()],
+            "b" => vec!["b".into(), "c".into()],
+            name if self.0.contains_key(name) => vec![name.into()],
             _ => vec![],
         }
     }
 
-    fn keys(&self, _: &str, name: &str) -> Vec<String> {
-        let own = [name.to_owned(), format!("@{name}")];
-        let services = (name == "c").then(|| ["b".to_owned(), "@b".to_owned()]);
+    fn keys(&self, _: &str, name: &str) -> Vec<Arc<str>> {
+        let own = [name.into(), format!("@{name}").into()];
+        let services = (name == "c").then(|| ["b".into(), "@b".into()]);
         own.into_iter().chain(services.into_iter().flatten()).collect()
     }
 
-    fn initial(&self, _: &str) -> Vec<String> {
-        vec!["a".to_owned()]
+    fn shared(&self, _: &str, name: &str) -> Option<Arc<str>> {
+        let (name, _) = self.0.get_key_value(name)?;
+        Some(Arc::clone(name))
+    }
+
+    fn initial(&self, _: &str) -> Vec<Arc<str>> {
+        vec!["a".into()]
     }
 }
 

@@ -87,6 +87,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Whether all targets still compile: they are a workspace of their own, which nothing else builds.
+pub(crate) fn check() -> Result<()> {
+    let mut check = shell::cargo();
+    check
+        .current_dir(folder())
+        .env("CARGO_TARGET_DIR", shell::target().join("fuzz"))
+        .args(["check", "--locked", "--quiet", "--features", "agent"]);
+    shell::run("compile check of the fuzz targets", &mut check)
+}
+
 /// Lets a target run, and says whether it found nothing.
 fn ran(target: &str, program: PathBuf, seconds: u32) -> Result<bool> {
     let corpus = folder().join("corpus").join(target);

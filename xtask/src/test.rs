@@ -87,5 +87,6 @@ fn check() -> Result<()> {
         "-D",
         "warnings",
     ];
-    shell::run("lint", shell::cargo().args(clippy))
+    shell::run("lint", shell::cargo().args(clippy))?;
+    crate::fuzz::check()
 }

@@ -299,8 +299,12 @@ fn used(world: &World) -> BTreeSet<Use> {
             continue;
         }
         let one = |verb: &str| {
-            let group = text("/objectRef/apiGroup");
-            (role.clone(), group, text("/objectRef/resource"), verb.to_owned())
+            let (group, mut resource) = (text("/objectRef/apiGroup"), text("/objectRef/resource"));
+            let subresource = text("/objectRef/subresource");
+            if !subresource.is_empty() {
+                resource += &format!("/{subresource}");
+            }
+            (role.clone(), group, resource, verb.to_owned())
         };
         let verb = text("/verb");
         // Server-side apply of what is not there yet takes the right to create it, too.
