@@ -68,6 +68,7 @@ impl Reconciler {
             Event::Disconnected(id) => {
                 let before = self.abilities();
                 self.proxies.retain(|proxy| proxy.id != id);
+                self.tell_serving();
                 self.follow_abilities(before);
                 self.early.retain(|proxy| proxy.id != id);
                 self.letting_go.retain(|(proxy, _)| *proxy != id);
@@ -168,6 +169,7 @@ impl Reconciler {
         }
         let before = self.abilities();
         self.proxies.push(proxy.clone());
+        self.tell_serving();
         self.follow_abilities(before);
         if proxy.takes_listeners() {
             self.succession.joined(proxy.id);

@@ -116,6 +116,8 @@ fn offer() -> Offer {
             netns: "/run/netns/a".into(),
             hold: culvert_objects::Hold::None,
             hold_problem: None,
+            fallback: culvert_objects::Fallback::None,
+            fallback_problem: None,
         },
         netns: Arc::new(netns),
         with_hold: false,

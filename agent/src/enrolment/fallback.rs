@@ -1,0 +1,142 @@
+//! What the reconciler does about pods that go without a proxy while none serves (`culvert.dev/fallback: direct`).
+//!
+//! The kernel programs decide for each connection (`ebpf/src/fallback.rs`). Here they are told when the last proxy is gone, and people
+//! are told which pods that concerns.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use culvert_abi::Serving;
+use culvert_objects::Fallback;
+use tokio::time::Instant;
+
+use super::{
+    Reconciler,
+    entry::{Entry, explain},
+    plan::Phase,
+};
+use crate::kernel::PodUsage;
+
+/// Pods that go without a proxy now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Direct {
+    since: BTreeMap<Arc<str>, Instant>,
+}
+
+impl Direct {
+    /// How many there are.
+    pub fn pods(&self) -> usize {
+        self.since.len()
+    }
+
+    /// Since when a pod, by its uid, is known to go without a proxy.
+    pub fn since(&self, uid: &str) -> Option<Instant> {
+        self.since.get(uid).copied()
+    }
+
+    /// In words, when there are any.
+    pub(super) fn notice(&self) -> Option<String> {
+        let first = self.since.values().min()?;
+        Some(format!(
+            "{} pods send and take new connections directly, in plaintext and past every policy, because no proxy serves this node \
+             and {} asks for it; for {} seconds now",
+            self.since.len(),
+            culvert_objects::FALLBACK_ANNOTATION,
+            first.elapsed().as_secs(),
+        ))
+    }
+}
+
+impl Reconciler {
+    /// Tells the kernel programs whether there is a proxy at all.
+    pub(super) fn tell_serving(&self) {
+        let serving = match self.proxies.is_empty() {
+            true => Serving::GONE,
+            false => Serving::UNTIL_TOLD,
+        };
+        let told = self.kernel().set_serving(serving);
+        if let Err(error) = told {
+            tracing::error!(
+                error = explain(&error),
+                "cannot tell the kernel programs whether a proxy serves"
+            );
+        }
+    }
+
+    /// Notes which pods go without a proxy, and since when, and says what is new.
+    pub(super) fn follow_direct(&mut self) {
+        // What an agent before this one has said of a proxy that did not come back.
+        if self.proxies.is_empty() && Instant::now() >= self.proxies_due {
+            self.tell_serving();
+        }
+        let serving = self.kernel().is_serving();
+        let is_serving = serving.unwrap_or_else(|error| {
+            tracing::error!(
+                error = explain(&error),
+                "cannot ask the kernel programs whether a proxy serves"
+            );
+            true
+        });
+        let mut direct = BTreeMap::new();
+        for (uid, entry) in &self.pods {
+            let before = self.direct.since.get(uid);
+            let is_direct = !is_serving && self.may_go_direct(entry);
+            let pod = &entry.spec.name;
+            match (before, is_direct) {
+                (None, true) => tracing::warn!(%pod, "no proxy serves: the pod's new connections go direct"),
+                (Some(since), false) => {
+                    let seconds = since.elapsed().as_secs();
+                    tracing::info!(%pod, seconds, "the pod's new connections go direct no longer");
+                }
+                _ => {}
+            }
+            if is_direct {
+                direct.insert(uid.clone(), before.copied().unwrap_or_else(Instant::now));
+            }
+        }
+        self.direct.since = direct;
+        self.log_direct();
+    }
+
+    fn may_go_direct(&self, entry: &Entry) -> bool {
+        let is_wanted = entry.phase == Phase::Captured && entry.spec.fallback == Fallback::Direct;
+        let strictness = || self.kernel().guard_status(entry.cookie()?).ok()?.strictness;
+        is_wanted && strictness().is_some_and(|strictness| !strictness.strict)
+    }
+
+    /// Logs how many connections went direct since the last look: a line for each pod that had any.
+    fn log_direct(&mut self) {
+        let uids: Vec<Arc<str>> = self.pods.keys().cloned().collect();
+        for uid in uids {
+            let Some(entry) = self.pods.get(&uid) else { continue };
+            let usage = entry.cookie().map(|cookie| self.kernel().usage(cookie));
+            let Some(Ok(usage)) = usage else { continue };
+            let Some(entry) = self.pods.get_mut(&uid) else { continue };
+            let before = entry.direct.replace(Counted::of(&usage));
+            let (opened, received) = before.map_or((0, 0), |before| before.until(&usage));
+            if opened > 0 || received > 0 {
+                tracing::warn!(pod = %entry.spec.name, opened, received, "connections went direct, because no proxy served");
+            }
+        }
+    }
+}
+
+/// How many connections of a pod have gone direct.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counted {
+    opened: u64,
+    received: u64,
+}
+
+impl Counted {
+    fn of(usage: &PodUsage) -> Self {
+        Self {
+            opened: usage.direct_out,
+            received: usage.direct_in,
+        }
+    }
+
+    fn until(self, usage: &PodUsage) -> (u64, u64) {
+        let opened = usage.direct_out.saturating_sub(self.opened);
+        (opened, usage.direct_in.saturating_sub(self.received))
+    }
+}
