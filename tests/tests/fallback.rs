@@ -7,8 +7,13 @@
 
 use culvert_lab::{Lab, Pod, PodSpec, wait_until};
 use culvert_tests::{PATIENCE, Town, lab, probe, town::PORT};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use std::{io::ErrorKind, net::IpAddr, time::Duration};
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
 
 /// Longer than a proxy may be silent before it counts as gone.
 const WAIT: Duration = Duration::from_secs(3);
@@ -83,7 +88,7 @@ fn assert_direct(town: &Town<'_>, when: &str) {
 
 #[track_caller]
 fn wait_direct(town: &Town<'_>, when: &str) {
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let waited = wait_until(when, PATIENCE, || is_direct(town));
     waited.unwrap_or_else(|error| panic!("{error:#}\n{}", town.lab.logs(40)));
     eprintln!(
@@ -134,9 +139,46 @@ fn without_a_proxy_new_connections_go_direct_and_return_to_the_tunnel_with_it() 
         // What the dead proxy carried dies with it; every later attempt must succeed.
         assert!(outcome.done > 0 && outcome.failed <= IN_FLIGHT, "{what}: {outcome:?}");
     }
-    let log = town.mesh.agent(1).unwrap().log();
-    assert!(log.contains("the pod's new connections go direct"), "{log}");
-    assert!(log.contains("go direct no longer"), "{log}");
+    for line in ["the pod's new connections go direct", "go direct no longer"] {
+        town.mesh.agent(1).unwrap().wait_for_log(line, PATIENCE).unwrap();
+    }
+}
+
+/// Neither process ends, and nothing is closed: only time tells.
+#[test]
+fn a_proxy_that_hangs_counts_as_gone_within_a_second() {
+    let lab = lab("fb_hang");
+    let mut town = town(&lab, false);
+    let monitor = town.mesh.ztunnel(1).unwrap().pid();
+    let worker = town.mesh.worker_pid(1).unwrap();
+    for (stopped, what) in [
+        (vec![worker], "worker stopped"),
+        (vec![monitor, worker], "monitor and worker stopped"),
+    ] {
+        assert!(!is_direct(&town), "{what}: direct before");
+        let begun = Instant::now();
+        stopped.iter().for_each(|pid| signal(*pid, Signal::STOP));
+        // What is opened before that is accepted by the kernel, and waits for the proxy.
+        wait_until(what, PATIENCE, || is_silent(&town, &town.client)).unwrap();
+        eprintln!("{what}: direct after {:?}", begun.elapsed());
+        assert_direct(&town, what);
+        stopped.iter().rev().for_each(|pid| signal(*pid, Signal::CONT));
+        wait_until("the tunnel is back", PATIENCE, || !is_direct(&town)).unwrap();
+        town.wait_in_the_tunnel(&town.server, PORT);
+    }
+}
+
+/// Whether a connection of a pod's is not answered by its proxy's listener: a look every few milliseconds costs nobody anything.
+fn is_silent(town: &Town<'_>, pod: &Pod) -> bool {
+    let to = SocketAddr::from((town.server.ip4(), PORT));
+    let direct = total(town, pod, "outbound");
+    drop(pod.connect(to, PATIENCE));
+    total(town, pod, "outbound") > direct
+}
+
+fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
 }
 
 #[test]

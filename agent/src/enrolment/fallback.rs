@@ -14,7 +14,10 @@ use super::{
     entry::{Entry, explain},
     plan::Phase,
 };
-use crate::kernel::PodUsage;
+use crate::{
+    handover::{Order, Proxy},
+    kernel::PodUsage,
+};
 
 /// Pods that go without a proxy now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,18 +50,33 @@ impl Direct {
 }
 
 impl Reconciler {
-    /// Tells the kernel programs whether there is a proxy at all.
+    /// Tells the kernel programs what they cannot know of the proxies that are connected.
     pub(super) fn tell_serving(&self) {
-        let serving = match self.proxies.is_empty() {
-            true => Serving::GONE,
-            false => Serving::UNTIL_TOLD,
+        let told = match self.proxies.iter().all(|proxy| proxy.serves) {
+            _ if self.proxies.is_empty() => self.kernel().set_serving(Serving::GONE),
+            true => self.kernel().leave_serving_to_proxies(),
+            false => self.kernel().set_serving(Serving::UNTIL_TOLD),
         };
-        let told = self.kernel().set_serving(serving);
         if let Err(error) = told {
             tracing::error!(
                 error = explain(&error),
                 "cannot tell the kernel programs whether a proxy serves"
             );
+        }
+    }
+
+    /// Asks a proxy to say that it serves.
+    pub(super) fn ask_to_say(&self, proxy: &Proxy) {
+        if !proxy.serves {
+            return;
+        }
+        let map = self.kernel().serving_map();
+        match map {
+            Ok(map) => proxy.tell(Order::Serving(Arc::new(map))),
+            Err(error) => tracing::error!(
+                error = explain(&error),
+                "the proxy cannot be asked to say that it serves"
+            ),
         }
     }
 

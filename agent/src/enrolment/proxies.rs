@@ -170,6 +170,7 @@ impl Reconciler {
         let before = self.abilities();
         self.proxies.push(proxy.clone());
         self.tell_serving();
+        self.ask_to_say(&proxy);
         self.follow_abilities(before);
         if proxy.takes_listeners() {
             self.succession.joined(proxy.id);

@@ -18,7 +18,7 @@ pub(crate) mod recover;
 pub mod server;
 mod session;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, os::fd::OwnedFd, sync::Arc};
 
 use culvert_net::Netns;
 use culvert_proto::zds::Version;
@@ -51,6 +51,8 @@ pub enum Order {
     Remove(Arc<str>),
     /// Every pod has been named.
     SnapshotSent,
+    /// Where it says that it serves: a map of the kernel programs.
+    Serving(Arc<OwnedFd>),
     /// Whether a later proxy serves the same pods.
     Successor(bool),
 }
@@ -103,6 +105,8 @@ pub struct Proxy {
     pub holds: bool,
     /// It says which ports of pods are strict.
     pub guards: bool,
+    /// It says by itself that it serves.
+    pub serves: bool,
     orders: UnboundedSender<Order>,
 }
 

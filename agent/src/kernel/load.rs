@@ -45,11 +45,13 @@ fn lasting(bpffs: &Path) -> [(&'static str, PathBuf); 5] {
         ("GUARDS", guard("guards", size_of::<Guard>())),
         ("GUARDED_PORTS", guard("guarded-ports", size_of::<GuardedPort>())),
         ("DROPPED", guard("dropped", size_of::<Dropped>())),
-        (
-            "SERVING",
-            bpffs.join(format!("serving-{}-{}", Serving::FORMAT, size_of::<Serving>())),
-        ),
+        ("SERVING", serving(bpffs)),
     ]
+}
+
+/// Where the map is pinned that proxies write.
+pub(super) fn serving(bpffs: &Path) -> PathBuf {
+    bpffs.join(format!("serving-{}-{}", Serving::FORMAT, size_of::<Serving>()))
 }
 
 pub(super) const CONNECT4: &str = "culvert_connect4";

@@ -1,8 +1,15 @@
 //! Whether a proxy serves, as the programs know it: see `ebpf/src/fallback.rs`.
 
-use super::{Kernel, KernelError};
+use super::{Kernel, KernelError, load, pins::Pin};
 use culvert_abi::Serving;
-use rustix::time::{ClockId, clock_gettime};
+use culvert_net::serving::monotonic;
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    time::Duration,
+};
+
+/// How long a proxy that says by itself that it serves may take to begin with that, where something else was said before.
+const HANDOVER: Duration = Duration::from_secs(1);
 
 impl Kernel {
     /// Says until when a proxy is taken to serve.
@@ -13,17 +20,35 @@ impl Kernel {
         self.maps.set_serving(serving)
     }
 
+    /// Says nothing any more, because every proxy says by itself that it serves.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn leave_serving_to_proxies(&mut self) -> Result<(), KernelError> {
+        if self.maps.serving()? != Serving::UNTIL_TOLD {
+            return Ok(());
+        }
+        let until = monotonic() + HANDOVER.as_nanos() as u64;
+        self.maps.set_serving(Serving { until })
+    }
+
     /// Whether a proxy is taken to serve at this moment.
     ///
     /// # Errors
     /// A failing system call.
     pub fn is_serving(&self) -> Result<bool, KernelError> {
-        Ok(self.maps.serving()?.is_serving(now()))
+        Ok(self.maps.serving()?.is_serving(monotonic()))
     }
-}
 
-/// As `bpf_ktime_get_ns`.
-fn now() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    (now.tv_sec as u64) * 1_000_000_000 + now.tv_nsec as u64
+    /// What a proxy writes that says by itself that it serves.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn serving_map(&self) -> Result<OwnedFd, KernelError> {
+        let path = load::serving(&self.config.bpffs);
+        let pin = self.pins.iter().find(|pin| pin.path() == path);
+        let pin: &Pin = pin.ok_or_else(|| KernelError::Missing(format!("map pinned at {}", path.display())))?;
+        let copied = pin.as_fd().try_clone_to_owned();
+        copied.map_err(|source| KernelError::system("copy a descriptor".to_owned(), source))
+    }
 }

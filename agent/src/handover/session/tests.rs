@@ -41,6 +41,7 @@ impl Peer {
             version,
             holds: true,
             guards: true,
+            serves: true,
         };
         peer.say(&hello.encode_to_vec()).await;
         peer
