@@ -305,6 +305,10 @@ fn direct(
             }
         }
     }
+    let help = "Connections that were reset, because no proxy came in time to carry them";
+    let counter = ConstCounter::new(status.reset);
+    let name = "culvert_agent_connections_reset";
+    counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
     let help = "Pods that go without a proxy, because none serves and they may";
     let pods = [(Vec::new(), status.direct.pods() as u64)];
     gauges(encoder, "culvert_agent_pods_in_fallback", help, pods)

@@ -5,12 +5,12 @@
     reason = "helpers of tests fail as tests do"
 )]
 
-use culvert_lab::{Lab, Pod, PodSpec, wait_until};
+use culvert_lab::{Lab, MeshOptions, Pod, PodSpec, wait_until};
 use culvert_tests::{PATIENCE, Town, lab, probe, town::PORT};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::{
-    io::ErrorKind,
+    io::{ErrorKind, Read as _},
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -296,6 +296,30 @@ fn without_the_annotation_nothing_goes_direct_and_a_bad_one_is_a_notice() {
     let (answer, seen) = town.on_the_wire(|| probe::dial(&town.client, (town.server.ip4(), PORT), &["--timeout", "3"]));
     assert!(answer.is_err(), "{answer:?}");
     assert_eq!(seen.clear_bytes, 0, "{:?}", seen.clear_flows);
+}
+
+#[test]
+fn a_connection_for_which_no_proxy_comes_waits_and_is_reset_with_a_reason() {
+    let lab = lab("fb_reset");
+    let wait = Duration::from_secs(3);
+    let options = MeshOptions {
+        agent_args: vec!["--connection-wait".to_owned(), "3s".to_owned()],
+        ..MeshOptions::default()
+    };
+    let mut town = Town::with(&lab, options);
+    town.mesh.ztunnel(1).unwrap().kill().unwrap();
+    let begun = Instant::now();
+    let mut waiting = town.client.connect((town.server.ip4(), PORT), PATIENCE).unwrap();
+    waiting.set_read_timeout(Some(PATIENCE)).unwrap();
+    let ended = waiting.read(&mut [0]).unwrap_err();
+    assert_eq!(ended.kind(), ErrorKind::ConnectionReset, "{ended}");
+    assert!(begun.elapsed() >= wait, "reset after {:?}", begun.elapsed());
+    let agent = town.mesh.agent(1).unwrap();
+    agent
+        .wait_for_log("reset connections for which no proxy has come", PATIENCE)
+        .unwrap();
+    let page = town.mesh.get(1, 15022, "/pods").unwrap().body;
+    assert!(page.contains("because no proxy came in time"), "{page}");
 }
 
 trait Tunnelled {

@@ -19,7 +19,7 @@ use super::{
     plan::{Known, Phase},
 };
 use crate::{
-    handover::{Offer, listeners::Listeners, ports},
+    handover::{Offer, listeners::Listeners, ports, waiting::Waiting},
     kernel::{Kernel, KernelError, PodCapture, Strictness},
     source::PodSpec,
 };
@@ -49,6 +49,8 @@ pub(super) struct Entry {
     pub(super) existing: Existing,
     /// Which of its ports are strict, as a proxy has said to this agent.
     pub(super) strictness: Option<Strictness>,
+    /// Its connections that wait for a proxy.
+    pub(super) waiting: Waiting,
     /// Its connections that had gone direct at the last look.
     pub(super) direct: Option<Counted>,
     /// On its way out, and no longer captured in any direction.
@@ -87,6 +89,7 @@ impl Entry {
             hold_problem: None,
             existing: Existing::default(),
             strictness: None,
+            waiting: Waiting::default(),
             direct: None,
             withdrawn: false,
         }

@@ -1,4 +1,5 @@
-//! What the reconciler does about pods that go without a proxy while none serves (`culvert.dev/fallback: direct`).
+//! What the reconciler does while no proxy serves, about pods that go without one (`culvert.dev/fallback: direct`) and about connections
+//! that wait for one.
 //!
 //! The kernel programs decide for each connection (`ebpf/src/fallback.rs`). Here they are told when the last proxy is gone, and people
 //! are told which pods that concerns.
@@ -113,6 +114,24 @@ impl Reconciler {
         }
         self.direct.since = direct;
         self.log_direct();
+        self.reset_waiting(is_serving);
+    }
+
+    /// Ends connections for which no proxy has come in time.
+    fn reset_waiting(&mut self, is_serving: bool) {
+        let (now, limit) = (std::time::Instant::now(), self.settings.connection_wait);
+        for entry in self.pods.values_mut() {
+            let Some(listeners) = entry.listeners.as_ref().filter(|_| !is_serving) else {
+                entry.waiting.forget();
+                continue;
+            };
+            let count = entry.waiting.reset_overdue(listeners, now, limit);
+            if count > 0 {
+                let (pod, seconds) = (&entry.spec.name, limit.as_secs());
+                tracing::warn!(%pod, count, seconds, "reset connections for which no proxy has come");
+                self.reset += count;
+            }
+        }
     }
 
     fn may_go_direct(&self, entry: &Entry) -> bool {

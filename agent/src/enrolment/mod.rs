@@ -91,6 +91,8 @@ pub struct Settings {
     pub leave_grace: Duration,
     /// How long a new pod waits for a proxy to accept it before it is captured regardless.
     pub proxy_wait: Duration,
+    /// How long a connection waits while no proxy serves before it is reset.
+    pub connection_wait: Duration,
 }
 
 /// The task; see the module.
@@ -123,6 +125,8 @@ struct Reconciler {
     proxies_due: Instant,
     /// Pods that go without a proxy.
     direct: Direct,
+    /// Connections that were reset, because no proxy came in time.
+    reset: u64,
     /// Namespaces that ask for open connections to be closed.
     closing: BTreeSet<String>,
     /// Connections that were closed on their behalf.
@@ -156,6 +160,7 @@ impl<S: PodSource> Enrolment<S> {
             looks: 0,
             proxies_due: Instant::now() + PROXIES_DUE,
             direct: Direct::default(),
+            reset: 0,
             closing: BTreeSet::new(),
             closed: 0,
             ready: false,
@@ -341,6 +346,7 @@ impl Reconciler {
             upkeep: self.upkeep.clone(),
             existing: self.existing(),
             direct: self.direct.clone(),
+            reset: self.reset,
             closed: self.closed,
             takeover: self.takeover.problem(),
             ..status

@@ -142,7 +142,9 @@ impl Reconciler {
         let Some(entry) = self.pods.get(uid) else { return };
         for proxy in self.proxies.iter().rev() {
             match entry.offer(proxy.takes_listeners(), proxy.holds) {
-                Some(offer) if offer.listeners.is_some() || !proxy.takes_listeners() => proxy.tell(Order::Add(offer)),
+                Some(offer) if offer.listeners.is_some() || !proxy.takes_listeners() => {
+                    proxy.tell(Order::Add(Box::new(offer)))
+                }
                 _ => proxy.tell(Order::Keep(uid.clone())),
             }
         }
@@ -241,7 +243,7 @@ impl Reconciler {
         let proxy = self.proxies.iter().find(|other| other.id == proxy);
         let Some(proxy) = proxy else { return };
         if let Some(offer) = self.pods.get(uid).and_then(|entry| entry.offer(true, proxy.holds)) {
-            proxy.tell(Order::Add(offer));
+            proxy.tell(Order::Add(Box::new(offer)));
         }
     }
 
@@ -257,7 +259,7 @@ impl Reconciler {
             self.complain(uid, problem);
         }
         if let Some(offer) = self.pods.get(uid).and_then(|entry| entry.offer(false, false)) {
-            proxy.tell(Order::Add(offer));
+            proxy.tell(Order::Add(Box::new(offer)));
         }
     }
 

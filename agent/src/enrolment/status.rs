@@ -33,6 +33,8 @@ pub struct Status {
     pub existing: BTreeMap<Arc<str>, Existing>,
     /// Pods that go without a proxy.
     pub direct: Direct,
+    /// How many connections were reset, because no proxy came in time.
+    pub reset: u64,
     /// How many of these connections were closed, because namespaces asked for it.
     pub closed: u64,
     /// Why programs of an earlier agent are still in force beside this one's, if they are.
@@ -208,7 +210,19 @@ impl Status {
         });
         let seen = self.pods.iter();
         let seen = seen.flat_map(|pod| pod.notices.iter().map(|notice| format!("pod {}: {notice}", pod.name)));
-        self.direct.notice().into_iter().chain(pods).chain(seen).collect()
+        let reset = (self.reset > 0).then(|| {
+            format!(
+                "{} connections of this node's pods were reset, because no proxy came in time to carry them",
+                self.reset
+            )
+        });
+        self.direct
+            .notice()
+            .into_iter()
+            .chain(reset)
+            .chain(pods)
+            .chain(seen)
+            .collect()
     }
 
     /// As the page `/pods` shows it.
