@@ -13,8 +13,8 @@ use culvert_objects::{Fallback, Hold};
 use tokio::time::Instant;
 
 use super::{
+    direct::Counted,
     existing::Existing,
-    fallback::Counted,
     notices::Inspection,
     plan::{Known, Phase},
 };

@@ -12,43 +12,11 @@ use tokio::time::Instant;
 
 use super::{
     Reconciler,
+    direct::{Counted, Direct},
     entry::{Entry, explain},
     plan::Phase,
 };
-use crate::{
-    handover::{Order, Proxy},
-    kernel::PodUsage,
-};
-
-/// Pods that go without a proxy now.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Direct {
-    since: BTreeMap<Arc<str>, Instant>,
-}
-
-impl Direct {
-    /// How many there are.
-    pub fn pods(&self) -> usize {
-        self.since.len()
-    }
-
-    /// Since when a pod, by its uid, is known to go without a proxy.
-    pub fn since(&self, uid: &str) -> Option<Instant> {
-        self.since.get(uid).copied()
-    }
-
-    /// In words, when there are any.
-    pub(super) fn notice(&self) -> Option<String> {
-        let first = self.since.values().min()?;
-        Some(format!(
-            "{} pods send and take new connections directly, in plaintext and past every policy, because no proxy serves this node \
-             and {} asks for it; for {} seconds now",
-            self.since.len(),
-            culvert_objects::FALLBACK_ANNOTATION,
-            first.elapsed().as_secs(),
-        ))
-    }
-}
+use crate::handover::{Order, Proxy};
 
 impl Reconciler {
     /// Tells the kernel programs what they cannot know of the proxies that are connected.
@@ -97,7 +65,7 @@ impl Reconciler {
         });
         let mut direct = BTreeMap::new();
         for (uid, entry) in &self.pods {
-            let before = self.direct.since.get(uid);
+            let before = self.direct.since(uid);
             let is_direct = !is_serving && self.may_go_direct(entry);
             let pod = &entry.spec.name;
             match (before, is_direct) {
@@ -109,10 +77,10 @@ impl Reconciler {
                 _ => {}
             }
             if is_direct {
-                direct.insert(uid.clone(), before.copied().unwrap_or_else(Instant::now));
+                direct.insert(uid.clone(), before.unwrap_or_else(Instant::now));
             }
         }
-        self.direct.since = direct;
+        self.direct = Direct::new(direct);
         self.log_direct();
         self.reset_waiting(is_serving);
     }
@@ -154,26 +122,5 @@ impl Reconciler {
                 tracing::warn!(pod = %entry.spec.name, opened, received, "connections went direct, because no proxy served");
             }
         }
-    }
-}
-
-/// How many connections of a pod have gone direct.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Counted {
-    opened: u64,
-    received: u64,
-}
-
-impl Counted {
-    fn of(usage: &PodUsage) -> Self {
-        Self {
-            opened: usage.direct_out,
-            received: usage.direct_in,
-        }
-    }
-
-    fn until(self, usage: &PodUsage) -> (u64, u64) {
-        let opened = usage.direct_out.saturating_sub(self.opened);
-        (opened, usage.direct_in.saturating_sub(self.received))
     }
 }

@@ -30,6 +30,7 @@
 //! pod, so nothing that waits in an old backlog is lost. While the agent lives it holds the listeners too, so that a proxy
 //! may die without a connection being refused.
 
+mod direct;
 mod entry;
 mod existing;
 mod existing_connections;
@@ -58,6 +59,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
+pub use self::{direct::Direct, existing::Existing, upkeep::Upkeep};
 use self::{
     entry::Entry,
     plan::{Action, Phase, Refusal},
@@ -65,7 +67,6 @@ use self::{
     succession::Succession,
     takeover::Takeover,
 };
-pub use self::{existing::Existing, fallback::Direct, upkeep::Upkeep};
 use crate::{
     handover::{Event, Proxy},
     kernel::Kernel,

@@ -7,7 +7,8 @@ use culvert_proto::zds::Version;
 use serde_json::{Value, json};
 
 use super::{
-    Direct, Existing, Upkeep,
+    Existing, Upkeep,
+    direct::Direct,
     entry::Entry,
     plan::{Phase, Refusal},
 };
