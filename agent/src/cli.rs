@@ -72,6 +72,10 @@ pub(crate) struct Cli {
     #[arg(long, env = "CULVERT_PROXY_WAIT", default_value = "2s", value_parser = duration)]
     pub(crate) proxy_wait: Duration,
 
+    /// How long a new connection of a pod's waits while no proxy serves before it is reset.
+    #[arg(long, env = "CULVERT_CONNECTION_WAIT", default_value = "60s", value_parser = duration)]
+    pub(crate) connection_wait: Duration,
+
     /// Where metrics, pods and readiness are served: /metrics, /healthz/ready, and on loopback /pods.
     #[arg(long, env = "CULVERT_MONITORING_LISTEN", default_value = "127.0.0.1:15022")]
     pub(crate) monitoring_listen: SocketAddr,
@@ -196,6 +200,7 @@ impl Cli {
         Settings {
             leave_grace: self.leave_grace,
             proxy_wait: self.proxy_wait,
+            connection_wait: self.connection_wait,
         }
     }
 }

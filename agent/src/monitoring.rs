@@ -100,9 +100,15 @@ fn add_kernels_view(page: &mut serde_json::Value, kernel: &Mutex<Kernel>) {
             pod["attached"] = kernel.is_attached_to(cookie).unwrap_or(false).into();
         }
         pod["guard"] = guard(&kernel.guard_status(cookie).unwrap_or_default());
-        let PodUsage { opening, denied } = kernel.usage(cookie).unwrap_or_default();
+        let PodUsage {
+            opening,
+            denied,
+            direct_out,
+            direct_in,
+        } = kernel.usage(cookie).unwrap_or_default();
         pod["connections_opening"] = opening.into();
         pod["denied_over_share"] = denied.into();
+        pod["direct"] = serde_json::json!({ "opened": direct_out, "received": direct_in });
         if opening >= kernel.share() {
             let name = |key: &str| pod[key].as_str().unwrap_or_default().to_owned();
             problems.push(format!(
@@ -274,9 +280,38 @@ impl Metrics {
         for (name, usage) in usage.iter().filter(|(_, usage)| usage.denied > 0) {
             ConstCounter::new(usage.denied).encode(family.encode_family(&pod_labels(name))?)?;
         }
+        direct(encoder, status, &usage)?;
         guards(encoder, status, kernel)?;
         existing(encoder, status)
     }
+}
+
+/// Connections that went direct because no proxy served, of pods that had any, and how many pods go without a proxy now.
+fn direct(
+    encoder: &mut DescriptorEncoder<'_>,
+    status: &Status,
+    usage: &[(&PodName, PodUsage)],
+) -> Result<(), fmt::Error> {
+    let help = "New connections of a pod that went direct because no proxy served (culvert.dev/fallback: direct)";
+    let counter = ConstCounter::new(0_u64);
+    let name = "culvert_agent_fallback_connections";
+    let mut family = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
+    for (name, usage) in usage {
+        let [namespace, pod] = pod_labels(name);
+        for (direction, count) in [("outbound", usage.direct_out), ("inbound", usage.direct_in)] {
+            if count > 0 {
+                let labels = [namespace, pod, ("direction", direction)];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+    }
+    let help = "Connections that were reset, because no proxy came in time to carry them";
+    let counter = ConstCounter::new(status.reset);
+    let name = "culvert_agent_connections_reset";
+    counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+    let help = "Pods that go without a proxy, because none serves and they may";
+    let pods = [(Vec::new(), status.direct.pods() as u64)];
+    gauges(encoder, "culvert_agent_pods_in_fallback", help, pods)
 }
 
 /// What guards have dropped, of pods of which they have dropped something, and how many pods are captured and not guarded.

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, fmt, net::IpAddr, path::PathBuf, sync::Arc};
 
-use culvert_objects::{BadHold, Hold};
+use culvert_objects::{BadFallback, BadHold, Fallback, Hold};
 
 pub mod kubernetes;
 pub mod local;
@@ -48,6 +48,10 @@ pub struct PodSpec {
     pub hold: Hold,
     /// Why none is, although something was asked for.
     pub hold_problem: Option<String>,
+    /// What its connections do while no proxy serves.
+    pub fallback: Fallback,
+    /// Why they wait, although something else was asked for.
+    pub fallback_problem: Option<String>,
 }
 
 impl PodSpec {
@@ -61,6 +65,20 @@ impl PodSpec {
         Self {
             hold,
             hold_problem,
+            ..self
+        }
+    }
+
+    /// With what annotations say of the time without a proxy; what they say wrong is a problem, and nothing goes direct.
+    #[must_use]
+    pub fn with_fallback(self, said: Result<Fallback, BadFallback>) -> Self {
+        let (fallback, fallback_problem) = match said {
+            Ok(fallback) => (fallback, None),
+            Err(error) => (Fallback::None, Some(error.to_string())),
+        };
+        Self {
+            fallback,
+            fallback_problem,
             ..self
         }
     }

@@ -152,6 +152,7 @@ impl Gate {
             cookie,
             state,
             certified: certified == Some(true),
+            fallback: culvert_objects::Fallback::None,
             problem: problem.map(str::to_owned),
             notices: Vec::new(),
         };

@@ -2,6 +2,7 @@
 
 use crate::{
     count::{count, may_log},
+    fallback::{self, Way},
     flows::{self, Room},
     maps::{ADDRESSES, EXCLUDED, EXCLUDED_PORTS, HAS_MPTCP_HELPER, PODS},
     note, proxy,
@@ -109,13 +110,24 @@ unsafe fn decide(context: &SockAddrContext, destination: &Endpoint) -> Verdict {
         if let Some(reason) = reason {
             count(reason);
         }
-        // Rewritten just now by programs of another version, which note on the same sockets.
-        if !is_capture_port(destination.port) {
-            forget(context);
-        }
-        return Verdict::Leave;
+        return leave(context, destination);
+    }
+    if pod.flags & Pod::FALLBACK != 0 && fallback::may_leave(cookie, own_address(pod, destination)) {
+        count(Counter::ConnectFallback);
+        fallback::account(cookie, Way::Out);
+        return leave(context, destination);
     }
     capture(context, config, pod, destination, cookie)
+}
+
+/// To where the application wants, without what an earlier connection of the socket's has left.
+#[inline(always)]
+fn leave(context: &SockAddrContext, destination: &Endpoint) -> Verdict {
+    // Rewritten just now by programs of another version, which note on the same sockets.
+    if !is_capture_port(destination.port) {
+        forget(context);
+    }
+    Verdict::Leave
 }
 
 /// From no enrolled pod. What the node's own processes open to one is noted, so that it is left alone there, too.

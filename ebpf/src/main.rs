@@ -11,12 +11,14 @@
 //!
 //! [`sk_lookup`] steers what reaches a pod to the proxy's listeners. Nothing costs where no pod is enrolled: each hook
 //! leaves at the first look at a socket's network namespace. [`guard`] stands behind them all, on the links of pods.
+//! [`fallback`] lets pods that may do so go without a proxy while none serves.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)] // the compiler is a nightly, or acts as one
 
 mod connect;
 mod count;
+mod fallback;
 mod flows;
 mod getpeername;
 mod guard;

@@ -3,13 +3,14 @@
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_F_NO_PREALLOC,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::SkStorage,
     macros::{btf_map, map},
     maps::{Array, HashMap, LpmTrie, PerCpuArray, SockHash},
 };
 use culvert_abi::{
-    Address, COUNTERS, Config, Dropped, Flow, Guard, GuardedLink, GuardedPort, Listener, Noted, Owner, Pod, Usage,
+    Address, COUNTERS, Config, Dropped, Flow, Guard, GuardedLink, GuardedPort, Listener, Noted, Owner, Pod, Serving,
+    Usage,
 };
 
 /// One element: who the proxies are.
@@ -66,6 +67,10 @@ pub static GUARDED_PORTS: HashMap<GuardedPort, u32> =
 /// What the guards have dropped, by the cookie of the pod's network namespace.
 #[map]
 pub static DROPPED: HashMap<u64, Dropped> = HashMap::with_max_entries(Guard::PODS, BPF_F_NO_PREALLOC);
+
+/// One element: until when a proxy is taken to serve. Proxies write it through memory that they share with it.
+#[map]
+pub static SERVING: Array<Serving> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// What sockets remember; freed with them.
 #[btf_map]

@@ -4,6 +4,7 @@
 use crate::{
     connect::{is_capture_port, is_excluded_port},
     count::count,
+    fallback::{self, Way},
     flows,
     maps::{ADDRESSES, LISTENERS, PODS},
     proxy,
@@ -58,7 +59,7 @@ pub fn steer(context: &SkLookupContext) -> u32 {
         Noted::NOTHING
     };
     match port {
-        HBONE => to(context, local, HBONE, Counter::LookupHbone),
+        HBONE => tunnel(context, owner.cookie, local),
         OUTBOUND if own => to(context, local, OUTBOUND, Counter::LookupOutbound),
         _ if role == Noted::CAPTURED => to(context, local, OUTBOUND, Counter::LookupOutbound),
         _ if role == Noted::HELD => hold(context, local),
@@ -84,8 +85,37 @@ pub fn steer(context: &SkLookupContext) -> u32 {
             count(Counter::LookupNode);
             PASS
         }
-        _ => to(context, local, PLAINTEXT, Counter::LookupPlaintext),
+        _ => plaintext(context, owner.cookie, local, port),
     }
+}
+
+/// From outside the tunnel: to the proxy, or to the application where no proxy serves and the pod may go without one.
+#[inline(always)]
+fn plaintext(context: &SkLookupContext, cookie: u64, local: Address, port: u32) -> u32 {
+    if fallback::is_serving() && assign(context, local, PLAINTEXT) {
+        count(Counter::LookupPlaintext);
+        return PASS;
+    }
+    if fallback::may_arrive(cookie, port) {
+        count(Counter::LookupFallback);
+        fallback::account(cookie, Way::In);
+        return PASS;
+    }
+    to(context, local, PLAINTEXT, Counter::LookupPlaintext)
+}
+
+/// To the proxy. Where none serves and the pod may go without one, the peer is told so at once, and has its own choice.
+#[inline(always)]
+fn tunnel(context: &SkLookupContext, cookie: u64, local: Address) -> u32 {
+    if fallback::is_serving() && assign(context, local, HBONE) {
+        count(Counter::LookupHbone);
+        return PASS;
+    }
+    if fallback::is_allowed(cookie) {
+        count(Counter::LookupNoTunnel);
+        return DROP;
+    }
+    to(context, local, HBONE, Counter::LookupHbone)
 }
 
 /// To an address that the mesh does not know: that of a second interface, or of a bridge. It is left alone, but for
@@ -186,19 +216,22 @@ fn noted_role(lookup: *mut bpf_sk_lookup, cookie: u64, local: Address, remote: A
 
 #[inline(always)]
 fn to(context: &SkLookupContext, address: Address, port: u32, counter: Counter) -> u32 {
+    if assign(context, address, port) {
+        count(counter);
+        return PASS;
+    }
+    count(Counter::LookupNoListener);
+    DROP
+}
+
+/// Gives the SYN to a listener of the proxy's. False when there is none.
+#[inline(always)]
+fn assign(context: &SkLookupContext, address: Address, port: u32) -> bool {
     // This very socket: an application that runs as root may bind one of its own beside it (`SO_REUSEPORT`), and would
     // get a share of what the proxy is to look at first.
     let flags = u64::from(BPF_SK_LOOKUP_F_NO_REUSEPORT);
-    match LISTENERS.redirect_sk_lookup(context, Listener { address, port }, flags) {
-        Ok(()) => {
-            count(counter);
-            PASS
-        }
-        Err(_) => {
-            count(Counter::LookupNoListener);
-            DROP
-        }
-    }
+    let listener = Listener { address, port };
+    LISTENERS.redirect_sk_lookup(context, listener, flags).is_ok()
 }
 
 #[inline(always)]

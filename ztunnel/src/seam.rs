@@ -10,6 +10,9 @@ use std::{os::fd::OwnedFd, sync::Arc};
 use arc_swap::ArcSwap;
 use culvert_control::{Ask, CredentialsByIdentity};
 use culvert_state::{Mesh, MeshChange, Pod};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::wire::Report;
 
 /// What reaches a loop from outside, through its mailbox (an eventfd wakes it).
 #[derive(Debug)]
@@ -28,8 +31,21 @@ pub(crate) enum LoopMessage {
     /// The process may open hardly any more descriptors: give back those that are kept ready, and stop accepting for a
     /// moment.
     DescriptorsShort,
+    /// To be dropped: the last loop to do so answers.
+    Probe(Arc<Answer>),
     /// Accept nothing more, send GOAWAY, end when the last connection has ended.
     Drain,
+}
+
+/// Answers the monitor when every loop has dropped it.
+#[derive(Debug)]
+pub(crate) struct Answer(pub(crate) UnboundedSender<Report>);
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        // The receiver is gone when the process ends.
+        let _ = self.0.send(Report::Alive(true));
+    }
 }
 
 /// What a listening socket is for; see `zds.proto`.

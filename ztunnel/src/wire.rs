@@ -10,7 +10,7 @@ use prost::Message;
 /// From the monitor to the worker.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ToWorker {
-    #[prost(oneof = "Order", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "Order", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub(crate) order: Option<Order>,
 }
 
@@ -35,6 +35,9 @@ pub(crate) enum Order {
     /// Accept nothing more; end when the last connection has ended.
     #[prost(bool, tag = "6")]
     Drain(bool),
+    /// To be answered by [`Report::Alive`] when every loop has come round to it.
+    #[prost(bool, tag = "7")]
+    Probe(bool),
 }
 
 /// Files that belong to root.
@@ -70,7 +73,7 @@ pub(crate) struct PodAdded {
 /// From the worker to the monitor.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ToMonitor {
-    #[prost(oneof = "Report", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "Report", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub(crate) report: Option<Report>,
 }
 
@@ -96,6 +99,9 @@ pub(crate) enum Report {
     /// Which ports of a pod are strict, when it becomes known and whenever it changes.
     #[prost(message, tag = "6")]
     Guard(culvert_proto::zds::Guard),
+    /// The answer to [`Order::Probe`].
+    #[prost(bool, tag = "7")]
+    Alive(bool),
 }
 
 /// A request for sockets.

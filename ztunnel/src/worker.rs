@@ -34,7 +34,7 @@ use crate::{
     memory,
     privilege::Held,
     readiness::Readiness,
-    seam::{ListenerRole, LoopMessage, Shared},
+    seam::{Answer, ListenerRole, LoopMessage, Shared},
     telemetry::Telemetry,
     wire::{self, NeedSockets, Order, PodAdded, Report, Secrets, ToWorker},
 };
@@ -184,7 +184,7 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
         tokio::select! {
             received = socket.recv(&mut message), if !monitor_gone => match received {
                 Ok(Some(descriptors)) => {
-                    worker.follow(&message, descriptors);
+                    worker.follow(&message, descriptors, &reports);
                     worker.report_news(&reports);
                 }
                 Err(error) if LostDescriptors::is_cause_of(&error) => worker.lose_descriptors(&message),
@@ -256,7 +256,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn follow(&mut self, message: &[u8], descriptors: Vec<OwnedFd>) {
+    fn follow(&mut self, message: &[u8], descriptors: Vec<OwnedFd>, reports: &mpsc::UnboundedSender<Report>) {
         match ToWorker::decode(message) {
             Ok(ToWorker { order: Some(order) }) => match order {
                 Order::Secrets(secrets) => drop(self.secrets.send_replace(for_control(secrets))),
@@ -265,6 +265,12 @@ impl Worker {
                 Order::Snapshot(_) => self.readiness.set_complete(),
                 Order::Sockets(uid) => self.distribute(uid, descriptors),
                 Order::Drain(_) => self.drain(),
+                Order::Probe(_) => {
+                    let answer = Arc::new(Answer(reports.clone()));
+                    for handle in self.loops.iter() {
+                        handle.send(LoopMessage::Probe(Arc::clone(&answer)));
+                    }
+                }
             },
             _ => tracing::error!("the monitor sent what does not parse"),
         }

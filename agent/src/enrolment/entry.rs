@@ -9,16 +9,17 @@ use std::{
 };
 
 use culvert_net::Netns;
-use culvert_objects::Hold;
+use culvert_objects::{Fallback, Hold};
 use tokio::time::Instant;
 
 use super::{
+    direct::Counted,
     existing::Existing,
     notices::Inspection,
     plan::{Known, Phase},
 };
 use crate::{
-    handover::{Offer, listeners::Listeners, ports},
+    handover::{Offer, listeners::Listeners, ports, waiting::Waiting},
     kernel::{Kernel, KernelError, PodCapture, Strictness},
     source::PodSpec,
 };
@@ -48,6 +49,10 @@ pub(super) struct Entry {
     pub(super) existing: Existing,
     /// Which of its ports are strict, as a proxy has said to this agent.
     pub(super) strictness: Option<Strictness>,
+    /// Its connections that wait for a proxy.
+    pub(super) waiting: Waiting,
+    /// Its connections that had gone direct at the last look.
+    pub(super) direct: Option<Counted>,
     /// On its way out, and no longer captured in any direction.
     pub(super) withdrawn: bool,
 }
@@ -84,6 +89,8 @@ impl Entry {
             hold_problem: None,
             existing: Existing::default(),
             strictness: None,
+            waiting: Waiting::default(),
+            direct: None,
             withdrawn: false,
         }
     }
@@ -152,6 +159,7 @@ impl Entry {
             inbound: matches!(self.phase, Phase::Captured | Phase::Leaving) && !self.withdrawn,
             hold: if proxy.holds { &self.spec.hold } else { &Hold::None },
             guard: proxy.guards && !self.withdrawn,
+            fallback: self.spec.fallback == Fallback::Direct,
         };
         match &self.listeners {
             Some(listeners) => listeners.with(|lent| {
@@ -184,6 +192,7 @@ impl Entry {
         };
         let mut notices = found.notices(&self.spec.addresses);
         notices.extend(self.spec.hold_problem.clone());
+        notices.extend(self.spec.fallback_problem.clone());
         notices.extend(guard);
         let unheld = self.hold_problem.as_ref();
         notices.extend(

@@ -3,7 +3,8 @@
 //! [`Enrolment`] is one task that owns all decisions. Four things may make it act: the source's snapshots (`plan` compares,
 //! `steps` carries out), proxies that come, answer and go (`proxies`), the clock, and changes of pins (`upkeep` puts back
 //! what somebody removed, also on a beat). `takeover` throws away what an earlier agent left, when it may go; `existing` is
-//! about connections that a pod had open before it was captured, `guards` about what guards drop and lack.
+//! about connections that a pod had open before it was captured, `guards` about what guards drop and lack, `fallback`
+//! about pods that go without a proxy while none serves.
 //!
 //! # The way in
 //! 1. The network namespace is opened and its cookie learned; listening sockets are opened inside it.
@@ -29,9 +30,11 @@
 //! pod, so nothing that waits in an old backlog is lost. While the agent lives it holds the listeners too, so that a proxy
 //! may die without a connection being refused.
 
+mod direct;
 mod entry;
 mod existing;
 mod existing_connections;
+mod fallback;
 mod guards;
 mod keep_up;
 mod notices;
@@ -56,6 +59,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
+pub use self::{direct::Direct, existing::Existing, upkeep::Upkeep};
 use self::{
     entry::Entry,
     plan::{Action, Phase, Refusal},
@@ -63,7 +67,6 @@ use self::{
     succession::Succession,
     takeover::Takeover,
 };
-pub use self::{existing::Existing, upkeep::Upkeep};
 use crate::{
     handover::{Event, Proxy},
     kernel::Kernel,
@@ -76,6 +79,9 @@ const LOOK: Duration = Duration::from_secs(2);
 /// How long after a proxy's end to look: its sockets are closed one after another.
 const LOOK_SOON: Duration = Duration::from_millis(50);
 
+/// How long proxies may take to find another agent: longer than they pause between two attempts.
+const PROXIES_DUE: Duration = Duration::from_secs(5);
+
 /// How many looks there are from one inspection of the pods' namespaces to the next.
 const LOOKS_TO_INSPECTION: u32 = 5;
 
@@ -86,6 +92,8 @@ pub struct Settings {
     pub leave_grace: Duration,
     /// How long a new pod waits for a proxy to accept it before it is captured regardless.
     pub proxy_wait: Duration,
+    /// How long a connection waits while no proxy serves before it is reset.
+    pub connection_wait: Duration,
 }
 
 /// The task; see the module.
@@ -114,6 +122,12 @@ struct Reconciler {
     upkeep: Upkeep,
     /// How often it was looked.
     looks: u32,
+    /// Until when proxies may take that were connected to an agent before this one.
+    proxies_due: Instant,
+    /// Pods that go without a proxy.
+    direct: Direct,
+    /// Connections that were reset, because no proxy came in time.
+    reset: u64,
     /// Namespaces that ask for open connections to be closed.
     closing: BTreeSet<String>,
     /// Connections that were closed on their behalf.
@@ -145,6 +159,9 @@ impl<S: PodSource> Enrolment<S> {
             takeover: Takeover::default(),
             upkeep: Upkeep::default(),
             looks: 0,
+            proxies_due: Instant::now() + PROXIES_DUE,
+            direct: Direct::default(),
+            reset: 0,
             closing: BTreeSet::new(),
             closed: 0,
             ready: false,
@@ -309,6 +326,7 @@ impl Reconciler {
             self.inspect();
         }
         self.log_dropped();
+        self.follow_direct();
     }
 
     fn kernel(&self) -> MutexGuard<'_, Kernel> {
@@ -328,6 +346,8 @@ impl Reconciler {
         let status = Status {
             upkeep: self.upkeep.clone(),
             existing: self.existing(),
+            direct: self.direct.clone(),
+            reset: self.reset,
             closed: self.closed,
             takeover: self.takeover.problem(),
             ..status

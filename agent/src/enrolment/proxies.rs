@@ -68,6 +68,7 @@ impl Reconciler {
             Event::Disconnected(id) => {
                 let before = self.abilities();
                 self.proxies.retain(|proxy| proxy.id != id);
+                self.tell_serving();
                 self.follow_abilities(before);
                 self.early.retain(|proxy| proxy.id != id);
                 self.letting_go.retain(|(proxy, _)| *proxy != id);
@@ -141,7 +142,9 @@ impl Reconciler {
         let Some(entry) = self.pods.get(uid) else { return };
         for proxy in self.proxies.iter().rev() {
             match entry.offer(proxy.takes_listeners(), proxy.holds) {
-                Some(offer) if offer.listeners.is_some() || !proxy.takes_listeners() => proxy.tell(Order::Add(offer)),
+                Some(offer) if offer.listeners.is_some() || !proxy.takes_listeners() => {
+                    proxy.tell(Order::Add(Box::new(offer)))
+                }
                 _ => proxy.tell(Order::Keep(uid.clone())),
             }
         }
@@ -168,6 +171,8 @@ impl Reconciler {
         }
         let before = self.abilities();
         self.proxies.push(proxy.clone());
+        self.tell_serving();
+        self.ask_to_say(&proxy);
         self.follow_abilities(before);
         if proxy.takes_listeners() {
             self.succession.joined(proxy.id);
@@ -238,7 +243,7 @@ impl Reconciler {
         let proxy = self.proxies.iter().find(|other| other.id == proxy);
         let Some(proxy) = proxy else { return };
         if let Some(offer) = self.pods.get(uid).and_then(|entry| entry.offer(true, proxy.holds)) {
-            proxy.tell(Order::Add(offer));
+            proxy.tell(Order::Add(Box::new(offer)));
         }
     }
 
@@ -254,7 +259,7 @@ impl Reconciler {
             self.complain(uid, problem);
         }
         if let Some(offer) = self.pods.get(uid).and_then(|entry| entry.offer(false, false)) {
-            proxy.tell(Order::Add(offer));
+            proxy.tell(Order::Add(Box::new(offer)));
         }
     }
 

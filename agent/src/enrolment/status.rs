@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
+use culvert_objects::Fallback;
 use culvert_proto::zds::Version;
 use serde_json::{Value, json};
 
 use super::{
     Existing, Upkeep,
+    direct::Direct,
     entry::Entry,
     plan::{Phase, Refusal},
 };
@@ -30,6 +32,10 @@ pub struct Status {
     pub upkeep: Upkeep,
     /// What pods had open before they were captured, by uid; of those that had something.
     pub existing: BTreeMap<Arc<str>, Existing>,
+    /// Pods that go without a proxy.
+    pub direct: Direct,
+    /// How many connections were reset, because no proxy came in time.
+    pub reset: u64,
     /// How many of these connections were closed, because namespaces asked for it.
     pub closed: u64,
     /// Why programs of an earlier agent are still in force beside this one's, if they are.
@@ -51,6 +57,8 @@ pub struct PodStatus {
     pub state: PodState,
     /// Whether a proxy has said that it has a certificate for it. Not said again to an agent that was restarted.
     pub certified: bool,
+    /// What its new connections do while no proxy serves.
+    pub fallback: Fallback,
     /// What is wrong with it.
     pub problem: Option<String>,
     /// What is worth knowing of it: traffic that is not carried, and what stands in the mesh's way.
@@ -128,6 +136,7 @@ impl Status {
                 Phase::Leaving => PodState::Leaving,
             },
             certified: entry.certified,
+            fallback: entry.spec.fallback,
             problem: entry.problem.clone(),
             notices: entry.notices.clone(),
         });
@@ -138,6 +147,7 @@ impl Status {
             cookie: None,
             state: PodState::Refused,
             certified: false,
+            fallback: Fallback::None,
             problem: Some(refusal.problem.clone()),
             notices: Vec::new(),
         });
@@ -152,6 +162,7 @@ impl Status {
                 cookie: None,
                 state: PodState::Outside,
                 certified: false,
+                fallback: Fallback::None,
                 problem: outside.problem.clone(),
                 notices: Vec::new(),
             });
@@ -200,7 +211,19 @@ impl Status {
         });
         let seen = self.pods.iter();
         let seen = seen.flat_map(|pod| pod.notices.iter().map(|notice| format!("pod {}: {notice}", pod.name)));
-        pods.chain(seen).collect()
+        let reset = (self.reset > 0).then(|| {
+            format!(
+                "{} connections of this node's pods were reset, because no proxy came in time to carry them",
+                self.reset
+            )
+        });
+        self.direct
+            .notice()
+            .into_iter()
+            .chain(reset)
+            .chain(pods)
+            .chain(seen)
+            .collect()
     }
 
     /// As the page `/pods` shows it.
@@ -214,6 +237,8 @@ impl Status {
                     shown["open_before_capture"] = existing.json();
                     shown["earlier_connections"] = existing.open.len().into();
                 }
+                let since = self.direct.since(&pod.uid);
+                shown["direct_seconds"] = since.map(|since| since.elapsed().as_secs()).into();
                 shown
             })
             .collect();
@@ -257,6 +282,10 @@ impl PodStatus {
             "cookie": self.cookie,
             "state": self.state.as_str(),
             "certified": self.certified,
+            "fallback": match self.fallback {
+                Fallback::Direct => "direct",
+                Fallback::None => "none",
+            },
             "error": self.problem,
             "notices": self.notices,
         })

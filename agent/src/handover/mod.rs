@@ -3,7 +3,7 @@
 //! Enrolment decides what a proxy is told; here is how. [`server`] accepts and reads the hello, a `session` sends one
 //! message at a time and waits for its answer, [`listeners`] are the sockets that travel, `ports` makes room
 //! for those that the proxy opens beside them, [`recover`] finds those that a
-//! proxy holds from before this agent started.
+//! proxy holds from before this agent started, `waiting` resets connections for which no proxy comes.
 //!
 //! | a proxy that | meets |
 //! |---|---|
@@ -17,8 +17,9 @@ pub(crate) mod ports;
 pub(crate) mod recover;
 pub mod server;
 mod session;
+pub(crate) mod waiting;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, os::fd::OwnedFd, sync::Arc};
 
 use culvert_net::Netns;
 use culvert_proto::zds::Version;
@@ -44,13 +45,15 @@ pub struct Offer {
 #[derive(Clone, Debug)]
 pub enum Order {
     /// A pod to serve, in place of what it had of the same uid.
-    Add(Offer),
+    Add(Box<Offer>),
     /// A pod that it has already.
     Keep(Arc<str>),
     /// A pod that it shall serve no longer.
     Remove(Arc<str>),
     /// Every pod has been named.
     SnapshotSent,
+    /// Where it says that it serves: a map of the kernel programs.
+    Serving(Arc<OwnedFd>),
     /// Whether a later proxy serves the same pods.
     Successor(bool),
 }
@@ -103,6 +106,8 @@ pub struct Proxy {
     pub holds: bool,
     /// It says which ports of pods are strict.
     pub guards: bool,
+    /// It says by itself that it serves.
+    pub serves: bool,
     orders: UnboundedSender<Order>,
 }
 

@@ -1,11 +1,15 @@
 //! One proxy's connection.
 
-use std::{os::fd::AsFd, sync::Arc, time::Duration};
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+    time::Duration,
+};
 
 use culvert_net::packet::{AsyncPacketSocket, PeerCred};
 use culvert_proto::zds::{
-    Ack, AddWorkload, Certified, DelWorkload, Guard, KeepWorkload, SnapshotSent, Successor, Version, WorkloadInfo,
-    WorkloadRequest, WorkloadResponse, ZdsHello, workload_request::Payload, workload_response,
+    Ack, AddWorkload, Certified, DelWorkload, Guard, KeepWorkload, Serving, SnapshotSent, Successor, Version,
+    WorkloadInfo, WorkloadRequest, WorkloadResponse, ZdsHello, workload_request::Payload, workload_response,
 };
 use prost::Message as _;
 use tokio::{
@@ -57,12 +61,18 @@ pub(super) async fn serve(id: u64, socket: AsyncPacketSocket, peer: PeerCred, ev
         buffer: Vec::new(),
     };
     let ending = match session.hello().await {
-        Ok(Hello { version, holds, guards }) => {
+        Ok(Hello {
+            version,
+            holds,
+            guards,
+            serves,
+        }) => {
             tracing::info!(
                 pid = peer.pid,
                 version = version.as_str_name(),
                 holds,
                 guards,
+                serves,
                 "a proxy connected"
             );
             let (orders, mut queue) = mpsc::unbounded_channel();
@@ -72,6 +82,7 @@ pub(super) async fn serve(id: u64, socket: AsyncPacketSocket, peer: PeerCred, ev
                 version,
                 holds,
                 guards,
+                serves,
                 orders,
             }));
             let ending = session.run(&mut queue, &events).await;
@@ -91,6 +102,7 @@ struct Hello {
     version: Version,
     holds: bool,
     guards: bool,
+    serves: bool,
 }
 
 struct Session {
@@ -108,6 +120,7 @@ impl Session {
                 version,
                 holds: hello.holds && version == Version::CulvertV1,
                 guards: hello.guards && version == Version::CulvertV1,
+                serves: hello.serves && version == Version::CulvertV1,
             }),
             _ => Err(Ending::Version(hello.version)),
         }
@@ -175,7 +188,7 @@ impl Session {
         let about: Option<(Arc<str>, bool)> = match &order {
             Order::Add(offer) => Some((offer.spec.uid.clone(), false)),
             Order::Keep(uid) => Some((uid.clone(), true)),
-            Order::Remove(_) | Order::SnapshotSent | Order::Successor(_) => None,
+            Order::Remove(_) | Order::SnapshotSent | Order::Serving(_) | Order::Successor(_) => None,
         };
         let told = match &order {
             Order::Remove(uid) => Some(Event::LetGo {
@@ -183,13 +196,14 @@ impl Session {
                 uid: uid.clone(),
             }),
             Order::SnapshotSent => Some(Event::Synced(self.id)),
-            Order::Add(_) | Order::Keep(_) | Order::Successor(_) => None,
+            Order::Add(_) | Order::Keep(_) | Order::Serving(_) | Order::Successor(_) => None,
         };
         match order {
             Order::Add(offer) => self.add(&offer).await?,
             Order::Keep(uid) => self.send(Payload::Keep(KeepWorkload { uid: uid.to_string() })).await?,
             Order::Remove(uid) => self.send(Payload::Del(DelWorkload { uid: uid.to_string() })).await?,
             Order::SnapshotSent => self.send(Payload::SnapshotSent(SnapshotSent {})).await?,
+            Order::Serving(map) => self.send_with(Payload::Serving(Serving {}), &[map.as_fd()]).await?,
             Order::Successor(present) => self.send(Payload::Successor(Successor { present })).await?,
         }
         let ack = loop {
@@ -241,8 +255,12 @@ impl Session {
     }
 
     async fn send(&self, payload: Payload) -> Result<(), Ending> {
+        self.send_with(payload, &[]).await
+    }
+
+    async fn send_with(&self, payload: Payload, descriptors: &[BorrowedFd<'_>]) -> Result<(), Ending> {
         let message = WorkloadRequest { payload: Some(payload) }.encode_to_vec();
-        Ok(self.socket.send(&message, &[]).await?)
+        Ok(self.socket.send(&message, descriptors).await?)
     }
 
     async fn receive(&mut self, limit: Duration) -> Result<(), Ending> {

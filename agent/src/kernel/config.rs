@@ -132,6 +132,8 @@ pub struct PodCapture<'a> {
     /// Which of the connections that it opens are held until their far side is there. Takes `inbound`, and a proxy that has
     /// [`PodListeners::hold`]; without either they are accepted first.
     pub hold: &'a Hold,
+    /// While no proxy serves, let its new connections go direct, unless it is strict.
+    pub fallback: bool,
     /// Drop on its links what arrives past the tunnel, as [`Kernel::set_strictness`] says.
     pub guard: bool,
 }

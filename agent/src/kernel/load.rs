@@ -6,7 +6,7 @@ use super::{
     pins::Pin,
 };
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned, programs};
-use culvert_abi::{Dropped, Guard, GuardedPort, Noted, layout, mix};
+use culvert_abi::{Dropped, Guard, GuardedPort, Noted, Serving, layout, mix};
 use std::{
     fs, io,
     os::fd::{AsFd, BorrowedFd},
@@ -35,7 +35,7 @@ const PINNED: [&str; 11] = [
 
 /// Pinned beside the versions' folders: they outlive a change of the other maps. What is new from one version to the next must have
 /// its own file, so its name has the size of a value, and a number for what the size does not show.
-fn lasting(bpffs: &Path) -> [(&'static str, PathBuf); 4] {
+fn lasting(bpffs: &Path) -> [(&'static str, PathBuf); 5] {
     let guard = |name: &str, size: usize| bpffs.join(format!("{name}-{}-{size}", Guard::FORMAT));
     [
         (
@@ -45,7 +45,13 @@ fn lasting(bpffs: &Path) -> [(&'static str, PathBuf); 4] {
         ("GUARDS", guard("guards", size_of::<Guard>())),
         ("GUARDED_PORTS", guard("guarded-ports", size_of::<GuardedPort>())),
         ("DROPPED", guard("dropped", size_of::<Dropped>())),
+        ("SERVING", serving(bpffs)),
     ]
+}
+
+/// Where the map is pinned that proxies write.
+pub(super) fn serving(bpffs: &Path) -> PathBuf {
+    bpffs.join(format!("serving-{}-{}", Serving::FORMAT, size_of::<Serving>()))
 }
 
 pub(super) const CONNECT4: &str = "culvert_connect4";

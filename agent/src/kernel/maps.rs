@@ -8,7 +8,7 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, SockHash, lpm_trie::Key},
 };
-use culvert_abi::{Address, COUNTERS, Config, Listener, Owner, Pod, Usage};
+use culvert_abi::{Address, COUNTERS, Config, Listener, Owner, Pod, Serving, Usage};
 use ipnet::IpNet;
 use std::{
     collections::HashSet,
@@ -27,6 +27,7 @@ pub(super) struct Maps {
     open_flows: Array<MapData, u64>,
     counts: PerCpuArray<MapData, u64>,
     usage: HashMap<MapData, u64, Usage>,
+    serving: Array<MapData, Serving>,
     sizes: MapSizes,
     /// What `config` should hold; none before the first change.
     wished: Option<Config>,
@@ -44,6 +45,7 @@ impl Maps {
             open_flows: take(ebpf, "OPEN_FLOWS")?,
             counts: take(ebpf, "COUNTS")?,
             usage: take(ebpf, "USAGE")?,
+            serving: take(ebpf, "SERVING")?,
             sizes,
             wished: None,
         })
@@ -97,6 +99,16 @@ impl Maps {
         self.config.set(0, config, 0).map_err(|error| failed("CONFIG", error))?;
         self.wished = Some(config);
         Ok(())
+    }
+
+    /// Until when a proxy is taken to serve.
+    pub(super) fn serving(&self) -> Result<Serving, KernelError> {
+        self.serving.get(&0, 0).map_err(|error| failed("SERVING", error))
+    }
+
+    pub(super) fn set_serving(&mut self, serving: Serving) -> Result<(), KernelError> {
+        let set = self.serving.set(0, serving, 0);
+        set.map_err(|error| failed("SERVING", error))
     }
 
     /// Makes the exclusions exactly these; those that stay are never absent.

@@ -27,6 +27,10 @@ pub struct PodUsage {
     pub opening: u64,
     /// Connections that were denied because it had its share of those.
     pub denied: u64,
+    /// Connections that it opened, and that went direct because no proxy served.
+    pub direct_out: u64,
+    /// Connections that reached it direct for the same reason.
+    pub direct_in: u64,
 }
 
 impl Kernel {
@@ -116,6 +120,8 @@ impl Kernel {
             // and taken out after.
             opening: (usage.flows as i64).max(0).unsigned_abs(),
             denied: usage.denied,
+            direct_out: usage.direct_out,
+            direct_in: usage.direct_in,
         })
     }
 
@@ -219,7 +225,11 @@ impl Kernel {
                 .find(|address| address.is_v4() == v4)
                 .unwrap_or(Address::NONE)
         };
-        let wanted = [(pod.outbound, Pod::OUTBOUND), (pod.inbound, Pod::INBOUND)];
+        let wanted = [
+            (pod.outbound, Pod::OUTBOUND),
+            (pod.inbound, Pod::INBOUND),
+            (pod.fallback, Pod::FALLBACK),
+        ];
         let flags = wanted
             .into_iter()
             .filter(|(on, _)| *on)
@@ -230,7 +240,7 @@ impl Kernel {
         let mut entry = Pod {
             ipv4: first(true),
             ipv6: first(false),
-            flags: before & !(Pod::HOLD_ALL | Pod::HOLD_SOME) | surroundings.flags,
+            flags: before & !(Pod::HOLD_ALL | Pod::HOLD_SOME | Pod::FALLBACK) | surroundings.flags,
             devices: surroundings.devices,
             held_ports,
         };

@@ -34,6 +34,8 @@ async fn pods_leave_when_told_to_and_come_back() {
         netns: "/run/netns/p".into(),
         hold: culvert_objects::Hold::None,
         hold_problem: None,
+        fallback: culvert_objects::Fallback::None,
+        fallback_problem: None,
     };
     let snapshot = Snapshot {
         wanted: vec![spec],

@@ -7,7 +7,8 @@ use std::{
 };
 
 use culvert_objects::{
-    Directory, Enrolment, Findings, HOLD_ANNOTATION, Hold, Loaded, ObjectName, Objects, OpenError, Pod,
+    Directory, Enrolment, FALLBACK_ANNOTATION, Fallback, Findings, HOLD_ANNOTATION, Hold, Loaded, ObjectName, Objects,
+    OpenError, Pod,
 };
 use tokio::sync::watch;
 
@@ -130,6 +131,10 @@ fn spec(objects: &Objects, name: &ObjectName, pod: &Pod) -> Result<PodSpec, Opti
             "annotation culvert.dev/netns: {netns:?} is neither a name nor an absolute path"
         )));
     }
+    let of_namespace = |annotation| {
+        let annotations = namespace.and_then(|namespace| namespace.metadata.annotations.as_ref())?;
+        annotations.get(annotation).map(String::as_str)
+    };
     Ok(PodSpec {
         uid: uid(pod),
         name: pod_name(name),
@@ -139,12 +144,16 @@ fn spec(objects: &Objects, name: &ObjectName, pod: &Pod) -> Result<PodSpec, Opti
         netns: PathBuf::from(NAMED).join(netns),
         hold: Hold::None,
         hold_problem: None,
+        fallback: Fallback::None,
+        fallback_problem: None,
     }
     .with_hold(Hold::of(
-        namespace
-            .and_then(|namespace| namespace.metadata.annotations.as_ref()?.get(HOLD_ANNOTATION))
-            .map(String::as_str),
+        of_namespace(HOLD_ANNOTATION),
         pod.annotations.get(HOLD_ANNOTATION),
+    ))
+    .with_fallback(Fallback::of(
+        of_namespace(FALLBACK_ANNOTATION),
+        pod.annotations.get(FALLBACK_ANNOTATION),
     )))
 }
 

@@ -43,6 +43,7 @@ fn what_the_mesh_did_to_a_pod_is_shown_by_kubectl_describe() {
             cookie: None,
             state,
             certified: true,
+            fallback: culvert_objects::Fallback::None,
             problem: problem.map(Into::into),
             notices: Vec::new(),
         };

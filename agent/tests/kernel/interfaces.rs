@@ -76,6 +76,7 @@ fn enrol_alone(world: &mut World, address: IpAddr) {
         outbound: true,
         inbound: false,
         hold: &culvert_objects::Hold::None,
+        fallback: false,
         guard: false,
     };
     world.kernel.enrol(&capture).expect("enrol");

@@ -351,6 +351,7 @@ fn capture<'a>(space: &'a Space, addresses: &'a [IpAddr]) -> PodCapture<'a> {
         outbound: true,
         inbound: true,
         hold: &culvert_objects::Hold::None,
+        fallback: false,
         guard: false,
     }
 }

@@ -23,6 +23,7 @@ counters! {
     ConnectLinkLocal => "connect", "link_local", "To an IPv6 link-local address, left alone.";
     ConnectDevice => "connect", "other_interface", "By a socket bound to an interface that has no address of the mesh, left alone.";
     ConnectFamily => "connect", "other_family", "Of a family of which the pod has no address in the mesh, left alone.";
+    ConnectFallback => "connect", "fallback", "Left alone, because no proxy serves and the pod may go without one.";
     ConnectFull => "connect", "denied_full", "Denied: the map of flows is full.";
     ConnectShare => "connect", "denied_share", "Denied: the pod has its share of the map of flows.";
     ConnectNoMemory => "connect", "denied_memory", "Denied: the kernel had no memory for the socket's note.";
@@ -52,6 +53,8 @@ counters! {
     LookupLocal => "sk_lookup", "local", "From the pod itself, left alone.";
     LookupNode => "sk_lookup", "node", "From a process of this node that is in no pod (a kubelet's probe), left alone.";
     LookupExcluded => "sk_lookup", "excluded", "To an excluded port, left alone.";
+    LookupFallback => "sk_lookup", "fallback", "Left alone, because no proxy serves and the pod may go without one.";
+    LookupNoTunnel => "sk_lookup", "denied_tunnel", "Refused: to the tunnel, when no proxy serves and the pod may go without one.";
     LookupNoListener => "sk_lookup", "denied_listener", "Refused: no live listener to steer to.";
     LookupOther => "sk_lookup", "other_address", "To an address that is not the mesh's, left alone.";
     LookupUnknown => "sk_lookup", "denied_address", "Refused: to a link-local address, from elsewhere.";

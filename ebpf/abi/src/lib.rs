@@ -9,10 +9,12 @@
 mod address;
 mod counters;
 mod guard;
+mod serving;
 
 pub use address::{Address, Endpoint};
 pub use counters::{COUNTERS, Counter};
 pub use guard::{Dropped, Guard, GuardedLink, GuardedPort};
+pub use serving::Serving;
 
 /// Raised when programs of two versions could not share maps although every type kept its size.
 pub const VERSION: u32 = 1;
@@ -86,6 +88,8 @@ impl Pod {
     pub const HOLD_ALL: u32 = 16;
     /// The same for those to `held_ports`.
     pub const HOLD_SOME: u32 = 32;
+    /// While no proxy serves, new connections of the pod's go direct, in both directions, unless its [`Guard`] is strict.
+    pub const FALLBACK: u32 = 64;
     /// How many ports can be named.
     pub const HELD_PORTS: usize = 8;
 }
@@ -108,6 +112,10 @@ pub struct Usage {
     pub denied: u64,
     /// When a denial of the pod's was last logged, in nanoseconds since the machine started.
     pub logged: u64,
+    /// Connections that it opened, and that went direct because no proxy served.
+    pub direct_out: u64,
+    /// Connections that reached it direct for the same reason.
+    pub direct_in: u64,
 }
 
 /// One direction of a TCP connection inside a pod's network namespace, seen from the socket that opened it.
@@ -276,5 +284,5 @@ mod user {
             unsafe impl aya::Pod for super::$name {}
         )*};
     }
-    plain_data!(Address Claim Config Dropped Endpoint Flow Guard GuardedLink GuardedPort Listener Noted Owner Pod Usage);
+    plain_data!(Address Claim Config Dropped Endpoint Flow Guard GuardedLink GuardedPort Listener Noted Owner Pod Serving Usage);
 }

@@ -1,4 +1,4 @@
-//! What the kernel knows about the sending side of a TCP connection (`TCP_INFO`), and how much it takes ahead.
+//! What the kernel knows about the sending side of a TCP connection and about a listener's queue (`TCP_INFO`), and how much it takes ahead.
 
 use std::{
     io,
@@ -28,6 +28,26 @@ pub struct SendState {
 /// # Errors
 /// Those of `getsockopt`, for what is not a TCP socket.
 pub fn send_state(fd: BorrowedFd<'_>) -> io::Result<SendState> {
+    let info = tcp_info(fd)?;
+    Ok(SendState {
+        acknowledged: u64::from_ne_bytes(field(&info, 120)),
+        outstanding: u32::from_ne_bytes(field(&info, 24)) > 0 || u32::from_ne_bytes(field(&info, 144)) > 0,
+        delivery_rate: u64::from_ne_bytes(field(&info, 160)),
+        rate_is_ours: info[7] & 1 == 1,
+    })
+}
+
+/// How many connections wait in a listening socket to be accepted.
+///
+/// # Errors
+/// Those of `getsockopt`, for what is not a TCP socket.
+pub fn accept_queue(listener: BorrowedFd<'_>) -> io::Result<u32> {
+    // Of a listening socket, `tcpi_unacked` is that.
+    Ok(u32::from_ne_bytes(field(&tcp_info(listener)?, 24)))
+}
+
+/// `struct tcp_info`, include/uapi/linux/tcp.h. A field that an old kernel does not fill stays zero.
+fn tcp_info(fd: BorrowedFd<'_>) -> io::Result<[u8; LENGTH]> {
     let mut info = [0u8; LENGTH];
     let mut length = LENGTH as libc::socklen_t;
     // SAFETY: pointer and length are those of `info`, which outlives the call.
@@ -43,13 +63,7 @@ pub fn send_state(fd: BorrowedFd<'_>) -> io::Result<SendState> {
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    // Offsets in `struct tcp_info`, include/uapi/linux/tcp.h. A field that an old kernel does not fill stays zero.
-    Ok(SendState {
-        acknowledged: u64::from_ne_bytes(field(&info, 120)),
-        outstanding: u32::from_ne_bytes(field(&info, 24)) > 0 || u32::from_ne_bytes(field(&info, 144)) > 0,
-        delivery_rate: u64::from_ne_bytes(field(&info, 160)),
-        rate_is_ours: info[7] & 1 == 1,
-    })
+    Ok(info)
 }
 
 /// Bounds what the kernel takes beyond what it can send (`TCP_NOTSENT_LOWAT`): everything written later waits behind it.
@@ -60,6 +74,7 @@ pub fn set_unsent_limit(fd: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
     sockopt::set(fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, &bytes)
 }
 
+/// By its offset.
 fn field<const N: usize>(info: &[u8; LENGTH], offset: usize) -> [u8; N] {
     let mut bytes = [0; N];
     bytes.copy_from_slice(&info[offset..offset + N]);

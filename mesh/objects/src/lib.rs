@@ -42,6 +42,7 @@ mod directory;
 mod distributions;
 mod document;
 mod enrolment;
+mod fallback;
 mod few;
 mod finding;
 mod hold;
@@ -71,6 +72,7 @@ pub use enrolment::{
     CLOSE_ANNOTATION, Enrolment, PodFacts, UnknownLabelValue, closes_open_connections, enrolment, is_host_network,
     netns, pod_addresses, service_account,
 };
+pub use fallback::{BadFallback, FALLBACK_ANNOTATION, Fallback};
 pub use few::Few;
 pub use finding::{Finding, Findings};
 pub use hold::{BadHold, HOLD_ANNOTATION, Hold};

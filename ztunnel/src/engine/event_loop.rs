@@ -131,6 +131,7 @@ impl Loop {
                 }
                 LoopMessage::CertificatesChanged => self.certificates_changed(),
                 LoopMessage::MeshChanged(change) => self.mesh_changed(&change),
+                LoopMessage::Probe(answer) => drop(answer),
                 LoopMessage::DescriptorsShort => {
                     self.pods.values().for_each(|pod| pod.shrink());
                     self.pause_accepting(Use::Inbound);

@@ -13,6 +13,7 @@
 //! connections made meanwhile wait in the backlog. An agent that goes away changes nothing: the monitor serves the pods
 //! it has and connects again.
 
+mod alive;
 mod pods;
 mod worker;
 mod zds;
@@ -24,10 +25,11 @@ use culvert_net::capability::{self, Capability, CapabilityError};
 use culvert_proto::zds::workload_request::Payload;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time::{Instant, sleep_until},
+    time::{Instant, MissedTickBehavior, sleep_until},
 };
 
 use self::{
+    alive::Alive,
     pods::{Change, PodError, Pods},
     worker::Worker,
     zds::{Packet, Zds},
@@ -95,10 +97,13 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
         has_successor: false,
         ending: None,
         draining: false,
+        alive: Alive::default(),
     };
     monitor.replay().await;
     let mut zds = Zds::new(cli.zds_socket.clone());
     let mut reread = tokio::time::interval(SECRETS_INTERVAL);
+    let mut beat = tokio::time::interval(alive::BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             packet = zds.next(), if !monitor.draining => {
@@ -129,9 +134,11 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
                 worker::Event::Died(how) => {
                     tracing::error!(how, "the worker died; its connections are lost, new ones wait for the next");
                     monitor.worker.restart().await.map_err(MonitorError::Worker)?;
+                    monitor.alive.replaced();
                     monitor.replay().await;
                 }
             },
+            _ = beat.tick(), if !monitor.draining => monitor.ask_worker().await,
             _ = reread.tick() => monitor.reread(&cli.controller).await,
             _ = terminate.recv() => if monitor.on_signal(&mut zds, cli.successor_wait).await { return Ok(ExitCode::SUCCESS) },
             _ = interrupt.recv() => if monitor.on_signal(&mut zds, cli.successor_wait).await { return Ok(ExitCode::SUCCESS) },
@@ -167,6 +174,7 @@ struct Monitor {
     /// Asked to end, and serving until a successor is there, or until then.
     ending: Option<Instant>,
     draining: bool,
+    alive: Alive,
 }
 
 impl Monitor {
@@ -196,6 +204,13 @@ impl Monitor {
             Packet::Request(Payload::Successor(successor), _) => {
                 self.has_successor = successor.present;
                 zds.acknowledge(None).await;
+            }
+            Packet::Request(Payload::Serving(_), descriptors) => {
+                let told = self.alive.tell_in(&descriptors);
+                if let Err(error) = &told {
+                    tracing::error!(error, "cannot say that this proxy serves where the agent asks for it");
+                }
+                zds.acknowledge(told.err()).await;
             }
             Packet::Request(payload, descriptors) => {
                 let is_snapshot = matches!(payload, Payload::SnapshotSent(_));
@@ -253,12 +268,24 @@ impl Monitor {
                 }
             }
             Report::PodLost(uid) => self.send_again(&uid).await,
+            Report::Alive(_) => {
+                if !self.draining {
+                    self.alive.answered();
+                }
+            }
             Report::Drained(_) => {
                 tracing::info!("the last connection has ended");
                 return true;
             }
         }
         false
+    }
+
+    /// A proxy that has not got all pods serves some of them only.
+    async fn ask_worker(&mut self) {
+        if self.synced && self.alive.ask() {
+            self.worker.send(Order::Probe(true), &[]).await;
+        }
     }
 
     /// The worker could not take a pod's listeners in. It has asked again because it believes that it can now.

@@ -23,6 +23,7 @@ async fn monitor() -> (Monitor, Zds, Heard) {
         has_successor: false,
         ending: None,
         draining: false,
+        alive: Alive::default(),
     };
     (monitor, Zds::new("/nonexistent/zds.sock".into()), Heard(socket))
 }

@@ -132,6 +132,7 @@ impl Zds {
             version: Version::CulvertV1 as i32,
             holds: true,
             guards: true,
+            serves: true,
         };
         socket.send(&hello.encode_to_vec(), &[]).await?;
         Ok(socket)

@@ -25,6 +25,8 @@ fn spec(uid: &str, address: u8) -> PodSpec {
         netns: format!("/run/netns/{uid}").into(),
         hold: culvert_objects::Hold::None,
         hold_problem: None,
+        fallback: culvert_objects::Fallback::None,
+        fallback_problem: None,
     }
 }
 

@@ -17,6 +17,7 @@ fn pod(number: usize, state: PodState, problem: Option<&str>) -> PodStatus {
         cookie: None,
         state,
         certified: true,
+        fallback: culvert_objects::Fallback::None,
         problem: problem.map(Into::into),
         notices: Vec::new(),
     }

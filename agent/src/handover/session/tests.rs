@@ -41,6 +41,7 @@ impl Peer {
             version,
             holds: true,
             guards: true,
+            serves: true,
         };
         peer.say(&hello.encode_to_vec()).await;
         peer
@@ -116,6 +117,8 @@ fn offer() -> Offer {
             netns: "/run/netns/a".into(),
             hold: culvert_objects::Hold::None,
             hold_problem: None,
+            fallback: culvert_objects::Fallback::None,
+            fallback_problem: None,
         },
         netns: Arc::new(netns),
         with_hold: false,
@@ -154,7 +157,7 @@ async fn a_pod_travels_with_its_namespace_and_listeners_and_the_answer_comes_bac
     let mut peer = Peer::hello(Version::CulvertV1 as i32).await;
     let proxy = peer.connected().await;
     assert!(proxy.takes_listeners() && proxy.pid == std::process::id());
-    proxy.tell(Order::Add(offer()));
+    proxy.tell(Order::Add(Box::new(offer())));
     proxy.tell(Order::SnapshotSent);
     let (Payload::Add(add), descriptors) = peer.request().await else {
         panic!("expected Add")
@@ -202,10 +205,10 @@ async fn a_proxy_that_opens_its_own_listeners_gets_the_namespace_alone() {
     let mut peer = Peer::hello(Version::V1 as i32).await;
     let proxy = peer.connected().await;
     assert!(!proxy.takes_listeners());
-    proxy.tell(Order::Add(Offer {
+    proxy.tell(Order::Add(Box::new(Offer {
         listeners: None,
         ..offer()
-    }));
+    })));
     let (Payload::Add(add), descriptors) = peer.request().await else {
         panic!("expected Add")
     };

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use culvert_objects::{BadHold, CLOSE_ANNOTATION, Enrolment, HOLD_ANNOTATION, Hold};
+use culvert_objects::{
+    BadFallback, BadHold, CLOSE_ANNOTATION, Enrolment, FALLBACK_ANNOTATION, Fallback, HOLD_ANNOTATION, Hold,
+};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use crate::source::PodName;
@@ -15,8 +17,8 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Keys of the labels that may decide about enrolment.
 const LABELS: [&str; 2] = ["culvert.dev/mesh", "istio.io/dataplane-mode"];
-/// Keys of the annotations that may, and of the one that holds connections.
-const ANNOTATIONS: [&str; 2] = ["sidecar.istio.io/status", HOLD_ANNOTATION];
+/// Keys of the annotations that may, and of those about held connections and about the time without a proxy.
+const ANNOTATIONS: [&str; 3] = ["sidecar.istio.io/status", HOLD_ANNOTATION, FALLBACK_ANNOTATION];
 
 /// What is kept of a pod: what decides, and what enrolment needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +113,13 @@ impl Facts {
         Hold::of(said(namespace).as_deref(), said(Some(&self.annotations)).as_deref())
     }
 
+    /// What connections do while no proxy serves, given what is kept of the namespace.
+    pub(super) fn fallback(&self, namespace: Option<&BTreeMap<String, String>>) -> Result<Fallback, BadFallback> {
+        let of_namespace = namespace.and_then(|all| all.get(FALLBACK_ANNOTATION));
+        let own = self.annotations.get(FALLBACK_ANNOTATION);
+        Fallback::of(of_namespace.map(String::as_str), own.map(String::as_str))
+    }
+
     /// As much of a pod as enrolment is decided by.
     fn as_pod(&self, host_network: bool) -> Pod {
         let mut pod = Pod::default();
@@ -121,13 +130,13 @@ impl Facts {
     }
 }
 
-/// What is kept of a namespace: its labels that may decide about enrolment, and its annotations about open and about held
-/// connections. Their keys differ.
+/// What is kept of a namespace: its labels that may decide about enrolment, and its annotations about open and held
+/// connections and about the time without a proxy. Their keys differ.
 pub(super) fn deciding_metadata(metadata: &ObjectMeta) -> BTreeMap<String, String> {
     let mut kept = deciding_labels(metadata.labels.as_ref());
     kept.extend(only(
         metadata.annotations.as_ref(),
-        &[CLOSE_ANNOTATION, HOLD_ANNOTATION],
+        &[CLOSE_ANNOTATION, HOLD_ANNOTATION, FALLBACK_ANNOTATION],
     ));
     kept
 }

@@ -118,6 +118,7 @@ impl World {
             outbound,
             inbound,
             hold: &self.held,
+            fallback: false,
             guard: self.guarded,
         };
         self.kernel.enrol(&capture).expect("enrol");

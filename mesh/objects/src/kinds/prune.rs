@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::enrolment::{CLOSE_ANNOTATION, NETNS_ANNOTATION, SIDECAR_ANNOTATION};
+use crate::fallback::FALLBACK_ANNOTATION;
 use crate::hold::HOLD_ANNOTATION;
 use crate::labels::{Labels, shared};
 use crate::name::ObjectName;
@@ -16,12 +17,13 @@ use crate::outbound::OUTBOUND_ANNOTATION;
 use crate::traffic::TRAFFIC_DISTRIBUTION;
 
 /// Annotations that are read, on whatever object.
-const ANNOTATIONS: [&str; 7] = [
+const ANNOTATIONS: [&str; 8] = [
     "ambient.istio.io/redirection",
     SIDECAR_ANNOTATION,
     NETNS_ANNOTATION,
     CLOSE_ANNOTATION,
     HOLD_ANNOTATION,
+    FALLBACK_ANNOTATION,
     OUTBOUND_ANNOTATION,
     TRAFFIC_DISTRIBUTION,
 ];

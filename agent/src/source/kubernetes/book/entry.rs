@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
 
-use culvert_objects::Hold;
+use culvert_objects::{Fallback, Hold};
 
 use super::super::facts::{Facts, Life};
 use crate::source::{Outside, PodName, PodSpec};
@@ -139,8 +139,11 @@ impl Entry {
             netns: place.netns.clone(),
             hold: Hold::None,
             hold_problem: None,
+            fallback: Fallback::None,
+            fallback_problem: None,
         }
-        .with_hold(self.facts.hold(namespace)))
+        .with_hold(self.facts.hold(namespace))
+        .with_fallback(self.facts.fallback(namespace)))
     }
 
     pub(super) fn outside(&self, problem: Option<String>) -> Outside {

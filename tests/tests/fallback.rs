@@ -1,0 +1,338 @@
+//! `culvert.dev/fallback: direct`: while its node's proxy is gone, a pod's new connections go direct, unless it is strict.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests fail as tests do"
+)]
+
+use culvert_lab::{Lab, MeshOptions, Pod, PodSpec, wait_until};
+use culvert_tests::{PATIENCE, Town, lab, probe, town::PORT};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use std::{
+    io::{ErrorKind, Read as _},
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+/// Longer than a proxy may be silent before it counts as gone.
+const WAIT: Duration = Duration::from_secs(3);
+
+/// What threads of a storm may have in flight at the moment of a kill.
+const IN_FLIGHT: u64 = 4;
+
+fn annotate(lab: &Lab, value: &str) {
+    let object = json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {
+            "name": "town",
+            "labels": { "culvert.dev/mesh": "ambient" },
+            "annotations": { "culvert.dev/fallback": value },
+        },
+    });
+    lab.apply(&object).unwrap();
+}
+
+fn strict(lab: &Lab) {
+    let object = json!({
+        "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
+        "metadata": { "name": "default", "namespace": "town" },
+        "spec": { "mtls": { "mode": "STRICT" } },
+    });
+    lab.apply(&object).unwrap();
+}
+
+/// A mesh with the annotation, in which the agents know which ports are strict.
+fn town(lab: &Lab, is_strict: bool) -> Town<'_> {
+    let town = Town::meshed(lab);
+    annotate(lab, "direct");
+    if is_strict {
+        strict(lab);
+    }
+    for pod in [&town.client, &town.server, &town.neighbour] {
+        let is_told = || state(&town, pod)["guard"]["strict"] == is_strict && state(&town, pod)["fallback"] == "direct";
+        wait_until("the agent knows", PATIENCE, is_told).unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(30)));
+    }
+    town
+}
+
+/// What an agent shows of a pod.
+fn state(town: &Town<'_>, pod: &Pod) -> Value {
+    let page = town.mesh.get(pod.node(), 15022, "/pods").map(|answer| answer.body);
+    let page: Value = serde_json::from_str(&page.unwrap_or_default()).unwrap_or_default();
+    let mut pods = page["pods"].as_array().into_iter().flatten();
+    pods.find(|shown| shown["name"] == pod.name())
+        .cloned()
+        .unwrap_or_default()
+}
+
+/// Whether a new connection of the client's to the server goes direct.
+fn is_direct(town: &Town<'_>) -> bool {
+    let dial = || probe::dial(&town.client, (town.server.ip4(), PORT), &["--timeout", "3"]);
+    let (answer, seen) = town.on_the_wire(dial);
+    answer.is_ok_and(|found| {
+        let own = probe::address(&found, "client", "getsockname");
+        seen.clear_flows.keys().any(|(from, to)| *from == own || *to == own)
+    })
+}
+
+/// Asserts that the client's connections go direct and succeed, each of them.
+#[track_caller]
+fn assert_direct(town: &Town<'_>, when: &str) {
+    for to in town.server.addresses().into_iter().chain(town.neighbour.addresses()) {
+        let answer = probe::dial(&town.client, (to, PORT), &["--timeout", "10"]);
+        assert!(answer.is_ok(), "{when}, {to}: {answer:?}\n{}", town.lab.logs(30));
+    }
+    assert!(is_direct(town), "{when}: not seen on the wire\n{}", town.lab.logs(30));
+}
+
+#[track_caller]
+fn wait_direct(town: &Town<'_>, when: &str) {
+    let begun = Instant::now();
+    let waited = wait_until(when, PATIENCE, || is_direct(town));
+    waited.unwrap_or_else(|error| panic!("{error:#}\n{}", town.lab.logs(40)));
+    eprintln!(
+        "{when}: the first connection was direct after {:?} at most",
+        begun.elapsed()
+    );
+}
+
+fn total(town: &Town<'_>, pod: &Pod, direction: &str) -> f64 {
+    let metrics = town.mesh.get(pod.node(), 15022, "/metrics").unwrap().body;
+    let labels = format!("namespace=\"town\",pod=\"{}\",direction=\"{direction}\"", pod.name());
+    let start = format!("culvert_agent_fallback_connections_total{{{labels}}}");
+    let line = metrics.lines().find(|line| line.starts_with(&start));
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
+        .unwrap_or(0.0)
+}
+
+#[test]
+fn without_a_proxy_new_connections_go_direct_and_return_to_the_tunnel_with_it() {
+    let lab = lab("fb_gone");
+    let mut town = town(&lab, false);
+    let to = (town.server.ip4(), PORT);
+    let storm = probe::storm(&town.client, to);
+    let neighbours = probe::storm(&town.client, (town.neighbour.ip6(), PORT));
+    assert!(!is_direct(&town), "direct with a proxy");
+    town.mesh.ztunnel(1).unwrap().kill().unwrap();
+    wait_direct(&town, "killed");
+    assert_direct(&town, "killed");
+    assert!(total(&town, &town.client, "outbound") > 0.0);
+    assert!(total(&town, &town.neighbour, "inbound") > 0.0);
+    wait_until("the agent says so", PATIENCE, || {
+        let notices = town.mesh.get(1, 15022, "/pods").unwrap().body;
+        notices.contains("no proxy serves this node") && state(&town, &town.client)["direct_seconds"].is_u64()
+    })
+    .unwrap();
+
+    town.mesh.start_ztunnel(1).unwrap();
+    town.mesh.wait_for_ztunnel(1).unwrap();
+    town.wait_in_the_tunnel(&town.server, PORT);
+    let counted = total(&town, &town.client, "outbound");
+    for _ in 0..20 {
+        town.in_the_tunnel_only(to.0.into());
+    }
+    assert!((total(&town, &town.client, "outbound") - counted).abs() < 0.5);
+    for (storm, what) in [(storm, "across nodes"), (neighbours, "on one node")] {
+        let outcome = storm.stop();
+        eprintln!("{what}: {outcome:?}");
+        // What the dead proxy carried dies with it; every later attempt must succeed.
+        assert!(outcome.done > 0 && outcome.failed <= IN_FLIGHT, "{what}: {outcome:?}");
+    }
+    for line in ["the pod's new connections go direct", "go direct no longer"] {
+        town.mesh.agent(1).unwrap().wait_for_log(line, PATIENCE).unwrap();
+    }
+}
+
+/// Neither process ends, and nothing is closed: only time tells.
+#[test]
+fn a_proxy_that_hangs_counts_as_gone_within_a_second() {
+    let lab = lab("fb_hang");
+    let mut town = town(&lab, false);
+    let monitor = town.mesh.ztunnel(1).unwrap().pid();
+    let worker = town.mesh.worker_pid(1).unwrap();
+    for (stopped, what) in [
+        (vec![worker], "worker stopped"),
+        (vec![monitor, worker], "monitor and worker stopped"),
+    ] {
+        assert!(!is_direct(&town), "{what}: direct before");
+        let begun = Instant::now();
+        stopped.iter().for_each(|pid| signal(*pid, Signal::STOP));
+        // What is opened before that is accepted by the kernel, and waits for the proxy.
+        wait_until(what, PATIENCE, || is_silent(&town, &town.client)).unwrap();
+        eprintln!("{what}: direct after {:?}", begun.elapsed());
+        assert_direct(&town, what);
+        stopped.iter().rev().for_each(|pid| signal(*pid, Signal::CONT));
+        wait_until("the tunnel is back", PATIENCE, || !is_direct(&town)).unwrap();
+        town.wait_in_the_tunnel(&town.server, PORT);
+    }
+}
+
+/// Whether a connection of a pod's is not answered by its proxy's listener: a look every few milliseconds costs nobody anything.
+fn is_silent(town: &Town<'_>, pod: &Pod) -> bool {
+    let to = SocketAddr::from((town.server.ip4(), PORT));
+    let direct = total(town, pod, "outbound");
+    drop(pod.connect(to, PATIENCE));
+    total(town, pod, "outbound") > direct
+}
+
+fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+#[test]
+fn without_a_proxy_what_arrives_from_outside_the_tunnel_reaches_the_application() {
+    let lab = lab("fb_in");
+    let mut town = town(&lab, false);
+    let stranger = lab.pod(PodSpec::new("outside", "stranger").on(1)).unwrap();
+    town.mesh.ztunnel(2).unwrap().kill().unwrap();
+    wait_until("arrivals", PATIENCE, || {
+        probe::dial(&stranger, (town.server.ip4(), PORT), &["--timeout", "3"]).is_ok()
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(30)));
+    for to in town.server.addresses() {
+        let found = probe::dial(&stranger, (to, PORT), &["--timeout", "10"]).unwrap();
+        assert_eq!(
+            probe::address(&found, "server", "accept"),
+            probe::address(&found, "client", "getsockname")
+        );
+    }
+    // The tunnel's port refuses, so that a peer need not wait.
+    let refused = stranger.connect((town.server.ip4(), 15008), PATIENCE).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{refused}");
+    assert!(total(&town, &town.server, "inbound") > 0.0);
+}
+
+#[test]
+fn without_agent_and_proxy_new_connections_go_direct() {
+    let lab = lab("fb_both");
+    let mut town = town(&lab, false);
+    town.mesh.agent(1).unwrap().kill().unwrap();
+    for _ in 0..5 {
+        town.in_the_tunnel_only(town.server.ip4().into());
+    }
+    town.mesh.ztunnel(1).unwrap().kill().unwrap();
+    wait_direct(&town, "both killed");
+    assert_direct(&town, "both killed");
+    town.mesh.start_agent(1).unwrap();
+    town.mesh.wait_for_agent(1).unwrap();
+    wait_direct(&town, "another agent, and no proxy");
+    town.mesh.start_ztunnel(1).unwrap();
+    town.mesh.wait_for_ztunnel(1).unwrap();
+    town.wait_in_the_tunnel(&town.server, PORT);
+}
+
+#[test]
+fn nothing_goes_direct_while_agent_or_worker_alone_are_replaced() {
+    let lab = lab("fb_part");
+    let mut town = town(&lab, false);
+    let before = total(&town, &town.client, "outbound");
+    let storm = probe::storm(&town.client, (town.server.ip4(), PORT));
+    let ((), seen) = {
+        let capture = culvert_lab::Capture::start(lab.node(1).namespace(), "wire", &[]).unwrap();
+        for _ in 0..3 {
+            let old = town.mesh.kill_worker(1).unwrap();
+            wait_until("a new worker", PATIENCE, || {
+                town.mesh.worker_pid(1).is_ok_and(|pid| pid != old)
+            })
+            .unwrap();
+            probe::dial(&town.client, (town.server.ip4(), PORT), &[]).unwrap();
+        }
+        town.mesh.restart_agent(1).unwrap();
+        probe::dial(&town.client, (town.server.ip4(), PORT), &[]).unwrap();
+        ((), capture.take())
+    };
+    assert_eq!(seen.clear_bytes, 0, "{:?}", seen.clear_flows);
+    assert!((total(&town, &town.client, "outbound") - before).abs() < 0.5);
+    let outcome = storm.stop();
+    assert!(outcome.done > 0 && outcome.failed <= 3 * IN_FLIGHT, "{outcome:?}");
+}
+
+#[test]
+fn a_strict_pod_never_goes_direct() {
+    let lab = lab("fb_strict");
+    let mut town = town(&lab, true);
+    let stranger = lab.pod(PodSpec::new("outside", "stranger").on(1)).unwrap();
+    let to = (town.server.ip4(), PORT);
+    for node in [1, 2] {
+        let capture = culvert_lab::Capture::start(lab.node(1).namespace(), "wire", &[]).unwrap();
+        town.mesh.ztunnel(node).unwrap().kill().unwrap();
+        wait_until("the agent has noticed", PATIENCE, || {
+            let page = town.mesh.get(node, 15022, "/pods").unwrap().body;
+            serde_json::from_str::<Value>(&page).unwrap()["proxies"] == json!([])
+        })
+        .unwrap();
+        let answer = probe::dial(&town.client, to, &["--timeout", "3"]);
+        assert!(answer.is_err(), "{answer:?}");
+        if node == 2 {
+            let answer = stranger.connect(to, WAIT).unwrap_err();
+            assert_eq!(answer.kind(), ErrorKind::TimedOut, "{answer}");
+        }
+        assert_eq!(capture.take().clear_bytes, 0);
+        for pod in [&town.client, &town.server] {
+            assert!(total(&town, pod, "outbound") + total(&town, pod, "inbound") < 0.5);
+        }
+        town.mesh.start_ztunnel(node).unwrap();
+        town.mesh.wait_for_ztunnel(node).unwrap();
+        wait_until("the tunnel is back", PATIENCE, || {
+            probe::dial(&town.client, to, &["--timeout", "3"]).is_ok()
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn without_the_annotation_nothing_goes_direct_and_a_bad_one_is_a_notice() {
+    let lab = lab("fb_none");
+    let mut town = town(&lab, false);
+    annotate(&lab, "plaintext");
+    let is_noted = || {
+        let page = town.mesh.get(1, 15022, "/pods").unwrap().body;
+        page.contains("neither \\\"direct\\\" nor \\\"none\\\"")
+    };
+    wait_until("a notice", PATIENCE, is_noted).unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(30)));
+    town.mesh.ztunnel(1).unwrap().kill().unwrap();
+    let (answer, seen) = town.on_the_wire(|| probe::dial(&town.client, (town.server.ip4(), PORT), &["--timeout", "3"]));
+    assert!(answer.is_err(), "{answer:?}");
+    assert_eq!(seen.clear_bytes, 0, "{:?}", seen.clear_flows);
+}
+
+#[test]
+fn a_connection_for_which_no_proxy_comes_waits_and_is_reset_with_a_reason() {
+    let lab = lab("fb_reset");
+    let wait = Duration::from_secs(3);
+    let options = MeshOptions {
+        agent_args: vec!["--connection-wait".to_owned(), "3s".to_owned()],
+        ..MeshOptions::default()
+    };
+    let mut town = Town::with(&lab, options);
+    town.mesh.ztunnel(1).unwrap().kill().unwrap();
+    let begun = Instant::now();
+    let mut waiting = town.client.connect((town.server.ip4(), PORT), PATIENCE).unwrap();
+    waiting.set_read_timeout(Some(PATIENCE)).unwrap();
+    let ended = waiting.read(&mut [0]).unwrap_err();
+    assert_eq!(ended.kind(), ErrorKind::ConnectionReset, "{ended}");
+    assert!(begun.elapsed() >= wait, "reset after {:?}", begun.elapsed());
+    let agent = town.mesh.agent(1).unwrap();
+    agent
+        .wait_for_log("reset connections for which no proxy has come", PATIENCE)
+        .unwrap();
+    let page = town.mesh.get(1, 15022, "/pods").unwrap().body;
+    assert!(page.contains("because no proxy came in time"), "{page}");
+}
+
+trait Tunnelled {
+    /// Asserts that a new connection of the client's is in the tunnel, whatever else is on the wire.
+    fn in_the_tunnel_only(&self, to: IpAddr);
+}
+
+impl Tunnelled for Town<'_> {
+    #[track_caller]
+    fn in_the_tunnel_only(&self, to: IpAddr) {
+        let (answer, seen) = self.on_the_wire(|| probe::dial(&self.client, (to, PORT), &[]));
+        let own = probe::address(&answer.unwrap(), "client", "getsockname");
+        let is_clear = seen.clear_flows.keys().any(|(from, to)| *from == own || *to == own);
+        assert!(!is_clear && seen.encrypted_bytes > 0, "{seen:?}");
+    }
+}
