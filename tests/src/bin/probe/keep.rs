@@ -36,11 +36,12 @@ pub(crate) fn run(keep: &Keep) -> Result<()> {
     runtime()?.block_on(async {
         let mut end = signal(SignalKind::terminate())?;
         let mut streams = Vec::with_capacity(keep.connections);
-        let mut opening = JoinSet::new();
+        let mut opening = JoinSet::<Result<TcpStream>>::new();
         for number in 0..keep.connections {
             if number >= AT_A_TIME {
                 let opened = opening.join_next().await.context("none is on its way")?;
-                streams.push(opened??);
+                let stream = opened?.with_context(|| format!("with {} open", streams.len()))?;
+                streams.push(stream);
             }
             opening.spawn(open(keep.to, patience));
         }
@@ -82,7 +83,7 @@ async fn open(to: SocketAddr, patience: Duration) -> Result<TcpStream> {
     let connect = timeout(patience, TcpStream::connect(to));
     let mut stream = connect.await.context("connect")?.context("connect")?;
     stream.write_all(&[0]).await?;
-    answer(&mut stream, 0, patience).await?;
+    answer(&mut stream, 0, patience).await.context("the first byte")?;
     Ok(stream)
 }
 
