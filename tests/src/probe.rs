@@ -88,31 +88,6 @@ pub fn hold(pod: &Pod, to: impl Into<SocketAddr>) -> Crowd {
     crowd("hold", pod, to.into())
 }
 
-/// Very many open connections that are idle; `probe echo` must be at the other end. Returns when all are open.
-pub fn keep(pod: &Pod, to: impl Into<SocketAddr>, connections: usize) -> Crowd {
-    let mut command = command();
-    command
-        .args(["keep", "--to", &to.into().to_string()])
-        .args(["--connections", &connections.to_string()]);
-    let mut process = pod.spawn("keep", &mut command).unwrap();
-    process
-        .wait_for_log("open", 3 * PATIENCE)
-        .unwrap_or_else(|error| panic!("{error:#}"));
-    Crowd { process }
-}
-
-/// The other end of [`keep`].
-pub fn echo(pod: &Pod, port: u16) -> Process {
-    let listen = format!("[::]:{port}");
-    let mut process = pod
-        .spawn("echo", command().args(["echo", "--listen", &listen]))
-        .unwrap();
-    process
-        .wait_for_log("listening", PATIENCE)
-        .unwrap_or_else(|error| panic!("{error:#}"));
-    process
-}
-
 fn crowd(kind: &str, pod: &Pod, to: SocketAddr) -> Crowd {
     static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let name = format!("{kind}-{}", COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));

@@ -2,7 +2,7 @@
 //!
 //! Ordinary programs know few of the ways to make a connection; this one knows them all, and checks every byte. `serve` is
 //! the server, `dial` one client with one way of connecting, `storm` makes new connections without pause, `hold` keeps some
-//! open and in use, `time` measures them, `garbage` sends what no protocol allows; `keep` and `echo` are for thousands. Clients print their findings as one line of JSON.
+//! open and in use, `time` measures them, `garbage` sends what no protocol allows. Clients print their findings as one line of JSON.
 //!
 //! In clusters, where a program has nobody beside it to tell it what to do, `answer` is the server, `ask` asks it once, at the moment
 //! it starts, and `load` asks it at a fixed rate until it is told to end.
@@ -12,7 +12,6 @@ mod ask;
 mod connect;
 mod crowd;
 mod garbage;
-mod keep;
 mod load;
 mod pattern;
 mod ring;
@@ -50,14 +49,6 @@ enum Role {
     Time(time::Time),
     /// Connections that carry garbage
     Garbage(garbage::Garbage),
-    /// Open very many connections and keep them until SIGTERM; then prints whether each still carries a byte
-    Keep(keep::Keep),
-    /// Send back what comes, on very many connections; prints `listening`
-    Echo {
-        /// Where to listen; `[::]:PORT` takes IPv4, too
-        #[arg(long)]
-        listen: SocketAddr,
-    },
     /// Serve HTTP, a protocol in which the server speaks first, and gRPC's health check
     Answer(answer::Answer),
     /// Ask `answer` once, now; prints what came of it
@@ -74,8 +65,6 @@ fn main() -> ExitCode {
         Role::Hold(crowd) => crowd::hold(&crowd),
         Role::Time(options) => time::run(&options),
         Role::Garbage(garbage) => garbage::run(&garbage),
-        Role::Keep(keep) => keep::run(&keep),
-        Role::Echo { listen } => keep::echo(listen),
         Role::Answer(answer) => answer::run(&answer),
         Role::Ask(ask) => ask::run(&ask),
         Role::Load(load) => load::run(&load),
