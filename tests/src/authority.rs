@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     root: CertificateDer<'static>,
+    root_pem: String,
 }
 
 /// A certificate chain with its key.
@@ -37,6 +38,7 @@ impl Authority {
         Self {
             issuer: Issuer::from_ca_cert_pem(&pem, key).unwrap(),
             root,
+            root_pem: pem,
         }
     }
 
@@ -47,10 +49,11 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         params.distinguished_name.push(DnType::CommonName, "stranger");
-        let root = params.self_signed(&key).unwrap().der().clone();
+        let root = params.self_signed(&key).unwrap();
         Self {
             issuer: Issuer::new(params, key),
-            root,
+            root: root.der().clone(),
+            root_pem: root.pem(),
         }
     }
 
@@ -82,6 +85,17 @@ impl Authority {
     pub fn leaf(&self, uris: &[&str]) -> Leaf {
         let (now, hour) = (OffsetDateTime::now_utc(), time::Duration::HOUR);
         self.leaf_between(uris, now - hour, now + hour)
+    }
+
+    /// A certificate with its key, and the root that signed it, each in PEM, for a server of this address outside the mesh's own
+    /// TLS.
+    pub fn server(&self, address: std::net::IpAddr) -> [String; 3] {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::IpAddress(address)];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let leaf = params.signed_by(&key, &self.issuer).unwrap();
+        [leaf.pem(), key.serialize_pem(), self.root_pem.clone()]
     }
 
     /// A certificate for these URIs and this time.

@@ -2,7 +2,8 @@
 //!
 //! Each test makes a lab of its own (see `culvert-lab`), runs the real programs in it, and drives them with `probe`
 //! (`bin/probe/`), an application that knows the many ways to connect and checks every byte. Where a test plays a node that
-//! misbehaves, [`authority`] makes its certificates and [`tunnel`] is its end of the tunnel.
+//! misbehaves, [`authority`] makes its certificates and [`tunnel`] is its end of the tunnel. [`programs`] runs what others have
+//! written: databases, brokers, mail servers.
 //!
 //! These are tests' means, so they panic with a message where a test would fail anyway.
 #![allow(
@@ -16,6 +17,7 @@ pub mod echo;
 pub mod memory;
 mod patience;
 pub mod probe;
+pub mod programs;
 pub mod town;
 pub mod tunnel;
 

@@ -143,6 +143,45 @@ fn a_client_has_as_many_connections_as_without_a_mesh() {
     assert_eq!(open.len(), 240);
 }
 
+/// A client that has used up its ports towards one destination hears of it at once, as without a mesh, and not by a reset or by
+/// silence; other destinations are there meanwhile, and this one is again once a connection has ended.
+#[test]
+fn a_client_without_ports_for_one_destination_is_told_and_reaches_all_others() {
+    let lab = lab("ports_used_up");
+    let town = Town::meshed(&lab);
+    narrow(&town.client);
+    let any: IpAddr = "::".parse().unwrap();
+    let listener = town.server.listen((any, PORT)).unwrap();
+    for address in town.server.addresses() {
+        let to = SocketAddr::new(address, PORT);
+        let mut open = Vec::new();
+        let error = loop {
+            match town.client.connect(to, PATIENCE) {
+                Ok(client) => open.push((client, listener.accept().unwrap().0)),
+                Err(error) => break error,
+            }
+            assert!(open.len() <= NARROW.len(), "more connections than ports");
+        };
+        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable, "{to}: {error}");
+        // The mesh's own tunnels take a port or two.
+        assert!(open.len() >= NARROW.len() - 10, "{to}: no port after {}", open.len());
+        let other = town.server.listen((any, PORT + 1)).unwrap();
+        for address in town.server.addresses() {
+            connect(&town.client, SocketAddr::new(address, PORT + 1), &other);
+        }
+        for (client, served) in &mut open {
+            client.write_all(b"x").unwrap();
+            served.read_exact(&mut [0]).unwrap();
+        }
+        open.truncate(1);
+        wait_until("ports are free again", PATIENCE, || {
+            let client = town.client.connect(to, PATIENCE);
+            client.is_ok_and(|_| listener.accept().is_ok())
+        })
+        .unwrap();
+    }
+}
+
 /// The kernel gives no port of the mesh to a socket of the pod while it is in the mesh, and the pod has back what it had
 /// afterwards.
 #[test]

@@ -145,25 +145,43 @@ fn a_reader_that_stops_holds_the_writer_back_and_nobody_else() {
     assert_eq!(received, written);
 }
 
-#[test]
-fn a_reset_reaches_the_other_end() {
-    let lab = lab("tr_reset");
+/// An abort (SO_LINGER 0) at one end is a reset at the other, never an end: what was to follow is missing, and must not be taken for
+/// all there was.
+fn aborts(name: &str, client_aborts: bool) {
+    let lab = lab(name);
     let town = Town::meshed(&lab);
-    let listener = town.server.listen((IpAddr::from([0, 0, 0, 0]), 8091)).unwrap();
-    let mut client = town.client.connect((town.server.ip4(), 8091), PATIENCE).unwrap();
-    client.write_all(b"begin").unwrap();
-    let (mut server, _) = listener.accept().unwrap();
-    server.set_read_timeout(Some(PATIENCE)).unwrap();
-    server.read_exact(&mut [0u8; 5]).unwrap();
-    socket2::SockRef::from(&client)
-        .set_linger(Some(Duration::ZERO))
-        .unwrap();
-    drop(client);
-    // Whether as a reset or as an end, the server must learn of it rather than wait for ever.
-    let outcome = server.read(&mut [0u8; 5]);
-    assert!(!matches!(&outcome, Ok(count) if *count > 0), "{outcome:?}");
-    let timed_out = matches!(&outcome, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
-    assert!(!timed_out, "the server was not told");
+    let any = IpAddr::from([0u16; 8]);
+    for pod in [&town.server, &town.neighbour] {
+        let listener = pod.listen((any, 8091)).unwrap();
+        for to in pod.addresses() {
+            let mut client = town.client.connect((to, 8091), PATIENCE).unwrap();
+            client.write_all(b"begin").unwrap();
+            let (mut server, _) = listener.accept().unwrap();
+            server.read_exact(&mut [0u8; 5]).unwrap();
+            let (aborting, mut other) = if client_aborts {
+                (client, server)
+            } else {
+                (server, client)
+            };
+            other.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket2::SockRef::from(&aborting)
+                .set_linger(Some(Duration::ZERO))
+                .unwrap();
+            drop(aborting);
+            let error = other.read(&mut [0u8; 5]).map_err(|error| error.kind());
+            assert_eq!(error, Err(std::io::ErrorKind::ConnectionReset), "{to}");
+        }
+    }
+}
+
+#[test]
+fn a_clients_reset_reaches_the_server_as_one() {
+    aborts("tr_rst_client", true);
+}
+
+#[test]
+fn a_servers_reset_reaches_the_client_as_one() {
+    aborts("tr_rst_server", false);
 }
 
 /// Resident memory of a process, bytes.

@@ -5,6 +5,9 @@
 use crate::shell::{self, say};
 use anyhow::{Context, Result, bail};
 use std::{
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -133,7 +136,45 @@ fn install(packages: &[&str], why: &str) -> Result<()> {
     shell::run("refresh package lists", &mut apt(&["update", "--quiet"]))?;
     let mut command = apt(&["install", "--yes", "--quiet", "--no-install-recommends"]);
     command.args(packages);
+    let _no_services = NoServices::for_now()?;
     shell::run("install packages", &mut command).with_context(|| format!("by hand: {by_hand}"))
+}
+
+/// While it lives, packages start no service: the tests run the programs themselves, with data of their own.
+struct NoServices {
+    /// Ours, which goes in the end; none where the machine has a policy of its own.
+    policy: Option<&'static Path>,
+}
+
+impl NoServices {
+    /// Debian's way to say so: invoke-rc.d(8) and deb-systemd-invoke(1) ask this program, and 101 forbids.
+    fn for_now() -> Result<Self> {
+        let path = Path::new("/usr/sbin/policy-rc.d");
+        let open = fs::File::options().write(true).create_new(true).mode(0o755).open(path);
+        let policy = match open {
+            Ok(mut file) => {
+                file.write_all(b"#!/bin/sh\nexit 101\n")
+                    .with_context(|| path.display().to_string())?;
+                Some(path)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
+            Err(error) => return Err(error).with_context(|| format!("make {}", path.display())),
+        };
+        Ok(Self { policy })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if let Some(path) = self.policy
+            && let Err(error) = fs::remove_file(path)
+        {
+            say(&format!(
+                "{} could not be removed, and keeps services from starting: {error}",
+                path.display()
+            ));
+        }
+    }
 }
 
 fn is_installed(package: &str) -> bool {
@@ -143,7 +184,7 @@ fn is_installed(package: &str) -> bool {
 
 /// The version that `cargo install` noted for a crate in our tools folder, for example `0.13.0`.
 fn installed_version(crate_name: &str) -> Option<String> {
-    let noted = std::fs::read_to_string(shell::tools().join(".crates2.json")).ok()?;
+    let noted = fs::read_to_string(shell::tools().join(".crates2.json")).ok()?;
     let noted: serde_json::Value = serde_json::from_str(&noted).ok()?;
     noted.get("installs")?.as_object()?.keys().find_map(|key| {
         let mut words = key.split(' ');

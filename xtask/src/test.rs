@@ -13,6 +13,17 @@ use nextest::Counts;
 pub(crate) use options::Options;
 use std::process::ExitCode;
 
+/// What runs in pods in `tests/tests/real_*.rs`. Where a package has the program without the service, it is that one.
+const APPLICATIONS: [&str; 7] = [
+    "mariadb-server-core",
+    "mariadb-client-core",
+    "postgresql",
+    "redis-server",
+    "nats-server",
+    "python3-aiosmtpd",
+    "curl",
+];
+
 /// Runs it all. The last line of all output is `N passed, N failed`, unless something prevents the tests.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     set_up()?;
@@ -66,6 +77,7 @@ fn set_up() -> Result<()> {
     // nft is there to make rules, so that a test can see that they would be counted.
     let programs = [("cc", "build-essential"), ("ip", "iproute2"), ("nft", "nftables")];
     setup::ensure_programs(&programs, "build Culvert and to run its end-to-end tests")?;
+    setup::ensure_packages(&APPLICATIONS, "see that the mesh carries what such applications say")?;
     runner::ensure()
 }
 

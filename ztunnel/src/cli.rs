@@ -186,6 +186,19 @@ pub(crate) struct EngineArgs {
     /// certificate any more. It takes no new ones from then on.
     #[arg(long, env = "CULVERT_TUNNEL_GRACE", default_value = "1h", value_parser = duration_or_zero)]
     pub(crate) tunnel_grace: Duration,
+
+    /// Silence on a tunnel that carries connections after which its peer is asked for a sign of life.
+    #[arg(long, env = "CULVERT_TUNNEL_PING_INTERVAL", default_value = "10s", value_parser = duration)]
+    pub(crate) tunnel_ping_interval: Duration,
+
+    /// How long the peer may take to answer. Then the tunnel is given up, and the connections that it carries are reset at
+    /// this end.
+    #[arg(long, env = "CULVERT_TUNNEL_PING_TIMEOUT", default_value = "20s", value_parser = duration)]
+    pub(crate) tunnel_ping_timeout: Duration,
+
+    /// After which a tunnel that carries no connection is closed by the side that opened it.
+    #[arg(long, env = "CULVERT_TUNNEL_IDLE", default_value = "5m", value_parser = duration)]
+    pub(crate) tunnel_idle: Duration,
 }
 
 /// How much configuration to hold.

@@ -116,12 +116,18 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
         socket_requests,
         telemetry: Telemetry::new(),
     });
+    let limits = Limits {
+        idle: cli.engine.tunnel_idle,
+        ping_interval: cli.engine.tunnel_ping_interval,
+        ping_timeout: cli.engine.tunnel_ping_timeout,
+        stale_grace: cli.engine.tunnel_grace,
+        ..Limits::default()
+    };
     let config = EngineConfig {
         connect_timeout: cli.engine.connect_timeout,
-        limits: Limits {
-            stale_grace: cli.engine.tunnel_grace,
-            ..Limits::default()
-        },
+        // Silence is noticed by looking.
+        sweep: EngineConfig::default().sweep.min(limits.ping_interval),
+        limits,
         held: Arc::new(HeldBytes::new(
             cli.engine.held_memory.unwrap_or_else(memory::held_bytes),
         )),
