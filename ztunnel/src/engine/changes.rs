@@ -21,12 +21,13 @@ use crate::seam::ListenerRole;
 
 impl Loop {
     pub(super) fn hand_out(&mut self, pod: &LocalPod, waiter: Waiter, socket: OwnedFd) {
-        let unused = match waiter {
-            Waiter::Flow(key) => self.dial_flow(key, socket),
-            Waiter::Tunnel(key) => self.dial_tunnel(key, socket),
-        };
-        if let Some(socket) = unused {
-            pod.return_socket(socket);
+        let mut next = Some((waiter, socket));
+        while let Some((waiter, socket)) = next.take() {
+            let unused = match waiter {
+                Waiter::Flow(key) => self.dial_flow(key, socket),
+                Waiter::Tunnel(key) => self.dial_tunnel(key, socket),
+            };
+            next = unused.and_then(|socket| pod.return_socket(socket));
         }
     }
 

@@ -207,10 +207,10 @@ impl LocalPod {
         served
     }
 
-    /// The regular look: if someone still waits, whoever was asked may have been replaced, so asks again.
+    /// The regular look: if someone still waits, whoever was asked may have been replaced, or had fewer to give, so asks again.
     pub(super) fn ask_again(&self, requests: &UnboundedSender<(Arc<str>, u32)>) {
         let mut stock = self.stock.borrow_mut();
-        if stock.sockets.is_empty() {
+        if stock.sockets.is_empty() || !stock.waiting.is_empty() {
             stock.expected = 0;
         }
         self.ask(&mut stock, requests);
@@ -223,9 +223,15 @@ impl LocalPod {
         stock.sockets.truncate(SCARCE_TARGET as usize);
     }
 
-    /// Puts back a socket that was not used.
-    pub(super) fn return_socket(&self, socket: OwnedFd) {
-        self.stock.borrow_mut().sockets.push(socket);
+    /// Puts back a socket that was not used, or returns it with who waits for one: in the stock it would count as one that
+    /// whoever waits is to get.
+    pub(super) fn return_socket(&self, socket: OwnedFd) -> Option<(Waiter, OwnedFd)> {
+        let mut stock = self.stock.borrow_mut();
+        if let Some(waiter) = stock.waiting.pop_front() {
+            return Some((waiter, socket));
+        }
+        stock.sockets.push(socket);
+        None
     }
 
     /// Whether a connection to this port of the pod would come back to this proxy.
@@ -241,20 +247,42 @@ mod tests {
 
     use super::*;
 
+    fn pod() -> LocalPod {
+        let pod = Pod {
+            uid: "uid".into(),
+            name: "cart".into(),
+            namespace: "shop".into(),
+            identity: SpiffeId::parse("spiffe://cluster.local/ns/shop/sa/cart").unwrap(),
+            addresses: Vec::new(),
+            node: "node-a".into(),
+        };
+        LocalPod::new(Arc::new(pod), Vec::new(), None)
+    }
+
+    /// Several wait, one socket comes, and who gets it does not want it any more.
+    #[test]
+    fn a_socket_that_is_not_wanted_any_more_goes_to_the_next_who_waits_and_nobody_waits_for_one_that_never_comes() {
+        let pod = pod();
+        let (requests, mut requested) = unbounded_channel();
+        let waiter = |index| Waiter::Flow(FlowKey::new(index, 0));
+        for index in 0..3 {
+            assert!(pod.take_socket(waiter(index), &requests).is_none());
+        }
+        let mut served = pod.add_sockets(vec![descriptor()], &requests);
+        let (_, socket) = served.pop().unwrap();
+        let (second, _) = pod.return_socket(socket).unwrap();
+        assert!(matches!(second, Waiter::Flow(key) if key == FlowKey::new(1, 0)));
+        // What was asked for meanwhile does not come: the next look asks for as many as wait, and more.
+        while requested.try_recv().is_ok() {}
+        pod.ask_again(&requests);
+        assert!(requested.try_recv().is_ok_and(|(_, count)| count >= 1));
+        assert_eq!(pod.add_sockets(vec![descriptor()], &requests).len(), 1);
+        assert!(pod.return_socket(descriptor()).is_none());
+    }
+
     #[test]
     fn a_burst_is_served_however_small_the_batches() {
-        let pod = LocalPod::new(
-            Arc::new(Pod {
-                uid: "uid".into(),
-                name: "cart".into(),
-                namespace: "shop".into(),
-                identity: SpiffeId::parse("spiffe://cluster.local/ns/shop/sa/cart").unwrap(),
-                addresses: Vec::new(),
-                node: "node-a".into(),
-            }),
-            Vec::new(),
-            None,
-        );
+        let pod = pod();
         let (requests, mut requested) = unbounded_channel();
         for index in 0..2000 {
             assert!(
