@@ -180,7 +180,12 @@ impl Session {
                 let _ = events.send(Event::Ending(self.id));
                 Ok(None)
             }
-            None => Err(Ending::NoAnswer),
+            None if self.buffer.is_empty() => Err(Ending::NoAnswer),
+            // A newer proxy says more than this agent knows of. What it needs an answer to, it would have asked for in its hello.
+            None => {
+                tracing::debug!("a proxy said something that this agent does not know");
+                Ok(None)
+            }
         }
     }
 
