@@ -128,24 +128,31 @@ impl<'a> Visitor<'a> {
     fn ask(&self, number: u32) -> Result<String> {
         let address = SocketAddr::new(self.page[number as usize % 2], PORT);
         let url = format!("http://{address}/api/books/{}", number / 2 % 3);
-        let mut curl = Command::new("curl");
-        curl.args([
-            "--silent",
-            "--show-error",
-            "--fail",
-            "--noproxy",
-            "*",
-            "--max-time",
-            "15",
-            "--header",
-        ]);
-        let output = self.pod.output(curl.arg(format!("X-Demo: {MARKER}")).arg(&url))?;
+        let output = self.pod.output(&mut curl(&url))?;
         if !output.status.success() {
             anyhow::bail!("{url}: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
         let book: Value = serde_json::from_slice(&output.stdout).with_context(|| url.clone())?;
         check(&book).with_context(|| url)
     }
+}
+
+/// A request of a visitor's.
+pub(super) fn curl(url: &str) -> Command {
+    let mut curl = Command::new("curl");
+    curl.args([
+        "--silent",
+        "--show-error",
+        "--fail",
+        "--noproxy",
+        "*",
+        "--max-time",
+        "15",
+    ])
+    .arg("--header")
+    .arg(format!("X-Demo: {MARKER}"))
+    .arg(url);
+    curl
 }
 
 /// Whether every service of the shop had its part in the page.

@@ -19,7 +19,6 @@ use open_connections::OpenConnections;
 use serde_json::Value;
 use std::{
     net::{IpAddr, SocketAddr},
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -121,19 +120,8 @@ fn attempts(from: &Pod, to: &[SocketAddr; 2]) -> Result<Tally> {
     let mut tally = Tally::default();
     for number in 0..REFUSALS {
         let url = format!("http://{}/health", to[number as usize % 2]);
-        let mut curl = Command::new("curl");
-        curl.args([
-            "--silent",
-            "--show-error",
-            "--fail",
-            "--noproxy",
-            "*",
-            "--max-time",
-            "10",
-        ])
-        .args(["--connect-timeout", CONNECT_SECONDS, "--header"])
-        .arg(format!("X-Demo: {MARKER}"))
-        .arg(&url);
+        let mut curl = visits::curl(&url);
+        curl.args(["--connect-timeout", CONNECT_SECONDS]);
         let output = from.output(&mut curl)?;
         tally.count(match output.status.success() {
             true => Ok(String::new()),
