@@ -16,9 +16,14 @@ use super::{AuthorityError, root::file};
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// When a file was written last, and its length; none where there is none.
+type State = Option<(SystemTime, u64)>;
+
 /// The file, and what was read of it last.
 pub(crate) struct RevocationFile {
     path: PathBuf,
+    /// The file's state before it was read first: what changes from then on is noticed, also before it is followed.
+    opened: State,
     lists: watch::Sender<Arc<str>>,
     problem: watch::Sender<Option<String>>,
 }
@@ -30,9 +35,11 @@ impl RevocationFile {
     /// When it cannot be read or holds a list that does not parse: a controller that does not know what is revoked must not
     /// tell proxies that nothing is.
     pub(crate) fn open(path: &Path) -> Result<Self, AuthorityError> {
+        let opened = state(path);
         let lists = read(path)?;
         Ok(Self {
             path: path.to_owned(),
+            opened,
             lists: watch::Sender::new(lists),
             problem: watch::Sender::new(None),
         })
@@ -50,10 +57,10 @@ impl RevocationFile {
 
     /// Follows the file. What was read before stays in force while it cannot be used. Never ends.
     pub(crate) async fn follow(&self) {
-        let mut seen = self.state();
+        let mut seen = self.opened;
         loop {
             tokio::time::sleep(LOOK).await;
-            let now = self.state();
+            let now = state(&self.path);
             if now == seen {
                 continue;
             }
@@ -77,11 +84,11 @@ impl RevocationFile {
             }
         }
     }
+}
 
-    fn state(&self) -> Option<(SystemTime, u64)> {
-        let metadata = fs::metadata(&self.path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
-    }
+fn state(path: &Path) -> State {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 /// The lists of a file, checked.

@@ -47,14 +47,21 @@ pub(crate) struct RootFolder {
     certificate: PathBuf,
     key: PathBuf,
     trust_domain: String,
+    /// The files' state before they were read first: what changes from then on is noticed, also before they are followed.
+    began: State,
 }
+
+/// When each of the two files was written last, and its length; none where there is none.
+type State = [Option<(SystemTime, u64)>; 2];
 
 impl RootFolder {
     /// The root in `folder`, for identities of `trust_domain`.
     pub(crate) fn new(folder: &Path, trust_domain: &str) -> Self {
+        let (certificate, key) = (folder.join("root.pem"), folder.join("root.key"));
         Self {
-            certificate: folder.join("root.pem"),
-            key: folder.join("root.key"),
+            began: state([&certificate, &key]),
+            certificate,
+            key,
             trust_domain: trust_domain.to_owned(),
         }
     }
@@ -84,10 +91,10 @@ impl RootFolder {
 
     /// Follows the files: a root that replaces the one there is taken over. Never ends.
     pub(crate) async fn follow(&self, authority: &Authority) {
-        let mut seen = self.state();
+        let mut seen = self.began;
         loop {
             tokio::time::sleep(LOOK).await;
-            let now = self.state();
+            let now = state([&self.certificate, &self.key]);
             // One of two files has been written: the other will be.
             if now == seen || now.iter().any(Option::is_none) {
                 continue;
@@ -100,13 +107,6 @@ impl RootFolder {
                 Err(error) => tracing::error!(%error, "the root that was there before stays in use"),
             }
         }
-    }
-
-    fn state(&self) -> [Option<(SystemTime, u64)>; 2] {
-        [&self.certificate, &self.key].map(|path| {
-            let metadata = fs::metadata(path).ok()?;
-            Some((metadata.modified().ok()?, metadata.len()))
-        })
     }
 
     fn load(&self, material: Material) -> Result<Signer, AuthorityError> {
@@ -125,6 +125,13 @@ impl RootFolder {
         tracing::info!(path = %self.certificate.display(), self.trust_domain, "made a new root certificate");
         self.load(material)
     }
+}
+
+fn state(files: [&PathBuf; 2]) -> State {
+    files.map(|path| {
+        let metadata = fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    })
 }
 
 fn read(path: &Path) -> Result<Option<String>, AuthorityError> {
