@@ -73,17 +73,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return policy::run(lab, options, &progress, began);
     }
     let played = steps::play(&lab, options.requests, options.keep, &progress, began);
-    let facts = match played {
-        Ok(facts) => facts,
-        // What failed is what is being removed.
-        Err(_) if progress::is_interrupted() => progress::wait_for_the_end(),
-        Err(error) => {
-            progress.finish(false);
-            eprintln!("{}", lab.logs(12));
-            return Err(error);
-        }
-    };
-    progress.finish(true);
+    let facts = progress.ended(&lab, played)?;
     show::print(&facts, options.json)?;
     let broken = facts.broken_promises();
     if options.keep {

@@ -1,5 +1,7 @@
 //! Saying what is happening: a spinner on a terminal, plain lines otherwise. Always on standard error.
 
+use anyhow::Result;
+use culvert_lab::Lab;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     io::{IsTerminal, stderr},
@@ -25,7 +27,7 @@ pub(super) fn is_interrupted() -> bool {
 }
 
 /// Waits for the thread that removes what was made, which ends this program.
-pub(super) fn wait_for_the_end() -> ! {
+fn wait_for_the_end() -> ! {
     loop {
         std::thread::park();
     }
@@ -101,6 +103,19 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+
+    /// What was played has ended: what it found out, or why it failed, with the last words of the lab's programs. Where it is
+    /// being given up, what failed is what is being removed, and this does not return.
+    pub(super) fn ended<T>(&self, lab: &Lab, played: Result<T>) -> Result<T> {
+        if played.is_err() && is_interrupted() {
+            wait_for_the_end();
+        }
+        self.finish(played.is_ok());
+        if played.is_err() {
+            eprintln!("{}", lab.logs(12));
+        }
+        played
     }
 
     fn end_step(&self, well: bool) {

@@ -8,7 +8,7 @@ mod open_connections;
 
 use super::{
     Options,
-    progress::{self, Progress},
+    progress::Progress,
     shop::{self, NAMESPACE, PORT, Shop},
     visits::{self, MARKER, Tally},
 };
@@ -34,16 +34,7 @@ const OUTSIDE: &str = "outside";
 /// Plays the demo, prints what was found out, and fails where it is not as promised.
 pub(super) fn run(lab: Lab, options: &Options, progress: &Progress, began: Instant) -> Result<()> {
     let played = play(&lab, options.requests, progress, began);
-    let facts = match played {
-        Ok(facts) => facts,
-        Err(_) if progress::is_interrupted() => progress::wait_for_the_end(),
-        Err(error) => {
-            progress.finish(false);
-            eprintln!("{}", lab.logs(12));
-            return Err(error);
-        }
-    };
-    progress.finish(true);
+    let facts = progress.ended(&lab, played)?;
     drop(lab);
     facts.print(options.json);
     let broken = facts.broken_promises();
