@@ -71,8 +71,9 @@ fn is_direct(town: &Town<'_>) -> bool {
     let dial = || probe::dial(&town.client, (town.server.ip4(), PORT), &["--timeout", "3"]);
     let (answer, seen) = town.on_the_wire(dial);
     answer.is_ok_and(|found| {
-        let own = probe::address(&found, "client", "getsockname");
-        seen.clear_flows.keys().any(|(from, to)| *from == own || *to == own)
+        // The client's own socket, or one that its proxy made for it.
+        let from = probe::address(&found, "server", "accept");
+        seen.clear_flows.keys().any(|(one, other)| *one == from || *other == from)
     })
 }
 
@@ -202,6 +203,96 @@ fn without_a_proxy_what_arrives_from_outside_the_tunnel_reaches_the_application(
     let refused = stranger.connect((town.server.ip4(), 15008), PATIENCE).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{refused}");
     assert!(total(&town, &town.server, "inbound") > 0.0);
+}
+
+/// How many connections the proxy of node 1 has sent direct for want of another one.
+fn sent_direct(town: &Town<'_>) -> f64 {
+    let metrics = town.mesh.get(1, 15020, "/metrics").unwrap().body;
+    let line = metrics
+        .lines()
+        .find(|line| line.starts_with("culvert_ztunnel_fallback_connections_total "));
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
+        .unwrap_or(0.0)
+}
+
+#[test]
+fn a_peer_whose_node_has_no_proxy_is_reached_direct_and_in_the_tunnel_when_it_is_back() {
+    let lab = lab("fb_peer");
+    let mut town = town(&lab, false);
+    let storm = probe::storm(&town.client, (town.server.ip4(), PORT));
+    assert!(sent_direct(&town) < 0.5);
+    town.mesh.ztunnel(2).unwrap().kill().unwrap();
+    wait_direct(&town, "the peer's proxy killed");
+    assert_direct(&town, "the peer's proxy killed");
+    assert!(sent_direct(&town) > 0.0);
+    assert!(
+        total(&town, &town.client, "outbound") < 0.5,
+        "the client's own proxy serves"
+    );
+    let ztunnel = town.mesh.ztunnel(1).unwrap();
+    ztunnel
+        .wait_for_log("the connection goes direct, in plaintext", PATIENCE)
+        .unwrap();
+    // What the peer's application refuses is refused, and not tried for as long as a connection may take.
+    let begun = Instant::now();
+    probe::dial(&town.client, (town.server.ip4(), PORT + 1), &["--timeout", "10"]).unwrap_err();
+    assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
+
+    town.mesh.start_ztunnel(2).unwrap();
+    town.mesh.wait_for_ztunnel(2).unwrap();
+    town.wait_in_the_tunnel(&town.server, PORT);
+    let counted = sent_direct(&town);
+    for _ in 0..20 {
+        town.in_the_tunnel_only(town.server.ip4().into());
+    }
+    assert!((sent_direct(&town) - counted).abs() < 0.5);
+    let outcome = storm.stop();
+    assert!(outcome.done > 0 && outcome.failed <= IN_FLIGHT, "{outcome:?}");
+}
+
+#[test]
+fn a_peer_without_a_proxy_is_not_reached_direct_unless_both_ends_want_it_and_none_is_strict() {
+    let lab = lab("fb_peers");
+    let mut town = town(&lab, false);
+    let object = json!({
+        "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
+        "metadata": { "name": "server", "namespace": "town" },
+        "spec": { "selector": { "matchLabels": { "app": "server" } }, "mtls": { "mode": "STRICT" } },
+    });
+    lab.apply(&object).unwrap();
+    let lenient = lab.pod(PodSpec::new("town", "lenient").on(2)).unwrap();
+    let _serving = probe::serve(&lenient, PORT);
+    wait_until("the agent knows", PATIENCE, || {
+        let strict = |pod: &Pod| state(&town, pod)["guard"]["strict"].as_bool();
+        strict(&town.server) == Some(true) && strict(&lenient) == Some(false)
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(30)));
+    let loner = PodSpec::new("town", "loner")
+        .on(1)
+        .annotation("culvert.dev/fallback", "none");
+    let loner = lab.pod(loner).unwrap();
+    town.mesh.wait_enrolled(&[&loner], true, PATIENCE).unwrap();
+    let to = |ip: IpAddr| SocketAddr::from((ip, PORT));
+    for from in [&town.client, &loner] {
+        for peer in [&town.server, &lenient] {
+            probe::dial(from, to(peer.ip4().into()), &["--timeout", "10"]).unwrap();
+        }
+    }
+    let capture = culvert_lab::Capture::start(lab.node(1).namespace(), "wire", &[]).unwrap();
+    town.mesh.ztunnel(2).unwrap().kill().unwrap();
+    for (from, peer, why) in [
+        (&town.client, &town.server, "a strict peer"),
+        (&loner, &lenient, "a client that does not want it"),
+    ] {
+        let answer = probe::dial(from, to(peer.ip4().into()), &["--timeout", "3"]);
+        assert!(answer.is_err(), "{why}: {answer:?}");
+    }
+    let seen = capture.take();
+    assert_eq!(seen.clear_bytes, 0, "{:?}", seen.clear_flows);
+    assert!(sent_direct(&town) < 0.5);
+    // The same peer takes what another client sends.
+    probe::dial(&town.client, to(lenient.ip4().into()), &["--timeout", "10"]).unwrap();
+    assert!(sent_direct(&town) > 0.5);
 }
 
 #[test]

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use culvert_objects::{Enrolment, Finding, Key, Kind, Namespace, Node, ObjectName, Pod, enrolment, service_account};
+use culvert_objects::{
+    Enrolment, FALLBACK_ANNOTATION, Fallback, Finding, Key, Kind, Namespace, Node, ObjectName, Pod, enrolment,
+    service_account,
+};
 use culvert_proto::workload::{Locality, NetworkMode, PortList, TunnelProtocol, Workload, WorkloadType};
+use culvert_proto::{DIRECT, FALLBACK, extension_of_text};
 
 use super::agents::Agents;
 use super::health::Health;
@@ -76,6 +80,9 @@ pub(super) fn workload(
         ..Workload::default()
     };
     Health::of_pod(pod).tell(&mut workload);
+    if is_tunnelled && falls_back(reader, name, pod) {
+        workload.extensions.push(extension_of_text(FALLBACK, DIRECT));
+    }
     Some((workload, finding))
 }
 
@@ -114,6 +121,19 @@ fn is_tunnelled(reader: &Reader<'_>, agents: &Agents, name: &ObjectName, pod: &P
         return Err(Finding::of_object(Kind::Pod, name, "spec.nodeName", message));
     }
     Ok(true)
+}
+
+/// Whether its connections go direct while its node has no proxy. An unknown value does not allow it; the agent of its node has
+/// reported it.
+fn falls_back(reader: &Reader<'_>, name: &ObjectName, pod: &Pod) -> bool {
+    let namespace = reader.get::<Namespace>(&name.home());
+    let annotations = namespace.and_then(|namespace| namespace.metadata.annotations.as_ref());
+    let of_namespace = annotations.and_then(|annotations| annotations.get(FALLBACK_ANNOTATION));
+    let of_pod = pod.annotations.get(FALLBACK_ANNOTATION);
+    matches!(
+        Fallback::of(of_namespace.map(|value| &**value), of_pod),
+        Ok(Fallback::Direct)
+    )
 }
 
 /// The node that the pod runs on, once that is decided.

@@ -146,6 +146,13 @@ pub const HEALTH: &str = "culvert.dev/health";
 /// The one kind of [`HEALTH`]: ready, and about to end.
 pub const TERMINATING: &str = "terminating";
 
+/// Name of the extension of a [`workload::Workload`] that says what becomes of its connections while its node has no proxy. Its
+/// configuration is a `google.protobuf.StringValue`, [`DIRECT`]. Culvert's own: Istio has no such thing.
+pub const FALLBACK: &str = "culvert.dev/fallback";
+
+/// The one kind of [`FALLBACK`]: they go direct, in plaintext.
+pub const DIRECT: &str = "direct";
+
 /// Type URL of a text as an extension's configuration.
 pub const TEXT_TYPE: &str = "type.googleapis.com/google.protobuf.StringValue";
 

@@ -6,7 +6,7 @@ use culvert_identity::SpiffeId;
 use culvert_policy::{Connection, Policy, Scope, Strictness, Verdict, evaluate};
 
 use crate::{
-    Mesh,
+    Mesh, Workload,
     decision::{Awaited, Denial, Inbound},
     mesh::Bound,
     pod::Pod,
@@ -79,6 +79,14 @@ impl Mesh {
         Some(policies.map_or(Strictness::EVERY_PORT, |policies| {
             Strictness::of(policies.iter().map(|policy| &**policy))
         }))
+    }
+
+    /// Whether a connection of `pod` to `peer`, whose node has no proxy, may go direct: both ends want that, and the pod is not
+    /// known to be strict, nor possibly so. A strict peer's own node lets nothing in
+    /// but the tunnel, whether it has a proxy or not, and does not refuse that.
+    pub fn may_go_direct(&self, pod: &Pod, peer: &Workload) -> bool {
+        let own = self.workload_of(pod).is_some_and(|own| own.falls_back);
+        own && peer.falls_back && self.strictness(pod).is_some_and(|own| !own.strict)
     }
 
     /// What [`inbound`](Self::inbound) depends on, to be compared with what it was.

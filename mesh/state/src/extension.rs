@@ -1,6 +1,6 @@
 //! Extensions of Culvert's own, whose configuration is a text.
 
-use culvert_proto::{CLIENT_IP, SESSION_AFFINITY, TEXT_TYPE, workload::Extension};
+use culvert_proto::{CLIENT_IP, DIRECT, FALLBACK, SESSION_AFFINITY, TEXT_TYPE, workload::Extension};
 use prost::Message as _;
 
 use crate::error::ResourceError;
@@ -13,6 +13,11 @@ pub(crate) fn text_of(extensions: &[Extension], name: &'static str) -> Result<Op
     let config = found.config.as_ref().filter(|config| config.type_url == TEXT_TYPE);
     let text = String::decode(config.ok_or(ResourceError::Missing(name))?.value.as_slice());
     text.map(Some).map_err(|error| ResourceError::Decode(error.to_string()))
+}
+
+/// Whether a workload's connections go direct while its node has no proxy. What is not understood is no leave to send plaintext.
+pub(crate) fn falls_back(extensions: &[Extension]) -> bool {
+    matches!(text_of(extensions, FALLBACK), Ok(Some(kind)) if kind == DIRECT)
 }
 
 /// Whether all that a client opens goes to one endpoint.

@@ -11,7 +11,7 @@ use rustc_hash::FxHashSet;
 use crate::{
     Workload,
     error::ResourceError,
-    extension::{is_sticky, text_of},
+    extension::{falls_back, is_sticky, text_of},
     service::{Balancing, Closeness, Mode, Service, ServicePort},
     workload::{Health, Locality, Membership},
 };
@@ -136,6 +136,7 @@ impl Parser {
                 Ok(mode) => mode == proto::NetworkMode::HostNetwork,
                 Err(_) => return Err(unknown("network_mode", wire.network_mode)),
             },
+            falls_back: falls_back(&wire.extensions),
             weight: wire.capacity.unwrap_or(1),
             open: Arc::default(),
             trouble: Arc::default(),

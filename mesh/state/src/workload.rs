@@ -65,6 +65,8 @@ pub struct Workload {
     pub is_pod: bool,
     /// It shares its address with its node, and with others there.
     pub host_network: bool,
+    /// While its node has no proxy, its connections go direct.
+    pub falls_back: bool,
     /// Weight in load balancing.
     pub weight: u32,
     /// Connections that this proxy has open to it. The same counter through all versions of the workload.

@@ -53,6 +53,12 @@ pub enum Failure {
         /// Whether identities or protocols disagree, which another attempt does not change.
         final_: bool,
     },
+    /// Nobody serves the peer's tunnel port.
+    #[error("tunnel to {to}: {}: nobody serves the tunnel there", Errno::CONNREFUSED)]
+    NoTunnel {
+        /// The peer's tunnel port.
+        to: SocketAddr,
+    },
     /// An attempt took so long that another endpoint is tried.
     #[error("no answer from {to} within {after:?}")]
     NoAnswer {
@@ -111,7 +117,11 @@ impl Failure {
     /// Whether another endpoint may do better: no byte of the application has left yet.
     pub fn is_of_endpoint(&self) -> bool {
         match self {
-            Self::Tunnel { .. } | Self::TunnelLost(_) | Self::Connect { .. } | Self::NoAnswer { .. } => true,
+            Self::Tunnel { .. }
+            | Self::NoTunnel { .. }
+            | Self::TunnelLost(_)
+            | Self::Connect { .. }
+            | Self::NoAnswer { .. } => true,
             Self::Refused { status, .. } => *status == 503,
             Self::ResetByPeer(code) => *code == ErrorCode::RefusedStream,
             _ => false,
@@ -124,7 +134,7 @@ impl Failure {
         match self {
             Self::Tunnel { final_, .. } => !final_,
             Self::ResetByPeer(code) => *code == ErrorCode::RefusedStream,
-            Self::TunnelLost(_) | Self::NoAnswer { .. } => true,
+            Self::NoTunnel { .. } | Self::TunnelLost(_) | Self::NoAnswer { .. } => true,
             _ => false,
         }
     }
@@ -173,6 +183,9 @@ impl Failure {
 
     /// For a tunnel whose TCP connection failed.
     pub fn tunnel(to: SocketAddr, error: &io::Error) -> Self {
+        if Errno::from_io_error(error) == Some(Errno::CONNREFUSED) {
+            return Self::NoTunnel { to };
+        }
         Self::Tunnel {
             to,
             why: error.to_string().into(),

@@ -80,6 +80,7 @@ fn workload(workload: &Workload) -> Value {
             Health::NotReady => "unhealthy",
         },
         "host_network": workload.host_network,
+        "falls_back": workload.falls_back,
         "waypoint": workload.waypoint.as_deref(),
         "workload": &*workload.workload_name,
         "kind": workload.kind,

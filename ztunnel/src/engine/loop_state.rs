@@ -58,6 +58,8 @@ pub(super) struct Loop {
     pub(super) sources: Sources,
     /// Lines of the access log about tunnels that were refused.
     pub(super) refusals: Refusals,
+    /// Of connections that go direct for want of a proxy at their peer's node.
+    pub(super) went_direct: Refusals,
     pub(super) flows: Arena<Flow, FlowKind>,
     pub(super) tunnels: Arena<Tunnel, TunnelKind>,
     /// Tunnels that there have been.
@@ -175,6 +177,7 @@ impl Loop {
             resuming: false,
             sources: Sources::new(config.admission.source, now),
             refusals: Refusals::new(config.admission.refusal_lines, now),
+            went_direct: Refusals::new(config.admission.refusal_lines, now),
             flows: Arena::new(),
             tunnels: Arena::new(),
             tunnels_made: 0,

@@ -43,6 +43,16 @@ fn leads_elsewhere(mesh: &Mesh, flow: &Flow) -> bool {
     }
 }
 
+/// Whether a flow whose peer serves no tunnel goes to the peer itself: the endpoint that it was to reach is the workload's own
+/// address, and both ends want it.
+fn goes_direct(mesh: &Mesh, flow: &Flow, failure: &Failure) -> bool {
+    let Failure::NoTunnel { to } = failure else {
+        return false;
+    };
+    let peer = flow.peer.workload.as_deref();
+    to.ip() == flow.target.ip() && peer.is_some_and(|peer| mesh.may_go_direct(&flow.pod.pod, peer))
+}
+
 impl Loop {
     /// An application's captured connection.
     pub(super) fn accept_outbound(&mut self, pod: Rc<LocalPod>, fd: OwnedFd, source: SocketAddr) {
@@ -215,6 +225,9 @@ impl Loop {
             }
             flow.attempts.tried.push(flow.target);
             let elsewhere = leads_elsewhere(&self.mesh, flow);
+            if !elsewhere && goes_direct(&self.mesh, flow, &failure) {
+                return self.go_direct(key);
+            }
             flow.attempts.failed(&failure, elsewhere)
         } else {
             None
@@ -228,6 +241,22 @@ impl Loop {
             }
             _ => self.end(key, Err(failure)),
         }
+    }
+
+    /// To the peer itself, past the tunnel that nobody serves there. Should that be refused too, the next attempt is one at the
+    /// tunnel again.
+    fn go_direct(&mut self, key: FlowKey) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        if let Some(passed_over) = self.went_direct.line(self.now) {
+            let (pod, to) = (&flow.pod.pod.uid, flow.target);
+            tracing::warn!(%pod, %to, passed_over, "no proxy serves the peer's node: the connection goes direct, in plaintext");
+        }
+        self.shared.telemetry.proxy().fallback_connections.inc();
+        flow.peer.identity = None;
+        flow.tunnel_address = None;
+        flow.attempts.tried.clear();
+        flow.far = Far::None;
+        self.need_socket(key);
     }
 
     /// An attempt has had its time. Where there is another endpoint, that is tried; else there is nothing better than to

@@ -1,10 +1,11 @@
-//! How many tunnels were refused, for the access log.
+//! How many times something happened that is not logged each time.
 
 use std::time::Instant;
 
 use culvert_tunnel::admission::{Bucket, Rate};
 
-/// Limits what refused tunnels write into the access log: strangers cause them, as many as they like.
+/// Limits the lines about what happens as often as others like: tunnels of strangers that are refused, connections to a node
+/// without a proxy.
 #[derive(Debug)]
 pub(super) struct Refusals {
     rate: Rate,

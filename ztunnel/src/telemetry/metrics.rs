@@ -28,6 +28,8 @@ pub(crate) struct ProxyMetrics {
     pub(crate) held_connections: Family<[(&'static str, &'static str); 1], Counter>,
     /// Connections that were denied, by reason: see `culvert_state::Denial::reason`.
     pub(crate) denied_connections: Family<[(&'static str, &'static str); 1], Counter>,
+    /// Connections that went direct because their peer's node has no proxy.
+    pub(crate) fallback_connections: Counter,
     /// Tunnels that were opened, by role (`client` dialled, `server` accepted) and by how keys were exchanged.
     pub(crate) tunnels_opened: Family<[(&'static str, &'static str); 2], Counter>,
     /// Tunnels that ended before their connections did, by reason: `certificate`, `silent`, `lost`.
@@ -86,6 +88,11 @@ impl ProxyMetrics {
             "culvert_ztunnel_denied_connections",
             "Connections that policy or resolution denied, by reason",
             metrics.denied_connections.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_fallback_connections",
+            "Connections that went direct because no proxy serves their peer's node (culvert.dev/fallback: direct at both ends)",
+            metrics.fallback_connections.clone(),
         );
         registry.register(
             "culvert_ztunnel_tunnels_opened",

@@ -251,3 +251,44 @@ fn ports_are_strict_as_the_policies_that_bind_the_pod_say_and_all_while_one_is_m
         "named, and not here"
     );
 }
+
+#[test]
+fn only_between_ends_that_both_want_it_and_from_none_that_may_be_strict_does_anything_go_direct() {
+    let direct = |workload: workload::Workload, kind: &str| workload::Workload {
+        extensions: vec![culvert_proto::extension_of_text(culvert_proto::FALLBACK, kind)],
+        ..workload
+    };
+    let peer = || super::workload("peer", &["198.18.0.9"]);
+    let may = |world: &mut World| {
+        let mesh = world.mesh();
+        let peer = mesh.workload_at("198.18.0.9".parse().unwrap()).unwrap();
+        mesh.may_go_direct(&client(), &peer)
+    };
+    for (own, others, expected) in [
+        (direct(client_workload(), "direct"), direct(peer(), "direct"), true),
+        (client_workload(), direct(peer(), "direct"), false),
+        (direct(client_workload(), "direct"), peer(), false),
+        (direct(client_workload(), "direct"), direct(peer(), "Direct"), false),
+        (direct(client_workload(), ""), direct(peer(), "direct"), false),
+    ] {
+        let mut world = World::new(false).with(&[own, others], &[]);
+        assert_eq!(may(&mut world), expected);
+    }
+    let mut world = World::new(false).with(&[direct(peer(), "direct")], &[]);
+    assert!(!may(&mut world), "nothing is known of the pod's own");
+    world.put(direct(client_workload(), "direct"));
+    assert!(may(&mut world));
+    let mtls = culvert_policy::istio::Mtls {
+        mode: culvert_policy::istio::Mode::Strict,
+        exceptions: [].into(),
+    };
+    let mut strict = mtls.policy("shop", "strict").unwrap();
+    strict.scope = Scope::Namespace.into();
+    world.put_policy(&strict);
+    assert!(!may(&mut world), "the client is strict");
+    world.store.remove_policy("shop/strict");
+    let mut missing = direct(client_workload(), "direct");
+    missing.authorization_policies = vec!["shop/missing".into()];
+    world.put(missing);
+    assert!(!may(&mut world), "a policy that is not there may be strict");
+}
