@@ -1,0 +1,20 @@
+//! Which names of a pod the mesh answers, and what: a query in, a [`Decision`] out, without I/O.
+//!
+//! ```text
+//! bytes ── question ──> Question ── names ──> candidates ── lookup in culvert_state::Mesh ──> answer ──> bytes
+//!             └── nothing that the mesh can answer: the very bytes go to the pod's own resolver
+//! ```
+//!
+//! Whatever the mesh does not answer is forwarded as it came: a library that parses a message and writes it again changes
+//! it (unknown types, reserved bits, the place of OPT), and stub resolvers notice.
+//!
+//! Start reading at [`decide`].
+
+#![forbid(unsafe_code)]
+
+mod decide;
+mod decision;
+mod question;
+
+pub use decide::decide;
+pub use decision::{Client, Decision, Outcome, Transport};
