@@ -36,7 +36,8 @@ impl Loop {
             return;
         }
         let uid = Arc::clone(&pod.uid);
-        let listening = listeners.iter().filter(|(role, _)| *role != ListenerRole::SynTap);
+        let is_listening = |role: &ListenerRole| !matches!(role, ListenerRole::SynTap | ListenerRole::Dns);
+        let listening = listeners.iter().filter(|(role, _)| is_listening(role));
         let ports = listening.filter_map(|(role, fd)| {
             let address = socket::local_address(fd.as_fd()).ok()?;
             Some((*role, address.port()))

@@ -26,6 +26,7 @@ use super::{
     poll::{Mailbox, Poll, Token},
     pool_key::PoolKey,
     refusals::Refusals,
+    resolvers::Resolvers,
     sockets::LocalPod,
     timer::{Due, Timers},
     tunnel::Tunnel,
@@ -39,6 +40,8 @@ pub(super) type CredentialMap = FxHashMap<SpiffeId, Arc<Credentials>>;
 /// in the order that the folder's page tells: each calls only what stands before it. What must go the other way is said in
 /// [`Loop::todo`].
 pub(super) struct Loop {
+    /// Which one it is, from 0.
+    pub(super) number: usize,
     pub(super) shared: Arc<Shared>,
     pub(super) config: Arc<EngineConfig>,
     pub(super) poll: Poll,
@@ -56,6 +59,10 @@ pub(super) struct Loop {
     pub(super) resuming: bool,
     /// Who opens tunnels, and how many.
     pub(super) sources: Sources,
+    /// Where pods' DNS queries go.
+    pub(super) resolvers: Resolvers,
+    /// What waits for resolvers will be looked at.
+    pub(super) expecting: bool,
     /// Lines of the access log about tunnels that were refused.
     pub(super) refusals: Refusals,
     pub(super) flows: Arena<Flow, FlowKind>,
@@ -150,6 +157,7 @@ impl Deref for CredentialsOf {
 
 impl Loop {
     pub(super) fn new(
+        number: usize,
         shared: Arc<Shared>,
         config: Arc<EngineConfig>,
         mailbox: Mailbox,
@@ -161,6 +169,7 @@ impl Loop {
         let mut timers = Timers::new();
         timers.set(now + config.sweep, Due::Sweep);
         Ok(Self {
+            number,
             handshakes: Handshakes::new(handshakes, mailbox.bell_handle()),
             budget: Budget::new(Arc::clone(&config.held)),
             warned_of_room: false,
@@ -174,6 +183,8 @@ impl Loop {
             listeners: Arena::new(),
             resuming: false,
             sources: Sources::new(config.admission.source, now),
+            resolvers: Resolvers::default(),
+            expecting: false,
             refusals: Refusals::new(config.admission.refusal_lines, now),
             flows: Arena::new(),
             tunnels: Arena::new(),

@@ -34,6 +34,8 @@ pub(super) enum Due<F, T> {
     Doubt(T),
     /// Listeners that ran into a lack of descriptors try again.
     Accept,
+    /// Forwarded DNS queries have waited long enough.
+    Queries,
     /// The regular look at everything: idle tunnels, pings, statistics.
     Sweep,
 }
