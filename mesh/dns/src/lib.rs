@@ -1,7 +1,7 @@
 //! Which names of a pod the mesh answers, and what: a query in, a [`Decision`] out, without I/O.
 //!
 //! ```text
-//! bytes ── question ──> Question ── names ──> candidates ── lookup in culvert_state::Mesh ──> answer ──> bytes
+//! bytes ── question ──> host ── candidates ── lookup in culvert_state::Mesh ──> answer ──> bytes
 //!             └── nothing that the mesh can answer: the very bytes go to the pod's own resolver
 //! ```
 //!
@@ -12,9 +12,16 @@
 
 #![forbid(unsafe_code)]
 
+mod answer;
+mod candidates;
 mod decide;
 mod decision;
+mod host;
+mod lookup;
 mod question;
+
+#[cfg(test)]
+mod tests;
 
 pub use decide::decide;
 pub use decision::{Client, Decision, Outcome, Transport};

@@ -1,5 +1,7 @@
 //! What a message asks, as far as the mesh could answer it.
 
+use std::net::IpAddr;
+
 use hickory_proto::{
     op::{Edns, Message, Query},
     rr::{DNSClass, RecordType},
@@ -43,6 +45,13 @@ pub(crate) enum Family {
     V4,
     /// `AAAA`.
     V6,
+}
+
+impl Family {
+    /// Whether an address is of it.
+    pub(crate) fn includes(self, address: IpAddr) -> bool {
+        address.is_ipv4() == (self == Self::V4)
+    }
 }
 
 /// Reads a message.

@@ -175,4 +175,6 @@ pub struct MeshChange {
     pub policies: bool,
     /// In what is known of these addresses.
     pub addresses: FxHashSet<IpAddr>,
+    /// In what is known of these host names, which are in lower case.
+    pub hosts: FxHashSet<Arc<str>>,
 }
