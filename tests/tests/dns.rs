@@ -5,16 +5,18 @@
     reason = "helpers of tests fail as tests do"
 )]
 
-use culvert_lab::{Lab, MeshOptions, Pod, PodSpec, wait_until};
+use culvert_lab::{Lab, MeshOptions, Pod, PodSpec, Service, ServiceSpec, wait_until};
 use culvert_tests::{
     PATIENCE, Town, dns,
     dns::{A, AAAA, Resolver},
     lab,
+    town::PORT,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::{
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -155,11 +157,14 @@ fn a_resolver_that_is_not_there_is_known_at_once() {
 fn is_captured(client: &Pod, resolver: &Resolver, to: SocketAddr) -> bool {
     // One of 65,536 pairs is the same by chance.
     let ids = [0x1234, 0x4321];
+    let query = |id| dns::query(id, "is-captured.test", A);
     resolver.take();
     for id in ids {
-        dns::ask(client, to, &dns::query(id, "cart.test", A), PATIENCE).unwrap();
+        dns::ask(client, to, &query(id), PATIENCE).unwrap();
     }
-    let seen = resolver.take();
+    // An earlier query may come late.
+    let mut seen = resolver.take();
+    seen.retain(|(seen, _)| seen[2..] == query(0)[2..]);
     assert_eq!(seen.len(), 2);
     seen.iter()
         .zip(ids)
@@ -297,8 +302,8 @@ fn a_flood_of_one_pods_queries_leaves_anothers_alone_and_a_stranger_gets_nothing
         "bounded by what may wait in each loop"
     );
     // From outside, the proxy's sockets are not there.
-    let stranger = dns::socket(&pod, true);
     for to in town.client.addresses() {
+        let stranger = dns::socket(&pod, true);
         let to = match to {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
@@ -313,4 +318,114 @@ fn assert_nothing_from(stranger: &std::net::UdpSocket, to: Ipv6Addr) {
     stranger.connect(SocketAddr::from((to, 15053))).unwrap();
     stranger.send(&dns::query(1, "cart.test", A)).unwrap();
     assert!(dns::receive(stranger).is_err());
+}
+
+/// A service that has its name in the mesh alone, and its addresses.
+fn service(lab: &Lab) -> Service {
+    let spec = ServiceSpec::new("town", "web").port(PORT).selector("app", "server");
+    lab.service(spec).unwrap()
+}
+
+#[test]
+fn a_service_is_found_by_its_name_although_the_resolver_does_not_know_it() {
+    for mode in ["wildcard", "on-demand"] {
+        let lab = lab("dns_names");
+        let pod = outside(&lab, "resolver");
+        let resolver = Resolver::start(&pod, dns::no_such_name);
+        let web = service(&lab);
+        let town = Town::with(
+            &lab,
+            MeshOptions {
+                ztunnel_args: vec!["--config-mode".to_owned(), mode.to_owned()],
+                log: Some("info,culvert_ztunnel=debug".to_owned()),
+                ..MeshOptions::default()
+            },
+        );
+        let name = "web.town.svc.cluster.local";
+        for to in [at(pod.ip4()), at(pod.ip6())] {
+            for (kind, address) in [(A, IpAddr::from(web.ip4())), (AAAA, IpAddr::from(web.ip6()))] {
+                let asked = dns::query(7, name, kind);
+                let mut answer = Vec::new();
+                let waited = wait_until("the mesh answers", PATIENCE, || {
+                    answer = dns::ask(&town.client, to, &asked, PATIENCE).unwrap();
+                    dns::code(&answer) == 0
+                });
+                waited.unwrap_or_else(|error| panic!("{mode}: {error:#}\n{}", lab.logs(30)));
+                assert_eq!(dns::addresses(&answer), [address], "{mode}");
+                resolver.take();
+                assert_eq!(dns::ask(&town.client, to, &asked, PATIENCE).unwrap()[..2], asked[..2]);
+                assert!(resolver.take().is_empty(), "{mode}: the resolver was asked");
+            }
+        }
+        let asked = dns::query(8, "elsewhere.test", A);
+        assert_eq!(
+            dns::code(&dns::ask(&town.client, at(pod.ip4()), &asked, PATIENCE).unwrap()),
+            3
+        );
+        assert_eq!(resolver.take().len(), 1);
+    }
+}
+
+/// One message of a DNS connection.
+fn receive_on(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut message).map(|()| message)
+}
+
+fn framed(message: &[u8]) -> Vec<u8> {
+    [&(message.len() as u16).to_be_bytes(), message].concat()
+}
+
+#[test]
+fn over_tcp_the_mesh_answers_what_it_knows_and_the_resolver_gets_the_rest_as_it_is() {
+    let lab = lab("dns_tcp");
+    let pod = outside(&lab, "resolver");
+    let web = service(&lab);
+    let wildcard = ["--config-mode", "wildcard"].map(ToOwned::to_owned);
+    let town = Town::with(
+        &lab,
+        MeshOptions {
+            ztunnel_args: wildcard.into(),
+            ..MeshOptions::default()
+        },
+    );
+    let listener = pod.listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 53))).unwrap();
+    let known = dns::query(7, "web.town.svc.cluster.local", A);
+    let odd = odd_query(9);
+    for to in [at(pod.ip4()), at(pod.ip6())] {
+        let mut client = town.client.connect(to, PATIENCE).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        // Two at once, and a third in pieces.
+        client.write_all(&[framed(&known), framed(&known)].concat()).unwrap();
+        let framed_known = framed(&known);
+        for piece in framed_known.chunks(5) {
+            client.write_all(piece).unwrap();
+        }
+        for _ in 0..3 {
+            let answer = receive_on(&mut client).unwrap();
+            assert_eq!(dns::addresses(&answer), [IpAddr::from(web.ip4())]);
+        }
+        // From the first that is not the mesh's, all of it is the resolver's, also what the mesh would know.
+        let rest = [framed(&odd), framed(&known), b"\0\x01garbage".to_vec()].concat();
+        client.write_all(&rest).unwrap();
+        let (mut seen, _) = listener.accept().unwrap();
+        seen.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut bytes = vec![0; rest.len()];
+        seen.read_exact(&mut bytes).unwrap();
+        assert!(bytes == rest, "{bytes:?}");
+        let reply = odd_answer(&odd).unwrap();
+        seen.write_all(&framed(&reply)).unwrap();
+        assert!(receive_on(&mut client).unwrap() == reply);
+        drop(seen);
+        assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+    }
+    // Nothing but what the mesh knows, and then the end.
+    let mut client = town.client.connect(at(pod.ip4()), PATIENCE).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(&framed(&known)).unwrap();
+    receive_on(&mut client).unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
 }

@@ -74,6 +74,7 @@ pub async fn run(inputs: Inputs, outputs: Outputs) {
             // The receivers below live as long as this function, so sending cannot fail.
             let _ = match ask {
                 Ask::Address(address) => addresses.send(xds::Question::Who(address)).is_ok(),
+                Ask::Hosts(_) => true,
                 Ask::Used(used) => addresses.send(xds::Question::Used(used)).is_ok(),
                 Ask::Certificate(identity) => wanted.send(identity).is_ok(),
             };

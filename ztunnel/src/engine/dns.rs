@@ -1,7 +1,7 @@
 //! Pods' DNS queries over UDP: answered from the mesh, or passed on to the pod's own resolver as they are, and its answers back.
 //!
 //! ```text
-//! listen -> query -> answered by the mesh
+//! listen -> query -> answered by the mesh, or held until the controller has said whether the mesh has the name
 //!                 -> forwarded: a socket in the pod, under another identifier -> resolver -> reply -> answered
 //!                                                                             -> refused: SERVFAIL, so that the next is asked at once
 //!                                                                             -> nothing in time: forgotten, as the stub has asked again
@@ -10,7 +10,8 @@
 
 use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
-use culvert_dns::{Client, Decision, Transport, decide};
+use culvert_control::Ask;
+use culvert_dns::{Client, Decision, Outcome, Transport, decide};
 use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags},
@@ -18,10 +19,12 @@ use rustix::{
 
 use super::{
     dns_message::{self, Asked, LONGEST},
+    held_queries::HeldQuery,
     keys::{LaneKey, ListenerKey, UpstreamKey},
-    loop_state::Loop,
+    loop_state::{Loop, Todo},
     poll::{Kind, Token},
     resolvers::{Asker, Route, Way},
+    sockets::LocalPod,
     timer::Due,
 };
 use crate::descriptors::Use;
@@ -65,37 +68,121 @@ impl Loop {
         if !way.pod.pod.addresses.contains(&from.ip().to_canonical()) {
             return self.drop_query("stranger");
         }
-        let client = Client {
-            namespace: &way.pod.pod.namespace,
-            cluster_domain: &self.config.cluster_domain,
-        };
-        let decision = decide(message, Transport::Udp, &client, &self.mesh);
-        let dns = self.shared.telemetry.dns();
-        dns.requests
-            .get_or_create(&[
-                ("request_query_type", Asked(message).kind()),
-                ("request_protocol", "udp"),
-            ])
-            .inc();
-        match decision {
+        self.report_query(message, "udp");
+        match self.decide(way, message, Transport::Udp) {
             Decision::Answer {
                 message: answer,
                 outcome,
             } => {
-                dns.answers.inc();
-                tracing::debug!(pod = %way.pod.pod.uid, asked = %Asked(message), ?outcome, "answered a DNS query");
+                self.report_answer(way, message, &outcome);
                 self.send_answer(way, &answer, from);
             }
             Decision::Drop => self.drop_query("no_query"),
-            Decision::Forward | Decision::Ask(_) => {
-                tracing::debug!(pod = %way.pod.pod.uid, asked = %Asked(message), "forwarding a DNS query");
-                self.forward(lane, way, message, from);
+            Decision::Forward => self.forward(lane, way, message, from),
+            Decision::Ask(hosts) => {
+                let query = HeldQuery::Datagram {
+                    lane,
+                    message: message.to_vec(),
+                    client: from,
+                };
+                if !self.hold_query(hosts, query) {
+                    self.forward(lane, way, message, from);
+                }
             }
+        }
+    }
+
+    /// Asks the controller about names, and keeps a query until it has answered. False where too many wait.
+    pub(super) fn hold_query(&mut self, hosts: Vec<Box<str>>, query: HeldQuery) -> bool {
+        if self.resolvers.held.add(query, self.now).is_err() {
+            return false;
+        }
+        self.shared.telemetry.dns().on_demand.inc();
+        // Control outlives the loops; should it not, the query is forwarded.
+        let _ = self.shared.asks.send(Ask::Hosts(hosts));
+        self.expect_word();
+        true
+    }
+
+    /// The mesh knows more now, or queries have waited for that long enough.
+    pub(super) fn decide_again(&mut self, is_due: bool) {
+        if is_due {
+            self.holding = false;
+        }
+        for (at, query) in self.resolvers.held.take() {
+            let is_late = at <= self.now;
+            let left = match query {
+                HeldQuery::Datagram { lane, message, client } => self.query_again(lane, message, client, is_late),
+                HeldQuery::Stream(key) => {
+                    self.todo.push_back(Todo::Ask(key, is_late));
+                    None
+                }
+            };
+            if let Some(query) = left {
+                self.resolvers.held.put_back(at, query);
+            }
+        }
+        self.expect_word();
+    }
+
+    fn query_again(&mut self, lane: LaneKey, message: Vec<u8>, client: SocketAddr, is_late: bool) -> Option<HeldQuery> {
+        let way = self.resolvers.lanes.get(lane)?.way();
+        match self.decide(&way, &message, Transport::Udp) {
+            Decision::Answer {
+                message: answer,
+                outcome,
+            } => {
+                self.report_answer(&way, &message, &outcome);
+                self.send_answer(&way, &answer, client);
+            }
+            Decision::Ask(_) if !is_late => return Some(HeldQuery::Datagram { lane, message, client }),
+            _ => self.forward(lane, &way, &message, client),
+        }
+        None
+    }
+
+    fn decide(&self, way: &Way, message: &[u8], transport: Transport) -> Decision {
+        self.decide_for(&way.pod, message, transport)
+    }
+
+    /// What is to be done about a message of this pod.
+    pub(super) fn decide_for(&self, pod: &LocalPod, message: &[u8], transport: Transport) -> Decision {
+        let client = Client {
+            namespace: &pod.pod.namespace,
+            cluster_domain: &self.config.cluster_domain,
+        };
+        decide(message, transport, &client, &self.mesh)
+    }
+
+    fn report_answer(&self, way: &Way, message: &[u8], outcome: &Outcome) {
+        self.report_answer_to(&way.pod, message, outcome);
+    }
+
+    /// The mesh has answered a query of this pod.
+    pub(super) fn report_answer_to(&self, pod: &LocalPod, message: &[u8], outcome: &Outcome) {
+        self.shared.telemetry.dns().answers.inc();
+        tracing::debug!(pod = %pod.pod.uid, asked = %Asked(message), ?outcome, "answered a DNS query");
+    }
+
+    /// A query has come.
+    pub(super) fn report_query(&self, message: &[u8], transport: &'static str) {
+        let kind = Asked(message).kind();
+        let labels = [("request_query_type", kind), ("request_protocol", transport)];
+        self.shared.telemetry.dns().requests.get_or_create(&labels).inc();
+    }
+
+    /// Sets the timer for what waits for the controller, once.
+    fn expect_word(&mut self) {
+        if let Some(at) = self.resolvers.held.next_deadline()
+            && !std::mem::replace(&mut self.holding, true)
+        {
+            self.timers.set(at, Due::Held);
         }
     }
 
     /// Passes a query on to the resolver that it was meant for.
     fn forward(&mut self, key: LaneKey, way: &Way, message: &[u8], client: SocketAddr) {
+        tracing::debug!(pod = %way.pod.pod.uid, asked = %Asked(message), "forwarding a DNS query");
         let Some(asker) = Asker::new(message, client, self.now) else {
             return self.drop_query("no_query");
         };

@@ -4,6 +4,8 @@ use std::fmt;
 
 /// The length of a message's header.
 pub(super) const HEADER: usize = 12;
+/// The port of resolvers.
+pub(super) const RESOLVER_PORT: u16 = 53;
 /// The longest message, by the length that stands before it over TCP.
 pub(super) const LONGEST: usize = u16::MAX as usize;
 

@@ -65,6 +65,7 @@ impl Loop {
                 Todo::Open(tunnel) => self.open_tunnel(tunnel),
                 Todo::Failed(flow, failure) => self.attempt_failed(flow, failure),
                 Todo::Meet(flow) => self.meet(flow),
+                Todo::Ask(flow, is_late) => self.ask_on(flow, is_late),
                 Todo::Read(tunnel) => self.read_tunnel_from(tunnel, true),
             }
         }
@@ -99,6 +100,7 @@ impl Loop {
             Due::Tunnel(key) => self.tunnel_deadline(key),
             Due::Resume(key) => self.resume_tunnel(key),
             Due::Doubt(key) => self.doubt_tunnel(key),
+            Due::Held => self.decide_again(true),
             Due::Queries => self.queries_are_late(),
             Due::Accept => self.resume_accepting(),
             Due::Sweep => {

@@ -63,6 +63,8 @@ pub(super) struct Loop {
     pub(super) resolvers: Resolvers,
     /// What waits for resolvers will be looked at.
     pub(super) expecting: bool,
+    /// What waits for the controller's word about names will be looked at.
+    pub(super) holding: bool,
     /// Lines of the access log about tunnels that were refused.
     pub(super) refusals: Refusals,
     pub(super) flows: Arena<Flow, FlowKind>,
@@ -118,6 +120,8 @@ pub(super) enum Todo {
     Failed(FlowKey, Failure),
     /// The far side of a connection is there whose application still waits.
     Meet(FlowKey),
+    /// A DNS query may have come on a connection to a resolver; and whether it has waited long enough for the controller's word.
+    Ask(FlowKey, bool),
     /// A tunnel may have come with its last handshake message.
     Read(TunnelKey),
 }
@@ -185,6 +189,7 @@ impl Loop {
             sources: Sources::new(config.admission.source, now),
             resolvers: Resolvers::default(),
             expecting: false,
+            holding: false,
             refusals: Refusals::new(config.admission.refusal_lines, now),
             flows: Arena::new(),
             tunnels: Arena::new(),

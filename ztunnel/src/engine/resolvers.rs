@@ -19,6 +19,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     dns_message::Head,
+    held_queries::Held,
     keys::{LaneKey, LaneKind, UpstreamKey, UpstreamKind},
     sockets::LocalPod,
 };
@@ -98,6 +99,8 @@ pub(super) enum Route {
 pub(super) struct Resolvers {
     pub(super) lanes: Arena<Lane, LaneKind>,
     pub(super) upstreams: Arena<Upstream, UpstreamKind>,
+    /// What waits for the controller's word.
+    pub(super) held: Held,
     /// What waits, in the order in which it began to.
     expiries: VecDeque<(Instant, Expiry)>,
     waiting: usize,
@@ -167,6 +170,7 @@ impl Default for Resolvers {
         Self {
             lanes: Arena::new(),
             upstreams: Arena::new(),
+            held: Held::default(),
             expiries: VecDeque::new(),
             waiting: 0,
             seed: RandomState::new(),

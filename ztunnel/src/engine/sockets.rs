@@ -52,6 +52,8 @@ pub(super) struct LocalPod {
     /// What decided about its open connections when they were last looked at.
     binding: RefCell<Option<Binding>>,
     questions: RefCell<Questions>,
+    /// Whether its DNS queries come to this proxy.
+    pub(super) resolves: bool,
     /// Its DNS queries that wait for an answer.
     pub(super) queries: Cell<u32>,
 }
@@ -104,8 +106,15 @@ impl LocalPod {
             baggage: RefCell::new((u64::MAX, "".into())),
             binding: RefCell::default(),
             questions: RefCell::default(),
+            resolves: false,
             queries: Cell::new(0),
         }
+    }
+
+    /// Says whether its DNS queries come to this proxy.
+    #[must_use]
+    pub(super) fn with_dns(self, resolves: bool) -> Self {
+        Self { resolves, ..self }
     }
 
     /// Whether other policies bind the pod than at the last call.

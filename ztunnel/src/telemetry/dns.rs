@@ -15,6 +15,8 @@ pub(crate) struct DnsMetrics {
     pub(crate) requests: Family<[(&'static str, &'static str); 2], Counter>,
     /// Those that the mesh answered.
     pub(crate) answers: Counter,
+    /// Those about whose names the controller was asked.
+    pub(crate) on_demand: Counter,
     /// Those that were sent on to pods' resolvers.
     pub(crate) forwarded: Counter,
     /// Those of them without an answer, by reason: `refused` (the client was told SERVFAIL), `timeout`.
@@ -30,6 +32,7 @@ impl DnsMetrics {
         let metrics = Self {
             requests: Family::default(),
             answers: Counter::default(),
+            on_demand: Counter::default(),
             forwarded: Counter::default(),
             failures: Family::default(),
             duration: Histogram::new(SECONDS),
@@ -40,6 +43,11 @@ impl DnsMetrics {
             "culvert_ztunnel_dns_answers",
             "DNS queries that were answered from the mesh",
             metrics.answers.clone(),
+        );
+        registry.register(
+            "istio_on_demand_dns",
+            "DNS queries that waited for what the controller says of their names",
+            metrics.on_demand.clone(),
         );
         registry.register(
             "istio_dns_upstream_requests",
