@@ -8,7 +8,7 @@
 //! Whatever the mesh does not answer is forwarded as it came: a library that parses a message and writes it again changes
 //! it (unknown types, reserved bits, the place of OPT), and stub resolvers notice.
 //!
-//! Start reading at [`decide`].
+//! Start reading at [`decide`]. What it takes to pass the rest on is in [`forward`].
 
 #![forbid(unsafe_code)]
 
@@ -16,6 +16,7 @@ mod answer;
 mod candidates;
 mod decide;
 mod decision;
+pub mod forward;
 mod host;
 mod lookup;
 mod question;

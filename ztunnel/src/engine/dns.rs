@@ -11,14 +11,16 @@
 use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
 use culvert_control::Ask;
-use culvert_dns::{Client, Decision, Outcome, Transport, decide};
+use culvert_dns::{
+    Client, Decision, Outcome, Transport, decide,
+    forward::{self, Asked, LONGEST},
+};
 use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags},
 };
 
 use super::{
-    dns_message::{self, Asked, LONGEST},
     held_queries::HeldQuery,
     keys::{LaneKey, ListenerKey, UpstreamKey},
     loop_state::{Loop, Todo},
@@ -221,7 +223,7 @@ impl Loop {
 
     fn send_query(&mut self, key: UpstreamKey, id: u16, way: &Way, message: &[u8], asker: Asker) {
         let mut message = message.to_vec();
-        dns_message::set_id(&mut message, id);
+        forward::set_id(&mut message, id);
         let Some(upstream) = self.resolvers.upstreams.get(key) else {
             return;
         };
@@ -285,12 +287,12 @@ impl Loop {
     }
 
     fn reply(&mut self, key: UpstreamKey, message: &mut [u8]) {
-        let Some((way, asker)) = self.resolvers.answered(key, dns_message::id(message), message) else {
+        let Some((way, asker)) = self.resolvers.answered(key, forward::id(message), message) else {
             return self.drop_query("unmatched_reply");
         };
         let duration = self.now.saturating_duration_since(asker.at);
         self.shared.telemetry.dns().duration.observe(duration.as_secs_f64());
-        dns_message::set_id(message, asker.head.id());
+        forward::set_id(message, asker.head.id());
         self.send_answer(&way, message, asker.client);
     }
 

@@ -38,7 +38,7 @@
 //! those before it, and what must go the other way is put down in [`loop_state::Todo`] and done by the loop as soon as what led
 //! to it is over:
 //! 1. the ground: [`keys`], [`config`], [`poll`], [`timer`], [`buffers`], [`socket`], [`events`], [`headers`],
-//!    [`handshake_pool`], [`dns_message`], [`held_queries`]; what a loop holds: [`sockets`] (pods), [`flow`], [`tunnel`], [`listener`], [`parked`],
+//!    [`handshake_pool`], [`held_queries`]; what a loop holds: [`sockets`] (pods), [`flow`], [`tunnel`], [`listener`], [`parked`],
 //!    [`pool_key`], [`refusals`], [`resolvers`], [`unanswered`], and all of it together, [`loop_state`];
 //! 2. bytes: [`flush`], [`held`], [`report`], [`answer`], [`ends`], [`account`], [`relay`], [`open`], [`meet`], [`socket_events`];
 //! 3. tunnels: [`pooling`], [`part`], [`questions`], [`handshake`], [`dial`];
@@ -52,7 +52,6 @@ mod changes;
 mod config;
 mod dial;
 mod dns;
-mod dns_message;
 mod dns_stream;
 mod ends;
 mod event_loop;

@@ -12,13 +12,13 @@ use std::{
 };
 
 use culvert_accounting::{Direction, Peer};
+use culvert_dns::forward::RESOLVER_PORT;
 use culvert_hbone::ErrorCode;
 use culvert_state::{Awaited, Denial, Mesh, Outbound};
 use culvert_tunnel::failure::{Failure, errno};
 use rustix::io::Errno;
 
 use super::{
-    dns_message::RESOLVER_PORT,
     flow::{Far, Flow, Phase, Stream},
     keys::FlowKey,
     loop_state::{Loop, Todo},

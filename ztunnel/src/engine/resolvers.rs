@@ -14,11 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use culvert_dns::forward::Head;
 use culvert_tunnel::arena::Arena;
 use rustc_hash::FxHashMap;
 
 use super::{
-    dns_message::Head,
     held_queries::Held,
     keys::{LaneKey, LaneKind, UpstreamKey, UpstreamKind},
     sockets::LocalPod,
@@ -470,3 +470,6 @@ impl Upstream {
         self.leads_to(resolver) && self.sent < SHARE && self.connected.is_some_and(|(_, since)| now < since + TERM)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,14 @@
-//! What a forwarder must know of a DNS message (RFC 1035, section 4.1): its identifier and its question. All else stays as it is.
+//! What whoever forwards a DNS message must know of it (RFC 1035, section 4.1): its identifier and its question. All else stays as
+//! it is.
 
 use std::fmt;
 
 /// The length of a message's header.
-pub(super) const HEADER: usize = 12;
+const HEADER: usize = 12;
 /// The port of resolvers.
-pub(super) const RESOLVER_PORT: u16 = 53;
+pub const RESOLVER_PORT: u16 = 53;
 /// The longest message, by the length that stands before it over TCP.
-pub(super) const LONGEST: usize = u16::MAX as usize;
+pub const LONGEST: usize = u16::MAX as usize;
 
 const SERVFAIL: u8 = 2;
 const QR: u8 = 0x80;
@@ -18,15 +19,15 @@ const RCODE: u8 = 0x0f;
 
 /// The beginning of a query, as its sender wrote it: header and question.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub struct Head {
     bytes: Box<[u8]>,
     /// The question could be read.
     is_whole: bool,
 }
 
 impl Head {
-    /// None for what has no header.
-    pub(super) fn of(message: &[u8]) -> Option<Self> {
+    /// Of a whole message. None for what has no header.
+    pub fn of(message: &[u8]) -> Option<Self> {
         let header = message.get(..HEADER)?;
         let end = end_of_question(message);
         Some(Self {
@@ -36,13 +37,13 @@ impl Head {
     }
 
     /// The identifier that its sender gave it.
-    pub(super) fn id(&self) -> u16 {
+    pub fn id(&self) -> u16 {
         id(&self.bytes)
     }
 
     /// Whether a message answers this query. A question that a server could not read it may leave out; of one that was not
     /// read here, nothing can be said.
-    pub(super) fn is_answered_by(&self, reply: &[u8]) -> bool {
+    pub fn is_answered_by(&self, reply: &[u8]) -> bool {
         let Some(header) = reply.get(..HEADER) else {
             return false;
         };
@@ -62,7 +63,7 @@ impl Head {
     }
 
     /// The answer that makes a stub resolver ask its next server at once.
-    pub(super) fn server_failure(&self) -> Vec<u8> {
+    pub fn server_failure(&self) -> Vec<u8> {
         let mut answer = self.bytes.to_vec();
         answer[2] = QR | answer[2] & (OPCODE | RD);
         answer[3] = RA | SERVFAIL;
@@ -74,7 +75,7 @@ impl Head {
 }
 
 /// The identifier of a message; 0 for what has none.
-pub(super) fn id(message: &[u8]) -> u16 {
+pub fn id(message: &[u8]) -> u16 {
     match message {
         [first, second, ..] => u16::from_be_bytes([*first, *second]),
         _ => 0,
@@ -82,18 +83,19 @@ pub(super) fn id(message: &[u8]) -> u16 {
 }
 
 /// Gives a message another identifier.
-pub(super) fn set_id(message: &mut [u8], id: u16) {
+pub fn set_id(message: &mut [u8], id: u16) {
     if let Some(place) = message.get_mut(..2) {
         place.copy_from_slice(&id.to_be_bytes());
     }
 }
 
 /// Shows the first question of a message: name and type.
-pub(super) struct Asked<'m>(pub(super) &'m [u8]);
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'m>(pub &'m [u8]);
 
 impl Asked<'_> {
     /// The type asked for, in small letters, as metrics name it; those that are rare are `other`.
-    pub(super) fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self.number() {
             Some(1) => "a",
             Some(2) => "ns",
