@@ -8,6 +8,9 @@
 //! Whatever the mesh does not answer is forwarded as it came: a library that parses a message and writes it again changes
 //! it (unknown types, reserved bits, the place of OPT), and stub resolvers notice.
 //!
+//! Endpoints that are known by their DNS names alone are resolved for the proxy itself: [`Lookup`] is the question, and reads the
+//! answer.
+//!
 //! Start reading at [`decide`]. What it takes to pass the rest on is in [`forward`].
 
 #![forbid(unsafe_code)]
@@ -20,9 +23,11 @@ pub mod forward;
 mod host;
 mod lookup;
 mod question;
+mod resolve;
 
 #[cfg(test)]
 mod tests;
 
 pub use decide::decide;
 pub use decision::{Client, Decision, Outcome, Transport};
+pub use resolve::{Lookup, ResolveError, Resolved};

@@ -1,6 +1,7 @@
 //! What the mesh answers to which names, as a table; and what holds for any bytes.
 
 mod properties;
+mod resolving;
 mod table;
 
 use std::{

@@ -124,25 +124,30 @@ impl Store {
         self.mesh.answered.remove(&address);
     }
 
-    /// The resources at `gone` addresses, and what those brought, that no address leads to which is still subscribed.
-    /// Not those that the controller sends by itself (`is_sent`).
+    /// The resources at `gone` addresses and of `gone_hosts`, and what those brought, that no address and no host name leads to
+    /// which is still subscribed. Not those that the controller sends by itself (`is_sent`).
     pub fn unsubscribed(
         &self,
-        gone: &[IpAddr],
+        (gone, gone_hosts): (&[IpAddr], &[Arc<str>]),
         is_subscribed: impl Fn(IpAddr) -> bool,
+        is_host_subscribed: impl Fn(&str) -> bool,
         is_sent: impl Fn(&Workload) -> bool,
     ) -> Vec<Arc<str>> {
         let mesh = &self.mesh;
-        let mut services: Vec<&Arc<Service>> = gone
-            .iter()
-            .filter_map(|address| mesh.virtual_addresses.get(address))
+        let stays = |service: &Service| {
+            let own = service.addresses.iter().filter(|(network, _)| *network == mesh.network);
+            let mut addresses = own.map(|(_, net)| single(net));
+            // Ranges and wildcards are asked for all at once.
+            addresses.any(|address| address.is_none_or(&is_subscribed))
+                || service.hostname.starts_with("*.")
+                || is_host_subscribed(&service.hostname.to_ascii_lowercase())
+        };
+        let at_addresses = gone.iter().filter_map(|address| mesh.virtual_addresses.get(address));
+        let of_hosts = gone_hosts.iter().filter_map(|host| mesh.hosts.get(host));
+        let mut services: Vec<&Arc<Service>> = at_addresses
+            .chain(of_hosts)
             .flat_map(|services| services.iter())
-            .filter(|service| {
-                let addresses = service.addresses.iter().filter(|(network, _)| *network == mesh.network);
-                addresses
-                    .into_iter()
-                    .all(|(_, net)| single(net).is_some_and(|address| !is_subscribed(address)))
-            })
+            .filter(|service| !stays(service))
             .collect();
         services.sort_by(|one, other| one.name.cmp(&other.name));
         services.dedup_by(|one, other| one.name == other.name);

@@ -40,7 +40,7 @@ fn leads_elsewhere(mesh: &Mesh, flow: &Flow) -> bool {
     match mesh.outbound(&flow.pod.pod, flow.destination, tried) {
         Outbound::Tunnel { endpoint, .. } => !tried.contains(&endpoint.target()),
         Outbound::Direct { destination, .. } => !tried.contains(&destination),
-        Outbound::Pending(_) | Outbound::Deny(_) => true,
+        Outbound::Resolve(_) | Outbound::Pending(_) | Outbound::Deny(_) => true,
     }
 }
 
@@ -106,6 +106,8 @@ impl Loop {
         match decision {
             Outbound::Pending(awaited) => self.park(key, awaited),
             Outbound::Deny(denial) => self.end(key, Err(Failure::Denied(denial))),
+            // Names are not resolved here yet.
+            Outbound::Resolve(named) => self.end(key, Err(Failure::Denied(named.denial()))),
             Outbound::Direct {
                 destination,
                 workload,

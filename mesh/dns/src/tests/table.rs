@@ -182,6 +182,25 @@ fn hosts_outside_the_cluster_lead_to_their_virtual_addresses() {
     }
 }
 
+/// Connections to such a service are refused as long as nobody resolves the name; what the name leads to elsewhere may be reached.
+#[test]
+fn a_service_whose_endpoints_are_names_alone_is_left_to_the_resolver() {
+    let mut world = World::new(false).service("ext", "api.example.com", &["240.240.0.1"]);
+    let named = proto::Workload {
+        uid: "w".to_owned(),
+        name: "api".to_owned(),
+        namespace: "ext".to_owned(),
+        hostname: "api.example.com".to_owned(),
+        services: [("ext/api.example.com".to_owned(), proto::PortList::default())].into(),
+        ..Default::default()
+    };
+    assert_eq!(said(&world.mesh(), "api.example.com", RecordType::A), "240.240.0.1");
+    let kind = proto::address::Type::Workload(named);
+    let address = proto::Address { r#type: Some(kind) };
+    world.0.put_address("w", &address.encode_to_vec()).unwrap();
+    assert_eq!(said(&world.mesh(), "api.example.com", RecordType::A), "forward");
+}
+
 #[test]
 fn of_several_with_one_name_ones_own_comes_first_and_what_is_not_seen_never() {
     let of = |canonical: bool, seen: Option<&str>, service: proto::Service| proto::Service {
