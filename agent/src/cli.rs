@@ -9,6 +9,7 @@ use culvert_agent::{
     kernel::{Exclusions, GuardHook, KernelConfig, MapSizes, NODE_NETWORK},
     source::kubernetes::KubernetesArgs,
 };
+use culvert_objects::DnsCapture;
 use culvert_telemetry::LogFormat;
 use ipnet::IpNet;
 
@@ -75,6 +76,16 @@ pub(crate) struct Cli {
     /// How long a new connection of a pod's waits while no proxy serves before it is reset.
     #[arg(long, env = "CULVERT_CONNECTION_WAIT", default_value = "60s", value_parser = duration)]
     pub(crate) connection_wait: Duration,
+
+    /// Whether the proxy sees the DNS queries of pods whose annotations do not say: enabled or disabled. It answers for the mesh and
+    /// passes everything else on to the pod's own resolvers.
+    #[arg(
+        long,
+        env = "CULVERT_DNS_CAPTURE",
+        default_value = "enabled",
+        value_name = "enabled|disabled"
+    )]
+    pub(crate) dns_capture: DnsCapture,
 
     /// Where metrics, pods and readiness are served: /metrics, /healthz/ready, and on loopback /pods.
     #[arg(long, env = "CULVERT_MONITORING_LISTEN", default_value = "127.0.0.1:15022")]
@@ -201,6 +212,7 @@ impl Cli {
             leave_grace: self.leave_grace,
             proxy_wait: self.proxy_wait,
             connection_wait: self.connection_wait,
+            dns: self.dns_capture,
         }
     }
 }
@@ -227,6 +239,7 @@ mod tests {
             ["--exclude-cidr", "198.18.0.0/33"],
             ["--leave-grace", "5h"],
             ["--log-format", "xml"],
+            ["--dns-capture", "true"],
         ] {
             assert!(parse(&bad).is_err(), "{bad:?}");
         }

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, fmt, net::IpAddr, path::PathBuf, sync::Arc};
 
-use culvert_objects::{BadFallback, BadHold, Fallback, Hold};
+use culvert_objects::{BadDnsCapture, BadFallback, BadHold, DnsCapture, Fallback, Hold};
 
 pub mod kubernetes;
 pub mod local;
@@ -52,6 +52,10 @@ pub struct PodSpec {
     pub fallback: Fallback,
     /// Why they wait, although something else was asked for.
     pub fallback_problem: Option<String>,
+    /// Whether the proxy sees its DNS queries; none where the agent's own setting decides.
+    pub dns: Option<DnsCapture>,
+    /// Why that decides, although something was asked for.
+    pub dns_problem: Option<String>,
 }
 
 impl PodSpec {
@@ -79,6 +83,20 @@ impl PodSpec {
         Self {
             fallback,
             fallback_problem,
+            ..self
+        }
+    }
+
+    /// With what annotations say of DNS queries; what they say wrong is a problem, and the agent's own setting decides.
+    #[must_use]
+    pub fn with_dns(self, said: Result<Option<DnsCapture>, BadDnsCapture>) -> Self {
+        let (dns, dns_problem) = match said {
+            Ok(dns) => (dns, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        Self {
+            dns,
+            dns_problem,
             ..self
         }
     }

@@ -122,6 +122,7 @@ impl Follow {
                 generation: self.loaded.generation,
             }),
             snapshot: self.model.snapshot().clone(),
+            allocations: self.model.allocations().clone(),
             placement,
         };
         self.metrics.set(&state, &changes);

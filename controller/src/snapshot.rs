@@ -9,7 +9,9 @@ use culvert_objects::PersistentMap;
 use culvert_proto::config::Mesh;
 use culvert_proto::security::Authorization;
 use culvert_proto::workload::{Address, NetworkAddress, Workload, address};
-use culvert_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_NAME, MESH_TYPE, RANGES_ALIAS};
+use culvert_proto::{
+    ADDRESS_TYPE, AUTHORIZATION_TYPE, HOST_ALIAS, MESH_NAME, MESH_TYPE, RANGES_ALIAS, WILDCARDS_ALIAS,
+};
 use culvert_xds::server::{Entry, Named, Resources};
 use prost::Message as _;
 
@@ -369,8 +371,13 @@ fn found_by(address: &Address) -> (Vec<String>, Vec<String>, String) {
             let named = |a: &NetworkAddress| alias(&a.network, &a.address, a.length);
             let has_range = service.addresses.iter().any(|address| address.length.is_some());
             let ranges = has_range.then(|| RANGES_ALIAS.to_owned());
-            let aliases = service.addresses.iter().filter_map(named).chain(ranges).collect();
-            (aliases, Vec::new(), String::new())
+            let aliases = service.addresses.iter().filter_map(named).chain(ranges);
+            let host = service.hostname.to_ascii_lowercase();
+            let by_host = match host.starts_with("*.") {
+                true => WILDCARDS_ALIAS.to_owned(),
+                false => format!("{HOST_ALIAS}{host}"),
+            };
+            (aliases.chain([by_host]).collect(), Vec::new(), String::new())
         }
         None => (Vec::new(), Vec::new(), String::new()),
     }

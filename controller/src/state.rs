@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use culvert_objects::Loaded;
 
+use crate::model::Allocations;
 use crate::placement::Placement;
 use crate::snapshot::Snapshot;
 
@@ -15,6 +16,8 @@ pub struct State {
     pub loaded: Arc<Loaded>,
     /// The resources made from them.
     pub snapshot: Snapshot,
+    /// Which addresses were chosen for hosts without any.
+    pub allocations: Allocations,
     /// Which identities run on which node.
     pub placement: Placement,
 }

@@ -2,18 +2,16 @@
 
 use crate::{
     count::{count, may_log},
+    dns,
     fallback::{self, Way},
     flows::{self, Room},
     maps::{ADDRESSES, EXCLUDED, EXCLUDED_PORTS, HAS_MPTCP_HELPER, PODS},
-    note, proxy,
+    note, proxy, sock_addr,
     verdict::{ALLOW, ENETDOWN, ENETUNREACH, ENOBUFS, deny},
 };
-use aya_ebpf::{
-    EbpfContext as _, bindings::bpf_sock_addr, helpers::bpf_get_netns_cookie, maps::lpm_trie::Key,
-    programs::SockAddrContext,
-};
+use aya_ebpf::{EbpfContext as _, helpers::bpf_get_netns_cookie, maps::lpm_trie::Key, programs::SockAddrContext};
 use aya_log_ebpf::warn;
-use core::ptr::{addr_of, addr_of_mut, read_volatile, write_volatile};
+use core::ptr::{addr_of, read_volatile};
 use culvert_abi::{Address, CAPTURE_PORT, CAPTURE_PORTS, Config, Counter, Endpoint, Noted, OUTBOUND_PORT, Pod};
 
 const SOCK_STREAM: u32 = 1;
@@ -32,22 +30,17 @@ enum Verdict {
 /// For an IPv4 socket.
 #[inline(always)]
 pub fn v4(context: &SockAddrContext) -> i32 {
-    let address = context.sock_addr;
-    // SAFETY: the context is valid while the program runs. Context fields are written one by one and volatile, because
-    // the verifier refuses a store that covers two of them.
-    unsafe {
-        let destination = Endpoint {
-            address: Address::from_v4((*address).user_ip4),
-            port: port(address),
-        };
-        match decide(context, &destination) {
-            Verdict::Leave => ALLOW,
-            Verdict::Deny(errno) => deny(errno),
-            Verdict::Capture(target) => {
-                write_volatile(addr_of_mut!((*address).user_ip4), target.address.0[3]);
-                set_port(address, target.port);
-                ALLOW
-            }
+    if !is_stream(context) {
+        dns::turn_v4(context);
+        return ALLOW;
+    }
+    // SAFETY: the context is valid while the program runs.
+    match unsafe { decide(context, &sock_addr::v4(context)) } {
+        Verdict::Leave => ALLOW,
+        Verdict::Deny(errno) => deny(errno),
+        Verdict::Capture(target) => {
+            sock_addr::set_v4(context, &target);
+            ALLOW
         }
     }
 }
@@ -55,41 +48,33 @@ pub fn v4(context: &SockAddrContext) -> i32 {
 /// For an IPv6 socket, whose destination may be IPv4-mapped.
 #[inline(always)]
 pub fn v6(context: &SockAddrContext) -> i32 {
-    let address = context.sock_addr;
+    if !is_stream(context) {
+        dns::turn_v6(context);
+        return ALLOW;
+    }
     // SAFETY: as in `v4`.
-    unsafe {
-        let words = [
-            (*address).user_ip6[0],
-            (*address).user_ip6[1],
-            (*address).user_ip6[2],
-            (*address).user_ip6[3],
-        ];
-        let destination = Endpoint {
-            address: Address(words),
-            port: port(address),
-        };
-        match decide(context, &destination) {
-            Verdict::Leave => ALLOW,
-            Verdict::Deny(errno) => deny(errno),
-            Verdict::Capture(target) => {
-                write_volatile(addr_of_mut!((*address).user_ip6[0]), target.address.0[0]);
-                write_volatile(addr_of_mut!((*address).user_ip6[1]), target.address.0[1]);
-                write_volatile(addr_of_mut!((*address).user_ip6[2]), target.address.0[2]);
-                write_volatile(addr_of_mut!((*address).user_ip6[3]), target.address.0[3]);
-                set_port(address, target.port);
-                ALLOW
-            }
+    match unsafe { decide(context, &sock_addr::v6(context)) } {
+        Verdict::Leave => ALLOW,
+        Verdict::Deny(errno) => deny(errno),
+        Verdict::Capture(target) => {
+            sock_addr::set_v6(context, &target);
+            ALLOW
         }
     }
 }
 
 #[inline(always)]
+fn is_stream(context: &SockAddrContext) -> bool {
+    // SAFETY: the context is valid while the program runs.
+    unsafe { (*context.sock_addr).type_ == SOCK_STREAM }
+}
+
+#[inline(always)]
 unsafe fn decide(context: &SockAddrContext, destination: &Endpoint) -> Verdict {
-    let address = context.sock_addr;
     // SAFETY: the context is valid.
-    let (kind, protocol) = unsafe { ((*address).type_, (*address).protocol) };
+    let protocol = unsafe { (*context.sock_addr).protocol };
     // An MPTCP socket asks through the TCP socket below it; its own number is accepted in case that ever changes.
-    if kind != SOCK_STREAM || (protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP) {
+    if protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP {
         return Verdict::Leave;
     }
     // SAFETY: the context is valid.
@@ -177,12 +162,10 @@ fn left_alone(context: &SockAddrContext, pod: &Pod, destination: &Endpoint, cook
     {
         return Some(Some(Counter::ConnectOwn));
     }
-    if is_excluded_port(destination.port) || EXCLUDED.get(&Key::new(128, destination.address)) == Some(&1) {
+    if is_excluded(destination) {
         return Some(Some(Counter::ConnectExcluded));
     }
-    // SAFETY: the context and its socket are valid.
-    let device = unsafe { (*(*context.sock_addr).__bindgen_anon_1.sk).bound_dev_if };
-    if device != 0 && pod.devices != [0; 2] && !pod.devices.contains(&device) {
+    if is_other_device(context, pod) {
         return Some(Some(Counter::ConnectDevice));
     }
     // The kernel says what it says without a mesh: usually that the network is unreachable.
@@ -192,9 +175,23 @@ fn left_alone(context: &SockAddrContext, pod: &Pod, destination: &Endpoint, cook
     None
 }
 
+/// Whether this destination is never captured.
+#[inline(always)]
+pub fn is_excluded(destination: &Endpoint) -> bool {
+    is_excluded_port(destination.port) || EXCLUDED.get(&Key::new(128, destination.address)) == Some(&1)
+}
+
+/// Whether the socket is bound to an interface that has no address of the mesh.
+#[inline(always)]
+pub fn is_other_device(context: &SockAddrContext, pod: &Pod) -> bool {
+    // SAFETY: the context and its socket are valid.
+    let device = unsafe { (*(*context.sock_addr).__bindgen_anon_1.sk).bound_dev_if };
+    device != 0 && pod.devices != [0; 2] && !pod.devices.contains(&device)
+}
+
 /// The pod's address of the destination's family.
 #[inline(always)]
-fn own_address(pod: &Pod, destination: &Endpoint) -> Address {
+pub fn own_address(pod: &Pod, destination: &Endpoint) -> Address {
     if destination.address.is_v4() {
         pod.ipv4
     } else {
@@ -294,7 +291,7 @@ fn is_to_be_held(context: &SockAddrContext, pod: &Pod, destination: &Endpoint) -
 
 /// Whether the socket is bound to no address, or to this one.
 #[inline(always)]
-fn may_come_from(context: &SockAddrContext, address: Address) -> bool {
+pub fn may_come_from(context: &SockAddrContext, address: Address) -> bool {
     const AF_INET: u32 = 2;
     // Volatile: the compiler would read two fields at once, which the verifier refuses.
     // SAFETY: the context and its socket are valid; the kernel gives every field for sockets of both families.
@@ -375,21 +372,6 @@ fn has_no_room(context: &SockAddrContext, config: &Config, destination: &Endpoin
         }
     }
     true
-}
-
-/// The destination's port, host byte order.
-#[inline(always)]
-unsafe fn port(address: *mut bpf_sock_addr) -> u32 {
-    // SAFETY: the caller's context.
-    let port = unsafe { (*address).user_port };
-    u32::from(u16::from_be(port as u16))
-}
-
-#[inline(always)]
-unsafe fn set_port(address: *mut bpf_sock_addr, port: u32) {
-    let port = u32::from((port as u16).to_be());
-    // SAFETY: the caller's context.
-    unsafe { write_volatile(addr_of_mut!((*address).user_port), port) }
 }
 
 /// The same for every connection to a destination, and most likely another for another destination.

@@ -43,7 +43,7 @@ pub fn is_serving() -> bool {
 /// Whether what a pod with [`Pod::FALLBACK`] opens goes direct now; `own` is where it would be captured.
 #[inline(always)]
 pub fn may_leave(cookie: u64, own: Address) -> bool {
-    !(is_serving() && is_listening(own)) && !is_strict(cookie)
+    !(is_serving() && is_listening(own, u32::from(OUTBOUND_PORT))) && !is_strict(cookie)
 }
 
 /// Whether what reaches a port of a pod past the tunnel may go to the application when no proxy serves.
@@ -86,13 +86,10 @@ fn is_strict(cookie: u64) -> bool {
     unsafe { GUARDS.get(&cookie) }.is_none_or(|guard| guard.flags & Guard::STRICT != 0)
 }
 
-/// Whether anybody holds the outbound listener at this address.
+/// Whether anybody holds the proxy's socket at this address and port.
 #[inline(always)]
-fn is_listening(address: Address) -> bool {
-    let listener = Listener {
-        address,
-        port: u32::from(OUTBOUND_PORT),
-    };
+pub fn is_listening(address: Address, port: u32) -> bool {
+    let listener = Listener { address, port };
     // SAFETY: a map and a key of its type.
     let socket = unsafe { bpf_map_lookup_elem(addr_of!(LISTENERS).cast_mut().cast(), from_ref(&listener).cast()) };
     if socket.is_null() {

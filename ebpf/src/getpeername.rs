@@ -1,6 +1,6 @@
 //! Telling applications the truth: who they talk to, not which socket of the proxy carries it.
 
-use crate::{count::count, note};
+use crate::{count::count, dns, note};
 use aya_ebpf::programs::SockAddrContext;
 use core::ptr::{addr_of_mut, write_volatile};
 use culvert_abi::{Address, Counter, Endpoint, FORWARDING_PORT, Noted};
@@ -8,6 +8,9 @@ use culvert_abi::{Address, Counter, Endpoint, FORWARDING_PORT, Noted};
 /// For an IPv4 socket.
 #[inline(always)]
 pub fn v4(context: &SockAddrContext) {
+    if dns::show_v4(context) {
+        return;
+    }
     let noted = noted(context);
     let address = context.sock_addr;
     if let Some((endpoint, counter)) = noted
@@ -37,6 +40,9 @@ pub fn v4(context: &SockAddrContext) {
 /// For an IPv6 socket; an IPv4 peer is shown IPv4-mapped, as it would be without us.
 #[inline(always)]
 pub fn v6(context: &SockAddrContext) {
+    if dns::show_v6(context) {
+        return;
+    }
     let address = context.sock_addr;
     if let Some((endpoint, counter)) = noted(context) {
         // SAFETY: as in `v4`.

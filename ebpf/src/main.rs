@@ -12,12 +12,15 @@
 //! [`sk_lookup`] steers what reaches a pod to the proxy's listeners. Nothing costs where no pod is enrolled: each hook
 //! leaves at the first look at a socket's network namespace. [`guard`] stands behind them all, on the links of pods.
 //! [`fallback`] lets pods that may do so go without a proxy while none serves.
+//!
+//! [`dns`] turns pods' DNS queries over UDP to the proxy.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)] // the compiler is a nightly, or acts as one
 
 mod connect;
 mod count;
+mod dns;
 mod fallback;
 mod flows;
 mod getpeername;
@@ -26,6 +29,7 @@ mod maps;
 mod note;
 mod proxy;
 mod sk_lookup;
+mod sock_addr;
 mod sock_ops;
 mod sockopt;
 mod verdict;
@@ -58,6 +62,34 @@ pub fn culvert_getpeername4(context: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(getpeername6)]
 pub fn culvert_getpeername6(context: SockAddrContext) -> i32 {
     getpeername::v6(&context);
+    1
+}
+
+/// Before an IPv4 datagram goes to an address that is named with it.
+#[cgroup_sock_addr(sendmsg4)]
+pub fn culvert_sendmsg4(context: SockAddrContext) -> i32 {
+    dns::turn_v4(&context);
+    1
+}
+
+/// Before an IPv6 datagram goes to an address that is named with it.
+#[cgroup_sock_addr(sendmsg6)]
+pub fn culvert_sendmsg6(context: SockAddrContext) -> i32 {
+    dns::turn_v6(&context);
+    1
+}
+
+/// When an IPv4 socket is told where a datagram came from.
+#[cgroup_sock_addr(recvmsg4)]
+pub fn culvert_recvmsg4(context: SockAddrContext) -> i32 {
+    dns::show_v4(&context);
+    1
+}
+
+/// When an IPv6 socket is told where a datagram came from.
+#[cgroup_sock_addr(recvmsg6)]
+pub fn culvert_recvmsg6(context: SockAddrContext) -> i32 {
+    dns::show_v6(&context);
     1
 }
 

@@ -1,5 +1,5 @@
 //! The maps. The agent sizes them when it loads the programs (the numbers here are placeholders), pins them, and fills
-//! all but `FLOWS`, `OPEN_FLOWS` and `SOCKETS`; of `USAGE` it makes the entries.
+//! all but `FLOWS`, `OPEN_FLOWS`, `RESOLVERS` and `SOCKETS`; of `USAGE` it makes the entries.
 
 use aya_ebpf::{
     Global,
@@ -9,8 +9,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, PerCpuArray, SockHash},
 };
 use culvert_abi::{
-    Address, COUNTERS, Config, Dropped, Flow, Guard, GuardedLink, GuardedPort, Listener, Noted, Owner, Pod, Serving,
-    Usage,
+    Address, COUNTERS, Config, Dropped, Endpoint, Flow, Guard, GuardedLink, GuardedPort, Listener, Noted, Owner, Pod,
+    Resolver, Serving, Usage,
 };
 
 /// One element: who the proxies are.
@@ -67,6 +67,10 @@ pub static GUARDED_PORTS: HashMap<GuardedPort, u32> =
 /// What the guards have dropped, by the cookie of the pod's network namespace.
 #[map]
 pub static DROPPED: HashMap<u64, Dropped> = HashMap::with_max_entries(Guard::PODS, BPF_F_NO_PREALLOC);
+
+/// Which resolver has which slot of a pod; entries are made by the programs. Of a fixed size for the same reason.
+#[map]
+pub static RESOLVERS: HashMap<Resolver, Endpoint> = HashMap::with_max_entries(Resolver::ENTRIES, BPF_F_NO_PREALLOC);
 
 /// One element: until when a proxy is taken to serve. Proxies write it through memory that they share with it.
 #[map]

@@ -16,7 +16,7 @@ use aya_ebpf::{
 use core::ptr::{addr_of, read_volatile};
 use culvert_abi::{
     Address, Counter, Endpoint, FORWARDING_PORT, HOLD_PORT, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener,
-    Noted, OUTBOUND_PORT, Pod,
+    Noted, OUTBOUND_PORT, Pod, is_dns_port,
 };
 
 /// The SYN is answered by a reset.
@@ -26,19 +26,23 @@ const PASS: u32 = 1;
 
 const AF_INET: u32 = 2;
 const IPPROTO_TCP: u32 = 6;
+const IPPROTO_UDP: u32 = 17;
 
 const OUTBOUND: u32 = OUTBOUND_PORT as u32;
 const PLAINTEXT: u32 = INBOUND_PLAINTEXT_PORT as u32;
 const HBONE: u32 = INBOUND_HBONE_PORT as u32;
 
-/// Chooses the listener for a SYN, or none.
+/// Chooses the socket for a SYN or a datagram, or none.
 #[inline(always)]
 pub fn steer(context: &SkLookupContext) -> u32 {
     let lookup = context.lookup;
     // SAFETY: the context is valid while the program runs.
     let (protocol, port) = unsafe { ((*lookup).protocol, (*lookup).local_port) };
     if protocol != IPPROTO_TCP {
-        return PASS;
+        return match is_dns_port(port) {
+            true => query(context, port),
+            false => PASS,
+        };
     }
     let (local, remote) = addresses(lookup);
     if local.is_loopback() {
@@ -87,6 +91,30 @@ pub fn steer(context: &SkLookupContext) -> u32 {
         }
         _ => plaintext(context, owner.cookie, local, port),
     }
+}
+
+/// A datagram to one of the proxy's sockets for DNS, if there is one: not to another that an application has bound beside it, nor to
+/// one that an earlier agent has opened and nobody reads any more. It answers the pod itself and nobody else.
+#[inline(always)]
+fn query(context: &SkLookupContext, port: u32) -> u32 {
+    let lookup = context.lookup;
+    // SAFETY: the context is valid while the program runs.
+    let protocol = unsafe { (*lookup).protocol };
+    let (local, remote) = addresses(lookup);
+    if protocol != IPPROTO_UDP || !fallback::is_listening(local, port) {
+        return PASS;
+    }
+    // SAFETY: entries change only as a whole.
+    let (own, peer) = unsafe { (ADDRESSES.get(&local), ADDRESSES.get(&remote)) };
+    let is_own = own.is_some_and(|own| peer.is_some_and(|peer| peer.cookie == own.cookie));
+    if !is_own {
+        count(Counter::LookupStranger);
+        return DROP;
+    }
+    if assign(context, local, port) {
+        count(Counter::LookupDns);
+    }
+    PASS
 }
 
 /// From outside the tunnel: to the proxy, or to the application where no proxy serves and the pod may go without one.

@@ -3,6 +3,7 @@
 
 use crate::{
     count::count,
+    dns,
     maps::FLOWS,
     note,
     verdict::{ALLOW, EALREADY, EINVAL, ENOBUFS, ENOENT, deny},
@@ -34,6 +35,10 @@ pub fn get(context: &SockoptContext) {
             if (*option).optlen > PAGE {
                 write_volatile(addr_of_mut!((*option).optlen), 0);
             }
+            return;
+        }
+        if let Some(resolver) = dns::of_socket(context) {
+            answer(option, resolver);
             return;
         }
         let noted = note::on((*option).__bindgen_anon_1.sk).filter(|noted| noted.role == Noted::ACCEPTED_CAPTURED);

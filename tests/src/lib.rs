@@ -13,6 +13,7 @@
 )]
 
 pub mod authority;
+pub mod dns;
 pub mod echo;
 pub mod memory;
 mod patience;

@@ -100,6 +100,10 @@ pub(crate) struct ControllerArgs {
     #[arg(long, env = "CULVERT_CLUSTER_ID", default_value = "Kubernetes")]
     pub(crate) cluster_id: String,
 
+    /// The cluster's domain, in which services have their names; for DNS queries of pods.
+    #[arg(long, env = "CULVERT_CLUSTER_DOMAIN", default_value = "cluster.local")]
+    pub(crate) cluster_domain: String,
+
     /// The trust domain of this node's workloads.
     #[arg(long, env = "CULVERT_TRUST_DOMAIN", default_value = "cluster.local")]
     pub(crate) trust_domain: String,

@@ -24,6 +24,8 @@ pub(crate) enum LoopMessage {
     PodRemoved(Arc<str>),
     /// Unconnected sockets in the pod's namespace.
     Sockets(Arc<str>, Vec<OwnedFd>),
+    /// The same for asking resolvers: see `culvert_net::dns::upstream_socket`.
+    Datagrams(Arc<str>, Vec<OwnedFd>),
     /// Certificates changed: try those again that wait for one.
     CertificatesChanged,
     /// The mesh changed where this says: try parked connections again, check open inbound ones anew.
@@ -59,6 +61,8 @@ pub(crate) enum ListenerRole {
     InboundHbone,
     /// No listener: shows the SYNs of the pod's captured connections, some of which nobody else answers.
     SynTap,
+    /// No listener: DNS queries for one of the pod's resolvers.
+    Dns,
 }
 
 /// Everything that loops read.
@@ -72,6 +76,8 @@ pub(crate) struct Shared {
     pub(crate) asks: tokio::sync::mpsc::UnboundedSender<Ask>,
     /// Loops' requests to the monitor for sockets: pod uid and how many.
     pub(crate) socket_requests: tokio::sync::mpsc::UnboundedSender<(Arc<str>, u32)>,
+    /// The same for sockets to ask resolvers with; at the end, the number of the loop that asks.
+    pub(crate) datagram_requests: tokio::sync::mpsc::UnboundedSender<(Arc<str>, u32, usize)>,
     /// Metrics and open connections.
     pub(crate) telemetry: Arc<crate::telemetry::Telemetry>,
 }

@@ -10,7 +10,7 @@ use prost::Message;
 /// From the monitor to the worker.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ToWorker {
-    #[prost(oneof = "Order", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Order", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub(crate) order: Option<Order>,
 }
 
@@ -38,6 +38,9 @@ pub(crate) enum Order {
     /// To be answered by [`Report::Alive`] when every loop has come round to it.
     #[prost(bool, tag = "7")]
     Probe(bool),
+    /// Unbound UDP sockets as descriptors, for one event loop.
+    #[prost(message, tag = "8")]
+    Datagrams(Datagrams),
 }
 
 /// Files that belong to root.
@@ -73,7 +76,7 @@ pub(crate) struct PodAdded {
 /// From the worker to the monitor.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ToMonitor {
-    #[prost(oneof = "Report", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Report", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub(crate) report: Option<Report>,
 }
 
@@ -102,6 +105,9 @@ pub(crate) enum Report {
     /// The answer to [`Order::Probe`].
     #[prost(bool, tag = "7")]
     Alive(bool),
+    /// An event loop has DNS queries of a pod to forward, and no sockets for it.
+    #[prost(message, tag = "8")]
+    NeedDatagrams(Datagrams),
 }
 
 /// A request for sockets.
@@ -111,6 +117,18 @@ pub(crate) struct NeedSockets {
     pub(crate) uid: String,
     #[prost(uint32, tag = "2")]
     pub(crate) count: u32,
+}
+
+/// UDP sockets in a pod's network namespace, asked for or given.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Datagrams {
+    #[prost(string, tag = "1")]
+    pub(crate) uid: String,
+    #[prost(uint32, tag = "2")]
+    pub(crate) count: u32,
+    /// Counted from 0.
+    #[prost(uint32, tag = "3")]
+    pub(crate) event_loop: u32,
 }
 
 /// Encodes an order for the worker.

@@ -36,7 +36,7 @@ use crate::{
     readiness::Readiness,
     seam::{Answer, ListenerRole, LoopMessage, Shared},
     telemetry::Telemetry,
-    wire::{self, NeedSockets, Order, PodAdded, Report, Secrets, ToWorker},
+    wire::{self, Datagrams, NeedSockets, Order, PodAdded, Report, Secrets, ToWorker},
 };
 use guards::Guards;
 use pages::CannotListen;
@@ -108,12 +108,14 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
     let speaking = tokio::spawn(speak(Arc::clone(&socket), unsaid));
     let (asks, asked) = mpsc::unbounded_channel();
     let (socket_requests, mut wanted_sockets) = mpsc::unbounded_channel();
+    let (datagram_requests, mut wanted_datagrams) = mpsc::unbounded_channel();
     let published = Published::default();
     let shared = Arc::new(Shared {
         mesh: Arc::clone(&published.mesh),
         credentials: Arc::clone(&published.credentials),
         asks,
         socket_requests,
+        datagram_requests,
         telemetry: Telemetry::new(),
     });
     let limits = Limits {
@@ -125,6 +127,12 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
     };
     let config = EngineConfig {
         connect_timeout: cli.engine.connect_timeout,
+        cluster_domain: cli
+            .controller
+            .cluster_domain
+            .trim_matches('.')
+            .to_ascii_lowercase()
+            .into(),
         // Silence is noticed by looking.
         sweep: EngineConfig::default().sweep.min(limits.ping_interval),
         limits,
@@ -208,6 +216,10 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
                 let count = worker.shortage.portion(count);
                 let _ = reports.send(Report::NeedSockets(NeedSockets { uid: uid.to_string(), count }));
             }
+            Some((uid, count, number)) = wanted_datagrams.recv() => {
+                let need = Datagrams { uid: uid.to_string(), count, event_loop: number as u32 };
+                let _ = reports.send(Report::NeedDatagrams(need));
+            }
             Ok(()) = changed.changed() => worker.report_news(&reports),
             () = drain.notified() => worker.drain(),
             _ = tick.tick() => {
@@ -270,6 +282,11 @@ impl Worker {
                 Order::PodRemoved(uid) => self.remove(&uid),
                 Order::Snapshot(_) => self.readiness.set_complete(),
                 Order::Sockets(uid) => self.distribute(uid, descriptors),
+                Order::Datagrams(Datagrams { uid, event_loop, .. }) => {
+                    if let Some(handle) = self.loops.get(event_loop as usize) {
+                        handle.send(LoopMessage::Datagrams(uid.as_str().into(), descriptors));
+                    }
+                }
                 Order::Drain(_) => self.drain(),
                 Order::Probe(_) => {
                     let answer = Arc::new(Answer(reports.clone()));
@@ -365,6 +382,12 @@ impl Worker {
             Ok(ToWorker {
                 order: Some(Order::Sockets(uid)),
             }) => self.shortage.miss_sockets(uid),
+            Ok(ToWorker {
+                order: Some(Order::Datagrams(lost)),
+            }) => tracing::debug!(
+                uid = lost.uid,
+                "no descriptors for asking resolvers; asking again with the next query"
+            ),
             _ => tracing::error!("a message of the monitor lost descriptors that it should not have had"),
         }
     }
@@ -417,6 +440,7 @@ fn role_of(role: i32) -> Option<ListenerRole> {
         Ok(SocketRole::InboundPlaintext) => Some(ListenerRole::InboundPlaintext),
         Ok(SocketRole::InboundHbone) => Some(ListenerRole::InboundHbone),
         Ok(SocketRole::SynTap) => Some(ListenerRole::SynTap),
+        Ok(SocketRole::Dns) => Some(ListenerRole::Dns),
         // The monitor keeps the silent one open.
         Ok(SocketRole::Silent | SocketRole::Unspecified) | Err(_) => None,
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use culvert_net::Netns;
-use culvert_objects::{Fallback, Hold};
+use culvert_objects::{DnsCapture, Fallback, Hold};
 use tokio::time::Instant;
 
 use super::{
@@ -19,7 +19,12 @@ use super::{
     plan::{Known, Phase},
 };
 use crate::{
-    handover::{Offer, listeners::Listeners, ports, waiting::Waiting},
+    handover::{
+        Offer,
+        listeners::{Extras, Listeners},
+        ports,
+        waiting::Waiting,
+    },
     kernel::{Kernel, KernelError, PodCapture, Strictness},
     source::PodSpec,
 };
@@ -45,6 +50,10 @@ pub(super) struct Entry {
     pub(super) listeners: Option<Arc<Listeners>>,
     /// Why its connections are not held, although it asks for that.
     pub(super) hold_problem: Option<String>,
+    /// Why its DNS queries are left alone, although they should be captured.
+    pub(super) dns_problem: Option<String>,
+    /// Whether they should be where it does not say.
+    dns_default: DnsCapture,
     /// What it had open before it was captured.
     pub(super) existing: Existing,
     /// Which of its ports are strict, as a proxy has said to this agent.
@@ -62,6 +71,8 @@ pub(super) struct Entry {
 pub(super) struct Abilities {
     /// It answers connections that are held.
     pub(super) holds: bool,
+    /// It answers and forwards DNS queries.
+    pub(super) resolves: bool,
     /// It says which ports of pods are strict.
     pub(super) guards: bool,
 }
@@ -74,7 +85,7 @@ pub(super) struct Place {
 }
 
 impl Entry {
-    pub(super) fn new(spec: PodSpec, phase: Phase) -> Self {
+    pub(super) fn new(spec: PodSpec, phase: Phase, dns_default: DnsCapture) -> Self {
         Self {
             spec,
             phase,
@@ -87,6 +98,8 @@ impl Entry {
             alias: None,
             listeners: None,
             hold_problem: None,
+            dns_problem: None,
+            dns_default,
             existing: Existing::default(),
             strictness: None,
             waiting: Waiting::default(),
@@ -120,7 +133,7 @@ impl Entry {
         if is_same {
             self.existing = failed.existing;
             (self.place, self.listeners) = (failed.place, failed.listeners);
-            self.hold_problem = failed.hold_problem;
+            (self.hold_problem, self.dns_problem) = (failed.hold_problem, failed.dns_problem);
             self.strictness = failed.strictness;
         }
     }
@@ -130,17 +143,25 @@ impl Entry {
         self.place.is_some() && !self.withdrawn
     }
 
-    /// Whether it asks for connections to be held.
-    pub(super) fn asks_for_hold(&self) -> bool {
-        self.spec.hold != Hold::None
+    /// Which sockets it asks for, beside those of every pod.
+    pub(super) fn extras(&self) -> Extras {
+        self.extras_of(&self.spec)
     }
 
-    pub(super) fn offer(&self, with_listeners: bool, with_hold: bool) -> Option<Offer> {
+    /// The same, were this its specification.
+    pub(super) fn extras_of(&self, spec: &PodSpec) -> Extras {
+        Extras {
+            hold: spec.hold != Hold::None,
+            dns: spec.dns.unwrap_or(self.dns_default) == DnsCapture::Enabled,
+        }
+    }
+
+    pub(super) fn offer(&self, with_listeners: bool, extras: Extras) -> Option<Offer> {
         Some(Offer {
             spec: self.spec.clone(),
             netns: Arc::clone(&self.place.as_ref()?.netns),
             listeners: self.listeners.clone().filter(|_| with_listeners),
-            with_hold,
+            extras,
         })
     }
 
@@ -158,6 +179,7 @@ impl Entry {
             outbound: self.phase == Phase::Captured,
             inbound: matches!(self.phase, Phase::Captured | Phase::Leaving) && !self.withdrawn,
             hold: if proxy.holds { &self.spec.hold } else { &Hold::None },
+            dns: proxy.resolves && self.extras().dns,
             guard: proxy.guards && !self.withdrawn,
             fallback: self.spec.fallback == Fallback::Direct,
         };
@@ -193,11 +215,14 @@ impl Entry {
         let mut notices = found.notices(&self.spec.addresses);
         notices.extend(self.spec.hold_problem.clone());
         notices.extend(self.spec.fallback_problem.clone());
+        notices.extend(self.spec.dns_problem.clone());
         notices.extend(guard);
         let unheld = self.hold_problem.as_ref();
         notices.extend(
             unheld.map(|problem| format!("its connections are accepted before their far side is there: {problem}")),
         );
+        let unseen = self.dns_problem.as_ref();
+        notices.extend(unseen.map(|problem| format!("its DNS queries are not captured: {problem}")));
         for notice in notices.iter().filter(|notice| !self.notices.contains(notice)) {
             tracing::warn!(pod = %self.spec.name, notice, "pod");
         }

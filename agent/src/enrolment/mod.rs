@@ -54,6 +54,7 @@ use std::{
     time::Duration,
 };
 
+use culvert_objects::DnsCapture;
 use tokio::{
     sync::{mpsc::UnboundedReceiver, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -94,6 +95,8 @@ pub struct Settings {
     pub proxy_wait: Duration,
     /// How long a connection waits while no proxy serves before it is reset.
     pub connection_wait: Duration,
+    /// Whether the proxy sees the DNS queries of pods that do not say.
+    pub dns: DnsCapture,
 }
 
 /// The task; see the module.

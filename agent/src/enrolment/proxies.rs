@@ -11,7 +11,11 @@ use super::{
     succession::Word,
 };
 use crate::{
-    handover::{Event, Order, Proxy, listeners::Listeners, recover},
+    handover::{
+        Event, Order, Proxy,
+        listeners::{Extras, Listeners},
+        recover,
+    },
     kernel::Strictness,
 };
 
@@ -99,10 +103,12 @@ impl Reconciler {
         newest.map_or(
             Abilities {
                 holds: with_none,
+                resolves: with_none,
                 guards: with_none,
             },
             |proxy| Abilities {
                 holds: proxy.holds,
+                resolves: proxy.resolves,
                 guards: proxy.guards,
             },
         )
@@ -112,8 +118,9 @@ impl Reconciler {
     fn follow_abilities(&mut self, before: Abilities) {
         let now = self.abilities();
         let is_changed = |entry: &Entry| {
-            let hold = entry.asks_for_hold() && now.holds != before.holds;
-            entry.phase == Phase::Captured && (hold || now.guards != before.guards)
+            let hold = entry.extras().hold && now.holds != before.holds;
+            let dns = entry.extras().dns && now.resolves != before.resolves;
+            entry.phase == Phase::Captured && (hold || dns || now.guards != before.guards)
         };
         let changed = self.pods.iter().filter(|(_, entry)| is_changed(entry));
         let uids: Vec<Arc<str>> = changed.map(|(uid, _)| uid.clone()).collect();
@@ -141,7 +148,7 @@ impl Reconciler {
     pub(super) fn offer(&self, uid: &Arc<str>) {
         let Some(entry) = self.pods.get(uid) else { return };
         for proxy in self.proxies.iter().rev() {
-            match entry.offer(proxy.takes_listeners(), proxy.holds) {
+            match entry.offer(proxy.takes_listeners(), proxy.extras()) {
                 Some(offer) if offer.listeners.is_some() || !proxy.takes_listeners() => {
                     proxy.tell(Order::Add(Box::new(offer)))
                 }
@@ -213,8 +220,7 @@ impl Reconciler {
             return ours.are_among(found);
         }
         let Some(cookie) = entry.cookie() else { return false };
-        let hold = entry.asks_for_hold();
-        let Some(recovered) = Listeners::recovered(&entry.spec.addresses, cookie, hold, found) else {
+        let Some(recovered) = Listeners::recovered(&entry.spec.addresses, cookie, entry.extras(), found) else {
             return false;
         };
         tracing::info!(pod = %entry.spec.name, %uid, "took the pod's listeners back from the proxy");
@@ -242,7 +248,7 @@ impl Reconciler {
         }
         let proxy = self.proxies.iter().find(|other| other.id == proxy);
         let Some(proxy) = proxy else { return };
-        if let Some(offer) = self.pods.get(uid).and_then(|entry| entry.offer(true, proxy.holds)) {
+        if let Some(offer) = self.pods.get(uid).and_then(|entry| entry.offer(true, proxy.extras())) {
             proxy.tell(Order::Add(Box::new(offer)));
         }
     }
@@ -258,7 +264,7 @@ impl Reconciler {
         if let Err(problem) = self.tell_kernel(uid) {
             self.complain(uid, problem);
         }
-        if let Some(offer) = self.pods.get(uid).and_then(|entry| entry.offer(false, false)) {
+        if let Some(offer) = self.pods.get(uid).and_then(|entry| entry.offer(false, Extras::NONE)) {
             proxy.tell(Order::Add(Box::new(offer)));
         }
     }

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use culvert_net::Netns;
-use culvert_objects::Hold;
 use tokio::time::Instant;
 
 use super::{
@@ -26,7 +25,7 @@ impl Reconciler {
     /// Begins to bring a pod in.
     pub(super) fn enter(&mut self, spec: PodSpec) {
         let uid = spec.uid.clone();
-        let mut entry = Entry::new(spec, Phase::Entering);
+        let mut entry = Entry::new(spec, Phase::Entering, self.settings.dns);
         if let Some(failed) = self.pods.remove(&uid) {
             entry.inherit(failed);
         }
@@ -156,16 +155,16 @@ impl Reconciler {
             return Ok(());
         };
         let Some(place) = &entry.place else { return Ok(()) };
-        let hold = entry.asks_for_hold();
-        let opened = Listeners::open(&place.netns, &entry.spec.addresses, hold).map_err(|error| explain(&error))?;
-        if let Some(problem) = opened
-            .1
-            .as_ref()
-            .filter(|now| entry.hold_problem.as_ref() != Some(*now))
-        {
+        let opened = Listeners::open(&place.netns, &entry.spec.addresses, entry.extras());
+        let (listeners, problems) = opened.map_err(|error| explain(&error))?;
+        if let Some(problem) = news(&problems.hold, &entry.hold_problem) {
             tracing::warn!(pod = %entry.spec.name, problem, "connections are accepted before their far side is there");
         }
-        (entry.listeners, entry.hold_problem) = (Some(Arc::new(opened.0)), opened.1);
+        if let Some(problem) = news(&problems.dns, &entry.dns_problem) {
+            tracing::warn!(pod = %entry.spec.name, problem, "DNS queries are not captured");
+        }
+        entry.listeners = Some(Arc::new(listeners));
+        (entry.hold_problem, entry.dns_problem) = (problems.hold, problems.dns);
         Ok(())
     }
 
@@ -188,8 +187,7 @@ impl Reconciler {
         let uid = spec.uid.clone();
         let Some(entry) = self.pods.get_mut(&uid) else { return };
         tracing::info!(pod = %spec.name, %uid, "pod changed");
-        let other_sockets =
-            entry.spec.addresses != spec.addresses || entry.asks_for_hold() != (spec.hold != Hold::None);
+        let other_sockets = entry.spec.addresses != spec.addresses || entry.extras() != entry.extras_of(&spec);
         entry.spec = spec;
         let mut done = Ok(());
         if !self.is_self_listening()
@@ -307,4 +305,9 @@ impl Reconciler {
         }
         entry.problem = Some(problem);
     }
+}
+
+/// A problem that there was not before.
+fn news<'a>(now: &'a Option<String>, before: &Option<String>) -> Option<&'a String> {
+    now.as_ref().filter(|_| now != before)
 }

@@ -6,9 +6,9 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use culvert_abi::{HOLD_PORT, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT};
+use culvert_abi::{DNS_PORT, DNS_SLOTS, HOLD_PORT, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT};
 use culvert_net::{
-    NetError, Netns,
+    NetError, Netns, dns,
     hold::{self, SynTap},
 };
 use culvert_proto::zds::SocketRole;
@@ -49,6 +49,35 @@ pub struct Listeners {
     plaintext: OwnedFd,
     hbone: OwnedFd,
     hold: Option<HoldSockets>,
+    dns: Option<[OwnedFd; dns::SLOTS]>,
+}
+
+/// Sockets that some pods have, and some proxies take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extras {
+    /// Those for connections that are held.
+    pub hold: bool,
+    /// Those for DNS queries.
+    pub dns: bool,
+}
+
+impl Extras {
+    /// Neither.
+    pub const NONE: Self = Self {
+        hold: false,
+        dns: false,
+    };
+    /// As many as there are.
+    pub const ALL: Self = Self { hold: true, dns: true };
+}
+
+/// Why some of [`Extras`] could not be had.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Problems {
+    /// Connections are accepted first.
+    pub(crate) hold: Option<String>,
+    /// DNS queries are left alone.
+    pub(crate) dns: Option<String>,
 }
 
 /// What it takes to hold connections.
@@ -76,35 +105,39 @@ fn captured_at(addresses: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
 }
 
 impl Listeners {
-    /// Opens them inside the pod; with `hold`, also what it takes to hold connections. Where that cannot be had, the second
-    /// value says why, and connections are accepted first.
+    /// Opens them inside the pod, with these extras. Where some of those cannot be had, the second value says why.
     ///
     /// # Errors
     /// See [`ListenError`].
-    pub fn open(netns: &Netns, addresses: &[IpAddr], hold: bool) -> Result<(Self, Option<String>), ListenError> {
+    pub(crate) fn open(netns: &Netns, addresses: &[IpAddr], extras: Extras) -> Result<(Self, Problems), ListenError> {
         netns.run(|| {
             ports::prepare();
             let outbound = addresses
                 .iter()
                 .map(|address| listen(SocketAddr::new(*address, OUTBOUND_PORT)));
-            let (hold, problem) = match hold.then(|| HoldSockets::open(addresses)) {
-                Some(Ok(hold)) => (Some(hold), None),
-                Some(Err(error)) => (None, Some(no_hold(&error))),
-                None => (None, None),
-            };
+            let mut problems = Problems::default();
+            let hold = extras.hold.then(|| HoldSockets::open(addresses)).transpose();
+            let hold = hold.unwrap_or_else(|error| {
+                problems.hold = Some(no_hold(&error));
+                None
+            });
+            let dns = extras.dns.then(dns::listeners).transpose().unwrap_or_else(|error| {
+                problems.dns = Some(no_dns(&error));
+                None
+            });
             let listeners = Self {
                 outbound: outbound.collect::<Result<_, _>>()?,
                 plaintext: listen_on_all(INBOUND_PLAINTEXT_PORT)?,
                 hbone: listen_on_all(INBOUND_HBONE_PORT)?,
                 hold,
+                dns,
             };
-            Ok((listeners, problem))
+            Ok((listeners, problems))
         })?
     }
 
-    /// Puts together those that a proxy holds for the pod with this cookie; none when one is missing. With `hold`, those for
-    /// connections that are held are among them.
-    pub(crate) fn recovered(addresses: &[IpAddr], cookie: u64, hold: bool, found: &mut Vec<Found>) -> Option<Self> {
+    /// Puts together those that a proxy holds for the pod with this cookie; none when one is missing, also of these extras.
+    pub(crate) fn recovered(addresses: &[IpAddr], cookie: u64, extras: Extras, found: &mut Vec<Found>) -> Option<Self> {
         let mut take = |port: u16, address: Option<&IpAddr>| {
             let position = found.iter().rposition(|socket| {
                 socket.cookie == cookie
@@ -118,11 +151,17 @@ impl Listeners {
         let outbound = addresses.iter().map(|address| take(OUTBOUND_PORT, Some(address)));
         let outbound = outbound.collect::<Option<_>>()?;
         let (plaintext, hbone) = (take(INBOUND_PLAINTEXT_PORT, None)?, take(INBOUND_HBONE_PORT, None)?);
-        let hold = if hold {
+        let hold = if extras.hold {
             let taps = captured_at(addresses).map(|address| take(recover::TAP, Some(&address)));
             let taps = taps.collect::<Option<_>>()?;
             let silent = take(HOLD_PORT, None)?;
             Some(HoldSockets { silent, taps })
+        } else {
+            None
+        };
+        let dns = if extras.dns {
+            let [first, second, third] = [0, 1, 2].map(|slot| take(DNS_PORT + slot, None));
+            Some([first?, second?, third?])
         } else {
             None
         };
@@ -131,27 +170,33 @@ impl Listeners {
             plaintext,
             hbone,
             hold,
+            dns,
         })
     }
 
     /// What each of [`Listeners::descriptors`] is.
-    pub fn roles(&self, with_hold: bool) -> Vec<SocketRole> {
+    pub fn roles(&self, extras: Extras) -> Vec<SocketRole> {
         let mut roles = vec![SocketRole::Outbound; self.outbound.len()];
         roles.extend([SocketRole::InboundPlaintext, SocketRole::InboundHbone]);
-        if let Some(hold) = self.hold.as_ref().filter(|_| with_hold) {
+        if let Some(hold) = self.hold.as_ref().filter(|_| extras.hold) {
             roles.extend(hold.taps.iter().map(|_| SocketRole::SynTap));
             roles.push(SocketRole::Silent);
+        }
+        if let Some(dns) = self.dns.as_ref().filter(|_| extras.dns) {
+            roles.extend(dns.iter().map(|_| SocketRole::Dns));
         }
         roles
     }
 
-    /// All of them, or all but those for connections that are held.
-    pub fn descriptors(&self, with_hold: bool) -> Vec<BorrowedFd<'_>> {
-        let hold = self.hold.as_ref().filter(|_| with_hold);
+    /// Those of every pod, and these extras.
+    pub fn descriptors(&self, extras: Extras) -> Vec<BorrowedFd<'_>> {
+        let hold = self.hold.as_ref().filter(|_| extras.hold);
+        let dns = self.dns.as_ref().filter(|_| extras.dns);
         self.outbound
             .iter()
             .chain([&self.plaintext, &self.hbone])
             .chain(hold.into_iter().flat_map(|hold| hold.taps.iter().chain([&hold.silent])))
+            .chain(dns.into_iter().flatten())
             .map(AsFd::as_fd)
             .collect()
     }
@@ -164,12 +209,13 @@ impl Listeners {
             inbound_plaintext: self.plaintext.as_fd(),
             inbound_hbone: self.hbone.as_fd(),
             hold: self.hold.as_ref().map(|hold| hold.silent.as_fd()),
+            dns: self.dns.as_ref().map(|sockets| sockets.each_ref().map(AsFd::as_fd)),
         })
     }
 
     /// Whether all of these are among the sockets found.
     pub(crate) fn are_among(&self, found: &[Found]) -> bool {
-        self.descriptors(true).into_iter().all(|ours| {
+        self.descriptors(Extras::ALL).into_iter().all(|ours| {
             rustix::net::sockopt::socket_cookie(ours).is_ok_and(|ours| found.iter().any(|socket| socket.id == ours))
         })
     }
@@ -180,6 +226,17 @@ fn no_hold(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::EADDRINUSE) => format!("an application has port {HOLD_PORT}"),
         Some(libc::EPERM) => "the agent lacks CAP_NET_RAW".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Why DNS queries are left alone although the pod wants them captured.
+fn no_dns(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => {
+            let last = DNS_PORT + DNS_SLOTS - 1;
+            format!("an application has one of the UDP ports {DNS_PORT} to {last}")
+        }
         _ => error.to_string(),
     }
 }

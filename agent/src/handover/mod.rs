@@ -25,7 +25,7 @@ use culvert_net::Netns;
 use culvert_proto::zds::Version;
 use tokio::sync::mpsc::UnboundedSender;
 
-use self::listeners::Listeners;
+use self::listeners::{Extras, Listeners};
 use crate::{kernel::Strictness, source::PodSpec};
 
 /// A pod as it is handed over.
@@ -37,8 +37,8 @@ pub struct Offer {
     pub netns: Arc<Netns>,
     /// Its listening sockets; none for a proxy that opens them itself.
     pub listeners: Option<Arc<Listeners>>,
-    /// With those for connections that are held, if there are any.
-    pub with_hold: bool,
+    /// Which of them, beside those of every pod.
+    pub extras: Extras,
 }
 
 /// What a session shall tell its proxy.
@@ -104,6 +104,8 @@ pub struct Proxy {
     pub version: Version,
     /// It answers connections that are held.
     pub holds: bool,
+    /// It answers and forwards DNS queries.
+    pub resolves: bool,
     /// It says which ports of pods are strict.
     pub guards: bool,
     /// It says by itself that it serves.
@@ -115,6 +117,14 @@ impl Proxy {
     /// Tells the proxy something, in order. One that has just gone does not hear it; [`Event::Disconnected`] follows.
     pub fn tell(&self, order: Order) {
         let _ = self.orders.send(order);
+    }
+
+    /// Which sockets it takes, beside those of every pod.
+    pub fn extras(&self) -> Extras {
+        Extras {
+            hold: self.holds,
+            dns: self.resolves,
+        }
     }
 
     /// Whether it takes listening sockets; else it opens them itself.

@@ -18,7 +18,8 @@ use std::{
 };
 
 use culvert_abi::{
-    CAPTURE_PORT, CAPTURE_PORTS, FORWARDING_PORT, HOLD_PORT, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT,
+    CAPTURE_PORT, CAPTURE_PORTS, DNS_PORT, DNS_SLOTS, FORWARDING_PORT, HOLD_PORT, INBOUND_HBONE_PORT,
+    INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT,
 };
 use culvert_net::{interfaces, sockopt::FORWARDING_PREFIX};
 use rustix::{
@@ -41,11 +42,12 @@ const ALWAYS: &str = "1";
 const REUSE_MARK: u16 = 15003;
 
 /// Ports that are the mesh's in every enrolled pod.
-const OURS: [RangeInclusive<u16>; 5] = [
+const OURS: [RangeInclusive<u16>; 6] = [
     OUTBOUND_PORT..=FORWARDING_PORT,
     HOLD_PORT..=HOLD_PORT,
     INBOUND_PLAINTEXT_PORT..=INBOUND_PLAINTEXT_PORT,
     INBOUND_HBONE_PORT..=INBOUND_HBONE_PORT,
+    DNS_PORT..=DNS_PORT + DNS_SLOTS - 1,
     CAPTURE_PORT..=CAPTURE_PORT + CAPTURE_PORTS - 1,
 ];
 
@@ -224,7 +226,7 @@ mod tests {
         (reuse, reserved, culvert_net::sockopt::has_forwarding_prefix())
     }
 
-    const PREPARED: &str = "15001-15004,15006,15008,15360-16383";
+    const PREPARED: &str = "15001-15004,15006,15008,15053-15055,15360-16383";
 
     #[test]
     fn a_pod_gets_back_what_it_had() {
@@ -232,8 +234,8 @@ mod tests {
         for (reuse, reserved, prepared) in [
             ("2", "", PREPARED),
             ("2", "8080,15002-15100", "8080,15001-15100,15360-16383"),
-            ("1", "", "15001-15002,15004,15006,15008,15360-16383"),
-            ("0", "", "15001-15002,15004,15006,15008,15360-16383"),
+            ("1", "", "15001-15002,15004,15006,15008,15053-15055,15360-16383"),
+            ("0", "", "15001-15002,15004,15006,15008,15053-15055,15360-16383"),
         ] {
             inside(UnshareFlags::empty(), || {
                 fs::write(REUSE, reuse).unwrap();
@@ -256,7 +258,7 @@ mod tests {
                         if reserved.is_empty() {
                             ""
                         } else {
-                            "8080,15005,15007,15009-15100"
+                            "8080,15005,15007,15009-15052,15056-15100"
                         }
                     );
                 }

@@ -11,7 +11,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use culvert_abi::{HOLD_PORT, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT};
+use culvert_abi::{HOLD_PORT, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT, is_dns_port};
 use rustix::{
     net::{SocketType, sockopt},
     process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
@@ -20,7 +20,7 @@ use rustix::{
 /// What stands for the port of a SYN tap: a raw socket has none, and names its protocol in its place.
 pub(super) const TAP: u16 = libc::IPPROTO_TCP as u16;
 
-/// A listening socket of a proxy on one of our ports, or a SYN tap.
+/// A listening socket of a proxy on one of our ports, one for DNS, or a SYN tap.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) socket: OwnedFd,
@@ -80,6 +80,7 @@ fn looks_ours(socket: BorrowedFd<'_>) -> Option<(u64, u64, SocketAddr)> {
             let ports = [OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, INBOUND_HBONE_PORT, HOLD_PORT];
             sockopt::socket_acceptconn(socket).ok()? && ports.contains(&local.port())
         }
+        SocketType::DGRAM => is_dns_port(local.port().into()),
         SocketType::RAW => local.port() == TAP,
         _ => false,
     };

@@ -64,6 +64,7 @@ pub(super) async fn serve(id: u64, socket: AsyncPacketSocket, peer: PeerCred, ev
         Ok(Hello {
             version,
             holds,
+            resolves,
             guards,
             serves,
         }) => {
@@ -71,6 +72,7 @@ pub(super) async fn serve(id: u64, socket: AsyncPacketSocket, peer: PeerCred, ev
                 pid = peer.pid,
                 version = version.as_str_name(),
                 holds,
+                resolves,
                 guards,
                 serves,
                 "a proxy connected"
@@ -81,6 +83,7 @@ pub(super) async fn serve(id: u64, socket: AsyncPacketSocket, peer: PeerCred, ev
                 pid: peer.pid,
                 version,
                 holds,
+                resolves,
                 guards,
                 serves,
                 orders,
@@ -101,6 +104,7 @@ pub(super) async fn serve(id: u64, socket: AsyncPacketSocket, peer: PeerCred, ev
 struct Hello {
     version: Version,
     holds: bool,
+    resolves: bool,
     guards: bool,
     serves: bool,
 }
@@ -119,6 +123,7 @@ impl Session {
             Ok(version @ (Version::V1 | Version::CulvertV1)) => Ok(Hello {
                 version,
                 holds: hello.holds && version == Version::CulvertV1,
+                resolves: hello.resolves && version == Version::CulvertV1,
                 guards: hello.guards && version == Version::CulvertV1,
                 serves: hello.serves && version == Version::CulvertV1,
             }),
@@ -247,10 +252,10 @@ impl Session {
         };
         let mut descriptors = vec![offer.netns.as_fd()];
         if let Some(listeners) = &offer.listeners {
-            let roles = listeners.roles(offer.with_hold);
+            let roles = listeners.roles(offer.extras);
             add.sockets = roles.into_iter().map(i32::from).collect();
             add.addresses = offer.spec.addresses.iter().map(address_bytes).collect();
-            descriptors.extend(listeners.descriptors(offer.with_hold));
+            descriptors.extend(listeners.descriptors(offer.extras));
         }
         let message = WorkloadRequest {
             payload: Some(Payload::Add(add)),

@@ -13,7 +13,7 @@ use std::{
 use culvert_net::tcp_state;
 use socket2::SockRef;
 
-use super::listeners::Listeners;
+use super::listeners::{Extras, Listeners};
 
 /// What was noted of a pod's listeners, since the last proxy served.
 #[derive(Debug, Default)]
@@ -24,8 +24,8 @@ pub(crate) struct Waiting {
 impl Waiting {
     /// Resets the connections that have waited for at least `limit`, as far as was looked; how many.
     pub(crate) fn reset_overdue(&mut self, listeners: &Listeners, now: Instant, limit: Duration) -> u64 {
-        // Those for held connections have no queue: their SYNs are answered by nobody.
-        let sockets = listeners.descriptors(false);
+        // Those for held connections have no queue: their SYNs are answered by nobody. Nor has UDP any connection.
+        let sockets = listeners.descriptors(Extras::NONE);
         self.queues.resize_with(sockets.len(), Queue::default);
         let resets = self.queues.iter_mut().zip(sockets);
         resets

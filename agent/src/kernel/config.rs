@@ -2,12 +2,13 @@
 
 #[cfg(doc)]
 use super::Kernel;
+use culvert_abi::DNS_SLOTS;
 use culvert_objects::Hold;
 use ipnet::IpNet;
 use std::{net::IpAddr, os::fd::BorrowedFd, path::PathBuf};
 
-/// Outbound, plaintext, tunnel, and the one that answers nothing.
-pub(super) const LISTENERS_PER_ADDRESS: u32 = 4;
+/// Outbound, plaintext, tunnel, the one that answers nothing, and those for DNS.
+pub(super) const LISTENERS_PER_ADDRESS: u32 = 4 + DNS_SLOTS as u32;
 
 /// Room for accounts of pods that have just gone while connections of theirs are still being opened.
 pub(super) const USAGE_PER_POD: u32 = 2;
@@ -134,6 +135,9 @@ pub struct PodCapture<'a> {
     pub hold: &'a Hold,
     /// While no proxy serves, let its new connections go direct, unless it is strict.
     pub fallback: bool,
+    /// Turn its DNS queries over UDP to the proxy while one serves. Takes a proxy that has [`PodListeners::dns`]; without them they
+    /// are left alone.
+    pub dns: bool,
     /// Drop on its links what arrives past the tunnel, as [`Kernel::set_strictness`] says.
     pub guard: bool,
 }
@@ -167,4 +171,6 @@ pub struct PodListeners<'a> {
     pub inbound_hbone: BorrowedFd<'a>,
     /// Bound to `[::]:15004`, dual stack, and answering nothing; where the pod holds connections.
     pub hold: Option<BorrowedFd<'a>>,
+    /// UDP, bound to `[::]:15053` and the ports that follow, dual stack; where its DNS queries are captured.
+    pub dns: Option<[BorrowedFd<'a>; DNS_SLOTS as usize]>,
 }

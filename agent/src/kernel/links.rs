@@ -108,7 +108,7 @@ impl Links {
     /// Ends all attachments, capture first. What another version attached goes before its pins do, because letting go of
     /// a pin detaches some time later.
     pub(super) fn detach_all(&mut self) -> Result<(), KernelError> {
-        let is_capture = |file: &String| file.contains("connect");
+        let is_capture = |file: &String| file.contains("connect") || file.contains("sendmsg");
         let mut files = self.files()?;
         files.extend(self.held.keys().cloned());
         files.sort_by_key(|file| !is_capture(file));

@@ -6,7 +6,7 @@ use super::{
     pins::Pin,
 };
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned, programs};
-use culvert_abi::{Dropped, Guard, GuardedPort, Noted, Serving, layout, mix};
+use culvert_abi::{Dropped, Endpoint, Guard, GuardedPort, Noted, Resolver, Serving, layout, mix};
 use std::{
     fs, io,
     os::fd::{AsFd, BorrowedFd},
@@ -35,7 +35,7 @@ const PINNED: [&str; 11] = [
 
 /// Pinned beside the versions' folders: they outlive a change of the other maps. What is new from one version to the next must have
 /// its own file, so its name has the size of a value, and a number for what the size does not show.
-fn lasting(bpffs: &Path) -> [(&'static str, PathBuf); 5] {
+fn lasting(bpffs: &Path) -> [(&'static str, PathBuf); 6] {
     let guard = |name: &str, size: usize| bpffs.join(format!("{name}-{}-{size}", Guard::FORMAT));
     [
         (
@@ -45,6 +45,14 @@ fn lasting(bpffs: &Path) -> [(&'static str, PathBuf); 5] {
         ("GUARDS", guard("guards", size_of::<Guard>())),
         ("GUARDED_PORTS", guard("guarded-ports", size_of::<GuardedPort>())),
         ("DROPPED", guard("dropped", size_of::<Dropped>())),
+        (
+            "RESOLVERS",
+            bpffs.join(format!(
+                "resolvers-{}-{}",
+                Resolver::FORMAT,
+                size_of::<(Resolver, Endpoint)>()
+            )),
+        ),
         ("SERVING", serving(bpffs)),
     ]
 }
@@ -60,17 +68,25 @@ pub(super) const GETPEERNAME4: &str = "culvert_getpeername4";
 pub(super) const GETPEERNAME6: &str = "culvert_getpeername6";
 pub(super) const GETSOCKOPT: &str = "culvert_getsockopt";
 pub(super) const GUARD: &str = "culvert_guard";
+pub(super) const RECVMSG4: &str = "culvert_recvmsg4";
+pub(super) const RECVMSG6: &str = "culvert_recvmsg6";
+pub(super) const SENDMSG4: &str = "culvert_sendmsg4";
+pub(super) const SENDMSG6: &str = "culvert_sendmsg6";
 pub(super) const SETSOCKOPT: &str = "culvert_setsockopt";
 pub(super) const SK_LOOKUP: &str = "culvert_sk_lookup";
 pub(super) const SOCK_OPS: &str = "culvert_sock_ops";
 
 /// In an order in which the ones that tell most about a kernel come first.
-const PROGRAMS: [&str; 9] = [
+const PROGRAMS: [&str; 13] = [
     CONNECT4,
     SOCK_OPS,
     CONNECT6,
     GETPEERNAME4,
     GETPEERNAME6,
+    RECVMSG4,
+    RECVMSG6,
+    SENDMSG4,
+    SENDMSG6,
     GETSOCKOPT,
     SETSOCKOPT,
     SK_LOOKUP,

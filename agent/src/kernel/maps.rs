@@ -8,7 +8,7 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, SockHash, lpm_trie::Key},
 };
-use culvert_abi::{Address, COUNTERS, Config, Listener, Owner, Pod, Serving, Usage};
+use culvert_abi::{Address, COUNTERS, Config, DNS_SLOTS, Endpoint, Listener, Owner, Pod, Resolver, Serving, Usage};
 use ipnet::IpNet;
 use std::{
     collections::HashSet,
@@ -27,6 +27,7 @@ pub(super) struct Maps {
     open_flows: Array<MapData, u64>,
     counts: PerCpuArray<MapData, u64>,
     usage: HashMap<MapData, u64, Usage>,
+    resolvers: HashMap<MapData, Resolver, Endpoint>,
     serving: Array<MapData, Serving>,
     sizes: MapSizes,
     /// What `config` should hold; none before the first change.
@@ -45,6 +46,7 @@ impl Maps {
             open_flows: take(ebpf, "OPEN_FLOWS")?,
             counts: take(ebpf, "COUNTS")?,
             usage: take(ebpf, "USAGE")?,
+            resolvers: take(ebpf, "RESOLVERS")?,
             serving: take(ebpf, "SERVING")?,
             sizes,
             wished: None,
@@ -273,6 +275,24 @@ impl Maps {
             .map_err(|error| failed("LISTENERS", error))
     }
 
+    /// Forgets which resolvers a pod asks.
+    pub(super) fn forget_resolvers(&mut self, cookie: u64) -> Result<(), KernelError> {
+        (0..DNS_SLOTS.into()).try_for_each(|slot| {
+            let key = Resolver {
+                cookie,
+                slot,
+                reserved: 0,
+            };
+            absent_is_fine("RESOLVERS", self.resolvers.remove(&key))
+        })
+    }
+
+    fn resolvers(&self) -> Result<u64, KernelError> {
+        let count = |all, key: Result<Resolver, MapError>| key.map(|_| all + 1);
+        let counted = self.resolvers.keys().try_fold(0, count);
+        counted.map_err(|error| failed("RESOLVERS", error))
+    }
+
     pub(super) fn counters(&self) -> Result<Vec<(&'static str, &'static str, u64)>, KernelError> {
         let sum = |(index, (hook, outcome)): (u32, &(&'static str, &'static str))| {
             let values = self.counts.get(&index, 0).map_err(|error| failed("COUNTS", error))?;
@@ -301,6 +321,7 @@ impl Maps {
                 addresses * u64::from(LISTENERS_PER_ADDRESS),
             ),
             ("flows", flows, self.sizes.flows.into()),
+            ("resolvers", self.resolvers()?, Resolver::ENTRIES.into()),
             ("exclusions", exclusions as u64, self.sizes.exclusions.into()),
         ])
     }

@@ -62,10 +62,14 @@ use std::{
 };
 
 /// What is attached to the whole node. What capture relies on comes first, capture last.
-const NODE_HOOKS: [(&str, Hook); 5] = [
+const NODE_HOOKS: [(&str, Hook); 9] = [
     (load::SOCK_OPS, Hook::SockOps),
     (load::GETPEERNAME4, Hook::Getpeername4),
     (load::GETPEERNAME6, Hook::Getpeername6),
+    (load::RECVMSG4, Hook::Recvmsg4),
+    (load::RECVMSG6, Hook::Recvmsg6),
+    (load::SENDMSG4, Hook::Sendmsg4),
+    (load::SENDMSG6, Hook::Sendmsg6),
     (load::CONNECT4, Hook::Connect4),
     (load::CONNECT6, Hook::Connect6),
 ];

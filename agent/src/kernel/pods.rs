@@ -7,7 +7,9 @@ use super::{
     sys::{Hook, Target},
     versions,
 };
-use culvert_abi::{Address, HOLD_PORT, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener, OUTBOUND_PORT, Pod};
+use culvert_abi::{
+    Address, DNS_PORT, DNS_SLOTS, HOLD_PORT, INBOUND_HBONE_PORT, INBOUND_PLAINTEXT_PORT, Listener, OUTBOUND_PORT, Pod,
+};
 use std::{
     collections::HashSet,
     fs::File,
@@ -89,6 +91,7 @@ impl Kernel {
         self.links.detach(Name::Pod(cookie))?;
         self.maps.remove_pod(cookie)?;
         self.maps.close_account(cookie)?;
+        self.maps.forget_resolvers(cookie)?;
         for address in self.addresses.remove(&cookie).unwrap_or_default() {
             self.forget(&address)?;
         }
@@ -229,6 +232,7 @@ impl Kernel {
             (pod.outbound, Pod::OUTBOUND),
             (pod.inbound, Pod::INBOUND),
             (pod.fallback, Pod::FALLBACK),
+            (pod.dns, Pod::DNS),
         ];
         let flags = wanted
             .into_iter()
@@ -240,7 +244,7 @@ impl Kernel {
         let mut entry = Pod {
             ipv4: first(true),
             ipv6: first(false),
-            flags: before & !(Pod::HOLD_ALL | Pod::HOLD_SOME | Pod::FALLBACK) | surroundings.flags,
+            flags: before & !(Pod::HOLD_ALL | Pod::HOLD_SOME | Pod::FALLBACK | Pod::DNS) | surroundings.flags,
             devices: surroundings.devices,
             held_ports,
         };
@@ -261,6 +265,12 @@ impl Kernel {
                 match listeners.hold {
                     Some(socket) => self.maps.set_listener(listener(*address, HOLD_PORT), socket)?,
                     None => self.maps.remove_listener(&listener(*address, HOLD_PORT))?,
+                }
+                for (at, port) in dns_ports().enumerate() {
+                    match listeners.dns {
+                        Some(sockets) => self.maps.set_listener(listener(*address, port), sockets[at])?,
+                        None => self.maps.remove_listener(&listener(*address, port))?,
+                    }
                 }
             }
         }
@@ -305,11 +315,15 @@ impl Kernel {
     }
 
     fn forget(&mut self, address: &Address) -> Result<(), KernelError> {
-        for port in PORTS.into_iter().chain([HOLD_PORT]) {
+        for port in PORTS.into_iter().chain([HOLD_PORT]).chain(dns_ports()) {
             self.maps.remove_listener(&listener(*address, port))?;
         }
         self.maps.remove_owner(address)
     }
+}
+
+fn dns_ports() -> impl Iterator<Item = u16> {
+    DNS_PORT..DNS_PORT + DNS_SLOTS
 }
 
 fn listener(address: Address, port: u16) -> Listener {

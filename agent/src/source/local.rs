@@ -7,8 +7,8 @@ use std::{
 };
 
 use culvert_objects::{
-    Directory, Enrolment, FALLBACK_ANNOTATION, Fallback, Findings, HOLD_ANNOTATION, Hold, Loaded, ObjectName, Objects,
-    OpenError, Pod,
+    Directory, DnsCapture, Enrolment, FALLBACK_ANNOTATION, Fallback, Findings, HOLD_ANNOTATION, Hold, Loaded,
+    ObjectName, Objects, OpenError, Pod,
 };
 use tokio::sync::watch;
 
@@ -131,7 +131,7 @@ fn spec(objects: &Objects, name: &ObjectName, pod: &Pod) -> Result<PodSpec, Opti
             "annotation culvert.dev/netns: {netns:?} is neither a name nor an absolute path"
         )));
     }
-    let of_namespace = |annotation| {
+    let of_namespace = |annotation: &str| {
         let annotations = namespace.and_then(|namespace| namespace.metadata.annotations.as_ref())?;
         annotations.get(annotation).map(String::as_str)
     };
@@ -146,6 +146,8 @@ fn spec(objects: &Objects, name: &ObjectName, pod: &Pod) -> Result<PodSpec, Opti
         hold_problem: None,
         fallback: Fallback::None,
         fallback_problem: None,
+        dns: None,
+        dns_problem: None,
     }
     .with_hold(Hold::of(
         of_namespace(HOLD_ANNOTATION),
@@ -154,7 +156,10 @@ fn spec(objects: &Objects, name: &ObjectName, pod: &Pod) -> Result<PodSpec, Opti
     .with_fallback(Fallback::of(
         of_namespace(FALLBACK_ANNOTATION),
         pod.annotations.get(FALLBACK_ANNOTATION),
-    )))
+    ))
+    .with_dns(DnsCapture::of(of_namespace, |annotation| {
+        pod.annotations.get(annotation)
+    })))
 }
 
 fn pod_name(name: &ObjectName) -> PodName {

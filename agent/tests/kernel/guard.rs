@@ -312,6 +312,7 @@ fn a_pod_whose_link_has_no_end_on_the_node_is_guarded_inside() {
             inbound: false,
             hold: &culvert_objects::Hold::None,
             fallback: false,
+            dns: false,
             guard: true,
         };
         kernel.enrol(&capture).expect("enrol");

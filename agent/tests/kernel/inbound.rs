@@ -342,6 +342,7 @@ fn finds_the_listeners_of_a_proxy_that_opens_them_by_itself() {
         inbound: false,
         hold: &culvert_objects::Hold::None,
         fallback: false,
+        dns: false,
         guard: false,
     };
     world.kernel.enrol(&capture).expect("enrol");

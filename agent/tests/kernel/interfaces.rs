@@ -77,6 +77,7 @@ fn enrol_alone(world: &mut World, address: IpAddr) {
         inbound: false,
         hold: &culvert_objects::Hold::None,
         fallback: false,
+        dns: false,
         guard: false,
     };
     world.kernel.enrol(&capture).expect("enrol");

@@ -352,6 +352,7 @@ fn capture<'a>(space: &'a Space, addresses: &'a [IpAddr]) -> PodCapture<'a> {
         inbound: true,
         hold: &culvert_objects::Hold::None,
         fallback: false,
+        dns: false,
         guard: false,
     }
 }

@@ -7,6 +7,7 @@
     reason = "tests and what they stand on; clippy takes only functions marked #[test] for tests"
 )]
 
+mod dns;
 mod guard;
 mod hold;
 mod inbound;

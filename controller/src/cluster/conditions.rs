@@ -5,6 +5,9 @@
 //! | `culvert.dev/InForce` | `True` | `AsWritten` | empty |
 //! | | `False` | `NotAsWritten` | each field, and what holds instead of what it says |
 //!
+//! A ServiceEntry's status also has the addresses that were chosen for its hosts, in Istio's form: `addresses`, a list of `host`
+//! and `value`. There all replicas find them again, and those that come after.
+//!
 //! The leader writes it, after looking whether it is there: a new leader and a change that changes nothing write nothing. Other
 //! conditions, Istio's own for instance, stay. Kinds of the Gateway API have no place for it: their status belongs to the
 //! controller that an object names.
@@ -21,6 +24,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::manager::MANAGER;
+use crate::model::Allocations;
 use crate::state::State;
 
 /// The condition's type.
@@ -80,7 +84,9 @@ impl Conditions {
                 if *self.stop.borrow() {
                     return;
                 }
-                if let Err(Failure::Later(error)) = self.write(&reference, &seen.message(&reference)).await {
+                let addresses = seen.addresses(&reference);
+                if let Err(Failure::Later(error)) = self.write(&reference, &seen.message(&reference), &addresses).await
+                {
                     let (kind, name) = &reference;
                     tracing::debug!(%error, object = %format!("{kind} {name}"), "a condition could not be written");
                     again.insert(reference);
@@ -92,18 +98,25 @@ impl Conditions {
         }
     }
 
-    /// Writes the condition of an object, unless it is there already.
-    async fn write(&self, (kind, name): &Reference, message: &str) -> Result<(), Failure> {
+    /// Writes the condition of an object and the addresses of its hosts, unless they are there already.
+    async fn write(&self, (kind, name): &Reference, message: &str, addresses: &[Value]) -> Result<(), Failure> {
         let api = self.api(*kind, name);
         let object = api.get(&name.name).await.map_err(Failure::of)?;
         let status = object.data.get("status").unwrap_or(&Value::Null);
-        let Some(conditions) = with_condition(status, message, Timestamp::now()) else {
+        let mut due = serde_json::Map::new();
+        if let Some(conditions) = with_condition(status, message, Timestamp::now()) {
+            due.insert("conditions".to_owned(), conditions.into());
+        }
+        if !addresses.is_empty() && status["addresses"].as_array().is_none_or(|before| before != addresses) {
+            due.insert("addresses".to_owned(), addresses.into());
+        }
+        if due.is_empty() {
             return Ok(());
-        };
+        }
         let patch = json!({
             // Whoever else writes conditions in between is not overwritten: the API server refuses this then.
             "metadata": { "resourceVersion": object.metadata.resource_version },
-            "status": { "conditions": conditions },
+            "status": due,
         });
         let params = PatchParams {
             field_manager: Some(MANAGER.to_owned()),
@@ -140,6 +153,7 @@ impl Failure {
 struct Seen {
     objects: Objects,
     findings: Findings,
+    allocations: Allocations,
     /// By the object's title.
     messages: BTreeMap<String, BTreeSet<Arc<Finding>>>,
 }
@@ -149,6 +163,7 @@ impl Seen {
     fn update(&mut self, state: &State) -> BTreeSet<Reference> {
         let objects = std::mem::replace(&mut self.objects, state.loaded.objects.clone());
         let findings = std::mem::replace(&mut self.findings, state.loaded.findings.clone());
+        let allocations = std::mem::replace(&mut self.allocations, state.allocations.clone());
         let mut changed = BTreeSet::new();
         for kind in kinds() {
             changed.extend(
@@ -158,6 +173,8 @@ impl Seen {
                     .map(|name| (kind, name)),
             );
         }
+        let allocated = allocations.changed(&self.allocations).into_iter();
+        changed.extend(allocated.map(|name| (Kind::ServiceEntry, name)));
         let same = |(): &(), (): &()| true;
         let messages = &mut self.messages;
         findings.diff(&self.findings, same, |finding: &Arc<Finding>, _, is: Option<&()>| {
@@ -179,6 +196,15 @@ impl Seen {
     fn all(&self) -> BTreeSet<Reference> {
         let of_kind = |kind: Kind| self.objects.names(kind).map(move |name| (kind, name.clone()));
         kinds().flat_map(of_kind).collect()
+    }
+
+    /// The addresses that were chosen for an object's hosts, as its status has them.
+    fn addresses(&self, (kind, name): &Reference) -> Vec<Value> {
+        let of_entry = (*kind == Kind::ServiceEntry).then(|| self.allocations.of(name));
+        let items = of_entry.into_iter().flatten();
+        items
+            .map(|(host, address)| json!({ "host": host, "value": address }))
+            .collect()
     }
 
     /// What is said of an object: empty where all of it is in force.

@@ -18,6 +18,7 @@
 //! | `health` | how it is |
 //! | [`names`] | what telemetry calls it |
 //! | `agents` | which nodes have an agent |
+//! | [`Allocations`] | which addresses the mesh chooses for hosts without any |
 //! | `service` | a Service becomes a Service, and an entry in each of its Workloads |
 //! | `service_entry` | a ServiceEntry becomes Services, and Workloads where it lists endpoints |
 //! | `workload_entry` | a WorkloadEntry becomes a Workload |
@@ -52,6 +53,7 @@ use culvert_xds::Change;
 use crate::snapshot::{Resource, Snapshot};
 
 mod agents;
+mod allocation;
 mod health;
 mod index;
 mod mesh;
@@ -78,6 +80,7 @@ mod wire;
 mod workload_entry;
 
 use agents::Agents;
+pub use allocation::Allocations;
 use index::{Index, Units};
 pub(crate) use origin::{Origin, origin};
 pub use preview::Preview;
@@ -101,6 +104,7 @@ pub struct Changes {
 pub struct Model {
     settings: Settings,
     agents: Agents,
+    allocations: Allocations,
     objects: Objects,
     index: Index,
     units: Units,
@@ -129,6 +133,7 @@ impl Model {
         Self {
             settings,
             agents: Agents::new(are_pods),
+            allocations: Allocations::default(),
             objects: Objects::default(),
             index: Index::default(),
             units: Units::default(),
@@ -152,6 +157,11 @@ impl Model {
         &self.snapshot
     }
 
+    /// Which addresses were chosen for hosts without any.
+    pub fn allocations(&self) -> &Allocations {
+        &self.allocations
+    }
+
     /// What is wrong with objects, beside the findings of their source.
     pub fn findings(&self) -> &Findings {
         &self.findings
@@ -168,11 +178,15 @@ impl Model {
         let first = self.units.is_empty().then_some(Unit::Mesh);
         let mut units: BTreeSet<Unit> = first.into_iter().collect();
         let before = std::mem::replace(&mut self.objects, objects.clone());
+        let mut entries = BTreeSet::new();
         for kind in Kind::ALL.iter().copied() {
             for name in before.changed(kind, objects) {
                 self.concerned(kind, &name, &before, now, &mut units);
+                entries.extend((kind == Kind::ServiceEntry).then_some(name));
             }
         }
+        let allocated = self.allocations.update(&entries, objects);
+        units.extend(allocated.into_iter().map(Unit::ServiceEntry));
         for node in self.agents.overdue(now) {
             units.extend(self.units.readers(Key::agent_on(&node)).cloned());
         }
@@ -243,7 +257,7 @@ impl Model {
 
     /// Derives a unit again, and collects the resources that it had or has.
     fn derive(&mut self, unit: &Unit, touched: &mut Touched) {
-        let reader = Reader::new(&self.settings, &self.objects, &self.index);
+        let reader = Reader::new(&self.settings, &self.objects, &self.index, &self.allocations);
         let made = make(unit, &reader, &self.agents);
         let keys = reader.into_keys();
         let before = self.units.take(unit);

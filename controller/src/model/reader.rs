@@ -1,10 +1,12 @@
 //! The objects, as what is derived reads them.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use culvert_objects::{Held, Key, Kind, Object, ObjectName, Objects};
 
+use super::allocation::Allocations;
 use super::index::Index;
 use super::settings::Settings;
 
@@ -15,15 +17,22 @@ pub struct Reader<'a> {
     settings: &'a Settings,
     objects: &'a Objects,
     index: &'a Index,
+    allocations: &'a Allocations,
     read: RefCell<Vec<Key>>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(settings: &'a Settings, objects: &'a Objects, index: &'a Index) -> Self {
+    pub(super) fn new(
+        settings: &'a Settings,
+        objects: &'a Objects,
+        index: &'a Index,
+        allocations: &'a Allocations,
+    ) -> Self {
         Self {
             settings,
             objects,
             index,
+            allocations,
             read: RefCell::default(),
         }
     }
@@ -36,6 +45,13 @@ impl<'a> Reader<'a> {
     /// The object that the unit is named after: a change of it concerns the unit in any case.
     pub(super) fn own<T: Held>(&self, name: &ObjectName) -> Option<&'a Arc<T>> {
         T::map(self.objects).get(name)
+    }
+
+    /// The addresses that were chosen for a host of the entry that the unit is named after: a change of them concerns the unit in
+    /// any case.
+    pub(super) fn allocated(&self, name: &ObjectName, host: &str) -> impl Iterator<Item = IpAddr> {
+        let of_entry = self.allocations.of(name);
+        of_entry.filter_map(move |(known, address)| (known == host).then_some(address))
     }
 
     /// The object of a name.

@@ -69,12 +69,22 @@ fn addresses_as_text(mut json: Value, address: &Address) -> Value {
         }
         Type::Service(s) => {
             for (index, a) in s.addresses.iter().enumerate() {
-                json["service"]["addresses"][index]["address"] = text(&a.address);
+                json["service"]["addresses"][index]["address"] =
+                    allocated(&a.address).unwrap_or_else(|| text(&a.address));
             }
         }
         Type::Workload(_) => {}
     }
     json
+}
+
+/// The recordings do not say which of the mesh's own choice it is.
+fn allocated(octets: &[u8]) -> Option<Value> {
+    match octets {
+        [240, 240, _, _] => Some("auto-v4".into()),
+        [0x20, 0x01, 0, 2, 0, 0, ..] => Some("auto-v6".into()),
+        _ => None,
+    }
 }
 
 /// Compares resource by resource and returns what differs, leaving out what `ignore.txt` names.

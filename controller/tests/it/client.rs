@@ -17,6 +17,8 @@ use tonic::{Request, Status, Streaming};
 use crate::cases;
 use crate::process::{Controller, PATIENCE};
 
+use culvert_proto::{HOST_ALIAS, WILDCARDS_ALIAS};
+
 pub(crate) use culvert_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
 
 /// One discovery stream.
@@ -183,11 +185,17 @@ pub(crate) fn rendered(response: &DeltaDiscoveryResponse) -> BTreeMap<String, Va
 
 /// The aliases in a response, of resources that have any.
 pub(crate) fn aliases(response: &DeltaDiscoveryResponse) -> BTreeMap<String, BTreeSet<String>> {
-    let own = |r: &culvert_proto::discovery::Resource| (r.name.clone(), r.aliases.iter().cloned().collect());
+    // Ours beside Istio's: host names, and addresses of the mesh's own choice, which the recordings do not tell.
+    let ours = [HOST_ALIAS, WILDCARDS_ALIAS, "/240.240.", "/2001:2:"];
+    let is_istios = |alias: &&String| !ours.iter().any(|prefix| alias.starts_with(prefix));
+    let own = |r: &culvert_proto::discovery::Resource| {
+        let aliases = r.aliases.iter().filter(is_istios).cloned();
+        (r.name.clone(), aliases.collect::<BTreeSet<_>>())
+    };
     response
         .resources
         .iter()
-        .filter(|r| !r.aliases.is_empty())
         .map(own)
+        .filter(|(_, aliases)| !aliases.is_empty())
         .collect()
 }

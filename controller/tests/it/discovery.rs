@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use culvert_controller::model::{Model, Settings};
 use culvert_objects::Directory;
-use culvert_proto::RANGES_ALIAS;
+use culvert_proto::{RANGES_ALIAS, WILDCARDS_ALIAS};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -360,4 +360,43 @@ async fn without_a_token_there_is_nothing() {
         .send(first("type.googleapis.com/envoy.config.cluster.v3.Cluster"))
         .await;
     assert_eq!(client.wildcard(ADDRESS_TYPE).await.type_url, ADDRESS_TYPE);
+}
+
+/// What a pod resolves: a host name, in whatever namespaces it is, with endpoints; and all wildcards.
+#[tokio::test]
+async fn who_asks_for_a_host_name_hears_of_all_that_have_it_now_and_later() {
+    let entry = |namespace: &str, host: &str, address: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: entry, namespace: {namespace}}}\nspec: \
+             {{hosts: ['{host}'], addresses: [{address}], resolution: STATIC, ports: [{{number: 80, name: web}}], \
+             endpoints: [{{address: 172.22.0.1}}]}}\n"
+        )
+    };
+    let begin = namespace() + &service("web", "198.18.1.1", "web") + &pod("web", "198.18.0.1");
+    let controller = Controller::start(&begin);
+    let mut client = Client::connect(&controller, NODE).await;
+    assert!(client.on_demand().await.resources.is_empty());
+    let web = ["Kubernetes//Pod/shop/web", "shop/web.shop.svc.cluster.local"];
+    let told = names(&client.subscribe("*/web.shop.svc.cluster.local").await);
+    assert_eq!(told, BTreeSet::from(web.map(str::to_owned)));
+    for unknown in ["*/api.example.com", WILDCARDS_ALIAS, "*/"] {
+        assert_eq!(client.subscribe(unknown).await.removed_resources, [unknown]);
+    }
+    // One after the other, in two namespaces, and a wildcard.
+    let mut all = begin.clone();
+    for (namespace, host, address) in [
+        ("shop", "api.example.com", "198.51.100.1"),
+        ("bank", "api.example.com", "198.51.100.2"),
+        ("wild", "*.example.com", "198.51.100.3"),
+    ] {
+        all += &entry(namespace, host, address);
+        controller.write(&all);
+        let told = names(&client.next().await);
+        assert!(told.contains(&format!("{namespace}/{host}")), "{host}: {told:?}");
+    }
+    let mut other = Client::connect(&controller, NODE).await;
+    other.on_demand().await;
+    let hosts = ["bank/api.example.com", "shop/api.example.com"].map(str::to_owned);
+    let told = names(&other.subscribe("*/api.example.com").await);
+    assert!(told.is_superset(&BTreeSet::from(hosts)), "{told:?}");
 }

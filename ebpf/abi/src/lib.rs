@@ -8,11 +8,13 @@
 
 mod address;
 mod counters;
+mod dns;
 mod guard;
 mod serving;
 
 pub use address::{Address, Endpoint};
 pub use counters::{COUNTERS, Counter};
+pub use dns::{DNS_PORT, DNS_SLOTS, RESOLVER_PORT, Resolver, is_dns_port};
 pub use guard::{Dropped, Guard, GuardedLink, GuardedPort};
 pub use serving::Serving;
 
@@ -46,7 +48,8 @@ pub const FORWARDING_PORT: u16 = 15002;
 pub const SOL_IP: i32 = 0;
 /// `SOL_IPV6`, the level of [`SO_ORIGINAL_DST`] for IPv6 (`sockaddr_in6`; there Linux calls it `IP6T_SO_ORIGINAL_DST`).
 pub const SOL_IPV6: i32 = 41;
-/// The destination that an application asked for, on a socket that the proxy accepted from the outbound listener.
+/// The destination that an application asked for, on a socket that the proxy accepted from the outbound listener. On a UDP socket
+/// at one of the ports of [`is_dns_port`]: the resolver whose queries it gets, see [`Resolver`].
 pub const SO_ORIGINAL_DST: i32 = 80;
 /// The level of Culvert's own socket options. Far from every level of Linux ("culv" in ASCII).
 pub const SOL_CULVERT: i32 = 0x6375_6c76;
@@ -90,6 +93,8 @@ impl Pod {
     pub const HOLD_SOME: u32 = 32;
     /// While no proxy serves, new connections of the pod's go direct, in both directions, unless its [`Guard`] is strict.
     pub const FALLBACK: u32 = 64;
+    /// The pod's DNS queries over UDP go to the proxy's sockets at [`DNS_PORT`], as long as a proxy serves.
+    pub const DNS: u32 = 128;
     /// How many ports can be named.
     pub const HELD_PORTS: usize = 8;
 }
@@ -209,7 +214,7 @@ impl Claim {
 pub struct Listener {
     /// An address of the pod.
     pub address: Address,
-    /// [`OUTBOUND_PORT`], [`INBOUND_PLAINTEXT_PORT`], [`INBOUND_HBONE_PORT`] or [`HOLD_PORT`].
+    /// [`OUTBOUND_PORT`], [`INBOUND_PLAINTEXT_PORT`], [`INBOUND_HBONE_PORT`] or [`HOLD_PORT`], of TCP; or one of [`is_dns_port`], of UDP.
     pub port: u32,
 }
 
@@ -284,5 +289,5 @@ mod user {
             unsafe impl aya::Pod for super::$name {}
         )*};
     }
-    plain_data!(Address Claim Config Dropped Endpoint Flow Guard GuardedLink GuardedPort Listener Noted Owner Pod Serving Usage);
+    plain_data!(Address Claim Config Dropped Endpoint Flow Guard GuardedLink GuardedPort Listener Noted Owner Pod Resolver Serving Usage);
 }

@@ -10,6 +10,8 @@ use culvert_identity::SpiffeId;
 pub enum Ask {
     /// Subscribe to whatever has this address.
     Address(IpAddr),
+    /// Subscribe to whatever has these host names, which are in lower case: a pod resolves them.
+    Hosts(Vec<Box<str>>),
     /// Connections went to these addresses lately, or are open to them: they stay subscribed.
     Used(Vec<IpAddr>),
     /// Get a certificate for this identity, which one of the served pods has.

@@ -14,7 +14,7 @@
 //! state stays in force, and both tasks try again with growing pauses.
 //!
 //! Rooms: `settings` and `ask` (what comes in), `published`, `served` and `metrics` (what goes out); `channel` (the way to
-//! the controller), above it `xds` with `apply` and `subscriptions`, and `certificates` with `renewal`. Start reading at
+//! the controller), above it `xds` with `apply`, `hosts` and `subscriptions`, and `certificates` with `renewal`. Start reading at
 //! [`run`].
 
 #![forbid(unsafe_code)]
@@ -24,6 +24,7 @@ mod ask;
 mod backoff;
 mod certificates;
 mod channel;
+mod hosts;
 mod metrics;
 mod published;
 mod renewal;
@@ -74,6 +75,7 @@ pub async fn run(inputs: Inputs, outputs: Outputs) {
             // The receivers below live as long as this function, so sending cannot fail.
             let _ = match ask {
                 Ask::Address(address) => addresses.send(xds::Question::Who(address)).is_ok(),
+                Ask::Hosts(hosts) => addresses.send(xds::Question::Hosts(hosts)).is_ok(),
                 Ask::Used(used) => addresses.send(xds::Question::Used(used)).is_ok(),
                 Ask::Certificate(identity) => wanted.send(identity).is_ok(),
             };

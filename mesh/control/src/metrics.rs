@@ -12,6 +12,8 @@ pub struct ControlMetrics {
     pub controller_connected: Gauge,
     /// Addresses that are subscribed on demand.
     pub subscribed_addresses: Gauge,
+    /// Host names that are subscribed on demand.
+    pub subscribed_hosts: Gauge,
     /// Responses of the controller, by type.
     pub(crate) responses: Family<[(&'static str, &'static str); 1], Counter>,
     /// Resources that were refused, by type.
@@ -50,6 +52,11 @@ impl ControlMetrics {
             "subscribed_addresses",
             "Addresses that are subscribed on demand",
             metrics.subscribed_addresses.clone(),
+        );
+        registry.register(
+            "subscribed_hosts",
+            "Host names that are subscribed on demand",
+            metrics.subscribed_hosts.clone(),
         );
         registry.register(
             "certificate_requests",

@@ -1,14 +1,10 @@
-//! Which addresses are subscribed on demand, and for how long: until nothing has used them for a while.
+//! Which addresses, and which host names, are subscribed on demand, and for how long: until nothing has used them for a while.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    net::IpAddr,
-    time::Duration,
-};
+use std::{borrow::Borrow, collections::HashMap, hash::Hash, time::Duration};
 
 use tokio::time::Instant;
 
-/// How many addresses may be subscribed. A pod that scans ranges must not fill the memory of proxy and controller; those that
+/// How many addresses, and how many host names, may be subscribed. A pod that scans ranges or makes names up must not fill the memory of proxy and controller; those that
 /// were used longest ago are given up, and asked for again when they are dialled again.
 pub(super) const MOST: usize = 16 * 1024;
 
@@ -19,7 +15,7 @@ const SHARE: usize = 8;
 const KNOWN: Duration = Duration::from_secs(15 * 60);
 const UNKNOWN: Duration = Duration::from_secs(60);
 
-/// What the controller said of an address.
+/// What the controller said of an address or a host name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Pending,
@@ -33,10 +29,16 @@ struct Subscription {
     used: Instant,
 }
 
-/// All subscribed addresses.
-#[derive(Debug, Default)]
-pub(super) struct Subscriptions {
-    addresses: HashMap<IpAddr, Subscription>,
+/// All subscribed addresses, or all subscribed host names.
+#[derive(Debug)]
+pub(super) struct Subscriptions<K> {
+    names: HashMap<K, Subscription>,
+}
+
+impl<K> Default for Subscriptions<K> {
+    fn default() -> Self {
+        Self { names: HashMap::new() }
+    }
 }
 
 /// What a question comes to.
@@ -50,10 +52,10 @@ pub(super) enum Asked {
     Answered,
 }
 
-impl Subscriptions {
-    pub(super) fn ask(&mut self, address: IpAddr, now: Instant) -> Asked {
+impl<K: Clone + Eq + Hash + Ord> Subscriptions<K> {
+    pub(super) fn ask(&mut self, name: &K, now: Instant) -> Asked {
         let mut asked = Asked::New;
-        let entry = self.addresses.entry(address).and_modify(|subscription| {
+        let entry = self.names.entry(name.clone()).and_modify(|subscription| {
             asked = match subscription.state {
                 State::Pending => Asked::Pending,
                 State::Known | State::Unknown => Asked::Answered,
@@ -67,9 +69,9 @@ impl Subscriptions {
         asked
     }
 
-    /// The controller has said who has an address, or that nobody has. Returns whether it was asked.
-    pub(super) fn answer(&mut self, address: IpAddr, known: bool) -> bool {
-        let Some(subscription) = self.addresses.get_mut(&address) else {
+    /// The controller has said who has a name, or that nobody has. Returns whether it was asked.
+    pub(super) fn answer(&mut self, name: &K, known: bool) -> bool {
+        let Some(subscription) = self.names.get_mut(name) else {
             return false;
         };
         let was_pending = subscription.state == State::Pending;
@@ -77,57 +79,64 @@ impl Subscriptions {
         was_pending
     }
 
-    pub(super) fn is_subscribed(&self, address: IpAddr) -> bool {
-        self.addresses.contains_key(&address)
+    /// What has been asked and not been answered.
+    pub(super) fn pending(&self) -> impl Iterator<Item = &K> {
+        let pending = |(_, subscription): &(&K, &Subscription)| subscription.state == State::Pending;
+        self.names.iter().filter(pending).map(|(name, _)| name)
+    }
+
+    pub(super) fn is_subscribed<Q: ?Sized + Eq + Hash>(&self, name: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.names.contains_key(name)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.addresses.len()
+        self.names.len()
     }
 
     /// Connections went there.
-    pub(super) fn set_used(&mut self, addresses: &[IpAddr], now: Instant) {
-        for address in addresses {
-            if let Some(subscription) = self.addresses.get_mut(address) {
+    pub(super) fn set_used(&mut self, names: &[K], now: Instant) {
+        for name in names {
+            if let Some(subscription) = self.names.get_mut(name) {
                 subscription.used = now;
             }
         }
     }
 
-    /// Takes out what is to be given up because nothing used it for long. `own` addresses stay.
-    pub(super) fn take_unused(&mut self, own: &BTreeSet<IpAddr>, now: Instant) -> Vec<IpAddr> {
-        let is_unused = |address: &IpAddr, subscription: &mut Subscription| {
+    /// Takes out what is to be given up because nothing used it for long. What is one's own stays.
+    pub(super) fn take_unused(&mut self, is_own: impl Fn(&K) -> bool, now: Instant) -> Vec<K> {
+        let is_unused = |name: &K, subscription: &mut Subscription| {
             let limit = match subscription.state {
                 State::Known => KNOWN,
                 State::Pending | State::Unknown => UNKNOWN,
             };
-            now.saturating_duration_since(subscription.used) >= limit && !own.contains(address)
+            now.saturating_duration_since(subscription.used) >= limit && !is_own(name)
         };
-        self.addresses
-            .extract_if(is_unused)
-            .map(|(address, _)| address)
-            .collect()
+        self.names.extract_if(is_unused).map(|(name, _)| name).collect()
     }
 
     /// Takes out what is to be given up because there are too many.
-    pub(super) fn take_excess(&mut self, own: &BTreeSet<IpAddr>) -> Vec<IpAddr> {
-        if self.addresses.len() <= MOST {
+    pub(super) fn take_excess(&mut self, is_own: impl Fn(&K) -> bool) -> Vec<K> {
+        if self.names.len() <= MOST {
             return Vec::new();
         }
-        let mut by_use: Vec<(Instant, IpAddr)> = self
-            .addresses
+        let mut by_use: Vec<(Instant, K)> = self
+            .names
             .iter()
-            .filter(|(address, _)| !own.contains(address))
-            .map(|(address, subscription)| (subscription.used, *address))
+            .filter(|(name, _)| !is_own(name))
+            .map(|(name, subscription)| (subscription.used, name.clone()))
             .collect();
-        let excess = (self.addresses.len() - MOST + MOST / SHARE).min(by_use.len());
+        let excess = (self.names.len() - MOST + MOST / SHARE).min(by_use.len());
         if excess == 0 {
             return Vec::new();
         }
         by_use.select_nth_unstable(excess - 1);
-        let gone: Vec<IpAddr> = by_use[..excess].iter().map(|(_, address)| *address).collect();
-        for address in &gone {
-            self.addresses.remove(address);
+        by_use.truncate(excess);
+        let gone: Vec<K> = by_use.into_iter().map(|(_, name)| name).collect();
+        for name in &gone {
+            self.names.remove(name);
         }
         gone
     }
@@ -135,6 +144,8 @@ impl Subscriptions {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeSet, net::IpAddr};
+
     use super::*;
 
     fn address(host: u32) -> IpAddr {
@@ -146,19 +157,20 @@ mod tests {
         let begin = Instant::now();
         let mut subscriptions = Subscriptions::default();
         for host in 0..4 {
-            assert_eq!(subscriptions.ask(address(host), begin), Asked::New);
+            assert_eq!(subscriptions.ask(&address(host), begin), Asked::New);
         }
-        assert_eq!(subscriptions.ask(address(1), begin), Asked::Pending);
-        assert!(subscriptions.answer(address(1), true) && subscriptions.answer(address(2), false));
-        assert!(!subscriptions.answer(address(9), true), "nobody asked");
-        assert_eq!(subscriptions.ask(address(1), begin), Asked::Answered);
+        assert_eq!(subscriptions.ask(&address(1), begin), Asked::Pending);
+        assert!(subscriptions.answer(&address(1), true) && subscriptions.answer(&address(2), false));
+        assert!(!subscriptions.answer(&address(9), true), "nobody asked");
+        assert_eq!(subscriptions.ask(&address(1), begin), Asked::Answered);
         let own = BTreeSet::from([address(3)]);
-        let mut unused = subscriptions.take_unused(&own, begin + UNKNOWN);
+        let is_own = |address: &IpAddr| own.contains(address);
+        let mut unused = subscriptions.take_unused(is_own, begin + UNKNOWN);
         unused.sort();
         assert_eq!(unused, [address(0), address(2)]);
         subscriptions.set_used(&[address(1)], begin + UNKNOWN);
-        assert!(subscriptions.take_unused(&own, begin + KNOWN).is_empty());
-        assert_eq!(subscriptions.take_unused(&own, begin + UNKNOWN + KNOWN), [address(1)]);
+        assert!(subscriptions.take_unused(is_own, begin + KNOWN).is_empty());
+        assert_eq!(subscriptions.take_unused(is_own, begin + UNKNOWN + KNOWN), [address(1)]);
         assert_eq!(subscriptions.len(), 1, "the pod of this node");
     }
 
@@ -167,17 +179,18 @@ mod tests {
         let begin = Instant::now();
         let mut subscriptions = Subscriptions::default();
         let own = BTreeSet::from([address(0)]);
+        let is_own = |address: &IpAddr| own.contains(address);
         for host in 0..3 * MOST as u32 {
             let now = begin + Duration::from_millis(host.into());
             assert_eq!(
-                subscriptions.ask(address(host), now),
+                subscriptions.ask(&address(host), now),
                 Asked::New,
                 "the latest is always asked"
             );
-            let gone = subscriptions.take_excess(&own);
+            let gone = subscriptions.take_excess(is_own);
             assert!(!gone.contains(&address(host)), "the oldest is given up");
             assert!(subscriptions.len() <= MOST);
         }
-        assert!(subscriptions.is_subscribed(address(0)), "a pod of this node");
+        assert!(subscriptions.is_subscribed(&address(0)), "a pod of this node");
     }
 }

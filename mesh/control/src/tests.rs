@@ -1,13 +1,15 @@
 //! Control against a controller in this process, over real TLS and gRPC.
 
 mod controller;
+mod hosts;
 mod proxy;
 
 use std::{sync::Arc, time::Duration};
 
 use culvert_identity::SpiffeId;
 use culvert_proto::{
-    ADDRESS_TYPE, AUTHORIZATION_TYPE, RANGES_ALIAS, ROOTS_TYPE, discovery::Resource, security, workload,
+    ADDRESS_TYPE, AUTHORIZATION_TYPE, RANGES_ALIAS, ROOTS_TYPE, WILDCARDS_ALIAS, discovery::Resource, security,
+    workload,
 };
 use culvert_state::{Outbound, Pod};
 use tokio::time::timeout;
@@ -209,7 +211,7 @@ async fn an_address_is_asked_for_once_and_its_answer_decides() {
     let mut connection = controller.connection().await;
     let first = [connection.request().await, connection.request().await];
     let addresses = first.iter().find(|request| request.type_url == ADDRESS_TYPE).unwrap();
-    assert_eq!(addresses.resource_names_subscribe, ["*", RANGES_ALIAS]);
+    assert_eq!(addresses.resource_names_subscribe, ["*", RANGES_ALIAS, WILDCARDS_ALIAS]);
     assert_eq!(addresses.resource_names_unsubscribe, ["*"]);
     connection.answer(ADDRESS_TYPE, vec![], &[]);
     connection.answer(AUTHORIZATION_TYPE, vec![], &[]);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use culvert_proto::{
-    ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_TYPE, RANGES_ALIAS, ROOTS_TYPE,
+    ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_TYPE, RANGES_ALIAS, ROOTS_TYPE, WILDCARDS_ALIAS,
     discovery::{
         DeltaDiscoveryRequest, DeltaDiscoveryResponse,
         aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
@@ -23,6 +23,7 @@ use crate::{
     apply::{apply, apply_mesh, apply_roots},
     backoff::Backoff,
     channel::{ControllerClient, chain, describe},
+    hosts::host_alias,
     subscriptions::{Asked, Subscriptions},
 };
 
@@ -67,25 +68,30 @@ pub(super) async fn run(
     }
 }
 
-/// What the data path says of addresses.
+/// What the data path says of addresses and host names.
 pub(super) enum Question {
     /// Who has it?
     Who(IpAddr),
+    /// Who has these host names?
+    Hosts(Vec<Box<str>>),
     /// Connections went there.
     Used(Vec<IpAddr>),
 }
 
-struct Configuration {
-    controller: ControllerClient,
-    client: Client,
-    store: Store,
-    on_demand: bool,
+pub(super) struct Configuration {
+    pub(super) controller: ControllerClient,
+    pub(super) client: Client,
+    pub(super) store: Store,
+    pub(super) on_demand: bool,
     /// Types whose first response is still to come.
     missing: BTreeSet<&'static str>,
-    subscriptions: Subscriptions,
+    pub(super) subscriptions: Subscriptions<IpAddr>,
+    pub(super) hosts: Subscriptions<Arc<str>>,
+    /// The stream is new: its first answer is one to everything that was asked before.
+    is_new: bool,
     look: Interval,
     served: Arc<Served>,
-    outputs: Outputs,
+    pub(super) outputs: Outputs,
 }
 
 impl Configuration {
@@ -107,7 +113,7 @@ impl Configuration {
         let mut client = Client::new(settings.caller.describe(&settings.cluster_id), types);
         if on_demand {
             // Part of the first request, so that there is nothing to send.
-            client.subscribe(ADDRESS_TYPE, [RANGES_ALIAS.to_owned()]);
+            client.subscribe(ADDRESS_TYPE, [RANGES_ALIAS, WILDCARDS_ALIAS].map(str::to_owned));
         }
         let mut configuration = Self {
             controller: controller.clone(),
@@ -116,6 +122,8 @@ impl Configuration {
             on_demand,
             missing: BTreeSet::from([ADDRESS_TYPE, AUTHORIZATION_TYPE]),
             subscriptions: Subscriptions::default(),
+            hosts: Subscriptions::default(),
+            is_new: true,
             look,
             served,
             outputs,
@@ -131,6 +139,7 @@ impl Configuration {
             Ok(stream) => stream,
             Err(why) => return why,
         };
+        self.is_new = true;
         loop {
             let request = tokio::select! {
                 response = responses.message() => match response {
@@ -213,6 +222,8 @@ impl Configuration {
         }
         if response.type_url == ADDRESS_TYPE && self.on_demand {
             self.settle(&response.removed_resources);
+            let is_first = std::mem::take(&mut self.is_new);
+            self.settle_hosts(&response.removed_resources, is_first);
         }
         self.publish();
         Ok(ack)
@@ -226,7 +237,7 @@ impl Configuration {
             .into_iter()
             .chain(removed.iter().filter_map(|name| unalias(name)))
         {
-            if self.subscriptions.answer(address, self.store.knows(address)) {
+            if self.subscriptions.answer(&address, self.store.knows(address)) {
                 self.store.set_answered(address);
             }
         }
@@ -235,6 +246,7 @@ impl Configuration {
     fn hear(&mut self, question: Question) -> Option<DeltaDiscoveryRequest> {
         match question {
             Question::Who(address) => self.ask(address),
+            Question::Hosts(hosts) => self.ask_hosts(hosts),
             Question::Used(addresses) => {
                 self.subscriptions.set_used(&addresses, Instant::now());
                 None
@@ -247,11 +259,11 @@ impl Configuration {
         if !self.on_demand {
             return None;
         }
-        let asked = self.subscriptions.ask(address, Instant::now());
+        let asked = self.subscriptions.ask(&address, Instant::now());
         let is_known = self.store.knows(address);
         // Where it was answered before, whoever asks had not seen that.
         if is_known || asked == Asked::Answered {
-            self.subscriptions.answer(address, is_known);
+            self.subscriptions.answer(&address, is_known);
             self.store.set_answered(address);
             self.publish();
         }
@@ -259,42 +271,49 @@ impl Configuration {
             return None;
         }
         let subscribe = self.client.subscribe(ADDRESS_TYPE, [alias(address)]);
-        let gone = self.subscriptions.take_excess(&self.own_addresses());
-        let unsubscribe = self.give_up(gone);
+        let own = self.own_addresses();
+        let gone = self.subscriptions.take_excess(|address| own.contains(address));
+        let unsubscribe = self.give_up(gone, Vec::new());
         self.show_subscriptions();
-        match (subscribe, unsubscribe) {
-            (Some(mut both), Some(gone)) => {
-                both.resource_names_unsubscribe = gone.resource_names_unsubscribe;
-                Some(both)
-            }
-            (one, other) => one.or(other),
-        }
+        both(subscribe, unsubscribe)
     }
 
     fn give_up_unused(&mut self) -> Option<DeltaDiscoveryRequest> {
-        let gone = self.subscriptions.take_unused(&self.own_addresses(), Instant::now());
-        let request = self.give_up(gone);
+        let (own, now) = (self.own_addresses(), Instant::now());
+        let gone = self.subscriptions.take_unused(|address| own.contains(address), now);
+        let gone_hosts = self.hosts.take_unused(|_| false, now);
+        let request = self.give_up(gone, gone_hosts);
         self.show_subscriptions();
         request
     }
 
-    /// Forgets these addresses, and what is held for their sake alone.
-    fn give_up(&mut self, gone: Vec<IpAddr>) -> Option<DeltaDiscoveryRequest> {
-        if gone.is_empty() {
+    /// Forgets these addresses and host names, and what is held for their sake alone.
+    pub(super) fn give_up(&mut self, gone: Vec<IpAddr>, gone_hosts: Vec<Arc<str>>) -> Option<DeltaDiscoveryRequest> {
+        if gone.is_empty() && gone_hosts.is_empty() {
             return None;
         }
-        let (subscriptions, caller) = (&self.subscriptions, &self.controller.settings().caller);
+        let (subscriptions, hosts) = (&self.subscriptions, &self.hosts);
+        let caller = &self.controller.settings().caller;
         let names = self.store.unsubscribed(
-            &gone,
-            |address| subscriptions.is_subscribed(address),
+            (&gone, &gone_hosts),
+            |address| subscriptions.is_subscribed(&address),
+            |host| hosts.is_subscribed(host),
             |workload| caller.is_sent(workload),
         );
         names.iter().for_each(|name| self.store.remove_address(name));
         gone.iter().for_each(|address| self.store.forget_answer(*address));
-        tracing::debug!(addresses = gone.len(), resources = names.len(), "gave subscriptions up");
+        gone_hosts.iter().for_each(|host| self.store.forget_host(host));
+        tracing::debug!(
+            addresses = gone.len(),
+            hosts = gone_hosts.len(),
+            resources = names.len(),
+            "gave subscriptions up"
+        );
         self.publish();
         self.client.forget(ADDRESS_TYPE, names.iter().map(|name| &**name));
-        self.client.unsubscribe(ADDRESS_TYPE, gone.into_iter().map(alias))
+        let aliases = gone.into_iter().map(alias);
+        let aliases = aliases.chain(gone_hosts.iter().map(|host| host_alias(host)));
+        self.client.unsubscribe(ADDRESS_TYPE, aliases.collect::<Vec<_>>())
     }
 
     fn own_addresses(&self) -> BTreeSet<IpAddr> {
@@ -303,12 +322,13 @@ impl Configuration {
         addresses.map(IpAddr::to_canonical).collect()
     }
 
-    fn show_subscriptions(&self) {
-        let subscribed = &self.outputs.metrics.subscribed_addresses;
-        subscribed.set(self.subscriptions.len() as i64);
+    pub(super) fn show_subscriptions(&self) {
+        let metrics = &self.outputs.metrics;
+        metrics.subscribed_addresses.set(self.subscriptions.len() as i64);
+        metrics.subscribed_hosts.set(self.hosts.len() as i64);
     }
 
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         let mesh = self.store.snapshot();
         let held = &self.outputs.metrics.resources;
         for (kind, size) in ["workload", "service", "policy"].into_iter().zip(mesh.sizes()) {
@@ -316,6 +336,20 @@ impl Configuration {
         }
         self.outputs.published.mesh.store(mesh);
         (self.outputs.notify)(Change::Mesh(Arc::new(self.store.take_change())));
+    }
+}
+
+/// One request of two: subscriptions, and those that they take the place of.
+pub(super) fn both(
+    subscribe: Option<DeltaDiscoveryRequest>,
+    unsubscribe: Option<DeltaDiscoveryRequest>,
+) -> Option<DeltaDiscoveryRequest> {
+    match (subscribe, unsubscribe) {
+        (Some(mut both), Some(gone)) => {
+            both.resource_names_unsubscribe = gone.resource_names_unsubscribe;
+            Some(both)
+        }
+        (one, other) => one.or(other),
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`Netns`] | a pod's network namespace: its cookie, and running code inside it |
 //! | [`capability`] | what a program may not do without, named when it is missing |
+//! | [`dns`] | sockets for the DNS queries of a pod |
 //! | [`hold`] | answering an application's SYN in the kernel's place |
 //! | [`interfaces`] | the addresses of a network namespace, and prefixes that are made local to it |
 //! | [`links`] | network interfaces, and where the other end of a pair of them is |
@@ -16,6 +17,7 @@
 //! All system calls that the safe wrappers of `rustix` and `socket2` do not cover are here, each behind a safe function.
 
 pub mod capability;
+pub mod dns;
 pub mod hold;
 pub mod interfaces;
 pub mod links;

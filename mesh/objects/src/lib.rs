@@ -40,6 +40,7 @@ mod complaint;
 mod defaults;
 mod directory;
 mod distributions;
+mod dns_capture;
 mod document;
 mod enrolment;
 mod fallback;
@@ -67,6 +68,7 @@ pub use allocator::Defaults;
 pub use assemble::Assembly;
 pub use directory::{Directory, Loaded, OpenError};
 pub use distributions::{DISTRIBUTIONS, Distribution};
+pub use dns_capture::{BadDnsCapture, DNS_CAPTURE_ANNOTATION, DnsCapture, ISTIO_DNS_CAPTURE_ANNOTATION};
 pub use document::{Document, Parsed, parse};
 pub use enrolment::{
     CLOSE_ANNOTATION, Enrolment, PodFacts, UnknownLabelValue, closes_open_connections, enrolment, is_host_network,

@@ -137,6 +137,15 @@ pub const EXPORT_TO: &str = "culvert.dev/export-to";
 /// no address that it dials leads it to a range. Culvert's own: to counterparts it is the name of nothing.
 pub const RANGES_ALIAS: &str = "culvert.dev/ranges";
 
+/// An alias of every [`workload::Service`] whose host name is a wildcard, by which a proxy that subscribes on demand asks for all of
+/// them: no name that a pod resolves is theirs. Culvert's own: to counterparts it is the name of nothing.
+pub const WILDCARDS_ALIAS: &str = "culvert.dev/wildcards";
+
+/// With a host name after it, in lower case, an alias of every [`workload::Service`] that has this host name, in whatever
+/// namespace: by it a proxy that subscribes on demand asks for what a pod resolves. Culvert's own: to counterparts it is the name of
+/// nothing.
+pub const HOST_ALIAS: &str = "*/";
+
 /// Name of the extension of a [`workload::Workload`] that tells its third state of health: it is about to end and still
 /// serves. Its configuration is a `google.protobuf.StringValue`, [`TERMINATING`]. Such a workload's `status` is
 /// `UNHEALTHY`, as Istio has it, so that its proxies send nothing new there; Culvert's send there only what no healthy

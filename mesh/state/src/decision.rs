@@ -9,7 +9,7 @@ use culvert_hbone::Authority;
 use culvert_identity::SpiffeId;
 use rustc_hash::FxHashSet;
 
-use crate::Workload;
+use crate::{Service, Workload};
 
 /// What to do with a connection that a pod of this node opens.
 #[derive(Clone, Debug)]
@@ -30,10 +30,32 @@ pub enum Outbound {
         /// The service that the application dialled, if any.
         service: Option<Arc<str>>,
     },
+    /// Ask the pod's resolver for the addresses of an endpoint, and decide about one of them: [`Mesh::resolved`](crate::Mesh::resolved).
+    Resolve(Named),
     /// Not known yet: park until it is there.
     Pending(Awaited),
     /// Refuse; the reason goes to the access log.
     Deny(Denial),
+}
+
+/// An endpoint that is known by its DNS name alone.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// The name, in lower case.
+    pub host: Arc<str>,
+    /// Where it serves what was dialled.
+    pub port: u16,
+    /// The endpoint.
+    pub workload: Arc<Workload>,
+    /// The service that the application dialled.
+    pub service: Arc<Service>,
+}
+
+impl Named {
+    /// Why it is refused where names are not resolved.
+    pub fn denial(&self) -> Denial {
+        Denial::Unsupported(format!("{} is known by its DNS name {} alone", self.workload.uid, self.host).into())
+    }
 }
 
 /// Who takes a connection in, and how it is asked to.
@@ -175,4 +197,6 @@ pub struct MeshChange {
     pub policies: bool,
     /// In what is known of these addresses.
     pub addresses: FxHashSet<IpAddr>,
+    /// In what is known of these host names, which are in lower case.
+    pub hosts: FxHashSet<Arc<str>>,
 }

@@ -10,7 +10,7 @@
 //!
 //! Only addresses in the proxy's own network are indexed: an address in another one cannot be dialled from here.
 //!
-//! Start reading at [`Mesh::outbound`] (`resolve`) and [`Mesh::inbound`] (`authorize`).
+//! Start reading at [`Mesh::outbound`] (`resolve`) and [`Mesh::inbound`] (`authorize`); what a name leads to is in `names`.
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +20,7 @@ mod decision;
 mod error;
 mod extension;
 mod mesh;
+mod names;
 mod parse;
 mod pod;
 mod resolve;
@@ -32,11 +33,11 @@ mod workload;
 mod tests;
 
 pub use authorize::Binding;
-pub use decision::{Awaited, Denial, Endpoint, Inbound, MeshChange, Outbound};
+pub use decision::{Awaited, Denial, Endpoint, Inbound, MeshChange, Named, Outbound};
 pub use error::ResourceError;
 pub use mesh::Mesh;
 pub use parse::MeshSettings;
 pub use pod::Pod;
-pub use service::{Balancing, Closeness, Mode, Service, ServicePort};
+pub use service::{Balancing, Closeness, Families, Mode, Service, ServicePort};
 pub use store::Store;
 pub use workload::{Health, Locality, Membership, Trouble, Workload};

@@ -43,6 +43,10 @@ pub struct Mesh {
     pub(crate) endpoints: CowMap<Arc<str>, Arc<Members>>,
     /// Addresses that were asked for and answered. With no owner, nobody in the mesh has them.
     pub(crate) answered: CowMap<IpAddr, ()>,
+    /// By host name in lower case (`*.example.com` among them), by the resource's name.
+    pub(crate) hosts: CowMap<Arc<str>, Arc<[Arc<Service>]>>,
+    /// Host names, in lower case, that were asked for and answered. With no service, nobody in the mesh has them.
+    pub(crate) answered_hosts: CowMap<Arc<str>, ()>,
     /// Addresses of resources that were refused and never had before, with the resource's name. Whoever is there may be
     /// in the mesh, so nothing goes there in plaintext.
     pub(crate) refused_addresses: Arc<FxHashMap<IpAddr, Arc<str>>>,

@@ -12,7 +12,7 @@ use crate::{
     Workload,
     error::ResourceError,
     extension::{falls_back, is_sticky, text_of},
-    service::{Balancing, Closeness, Mode, Service, ServicePort},
+    service::{Balancing, Closeness, Families, Mode, Service, ServicePort},
     workload::{Health, Locality, Membership},
 };
 
@@ -174,6 +174,7 @@ impl Parser {
             balancing: balancing(wire)?,
             canonical: wire.canonical,
             seen_in: self.seen_in(wire)?,
+            families: families(wire.ip_families),
         })
     }
 
@@ -291,6 +292,15 @@ fn health(wire: &proto::Workload) -> Result<Health, ResourceError> {
     } else {
         Health::NotReady
     })
+}
+
+/// Families of the future are no reason to refuse the service: its addresses say of which they are.
+fn families(value: i32) -> Families {
+    match proto::IpFamilies::try_from(value) {
+        Ok(proto::IpFamilies::Ipv4Only) => Families::V4,
+        Ok(proto::IpFamilies::Ipv6Only) => Families::V6,
+        Ok(proto::IpFamilies::Automatic | proto::IpFamilies::Dual) | Err(_) => Families::Any,
+    }
 }
 
 fn kind(value: i32) -> &'static str {

@@ -11,7 +11,7 @@ use culvert_identity::SpiffeId;
 
 use crate::{
     Health, Mesh, Service, Workload,
-    decision::{Awaited, Denial, Endpoint, Outbound},
+    decision::{Awaited, Denial, Endpoint, Named, Outbound},
     pod::Pod,
     service::{Closeness, Here, Member, Mode, ServicePort},
 };
@@ -162,8 +162,22 @@ impl Mesh {
         let anew = choice.of_healthiest(tried);
         match anew.or_else(|| choice.of_healthiest(&[]).filter(|_| !tried.is_empty())) {
             Some((endpoint, target)) => self.to_endpoint(&endpoint.workload, target, service),
-            None => self.why_no_endpoint(name),
+            None => match choice.named() {
+                Some((workload, host, port)) => Outbound::Resolve(Named {
+                    host,
+                    port,
+                    workload,
+                    service: Arc::clone(service),
+                }),
+                None => self.why_no_endpoint(name),
+            },
         }
+    }
+
+    /// Decides about a connection to an endpoint that is known by its name, and has turned out to have this address.
+    pub fn resolved(&self, named: &Named, address: IpAddr) -> Outbound {
+        let target = SocketAddr::new(address.to_canonical(), named.port);
+        self.to_endpoint(&named.workload, target, &named.service)
     }
 
     fn why_no_endpoint(&self, service: &Arc<str>) -> Outbound {
@@ -175,18 +189,15 @@ impl Mesh {
         let Some(workload) = out_of_reach else {
             return Outbound::Deny(Denial::NoEndpoint(service.clone()));
         };
-        unsupported(match (&workload.hostname, &workload.network_gateway) {
-            (Some(hostname), _) if workload.addresses.is_empty() => {
-                format!("{} is known by its DNS name {hostname} alone", workload.uid)
-            }
-            (_, Some(gateway)) => {
+        unsupported(match &workload.network_gateway {
+            Some(gateway) => {
                 let network = &workload.network;
                 format!(
                     "{} is in network {network}, reached through gateway {gateway}",
                     workload.uid
                 )
             }
-            _ => format!(
+            None => format!(
                 "{} is in network {} and has no address in this one",
                 workload.uid, workload.network
             ),
@@ -210,6 +221,30 @@ struct Choice<'m> {
 }
 
 impl<'m> Choice<'m> {
+    /// One of those that are known by their DNS names alone, by weight: where none has an address. A name is resolved anew for
+    /// each connection, so that it does not matter which of its addresses have failed.
+    fn named(&self) -> Option<(Arc<Workload>, Arc<str>, u16)> {
+        let endpoints = self.mesh.endpoints.get(&self.service.name)?;
+        let named = |endpoint: &Member| {
+            let workload = &endpoint.workload;
+            let is_usable = workload.is_named() && workload.is_ready() && workload.network == self.mesh.network;
+            let host = workload.hostname.clone().filter(|_| is_usable)?;
+            Some((Arc::clone(workload), host, endpoint.target(self.port)?))
+        };
+        let mut candidates: Vec<_> = endpoints.list.iter().filter_map(named).collect();
+        let weights = candidates.iter().map(|(workload, ..)| u64::from(workload.weight));
+        let Some(mut ticket) = below(weights.sum()) else {
+            let place = below(candidates.len() as u64)?;
+            return Some(candidates.swap_remove(place as usize));
+        };
+        candidates.into_iter().find(|(workload, ..)| {
+            let weight = u64::from(workload.weight);
+            let hit = ticket < weight;
+            ticket = ticket.saturating_sub(weight);
+            hit
+        })
+    }
+
     /// An endpoint that is ready; where there is none, one that is about to end and still serves, as kube-proxy does.
     fn of_healthiest(&self, tried: &[SocketAddr]) -> Option<(&'m Member, SocketAddr)> {
         if self.service.balancing.allow_unhealthy {

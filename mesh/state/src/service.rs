@@ -1,6 +1,6 @@
 //! Services: names and virtual addresses in front of workloads.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use culvert_identity::SpiffeId;
 use ipnet::IpNet;
@@ -32,6 +32,20 @@ pub struct Service {
     pub canonical: bool,
     /// The namespaces that see it; none where all do.
     pub seen_in: Option<Box<[Arc<str>]>>,
+    /// Of which families its addresses are.
+    pub families: Families,
+}
+
+/// Of which families a service's addresses are: its pods may have others, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Families {
+    /// Those that it has.
+    #[default]
+    Any,
+    /// IPv4 alone.
+    V4,
+    /// IPv6 alone.
+    V6,
 }
 
 /// A port of a service.
@@ -112,6 +126,17 @@ pub(crate) enum Here<'a> {
     Workload(&'a Workload),
     /// The controller has not said anything of the pod yet, but it is on this node.
     Node(&'a str),
+}
+
+impl Families {
+    /// Whether an address is of one.
+    pub fn include(self, address: IpAddr) -> bool {
+        match self {
+            Self::Any => true,
+            Self::V4 => address.is_ipv4(),
+            Self::V6 => address.is_ipv6(),
+        }
+    }
 }
 
 impl Service {

@@ -98,30 +98,56 @@ impl Store {
         self.change.addresses.insert(address);
     }
 
+    /// Host names, in lower case, of which something else is known than at the last snapshot.
+    pub fn changed_hosts(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.change.hosts.iter()
+    }
+
+    /// An ask for this host name, in lower case, has been answered, with resources or by saying that there are none.
+    pub fn set_host_answered(&mut self, host: &Arc<str>) {
+        self.mesh.answered_hosts.insert(Arc::clone(host), ());
+        self.change.hosts.insert(Arc::clone(host));
+    }
+
+    /// The host name is no longer subscribed, so what is unknown of it has to be asked for again.
+    pub fn forget_host(&mut self, host: &str) {
+        self.mesh.answered_hosts.remove(host);
+    }
+
+    /// Whether a service has the host name, which is in lower case.
+    pub fn knows_host(&self, host: &str) -> bool {
+        self.mesh.hosts.contains(host)
+    }
+
     /// The address is no longer subscribed, so what is unknown of it has to be asked for again.
     pub fn forget_answer(&mut self, address: IpAddr) {
         self.mesh.answered.remove(&address);
     }
 
-    /// The resources at `gone` addresses, and what those brought, that no address leads to which is still subscribed.
-    /// Not those that the controller sends by itself (`is_sent`).
+    /// The resources at `gone` addresses and of `gone_hosts`, and what those brought, that no address and no host name leads to
+    /// which is still subscribed. Not those that the controller sends by itself (`is_sent`).
     pub fn unsubscribed(
         &self,
-        gone: &[IpAddr],
+        (gone, gone_hosts): (&[IpAddr], &[Arc<str>]),
         is_subscribed: impl Fn(IpAddr) -> bool,
+        is_host_subscribed: impl Fn(&str) -> bool,
         is_sent: impl Fn(&Workload) -> bool,
     ) -> Vec<Arc<str>> {
         let mesh = &self.mesh;
-        let mut services: Vec<&Arc<Service>> = gone
-            .iter()
-            .filter_map(|address| mesh.virtual_addresses.get(address))
+        let stays = |service: &Service| {
+            let own = service.addresses.iter().filter(|(network, _)| *network == mesh.network);
+            let mut addresses = own.map(|(_, net)| single(net));
+            // Ranges and wildcards are asked for all at once.
+            addresses.any(|address| address.is_none_or(&is_subscribed))
+                || service.hostname.starts_with("*.")
+                || is_host_subscribed(&service.hostname.to_ascii_lowercase())
+        };
+        let at_addresses = gone.iter().filter_map(|address| mesh.virtual_addresses.get(address));
+        let of_hosts = gone_hosts.iter().filter_map(|host| mesh.hosts.get(host));
+        let mut services: Vec<&Arc<Service>> = at_addresses
+            .chain(of_hosts)
             .flat_map(|services| services.iter())
-            .filter(|service| {
-                let addresses = service.addresses.iter().filter(|(network, _)| *network == mesh.network);
-                addresses
-                    .into_iter()
-                    .all(|(_, net)| single(net).is_some_and(|address| !is_subscribed(address)))
-            })
+            .filter(|service| !stays(service))
             .collect();
         services.sort_by(|one, other| one.name.cmp(&other.name));
         services.dedup_by(|one, other| one.name == other.name);
@@ -186,6 +212,7 @@ impl Store {
                     self.put_service(service);
                 }
                 Err(error) => {
+                    self.change.hosts.insert(wire.hostname.to_ascii_lowercase().into());
                     if !self.mesh.services.contains(name) {
                         let own = wire.addresses.iter().filter(|one| *one.network == *self.mesh.network);
                         let single: Vec<_> = own
@@ -389,10 +416,7 @@ impl Store {
                     .virtual_addresses
                     .get(&address)
                     .map_or(&[][..], |services| services);
-                let place = others.partition_point(|other| other.name < service.name);
-                let (before, after) = others.split_at(place);
-                let services = before.iter().chain([&service]).chain(after).cloned().collect();
-                self.mesh.virtual_addresses.insert(address, services);
+                self.mesh.virtual_addresses.insert(address, with(others, &service));
             } else {
                 self.change.everything = true;
                 let ranges = Arc::make_mut(&mut self.mesh.virtual_ranges);
@@ -401,13 +425,34 @@ impl Store {
                 ranges.insert(place, (*net, service.clone()));
             }
         }
+        self.add_host(&service);
         self.mesh.services.insert(service.name.clone(), service);
+    }
+
+    fn add_host(&mut self, service: &Arc<Service>) {
+        let host: Arc<str> = service.hostname.to_ascii_lowercase().into();
+        let others = self.mesh.hosts.get(&host).map_or(&[][..], |services| services);
+        self.mesh.hosts.insert(Arc::clone(&host), with(others, service));
+        self.change.hosts.insert(host);
+    }
+
+    fn remove_host(&mut self, service: &Arc<Service>) {
+        let host: Arc<str> = service.hostname.to_ascii_lowercase().into();
+        let Some(services) = self.mesh.hosts.get(&host) else {
+            return;
+        };
+        match without(services, service) {
+            None => self.mesh.hosts.remove(&host),
+            Some(rest) => self.mesh.hosts.insert(Arc::clone(&host), rest),
+        };
+        self.change.hosts.insert(host);
     }
 
     fn remove_service(&mut self, name: &str) {
         let Some(service) = self.mesh.services.remove(name) else {
             return;
         };
+        self.remove_host(&service);
         for (_, net) in &service.addresses {
             let Some(address) = single(net) else {
                 self.change.everything = true;
@@ -418,12 +463,10 @@ impl Store {
             let Some(services) = self.mesh.virtual_addresses.get(&address) else {
                 continue;
             };
-            let rest: Arc<[Arc<Service>]> = services.iter().filter(|s| !Arc::ptr_eq(s, &service)).cloned().collect();
-            if rest.is_empty() {
-                self.mesh.virtual_addresses.remove(&address);
-            } else {
-                self.mesh.virtual_addresses.insert(address, rest);
-            }
+            match without(services, &service) {
+                None => self.mesh.virtual_addresses.remove(&address),
+                Some(rest) => self.mesh.virtual_addresses.insert(address, rest),
+            };
         }
     }
 }
@@ -468,6 +511,23 @@ impl Bound {
             Self::Refused(name) => name,
         }
     }
+}
+
+/// Services with one more, in the order of their names.
+fn with(services: &[Arc<Service>], one: &Arc<Service>) -> Arc<[Arc<Service>]> {
+    let place = services.partition_point(|other| other.name < one.name);
+    let (before, after) = services.split_at(place);
+    before.iter().chain([one]).chain(after).cloned().collect()
+}
+
+/// Services with one less; none if there is no other.
+fn without(services: &[Arc<Service>], one: &Arc<Service>) -> Option<Arc<[Arc<Service>]>> {
+    let rest: Arc<[Arc<Service>]> = services
+        .iter()
+        .filter(|other| !Arc::ptr_eq(other, one))
+        .cloned()
+        .collect();
+    (!rest.is_empty()).then_some(rest)
 }
 
 fn single(net: &IpNet) -> Option<IpAddr> {

@@ -10,7 +10,10 @@ impl Mesh {
     pub(crate) fn service_at(&self, pod: &Pod, address: IpAddr) -> Option<&Arc<Service>> {
         let seen = |service: &&Arc<Service>| service.is_seen_in(&pod.namespace);
         let services = self.virtual_addresses.get(&address)?;
-        services.iter().filter(seen).min_by_key(|service| rank(service, pod))
+        services
+            .iter()
+            .filter(seen)
+            .min_by_key(|service| rank(service, &pod.namespace))
     }
 
     /// The service with the longest virtual range around an address; of several with the same, as above.
@@ -24,7 +27,7 @@ impl Mesh {
         let longest = around.take_while(|(range, _)| range.prefix_len() == length);
         longest
             .map(|(_, service)| service)
-            .min_by_key(|service| rank(service, pod))
+            .min_by_key(|service| rank(service, &pod.namespace))
     }
 
     /// Whether somebody of the mesh may have the address of whom nothing can be used yet: a range of others leads no connection
@@ -34,7 +37,7 @@ impl Mesh {
     }
 }
 
-/// By what one of several services with an address is chosen, the least first.
-fn rank(service: &Service, pod: &Pod) -> (bool, bool) {
-    (*service.namespace != *pod.namespace, !service.canonical)
+/// By what one of several services with an address or a host name is chosen, the least first.
+pub(crate) fn rank(service: &Service, namespace: &str) -> (bool, bool) {
+    (*service.namespace != *namespace, !service.canonical)
 }

@@ -153,6 +153,11 @@ impl Workload {
         self.health == Health::Ready
     }
 
+    /// Whether it is known by its DNS name alone.
+    pub fn is_named(&self) -> bool {
+        self.addresses.is_empty() && self.hostname.is_some()
+    }
+
     /// Where connections that went to `address` should go: the workload's address of the same family, else any.
     pub fn address_like(&self, address: IpAddr) -> Option<IpAddr> {
         self.addresses

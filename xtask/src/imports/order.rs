@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 /// From the bottom: the kernel's map types, then the crates of `mesh/` as in `ARCHITECTURE.md`.
-pub(super) const LIBRARIES: [&str; 14] = [
+pub(super) const LIBRARIES: [&str; 15] = [
     "culvert-abi",
     "culvert-proto",
     "culvert-net",
@@ -15,6 +15,7 @@ pub(super) const LIBRARIES: [&str; 14] = [
     "culvert-hbone",
     "culvert-xds",
     "culvert-state",
+    "culvert-dns",
     "culvert-accounting",
     "culvert-control",
     "culvert-tunnel",

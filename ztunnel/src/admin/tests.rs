@@ -112,12 +112,14 @@ async fn ask(routes: &Routes, method: Method, path: &str) -> (StatusCode, String
 async fn pages_show_what_decides_and_never_a_key() {
     let (asks, _asked) = unbounded_channel();
     let (socket_requests, _wanted) = unbounded_channel();
+    let (datagram_requests, _wanted) = unbounded_channel();
     let published = Published::default();
     let shared = Arc::new(Shared {
         mesh: Arc::clone(&published.mesh),
         credentials: Arc::clone(&published.credentials),
         asks,
         socket_requests,
+        datagram_requests,
         telemetry: Telemetry::new(),
     });
     let served = Arc::new(Served::default());

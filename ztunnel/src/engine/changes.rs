@@ -36,7 +36,8 @@ impl Loop {
             return;
         }
         let uid = Arc::clone(&pod.uid);
-        let listening = listeners.iter().filter(|(role, _)| *role != ListenerRole::SynTap);
+        let is_listening = |role: &ListenerRole| !matches!(role, ListenerRole::SynTap | ListenerRole::Dns);
+        let listening = listeners.iter().filter(|(role, _)| is_listening(role));
         let ports = listening.filter_map(|(role, fd)| {
             let address = socket::local_address(fd.as_fd()).ok()?;
             Some((*role, address.port()))
@@ -50,7 +51,8 @@ impl Loop {
             let _ = self.shared.asks.send(Ask::Certificate(pod.identity.clone()));
         }
         tracing::debug!(pod = %uid, identity = %pod.identity, listeners = listeners.len(), "serving a pod");
-        let pod = Rc::new(LocalPod::new(pod, ports, before.as_deref()));
+        let resolves = listeners.iter().any(|(role, _)| *role == ListenerRole::Dns);
+        let pod = Rc::new(LocalPod::new(pod, ports, before.as_deref()).with_dns(resolves));
         pod.refill(&self.shared.socket_requests);
         self.pods.insert(uid, Rc::clone(&pod));
         for (role, fd) in listeners {
@@ -92,6 +94,7 @@ impl Loop {
                 self.resolve(key);
             }
         }
+        self.decide_again(false);
         let generation = self.mesh.policy_generation();
         if std::mem::replace(&mut self.checked, generation) != generation {
             self.check_open_connections();

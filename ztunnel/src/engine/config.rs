@@ -39,6 +39,8 @@ pub(crate) struct EngineConfig {
     pub(crate) hbone: culvert_hbone::Config,
     /// How many tunnels are let in.
     pub(crate) admission: AdmissionConfig,
+    /// The cluster's domain, by which services have names.
+    pub(crate) cluster_domain: Arc<str>,
     /// How many descriptors the process may have.
     pub(crate) descriptors: Descriptors,
     /// What is asked of Culvert's kernel programs.
@@ -63,6 +65,7 @@ impl Default for EngineConfig {
             held: Arc::new(HeldBytes::new(512 << 20)),
             hbone: culvert_hbone::Config::default(),
             admission: AdmissionConfig::default(),
+            cluster_domain: "cluster.local".into(),
             descriptors: Descriptors::of_this_process(),
             calls: KernelCalls::default(),
         }
@@ -77,6 +80,8 @@ pub(crate) struct KernelCalls {
     pub(crate) original_destination: fn(BorrowedFd<'_>) -> io::Result<SocketAddr>,
     /// Where a plaintext connection was going.
     pub(crate) plaintext_destination: fn(BorrowedFd<'_>) -> io::Result<SocketAddr>,
+    /// Which resolver the queries on a socket are meant for.
+    pub(crate) resolver: fn(BorrowedFd<'_>) -> io::Result<SocketAddr>,
     /// Starts to connect.
     pub(crate) connect: fn(BorrowedFd<'_>, SocketAddr) -> io::Result<()>,
     /// Shows the application this address as its client's. Before connecting.
@@ -89,6 +94,7 @@ impl Default for KernelCalls {
             original_destination: culvert_net::sockopt::original_dst,
             // `sk_lookup` changes which socket accepts, not the address that was dialled.
             plaintext_destination: socket::local_address,
+            resolver: culvert_net::dns::resolver,
             connect: socket::connect,
             set_client_address: culvert_net::sockopt::set_client_address,
         }

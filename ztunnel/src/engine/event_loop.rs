@@ -65,6 +65,7 @@ impl Loop {
                 Todo::Open(tunnel) => self.open_tunnel(tunnel),
                 Todo::Failed(flow, failure) => self.attempt_failed(flow, failure),
                 Todo::Meet(flow) => self.meet(flow),
+                Todo::Ask(flow, is_late) => self.ask_on(flow, is_late),
                 Todo::Read(tunnel) => self.read_tunnel_from(tunnel, true),
             }
         }
@@ -84,6 +85,7 @@ impl Loop {
             Kind::Tunnel => self.tunnel_event(event.token.key(), event),
             Kind::Near => self.near_event(event.token.key(), event),
             Kind::Far => self.far_event(event.token.key(), event),
+            Kind::Upstream => self.upstream_event(event.token.key()),
         }
     }
 
@@ -98,10 +100,13 @@ impl Loop {
             Due::Tunnel(key) => self.tunnel_deadline(key),
             Due::Resume(key) => self.resume_tunnel(key),
             Due::Doubt(key) => self.doubt_tunnel(key),
+            Due::Held => self.decide_again(true),
+            Due::Queries => self.queries_are_late(),
             Due::Accept => self.resume_accepting(),
             Due::Sweep => {
                 self.sweep();
                 self.sources.sweep(self.now);
+                self.resolvers.sweep(self.now);
                 self.report_used();
                 self.timers.set(self.now + self.config.sweep, Due::Sweep);
             }
@@ -129,6 +134,7 @@ impl Loop {
                         self.hand_out(&pod, waiter, socket);
                     }
                 }
+                LoopMessage::Datagrams(uid, sockets) => self.add_datagrams(&uid, sockets),
                 LoopMessage::CertificatesChanged => self.certificates_changed(),
                 LoopMessage::MeshChanged(change) => self.mesh_changed(&change),
                 LoopMessage::Probe(answer) => drop(answer),
@@ -149,9 +155,7 @@ impl Loop {
         self.draining = true;
         // What is in the backlog belongs to whoever holds the listening sockets next.
         for key in self.listeners.keys() {
-            if let Some(listener) = self.listeners.remove(key) {
-                self.poll.forget(listener.fd());
-            }
+            self.drop_listener(key);
         }
         for key in self.tunnels.keys() {
             self.retire_tunnel(key);
@@ -162,7 +166,7 @@ impl Loop {
     /// Whether the last connection has ended. Tunnels without one are given [`PARTING`] to end in good order, and longer while
     /// their peers still take bytes: a peer whose node is gone never answers.
     fn is_drained(&mut self) -> bool {
-        if !self.draining || !self.flows.is_empty() {
+        if !self.draining || !self.flows.is_empty() || self.resolvers.is_busy() {
             self.quiet_since = None;
             return false;
         }

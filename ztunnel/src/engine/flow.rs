@@ -57,6 +57,8 @@ pub(super) struct Flow {
 /// How far a flow has come. All but the last end at the connect timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// To a resolver: the mesh may answer, so waits for a query. Ends well at the connect timeout.
+    Asking,
     /// Something is not known yet: waits for the mesh to change.
     Parked,
     /// An attempt failed: waits a moment before the next.
@@ -151,6 +153,7 @@ impl Flow {
             return last.to_string().into();
         }
         match self.phase {
+            Phase::Asking => "no DNS query",
             Phase::Parked => "destination, policy or certificate not known",
             Phase::Delayed | Phase::Stock => "no socket from the monitor",
             Phase::Queued => "no tunnel",

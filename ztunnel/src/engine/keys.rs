@@ -15,6 +15,14 @@ pub(super) enum TunnelKind {}
 #[derive(Debug)]
 pub(super) enum ListenerKind {}
 
+/// Keeps [`LaneKey`] apart from other keys.
+#[derive(Debug)]
+pub(super) enum LaneKind {}
+
+/// Keeps [`UpstreamKey`] apart from other keys.
+#[derive(Debug)]
+pub(super) enum UpstreamKind {}
+
 /// Names a connection.
 pub(super) type FlowKey = Key<FlowKind>;
 
@@ -23,3 +31,9 @@ pub(super) type TunnelKey = Key<TunnelKind>;
 
 /// Names a listening socket.
 pub(super) type ListenerKey = Key<ListenerKind>;
+
+/// Names a pod's resolver.
+pub(super) type LaneKey = Key<LaneKind>;
+
+/// Names a socket towards a resolver.
+pub(super) type UpstreamKey = Key<UpstreamKind>;

@@ -32,16 +32,20 @@ impl Loop {
             Some(Err(error)) => {
                 return tracing::error!(pod = %pod.pod.uid, %error, "cannot see SYNs: connections that are held time out");
             }
+            None if role == ListenerRole::Dns => None,
             None => {
                 inherit(pod, role, &fd, self.config.keepalive);
                 None
             }
         };
+        let fd = Rc::new(fd);
+        let lane = (role == ListenerRole::Dns).then(|| self.resolvers.open(pod, Rc::clone(&fd), self.now));
         let key = self.listeners.insert(Listener {
             fd,
             pod: Rc::clone(pod),
             role,
             tap,
+            lane,
             round: 0,
             burst: 1,
             watched: false,
@@ -81,9 +85,7 @@ impl Loop {
                     }
                 }
             }
-            if let Some(listener) = self.listeners.remove(key) {
-                self.poll.forget(&listener.fd);
-            }
+            self.drop_listener(key);
         }
     }
 
@@ -107,6 +109,9 @@ impl Loop {
     fn accept_batch(&mut self, key: ListenerKey, budget: usize) -> usize {
         if self.listeners.get(key).is_some_and(|listener| listener.tap.is_some()) {
             return self.take_syns(key, budget);
+        }
+        if self.listeners.get(key).is_some_and(|listener| listener.lane.is_some()) {
+            return self.take_queries(key, budget);
         }
         for accepted in 0..budget {
             let Some(listener) = self.listeners.get_mut(key) else {
@@ -175,7 +180,7 @@ impl Loop {
             }
             ListenerRole::InboundHbone => self.accept_tunnel(pod, fd, source),
             // Nothing is accepted there.
-            ListenerRole::SynTap => {}
+            ListenerRole::SynTap | ListenerRole::Dns => {}
         }
     }
 
@@ -186,7 +191,8 @@ impl Loop {
             if self
                 .listeners
                 .get(key)
-                .is_some_and(|listener| listener.r#use() == r#use)
+                // Queries take none.
+                .is_some_and(|listener| listener.r#use() == r#use && listener.lane.is_none())
             {
                 self.pause_listener(key);
             }

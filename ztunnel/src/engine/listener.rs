@@ -4,7 +4,7 @@ use std::{os::fd::OwnedFd, rc::Rc};
 
 use culvert_tunnel::admission::Bucket;
 
-use super::{sockets::LocalPod, unanswered::Tap};
+use super::{keys::LaneKey, sockets::LocalPod, unanswered::Tap};
 use crate::{descriptors::Use, seam::ListenerRole};
 
 /// Connections accepted from one listener per round. The rest waits its turn, so that arrivals do not starve what is
@@ -17,11 +17,14 @@ const TUNNEL_BUDGET: usize = 16;
 /// A listening socket in a pod.
 #[derive(Debug)]
 pub(super) struct Listener {
-    pub(super) fd: OwnedFd,
+    /// Shared with what answers from it.
+    pub(super) fd: Rc<OwnedFd>,
     pub(super) pod: Rc<LocalPod>,
     pub(super) role: ListenerRole,
     /// What is to be read, where nothing is accepted.
     pub(super) tap: Option<Rc<Tap>>,
+    /// Whose resolver's queries arrive there, where nothing is accepted either.
+    pub(super) lane: Option<LaneKey>,
     /// The last round in which it had arrivals, and how many it took then at most.
     pub(super) round: u64,
     pub(super) burst: usize,
@@ -37,7 +40,7 @@ impl Listener {
 
     pub(super) fn r#use(&self) -> Use {
         match self.role {
-            ListenerRole::Outbound | ListenerRole::SynTap => Use::Outbound,
+            ListenerRole::Outbound | ListenerRole::SynTap | ListenerRole::Dns => Use::Outbound,
             ListenerRole::InboundPlaintext | ListenerRole::InboundHbone => Use::Inbound,
         }
     }
@@ -45,7 +48,9 @@ impl Listener {
     pub(super) fn budget(&self) -> usize {
         match self.role {
             ListenerRole::InboundHbone => TUNNEL_BUDGET,
-            ListenerRole::Outbound | ListenerRole::SynTap | ListenerRole::InboundPlaintext => BUDGET,
+            ListenerRole::Outbound | ListenerRole::SynTap | ListenerRole::Dns | ListenerRole::InboundPlaintext => {
+                BUDGET
+            }
         }
     }
 

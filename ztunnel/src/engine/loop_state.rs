@@ -26,6 +26,7 @@ use super::{
     poll::{Mailbox, Poll, Token},
     pool_key::PoolKey,
     refusals::Refusals,
+    resolvers::Resolvers,
     sockets::LocalPod,
     timer::{Due, Timers},
     tunnel::Tunnel,
@@ -39,6 +40,8 @@ pub(super) type CredentialMap = FxHashMap<SpiffeId, Arc<Credentials>>;
 /// in the order that the folder's page tells: each calls only what stands before it. What must go the other way is said in
 /// [`Loop::todo`].
 pub(super) struct Loop {
+    /// Which one it is, from 0.
+    pub(super) number: usize,
     pub(super) shared: Arc<Shared>,
     pub(super) config: Arc<EngineConfig>,
     pub(super) poll: Poll,
@@ -56,6 +59,12 @@ pub(super) struct Loop {
     pub(super) resuming: bool,
     /// Who opens tunnels, and how many.
     pub(super) sources: Sources,
+    /// Where pods' DNS queries go.
+    pub(super) resolvers: Resolvers,
+    /// What waits for resolvers will be looked at.
+    pub(super) expecting: bool,
+    /// What waits for the controller's word about names will be looked at.
+    pub(super) holding: bool,
     /// Lines of the access log about tunnels that were refused.
     pub(super) refusals: Refusals,
     /// Of connections that go direct for want of a proxy at their peer's node.
@@ -113,6 +122,8 @@ pub(super) enum Todo {
     Failed(FlowKey, Failure),
     /// The far side of a connection is there whose application still waits.
     Meet(FlowKey),
+    /// A DNS query may have come on a connection to a resolver; and whether it has waited long enough for the controller's word.
+    Ask(FlowKey, bool),
     /// A tunnel may have come with its last handshake message.
     Read(TunnelKey),
 }
@@ -152,6 +163,7 @@ impl Deref for CredentialsOf {
 
 impl Loop {
     pub(super) fn new(
+        number: usize,
         shared: Arc<Shared>,
         config: Arc<EngineConfig>,
         mailbox: Mailbox,
@@ -163,6 +175,7 @@ impl Loop {
         let mut timers = Timers::new();
         timers.set(now + config.sweep, Due::Sweep);
         Ok(Self {
+            number,
             handshakes: Handshakes::new(handshakes, mailbox.bell_handle()),
             budget: Budget::new(Arc::clone(&config.held)),
             warned_of_room: false,
@@ -176,6 +189,9 @@ impl Loop {
             listeners: Arena::new(),
             resuming: false,
             sources: Sources::new(config.admission.source, now),
+            resolvers: Resolvers::default(),
+            expecting: false,
+            holding: false,
             refusals: Refusals::new(config.admission.refusal_lines, now),
             went_direct: Refusals::new(config.admission.refusal_lines, now),
             flows: Arena::new(),

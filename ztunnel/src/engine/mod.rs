@@ -25,6 +25,7 @@
 //! outbound:  listen -> outbound (resolve) -> pooling -> dial, handshake -> CONNECT ... 200 -> open -> relay -> ends, report
 //!                                         -> direct: sockets -> TCP                     -> open -> relay -> ends, report
 //!            where the application is not answered before the far side is: syns before outbound, meet before open
+//! DNS:       listen -> dns (decide) -> answered, or by a socket of `resolvers` to the pod's own resolver and back
 //! inbound:   listen -> dial, handshake (a pool's threads) -> receive -> inbound (authorize) -> sockets -> TCP -> 200 -> open -> relay -> ends, report
 //!            listen -> inbound (plaintext, authorize)                            -> sockets -> TCP -> open -> relay -> ends, report
 //! ```
@@ -37,11 +38,11 @@
 //! those before it, and what must go the other way is put down in [`loop_state::Todo`] and done by the loop as soon as what led
 //! to it is over:
 //! 1. the ground: [`keys`], [`config`], [`poll`], [`timer`], [`buffers`], [`socket`], [`events`], [`headers`],
-//!    [`handshake_pool`]; what a loop holds: [`sockets`] (pods), [`flow`], [`tunnel`], [`listener`], [`parked`], [`pool_key`],
-//!    [`refusals`], [`unanswered`], and all of it together, [`loop_state`];
+//!    [`handshake_pool`], [`held_queries`]; what a loop holds: [`sockets`] (pods), [`flow`], [`tunnel`], [`listener`], [`parked`],
+//!    [`pool_key`], [`refusals`], [`resolvers`], [`unanswered`], and all of it together, [`loop_state`];
 //! 2. bytes: [`flush`], [`held`], [`report`], [`answer`], [`ends`], [`account`], [`relay`], [`open`], [`meet`], [`socket_events`];
 //! 3. tunnels: [`pooling`], [`part`], [`questions`], [`handshake`], [`dial`];
-//! 4. decisions: [`outbound`], [`syns`], [`inbound`], [`resolve`], [`recheck`];
+//! 4. decisions: [`outbound`], [`syns`], [`dns`], [`dns_stream`], [`inbound`], [`resolve`], [`recheck`];
 //! 5. what happens: [`receive`], [`sweep`], [`listen`], [`changes`], [`event_loop`]. Begin to read there.
 
 mod account;
@@ -50,6 +51,8 @@ mod buffers;
 mod changes;
 mod config;
 mod dial;
+mod dns;
+mod dns_stream;
 mod ends;
 mod event_loop;
 mod events;
@@ -59,6 +62,7 @@ mod handshake;
 mod handshake_pool;
 mod headers;
 mod held;
+mod held_queries;
 mod inbound;
 mod keys;
 mod listen;
@@ -79,6 +83,7 @@ mod refusals;
 mod relay;
 mod report;
 mod resolve;
+mod resolvers;
 mod socket;
 mod socket_events;
 mod sockets;
@@ -137,7 +142,7 @@ pub(crate) fn spawn(shared: &Arc<Shared>, config: EngineConfig, loops: usize) ->
             // What a loop owns is not `Send`: it is made where it runs, and says whether that worked.
             let (started, starting) = std::sync::mpsc::channel();
             let thread = thread::Builder::new().name(format!("loop-{number}")).spawn(move || {
-                match Loop::new(shared, config, mailbox, handshakes) {
+                match Loop::new(number, shared, config, mailbox, handshakes) {
                     Ok(event_loop) => {
                         let _ = started.send(Ok(()));
                         if let Err(error) = event_loop.run() {

@@ -12,6 +12,7 @@ use std::{
 };
 
 use culvert_accounting::{Direction, Peer};
+use culvert_dns::forward::RESOLVER_PORT;
 use culvert_hbone::ErrorCode;
 use culvert_state::{Awaited, Denial, Mesh, Outbound};
 use culvert_tunnel::failure::{Failure, errno};
@@ -20,7 +21,7 @@ use rustix::io::Errno;
 use super::{
     flow::{Far, Flow, Phase, Stream},
     keys::FlowKey,
-    loop_state::Loop,
+    loop_state::{Loop, Todo},
     poll::{Kind, Token},
     pool_key::PoolKey,
     socket::{self, Socket},
@@ -39,7 +40,7 @@ fn leads_elsewhere(mesh: &Mesh, flow: &Flow) -> bool {
     match mesh.outbound(&flow.pod.pod, flow.destination, tried) {
         Outbound::Tunnel { endpoint, .. } => !tried.contains(&endpoint.target()),
         Outbound::Direct { destination, .. } => !tried.contains(&destination),
-        Outbound::Pending(_) | Outbound::Deny(_) => true,
+        Outbound::Resolve(_) | Outbound::Pending(_) | Outbound::Deny(_) => true,
     }
 }
 
@@ -74,10 +75,26 @@ impl Loop {
         );
         flow.near = Some(Socket::new(fd));
         let key = self.add_flow(flow);
-        if captured.is_some() {
+        if captured.is_some() && destination.port() == RESOLVER_PORT && pod.resolves {
+            self.wait_for_query(key);
+        } else if captured.is_some() {
             self.resolve_outbound(key);
         } else {
             self.end(key, Err(Failure::NotCaptured));
+        }
+    }
+
+    /// A connection to a resolver, for which the mesh may answer.
+    fn wait_for_query(&mut self, key: FlowKey) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        flow.phase = Phase::Asking;
+        let watched = flow
+            .near
+            .as_ref()
+            .map(|near| self.poll.watch(near, Token::new(Kind::Near, key)));
+        match watched {
+            Some(Err(error)) => self.end(key, Err(Failure::Local(errno(&error)))),
+            _ => self.todo.push_back(Todo::Ask(key, false)),
         }
     }
 
@@ -99,6 +116,8 @@ impl Loop {
         match decision {
             Outbound::Pending(awaited) => self.park(key, awaited),
             Outbound::Deny(denial) => self.end(key, Err(Failure::Denied(denial))),
+            // Names are not resolved here yet.
+            Outbound::Resolve(named) => self.end(key, Err(Failure::Denied(named.denial()))),
             Outbound::Direct {
                 destination,
                 workload,
@@ -297,6 +316,10 @@ impl Loop {
     /// The connect timeout of a flow came.
     pub(super) fn deadline(&mut self, key: FlowKey) {
         let Some(flow) = self.flows.get(key) else { return };
+        if flow.phase == Phase::Asking {
+            // It asked what the mesh could answer, and nothing more.
+            return self.end(key, Ok(()));
+        }
         if flow.phase != Phase::Open {
             let failure = match (&flow.awaits, flow.phase) {
                 // Nobody knows what the policy would have said.

@@ -38,6 +38,8 @@ pub(super) enum Kind {
     Near = 3,
     /// The second socket of a flow that goes from socket to socket.
     Far = 4,
+    /// A socket towards a resolver.
+    Upstream = 5,
 }
 
 impl Token {
@@ -69,6 +71,7 @@ impl Token {
             2 => Kind::Tunnel,
             3 => Kind::Near,
             4 => Kind::Far,
+            5 => Kind::Upstream,
             _ => Kind::Mailbox,
         };
         Self {
@@ -118,6 +121,11 @@ impl Poll {
     /// reported again, and exclusive, so that one arrival wakes one loop.
     pub(super) fn watch_listener(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
         self.add(fd, token, epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE)
+    }
+
+    /// Watches a socket for datagrams, level-triggered: what one round leaves is reported again.
+    pub(super) fn watch_datagrams(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
+        self.add(fd, token, epoll::EventFlags::IN)
     }
 
     /// Stops watching, before a descriptor is closed that others hold duplicates of: they would keep it in the set.
@@ -244,7 +252,14 @@ mod tests {
 
     #[test]
     fn tokens_survive_the_kernel() {
-        for kind in [Kind::Mailbox, Kind::Listener, Kind::Tunnel, Kind::Near, Kind::Far] {
+        for kind in [
+            Kind::Mailbox,
+            Kind::Listener,
+            Kind::Tunnel,
+            Kind::Near,
+            Kind::Far,
+            Kind::Upstream,
+        ] {
             let token = Token {
                 kind,
                 index: u32::MAX - 1,

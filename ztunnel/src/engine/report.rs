@@ -38,7 +38,8 @@ impl Loop {
                     .accounting()
                     .failed(&self.opening(flow), tried_for, &failure);
             }
-            (None, Ok(())) => {} // only open flows end well
+            // Of those that were not open, DNS queries over TCP alone end well: the mesh has answered them.
+            (None, Ok(())) => {}
         }
     }
 

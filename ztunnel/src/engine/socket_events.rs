@@ -3,7 +3,7 @@
 use super::{
     flow::{Far, Phase},
     keys::FlowKey,
-    loop_state::Loop,
+    loop_state::{Loop, Todo},
     poll::Event,
 };
 
@@ -16,6 +16,7 @@ impl Loop {
         near.closing |= event.closing;
         match flow.phase {
             Phase::Open => self.socket_event(key, event, true),
+            Phase::Asking => self.todo.push_back(Todo::Ask(key, false)),
             // Watched before it is open only where it was dialled.
             Phase::Connecting if event.writable || event.hangup => self.dialled(key, event.hangup),
             Phase::Meeting if event.writable || event.hangup => self.meeting(key),

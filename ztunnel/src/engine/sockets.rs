@@ -3,7 +3,15 @@
 //! The loop holds no capability, so it cannot enter a pod. The monitor can, and makes sockets there in batches. A
 //! connection that finds the stock empty waits for the next batch.
 
-use std::{cell::RefCell, collections::VecDeque, net::IpAddr, os::fd::OwnedFd, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    net::IpAddr,
+    os::fd::OwnedFd,
+    rc::Rc,
+    sync::Arc,
+    time::Instant,
+};
 
 use culvert_state::{Binding, Mesh, Pod};
 use culvert_tunnel::admission::{Bucket, Rate};
@@ -44,6 +52,10 @@ pub(super) struct LocalPod {
     /// What decided about its open connections when they were last looked at.
     binding: RefCell<Option<Binding>>,
     questions: RefCell<Questions>,
+    /// Whether its DNS queries come to this proxy.
+    pub(super) resolves: bool,
+    /// Its DNS queries that wait for an answer.
+    pub(super) queries: Cell<u32>,
 }
 
 /// A pod's share in asking the controller: one that scans ranges must not use up what others need.
@@ -94,7 +106,15 @@ impl LocalPod {
             baggage: RefCell::new((u64::MAX, "".into())),
             binding: RefCell::default(),
             questions: RefCell::default(),
+            resolves: false,
+            queries: Cell::new(0),
         }
+    }
+
+    /// Says whether its DNS queries come to this proxy.
+    #[must_use]
+    pub(super) fn with_dns(self, resolves: bool) -> Self {
+        Self { resolves, ..self }
     }
 
     /// Whether other policies bind the pod than at the last call.

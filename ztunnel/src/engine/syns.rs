@@ -74,6 +74,9 @@ impl Loop {
     pub(super) fn drop_listener(&mut self, key: ListenerKey) {
         if let Some(listener) = self.listeners.remove(key) {
             self.poll.forget(listener.fd());
+            if let Some(lane) = listener.lane {
+                self.resolvers.close(lane);
+            }
         }
     }
 }

@@ -34,6 +34,10 @@ pub(super) enum Due<F, T> {
     Doubt(T),
     /// Listeners that ran into a lack of descriptors try again.
     Accept,
+    /// DNS queries have waited long enough for what the controller says of their names.
+    Held,
+    /// Forwarded DNS queries have waited long enough.
+    Queries,
     /// The regular look at everything: idle tunnels, pings, statistics.
     Sweep,
 }

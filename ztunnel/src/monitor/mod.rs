@@ -37,7 +37,7 @@ use self::{
 use crate::{
     cli::{Cli, ControllerArgs},
     privilege,
-    wire::{Order, Report, Secrets},
+    wire::{Datagrams, Order, Report, Secrets},
 };
 
 /// How often the token and the controller's roots are read again. The worker cannot read files; a kubelet replaces a token
@@ -261,6 +261,7 @@ impl Monitor {
         match report {
             Report::Ready(_) => tracing::info!(pid = self.worker.pid(), "the worker serves"),
             Report::NeedSockets(need) => self.give_sockets(&need.uid, need.count).await,
+            Report::NeedDatagrams(need) => self.give_datagrams(need).await,
             Report::Certified(uid) => zds.certified(uid).await,
             Report::Guard(guard) => {
                 if let Some(news) = self.pods.set_guard(guard) {
@@ -312,6 +313,17 @@ impl Monitor {
                 }
                 Err(error) => return tracing::error!(uid, %error, "cannot make sockets in the pod"),
             }
+        }
+    }
+
+    async fn give_datagrams(&mut self, need: Datagrams) {
+        match self.pods.make_datagrams(&need.uid, need.count.min(BATCH)) {
+            Ok(sockets) if sockets.is_empty() => {}
+            Ok(sockets) => {
+                let order = Order::Datagrams(need);
+                self.worker.send(order, &crate::wire::borrow(&sockets)).await;
+            }
+            Err(error) => tracing::error!(uid = need.uid, %error, "cannot make sockets in the pod"),
         }
     }
 

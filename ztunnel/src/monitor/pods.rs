@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
 };
 
-use culvert_net::{NetError, Netns, sockopt};
+use culvert_net::{NetError, Netns, dns, sockopt};
 use culvert_proto::zds::{AddWorkload, Guard, SocketRole, workload_request::Payload};
 
 use crate::wire::PodAdded;
@@ -228,21 +228,34 @@ impl Pods {
 
     /// Makes unconnected sockets inside a pod; none when the pod is gone.
     pub(super) fn make_sockets(&self, uid: &str, count: u32) -> Result<Vec<OwnedFd>, PodError> {
+        self.make(uid, || {
+            let has_prefix = sockopt::has_forwarding_prefix();
+            let make = |_| {
+                let socket = sockopt::tcp_stream_socket()?;
+                if has_prefix {
+                    sockopt::allow_forwarding_prefix(socket.as_fd())?;
+                }
+                Ok(socket)
+            };
+            (0..count).map(make).collect()
+        })
+    }
+
+    /// Makes sockets inside a pod to ask its resolvers with; none when the pod is gone.
+    pub(super) fn make_datagrams(&self, uid: &str, count: u32) -> Result<Vec<OwnedFd>, PodError> {
+        self.make(uid, || (0..count).map(|_| dns::upstream_socket()).collect())
+    }
+
+    fn make(
+        &self,
+        uid: &str,
+        make: impl FnOnce() -> std::io::Result<Vec<OwnedFd>> + Send,
+    ) -> Result<Vec<OwnedFd>, PodError> {
         let Some(pod) = self.pods.get(uid) else {
             return Ok(vec![]);
         };
         pod.netns
-            .run(|| {
-                let has_prefix = sockopt::has_forwarding_prefix();
-                let make = |_| {
-                    let socket = sockopt::tcp_stream_socket()?;
-                    if has_prefix {
-                        sockopt::allow_forwarding_prefix(socket.as_fd())?;
-                    }
-                    Ok(socket)
-                };
-                (0..count).map(make).collect::<std::io::Result<Vec<_>>>()
-            })
+            .run(make)
             .map_err(|source| PodError::Namespace {
                 uid: uid.to_owned(),
                 source,

@@ -133,6 +133,7 @@ impl Zds {
             holds: true,
             guards: true,
             serves: true,
+            resolves: true,
         };
         socket.send(&hello.encode_to_vec(), &[]).await?;
         Ok(socket)

@@ -1,6 +1,7 @@
 //! What the worker tells of itself: of the connections it carries (`culvert_accounting`), of its way to the controller
 //! (`culvert_control`), and of its own ([`ProxyMetrics`]).
 
+mod dns;
 mod metrics;
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use culvert_accounting::Accounting;
 use culvert_control::ControlMetrics;
 use culvert_telemetry::prometheus::registry::Registry;
 
+pub(crate) use dns::DnsMetrics;
 pub(crate) use metrics::ProxyMetrics;
 
 /// What the names of the worker's own metrics begin with.
@@ -20,6 +22,7 @@ pub(crate) struct Telemetry {
     accounting: Arc<Accounting>,
     control: ControlMetrics,
     proxy: ProxyMetrics,
+    dns: DnsMetrics,
     registry: Arc<Registry>,
 }
 
@@ -31,6 +34,7 @@ impl Telemetry {
             accounting: Accounting::register(&mut registry),
             control: ControlMetrics::register(&mut registry, PREFIX),
             proxy: ProxyMetrics::register(&mut registry),
+            dns: DnsMetrics::register(&mut registry),
             registry: Arc::new(registry),
         })
     }
@@ -48,6 +52,11 @@ impl Telemetry {
     /// Of the loops.
     pub(crate) fn proxy(&self) -> &ProxyMetrics {
         &self.proxy
+    }
+
+    /// Of DNS queries.
+    pub(crate) fn dns(&self) -> &DnsMetrics {
+        &self.dns
     }
 
     /// All metrics, to be served.

@@ -6,7 +6,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
 use crate::{
-    handover::listeners::Listeners,
+    handover::listeners::{Extras, Listeners, Problems},
     source::{PodName, PodSpec},
 };
 
@@ -42,6 +42,7 @@ impl Peer {
             holds: true,
             guards: true,
             serves: true,
+            resolves: true,
         };
         peer.say(&hello.encode_to_vec()).await;
         peer
@@ -104,7 +105,7 @@ fn offer() -> Offer {
             .status()
     });
     assert!(listeners.expect("enter").expect("ip").success());
-    let (listeners, _) = Listeners::open(&netns, &addresses, false).expect("listen");
+    let (listeners, _) = Listeners::open(&netns, &addresses, Extras::NONE).expect("listen");
     Offer {
         spec: PodSpec {
             uid: "uid-1".into(),
@@ -119,9 +120,11 @@ fn offer() -> Offer {
             hold_problem: None,
             fallback: culvert_objects::Fallback::None,
             fallback_problem: None,
+            dns: None,
+            dns_problem: None,
         },
         netns: Arc::new(netns),
-        with_hold: false,
+        extras: Extras::ALL,
         listeners: Some(Arc::new(listeners)),
     }
 }
@@ -262,23 +265,23 @@ async fn listeners_are_found_again_in_the_process_that_holds_them() {
     let ours = offer.listeners.expect("listeners");
     let mut found = recover::listening(std::process::id()).expect("own process");
     assert!(ours.are_among(&found));
-    let recovered = Listeners::recovered(&offer.spec.addresses, cookie, false, &mut found).expect("complete");
-    assert_eq!(recovered.roles(true), ours.roles(true));
-    assert!(Listeners::recovered(&offer.spec.addresses, cookie, false, &mut Vec::new()).is_none());
+    let recovered = Listeners::recovered(&offer.spec.addresses, cookie, Extras::NONE, &mut found).expect("complete");
+    assert_eq!(recovered.roles(Extras::ALL), ours.roles(Extras::ALL));
+    assert!(Listeners::recovered(&offer.spec.addresses, cookie, Extras::NONE, &mut Vec::new()).is_none());
     let elsewhere = [IpAddr::from([127, 0, 0, 3])];
     let mut again = recover::listening(std::process::id()).expect("own process");
     assert!(
-        Listeners::recovered(&elsewhere, cookie, false, &mut again).is_none(),
+        Listeners::recovered(&elsewhere, cookie, Extras::NONE, &mut again).is_none(),
         "another address needs another listener"
     );
-    let (holding, problem) = Listeners::open(&offer.netns, &offer.spec.addresses, true).expect("listen");
-    assert_eq!(problem, None, "needs root");
+    let (holding, problem) = Listeners::open(&offer.netns, &offer.spec.addresses, Extras::ALL).expect("listen");
+    assert_eq!(problem, Problems::default(), "needs root");
     let mut found = recover::listening(std::process::id()).expect("own process");
-    let recovered = Listeners::recovered(&offer.spec.addresses, cookie, true, &mut found).expect("complete");
+    let recovered = Listeners::recovered(&offer.spec.addresses, cookie, Extras::ALL, &mut found).expect("complete");
     assert_eq!(
-        recovered.roles(true).len(),
-        holding.roles(false).len() + 2,
-        "a tap for the family, and the silent listener"
+        recovered.roles(Extras::ALL).len(),
+        holding.roles(Extras::NONE).len() + 5,
+        "a tap for the family, the silent listener, and three for DNS"
     );
     assert!(recover::listening(u32::MAX).is_err() && recover::listening(0).is_err());
 }

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use culvert_objects::{
-    BadFallback, BadHold, CLOSE_ANNOTATION, Enrolment, FALLBACK_ANNOTATION, Fallback, HOLD_ANNOTATION, Hold,
+    BadDnsCapture, BadFallback, BadHold, CLOSE_ANNOTATION, DNS_CAPTURE_ANNOTATION, DnsCapture, Enrolment,
+    FALLBACK_ANNOTATION, Fallback, HOLD_ANNOTATION, Hold, ISTIO_DNS_CAPTURE_ANNOTATION,
 };
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
@@ -17,8 +18,14 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Keys of the labels that may decide about enrolment.
 const LABELS: [&str; 2] = ["culvert.dev/mesh", "istio.io/dataplane-mode"];
-/// Keys of the annotations that may, and of those about held connections and about the time without a proxy.
-const ANNOTATIONS: [&str; 3] = ["sidecar.istio.io/status", HOLD_ANNOTATION, FALLBACK_ANNOTATION];
+/// Keys of the annotations that may, and of those about held connections, about the time without a proxy and about DNS.
+const ANNOTATIONS: [&str; 5] = [
+    "sidecar.istio.io/status",
+    HOLD_ANNOTATION,
+    FALLBACK_ANNOTATION,
+    DNS_CAPTURE_ANNOTATION,
+    ISTIO_DNS_CAPTURE_ANNOTATION,
+];
 
 /// What is kept of a pod: what decides, and what enrolment needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +127,16 @@ impl Facts {
         Fallback::of(of_namespace.map(String::as_str), own.map(String::as_str))
     }
 
+    /// Whether the proxy sees its DNS queries, given what is kept of the namespace.
+    pub(super) fn dns(
+        &self,
+        namespace: Option<&BTreeMap<String, String>>,
+    ) -> Result<Option<DnsCapture>, BadDnsCapture> {
+        let of_namespace = |annotation: &str| namespace?.get(annotation).map(String::as_str);
+        let own = |annotation: &str| self.annotations.get(annotation).map(String::as_str);
+        DnsCapture::of(of_namespace, own)
+    }
+
     /// As much of a pod as enrolment is decided by.
     fn as_pod(&self, host_network: bool) -> Pod {
         let mut pod = Pod::default();
@@ -131,12 +148,18 @@ impl Facts {
 }
 
 /// What is kept of a namespace: its labels that may decide about enrolment, and its annotations about open and held
-/// connections and about the time without a proxy. Their keys differ.
+/// connections, about the time without a proxy and about DNS. Their keys differ.
 pub(super) fn deciding_metadata(metadata: &ObjectMeta) -> BTreeMap<String, String> {
     let mut kept = deciding_labels(metadata.labels.as_ref());
     kept.extend(only(
         metadata.annotations.as_ref(),
-        &[CLOSE_ANNOTATION, HOLD_ANNOTATION, FALLBACK_ANNOTATION],
+        &[
+            CLOSE_ANNOTATION,
+            HOLD_ANNOTATION,
+            FALLBACK_ANNOTATION,
+            DNS_CAPTURE_ANNOTATION,
+            ISTIO_DNS_CAPTURE_ANNOTATION,
+        ],
     ));
     kept
 }

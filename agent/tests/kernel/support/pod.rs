@@ -6,7 +6,10 @@ use super::{
     space::Space,
 };
 use culvert_agent::kernel::{Kernel, PodCapture, PodListeners};
-use culvert_net::hold::{self, SynTap};
+use culvert_net::{
+    dns,
+    hold::{self, SynTap},
+};
 use culvert_objects::Hold as Held;
 use socket2::Socket;
 use std::{
@@ -42,6 +45,8 @@ pub(crate) struct Listeners {
     pub(crate) hbone: Socket,
     /// Of a proxy that can hold connections.
     pub(crate) hold: Option<Hold>,
+    /// Of a proxy that answers DNS queries.
+    pub(crate) dns: Option<[OwnedFd; dns::SLOTS]>,
 }
 
 /// What it takes to hold connections.
@@ -99,6 +104,21 @@ impl World {
         world
     }
 
+    /// With a proxy that answers DNS queries, and serves.
+    pub(crate) fn asking() -> Self {
+        let mut world = Self::new(|_| {});
+        world.node.enter("agent");
+        let sockets = world.pod.run(|| dns::listeners().expect("sockets for DNS"));
+        world.node.enter(node::PODS);
+        world.listeners.as_mut().expect("not closed").dns = Some(sockets);
+        world
+            .kernel
+            .set_serving(culvert_abi::Serving::UNTIL_TOLD)
+            .expect("say that a proxy serves");
+        world.enrol(true, true);
+        world
+    }
+
     pub(crate) fn enrol(&mut self, outbound: bool, inbound: bool) {
         let cookie = self.pod.cookie();
         let listeners = self.listeners.as_ref().expect("not closed");
@@ -108,6 +128,10 @@ impl World {
             inbound_plaintext: listeners.plaintext.as_fd(),
             inbound_hbone: listeners.hbone.as_fd(),
             hold: listeners.hold.as_ref().map(|hold| hold.silent.as_fd()),
+            dns: listeners
+                .dns
+                .as_ref()
+                .map(|sockets| sockets.each_ref().map(AsFd::as_fd)),
         };
         let capture = PodCapture {
             name: "shop/pod",
@@ -119,6 +143,7 @@ impl World {
             inbound,
             hold: &self.held,
             fallback: false,
+            dns: listeners.dns.is_some(),
             guard: self.guarded,
         };
         self.kernel.enrol(&capture).expect("enrol");
@@ -164,6 +189,7 @@ impl Listeners {
             plaintext: listen("[::]:15006".parse().expect("an address"), None),
             hbone: listen("[::]:15008".parse().expect("an address"), None),
             hold: None,
+            dns: None,
         })
     }
 }

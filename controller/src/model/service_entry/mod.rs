@@ -32,9 +32,6 @@ mod notes;
 pub(super) use members::{listing, selecting};
 use notes::Notes;
 
-/// On an entry: `false` keeps its hosts without addresses of the mesh's choice.
-const ALLOCATES: &str = "networking.istio.io/enable-autoallocate-ip";
-
 /// What a ServiceEntry becomes.
 pub(super) fn derive(reader: &Reader<'_>, name: &ObjectName, entry: &ServiceEntry) -> Derived {
     if entry.export.is_nobody() {
@@ -46,13 +43,6 @@ pub(super) fn derive(reader: &Reader<'_>, name: &ObjectName, entry: &ServiceEntr
         return notes.into_derived(Vec::new());
     }
     let is_denied = is_denied(reader, name, &mut notes);
-    let allocates = entry.labels.get(ALLOCATES) != Some("false") && entry.resolution != Resolution::None;
-    if entry.addresses.is_empty() && allocates && hosts.iter().any(|host| !host.is_wildcard()) {
-        notes.add(
-            "spec.addresses",
-            "there is none, and the mesh allocates none yet: its hosts are reached as without it",
-        );
-    }
     let addresses = addresses::own(reader, name, entry, &mut notes);
     let common = Service {
         addresses: addresses.into_iter().map(network_address).collect(),
@@ -63,11 +53,13 @@ pub(super) fn derive(reader: &Reader<'_>, name: &ObjectName, entry: &ServiceEntr
     let mut resources: Vec<Resource> = hosts
         .iter()
         .map(|host| {
-            let service = Service {
+            let mut service = Service {
                 hostname: host.name.to_owned(),
                 canonical: host.is_canonical,
                 ..common.clone()
             };
+            let allocated = reader.allocated(name, host.name).map(IpNet::from);
+            service.addresses.extend(allocated.map(network_address));
             resource::of_service(&name.namespace, service)
         })
         .collect();

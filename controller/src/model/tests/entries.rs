@@ -264,16 +264,18 @@ fn an_entry_is_told_to_whom_it_is_exported() {
 }
 
 #[test]
-fn an_entry_without_addresses_and_identities_that_are_none_are_said() {
+fn an_entry_without_addresses_is_given_some_and_identities_that_are_none_are_said() {
     let model = made(&service_entry(
         "bank",
         "hosts: [bank.example], resolution: STATIC, subjectAltNames: [bank.example, 'spiffe://x', 'spiffe://c.l/ns/a/sa/b']",
     ));
-    assert_eq!(
-        served(&model, "shop/bank.example").subject_alt_names,
-        ["bank.example", "spiffe://c.l/ns/a/sa/b"]
-    );
-    says(&model, &["spec.addresses", "allocates none yet"]);
+    let bank = served(&model, "shop/bank.example");
+    assert_eq!(bank.subject_alt_names, ["bank.example", "spiffe://c.l/ns/a/sa/b"]);
+    let name = ObjectName::new("shop", "bank");
+    let chosen = model.allocations().of(&name).map(|(_, address)| wire::octets(address));
+    let addresses = bank.addresses.into_iter().map(|address| address.address);
+    assert_eq!(addresses.collect::<Vec<_>>(), chosen.collect::<Vec<_>>());
+    assert_eq!(model.allocations().of(&name).count(), 2);
     says(&model, &["spec.subjectAltNames[0]", "no identity"]);
     says(&model, &["spec.subjectAltNames[1]", "left out"]);
 }

@@ -1,4 +1,4 @@
-//! An object of whatever kind, as an API server or a file has it: its metadata, and its `spec` word for word.
+//! An object of whatever kind, as an API server or a file has it: its metadata, and its `spec` and `status` word for word.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{ClusterResourceScope, Metadata, Resource};
@@ -13,6 +13,8 @@ pub struct Loose {
     pub(super) metadata: ObjectMeta,
     #[serde(default, deserialize_with = "plain")]
     pub(super) spec: Value,
+    #[serde(default, deserialize_with = "plain")]
+    pub(super) status: Value,
 }
 
 /// A map of YAML may have numbers for keys, which are texts in JSON.

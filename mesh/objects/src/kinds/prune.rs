@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::dns_capture::{DNS_CAPTURE_ANNOTATION, ISTIO_DNS_CAPTURE_ANNOTATION};
 use crate::enrolment::{CLOSE_ANNOTATION, NETNS_ANNOTATION, SIDECAR_ANNOTATION};
 use crate::fallback::FALLBACK_ANNOTATION;
 use crate::hold::HOLD_ANNOTATION;
@@ -17,13 +18,15 @@ use crate::outbound::OUTBOUND_ANNOTATION;
 use crate::traffic::TRAFFIC_DISTRIBUTION;
 
 /// Annotations that are read, on whatever object.
-const ANNOTATIONS: [&str; 8] = [
+const ANNOTATIONS: [&str; 10] = [
     "ambient.istio.io/redirection",
     SIDECAR_ANNOTATION,
     NETNS_ANNOTATION,
     CLOSE_ANNOTATION,
     HOLD_ANNOTATION,
     FALLBACK_ANNOTATION,
+    DNS_CAPTURE_ANNOTATION,
+    ISTIO_DNS_CAPTURE_ANNOTATION,
     OUTBOUND_ANNOTATION,
     TRAFFIC_DISTRIBUTION,
 ];

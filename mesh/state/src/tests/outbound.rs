@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use std::{net::SocketAddr, sync::atomic::Ordering};
 
 use culvert_proto::workload as proto;
@@ -352,11 +354,84 @@ fn what_needs_a_waypoint_or_a_gateway_is_refused_with_the_reason() {
             .denial("198.19.0.1:80")
             .contains("is in network far, reached through gateway")
     );
+    let Outbound::Resolve(named) = world.outbound("198.19.0.2:80") else {
+        panic!("{:?}", world.outbound("198.19.0.2:80"))
+    };
     assert!(
-        world
-            .denial("198.19.0.2:80")
+        named
+            .denial()
+            .to_string()
             .contains("is known by its DNS name db.example.com alone")
     );
+}
+
+#[test]
+fn an_endpoint_that_is_known_by_its_name_is_resolved_where_none_has_an_address() {
+    let named = |host: &str, weight: u32, health: i32| {
+        let wire = member(workload(host, &[]), "db", &[(80, 8080)]);
+        proto::Workload {
+            hostname: host.to_owned(),
+            tunnel_protocol: proto::TunnelProtocol::None as i32,
+            capacity: Some(weight),
+            status: health,
+            ..wire
+        }
+    };
+    let services = [service("db", &["198.19.0.2"], &[(80, 80), (90, 90)])];
+    let endpoints = [
+        named("one.example.com", 3, 0),
+        named("two.example.com", 1, 0),
+        named("sick.example.com", 9, 1),
+    ];
+    let mut world = World::new(false).with(&endpoints, &services);
+    let mut counts = HashMap::new();
+    for _ in 0..4000 {
+        let Outbound::Resolve(named) = world.outbound("198.19.0.2:80") else {
+            panic!("not resolved")
+        };
+        assert_eq!(named.port, 8080);
+        assert_eq!(&*named.service.name, "shop/db.shop.svc.cluster.local");
+        *counts.entry(named.host.to_string()).or_insert(0) += 1;
+    }
+    assert_eq!(counts.len(), 2, "{counts:?}");
+    assert!(
+        (2700..3300).contains(&counts["one.example.com"]),
+        "by weight: {counts:?}"
+    );
+    let mesh = world.mesh();
+    assert!(
+        mesh.is_behind_names(
+            mesh.service_of_host("shop", "db.shop.svc.cluster.local", |_| true)
+                .unwrap()
+        )
+    );
+    assert!(world.denial("198.19.0.2:81").contains("has no port 81"));
+
+    // What it turns out to have is reached there; and whoever has this address in the mesh, in the tunnel.
+    let Outbound::Resolve(one) = world.outbound("198.19.0.2:80") else {
+        panic!("not resolved")
+    };
+    match mesh.resolved(&one, "203.0.113.5".parse().unwrap()) {
+        Outbound::Direct {
+            destination,
+            workload,
+            service,
+        } => {
+            assert_eq!(destination, "203.0.113.5:8080".parse().unwrap());
+            assert_eq!(workload.unwrap().name, one.workload.name);
+            assert_eq!(service.as_deref(), Some("shop/db.shop.svc.cluster.local"));
+        }
+        other => panic!("{other:?}"),
+    }
+    world.put(workload("pod", &["198.18.0.7"]));
+    let mesh = world.mesh();
+    match mesh.resolved(&one, "::ffff:198.18.0.7".parse().unwrap()) {
+        Outbound::Tunnel { endpoint, .. } => assert_eq!(endpoint.target(), "198.18.0.7:8080".parse().unwrap()),
+        other => panic!("{other:?}"),
+    }
+    // With an address, one that has none is not asked for.
+    world.put(member(workload("a", &["198.18.0.2"]), "db", &[(80, 8080)]));
+    assert_eq!(world.target("198.19.0.2:80").0, "a");
 }
 
 #[test]

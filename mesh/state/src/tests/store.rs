@@ -300,3 +300,99 @@ fn where_a_refused_resource_is_nothing_goes_in_clear() {
         assert!(matches!(world.outbound("198.19.0.1:80"), Outbound::Direct { .. }));
     }
 }
+
+#[test]
+fn a_service_is_held_as_long_as_an_address_or_its_host_name_is_subscribed() {
+    let host = "cart.shop.svc.cluster.local";
+    let mut world = World::new(true).with(
+        &[
+            member(workload("a", &["198.18.0.2"]), "cart", &[(80, 80)]),
+            member(workload("b", &["198.18.0.3"]), "head", &[(80, 80)]),
+        ],
+        &[
+            service("cart", &["198.19.0.1"], &[(80, 80)]),
+            service("head", &[], &[(80, 80)]),
+        ],
+    );
+    let wild = proto::Service {
+        hostname: "*.example.com".into(),
+        ..service("wild", &["198.19.0.9"], &[])
+    };
+    world.put_service(wild);
+    let address: std::net::IpAddr = "198.19.0.1".parse().unwrap();
+    let gone = |world: &World, addresses: &[&str], hosts: &[&str], still: &[&str]| {
+        let addresses: Vec<_> = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        let hosts: Vec<Arc<str>> = hosts.iter().map(|host| Arc::from(*host)).collect();
+        let names = world.store.unsubscribed(
+            (&addresses, &hosts),
+            |one| still.contains(&"address") && one == address,
+            |one| still.contains(&one),
+            |_| false,
+        );
+        names.iter().map(|name| name.to_string()).collect::<Vec<_>>()
+    };
+    let cart = ["shop/cart.shop.svc.cluster.local", "Kubernetes//Pod/shop/a"];
+    let nothing: [&str; 0] = [];
+    assert_eq!(gone(&world, &["198.19.0.1"], &[], &[host]), nothing);
+    assert_eq!(gone(&world, &["198.19.0.1"], &[], &[]), cart);
+    assert_eq!(gone(&world, &[], &[host], &["address"]), nothing);
+    assert_eq!(gone(&world, &[], &[host], &[]), cart);
+    assert_eq!(gone(&world, &["198.19.0.1"], &[host], &[]), cart, "once");
+    let head = "head.shop.svc.cluster.local";
+    assert_eq!(
+        gone(&world, &[], &[head], &[]),
+        ["shop/head.shop.svc.cluster.local", "Kubernetes//Pod/shop/b"]
+    );
+    assert_eq!(
+        gone(&world, &["198.18.0.3"], &[], &[head]),
+        nothing,
+        "an endpoint of what is held"
+    );
+    assert_eq!(
+        gone(&world, &["198.19.0.9"], &["*.example.com"], &[]),
+        nothing,
+        "always subscribed"
+    );
+
+    assert!(world.mesh().is_host_unasked(host));
+    world.store.set_host_answered(&host.into());
+    assert!(!world.mesh().is_host_unasked(host));
+    world.store.forget_host(host);
+    assert!(world.mesh().is_host_unasked(host));
+}
+
+#[test]
+fn a_host_name_leads_to_its_services_whatever_case_they_write_it_in() {
+    let mut world = World::new(false);
+    let of = |namespace: &str, host: &str| proto::Service {
+        namespace: namespace.into(),
+        hostname: host.into(),
+        ..service("api", &["198.19.0.1"], &[])
+    };
+    world.put_service(of("b", "API.example.com"));
+    world.put_service(of("a", "api.Example.com"));
+    let change = world.store.take_change();
+    assert_eq!(
+        change.hosts.iter().map(|host| &**host).collect::<Vec<_>>(),
+        ["api.example.com"]
+    );
+    let named = |mesh: &Mesh, namespace: &str| {
+        let service = mesh.service_of_host(namespace, "api.example.com", |_| true);
+        service.map(|service| service.name.to_string())
+    };
+    let mesh = world.mesh();
+    assert_eq!(named(&mesh, "b").as_deref(), Some("b/API.example.com"));
+    assert_eq!(
+        named(&mesh, "shop").as_deref(),
+        Some("a/api.Example.com"),
+        "the first by name"
+    );
+    world.store.remove_address("a/api.Example.com");
+    assert_eq!(named(&world.mesh(), "shop").as_deref(), Some("b/API.example.com"));
+    world.store.remove_address("b/API.example.com");
+    assert_eq!(
+        (named(&world.mesh(), "shop"), named(&mesh, "b").is_some()),
+        (None, true)
+    );
+    assert!(!world.store.knows_host("api.example.com"));
+}

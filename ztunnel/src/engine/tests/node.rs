@@ -216,11 +216,13 @@ impl Node {
     pub(super) fn with(world: &mut World, change: impl FnOnce(&mut EngineConfig)) -> Self {
         let (asks, asked) = tokio::sync::mpsc::unbounded_channel();
         let (socket_requests, mut requested) = tokio::sync::mpsc::unbounded_channel();
+        let (datagram_requests, _) = tokio::sync::mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             mesh: Arc::new(ArcSwap::new(world.store.snapshot())),
             credentials: Arc::default(),
             asks,
             socket_requests,
+            datagram_requests,
             telemetry: Telemetry::new(),
         });
         let mut config = EngineConfig {

@@ -141,9 +141,12 @@ impl Entry {
             hold_problem: None,
             fallback: Fallback::None,
             fallback_problem: None,
+            dns: None,
+            dns_problem: None,
         }
         .with_hold(self.facts.hold(namespace))
-        .with_fallback(self.facts.fallback(namespace)))
+        .with_fallback(self.facts.fallback(namespace))
+        .with_dns(self.facts.dns(namespace)))
     }
 
     pub(super) fn outside(&self, problem: Option<String>) -> Outside {

@@ -1,5 +1,7 @@
 //! ServiceEntry: hosts beside the cluster's Services, with their addresses, ports and endpoints.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
@@ -36,6 +38,8 @@ pub struct ServiceEntry {
     pub hosts: Box<[(String, Box<str>)]>,
     /// Virtual addresses and ranges, each with its field. A range has no bit set after its prefix.
     pub addresses: Box<[(String, IpNet)]>,
+    /// Addresses that a controller has chosen for its hosts, by host, as its status has them.
+    pub allocated: Box<[(Box<str>, IpAddr)]>,
     /// What it serves.
     pub ports: Box<[EntryPort]>,
     /// How its endpoints are found.
@@ -116,6 +120,7 @@ impl KindSpec for ServiceEntry {
             labels: Labels::of(wire.metadata.labels.as_ref()),
             hosts: hosts(&mut reading, &spec["hosts"]),
             addresses: addresses(&mut reading, &spec["addresses"]),
+            allocated: allocated(&wire.status["addresses"]),
             endpoints: endpoints(&mut reading, spec, resolution, &ports),
             ports,
             resolution,
@@ -164,7 +169,12 @@ impl KindSpec for ServiceEntry {
             .map(|host| size_of_val(host) + host.0.len() + host.1.len())
             .sum();
         let endpoints: usize = self.endpoints.iter().map(|one| size_of_val(one) + one.heap()).sum();
-        self.name.name.len() + hosts + size_of_val(&*self.addresses) + size_of_val(&*self.ports) + endpoints
+        self.name.name.len()
+            + hosts
+            + size_of_val(&*self.addresses)
+            + size_of_val(&*self.allocated)
+            + size_of_val(&*self.ports)
+            + endpoints
     }
 }
 
@@ -204,10 +214,6 @@ fn hosts(reading: &mut Reading, value: &Value) -> Box<[(String, Box<str>)]> {
             reading.note(&field, format!("{host} is there twice: this one is left out"));
             continue;
         }
-        if !wildcard.is_empty() {
-            let message = "a wildcard leads to no name below it: these are reached as without it";
-            reading.note(&field, message);
-        }
         hosts.push((field, host));
     }
     if hosts.is_empty() {
@@ -233,6 +239,13 @@ fn addresses(reading: &mut Reading, value: &Value) -> Box<[(String, IpNet)]> {
         ranges.push((field, range));
     }
     ranges.into()
+}
+
+/// What is not understood was not written by a controller: it is as if nothing had been chosen.
+fn allocated(value: &Value) -> Box<[(Box<str>, IpAddr)]> {
+    let items = value.as_array().into_iter().flatten();
+    let read = |item: &Value| Some((item["host"].as_str()?.into(), item["value"].as_str()?.parse().ok()?));
+    items.filter_map(read).collect()
 }
 
 fn range(field: &str, text: &str) -> Result<IpNet, Problem> {

@@ -1,0 +1,475 @@
+//! Pods' resolvers: what was forwarded to them and by which sockets, and what waits for a socket.
+//!
+//! A [`Lane`] is one resolver of one pod: the socket that its queries arrive on, and the sockets by which they go on. There are two of
+//! these, used in turn: one that has had its share is connected anew when nobody waits for an answer on it any more, so that it
+//! gets another port of the kernel's choice. Queries share a socket, and are told apart by an identifier that is picked at random.
+
+use std::{
+    collections::VecDeque,
+    hash::{BuildHasher as _, RandomState},
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use culvert_dns::forward::Head;
+use culvert_tunnel::arena::Arena;
+use rustc_hash::FxHashMap;
+
+use super::{
+    held_queries::Held,
+    keys::{LaneKey, LaneKind, UpstreamKey, UpstreamKind},
+    sockets::LocalPod,
+};
+
+/// Queries of a pod that may wait for an answer, and of all pods, in one loop.
+const PER_POD: u32 = 1024;
+const IN_ALL: usize = 16384;
+
+/// How long a query waits for its answer, or for a socket. Stub resolvers ask again sooner.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many queries leave from one port, and for how long.
+const SHARE: u32 = 256;
+const TERM: Duration = Duration::from_secs(10);
+
+/// Sockets of a lane.
+pub(super) const SOCKETS: u32 = 2;
+
+/// Before sockets that were asked for and did not come are asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// For how long the kernel's word about a lane's resolver is taken.
+const KNOWN: Duration = Duration::from_secs(1);
+
+/// After so much time without a query, a lane's sockets are closed.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Who waits for an answer.
+#[derive(Debug)]
+pub(super) struct Asker {
+    /// As the socket says it: where the answer is sent.
+    pub(super) client: SocketAddr,
+    pub(super) head: Head,
+    pub(super) at: Instant,
+}
+
+/// One resolver of one pod.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) pod: Rc<LocalPod>,
+    /// Where queries arrive, and answers leave from.
+    pub(super) socket: Rc<OwnedFd>,
+    resolver: Option<(SocketAddr, Instant)>,
+    sockets: Vec<UpstreamKey>,
+    waiting: VecDeque<(Asker, Vec<u8>)>,
+    requested: Option<Instant>,
+    used: Instant,
+    /// Nothing more arrives.
+    closed: bool,
+}
+
+/// A socket towards a resolver.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    pub(super) fd: OwnedFd,
+    pub(super) lane: LaneKey,
+    connected: Option<(SocketAddr, Instant)>,
+    sent: u32,
+    pending: FxHashMap<u16, Asker>,
+}
+
+/// What to do with a query that is to be forwarded.
+#[derive(Debug)]
+pub(super) enum Route {
+    /// Send it here, under this identifier.
+    Socket(UpstreamKey, u16),
+    /// It waits for a socket, which is to be asked for.
+    Request(u32),
+    /// It waits for a socket that was asked for.
+    Wait,
+    /// There is no way to the resolver.
+    Unreachable(io::Error),
+}
+
+/// All of a loop's lanes.
+#[derive(Debug)]
+pub(super) struct Resolvers {
+    pub(super) lanes: Arena<Lane, LaneKind>,
+    pub(super) upstreams: Arena<Upstream, UpstreamKind>,
+    /// What waits for the controller's word.
+    pub(super) held: Held,
+    /// What waits, in the order in which it began to.
+    expiries: VecDeque<(Instant, Expiry)>,
+    waiting: usize,
+    seed: RandomState,
+    counter: u64,
+}
+
+/// What waits.
+#[derive(Clone, Copy, Debug)]
+enum Expiry {
+    Answer(UpstreamKey, u16),
+    Socket(LaneKey),
+}
+
+impl Asker {
+    /// None for what is no message.
+    pub(super) fn new(message: &[u8], client: SocketAddr, at: Instant) -> Option<Self> {
+        Some(Self {
+            client,
+            head: Head::of(message)?,
+            at,
+        })
+    }
+}
+
+/// Where answers leave from, which may outlive the lane.
+#[derive(Clone, Debug)]
+pub(super) struct Way {
+    pub(super) pod: Rc<LocalPod>,
+    pub(super) socket: Rc<OwnedFd>,
+}
+
+impl Lane {
+    /// Where its answers leave from.
+    pub(super) fn way(&self) -> Way {
+        Way {
+            pod: Rc::clone(&self.pod),
+            socket: Rc::clone(&self.socket),
+        }
+    }
+
+    /// Whose queries arrive here, by the kernel's word.
+    pub(super) fn resolver(
+        &mut self,
+        ask: fn(BorrowedFd<'_>) -> io::Result<SocketAddr>,
+        now: Instant,
+    ) -> io::Result<SocketAddr> {
+        if let Some((resolver, at)) = self.resolver
+            && now < at + KNOWN
+        {
+            return Ok(resolver);
+        }
+        let resolver = ask(self.socket.as_fd())?;
+        self.resolver = Some((resolver, now));
+        Ok(resolver)
+    }
+
+    /// The pod's address of the resolver's family, from which it is asked.
+    fn source(&self, resolver: SocketAddr) -> Option<IpAddr> {
+        let mut addresses = self.pod.pod.addresses.iter().copied();
+        addresses.find(|address| address.is_ipv4() == resolver.is_ipv4())
+    }
+}
+
+impl Default for Resolvers {
+    fn default() -> Self {
+        Self {
+            lanes: Arena::new(),
+            upstreams: Arena::new(),
+            held: Held::default(),
+            expiries: VecDeque::new(),
+            waiting: 0,
+            seed: RandomState::new(),
+            counter: 0,
+        }
+    }
+}
+
+impl Resolvers {
+    /// A socket on which queries of a pod arrive.
+    pub(super) fn open(&mut self, pod: &Rc<LocalPod>, socket: Rc<OwnedFd>, now: Instant) -> LaneKey {
+        self.lanes.insert(Lane {
+            pod: Rc::clone(pod),
+            socket,
+            resolver: None,
+            sockets: Vec::new(),
+            waiting: VecDeque::new(),
+            requested: None,
+            used: now,
+            closed: false,
+        })
+    }
+
+    /// Nothing more arrives there. What waits is answered still.
+    pub(super) fn close(&mut self, key: LaneKey) {
+        if let Some(lane) = self.lanes.get_mut(key) {
+            lane.closed = true;
+        }
+        self.forget_if_done(key);
+    }
+
+    /// Whether somebody waits for an answer.
+    pub(super) fn is_busy(&self) -> bool {
+        self.waiting > 0
+    }
+
+    /// Whether another query of a pod may wait.
+    pub(super) fn has_room(&self, pod: &LocalPod) -> bool {
+        pod.queries.get() < PER_POD && self.waiting < IN_ALL
+    }
+
+    /// Finds a way for a query. Where it must wait for a socket, [`Self::wait`] takes it in.
+    pub(super) fn route(&mut self, key: LaneKey, resolver: SocketAddr, now: Instant) -> Route {
+        let Some(lane) = self.lanes.get_mut(key) else {
+            return Route::Wait;
+        };
+        lane.used = now;
+        if lane.sockets.is_empty() {
+            if lane.requested.is_some_and(|at| now < at + ASK_AGAIN) {
+                return Route::Wait;
+            }
+            lane.requested = Some(now);
+            return Route::Request(SOCKETS);
+        }
+        let source = lane.source(resolver);
+        let Some(upstream) = self.pick(key, resolver, source, now) else {
+            return Route::Wait;
+        };
+        match upstream {
+            Ok(upstream) => match self.free_id(upstream) {
+                Some(id) => Route::Socket(upstream, id),
+                None => Route::Wait,
+            },
+            Err(error) => Route::Unreachable(error),
+        }
+    }
+
+    /// The socket that is connected to the resolver and has not had its share; or one that can be connected anew.
+    fn pick(
+        &mut self,
+        key: LaneKey,
+        resolver: SocketAddr,
+        source: Option<IpAddr>,
+        now: Instant,
+    ) -> Option<io::Result<UpstreamKey>> {
+        let keys = self.lanes.get(key)?.sockets.clone();
+        let find = |upstreams: &Arena<Upstream, UpstreamKind>, test: &dyn Fn(&Upstream) -> bool| {
+            keys.iter().copied().find(|key| upstreams.get(*key).is_some_and(test))
+        };
+        if let Some(fresh) = find(&self.upstreams, &|upstream| upstream.is_fresh(resolver, now)) {
+            return Some(Ok(fresh));
+        }
+        if let Some(free) = find(&self.upstreams, &|upstream| upstream.pending.is_empty()) {
+            let upstream = self.upstreams.get_mut(free)?;
+            let connected = culvert_net::dns::connect(upstream.fd.as_fd(), source, resolver);
+            upstream.sent = 0;
+            upstream.connected = connected.is_ok().then_some((resolver, now));
+            return Some(connected.map(|()| free));
+        }
+        // Answers are awaited on all of them: rather the same port for longer than no answer.
+        find(&self.upstreams, &|upstream| upstream.leads_to(resolver)).map(Ok)
+    }
+
+    fn free_id(&mut self, key: UpstreamKey) -> Option<u16> {
+        const ATTEMPTS: usize = 64;
+        let upstream = self.upstreams.get(key)?;
+        for _ in 0..ATTEMPTS {
+            self.counter += 1;
+            let id = self.seed.hash_one(self.counter) as u16;
+            if !upstream.pending.contains_key(&id) {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// A query was sent.
+    pub(super) fn sent(&mut self, key: UpstreamKey, id: u16, asker: Asker) {
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            return;
+        };
+        let Some(lane) = self.lanes.get(upstream.lane) else {
+            return;
+        };
+        lane.pod.queries.set(lane.pod.queries.get() + 1);
+        self.waiting += 1;
+        self.expiries.push_back((asker.at + PATIENCE, Expiry::Answer(key, id)));
+        upstream.sent += 1;
+        upstream.pending.insert(id, asker);
+    }
+
+    /// A query waits for a socket.
+    pub(super) fn wait(&mut self, key: LaneKey, asker: Asker, message: &[u8]) {
+        let Some(lane) = self.lanes.get_mut(key) else {
+            return;
+        };
+        lane.pod.queries.set(lane.pod.queries.get() + 1);
+        self.waiting += 1;
+        self.expiries.push_back((asker.at + PATIENCE, Expiry::Socket(key)));
+        lane.waiting.push_back((asker, message.to_vec()));
+    }
+
+    /// Takes sockets in for a pod's lanes that asked for some. Those that are not needed are closed.
+    pub(super) fn take_in(&mut self, uid: &str, sockets: Vec<OwnedFd>) -> Vec<UpstreamKey> {
+        let mut sockets = sockets.into_iter();
+        let mut new = Vec::new();
+        for key in self.lanes.keys() {
+            let Some(lane) = self.lanes.get_mut(key) else { continue };
+            if *lane.pod.pod.uid != *uid || lane.closed || lane.requested.take().is_none() {
+                continue;
+            }
+            for fd in sockets.by_ref().take(SOCKETS as usize - lane.sockets.len()) {
+                let upstream = self.upstreams.insert(Upstream {
+                    fd,
+                    lane: key,
+                    connected: None,
+                    sent: 0,
+                    pending: FxHashMap::default(),
+                });
+                lane.sockets.push(upstream);
+                new.push(upstream);
+            }
+        }
+        new
+    }
+
+    /// A socket cannot be used.
+    pub(super) fn give_up(&mut self, key: UpstreamKey) {
+        if let Some(upstream) = self.upstreams.remove(key)
+            && let Some(lane) = self.lanes.get_mut(upstream.lane)
+        {
+            lane.sockets.retain(|other| *other != key);
+        }
+    }
+
+    /// What waits for a socket in the lanes that have some now.
+    pub(super) fn take_waiting(&mut self, uid: &str) -> Vec<(LaneKey, Asker, Vec<u8>)> {
+        let mut taken = Vec::new();
+        for key in self.lanes.keys() {
+            let Some(lane) = self.lanes.get_mut(key) else { continue };
+            if *lane.pod.pod.uid != *uid || lane.sockets.is_empty() {
+                continue;
+            }
+            let waiting = std::mem::take(&mut lane.waiting);
+            self.waiting -= waiting.len();
+            let left = lane.pod.queries.get().saturating_sub(waiting.len() as u32);
+            lane.pod.queries.set(left);
+            taken.extend(waiting.into_iter().map(|(asker, message)| (key, asker, message)));
+        }
+        taken
+    }
+
+    /// Who waits for a message under this identifier, if that answers it.
+    pub(super) fn answered(&mut self, key: UpstreamKey, id: u16, message: &[u8]) -> Option<(Way, Asker)> {
+        let upstream = self.upstreams.get_mut(key)?;
+        if !upstream.pending.get(&id)?.head.is_answered_by(message) {
+            return None;
+        }
+        let way = self.lanes.get(upstream.lane)?.way();
+        let asker = upstream.pending.remove(&id)?;
+        let lane = upstream.lane;
+        self.settle(lane, 1);
+        Some((way, asker))
+    }
+
+    /// The resolver refuses, or cannot be reached any more: who waits for it.
+    pub(super) fn fail(&mut self, key: UpstreamKey) -> Option<(Way, Vec<Asker>)> {
+        let upstream = self.upstreams.get_mut(key)?;
+        let way = self.lanes.get(upstream.lane)?.way();
+        let askers: Vec<Asker> = upstream.pending.drain().map(|(_, asker)| asker).collect();
+        let lane = upstream.lane;
+        self.settle(lane, askers.len());
+        Some((way, askers))
+    }
+
+    /// When the next one has waited long enough.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.expiries.front().map(|(at, _)| *at)
+    }
+
+    /// Forgets those that have waited long enough. How many waited for an answer, and how many for a socket.
+    pub(super) fn expire(&mut self, now: Instant) -> (u64, u64) {
+        let (mut unanswered, mut unsent) = (0, 0);
+        while let Some((at, expiry)) = self.expiries.pop_front_if(|(at, _)| *at <= now) {
+            match expiry {
+                Expiry::Answer(key, id) => {
+                    let Some(upstream) = self.upstreams.get_mut(key) else {
+                        continue;
+                    };
+                    // The identifier may be another query's by now.
+                    let is_this = upstream.pending.get(&id).is_some_and(|asker| asker.at + PATIENCE == at);
+                    if is_this {
+                        upstream.pending.remove(&id);
+                        let lane = upstream.lane;
+                        self.settle(lane, 1);
+                        unanswered += 1;
+                    }
+                }
+                Expiry::Socket(key) => {
+                    let Some(lane) = self.lanes.get_mut(key) else { continue };
+                    let mut count = 0;
+                    while lane
+                        .waiting
+                        .pop_front_if(|(asker, _)| asker.at + PATIENCE <= now)
+                        .is_some()
+                    {
+                        count += 1;
+                    }
+                    self.settle(key, count);
+                    unsent += count as u64;
+                }
+            }
+        }
+        (unanswered, unsent)
+    }
+
+    /// Closes sockets that nobody has used for a while.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        for key in self.lanes.keys() {
+            let Some(lane) = self.lanes.get_mut(key) else { continue };
+            let is_busy = |key: &UpstreamKey| {
+                let upstream = self.upstreams.get(*key);
+                upstream.is_some_and(|upstream| !upstream.pending.is_empty())
+            };
+            if now < lane.used + IDLE || lane.sockets.iter().any(is_busy) {
+                continue;
+            }
+            for socket in std::mem::take(&mut lane.sockets) {
+                self.upstreams.remove(socket);
+            }
+        }
+    }
+
+    fn settle(&mut self, key: LaneKey, count: usize) {
+        self.waiting -= count;
+        if let Some(lane) = self.lanes.get(key) {
+            let left = lane.pod.queries.get().saturating_sub(count as u32);
+            lane.pod.queries.set(left);
+        }
+        self.forget_if_done(key);
+    }
+
+    fn forget_if_done(&mut self, key: LaneKey) {
+        let Some(lane) = self.lanes.get(key).filter(|lane| lane.closed) else {
+            return;
+        };
+        let is_done = |key: &UpstreamKey| {
+            let upstream = self.upstreams.get(*key);
+            upstream.is_none_or(|upstream| upstream.pending.is_empty())
+        };
+        if lane.waiting.is_empty() && lane.sockets.iter().all(is_done) {
+            if let Some(lane) = self.lanes.remove(key) {
+                for socket in lane.sockets {
+                    self.upstreams.remove(socket);
+                }
+            }
+        }
+    }
+}
+
+impl Upstream {
+    fn leads_to(&self, resolver: SocketAddr) -> bool {
+        self.connected.is_some_and(|(to, _)| to == resolver)
+    }
+
+    fn is_fresh(&self, resolver: SocketAddr, now: Instant) -> bool {
+        self.leads_to(resolver) && self.sent < SHARE && self.connected.is_some_and(|(_, since)| now < since + TERM)
+    }
+}
+
+#[cfg(test)]
+mod tests;
