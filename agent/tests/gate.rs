@@ -154,6 +154,7 @@ impl Gate {
             certified: certified == Some(true),
             fallback: culvert_objects::Fallback::None,
             problem: problem.map(str::to_owned),
+            unguarded: None,
             notices: Vec::new(),
         };
         let proxy = certified.map(|_| ProxyStatus {

@@ -36,6 +36,8 @@ pub(super) struct Entry {
     /// When the clock moves it on.
     pub(super) due: Option<Instant>,
     pub(super) problem: Option<String>,
+    /// Why its link is not guarded, as of the last look.
+    pub(super) unguarded: Option<String>,
     /// What is worth knowing of it.
     pub(super) notices: Vec<String>,
     /// A proxy has said that it has the certificate.
@@ -91,6 +93,7 @@ impl Entry {
             phase,
             due: None,
             problem: None,
+            unguarded: None,
             notices: Vec::new(),
             certified: false,
             place: None,

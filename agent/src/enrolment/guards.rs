@@ -14,12 +14,14 @@ impl Reconciler {
         let is_guarding = self.abilities().guards;
         let uids: Vec<Arc<str>> = self.pods.keys().cloned().collect();
         for uid in uids {
-            let problem = match is_guarding {
-                true => self.guard_problem(&uid),
-                false => Some(NOT_TOLD.to_owned()),
-            };
+            let unguarded = if is_guarding { self.guard_problem(&uid) } else { None };
             if let Some(entry) = self.pods.get_mut(&uid) {
-                entry.inspect(problem);
+                entry.unguarded.clone_from(&unguarded);
+                let why = |problem| format!("its link is not guarded: {problem}");
+                entry.inspect(match is_guarding {
+                    true => unguarded.map(why),
+                    false => Some(NOT_TOLD.to_owned()),
+                });
             }
         }
     }
@@ -33,7 +35,7 @@ impl Reconciler {
         if let Err(problem) = self.tell_kernel(uid) {
             self.complain(uid, problem);
         }
-        Some(format!("its link is not guarded: {}", problem(self)?))
+        problem(self)
     }
 
     /// Logs what guards have dropped since the last look: a line for each pod that had any.

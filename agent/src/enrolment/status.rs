@@ -61,6 +61,8 @@ pub struct PodStatus {
     pub fallback: Fallback,
     /// What is wrong with it.
     pub problem: Option<String>,
+    /// Why its link is not guarded although its proxy says which ports are strict, where that is so.
+    pub unguarded: Option<String>,
     /// What is worth knowing of it: traffic that is not carried, and what stands in the mesh's way.
     pub notices: Vec<String>,
 }
@@ -138,6 +140,7 @@ impl Status {
             certified: entry.certified,
             fallback: entry.spec.fallback,
             problem: entry.problem.clone(),
+            unguarded: entry.unguarded.clone(),
             notices: entry.notices.clone(),
         });
         let refused = refused.iter().map(|refusal| PodStatus {
@@ -149,6 +152,7 @@ impl Status {
             certified: false,
             fallback: Fallback::None,
             problem: Some(refusal.problem.clone()),
+            unguarded: None,
             notices: Vec::new(),
         });
         // One that has just lost its label is still on its way out.
@@ -164,6 +168,7 @@ impl Status {
                 certified: false,
                 fallback: Fallback::None,
                 problem: outside.problem.clone(),
+                unguarded: None,
                 notices: Vec::new(),
             });
         let mut pods: Vec<PodStatus> = in_mesh.chain(refused).chain(outside).collect();

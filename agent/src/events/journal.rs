@@ -36,6 +36,7 @@ pub(super) enum Reason {
     Enrolled,
     Left,
     EnrolmentFailed,
+    Unguarded,
     Refused,
 }
 
@@ -45,12 +46,13 @@ impl Reason {
             Self::Enrolled => "Enrolled",
             Self::Left => "Left",
             Self::EnrolmentFailed => "EnrolmentFailed",
+            Self::Unguarded => "Unguarded",
             Self::Refused => "Refused",
         }
     }
 
     pub(super) fn is_warning(self) -> bool {
-        matches!(self, Self::EnrolmentFailed | Self::Refused)
+        matches!(self, Self::EnrolmentFailed | Self::Unguarded | Self::Refused)
     }
 }
 
@@ -221,6 +223,13 @@ impl Known {
 fn text(pod: &PodStatus, existing: Option<&Existing>, has_been_in: bool, node: &str) -> Option<Text> {
     let problem = pod.problem.as_deref();
     let (reason, note) = match (pod.state, problem) {
+        (PodState::Captured, _) if let Some(problem) = &pod.unguarded => (
+            Reason::Unguarded,
+            format!(
+                "in the mesh, but its link is not guarded: {problem}. While no proxy serves node {node}, nothing keeps connections \
+                 without a certificate from its strict ports. It is tried again by and by"
+            ),
+        ),
         (PodState::Captured, _) => {
             let note =
                 "in the mesh: its TCP connections go through the node's proxy, encrypted to other pods of the mesh";

@@ -5,6 +5,7 @@
 //! | `Enrolled` | the pod is captured |
 //! | `Left` | it was, and is not any more, though it still runs |
 //! | `EnrolmentFailed` | capture failed, and is tried again |
+//! | `Unguarded` | the pod is captured, and its link is not guarded |
 //! | `Refused` | it is labelled, but stays outside: the labels mean nothing, or it claims what is another's |
 //!
 //! `journal` decides what to tell; this is the task that sends it. Nothing waits for it: it follows the state that enrolment

@@ -45,6 +45,7 @@ fn what_the_mesh_did_to_a_pod_is_shown_by_kubectl_describe() {
             certified: true,
             fallback: culvert_objects::Fallback::None,
             problem: problem.map(Into::into),
+            unguarded: None,
             notices: Vec::new(),
         };
         let mut status = Status {

@@ -19,6 +19,7 @@ fn pod(number: usize, state: PodState, problem: Option<&str>) -> PodStatus {
         certified: true,
         fallback: culvert_objects::Fallback::None,
         problem: problem.map(Into::into),
+        unguarded: None,
         notices: Vec::new(),
     }
 }
@@ -163,4 +164,26 @@ fn what_could_not_be_sent_is_due_again_unless_it_is_overtaken() {
     clock.journal.failed(&notice);
     clock.observe(vec![pod(1, PodState::Outside, None)]);
     assert_eq!(clock.reasons(5), [(Reason::Left, 1)]);
+}
+
+#[test]
+fn a_pod_whose_link_is_not_guarded_is_told_when_that_lasts_and_again_when_it_is() {
+    let mut clock = Clock::new();
+    let unguarded = || PodStatus {
+        unguarded: Some("eth0: no such device".to_owned()),
+        ..pod(1, PodState::Captured, None)
+    };
+    clock.observe(vec![pod(1, PodState::Captured, None)]);
+    assert_eq!(clock.reasons(5), [(Reason::Enrolled, 1)]);
+    clock.observe(vec![unguarded()]);
+    clock.pass(1);
+    clock.observe(vec![pod(1, PodState::Captured, None)]);
+    assert_eq!(clock.reasons(5), [], "for a moment");
+    clock.observe(vec![unguarded()]);
+    let told = clock.pass(5);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].text.reason, Reason::Unguarded);
+    assert!(told[0].text.note.contains("not guarded: eth0: no such device"), "{told:?}");
+    clock.observe(vec![pod(1, PodState::Captured, None)]);
+    assert_eq!(clock.reasons(5), [(Reason::Enrolled, 2)]);
 }
