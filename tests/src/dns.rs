@@ -110,9 +110,12 @@ pub fn no_such_name(query: &[u8]) -> Option<Vec<u8>> {
     Some(answer)
 }
 
+/// A query, and who sent it.
+pub type Asked = (Vec<u8>, SocketAddr);
+
 /// A resolver in a pod, on port 53 of all its addresses.
 pub struct Resolver {
-    asked: Arc<Mutex<Vec<(Vec<u8>, SocketAddr)>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -125,7 +128,7 @@ impl Resolver {
         let any = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 53));
         socket2::SockRef::from(&socket).bind(&any.into()).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        let (asked, ended) = (Arc::<Mutex<Vec<_>>>::default(), Arc::new(AtomicBool::new(false)));
+        let (asked, ended) = (Arc::<Mutex<Vec<Asked>>>::default(), Arc::new(AtomicBool::new(false)));
         let (log, end) = (Arc::clone(&asked), Arc::clone(&ended));
         let thread = thread::spawn(move || {
             while !end.load(Ordering::Relaxed) {
@@ -146,7 +149,7 @@ impl Resolver {
     }
 
     /// What it was asked since the last call, and by whom.
-    pub fn take(&self) -> Vec<(Vec<u8>, SocketAddr)> {
+    pub fn take(&self) -> Vec<Asked> {
         std::mem::take(&mut self.asked.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

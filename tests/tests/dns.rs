@@ -188,9 +188,11 @@ fn names_resolve_directly_while_the_proxy_is_gone_and_queries_wait_while_its_wor
         dns::ask(&town.client, to, &dns::query(round, "late.test", A), PATIENCE).unwrap();
         assert_eq!(dns::receive(&early).unwrap().0[..2], round.to_be_bytes());
     }
-    assert!(is_captured(&town.client, &resolver, to));
+    // Where a worker takes a moment too long on a busy machine, a query goes direct.
+    let is_captured_again = || is_captured(&town.client, &resolver, to);
+    wait_until("queries are captured again", PATIENCE, is_captured_again).unwrap();
     town.mesh.restart_agent(1).unwrap();
-    assert!(is_captured(&town.client, &resolver, to));
+    wait_until("queries are captured still", PATIENCE, is_captured_again).unwrap();
     town.mesh.ztunnel(1).unwrap().kill().unwrap();
     wait_until("queries go direct", PATIENCE, || {
         let asked = dns::ask(&town.client, to, &dns::query(9, "cart.test", A), Duration::from_secs(1));
@@ -280,7 +282,7 @@ fn a_flood_of_one_pods_queries_leaves_anothers_alone_and_a_stranger_gets_nothing
     let black_hole = Resolver::start(&silent, |_| None);
     let resolver = Resolver::start(&pod, dns::no_such_name);
     let town = town(&lab);
-    let flood = dns::socket(&town.neighbour, false);
+    let (flood, begun) = (dns::socket(&town.neighbour, false), Instant::now());
     let dropped = || metric(&town, 15020, "culvert_ztunnel_dns_dropped_total{reason=\"overflow\"}");
     wait_until("the proxy has had enough", PATIENCE, || {
         for id in 0..1000 {
@@ -297,10 +299,9 @@ fn a_flood_of_one_pods_queries_leaves_anothers_alone_and_a_stranger_gets_nothing
         assert_eq!(dns::code(&answer), 3);
         assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     }
-    assert!(
-        black_hole.take().len() <= 2 * 1024 + 8,
-        "bounded by what may wait in each loop"
-    );
+    // What may wait in each of two loops, and again when that is forgotten.
+    let most = 2 * 1024 * (1 + begun.elapsed().as_secs() / 10);
+    assert!(black_hole.take().len() as u64 <= most + 8);
     // From outside, the proxy's sockets are not there.
     for to in town.client.addresses() {
         let stranger = dns::socket(&pod, true);

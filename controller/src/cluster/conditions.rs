@@ -103,16 +103,9 @@ impl Conditions {
         let api = self.api(*kind, name);
         let object = api.get(&name.name).await.map_err(Failure::of)?;
         let status = object.data.get("status").unwrap_or(&Value::Null);
-        let mut due = serde_json::Map::new();
-        if let Some(conditions) = with_condition(status, message, Timestamp::now()) {
-            due.insert("conditions".to_owned(), conditions.into());
-        }
-        if !addresses.is_empty() && status["addresses"].as_array().is_none_or(|before| before != addresses) {
-            due.insert("addresses".to_owned(), addresses.into());
-        }
-        if due.is_empty() {
+        let Some(due) = due(status, message, addresses, Timestamp::now()) else {
             return Ok(());
-        }
+        };
         let patch = json!({
             // Whoever else writes conditions in between is not overwritten: the API server refuses this then.
             "metadata": { "resourceVersion": object.metadata.resource_version },
@@ -235,6 +228,19 @@ fn reference(title: &str) -> Option<Reference> {
     Some((kind, ObjectName::new(namespace, name)))
 }
 
+/// What is to be written into a status; none if all of it is there. Addresses that nobody asks for any more stay: they are not read.
+fn due(status: &Value, message: &str, addresses: &[Value], now: Timestamp) -> Option<Value> {
+    let mut due = serde_json::Map::new();
+    if let Some(conditions) = with_condition(status, message, now) {
+        due.insert("conditions".to_owned(), conditions.into());
+    }
+    let has = status["addresses"].as_array().is_some_and(|before| before == addresses);
+    if !addresses.is_empty() && !has {
+        due.insert("addresses".to_owned(), addresses.into());
+    }
+    (!due.is_empty()).then(|| due.into())
+}
+
 /// The conditions of a status with ours as it must be; none if it is so already.
 fn with_condition(status: &Value, message: &str, now: Timestamp) -> Option<Vec<Value>> {
     let mut conditions = status["conditions"].as_array().cloned().unwrap_or_default();
@@ -261,9 +267,12 @@ fn with_condition(status: &Value, message: &str, now: Timestamp) -> Option<Vec<V
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use culvert_objects::{Assembly, Loaded};
 
     use super::*;
+    use crate::model::Model;
 
     fn state(yaml: &str, findings: &[Finding]) -> State {
         let mut assembly = Assembly::default();
@@ -335,5 +344,41 @@ mod tests {
             "only another status is a transition"
         );
         assert_eq!(third.len(), 2);
+    }
+
+    #[test]
+    fn addresses_that_were_chosen_for_hosts_are_written_as_istio_does_and_once() {
+        const ENTRY: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\n\
+            apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a, namespace: shop}\n\
+            spec: {hosts: [a.example.com, '*.example.org'], resolution: DNS}\n";
+        let mut model = Model::default();
+        let before = state(ENTRY, &[]);
+        model.update(&before.loaded.objects, Instant::now());
+        let mut seen = Seen::default();
+        let reference = (Kind::ServiceEntry, ObjectName::new("shop", "a"));
+        assert_eq!(seen.update(&before), BTreeSet::from([reference.clone()]));
+        assert_eq!(seen.addresses(&reference), Vec::<Value>::new());
+        let chosen = State {
+            loaded: Arc::clone(&before.loaded),
+            allocations: model.allocations().clone(),
+            ..State::default()
+        };
+        assert_eq!(
+            seen.update(&chosen),
+            BTreeSet::from([reference.clone()]),
+            "something was chosen"
+        );
+        let addresses = seen.addresses(&reference);
+        assert_eq!(addresses.len(), 2, "a wildcard has none");
+        assert!(addresses.iter().all(|item| item["host"] == "a.example.com"));
+        assert!(addresses[0]["value"].as_str().unwrap().starts_with("240.240."));
+
+        let now = Timestamp::from_second(10).unwrap();
+        let first = due(&Value::Null, "", &addresses, now).unwrap();
+        assert_eq!(first["addresses"], Value::from(addresses.clone()));
+        assert_eq!(due(&first, "", &addresses, now), None);
+        let again = due(&json!({ "conditions": first["conditions"] }), "", &addresses, now).unwrap();
+        assert_eq!(again, json!({ "addresses": addresses }), "lost by itself");
+        assert_eq!(due(&first, "", &[], now), None, "what nobody asks for any more stays");
     }
 }

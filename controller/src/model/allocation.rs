@@ -44,52 +44,70 @@ type Chosen = Box<[(Box<str>, Pair)]>;
 
 /// What was chosen for whom. A copy shares it.
 #[derive(Clone, Debug, Default)]
-pub struct Allocations {
-    wishes: Arc<BTreeMap<ObjectName, Arc<Wish>>>,
-    chosen: Arc<BTreeMap<ObjectName, Chosen>>,
+pub struct Allocations(Arc<BTreeMap<ObjectName, Chosen>>);
+
+/// Follows the entries and chooses.
+#[derive(Debug, Default)]
+pub(super) struct Allocator {
+    wishes: BTreeMap<ObjectName, Wish>,
+    allocations: Allocations,
 }
 
 impl Allocations {
     /// The addresses of an entry's hosts, as its status should have them; none where it asks for none.
     pub fn of(&self, name: &ObjectName) -> impl Iterator<Item = (&str, IpAddr)> {
-        let chosen = self.chosen.get(name).map_or(&[][..], |chosen| chosen);
+        let chosen = self.0.get(name).map_or(&[][..], |chosen| chosen);
         chosen
             .iter()
             .flat_map(|(host, pair)| pair.addresses().map(move |address| (&**host, address)))
     }
 
+    /// For whose hosts something else was chosen then.
+    pub(crate) fn changed(&self, then: &Self) -> BTreeSet<ObjectName> {
+        if Arc::ptr_eq(&self.0, &then.0) {
+            return BTreeSet::new();
+        }
+        let names = self.0.keys().chain(then.0.keys());
+        let differs = |name: &&ObjectName| self.0.get(*name) != then.0.get(*name);
+        names.filter(differs).cloned().collect()
+    }
+}
+
+impl Allocator {
+    /// What is chosen now.
+    pub(super) fn allocations(&self) -> &Allocations {
+        &self.allocations
+    }
+
     /// Takes these entries in as they are now, and returns those for whose hosts something else was chosen.
+    ///
+    /// It costs a look at all entries, since one that comes may have been chosen what another would be chosen; but nothing where an
+    /// entry changed in what does not matter here, or has been told in its status what was chosen.
     pub(super) fn update(&mut self, changed: &BTreeSet<ObjectName>, objects: &Objects) -> BTreeSet<ObjectName> {
         let mut is_other = false;
         for name in changed {
             let wish = ServiceEntry::map(objects).get(name).and_then(|entry| Wish::of(entry));
             let before = self.wishes.get(name);
-            if before.map(|before| &**before) == wish.as_ref() {
+            if before == wish.as_ref() {
                 continue;
             }
-            is_other = true;
-            let wishes = Arc::make_mut(&mut self.wishes);
+            let is_told = |(before, wish): (&Wish, &Wish)| {
+                let of_entry = self.allocations.of(name);
+                let had = wish.had.iter().map(|(host, address)| (&**host, *address));
+                before.asks_as(wish) && had.eq(of_entry)
+            };
+            is_other |= !before.zip(wish.as_ref()).is_some_and(is_told);
             match wish {
-                Some(wish) => drop(wishes.insert(name.clone(), Arc::new(wish))),
-                None => drop(wishes.remove(name)),
+                Some(wish) => drop(self.wishes.insert(name.clone(), wish)),
+                None => drop(self.wishes.remove(name)),
             }
         }
         if !is_other {
             return BTreeSet::new();
         }
-        let before = self.clone();
-        self.chosen = Arc::new(choose(&self.wishes));
-        before.changed(self)
-    }
-
-    /// For whose hosts something else was chosen then.
-    pub(crate) fn changed(&self, then: &Self) -> BTreeSet<ObjectName> {
-        if Arc::ptr_eq(&self.chosen, &then.chosen) {
-            return BTreeSet::new();
-        }
-        let names = self.chosen.keys().chain(then.chosen.keys());
-        let differs = |name: &&ObjectName| self.chosen.get(*name) != then.chosen.get(*name);
-        names.filter(differs).cloned().collect()
+        let before = self.allocations.clone();
+        self.allocations = Allocations(Arc::new(choose(&self.wishes)));
+        before.changed(&self.allocations)
     }
 }
 
@@ -116,6 +134,11 @@ impl Wish {
             fixed: single.map(|(_, range)| range.addr()).filter(is_of_ranges).collect(),
         };
         (!wish.hosts.is_empty() || !wish.fixed.is_empty()).then_some(wish)
+    }
+
+    /// Whether it asks for the same, whatever it has.
+    fn asks_as(&self, other: &Self) -> bool {
+        (&self.created, &self.hosts, &self.fixed) == (&other.created, &other.hosts, &other.fixed)
     }
 
     /// What its status has for a host, of those addresses that may be chosen.
@@ -148,9 +171,9 @@ impl Pair {
 
 /// What is chosen for all: what they have first, of two with one address the older entry's; then the rest in the order of
 /// their names.
-fn choose(wishes: &BTreeMap<ObjectName, Arc<Wish>>) -> BTreeMap<ObjectName, Chosen> {
+fn choose(wishes: &BTreeMap<ObjectName, Wish>) -> BTreeMap<ObjectName, Chosen> {
     let mut taken: HashSet<IpAddr> = wishes.values().flat_map(|wish| wish.fixed.iter().copied()).collect();
-    let mut by_age: Vec<(&ObjectName, &Arc<Wish>)> = wishes.iter().filter(|(_, wish)| !wish.hosts.is_empty()).collect();
+    let mut by_age: Vec<(&ObjectName, &Wish)> = wishes.iter().filter(|(_, wish)| !wish.hosts.is_empty()).collect();
     by_age.sort_by_key(|(name, wish)| (wish.created, *name));
     let mut chosen: BTreeMap<ObjectName, Chosen> = BTreeMap::new();
     for (name, wish) in by_age {

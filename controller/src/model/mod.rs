@@ -81,6 +81,7 @@ mod workload_entry;
 
 use agents::Agents;
 pub use allocation::Allocations;
+use allocation::Allocator;
 use index::{Index, Units};
 pub(crate) use origin::{Origin, origin};
 pub use preview::Preview;
@@ -104,7 +105,7 @@ pub struct Changes {
 pub struct Model {
     settings: Settings,
     agents: Agents,
-    allocations: Allocations,
+    allocator: Allocator,
     objects: Objects,
     index: Index,
     units: Units,
@@ -133,7 +134,7 @@ impl Model {
         Self {
             settings,
             agents: Agents::new(are_pods),
-            allocations: Allocations::default(),
+            allocator: Allocator::default(),
             objects: Objects::default(),
             index: Index::default(),
             units: Units::default(),
@@ -159,7 +160,7 @@ impl Model {
 
     /// Which addresses were chosen for hosts without any.
     pub fn allocations(&self) -> &Allocations {
-        &self.allocations
+        self.allocator.allocations()
     }
 
     /// What is wrong with objects, beside the findings of their source.
@@ -185,7 +186,7 @@ impl Model {
                 entries.extend((kind == Kind::ServiceEntry).then_some(name));
             }
         }
-        let allocated = self.allocations.update(&entries, objects);
+        let allocated = self.allocator.update(&entries, objects);
         units.extend(allocated.into_iter().map(Unit::ServiceEntry));
         for node in self.agents.overdue(now) {
             units.extend(self.units.readers(Key::agent_on(&node)).cloned());
@@ -257,7 +258,7 @@ impl Model {
 
     /// Derives a unit again, and collects the resources that it had or has.
     fn derive(&mut self, unit: &Unit, touched: &mut Touched) {
-        let reader = Reader::new(&self.settings, &self.objects, &self.index, &self.allocations);
+        let reader = Reader::new(&self.settings, &self.objects, &self.index, self.allocator.allocations());
         let made = make(unit, &reader, &self.agents);
         let keys = reader.into_keys();
         let before = self.units.take(unit);

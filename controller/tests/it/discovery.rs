@@ -372,7 +372,8 @@ async fn who_asks_for_a_host_name_hears_of_all_that_have_it_now_and_later() {
              endpoints: [{{address: 172.22.0.1}}]}}\n"
         )
     };
-    let begin = namespace() + &service("web", "198.18.1.1", "web") + &pod("web", "198.18.0.1");
+    let others = ["bank", "wild"].map(|name| namespace().replace("name: shop", &format!("name: {name}")) + "---\n");
+    let begin = others.concat() + &namespace() + &service("web", "198.18.1.1", "web") + &pod("web", "198.18.0.1");
     let controller = Controller::start(&begin);
     let mut client = Client::connect(&controller, NODE).await;
     assert!(client.on_demand().await.resources.is_empty());

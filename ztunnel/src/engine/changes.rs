@@ -94,7 +94,9 @@ impl Loop {
                 self.resolve(key);
             }
         }
-        self.decide_again(false);
+        if change.everything || !change.hosts.is_empty() {
+            self.decide_again(false);
+        }
         let generation = self.mesh.policy_generation();
         if std::mem::replace(&mut self.checked, generation) != generation {
             self.check_open_connections();

@@ -279,17 +279,37 @@ impl Resolvers {
 
     /// A query was sent.
     pub(super) fn sent(&mut self, key: UpstreamKey, id: u16, asker: Asker) {
-        let Some(upstream) = self.upstreams.get_mut(key) else {
-            return;
-        };
-        let Some(lane) = self.lanes.get(upstream.lane) else {
+        let Some(lane) = self
+            .upstreams
+            .get(key)
+            .and_then(|upstream| self.lanes.get(upstream.lane))
+        else {
             return;
         };
         lane.pod.queries.set(lane.pod.queries.get() + 1);
         self.waiting += 1;
+        self.forget_answered();
         self.expiries.push_back((asker.at + PATIENCE, Expiry::Answer(key, id)));
-        upstream.sent += 1;
-        upstream.pending.insert(id, asker);
+        if let Some(upstream) = self.upstreams.get_mut(key) {
+            upstream.sent += 1;
+            upstream.pending.insert(id, asker);
+        }
+    }
+
+    /// Nearly all are answered long before their time, and need not be remembered until then.
+    fn forget_answered(&mut self) {
+        while let Some((at, Expiry::Answer(key, id))) = self.expiries.front() {
+            if self.waits(*key, *id, *at) {
+                return;
+            }
+            self.expiries.pop_front();
+        }
+    }
+
+    /// Whether the query that expires then is still waiting. Its identifier may be another's by now.
+    fn waits(&self, key: UpstreamKey, id: u16, expires: Instant) -> bool {
+        let asker = self.upstreams.get(key).and_then(|upstream| upstream.pending.get(&id));
+        asker.is_some_and(|asker| asker.at + PATIENCE == expires)
     }
 
     /// A query waits for a socket.
@@ -387,12 +407,9 @@ impl Resolvers {
         while let Some((at, expiry)) = self.expiries.pop_front_if(|(at, _)| *at <= now) {
             match expiry {
                 Expiry::Answer(key, id) => {
-                    let Some(upstream) = self.upstreams.get_mut(key) else {
-                        continue;
-                    };
-                    // The identifier may be another query's by now.
-                    let is_this = upstream.pending.get(&id).is_some_and(|asker| asker.at + PATIENCE == at);
-                    if is_this {
+                    if self.waits(key, id, at)
+                        && let Some(upstream) = self.upstreams.get_mut(key)
+                    {
                         upstream.pending.remove(&id);
                         let lane = upstream.lane;
                         self.settle(lane, 1);
@@ -451,11 +468,12 @@ impl Resolvers {
             let upstream = self.upstreams.get(*key);
             upstream.is_none_or(|upstream| upstream.pending.is_empty())
         };
-        if lane.waiting.is_empty() && lane.sockets.iter().all(is_done) {
-            if let Some(lane) = self.lanes.remove(key) {
-                for socket in lane.sockets {
-                    self.upstreams.remove(socket);
-                }
+        if lane.waiting.is_empty()
+            && lane.sockets.iter().all(is_done)
+            && let Some(lane) = self.lanes.remove(key)
+        {
+            for socket in lane.sockets {
+                self.upstreams.remove(socket);
             }
         }
     }

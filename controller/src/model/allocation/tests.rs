@@ -26,9 +26,10 @@ fn objects(yaml: &str) -> Objects {
 /// What is chosen for all hosts of these objects, at once.
 fn chosen(yaml: &str) -> HashMap<String, Vec<IpAddr>> {
     let objects = objects(yaml);
-    let mut allocations = Allocations::default();
+    let mut allocator = Allocator::default();
     let names: BTreeSet<ObjectName> = ServiceEntry::map(&objects).keys().cloned().collect();
-    allocations.update(&names, &objects);
+    allocator.update(&names, &objects);
+    let allocations = allocator.allocations();
     let mut found: HashMap<String, Vec<IpAddr>> = HashMap::new();
     for name in names {
         for (host, address) in allocations.of(&name) {
@@ -176,18 +177,30 @@ fn addresses_that_entries_give_themselves_are_left_to_them() {
 
 #[test]
 fn only_those_for_whom_something_else_is_chosen_are_looked_at_again() {
-    let mut allocations = Allocations::default();
+    let mut allocator = Allocator::default();
     let name = |name: &str| ObjectName::new("ext", name);
     let mut update = |names: &[&str], yaml: &str| {
         let names = names.iter().map(|one| name(one)).collect();
-        let changed = allocations.update(&names, &objects(yaml));
-        changed.iter().map(|name| name.name.to_string()).collect::<Vec<_>>()
+        let changed = allocator.update(&names, &objects(yaml));
+        let changed = changed.iter().map(|name| name.name.to_string()).collect::<Vec<_>>();
+        (changed, allocator.allocations().clone())
     };
+    let none = Vec::<String>::new();
     let (a, b) = (entry("a", &["a.example.com"], ""), entry("b", &["b.example.com"], ""));
-    assert_eq!(update(&["a"], &a), ["a"]);
-    assert_eq!(update(&["a"], &a), Vec::<String>::new());
-    assert_eq!(update(&["b"], &(a.clone() + &b)), ["b"]);
+    assert_eq!(update(&["a"], &a).0, ["a"]);
+    assert_eq!(update(&["a"], &a).0, none);
+    let (changed, before) = update(&["b"], &(a.clone() + &b));
+    assert_eq!(changed, ["b"]);
     let ports = a.replace("number: 80", "number: 81");
-    assert_eq!(update(&["a"], &(ports + &b)), Vec::<String>::new());
-    assert_eq!(update(&["a"], &b), ["a"]);
+    assert_eq!(update(&["a"], &(ports + &b)).0, none);
+    // The leader has written what was chosen: nothing is chosen anew.
+    let items: Vec<String> = before
+        .of(&name("a"))
+        .map(|(host, address)| format!("{{host: {host}, value: '{address}'}}"))
+        .collect();
+    let told = a + &format!("status: {{addresses: [{}]}}\n", items.join(", "));
+    let (changed, after) = update(&["a"], &(told + &b));
+    assert_eq!(changed, none);
+    assert!(Arc::ptr_eq(&before.0, &after.0));
+    assert_eq!(update(&["a"], &b).0, ["a"]);
 }

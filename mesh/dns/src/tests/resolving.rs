@@ -120,7 +120,7 @@ fn what_is_no_answer_to_the_question_is_told_from_a_resolver_that_has_none() {
     );
     assert_eq!(changed(&|message| message.queries.clear()), stranger);
     assert_eq!(
-        changed(&|message| drop(message.queries[0].set_name(name("x.example.com")))),
+        changed(&|message| message.queries[0].name = name("x.example.com")),
         stranger
     );
     assert_eq!(lookup.read(b"no message"), stranger);

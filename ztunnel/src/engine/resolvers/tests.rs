@@ -130,7 +130,10 @@ fn an_earlier_querys_time_does_not_end_a_later_one() {
     let asker = scene.asker(2);
     scene.resolvers.sent(socket, own, asker);
     assert_eq!(scene.resolvers.expire(first + PATIENCE), (0, 0));
-    assert_eq!(scene.resolvers.answered(socket, own, &reply(own)).unwrap().1.head.id(), 2);
+    assert_eq!(
+        scene.resolvers.answered(socket, own, &reply(own)).unwrap().1.head.id(),
+        2
+    );
 }
 
 #[test]

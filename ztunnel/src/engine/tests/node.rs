@@ -231,6 +231,7 @@ impl Node {
                 plaintext_destination: captured,
                 connect: |fd, to| socket::connect(fd, SocketAddr::new(local(to.ip()), to.port())),
                 set_client_address: |_, _| Ok(()),
+                resolver: |_| Err(io::ErrorKind::NotFound.into()),
             },
             ..EngineConfig::default()
         };

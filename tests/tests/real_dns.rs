@@ -1,0 +1,173 @@
+//! DNS as applications have it: the stub resolvers of glibc, musl and Java, and dig, with dnsmasq as the pod's resolver.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests fail as tests do"
+)]
+
+use culvert_lab::{Lab, MeshOptions, Pod, PodSpec, Process, ServiceSpec, wait_until};
+use culvert_tests::{PATIENCE, Town, dns, lab, programs, town::PORT};
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    process::Command,
+};
+
+/// What dnsmasq knows: one name with an address of each family, and one with many, which do not fit into a datagram.
+fn resolver(lab: &Lab, pod: &Pod) -> Process {
+    let mut command = programs::command("/usr/sbin/dnsmasq", "dnsmasq-base");
+    command
+        .args([
+            "--keep-in-foreground",
+            "--no-resolv",
+            "--no-hosts",
+            "--user=root",
+            "--conf-file=/dev/null",
+        ])
+        .args(["--pid-file=", "--log-facility=-", "--edns-packet-max=4096"])
+        .args(["--host-record=db.example.test,198.18.9.1,fd00:c01e:9::1"])
+        // What else is in there does not exist. Elsewhere dnsmasq refuses, which musl ignores.
+        .args(["--local=/cluster.local/", "--local=/example.test/"]);
+    for last in 1..=200 {
+        command.arg(format!("--host-record=many.example.test,198.18.10.{last}"));
+    }
+    let process = pod.spawn("dnsmasq", &mut command).unwrap();
+    let asked = dns::query(1, "db.example.test", dns::A);
+    let waited = wait_until("dnsmasq answers", PATIENCE, || {
+        let own = SocketAddr::from((pod.ip4(), 53));
+        dns::ask(pod, own, &asked, std::time::Duration::from_secs(1)).is_ok_and(|answer| dns::code(&answer) == 0)
+    });
+    waited.unwrap_or_else(|error| panic!("{error:#}: {}\n{}", process.log_tail(20), lab.logs(5)));
+    process
+}
+
+/// The same command, for which /etc/resolv.conf is this file.
+fn with_resolv_conf(file: &Path, command: &Command) -> Command {
+    let mut inside = Command::new("unshare");
+    inside
+        .args([
+            "--mount",
+            "--",
+            "sh",
+            "-c",
+            "mount --bind \"$1\" /etc/resolv.conf && shift && exec \"$@\"",
+            "sh",
+        ])
+        .arg(file)
+        .arg(command.get_program())
+        .args(command.get_args());
+    inside
+}
+
+const MUSL: &str = r#"
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <stdio.h>
+int main(int count, char **names) {
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found;
+    int error = getaddrinfo(names[1], NULL, &hints, &found);
+    if (error) { printf("error %s\n", gai_strerror(error)); return 1; }
+    for (; found; found = found->ai_next) {
+        char text[64];
+        void *address = found->ai_family == AF_INET ? (void *)&((struct sockaddr_in *)found->ai_addr)->sin_addr
+                                                    : (void *)&((struct sockaddr_in6 *)found->ai_addr)->sin6_addr;
+        puts(inet_ntop(found->ai_family, address, text, sizeof text));
+    }
+}
+"#;
+
+const JAVA: &str = r#"
+public class Lookup {
+    public static void main(String[] names) throws Exception {
+        for (var address : java.net.InetAddress.getAllByName(names[0])) System.out.println(address.getHostAddress());
+    }
+}
+"#;
+
+#[test]
+fn stub_resolvers_find_what_the_mesh_knows_and_what_their_own_resolver_knows() {
+    let lab = lab("real_dns");
+    let pod = lab.pod(PodSpec::new("outside", "resolver").on(2)).unwrap();
+    let _dnsmasq = resolver(&lab, &pod);
+    let web = lab
+        .service(ServiceSpec::new("town", "web").port(PORT).selector("app", "server"))
+        .unwrap();
+    let town = Town::with(
+        &lab,
+        MeshOptions {
+            log: Some("info,culvert_ztunnel=debug".to_owned()),
+            ..MeshOptions::default()
+        },
+    );
+    let resolv_conf = lab.dir().join("resolv.conf");
+    let musl = lab.dir().join("lookup");
+    fs::write(lab.dir().join("lookup.c"), MUSL).unwrap();
+    fs::write(lab.dir().join("Lookup.java"), JAVA).unwrap();
+    programs::run(
+        programs::command("/usr/bin/musl-gcc", "musl-tools")
+            .arg("-o")
+            .arg(&musl)
+            .arg(lab.dir().join("lookup.c")),
+    );
+    let mut java = programs::command("/usr/bin/java", "openjdk-17-jdk-headless");
+    java.arg(lab.dir().join("Lookup.java"));
+    let mut glibc = Command::new("getent");
+    glibc.arg("ahosts");
+    let clients = [("glibc", glibc), ("musl", Command::new(&musl)), ("java", java)];
+    for server in [pod.ip4().to_string(), pod.ip6().to_string()] {
+        let text = format!(
+            "nameserver {server}\nsearch town.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"
+        );
+        fs::write(&resolv_conf, text).unwrap();
+        for (name, expected) in [
+            ("web", [web.ip4().to_string(), web.ip6().to_string()]),
+            (
+                "web.town.svc.cluster.local",
+                [web.ip4().to_string(), web.ip6().to_string()],
+            ),
+            (
+                "db.example.test",
+                ["198.18.9.1".to_owned(), "fd00:c01e:9::1".to_owned()],
+            ),
+        ] {
+            for (which, client) in &clients {
+                let mut command = with_resolv_conf(&resolv_conf, client);
+                let said = programs::run_in(&town.client, command.arg(name));
+                for address in &expected {
+                    let is_said = says(&said, address);
+                    assert!(
+                        is_said,
+                        "{which}, {server}, {name}: {address} not in {said:?}\n{}",
+                        lab.logs(30)
+                    );
+                }
+            }
+        }
+    }
+    // Truncated over UDP, and then asked for over TCP.
+    let mut dig = programs::command("/usr/bin/dig", "bind9-dnsutils");
+    dig.args([
+        "+short",
+        "+bufsize=512",
+        &format!("@{}", pod.ip4()),
+        "many.example.test",
+    ]);
+    assert_eq!(programs::run_in(&town.client, &mut dig).lines().count(), 200);
+    let mut dig = programs::command("/usr/bin/dig", "bind9-dnsutils");
+    dig.args([
+        "+tcp",
+        "+short",
+        &format!("@{}", pod.ip6()),
+        "AAAA",
+        "web.town.svc.cluster.local",
+    ]);
+    assert_eq!(programs::run_in(&town.client, &mut dig).trim(), web.ip6().to_string());
+}
+
+/// Whether a line begins with this address, in whatever way it is written.
+fn says(said: &str, address: &str) -> bool {
+    let wanted: IpAddr = address.parse().unwrap();
+    let first = |line: &str| line.split_whitespace().next()?.parse::<IpAddr>().ok();
+    said.lines().any(|line| first(line) == Some(wanted))
+}
