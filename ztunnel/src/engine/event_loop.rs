@@ -66,6 +66,7 @@ impl Loop {
                 Todo::Failed(flow, failure) => self.attempt_failed(flow, failure),
                 Todo::Meet(flow) => self.meet(flow),
                 Todo::Read(tunnel) => self.read_tunnel_from(tunnel, true),
+                Todo::Unsent(pod) => self.shed_unsent(&pod),
             }
         }
     }

@@ -58,6 +58,10 @@ pub(super) struct Loop {
     pub(super) sources: Sources,
     /// Lines of the access log about tunnels that were refused.
     pub(super) refusals: Refusals,
+    /// Lines of the log about peers that misbehave.
+    pub(super) complaints: Refusals,
+    /// Accepted tunnels, the oldest first, whose peers had proved nothing when they were last looked at.
+    pub(super) unproven: VecDeque<TunnelKey>,
     pub(super) flows: Arena<Flow, FlowKind>,
     pub(super) tunnels: Arena<Tunnel, TunnelKind>,
     /// Tunnels that there have been.
@@ -113,6 +117,8 @@ pub(super) enum Todo {
     Meet(FlowKey),
     /// A tunnel may have come with its last handshake message.
     Read(TunnelKey),
+    /// A peer takes less than is sent to it, on tunnels of this pod.
+    Unsent(Arc<str>),
 }
 
 /// Work that is continued in the next round.
@@ -175,6 +181,8 @@ impl Loop {
             resuming: false,
             sources: Sources::new(config.admission.source, now),
             refusals: Refusals::new(config.admission.refusal_lines, now),
+            complaints: Refusals::new(config.admission.refusal_lines, now),
+            unproven: VecDeque::new(),
             flows: Arena::new(),
             tunnels: Arena::new(),
             tunnels_made: 0,

@@ -1,5 +1,5 @@
 //! Header blocks: what opens streams, answers them and may end them (RFC 9113 sections 6.2, 6.10 and 8.1).
-use super::core::{Core, Leaving, PartialBlock};
+use super::core::{Core, Leaving, PartialBlock, UPDATES_OF_STREAM};
 use crate::frame::{self, Header, flag};
 use crate::header::Gathered;
 use crate::{ErrorCode, Limit, ProtocolError, Role, Seal, Sink, StreamId};
@@ -123,6 +123,7 @@ impl<S: Seal> Core<S> {
             return Ok(());
         }
         self.streams.insert(id, self.new_stream());
+        self.expect_window_updates(UPDATES_OF_STREAM);
         sink.request(id, gathered.request());
         if end {
             self.remote_ended(id, sink);

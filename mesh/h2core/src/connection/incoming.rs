@@ -135,6 +135,7 @@ impl<S: Seal> Core<S> {
         sink: &mut impl Sink<'b>,
     ) -> Result<(), ProtocolError> {
         let increment = i64::from(number(header, payload)? & flow::MAX);
+        self.window_updated()?;
         if header.stream == 0 {
             if increment == 0 {
                 return Err(header.unexpected("window update of nothing"));
