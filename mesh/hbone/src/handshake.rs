@@ -98,7 +98,9 @@ impl Handshake {
                 Ok(Step::Again) => {}
                 Ok(Step::Ready) if !self.common().is_handshaking() => return Ok(Progress::Done),
                 Ok(Step::Ready | Step::Blocked) if self.show_more(incoming) => {}
-                Ok(Step::Ready | Step::Blocked) if incoming.len() > self.max_waiting() => return Err(HandshakeError::TooLong),
+                Ok(Step::Ready | Step::Blocked) if incoming.len() > self.max_waiting() => {
+                    return Err(HandshakeError::TooLong);
+                }
                 Ok(Step::Ready | Step::Blocked) => return Ok(Progress::Waiting),
                 Ok(Step::Closed) => return Err(HandshakeError::Closed),
                 Err(error) => {

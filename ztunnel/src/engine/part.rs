@@ -13,8 +13,9 @@ use super::{
     flow::Phase,
     keys::{FlowKey, TunnelKey},
     loop_state::{Loop, Todo},
+    socket,
     timer::Due,
-    tunnel::State,
+    tunnel::{State, Tunnel},
 };
 
 type Streams = FxHashMap<StreamId, FlowKey>;
@@ -132,6 +133,7 @@ impl Loop {
         }
         if owes {
             tracing::warn!(peer = %tunnel.peer, role = ?tunnel.role, "a peer no longer takes what a closing tunnel sends");
+            give_up_socket(tunnel);
         }
         self.take_tunnel(key);
     }
@@ -145,6 +147,9 @@ impl Loop {
         tracing::debug!(peer = %tunnel.peer, role = ?tunnel.role, streams = tunnel.streams.len(), %failure, "lost a tunnel");
         if tunnel.role == Role::Server && !was_open {
             self.report_refused_tunnel(&tunnel, failure);
+        }
+        if was_open && tunnel.blocked {
+            give_up_socket(&mut tunnel);
         }
         // What the peer may have missed: the stream's end is queued behind it.
         let unsent = matches!(&tunnel.state, State::Open(connection) if connection.has_output());
@@ -236,5 +241,12 @@ impl Loop {
             }
             self.close_if_done(key);
         }
+    }
+}
+
+/// Closes the socket of a tunnel whose peer takes nothing: the kernel is not left with what was for it.
+fn give_up_socket(tunnel: &mut Tunnel) {
+    if let Some(fd) = tunnel.fd.take() {
+        socket::reset(fd);
     }
 }

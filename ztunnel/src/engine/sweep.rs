@@ -134,8 +134,8 @@ impl Loop {
                     tunnel,
                     "the peer does not begin to speak HTTP/2, or does not acknowledge our settings",
                 );
-                self.flush_tunnel(key);
-                self.lose_tunnel(key, &failure);
+                self.complain(key, &failure.to_string(), 0);
+                self.dismiss_tunnel(key, &failure);
             }
             Act::Silent => {
                 let failure = lost(tunnel, "the peer does not answer pings");

@@ -91,6 +91,8 @@ pub(super) struct Core<S: Seal> {
     pub(super) next: u32,
     /// Server: the highest stream that the peer opened.
     pub(super) last_peer: u32,
+    /// Server: the latest streams that the peer passed over, from and before: it may not open them any more.
+    pub(super) passed_over: (u32, u32),
     pub(super) leaving: Leaving,
     /// The peer said GOAWAY.
     pub(super) peer_leaving: bool,
@@ -133,6 +135,7 @@ impl<S: Seal> Core<S> {
             block: None,
             next: 1,
             last_peer: 0,
+            passed_over: (0, 0),
             leaving: Leaving::No,
             peer_leaving: false,
             early_resets: 0,

@@ -77,6 +77,10 @@ impl<S: Seal> Core<S> {
                 Role::Server if id.0 > self.last_peer && self.leaving != Leaving::Final => {
                     self.requested(id, gathered, end, sink)
                 }
+                // RFC 9113 section 5.1.1: it was closed when a higher one was opened.
+                Role::Server if (self.passed_over.0..self.passed_over.1).contains(&id.0) => {
+                    Err(header.unexpected("streams are opened in ascending order"))
+                }
                 // Of a stream that is gone, or was opened after our last word.
                 _ => Ok(self.idle_frame()?),
             };
@@ -112,6 +116,9 @@ impl<S: Seal> Core<S> {
         end: bool,
         sink: &mut impl Sink<'b>,
     ) -> Result<(), ProtocolError> {
+        if id.0 > self.last_peer + 2 {
+            self.passed_over = (self.last_peer + 1, id.0);
+        }
         self.last_peer = id.0;
         self.idle_frames = 0;
         if self.output.is_flooded() {

@@ -340,6 +340,10 @@ fn later_rules_of_the_connection() {
     let connect_protocol = |value: u8| frame(4, 0, 0, &[0, 8, 0, 0, 0, value]);
     let cases = [
         ("PRIORITY on stream 0", frame(2, 0, 0, &[0; 5])),
+        (
+            "a stream that was passed over",
+            [request(1, 5, &GOOD), request(7, 5, &GOOD), request(5, 5, &GOOD)].concat(),
+        ),
         ("GOAWAY that takes streams back in", [goaway(3), goaway(5)].concat()),
         (
             "extended CONNECT taken back",
