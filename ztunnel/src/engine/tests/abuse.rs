@@ -61,7 +61,7 @@ fn given_up(scene: &Scene, reason: &'static str) -> u64 {
     given_up.get_or_create(&[("reason", reason)]).get()
 }
 
-/// Closing a socket with unread bytes resets it, and what was to be read is lost with it.
+/// Closing a socket with unread bytes resets it, and what the peer has not got yet is lost with it.
 #[test]
 fn a_peer_that_goes_on_sending_hears_why_its_tunnel_is_closed() {
     let scene = Scene::new();
