@@ -33,6 +33,10 @@ impl<S: Seal> Core<S> {
                     return Err(header.unexpected("belongs on a stream"));
                 }
                 self.idle_frame()?;
+                if header.size != 5 && !self.streams.contains_key(&StreamId(header.stream)) {
+                    // There is no stream that could be reset for it (RFC 9113 section 5.4.2).
+                    return Err(header.wrong_size());
+                }
                 if header.size != 5 {
                     return self.fail_stream(StreamId(header.stream), ErrorCode::FrameSizeError, sink);
                 }

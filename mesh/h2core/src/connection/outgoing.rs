@@ -9,8 +9,9 @@ use crate::{ErrorCode, OpenError, Role, Seal, StreamId, flow, hpack};
 /// WINDOW_UPDATEs that a frame of data may lead to: implementations give credit for 4 KiB and more of our 16, on the stream and on the
 /// connection. Twice that.
 const UPDATES_OF_FRAME: u32 = 16;
-/// Data of a frame that calls for WINDOW_UPDATEs although it used the window up.
-const WORTH_AN_UPDATE: usize = 1 << 10;
+/// Data of a frame that calls for WINDOW_UPDATEs although it used the window up. Peers whose windows are that small all the time are
+/// served; more than it costs them it does not cost us.
+const WORTH_AN_UPDATE: usize = 64;
 
 impl<S: Seal> Core<S> {
     pub(super) fn is_going_away(&self) -> bool {

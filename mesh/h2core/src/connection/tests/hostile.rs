@@ -28,7 +28,7 @@ fn repeat(times: u32, frames: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
 #[test]
 fn rules_of_the_connection() {
     let unexpected = ErrorCode::ProtocolError;
-    let cases: [(&str, Vec<u8>, ErrorCode); 24] = [
+    let cases: [(&str, Vec<u8>, ErrorCode); 25] = [
         ("DATA on stream 0", frame(0, 0, 0, b"a"), unexpected),
         ("DATA on an idle stream", frame(0, 0, 1, b"a"), unexpected),
         ("DATA on an even stream", frame(0, 0, 2, b"a"), unexpected),
@@ -86,6 +86,11 @@ fn rules_of_the_connection() {
         (
             "frame of 2 MiB",
             frame(0, 0, 1, &vec![0; 2 << 20]),
+            ErrorCode::FrameSizeError,
+        ),
+        (
+            "PRIORITY of 4 bytes without its stream",
+            frame(2, 0, 1, &[0; 4]),
             ErrorCode::FrameSizeError,
         ),
         (
