@@ -89,7 +89,7 @@ impl<'b> Sink<'b> for Log {
 
 /// Everything that can be seen of a connection that was fed `bytes` in pieces of `size`.
 fn follow<S: Seal>(seal: S, role: Role, bytes: &[u8], size: usize) -> (Log, Option<ProtocolError>, Vec<u8>) {
-    let config = Config { max_pending_answers: 100, max_idle_frames: 100, ..Config::default() };
+    let config = Config { max_pending_answers: 100, max_idle_frames: 100, max_window_updates: 100, ..Config::default() };
     let mut connection = Connection::new(role, seal, &config);
     if role == Role::Client {
         for path in ["/a", "/b", "/c"] {

@@ -22,6 +22,10 @@ pub struct Leaf {
     pub chain: Vec<CertificateDer<'static>>,
     /// The leaf's key.
     pub key: PrivateKeyDer<'static>,
+    /// The chain in PEM, for programs of others.
+    pub chain_pem: String,
+    /// The key in PEM.
+    pub key_pem: String,
 }
 
 impl Authority {
@@ -55,6 +59,11 @@ impl Authority {
             root: root.der().clone(),
             root_pem: root.pem(),
         }
+    }
+
+    /// Its root in PEM.
+    pub fn root_pem(&self) -> &str {
+        &self.root_pem
     }
 
     /// A list of revoked certificates in PEM, by their serial numbers as `/certificates` shows them.
@@ -110,10 +119,12 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         (params.not_before, params.not_after) = (from, to);
         let leaf = params.signed_by(&key, &self.issuer).unwrap();
-        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+        let (key_pem, key) = (key.serialize_pem(), PrivatePkcs8KeyDer::from(key.serialize_der()));
         Leaf {
             chain: vec![leaf.der().clone(), self.root.clone()],
             key: key.into(),
+            chain_pem: leaf.pem() + &self.root_pem,
+            key_pem,
         }
     }
 }

@@ -1,9 +1,16 @@
-//! A limit on the memory of processes, as a container has one.
+//! What processes have in memory, and a limit on it, as a container has one.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
+
+/// Resident memory of a process, bytes.
+pub fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+}
 
 /// A control group of the memory controller, of either version, which goes when the value is dropped.
 #[derive(Debug)]

@@ -61,9 +61,14 @@ pub fn client_hello() -> Vec<u8> {
     bytes
 }
 
-async fn connect_over(socket: TcpStream, leaf: Option<Leaf>, authority: &str) -> Result<u16, String> {
-    socket.set_nonblocking(true).unwrap();
-    let socket = tokio::net::TcpStream::from_std(socket).unwrap();
+/// A client's end of TLS with a tunnel port, with this certificate or none.
+pub fn client(leaf: Option<Leaf>) -> rustls::ClientConnection {
+    let name = ServerName::try_from("workload.invalid").unwrap();
+    rustls::ClientConnection::new(Arc::new(client_config(leaf)), name).unwrap()
+}
+
+/// What a tunnel's client offers.
+pub fn client_config(leaf: Option<Leaf>) -> ClientConfig {
     let config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -75,8 +80,14 @@ async fn connect_over(socket: TcpStream, leaf: Option<Leaf>, authority: &str) ->
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.enable_sni = false;
+    config
+}
+
+async fn connect_over(socket: TcpStream, leaf: Option<Leaf>, authority: &str) -> Result<u16, String> {
+    socket.set_nonblocking(true).unwrap();
+    let socket = tokio::net::TcpStream::from_std(socket).unwrap();
     let name = ServerName::try_from("workload.invalid").unwrap();
-    let tls = TlsConnector::from(Arc::new(config))
+    let tls = TlsConnector::from(Arc::new(client_config(leaf)))
         .connect(name, socket)
         .await
         .map_err(|error| error.to_string())?;

@@ -6,7 +6,12 @@
 )]
 
 use culvert_lab::{Lab, PodSpec};
-use culvert_tests::{PATIENCE, Town, lab, memory::MemoryLimit, probe, town::PORT};
+use culvert_tests::{
+    PATIENCE, Town, lab,
+    memory::{MemoryLimit, resident},
+    probe,
+    town::PORT,
+};
 use std::{
     io::{Read, Write},
     net::{IpAddr, TcpStream},
@@ -18,13 +23,6 @@ const CONNECTIONS: usize = 20;
 
 /// What a receiving node's worker may have in memory; each tunnel alone held 73 MiB before there was a budget.
 const MOST: u64 = 256 << 20;
-
-/// Resident memory of a process, bytes.
-fn resident(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
-}
 
 #[test]
 fn an_application_that_never_accepts_costs_neither_the_node_nor_its_neighbours() {

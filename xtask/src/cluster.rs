@@ -24,8 +24,8 @@ use std::{
 #[derive(Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Options {
-    /// up, down, status or shell, with their options; --help tells more. Or programs: builds what `up` would, and Helm, for
-    /// tests of the manifests
+    /// up, down, status or shell, with their options; --help tells more. Or programs: builds what `up` would, and Helm and
+    /// h2spec, for tests
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }
@@ -34,7 +34,8 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.arguments.first().is_some_and(|first| first == "programs") {
         ensure_programs()?;
-        return HELM.ensure(&shell::root().join("tests/tools"));
+        ensure_helm()?;
+        return ensure_h2spec();
     }
     let needs_programs = options.arguments.first().is_some_and(|first| first == "up");
     let launcher = if needs_programs { ensure_programs()? } else { build()? };
@@ -68,6 +69,11 @@ pub(crate) fn ensure_programs() -> Result<PathBuf> {
 /// Makes Helm present, for the tests of the chart; minutes the first time.
 pub(crate) fn ensure_helm() -> Result<()> {
     HELM.ensure(&shell::root().join("tests/tools"))
+}
+
+/// Makes h2spec present, for the test of the tunnel's HTTP/2; half a minute the first time.
+pub(crate) fn ensure_h2spec() -> Result<()> {
+    H2SPEC.ensure(&shell::root().join("tests/tools"))
 }
 
 /// Builds our own program.
@@ -121,6 +127,15 @@ const HELM: Program = Program {
     package: "helm.sh/helm/v3/cmd/helm",
     versions: &[],
     takes: "about four minutes the first time",
+};
+
+/// Tests HTTP/2 servers; no cluster needs it.
+const H2SPEC: Program = Program {
+    name: "h2spec",
+    module: "h2spec",
+    package: "github.com/summerwind/h2spec/cmd/h2spec",
+    versions: &[],
+    takes: "about half a minute the first time",
 };
 
 impl Program {

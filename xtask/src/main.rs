@@ -8,6 +8,7 @@ mod cluster;
 mod crds;
 mod demo;
 mod ebpf;
+mod envoy;
 mod fuzz;
 mod image;
 mod imports;

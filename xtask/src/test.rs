@@ -13,8 +13,8 @@ use nextest::Counts;
 pub(crate) use options::Options;
 use std::process::ExitCode;
 
-/// What runs in pods in `tests/tests/real_*.rs`. Where a package has the program without the service, it is that one.
-const APPLICATIONS: [&str; 11] = [
+/// What runs in pods in `tests/tests/{real_*,dns,bare_clients}.rs`. Where a package has the program without the service, it is that one.
+const APPLICATIONS: [&str; 13] = [
     "mariadb-server-core",
     "mariadb-client-core",
     "postgresql",
@@ -26,6 +26,8 @@ const APPLICATIONS: [&str; 11] = [
     "bind9-dnsutils",
     "musl-tools",
     "openjdk-17-jdk-headless",
+    "nghttp2-client",
+    "nghttp2-proxy",
 ];
 
 /// Runs it all. The last line of all output is `N passed, N failed`, unless something prevents the tests.
@@ -76,6 +78,8 @@ fn set_up() -> Result<()> {
     // A test compares what kubectl and Helm make of the manifests, others need an API server.
     crate::cluster::ensure_programs()?;
     crate::cluster::ensure_helm()?;
+    crate::cluster::ensure_h2spec()?;
+    crate::envoy::ensure("be the other end of tunnels in tests")?;
     // Another compares what is known of Istio's and the Gateway API's kinds with these.
     crate::crds::ensure()?;
     // nft is there to make rules, so that a test can see that they would be counted.

@@ -33,6 +33,9 @@ pub struct Config {
     pub max_pending_answers: u32,
     /// Frames in a row that carry nothing (empty DATA, unknown types, PRIORITY).
     pub max_idle_frames: u32,
+    /// WINDOW_UPDATEs beyond those that streams and the data that we sent call for: a peer that gives a byte of window at a time has
+    /// us send a frame for each (CVE-2019-9511).
+    pub max_window_updates: u32,
 }
 
 impl Default for Config {
@@ -47,6 +50,7 @@ impl Default for Config {
             max_early_resets: 1000,
             max_pending_answers: 1000,
             max_idle_frames: 1000,
+            max_window_updates: 1000,
         }
     }
 }

@@ -160,12 +160,29 @@ pub enum Limit {
     /// Frames in a row that carry nothing.
     #[error("frames that carry nothing")]
     IdleFrames,
+    /// Window given in more pieces than the data that it is for (CVE-2019-9511).
+    #[error("window updates that no data calls for")]
+    WindowUpdates,
     /// A header block that is too long, or in too many pieces (CVE-2024-27316).
     #[error("header block too long")]
     HeaderBlock,
     /// Output that the peer does not take, while it goes on asking for more.
     #[error("output that is not taken")]
     Output,
+}
+
+impl Limit {
+    /// A word for it that stays as it is, for metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EarlyResets => "early_resets",
+            Self::PendingAnswers => "pending_answers",
+            Self::IdleFrames => "idle_frames",
+            Self::WindowUpdates => "window_updates",
+            Self::HeaderBlock => "header_block",
+            Self::Output => "output",
+        }
+    }
 }
 
 /// Why a stream cannot be opened on this connection now.

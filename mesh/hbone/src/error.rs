@@ -31,6 +31,15 @@ impl ProtocolError {
         }
     }
 
+    /// A word for it that stays as it is, for metrics: the name of the limit that the peer exceeded, or `http2`, or `tls`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Http2(Http2Error::Limit(limit)) => limit.name(),
+            Self::Http2(_) => "http2",
+            Self::Tls(_) => "tls",
+        }
+    }
+
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {

@@ -14,6 +14,9 @@ use crate::{HandshakeError, TrafficKeys};
 /// Most bytes that may wait to be understood: a certificate chain of the largest size that rustls takes (64 KiB) and a record.
 const MAX_WAITING: usize = 96 << 10;
 
+/// The same of a client that has proved nothing yet: its first message, or a chain of a dozen certificates.
+const MAX_WAITING_OF_CLIENT: usize = 32 << 10;
+
 /// How far a handshake is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -95,7 +98,9 @@ impl Handshake {
                 Ok(Step::Again) => {}
                 Ok(Step::Ready) if !self.common().is_handshaking() => return Ok(Progress::Done),
                 Ok(Step::Ready | Step::Blocked) if self.show_more(incoming) => {}
-                Ok(Step::Ready | Step::Blocked) if incoming.len() > MAX_WAITING => return Err(HandshakeError::TooLong),
+                Ok(Step::Ready | Step::Blocked) if incoming.len() > self.max_waiting() => {
+                    return Err(HandshakeError::TooLong);
+                }
                 Ok(Step::Ready | Step::Blocked) => return Ok(Progress::Waiting),
                 Ok(Step::Closed) => return Err(HandshakeError::Closed),
                 Err(error) => {
@@ -103,6 +108,13 @@ impl Handshake {
                     return Err(error.into());
                 }
             }
+        }
+    }
+
+    fn max_waiting(&self) -> usize {
+        match self.side {
+            Side::Client(_) => MAX_WAITING,
+            Side::Server(_) => MAX_WAITING_OF_CLIENT,
         }
     }
 

@@ -95,7 +95,11 @@ impl ConnectRequest {
     pub(crate) fn new(request: Result<Request, BadHeaders>) -> Result<Self, BadRequest> {
         let request = request?;
         if request.method != "CONNECT" {
-            return Err(BadRequest::Method);
+            // RFC 9113 section 8.3.1: without these it is no request at all.
+            return Err(match (&request.scheme, request.path.as_deref()) {
+                (Some(_), Some(path)) if !path.is_empty() => BadRequest::Method,
+                _ => BadRequest::Headers("no :scheme or no :path"),
+            });
         }
         if request.scheme.is_some() || request.path.is_some() || request.protocol.is_some() {
             return Err(BadRequest::Headers("pseudo-header that CONNECT must not have"));
@@ -145,6 +149,11 @@ impl From<BadHeaders> for BadRequest {
 }
 
 impl BadRequest {
+    /// Whether it is no request as HTTP/2 knows it: its stream is reset behind the answer (RFC 9113 section 8.1.1).
+    pub fn is_malformed(&self) -> bool {
+        matches!(self, Self::Headers(_))
+    }
+
     /// The status to answer with.
     pub fn status(&self) -> u16 {
         match self {

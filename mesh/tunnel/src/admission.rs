@@ -30,8 +30,12 @@ pub struct AdmissionConfig {
     pub source: Rate,
     /// Tunnels on one listener of a thread. More wait in its backlog.
     pub listener: Rate,
-    /// Lines in the access log about tunnels that were refused. More are counted.
+    /// Lines in the logs about tunnels that were refused, and about peers that misbehave. More are counted.
     pub refusal_lines: Rate,
+    /// Peers of a thread that have proved nothing yet, beyond which those that keep a handshake waiting are given up.
+    pub unproven: usize,
+    /// Accepted tunnels of a thread that carry nothing, beyond which those that have been idle longest are closed.
+    pub idle: usize,
 }
 
 impl Default for AdmissionConfig {
@@ -41,6 +45,8 @@ impl Default for AdmissionConfig {
             source: rate(50, 200),
             listener: rate(500, 1000),
             refusal_lines: rate(5, 20),
+            unproven: 1024,
+            idle: 4096,
         }
     }
 }

@@ -25,8 +25,15 @@ pub enum Failure {
     #[error("{0} does not belong to this pod")]
     NotHere(SocketAddr),
     /// A peer's request makes no sense.
-    #[error("bad request: {0}")]
-    BadRequest(Arc<str>),
+    #[error("bad request: {why}")]
+    BadRequest {
+        /// What is wrong with it.
+        why: Arc<str>,
+        /// The status of the answer.
+        status: u16,
+        /// Whether its stream is to be reset behind the answer.
+        malformed: bool,
+    },
     /// The connect timeout came first.
     #[error("not connected within {after:?}: {waiting}")]
     Timeout {
@@ -143,8 +150,18 @@ impl Failure {
     pub fn status(&self) -> u16 {
         match self {
             Self::Denied(_) => 401,
-            Self::NotHere(_) | Self::BadRequest(_) => 400,
+            Self::NotHere(_) => 400,
+            Self::BadRequest { status, .. } => *status,
             _ => 503,
+        }
+    }
+
+    /// For a request that makes no sense for this reason.
+    pub fn bad_request(why: &impl ToString) -> Self {
+        Self::BadRequest {
+            why: why.to_string().into(),
+            status: 400,
+            malformed: false,
         }
     }
 

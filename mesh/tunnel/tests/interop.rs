@@ -10,7 +10,10 @@ use common::{LONG, identity, pattern, round_trip};
 use culvert_tunnel::io::{Destination, Dialer, Origin, Settings, Tunnels};
 use http::{Method, Request, Response};
 use rustls_pki_types::ServerName;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 
 async fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -144,6 +147,39 @@ async fn an_h2_client_and_our_server() {
     }
     drop(client);
     end.await.unwrap();
+}
+
+/// Closing a socket with unread bytes resets it, and what the peer has not got yet is lost with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_peer_that_goes_on_sending_hears_why_its_tunnel_is_closed() {
+    let authority = common::Authority::new();
+    let (listener, node) = listen().await;
+    let server = common::server(&authority, Settings::default());
+    tokio::spawn(async move {
+        while let Ok((socket, from)) = listener.accept().await {
+            let (requests, driver) = server.accept(socket, from).await.unwrap();
+            tokio::spawn(driver);
+            tokio::spawn(common::each(requests, common::echo));
+        }
+    });
+    for _ in 0..10 {
+        let config = authority
+            .credentials("client")
+            .client_config([identity("server")].into());
+        let socket = TcpStream::connect(node).await.unwrap();
+        let mut tls = tokio_rustls::TlsConnector::from(config.unwrap())
+            .connect(ServerName::from(node.ip()), socket)
+            .await
+            .unwrap();
+        // Preface, SETTINGS, then DATA on a stream that was never opened, and much behind it.
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+        bytes.extend(b"\0\0\x01\0\0\0\0\0\x01x".repeat(200_000));
+        let _ = tls.write_all(&bytes).await;
+        let mut said = Vec::new();
+        let _ = tls.read_to_end(&mut said).await;
+        let go_away = [7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        assert!(said.ends_with(&go_away), "{said:?}");
+    }
 }
 
 /// Both ends ours, over TCP, on threads that share tunnels.

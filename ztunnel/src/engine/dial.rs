@@ -5,6 +5,7 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use culvert_control::Ask;
@@ -24,6 +25,9 @@ use super::{
     tunnel::{State, Tunnel},
 };
 
+/// A peer that has not answered for so long in a handshake is the first to go where there are too many.
+const LATE: Duration = Duration::from_secs(1);
+
 impl Loop {
     /// A peer's connection to the tunnel port.
     pub(super) fn accept_tunnel(&mut self, pod: Rc<LocalPod>, fd: OwnedFd, source: SocketAddr) {
@@ -36,6 +40,46 @@ impl Loop {
             .set(self.now + self.config.handshake_timeout, Due::Tunnel(key));
         self.watch_tunnel(key);
         self.certify(key);
+        self.unproven.push_back(key);
+        self.make_room_for_handshakes();
+    }
+
+    /// Where too many peers have proved nothing yet, those whose next message has been waited for longest are given up: who means
+    /// it sends it within a round trip.
+    fn make_room_for_handshakes(&mut self) {
+        let tunnels = &self.tunnels;
+        let is_unproven = |key: &TunnelKey| {
+            let state = tunnels.get(*key).map(|tunnel| &tunnel.state);
+            matches!(state, Some(State::Uncertified | State::Handshake(_)))
+        };
+        while self.unproven.front().is_some_and(|key| !is_unproven(key)) {
+            self.unproven.pop_front();
+        }
+        if self.unproven.len() <= self.config.admission.unproven {
+            return;
+        }
+        self.unproven.retain(is_unproven);
+        if self.unproven.len() <= self.config.admission.unproven {
+            return;
+        }
+        let late = |key: &TunnelKey| {
+            let tunnel = tunnels.get(*key)?;
+            let waits = matches!(tunnel.state, State::Handshake(Some(_)));
+            let since = self.now.saturating_duration_since(tunnel.life.idle_since());
+            (waits && since >= LATE).then_some(*key)
+        };
+        let Some(key) = self.unproven.iter().find_map(late) else {
+            return;
+        };
+        let Some(peer) = self.tunnels.get(key).map(|tunnel| tunnel.peer) else {
+            return;
+        };
+        let failure = Failure::Tunnel {
+            to: peer,
+            why: "no answer to TLS, and many others wait".into(),
+            final_: false,
+        };
+        self.lose_tunnel(key, &failure);
     }
 
     /// Begins to open a tunnel that was just added to the pool.
@@ -127,7 +171,7 @@ impl Loop {
             }
             (Role::Client, None) => {
                 // Its group was given up meanwhile.
-                self.tunnels.remove(key);
+                self.take_tunnel(key);
             }
         }
     }

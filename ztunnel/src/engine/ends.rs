@@ -91,12 +91,16 @@ impl Loop {
                 );
                 if served && flow.phase != Phase::Open && !reset_at_once {
                     let why = failure.to_string();
+                    let malformed = matches!(failure, Failure::BadRequest { malformed: true, .. });
                     connection.respond(
                         stream.id,
                         failure.status(),
                         &[(headers::REASON, &header_value(&why))],
-                        true,
+                        !malformed,
                     );
+                    if malformed {
+                        connection.reset(stream.id, ErrorCode::ProtocolError);
+                    }
                 } else {
                     // RFC 9113 section 8.5: what happened to the TCP connection behind a CONNECT has a code of its own.
                     let code = match failure {

@@ -67,6 +67,7 @@ impl Loop {
                 Todo::Meet(flow) => self.meet(flow),
                 Todo::Ask(flow, is_late) => self.ask_on(flow, is_late),
                 Todo::Read(tunnel) => self.read_tunnel_from(tunnel, true),
+                Todo::Unsent(pod) => self.shed_unsent(&pod),
             }
         }
     }

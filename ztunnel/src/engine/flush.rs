@@ -43,7 +43,13 @@ impl Loop {
             }
         };
         match result {
-            Ok(blocked) => tunnel.blocked = blocked,
+            Ok(blocked) => {
+                let changed = blocked || tunnel.unsent > 0;
+                tunnel.blocked = blocked;
+                if changed {
+                    self.account_unsent(key);
+                }
+            }
             Err(error) => {
                 // What the peer said before it went may still be there to read, and says more than this error.
                 tunnel.blocked = true;

@@ -17,6 +17,9 @@ const HANDSHAKE_READ: usize = 16 << 10;
 /// Bytes read before they are looked at: more than a chain of the largest size that is taken.
 const MOST: usize = 128 << 10;
 
+/// The same of a peer that dialled and has proved nothing yet.
+const MOST_OF_CLIENT: usize = 32 << 10;
+
 impl Loop {
     /// Reads what the peer has sent, and sends the handshake on its way with it.
     pub(super) fn shake(&mut self, key: TunnelKey) {
@@ -30,7 +33,11 @@ impl Loop {
         let before = tunnel.partial.len();
         let mut buffer = self.buffer.take();
         let mut failure = None;
-        while tunnel.readable && tunnel.partial.len() < MOST {
+        let most = match tunnel.role {
+            Role::Client => MOST,
+            Role::Server => MOST_OF_CLIENT,
+        };
+        while tunnel.readable && tunnel.partial.len() < most {
             match rustix::io::read(fd, &mut buffer[..HANDSHAKE_READ]) {
                 // What came before the end may complete the handshake.
                 Ok(0) if tunnel.partial.len() > before => break,

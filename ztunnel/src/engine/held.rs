@@ -1,6 +1,13 @@
 //! What connections hold, and what that does to credit. What is done where it is too much is in `account`.
 
-use super::{flow::Flow, keys::TunnelKey, loop_state::Loop, tunnel::State};
+use std::sync::Arc;
+
+use super::{
+    flow::Flow,
+    keys::TunnelKey,
+    loop_state::{Loop, Todo},
+    tunnel::{State, Tunnel},
+};
 
 impl Loop {
     /// A flow that has ended holds nothing any more.
@@ -30,6 +37,34 @@ impl Loop {
         if connection.withhold(withhold) {
             self.touch(key);
         }
+    }
+
+    /// Counts what a tunnel keeps for a peer that does not take it.
+    pub(super) fn account_unsent(&mut self, key: TunnelKey) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        let after = match &tunnel.state {
+            State::Open(connection) if tunnel.blocked => connection.output_len(),
+            _ => 0,
+        };
+        if after == tunnel.unsent {
+            return;
+        }
+        let before = std::mem::replace(&mut tunnel.unsent, after);
+        let pod = &tunnel.pod.pod.uid;
+        self.budget.change(pod, before, after);
+        if after > before && self.budget.refuses(pod) {
+            let pod = Arc::clone(pod);
+            self.todo.push_back(Todo::Unsent(pod));
+        }
+    }
+
+    /// Takes a tunnel out, with what it keeps for its peer.
+    pub(super) fn take_tunnel(&mut self, key: TunnelKey) -> Option<Box<Tunnel>> {
+        let tunnel = self.tunnels.remove(key)?;
+        self.budget.change(&tunnel.pod.pod.uid, tunnel.unsent, 0);
+        Some(tunnel)
     }
 
     /// The regular look: shows what is held.

@@ -54,9 +54,13 @@ impl Loop {
         let asked = match &request {
             Ok(request) => match &request.authority {
                 Authority::Address(address) => Ok(socket::canonical(*address)),
-                Authority::Name { host, .. } => Err(Failure::BadRequest(format!("{host} is not an address").into())),
+                Authority::Name { host, .. } => Err(Failure::bad_request(&format!("{host} is not an address"))),
             },
-            Err(bad) => Err(Failure::BadRequest(bad.to_string().into())),
+            Err(bad) => Err(Failure::BadRequest {
+                why: bad.to_string().into(),
+                status: bad.status(),
+                malformed: bad.is_malformed(),
+            }),
         };
         let here = |address: SocketAddr| {
             if pod.pod.addresses.contains(&address.ip()) && !pod.is_own_port(address.port()) {

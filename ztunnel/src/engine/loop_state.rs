@@ -69,6 +69,10 @@ pub(super) struct Loop {
     pub(super) refusals: Refusals,
     /// Of connections that go direct for want of a proxy at their peer's node.
     pub(super) went_direct: Refusals,
+    /// Lines of the log about peers that misbehave.
+    pub(super) complaints: Refusals,
+    /// Accepted tunnels, the oldest first, whose peers had proved nothing when they were last looked at.
+    pub(super) unproven: VecDeque<TunnelKey>,
     pub(super) flows: Arena<Flow, FlowKind>,
     pub(super) tunnels: Arena<Tunnel, TunnelKind>,
     /// Tunnels that there have been.
@@ -126,6 +130,8 @@ pub(super) enum Todo {
     Ask(FlowKey, bool),
     /// A tunnel may have come with its last handshake message.
     Read(TunnelKey),
+    /// A peer takes less than is sent to it, on tunnels of this pod.
+    Unsent(Arc<str>),
 }
 
 /// Work that is continued in the next round.
@@ -194,6 +200,8 @@ impl Loop {
             holding: false,
             refusals: Refusals::new(config.admission.refusal_lines, now),
             went_direct: Refusals::new(config.admission.refusal_lines, now),
+            complaints: Refusals::new(config.admission.refusal_lines, now),
+            unproven: VecDeque::new(),
             flows: Arena::new(),
             tunnels: Arena::new(),
             tunnels_made: 0,

@@ -2,17 +2,29 @@
 //!
 //! One that retires carries on what it has; see [`culvert_tunnel::life`].
 
-use culvert_hbone::Role;
+use std::{net::IpAddr, sync::Arc};
+
+use culvert_hbone::{Role, StreamId};
 use culvert_tunnel::{failure::Failure, life::LINGER};
+use rustc_hash::FxHashMap;
 use rustix::io::Errno;
 
 use super::{
     flow::Phase,
-    keys::TunnelKey,
+    keys::{FlowKey, TunnelKey},
     loop_state::{Loop, Todo},
+    socket,
     timer::Due,
-    tunnel::State,
+    tunnel::{State, Tunnel},
 };
+
+type Streams = FxHashMap<StreamId, FlowKey>;
+
+/// What peers may leave untaken of a pod's share before tunnels are cut for it: one part in so many.
+const UNSENT_SHARE: u64 = 4;
+
+/// Reads of a closed tunnel per round.
+const DISCARDS: usize = 4;
 
 impl Loop {
     /// Takes no new streams on this tunnel; closes it when the last one has ended.
@@ -86,18 +98,26 @@ impl Loop {
         };
         let Some(fd) = &tunnel.fd else { return };
         let mut buffer = self.buffer.take();
-        let ended = loop {
+        // A peer that goes on sending must not keep the loop here.
+        let mut ended = false;
+        let mut more = true;
+        for _ in 0..DISCARDS {
             match rustix::io::read(fd, &mut buffer[..]) {
-                Ok(0) => break true,
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break false,
-                Err(_) => break true,
+                Ok(0) => ended = true,
+                Ok(_) | Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => {}
+                Err(_) => ended = true,
             }
-        };
+            more = false;
+            break;
+        }
         self.buffer.give_back(buffer);
+        if more {
+            self.read_again(key);
+        }
         if ended {
             // Nothing is unread and nothing more comes, so the kernel goes on sending what it has.
-            self.tunnels.remove(key);
+            self.take_tunnel(key);
         }
     }
 
@@ -113,13 +133,14 @@ impl Loop {
         }
         if owes {
             tracing::warn!(peer = %tunnel.peer, role = ?tunnel.role, "a peer no longer takes what a closing tunnel sends");
+            give_up_socket(tunnel);
         }
-        self.tunnels.remove(key);
+        self.take_tunnel(key);
     }
 
     /// A tunnel failed, whatever it was doing.
     pub(super) fn lose_tunnel(&mut self, key: TunnelKey, failure: &Failure) {
-        let Some(mut tunnel) = self.tunnels.remove(key) else {
+        let Some(mut tunnel) = self.take_tunnel(key) else {
             return;
         };
         let was_open = matches!(tunnel.state, State::Open(_));
@@ -127,25 +148,83 @@ impl Loop {
         if tunnel.role == Role::Server && !was_open {
             self.report_refused_tunnel(&tunnel, failure);
         }
+        if was_open && tunnel.blocked {
+            give_up_socket(&mut tunnel);
+        }
         // What the peer may have missed: the stream's end is queued behind it.
         let unsent = matches!(&tunnel.state, State::Open(connection) if connection.has_output());
-        for (_, flow) in tunnel.streams.drain() {
-            let open = self.flows.get(flow).is_some_and(|flow| flow.phase == Phase::Open);
-            if open && self.outlives_tunnel(flow, unsent.then_some(failure)) {
-                continue;
-            }
-            if open || tunnel.role == Role::Server {
-                self.end(flow, Err(Failure::TunnelLost(failure.to_string().into())));
-            } else {
-                self.todo.push_back(Todo::Failed(flow, failure.clone()));
-            }
-        }
+        let streams = std::mem::take(&mut tunnel.streams);
+        self.lose_streams(streams, tunnel.role, unsent, failure);
         if let Some(group) = tunnel.group {
             if was_open {
                 self.leave_pool(group, key);
             } else {
                 self.dial_failed(group, key, failure);
             }
+        }
+    }
+
+    /// The peer of an open tunnel broke a rule, and the connection's last word, which says so, is queued. Its streams end at once;
+    /// the socket is read to its end for a moment, since closing it with unread bytes would take the last word back.
+    pub(super) fn dismiss_tunnel(&mut self, key: TunnelKey, failure: &Failure) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else {
+            return;
+        };
+        tunnel.partial = Vec::new();
+        tunnel.life.retire(0, self.now);
+        let (streams, role) = (std::mem::take(&mut tunnel.streams), tunnel.role);
+        if let Some(group) = tunnel.group {
+            self.leave_pool(group, key);
+        }
+        self.lose_streams(streams, role, true, failure);
+        self.part(key);
+    }
+
+    fn lose_streams(&mut self, streams: Streams, role: Role, unsent: bool, failure: &Failure) {
+        for (_, flow) in streams {
+            let open = self.flows.get(flow).is_some_and(|flow| flow.phase == Phase::Open);
+            if open && self.outlives_tunnel(flow, unsent.then_some(failure)) {
+                continue;
+            }
+            if open || role == Role::Server {
+                self.end(flow, Err(Failure::TunnelLost(failure.to_string().into())));
+            } else {
+                self.todo.push_back(Todo::Failed(flow, failure.clone()));
+            }
+        }
+    }
+
+    /// What peers of this pod's tunnels do not take is a good part of what is held for it, and new streams are refused: whose peer
+    /// takes least, over all its tunnels, loses one.
+    pub(super) fn shed_unsent(&mut self, pod: &Arc<str>) {
+        while self.budget.refuses(pod) {
+            let mut peers: FxHashMap<IpAddr, (usize, usize, TunnelKey)> = FxHashMap::default();
+            for (key, tunnel) in self.tunnels.iter_mut() {
+                if tunnel.unsent > 0 && tunnel.pod.pod.uid == *pod {
+                    let (sum, most, fullest) = peers.entry(tunnel.peer.ip()).or_insert((0, 0, key));
+                    *sum += tunnel.unsent;
+                    if tunnel.unsent > *most {
+                        (*most, *fullest) = (tunnel.unsent, key);
+                    }
+                }
+            }
+            let all: usize = peers.values().map(|(sum, ..)| sum).sum();
+            let worst = peers.into_values().max_by_key(|(sum, ..)| *sum);
+            let Some((_, unsent, key)) = worst.filter(|_| all as u64 > self.budget.pod_limit() / UNSENT_SHARE) else {
+                return;
+            };
+            let Some(peer) = self.tunnels.get(key).map(|tunnel| tunnel.peer) else {
+                return;
+            };
+            self.complain(key, "does not take what is sent to it, and too much is held", unsent);
+            let given_up = &self.shared.telemetry.proxy().tunnels_given_up;
+            given_up.get_or_create(&[("reason", "memory")]).inc();
+            let failure = Failure::Tunnel {
+                to: peer,
+                why: "the peer does not take what is sent to it".into(),
+                final_: false,
+            };
+            self.lose_tunnel(key, &failure);
         }
     }
 
@@ -162,5 +241,12 @@ impl Loop {
             }
             self.close_if_done(key);
         }
+    }
+}
+
+/// Closes the socket of a tunnel whose peer takes nothing: the kernel is not left with what was for it.
+fn give_up_socket(tunnel: &mut Tunnel) {
+    if let Some(fd) = tunnel.fd.take() {
+        socket::reset(fd);
     }
 }

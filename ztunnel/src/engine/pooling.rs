@@ -84,7 +84,7 @@ impl Loop {
                 self.todo.push_back(Todo::Failed(flow_key, failure));
             }
             Err(error @ OpenError::TooLarge(_)) => {
-                self.end(flow_key, Err(Failure::BadRequest(error.to_string().into())));
+                self.end(flow_key, Err(Failure::bad_request(&error)));
             }
         }
     }

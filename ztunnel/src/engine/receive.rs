@@ -2,7 +2,7 @@
 
 use std::{io::IoSlice, sync::Arc};
 
-use culvert_hbone::{ErrorCode, Role, StreamId};
+use culvert_hbone::{ErrorCode, ProtocolError, Role, StreamId, TlsError};
 use culvert_tunnel::failure::Failure;
 use rustix::io::Errno;
 
@@ -99,6 +99,7 @@ impl Loop {
             let mut eof = false;
             let mut alive = false;
             let mut failure = None;
+            let mut violation = None;
             let mut end = have;
             if tunnel.readable {
                 match rustix::io::read(fd, &mut buffer[have..have + TUNNEL_READ]) {
@@ -118,7 +119,7 @@ impl Loop {
                 partial = false;
                 let mut events = std::mem::take(&mut self.events).reuse();
                 let result = connection.receive(&mut buffer[..end], &mut events);
-                let peer = tunnel.peer;
+                let (peer, parting) = (tunnel.peer, tunnel.life.is_parting());
                 eof |= connection.is_closed();
                 self.touch(key);
                 self.handle(key, &mut events);
@@ -130,10 +131,15 @@ impl Loop {
                             tunnel.partial.extend_from_slice(&buffer[consumed..end]);
                         }
                     }
-                    Err(error) => failure = Some(Failure::protocol(peer, &error)),
+                    // It was told before, and the rest of what it said is of no interest.
+                    Err(_) if parting => {}
+                    Err(error) => violation = Some((Failure::protocol(peer, &error), error)),
                 }
             }
             self.buffer.give_back(buffer);
+            if let Some((failure, error)) = violation {
+                return self.violated(key, &failure, &error);
+            }
             if let Some(failure) = failure {
                 self.flush_tunnel(key); // it says why
                 return self.lose_tunnel(key, &failure);
@@ -153,6 +159,17 @@ impl Loop {
         {
             self.read_again(key);
         }
+    }
+
+    /// The peer broke a rule or exceeded a limit; what it is told is queued.
+    fn violated(&mut self, key: TunnelKey, failure: &Failure, error: &ProtocolError) {
+        // A peer that gives up, for whatever reason, breaks no rule.
+        if !matches!(error, ProtocolError::Tls(TlsError::Alert(_))) {
+            self.complain(key, &error.to_string(), 0);
+            let violations = &self.shared.telemetry.proxy().peer_violations;
+            violations.get_or_create(&[("reason", error.name())]).inc();
+        }
+        self.dismiss_tunnel(key, failure);
     }
 
     /// The peer takes no new streams, or opens none any more.

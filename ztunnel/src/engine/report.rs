@@ -5,7 +5,12 @@ use std::net::SocketAddr;
 use culvert_accounting::{Direction, Opening, Peer};
 use culvert_tunnel::failure::Failure;
 
-use super::{flow::Flow, keys::FlowKey, loop_state::Loop, tunnel::Tunnel};
+use super::{
+    flow::Flow,
+    keys::{FlowKey, TunnelKey},
+    loop_state::Loop,
+    tunnel::Tunnel,
+};
 use crate::seam::ListenerRole;
 
 impl Loop {
@@ -41,6 +46,18 @@ impl Loop {
             // Of those that were not open, DNS queries over TCP alone end well: the mesh has answered them.
             (None, Ok(())) => {}
         }
+    }
+
+    /// The peer of an open tunnel misbehaves: says who it is, at a bounded rate. `amount` is of what it is too much.
+    pub(super) fn complain(&mut self, key: TunnelKey, what: &str, amount: usize) {
+        let Some(tunnel) = self.tunnels.get(key) else { return };
+        let Some(passed_over) = self.complaints.line(self.now) else {
+            return;
+        };
+        tracing::warn!(
+            peer = %tunnel.peer, identity = ?tunnel.identity, role = ?tunnel.role, pod = %tunnel.pod.pod.uid,
+            streams = tunnel.streams.len(), amount, passed_over, "a peer misbehaves; its tunnel is closed: {what}"
+        );
     }
 
     /// An accepted connection to the tunnel port never became a tunnel.

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use culvert_hbone::ErrorCode;
+use culvert_hbone::{ErrorCode, Role};
 use culvert_tunnel::{failure::Failure, life::Act, proof::Finding};
 
 use super::{
@@ -26,6 +26,7 @@ impl Loop {
             self.regulate(key);
             self.look_at_tunnel(key);
         }
+        self.close_idle();
         self.publish_held();
         for (_, flow) in self.flows.iter_mut() {
             if let Some(record) = &mut flow.record {
@@ -36,6 +37,31 @@ impl Loop {
             pod.ask_again(&self.shared.socket_requests);
         }
         self.forget_the_dead();
+    }
+
+    /// Closes the accepted tunnels that have been idle longest where there are too many: each is a descriptor and some memory, and
+    /// whoever has a certificate can open them.
+    fn close_idle(&mut self) {
+        let most = self.config.admission.idle;
+        let is_idle = |tunnel: &Tunnel| {
+            let open = matches!(tunnel.state, State::Open(_)) && !tunnel.life.is_retiring();
+            open && tunnel.role == Role::Server && tunnel.streams.is_empty()
+        };
+        let idle = self.tunnels.iter_mut().filter(|(_, tunnel)| is_idle(tunnel));
+        let mut idle: Vec<_> = idle.map(|(key, tunnel)| (tunnel.life.idle_since(), key)).collect();
+        let Some(excess) = idle.len().checked_sub(most).filter(|excess| *excess > 0) else {
+            return;
+        };
+        idle.sort_unstable_by_key(|(since, _)| *since);
+        tracing::warn!(
+            idle = idle.len(),
+            most,
+            "peers have too many tunnels open that carry nothing; closing those idle longest"
+        );
+        for (_, key) in idle.into_iter().take(excess) {
+            self.count_given_up("idle");
+            self.retire_tunnel(key);
+        }
     }
 
     /// While nothing changes, nobody looks at what waits for a change; what has given up meanwhile must not gather there.
@@ -108,8 +134,8 @@ impl Loop {
                     tunnel,
                     "the peer does not begin to speak HTTP/2, or does not acknowledge our settings",
                 );
-                self.flush_tunnel(key);
-                self.lose_tunnel(key, &failure);
+                self.complain(key, &failure.to_string(), 0);
+                self.dismiss_tunnel(key, &failure);
             }
             Act::Silent => {
                 let failure = lost(tunnel, "the peer does not answer pings");

@@ -45,6 +45,8 @@ pub(super) struct Tunnel {
     pub(super) streams: FxHashMap<StreamId, FlowKey>,
     /// Bytes that its flows hold.
     pub(super) held: usize,
+    /// Bytes that the peer has not taken, as they were last counted.
+    pub(super) unsent: usize,
     /// What the certificates at both ends allow.
     pub(super) proof: Proof,
     /// Whether it takes streams, and when it ends.
@@ -100,6 +102,7 @@ impl Tunnel {
             key_exchange: None,
             streams: FxHashMap::default(),
             held: 0,
+            unsent: 0,
             proof: Proof::default(),
             life: Life::new(role, number, now),
             outgoing: Backlog::default(),

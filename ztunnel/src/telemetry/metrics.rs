@@ -32,8 +32,12 @@ pub(crate) struct ProxyMetrics {
     pub(crate) fallback_connections: Counter,
     /// Tunnels that were opened, by role (`client` dialled, `server` accepted) and by how keys were exchanged.
     pub(crate) tunnels_opened: Family<[(&'static str, &'static str); 2], Counter>,
-    /// Tunnels that ended before their connections did, by reason: `certificate`, `silent`, `lost`.
+    /// Tunnels that ended before their connections did, by reason: `certificate`, `silent`, `memory` (the peer does not take
+    /// what is for it), `idle` (too many without a connection).
     pub(crate) tunnels_given_up: Family<[(&'static str, &'static str); 1], Counter>,
+    /// Tunnels that were ended because the peer broke a rule or exceeded a limit, by which: see
+    /// `culvert_hbone::ProtocolError::name`.
+    pub(crate) peer_violations: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
 impl ProxyMetrics {
@@ -103,6 +107,11 @@ impl ProxyMetrics {
             "culvert_ztunnel_tunnels_given_up",
             "Tunnels that took no new connections any more, or were cut, before they were idle",
             metrics.tunnels_given_up.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_peer_violations",
+            "Tunnels that were ended because the peer broke a rule of the protocol or exceeded a limit, by which",
+            metrics.peer_violations.clone(),
         );
         metrics
     }

@@ -10,6 +10,9 @@ use crate::{Config, ErrorCode, Limit, Role, Seal, StreamId, hpack};
 /// A PING of our own that marks the moment from which on no peer can be unaware of our GOAWAY.
 pub(super) const DRAIN_PING: [u8; 8] = *b"culvert!";
 
+/// WINDOW_UPDATEs that come with a new stream: one that makes its window larger than usual, one for the connection.
+pub(super) const UPDATES_OF_STREAM: u32 = 2;
+
 /// Settings (RFC 9113 section 6.5.2).
 pub(super) mod setting {
     pub(crate) const HEADER_TABLE_SIZE: u16 = 1;
@@ -88,12 +91,17 @@ pub(super) struct Core<S: Seal> {
     pub(super) next: u32,
     /// Server: the highest stream that the peer opened.
     pub(super) last_peer: u32,
+    /// Server: the latest streams that the peer passed over, from and before: it may not open them any more.
+    pub(super) passed_over: (u32, u32),
     pub(super) leaving: Leaving,
     /// The peer said GOAWAY.
     pub(super) peer_leaving: bool,
     pub(super) early_resets: u32,
     pub(super) pending_answers: u32,
     pub(super) idle_frames: u32,
+    /// WINDOW_UPDATEs that the peer may still send before something calls for more. What it may is not lost while it sends none: a
+    /// window's worth of data can be on its way before the first of them comes.
+    pub(super) window_updates: u32,
 }
 
 impl<S: Seal> Core<S> {
@@ -127,11 +135,13 @@ impl<S: Seal> Core<S> {
             block: None,
             next: 1,
             last_peer: 0,
+            passed_over: (0, 0),
             leaving: Leaving::No,
             peer_leaving: false,
             early_resets: 0,
             pending_answers: 0,
             idle_frames: 0,
+            window_updates: config.max_window_updates,
             config,
         };
         core.greet();
@@ -257,6 +267,17 @@ impl<S: Seal> Core<S> {
         } else {
             Ok(())
         }
+    }
+
+    /// The peer gave window.
+    pub(super) fn window_updated(&mut self) -> Result<(), Limit> {
+        self.window_updates = self.window_updates.checked_sub(1).ok_or(Limit::WindowUpdates)?;
+        Ok(())
+    }
+
+    /// So many more WINDOW_UPDATEs are nothing unusual now.
+    pub(super) fn expect_window_updates(&mut self, count: u32) {
+        self.window_updates = self.window_updates.saturating_add(count);
     }
 
     pub(super) fn new_stream(&self) -> Stream {

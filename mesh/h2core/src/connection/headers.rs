@@ -1,5 +1,5 @@
 //! Header blocks: what opens streams, answers them and may end them (RFC 9113 sections 6.2, 6.10 and 8.1).
-use super::core::{Core, Leaving, PartialBlock};
+use super::core::{Core, Leaving, PartialBlock, UPDATES_OF_STREAM};
 use crate::frame::{self, Header, flag};
 use crate::header::Gathered;
 use crate::{ErrorCode, Limit, ProtocolError, Role, Seal, Sink, StreamId};
@@ -77,6 +77,10 @@ impl<S: Seal> Core<S> {
                 Role::Server if id.0 > self.last_peer && self.leaving != Leaving::Final => {
                     self.requested(id, gathered, end, sink)
                 }
+                // RFC 9113 section 5.1.1: it was closed when a higher one was opened.
+                Role::Server if (self.passed_over.0..self.passed_over.1).contains(&id.0) => {
+                    Err(header.unexpected("streams are opened in ascending order"))
+                }
                 // Of a stream that is gone, or was opened after our last word.
                 _ => Ok(self.idle_frame()?),
             };
@@ -112,6 +116,9 @@ impl<S: Seal> Core<S> {
         end: bool,
         sink: &mut impl Sink<'b>,
     ) -> Result<(), ProtocolError> {
+        if id.0 > self.last_peer + 2 {
+            self.passed_over = (self.last_peer + 1, id.0);
+        }
         self.last_peer = id.0;
         self.idle_frames = 0;
         if self.output.is_flooded() {
@@ -123,6 +130,7 @@ impl<S: Seal> Core<S> {
             return Ok(());
         }
         self.streams.insert(id, self.new_stream());
+        self.expect_window_updates(UPDATES_OF_STREAM);
         sink.request(id, gathered.request());
         if end {
             self.remote_ended(id, sink);

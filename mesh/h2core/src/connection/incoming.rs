@@ -33,6 +33,10 @@ impl<S: Seal> Core<S> {
                     return Err(header.unexpected("belongs on a stream"));
                 }
                 self.idle_frame()?;
+                if header.size != 5 && !self.streams.contains_key(&StreamId(header.stream)) {
+                    // There is no stream that could be reset for it (RFC 9113 section 5.4.2).
+                    return Err(header.wrong_size());
+                }
                 if header.size != 5 {
                     return self.fail_stream(StreamId(header.stream), ErrorCode::FrameSizeError, sink);
                 }
@@ -135,6 +139,7 @@ impl<S: Seal> Core<S> {
         sink: &mut impl Sink<'b>,
     ) -> Result<(), ProtocolError> {
         let increment = i64::from(number(header, payload)? & flow::MAX);
+        self.window_updated()?;
         if header.stream == 0 {
             if increment == 0 {
                 return Err(header.unexpected("window update of nothing"));

@@ -2,9 +2,16 @@
 use std::io::{self, IoSliceMut};
 
 use super::Fill;
-use super::core::{Core, Leaving};
+use super::core::{Core, Leaving, UPDATES_OF_STREAM};
 use crate::frame::{Kind, MAX_SENT, flag};
 use crate::{ErrorCode, OpenError, Role, Seal, StreamId, flow, hpack};
+
+/// WINDOW_UPDATEs that a frame of data may lead to: implementations give credit for 4 KiB and more of our 16, on the stream and on the
+/// connection. Twice that.
+const UPDATES_OF_FRAME: u32 = 16;
+/// Data of a frame that calls for WINDOW_UPDATEs although it used the window up. Peers whose windows are that small all the time are
+/// served; more than it costs them it does not cost us.
+const WORTH_AN_UPDATE: usize = 64;
 
 impl<S: Seal> Core<S> {
     pub(super) fn is_going_away(&self) -> bool {
@@ -35,6 +42,7 @@ impl<S: Seal> Core<S> {
         let id = StreamId(self.next);
         self.next += 2;
         self.streams.insert(id, self.new_stream());
+        self.expect_window_updates(UPDATES_OF_STREAM);
         self.send_headers(id, list(), false);
         Ok(id)
     }
@@ -102,8 +110,13 @@ impl<S: Seal> Core<S> {
             return Ok(Fill::End);
         }
         self.send.take(n);
-        if let Some(stream) = self.streams.get_mut(&id) {
+        let open = self.streams.get_mut(&id).map_or(0, |stream| {
             stream.send.take(n);
+            stream.send.available()
+        });
+        // What was cut off by a window that had just been opened a little calls for nothing.
+        if n >= WORTH_AN_UPDATE || (open > 0 && self.send.available() > 0) {
+            self.expect_window_updates(UPDATES_OF_FRAME * (n / MAX_SENT + 1) as u32);
         }
         Ok(Fill::Bytes(n))
     }

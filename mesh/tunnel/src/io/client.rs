@@ -367,7 +367,7 @@ impl Waiter {
             .collect();
         let asked = match tunnel.map(|tunnel| tunnel.open(&self.authority, &headers)) {
             Some(Ok(asking)) => Ok(asking),
-            Some(Err(error @ OpenError::TooLarge(_))) => Err(Failure::BadRequest(error.to_string().into())),
+            Some(Err(error @ OpenError::TooLarge(_))) => Err(Failure::bad_request(&error)),
             Some(Err(error)) => Err(Failure::TunnelLost(error.to_string().into())),
             None => Err(Failure::TunnelLost("it has ended".into())),
         };

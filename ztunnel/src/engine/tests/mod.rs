@@ -1,6 +1,7 @@
 //! Two loops over loopback, with real TLS and real sockets. What needs Culvert's kernel programs is in the end-to-end
 //! tests.
 
+mod abuse;
 mod carry;
 mod change;
 mod last_bytes;

@@ -2,7 +2,7 @@
 use super::{CONNECT, Connection};
 use super::{Event, GOOD, feed, frame, request, server};
 use crate::frame::PREFACE;
-use crate::{BadHeaders, Config, ErrorCode, Limit, Plain, ProtocolError, Role};
+use crate::{BadHeaders, Config, ErrorCode, Limit, Plain, ProtocolError, Role, StreamId};
 
 /// Small limits, so that tests are short.
 fn strict() -> Config {
@@ -10,6 +10,7 @@ fn strict() -> Config {
         max_early_resets: 10,
         max_pending_answers: 10,
         max_idle_frames: 10,
+        max_window_updates: 10,
         max_header_list: 1000,
         ..Config::default()
     }
@@ -27,7 +28,7 @@ fn repeat(times: u32, frames: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
 #[test]
 fn rules_of_the_connection() {
     let unexpected = ErrorCode::ProtocolError;
-    let cases: [(&str, Vec<u8>, ErrorCode); 24] = [
+    let cases: [(&str, Vec<u8>, ErrorCode); 25] = [
         ("DATA on stream 0", frame(0, 0, 0, b"a"), unexpected),
         ("DATA on an idle stream", frame(0, 0, 1, b"a"), unexpected),
         ("DATA on an even stream", frame(0, 0, 2, b"a"), unexpected),
@@ -85,6 +86,11 @@ fn rules_of_the_connection() {
         (
             "frame of 2 MiB",
             frame(0, 0, 1, &vec![0; 2 << 20]),
+            ErrorCode::FrameSizeError,
+        ),
+        (
+            "PRIORITY of 4 bytes without its stream",
+            frame(2, 0, 1, &[0; 4]),
             ErrorCode::FrameSizeError,
         ),
         (
@@ -158,6 +164,59 @@ fn floods() {
         feed(&mut server, repeat(9, |_| frame(6, 0, 0, &[0; 8]))).unwrap();
         let n = server.output().len();
         server.written(n);
+    }
+}
+
+#[test]
+fn window_update_floods() {
+    let updates = Err(Limit::WindowUpdates.into());
+    let update = |stream: u32| frame(8, 0, stream, &[0, 0, 0, 1]);
+    assert_eq!(verdict(repeat(11, |_| update(0))), updates);
+    let open = |frames: Vec<u8>| [request(1, 4, &GOOD), frames].concat();
+    assert_eq!(verdict(open(repeat(13, |_| update(1)))), updates);
+    // Of a stream that is gone.
+    let gone = [request(1, 4, &GOOD), frame(3, 0, 1, &[0, 0, 0, 8])].concat();
+    assert_eq!(verdict([gone, repeat(13, |_| update(1))].concat()), updates);
+}
+
+/// A window that is opened by a byte at a time has a frame sent for each byte.
+#[test]
+fn data_is_not_sent_byte_by_byte_for_ever() {
+    let no_window = frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let mut server = server(&strict());
+    feed(&mut server, [no_window, request(1, 4, &GOOD)].concat()).unwrap();
+    let id = StreamId(1);
+    server.respond(id, 200, &[], false);
+    let mut sent = 0;
+    let error = (0..100).find_map(|_| {
+        let result = feed(&mut server, frame(8, 0, 1, &[0, 0, 0, 1]));
+        sent += server.send(id, &[7; 100]);
+        result.err()
+    });
+    assert_eq!(error, Some(Limit::WindowUpdates.into()));
+    assert!(sent <= 12, "{sent} bytes");
+}
+
+/// Peers that give window back for whatever comes, however little that is, are as good as others.
+#[test]
+fn window_that_is_given_back_for_data_is_no_flood() {
+    let mut server = server(&strict());
+    feed(&mut server, request(1, 4, &GOOD)).unwrap();
+    let id = StreamId(1);
+    server.respond(id, 200, &[], false);
+    for size in [1usize, 100, 5_000].into_iter().cycle().take(300) {
+        assert_eq!(server.send(id, &vec![7; size]), size);
+        let n = server.output().len();
+        server.written(n);
+        let update = |stream: u32| frame(8, 0, stream, &(size as u32).to_be_bytes());
+        feed(&mut server, [update(1), update(0)].concat()).unwrap();
+    }
+    // All that the window allows is under way before the first credit comes, in small pieces.
+    let window = server.send(id, &vec![7; 1 << 20]);
+    assert!(window > 60_000, "{window}");
+    let update = |stream: u32| frame(8, 0, stream, &[0, 0, 0x10, 0]);
+    for _ in 0..window >> 12 {
+        feed(&mut server, [update(1), update(0)].concat()).unwrap();
     }
 }
 
@@ -286,6 +345,10 @@ fn later_rules_of_the_connection() {
     let connect_protocol = |value: u8| frame(4, 0, 0, &[0, 8, 0, 0, 0, value]);
     let cases = [
         ("PRIORITY on stream 0", frame(2, 0, 0, &[0; 5])),
+        (
+            "a stream that was passed over",
+            [request(1, 5, &GOOD), request(7, 5, &GOOD), request(5, 5, &GOOD)].concat(),
+        ),
         ("GOAWAY that takes streams back in", [goaway(3), goaway(5)].concat()),
         (
             "extended CONNECT taken back",

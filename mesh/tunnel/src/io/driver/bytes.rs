@@ -8,9 +8,10 @@ use std::{
     time::Instant,
 };
 
+use culvert_hbone::{ProtocolError, TlsError};
 use tokio::io::ReadBuf;
 
-use super::{Change, Driver, ROUNDS};
+use super::{Change, Driver, ROUNDS, Stage};
 use crate::{
     failure::Failure,
     io::{clock::now, socket::Socket, state::State},
@@ -115,23 +116,41 @@ impl<S: Socket> Driver<S> {
             }
             self.doubt_at = None;
             let bytes = &mut buffer[..have + n];
-            let used = self.receive(state, bytes, wakers, now)?;
+            let used = self.receive(state, bytes, wakers, now);
             self.partial.clear();
             self.partial.extend_from_slice(&bytes[used..]);
             Ok((true, state.connection.is_closed()))
         })
     }
 
+    /// Acts on what the peer said, and returns how much of it is used up. A peer that breaks a rule loses its streams at once, and is
+    /// told why before the tunnel ends.
     pub(super) fn receive(
-        &self,
+        &mut self,
         state: &mut State,
         bytes: &mut [u8],
         wakers: &mut Vec<Waker>,
         now: Instant,
-    ) -> Result<usize, Failure> {
-        state
-            .receive(bytes, wakers, now)
-            .map_err(|error| Failure::protocol(self.peer.address, &error))
+    ) -> usize {
+        let all = bytes.len();
+        match state.receive(bytes, wakers, now) {
+            Ok(used) => used,
+            // It was told before, and the rest of what it says is of no interest.
+            Err(_) if self.stage != Stage::Open => all,
+            Err(error) => {
+                // A peer that gives up, for whatever reason, breaks no rule.
+                if !matches!(error, ProtocolError::Tls(TlsError::Alert(_))) {
+                    tracing::warn!(
+                        peer = %self.peer.address, identity = %self.peer.identity, role = ?self.role,
+                        streams = state.streams.len(), "a peer misbehaves; its tunnel is closed: {error}"
+                    );
+                }
+                state.life.retire(0, now);
+                state.end(Failure::protocol(self.peer.address, &error), wakers);
+                self.part(state, now);
+                all
+            }
+        }
     }
 
     /// Reads to the end what the peer of a closed tunnel still says. Returns whether it has ended.

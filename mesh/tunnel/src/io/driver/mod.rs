@@ -201,7 +201,7 @@ impl<S: Socket> Driver<S> {
         }
         if std::mem::take(&mut self.unseen) {
             let mut early = std::mem::take(&mut self.partial);
-            let used = self.receive(state, &mut early, wakers, now)?;
+            let used = self.receive(state, &mut early, wakers, now);
             early.drain(..used);
             self.partial = early;
         }

@@ -119,8 +119,12 @@ impl State {
             self.connection.reset(id, ErrorCode::RefusedStream);
         }
         for (id, error) in todo.refuse {
+            let malformed = error.is_malformed();
             self.connection
-                .respond(id, error.status(), &[(REASON_HEADER, &error.to_string())], true);
+                .respond(id, error.status(), &[(REASON_HEADER, &error.to_string())], !malformed);
+            if malformed {
+                self.connection.reset(id, ErrorCode::ProtocolError);
+            }
         }
         for id in todo.writable {
             self.enter(id);
