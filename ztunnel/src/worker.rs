@@ -114,7 +114,7 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
         credentials: Arc::clone(&published.credentials),
         asks,
         socket_requests,
-        telemetry: Telemetry::new(),
+        telemetry: Telemetry::new(cli.metrics.settings()),
     });
     let limits = Limits {
         idle: cli.engine.tunnel_idle,

@@ -27,6 +27,7 @@ impl Loop {
             self.look_at_tunnel(key);
         }
         self.publish_held();
+        self.publish_load();
         for (_, flow) in self.flows.iter_mut() {
             if let Some(record) = &mut flow.record {
                 record.publish();

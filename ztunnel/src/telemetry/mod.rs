@@ -1,14 +1,19 @@
 //! What the worker tells of itself: of the connections it carries (`culvert_accounting`), of its way to the controller
-//! (`culvert_control`), and of its own ([`ProxyMetrics`]).
+//! (`culvert_control`), of its own ([`ProxyMetrics`]), of what is open ([`LoadMetrics`]) and of what policies denied
+//! ([`PolicyDenials`]).
 
+mod denials;
+mod load;
 mod metrics;
 
 use std::sync::Arc;
 
 use culvert_accounting::Accounting;
 use culvert_control::ControlMetrics;
-use culvert_telemetry::prometheus::registry::Registry;
+use culvert_telemetry::{prometheus::registry::Registry, tcp::TcpSettings};
 
+pub(crate) use denials::PolicyDenials;
+pub(crate) use load::{Load, LoadMetrics};
 pub(crate) use metrics::ProxyMetrics;
 
 /// What the names of the worker's own metrics begin with.
@@ -20,17 +25,21 @@ pub(crate) struct Telemetry {
     accounting: Arc<Accounting>,
     control: ControlMetrics,
     proxy: ProxyMetrics,
+    load: LoadMetrics,
+    denials: PolicyDenials,
     registry: Arc<Registry>,
 }
 
 impl Telemetry {
     /// Nothing has happened yet.
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(connections: TcpSettings) -> Arc<Self> {
         let mut registry = Registry::default();
         Arc::new(Self {
-            accounting: Accounting::register(&mut registry),
+            accounting: Accounting::register(&mut registry, connections),
             control: ControlMetrics::register(&mut registry, PREFIX),
             proxy: ProxyMetrics::register(&mut registry),
+            load: LoadMetrics::register(&mut registry),
+            denials: PolicyDenials::register(&mut registry),
             registry: Arc::new(registry),
         })
     }
@@ -48,6 +57,16 @@ impl Telemetry {
     /// Of the loops.
     pub(crate) fn proxy(&self) -> &ProxyMetrics {
         &self.proxy
+    }
+
+    /// What the loops have open.
+    pub(crate) fn load(&self) -> &LoadMetrics {
+        &self.load
+    }
+
+    /// What policies denied.
+    pub(crate) fn denials(&self) -> &PolicyDenials {
+        &self.denials
     }
 
     /// All metrics, to be served.
