@@ -14,7 +14,7 @@ pub(crate) use options::Options;
 use std::process::ExitCode;
 
 /// What runs in pods in `tests/tests/real_*.rs`. Where a package has the program without the service, it is that one.
-const APPLICATIONS: [&str; 7] = [
+const APPLICATIONS: [&str; 8] = [
     "mariadb-server-core",
     "mariadb-client-core",
     "postgresql",
@@ -22,6 +22,7 @@ const APPLICATIONS: [&str; 7] = [
     "nats-server",
     "python3-aiosmtpd",
     "curl",
+    "prometheus",
 ];
 
 /// Runs it all. The last line of all output is `N passed, N failed`, unless something prevents the tests.

@@ -9,6 +9,9 @@ use culvert_telemetry::prometheus::{
 };
 use prost::Message as _;
 
+/// Types of resources, as metrics name them.
+const TYPES: [&str; 4] = ["address", "authorization", "roots", "mesh"];
+
 /// Metrics of the way to the controller. Clones count together.
 #[derive(Clone, Debug, Default)]
 pub struct ControlMetrics {
@@ -102,6 +105,25 @@ impl ControlMetrics {
             "End of a certificate's validity, unix time",
             metrics.certificate_expiry.clone(),
         );
+        metrics.show_zeros();
         metrics
+    }
+
+    /// Shows what has not happened yet, so that its first time is an increase.
+    fn show_zeros(&self) {
+        for kind in TYPES {
+            for family in [
+                &self.responses,
+                &self.nacks,
+                &self.received,
+                &self.received_bytes,
+                &self.rejected,
+            ] {
+                drop(family.get_or_create(&[("type", kind)]));
+            }
+        }
+        for outcome in ["signed", "failed"] {
+            drop(self.certificate_requests.get_or_create(&[("outcome", outcome)]));
+        }
     }
 }

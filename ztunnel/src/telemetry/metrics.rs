@@ -1,5 +1,6 @@
 //! Metrics of the loops and of the process that they run in.
 
+use culvert_state::Denial;
 use culvert_telemetry::prometheus::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
@@ -30,7 +31,7 @@ pub(crate) struct ProxyMetrics {
     pub(crate) denied_connections: Family<[(&'static str, &'static str); 1], Counter>,
     /// Tunnels that were opened, by role (`client` dialled, `server` accepted) and by how keys were exchanged.
     pub(crate) tunnels_opened: Family<[(&'static str, &'static str); 2], Counter>,
-    /// Tunnels that ended before their connections did, by reason: `certificate`, `silent`, `lost`.
+    /// Tunnels that ended before their connections did, by reason: `certificate`, `silent`.
     pub(crate) tunnels_given_up: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
@@ -97,6 +98,22 @@ impl ProxyMetrics {
             "Tunnels that took no new connections any more, or were cut, before they were idle",
             metrics.tunnels_given_up.clone(),
         );
+        metrics.show_zeros();
         metrics
+    }
+
+    /// Shows what has not happened yet, so that its first time is an increase.
+    fn show_zeros(&self) {
+        let of_one = |family: &Family<[(&'static str, &'static str); 1], Counter>, name, values: &[&'static str]| {
+            for value in values {
+                drop(family.get_or_create(&[(name, *value)]));
+            }
+        };
+        of_one(&self.refused_tunnels, "reason", &["rate", "handshake"]);
+        of_one(&self.refused_streams, "reason", &["memory", "streams", "certificate"]);
+        of_one(&self.tunnels_given_up, "reason", &["certificate", "silent"]);
+        of_one(&self.denied_connections, "reason", &Denial::REASONS);
+        let outcomes = ["met", "refused", "silent", "gone", "unheld"];
+        of_one(&self.held_connections, "outcome", &outcomes);
     }
 }
