@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
+use culvert_telemetry::Logging;
 
 use crate::cli::{Cli, Command};
 
@@ -21,11 +22,14 @@ fn main() -> ExitCode {
         let missing = "--node <NODE> is missing: the name of this node, as in the pods' spec.nodeName";
         Cli::command().error(ErrorKind::MissingRequiredArgument, missing).exit();
     }
-    if let Err(error) = culvert_telemetry::init("culvert-agent", cli.log_format, &cli.log) {
-        eprintln!("culvert-agent: {error}");
-        return ExitCode::from(2);
-    }
-    match start(&cli) {
+    let logging = match culvert_telemetry::init("culvert-agent", cli.log_format, &cli.log) {
+        Ok(logging) => logging,
+        Err(error) => {
+            eprintln!("culvert-agent: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match start(&cli, logging) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "the agent ends");
@@ -34,13 +38,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(cli: &Cli) -> Result<()> {
+fn start(cli: &Cli, logging: Logging) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the runtime")?;
     match &cli.command {
-        None => runtime.block_on(run::run(cli)),
+        None => runtime.block_on(run::run(cli, logging)),
         Some(Command::FreeNode(args)) => free_node::run(args),
         Some(Command::AnnounceRemoval(args)) => runtime.block_on(announce::run(args)),
     }

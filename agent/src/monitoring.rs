@@ -7,7 +7,7 @@ use std::{
 
 use culvert_proto::zds::Version;
 use culvert_telemetry::{
-    Response, Routes,
+    Logging, Response, Routes,
     prometheus::{
         collector::Collector,
         encoding::{DescriptorEncoder, EncodeMetric},
@@ -35,6 +35,7 @@ pub fn routes(
     status: watch::Receiver<Arc<Status>>,
     departure: watch::Receiver<Departure>,
     cluster: Option<Cluster>,
+    logging: Logging,
 ) -> Routes {
     let mut registry = Registry::default();
     if let Some(cluster) = &cluster {
@@ -53,6 +54,9 @@ pub fn routes(
     let left = departure.clone();
     Routes::new()
         .metrics(Arc::new(registry))
+        .logging(logging)
+        .profiles()
+        .quit()
         .get_local("/pods", move |_| {
             let Departure { leaving, left } = *departure.borrow();
             let mut page = status.borrow().json(&node);

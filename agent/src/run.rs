@@ -28,7 +28,7 @@ use culvert_net::{
     Netns,
     capability::{self, Capability},
 };
-use culvert_telemetry::Listeners;
+use culvert_telemetry::{Listeners, Logging};
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
@@ -43,7 +43,7 @@ const LAST_LEAVE: Duration = Duration::from_secs(25);
 const SUCCESSOR: Duration = Duration::from_secs(60);
 
 /// Runs until SIGTERM or SIGINT.
-pub(crate) async fn run(cli: &Cli) -> Result<()> {
+pub(crate) async fn run(cli: &Cli, logging: Logging) -> Result<()> {
     let mut signals = Signals::new()?;
     capability::require(&[
         (
@@ -67,7 +67,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<()> {
             let Some((listeners, _lock)) = our_turn(cli, listeners, &mut signals).await? else {
                 return Ok(());
             };
-            let node = Node::open(cli, listeners)?;
+            let node = Node::open(cli, listeners, logging)?;
             node.serve(cli, source, leaving, None, signals.next()).await?;
         }
         None => {
@@ -77,7 +77,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<()> {
                 return Ok(());
             };
             let source = KubernetesPods::open(&cli.node, &cli.kubernetes).await?;
-            let node = Node::open(cli, listeners)?;
+            let node = Node::open(cli, listeners, logging)?;
             node.exempt_itself();
             let cluster = Cluster::open(cli, client, &source, leave, leaving.clone())?;
             let end = cluster.end(cli, &mut signals);
@@ -90,18 +90,20 @@ pub(crate) async fn run(cli: &Cli) -> Result<()> {
 /// What every agent has.
 struct Node {
     listeners: Listeners,
+    logging: Logging,
     server: Server,
     kernel: Arc<Mutex<Kernel>>,
 }
 
 impl Node {
-    fn open(cli: &Cli, listeners: Listeners) -> Result<Self> {
+    fn open(cli: &Cli, listeners: Listeners, logging: Logging) -> Result<Self> {
         let server =
             Server::bind(&cli.zds_socket).with_context(|| format!("--zds-socket {}", cli.zds_socket.display()))?;
         let mut kernel = Kernel::open(&cli.kernel_config()).context("load the kernel programs")?;
         kernel.spawn_log().context("follow the kernel programs' log")?;
         Ok(Self {
             listeners,
+            logging,
             server,
             kernel: Arc::new(Mutex::new(kernel)),
         })
@@ -137,7 +139,14 @@ impl Node {
         let departure = cluster.map_or_else(watch::Sender::default, |cluster| cluster.departure.clone());
         let shown = cluster.map(|cluster| cluster.shown.clone());
         let kernel = Arc::clone(&self.kernel);
-        let pages = monitoring::routes(cli.node.clone(), kernel, status.clone(), departure.subscribe(), shown);
+        let pages = monitoring::routes(
+            cli.node.clone(),
+            kernel,
+            status.clone(),
+            departure.subscribe(),
+            shown,
+            self.logging.clone(),
+        );
         let beside = async {
             match cluster {
                 Some(cluster) => cluster.run(cli, status).await,

@@ -31,7 +31,7 @@ fn token(state_dir: &std::path::Path, node: &str) -> anyhow::Result<()> {
 fn serve(flags: culvert_controller::flags::Serve) -> anyhow::Result<()> {
     let logging = culvert_telemetry::init("culvert-controller", flags.log_format, &flags.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(run::run(flags, Clock::system()));
+    let outcome = runtime.block_on(run::run(flags, Clock::system(), Some(logging.clone())));
     // Tasks that hold on to a slow client are not waited for.
     runtime.shutdown_background();
     logging.flush();

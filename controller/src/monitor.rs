@@ -5,7 +5,7 @@ use std::sync::Arc;
 use culvert_telemetry::prometheus::metrics::counter::Counter;
 use culvert_telemetry::prometheus::metrics::gauge::Gauge;
 use culvert_telemetry::prometheus::registry::Registry;
-use culvert_telemetry::{Response, Routes};
+use culvert_telemetry::{Logging, Response, Routes};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -89,12 +89,18 @@ pub(crate) struct Sources {
 }
 
 /// The pages.
-pub(crate) fn routes(sources: Sources, registry: Registry) -> Routes {
+pub(crate) fn routes(sources: Sources, registry: Registry, logging: Option<Logging>) -> Routes {
     let trials = sources.trials.clone();
     let sources = Arc::new(sources);
     let (status, findings, ready) = (Arc::clone(&sources), Arc::clone(&sources), Arc::clone(&sources));
-    Routes::new()
+    let routes = match logging {
+        Some(logging) => Routes::new().logging(logging),
+        None => Routes::new(),
+    };
+    routes
         .metrics(Arc::new(registry))
+        .profiles()
+        .quit()
         .get_local("/status", move |_| Response::json(&status.status()))
         .get_local("/findings", move |_| Response::json(&findings.findings()))
         .post_local("/policy-test", policy_test::LONGEST_QUESTION, move |request| {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use culvert_objects::{Defaults, Directory, Loaded};
 use culvert_telemetry::prometheus::registry::Registry;
-use culvert_telemetry::{ListenError, Listeners};
+use culvert_telemetry::{ListenError, Listeners, Logging};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
@@ -70,12 +70,13 @@ fn tokens(state_dir: &Path) -> Tokens {
     Tokens::new(state_dir.join("tokens"))
 }
 
-/// Serves until SIGTERM or SIGINT, by the time that `clock` tells; a second signal ends it at once.
+/// Serves until SIGTERM or SIGINT, by the time that `clock` tells; a second signal ends it at once. The page `/logging` acts on
+/// `logging`.
 ///
 /// # Errors
 /// When it cannot begin, or a listener fails.
-pub async fn run(flags: Serve, clock: Clock) -> Result<(), RunError> {
-    Ok(run_until_signal(flags, &clock, None).await?)
+pub async fn run(flags: Serve, clock: Clock, logging: Option<Logging>) -> Result<(), RunError> {
+    Ok(run_until_signal(flags, &clock, None, logging).await?)
 }
 
 /// As [`run`], with objects that somebody [feeds](crate::source::feed) and an authority in files: for benchmarks.
@@ -83,10 +84,15 @@ pub async fn run(flags: Serve, clock: Clock) -> Result<(), RunError> {
 /// # Errors
 /// As [`run`].
 pub async fn run_fed(flags: Serve, fed: watch::Receiver<Arc<Loaded>>) -> Result<(), RunError> {
-    Ok(run_until_signal(flags, &Clock::system(), Some(fed)).await?)
+    Ok(run_until_signal(flags, &Clock::system(), Some(fed), None).await?)
 }
 
-async fn run_until_signal(flags: Serve, clock: &Clock, fed: Option<watch::Receiver<Arc<Loaded>>>) -> Result<(), Cause> {
+async fn run_until_signal(
+    flags: Serve,
+    clock: &Clock,
+    fed: Option<watch::Receiver<Arc<Loaded>>>,
+    logging: Option<Logging>,
+) -> Result<(), Cause> {
     let mut signals = Signals::new()?;
     if culvert_identity::SpiffeId::new(&flags.trust_domain, "a", "b").is_err() {
         return Err(Cause::TrustDomain(flags.trust_domain));
@@ -167,7 +173,7 @@ async fn run_until_signal(flags: Serve, clock: &Clock, fed: Option<watch::Receiv
         trials,
         stop: stop.clone(),
     };
-    let pages = monitoring.serve(monitor::routes(sources, registry));
+    let pages = monitoring.serve(monitor::routes(sources, registry, logging));
     let tls = setup.serving.tls().map_err(Cause::Tls)?;
     let known = all_is_known(state, stop.clone());
     // Before its streams end, so that they begin again on another connection.

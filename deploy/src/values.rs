@@ -45,6 +45,10 @@ pub struct Config {
     pub cluster_domain: Option<String>,
     /// The namespace whose policies bind everywhere.
     pub root_namespace: Option<String>,
+    /// Labels of the connection metrics that are left out, with commas.
+    pub metric_labels_drop: Option<String>,
+    /// How many series of them a proxy may have.
+    pub metric_series_limit: Option<u32>,
     /// What to log: a level, or a filter.
     pub log: Option<String>,
 }
@@ -249,6 +253,8 @@ impl Config {
             ("cluster-id", self.cluster_id.clone()),
             ("cluster-domain", self.cluster_domain.clone()),
             ("root-namespace", self.root_namespace.clone()),
+            ("metric-labels-drop", self.metric_labels_drop.clone()),
+            ("metric-series-limit", size(self.metric_series_limit)),
             ("log", self.log.clone()),
         ];
         entries

@@ -269,11 +269,13 @@ fn nothing_is_mounted_or_configured_in_vain() {
     ] {
         *size = Some(4096);
     }
+    values.config.metric_series_limit = Some(4096);
     for text in [
         &mut values.config.trust_domain,
         &mut values.config.cluster_id,
         &mut values.config.cluster_domain,
         &mut values.config.root_namespace,
+        &mut values.config.metric_labels_drop,
         &mut values.config.log,
     ] {
         *text = Some("given".to_owned());

@@ -156,6 +156,30 @@ fn the_chart_brings_the_kinds_that_a_cluster_may_lack() {
     assert_eq!(culvert_deploy::crds().unwrap().len(), 4);
 }
 
+/// Dashboards, alerts and monitors are no part of the mesh, and the same whichever way they come.
+#[test]
+fn the_chart_brings_the_dashboards_and_what_the_prometheus_operator_takes() {
+    for file in std::fs::read_dir(here("helm/culvert/dashboards")).unwrap() {
+        let name = file.unwrap().file_name();
+        let texts = ["dashboards", "helm/culvert/dashboards"]
+            .map(|folder| std::fs::read_to_string(here(folder).join(&name)).unwrap());
+        assert_eq!(texts[0], texts[1], "{name:?}");
+    }
+    let settings = ["monitoring.dashboards=true", "monitoring.operator=true"];
+    let mut rendered = helm_as_it_is(&settings);
+    let base = helm_as_it_is(&[]);
+    rendered.retain(|id, _| !base.contains_key(id));
+    let mut shipped = kustomize("dashboards");
+    for file in ["monitors.yaml", "alerts.yaml"] {
+        shipped.extend(parse(&std::fs::read_to_string(here("dashboards").join(file)).unwrap()));
+    }
+    let dashboards = shipped
+        .values()
+        .filter(|object| object["metadata"]["labels"]["grafana_dashboard"] == "1");
+    assert_eq!(dashboards.count(), 3);
+    assert_same(&rendered, &shipped);
+}
+
 #[test]
 fn by_default_all_three_are_the_same() {
     let kustomized = kustomize("daemonset");
@@ -264,6 +288,8 @@ fn helm_and_the_crate_understand_the_same_values() {
     values.config.cluster_id = Some("east".to_owned());
     values.config.cluster_domain = Some("cluster.example".to_owned());
     values.config.root_namespace = Some("culvert-system".to_owned());
+    values.config.metric_labels_drop = Some("source_principal,source_app".to_owned());
+    values.config.metric_series_limit = Some(5000);
     values.config.log = Some("debug".to_owned());
     values.architectures = vec!["arm64".to_owned()];
     values.host_paths.runtime = "/run/k3s/containerd".to_owned();
@@ -282,6 +308,8 @@ fn helm_and_the_crate_understand_the_same_values() {
         "config.clusterId=east",
         "config.clusterDomain=cluster.example",
         "config.rootNamespace=culvert-system",
+        "config.metrics.dropLabels={source_principal,source_app}",
+        "config.metrics.seriesLimit=5000",
         "config.log=debug",
         "hostPaths.runtime=/run/k3s/containerd",
         "hostPaths.cniBin=/var/lib/cni/bin",

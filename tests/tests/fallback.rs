@@ -73,7 +73,9 @@ fn is_direct(town: &Town<'_>) -> bool {
     answer.is_ok_and(|found| {
         // The client's own socket, or one that its proxy made for it.
         let from = probe::address(&found, "server", "accept");
-        seen.clear_flows.keys().any(|(one, other)| *one == from || *other == from)
+        seen.clear_flows
+            .keys()
+            .any(|(one, other)| *one == from || *other == from)
     })
 }
 

@@ -14,7 +14,7 @@ pub(crate) use options::Options;
 use std::process::ExitCode;
 
 /// What runs in pods in `tests/tests/{real_*,dns,bare_clients}.rs`. Where a package has the program without the service, it is that one.
-const APPLICATIONS: [&str; 13] = [
+const APPLICATIONS: [&str; 14] = [
     "mariadb-server-core",
     "mariadb-client-core",
     "postgresql",
@@ -28,6 +28,7 @@ const APPLICATIONS: [&str; 13] = [
     "openjdk-17-jdk-headless",
     "nghttp2-client",
     "nghttp2-proxy",
+    "prometheus",
 ];
 
 /// Runs it all. The last line of all output is `N passed, N failed`, unless something prevents the tests.

@@ -9,7 +9,10 @@ use std::{
 
 use clap::{Args, Parser, ValueEnum};
 use culvert_control::{Caller, Settings};
-use culvert_telemetry::LogFormat;
+use culvert_telemetry::{
+    LogFormat,
+    tcp::{DroppedLabels, TcpSettings},
+};
 use ipnet::IpNet;
 
 /// Culvert's node proxy: carries the TCP traffic of this node's pods through mutual TLS.
@@ -33,6 +36,9 @@ pub(crate) struct Cli {
 
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+
+    #[command(flatten)]
+    pub(crate) metrics: MetricArgs,
 
     /// Where the admin pages listen. They show configuration, so keep them on localhost.
     #[arg(long, env = "CULVERT_ADMIN_LISTEN", default_value = "127.0.0.1:15000")]
@@ -205,6 +211,37 @@ pub(crate) struct EngineArgs {
     pub(crate) tunnel_idle: Duration,
 }
 
+/// The metrics of connections.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MetricArgs {
+    /// Labels of the connection metrics (istio_tcp_...) that are left out, with commas: source_principal,destination_principal.
+    /// Series that differ in nothing else become one.
+    #[arg(
+        long,
+        env = "CULVERT_METRIC_LABELS_DROP",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "LABEL,..."
+    )]
+    pub(crate) metric_labels_drop: DroppedLabels,
+
+    /// How many series of connection metrics there may be. Beyond it, new ones are counted together in one whose labels say
+    /// `overflow`, and culvert_tcp_series_overflows_total grows.
+    #[arg(long, env = "CULVERT_METRIC_SERIES_LIMIT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) metric_series_limit: u32,
+}
+
+impl MetricArgs {
+    /// How connection metrics are kept.
+    pub(crate) fn settings(&self) -> TcpSettings {
+        TcpSettings {
+            dropped: self.metric_labels_drop.clone(),
+            limit: self.metric_series_limit as usize,
+            ..TcpSettings::default()
+        }
+    }
+}
+
 /// How much configuration to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ConfigMode {
@@ -278,6 +315,31 @@ mod tests {
         ] {
             assert!(duration(text).is_err(), "{text:?} must be refused");
         }
+    }
+
+    #[test]
+    fn a_label_that_there_is_not_is_an_error_that_lists_those_that_there_are() {
+        let parse = |labels: &str| {
+            let line = [
+                "culvert-ztunnel",
+                "--node=n",
+                "--controller-ca=c",
+                "--token-file=t",
+                "--metric-labels-drop",
+                labels,
+            ];
+            Cli::try_parse_from(line).map(|cli| cli.metrics.settings().dropped)
+        };
+        let error = parse("source_app,sauce_app").unwrap_err().to_string();
+        assert!(
+            error.contains("`sauce_app`") && error.contains("destination_workload_namespace"),
+            "{error}"
+        );
+        assert_eq!(
+            parse("source_app, source_version").unwrap().to_string(),
+            "source_app,source_version"
+        );
+        assert_eq!(parse("").unwrap(), DroppedLabels::default());
     }
 
     #[test]

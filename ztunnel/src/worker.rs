@@ -116,7 +116,7 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
         asks,
         socket_requests,
         datagram_requests,
-        telemetry: Telemetry::new(),
+        telemetry: Telemetry::new(cli.metrics.settings()),
     });
     let limits = Limits {
         idle: cli.engine.tunnel_idle,

@@ -198,6 +198,8 @@ impl Settings {
         config.cluster_id = self.cluster_id.clone().or_else(|| keep("cluster-id", "Kubernetes"));
         config.cluster_domain = keep("cluster-domain", "");
         config.root_namespace = keep("root-namespace", "");
+        config.metric_labels_drop = keep("metric-labels-drop", "");
+        config.metric_series_limit = keep("metric-series-limit", "").and_then(|limit| limit.parse().ok());
         config.log = keep("log", "info");
         config.exclude_cidrs = list(&self.exclude_cidr, || keep("exclude-cidr", ""));
         config.exclude_ports = list(&self.exclude_port, || keep("exclude-port", ""));

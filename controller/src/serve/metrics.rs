@@ -56,6 +56,8 @@ impl DiscoveryMetrics {
     pub(crate) fn sent(&self, type_url: &str, resources: usize, removals: usize) {
         let label = label(type_url);
         self.responses.get_or_create(&label).inc();
+        // Shown before the first, which is an increase then.
+        drop(self.refusals.get_or_create(&label));
         self.resources.get_or_create(&label).inc_by(resources as u64);
         self.removals.get_or_create(&label).inc_by(removals as u64);
     }

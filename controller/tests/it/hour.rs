@@ -53,7 +53,7 @@ impl Inside {
         ]);
         let (began, at) = (SystemTime::now(), Instant::now());
         let clock = Clock::new(move || began + at.elapsed());
-        let running = tokio::spawn(run::run(flags.serve, clock.clone()));
+        let running = tokio::spawn(run::run(flags.serve, clock.clone(), None));
         let mut inside = Self {
             xds,
             monitoring,

@@ -13,9 +13,11 @@ struct Ends<'a> {
     source_workload: Option<&'a str>,
     source_namespace: Option<&'a str>,
     source_identity: Option<&'a SpiffeId>,
+    source_cluster: Option<&'a str>,
     destination_workload: Option<&'a str>,
     destination_namespace: Option<&'a str>,
     destination_identity: Option<&'a SpiffeId>,
+    destination_cluster: Option<&'a str>,
 }
 
 impl<'a> Ends<'a> {
@@ -28,6 +30,7 @@ impl<'a> Ends<'a> {
         let peer_namespace = peer_namespace.or(peer_identity.map(SpiffeId::namespace));
         // An identity is logged only where a certificate proved it to the other side.
         let own_identity = opening.encrypted.then_some(&pod.identity);
+        let (own_cluster, peer_cluster) = (cluster(opening.own.as_deref()), cluster(peer));
         let (own_name, own_namespace) = (Some(&*pod.name), Some(&*pod.namespace));
         match opening.direction {
             Direction::Outbound => Self {
@@ -35,21 +38,31 @@ impl<'a> Ends<'a> {
                 source_workload: own_name,
                 source_namespace: own_namespace,
                 source_identity: own_identity,
+                source_cluster: own_cluster,
                 destination_workload: peer_name,
                 destination_namespace: peer_namespace,
                 destination_identity: peer_identity,
+                destination_cluster: peer_cluster,
             },
             Direction::Inbound => Self {
                 direction: "inbound",
                 source_workload: peer_name,
                 source_namespace: peer_namespace,
                 source_identity: peer_identity,
+                source_cluster: peer_cluster,
                 destination_workload: own_name,
                 destination_namespace: own_namespace,
                 destination_identity: own_identity,
+                destination_cluster: own_cluster,
             },
         }
     }
+}
+
+fn cluster(workload: Option<&Workload>) -> Option<&str> {
+    workload
+        .map(|workload| &*workload.cluster)
+        .filter(|cluster| !cluster.is_empty())
 }
 
 /// The line of a connection that was open.
@@ -71,6 +84,9 @@ pub(super) fn failed(opening: &Opening, tried_for: Duration, reason: &dyn Displa
 
 fn line(opening: &Opening, what: &str, sent: u64, received: u64, duration: Duration, error: Option<&dyn Display>) {
     let ends = Ends::of(opening);
+    // Istio names a service by its host name alone.
+    let service = opening.service.as_deref();
+    let service = service.map(|service| service.split_once('/').map_or(service, |(_, hostname)| hostname));
     // A field that is `None` does not appear. The two macros differ in nothing but the level.
     macro_rules! say {
         ($level:ident) => {
@@ -81,15 +97,18 @@ fn line(opening: &Opening, what: &str, sent: u64, received: u64, duration: Durat
                 src.workload = ends.source_workload,
                 src.namespace = ends.source_namespace,
                 src.identity = ends.source_identity.map(tracing::field::display),
+                src.cluster = ends.source_cluster,
                 dst.addr = %opening.destination,
                 dst.dialled_addr = opening.dialled.map(tracing::field::display),
                 dst.hbone_addr = opening.hbone_addr.map(tracing::field::display),
-                dst.service = opening.service.as_deref(),
+                dst.service = service,
                 dst.workload = ends.destination_workload,
                 dst.namespace = ends.destination_namespace,
                 dst.identity = ends.destination_identity.map(tracing::field::display),
+                dst.cluster = ends.destination_cluster,
                 bytes_sent = sent,
                 bytes_recv = received,
+                duration = %format_args!("{}ms", duration.as_millis()),
                 duration_ms = duration.as_micros() as f64 / 1000.0,
                 encrypted = opening.encrypted,
                 key_exchange = opening.key_exchange,

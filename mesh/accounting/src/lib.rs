@@ -31,15 +31,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use culvert_telemetry::{prometheus::registry::Registry, tcp::TcpMetrics};
+use culvert_telemetry::{
+    prometheus::registry::Registry,
+    tcp::{ResponseFlags, TcpMetrics, TcpSettings},
+};
 
 pub use open::OpenConnection;
 pub use opening::{Direction, Opening, Peer};
 pub use recent::RecentConnection;
 pub use record::{CloseReason, ConnectionRecord};
-
-/// Series that have not moved for so long, without an open connection, are no longer shown.
-const SERIES_IDLE: Duration = Duration::from_secs(15 * 60);
 
 /// Where all that carry connections report to.
 #[derive(Debug)]
@@ -51,8 +51,8 @@ pub struct Accounting {
 
 impl Accounting {
     /// Nothing has happened yet. The metrics have Istio's names, whichever program reports.
-    pub fn register(registry: &mut Registry) -> Arc<Self> {
-        let tcp = Arc::new(TcpMetrics::new(SERIES_IDLE));
+    pub fn register(registry: &mut Registry, settings: TcpSettings) -> Arc<Self> {
+        let tcp = Arc::new(TcpMetrics::new(settings));
         registry.register_collector(Box::new(Arc::clone(&tcp)));
         Arc::new(Self {
             tcp,
@@ -62,9 +62,9 @@ impl Accounting {
     }
 
     /// A connection could not be opened, though it was tried for so long: its one access log line, and the count of
-    /// failures.
-    pub fn failed(&self, opening: &Opening, tried_for: Duration, reason: &(dyn Display + '_)) {
-        series::with(&self.tcp, opening, |series| series.fail());
+    /// failures, under `flags`.
+    pub fn failed(&self, opening: &Opening, flags: ResponseFlags, tried_for: Duration, reason: &(dyn Display + '_)) {
+        series::with(&self.tcp, opening, flags, |series| series.fail());
         access::failed(opening, tried_for, reason);
     }
 

@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use culvert_telemetry::tcp::TcpSeries;
+use culvert_telemetry::tcp::{ResponseFlags, TcpSeries};
 
 use crate::{
     Accounting, OpenConnection, access,
@@ -40,7 +40,7 @@ pub struct ConnectionRecord {
 
 impl ConnectionRecord {
     fn new(accounting: &Arc<Accounting>, opening: Opening) -> Self {
-        let series = series::with(&accounting.tcp, &opening, |series| {
+        let series = series::with(&accounting.tcp, &opening, ResponseFlags::None, |series| {
             series.open();
             Arc::clone(series)
         });

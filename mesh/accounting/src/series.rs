@@ -8,7 +8,7 @@ use std::{
 
 use culvert_identity::SpiffeId;
 use culvert_state::{Pod, Workload};
-use culvert_telemetry::tcp::{EndLabels, TcpLabels, TcpMetrics, TcpSeries};
+use culvert_telemetry::tcp::{EndLabels, ResponseFlags, SecurityPolicy, TcpLabels, TcpMetrics, TcpSeries};
 use rustc_hash::FxHashMap;
 
 use crate::opening::{Direction, Opening};
@@ -48,6 +48,7 @@ struct Key {
     metrics: *const TcpMetrics,
     direction: Direction,
     encrypted: bool,
+    flags: ResponseFlags,
     pod: Arc<Pod>,
     own: Option<Arc<Workload>>,
     workload: Option<Arc<Workload>>,
@@ -62,6 +63,7 @@ impl Key {
             self.metrics,
             self.direction,
             self.encrypted,
+            self.flags,
             Arc::as_ptr(&self.pod),
             place(&self.own),
             place(&self.workload),
@@ -83,12 +85,18 @@ impl Hash for Key {
     }
 }
 
-/// Does something with the series of a connection.
-pub(super) fn with<R>(metrics: &Arc<TcpMetrics>, opening: &Opening, act: impl FnOnce(&Arc<TcpSeries>) -> R) -> R {
+/// Does something with the series of a connection that was opened, or could not be for the reason that `flags` say.
+pub(super) fn with<R>(
+    metrics: &Arc<TcpMetrics>,
+    opening: &Opening,
+    flags: ResponseFlags,
+    act: impl FnOnce(&Arc<TcpSeries>) -> R,
+) -> R {
     let key = Key {
         metrics: Arc::as_ptr(metrics),
         direction: opening.direction,
         encrypted: opening.encrypted,
+        flags,
         pod: opening.pod.clone(),
         own: opening.own.clone(),
         workload: opening.peer.workload.clone(),
@@ -99,11 +107,11 @@ pub(super) fn with<R>(metrics: &Arc<TcpMetrics>, opening: &Opening, act: impl Fn
         if let Some(series) = known.late.get(&key).filter(|series| !series.expired()) {
             return act(series);
         }
-        act(known.find(key, || metrics.series(labels(opening))))
+        act(known.find(key, || metrics.series(&labels(opening, flags))))
     })
 }
 
-fn labels(opening: &Opening) -> TcpLabels {
+fn labels(opening: &Opening, flags: ResponseFlags) -> TcpLabels {
     let pod = &opening.pod;
     let mut own = end(opening.own.as_deref());
     // What is certain about an own pod, even before the mesh has told of it.
@@ -126,12 +134,19 @@ fn labels(opening: &Opening) -> TcpLabels {
         Direction::Outbound => ("source", own, peer),
         Direction::Inbound => ("destination", peer, own),
     };
+    let security = match (opening.encrypted, flags) {
+        (true, _) => SecurityPolicy::MutualTls,
+        (false, ResponseFlags::None) => SecurityPolicy::None,
+        // It might have been encrypted.
+        (false, _) => SecurityPolicy::Unknown,
+    };
     TcpLabels {
         reporter,
         source,
         destination,
         service: opening.service.clone().unwrap_or_default(),
-        mutual_tls: opening.encrypted,
+        security,
+        flags,
     }
 }
 
@@ -146,5 +161,7 @@ fn end(workload: Option<&Workload>) -> EndLabels {
         canonical_revision: workload.canonical_revision.clone(),
         principal: Arc::default(),
         cluster: workload.cluster.clone(),
+        region: workload.locality.region.clone(),
+        zone: workload.locality.zone.clone(),
     }
 }

@@ -6,7 +6,10 @@ use std::{
 use culvert_identity::SpiffeId;
 use culvert_proto::workload as proto;
 use culvert_state::{Pod, Store, Workload};
-use culvert_telemetry::prometheus::{encoding::text, registry::Registry};
+use culvert_telemetry::{
+    prometheus::{encoding::text, registry::Registry},
+    tcp::{ResponseFlags, TcpSettings},
+};
 use prost::Message as _;
 use serde_json::Value;
 use tracing_subscriber::fmt::MakeWriter;
@@ -57,6 +60,12 @@ pub(crate) fn workload(name: &str) -> Arc<Workload> {
         workload_name: "carts".to_owned(),
         canonical_name: "cart".to_owned(),
         canonical_revision: "v2".to_owned(),
+        cluster_id: "east".to_owned(),
+        locality: Some(proto::Locality {
+            region: "r1".to_owned(),
+            zone: "r1a".to_owned(),
+            ..Default::default()
+        }),
         ..Default::default()
     };
     let mut store = Store::new("", "cluster.local", false);
@@ -101,7 +110,7 @@ pub(crate) fn opening(direction: Direction, peer: &Arc<Workload>) -> Opening {
 
 fn begin() -> (Registry, Arc<Accounting>) {
     let mut registry = Registry::default();
-    let accounting = Accounting::register(&mut registry);
+    let accounting = Accounting::register(&mut registry, TcpSettings::default());
     (registry, accounting)
 }
 
@@ -146,6 +155,11 @@ fn a_connection_is_one_line_and_moves_the_metrics_while_it_is_open() {
         r#"destination_version="v2""#,
         r#"destination_principal="spiffe://cluster.local/ns/shop/sa/cart""#,
         r#"destination_service_name="cart""#,
+        r#"destination_cluster="east""#,
+        r#"destination_region="r1""#,
+        r#"destination_zone="r1a""#,
+        r#"source_zone="unknown""#,
+        r#"response_flags="-""#,
         r#"connection_security_policy="mutual_tls""#,
     ] {
         assert!(closed.contains(pair), "{pair} is not in {closed}");
@@ -161,9 +175,12 @@ fn a_connection_is_one_line_and_moves_the_metrics_while_it_is_open() {
         ("src.identity", "spiffe://cluster.local/ns/shop/sa/web"),
         ("dst.addr", "198.18.0.2:8080"),
         ("dst.hbone_addr", "198.18.0.2:15008"),
-        ("dst.service", "shop/cart.shop.svc.cluster.local"),
+        ("dst.service", "cart.shop.svc.cluster.local"),
         ("dst.workload", "cart-1"),
         ("dst.identity", "spiffe://cluster.local/ns/shop/sa/cart"),
+        ("dst.namespace", "shop"),
+        ("dst.cluster", "east"),
+        ("duration", "0ms"),
     ] {
         assert_eq!(line[field], expected, "{field}");
     }
@@ -210,15 +227,26 @@ fn what_never_opened_is_one_line_too_and_what_was_forgotten_as_well() {
     let peer = workload("cart-1");
     let lines = logged(|| {
         let tried_for = std::time::Duration::from_millis(1500);
-        accounting.failed(&opening(Direction::Outbound, &peer), tried_for, &"connection refused");
+        let opened = opening(Direction::Outbound, &peer);
+        accounting.failed(&opened, ResponseFlags::ConnectFailed, tried_for, &"connection refused");
         drop(accounting.opened(opening(Direction::Outbound, &peer)));
     });
     let errors: Vec<_> = lines.iter().map(|line| line["error"].as_str().unwrap()).collect();
     assert_eq!(errors, ["connection refused", "the proxy let go of the connection"]);
     assert_eq!(lines[0]["duration_ms"], 1500.0);
+    assert_eq!(lines[0]["duration"], "1500ms");
     assert_eq!(lines[0]["dst.dialled_addr"], "198.19.0.1:80");
-    assert!(metric(&registry, "istio_tcp_connections_failed_total")[0].ends_with("} 1"));
-    assert!(metric(&registry, "istio_tcp_connections_opened_total")[0].ends_with("} 1"));
+    for (name, flags) in [
+        ("failed", r#"response_flags="CONNECT""#),
+        ("opened", r#"response_flags="-""#),
+    ] {
+        let series = metric(&registry, &format!("istio_tcp_connections_{name}_total"));
+        let counted: Vec<_> = series.iter().filter(|line| line.ends_with("} 1")).collect();
+        assert!(
+            matches!(counted.as_slice(), [line] if line.contains(flags)),
+            "{name}: {series:?}"
+        );
+    }
     assert!(accounting.connections().is_empty());
     assert_eq!(peer.open.load(Ordering::Relaxed), 0);
 }

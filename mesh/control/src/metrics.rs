@@ -1,9 +1,16 @@
 //! What control counts.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use culvert_proto::discovery::DeltaDiscoveryResponse;
 use culvert_telemetry::prometheus::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
+use prost::Message as _;
+
+/// Types of resources, as metrics name them.
+const TYPES: [&str; 4] = ["address", "authorization", "roots", "mesh"];
 
 /// Metrics of the way to the controller. Clones count together.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +23,14 @@ pub struct ControlMetrics {
     pub subscribed_hosts: Gauge,
     /// Responses of the controller, by type.
     pub(crate) responses: Family<[(&'static str, &'static str); 1], Counter>,
+    /// Responses of which something was refused, by type.
+    pub(crate) nacks: Family<[(&'static str, &'static str); 1], Counter>,
+    /// Resources in them, by type.
+    pub(crate) received: Family<[(&'static str, &'static str); 1], Counter>,
+    /// Their bytes, by type.
+    pub(crate) received_bytes: Family<[(&'static str, &'static str); 1], Counter>,
+    /// When the last one came, in unix seconds.
+    pub(crate) last_response: Gauge,
     /// Resources that were refused, by type.
     pub(crate) rejected: Family<[(&'static str, &'static str); 1], Counter>,
     /// Resources held, by kind.
@@ -27,6 +42,19 @@ pub struct ControlMetrics {
 }
 
 impl ControlMetrics {
+    /// A response has come.
+    pub(crate) fn count(&self, label: [(&'static str, &'static str); 1], response: &DeltaDiscoveryResponse) {
+        self.responses.get_or_create(&label).inc();
+        self.received
+            .get_or_create(&label)
+            .inc_by(response.resources.len() as u64);
+        self.received_bytes
+            .get_or_create(&label)
+            .inc_by(response.encoded_len() as u64);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.last_response.set(now.as_secs() as i64);
+    }
+
     /// Registers them for a program, whose name begins theirs: `culvert_ztunnel` makes
     /// `culvert_ztunnel_controller_connected`.
     pub fn register(registry: &mut Registry, program: &str) -> Self {
@@ -41,6 +69,22 @@ impl ControlMetrics {
             "xds_responses",
             "Responses of the controller",
             metrics.responses.clone(),
+        );
+        registry.register(
+            "xds_nacks",
+            "Responses of which something was refused",
+            metrics.nacks.clone(),
+        );
+        registry.register("xds_resources", "Resources in responses", metrics.received.clone());
+        registry.register(
+            "xds_received_bytes",
+            "Bytes of responses",
+            metrics.received_bytes.clone(),
+        );
+        registry.register(
+            "xds_last_response_timestamp_seconds",
+            "When the controller last answered, unix time",
+            metrics.last_response.clone(),
         );
         registry.register(
             "xds_rejected_resources",
@@ -68,6 +112,25 @@ impl ControlMetrics {
             "End of a certificate's validity, unix time",
             metrics.certificate_expiry.clone(),
         );
+        metrics.show_zeros();
         metrics
+    }
+
+    /// Shows what has not happened yet, so that its first time is an increase.
+    fn show_zeros(&self) {
+        for kind in TYPES {
+            for family in [
+                &self.responses,
+                &self.nacks,
+                &self.received,
+                &self.received_bytes,
+                &self.rejected,
+            ] {
+                drop(family.get_or_create(&[("type", kind)]));
+            }
+        }
+        for outcome in ["signed", "failed"] {
+            drop(self.certificate_requests.get_or_create(&[("outcome", outcome)]));
+        }
     }
 }

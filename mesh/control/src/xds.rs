@@ -199,7 +199,7 @@ impl Configuration {
     fn take(&mut self, response: &DeltaDiscoveryResponse) -> Result<DeltaDiscoveryRequest, String> {
         let metrics = &self.outputs.metrics;
         let label = [("type", short(&response.type_url))];
-        metrics.responses.get_or_create(&label).inc();
+        metrics.count(label, response);
         let (store, rejected, controller) = (&mut self.store, &metrics.rejected, &self.controller);
         let by_hand = &controller.settings().mesh_ranges;
         let ack = self.client.receive(response, |update| {
@@ -213,6 +213,7 @@ impl Configuration {
         });
         let ack = ack.map_err(|error| error.to_string())?;
         if let Some(refusal) = &ack.error_detail {
+            metrics.nacks.get_or_create(&label).inc();
             tracing::error!(reason = refusal.message, "refused configuration");
         }
         let first = self.missing.remove(response.type_url.as_str());

@@ -173,6 +173,18 @@ pub enum Denial {
 }
 
 impl Denial {
+    /// All that [`reason`](Self::reason) may say.
+    pub const REASONS: [&'static str; 8] = [
+        "policy",
+        "not_allowed",
+        "not_known",
+        "policy_missing",
+        "no_endpoint",
+        "no_port",
+        "not_in_registry",
+        "unsupported",
+    ];
+
     /// Why, in a word: metrics count by it.
     pub fn reason(&self) -> &'static str {
         match self {

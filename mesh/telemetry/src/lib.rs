@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`logs`](init) | `tracing` to standard error, as text or JSON, its filter changeable at run time |
 //! | [`tcp`] | connection metrics under Istio's names and labels, whose series expire |
+//! | `profiles` | CPU profiles over HTTP ([`Routes::profiles`]) |
+//! | `process` | the log filter and the end of the process over HTTP ([`Routes::logging`], [`Routes::quit`]) |
 //! | [`server`](serve) | admin pages, metrics and readiness over HTTP; [`Routes`] says which page answers what, [`Listeners`] where |
 //!
 //! Access logs are `tracing` events under the target [`ACCESS`]; they are written by a thread of their own, since a slow
@@ -16,6 +18,8 @@ mod connections;
 mod listeners;
 mod logs;
 mod metrics;
+mod process;
+mod profiles;
 mod routes;
 mod server;
 pub mod tcp;

@@ -1,6 +1,6 @@
 //! Which page answers what.
 
-use std::{net::IpAddr, pin::Pin, sync::Arc};
+use std::{net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -31,8 +31,17 @@ type Later = Pin<Box<dyn Future<Output = Response> + Send>>;
 #[derive(Clone)]
 enum Handler {
     Now(Arc<dyn Fn(&Request) -> Response + Send + Sync>),
-    /// It reads a body, of so many bytes at most, and takes its time.
-    Later(usize, Arc<dyn Fn(Request) -> Later + Send + Sync>),
+    /// It reads a body, or takes its time.
+    Later(Needs, Arc<dyn Fn(Request) -> Later + Send + Sync>),
+}
+
+/// What a page needs more of than others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Needs {
+    /// Bytes of a body that it reads.
+    pub(crate) body: usize,
+    /// Time until it answers, beside what every connection has.
+    pub(crate) time: Duration,
 }
 
 /// Which page answers what.
@@ -189,7 +198,39 @@ impl Routes {
             method: Method::POST,
             path,
             is_local: true,
-            handler: Handler::Later(longest, Arc::new(move |request| Box::pin(page(request)))),
+            handler: later(
+                Needs {
+                    body: longest,
+                    ..Needs::default()
+                },
+                page,
+            ),
+        });
+        self
+    }
+
+    /// A page for GET on loopback that takes its time, so much at most.
+    #[must_use]
+    pub fn get_local_slow<F>(
+        mut self,
+        path: &'static str,
+        time: Duration,
+        page: impl Fn(Request) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Response> + Send + 'static,
+    {
+        self.pages.push(Page {
+            method: Method::GET,
+            path,
+            is_local: true,
+            handler: later(
+                Needs {
+                    time,
+                    ..Needs::default()
+                },
+                page,
+            ),
         });
         self
     }
@@ -218,11 +259,11 @@ impl Routes {
         self
     }
 
-    /// How much of a request's body its page reads.
-    pub(crate) fn longest_body(&self, request: &Request) -> usize {
+    /// What the page of a request needs more of than others.
+    pub(crate) fn needs(&self, request: &Request) -> Needs {
         match self.find(request) {
-            Ok(Handler::Later(longest, _)) => *longest,
-            Ok(Handler::Now(_)) | Err(_) => 0,
+            Ok(Handler::Later(needs, _)) => *needs,
+            Ok(Handler::Now(_)) | Err(_) => Needs::default(),
         }
     }
 
@@ -264,6 +305,13 @@ impl Routes {
             )),
         }
     }
+}
+
+fn later<F>(needs: Needs, page: impl Fn(Request) -> F + Send + Sync + 'static) -> Handler
+where
+    F: Future<Output = Response> + Send + 'static,
+{
+    Handler::Later(needs, Arc::new(move |request| Box::pin(page(request))))
 }
 
 fn percent_decode(text: &str) -> String {

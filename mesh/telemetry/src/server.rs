@@ -10,11 +10,15 @@ use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::Instant,
+};
 
 use crate::{
     connections::Connections,
-    routes::{Request, Response, Routes},
+    routes::{Needs, Request, Response, Routes},
 };
 
 /// How long a client may take to say what it wants.
@@ -52,9 +56,10 @@ pub async fn serve(listener: TcpListener, routes: Routes) -> io::Result<()> {
 }
 
 async fn connection(stream: TcpStream, peer: SocketAddr, routes: Arc<Routes>) {
+    let (deadline, until) = watch::channel(Instant::now() + TOTAL);
     let service = service_fn(|request| {
-        let routes = &routes;
-        async move { Ok::<_, Infallible>(answer(routes, request, peer).await) }
+        let (routes, deadline) = (&routes, &deadline);
+        async move { Ok::<_, Infallible>(answer(routes, request, peer, deadline).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -62,10 +67,22 @@ async fn connection(stream: TcpStream, peer: SocketAddr, routes: Arc<Routes>) {
         .keep_alive(false)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service);
-    match tokio::time::timeout(TOTAL, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%peer, %error, "admin connection"),
-        Err(_) => tracing::debug!(%peer, "an admin connection took longer than {TOTAL:?}"),
+    tokio::select! {
+        served = connection => if let Err(error) = served {
+            tracing::debug!(%peer, %error, "admin connection");
+        },
+        () = passed(until) => tracing::debug!(%peer, "an admin connection took longer than it may"),
+    }
+}
+
+/// Waits for a deadline that may be put off.
+async fn passed(mut deadline: watch::Receiver<Instant>) {
+    loop {
+        let until = *deadline.borrow_and_update();
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => return,
+            Ok(()) = deadline.changed() => {}
+        }
     }
 }
 
@@ -74,7 +91,12 @@ fn transient(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24)) || error.kind() == io::ErrorKind::ConnectionAborted
 }
 
-async fn answer(routes: &Routes, request: http::Request<Incoming>, peer: SocketAddr) -> http::Response<Full<Bytes>> {
+async fn answer(
+    routes: &Routes,
+    request: http::Request<Incoming>,
+    peer: SocketAddr,
+    deadline: &watch::Sender<Instant>,
+) -> http::Response<Full<Bytes>> {
     let method = match *request.method() {
         Method::HEAD => Method::GET,
         ref other => other.clone(),
@@ -84,7 +106,10 @@ async fn answer(routes: &Routes, request: http::Request<Incoming>, peer: SocketA
     let asked = Request::new(method, target)
         .with_accept(accept.and_then(|value| value.to_str().ok()).unwrap_or_default())
         .with_peer(peer.ip());
-    let longest = routes.longest_body(&asked);
+    let Needs { body: longest, time } = routes.needs(&asked);
+    if !time.is_zero() {
+        deadline.send_replace(Instant::now() + TOTAL + time);
+    }
     // A body that is left unread would reset the connection, perhaps before the client has read the answer.
     let body = Limited::new(request.into_body(), longest.max(MAX_BODY)).collect().await;
     let answer = match body.map(Collected::to_bytes) {

@@ -59,7 +59,7 @@ mod wait;
 
 pub use capture::{Capture, Seen};
 pub use control::{CONTROL_IP4, CONTROL_IP6};
-pub use http::{Response, get};
+pub use http::{Response, ask, get};
 pub use lab::{Lab, Options};
 pub use mesh::{Mesh, MeshOptions};
 pub use netns::Namespace;

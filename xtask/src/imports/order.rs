@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 /// From the bottom: the kernel's map types, then the crates of `mesh/` as in `ARCHITECTURE.md`.
-pub(super) const LIBRARIES: [&str; 15] = [
+pub(super) const LIBRARIES: [&str; 16] = [
     "culvert-abi",
     "culvert-proto",
     "culvert-net",
     "culvert-objects",
     "culvert-identity",
+    "culvert-profile",
     "culvert-telemetry",
     "culvert-policy",
     "culvert-h2core",

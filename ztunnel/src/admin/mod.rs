@@ -9,6 +9,7 @@
 //! | | `/recent` | those that pods of this node accepted and that ended within the last hour, by source and port |
 //! | | `/logging` | the log filter; `POST /logging?level=debug` changes it |
 //! | | `POST /quitquitquit` | drain and end |
+//! | | `/debug/pprof/profile?seconds=5` | CPU profile of the worker |
 //! | metrics | `/metrics`, `/stats/prometheus` | OpenMetrics |
 //! | readiness | `/healthz/ready` | 200, or 503 with what is missing, a line each |
 
@@ -66,7 +67,6 @@ pub(crate) fn pages(
         let shared = Arc::clone(shared);
         move |_: &Request| Response::json(&views::status(&shared))
     };
-    let shown = logging.clone();
     let admin = Routes::new()
         .get("/config_dump", dump)
         .get("/status", status)
@@ -76,8 +76,8 @@ pub(crate) fn pages(
         .get("/certificates", view("certificates", views::certificates))
         .get("/connections", view("connections", views::connections))
         .get("/recent", view("recent", views::recent))
-        .get("/logging", move |_| Response::text(format!("{}\n", shown.filter())))
-        .post("/logging", move |request| set_logging(&logging, request))
+        .logging(logging)
+        .profiles()
         .post("/quitquitquit", move |_| {
             drain.notify_one();
             Response::text("draining: the process ends when its last connection has ended\n")
@@ -86,16 +86,6 @@ pub(crate) fn pages(
         admin: admin.metrics(Arc::clone(&registry)),
         metrics: Routes::new().metrics(registry),
         readiness: Routes::new().get("/healthz/ready", readiness(Arc::clone(ready))),
-    }
-}
-
-fn set_logging(logging: &Logging, request: &Request) -> Response {
-    let Some(level) = request.parameter("level") else {
-        return Response::status(StatusCode::BAD_REQUEST, "say what to log: ?level=debug\n");
-    };
-    match logging.set_filter(&level) {
-        Ok(()) => Response::text(format!("{}\n", logging.filter())),
-        Err(error) => Response::status(StatusCode::BAD_REQUEST, format!("{error}\n")),
     }
 }
 

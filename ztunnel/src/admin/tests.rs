@@ -8,7 +8,7 @@ use culvert_control::{Published, Served};
 use culvert_identity::{CertificateRequest, Credentials, SpiffeId, TrustBundle};
 use culvert_proto::{security, workload as proto};
 use culvert_state::{Pod, Store};
-use culvert_telemetry::{LogFormat, Request, Routes};
+use culvert_telemetry::{LogFormat, Request, Routes, tcp::TcpSettings};
 use http::{Method, StatusCode};
 use prost::Message as _;
 use rcgen::{BasicConstraints, CertificateParams, CertificateSigningRequestParams, IsCa, Issuer, KeyPair};
@@ -120,7 +120,7 @@ async fn pages_show_what_decides_and_never_a_key() {
         asks,
         socket_requests,
         datagram_requests,
-        telemetry: Telemetry::new(),
+        telemetry: Telemetry::new(TcpSettings::default()),
     });
     let served = Arc::new(Served::default());
     served.insert(pod());

@@ -62,6 +62,7 @@ impl Loop {
         if let Err(Failure::Denied(denial)) = &outcome {
             let denied = &self.shared.telemetry.proxy().denied_connections;
             denied.get_or_create(&[("reason", denial.reason())]).inc();
+            self.shared.telemetry.denials().count(denial);
         }
         if let (Some(unanswered), Err(failure)) = (flow.unanswered.take(), &outcome) {
             self.answer(&unanswered, failure);

@@ -31,7 +31,7 @@ use super::{
     timer::{Due, Timers},
     tunnel::Tunnel,
 };
-use crate::seam::Shared;
+use crate::{seam::Shared, telemetry::Load};
 
 /// Certificates by identity.
 pub(super) type CredentialMap = FxHashMap<SpiffeId, Arc<Credentials>>;
@@ -110,6 +110,8 @@ pub(super) struct Loop {
     pub(super) quiet_since: Option<Instant>,
     /// The generation of policies against which open connections were checked.
     pub(super) checked: u64,
+    /// What metrics say that is open.
+    pub(super) load_shown: Load,
     pub(super) mailbox: Mailbox,
     mesh_cache: Cache<MeshOf, Arc<Mesh>>,
     credentials_cache: Cache<CredentialsOf, Arc<CredentialMap>>,
@@ -220,6 +222,7 @@ impl Loop {
             draining: false,
             quiet_since: None,
             checked: shared.mesh.load().policy_generation(),
+            load_shown: Load::default(),
             mailbox,
             mesh_cache: Cache::new(MeshOf(Arc::clone(&shared))),
             credentials_cache: Cache::new(CredentialsOf(Arc::clone(&shared))),

@@ -40,7 +40,7 @@
 //! 1. the ground: [`keys`], [`config`], [`poll`], [`timer`], [`buffers`], [`socket`], [`events`], [`headers`],
 //!    [`handshake_pool`], [`held_queries`]; what a loop holds: [`sockets`] (pods), [`flow`], [`tunnel`], [`listener`], [`parked`],
 //!    [`pool_key`], [`refusals`], [`resolvers`], [`unanswered`], and all of it together, [`loop_state`];
-//! 2. bytes: [`flush`], [`held`], [`report`], [`answer`], [`ends`], [`account`], [`relay`], [`open`], [`meet`], [`socket_events`];
+//! 2. bytes: [`flush`], [`held`], [`load`], [`report`], [`answer`], [`ends`], [`account`], [`relay`], [`open`], [`meet`], [`socket_events`];
 //! 3. tunnels: [`pooling`], [`part`], [`questions`], [`handshake`], [`dial`];
 //! 4. decisions: [`outbound`], [`syns`], [`dns`], [`dns_stream`], [`inbound`], [`resolve`], [`recheck`];
 //! 5. what happens: [`receive`], [`sweep`], [`listen`], [`changes`], [`event_loop`]. Begin to read there.
@@ -67,6 +67,7 @@ mod inbound;
 mod keys;
 mod listen;
 mod listener;
+mod load;
 mod loop_state;
 mod meet;
 mod open;

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 
 use culvert_accounting::{Direction, Opening, Peer};
+use culvert_state::Denial;
+use culvert_telemetry::tcp::ResponseFlags;
 use culvert_tunnel::failure::Failure;
 
 use super::{
@@ -41,7 +43,7 @@ impl Loop {
                 self.shared
                     .telemetry
                     .accounting()
-                    .failed(&self.opening(flow), tried_for, &failure);
+                    .failed(&self.opening(flow), flags(&failure), tried_for, &failure);
             }
             // Of those that were not open, DNS queries over TCP alone end well: the mesh has answered them.
             (None, Ok(())) => {}
@@ -95,7 +97,8 @@ impl Loop {
         };
         // A tunnel without streams is idle from its beginning.
         let tried_for = self.now.saturating_duration_since(tunnel.life.idle_since());
-        self.shared.telemetry.accounting().failed(&opening, tried_for, failure);
+        let accounting = self.shared.telemetry.accounting();
+        accounting.failed(&opening, flags(failure), tried_for, failure);
     }
 
     fn opening(&self, flow: &Flow) -> Opening {
@@ -114,6 +117,60 @@ impl Loop {
             key_exchange: flow
                 .stream()
                 .and_then(|stream| self.tunnels.get(stream.tunnel)?.key_exchange),
+        }
+    }
+}
+
+/// A failure in Istio's words.
+fn flags(failure: &Failure) -> ResponseFlags {
+    match failure {
+        Failure::Denied(
+            Denial::Policy(_) | Denial::NotAllowed | Denial::PolicyMissing(_) | Denial::NotInRegistry { .. },
+        ) => ResponseFlags::Denied,
+        // What a peer answers whose policies deny.
+        Failure::Refused { status: 401 | 403, .. } => ResponseFlags::Denied,
+        Failure::Tunnel { final_: true, .. } => ResponseFlags::TlsFailed,
+        _ => ResponseFlags::ConnectFailed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_have_the_flags_that_istios_ztunnel_gives_them() {
+        let to: SocketAddr = "198.18.0.2:15008".parse().unwrap();
+        let tunnel = |final_| Failure::Tunnel {
+            to,
+            why: "unknown issuer".into(),
+            final_,
+        };
+        let refused = |status| Failure::Refused {
+            status,
+            reason: "no".into(),
+        };
+        let table = [
+            (Failure::Denied(Denial::Policy("shop/p".into())), ResponseFlags::Denied),
+            (Failure::Denied(Denial::NotAllowed), ResponseFlags::Denied),
+            (refused(401), ResponseFlags::Denied),
+            (refused(503), ResponseFlags::ConnectFailed),
+            (tunnel(true), ResponseFlags::TlsFailed),
+            (tunnel(false), ResponseFlags::ConnectFailed),
+            (
+                Failure::Denied(Denial::NoEndpoint("shop/cart".into())),
+                ResponseFlags::ConnectFailed,
+            ),
+            (
+                Failure::Connect {
+                    to,
+                    error: rustix::io::Errno::CONNREFUSED,
+                },
+                ResponseFlags::ConnectFailed,
+            ),
+        ];
+        for (failure, expected) in table {
+            assert_eq!(flags(&failure), expected, "{failure}");
         }
     }
 }

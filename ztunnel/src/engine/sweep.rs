@@ -28,6 +28,7 @@ impl Loop {
         }
         self.close_idle();
         self.publish_held();
+        self.publish_load();
         for (_, flow) in self.flows.iter_mut() {
             if let Some(record) = &mut flow.record {
                 record.publish();

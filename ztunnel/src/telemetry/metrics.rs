@@ -1,5 +1,6 @@
 //! Metrics of the loops and of the process that they run in.
 
+use culvert_state::Denial;
 use culvert_telemetry::prometheus::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
@@ -113,6 +114,26 @@ impl ProxyMetrics {
             "Tunnels that were ended because the peer broke a rule of the protocol or exceeded a limit, by which",
             metrics.peer_violations.clone(),
         );
+        metrics.show_zeros();
         metrics
+    }
+
+    /// Shows what has not happened yet, so that its first time is an increase.
+    fn show_zeros(&self) {
+        let of_one = |family: &Family<[(&'static str, &'static str); 1], Counter>, name, values: &[&'static str]| {
+            for value in values {
+                drop(family.get_or_create(&[(name, *value)]));
+            }
+        };
+        of_one(&self.refused_tunnels, "reason", &["rate", "handshake"]);
+        of_one(&self.refused_streams, "reason", &["memory", "streams", "certificate"]);
+        of_one(
+            &self.tunnels_given_up,
+            "reason",
+            &["certificate", "silent", "memory", "idle"],
+        );
+        of_one(&self.denied_connections, "reason", &Denial::REASONS);
+        let outcomes = ["met", "refused", "silent", "gone", "unheld"];
+        of_one(&self.held_connections, "outcome", &outcomes);
     }
 }

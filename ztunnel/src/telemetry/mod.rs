@@ -1,16 +1,21 @@
 //! What the worker tells of itself: of the connections it carries (`culvert_accounting`), of its way to the controller
-//! (`culvert_control`), and of its own ([`ProxyMetrics`]).
+//! (`culvert_control`), of its own ([`ProxyMetrics`]), of what is open ([`LoadMetrics`]) and of what policies denied
+//! ([`PolicyDenials`]).
 
+mod denials;
 mod dns;
+mod load;
 mod metrics;
 
 use std::sync::Arc;
 
 use culvert_accounting::Accounting;
 use culvert_control::ControlMetrics;
-use culvert_telemetry::prometheus::registry::Registry;
+use culvert_telemetry::{prometheus::registry::Registry, tcp::TcpSettings};
 
+pub(crate) use denials::PolicyDenials;
 pub(crate) use dns::DnsMetrics;
+pub(crate) use load::{Load, LoadMetrics};
 pub(crate) use metrics::ProxyMetrics;
 
 /// What the names of the worker's own metrics begin with.
@@ -23,18 +28,22 @@ pub(crate) struct Telemetry {
     control: ControlMetrics,
     proxy: ProxyMetrics,
     dns: DnsMetrics,
+    load: LoadMetrics,
+    denials: PolicyDenials,
     registry: Arc<Registry>,
 }
 
 impl Telemetry {
     /// Nothing has happened yet.
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(connections: TcpSettings) -> Arc<Self> {
         let mut registry = Registry::default();
         Arc::new(Self {
-            accounting: Accounting::register(&mut registry),
+            accounting: Accounting::register(&mut registry, connections),
             control: ControlMetrics::register(&mut registry, PREFIX),
             proxy: ProxyMetrics::register(&mut registry),
             dns: DnsMetrics::register(&mut registry),
+            load: LoadMetrics::register(&mut registry),
+            denials: PolicyDenials::register(&mut registry),
             registry: Arc::new(registry),
         })
     }
@@ -57,6 +66,16 @@ impl Telemetry {
     /// Of DNS queries.
     pub(crate) fn dns(&self) -> &DnsMetrics {
         &self.dns
+    }
+
+    /// What the loops have open.
+    pub(crate) fn load(&self) -> &LoadMetrics {
+        &self.load
+    }
+
+    /// What policies denied.
+    pub(crate) fn denials(&self) -> &PolicyDenials {
+        &self.denials
     }
 
     /// All metrics, to be served.

@@ -183,7 +183,10 @@ fn a_pod_whose_link_is_not_guarded_is_told_when_that_lasts_and_again_when_it_is(
     let told = clock.pass(5);
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].text.reason, Reason::Unguarded);
-    assert!(told[0].text.note.contains("not guarded: eth0: no such device"), "{told:?}");
+    assert!(
+        told[0].text.note.contains("not guarded: eth0: no such device"),
+        "{told:?}"
+    );
     clock.observe(vec![pod(1, PodState::Captured, None)]);
     assert_eq!(clock.reasons(5), [(Reason::Enrolled, 2)]);
 }

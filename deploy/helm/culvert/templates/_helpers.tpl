@@ -64,6 +64,12 @@ cluster-domain: {{ . | quote }}
 {{- with .rootNamespace }}
 root-namespace: {{ . | quote }}
 {{- end }}
+{{- with .metrics.dropLabels }}
+metric-labels-drop: {{ join "," . | quote }}
+{{- end }}
+{{- with .metrics.seriesLimit }}
+metric-series-limit: {{ . | int64 | toString | quote }}
+{{- end }}
 {{- with .log }}
 log: {{ . | quote }}
 {{- end }}

@@ -18,6 +18,7 @@ use culvert_identity::{Credentials, SpiffeId, TrustBundle};
 use culvert_net::sockopt::tcp_stream_socket;
 use culvert_proto::workload::{Address, TunnelProtocol, Workload as Resource, address::Type};
 use culvert_state::{MeshChange, Pod, Store};
+use culvert_telemetry::tcp::TcpSettings;
 use culvert_tunnel::budget::HeldBytes;
 use prost::Message as _;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
@@ -223,7 +224,7 @@ impl Node {
             asks,
             socket_requests,
             datagram_requests,
-            telemetry: Telemetry::new(),
+            telemetry: Telemetry::new(TcpSettings::default()),
         });
         let mut config = EngineConfig {
             calls: KernelCalls {
