@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Type A.
@@ -82,13 +82,22 @@ pub fn socket(pod: &Pod, v6: bool) -> UdpSocket {
     socket
 }
 
-/// Asks once as glibc does, from a connected socket, and returns the answer.
+/// Asks as glibc does, from a connected socket, and again from another one when there is no answer for a while.
 pub fn ask(pod: &Pod, resolver: SocketAddr, message: &[u8], wait: Duration) -> io::Result<Vec<u8>> {
-    let socket = socket(pod, resolver.is_ipv6());
-    socket.set_read_timeout(Some(wait)).unwrap();
-    socket.connect(resolver)?;
-    socket.send(message)?;
-    receive(&socket).map(|(answer, _)| answer)
+    /// Before a stub resolver asks again.
+    const AGAIN: Duration = Duration::from_secs(2);
+    let begun = Instant::now();
+    loop {
+        let socket = socket(pod, resolver.is_ipv6());
+        socket.set_read_timeout(Some(wait.min(AGAIN))).unwrap();
+        socket.connect(resolver)?;
+        socket.send(message)?;
+        match receive(&socket) {
+            Ok((answer, _)) => return Ok(answer),
+            Err(error) if begun.elapsed() >= wait => return Err(error),
+            Err(_) => {}
+        }
+    }
 }
 
 /// A datagram, and where it came from.

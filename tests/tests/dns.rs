@@ -156,19 +156,18 @@ fn a_resolver_that_is_not_there_is_known_at_once() {
 /// A query that the proxy forwards has another identifier.
 fn is_captured(client: &Pod, resolver: &Resolver, to: SocketAddr) -> bool {
     // One of 65,536 pairs is the same by chance.
-    let ids = [0x1234, 0x4321];
+    let ids: [u16; 2] = [0x1234, 0x4321];
     let query = |id| dns::query(id, "is-captured.test", A);
     resolver.take();
     for id in ids {
         dns::ask(client, to, &query(id), PATIENCE).unwrap();
     }
-    // An earlier query may come late.
+    // An earlier query may come late, and one that was lost with a proxy was asked again.
     let mut seen = resolver.take();
     seen.retain(|(seen, _)| seen[2..] == query(0)[2..]);
-    assert_eq!(seen.len(), 2);
+    assert!(seen.len() >= 2);
     seen.iter()
-        .zip(ids)
-        .any(|((query, _), id)| query[..2] != id.to_be_bytes())
+        .any(|(query, _)| !ids.contains(&u16::from_be_bytes([query[0], query[1]])))
 }
 
 #[test]

@@ -71,7 +71,7 @@ pub fn upstream_socket() -> io::Result<OwnedFd> {
 
 /// Connects a socket of [`upstream_socket`] to a resolver, from this address of the pod and a port that the kernel picks at random. One
 /// that is connected is undone first, so that it gets another port. The kernel then hands out what comes from this very resolver alone,
-/// and its refusals (`ECONNREFUSED`).
+/// and its refusals (`ECONNREFUSED`). A socket stays with the family that it was connected to first.
 ///
 /// # Errors
 /// `EADDRNOTAVAIL`: the pod does not have the address. `ENETUNREACH` and its like: there is no way to the resolver.
@@ -111,10 +111,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_upstream_socket_reaches_both_families_from_another_port_each_time() {
-        let fd = upstream_socket().expect("socket");
+    fn upstream_sockets_reach_both_families_from_another_port_each_time() {
         let mut ports = std::collections::BTreeSet::new();
         for at in ["127.0.0.1:0", "[::1]:0"] {
+            let fd = upstream_socket().expect("socket");
             let resolver = UdpSocket::bind(at).expect("bind");
             let to = resolver.local_addr().expect("address");
             for from in [None, Some(to.ip())].repeat(4) {
