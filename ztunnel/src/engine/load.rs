@@ -31,7 +31,12 @@ impl Loop {
                 Phase::Queued => load.queued += 1,
                 Phase::Parked => load.parked += 1,
                 Phase::Open => load.open += 1,
-                Phase::Delayed | Phase::Stock | Phase::Requested | Phase::Connecting | Phase::Meeting => {}
+                Phase::Asking
+                | Phase::Delayed
+                | Phase::Stock
+                | Phase::Requested
+                | Phase::Connecting
+                | Phase::Meeting => {}
             }
         }
         load
