@@ -229,8 +229,7 @@ fn has_taken(slot: &Resolver) -> bool {
 #[inline(always)]
 fn is_of(slot: &Resolver, resolver: &Endpoint) -> bool {
     // SAFETY: entries are made as a whole and never change.
-    unsafe { RESOLVERS.get(slot) }
-        .is_some_and(|found| found.port == resolver.port && found.address == resolver.address)
+    unsafe { RESOLVERS.get(slot) }.is_some_and(|found| found.port == resolver.port && found.address == resolver.address)
 }
 
 /// The resolver that an address of the pod stands for, of the same family.
