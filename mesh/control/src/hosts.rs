@@ -9,6 +9,7 @@ use culvert_proto::{ADDRESS_TYPE, HOST_ALIAS, discovery::DeltaDiscoveryRequest};
 use tokio::time::Instant;
 
 use crate::{
+    alias::host_alias,
     subscriptions::Asked,
     xds::{Configuration, both},
 };
@@ -64,9 +65,4 @@ impl Configuration {
             }
         }
     }
-}
-
-/// The name by which a host name is asked for.
-pub(super) fn host_alias(host: &str) -> String {
-    format!("{HOST_ALIAS}{host}")
 }

@@ -19,6 +19,7 @@
 
 #![forbid(unsafe_code)]
 
+mod alias;
 mod apply;
 mod ask;
 mod backoff;

@@ -20,10 +20,10 @@ use tonic::{Request, Streaming};
 
 use crate::{
     Change, Outputs, Served,
+    alias::{address_alias, address_of_alias, host_alias},
     apply::{apply, apply_mesh, apply_roots},
     backoff::Backoff,
     channel::{ControllerClient, chain, describe},
-    hosts::host_alias,
     subscriptions::{Asked, Subscriptions},
 };
 
@@ -235,7 +235,7 @@ impl Configuration {
         let touched: Vec<IpAddr> = self.store.changed_addresses().collect();
         for address in touched
             .into_iter()
-            .chain(removed.iter().filter_map(|name| unalias(name)))
+            .chain(removed.iter().filter_map(|name| address_of_alias(NETWORK, name)))
         {
             if self.subscriptions.answer(&address, self.store.knows(address)) {
                 self.store.set_answered(address);
@@ -270,7 +270,7 @@ impl Configuration {
         if asked != Asked::New {
             return None;
         }
-        let subscribe = self.client.subscribe(ADDRESS_TYPE, [alias(address)]);
+        let subscribe = self.client.subscribe(ADDRESS_TYPE, [address_alias(NETWORK, address)]);
         let own = self.own_addresses();
         let gone = self.subscriptions.take_excess(|address| own.contains(address));
         let unsubscribe = self.give_up(gone, Vec::new());
@@ -311,7 +311,7 @@ impl Configuration {
         );
         self.publish();
         self.client.forget(ADDRESS_TYPE, names.iter().map(|name| &**name));
-        let aliases = gone.into_iter().map(alias);
+        let aliases = gone.into_iter().map(|address| address_alias(NETWORK, address));
         let aliases = aliases.chain(gone_hosts.iter().map(|host| host_alias(host)));
         self.client.unsubscribe(ADDRESS_TYPE, aliases.collect::<Vec<_>>())
     }
@@ -361,14 +361,4 @@ fn short(type_url: &str) -> &'static str {
         MESH_TYPE => "mesh",
         _ => "authorization",
     }
-}
-
-/// The name by which an address may be asked for: `network/ip`.
-fn alias(address: IpAddr) -> String {
-    format!("{NETWORK}/{address}")
-}
-
-/// The address in such a name.
-fn unalias(name: &str) -> Option<IpAddr> {
-    name.strip_prefix(NETWORK)?.strip_prefix('/')?.parse().ok()
 }
