@@ -74,6 +74,22 @@ impl Space {
                 assert!(begun.elapsed() < super::sock::PATIENCE, "the link does not come up");
             }
         }
+        // Before, the kernel takes an address of its own for that of a neighbour.
+        for (space, addresses) in [(self, own), (other, others)] {
+            for address in addresses.iter().filter(|address| address.is_ipv6()) {
+                let is_local = || {
+                    space
+                        .ip("-6 route show table local")
+                        .contains(&format!("local {address} "))
+                };
+                while !is_local() {
+                    assert!(
+                        begun.elapsed() < super::sock::PATIENCE,
+                        "{address} does not become local"
+                    );
+                }
+            }
+        }
     }
 
     pub(crate) fn add_address(&self, address: IpAddr) {
