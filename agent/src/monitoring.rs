@@ -1,4 +1,4 @@
-//! The agent's pages: `/metrics`, `/pods`, `/healthz/ready`.
+//! The agent's pages: `/metrics`, `/pods`, `/healthz/ready`; and `/logging`, `/debug/pprof/profile`, `POST /quitquitquit`.
 
 use std::{
     fmt,

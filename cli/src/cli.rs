@@ -1,8 +1,8 @@
 //! The command line. Every flag with a value may also be given as an environment variable `CULVERT_...`.
 
 use crate::{
-    check, filter::Filter, foreign::PolicyFlags, install, policy::PolicyCommand, print::Output, target::Target,
-    uninstall,
+    check, filter::Filter, foreign::PolicyFlags, install, log_level::LogLevelFlags, policy::PolicyCommand,
+    print::Output, target::Target, uninstall,
 };
 use clap::{
     ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
@@ -46,6 +46,8 @@ pub(crate) enum Command {
     /// Tries policies before they are applied
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Changes what a program logs, while it runs
+    LogLevel(LogLevelFlags),
     /// Prints a script that completes this command in a shell
     Completion {
         /// For which shell
@@ -104,7 +106,8 @@ impl Cli {
             | Command::Workloads(_)
             | Command::Services(_)
             | Command::Connections(_)
-            | Command::Policy(_) => {
+            | Command::Policy(_)
+            | Command::LogLevel(_) => {
                 if self.target.is_local() {
                     rules.push((CLUSTER, "the programs of this machine are asked, not a cluster"));
                     rules.push((
@@ -118,7 +121,7 @@ impl Cli {
                     ));
                 }
                 match self.command {
-                    Command::Status(_) => {}
+                    Command::Status(_) | Command::LogLevel(_) => {}
                     Command::Policy(_) => rules.push((&["agent"], "the node's proxy and the controller are asked")),
                     _ => rules.push((&["agent", "controller"], "only the node's proxy is asked")),
                 }
@@ -196,6 +199,9 @@ mod tests {
             "culvert install --print --no-wait",
             "culvert uninstall --node-local",
             "culvert policy test -f x --agent http://127.0.0.1:1",
+            "culvert log-level agent",
+            "culvert log-level worker debug",
+            "culvert log-level agent debug --local --node n",
             "culvert policy test",
         ] {
             let error = read(line).unwrap_err();
@@ -205,6 +211,8 @@ mod tests {
             "culvert status --local --agent http://127.0.0.1:1",
             "culvert --context a workloads --node n -n shop",
             "culvert services --ztunnel http://127.0.0.1:1",
+            "culvert log-level ztunnel info,culvert_ztunnel=debug --node n",
+            "culvert log-level controller debug --local",
             "culvert install --print -o json",
             "culvert check --before --ignore-policies",
             "culvert policy test -f x -f - --ztunnel http://127.0.0.1:1 --controller http://127.0.0.1:2",

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `install`, `uninstall` | what changes the cluster |
 //! | `policy` | whom policies would refuse that are not applied yet |
+//! | `log_level` | what programs log from now on |
 //! | `check`, `status` | what shows how the cluster stands; `status` also what the nodes' proxies know |
 //! | `installed` | judges an installed mesh: pure functions over the survey |
 //! | `survey` | the facts about an installed mesh, gathered from all nodes at once |
@@ -33,6 +34,7 @@ mod installed;
 mod kinds;
 mod line;
 mod local;
+mod log_level;
 mod placement;
 mod pod;
 mod policy;
@@ -101,6 +103,7 @@ async fn answer(cli: &Cli) -> Result<Answer> {
             | Command::Services(_)
             | Command::Connections(_)
             | Command::Policy(_)
+            | Command::LogLevel(_)
     );
     if is_question && (cli.target.is_local() || !Cluster::is_configured(&cli.target)) {
         let servers = Servers::from(&cli.target);
@@ -109,6 +112,7 @@ async fn answer(cli: &Cli) -> Result<Answer> {
             Command::Services(ref filter) => views::services(&servers, filter),
             Command::Connections(ref filter) => views::connections(&servers, filter),
             Command::Policy(PolicyCommand::Test(ref flags)) => policy::test_locally(&servers, flags),
+            Command::LogLevel(ref flags) => log_level::set_locally(&servers, flags),
             _ => views::status(&servers),
         };
     }
@@ -126,6 +130,7 @@ async fn answer(cli: &Cli) -> Result<Answer> {
         Command::Services(filter) => status::proxies::services(&cluster, filter).await,
         Command::Connections(filter) => status::proxies::connections(&cluster, filter).await,
         Command::Policy(PolicyCommand::Test(flags)) => policy::test(&cluster, flags).await,
+        Command::LogLevel(flags) => log_level::set(&cluster, flags).await,
         Command::Status(policies) => status::run(&cluster, *policies).await,
         // Answered above, without a cluster.
         Command::Completion { .. } => bail!("a completion script needs no cluster"),

@@ -1,7 +1,9 @@
-//! What people and programs can ask: `/metrics`, `/status`, `/findings`, `/policy-test`, `/healthz/ready`.
+//! What people and programs can ask: `/metrics`, `/status`, `/config_dump`, `/findings`, `/policy-test`, `/healthz/ready`; and
+//! `/logging`, `/debug/pprof/profile`, `POST /quitquitquit`.
 
 use std::sync::Arc;
 
+use culvert_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
 use culvert_telemetry::prometheus::metrics::counter::Counter;
 use culvert_telemetry::prometheus::metrics::gauge::Gauge;
 use culvert_telemetry::prometheus::registry::Registry;
@@ -93,6 +95,7 @@ pub(crate) fn routes(sources: Sources, registry: Registry, logging: Option<Loggi
     let trials = sources.trials.clone();
     let sources = Arc::new(sources);
     let (status, findings, ready) = (Arc::clone(&sources), Arc::clone(&sources), Arc::clone(&sources));
+    let dump = Arc::clone(&sources);
     let routes = match logging {
         Some(logging) => Routes::new().logging(logging),
         None => Routes::new(),
@@ -102,6 +105,7 @@ pub(crate) fn routes(sources: Sources, registry: Registry, logging: Option<Loggi
         .profiles()
         .quit()
         .get_local("/status", move |_| Response::json(&status.status()))
+        .get_local("/config_dump", move |_| Response::json(&dump.configuration()))
         .get_local("/findings", move |_| Response::json(&findings.findings()))
         .post_local("/policy-test", policy_test::LONGEST_QUESTION, move |request| {
             policy_test::answer(request, trials.clone())
@@ -159,6 +163,23 @@ impl Sources {
             "workloads": self.callers.workloads(),
             "certificates_signed": self.signing.signed(),
             "authority": self.authority(),
+        })
+    }
+
+    /// What proxies may ask for: each resource by its name, with the number of the change that made it what it is.
+    fn configuration(&self) -> Value {
+        let state = Arc::clone(&self.state.borrow());
+        let snapshot = &state.snapshot;
+        let listed = |type_url: &str, names: &mut dyn Iterator<Item = String>| -> Value {
+            names
+                .map(|name| json!({"name": name, "version": snapshot.version(type_url, &name)}))
+                .collect()
+        };
+        json!({
+            "generation": state.loaded.generation,
+            "addresses": listed(ADDRESS_TYPE, &mut snapshot.addresses().into_keys()),
+            "authorizations": listed(AUTHORIZATION_TYPE, &mut snapshot.authorizations().into_keys()),
+            "findings": self.findings(),
         })
     }
 

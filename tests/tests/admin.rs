@@ -108,6 +108,8 @@ fn what_is_logged_changes_while_programs_run_and_from_loopback_alone() {
         }
         assert_eq!(ask(place, "POST", port, "/logging?level=info").0, 200, "{program}");
     }
+    let dump = text(&ask(lab.control(), "GET", CONTROLLER, "/config_dump"));
+    assert!(dump.contains("Kubernetes//Pod/town/server"), "{dump}");
     let from_outside = SocketAddr::from((lab.node(1).ip4(), AGENT));
     for (method, page) in [
         ("POST", "/logging?level=trace"),
