@@ -21,7 +21,10 @@ fuzz_target!(|text: &str| {
         assert_eq!(without, text);
     }
     // A number out of range is JSON, and no value.
-    let (Ok(with), Ok(without)) = (serde_json::from_str::<Value>(with), serde_json::from_str::<Value>(&without)) else {
+    let (Ok(with), Ok(without)) = (
+        serde_json::from_str::<Value>(with),
+        serde_json::from_str::<Value>(&without),
+    ) else {
         return;
     };
     let count = |list: &Value| list["plugins"].as_array().map_or(0, Vec::len);

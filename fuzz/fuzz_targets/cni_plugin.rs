@@ -22,7 +22,10 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(addresses(previous).len() <= bytes.len());
     }
     if let Ok(request) = Request::parse(bytes) {
-        assert_eq!(Request::parse(request.line().as_bytes()).expect("our own line"), request);
+        assert_eq!(
+            Request::parse(request.line().as_bytes()).expect("our own line"),
+            request
+        );
     }
     if let Ok(answer) = Answer::parse(bytes) {
         assert_eq!(Answer::parse(answer.line().as_bytes()).expect("our own line"), answer);
@@ -37,11 +40,16 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(json) = Json::parse(text)
         && let Some(elements) = json.elements()
     {
-        let Ok(whole) = serde_json::from_str::<Vec<serde_json::Value>>(text) else { return };
+        let Ok(whole) = serde_json::from_str::<Vec<serde_json::Value>>(text) else {
+            return;
+        };
         assert_eq!(elements.len(), whole.len());
         for (element, value) in elements.into_iter().zip(whole) {
             assert!(element.offset_in(text).is_some());
-            assert_eq!(serde_json::from_str::<serde_json::Value>(element.text()).expect("a value"), value);
+            assert_eq!(
+                serde_json::from_str::<serde_json::Value>(element.text()).expect("a value"),
+                value
+            );
         }
     }
 });

@@ -11,6 +11,8 @@ mod authenticate;
 mod bundle;
 #[path = "../../controller/src/authority/caller.rs"]
 mod caller;
+#[path = "../../controller/src/authority/claims.rs"]
+mod claims;
 #[path = "../../controller/src/clock.rs"]
 mod clock;
 #[path = "../../controller/src/authority/error.rs"]
@@ -25,19 +27,17 @@ mod sign;
 mod signer;
 #[path = "../../controller/src/authority/tokens.rs"]
 mod tokens;
-#[path = "../../controller/src/authority/claims.rs"]
-mod claims;
 
-use authenticate::{Authenticator, Unauthenticated};
 use anchor::Anchor;
+use authenticate::{Authenticator, Unauthenticated};
 use caller::{Authenticated, Caller, Source};
+use claims::Claims;
 use error::AuthorityError;
+use libfuzzer_sys::fuzz_target;
 use root::RootFolder;
 use sign::Authority;
 use signer::{Material, Signer};
 use tokens::Tokens;
-use claims::Claims;
-use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     let &[which, ref rest @ ..] = input else { return };

@@ -33,14 +33,14 @@ use anchor::Anchor;
 use authenticate::{Authenticator, Unauthenticated};
 use caller::{Authenticated, Caller, Source};
 use clock::Clock;
+use culvert_identity::{SpiffeId, TrustBundle, peer_identity};
 use error::AuthorityError;
+use libfuzzer_sys::fuzz_target;
 use root::RootFolder;
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use sign::Authority;
 use signer::{Material, Signer};
 use tokens::Tokens;
-use culvert_identity::{SpiffeId, TrustBundle, peer_identity};
-use libfuzzer_sys::fuzz_target;
-use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
 struct Setup {
     _folder: tempfile::TempDir,
@@ -51,7 +51,9 @@ struct Setup {
 
 static SETUP: LazyLock<Setup> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a folder");
-    let root = RootFolder::new(&folder.path().join("ca"), "cluster.local").open().expect("a root");
+    let root = RootFolder::new(&folder.path().join("ca"), "cluster.local")
+        .open()
+        .expect("a root");
     let authority = Authority::new(Duration::from_secs(3600), Duration::ZERO, Clock::system());
     authority.take(Arc::new(root));
     let tokens = Tokens::new(folder.path().join("tokens"));
@@ -73,7 +75,10 @@ fuzz_target!(|input: &[u8]| {
     }
     let wanted = SpiffeId::new("cluster.local", "shop", "web").expect("well-formed");
     let mut pem = String::from("-----BEGIN CERTIFICATE REQUEST-----\n");
-    for line in base64::Engine::encode(&base64::prelude::BASE64_STANDARD, request).as_bytes().chunks(64) {
+    for line in base64::Engine::encode(&base64::prelude::BASE64_STANDARD, request)
+        .as_bytes()
+        .chunks(64)
+    {
         pem.extend(line.iter().map(|&byte| char::from(byte)));
         pem.push('\n');
     }

@@ -45,7 +45,11 @@ fn mesh(on_demand: bool) -> Arc<Mesh> {
             addresses: addresses.map(address).collect(),
             ..Default::default()
         };
-        put(&mut store, &format!("{namespace}/{host}"), proto::address::Type::Service(service));
+        put(
+            &mut store,
+            &format!("{namespace}/{host}"),
+            proto::address::Type::Service(service),
+        );
     }
     let pod = proto::Workload {
         uid: "pg-0".to_owned(),
@@ -60,7 +64,9 @@ fn mesh(on_demand: bool) -> Arc<Mesh> {
 }
 
 fuzz_target!(|input: &[u8]| {
-    let Some((kind, message)) = input.split_first() else { return };
+    let Some((kind, message)) = input.split_first() else {
+        return;
+    };
     let transport = if kind & 1 == 1 { Transport::Tcp } else { Transport::Udp };
     let mesh = &MESHES[usize::from(kind & 2 == 2)];
     match decide(message, transport, &CLIENT, mesh) {
@@ -75,7 +81,11 @@ fuzz_target!(|input: &[u8]| {
         }
         Decision::Ask(hosts) => {
             assert!(kind & 2 == 2 && !hosts.is_empty() && hosts.len() <= 5);
-            assert!(hosts.iter().all(|host| host.len() <= 300 && **host == *host.to_ascii_lowercase()));
+            assert!(
+                hosts
+                    .iter()
+                    .all(|host| host.len() <= 300 && **host == *host.to_ascii_lowercase())
+            );
         }
         Decision::Forward | Decision::Drop => {}
     }

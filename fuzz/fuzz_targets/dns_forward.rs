@@ -13,7 +13,8 @@ fuzz_target!(|messages: (Vec<u8>, Vec<u8>)| {
     };
     let is_answer = head.is_answered_by(&reply);
     // Under which identifier it comes makes no difference.
-    set_id(&mut reply, id(&reply).wrapping_add(1));
+    let other = id(&reply).wrapping_add(1);
+    set_id(&mut reply, other);
     assert_eq!(head.is_answered_by(&reply), is_answer);
     let failure = head.server_failure();
     assert!(failure.len() >= 12 && failure.len() <= query.len());

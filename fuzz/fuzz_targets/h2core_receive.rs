@@ -26,7 +26,11 @@ impl Seal for Framed {
         assert!(record.len() > 22 && record.len() <= 22 + culvert_h2core::MAX_PLAINTEXT);
         let length = (record.len() as u32).to_be_bytes();
         record[..5].copy_from_slice(&[0xa5, length[0], length[1], length[2], length[3]]);
-        record.iter_mut().rev().take(17).for_each(|byte| *byte = content.unwrap_or(0xc3));
+        record
+            .iter_mut()
+            .rev()
+            .take(17)
+            .for_each(|byte| *byte = content.unwrap_or(0xc3));
         Ok(())
     }
 }
@@ -89,18 +93,29 @@ impl<'b> Sink<'b> for Log {
 
 /// Everything that can be seen of a connection that was fed `bytes` in pieces of `size`.
 fn follow<S: Seal>(seal: S, role: Role, bytes: &[u8], size: usize) -> (Log, Option<ProtocolError>, Vec<u8>) {
-    let config = Config { max_pending_answers: 100, max_idle_frames: 100, max_window_updates: 100, ..Config::default() };
+    let config = Config {
+        max_pending_answers: 100,
+        max_idle_frames: 100,
+        max_window_updates: 100,
+        ..Config::default()
+    };
     let mut connection = Connection::new(role, seal, &config);
     if role == Role::Client {
         for path in ["/a", "/b", "/c"] {
             let pseudo = [(":method", "GET"), (":scheme", "https"), (":path", path)];
-            connection.open(&pseudo, &[("user-agent", "fuzz")]).expect("streams are free");
+            connection
+                .open(&pseudo, &[("user-agent", "fuzz")])
+                .expect("streams are free");
         }
     }
     let mut log = Log::default();
     for piece in bytes.chunks(size) {
         if let Err(error) = connection.receive(piece, &mut log) {
-            assert_eq!(connection.receive(piece, &mut log), Err(error.clone()), "there is no way back");
+            assert_eq!(
+                connection.receive(piece, &mut log),
+                Err(error.clone()),
+                "there is no way back"
+            );
             connection.end_output();
             return (log, Some(error), connection.output().to_vec());
         }

@@ -21,7 +21,10 @@ impl ResolvesServerCert for NoCertificate {
 static CONFIG: LazyLock<Arc<ServerConfig>> = LazyLock::new(|| {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13]);
-    let mut config = builder.expect("TLS 1.3").with_no_client_auth().with_cert_resolver(Arc::new(NoCertificate));
+    let mut config = builder
+        .expect("TLS 1.3")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(NoCertificate));
     config.enable_secret_extraction = true;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Arc::new(config)

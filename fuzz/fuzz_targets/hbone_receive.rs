@@ -50,12 +50,19 @@ impl<'b> Sink<'b> for Log {
 
 /// Everything that can be seen of a connection that was fed `bytes` in pieces of `size`.
 fn follow(role: Role, bytes: &[u8], size: usize) -> (Log, Option<ProtocolError>, Vec<u8>) {
-    let config = Config { max_pending_answers: 100, max_idle_frames: 100, max_window_updates: 100, ..Config::default() };
+    let config = Config {
+        max_pending_answers: 100,
+        max_idle_frames: 100,
+        max_window_updates: 100,
+        ..Config::default()
+    };
     let mut connection = Connection::plaintext(role, &config);
     if role == Role::Client {
         for n in 1..4 {
             let authority = format!("198.18.0.{n}:80").parse().expect("an address");
-            connection.open(&authority, &[("baggage", "service.name=fuzz")]).expect("streams are free");
+            connection
+                .open(&authority, &[("baggage", "service.name=fuzz")])
+                .expect("streams are free");
         }
     }
     let mut bytes = bytes.to_vec();

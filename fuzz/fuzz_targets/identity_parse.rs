@@ -7,7 +7,8 @@ use culvert_identity::{CertificateRequest, SpiffeId, TrustBundle, peer_identity}
 use libfuzzer_sys::fuzz_target;
 use rustls::pki_types::CertificateDer;
 
-static WANTED: LazyLock<SpiffeId> = LazyLock::new(|| SpiffeId::new("cluster.local", "shop", "web").expect("well-formed"));
+static WANTED: LazyLock<SpiffeId> =
+    LazyLock::new(|| SpiffeId::new("cluster.local", "shop", "web").expect("well-formed"));
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(identity) = peer_identity(&CertificateDer::from(bytes)) {
@@ -17,7 +18,11 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(identity) = SpiffeId::parse(text) {
         assert_eq!(identity.to_string(), text);
-        let parts = (identity.trust_domain(), identity.namespace(), identity.service_account());
+        let parts = (
+            identity.trust_domain(),
+            identity.namespace(),
+            identity.service_account(),
+        );
         assert_eq!(SpiffeId::new(parts.0, parts.1, parts.2), Ok(identity.clone()));
     }
     if let Ok(bundle) = bundle {

@@ -15,7 +15,9 @@ use prost::Message as _;
 /// The name under which an honest controller sends a resource.
 fn name(bytes: &[u8], policy: bool) -> String {
     if policy {
-        return Authorization::decode(bytes).map(|wire| format!("{}/{}", wire.namespace, wire.name)).unwrap_or_default();
+        return Authorization::decode(bytes)
+            .map(|wire| format!("{}/{}", wire.namespace, wire.name))
+            .unwrap_or_default();
     }
     match proto::Address::decode(bytes).ok().and_then(|wire| wire.r#type) {
         Some(proto::address::Type::Workload(workload)) => workload.uid,
@@ -48,12 +50,20 @@ fuzz_target!(|input: &[u8]| {
             let _ = culvert_state::MeshSettings::decode(bytes);
         }
         let policy = kind & 1 == 1;
-        let name = if kind & 2 == 2 { "shop/other".to_owned() } else { name(bytes, policy) };
+        let name = if kind & 2 == 2 {
+            "shop/other".to_owned()
+        } else {
+            name(bytes, policy)
+        };
         let before = store.snapshot();
         match (policy, kind & 4 == 4) {
             (false, false) => {
                 if store.put_address(&name, bytes).is_err() {
-                    assert_eq!(store.snapshot().sizes(), before.sizes(), "a refused resource changes nothing");
+                    assert_eq!(
+                        store.snapshot().sizes(),
+                        before.sizes(),
+                        "a refused resource changes nothing"
+                    );
                 }
                 addresses.push(name);
             }
@@ -69,7 +79,12 @@ fuzz_target!(|input: &[u8]| {
     let client = SpiffeId::new("cluster.local", "shop", "web").expect("well-formed");
     let mut dialled: Vec<SocketAddr> = vec![([198, 18, 0, 1], 80).into()];
     for workload in mesh.workloads() {
-        let own = pod_of(&workload.name, &workload.namespace, workload.identity.clone(), &workload.addresses);
+        let own = pod_of(
+            &workload.name,
+            &workload.namespace,
+            workload.identity.clone(),
+            &workload.addresses,
+        );
         for &address in &*workload.addresses {
             assert!(!address.is_unspecified() && !address.is_loopback() && !address.is_multicast());
             dialled.push((address, 8080).into());
@@ -88,7 +103,10 @@ fuzz_target!(|input: &[u8]| {
     for destination in dialled {
         if let Outbound::Tunnel { endpoint, .. } = mesh.outbound(&own, destination, &[]) {
             let (tunnel, target) = (endpoint.tunnel, endpoint.target());
-            assert_eq!((tunnel.port(), tunnel.ip(), endpoint.authority), (15008, target.ip(), target.into()));
+            assert_eq!(
+                (tunnel.port(), tunnel.ip(), endpoint.authority),
+                (15008, target.ip(), target.into())
+            );
             assert!(!endpoint.identities.is_empty() && target.port() != 0);
         }
     }
@@ -101,6 +119,11 @@ fuzz_target!(|input: &[u8]| {
     let empty = store.snapshot();
     assert_eq!(empty.sizes(), [0, 0, 0], "what was removed is gone");
     for workload in mesh.workloads() {
-        assert!(workload.addresses.iter().all(|&address| empty.workload_at(address).is_none()));
+        assert!(
+            workload
+                .addresses
+                .iter()
+                .all(|&address| empty.workload_at(address).is_none())
+        );
     }
 });

@@ -21,18 +21,30 @@ fuzz_target!(|input: &[u8]| {
     while let [refuse, low, high, more @ ..] = rest {
         let (bytes, after) = more.split_at(usize::from(u16::from_le_bytes([*low, *high])).min(more.len()));
         rest = after;
-        let Ok(response) = DeltaDiscoveryResponse::decode(bytes) else { continue };
+        let Ok(response) = DeltaDiscoveryResponse::decode(bytes) else {
+            continue;
+        };
         let refused = |(at, _): &(usize, _)| refuse >> (at % 8) & 1 == 1;
-        let names = response.resources.iter().map(|resource| resource.name.clone()).enumerate();
+        let names = response
+            .resources
+            .iter()
+            .map(|resource| resource.name.clone())
+            .enumerate();
         let rejected: BTreeSet<String> = names.filter(refused).map(|(_, name)| name).collect();
         let outcome = client.receive(&response, |update| {
             assert_eq!(update.resources.len(), response.resources.len());
-            let rejection = |name: &String| Rejection { name: name.clone(), reason: "no".to_owned() };
+            let rejection = |name: &String| Rejection {
+                name: name.clone(),
+                reason: "no".to_owned(),
+            };
             rejected.iter().map(rejection).collect()
         });
         match outcome {
             Ok(answer) => {
-                assert_eq!((answer.type_url.as_str(), &answer.response_nonce), (ADDRESS_TYPE, &response.nonce));
+                assert_eq!(
+                    (answer.type_url.as_str(), &answer.response_nonce),
+                    (ADDRESS_TYPE, &response.nonce)
+                );
                 assert_eq!(answer.error_detail.is_some(), !rejected.is_empty());
                 for resource in response.resources {
                     if rejected.contains(&resource.name) {

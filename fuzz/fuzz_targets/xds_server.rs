@@ -22,7 +22,10 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     World(["a", "b", "c"].map(|name| (name.into(), entry(name))).into())
 });
 
-const TYPES: [TypeSpec; 1] = [TypeSpec { url: ADDRESS_TYPE, after: &[] }];
+const TYPES: [TypeSpec; 1] = [TypeSpec {
+    url: ADDRESS_TYPE,
+    after: &[],
+}];
 
 impl View for World {
     fn types(&self) -> &'static [TypeSpec] {
@@ -67,17 +70,29 @@ fuzz_target!(|input: &[u8]| {
     let (mut rest, mut answers, mut last) = (input, 0, None);
     let acknowledge = |stream: &mut Stream, nonce: String| {
         let type_url = ADDRESS_TYPE.to_owned();
-        stream.receive(&DeltaDiscoveryRequest { type_url, response_nonce: nonce, ..Default::default() }, &*WORLD);
+        stream.receive(
+            &DeltaDiscoveryRequest {
+                type_url,
+                response_nonce: nonce,
+                ..Default::default()
+            },
+            &*WORLD,
+        );
     };
     while let [low, high, more @ ..] = rest {
         let (bytes, after) = more.split_at(usize::from(u16::from_le_bytes([*low, *high])).min(more.len()));
         rest = after;
-        let Ok(request) = DeltaDiscoveryRequest::decode(bytes) else { continue };
+        let Ok(request) = DeltaDiscoveryRequest::decode(bytes) else {
+            continue;
+        };
         stream.receive(&request, &*WORLD);
         if let Some(response) = stream.next(&*WORLD) {
             answers += 1;
             assert_eq!(response.nonce, answers.to_string());
-            assert!(stream.next(&*WORLD).is_none(), "an answer waits for its acknowledgement");
+            assert!(
+                stream.next(&*WORLD).is_none(),
+                "an answer waits for its acknowledgement"
+            );
             last = Some(response.nonce);
         }
     }

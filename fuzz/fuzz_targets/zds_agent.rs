@@ -29,7 +29,10 @@ struct Agent {
 impl Agent {
     fn start() -> Self {
         let path = std::env::temp_dir().join(format!("culvert-fuzz-{}.sock", std::process::id()));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let (sender, events) = unbounded_channel();
         let guard = runtime.enter();
         let server = Server::bind(&path).expect("a socket");
@@ -88,7 +91,9 @@ impl Agent {
             }
             drop(ours);
             while let Some(proxy) = &known {
-                let event = timeout(PATIENCE, events.recv()).await.expect("the agent notices that the proxy has gone");
+                let event = timeout(PATIENCE, events.recv())
+                    .await
+                    .expect("the agent notices that the proxy has gone");
                 if matches!(event, Some(Event::Disconnected(id)) if id == proxy.id) {
                     known = None;
                 }

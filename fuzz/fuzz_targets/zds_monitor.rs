@@ -26,7 +26,9 @@ static OTHER: LazyLock<File> = LazyLock::new(|| File::open("/dev/null").expect("
 fn descriptors(code: u8) -> Vec<OwnedFd> {
     let first = if code & 0x80 == 0 { &NAMESPACE } else { &OTHER };
     let duplicate = |file: &File| OwnedFd::from(file.try_clone().expect("descriptors are left"));
-    (0..code & 7).map(|n| duplicate(if n == 0 { first } else { &OTHER })).collect()
+    (0..code & 7)
+        .map(|n| duplicate(if n == 0 { first } else { &OTHER }))
+        .collect()
 }
 
 fuzz_target!(|input: &[u8]| {
@@ -39,7 +41,9 @@ fuzz_target!(|input: &[u8]| {
         if let Ok(wire::ToMonitor { report: Some(report) }) = wire::ToMonitor::decode(message) {
             assert!(wire::ToMonitor::decode(wire::report(report).as_slice()).is_ok());
         }
-        let Ok(WorkloadRequest { payload: Some(payload) }) = WorkloadRequest::decode(message) else { continue };
+        let Ok(WorkloadRequest { payload: Some(payload) }) = WorkloadRequest::decode(message) else {
+            continue;
+        };
         let before = pods.uids();
         let named = match &payload {
             Payload::Add(add) => Some(add.uid.clone()),
@@ -58,7 +62,10 @@ fuzz_target!(|input: &[u8]| {
                             assert_eq!(Some(&uid), named.as_ref());
                             let pod = pods.get(&uid).expect("it was added");
                             assert_eq!(pod.description().roles.len(), pod.listeners().len());
-                            assert_eq!(pod.description_of(&listeners).roles.len(), pod.listeners_in(&listeners).len());
+                            assert_eq!(
+                                pod.description_of(&listeners).roles.len(),
+                                pod.listeners_in(&listeners).len()
+                            );
                             assert!(!listeners.is_empty());
                         }
                     }
