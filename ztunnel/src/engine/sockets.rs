@@ -136,6 +136,13 @@ impl LocalPod {
         may
     }
 
+    /// Whether to ask the controller about so many names now. If not, they are the pod's resolver's to know: a query does not wait.
+    pub(super) fn may_ask_for_names(&self, count: usize, now: Instant) -> bool {
+        let mut questions = self.questions.borrow_mut();
+        let bucket = questions.bucket.get_or_insert_with(|| Bucket::full(QUESTIONS, now));
+        (0..count).all(|_| bucket.take(QUESTIONS, now))
+    }
+
     /// A question that was remembered, if the pod may ask another. Those to which nobody waits for an answer are dropped.
     pub(super) fn next_question(&self, is_awaited: impl Fn(IpAddr) -> bool, now: Instant) -> Option<IpAddr> {
         let mut questions = self.questions.borrow_mut();
