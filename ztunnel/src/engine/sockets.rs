@@ -286,6 +286,23 @@ mod tests {
         LocalPod::new(Arc::new(pod), Vec::new(), None)
     }
 
+    #[test]
+    fn a_pods_questions_about_names_and_addresses_have_one_share() {
+        let (pod, now) = (pod(), Instant::now());
+        for number in 0..QUESTIONS.burst {
+            let may = match number % 2 {
+                0 => pod.may_ask_for_names(1, now),
+                _ => pod.may_ask([198, 18, 0, 1].into(), now),
+            };
+            assert!(may, "{number}");
+        }
+        assert!(!pod.may_ask_for_names(1, now));
+        assert!(!pod.may_ask([198, 18, 0, 1].into(), now));
+        let later = now + std::time::Duration::from_secs(1);
+        assert!(!pod.may_ask_for_names(QUESTIONS.per_second as usize + 1, later));
+        assert!(pod.may_ask_for_names(1, later + std::time::Duration::from_secs(1)));
+    }
+
     /// Several wait, one socket comes, and who gets it does not want it any more.
     #[test]
     fn a_socket_that_is_not_wanted_any_more_goes_to_the_next_who_waits_and_nobody_waits_for_one_that_never_comes() {
