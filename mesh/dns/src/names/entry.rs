@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    Look, NameError, NameView, Wanted,
     question::{Answer, Question},
+    values::{Look, NameError, NameView, Wanted},
 };
 
 /// For how long an answer holds, whatever its TTL.
@@ -82,7 +82,7 @@ impl<W> Entry<W> {
         !self.addresses.is_empty() && self.fresh_until <= now && now < self.fresh_until + STALE
     }
 
-    /// As [`super::Names::has_untried`].
+    /// Whether there is an address that has not been tried, or may be one.
     pub(super) fn has_untried(&self, tried: &[IpAddr], now: Instant) -> bool {
         let failed = self.failure.is_some_and(|(_, until)| now < until);
         if self.is_fresh(now) || self.is_stale(now) && failed {

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::NameError;
+use super::values::NameError;
 use crate::resolve::{Lookup, ResolveError, Resolved};
 
 /// How long a resolver has before the next one is asked.

@@ -15,7 +15,11 @@ use hickory_proto::{
 };
 use proptest::prelude::*;
 
-use super::{Asking, IN_ALL, Look, NameError, NameQuery, Names, PER_POD, Wanted, question::PATIENCE};
+use super::{
+    Asking, Look, NameError, NameQuery, Names, Wanted,
+    cache::{IN_ALL, PER_POD},
+    question::PATIENCE,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const FIRST: &str = "203.0.113.1";
@@ -328,7 +332,10 @@ proptest! {
         for (number, (event, value)) in events.into_iter().enumerate() {
             let query: Option<NameQuery> = (!sent.is_empty()).then(|| &sent[value as usize % sent.len()]).cloned();
             match (event, query) {
-                (0 | 1, _) => if scene.look(number as u32) == Look::Wait { waiting.push(number as u32) },
+                (0 | 1, _) => {
+                    let number = number as u32;
+                    waiting.extend((scene.look(number) == Look::Wait).then_some(number));
+                }
                 (2, _) => scene.pass(Duration::from_millis(u64::from(value) * 10)),
                 (3, Some(query)) => scene.say(&query, ResponseCode::NoError, value, &[FIRST]),
                 (4, Some(query)) => scene.say(&query, ResponseCode::Refused, value, &[]),
