@@ -116,9 +116,9 @@ fn any_address_of_a_range_leads_to_the_endpoints_of_its_entry_outside_the_mesh_t
 fn what_is_not_served_of_an_entry_is_refused_and_named() {
     let lab = lab("se_refused");
     let mut town = Town::meshed(&lab);
-    let by_name = json!({ "resolution": "DNS", "endpoints": [{ "address": "bank.internal" }] });
-    lab.apply(&entry(&[VIRTUAL], by_name)).unwrap();
-    let refused = "known by its DNS name bank.internal alone";
+    let dynamic = json!({ "resolution": "DYNAMIC_DNS", "endpoints": [{ "address": "bank.internal" }] });
+    lab.apply(&entry(&[VIRTUAL], dynamic)).unwrap();
+    let refused = "has no healthy endpoint";
     let mut said = || town.mesh.ztunnel(1).unwrap().log().contains(refused);
     wait_until("the refusal is in the access log", PATIENCE, || {
         assert!(echo::connect(&town.client, to(VIRTUAL), PATIENCE).is_err());
@@ -126,7 +126,7 @@ fn what_is_not_served_of_an_entry_is_refused_and_named() {
     })
     .unwrap();
     let findings = town.mesh.get_controller("/findings").unwrap().body;
-    for word in ["ServiceEntry town/bank", "spec.resolution", "do not resolve names yet"] {
+    for word in ["ServiceEntry town/bank", "spec.resolution", "is not served"] {
         assert!(findings.contains(word), "{word}: {findings}");
     }
 }

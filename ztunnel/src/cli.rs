@@ -15,6 +15,8 @@ use culvert_telemetry::{
 };
 use ipnet::IpNet;
 
+use crate::resolvers;
+
 /// Culvert's node proxy: carries the TCP traffic of this node's pods through mutual TLS.
 ///
 /// Started as a small monitor that gets pods from the agent and makes sockets inside them, and a worker without any
@@ -180,6 +182,17 @@ pub(crate) struct EngineArgs {
     /// Event loops. One does the work of two with fewer context switches until a core is full.
     #[arg(long, env = "CULVERT_LOOPS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) loops: u16,
+
+    /// Resolvers, with commas, of which addresses of endpoints are asked that are known by their DNS names, from inside the pod
+    /// that dials them: for pods that have asked no resolver themselves. By default those of the container's /etc/resolv.conf.
+    #[arg(
+        long = "resolver",
+        env = "CULVERT_RESOLVER",
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        value_parser = resolvers::resolver
+    )]
+    pub(crate) resolvers: Vec<SocketAddr>,
 
     /// How long a connection may take to be carried to its destination, including waiting for configuration, in
     /// seconds, or with a unit: 500ms, 10s, 1m.

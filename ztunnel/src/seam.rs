@@ -78,6 +78,8 @@ pub(crate) struct Shared {
     pub(crate) socket_requests: tokio::sync::mpsc::UnboundedSender<(Arc<str>, u32)>,
     /// The same for sockets to ask resolvers with; at the end, the number of the loop that asks.
     pub(crate) datagram_requests: tokio::sync::mpsc::UnboundedSender<(Arc<str>, u32, usize)>,
+    /// Names of endpoints, for people who look.
+    pub(crate) names: crate::names::ShownNames,
     /// Metrics and open connections.
     pub(crate) telemetry: Arc<crate::telemetry::Telemetry>,
 }

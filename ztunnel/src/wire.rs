@@ -52,6 +52,9 @@ pub(crate) struct Secrets {
     /// PEM roots by which the controller's own certificate is checked.
     #[prost(bytes = "vec", tag = "2")]
     pub(crate) controller_ca: Vec<u8>,
+    /// Addresses of the resolvers in the container's `/etc/resolv.conf`, as it was at the start.
+    #[prost(string, repeated, tag = "3")]
+    pub(crate) resolvers: Vec<String>,
 }
 
 /// A pod of this node.

@@ -10,7 +10,7 @@ mod shortage;
 use std::{
     collections::HashMap,
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::{AsFd as _, OwnedFd},
     process::ExitCode,
     sync::Arc,
@@ -34,6 +34,7 @@ use crate::{
     memory,
     privilege::Held,
     readiness::Readiness,
+    resolvers,
     seam::{Answer, ListenerRole, LoopMessage, Shared},
     telemetry::Telemetry,
     wire::{self, Datagrams, NeedSockets, Order, PodAdded, Report, Secrets, ToWorker},
@@ -116,6 +117,7 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
         asks,
         socket_requests,
         datagram_requests,
+        names: Default::default(),
         telemetry: Telemetry::new(cli.metrics.settings()),
     });
     let limits = Limits {
@@ -139,6 +141,7 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
         held: Arc::new(HeldBytes::new(
             cli.engine.held_memory.unwrap_or_else(memory::held_bytes),
         )),
+        resolvers: own_resolvers(cli, &secrets),
         ..EngineConfig::default()
     };
     tracing::info!(bytes = config.held.limit(), "what connections may make the proxy hold");
@@ -412,6 +415,18 @@ impl Worker {
         self.readiness.set_draining();
         self.loops.iter().for_each(|handle| handle.send(LoopMessage::Drain));
     }
+}
+
+/// Whom pods' names of endpoints are asked of, where a pod has asked no resolver itself.
+fn own_resolvers(cli: &Cli, secrets: &Secrets) -> Arc<[SocketAddr]> {
+    let resolvers: Arc<[SocketAddr]> = if cli.engine.resolvers.is_empty() {
+        let read = secrets.resolvers.iter().map(|text| resolvers::resolver(text));
+        read.filter_map(Result::ok).collect()
+    } else {
+        cli.engine.resolvers.as_slice().into()
+    };
+    tracing::info!(?resolvers, "the resolvers of pods that have asked none themselves");
+    resolvers
 }
 
 /// What control needs of the monitor's files.

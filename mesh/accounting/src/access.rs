@@ -101,6 +101,7 @@ fn line(opening: &Opening, what: &str, sent: u64, received: u64, duration: Durat
                 dst.addr = %opening.destination,
                 dst.dialled_addr = opening.dialled.map(tracing::field::display),
                 dst.hbone_addr = opening.hbone_addr.map(tracing::field::display),
+                dst.hostname = opening.hostname.as_deref(),
                 dst.service = service,
                 dst.workload = ends.destination_workload,
                 dst.namespace = ends.destination_namespace,

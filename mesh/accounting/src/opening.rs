@@ -40,6 +40,8 @@ pub struct Opening {
     pub dialled: Option<SocketAddr>,
     /// The other end: outbound the destination, inbound the source.
     pub peer: Peer,
+    /// The DNS name that led to the destination, where an endpoint is known by its name.
+    pub hostname: Option<Arc<str>>,
     /// The service that was dialled, `namespace/hostname`.
     pub service: Option<Arc<str>>,
     /// The peer's HBONE listener (outbound) or the tunnel's far end (inbound), if the connection is in a tunnel.

@@ -97,6 +97,7 @@ pub(crate) fn opening(direction: Direction, peer: &Arc<Workload>) -> Opening {
         source: "198.18.0.1:40000".parse().unwrap(),
         destination: "198.18.0.2:8080".parse().unwrap(),
         dialled: Some("198.19.0.1:80".parse().unwrap()),
+        hostname: None,
         peer: Peer {
             identity: Some(identity("cart")),
             workload: Some(peer.clone()),

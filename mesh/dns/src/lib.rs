@@ -9,7 +9,7 @@
 //! it (unknown types, reserved bits, the place of OPT), and stub resolvers notice.
 //!
 //! Endpoints that are known by their DNS names alone are resolved for the proxy itself: [`Lookup`] is the question, and reads the
-//! answer.
+//! answer; [`Names`] asks, and remembers.
 //!
 //! Start reading at [`decide`]. What it takes to pass the rest on is in [`forward`].
 
@@ -22,6 +22,7 @@ mod decision;
 pub mod forward;
 mod host;
 mod lookup;
+mod names;
 mod question;
 mod resolve;
 
@@ -30,4 +31,5 @@ mod tests;
 
 pub use decide::decide;
 pub use decision::{Client, Decision, Outcome, Transport};
+pub use names::{Asking, Ended, Look, NameError, NameQuery, NameView, Names, Part, Wanted};
 pub use resolve::{Lookup, ResolveError, Resolved};

@@ -62,9 +62,6 @@ fn found<'a, 'm>(
     let answerable = |service: &Service| match candidate.endpoint {
         // Only of a headless service have endpoints names.
         Some(name) => is_headless(service, client) && mesh.endpoint_named(service, name).is_some(),
-        // As long as proxies resolve no names, connections to such a service are refused; what its name leads to elsewhere may be
-        // reached.
-        None if mesh.is_behind_names(service) => false,
         None => mesh.virtual_addresses(service).next().is_some() || is_headless(service, client),
     };
     let service = mesh.service_of_host(client.namespace, &candidate.host, answerable)?;

@@ -40,7 +40,7 @@ pub enum ResolveError {
     /// It is no message, or an answer to another question: to be ignored.
     #[error("no answer to the question")]
     Stranger,
-    /// It did not fit into a datagram: to be asked for over TCP.
+    /// It did not fit into a datagram, not even one address of it.
     #[error("the answer is cut off")]
     Truncated,
     /// The resolver could not or would not say: the next one may.
@@ -89,8 +89,11 @@ impl Lookup {
             && message.queries == [self.query.clone()];
         match metadata.response_code {
             _ if !is_ours => Err(ResolveError::Stranger),
-            _ if metadata.truncation => Err(ResolveError::Truncated),
-            ResponseCode::NoError | ResponseCode::NXDomain => self.follow(&message),
+            ResponseCode::NoError | ResponseCode::NXDomain => match self.follow(&message) {
+                // Some addresses of many are enough to connect to.
+                Ok(resolved) if metadata.truncation && resolved.addresses.is_empty() => Err(ResolveError::Truncated),
+                followed => followed,
+            },
             refused => Err(ResolveError::Refused(refused)),
         }
     }

@@ -51,10 +51,19 @@ pub struct Named {
     pub service: Arc<Service>,
 }
 
-impl Named {
-    /// Why it is refused where names are not resolved.
-    pub fn denial(&self) -> Denial {
-        Denial::Unsupported(format!("{} is known by its DNS name {} alone", self.workload.uid, self.host).into())
+/// Where a connection has failed before: to be chosen again only where there is nothing else.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tried<'a> {
+    /// Targets.
+    pub targets: &'a [SocketAddr],
+    /// Names of endpoints, all of whose addresses have failed or which have none.
+    pub names: &'a [Arc<str>],
+}
+
+impl Tried<'_> {
+    /// Whether nothing has failed.
+    pub const fn is_empty(&self) -> bool {
+        self.targets.is_empty() && self.names.is_empty()
     }
 }
 

@@ -33,7 +33,7 @@ mod workload;
 mod tests;
 
 pub use authorize::Binding;
-pub use decision::{Awaited, Denial, Endpoint, Inbound, MeshChange, Named, Outbound};
+pub use decision::{Awaited, Denial, Endpoint, Inbound, MeshChange, Named, Outbound, Tried};
 pub use error::ResourceError;
 pub use mesh::Mesh;
 pub use parse::MeshSettings;

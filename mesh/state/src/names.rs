@@ -46,12 +46,6 @@ impl Mesh {
         self.usable_endpoints(service).find(|workload| *workload.name == *name)
     }
 
-    /// Whether all endpoints of a service are known by their DNS names alone.
-    pub fn is_behind_names(&self, service: &Service) -> bool {
-        let endpoints = self.endpoints.get(&service.name);
-        endpoints.is_some_and(|endpoints| endpoints.list.iter().all(|endpoint| endpoint.workload.is_named()))
-    }
-
     fn usable_endpoints<'m>(&'m self, service: &'m Service) -> impl Iterator<Item = &'m Arc<Workload>> {
         let endpoints = self.endpoints.get(&service.name);
         let endpoints = endpoints.map_or(&[][..], |endpoints| &endpoints.list).iter();

@@ -11,7 +11,7 @@ use culvert_identity::SpiffeId;
 
 use crate::{
     Health, Mesh, Service, Workload,
-    decision::{Awaited, Denial, Endpoint, Named, Outbound},
+    decision::{Awaited, Denial, Endpoint, Named, Outbound, Tried},
     pod::Pod,
     service::{Closeness, Here, Member, Mode, ServicePort},
 };
@@ -26,6 +26,18 @@ impl Mesh {
     /// Decides about a connection of `pod` to `destination`. `tried` are targets at which it failed before: they are
     /// chosen again only where there is nothing else.
     pub fn outbound(&self, pod: &Pod, destination: SocketAddr, tried: &[SocketAddr]) -> Outbound {
+        self.outbound_past(
+            pod,
+            destination,
+            Tried {
+                targets: tried,
+                names: &[],
+            },
+        )
+    }
+
+    /// As [`outbound`](Self::outbound), where endpoints may have failed that are known by their DNS names.
+    pub fn outbound_past(&self, pod: &Pod, destination: SocketAddr, tried: Tried<'_>) -> Outbound {
         let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
         if !self.synced {
             return self.before_configuration(destination);
@@ -120,7 +132,7 @@ impl Mesh {
         self.on_demand && !self.answered.contains(&address)
     }
 
-    fn to_service(&self, pod: &Pod, service: &Arc<Service>, destination: SocketAddr, tried: &[SocketAddr]) -> Outbound {
+    fn to_service(&self, pod: &Pod, service: &Arc<Service>, destination: SocketAddr, tried: Tried<'_>) -> Outbound {
         let name = &service.name;
         if let Some(waypoint) = &service.waypoint {
             return unsupported(format!("{name} is reached through waypoint {waypoint}"));
@@ -160,24 +172,41 @@ impl Mesh {
             dialled: destination.ip(),
         };
         let anew = choice.of_healthiest(tried);
-        match anew.or_else(|| choice.of_healthiest(&[]).filter(|_| !tried.is_empty())) {
-            Some((endpoint, target)) => self.to_endpoint(&endpoint.workload, target, service),
-            None => match choice.named() {
-                Some((workload, host, port)) => Outbound::Resolve(Named {
-                    host,
-                    port,
-                    workload,
-                    service: Arc::clone(service),
-                }),
-                None => self.why_no_endpoint(name),
-            },
+        let again = || choice.of_healthiest(Tried::default()).filter(|_| !tried.is_empty());
+        match anew.or_else(again) {
+            Some((endpoint, Target::Address(target))) => self.to_endpoint(&endpoint.workload, target, service),
+            Some((endpoint, Target::Name(host, port))) => Outbound::Resolve(Named {
+                host: Arc::clone(host),
+                port,
+                workload: Arc::clone(&endpoint.workload),
+                service: Arc::clone(service),
+            }),
+            None => self.why_no_endpoint(name),
         }
     }
 
-    /// Decides about a connection to an endpoint that is known by its name, and has turned out to have this address.
-    pub fn resolved(&self, named: &Named, address: IpAddr) -> Outbound {
+    /// Decides about a connection of `pod` to an endpoint that is known by its name, and has turned out to have this address. Who
+    /// writes names decides nothing about who has the address: a service or a pod of the mesh is reached as such, and an address
+    /// of the mesh at which nobody is known not at all.
+    pub fn resolved(&self, pod: &Pod, named: &Named, address: IpAddr, tried: Tried<'_>) -> Outbound {
         let target = SocketAddr::new(address.to_canonical(), named.port);
-        self.to_endpoint(&named.workload, target, &named.service)
+        let address = target.ip();
+        if let Some(service) = self.service_at(pod, address) {
+            return match self.to_service(pod, service, target, tried) {
+                Outbound::Resolve(_) => unsupported(format!(
+                    "{} leads to {}, whose endpoints are known by their DNS names, too",
+                    named.host, service.name
+                )),
+                decision => decision,
+            };
+        }
+        if !self.owners_of(address).is_empty() {
+            return self.to_endpoint(&named.workload, target, &named.service);
+        }
+        match self.to_stranger(pod, target, Some(named.service.name.clone())) {
+            Outbound::Direct { .. } => self.to_owner(&named.workload, target, Some(&named.service)),
+            decision => decision,
+        }
     }
 
     fn why_no_endpoint(&self, service: &Arc<str>) -> Outbound {
@@ -220,33 +249,29 @@ struct Choice<'m> {
     dialled: IpAddr,
 }
 
-impl<'m> Choice<'m> {
-    /// One of those that are known by their DNS names alone, by weight: where none has an address. A name is resolved anew for
-    /// each connection, so that it does not matter which of its addresses have failed.
-    fn named(&self) -> Option<(Arc<Workload>, Arc<str>, u16)> {
-        let endpoints = self.mesh.endpoints.get(&self.service.name)?;
-        let named = |endpoint: &Member| {
-            let workload = &endpoint.workload;
-            let is_usable = workload.is_named() && workload.is_ready() && workload.network == self.mesh.network;
-            let host = workload.hostname.clone().filter(|_| is_usable)?;
-            Some((Arc::clone(workload), host, endpoint.target(self.port)?))
-        };
-        let mut candidates: Vec<_> = endpoints.list.iter().filter_map(named).collect();
-        let weights = candidates.iter().map(|(workload, ..)| u64::from(workload.weight));
-        let Some(mut ticket) = below(weights.sum()) else {
-            let place = below(candidates.len() as u64)?;
-            return Some(candidates.swap_remove(place as usize));
-        };
-        candidates.into_iter().find(|(workload, ..)| {
-            let weight = u64::from(workload.weight);
-            let hit = ticket < weight;
-            ticket = ticket.saturating_sub(weight);
-            hit
-        })
-    }
+/// How an endpoint is reached.
+#[derive(Clone, Copy)]
+enum Target<'m> {
+    Address(SocketAddr),
+    /// By its DNS name, at this port.
+    Name(&'m Arc<str>, u16),
+}
 
+/// An endpoint, and how it is reached.
+type Chosen<'m> = (&'m Member, Target<'m>);
+
+impl Tried<'_> {
+    fn contain(&self, target: Target<'_>) -> bool {
+        match target {
+            Target::Address(address) => self.targets.contains(&address),
+            Target::Name(host, _) => self.names.contains(host),
+        }
+    }
+}
+
+impl<'m> Choice<'m> {
     /// An endpoint that is ready; where there is none, one that is about to end and still serves, as kube-proxy does.
-    fn of_healthiest(&self, tried: &[SocketAddr]) -> Option<(&'m Member, SocketAddr)> {
+    fn of_healthiest(&self, tried: Tried<'_>) -> Option<Chosen<'m>> {
         if self.service.balancing.allow_unhealthy {
             return self.of_untroubled(|_| true, tried);
         }
@@ -257,28 +282,34 @@ impl<'m> Choice<'m> {
 
     /// One that has not failed lately, though it be farther away; where there is none, the one with the least trouble. Who
     /// stays with an endpoint does so as long as that is there.
-    fn of_untroubled(
-        &self,
-        admit: impl Fn(&Workload) -> bool,
-        tried: &[SocketAddr],
-    ) -> Option<(&'m Member, SocketAddr)> {
+    fn of_untroubled(&self, admit: impl Fn(&Workload) -> bool, tried: Tried<'_>) -> Option<Chosen<'m>> {
         let is_untroubled = |workload: &Workload| admit(workload) && workload.trouble.level() == 0;
         let untroubled = (!self.service.balancing.sticky).then(|| self.choose(is_untroubled, tried));
         untroubled.flatten().or_else(|| self.choose(&admit, tried))
     }
 
+    /// How an endpoint is reached, if it can be from here.
+    fn target(&self, endpoint: &'m Member) -> Option<Target<'m>> {
+        let workload = &endpoint.workload;
+        let port = endpoint.target(self.port)?;
+        if self.mesh.reachable(workload) {
+            let address = workload.address_like(self.dialled)?;
+            return Some(Target::Address(SocketAddr::new(address, port)));
+        }
+        let is_here = workload.is_named() && workload.network == self.mesh.network;
+        let host = workload.hostname.as_ref().filter(|_| is_here)?;
+        Some(Target::Name(host, port))
+    }
+
     /// Of two endpoints drawn at random, by weight, the one with less trouble and then fewer connections from this node;
     /// where a service keeps its clients with an endpoint, that of the pod.
-    fn choose(&self, admit: impl Fn(&Workload) -> bool, tried: &[SocketAddr]) -> Option<(&'m Member, SocketAddr)> {
+    fn choose(&self, admit: impl Fn(&Workload) -> bool, tried: Tried<'_>) -> Option<Chosen<'m>> {
         let endpoints = self.mesh.endpoints.get(&self.service.name)?;
         let balancing = &self.service.balancing;
-        let usable = |endpoint: &Member| {
+        let usable = |endpoint: &'m Member| {
             let workload = &endpoint.workload;
-            if !admit(workload) || !self.mesh.reachable(workload) {
-                return None;
-            }
-            let target = SocketAddr::new(workload.address_like(self.dialled)?, endpoint.target(self.port)?);
-            (!tried.contains(&target)).then_some(target)
+            let target = self.target(endpoint).filter(|_| admit(workload))?;
+            (!tried.contain(target)).then_some(target)
         };
         let close = matches!(balancing.mode, Mode::Strict | Mode::Failover) && !balancing.preference.is_empty();
         if !close && !balancing.sticky && endpoints.weighted == 0 {
@@ -292,7 +323,7 @@ impl<'m> Choice<'m> {
                 return Some(less_loaded(one, other));
             }
         }
-        let mut candidates: Vec<(&Member, SocketAddr)> = Vec::with_capacity(endpoints.list.len());
+        let mut candidates: Vec<Chosen<'_>> = Vec::with_capacity(endpoints.list.len());
         let mut closest = 0;
         for endpoint in &endpoints.list {
             let Some(target) = usable(endpoint) else { continue };
@@ -318,7 +349,7 @@ impl<'m> Choice<'m> {
             .map(|(endpoint, _)| u64::from(endpoint.workload.weight))
             .sum();
         if balancing.sticky {
-            let rank = |(endpoint, _): &(&Member, SocketAddr)| {
+            let rank = |(endpoint, _): &Chosen<'_>| {
                 // Nobody has a weight, so all have the same.
                 let weight = if total == 0 { 1 } else { endpoint.workload.weight };
                 affinity(self.pod, &endpoint.workload) * f64::from(weight)
@@ -355,10 +386,10 @@ fn affinity(pod: &Pod, workload: &Workload) -> f64 {
 
 /// By recent failures: an endpoint that refuses has no connection open, and would win by that. Then by connections per
 /// weight, cross-multiplied; the first at equality, so that an idle service is drawn by weight alone.
-fn less_loaded<'m>(one: (&'m Member, SocketAddr), other: (&'m Member, SocketAddr)) -> (&'m Member, SocketAddr) {
-    let trouble = |(endpoint, _): (&Member, SocketAddr)| endpoint.workload.trouble.level();
-    let open = |(endpoint, _): (&Member, SocketAddr)| u64::from(endpoint.workload.open.load(Ordering::Relaxed));
-    let weight = |(endpoint, _): (&Member, SocketAddr)| u64::from(endpoint.workload.weight.max(1));
+fn less_loaded<'m>(one: Chosen<'m>, other: Chosen<'m>) -> Chosen<'m> {
+    let trouble = |(endpoint, _): Chosen<'_>| endpoint.workload.trouble.level();
+    let open = |(endpoint, _): Chosen<'_>| u64::from(endpoint.workload.open.load(Ordering::Relaxed));
+    let weight = |(endpoint, _): Chosen<'_>| u64::from(endpoint.workload.weight.max(1));
     let (mine, others) = (trouble(one), trouble(other));
     if others < mine || (others == mine && open(other) * weight(one) < open(one) * weight(other)) {
         other

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,6 +19,8 @@ pub struct Attempts {
     pub deadline: Instant,
     /// Targets at which one failed, since there was one left that had not been tried.
     pub tried: Vec<SocketAddr>,
+    /// Names of endpoints that have no address left at which it did not fail.
+    pub names: Vec<Arc<str>>,
     /// Counts the attempts.
     pub number: u32,
     failed: u32,
@@ -30,6 +33,7 @@ impl Attempts {
         Self {
             deadline,
             tried: Vec::new(),
+            names: Vec::new(),
             number: 0,
             failed: 0,
             last: None,
@@ -48,6 +52,7 @@ impl Attempts {
             return None;
         }
         self.tried.clear();
+        self.names.clear();
         let delay = (FIRST_DELAY * (1 << self.failed.min(8))).min(LAST_DELAY);
         self.failed += 1;
         Some(delay)

@@ -50,6 +50,14 @@ pub enum Failure {
         /// The kernel's word.
         error: Errno,
     },
+    /// The endpoint is known by its DNS name, and that leads to no address.
+    #[error("cannot resolve {host}: {why}")]
+    Unresolved {
+        /// The name.
+        host: Arc<str>,
+        /// Why.
+        why: Arc<str>,
+    },
     /// The tunnel that was to carry the connection could not be opened, or ended before the connection was accepted.
     #[error("tunnel to {to}: {why}")]
     Tunnel {
@@ -128,6 +136,7 @@ impl Failure {
             | Self::NoTunnel { .. }
             | Self::TunnelLost(_)
             | Self::Connect { .. }
+            | Self::Unresolved { .. }
             | Self::NoAnswer { .. } => true,
             Self::Refused { status, .. } => *status == 503,
             Self::ResetByPeer(code) => *code == ErrorCode::RefusedStream,

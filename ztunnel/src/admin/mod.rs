@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | admin | `/config_dump` | everything below in one object |
 //! | | `/workloads`, `/services`, `/policies` | what the controller told |
+//! | | `/names` | addresses of endpoints that are known by their DNS names, as of a few seconds ago |
 //! | | `/certificates` | of local pods: identity, serial, validity; never a key |
 //! | | `/connections` | open ones, with bytes so far |
 //! | | `/recent` | those that pods of this node accepted and that ended within the last hour, by source and port |
@@ -59,6 +60,7 @@ pub(crate) fn pages(
             page["workloads"] = views::workloads(&shared);
             page["services"] = views::services(&shared);
             page["policies"] = views::policies(&shared);
+            page["names"] = views::names(&shared);
             page["certificates"] = views::certificates(&shared);
             Response::json(&page)
         }
@@ -73,6 +75,7 @@ pub(crate) fn pages(
         .get("/workloads", view("workloads", views::workloads))
         .get("/services", view("services", views::services))
         .get("/policies", view("policies", views::policies))
+        .get("/names", view("names", views::names))
         .get("/certificates", view("certificates", views::certificates))
         .get("/connections", view("connections", views::connections))
         .get("/recent", view("recent", views::recent))

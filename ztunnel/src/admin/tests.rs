@@ -120,6 +120,7 @@ async fn pages_show_what_decides_and_never_a_key() {
         asks,
         socket_requests,
         datagram_requests,
+        names: Default::default(),
         telemetry: Telemetry::new(TcpSettings::default()),
     });
     let served = Arc::new(Served::default());
@@ -156,6 +157,7 @@ async fn pages_show_what_decides_and_never_a_key() {
     };
     let record = shared.telemetry.accounting().opened(Opening {
         dialled: None,
+        hostname: None,
         direction: Direction::Outbound,
         pod: pod(),
         own: None,

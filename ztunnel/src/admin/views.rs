@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use culvert_accounting::{Direction, OpenConnection};
+use culvert_dns::NameView;
 use culvert_policy::{Action, Policy, Scope};
 use culvert_state::{Health, Pod, Service, Workload};
 use serde_json::{Value, json};
@@ -138,6 +139,22 @@ fn service(service: &Service, endpoints: &[String]) -> Value {
         "canonical": service.canonical,
         "seen_in": service.seen_in.as_deref().map(texts),
     })
+}
+
+pub(super) fn names(shared: &Shared) -> Value {
+    let mut names = shared.names.all();
+    names.sort_by(|a, b| (&a.host, &a.pod).cmp(&(&b.host, &b.pod)));
+    let show = |name: &NameView| {
+        json!({
+            "host": &*name.host,
+            "pod": &*name.pod,
+            "addresses": texts(&name.addresses),
+            "fresh_seconds": name.fresh_for.as_secs_f64(),
+            "error": name.error.map(|error| error.to_string()),
+            "asking": name.is_asked,
+        })
+    };
+    names.iter().map(show).collect()
 }
 
 pub(super) fn policies(shared: &Shared) -> Value {

@@ -13,7 +13,7 @@ use culvert_state::{MeshChange, Pod};
 
 use super::{
     flow::Phase,
-    loop_state::Loop,
+    loop_state::{Loop, Todo},
     socket,
     sockets::{LocalPod, Waiter},
 };
@@ -68,6 +68,9 @@ impl Loop {
             }
         }
         self.pods.remove(uid);
+        self.resolvers.close_own(uid);
+        self.names.forget(uid);
+        self.todo.push_back(Todo::Names);
     }
 
     /// Certificates that tunnels wait for may be there.
@@ -139,6 +142,10 @@ impl Loop {
         for (_, flow) in self.flows.iter_mut() {
             if flow.direction == Direction::Outbound {
                 self.used.insert(flow.destination.ip());
+                // No object names it.
+                if flow.named.is_some() {
+                    self.used.insert(flow.target.ip());
+                }
             }
         }
         if !self.used.is_empty() {

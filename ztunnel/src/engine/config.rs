@@ -41,6 +41,8 @@ pub(crate) struct EngineConfig {
     pub(crate) admission: AdmissionConfig,
     /// The cluster's domain, by which services have names.
     pub(crate) cluster_domain: Arc<str>,
+    /// Whom pods' names of endpoints are asked of, where a pod has asked no resolver itself.
+    pub(crate) resolvers: Arc<[SocketAddr]>,
     /// How many descriptors the process may have.
     pub(crate) descriptors: Descriptors,
     /// What is asked of Culvert's kernel programs.
@@ -66,6 +68,7 @@ impl Default for EngineConfig {
             hbone: culvert_hbone::Config::default(),
             admission: AdmissionConfig::default(),
             cluster_domain: "cluster.local".into(),
+            resolvers: Arc::default(),
             descriptors: Descriptors::of_this_process(),
             calls: KernelCalls::default(),
         }

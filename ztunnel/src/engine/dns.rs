@@ -25,7 +25,7 @@ use super::{
     keys::{LaneKey, ListenerKey, UpstreamKey},
     loop_state::{Loop, Todo},
     poll::{Kind, Token},
-    resolvers::{Asker, Route, Way},
+    resolvers::{Asker, From, Route, Way},
     sockets::LocalPod,
     timer::Due,
 };
@@ -44,7 +44,8 @@ impl Loop {
         let mut buffer = self.buffer.take();
         let mut taken = 0;
         while taken < budget {
-            let (length, from) = match rustix::net::recvfrom(&way.socket, &mut buffer[..LONGEST], RecvFlags::DONTWAIT) {
+            let Some(socket) = &way.socket else { break };
+            let (length, from) = match rustix::net::recvfrom(socket, &mut buffer[..LONGEST], RecvFlags::DONTWAIT) {
                 Ok((length, _, from)) => (length, from.and_then(|from| SocketAddr::try_from(from).ok())),
                 Err(Errno::INTR) => continue,
                 // An error of an answer that was sent before, which nobody took.
@@ -87,15 +88,20 @@ impl Loop {
                     message: message.to_vec(),
                     client: from,
                 };
-                if !self.hold_query(hosts, query) {
+                if !self.hold_query(&way.pod, hosts, query) {
                     self.forward(lane, way, message, from);
                 }
             }
         }
     }
 
-    /// Asks the controller about names, and keeps a query until it has answered. False where too many wait.
-    pub(super) fn hold_query(&mut self, hosts: Vec<Box<str>>, query: HeldQuery) -> bool {
+    /// Asks the controller about names, and keeps a query until it has answered. False where too many wait, or the pod has had its
+    /// share of questions.
+    pub(super) fn hold_query(&mut self, pod: &LocalPod, hosts: Vec<Box<str>>, query: HeldQuery) -> bool {
+        if !pod.may_ask_for_names(hosts.len(), self.now) {
+            self.shared.telemetry.dns().unasked.inc();
+            return false;
+        }
         if self.resolvers.held.add(query, self.now).is_err() {
             return false;
         }
@@ -185,12 +191,9 @@ impl Loop {
     /// Passes a query on to the resolver that it was meant for.
     fn forward(&mut self, key: LaneKey, way: &Way, message: &[u8], client: SocketAddr) {
         tracing::debug!(pod = %way.pod.pod.uid, asked = %Asked(message), "forwarding a DNS query");
-        let Some(asker) = Asker::new(message, client, self.now) else {
+        let Some(asker) = Asker::new(message, From::Client(client), self.now) else {
             return self.drop_query("no_query");
         };
-        if !self.resolvers.has_room(&way.pod) {
-            return self.drop_query("overflow");
-        }
         let Some(lane) = self.resolvers.lanes.get_mut(key) else {
             return;
         };
@@ -201,13 +204,25 @@ impl Loop {
                 return self.drop_query("no_resolver");
             }
         };
+        self.pass_on(key, resolver, message, asker);
+    }
+
+    /// Sends a query to a resolver, by a socket of a lane.
+    pub(super) fn pass_on(&mut self, key: LaneKey, resolver: SocketAddr, message: &[u8], asker: Asker) {
+        let Some(way) = self.resolvers.lanes.get(key).map(|lane| lane.way()) else {
+            return;
+        };
+        let way = &way;
+        if !self.resolvers.has_room(&way.pod) {
+            return self.drop_query("overflow");
+        }
         match self.resolvers.route(key, resolver, self.now) {
             Route::Socket(upstream, id) => self.send_query(upstream, id, way, message, asker),
             Route::Unreachable(error) => {
                 tracing::debug!(pod = %way.pod.pod.uid, %resolver, %error, "no way to a resolver");
                 self.refuse(way, &[asker]);
             }
-            Route::Wait => self.resolvers.wait(key, asker, message),
+            Route::Wait => self.resolvers.wait(key, asker, resolver, message),
             Route::Request(count) => {
                 if self.config.descriptors.are_short(Use::Outbound) {
                     return self.drop_query("descriptors");
@@ -215,7 +230,7 @@ impl Loop {
                 // Fails only when the worker is ending.
                 let uid = Arc::clone(&way.pod.pod.uid);
                 let _ = self.shared.datagram_requests.send((uid, count, self.number));
-                self.resolvers.wait(key, asker, message);
+                self.resolvers.wait(key, asker, resolver, message);
             }
         }
         self.expect_expiry();
@@ -235,7 +250,9 @@ impl Loop {
         };
         match sent {
             Ok(_) => {
-                self.shared.telemetry.dns().forwarded.inc();
+                if let From::Client(_) = asker.from {
+                    self.shared.telemetry.dns().forwarded.inc();
+                }
                 self.resolvers.sent(key, id, asker);
             }
             Err(Errno::AGAIN | Errno::NOBUFS) => self.drop_query("busy"),
@@ -257,10 +274,8 @@ impl Loop {
                 self.resolvers.give_up(key);
             }
         }
-        for (lane, asker, message) in self.resolvers.take_waiting(uid) {
-            if let Some(way) = self.resolvers.lanes.get(lane).map(|lane| lane.way()) {
-                self.forward(lane, &way, &message, asker.client);
-            }
+        for (lane, (asker, resolver, message)) in self.resolvers.take_waiting(uid) {
+            self.pass_on(lane, resolver, &message, asker);
         }
     }
 
@@ -290,27 +305,40 @@ impl Loop {
         let Some((way, asker)) = self.resolvers.answered(key, forward::id(message), message) else {
             return self.drop_query("unmatched_reply");
         };
-        let duration = self.now.saturating_duration_since(asker.at);
-        self.shared.telemetry.dns().duration.observe(duration.as_secs_f64());
         forward::set_id(message, asker.head.id());
-        self.send_answer(&way, message, asker.client);
+        match asker.from {
+            From::Client(client) => {
+                let duration = self.now.saturating_duration_since(asker.at);
+                self.shared.telemetry.dns().duration.observe(duration.as_secs_f64());
+                self.send_answer(&way, message, client);
+            }
+            From::Name(part) => {
+                self.names.answered(part, message, self.now);
+                self.todo.push_back(Todo::Names);
+            }
+        }
     }
 
     /// Tells stub resolvers to ask the next one.
-    fn refuse(&self, way: &Way, askers: &[Asker]) {
+    fn refuse(&mut self, way: &Way, askers: &[Asker]) {
         for asker in askers {
-            self.shared
-                .telemetry
-                .dns()
-                .failures
-                .get_or_create(&[("reason", "refused")])
-                .inc();
-            self.send_answer(way, &asker.head.server_failure(), asker.client);
+            match asker.from {
+                From::Client(client) => {
+                    let failures = &self.shared.telemetry.dns().failures;
+                    failures.get_or_create(&[("reason", "refused")]).inc();
+                    self.send_answer(way, &asker.head.server_failure(), client);
+                }
+                From::Name(part) => {
+                    self.names.refused(part, self.now);
+                    self.todo.push_back(Todo::Names);
+                }
+            }
         }
     }
 
     fn send_answer(&self, way: &Way, message: &[u8], to: SocketAddr) {
-        if let Err(error) = rustix::net::sendto(&way.socket, message, SendFlags::DONTWAIT, &to) {
+        let Some(socket) = &way.socket else { return };
+        if let Err(error) = rustix::net::sendto(socket, message, SendFlags::DONTWAIT, &to) {
             tracing::debug!(pod = %way.pod.pod.uid, %error, "cannot send a DNS answer");
             self.drop_query("answer");
         }

@@ -91,7 +91,7 @@ impl Loop {
                 self.report_answer_to(&pod, message, &outcome);
                 self.answer_on(key, LENGTH + length, &answer, buffer)
             }
-            Decision::Ask(hosts) if !is_late => match self.hold_query(hosts, HeldQuery::Stream(key)) {
+            Decision::Ask(hosts) if !is_late => match self.hold_query(&pod, hosts, HeldQuery::Stream(key)) {
                 true => Next::Wait,
                 false => self.forward_stream(message),
             },

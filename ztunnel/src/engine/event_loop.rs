@@ -66,6 +66,7 @@ impl Loop {
                 Todo::Failed(flow, failure) => self.attempt_failed(flow, failure),
                 Todo::Meet(flow) => self.meet(flow),
                 Todo::Ask(flow, is_late) => self.ask_on(flow, is_late),
+                Todo::Names => self.follow_names(),
                 Todo::Read(tunnel) => self.read_tunnel_from(tunnel, true),
                 Todo::Unsent(pod) => self.shed_unsent(&pod),
             }
@@ -103,11 +104,13 @@ impl Loop {
             Due::Doubt(key) => self.doubt_tunnel(key),
             Due::Held => self.decide_again(true),
             Due::Queries => self.queries_are_late(),
+            Due::Names => self.names_are_late(),
             Due::Accept => self.resume_accepting(),
             Due::Sweep => {
                 self.sweep();
                 self.sources.sweep(self.now);
                 self.resolvers.sweep(self.now);
+                self.sweep_names();
                 self.report_used();
                 self.timers.set(self.now + self.config.sweep, Due::Sweep);
             }

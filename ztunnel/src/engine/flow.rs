@@ -1,10 +1,15 @@
 //! A connection on its way through the proxy, from accept to its line in the access log.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Instant,
+};
 
 use culvert_accounting::{ConnectionRecord, Direction, Peer};
 use culvert_hbone::{Authority, StreamId};
-use culvert_state::Awaited;
+use culvert_state::{Awaited, Named};
 use culvert_tunnel::{attempts::Attempts, failure::Failure};
 
 use super::{buffers::Backlog, keys::TunnelKey, socket::Socket, sockets::LocalPod, unanswered::Unanswered};
@@ -36,6 +41,8 @@ pub(super) struct Flow {
     pub(super) service: Option<Arc<str>>,
     /// The peer's address on the tunnel.
     pub(super) tunnel_address: Option<SocketAddr>,
+    /// The endpoint that is being dialled, where that is known by its name.
+    pub(super) named: Option<Box<NamedEndpoint>>,
     pub(super) phase: Phase,
     /// What it waits for while parked.
     pub(super) awaits: Option<Awaited>,
@@ -54,6 +61,16 @@ pub(super) struct Flow {
     pub(super) record: Option<ConnectionRecord>,
 }
 
+/// An endpoint that is known by its name, on the way to a connection.
+#[derive(Debug)]
+pub(super) struct NamedEndpoint {
+    pub(super) named: Named,
+    /// Of the mesh that chose it.
+    pub(super) generation: u64,
+    /// The address that was chosen, while something about it is waited for.
+    pub(super) picked: Option<IpAddr>,
+}
+
 /// How far a flow has come. All but the last end at the connect timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -61,6 +78,8 @@ pub(super) enum Phase {
     Asking,
     /// Something is not known yet: waits for the mesh to change.
     Parked,
+    /// Waits for a resolver to say the addresses of an endpoint.
+    Naming,
     /// An attempt failed: waits a moment before the next.
     Delayed,
     /// Waits for a socket in the pod's namespace.
@@ -118,6 +137,7 @@ impl Flow {
             peer: Peer::default(),
             service: None,
             tunnel_address: None,
+            named: None,
             phase: Phase::Parked,
             awaits: None,
             unanswered: None,
@@ -149,12 +169,16 @@ impl Flow {
         if let (Phase::Parked, Some(awaited)) = (self.phase, &self.awaits) {
             return awaited.to_string().into();
         }
+        if let (Phase::Naming, Some(endpoint)) = (self.phase, &self.named) {
+            return format!("no answer of a resolver about {}", endpoint.named.host).into();
+        }
         if let Some(last) = self.attempts.last() {
             return last.to_string().into();
         }
         match self.phase {
             Phase::Asking => "no DNS query",
             Phase::Parked => "destination, policy or certificate not known",
+            Phase::Naming => "no answer of a resolver",
             Phase::Delayed | Phase::Stock => "no socket from the monitor",
             Phase::Queued => "no tunnel",
             Phase::Requested => "no answer from the peer",

@@ -32,6 +32,7 @@ impl Loop {
                 Phase::Parked => load.parked += 1,
                 Phase::Open => load.open += 1,
                 Phase::Asking
+                | Phase::Naming
                 | Phase::Delayed
                 | Phase::Stock
                 | Phase::Requested

@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, io, net::IpAddr, ops::Deref, os::fd::OwnedFd, rc::Rc, sync::Arc, time::Instant};
 
 use arc_swap::{ArcSwap, Cache};
+use culvert_dns::Names;
 use culvert_identity::{Credentials, SpiffeId};
 use culvert_state::Mesh;
 use culvert_tunnel::{
@@ -61,6 +62,10 @@ pub(super) struct Loop {
     pub(super) sources: Sources,
     /// Where pods' DNS queries go.
     pub(super) resolvers: Resolvers,
+    /// Addresses of endpoints that are known by their names.
+    pub(super) names: Names<FlowKey>,
+    /// Resolvers that are asked for names will be looked at.
+    pub(super) naming: bool,
     /// What waits for resolvers will be looked at.
     pub(super) expecting: bool,
     /// What waits for the controller's word about names will be looked at.
@@ -69,6 +74,8 @@ pub(super) struct Loop {
     pub(super) refusals: Refusals,
     /// Of connections that go direct for want of a proxy at their peer's node.
     pub(super) went_direct: Refusals,
+    /// Lines of the log about names that cannot be resolved.
+    pub(super) unresolved: Refusals,
     /// Lines of the log about peers that misbehave.
     pub(super) complaints: Refusals,
     /// Accepted tunnels, the oldest first, whose peers had proved nothing when they were last looked at.
@@ -130,6 +137,8 @@ pub(super) enum Todo {
     Meet(FlowKey),
     /// A DNS query may have come on a connection to a resolver; and whether it has waited long enough for the controller's word.
     Ask(FlowKey, bool),
+    /// Names of endpoints are to be asked for, or have been.
+    Names,
     /// A tunnel may have come with its last handshake message.
     Read(TunnelKey),
     /// A peer takes less than is sent to it, on tunnels of this pod.
@@ -198,10 +207,13 @@ impl Loop {
             resuming: false,
             sources: Sources::new(config.admission.source, now),
             resolvers: Resolvers::default(),
+            names: Names::default(),
+            naming: false,
             expecting: false,
             holding: false,
             refusals: Refusals::new(config.admission.refusal_lines, now),
             went_direct: Refusals::new(config.admission.refusal_lines, now),
+            unresolved: Refusals::new(config.admission.refusal_lines, now),
             complaints: Refusals::new(config.admission.refusal_lines, now),
             unproven: VecDeque::new(),
             flows: Arena::new(),

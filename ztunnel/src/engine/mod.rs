@@ -25,6 +25,7 @@
 //! outbound:  listen -> outbound (resolve) -> pooling -> dial, handshake -> CONNECT ... 200 -> open -> relay -> ends, report
 //!                                         -> direct: sockets -> TCP                     -> open -> relay -> ends, report
 //!            where the application is not answered before the far side is: syns before outbound, meet before open
+//!            to an endpoint that is known by its name: outbound -> named (look up), name_questions (asked, by `dns`) -> outbound
 //! DNS:       listen -> dns (decide) -> answered, or by a socket of `resolvers` to the pod's own resolver and back
 //! inbound:   listen -> dial, handshake (a pool's threads) -> receive -> inbound (authorize) -> sockets -> TCP -> 200 -> open -> relay -> ends, report
 //!            listen -> inbound (plaintext, authorize)                            -> sockets -> TCP -> open -> relay -> ends, report
@@ -42,7 +43,7 @@
 //!    [`pool_key`], [`refusals`], [`resolvers`], [`unanswered`], and all of it together, [`loop_state`];
 //! 2. bytes: [`flush`], [`held`], [`load`], [`report`], [`answer`], [`ends`], [`account`], [`relay`], [`open`], [`meet`], [`socket_events`];
 //! 3. tunnels: [`pooling`], [`part`], [`questions`], [`handshake`], [`dial`];
-//! 4. decisions: [`outbound`], [`syns`], [`dns`], [`dns_stream`], [`inbound`], [`resolve`], [`recheck`];
+//! 4. decisions: [`named`], [`outbound`], [`syns`], [`dns`], [`dns_stream`], [`inbound`], [`resolve`], [`name_questions`], [`recheck`];
 //! 5. what happens: [`receive`], [`sweep`], [`listen`], [`changes`], [`event_loop`]. Begin to read there.
 
 mod account;
@@ -70,6 +71,8 @@ mod listener;
 mod load;
 mod loop_state;
 mod meet;
+mod name_questions;
+mod named;
 mod open;
 mod outbound;
 mod parked;

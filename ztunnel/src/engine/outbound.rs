@@ -8,11 +8,11 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
     rc::Rc,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use culvert_accounting::{Direction, Peer};
-use culvert_dns::forward::RESOLVER_PORT;
+use culvert_dns::{Names, forward::RESOLVER_PORT};
 use culvert_hbone::ErrorCode;
 use culvert_state::{Awaited, Denial, Mesh, Outbound};
 use culvert_tunnel::failure::{Failure, errno};
@@ -35,12 +35,17 @@ use crate::seam::ListenerRole;
 const PICK_AGAIN: Duration = Duration::from_millis(1);
 
 /// Whether the next attempt of a flow would go to a target that it has not tried, or end otherwise.
-fn leads_elsewhere(mesh: &Mesh, flow: &Flow) -> bool {
+fn leads_elsewhere(mesh: &Mesh, names: &Names<FlowKey>, flow: &Flow, now: Instant) -> bool {
     let tried = &flow.attempts.tried;
-    match mesh.outbound(&flow.pod.pod, flow.destination, tried) {
+    match mesh.outbound_past(&flow.pod.pod, flow.destination, flow.tried()) {
         Outbound::Tunnel { endpoint, .. } => !tried.contains(&endpoint.target()),
         Outbound::Direct { destination, .. } => !tried.contains(&destination),
-        Outbound::Resolve(_) | Outbound::Pending(_) | Outbound::Deny(_) => true,
+        Outbound::Resolve(named) => {
+            let uid = &flow.pod.pod.uid;
+            !flow.attempts.names.contains(&named.host)
+                && names.has_untried(uid, &named.host, &flow.tried_at(named.port), now)
+        }
+        Outbound::Pending(_) | Outbound::Deny(_) => true,
     }
 }
 
@@ -106,9 +111,12 @@ impl Loop {
         if self.mesh.on_demand() {
             self.used.insert(flow.destination.ip());
         }
-        let decision = self
-            .mesh
-            .outbound(&flow.pod.pod, flow.destination, &flow.attempts.tried);
+        let decision = match self.decide_outbound(key) {
+            Some(Ok(decision)) => decision,
+            Some(Err(failure)) => return self.attempt_failed(key, failure),
+            None => return,
+        };
+        let Some(flow) = self.flows.get_mut(key) else { return };
         if let Outbound::Direct { service: Some(_), .. } | Outbound::Tunnel { service: Some(_), .. } = &decision {
             self.timers
                 .set(self.now + self.config.attempt_timeout, Due::Attempt(key, number));
@@ -116,8 +124,8 @@ impl Loop {
         match decision {
             Outbound::Pending(awaited) => self.park(key, awaited),
             Outbound::Deny(denial) => self.end(key, Err(Failure::Denied(denial))),
-            // Names are not resolved here yet.
-            Outbound::Resolve(named) => self.end(key, Err(Failure::Denied(named.denial()))),
+            // Nothing but a decision about an address is left.
+            Outbound::Resolve(_) => {}
             Outbound::Direct {
                 destination,
                 workload,
@@ -242,8 +250,8 @@ impl Loop {
             if let Some(workload) = &flow.peer.workload {
                 workload.trouble.note();
             }
-            flow.attempts.tried.push(flow.target);
-            let elsewhere = leads_elsewhere(&self.mesh, flow);
+            flow.note_failed(&failure, &self.names, self.now);
+            let elsewhere = leads_elsewhere(&self.mesh, &self.names, flow, self.now);
             if !elsewhere && goes_direct(&self.mesh, flow, &failure) {
                 return self.go_direct(key);
             }
@@ -286,13 +294,16 @@ impl Loop {
         if !waits || flow.attempts.number != number {
             return;
         }
-        flow.attempts.tried.push(flow.target);
-        let elsewhere = leads_elsewhere(&self.mesh, flow);
-        flow.attempts.tried.pop();
+        let (targets, names) = (flow.attempts.tried.len(), flow.attempts.names.len());
+        let after = self.config.attempt_timeout;
+        let failure = Failure::NoAnswer { to: flow.target, after };
+        flow.note_failed(&failure, &self.names, self.now);
+        let elsewhere = leads_elsewhere(&self.mesh, &self.names, flow, self.now);
+        flow.attempts.tried.truncate(targets);
+        flow.attempts.names.truncate(names);
         if !elsewhere {
             return;
         }
-        let to = flow.target;
         match flow.phase {
             Phase::Queued => self.pool.withdraw(&key),
             _ => {
@@ -301,8 +312,7 @@ impl Loop {
                 }
             }
         }
-        let after = self.config.attempt_timeout;
-        self.attempt_failed(key, Failure::NoAnswer { to, after });
+        self.attempt_failed(key, failure);
     }
 
     fn cancel_stream(&mut self, stream: Stream) {

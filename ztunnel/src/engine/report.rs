@@ -1,6 +1,6 @@
 //! What is told about connections: each one ends in exactly one line of the access log and moves the metrics.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use culvert_accounting::{Direction, Opening, Peer};
 use culvert_state::Denial;
@@ -90,6 +90,7 @@ impl Loop {
                 workload: self.mesh.workload_at(tunnel.peer.ip()),
             },
             dialled: None,
+            hostname: None,
             service: None,
             hbone_addr: Some(tunnel.peer),
             encrypted: false,
@@ -110,6 +111,7 @@ impl Loop {
             source: flow.source,
             destination: flow.target,
             dialled: (flow.target != flow.destination).then_some(flow.destination),
+            hostname: flow.named.as_ref().map(|endpoint| Arc::clone(&endpoint.named.host)),
             peer: flow.peer.clone(),
             service: flow.service.clone(),
             hbone_addr: flow.tunnel_address,

@@ -11,10 +11,11 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use culvert_dns::forward::Head;
+use culvert_dns::{Part, forward::Head};
 use culvert_tunnel::arena::Arena;
 use rustc_hash::FxHashMap;
 
@@ -50,21 +51,32 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Who waits for an answer.
 #[derive(Debug)]
 pub(super) struct Asker {
-    /// As the socket says it: where the answer is sent.
-    pub(super) client: SocketAddr,
+    pub(super) from: From,
     pub(super) head: Head,
     pub(super) at: Instant,
 }
 
-/// One resolver of one pod.
+/// Where an answer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    /// To an application, as the socket says it.
+    Client(SocketAddr),
+    /// To a question of the proxy's own, about the name of an endpoint.
+    Name(Part),
+}
+
+/// A query that waits for a socket: who asks, whom, and what.
+pub(super) type Unsent = (Asker, SocketAddr, Vec<u8>);
+
+/// One resolver of one pod; or all of them, as the proxy asks them itself.
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) pod: Rc<LocalPod>,
-    /// Where queries arrive, and answers leave from.
-    pub(super) socket: Rc<OwnedFd>,
+    /// Where queries arrive, and answers leave from. None: these are the proxy's own questions.
+    socket: Option<Rc<OwnedFd>>,
     resolver: Option<(SocketAddr, Instant)>,
     sockets: Vec<UpstreamKey>,
-    waiting: VecDeque<(Asker, Vec<u8>)>,
+    waiting: VecDeque<Unsent>,
     requested: Option<Instant>,
     used: Instant,
     /// Nothing more arrives.
@@ -99,6 +111,8 @@ pub(super) enum Route {
 pub(super) struct Resolvers {
     pub(super) lanes: Arena<Lane, LaneKind>,
     pub(super) upstreams: Arena<Upstream, UpstreamKind>,
+    /// For the proxy's own questions, by the pod's uid.
+    own: FxHashMap<Arc<str>, LaneKey>,
     /// What waits for the controller's word.
     pub(super) held: Held,
     /// What waits, in the order in which it began to.
@@ -117,9 +131,9 @@ enum Expiry {
 
 impl Asker {
     /// None for what is no message.
-    pub(super) fn new(message: &[u8], client: SocketAddr, at: Instant) -> Option<Self> {
+    pub(super) fn new(message: &[u8], from: From, at: Instant) -> Option<Self> {
         Some(Self {
-            client,
+            from,
             head: Head::of(message)?,
             at,
         })
@@ -130,7 +144,8 @@ impl Asker {
 #[derive(Clone, Debug)]
 pub(super) struct Way {
     pub(super) pod: Rc<LocalPod>,
-    pub(super) socket: Rc<OwnedFd>,
+    /// None for the proxy's own questions.
+    pub(super) socket: Option<Rc<OwnedFd>>,
 }
 
 impl Lane {
@@ -138,7 +153,7 @@ impl Lane {
     pub(super) fn way(&self) -> Way {
         Way {
             pod: Rc::clone(&self.pod),
-            socket: Rc::clone(&self.socket),
+            socket: self.socket.clone(),
         }
     }
 
@@ -153,7 +168,8 @@ impl Lane {
         {
             return Ok(resolver);
         }
-        let resolver = ask(self.socket.as_fd())?;
+        let socket = self.socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        let resolver = ask(socket.as_fd())?;
         self.resolver = Some((resolver, now));
         Ok(resolver)
     }
@@ -170,6 +186,7 @@ impl Default for Resolvers {
         Self {
             lanes: Arena::new(),
             upstreams: Arena::new(),
+            own: FxHashMap::default(),
             held: Held::default(),
             expiries: VecDeque::new(),
             waiting: 0,
@@ -182,6 +199,49 @@ impl Default for Resolvers {
 impl Resolvers {
     /// A socket on which queries of a pod arrive.
     pub(super) fn open(&mut self, pod: &Rc<LocalPod>, socket: Rc<OwnedFd>, now: Instant) -> LaneKey {
+        self.add(pod, Some(socket), now)
+    }
+
+    /// Where the proxy's own questions leave a pod.
+    pub(super) fn own(&mut self, pod: &Rc<LocalPod>, now: Instant) -> LaneKey {
+        let uid = &pod.pod.uid;
+        let is_of_pod = |key: &LaneKey| self.lanes.get(*key).is_some_and(|lane| Rc::ptr_eq(&lane.pod, pod));
+        if let Some(key) = self.own.get(uid).copied().filter(is_of_pod) {
+            return key;
+        }
+        self.close_own(uid);
+        let key = self.add(pod, None, now);
+        self.own.insert(Arc::clone(uid), key);
+        key
+    }
+
+    /// A pod has gone, or has changed.
+    pub(super) fn close_own(&mut self, uid: &str) {
+        if let Some(key) = self.own.remove(uid) {
+            self.close(key);
+        }
+    }
+
+    /// The resolvers that a pod has asked, in the order of its sockets for them.
+    pub(super) fn of_pod(
+        &mut self,
+        uid: &str,
+        ask: fn(BorrowedFd<'_>) -> io::Result<SocketAddr>,
+        now: Instant,
+    ) -> Vec<SocketAddr> {
+        let mut found = Vec::new();
+        for key in self.lanes.keys() {
+            let lane = self
+                .lanes
+                .get_mut(key)
+                .filter(|lane| *lane.pod.pod.uid == *uid && !lane.closed);
+            let resolver = lane.and_then(|lane| lane.resolver(ask, now).ok());
+            found.extend(resolver.filter(|resolver| !found.contains(resolver)));
+        }
+        found
+    }
+
+    fn add(&mut self, pod: &Rc<LocalPod>, socket: Option<Rc<OwnedFd>>, now: Instant) -> LaneKey {
         self.lanes.insert(Lane {
             pod: Rc::clone(pod),
             socket,
@@ -313,14 +373,14 @@ impl Resolvers {
     }
 
     /// A query waits for a socket.
-    pub(super) fn wait(&mut self, key: LaneKey, asker: Asker, message: &[u8]) {
+    pub(super) fn wait(&mut self, key: LaneKey, asker: Asker, resolver: SocketAddr, message: &[u8]) {
         let Some(lane) = self.lanes.get_mut(key) else {
             return;
         };
         lane.pod.queries.set(lane.pod.queries.get() + 1);
         self.waiting += 1;
         self.expiries.push_back((asker.at + PATIENCE, Expiry::Socket(key)));
-        lane.waiting.push_back((asker, message.to_vec()));
+        lane.waiting.push_back((asker, resolver, message.to_vec()));
     }
 
     /// Takes sockets in for a pod's lanes that asked for some. Those that are not needed are closed.
@@ -328,6 +388,10 @@ impl Resolvers {
         let mut sockets = sockets.into_iter();
         let mut new = Vec::new();
         for key in self.lanes.keys() {
+            // Another lane's are on their way.
+            if sockets.len() == 0 {
+                break;
+            }
             let Some(lane) = self.lanes.get_mut(key) else { continue };
             if *lane.pod.pod.uid != *uid || lane.closed || lane.requested.take().is_none() {
                 continue;
@@ -357,7 +421,7 @@ impl Resolvers {
     }
 
     /// What waits for a socket in the lanes that have some now.
-    pub(super) fn take_waiting(&mut self, uid: &str) -> Vec<(LaneKey, Asker, Vec<u8>)> {
+    pub(super) fn take_waiting(&mut self, uid: &str) -> Vec<(LaneKey, Unsent)> {
         let mut taken = Vec::new();
         for key in self.lanes.keys() {
             let Some(lane) = self.lanes.get_mut(key) else { continue };
@@ -368,7 +432,7 @@ impl Resolvers {
             self.waiting -= waiting.len();
             let left = lane.pod.queries.get().saturating_sub(waiting.len() as u32);
             lane.pod.queries.set(left);
-            taken.extend(waiting.into_iter().map(|(asker, message)| (key, asker, message)));
+            taken.extend(waiting.into_iter().map(|unsent| (key, unsent)));
         }
         taken
     }
@@ -401,7 +465,8 @@ impl Resolvers {
         self.expiries.front().map(|(at, _)| *at)
     }
 
-    /// Forgets those that have waited long enough. How many waited for an answer, and how many for a socket.
+    /// Forgets those that have waited long enough. How many queries of applications waited for an answer, and how many of all for a
+    /// socket.
     pub(super) fn expire(&mut self, now: Instant) -> (u64, u64) {
         let (mut unanswered, mut unsent) = (0, 0);
         while let Some((at, expiry)) = self.expiries.pop_front_if(|(at, _)| *at <= now) {
@@ -410,10 +475,11 @@ impl Resolvers {
                     if self.waits(key, id, at)
                         && let Some(upstream) = self.upstreams.get_mut(key)
                     {
-                        upstream.pending.remove(&id);
+                        let asker = upstream.pending.remove(&id);
                         let lane = upstream.lane;
                         self.settle(lane, 1);
-                        unanswered += 1;
+                        let is_of_client = |asker: Asker| matches!(asker.from, From::Client(_));
+                        unanswered += u64::from(asker.is_some_and(is_of_client));
                     }
                 }
                 Expiry::Socket(key) => {
@@ -421,7 +487,7 @@ impl Resolvers {
                     let mut count = 0;
                     while lane
                         .waiting
-                        .pop_front_if(|(asker, _)| asker.at + PATIENCE <= now)
+                        .pop_front_if(|(asker, ..)| asker.at + PATIENCE <= now)
                         .is_some()
                     {
                         count += 1;

@@ -136,6 +136,13 @@ impl LocalPod {
         may
     }
 
+    /// Whether to ask the controller about so many names now. If not, they are the pod's resolver's to know: a query does not wait.
+    pub(super) fn may_ask_for_names(&self, count: usize, now: Instant) -> bool {
+        let mut questions = self.questions.borrow_mut();
+        let bucket = questions.bucket.get_or_insert_with(|| Bucket::full(QUESTIONS, now));
+        (0..count).all(|_| bucket.take(QUESTIONS, now))
+    }
+
     /// A question that was remembered, if the pod may ask another. Those to which nobody waits for an answer are dropped.
     pub(super) fn next_question(&self, is_awaited: impl Fn(IpAddr) -> bool, now: Instant) -> Option<IpAddr> {
         let mut questions = self.questions.borrow_mut();
@@ -277,6 +284,23 @@ mod tests {
             node: "node-a".into(),
         };
         LocalPod::new(Arc::new(pod), Vec::new(), None)
+    }
+
+    #[test]
+    fn a_pods_questions_about_names_and_addresses_have_one_share() {
+        let (pod, now) = (pod(), Instant::now());
+        for number in 0..QUESTIONS.burst {
+            let may = match number % 2 {
+                0 => pod.may_ask_for_names(1, now),
+                _ => pod.may_ask([198, 18, 0, 1].into(), now),
+            };
+            assert!(may, "{number}");
+        }
+        assert!(!pod.may_ask_for_names(1, now));
+        assert!(!pod.may_ask([198, 18, 0, 1].into(), now));
+        let later = now + std::time::Duration::from_secs(1);
+        assert!(!pod.may_ask_for_names(QUESTIONS.per_second as usize + 1, later));
+        assert!(pod.may_ask_for_names(1, later + std::time::Duration::from_secs(1)));
     }
 
     /// Several wait, one socket comes, and who gets it does not want it any more.

@@ -38,6 +38,8 @@ pub(super) enum Due<F, T> {
     Held,
     /// Forwarded DNS queries have waited long enough.
     Queries,
+    /// Resolvers that were asked for names of endpoints have had their time.
+    Names,
     /// The regular look at everything: idle tunnels, pings, statistics.
     Sweep,
 }

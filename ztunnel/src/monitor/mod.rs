@@ -18,7 +18,7 @@ mod pods;
 mod worker;
 mod zds;
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use culvert_identity::TrustBundle;
 use culvert_net::capability::{self, Capability, CapabilityError};
@@ -36,7 +36,7 @@ use self::{
 };
 use crate::{
     cli::{Cli, ControllerArgs},
-    privilege,
+    privilege, resolvers,
     wire::{Datagrams, Order, Report, Secrets},
 };
 
@@ -90,7 +90,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(MonitorError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(MonitorError::Signals)?;
     let mut monitor = Monitor {
-        secrets: read_secrets(&cli.controller)?,
+        secrets: read_secrets(&cli.controller, own_resolvers())?,
         worker: Worker::start().map_err(MonitorError::Worker)?,
         pods: Pods::default(),
         synced: false,
@@ -359,7 +359,7 @@ impl Monitor {
     }
 
     async fn reread(&mut self, args: &ControllerArgs) {
-        match read_secrets(args) {
+        match read_secrets(args, self.secrets.resolvers.clone()) {
             Ok(secrets) if secrets == self.secrets => {}
             Ok(secrets) => {
                 tracing::info!("the token or the controller's roots changed");
@@ -374,7 +374,7 @@ impl Monitor {
     }
 }
 
-fn read_secrets(args: &ControllerArgs) -> Result<Secrets, MonitorError> {
+fn read_secrets(args: &ControllerArgs, resolvers: Vec<String>) -> Result<Secrets, MonitorError> {
     let read = |path: &std::path::PathBuf| {
         std::fs::read(path).map_err(|source| MonitorError::Secret {
             path: path.clone(),
@@ -387,7 +387,19 @@ fn read_secrets(args: &ControllerArgs) -> Result<Secrets, MonitorError> {
         path: args.controller_ca.clone(),
         source,
     })?;
-    Ok(Secrets { token, controller_ca })
+    Ok(Secrets {
+        token,
+        controller_ca,
+        resolvers,
+    })
+}
+
+/// The resolvers of this container, as they are at the start.
+fn own_resolvers() -> Vec<String> {
+    resolvers::of_file(Path::new(resolvers::RESOLV_CONF)).unwrap_or_else(|error| {
+        tracing::debug!(%error, file = resolvers::RESOLV_CONF, "no resolvers of the proxy's own");
+        Vec::new()
+    })
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ async fn monitor() -> (Monitor, Zds, Heard) {
         secrets: Secrets {
             token: "token".into(),
             controller_ca: vec![],
+            resolvers: Vec::new(),
         },
         worker,
         pods: Pods::default(),
@@ -134,7 +135,7 @@ async fn files_that_cannot_be_used_are_named_and_do_not_replace_what_was_read_be
     let key = rcgen::KeyPair::generate().unwrap();
     let root = rcgen::CertificateParams::default().self_signed(&key).unwrap().pem();
     std::fs::write(&token, "first\n").unwrap();
-    let error = read_secrets(&args).unwrap_err().to_string();
+    let error = read_secrets(&args, Vec::new()).unwrap_err().to_string();
     assert!(error.contains("root.pem"), "absent: {error}");
     std::fs::write(&roots, &root).unwrap();
     let (mut monitor, _, heard) = monitor().await;
@@ -149,7 +150,7 @@ async fn files_that_cannot_be_used_are_named_and_do_not_replace_what_was_read_be
 
     for broken in [String::new(), "no PEM at all".into(), root.replace('M', "N")] {
         std::fs::write(&roots, &broken).unwrap();
-        let error = read_secrets(&args).unwrap_err().to_string();
+        let error = read_secrets(&args, Vec::new()).unwrap_err().to_string();
         assert!(error.contains("root.pem"), "{broken:?}: {error}");
         monitor.reread(&args).await;
         assert_eq!(monitor.secrets.controller_ca, root.as_bytes(), "{broken:?}");

@@ -23,6 +23,10 @@ pub(crate) struct DnsMetrics {
     pub(crate) failures: Family<[(&'static str, &'static str); 1], Counter>,
     /// How long resolvers take.
     pub(crate) duration: Histogram,
+    /// Those whose names the controller was not asked about, because the pod has asked about too many.
+    pub(crate) unasked: Counter,
+    /// Questions of the proxy's own about names of endpoints, by outcome.
+    pub(crate) resolutions: Family<[(&'static str, &'static str); 1], Counter>,
     /// Datagrams that came to nothing, by reason.
     pub(crate) dropped: Family<[(&'static str, &'static str); 1], Counter>,
 }
@@ -36,6 +40,8 @@ impl DnsMetrics {
             forwarded: Counter::default(),
             failures: Family::default(),
             duration: Histogram::new(SECONDS),
+            unasked: Counter::default(),
+            resolutions: Family::default(),
             dropped: Family::default(),
         };
         registry.register("istio_dns_requests", "DNS queries of pods", metrics.requests.clone());
@@ -64,6 +70,16 @@ impl DnsMetrics {
             "Time that resolvers take to answer forwarded DNS queries",
             Unit::Seconds,
             metrics.duration.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_dns_unasked",
+            "DNS queries whose names the controller was not asked about, because their pod asks about too many",
+            metrics.unasked.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_name_resolutions",
+            "Questions to pods' resolvers about endpoints that are known by their DNS names, by outcome",
+            metrics.resolutions.clone(),
         );
         registry.register(
             "culvert_ztunnel_dns_dropped",

@@ -126,6 +126,13 @@ fn what_is_no_answer_to_the_question_is_told_from_a_resolver_that_has_none() {
     assert_eq!(lookup.read(b"no message"), stranger);
     assert_eq!(
         changed(&|message| message.metadata.truncation = true),
+        resolved(&["203.0.113.1"], 60)
+    );
+    assert_eq!(
+        changed(&|message| {
+            message.metadata.truncation = true;
+            message.answers.clear();
+        }),
         Err(ResolveError::Truncated)
     );
     for code in [ResponseCode::ServFail, ResponseCode::Refused, ResponseCode::FormErr] {

@@ -184,7 +184,7 @@ fn hosts_outside_the_cluster_lead_to_their_virtual_addresses() {
 
 /// Connections to such a service are refused as long as nobody resolves the name; what the name leads to elsewhere may be reached.
 #[test]
-fn a_service_whose_endpoints_are_names_alone_is_left_to_the_resolver() {
+fn a_service_whose_endpoints_are_names_alone_has_its_addresses() {
     let mut world = World::new(false).service("ext", "api.example.com", &["240.240.0.1"]);
     let named = proto::Workload {
         uid: "w".to_owned(),
@@ -198,7 +198,7 @@ fn a_service_whose_endpoints_are_names_alone_is_left_to_the_resolver() {
     let kind = proto::address::Type::Workload(named);
     let address = proto::Address { r#type: Some(kind) };
     world.0.put_address("w", &address.encode_to_vec()).unwrap();
-    assert_eq!(said(&world.mesh(), "api.example.com", RecordType::A), "forward");
+    assert_eq!(said(&world.mesh(), "api.example.com", RecordType::A), "240.240.0.1");
 }
 
 #[test]

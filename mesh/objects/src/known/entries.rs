@@ -4,10 +4,6 @@ use super::entry::{Field, State, field, served};
 
 use State::{Ignored, Refused, Served};
 
-const BY_NAME: State = Refused(
-    "node proxies do not resolve names yet: connections to its addresses are refused, but those that go to an endpoint with an \
-     address",
-);
 const RESOLUTION: State = Refused("is not served: connections to its addresses are refused");
 const LOCATION: State = Ignored("is unknown: where the hosts are makes no difference");
 const SUBSETS: State =
@@ -43,8 +39,8 @@ pub(super) const SERVICE_ENTRY: &[Field] = &[
         values: &[
             ("NONE", Served),
             ("STATIC", Served),
-            ("DNS", BY_NAME),
-            ("DNS_ROUND_ROBIN", BY_NAME),
+            ("DNS", Served),
+            ("DNS_ROUND_ROBIN", Served),
             ("DYNAMIC_DNS", RESOLUTION),
         ],
         other_values: Some(RESOLUTION),

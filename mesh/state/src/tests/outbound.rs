@@ -1,11 +1,14 @@
 use std::collections::HashMap;
 
-use std::{net::SocketAddr, sync::atomic::Ordering};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::atomic::Ordering,
+};
 
 use culvert_proto::workload as proto;
 
 use super::{World, balancing::preferring, client, client_workload, member, service, workload};
-use crate::{Awaited, Endpoint, Outbound};
+use crate::{Awaited, Endpoint, Mesh, Outbound, Tried};
 
 /// An endpoint that an object names by an address alone.
 fn by_hand(name: &str, address: &str) -> proto::Workload {
@@ -357,16 +360,11 @@ fn what_needs_a_waypoint_or_a_gateway_is_refused_with_the_reason() {
     let Outbound::Resolve(named) = world.outbound("198.19.0.2:80") else {
         panic!("{:?}", world.outbound("198.19.0.2:80"))
     };
-    assert!(
-        named
-            .denial()
-            .to_string()
-            .contains("is known by its DNS name db.example.com alone")
-    );
+    assert_eq!(&*named.host, "db.example.com");
 }
 
 #[test]
-fn an_endpoint_that_is_known_by_its_name_is_resolved_where_none_has_an_address() {
+fn an_endpoint_that_is_known_by_its_name_is_resolved_and_who_has_its_address_decides_how_it_is_reached() {
     let named = |host: &str, weight: u32, health: i32| {
         let wire = member(workload(host, &[]), "db", &[(80, 8080)]);
         proto::Workload {
@@ -398,20 +396,16 @@ fn an_endpoint_that_is_known_by_its_name_is_resolved_where_none_has_an_address()
         (2700..3300).contains(&counts["one.example.com"]),
         "by weight: {counts:?}"
     );
-    let mesh = world.mesh();
-    assert!(
-        mesh.is_behind_names(
-            mesh.service_of_host("shop", "db.shop.svc.cluster.local", |_| true)
-                .unwrap()
-        )
-    );
     assert!(world.denial("198.19.0.2:81").contains("has no port 81"));
 
     // What it turns out to have is reached there; and whoever has this address in the mesh, in the tunnel.
     let Outbound::Resolve(one) = world.outbound("198.19.0.2:80") else {
         panic!("not resolved")
     };
-    match mesh.resolved(&one, "203.0.113.5".parse().unwrap()) {
+    let mesh = world.mesh();
+    let resolved =
+        |mesh: &Mesh, address: &str| mesh.resolved(&client(), &one, address.parse().unwrap(), Tried::default());
+    match resolved(&mesh, "203.0.113.5") {
         Outbound::Direct {
             destination,
             workload,
@@ -425,13 +419,100 @@ fn an_endpoint_that_is_known_by_its_name_is_resolved_where_none_has_an_address()
     }
     world.put(workload("pod", &["198.18.0.7"]));
     let mesh = world.mesh();
-    match mesh.resolved(&one, "::ffff:198.18.0.7".parse().unwrap()) {
+    match resolved(&mesh, "::ffff:198.18.0.7") {
         Outbound::Tunnel { endpoint, .. } => assert_eq!(endpoint.target(), "198.18.0.7:8080".parse().unwrap()),
         other => panic!("{other:?}"),
     }
-    // With an address, one that has none is not asked for.
-    world.put(member(workload("a", &["198.18.0.2"]), "db", &[(80, 8080)]));
-    assert_eq!(world.target("198.19.0.2:80").0, "a");
+    // A pod that is on its way, or gone.
+    match resolved(&mesh, "10.0.0.9") {
+        Outbound::Pending(Awaited::OwnerOrRanges(address)) => {
+            assert_eq!(address, "10.0.0.9".parse::<IpAddr>().unwrap())
+        }
+        other => panic!("{other:?}"),
+    }
+    // The name of a service of the mesh, and one that leads back.
+    world.put(member(workload("pod", &["198.18.0.7"]), "cart", &[(8080, 80)]));
+    world.put_service(service("cart", &["198.19.0.3"], &[(8080, 80)]));
+    let mesh = world.mesh();
+    match resolved(&mesh, "198.19.0.3") {
+        Outbound::Tunnel { endpoint, .. } => assert_eq!(endpoint.target(), "198.18.0.7:80".parse().unwrap()),
+        other => panic!("{other:?}"),
+    }
+    world.put_service(service("db", &["198.19.0.2"], &[(80, 80), (8080, 80)]));
+    let mesh = world.mesh();
+    match resolved(&mesh, "198.19.0.2") {
+        Outbound::Deny(denial) => assert!(denial.to_string().contains("known by their DNS names"), "{denial}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn endpoints_with_addresses_and_with_names_share_by_weight_and_what_has_failed_comes_last() {
+    let of = |name: &str, addresses: &[&str], weight: u32| proto::Workload {
+        hostname: if addresses.is_empty() {
+            format!("{name}.example.com")
+        } else {
+            String::new()
+        },
+        capacity: Some(weight),
+        ..member(workload(name, addresses), "db", &[(80, 8080)])
+    };
+    let endpoints = [of("a", &["198.18.0.2"], 1), of("b", &[], 2), of("c", &[], 1)];
+    let services = [service("db", &["198.19.0.2"], &[(80, 80)])];
+    let mut world = World::new(false).with(&endpoints, &services);
+    let mesh = world.mesh();
+    let choose = |tried: Tried<'_>| match mesh.outbound_past(&client(), "198.19.0.2:80".parse().unwrap(), tried) {
+        Outbound::Resolve(named) => named.host.to_string(),
+        Outbound::Tunnel { endpoint, .. } => endpoint.target().to_string(),
+        other => panic!("{other:?}"),
+    };
+    let mut counts = HashMap::new();
+    for _ in 0..4000 {
+        *counts.entry(choose(Tried::default())).or_insert(0) += 1;
+    }
+    for (target, share) in [
+        ("198.18.0.2:8080", 1000),
+        ("b.example.com", 2000),
+        ("c.example.com", 1000),
+    ] {
+        assert!(
+            (share - 250..share + 250).contains(&counts[target]),
+            "{target}: {counts:?}"
+        );
+    }
+    let (names, all) = (
+        ["b.example.com".into()],
+        ["b.example.com".into(), "c.example.com".into()],
+    );
+    let target = ["198.18.0.2:8080".parse().unwrap()];
+    for _ in 0..100 {
+        assert_ne!(
+            choose(Tried {
+                targets: &[],
+                names: &names
+            }),
+            "b.example.com"
+        );
+        assert_eq!(
+            choose(Tried {
+                targets: &target,
+                names: &names
+            }),
+            "c.example.com"
+        );
+        assert_eq!(
+            choose(Tried {
+                targets: &[],
+                names: &all
+            }),
+            "198.18.0.2:8080"
+        );
+        // There is nothing else.
+        choose(Tried {
+            targets: &target,
+            names: &all,
+        });
+    }
 }
 
 #[test]

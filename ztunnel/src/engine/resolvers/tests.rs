@@ -55,7 +55,7 @@ impl Scene {
     }
 
     fn asker(&self, id: u16) -> Asker {
-        Asker::new(&query(id), ([127, 0, 0, 1], 1).into(), self.now).unwrap()
+        Asker::new(&query(id), From::Client(([127, 0, 0, 1], 1).into()), self.now).unwrap()
     }
 
     /// Sends a query; by which socket, and under which identifier.
@@ -164,19 +164,20 @@ fn queries_leave_from_another_port_after_a_while_but_never_from_one_whose_answer
 #[test]
 fn what_waits_for_a_socket_gets_it_or_is_forgotten_and_a_closed_lane_goes_with_its_last_answer() {
     let mut scene = Scene::new();
+    let to = scene.resolver.local_addr().unwrap();
     assert!(matches!(scene.route(), Route::Request(SOCKETS)));
     let asker = scene.asker(1);
-    scene.resolvers.wait(scene.lane, asker, &query(1));
+    scene.resolvers.wait(scene.lane, asker, to, &query(1));
     assert!(matches!(scene.route(), Route::Wait));
     assert_eq!(scene.resolvers.expire(scene.now + PATIENCE), (0, 1));
     scene.now += PATIENCE;
     assert!(matches!(scene.route(), Route::Request(SOCKETS)), "they never came");
     let asker = scene.asker(2);
-    scene.resolvers.wait(scene.lane, asker, &query(2));
+    scene.resolvers.wait(scene.lane, asker, to, &query(2));
     let sockets = vec![culvert_net::dns::upstream_socket().unwrap()];
     scene.resolvers.take_in("uid", sockets);
     let waiting = scene.resolvers.take_waiting("uid");
-    assert!(matches!(&waiting[..], [(_, asker, message)] if asker.head.id() == 2 && *message == query(2)));
+    assert!(matches!(&waiting[..], [(_, (asker, _, message))] if asker.head.id() == 2 && *message == query(2)));
     assert_eq!(scene.pod.queries.get(), 0, "it is counted again when it is sent");
     let (socket, own) = scene.send(2);
     scene.resolvers.close(scene.lane);

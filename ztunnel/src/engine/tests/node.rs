@@ -224,6 +224,7 @@ impl Node {
             asks,
             socket_requests,
             datagram_requests,
+            names: Default::default(),
             telemetry: Telemetry::new(TcpSettings::default()),
         });
         let mut config = EngineConfig {
