@@ -66,6 +66,14 @@ impl Sampling {
         Ok(sampling)
     }
 
+    /// How many stacks there are so far.
+    #[cfg(test)]
+    pub(crate) fn seen(&self) -> usize {
+        // SAFETY: the buffer is given back by `finish` and `drop` alone, and neither runs while this is borrowed.
+        let buffer = unsafe { BUFFER.load(SeqCst).as_ref() };
+        buffer.map_or(0, |buffer| buffer.next.load(SeqCst))
+    }
+
     /// Ends, with what was seen.
     ///
     /// # Errors
