@@ -64,8 +64,8 @@ fn every_program_profiles_itself_under_load_and_pprof_reads_it() {
     echo::serve(&town.server, ECHO);
     let worker = town.mesh.worker_pid(1).unwrap();
     let server = SocketAddr::from((town.server.ip4(), ECHO));
-    for (program, place, port) in programs_of(&town) {
-        let asking = std::thread::scope(|scope| {
+    let profile = |program: &str, place: &Namespace, port: u16| {
+        let answer = std::thread::scope(|scope| {
             let asking = scope.spawn(|| ask(place, "GET", port, "/debug/pprof/profile?seconds=2"));
             while !asking.is_finished() {
                 // New connections as well as bytes: all of it must go on while samples are taken.
@@ -74,13 +74,24 @@ fn every_program_profiles_itself_under_load_and_pprof_reads_it() {
             }
             asking.join().unwrap()
         });
-        assert_eq!(asking.0, 200, "{program}: {}", text(&asking));
-        let file = programs::file(lab.dir(), &format!("{program}.pb.gz"), &asking.1);
+        assert_eq!(answer.0, 200, "{program}: {}", text(&answer));
+        programs::file(lab.dir(), &format!("{program}.pb.gz"), &answer.1)
+    };
+    for (program, place, port) in programs_of(&town) {
+        let file = profile(program, place, port);
         let raw = pprof(&file, "-raw");
         assert!(raw.contains("samples/count cpu/nanoseconds"), "{program}: {raw}");
         if program == "ztunnel" {
-            let top = pprof(&file, "-top");
-            assert!(top.contains("culvert_ztunnel::engine"), "{top}");
+            // On a busy machine a few samples may all be of something else.
+            let mut top = pprof(&file, "-top");
+            let seen = wait_until("the engine is in the profile", PATIENCE, || {
+                let is_there = top.contains("culvert_ztunnel::engine");
+                if !is_there {
+                    top = pprof(&profile(program, place, port), "-top");
+                }
+                is_there
+            });
+            seen.unwrap_or_else(|error| panic!("{error:#}: {top}"));
         }
         let heap = ask(place, "GET", port, "/debug/pprof/heap");
         assert_eq!(heap.0, 501, "{program}: {}", text(&heap));

@@ -373,6 +373,19 @@ fn every_program_is_scraped_and_every_query_of_the_dashboards_and_alerts_has_an_
             "held and met",
             r#"culvert_ztunnel_held_connections_total{outcome="met"}"#,
         ),
+        ("tunnels", r#"culvert_ztunnel_tunnels{role="client"}"#),
+        (
+            "keys",
+            r#"culvert_ztunnel_tunnels_opened_total{role="server",key_exchange="X25519MLKEM768"}"#,
+        ),
+        (
+            "configuration",
+            r#"culvert_ztunnel_xds_resources_total{type="address"}"#,
+        ),
+        (
+            "certificates",
+            r#"culvert_ztunnel_certificate_requests_total{outcome="signed"}"#,
+        ),
         (
             "held and refused",
             r#"culvert_ztunnel_held_connections_total{outcome="refused"}"#,

@@ -12,6 +12,9 @@ use prost::Message as _;
 /// Types of resources, as metrics name them.
 const TYPES: [&str; 4] = ["address", "authorization", "roots", "mesh"];
 
+/// Counters by type of resources.
+pub(crate) type ByType = Family<[(&'static str, &'static str); 1], Counter>;
+
 /// Metrics of the way to the controller. Clones count together.
 #[derive(Clone, Debug, Default)]
 pub struct ControlMetrics {
@@ -22,17 +25,17 @@ pub struct ControlMetrics {
     /// Host names that are subscribed on demand.
     pub subscribed_hosts: Gauge,
     /// Responses of the controller, by type.
-    pub(crate) responses: Family<[(&'static str, &'static str); 1], Counter>,
+    pub(crate) responses: ByType,
     /// Responses of which something was refused, by type.
-    pub(crate) nacks: Family<[(&'static str, &'static str); 1], Counter>,
+    pub(crate) nacks: ByType,
     /// Resources in them, by type.
-    pub(crate) received: Family<[(&'static str, &'static str); 1], Counter>,
+    pub(crate) received: ByType,
     /// Their bytes, by type.
-    pub(crate) received_bytes: Family<[(&'static str, &'static str); 1], Counter>,
+    pub(crate) received_bytes: ByType,
     /// When the last one came, in unix seconds.
     pub(crate) last_response: Gauge,
     /// Resources that were refused, by type.
-    pub(crate) rejected: Family<[(&'static str, &'static str); 1], Counter>,
+    pub(crate) rejected: ByType,
     /// Resources held, by kind.
     pub(crate) resources: Family<[(&'static str, &'static str); 1], Gauge>,
     /// Certificates signed, by outcome.

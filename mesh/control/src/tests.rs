@@ -124,6 +124,16 @@ async fn a_bad_resource_is_refused_by_name_and_the_good_ones_beside_it_are_used(
     connection.answer(AUTHORIZATION_TYPE, vec![policy("wide", 70_000)], &[]);
     let nack = connection.request().await.error_detail.expect("a refusal");
     assert_eq!(nack.message, "shop/wide: port 70000 is beyond 65535");
+    for kind in ["address", "authorization"] {
+        let of = |family: &super::metrics::ByType| family.get_or_create(&[("type", kind)]).get();
+        let metrics = &proxy.metrics;
+        assert_eq!((of(&metrics.nacks), of(&metrics.rejected)), (1, 1), "{kind}");
+        assert!(
+            of(&metrics.received) >= 1 && of(&metrics.received_bytes) > of(&metrics.received),
+            "{kind}"
+        );
+        assert!(metrics.last_response.get() > 0);
+    }
 
     // What was refused is named after a reconnect, so that its end is told, but no version of it is claimed.
     drop(connection);

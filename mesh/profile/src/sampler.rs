@@ -60,10 +60,20 @@ impl Sampling {
             began: SystemTime::now(),
             began_at: Instant::now(),
         };
+        // The first walk binds the unwinder's symbols, which is no work for a handler.
+        backtrace::trace(|_| true);
         BUFFER.store(Box::into_raw(Box::new(Buffer::new(longest))), SeqCst);
         handle_signal()?;
         set_timer(RATE)?;
         Ok(sampling)
+    }
+
+    /// How many stacks there are so far.
+    #[cfg(test)]
+    pub(crate) fn seen(&self) -> usize {
+        // SAFETY: the buffer is given back by `finish` and `drop` alone, and neither runs while this is borrowed.
+        let buffer = unsafe { BUFFER.load(SeqCst).as_ref() };
+        buffer.map_or(0, |buffer| buffer.next.load(SeqCst))
     }
 
     /// Ends, with what was seen.
@@ -156,7 +166,8 @@ fn handle_signal() -> Result<(), ProfileError> {
         let mut action: libc::sigaction = mem::zeroed();
         libc::sigemptyset(&raw mut action.sa_mask);
         action.sa_sigaction = on_signal as *const () as libc::sighandler_t;
-        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
+        // On the thread's own stack: the one that Rust keeps for signals has hardly room for the unwinder.
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
         action
     };
     // SAFETY: the action lives for the call, and its handler does nothing that a handler must not do.

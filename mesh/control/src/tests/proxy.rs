@@ -30,6 +30,7 @@ pub(super) struct Proxy {
     pub(super) served: Arc<Served>,
     pub(super) asks: mpsc::UnboundedSender<Ask>,
     pub(super) changed: Arc<Signal>,
+    pub(super) metrics: ControlMetrics,
     _secrets: watch::Sender<Secrets>,
     pub(super) task: JoinHandle<()>,
 }
@@ -67,10 +68,11 @@ impl Proxy {
         };
         let changed = Arc::new(Signal::new());
         let notified = Arc::clone(&changed);
+        let metrics = ControlMetrics::default();
         let outputs = Outputs {
             published: published.clone(),
             notify: Arc::new(move |_| notified.notify_one()),
-            metrics: ControlMetrics::default(),
+            metrics: metrics.clone(),
         };
         let task = tokio::spawn(run(inputs, outputs));
         Self {
@@ -78,6 +80,7 @@ impl Proxy {
             served,
             asks,
             changed,
+            metrics,
             _secrets: secrets,
             task,
         }
