@@ -205,7 +205,10 @@ fn the_meshs_ports_are_reserved_and_given_back() {
     let before = [&town.client, &town.server].map(settings);
     town.join();
     let during = [&town.client, &town.server].map(settings);
-    assert_eq!(during[0][0], "7000-7009,15001-15004,15006,15008,15053-15055,15360-16383");
+    assert_eq!(
+        during[0][0],
+        "7000-7009,15001-15004,15006,15008,15053-15055,15360-16383"
+    );
     assert_eq!(during[1][0], "15001-15004,15006,15008,15053-15055,15360-16383");
     town.leave();
     let mut after = Default::default();
