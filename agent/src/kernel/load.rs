@@ -3,6 +3,7 @@
 use super::{
     KernelError,
     config::{self, KernelConfig, MapSizes},
+    hooks,
     pins::Pin,
 };
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned, programs};
@@ -198,16 +199,30 @@ impl Default for Features {
 impl Features {
     /// What to leave out after the kernel has refused a program; None when there is nothing left.
     fn without(mut self, program: &str) -> Option<Self> {
-        let feature = match program {
-            CONNECT4 | CONNECT6 if self.mptcp_helper => &mut self.mptcp_helper,
-            CONNECT4 | CONNECT6 | SETSOCKOPT => &mut self.set_retval,
-            SOCK_OPS => &mut self.cgroup_in_sock_ops,
+        let (feature, without) = match program {
+            CONNECT4 | CONNECT6 if self.mptcp_helper => (
+                &mut self.mptcp_helper,
+                "getpeername of captured MPTCP sockets shows the pod's own address (bpf_skc_to_mptcp_sock, Linux 5.19)",
+            ),
+            CONNECT4 | CONNECT6 | SETSOCKOPT => (
+                &mut self.set_retval,
+                "whatever is denied fails with EPERM (bpf_set_retval, Linux 5.18)",
+            ),
+            SOCK_OPS => (
+                &mut self.cgroup_in_sock_ops,
+                "listeners that a proxy opens by itself are not noticed: the agent opens them (the cgroup in sock_ops, after Linux 6.1)",
+            ),
             _ => return None,
         };
         if !std::mem::take(feature) {
             return None;
         }
-        tracing::info!(program, "the kernel refused a program, trying it with fewer features");
+        tracing::info!(
+            program,
+            without,
+            kernel = hooks::release(),
+            "the kernel refused a program, trying it with fewer features"
+        );
         Some(self)
     }
 }
@@ -287,7 +302,15 @@ fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), KernelError> 
         Program::SockOps(program) => program.load(),
         _ => return Err(KernelError::Missing(name.to_owned())),
     };
-    loaded.map_err(|error| KernelError::load(format!("load the program {name}"), error))
+    let refused = |error| {
+        let action = format!(
+            "load the program {name} (it needs {}; this is {})",
+            hooks::needs(name),
+            hooks::release()
+        );
+        KernelError::load(action, error)
+    };
+    loaded.map_err(refused)
 }
 
 /// A loaded program.
