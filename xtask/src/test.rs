@@ -88,6 +88,9 @@ fn plain(options: &Options) -> Result<Counts> {
         command.args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]);
         counts.add(&nextest::run(options, command, "default")?);
     }
+    if everything {
+        counts.add(&kernel::short()?);
+    }
     Ok(counts)
 }
 

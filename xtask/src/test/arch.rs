@@ -17,7 +17,8 @@ use crate::{
 use anyhow::{Context as _, Result, bail};
 
 /// The libraries, each without the root and the namespaces that an emulated program cannot have.
-const PACKAGES: [&str; 7] = [
+const PACKAGES: [&str; 8] = [
+    "culvert-abi",
     "culvert-h2core",
     "culvert-hbone",
     "culvert-identity",

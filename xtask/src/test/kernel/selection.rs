@@ -42,18 +42,50 @@ const SELECTED: &[(&str, &str)] = &[
     ),
 ];
 
+/// The short form, which every run of all tests includes: that the programs are loaded and attached there, and carry both families.
+const SHORT: &[(&str, &str)] = &[
+    (
+        "package(culvert-agent) & binary(kernel) & (test(captures_a_connect_between_two_namespaces) | test(takes_a_client_address))",
+        "the hooks of both directions",
+    ),
+    (
+        "package(culvert-agent) & binary(kernel) & (test(a_hook_that_the_kernel_lacks) | test(only_the_tunnel_reaches))",
+        "the guard by clsact, and the refusal of what there is not",
+    ),
+    (
+        "package(culvert-agent) & binary(kernel) & test(capture_outlives_the_agent)",
+        "what is pinned is adopted",
+    ),
+    (
+        "package(culvert-tests) & binary(capture) & (test(an_ipv4_connect) | test(an_ipv6_connect))",
+        "connections of both families through the mesh, between two nodes",
+    ),
+];
+
+/// The filter of the short form.
+pub(super) fn short(version: &Version) -> String {
+    without(version, &of(SHORT))
+}
+
 /// One filter for all: those above, or what was asked for by words or a filter; without what does not apply to the version.
 pub(super) fn filter(options: &Options, version: &Version) -> String {
-    let selected = || any(SELECTED.iter().map(|(filter, _)| *filter));
-    let asked = options.filter.clone().unwrap_or_else(selected);
+    let asked = options.filter.clone().unwrap_or_else(|| of(SELECTED));
     let words: Vec<String> = options.words.iter().map(|word| format!("test({word})")).collect();
-    let named = match words.is_empty() {
-        true => asked,
-        false => format!("({asked}) & ({})", any(&words)),
-    };
-    version.left_out.iter().fold(format!("({named})"), |filter, (test, _)| {
+    match words.is_empty() {
+        true => without(version, &asked),
+        false => without(version, &format!("({asked}) & ({})", any(&words))),
+    }
+}
+
+fn without(version: &Version, filter: &str) -> String {
+    let left_out = version.left_out.iter();
+    left_out.fold(format!("({filter})"), |filter, (test, _)| {
         format!("{filter} - test({test})")
     })
+}
+
+fn of(list: &[(&str, &str)]) -> String {
+    any(list.iter().map(|(filter, _)| *filter))
 }
 
 fn any<T: AsRef<str>>(filters: impl IntoIterator<Item = T>) -> String {
