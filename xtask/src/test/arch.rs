@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     image::{Platform, Tools},
-    setup, shell,
+    setup,
 };
 use anyhow::{Context as _, Result, bail};
 
