@@ -1,22 +1,7 @@
-//! What the programs take of a kernel, for errors that say it: a kernel that lacks something answers with no more than a number.
+//! Errors about what the kernel lacks: it answers with no more than a number.
 
-use super::{KernelError, load};
+use super::KernelError;
 use std::{fs, io};
-
-/// What a program needs, and since when Linux has it.
-pub(super) fn needs(program: &str) -> &'static str {
-    match program {
-        load::CONNECT4 | load::CONNECT6 => "cgroup/connect with bpf_get_netns_cookie, since Linux 5.7",
-        load::GETPEERNAME4 | load::GETPEERNAME6 => "cgroup/getpeername, since Linux 5.8",
-        load::GETSOCKOPT | load::SETSOCKOPT => "cgroup/getsockopt and setsockopt, since Linux 5.3",
-        load::GUARD => "a classifier of tc with bpf_skb_load_bytes_relative, since Linux 4.18",
-        load::RECVMSG4 | load::RECVMSG6 => "cgroup/recvmsg, since Linux 5.2",
-        load::SENDMSG4 | load::SENDMSG6 => "cgroup/sendmsg, since Linux 4.18",
-        load::SK_LOOKUP => "sk_lookup, since Linux 5.9",
-        load::SOCK_OPS => "sock_ops with bpf_get_netns_cookie, since Linux 5.15",
-        _ => "what this kernel may lack",
-    }
-}
 
 /// The running kernel's release, for example `6.1.0-57-amd64`.
 pub(super) fn release() -> String {

@@ -305,12 +305,27 @@ fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), KernelError> 
     let refused = |error| {
         let action = format!(
             "load the program {name} (it needs {}; this is {})",
-            hooks::needs(name),
+            needs(name),
             hooks::release()
         );
         KernelError::load(action, error)
     };
     loaded.map_err(refused)
+}
+
+/// What a program needs, and since when Linux has it.
+fn needs(program: &str) -> &'static str {
+    match program {
+        CONNECT4 | CONNECT6 => "cgroup/connect with bpf_get_netns_cookie, since Linux 5.7",
+        GETPEERNAME4 | GETPEERNAME6 => "cgroup/getpeername, since Linux 5.8",
+        GETSOCKOPT | SETSOCKOPT => "cgroup/getsockopt and setsockopt, since Linux 5.3",
+        GUARD => "a classifier of tc with bpf_skb_load_bytes_relative, since Linux 4.18",
+        RECVMSG4 | RECVMSG6 => "cgroup/recvmsg, since Linux 5.2",
+        SENDMSG4 | SENDMSG6 => "cgroup/sendmsg, since Linux 4.18",
+        SK_LOOKUP => "sk_lookup, since Linux 5.9",
+        SOCK_OPS => "sock_ops with bpf_get_netns_cookie, since Linux 5.15",
+        _ => "what this kernel may lack",
+    }
 }
 
 /// A loaded program.

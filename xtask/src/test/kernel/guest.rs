@@ -166,8 +166,7 @@ pub(super) fn script(version: &Version, arguments: &[String]) -> String {
          {runner} {}\n\
          cp {report} {RESULTS}/\n\
          sync\n\
-         echo o >/proc/sysrq-trigger\n\
-         sleep 60\n",
+         exec /run/busybox poweroff -f\n",
         arguments.join(" ")
     )
 }
