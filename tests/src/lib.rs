@@ -16,6 +16,7 @@ pub mod authority;
 pub mod dns;
 pub mod echo;
 pub mod envoy;
+mod kernel;
 pub mod memory;
 mod patience;
 pub mod plain_front;
@@ -25,5 +26,6 @@ pub mod raw_peer;
 pub mod town;
 pub mod tunnel;
 
+pub use kernel::guard_hooks;
 pub use patience::PATIENCE;
 pub use town::{Town, lab};

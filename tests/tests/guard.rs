@@ -6,7 +6,7 @@
 )]
 
 use culvert_lab::{MeshOptions, Pod, PodSpec, wait_until};
-use culvert_tests::{PATIENCE, Town, echo, lab, probe, town::PORT};
+use culvert_tests::{PATIENCE, Town, echo, guard_hooks, lab, probe, town::PORT};
 use serde_json::{Value, json};
 use std::{io::ErrorKind, net::SocketAddr, time::Duration};
 
@@ -76,7 +76,7 @@ fn drops(town: &Town<'_>) -> f64 {
 /// Both ways in strict mode, during each fault: what is lost is lost, and nothing is readable.
 #[test]
 fn nothing_but_the_tunnel_reaches_a_strict_pod_whatever_is_killed() {
-    for hook in ["tcx", "clsact"] {
+    for hook in guard_hooks() {
         let lab = lab(&format!("gd_{hook}"));
         let options = MeshOptions {
             agent_args: vec!["--guard-hook".to_owned(), hook.to_owned()],
@@ -204,7 +204,7 @@ fn a_port_may_be_an_exception_and_changes_take_effect() {
 
 #[test]
 fn a_pod_that_has_left_is_not_guarded() {
-    for hook in ["tcx", "clsact"] {
+    for hook in guard_hooks() {
         let lab = lab(&format!("gd_left_{hook}"));
         let options = MeshOptions {
             agent_args: vec!["--guard-hook".to_owned(), hook.to_owned()],

@@ -28,10 +28,10 @@ use anyhow::{Context, Result, bail};
 use archive::{Bundle, Image};
 use catalogue::{Base, Program, RECIPES, Recipe};
 use crates::{Graph, Metadata};
-use cross::Tools;
+pub(crate) use cross::Tools;
 use culvert_cluster::Cluster;
 use layer::Layer;
-use platform::Platform;
+pub(crate) use platform::Platform;
 pub(crate) use profile::Profile;
 use source::Source;
 use std::{

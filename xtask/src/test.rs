@@ -1,8 +1,11 @@
 //! `cargo xtask test`: everything that must hold before a change lands, from set-up to end-to-end tests.
 //!
 //! First the plain tests, which need nothing but this machine, then those on a real Kubernetes cluster (see [`cluster`]).
+//! On another kernel, by option: [`kernel`]; on another architecture: [`arch`].
 
+mod arch;
 mod cluster;
+mod kernel;
 mod nextest;
 mod options;
 mod runner;
@@ -33,8 +36,16 @@ const APPLICATIONS: [&str; 14] = [
 
 /// Runs it all. The last line of all output is `N passed, N failed`, unless something prevents the tests.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    set_up()?;
     let mut counts = Counts { total: 0, failed: 0 };
+    if let Some(version) = &options.kernel {
+        counts.add(&kernel::run(options, version)?);
+        return Ok(summary(&counts));
+    }
+    if let Some(architecture) = &options.arch {
+        counts.add(&arch::run(options, architecture)?);
+        return Ok(summary(&counts));
+    }
+    set_up()?;
     if !options.cluster {
         counts.add(&plain(options)?);
     }
@@ -42,12 +53,17 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if options.cluster || (!options.plain && options.everything()) {
         counts.add(&cluster::run(options)?);
     }
+    Ok(summary(&counts))
+}
+
+/// Says what it came to, and returns the program's exit code.
+fn summary(counts: &Counts) -> ExitCode {
     shell::say(&format!("what took how long:\n{}", shell::stages()));
     if counts.total == 0 {
         shell::say("no test ran, and that shows nothing");
     }
     println!("{} passed, {} failed", counts.passed(), counts.failed);
-    Ok(ExitCode::from(u8::from(counts.failed > 0 || counts.total == 0)))
+    ExitCode::from(u8::from(counts.failed > 0 || counts.total == 0))
 }
 
 /// The tests that need no cluster, and everything that is checked before them.
@@ -71,6 +87,9 @@ fn plain(options: &Options) -> Result<Counts> {
         let mut command = shell::cargo();
         command.args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]);
         counts.add(&nextest::run(options, command, "default")?);
+    }
+    if everything {
+        counts.add(&kernel::short()?);
     }
     Ok(counts)
 }

@@ -22,6 +22,18 @@ pub enum KernelError {
         /// aya's explanation, with the verifier's log where there is one.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The kernel lacks a hook for which there is no other way.
+    #[error("this kernel ({kernel}) has no {hook}, which Linux has since {since}")]
+    NoHook {
+        /// The hook.
+        hook: &'static str,
+        /// The version of Linux that brought it.
+        since: &'static str,
+        /// The running kernel's release.
+        kernel: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The object file lacks something. A bug: both come from one build.
     #[error("the kernel programs have no {0}")]
     Missing(String),

@@ -8,7 +8,7 @@
 use super::{
     GuardHook, Kernel, KernelError, PodCapture, clsact,
     guards::{GuardStatus, NewlyDropped, Strictness, explain},
-    load,
+    hooks, load,
     names::{GuardName, Interface, Name},
     sys::{self, Target},
 };
@@ -84,10 +84,10 @@ impl Kernel {
         let name = GuardName { cookie: pod.cookie, at };
         let is_done = self.guards.holds(pod.cookie, at) && self.links.has_guard(name)?;
         match (at, self.guards.hook()) {
-            (Interface::Pod(_), GuardHook::Clsact) => Err(KernelError::Invalid(
-                "the other end of its interface is not on the node, and guarding it inside the pod takes tcx (Linux 6.6)"
-                    .to_owned(),
-            )),
+            (Interface::Pod(_), GuardHook::Clsact) => Err(KernelError::Invalid(format!(
+                "the other end of its interface is not on the node, and guarding it inside the pod takes tcx (Linux 6.6; this is {})",
+                hooks::release()
+            ))),
             (Interface::Node(index), GuardHook::Clsact) => {
                 self.guards.claim(index, pod.cookie)?;
                 let program = load::program(&self.ebpf, load::GUARD)?;
@@ -96,17 +96,23 @@ impl Kernel {
                 self.links.detach(Name::Guard(name))
             }
             _ if is_done => Ok(()),
-            (Interface::Pod(_), _) => self.attach_inside(name, pod.netns),
-            (Interface::Node(index), hook) => {
-                self.guards.claim(index, pod.cookie)?;
-                match self.attach_on_node(name) {
-                    Err(error) if hook == GuardHook::Auto && is_unknown_hook(&error) => {
-                        self.guards.fall_back();
-                        self.guard_at(pod, at)
-                    }
-                    Ok(()) => self.remove_filter(index),
-                    failed => failed,
+            (_, hook) => match self.attach_by_tcx(name, pod.netns) {
+                Err(KernelError::NoHook { .. }) if hook == GuardHook::Auto => {
+                    self.guards.fall_back();
+                    self.guard_at(pod, at)
                 }
+                attached => attached,
+            },
+        }
+    }
+
+    fn attach_by_tcx(&mut self, name: GuardName, netns: BorrowedFd<'_>) -> Result<(), KernelError> {
+        match name.at {
+            Interface::Pod(_) => self.attach_inside(name, netns).map_err(as_unknown_hook),
+            Interface::Node(index) => {
+                self.guards.claim(index, name.cookie)?;
+                self.attach_on_node(name).map_err(as_unknown_hook)?;
+                self.remove_filter(index)
             }
         }
     }
@@ -227,9 +233,12 @@ fn enter<T: Send>(netns: BorrowedFd<'_>, work: impl FnOnce() -> io::Result<T> + 
     entered.map_err(|error: NetError| io::Error::other(error))?
 }
 
-/// What a kernel without tcx says.
-fn is_unknown_hook(error: &KernelError) -> bool {
-    matches!(error, KernelError::System { source, .. } if source.raw_os_error() == Some(libc::EINVAL))
+/// What a kernel without tcx says, as what it means.
+fn as_unknown_hook(error: KernelError) -> KernelError {
+    match error {
+        KernelError::System { source, .. } if source.raw_os_error() == Some(libc::EINVAL) => hooks::no_tcx(source),
+        other => other,
+    }
 }
 
 fn failed(index: u32, source: io::Error) -> KernelError {

@@ -3,6 +3,7 @@
 use super::{
     KernelError,
     config::{self, KernelConfig, MapSizes},
+    hooks,
     pins::Pin,
 };
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned, programs};
@@ -198,16 +199,30 @@ impl Default for Features {
 impl Features {
     /// What to leave out after the kernel has refused a program; None when there is nothing left.
     fn without(mut self, program: &str) -> Option<Self> {
-        let feature = match program {
-            CONNECT4 | CONNECT6 if self.mptcp_helper => &mut self.mptcp_helper,
-            CONNECT4 | CONNECT6 | SETSOCKOPT => &mut self.set_retval,
-            SOCK_OPS => &mut self.cgroup_in_sock_ops,
+        let (feature, without) = match program {
+            CONNECT4 | CONNECT6 if self.mptcp_helper => (
+                &mut self.mptcp_helper,
+                "getpeername of captured MPTCP sockets shows the pod's own address (bpf_skc_to_mptcp_sock, Linux 5.19)",
+            ),
+            CONNECT4 | CONNECT6 | SETSOCKOPT => (
+                &mut self.set_retval,
+                "whatever is denied fails with EPERM (bpf_set_retval, Linux 5.18)",
+            ),
+            SOCK_OPS => (
+                &mut self.cgroup_in_sock_ops,
+                "listeners that a proxy opens by itself are not noticed: the agent opens them (the cgroup in sock_ops, after Linux 6.1)",
+            ),
             _ => return None,
         };
         if !std::mem::take(feature) {
             return None;
         }
-        tracing::info!(program, "the kernel refused a program, trying it with fewer features");
+        tracing::info!(
+            program,
+            without,
+            kernel = hooks::release(),
+            "the kernel refused a program, trying it with fewer features"
+        );
         Some(self)
     }
 }
@@ -287,7 +302,30 @@ fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), KernelError> 
         Program::SockOps(program) => program.load(),
         _ => return Err(KernelError::Missing(name.to_owned())),
     };
-    loaded.map_err(|error| KernelError::load(format!("load the program {name}"), error))
+    let refused = |error| {
+        let action = format!(
+            "load the program {name} (it needs {}; this is {})",
+            needs(name),
+            hooks::release()
+        );
+        KernelError::load(action, error)
+    };
+    loaded.map_err(refused)
+}
+
+/// What a program needs, and since when Linux has it.
+fn needs(program: &str) -> &'static str {
+    match program {
+        CONNECT4 | CONNECT6 => "cgroup/connect with bpf_get_netns_cookie, since Linux 5.7",
+        GETPEERNAME4 | GETPEERNAME6 => "cgroup/getpeername, since Linux 5.8",
+        GETSOCKOPT | SETSOCKOPT => "cgroup/getsockopt and setsockopt, since Linux 5.3",
+        GUARD => "a classifier of tc with bpf_skb_load_bytes_relative, since Linux 4.18",
+        RECVMSG4 | RECVMSG6 => "cgroup/recvmsg, since Linux 5.2",
+        SENDMSG4 | SENDMSG6 => "cgroup/sendmsg, since Linux 4.18",
+        SK_LOOKUP => "sk_lookup, since Linux 5.9",
+        SOCK_OPS => "sock_ops with bpf_get_netns_cookie, since Linux 5.15",
+        _ => "what this kernel may lack",
+    }
 }
 
 /// A loaded program.

@@ -7,6 +7,7 @@
 //! `load` brings the object file into the kernel, `maps` and `guard_maps` give its maps types, `links` attaches (`names` are the names
 //! of what is attached) and `pins` pins, `pods` is what happens to a pod, `guard` (with `clsact`, the older way, and `guards`,
 //! what is known of them) what happens to its links, `serving` whether a proxy serves, `surroundings` what else is in its network namespace, `versions` is what programs of another layout left,
+//! `hooks` names what the kernel lacks,
 //! `audit` compares what should be with what is, `cgroup` and `sys` are what they stand on, `log` listens to the programs, `removal` takes all
 //! off a node without loading anything;
 //! [`sock_diag`] asks for connections, which takes no program.
@@ -19,6 +20,7 @@ mod error;
 mod guard;
 mod guard_maps;
 mod guards;
+mod hooks;
 mod links;
 mod load;
 mod log;

@@ -42,6 +42,19 @@ fn guarded_with(change: impl FnOnce(&mut Node)) -> World {
     world
 }
 
+/// The ways to attach a guard that the kernel has. That it has no tcx is said by whoever knows which kernel it is
+/// (`cargo xtask test --kernel`); nothing else leaves it out.
+fn hooks() -> Vec<GuardHook> {
+    match has_tcx() {
+        true => vec![GuardHook::Tcx, GuardHook::Clsact],
+        false => vec![GuardHook::Clsact],
+    }
+}
+
+fn has_tcx() -> bool {
+    std::env::var_os("CULVERT_TEST_WITHOUT_TCX").is_none()
+}
+
 fn dial(from: &Space, to: SocketAddr) -> io::Result<Socket> {
     from.run(move || {
         let socket = stream(to.is_ipv6(), None);
@@ -81,7 +94,7 @@ fn dropped(world: &World) -> u64 {
 
 #[test]
 fn only_the_tunnel_reaches_a_strict_pod_until_the_proxy_says_otherwise() {
-    for hook in [GuardHook::Tcx, GuardHook::Clsact] {
+    for hook in hooks() {
         let mut world = guarded(hook);
         let status = world.kernel.guard_status(world.pod.cookie()).expect("status");
         assert_eq!(
@@ -137,7 +150,7 @@ fn what_a_guard_dropped_is_told_once_with_its_source() {
 
 #[test]
 fn the_guard_holds_when_nothing_else_does_and_is_gone_when_the_pod_has_left() {
-    for hook in [GuardHook::Tcx, GuardHook::Clsact] {
+    for hook in hooks() {
         let mut world = guarded(hook);
         let application = world.serve(&world.pod, "[::]:80".parse().expect("an address"));
         let cookie = world.pod.cookie();
@@ -203,7 +216,7 @@ fn what_the_node_itself_opens_passes_and_so_do_excluded_ports() {
 
 #[test]
 fn what_is_known_of_a_pod_outlives_agents_and_layouts() {
-    for hook in [GuardHook::Tcx, GuardHook::Clsact] {
+    for hook in hooks() {
         let mut world = guarded(hook);
         tell(&mut world, &but(true, &[80]));
         let holds = |world: &World| {
@@ -241,7 +254,7 @@ fn what_is_known_of_a_pod_outlives_agents_and_layouts() {
 #[test]
 fn a_guard_goes_from_one_hook_to_the_other() {
     let mut world = guarded(GuardHook::Clsact);
-    for hook in [GuardHook::Tcx, GuardHook::Clsact] {
+    for hook in hooks() {
         world.node.config.guard_hook = hook;
         restart(&mut world);
         world.enrol(true, true);
@@ -266,7 +279,7 @@ fn fs_has_guard(world: &World) -> bool {
 
 #[test]
 fn a_guard_that_was_taken_off_is_found_missing_and_put_back() {
-    for hook in [GuardHook::Tcx, GuardHook::Clsact] {
+    for hook in hooks() {
         let mut world = guarded(hook);
         assert!(world.kernel.audit().pods.is_empty());
         match hook {
@@ -288,6 +301,27 @@ fn a_guard_that_was_taken_off_is_found_missing_and_put_back() {
         assert!(!reaches(&world, SocketAddr::new(POD4, 80)), "{hook:?}");
         assert!(world.kernel.audit().pods.is_empty());
     }
+}
+
+#[test]
+fn a_hook_that_the_kernel_lacks_is_refused_by_name_with_the_kernel_and_replaced_where_it_may_be() {
+    let status = |hook| {
+        let world = guarded(hook);
+        world.kernel.guard_status(world.pod.cookie()).expect("status")
+    };
+    let asked_for = status(GuardHook::Tcx);
+    match asked_for.problem {
+        None => assert!(has_tcx() && asked_for.interfaces == 1, "{asked_for:?}"),
+        Some(problem) => {
+            let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("read");
+            assert!(!has_tcx() && asked_for.interfaces == 0, "{problem}");
+            for word in ["no tcx", "since 6.6", kernel.trim()] {
+                assert!(problem.contains(word), "{word}: {problem}");
+            }
+        }
+    }
+    let automatic = status(GuardHook::Auto);
+    assert_eq!((automatic.interfaces, automatic.problem), (1, None));
 }
 
 /// As with macvlan, or where somebody has moved the other end to elsewhere.
@@ -320,6 +354,14 @@ fn a_pod_whose_link_has_no_end_on_the_node_is_guarded_inside() {
     };
     let mut kernel = node.open();
     let status = enrol(&mut kernel);
+    if !has_tcx() {
+        let problem = status.problem.expect("no way");
+        assert!(
+            status.interfaces == 0 && problem.contains("takes tcx (Linux 6.6"),
+            "{problem}"
+        );
+        return;
+    }
     assert_eq!((status.interfaces, status.problem), (1, None));
     let to = SocketAddr::new(own, 80);
     assert!(!may_reach(&client, to));

@@ -352,7 +352,12 @@ fn finds_the_listeners_of_a_proxy_that_opens_them_by_itself() {
             .pod
             .run(|| [15001, 15006, 15008].map(|port| listen(SocketAddr::new("::".parse().expect("any"), port), None)))
     });
-    assert!(world.kernel.listening(cookie).expect("listening"));
+    // What runs the tests on another kernel says so (`cargo xtask test --kernel`): there the agent has to open them.
+    let is_noticed = std::env::var_os("CULVERT_TEST_WITHOUT_CGROUP_IN_SOCK_OPS").is_none();
+    assert_eq!(world.kernel.listening(cookie).expect("listening"), is_noticed);
+    if !is_noticed {
+        return;
+    }
     (capture.outbound, capture.inbound) = (true, true);
     world.kernel.enrol(&capture).expect("enrol");
 

@@ -291,3 +291,13 @@ mod user {
     }
     plain_data!(Address Claim Config Dropped Endpoint Flow Guard GuardedLink GuardedPort Listener Noted Owner Pod Resolver Serving Usage);
 }
+
+#[cfg(test)]
+mod tests {
+    /// The programs' machine is the same whatever they run on; user space is built for many. All keys and values are made of these.
+    #[test]
+    fn integers_lie_in_memory_as_in_the_kernel_programs() {
+        assert_eq!((align_of::<u8>(), align_of::<u16>()), (1, 2));
+        assert_eq!((align_of::<u32>(), align_of::<u64>()), (4, 8));
+    }
+}

@@ -7,14 +7,14 @@ use anyhow::{Context as _, Result};
 use std::process::Command;
 
 /// What builds for one platform.
-pub(super) struct Tools {
+pub(crate) struct Tools {
     platform: Platform,
 }
 
 impl Tools {
     /// Finds what builds for the platform, and installs what is missing.
-    pub(super) fn find(platform: Platform) -> Result<Self> {
-        let why = "build the programs that go into images";
+    pub(crate) fn find(platform: Platform) -> Result<Self> {
+        let why = "build programs";
         setup::ensure_programs(&[("cc", "build-essential"), ("strip", "binutils")], why)?;
         if !platform.is_host() {
             let compiler = format!("gcc-{}", platform.debian_gnu());
@@ -31,7 +31,7 @@ impl Tools {
     }
 
     /// A cargo that builds for the platform when it is told the target; `flags` are for the compiler, for this target alone.
-    pub(super) fn cargo(&self, flags: &[&str]) -> Command {
+    pub(crate) fn cargo(&self, flags: &[&str]) -> Command {
         let mut cargo = shell::cargo();
         let triple = self.platform.triple();
         let variable = |what: &str| format!("CARGO_TARGET_{}_{what}", triple.to_uppercase().replace('-', "_"));

@@ -15,19 +15,19 @@ impl Platform {
     const ALL: [Self; 2] = [Self::Amd64, Self::Arm64];
 
     /// The one that this program runs on.
-    pub(super) fn host() -> Self {
+    pub(crate) fn host() -> Self {
         match env::consts::ARCH {
             "aarch64" => Self::Arm64,
             _ => Self::Amd64,
         }
     }
 
-    pub(super) fn is_host(self) -> bool {
+    pub(crate) fn is_host(self) -> bool {
         self == Self::host()
     }
 
     /// As images and Debian name the architecture.
-    pub(super) fn architecture(self) -> &'static str {
+    pub(crate) fn architecture(self) -> &'static str {
         match self {
             Self::Amd64 => "amd64",
             Self::Arm64 => "arm64",
@@ -35,7 +35,7 @@ impl Platform {
     }
 
     /// Rust's target.
-    pub(super) fn triple(self) -> &'static str {
+    pub(crate) fn triple(self) -> &'static str {
         match self {
             Self::Amd64 => "x86_64-unknown-linux-gnu",
             Self::Arm64 => "aarch64-unknown-linux-gnu",
@@ -43,7 +43,7 @@ impl Platform {
     }
 
     /// What the names of GNU's cross tools begin with.
-    pub(super) fn gnu(self) -> &'static str {
+    pub(crate) fn gnu(self) -> &'static str {
         match self {
             Self::Amd64 => "x86_64-linux-gnu",
             Self::Arm64 => "aarch64-linux-gnu",
@@ -55,6 +55,14 @@ impl Platform {
         match self {
             Self::Amd64 => "x86-64-linux-gnu",
             Self::Arm64 => "aarch64-linux-gnu",
+        }
+    }
+
+    /// QEMU's program that runs one of its programs.
+    pub(crate) fn emulator(self) -> &'static str {
+        match self {
+            Self::Amd64 => "qemu-x86_64",
+            Self::Arm64 => "qemu-aarch64",
         }
     }
 

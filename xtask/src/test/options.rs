@@ -21,6 +21,12 @@ pub(crate) struct Options {
     /// Run the cluster's tests on this cluster, which is up, with the images that it has; builds only the tests
     #[arg(long, value_name = "CLUSTER", requires = "cluster", conflicts_with = "keep")]
     pub(super) on: Option<String>,
+    /// Run the tests that depend on the kernel on another one, which boots under QEMU: 6.1
+    #[arg(long, value_name = "VERSION", conflicts_with_all = ["cluster", "plain", "keep", "repeat"])]
+    pub(super) kernel: Option<String>,
+    /// Run the protocol libraries' tests on another architecture, which QEMU emulates: arm64
+    #[arg(long, value_name = "ARCHITECTURE", conflicts_with_all = ["cluster", "plain", "keep", "repeat", "kernel"])]
+    pub(super) arch: Option<String>,
     /// Run the tests this many times, to find those that fail now and then; what is built and checked before them is done once
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(super) repeat: u32,
