@@ -1,8 +1,8 @@
 //! DNS in tests: a resolver that says what it was asked and answers what it is told to, and messages written by hand, so that odd
 //! ones can be had.
 
-use crate::patience::PATIENCE;
-use culvert_lab::Pod;
+use crate::{patience::PATIENCE, programs};
+use culvert_lab::{Pod, Process, wait_until};
 use std::{
     io,
     net::{IpAddr, SocketAddr, UdpSocket},
@@ -21,6 +21,23 @@ pub const A: u16 = 1;
 pub const AAAA: u16 = 28;
 
 const HEADER: usize = 12;
+
+/// Starts dnsmasq in a pod, with nothing of this machine's settings and these arguments, and waits until it answers a query for `name`
+/// with any outcome.
+pub fn dnsmasq(pod: &Pod, arguments: &[String], name: &str) -> Process {
+    let mut command = programs::command("/usr/sbin/dnsmasq", "dnsmasq-base");
+    command
+        .args(["--keep-in-foreground", "--no-resolv", "--no-hosts", "--user=root"])
+        .args(["--conf-file=/dev/null", "--pid-file=", "--log-facility=-"])
+        .args(arguments);
+    let process = pod.spawn("dnsmasq", &mut command).unwrap();
+    let asked = query(1, name, A);
+    let waited = wait_until("dnsmasq answers", PATIENCE, || {
+        ask(pod, SocketAddr::from((pod.ip4(), 53)), &asked, Duration::from_secs(1)).is_ok()
+    });
+    waited.unwrap_or_else(|error| panic!("{error:#}: {}", process.log_tail(20)));
+    process
+}
 
 /// A query as a stub resolver sends it, for a name with dots between its labels.
 pub fn query(id: u16, name: &str, kind: u16) -> Vec<u8> {

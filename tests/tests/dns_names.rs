@@ -10,7 +10,7 @@ use culvert_lab::{Lab, MeshOptions, Pod, PodSpec, Process, wait_until};
 use culvert_tests::{
     PATIENCE, Town,
     dns::{self, A, AAAA},
-    echo, lab, programs,
+    echo, lab,
 };
 use serde_json::{Value, json};
 use std::{
@@ -57,30 +57,12 @@ impl Outside {
         say(&two, b'2');
         let hosts = lab.dir().join("hosts");
         fs::write(&hosts, names(&one, &two)).unwrap();
-        let mut command = programs::command("/usr/sbin/dnsmasq", "dnsmasq-base");
-        command
-            .args([
-                "--keep-in-foreground",
-                "--no-resolv",
-                "--no-hosts",
-                "--user=root",
-                "--conf-file=/dev/null",
-            ])
-            .args(["--pid-file=", "--log-facility=-", "--local=/example/"])
-            .arg(format!("--local-ttl={ttl}"))
-            .arg(format!("--addn-hosts={}", hosts.display()));
-        let dnsmasq = resolver.spawn("dnsmasq", &mut command).unwrap();
-        let waited = wait_until("dnsmasq answers", PATIENCE, || {
-            let own = SocketAddr::from((resolver.ip4(), 53));
-            dns::ask(
-                &resolver,
-                own,
-                &dns::query(1, "nothing.example", A),
-                Duration::from_secs(1),
-            )
-            .is_ok()
-        });
-        waited.unwrap_or_else(|error| panic!("{error:#}: {}", dnsmasq.log_tail(20)));
+        let arguments = [
+            "--local=/example/".to_owned(),
+            format!("--local-ttl={ttl}"),
+            format!("--addn-hosts={}", hosts.display()),
+        ];
+        let dnsmasq = dns::dnsmasq(&resolver, &arguments, "nothing.example");
         Self {
             one,
             two,

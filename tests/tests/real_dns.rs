@@ -5,41 +5,21 @@
     reason = "helpers of tests fail as tests do"
 )]
 
-use culvert_lab::{Lab, MeshOptions, Pod, PodSpec, Process, ServiceSpec, wait_until};
-use culvert_tests::{PATIENCE, Town, dns, lab, programs, town::PORT};
-use std::{
-    fs,
-    net::{IpAddr, SocketAddr},
-    path::Path,
-    process::Command,
-};
+use culvert_lab::{MeshOptions, Pod, PodSpec, Process, ServiceSpec};
+use culvert_tests::{Town, dns, lab, programs, town::PORT};
+use std::{fs, net::IpAddr, path::Path, process::Command};
 
 /// What dnsmasq knows: one name with an address of each family, and one with many, which do not fit into a datagram.
-fn resolver(lab: &Lab, pod: &Pod) -> Process {
-    let mut command = programs::command("/usr/sbin/dnsmasq", "dnsmasq-base");
-    command
-        .args([
-            "--keep-in-foreground",
-            "--no-resolv",
-            "--no-hosts",
-            "--user=root",
-            "--conf-file=/dev/null",
-        ])
-        .args(["--pid-file=", "--log-facility=-", "--edns-packet-max=4096"])
-        .args(["--host-record=db.example.test,198.18.9.1,fd00:c01e:9::1"])
+fn resolver(pod: &Pod) -> Process {
+    let mut arguments = vec![
+        "--edns-packet-max=4096".to_owned(),
+        "--host-record=db.example.test,198.18.9.1,fd00:c01e:9::1".to_owned(),
         // What else is in there does not exist. Elsewhere dnsmasq refuses, which musl ignores.
-        .args(["--local=/cluster.local/", "--local=/example.test/"]);
-    for last in 1..=200 {
-        command.arg(format!("--host-record=many.example.test,198.18.10.{last}"));
-    }
-    let process = pod.spawn("dnsmasq", &mut command).unwrap();
-    let asked = dns::query(1, "db.example.test", dns::A);
-    let waited = wait_until("dnsmasq answers", PATIENCE, || {
-        let own = SocketAddr::from((pod.ip4(), 53));
-        dns::ask(pod, own, &asked, std::time::Duration::from_secs(1)).is_ok_and(|answer| dns::code(&answer) == 0)
-    });
-    waited.unwrap_or_else(|error| panic!("{error:#}: {}\n{}", process.log_tail(20), lab.logs(5)));
-    process
+        "--local=/cluster.local/".to_owned(),
+        "--local=/example.test/".to_owned(),
+    ];
+    arguments.extend((1..=200).map(|last| format!("--host-record=many.example.test,198.18.10.{last}")));
+    dns::dnsmasq(pod, &arguments, "db.example.test")
 }
 
 /// The same command, for which /etc/resolv.conf is this file.
@@ -89,7 +69,7 @@ public class Lookup {
 fn stub_resolvers_find_what_the_mesh_knows_and_what_their_own_resolver_knows() {
     let lab = lab("real_dns");
     let pod = lab.pod(PodSpec::new("outside", "resolver").on(2)).unwrap();
-    let _dnsmasq = resolver(&lab, &pod);
+    let _dnsmasq = resolver(&pod);
     let web = lab
         .service(ServiceSpec::new("town", "web").port(PORT).selector("app", "server"))
         .unwrap();
