@@ -183,3 +183,8 @@ impl Closeness {
         }
     }
 }
+
+/// The address of a network of one.
+pub(crate) fn single(net: &IpNet) -> Option<IpAddr> {
+    (net.prefix_len() == net.max_prefix_len()).then(|| net.addr())
+}
