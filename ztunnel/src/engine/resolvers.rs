@@ -4,6 +4,8 @@
 //! these, used in turn: one that has had its share is connected anew when nobody waits for an answer on it any more, so that it
 //! gets another port of the kernel's choice. Queries share a socket, and are told apart by an identifier that is picked at random.
 
+mod lane;
+
 use std::{
     collections::VecDeque,
     hash::{BuildHasher as _, RandomState},
@@ -15,7 +17,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use culvert_dns::{Part, forward::Head};
 use culvert_tunnel::arena::Arena;
 use rustc_hash::FxHashMap;
 
@@ -25,6 +26,8 @@ use super::{
     sockets::LocalPod,
 };
 
+pub(super) use lane::{Asker, From, Lane, Unsent, Upstream, Way};
+
 /// Queries of a pod that may wait for an answer, and of all pods, in one loop.
 const PER_POD: u32 = 1024;
 const IN_ALL: usize = 16384;
@@ -32,66 +35,14 @@ const IN_ALL: usize = 16384;
 /// How long a query waits for its answer, or for a socket. Stub resolvers ask again sooner.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many queries leave from one port, and for how long.
-const SHARE: u32 = 256;
-const TERM: Duration = Duration::from_secs(10);
-
 /// Sockets of a lane.
 pub(super) const SOCKETS: u32 = 2;
 
 /// Before sockets that were asked for and did not come are asked for again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// For how long the kernel's word about a lane's resolver is taken.
-const KNOWN: Duration = Duration::from_secs(1);
-
 /// After so much time without a query, a lane's sockets are closed.
 const IDLE: Duration = Duration::from_secs(60);
-
-/// Who waits for an answer.
-#[derive(Debug)]
-pub(super) struct Asker {
-    pub(super) from: From,
-    pub(super) head: Head,
-    pub(super) at: Instant,
-}
-
-/// Where an answer goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum From {
-    /// To an application, as the socket says it.
-    Client(SocketAddr),
-    /// To a question of the proxy's own, about the name of an endpoint.
-    Name(Part),
-}
-
-/// A query that waits for a socket: who asks, whom, and what.
-pub(super) type Unsent = (Asker, SocketAddr, Vec<u8>);
-
-/// One resolver of one pod; or all of them, as the proxy asks them itself.
-#[derive(Debug)]
-pub(super) struct Lane {
-    pub(super) pod: Rc<LocalPod>,
-    /// Where queries arrive, and answers leave from. None: these are the proxy's own questions.
-    socket: Option<Rc<OwnedFd>>,
-    resolver: Option<(SocketAddr, Instant)>,
-    sockets: Vec<UpstreamKey>,
-    waiting: VecDeque<Unsent>,
-    requested: Option<Instant>,
-    used: Instant,
-    /// Nothing more arrives.
-    closed: bool,
-}
-
-/// A socket towards a resolver.
-#[derive(Debug)]
-pub(super) struct Upstream {
-    pub(super) fd: OwnedFd,
-    pub(super) lane: LaneKey,
-    connected: Option<(SocketAddr, Instant)>,
-    sent: u32,
-    pending: FxHashMap<u16, Asker>,
-}
 
 /// What to do with a query that is to be forwarded.
 #[derive(Debug)]
@@ -127,58 +78,6 @@ pub(super) struct Resolvers {
 enum Expiry {
     Answer(UpstreamKey, u16),
     Socket(LaneKey),
-}
-
-impl Asker {
-    /// None for what is no message.
-    pub(super) fn new(message: &[u8], from: From, at: Instant) -> Option<Self> {
-        Some(Self {
-            from,
-            head: Head::of(message)?,
-            at,
-        })
-    }
-}
-
-/// Where answers leave from, which may outlive the lane.
-#[derive(Clone, Debug)]
-pub(super) struct Way {
-    pub(super) pod: Rc<LocalPod>,
-    /// None for the proxy's own questions.
-    pub(super) socket: Option<Rc<OwnedFd>>,
-}
-
-impl Lane {
-    /// Where its answers leave from.
-    pub(super) fn way(&self) -> Way {
-        Way {
-            pod: Rc::clone(&self.pod),
-            socket: self.socket.clone(),
-        }
-    }
-
-    /// Whose queries arrive here, by the kernel's word.
-    pub(super) fn resolver(
-        &mut self,
-        ask: fn(BorrowedFd<'_>) -> io::Result<SocketAddr>,
-        now: Instant,
-    ) -> io::Result<SocketAddr> {
-        if let Some((resolver, at)) = self.resolver
-            && now < at + KNOWN
-        {
-            return Ok(resolver);
-        }
-        let socket = self.socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        let resolver = ask(socket.as_fd())?;
-        self.resolver = Some((resolver, now));
-        Ok(resolver)
-    }
-
-    /// The pod's address of the resolver's family, from which it is asked.
-    fn source(&self, resolver: SocketAddr) -> Option<IpAddr> {
-        let mut addresses = self.pod.pod.addresses.iter().copied();
-        addresses.find(|address| address.is_ipv4() == resolver.is_ipv4())
-    }
 }
 
 impl Default for Resolvers {
@@ -542,16 +441,6 @@ impl Resolvers {
                 self.upstreams.remove(socket);
             }
         }
-    }
-}
-
-impl Upstream {
-    fn leads_to(&self, resolver: SocketAddr) -> bool {
-        self.connected.is_some_and(|(to, _)| to == resolver)
-    }
-
-    fn is_fresh(&self, resolver: SocketAddr, now: Instant) -> bool {
-        self.leads_to(resolver) && self.sent < SHARE && self.connected.is_some_and(|(_, since)| now < since + TERM)
     }
 }
 

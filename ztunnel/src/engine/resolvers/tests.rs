@@ -3,6 +3,7 @@ use std::{net::UdpSocket, sync::Arc};
 use culvert_identity::SpiffeId;
 use culvert_state::Pod;
 
+use super::lane::{SHARE, TERM};
 use super::*;
 
 fn pod() -> Rc<LocalPod> {
