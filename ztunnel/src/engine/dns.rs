@@ -72,12 +72,12 @@ impl Loop {
             return self.drop_query("stranger");
         }
         self.report_query(message, "udp");
-        match self.decide(way, message, Transport::Udp) {
+        match self.decide_for(&way.pod, message, Transport::Udp) {
             Decision::Answer {
                 message: answer,
                 outcome,
             } => {
-                self.report_answer(way, message, &outcome);
+                self.report_answer_to(&way.pod, message, &outcome);
                 self.send_answer(way, &answer, from);
             }
             Decision::Drop => self.drop_query("no_query"),
@@ -135,22 +135,18 @@ impl Loop {
 
     fn query_again(&mut self, lane: LaneKey, message: Vec<u8>, client: SocketAddr, is_late: bool) -> Option<HeldQuery> {
         let way = self.resolvers.lanes.get(lane)?.way();
-        match self.decide(&way, &message, Transport::Udp) {
+        match self.decide_for(&way.pod, &message, Transport::Udp) {
             Decision::Answer {
                 message: answer,
                 outcome,
             } => {
-                self.report_answer(&way, &message, &outcome);
+                self.report_answer_to(&way.pod, &message, &outcome);
                 self.send_answer(&way, &answer, client);
             }
             Decision::Ask(_) if !is_late => return Some(HeldQuery::Datagram { lane, message, client }),
             _ => self.forward(lane, &way, &message, client),
         }
         None
-    }
-
-    fn decide(&self, way: &Way, message: &[u8], transport: Transport) -> Decision {
-        self.decide_for(&way.pod, message, transport)
     }
 
     /// What is to be done about a message of this pod.
@@ -160,10 +156,6 @@ impl Loop {
             cluster_domain: &self.config.cluster_domain,
         };
         decide(message, transport, &client, &self.mesh)
-    }
-
-    fn report_answer(&self, way: &Way, message: &[u8], outcome: &Outcome) {
-        self.report_answer_to(&way.pod, message, outcome);
     }
 
     /// The mesh has answered a query of this pod.
