@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
+use culvert_envoy::{CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE};
 use culvert_objects::PersistentMap;
 use culvert_proto::config::Mesh;
 use culvert_proto::security::Authorization;
@@ -15,6 +16,9 @@ use culvert_proto::{
 use culvert_xds::server::{Entry, Named, Resources};
 use prost::Message as _;
 
+/// Type of what says which waypoint a pod is of: a resource named `NAMESPACE/POD` in that waypoint's scope. Served to nobody.
+pub const PROXY_TYPE: &str = "culvert.dev/proxy";
+
 /// Resources by type and name, and for addresses by alias, by service and by node. A copy shares all of it, and costs
 /// nothing; a change costs the way to its place.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +26,14 @@ pub struct Snapshot {
     addresses: Names<Arc<Held>>,
     authorizations: Names<Arc<Held>>,
     mesh: Names<Arc<Held>>,
+    /// What waypoints are told, each in the scope of one of them.
+    listeners: Names<Arc<Held>>,
+    routes: Names<Arc<Held>>,
+    clusters: Names<Arc<Held>>,
+    endpoints: Names<Arc<Held>>,
+    proxies: Names<Arc<Held>>,
+    /// The names of a type's resources in a scope.
+    by_scope: Groups,
     by_alias: Groups,
     /// Workloads of a service, by the service's resource name.
     by_service: Groups,
@@ -38,6 +50,8 @@ struct Held {
     node: Option<Arc<str>>,
     /// Where the object is that it was made of; none for what belongs to the mesh as a whole.
     namespace: Option<Arc<str>>,
+    /// The waypoint that it is for, if it is for one.
+    scope: Option<Arc<str>>,
 }
 
 /// One resource, not yet in a snapshot.
@@ -49,12 +63,33 @@ pub struct Resource {
     pub name: Arc<str>,
     entry: Entry,
     namespace: Option<Arc<str>>,
+    scope: Option<Arc<str>>,
     aliases: Vec<String>,
     services: Vec<String>,
     node: String,
 }
 
 impl Resource {
+    /// What one waypoint is told, and no other: `scope` is its Gateway, `NAMESPACE/NAME`. `along` is what the waypoint must have been
+    /// sent anew, too, whenever this is sent anew, by its contents.
+    pub fn scoped(type_url: &'static str, scope: &Arc<str>, name: &str, body: Vec<u8>, along: &[u8]) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(&body);
+        context.update(along);
+        let mut hash = [0; 32];
+        hash.copy_from_slice(context.finish().as_ref());
+        Self {
+            type_url,
+            name: name.into(),
+            entry: entry(hash, body),
+            namespace: None,
+            scope: Some(Arc::clone(scope)),
+            aliases: Vec::new(),
+            services: Vec::new(),
+            node: String::new(),
+        }
+    }
+
     /// A Workload or a Service, made of an object in `namespace`.
     pub fn address(name: &str, namespace: &Arc<str>, address: &Address) -> Self {
         let (aliases, services, node) = found_by(address);
@@ -63,6 +98,7 @@ impl Resource {
             name: name.into(),
             entry: entry(content_hash(address), address.encode_to_vec()),
             namespace: Some(Arc::clone(namespace)),
+            scope: None,
             aliases,
             services,
             node,
@@ -79,6 +115,7 @@ impl Resource {
             name: format!("{}/{}", policy.namespace, policy.name).into(),
             entry: entry(hash, body),
             namespace: Some(policy.namespace.as_str().into()),
+            scope: None,
             aliases: Vec::new(),
             services: Vec::new(),
             node: String::new(),
@@ -95,6 +132,7 @@ impl Resource {
             name: MESH_NAME.into(),
             entry: entry(hash, body),
             namespace: None,
+            scope: None,
             aliases: Vec::new(),
             services: Vec::new(),
             node: String::new(),
@@ -120,6 +158,7 @@ impl Snapshot {
             name,
             mut entry,
             namespace,
+            scope,
             aliases,
             services,
             node,
@@ -128,6 +167,9 @@ impl Snapshot {
             return;
         }
         self.remove(type_url, &name);
+        if let Some(scope) = &scope {
+            self.by_scope.add(&scoped(type_url, scope), &name);
+        }
         let Some(resources) = self.of_type_mut(type_url) else {
             return;
         };
@@ -137,6 +179,7 @@ impl Snapshot {
                 services: Box::default(),
                 node: None,
                 namespace,
+                scope,
             };
             resources.insert(name, Arc::new(held));
             return;
@@ -152,16 +195,22 @@ impl Snapshot {
             services,
             node,
             namespace,
+            scope: None,
         };
         self.addresses.insert(name, Arc::new(held));
     }
 
     /// Removes a resource, if it is there.
     pub fn remove(&mut self, type_url: &str, name: &str) {
-        let held = self.of_type_mut(type_url).and_then(|resources| resources.remove(name));
-        let Some(held) = held.filter(|_| type_url == ADDRESS_TYPE) else {
+        let Some(held) = self.of_type_mut(type_url).and_then(|resources| resources.remove(name)) else {
             return;
         };
+        if let Some(scope) = &held.scope {
+            self.by_scope.take(&scoped(type_url, scope), name);
+        }
+        if type_url != ADDRESS_TYPE {
+            return;
+        }
         for alias in held.entry.aliases.iter() {
             self.by_alias.take(alias, name);
         }
@@ -274,11 +323,36 @@ impl Snapshot {
         self.of_type(type_url)?.get(name)?.namespace.as_deref()
     }
 
+    /// The waypoint that a resource is for; none if it is not for one, or is not there.
+    pub(crate) fn scope(&self, type_url: &str, name: &str) -> Option<&Arc<str>> {
+        self.of_type(type_url)?.get(name)?.scope.as_ref()
+    }
+
+    /// The names of a type's resources that are for one waypoint.
+    pub(crate) fn in_scope<'a>(&'a self, type_url: &str, scope: &str) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
+        self.by_scope.of(&scoped(type_url, scope))
+    }
+
+    /// A Workload or a Service that is there, as a message.
+    pub(crate) fn address(&self, name: &str) -> Option<Address> {
+        Address::decode(&*self.addresses.get(name)?.entry.body).ok()
+    }
+
+    /// The names of a service's Workloads.
+    pub(crate) fn workloads_of(&self, service: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.by_service.of(service)
+    }
+
     fn of_type(&self, type_url: &str) -> Option<&Names<Arc<Held>>> {
         match type_url {
             ADDRESS_TYPE => Some(&self.addresses),
             AUTHORIZATION_TYPE => Some(&self.authorizations),
             MESH_TYPE => Some(&self.mesh),
+            LISTENER_TYPE => Some(&self.listeners),
+            ROUTE_TYPE => Some(&self.routes),
+            CLUSTER_TYPE => Some(&self.clusters),
+            ENDPOINT_TYPE => Some(&self.endpoints),
+            PROXY_TYPE => Some(&self.proxies),
             _ => None,
         }
     }
@@ -288,9 +362,19 @@ impl Snapshot {
             ADDRESS_TYPE => Some(&mut self.addresses),
             AUTHORIZATION_TYPE => Some(&mut self.authorizations),
             MESH_TYPE => Some(&mut self.mesh),
+            LISTENER_TYPE => Some(&mut self.listeners),
+            ROUTE_TYPE => Some(&mut self.routes),
+            CLUSTER_TYPE => Some(&mut self.clusters),
+            ENDPOINT_TYPE => Some(&mut self.endpoints),
+            PROXY_TYPE => Some(&mut self.proxies),
             _ => None,
         }
     }
+}
+
+/// What the names of a type's resources in a scope are filed under.
+fn scoped(type_url: &str, scope: &str) -> String {
+    format!("{type_url} {scope}")
 }
 
 /// Names of resources by what they have in common.
@@ -345,7 +429,7 @@ impl Groups {
         }
     }
 
-    fn of(&self, group: &str) -> impl Iterator<Item = &Arc<str>> {
+    fn of<'a>(&'a self, group: &str) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
         let (one, many) = match self.0.get(group) {
             None => (None, None),
             Some(Group::One(one)) => (Some(one), None),

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 /// From the bottom: the kernel's map types, then the crates of `mesh/` as in `ARCHITECTURE.md`.
-pub(super) const LIBRARIES: [&str; 16] = [
+pub(super) const LIBRARIES: [&str; 18] = [
     "culvert-abi",
     "culvert-proto",
+    "culvert-envoy",
     "culvert-net",
     "culvert-objects",
     "culvert-identity",
@@ -20,6 +21,7 @@ pub(super) const LIBRARIES: [&str; 16] = [
     "culvert-accounting",
     "culvert-control",
     "culvert-tunnel",
+    "culvert-http",
 ];
 
 /// What a package imports that does not stand below it. `in_mesh` says that its files are in `mesh/`, where each package

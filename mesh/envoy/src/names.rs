@@ -1,0 +1,80 @@
+//! How resources are named: see the crate's root.
+
+use std::fmt::Display;
+
+/// Envoy's listener on the tunnel port.
+pub fn tunnel(scope: impl Display) -> String {
+    format!("{scope}/{TUNNEL}")
+}
+
+/// The internal listener with a chain for each port of each service, and the cluster that leads there.
+pub fn inbound(scope: impl Display) -> String {
+    format!("{scope}/{INBOUND}")
+}
+
+/// Envoy's internal listener that opens `CONNECT` to an endpoint.
+pub fn connect(scope: impl Display) -> String {
+    format!("{scope}/{CONNECT}")
+}
+
+/// Envoy's cluster that takes `CONNECT` to an endpoint's tunnel port.
+pub fn originate(scope: impl Display) -> String {
+    format!("{scope}/{ORIGINATE}")
+}
+
+/// A chain of [`inbound`]: a port of a service.
+pub fn chain(service: impl Display, port: u16) -> String {
+    format!("{service}:{port}")
+}
+
+/// The chain of the same port for what turned out not to be HTTP.
+pub fn tcp_chain(service: impl Display, port: u16) -> String {
+    format!("{service}:{port} tcp")
+}
+
+/// The route configuration of a port of a service.
+pub fn routes(scope: impl Display, service: impl Display, port: u16) -> String {
+    format!("{scope}/{service}:{port}")
+}
+
+/// The cluster of a port of a service, or of a subset of it, and its endpoints.
+pub fn cluster(scope: impl Display, service: impl Display, port: u16, subset: Option<&str>) -> String {
+    match subset {
+        None => format!("{scope}/{service}:{port}"),
+        Some(subset) => format!("{scope}/{service}:{port}/{subset}"),
+    }
+}
+
+/// Whether a listener or cluster of this name is there for Envoy alone: `culvert-waypoint` has the same without being told.
+pub fn is_plumbing(name: &str) -> bool {
+    let mut parts = name.split('/');
+    let (Some(_), Some(_), Some(last), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        return false;
+    };
+    [TUNNEL, CONNECT, ORIGINATE].contains(&last)
+}
+
+const TUNNEL: &str = "tunnel";
+const INBOUND: &str = "inbound";
+const CONNECT: &str = "connect";
+const ORIGINATE: &str = "originate";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plumbing_is_told_from_services_of_the_same_name() {
+        assert!(
+            is_plumbing(&tunnel("shop/wp")) && is_plumbing(&connect("shop/wp")) && is_plumbing(&originate("shop/wp"))
+        );
+        assert!(!is_plumbing(&inbound("shop/wp")));
+        assert!(!is_plumbing(&cluster("shop/wp", "shop/connect", 80, None)));
+        assert!(!is_plumbing(&cluster(
+            "shop/wp",
+            "shop/web.shop.svc.cluster.local",
+            80,
+            Some("tunnel")
+        )));
+    }
+}

@@ -1,0 +1,3 @@
+//! A compiled route table: a request in, a decision out. Without I/O.
+
+#![forbid(unsafe_code)]
