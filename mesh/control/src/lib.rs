@@ -78,6 +78,7 @@ pub async fn run(inputs: Inputs, outputs: Outputs) {
                 Ask::Address(address) => addresses.send(xds::Question::Who(address)).is_ok(),
                 Ask::Hosts(hosts) => addresses.send(xds::Question::Hosts(hosts)).is_ok(),
                 Ask::Used(used) => addresses.send(xds::Question::Used(used)).is_ok(),
+                Ask::UsedHosts(used) => addresses.send(xds::Question::UsedHosts(used)).is_ok(),
                 Ask::Certificate(identity) => wanted.send(identity).is_ok(),
             };
         }

@@ -76,6 +76,8 @@ pub(super) enum Question {
     Hosts(Vec<Box<str>>),
     /// Connections went there.
     Used(Vec<IpAddr>),
+    /// Connections went through waypoints of these names.
+    UsedHosts(Vec<Arc<str>>),
 }
 
 pub(super) struct Configuration {
@@ -250,6 +252,10 @@ impl Configuration {
             Question::Hosts(hosts) => self.ask_hosts(hosts),
             Question::Used(addresses) => {
                 self.subscriptions.set_used(&addresses, Instant::now());
+                None
+            }
+            Question::UsedHosts(hosts) => {
+                self.hosts.set_used(&hosts, Instant::now());
                 None
             }
         }

@@ -9,7 +9,7 @@ use culvert_hbone::Authority;
 use culvert_identity::SpiffeId;
 use rustc_hash::FxHashSet;
 
-use crate::{Service, Workload};
+use crate::{Service, Workload, waypoint::WaypointAt};
 
 /// What to do with a connection that a pod of this node opens.
 #[derive(Clone, Debug)]
@@ -80,9 +80,8 @@ pub struct Endpoint {
     /// The workload that has the listener. Its uid belongs to what is known of a tunnel to it, since addresses are given to
     /// new workloads.
     pub workload: Arc<Workload>,
-    /// Where the listener is a waypoint's that was found by the host name of its service: that name. As long as connections are
-    /// open through it, it is of use.
-    pub waypoint_host: Option<Arc<str>>,
+    /// The waypoint whose listener it is, where it is not that of whom was dialled.
+    pub waypoint: Option<WaypointAt>,
 }
 
 impl Endpoint {

@@ -263,7 +263,7 @@ fn tunnel_or_direct(workload: &Arc<Workload>, target: SocketAddr, service: Optio
             authority: target.into(),
             identities: workload.who_may_answer(service.map(|service| &*service.identities)),
             workload: workload.clone(),
-            waypoint_host: None,
+            waypoint: None,
         },
         service: name,
     }

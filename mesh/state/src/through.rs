@@ -152,17 +152,13 @@ fn tunnel_to(
     tunnel: SocketAddr,
     own: Option<&Service>,
 ) -> Outbound {
-    let host = match &waypoint.at {
-        WaypointAt::Service { host, .. } => Some(Arc::clone(host)),
-        WaypointAt::Address { .. } => None,
-    };
     Outbound::Tunnel {
         endpoint: Endpoint {
             tunnel,
             authority: dialled.to.into(),
             identities: workload.who_may_answer(own.map(|service| &*service.identities)),
             workload: Arc::clone(workload),
-            waypoint_host: host,
+            waypoint: Some(waypoint.at.clone()),
         },
         service: dialled.service.map(|service| Arc::clone(&service.name)),
     }

@@ -42,6 +42,17 @@ pub struct WeightedWaypoint {
     pub weight: u32,
 }
 
+impl WaypointAt {
+    /// The host name by which the controller is asked for it, if it is by one. As long as connections are open through the waypoint,
+    /// the answer is of use.
+    pub fn host(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Service { host, .. } => Some(host),
+            Self::Address { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for Waypoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.at {

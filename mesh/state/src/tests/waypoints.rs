@@ -91,7 +91,8 @@ fn a_service_is_reached_through_an_endpoint_of_its_waypoint_which_is_told_what_w
         assert_eq!(service, "shop/web.shop.svc.cluster.local");
         let way = SpiffeId::new("cluster.local", "shop", "way").unwrap();
         assert_eq!(*endpoint.identities, [way]);
-        assert_eq!(endpoint.waypoint_host.as_deref(), Some(HOST));
+        let host = endpoint.waypoint.as_ref().and_then(|waypoint| waypoint.host());
+        assert_eq!(host.map(|host| &**host), Some(HOST));
         assert_eq!(
             endpoint.target(),
             endpoint.tunnel,
@@ -110,7 +111,7 @@ fn a_service_is_reached_through_an_endpoint_of_its_waypoint_which_is_told_what_w
     );
     // The waypoint's own service is reached as any other.
     let (endpoint, _) = tunnel(world.outbound("198.19.0.9:15008"));
-    assert_eq!(endpoint.waypoint_host, None);
+    assert_eq!(endpoint.waypoint, None);
 }
 
 #[test]
