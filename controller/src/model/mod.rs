@@ -15,6 +15,7 @@
 //! | [`Reader`] | the objects, as a unit reads them |
 //! | `index` | objects by key, and units by the keys that they read |
 //! | [`pod`] | a pod becomes a Workload |
+//! | `bypass` | nobody goes around a waypoint |
 //! | `health` | how it is |
 //! | [`names`] | what telemetry calls it |
 //! | `agents` | which nodes have an agent |
@@ -38,7 +39,7 @@
 //! | `wire` | how objects are called on the wire |
 //! | [`Settings`] | what holds for the whole mesh |
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -54,6 +55,7 @@ use crate::snapshot::{Resource, Snapshot};
 
 mod agents;
 mod allocation;
+mod bypass;
 mod health;
 mod index;
 mod mesh;
@@ -109,6 +111,8 @@ pub struct Model {
     objects: Objects,
     index: Index,
     units: Units,
+    /// How many units make a resource that several may make.
+    makers: HashMap<Arc<str>, usize>,
     findings: Findings,
     snapshot: Snapshot,
 }
@@ -138,6 +142,7 @@ impl Model {
             objects: Objects::default(),
             index: Index::default(),
             units: Units::default(),
+            makers: HashMap::new(),
             findings: Findings::default(),
             snapshot: Snapshot::default(),
         }
@@ -198,7 +203,9 @@ impl Model {
         }
         // Only now: one unit may have given up what another has made.
         for ((type_url, name), _) in touched.iter().filter(|(_, is_made)| !**is_made) {
-            self.snapshot.remove(type_url, name);
+            if !self.makers.contains_key(name) {
+                self.snapshot.remove(type_url, name);
+            }
         }
         let mut changes = Changes {
             derived: units.len(),
@@ -263,6 +270,9 @@ impl Model {
         let keys = reader.into_keys();
         let before = self.units.take(unit);
         for resource in before.resources {
+            if bypass::is_shared(&resource.1) {
+                self.given_up(&resource.1);
+            }
             touched.entry(resource).or_insert(false);
         }
         for finding in &before.findings {
@@ -273,6 +283,10 @@ impl Model {
             resources: made.resources.iter().map(named).collect(),
             findings: made.findings.into_iter().map(Arc::new).collect(),
         };
+        let shared = product.resources.iter().filter(|(_, name)| bypass::is_shared(name));
+        for (_, name) in shared {
+            *self.makers.entry(Arc::clone(name)).or_insert(0) += 1;
+        }
         touched.extend(product.resources.iter().map(|resource| (resource.clone(), true)));
         for resource in made.resources {
             self.snapshot.set(resource);
@@ -285,6 +299,16 @@ impl Model {
             return;
         }
         self.units.set(unit, keys, product);
+    }
+
+    /// One of those who made a resource that several may make does so no longer.
+    fn given_up(&mut self, name: &Arc<str>) {
+        if let Some(makers) = self.makers.get_mut(name) {
+            *makers -= 1;
+            if *makers == 0 {
+                self.makers.remove(name);
+            }
+        }
     }
 }
 
@@ -299,9 +323,11 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
                 return Derived::default();
             };
             match pod::workload(reader, agents, name, pod) {
-                Some((workload, finding)) => Derived {
-                    resources: vec![resource::of_workload(&name.namespace, workload)],
-                    findings: finding.into_iter().collect(),
+                Some(made) => Derived {
+                    resources: std::iter::once(resource::of_workload(&name.namespace, made.workload))
+                        .chain(made.policies.iter().map(Resource::authorization))
+                        .collect(),
+                    findings: made.finding.into_iter().collect(),
                 },
                 None => Derived::default(),
             }

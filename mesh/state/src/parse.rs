@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use culvert_identity::SpiffeId;
-use culvert_proto::{EXPORT_TO, HEALTH, TERMINATING, TEXT_TYPE, config, workload as proto};
+use culvert_proto::{EXPORT_TO, HEALTH, TERMINATING, TEXT_TYPE, WAYPOINT_PORTS, config, workload as proto};
 use ipnet::IpNet;
 use prost::Message as _;
 use rustc_hash::FxHashSet;
@@ -111,6 +111,7 @@ impl Parser {
             identities: [identity.clone()].into(),
             identity,
             waypoints: waypoints(wire.waypoint.as_ref())?,
+            waypoint_ports: waypoint_ports(&wire.extensions)?,
             network_gateway: match &wire.network_gateway {
                 Some(wire) => Some(gateway(wire)?.to_string().into()),
                 None => None,
@@ -315,6 +316,14 @@ fn kind(value: i32) -> &'static str {
 fn waypoints(wire: Option<&proto::GatewayAddress>) -> Result<Box<[WeightedWaypoint]>, ResourceError> {
     let only = |waypoint| WeightedWaypoint { waypoint, weight: 1 };
     wire.iter().map(|wire| Ok(only(gateway(wire)?))).collect()
+}
+
+/// A list that is not understood is left out: then the waypoint is for all ports.
+fn waypoint_ports(extensions: &[proto::Extension]) -> Result<Option<Box<[u16]>>, ResourceError> {
+    let Some(text) = text_of(extensions, WAYPOINT_PORTS)? else {
+        return Ok(None);
+    };
+    Ok(text.split(',').map(|port| port.parse().ok()).collect())
 }
 
 fn weighted(wire: &proto::WeightedWaypoint) -> Result<WeightedWaypoint, ResourceError> {

@@ -46,7 +46,7 @@ impl Mesh {
                 to: destination,
                 service: None,
             };
-            let through = self.through(dialled, &workload.waypoints, tried);
+            let through = self.through(dialled, workload.waypoints_for(destination.port()), tried);
             return through.unwrap_or_else(|| self.to_owner(workload, destination, None));
         }
         if let Some(service) = self

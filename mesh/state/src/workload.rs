@@ -37,6 +37,8 @@ pub struct Workload {
     pub identities: Arc<[SpiffeId]>,
     /// The waypoint that connections to the workload's own addresses pass, if any: one at most.
     pub waypoints: Box<[WeightedWaypoint]>,
+    /// The ports of its own for which it has that waypoint; none where for all.
+    pub waypoint_ports: Option<Box<[u16]>>,
     /// The gateway of the workload's network, in words, if any.
     pub network_gateway: Option<Arc<str>>,
     /// The workload serves HBONE itself.
@@ -160,6 +162,14 @@ impl Workload {
         match of_service {
             Some(others) if !others.is_empty() => self.identities.iter().chain(others).cloned().collect(),
             _ => Arc::clone(&self.identities),
+        }
+    }
+
+    /// The waypoints for connections to this port of its own.
+    pub(crate) fn waypoints_for(&self, port: u16) -> &[WeightedWaypoint] {
+        match &self.waypoint_ports {
+            Some(ports) if !ports.contains(&port) => &[],
+            _ => &self.waypoints,
         }
     }
 

@@ -301,6 +301,23 @@ fn a_workload_behind_a_waypoint_is_reached_through_it_at_its_own_address() {
     );
 }
 
+/// As a pod of a Service without a virtual address has it.
+#[test]
+fn a_workloads_waypoint_may_be_for_some_of_its_ports() {
+    let behind = |ports: &str| proto::Workload {
+        waypoint: Some(by_host("way")),
+        extensions: vec![culvert_proto::extension_of_text(culvert_proto::WAYPOINT_PORTS, ports)],
+        ..workload("db", &["198.18.0.3"])
+    };
+    let mut world = world().with(&[behind("5432,5433")], &[]);
+    let waypoint = |world: &mut World, to: &str| tunnel(world.outbound(to)).0.waypoint.is_some();
+    assert!(waypoint(&mut world, "198.18.0.3:5432") && waypoint(&mut world, "198.18.0.3:5433"));
+    assert!(!waypoint(&mut world, "198.18.0.3:80"));
+    // What is not understood opens no way past it.
+    world.put(behind("5432,all"));
+    assert!(waypoint(&mut world, "198.18.0.3:80"));
+}
+
 #[test]
 fn what_a_waypoint_opens_itself_goes_straight_to_the_endpoints() {
     let mut world = world();
