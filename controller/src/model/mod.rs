@@ -322,14 +322,19 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
             let Some(pod) = reader.own::<Pod>(name) else {
                 return Derived::default();
             };
+            let proxy = pod::proxy(pod);
             match pod::workload(reader, agents, name, pod) {
                 Some(made) => Derived {
                     resources: std::iter::once(resource::of_workload(&name.namespace, made.workload))
                         .chain(made.policies.iter().map(Resource::authorization))
+                        .chain(proxy)
                         .collect(),
                     findings: made.finding.into_iter().collect(),
                 },
-                None => Derived::default(),
+                None => Derived {
+                    resources: proxy.into_iter().collect(),
+                    ..Derived::default()
+                },
             }
         }
         Unit::Slice(name) => {

@@ -1,6 +1,7 @@
 //! A pod becomes a Workload, in the mesh or not: its node's proxy, and those that talk to it, need to know both.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use culvert_objects::{
     Enrolment, FALLBACK_ANNOTATION, Fallback, Finding, Key, Kind, Namespace, Node, ObjectName, Pod, enrolment,
@@ -14,6 +15,7 @@ use super::agents::Agents;
 use super::health::Health;
 use super::reader::Reader;
 use super::{bypass, names, policy, restriction, service, service_entry, slice, tunnel, waypoint, wire};
+use crate::snapshot::{PROXY_TYPE, Resource};
 
 /// What a pod becomes.
 pub(super) struct Made {
@@ -106,6 +108,19 @@ pub(super) fn workload(reader: &Reader<'_>, agents: &Agents, name: &ObjectName, 
         policies: bypass,
         finding,
     })
+}
+
+/// What says which waypoint the pod is of, if it is of one: by this its programs are told what is for that waypoint.
+pub(super) fn proxy(pod: &Pod) -> Option<Resource> {
+    let gateway = pod.gateway().filter(|_| !pod.has_ended)?;
+    let scope: Arc<str> = gateway.to_string().into();
+    Some(Resource::scoped(
+        PROXY_TYPE,
+        &scope,
+        &pod.name.to_string(),
+        Vec::new(),
+        &[],
+    ))
 }
 
 /// The hosts of ServiceEntries that it is an endpoint of: they select it, or list one of its addresses. A port of the entry is
