@@ -275,26 +275,35 @@ impl<'lab> Mesh<'lab> {
 
     /// The file with a node's token for the controller, made on first use.
     pub fn token(&self, node: u8) -> Result<PathBuf> {
-        let state = self.lab.state_dir();
         let name = self.lab.node(node).name();
-        let path = state.join("tokens").join(name);
-        if !path.exists() {
-            let mut command = self.program("culvert-controller")?;
-            // A flag of serving, even in the environment, makes the controller miss those that serving needs.
-            command.env_remove("CULVERT_LOG");
-            let output = command
-                .args(["node-token", name, "--state-dir"])
-                .arg(&state)
-                .output()
-                .context("node-token")?;
-            if !output.status.success() {
-                bail!(
-                    "culvert-controller node-token: {}",
-                    String::from_utf8_lossy(&output.stderr).trim()
-                );
-            }
+        let path = self.lab.state_dir().join("tokens").join(name);
+        if path.exists() {
+            return Ok(path);
         }
-        Ok(path)
+        self.make_token(&["node-token", name])
+    }
+
+    /// The file with the token by which a pod calls the controller for itself, made on first use.
+    pub fn workload_token(&self, pod: &Pod) -> Result<PathBuf> {
+        let (name, account) = (format!("{}/{}", pod.namespace(), pod.name()), pod.account());
+        self.make_token(&["workload-token", &name, "--service-account", account])
+    }
+
+    fn make_token(&self, arguments: &[&str]) -> Result<PathBuf> {
+        let mut command = self.program("culvert-controller")?;
+        // A flag of serving, even in the environment, makes the controller miss those that serving needs.
+        command.env_remove("CULVERT_LOG");
+        let output = command
+            .args(arguments)
+            .arg("--state-dir")
+            .arg(self.lab.state_dir())
+            .output()
+            .with_context(|| format!("culvert-controller {}", arguments.join(" ")))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("culvert-controller {}: {}", arguments.join(" "), said.trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().into())
     }
 
     fn program(&self, name: &str) -> Result<Command> {

@@ -1,135 +1,207 @@
-//! Waypoints, as node proxies are told of them: who is reached through one, and that nobody else gets there.
+//! What waypoints are told.
 
-use culvert_proto::WAYPOINT_PORTS;
-use culvert_proto::security::{Action, string_match::MatchType};
+use culvert_envoy::pb::envoy::config::cluster::v3::Cluster;
+use culvert_envoy::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, lb_endpoint::HostIdentifier};
+use culvert_envoy::pb::envoy::config::listener::v3::Listener;
+use culvert_envoy::pb::envoy::config::route::v3::route::Action;
+use culvert_envoy::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
+use culvert_envoy::pb::envoy::config::route::v3::{Route, RouteConfiguration};
+use culvert_envoy::{CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE};
 
 use super::*;
 
-const WEB: &str = "---\napiVersion: v1\nkind: Service\n\
-    metadata: {name: web, namespace: shop, labels: {istio.io/use-waypoint: wp}}\n\
-    spec: {clusterIP: 198.19.0.1, selector: {app: web}, ports: [{port: 80, targetPort: 8080}, {port: 81, targetPort: sql}]}\n";
+const WAYPOINT: &str = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: wp, namespace: shop}\n\
+    spec: {gatewayClassName: culvert-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}\n";
 
-fn web(name: &str, address: &str, sql: u16) -> String {
+fn service(name: &str, address: &str, more: &str) -> String {
     format!(
-        "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop, labels: {{app: web}}}}\n\
-         spec: {{nodeName: n1, containers: [{{name: c, ports: [{{name: sql, containerPort: {sql}}}]}}]}}\n\
-         status: {{podIP: {address}, conditions: [{{type: Ready, status: 'True'}}]}}\n"
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop{more}}}\n\
+         spec: {{clusterIP: {address}, selector: {{app: {name}}}, ports: [{{name: http, port: 80, targetPort: 8080}}]}}\n"
     )
 }
 
-fn waypoint(name: &str, account: &str, address: &str) -> String {
+const BEHIND: &str = ", labels: {culvert.dev/use-waypoint: wp}";
+
+fn route(name: &str, rules: &str) -> String {
     format!(
-        "---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {account}, namespace: shop}}\n---\napiVersion: v1\nkind: Pod\n\
-         metadata: {{name: {name}, namespace: shop, labels: {{app: web, gateway.networking.k8s.io/gateway-name: wp}}}}\n\
-         spec: {{nodeName: n1, serviceAccountName: {account}}}\nstatus: {{podIP: {address}}}\n"
+        "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}, namespace: shop}}\n\
+         spec: {{parentRefs: [{{group: '', kind: Service, name: web}}], rules: {rules}}}\n"
     )
 }
 
-fn policies_of(model: &Model, pod: &str) -> Vec<String> {
-    workload(model, &format!("Kubernetes//Pod/shop/{pod}")).authorization_policies
+/// A shop whose Service `web` is behind a waypoint, with two others that are not.
+fn shop() -> String {
+    SHOP.to_owned()
+        + WAYPOINT
+        + &service("web", "198.19.0.1", BEHIND)
+        + &service("v1", "198.19.0.2", "")
+        + &service("v2", "198.19.0.3", "")
+        + &pod("web", "198.18.0.1", "")
+        + &pod("v1", "198.18.0.2", "")
+        + &pod("v2", "198.18.0.3", "")
 }
 
-/// The port, and who is let in there.
-fn lets_in(model: &Model, policy: &str) -> (u32, Vec<String>) {
-    let mut policy = model
-        .authorizations()
-        .remove(policy)
-        .unwrap_or_else(|| panic!("no {policy}"));
-    assert_eq!(policy.action(), Action::Deny);
-    let clauses = policy.rules.remove(0).clauses;
-    let [ports, others] = <[_; 2]>::try_from(clauses).unwrap();
-    let others = others.matches[0]
-        .not_principals
-        .iter()
-        .map(|one| match &one.match_type {
-            Some(MatchType::Exact(principal)) => principal.clone(),
-            other => panic!("{other:?}"),
-        });
-    (ports.matches[0].destination_ports[0], others.collect())
+fn get<M: prost::Message + Default>(model: &Model, type_url: &str, name: &str) -> Option<M> {
+    let entry = model.snapshot().get(type_url, name)?;
+    Some(M::decode(&*entry.body).unwrap())
 }
 
-#[test]
-fn a_pod_behind_a_waypoint_lets_in_nobody_else_at_the_services_ports() {
-    let mut world = World::of(&(SHOP.to_owned() + WEB + &web("a", "198.18.0.1", 5432) + &web("b", "198.18.0.2", 5433)));
-    let mut model = Model::default();
-    model.update(&world.objects(), Instant::now());
-    let name = |port: u16| format!("shop/culvert_waypoint_shop_wp_{port}");
-    assert_eq!(policies_of(&model, "a"), [name(5432), name(8080)]);
-    assert_eq!(
-        policies_of(&model, "b"),
-        [name(5433), name(8080)],
-        "a named port is the pod's own"
-    );
-    assert_eq!(model.authorizations().len(), 3, "pods share policies");
-    // No pod of the waypoint is there yet.
-    let own = "cluster.local/ns/shop/sa/wp".to_owned();
-    assert_eq!(lets_in(&model, &name(8080)), (8080, vec![own]));
+fn names(model: &Model, type_url: &str) -> Vec<String> {
+    model
+        .snapshot()
+        .in_scope(type_url, "shop/wp")
+        .map(|name| name.to_string())
+        .collect()
+}
 
-    // Its pods come, and the policies are derived again.
-    world.apply(&(waypoint("wp-1", "one", "198.18.0.8") + &waypoint("wp-2", "two", "198.18.0.9")));
-    let changes = model.update(&world.objects(), Instant::now());
-    let both = ["one", "two"].map(|account| format!("cluster.local/ns/shop/sa/{account}"));
-    for port in [8080, 5432, 5433] {
-        assert_eq!(lets_in(&model, &name(port)), (port.into(), both.to_vec()));
-        assert!(
-            changes.resources.iter().any(|change| *change.name == *name(port)),
-            "{changes:?}"
-        );
+fn routes(model: &Model, service: &str) -> Vec<Route> {
+    let name = format!("shop/wp/shop/{service}.shop.svc.cluster.local:80");
+    let mut made: RouteConfiguration = get(model, ROUTE_TYPE, &name).unwrap();
+    assert_eq!(made.name, name);
+    let host = made.virtual_hosts.pop().unwrap();
+    assert_eq!(host.domains, ["*"]);
+    host.routes
+}
+
+/// Shares of backends, by the names of their Services.
+fn shares(route: &Route) -> Vec<(String, u32)> {
+    let Some(Action::Route(action)) = &route.action else {
+        panic!("{route:?}")
+    };
+    let short = |name: &str| {
+        let name = name.strip_prefix("shop/wp/").unwrap();
+        name.split('/')
+            .nth(1)
+            .and_then(|host| host.split('.').next())
+            .unwrap_or(name)
+            .to_owned()
+    };
+    match action.cluster_specifier.as_ref().unwrap() {
+        ClusterSpecifier::Cluster(name) => vec![(short(name), 1)],
+        ClusterSpecifier::WeightedClusters(all) => all
+            .clusters
+            .iter()
+            .map(|one| (short(&one.name), one.weight.unwrap().value))
+            .collect(),
+        other => panic!("{other:?}"),
     }
-    assert!(
-        policies_of(&model, "wp-1").is_empty(),
-        "a waypoint is not behind itself"
-    );
-
-    // One pod goes: what the other names stays, and what nobody names goes.
-    world.assembly.remove(Kind::Pod, &ObjectName::new("shop", "a"));
-    model.update(&world.objects(), Instant::now());
-    assert_eq!(
-        model.authorizations().into_keys().collect::<Vec<_>>(),
-        [name(5433), name(8080)]
-    );
-    assert_eq!(lets_in(&model, &name(8080)).1, both);
-
-    // The Service leaves the waypoint.
-    world.apply(&WEB.replace("use-waypoint: wp", "use-waypoint: none"));
-    model.update(&world.objects(), Instant::now());
-    assert!(policies_of(&model, "b").is_empty() && model.authorizations().is_empty());
 }
 
+const NINETY: &str = "[{backendRefs: [{name: v1, port: 80, weight: 90}, {name: v2, port: 80, weight: 10}]}]";
+
 #[test]
-fn a_namespaces_waypoint_binds_the_pods_of_its_services_and_one_may_be_elsewhere() {
-    let web_without = WEB.replace(", labels: {istio.io/use-waypoint: wp}", "");
-    let mut world =
-        World::of(&(SHOP.to_owned() + &web_without + &web("a", "198.18.0.1", 5432) + &pod("alone", "198.18.0.3", "")));
+fn a_route_with_weights_becomes_everything_that_a_waypoint_needs() {
+    let mut world = World::of(&(shop() + &route("split", NINETY)));
     let mut model = Model::default();
     model.update(&world.objects(), Instant::now());
-    assert!(model.authorizations().is_empty());
-    let labels = "istio.io/use-waypoint: wp, istio.io/use-waypoint-namespace: infra, culvert.dev/mesh: ambient";
-    world.apply(&SHOP.replace("culvert.dev/mesh: ambient", labels));
-    model.update(&world.objects(), Instant::now());
-    let name = "shop/culvert_waypoint_infra_wp_8080";
-    assert!(policies_of(&model, "a").contains(&name.to_owned()));
-    assert_eq!(lets_in(&model, name).1, ["cluster.local/ns/infra/sa/wp"]);
-    assert!(
-        policies_of(&model, "alone").is_empty(),
-        "it serves nothing that is behind one"
+    assert!(model.findings().is_empty(), "{:?}", model.findings());
+    let routes = routes(&model, "web");
+    let expected = [("v1".to_owned(), 90), ("v2".to_owned(), 10)];
+    assert_eq!(routes.iter().map(shares).collect::<Vec<_>>(), [expected]);
+    assert_eq!(
+        names(&model, LISTENER_TYPE),
+        ["shop/wp/connect", "shop/wp/inbound", "shop/wp/tunnel"]
+    );
+    let inbound: Listener = get(&model, LISTENER_TYPE, "shop/wp/inbound").unwrap();
+    let chains: Vec<&str> = inbound.filter_chains.iter().map(|chain| chain.name.as_str()).collect();
+    assert_eq!(chains, ["shop/web.shop.svc.cluster.local:80"]);
+    let matched = inbound.filter_chains[0].filter_chain_match.as_ref().unwrap();
+    assert_eq!(matched.prefix_ranges[0].address_prefix, "198.19.0.1");
+    let backends = ["v1", "v2", "web"].map(|name| format!("shop/wp/shop/{name}.shop.svc.cluster.local:80"));
+    assert_eq!(names(&model, ENDPOINT_TYPE), backends);
+    for name in &backends {
+        assert_eq!(get::<Cluster>(&model, CLUSTER_TYPE, name).unwrap().name, *name);
+    }
+    let v1: ClusterLoadAssignment = get(&model, ENDPOINT_TYPE, &backends[0]).unwrap();
+    let endpoint = &v1.endpoints[0].lb_endpoints[0];
+    let about = &endpoint.metadata.as_ref().unwrap().filter_metadata[culvert_envoy::CULVERT];
+    let about = culvert_envoy::endpoint::About::of(about);
+    assert_eq!(about.identity, "spiffe://cluster.local/ns/shop/sa/default");
+    assert_eq!(about.uid, "Kubernetes//Pod/shop/v1");
+    let Some(HostIdentifier::Endpoint(place)) = &endpoint.host_identifier else {
+        panic!("{endpoint:?}")
+    };
+    assert!(format!("{:?}", place.address).contains("198.18.0.2:8080"), "{place:?}");
+}
+
+/// The names of resources that an update changed, beside Workloads and Services.
+fn pushed(model: &mut Model, world: &mut World) -> Vec<String> {
+    let changes = model.update(&world.objects(), Instant::now()).resources.into_iter();
+    let for_waypoints = changes.filter(|change| change.type_url.contains("envoy"));
+    let mut names: Vec<String> = for_waypoints
+        .map(|change| {
+            format!(
+                "{} {}",
+                change.type_url.rsplit('.').next().unwrap_or_default(),
+                change.name
+            )
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_change_of_one_endpoint_is_one_assignment_and_of_one_route_one_configuration() {
+    let mut world = World::of(&(shop() + &route("split", NINETY)));
+    let mut model = Model::default();
+    assert!(pushed(&mut model, &mut world).len() > 10);
+    world.apply(&pod("v1", "198.18.0.99", ""));
+    assert_eq!(
+        pushed(&mut model, &mut world),
+        ["ClusterLoadAssignment shop/wp/shop/v1.shop.svc.cluster.local:80"]
+    );
+    world.apply(&route("split", &NINETY.replace("90", "80")));
+    assert_eq!(
+        pushed(&mut model, &mut world),
+        ["RouteConfiguration shop/wp/shop/web.shop.svc.cluster.local:80"]
+    );
+    assert_eq!(pushed(&mut model, &mut world), [""; 0], "nothing changed");
+}
+
+/// Envoy does not ask for the endpoints of a cluster that it has again, and waits for them.
+#[test]
+fn a_cluster_that_changes_brings_its_endpoints_along() {
+    let mut world = World::of(&shop());
+    let mut model = Model::default();
+    pushed(&mut model, &mut world);
+    world.apply(&service("web", "198.19.0.1", BEHIND).replace("name: http,", "name: http2,"));
+    let name = "shop/wp/shop/web.shop.svc.cluster.local:80";
+    assert_eq!(
+        pushed(&mut model, &mut world),
+        [format!("Cluster {name}"), format!("ClusterLoadAssignment {name}")]
     );
 }
 
 #[test]
-fn a_pod_of_a_service_without_an_address_is_reached_through_its_waypoint_at_the_services_ports() {
-    let headless = WEB.replace("clusterIP: 198.19.0.1", "clusterIP: None");
-    let model = made(&(headless + &web("a", "198.18.0.1", 5432)));
-    let a = workload(&model, "Kubernetes//Pod/shop/a");
-    assert!(a.waypoint.is_some());
-    let ports = a
-        .extensions
-        .iter()
-        .find(|extension| extension.name == WAYPOINT_PORTS)
-        .unwrap();
-    let text = String::decode(&*ports.config.as_ref().unwrap().value).unwrap();
-    assert_eq!(text, "5432,8080");
-    // One that has an address is reached by that.
-    let model = made(&(WEB.to_owned() + &web("a", "198.18.0.1", 5432)));
-    assert_eq!(workload(&model, "Kubernetes//Pod/shop/a").waypoint, None);
+fn a_service_without_a_route_has_one_to_itself_and_one_that_leaves_its_waypoint_has_nothing() {
+    let mut world = World::of(&shop());
+    let mut model = Model::default();
+    model.update(&world.objects(), Instant::now());
+    assert_eq!(shares(&routes(&model, "web")[0]), [("web".to_owned(), 1)]);
+    world.apply(&service("web", "198.19.0.1", ""));
+    model.update(&world.objects(), Instant::now());
+    assert_eq!(names(&model, LISTENER_TYPE), ["shop/wp/connect", "shop/wp/tunnel"]);
+    assert_eq!(names(&model, ROUTE_TYPE), [""; 0]);
+    assert_eq!(names(&model, ENDPOINT_TYPE), [""; 0]);
+}
+
+#[test]
+fn a_gateway_of_a_foreign_class_and_one_that_admits_nobody_have_nothing() {
+    let foreign = shop().replace("gatewayClassName: culvert-waypoint", "gatewayClassName: nginx");
+    let mut model = Model::default();
+    model.update(&World::of(&foreign).objects(), Instant::now());
+    assert_eq!(names(&model, LISTENER_TYPE), [""; 0]);
+    assert_eq!(names(&model, CLUSTER_TYPE), [""; 0]);
+    // By an object, the class is ours.
+    let class = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: nginx}\n\
+        spec: {controllerName: culvert.dev/waypoint}\n";
+    model.update(&World::of(&(foreign + class)).objects(), Instant::now());
+    assert_eq!(names(&model, LISTENER_TYPE).len(), 3);
+    let closed = shop().replace(
+        "port: 15008,",
+        "port: 15008, allowedRoutes: {namespaces: {from: None}},",
+    );
+    model.update(&World::of(&closed).objects(), Instant::now());
+    assert_eq!(names(&model, ROUTE_TYPE), [""; 0]);
 }
