@@ -26,8 +26,8 @@ const MESH_CIDRS: &str =
     "198.18.1.0/24,198.18.2.0/24,198.19.0.0/16,fd00:c01e:1::/64,fd00:c01e:2::/64,fd00:c01e:ffff::/64";
 
 const READY: Duration = Duration::from_secs(30);
-/// The name in the controller's certificate that the ztunnels expect.
-const CONTROLLER_NAME: &str = "culvert-controller.culvert-system.svc";
+/// The name in the controller's certificate that proxies expect.
+pub const CONTROLLER_NAME: &str = "culvert-controller.culvert-system.svc";
 
 /// How the mesh is started.
 #[derive(Debug, Clone, Default)]
@@ -142,16 +142,8 @@ impl<'lab> Mesh<'lab> {
         command
             .args(["--node", place.name(), "--zds-socket"])
             .arg(place.zds_socket());
-        command.args([
-            "--controller",
-            &format!("https://{CONTROL_IP4}:15012"),
-            "--controller-name",
-            CONTROLLER_NAME,
-        ]);
         command
-            .arg("--controller-ca")
-            .arg(self.lab.state_dir().join("ca/root.pem"));
-        command
+            .args(self.controller_arguments())
             .arg("--token-file")
             .arg(token)
             .args(["--mesh-cidr", MESH_CIDRS])
@@ -289,6 +281,23 @@ impl<'lab> Mesh<'lab> {
         self.make_token(&["workload-token", &name, "--service-account", account])
     }
 
+    /// The arguments by which a program in a pod finds the controller, as all of Culvert's take them.
+    pub fn controller_arguments(&self) -> [String; 6] {
+        [
+            "--controller".to_owned(),
+            format!("https://{CONTROL_IP4}:15012"),
+            "--controller-name".to_owned(),
+            CONTROLLER_NAME.to_owned(),
+            "--controller-ca".to_owned(),
+            self.controller_ca().display().to_string(),
+        ]
+    }
+
+    /// The root of the controller's certificate, which is the workloads', too.
+    pub fn controller_ca(&self) -> PathBuf {
+        self.lab.state_dir().join("ca/root.pem")
+    }
+
     fn make_token(&self, arguments: &[&str]) -> Result<PathBuf> {
         let mut command = self.program("culvert-controller")?;
         // A flag of serving, even in the environment, makes the controller miss those that serving needs.
@@ -306,7 +315,8 @@ impl<'lab> Mesh<'lab> {
         Ok(String::from_utf8_lossy(&output.stdout).trim().into())
     }
 
-    fn program(&self, name: &str) -> Result<Command> {
+    /// One of Culvert's programs, to be run with the mesh's log filter.
+    pub fn program(&self, name: &str) -> Result<Command> {
         let path = match &self.options.programs {
             Some(folder) => folder.join(name),
             None => sockets::program(name)?,
