@@ -16,6 +16,7 @@ pub mod authority;
 pub mod dns;
 pub mod echo;
 pub mod envoy;
+pub mod http;
 mod kernel;
 pub mod memory;
 mod patience;
