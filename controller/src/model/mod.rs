@@ -92,6 +92,7 @@ pub(crate) use origin::{Origin, origin};
 pub use preview::Preview;
 pub use reader::Reader;
 use routed::behind::{Behind, is_service};
+pub use routed::status::{Condition, ParentStatus, RouteStatus};
 pub use settings::Settings;
 use unit::{Derived, Product, Unit};
 
@@ -177,6 +178,11 @@ impl Model {
     /// What is wrong with objects, beside the findings of their source.
     pub fn findings(&self) -> &Findings {
         &self.findings
+    }
+
+    /// What a route object (HTTPRoute, GRPCRoute, TCPRoute) comes to, as conditions say it; none where there is no such object.
+    pub fn route_status(&self, kind: Kind, name: &ObjectName) -> Option<RouteStatus> {
+        routed::status::status(&self.reader(), kind, name)
     }
 
     /// When to call [`Self::update`] again although nothing changed.
@@ -454,7 +460,7 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
             }
         }
         Unit::Waypoint(name) => routed::waypoint::derive(reader, name),
-        Unit::Route(kind, name) => routed::route::derive(reader, *kind, name),
+        Unit::Route(kind, name) => routed::findings::derive(reader, *kind, name),
         Unit::Routes(service) => routed::routes::derive(reader, service),
         Unit::Clusters(service) => routed::backend::clusters(reader, service),
         Unit::Endpoints(service) => routed::backend::endpoints(reader, service),
