@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod balance;
 mod error;
 pub mod filters;
 mod matching;
