@@ -18,13 +18,6 @@ const NAMESPACES: [&str; 2] = ["gateway-conformance-mesh", "gateway-conformance-
 /// The name of each namespace's waypoint.
 const WAYPOINT: &str = "waypoint";
 
-/// Builds the programs that this chore runs on the machine itself.
-pub(super) fn build() -> Result<()> {
-    let mut build = shell::cargo();
-    build.args(["build", "--locked", "--package", "culvert-cli", "--bins"]);
-    shell::run("build the culvert command", &mut build)
-}
-
 /// A cluster that is taken down when nobody needs it any more.
 pub(super) struct Place {
     cluster: Cluster,
