@@ -1,9 +1,11 @@
 //! What is wrong with an object that stays in force.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::json;
 
 use crate::enrolment;
 use crate::kinds::{Object, Objects};
+use crate::known;
 use crate::name::ObjectName;
 use crate::outbound::{OUTBOUND_ANNOTATION, OutboundPolicy};
 use crate::traffic;
@@ -13,6 +15,12 @@ use crate::waypoint::{self, Asked};
 pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, String)> {
     if let Some(known) = object.kind().descriptor().unserved {
         return vec![("kind".to_owned(), known.not_served(object.binding().is_some()))];
+    }
+    if let Some((known, spec)) = object.written() {
+        return known::unserved_fields(known, &json!({"spec": spec}))
+            .into_iter()
+            .map(|(field, instead)| (field, instead.to_owned()))
+            .collect();
     }
     let unknown = match object {
         Object::Namespace(_) => enrolment::decided_by(|key| object.label(key), true).err(),

@@ -61,6 +61,31 @@ impl Key {
         Self(hash_one(&("restricting", namespace)))
     }
 
+    /// Routes with a parent of this kind and name.
+    pub fn parent(kind: &str, name: &ObjectName) -> Self {
+        Self(hash_one(&("parent", kind, name)))
+    }
+
+    /// Routes that send requests, or copies of them, to a backend of this kind and name.
+    pub fn backend(kind: &str, name: &ObjectName) -> Self {
+        Self(hash_one(&("backend", kind, name)))
+    }
+
+    /// A resource that was derived of objects.
+    pub fn derived(name: &str) -> Self {
+        Self(hash_one(&("derived", name)))
+    }
+
+    /// The Workloads of a Service that was derived, by its resource's name.
+    pub fn workloads_of(service: &str) -> Self {
+        Self(hash_one(&("workloads of", service)))
+    }
+
+    /// The derived Services that a waypoint is for, by the waypoint's own host.
+    pub fn behind(host: &str) -> Self {
+        Self(hash_one(&("behind", host)))
+    }
+
     /// Slices with an endpoint that refers to a pod.
     pub fn slice_to(pod: &ObjectName) -> Self {
         Self(hash_one(&("slice to", pod)))

@@ -36,6 +36,7 @@ mod service_account;
 mod service_cidr;
 mod spec;
 mod unserved;
+mod written;
 
 pub use binding::{Binding, Target};
 pub use endpoint_slice::{Endpoint, EndpointSlice, PodReference, SlicePort, referenced_pod, service_of_slice};
@@ -53,6 +54,9 @@ pub use service::{has_no_selector, is_external, selector, virtual_addresses};
 pub use spec::KindSpec;
 use unserved::Marker;
 pub use unserved::Unserved;
+pub use written::{
+    GRPCRoute, Gateway, GatewayClass, HTTPRoute, Reference, ReferenceGrant, TCPRoute, TLSRoute, Written,
+};
 
 /// Whether a cluster has the kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,6 +191,20 @@ kinds! {
     workload_entries: WorkloadEntry {
         "networking.istio.io", "v1" or "v1beta1" or "v1alpha3", "workloadentries", true, Optional, false
     }
+    /// Gateways of the Gateway API: those of Culvert's class are waypoints.
+    gateways: Gateway { "gateway.networking.k8s.io", "v1" or "v1beta1" or "v1alpha2", "gateways", true, Optional, false }
+    /// Whose the gateways of a class are, by [`ObjectName::cluster`].
+    gateway_classes: GatewayClass { "gateway.networking.k8s.io", "v1" or "v1beta1" or "v1alpha2", "gatewayclasses", false, Optional, false }
+    /// Routes of gRPC calls, as written.
+    grpc_routes: GRPCRoute { "gateway.networking.k8s.io", "v1" or "v1alpha2", "grpcroutes", true, Optional, false }
+    /// Routes of HTTP requests, as written.
+    http_routes: HTTPRoute { "gateway.networking.k8s.io", "v1" or "v1beta1" or "v1alpha2", "httproutes", true, Optional, false }
+    /// Who may refer to objects of another namespace, as written.
+    reference_grants: ReferenceGrant { "gateway.networking.k8s.io", "v1" or "v1beta1" or "v1alpha2", "referencegrants", true, Optional, false }
+    /// Routes of TCP connections, as written.
+    tcp_routes: TCPRoute { "gateway.networking.k8s.io", "v1" or "v1alpha2", "tcproutes", true, Optional, false }
+    /// Routes of TLS connections, as written.
+    tls_routes: TLSRoute { "gateway.networking.k8s.io", "v1" or "v1alpha3" or "v1alpha2", "tlsroutes", true, Optional, false }
     /// Configuration maps.
     config_maps: ConfigMap { "", "v1", "configmaps", true, Files, false }
 
@@ -203,14 +221,7 @@ kinds! {
     traffic_extensions: TrafficExtension = known::istio::TRAFFIC_EXTENSION;
     wasm_plugins: WasmPlugin = known::istio::WASM_PLUGIN;
     backend_tls_policies: BackendTLSPolicy = known::gateway_api::BACKEND_TLS_POLICY;
-    gateways: Gateway = known::gateway_api::GATEWAY;
-    gateway_classes: GatewayClass = known::gateway_api::GATEWAY_CLASS;
-    grpc_routes: GRPCRoute = known::gateway_api::GRPC_ROUTE;
-    http_routes: HTTPRoute = known::gateway_api::HTTP_ROUTE;
     listener_sets: ListenerSet = known::gateway_api::LISTENER_SET;
-    reference_grants: ReferenceGrant = known::gateway_api::REFERENCE_GRANT;
-    tcp_routes: TCPRoute = known::gateway_api::TCP_ROUTE;
-    tls_routes: TLSRoute = known::gateway_api::TLS_ROUTE;
     udp_routes: UDPRoute = known::gateway_api::UDP_ROUTE;
     x_backends: XBackend = known::gateway_api::X_BACKEND;
     x_backend_traffic_policies: XBackendTrafficPolicy = known::gateway_api::X_BACKEND_TRAFFIC_POLICY;

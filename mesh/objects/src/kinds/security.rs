@@ -138,7 +138,7 @@ fn json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
 }
 
 /// About how many bytes it takes beside its own structure.
-fn bytes(value: &Value) -> usize {
+pub(super) fn bytes(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
         Value::String(text) => text.len(),

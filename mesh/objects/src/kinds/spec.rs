@@ -5,9 +5,11 @@ use std::fmt::Debug;
 use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::binding::Binding;
 use super::key::Key;
+use crate::known::Known;
 use crate::name::ObjectName;
 use crate::problem::Problem;
 
@@ -52,6 +54,12 @@ pub trait KindSpec: Debug + PartialEq + Clone + Send + Sync + 'static {
 
     /// What it binds, if it would restrict who reaches that and is not enforced.
     fn binding(&self) -> Option<&Binding> {
+        None
+    }
+
+    /// What is known of its kind, and its spec, if that is kept as written, so that what is not served of it is said by the table of
+    /// its fields.
+    fn written(&self) -> Option<(&'static Known, &Value)> {
         None
     }
 

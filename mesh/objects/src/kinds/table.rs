@@ -164,6 +164,13 @@ macro_rules! all_kinds {
                 }
             }
 
+            /// What is known of its kind, and its spec, if that is kept as written.
+            pub(crate) fn written(&self) -> Option<(&'static Known, &serde_json::Value)> {
+                match self {
+                    $(Self::$kind(object) => KindSpec::written(&**object),)*
+                }
+            }
+
             /// The value of a label, or of one that is read at least.
             pub fn label(&self, key: &str) -> Option<&str> {
                 match self {

@@ -2,10 +2,12 @@
 
 use super::entry::Known;
 use super::restricts::Restricts;
+use super::{gateways, grpc_route, http_route};
 
 const GROUP: &str = "gateway.networking.k8s.io";
 const EXPERIMENTAL: &str = "gateway.networking.x-k8s.io";
 
+const SEE_FIELDS: &str = "see its fields";
 const NO_ROUTE: &str = "its routes are not in force: traffic goes to the Service as without it";
 /// A filter that asks somebody whether a request may pass.
 const ASKING: Restricts = Restricts::Mentioning(&["ExternalAuth"]);
@@ -20,37 +22,42 @@ pub const BACKEND_TLS_POLICY: Known = Known::of(
 );
 
 /// A gateway or waypoint.
-pub const GATEWAY: Known = Known::of(
-    GROUP,
-    "Gateway",
-    "gateways",
-    &["v1", "v1beta1", "v1alpha2"],
-    "Culvert runs no gateway or waypoint for it: it leaves it to others",
-);
+pub const GATEWAY: Known = Known {
+    fields: gateways::GATEWAY,
+    ..Known::of(GROUP, "Gateway", "gateways", &["v1", "v1beta1", "v1alpha2"], SEE_FIELDS)
+};
 
 /// Who runs gateways.
-pub const GATEWAY_CLASS: Known = Known::of(
-    GROUP,
-    "GatewayClass",
-    "gatewayclasses",
-    &["v1", "v1beta1", "v1alpha2"],
-    "Culvert runs no gateways: it leaves the class to others",
-)
-.of_cluster();
+pub const GATEWAY_CLASS: Known = Known {
+    fields: gateways::GATEWAY_CLASS,
+    ..Known::of(
+        GROUP,
+        "GatewayClass",
+        "gatewayclasses",
+        &["v1", "v1beta1", "v1alpha2"],
+        SEE_FIELDS,
+    )
+    .of_cluster()
+};
 
 /// Routes of gRPC calls.
-pub const GRPC_ROUTE: Known =
-    Known::of(GROUP, "GRPCRoute", "grpcroutes", &["v1", "v1alpha2"], NO_ROUTE).restricting(ASKING);
+pub const GRPC_ROUTE: Known = Known {
+    fields: grpc_route::GRPC_ROUTE,
+    ..Known::of(GROUP, "GRPCRoute", "grpcroutes", &["v1", "v1alpha2"], SEE_FIELDS).restricting(ASKING)
+};
 
 /// Routes of HTTP requests.
-pub const HTTP_ROUTE: Known = Known::of(
-    GROUP,
-    "HTTPRoute",
-    "httproutes",
-    &["v1", "v1beta1", "v1alpha2"],
-    NO_ROUTE,
-)
-.restricting(ASKING);
+pub const HTTP_ROUTE: Known = Known {
+    fields: http_route::HTTP_ROUTE,
+    ..Known::of(
+        GROUP,
+        "HTTPRoute",
+        "httproutes",
+        &["v1", "v1beta1", "v1alpha2"],
+        SEE_FIELDS,
+    )
+    .restricting(ASKING)
+};
 
 /// Further listeners of a gateway.
 pub const LISTENER_SET: Known = Known::of(
@@ -62,25 +69,34 @@ pub const LISTENER_SET: Known = Known::of(
 );
 
 /// Who may refer to objects of another namespace.
-pub const REFERENCE_GRANT: Known = Known::of(
-    GROUP,
-    "ReferenceGrant",
-    "referencegrants",
-    &["v1", "v1beta1", "v1alpha2"],
-    "no object that is served refers to another namespace: it permits nothing",
-);
+pub const REFERENCE_GRANT: Known = Known {
+    fields: gateways::REFERENCE_GRANT,
+    ..Known::of(
+        GROUP,
+        "ReferenceGrant",
+        "referencegrants",
+        &["v1", "v1beta1", "v1alpha2"],
+        SEE_FIELDS,
+    )
+};
 
 /// Routes of TCP connections.
-pub const TCP_ROUTE: Known = Known::of(GROUP, "TCPRoute", "tcproutes", &["v1", "v1alpha2"], NO_ROUTE);
+pub const TCP_ROUTE: Known = Known {
+    fields: gateways::TCP_ROUTE,
+    ..Known::of(GROUP, "TCPRoute", "tcproutes", &["v1", "v1alpha2"], SEE_FIELDS)
+};
 
 /// Routes of TLS connections.
-pub const TLS_ROUTE: Known = Known::of(
-    GROUP,
-    "TLSRoute",
-    "tlsroutes",
-    &["v1", "v1alpha3", "v1alpha2"],
-    NO_ROUTE,
-);
+pub const TLS_ROUTE: Known = Known {
+    fields: gateways::TLS_ROUTE,
+    ..Known::of(
+        GROUP,
+        "TLSRoute",
+        "tlsroutes",
+        &["v1", "v1alpha3", "v1alpha2"],
+        SEE_FIELDS,
+    )
+};
 
 /// Routes of datagrams.
 pub const UDP_ROUTE: Known = Known::of(GROUP, "UDPRoute", "udproutes", &["v1", "v1alpha2"], NO_ROUTE);

@@ -8,6 +8,9 @@
 //! | [`gateway_api`] | those of the Gateway API |
 //! | `policies` | the fields of AuthorizationPolicy and PeerAuthentication |
 //! | `entries` | those of ServiceEntry and WorkloadEntry |
+//! | `gateways` | those of Gateway, GatewayClass, ReferenceGrant, TCPRoute and TLSRoute |
+//! | `http_route`, `grpc_route` | those of HTTPRoute and GRPCRoute |
+//! | `routes` | what holds for fields that several kinds of routes have |
 //! | `restricts` | whether an object would keep somebody out |
 //! | `fields` | which fields of an object are not served |
 //!
@@ -18,9 +21,13 @@ mod entries;
 mod entry;
 mod fields;
 pub mod gateway_api;
+mod gateways;
+mod grpc_route;
+mod http_route;
 pub mod istio;
 mod policies;
 mod restricts;
+mod routes;
 
 pub use entry::{Field, Known, State, UNKNOWN_FIELD};
 pub use fields::unserved_fields;

@@ -1,0 +1,269 @@
+//! The fields of Gateway, GatewayClass, ReferenceGrant, TCPRoute and TLSRoute, and what holds for each.
+
+use super::entry::{Field, State, field, served};
+use super::routes::{DEFAULT_GATEWAYS, UNKNOWN_VALUE};
+
+use State::{Ignored, Served};
+
+const GATEWAY_ONLY: State = Ignored("is about gateways at the edge: a waypoint is as without it");
+const CLASS_PARAMETERS: State = Ignored("says nothing that Culvert's waypoints know");
+const TLS: State =
+    Ignored("is not served: TLS that applications speak themselves goes to the Service as without the route");
+
+/// `gateway.networking.k8s.io` Gateway.
+pub(super) const GATEWAY: &[Field] = &[
+    served("spec"),
+    field("spec.addresses", GATEWAY_ONLY),
+    field("spec.allowedListeners", GATEWAY_ONLY),
+    field("spec.defaultScope", GATEWAY_ONLY),
+    served("spec.gatewayClassName"),
+    field("spec.infrastructure", GATEWAY_ONLY),
+    served("spec.listeners"),
+    field("spec.tls", GATEWAY_ONLY),
+    field("spec.addresses[].routability", GATEWAY_ONLY),
+    field("spec.addresses[].type", GATEWAY_ONLY),
+    field("spec.addresses[].value", GATEWAY_ONLY),
+    field("spec.allowedListeners.namespaces", GATEWAY_ONLY),
+    field("spec.allowedListeners.namespaces.from", GATEWAY_ONLY),
+    field("spec.allowedListeners.namespaces.selector", GATEWAY_ONLY),
+    field(
+        "spec.allowedListeners.namespaces.selector.matchExpressions",
+        GATEWAY_ONLY,
+    ),
+    field("spec.allowedListeners.namespaces.selector.matchLabels", GATEWAY_ONLY),
+    field(
+        "spec.allowedListeners.namespaces.selector.matchExpressions[].key",
+        GATEWAY_ONLY,
+    ),
+    field(
+        "spec.allowedListeners.namespaces.selector.matchExpressions[].operator",
+        GATEWAY_ONLY,
+    ),
+    field(
+        "spec.allowedListeners.namespaces.selector.matchExpressions[].values",
+        GATEWAY_ONLY,
+    ),
+    field("spec.allowedListeners.namespaces.selector.matchLabels.*", GATEWAY_ONLY),
+    field("spec.infrastructure.annotations", GATEWAY_ONLY),
+    field("spec.infrastructure.labels", GATEWAY_ONLY),
+    field("spec.infrastructure.parametersRef", GATEWAY_ONLY),
+    field("spec.infrastructure.annotations.*", GATEWAY_ONLY),
+    field("spec.infrastructure.labels.*", GATEWAY_ONLY),
+    field("spec.infrastructure.parametersRef.group", GATEWAY_ONLY),
+    field("spec.infrastructure.parametersRef.kind", GATEWAY_ONLY),
+    field("spec.infrastructure.parametersRef.name", GATEWAY_ONLY),
+    served("spec.listeners[].allowedRoutes"),
+    field("spec.listeners[].filters", GATEWAY_ONLY),
+    field("spec.listeners[].hostname", GATEWAY_ONLY),
+    served("spec.listeners[].name"),
+    served("spec.listeners[].port"),
+    served("spec.listeners[].protocol"),
+    field("spec.listeners[].tls", GATEWAY_ONLY),
+    served("spec.listeners[].allowedRoutes.kinds"),
+    served("spec.listeners[].allowedRoutes.namespaces"),
+    served("spec.listeners[].allowedRoutes.kinds[].group"),
+    served("spec.listeners[].allowedRoutes.kinds[].kind"),
+    Field {
+        values: &[("All", Served), ("Same", Served), ("Selector", Served)],
+        other_values: Some(UNKNOWN_VALUE),
+        ..served("spec.listeners[].allowedRoutes.namespaces.from")
+    },
+    served("spec.listeners[].allowedRoutes.namespaces.selector"),
+    served("spec.listeners[].allowedRoutes.namespaces.selector.matchExpressions"),
+    served("spec.listeners[].allowedRoutes.namespaces.selector.matchLabels"),
+    served("spec.listeners[].allowedRoutes.namespaces.selector.matchExpressions[].key"),
+    served("spec.listeners[].allowedRoutes.namespaces.selector.matchExpressions[].operator"),
+    served("spec.listeners[].allowedRoutes.namespaces.selector.matchExpressions[].values"),
+    served("spec.listeners[].allowedRoutes.namespaces.selector.matchLabels.*"),
+    field("spec.listeners[].filters.requests", GATEWAY_ONLY),
+    field("spec.listeners[].filters.requests[].extensionRef", GATEWAY_ONLY),
+    field("spec.listeners[].filters.requests[].externalAuth", GATEWAY_ONLY),
+    field("spec.listeners[].filters.requests[].type", GATEWAY_ONLY),
+    field("spec.listeners[].filters.requests[].extensionRef.group", GATEWAY_ONLY),
+    field("spec.listeners[].filters.requests[].extensionRef.kind", GATEWAY_ONLY),
+    field("spec.listeners[].filters.requests[].extensionRef.name", GATEWAY_ONLY),
+    field(
+        "spec.listeners[].filters.requests[].externalAuth.backendRef",
+        GATEWAY_ONLY,
+    ),
+    field(
+        "spec.listeners[].filters.requests[].externalAuth.forwardBody",
+        GATEWAY_ONLY,
+    ),
+    field("spec.listeners[].filters.requests[].externalAuth.grpc", GATEWAY_ONLY),
+    field("spec.listeners[].filters.requests[].externalAuth.http", GATEWAY_ONLY),
+    field(
+        "spec.listeners[].filters.requests[].externalAuth.protocol",
+        GATEWAY_ONLY,
+    ),
+    field(
+        "spec.listeners[].filters.requests[].externalAuth.backendRef.group",
+        GATEWAY_ONLY,
+    ),
+    field(
+        "spec.listeners[].filters.requests[].externalAuth.backendRef.kind",
+        GATEWAY_ONLY,
+    ),
+    field(
+        "spec.listeners[].filters.requests[].externalAuth.backendRef.name",
+        GATEWAY_ONLY,
+    ),
+    field(
+        "spec.listeners[].filters.requests[].externalAuth.backendRef.namespace",
+        GATEWAY_ONLY,
+    ),
+    field(
+        "spec.listeners[].filters.requests[].externalAuth.backendRef.port",
+        GATEWAY_ONLY,
+    ),
+    field(
+        "spec.listeners[].filters.requests[].externalAuth.forwardBody.maxSize",
+        GATEWAY_ONLY,
+    ),
+    field(
+        "spec.listeners[].filters.requests[].externalAuth.grpc.allowedHeaders",
+        GATEWAY_ONLY,
+    ),
+    field(
+        "spec.listeners[].filters.requests[].externalAuth.http.allowedHeaders",
+        GATEWAY_ONLY,
+    ),
+    field(
+        "spec.listeners[].filters.requests[].externalAuth.http.allowedResponseHeaders",
+        GATEWAY_ONLY,
+    ),
+    field(
+        "spec.listeners[].filters.requests[].externalAuth.http.path",
+        GATEWAY_ONLY,
+    ),
+    field("spec.listeners[].tls.certificateRefs", GATEWAY_ONLY),
+    field("spec.listeners[].tls.mode", GATEWAY_ONLY),
+    field("spec.listeners[].tls.options", GATEWAY_ONLY),
+    field("spec.listeners[].tls.certificateRefs[].group", GATEWAY_ONLY),
+    field("spec.listeners[].tls.certificateRefs[].kind", GATEWAY_ONLY),
+    field("spec.listeners[].tls.certificateRefs[].name", GATEWAY_ONLY),
+    field("spec.listeners[].tls.certificateRefs[].namespace", GATEWAY_ONLY),
+    field("spec.listeners[].tls.options.*", GATEWAY_ONLY),
+    field("spec.tls.backend", GATEWAY_ONLY),
+    field("spec.tls.frontend", GATEWAY_ONLY),
+    field("spec.tls.backend.clientCertificateRef", GATEWAY_ONLY),
+    field("spec.tls.backend.clientCertificateRef.group", GATEWAY_ONLY),
+    field("spec.tls.backend.clientCertificateRef.kind", GATEWAY_ONLY),
+    field("spec.tls.backend.clientCertificateRef.name", GATEWAY_ONLY),
+    field("spec.tls.backend.clientCertificateRef.namespace", GATEWAY_ONLY),
+    field("spec.tls.frontend.default", GATEWAY_ONLY),
+    field("spec.tls.frontend.perPort", GATEWAY_ONLY),
+    field("spec.tls.frontend.default.validation", GATEWAY_ONLY),
+    field("spec.tls.frontend.default.validation.caCertificateRefs", GATEWAY_ONLY),
+    field("spec.tls.frontend.default.validation.mode", GATEWAY_ONLY),
+    field(
+        "spec.tls.frontend.default.validation.caCertificateRefs[].group",
+        GATEWAY_ONLY,
+    ),
+    field(
+        "spec.tls.frontend.default.validation.caCertificateRefs[].kind",
+        GATEWAY_ONLY,
+    ),
+    field(
+        "spec.tls.frontend.default.validation.caCertificateRefs[].name",
+        GATEWAY_ONLY,
+    ),
+    field(
+        "spec.tls.frontend.default.validation.caCertificateRefs[].namespace",
+        GATEWAY_ONLY,
+    ),
+    field("spec.tls.frontend.perPort[].port", GATEWAY_ONLY),
+    field("spec.tls.frontend.perPort[].tls", GATEWAY_ONLY),
+    field("spec.tls.frontend.perPort[].tls.validation", GATEWAY_ONLY),
+    field(
+        "spec.tls.frontend.perPort[].tls.validation.caCertificateRefs",
+        GATEWAY_ONLY,
+    ),
+    field("spec.tls.frontend.perPort[].tls.validation.mode", GATEWAY_ONLY),
+    field(
+        "spec.tls.frontend.perPort[].tls.validation.caCertificateRefs[].group",
+        GATEWAY_ONLY,
+    ),
+    field(
+        "spec.tls.frontend.perPort[].tls.validation.caCertificateRefs[].kind",
+        GATEWAY_ONLY,
+    ),
+    field(
+        "spec.tls.frontend.perPort[].tls.validation.caCertificateRefs[].name",
+        GATEWAY_ONLY,
+    ),
+    field(
+        "spec.tls.frontend.perPort[].tls.validation.caCertificateRefs[].namespace",
+        GATEWAY_ONLY,
+    ),
+];
+
+/// `gateway.networking.k8s.io` GatewayClass.
+pub(super) const GATEWAY_CLASS: &[Field] = &[
+    served("spec"),
+    served("spec.controllerName"),
+    served("spec.description"),
+    field("spec.parametersRef", CLASS_PARAMETERS),
+    field("spec.parametersRef.group", CLASS_PARAMETERS),
+    field("spec.parametersRef.kind", CLASS_PARAMETERS),
+    field("spec.parametersRef.name", CLASS_PARAMETERS),
+    field("spec.parametersRef.namespace", CLASS_PARAMETERS),
+];
+
+/// `gateway.networking.k8s.io` ReferenceGrant.
+pub(super) const REFERENCE_GRANT: &[Field] = &[
+    served("spec"),
+    served("spec.from"),
+    served("spec.to"),
+    served("spec.from[].group"),
+    served("spec.from[].kind"),
+    served("spec.from[].namespace"),
+    served("spec.to[].group"),
+    served("spec.to[].kind"),
+    served("spec.to[].name"),
+];
+
+/// `gateway.networking.k8s.io` TCPRoute.
+pub(super) const TCP_ROUTE: &[Field] = &[
+    served("spec"),
+    served("spec.parentRefs"),
+    served("spec.rules"),
+    field("spec.useDefaultGateways", DEFAULT_GATEWAYS),
+    served("spec.parentRefs[].group"),
+    served("spec.parentRefs[].kind"),
+    served("spec.parentRefs[].name"),
+    served("spec.parentRefs[].namespace"),
+    served("spec.parentRefs[].port"),
+    served("spec.parentRefs[].sectionName"),
+    served("spec.rules[].backendRefs"),
+    served("spec.rules[].name"),
+    served("spec.rules[].backendRefs[].group"),
+    served("spec.rules[].backendRefs[].kind"),
+    served("spec.rules[].backendRefs[].name"),
+    served("spec.rules[].backendRefs[].namespace"),
+    served("spec.rules[].backendRefs[].port"),
+    served("spec.rules[].backendRefs[].weight"),
+];
+
+/// `gateway.networking.k8s.io` TLSRoute.
+pub(super) const TLS_ROUTE: &[Field] = &[
+    served("spec"),
+    field("spec.hostnames", TLS),
+    field("spec.parentRefs", TLS),
+    field("spec.rules", TLS),
+    field("spec.useDefaultGateways", DEFAULT_GATEWAYS),
+    field("spec.parentRefs[].group", TLS),
+    field("spec.parentRefs[].kind", TLS),
+    field("spec.parentRefs[].name", TLS),
+    field("spec.parentRefs[].namespace", TLS),
+    field("spec.parentRefs[].port", TLS),
+    field("spec.parentRefs[].sectionName", TLS),
+    field("spec.rules[].backendRefs", TLS),
+    field("spec.rules[].name", TLS),
+    field("spec.rules[].backendRefs[].group", TLS),
+    field("spec.rules[].backendRefs[].kind", TLS),
+    field("spec.rules[].backendRefs[].name", TLS),
+    field("spec.rules[].backendRefs[].namespace", TLS),
+    field("spec.rules[].backendRefs[].port", TLS),
+    field("spec.rules[].backendRefs[].weight", TLS),
+];
