@@ -204,7 +204,11 @@ impl Values {
                 let name = image.as_str().ok_or_else(|| missing("image"))?;
                 *image = self.image(name).into();
                 // An image that a program is told of is named as those of containers are.
-                let told = container.get_mut("env").and_then(Value::as_array_mut).into_iter().flatten();
+                let told = container
+                    .get_mut("env")
+                    .and_then(Value::as_array_mut)
+                    .into_iter()
+                    .flatten();
                 for variable in told.filter(|one| one["name"].as_str().is_some_and(|name| name.ends_with("_IMAGE"))) {
                     let name = variable["value"].as_str().ok_or_else(|| missing("env value"))?;
                     variable["value"] = self.image(name).into();

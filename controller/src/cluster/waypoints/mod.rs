@@ -48,6 +48,8 @@ use status::Progress;
 const GATHER: Duration = Duration::from_millis(100);
 /// Before what could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(10);
+/// Before it is tried again to make the classes in a cluster that does not have the kind, or where another has them.
+const CLASSES: Duration = Duration::from_secs(30);
 
 /// Keeps waypoints as they should be while this replica leads.
 pub(super) struct Waypoints {
@@ -99,8 +101,11 @@ impl Waypoints {
             again = None;
             if !leads {
                 all.said.clear();
-            } else if all.present.is_complete() && !all.see_to(&mut maker, &self.settings, &self.leader).await {
-                again = Some(Instant::now() + RETRY);
+                all.classes = Classes::default();
+            } else if all.present.is_complete() {
+                let done = all.see_to(&mut maker, &self.settings, &self.leader).await;
+                let retry = (!done).then(|| Instant::now() + RETRY);
+                again = retry.into_iter().chain(all.classes.again).min();
             }
         }
         for task in following {
@@ -118,7 +123,16 @@ struct All {
     present: Present,
     /// What was written last into the status of each, and of what version of it.
     said: BTreeMap<ObjectName, (Asked, Progress)>,
-    classes: BTreeMap<Class, i64>,
+    classes: Classes,
+}
+
+/// The classes that were made.
+#[derive(Default)]
+struct Classes {
+    /// Of which version of each the status is written.
+    said: BTreeMap<Class, i64>,
+    /// When it is tried again to make one that is not there.
+    again: Option<Instant>,
 }
 
 impl All {
@@ -145,7 +159,8 @@ impl All {
 
     /// Makes, repairs and says what is to be. Whether nothing is left to be tried again.
     async fn see_to(&mut self, maker: &mut Maker, settings: &Settings, leader: &watch::Receiver<bool>) -> bool {
-        let mut done = self.see_to_classes(maker).await;
+        self.see_to_classes(maker).await;
+        let mut done = true;
         for asked in self.asked.values() {
             // Whoever has lost the lease in between does not go on.
             if !*leader.borrow() {
@@ -179,25 +194,28 @@ impl All {
         done
     }
 
-    /// The same for the classes. A cluster without the kind has no Gateway either, and is asked again when something changes.
-    async fn see_to_classes(&mut self, maker: &Maker) -> bool {
-        let mut done = true;
+    /// The same for the classes.
+    async fn see_to_classes(&mut self, maker: &Maker) {
+        if self.classes.again.is_some_and(|again| Instant::now() < again) {
+            return;
+        }
+        self.classes.again = None;
         for class in Class::ALL {
             let there = self.objects.gateway_classes.get(&ObjectName::cluster(class.name()));
             let generation = there.and_then(|there| there.generation);
-            if generation.is_some() && self.classes.get(&class) == generation.as_ref() {
+            if generation.is_some() && self.classes.said.get(&class) == generation.as_ref() {
                 continue;
             }
-            match maker.class(class, there.map(|there| &*there.spec)).await {
-                Ok(Some(generation)) => drop(self.classes.insert(class, generation)),
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(error, class = class.name(), "the GatewayClass cannot be made");
-                    done = false;
-                }
+            let made = maker.class(class, there.map(|there| &*there.spec)).await;
+            if let Ok(Some(generation)) = made {
+                self.classes.said.insert(class, generation);
+                continue;
+            }
+            self.classes.again = Some(Instant::now() + CLASSES);
+            if let Err(error) = made {
+                tracing::warn!(error, class = class.name(), "the GatewayClass cannot be made");
             }
         }
-        done
     }
 
     /// Whether a namespace is being deleted: nothing can be made there.
