@@ -43,6 +43,7 @@ pub mod model;
 pub mod monitor;
 pub mod placement;
 mod policy_test;
+mod routing;
 pub mod run;
 pub mod serve;
 pub mod snapshot;

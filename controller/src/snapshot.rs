@@ -90,6 +90,18 @@ impl Resource {
         }
     }
 
+    /// The same of a body that has maps, whose entries have no order of their own: `contents` are the same for equal contents.
+    pub fn scoped_by(type_url: &'static str, scope: &Arc<str>, name: &str, body: Vec<u8>, contents: &[&[u8]]) -> Self {
+        let resource = Self::scoped(type_url, scope, name, Vec::new(), &contents.concat());
+        Self {
+            entry: Entry {
+                body: body.into(),
+                ..resource.entry
+            },
+            ..resource
+        }
+    }
+
     /// A Workload or a Service, made of an object in `namespace`.
     pub fn address(name: &str, namespace: &Arc<str>, address: &Address) -> Self {
         let (aliases, services, node) = found_by(address);
@@ -336,6 +348,11 @@ impl Snapshot {
     /// A Workload or a Service that is there, as a message.
     pub(crate) fn address(&self, name: &str) -> Option<Address> {
         Address::decode(&*self.addresses.get(name)?.entry.body).ok()
+    }
+
+    /// The names of the services that a Workload belongs to.
+    pub(crate) fn services_of(&self, workload: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.addresses.get(workload).into_iter().flat_map(|held| &held.services)
     }
 
     /// The names of a service's Workloads.

@@ -259,7 +259,9 @@ mod tests {
     fn an_event_names_the_object_by_its_own_version_and_not_by_that_of_another_kind() {
         let gateway = |group: &str| {
             let metadata = "{name: web, namespace: default, uid: u-1}";
-            format!("---\napiVersion: {group}/v1\nkind: Gateway\nmetadata: {metadata}\n")
+            // Something that is not served in either.
+            let spec = "{addresses: [{value: 198.18.0.1}]}";
+            format!("---\napiVersion: {group}/v1\nkind: Gateway\nmetadata: {metadata}\nspec: {spec}\n")
         };
         let dir = tempfile::TempDir::new().unwrap();
         let both = gateway("networking.istio.io") + &gateway("gateway.networking.k8s.io");

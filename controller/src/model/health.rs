@@ -50,6 +50,11 @@ impl Health {
     }
 }
 
+/// Whether a workload that is not healthy still ends what it has.
+pub(super) fn is_terminating(workload: &Workload) -> bool {
+    workload.extensions.contains(&extension_of_text(HEALTH, TERMINATING))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

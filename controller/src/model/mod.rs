@@ -30,6 +30,7 @@
 //! | `ports` | their ports |
 //! | `preview` | what would be if the objects were others |
 //! | `restriction` | what is denied since nobody enforces an object that restricts it |
+//! | `routed` | what waypoints are told: a second round, which reads what the first has made |
 //! | `slice` | endpoints written by hand become Workloads, or bring a pod's to a Service |
 //! | `mesh` | what proxies are told of the mesh as a whole |
 //! | `ranges` | which addresses the mesh may have |
@@ -46,6 +47,7 @@ use culvert_objects::{
     AuthorizationPolicy, EndpointSlice, Findings, Key, Kind, Object, ObjectName, Objects, PeerAuthentication, Pod,
     Service, ServiceEntry, WorkloadEntry,
 };
+use culvert_proto::ADDRESS_TYPE;
 use culvert_proto::security::Authorization;
 use culvert_proto::workload::Address;
 use culvert_xds::Change;
@@ -69,6 +71,7 @@ mod ranges;
 mod reader;
 mod resource;
 mod restriction;
+mod routed;
 mod service;
 mod service_entry;
 mod settings;
@@ -86,6 +89,7 @@ use index::{Index, Units};
 pub(crate) use origin::{Origin, origin};
 pub use preview::Preview;
 pub use reader::Reader;
+use routed::behind::{Behind, is_service};
 pub use settings::Settings;
 use unit::{Derived, Product, Unit};
 
@@ -111,6 +115,7 @@ pub struct Model {
     units: Units,
     findings: Findings,
     snapshot: Snapshot,
+    behind: Behind,
 }
 
 impl Default for Model {
@@ -140,6 +145,7 @@ impl Model {
             units: Units::default(),
             findings: Findings::default(),
             snapshot: Snapshot::default(),
+            behind: Behind::default(),
         }
     }
 
@@ -192,16 +198,12 @@ impl Model {
             units.extend(self.units.readers(Key::agent_on(&node)).cloned());
         }
         let before = self.snapshot.clone();
-        let mut touched = Touched::new();
-        for unit in &units {
-            self.derive(unit, &mut touched);
-        }
-        // Only now: one unit may have given up what another has made.
-        for ((type_url, name), _) in touched.iter().filter(|(_, is_made)| !**is_made) {
-            self.snapshot.remove(type_url, name);
-        }
+        let (mut second, first): (BTreeSet<Unit>, BTreeSet<Unit>) = units.into_iter().partition(Unit::is_second);
+        let mut touched = self.round(&first);
+        second.extend(self.follow(&touched, &before));
+        touched.extend(self.round(&second));
         let mut changes = Changes {
-            derived: units.len(),
+            derived: first.len() + second.len(),
             ..Changes::default()
         };
         for (type_url, name) in touched.into_keys() {
@@ -219,6 +221,43 @@ impl Model {
             });
         }
         changes
+    }
+
+    /// Derives units that do not read what one another are derived to.
+    fn round(&mut self, units: &BTreeSet<Unit>) -> Touched {
+        let mut touched = Touched::new();
+        for unit in units {
+            self.derive(unit, &mut touched);
+        }
+        // Only now: one unit may have given up what another has made.
+        for ((type_url, name), _) in touched.iter().filter(|(_, is_made)| !**is_made) {
+            self.snapshot.remove(type_url, name);
+        }
+        touched
+    }
+
+    /// The units of the second round that the first one concerns.
+    fn follow(&mut self, touched: &Touched, before: &Snapshot) -> BTreeSet<Unit> {
+        let mut keys = BTreeSet::new();
+        let mut units = BTreeSet::new();
+        for (type_url, name) in touched.keys().filter(|(type_url, _)| *type_url == ADDRESS_TYPE) {
+            if before.version(type_url, name) == self.snapshot.version(type_url, name) {
+                continue;
+            }
+            keys.insert(Key::derived(name));
+            if is_service(name) {
+                let hosts = self.behind.update(name, &self.snapshot);
+                keys.extend(hosts.iter().map(|host| Key::behind(host)));
+                units.extend(Unit::of_service(name));
+            } else {
+                let services = before.services_of(name).chain(self.snapshot.services_of(name));
+                keys.extend(services.map(|service| Key::workloads_of(service)));
+            }
+        }
+        for key in keys {
+            units.extend(self.units.readers(key).filter(|unit| unit.is_second()).cloned());
+        }
+        units
     }
 
     /// Files a changed object anew, and collects the units that it concerns.
@@ -256,9 +295,21 @@ impl Model {
         }
     }
 
+    fn reader(&self) -> Reader<'_> {
+        let allocations = self.allocator.allocations();
+        Reader::new(
+            &self.settings,
+            &self.objects,
+            &self.index,
+            allocations,
+            &self.snapshot,
+            &self.behind,
+        )
+    }
+
     /// Derives a unit again, and collects the resources that it had or has.
     fn derive(&mut self, unit: &Unit, touched: &mut Touched) {
-        let reader = Reader::new(&self.settings, &self.objects, &self.index, self.allocator.allocations());
+        let reader = self.reader();
         let made = make(unit, &reader, &self.agents);
         let keys = reader.into_keys();
         let before = self.units.take(unit);
@@ -371,6 +422,11 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
                 ..Derived::default()
             }
         }
+        Unit::Waypoint(name) => routed::waypoint::derive(reader, name),
+        Unit::Route(kind, name) => routed::route::derive(reader, *kind, name),
+        Unit::Routes(service) => routed::routes::derive(reader, service),
+        Unit::Clusters(service) => routed::backend::clusters(reader, service),
+        Unit::Endpoints(service) => routed::backend::endpoints(reader, service),
         Unit::Mesh => {
             let mesh = mesh::mesh(reader);
             let strict = policy::strict(reader);

@@ -5,10 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use culvert_objects::{Held, Key, Kind, Object, ObjectName, Objects};
+use culvert_proto::workload::{Service as ServiceMessage, Workload, address};
 
 use super::allocation::Allocations;
 use super::index::Index;
+use super::routed::behind::Behind;
 use super::settings::Settings;
+use crate::snapshot::Snapshot;
 
 /// The objects, as a unit reads them. Whatever it reads is noted, so that the unit is derived again when the answer may be
 /// another.
@@ -18,6 +21,8 @@ pub struct Reader<'a> {
     objects: &'a Objects,
     index: &'a Index,
     allocations: &'a Allocations,
+    snapshot: &'a Snapshot,
+    behind: &'a Behind,
     read: RefCell<Vec<Key>>,
 }
 
@@ -27,12 +32,16 @@ impl<'a> Reader<'a> {
         objects: &'a Objects,
         index: &'a Index,
         allocations: &'a Allocations,
+        snapshot: &'a Snapshot,
+        behind: &'a Behind,
     ) -> Self {
         Self {
             settings,
             objects,
             index,
             allocations,
+            snapshot,
+            behind,
             read: RefCell::default(),
         }
     }
@@ -90,6 +99,38 @@ impl<'a> Reader<'a> {
     pub(super) fn all<T: Held>(&self) -> impl Iterator<Item = (&'a ObjectName, &'a Arc<T>)> {
         self.note(Key::all(<T as Held>::KIND.name()));
         T::map(self.objects).iter()
+    }
+
+    /// The Service of the first round that the unit is named after: a change of it concerns the unit in any case.
+    pub(super) fn own_service(&self, name: &str) -> Option<ServiceMessage> {
+        match self.snapshot.address(name)?.r#type? {
+            address::Type::Service(service) => Some(service),
+            address::Type::Workload(_) => None,
+        }
+    }
+
+    /// A Service of the first round, by its resource's name. Only units of the second round may ask.
+    pub(super) fn derived_service(&self, name: &str) -> Option<ServiceMessage> {
+        self.note(Key::derived(name));
+        self.own_service(name)
+    }
+
+    /// The Workloads of a Service of the first round, by its resource's name. Only units of the second round may ask.
+    pub(super) fn workloads_of(&self, service: &str) -> Vec<Workload> {
+        self.note(Key::workloads_of(service));
+        let names = self.snapshot.workloads_of(service);
+        let workload = |name: &Arc<str>| match self.snapshot.address(name)?.r#type? {
+            address::Type::Workload(workload) => Some(workload),
+            address::Type::Service(_) => None,
+        };
+        names.filter_map(workload).collect()
+    }
+
+    /// The Services of the first round that are behind a waypoint, by the waypoint's own host. Only units of the second round may
+    /// ask. A change of one of them concerns the unit, too.
+    pub(super) fn behind(&self, host: &str) -> Vec<Arc<str>> {
+        self.note(Key::behind(host));
+        self.behind.of(host).cloned().collect()
     }
 
     /// Notes that the unit depends on a key beyond the objects.

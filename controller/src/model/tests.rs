@@ -14,6 +14,7 @@ use prost::Message as _;
 use super::*;
 
 mod entries;
+mod waypoints;
 
 const SHOP: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {culvert.dev/mesh: ambient}}\n---\n\
     apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: default, namespace: shop}\n";

@@ -27,11 +27,50 @@ pub(super) enum Unit {
     Restriction(Kind, ObjectName),
     /// The mesh as a whole.
     Mesh,
+    /// A Gateway that is a waypoint. This and those below are derived of what those above are derived to.
+    Waypoint(ObjectName),
+    /// A route object by itself.
+    Route(Kind, ObjectName),
+    /// The rules of a Service's ports, by the Service's resource name.
+    Routes(Arc<str>),
+    /// A Service's ports as backends.
+    Clusters(Arc<str>),
+    /// Where they are.
+    Endpoints(Arc<str>),
 }
 
 impl Unit {
+    /// Whether it is derived of what others are derived to.
+    pub(super) fn is_second(&self) -> bool {
+        matches!(
+            self,
+            Self::Waypoint(_) | Self::Route(..) | Self::Routes(_) | Self::Clusters(_) | Self::Endpoints(_)
+        )
+    }
+
+    /// What is derived of a Service that was derived, by its resource's name.
+    pub(super) fn of_service(name: &Arc<str>) -> [Self; 3] {
+        [
+            Self::Routes(Arc::clone(name)),
+            Self::Clusters(Arc::clone(name)),
+            Self::Endpoints(Arc::clone(name)),
+        ]
+    }
+
     /// What is derived of an object by itself.
-    pub(super) fn of(kind: Kind, name: &ObjectName) -> Option<Self> {
+    pub(super) fn of(kind: Kind, name: &ObjectName) -> Vec<Self> {
+        let route = || Self::Route(kind, name.clone());
+        let restriction = || Self::Restriction(kind, name.clone());
+        match kind {
+            // They may have a filter that would keep somebody out.
+            Kind::HTTPRoute | Kind::GRPCRoute => vec![route(), restriction()],
+            Kind::TCPRoute | Kind::TLSRoute => vec![route()],
+            Kind::Gateway => vec![Self::Waypoint(name.clone())],
+            _ => Self::of_one(kind, name).into_iter().collect(),
+        }
+    }
+
+    fn of_one(kind: Kind, name: &ObjectName) -> Option<Self> {
         match kind {
             Kind::Pod => Some(Self::Pod(name.clone())),
             Kind::Service => Some(Self::Service(name.clone())),

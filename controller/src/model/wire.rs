@@ -46,6 +46,16 @@ pub(super) fn hostname(settings: &Settings, name: &ObjectName) -> String {
     format!("{}.{}.svc.{}", name.name, name.namespace, settings.cluster_domain)
 }
 
+/// The Service of Kubernetes whose name a host is.
+pub(super) fn object_of_host(settings: &Settings, host: &str) -> Option<ObjectName> {
+    let name = host
+        .strip_suffix(settings.cluster_domain.as_str())?
+        .strip_suffix(".svc.")?;
+    let (service, namespace) = name.split_once('.')?;
+    let is_plain = !service.is_empty() && !namespace.is_empty() && !namespace.contains('.') && service != "*";
+    is_plain.then(|| ObjectName::new(namespace, service))
+}
+
 /// An address as the wire has it: four or sixteen bytes.
 pub(super) fn octets(address: IpAddr) -> Vec<u8> {
     match address {

@@ -17,3 +17,4 @@ mod kinds;
 mod life;
 mod process;
 mod streams;
+mod waypoints;

@@ -194,19 +194,19 @@ async fn kinds_that_are_not_there_cost_no_request_each_and_one_that_comes_is_fol
     }
 
     let route = json!({"metadata": {"name": "db", "namespace": "shop", "uid": "u"}});
-    server.set("tcproutes", Some(vec![route]));
-    *server.offers.lock() = Some(vec![["gateway.networking.k8s.io", "v1alpha2", "tcproutes"]]);
-    let all = until(&mut loaded, |loaded| !loaded.objects.tcp_routes.is_empty()).await;
-    assert!(asked("/apis/gateway.networking.k8s.io/v1alpha2/tcproutes") > 0);
+    server.set("udproutes", Some(vec![route]));
+    *server.offers.lock() = Some(vec![["gateway.networking.k8s.io", "v1alpha2", "udproutes"]]);
+    let all = until(&mut loaded, |loaded| !loaded.objects.udp_routes.is_empty()).await;
+    assert!(asked("/apis/gateway.networking.k8s.io/v1alpha2/udproutes") > 0);
     let findings: Vec<String> = all.findings.keys().map(|finding| finding.to_string()).collect();
     assert!(
-        findings.len() == 1 && findings[0].starts_with("TCPRoute shop/db: kind: TCPRoute is not served: "),
+        findings.len() == 1 && findings[0].starts_with("UDPRoute shop/db: kind: UDPRoute is not served: "),
         "{findings:?}"
     );
-    server.set("tcproutes", None);
+    server.set("udproutes", None);
     *server.offers.lock() = Some(Vec::new());
     until(&mut loaded, |loaded| {
-        loaded.objects.tcp_routes.is_empty() && loaded.findings.is_empty()
+        loaded.objects.udp_routes.is_empty() && loaded.findings.is_empty()
     })
     .await;
 }

@@ -15,7 +15,10 @@ pub(super) const GATEWAY: &[Field] = &[
     served("spec"),
     field("spec.addresses", GATEWAY_ONLY),
     field("spec.allowedListeners", GATEWAY_ONLY),
-    field("spec.defaultScope", GATEWAY_ONLY),
+    Field {
+        values: &[("All", GATEWAY_ONLY), ("None", GATEWAY_ONLY)],
+        ..field("spec.defaultScope", GATEWAY_ONLY)
+    },
     served("spec.gatewayClassName"),
     field("spec.infrastructure", GATEWAY_ONLY),
     served("spec.listeners"),
@@ -24,7 +27,15 @@ pub(super) const GATEWAY: &[Field] = &[
     field("spec.addresses[].type", GATEWAY_ONLY),
     field("spec.addresses[].value", GATEWAY_ONLY),
     field("spec.allowedListeners.namespaces", GATEWAY_ONLY),
-    field("spec.allowedListeners.namespaces.from", GATEWAY_ONLY),
+    Field {
+        values: &[
+            ("All", GATEWAY_ONLY),
+            ("None", GATEWAY_ONLY),
+            ("Same", GATEWAY_ONLY),
+            ("Selector", GATEWAY_ONLY),
+        ],
+        ..field("spec.allowedListeners.namespaces.from", GATEWAY_ONLY)
+    },
     field("spec.allowedListeners.namespaces.selector", GATEWAY_ONLY),
     field(
         "spec.allowedListeners.namespaces.selector.matchExpressions",
@@ -78,7 +89,10 @@ pub(super) const GATEWAY: &[Field] = &[
     field("spec.listeners[].filters.requests", GATEWAY_ONLY),
     field("spec.listeners[].filters.requests[].extensionRef", GATEWAY_ONLY),
     field("spec.listeners[].filters.requests[].externalAuth", GATEWAY_ONLY),
-    field("spec.listeners[].filters.requests[].type", GATEWAY_ONLY),
+    Field {
+        values: &[("ExtensionRef", GATEWAY_ONLY), ("ExternalAuth", GATEWAY_ONLY)],
+        ..field("spec.listeners[].filters.requests[].type", GATEWAY_ONLY)
+    },
     field("spec.listeners[].filters.requests[].extensionRef.group", GATEWAY_ONLY),
     field("spec.listeners[].filters.requests[].extensionRef.kind", GATEWAY_ONLY),
     field("spec.listeners[].filters.requests[].extensionRef.name", GATEWAY_ONLY),
@@ -92,10 +106,13 @@ pub(super) const GATEWAY: &[Field] = &[
     ),
     field("spec.listeners[].filters.requests[].externalAuth.grpc", GATEWAY_ONLY),
     field("spec.listeners[].filters.requests[].externalAuth.http", GATEWAY_ONLY),
-    field(
-        "spec.listeners[].filters.requests[].externalAuth.protocol",
-        GATEWAY_ONLY,
-    ),
+    Field {
+        values: &[("GRPC", GATEWAY_ONLY), ("HTTP", GATEWAY_ONLY)],
+        ..field(
+            "spec.listeners[].filters.requests[].externalAuth.protocol",
+            GATEWAY_ONLY,
+        )
+    },
     field(
         "spec.listeners[].filters.requests[].externalAuth.backendRef.group",
         GATEWAY_ONLY,
@@ -137,7 +154,10 @@ pub(super) const GATEWAY: &[Field] = &[
         GATEWAY_ONLY,
     ),
     field("spec.listeners[].tls.certificateRefs", GATEWAY_ONLY),
-    field("spec.listeners[].tls.mode", GATEWAY_ONLY),
+    Field {
+        values: &[("Passthrough", GATEWAY_ONLY), ("Terminate", GATEWAY_ONLY)],
+        ..field("spec.listeners[].tls.mode", GATEWAY_ONLY)
+    },
     field("spec.listeners[].tls.options", GATEWAY_ONLY),
     field("spec.listeners[].tls.certificateRefs[].group", GATEWAY_ONLY),
     field("spec.listeners[].tls.certificateRefs[].kind", GATEWAY_ONLY),
@@ -155,7 +175,13 @@ pub(super) const GATEWAY: &[Field] = &[
     field("spec.tls.frontend.perPort", GATEWAY_ONLY),
     field("spec.tls.frontend.default.validation", GATEWAY_ONLY),
     field("spec.tls.frontend.default.validation.caCertificateRefs", GATEWAY_ONLY),
-    field("spec.tls.frontend.default.validation.mode", GATEWAY_ONLY),
+    Field {
+        values: &[
+            ("AllowInsecureFallback", GATEWAY_ONLY),
+            ("AllowValidOnly", GATEWAY_ONLY),
+        ],
+        ..field("spec.tls.frontend.default.validation.mode", GATEWAY_ONLY)
+    },
     field(
         "spec.tls.frontend.default.validation.caCertificateRefs[].group",
         GATEWAY_ONLY,
@@ -179,7 +205,13 @@ pub(super) const GATEWAY: &[Field] = &[
         "spec.tls.frontend.perPort[].tls.validation.caCertificateRefs",
         GATEWAY_ONLY,
     ),
-    field("spec.tls.frontend.perPort[].tls.validation.mode", GATEWAY_ONLY),
+    Field {
+        values: &[
+            ("AllowInsecureFallback", GATEWAY_ONLY),
+            ("AllowValidOnly", GATEWAY_ONLY),
+        ],
+        ..field("spec.tls.frontend.perPort[].tls.validation.mode", GATEWAY_ONLY)
+    },
     field(
         "spec.tls.frontend.perPort[].tls.validation.caCertificateRefs[].group",
         GATEWAY_ONLY,
@@ -228,7 +260,10 @@ pub(super) const TCP_ROUTE: &[Field] = &[
     served("spec"),
     served("spec.parentRefs"),
     served("spec.rules"),
-    field("spec.useDefaultGateways", DEFAULT_GATEWAYS),
+    Field {
+        values: &[("All", DEFAULT_GATEWAYS), ("None", DEFAULT_GATEWAYS)],
+        ..field("spec.useDefaultGateways", DEFAULT_GATEWAYS)
+    },
     served("spec.parentRefs[].group"),
     served("spec.parentRefs[].kind"),
     served("spec.parentRefs[].name"),
@@ -251,7 +286,10 @@ pub(super) const TLS_ROUTE: &[Field] = &[
     field("spec.hostnames", TLS),
     field("spec.parentRefs", TLS),
     field("spec.rules", TLS),
-    field("spec.useDefaultGateways", DEFAULT_GATEWAYS),
+    Field {
+        values: &[("All", DEFAULT_GATEWAYS), ("None", DEFAULT_GATEWAYS)],
+        ..field("spec.useDefaultGateways", DEFAULT_GATEWAYS)
+    },
     field("spec.parentRefs[].group", TLS),
     field("spec.parentRefs[].kind", TLS),
     field("spec.parentRefs[].name", TLS),

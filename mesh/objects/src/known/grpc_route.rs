@@ -11,7 +11,10 @@ pub(super) const GRPC_ROUTE: &[Field] = &[
     served("spec.hostnames"),
     served("spec.parentRefs"),
     served("spec.rules"),
-    field("spec.useDefaultGateways", DEFAULT_GATEWAYS),
+    Field {
+        values: &[("All", DEFAULT_GATEWAYS), ("None", DEFAULT_GATEWAYS)],
+        ..field("spec.useDefaultGateways", DEFAULT_GATEWAYS)
+    },
     served("spec.parentRefs[].group"),
     served("spec.parentRefs[].kind"),
     served("spec.parentRefs[].name"),
@@ -131,8 +134,14 @@ pub(super) const GRPC_ROUTE: &[Field] = &[
     field("spec.rules[].sessionPersistence.absoluteTimeout", SESSIONS),
     field("spec.rules[].sessionPersistence.cookie", SESSIONS),
     field("spec.rules[].sessionPersistence.header", SESSIONS),
-    field("spec.rules[].sessionPersistence.type", SESSIONS),
-    field("spec.rules[].sessionPersistence.cookie.lifetimeType", SESSIONS),
+    Field {
+        values: &[("Cookie", SESSIONS), ("Header", SESSIONS)],
+        ..field("spec.rules[].sessionPersistence.type", SESSIONS)
+    },
+    Field {
+        values: &[("Permanent", SESSIONS), ("Session", SESSIONS)],
+        ..field("spec.rules[].sessionPersistence.cookie.lifetimeType", SESSIONS)
+    },
     field("spec.rules[].sessionPersistence.cookie.name", SESSIONS),
     field("spec.rules[].sessionPersistence.cookie.path", SESSIONS),
     field("spec.rules[].sessionPersistence.header.name", SESSIONS),

@@ -11,7 +11,10 @@ pub(super) const HTTP_ROUTE: &[Field] = &[
     served("spec.hostnames"),
     served("spec.parentRefs"),
     served("spec.rules"),
-    field("spec.useDefaultGateways", DEFAULT_GATEWAYS),
+    Field {
+        values: &[("All", DEFAULT_GATEWAYS), ("None", DEFAULT_GATEWAYS)],
+        ..field("spec.useDefaultGateways", DEFAULT_GATEWAYS)
+    },
     served("spec.parentRefs[].group"),
     served("spec.parentRefs[].kind"),
     served("spec.parentRefs[].name"),
@@ -56,7 +59,21 @@ pub(super) const HTTP_ROUTE: &[Field] = &[
     field("spec.rules[].backendRefs[].filters[].urlRewrite", AT_BACKEND),
     field("spec.rules[].backendRefs[].filters[].cors.allowCredentials", AT_BACKEND),
     field("spec.rules[].backendRefs[].filters[].cors.allowHeaders", AT_BACKEND),
-    field("spec.rules[].backendRefs[].filters[].cors.allowMethods", AT_BACKEND),
+    Field {
+        values: &[
+            ("*", AT_BACKEND),
+            ("CONNECT", AT_BACKEND),
+            ("DELETE", AT_BACKEND),
+            ("GET", AT_BACKEND),
+            ("HEAD", AT_BACKEND),
+            ("OPTIONS", AT_BACKEND),
+            ("PATCH", AT_BACKEND),
+            ("POST", AT_BACKEND),
+            ("PUT", AT_BACKEND),
+            ("TRACE", AT_BACKEND),
+        ],
+        ..field("spec.rules[].backendRefs[].filters[].cors.allowMethods", AT_BACKEND)
+    },
     field("spec.rules[].backendRefs[].filters[].cors.allowOrigins", AT_BACKEND),
     field("spec.rules[].backendRefs[].filters[].cors.exposeHeaders", AT_BACKEND),
     field("spec.rules[].backendRefs[].filters[].cors.maxAge", AT_BACKEND),
@@ -73,10 +90,13 @@ pub(super) const HTTP_ROUTE: &[Field] = &[
     ),
     field("spec.rules[].backendRefs[].filters[].externalAuth.grpc", EXTERNAL_AUTH),
     field("spec.rules[].backendRefs[].filters[].externalAuth.http", EXTERNAL_AUTH),
-    field(
-        "spec.rules[].backendRefs[].filters[].externalAuth.protocol",
-        EXTERNAL_AUTH,
-    ),
+    Field {
+        values: &[("GRPC", EXTERNAL_AUTH), ("HTTP", EXTERNAL_AUTH)],
+        ..field(
+            "spec.rules[].backendRefs[].filters[].externalAuth.protocol",
+            EXTERNAL_AUTH,
+        )
+    },
     field(
         "spec.rules[].backendRefs[].filters[].externalAuth.backendRef.group",
         EXTERNAL_AUTH,
@@ -140,14 +160,26 @@ pub(super) const HTTP_ROUTE: &[Field] = &[
     ),
     field("spec.rules[].backendRefs[].filters[].requestRedirect.path", AT_BACKEND),
     field("spec.rules[].backendRefs[].filters[].requestRedirect.port", AT_BACKEND),
-    field(
-        "spec.rules[].backendRefs[].filters[].requestRedirect.scheme",
-        AT_BACKEND,
-    ),
-    field(
-        "spec.rules[].backendRefs[].filters[].requestRedirect.statusCode",
-        AT_BACKEND,
-    ),
+    Field {
+        values: &[("http", AT_BACKEND), ("https", AT_BACKEND)],
+        ..field(
+            "spec.rules[].backendRefs[].filters[].requestRedirect.scheme",
+            AT_BACKEND,
+        )
+    },
+    Field {
+        values: &[
+            ("301", AT_BACKEND),
+            ("302", AT_BACKEND),
+            ("303", AT_BACKEND),
+            ("307", AT_BACKEND),
+            ("308", AT_BACKEND),
+        ],
+        ..field(
+            "spec.rules[].backendRefs[].filters[].requestRedirect.statusCode",
+            AT_BACKEND,
+        )
+    },
     field(
         "spec.rules[].backendRefs[].filters[].requestRedirect.path.replaceFullPath",
         AT_BACKEND,
@@ -156,10 +188,13 @@ pub(super) const HTTP_ROUTE: &[Field] = &[
         "spec.rules[].backendRefs[].filters[].requestRedirect.path.replacePrefixMatch",
         AT_BACKEND,
     ),
-    field(
-        "spec.rules[].backendRefs[].filters[].requestRedirect.path.type",
-        AT_BACKEND,
-    ),
+    Field {
+        values: &[("ReplaceFullPath", AT_BACKEND), ("ReplacePrefixMatch", AT_BACKEND)],
+        ..field(
+            "spec.rules[].backendRefs[].filters[].requestRedirect.path.type",
+            AT_BACKEND,
+        )
+    },
     served("spec.rules[].backendRefs[].filters[].responseHeaderModifier.add"),
     served("spec.rules[].backendRefs[].filters[].responseHeaderModifier.remove"),
     served("spec.rules[].backendRefs[].filters[].responseHeaderModifier.set"),
@@ -177,7 +212,10 @@ pub(super) const HTTP_ROUTE: &[Field] = &[
         "spec.rules[].backendRefs[].filters[].urlRewrite.path.replacePrefixMatch",
         AT_BACKEND,
     ),
-    field("spec.rules[].backendRefs[].filters[].urlRewrite.path.type", AT_BACKEND),
+    Field {
+        values: &[("ReplaceFullPath", AT_BACKEND), ("ReplacePrefixMatch", AT_BACKEND)],
+        ..field("spec.rules[].backendRefs[].filters[].urlRewrite.path.type", AT_BACKEND)
+    },
     served("spec.rules[].filters[].cors"),
     field("spec.rules[].filters[].extensionRef", EXTENSION),
     field("spec.rules[].filters[].externalAuth", EXTERNAL_AUTH),
@@ -228,7 +266,10 @@ pub(super) const HTTP_ROUTE: &[Field] = &[
     field("spec.rules[].filters[].externalAuth.forwardBody", EXTERNAL_AUTH),
     field("spec.rules[].filters[].externalAuth.grpc", EXTERNAL_AUTH),
     field("spec.rules[].filters[].externalAuth.http", EXTERNAL_AUTH),
-    field("spec.rules[].filters[].externalAuth.protocol", EXTERNAL_AUTH),
+    Field {
+        values: &[("GRPC", EXTERNAL_AUTH), ("HTTP", EXTERNAL_AUTH)],
+        ..field("spec.rules[].filters[].externalAuth.protocol", EXTERNAL_AUTH)
+    },
     field("spec.rules[].filters[].externalAuth.backendRef.group", EXTERNAL_AUTH),
     field("spec.rules[].filters[].externalAuth.backendRef.kind", EXTERNAL_AUTH),
     field("spec.rules[].filters[].externalAuth.backendRef.name", EXTERNAL_AUTH),
@@ -348,8 +389,14 @@ pub(super) const HTTP_ROUTE: &[Field] = &[
     field("spec.rules[].sessionPersistence.absoluteTimeout", SESSIONS),
     field("spec.rules[].sessionPersistence.cookie", SESSIONS),
     field("spec.rules[].sessionPersistence.header", SESSIONS),
-    field("spec.rules[].sessionPersistence.type", SESSIONS),
-    field("spec.rules[].sessionPersistence.cookie.lifetimeType", SESSIONS),
+    Field {
+        values: &[("Cookie", SESSIONS), ("Header", SESSIONS)],
+        ..field("spec.rules[].sessionPersistence.type", SESSIONS)
+    },
+    Field {
+        values: &[("Permanent", SESSIONS), ("Session", SESSIONS)],
+        ..field("spec.rules[].sessionPersistence.cookie.lifetimeType", SESSIONS)
+    },
     field("spec.rules[].sessionPersistence.cookie.name", SESSIONS),
     field("spec.rules[].sessionPersistence.cookie.path", SESSIONS),
     field("spec.rules[].sessionPersistence.header.name", SESSIONS),

@@ -1,0 +1,22 @@
+//! What waypoints are told: a second round of derivation, which reads what the first has made (Services and Workloads, through
+//! [`Reader`](super::Reader)) beside objects.
+//!
+//! | module | unit |
+//! |---|---|
+//! | [`waypoint`] | a Gateway: its listeners, and what Envoy needs to speak HBONE |
+//! | [`routes`] | a Service: the rules of its ports, for the waypoint that it is behind |
+//! | [`backend`] | a Service: its ports as backends, and where they are, for each waypoint that may send requests there |
+//! | [`route`] | a route object: what is wrong with it, and its conditions |
+//! | `attached` | which routes a Service has |
+//! | `resolver` | what backends of a route lead to |
+//! | `scope` | which waypoint a Service is behind |
+//! | `behind` | the Services behind each waypoint, as the first round made them |
+
+mod attached;
+pub(super) mod backend;
+pub(super) mod behind;
+mod resolver;
+pub(super) mod route;
+pub(super) mod routes;
+mod scope;
+pub(super) mod waypoint;

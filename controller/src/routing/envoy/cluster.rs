@@ -1,0 +1,92 @@
+//! A port of a Service as a backend.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use culvert_envoy::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
+use culvert_envoy::pb::envoy::config::cluster::v3::cluster::{
+    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbPolicy,
+};
+use culvert_envoy::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster};
+use culvert_envoy::pb::envoy::config::core::v3::{Http1ProtocolOptions, Http2ProtocolOptions};
+use culvert_envoy::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use culvert_envoy::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
+    ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig, explicit_http_config::ProtocolConfig,
+};
+use culvert_envoy::pb::envoy::r#type::v3::Percent;
+use culvert_envoy::pb::google::protobuf::Any;
+use culvert_envoy::{ORIGINAL_DST, names, pack};
+
+use super::super::protocol::Protocol;
+use super::parts;
+
+const PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+/// A port of `service` as a backend of the waypoint `scope`.
+pub(crate) fn cluster(scope: &str, service: &str, port: u16, protocol: Protocol) -> Cluster {
+    let name = names::cluster(scope, service, port, None);
+    Cluster {
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())),
+        eds_cluster_config: Some(EdsClusterConfig {
+            eds_config: Some(parts::ads()),
+            ..EdsClusterConfig::default()
+        }),
+        lb_policy: LbPolicy::LeastRequest.into(),
+        common_lb_config: Some(CommonLbConfig {
+            // Endpoints that are not healthy get nothing, however few are left.
+            healthy_panic_threshold: Some(Percent { value: 0.0 }),
+            ..CommonLbConfig::default()
+        }),
+        typed_extension_protocol_options: upstream(protocol),
+        transport_socket: Some(parts::internal_upstream(&[ORIGINAL_DST])),
+        ..base(name)
+    }
+}
+
+/// What all clusters have in common: no limits of their own.
+pub(super) fn base(name: String) -> Cluster {
+    let most = || parts::number(u32::MAX);
+    let thresholds = Thresholds {
+        max_connections: most(),
+        max_pending_requests: most(),
+        max_requests: most(),
+        max_retries: most(),
+        ..Thresholds::default()
+    };
+    Cluster {
+        name,
+        connect_timeout: Some(parts::duration(Duration::from_secs(10))),
+        circuit_breakers: Some(CircuitBreakers {
+            thresholds: vec![thresholds],
+            ..CircuitBreakers::default()
+        }),
+        ..Cluster::default()
+    }
+}
+
+fn upstream(protocol: Protocol) -> HashMap<String, Any> {
+    let explicit = |config| {
+        UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
+            protocol_config: Some(config),
+        })
+    };
+    let options = match protocol {
+        Protocol::Tcp => return HashMap::new(),
+        Protocol::Http1 => explicit(ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default())),
+        Protocol::Http2 => explicit(ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default())),
+        Protocol::Unknown => UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
+            http_protocol_options: Some(Http1ProtocolOptions::default()),
+            http2_protocol_options: Some(Http2ProtocolOptions::default()),
+            ..UseDownstreamHttpConfig::default()
+        }),
+    };
+    protocol_options(options)
+}
+
+pub(super) fn protocol_options(options: UpstreamProtocolOptions) -> HashMap<String, Any> {
+    let options = HttpProtocolOptions {
+        upstream_protocol_options: Some(options),
+        ..HttpProtocolOptions::default()
+    };
+    HashMap::from([(PROTOCOL_OPTIONS.to_owned(), pack(&options))])
+}

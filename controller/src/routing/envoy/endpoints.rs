@@ -1,0 +1,123 @@
+//! Where a backend is.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+
+use culvert_envoy::endpoint::About;
+use culvert_envoy::pb::envoy::config::core::v3::{HealthStatus, Locality, Metadata};
+use culvert_envoy::pb::envoy::config::endpoint::v3::{
+    ClusterLoadAssignment, Endpoint as Place, LbEndpoint, LocalityLbEndpoints, lb_endpoint,
+};
+use culvert_envoy::pb::google::protobuf::{Struct, Value, value::Kind};
+use culvert_envoy::{CULVERT, ORIGINAL_DST, names};
+use prost::Message as _;
+
+use super::parts;
+
+/// How an endpoint is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    Healthy,
+    /// It ends what it has, and gets nothing new while there are others.
+    Draining,
+    Unhealthy,
+}
+
+/// An endpoint of a port.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) address: IpAddr,
+    pub(crate) port: u16,
+    /// Whether it is reached through the tunnel.
+    pub(crate) is_tunnelled: bool,
+    pub(crate) health: Health,
+    /// Region, zone, subzone.
+    pub(crate) locality: [String; 3],
+    /// None is 1.
+    pub(crate) weight: Option<u32>,
+    pub(crate) about: About,
+}
+
+/// The endpoints of a port, by locality.
+pub(crate) fn assignment(scope: &str, service: &str, port: u16, endpoints: &[Endpoint]) -> ClusterLoadAssignment {
+    let mut by_locality: BTreeMap<&[String; 3], Vec<&Endpoint>> = BTreeMap::new();
+    for endpoint in endpoints {
+        by_locality.entry(&endpoint.locality).or_default().push(endpoint);
+    }
+    let group = |(locality, mut members): (&[String; 3], Vec<&Endpoint>)| {
+        members.sort_by(|a, b| (a.address, a.port, &a.about.uid).cmp(&(b.address, b.port, &b.about.uid)));
+        let [region, zone, sub_zone] = locality.clone();
+        let total = members
+            .iter()
+            .map(|endpoint| endpoint.weight.unwrap_or(1))
+            .fold(0, u32::saturating_add);
+        LocalityLbEndpoints {
+            locality: Some(Locality { region, zone, sub_zone }),
+            lb_endpoints: members
+                .into_iter()
+                .map(|endpoint| lb_endpoint(scope, endpoint))
+                .collect(),
+            load_balancing_weight: parts::number(total.max(1)),
+            ..LocalityLbEndpoints::default()
+        }
+    };
+    ClusterLoadAssignment {
+        cluster_name: names::cluster(scope, service, port, None),
+        endpoints: by_locality.into_iter().map(group).collect(),
+        ..ClusterLoadAssignment::default()
+    }
+}
+
+/// The same for equal assignments in every process, whatever the order of their metadata.
+pub(crate) fn contents(assignment: &ClusterLoadAssignment) -> Vec<u8> {
+    let mut bare = assignment.clone();
+    let mut all = Vec::new();
+    for endpoint in bare.endpoints.iter_mut().flat_map(|group| &mut group.lb_endpoints) {
+        let metadata = endpoint.metadata.take().unwrap_or_default().filter_metadata;
+        let sorted: BTreeMap<&String, BTreeMap<&String, &Value>> = metadata
+            .iter()
+            .map(|(name, fields)| (name, fields.fields.iter().collect()))
+            .collect();
+        all.push(
+            sorted
+                .into_iter()
+                .map(|(name, fields)| format!("{name}{fields:?}"))
+                .collect::<String>(),
+        );
+    }
+    let mut contents = bare.encode_to_vec();
+    contents.extend(all.concat().into_bytes());
+    contents
+}
+
+fn lb_endpoint(scope: &str, endpoint: &Endpoint) -> LbEndpoint {
+    let at = SocketAddr::new(endpoint.address, endpoint.port).to_string();
+    let mut metadata = HashMap::from([(CULVERT.to_owned(), endpoint.about.to_metadata())]);
+    let address = if endpoint.is_tunnelled {
+        let local = Value {
+            kind: Some(Kind::StringValue(at.clone())),
+        };
+        let fields = [("local".to_owned(), local)].into_iter().collect();
+        metadata.insert(ORIGINAL_DST.to_owned(), Struct { fields });
+        parts::internal(names::connect(scope), at)
+    } else {
+        parts::socket(endpoint.address, endpoint.port)
+    };
+    let health = match endpoint.health {
+        Health::Healthy => HealthStatus::Healthy,
+        Health::Draining => HealthStatus::Draining,
+        Health::Unhealthy => HealthStatus::Unhealthy,
+    };
+    LbEndpoint {
+        health_status: health.into(),
+        metadata: Some(Metadata {
+            filter_metadata: metadata,
+            ..Metadata::default()
+        }),
+        load_balancing_weight: endpoint.weight.and_then(|weight| parts::number(weight.max(1))),
+        host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(Place {
+            address: Some(address),
+            ..Place::default()
+        })),
+    }
+}

@@ -1,0 +1,202 @@
+//! All ports that a waypoint is for: the listener behind the tunnel.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use culvert_envoy::pb::envoy::config::listener::v3::listener::{InternalListenerConfig, ListenerSpecifier};
+use culvert_envoy::pb::envoy::config::listener::v3::listener_filter_chain_match_predicate::{MatchSet, Rule};
+use culvert_envoy::pb::envoy::config::listener::v3::{
+    Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, ListenerFilterChainMatchPredicate, listener_filter,
+};
+use culvert_envoy::pb::envoy::extensions::filters::http::{cors::v3::Cors, router::v3::Router};
+use culvert_envoy::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
+use culvert_envoy::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
+use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, HttpFilter, Rds,
+    http_connection_manager::{PathWithEscapedSlashesAction, RouteSpecifier, UpgradeConfig},
+    http_filter,
+};
+use culvert_envoy::pb::envoy::extensions::filters::network::tcp_proxy::v3::{
+    TcpProxy, tcp_proxy::ClusterSpecifier, tcp_proxy::WeightedCluster, tcp_proxy::weighted_cluster::ClusterWeight,
+};
+use culvert_envoy::pb::envoy::r#type::v3::Int32Range;
+use culvert_envoy::{names, pack};
+use prost::{Message, Name};
+
+use super::super::model::{Backend, Split};
+use super::super::protocol::Protocol;
+use super::action::{CORS, cluster_name};
+use super::parts;
+
+/// A port of a Service that the waypoint is for.
+#[derive(Clone, Debug)]
+pub(crate) struct Port {
+    /// The Service's resource name.
+    pub(crate) service: Arc<str>,
+    /// What clients dial.
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) port: u16,
+    pub(crate) protocol: Protocol,
+    /// Where connections go that are not HTTP; to the Service itself where nobody says.
+    pub(crate) split: Option<Split>,
+}
+
+/// The listener behind the tunnel; none where there is nothing to listen for. An address and port that two Services have is the first's.
+pub(crate) fn inbound(scope: &str, ports: &[Port]) -> Option<Listener> {
+    let mut taken = HashSet::new();
+    let mut chains = Vec::new();
+    let mut sniffed = Vec::new();
+    for port in ports {
+        let addresses: Vec<IpAddr> = port
+            .addresses
+            .iter()
+            .copied()
+            .filter(|address| taken.insert((*address, port.port)))
+            .collect();
+        if addresses.is_empty() {
+            continue;
+        }
+        if port.protocol.is_http() {
+            chains.push(http_chain(scope, port, &addresses));
+        }
+        if port.protocol.is_tcp() {
+            chains.push(tcp_chain(scope, port, &addresses));
+        }
+        if port.protocol == Protocol::Unknown && !sniffed.contains(&port.port) {
+            sniffed.push(port.port);
+        }
+    }
+    if chains.is_empty() {
+        return None;
+    }
+    let mut filters = vec![listener_filter(
+        "envoy.filters.listener.original_dst",
+        &OriginalDst::default(),
+    )];
+    if !sniffed.is_empty() {
+        sniffed.sort_unstable();
+        filters.push(ListenerFilter {
+            filter_disabled: Some(all_but(&sniffed)),
+            ..listener_filter("envoy.filters.listener.http_inspector", &HttpInspector::default())
+        });
+    }
+    Some(Listener {
+        name: names::inbound(scope),
+        listener_specifier: Some(ListenerSpecifier::InternalListener(InternalListenerConfig {})),
+        listener_filters: filters,
+        // However long a client waits before it speaks: what is HTTP must not become bytes by waiting.
+        listener_filters_timeout: Some(parts::duration(std::time::Duration::ZERO)),
+        filter_chains: chains,
+        ..Listener::default()
+    })
+}
+
+fn http_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
+    let name = names::chain(&port.service, port.port);
+    let websocket = UpgradeConfig {
+        upgrade_type: "websocket".to_owned(),
+        ..UpgradeConfig::default()
+    };
+    let manager = HttpConnectionManager {
+        stat_prefix: name.clone(),
+        route_specifier: Some(RouteSpecifier::Rds(Rds {
+            config_source: Some(parts::ads()),
+            route_config_name: names::routes(scope, &port.service, port.port),
+        })),
+        http_filters: vec![
+            http_filter(CORS, &Cors {}),
+            http_filter("envoy.filters.http.router", &Router::default()),
+        ],
+        stream_idle_timeout: Some(parts::duration(std::time::Duration::ZERO)),
+        use_remote_address: parts::flag(false),
+        upgrade_configs: vec![websocket],
+        normalize_path: parts::flag(true),
+        path_with_escaped_slashes_action: PathWithEscapedSlashesAction::KeepUnchanged.into(),
+        ..HttpConnectionManager::default()
+    };
+    let is_sniffed = port.protocol == Protocol::Unknown;
+    let protocols: &[&str] = if is_sniffed { &["http/1.1", "h2c"] } else { &[] };
+    let filter = parts::filter("envoy.filters.network.http_connection_manager", &manager);
+    chain(name, port, addresses, protocols, filter)
+}
+
+fn tcp_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
+    let own = Backend {
+        service: Arc::clone(&port.service),
+        port: port.port,
+    };
+    let cluster = |backend: Option<&Backend>| ClusterSpecifier::Cluster(cluster_name(scope, backend));
+    let specifier = match port.split.as_deref() {
+        None => cluster(Some(&own)),
+        Some([]) => cluster(None),
+        Some([one]) => cluster(one.backend.as_ref()),
+        Some(targets) => ClusterSpecifier::WeightedClusters(WeightedCluster {
+            clusters: targets
+                .iter()
+                .map(|target| ClusterWeight {
+                    name: cluster_name(scope, target.backend.as_ref()),
+                    weight: target.weight,
+                    ..ClusterWeight::default()
+                })
+                .collect(),
+        }),
+    };
+    let name = match port.protocol {
+        Protocol::Unknown => names::tcp_chain(&port.service, port.port),
+        _ => names::chain(&port.service, port.port),
+    };
+    let proxy = TcpProxy {
+        stat_prefix: name.clone(),
+        cluster_specifier: Some(specifier),
+        ..TcpProxy::default()
+    };
+    let filter = parts::filter("envoy.filters.network.tcp_proxy", &proxy);
+    chain(name, port, addresses, &[], filter)
+}
+
+fn chain(name: String, port: &Port, addresses: &[IpAddr], protocols: &[&str], filter: Filter) -> FilterChain {
+    FilterChain {
+        name,
+        filter_chain_match: Some(FilterChainMatch {
+            destination_port: parts::number(port.port.into()),
+            prefix_ranges: addresses.iter().copied().map(parts::range).collect(),
+            application_protocols: protocols.iter().map(|protocol| (*protocol).to_owned()).collect(),
+            ..FilterChainMatch::default()
+        }),
+        filters: vec![filter],
+        ..FilterChain::default()
+    }
+}
+
+pub(super) fn http_filter<M: Message + Name>(name: &str, config: &M) -> HttpFilter {
+    HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(pack(config))),
+        ..HttpFilter::default()
+    }
+}
+
+pub(super) fn listener_filter<M: Message + Name>(name: &str, config: &M) -> ListenerFilter {
+    ListenerFilter {
+        name: name.to_owned(),
+        config_type: Some(listener_filter::ConfigType::TypedConfig(pack(config))),
+        ..ListenerFilter::default()
+    }
+}
+
+/// All ports but these, at which nobody waits for the client: the server may speak first.
+fn all_but(ports: &[u16]) -> ListenerFilterChainMatchPredicate {
+    let rule = |rule| ListenerFilterChainMatchPredicate { rule: Some(rule) };
+    let one = |port: &u16| {
+        let start = i32::from(*port);
+        rule(Rule::DestinationPortRange(Int32Range { start, end: start + 1 }))
+    };
+    let any = match ports {
+        [port] => one(port),
+        ports => rule(Rule::OrMatch(MatchSet {
+            rules: ports.iter().map(one).collect(),
+        })),
+    };
+    rule(Rule::NotMatch(Box::new(any)))
+}

@@ -1,0 +1,145 @@
+//! What several messages have in common.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use culvert_envoy::pack;
+use culvert_envoy::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
+use culvert_envoy::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
+use culvert_envoy::pb::envoy::config::core::v3::{
+    Address, AggregatedConfigSource, ApiVersion, CidrRange, ConfigSource, EnvoyInternalAddress, HeaderValue,
+    HeaderValueOption, SocketAddress, TransportSocket, address, envoy_internal_address, socket_address,
+    transport_socket,
+};
+use culvert_envoy::pb::envoy::config::listener::v3::{Filter, filter};
+use culvert_envoy::pb::envoy::extensions::transport_sockets::internal_upstream::v3::{
+    InternalUpstreamTransport, internal_upstream_transport::MetadataValueSource,
+};
+use culvert_envoy::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
+use culvert_envoy::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern};
+use culvert_envoy::pb::envoy::r#type::metadata::v3::{MetadataKind, metadata_kind};
+use culvert_envoy::pb::google::protobuf;
+use prost::{Message, Name};
+
+use super::super::model::Headers;
+
+pub(super) fn duration(duration: Duration) -> protobuf::Duration {
+    protobuf::Duration {
+        seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        nanos: duration.subsec_nanos().try_into().unwrap_or_default(),
+    }
+}
+
+pub(super) fn number(value: u32) -> Option<protobuf::UInt32Value> {
+    Some(protobuf::UInt32Value { value })
+}
+
+pub(super) fn flag(value: bool) -> Option<protobuf::BoolValue> {
+    Some(protobuf::BoolValue { value })
+}
+
+pub(super) fn regex(regex: &str) -> RegexMatcher {
+    RegexMatcher {
+        regex: regex.to_owned(),
+        ..RegexMatcher::default()
+    }
+}
+
+pub(super) fn text(pattern: MatchPattern) -> StringMatcher {
+    StringMatcher {
+        match_pattern: Some(pattern),
+        ..StringMatcher::default()
+    }
+}
+
+/// From the stream that everything comes by.
+pub(super) fn ads() -> ConfigSource {
+    ConfigSource {
+        resource_api_version: ApiVersion::V3.into(),
+        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+        ..ConfigSource::default()
+    }
+}
+
+/// A network filter.
+pub(super) fn filter<M: Message + Name>(name: &str, config: &M) -> Filter {
+    Filter {
+        name: name.to_owned(),
+        config_type: Some(filter::ConfigType::TypedConfig(pack(config))),
+    }
+}
+
+pub(super) fn transport<M: Message + Name>(name: &str, config: &M) -> TransportSocket {
+    TransportSocket {
+        name: name.to_owned(),
+        config_type: Some(transport_socket::ConfigType::TypedConfig(pack(config))),
+    }
+}
+
+/// The way into internal listeners; what `metadata` of an endpoint says goes along.
+pub(super) fn internal_upstream(metadata: &[&str]) -> TransportSocket {
+    let host = MetadataKind {
+        kind: Some(metadata_kind::Kind::Host(metadata_kind::Host {})),
+    };
+    let source = |name: &&str| MetadataValueSource {
+        kind: Some(host.clone()),
+        name: (*name).to_owned(),
+    };
+    let config = InternalUpstreamTransport {
+        passthrough_metadata: metadata.iter().map(source).collect(),
+        transport_socket: Some(transport("envoy.transport_sockets.raw_buffer", &RawBuffer {})),
+    };
+    transport("envoy.transport_sockets.internal_upstream", &config)
+}
+
+pub(super) fn socket(address: impl ToString, port: u16) -> Address {
+    Address {
+        address: Some(address::Address::SocketAddress(SocketAddress {
+            address: address.to_string(),
+            port_specifier: Some(socket_address::PortSpecifier::PortValue(port.into())),
+            ..SocketAddress::default()
+        })),
+    }
+}
+
+pub(super) fn internal(listener: String, endpoint_id: String) -> Address {
+    let name = envoy_internal_address::AddressNameSpecifier::ServerListenerName(listener);
+    Address {
+        address: Some(address::Address::EnvoyInternalAddress(EnvoyInternalAddress {
+            endpoint_id,
+            address_name_specifier: Some(name),
+        })),
+    }
+}
+
+/// An address alone.
+pub(super) fn range(address: IpAddr) -> CidrRange {
+    CidrRange {
+        address_prefix: address.to_string(),
+        prefix_len: number(if address.is_ipv4() { 32 } else { 128 }),
+    }
+}
+
+/// What is set and added: in this order, so that what is added to a header that is set comes behind it.
+pub(super) fn header_options(headers: &Headers) -> Vec<HeaderValueOption> {
+    let option = |(name, value): &(String, String), action: HeaderAppendAction| HeaderValueOption {
+        header: Some(HeaderValue {
+            key: name.clone(),
+            // A percent sign begins a command.
+            value: value.replace('%', "%%"),
+            ..HeaderValue::default()
+        }),
+        append_action: action.into(),
+        keep_empty_value: true,
+        ..HeaderValueOption::default()
+    };
+    let set = headers
+        .set
+        .iter()
+        .map(|header| option(header, HeaderAppendAction::OverwriteIfExistsOrAdd));
+    let add = headers
+        .add
+        .iter()
+        .map(|header| option(header, HeaderAppendAction::AppendIfExistsOrAdd));
+    set.chain(add).collect()
+}

@@ -1,0 +1,19 @@
+//! What a waypoint does with the requests and connections of a Service, and how it is told.
+//!
+//! No objects are looked up here and nothing is remembered: who reads objects is `model::routed`, which gives this module what it
+//! found. The way of a route: [`read`] makes rules of an object's spec, place by place, and notes what it cannot serve; [`order`] puts
+//! the rules of all routes of a port in one order; [`envoy`] says the same in Envoy's messages.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`model`] | rules of a port, in our own words |
+//! | [`read`] | objects of the Gateway API become rules |
+//! | [`order`] | which rule comes first, and for which host names |
+//! | [`protocol`] | what a port speaks |
+//! | [`envoy`] | rules, ports and endpoints as Envoy's messages |
+
+pub(crate) mod envoy;
+pub(crate) mod model;
+pub(crate) mod order;
+pub(crate) mod protocol;
+pub(crate) mod read;

@@ -1,0 +1,239 @@
+//! What becomes of the requests and connections to a port, in our own words.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What becomes of the requests to a port.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Routes {
+    /// By host name; the last one is for all other names.
+    pub(crate) hosts: Vec<Host>,
+}
+
+/// The rules for some host names.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Host {
+    /// A name, `*.` and the end of one, or `*` for all that no other has.
+    pub(crate) domain: String,
+    /// In order: the first that matches counts. What none matches is answered with 404.
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// What becomes of the requests that match.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Rule {
+    /// What it was made of, for logs: a rule's own name, or the object and the rule's place in it.
+    pub(crate) name: String,
+    pub(crate) matched: Match,
+    pub(crate) action: Action,
+}
+
+/// Which requests.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Match {
+    pub(crate) path: Path,
+    pub(crate) method: Option<String>,
+    /// Names in lower case.
+    pub(crate) headers: Vec<(String, Text)>,
+    pub(crate) query: Vec<(String, Text)>,
+    /// Those of clients in this namespace alone.
+    pub(crate) clients: Option<Arc<str>>,
+}
+
+/// Which paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Path {
+    /// This one.
+    Exact(String),
+    /// This one, without a slash at its end, and those below it. Empty for all.
+    Prefix(String),
+    /// Those that match as a whole.
+    Regex(String),
+}
+
+/// Which texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Text {
+    /// This one.
+    Exact(String),
+    /// Those that match as a whole.
+    Regex(String),
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Action {
+    /// It is answered with this status.
+    Fail(u16),
+    /// It is sent elsewhere.
+    Redirect(Box<Redirect>),
+    /// It goes to a backend.
+    Forward(Box<Forward>),
+}
+
+/// Where a client is sent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Redirect {
+    pub(crate) scheme: Option<String>,
+    pub(crate) host: Option<String>,
+    pub(crate) port: Option<u16>,
+    pub(crate) path: Option<NewPath>,
+    pub(crate) status: u16,
+    pub(crate) response: Headers,
+    pub(crate) cors: Option<Cors>,
+}
+
+/// Another path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NewPath {
+    /// Instead of the whole.
+    Full(String),
+    /// Instead of the prefix that matched, without a slash at its end.
+    Prefix(String),
+}
+
+/// Where a request goes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Forward {
+    pub(crate) targets: Vec<Target>,
+    pub(crate) request: Headers,
+    pub(crate) response: Headers,
+    pub(crate) host: Option<String>,
+    pub(crate) path: Option<NewPath>,
+    pub(crate) mirrors: Vec<Mirror>,
+    /// How long it may take in all; none is for ever.
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) retry: Retry,
+    pub(crate) cors: Option<Cors>,
+}
+
+/// A backend and its share.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Target {
+    /// None where there is no such backend: its share is answered with 500.
+    pub(crate) backend: Option<Backend>,
+    /// More than 0.
+    pub(crate) weight: u32,
+    pub(crate) request: Headers,
+    pub(crate) response: Headers,
+}
+
+/// A port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Backend {
+    /// The Service's resource name.
+    pub(crate) service: Arc<str>,
+    pub(crate) port: u16,
+}
+
+/// What is changed in headers: first what is removed goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Headers {
+    /// Overwritten.
+    pub(crate) set: Vec<(String, String)>,
+    /// Added beside what is there.
+    pub(crate) add: Vec<(String, String)>,
+    pub(crate) remove: Vec<String>,
+}
+
+/// Who gets copies of requests.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Mirror {
+    pub(crate) backend: Backend,
+    /// Of a million.
+    pub(crate) share: u32,
+}
+
+/// When a request is tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Retry {
+    /// How often, beside the first time.
+    pub(crate) attempts: u32,
+    /// Also on answers with these statuses.
+    pub(crate) codes: Vec<u32>,
+    pub(crate) backoff: Option<Duration>,
+    /// How long each try may take.
+    pub(crate) per_try: Option<Duration>,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            attempts: 2,
+            codes: Vec::new(),
+            backoff: None,
+            per_try: None,
+        }
+    }
+}
+
+/// Which pages of other origins may read answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cors {
+    pub(crate) origins: Vec<String>,
+    pub(crate) methods: Vec<String>,
+    pub(crate) headers: Vec<String>,
+    pub(crate) expose: Vec<String>,
+    /// Seconds.
+    pub(crate) max_age: u32,
+    pub(crate) credentials: bool,
+}
+
+/// A route of HTTP or gRPC, as one object has it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Route {
+    /// Those that its rules are for; empty for all.
+    pub(crate) hostnames: Vec<String>,
+    /// In the object's order; a rule with several matches is there several times.
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// A port of a Service that a route is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Parent {
+    pub(crate) group: String,
+    pub(crate) kind: String,
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: String,
+    pub(crate) section: Option<String>,
+    /// All ports if there is none.
+    pub(crate) port: Option<u16>,
+}
+
+/// The shares of a TCP port's connections. Those of a target without a backend are closed.
+pub(crate) type Split = Vec<Target>;
+
+impl Forward {
+    /// All to one backend.
+    pub(crate) fn to(backend: Backend) -> Self {
+        Self {
+            targets: vec![Target::of(backend)],
+            ..Self::default()
+        }
+    }
+}
+
+impl Target {
+    /// The whole of it.
+    pub(crate) fn of(backend: Backend) -> Self {
+        Self {
+            backend: Some(backend),
+            weight: 1,
+            request: Headers::default(),
+            response: Headers::default(),
+        }
+    }
+}
+
+impl Match {
+    /// Every request.
+    pub(crate) fn any() -> Self {
+        Self {
+            path: Path::Prefix(String::new()),
+            method: None,
+            headers: Vec::new(),
+            query: Vec::new(),
+            clients: None,
+        }
+    }
+}

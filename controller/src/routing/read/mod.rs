@@ -1,0 +1,24 @@
+//! Routes of the Gateway API become rules. A rule with something in it that cannot be served answers with 500 and is noted, by its
+//! field; the rest of the object holds. An object that cannot be read as a whole has no rules.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`notes`] | what could not be served, and what references lead to |
+//! | [`http`] | HTTPRoute |
+//! | [`grpc`] | GRPCRoute |
+//! | [`tcp`] | TCPRoute |
+//! | `matches` | which requests |
+//! | `filters` | what is done with them |
+//! | `backends` | where they go |
+//! | `references` | objects that are referred to |
+//! | `values` | names, durations, regular expressions |
+
+mod backends;
+mod filters;
+pub(crate) mod grpc;
+pub(crate) mod http;
+mod matches;
+pub(crate) mod notes;
+mod references;
+pub(crate) mod tcp;
+mod values;
