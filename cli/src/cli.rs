@@ -2,7 +2,7 @@
 
 use crate::{
     check, filter::Filter, foreign::PolicyFlags, install, log_level::LogLevelFlags, policy::PolicyCommand,
-    print::Output, target::Target, uninstall,
+    print::Output, target::Target, uninstall, waypoint::WaypointCommand,
 };
 use clap::{
     ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
@@ -46,6 +46,9 @@ pub(crate) enum Command {
     /// Tries policies before they are applied
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Makes, lists and removes waypoints
+    #[command(subcommand)]
+    Waypoint(WaypointCommand),
     /// Changes what a program logs, while it runs
     LogLevel(LogLevelFlags),
     /// Prints a script that completes this command in a shell
@@ -93,6 +96,7 @@ impl Cli {
                 }
             }
             Command::Uninstall(_) => rules.push((MACHINE, "`uninstall` is about a cluster")),
+            Command::Waypoint(_) => rules.push((MACHINE, "`waypoint` is about a cluster")),
             Command::Check(flags) => {
                 rules.push((
                     MACHINE,
@@ -203,6 +207,10 @@ mod tests {
             "culvert log-level worker debug",
             "culvert log-level agent debug --local --node n",
             "culvert policy test",
+            "culvert waypoint list --local",
+            "culvert waypoint apply --timeout 1m",
+            "culvert waypoint delete",
+            "culvert waypoint apply --class nginx",
         ] {
             let error = read(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}: {error}");
@@ -215,6 +223,9 @@ mod tests {
             "culvert log-level controller debug --local",
             "culvert install --print -o json",
             "culvert check --before --ignore-policies",
+            "culvert waypoint apply edge -n shop --for all --enroll-namespace --wait --timeout 1m",
+            "culvert waypoint list --context a -o json",
+            "culvert waypoint status -n shop",
             "culvert policy test -f x -f - --ztunnel http://127.0.0.1:1 --controller http://127.0.0.1:2",
         ] {
             read(line).unwrap_or_else(|error| panic!("{line}: {error}"));

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `install`, `uninstall` | what changes the cluster |
 //! | `policy` | whom policies would refuse that are not applied yet |
+//! | `waypoint` | waypoints: Gateways of our classes |
 //! | `log_level` | what programs log from now on |
 //! | `check`, `status` | what shows how the cluster stands; `status` also what the nodes' proxies know |
 //! | `installed` | judges an installed mesh: pure functions over the survey |
@@ -44,6 +45,7 @@ mod status;
 mod survey;
 mod target;
 mod uninstall;
+mod waypoint;
 
 use crate::{
     cli::{Cli, Command},
@@ -130,6 +132,7 @@ async fn answer(cli: &Cli) -> Result<Answer> {
         Command::Services(filter) => status::proxies::services(&cluster, filter).await,
         Command::Connections(filter) => status::proxies::connections(&cluster, filter).await,
         Command::Policy(PolicyCommand::Test(flags)) => policy::test(&cluster, flags).await,
+        Command::Waypoint(command) => waypoint::run(&cluster, command).await,
         Command::LogLevel(flags) => log_level::set(&cluster, flags).await,
         Command::Status(policies) => status::run(&cluster, *policies).await,
         // Answered above, without a cluster.

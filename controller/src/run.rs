@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::cluster::Member;
 use crate::cluster::client::ClientError;
 use crate::cluster::lease::Standing;
+use crate::cluster::waypoints;
 use crate::flags::Serve;
 use crate::follow::{Follow, OnChange};
 use crate::model::{Model, Settings};
@@ -288,10 +289,26 @@ impl Backend {
         Ok(Self {
             source: Source::kubernetes(&member.client, registry),
             standing: Some(member.standing.clone()),
-            chores: member.chores(state, setup.authority.bundle(), stop, problem),
+            chores: member.chores(state, setup.authority.bundle(), stop, problem, waypoints_of(flags)),
             bundle_problem,
             setup,
         })
+    }
+}
+
+/// What waypoints are told.
+fn waypoints_of(flags: &Serve) -> waypoints::Settings {
+    let environment = [
+        ("CULVERT_CLUSTER_DOMAIN", &flags.cluster_domain),
+        ("CULVERT_CLUSTER_ID", &flags.cluster_id),
+        ("CULVERT_LOG", &flags.log),
+        ("CULVERT_TRUST_DOMAIN", &flags.trust_domain),
+    ];
+    waypoints::Settings {
+        image: flags.cluster.waypoint_image.clone(),
+        pull_policy: flags.cluster.waypoint_pull_policy.clone(),
+        environment: environment.map(|(name, value)| (name.to_owned(), value.clone())).into(),
+        cluster_domain: flags.cluster_domain.clone(),
     }
 }
 

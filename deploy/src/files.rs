@@ -39,6 +39,9 @@ pub(crate) const CRDS: &[File] = &[
     file!("crds/security.istio.io.yaml"),
 ];
 
+/// What the controller makes of a Gateway.
+pub(crate) const WAYPOINT: File = file!("waypoint/waypoint.yaml");
+
 /// What a component adds, and what it changes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ComponentFiles {

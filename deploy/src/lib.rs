@@ -19,7 +19,8 @@
 //! `files` has the texts, `values` says what may differ from cluster to cluster, `platform` where distributions keep what Culvert
 //! reaches for, `merge` lays a component's patches over the
 //! base, `document` is one object, [`privileges`] lists what each container and account may do, with the reason,
-//! [`Rollout`] says how far an update is.
+//! [`Rollout`] says how far an update is, [`waypoint`] is what the controller makes
+//! of a Gateway.
 
 mod document;
 mod error;
@@ -30,6 +31,7 @@ pub mod privileges;
 mod release;
 mod rollout;
 mod values;
+pub mod waypoint;
 
 pub use document::{Document, Id};
 pub use error::Error;

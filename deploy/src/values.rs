@@ -203,6 +203,16 @@ impl Values {
                 let image = container.get_mut("image").ok_or_else(|| missing("image"))?;
                 let name = image.as_str().ok_or_else(|| missing("image"))?;
                 *image = self.image(name).into();
+                // An image that a program is told of is named as those of containers are.
+                let told = container
+                    .get_mut("env")
+                    .and_then(Value::as_array_mut)
+                    .into_iter()
+                    .flatten();
+                for variable in told.filter(|one| one["name"].as_str().is_some_and(|name| name.ends_with("_IMAGE"))) {
+                    let name = variable["value"].as_str().ok_or_else(|| missing("env value"))?;
+                    variable["value"] = self.image(name).into();
+                }
             }
             if let Some(values) = document.value.pointer_mut(ARCHITECTURE_VALUES) {
                 *values = json!(self.architectures);

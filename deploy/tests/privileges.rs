@@ -258,7 +258,19 @@ fn the_controller_may_follow_every_kind_that_it_serves_say_in_the_status_of_isti
         let is_istios = kind.group.ends_with(".istio.io");
         follow.into_iter().chain(say.into_iter().filter(move |_| is_istios))
     });
-    assert_eq!(granted, needed.collect());
+    // Waypoints are made of these, and looked at first; what is made is followed, to be repaired.
+    let parts = [
+        ("", "serviceaccounts"),
+        ("", "services"),
+        ("apps", "deployments"),
+        ("policy", "poddisruptionbudgets"),
+    ];
+    let waypoints = parts
+        .into_iter()
+        .flat_map(|(group, plural)| ["get", "list", "watch", "patch"].map(|verb| (group, plural.to_owned(), verb)));
+    let gateways = [("gateways", "get"), ("gateways/status", "patch")];
+    let gateways = gateways.map(|(resource, verb)| ("gateway.networking.k8s.io", resource.to_owned(), verb));
+    assert_eq!(granted, needed.chain(waypoints).chain(gateways).collect());
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod cross;
 mod debian;
 mod digest;
 mod elf;
+pub(crate) mod foreign;
 mod layer;
 mod platform;
 mod profile;

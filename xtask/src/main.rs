@@ -5,6 +5,7 @@
 
 mod bench;
 mod cluster;
+mod conformance;
 mod crds;
 mod demo;
 mod ebpf;
@@ -12,6 +13,7 @@ mod envoy;
 mod fuzz;
 mod image;
 mod imports;
+mod installed;
 mod setup;
 mod shell;
 mod test;
@@ -44,6 +46,8 @@ enum Chore {
     Imports,
     /// A real Kubernetes cluster on this machine: up, down, status, shell
     Cluster(cluster::Options),
+    /// Run the Gateway API's own conformance suite against the mesh on a cluster of its own
+    Conformance(conformance::Options),
     /// Fetch the CRDs of Istio and of the Gateway API, which a test compares with what Culvert knows of them
     Crds,
     /// Build the fuzz targets, and let each run for a while
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
         },
         Chore::Imports => imports::check(),
         Chore::Cluster(options) => cluster::run(&options),
+        Chore::Conformance(options) => conformance::run(&options),
         Chore::Crds => crds::ensure(),
         Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Bench(options) => bench::run(&options),

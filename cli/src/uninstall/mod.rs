@@ -1,7 +1,9 @@
 //! `culvert uninstall`: every pod leaves the mesh while everything still runs (`leave`), then what installing made is
-//! removed (`remove`). Traffic goes on directly all the while.
+//! removed (`remove`), and what the controller made (`made`, object by `one`). Traffic goes on directly all the while.
 
 mod leave;
+mod made;
+mod one;
 mod remove;
 
 use crate::{

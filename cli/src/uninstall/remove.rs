@@ -1,23 +1,23 @@
 //! Removes what installing made, and what our programs made since: the workloads first, and the rights that they still need
 //! to end well only when they are gone.
 
+use super::{
+    made::{self, Made},
+    one::delete,
+};
 use crate::{
     cluster::{Cluster, Failure, for_each_limited, list, names},
     install::prune::labelled,
     kinds::{KINDS, api},
     progress::Progress,
 };
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
-use serde::de::DeserializeOwned;
 use serde_json::json;
-use std::{
-    fmt::Debug,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 const PAUSE: Duration = Duration::from_millis(500);
 /// On nodes that wait for their agent.
@@ -31,8 +31,8 @@ pub(super) struct Found {
     pub(super) has_namespace: bool,
     /// In the order of removal, without the namespace.
     objects: Vec<(Kind, String)>,
-    /// Trust bundles, by namespace and name.
-    bundles: Vec<(String, String)>,
+    /// What the controller made all over the cluster.
+    made: Vec<Made>,
 }
 
 impl Found {
@@ -48,26 +48,15 @@ impl Found {
         {
             objects.extend(found?.into_iter().map(|object| (kind, object.name_any())));
         }
-        let managed = ListParams::default().labels(names::MANAGED_BY);
-        let bundles = cluster.all::<ConfigMap>().list_metadata(&managed).await;
-        let bundles = bundles.map_err(|error| Failure::of("listing the trust bundles", error))?;
-        let named = |object: &dyn Fn() -> (Option<String>, String)| {
-            let (namespace, name) = object();
-            Some((namespace?, name))
-        };
-        let bundles = bundles
-            .items
-            .iter()
-            .filter_map(|one| named(&|| (one.namespace(), one.name_any())));
         Ok(Self {
             has_namespace: namespace.is_some(),
             objects,
-            bundles: bundles.collect(),
+            made: made::all(cluster).await?,
         })
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        !self.has_namespace && self.objects.is_empty() && self.bundles.is_empty()
+        !self.has_namespace && self.objects.is_empty() && self.made.is_empty()
     }
 }
 
@@ -93,10 +82,8 @@ pub(super) async fn everything(
 
     let step = progress.step("everything else");
     // After the controller, which would make them again.
-    for (namespace, name) in found.bundles {
-        let bundles: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), &namespace);
-        let outcome = delete(&bundles, "ConfigMap", &name).await?;
-        removed.extend(outcome.map(|text| format!("{text} in {namespace}")));
+    for made in &found.made {
+        removed.extend(made.remove(cluster).await?);
     }
     for (kind, name) in others {
         removed.extend(delete(&api(cluster, kind), kind.2, &name).await?);
@@ -109,18 +96,6 @@ pub(super) async fn everything(
     }
     step.done(format!("{} objects removed", removed.len()));
     Ok(removed)
-}
-
-/// `None` when it was gone already.
-async fn delete<K>(api: &Api<K>, kind: &str, name: &str) -> Result<Option<String>, Failure>
-where
-    K: Clone + Debug + DeserializeOwned,
-{
-    match api.delete(name, &DeleteParams::background()).await {
-        Ok(_) => Ok(Some(format!("{kind} {name}"))),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-        Err(error) => Err(Failure::of(format!("removing {kind} {name}"), error)),
-    }
 }
 
 /// Waits until no pod of ours is left. Nothing is in them any more, or its time is up, so the hour that a proxy is

@@ -66,6 +66,8 @@ pub(super) struct Bundles {
     pub(super) state: watch::Receiver<Arc<State>>,
     pub(super) roots: watch::Receiver<Arc<str>>,
     pub(super) enrolled: Enrolled,
+    /// The namespaces that waypoints are in.
+    pub(super) waypoints_in: watch::Receiver<BTreeSet<String>>,
     pub(super) leader: watch::Receiver<bool>,
     pub(super) stop: watch::Receiver<bool>,
     /// What cannot be written, if something cannot.
@@ -92,6 +94,7 @@ impl Bundles {
                 changed = self.state.changed() => if changed.is_err() { break },
                 changed = self.roots.changed() => if changed.is_err() { break },
                 changed = self.leader.changed() => if changed.is_err() { break },
+                changed = self.waypoints_in.changed() => if changed.is_err() { break },
                 _ = self.stop.wait_for(|stop| *stop) => break,
                 () = tokio::time::sleep_until(again) => {}
             }
@@ -128,7 +131,8 @@ impl Bundles {
             return;
         };
         self.enrolled.update(objects);
-        let wanted = wanted(&self.enrolled, objects, &self.namespace);
+        let waypoints_in = self.waypoints_in.borrow_and_update().clone();
+        let wanted = wanted(&self.enrolled, waypoints_in, objects, &self.namespace);
         let (this, right) = (&*self, &Right { pem: &pem, owner });
         let all = writes(&wanted, present, right);
         retries.retain(&all.iter().map(|write| write.namespace().to_owned()).collect());
@@ -256,9 +260,10 @@ fn take(present: &mut BTreeMap<String, Present>, event: watcher::Event<ConfigMap
     false
 }
 
-/// The namespaces that need the bundle: the system's, those that are enrolled, and those with a pod that is.
-fn wanted(enrolled: &Enrolled, objects: &Objects, system: &str) -> BTreeSet<String> {
-    let mut found: BTreeSet<String> = enrolled.namespaces().map(|(name, _)| name.to_string()).collect();
+/// The namespaces that need the bundle: the system's, those that are enrolled, those with a pod that is, and those with a waypoint.
+fn wanted(enrolled: &Enrolled, waypoints_in: BTreeSet<String>, objects: &Objects, system: &str) -> BTreeSet<String> {
+    let mut found = waypoints_in;
+    found.extend(enrolled.namespaces().map(|(name, _)| name.to_string()));
     found.insert(system.to_owned());
     // Nothing can be made in a namespace that is being deleted, and what is there goes with it.
     found.retain(|name| {

@@ -283,6 +283,7 @@ mod tests {
             })
             .collect();
         versions.sort();
+        versions.dedup();
         assert_eq!(versions, ["gateway.networking.k8s.io/v1", "networking.istio.io/v1"]);
     }
 

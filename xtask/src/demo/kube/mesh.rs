@@ -1,23 +1,19 @@
-//! Culvert in the cluster: its installation, what its agents say of the pods, and the workers of its proxies.
+//! Culvert in the cluster: what its agents say of the pods, and the workers of its proxies.
 
 use super::super::kernel_checks::{self, Privilege};
 use super::shop::Pod;
-use crate::shell;
 use anyhow::{Context, Result};
 use culvert_cluster::Cluster;
 use culvert_lab::wait_for;
 use serde_json::Value;
 use std::{
-    fmt::Write as _,
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
-    process::Command,
     time::Duration,
 };
 
-/// The namespace of all of Culvert.
-pub(super) const SYSTEM: &str = "culvert-system";
+pub(super) use crate::installed::{SYSTEM, command, install, state};
+
 /// The container of a node's proxy.
 pub(super) const PROXY: &str = "ztunnel";
 const PROXY_PROGRAM: &str = "culvert-ztunnel";
@@ -25,18 +21,6 @@ const PROXY_PROGRAM: &str = "culvert-ztunnel";
 const AGENT_PORT: u16 = 15022;
 /// How long the pods may take to join. Debug builds on busy machines are slow.
 const JOIN: Duration = Duration::from_secs(60);
-
-/// Where the `culvert` command is.
-pub(super) fn command() -> PathBuf {
-    shell::target().join("debug/culvert")
-}
-
-/// Installs Culvert, with the images that the nodes have, and waits until it runs.
-pub(super) fn install(cluster: &Cluster) -> Result<()> {
-    let mut culvert = Command::new(command());
-    culvert.args(["install", "--local-images", "--timeout", "3m", "--kubeconfig"]);
-    shell::output(culvert.arg(cluster.kubeconfig())).map(drop)
-}
 
 /// Culvert's pod on each node: name and address.
 pub(super) fn node_pods(cluster: &Cluster) -> Result<Vec<(String, IpAddr)>> {
@@ -107,59 +91,14 @@ pub(super) fn workers(cluster: &Cluster) -> Result<Vec<Privilege>> {
     Ok(workers)
 }
 
-/// What all pods are at, and what Culvert's said last, for whoever has to find out why something failed.
-pub(super) fn state(cluster: &Cluster) -> String {
-    let kubectl = cluster.kubectl_client();
-    let said = |arguments: &[&str]| kubectl.run(arguments).unwrap_or_else(|error| error.to_string());
-    let mut text = format!(
-        "\npods:\n{}",
-        said(&["get", "pods", "--all-namespaces", "--output=wide"])
-    );
-    let events = said(&[
-        "get",
-        "events",
-        "--namespace",
-        SYSTEM,
-        "--sort-by=.metadata.creationTimestamp",
-    ]);
-    let _ = write!(text, "\nlast events in {SYSTEM}:\n{}", last(&events, 10));
-    let names = said(&["get", "pods", "--namespace", SYSTEM, "--output=name"]);
-    for pod in names.lines() {
-        let logs = said(&[
-            "logs",
-            "--namespace",
-            SYSTEM,
-            "--all-containers",
-            "--prefix",
-            "--tail=6",
-            pod,
-        ]);
-        let _ = write!(text, "\nlast lines of {pod}:\n{logs}");
-    }
-    text
-}
-
-fn last(text: &str, count: usize) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    let mut kept = lines[lines.len().saturating_sub(count)..].join("\n");
-    kept.push('\n');
-    kept
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{captured_in, last};
+    use super::captured_in;
 
     #[test]
     fn only_pods_that_are_captured_count_as_captured() {
         let page = r#"{"pods": [{"uid": "a", "state": "captured"}, {"uid": "b", "state": "waiting"}]}"#;
         assert_eq!(captured_in(page), ["a"]);
         assert!(captured_in("not ready yet").is_empty());
-    }
-
-    #[test]
-    fn the_last_lines_of_a_short_text_are_all_of_it() {
-        assert_eq!(last("a\nb\nc", 2), "b\nc\n");
-        assert_eq!(last("a", 2), "a\n");
     }
 }
