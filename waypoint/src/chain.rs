@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use serde_json::{Value, json};
+
 use crate::config::{
     listener::{self, Port},
     refusal::Refusal,
@@ -30,6 +32,25 @@ impl Chains {
     /// How long a client may say nothing before it is taken for one that waits for the server to speak.
     pub fn patience(&self) -> Duration {
         self.chains.patience
+    }
+
+    /// What is served, for people.
+    pub fn dump(&self) -> Value {
+        let port = |(address, port): (&SocketAddr, &Port)| {
+            let chain = json!({
+                "http": port.http.as_ref().map(|chain| json!({
+                    "name": &*chain.name,
+                    "routes": &*chain.routes,
+                    "filters": chain.filters.iter().map(|filter| &*filter.name).collect::<Vec<_>>(),
+                })),
+                "tcp": port.tcp.as_ref().map(|chain| json!({
+                    "name": &*chain.name,
+                    "clusters": chain.clusters.iter().map(|(name, weight)| json!([&**name, weight])).collect::<Vec<_>>(),
+                })),
+            });
+            (address.to_string(), chain)
+        };
+        Value::Object(self.chains.iter().map(port).collect())
     }
 
     /// Names of the route configurations that chains refer to.

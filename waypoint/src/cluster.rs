@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
+use serde_json::{Value, json};
+
 use crate::{
     config::{cluster::ClusterConfig, endpoints::Health, refusal::Refusal},
     endpoint::Endpoint,
@@ -86,6 +88,29 @@ impl Cluster {
             config,
             endpoints,
             load: before.map_or_else(Arc::default, |before| Arc::clone(&before.load)),
+        })
+    }
+
+    /// What it is, for people.
+    pub fn dump(&self) -> Value {
+        let endpoint = |endpoint: &Arc<Endpoint>| {
+            json!({
+                "address": endpoint.config.address.to_string(),
+                "tunnel": endpoint.is_in_tunnel(),
+                "identity": endpoint.config.about.identity,
+                "name": endpoint.config.about.name,
+                "weight": endpoint.config.weight,
+                "health": format!("{:?}", endpoint.config.health),
+                "priority": endpoint.config.priority,
+                "active_requests": endpoint.load.active.load(Ordering::Relaxed),
+            })
+        };
+        json!({
+            "protocol": format!("{:?}", self.config.protocol),
+            "policy": self.config.policy.as_str_name(),
+            "endpoints": self.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
+            "connections": self.load.connections(),
+            "active_requests": self.load.requests(),
         })
     }
 

@@ -19,6 +19,7 @@
 //! | `headers`, `body`, `answer` | what a request and its answer are made of |
 //! | `upstream` | connections to endpoints |
 //! | `telemetry` | metrics and the access log |
+//! | `cli`, `run`, `pages`, `subscriber` | the program: flags, threads, what it shows of itself, what it asks the controller for |
 //!
 //! Each thread has a listener, a runtime and connections of its own; threads share snapshots and counters.
 
@@ -27,13 +28,18 @@
 pub mod answer;
 pub mod body;
 pub mod chain;
+pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod endpoint;
 pub mod headers;
+mod pages;
 pub mod routes;
+pub mod run;
+pub mod run_error;
 pub mod serve;
 pub mod state;
+pub mod subscriber;
 pub mod telemetry;
 pub mod upstream;
 

@@ -1,3 +1,23 @@
-//! `culvert-waypoint`.
+//! `culvert-waypoint`: see the library of this crate.
 
-fn main() {}
+use std::{error::Error as _, process::ExitCode};
+
+use clap::Parser as _;
+use culvert_waypoint::{cli::Cli, run::run};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let logging = match culvert_telemetry::init("culvert-waypoint", cli.log_format, &cli.log) {
+        Ok(logging) => logging,
+        Err(error) => {
+            eprintln!("culvert-waypoint: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let code = run(&cli, logging.clone()).unwrap_or_else(|error| {
+        tracing::error!(%error, cause = error.source().map(tracing::field::display), "cannot go on");
+        ExitCode::FAILURE
+    });
+    logging.flush();
+    code
+}

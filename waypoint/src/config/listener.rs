@@ -70,14 +70,9 @@ impl Chains {
         http.map(|chain| &chain.routes)
     }
 
-    /// How many addresses and ports are served.
-    pub fn len(&self) -> usize {
-        self.ports.len()
-    }
-
-    /// Whether nothing is served.
-    pub fn is_empty(&self) -> bool {
-        self.ports.is_empty()
+    /// All addresses and ports that are served.
+    pub fn iter(&self) -> impl Iterator<Item = (&SocketAddr, &Port)> {
+        self.ports.iter()
     }
 }
 

@@ -26,10 +26,11 @@ use culvert_waypoint::{
     telemetry::Telemetry,
     upstream::Upstream,
 };
+use futures_util::{StreamExt as _, stream};
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
 use hyper::{
-    body::Incoming,
+    body::{Frame, Incoming},
     client::conn::{http1, http2},
     service::service_fn,
 };
@@ -47,6 +48,7 @@ pub(crate) const SERVICE: &str = "198.18.9.1:80";
 pub(crate) struct CertificateAuthority {
     issuer: Issuer<'static, KeyPair>,
     bundle: TrustBundle,
+    root: String,
 }
 
 pub(crate) fn identity(account: &str) -> SpiffeId {
@@ -62,7 +64,23 @@ impl CertificateAuthority {
         Self {
             bundle: TrustBundle::from_pem(root.pem().as_bytes()).unwrap(),
             issuer: Issuer::new(params, key),
+            root: root.pem(),
         }
+    }
+
+    pub(crate) fn root_pem(&self) -> &str {
+        &self.root
+    }
+
+    pub(crate) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
+    }
+
+    /// Chain and key of a server with this DNS name.
+    pub(crate) fn server(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 
     fn credentials(&self, account: &str) -> Arc<Credentials> {
@@ -78,7 +96,7 @@ impl CertificateAuthority {
 }
 
 /// An address of loopback that no other test of this machine has.
-fn fresh_address() -> IpAddr {
+pub(crate) fn fresh_address() -> IpAddr {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let process = std::process::id();
     let (high, low) = ((process >> 8) as u8, process as u8);
@@ -94,7 +112,7 @@ pub(crate) fn text(body: impl Into<String>) -> Answer {
 }
 
 pub(crate) struct Mesh {
-    pub(crate) authority: CertificateAuthority,
+    pub(crate) authority: Arc<CertificateAuthority>,
     pub(crate) store: Mutex<Store>,
     pub(crate) waypoint: SocketAddr,
     pub(crate) drain: watch::Sender<bool>,
@@ -108,7 +126,7 @@ impl Mesh {
     }
 
     pub(crate) fn start_with(limits: Limits) -> Self {
-        let authority = CertificateAuthority::new();
+        let authority = Arc::new(CertificateAuthority::new());
         let store = Store::default();
         let own = authority.credentials("waypoint");
         let credentials = Arc::new(own);
@@ -303,6 +321,17 @@ impl Client {
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    /// A request whose body ends when it is said to.
+    pub(crate) fn streaming(&self, path: &str, ends: tokio::sync::oneshot::Receiver<()>) -> Request<RequestBody> {
+        let begin = stream::once(async { Ok(Frame::data(Bytes::from_static(b"begin"))) });
+        let end = stream::once(async move {
+            let _ = ends.await;
+            Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"end")))
+        });
+        let body = StreamBody::new(begin.chain(end));
+        self.request("POST", path, "").map(|_| BoxBody::new(body))
     }
 
     pub(crate) fn request(&self, method: &str, path: &str, body: &str) -> Request<RequestBody> {
