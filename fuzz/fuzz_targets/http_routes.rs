@@ -16,9 +16,14 @@ fuzz_target!(|input: (&[u8], &str, u64)| {
     if let Ok(regex) = re2::Regex::new(text) {
         // What matches as a whole begins with what the index takes for granted.
         let matches = regex.is_full_match(bytes);
-        assert!(!matches || bytes.starts_with(re2::literal_prefix(text).as_bytes()), "{text:?}");
+        assert!(
+            !matches || bytes.starts_with(re2::literal_prefix(text).as_bytes()),
+            "{text:?}"
+        );
     }
-    let Ok(request) = Request::get(text).header("host", "a.b").body(()) else { return };
+    let Ok(request) = Request::get(text).header("host", "a.b").body(()) else {
+        return;
+    };
     let (request, ()) = request.into_parts();
     let peer = Peer {
         principal: Some("spiffe://cluster.local/ns/shop/sa/web"),
@@ -33,9 +38,15 @@ fuzz_target!(|input: (&[u8], &str, u64)| {
             tokens: None,
         });
     }
-    let Ok(message) = RouteConfiguration::decode(bytes) else { return };
-    let Ok(table) = RouteTable::compile(&message) else { return };
-    let Found::Route(route) = table.find(&request, &peer) else { return };
+    let Ok(message) = RouteConfiguration::decode(bytes) else {
+        return;
+    };
+    let Ok(table) = RouteTable::compile(&message) else {
+        return;
+    };
+    let Found::Route(route) = table.find(&request, &peer) else {
+        return;
+    };
     match route.action() {
         Action::Forward(forward) => {
             let _ = forward.hash(&request, &peer);
