@@ -1,4 +1,4 @@
-//! Policies that Culvert does not serve, and labels that ask for a waypoint: what they bind is denied. Whoever wrote them must
+//! Policies that Culvert does not serve, and labels that ask for a waypoint: what they bind is denied, or reached through that alone. Whoever wrote them must
 //! not learn of that from an incident.
 
 use crate::{
@@ -95,7 +95,7 @@ impl ForeignPolicies {
             .iter()
             .filter_map(|policy| self.judged_policy(policy, &mesh, level, when))
             .collect();
-        lines.extend(self.waypoints(namespaces, pods, &mesh, level));
+        lines.extend(self.waypoints(namespaces, pods, &mesh));
         if !self.hidden.is_empty() {
             let found = format!("may not be listed: {}", self.hidden.join(", "));
             let remedy = "ask for the right to list them: those that are there are not enforced";
@@ -142,7 +142,7 @@ impl ForeignPolicies {
         })
     }
 
-    fn waypoints(&self, namespaces: &[Namespace], pods: &[Pod], mesh: &Enrolled<'_>, level: Level) -> Vec<Line> {
+    fn waypoints(&self, namespaces: &[Namespace], pods: &[Pod], mesh: &Enrolled<'_>) -> Vec<Line> {
         let named = |labels: &BTreeMap<String, String>| {
             let name = USE_WAYPOINT.iter().find_map(|label| labels.get(*label));
             name.filter(|name| *name != "none").cloned()
@@ -163,16 +163,12 @@ impl ForeignPolicies {
             let title = format!("pod {}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
             Some((title, named(pod.labels())?))
         });
-        let line = |(title, waypoint): (String, String)| Line {
-            level,
-            ..Line::fail(
-                "cluster",
-                "policies",
-                format!(
-                    "{title} asks for the waypoint {waypoint}: there are none yet, and nobody reaches through the mesh what it is for"
-                ),
-                REMEDY,
-            )
+        let line = |(title, waypoint): (String, String)| {
+            let found =
+                format!("{title} asks for the waypoint {waypoint}: what it is for is reached through that alone");
+            let remedy = "see to it that a Gateway of this name is there, of class culvert-waypoint: while none of its pods runs, nobody \
+                          reaches what asks for it";
+            Line::warn("cluster", "policies", found, remedy)
         };
         of_namespaces.chain(of_services).chain(of_pods).map(line).collect()
     }
@@ -302,12 +298,12 @@ mod tests {
     }
 
     #[test]
-    fn a_waypoint_that_is_asked_for_is_missed() {
+    fn a_waypoint_that_is_asked_for_is_mentioned() {
         let (mut namespaces, pods) = shop();
         let labels = namespaces[0].metadata.labels.as_mut().unwrap();
         labels.insert("istio.io/use-waypoint".to_owned(), "gate".to_owned());
         let lines = ForeignPolicies::default().judged(&namespaces, &pods, PolicyFlags::default(), When::Installed);
-        assert_eq!(lines[0].level, Level::Fail);
+        assert_eq!(lines[0].level, Level::Warn);
         assert!(
             lines[0].found.contains("namespace shop") && lines[0].found.contains("gate"),
             "{}",

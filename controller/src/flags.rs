@@ -41,6 +41,20 @@ pub enum Command {
         #[arg(long, env = "CULVERT_STATE_DIR", default_value = STATE_DIR, value_name = "DIR")]
         state_dir: PathBuf,
     },
+    /// Makes the token with which a pod calls for itself, as a waypoint does, and prints its file's path.
+    ///
+    /// The same token again if there is one for this account. Remove the file to revoke it.
+    WorkloadToken {
+        /// The pod.
+        #[arg(value_name = "NAMESPACE/POD")]
+        pod: String,
+        /// The service account of that namespace whose identity it gets.
+        #[arg(long, value_name = "NAME")]
+        service_account: String,
+        /// Where the controller keeps its root key and the tokens.
+        #[arg(long, env = "CULVERT_STATE_DIR", default_value = STATE_DIR, value_name = "DIR")]
+        state_dir: PathBuf,
+    },
 }
 
 /// How to serve.
@@ -152,6 +166,17 @@ mod tests {
         Cli::command().debug_assert();
         let token = Cli::try_parse_from(["c", "node-token", "n", "--state-dir", "/s"]).unwrap();
         assert!(matches!(token.command, Some(Command::NodeToken { node, .. }) if node == "n"));
+        let workload = [
+            "c",
+            "workload-token",
+            "shop/wp-1",
+            "--service-account",
+            "wp",
+            "--state-dir",
+            "/s",
+        ];
+        let workload = Cli::try_parse_from(workload).unwrap();
+        assert!(matches!(workload.command, Some(Command::WorkloadToken { pod, .. }) if pod == "shop/wp-1"));
         let serve = Cli::try_parse_from(["c", "--config-dir", "/c", "--state-dir", "/s"]).unwrap();
         assert_eq!(serve.serve.authority.leaf_ttl, Duration::from_secs(86400));
         assert!(Cli::try_parse_from(["c", "node-token"]).is_err());

@@ -11,7 +11,12 @@ use culvert_controller::{clock::Clock, run};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
-        Some(Command::NodeToken { node, state_dir }) => token(&state_dir, &node),
+        Some(Command::NodeToken { node, state_dir }) => print(run::node_token(&state_dir, &node)),
+        Some(Command::WorkloadToken {
+            pod,
+            service_account,
+            state_dir,
+        }) => print(run::workload_token(&state_dir, &pod, &service_account)),
         None => serve(cli.serve),
     };
     match outcome {
@@ -23,8 +28,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn token(state_dir: &std::path::Path, node: &str) -> anyhow::Result<()> {
-    println!("{}", run::node_token(state_dir, node)?.display());
+fn print(token: Result<std::path::PathBuf, run::RunError>) -> anyhow::Result<()> {
+    println!("{}", token?.display());
     Ok(())
 }
 

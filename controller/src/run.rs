@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use crate::authority::{CertificateService, Setup, SigningMetrics, Strangers, Tokens};
+use crate::authority::{CertificateService, Setup, SigningMetrics, Strangers, TokenOwner, Tokens};
 use crate::clock::Clock;
 use crate::cluster::Member;
 use crate::cluster::client::ClientError;
@@ -23,7 +23,7 @@ use crate::follow::{Follow, OnChange};
 use crate::model::{Model, Settings};
 use crate::monitor::{self, ModelMetrics, Sources};
 use crate::policy_test;
-use crate::serve::{self, Callers, Discovery, DiscoveryMetrics, Placed, ServeError, Shared, Streams};
+use crate::serve::{self, Callers, Discovery, DiscoveryMetrics, Placed, SecretSource, ServeError, Shared, Streams};
 use crate::source::{About, Source};
 use crate::state::State;
 
@@ -64,11 +64,21 @@ enum Cause {
 /// # Errors
 /// When the name is no node's, or the file cannot be written.
 pub fn node_token(state_dir: &Path, node: &str) -> Result<std::path::PathBuf, RunError> {
-    Ok(tokens(state_dir).issue(node).map_err(Cause::from)?)
+    Ok(Tokens::below(state_dir).issue(node).map_err(Cause::from)?)
 }
 
-fn tokens(state_dir: &Path) -> Tokens {
-    Tokens::new(state_dir.join("tokens"))
+/// Makes the token of a pod that calls for itself, `NAMESPACE/POD`, as a service account of its namespace, and returns its file.
+///
+/// # Errors
+/// When a name is none, or the file cannot be written.
+pub fn workload_token(state_dir: &Path, pod: &str, account: &str) -> Result<std::path::PathBuf, RunError> {
+    let (namespace, pod) = pod.split_once('/').unwrap_or(("", pod));
+    let owner = TokenOwner {
+        namespace: namespace.to_owned(),
+        pod: pod.to_owned(),
+        account: account.to_owned(),
+    };
+    Ok(Tokens::below(state_dir).issue_workload(&owner).map_err(Cause::from)?)
 }
 
 /// Serves until SIGTERM or SIGINT, by the time that `clock` tells; a second signal ends it at once. The page `/logging` acts on
@@ -148,6 +158,10 @@ async fn run_until_signal(
         stop: stop.clone(),
         longest: flags.stream_age,
         clock: clock.clone(),
+        secrets: SecretSource {
+            authority: Arc::clone(&setup.authority),
+            trust_domain: flags.trust_domain.clone(),
+        },
         large: Arc::new(Semaphore::new(LARGE_STREAMS)),
     };
     let discovery = Discovery::new(shared, Arc::clone(&setup.authenticator));

@@ -235,7 +235,8 @@ impl Snapshot {
     }
 
     /// By what a client may have asked for the resource `name`, if it is there: its own name and aliases, and for a
-    /// workload the names and aliases of its services.
+    /// workload the names and aliases of its services; for what is one waypoint's that waypoint's scope, which no resource of it is
+    /// called.
     pub fn keys(&self, type_url: &str, name: &str) -> BTreeSet<Arc<str>> {
         let resources = self.of_type(type_url);
         let Some((name, held)) = resources.and_then(|resources| resources.get_key_value(name)) else {
@@ -244,7 +245,7 @@ impl Snapshot {
         let services = held.services.iter().filter_map(|service| resources?.get(service));
         let aliases = services.chain([held]).flat_map(|held| held.entry.aliases.iter());
         let names = held.services.iter().chain([name]).cloned();
-        aliases.cloned().chain(names).collect()
+        aliases.cloned().chain(names).chain(held.scope.clone()).collect()
     }
 
     /// Whether `name` is a resource's name or alias.

@@ -3,7 +3,7 @@
 //! Each test makes a lab of its own (see `culvert-lab`), runs the real programs in it, and drives them with `probe`
 //! (`bin/probe/`), an application that knows the many ways to connect and checks every byte. Where a test plays a node that
 //! misbehaves, [`authority`] makes its certificates and [`tunnel`] is its end of the tunnel, [`raw_peer`] the same frame by frame. [`programs`] runs what others have
-//! written: databases, brokers, mail servers; [`envoy`] makes Envoy one end of the tunnel.
+//! written: databases, brokers, mail servers; [`envoy`] makes Envoy one end of the tunnel, [`waypoint`] runs waypoints, and [`played`] is one that a test plays.
 //!
 //! These are tests' means, so they panic with a message where a test would fail anyway.
 #![allow(
@@ -16,15 +16,18 @@ pub mod authority;
 pub mod dns;
 pub mod echo;
 pub mod envoy;
+pub mod http;
 mod kernel;
 pub mod memory;
 mod patience;
 pub mod plain_front;
+pub mod played;
 pub mod probe;
 pub mod programs;
 pub mod raw_peer;
 pub mod town;
 pub mod tunnel;
+pub mod waypoint;
 
 pub use kernel::guard_hooks;
 pub use patience::PATIENCE;

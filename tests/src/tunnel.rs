@@ -40,7 +40,7 @@ pub fn connect(from: &Pod, to: SocketAddr, leaf: Option<Leaf>, authority: &str) 
             .await
             .unwrap_or_else(|_| panic!("neither answered nor refused: CONNECT {authority} to {to}"))
     };
-    match runtime().block_on(attempt) {
+    match runtime(0).block_on(attempt) {
         Ok(status) => Answer::Status(status),
         Err(error) => Answer::Refused(error),
     }
@@ -124,19 +124,9 @@ impl Impostor {
     /// Serves on this listener, which the test made where it wants it.
     pub fn serve(listener: TcpListener, leaf: Leaf) -> Self {
         let (requests, connections) = (Arc::default(), Arc::default());
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_client_cert_verifier(Arc::new(Anyone))
-            .with_single_cert(leaf.chain, leaf.key)
-            .unwrap();
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        let config = server_config(leaf);
         listener.set_nonblocking(true).unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = runtime(1);
         runtime.spawn(accept(
             listener,
             TlsAcceptor::from(Arc::new(config)),
@@ -187,11 +177,25 @@ async fn accept(
     }
 }
 
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
+/// What a tunnel's server shows, and that it lets everybody in.
+pub(crate) fn server_config(leaf: Leaf) -> ServerConfig {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
+        .with_client_cert_verifier(Arc::new(Anyone))
+        .with_single_cert(leaf.chain, leaf.key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config
+}
+
+/// With so many threads beside the test's own.
+pub(crate) fn runtime(threads: usize) -> tokio::runtime::Runtime {
+    let mut builder = match threads {
+        0 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.worker_threads(threads.max(1)).enable_all().build().unwrap()
 }
 
 fn provider() -> Arc<CryptoProvider> {

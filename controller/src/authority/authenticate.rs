@@ -22,7 +22,7 @@ pub(crate) trait Authenticator: Send + Sync + 'static {
 pub(crate) enum Unauthenticated {
     #[error("there is no bearer token")]
     Missing,
-    #[error("this is no valid node token: no file here has it")]
+    #[error("this is no valid token of a node or workload: no file here has it")]
     Unknown,
     #[error("the token is not accepted: {0}")]
     Refused(String),

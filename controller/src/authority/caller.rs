@@ -35,6 +35,18 @@ impl Caller {
         }
     }
 
+    /// The pod that calls, `NAMESPACE/POD`, where it is known.
+    pub(crate) fn pod_name(&self) -> Option<String> {
+        match self {
+            Self::Workload {
+                namespace,
+                pod: Some(pod),
+                ..
+            } => Some(format!("{namespace}/{pod}")),
+            Self::Workload { pod: None, .. } | Self::Node { .. } => None,
+        }
+    }
+
     /// The identity that a workload has itself; a node's programs have none.
     pub(crate) fn own_identity(&self, trust_domain: &str) -> Option<SpiffeId> {
         match self {

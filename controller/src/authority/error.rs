@@ -36,6 +36,8 @@ pub(crate) enum AuthorityError {
     Crypto(#[from] rcgen::Error),
     #[error("`{0}` is no node name")]
     NodeName(String),
+    #[error("`{0}` is no namespace, pod and service account")]
+    WorkloadName(String),
 }
 
 /// Why a signing certificate is of no use.

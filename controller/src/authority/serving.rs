@@ -12,7 +12,7 @@ use rustls::{
 };
 use time::OffsetDateTime;
 
-use super::{Authority, AuthorityError, ServerCertificate};
+use super::{Authority, AuthorityError, KeyedCertificate};
 
 /// How soon a failure is tried again, and how often the clock is looked at, which may jump while a timer does not.
 const RETRY: Duration = Duration::from_secs(10);
@@ -89,7 +89,7 @@ impl Serving {
     }
 }
 
-fn certified(made: &ServerCertificate) -> Result<CertifiedKey, AuthorityError> {
+fn certified(made: &KeyedCertificate) -> Result<CertifiedKey, AuthorityError> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(made.chain.as_bytes())
         .filter_map(Result::ok)
         .collect();

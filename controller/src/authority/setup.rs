@@ -102,7 +102,7 @@ impl Setup {
             revocations: revocations(flags)?,
             told: watch::Sender::new("".into()),
             authority,
-            authenticator: Arc::new(Tokens::new(state_dir.join("tokens"))),
+            authenticator: Arc::new(Tokens::below(state_dir)),
             serving: Arc::default(),
             problem: watch::channel(None).1,
             follow: Box::pin(async move {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use culvert_identity::SpiffeId;
 use parking_lot::Mutex;
-use rcgen::{CertificateSigningRequestParams, KeyPair};
+use rcgen::{CertificateParams, CertificateSigningRequestParams, KeyPair};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
@@ -45,8 +45,9 @@ pub(crate) enum SignError {
     Authority(#[from] AuthorityError),
 }
 
-/// A key and a chain for the controller's own TLS port, PEM.
-pub(crate) struct ServerCertificate {
+/// A key that was made here, and the chain of its certificate, PEM: for the controller's own TLS port, or for a workload that makes none
+/// itself.
+pub(crate) struct KeyedCertificate {
     pub(crate) chain: String,
     pub(crate) key: KeyPair,
     pub(crate) not_after: OffsetDateTime,
@@ -188,14 +189,29 @@ impl Authority {
     ///
     /// # Errors
     /// When a name is none, or nobody can sign now.
-    pub(crate) fn server_certificate(&self, names: &[String]) -> Result<ServerCertificate, AuthorityError> {
+    pub(crate) fn server_certificate(&self, names: &[String]) -> Result<KeyedCertificate, AuthorityError> {
+        self.keyed(|now, end| leaf::server(names, now, self.longest, end))
+    }
+
+    /// Makes a key and a certificate for a workload that cannot ask with a key of its own.
+    ///
+    /// # Errors
+    /// When nobody can sign now.
+    pub(crate) fn workload_certificate(&self, identity: &SpiffeId) -> Result<KeyedCertificate, AuthorityError> {
+        self.keyed(|now, end| leaf::workload(identity, now, self.longest, end))
+    }
+
+    fn keyed(
+        &self,
+        params: impl FnOnce(OffsetDateTime, OffsetDateTime) -> Result<CertificateParams, rcgen::Error>,
+    ) -> Result<KeyedCertificate, AuthorityError> {
         let signer = self.signing()?;
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
         let now = self.clock.utc();
         signer.check_clock(now)?;
-        let params = leaf::server(names, now, self.longest, signer.not_after())?;
+        let params = params(now, signer.not_after())?;
         let leaf = params.signed_by(&key, &signer.issuer)?;
-        Ok(ServerCertificate {
+        Ok(KeyedCertificate {
             chain: leaf.pem() + &signer.chain().concat(),
             key,
             not_after: params.not_after,

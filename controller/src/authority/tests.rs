@@ -47,7 +47,7 @@ fn setup() -> Setup {
     let folder = tempfile::tempdir().unwrap();
     let authority = Arc::new(Authority::new(DAY, Duration::ZERO, Clock::system()));
     authority.take(Arc::new(open(&folder.path().join("ca")).unwrap()));
-    let tokens = Arc::new(Tokens::new(folder.path().join("tokens")));
+    let tokens = Arc::new(Tokens::below(folder.path()));
     let metrics = SigningMetrics::register(&mut Registry::default());
     let service = CertificateService::new(Arc::clone(&authority), Arc::clone(&tokens) as _, CartOnA, metrics);
     Setup {
@@ -291,4 +291,77 @@ fn a_removed_token_file_revokes_the_token() {
     assert_eq!(setup.tokens.find(&token), None);
     assert!(setup.tokens.issue("../escape").is_err());
     assert!(setup.tokens.issue("").is_err());
+}
+
+#[tokio::test]
+async fn a_workloads_token_is_its_pods_and_its_accounts_and_of_use_for_its_own_identity_alone() {
+    let setup = setup();
+    let owner = TokenOwner {
+        namespace: "shop".to_owned(),
+        pod: "wp-1".to_owned(),
+        account: "wp".to_owned(),
+    };
+    let file = setup.tokens.issue_workload(&owner).unwrap();
+    assert_eq!(setup.tokens.issue_workload(&owner).unwrap(), file, "the same again");
+    let token = std::fs::read_to_string(&file).unwrap();
+    let who = async |token: &str| {
+        let found = setup.tokens.authenticate(token, Source::default()).await;
+        found.map(|found| found.caller)
+    };
+    let caller = who(&token).await.unwrap();
+    let expected = Caller::Workload {
+        namespace: "shop".to_owned(),
+        account: "wp".to_owned(),
+        pod: Some("wp-1".to_owned()),
+        node: None,
+    };
+    assert_eq!(caller, expected);
+    assert_eq!(caller.pod_name().as_deref(), Some("shop/wp-1"));
+
+    // It is signed what it is, and nothing else; nodes' tokens are as they were.
+    let own = "spiffe://cluster.local/ns/shop/sa/wp";
+    let identity = SpiffeId::parse(own).unwrap();
+    let csr = CertificateRequest::new(&identity).unwrap();
+    assert!(
+        setup
+            .service
+            .create_certificate(request(csr.csr_pem(), own, Some(&token)))
+            .await
+            .is_ok()
+    );
+    let other = setup
+        .service
+        .create_certificate(request(csr.csr_pem(), CART, Some(&token)))
+        .await;
+    assert_eq!(other.unwrap_err().code(), Code::PermissionDenied);
+    let node = std::fs::read_to_string(setup.tokens.issue("a").unwrap()).unwrap();
+    assert_eq!(who(&node).await, Ok(Caller::Node { name: "a".to_owned() }));
+
+    // What somebody makes of it is nobody's; nor is the token of a file that is gone.
+    for forged in [
+        token.replace("/wp.", "/root."),
+        token.replace("wp-1", "wp-2"),
+        token.replace("shop", "../tokens"),
+        token[..token.len() - 1].to_owned(),
+        "workload/shop/wp-1.00".to_owned(),
+        format!("{token}0"),
+    ] {
+        assert_eq!(who(&forged).await, Err(Unauthenticated::Unknown), "{forged}");
+    }
+    std::fs::remove_file(file).unwrap();
+    assert_eq!(who(&token).await, Err(Unauthenticated::Unknown));
+    for wrong in [
+        ("", "a", "a"),
+        ("shop", "../a", "a"),
+        ("shop", "a", "A"),
+        ("sh_op", "a", "a"),
+    ] {
+        let (namespace, pod, account) = wrong;
+        let owner = TokenOwner {
+            namespace: namespace.to_owned(),
+            pod: pod.to_owned(),
+            account: account.to_owned(),
+        };
+        assert!(setup.tokens.issue_workload(&owner).is_err(), "{wrong:?}");
+    }
 }

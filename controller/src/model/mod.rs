@@ -15,6 +15,7 @@
 //! | [`Reader`] | the objects, as a unit reads them |
 //! | `index` | objects by key, and units by the keys that they read |
 //! | [`pod`] | a pod becomes a Workload |
+//! | `bypass` | nobody goes around a waypoint |
 //! | `health` | how it is |
 //! | [`names`] | what telemetry calls it |
 //! | `agents` | which nodes have an agent |
@@ -39,7 +40,7 @@
 //! | `wire` | how objects are called on the wire |
 //! | [`Settings`] | what holds for the whole mesh |
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -56,6 +57,7 @@ use crate::snapshot::{Resource, Snapshot};
 
 mod agents;
 mod allocation;
+mod bypass;
 mod health;
 mod index;
 mod mesh;
@@ -90,6 +92,7 @@ pub(crate) use origin::{Origin, origin};
 pub use preview::Preview;
 pub use reader::Reader;
 use routed::behind::{Behind, is_service};
+pub use routed::status::{Condition, ParentStatus, RouteStatus};
 pub use settings::Settings;
 use unit::{Derived, Product, Unit};
 
@@ -113,6 +116,8 @@ pub struct Model {
     objects: Objects,
     index: Index,
     units: Units,
+    /// How many units make a resource that several may make.
+    makers: HashMap<Arc<str>, usize>,
     findings: Findings,
     snapshot: Snapshot,
     behind: Behind,
@@ -143,6 +148,7 @@ impl Model {
             objects: Objects::default(),
             index: Index::default(),
             units: Units::default(),
+            makers: HashMap::new(),
             findings: Findings::default(),
             snapshot: Snapshot::default(),
             behind: Behind::default(),
@@ -172,6 +178,11 @@ impl Model {
     /// What is wrong with objects, beside the findings of their source.
     pub fn findings(&self) -> &Findings {
         &self.findings
+    }
+
+    /// What a route object (HTTPRoute, GRPCRoute, TCPRoute) comes to, as conditions say it; none where there is no such object.
+    pub fn route_status(&self, kind: Kind, name: &ObjectName) -> Option<RouteStatus> {
+        routed::status::status(&self.reader(), kind, name)
     }
 
     /// When to call [`Self::update`] again although nothing changed.
@@ -231,7 +242,9 @@ impl Model {
         }
         // Only now: one unit may have given up what another has made.
         for ((type_url, name), _) in touched.iter().filter(|(_, is_made)| !**is_made) {
-            self.snapshot.remove(type_url, name);
+            if !self.makers.contains_key(name) {
+                self.snapshot.remove(type_url, name);
+            }
         }
         touched
     }
@@ -314,6 +327,9 @@ impl Model {
         let keys = reader.into_keys();
         let before = self.units.take(unit);
         for resource in before.resources {
+            if bypass::is_shared(&resource.1) {
+                self.given_up(&resource.1);
+            }
             touched.entry(resource).or_insert(false);
         }
         for finding in &before.findings {
@@ -324,6 +340,10 @@ impl Model {
             resources: made.resources.iter().map(named).collect(),
             findings: made.findings.into_iter().map(Arc::new).collect(),
         };
+        let shared = product.resources.iter().filter(|(_, name)| bypass::is_shared(name));
+        for (_, name) in shared {
+            *self.makers.entry(Arc::clone(name)).or_insert(0) += 1;
+        }
         touched.extend(product.resources.iter().map(|resource| (resource.clone(), true)));
         for resource in made.resources {
             self.snapshot.set(resource);
@@ -337,6 +357,16 @@ impl Model {
         }
         self.units.set(unit, keys, product);
     }
+
+    /// One of those who made a resource that several may make does so no longer.
+    fn given_up(&mut self, name: &Arc<str>) {
+        if let Some(makers) = self.makers.get_mut(name) {
+            *makers -= 1;
+            if *makers == 0 {
+                self.makers.remove(name);
+            }
+        }
+    }
 }
 
 /// Resources that units had before an update or have after it, by type and name, and whether they have them after it.
@@ -349,12 +379,19 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
             let Some(pod) = reader.own::<Pod>(name) else {
                 return Derived::default();
             };
+            let proxy = pod::proxy(pod);
             match pod::workload(reader, agents, name, pod) {
-                Some((workload, finding)) => Derived {
-                    resources: vec![resource::of_workload(&name.namespace, workload)],
-                    findings: finding.into_iter().collect(),
+                Some(made) => Derived {
+                    resources: std::iter::once(resource::of_workload(&name.namespace, made.workload))
+                        .chain(made.policies.iter().map(Resource::authorization))
+                        .chain(proxy)
+                        .collect(),
+                    findings: made.finding.into_iter().collect(),
                 },
-                None => Derived::default(),
+                None => Derived {
+                    resources: proxy.into_iter().collect(),
+                    ..Derived::default()
+                },
             }
         }
         Unit::Slice(name) => {
@@ -423,7 +460,7 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
             }
         }
         Unit::Waypoint(name) => routed::waypoint::derive(reader, name),
-        Unit::Route(kind, name) => routed::route::derive(reader, *kind, name),
+        Unit::Route(kind, name) => routed::findings::derive(reader, *kind, name),
         Unit::Routes(service) => routed::routes::derive(reader, service),
         Unit::Clusters(service) => routed::backend::clusters(reader, service),
         Unit::Endpoints(service) => routed::backend::endpoints(reader, service),

@@ -2,7 +2,7 @@
 
 use culvert_objects::{Kind, ObjectName};
 
-use super::{policy, restriction};
+use super::{bypass, policy, restriction};
 
 /// What a policy was made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(crate) enum Origin {
     NotEnforced(Kind, ObjectName),
     /// Some PeerAuthentication of mode STRICT.
     Strict,
+    /// A Service that is reached through this waypoint alone.
+    Waypoint(ObjectName),
 }
 
 /// What a policy was made of, by its resource's name, `namespace/name`. None for a name that no policy has.
@@ -20,6 +22,9 @@ pub(crate) fn origin(policy: &str) -> Option<Origin> {
     let (namespace, name) = policy.split_once('/')?;
     if name == policy::STRICT {
         return Some(Origin::Strict);
+    }
+    if let Some(waypoint) = bypass::waypoint_of(name) {
+        return Some(Origin::Waypoint(waypoint));
     }
     if let Some(peer) = name.strip_prefix(policy::CONVERTED) {
         return Some(Origin::Object(
@@ -62,6 +67,8 @@ mod tests {
             origin("shop/culvert_not_enforced_RequestAuthentication_tokens"),
             Some(tokens)
         );
+        let waypoint = Origin::Waypoint(ObjectName::new("infra", "wp.of-all"));
+        assert_eq!(origin("shop/culvert_waypoint_infra_wp.of-all_8080"), Some(waypoint));
         assert_eq!(origin("nothing"), None);
     }
 }

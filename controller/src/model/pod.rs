@@ -1,27 +1,33 @@
 //! A pod becomes a Workload, in the mesh or not: its node's proxy, and those that talk to it, need to know both.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use culvert_objects::{
     Enrolment, FALLBACK_ANNOTATION, Fallback, Finding, Key, Kind, Namespace, Node, ObjectName, Pod, enrolment,
     service_account,
 };
+use culvert_proto::security::Authorization;
 use culvert_proto::workload::{Locality, NetworkMode, PortList, TunnelProtocol, Workload, WorkloadType};
-use culvert_proto::{DIRECT, FALLBACK, extension_of_text};
+use culvert_proto::{DIRECT, FALLBACK, WAYPOINT_PORTS, extension_of_text};
 
 use super::agents::Agents;
 use super::health::Health;
 use super::reader::Reader;
-use super::{names, policy, restriction, service, service_entry, slice, tunnel, waypoint, wire};
+use super::{bypass, names, policy, restriction, service, service_entry, slice, tunnel, waypoint, wire};
+use crate::snapshot::{PROXY_TYPE, Resource};
 
-/// The Workload of `pod`, unless it has no address yet or has ended; and why it is not in the mesh although its label says
-/// so.
-pub(super) fn workload(
-    reader: &Reader<'_>,
-    agents: &Agents,
-    name: &ObjectName,
-    pod: &Pod,
-) -> Option<(Workload, Option<Finding>)> {
+/// What a pod becomes.
+pub(super) struct Made {
+    pub(super) workload: Workload,
+    /// The policies by which none but waypoints reach it.
+    pub(super) policies: Vec<Authorization>,
+    /// Why it is not in the mesh although its label says so.
+    pub(super) finding: Option<Finding>,
+}
+
+/// What `pod` becomes, unless it has no address yet or has ended.
+pub(super) fn workload(reader: &Reader<'_>, agents: &Agents, name: &ObjectName, pod: &Pod) -> Option<Made> {
     if pod.addresses.is_empty() || pod.has_ended {
         return None;
     }
@@ -45,6 +51,13 @@ pub(super) fn workload(
         &pod.labels,
         &services,
     ));
+    let bypass = bypass::policies(reader, &name.namespace, &pod.labels, &services);
+    policies.extend(bypass::names(&bypass));
+    let own_waypoint = waypoint::of_workload(reader, name, &pod.labels);
+    let headless = match (&own_waypoint, waypoint::is_ones_own(&pod.labels)) {
+        (None, false) => waypoint::of_headless(reader, &services),
+        _ => None,
+    };
     let mut workload = Workload {
         uid: wire::pod_uid(settings, name),
         name: name.name.to_string(),
@@ -66,7 +79,7 @@ pub(super) fn workload(
         native_tunnel: is_tunnelled && tunnel::is_native(&pod.labels),
         services: services.into_iter().collect(),
         authorization_policies: policies,
-        waypoint: waypoint::of_workload(reader, name, &pod.labels),
+        waypoint: own_waypoint,
         cluster_id: settings.cluster_id.clone(),
         locality: reader
             .get::<Node>(&ObjectName::cluster(node))
@@ -83,7 +96,31 @@ pub(super) fn workload(
     if is_tunnelled && falls_back(reader, name, pod) {
         workload.extensions.push(extension_of_text(FALLBACK, DIRECT));
     }
-    Some((workload, finding))
+    if let Some((waypoint, ports)) = headless {
+        workload.waypoint = Some(waypoint);
+        let ports: Vec<String> = ports.iter().map(u32::to_string).collect();
+        workload
+            .extensions
+            .push(extension_of_text(WAYPOINT_PORTS, &ports.join(",")));
+    }
+    Some(Made {
+        workload,
+        policies: bypass,
+        finding,
+    })
+}
+
+/// What says which waypoint the pod is of, if it is of one: by this its programs are told what is for that waypoint.
+pub(super) fn proxy(pod: &Pod) -> Option<Resource> {
+    let gateway = pod.gateway().filter(|_| !pod.has_ended)?;
+    let scope: Arc<str> = gateway.to_string().into();
+    Some(Resource::scoped(
+        PROXY_TYPE,
+        &scope,
+        &pod.name.to_string(),
+        Vec::new(),
+        &[],
+    ))
 }
 
 /// The hosts of ServiceEntries that it is an endpoint of: they select it, or list one of its addresses. A port of the entry is

@@ -13,6 +13,7 @@ use prost::Message as _;
 
 use super::*;
 
+mod bypass;
 mod entries;
 mod waypoints;
 

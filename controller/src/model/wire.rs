@@ -41,6 +41,14 @@ pub(super) fn service_name(settings: &Settings, name: &ObjectName) -> String {
     host_name(&name.namespace, &hostname(settings, name))
 }
 
+/// The Service of a resource's name; none if it is no Service's.
+pub(super) fn service_of(settings: &Settings, resource: &str) -> Option<ObjectName> {
+    let (namespace, host) = resource.split_once('/')?;
+    let rest = host.strip_suffix(&*settings.cluster_domain)?.strip_suffix(".svc.")?;
+    let name = rest.strip_suffix(namespace)?.strip_suffix('.')?;
+    Some(ObjectName::new(namespace, name))
+}
+
 /// The name by which a Service is looked up.
 pub(super) fn hostname(settings: &Settings, name: &ObjectName) -> String {
     format!("{}.{}.svc.{}", name.name, name.namespace, settings.cluster_domain)

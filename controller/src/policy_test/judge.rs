@@ -129,6 +129,11 @@ impl<'a> Judge<'a> {
                 None,
                 "nobody enforces it yet, so what it binds is denied".to_owned(),
             ),
+            Some(Origin::Waypoint(waypoint)) => Verdict::refused(
+                by,
+                None,
+                format!("a Service here is reached through the waypoint {waypoint} alone"),
+            ),
             Some(Origin::Object(..)) | None => Verdict::refused(by, None, "denied".to_owned()),
         }
     }
@@ -189,6 +194,7 @@ fn title(policy: &str) -> String {
     match origin(policy) {
         Some(Origin::Object(kind, name) | Origin::NotEnforced(kind, name)) => format!("{kind} {name}"),
         Some(Origin::Strict) => "PeerAuthentication of mode STRICT".to_owned(),
+        Some(Origin::Waypoint(waypoint)) => format!("waypoint {waypoint}"),
         None => policy.to_owned(),
     }
 }

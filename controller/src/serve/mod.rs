@@ -8,6 +8,7 @@
 //! | `messages` | its responses, as they go over the wire |
 //! | `shared` | what all streams share |
 //! | `view` | what each kind of caller sees |
+//! | `roots`, `secrets` | what is served beside the state: whom to trust, and Envoy's certificates |
 //! | `streams` | which streams a change wakes |
 //! | `lifetime` | when a stream ends |
 //! | `callers` | who is connected, for the status page |
@@ -31,6 +32,7 @@ mod messages;
 mod metrics;
 mod placement;
 mod roots;
+mod secrets;
 mod session;
 mod shared;
 mod streams;
@@ -41,6 +43,7 @@ pub(crate) use callers::Callers;
 pub(crate) use discovery::Discovery;
 pub(crate) use metrics::DiscoveryMetrics;
 pub(crate) use placement::{Placed, node_of_pod};
+pub(crate) use secrets::SecretSource;
 pub(crate) use shared::Shared;
 pub(crate) use streams::Streams;
 

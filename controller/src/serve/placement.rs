@@ -13,7 +13,7 @@ use crate::state::State;
 
 /// How far the controller's knowledge of pods may be behind a node's. A node asks for a pod's identity while the pod is
 /// being started, which is moments after it was bound to the node.
-const BEHIND: Duration = Duration::from_millis(1500);
+pub(super) const BEHIND: Duration = Duration::from_millis(1500);
 
 /// Answers from the newest state.
 pub(crate) struct Placed {

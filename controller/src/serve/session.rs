@@ -5,19 +5,24 @@
 
 use std::sync::Arc;
 
+use culvert_envoy::SECRET_TYPE;
 use culvert_proto::ROOTS_TYPE;
 use culvert_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use culvert_xds::server::{Meaning, Stream, Turn};
+use culvert_xds::{Interest, Key};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use super::callers::Guard;
+use super::placement::BEHIND;
 use super::roots::Roots;
+use super::secrets::Secrets;
 use super::shared::Shared;
 use super::streams::Place;
-use super::view::CallerView;
+use super::view::{CallerView, Own, woken_by};
 use crate::authority::{Caller, Source};
+use crate::snapshot::PROXY_TYPE;
 use crate::state::State;
 
 /// Names that one client may ask for, resources that it may hold, and their length: all far above what a node's pods can
@@ -34,11 +39,24 @@ pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+/// When this comes; never without it.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
 pub(super) struct Session {
     caller: Caller,
     stream: Stream,
     shared: Shared,
     roots: Roots,
+    secrets: Secrets,
+    /// When the caller's certificate is to be made anew, once it was asked for.
+    renewal: Option<Instant>,
+    /// The scope of the waypoint that the caller is of, if it is of one.
+    waypoint: Option<Arc<str>>,
     place: Place,
     guard: Guard,
     responses: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
@@ -58,6 +76,9 @@ impl Session {
         Self {
             stream: Stream::new(),
             roots,
+            secrets: Secrets::default(),
+            renewal: None,
+            waypoint: None,
             place: shared.streams.open(),
             guard: shared.callers.open(&caller, source),
             shared,
@@ -70,7 +91,9 @@ impl Session {
     /// Until the client goes, its time is over, or the controller stops.
     pub(super) async fn run(mut self, mut requests: Streaming<DeltaDiscoveryRequest>) {
         self.shared.metrics.streams.inc();
-        tracing::info!(caller = %self.caller, "a stream begins");
+        self.find_waypoint().await;
+        tracing::info!(caller = %self.caller, waypoint = self.waypoint.as_deref(), "a stream begins");
+        let mut signer = self.shared.secrets.authority.signer();
         let why = loop {
             tokio::select! {
                 request = requests.message() => match request {
@@ -80,12 +103,19 @@ impl Session {
                     Ok(None) => break "the client ended it".to_owned(),
                     Err(status) => break status.to_string(),
                 },
-                () = self.place.arrived() => self.look(),
+                () = self.place.arrived() => if self.look() {
+                    break "it is of another waypoint: the client connects again".to_owned();
+                },
                 // The authority outlives all streams.
                 _ = self.shared.roots.changed() => {
                     self.roots = Roots::new(&self.shared.roots.borrow_and_update());
                     self.stream.touch_all(Some(ROOTS_TYPE));
+                    self.secrets.set_roots(&self.roots);
+                    self.stream.touch_all(Some(SECRET_TYPE));
                 }
+                () = at(self.renewal) => self.make_certificate(),
+                // The authority outlives all streams.
+                _ = signer.changed(), if self.renewal.is_some() => self.make_certificate(),
                 () = tokio::time::sleep_until(self.end) => break "its time is over: the client connects again".to_owned(),
                 () = self.guard.superseded() => {
                     break self.refuse(Status::resource_exhausted("this caller has opened too many streams")).await;
@@ -99,7 +129,11 @@ impl Session {
                 break "the client is gone".to_owned();
             }
         };
-        self.place.apply(self.stream.end());
+        let interest = self
+            .stream
+            .end()
+            .map(|interest| woken_by(interest, self.waypoint.as_ref()));
+        self.place.apply(interest.chain(self.own_proxy(false)));
         self.shared.metrics.streams.dec();
         tracing::info!(caller = %self.caller, why, "a stream ended");
     }
@@ -122,7 +156,16 @@ impl Session {
             self.guard.name(&client.id);
         }
         let state = Arc::clone(&self.shared.state.borrow());
-        let view = CallerView::new(&self.caller, &state.snapshot, &self.roots);
+        if self.waypoint.is_some() && type_url == SECRET_TYPE && self.renewal.is_none() {
+            self.secrets.set_roots(&self.roots);
+            self.make_certificate();
+        }
+        let own = Own {
+            roots: &self.roots,
+            secrets: &self.secrets,
+            waypoint: self.waypoint.as_ref(),
+        };
+        let view = CallerView::new(&self.caller, &state.snapshot, own);
         match self.stream.receive(request, &view) {
             Meaning::Subscribed | Meaning::Stale => {}
             Meaning::Acknowledged => {
@@ -153,8 +196,8 @@ impl Session {
         Ok(())
     }
 
-    /// Takes note of the changes that have arrived.
-    fn look(&mut self) {
+    /// Takes note of the changes that have arrived. Whether the caller is of another waypoint now.
+    fn look(&mut self) -> bool {
         let waiting = self.place.take();
         if waiting.all {
             self.stream.touch_all(None);
@@ -162,6 +205,48 @@ impl Session {
         for (batch, at) in waiting.changes {
             self.stream.touch(&batch[at]);
         }
+        self.waypoint != self.waypoint_now()
+    }
+
+    /// Finds out which waypoint the caller is of, and has changes of that wake the stream. Waits a moment for what the API server
+    /// knew before the controller: a pod that has just been made.
+    async fn find_waypoint(&mut self) {
+        let Caller::Workload {
+            namespace,
+            pod: Some(pod),
+            ..
+        } = &self.caller
+        else {
+            return;
+        };
+        let mut states = self.shared.state.clone();
+        let is_known = states.wait_for(|state| state.loaded.objects.pod(namespace, pod).is_some());
+        // In vain: then it is of none, as long as nothing else is heard of it.
+        let _ = tokio::time::timeout(BEHIND, is_known).await;
+        self.place.apply(self.own_proxy(true));
+        self.waypoint = self.waypoint_now();
+    }
+
+    fn waypoint_now(&self) -> Option<Arc<str>> {
+        let state = self.shared.state.borrow();
+        state.snapshot.scope(PROXY_TYPE, &self.caller.pod_name()?).cloned()
+    }
+
+    /// The interest in what says which waypoint the caller is of.
+    fn own_proxy(&self, wanted: bool) -> Option<Interest> {
+        let name = self.caller.pod_name()?;
+        Some(Interest {
+            type_url: PROXY_TYPE,
+            key: Key::Name(name.into()),
+            wanted,
+        })
+    }
+
+    /// Makes the caller's certificate anew.
+    fn make_certificate(&mut self) {
+        let after = self.secrets.make_certificate(&self.shared.secrets, &self.caller);
+        self.renewal = Some(Instant::now() + after);
+        self.stream.touch_all(Some(SECRET_TYPE));
     }
 
     /// Lets the index know what the client is interested in by now. Changes may have been missed of names that were looked up
@@ -171,7 +256,8 @@ impl Session {
         if interest.is_empty() {
             return false;
         }
-        self.place.apply(interest.iter().cloned());
+        let woken_by = |interest: &Interest| woken_by(interest.clone(), self.waypoint.as_ref());
+        self.place.apply(interest.iter().map(woken_by));
         if Arc::ptr_eq(state, &self.shared.state.borrow()) {
             return false;
         }
@@ -191,7 +277,12 @@ impl Session {
             let state = Arc::clone(&self.shared.state.borrow());
             // One response is made of one state, however many turns it takes.
             let turn = loop {
-                let view = CallerView::new(&self.caller, &state.snapshot, &self.roots);
+                let own = Own {
+                    roots: &self.roots,
+                    secrets: &self.secrets,
+                    waypoint: self.waypoint.as_ref(),
+                };
+                let view = CallerView::new(&self.caller, &state.snapshot, own);
                 match self.stream.advance(&view, TURN) {
                     Turn::More => {
                         if large.is_none() {

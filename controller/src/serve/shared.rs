@@ -7,6 +7,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::callers::Callers;
 use super::metrics::DiscoveryMetrics;
+use super::secrets::SecretSource;
 use super::streams::Streams;
 use crate::clock::Clock;
 use crate::state::State;
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     /// The longest that a stream lasts.
     pub(crate) longest: Duration,
     pub(crate) clock: Clock,
+    /// Who makes certificates for those that ask for them as secrets.
+    pub(crate) secrets: SecretSource,
     /// How many streams may look through everything that their clients hold at the same time.
     pub(crate) large: Arc<Semaphore>,
 }

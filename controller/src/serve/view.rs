@@ -4,13 +4,19 @@
 //! Services and pods of the namespace that it runs in, and a token that somebody took out of a pod tells no more than that.
 //! It is served no policies: until they are read, and one can tell which of them bind there, a proxy that waits for them
 //! is safer than one that has heard of none.
+//!
+//! A pod of a waypoint also sees what is made for that waypoint (its *scope*), of other waypoints nothing, and its own
+//! certificate and key. Nobody else is served these types.
 
 use std::sync::Arc;
 
+use culvert_envoy::{CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE, SECRET_TYPE};
 use culvert_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_TYPE, ROOTS_TYPE};
 use culvert_xds::server::{Entry, Named, Resources as _, TypeSpec, View};
+use culvert_xds::{Interest, Key};
 
 use super::roots::Roots;
+use super::secrets::Secrets;
 use crate::authority::Caller;
 use crate::snapshot::Snapshot;
 
@@ -51,11 +57,53 @@ const WORKLOAD_TYPES: [TypeSpec; 3] = [
     },
 ];
 
+/// What a waypoint is sent beside. Envoy acknowledges clusters only when it has their endpoints and certificates: these wait for
+/// nothing. Listeners and routes come when the clusters are acknowledged that they lead to, and clusters go when what led to them is gone.
+const WAYPOINT_TYPES: [TypeSpec; 8] = [
+    WORKLOAD_TYPES[0],
+    WORKLOAD_TYPES[1],
+    WORKLOAD_TYPES[2],
+    TypeSpec {
+        url: SECRET_TYPE,
+        after: &[],
+    },
+    TypeSpec {
+        url: CLUSTER_TYPE,
+        after: &[],
+    },
+    TypeSpec {
+        url: ENDPOINT_TYPE,
+        after: &[],
+    },
+    TypeSpec {
+        url: LISTENER_TYPE,
+        after: &[CLUSTER_TYPE, ENDPOINT_TYPE],
+    },
+    TypeSpec {
+        url: ROUTE_TYPE,
+        after: &[CLUSTER_TYPE],
+    },
+];
+
+/// The types of which a waypoint sees what is in its scope.
+const SCOPED_TYPES: [&str; 4] = [CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE];
+
 /// What one caller sees of a moment.
 pub(super) struct CallerView<'a> {
     scope: Scope<'a>,
     snapshot: &'a Snapshot,
-    roots: &'a Roots,
+    own: Own<'a>,
+}
+
+/// What is not in the snapshot.
+#[derive(Clone, Copy)]
+pub(super) struct Own<'a> {
+    /// What all trust.
+    pub(super) roots: &'a Roots,
+    /// The caller's certificate, for Envoy.
+    pub(super) secrets: &'a Secrets,
+    /// The scope of the waypoint that the caller is of, if it is of one.
+    pub(super) waypoint: Option<&'a Arc<str>>,
 }
 
 /// How much of it.
@@ -65,26 +113,60 @@ enum Scope<'a> {
     Node(&'a str),
     /// Workloads and Services of this namespace.
     Namespace(&'a str),
+    /// The same, and what is for the waypoint of this scope.
+    Waypoint(&'a str, &'a Arc<str>),
 }
 
 impl<'a> CallerView<'a> {
     /// What `caller` sees of this moment.
-    pub(super) fn new(caller: &'a Caller, snapshot: &'a Snapshot, roots: &'a Roots) -> Self {
+    pub(super) fn new(caller: &'a Caller, snapshot: &'a Snapshot, own: Own<'a>) -> Self {
         let scope = match caller {
             Caller::Node { name } => Scope::Node(name),
-            Caller::Workload { namespace, .. } => Scope::Namespace(namespace),
+            Caller::Workload { namespace, .. } => match own.waypoint {
+                Some(waypoint) => Scope::Waypoint(namespace, waypoint),
+                None => Scope::Namespace(namespace),
+            },
         };
-        Self { scope, snapshot, roots }
+        Self { scope, snapshot, own }
     }
 
     /// Whether it is shown a resource that is there.
     fn shows(&self, type_url: &str, name: &str) -> bool {
         match self.scope {
-            Scope::Namespace(namespace) if type_url == ADDRESS_TYPE => {
+            Scope::Namespace(namespace) | Scope::Waypoint(namespace, _) if type_url == ADDRESS_TYPE => {
                 self.snapshot.namespace(type_url, name) == Some(namespace)
             }
-            Scope::Node(_) | Scope::Namespace(_) => true,
+            Scope::Waypoint(_, scope) if SCOPED_TYPES.contains(&type_url) => {
+                self.snapshot.scope(type_url, name) == Some(scope)
+            }
+            _ => !SCOPED_TYPES.contains(&type_url),
         }
+    }
+
+    /// What the caller holds of a type that is not in the snapshot; none where the snapshot has the type.
+    fn own(&self, type_url: &str) -> Option<Vec<(&Arc<str>, &Entry)>> {
+        match type_url {
+            ROOTS_TYPE => Some(self.own.roots.all().collect()),
+            SECRET_TYPE => Some(self.own.secrets.all().collect()),
+            _ => None,
+        }
+    }
+
+    fn own_get(&self, type_url: &str, name: &str) -> Option<Option<(&Arc<str>, &Entry)>> {
+        let own = self.own(type_url)?;
+        Some(own.into_iter().find(|(known, _)| ***known == *name))
+    }
+}
+
+/// By what a stream is woken that asked for everything of a type: one that sees a scope alone by what is in the scope. See
+/// [`Snapshot::keys`].
+pub(super) fn woken_by(interest: Interest, waypoint: Option<&Arc<str>>) -> Interest {
+    match (&interest.key, waypoint) {
+        (Key::All, Some(scope)) if SCOPED_TYPES.contains(&interest.type_url) => Interest {
+            key: Key::Name(Arc::clone(scope)),
+            ..interest
+        },
+        _ => interest,
     }
 }
 
@@ -93,33 +175,42 @@ impl View for CallerView<'_> {
         match self.scope {
             Scope::Node(_) => &NODE_TYPES,
             Scope::Namespace(_) => &WORKLOAD_TYPES,
+            Scope::Waypoint(..) => &WAYPOINT_TYPES,
         }
     }
 
     fn all<'a>(&'a self, type_url: &str) -> Named<'a> {
-        if type_url == ROOTS_TYPE {
-            return Box::new(self.roots.all());
+        if let Some(own) = self.own(type_url) {
+            return Box::new(own.into_iter());
         }
-        let all = self.snapshot.all(type_url).into_iter().flatten();
+        let all = || self.snapshot.all(type_url).into_iter().flatten();
         match self.scope {
-            Scope::Namespace(_) if type_url == ADDRESS_TYPE => {
-                Box::new(all.filter(|(name, _)| self.shows(ADDRESS_TYPE, name)))
+            Scope::Namespace(_) | Scope::Waypoint(..) if type_url == ADDRESS_TYPE => {
+                Box::new(all().filter(|(name, _)| self.shows(ADDRESS_TYPE, name)))
             }
-            Scope::Node(_) | Scope::Namespace(_) => Box::new(all),
+            Scope::Waypoint(_, scope) if SCOPED_TYPES.contains(&type_url) => {
+                let url = SCOPED_TYPES
+                    .into_iter()
+                    .find(|url| *url == type_url)
+                    .unwrap_or_default();
+                let names = self.snapshot.in_scope(url, scope);
+                Box::new(names.filter_map(move |name| Some((name, self.snapshot.get(url, name)?))))
+            }
+            _ => Box::new(all()),
         }
     }
 
     fn get(&self, type_url: &str, name: &str) -> Option<&Entry> {
-        match type_url {
-            ROOTS_TYPE => self.roots.get(name),
-            _ => self.snapshot.get(type_url, name).filter(|_| self.shows(type_url, name)),
+        match self.own_get(type_url, name) {
+            Some(found) => found.map(|(_, entry)| entry),
+            None => self.snapshot.get(type_url, name).filter(|_| self.shows(type_url, name)),
         }
     }
 
     fn expand(&self, type_url: &str, name: &str) -> Vec<Arc<str>> {
-        match type_url {
-            ROOTS_TYPE => self.shared(type_url, name).into_iter().collect(),
-            _ => {
+        match self.own_get(type_url, name) {
+            Some(found) => found.into_iter().map(|(name, _)| Arc::clone(name)).collect(),
+            None => {
                 let mut found = self.snapshot.expand(type_url, name);
                 found.retain(|name| self.shows(type_url, name));
                 found
@@ -128,103 +219,35 @@ impl View for CallerView<'_> {
     }
 
     fn knows(&self, type_url: &str, name: &str) -> bool {
-        match (type_url, self.scope) {
-            (ROOTS_TYPE, _) => self.roots.get(name).is_some(),
-            (_, Scope::Node(_)) => self.snapshot.knows(type_url, name),
-            (_, Scope::Namespace(_)) => !self.expand(type_url, name).is_empty(),
+        match (self.own_get(type_url, name), self.scope) {
+            (Some(found), _) => found.is_some(),
+            (None, Scope::Node(_)) => self.snapshot.knows(type_url, name),
+            (None, Scope::Namespace(_) | Scope::Waypoint(..)) => !self.expand(type_url, name).is_empty(),
         }
     }
 
     fn keys(&self, type_url: &str, name: &str) -> Vec<Arc<str>> {
         match type_url {
-            ROOTS_TYPE => vec![name.into()],
+            ROOTS_TYPE | SECRET_TYPE => vec![name.into()],
             _ => self.snapshot.keys(type_url, name).into_iter().collect(),
         }
     }
 
     fn shared(&self, type_url: &str, name: &str) -> Option<Arc<str>> {
-        match type_url {
-            ROOTS_TYPE => self
-                .roots
-                .all()
-                .map(|(name, _)| Arc::clone(name))
-                .find(|own| **own == *name),
-            _ => self.snapshot.shared(type_url, name),
+        match self.own_get(type_url, name) {
+            Some(found) => found.map(|(name, _)| Arc::clone(name)),
+            None => self.snapshot.shared(type_url, name),
         }
     }
 
     fn initial(&self, type_url: &str) -> Vec<Arc<str>> {
         match (type_url, self.scope) {
-            (ROOTS_TYPE, _) => self.roots.all().map(|(name, _)| Arc::clone(name)).collect(),
+            (ROOTS_TYPE, _) => self.own.roots.all().map(|(name, _)| Arc::clone(name)).collect(),
             (_, Scope::Node(node)) => self.snapshot.initial(type_url, node),
-            (_, Scope::Namespace(_)) => self.snapshot.initial(type_url, ""),
+            (_, Scope::Namespace(_) | Scope::Waypoint(..)) => self.snapshot.initial(type_url, ""),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use culvert_proto::workload::{Address, Service, Workload, address};
-
-    use super::*;
-    use crate::snapshot::Resource;
-
-    fn snapshot() -> Snapshot {
-        let mut snapshot = Snapshot::default();
-        for (number, namespace) in ["shop", "bank"].into_iter().enumerate() {
-            let octet = u8::try_from(number).unwrap();
-            let service = Service {
-                name: "web".to_owned(),
-                namespace: namespace.to_owned(),
-                ..Service::default()
-            };
-            let service_name = format!("{namespace}/web");
-            let workload = Workload {
-                uid: format!("{namespace}/pod"),
-                namespace: namespace.to_owned(),
-                addresses: vec![vec![198, 18, 0, octet]],
-                node: "n".to_owned(),
-                services: [(service_name.clone(), Default::default())].into(),
-                ..Workload::default()
-            };
-            for (name, kind) in [
-                (service_name, address::Type::Service(service)),
-                (workload.uid.clone(), address::Type::Workload(workload)),
-            ] {
-                let address = Address { r#type: Some(kind) };
-                snapshot.set(Resource::address(&name, &namespace.into(), &address));
-            }
-        }
-        snapshot
-    }
-
-    #[test]
-    fn a_workload_sees_its_own_namespace_and_a_node_all() {
-        let (snapshot, roots) = (snapshot(), Roots::new("pem"));
-        let workload = Caller::Workload {
-            namespace: "shop".to_owned(),
-            account: "waypoint".to_owned(),
-            pod: None,
-            node: None,
-        };
-        let node = Caller::Node { name: "n".to_owned() };
-        let view = CallerView::new(&workload, &snapshot, &roots);
-        let names = |names: Vec<Arc<str>>| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
-        let all = |view: &CallerView<'_>| names(view.all(ADDRESS_TYPE).map(|(name, _)| Arc::clone(name)).collect());
-        assert_eq!(all(&view), ["shop/pod", "shop/web"]);
-        assert_eq!(names(view.expand(ADDRESS_TYPE, "shop/web")), ["shop/pod", "shop/web"]);
-        for foreign in ["bank/web", "bank/pod", "/198.18.0.1"] {
-            assert!(view.expand(ADDRESS_TYPE, foreign).is_empty(), "{foreign}");
-            assert!(!view.knows(ADDRESS_TYPE, foreign), "{foreign}");
-            assert!(view.get(ADDRESS_TYPE, foreign).is_none(), "{foreign}");
-        }
-        assert!(view.knows(ADDRESS_TYPE, "/198.18.0.0") && view.initial(ADDRESS_TYPE).is_empty());
-        assert!(view.get(ROOTS_TYPE, "roots").is_some());
-        assert!(view.types().iter().all(|spec| spec.url != AUTHORIZATION_TYPE));
-
-        let view = CallerView::new(&node, &snapshot, &roots);
-        assert_eq!(all(&view).len(), 4);
-        assert_eq!(names(view.initial(ADDRESS_TYPE)), ["bank/pod", "shop/pod"]);
-        assert!(view.knows(ADDRESS_TYPE, "/198.18.0.1"));
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! Host names that pods resolve, asked for on demand as addresses are.
 //!
 //! Nothing tells whether an answer is still in use that a pod was given. So a name is given up some time after it was asked for
-//! last, and asked for again by the next query.
+//! last, and asked for again by the next query. That of a waypoint stays as long as connections go through it.
 
 use std::sync::Arc;
 

@@ -9,7 +9,6 @@ use crate::known;
 use crate::name::ObjectName;
 use crate::outbound::{OUTBOUND_ANNOTATION, OutboundPolicy};
 use crate::traffic;
-use crate::waypoint::{self, Asked};
 
 /// What is wrong with an object beside others that stays: the field, and what in words.
 pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, String)> {
@@ -66,16 +65,6 @@ pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, Stri
         Object::ServiceEntry(entry) => traffic::problems(None, |key| entry.annotations.get(key)),
         _ => Vec::new(),
     });
-    if may_ask_for_a_waypoint(object)
-        && let Asked::Waypoint { label, name, .. } = waypoint::waypoint(|key| object.label(key))
-    {
-        let what = match object {
-            Object::Namespace(_) => "its Services through the mesh, but those that ask for none",
-            _ => "it through the mesh",
-        };
-        let message = format!("waypoints are not served yet, and {name:?} is asked for: nobody reaches {what}");
-        found.push((format!("metadata.labels[{label}]"), message));
-    }
     if let Object::Pod(pod) = object {
         let account = ObjectName::new(object.name().namespace, enrolment::service_account(pod));
         if !objects.service_accounts.contains_key(&account) {
@@ -88,11 +77,4 @@ pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, Stri
 
 fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     metadata.annotations.as_ref()?.get(key).map(String::as_str)
-}
-
-fn may_ask_for_a_waypoint(object: &Object) -> bool {
-    matches!(
-        object,
-        Object::Namespace(_) | Object::Service(_) | Object::Pod(_) | Object::ServiceEntry(_) | Object::WorkloadEntry(_)
-    )
 }

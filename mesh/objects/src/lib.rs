@@ -91,7 +91,7 @@ pub use outbound::{OUTBOUND_ANNOTATION, OutboundPolicy, UnknownOutboundPolicy};
 pub use persistent::PersistentMap;
 pub use problem::Problem;
 pub use traffic::{TRAFFIC_DISTRIBUTION, TrafficDistribution, UnknownTrafficDistribution};
-pub use waypoint::{Asked, USE_WAYPOINT, waypoint};
+pub use waypoint::{Asked, USE_WAYPOINT, is_gateways_own, waypoint};
 
 /// The types of Kubernetes that [`Objects`] holds, so that users of this crate need not name their versions.
 pub use kinds::{ConfigMap, Namespace, Service, ServiceAccount, ServiceCIDR};

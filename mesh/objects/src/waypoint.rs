@@ -5,7 +5,9 @@ pub const USE_WAYPOINT: [&str; 2] = ["culvert.dev/use-waypoint", "istio.io/use-w
 /// Beside it: the waypoint's namespace, if that is another.
 const NAMESPACE: &str = "istio.io/use-waypoint-namespace";
 /// On what belongs to a waypoint or gateway itself.
-const OWN: [&str; 2] = ["gateway.istio.io/managed", "gateway.networking.k8s.io/gateway-name"];
+const OWN: [&str; 2] = ["gateway.istio.io/managed", GATEWAY];
+/// On the pods of a gateway or waypoint: the Gateway's name.
+pub(crate) const GATEWAY: &str = "gateway.networking.k8s.io/gateway-name";
 
 /// The labels above, which are kept of whatever they may be on.
 pub(crate) const LABELS: [&str; 5] = [USE_WAYPOINT[0], USE_WAYPOINT[1], NAMESPACE, OWN[0], OWN[1]];
@@ -28,9 +30,14 @@ pub enum Asked<'a> {
     },
 }
 
+/// Whether an object's labels are those of what belongs to a waypoint or gateway itself.
+pub fn is_gateways_own<'a>(label: impl Fn(&str) -> Option<&'a str>) -> bool {
+    OWN.iter().any(|own| label(own).is_some())
+}
+
 /// Which waypoint the labels of an object ask for.
 pub fn waypoint<'a>(label: impl Fn(&str) -> Option<&'a str>) -> Asked<'a> {
-    if OWN.iter().any(|own| label(own).is_some()) {
+    if is_gateways_own(&label) {
         return Asked::None;
     }
     let asked = USE_WAYPOINT.iter().find_map(|name| Some((*name, label(name)?)));

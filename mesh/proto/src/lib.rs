@@ -162,6 +162,10 @@ pub const FALLBACK: &str = "culvert.dev/fallback";
 /// The one kind of [`FALLBACK`]: they go direct, in plaintext.
 pub const DIRECT: &str = "direct";
 
+/// An extension of a Workload with a waypoint: the ports of its own for which it has one, in decimal, with commas between. Without it: all.
+/// A proxy that does not know it sends connections to other ports to the waypoint, too, which has nothing for them.
+pub const WAYPOINT_PORTS: &str = "culvert.dev/waypoint-ports";
+
 /// Type URL of a text as an extension's configuration.
 pub const TEXT_TYPE: &str = "type.googleapis.com/google.protobuf.StringValue";
 

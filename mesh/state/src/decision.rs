@@ -9,7 +9,7 @@ use culvert_hbone::Authority;
 use culvert_identity::SpiffeId;
 use rustc_hash::FxHashSet;
 
-use crate::{Service, Workload};
+use crate::{Service, Workload, waypoint::WaypointAt};
 
 /// What to do with a connection that a pod of this node opens.
 #[derive(Clone, Debug)]
@@ -80,6 +80,8 @@ pub struct Endpoint {
     /// The workload that has the listener. Its uid belongs to what is known of a tunnel to it, since addresses are given to
     /// new workloads.
     pub workload: Arc<Workload>,
+    /// The waypoint whose listener it is, where it is not that of whom was dialled.
+    pub waypoint: Option<WaypointAt>,
 }
 
 impl Endpoint {
@@ -125,6 +127,9 @@ pub enum Awaited {
     /// What the controller says of the pod of this node that has this address.
     #[error("the controller's word on the pod at {0}")]
     Own(IpAddr),
+    /// The controller's answer about a host name that was not asked for before: the service of a waypoint.
+    #[error("the controller's answer about the waypoint {0}")]
+    Host(Arc<str>),
     /// A policy that the pod's workload names.
     #[error("policy {0}, which is referenced but has not been received")]
     Policy(Arc<str>),
@@ -134,7 +139,7 @@ impl Awaited {
     /// The address about which something new must be known before it is worth another look; none if anything may help.
     pub fn address(&self) -> Option<IpAddr> {
         match self {
-            Self::Configuration | Self::Policy(_) => None,
+            Self::Configuration | Self::Policy(_) | Self::Host(_) => None,
             Self::Answer(address) | Self::Owner(address) | Self::OwnerOrRanges(address) | Self::Own(address) => {
                 Some(*address)
             }
@@ -176,14 +181,44 @@ pub enum Denial {
         /// The pod's.
         namespace: Arc<str>,
     },
-    /// The destination speaks a tunnel protocol or needs a waypoint that this proxy cannot reach.
+    /// What was dialled is reached through a waypoint, which cannot be used.
+    #[error("{what} is reached through waypoint {waypoint}, {why}")]
+    NoWaypoint {
+        /// A service's `namespace/hostname`, or a workload's uid.
+        what: Arc<str>,
+        /// The waypoint's service, `namespace/hostname`, or its address.
+        waypoint: Arc<str>,
+        /// What is missing.
+        why: NoWaypoint,
+    },
+    /// The destination speaks a tunnel protocol that this proxy does not.
     #[error("{0}")]
     Unsupported(Arc<str>),
 }
 
+/// Why a waypoint cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoWaypoint {
+    /// The mesh knows no such service, or nobody at the address.
+    #[error("which is not known")]
+    Unknown,
+    /// None of its pods is ready and takes tunnels in.
+    #[error("which has no healthy endpoint")]
+    NoEndpoint,
+    /// Its service does not have the port of the tunnel.
+    #[error("whose service has no port {0}")]
+    NoPort(u16),
+    /// Its address is in another network than this proxy.
+    #[error("which is in another network")]
+    OtherNetwork,
+    /// There are several, and none of them is to get anything.
+    #[error("and every waypoint that it names has the weight 0")]
+    NoWeight,
+}
+
 impl Denial {
     /// All that [`reason`](Self::reason) may say.
-    pub const REASONS: [&'static str; 8] = [
+    pub const REASONS: [&'static str; 9] = [
         "policy",
         "not_allowed",
         "not_known",
@@ -191,6 +226,7 @@ impl Denial {
         "no_endpoint",
         "no_port",
         "not_in_registry",
+        "no_waypoint",
         "unsupported",
     ];
 
@@ -204,6 +240,7 @@ impl Denial {
             Self::NoEndpoint(_) => "no_endpoint",
             Self::NoPort { .. } => "no_port",
             Self::NotInRegistry { .. } => "not_in_registry",
+            Self::NoWaypoint { .. } => "no_waypoint",
             Self::Unsupported(_) => "unsupported",
         }
     }

@@ -10,11 +10,12 @@
 //!
 //! Only addresses in the proxy's own network are indexed: an address in another one cannot be dialled from here.
 //!
-//! Start reading at [`Mesh::outbound`] (`resolve`) and [`Mesh::inbound`] (`authorize`); what a name leads to is in `names`.
+//! Start reading at [`Mesh::outbound`] (`resolve`, and `through` where it passes a waypoint; `choice` has the choice of an endpoint) and [`Mesh::inbound`] (`authorize`); what a name leads to is in `names`.
 
 #![forbid(unsafe_code)]
 
 mod authorize;
+mod choice;
 mod cow;
 mod decision;
 mod error;
@@ -26,18 +27,21 @@ mod pod;
 mod resolve;
 mod service;
 mod store;
+mod through;
 mod virtual_address;
+mod waypoint;
 mod workload;
 
 #[cfg(test)]
 mod tests;
 
 pub use authorize::Binding;
-pub use decision::{Awaited, Denial, Endpoint, Inbound, MeshChange, Named, Outbound, Tried};
+pub use decision::{Awaited, Denial, Endpoint, Inbound, MeshChange, Named, NoWaypoint, Outbound, Tried};
 pub use error::ResourceError;
 pub use mesh::Mesh;
 pub use parse::MeshSettings;
 pub use pod::Pod;
 pub use service::{Balancing, Closeness, Families, Mode, Service, ServicePort};
 pub use store::Store;
+pub use waypoint::{Waypoint, WaypointAt, WeightedWaypoint};
 pub use workload::{Health, Locality, Membership, Trouble, Workload};

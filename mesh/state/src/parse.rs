@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use culvert_identity::SpiffeId;
-use culvert_proto::{EXPORT_TO, HEALTH, TERMINATING, TEXT_TYPE, config, workload as proto};
+use culvert_proto::{EXPORT_TO, HEALTH, TERMINATING, TEXT_TYPE, WAYPOINT_PORTS, config, workload as proto};
 use ipnet::IpNet;
 use prost::Message as _;
 use rustc_hash::FxHashSet;
@@ -13,6 +13,7 @@ use crate::{
     error::ResourceError,
     extension::{falls_back, is_sticky, text_of},
     service::{Balancing, Closeness, Families, Mode, Service, ServicePort},
+    waypoint::{HBONE_PORT, Waypoint, WaypointAt, WeightedWaypoint},
     workload::{Health, Locality, Membership},
 };
 
@@ -109,8 +110,12 @@ impl Parser {
             hbone: tunnel(wire.tunnel_protocol)?,
             identities: [identity.clone()].into(),
             identity,
-            waypoint: gateway(wire.waypoint.as_ref())?,
-            network_gateway: gateway(wire.network_gateway.as_ref())?,
+            waypoints: waypoints(wire.waypoint.as_ref())?,
+            waypoint_ports: waypoint_ports(&wire.extensions)?,
+            network_gateway: match &wire.network_gateway {
+                Some(wire) => Some(gateway(wire)?.to_string().into()),
+                None => None,
+            },
             native_tunnel: wire.native_tunnel,
             application_tunnel: wire.application_tunnel.is_some(),
             node: self.shared(&wire.node),
@@ -167,9 +172,10 @@ impl Parser {
             addresses: addresses.into(),
             ports: wire.ports.iter().map(service_port).collect::<Result<_, _>>()?,
             identities: identities.map(|name| SpiffeId::parse(name)).collect::<Result<_, _>>()?,
-            waypoint: match wire.weighted_waypoints.first() {
-                Some(first) => gateway(first.destination.as_ref())?,
-                None => gateway(wire.waypoint.as_ref())?,
+            waypoints: if wire.weighted_waypoints.is_empty() {
+                waypoints(wire.waypoint.as_ref())?
+            } else {
+                wire.weighted_waypoints.iter().map(weighted).collect::<Result<_, _>>()?
             },
             balancing: balancing(wire)?,
             canonical: wire.canonical,
@@ -307,15 +313,50 @@ fn kind(value: i32) -> &'static str {
     proto::WorkloadType::try_from(value).map_or("UNKNOWN", |kind| kind.as_str_name())
 }
 
-fn gateway(wire: Option<&proto::GatewayAddress>) -> Result<Option<Arc<str>>, ResourceError> {
+fn waypoints(wire: Option<&proto::GatewayAddress>) -> Result<Box<[WeightedWaypoint]>, ResourceError> {
+    let only = |waypoint| WeightedWaypoint { waypoint, weight: 1 };
+    wire.iter().map(|wire| Ok(only(gateway(wire)?))).collect()
+}
+
+/// A list that is not understood is left out: then the waypoint is for all ports.
+fn waypoint_ports(extensions: &[proto::Extension]) -> Result<Option<Box<[u16]>>, ResourceError> {
+    let Some(text) = text_of(extensions, WAYPOINT_PORTS)? else {
+        return Ok(None);
+    };
+    Ok(text.split(',').map(|port| port.parse().ok()).collect())
+}
+
+fn weighted(wire: &proto::WeightedWaypoint) -> Result<WeightedWaypoint, ResourceError> {
+    let destination = wire.destination.as_ref();
+    Ok(WeightedWaypoint {
+        waypoint: gateway(destination.ok_or(ResourceError::Missing("weighted_waypoints destination"))?)?,
+        weight: wire.weight,
+    })
+}
+
+fn gateway(wire: &proto::GatewayAddress) -> Result<Waypoint, ResourceError> {
     use proto::gateway_address::Destination;
-    let Some(wire) = wire else { return Ok(None) };
-    let destination = match &wire.destination {
-        Some(Destination::Hostname(name)) => format!("{}/{}", name.namespace, name.hostname),
-        Some(Destination::Address(address)) => ip(&address.address, "gateway address")?.to_string(),
+    let at = match &wire.destination {
+        Some(Destination::Hostname(name)) => {
+            required(&name.hostname, "gateway hostname")?;
+            WaypointAt::Service {
+                name: format!("{}/{}", name.namespace, name.hostname).into(),
+                host: name.hostname.to_ascii_lowercase().into(),
+            }
+        }
+        Some(Destination::Address(address)) => WaypointAt::Address {
+            network: address.network.as_str().into(),
+            address: ip(&address.address, "gateway address")?,
+        },
         None => return Err(ResourceError::Missing("gateway destination")),
     };
-    Ok(Some(destination.into()))
+    Ok(Waypoint {
+        at,
+        port: match wire.hbone_mtls_port {
+            0 => HBONE_PORT,
+            value => port(value, "hbone_mtls_port")?,
+        },
+    })
 }
 
 fn balancing(service: &proto::Service) -> Result<Balancing, ResourceError> {

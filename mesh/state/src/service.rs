@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use culvert_identity::SpiffeId;
 use ipnet::IpNet;
 
-use crate::Workload;
+use crate::{Workload, waypoint::WeightedWaypoint};
 
 /// A named destination with virtual addresses.
 #[derive(Debug)]
@@ -24,8 +24,8 @@ pub struct Service {
     pub ports: Box<[ServicePort]>,
     /// Identities that may answer for it, beside those of its workloads.
     pub identities: Box<[SpiffeId]>,
-    /// The waypoint that connections to the service should pass, in words, if any.
-    pub waypoint: Option<Arc<str>>,
+    /// The waypoints that connections to the service pass, one of them each. None: they go to its endpoints.
+    pub waypoints: Box<[WeightedWaypoint]>,
     /// How an endpoint is chosen.
     pub balancing: Balancing,
     /// The one that owns the hostname when several namespaces claim it.

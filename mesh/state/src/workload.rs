@@ -11,6 +11,8 @@ use std::{
 
 use culvert_identity::SpiffeId;
 
+use crate::waypoint::WeightedWaypoint;
+
 /// Something that owns addresses and, if it is in the mesh, has an identity. Usually a pod. Immutable but for
 /// [`Workload::open`].
 #[derive(Debug)]
@@ -33,8 +35,10 @@ pub struct Workload {
     pub identity: SpiffeId,
     /// The same as a list of one, ready for a decision.
     pub identities: Arc<[SpiffeId]>,
-    /// The waypoint that all connections to the workload should pass, in words, if any.
-    pub waypoint: Option<Arc<str>>,
+    /// The waypoint that connections to the workload's own addresses pass, if any: one at most.
+    pub waypoints: Box<[WeightedWaypoint]>,
+    /// The ports of its own for which it has that waypoint; none where for all.
+    pub waypoint_ports: Option<Box<[u16]>>,
     /// The gateway of the workload's network, in words, if any.
     pub network_gateway: Option<Arc<str>>,
     /// The workload serves HBONE itself.
@@ -151,6 +155,22 @@ impl Workload {
     /// Whether it takes part in load balancing as a matter of course.
     pub fn is_ready(&self) -> bool {
         self.health == Health::Ready
+    }
+
+    /// The identities of which one must answer for a connection to it: its own, and those that a service says its endpoints have.
+    pub(crate) fn who_may_answer(&self, of_service: Option<&[SpiffeId]>) -> Arc<[SpiffeId]> {
+        match of_service {
+            Some(others) if !others.is_empty() => self.identities.iter().chain(others).cloned().collect(),
+            _ => Arc::clone(&self.identities),
+        }
+    }
+
+    /// The waypoints for connections to this port of its own.
+    pub(crate) fn waypoints_for(&self, port: u16) -> &[WeightedWaypoint] {
+        match &self.waypoint_ports {
+            Some(ports) if !ports.contains(&port) => &[],
+            _ => &self.waypoints,
+        }
     }
 
     /// Whether it is known by its DNS name alone.

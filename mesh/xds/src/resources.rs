@@ -47,7 +47,7 @@ pub trait Resources {
 }
 
 /// A type that a [`View`] serves.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TypeSpec {
     /// The type URL.
     pub url: &'static str,

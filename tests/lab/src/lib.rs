@@ -61,7 +61,7 @@ pub use capture::{Capture, Seen};
 pub use control::{CONTROL_IP4, CONTROL_IP6};
 pub use http::{Response, ask, get};
 pub use lab::{Lab, Options};
-pub use mesh::{Mesh, MeshOptions};
+pub use mesh::{CONTROLLER_NAME, Mesh, MeshOptions};
 pub use netns::Namespace;
 pub use node::Node;
 pub use pod::{Pod, PodSpec};

@@ -26,8 +26,8 @@ const MESH_CIDRS: &str =
     "198.18.1.0/24,198.18.2.0/24,198.19.0.0/16,fd00:c01e:1::/64,fd00:c01e:2::/64,fd00:c01e:ffff::/64";
 
 const READY: Duration = Duration::from_secs(30);
-/// The name in the controller's certificate that the ztunnels expect.
-const CONTROLLER_NAME: &str = "culvert-controller.culvert-system.svc";
+/// The name in the controller's certificate that proxies expect.
+pub const CONTROLLER_NAME: &str = "culvert-controller.culvert-system.svc";
 
 /// How the mesh is started.
 #[derive(Debug, Clone, Default)]
@@ -142,16 +142,8 @@ impl<'lab> Mesh<'lab> {
         command
             .args(["--node", place.name(), "--zds-socket"])
             .arg(place.zds_socket());
-        command.args([
-            "--controller",
-            &format!("https://{CONTROL_IP4}:15012"),
-            "--controller-name",
-            CONTROLLER_NAME,
-        ]);
         command
-            .arg("--controller-ca")
-            .arg(self.lab.state_dir().join("ca/root.pem"));
-        command
+            .args(self.controller_arguments())
             .arg("--token-file")
             .arg(token)
             .args(["--mesh-cidr", MESH_CIDRS])
@@ -275,29 +267,56 @@ impl<'lab> Mesh<'lab> {
 
     /// The file with a node's token for the controller, made on first use.
     pub fn token(&self, node: u8) -> Result<PathBuf> {
-        let state = self.lab.state_dir();
         let name = self.lab.node(node).name();
-        let path = state.join("tokens").join(name);
-        if !path.exists() {
-            let mut command = self.program("culvert-controller")?;
-            // A flag of serving, even in the environment, makes the controller miss those that serving needs.
-            command.env_remove("CULVERT_LOG");
-            let output = command
-                .args(["node-token", name, "--state-dir"])
-                .arg(&state)
-                .output()
-                .context("node-token")?;
-            if !output.status.success() {
-                bail!(
-                    "culvert-controller node-token: {}",
-                    String::from_utf8_lossy(&output.stderr).trim()
-                );
-            }
+        let path = self.lab.state_dir().join("tokens").join(name);
+        if path.exists() {
+            return Ok(path);
         }
-        Ok(path)
+        self.make_token(&["node-token", name])
     }
 
-    fn program(&self, name: &str) -> Result<Command> {
+    /// The file with the token by which a pod calls the controller for itself, made on first use.
+    pub fn workload_token(&self, pod: &Pod) -> Result<PathBuf> {
+        let (name, account) = (format!("{}/{}", pod.namespace(), pod.name()), pod.account());
+        self.make_token(&["workload-token", &name, "--service-account", account])
+    }
+
+    /// The arguments by which a program in a pod finds the controller, as all of Culvert's take them.
+    pub fn controller_arguments(&self) -> [String; 6] {
+        [
+            "--controller".to_owned(),
+            format!("https://{CONTROL_IP4}:15012"),
+            "--controller-name".to_owned(),
+            CONTROLLER_NAME.to_owned(),
+            "--controller-ca".to_owned(),
+            self.controller_ca().display().to_string(),
+        ]
+    }
+
+    /// The root of the controller's certificate, which is the workloads', too.
+    pub fn controller_ca(&self) -> PathBuf {
+        self.lab.state_dir().join("ca/root.pem")
+    }
+
+    fn make_token(&self, arguments: &[&str]) -> Result<PathBuf> {
+        let mut command = self.program("culvert-controller")?;
+        // A flag of serving, even in the environment, makes the controller miss those that serving needs.
+        command.env_remove("CULVERT_LOG");
+        let output = command
+            .args(arguments)
+            .arg("--state-dir")
+            .arg(self.lab.state_dir())
+            .output()
+            .with_context(|| format!("culvert-controller {}", arguments.join(" ")))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("culvert-controller {}: {}", arguments.join(" "), said.trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().into())
+    }
+
+    /// One of Culvert's programs, to be run with the mesh's log filter.
+    pub fn program(&self, name: &str) -> Result<Command> {
         let path = match &self.options.programs {
             Some(folder) => folder.join(name),
             None => sockets::program(name)?,

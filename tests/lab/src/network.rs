@@ -8,7 +8,7 @@ use crate::{
 };
 use anyhow::Result;
 
-/// Links the nodes to each other and to the control plane.
+/// Links the nodes to each other and to the control plane, which pods reach, too: waypoints are pods.
 pub(crate) fn connect_nodes(nodes: &[Node; 2], control: &Namespace) -> Result<()> {
     let [one, two] = nodes;
     one.namespace.ip(&format!(
@@ -37,7 +37,9 @@ pub(crate) fn connect_nodes(nodes: &[Node; 2], control: &Namespace) -> Result<()
         ))?;
         control.ip(&format!(
             "link set node{n} up\naddr add {CONTROL_IP4}/32 dev node{n}\naddr add {CONTROL_IP6}/128 dev node{n} nodad\n\
-                 route add {ip4} dev node{n} src {CONTROL_IP4}\nroute add {ip6} dev node{n} src {CONTROL_IP6}"
+                 route add {ip4} dev node{n} src {CONTROL_IP4}\nroute add {ip6} dev node{n} src {CONTROL_IP6}\n\
+                 route add 198.18.{n}.0/24 via {ip4} dev node{n} src {CONTROL_IP4}\n\
+                 route add fd00:c01e:{n}::/64 via {ip6} dev node{n} src {CONTROL_IP6}"
         ))?;
     }
     Ok(())

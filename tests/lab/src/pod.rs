@@ -136,6 +136,11 @@ impl Pod {
         )
     }
 
+    /// The service account's name.
+    pub fn account(&self) -> &str {
+        &self.0.spec.service_account
+    }
+
     /// The pod's network namespace.
     pub fn netns(&self) -> &Namespace {
         &self.0.netns

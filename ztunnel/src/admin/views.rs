@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use culvert_accounting::{Direction, OpenConnection};
 use culvert_dns::NameView;
 use culvert_policy::{Action, Policy, Scope};
-use culvert_state::{Health, Pod, Service, Workload};
+use culvert_state::{Health, Pod, Service, WeightedWaypoint, Workload};
 use serde_json::{Value, json};
 
 use crate::seam::Shared;
@@ -82,7 +82,7 @@ fn workload(workload: &Workload) -> Value {
         },
         "host_network": workload.host_network,
         "falls_back": workload.falls_back,
-        "waypoint": workload.waypoint.as_deref(),
+        "waypoint": waypoint(&workload.waypoints),
         "workload": &*workload.workload_name,
         "kind": workload.kind,
         "canonical_name": &*workload.canonical_name,
@@ -105,6 +105,18 @@ pub(super) fn services(shared: &Shared) -> Value {
             service(one, &texts(&endpoints))
         })
         .collect()
+}
+
+/// The waypoint; of several, each with its weight.
+fn waypoint(waypoints: &[WeightedWaypoint]) -> Option<String> {
+    match waypoints {
+        [] => None,
+        [one] => Some(one.waypoint.to_string()),
+        several => {
+            let each = several.iter().map(|one| format!("{} ({})", one.waypoint, one.weight));
+            Some(each.collect::<Vec<_>>().join(", "))
+        }
+    }
 }
 
 fn service(service: &Service, endpoints: &[String]) -> Value {
@@ -133,7 +145,7 @@ fn service(service: &Service, endpoints: &[String]) -> Value {
         "ports": ports.collect::<Vec<_>>(),
         "endpoints": endpoints,
         "identities": texts(&service.identities),
-        "waypoint": service.waypoint.as_deref(),
+        "waypoint": waypoint(&service.waypoints),
         "load_balancing": format!("{:?}", service.balancing.mode),
         "preference": service.balancing.preference.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>(),
         "canonical": service.canonical,

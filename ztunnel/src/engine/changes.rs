@@ -9,7 +9,7 @@ use std::{
 
 use culvert_accounting::Direction;
 use culvert_control::Ask;
-use culvert_state::{MeshChange, Pod};
+use culvert_state::{MeshChange, Pod, WaypointAt};
 
 use super::{
     flow::Phase,
@@ -87,7 +87,9 @@ impl Loop {
         let mut woken = if change.everything {
             self.parked.take_all()
         } else {
-            self.parked.take(change.addresses.iter().copied())
+            let mut woken = self.parked.take(change.addresses.iter().copied());
+            woken.extend(self.parked.take_hosts(&change.hosts));
+            woken
         };
         if change.policies {
             woken.extend(self.parked.take_others());
@@ -142,6 +144,8 @@ impl Loop {
         for (_, flow) in self.flows.iter_mut() {
             if flow.direction == Direction::Outbound {
                 self.used.insert(flow.destination.ip());
+                self.used_hosts
+                    .extend(flow.waypoint.as_ref().and_then(WaypointAt::host).cloned());
                 // No object names it.
                 if flow.named.is_some() {
                     self.used.insert(flow.target.ip());
@@ -152,6 +156,10 @@ impl Loop {
             let used = self.used.drain().collect();
             // Control outlives the loops.
             let _ = self.shared.asks.send(Ask::Used(used));
+        }
+        if !self.used_hosts.is_empty() {
+            let used = self.used_hosts.drain().collect();
+            let _ = self.shared.asks.send(Ask::UsedHosts(used));
         }
     }
 }

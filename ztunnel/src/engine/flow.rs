@@ -9,7 +9,7 @@ use std::{
 
 use culvert_accounting::{ConnectionRecord, Direction, Peer};
 use culvert_hbone::{Authority, StreamId};
-use culvert_state::{Awaited, Named};
+use culvert_state::{Awaited, Named, WaypointAt};
 use culvert_tunnel::{attempts::Attempts, failure::Failure};
 
 use super::{buffers::Backlog, keys::TunnelKey, socket::Socket, sockets::LocalPod, unanswered::Unanswered};
@@ -41,6 +41,8 @@ pub(super) struct Flow {
     pub(super) service: Option<Arc<str>>,
     /// The peer's address on the tunnel.
     pub(super) tunnel_address: Option<SocketAddr>,
+    /// The waypoint whose tunnel it is, where it is not that of whom was dialled.
+    pub(super) waypoint: Option<WaypointAt>,
     /// The endpoint that is being dialled, where that is known by its name.
     pub(super) named: Option<Box<NamedEndpoint>>,
     pub(super) phase: Phase,
@@ -137,6 +139,7 @@ impl Flow {
             peer: Peer::default(),
             service: None,
             tunnel_address: None,
+            waypoint: None,
             named: None,
             phase: Phase::Parked,
             awaits: None,

@@ -93,6 +93,8 @@ pub(super) struct Loop {
     pub(super) awaiting_policies: bool,
     /// Addresses that connections of pods went to since the last sweep.
     pub(super) used: FxHashSet<IpAddr>,
+    /// Host names by which waypoints were found that connections went through since it was last said.
+    pub(super) used_hosts: FxHashSet<Arc<str>>,
     /// Tunnels that wait for a certificate.
     pub(super) uncertified: Vec<TunnelKey>,
     /// What follows from what was just done, before anything else is.
@@ -224,6 +226,7 @@ impl Loop {
             asking: false,
             awaiting_policies: false,
             used: FxHashSet::default(),
+            used_hosts: FxHashSet::default(),
             uncertified: Vec::new(),
             todo: VecDeque::new(),
             again: VecDeque::new(),

@@ -14,7 +14,7 @@ use std::{
 use culvert_accounting::{Direction, Peer};
 use culvert_dns::{Names, forward::RESOLVER_PORT};
 use culvert_hbone::ErrorCode;
-use culvert_state::{Awaited, Denial, Mesh, Outbound};
+use culvert_state::{Awaited, Denial, Mesh, Outbound, WaypointAt};
 use culvert_tunnel::failure::{Failure, errno};
 use rustix::io::Errno;
 
@@ -56,7 +56,9 @@ fn goes_direct(mesh: &Mesh, flow: &Flow, failure: &Failure) -> bool {
         return false;
     };
     let peer = flow.peer.workload.as_deref();
-    to.ip() == flow.target.ip() && peer.is_some_and(|peer| mesh.may_go_direct(&flow.pod.pod, peer))
+    flow.waypoint.is_none()
+        && to.ip() == flow.target.ip()
+        && peer.is_some_and(|peer| mesh.may_go_direct(&flow.pod.pod, peer))
 }
 
 impl Loop {
@@ -137,6 +139,7 @@ impl Loop {
                 };
                 flow.service = service;
                 flow.tunnel_address = None;
+                flow.waypoint = None;
                 flow.target = socket::canonical(destination);
                 self.need_socket(key);
             }
@@ -144,6 +147,9 @@ impl Loop {
                 let pool = PoolKey::new(&flow.pod.pod, &endpoint);
                 flow.target = endpoint.target();
                 flow.tunnel_address = Some(endpoint.tunnel);
+                flow.waypoint = endpoint.waypoint;
+                self.used_hosts
+                    .extend(flow.waypoint.as_ref().and_then(WaypointAt::host).cloned());
                 flow.authority = endpoint.authority;
                 flow.service = service;
                 flow.peer = Peer {
@@ -161,7 +167,7 @@ impl Loop {
         flow.phase = Phase::Parked;
         let pod = Rc::clone(&flow.pod);
         match &awaited {
-            Awaited::Answer(address) if !self.parked.is_awaited(*address) => self.ask(&pod, *address),
+            Awaited::Answer(_) | Awaited::Host(_) => self.ask_for(&pod, &awaited),
             Awaited::Owner(_) | Awaited::OwnerOrRanges(_) => {
                 self.timers.set(self.now + self.config.unknown_wait, Due::Unknown(key));
             }

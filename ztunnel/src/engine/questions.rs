@@ -1,22 +1,48 @@
 //! What pods ask the controller by their connections.
 
-use std::{net::IpAddr, rc::Rc, time::Duration};
+use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use culvert_control::Ask;
+use culvert_state::Awaited;
 
-use super::{flow::Phase, keys::FlowKey, loop_state::Loop, sockets::LocalPod, timer::Due};
+use super::{
+    flow::Phase,
+    keys::FlowKey,
+    loop_state::Loop,
+    sockets::{LocalPod, Question},
+    timer::Due,
+};
 
 /// Between two looks at questions that pods asked too quickly.
 const ASK_PAUSE: Duration = Duration::from_millis(100);
 
 impl Loop {
-    /// Asks who has an address, now or when the pod's share allows.
-    pub(super) fn ask(&mut self, pod: &Rc<LocalPod>, address: IpAddr) {
-        if !pod.may_ask(address, self.now) {
-            return self.ask_later();
+    /// Asks for what a connection waits for, unless another one waits for the same.
+    pub(super) fn ask_for(&mut self, pod: &Rc<LocalPod>, awaited: &Awaited) {
+        let question = match awaited {
+            Awaited::Answer(address) => Question::Address(*address),
+            Awaited::Host(host) => Question::Host(Arc::clone(host)),
+            _ => return,
+        };
+        if !self.parked.is_awaited(&question) {
+            self.ask(pod, question);
         }
+    }
+
+    /// Asks who has an address or a host name, now or when the pod's share allows.
+    fn ask(&mut self, pod: &Rc<LocalPod>, question: Question) {
+        match pod.may_ask(question, self.now) {
+            Some(question) => self.send_question(question),
+            None => self.ask_later(),
+        }
+    }
+
+    fn send_question(&self, question: Question) {
         // Control outlives the loops; should it not, the connection times out like any other.
-        let _ = self.shared.asks.send(Ask::Address(address));
+        let _ = self.shared.asks.send(match question {
+            Question::Address(address) => Ask::Address(address),
+            Question::Host(host) => Ask::Hosts(vec![(*host).into()]),
+        });
     }
 
     fn ask_later(&mut self) {
@@ -32,8 +58,8 @@ impl Loop {
         self.parked.retain(waits);
         let pods: Vec<Rc<LocalPod>> = self.pods.values().map(Rc::clone).collect();
         for pod in pods {
-            while let Some(address) = pod.next_question(|address| self.parked.is_awaited(address), self.now) {
-                let _ = self.shared.asks.send(Ask::Address(address));
+            while let Some(question) = pod.next_question(|question| self.parked.is_awaited(question), self.now) {
+                self.send_question(question);
             }
             if pod.has_questions() {
                 self.ask_later();
@@ -44,7 +70,7 @@ impl Loop {
     /// Asks who connects, for the lines and metrics of later connections, where that is worth a question.
     pub(super) fn ask_for_source(&mut self, pod: &Rc<LocalPod>, source: IpAddr, proven: bool) {
         if self.mesh.is_worth_asking(source, proven) {
-            self.ask(pod, source.to_canonical());
+            self.ask(pod, Question::Address(source.to_canonical()));
         }
     }
 }

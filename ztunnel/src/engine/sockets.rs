@@ -63,7 +63,15 @@ pub(super) struct LocalPod {
 struct Questions {
     bucket: Option<Bucket>,
     /// Asked too quickly.
-    waiting: VecDeque<IpAddr>,
+    waiting: VecDeque<Question>,
+}
+
+/// What the controller is asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    Address(IpAddr),
+    /// In lower case.
+    Host(Arc<str>),
 }
 
 /// Who waits for a socket.
@@ -123,17 +131,20 @@ impl LocalPod {
         self.binding.replace(binding.clone()) != binding
     }
 
-    /// Whether to ask the controller for an address now. If not, it is remembered.
-    pub(super) fn may_ask(&self, address: IpAddr, now: Instant) -> bool {
+    /// The question, if the controller is to be asked now. If not, it is remembered.
+    pub(super) fn may_ask(&self, question: Question, now: Instant) -> Option<Question> {
         let mut questions = self.questions.borrow_mut();
         let may = questions
             .bucket
             .get_or_insert_with(|| Bucket::full(QUESTIONS, now))
             .take(QUESTIONS, now);
-        if !may && questions.waiting.len() < MAX_QUESTIONS {
-            questions.waiting.push_back(address);
+        if may {
+            return Some(question);
         }
-        may
+        if questions.waiting.len() < MAX_QUESTIONS {
+            questions.waiting.push_back(question);
+        }
+        None
     }
 
     /// Whether to ask the controller about so many names now. If not, they are the pod's resolver's to know: a query does not wait.
@@ -144,9 +155,9 @@ impl LocalPod {
     }
 
     /// A question that was remembered, if the pod may ask another. Those to which nobody waits for an answer are dropped.
-    pub(super) fn next_question(&self, is_awaited: impl Fn(IpAddr) -> bool, now: Instant) -> Option<IpAddr> {
+    pub(super) fn next_question(&self, is_awaited: impl Fn(&Question) -> bool, now: Instant) -> Option<Question> {
         let mut questions = self.questions.borrow_mut();
-        while questions.waiting.front().is_some_and(|address| !is_awaited(*address)) {
+        while questions.waiting.front().is_some_and(|question| !is_awaited(question)) {
             questions.waiting.pop_front();
         }
         let may = questions
@@ -289,18 +300,25 @@ mod tests {
     #[test]
     fn a_pods_questions_about_names_and_addresses_have_one_share() {
         let (pod, now) = (pod(), Instant::now());
+        let question = Question::Address([198, 18, 0, 1].into());
         for number in 0..QUESTIONS.burst {
             let may = match number % 2 {
                 0 => pod.may_ask_for_names(1, now),
-                _ => pod.may_ask([198, 18, 0, 1].into(), now),
+                _ => pod.may_ask(question.clone(), now).is_some(),
             };
             assert!(may, "{number}");
         }
         assert!(!pod.may_ask_for_names(1, now));
-        assert!(!pod.may_ask([198, 18, 0, 1].into(), now));
+        assert!(pod.may_ask(question.clone(), now).is_none());
+        let host = Question::Host("way.shop.svc.cluster.local".into());
+        assert!(pod.may_ask(host.clone(), now).is_none());
         let later = now + std::time::Duration::from_secs(1);
         assert!(!pod.may_ask_for_names(QUESTIONS.per_second as usize + 1, later));
-        assert!(pod.may_ask_for_names(1, later + std::time::Duration::from_secs(1)));
+        let later = later + std::time::Duration::from_secs(1);
+        assert!(pod.may_ask_for_names(1, later));
+        // What was asked too quickly is asked later, unless nobody waits for it any more.
+        assert_eq!(pod.next_question(|question| *question == host, later), Some(host));
+        assert!(!pod.has_questions());
     }
 
     /// Several wait, one socket comes, and who gets it does not want it any more.

@@ -4,7 +4,6 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use culvert_objects::{GRPCRoute, HTTPRoute, Key, ObjectName, TCPRoute, Written};
-use culvert_proto::workload::Service;
 use k8s_openapi::api::core::v1::ServicePort;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
@@ -19,7 +18,6 @@ use crate::routing::read::{grpc, http, tcp};
 /// A Service that has routes: what it was made of, if that is a Service of Kubernetes.
 pub(super) struct Frontend<'a> {
     pub(super) object: &'a ObjectName,
-    pub(super) service: &'a Service,
     pub(super) ports: &'a [ServicePort],
 }
 
@@ -120,14 +118,4 @@ pub(super) fn is_for(parent: &Parent, route: &ObjectName, frontend: &Frontend<'_
         && *parent.name == *frontend.object.name
         && parent.port.is_none_or(|asked| asked == port)
         && parent.section.as_ref().is_none_or(is_named)
-}
-
-/// The number of a port as messages have it.
-pub(super) fn number(port: u32) -> Option<u16> {
-    u16::try_from(port).ok().filter(|port| *port > 0)
-}
-
-/// The ports of a Service of the first round.
-pub(super) fn ports(service: &Service) -> impl Iterator<Item = u16> {
-    service.ports.iter().filter_map(|port| number(port.service_port))
 }

@@ -15,9 +15,7 @@ use super::super::health;
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
-use super::attached;
-use super::routes::{ports_of_object, protocol};
-use super::scope;
+use super::{ports, scope};
 use crate::routing::envoy::cluster;
 use crate::routing::envoy::endpoints::{self, Endpoint, Health};
 use crate::snapshot::{Resource, to_address};
@@ -77,10 +75,10 @@ fn each(
     if scopes.is_empty() {
         return Vec::new();
     }
-    let object = ports_of_object(reader, &service);
+    let object = ports::of_object(reader, &service);
     let mut made = Vec::new();
-    for port in attached::ports(&service) {
-        let protocol = protocol(&service, object.as_ref(), port);
+    for port in ports::of_service(&service) {
+        let protocol = ports::protocol(&service, object.as_ref(), port);
         for scope in &scopes {
             let cluster = cluster::cluster(scope, name, port, protocol);
             made.push(make(scope, port, &cluster));
@@ -139,7 +137,7 @@ fn of_workload(reader: &Reader<'_>, workload: &Workload, service: &str, port: u1
     let ports = workload.services.get(service);
     let mut ports = ports.into_iter().flat_map(|list| &list.ports);
     let target = ports.find(|known| known.service_port == u32::from(port));
-    let Some(target) = target.and_then(|found| attached::number(found.target_port)) else {
+    let Some(target) = target.and_then(|found| ports::number(found.target_port)) else {
         return Vec::new();
     };
     let health = match workload.status() {

@@ -6,17 +6,23 @@
 //! | [`waypoint`] | a Gateway: its listeners, and what Envoy needs to speak HBONE |
 //! | [`routes`] | a Service: the rules of its ports, for the waypoint that it is behind |
 //! | [`backend`] | a Service: its ports as backends, and where they are, for each waypoint that may send requests there |
-//! | [`route`] | a route object: what is wrong with it, and its conditions |
+//! | [`findings`] | a route object: what is wrong with it |
+//! | `route` | what a route object says |
+//! | `ports` | the ports of a Service |
 //! | `attached` | which routes a Service has |
 //! | `resolver` | what backends of a route lead to |
+//! | [`status`] | the conditions of a route object |
 //! | `scope` | which waypoint a Service is behind |
 //! | `behind` | the Services behind each waypoint, as the first round made them |
 
 mod attached;
 pub(super) mod backend;
 pub(super) mod behind;
+pub(super) mod findings;
+mod ports;
 mod resolver;
-pub(super) mod route;
+mod route;
 pub(super) mod routes;
 mod scope;
+pub(super) mod status;
 pub(super) mod waypoint;

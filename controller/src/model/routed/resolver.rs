@@ -4,7 +4,7 @@ use culvert_objects::{Key, ObjectName, ReferenceGrant, Written};
 
 use super::super::reader::Reader;
 use super::super::wire;
-use super::attached;
+use super::ports;
 use crate::routing::model::Backend;
 use crate::routing::read::notes::{BackendRef, Resolve, Unresolved};
 
@@ -89,7 +89,7 @@ impl Resolve for Resolver<'_, '_> {
         let Some(port) = reference.port else {
             return unresolved("BackendNotFound", format!("a port of Service {name} must be named"));
         };
-        if !attached::ports(&found).any(|known| known == port) {
+        if !ports::of_service(&found).any(|known| known == port) {
             return unresolved("BackendNotFound", format!("Service {name} has no port {port}"));
         }
         Ok(Backend {

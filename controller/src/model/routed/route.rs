@@ -1,9 +1,8 @@
-//! A route object by itself: what is wrong with it.
+//! A route object by itself: what it says.
 
-use culvert_objects::{Finding, GRPCRoute, HTTPRoute, Kind, ObjectName, TCPRoute};
+use culvert_objects::{GRPCRoute, HTTPRoute, Kind, ObjectName, TCPRoute};
 
 use super::super::reader::Reader;
-use super::super::unit::Derived;
 use super::resolver::Resolver;
 use crate::routing::model::Parent;
 use crate::routing::read::notes::Notes;
@@ -45,15 +44,4 @@ pub(in crate::model) fn read(reader: &Reader<'_>, kind: Kind, name: &ObjectName)
         parents: parents.unwrap_or_default(),
         notes,
     })
-}
-
-/// Its findings.
-pub(in crate::model) fn derive(reader: &Reader<'_>, kind: Kind, name: &ObjectName) -> Derived {
-    let reading = read(reader, kind, name).unwrap_or_default();
-    let notes = reading.notes.all().iter();
-    let findings = notes.map(|note| Finding::of_object(kind, name, &note.field, note.message.clone()));
-    Derived {
-        findings: findings.collect(),
-        ..Derived::default()
-    }
 }

@@ -12,8 +12,7 @@ use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
 use super::attached::{self, Frontend};
-use super::routes::ports_of_object;
-use super::scope;
+use super::{ports, scope};
 use crate::routing::envoy::listener::{self, Port};
 use crate::routing::envoy::plumbing;
 use crate::snapshot::{Resource, to_address};
@@ -49,20 +48,16 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derive
     }
 }
 
-fn add_ports(reader: &Reader<'_>, name: &Arc<str>, service: &Service, ports: &mut Vec<Port>) {
-    let object = ports_of_object(reader, service);
-    let frontend = object.as_ref().map(|(object, known)| Frontend {
-        object,
-        service,
-        ports: known,
-    });
+fn add_ports(reader: &Reader<'_>, name: &Arc<str>, service: &Service, found: &mut Vec<Port>) {
+    let object = ports::of_object(reader, service);
+    let frontend = object.as_ref().map(|(object, known)| Frontend { object, ports: known });
     let addresses = addresses(reader, name, service);
-    for port in attached::ports(service) {
-        ports.push(Port {
+    for port in ports::of_service(service) {
+        found.push(Port {
             service: Arc::clone(name),
             addresses: addresses.clone(),
             port,
-            protocol: super::routes::protocol(service, object.as_ref(), port),
+            protocol: ports::protocol(service, object.as_ref(), port),
             split: frontend
                 .as_ref()
                 .and_then(|frontend| attached::split(reader, frontend, port)),

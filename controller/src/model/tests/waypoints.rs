@@ -205,3 +205,207 @@ fn a_gateway_of_a_foreign_class_and_one_that_admits_nobody_have_nothing() {
     model.update(&World::of(&closed).objects(), Instant::now());
     assert_eq!(names(&model, ROUTE_TYPE), [""; 0]);
 }
+
+/// The statuses of the only parent's conditions: type, whether it holds, reason.
+fn conditions(model: &Model, kind: Kind, namespace: &str, name: &str) -> Vec<(&'static str, bool, &'static str)> {
+    let status = model.route_status(kind, &ObjectName::new(namespace, name)).unwrap();
+    let [parent] = status.parents.as_slice() else {
+        panic!("{status:?}")
+    };
+    parent
+        .conditions
+        .iter()
+        .map(|condition| (condition.kind, condition.holds, condition.reason))
+        .collect()
+}
+
+fn findings(model: &Model) -> Vec<String> {
+    model.findings().keys().map(|finding| finding.to_string()).collect()
+}
+
+#[test]
+fn a_rule_that_makes_no_sense_answers_500_and_is_named_and_the_others_hold() {
+    let rules = "[{matches: [{path: {value: /bad}}], filters: [{type: URLRewrite, urlRewrite: {hostname: 'a b'}}], \
+        backendRefs: [{name: v1, port: 80}]}, \
+        {matches: [{path: {value: /regex, type: RegularExpression}, headers: [{name: x, type: RegularExpression, value: '('}]}], \
+        backendRefs: [{name: v1, port: 80}]}, \
+        {matches: [{path: {value: /auth}}], filters: [{type: ExternalAuth, externalAuth: {}}], backendRefs: [{name: v1, port: 80}]}, \
+        {matches: [{path: {value: /new}}], newField: 1, backendRefs: [{name: v1, port: 80}]}, \
+        {matches: [{path: {value: /good}}], backendRefs: [{name: v1, port: 80}]}]";
+    let mut model = Model::default();
+    model.update(&World::of(&(shop() + &route("mixed", rules))).objects(), Instant::now());
+    let made = routes(&model, "web");
+    let fails = |route: &Route| matches!(&route.action, Some(Action::DirectResponse(direct)) if direct.status == 500);
+    let names: Vec<(&str, bool)> = made.iter().map(|route| (route.name.as_str(), fails(route))).collect();
+    let expected = [(4, false), (0, true), (2, true), (3, true), (1, true)];
+    let expected: Vec<(String, bool)> = expected
+        .iter()
+        .map(|(index, fails)| (format!("HTTPRoute shop/mixed[{index}]"), *fails))
+        .collect();
+    let mut sorted: Vec<(String, bool)> = names.iter().map(|(name, fails)| ((*name).to_owned(), *fails)).collect();
+    let mut wanted = expected;
+    sorted.sort();
+    wanted.sort();
+    assert_eq!(sorted, wanted);
+    let findings = findings(&model).join("\n");
+    for field in [
+        "spec.rules[0].filters[0].urlRewrite.hostname: \"a b\" is no host name",
+        "spec.rules[1].matches[0].headers[0].value: \"(\" is no regular expression",
+        "spec.rules[2].filters[0].type: ExternalAuth is not served",
+        "spec.rules[3].newField",
+    ] {
+        assert!(findings.contains(field), "{field} in {findings}");
+    }
+    assert_eq!(
+        conditions(&model, Kind::HTTPRoute, "shop", "mixed"),
+        [
+            ("Accepted", true, "Accepted"),
+            ("ResolvedRefs", true, "ResolvedRefs"),
+            ("PartiallyInvalid", true, "UnsupportedValue")
+        ]
+    );
+}
+
+#[test]
+fn backends_that_are_not_there_keep_their_share_and_all_of_them_are_named() {
+    let rules = "[{backendRefs: [{name: nobody, port: 80, weight: 1}, {name: v1, port: 81, weight: 2}, \
+        {name: v1, port: 80, weight: 3}, {name: x, kind: Bucket, group: example.com, weight: 4}]}]";
+    let mut model = Model::default();
+    model.update(
+        &World::of(&(shop() + &route("missing", rules))).objects(),
+        Instant::now(),
+    );
+    let shares = shares(&routes(&model, "web")[0]);
+    let of = |name: &str, share| (name.to_owned(), share);
+    assert_eq!(
+        shares,
+        [
+            of("no-backend", 1),
+            of("no-backend", 2),
+            of("v1", 3),
+            of("no-backend", 4)
+        ]
+    );
+    let status = model
+        .route_status(Kind::HTTPRoute, &ObjectName::new("shop", "missing"))
+        .unwrap();
+    let resolved = &status.parents[0].conditions[1];
+    assert_eq!((resolved.holds, resolved.reason), (false, "BackendNotFound"));
+    for part in [
+        "Service shop/nobody",
+        "Service shop/v1 has no port 81",
+        "Bucket of group",
+    ] {
+        assert!(resolved.message.contains(part), "{}", resolved.message);
+    }
+}
+
+#[test]
+fn a_route_is_not_accepted_where_no_waypoint_enforces_it_and_by_no_port_that_it_means() {
+    let mut world = World::of(&(shop() + &route("r", NINETY)));
+    let mut model = Model::default();
+    let mut look = |world: &mut World| {
+        model.update(&world.objects(), Instant::now());
+        let found = conditions(&model, Kind::HTTPRoute, "shop", "r")[0];
+        (found.1, found.2, findings(&model).join("\n"))
+    };
+    assert_eq!(look(&mut world), (true, "Accepted", String::new()));
+    world.apply(&route("r", NINETY).replace("name: web", "name: web, port: 81"));
+    let (accepted, _, said) = look(&mut world);
+    assert!(
+        !accepted && said.contains("spec.parentRefs[0]: Service shop/web has no such port"),
+        "{said}"
+    );
+    world.apply(&route("r", NINETY).replace("name: web", "name: v1"));
+    let (accepted, _, said) = look(&mut world);
+    assert!(
+        !accepted && said.contains("Service shop/v1 is behind no waypoint"),
+        "{said}"
+    );
+    world.apply(&route("r", NINETY).replace("group: '', kind: Service, name: web", "name: edge"));
+    model.update(&world.objects(), Instant::now());
+    assert!(
+        findings(&model)
+            .join("\n")
+            .contains("a parent of kind Gateway is left to others")
+    );
+}
+
+#[test]
+fn tcp_ports_split_connections_and_ports_without_a_known_protocol_have_two_chains() {
+    let tcp = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: TCPRoute\nmetadata: {name: split, namespace: shop}\n\
+        spec: {parentRefs: [{group: '', kind: Service, name: web, port: 90}], rules: [{backendRefs: \
+        [{name: v1, port: 80, weight: 9}, {name: nobody, port: 1, weight: 1}]}]}\n";
+    let ports = "ports: [{name: http, port: 80, targetPort: 8080}, {name: tcp, port: 90}, {name: other, port: 100}]";
+    let shop = shop().replacen("ports: [{name: http, port: 80, targetPort: 8080}]", ports, 1);
+    let mut model = Model::default();
+    model.update(&World::of(&(shop + tcp)).objects(), Instant::now());
+    let inbound: Listener = get(&model, LISTENER_TYPE, "shop/wp/inbound").unwrap();
+    let web = "shop/web.shop.svc.cluster.local";
+    let chains: Vec<String> = inbound
+        .filter_chains
+        .iter()
+        .map(|chain| {
+            let protocols = &chain.filter_chain_match.as_ref().unwrap().application_protocols;
+            format!("{} {}", chain.name.trim_start_matches(web), protocols.join(","))
+        })
+        .collect();
+    assert_eq!(chains, [":80 ", ":90 ", ":100 http/1.1,h2c", ":100 tcp "]);
+    let filter = format!("{:?}", inbound.filter_chains[1].filters[0]);
+    assert!(filter.contains("tcp_proxy"));
+    assert_eq!(inbound.listener_filters.len(), 2, "one port is sniffed");
+    assert_eq!(
+        conditions(&model, Kind::TCPRoute, "shop", "split"),
+        [
+            ("Accepted", true, "Accepted"),
+            ("ResolvedRefs", false, "BackendNotFound")
+        ]
+    );
+}
+
+/// Without addresses of its own it is dialled at those of its endpoints.
+#[test]
+fn a_headless_service_is_found_by_the_addresses_of_its_endpoints() {
+    let shop = shop().replacen("clusterIP: 198.19.0.1", "clusterIP: None", 1);
+    let mut world = World::of(&shop);
+    let mut model = Model::default();
+    model.update(&world.objects(), Instant::now());
+    let addresses = |model: &Model| -> Vec<String> {
+        let inbound: Listener = get(model, LISTENER_TYPE, "shop/wp/inbound").unwrap();
+        let matched = inbound.filter_chains[0].filter_chain_match.clone().unwrap();
+        matched
+            .prefix_ranges
+            .into_iter()
+            .map(|range| range.address_prefix)
+            .collect()
+    };
+    assert_eq!(addresses(&model), ["198.18.0.1"]);
+    world.apply(&pod("web", "198.18.0.9", ""));
+    model.update(&world.objects(), Instant::now());
+    assert_eq!(addresses(&model), ["198.18.0.9"]);
+}
+
+/// Whatever comes when, what is there in the end is the same.
+#[test]
+fn objects_in_any_order_come_to_the_same() {
+    let all = shop() + &route("split", NINETY);
+    let mut at_once = Model::default();
+    at_once.update(&World::of(&all).objects(), Instant::now());
+    let documents: Vec<String> = all.split("---\n").map(|document| format!("---\n{document}")).collect();
+    for skip in 0..documents.len() {
+        let mut world = World::default();
+        let mut model = Model::default();
+        let (later, first) = documents.split_at(skip);
+        for document in first.iter().chain(later) {
+            world.apply(document);
+            model.update(&world.objects(), Instant::now());
+        }
+        for type_url in [LISTENER_TYPE, CLUSTER_TYPE, ROUTE_TYPE, ENDPOINT_TYPE] {
+            assert_eq!(names(&model, type_url), names(&at_once, type_url));
+            for name in names(&model, type_url) {
+                let version = |model: &Model| model.snapshot().version(type_url, &name);
+                assert_eq!(version(&model), version(&at_once), "{name}");
+            }
+        }
+    }
+}

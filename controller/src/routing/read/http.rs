@@ -30,8 +30,9 @@ struct Spec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct RuleSpec {
     name: Option<String>,
-    #[serde(default, deserialize_with = "list")]
-    matches: Vec<Value>,
+    /// They are read one by one.
+    #[serde(rename = "matches")]
+    _matches: Option<Value>,
     #[serde(default, deserialize_with = "list")]
     filters: Vec<Value>,
     #[serde(default, deserialize_with = "list")]

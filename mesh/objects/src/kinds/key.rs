@@ -110,4 +110,9 @@ impl Key {
     pub fn virtual_range(range: IpNet) -> Self {
         Self(hash_one(&("virtual range", range.network(), range.prefix_len())))
     }
+
+    /// The pods of a Gateway.
+    pub fn gateway(gateway: &ObjectName) -> Self {
+        Self(hash_one(&("gateway", gateway)))
+    }
 }

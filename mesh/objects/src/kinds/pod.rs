@@ -16,6 +16,7 @@ use crate::name::ObjectName;
 use crate::pool::Pool;
 use crate::problem::Problem;
 use crate::values::{host_address, is_subdomain, port_number};
+use crate::waypoint;
 
 /// Label and value of the pods that serve a node, in the mesh's own namespace.
 const AGENT: (&str, &str) = ("app.kubernetes.io/name", "culvert-node");
@@ -83,6 +84,12 @@ pub fn is_agent(pod: &Pod) -> bool {
 }
 
 impl Pod {
+    /// The Gateway that it is a proxy of, if it is one's.
+    pub fn gateway(&self) -> Option<ObjectName> {
+        let name = self.labels.get(waypoint::GATEWAY).filter(|name| !name.is_empty())?;
+        Some(ObjectName::new(&*self.name.namespace, name))
+    }
+
     /// The addresses that are its own: pods on the host's network share theirs, and pods that have ended have given them back.
     pub fn own_addresses(&self) -> &[IpAddr] {
         if self.is_host_network || self.has_ended {
@@ -177,6 +184,7 @@ impl KindSpec for Pod {
         if is_agent(self) && !self.node.is_empty() {
             keys.push(Key::agent_on(&self.node));
         }
+        keys.extend(self.gateway().as_ref().map(Key::gateway));
         keys
     }
 

@@ -6,6 +6,7 @@ mod ranges;
 mod registry;
 mod store;
 mod waiting;
+mod waypoints;
 
 use std::{
     net::{IpAddr, SocketAddr},

@@ -311,8 +311,8 @@ fn a_service_that_passes_through_is_no_way_past_the_question_who_is_there() {
 }
 
 #[test]
-fn what_needs_a_waypoint_or_a_gateway_is_refused_with_the_reason() {
-    let waypoint = proto::GatewayAddress {
+fn what_needs_a_gateway_is_refused_with_the_reason() {
+    let gateway = proto::GatewayAddress {
         destination: Some(proto::gateway_address::Destination::Hostname(
             proto::NamespacedHostname {
                 namespace: "shop".into(),
@@ -321,13 +321,9 @@ fn what_needs_a_waypoint_or_a_gateway_is_refused_with_the_reason() {
         )),
         hbone_mtls_port: 15008,
     };
-    let behind = proto::Workload {
-        waypoint: Some(waypoint.clone()),
-        ..workload("a", &["198.18.0.2"])
-    };
     let there = proto::Workload {
         network: "far".into(),
-        network_gateway: Some(waypoint.clone()),
+        network_gateway: Some(gateway),
         ..member(workload("there", &["198.18.0.3"]), "cart", &[(80, 80)])
     };
     let dns = proto::Workload {
@@ -337,21 +333,8 @@ fn what_needs_a_waypoint_or_a_gateway_is_refused_with_the_reason() {
     let services = [
         service("cart", &["198.19.0.1"], &[(80, 80)]),
         service("db", &["198.19.0.2"], &[(80, 80)]),
-        proto::Service {
-            waypoint: Some(waypoint),
-            ..service("l7", &["198.19.0.3"], &[(80, 80)])
-        },
     ];
-    let mut world = World::new(false).with(&[behind, there, dns], &services);
-    let through = "is reached through waypoint shop/way.shop.svc.cluster.local";
-    assert_eq!(
-        world.denial("198.18.0.2:80"),
-        format!("Kubernetes//Pod/shop/a {through}")
-    );
-    assert_eq!(
-        world.denial("198.19.0.3:80"),
-        format!("shop/l7.shop.svc.cluster.local {through}")
-    );
+    let mut world = World::new(false).with(&[there, dns], &services);
     assert!(
         world
             .denial("198.19.0.1:80")

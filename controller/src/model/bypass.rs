@@ -1,0 +1,124 @@
+//! Nobody goes around a waypoint: where a pod serves a Service that is behind one, its node's proxy lets in the waypoint alone.
+//!
+//! What would follow from a Service's waypoint is decided there, and a client of the mesh is led there by its own node. A client
+//! that dials the pod's address, or is outside the mesh, is led nowhere; so the pod names a policy that refuses it. There is one
+//! policy for each namespace of pods, waypoint and port, which all such pods share, however many there are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use culvert_objects::{Key, KindSpec as _, Labels, ObjectName, Pod, Service, ServiceEntry, service_account};
+use culvert_proto::security::{
+    Action, Authorization, Clause, Match, Rule, Scope, StringMatch, string_match::MatchType,
+};
+use culvert_proto::workload::PortList;
+
+use super::reader::Reader;
+use super::{waypoint, wire};
+
+/// What comes before namespace and name of the waypoint, and the port, in the name of a policy. No object can have such a name.
+pub(super) const PREFIX: &str = "culvert_waypoint_";
+
+/// The policies by which none but waypoints reach a workload of `namespace` with these labels, which belongs to these services, by
+/// their resources' names.
+pub(super) fn policies(
+    reader: &Reader<'_>,
+    namespace: &str,
+    labels: &Labels,
+    services: &BTreeMap<String, PortList>,
+) -> Vec<Authorization> {
+    // What a waypoint serves itself it is asked for without one.
+    if waypoint::is_ones_own(labels) {
+        return Vec::new();
+    }
+    let mut ports: BTreeSet<(ObjectName, u32)> = BTreeSet::new();
+    for (service, list) in services {
+        for waypoint in of_service(reader, service) {
+            let targets = list.ports.iter().map(|port| port.target_port);
+            ports.extend(targets.map(|port| (waypoint.clone(), port)));
+        }
+    }
+    let made = ports
+        .into_iter()
+        .map(|(waypoint, port)| policy(reader, namespace, &waypoint, port));
+    made.collect()
+}
+
+/// The names of policies as a workload has them.
+pub(super) fn names(policies: &[Authorization]) -> impl Iterator<Item = String> {
+    policies
+        .iter()
+        .map(|policy| format!("{}/{}", policy.namespace, policy.name))
+}
+
+/// Whether several units may make the resource of this name: it goes when the last of them has given it up.
+pub(super) fn is_shared(name: &str) -> bool {
+    name.split_once('/').is_some_and(|(_, name)| name.starts_with(PREFIX))
+}
+
+/// The waypoint that a policy of this name is for.
+pub(super) fn waypoint_of(policy: &str) -> Option<ObjectName> {
+    let mut parts = policy.strip_prefix(PREFIX)?.split('_');
+    Some(ObjectName::new(parts.next()?, parts.next()?))
+}
+
+/// The waypoints of a service, by its resource's name: of several entries that have a host, each one's.
+fn of_service(reader: &Reader<'_>, service: &str) -> Vec<ObjectName> {
+    if let Some(name) = wire::service_of(reader.settings(), service) {
+        let object = reader.get::<Service>(&name);
+        let own = object.and_then(|object| waypoint::named(reader, &name, |key| object.label(key)));
+        if object.is_some() {
+            return own.into_iter().collect();
+        }
+    }
+    let Some((namespace, host)) = service.split_once('/') else {
+        return Vec::new();
+    };
+    let entries = reader.find::<ServiceEntry>(Key::host(host));
+    let own = entries
+        .filter(|(name, entry)| *name.namespace == *namespace && entry.hosts.iter().any(|(_, known)| **known == *host));
+    own.filter_map(|(name, entry)| waypoint::named(reader, name, |key| entry.labels.get(key)))
+        .collect()
+}
+
+fn policy(reader: &Reader<'_>, namespace: &str, waypoint: &ObjectName, port: u32) -> Authorization {
+    let trust_domain = &reader.settings().trust_domain;
+    let principal = |account: &str| StringMatch {
+        match_type: Some(MatchType::Exact(format!(
+            "{trust_domain}/ns/{}/sa/{account}",
+            waypoint.namespace
+        ))),
+    };
+    let at_port = Match {
+        destination_ports: vec![port],
+        ..Match::default()
+    };
+    let others = Match {
+        not_principals: accounts(reader, waypoint)
+            .iter()
+            .map(|account| principal(account))
+            .collect(),
+        ..Match::default()
+    };
+    let clauses = [at_port, others].map(|one| Clause { matches: vec![one] });
+    Authorization {
+        name: format!("{PREFIX}{}_{}_{port}", waypoint.namespace, waypoint.name),
+        namespace: namespace.to_owned(),
+        scope: Scope::WorkloadSelector.into(),
+        action: Action::Deny.into(),
+        rules: vec![Rule {
+            clauses: clauses.into(),
+        }],
+        ..Authorization::default()
+    }
+}
+
+/// The service accounts of a waypoint's pods. While there is none: that of its own name, which its pods are usually given.
+fn accounts<'a>(reader: &Reader<'a>, waypoint: &'a ObjectName) -> BTreeSet<&'a str> {
+    let pods = reader.find::<Pod>(Key::gateway(waypoint));
+    let own = pods.filter(|(_, pod)| !pod.has_ended && pod.gateway().as_ref() == Some(waypoint));
+    let mut accounts: BTreeSet<&str> = own.map(|(_, pod)| service_account(&**pod)).collect();
+    if accounts.is_empty() {
+        accounts.insert(&waypoint.name);
+    }
+    accounts
+}

@@ -1,0 +1,135 @@
+//! That nobody but a waypoint reaches the pods behind it, as node proxies are told.
+
+use culvert_proto::WAYPOINT_PORTS;
+use culvert_proto::security::{Action, string_match::MatchType};
+
+use super::*;
+
+const WEB: &str = "---\napiVersion: v1\nkind: Service\n\
+    metadata: {name: web, namespace: shop, labels: {istio.io/use-waypoint: wp}}\n\
+    spec: {clusterIP: 198.19.0.1, selector: {app: web}, ports: [{port: 80, targetPort: 8080}, {port: 81, targetPort: sql}]}\n";
+
+fn web(name: &str, address: &str, sql: u16) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop, labels: {{app: web}}}}\n\
+         spec: {{nodeName: n1, containers: [{{name: c, ports: [{{name: sql, containerPort: {sql}}}]}}]}}\n\
+         status: {{podIP: {address}, conditions: [{{type: Ready, status: 'True'}}]}}\n"
+    )
+}
+
+fn waypoint(name: &str, account: &str, address: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {account}, namespace: shop}}\n---\napiVersion: v1\nkind: Pod\n\
+         metadata: {{name: {name}, namespace: shop, labels: {{app: web, gateway.networking.k8s.io/gateway-name: wp}}}}\n\
+         spec: {{nodeName: n1, serviceAccountName: {account}}}\nstatus: {{podIP: {address}}}\n"
+    )
+}
+
+fn policies_of(model: &Model, pod: &str) -> Vec<String> {
+    workload(model, &format!("Kubernetes//Pod/shop/{pod}")).authorization_policies
+}
+
+/// The port, and who is let in there.
+fn lets_in(model: &Model, policy: &str) -> (u32, Vec<String>) {
+    let mut policy = model
+        .authorizations()
+        .remove(policy)
+        .unwrap_or_else(|| panic!("no {policy}"));
+    assert_eq!(policy.action(), Action::Deny);
+    let clauses = policy.rules.remove(0).clauses;
+    let [ports, others] = <[_; 2]>::try_from(clauses).unwrap();
+    let others = others.matches[0]
+        .not_principals
+        .iter()
+        .map(|one| match &one.match_type {
+            Some(MatchType::Exact(principal)) => principal.clone(),
+            other => panic!("{other:?}"),
+        });
+    (ports.matches[0].destination_ports[0], others.collect())
+}
+
+#[test]
+fn a_pod_behind_a_waypoint_lets_in_nobody_else_at_the_services_ports() {
+    let mut world = World::of(&(SHOP.to_owned() + WEB + &web("a", "198.18.0.1", 5432) + &web("b", "198.18.0.2", 5433)));
+    let mut model = Model::default();
+    model.update(&world.objects(), Instant::now());
+    let name = |port: u16| format!("shop/culvert_waypoint_shop_wp_{port}");
+    assert_eq!(policies_of(&model, "a"), [name(5432), name(8080)]);
+    assert_eq!(
+        policies_of(&model, "b"),
+        [name(5433), name(8080)],
+        "a named port is the pod's own"
+    );
+    assert_eq!(model.authorizations().len(), 3, "pods share policies");
+    // No pod of the waypoint is there yet.
+    let own = "cluster.local/ns/shop/sa/wp".to_owned();
+    assert_eq!(lets_in(&model, &name(8080)), (8080, vec![own]));
+
+    // Its pods come, and the policies are derived again.
+    world.apply(&(waypoint("wp-1", "one", "198.18.0.8") + &waypoint("wp-2", "two", "198.18.0.9")));
+    let changes = model.update(&world.objects(), Instant::now());
+    let both = ["one", "two"].map(|account| format!("cluster.local/ns/shop/sa/{account}"));
+    for port in [8080, 5432, 5433] {
+        assert_eq!(lets_in(&model, &name(port)), (port.into(), both.to_vec()));
+        assert!(
+            changes.resources.iter().any(|change| *change.name == *name(port)),
+            "{changes:?}"
+        );
+    }
+    assert!(
+        policies_of(&model, "wp-1").is_empty(),
+        "a waypoint is not behind itself"
+    );
+
+    // One pod goes: what the other names stays, and what nobody names goes.
+    world.assembly.remove(Kind::Pod, &ObjectName::new("shop", "a"));
+    model.update(&world.objects(), Instant::now());
+    assert_eq!(
+        model.authorizations().into_keys().collect::<Vec<_>>(),
+        [name(5433), name(8080)]
+    );
+    assert_eq!(lets_in(&model, &name(8080)).1, both);
+
+    // The Service leaves the waypoint.
+    world.apply(&WEB.replace("use-waypoint: wp", "use-waypoint: none"));
+    model.update(&world.objects(), Instant::now());
+    assert!(policies_of(&model, "b").is_empty() && model.authorizations().is_empty());
+}
+
+#[test]
+fn a_namespaces_waypoint_binds_the_pods_of_its_services_and_one_may_be_elsewhere() {
+    let web_without = WEB.replace(", labels: {istio.io/use-waypoint: wp}", "");
+    let mut world =
+        World::of(&(SHOP.to_owned() + &web_without + &web("a", "198.18.0.1", 5432) + &pod("alone", "198.18.0.3", "")));
+    let mut model = Model::default();
+    model.update(&world.objects(), Instant::now());
+    assert!(model.authorizations().is_empty());
+    let labels = "istio.io/use-waypoint: wp, istio.io/use-waypoint-namespace: infra, culvert.dev/mesh: ambient";
+    world.apply(&SHOP.replace("culvert.dev/mesh: ambient", labels));
+    model.update(&world.objects(), Instant::now());
+    let name = "shop/culvert_waypoint_infra_wp_8080";
+    assert!(policies_of(&model, "a").contains(&name.to_owned()));
+    assert_eq!(lets_in(&model, name).1, ["cluster.local/ns/infra/sa/wp"]);
+    assert!(
+        policies_of(&model, "alone").is_empty(),
+        "it serves nothing that is behind one"
+    );
+}
+
+#[test]
+fn a_pod_of_a_service_without_an_address_is_reached_through_its_waypoint_at_the_services_ports() {
+    let headless = WEB.replace("clusterIP: 198.19.0.1", "clusterIP: None");
+    let model = made(&(headless + &web("a", "198.18.0.1", 5432)));
+    let a = workload(&model, "Kubernetes//Pod/shop/a");
+    assert!(a.waypoint.is_some());
+    let ports = a
+        .extensions
+        .iter()
+        .find(|extension| extension.name == WAYPOINT_PORTS)
+        .unwrap();
+    let text = String::decode(&*ports.config.as_ref().unwrap().value).unwrap();
+    assert_eq!(text, "5432,8080");
+    // One that has an address is reached by that.
+    let model = made(&(WEB.to_owned() + &web("a", "198.18.0.1", 5432)));
+    assert_eq!(workload(&model, "Kubernetes//Pod/shop/a").waypoint, None);
+}

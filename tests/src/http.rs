@@ -1,0 +1,116 @@
+//! HTTP/1.1 in a pod, in the test's own process: an application that answers with its name and what it was sent, and its clients.
+
+use culvert_lab::Pod;
+use std::{
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    thread,
+    time::Duration,
+};
+
+/// What an application answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The name of the application that answered, from the body's first line.
+    pub name: String,
+    /// The request line and headers, as they came to the application.
+    pub seen: Vec<String>,
+}
+
+impl Answer {
+    /// The value of a header that the application saw.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.seen.iter().filter_map(|line| line.split_once(':'));
+        let mut found = lines.filter(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.next().map(|(_, value)| value.trim())
+    }
+}
+
+/// Answers requests without a body, as long as the test runs. The body of an answer is `name`, and the request's head.
+pub fn serve(pod: &Pod, port: u16, name: &str) {
+    let listener = pod.listen(SocketAddr::from((pod.ip4(), port))).unwrap();
+    let name = name.to_owned();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else { return };
+            let name = name.clone();
+            let one = move || drop(answer_all(stream, &name));
+            thread::Builder::new().stack_size(256 << 10).spawn(one).unwrap();
+        }
+    });
+}
+
+fn answer_all(stream: TcpStream, name: &str) -> io::Result<()> {
+    let mut writer = stream.try_clone()?;
+    let mut reader = BufReader::new(stream);
+    loop {
+        let head = head(&mut reader)?;
+        if head.is_empty() {
+            return Ok(());
+        }
+        let body = format!("{name}\n{}\n", head.join("\n"));
+        let length = body.len();
+        write!(writer, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}")?;
+    }
+}
+
+/// The lines of a head; none at the end of the connection.
+fn head(reader: &mut impl io::BufRead) -> io::Result<Vec<String>> {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(Vec::new());
+        }
+        let line = line.trim_end();
+        if line.is_empty() {
+            return Ok(lines);
+        }
+        lines.push(line.to_owned());
+    }
+}
+
+/// A request over a connection of its own.
+///
+/// # Errors
+/// When the connection cannot be made or breaks, or what comes is no answer.
+pub fn get(from: &Pod, to: SocketAddr, host: &str, path: &str, patience: Duration) -> io::Result<Answer> {
+    let mut stream = from.connect(to, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+    )?;
+    let mut reader = BufReader::new(stream);
+    let head = head(&mut reader)?;
+    let no_answer = || io::Error::other(format!("no answer: {head:?}"));
+    let status = head.first().and_then(|line| line.split(' ').nth(1));
+    let status = status.and_then(|status| status.parse().ok()).ok_or_else(no_answer)?;
+    let mut body = String::new();
+    reader.read_to_string(&mut body)?;
+    let mut lines = body.lines().map(str::to_owned);
+    Ok(Answer {
+        status,
+        name: lines.next().unwrap_or_default(),
+        seen: lines.collect(),
+    })
+}
+
+/// What a program in a pod shows on loopback, with the answer's head.
+///
+/// # Errors
+/// When it does not answer.
+pub fn page(pod: &Pod, port: u16, path: &str) -> io::Result<String> {
+    let stream = pod.run(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port)));
+    let mut stream = stream.map_err(io::Error::other)??;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+    )?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text.replace('\r', ""))
+}
