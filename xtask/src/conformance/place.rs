@@ -10,8 +10,6 @@ use culvert_cluster::Cluster;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// The cluster's name.
-const NAME: &str = "conformance";
 const NODES: u8 = 2;
 /// The namespaces that the suite makes where they are not there.
 const NAMESPACES: [&str; 2] = ["gateway-conformance-mesh", "gateway-conformance-mesh-consumer"];
@@ -29,8 +27,10 @@ pub(super) struct Place {
 impl Place {
     /// Brings the cluster up, with these images on its nodes.
     pub(super) fn bring_up(images: Vec<PathBuf>, wanted: &Options) -> Result<Self> {
-        let mut options = culvert_cluster::Options::new(NAME, NODES)?;
-        Cluster::down(&options.state, NAME)?;
+        // A name for each, so that runs with several proxies can be compared side by side.
+        let name = format!("conf-{}", wanted.proxy.name());
+        let mut options = culvert_cluster::Options::new(&name, NODES)?;
+        Cluster::down(&options.state, &name)?;
         options.images = images;
         shell::say(&format!("a Kubernetes cluster of {NODES} nodes comes up"));
         let cluster = Cluster::up_with(&options, &mut |_, _| {})?;

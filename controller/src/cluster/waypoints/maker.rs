@@ -37,15 +37,16 @@ impl Maker {
         }
     }
 
-    /// Makes whatever of a waypoint is not there or not as it should be.
+    /// Makes whatever of a waypoint is not there or not as it should be; nothing at all where something of another's is in its place.
     ///
     /// # Errors
     /// What the Gateway is to say about it.
     pub(super) async fn make(&mut self, asked: &Asked, present: &mut Present) -> Result<(), Refusal> {
+        let mut due = Vec::new();
         for document in self.documents(asked)? {
-            let kind = document.id().kind.clone();
-            let part =
-                Part::of_kind(&kind).ok_or_else(|| refusal("Invalid", format!("{kind} is no part of a waypoint")))?;
+            let kind = &document.id().kind;
+            let no_part = || refusal("Invalid", format!("{kind} is no part of a waypoint"));
+            let part = Part::of_kind(kind).ok_or_else(no_part)?;
             let name = (part, asked.name.namespace.to_string(), document.id().name.clone());
             if self.is_made(asked, &name, &document, present)? {
                 continue;
@@ -53,10 +54,13 @@ impl Maker {
             if present.get(&name).is_none() {
                 self.check_free(asked, &name).await?;
             }
+            due.push((name, document));
+        }
+        for (name, document) in due {
             let applied = self.apply(&name, &document).await?;
             tracing::info!(gateway = %asked.name, object = %document.id(), "made for a waypoint");
             let version = applied.metadata.resource_version.clone();
-            present.put(part, applied);
+            present.put(name.0, applied);
             self.applied.insert(name, (document.into_value(), version));
         }
         Ok(())
@@ -89,7 +93,7 @@ impl Maker {
         };
         if !is_owned(there, &asked.uid) {
             // One of an earlier Gateway of the same name goes by itself, soon.
-            return Err(not_ours(asked, name));
+            return Err(not_ours(name));
         }
         let value = serde_json::to_value(there).unwrap_or_default();
         let before = self.applied.get(name);
@@ -103,7 +107,7 @@ impl Maker {
         match self.api(name).get_opt(&name.2).await {
             Ok(None) => Ok(()),
             Ok(Some(there)) if is_owned(&there, &asked.uid) => Ok(()),
-            Ok(Some(_)) => Err(not_ours(asked, name)),
+            Ok(Some(_)) => Err(not_ours(name)),
             Err(error) => Err(failed(name, &error)),
         }
     }
@@ -222,13 +226,12 @@ fn is_owned(object: &DynamicObject, uid: &str) -> bool {
     labelled && owners.into_iter().any(|owner| owner.uid == uid)
 }
 
-fn not_ours(asked: &Asked, name: &Name) -> Refusal {
+fn not_ours(name: &Name) -> Refusal {
     let kind = name.0.resource().kind;
     let message = format!(
         "{kind} {}/{} is there and is not this Gateway's: it is left alone, and no waypoint is made",
         name.1, name.2
     );
-    tracing::warn!(gateway = %asked.name, message, "a waypoint cannot be made");
     refusal("Invalid", message)
 }
 

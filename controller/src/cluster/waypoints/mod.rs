@@ -180,8 +180,13 @@ impl All {
                 attached: self.attached.to(&asked.name),
             };
             let now = (asked.clone(), progress);
-            if self.said.get(&asked.name) == Some(&now) {
+            let before = self.said.get(&asked.name);
+            if before == Some(&now) {
                 continue;
+            }
+            let told_before = before.and_then(|(_, before)| before.failed.as_ref());
+            if let Some(failed) = now.1.failed.as_ref().filter(|failed| told_before != Some(failed)) {
+                tracing::warn!(gateway = %asked.name, why = failed.message, "a waypoint cannot be made");
             }
             match maker.say(asked, &now.1, &settings.cluster_domain).await {
                 Ok(()) => drop(self.said.insert(asked.name.clone(), now)),

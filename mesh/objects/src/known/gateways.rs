@@ -6,6 +6,7 @@ use super::routes::{DEFAULT_GATEWAYS, UNKNOWN_VALUE};
 use State::{Ignored, Served};
 
 const GATEWAY_ONLY: State = Ignored("is about gateways at the edge: a waypoint is as without it");
+const CANNOT_BE_HAD: State = Ignored("cannot be had: no waypoint is made, and the Gateway's status says so");
 const CLASS_PARAMETERS: State = Ignored("says nothing that Culvert's waypoints know");
 const TLS: State =
     Ignored("is not served: TLS that applications speak themselves goes to the Service as without the route");
@@ -13,19 +14,19 @@ const TLS: State =
 /// `gateway.networking.k8s.io` Gateway.
 pub(super) const GATEWAY: &[Field] = &[
     served("spec"),
-    field("spec.addresses", GATEWAY_ONLY),
+    field("spec.addresses", CANNOT_BE_HAD),
     field("spec.allowedListeners", GATEWAY_ONLY),
     Field {
         values: &[("All", GATEWAY_ONLY), ("None", GATEWAY_ONLY)],
         ..field("spec.defaultScope", GATEWAY_ONLY)
     },
     served("spec.gatewayClassName"),
-    field("spec.infrastructure", GATEWAY_ONLY),
+    served("spec.infrastructure"),
     served("spec.listeners"),
     field("spec.tls", GATEWAY_ONLY),
-    field("spec.addresses[].routability", GATEWAY_ONLY),
-    field("spec.addresses[].type", GATEWAY_ONLY),
-    field("spec.addresses[].value", GATEWAY_ONLY),
+    field("spec.addresses[].routability", CANNOT_BE_HAD),
+    field("spec.addresses[].type", CANNOT_BE_HAD),
+    field("spec.addresses[].value", CANNOT_BE_HAD),
     field("spec.allowedListeners.namespaces", GATEWAY_ONLY),
     Field {
         values: &[
@@ -55,14 +56,14 @@ pub(super) const GATEWAY: &[Field] = &[
         GATEWAY_ONLY,
     ),
     field("spec.allowedListeners.namespaces.selector.matchLabels.*", GATEWAY_ONLY),
-    field("spec.infrastructure.annotations", GATEWAY_ONLY),
-    field("spec.infrastructure.labels", GATEWAY_ONLY),
-    field("spec.infrastructure.parametersRef", GATEWAY_ONLY),
-    field("spec.infrastructure.annotations.*", GATEWAY_ONLY),
-    field("spec.infrastructure.labels.*", GATEWAY_ONLY),
-    field("spec.infrastructure.parametersRef.group", GATEWAY_ONLY),
-    field("spec.infrastructure.parametersRef.kind", GATEWAY_ONLY),
-    field("spec.infrastructure.parametersRef.name", GATEWAY_ONLY),
+    served("spec.infrastructure.annotations"),
+    served("spec.infrastructure.labels"),
+    field("spec.infrastructure.parametersRef", CANNOT_BE_HAD),
+    served("spec.infrastructure.annotations.*"),
+    served("spec.infrastructure.labels.*"),
+    field("spec.infrastructure.parametersRef.group", CANNOT_BE_HAD),
+    field("spec.infrastructure.parametersRef.kind", CANNOT_BE_HAD),
+    field("spec.infrastructure.parametersRef.name", CANNOT_BE_HAD),
     served("spec.listeners[].allowedRoutes"),
     field("spec.listeners[].filters", GATEWAY_ONLY),
     field("spec.listeners[].hostname", GATEWAY_ONLY),
