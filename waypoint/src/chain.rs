@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use culvert_envoy::{pb::envoy::extensions::filters::http::router::v3::Router, type_url};
 use serde_json::{Value, json};
 
 use crate::config::{
@@ -21,6 +22,19 @@ impl Chains {
     /// # Errors
     /// Where a filter is not served, with its name and that of its chain.
     pub fn compile(chains: listener::Chains) -> Result<Self, Refusal> {
+        for (_, port) in chains.iter() {
+            for filter in port.http.iter().flat_map(|chain| &chain.filters) {
+                if filter.config.type_url != type_url::<Router>() {
+                    return Err(Refusal::new(
+                        format!("http filter `{}`", filter.name),
+                        format!("{} is not served here", filter.config.type_url),
+                    ));
+                }
+            }
+            if let Some(filter) = port.tcp.iter().flat_map(|chain| &chain.filters).next() {
+                return Err(Refusal::new("network filter", format!("{} is not served here", filter.type_url)));
+            }
+        }
         Ok(Self { chains })
     }
 

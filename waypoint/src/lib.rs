@@ -13,7 +13,7 @@
 //! | module | what |
 //! |---|---|
 //! | `config` | from Envoy's messages to values; refuses what is not served |
-//! | `chain`, `routes`, `cluster`, `endpoint` | what is served, ready to be asked |
+//! | `chain`, `cluster`, `endpoint` | what is served, ready to be asked |
 //! | `state` | all of it at one moment |
 //! | `serve` | the way of a connection and of a request |
 //! | `headers`, `body`, `answer` | what a request and its answer are made of |
@@ -31,10 +31,10 @@ pub mod chain;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+mod counted;
 pub mod endpoint;
 pub mod headers;
 mod pages;
-pub mod routes;
 pub mod run;
 pub mod run_error;
 pub mod serve;

@@ -13,6 +13,7 @@ use culvert_envoy::pb::envoy::config::{
     cluster::v3::Cluster as ClusterMessage, endpoint::v3::ClusterLoadAssignment, listener::v3::Listener,
     route::v3::RouteConfiguration,
 };
+use culvert_http::RouteTable;
 use rustc_hash::FxHashMap;
 
 use crate::{
@@ -20,7 +21,6 @@ use crate::{
     cluster::Cluster,
     config::{cluster, endpoints, listener, refusal::Refusal},
     endpoint::Endpoint,
-    routes::Routes,
 };
 
 /// Everything that requests are decided by. What of it is not there yet, decides nothing.
@@ -29,7 +29,7 @@ pub struct Snapshot {
     /// Filter chains; none before the listener came.
     pub chains: Option<Arc<Chains>>,
     /// Route configurations by name.
-    pub routes: FxHashMap<Arc<str>, Arc<Routes>>,
+    pub routes: FxHashMap<Arc<str>, Arc<RouteTable>>,
     /// Clusters by name, with their endpoints.
     pub clusters: FxHashMap<Arc<str>, Arc<Cluster>>,
 }
@@ -73,7 +73,7 @@ impl Store {
     /// # Errors
     /// As above.
     pub fn put_routes(&mut self, routes: &RouteConfiguration) -> Result<(), Refusal> {
-        let compiled = Routes::compile(routes)?;
+        let compiled = RouteTable::compile(routes).map_err(|error| Refusal::new("routes", error.to_string()))?;
         let name = routes.name.as_str().into();
         self.snapshot.routes.insert(name, Arc::new(compiled));
         Ok(())
@@ -166,6 +166,11 @@ impl Store {
     pub fn wanted_endpoints(&self) -> BTreeSet<String> {
         let clusters = self.snapshot.clusters.values();
         clusters.map(|cluster| cluster.config.endpoints.to_string()).collect()
+    }
+
+    /// Lets endpoints back that were left out because they failed, where their time is over.
+    pub fn sweep(snapshot: &Snapshot) {
+        snapshot.clusters.values().for_each(|cluster| cluster.sweep());
     }
 
     /// What is referred to, and is not there yet.

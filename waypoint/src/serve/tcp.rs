@@ -12,6 +12,9 @@ use crate::{
     upstream::connect,
 };
 
+/// How often another endpoint is drawn where one was tried already.
+const RESELECTIONS: u32 = 5;
+
 /// Copies until both directions have ended, each by itself.
 pub(super) async fn serve<S>(
     worker: &Worker,
