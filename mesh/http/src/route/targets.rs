@@ -11,8 +11,8 @@ use http::HeaderName;
 use http::request::Parts;
 
 use super::levels::Level;
-use super::mutations::Mutations;
 use crate::error::{CompileError, Within as _, is_set, take};
+use crate::headers::mutations::Mutations;
 
 /// The clusters that a route leads to.
 #[derive(Debug)]
