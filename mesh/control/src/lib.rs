@@ -14,8 +14,8 @@
 //! state stays in force, and both tasks try again with growing pauses.
 //!
 //! Rooms: `settings` and `ask` (what comes in), `published`, `served` and `metrics` (what goes out); `channel` (the way to
-//! the controller), above it `xds` with `apply`, `hosts` and `subscriptions`, and `certificates` with `renewal`. Start reading at
-//! [`run`].
+//! the controller) and `stream`, above them `xds` with `apply`, `hosts` and `subscriptions`, `resources` (the same for a proxy that takes
+//! other types than the mesh's), and `certificates` with `renewal`. Start reading at [`run`].
 
 #![forbid(unsafe_code)]
 
@@ -29,8 +29,10 @@ mod hosts;
 mod metrics;
 mod published;
 mod renewal;
+mod resources;
 mod served;
 mod settings;
+mod stream;
 mod subscriptions;
 mod xds;
 
@@ -44,6 +46,7 @@ use tokio::sync::{mpsc, watch};
 pub use ask::Ask;
 pub use metrics::ControlMetrics;
 pub use published::{Change, CredentialsByIdentity, Notify, Outputs, Published};
+pub use resources::{ResourceType, Resources, run_resources};
 pub use served::Served;
 pub use settings::{Caller, Role, Secrets, Settings};
 

@@ -4,10 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use culvert_proto::{
     ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_TYPE, RANGES_ALIAS, ROOTS_TYPE, WILDCARDS_ALIAS,
-    discovery::{
-        DeltaDiscoveryRequest, DeltaDiscoveryResponse,
-        aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
-    },
+    discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
 };
 use culvert_state::Store;
 use culvert_xds::client::{Client, Mode};
@@ -15,30 +12,22 @@ use tokio::{
     sync::mpsc,
     time::{Instant, Interval, MissedTickBehavior},
 };
-use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::{Request, Streaming};
 
 use crate::{
     Change, Outputs, Served,
     alias::{address_alias, address_of_alias, host_alias},
     apply::{apply, apply_mesh, apply_roots},
     backoff::Backoff,
-    channel::{ControllerClient, chain, describe},
+    channel::{ControllerClient, describe},
+    stream,
     subscriptions::{Asked, Subscriptions},
 };
 
 /// The proxy's own network; more than one network comes with multi-cluster.
 const NETWORK: &str = "";
 
-/// A response may describe a whole large mesh.
-const MAX_RESPONSE: usize = 512 * 1024 * 1024;
-
 /// How often subscriptions are looked through for those that nothing uses.
 const LOOK: Duration = Duration::from_secs(15);
-
-/// Pauses before the controller is tried again.
-const FIRST_RETRY: Duration = Duration::from_millis(20);
-const LAST_RETRY: Duration = Duration::from_secs(10);
 
 /// Runs until the future is dropped.
 pub(super) async fn run(
@@ -49,7 +38,7 @@ pub(super) async fn run(
 ) {
     let mut configuration = Configuration::new(&controller, served, outputs);
     // A replica that ends is followed by the other at once.
-    let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
+    let mut backoff = Backoff::new(stream::FIRST_RETRY, stream::LAST_RETRY);
     loop {
         let outcome = configuration.follow(&mut asks, &mut backoff).await;
         configuration.outputs.metrics.controller_connected.set(0);
@@ -137,7 +126,8 @@ impl Configuration {
 
     /// One connection, until it ends; returns why.
     async fn follow(&mut self, asks: &mut mpsc::UnboundedReceiver<Question>, backoff: &mut Backoff) -> String {
-        let (requests, mut responses) = match self.open().await {
+        let (requests, mut responses) = match stream::open(&self.controller, &self.client, &self.outputs.metrics).await
+        {
             Ok(stream) => stream,
             Err(why) => return why,
         };
@@ -163,38 +153,6 @@ impl Configuration {
                 let _ = requests.send(request);
             }
         }
-    }
-
-    async fn open(
-        &self,
-    ) -> Result<
-        (
-            mpsc::UnboundedSender<DeltaDiscoveryRequest>,
-            Streaming<DeltaDiscoveryResponse>,
-        ),
-        String,
-    > {
-        let controller = &self.controller;
-        let channel = controller.connect().await.map_err(|error| chain(&error))?;
-        let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE);
-        let (requests, outgoing) = mpsc::unbounded_channel();
-        for request in self.client.connect() {
-            // The receiver is right here.
-            let _ = requests.send(request);
-        }
-        let mut request = Request::new(UnboundedReceiverStream::new(outgoing));
-        controller.authorize(&mut request).map_err(|error| error.to_string())?;
-        let responses = client
-            .delta_aggregated_resources(request)
-            .await
-            .map_err(|status| describe(&status))?;
-        tracing::info!(
-            controller = controller.settings().controller,
-            "configuration stream is open"
-        );
-        self.outputs.metrics.controller_connected.set(1);
-        controller.note_stream();
-        Ok((requests, responses.into_inner()))
     }
 
     /// Applies a response and publishes the result.

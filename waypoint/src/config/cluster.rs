@@ -1,0 +1,255 @@
+//! From a Cluster to what is served of it.
+
+use std::{sync::Arc, time::Duration};
+
+use culvert_envoy::{
+    pb::{
+        envoy::{
+            config::cluster::v3::{
+                CircuitBreakers, Cluster as Message,
+                circuit_breakers::Thresholds,
+                cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig, LbPolicy},
+            },
+            extensions::upstreams::http::v3::{
+                HttpProtocolOptions,
+                http_protocol_options::{UpstreamProtocolOptions, explicit_http_config::ProtocolConfig},
+            },
+        },
+        google::protobuf::{Duration as ProtoDuration, UInt32Value},
+    },
+    unpack,
+};
+
+use culvert_http::{balance::outlier, retry::RetryBudget};
+
+use super::refusal::{Refusal, compiled, malformed, nothing_else};
+
+/// Under this name clusters have their HTTP options.
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+/// How long a connection may take to be made where nothing is said: Envoy's default.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection without a request is kept where nothing is said: Envoy's default.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// What is served of a cluster, without its endpoints.
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The name of its endpoints.
+    pub endpoints: Arc<str>,
+    /// How an endpoint is chosen.
+    pub policy: LbPolicy,
+    /// Details of that.
+    pub policy_config: Option<LbConfig>,
+    /// The share of healthy endpoints, in percent, below which health counts for nothing.
+    pub panic_threshold: u32,
+    /// What requests are sent as.
+    pub protocol: Protocol,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// How long a connection without a request is kept.
+    pub idle_timeout: Option<Duration>,
+    /// How many requests a connection takes; none: any number.
+    pub requests_per_connection: Option<u32>,
+    /// How long a whole exchange may take; none: any time.
+    pub max_stream_duration: Option<Duration>,
+    /// What is too much.
+    pub breakers: Breakers,
+    /// When an endpoint that fails is left out.
+    pub outlier: Option<outlier::Settings>,
+}
+
+/// What requests are sent as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// As the client's.
+    Downstream,
+}
+
+/// Bounds of a cluster's load, for all threads together.
+#[derive(Clone, Copy, Debug)]
+pub struct Breakers {
+    /// Open connections.
+    pub connections: u32,
+    /// Requests that wait for a connection.
+    pub pending: u32,
+    /// Requests that are under way.
+    pub requests: u32,
+    /// Retries that are under way.
+    pub retries: RetryBudget,
+}
+
+impl Default for Breakers {
+    /// Envoy's defaults.
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            pending: 1024,
+            requests: 1024,
+            retries: RetryBudget::Count(3),
+        }
+    }
+}
+
+/// Reads a cluster.
+///
+/// # Errors
+/// Where it says something that is not served.
+pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
+    let mut rest = message.clone();
+    let name: Arc<str> = std::mem::take(&mut rest.name).into();
+    let kind = rest.cluster_discovery_type.take();
+    if kind != Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())) {
+        return Err(Refusal::new(
+            "type",
+            format!("{kind:?} is not served here: only EDS is"),
+        ));
+    }
+    let endpoints = rest.eds_cluster_config.take().map(|eds| eds.service_name);
+    let endpoints = endpoints.filter(|name| !name.is_empty()).map(Into::into);
+    let connect_timeout = rest.connect_timeout.take();
+    let connect_timeout = connect_timeout.map_or(Ok(CONNECT_TIMEOUT), |time| duration("connect_timeout", &time))?;
+    let policy =
+        LbPolicy::try_from(std::mem::take(&mut rest.lb_policy)).map_err(|_| Refusal::new("lb_policy", "is unknown"))?;
+    if matches!(policy, LbPolicy::ClusterProvided | LbPolicy::LoadBalancingPolicyConfig) {
+        return Err(Refusal::new(
+            "lb_policy",
+            format!("{} is not served here", policy.as_str_name()),
+        ));
+    }
+    let mut common = rest.common_lb_config.take().unwrap_or_default();
+    let panic_threshold = common
+        .healthy_panic_threshold
+        .take()
+        .map_or(50.0, |percent| percent.value);
+    // Weights of localities, and of zones, are spread by whoever makes the endpoints.
+    common.locality_config_specifier = None;
+    nothing_else("common_lb_config", &common)?;
+    let http = Http::read(&mut rest)?;
+    let breakers = breakers(rest.circuit_breakers.take())?;
+    let config = ClusterConfig {
+        endpoints: endpoints.unwrap_or_else(|| Arc::clone(&name)),
+        name,
+        policy,
+        policy_config: rest.lb_config.take(),
+        panic_threshold,
+        protocol: http.protocol,
+        connect_timeout,
+        idle_timeout: http.idle_timeout,
+        requests_per_connection: http.requests_per_connection,
+        max_stream_duration: http.max_stream_duration,
+        breakers,
+        outlier: rest
+            .outlier_detection
+            .take()
+            .map(|message| outlier::Settings::compile(&message).map_err(compiled("outlier_detection")))
+            .transpose()?,
+    };
+    // Envoy's plumbing, and what only names things for its statistics.
+    rest.transport_socket = None;
+    rest.metadata = None;
+    rest.alt_stat_name.clear();
+    rest.upstream_connection_options = None;
+    rest.per_connection_buffer_limit_bytes = None;
+    rest.ignore_health_on_host_removal = false;
+    nothing_else("cluster", &rest)?;
+    Ok(config)
+}
+
+/// What the HTTP options say.
+struct Http {
+    protocol: Protocol,
+    idle_timeout: Option<Duration>,
+    requests_per_connection: Option<u32>,
+    max_stream_duration: Option<Duration>,
+}
+
+impl Http {
+    fn read(cluster: &mut Message) -> Result<Self, Refusal> {
+        let options = cluster.typed_extension_protocol_options.remove(HTTP_OPTIONS);
+        let options = options.map(|any| unpack::<HttpProtocolOptions>(&any)).transpose();
+        let mut options = options.map_err(malformed(HTTP_OPTIONS))?.unwrap_or_default();
+        let protocol = match options.upstream_protocol_options.take() {
+            None => Protocol::Http1,
+            Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(_)) => Protocol::Downstream,
+            Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) => match explicit.protocol_config {
+                None | Some(ProtocolConfig::HttpProtocolOptions(_)) => Protocol::Http1,
+                Some(ProtocolConfig::Http2ProtocolOptions(_)) => Protocol::Http2,
+                Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
+                    return Err(Refusal::new(HTTP_OPTIONS, "HTTP/3 is not served here"));
+                }
+            },
+            Some(UpstreamProtocolOptions::AutoConfig(_)) => {
+                return Err(Refusal::new(
+                    format!("{HTTP_OPTIONS}: auto_config"),
+                    "is not served here",
+                ));
+            }
+        };
+        let mut common = options.common_http_protocol_options.take().unwrap_or_default();
+        let idle_timeout = match common.idle_timeout.take() {
+            None => Some(IDLE_TIMEOUT),
+            Some(time) => Some(duration("idle_timeout", &time)?).filter(|time| !time.is_zero()),
+        };
+        let max_stream_duration = common.max_stream_duration.take();
+        let max_stream_duration = max_stream_duration.map(|time| duration("max_stream_duration", &time));
+        let requests = value(common.max_requests_per_connection.take()).filter(|&requests| requests > 0);
+        nothing_else("common_http_protocol_options", &common)?;
+        nothing_else(HTTP_OPTIONS, &options)?;
+        Ok(Self {
+            protocol,
+            idle_timeout,
+            requests_per_connection: requests,
+            max_stream_duration: max_stream_duration.transpose()?.filter(|time| !time.is_zero()),
+        })
+    }
+}
+
+fn breakers(message: Option<CircuitBreakers>) -> Result<Breakers, Refusal> {
+    let defaults = Breakers::default();
+    let mut message = message.unwrap_or_default();
+    let mut thresholds: Vec<Thresholds> = std::mem::take(&mut message.thresholds);
+    nothing_else("circuit_breakers", &message)?;
+    // Those of the priority `HIGH` are for routes that ask for it, which no route here can.
+    thresholds.retain(|thresholds| thresholds.priority == 0);
+    let Some(mut all) = thresholds.into_iter().next() else {
+        return Ok(defaults);
+    };
+    all.track_remaining = false;
+    let read = Breakers {
+        connections: value(all.max_connections.take()).unwrap_or(defaults.connections),
+        pending: value(all.max_pending_requests.take()).unwrap_or(defaults.pending),
+        requests: value(all.max_requests.take()).unwrap_or(defaults.requests),
+        retries: match all.retry_budget.take() {
+            Some(budget) => RetryBudget::compile(&budget).map_err(compiled("circuit_breakers.thresholds.retry_budget"))?,
+            None => value(all.max_retries.take()).map_or(defaults.retries, RetryBudget::Count),
+        },
+    };
+    all.max_retries = None;
+    nothing_else("circuit_breakers.thresholds", &all)?;
+    Ok(read)
+}
+
+fn value(message: Option<UInt32Value>) -> Option<u32> {
+    message.map(|UInt32Value { value }| value)
+}
+
+/// A time that is not negative.
+pub(super) fn duration(place: &str, message: &ProtoDuration) -> Result<Duration, Refusal> {
+    let seconds = u64::try_from(message.seconds).ok();
+    let nanos = u32::try_from(message.nanos).ok().filter(|&nanos| nanos < 1_000_000_000);
+    match (seconds, nanos) {
+        (Some(seconds), Some(nanos)) => Ok(Duration::new(seconds, nanos)),
+        _ => Err(Refusal::new(
+            place,
+            format!("{} s and {} ns is no time", message.seconds, message.nanos),
+        )),
+    }
+}

@@ -1,0 +1,160 @@
+//! From a ClusterLoadAssignment to endpoints.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use culvert_envoy::{
+    CULVERT,
+    endpoint::About,
+    pb::envoy::config::{
+        core::v3::{Address, HealthStatus, Metadata, address::Address as Kind, socket_address::PortSpecifier},
+        endpoint::v3::{ClusterLoadAssignment, Endpoint as Message, LbEndpoint, lb_endpoint::HostIdentifier},
+    },
+};
+use culvert_identity::SpiffeId;
+
+use super::refusal::Refusal;
+
+/// The port of a pod on which its tunnel is.
+const TUNNEL_PORT: u16 = 15008;
+
+/// One endpoint of a cluster, as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointConfig {
+    /// Where requests go.
+    pub address: SocketAddr,
+    /// How it is reached.
+    pub way: Way,
+    /// Share of requests among the endpoints of a cluster; 1 where nothing is said.
+    pub weight: u32,
+    /// Whether it takes requests.
+    pub health: Health,
+    /// 0 is tried first.
+    pub priority: u32,
+    /// The host name by which it is known, if by any.
+    pub hostname: Option<Arc<str>>,
+    /// What telemetry calls it.
+    pub about: Arc<About>,
+}
+
+/// How an endpoint is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Through the tunnel: where that is, and who must answer there.
+    Tunnel {
+        /// The tunnel's port of the endpoint's pod.
+        node: SocketAddr,
+        /// Who must answer.
+        identity: SpiffeId,
+    },
+    /// In clear.
+    Plain,
+}
+
+/// What the control plane says of an endpoint's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It takes requests, as far as anybody knows.
+    Healthy,
+    /// It takes requests when too few others do.
+    Degraded,
+    /// It does not.
+    Unhealthy,
+    /// It ends, and takes none that could go elsewhere.
+    Draining,
+}
+
+/// Reads an assignment.
+///
+/// # Errors
+/// Where an endpoint is not of a kind that is served.
+pub fn read(assignment: &ClusterLoadAssignment) -> Result<Vec<EndpointConfig>, Refusal> {
+    if !assignment.named_endpoints.is_empty() {
+        return Err(Refusal::new("named_endpoints", "is set, and is not served here"));
+    }
+    if let Some(policy) = &assignment.policy
+        && !policy.drop_overloads.is_empty()
+    {
+        return Err(Refusal::new("policy.drop_overloads", "is set, and is not served here"));
+    }
+    let mut endpoints = Vec::new();
+    for locality in &assignment.endpoints {
+        for endpoint in &locality.lb_endpoints {
+            endpoints.push(read_one(endpoint, locality.priority)?);
+        }
+    }
+    Ok(endpoints)
+}
+
+fn read_one(endpoint: &LbEndpoint, priority: u32) -> Result<EndpointConfig, Refusal> {
+    let Some(HostIdentifier::Endpoint(host)) = &endpoint.host_identifier else {
+        return Err(Refusal::new("lb_endpoint.endpoint", "is missing"));
+    };
+    let about = about(endpoint.metadata.as_ref());
+    let (address, in_tunnel) = address(host)?;
+    let way = match in_tunnel {
+        false => Way::Plain,
+        true => Way::Tunnel {
+            node: SocketAddr::new(address.ip(), TUNNEL_PORT),
+            identity: SpiffeId::parse(&about.identity).map_err(|error| {
+                Refusal::new(
+                    format!("endpoint {address}: metadata {CULVERT} identity"),
+                    error.to_string(),
+                )
+            })?,
+        },
+    };
+    let health = match HealthStatus::try_from(endpoint.health_status) {
+        Ok(HealthStatus::Unknown | HealthStatus::Healthy) => Health::Healthy,
+        Ok(HealthStatus::Degraded) => Health::Degraded,
+        Ok(HealthStatus::Draining) => Health::Draining,
+        Ok(HealthStatus::Unhealthy | HealthStatus::Timeout) => Health::Unhealthy,
+        Err(_) => return Err(Refusal::new(format!("endpoint {address}: health_status"), "is unknown")),
+    };
+    Ok(EndpointConfig {
+        address,
+        way,
+        weight: endpoint.load_balancing_weight.as_ref().map_or(1, |weight| weight.value),
+        health,
+        priority,
+        hostname: (!host.hostname.is_empty()).then(|| host.hostname.as_str().into()),
+        about: Arc::new(about),
+    })
+}
+
+/// Where it is, and whether that is in the tunnel.
+fn address(host: &Message) -> Result<(SocketAddr, bool), Refusal> {
+    let place = |what: &str| format!("endpoint.address{what}");
+    match host.address.as_ref().and_then(|Address { address }| address.as_ref()) {
+        Some(Kind::EnvoyInternalAddress(internal)) => match internal.endpoint_id.parse() {
+            Ok(address) => Ok((address, true)),
+            Err(_) => Err(Refusal::new(
+                place(".envoy_internal_address.endpoint_id"),
+                format!("`{}` is no ADDRESS:PORT", internal.endpoint_id),
+            )),
+        },
+        Some(Kind::SocketAddress(socket)) => {
+            let ip: IpAddr = socket.address.parse().map_err(|_| {
+                Refusal::new(
+                    place(".socket_address.address"),
+                    format!("`{}` is no IP address", socket.address),
+                )
+            })?;
+            let port = match socket.port_specifier {
+                Some(PortSpecifier::PortValue(port)) => u16::try_from(port).ok().filter(|&port| port != 0),
+                _ => None,
+            };
+            let port = port.ok_or_else(|| Refusal::new(place(".socket_address.port_value"), "is no port"))?;
+            Ok((SocketAddr::new(ip, port), false))
+        }
+        Some(Kind::Pipe(_)) => Err(Refusal::new(place(".pipe"), "is not served here")),
+        None => Err(Refusal::new(place(""), "is missing")),
+    }
+}
+
+fn about(metadata: Option<&Metadata>) -> About {
+    let ours = metadata.and_then(|metadata| metadata.filter_metadata.get(CULVERT));
+    ours.map(About::of).unwrap_or_default()
+}

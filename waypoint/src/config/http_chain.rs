@@ -1,0 +1,141 @@
+//! From an HttpConnectionManager to what is served of it.
+
+use std::{sync::Arc, time::Duration};
+
+use culvert_envoy::pb::{
+    envoy::extensions::filters::network::http_connection_manager::v3::{
+        HttpConnectionManager, HttpFilter,
+        http_connection_manager::{CodecType, RouteSpecifier, UpgradeConfig},
+        http_filter,
+    },
+    google::protobuf::Any,
+};
+
+use super::{
+    cluster::duration,
+    refusal::{Refusal, nothing_else},
+};
+
+/// A chain that serves HTTP.
+#[derive(Clone, Debug)]
+pub struct HttpChain {
+    /// Its name, `SERVICE:PORT`.
+    pub name: Arc<str>,
+    /// The service, `namespace/hostname`.
+    pub service: Arc<str>,
+    /// The name of its routes.
+    pub routes: Arc<str>,
+    /// What is asked before a request is routed, in order.
+    pub filters: Vec<NamedFilter>,
+    /// Upgrades that are let through, in lower case.
+    pub upgrades: Vec<Box<str>>,
+    /// Whether paths are normalised before they are looked at.
+    pub normalize_path: bool,
+    /// Whether slashes that follow one another are one.
+    pub merge_slashes: bool,
+    /// How long an exchange may be silent; none: any time.
+    pub stream_idle_timeout: Option<Duration>,
+    /// How long a client's connection without a request is kept; none: any time.
+    pub idle_timeout: Option<Duration>,
+    /// HTTP/2 streams that a client may have open at once on a connection.
+    pub streams: u32,
+}
+
+/// An HTTP filter as configured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedFilter {
+    /// Under which routes configure it.
+    pub name: Box<str>,
+    /// What it does, and how.
+    pub config: Any,
+}
+
+/// Streams where nothing is said.
+const STREAMS: u32 = 1024;
+
+/// Reads a connection manager.
+///
+/// # Errors
+/// Where it says something that is not served.
+pub fn read(name: Arc<str>, mut manager: HttpConnectionManager) -> Result<HttpChain, Refusal> {
+    let routes = match manager.route_specifier.take() {
+        Some(RouteSpecifier::Rds(rds)) if !rds.route_config_name.is_empty() => rds.route_config_name.into(),
+        _ => return Err(Refusal::new("http_connection_manager.rds", "is missing")),
+    };
+    let codec = std::mem::take(&mut manager.codec_type);
+    if ![CodecType::Auto, CodecType::Http1, CodecType::Http2]
+        .map(i32::from)
+        .contains(&codec)
+    {
+        return Err(Refusal::new(
+            "http_connection_manager.codec_type",
+            "HTTP/3 is not served here",
+        ));
+    }
+    let filters = std::mem::take(&mut manager.http_filters);
+    let filters = filters.into_iter().map(filter).collect::<Result<Vec<_>, _>>()?;
+    let upgrades = std::mem::take(&mut manager.upgrade_configs);
+    let upgrades = upgrades.into_iter().map(upgrade).collect::<Result<Vec<_>, _>>()?;
+    let stream_idle_timeout = match manager.stream_idle_timeout.take() {
+        None => Some(Duration::from_secs(300)),
+        Some(time) => Some(duration("stream_idle_timeout", &time)?).filter(|time| !time.is_zero()),
+    };
+    let mut common = manager.common_http_protocol_options.take().unwrap_or_default();
+    let idle_timeout = match common.idle_timeout.take() {
+        None => Some(Duration::from_secs(3600)),
+        Some(time) => Some(duration("idle_timeout", &time)?).filter(|time| !time.is_zero()),
+    };
+    nothing_else("common_http_protocol_options", &common)?;
+    let mut http2 = manager.http2_protocol_options.take().unwrap_or_default();
+    let streams = http2
+        .max_concurrent_streams
+        .take()
+        .map_or(STREAMS, |streams| streams.value);
+    let normalize_path = manager.normalize_path.take().is_some_and(|value| value.value);
+    if manager.path_with_escaped_slashes_action > 1 {
+        return Err(Refusal::new(
+            "path_with_escaped_slashes_action",
+            "only KEEP_UNCHANGED is served here",
+        ));
+    }
+    let (service, _) = name.rsplit_once(':').unwrap_or((&name, ""));
+    Ok(HttpChain {
+        service: service.into(),
+        name,
+        routes,
+        filters,
+        upgrades,
+        normalize_path,
+        merge_slashes: manager.merge_slashes,
+        stream_idle_timeout,
+        idle_timeout,
+        streams,
+    })
+}
+
+fn filter(filter: HttpFilter) -> Result<NamedFilter, Refusal> {
+    let place = format!("http filter `{}`", filter.name);
+    if filter.disabled {
+        return Err(Refusal::new(
+            format!("{place}: disabled"),
+            "is set, and is not served here",
+        ));
+    }
+    match filter.config_type {
+        Some(http_filter::ConfigType::TypedConfig(config)) => Ok(NamedFilter {
+            name: filter.name.into(),
+            config,
+        }),
+        _ => Err(Refusal::new(format!("{place}: typed_config"), "is missing")),
+    }
+}
+
+fn upgrade(config: UpgradeConfig) -> Result<Box<str>, Refusal> {
+    if !config.filters.is_empty() {
+        return Err(Refusal::new(
+            "upgrade_configs.filters",
+            "is set, and is not served here",
+        ));
+    }
+    Ok(config.upgrade_type.to_ascii_lowercase().into())
+}

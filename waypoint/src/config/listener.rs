@@ -1,0 +1,226 @@
+//! From the listener `SCOPE/inbound` to filter chains, and which of them takes a connection.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use culvert_envoy::{
+    pb::envoy::{
+        config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener, filter::ConfigType},
+        extensions::filters::network::{
+            http_connection_manager::v3::HttpConnectionManager,
+            tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier},
+        },
+    },
+    pb::google::protobuf::Any,
+    type_url, unpack,
+};
+use rustc_hash::FxHashMap;
+
+use super::{
+    cluster::duration,
+    http_chain::{self, HttpChain},
+    refusal::{Refusal, malformed, nothing_else},
+};
+
+/// Where the listener says nothing of it. Protocols in which the server speaks first wait for so long.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// All filter chains, by the address and port that a client asked for.
+#[derive(Debug, Default)]
+pub struct Chains {
+    ports: FxHashMap<SocketAddr, Port>,
+    /// How long a client may say nothing before it is taken for one that waits for the server to speak.
+    pub patience: Duration,
+}
+
+/// Who takes connections to a port.
+#[derive(Clone, Debug, Default)]
+pub struct Port {
+    /// Those of HTTP.
+    pub http: Option<Arc<HttpChain>>,
+    /// Those of anything else, or all of them where there is none for HTTP.
+    pub tcp: Option<Arc<TcpChain>>,
+}
+
+/// A chain that copies bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TcpChain {
+    /// Its name, `SERVICE:PORT tcp` or `SERVICE:PORT`.
+    pub name: Arc<str>,
+    /// Filters that decide about the connection, in order.
+    pub filters: Vec<Any>,
+    /// Where connections go, with weights.
+    pub clusters: Vec<(Arc<str>, u32)>,
+    /// How long a connection may be silent in both directions; none: any time.
+    pub idle_timeout: Option<Duration>,
+}
+
+impl Chains {
+    /// Who takes a connection to `destination`.
+    pub fn find(&self, destination: SocketAddr) -> Option<&Port> {
+        self.ports.get(&canonical(destination))
+    }
+
+    /// Names of the route configurations that chains refer to.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<str>> {
+        let http = self.ports.values().filter_map(|port| port.http.as_ref());
+        http.map(|chain| &chain.routes)
+    }
+
+    /// All addresses and ports that are served.
+    pub fn iter(&self) -> impl Iterator<Item = (&SocketAddr, &Port)> {
+        self.ports.iter()
+    }
+}
+
+/// Reads the listener. One chain that is not served refuses all: the last good ones stay.
+///
+/// # Errors
+/// Where a chain says something that is not served, with the chain's name.
+pub fn read(listener: &Listener) -> Result<Chains, Refusal> {
+    let patience = match &listener.listener_filters_timeout {
+        Some(time) => duration("listener_filters_timeout", time)?,
+        None => PATIENCE,
+    };
+    let mut chains = Chains {
+        ports: FxHashMap::default(),
+        patience,
+    };
+    if listener.default_filter_chain.is_some() {
+        return Err(Refusal::new("default_filter_chain", "is set, and is not served here"));
+    }
+    for chain in &listener.filter_chains {
+        let place = format!("filter chain `{}`", chain.name);
+        chains.add(chain).map_err(|refusal| refusal.within(&place))?;
+    }
+    Ok(chains)
+}
+
+impl Chains {
+    fn add(&mut self, chain: &FilterChain) -> Result<(), Refusal> {
+        let (addresses, sniffs) = destinations(chain.filter_chain_match.clone().unwrap_or_default())?;
+        let Some((last, before)) = chain.filters.split_last() else {
+            return Err(Refusal::new("filters", "there is none"));
+        };
+        let name: Arc<str> = chain.name.as_str().into();
+        let config = config_of(last)?;
+        if config.type_url == type_url::<HttpConnectionManager>() {
+            if let Some(filter) = before.first() {
+                return Err(Refusal::new(
+                    format!("filter `{}`", filter.name),
+                    "is not served before HTTP is read",
+                ));
+            }
+            let manager = unpack::<HttpConnectionManager>(config).map_err(malformed("http_connection_manager"))?;
+            let http = Arc::new(http_chain::read(name, manager)?);
+            return self.put(&addresses, |port| port.http.replace(Arc::clone(&http)).is_some());
+        }
+        if config.type_url == type_url::<TcpProxy>() {
+            if sniffs {
+                return Err(Refusal::new(
+                    "filter_chain_match.application_protocols",
+                    "a chain for HTTP ends in a TcpProxy",
+                ));
+            }
+            let proxy = unpack::<TcpProxy>(config).map_err(malformed("tcp_proxy"))?;
+            let filters = before.iter().map(config_of).collect::<Result<Vec<_>, _>>()?;
+            let tcp = Arc::new(tcp_chain(name, filters.into_iter().cloned().collect(), proxy)?);
+            return self.put(&addresses, |port| port.tcp.replace(Arc::clone(&tcp)).is_some());
+        }
+        Err(Refusal::new(
+            format!("filter `{}`", last.name),
+            format!("{} is not served here", config.type_url),
+        ))
+    }
+
+    /// `put` says whether there was one already.
+    fn put(&mut self, addresses: &[SocketAddr], put: impl Fn(&mut Port) -> bool) -> Result<(), Refusal> {
+        for address in addresses {
+            if put(self.ports.entry(*address).or_default()) {
+                return Err(Refusal::new(
+                    "filter_chain_match",
+                    format!("another chain takes {address}, too"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn config_of(filter: &Filter) -> Result<&Any, Refusal> {
+    match &filter.config_type {
+        Some(ConfigType::TypedConfig(config)) => Ok(config),
+        _ => Err(Refusal::new(
+            format!("filter `{}`: typed_config", filter.name),
+            "is missing",
+        )),
+    }
+}
+
+/// The addresses and ports that a chain is for, and whether it is for HTTP where that is sniffed.
+fn destinations(mut rules: FilterChainMatch) -> Result<(Vec<SocketAddr>, bool), Refusal> {
+    let port = rules.destination_port.take().map(|port| port.value);
+    let port = port.and_then(|port| u16::try_from(port).ok()).filter(|&port| port != 0);
+    let port = port.ok_or_else(|| Refusal::new("filter_chain_match.destination_port", "is no port"))?;
+    let mut addresses = Vec::new();
+    for range in std::mem::take(&mut rules.prefix_ranges) {
+        let bad = |why: &str| {
+            Refusal::new(
+                format!("filter_chain_match.prefix_ranges {}", range.address_prefix),
+                why,
+            )
+        };
+        let address: IpAddr = range.address_prefix.parse().map_err(|_| bad("is no IP address"))?;
+        let whole = if address.is_ipv4() { 32 } else { 128 };
+        if range.prefix_len.as_ref().map_or(0, |length| length.value) != whole {
+            return Err(bad("is no single address"));
+        }
+        addresses.push(canonical(SocketAddr::new(address, port)));
+    }
+    let protocols = std::mem::take(&mut rules.application_protocols);
+    if let Some(other) = protocols
+        .iter()
+        .find(|name| !["http/1.0", "http/1.1", "h2c"].contains(&name.as_str()))
+    {
+        return Err(Refusal::new(
+            "filter_chain_match.application_protocols",
+            format!("`{other}` is not recognised here"),
+        ));
+    }
+    nothing_else("filter_chain_match", &rules)?;
+    Ok((addresses, !protocols.is_empty()))
+}
+
+fn tcp_chain(name: Arc<str>, filters: Vec<Any>, mut proxy: TcpProxy) -> Result<TcpChain, Refusal> {
+    let clusters = match proxy.cluster_specifier.take() {
+        Some(ClusterSpecifier::Cluster(cluster)) => vec![(cluster.into(), 1)],
+        Some(ClusterSpecifier::WeightedClusters(weighted)) => {
+            let clusters = weighted.clusters.into_iter();
+            clusters.map(|cluster| (cluster.name.into(), cluster.weight)).collect()
+        }
+        None => Vec::new(),
+    };
+    if clusters.iter().all(|(_, weight)| *weight == 0) {
+        return Err(Refusal::new("tcp_proxy.cluster_specifier", "names no cluster"));
+    }
+    let idle_timeout = match proxy.idle_timeout.take() {
+        None => Some(Duration::from_secs(3600)),
+        Some(time) => Some(duration("tcp_proxy.idle_timeout", &time)?).filter(|time| !time.is_zero()),
+    };
+    proxy.stat_prefix.clear();
+    proxy.access_log.clear();
+    nothing_else("tcp_proxy", &proxy)?;
+    Ok(TcpChain {
+        name,
+        filters,
+        clusters,
+        idle_timeout,
+    })
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

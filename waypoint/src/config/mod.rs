@@ -1,0 +1,17 @@
+//! From Envoy's messages to values that are made valid once: what a resource says and is not served is refused, by field.
+//!
+//! | file | reads |
+//! |---|---|
+//! | `listener` | `SCOPE/inbound`: which filter chain takes a connection |
+//! | `http_chain` | an HttpConnectionManager |
+//! | `cluster` | a Cluster |
+//! | `endpoints` | a ClusterLoadAssignment |
+//! | `refusal` | how something is refused |
+//!
+//! Route configurations are read by `culvert_http`.
+
+pub mod cluster;
+pub mod endpoints;
+pub mod http_chain;
+pub mod listener;
+pub mod refusal;

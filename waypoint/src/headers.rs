@@ -1,0 +1,307 @@
+//! Headers that a proxy must look after, whatever routes say.
+
+use std::net::IpAddr;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Uri, Version, header, request,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+
+/// Which addresses a request came by, the nearest at the end.
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// The scheme of the client.
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// By which a request is found in the logs of all that saw it.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Headers that belong to one connection alone (RFC 9110 section 7.6.1).
+const HOP_BY_HOP: [HeaderName; 5] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// What only a proxy inside may say to the next, and what is never believed of a client.
+const INTERNAL: [HeaderName; 12] = [
+    HeaderName::from_static("x-envoy-decorator-operation"),
+    HeaderName::from_static("x-envoy-expected-rq-timeout-ms"),
+    HeaderName::from_static("x-envoy-external-address"),
+    HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
+    HeaderName::from_static("x-envoy-internal"),
+    HeaderName::from_static("x-envoy-max-retries"),
+    HeaderName::from_static("x-envoy-original-path"),
+    HeaderName::from_static("x-envoy-retriable-header-names"),
+    HeaderName::from_static("x-envoy-retry-grpc-on"),
+    HeaderName::from_static("x-envoy-retry-on"),
+    HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms"),
+    HeaderName::from_static("x-envoy-upstream-rq-timeout-ms"),
+];
+
+/// Why a request is refused before anything else is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadRequest {
+    /// HTTP/1.1 without, or with more than one, Host.
+    Host,
+    /// Both a length and a transfer coding, or lengths that differ.
+    Framing,
+    /// Something in the path that no path has.
+    Path,
+}
+
+/// Whether this is gRPC: `application/grpc`, or `+` and something behind it.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let rest = value.and_then(|value| value.strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+"))
+}
+
+/// The protocol that a client asks to change to (RFC 9110 section 7.8), in lower case.
+pub fn upgrade(request: &request::Parts) -> Option<String> {
+    if request.version != Version::HTTP_11 || !has_token(&request.headers, "upgrade") {
+        return None;
+    }
+    let value = request.headers.get(header::UPGRADE)?.to_str().ok()?;
+    Some(value.trim().to_ascii_lowercase())
+}
+
+fn has_token(headers: &HeaderMap, token: &str) -> bool {
+    let values = headers.get_all(header::CONNECTION).iter();
+    let tokens = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    tokens.map(str::trim).any(|found| found.eq_ignore_ascii_case(token))
+}
+
+/// Makes of a request what routes look at: an absolute target with its authority, no Host beside it, nothing that belongs to the
+/// client's connection, and what the waypoint knows of the client.
+///
+/// # Errors
+/// When it makes no sense.
+pub fn receive(request: &mut request::Parts, client: IpAddr) -> Result<(), BadRequest> {
+    let authority = authority(request)?;
+    let path = request.uri.path_and_query().cloned();
+    let mut uri = http::uri::Parts::default();
+    uri.scheme = Some(Scheme::HTTP);
+    uri.authority = Some(authority);
+    uri.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    request.uri = Uri::from_parts(uri).map_err(|_| BadRequest::Path)?;
+    let headers = &mut request.headers;
+    headers.remove(header::HOST);
+    remove_hop_by_hop(headers);
+    let takes_trailers = |value: &HeaderValue| {
+        let value = value.to_str().unwrap_or_default();
+        value
+            .split(',')
+            .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+    };
+    let trailers = headers.get_all(header::TE).iter().any(takes_trailers);
+    headers.remove(header::TE);
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    // Answered here, by reading the body.
+    headers.remove(header::EXPECT);
+    join_cookies(headers);
+    INTERNAL.iter().for_each(|name| drop(headers.remove(name)));
+    append_address(headers, client);
+    if !headers.contains_key(FORWARDED_PROTO) {
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    if !headers.contains_key(REQUEST_ID) {
+        headers.insert(REQUEST_ID, request_id());
+    }
+    Ok(())
+}
+
+/// Who is meant: the target's authority before Host (RFC 9112 section 3.2.2).
+fn authority(request: &request::Parts) -> Result<Authority, BadRequest> {
+    let mut hosts = request.headers.get_all(header::HOST).iter();
+    let (host, more) = (hosts.next(), hosts.next());
+    if more.is_some() {
+        return Err(BadRequest::Host);
+    }
+    if let Some(authority) = request.uri.authority() {
+        return Ok(authority.clone());
+    }
+    let host = host.ok_or(BadRequest::Host)?;
+    Authority::try_from(host.as_bytes()).map_err(|_| BadRequest::Host)
+}
+
+/// Puts a request into the form that an endpoint takes which speaks this version.
+///
+/// # Errors
+/// When the authority is none that a header can have.
+pub fn send(request: &mut request::Parts, is_http2: bool) -> Result<(), BadRequest> {
+    let mut uri = std::mem::take(&mut request.uri).into_parts();
+    if is_http2 {
+        request.version = Version::HTTP_2;
+        uri.scheme.get_or_insert(Scheme::HTTP);
+    } else {
+        request.version = Version::HTTP_11;
+        let host = uri.authority.take().ok_or(BadRequest::Host)?;
+        let host = HeaderValue::from_str(host.as_str()).map_err(|_| BadRequest::Host)?;
+        uri.scheme = None;
+        request.headers.insert(header::HOST, host);
+    }
+    request.uri = Uri::from_parts(uri).map_err(|_| BadRequest::Path)?;
+    Ok(())
+}
+
+/// Removes what belongs to one connection alone, and what `Connection` names.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        // Whoever names it as one of the connection's must not make the next proxy see another host or body.
+        .filter(|name| ![header::HOST, header::CONTENT_LENGTH, header::TE].contains(name))
+        .collect();
+    named.iter().for_each(|name| drop(headers.remove(name)));
+    HOP_BY_HOP.iter().for_each(|name| drop(headers.remove(name)));
+}
+
+/// HTTP/2 may split cookies, HTTP/1 and matches know one line (RFC 9113 section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let parts: Vec<&[u8]> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    // Parts of valid values make a valid one.
+    if let Ok(joined) = HeaderValue::from_bytes(&parts.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+fn append_address(headers: &mut HeaderMap, client: IpAddr) {
+    let mut value = Vec::new();
+    for before in headers.get_all(FORWARDED_FOR) {
+        value.extend_from_slice(before.as_bytes());
+        value.push(b',');
+    }
+    value.extend_from_slice(client.to_string().as_bytes());
+    if let Ok(value) = HeaderValue::from_bytes(&value) {
+        headers.insert(FORWARDED_FOR, value);
+    }
+}
+
+/// A version 4 UUID (RFC 9562): unique, not secret.
+fn request_id() -> HeaderValue {
+    let id = (fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let (a, b, c, d, e) = (
+        id >> 96,
+        (id >> 80) & 0xffff,
+        (id >> 64) & 0xffff,
+        (id >> 48) & 0xffff,
+        id & 0xffff_ffff_ffff,
+    );
+    HeaderValue::try_from(format!("{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}"))
+        .unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn parts(request: http::request::Builder) -> request::Parts {
+        request.body(()).unwrap().into_parts().0
+    }
+
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 18, 0, 1));
+
+    #[test]
+    fn an_absolute_target_replaces_host() {
+        let mut request = parts(Request::get("http://a.example/x").header("host", "b.example"));
+        receive(&mut request, CLIENT).unwrap();
+        assert_eq!(request.uri, "http://a.example/x");
+        send(&mut request, false).unwrap();
+        assert_eq!(request.headers["host"], "a.example");
+        assert_eq!(request.uri, "/x");
+    }
+
+    #[test]
+    fn a_request_without_host_or_with_two_is_refused() {
+        let mut none = parts(Request::get("/x"));
+        assert_eq!(receive(&mut none, CLIENT), Err(BadRequest::Host));
+        let mut two = parts(Request::get("/x").header("host", "a").header("host", "b"));
+        assert_eq!(receive(&mut two, CLIENT), Err(BadRequest::Host));
+    }
+
+    #[test]
+    fn what_belongs_to_one_connection_goes_no_further() {
+        let mut request = parts(
+            Request::get("/x")
+                .header("host", "a")
+                .header("connection", "x-foo, Upgrade, host")
+                .header("upgrade", "h2c")
+                .header("x-foo", "1")
+                .header("x-bar", "1")
+                .header("te", "trailers, deflate")
+                .header("keep-alive", "timeout=5")
+                .header("expect", "100-continue")
+                .header("x-envoy-max-retries", "9"),
+        );
+        receive(&mut request, CLIENT).unwrap();
+        send(&mut request, false).unwrap();
+        let mut names: Vec<&str> = request.headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            [
+                "host",
+                "te",
+                "x-bar",
+                "x-forwarded-for",
+                "x-forwarded-proto",
+                "x-request-id"
+            ]
+        );
+        assert_eq!(request.headers["te"], "trailers");
+    }
+
+    #[test]
+    fn cookies_become_one_line_and_addresses_one_list() {
+        let mut request = parts(
+            Request::get("http://a/x")
+                .header("cookie", "a=1")
+                .header("cookie", "b=2")
+                .header("x-forwarded-for", "203.0.113.1")
+                .header("x-request-id", "given"),
+        );
+        receive(&mut request, CLIENT).unwrap();
+        assert_eq!(request.headers["cookie"], "a=1; b=2");
+        assert_eq!(request.headers["x-forwarded-for"], "203.0.113.1,198.18.0.1");
+        assert_eq!(request.headers["x-request-id"], "given");
+    }
+
+    #[test]
+    fn a_request_id_is_a_uuid_of_version_4() {
+        let id = request_id();
+        let id = id.to_str().unwrap();
+        assert_eq!(id.len(), 36);
+        assert_eq!(&id[14..15], "4");
+        assert!("89ab".contains(&id[19..20]), "{id}");
+    }
+
+    #[test]
+    fn grpc_is_told_by_its_content_type() {
+        for (value, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc-web", false),
+            ("application/grpc;x", false),
+            ("text/plain", false),
+        ] {
+            let request = parts(Request::get("/").header("content-type", value));
+            assert_eq!(is_grpc(&request.headers), expected, "{value}");
+        }
+    }
+}

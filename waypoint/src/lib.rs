@@ -1,0 +1,60 @@
+//! `culvert-waypoint`: the layer-7 proxy of services that ask for one.
+//!
+//! Node proxies open tunnels to it; inside of each, a client asks for the address and port of a service. The waypoint reads HTTP,
+//! decides about each request, and sends it through a tunnel to the endpoint that it chose, with an identity of its own.
+//!
+//! ```text
+//! controller ──ADS──> config ──> state::Store ──> Snapshot (arc-swap)
+//!                                                    │ read by each request
+//! clients ══HBONE══> serve ──────────────────────────┴──> upstream ══HBONE══> endpoints
+//!                      └──> telemetry
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | `config` | from Envoy's messages to values; refuses what is not served |
+//! | `chain`, `cluster`, `endpoint` | what is served, ready to be asked |
+//! | `state` | all of it at one moment |
+//! | `serve` | the way of a connection and of a request |
+//! | `headers`, `body`, `answer` | what a request and its answer are made of |
+//! | `upstream` | connections to endpoints |
+//! | `telemetry` | metrics and the access log |
+//! | `cli`, `run`, `pages`, `subscriber` | the program: flags, threads, what it shows of itself, what it asks the controller for |
+//!
+//! Each thread has a listener, a runtime and connections of its own; threads share snapshots and counters.
+
+#![forbid(unsafe_code)]
+
+pub mod answer;
+pub mod body;
+pub mod chain;
+pub mod cli;
+pub mod cluster;
+pub mod config;
+mod counted;
+pub mod endpoint;
+pub mod headers;
+mod pages;
+pub mod run;
+pub mod run_error;
+pub mod serve;
+pub mod state;
+pub mod subscriber;
+pub mod telemetry;
+pub mod upstream;
+
+/// An error with its causes on one line.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Some errors say their causes themselves.
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,285 @@
+//! The program: control and pages on one thread, traffic on the others.
+
+use std::{io, num::NonZero, path::PathBuf, process::ExitCode, sync::Arc, thread, time::Duration};
+
+use arc_swap::ArcSwap;
+use culvert_control::{
+    Ask, Caller, ControlMetrics, CredentialsByIdentity, Inputs, Outputs, Published, Role, Secrets, Served, Settings,
+    run_resources,
+};
+use culvert_hbone::Baggage;
+use culvert_identity::{Credentials, SpiffeId};
+use culvert_state::Pod;
+use culvert_telemetry::{Logging, prometheus::registry::Registry};
+use culvert_tunnel::io::{CredentialSource, Dialer, Origin, Server, Settings as TunnelSettings, Tunnels};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+
+use crate::{
+    cli::{Cli, ControllerArgs},
+    pages,
+    run_error::RunError,
+    serve::{Bound, Limits, Worker, bind},
+    state::{Snapshot, Store},
+    subscriber::Subscriber,
+    telemetry::Telemetry,
+    upstream::Upstream,
+};
+
+/// How often the token and the controller's roots are read again: a kubelet replaces a token well before it expires.
+const REREAD: Duration = Duration::from_secs(10);
+
+/// The certificates that control holds.
+struct Held(Arc<ArcSwap<CredentialsByIdentity>>);
+
+impl CredentialSource for Held {
+    fn credentials(&self, identity: &SpiffeId) -> Option<Arc<Credentials>> {
+        self.0.load().get(identity).cloned()
+    }
+}
+
+/// What threads are made from.
+struct Parts {
+    identity: SpiffeId,
+    credentials: Arc<Held>,
+    state: Arc<ArcSwap<Snapshot>>,
+    telemetry: Arc<Telemetry>,
+    baggage: Arc<str>,
+    limits: Limits,
+    drain: watch::Receiver<bool>,
+}
+
+impl Parts {
+    fn worker(&self) -> Worker {
+        let credentials: Arc<dyn CredentialSource> = Arc::clone(&self.credentials) as _;
+        let settings = TunnelSettings::default();
+        let server = Server::new(self.identity.clone(), Arc::clone(&credentials), settings.clone());
+        let tunnels = Tunnels::new(Dialer, credentials, settings);
+        let origin = Origin {
+            identity: self.identity.clone(),
+            place: "".into(),
+        };
+        let upstream = Upstream::new(tunnels, origin, Arc::clone(&self.baggage));
+        Worker::new(
+            Arc::clone(&self.state),
+            server,
+            upstream,
+            Arc::clone(&self.telemetry),
+            self.drain.clone(),
+            self.limits,
+        )
+    }
+}
+
+/// Runs until it is told to end, and has drained.
+///
+/// # Errors
+/// When something is missing without which nothing can be served.
+pub fn run(cli: &Cli, logging: Logging) -> Result<ExitCode, RunError> {
+    raise_descriptor_limit()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(cli, logging))
+}
+
+async fn serve(cli: &Cli, logging: Logging) -> Result<ExitCode, RunError> {
+    let identity = SpiffeId::new(&cli.controller.trust_domain, &cli.namespace, &cli.service_account)?;
+    let scope = format!("{}/{}", cli.namespace, cli.gateway);
+    let pod = Arc::new(Pod {
+        uid: cli.pod_name.as_str().into(),
+        name: cli.pod_name.as_str().into(),
+        namespace: cli.namespace.as_str().into(),
+        identity: identity.clone(),
+        addresses: vec![cli.pod_ip],
+        node: cli.node.as_str().into(),
+    });
+    let (secrets, secrets_changes) = watch::channel(read_secrets(&cli.controller)?);
+    let (asks, asked) = mpsc::unbounded_channel();
+    let served = Arc::new(Served::default());
+    served.insert(Arc::clone(&pod));
+    // The receiver goes to control below.
+    let _ = asks.send(Ask::Certificate(identity.clone()));
+    let mut registry = Registry::default();
+    let telemetry = Telemetry::register(&mut registry);
+    let published = Published::default();
+    let store = Store::default();
+    let state = store.published();
+    let subscriber = Subscriber::new(store, &scope);
+    let progress = subscriber.progress();
+    let inputs = Inputs {
+        settings: settings(cli, pod),
+        secrets: secrets_changes,
+        asks: asked,
+        served,
+    };
+    let outputs = Outputs {
+        published: published.clone(),
+        notify: Arc::new(|_| {}),
+        metrics: ControlMetrics::register(&mut registry, "culvert_waypoint"),
+    };
+    tokio::spawn(run_resources(inputs, outputs, subscriber));
+    tokio::spawn(follow_secrets(cli.controller.clone(), secrets));
+
+    let (drain, draining) = watch::channel(false);
+    let parts = Parts {
+        identity: identity.clone(),
+        credentials: Arc::new(Held(Arc::clone(&published.credentials))),
+        state: Arc::clone(&state),
+        telemetry,
+        baggage: baggage(cli).into(),
+        limits: Limits {
+            tunnels: cli.tunnels_limit,
+            requests: cli.requests_limit,
+            ..Limits::default()
+        },
+        drain: draining.clone(),
+    };
+    let quit = pages::serve(
+        cli,
+        logging,
+        registry,
+        pages::Views {
+            state,
+            progress,
+            identity: identity.clone(),
+            credentials: published.credentials,
+            draining,
+        },
+    )
+    .await?;
+    let mut ended = start_threads(cli, &parts)?;
+    tracing::info!(gateway = scope, %identity, listen = %cli.listen, "waypoint");
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = quit.notified() => {}
+        // A thread ends before it is told to when it cannot go on.
+        _ = ended.recv() => return Ok(ExitCode::FAILURE),
+    }
+    tracing::info!("draining: nothing new is accepted, and what is open is waited for");
+    drain.send_replace(true);
+    drop(parts);
+    let late = async {
+        match cli.drain_timeout {
+            Some(timeout) => tokio::time::sleep(timeout).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        // Until the last thread has dropped its end.
+        () = async { while ended.recv().await.is_some() {} } => tracing::info!("drained"),
+        () = late => tracing::warn!("the drain timeout is over: what is open is cut"),
+        _ = terminate.recv() => tracing::warn!("told to end a second time: what is open is cut"),
+        _ = interrupt.recv() => tracing::warn!("told to end a second time: what is open is cut"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts the threads that carry traffic. Each says when it has ended.
+fn start_threads(cli: &Cli, parts: &Parts) -> Result<mpsc::Receiver<()>, RunError> {
+    let processors = || thread::available_parallelism().map_or(1, NonZero::get);
+    let count = cli.threads.map_or_else(processors, usize::from);
+    let (say, ended) = mpsc::channel(count);
+    let mut address = cli.listen;
+    for number in 0..count {
+        let bound = bind(address).map_err(|source| RunError::Listen { address, source })?;
+        // With port 0, all take the first one's.
+        address = bound.address()?;
+        let (worker, say) = (parts.worker(), say.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new()
+            .name(format!("waypoint-{number}"))
+            .spawn(move || {
+                carry(&runtime, &worker, bound);
+                // Nobody listens any more when the process ends.
+                let _ = say.try_send(());
+            })?;
+    }
+    tracing::info!(threads = count, %address, "listening");
+    Ok(ended)
+}
+
+fn carry(runtime: &tokio::runtime::Runtime, worker: &Worker, bound: Bound) {
+    if let Err(error) = runtime.block_on(worker.serve(bound)) {
+        tracing::error!(%error, "a thread accepts no more");
+    }
+}
+
+fn settings(cli: &Cli, pod: Arc<Pod>) -> Settings {
+    let controller = &cli.controller;
+    Settings {
+        caller: Caller::Workload {
+            role: Role::Waypoint,
+            pod,
+        },
+        controller: controller.controller.clone(),
+        controller_name: controller.controller_name.clone(),
+        controller_host: controller.controller_host,
+        cluster_id: controller.cluster_id.clone(),
+        trust_domain: controller.trust_domain.clone(),
+        mesh_ranges: Vec::new(),
+        api_server: None,
+        on_demand: false,
+    }
+}
+
+/// What the waypoint says of itself to endpoints.
+fn baggage(cli: &Cli) -> String {
+    Baggage {
+        cluster: cli.controller.cluster_id.clone(),
+        namespace: cli.namespace.clone(),
+        workload_kind: "deployment".to_owned(),
+        workload: cli.gateway.clone(),
+        service: cli.gateway.clone(),
+        version: String::new(),
+    }
+    .encode()
+}
+
+fn read_secrets(args: &ControllerArgs) -> Result<Secrets, RunError> {
+    let read = |path: &PathBuf| {
+        std::fs::read(path).map_err(|source| RunError::File {
+            path: path.clone(),
+            source,
+        })
+    };
+    Ok(Secrets {
+        token: String::from_utf8_lossy(&read(&args.token_file)?).trim().to_owned(),
+        roots: read(&args.controller_ca)?,
+    })
+}
+
+/// Reads the token and the roots again and again.
+async fn follow_secrets(args: ControllerArgs, secrets: watch::Sender<Secrets>) {
+    let mut tick = tokio::time::interval(REREAD);
+    loop {
+        tick.tick().await;
+        match read_secrets(&args) {
+            Ok(now) => {
+                secrets.send_if_modified(|before| {
+                    let changed = *before != now;
+                    *before = now;
+                    changed
+                });
+            }
+            Err(error) => tracing::warn!(error = crate::causes(&error), "keeping the token and roots read before"),
+        }
+    }
+}
+
+/// Each connection takes a descriptor; the soft limit is often 1024.
+fn raise_descriptor_limit() -> io::Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    Ok(setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    )?)
+}

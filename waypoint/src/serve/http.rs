@@ -1,0 +1,111 @@
+//! A client's connection that speaks HTTP.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+
+use http::Request;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{exchange, worker::Worker};
+use crate::{config::http_chain::HttpChain, telemetry::Client};
+
+/// Longest head of a request: as Envoy's. Of lines, hyper takes 100, as Envoy does.
+const MAX_HEAD: usize = 60 << 10;
+
+/// Windows of HTTP/2: what one stream, and a connection, may have under way.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// A client's connection.
+pub(super) struct Connection {
+    pub(super) worker: Worker,
+    pub(super) chain: Arc<HttpChain>,
+    pub(super) client: Arc<Client>,
+    /// The address and port of the service that was asked for.
+    pub(super) destination: SocketAddr,
+}
+
+impl Connection {
+    pub(super) fn new(
+        worker: Worker,
+        chain: Arc<HttpChain>,
+        client: Arc<Client>,
+        destination: SocketAddr,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            worker,
+            chain,
+            client,
+            destination,
+        })
+    }
+}
+
+/// Serves requests until the connection ends, or the waypoint drains and the last one was answered.
+pub(super) async fn serve<S>(connection: Arc<Connection>, stream: S, is_http2: bool)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = {
+        let connection = Arc::clone(&connection);
+        service_fn(move |request: Request<Incoming>| {
+            let connection = Arc::clone(&connection);
+            async move { Ok::<_, Infallible>(exchange::serve(connection, request).await) }
+        })
+    };
+    let inner = &connection.worker.0;
+    let io = TokioIo::new(stream);
+    let drained = inner.drained();
+    tokio::pin!(drained);
+    // Drives a connection, and tells it to end when the waypoint drains.
+    macro_rules! drive {
+        ($serving:expr) => {{
+            let serving = $serving;
+            tokio::pin!(serving);
+            tokio::select! {
+                ended = serving.as_mut() => ended,
+                () = &mut drained => {
+                    serving.as_mut().graceful_shutdown();
+                    serving.await
+                }
+            }
+        }};
+    }
+    let ended = if is_http2 {
+        let builder = {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(connection.chain.streams)
+                .max_header_list_size(MAX_HEAD as u32)
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW);
+            builder
+        };
+        drive!(builder.serve_connection(io, service))
+    } else {
+        let builder = {
+            let mut builder = http1::Builder::new();
+            builder
+                .timer(TokioTimer::new())
+                .header_read_timeout(connection.chain.idle_timeout)
+                .max_header_size(MAX_HEAD);
+            builder
+        };
+        drive!(builder.serve_connection(io, service).with_upgrades())
+    };
+    if let Err(error) = ended {
+        inner.telemetry.broken_connection(&error);
+        tracing::debug!(
+            client = %connection.client.address,
+            chain = %connection.chain.name,
+            error = crate::causes(&error),
+            "a client's connection ended"
+        );
+    }
+}

@@ -1,0 +1,183 @@
+//! What a client speaks, by its first bytes, and a connection from which they can be read again.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
+    time::timeout,
+};
+
+/// How HTTP/2 begins (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Longest request line that is waited for: a longer one is HTTP/1, to be refused there.
+const LINE: usize = 8 << 10;
+
+/// Longest method.
+const METHOD: usize = 32;
+
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spoken {
+    Http1,
+    Http2,
+    /// Anything else, or nothing in time.
+    Other,
+}
+
+/// Reads until it is known what is spoken. A client that says nothing within `patience` waits for the server to speak first; a
+/// connection that ends before it is known is whatever it looks like by then.
+///
+/// # Errors
+/// When the connection breaks.
+pub(crate) async fn sniff<S: AsyncRead + Unpin>(mut stream: S, patience: Duration) -> io::Result<(Spoken, Rewound<S>)> {
+    let mut head = Vec::with_capacity(256);
+    let look = async {
+        loop {
+            if let Some(spoken) = recognise(&head) {
+                return Ok::<_, io::Error>(spoken);
+            }
+            if stream.read_buf(&mut head).await? == 0 {
+                return Ok(Spoken::Other);
+            }
+        }
+    };
+    let spoken = match timeout(patience, look).await {
+        Ok(spoken) => spoken?,
+        Err(_) => Spoken::Other,
+    };
+    Ok((spoken, Rewound { head, at: 0, stream }))
+}
+
+/// None: more has to be seen.
+fn recognise(head: &[u8]) -> Option<Spoken> {
+    if head.is_empty() {
+        return None;
+    }
+    let common = PREFACE.iter().zip(head).take_while(|(a, b)| a == b).count();
+    if common == PREFACE.len() {
+        return Some(Spoken::Http2);
+    }
+    if common == head.len() {
+        return None;
+    }
+    // RFC 9112 section 2.2: empty lines before a request line are passed over.
+    let start = head.iter().position(|byte| !b"\r\n".contains(byte))?;
+    let line = &head[start..];
+    let method = line
+        .iter()
+        .take_while(|byte| byte.is_ascii_uppercase() || b"-_".contains(byte))
+        .count();
+    match line.get(method) {
+        _ if method > METHOD => return Some(Spoken::Other),
+        None => return None,
+        Some(b' ') if method > 0 => {}
+        Some(_) => return Some(Spoken::Other),
+    }
+    match line.iter().position(|&byte| byte == b'\n') {
+        Some(end) => {
+            let line = line[..end].trim_ascii_end();
+            let version = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
+            Some(match version.starts_with(b"HTTP/1.") {
+                true => Spoken::Http1,
+                false => Spoken::Other,
+            })
+        }
+        None if line.len() >= LINE => Some(Spoken::Http1),
+        None => None,
+    }
+}
+
+/// A connection of which the beginning was read, and is read again.
+#[derive(Debug)]
+pub(crate) struct Rewound<S> {
+    head: Vec<u8>,
+    at: usize,
+    stream: S,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let rest = &this.head[this.at..];
+        if rest.is_empty() {
+            this.head = Vec::new();
+            this.at = 0;
+            return Pin::new(&mut this.stream).poll_read(context, buffer);
+        }
+        let n = rest.len().min(buffer.remaining());
+        buffer.put_slice(&rest[..n]);
+        this.at += n;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, data)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_is_told_from_what_is_not() {
+        for (head, spoken) in [
+            (&b""[..], None),
+            (b"GE", None),
+            (b"GET / HT", None),
+            (b"GET / HTTP/1.1\r\n", Some(Spoken::Http1)),
+            (b"\r\nPOST /a b HTTP/1.0\n", Some(Spoken::Http1)),
+            (b"GET /\r\n", Some(Spoken::Other)),
+            (b"PRI * HTTP/2.0\r\n", None),
+            (PREFACE, Some(Spoken::Http2)),
+            (b"PRI * HTTP/1.1\r\n", Some(Spoken::Http1)),
+            (b"\x16\x03\x01", Some(Spoken::Other)),
+            (b"*1\r\n$4\r\nPING\r\n", Some(Spoken::Other)),
+            (b"EHLO a.example\r\n", Some(Spoken::Other)),
+        ] {
+            assert_eq!(recognise(head), spoken, "{:?}", String::from_utf8_lossy(head));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_looked_at_is_read_again() {
+        let (near, mut far) = tokio::io::duplex(64);
+        tokio::io::AsyncWriteExt::write_all(&mut far, b"GET / HTTP/1.1\r\n\r\n")
+            .await
+            .unwrap();
+        let (spoken, mut rewound) = sniff(near, Duration::from_secs(20)).await.unwrap();
+        assert_eq!(spoken, Spoken::Http1);
+        drop(far);
+        let mut read = Vec::new();
+        rewound.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, b"GET / HTTP/1.1\r\n\r\n");
+    }
+}

@@ -1,0 +1,134 @@
+//! A client's tunnel, and the connections inside of it, each of which finds its filter chain.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use culvert_hbone::{Authority, Baggage};
+use culvert_tunnel::io::Request;
+use tokio::{net::TcpStream, task::JoinSet};
+
+use super::{
+    http::{self, Connection},
+    sniff::{Spoken, sniff},
+    tcp,
+    worker::Worker,
+};
+use crate::{config::listener::Port, telemetry::Client};
+
+/// Serves one client's tunnel to its end.
+pub(super) async fn serve(worker: Worker, socket: TcpStream, peer: SocketAddr) {
+    let inner = &worker.0;
+    let Some(_open) = inner.tunnel() else {
+        inner.telemetry.refused_tunnel("too many tunnels are open");
+        tracing::warn!(%peer, "too many tunnels are open: another one is refused");
+        return;
+    };
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "a client's socket takes no options");
+    }
+    let (mut requests, driver) = match inner.server.accept(socket, peer).await {
+        Ok(accepted) => accepted,
+        Err(failure) => {
+            inner.telemetry.refused_tunnel("handshake");
+            tracing::info!(%peer, %failure, "a client's tunnel failed");
+            return;
+        }
+    };
+    let driver = tokio::spawn(driver);
+    let mut connections = JoinSet::new();
+    let drained = inner.drained();
+    tokio::pin!(drained);
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            request = requests.next() => match request {
+                Some(request) => {
+                    connections.spawn(connection(worker.clone(), request));
+                }
+                None => break,
+            },
+            () = &mut drained, if !draining => {
+                // GOAWAY: what is under way ends, and what still comes is served.
+                draining = true;
+                requests.retire();
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    drop(requests);
+    while connections.join_next().await.is_some() {}
+    // What was written last is still on its way.
+    let _ = driver.await;
+}
+
+/// One connection inside of the tunnel.
+async fn connection(worker: Worker, request: Request) {
+    let inner = &worker.0;
+    let client = Arc::new(client(&request));
+    let refuse = |request: Request, status: u16, reason: &'static str| {
+        inner.telemetry.refused_connection(reason);
+        tracing::event!(
+            target: culvert_telemetry::ACCESS,
+            tracing::Level::INFO,
+            src.addr = %client.address,
+            src.identity = %client.principal,
+            dst.authority = %request.authority(),
+            status,
+            reason,
+            "connection refused"
+        );
+        request.refuse(status, reason);
+    };
+    let Some(_open) = inner.connection() else {
+        return refuse(request, 503, "overloaded");
+    };
+    let snapshot = inner.state.load_full();
+    let Some(chains) = &snapshot.chains else {
+        return refuse(request, 503, "no configuration yet");
+    };
+    let destination = match request.authority() {
+        Authority::Address(address) => *address,
+        Authority::Name { .. } => return refuse(request, 404, "not an address of a service"),
+    };
+    let Some(port) = chains.find(destination).cloned() else {
+        return refuse(request, 404, "no service of this waypoint has this address and port");
+    };
+    let patience = chains.patience();
+    drop(snapshot);
+    let stream = request.accept(&[]);
+    match port {
+        Port {
+            http: None,
+            tcp: Some(tcp),
+        } => tcp::serve(&worker, &tcp, client, destination, stream).await,
+        Port { http: Some(http), tcp } => {
+            let (spoken, stream) = match sniff(stream, patience).await {
+                Ok(sniffed) => sniffed,
+                Err(error) => {
+                    tracing::debug!(%error, "a client's connection broke before it was known what it speaks");
+                    return;
+                }
+            };
+            match (spoken, tcp) {
+                (Spoken::Other, Some(tcp)) => tcp::serve(&worker, &tcp, client, destination, stream).await,
+                // hyper says what is wrong with what is no HTTP.
+                (spoken, _) => {
+                    let connection = Connection::new(worker, http, client, destination);
+                    http::serve(connection, stream, spoken == Spoken::Http2).await;
+                }
+            }
+        }
+        Port { http: None, tcp: None } => {}
+    }
+}
+
+/// Who it is: by the tunnel, for what decides; by what it says of itself, for what only describes.
+fn client(request: &Request) -> Client {
+    let peer = request.peer();
+    Client {
+        address: peer.address.ip().to_canonical(),
+        port: peer.address.port(),
+        principal: peer.identity.as_str().into(),
+        namespace: peer.identity.namespace().into(),
+        baggage: request.header("baggage").map(Baggage::parse).unwrap_or_default(),
+    }
+}

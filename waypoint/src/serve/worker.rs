@@ -1,0 +1,102 @@
+//! What the connections of one thread share.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use arc_swap::ArcSwap;
+use culvert_tunnel::io::Server;
+use tokio::sync::watch;
+
+use crate::{counted::Counted, state::Snapshot, telemetry::Telemetry, upstream::Upstream};
+
+/// What is too much for one thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Tunnels that clients may have open.
+    pub tunnels: u32,
+    /// Connections inside of them.
+    pub connections: u32,
+    /// Requests that may be under way.
+    pub requests: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            tunnels: 10_000,
+            connections: 50_000,
+            requests: 20_000,
+        }
+    }
+}
+
+/// One thread's state. Clones share it.
+#[derive(Clone)]
+pub struct Worker(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) state: Arc<ArcSwap<Snapshot>>,
+    pub(crate) server: Server,
+    pub(crate) upstream: Upstream,
+    pub(crate) telemetry: Arc<Telemetry>,
+    /// True from the moment on at which nothing new is taken.
+    pub(crate) drain: watch::Receiver<bool>,
+    limits: Limits,
+    tunnels: Arc<AtomicU32>,
+    connections: Arc<AtomicU32>,
+    requests: Arc<AtomicU32>,
+}
+
+impl Worker {
+    /// Serves nobody yet.
+    pub fn new(
+        state: Arc<ArcSwap<Snapshot>>,
+        server: Server,
+        upstream: Upstream,
+        telemetry: Arc<Telemetry>,
+        drain: watch::Receiver<bool>,
+        limits: Limits,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            state,
+            server,
+            upstream,
+            telemetry,
+            drain,
+            limits,
+            tunnels: Arc::default(),
+            connections: Arc::default(),
+            requests: Arc::default(),
+        }))
+    }
+
+    /// Tunnels that are open.
+    pub fn open_tunnels(&self) -> u32 {
+        self.0.tunnels.load(Ordering::Relaxed)
+    }
+}
+
+impl Inner {
+    pub(crate) fn tunnel(&self) -> Option<Counted> {
+        Counted::within(&self.tunnels, self.limits.tunnels)
+    }
+
+    pub(crate) fn connection(&self) -> Option<Counted> {
+        Counted::within(&self.connections, self.limits.connections)
+    }
+
+    pub(crate) fn request(&self) -> Option<Counted> {
+        Counted::within(&self.requests, self.limits.requests)
+    }
+
+    /// Waits until nothing new is taken.
+    pub(crate) async fn drained(&self) {
+        let mut drain = self.drain.clone();
+        if drain.wait_for(|drain| *drain).await.is_err() {
+            // Nobody is there any more who could say so.
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! From what the controller sends to the [`Store`]: each resource is taken over or refused by name.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use arc_swap::ArcSwap;
+use culvert_control::{ResourceType, Resources};
+use culvert_envoy::{
+    CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE, names,
+    pb::envoy::config::{
+        cluster::v3::Cluster, endpoint::v3::ClusterLoadAssignment, listener::v3::Listener,
+        route::v3::RouteConfiguration,
+    },
+};
+use culvert_proto::discovery::Resource;
+use culvert_xds::client::{Mode, Rejection, Update};
+use prost::{Message, Name};
+
+use crate::state::Store;
+
+/// What readiness and the admin pages see of configuration.
+pub type Progress = Arc<ArcSwap<Vec<String>>>;
+
+/// Subscribes on behalf of one waypoint.
+#[derive(Debug)]
+pub struct Subscriber {
+    store: Store,
+    /// The name of the listener that is read; there is no other.
+    inbound: String,
+    /// What is still missing.
+    progress: Progress,
+    clusters_came: bool,
+}
+
+impl Subscriber {
+    /// For the waypoint of this scope, `NAMESPACE/GATEWAY`.
+    pub fn new(store: Store, scope: &str) -> Self {
+        Self {
+            store,
+            inbound: names::inbound(scope),
+            progress: Arc::new(ArcSwap::from_pointee(vec![
+                "configuration from the controller".to_owned(),
+            ])),
+            clusters_came: false,
+        }
+    }
+
+    /// What is missing before requests can be decided about; empty once everything came.
+    pub fn progress(&self) -> Progress {
+        Arc::clone(&self.progress)
+    }
+
+    fn put(&mut self, type_url: &str, resource: &Resource) -> Result<(), String> {
+        let name = &resource.name;
+        match type_url {
+            LISTENER_TYPE | CLUSTER_TYPE if names::is_plumbing(name) => Ok(()),
+            LISTENER_TYPE if *name == self.inbound => {
+                let message = decode::<Listener>(resource)?;
+                self.store.put_listener(&message).map_err(|refusal| refusal.to_string())
+            }
+            LISTENER_TYPE => Err(format!("only the listener {} is served here", self.inbound)),
+            // The cluster that leads into the listener of this name.
+            CLUSTER_TYPE if *name == self.inbound => Ok(()),
+            CLUSTER_TYPE => {
+                let message = decode::<Cluster>(resource)?;
+                same(name, &message.name)?;
+                self.store.put_cluster(&message).map_err(|refusal| refusal.to_string())
+            }
+            ROUTE_TYPE => {
+                let message = decode::<RouteConfiguration>(resource)?;
+                same(name, &message.name)?;
+                self.store.put_routes(&message).map_err(|refusal| refusal.to_string())
+            }
+            ENDPOINT_TYPE => {
+                let message = decode::<ClusterLoadAssignment>(resource)?;
+                same(name, &message.cluster_name)?;
+                self.store
+                    .put_endpoints(&message)
+                    .map_err(|refusal| refusal.to_string())
+            }
+            other => Err(format!("{other} is not served here")),
+        }
+    }
+
+    fn remove(&mut self, type_url: &str, name: &str) {
+        match type_url {
+            LISTENER_TYPE if name == self.inbound => self.store.remove_listener(),
+            CLUSTER_TYPE => self.store.remove_cluster(name),
+            ROUTE_TYPE => self.store.remove_routes(name),
+            ENDPOINT_TYPE => self.store.remove_endpoints(name),
+            _ => {}
+        }
+    }
+}
+
+impl Resources for Subscriber {
+    fn types(&self) -> Vec<ResourceType> {
+        let kind = |url, mode, label| ResourceType { url, mode, label };
+        vec![
+            kind(CLUSTER_TYPE, Mode::Wildcard, "cluster"),
+            kind(ENDPOINT_TYPE, Mode::OnDemand, "endpoint"),
+            kind(LISTENER_TYPE, Mode::Wildcard, "listener"),
+            kind(ROUTE_TYPE, Mode::OnDemand, "route"),
+        ]
+    }
+
+    fn apply(&mut self, update: &Update<'_>) -> Vec<Rejection> {
+        self.clusters_came |= update.type_url == CLUSTER_TYPE;
+        for name in update.removed {
+            self.remove(update.type_url, name);
+        }
+        let mut rejections = Vec::new();
+        for resource in update.resources {
+            if let Err(reason) = self.put(update.type_url, resource) {
+                rejections.push(Rejection {
+                    name: resource.name.clone(),
+                    reason,
+                });
+            }
+        }
+        rejections
+    }
+
+    fn wanted(&self, type_url: &str, changed: &str) -> Option<BTreeSet<String>> {
+        match (type_url, changed) {
+            (ROUTE_TYPE, LISTENER_TYPE) => Some(self.store.wanted_routes()),
+            (ENDPOINT_TYPE, CLUSTER_TYPE) => Some(self.store.wanted_endpoints()),
+            _ => None,
+        }
+    }
+
+    fn give_up(&mut self, type_url: &str, names: &BTreeSet<String>) {
+        names.iter().for_each(|name| self.remove(type_url, name));
+    }
+
+    fn publish(&mut self) {
+        self.store.publish();
+        let mut missing = self.store.missing();
+        if !self.clusters_came {
+            missing.push("clusters".to_owned());
+        }
+        if missing.is_empty() && !self.progress.load().is_empty() {
+            tracing::info!("configuration is complete");
+        }
+        self.progress.store(Arc::new(missing));
+    }
+}
+
+fn decode<M: Message + Name + Default>(resource: &Resource) -> Result<M, String> {
+    let any = resource.resource.as_ref().ok_or("it is empty")?;
+    M::decode(&*any.value).map_err(|error| format!("a {} that does not parse: {error}", M::NAME))
+}
+
+fn same(name: &str, inside: &str) -> Result<(), String> {
+    match name == inside {
+        true => Ok(()),
+        false => Err(format!("the resource calls itself `{inside}`")),
+    }
+}

@@ -1,0 +1,196 @@
+//! What is counted: Istio's metrics of requests, under its names and labels, and what a waypoint refuses.
+
+use std::sync::Arc;
+
+use culvert_telemetry::prometheus::{
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    registry::Registry,
+};
+
+use super::record::Record;
+
+/// Upper ends of durations in milliseconds: Istio's.
+const MILLISECONDS: [f64; 20] = [
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    100.0,
+    250.0,
+    500.0,
+    1000.0,
+    2500.0,
+    5000.0,
+    10_000.0,
+    30_000.0,
+    60_000.0,
+    300_000.0,
+    600_000.0,
+    1_800_000.0,
+    3_600_000.0,
+    7_200_000.0,
+];
+
+/// Upper ends of sizes in bytes.
+const BYTES: [f64; 10] = [
+    100.0,
+    1000.0,
+    5000.0,
+    10_000.0,
+    50_000.0,
+    100_000.0,
+    500_000.0,
+    1_000_000.0,
+    10_000_000.0,
+    100_000_000.0,
+];
+
+/// What stands where nothing is known.
+const UNKNOWN: &str = "unknown";
+
+type Labels = Vec<(&'static str, Arc<str>)>;
+type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
+
+/// Everything that is counted of requests.
+#[derive(Clone, Debug)]
+pub struct Telemetry {
+    requests: Family<Labels, Counter>,
+    durations: Histograms,
+    request_bytes: Histograms,
+    response_bytes: Histograms,
+    connections: Counter,
+    refused: Family<[(&'static str, &'static str); 2], Counter>,
+    broken: Counter,
+}
+
+fn milliseconds() -> Histogram {
+    Histogram::new(MILLISECONDS)
+}
+
+fn bytes() -> Histogram {
+    Histogram::new(BYTES)
+}
+
+impl Telemetry {
+    /// Nothing has happened yet.
+    pub fn register(registry: &mut Registry) -> Arc<Self> {
+        let telemetry = Self {
+            requests: Family::default(),
+            durations: Family::new_with_constructor(milliseconds),
+            request_bytes: Family::new_with_constructor(bytes),
+            response_bytes: Family::new_with_constructor(bytes),
+            connections: Counter::default(),
+            refused: Family::default(),
+            broken: Counter::default(),
+        };
+        registry.register("istio_requests", "Requests", telemetry.requests.clone());
+        registry.register(
+            "istio_request_duration_milliseconds",
+            "From a request's head to the end of its answer",
+            telemetry.durations.clone(),
+        );
+        registry.register(
+            "istio_request_bytes",
+            "Bodies of requests",
+            telemetry.request_bytes.clone(),
+        );
+        registry.register(
+            "istio_response_bytes",
+            "Bodies of answers",
+            telemetry.response_bytes.clone(),
+        );
+        registry.register(
+            "culvert_waypoint_tcp_connections",
+            "Connections that were copied, by now ended",
+            telemetry.connections.clone(),
+        );
+        registry.register(
+            "culvert_waypoint_refused",
+            "Tunnels and connections inside of them that were refused",
+            telemetry.refused.clone(),
+        );
+        registry.register(
+            "culvert_waypoint_broken_connections",
+            "Clients' HTTP connections that ended by an error",
+            telemetry.broken.clone(),
+        );
+        Arc::new(telemetry)
+    }
+
+    pub(crate) fn refused_tunnel(&self, reason: &'static str) {
+        self.refused
+            .get_or_create(&[("what", "tunnel"), ("reason", reason)])
+            .inc();
+    }
+
+    pub(crate) fn refused_connection(&self, reason: &'static str) {
+        self.refused
+            .get_or_create(&[("what", "connection"), ("reason", reason)])
+            .inc();
+    }
+
+    pub(crate) fn broken_connection(&self, _: &hyper::Error) {
+        self.broken.inc();
+    }
+
+    pub(super) fn connection(&self) {
+        self.connections.inc();
+    }
+
+    /// A request is over.
+    pub(super) fn request(&self, record: &Record) {
+        let labels = labels(record);
+        self.requests.get_or_create(&labels).inc();
+        self.durations
+            .get_or_create(&labels)
+            .observe(record.elapsed().as_secs_f64() * 1000.0);
+        self.request_bytes
+            .get_or_create(&labels)
+            .observe(record.received() as f64);
+        self.response_bytes.get_or_create(&labels).observe(record.sent as f64);
+    }
+}
+
+fn labels(record: &Record) -> Labels {
+    let known = |text: &str| -> Arc<str> { if text.is_empty() { UNKNOWN.into() } else { text.into() } };
+    let (namespace, hostname) = record.service.split_once('/').unwrap_or_default();
+    let name = hostname.split('.').next().unwrap_or_default();
+    let source = &record.client.baggage;
+    let nobody = Default::default();
+    let about = record.endpoint.as_ref().map_or(&nobody, |(_, about)| &**about);
+    let security = match record.is_encrypted {
+        true => "mutual_tls",
+        false => "none",
+    };
+    let mut labels = vec![
+        ("reporter", "waypoint".into()),
+        ("source_workload", known(&source.workload)),
+        ("source_canonical_service", known(&source.service)),
+        ("source_canonical_revision", known(&source.version)),
+        ("source_workload_namespace", known(&record.client.namespace)),
+        ("source_principal", known(&record.client.principal)),
+        ("source_app", known(&source.service)),
+        ("source_version", known(&source.version)),
+        ("source_cluster", known(&source.cluster)),
+        ("destination_workload", known(&about.workload)),
+        ("destination_workload_namespace", known(&about.namespace)),
+        ("destination_principal", known(&about.identity)),
+        ("destination_app", known(&about.canonical_name)),
+        ("destination_version", known(&about.canonical_revision)),
+        ("destination_service", known(hostname)),
+        ("destination_canonical_service", known(&about.canonical_name)),
+        ("destination_canonical_revision", known(&about.canonical_revision)),
+        ("destination_service_name", known(name)),
+        ("destination_service_namespace", known(namespace)),
+        ("destination_cluster", known(&about.cluster)),
+        ("request_protocol", if record.is_grpc { "grpc" } else { "http" }.into()),
+        ("response_code", record.status.to_string().into()),
+        ("response_flags", record.flags.to_string().into()),
+        ("connection_security_policy", security.into()),
+    ];
+    let grpc = record.grpc_status.map_or_else(String::new, |status| status.to_string());
+    labels.push(("grpc_response_status", grpc.into()));
+    labels
+}

@@ -1,0 +1,245 @@
+//! One request, or connection, and what is said of it at its end.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use culvert_envoy::endpoint::About;
+
+use super::{client::Client, flags::Flags, metrics::Telemetry};
+use crate::body::Upload;
+
+/// A request that is under way. What is known of it at the end is said when it is dropped.
+#[derive(Debug)]
+pub struct Record {
+    telemetry: Arc<Telemetry>,
+    begun: Instant,
+    /// Who asks.
+    pub client: Arc<Client>,
+    /// The service that was asked for, `namespace/hostname`.
+    pub service: Arc<str>,
+    /// The address and port that was asked for.
+    pub destination: SocketAddr,
+    /// The client's version of HTTP.
+    pub version: http::Version,
+    /// The method.
+    pub method: http::Method,
+    /// The authority.
+    pub authority: String,
+    /// Path and query, as the client sent them.
+    pub path: String,
+    /// `x-request-id`.
+    pub request_id: String,
+    /// The user agent.
+    pub user_agent: String,
+    /// Whether it is gRPC.
+    pub is_grpc: bool,
+    /// The route that was taken.
+    pub route: Option<Arc<str>>,
+    /// The cluster that was chosen.
+    pub cluster: Option<Arc<str>>,
+    /// The endpoint that was asked last.
+    pub endpoint: Option<(SocketAddr, Arc<About>)>,
+    /// Its connection was in the tunnel.
+    pub is_encrypted: bool,
+    /// How often it was sent.
+    pub attempts: u32,
+    /// The status of the answer; 0 before there is one.
+    pub status: u16,
+    /// `grpc-status`, of the head or the trailers.
+    pub grpc_status: Option<u32>,
+    /// What went wrong.
+    pub flags: Flags,
+    /// How the answer came about, in Envoy's words.
+    pub details: String,
+    /// The client's body.
+    pub upload: Option<Upload>,
+    /// Bytes of the answer's body.
+    pub sent: u64,
+    /// Time from the request's head to the answer's.
+    pub first_byte: Option<Duration>,
+    /// The answer went out whole.
+    pub is_complete: bool,
+}
+
+impl Record {
+    /// A request began.
+    pub fn new(
+        telemetry: &Arc<Telemetry>,
+        client: &Arc<Client>,
+        service: &Arc<str>,
+        destination: SocketAddr,
+        request: &http::request::Parts,
+    ) -> Self {
+        let text = |name| {
+            let value = request.headers.get(name);
+            value.map_or_else(String::new, |value| {
+                String::from_utf8_lossy(value.as_bytes()).into_owned()
+            })
+        };
+        Self {
+            telemetry: Arc::clone(telemetry),
+            begun: Instant::now(),
+            client: Arc::clone(client),
+            service: Arc::clone(service),
+            destination,
+            version: request.version,
+            method: request.method.clone(),
+            authority: request
+                .uri
+                .authority()
+                .map_or_else(|| text("host"), ToString::to_string),
+            path: request
+                .uri
+                .path_and_query()
+                .map_or_else(String::new, ToString::to_string),
+            request_id: text("x-request-id"),
+            user_agent: text("user-agent"),
+            is_grpc: crate::headers::is_grpc(&request.headers),
+            route: None,
+            cluster: None,
+            endpoint: None,
+            is_encrypted: true,
+            attempts: 0,
+            status: 0,
+            grpc_status: None,
+            flags: Flags::default(),
+            details: String::new(),
+            upload: None,
+            sent: 0,
+            first_byte: None,
+            is_complete: false,
+        }
+    }
+
+    /// How long it has taken.
+    pub fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// The answer's head is there.
+    pub fn answered(&mut self, status: http::StatusCode) {
+        self.status = status.as_u16();
+        self.first_byte = Some(self.begun.elapsed());
+    }
+
+    /// Bytes that the client sent.
+    pub fn received(&self) -> u64 {
+        self.upload.as_ref().map_or(0, Upload::received)
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.is_complete && self.flags.is_empty() {
+            // Whoever asked is gone: nothing else drops an answer before its end.
+            self.flags.set("DC");
+            if self.details.is_empty() || self.details == "via_upstream" {
+                self.details = "downstream_remote_disconnect".to_owned();
+            }
+        }
+        self.telemetry.request(self);
+        let upstream = self.endpoint.as_ref();
+        tracing::event!(
+            target: culvert_telemetry::ACCESS,
+            tracing::Level::INFO,
+            src.addr = %self.client.address,
+            src.workload = self.client.baggage.workload,
+            src.namespace = %self.client.namespace,
+            src.identity = %self.client.principal,
+            dst.addr = %self.destination,
+            dst.service = %self.service,
+            upstream.addr = upstream.map(|(address, _)| tracing::field::display(*address)),
+            upstream.workload = upstream.map(|(_, about)| about.workload.as_str()),
+            upstream.identity = upstream.map(|(_, about)| about.identity.as_str()),
+            upstream.cluster = self.cluster.as_deref(),
+            route = self.route.as_deref(),
+            method = %self.method,
+            authority = self.authority,
+            path = self.path,
+            protocol = ?self.version,
+            response_code = self.status,
+            grpc_status = self.grpc_status,
+            response_flags = %self.flags,
+            response_code_details = self.details,
+            bytes_received = self.received(),
+            bytes_sent = self.sent,
+            attempts = self.attempts,
+            duration_ms = self.begun.elapsed().as_millis() as u64,
+            first_byte_ms = self.first_byte.map(|time| time.as_millis() as u64),
+            request_id = self.request_id,
+            user_agent = self.user_agent,
+            "request complete"
+        );
+    }
+}
+
+/// A connection whose bytes are copied. Its line is written when it is dropped.
+#[derive(Debug)]
+pub struct TcpRecord {
+    telemetry: Arc<Telemetry>,
+    begun: Instant,
+    client: Arc<Client>,
+    service: Arc<str>,
+    destination: SocketAddr,
+    /// The cluster that was chosen.
+    pub cluster: Option<Arc<str>>,
+    /// The endpoint that it goes to.
+    pub endpoint: Option<(SocketAddr, Arc<About>)>,
+    /// From the client.
+    pub received: u64,
+    /// To the client.
+    pub sent: u64,
+    /// What went wrong.
+    pub flags: Flags,
+    /// Why it ended.
+    pub details: String,
+}
+
+impl TcpRecord {
+    /// A connection began.
+    pub fn new(telemetry: &Arc<Telemetry>, client: &Arc<Client>, service: &str, destination: SocketAddr) -> Self {
+        Self {
+            telemetry: Arc::clone(telemetry),
+            begun: Instant::now(),
+            client: Arc::clone(client),
+            service: service.into(),
+            destination,
+            cluster: None,
+            endpoint: None,
+            received: 0,
+            sent: 0,
+            flags: Flags::default(),
+            details: String::new(),
+        }
+    }
+}
+
+impl Drop for TcpRecord {
+    fn drop(&mut self) {
+        self.telemetry.connection();
+        let upstream = self.endpoint.as_ref();
+        tracing::event!(
+            target: culvert_telemetry::ACCESS,
+            tracing::Level::INFO,
+            src.addr = %self.client.address,
+            src.workload = self.client.baggage.workload,
+            src.namespace = %self.client.namespace,
+            src.identity = %self.client.principal,
+            dst.addr = %self.destination,
+            dst.service = %self.service,
+            upstream.addr = upstream.map(|(address, _)| tracing::field::display(*address)),
+            upstream.workload = upstream.map(|(_, about)| about.workload.as_str()),
+            upstream.identity = upstream.map(|(_, about)| about.identity.as_str()),
+            upstream.cluster = self.cluster.as_deref(),
+            response_flags = %self.flags,
+            response_code_details = self.details,
+            bytes_received = self.received,
+            bytes_sent = self.sent,
+            duration_ms = self.begun.elapsed().as_millis() as u64,
+            "connection complete"
+        );
+    }
+}

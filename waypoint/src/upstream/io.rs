@@ -1,0 +1,112 @@
+//! A connection to an endpoint, through the tunnel or in clear.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use culvert_hbone::Authority;
+use culvert_tunnel::{
+    failure::{Failure, errno},
+    io::{Destination, Dialer, Origin, Stream, Tunnels},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::{config::endpoints::Way, endpoint::Endpoint};
+
+/// A connection to an endpoint.
+#[derive(Debug)]
+pub(crate) enum Io {
+    Tunnel(Stream),
+    Plain(TcpStream),
+}
+
+/// Connects, on behalf of `origin`. `headers` go with a `CONNECT`.
+pub(crate) async fn connect(
+    tunnels: &Tunnels<Dialer>,
+    origin: &Origin,
+    endpoint: &Endpoint,
+    headers: &[(&str, &str)],
+    within: Duration,
+) -> Result<Io, Failure> {
+    let to = endpoint.config.address;
+    match &endpoint.config.way {
+        Way::Tunnel { node, identity } => {
+            let destination = Destination {
+                origin: origin.clone(),
+                node: *node,
+                destination: endpoint.config.about.uid.as_str().into(),
+                identities: [identity.clone()].into(),
+            };
+            let authority = Authority::Address(to);
+            Ok(Io::Tunnel(
+                tunnels.open(&destination, &authority, headers, within).await?,
+            ))
+        }
+        Way::Plain => {
+            let connected = timeout(within, TcpStream::connect(to)).await;
+            let connected = connected.map_err(|_| Failure::NoAnswer { to, after: within })?;
+            let socket = connected.map_err(|error| Failure::Connect {
+                to,
+                error: errno(&error),
+            })?;
+            socket
+                .set_nodelay(true)
+                .map_err(|error| Failure::Local(errno(&error)))?;
+            Ok(Io::Plain(socket))
+        }
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tunnel(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Plain(socket) => Pin::new(socket).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tunnel(stream) => Pin::new(stream).poll_write(context, data),
+            Self::Plain(socket) => Pin::new(socket).poll_write(context, data),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tunnel(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(context, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tunnel(stream) => Pin::new(stream).poll_flush(context),
+            Self::Plain(socket) => Pin::new(socket).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tunnel(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(context),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The way to endpoints: connections, kept and shared by requests of one thread, whichever client they come from.
+//!
+//! `io` is a connection, through the tunnel or in clear; `pool` keeps those that speak HTTP; `failure` says what becomes of a request
+//! that got no answer.
+
+mod failure;
+mod io;
+mod pool;
+
+pub use failure::{SendFailure, Stage};
+pub(crate) use io::connect;
+pub use pool::{Pool, Upstream};

@@ -1,0 +1,12 @@
+//! The program itself: configured and certified by a controller, asked by clients, ended by signals.
+
+#[path = "../requests/envoy.rs"]
+#[allow(dead_code, reason = "each test program uses a part")]
+mod envoy;
+#[path = "../requests/mesh.rs"]
+#[allow(dead_code, reason = "each test program uses a part")]
+mod mesh;
+
+mod controller;
+mod life;
+mod process;
