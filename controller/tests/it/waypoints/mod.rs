@@ -4,8 +4,10 @@
 //! | module | what |
 //! |---|---|
 //! | `reduce` | our messages, reduced |
+//! | `envoy` | Envoy itself takes our messages |
 //! | `recorded` | the recordings, reduced to the same |
 
+mod envoy;
 mod recorded;
 mod reduce;
 
