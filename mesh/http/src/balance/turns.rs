@@ -1,0 +1,103 @@
+//! Round robin with weights: earliest deadline first. Each member's next turn is one over its weight after its last.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::sync::atomic::{AtomicUsize, Ordering as Memory};
+use std::sync::{Mutex, PoisonError};
+
+/// Turns of members by their weights.
+#[derive(Debug)]
+pub(super) enum Turns {
+    /// All weigh the same: no lock is needed.
+    Equal { count: usize, next: AtomicUsize },
+    /// By weight. The lock is held for one step in a heap.
+    Weighted { weights: Vec<f64>, queue: Mutex<Queue> },
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    heap: BinaryHeap<Turn>,
+    number: u64,
+}
+
+#[derive(Debug)]
+struct Turn {
+    deadline: f64,
+    number: u64,
+    member: usize,
+}
+
+impl Turns {
+    pub(super) fn new(weights: &[u64]) -> Self {
+        if weights.windows(2).all(|pair| pair[0] == pair[1]) {
+            return Self::Equal {
+                count: weights.len(),
+                next: AtomicUsize::new(0),
+            };
+        }
+        #[allow(clippy::cast_precision_loss, reason = "a weight is a u32")]
+        let weights: Vec<f64> = weights.iter().map(|weight| *weight as f64).collect();
+        let mut queue = Queue::default();
+        for (member, weight) in weights.iter().enumerate() {
+            queue.push(1.0 / weight, member);
+        }
+        Self::Weighted {
+            weights,
+            queue: Mutex::new(queue),
+        }
+    }
+
+    /// Whose turn it is. `factor` is by how much a member weighs less now than it did.
+    pub(super) fn next(&self, factor: impl Fn(usize) -> f64) -> usize {
+        match self {
+            Self::Equal { count, next } => next.fetch_add(1, Memory::Relaxed) % count.max(&1),
+            Self::Weighted { weights, queue } => {
+                let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(turn) = queue.heap.pop() else {
+                    return 0;
+                };
+                queue.push(
+                    turn.deadline + 1.0 / (weights[turn.member] * factor(turn.member)),
+                    turn.member,
+                );
+                turn.member
+            }
+        }
+    }
+}
+
+impl Queue {
+    fn push(&mut self, deadline: f64, member: usize) {
+        self.number += 1;
+        let number = self.number;
+        self.heap.push(Turn {
+            deadline,
+            number,
+            member,
+        });
+    }
+}
+
+impl Ord for Turn {
+    /// The greatest is the one with the earliest deadline, of equal ones the one that waits longest.
+    fn cmp(&self, other: &Self) -> Ordering {
+        other
+            .deadline
+            .total_cmp(&self.deadline)
+            .then_with(|| other.number.cmp(&self.number))
+    }
+}
+
+impl PartialOrd for Turn {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Turn {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Turn {}
