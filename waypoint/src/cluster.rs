@@ -17,11 +17,7 @@ use culvert_http::balance::{
 use serde_json::{Value, json};
 
 use crate::{
-    config::{
-        cluster::ClusterConfig,
-        endpoints::Health,
-        refusal::Refusal,
-    },
+    config::{cluster::ClusterConfig, endpoints::Health, refusal::Refusal},
     counted::Counted,
     endpoint::Endpoint,
 };
@@ -141,7 +137,9 @@ impl Cluster {
         let index = if tried.is_empty() {
             balancer.pick(draw, active)
         } else {
-            balancer.pick_other(draw, active, reselections, |index| tried.contains(&self.endpoints[index].id))
+            balancer.pick_other(draw, active, reselections, |index| {
+                tried.contains(&self.endpoints[index].id)
+            })
         };
         self.endpoints.get(index?)
     }
@@ -186,9 +184,13 @@ impl Cluster {
     }
 
     fn rebalance(&self) {
-        let ejected = self.endpoints.iter().filter(|endpoint| endpoint.load.outlier.lock().is_ejected());
+        let ejected = self
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.load.outlier.lock().is_ejected());
         self.load.ejected.store(ejected.count(), Ordering::Relaxed);
-        self.balancer.store(Arc::new(balancer(self.policy, &self.config, &self.endpoints)));
+        self.balancer
+            .store(Arc::new(balancer(self.policy, &self.config, &self.endpoints)));
     }
 }
 
@@ -225,7 +227,10 @@ fn policy(config: &ClusterConfig) -> Result<Policy, Refusal> {
             maximum: value(&ring.maximum_ring_size, 8 << 20),
         },
         (LbPolicy::RingHash, Some(LbConfig::RingHashLbConfig(_))) => {
-            return Err(Refusal::new("ring_hash_lb_config.hash_function", "only XX_HASH is served here"));
+            return Err(Refusal::new(
+                "ring_hash_lb_config.hash_function",
+                "only XX_HASH is served here",
+            ));
         }
         (LbPolicy::RingHash, _) => Policy::RingHash {
             minimum: 1024,
@@ -235,7 +240,12 @@ fn policy(config: &ClusterConfig) -> Result<Policy, Refusal> {
             size: value(&maglev.table_size, 65_537),
         },
         (LbPolicy::Maglev, _) => Policy::Maglev { size: 65_537 },
-        (other, _) => return Err(Refusal::new("lb_policy", format!("{} is not served here", other.as_str_name()))),
+        (other, _) => {
+            return Err(Refusal::new(
+                "lb_policy",
+                format!("{} is not served here", other.as_str_name()),
+            ));
+        }
     };
     Ok(policy)
 }

@@ -17,9 +17,12 @@ use culvert_http::RouteTable;
 use rustc_hash::FxHashMap;
 
 use crate::{
-    chain::Chains,
     cluster::Cluster,
-    config::{cluster, endpoints, listener, refusal::Refusal},
+    config::{
+        cluster, endpoints,
+        listener::{self, Chains},
+        refusal::Refusal,
+    },
     endpoint::Endpoint,
 };
 
@@ -58,8 +61,7 @@ impl Store {
     /// # Errors
     /// Where it is not served; what was there before stays, here and below.
     pub fn put_listener(&mut self, listener: &Listener) -> Result<(), Refusal> {
-        let chains = Chains::compile(listener::read(listener)?)?;
-        self.snapshot.chains = Some(Arc::new(chains));
+        self.snapshot.chains = Some(Arc::new(listener::read(listener)?));
         Ok(())
     }
 

@@ -125,10 +125,17 @@ pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
         ));
     }
     let mut common = rest.common_lb_config.take().unwrap_or_default();
-    let panic_threshold = common
+    let panic = common
         .healthy_panic_threshold
         .take()
         .map_or(50.0, |percent| percent.value);
+    if !(0.0..=100.0).contains(&panic) {
+        return Err(Refusal::new(
+            "healthy_panic_threshold",
+            format!("{panic} is no percentage"),
+        ));
+    }
+    let panic_threshold = panic as u32;
     // Weights of localities, and of zones, are spread by whoever makes the endpoints.
     common.locality_config_specifier = None;
     nothing_else("common_lb_config", &common)?;
@@ -228,7 +235,9 @@ fn breakers(message: Option<CircuitBreakers>) -> Result<Breakers, Refusal> {
         pending: value(all.max_pending_requests.take()).unwrap_or(defaults.pending),
         requests: value(all.max_requests.take()).unwrap_or(defaults.requests),
         retries: match all.retry_budget.take() {
-            Some(budget) => RetryBudget::compile(&budget).map_err(compiled("circuit_breakers.thresholds.retry_budget"))?,
+            Some(budget) => {
+                RetryBudget::compile(&budget).map_err(compiled("circuit_breakers.thresholds.retry_budget"))?
+            }
             None => value(all.max_retries.take()).map_or(defaults.retries, RetryBudget::Count),
         },
     };
