@@ -53,7 +53,22 @@ pub(crate) fn render(address: &Address) -> Value {
     let json = message
         .serialize_with_options(serde_json::value::Serializer, &options)
         .unwrap();
-    addresses_as_text(json, address)
+    addresses_as_text(without_ours(json), address)
+}
+
+/// Without the policies by which nobody goes around a waypoint: Istio's clients may.
+fn without_ours(mut json: Value) -> Value {
+    let Some(workload) = json.get_mut("workload").and_then(Value::as_object_mut) else {
+        return json;
+    };
+    if let Some(Value::Array(policies)) = workload.get_mut("authorization_policies") {
+        let is_ours = |policy: &Value| policy.as_str().is_some_and(|name| name.contains("/culvert_waypoint_"));
+        policies.retain(|policy| !is_ours(policy));
+        if policies.is_empty() {
+            workload.remove("authorization_policies");
+        }
+    }
+    json
 }
 
 /// Protobuf's JSON has bytes in base64; the recordings have addresses as text.

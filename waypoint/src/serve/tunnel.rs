@@ -92,7 +92,7 @@ async fn connection(worker: Worker, request: Request) {
     let Some(port) = chains.find(destination).cloned() else {
         return refuse(request, 404, "no service of this waypoint has this address and port");
     };
-    let patience = chains.patience();
+    let patience = chains.patience;
     drop(snapshot);
     let stream = request.accept(&[]);
     match port {

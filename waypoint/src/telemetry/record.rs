@@ -56,6 +56,8 @@ pub struct Record {
     pub details: String,
     /// The client's body.
     pub upload: Option<Upload>,
+    /// Bytes that the client sent after the connection changed from HTTP to something else.
+    pub switched_received: u64,
     /// Bytes of the answer's body.
     pub sent: u64,
     /// Time from the request's head to the answer's.
@@ -108,6 +110,7 @@ impl Record {
             flags: Flags::default(),
             details: String::new(),
             upload: None,
+            switched_received: 0,
             sent: 0,
             first_byte: None,
             is_complete: false,
@@ -127,7 +130,7 @@ impl Record {
 
     /// Bytes that the client sent.
     pub fn received(&self) -> u64 {
-        self.upload.as_ref().map_or(0, Upload::received)
+        self.upload.as_ref().map_or(0, Upload::received) + self.switched_received
     }
 }
 

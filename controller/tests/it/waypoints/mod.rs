@@ -4,8 +4,12 @@
 //! | module | what |
 //! |---|---|
 //! | `reduce` | our messages, reduced |
+//! | `compiled` | our own waypoint takes them |
+//! | `envoy` | Envoy itself takes our messages |
 //! | `recorded` | the recordings, reduced to the same |
 
+mod compiled;
+mod envoy;
 mod recorded;
 mod reduce;
 
