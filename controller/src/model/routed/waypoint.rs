@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use culvert_envoy::{CLUSTER_TYPE, LISTENER_TYPE};
-use culvert_objects::ObjectName;
+use culvert_objects::{Finding, Gateway, Kind, ObjectName};
 use culvert_proto::workload::Service;
 use prost::Message as _;
 
@@ -20,7 +20,10 @@ use crate::snapshot::{Resource, to_address};
 /// What the waypoint of a Gateway is told of itself.
 pub(in crate::model) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derived {
     if scope::gateway(reader, name).is_none() {
-        return Derived::default();
+        return Derived {
+            findings: foreign(reader, name).into_iter().collect(),
+            ..Derived::default()
+        };
     }
     let scope = scope::of_gateway(name);
     let host = wire::hostname(reader.settings(), name);
@@ -46,6 +49,19 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derive
         resources: listeners.chain(clusters).collect(),
         ..Derived::default()
     }
+}
+
+/// That a Gateway is of a class of others.
+fn foreign(reader: &Reader<'_>, name: &ObjectName) -> Option<Finding> {
+    let gateway = reader.own::<Gateway>(name)?;
+    let class = &gateway.spec["gatewayClassName"];
+    let message = format!("{class} is no class of Culvert's: the Gateway is left to others");
+    Some(Finding::of_object(
+        Kind::Gateway,
+        name,
+        "spec.gatewayClassName",
+        message,
+    ))
 }
 
 fn add_ports(reader: &Reader<'_>, name: &Arc<str>, service: &Service, found: &mut Vec<Port>) {

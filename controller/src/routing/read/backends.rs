@@ -8,6 +8,9 @@ use super::notes::{Notes, Resolve};
 use super::references::BackendSpec;
 use super::values;
 
+/// The most that a weight may be, as the API has it: that of all backends together is a number of 32 bits.
+const MOST: u32 = 1_000_000;
+
 /// The backends of a rule, but those without weight. One that leads nowhere, or has a filter that cannot be served, keeps its share,
 /// which is answered with 500.
 pub(super) fn targets(specs: &[Value], field: &str, resolve: &dyn Resolve, notes: &mut Notes) -> Vec<Target> {
@@ -25,11 +28,21 @@ pub(super) fn targets(specs: &[Value], field: &str, resolve: &dyn Resolve, notes
                 let weight = value["weight"]
                     .as_u64()
                     .map_or(Some(1), |weight| u32::try_from(weight).ok());
-                targets.extend(weight.filter(|weight| *weight > 0).map(nowhere));
+                targets.extend(
+                    weight
+                        .filter(|weight| *weight > 0)
+                        .map(|weight| nowhere(weight.min(MOST))),
+                );
                 continue;
             }
         };
         if spec.weight() == 0 {
+            continue;
+        }
+        if spec.weight() > MOST {
+            let message = format!("more than {MOST}: its share of requests is answered with 500");
+            notes.refuse(format!("{at}.weight"), message);
+            targets.push(nowhere(MOST));
             continue;
         }
         let backend = match resolve.backend(&spec.reference()) {

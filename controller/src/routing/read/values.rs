@@ -85,7 +85,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 pub(super) fn regex(text: &str) -> Result<String, String> {
     match Regex::new(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(format!("{text:?} is no regular expression: {error}")),
+        Err(error) => {
+            let why = error.to_string();
+            let last = why.lines().last().unwrap_or_default();
+            Err(format!(
+                "{text:?} is no regular expression: {}",
+                last.trim_start_matches("error: ")
+            ))
+        }
     }
 }
 
