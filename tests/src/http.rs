@@ -2,7 +2,7 @@
 
 use culvert_lab::Pod;
 use std::{
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    io::{self, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     thread,
     time::Duration,
@@ -72,24 +72,25 @@ fn head(reader: &mut impl io::BufRead) -> io::Result<Vec<String>> {
     }
 }
 
-/// A request over a connection of its own.
+/// A request over a connection of its own, which the client closes: Envoy resets the tunnel's stream where it is first.
 ///
 /// # Errors
 /// When the connection cannot be made or breaks, or what comes is no answer.
 pub fn get(from: &Pod, to: SocketAddr, host: &str, path: &str, patience: Duration) -> io::Result<Answer> {
     let mut stream = from.connect(to, patience)?;
     stream.set_read_timeout(Some(patience))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
-    )?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n")?;
     let mut reader = BufReader::new(stream);
     let head = head(&mut reader)?;
     let no_answer = || io::Error::other(format!("no answer: {head:?}"));
     let status = head.first().and_then(|line| line.split(' ').nth(1));
     let status = status.and_then(|status| status.parse().ok()).ok_or_else(no_answer)?;
-    let mut body = String::new();
-    reader.read_to_string(&mut body)?;
+    let length = head.iter().filter_map(|line| line.split_once(':'));
+    let mut length = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let length = length.next().and_then(|(_, value)| value.trim().parse().ok());
+    let mut body = vec![0; length.ok_or_else(no_answer)?];
+    reader.read_exact(&mut body)?;
+    let body = String::from_utf8(body).map_err(io::Error::other)?;
     let mut lines = body.lines().map(str::to_owned);
     Ok(Answer {
         status,

@@ -84,7 +84,7 @@ impl Waypoint {
     pub fn start(lab: &Lab, mesh: &Mesh<'_>, namespace: &str, gateway: &str, kind: Kind) -> Self {
         let place = Place::make(lab, namespace, gateway);
         let token = mesh.workload_token(&place.pod).unwrap();
-        let mut process = match kind {
+        let process = match kind {
             Kind::Culvert => {
                 let mut command = mesh.program("culvert-waypoint").unwrap();
                 command
