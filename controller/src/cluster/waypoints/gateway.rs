@@ -161,7 +161,7 @@ impl Listener {
         Self {
             name: spec.name.clone(),
             refusal: refused,
-            kinds: ROUTES.into_iter().filter(|kind| allowed(&kind)).collect(),
+            kinds: ROUTES.into_iter().filter(|kind| allowed(kind)).collect(),
             unknown: unknown.map(|one| one.kind.clone()).collect(),
         }
     }
