@@ -2,5 +2,9 @@
 //! test.
 
 mod carry;
+mod decide;
+#[allow(dead_code, reason = "each test program uses a part")]
 mod envoy;
+#[allow(dead_code, reason = "each test program uses a part")]
 mod mesh;
+mod wire;
