@@ -59,7 +59,7 @@ impl Levels {
             .map(|level| able(level.healthy.len(), level.counted) + able(level.degraded.len(), level.counted))
             .sum();
         // Together they may be unable to carry everything: it is scaled up then.
-        let scale = |able: u64| able * 100 / total.min(100).max(1);
+        let scale = |able: u64| able * 100 / total.clamp(1, 100);
         let mut levels = Vec::new();
         let mut left = 100;
         let mut add = |members: Vec<usize>, able: u64| {

@@ -1,11 +1,11 @@
-//! A route: what it matches ([`matcher`]) and what becomes of a request ([`Action`]): it is forwarded ([`forward`]), redirected
+//! A route: what it matches and what becomes of a request ([`Action`]): it is forwarded ([`forward`]), redirected
 //! ([`redirect`]) or answered ([`direct`]). [`levels`] are the virtual host and the configuration around it.
 
 mod direct;
 mod forward;
 mod hash;
 mod levels;
-mod matcher;
+
 mod mirror;
 mod path;
 mod redirect;
@@ -20,7 +20,7 @@ pub use direct::Direct;
 pub use forward::{Forward, RewriteError};
 pub use hash::{HashCookie, Hashed};
 pub(crate) use levels::Levels;
-use matcher::RouteMatcher;
+
 pub use mirror::Mirror;
 pub use redirect::Redirect;
 pub use targets::{Target, Targets};
@@ -29,6 +29,7 @@ pub use timeouts::{RequestTimeouts, Timeouts};
 use crate::error::{CompileError, Within as _, take};
 use crate::filters::Overrides;
 use crate::headers::format::Context;
+use crate::matching::route::RouteMatcher;
 use crate::request::Peer;
 use levels::Stack;
 
