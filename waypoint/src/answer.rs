@@ -184,10 +184,10 @@ impl Body for AnswerBody {
             Source::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
             Source::Endpoint(body) => Pin::new(body).poll_frame(context),
         };
-        if polled.is_pending() {
-            if let Some(late) = this.poll_late(context) {
-                return this.cut(late);
-            }
+        if polled.is_pending()
+            && let Some(late) = this.poll_late(context)
+        {
+            return this.cut(late);
         }
         match ready!(polled) {
             None => {

@@ -78,7 +78,7 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    async fn answer(self, mut record: Box<Record>) -> Response<AnswerBody> {
+    async fn answer(mut self, mut record: Box<Record>) -> Response<AnswerBody> {
         let client = &self.connection.client;
         let principal = Arc::clone(&client.principal);
         let peer = Peer {
@@ -104,11 +104,10 @@ impl Exchange<'_> {
         let filtering = Filtering {
             filters: &chain.filters,
             route: route.as_deref(),
-            head: &head,
             peer: &peer,
             cluster: target.as_deref().map_or("", Target::cluster),
         };
-        let (mut response, sent, marks) = match filtering.run(record).await {
+        let (mut response, sent, marks) = match filtering.run(&mut self.head, record).await {
             Filtered::Answered(response, marks) => (*response, Sent::default(), marks),
             Filtered::On(record, marks) => match &route {
                 None => {

@@ -251,6 +251,18 @@ pub(super) static RECIPES: &[Recipe] = &[
         ports: &[15012, 15014, 15024],
         environment: &[],
     },
+    Recipe {
+        name: "waypoint",
+        title: "Culvert waypoint",
+        description: "The layer-7 proxy of services that ask for one",
+        base: &[&GLIBC],
+        programs: &[dynamic("culvert-waypoint", "culvert-waypoint", "culvert-waypoint")],
+        files: &[],
+        entrypoint: &["/culvert-waypoint"],
+        user: User::Nonroot,
+        ports: &[15008, 15020, 15021],
+        environment: &[],
+    },
     bookstore_python(
         "bookstore-productpage",
         "The page that a visitor of the example shop sees",
