@@ -240,3 +240,18 @@ pub fn whole(reply: Response<Vec<u8>>, mut record: Box<Record>) -> Response<Answ
         .insert(SERVER, HeaderValue::from_static("culvert"));
     response
 }
+
+/// An answer that the waypoint gives by itself.
+pub(crate) fn refuse(
+    mut record: Box<Record>,
+    status: StatusCode,
+    flag: &'static str,
+    details: &str,
+    body: &str,
+) -> Response<AnswerBody> {
+    if !flag.is_empty() {
+        record.flags.set(flag);
+    }
+    details.clone_into(&mut record.details);
+    local(status, body, record)
+}

@@ -7,12 +7,12 @@ use http::{HeaderValue, Request, Response, StatusCode, Version, header, request:
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use super::{
+    connection::Connection,
     filtering::{Filtered, Filtering},
     forward::{Forwarding, Sent},
-    http::Connection,
 };
 use crate::{
-    answer::{AnswerBody, local},
+    answer::{AnswerBody, local, refuse},
     body::Upload,
     headers::{self, BadRequest},
     state::Snapshot,
@@ -205,19 +205,4 @@ impl Exchange<'_> {
         };
         forwarding.run(self.head, self.upgrade, record).await
     }
-}
-
-/// An answer that the waypoint gives by itself.
-pub(super) fn refuse(
-    mut record: Box<Record>,
-    status: StatusCode,
-    flag: &'static str,
-    details: &str,
-    body: &str,
-) -> Response<AnswerBody> {
-    if !flag.is_empty() {
-        record.flags.set(flag);
-    }
-    details.clone_into(&mut record.details);
-    local(status, body, record)
 }

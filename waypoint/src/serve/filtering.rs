@@ -11,7 +11,7 @@ use http::{HeaderMap, Response, StatusCode, request::Parts};
 
 use crate::{
     answer::{AnswerBody, local, whole},
-    filters::{Filter, NamedFilter},
+    config::filters::{Filter, NamedFilter},
     telemetry::Record,
 };
 

@@ -16,7 +16,7 @@ use culvert_envoy::{
 use culvert_http::filters::{Fault, RateLimit, Rbac, jwt::JwtFilter};
 use prost::{Message, Name};
 
-use crate::config::refusal::{Refusal, compiled, malformed};
+use super::refusal::{Refusal, compiled, malformed};
 
 /// A filter with its name.
 #[derive(Debug)]
