@@ -184,10 +184,10 @@ impl Body for AnswerBody {
             Source::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
             Source::Endpoint(body) => Pin::new(body).poll_frame(context),
         };
-        if polled.is_pending() {
-            if let Some(late) = this.poll_late(context) {
-                return this.cut(late);
-            }
+        if polled.is_pending()
+            && let Some(late) = this.poll_late(context)
+        {
+            return this.cut(late);
         }
         match ready!(polled) {
             None => {
@@ -239,4 +239,19 @@ pub fn whole(reply: Response<Vec<u8>>, mut record: Box<Record>) -> Response<Answ
         .headers_mut()
         .insert(SERVER, HeaderValue::from_static("culvert"));
     response
+}
+
+/// An answer that the waypoint gives by itself.
+pub(crate) fn refuse(
+    mut record: Box<Record>,
+    status: StatusCode,
+    flag: &'static str,
+    details: &str,
+    body: &str,
+) -> Response<AnswerBody> {
+    if !flag.is_empty() {
+        record.flags.set(flag);
+    }
+    details.clone_into(&mut record.details);
+    local(status, body, record)
 }

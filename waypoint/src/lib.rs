@@ -13,7 +13,7 @@
 //! | module | what |
 //! |---|---|
 //! | `config` | from Envoy's messages to values; refuses what is not served |
-//! | `filters`, `cluster`, `endpoint` | what is served, ready to be asked |
+//! | `cluster`, `endpoint` | what is served, ready to be asked |
 //! | `state` | all of it at one moment |
 //! | `serve` | the way of a connection and of a request |
 //! | `headers`, `body`, `answer`, `limits` | what a request and its answer are made of |
@@ -32,7 +32,6 @@ pub mod cluster;
 pub mod config;
 mod counted;
 pub mod endpoint;
-pub mod filters;
 pub mod headers;
 mod limits;
 mod pages;

@@ -10,9 +10,9 @@ use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_mana
 
 use super::{
     cluster::duration,
+    filters::{Filter, NamedFilter},
     refusal::{Refusal, nothing_else},
 };
-use crate::filters::{Filter, NamedFilter};
 
 /// A chain that serves HTTP.
 #[derive(Debug)]

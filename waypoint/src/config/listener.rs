@@ -23,10 +23,10 @@ use serde_json::{Value, json};
 
 use super::{
     cluster::duration,
+    filters,
     http_chain::{self, HttpChain},
     refusal::{Refusal, malformed, nothing_else},
 };
-use crate::filters;
 
 /// Where the listener says nothing of it. Protocols in which the server speaks first wait for so long.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -7,12 +7,12 @@ use http::{HeaderValue, Request, Response, StatusCode, Version, header, request:
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use super::{
+    connection::Connection,
     filtering::{Filtered, Filtering},
     forward::{Forwarding, Sent},
-    http::Connection,
 };
 use crate::{
-    answer::{AnswerBody, local},
+    answer::{AnswerBody, local, refuse},
     body::Upload,
     headers::{self, BadRequest},
     state::Snapshot,
@@ -78,7 +78,7 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    async fn answer(self, mut record: Box<Record>) -> Response<AnswerBody> {
+    async fn answer(mut self, mut record: Box<Record>) -> Response<AnswerBody> {
         let client = &self.connection.client;
         let principal = Arc::clone(&client.principal);
         let peer = Peer {
@@ -104,11 +104,10 @@ impl Exchange<'_> {
         let filtering = Filtering {
             filters: &chain.filters,
             route: route.as_deref(),
-            head: &head,
             peer: &peer,
             cluster: target.as_deref().map_or("", Target::cluster),
         };
-        let (mut response, sent, marks) = match filtering.run(record).await {
+        let (mut response, sent, marks) = match filtering.run(&mut self.head, record).await {
             Filtered::Answered(response, marks) => (*response, Sent::default(), marks),
             Filtered::On(record, marks) => match &route {
                 None => {
@@ -206,19 +205,4 @@ impl Exchange<'_> {
         };
         forwarding.run(self.head, self.upgrade, record).await
     }
-}
-
-/// An answer that the waypoint gives by itself.
-pub(super) fn refuse(
-    mut record: Box<Record>,
-    status: StatusCode,
-    flag: &'static str,
-    details: &str,
-    body: &str,
-) -> Response<AnswerBody> {
-    if !flag.is_empty() {
-        record.flags.set(flag);
-    }
-    details.clone_into(&mut record.details);
-    local(status, body, record)
 }

@@ -1,17 +1,17 @@
 //! What the filters of a chain make of a request, in their order.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use culvert_http::{
     Peer, Route,
-    filters::{Abort, Attributes, Cors, Fault, Override, Preflight, RateLimit, Rbac},
+    filters::{Abort, Attributes, Cors, Fault, Override, Preflight, RateLimit, Rbac, jwt::Verified},
     grpc_reply,
 };
 use http::{HeaderMap, Response, StatusCode, request::Parts};
 
 use crate::{
     answer::{AnswerBody, local, whole},
-    filters::{Filter, NamedFilter},
+    config::filters::{Filter, NamedFilter},
     telemetry::Record,
 };
 
@@ -30,7 +30,6 @@ impl Marks<'_> {
 pub(super) struct Filtering<'a> {
     pub(super) filters: &'a [NamedFilter],
     pub(super) route: Option<&'a Route>,
-    pub(super) head: &'a Parts,
     pub(super) peer: &'a Peer<'a>,
     pub(super) cluster: &'a str,
 }
@@ -44,8 +43,10 @@ pub(super) enum Filtered<'a> {
 }
 
 impl<'a> Filtering<'a> {
-    pub(super) async fn run(&self, mut record: Box<Record>) -> Filtered<'a> {
+    /// Changes the head where a filter does.
+    pub(super) async fn run(&self, head: &mut Parts, mut record: Box<Record>) -> Filtered<'a> {
         let mut marks = Marks::default();
+        let mut tokens = None;
         for NamedFilter { name, filter } in self.filters {
             let setting = self.route.and_then(|route| route.overrides().get(name));
             if matches!(setting, Some(Override::Disabled)) {
@@ -53,8 +54,28 @@ impl<'a> Filtering<'a> {
             }
             let answered = match (filter, setting) {
                 (Filter::Router, _) => break,
-                (Filter::Rbac(_), Some(Override::Rbac(rbac))) | (Filter::Rbac(rbac), _) => self.rbac(rbac, record),
-                (Filter::Cors, Some(Override::Cors(cors))) => match cors.decide(self.head, fastrand::u64(..)) {
+                (Filter::Rbac(_), Some(Override::Rbac(rbac))) | (Filter::Rbac(rbac), _) => {
+                    self.rbac(rbac, head, tokens.as_ref(), record)
+                }
+                (Filter::Jwt(jwt), setting) => {
+                    let of_route = match setting {
+                        Some(Override::Jwt(of_route)) => Some(of_route),
+                        _ => None,
+                    };
+                    match jwt.verify(head, self.peer, of_route, SystemTime::now()) {
+                        Ok(verified) => {
+                            tokens = Some(verified);
+                            Ok(record)
+                        }
+                        Err(status) => {
+                            record.flags.set("UAEX");
+                            record.details =
+                                format!("jwt_authn_access_denied{{{}}}", status.to_string().replace(' ', "_"));
+                            Err(Box::new(local(status.http_status(), &jwt.body(status), record)))
+                        }
+                    }
+                }
+                (Filter::Cors, Some(Override::Cors(cors))) => match cors.decide(head, fastrand::u64(..)) {
                     Preflight::Pass => Ok(record),
                     Preflight::Mark => {
                         marks.0.push(cors);
@@ -64,28 +85,34 @@ impl<'a> Filtering<'a> {
                         "cors_preflight".clone_into(&mut record.details);
                         let mut response = whole(Response::new(Vec::new()), record);
                         response.headers_mut().extend(headers);
-                        Err(response)
+                        Err(Box::new(response))
                     }
                 },
                 (Filter::Cors, _) => Ok(record),
-                (Filter::Fault(_), Some(Override::Fault(fault))) => self.fault(fault, record).await,
-                (Filter::Fault(fault), _) => self.fault(fault, record).await,
-                (Filter::RateLimit(_), Some(Override::RateLimit(limit))) => self.rate_limit(limit, record),
-                (Filter::RateLimit(limit), _) => self.rate_limit(limit, record),
+                (Filter::Fault(_), Some(Override::Fault(fault))) => self.fault(fault, head, record).await,
+                (Filter::Fault(fault), _) => self.fault(fault, head, record).await,
+                (Filter::RateLimit(_), Some(Override::RateLimit(limit))) => self.rate_limit(limit, head, record),
+                (Filter::RateLimit(limit), _) => self.rate_limit(limit, head, record),
             };
             match answered {
                 Ok(goes_on) => record = goes_on,
-                Err(response) => return Filtered::Answered(Box::new(response), marks),
+                Err(response) => return Filtered::Answered(response, marks),
             }
         }
         Filtered::On(record, marks)
     }
 
-    fn rbac(&self, rbac: &Rbac, mut record: Box<Record>) -> Result<Box<Record>, Response<AnswerBody>> {
+    fn rbac(
+        &self,
+        rbac: &Rbac,
+        head: &Parts,
+        tokens: Option<&Verified>,
+        mut record: Box<Record>,
+    ) -> Result<Box<Record>, Box<Response<AnswerBody>>> {
         let attributes = Attributes {
-            request: self.head,
+            request: head,
             peer: self.peer,
-            tokens: None,
+            tokens,
         };
         let access = rbac.decide(&attributes);
         if access.allowed {
@@ -93,12 +120,17 @@ impl<'a> Filtering<'a> {
         }
         record.details = access.details();
         record.flags.set("UAEX");
-        Err(local(StatusCode::FORBIDDEN, "RBAC: access denied", record))
+        Err(Box::new(local(StatusCode::FORBIDDEN, "RBAC: access denied", record)))
     }
 
-    async fn fault(&self, fault: &Fault, mut record: Box<Record>) -> Result<Box<Record>, Response<AnswerBody>> {
+    async fn fault(
+        &self,
+        fault: &Fault,
+        head: &Parts,
+        mut record: Box<Record>,
+    ) -> Result<Box<Record>, Box<Response<AnswerBody>>> {
         let random = [fastrand::u64(..), fastrand::u64(..)];
-        let injected = fault.decide(self.head, self.cluster, random);
+        let injected = fault.decide(head, self.cluster, random);
         if let Some(delay) = injected.delay {
             record.flags.set("DI");
             tokio::time::sleep(delay).await;
@@ -109,14 +141,19 @@ impl<'a> Filtering<'a> {
         record.flags.set("FI");
         "fault_filter_abort".clone_into(&mut record.details);
         const TEXT: &str = "fault filter abort";
-        Err(match abort {
+        Err(Box::new(match abort {
             Abort::Http(status) => local(status, TEXT, record),
             Abort::Grpc(status) if record.is_grpc => whole(grpc_reply(status, TEXT), record),
             Abort::Grpc(_) => local(StatusCode::OK, TEXT, record),
-        })
+        }))
     }
 
-    fn rate_limit(&self, limit: &RateLimit, mut record: Box<Record>) -> Result<Box<Record>, Response<AnswerBody>> {
+    fn rate_limit(
+        &self,
+        limit: &RateLimit,
+        head: &Parts,
+        mut record: Box<Record>,
+    ) -> Result<Box<Record>, Box<Response<AnswerBody>>> {
         if limit.allows(Instant::now(), fastrand::u64(..)) {
             return Ok(record);
         }
@@ -127,7 +164,7 @@ impl<'a> Filtering<'a> {
             true => whole(grpc_reply(limit.grpc_status(), TEXT), record),
             false => local(limit.status(), TEXT, record),
         };
-        limit.mark(self.head, self.peer, response.headers_mut());
-        Err(response)
+        limit.mark(head, self.peer, response.headers_mut());
+        Err(Box::new(response))
     }
 }

@@ -15,9 +15,9 @@ use http::{HeaderValue, Request, Response, StatusCode, Version, header, request:
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::time::{Instant, timeout};
 
-use super::{exchange::refuse, upgrade, worker::Inner};
+use super::{upgrade, worker::Inner};
 use crate::{
-    answer::{AnswerBody, grpc_status, whole},
+    answer::{AnswerBody, grpc_status, refuse, whole},
     body::Upload,
     cluster::Cluster,
     config::cluster::Protocol,

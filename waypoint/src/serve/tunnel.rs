@@ -7,7 +7,8 @@ use culvert_tunnel::io::Request;
 use tokio::{net::TcpStream, task::JoinSet};
 
 use super::{
-    http::{self, Connection},
+    connection::Connection,
+    http,
     sniff::{Spoken, sniff},
     tcp,
     worker::Worker,

@@ -254,7 +254,7 @@ pub(super) static RECIPES: &[Recipe] = &[
     Recipe {
         name: "waypoint",
         title: "Culvert waypoint",
-        description: "The layer 7 proxy of those who ask for one: routes, retries and authorizes requests",
+        description: "The layer-7 proxy of services that ask for one",
         base: &[&GLIBC],
         programs: &[dynamic("culvert-waypoint", "culvert-waypoint", "culvert-waypoint")],
         files: &[],

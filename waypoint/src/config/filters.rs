@@ -4,8 +4,8 @@ use culvert_envoy::{
     pb::{
         envoy::extensions::filters::{
             http::{
-                cors::v3::Cors as CorsMessage, fault::v3::HttpFault, local_ratelimit::v3::LocalRateLimit,
-                rbac::v3::Rbac as RbacMessage, router::v3::Router,
+                cors::v3::Cors as CorsMessage, fault::v3::HttpFault, jwt_authn::v3::JwtAuthentication,
+                local_ratelimit::v3::LocalRateLimit, rbac::v3::Rbac as RbacMessage, router::v3::Router,
             },
             network::rbac::v3::Rbac as NetworkRbac,
         },
@@ -13,10 +13,10 @@ use culvert_envoy::{
     },
     type_url, unpack,
 };
-use culvert_http::filters::{Fault, RateLimit, Rbac};
+use culvert_http::filters::{Fault, RateLimit, Rbac, jwt::JwtFilter};
 use prost::{Message, Name};
 
-use crate::config::refusal::{Refusal, compiled, malformed};
+use super::refusal::{Refusal, compiled, malformed};
 
 /// A filter with its name.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub struct NamedFilter {
 pub enum Filter {
     /// Access policies.
     Rbac(Rbac),
+    /// Tokens of people.
+    Jwt(Box<JwtFilter>),
     /// Requests of other origins, as routes say.
     Cors,
     /// Faults.
@@ -56,6 +58,10 @@ impl Filter {
         if *url == type_url::<RbacMessage>() {
             let rbac = Rbac::compile(&read(config)?).map_err(compiled(place))?;
             return Ok(Self::Rbac(rbac));
+        }
+        if *url == type_url::<JwtAuthentication>() {
+            let jwt = JwtFilter::compile(&read(config)?).map_err(compiled(place))?;
+            return Ok(Self::Jwt(Box::new(jwt)));
         }
         if *url == type_url::<CorsMessage>() {
             return Ok(Self::Cors);
