@@ -40,7 +40,7 @@ pub(super) fn requests(reader: &Reader<'_>, service: &ObjectName) -> Vec<Read> {
     for (name, object) in reader.find::<GRPCRoute>(key) {
         found.extend(read(reader, "GRPCRoute", name, object, grpc::route));
     }
-    found.sort_by(|a, b| older(a, b));
+    found.sort_by(older);
     found
 }
 

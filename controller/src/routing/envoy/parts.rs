@@ -82,7 +82,7 @@ pub(super) fn internal_upstream(metadata: &[&str]) -> TransportSocket {
         kind: Some(metadata_kind::Kind::Host(metadata_kind::Host {})),
     };
     let source = |name: &&str| MetadataValueSource {
-        kind: Some(host.clone()),
+        kind: Some(host),
         name: (*name).to_owned(),
     };
     let config = InternalUpstreamTransport {

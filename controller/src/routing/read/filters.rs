@@ -118,7 +118,6 @@ struct PathSpec {
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
-#[expect(clippy::enum_variant_names, reason = "they are called so in the API")]
 enum PathKind {
     ReplaceFullPath,
     ReplacePrefixMatch,
