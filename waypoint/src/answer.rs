@@ -7,18 +7,26 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response};
+use culvert_http::local_reply;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header::SERVER};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use crate::{body::BoxError, telemetry::Record};
+use crate::{
+    body::BoxError,
+    limits::{IDLE, Late, ROUTE, TimeLimits},
+    telemetry::Record,
+};
 
 /// The body of an answer.
 #[derive(Debug)]
 pub struct AnswerBody {
     source: Source,
-    record: Box<Record>,
+    /// None once the exchange is no longer one of HTTP.
+    record: Option<Box<Record>>,
+    /// How long it may take from the end of the request.
+    response: Option<Duration>,
     /// When it must be over, and what it is called if it is not.
     deadline: Option<(Pin<Box<Sleep>>, Late)>,
     /// How long it may be silent.
@@ -32,27 +40,6 @@ enum Source {
     Whole(Option<Bytes>),
     Endpoint(Incoming),
 }
-
-/// What it is called when an answer takes too long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Late {
-    /// The flag; empty for none.
-    pub flag: &'static str,
-    /// The details.
-    pub details: &'static str,
-}
-
-/// The route's timeout is over.
-pub const ROUTE_TIMEOUT: Late = Late {
-    flag: "UT",
-    details: "response_timeout",
-};
-
-/// The exchange took longer than it may.
-pub const MAX_DURATION: Late = Late {
-    flag: "",
-    details: "max_duration_timeout",
-};
 
 /// An answer was cut.
 #[derive(Debug, thiserror::Error)]
@@ -74,35 +61,25 @@ impl AnswerBody {
     fn new(source: Source, record: Box<Record>) -> Self {
         let mut body = Self {
             source,
-            record,
+            record: Some(record),
+            response: None,
             deadline: None,
             idle: None,
             held: Vec::new(),
         };
         if body.is_over() {
-            body.record.is_complete = true;
+            body.complete();
         }
         body
     }
 
-    /// It must be over by then.
+    /// It must be over in time.
     #[must_use]
-    pub fn until(mut self, deadline: Option<Instant>, late: Late) -> Self {
-        if let Some(deadline) = deadline
-            && self
-                .deadline
-                .as_ref()
-                .is_none_or(|(other, _)| deadline < other.deadline())
-        {
-            self.deadline = Some((Box::pin(tokio::time::sleep_until(deadline)), late));
-        }
-        self
-    }
-
-    /// It may be silent for so long.
-    #[must_use]
-    pub fn idle(mut self, timeout: Option<Duration>) -> Self {
-        self.idle = timeout.map(|timeout| (Box::pin(tokio::time::sleep(timeout)), timeout));
+    pub(crate) fn limited(mut self, limits: &TimeLimits) -> Self {
+        self.response = limits.response;
+        let sleep = |until| Box::pin(tokio::time::sleep_until(until));
+        self.deadline = limits.whole.map(|(until, late)| (sleep(until), late));
+        self.idle = limits.idle.map(|idle| (sleep(Instant::now() + idle), idle));
         self
     }
 
@@ -113,9 +90,16 @@ impl AnswerBody {
         self
     }
 
-    /// What is said of the request.
-    pub fn record(&mut self) -> &mut Record {
-        &mut self.record
+    /// Nothing, of what is no longer HTTP: what is said of the request is said elsewhere.
+    pub(crate) fn switched() -> Self {
+        Self {
+            source: Source::Whole(None),
+            record: None,
+            response: None,
+            deadline: None,
+            idle: None,
+            held: Vec::new(),
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -125,25 +109,57 @@ impl AnswerBody {
         }
     }
 
-    fn cut(&mut self, late: Late) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if late.flag.is_empty() {
-            // Envoy has no flag for it; without any the record would take it for the client's doing.
-            self.record.is_complete = true;
-        } else {
-            self.record.flags.set(late.flag);
+    fn complete(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.is_complete = true;
         }
-        late.details.clone_into(&mut self.record.details);
+    }
+
+    fn cut(&mut self, late: Late) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(record) = &mut self.record {
+            if late.flag.is_empty() {
+                // Envoy has no flag for it; without any the record would take it for the client's doing.
+                record.is_complete = true;
+            } else {
+                record.flags.set(late.flag);
+            }
+            late.details.clone_into(&mut record.details);
+        }
         self.deadline = None;
+        self.response = None;
         self.idle = None;
         Poll::Ready(Some(Err(Box::new(Cut(late.details)))))
     }
 
-    fn count(&mut self, frame: &Frame<Bytes>) {
-        if let Some(data) = frame.data_ref() {
-            self.record.sent += data.len() as u64;
+    /// A limit that is passed.
+    fn poll_late(&mut self, context: &mut Context<'_>) -> Option<Late> {
+        if let Some(response) = self.response
+            && let Some(upload) = self.record.as_ref().and_then(|record| record.upload.as_ref())
+            && let Poll::Ready(ended) = upload.poll_ended(context)
+        {
+            self.response = None;
+            let until = ended + response;
+            if self.deadline.as_ref().is_none_or(|(other, _)| until < other.deadline()) {
+                self.deadline = Some((Box::pin(tokio::time::sleep_until(until)), ROUTE));
+            }
         }
-        if let Some(trailers) = frame.trailers_ref() {
-            self.record.grpc_status = grpc_status(trailers).or(self.record.grpc_status);
+        if let Some((sleep, late)) = &mut self.deadline
+            && sleep.as_mut().poll(context).is_ready()
+        {
+            return Some(*late);
+        }
+        let (sleep, _) = self.idle.as_mut()?;
+        sleep.as_mut().poll(context).is_ready().then_some(IDLE)
+    }
+
+    fn count(&mut self, frame: &Frame<Bytes>) {
+        if let Some(record) = &mut self.record {
+            if let Some(data) = frame.data_ref() {
+                record.sent += data.len() as u64;
+            }
+            if let Some(trailers) = frame.trailers_ref() {
+                record.grpc_status = grpc_status(trailers).or(record.grpc_status);
+            }
         }
         if let Some((sleep, timeout)) = &mut self.idle {
             sleep.as_mut().reset(Instant::now() + *timeout);
@@ -168,37 +184,29 @@ impl Body for AnswerBody {
             Source::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
             Source::Endpoint(body) => Pin::new(body).poll_frame(context),
         };
-        if polled.is_pending() {
-            if let Some((sleep, late)) = &mut this.deadline
-                && sleep.as_mut().poll(context).is_ready()
-            {
-                let late = *late;
-                return this.cut(late);
-            }
-            if let Some((sleep, _)) = &mut this.idle
-                && sleep.as_mut().poll(context).is_ready()
-            {
-                return this.cut(Late {
-                    flag: "SI",
-                    details: "stream_idle_timeout",
-                });
-            }
+        if polled.is_pending()
+            && let Some(late) = this.poll_late(context)
+        {
+            return this.cut(late);
         }
         match ready!(polled) {
             None => {
-                this.record.is_complete = true;
+                this.complete();
                 Poll::Ready(None)
             }
             Some(Ok(frame)) => {
                 this.count(&frame);
                 if this.is_over() {
-                    this.record.is_complete = true;
+                    this.complete();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                this.record.flags.set("UPE");
-                this.record.details = format!("upstream_reset_after_response_started{{{}}}", crate::causes(&error));
+                if let Some(record) = &mut this.record {
+                    record.flags.set("UPE");
+                    let why = crate::causes(&error);
+                    record.details = format!("upstream_reset_after_response_started{{{why}}}");
+                }
                 Poll::Ready(Some(Err(Box::new(error))))
             }
         }
@@ -216,16 +224,34 @@ impl Body for AnswerBody {
     }
 }
 
-/// An answer with nothing in it but what the waypoint says.
-pub fn local(status: http::StatusCode, body: &str, record: Box<Record>) -> Response<AnswerBody> {
-    let mut record = record;
-    record.answered(status);
-    let mut response = Response::new(AnswerBody::whole(body.to_owned(), record));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(http::header::SERVER, HeaderValue::from_static("culvert"));
-    if !body.is_empty() {
-        headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    }
+/// An answer with nothing in it but what the waypoint says; to gRPC, in its own way.
+pub fn local(status: StatusCode, body: &str, record: Box<Record>) -> Response<AnswerBody> {
+    let reply = local_reply(status, body, record.is_grpc);
+    whole(reply, record)
+}
+
+/// An answer that is there already.
+pub fn whole(reply: Response<Vec<u8>>, mut record: Box<Record>) -> Response<AnswerBody> {
+    record.answered(reply.status());
+    record.grpc_status = grpc_status(reply.headers());
+    let mut response = reply.map(|body| AnswerBody::whole(body, record));
     response
+        .headers_mut()
+        .insert(SERVER, HeaderValue::from_static("culvert"));
+    response
+}
+
+/// An answer that the waypoint gives by itself.
+pub(crate) fn refuse(
+    mut record: Box<Record>,
+    status: StatusCode,
+    flag: &'static str,
+    details: &str,
+    body: &str,
+) -> Response<AnswerBody> {
+    if !flag.is_empty() {
+        record.flags.set(flag);
+    }
+    details.clone_into(&mut record.details);
+    local(status, body, record)
 }

@@ -14,7 +14,7 @@ use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 /// Why a body ends before its end.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -45,6 +45,7 @@ struct Shared {
     lost: bool,
     received: u64,
     end: Option<Result<(), Arc<str>>>,
+    ended_at: Option<Instant>,
     /// Told of the end.
     waits_for_end: Option<Waker>,
     copies: Vec<Copy>,
@@ -103,6 +104,7 @@ impl Upload {
             lost,
             received: 0,
             end: is_empty.then_some(Ok(())),
+            ended_at: is_empty.then(Instant::now),
             waits_for_end: None,
             copies: Vec::new(),
         })))
@@ -140,17 +142,19 @@ impl Upload {
         self.0.lock().end.is_some()
     }
 
-    /// Waits until the client has sent all of it, and somebody has read that.
-    pub async fn ended(&self) {
-        std::future::poll_fn(|context| {
-            let mut shared = self.0.lock();
-            if shared.end.is_some() {
-                return Poll::Ready(());
-            }
-            shared.waits_for_end = Some(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
+    /// When the client had sent all of it, and somebody had read that; wakes who asks, the last one that did.
+    pub fn poll_ended(&self, context: &Context<'_>) -> Poll<Instant> {
+        let mut shared = self.0.lock();
+        if let Some(at) = shared.ended_at {
+            return Poll::Ready(at);
+        }
+        shared.waits_for_end = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Waits for that.
+    pub async fn ended(&self) -> Instant {
+        std::future::poll_fn(|context| self.poll_ended(context)).await
     }
 
     /// A copy of what is read from now on: to be asked for before anything is. A copy that is not read fast enough breaks off.
@@ -224,6 +228,7 @@ impl Shared {
 
     fn finish(&mut self, end: Result<(), Arc<str>>) {
         self.source = None;
+        self.ended_at.get_or_insert_with(Instant::now);
         let end = self.end.get_or_insert(end);
         for copy in std::mem::take(&mut self.copies) {
             copy.cut.store(end.is_err(), Ordering::Relaxed);

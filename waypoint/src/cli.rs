@@ -39,6 +39,7 @@ pub struct Cli {
     #[arg(long, env = "CULVERT_NODE", default_value = "")]
     pub node: String,
 
+    /// How to reach the controller.
     #[command(flatten)]
     pub controller: ControllerArgs,
 

@@ -1,14 +1,24 @@
 //! A cluster with its endpoints, and what is under way to it on all threads.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
+use arc_swap::ArcSwap;
+use culvert_envoy::pb::envoy::config::cluster::v3::cluster::{LbConfig, LbPolicy};
+use culvert_http::balance::{
+    Balancer, Draw, Endpoint as Weighed, Health as Counts, Policy,
+    outlier::{Detector, Result as Seen},
+};
 use serde_json::{Value, json};
 
 use crate::{
     config::{cluster::ClusterConfig, endpoints::Health, refusal::Refusal},
+    counted::Counted,
     endpoint::Endpoint,
 };
 
@@ -21,6 +31,10 @@ pub struct Cluster {
     pub endpoints: Arc<[Arc<Endpoint>]>,
     /// What is under way. Stays the same over changes of anything else.
     pub load: Arc<ClusterLoad>,
+    policy: Policy,
+    /// Made anew when an endpoint is ejected, or comes back.
+    balancer: ArcSwap<Balancer>,
+    detector: Option<Detector>,
 }
 
 /// What is under way to a cluster.
@@ -29,32 +43,7 @@ pub struct ClusterLoad {
     connections: Arc<AtomicU32>,
     requests: Arc<AtomicU32>,
     retries: Arc<AtomicU32>,
-    turn: AtomicU32,
-}
-
-/// One of something that is counted, for as long as it lives.
-#[derive(Debug)]
-pub struct Counted(Arc<AtomicU32>);
-
-impl Counted {
-    /// One more.
-    pub fn new(count: &Arc<AtomicU32>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
-    }
-
-    /// One more, unless that were more than `most`.
-    pub fn within(count: &Arc<AtomicU32>, most: u32) -> Option<Self> {
-        let more = |before: u32| (before < most).then_some(before + 1);
-        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        Some(Self(Arc::clone(count)))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    ejected: AtomicUsize,
 }
 
 impl ClusterLoad {
@@ -84,10 +73,16 @@ impl Cluster {
         endpoints: Arc<[Arc<Endpoint>]>,
         before: Option<&Self>,
     ) -> Result<Self, Refusal> {
+        let policy = policy(&config)?;
+        let detector = config.outlier.clone().map(Detector::new);
+        let balancer = Arc::new(balancer(policy, &config, &endpoints));
         Ok(Self {
             config,
             endpoints,
             load: before.map_or_else(Arc::default, |before| Arc::clone(&before.load)),
+            policy,
+            balancer: ArcSwap::new(balancer),
+            detector,
         })
     }
 
@@ -101,13 +96,14 @@ impl Cluster {
                 "name": endpoint.config.about.name,
                 "weight": endpoint.config.weight,
                 "health": format!("{:?}", endpoint.config.health),
+                "ejected": endpoint.load.outlier.lock().is_ejected(),
                 "priority": endpoint.config.priority,
                 "active_requests": endpoint.load.active.load(Ordering::Relaxed),
             })
         };
         json!({
             "protocol": format!("{:?}", self.config.protocol),
-            "policy": self.config.policy.as_str_name(),
+            "policy": format!("{:?}", self.policy),
             "endpoints": self.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
             "connections": self.load.connections(),
             "active_requests": self.load.requests(),
@@ -119,27 +115,141 @@ impl Cluster {
         Counted::within(&self.load.requests, self.config.breakers.requests)
     }
 
-    /// A retry is under way; none where there are too many.
-    pub(crate) fn retry(&self) -> Option<Counted> {
-        let breakers = &self.config.breakers;
-        let most = match breakers.retry_budget {
-            None => breakers.retries,
-            Some((percent, least)) => ((f64::from(self.load.requests()) * percent / 100.0) as u32).max(least),
-        };
-        Counted::within(&self.load.retries, most)
+    /// Whether there is room for another retry.
+    pub(crate) fn has_room_for_retry(&self) -> bool {
+        let retries = self.load.retries.load(Ordering::Relaxed);
+        self.config.breakers.retries.allows(self.load.requests(), retries)
     }
 
-    /// An endpoint for a request; none where none takes any. Those of `avoid` are passed over as long as there is another.
-    pub(crate) fn choose(&self, _hash: Option<u64>, avoid: &[u64]) -> Option<&Arc<Endpoint>> {
-        let usable = |endpoint: &&Arc<Endpoint>| endpoint.config.health == Health::Healthy;
-        let all: Vec<&Arc<Endpoint>> = self.endpoints.iter().filter(usable).collect();
-        let fresh: Vec<&Arc<Endpoint>> = all
-            .iter()
-            .copied()
-            .filter(|endpoint| !avoid.contains(&endpoint.id))
-            .collect();
-        let from = if fresh.is_empty() { all } else { fresh };
-        let turn = self.load.turn.fetch_add(1, Ordering::Relaxed) as usize;
-        (!from.is_empty()).then(|| from[turn % from.len()])
+    /// A retry is under way, or waits.
+    pub(crate) fn retry(&self) -> Counted {
+        Counted::new(&self.load.retries)
     }
+
+    /// An endpoint for a request; none where none takes any. Draws again, so many times, where one of `tried` comes out.
+    pub(crate) fn choose(&self, hash: Option<u64>, reselections: u32, tried: &[u64]) -> Option<&Arc<Endpoint>> {
+        let draw = Draw {
+            hash,
+            random: fastrand::u64(..),
+        };
+        let active = |index: usize| &*self.endpoints[index].load.active;
+        let balancer = self.balancer.load();
+        let index = if tried.is_empty() {
+            balancer.pick(draw, active)
+        } else {
+            balancer.pick_other(draw, active, reselections, |index| {
+                tried.contains(&self.endpoints[index].id)
+            })
+        };
+        self.endpoints.get(index?)
+    }
+
+    /// Takes note of how a request to an endpoint went.
+    pub(crate) fn note(&self, endpoint: &Endpoint, seen: Seen) {
+        let Some(detector) = &self.detector else {
+            return;
+        };
+        let ejected = self.load.ejected.load(Ordering::Relaxed);
+        let mut record = endpoint.load.outlier.lock();
+        let was_ejected = record.is_ejected();
+        let is_ejected = detector.record(&mut record, seen, Instant::now(), ejected, self.endpoints.len());
+        drop(record);
+        if is_ejected && !was_ejected {
+            tracing::warn!(
+                cluster = %self.config.name,
+                endpoint = %endpoint.config.address,
+                ?seen,
+                "an endpoint fails: it is left out for a while"
+            );
+            self.rebalance();
+        }
+    }
+
+    /// Lets endpoints back whose time is over. To be called now and then.
+    pub(crate) fn sweep(&self) {
+        let Some(detector) = &self.detector else {
+            return;
+        };
+        let now = Instant::now();
+        let mut back = 0;
+        for endpoint in self.endpoints.iter() {
+            if detector.sweep(&mut endpoint.load.outlier.lock(), now) {
+                tracing::info!(cluster = %self.config.name, endpoint = %endpoint.config.address, "an endpoint is back");
+                back += 1;
+            }
+        }
+        if back > 0 {
+            self.rebalance();
+        }
+    }
+
+    fn rebalance(&self) {
+        let ejected = self
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.load.outlier.lock().is_ejected());
+        self.load.ejected.store(ejected.count(), Ordering::Relaxed);
+        self.balancer
+            .store(Arc::new(balancer(self.policy, &self.config, &self.endpoints)));
+    }
+}
+
+fn balancer(policy: Policy, config: &ClusterConfig, endpoints: &[Arc<Endpoint>]) -> Balancer {
+    let weighed: Vec<Weighed> = endpoints
+        .iter()
+        .map(|endpoint| Weighed {
+            hash_key: endpoint.config.address.to_string(),
+            weight: endpoint.config.weight,
+            priority: endpoint.config.priority,
+            health: match endpoint.config.health {
+                Health::Healthy if endpoint.load.outlier.lock().is_ejected() => Counts::Unhealthy,
+                Health::Healthy => Counts::Healthy,
+                Health::Degraded => Counts::Degraded,
+                Health::Draining => Counts::Draining,
+                Health::Unhealthy => Counts::Unhealthy,
+            },
+        })
+        .collect();
+    Balancer::new(policy, &weighed, config.panic_threshold)
+}
+
+fn policy(config: &ClusterConfig) -> Result<Policy, Refusal> {
+    let value = |message: &Option<_>, default| message.as_ref().map_or(default, u64_of);
+    let policy = match (config.policy, &config.policy_config) {
+        (LbPolicy::RoundRobin, _) => Policy::RoundRobin,
+        (LbPolicy::Random, _) => Policy::Random,
+        (LbPolicy::LeastRequest, Some(LbConfig::LeastRequestLbConfig(least))) => Policy::LeastRequest {
+            choices: least.choice_count.as_ref().map_or(2, |count| count.value),
+        },
+        (LbPolicy::LeastRequest, _) => Policy::LeastRequest { choices: 2 },
+        (LbPolicy::RingHash, Some(LbConfig::RingHashLbConfig(ring))) if ring.hash_function == 0 => Policy::RingHash {
+            minimum: value(&ring.minimum_ring_size, 1024),
+            maximum: value(&ring.maximum_ring_size, 8 << 20),
+        },
+        (LbPolicy::RingHash, Some(LbConfig::RingHashLbConfig(_))) => {
+            return Err(Refusal::new(
+                "ring_hash_lb_config.hash_function",
+                "only XX_HASH is served here",
+            ));
+        }
+        (LbPolicy::RingHash, _) => Policy::RingHash {
+            minimum: 1024,
+            maximum: 8 << 20,
+        },
+        (LbPolicy::Maglev, Some(LbConfig::MaglevLbConfig(maglev))) => Policy::Maglev {
+            size: value(&maglev.table_size, 65_537),
+        },
+        (LbPolicy::Maglev, _) => Policy::Maglev { size: 65_537 },
+        (other, _) => {
+            return Err(Refusal::new(
+                "lb_policy",
+                format!("{} is not served here", other.as_str_name()),
+            ));
+        }
+    };
+    Ok(policy)
+}
+
+fn u64_of(message: &culvert_envoy::pb::google::protobuf::UInt64Value) -> u64 {
+    message.value
 }

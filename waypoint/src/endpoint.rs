@@ -5,6 +5,9 @@ use std::sync::{
     atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
+use culvert_http::balance::outlier::Record;
+use parking_lot::Mutex;
+
 use crate::config::endpoints::{EndpointConfig, Way};
 
 /// An endpoint of one cluster. Stays the same over changes of its weight or health, and so do its connections.
@@ -22,7 +25,9 @@ pub struct Endpoint {
 #[derive(Debug, Default)]
 pub struct EndpointLoad {
     /// Requests that are under way.
-    pub active: AtomicU32,
+    pub active: Arc<AtomicU32>,
+    /// How its last requests went.
+    pub outlier: Mutex<Record>,
 }
 
 impl Endpoint {

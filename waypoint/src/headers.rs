@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::path;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Uri, Version, header, request,
     uri::{Authority, PathAndQuery, Scheme},
@@ -44,8 +45,6 @@ const INTERNAL: [HeaderName; 12] = [
 pub enum BadRequest {
     /// HTTP/1.1 without, or with more than one, Host.
     Host,
-    /// Both a length and a transfer coding, or lengths that differ.
-    Framing,
     /// Something in the path that no path has.
     Path,
 }
@@ -127,6 +126,49 @@ fn authority(request: &request::Parts) -> Result<Authority, BadRequest> {
     }
     let host = host.ok_or(BadRequest::Host)?;
     Authority::try_from(host.as_bytes()).map_err(|_| BadRequest::Host)
+}
+
+/// A header's first value, for people.
+pub fn text(headers: &HeaderMap, name: &str) -> String {
+    let value = headers.get(name);
+    value.map_or_else(String::new, |value| {
+        String::from_utf8_lossy(value.as_bytes()).into_owned()
+    })
+}
+
+/// Makes paths that mean the same the same, as the chain says.
+///
+/// # Errors
+/// When the path leads out of the root, or has a byte in it that no path has.
+pub fn normalize(request: &mut request::Parts, dots: bool, slashes: bool) -> Result<(), BadRequest> {
+    if !dots && !slashes {
+        return Ok(());
+    }
+    let path = request.uri.path();
+    if !path.starts_with('/') {
+        return Ok(());
+    }
+    let mut normal = if dots {
+        path::normalize(path).ok_or(BadRequest::Path)?
+    } else {
+        path.to_owned()
+    };
+    if slashes {
+        while normal.contains("//") {
+            normal = normal.replace("//", "/");
+        }
+    }
+    if normal == path {
+        return Ok(());
+    }
+    if let Some(query) = request.uri.query() {
+        normal.push('?');
+        normal.push_str(query);
+    }
+    let mut parts = std::mem::take(&mut request.uri).into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(normal).map_err(|_| BadRequest::Path)?);
+    request.uri = Uri::from_parts(parts).map_err(|_| BadRequest::Path)?;
+    Ok(())
 }
 
 /// Puts a request into the form that an endpoint takes which speaks this version.

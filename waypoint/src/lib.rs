@@ -13,10 +13,10 @@
 //! | module | what |
 //! |---|---|
 //! | `config` | from Envoy's messages to values; refuses what is not served |
-//! | `chain`, `routes`, `cluster`, `endpoint` | what is served, ready to be asked |
+//! | `cluster`, `endpoint` | what is served, ready to be asked |
 //! | `state` | all of it at one moment |
 //! | `serve` | the way of a connection and of a request |
-//! | `headers`, `body`, `answer` | what a request and its answer are made of |
+//! | `headers`, `body`, `answer`, `limits` | what a request and its answer are made of |
 //! | `upstream` | connections to endpoints |
 //! | `telemetry` | metrics and the access log |
 //! | `cli`, `run`, `pages`, `subscriber` | the program: flags, threads, what it shows of itself, what it asks the controller for |
@@ -27,14 +27,15 @@
 
 pub mod answer;
 pub mod body;
-pub mod chain;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+mod counted;
 pub mod endpoint;
 pub mod headers;
+mod limits;
 mod pages;
-pub mod routes;
+mod path;
 pub mod run;
 pub mod run_error;
 pub mod serve;

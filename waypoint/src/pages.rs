@@ -13,6 +13,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use culvert_control::CredentialsByIdentity;
+use culvert_http::RouteTable;
 use culvert_identity::SpiffeId;
 use culvert_telemetry::{Logging, Response, Routes, StatusCode, prometheus::registry::Registry};
 use serde_json::{Value, json};
@@ -57,10 +58,15 @@ impl Views {
             "certificate": certificate,
             "missing": self.missing(),
             "chains": snapshot.chains.as_ref().map(|chains| chains.dump()),
-            "routes": snapshot.routes.iter().map(|(name, routes)| (name.to_string(), routes.dump())).collect::<serde_json::Map<_, _>>(),
+            "routes": snapshot.routes.iter().map(|(name, routes)| (name.to_string(), route_names(routes))).collect::<serde_json::Map<_, _>>(),
             "clusters": snapshot.clusters.iter().map(|(name, cluster)| (name.to_string(), cluster.dump())).collect::<serde_json::Map<_, _>>(),
         })
     }
+}
+
+/// A route configuration, for people.
+fn route_names(routes: &RouteTable) -> Value {
+    routes.routes().map(|route| route.name()).collect()
 }
 
 /// Opens the admin, metrics and readiness ports; what is returned is notified when somebody asks the waypoint to quit.

@@ -13,14 +13,17 @@ use culvert_envoy::pb::envoy::config::{
     cluster::v3::Cluster as ClusterMessage, endpoint::v3::ClusterLoadAssignment, listener::v3::Listener,
     route::v3::RouteConfiguration,
 };
+use culvert_http::RouteTable;
 use rustc_hash::FxHashMap;
 
 use crate::{
-    chain::Chains,
     cluster::Cluster,
-    config::{cluster, endpoints, listener, refusal::Refusal},
+    config::{
+        cluster, endpoints,
+        listener::{self, Chains},
+        refusal::Refusal,
+    },
     endpoint::Endpoint,
-    routes::Routes,
 };
 
 /// Everything that requests are decided by. What of it is not there yet, decides nothing.
@@ -29,7 +32,7 @@ pub struct Snapshot {
     /// Filter chains; none before the listener came.
     pub chains: Option<Arc<Chains>>,
     /// Route configurations by name.
-    pub routes: FxHashMap<Arc<str>, Arc<Routes>>,
+    pub routes: FxHashMap<Arc<str>, Arc<RouteTable>>,
     /// Clusters by name, with their endpoints.
     pub clusters: FxHashMap<Arc<str>, Arc<Cluster>>,
 }
@@ -58,8 +61,7 @@ impl Store {
     /// # Errors
     /// Where it is not served; what was there before stays, here and below.
     pub fn put_listener(&mut self, listener: &Listener) -> Result<(), Refusal> {
-        let chains = Chains::compile(listener::read(listener)?)?;
-        self.snapshot.chains = Some(Arc::new(chains));
+        self.snapshot.chains = Some(Arc::new(listener::read(listener)?));
         Ok(())
     }
 
@@ -73,7 +75,7 @@ impl Store {
     /// # Errors
     /// As above.
     pub fn put_routes(&mut self, routes: &RouteConfiguration) -> Result<(), Refusal> {
-        let compiled = Routes::compile(routes)?;
+        let compiled = RouteTable::compile(routes).map_err(|error| Refusal::new("routes", error.to_string()))?;
         let name = routes.name.as_str().into();
         self.snapshot.routes.insert(name, Arc::new(compiled));
         Ok(())
@@ -166,6 +168,11 @@ impl Store {
     pub fn wanted_endpoints(&self) -> BTreeSet<String> {
         let clusters = self.snapshot.clusters.values();
         clusters.map(|cluster| cluster.config.endpoints.to_string()).collect()
+    }
+
+    /// Lets endpoints back that were left out because they failed, where their time is over.
+    pub fn sweep(snapshot: &Snapshot) {
+        snapshot.clusters.values().for_each(|cluster| cluster.sweep());
     }
 
     /// What is referred to, and is not there yet.

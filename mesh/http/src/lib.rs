@@ -12,15 +12,19 @@
 pub mod balance;
 mod error;
 pub mod filters;
+mod headers;
+mod local_reply;
 mod matching;
 pub mod re2;
 mod request;
 pub mod retry;
 pub mod route;
 mod table;
+mod testing;
 mod value;
 
 pub use error::{CompileError, Problem};
+pub use local_reply::{grpc_reply, grpc_status, local_reply};
 pub use request::{Peer, host, is_grpc, path_and_query, scheme};
 pub use route::{Action, Route};
 pub use table::{Found, RouteTable};

@@ -6,7 +6,7 @@ use culvert_envoy::{
     pb::{
         envoy::{
             config::cluster::v3::{
-                CircuitBreakers, Cluster as Message, OutlierDetection,
+                CircuitBreakers, Cluster as Message,
                 circuit_breakers::Thresholds,
                 cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig, LbPolicy},
             },
@@ -20,7 +20,9 @@ use culvert_envoy::{
     unpack,
 };
 
-use super::refusal::{Refusal, malformed, nothing_else};
+use culvert_http::{balance::outlier, retry::RetryBudget};
+
+use super::refusal::{Refusal, compiled, malformed, nothing_else};
 
 /// Under this name clusters have their HTTP options.
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -32,7 +34,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// What is served of a cluster, without its endpoints.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct ClusterConfig {
     /// Its name.
     pub name: Arc<str>,
@@ -43,7 +45,7 @@ pub struct ClusterConfig {
     /// Details of that.
     pub policy_config: Option<LbConfig>,
     /// The share of healthy endpoints, in percent, below which health counts for nothing.
-    pub panic_threshold: f64,
+    pub panic_threshold: u32,
     /// What requests are sent as.
     pub protocol: Protocol,
     /// How long a connection may take to be made.
@@ -57,7 +59,7 @@ pub struct ClusterConfig {
     /// What is too much.
     pub breakers: Breakers,
     /// When an endpoint that fails is left out.
-    pub outlier: Option<OutlierDetection>,
+    pub outlier: Option<outlier::Settings>,
 }
 
 /// What requests are sent as.
@@ -72,7 +74,7 @@ pub enum Protocol {
 }
 
 /// Bounds of a cluster's load, for all threads together.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Breakers {
     /// Open connections.
     pub connections: u32,
@@ -81,9 +83,7 @@ pub struct Breakers {
     /// Requests that are under way.
     pub requests: u32,
     /// Retries that are under way.
-    pub retries: u32,
-    /// In place of [`retries`](Self::retries): their share of requests in percent, and how many there may be at least.
-    pub retry_budget: Option<(f64, u32)>,
+    pub retries: RetryBudget,
 }
 
 impl Default for Breakers {
@@ -93,8 +93,7 @@ impl Default for Breakers {
             connections: 1024,
             pending: 1024,
             requests: 1024,
-            retries: 3,
-            retry_budget: None,
+            retries: RetryBudget::Count(3),
         }
     }
 }
@@ -126,10 +125,17 @@ pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
         ));
     }
     let mut common = rest.common_lb_config.take().unwrap_or_default();
-    let panic_threshold = common
+    let panic = common
         .healthy_panic_threshold
         .take()
         .map_or(50.0, |percent| percent.value);
+    if !(0.0..=100.0).contains(&panic) {
+        return Err(Refusal::new(
+            "healthy_panic_threshold",
+            format!("{panic} is no percentage"),
+        ));
+    }
+    let panic_threshold = panic as u32;
     // Weights of localities, and of zones, are spread by whoever makes the endpoints.
     common.locality_config_specifier = None;
     nothing_else("common_lb_config", &common)?;
@@ -147,7 +153,11 @@ pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
         requests_per_connection: http.requests_per_connection,
         max_stream_duration: http.max_stream_duration,
         breakers,
-        outlier: rest.outlier_detection.take(),
+        outlier: rest
+            .outlier_detection
+            .take()
+            .map(|message| outlier::Settings::compile(&message).map_err(compiled("outlier_detection")))
+            .transpose()?,
     };
     // Envoy's plumbing, and what only names things for its statistics.
     rest.transport_socket = None;
@@ -224,12 +234,14 @@ fn breakers(message: Option<CircuitBreakers>) -> Result<Breakers, Refusal> {
         connections: value(all.max_connections.take()).unwrap_or(defaults.connections),
         pending: value(all.max_pending_requests.take()).unwrap_or(defaults.pending),
         requests: value(all.max_requests.take()).unwrap_or(defaults.requests),
-        retries: value(all.max_retries.take()).unwrap_or(defaults.retries),
-        retry_budget: all.retry_budget.take().map(|budget| {
-            let percent = budget.budget_percent.map_or(20.0, |percent| percent.value);
-            (percent, value(budget.min_retry_concurrency).unwrap_or(3))
-        }),
+        retries: match all.retry_budget.take() {
+            Some(budget) => {
+                RetryBudget::compile(&budget).map_err(compiled("circuit_breakers.thresholds.retry_budget"))?
+            }
+            None => value(all.max_retries.take()).map_or(defaults.retries, RetryBudget::Count),
+        },
     };
+    all.max_retries = None;
     nothing_else("circuit_breakers.thresholds", &all)?;
     Ok(read)
 }

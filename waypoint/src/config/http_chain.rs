@@ -2,22 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use culvert_envoy::pb::{
-    envoy::extensions::filters::network::http_connection_manager::v3::{
-        HttpConnectionManager, HttpFilter,
-        http_connection_manager::{CodecType, RouteSpecifier, UpgradeConfig},
-        http_filter,
-    },
-    google::protobuf::Any,
+use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, HttpFilter,
+    http_connection_manager::{CodecType, RouteSpecifier, UpgradeConfig},
+    http_filter,
 };
 
 use super::{
     cluster::duration,
+    filters::{Filter, NamedFilter},
     refusal::{Refusal, nothing_else},
 };
 
 /// A chain that serves HTTP.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct HttpChain {
     /// Its name, `SERVICE:PORT`.
     pub name: Arc<str>,
@@ -39,15 +37,6 @@ pub struct HttpChain {
     pub idle_timeout: Option<Duration>,
     /// HTTP/2 streams that a client may have open at once on a connection.
     pub streams: u32,
-}
-
-/// An HTTP filter as configured.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NamedFilter {
-    /// Under which routes configure it.
-    pub name: Box<str>,
-    /// What it does, and how.
-    pub config: Any,
 }
 
 /// Streams where nothing is said.
@@ -123,8 +112,8 @@ fn filter(filter: HttpFilter) -> Result<NamedFilter, Refusal> {
     }
     match filter.config_type {
         Some(http_filter::ConfigType::TypedConfig(config)) => Ok(NamedFilter {
+            filter: Filter::compile(&config).map_err(|refusal| refusal.within(&place))?,
             name: filter.name.into(),
-            config,
         }),
         _ => Err(Refusal::new(format!("{place}: typed_config"), "is missing")),
     }

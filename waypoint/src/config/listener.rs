@@ -17,10 +17,13 @@ use culvert_envoy::{
     pb::google::protobuf::Any,
     type_url, unpack,
 };
+use culvert_http::filters::Rbac;
 use rustc_hash::FxHashMap;
+use serde_json::{Value, json};
 
 use super::{
     cluster::duration,
+    filters,
     http_chain::{self, HttpChain},
     refusal::{Refusal, malformed, nothing_else},
 };
@@ -46,12 +49,12 @@ pub struct Port {
 }
 
 /// A chain that copies bytes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct TcpChain {
     /// Its name, `SERVICE:PORT tcp` or `SERVICE:PORT`.
     pub name: Arc<str>,
     /// Filters that decide about the connection, in order.
-    pub filters: Vec<Any>,
+    pub filters: Vec<Rbac>,
     /// Where connections go, with weights.
     pub clusters: Vec<(Arc<str>, u32)>,
     /// How long a connection may be silent in both directions; none: any time.
@@ -70,9 +73,23 @@ impl Chains {
         http.map(|chain| &chain.routes)
     }
 
-    /// All addresses and ports that are served.
-    pub fn iter(&self) -> impl Iterator<Item = (&SocketAddr, &Port)> {
-        self.ports.iter()
+    /// What is served, for people.
+    pub fn dump(&self) -> Value {
+        let port = |(address, port): (&SocketAddr, &Port)| {
+            let chain = json!({
+                "http": port.http.as_ref().map(|chain| json!({
+                    "name": &*chain.name,
+                    "routes": &*chain.routes,
+                    "filters": chain.filters.iter().map(|filter| &*filter.name).collect::<Vec<_>>(),
+                })),
+                "tcp": port.tcp.as_ref().map(|chain| json!({
+                    "name": &*chain.name,
+                    "clusters": chain.clusters.iter().map(|(name, weight)| json!([&**name, weight])).collect::<Vec<_>>(),
+                })),
+            });
+            (address.to_string(), chain)
+        };
+        Value::Object(self.ports.iter().map(port).collect())
     }
 }
 
@@ -126,8 +143,8 @@ impl Chains {
                 ));
             }
             let proxy = unpack::<TcpProxy>(config).map_err(malformed("tcp_proxy"))?;
-            let filters = before.iter().map(config_of).collect::<Result<Vec<_>, _>>()?;
-            let tcp = Arc::new(tcp_chain(name, filters.into_iter().cloned().collect(), proxy)?);
+            let filters = before.iter().map(|filter| filters::network(config_of(filter)?));
+            let tcp = Arc::new(tcp_chain(name, filters.collect::<Result<_, _>>()?, proxy)?);
             return self.put(&addresses, |port| port.tcp.replace(Arc::clone(&tcp)).is_some());
         }
         Err(Refusal::new(
@@ -194,7 +211,7 @@ fn destinations(mut rules: FilterChainMatch) -> Result<(Vec<SocketAddr>, bool), 
     Ok((addresses, !protocols.is_empty()))
 }
 
-fn tcp_chain(name: Arc<str>, filters: Vec<Any>, mut proxy: TcpProxy) -> Result<TcpChain, Refusal> {
+fn tcp_chain(name: Arc<str>, filters: Vec<Rbac>, mut proxy: TcpProxy) -> Result<TcpChain, Refusal> {
     let clusters = match proxy.cluster_specifier.take() {
         Some(ClusterSpecifier::Cluster(cluster)) => vec![(cluster.into(), 1)],
         Some(ClusterSpecifier::WeightedClusters(weighted)) => {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `listener` | `SCOPE/inbound`: which filter chain takes a connection |
 //! | `http_chain` | an HttpConnectionManager |
+//! | `filters` | an HTTP filter, and filters of connections |
 //! | `cluster` | a Cluster |
 //! | `endpoints` | a ClusterLoadAssignment |
 //! | `refusal` | how something is refused |
@@ -12,6 +13,7 @@
 
 pub mod cluster;
 pub mod endpoints;
+pub mod filters;
 pub mod http_chain;
 pub mod listener;
 pub mod refusal;

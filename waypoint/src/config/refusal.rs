@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use culvert_envoy::UnpackError;
+use culvert_http::CompileError;
 
 /// What is wrong with a resource, and where in it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +36,11 @@ impl Refusal {
 
 /// For a message inside of another one that is not what it should be.
 pub(crate) fn malformed(place: &str) -> impl Fn(UnpackError) -> Refusal {
+    move |error| Refusal::new(place, error.to_string())
+}
+
+/// For what `culvert_http` refuses.
+pub(crate) fn compiled(place: &str) -> impl Fn(CompileError) -> Refusal {
     move |error| Refusal::new(place, error.to_string())
 }
 

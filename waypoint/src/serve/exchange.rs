@@ -1,34 +1,29 @@
 //! One request, from its head to its answer.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
-use http::{Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use culvert_http::{Action, Found, Peer, Route, route::Target};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 
-use super::{forward, http::Connection};
+use super::{
+    connection::Connection,
+    filtering::{Filtered, Filtering},
+    forward::{Forwarding, Sent},
+};
 use crate::{
-    answer::{AnswerBody, local},
+    answer::{AnswerBody, local, refuse},
     body::Upload,
     headers::{self, BadRequest},
+    state::Snapshot,
     telemetry::Record,
 };
 
-/// Bytes of a request's body that are kept for another attempt: as Envoy's buffer, less.
+/// Bytes of a request's body that are kept for another attempt.
 const KEPT: usize = 64 << 10;
 
 /// Answers a request.
 pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming>) -> Response<AnswerBody> {
-    let version = request.version();
-    let mut response = answer(&connection, request).await;
-    if version == Version::HTTP_10 {
-        response
-            .headers_mut()
-            .insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
-    }
-    response
-}
-
-async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) -> Response<AnswerBody> {
     let inner = &connection.worker.0;
     let chain = &connection.chain;
     let (mut head, body) = request.into_parts();
@@ -42,47 +37,172 @@ async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) -> Res
     let upload = Upload::new(body, KEPT);
     record.upload = Some(upload.clone());
     if head.version == Version::HTTP_10 {
-        return refuse(record, StatusCode::UPGRADE_REQUIRED, "DPE", "low_version", "");
+        let mut response = refuse(record, StatusCode::UPGRADE_REQUIRED, "DPE", "low_version", "");
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+        return response;
     }
     let Some(held) = inner.request() else {
         return refuse(record, StatusCode::SERVICE_UNAVAILABLE, "UO", "overload", "overloaded");
     };
-    if let Err(bad) = headers::receive(&mut head, connection.client.address) {
+    let upgrade = headers::upgrade(&head).filter(|protocol| protocol != "h2c");
+    let switched = head.extensions.remove::<OnUpgrade>();
+    head.extensions.clear();
+    let received = headers::receive(&mut head, connection.client.address);
+    let normalized = received.and_then(|()| headers::normalize(&mut head, chain.normalize_path, chain.merge_slashes));
+    if let Err(bad) = normalized {
         let details = match bad {
             BadRequest::Host => "missing_host_header",
-            BadRequest::Framing => "http1.bad_framing",
             BadRequest::Path => "path_rejected",
         };
         return refuse(record, StatusCode::BAD_REQUEST, "DPE", details, "");
     }
-    let snapshot = inner.state.load_full();
-    let Some(routes) = snapshot.routes.get(&chain.routes) else {
-        return refuse(record, StatusCode::NOT_FOUND, "NR", "route_configuration_not_found", "");
+    record.request_id = headers::text(&head.headers, "x-request-id");
+    let exchange = Exchange {
+        connection: &connection,
+        snapshot: inner.state.load_full(),
+        head,
+        upload,
+        upgrade: upgrade.zip(switched),
     };
-    let Some(route) = routes.find(&head) else {
-        return refuse(record, StatusCode::NOT_FOUND, "NR", "route_not_found", "");
-    };
-    record.route = Some(Arc::clone(&route.name)).filter(|name| !name.is_empty());
-    let name = route.cluster(fastrand::u64(..));
-    record.cluster = Some(Arc::clone(name));
-    let Some(cluster) = snapshot.clusters.get(name) else {
-        return refuse(record, StatusCode::SERVICE_UNAVAILABLE, "NC", "cluster_not_found", "");
-    };
-    let response = forward::forward(inner, cluster, head, upload, record).await;
-    response.map(|body| body.holding(held))
+    exchange.answer(record).await.map(|body| body.holding(held))
 }
 
-/// An answer that the waypoint gives by itself.
-pub(super) fn refuse(
-    mut record: Box<Record>,
-    status: StatusCode,
-    flag: &'static str,
-    details: &str,
-    body: &str,
-) -> Response<AnswerBody> {
-    if !flag.is_empty() {
-        record.flags.set(flag);
+struct Exchange<'a> {
+    connection: &'a Connection,
+    snapshot: Arc<Snapshot>,
+    head: Parts,
+    upload: Upload,
+    /// What the client asks to change to, and its connection once that is done.
+    upgrade: Option<(String, OnUpgrade)>,
+}
+
+impl Exchange<'_> {
+    async fn answer(mut self, mut record: Box<Record>) -> Response<AnswerBody> {
+        let client = &self.connection.client;
+        let principal = Arc::clone(&client.principal);
+        let peer = Peer {
+            principal: Some(&principal),
+            address: Some(SocketAddr::new(client.address, client.port)),
+            destination: Some(self.connection.destination),
+        };
+        let snapshot = Arc::clone(&self.snapshot);
+        let chain = Arc::clone(&self.connection.chain);
+        let routes = snapshot.routes.get(&chain.routes);
+        let route = match routes.map(|routes| routes.find(&self.head, &peer)) {
+            Some(Found::Route(route)) => Some(route),
+            Some(Found::NoRoute) | None => None,
+        };
+        let target = match route.as_deref().map(Route::action) {
+            Some(Action::Forward(forward)) => forward.targets().choose(&self.head, fastrand::u64(..)),
+            _ => None,
+        };
+        if let Some(name) = route.as_deref().map(Route::name).filter(|name| !name.is_empty()) {
+            record.route = Some(name.into());
+        }
+        let head = self.head.clone();
+        let filtering = Filtering {
+            filters: &chain.filters,
+            route: route.as_deref(),
+            peer: &peer,
+            cluster: target.as_deref().map_or("", Target::cluster),
+        };
+        let (mut response, sent, marks) = match filtering.run(&mut self.head, record).await {
+            Filtered::Answered(response, marks) => (*response, Sent::default(), marks),
+            Filtered::On(record, marks) => match &route {
+                None => {
+                    let (flag, details) = match routes {
+                        Some(_) => ("NR", "route_not_found"),
+                        None => ("NR", "route_configuration_not_found"),
+                    };
+                    (
+                        refuse(record, StatusCode::NOT_FOUND, flag, details, ""),
+                        Sent::default(),
+                        marks,
+                    )
+                }
+                Some(route) => {
+                    let (response, sent) = self.act(route, target.clone(), &peer, record).await;
+                    (response, sent, marks)
+                }
+            },
+        };
+        if let Some(route) = &route {
+            let mut empty = Response::new(());
+            *empty.status_mut() = response.status();
+            *empty.headers_mut() = std::mem::take(response.headers_mut());
+            let (mut parts, ()) = empty.into_parts();
+            let request = sent.head.as_ref().unwrap_or(&head);
+            route.rewrite_response(&mut parts, request, &peer, target.as_deref());
+            if let Some(attempts) = sent.attempts.filter(|_| route.attempts_in_response()) {
+                parts
+                    .headers
+                    .insert(culvert_envoy::ATTEMPT_HEADER, HeaderValue::from(attempts));
+            }
+            *response.status_mut() = parts.status;
+            *response.headers_mut() = parts.headers;
+        }
+        marks.apply(&head, response.headers_mut());
+        response
     }
-    details.clone_into(&mut record.details);
-    local(status, body, record)
+
+    /// Does what the route says.
+    async fn act(
+        self,
+        route: &Arc<Route>,
+        target: Option<Arc<Target>>,
+        peer: &Peer<'_>,
+        mut record: Box<Record>,
+    ) -> (Response<AnswerBody>, Sent) {
+        let forward = match route.action() {
+            Action::Forward(forward) => forward,
+            Action::Redirect(redirect) => {
+                let Some(location) = redirect.location(&self.head) else {
+                    let response = refuse(record, StatusCode::BAD_REQUEST, "DPE", "bad_location", "");
+                    return (response, Sent::default());
+                };
+                "direct_response".clone_into(&mut record.details);
+                let mut response = local(redirect.status(), "", record);
+                response.headers_mut().insert(header::LOCATION, location);
+                return (response, Sent::default());
+            }
+            Action::Direct(direct) => {
+                "direct_response".clone_into(&mut record.details);
+                let body = String::from_utf8_lossy(direct.body());
+                let mut response = local(direct.status(), &body, record);
+                if let Some(location) = direct.location(&self.head) {
+                    response.headers_mut().insert(header::LOCATION, location);
+                }
+                return (response, Sent::default());
+            }
+        };
+        let Some(target) = target else {
+            let response = refuse(record, StatusCode::SERVICE_UNAVAILABLE, "NC", "cluster_not_found", "");
+            return (response, Sent::default());
+        };
+        record.cluster = Some(target.cluster().into());
+        let Some(cluster) = self.snapshot.clusters.get(target.cluster()) else {
+            let response = refuse(record, forward.cluster_not_found(), "NC", "cluster_not_found", "");
+            return (response, Sent::default());
+        };
+        if let Some((protocol, _)) = &self.upgrade {
+            let chain = &self.connection.chain;
+            let of_chain = || chain.upgrades.iter().any(|allowed| **allowed == **protocol);
+            if !forward.upgrade(protocol).unwrap_or_else(of_chain) {
+                let response = refuse(record, StatusCode::FORBIDDEN, "", "upgrade_failed", "");
+                return (response, Sent::default());
+            }
+        }
+        let forwarding = Forwarding {
+            inner: &self.connection.worker.0,
+            snapshot: &self.snapshot,
+            cluster,
+            forward,
+            target: &target,
+            peer,
+            upload: &self.upload,
+            stream_idle: self.connection.chain.stream_idle_timeout,
+        };
+        forwarding.run(self.head, self.upgrade, record).await
+    }
 }

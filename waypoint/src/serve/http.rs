@@ -1,6 +1,6 @@
 //! A client's connection that speaks HTTP.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, sync::Arc};
 
 use http::Request;
 use hyper::{
@@ -11,8 +11,7 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{exchange, worker::Worker};
-use crate::{config::http_chain::HttpChain, telemetry::Client};
+use super::{connection::Connection, exchange};
 
 /// Longest head of a request: as Envoy's. Of lines, hyper takes 100, as Envoy does.
 const MAX_HEAD: usize = 60 << 10;
@@ -20,31 +19,6 @@ const MAX_HEAD: usize = 60 << 10;
 /// Windows of HTTP/2: what one stream, and a connection, may have under way.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
-
-/// A client's connection.
-pub(super) struct Connection {
-    pub(super) worker: Worker,
-    pub(super) chain: Arc<HttpChain>,
-    pub(super) client: Arc<Client>,
-    /// The address and port of the service that was asked for.
-    pub(super) destination: SocketAddr,
-}
-
-impl Connection {
-    pub(super) fn new(
-        worker: Worker,
-        chain: Arc<HttpChain>,
-        client: Arc<Client>,
-        destination: SocketAddr,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            worker,
-            chain,
-            client,
-            destination,
-        })
-    }
-}
 
 /// Serves requests until the connection ends, or the waypoint drains and the last one was answered.
 pub(super) async fn serve<S>(connection: Arc<Connection>, stream: S, is_http2: bool)

@@ -6,12 +6,13 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpListener, task::JoinSet};
 
 use super::{tunnel, worker::Worker};
+use crate::state::Store;
 
 /// Pause after `accept` failed for want of descriptors: others will be closed.
 const RETRY: Duration = Duration::from_millis(50);
 
 /// How often connections that are kept are looked through.
-const SWEEP: Duration = Duration::from_secs(5);
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -71,7 +72,10 @@ impl Worker {
                     }
                     Err(error) => return Err(error),
                 },
-                _ = sweep.tick() => self.0.upstream.sweep(),
+                _ = sweep.tick() => {
+                    self.0.upstream.sweep();
+                    Store::sweep(&self.0.state.load());
+                }
                 Some(_) = tunnels.join_next() => {}
             }
         }

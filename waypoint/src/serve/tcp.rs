@@ -1,9 +1,20 @@
 //! A connection whose bytes are copied.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use culvert_hbone::Forwarded;
-use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
+use culvert_http::{Peer, filters::Attributes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 
 use super::worker::Worker;
 use crate::{
@@ -12,20 +23,23 @@ use crate::{
     upstream::connect,
 };
 
+/// How often another endpoint is drawn where one was tried already.
+const RESELECTIONS: u32 = 5;
+
 /// Copies until both directions have ended, each by itself.
-pub(super) async fn serve<S>(
-    worker: &Worker,
-    chain: &TcpChain,
-    client: Arc<Client>,
-    destination: SocketAddr,
-    mut stream: S,
-) where
+pub(super) async fn serve<S>(worker: &Worker, chain: &TcpChain, client: Arc<Client>, destination: SocketAddr, stream: S)
+where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let inner = &worker.0;
     let service = chain.name.trim_end_matches(" tcp");
     let service = service.rsplit_once(':').map_or(service, |(service, _)| service);
     let mut record = TcpRecord::new(&inner.telemetry, &client, service, destination);
+    if let Some(details) = denied(chain, &client, destination) {
+        record.flags.set("UAEX");
+        record.details = details;
+        return;
+    }
     let name = choose(&chain.clusters, fastrand::u64(..));
     record.cluster = Some(Arc::clone(name));
     let snapshot = inner.state.load_full();
@@ -42,11 +56,9 @@ pub(super) async fn serve<S>(
     let headers = [("forwarded", &*forwarded), ("baggage", &*inner.upstream.baggage)];
     let mut tried = Vec::new();
     let within = cluster.config.connect_timeout;
-    let mut endpoint_stream = loop {
-        let Some(endpoint) = cluster
-            .choose(None, &tried)
-            .filter(|endpoint| !tried.contains(&endpoint.id))
-        else {
+    let mut to_endpoint = loop {
+        let chosen = cluster.choose(None, RESELECTIONS, &tried);
+        let Some(endpoint) = chosen.filter(|endpoint| !tried.contains(&endpoint.id)) else {
             record.flags.set(if tried.is_empty() { "UH" } else { "UF" });
             return;
         };
@@ -60,12 +72,55 @@ pub(super) async fn serve<S>(
     };
     let _open = cluster.load.connection();
     drop(snapshot);
-    match copy_bidirectional(&mut stream, &mut endpoint_stream).await {
-        Ok((received, sent)) => {
-            record.received = received;
-            record.sent = sent;
+    let mut stream = Watched {
+        stream,
+        received: Arc::default(),
+        sent: Arc::default(),
+    };
+    let (received, sent) = (Arc::clone(&stream.received), Arc::clone(&stream.sent));
+    let total = || received.load(Ordering::Relaxed) + sent.load(Ordering::Relaxed);
+    record.details = tokio::select! {
+        copied = copy_bidirectional(&mut stream, &mut to_endpoint) => match copied {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        },
+        () = silence(chain.idle_timeout, total) => "tcp_idle_timeout".to_owned(),
+    };
+    record.received = received.load(Ordering::Relaxed);
+    record.sent = sent.load(Ordering::Relaxed);
+}
+
+/// Why a policy refuses the connection, if one does.
+fn denied(chain: &TcpChain, client: &Client, destination: SocketAddr) -> Option<String> {
+    let (request, ()) = http::Request::new(()).into_parts();
+    let peer = Peer {
+        principal: Some(&client.principal),
+        address: Some(SocketAddr::new(client.address, client.port)),
+        destination: Some(destination),
+    };
+    let attributes = Attributes {
+        request: &request,
+        peer: &peer,
+        tokens: None,
+    };
+    let decisions = chain.filters.iter().map(|rbac| rbac.decide(&attributes));
+    let refusal = decisions.into_iter().find(|access| !access.allowed)?;
+    Some(refusal.details())
+}
+
+/// Waits until nothing has moved for so long.
+async fn silence(timeout: Option<Duration>, total: impl Fn() -> u64) {
+    let Some(timeout) = timeout else {
+        return std::future::pending().await;
+    };
+    let mut before = total();
+    loop {
+        tokio::time::sleep(timeout).await;
+        let now = total();
+        if now == before {
+            return;
         }
-        Err(error) => record.details = error.to_string(),
+        before = now;
     }
 }
 
@@ -80,4 +135,41 @@ fn choose(clusters: &[(Arc<str>, u32)], random: u64) -> &Arc<str> {
         }
     }
     &clusters[0].0
+}
+
+/// The client's side, whose bytes are counted.
+struct Watched<S> {
+    stream: S,
+    received: Arc<AtomicU64>,
+    sent: Arc<AtomicU64>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let read = buffer.filled().len() - before;
+        self.received.fetch_add(read as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(context, data))?;
+        self.sent.fetch_add(written as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }

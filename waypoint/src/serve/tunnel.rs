@@ -7,7 +7,8 @@ use culvert_tunnel::io::Request;
 use tokio::{net::TcpStream, task::JoinSet};
 
 use super::{
-    http::{self, Connection},
+    connection::Connection,
+    http,
     sniff::{Spoken, sniff},
     tcp,
     worker::Worker,
@@ -92,7 +93,7 @@ async fn connection(worker: Worker, request: Request) {
     let Some(port) = chains.find(destination).cloned() else {
         return refuse(request, 404, "no service of this waypoint has this address and port");
     };
-    let patience = chains.patience();
+    let patience = chains.patience;
     drop(snapshot);
     let stream = request.accept(&[]);
     match port {

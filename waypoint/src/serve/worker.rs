@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use culvert_tunnel::io::Server;
 use tokio::sync::watch;
 
-use crate::{cluster::Counted, state::Snapshot, telemetry::Telemetry, upstream::Upstream};
+use crate::{counted::Counted, state::Snapshot, telemetry::Telemetry, upstream::Upstream};
 
 /// What is too much for one thread.
 #[derive(Clone, Copy, Debug)]

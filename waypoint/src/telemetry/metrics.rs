@@ -1,13 +1,11 @@
 //! What is counted: Istio's metrics of requests, under its names and labels, and what a waypoint refuses.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use culvert_telemetry::prometheus::{
     metrics::{counter::Counter, family::Family, histogram::Histogram},
     registry::Registry,
 };
-
-use super::record::Record;
 
 /// Upper ends of durations in milliseconds: Istio's.
 const MILLISECONDS: [f64; 20] = [
@@ -47,10 +45,8 @@ const BYTES: [f64; 10] = [
     100_000_000.0,
 ];
 
-/// What stands where nothing is known.
-const UNKNOWN: &str = "unknown";
-
-type Labels = Vec<(&'static str, Arc<str>)>;
+/// Names and values, in Istio's order.
+pub(super) type Labels = Vec<(&'static str, Arc<str>)>;
 type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
 
 /// Everything that is counted of requests.
@@ -139,58 +135,12 @@ impl Telemetry {
         self.connections.inc();
     }
 
-    /// A request is over.
-    pub(super) fn request(&self, record: &Record) {
-        let labels = labels(record);
-        self.requests.get_or_create(&labels).inc();
-        self.durations
-            .get_or_create(&labels)
-            .observe(record.elapsed().as_secs_f64() * 1000.0);
-        self.request_bytes
-            .get_or_create(&labels)
-            .observe(record.received() as f64);
-        self.response_bytes.get_or_create(&labels).observe(record.sent as f64);
+    /// A request is over that took so long, with so many bytes in both directions.
+    pub(super) fn request(&self, labels: &Labels, took: Duration, received: u64, sent: u64) {
+        self.requests.get_or_create(labels).inc();
+        let millis = took.as_secs_f64() * 1000.0;
+        self.durations.get_or_create(labels).observe(millis);
+        self.request_bytes.get_or_create(labels).observe(received as f64);
+        self.response_bytes.get_or_create(labels).observe(sent as f64);
     }
-}
-
-fn labels(record: &Record) -> Labels {
-    let known = |text: &str| -> Arc<str> { if text.is_empty() { UNKNOWN.into() } else { text.into() } };
-    let (namespace, hostname) = record.service.split_once('/').unwrap_or_default();
-    let name = hostname.split('.').next().unwrap_or_default();
-    let source = &record.client.baggage;
-    let nobody = Default::default();
-    let about = record.endpoint.as_ref().map_or(&nobody, |(_, about)| &**about);
-    let security = match record.is_encrypted {
-        true => "mutual_tls",
-        false => "none",
-    };
-    let mut labels = vec![
-        ("reporter", "waypoint".into()),
-        ("source_workload", known(&source.workload)),
-        ("source_canonical_service", known(&source.service)),
-        ("source_canonical_revision", known(&source.version)),
-        ("source_workload_namespace", known(&record.client.namespace)),
-        ("source_principal", known(&record.client.principal)),
-        ("source_app", known(&source.service)),
-        ("source_version", known(&source.version)),
-        ("source_cluster", known(&source.cluster)),
-        ("destination_workload", known(&about.workload)),
-        ("destination_workload_namespace", known(&about.namespace)),
-        ("destination_principal", known(&about.identity)),
-        ("destination_app", known(&about.canonical_name)),
-        ("destination_version", known(&about.canonical_revision)),
-        ("destination_service", known(hostname)),
-        ("destination_canonical_service", known(&about.canonical_name)),
-        ("destination_canonical_revision", known(&about.canonical_revision)),
-        ("destination_service_name", known(name)),
-        ("destination_service_namespace", known(namespace)),
-        ("destination_cluster", known(&about.cluster)),
-        ("request_protocol", if record.is_grpc { "grpc" } else { "http" }.into()),
-        ("response_code", record.status.to_string().into()),
-        ("response_flags", record.flags.to_string().into()),
-        ("connection_security_policy", security.into()),
-    ];
-    let grpc = record.grpc_status.map_or_else(String::new, |status| status.to_string());
-    labels.push(("grpc_response_status", grpc.into()));
-    labels
 }

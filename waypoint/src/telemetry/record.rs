@@ -14,8 +14,8 @@ use crate::body::Upload;
 /// A request that is under way. What is known of it at the end is said when it is dropped.
 #[derive(Debug)]
 pub struct Record {
-    telemetry: Arc<Telemetry>,
-    begun: Instant,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) begun: Instant,
     /// Who asks.
     pub client: Arc<Client>,
     /// The service that was asked for, `namespace/hostname`.
@@ -56,6 +56,8 @@ pub struct Record {
     pub details: String,
     /// The client's body.
     pub upload: Option<Upload>,
+    /// Bytes that the client sent after the connection changed from HTTP to something else.
+    pub switched_received: u64,
     /// Bytes of the answer's body.
     pub sent: u64,
     /// Time from the request's head to the answer's.
@@ -108,6 +110,7 @@ impl Record {
             flags: Flags::default(),
             details: String::new(),
             upload: None,
+            switched_received: 0,
             sent: 0,
             first_byte: None,
             is_complete: false,
@@ -127,63 +130,18 @@ impl Record {
 
     /// Bytes that the client sent.
     pub fn received(&self) -> u64 {
-        self.upload.as_ref().map_or(0, Upload::received)
-    }
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        if !self.is_complete && self.flags.is_empty() {
-            // Whoever asked is gone: nothing else drops an answer before its end.
-            self.flags.set("DC");
-            if self.details.is_empty() || self.details == "via_upstream" {
-                self.details = "downstream_remote_disconnect".to_owned();
-            }
-        }
-        self.telemetry.request(self);
-        let upstream = self.endpoint.as_ref();
-        tracing::event!(
-            target: culvert_telemetry::ACCESS,
-            tracing::Level::INFO,
-            src.addr = %self.client.address,
-            src.workload = self.client.baggage.workload,
-            src.namespace = %self.client.namespace,
-            src.identity = %self.client.principal,
-            dst.addr = %self.destination,
-            dst.service = %self.service,
-            upstream.addr = upstream.map(|(address, _)| tracing::field::display(*address)),
-            upstream.workload = upstream.map(|(_, about)| about.workload.as_str()),
-            upstream.identity = upstream.map(|(_, about)| about.identity.as_str()),
-            upstream.cluster = self.cluster.as_deref(),
-            route = self.route.as_deref(),
-            method = %self.method,
-            authority = self.authority,
-            path = self.path,
-            protocol = ?self.version,
-            response_code = self.status,
-            grpc_status = self.grpc_status,
-            response_flags = %self.flags,
-            response_code_details = self.details,
-            bytes_received = self.received(),
-            bytes_sent = self.sent,
-            attempts = self.attempts,
-            duration_ms = self.begun.elapsed().as_millis() as u64,
-            first_byte_ms = self.first_byte.map(|time| time.as_millis() as u64),
-            request_id = self.request_id,
-            user_agent = self.user_agent,
-            "request complete"
-        );
+        self.upload.as_ref().map_or(0, Upload::received) + self.switched_received
     }
 }
 
 /// A connection whose bytes are copied. Its line is written when it is dropped.
 #[derive(Debug)]
 pub struct TcpRecord {
-    telemetry: Arc<Telemetry>,
-    begun: Instant,
-    client: Arc<Client>,
-    service: Arc<str>,
-    destination: SocketAddr,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) begun: Instant,
+    pub(super) client: Arc<Client>,
+    pub(super) service: Arc<str>,
+    pub(super) destination: SocketAddr,
     /// The cluster that was chosen.
     pub cluster: Option<Arc<str>>,
     /// The endpoint that it goes to.
@@ -214,32 +172,5 @@ impl TcpRecord {
             flags: Flags::default(),
             details: String::new(),
         }
-    }
-}
-
-impl Drop for TcpRecord {
-    fn drop(&mut self) {
-        self.telemetry.connection();
-        let upstream = self.endpoint.as_ref();
-        tracing::event!(
-            target: culvert_telemetry::ACCESS,
-            tracing::Level::INFO,
-            src.addr = %self.client.address,
-            src.workload = self.client.baggage.workload,
-            src.namespace = %self.client.namespace,
-            src.identity = %self.client.principal,
-            dst.addr = %self.destination,
-            dst.service = %self.service,
-            upstream.addr = upstream.map(|(address, _)| tracing::field::display(*address)),
-            upstream.workload = upstream.map(|(_, about)| about.workload.as_str()),
-            upstream.identity = upstream.map(|(_, about)| about.identity.as_str()),
-            upstream.cluster = self.cluster.as_deref(),
-            response_flags = %self.flags,
-            response_code_details = self.details,
-            bytes_received = self.received,
-            bytes_sent = self.sent,
-            duration_ms = self.begun.elapsed().as_millis() as u64,
-            "connection complete"
-        );
     }
 }

@@ -9,4 +9,4 @@ mod pool;
 
 pub use failure::{SendFailure, Stage};
 pub(crate) use io::connect;
-pub use pool::{Pool, Upstream};
+pub use pool::{Lease, Pool, Upstream};

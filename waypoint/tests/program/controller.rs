@@ -88,15 +88,6 @@ impl Controller {
     pub(crate) fn node(&self) -> String {
         self.state.lock().node.clone()
     }
-
-    /// Names that are subscribed to, of a type.
-    pub(crate) fn subscribed(&self, type_url: &str) -> BTreeSet<String> {
-        let state = self.state.lock();
-        let all = state.streams.iter().flat_map(|(_, names)| names);
-        all.filter(|(kind, _)| kind == type_url)
-            .map(|(_, name)| name.clone())
-            .collect()
-    }
 }
 
 fn is_wildcard(type_url: &str) -> bool {

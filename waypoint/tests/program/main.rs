@@ -1,4 +1,5 @@
 //! The program itself: configured and certified by a controller, asked by clients, ended by signals.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 #[path = "../requests/envoy.rs"]
 #[allow(dead_code, reason = "each test program uses a part")]

@@ -69,7 +69,7 @@ async fn an_endpoint_sees_where_a_request_comes_from() {
     let body = String::from_utf8(body.to_vec()).unwrap();
     assert_eq!(
         body,
-        "POST /a?b=c\ncontent-length: 5\nhost: web.shop\nx-forwarded-for: 127.0.0.1\nx-forwarded-proto: http\n\
+        "POST /a?b=c\ncontent-length: 5\nhost: web.shop\nx-envoy-attempt-count: 1\nx-envoy-expected-rq-timeout-ms: 15000\nx-forwarded-for: 127.0.0.1\nx-forwarded-proto: http\n\
          x-request-id: given"
     );
 }

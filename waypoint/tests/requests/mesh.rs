@@ -83,7 +83,7 @@ impl CertificateAuthority {
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 
-    fn credentials(&self, account: &str) -> Arc<Credentials> {
+    pub(crate) fn credentials(&self, account: &str) -> Arc<Credentials> {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         let uri = identity(account).as_str().try_into().unwrap();
@@ -274,6 +274,12 @@ impl Mesh {
             .unwrap();
         tokio::spawn(connection);
         Client::Http2(sender)
+    }
+
+    /// Requests that are under way to a cluster.
+    pub(crate) fn requests(&self, cluster: &str) -> u32 {
+        let snapshot = self.store.lock().published().load_full();
+        snapshot.clusters[cluster].load.requests()
     }
 
     /// What is counted.

@@ -1,27 +1,13 @@
 //! Which endpoints count: their health, panic, and how requests spill over to the next priority.
 
-use super::Endpoint;
-
-/// How an endpoint is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Health {
-    /// It takes requests.
-    #[default]
-    Healthy,
-    /// It takes requests where the healthy ones are not enough.
-    Degraded,
-    /// It takes none, but in panic.
-    Unhealthy,
-    /// It goes away: takes none and does not count, but in panic.
-    Draining,
-}
+use super::endpoint::{Endpoint, Health};
 
 /// Healthy share by which a priority is thought able to carry more than its own: 1.4, Envoy's overprovisioning factor, in percent.
 const OVERPROVISIONING: u64 = 140;
 
 /// Priorities, each with its share of the requests.
 #[derive(Debug)]
-pub struct Levels {
+pub(super) struct Levels {
     levels: Vec<Level>,
 }
 
@@ -73,7 +59,7 @@ impl Levels {
             .map(|level| able(level.healthy.len(), level.counted) + able(level.degraded.len(), level.counted))
             .sum();
         // Together they may be unable to carry everything: it is scaled up then.
-        let scale = |able: u64| able * 100 / total.min(100).max(1);
+        let scale = |able: u64| able * 100 / total.clamp(1, 100);
         let mut levels = Vec::new();
         let mut left = 100;
         let mut add = |members: Vec<usize>, able: u64| {

@@ -4,6 +4,7 @@
 //! Health first: [`health`] says which endpoints count, then the policy chooses among them: in turn ([`turns`]), the least busy of two,
 //! by chance, or by a hash of the request ([`ring`], [`maglev`]). [`outlier`] takes endpoints out that fail.
 
+mod endpoint;
 mod health;
 mod maglev;
 pub mod outlier;
@@ -12,23 +13,11 @@ mod turns;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use health::{Health, Levels};
+pub use endpoint::{Endpoint, Health};
+use health::Levels;
 use maglev::Maglev;
 use ring::Ring;
 use turns::Turns;
-
-/// An endpoint, as a balancer sees it.
-#[derive(Clone, Debug)]
-pub struct Endpoint {
-    /// What it is hashed by: the `hash_key` of its metadata, else `ADDRESS:PORT`.
-    pub hash_key: String,
-    /// Its weight, at least 1.
-    pub weight: u32,
-    /// 0 is used first.
-    pub priority: u32,
-    /// How it is.
-    pub health: Health,
-}
 
 /// How a cluster chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

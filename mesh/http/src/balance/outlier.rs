@@ -187,7 +187,8 @@ impl Detector {
             return false;
         }
         let within = (ejected + 1) * 100 <= settings.max_ejection_percent as usize * hosts;
-        if !within && !(settings.always_one && ejected == 0) {
+        let first = settings.always_one && ejected == 0;
+        if !within && !first {
             return false;
         }
         (

@@ -22,7 +22,10 @@ pub(super) struct Queue {
 
 #[derive(Debug)]
 struct Turn {
+    /// `work` over the weight, divided anew each time so that no error adds up.
     deadline: f64,
+    /// What the member has done, this turn included.
+    work: f64,
     number: u64,
     member: usize,
 }
@@ -39,7 +42,7 @@ impl Turns {
         let weights: Vec<f64> = weights.iter().map(|weight| *weight as f64).collect();
         let mut queue = Queue::default();
         for (member, weight) in weights.iter().enumerate() {
-            queue.push(1.0 / weight, member);
+            queue.push(1.0, *weight, member);
         }
         Self::Weighted {
             weights,
@@ -56,10 +59,7 @@ impl Turns {
                 let Some(turn) = queue.heap.pop() else {
                     return 0;
                 };
-                queue.push(
-                    turn.deadline + 1.0 / (weights[turn.member] * factor(turn.member)),
-                    turn.member,
-                );
+                queue.push(turn.work + 1.0 / factor(turn.member), weights[turn.member], turn.member);
                 turn.member
             }
         }
@@ -67,11 +67,13 @@ impl Turns {
 }
 
 impl Queue {
-    fn push(&mut self, deadline: f64, member: usize) {
+    fn push(&mut self, work: f64, weight: f64, member: usize) {
         self.number += 1;
         let number = self.number;
+        let deadline = work / weight;
         self.heap.push(Turn {
             deadline,
+            work,
             number,
             member,
         });

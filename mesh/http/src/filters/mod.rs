@@ -1,5 +1,14 @@
 //! HTTP filters: what they decide about a request, and what routes change of it.
 
+mod cors;
+mod fault;
+pub mod jwt;
 mod overrides;
+mod rate_limit;
+mod rbac;
 
-pub use overrides::Overrides;
+pub use cors::{Cors, Preflight};
+pub use fault::{Abort, Fault, Injected};
+pub use overrides::{Override, Overrides};
+pub use rate_limit::RateLimit;
+pub use rbac::{Access, Attributes, Rbac};

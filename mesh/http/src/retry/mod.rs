@@ -16,3 +16,6 @@ pub use budget::RetryBudget;
 pub use conditions::{Outcome, Reset};
 pub use policy::RetryPolicy;
 pub use tries::{Decision, Refusal, Tries};
+
+#[cfg(test)]
+mod tests;

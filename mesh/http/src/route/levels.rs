@@ -9,9 +9,10 @@ use culvert_envoy::pb::envoy::config::route::v3::{
 use http::HeaderMap;
 use http::request::Parts;
 
-use super::mutations::{Context, Mutations};
 use crate::error::{CompileError, Within as _, take};
 use crate::filters::Overrides;
+use crate::headers::format::Context;
+use crate::headers::mutations::Mutations;
 use crate::request::Peer;
 
 /// Header changes of one level.

@@ -1,14 +1,12 @@
-//! A route: what it matches ([`matcher`]) and what becomes of a request ([`Action`]): it is forwarded ([`forward`]), redirected
-//! ([`redirect`]) or answered ([`direct`]). [`mutations`] are header fields set and removed at every level of the configuration.
+//! A route: what it matches and what becomes of a request ([`Action`]): it is forwarded ([`forward`]), redirected
+//! ([`redirect`]) or answered ([`direct`]). [`levels`] are the virtual host and the configuration around it.
 
 mod direct;
-pub(crate) mod format;
 mod forward;
 mod hash;
 mod levels;
-mod matcher;
+
 mod mirror;
-mod mutations;
 mod path;
 mod redirect;
 mod targets;
@@ -22,15 +20,16 @@ pub use direct::Direct;
 pub use forward::{Forward, RewriteError};
 pub use hash::{HashCookie, Hashed};
 pub(crate) use levels::Levels;
-use matcher::RouteMatcher;
+
 pub use mirror::Mirror;
-use mutations::Context;
 pub use redirect::Redirect;
 pub use targets::{Target, Targets};
 pub use timeouts::{RequestTimeouts, Timeouts};
 
 use crate::error::{CompileError, Within as _, take};
 use crate::filters::Overrides;
+use crate::headers::format::Context;
+use crate::matching::route::RouteMatcher;
 use crate::request::Peer;
 use levels::Stack;
 
@@ -140,3 +139,6 @@ impl Route {
         self.response.apply(&mut response.headers, &context);
     }
 }
+
+#[cfg(test)]
+mod tests;

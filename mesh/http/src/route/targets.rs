@@ -11,8 +11,8 @@ use http::HeaderName;
 use http::request::Parts;
 
 use super::levels::Level;
-use super::mutations::Mutations;
 use crate::error::{CompileError, Within as _, is_set, take};
+use crate::headers::mutations::Mutations;
 
 /// The clusters that a route leads to.
 #[derive(Debug)]
@@ -128,13 +128,13 @@ impl Targets {
 
     /// The names of all clusters that are known beforehand.
     pub fn clusters(&self) -> impl Iterator<Item = &str> {
-        let (one, several): (Option<&Arc<Target>>, &[(u64, Arc<Target>)]) = match self {
-            Self::One(target) => (Some(target), &[]),
-            Self::Weighted { clusters, .. } => (None, clusters),
-            Self::Header(_) => (None, &[]),
+        let (one, several) = match self {
+            Self::One(target) => (Some(target), None),
+            Self::Weighted { clusters, .. } => (None, Some(clusters)),
+            Self::Header(_) => (None, None),
         };
         one.into_iter()
-            .chain(several.iter().map(|(_, target)| target))
+            .chain(several.into_iter().flatten().map(|(_, target)| target))
             .map(|target| target.cluster.as_str())
     }
 }

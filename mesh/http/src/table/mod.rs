@@ -129,3 +129,6 @@ impl Virtual {
             .map(|number| &self.routes[number])
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,7 @@ use culvert_envoy::pb::envoy::config::core::v3::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-pub(crate) use super::format::Context;
-use super::format::Format;
+use super::format::{Context, Format};
 use crate::error::{CompileError, Within as _, take};
 
 /// What is removed, then what is set, in order.

@@ -1,0 +1,72 @@
+//! What it costs to find the route of a request among 10,000: by an exact path, by a prefix, by a regular expression, behind all of them,
+//! and where nothing matches. Nothing is allocated but the count of a reference. A waypoint does this once a request.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use culvert_envoy::pb::envoy::config::route::v3::{
+    Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route, route_action::ClusterSpecifier,
+    route_match::PathSpecifier,
+};
+use culvert_envoy::pb::envoy::r#type::matcher::v3::RegexMatcher;
+use culvert_http::{Found, Peer, RouteTable};
+use http::Request;
+use std::hint::black_box;
+
+const ROUTES: usize = 10_000;
+
+fn table() -> RouteTable {
+    let specifier = |number: usize| match number % 3 {
+        0 => PathSpecifier::Path(format!("/exact/{number}")),
+        1 => PathSpecifier::PathSeparatedPrefix(format!("/prefix/{number}")),
+        _ => PathSpecifier::SafeRegex(RegexMatcher {
+            regex: format!("/regex/{number}/[a-z]+"),
+            ..RegexMatcher::default()
+        }),
+    };
+    let route = |number: usize| Route {
+        name: number.to_string(),
+        r#match: Some(RouteMatch {
+            path_specifier: Some(specifier(number)),
+            ..RouteMatch::default()
+        }),
+        action: Some(route::Action::Route(RouteAction {
+            cluster_specifier: Some(ClusterSpecifier::Cluster("c".to_owned())),
+            ..RouteAction::default()
+        })),
+        ..Route::default()
+    };
+    let host = VirtualHost {
+        name: "any".to_owned(),
+        domains: vec!["*".to_owned()],
+        routes: (0..ROUTES).map(route).collect(),
+        ..VirtualHost::default()
+    };
+    RouteTable::compile(&RouteConfiguration {
+        virtual_hosts: vec![host],
+        ..RouteConfiguration::default()
+    })
+    .unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn find(criterion: &mut Criterion) {
+    let table = table();
+    for (name, path) in [
+        ("exact", "/exact/6000"),
+        ("prefix", "/prefix/5002/and/more"),
+        ("regex", "/regex/5000/abc"),
+        ("nothing", "/nothing/here"),
+    ] {
+        let request = Request::get(path).header("host", "web").body(());
+        let (request, ()) = request.unwrap_or_else(|error| panic!("{error}")).into_parts();
+        assert_eq!(
+            matches!(table.find(&request, &Peer::default()), Found::NoRoute),
+            name == "nothing",
+            "{name}"
+        );
+        criterion.bench_function(&format!("find/{name}"), |bencher| {
+            bencher.iter(|| table.find(black_box(&request), &Peer::default()));
+        });
+    }
+}
+
+criterion_group!(benches, find);
+criterion_main!(benches);

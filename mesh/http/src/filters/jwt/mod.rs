@@ -1,0 +1,19 @@
+//! Tokens of people: the filter `envoy.filters.http.jwt_authn`. A [`JwtFilter`] has [`provider`]s, each with its [`keys`], and rules that say
+//! which of them a request needs ([`requirement`]). [`token`] is the token itself, [`places`] are where it is looked for.
+
+mod filter;
+mod keys;
+mod per_route;
+mod places;
+mod provider;
+mod requirement;
+mod status;
+mod token;
+
+pub use filter::{JwtFilter, Verified};
+pub use keys::{Keys, KeysError};
+pub use per_route::PerRoute;
+pub use status::JwtStatus;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! HTTP filters as a chain has them: compiled, under the names by which routes configure them.
+
+use culvert_envoy::{
+    pb::{
+        envoy::extensions::filters::{
+            http::{
+                cors::v3::Cors as CorsMessage, fault::v3::HttpFault, jwt_authn::v3::JwtAuthentication,
+                local_ratelimit::v3::LocalRateLimit, rbac::v3::Rbac as RbacMessage, router::v3::Router,
+            },
+            network::rbac::v3::Rbac as NetworkRbac,
+        },
+        google::protobuf::Any,
+    },
+    type_url, unpack,
+};
+use culvert_http::filters::{Fault, RateLimit, Rbac, jwt::JwtFilter};
+use prost::{Message, Name};
+
+use super::refusal::{Refusal, compiled, malformed};
+
+/// A filter with its name.
+#[derive(Debug)]
+pub struct NamedFilter {
+    /// Under which routes configure it.
+    pub name: Box<str>,
+    /// What it does.
+    pub filter: Filter,
+}
+
+/// What a filter does.
+#[derive(Debug)]
+pub enum Filter {
+    /// Access policies.
+    Rbac(Rbac),
+    /// Tokens of people.
+    Jwt(Box<JwtFilter>),
+    /// Requests of other origins, as routes say.
+    Cors,
+    /// Faults.
+    Fault(Box<Fault>),
+    /// A bound on requests.
+    RateLimit(Box<RateLimit>),
+    /// Routes. The last one.
+    Router,
+}
+
+impl Filter {
+    /// Reads the configuration of a filter.
+    ///
+    /// # Errors
+    /// Where it is not served, or something in it is not: a filter that is passed over could be a policy.
+    pub fn compile(config: &Any) -> Result<Self, Refusal> {
+        fn read<M: Message + Name + Default>(config: &Any) -> Result<M, Refusal> {
+            unpack(config).map_err(malformed("typed_config"))
+        }
+        let place = "typed_config";
+        let url = &config.type_url;
+        if *url == type_url::<RbacMessage>() {
+            let rbac = Rbac::compile(&read(config)?).map_err(compiled(place))?;
+            return Ok(Self::Rbac(rbac));
+        }
+        if *url == type_url::<JwtAuthentication>() {
+            let jwt = JwtFilter::compile(&read(config)?).map_err(compiled(place))?;
+            return Ok(Self::Jwt(Box::new(jwt)));
+        }
+        if *url == type_url::<CorsMessage>() {
+            return Ok(Self::Cors);
+        }
+        if *url == type_url::<HttpFault>() {
+            let fault = Fault::compile(&read(config)?).map_err(compiled(place))?;
+            return Ok(Self::Fault(Box::new(fault)));
+        }
+        if *url == type_url::<LocalRateLimit>() {
+            let limit = RateLimit::compile(&read(config)?).map_err(compiled(place))?;
+            return Ok(Self::RateLimit(Box::new(limit)));
+        }
+        if *url == type_url::<Router>() {
+            return Ok(Self::Router);
+        }
+        Err(Refusal::new(place, format!("{url} is not served here")))
+    }
+}
+
+/// Reads a filter of connections: access policies, and no others.
+///
+/// # Errors
+/// As above.
+pub fn network(config: &Any) -> Result<Rbac, Refusal> {
+    if config.type_url != type_url::<NetworkRbac>() {
+        return Err(Refusal::new(
+            "network filter",
+            format!("{} is not served here", config.type_url),
+        ));
+    }
+    let message: NetworkRbac = unpack(config).map_err(malformed("network filter"))?;
+    if message.matcher.is_some() || message.shadow_matcher.is_some() {
+        return Err(Refusal::new(
+            "network filter: matcher",
+            "is set, and is not served here",
+        ));
+    }
+    let rules = RbacMessage {
+        rules: message.rules,
+        shadow_rules: message.shadow_rules,
+        ..RbacMessage::default()
+    };
+    Rbac::compile(&rules).map_err(compiled("network filter"))
+}

@@ -1,0 +1,31 @@
+//! A client's HTTP connection, as its requests see it.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use super::worker::Worker;
+use crate::{config::http_chain::HttpChain, telemetry::Client};
+
+/// A client's connection.
+pub(super) struct Connection {
+    pub(super) worker: Worker,
+    pub(super) chain: Arc<HttpChain>,
+    pub(super) client: Arc<Client>,
+    /// The address and port of the service that was asked for.
+    pub(super) destination: SocketAddr,
+}
+
+impl Connection {
+    pub(super) fn new(
+        worker: Worker,
+        chain: Arc<HttpChain>,
+        client: Arc<Client>,
+        destination: SocketAddr,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            worker,
+            chain,
+            client,
+            destination,
+        })
+    }
+}

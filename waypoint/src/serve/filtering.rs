@@ -1,0 +1,170 @@
+//! What the filters of a chain make of a request, in their order.
+
+use std::time::{Instant, SystemTime};
+
+use culvert_http::{
+    Peer, Route,
+    filters::{Abort, Attributes, Cors, Fault, Override, Preflight, RateLimit, Rbac, jwt::Verified},
+    grpc_reply,
+};
+use http::{HeaderMap, Response, StatusCode, request::Parts};
+
+use crate::{
+    answer::{AnswerBody, local, whole},
+    config::filters::{Filter, NamedFilter},
+    telemetry::Record,
+};
+
+/// What is left to do when the answer is there.
+#[derive(Debug, Default)]
+pub(super) struct Marks<'a>(Vec<&'a Cors>);
+
+impl Marks<'_> {
+    /// Changes the head of an answer.
+    pub(super) fn apply(&self, request: &Parts, response: &mut HeaderMap) {
+        self.0.iter().for_each(|cors| cors.mark(request, response));
+    }
+}
+
+/// A request on its way through the filters.
+pub(super) struct Filtering<'a> {
+    pub(super) filters: &'a [NamedFilter],
+    pub(super) route: Option<&'a Route>,
+    pub(super) peer: &'a Peer<'a>,
+    pub(super) cluster: &'a str,
+}
+
+/// What became of it.
+pub(super) enum Filtered<'a> {
+    /// It goes on.
+    On(Box<Record>, Marks<'a>),
+    /// It is answered.
+    Answered(Box<Response<AnswerBody>>, Marks<'a>),
+}
+
+impl<'a> Filtering<'a> {
+    /// Changes the head where a filter does.
+    pub(super) async fn run(&self, head: &mut Parts, mut record: Box<Record>) -> Filtered<'a> {
+        let mut marks = Marks::default();
+        let mut tokens = None;
+        for NamedFilter { name, filter } in self.filters {
+            let setting = self.route.and_then(|route| route.overrides().get(name));
+            if matches!(setting, Some(Override::Disabled)) {
+                continue;
+            }
+            let answered = match (filter, setting) {
+                (Filter::Router, _) => break,
+                (Filter::Rbac(_), Some(Override::Rbac(rbac))) | (Filter::Rbac(rbac), _) => {
+                    self.rbac(rbac, head, tokens.as_ref(), record)
+                }
+                (Filter::Jwt(jwt), setting) => {
+                    let of_route = match setting {
+                        Some(Override::Jwt(of_route)) => Some(of_route),
+                        _ => None,
+                    };
+                    match jwt.verify(head, self.peer, of_route, SystemTime::now()) {
+                        Ok(verified) => {
+                            tokens = Some(verified);
+                            Ok(record)
+                        }
+                        Err(status) => {
+                            record.flags.set("UAEX");
+                            record.details =
+                                format!("jwt_authn_access_denied{{{}}}", status.to_string().replace(' ', "_"));
+                            Err(Box::new(local(status.http_status(), &jwt.body(status), record)))
+                        }
+                    }
+                }
+                (Filter::Cors, Some(Override::Cors(cors))) => match cors.decide(head, fastrand::u64(..)) {
+                    Preflight::Pass => Ok(record),
+                    Preflight::Mark => {
+                        marks.0.push(cors);
+                        Ok(record)
+                    }
+                    Preflight::Answer(headers) => {
+                        "cors_preflight".clone_into(&mut record.details);
+                        let mut response = whole(Response::new(Vec::new()), record);
+                        response.headers_mut().extend(headers);
+                        Err(Box::new(response))
+                    }
+                },
+                (Filter::Cors, _) => Ok(record),
+                (Filter::Fault(_), Some(Override::Fault(fault))) => self.fault(fault, head, record).await,
+                (Filter::Fault(fault), _) => self.fault(fault, head, record).await,
+                (Filter::RateLimit(_), Some(Override::RateLimit(limit))) => self.rate_limit(limit, head, record),
+                (Filter::RateLimit(limit), _) => self.rate_limit(limit, head, record),
+            };
+            match answered {
+                Ok(goes_on) => record = goes_on,
+                Err(response) => return Filtered::Answered(response, marks),
+            }
+        }
+        Filtered::On(record, marks)
+    }
+
+    fn rbac(
+        &self,
+        rbac: &Rbac,
+        head: &Parts,
+        tokens: Option<&Verified>,
+        mut record: Box<Record>,
+    ) -> Result<Box<Record>, Box<Response<AnswerBody>>> {
+        let attributes = Attributes {
+            request: head,
+            peer: self.peer,
+            tokens,
+        };
+        let access = rbac.decide(&attributes);
+        if access.allowed {
+            return Ok(record);
+        }
+        record.details = access.details();
+        record.flags.set("UAEX");
+        Err(Box::new(local(StatusCode::FORBIDDEN, "RBAC: access denied", record)))
+    }
+
+    async fn fault(
+        &self,
+        fault: &Fault,
+        head: &Parts,
+        mut record: Box<Record>,
+    ) -> Result<Box<Record>, Box<Response<AnswerBody>>> {
+        let random = [fastrand::u64(..), fastrand::u64(..)];
+        let injected = fault.decide(head, self.cluster, random);
+        if let Some(delay) = injected.delay {
+            record.flags.set("DI");
+            tokio::time::sleep(delay).await;
+        }
+        let Some(abort) = injected.abort else {
+            return Ok(record);
+        };
+        record.flags.set("FI");
+        "fault_filter_abort".clone_into(&mut record.details);
+        const TEXT: &str = "fault filter abort";
+        Err(Box::new(match abort {
+            Abort::Http(status) => local(status, TEXT, record),
+            Abort::Grpc(status) if record.is_grpc => whole(grpc_reply(status, TEXT), record),
+            Abort::Grpc(_) => local(StatusCode::OK, TEXT, record),
+        }))
+    }
+
+    fn rate_limit(
+        &self,
+        limit: &RateLimit,
+        head: &Parts,
+        mut record: Box<Record>,
+    ) -> Result<Box<Record>, Box<Response<AnswerBody>>> {
+        if limit.allows(Instant::now(), fastrand::u64(..)) {
+            return Ok(record);
+        }
+        const TEXT: &str = "local_rate_limited";
+        record.flags.set("RL");
+        TEXT.clone_into(&mut record.details);
+        let mut response = match record.is_grpc {
+            true => whole(grpc_reply(limit.grpc_status(), TEXT), record),
+            false => local(limit.status(), TEXT, record),
+        };
+        limit.mark(head, self.peer, response.headers_mut());
+        Err(Box::new(response))
+    }
+}

@@ -1,0 +1,126 @@
+//! What is said of a request, or a connection, at its end: its line in the access log, and what is counted.
+
+use std::sync::Arc;
+
+use super::{
+    metrics::Labels,
+    record::{Record, TcpRecord},
+};
+
+/// What stands where nothing is known.
+const UNKNOWN: &str = "unknown";
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.is_complete && self.flags.is_empty() {
+            // Whoever asked is gone: nothing else drops an answer before its end.
+            self.flags.set("DC");
+            if self.details.is_empty() || self.details == "via_upstream" {
+                self.details = "downstream_remote_disconnect".to_owned();
+            }
+        }
+        self.telemetry
+            .request(&labels(self), self.elapsed(), self.received(), self.sent);
+        let upstream = self.endpoint.as_ref();
+        tracing::event!(
+            target: culvert_telemetry::ACCESS,
+            tracing::Level::INFO,
+            src.addr = %self.client.address,
+            src.workload = self.client.baggage.workload,
+            src.namespace = %self.client.namespace,
+            src.identity = %self.client.principal,
+            dst.addr = %self.destination,
+            dst.service = %self.service,
+            upstream.addr = upstream.map(|(address, _)| tracing::field::display(*address)),
+            upstream.workload = upstream.map(|(_, about)| about.workload.as_str()),
+            upstream.identity = upstream.map(|(_, about)| about.identity.as_str()),
+            upstream.cluster = self.cluster.as_deref(),
+            route = self.route.as_deref(),
+            method = %self.method,
+            authority = self.authority,
+            path = self.path,
+            protocol = ?self.version,
+            response_code = self.status,
+            grpc_status = self.grpc_status,
+            response_flags = %self.flags,
+            response_code_details = self.details,
+            bytes_received = self.received(),
+            bytes_sent = self.sent,
+            attempts = self.attempts,
+            duration_ms = self.begun.elapsed().as_millis() as u64,
+            first_byte_ms = self.first_byte.map(|time| time.as_millis() as u64),
+            request_id = self.request_id,
+            user_agent = self.user_agent,
+            "request complete"
+        );
+    }
+}
+
+impl Drop for TcpRecord {
+    fn drop(&mut self) {
+        self.telemetry.connection();
+        let upstream = self.endpoint.as_ref();
+        tracing::event!(
+            target: culvert_telemetry::ACCESS,
+            tracing::Level::INFO,
+            src.addr = %self.client.address,
+            src.workload = self.client.baggage.workload,
+            src.namespace = %self.client.namespace,
+            src.identity = %self.client.principal,
+            dst.addr = %self.destination,
+            dst.service = %self.service,
+            upstream.addr = upstream.map(|(address, _)| tracing::field::display(*address)),
+            upstream.workload = upstream.map(|(_, about)| about.workload.as_str()),
+            upstream.identity = upstream.map(|(_, about)| about.identity.as_str()),
+            upstream.cluster = self.cluster.as_deref(),
+            response_flags = %self.flags,
+            response_code_details = self.details,
+            bytes_received = self.received,
+            bytes_sent = self.sent,
+            duration_ms = self.begun.elapsed().as_millis() as u64,
+            "connection complete"
+        );
+    }
+}
+
+fn labels(record: &Record) -> Labels {
+    let known = |text: &str| -> Arc<str> { if text.is_empty() { UNKNOWN.into() } else { text.into() } };
+    let (namespace, hostname) = record.service.split_once('/').unwrap_or_default();
+    let name = hostname.split('.').next().unwrap_or_default();
+    let source = &record.client.baggage;
+    let nobody = Default::default();
+    let about = record.endpoint.as_ref().map_or(&nobody, |(_, about)| &**about);
+    let security = match record.is_encrypted {
+        true => "mutual_tls",
+        false => "none",
+    };
+    let mut labels = vec![
+        ("reporter", "waypoint".into()),
+        ("source_workload", known(&source.workload)),
+        ("source_canonical_service", known(&source.service)),
+        ("source_canonical_revision", known(&source.version)),
+        ("source_workload_namespace", known(&record.client.namespace)),
+        ("source_principal", known(&record.client.principal)),
+        ("source_app", known(&source.service)),
+        ("source_version", known(&source.version)),
+        ("source_cluster", known(&source.cluster)),
+        ("destination_workload", known(&about.workload)),
+        ("destination_workload_namespace", known(&about.namespace)),
+        ("destination_principal", known(&about.identity)),
+        ("destination_app", known(&about.canonical_name)),
+        ("destination_version", known(&about.canonical_revision)),
+        ("destination_service", known(hostname)),
+        ("destination_canonical_service", known(&about.canonical_name)),
+        ("destination_canonical_revision", known(&about.canonical_revision)),
+        ("destination_service_name", known(name)),
+        ("destination_service_namespace", known(namespace)),
+        ("destination_cluster", known(&about.cluster)),
+        ("request_protocol", if record.is_grpc { "grpc" } else { "http" }.into()),
+        ("response_code", record.status.to_string().into()),
+        ("response_flags", record.flags.to_string().into()),
+        ("connection_security_policy", security.into()),
+    ];
+    let grpc = record.grpc_status.map_or_else(String::new, |status| status.to_string());
+    labels.push(("grpc_response_status", grpc.into()));
+    labels
+}
