@@ -251,6 +251,6 @@ profiles:
         assert!(Report::read(REPORT, "PASS\n").is_err());
         let none = Report::read("profiles: null", "FAIL\n").unwrap_err().to_string();
         assert_eq!(none, "the suite ran no test");
-        assert!(Report::read("kind: List", OUTPUT).is_err());
+        assert!(Report::read("profiles: 3", OUTPUT).is_err());
     }
 }
