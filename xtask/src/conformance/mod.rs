@@ -37,7 +37,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let programs = Programs::ensure()?;
     let mut images = vec![programs.image()?];
     cluster::ensure_programs()?;
-    if options.proxy.has_mesh() {
+    // A cluster that is up has its images.
+    if options.proxy.has_mesh() && options.on.is_none() {
         ebpf::build()?;
         // As the tests build them, the culvert command among them: where they ran, nothing is built again.
         let made = image::build(Profile::Tests, &IMAGES.map(str::to_owned))?;

@@ -61,6 +61,9 @@ impl Place {
         }
         shell::say("Culvert is installed");
         installed::install(&self.cluster)?;
+        // What an earlier run left may still be under way out: nothing can be made in a namespace that goes.
+        let gone = ["delete", "namespace", "--ignore-not-found", "--timeout=400s"];
+        self.cluster.kubectl_client().run(&[&gone[..], &NAMESPACES].concat())?;
         let Some(class) = self.proxy.gateway_class() else {
             return Ok(());
         };

@@ -41,7 +41,8 @@ pub(super) struct Report {
 /// The suite's report, as far as it is read here.
 #[derive(Deserialize)]
 struct File {
-    profiles: Vec<Profile>,
+    /// None when the suite gave up before its first test.
+    profiles: Option<Vec<Profile>>,
 }
 
 #[derive(Deserialize)]
@@ -68,7 +69,7 @@ impl Report {
     /// Reads the suite's report and its output.
     pub(super) fn read(report: &str, output: &str) -> Result<Self> {
         let file: File = serde_yaml_ng::from_str(report).context("the suite's report is not as expected")?;
-        let profiles = file.profiles.into_iter().map(|profile| {
+        let profiles = file.profiles.into_iter().flatten().map(|profile| {
             let extended = profile.extended.map(|level| level.counts()).unwrap_or_default();
             let levels = Levels {
                 core: profile.core.counts(),
@@ -248,6 +249,8 @@ profiles:
     #[test]
     fn a_run_without_tests_is_an_error() {
         assert!(Report::read(REPORT, "PASS\n").is_err());
-        assert!(Report::read("kind: List", OUTPUT).is_err());
+        let none = Report::read("profiles: null", "FAIL\n").unwrap_err().to_string();
+        assert_eq!(none, "the suite ran no test");
+        assert!(Report::read("profiles: 3", OUTPUT).is_err());
     }
 }
