@@ -80,9 +80,10 @@ fn a_service_behind_a_waypoint_is_reached_through_it_alone() {
     );
     town.in_the_tunnel(|| assert!(reaches(&town.client, virtual_address)));
 
-    // Nobody goes around it: not a client of the mesh, and not one outside.
-    wait_for(&town, "the pod to be refused at the Service's port", || {
-        !reaches(&town.client, at_port) && !reaches(&stranger, at_port)
+    // Nobody goes around it: a client of the mesh is led there by the pod's address, too, and one outside is refused.
+    wait_for(&town, "the pod to be reached through the waypoint alone", || {
+        let through = reaches(&town.client, at_port) && waypoint.asked().contains(&at_port.to_string());
+        through && !reaches(&stranger, at_port)
     });
     assert!(
         reaches(&town.client, other) && reaches(&stranger, other),

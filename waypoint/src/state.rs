@@ -65,6 +65,11 @@ impl Store {
         Ok(())
     }
 
+    /// The controller has told all listeners that there are: without one, connections are refused.
+    pub fn expect_listener(&mut self) {
+        self.snapshot.chains.get_or_insert_default();
+    }
+
     /// There is no listener any more: connections are refused.
     pub fn remove_listener(&mut self) {
         self.snapshot.chains = Some(Arc::default());

@@ -117,6 +117,10 @@ impl Resources for Subscriber {
                 });
             }
         }
+        // A waypoint that nothing is behind yet is told of no listener at all.
+        if update.type_url == LISTENER_TYPE && rejections.is_empty() {
+            self.store.expect_listener();
+        }
         rejections
     }
 

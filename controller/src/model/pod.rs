@@ -54,8 +54,8 @@ pub(super) fn workload(reader: &Reader<'_>, agents: &Agents, name: &ObjectName, 
     let bypass = bypass::policies(reader, &name.namespace, &pod.labels, &services);
     policies.extend(bypass::names(&bypass));
     let own_waypoint = waypoint::of_workload(reader, name, &pod.labels);
-    let headless = match (&own_waypoint, waypoint::is_ones_own(&pod.labels)) {
-        (None, false) => waypoint::of_headless(reader, &services),
+    let of_services = match (&own_waypoint, waypoint::is_ones_own(&pod.labels)) {
+        (None, false) => waypoint::of_services(reader, &services),
         _ => None,
     };
     let mut workload = Workload {
@@ -96,7 +96,7 @@ pub(super) fn workload(reader: &Reader<'_>, agents: &Agents, name: &ObjectName, 
     if is_tunnelled && falls_back(reader, name, pod) {
         workload.extensions.push(extension_of_text(FALLBACK, DIRECT));
     }
-    if let Some((waypoint, ports)) = headless {
+    if let Some((waypoint, ports)) = of_services {
         workload.waypoint = Some(waypoint);
         let ports: Vec<String> = ports.iter().map(u32::to_string).collect();
         workload

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use culvert_objects::{
-    Asked, KindSpec as _, Labels, Namespace, ObjectName, Service, is_gateways_own, virtual_addresses, waypoint,
-};
+use culvert_objects::{Asked, KindSpec as _, Labels, Namespace, ObjectName, Service, is_gateways_own, waypoint};
 use culvert_proto::workload::{GatewayAddress, NamespacedHostname, PortList, gateway_address::Destination};
 
 use super::reader::Reader;
@@ -43,9 +41,9 @@ pub(super) fn of_workload(reader: &Reader<'_>, name: &ObjectName, labels: &Label
     Some(address(reader, &asked(name, waypoint(|key| labels.get(key)))?))
 }
 
-/// The waypoint of the Services without a virtual address that a pod belongs to, and the pod's ports for which that holds: nobody can
-/// dial such a Service but by its pods' addresses. Of several waypoints the first Service's by name counts.
-pub(super) fn of_headless(
+/// The waypoint of the Services that a pod belongs to, and the pod's ports for which that holds: who dials the pod's address gets no
+/// further without it. Of several waypoints the first Service's by name counts.
+pub(super) fn of_services(
     reader: &Reader<'_>,
     services: &BTreeMap<String, PortList>,
 ) -> Option<(GatewayAddress, BTreeSet<u32>)> {
@@ -55,8 +53,7 @@ pub(super) fn of_headless(
             continue;
         };
         let service = reader.get::<Service>(&name);
-        let headless = service.filter(|service| virtual_addresses(service).is_empty());
-        let Some(waypoint) = headless.and_then(|service| named(reader, &name, |key| service.label(key))) else {
+        let Some(waypoint) = service.and_then(|service| named(reader, &name, |key| service.label(key))) else {
             continue;
         };
         let (first, ports) = found.get_or_insert_with(|| (waypoint.clone(), BTreeSet::new()));

@@ -56,7 +56,7 @@ pub(crate) fn render(address: &Address) -> Value {
     addresses_as_text(without_ours(json), address)
 }
 
-/// Without the policies by which nobody goes around a waypoint: Istio's clients may.
+/// Without what leads and forces everybody through the waypoint of a Service: Istio's clients go past it by a pod's address.
 fn without_ours(mut json: Value) -> Value {
     let Some(workload) = json.get_mut("workload").and_then(Value::as_object_mut) else {
         return json;
@@ -66,6 +66,17 @@ fn without_ours(mut json: Value) -> Value {
         policies.retain(|policy| !is_ours(policy));
         if policies.is_empty() {
             workload.remove("authorization_policies");
+        }
+    }
+    if let Some(Value::Array(extensions)) = workload.get_mut("extensions") {
+        let all = extensions.len();
+        extensions.retain(|extension| extension["name"] != culvert_proto::WAYPOINT_PORTS);
+        let is_ours = extensions.len() < all;
+        if extensions.is_empty() {
+            workload.remove("extensions");
+        }
+        if is_ours {
+            workload.remove("waypoint");
         }
     }
     json

@@ -67,6 +67,11 @@ impl Chains {
         self.ports.get(&canonical(destination))
     }
 
+    /// Who takes connections to any port.
+    pub fn ports(&self) -> impl Iterator<Item = &Port> {
+        self.ports.values()
+    }
+
     /// Names of the route configurations that chains refer to.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<str>> {
         let http = self.ports.values().filter_map(|port| port.http.as_ref());

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::worker::Worker;
+use super::{direct::Direct, worker::Worker};
 use crate::{config::http_chain::HttpChain, telemetry::Client};
 
 /// A client's connection.
@@ -10,8 +10,10 @@ pub(super) struct Connection {
     pub(super) worker: Worker,
     pub(super) chain: Arc<HttpChain>,
     pub(super) client: Arc<Client>,
-    /// The address and port of the service that was asked for.
+    /// The address and port that were asked for.
     pub(super) destination: SocketAddr,
+    /// Where that is an endpoint's, rather than its service's.
+    pub(super) direct: Option<Direct>,
 }
 
 impl Connection {
@@ -20,12 +22,14 @@ impl Connection {
         chain: Arc<HttpChain>,
         client: Arc<Client>,
         destination: SocketAddr,
+        direct: Option<Direct>,
     ) -> Arc<Self> {
         Arc::new(Self {
             worker,
             chain,
             client,
             destination,
+            direct,
         })
     }
 }

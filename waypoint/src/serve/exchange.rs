@@ -8,6 +8,7 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use super::{
     connection::Connection,
+    direct,
     filtering::{Filtered, Filtering},
     forward::{Forwarding, Sent},
 };
@@ -88,7 +89,10 @@ impl Exchange<'_> {
         };
         let snapshot = Arc::clone(&self.snapshot);
         let chain = Arc::clone(&self.connection.chain);
-        let routes = snapshot.routes.get(&chain.routes);
+        let routes = match &self.connection.direct {
+            Some(_) => direct::routes(),
+            None => snapshot.routes.get(&chain.routes).map(|routes| &**routes),
+        };
         let route = match routes.map(|routes| routes.find(&self.head, &peer)) {
             Some(Found::Route(route)) => Some(route),
             Some(Found::NoRoute) | None => None,
@@ -181,7 +185,11 @@ impl Exchange<'_> {
             return (response, Sent::default());
         };
         record.cluster = Some(target.cluster().into());
-        let Some(cluster) = self.snapshot.clusters.get(target.cluster()) else {
+        let cluster = match &self.connection.direct {
+            Some(direct) => Some(&direct.cluster),
+            None => self.snapshot.clusters.get(target.cluster()),
+        };
+        let Some(cluster) = cluster else {
             let response = refuse(record, forward.cluster_not_found(), "NC", "cluster_not_found", "");
             return (response, Sent::default());
         };

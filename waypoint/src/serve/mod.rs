@@ -10,6 +10,7 @@
 //! filters of its chain; `forward` is what is done with it upstream, with attempts and timeouts; `upgrade` and `tcp` copy bytes. `worker` is what all of them share on a thread.
 
 mod connection;
+mod direct;
 mod exchange;
 mod filtering;
 mod forward;

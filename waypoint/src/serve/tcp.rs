@@ -16,7 +16,7 @@ use culvert_hbone::Forwarded;
 use culvert_http::{Peer, filters::Attributes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 
-use super::worker::Worker;
+use super::{direct::Direct, worker::Worker};
 use crate::{
     config::listener::TcpChain,
     telemetry::{Client, TcpRecord},
@@ -27,8 +27,14 @@ use crate::{
 const RESELECTIONS: u32 = 5;
 
 /// Copies until both directions have ended, each by itself.
-pub(super) async fn serve<S>(worker: &Worker, chain: &TcpChain, client: Arc<Client>, destination: SocketAddr, stream: S)
-where
+pub(super) async fn serve<S>(
+    worker: &Worker,
+    chain: &TcpChain,
+    direct: Option<Direct>,
+    client: Arc<Client>,
+    destination: SocketAddr,
+    stream: S,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let inner = &worker.0;
@@ -40,14 +46,20 @@ where
         record.details = details;
         return;
     }
-    let name = choose(&chain.clusters, fastrand::u64(..));
-    record.cluster = Some(Arc::clone(name));
-    let snapshot = inner.state.load_full();
-    let Some(cluster) = snapshot.clusters.get(name) else {
-        record.flags.set("NC");
-        record.details = "cluster_not_found".to_owned();
-        return;
+    let cluster = match direct {
+        Some(direct) => direct.cluster,
+        None => {
+            let name = choose(&chain.clusters, fastrand::u64(..));
+            record.cluster = Some(Arc::clone(name));
+            let Some(cluster) = inner.state.load().clusters.get(name).cloned() else {
+                record.flags.set("NC");
+                record.details = "cluster_not_found".to_owned();
+                return;
+            };
+            cluster
+        }
     };
+    record.cluster = Some(Arc::clone(&cluster.config.name));
     let forwarded = Forwarded {
         client: Some(client.address),
         host: None,
@@ -71,7 +83,6 @@ where
         }
     };
     let _open = cluster.load.connection();
-    drop(snapshot);
     let mut stream = Watched {
         stream,
         received: Arc::default(),

@@ -8,7 +8,7 @@ use tokio::{net::TcpStream, task::JoinSet};
 
 use super::{
     connection::Connection,
-    http,
+    direct, http,
     sniff::{Spoken, sniff},
     tcp,
     worker::Worker,
@@ -90,7 +90,11 @@ async fn connection(worker: Worker, request: Request) {
         Authority::Address(address) => *address,
         Authority::Name { .. } => return refuse(request, 404, "not an address of a service"),
     };
-    let Some(port) = chains.find(destination).cloned() else {
+    let found = match chains.find(destination) {
+        Some(port) => Some((port.clone(), None)),
+        None => direct::find(&snapshot, destination).map(|(port, direct)| (port, Some(direct))),
+    };
+    let Some((port, direct)) = found else {
         return refuse(request, 404, "no service of this waypoint has this address and port");
     };
     let patience = chains.patience;
@@ -100,7 +104,7 @@ async fn connection(worker: Worker, request: Request) {
         Port {
             http: None,
             tcp: Some(tcp),
-        } => tcp::serve(&worker, &tcp, client, destination, stream).await,
+        } => tcp::serve(&worker, &tcp, direct, client, destination, stream).await,
         Port { http: Some(http), tcp } => {
             let (spoken, stream) = match sniff(stream, patience).await {
                 Ok(sniffed) => sniffed,
@@ -110,10 +114,10 @@ async fn connection(worker: Worker, request: Request) {
                 }
             };
             match (spoken, tcp) {
-                (Spoken::Other, Some(tcp)) => tcp::serve(&worker, &tcp, client, destination, stream).await,
+                (Spoken::Other, Some(tcp)) => tcp::serve(&worker, &tcp, direct, client, destination, stream).await,
                 // hyper says what is wrong with what is no HTTP.
                 (spoken, _) => {
-                    let connection = Connection::new(worker, http, client, destination);
+                    let connection = Connection::new(worker, http, client, destination, direct);
                     http::serve(connection, stream, spoken == Spoken::Http2).await;
                 }
             }

@@ -28,7 +28,7 @@ use http::StatusCode;
 use http_body_util::BodyExt as _;
 
 use crate::{
-    envoy::{assignment, cluster, endpoints, http_filter, http_listener, route, routes, tunnelled},
+    envoy::{ROUTES, assignment, cluster, endpoints, http_filter, http_listener, route, routes, tunnelled},
     mesh::{Answer, DEADLINE, Endpoint, Mesh, text},
 };
 
@@ -201,49 +201,49 @@ async fn what_cannot_be_sent_anywhere_is_answered_here_and_to_grpc_in_its_own_wa
     }
 }
 
+/// A filter that lets requests of this account in.
+fn allows(account: &str) -> culvert_envoy::pb::google::protobuf::Any {
+    use culvert_envoy::pb::envoy::{
+        config::rbac::v3::principal::Identifier,
+        r#type::matcher::v3::{FilterStateMatcher, StringMatcher, filter_state_matcher, string_matcher::MatchPattern},
+    };
+    let principal = Principal {
+        identifier: Some(Identifier::FilterState(FilterStateMatcher {
+            key: culvert_envoy::PEER_PRINCIPAL.to_owned(),
+            matcher: Some(filter_state_matcher::Matcher::StringMatch(StringMatcher {
+                match_pattern: Some(MatchPattern::Exact(crate::mesh::identity(account).to_string())),
+                ..StringMatcher::default()
+            })),
+        })),
+    };
+    let policy = Policy {
+        permissions: vec![Permission {
+            rule: Some(permission::Rule::Any(true)),
+        }],
+        principals: vec![principal],
+        ..Policy::default()
+    };
+    pack(&Rbac {
+        rules: Some(Rules {
+            action: RbacAction::Allow.into(),
+            policies: [("ns shop".to_owned(), policy)].into(),
+            ..Rules::default()
+        }),
+        ..Rbac::default()
+    })
+}
+
 #[tokio::test]
 async fn policies_decide_by_who_opened_the_tunnel() {
     let mesh = Mesh::start();
     let web = mesh.endpoint("web", false, |_| async { text("web") }).await;
-    let rules = |account: &str| {
-        use culvert_envoy::pb::envoy::{
-            config::rbac::v3::principal::Identifier,
-            r#type::matcher::v3::{
-                FilterStateMatcher, StringMatcher, filter_state_matcher, string_matcher::MatchPattern,
-            },
-        };
-        let principal = Principal {
-            identifier: Some(Identifier::FilterState(FilterStateMatcher {
-                key: culvert_envoy::PEER_PRINCIPAL.to_owned(),
-                matcher: Some(filter_state_matcher::Matcher::StringMatch(StringMatcher {
-                    match_pattern: Some(MatchPattern::Exact(crate::mesh::identity(account).to_string())),
-                    ..StringMatcher::default()
-                })),
-            })),
-        };
-        let policy = Policy {
-            permissions: vec![Permission {
-                rule: Some(permission::Rule::Any(true)),
-            }],
-            principals: vec![principal],
-            ..Policy::default()
-        };
-        pack(&Rbac {
-            rules: Some(Rules {
-                action: RbacAction::Allow.into(),
-                policies: [("ns shop".to_owned(), policy)].into(),
-                ..Rules::default()
-            }),
-            ..Rbac::default()
-        })
-    };
     tell(
         &mesh,
         Protocol::Http1,
         &[&web],
         &routes(vec![route("/", &[("web", 1)])]),
     );
-    let listener = |account| http_listener(vec![http_filter("rbac", rules(account))]);
+    let listener = |account| http_listener(vec![http_filter("rbac", allows(account))]);
     mesh.tell(|store| store.put_listener(&listener("client")).unwrap());
     assert_eq!(mesh.http1().await.get("/").await, (200, "web".to_owned()));
     mesh.tell(|store| store.put_listener(&listener("other")).unwrap());
@@ -251,6 +251,35 @@ async fn policies_decide_by_who_opened_the_tunnel() {
         mesh.http1().await.get("/").await,
         (403, "RBAC: access denied".to_owned())
     );
+}
+
+#[tokio::test]
+async fn an_endpoint_by_its_own_address_is_reached_past_routes_and_not_past_policies() {
+    let mesh = Mesh::start();
+    let [one, two] = ["one", "two"].map(|name| mesh.endpoint(name, false, move |_| async move { text(name) }));
+    let (one, two) = (one.await, two.await);
+    mesh.tell(|store| {
+        store.put_listener(&http_listener(vec![])).unwrap();
+        // The cluster of a port has the name of its routes.
+        store.put_cluster(&cluster(ROUTES, Protocol::Http1)).unwrap();
+        store.put_endpoints(&endpoints(ROUTES, &[&one, &two])).unwrap();
+        let moved = routes(vec![changed(|action| action.prefix_rewrite = "/moved".to_owned())]);
+        store.put_routes(&moved).unwrap();
+    });
+    for (endpoint, name) in [(&one, "one"), (&two, "two")] {
+        let mut client = mesh.http1_to(&endpoint.address.to_string()).await;
+        for _ in 0..4 {
+            assert_eq!(client.get("/").await, (200, name.to_owned()));
+        }
+    }
+    let filter = http_filter("rbac", allows("other"));
+    mesh.tell(|store| store.put_listener(&http_listener(vec![filter])).unwrap());
+    let mut client = mesh.http1_to(&one.address.to_string()).await;
+    assert_eq!(client.get("/").await, (403, "RBAC: access denied".to_owned()));
+    // Another port of the same pod is no endpoint.
+    let other = std::net::SocketAddr::new(one.address.ip(), one.address.port() + 1);
+    let refusal = mesh.connect("client", &other.to_string()).await.unwrap_err();
+    assert!(refusal.to_string().contains("404"), "{refusal}");
 }
 
 #[tokio::test]

@@ -261,7 +261,11 @@ impl Mesh {
     }
 
     pub(crate) async fn http1(&self) -> Client {
-        let stream = self.connect("client", SERVICE).await.unwrap();
+        self.http1_to(SERVICE).await
+    }
+
+    pub(crate) async fn http1_to(&self, to: &str) -> Client {
+        let stream = self.connect("client", to).await.unwrap();
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection.with_upgrades());
         Client::Http1(sender)

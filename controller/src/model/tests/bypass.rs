@@ -117,19 +117,18 @@ fn a_namespaces_waypoint_binds_the_pods_of_its_services_and_one_may_be_elsewhere
 }
 
 #[test]
-fn a_pod_of_a_service_without_an_address_is_reached_through_its_waypoint_at_the_services_ports() {
+fn a_pod_is_reached_through_the_waypoint_of_its_services_at_their_ports_whether_they_have_an_address_or_not() {
     let headless = WEB.replace("clusterIP: 198.19.0.1", "clusterIP: None");
-    let model = made(&(headless + &web("a", "198.18.0.1", 5432)));
-    let a = workload(&model, "Kubernetes//Pod/shop/a");
-    assert!(a.waypoint.is_some());
-    let ports = a
-        .extensions
-        .iter()
-        .find(|extension| extension.name == WAYPOINT_PORTS)
-        .unwrap();
-    let text = String::decode(&*ports.config.as_ref().unwrap().value).unwrap();
-    assert_eq!(text, "5432,8080");
-    // One that has an address is reached by that.
-    let model = made(&(WEB.to_owned() + &web("a", "198.18.0.1", 5432)));
-    assert_eq!(workload(&model, "Kubernetes//Pod/shop/a").waypoint, None);
+    for service in [headless, WEB.to_owned()] {
+        let model = made(&(service + &web("a", "198.18.0.1", 5432)));
+        let a = workload(&model, "Kubernetes//Pod/shop/a");
+        assert!(a.waypoint.is_some());
+        let ports = a
+            .extensions
+            .iter()
+            .find(|extension| extension.name == WAYPOINT_PORTS)
+            .unwrap();
+        let text = String::decode(&*ports.config.as_ref().unwrap().value).unwrap();
+        assert_eq!(text, "5432,8080");
+    }
 }

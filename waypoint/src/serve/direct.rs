@@ -1,0 +1,114 @@
+//! Connections to an endpoint's own address, rather than to its service's.
+//!
+//! Node proxies lead them here, too, since nobody gets to such an endpoint without its waypoint. The filters of the service's chain
+//! decide about them; routes are for those who ask for the service, so none is looked at.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
+
+use culvert_envoy::pb::envoy::config::route::v3::{
+    Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route::Action, route_action::ClusterSpecifier,
+    route_match::PathSpecifier,
+};
+use culvert_http::RouteTable;
+
+use crate::{cluster::Cluster, config::listener::Port, state::Snapshot};
+
+/// What takes the place of a port's routes and cluster.
+#[derive(Clone)]
+pub(super) struct Direct {
+    /// The cluster with this endpoint alone.
+    pub(super) cluster: Arc<Cluster>,
+}
+
+/// The port of which `address` is an endpoint, with the first of them by name if there are several.
+pub(super) fn find(snapshot: &Snapshot, address: SocketAddr) -> Option<(Port, Direct)> {
+    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+    let mut found: Option<(&Port, Arc<Cluster>)> = None;
+    for port in snapshot.chains.iter().flat_map(|chains| chains.ports()) {
+        let Some(cluster) = own_cluster(snapshot, port) else {
+            continue;
+        };
+        let is_before = |other: &Arc<Cluster>| cluster.config.name < other.config.name;
+        if found.as_ref().is_some_and(|(_, other)| !is_before(other)) {
+            continue;
+        }
+        let mut endpoints = cluster.endpoints.iter();
+        let Some(endpoint) = endpoints.find(|endpoint| endpoint.config.address == address) else {
+            continue;
+        };
+        let alone = Cluster::new(
+            Arc::clone(&cluster.config),
+            [Arc::clone(endpoint)].into(),
+            Some(&**cluster),
+        );
+        // It was made of the same configuration before.
+        if let Ok(alone) = alone {
+            found = Some((port, Arc::new(alone)));
+        }
+    }
+    found.map(|(port, cluster)| (port.clone(), Direct { cluster }))
+}
+
+/// The one route of such a connection; none only if it could not be compiled.
+pub(super) fn routes() -> Option<&'static RouteTable> {
+    static ROUTES: OnceLock<Option<RouteTable>> = OnceLock::new();
+    ROUTES
+        .get_or_init(|| RouteTable::compile(&configuration()).ok())
+        .as_ref()
+}
+
+/// Everything goes to the one endpoint; the cluster's name is not looked up.
+fn configuration() -> RouteConfiguration {
+    let action = RouteAction {
+        cluster_specifier: Some(ClusterSpecifier::Cluster(NAME.to_owned())),
+        timeout: Some(Default::default()),
+        ..RouteAction::default()
+    };
+    let route = Route {
+        name: NAME.to_owned(),
+        r#match: Some(RouteMatch {
+            path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
+            ..RouteMatch::default()
+        }),
+        action: Some(Action::Route(action)),
+        ..Route::default()
+    };
+    RouteConfiguration {
+        name: NAME.to_owned(),
+        virtual_hosts: vec![VirtualHost {
+            name: NAME.to_owned(),
+            domains: vec!["*".to_owned()],
+            routes: vec![route],
+            ..VirtualHost::default()
+        }],
+        ..RouteConfiguration::default()
+    }
+}
+
+const NAME: &str = "direct";
+
+/// The cluster of the service that a port is of.
+fn own_cluster<'a>(snapshot: &'a Snapshot, port: &Port) -> Option<&'a Arc<Cluster>> {
+    if let Some(http) = &port.http {
+        // Routes and cluster of a port have one name.
+        return snapshot.clusters.get(&http.routes);
+    }
+    let tcp = port.tcp.as_ref()?;
+    let chain = tcp.name.trim_end_matches(" tcp");
+    let mut clusters = tcp.clusters.iter().map(|(name, _)| name);
+    let own = clusters.find(|name| name.strip_suffix(chain).is_some_and(|scope| scope.ends_with('/')))?;
+    snapshot.clusters.get(own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_route_of_direct_connections_compiles() {
+        assert!(routes().is_some());
+    }
+}
