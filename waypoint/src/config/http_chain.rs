@@ -80,13 +80,23 @@ pub fn read(name: Arc<str>, mut manager: HttpConnectionManager) -> Result<HttpCh
         .max_concurrent_streams
         .take()
         .map_or(STREAMS, |streams| streams.value);
+    nothing_else("http2_protocol_options", &http2)?;
     let normalize_path = manager.normalize_path.take().is_some_and(|value| value.value);
-    if manager.path_with_escaped_slashes_action > 1 {
+    let merge_slashes = std::mem::take(&mut manager.merge_slashes);
+    // The client is who opened the tunnel, never who speaks inside of it.
+    if manager.use_remote_address.take().is_some_and(|value| value.value) {
+        return Err(Refusal::new("use_remote_address", "is true, and is not served here"));
+    }
+    if std::mem::take(&mut manager.path_with_escaped_slashes_action) > 1 {
         return Err(Refusal::new(
             "path_with_escaped_slashes_action",
             "only KEEP_UNCHANGED is served here",
         ));
     }
+    // Names of metrics are Istio's, and the access log is written whatever is said here.
+    manager.stat_prefix.clear();
+    manager.access_log.clear();
+    nothing_else("http_connection_manager", &manager)?;
     let (service, _) = name.rsplit_once(':').unwrap_or((&name, ""));
     Ok(HttpChain {
         service: service.into(),
@@ -95,7 +105,7 @@ pub fn read(name: Arc<str>, mut manager: HttpConnectionManager) -> Result<HttpCh
         filters,
         upgrades,
         normalize_path,
-        merge_slashes: manager.merge_slashes,
+        merge_slashes,
         stream_idle_timeout,
         idle_timeout,
         streams,

@@ -28,15 +28,16 @@ use super::{
     refusal::{Refusal, malformed, nothing_else},
 };
 
-/// Where the listener says nothing of it. Protocols in which the server speaks first wait for so long.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Where the listener says nothing of it: as Envoy's.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// All filter chains, by the address and port that a client asked for.
 #[derive(Debug, Default)]
 pub struct Chains {
     ports: FxHashMap<SocketAddr, Port>,
-    /// How long a client may say nothing before it is taken for one that waits for the server to speak.
-    pub patience: Duration,
+    /// How long a client may take to show what it speaks, where that is to be found out; none: any time. Then it is given up: what could be
+    /// HTTP must not become bytes by waiting.
+    pub patience: Option<Duration>,
 }
 
 /// Who takes connections to a port.
@@ -103,31 +104,37 @@ impl Chains {
 /// # Errors
 /// Where a chain says something that is not served, with the chain's name.
 pub fn read(listener: &Listener) -> Result<Chains, Refusal> {
-    let patience = match &listener.listener_filters_timeout {
-        Some(time) => duration("listener_filters_timeout", time)?,
-        None => PATIENCE,
+    let mut rest = listener.clone();
+    let patience = match rest.listener_filters_timeout.take() {
+        Some(time) => Some(duration("listener_filters_timeout", &time)?).filter(|time| !time.is_zero()),
+        None => Some(PATIENCE),
     };
     let mut chains = Chains {
         ports: FxHashMap::default(),
         patience,
     };
-    if listener.default_filter_chain.is_some() {
-        return Err(Refusal::new("default_filter_chain", "is set, and is not served here"));
-    }
-    for chain in &listener.filter_chains {
+    for chain in std::mem::take(&mut rest.filter_chains) {
         let place = format!("filter chain `{}`", chain.name);
         chains.add(chain).map_err(|refusal| refusal.within(&place))?;
     }
+    // Where connections come from and what they ask for is known without listener filters; what they speak is found out wherever there
+    // are two chains.
+    rest.name.clear();
+    rest.listener_specifier = None;
+    rest.listener_filters.clear();
+    nothing_else("listener", &rest)?;
     Ok(chains)
 }
 
 impl Chains {
-    fn add(&mut self, chain: &FilterChain) -> Result<(), Refusal> {
-        let (addresses, sniffs) = destinations(chain.filter_chain_match.clone().unwrap_or_default())?;
-        let Some((last, before)) = chain.filters.split_last() else {
+    fn add(&mut self, mut chain: FilterChain) -> Result<(), Refusal> {
+        let (addresses, sniffs) = destinations(chain.filter_chain_match.take().unwrap_or_default())?;
+        let filters = std::mem::take(&mut chain.filters);
+        let name: Arc<str> = std::mem::take(&mut chain.name).into();
+        nothing_else("filter chain", &chain)?;
+        let Some((last, before)) = filters.split_last() else {
             return Err(Refusal::new("filters", "there is none"));
         };
-        let name: Arc<str> = chain.name.as_str().into();
         let config = config_of(last)?;
         if config.type_url == type_url::<HttpConnectionManager>() {
             if let Some(filter) = before.first() {

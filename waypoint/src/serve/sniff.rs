@@ -30,12 +30,14 @@ pub(crate) enum Spoken {
     Other,
 }
 
-/// Reads until it is known what is spoken. A client that says nothing within `patience` waits for the server to speak first; a
-/// connection that ends before it is known is whatever it looks like by then.
+/// Reads until it is known what is spoken. A connection that ends before it is known is whatever it looks like by then.
 ///
 /// # Errors
-/// When the connection breaks.
-pub(crate) async fn sniff<S: AsyncRead + Unpin>(mut stream: S, patience: Duration) -> io::Result<(Spoken, Rewound<S>)> {
+/// When the connection breaks, or nothing is known after `patience`, if there is a limit.
+pub(crate) async fn sniff<S: AsyncRead + Unpin>(
+    mut stream: S,
+    patience: Option<Duration>,
+) -> io::Result<(Spoken, Rewound<S>)> {
     let mut head = Vec::with_capacity(256);
     let look = async {
         loop {
@@ -47,9 +49,9 @@ pub(crate) async fn sniff<S: AsyncRead + Unpin>(mut stream: S, patience: Duratio
             }
         }
     };
-    let spoken = match timeout(patience, look).await {
-        Ok(spoken) => spoken?,
-        Err(_) => Spoken::Other,
+    let spoken = match patience {
+        None => look.await?,
+        Some(patience) => timeout(patience, look).await??,
     };
     Ok((spoken, Rewound { head, at: 0, stream }))
 }
@@ -145,6 +147,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
 
     #[test]
@@ -170,14 +174,26 @@ mod tests {
     #[tokio::test]
     async fn what_was_looked_at_is_read_again() {
         let (near, mut far) = tokio::io::duplex(64);
-        tokio::io::AsyncWriteExt::write_all(&mut far, b"GET / HTTP/1.1\r\n\r\n")
-            .await
-            .unwrap();
-        let (spoken, mut rewound) = sniff(near, Duration::from_secs(20)).await.unwrap();
+        far.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let (spoken, mut rewound) = sniff(near, Some(Duration::from_secs(20))).await.unwrap();
         assert_eq!(spoken, Spoken::Http1);
         drop(far);
         let mut read = Vec::new();
         rewound.read_to_end(&mut read).await.unwrap();
         assert_eq!(read, b"GET / HTTP/1.1\r\n\r\n");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_waits_is_never_taken_for_one_that_speaks_no_http() {
+        let (near, mut far) = tokio::io::duplex(1024);
+        let sniffing = tokio::spawn(sniff(near, None));
+        tokio::task::yield_now().await;
+        assert!(!sniffing.is_finished());
+        far.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        let (spoken, _) = sniffing.await.unwrap().unwrap();
+        assert_eq!(spoken, Spoken::Http1);
+        // Where there is a limit, it is given up.
+        let (near, _far) = tokio::io::duplex(1024);
+        assert!(sniff(near, Some(Duration::from_millis(1))).await.is_err());
     }
 }
