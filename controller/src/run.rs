@@ -306,6 +306,7 @@ fn waypoints_of(flags: &Serve) -> waypoints::Settings {
     ];
     waypoints::Settings {
         image: flags.cluster.waypoint_image.clone(),
+        envoy_image: flags.cluster.envoy_image.clone(),
         pull_policy: flags.cluster.waypoint_pull_policy.clone(),
         environment: environment.map(|(name, value)| (name.to_owned(), value.clone())).into(),
         cluster_domain: flags.cluster_domain.clone(),

@@ -6,12 +6,23 @@ use serde_json::{Value, json};
 
 use crate::{Document, Error, files};
 
+mod envoy;
+
 /// The label by which all that belongs to a Gateway is known, as the Gateway API has it.
 pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 /// Beside it: the Gateway's class.
 pub const GATEWAY_CLASS_NAME: &str = "gateway.networking.k8s.io/gateway-class-name";
 /// Says who keeps an object as it is.
 pub const MANAGED_BY: &str = "culvert.dev/managed-by";
+
+/// The program that a waypoint runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proxy {
+    /// Our own.
+    Culvert,
+    /// Envoy, with the same configuration.
+    Envoy,
+}
 
 /// A waypoint to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +41,8 @@ pub struct Waypoint {
     pub labels: BTreeMap<String, String>,
     /// The same of annotations.
     pub annotations: BTreeMap<String, String>,
+    /// The program.
+    pub proxy: Proxy,
     /// The image of the program.
     pub image: String,
     /// When it is pulled: `Always`, `IfNotPresent` or `Never`.
@@ -103,6 +116,19 @@ impl Waypoint {
             environment.push(json!({ "name": "CULVERT_GATEWAY", "value": self.name }));
             let more = self.environment.iter();
             environment.extend(more.map(|(name, value)| json!({ "name": name, "value": value })));
+        }
+        if self.proxy == Proxy::Envoy {
+            let variables = container["env"].as_array().into_iter().flatten();
+            // The last one of a name counts.
+            let controller = variables
+                .filter(|variable| variable["name"] == "CULVERT_CONTROLLER")
+                .next_back();
+            let controller = controller.and_then(|variable| variable["value"].as_str());
+            let missing = || Error::Place {
+                id: id.clone(),
+                path: "/spec/template/spec/containers/0/env",
+            };
+            container["args"] = envoy::arguments(controller.ok_or_else(missing)?, &self.name);
         }
         deployment["spec"]["template"]["metadata"] = metadata;
         deployment["spec"]["template"]["spec"]["containers"][0] = container;

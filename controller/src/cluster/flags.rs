@@ -23,7 +23,15 @@ pub struct ClusterFlags {
     /// The image of waypoints, which are made for Gateways of our classes. Without it none can be made.
     #[arg(long, env = "CULVERT_WAYPOINT_IMAGE", value_name = "IMAGE")]
     pub waypoint_image: Option<String>,
-    /// When it is pulled: Always, IfNotPresent or Never.
+    /// The image of waypoints of class culvert-envoy: Envoy 1.40, the program of the tests.
+    #[arg(
+        long,
+        env = "CULVERT_ENVOY_IMAGE",
+        default_value = "docker.io/envoyproxy/envoy:distroless-v1.40.0",
+        value_name = "IMAGE"
+    )]
+    pub envoy_image: String,
+    /// When an image of waypoints is pulled: Always, IfNotPresent or Never.
     #[arg(
         long,
         env = "CULVERT_WAYPOINT_PULL_POLICY",

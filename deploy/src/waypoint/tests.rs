@@ -8,7 +8,7 @@ use k8s_openapi::api::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::Waypoint;
+use super::{Proxy, Waypoint};
 
 fn waypoint() -> Waypoint {
     let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
@@ -29,6 +29,7 @@ fn waypoint() -> Waypoint {
             ("gateway.networking.k8s.io/gateway-name", "another"),
         ]),
         annotations: map(&[("note", "asked for"), ("prometheus.io/port", "1")]),
+        proxy: Proxy::Culvert,
         image: "registry.example/waypoint:1".to_owned(),
         pull_policy: "Never".to_owned(),
         environment: map(&[("CULVERT_TRUST_DOMAIN", "example.org")]),
@@ -143,4 +144,26 @@ fn a_waypoint_has_no_privilege() {
     assert_eq!(container["readOnlyRootFilesystem"], true);
     assert_eq!(container["allowPrivilegeEscalation"], false);
     assert_eq!(container["capabilities"], json!({ "drop": ["ALL"] }));
+}
+
+#[test]
+fn envoy_asks_the_same_controller_with_the_token_of_its_pod() {
+    let waypoint = Waypoint {
+        proxy: Proxy::Envoy,
+        environment: [("CULVERT_CONTROLLER".to_owned(), "https://elsewhere:1".to_owned())].into(),
+        ..waypoint()
+    };
+    let documents = waypoint.documents().unwrap();
+    let deployment = documents
+        .into_iter()
+        .find(|document| document.id().kind == "Deployment");
+    let deployment = deployment.unwrap().into_value();
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["args"][0], "--config-yaml");
+    let bootstrap: Value = serde_json::from_str(container["args"][1].as_str().unwrap()).unwrap();
+    let service = &bootstrap["dynamic_resources"]["ads_config"]["grpc_services"][0]["google_grpc"];
+    assert_eq!(service["target_uri"], "elsewhere:1");
+    let token = &service["call_credentials"][0]["from_plugin"]["typed_config"]["secret_data"]["filename"];
+    let mounted = container["volumeMounts"][0]["mountPath"].as_str().unwrap();
+    assert_eq!(token, &json!(format!("{mounted}/token")));
 }

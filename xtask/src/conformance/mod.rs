@@ -43,6 +43,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         // As the tests build them, the culvert command among them: where they ran, nothing is built again.
         let made = image::build(Profile::Tests, &IMAGES.map(str::to_owned))?;
         images.extend(made.into_iter().map(|image| image.file));
+        if options.proxy == Proxy::Envoy {
+            images.push(programs::envoy_image()?);
+        }
     }
     let report = run_on_cluster(options, &programs, images)?;
     shell::say(&format!("what came of it:\n{report}"));

@@ -15,6 +15,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// As the controller's `--envoy-image` is by default.
+const ENVOY_IMAGE: &str = "docker.io/envoyproxy/envoy:distroless-v1.40.0";
+
 /// The suite's version, which is also that of the CRDs that it accepts.
 pub(super) const VERSION: &str = "v1.6.3";
 
@@ -95,7 +98,6 @@ impl Programs {
             "the suite's manifest has several images: {name}, {names:?}"
         );
         let archive = folder().join("echo-advanced.tar");
-        let read = |file: &Path| fs::read(file).with_context(|| format!("cannot read {}", file.display()));
         let key = KeyPair::generate().context("cannot make a key")?;
         let certificate = CertificateParams::new(vec!["echo".to_owned()])
             .and_then(|parameters| parameters.self_signed(&key))
@@ -116,6 +118,38 @@ impl Programs {
         )?;
         Ok(archive)
     }
+}
+
+/// The image of Envoy, under the name that the controller has for it: the program of PyPI with the libraries of this machine.
+pub(super) fn envoy_image() -> Result<PathBuf> {
+    let program = crate::envoy::ensure("run the suite with it as waypoints")?;
+    let mut files = vec![("usr/local/bin/envoy".to_owned(), 0o755, read(&program)?)];
+    // `NAME => PATH (ADDRESS)`, and for the loader the path alone.
+    let libraries = shell::output(shell::command("ldd").arg(&program))?;
+    for library in libraries
+        .lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
+    {
+        let inside = library.trim_start_matches('/').to_owned();
+        files.push((inside, 0o755, read(Path::new(library))?));
+    }
+    let archive = folder().join("envoy.tar");
+    let files = files
+        .iter()
+        .map(|(path, mode, bytes)| (path.as_str(), *mode, bytes.clone()));
+    foreign::write(
+        &archive,
+        &Foreign {
+            reference: ENVOY_IMAGE,
+            entrypoint: "/usr/local/bin/envoy",
+            files: files.collect(),
+        },
+    )?;
+    Ok(archive)
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 /// Where this chore keeps what it makes.

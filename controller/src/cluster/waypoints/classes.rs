@@ -1,9 +1,9 @@
 //! The classes of Gateways that become waypoints. The controller makes them where the cluster has the kind, so that an installation
 //! does not depend on who brings the Gateway API, and when.
 
+use culvert_deploy::waypoint::Proxy;
 use serde_json::{Value, json};
 
-use super::refusal::{Refusal, refusal};
 use crate::cluster::manager::MANAGER;
 
 /// The name by which objects of the Gateway API say that they are this controller's.
@@ -35,10 +35,12 @@ impl Class {
         }
     }
 
-    /// Why no Gateway of it is served, if so.
-    pub(super) fn refusal(self) -> Option<Refusal> {
-        let message = "Envoy as a waypoint is not served yet; class culvert-waypoint is";
-        (self == Self::Envoy).then(|| refusal("Invalid", message))
+    /// The program of its waypoints.
+    pub(super) fn proxy(self) -> Proxy {
+        match self {
+            Self::Culvert => Proxy::Culvert,
+            Self::Envoy => Proxy::Envoy,
+        }
     }
 
     /// The object.

@@ -109,7 +109,6 @@ impl Asked {
         let listeners: Vec<Listener> = spec.listeners.iter().map(Listener::of).collect();
         let name = gateway.name.clone();
         let refused = unreadable
-            .or_else(|| class.refusal())
             .or_else(|| bad_name(&name.name))
             .or_else(|| spec.refusal())
             .or_else(|| none_valid(&listeners));

@@ -68,7 +68,10 @@ impl Maker {
 
     fn documents(&self, asked: &Asked) -> Result<Vec<Document>, Refusal> {
         let missing = "the controller is not told which image waypoints have (--waypoint-image)";
-        let image = self.settings.image.clone().ok_or_else(|| refusal("Invalid", missing))?;
+        let image = match asked.class {
+            Class::Culvert => self.settings.image.clone().ok_or_else(|| refusal("Invalid", missing))?,
+            Class::Envoy => self.settings.envoy_image.clone(),
+        };
         let waypoint = Waypoint {
             namespace: asked.name.namespace.to_string(),
             name: asked.name.name.to_string(),
@@ -77,6 +80,7 @@ impl Maker {
             manager: MANAGER.to_owned(),
             labels: asked.labels.clone(),
             annotations: asked.annotations.clone(),
+            proxy: asked.class.proxy(),
             image,
             pull_policy: self.settings.pull_policy.clone(),
             environment: self.settings.environment.clone(),
@@ -162,7 +166,7 @@ impl Maker {
                 Err(error) => return Err(text(&error)),
             }
         }
-        let of = |generation, before: &Value| status::of_class(class, generation, before, Timestamp::now());
+        let of = |generation, before: &Value| status::of_class(generation, before, Timestamp::now());
         let generation = api
             .get(class.name())
             .await

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 /// What waypoints are told, and what of.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
-    /// The image of their program; without it none can be made.
+    /// The image of our own program; without it none can be made.
     pub(crate) image: Option<String>,
+    /// The image of Envoy.
+    pub(crate) envoy_image: String,
     /// When it is pulled.
     pub(crate) pull_policy: String,
     /// Environment variables that hold for all of them.

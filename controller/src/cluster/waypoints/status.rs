@@ -3,7 +3,6 @@
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::classes::Class;
 use super::gateway::{Asked, Listener};
 use super::refusal::{Refusal, refusal};
 
@@ -50,9 +49,8 @@ pub(super) fn of_gateway(asked: &Asked, progress: &Progress, domain: &str, befor
 }
 
 /// The status that a class is to have.
-pub(super) fn of_class(class: Class, generation: i64, before: &Value, now: Timestamp) -> Value {
-    let refused = class.refusal();
-    let accepted = said("Accepted", refused.as_ref(), "Accepted");
+pub(super) fn of_class(generation: i64, before: &Value, now: Timestamp) -> Value {
+    let accepted = said("Accepted", None, "Accepted");
     json!({ "conditions": conditions(&before["conditions"], &[accepted], generation, now) })
 }
 

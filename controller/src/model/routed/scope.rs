@@ -10,16 +10,16 @@ use super::super::reader::Reader;
 use super::super::wire;
 use super::behind;
 
-/// The class of Gateways that are waypoints of ours, whether there is an object of the name or not.
-const CLASS: &str = "culvert-waypoint";
+/// The classes of Gateways that are waypoints of ours, whether there is an object of the name or not.
+const CLASSES: [&str; 2] = ["culvert-waypoint", "culvert-envoy"];
 /// What another class names whose Gateways are ours, too.
-const CONTROLLER: &str = "culvert.dev/waypoint";
+const CONTROLLER: &str = "culvert.dev/controller";
 
 /// The Gateway of a waypoint of ours; none where there is no such, or it is of a class of others.
 pub(super) fn gateway<'a>(reader: &Reader<'a>, name: &ObjectName) -> Option<&'a Arc<Gateway>> {
     let gateway = reader.get::<Gateway>(name)?;
     let class = gateway.spec["gatewayClassName"].as_str()?;
-    if class == CLASS {
+    if CLASSES.contains(&class) {
         return Some(gateway);
     }
     let class = reader.get::<GatewayClass>(&ObjectName::cluster(class))?;

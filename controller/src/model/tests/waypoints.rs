@@ -196,7 +196,7 @@ fn a_gateway_of_a_foreign_class_and_one_that_admits_nobody_have_nothing() {
     assert!(findings(&model).join("").contains("\"nginx\" is no class of Culvert's"));
     // By an object, the class is ours.
     let class = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: nginx}\n\
-        spec: {controllerName: culvert.dev/waypoint}\n";
+        spec: {controllerName: culvert.dev/controller}\n";
     model.update(&World::of(&(foreign + class)).objects(), Instant::now());
     assert_eq!(names(&model, LISTENER_TYPE).len(), 3);
     let closed = shop().replace(

@@ -3,7 +3,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Progress, of_class, of_gateway};
-use crate::cluster::waypoints::{classes::Class, gateway::Asked};
+use crate::cluster::waypoints::gateway::Asked;
 
 fn asked(spec: &str) -> Asked {
     let text = format!(
@@ -95,7 +95,6 @@ fn what_a_waypoint_cannot_be_is_refused_with_the_place_where_it_is_asked_for() {
         "spec.infrastructure.parametersRef",
     );
     refused(&with("infrastructure: {labels: [a]}"), "Invalid", "spec");
-    refused(&FINE.replace("culvert-waypoint", "culvert-envoy"), "Invalid", "Envoy");
     let status = status(&with("addresses: [{value: 198.18.0.1}]"), &Progress::default());
     assert_eq!(
         (word(&status, "Accepted"), word(&status, "Programmed")),
@@ -155,13 +154,6 @@ fn the_time_of_a_condition_changes_with_its_status_and_conditions_of_others_stay
 }
 
 #[test]
-fn a_class_says_whether_its_gateways_are_served() {
-    assert_eq!(
-        word(&of_class(Class::Culvert, 1, &Value::Null, at(10)), "Accepted"),
-        "True"
-    );
-    assert_eq!(
-        word(&of_class(Class::Envoy, 1, &Value::Null, at(10)), "Accepted"),
-        "Invalid"
-    );
+fn a_class_says_that_its_gateways_are_served() {
+    assert_eq!(word(&of_class(1, &Value::Null, at(10)), "Accepted"), "True");
 }
