@@ -107,27 +107,26 @@ impl Case {
         files.iter().map(one).collect()
     }
 
-    /// The objects with the rules by which it is seen that they are in force, and the path that these are for. Who asks for it is
-    /// answered with [`IN_FORCE`].
+    /// The objects with the rules by which it is seen that they are in force, and the path that these are for. Who asks for it gets an
+    /// answer with the path in the header [`IN_FORCE`].
     pub fn marked(&self) -> Vec<(Value, String)> {
         let mark = |(index, object): (usize, &Value)| {
             let mut object = object.clone();
             let method = format!("{}-{index}", self.name);
-            // There is no such backend: its share of requests, all of them, is answered with 500.
-            let nowhere = json!([{ "name": "in-force", "port": 80 }]);
-            let (path, matched) = match object["kind"].as_str() {
-                Some("HTTPRoute") => {
-                    let path = format!("/in.force/{method}");
-                    (path.clone(), json!({ "path": { "type": "Exact", "value": path } }))
-                }
-                Some("GRPCRoute") => (
-                    format!("/in.force/{method}"),
-                    json!({ "method": { "service": "in.force", "method": method } }),
-                ),
+            let path = format!("/in.force/{method}");
+            let matched = match object["kind"].as_str() {
+                Some("HTTPRoute") => json!({ "path": { "type": "Exact", "value": path } }),
+                Some("GRPCRoute") => json!({ "method": { "service": "in.force", "method": method } }),
                 _ => return (object, String::new()),
             };
+            let filter = json!({
+                "type": "ResponseHeaderModifier",
+                "responseHeaderModifier": { "set": [{ "name": IN_FORCE, "value": path }] },
+            });
+            // What a route is for it may always send back to.
+            let backend = json!({ "name": "web", "namespace": "town", "port": 80 });
             if let Some(rules) = object["spec"]["rules"].as_array_mut() {
-                rules.push(json!({ "matches": [matched], "backendRefs": nowhere }));
+                rules.push(json!({ "matches": [matched], "filters": [filter], "backendRefs": [backend] }));
             }
             (object, path)
         };
@@ -135,5 +134,5 @@ impl Case {
     }
 }
 
-/// The status by which it is seen that a route is in force.
-pub const IN_FORCE: u16 = 500;
+/// The header by which it is seen that a route is in force.
+pub const IN_FORCE: &str = "x-in-force";

@@ -80,9 +80,11 @@ pub fn ask(from: &Pod, to: SocketAddr, lines: &[String], patience: Duration) -> 
     let mut reader = BufReader::new(stream);
     let head = read_head(&mut reader)?.ok_or(io::ErrorKind::UnexpectedEof)?;
     let mut body = Vec::new();
+    if lines.first().is_some_and(|line| line.starts_with("HEAD ")) {
+        return Ok((head, String::new()));
+    }
     if let Some(length) = head.get("content-length").and_then(|length| length.parse().ok()) {
-        let is_head = lines.first().is_some_and(|line| line.starts_with("HEAD "));
-        body.resize(if is_head { 0 } else { length }, 0);
+        body.resize(length, 0);
         reader.read_exact(&mut body)?;
     } else if head.get("transfer-encoding").is_some() {
         while !body.ends_with(b"0\r\n\r\n") {

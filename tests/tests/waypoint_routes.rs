@@ -99,7 +99,7 @@ impl<'lab> Scene<'lab> {
             let waited = wait_until(&format!("{path} to be in force"), PATIENCE, || {
                 let answer = self.ask(&ask, "in-force");
                 last = format!("{answer:?}");
-                answer.is_ok_and(|(head, _)| head.status() == Some(IN_FORCE))
+                answer.is_ok_and(|(head, _)| head.get(IN_FORCE) == Some(path))
             });
             waited.unwrap_or_else(|error| panic!("{error:#}: {last}\n{}", self.last_words()));
         }
