@@ -6,69 +6,27 @@
     reason = "helpers of tests fail as tests do"
 )]
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use culvert_lab::{Pod, PodSpec, ServiceSpec, wait_until};
+use culvert_lab::wait_until;
 use culvert_tests::{
-    PATIENCE, Town,
-    app::{self, Arrival, Seen},
+    PATIENCE,
+    app::{self, Arrival},
     cases::{Ask, Case, Expected, IN_FORCE},
     http::{self, Head},
     lab,
-    town::PORT,
-    waypoint::{Kind, Waypoint},
+    scene::Scene,
+    waypoint::Kind,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// How long an answer may take.
 const ATTEMPT: Duration = Duration::from_secs(20);
 
-/// The Service with the waypoint, two that routes lead to, and one without endpoints; and a client of another namespace.
-struct Scene<'lab> {
-    town: Town<'lab>,
-    waypoint: Waypoint,
-    guest: Pod,
-    web: SocketAddr,
-    seen: Seen,
-    kind: Kind,
-}
+/// The cases' own part of a scene.
+struct Suite<'lab>(Scene<'lab>);
 
-impl<'lab> Scene<'lab> {
-    fn set(lab: &'lab culvert_lab::Lab, kind: Kind) -> Self {
-        let town = Town::meshed(lab);
-        let seen = Seen::default();
-        let service = |name: &str, pod: &Pod, port: u16| {
-            let port =
-                json!({ "name": "http", "port": 80, "targetPort": port, "protocol": "TCP", "appProtocol": "http" });
-            ServiceSpec::new("town", name)
-                .port_object(port)
-                .selector("app", pod.name())
-        };
-        for (name, pod, port) in [("v1", &town.server, PORT + 1), ("v2", &town.neighbour, PORT + 2)] {
-            app::serve(pod, port, name, &seen);
-            lab.service(service(name, pod, port)).unwrap();
-        }
-        app::serve(&town.server, PORT + 3, "web", &seen);
-        let web = service("web", &town.server, PORT + 3).label("culvert.dev/use-waypoint", "wp");
-        let web = lab.service(web).unwrap();
-        let empty = json!({ "name": "http", "port": 80, "protocol": "TCP", "appProtocol": "http" });
-        let empty = ServiceSpec::new("town", "empty").port_object(empty);
-        lab.service(empty.selector("app", "nobody")).unwrap();
-        lab.namespace("guests").unwrap();
-        let guest = lab.pod(PodSpec::new("guests", "guest").on(1)).unwrap();
-        lab.label("guests", Some("ambient")).unwrap();
-        town.mesh.wait_enrolled(&[&guest], true, PATIENCE).unwrap();
-        let waypoint = Waypoint::start(lab, &town.mesh, "town", "wp", kind);
-        Self {
-            town,
-            waypoint,
-            guest,
-            web: SocketAddr::from((web.ip4(), 80)),
-            seen,
-            kind,
-        }
-    }
-
+impl Suite<'_> {
     fn ask(&self, ask: &Ask, key: &str) -> Result<(Head, String), String> {
         let mut lines = vec![
             format!("{} HTTP/1.1", ask.ask),
@@ -76,8 +34,12 @@ impl<'lab> Scene<'lab> {
             format!("{}: {key}", app::KEY),
         ];
         lines.extend(ask.with.iter().map(|(name, value)| format!("{name}: {value}")));
-        let from = if ask.as_guest { &self.guest } else { &self.town.client };
-        http::ask(from, self.web, &lines, ATTEMPT).map_err(|error| format!("no answer: {error}"))
+        let from = if ask.as_guest {
+            &self.0.guest
+        } else {
+            &self.0.town.client
+        };
+        http::ask(from, self.0.web, &lines, ATTEMPT).map_err(|error| format!("no answer: {error}"))
     }
 
     /// Waits until all routes of a case are in force, asked for by whom and as which host they are for.
@@ -101,25 +63,21 @@ impl<'lab> Scene<'lab> {
                 last = format!("{answer:?}");
                 answer.is_ok_and(|(head, _)| head.get(IN_FORCE) == Some(path))
             });
-            waited.unwrap_or_else(|error| panic!("{error:#}: {last}\n{}", self.last_words()));
+            waited.unwrap_or_else(|error| panic!("{error:#}: {last}\n{}", self.0.last_words()));
         }
-    }
-
-    fn last_words(&self) -> String {
-        format!("{}\n{}", self.waypoint.process.log_tail(40), self.town.lab.logs(20))
     }
 
     /// What is not as a case says.
     fn play(&self, case: &Case) -> Vec<String> {
         let objects = case.marked();
         for (object, _) in &objects {
-            self.town.lab.apply(object).unwrap();
+            self.0.town.lab.apply(object).unwrap();
         }
         self.wait_in_force(&objects);
         let mut wrong = Vec::new();
         for (index, ask) in case.requests.iter().enumerate() {
             let key = format!("{}-{index}", case.name);
-            let difference = ask.envoy.as_ref().filter(|_| self.kind == Kind::Envoy);
+            let difference = ask.envoy.as_ref().filter(|_| self.0.kind == Kind::Envoy);
             let expected = difference.map_or(&ask.expected, |difference| &difference.expected);
             let found = match ask.times {
                 None => self.once(ask, &key, expected),
@@ -134,7 +92,7 @@ impl<'lab> Scene<'lab> {
         for object in &case.objects {
             let word = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
             let [kind, namespace, name] = ["/kind", "/metadata/namespace", "/metadata/name"].map(word);
-            self.town.lab.delete(kind, namespace, name).unwrap();
+            self.0.town.lab.delete(kind, namespace, name).unwrap();
         }
         wrong
     }
@@ -164,7 +122,7 @@ impl<'lab> Scene<'lab> {
         for (name, value) in &expected.back {
             compare(&format!("answer's {name}"), value.clone(), head.all(name));
         }
-        let arrivals = self.seen.with_key(key);
+        let arrivals = self.0.seen.with_key(key);
         let tried = |arrival: &&Arrival| from.as_ref().is_none_or(|from| arrival.at == *from);
         if let Some(tries) = expected.tries {
             let count = arrivals.iter().filter(tried).count();
@@ -174,9 +132,11 @@ impl<'lab> Scene<'lab> {
         wrong.extend(seen(first, expected.saw.as_deref(), &expected.seen));
         if let Some(copy) = &expected.copy {
             let at = |arrival: &Arrival| arrival.at == copy.at;
-            let came = wait_until("the copy to come", PATIENCE, || self.seen.with_key(key).iter().any(at));
+            let came = wait_until("the copy to come", PATIENCE, || {
+                self.0.seen.with_key(key).iter().any(at)
+            });
             wrong.extend(came.err().map(|error| error.to_string()));
-            let copied = self.seen.with_key(key);
+            let copied = self.0.seen.with_key(key);
             let found = seen(copied.iter().find(|arrival| at(arrival)), Some(&copy.saw), &copy.seen);
             wrong.extend(found.into_iter().map(|what| format!("copy: {what}")));
         }
@@ -227,13 +187,13 @@ fn seen(arrival: Option<&Arrival>, saw: Option<&str>, headers: &BTreeMap<String,
 
 fn all_cases_hold(kind: Kind) {
     let lab = lab(&format!("wp_routes_{}", kind.word()));
-    let scene = Scene::set(&lab, kind);
+    let suite = Suite(Scene::set(&lab, kind));
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("waypoint");
     let mut wrong = Vec::new();
     let cases = Case::read_all(&folder);
     assert!(cases.len() >= 10, "only {} cases in {}", cases.len(), folder.display());
     for case in &cases {
-        let found = scene.play(case);
+        let found = suite.play(case);
         eprintln!(
             "{}: {} ({})",
             if found.is_empty() { "ok" } else { "WRONG" },
@@ -242,7 +202,7 @@ fn all_cases_hold(kind: Kind) {
         );
         wrong.extend(found);
     }
-    assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), scene.last_words());
+    assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), suite.0.last_words());
 }
 
 #[test]
