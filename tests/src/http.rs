@@ -28,6 +28,76 @@ impl Answer {
     }
 }
 
+/// The lines of a request's or an answer's head.
+#[derive(Clone, Debug)]
+pub struct Head(pub Vec<String>);
+
+impl Head {
+    /// The request line or status line.
+    pub fn first(&self) -> &str {
+        self.0.first().map(String::as_str).unwrap_or_default()
+    }
+
+    /// The first value of a header.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let lines = self.0.iter().skip(1).filter_map(|line| line.split_once(':'));
+        let mut found = lines.filter(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.next().map(|(_, value)| value.trim())
+    }
+
+    /// All values of a header, with commas between.
+    pub fn all(&self, name: &str) -> Option<String> {
+        let lines = self.0.iter().skip(1).filter_map(|line| line.split_once(':'));
+        let found = lines.filter(|(known, _)| known.eq_ignore_ascii_case(name));
+        let values: Vec<&str> = found.map(|(_, value)| value.trim()).collect();
+        (!values.is_empty()).then(|| values.join(","))
+    }
+
+    /// The status of an answer.
+    pub fn status(&self) -> Option<u16> {
+        self.first().split(' ').nth(1)?.parse().ok()
+    }
+}
+
+/// The next head of a connection; none at its end.
+///
+/// # Errors
+/// Those of the connection.
+pub fn read_head(reader: &mut impl io::BufRead) -> io::Result<Option<Head>> {
+    let lines = head(reader)?;
+    Ok((!lines.is_empty()).then_some(Head(lines)))
+}
+
+/// Sends a request whose head is `lines`, without a body, over a connection of its own. Returns the answer's head, once its body has
+/// come, and the body.
+///
+/// # Errors
+/// When the connection cannot be made or breaks, or what comes is no answer.
+pub fn ask(from: &Pod, to: SocketAddr, lines: &[String], patience: Duration) -> io::Result<(Head, String)> {
+    let mut stream = from.connect(to, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    write!(stream, "{}\r\n\r\n", lines.join("\r\n"))?;
+    let mut reader = BufReader::new(stream);
+    let head = read_head(&mut reader)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let mut body = Vec::new();
+    if lines.first().is_some_and(|line| line.starts_with("HEAD ")) {
+        return Ok((head, String::new()));
+    }
+    if let Some(length) = head.get("content-length").and_then(|length| length.parse().ok()) {
+        body.resize(length, 0);
+        reader.read_exact(&mut body)?;
+    } else if head.get("transfer-encoding").is_some() {
+        while !body.ends_with(b"0\r\n\r\n") {
+            let mut more = [0; 4096];
+            match reader.read(&mut more)? {
+                0 => break,
+                count => body.extend_from_slice(&more[..count]),
+            }
+        }
+    }
+    Ok((head, String::from_utf8_lossy(&body).into_owned()))
+}
+
 /// Answers requests without a body, as long as the test runs. The body of an answer is `name`, and the request's head.
 pub fn serve(pod: &Pod, port: u16, name: &str) {
     let listener = pod.listen(SocketAddr::from((pod.ip4(), port))).unwrap();

@@ -3,7 +3,9 @@
 //! Each test makes a lab of its own (see `culvert-lab`), runs the real programs in it, and drives them with `probe`
 //! (`bin/probe/`), an application that knows the many ways to connect and checks every byte. Where a test plays a node that
 //! misbehaves, [`authority`] makes its certificates and [`tunnel`] is its end of the tunnel, [`raw_peer`] the same frame by frame. [`programs`] runs what others have
-//! written: databases, brokers, mail servers; [`envoy`] makes Envoy one end of the tunnel, [`waypoint`] runs waypoints, and [`played`] is one that a test plays.
+//! written: databases, brokers, mail servers; [`envoy`] makes Envoy one end of the tunnel, [`waypoint`] runs waypoints, [`played`] is one that a test plays,
+//! and [`app`] is the application behind it; [`cases`] are requests and what becomes of them as data,
+//! [`scene`] is where they are tried.
 //!
 //! These are tests' means, so they panic with a message where a test would fail anyway.
 #![allow(
@@ -12,10 +14,13 @@
     reason = "a helper that fails is a test that fails"
 )]
 
+pub mod app;
 pub mod authority;
+pub mod cases;
 pub mod dns;
 pub mod echo;
 pub mod envoy;
+pub mod grpc;
 pub mod http;
 mod kernel;
 pub mod memory;
@@ -25,6 +30,7 @@ pub mod played;
 pub mod probe;
 pub mod programs;
 pub mod raw_peer;
+pub mod scene;
 pub mod town;
 pub mod tunnel;
 pub mod waypoint;

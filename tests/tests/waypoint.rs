@@ -98,7 +98,7 @@ fn a_service_behind_a_waypoint_is_reached_through_it_alone() {
     // Nor does somebody else pass for the waypoint.
     drop(waypoint);
     let leaf = Authority::of(&lab).leaf(&[&town.neighbour.identity()]);
-    let impostor = PlayedWaypoint::serve(&place.pod, leaf);
+    let impostor = PlayedWaypoint::serve(place.pod(), leaf);
     wait_for(&town, "an impostor to get nothing", || {
         !reaches(&town.client, virtual_address)
     });
@@ -202,7 +202,7 @@ fn envoy_takes_all_that_the_controller_tells_a_waypoint() {
     lab.service(web).unwrap();
     let waypoint = Waypoint::start(&lab, &town.mesh, "town", "wp", Kind::Envoy);
     let stats = || {
-        let pod = &waypoint.place.pod;
+        let pod = waypoint.place.pod();
         http::page(pod, 15000, "/stats?filter=update_(rejected|success)|warming").unwrap_or_default()
     };
     let value = |stats: &str, name: &str| -> Option<u64> {

@@ -5,7 +5,7 @@
 //! the connections, `kernel_checks` counts netfilter rules and capabilities, `facts` says what was promised and whether it
 //! holds, `show` prints tables, `keep` tells what to try, `progress` says what is happening. With `--cluster` the same
 //! happens in a real Kubernetes cluster: `kube` has the order of events and all that is special there.
-//! With `--policy` it is about who is let in: see `policy`.
+//! With `--policy` it is about who is let in: see `policy`; with `--waypoint` about what routes do with requests: see `waypoint`.
 
 mod access_log;
 mod facts;
@@ -19,6 +19,7 @@ mod shop;
 mod show;
 mod steps;
 mod visits;
+mod waypoint;
 
 use crate::{ebpf, setup, shell};
 use anyhow::{Context, Result, bail};
@@ -35,10 +36,11 @@ use std::{
 const LAB: &str = "demo";
 
 /// The programs that the demo runs, and the packages they are in.
-const PACKAGES: [&str; 6] = [
+const PACKAGES: [&str; 7] = [
     "culvert-agent",
     "culvert-ztunnel",
     "culvert-controller",
+    "culvert-waypoint",
     "culvert-cli",
     "culvert-lab",
     "bookstore-reviews",
@@ -71,6 +73,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     )?;
     if options.policy {
         return policy::run(lab, options, &progress, began);
+    }
+    if options.waypoint {
+        return waypoint::run(lab, options, &progress, began);
     }
     let played = steps::play(&lab, options.requests, options.keep, &progress, began);
     let facts = progress.ended(&lab, played)?;
@@ -117,6 +122,7 @@ fn become_root(options: &Options, began: Instant) -> anyhow::Error {
         for (set, flag) in [
             (options.cluster, "--cluster"),
             (options.policy, "--policy"),
+            (options.waypoint, "--waypoint"),
             (options.keep, "--keep"),
             (options.down, "--down"),
             (options.json, "--json"),

@@ -154,6 +154,8 @@ pub(crate) struct Retry {
     pub(crate) backoff: Option<Duration>,
     /// How long each try may take.
     pub(crate) per_try: Option<Duration>,
+    /// Also where a try is cut or takes too long, although the backend may have worked on it: the route itself asks for retries.
+    pub(crate) resets: bool,
 }
 
 impl Default for Retry {
@@ -163,6 +165,7 @@ impl Default for Retry {
             codes: Vec::new(),
             backoff: None,
             per_try: None,
+            resets: false,
         }
     }
 }

@@ -20,7 +20,8 @@
 //! there.
 //!
 //! # Where to start reading
-//! [`Lab`] (`lab.rs`), then [`Pod`] (`pod.rs`) and [`Process`] (`process.rs`); [`Mesh`] (`mesh.rs`) runs Culvert in a lab;
+//! [`Lab`] (`lab.rs`), then [`Pod`] (`pod.rs`) and [`Process`] (`process.rs`); [`Mesh`] (`mesh.rs`) runs Culvert in a lab,
+//! [`WaypointPlace`] (`waypoint.rs`) a waypoint;
 //! [`Capture`] and [`netfilter`] are the witnesses.
 //!
 //! ```no_run
@@ -56,6 +57,7 @@ mod service;
 mod signals;
 mod sockets;
 mod wait;
+mod waypoint;
 
 pub use capture::{Capture, Seen};
 pub use control::{CONTROL_IP4, CONTROL_IP6};
@@ -69,3 +71,4 @@ pub use process::Process;
 pub use service::{Service, ServiceSpec};
 pub use signals::remove_labs_on_signals;
 pub use wait::{wait_for, wait_until};
+pub use waypoint::WaypointPlace;

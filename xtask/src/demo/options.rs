@@ -9,6 +9,9 @@ pub(crate) struct Options {
     /// Policies instead: strict mode and one that lets only the page ask for details, and who is refused then
     #[arg(long, conflicts_with_all = ["cluster", "keep", "down"])]
     pub(super) policy: bool,
+    /// A waypoint instead: a canary, one user's own version, mirrored requests, new paths and retries
+    #[arg(long, conflicts_with_all = ["cluster", "policy", "keep", "down"])]
+    pub(super) waypoint: bool,
     /// Leave everything running, and tell what to try and how to remove it
     #[arg(long, conflicts_with = "down")]
     pub(super) keep: bool,

@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     fs,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
@@ -52,6 +52,18 @@ impl Shop {
         }
         shop.wait_until_ready()?;
         Ok(shop)
+    }
+
+    /// Makes the services and pods of another folder of the bookstore's, too, and waits until each is ready.
+    pub(super) fn add(&mut self, lab: &Lab, folder: &str) -> Result<()> {
+        let objects = read_objects(folder)?;
+        for object in objects.iter().filter(|object| object["kind"] == "Service") {
+            self.services.push(lab.service(service_spec(object)?)?);
+        }
+        for deployment in objects.iter().filter(|object| object["kind"] == "Deployment") {
+            self.run(lab, deployment)?;
+        }
+        self.wait_until_ready()
     }
 
     /// The pod whose name begins with this.
@@ -170,13 +182,21 @@ pub(super) fn read_objects(folder: &str) -> Result<Vec<Value>> {
     files.sort();
     let mut objects = Vec::new();
     for file in files {
-        let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-        for document in serde_yaml_ng::Deserializer::from_str(&text) {
-            let object = serde::Deserialize::deserialize(document).with_context(|| file.display().to_string())?;
-            objects.push(object);
-        }
+        objects.extend(read(&file)?);
     }
     Ok(objects)
+}
+
+/// All objects of one file of the bookstore's.
+pub(super) fn read_file(path: &str) -> Result<Vec<Value>> {
+    read(&bookstore().join(path))
+}
+
+fn read(file: &Path) -> Result<Vec<Value>> {
+    let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let documents = serde_yaml_ng::Deserializer::from_str(&text);
+    let object = |document| serde::Deserialize::deserialize(document).with_context(|| file.display().to_string());
+    documents.map(object).collect()
 }
 
 fn service_spec(object: &Value) -> Result<ServiceSpec> {

@@ -54,7 +54,7 @@ pub(super) fn redirect(redirect: &Redirect, matched: &Path) -> Route {
     });
     let action = RedirectAction {
         host_redirect: redirect.host.clone().unwrap_or_default(),
-        port_redirect: redirect.port.unwrap_or_default().into(),
+        port_redirect: port_in_location(redirect).into(),
         response_code: code.into(),
         scheme_rewrite_specifier: redirect.scheme.clone().map(SchemeRewriteSpecifier::SchemeRedirect),
         path_rewrite_specifier: path,
@@ -67,6 +67,17 @@ pub(super) fn redirect(redirect: &Redirect, matched: &Path) -> Route {
         typed_per_filter_config: cors(redirect.cors.as_ref()),
         ..Route::default()
     }
+}
+
+/// The port that a location names; 0 for none. With a new host none is needed that the scheme has anyway; without, it must replace the
+/// one in the request's host.
+fn port_in_location(redirect: &Redirect) -> u16 {
+    let of_scheme = match redirect.scheme.as_deref() {
+        Some("https") => 443,
+        _ => 80,
+    };
+    let is_needed = |port: &u16| redirect.host.is_none() || *port != of_scheme;
+    redirect.port.filter(is_needed).unwrap_or_default()
 }
 
 /// A route to backends.
@@ -200,6 +211,7 @@ fn retry(retry: &Retry) -> RetryPolicy {
     } else {
         ",retriable-status-codes"
     };
+    let resets = if retry.resets { ",reset" } else { "" };
     let backoff = |base: Duration| RetryBackOff {
         base_interval: Some(parts::duration(base)),
         ..RetryBackOff::default()
@@ -211,7 +223,7 @@ fn retry(retry: &Retry) -> RetryPolicy {
         ))),
     };
     RetryPolicy {
-        retry_on: format!("{RETRY_ON}{codes}"),
+        retry_on: format!("{RETRY_ON}{resets}{codes}"),
         num_retries: parts::number(retry.attempts),
         per_try_timeout: retry.per_try.map(parts::duration),
         retry_host_predicate: vec![predicate],

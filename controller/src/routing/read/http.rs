@@ -222,6 +222,7 @@ fn timing(timeouts: TimeoutsSpec, retry: Option<RetrySpec>) -> Result<(Option<Du
         codes: spec.codes,
         backoff: read(spec.backoff, "retry.backoff")?.and_then(set),
         per_try: backend,
+        resets: true,
     };
     Ok((request, retry))
 }

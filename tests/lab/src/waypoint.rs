@@ -1,0 +1,89 @@
+//! Waypoints: the Gateway, its Service and its pod, and in the pod `culvert-waypoint`.
+
+use crate::{
+    lab::Lab,
+    mesh::Mesh,
+    pod::{Pod, PodSpec},
+    process::Process,
+    service::{Service, ServiceSpec},
+    wait::wait_until,
+};
+use anyhow::{Context, Result};
+use serde_json::json;
+use std::{net::TcpStream, time::Duration};
+
+/// Of the tunnel.
+const HBONE: u16 = 15008;
+/// By what a Gateway's Service and pods are known.
+const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+
+/// The objects of a waypoint: a Gateway, the Service of the same name, and a pod that runs nothing yet.
+#[derive(Debug)]
+pub struct WaypointPlace {
+    gateway: String,
+    /// The waypoint's pod, on node 2, with the Gateway's name as its service account. It takes tunnels in itself, and nothing of it is
+    /// captured.
+    pub pod: Pod,
+    /// The waypoint's Service.
+    pub service: Service,
+}
+
+impl WaypointPlace {
+    /// Makes them.
+    ///
+    /// # Errors
+    /// When an object cannot be written, or the pod cannot be made.
+    pub fn make(lab: &Lab, namespace: &str, gateway: &str) -> Result<Self> {
+        lab.apply(&json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+            "metadata": { "name": gateway, "namespace": namespace },
+            "spec": {
+                "gatewayClassName": "culvert-waypoint",
+                "listeners": [{ "name": "mesh", "port": HBONE, "protocol": "HBONE" }],
+            },
+        }))?;
+        let service = ServiceSpec::new(namespace, gateway)
+            .port(HBONE)
+            .selector(GATEWAY_NAME, gateway)
+            .label(GATEWAY_NAME, gateway);
+        let service = lab.service(service)?;
+        let spec = PodSpec::new(namespace, &format!("{gateway}-1"))
+            .on(2)
+            .service_account(gateway)
+            .label(GATEWAY_NAME, gateway)
+            .label("culvert.dev/mesh", "none")
+            .label("networking.istio.io/tunnel", "http");
+        Ok(Self {
+            gateway: gateway.to_owned(),
+            pod: lab.pod(spec)?,
+            service,
+        })
+    }
+
+    /// Starts `culvert-waypoint` there, without waiting for it.
+    ///
+    /// # Errors
+    /// When there is no token for it, or it cannot be started.
+    pub fn start(&self, mesh: &Mesh<'_>) -> Result<Process> {
+        let token = mesh.workload_token(&self.pod)?;
+        let mut command = mesh.program("culvert-waypoint")?;
+        command
+            .args(["--namespace", self.pod.namespace(), "--gateway", &self.gateway])
+            .args(["--pod-name", self.pod.name(), "--service-account", self.pod.account()])
+            .args(["--pod-ip", &self.pod.ip4().to_string()])
+            .args(mesh.controller_arguments())
+            .arg("--token-file")
+            .arg(&token);
+        self.pod.spawn("waypoint", &mut command)
+    }
+
+    /// Waits until the tunnel port is open, whichever program is to open it.
+    ///
+    /// # Errors
+    /// When it is not within `timeout`; with the program's last words.
+    pub fn wait_open(&self, process: &Process, timeout: Duration) -> Result<()> {
+        let connects = || TcpStream::connect((self.pod.ip4(), HBONE)).is_ok();
+        let open = || self.pod.run(connects).unwrap_or(false);
+        wait_until("the waypoint's tunnel port is open", timeout, open).with_context(|| process.log_tail(60))
+    }
+}

@@ -1,0 +1,138 @@
+//! Cases of routing as data: objects, the requests that are sent once these are in force, and what becomes of them.
+//!
+//! A file is one case, in YAML; its fields are those of [`Case`].
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, fs, path::Path};
+
+/// One file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// Its file's name, without the ending.
+    #[serde(skip)]
+    pub name: String,
+    /// What it protects.
+    pub what: String,
+    /// Routes, which get one more rule each: by that it is seen that they are in force.
+    pub objects: Vec<Value>,
+    /// In order.
+    pub requests: Vec<Ask>,
+}
+
+/// A request, and what becomes of it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ask {
+    /// Method and path with the query.
+    pub ask: String,
+    /// The host; `web.town` if there is none.
+    pub host: Option<String>,
+    /// Further headers.
+    #[serde(default)]
+    pub with: BTreeMap<String, String>,
+    /// Whether a client of another namespace asks.
+    #[serde(default)]
+    pub as_guest: bool,
+    /// How often it is sent; once if there is no number. More than once means that `shares` say what comes back.
+    pub times: Option<u32>,
+    /// What becomes of it.
+    #[serde(flatten)]
+    pub expected: Expected,
+    /// What becomes of it with Envoy, where that differs, and why.
+    pub envoy: Option<Difference>,
+}
+
+/// Where Envoy does otherwise.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Difference {
+    /// For readers.
+    pub why: String,
+    /// Instead of what is expected otherwise.
+    #[serde(flatten)]
+    pub expected: Expected,
+}
+
+/// What becomes of a request. What is not given may be anything.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Expected {
+    /// The answer's status.
+    pub status: Option<u16>,
+    /// The application that answered, or `none` where the waypoint did.
+    pub from: Option<String>,
+    /// Headers of the answer, all values of a name with commas between; null for one that must not be there.
+    #[serde(default)]
+    pub back: BTreeMap<String, Option<String>>,
+    /// The request line without the protocol, as the application that answered saw it first.
+    pub saw: Option<String>,
+    /// Headers as it saw them, as in `back`.
+    #[serde(default)]
+    pub seen: BTreeMap<String, Option<String>>,
+    /// How often that application was asked.
+    pub tries: Option<usize>,
+    /// An application that gets a copy, and the request line and headers that it sees.
+    pub copy: Option<Copy>,
+    /// Between how many and how many answers come, by the application or the status where there is none.
+    #[serde(default)]
+    pub shares: BTreeMap<String, [u32; 2]>,
+}
+
+/// A copy of a request.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Copy {
+    /// The application that gets it.
+    pub at: String,
+    /// As in [`Expected::saw`].
+    pub saw: String,
+    /// As in [`Expected::seen`].
+    #[serde(default)]
+    pub seen: BTreeMap<String, Option<String>>,
+}
+
+impl Case {
+    /// All cases of a folder, by name.
+    pub fn read_all(folder: &Path) -> Vec<Self> {
+        let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        let one = |file: &std::path::PathBuf| {
+            let text = fs::read_to_string(file).unwrap();
+            let case = serde_yaml_ng::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            Self { name, ..case }
+        };
+        files.iter().map(one).collect()
+    }
+
+    /// The objects with the rules by which it is seen that they are in force, and the path that these are for. Who asks for it gets an
+    /// answer with the path in the header [`IN_FORCE`].
+    pub fn marked(&self) -> Vec<(Value, String)> {
+        let mark = |(index, object): (usize, &Value)| {
+            let mut object = object.clone();
+            let method = format!("{}-{index}", self.name);
+            let path = format!("/in.force/{method}");
+            let matched = match object["kind"].as_str() {
+                Some("HTTPRoute") => json!({ "path": { "type": "Exact", "value": path } }),
+                Some("GRPCRoute") => json!({ "method": { "service": "in.force", "method": method } }),
+                _ => return (object, String::new()),
+            };
+            let filter = json!({
+                "type": "ResponseHeaderModifier",
+                "responseHeaderModifier": { "set": [{ "name": IN_FORCE, "value": path }] },
+            });
+            // What a route is for it may always send back to.
+            let backend = json!({ "name": "web", "namespace": "town", "port": 80 });
+            if let Some(rules) = object["spec"]["rules"].as_array_mut() {
+                rules.push(json!({ "matches": [matched], "filters": [filter], "backendRefs": [backend] }));
+            }
+            (object, path)
+        };
+        self.objects.iter().enumerate().map(mark).collect()
+    }
+}
+
+/// The header by which it is seen that a route is in force.
+pub const IN_FORCE: &str = "x-in-force";
