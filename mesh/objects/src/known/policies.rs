@@ -11,9 +11,11 @@ const LAYER_7: State = Refused(
 const NOT_YET: State = Refused(
     "is not served yet: a rule that has it lets nobody in where it allows, and holds as without it where it denies",
 );
-const NAMESPACE: State = Refused("must be the object's own, or be left out: nobody may reach what the object names elsewhere");
+const NAMESPACE: State =
+    Refused("must be the object's own, or be left out: nobody may reach what the object names elsewhere");
 const TARGET: State = Ignored("is nothing that a waypoint is for: the object binds nothing by it");
-const PODS: State = Refused("needs layer 7, which no node proxy reads: nobody may reach the pods, until it has `targetRefs` instead");
+const PODS: State =
+    Refused("needs layer 7, which no node proxy reads: nobody may reach the pods, until it has `targetRefs` instead");
 const REMOTE: State = Refused("is not fetched: every token of the issuer is refused. Write the keys into `jwks`");
 const CUSTOM: State = Refused("nobody can be asked who is not part of the mesh: what the policy matches is denied");
 const STRICT: State = Refused("is unknown, and taken for STRICT");
@@ -135,7 +137,10 @@ pub(super) const REQUEST_AUTHENTICATION: &[Field] = &[
         ..served("spec.jwtRules[].presence")
     },
     served("spec.jwtRules[].spaceDelimitedClaims"),
-    field("spec.jwtRules[].timeout", Ignored("is for keys that are fetched, and none are")),
+    field(
+        "spec.jwtRules[].timeout",
+        Ignored("is for keys that are fetched, and none are"),
+    ),
     field("spec.selector", PODS),
     field("spec.selector.matchLabels", PODS),
     field("spec.selector.matchLabels.*", PODS),
