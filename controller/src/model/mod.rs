@@ -460,6 +460,7 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
             }
         }
         Unit::Waypoint(name) => routed::waypoint::derive(reader, name),
+        Unit::WaypointPolicy(kind, name) => routed::policies::derive(reader, *kind, name),
         Unit::Route(kind, name) => routed::findings::derive(reader, *kind, name),
         Unit::Routes(service) => routed::routes::derive(reader, service),
         Unit::Clusters(service) => routed::backend::clusters(reader, service),

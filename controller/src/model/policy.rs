@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use culvert_objects::{
-    AuthorizationPolicy, Finding, Held, Key, Kind, Labels, ObjectName, PeerAuthentication, Selector,
+    AuthorizationPolicy, Finding, Held, Key, Kind, KindSpec as _, Labels, ObjectName, PeerAuthentication, Selector,
 };
 use culvert_policy::istio::{self, Mode, Mtls, Note};
 use culvert_proto::security::{Action, Authorization, Rule, Scope};
@@ -24,6 +24,14 @@ pub(super) const CONVERTED: &str = "converted_peer_authentication_";
 
 /// What an AuthorizationPolicy becomes.
 pub(super) fn authorization(reader: &Reader<'_>, name: &ObjectName, policy: &AuthorizationPolicy) -> Derived {
+    if policy.binding().is_some() {
+        let object = reader.own_of(Kind::AuthorizationPolicy, name);
+        let instead = object.and_then(|object| restriction::policy(reader, name, &object));
+        return Derived {
+            resources: instead.iter().map(Resource::authorization).collect(),
+            ..Derived::default()
+        };
+    }
     let is_root = *name.namespace == *reader.settings().root_namespace;
     let scope = match (&policy.selector, is_root) {
         (Selector::Labels(_), _) => Scope::WorkloadSelector,
@@ -45,17 +53,8 @@ pub(super) fn authorization(reader: &Reader<'_>, name: &ObjectName, policy: &Aut
         policy.set_action(Action::Deny);
         policy.rules = vec![Rule::default()];
     }
-    let instead = reader
-        .own_of(Kind::AuthorizationPolicy, name)
-        .filter(|_| made.policy.is_none())
-        .and_then(|object| restriction::policy(reader, name, &object));
     Derived {
-        resources: made
-            .policy
-            .iter()
-            .chain(&instead)
-            .map(Resource::authorization)
-            .collect(),
+        resources: made.policy.iter().map(Resource::authorization).collect(),
         findings: findings(Kind::AuthorizationPolicy, name, made.notes),
     }
 }

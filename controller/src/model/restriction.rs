@@ -1,5 +1,7 @@
 //! Objects that would keep somebody out and that nobody enforces: what they bind is denied until they are served or removed.
 //!
+//! A policy for a Service or a ServiceEntry is enforced where that is behind a waypoint of ours, and by that waypoint.
+//!
 //! Of kinds that are not served the source of the objects says so in a finding. Of those that are, the finding is that of the
 //! field by which it is not enforced.
 
@@ -10,6 +12,7 @@ use culvert_proto::security::{Action, Authorization, Rule, Scope};
 use culvert_proto::workload::PortList;
 
 use super::reader::Reader;
+use super::routed::scope;
 use super::wire;
 
 /// What comes before kind and name of the object, in the name of its policy.
@@ -22,7 +25,13 @@ pub(super) fn policy(reader: &Reader<'_>, name: &ObjectName, object: &Object) ->
         Binding::Namespace if is_root => Scope::Global,
         Binding::Namespace => Scope::Namespace,
         Binding::Labels(_) => Scope::WorkloadSelector,
-        Binding::Targets(targets) if targets.iter().any(is_service) => Scope::WorkloadSelector,
+        Binding::Targets(targets)
+            if targets
+                .iter()
+                .any(|target| is_service(target) && !is_enforced(reader, object.kind(), name, target)) =>
+        {
+            Scope::WorkloadSelector
+        }
         // Gateways and the like, of which there are none.
         Binding::Targets(_) => return None,
     };
@@ -45,7 +54,7 @@ pub(super) fn of_service_entry(reader: &Reader<'_>, name: &ObjectName) -> Option
     let meaning = reader.restricting(&name.namespace).filter_map(|(kind, other, object)| {
         let mut targets = object.binding()?.targets().iter();
         targets
-            .any(|target| is_meant(target, other))
+            .any(|target| is_meant(target, other) && !is_enforced(reader, kind, other, target))
             .then(|| (kind, other.clone()))
     });
     meaning.min()
@@ -71,6 +80,9 @@ pub(super) fn of_workload(
                 None | Some(Binding::Namespace) => false,
                 Some(binding @ Binding::Labels(_)) => binding.selects(|key| labels.get(key)),
                 Some(Binding::Targets(targets)) => targets.iter().filter(|target| is_service(target)).any(|target| {
+                    if is_enforced(reader, kind, other, target) {
+                        return false;
+                    }
                     let namespace = target.namespace.as_deref().unwrap_or(&other.namespace);
                     let service = ObjectName::new(namespace, &*target.name);
                     services.contains_key(&wire::service_name(reader.settings(), &service))
@@ -82,6 +94,11 @@ pub(super) fn of_workload(
         }
     }
     names
+}
+
+/// Whether a waypoint enforces an object for a target.
+fn is_enforced(reader: &Reader<'_>, kind: Kind, name: &ObjectName, target: &Target) -> bool {
+    matches!(kind, Kind::AuthorizationPolicy | Kind::RequestAuthentication) && scope::of_target(reader, name, target)
 }
 
 fn is_service(target: &Target) -> bool {

@@ -29,6 +29,8 @@ pub(super) enum Unit {
     Mesh,
     /// A Gateway that is a waypoint. This and those below are derived of what those above are derived to.
     Waypoint(ObjectName),
+    /// A policy for waypoints by itself.
+    WaypointPolicy(Kind, ObjectName),
     /// A route object by itself.
     Route(Kind, ObjectName),
     /// The rules of a Service's ports, by the Service's resource name.
@@ -44,7 +46,12 @@ impl Unit {
     pub(super) fn is_second(&self) -> bool {
         matches!(
             self,
-            Self::Waypoint(_) | Self::Route(..) | Self::Routes(_) | Self::Clusters(_) | Self::Endpoints(_)
+            Self::Waypoint(_)
+                | Self::WaypointPolicy(..)
+                | Self::Route(..)
+                | Self::Routes(_)
+                | Self::Clusters(_)
+                | Self::Endpoints(_)
         )
     }
 
@@ -64,6 +71,8 @@ impl Unit {
         match kind {
             // They may have a filter that would keep somebody out.
             Kind::HTTPRoute | Kind::GRPCRoute => vec![route(), restriction()],
+            Kind::AuthorizationPolicy => vec![Self::Policy(name.clone()), Self::WaypointPolicy(kind, name.clone())],
+            Kind::RequestAuthentication => vec![restriction(), Self::WaypointPolicy(kind, name.clone())],
             Kind::TCPRoute | Kind::TLSRoute => vec![route()],
             Kind::Gateway => vec![Self::Waypoint(name.clone())],
             _ => Self::of_one(kind, name).into_iter().collect(),
@@ -74,7 +83,6 @@ impl Unit {
         match kind {
             Kind::Pod => Some(Self::Pod(name.clone())),
             Kind::Service => Some(Self::Service(name.clone())),
-            Kind::AuthorizationPolicy => Some(Self::Policy(name.clone())),
             Kind::PeerAuthentication => Some(Self::PeerAuthentication(name.clone())),
             Kind::ServiceEntry => Some(Self::ServiceEntry(name.clone())),
             Kind::WorkloadEntry => Some(Self::WorkloadEntry(name.clone())),

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use culvert_policy::istio::request::RequestPolicy;
+
 /// What becomes of the requests to a port.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Routes {
@@ -201,6 +203,47 @@ pub(crate) struct Parent {
     pub(crate) section: Option<String>,
     /// All ports if there is none.
     pub(crate) port: Option<u16>,
+}
+
+/// Whose tokens count, and what of them is handed on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TokenRule {
+    /// Who makes them; empty for anybody.
+    pub(crate) issuer: String,
+    /// For whom they must be; empty for anybody.
+    pub(crate) audiences: Vec<String>,
+    /// Keys as RFC 7517 writes them.
+    pub(crate) keys: String,
+    /// Header fields that have them, and what is before them there.
+    pub(crate) from_headers: Vec<(String, String)>,
+    pub(crate) from_parameters: Vec<String>,
+    pub(crate) from_cookies: Vec<String>,
+    /// Whether the token goes on to the backend.
+    pub(crate) forward: bool,
+    pub(crate) payload_header: Option<String>,
+    /// Header fields, and claims with dots between the names of their path.
+    pub(crate) claim_headers: Vec<(String, String)>,
+    /// Claims that are lists with spaces between, beside those that always are.
+    pub(crate) space_delimited: Vec<String>,
+    /// Whether a request without a token is refused.
+    pub(crate) required: bool,
+}
+
+/// What decides about a port, before anything is routed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Access {
+    pub(crate) tokens: Vec<TokenRule>,
+    /// Of requests.
+    pub(crate) requests: Vec<Policy>,
+    /// Of connections that are not HTTP.
+    pub(crate) connections: Vec<Policy>,
+}
+
+/// A policy, by its object's name.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Policy {
+    pub(crate) name: String,
+    pub(crate) policy: RequestPolicy,
 }
 
 /// The shares of a TCP port's connections. Those of a target without a backend are closed.

@@ -118,8 +118,8 @@ impl<'a> Filtering<'a> {
         if access.allowed {
             return Ok(record);
         }
+        // No flag: Envoy has none for it.
         record.details = access.details();
-        record.flags.set("UAEX");
         Err(Box::new(local(StatusCode::FORBIDDEN, "RBAC: access denied", record)))
     }
 

@@ -42,7 +42,7 @@ pub(super) async fn serve<S>(
     let service = service.rsplit_once(':').map_or(service, |(service, _)| service);
     let mut record = TcpRecord::new(&inner.telemetry, &client, service, destination);
     if let Some(details) = denied(chain, &client, destination) {
-        record.flags.set("UAEX");
+        // No flag: Envoy has none for it.
         record.details = details;
         return;
     }

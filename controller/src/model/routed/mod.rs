@@ -7,6 +7,8 @@
 //! | [`routes`] | a Service: the rules of its ports, for the waypoint that it is behind |
 //! | [`backend`] | a Service: its ports as backends, and where they are, for each waypoint that may send requests there |
 //! | [`findings`] | a route object: what is wrong with it |
+//! | `access` | which policies decide about a Service |
+//! | [`policies`] | a policy for waypoints: what is wrong with it |
 //! | `route` | what a route object says |
 //! | `ports` | the ports of a Service |
 //! | `attached` | which routes a Service has |
@@ -15,14 +17,16 @@
 //! | `scope` | which waypoint a Service is behind |
 //! | `behind` | the Services behind each waypoint, as the first round made them |
 
+mod access;
 mod attached;
 pub(super) mod backend;
 pub(super) mod behind;
 pub(super) mod findings;
+pub(super) mod policies;
 mod ports;
 mod resolver;
 mod route;
 pub(super) mod routes;
-mod scope;
+pub(super) mod scope;
 pub(super) mod status;
 pub(super) mod waypoint;

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use culvert_objects::{Gateway, GatewayClass, Namespace, ObjectName};
+use culvert_objects::{Gateway, GatewayClass, KindSpec as _, Namespace, ObjectName, ServiceEntry, Target};
 use culvert_proto::workload::Service;
 use serde_json::Value;
 
 use super::super::reader::Reader;
-use super::super::wire;
+use super::super::{waypoint, wire};
 use super::behind;
 
 /// The classes of Gateways that are waypoints of ours, whether there is an object of the name or not.
@@ -37,6 +37,37 @@ pub(super) fn of_service(reader: &Reader<'_>, service: &Service) -> Option<Arc<s
     let name = wire::object_of_host(reader.settings(), &host)?;
     let gateway = gateway(reader, &name)?;
     admits(reader, &name, gateway, &service.namespace).then(|| of_gateway(&name))
+}
+
+/// Whether a policy of this name decides about a target at a waypoint of ours: a Service or ServiceEntry of its own namespace that is
+/// behind one. Units of both rounds may ask.
+pub(in crate::model) fn of_target(reader: &Reader<'_>, policy: &ObjectName, target: &Target) -> bool {
+    let object = target.object(policy);
+    if object.namespace != policy.namespace || !is_target_group(target) {
+        return false;
+    }
+    let asked = match &*target.kind {
+        "Service" => reader
+            .get::<culvert_objects::Service>(&object)
+            .and_then(|service| waypoint::named(reader, &object, |key| service.label(key))),
+        "ServiceEntry" => reader
+            .get::<ServiceEntry>(&object)
+            .and_then(|entry| waypoint::named(reader, &object, |key| entry.labels.get(key))),
+        _ => None,
+    };
+    asked.is_some_and(|asked| {
+        gateway(reader, &asked).is_some_and(|gateway| admits(reader, &asked, gateway, &object.namespace))
+    })
+}
+
+/// Whether the group of a target is that of its kind, and waypoints are for that.
+pub(in crate::model) fn is_target_group(target: &Target) -> bool {
+    match &*target.kind {
+        "Service" => target.group.is_empty() || &*target.group == "core",
+        "ServiceEntry" => ["networking.istio.io", ""].contains(&&*target.group),
+        "Gateway" | "GatewayClass" => &*target.group == "gateway.networking.k8s.io",
+        _ => false,
+    }
 }
 
 /// Whether a Gateway takes routes and Services of a namespace: one of its listeners must, and without a word they take those of the

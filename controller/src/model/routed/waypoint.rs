@@ -12,7 +12,7 @@ use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
 use super::attached::{self, Frontend};
-use super::{ports, scope};
+use super::{access, ports, scope};
 use crate::routing::envoy::listener::{self, Port};
 use crate::routing::envoy::plumbing;
 use crate::snapshot::{Resource, to_address};
@@ -33,7 +33,7 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derive
             continue;
         };
         if scope::of_service(reader, &found).as_deref() == Some(&*scope) {
-            add_ports(reader, &service, &found, &mut ports);
+            add_ports(reader, name, &service, &found, &mut ports);
         }
     }
     let trust_domain = &reader.settings().trust_domain;
@@ -64,10 +64,11 @@ fn foreign(reader: &Reader<'_>, name: &ObjectName) -> Option<Finding> {
     ))
 }
 
-fn add_ports(reader: &Reader<'_>, name: &Arc<str>, service: &Service, found: &mut Vec<Port>) {
+fn add_ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, service: &Service, found: &mut Vec<Port>) {
     let object = ports::of_object(reader, service);
     let frontend = object.as_ref().map(|(object, known)| Frontend { object, ports: known });
     let addresses = addresses(reader, name, service);
+    let access = Arc::new(access::of_service(reader, gateway, service));
     for port in ports::of_service(service) {
         found.push(Port {
             service: Arc::clone(name),
@@ -77,6 +78,7 @@ fn add_ports(reader: &Reader<'_>, name: &Arc<str>, service: &Service, found: &mu
             split: frontend
                 .as_ref()
                 .and_then(|frontend| attached::split(reader, frontend, port)),
+            access: Arc::clone(&access),
         });
     }
 }

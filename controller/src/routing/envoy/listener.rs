@@ -24,10 +24,10 @@ use culvert_envoy::pb::envoy::r#type::v3::Int32Range;
 use culvert_envoy::{names, pack};
 use prost::{Message, Name};
 
-use super::super::model::{Backend, Split};
+use super::super::model::{Access, Backend, Split};
 use super::super::protocol::Protocol;
 use super::action::{CORS, cluster_name};
-use super::parts;
+use super::{access, parts, tokens};
 
 /// A port of a Service that the waypoint is for.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub(crate) struct Port {
     pub(crate) protocol: Protocol,
     /// Where connections go that are not HTTP; to the Service itself where nobody says.
     pub(crate) split: Option<Split>,
+    /// Who may.
+    pub(crate) access: Arc<Access>,
 }
 
 /// The listener behind the tunnel; none where there is nothing to listen for. An address and port that two Services have is the first's.
@@ -104,10 +106,14 @@ fn http_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
             config_source: Some(parts::ads()),
             route_config_name: names::routes(scope, &port.service, port.port),
         })),
-        http_filters: vec![
-            http_filter(CORS, &Cors {}),
-            http_filter("envoy.filters.http.router", &Router::default()),
-        ],
+        http_filters: tokens::filter(&port.access.tokens)
+            .into_iter()
+            .chain(access::of_requests(&port.access.requests))
+            .chain([
+                http_filter(CORS, &Cors {}),
+                http_filter("envoy.filters.http.router", &Router::default()),
+            ])
+            .collect(),
         stream_idle_timeout: Some(parts::duration(std::time::Duration::ZERO)),
         use_remote_address: parts::flag(false),
         upgrade_configs: vec![websocket],
@@ -118,7 +124,7 @@ fn http_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
     let is_sniffed = port.protocol == Protocol::Unknown;
     let protocols: &[&str] = if is_sniffed { &["http/1.1", "h2c"] } else { &[] };
     let filter = parts::filter("envoy.filters.network.http_connection_manager", &manager);
-    chain(name, port, addresses, protocols, filter)
+    chain(name, port, addresses, protocols, vec![filter])
 }
 
 fn tcp_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
@@ -151,11 +157,12 @@ fn tcp_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
         cluster_specifier: Some(specifier),
         ..TcpProxy::default()
     };
-    let filter = parts::filter("envoy.filters.network.tcp_proxy", &proxy);
-    chain(name, port, addresses, &[], filter)
+    let mut filters = access::of_connections(&port.access.connections, &name);
+    filters.push(parts::filter("envoy.filters.network.tcp_proxy", &proxy));
+    chain(name, port, addresses, &[], filters)
 }
 
-fn chain(name: String, port: &Port, addresses: &[IpAddr], protocols: &[&str], filter: Filter) -> FilterChain {
+fn chain(name: String, port: &Port, addresses: &[IpAddr], protocols: &[&str], filters: Vec<Filter>) -> FilterChain {
     FilterChain {
         name,
         filter_chain_match: Some(FilterChainMatch {
@@ -164,7 +171,7 @@ fn chain(name: String, port: &Port, addresses: &[IpAddr], protocols: &[&str], fi
             application_protocols: protocols.iter().map(|protocol| (*protocol).to_owned()).collect(),
             ..FilterChainMatch::default()
         }),
-        filters: vec![filter],
+        filters,
         ..FilterChain::default()
     }
 }

@@ -9,8 +9,12 @@
 //! | [`cluster`] | a port as a backend |
 //! | [`endpoints`] | where a backend is |
 //! | [`plumbing`] | what Envoy needs beside all that, to speak HBONE |
+//! | `access` | access policies |
+//! | `tokens` | tokens of people |
+//! | `texts` | patterns of policies |
 //! | `parts` | what several have in common |
 
+mod access;
 mod action;
 pub(crate) mod cluster;
 pub(crate) mod endpoints;
@@ -19,3 +23,5 @@ mod matching;
 mod parts;
 pub(crate) mod plumbing;
 pub(crate) mod routes;
+mod texts;
+mod tokens;

@@ -7,6 +7,7 @@
 //! | [`http`] | HTTPRoute |
 //! | [`grpc`] | GRPCRoute |
 //! | [`tcp`] | TCPRoute |
+//! | [`tokens`] | RequestAuthentication |
 //! | `matches` | which requests |
 //! | `filters` | what is done with them |
 //! | `backends` | where they go |
@@ -21,4 +22,5 @@ mod matches;
 pub(crate) mod notes;
 mod references;
 pub(crate) mod tcp;
+pub(crate) mod tokens;
 mod values;

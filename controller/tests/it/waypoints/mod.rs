@@ -6,10 +6,12 @@
 //! | `reduce` | our messages, reduced |
 //! | `compiled` | our own waypoint takes them |
 //! | `envoy` | Envoy itself takes our messages |
+//! | `policies` | who may: filters of requests and connections beside the recorded ones |
 //! | `recorded` | the recordings, reduced to the same |
 
 mod compiled;
 mod envoy;
+mod policies;
 mod recorded;
 mod reduce;
 
@@ -92,7 +94,9 @@ fn modelled(case: &Path) -> Model {
         base.replace("istio-waypoint", "culvert-waypoint"),
     )
     .unwrap();
-    fs::copy(case.join("input.yaml"), dir.path().join("input.yaml")).unwrap();
+    let input = fs::read_to_string(case.join("input.yaml")).unwrap();
+    let input = input.replace("name: istio-waypoint", "name: culvert-waypoint");
+    fs::write(dir.path().join("input.yaml"), input).unwrap();
     let loaded = Directory::open(dir.path()).unwrap().loaded();
     let mut model = Model::new(Settings::default());
     model.update(&loaded.objects, Instant::now());

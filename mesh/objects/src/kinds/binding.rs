@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::labels::Labels;
+use crate::name::ObjectName;
 
 /// What an object binds that lives in a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,16 @@ pub struct Target {
     pub namespace: Option<Box<str>>,
     /// The name.
     pub name: Box<str>,
+}
+
+impl Target {
+    /// The object, as one of this name refers to it.
+    pub fn object(&self, from: &ObjectName) -> ObjectName {
+        match self.kind.as_ref() {
+            "GatewayClass" => ObjectName::cluster(&*self.name),
+            _ => ObjectName::new(self.namespace.as_deref().unwrap_or(&from.namespace), &*self.name),
+        }
+    }
 }
 
 impl Binding {

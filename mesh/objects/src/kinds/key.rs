@@ -71,6 +71,11 @@ impl Key {
         Self(hash_one(&("backend", kind, name)))
     }
 
+    /// Policies for what stands behind an object of this kind and name.
+    pub fn target(kind: &str, name: &ObjectName) -> Self {
+        Self(hash_one(&("target", kind, name)))
+    }
+
     /// A resource that was derived of objects.
     pub fn derived(name: &str) -> Self {
         Self(hash_one(&("derived", name)))

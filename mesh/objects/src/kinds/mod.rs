@@ -48,7 +48,7 @@ pub use k8s_openapi::api::{
 pub use key::Key;
 pub use node::Node;
 pub use pod::{NamedPort, Owner, Pod, is_agent};
-pub use security::{AuthorizationPolicy, PeerAuthentication};
+pub use security::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
 pub use selector::Selector;
 pub use service::{has_no_selector, is_external, selector, virtual_addresses};
 pub use spec::KindSpec;
@@ -183,6 +183,10 @@ kinds! {
     peer_authentications: PeerAuthentication {
         "security.istio.io", "v1" or "v1beta1", "peerauthentications", true, Optional, false
     }
+    /// Request authentications of Istio, as written.
+    request_authentications: RequestAuthentication {
+        "security.istio.io", "v1" or "v1beta1", "requestauthentications", true, Optional, false
+    }
     /// Hosts beside the cluster's Services.
     service_entries: ServiceEntry {
         "networking.istio.io", "v1" or "v1beta1" or "v1alpha3", "serviceentries", true, Optional, false
@@ -209,7 +213,6 @@ kinds! {
     config_maps: ConfigMap { "", "v1", "configmaps", true, Files, false }
 
     @unserved
-    request_authentications: RequestAuthentication = known::istio::REQUEST_AUTHENTICATION;
     destination_rules: DestinationRule = known::istio::DESTINATION_RULE;
     envoy_filters: EnvoyFilter = known::istio::ENVOY_FILTER;
     istio_gateways: IstioGateway = known::istio::GATEWAY;

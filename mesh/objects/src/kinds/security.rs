@@ -1,4 +1,4 @@
-//! AuthorizationPolicy and PeerAuthentication of Istio: whom they bind, and what they say, word for word. What that means is
+//! AuthorizationPolicy, PeerAuthentication and RequestAuthentication of Istio: whom they bind, and what they say, word for word. What that means is
 //! `culvert_policy`'s to say: an object that is wrong in one place must not be left out as a whole, since it may deny.
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::yaml;
 const DRY_RUN: &str = "istio.io/dry-run";
 
 macro_rules! security_kinds {
-    ($($(#[$doc:meta])* $kind:ident, $wire:ident, $name:literal, $plural:literal;)*) => {$(
+    ($($(#[$doc:meta])* $kind:ident, $wire:ident, $name:literal, $plural:literal, $binding:path;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq)]
         pub struct $kind {
@@ -87,7 +87,7 @@ macro_rules! security_kinds {
                     uid: wire.metadata.uid.unwrap_or_default().into(),
                     created: wire.metadata.creation_timestamp,
                     selector: Selector::of(&wire.spec),
-                    binding: targets(&wire.spec),
+                    binding: $binding(&wire.spec),
                     spec: Arc::new(wire.spec),
                 }
             }
@@ -106,7 +106,9 @@ macro_rules! security_kinds {
 
             fn keys(&self, name: &ObjectName) -> Vec<Key> {
                 let key = self.binding.is_some().then(|| Key::restricting(&name.namespace));
-                self.selector.keys($name, name).into_iter().chain(key).collect()
+                let targets = self.binding.iter().flat_map(Binding::targets);
+                let targets = targets.map(|target| Key::target(&target.kind, &target.object(name)));
+                self.selector.keys($name, name).into_iter().chain(key).chain(targets).collect()
             }
 
             fn binding(&self) -> Option<&Binding> {
@@ -122,14 +124,22 @@ macro_rules! security_kinds {
 
 security_kinds! {
     /// Who may connect to the pods that it binds.
-    AuthorizationPolicy, AuthorizationPolicyWire, "AuthorizationPolicy", "authorizationpolicies";
+    AuthorizationPolicy, AuthorizationPolicyWire, "AuthorizationPolicy", "authorizationpolicies", targets;
     /// Whether peers of the pods that it binds need a certificate.
-    PeerAuthentication, PeerAuthenticationWire, "PeerAuthentication", "peerauthentications";
+    PeerAuthentication, PeerAuthenticationWire, "PeerAuthentication", "peerauthentications", targets;
+    /// Which tokens of people count, and what of them is handed on.
+    RequestAuthentication, RequestAuthenticationWire, "RequestAuthentication", "requestauthentications", tokens;
 }
 
 /// The objects that it binds, if it would restrict who reaches them.
 fn targets(spec: &Value) -> Option<Binding> {
     Binding::of_targets(spec).filter(|_| spec["action"] != "AUDIT")
+}
+
+/// What an object about tokens binds: only waypoints read tokens, so that it is enforced for nothing else.
+#[expect(clippy::unnecessary_wraps, reason = "as the others have it")]
+fn tokens(spec: &Value) -> Option<Binding> {
+    Some(Binding::of(spec))
 }
 
 /// JSON of whatever it is.

@@ -46,14 +46,17 @@ pub const PEER_AUTHENTICATION: Known = Known {
 };
 
 /// Which tokens requests must have.
-pub const REQUEST_AUTHENTICATION: Known = Known::of(
-    SECURITY,
-    "RequestAuthentication",
-    "requestauthentications",
-    SINCE_BETA,
-    "the tokens of requests are not looked at",
-)
-.restricting(Restricts::Always);
+pub const REQUEST_AUTHENTICATION: Known = Known {
+    fields: policies::REQUEST_AUTHENTICATION,
+    restricts: Restricts::Always,
+    ..Known::of(
+        SECURITY,
+        "RequestAuthentication",
+        "requestauthentications",
+        SINCE_BETA,
+        "see its fields",
+    )
+};
 
 /// What holds for connections to a destination.
 pub const DESTINATION_RULE: Known = Known::of(

@@ -6,7 +6,7 @@
 //! | `entry` | what is known of a kind and of a field |
 //! | [`istio`] | Istio's kinds |
 //! | [`gateway_api`] | those of the Gateway API |
-//! | `policies` | the fields of AuthorizationPolicy and PeerAuthentication |
+//! | `policies` | the fields of AuthorizationPolicy, PeerAuthentication and RequestAuthentication |
 //! | `entries` | those of ServiceEntry and WorkloadEntry |
 //! | `gateways` | those of Gateway, GatewayClass, ReferenceGrant, TCPRoute and TLSRoute |
 //! | `http_route`, `grpc_route` | those of HTTPRoute and GRPCRoute |

@@ -1,18 +1,22 @@
-//! The fields of AuthorizationPolicy and PeerAuthentication, and what holds for each. `status` is for others to write.
+//! The fields of AuthorizationPolicy, PeerAuthentication and RequestAuthentication, and what holds for each. `status` is for others to write.
 
 use super::entry::{Field, State, field, served};
 
 use State::{Ignored, Refused, Served};
 
 const LAYER_7: State = Refused(
-    "needs layer 7, which no proxy of the mesh reads: a rule that has it lets nobody in where it allows, and holds as without it \
-     where it denies",
+    "is decided by waypoints alone, for policies with `targetRefs`. Elsewhere, and for connections that are not HTTP: a rule that has it \
+     lets nobody in where it allows, and holds as without it where it denies",
 );
 const NOT_YET: State = Refused(
     "is not served yet: a rule that has it lets nobody in where it allows, and holds as without it where it denies",
 );
-const WAYPOINTS: State =
-    Refused("is for waypoints, which are not there yet: nobody may reach the pods of the Services that it names");
+const NAMESPACE: State =
+    Refused("must be the object's own, or be left out: nobody may reach what the object names elsewhere");
+const TARGET: State = Ignored("is nothing that a waypoint is for: the object binds nothing by it");
+const PODS: State =
+    Refused("needs layer 7, which no node proxy reads: nobody may reach the pods, until it has `targetRefs` instead");
+const REMOTE: State = Refused("is not fetched: every token of the issuer is refused. Write the keys into `jwks`");
 const CUSTOM: State = Refused("nobody can be asked who is not part of the mesh: what the policy matches is denied");
 const STRICT: State = Refused("is unknown, and taken for STRICT");
 const ACTION: State = Refused("is unknown: the policy denies everybody");
@@ -83,16 +87,16 @@ pub(super) const AUTHORIZATION_POLICY: &[Field] = &[
     served("spec.selector"),
     served("spec.selector.matchLabels"),
     served(LABELS),
-    field("spec.targetRef", WAYPOINTS),
-    field("spec.targetRef.group", WAYPOINTS),
-    field("spec.targetRef.kind", WAYPOINTS),
-    field("spec.targetRef.name", WAYPOINTS),
-    field("spec.targetRef.namespace", WAYPOINTS),
-    field("spec.targetRefs", WAYPOINTS),
-    field("spec.targetRefs[].group", WAYPOINTS),
-    field("spec.targetRefs[].kind", WAYPOINTS),
-    field("spec.targetRefs[].name", WAYPOINTS),
-    field("spec.targetRefs[].namespace", WAYPOINTS),
+    served("spec.targetRef"),
+    served("spec.targetRef.group"),
+    target_kind("spec.targetRef.kind"),
+    served("spec.targetRef.name"),
+    field("spec.targetRef.namespace", NAMESPACE),
+    served("spec.targetRefs"),
+    served("spec.targetRefs[].group"),
+    target_kind("spec.targetRefs[].kind"),
+    served("spec.targetRefs[].name"),
+    field("spec.targetRefs[].namespace", NAMESPACE),
 ];
 
 /// `security.istio.io` PeerAuthentication.
@@ -107,6 +111,64 @@ pub(super) const PEER_AUTHENTICATION: &[Field] = &[
     served("spec.selector.matchLabels"),
     served(LABELS),
 ];
+
+/// `security.istio.io` RequestAuthentication. One without `targetRefs` binds pods, at which nobody reads tokens.
+pub(super) const REQUEST_AUTHENTICATION: &[Field] = &[
+    served("spec"),
+    served("spec.jwtRules"),
+    served("spec.jwtRules[].audiences"),
+    served("spec.jwtRules[].forwardOriginalToken"),
+    served("spec.jwtRules[].fromCookies"),
+    served("spec.jwtRules[].fromHeaders"),
+    served("spec.jwtRules[].fromHeaders[].name"),
+    served("spec.jwtRules[].fromHeaders[].prefix"),
+    served("spec.jwtRules[].fromParams"),
+    served("spec.jwtRules[].issuer"),
+    served("spec.jwtRules[].jwks"),
+    field("spec.jwtRules[].jwksUri", REMOTE),
+    field("spec.jwtRules[].jwks_uri", REMOTE),
+    served("spec.jwtRules[].outputClaimToHeaders"),
+    served("spec.jwtRules[].outputClaimToHeaders[].claim"),
+    served("spec.jwtRules[].outputClaimToHeaders[].header"),
+    served("spec.jwtRules[].outputPayloadToHeader"),
+    Field {
+        values: &[("OPTIONAL", Served), ("REQUIRED", Served)],
+        other_values: Some(Refused("is unknown, and taken for REQUIRED")),
+        ..served("spec.jwtRules[].presence")
+    },
+    served("spec.jwtRules[].spaceDelimitedClaims"),
+    field(
+        "spec.jwtRules[].timeout",
+        Ignored("is for keys that are fetched, and none are"),
+    ),
+    field("spec.selector", PODS),
+    field("spec.selector.matchLabels", PODS),
+    field("spec.selector.matchLabels.*", PODS),
+    served("spec.targetRef"),
+    served("spec.targetRef.group"),
+    target_kind("spec.targetRef.kind"),
+    served("spec.targetRef.name"),
+    field("spec.targetRef.namespace", NAMESPACE),
+    served("spec.targetRefs"),
+    served("spec.targetRefs[].group"),
+    target_kind("spec.targetRefs[].kind"),
+    served("spec.targetRefs[].name"),
+    field("spec.targetRefs[].namespace", NAMESPACE),
+];
+
+/// What a waypoint may be for.
+const fn target_kind(path: &'static str) -> Field {
+    Field {
+        values: &[
+            ("Service", Served),
+            ("ServiceEntry", Served),
+            ("Gateway", Served),
+            ("GatewayClass", Served),
+        ],
+        other_values: Some(TARGET),
+        ..served(path)
+    }
+}
 
 /// How a peer proves who it is.
 const fn mode(path: &'static str) -> Field {

@@ -100,7 +100,6 @@ fn what_is_not_served_is_named_with_its_place_in_the_object() {
         "spec.provider",
         "spec.rules[1].to[1].operation.paths",
         "spec.rules[1].when[0].key",
-        "spec.targetRefs",
     ];
     assert_eq!(found, expected);
     let spec = json!({"portLevelMtls": {"80": {"mode": "SOMETIMES"}}});

@@ -63,7 +63,7 @@ pub fn authorization(source: &Source<'_>) -> Translation {
     }
     for field in ["targetRef", "targetRefs"] {
         if fields.get(field).is_some_and(is_something) {
-            let message = "it is a waypoint's to enforce, and waypoints are not served yet: nobody may reach the pods of the Services that it names";
+            let message = "it is a waypoint's to enforce: nobody may reach the pods of the Services that it names and that have none";
             notes.add(&format!("spec.{field}"), message);
             return none(notes);
         }

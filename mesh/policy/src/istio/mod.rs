@@ -19,11 +19,13 @@
 //! | [`authorization`](fn@authorization) | AuthorizationPolicy |
 //! | [`PeerAuthentication`] | PeerAuthentication, and what several of them mean for one workload |
 //! | `rule` | a rule of an AuthorizationPolicy |
+//! | [`request`] | the same for waypoints, which read requests |
 //! | `value` | its values: addresses, ports, names with wildcards |
 
 mod authorization;
 mod notes;
 mod peer;
+pub mod request;
 mod rule;
 mod value;
 

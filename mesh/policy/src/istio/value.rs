@@ -36,11 +36,16 @@ pub(super) fn service_account(value: &str, own_namespace: &str) -> Option<Servic
 }
 
 /// An address, or a range of them; bits beyond the prefix do not count.
+pub(super) fn network(value: &str) -> Option<IpNet> {
+    match value.parse::<IpAddr>() {
+        Ok(address) => Some(IpNet::from(address)),
+        Err(_) => value.parse::<IpNet>().ok(),
+    }
+}
+
+/// The same as policies of node proxies have it.
 pub(super) fn range(value: &str) -> Option<Address> {
-    let net = match value.parse::<IpAddr>() {
-        Ok(address) => IpNet::from(address),
-        Err(_) => value.parse::<IpNet>().ok()?,
-    };
+    let net = network(value)?;
     let address = match net.addr() {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),

@@ -1,0 +1,178 @@
+//! AuthorizationPolicy as a waypoint enforces it: about requests, or about connections that are not HTTP.
+//!
+//! What nobody can decide is decided for the worst, as [the module above](super) says for node proxies.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`test`](mod@test) | what a request is or is not |
+//! | `fields` | sources and operations |
+//! | `conditions` | what `when` asks for |
+//! | `reading` | lists, objects and doubts that both have |
+
+mod conditions;
+mod fields;
+mod reading;
+pub mod test;
+
+use serde_json::Value;
+
+use super::notes::{Note, Notes};
+use super::rule::Side;
+use reading::Reading;
+pub use test::{Pattern, Segment, Test};
+
+/// What a waypoint reads of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// Requests.
+    Requests,
+    /// Connections, of which nothing of HTTP is known.
+    Connections,
+}
+
+/// A rule of a policy, by its place in the object: everything in it must hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Its place in `spec.rules`.
+    pub index: usize,
+    /// What is asked for. Empty for nothing.
+    pub operation: Vec<Test>,
+    /// Who asks, and all else. Empty for everybody.
+    pub source: Vec<Test>,
+}
+
+/// What a waypoint is to do by an AuthorizationPolicy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RequestPolicy {
+    /// Which side it is on: [`Side::Under`] allows what a rule matches, [`Side::Over`] denies it.
+    pub side: Side,
+    /// Those that can match at all.
+    pub rules: Vec<Rule>,
+}
+
+/// What becomes of a policy at a waypoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reached {
+    /// None where it decides nothing.
+    pub policy: Option<RequestPolicy>,
+    /// Where that is not what is written.
+    pub notes: Vec<Note>,
+    /// Whether a rule has conditions that need requests, and what is read are connections.
+    pub needs_requests: bool,
+}
+
+/// Reads a policy of `namespace` for a waypoint, by its `spec` and the value of its annotation `istio.io/dry-run`.
+pub fn requests(namespace: &str, spec: &Value, dry_run: Option<&str>, layer: Layer) -> Reached {
+    let mut notes = Notes::default();
+    let empty = serde_json::Map::new();
+    let fields = match spec {
+        Value::Null => &empty,
+        Value::Object(fields) => fields,
+        _ => {
+            notes.add("spec", "not an object: what it binds nobody may reach");
+            return everybody(notes);
+        }
+    };
+    match dry_run {
+        Some("true") => {
+            notes.add(
+                "metadata.annotations[istio.io/dry-run]",
+                "the policy decides nothing, and waypoints do not write what it would",
+            );
+            return Reached {
+                policy: None,
+                notes: notes.into_vec(),
+                needs_requests: false,
+            };
+        }
+        None | Some("false") => {}
+        Some(other) => notes.add(
+            "metadata.annotations[istio.io/dry-run]",
+            format_args!("{other:?} is neither \"true\" nor \"false\": the policy is enforced"),
+        ),
+    }
+    let side = match fields.get("action").map_or(Some("ALLOW"), Value::as_str) {
+        Some("" | "ALLOW") => Side::Under,
+        Some("DENY") => Side::Over,
+        Some("CUSTOM") => {
+            let message = "CUSTOM is not served yet: what it matches is denied, since nobody can be asked about it";
+            notes.add("spec.action", message);
+            Side::Over
+        }
+        Some("AUDIT") => {
+            notes.add(
+                "spec.action",
+                "AUDIT is not served yet: nothing is written about what it matches",
+            );
+            return Reached {
+                policy: None,
+                notes: notes.into_vec(),
+                needs_requests: false,
+            };
+        }
+        _ if fields.get("action").is_some_and(Value::is_null) => Side::Under,
+        other => {
+            let action = other.unwrap_or("what is no text");
+            notes.add(
+                "spec.action",
+                format_args!("{action:?} is unknown: the policy denies everybody"),
+            );
+            return everybody(notes);
+        }
+    };
+    const KNOWN: [&str; 6] = ["selector", "targetRef", "targetRefs", "rules", "action", "provider"];
+    let unknown: Vec<&String> = fields.keys().filter(|name| !KNOWN.contains(&name.as_str())).collect();
+    if !unknown.is_empty() {
+        for name in unknown {
+            let message = match side {
+                Side::Under => "it is unknown: the policy allows nobody",
+                Side::Over => "it is unknown: the policy denies everybody",
+            };
+            notes.add(&format!("spec.{name}"), message);
+        }
+        return match side {
+            Side::Over => everybody(notes),
+            Side::Under => Reached {
+                policy: Some(RequestPolicy {
+                    side,
+                    rules: Vec::new(),
+                }),
+                notes: notes.into_vec(),
+                needs_requests: false,
+            },
+        };
+    }
+    let mut reading = Reading {
+        side,
+        layer,
+        namespace,
+        notes,
+        needs_requests: false,
+    };
+    let rules = reading.rules(fields.get("rules"));
+    Reached {
+        policy: Some(RequestPolicy { side, rules }),
+        notes: reading.notes.into_vec(),
+        needs_requests: reading.needs_requests,
+    }
+}
+
+/// Whom it binds nobody may reach.
+fn everybody(notes: Notes) -> Reached {
+    let rule = Rule {
+        index: 0,
+        operation: Vec::new(),
+        source: Vec::new(),
+    };
+    Reached {
+        policy: Some(RequestPolicy {
+            side: Side::Over,
+            rules: vec![rule],
+        }),
+        notes: notes.into_vec(),
+        needs_requests: false,
+    }
+}
+
+#[cfg(test)]
+mod tests;
