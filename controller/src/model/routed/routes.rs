@@ -39,8 +39,9 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &Arc<str>) -> Derived 
         let own = Backend {
             service: Arc::clone(name),
             port,
+            subset: None,
         };
-        let merged = order::merge(attached.unwrap_or_default(), own);
+        let merged = order::merge(attached.unwrap_or_default(), None, own);
         let made = routes::configuration(&scope, name, port, &merged);
         resources.push(Resource::scoped(
             ROUTE_TYPE,

@@ -5,6 +5,8 @@
 //! | [`routes`] | the rules of a port |
 //! | `matching` | which requests a rule is for |
 //! | `action` | what becomes of them |
+//! | `retry` | when they are tried again, and by what of them an endpoint is chosen |
+//! | `filters` | what rules say to filters |
 //! | [`listener`] | all ports of a waypoint |
 //! | [`cluster`] | a port as a backend |
 //! | [`endpoints`] | where a backend is |
@@ -14,8 +16,10 @@
 mod action;
 pub(crate) mod cluster;
 pub(crate) mod endpoints;
+mod filters;
 pub(crate) mod listener;
 mod matching;
 mod parts;
 pub(crate) mod plumbing;
+mod retry;
 pub(crate) mod routes;
