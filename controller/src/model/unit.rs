@@ -64,7 +64,7 @@ impl Unit {
         match kind {
             // They may have a filter that would keep somebody out.
             Kind::HTTPRoute | Kind::GRPCRoute => vec![route(), restriction()],
-            Kind::TCPRoute | Kind::TLSRoute => vec![route()],
+            Kind::TCPRoute | Kind::TLSRoute | Kind::VirtualService | Kind::DestinationRule => vec![route()],
             Kind::Gateway => vec![Self::Waypoint(name.clone())],
             _ => Self::of_one(kind, name).into_iter().collect(),
         }

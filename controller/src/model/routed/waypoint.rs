@@ -76,7 +76,8 @@ fn add_ports(reader: &Reader<'_>, name: &Arc<str>, service: &Service, found: &mu
             protocol: ports::protocol(service, object.as_ref(), port),
             split: frontend
                 .as_ref()
-                .and_then(|frontend| attached::split(reader, frontend, port)),
+                .and_then(|frontend| attached::split(reader, frontend, port))
+                .or_else(|| attached::virtual_at(reader, service, port)?.split),
         });
     }
 }

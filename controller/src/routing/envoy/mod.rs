@@ -9,6 +9,7 @@
 //! | `filters` | what rules say to filters |
 //! | [`listener`] | all ports of a waypoint |
 //! | [`cluster`] | a port as a backend |
+//! | `traffic` | what holds for connections to it |
 //! | [`endpoints`] | where a backend is |
 //! | [`plumbing`] | what Envoy needs beside all that, to speak HBONE |
 //! | `parts` | what several have in common |
@@ -23,3 +24,4 @@ mod parts;
 pub(crate) mod plumbing;
 mod retry;
 pub(crate) mod routes;
+mod traffic;
