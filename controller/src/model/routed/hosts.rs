@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use culvert_objects::{DestinationRule, Held, Key, ObjectName, VirtualService, Written};
+use culvert_objects::{DestinationRule, GRPCRoute, HTTPRoute, Held, Key, ObjectName, VirtualService, Written};
 use culvert_proto::workload::Service;
 
 use super::super::reader::Reader;
@@ -172,19 +172,34 @@ pub(super) fn scopes(reader: &Reader<'_>, service: &Service) -> Vec<Arc<str>> {
     scopes
 }
 
-/// The Services that an object is for by their whole names. One with a star is for whatever is in its namespace behind a waypoint.
-pub(super) fn services<M>(reader: &Reader<'_>, name: &ObjectName, written: &Written<M>) -> Vec<Service> {
-    let mut found = Vec::new();
-    for host in written.hosts() {
-        if host.starts_with('*') {
-            let all = reader.all::<culvert_objects::Service>();
-            let here = all.filter(|(service, _)| service.namespace == name.namespace);
-            let names = here.map(|(service, _)| wire::service_name(reader.settings(), service));
-            let services = names.filter_map(|service| reader.derived_service(&service));
-            found.extend(services.filter(|service| fit(reader, host, name, service).is_some()));
-        } else {
-            found.extend(reader.derived_service(&resource_name(reader, host, &name.namespace)));
-        }
+/// The Services that an object is for.
+fn services<M>(reader: &Reader<'_>, name: &ObjectName, written: &Written<M>) -> Vec<Service> {
+    let hosts = written.hosts();
+    hosts.flat_map(|host| services_of(reader, name, host)).collect()
+}
+
+/// The Services that a host of an object means. One with a star means those of the object's own namespace.
+pub(super) fn services_of(reader: &Reader<'_>, name: &ObjectName, host: &str) -> Vec<Service> {
+    if !host.starts_with('*') {
+        let found = reader.derived_service(&resource_name(reader, host, &name.namespace));
+        return found.into_iter().collect();
     }
-    found
+    let all = reader.all::<culvert_objects::Service>();
+    let here = all.filter(|(service, _)| service.namespace == name.namespace);
+    let names = here.map(|(service, _)| wire::service_name(reader.settings(), service));
+    let services = names.filter_map(|service| reader.derived_service(&service));
+    services
+        .filter(|service| fit(reader, host, name, service).is_some())
+        .collect()
+}
+
+/// The route of the Gateway API that comes before the VirtualService of a Service, at some port at least.
+pub(super) fn overruling(reader: &Reader<'_>, service: &Service) -> Option<String> {
+    let object = wire::object_of_host(reader.settings(), &service.hostname)?;
+    let key = Key::parent("Service", &object);
+    let of_same = |name: &&ObjectName| name.namespace == object.namespace;
+    let http = reader.find::<HTTPRoute>(key).map(|(name, _)| name).find(of_same);
+    let grpc = || reader.find::<GRPCRoute>(key).map(|(name, _)| name).find(of_same);
+    http.map(|name| format!("HTTPRoute {name}"))
+        .or_else(|| grpc().map(|name| format!("GRPCRoute {name}")))
 }
