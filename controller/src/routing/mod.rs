@@ -7,7 +7,8 @@
 //! | module | what |
 //! |---|---|
 //! | [`model`] | rules of a port, in our own words |
-//! | [`read`] | objects of the Gateway API become rules |
+//! | [`read`] | objects of the Gateway API and Istio's become rules |
+//! | [`traffic`] | what holds for connections |
 //! | [`order`] | which rule comes first, and for which host names |
 //! | [`protocol`] | what a port speaks |
 //! | [`envoy`] | rules, ports and endpoints as Envoy's messages |
@@ -17,3 +18,4 @@ pub(crate) mod model;
 pub(crate) mod order;
 pub(crate) mod protocol;
 pub(crate) mod read;
+pub(crate) mod traffic;

@@ -34,9 +34,13 @@ pub(crate) struct Rule {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Match {
     pub(crate) path: Path,
+    /// Whether the path's letters count in either case.
+    pub(crate) ignores_case: bool,
     pub(crate) method: Option<String>,
-    /// Names in lower case.
+    /// Names in lower case, or one of the parts of a request that have a colon in front.
     pub(crate) headers: Vec<(String, Text)>,
+    /// None of these.
+    pub(crate) without: Vec<(String, Text)>,
     pub(crate) query: Vec<(String, Text)>,
     /// Those of clients in this namespace alone.
     pub(crate) clients: Option<Arc<str>>,
@@ -49,6 +53,8 @@ pub(crate) enum Path {
     Exact(String),
     /// This one, without a slash at its end, and those below it. Empty for all.
     Prefix(String),
+    /// Those that begin with it, letter by letter.
+    Plain(String),
     /// Those that match as a whole.
     Regex(String),
 }
@@ -58,8 +64,12 @@ pub(crate) enum Path {
 pub(crate) enum Text {
     /// This one.
     Exact(String),
+    /// Those that begin with it.
+    Prefix(String),
     /// Those that match as a whole.
     Regex(String),
+    /// Any, if there is one.
+    Present,
 }
 
 /// What becomes of a request.
@@ -67,10 +77,22 @@ pub(crate) enum Text {
 pub(crate) enum Action {
     /// It is answered with this status.
     Fail(u16),
+    /// It is answered with what the rule says.
+    Direct(Box<Direct>),
     /// It is sent elsewhere.
     Redirect(Box<Redirect>),
     /// It goes to a backend.
     Forward(Box<Forward>),
+}
+
+/// An answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Direct {
+    /// From 200 to 599.
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+    pub(crate) response: Headers,
+    pub(crate) cors: Option<Cors>,
 }
 
 /// Where a client is sent.
@@ -92,6 +114,10 @@ pub(crate) enum NewPath {
     Full(String),
     /// Instead of the prefix that matched, without a slash at its end.
     Prefix(String),
+    /// Instead of the prefix or path that matched, letter by letter.
+    Plain(String),
+    /// Instead of what matches a regular expression; `\1` is its first group.
+    Regex(String, String),
 }
 
 /// Where a request goes.
@@ -107,6 +133,9 @@ pub(crate) struct Forward {
     pub(crate) timeout: Option<Duration>,
     pub(crate) retry: Retry,
     pub(crate) cors: Option<Cors>,
+    pub(crate) fault: Option<Fault>,
+    /// By what an endpoint is chosen, where the backend asks for that.
+    pub(crate) hash: Vec<HashBy>,
 }
 
 /// A backend and its share.
@@ -126,6 +155,8 @@ pub(crate) struct Backend {
     /// The Service's resource name.
     pub(crate) service: Arc<str>,
     pub(crate) port: u16,
+    /// Those of its endpoints that have some labels, by the name that a DestinationRule gives them.
+    pub(crate) subset: Option<Arc<str>>,
 }
 
 /// What is changed in headers: first what is removed goes.
@@ -151,6 +182,8 @@ pub(crate) struct Mirror {
 pub(crate) struct Retry {
     /// How often, beside the first time.
     pub(crate) attempts: u32,
+    /// Envoy's names of what is tried again; none for what nobody has worked on.
+    pub(crate) on: Option<String>,
     /// Also on answers with these statuses.
     pub(crate) codes: Vec<u32>,
     pub(crate) backoff: Option<Duration>,
@@ -158,12 +191,19 @@ pub(crate) struct Retry {
     pub(crate) per_try: Option<Duration>,
     /// Also where a try is cut or takes too long, although the backend may have worked on it: the route itself asks for retries.
     pub(crate) resets: bool,
+    /// Whether at an endpoint that was tried, too.
+    pub(crate) same_hosts: bool,
+    /// Whether at endpoints of other priorities.
+    pub(crate) other_priorities: bool,
 }
 
 impl Default for Retry {
     fn default() -> Self {
         Self {
             attempts: 2,
+            on: None,
+            same_hosts: false,
+            other_priorities: false,
             codes: Vec::new(),
             backoff: None,
             per_try: None,
@@ -175,13 +215,54 @@ impl Default for Retry {
 /// Which pages of other origins may read answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cors {
-    pub(crate) origins: Vec<String>,
+    pub(crate) origins: Vec<Origin>,
     pub(crate) methods: Vec<String>,
     pub(crate) headers: Vec<String>,
     pub(crate) expose: Vec<String>,
     /// Seconds.
-    pub(crate) max_age: u32,
+    pub(crate) max_age: Option<u64>,
     pub(crate) credentials: bool,
+    /// Whether preflights of other origins go to the backend.
+    pub(crate) forwards_others: bool,
+}
+
+/// Which origins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// With stars for whatever there is; a star alone is any origin.
+    Glob(String),
+    Text(Text),
+}
+
+/// What is done to some requests on purpose: first the delay, then the answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// How long they wait, and to how many of a million.
+    pub(crate) delay: Option<(Duration, u32)>,
+    /// How they are answered, and how many of a million.
+    pub(crate) abort: Option<(Abort, u32)>,
+}
+
+/// An answer instead of a backend's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Abort {
+    Http(u16),
+    Grpc(u32),
+}
+
+/// By what of a request an endpoint is chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum HashBy {
+    Header(String),
+    Query(String),
+    SourceAddress,
+    Cookie {
+        name: String,
+        path: String,
+        /// Made where the client has none, if set.
+        ttl: Option<Duration>,
+        attributes: Vec<(String, String)>,
+    },
 }
 
 /// A route of HTTP or gRPC, as one object has it.
@@ -276,8 +357,10 @@ impl Match {
     pub(crate) fn any() -> Self {
         Self {
             path: Path::Prefix(String::new()),
+            ignores_case: false,
             method: None,
             headers: Vec::new(),
+            without: Vec::new(),
             query: Vec::new(),
             clients: None,
         }

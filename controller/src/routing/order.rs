@@ -15,19 +15,22 @@ pub(crate) struct Attached {
     pub(crate) route: Route,
 }
 
-/// The rules of all routes of a port of `own`, in order. Without a route requests go to the Service itself.
-pub(crate) fn merge(routes: Vec<Attached>, own: Backend) -> Routes {
+/// The rules of all routes of a port of `own`, in order. Where no route of the Service's own namespace is, the rules of its VirtualService
+/// hold in theirs; without one requests go to the Service itself.
+pub(crate) fn merge(routes: Vec<Attached>, virtual_rules: Option<Vec<Rule>>, own: Backend) -> Routes {
     let named = routes.iter().flat_map(|attached| &attached.route.hostnames);
     let mut domains: BTreeSet<String> = named.map(|name| name.to_ascii_lowercase()).collect();
     domains.remove("*");
     let domains = domains.into_iter().map(Some).chain([None]);
     Routes {
-        hosts: domains.map(|domain| host(domain, &routes, &own)).collect(),
+        hosts: domains
+            .map(|domain| host(domain, &routes, virtual_rules.as_deref(), &own))
+            .collect(),
     }
 }
 
 /// The rules for one host name, or for all that are not named.
-fn host(domain: Option<String>, routes: &[Attached], own: &Backend) -> Host {
+fn host(domain: Option<String>, routes: &[Attached], virtual_rules: Option<&[Rule]>, own: &Backend) -> Host {
     let consumers: BTreeSet<&Arc<str>> = routes
         .iter()
         .filter_map(|attached| attached.consumer.as_ref())
@@ -56,6 +59,8 @@ fn host(domain: Option<String>, routes: &[Attached], own: &Backend) -> Host {
     if routes.iter().any(|attached| attached.consumer.is_none()) {
         let producers = routes.iter().filter(|attached| attached.consumer.is_none());
         rules.extend(ordered(domain.as_deref(), producers).cloned());
+    } else if let Some(virtual_rules) = virtual_rules {
+        rules.extend(virtual_rules.iter().cloned());
     } else {
         rules.push(Rule {
             name: "default".to_owned(),
@@ -109,7 +114,7 @@ fn rank(matched: &Match) -> impl Ord + use<> {
         Path::Exact(_) => (0, 0),
         Path::Prefix(prefix) if !prefix.is_empty() => (1, usize::MAX - prefix.chars().count()),
         Path::Regex(regex) => (2, usize::MAX - regex.chars().count()),
-        Path::Prefix(_) => (3, 0),
+        Path::Prefix(_) | Path::Plain(_) => (3, 0),
     };
     (
         path,

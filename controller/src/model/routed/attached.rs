@@ -4,14 +4,17 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use culvert_objects::{GRPCRoute, HTTPRoute, Key, ObjectName, TCPRoute, Written};
+use culvert_proto::workload::Service;
 use k8s_openapi::api::core::v1::ServicePort;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
 use super::super::reader::Reader;
+use super::hosts::{self, Hosts};
 use super::resolver::Resolver;
 use crate::routing::model::{Parent, Route, Split};
 use crate::routing::order::Attached;
+use crate::routing::read::istio::virtual_service::{self, Virtual};
 use crate::routing::read::notes::{Notes, Resolve};
 use crate::routing::read::{grpc, http, tcp};
 
@@ -103,6 +106,18 @@ pub(super) fn split(reader: &Reader<'_>, frontend: &Frontend<'_>, port: u16) -> 
         .collect();
     found.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
     found.into_iter().next().map(|(_, _, split)| split)
+}
+
+/// What the VirtualService that holds for a Service says of a port of it.
+pub(super) fn virtual_at(reader: &Reader<'_>, service: &Service, port: u16) -> Option<Virtual> {
+    let (name, object) = hosts::virtual_service(reader, service)?;
+    let destinations = Hosts {
+        reader,
+        object: name,
+        port,
+    };
+    let label = format!("VirtualService {name}");
+    virtual_service::at_port(&label, &object.spec, port, &destinations, &mut Notes::default())
 }
 
 /// Whether a route of `route` is for a port.

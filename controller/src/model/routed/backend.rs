@@ -1,7 +1,7 @@
 //! A Service's ports as backends, for each waypoint that may send requests there: the one that it is behind, and those of the Services
 //! whose routes name it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use culvert_envoy::endpoint::About;
@@ -15,7 +15,7 @@ use super::super::health;
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
-use super::{ports, scope};
+use super::{hosts, labelled, ports, scope};
 use crate::routing::envoy::cluster;
 use crate::routing::envoy::endpoints::{self, Endpoint, Health};
 use crate::snapshot::{Resource, to_address};
@@ -34,7 +34,7 @@ pub(in crate::model) fn clusters(reader: &Reader<'_>, name: &Arc<str>) -> Derive
 /// Where its clusters are. They are sent anew whenever the cluster is, since Envoy does not ask again.
 pub(in crate::model) fn endpoints(reader: &Reader<'_>, name: &Arc<str>) -> Derived {
     let mut workloads: Option<(Vec<Workload>, bool)> = None;
-    let resources = each(reader, name, |scope, port, cluster| {
+    let resources = each(reader, name, |scope, at, cluster| {
         let (workloads, allows_all) = workloads.get_or_insert_with(|| {
             let service = reader.own_service(name);
             let balancing = service.and_then(|service| service.load_balancing);
@@ -43,9 +43,10 @@ pub(in crate::model) fn endpoints(reader: &Reader<'_>, name: &Arc<str>) -> Deriv
         });
         let found: Vec<Endpoint> = workloads
             .iter()
-            .flat_map(|workload| of_workload(reader, workload, name, port, *allows_all))
+            .filter(|workload| !at.is_refused && at.labels.is_none_or(|labels| labelled::has(reader, workload, labels)))
+            .flat_map(|workload| of_workload(reader, workload, name, at.port, *allows_all))
             .collect();
-        let assignment = endpoints::assignment(scope, name, port, &found);
+        let assignment = endpoints::assignment(scope, &cluster.name, &found);
         let contents = endpoints::contents(&assignment);
         let body = assignment.encode_to_vec();
         Resource::scoped_by(
@@ -66,7 +67,7 @@ pub(in crate::model) fn endpoints(reader: &Reader<'_>, name: &Arc<str>) -> Deriv
 fn each(
     reader: &Reader<'_>,
     name: &Arc<str>,
-    mut make: impl FnMut(&Arc<str>, u16, &Cluster) -> Resource,
+    mut make: impl FnMut(&Arc<str>, &At<'_>, &Cluster) -> Resource,
 ) -> Vec<Resource> {
     let Some(service) = reader.own_service(name) else {
         return Vec::new();
@@ -76,20 +77,41 @@ fn each(
         return Vec::new();
     }
     let object = ports::of_object(reader, &service);
+    let policy = hosts::policy(reader, &service);
+    let subsets = policy.subsets().map(|(name, labels)| (Some(name), Some(labels)));
+    let parts: Vec<_> = std::iter::once((None, None)).chain(subsets).collect();
     let mut made = Vec::new();
     for port in ports::of_service(&service) {
         let protocol = ports::protocol(&service, object.as_ref(), port);
-        for scope in &scopes {
-            let cluster = cluster::cluster(scope, name, port, protocol);
-            made.push(make(scope, port, &cluster));
+        for (subset, labels) in &parts {
+            let traffic = policy.at_port(port, *subset);
+            let at = At {
+                port,
+                labels: *labels,
+                is_refused: traffic.is_refused,
+            };
+            for scope in &scopes {
+                let cluster = cluster::cluster(scope, name, port, *subset, protocol, &traffic);
+                made.push(make(scope, &at, &cluster));
+            }
         }
     }
     made
 }
 
+/// Which endpoints a cluster has.
+struct At<'a> {
+    port: u16,
+    /// Those with these labels alone.
+    labels: Option<&'a BTreeMap<String, String>>,
+    /// None, since connections would go in another way than asked for.
+    is_refused: bool,
+}
+
 /// The waypoints that may send requests to a Service.
 fn scopes(reader: &Reader<'_>, service: &Service) -> BTreeSet<Arc<str>> {
     let mut found: BTreeSet<Arc<str>> = scope::of_service(reader, service).into_iter().collect();
+    found.extend(hosts::scopes(reader, service));
     let Some(object) = wire::object_of_host(reader.settings(), &service.hostname) else {
         return found;
     };

@@ -12,6 +12,9 @@
 //! | `route` | what a route object says |
 //! | `ports` | the ports of a Service |
 //! | `attached` | which routes a Service has |
+//! | `hosts` | which VirtualService and DestinationRule a Service has |
+//! | `hashes` | by what of requests endpoints are chosen |
+//! | `labelled` | the labels of endpoints |
 //! | `resolver` | what backends of a route lead to |
 //! | [`status`] | the conditions of a route object |
 //! | `scope` | which waypoint a Service is behind |
@@ -22,6 +25,9 @@ mod attached;
 pub(super) mod backend;
 pub(super) mod behind;
 pub(super) mod findings;
+mod hashes;
+mod hosts;
+mod labelled;
 pub(super) mod policies;
 mod ports;
 mod resolver;

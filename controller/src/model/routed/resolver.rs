@@ -95,6 +95,7 @@ impl Resolve for Resolver<'_, '_> {
         Ok(Backend {
             service: service.into(),
             port,
+            subset: None,
         })
     }
 }

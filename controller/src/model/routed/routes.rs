@@ -8,7 +8,7 @@ use prost::Message as _;
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::attached::{self, Frontend};
-use super::{ports, scope};
+use super::{hashes, ports, scope};
 use crate::routing::envoy::routes;
 use crate::routing::model::Backend;
 use crate::routing::order;
@@ -39,8 +39,11 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &Arc<str>) -> Derived 
         let own = Backend {
             service: Arc::clone(name),
             port,
+            subset: None,
         };
-        let merged = order::merge(attached.unwrap_or_default(), own);
+        let virtual_rules = attached::virtual_at(reader, &service, port).and_then(|found| found.rules);
+        let mut merged = order::merge(attached.unwrap_or_default(), virtual_rules, own);
+        hashes::add(reader, &mut merged);
         let made = routes::configuration(&scope, name, port, &merged);
         resources.push(Resource::scoped(
             ROUTE_TYPE,

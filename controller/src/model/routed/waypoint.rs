@@ -77,7 +77,8 @@ fn add_ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, service
             protocol: ports::protocol(service, object.as_ref(), port),
             split: frontend
                 .as_ref()
-                .and_then(|frontend| attached::split(reader, frontend, port)),
+                .and_then(|frontend| attached::split(reader, frontend, port))
+                .or_else(|| attached::virtual_at(reader, service, port)?.split),
             access: Arc::clone(&access),
         });
     }

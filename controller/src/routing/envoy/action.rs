@@ -1,40 +1,23 @@
 //! What becomes of the requests that a rule is for.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use culvert_envoy::pb::envoy::config::core::v3::RuntimeFractionalPercent;
+use culvert_envoy::names;
+use culvert_envoy::pb::envoy::config::core::v3::{DataSource, data_source::Specifier};
 use culvert_envoy::pb::envoy::config::route::v3::redirect_action::{
     PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier,
-};
-use culvert_envoy::pb::envoy::config::route::v3::retry_policy::{
-    RetryBackOff, RetryHostPredicate, retry_host_predicate,
 };
 use culvert_envoy::pb::envoy::config::route::v3::route_action::{
     ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier, RequestMirrorPolicy,
 };
 use culvert_envoy::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use culvert_envoy::pb::envoy::config::route::v3::{
-    RedirectAction, RetryPolicy, Route, RouteAction, WeightedCluster, route,
+    DirectResponseAction, RedirectAction, Route, RouteAction, WeightedCluster, route,
 };
-use culvert_envoy::pb::envoy::extensions::filters::http::cors::v3::CorsPolicy;
-use culvert_envoy::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
 use culvert_envoy::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
-use culvert_envoy::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
-use culvert_envoy::pb::envoy::r#type::v3::{FractionalPercent, fractional_percent::DenominatorType};
-use culvert_envoy::pb::google::protobuf::Any;
-use culvert_envoy::{names, pack};
 
-use super::super::model::{Backend, Cors, Forward, Headers, NewPath, Path, Redirect, Retry, Target};
-use super::parts;
-
-/// What is tried again whatever a route says: nobody has worked on it yet.
-const RETRY_ON: &str = "connect-failure,refused-stream,unavailable,cancelled";
-/// The name of the filter, and of what a route says to it.
-pub(super) const CORS: &str = "envoy.filters.http.cors";
-/// Any origin, as `SCHEME://HOST[:PORT]`.
-const ANY_ORIGIN: &str = r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s?#]+$";
-const MILLION: u32 = 1_000_000;
+use super::super::model::{Backend, Direct, Forward, Headers, NewPath, Path, Redirect, Target};
+use super::{filters, parts, retry};
 
 /// A route that sends clients elsewhere.
 pub(super) fn redirect(redirect: &Redirect, matched: &Path) -> Route {
@@ -51,6 +34,8 @@ pub(super) fn redirect(redirect: &Redirect, matched: &Path) -> Route {
             PrefixRewrite::Splice(new) => Some(PathRewriteSpecifier::PrefixRewrite(new)),
             PrefixRewrite::Regex(rewrite) => Some(PathRewriteSpecifier::RegexRewrite(rewrite)),
         },
+        NewPath::Plain(new) => Some(PathRewriteSpecifier::PrefixRewrite(new.clone())),
+        NewPath::Regex(pattern, new) => Some(PathRewriteSpecifier::RegexRewrite(substituted(pattern, new))),
     });
     let action = RedirectAction {
         host_redirect: redirect.host.clone().unwrap_or_default(),
@@ -64,7 +49,27 @@ pub(super) fn redirect(redirect: &Redirect, matched: &Path) -> Route {
         action: Some(route::Action::Redirect(action)),
         response_headers_to_add: parts::header_options(&redirect.response),
         response_headers_to_remove: redirect.response.remove.clone(),
-        typed_per_filter_config: cors(redirect.cors.as_ref()),
+        typed_per_filter_config: filters::of_route(redirect.cors.as_ref(), None),
+        ..Route::default()
+    }
+}
+
+/// A route that answers by itself.
+pub(super) fn direct(direct: &Direct) -> Route {
+    let body = DataSource {
+        specifier: Some(Specifier::InlineBytes(direct.body.clone())),
+        ..DataSource::default()
+    };
+    let action = DirectResponseAction {
+        status: direct.status.into(),
+        body: (!direct.body.is_empty()).then_some(body),
+        ..DirectResponseAction::default()
+    };
+    Route {
+        action: Some(route::Action::DirectResponse(action)),
+        response_headers_to_add: parts::header_options(&direct.response),
+        response_headers_to_remove: direct.response.remove.clone(),
+        typed_per_filter_config: filters::of_route(direct.cors.as_ref(), None),
         ..Route::default()
     }
 }
@@ -85,7 +90,8 @@ pub(super) fn forward(scope: &str, forward: &Forward, matched: &Path) -> Route {
     let mut action = RouteAction {
         cluster_not_found_response_code: ClusterNotFoundResponseCode::InternalServerError.into(),
         timeout: Some(parts::duration(forward.timeout.unwrap_or(Duration::ZERO))),
-        retry_policy: Some(retry(&forward.retry)),
+        retry_policy: retry::policy(&forward.retry),
+        hash_policy: forward.hash.iter().map(retry::hash).collect(),
         request_mirror_policies: forward
             .mirrors
             .iter()
@@ -102,6 +108,8 @@ pub(super) fn forward(scope: &str, forward: &Forward, matched: &Path) -> Route {
             Some(PrefixRewrite::Splice(new)) => action.prefix_rewrite = new,
             Some(PrefixRewrite::Regex(rewrite)) => action.regex_rewrite = Some(rewrite),
         },
+        Some(NewPath::Plain(new)) => action.prefix_rewrite = new.clone(),
+        Some(NewPath::Regex(pattern, new)) => action.regex_rewrite = Some(substituted(pattern, new)),
     }
     let (specifier, request, response) = targets(scope, forward);
     action.cluster_specifier = Some(specifier);
@@ -111,7 +119,7 @@ pub(super) fn forward(scope: &str, forward: &Forward, matched: &Path) -> Route {
         request_headers_to_remove: request.remove,
         response_headers_to_add: parts::header_options(&response),
         response_headers_to_remove: response.remove,
-        typed_per_filter_config: cors(forward.cors.as_ref()),
+        typed_per_filter_config: filters::of_route(forward.cors.as_ref(), forward.fault.as_ref()),
         ..Route::default()
     }
 }
@@ -179,7 +187,7 @@ fn both(first: &Headers, then: &Headers) -> Headers {
 /// What is called so that there is none of the name: answered with 500.
 pub(super) fn cluster_name(scope: &str, backend: Option<&Backend>) -> String {
     match backend {
-        Some(backend) => names::cluster(scope, &backend.service, backend.port, None),
+        Some(backend) => names::cluster(scope, &backend.service, backend.port, backend.subset.as_deref()),
         None => format!("{scope}/no-backend"),
     }
 }
@@ -187,50 +195,10 @@ pub(super) fn cluster_name(scope: &str, backend: Option<&Backend>) -> String {
 fn mirrored(scope: &str, backend: &Backend, share: u32) -> RequestMirrorPolicy {
     RequestMirrorPolicy {
         cluster: cluster_name(scope, Some(backend)),
-        runtime_fraction: Some(fraction(share)),
+        runtime_fraction: Some(parts::fraction(share)),
         trace_sampled: parts::flag(false),
         disable_shadow_host_suffix_append: true,
         ..RequestMirrorPolicy::default()
-    }
-}
-
-/// Of a million.
-fn fraction(share: u32) -> RuntimeFractionalPercent {
-    RuntimeFractionalPercent {
-        default_value: Some(FractionalPercent {
-            numerator: share,
-            denominator: DenominatorType::Million.into(),
-        }),
-        ..RuntimeFractionalPercent::default()
-    }
-}
-
-fn retry(retry: &Retry) -> RetryPolicy {
-    let codes = if retry.codes.is_empty() {
-        ""
-    } else {
-        ",retriable-status-codes"
-    };
-    let resets = if retry.resets { ",reset" } else { "" };
-    let backoff = |base: Duration| RetryBackOff {
-        base_interval: Some(parts::duration(base)),
-        ..RetryBackOff::default()
-    };
-    let predicate = RetryHostPredicate {
-        name: "envoy.retry_host_predicates.previous_hosts".to_owned(),
-        config_type: Some(retry_host_predicate::ConfigType::TypedConfig(pack(
-            &PreviousHostsPredicate {},
-        ))),
-    };
-    RetryPolicy {
-        retry_on: format!("{RETRY_ON}{resets}{codes}"),
-        num_retries: parts::number(retry.attempts),
-        per_try_timeout: retry.per_try.map(parts::duration),
-        retry_host_predicate: vec![predicate],
-        host_selection_retry_max_attempts: 5,
-        retriable_status_codes: retry.codes.clone(),
-        retry_back_off: retry.backoff.map(backoff),
-        ..RetryPolicy::default()
     }
 }
 
@@ -261,35 +229,13 @@ fn prefix_rewrite(matched: &Path, new: &str) -> Option<PrefixRewrite> {
 }
 
 fn substitution(pattern: String, new: &str) -> RegexMatchAndSubstitute {
-    RegexMatchAndSubstitute {
-        pattern: Some(parts::regex(&pattern)),
-        substitution: new.replace('\\', r"\\"),
-    }
+    substituted(&pattern, &new.replace('\\', r"\\"))
 }
 
-/// What the route says to the CORS filter.
-fn cors(cors: Option<&Cors>) -> HashMap<String, Any> {
-    let Some(cors) = cors else { return HashMap::new() };
-    let origin = |origin: &String| {
-        parts::text(match origin.as_str() {
-            "*" => MatchPattern::SafeRegex(parts::regex(ANY_ORIGIN)),
-            wild if wild.contains('*') => {
-                let pattern = regex::escape(wild).replace(r"\*", ".*");
-                MatchPattern::SafeRegex(parts::regex(&format!("^{pattern}$")))
-            }
-            exact => MatchPattern::Exact(exact.to_owned()),
-        })
-    };
-    let policy = CorsPolicy {
-        allow_origin_string_match: cors.origins.iter().map(origin).collect(),
-        allow_methods: cors.methods.join(","),
-        allow_headers: cors.headers.join(","),
-        expose_headers: cors.expose.join(","),
-        max_age: cors.max_age.to_string(),
-        allow_credentials: cors.credentials.then_some(true).and_then(parts::flag),
-        filter_enabled: Some(fraction(MILLION)),
-        forward_not_matching_preflights: parts::flag(false),
-        ..CorsPolicy::default()
-    };
-    HashMap::from([(CORS.to_owned(), pack(&policy))])
+/// `new` may name groups of the pattern.
+fn substituted(pattern: &str, new: &str) -> RegexMatchAndSubstitute {
+    RegexMatchAndSubstitute {
+        pattern: Some(parts::regex(pattern)),
+        substitution: new.to_owned(),
+    }
 }

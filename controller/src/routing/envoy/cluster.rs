@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use culvert_envoy::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use culvert_envoy::pb::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbPolicy,
+    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig,
 };
 use culvert_envoy::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster};
-use culvert_envoy::pb::envoy::config::core::v3::{Http1ProtocolOptions, Http2ProtocolOptions};
+use culvert_envoy::pb::envoy::config::core::v3::{
+    Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonOptions,
+};
 use culvert_envoy::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use culvert_envoy::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
     ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig, explicit_http_config::ProtocolConfig,
@@ -18,29 +20,38 @@ use culvert_envoy::pb::google::protobuf::Any;
 use culvert_envoy::{ORIGINAL_DST, names, pack};
 
 use super::super::protocol::Protocol;
-use super::parts;
+use super::super::traffic::{Pool, Traffic};
+use super::{parts, traffic};
 
 const PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
-/// A port of `service` as a backend of the waypoint `scope`.
-pub(crate) fn cluster(scope: &str, service: &str, port: u16, protocol: Protocol) -> Cluster {
-    let name = names::cluster(scope, service, port, None);
-    Cluster {
+/// A port of `service`, or of a subset of its endpoints, as a backend of the waypoint `scope`.
+pub(crate) fn cluster(
+    scope: &str,
+    service: &str,
+    port: u16,
+    subset: Option<&str>,
+    protocol: Protocol,
+    policy: &Traffic,
+) -> Cluster {
+    let name = names::cluster(scope, service, port, subset);
+    let mut cluster = Cluster {
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())),
         eds_cluster_config: Some(EdsClusterConfig {
             eds_config: Some(parts::ads()),
             ..EdsClusterConfig::default()
         }),
-        lb_policy: LbPolicy::LeastRequest.into(),
         common_lb_config: Some(CommonLbConfig {
             // Endpoints that are not healthy get nothing, however few are left.
             healthy_panic_threshold: Some(Percent { value: 0.0 }),
             ..CommonLbConfig::default()
         }),
-        typed_extension_protocol_options: upstream(protocol),
+        typed_extension_protocol_options: upstream(protocol, &policy.pool),
         transport_socket: Some(parts::internal_upstream(&[ORIGINAL_DST])),
         ..base(name)
-    }
+    };
+    traffic::apply(policy, &mut cluster);
+    cluster
 }
 
 /// What all clusters have in common: no limits of their own.
@@ -64,11 +75,16 @@ pub(super) fn base(name: String) -> Cluster {
     }
 }
 
-fn upstream(protocol: Protocol) -> HashMap<String, Any> {
+fn upstream(protocol: Protocol, pool: &Pool) -> HashMap<String, Any> {
     let explicit = |config| {
         UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
             protocol_config: Some(config),
         })
+    };
+    let protocol = match protocol {
+        Protocol::Http1 | Protocol::Http2 if pool.uses_client_protocol => Protocol::Unknown,
+        Protocol::Http1 | Protocol::Unknown if pool.is_upgraded => Protocol::Http2,
+        other => other,
     };
     let options = match protocol {
         Protocol::Tcp => return HashMap::new(),
@@ -80,11 +96,15 @@ fn upstream(protocol: Protocol) -> HashMap<String, Any> {
             ..UseDownstreamHttpConfig::default()
         }),
     };
-    protocol_options(options)
+    protocol_options(options, traffic::connections(pool))
 }
 
-pub(super) fn protocol_options(options: UpstreamProtocolOptions) -> HashMap<String, Any> {
+pub(super) fn protocol_options(
+    options: UpstreamProtocolOptions,
+    connections: Option<CommonOptions>,
+) -> HashMap<String, Any> {
     let options = HttpProtocolOptions {
+        common_http_protocol_options: connections,
         upstream_protocol_options: Some(options),
         ..HttpProtocolOptions::default()
     };

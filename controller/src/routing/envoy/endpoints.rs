@@ -38,8 +38,8 @@ pub(crate) struct Endpoint {
     pub(crate) about: About,
 }
 
-/// The endpoints of a port, by locality.
-pub(crate) fn assignment(scope: &str, service: &str, port: u16, endpoints: &[Endpoint]) -> ClusterLoadAssignment {
+/// The endpoints of `cluster`, by locality.
+pub(crate) fn assignment(scope: &str, cluster: &str, endpoints: &[Endpoint]) -> ClusterLoadAssignment {
     let mut by_locality: BTreeMap<&[String; 3], Vec<&Endpoint>> = BTreeMap::new();
     for endpoint in endpoints {
         by_locality.entry(&endpoint.locality).or_default().push(endpoint);
@@ -62,7 +62,7 @@ pub(crate) fn assignment(scope: &str, service: &str, port: u16, endpoints: &[End
         }
     };
     ClusterLoadAssignment {
-        cluster_name: names::cluster(scope, service, port, None),
+        cluster_name: cluster.to_owned(),
         endpoints: by_locality.into_iter().map(group).collect(),
         ..ClusterLoadAssignment::default()
     }

@@ -9,7 +9,7 @@ use culvert_envoy::pb::envoy::config::listener::v3::listener_filter_chain_match_
 use culvert_envoy::pb::envoy::config::listener::v3::{
     Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, ListenerFilterChainMatchPredicate, listener_filter,
 };
-use culvert_envoy::pb::envoy::extensions::filters::http::{cors::v3::Cors, router::v3::Router};
+use culvert_envoy::pb::envoy::extensions::filters::http::{cors::v3::Cors, fault::v3::HttpFault, router::v3::Router};
 use culvert_envoy::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use culvert_envoy::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
@@ -26,7 +26,8 @@ use prost::{Message, Name};
 
 use super::super::model::{Access, Backend, Split};
 use super::super::protocol::Protocol;
-use super::action::{CORS, cluster_name};
+use super::action::cluster_name;
+use super::filters::{CORS, FAULT};
 use super::{access, parts, tokens};
 
 /// A port of a Service that the waypoint is for.
@@ -110,6 +111,7 @@ fn http_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
             .into_iter()
             .chain(access::of_requests(&port.access.requests))
             .chain([
+                http_filter(FAULT, &HttpFault::default()),
                 http_filter(CORS, &Cors {}),
                 http_filter("envoy.filters.http.router", &Router::default()),
             ])
@@ -131,6 +133,7 @@ fn tcp_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
     let own = Backend {
         service: Arc::clone(&port.service),
         port: port.port,
+        subset: None,
     };
     let cluster = |backend: Option<&Backend>| ClusterSpecifier::Cluster(cluster_name(scope, backend));
     let specifier = match port.split.as_deref() {

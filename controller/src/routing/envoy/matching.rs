@@ -29,23 +29,30 @@ pub(super) fn route_match(matched: &Match) -> RouteMatch {
             Path::Exact(path) => PathSpecifier::Path(path.clone()),
             Path::Prefix(prefix) if prefix.is_empty() => PathSpecifier::Prefix("/".to_owned()),
             Path::Prefix(prefix) => PathSpecifier::PathSeparatedPrefix(prefix.clone()),
+            Path::Plain(prefix) => PathSpecifier::Prefix(prefix.clone()),
             Path::Regex(regex) => PathSpecifier::SafeRegex(parts::regex(regex)),
         }),
-        headers: method
+        case_sensitive: matched.ignores_case.then_some(false).and_then(parts::flag),
+        headers: matched
+            .without
             .iter()
-            .chain(&matched.headers)
-            .map(|(name, value)| HeaderMatcher {
-                name: name.clone(),
-                header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(text(value))),
-                ..HeaderMatcher::default()
-            })
+            .map(|(name, value)| header(name, value, true))
+            .chain(
+                method
+                    .iter()
+                    .chain(&matched.headers)
+                    .map(|(name, value)| header(name, value, false)),
+            )
             .collect(),
         query_parameters: matched
             .query
             .iter()
             .map(|(name, value)| QueryParameterMatcher {
                 name: name.clone(),
-                query_parameter_match_specifier: Some(QueryParameterMatchSpecifier::StringMatch(text(value))),
+                query_parameter_match_specifier: Some(match text(value) {
+                    Some(text) => QueryParameterMatchSpecifier::StringMatch(text),
+                    None => QueryParameterMatchSpecifier::PresentMatch(true),
+                }),
             })
             .collect(),
         filter_state: client.collect(),
@@ -53,9 +60,21 @@ pub(super) fn route_match(matched: &Match) -> RouteMatch {
     }
 }
 
-fn text(value: &Text) -> StringMatcher {
-    parts::text(match value {
-        Text::Exact(text) => MatchPattern::Exact(text.clone()),
-        Text::Regex(regex) => MatchPattern::SafeRegex(parts::regex(regex)),
-    })
+/// A header that is there and has a value, or has not. One that is absent has not the value.
+fn header(name: &str, value: &Text, is_inverted: bool) -> HeaderMatcher {
+    let text = text(value);
+    HeaderMatcher {
+        name: name.to_owned(),
+        invert_match: is_inverted,
+        treat_missing_header_as_empty: is_inverted && text.is_some(),
+        header_match_specifier: Some(match text {
+            Some(text) => HeaderMatchSpecifier::StringMatch(text),
+            None => HeaderMatchSpecifier::PresentMatch(true),
+        }),
+    }
+}
+
+/// None for one that is only to be there.
+fn text(value: &Text) -> Option<StringMatcher> {
+    parts::pattern(value).map(parts::text)
 }

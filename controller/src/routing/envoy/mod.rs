@@ -5,8 +5,11 @@
 //! | [`routes`] | the rules of a port |
 //! | `matching` | which requests a rule is for |
 //! | `action` | what becomes of them |
+//! | `retry` | when they are tried again, and by what of them an endpoint is chosen |
+//! | `filters` | what rules say to filters |
 //! | [`listener`] | all ports of a waypoint |
 //! | [`cluster`] | a port as a backend |
+//! | `traffic` | what holds for connections to it |
 //! | [`endpoints`] | where a backend is |
 //! | [`plumbing`] | what Envoy needs beside all that, to speak HBONE |
 //! | `access` | access policies |
@@ -18,10 +21,13 @@ mod access;
 mod action;
 pub(crate) mod cluster;
 pub(crate) mod endpoints;
+mod filters;
 pub(crate) mod listener;
 mod matching;
 mod parts;
 pub(crate) mod plumbing;
+mod retry;
 pub(crate) mod routes;
 mod texts;
 mod tokens;
+mod traffic;

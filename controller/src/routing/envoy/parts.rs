@@ -8,8 +8,8 @@ use culvert_envoy::pb::envoy::config::core::v3::config_source::ConfigSourceSpeci
 use culvert_envoy::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use culvert_envoy::pb::envoy::config::core::v3::{
     Address, AggregatedConfigSource, ApiVersion, CidrRange, ConfigSource, EnvoyInternalAddress, HeaderValue,
-    HeaderValueOption, SocketAddress, TransportSocket, address, envoy_internal_address, socket_address,
-    transport_socket,
+    HeaderValueOption, RuntimeFractionalPercent, SocketAddress, TransportSocket, address, envoy_internal_address,
+    socket_address, transport_socket,
 };
 use culvert_envoy::pb::envoy::config::listener::v3::{Filter, filter};
 use culvert_envoy::pb::envoy::extensions::transport_sockets::internal_upstream::v3::{
@@ -18,10 +18,11 @@ use culvert_envoy::pb::envoy::extensions::transport_sockets::internal_upstream::
 use culvert_envoy::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use culvert_envoy::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern};
 use culvert_envoy::pb::envoy::r#type::metadata::v3::{MetadataKind, metadata_kind};
+use culvert_envoy::pb::envoy::r#type::v3::{FractionalPercent, fractional_percent::DenominatorType};
 use culvert_envoy::pb::google::protobuf;
 use prost::{Message, Name};
 
-use super::super::model::Headers;
+use super::super::model::{Headers, Text};
 
 pub(super) fn duration(duration: Duration) -> protobuf::Duration {
     protobuf::Duration {
@@ -49,6 +50,32 @@ pub(super) fn text(pattern: MatchPattern) -> StringMatcher {
     StringMatcher {
         match_pattern: Some(pattern),
         ..StringMatcher::default()
+    }
+}
+
+/// What a text is compared with; none where it is only to be there.
+pub(super) fn pattern(text: &Text) -> Option<MatchPattern> {
+    Some(match text {
+        Text::Exact(text) => MatchPattern::Exact(text.clone()),
+        Text::Prefix(text) => MatchPattern::Prefix(text.clone()),
+        Text::Regex(text) => MatchPattern::SafeRegex(regex(text)),
+        Text::Present => return None,
+    })
+}
+
+/// A share of a million.
+pub(super) fn share(numerator: u32) -> FractionalPercent {
+    FractionalPercent {
+        numerator,
+        denominator: DenominatorType::Million.into(),
+    }
+}
+
+/// The same where it may be changed while Envoy runs.
+pub(super) fn fraction(share_of_million: u32) -> RuntimeFractionalPercent {
+    RuntimeFractionalPercent {
+        default_value: Some(share(share_of_million)),
+        ..RuntimeFractionalPercent::default()
     }
 }
 

@@ -226,7 +226,7 @@ pub(crate) fn originate(scope: &str, trust_domain: &str) -> Cluster {
             ..OriginalDstLbConfig::default()
         })),
         cleanup_interval: Some(parts::duration(Duration::from_secs(60))),
-        typed_extension_protocol_options: cluster::protocol_options(options),
+        typed_extension_protocol_options: cluster::protocol_options(options, None),
         transport_socket: Some(parts::transport("envoy.transport_sockets.tls", &tls)),
         ..cluster::base(names::originate(scope))
     }

@@ -38,6 +38,7 @@ fn route(scope: &str, rule: &Rule) -> Route {
             })),
             ..Route::default()
         },
+        Action::Direct(direct) => action::direct(direct),
         Action::Redirect(redirect) => action::redirect(redirect, &rule.matched.path),
         Action::Forward(forward) => action::forward(scope, forward, &rule.matched.path),
     };

@@ -16,6 +16,7 @@ fn own() -> Backend {
     Backend {
         service: "shop/web".into(),
         port: 80,
+        subset: None,
     }
 }
 
@@ -45,6 +46,7 @@ fn a_host_name_has_the_rules_of_its_routes_then_those_of_longer_ends_then_those_
             attached(None, &["*.a.example"], "narrow"),
             attached(None, &["x.a.example", "y.example"], "exact"),
         ],
+        None,
         own(),
     );
     assert_eq!(names(&routes, "x.a.example"), ["exact", "narrow", "wide", "all"]);
@@ -56,7 +58,7 @@ fn a_host_name_has_the_rules_of_its_routes_then_those_of_longer_ends_then_those_
 
 #[test]
 fn clients_with_routes_of_their_own_get_no_others_and_others_get_none_of_them() {
-    let routes = merge(vec![attached(Some("bank"), &[], "theirs")], own());
+    let routes = merge(vec![attached(Some("bank"), &[], "theirs")], None, own());
     let rules = &routes.hosts[0].rules;
     assert_eq!(names(&routes, "*"), ["theirs", "no rule of bank", "default"]);
     assert!(
@@ -70,6 +72,7 @@ fn clients_with_routes_of_their_own_get_no_others_and_others_get_none_of_them() 
     );
     let routes = merge(
         vec![attached(Some("bank"), &[], "theirs"), attached(None, &[], "ours")],
+        None,
         own(),
     );
     assert_eq!(names(&routes, "*"), ["theirs", "no rule of bank", "ours"]);
@@ -83,7 +86,7 @@ fn the_length_of_a_prefix_is_counted_in_characters() {
         hostnames: Vec::new(),
         rules: vec![wide, long.clone()],
     };
-    let routes = merge(vec![Attached { consumer: None, route }], own());
+    let routes = merge(vec![Attached { consumer: None, route }], None, own());
     assert_eq!(routes.hosts[0].rules[0].matched.path, long.matched.path);
 }
 
@@ -103,12 +106,13 @@ proptest! {
     fn no_prefix_hides_a_longer_one_or_an_exact_path(paths in prop::collection::vec(any_path(), 0..12)) {
         let rules = paths.into_iter().map(rule).collect();
         let route = Route { hostnames: Vec::new(), rules };
-        let routes = merge(vec![Attached { consumer: None, route }], own());
+        let routes = merge(vec![Attached { consumer: None, route }], None, own());
         let rules = &routes.hosts[0].rules;
         for (index, later) in rules.iter().enumerate() {
             for earlier in &rules[..index] {
                 let Path::Prefix(prefix) = &earlier.matched.path else { continue };
                 let is_hidden = match &later.matched.path {
+                    Path::Plain(_) => false,
                     Path::Exact(path) => path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('/')),
                     Path::Prefix(path) => path.len() > prefix.len() && path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('/')),
                     Path::Regex(_) => prefix.is_empty(),

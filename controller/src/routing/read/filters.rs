@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::model::{Cors, Headers, Mirror, NewPath, Redirect};
+use super::super::model::{Cors, Headers, Mirror, NewPath, Origin, Redirect};
 use super::notes::{Notes, Resolve};
 use super::references::BackendSpec;
 use super::values::{self, Bad, list};
@@ -377,11 +377,12 @@ fn cors(spec: CorsSpec) -> Result<Cors, Bad> {
         return Err(Bad::at(format!("cors.allowOrigins[{index}]"), "no origin"));
     }
     Ok(Cors {
-        origins: spec.allow_origins,
+        origins: spec.allow_origins.into_iter().map(Origin::Glob).collect(),
         methods: spec.allow_methods,
         headers: spec.allow_headers,
         expose: spec.expose_headers,
-        max_age: spec.max_age.unwrap_or(5),
+        max_age: Some(spec.max_age.unwrap_or(5).into()),
         credentials: spec.allow_credentials.unwrap_or(false),
+        forwards_others: false,
     })
 }

@@ -125,7 +125,7 @@ fn rule(
     let replaces_prefix = match &action {
         Action::Redirect(redirect) => matches!(redirect.path, Some(NewPath::Prefix(_))),
         Action::Forward(forward) => matches!(forward.path, Some(NewPath::Prefix(_))),
-        Action::Fail(_) => false,
+        Action::Fail(_) | Action::Direct(_) => false,
     };
     let has_prefixes = matched.iter().all(|matched| matches!(matched.path, Path::Prefix(_)));
     let action = if replaces_prefix && !has_prefixes {
@@ -187,6 +187,7 @@ fn action(spec: RuleSpec, field: &str, resolve: &dyn Resolve, notes: &mut Notes)
         timeout,
         retry,
         cors,
+        ..Forward::default()
     })))
 }
 
@@ -223,6 +224,7 @@ fn timing(timeouts: TimeoutsSpec, retry: Option<RetrySpec>) -> Result<(Option<Du
         backoff: read(spec.backoff, "retry.backoff")?.and_then(set),
         per_try: backend,
         resets: true,
+        ..Retry::default()
     };
     Ok((request, retry))
 }

@@ -93,7 +93,7 @@ fn one(value: &Value) -> Result<Match, Bad> {
         method: spec.method.map(|method| format!("{method:?}").to_ascii_uppercase()),
         headers: headers(spec.headers, "headers")?,
         query: query(spec.query_params)?,
-        clients: None,
+        ..Match::any()
     })
 }
 

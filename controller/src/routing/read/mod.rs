@@ -1,4 +1,4 @@
-//! Routes of the Gateway API become rules. A rule with something in it that cannot be served answers with 500 and is noted, by its
+//! Routes of the Gateway API, and Istio's, become rules. A rule with something in it that cannot be served answers with 500 and is noted, by its
 //! field; the rest of the object holds. An object that cannot be read as a whole has no rules.
 //!
 //! | module | what |
@@ -8,6 +8,7 @@
 //! | [`grpc`] | GRPCRoute |
 //! | [`tcp`] | TCPRoute |
 //! | [`tokens`] | RequestAuthentication |
+//! | [`istio`] | VirtualService and DestinationRule |
 //! | `matches` | which requests |
 //! | `filters` | what is done with them |
 //! | `backends` | where they go |
@@ -18,6 +19,7 @@ mod backends;
 mod filters;
 pub(crate) mod grpc;
 pub(crate) mod http;
+pub(crate) mod istio;
 mod matches;
 pub(crate) mod notes;
 mod references;

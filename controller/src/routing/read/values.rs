@@ -96,6 +96,15 @@ pub(super) fn regex(text: &str) -> Result<String, String> {
     }
 }
 
+/// Checks what a match of a regular expression is replaced by.
+pub(super) fn substitution(pattern: &str, new: &str) -> Result<(), String> {
+    let regex = Regex::new(pattern).map_err(|error| error.to_string())?;
+    regex
+        .substitution(new)
+        .map(drop)
+        .map_err(|error| format!("{new:?} cannot be put in the place of a match: {error}"))
+}
+
 /// The name of a header, in lower case.
 pub(super) fn header_name(name: &str) -> Result<String, String> {
     http::HeaderName::from_bytes(name.as_bytes())

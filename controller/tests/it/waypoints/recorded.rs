@@ -48,7 +48,18 @@ const RETRY_ON: &str = "connect-failure,refused-stream,unavailable,cancelled";
 fn route(entry: &Value, known: &impl Fn(&str) -> bool) -> Value {
     let matched = reduce_match(&entry["match"]);
     if let Some(status) = entry["directResponse"]["status"].as_u64() {
-        return json!({"match": matched, "to": {"fail": status}});
+        let mut to = json!({"fail": status});
+        if let Some(body) = entry["directResponse"].get("body") {
+            to["body"] = body.clone();
+        }
+        return json!({"match": matched, "to": to});
+    }
+    if let Some(redirect) = entry.get("redirect") {
+        let redirect = json!({
+            "host": redirect["hostRedirect"].as_str().unwrap_or_default(), "path": redirect["pathRedirect"],
+            "scheme": redirect["schemeRedirect"], "code": redirect["responseCode"],
+        });
+        return json!({"match": matched, "to": {"redirect": redirect}});
     }
     let from = &entry["route"];
     let cluster = |name: &Value| {
@@ -102,6 +113,20 @@ fn route(entry: &Value, known: &impl Fn(&str) -> bool) -> Value {
         to.insert("mirrors".to_owned(), mirrors.iter().map(mirror).collect());
     }
     headers(entry, |key, value| drop(to.insert(key.to_owned(), value)));
+    if let Some(all) = from["hashPolicy"].as_array() {
+        to.insert("hash".to_owned(), all.iter().map(hash).collect());
+    }
+    if let Some(fault) = entry["filters"].get("fault") {
+        let share = |part: &Value| {
+            let share = part["percentage"].as_str().unwrap().trim_end_matches("/1000000");
+            share.parse::<u64>().unwrap()
+        };
+        let delay = fault.get("delay");
+        let delay = delay.map(|delay| json!([seconds(&delay["fixedDelay"]), share(delay)]));
+        let abort = fault.get("abort");
+        let abort = abort.map(|abort| json!([abort["httpStatus"], share(abort)]));
+        to.insert("fault".to_owned(), json!({"delay": delay, "abort": abort}));
+    }
     if let Some(cors) = entry["filters"].get("cors") {
         to.insert("cors".to_owned(), reduce_cors(cors));
     }
@@ -128,6 +153,9 @@ fn seconds(value: &Value) -> Value {
 }
 
 fn retry(policy: &Value) -> Value {
+    if policy.is_null() {
+        return Value::Null;
+    }
     if policy == "default" {
         return default_retry();
     }
@@ -156,6 +184,9 @@ fn reduce_match(from: &Value) -> Value {
     if let Some(regex) = from.get("safeRegex") {
         made.insert("regex".to_owned(), regex["regex"].clone());
     }
+    if from["caseSensitive"] == false {
+        made.insert("ignoresCase".to_owned(), true.into());
+    }
     for (theirs, key) in [("headers", "headers"), ("queryParameters", "query")] {
         if let Some(all) = from[theirs].as_array() {
             let one = |entry: &Value| {
@@ -166,15 +197,34 @@ fn reduce_match(from: &Value) -> Value {
                     name.to_owned()
                 };
                 let value = &entry["stringMatch"];
-                match value.get("exact") {
-                    Some(exact) => json!([name, "exact", exact]),
-                    None => json!([name, "regex", value["safeRegex"]["regex"]]),
+                let text = match (value.get("exact"), value.get("prefix")) {
+                    (Some(exact), _) => json!([name, "exact", exact]),
+                    (None, Some(prefix)) => json!([name, "prefix", prefix]),
+                    _ if entry["presentMatch"] == true => json!([name]),
+                    _ => json!([name, "regex", value["safeRegex"]["regex"]]),
+                };
+                if entry["invertMatch"] == true {
+                    return json!({"not": text});
                 }
+                text
             };
             made.insert(key.to_owned(), all.iter().map(one).collect());
         }
     }
     made.into()
+}
+
+fn hash(from: &Value) -> Value {
+    if let Some(header) = from.get("header") {
+        return json!(["header", header["headerName"]]);
+    }
+    if let Some(query) = from.get("queryParameter") {
+        return json!(["query", query["name"]]);
+    }
+    if let Some(cookie) = from.get("cookie") {
+        return json!(["cookie", cookie["name"], cookie["path"], seconds(&cookie["ttl"])]);
+    }
+    json!(["source"])
 }
 
 fn reduce_cors(from: &Value) -> Value {

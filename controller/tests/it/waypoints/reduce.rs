@@ -3,20 +3,30 @@
 use std::collections::BTreeMap;
 
 use culvert_controller::model::Model;
+use culvert_envoy::pb::envoy::config::core::v3::data_source::Specifier;
 use culvert_envoy::pb::envoy::config::core::v3::{
     HeaderValueOption, address::Address, header_value_option::HeaderAppendAction,
 };
 use culvert_envoy::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, lb_endpoint::HostIdentifier};
 use culvert_envoy::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
 use culvert_envoy::pb::envoy::config::route::v3::query_parameter_matcher::QueryParameterMatchSpecifier;
+use culvert_envoy::pb::envoy::config::route::v3::redirect_action::{
+    PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier,
+};
 use culvert_envoy::pb::envoy::config::route::v3::route::Action;
 use culvert_envoy::pb::envoy::config::route::v3::route_action::{ClusterSpecifier, HostRewriteSpecifier};
+use culvert_envoy::pb::envoy::config::route::v3::route_action::{HashPolicy, hash_policy::PolicySpecifier};
 use culvert_envoy::pb::envoy::config::route::v3::route_match::PathSpecifier;
-use culvert_envoy::pb::envoy::config::route::v3::{RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch};
+use culvert_envoy::pb::envoy::config::route::v3::{
+    RedirectAction, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch,
+};
+use culvert_envoy::pb::envoy::extensions::filters::common::fault::v3::fault_delay::FaultDelaySecifier;
 use culvert_envoy::pb::envoy::extensions::filters::http::cors::v3::CorsPolicy;
+use culvert_envoy::pb::envoy::extensions::filters::http::fault::v3::{HttpFault, fault_abort::ErrorType};
 use culvert_envoy::pb::envoy::r#type::matcher::v3::{
     StringMatcher, filter_state_matcher, string_matcher::MatchPattern,
 };
+use culvert_envoy::pb::envoy::r#type::v3::FractionalPercent;
 use culvert_envoy::pb::google::protobuf::Duration;
 use culvert_envoy::{ENDPOINT_TYPE, ROUTE_TYPE, unpack};
 use culvert_xds::server::Resources as _;
@@ -49,8 +59,13 @@ pub(super) fn chains(model: &Model) -> BTreeMap<String, Value> {
 fn route(route: &Route) -> Value {
     let mut to = Map::new();
     match route.action.as_ref().unwrap() {
-        Action::DirectResponse(direct) => drop(to.insert("fail".to_owned(), direct.status.into())),
-        Action::Redirect(redirect) => drop(to.insert("redirect".to_owned(), json!(format!("{redirect:?}")))),
+        Action::DirectResponse(direct) => {
+            to.insert("fail".to_owned(), direct.status.into());
+            if let Some(Specifier::InlineBytes(body)) = direct.body.as_ref().and_then(|body| body.specifier.as_ref()) {
+                to.insert("body".to_owned(), json!(String::from_utf8_lossy(body)));
+            }
+        }
+        Action::Redirect(redirect) => drop(to.insert("redirect".to_owned(), reduce_redirect(redirect))),
         Action::Route(action) => forward(action, &mut to),
         other => panic!("{other:?}"),
     }
@@ -60,6 +75,9 @@ fn route(route: &Route) -> Value {
     removed(&route.response_headers_to_remove, "responseRemove", &mut to);
     if let Some(cors) = route.typed_per_filter_config.get("envoy.filters.http.cors") {
         to.insert("cors".to_owned(), reduce_cors(&unpack(cors).unwrap()));
+    }
+    if let Some(fault) = route.typed_per_filter_config.get("envoy.filters.http.fault") {
+        to.insert("fault".to_owned(), reduce_fault(&unpack(fault).unwrap()));
     }
     json!({"match": reduce_match(route.r#match.as_ref().unwrap()), "to": to})
 }
@@ -85,7 +103,13 @@ fn forward(action: &RouteAction, to: &mut Map<String, Value>) {
     };
     to.insert("clusters".to_owned(), clusters.into());
     to.insert("timeout".to_owned(), seconds(action.timeout.as_ref().unwrap()));
-    to.insert("retry".to_owned(), retry(action.retry_policy.as_ref().unwrap()));
+    to.insert(
+        "retry".to_owned(),
+        action.retry_policy.as_ref().map_or(Value::Null, retry),
+    );
+    if !action.hash_policy.is_empty() {
+        to.insert("hash".to_owned(), action.hash_policy.iter().map(hash).collect());
+    }
     if !action.prefix_rewrite.is_empty() {
         to.insert("prefixRewrite".to_owned(), json!(action.prefix_rewrite));
     }
@@ -167,11 +191,19 @@ fn reduce_match(from: &RouteMatch) -> Value {
         other => panic!("{other:?}"),
     };
     made.insert(key.to_owned(), json!(value));
+    if from.case_sensitive.is_some_and(|flag| !flag.value) {
+        made.insert("ignoresCase".to_owned(), true.into());
+    }
     let headers: Vec<Value> = from
         .headers
         .iter()
         .map(|header| match header.header_match_specifier.as_ref().unwrap() {
+            HeaderMatchSpecifier::StringMatch(text) if header.invert_match => {
+                json!({"not": named(&header.name, text)})
+            }
             HeaderMatchSpecifier::StringMatch(text) => named(&header.name, text),
+            HeaderMatchSpecifier::PresentMatch(true) if header.invert_match => json!({"not": [header.name]}),
+            HeaderMatchSpecifier::PresentMatch(true) => json!([header.name]),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -206,6 +238,56 @@ fn named(name: &str, text: &StringMatcher) -> Value {
         MatchPattern::Exact(text) => json!([name, "exact", text]),
         MatchPattern::SafeRegex(regex) => json!([name, "regex", regex.regex]),
         MatchPattern::Contains(text) => json!([name, "contains", text]),
+        MatchPattern::Prefix(text) => json!([name, "prefix", text]),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn reduce_redirect(from: &RedirectAction) -> Value {
+    let path = match &from.path_rewrite_specifier {
+        Some(PathRewriteSpecifier::PathRedirect(path)) => json!(path),
+        other => json!(format!("{other:?}")),
+    };
+    let scheme = match &from.scheme_rewrite_specifier {
+        Some(SchemeRewriteSpecifier::SchemeRedirect(scheme)) => json!(scheme),
+        _ => Value::Null,
+    };
+    let code = match from.response_code() {
+        RedirectResponseCode::MovedPermanently => 301,
+        RedirectResponseCode::Found => 302,
+        RedirectResponseCode::SeeOther => 303,
+        RedirectResponseCode::TemporaryRedirect => 307,
+        RedirectResponseCode::PermanentRedirect => 308,
+    };
+    json!({"host": from.host_redirect, "path": path, "scheme": scheme, "code": code})
+}
+
+fn reduce_fault(from: &HttpFault) -> Value {
+    let share = |share: Option<FractionalPercent>| share.unwrap().numerator;
+    let delay = from.delay.as_ref().map(|delay| match &delay.fault_delay_secifier {
+        Some(FaultDelaySecifier::FixedDelay(time)) => json!([seconds(time), share(delay.percentage)]),
+        other => panic!("{other:?}"),
+    });
+    let abort = from.abort.as_ref().map(|abort| match &abort.error_type {
+        Some(ErrorType::HttpStatus(status)) => json!([status, share(abort.percentage)]),
+        other => panic!("{other:?}"),
+    });
+    json!({"delay": delay, "abort": abort})
+}
+
+fn hash(from: &HashPolicy) -> Value {
+    match from.policy_specifier.as_ref().unwrap() {
+        PolicySpecifier::Header(header) => json!(["header", header.header_name]),
+        PolicySpecifier::QueryParameter(query) => json!(["query", query.name]),
+        PolicySpecifier::Cookie(cookie) => {
+            json!([
+                "cookie",
+                cookie.name,
+                cookie.path,
+                seconds(cookie.ttl.as_ref().unwrap())
+            ])
+        }
+        PolicySpecifier::ConnectionProperties(_) => json!(["source"]),
         other => panic!("{other:?}"),
     }
 }

@@ -128,13 +128,13 @@ fn an_annotation_that_would_close_connections_and_does_not_is_said() {
 #[test]
 fn an_object_of_a_kind_that_is_not_served_is_a_finding_whether_its_namespace_is_in_the_mesh_or_not() {
     let yaml = SHOP.to_owned()
-        + "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: web, namespace: shop}\n---\n\
+        + "---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: web, namespace: shop}\n---\n\
            apiVersion: gateway.networking.x-k8s.io/v1alpha1\nkind: XMesh\nmetadata: {name: other}\n---\n\
            apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {name: jwt, namespace: shop}\n\
            spec: {phase: AUTHN}\n";
     let (all, texts) = assembled(&yaml);
     assert_eq!(texts.len(), 3, "{texts:?}");
-    let starts = ["VirtualService shop/web", "WasmPlugin shop/jwt", "XMesh other"];
+    let starts = ["Sidecar shop/web", "WasmPlugin shop/jwt", "XMesh other"];
     for (text, start) in texts.iter().zip(starts) {
         let (kind, _) = start.split_once(' ').unwrap();
         assert!(
@@ -146,7 +146,7 @@ fn an_object_of_a_kind_that_is_not_served_is_a_finding_whether_its_namespace_is_
         texts[1].contains("would restrict") && !texts[0].contains("would restrict"),
         "{texts:?}"
     );
-    assert_eq!((all.virtual_services.len(), all.x_meshes.len()), (1, 1));
+    assert_eq!((all.sidecars.len(), all.x_meshes.len()), (1, 1));
 }
 
 #[test]

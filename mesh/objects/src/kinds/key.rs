@@ -111,6 +111,31 @@ impl Key {
         Self(hash_one(&("host", host)))
     }
 
+    /// VirtualServices and DestinationRules of a host, by its whole name.
+    pub fn routed_host(host: &str) -> Self {
+        Self(hash_one(&("routed host", host)))
+    }
+
+    /// VirtualServices and DestinationRules of a namespace that name a Service of it without a dot.
+    pub fn routed_name(namespace: &str, name: &str) -> Self {
+        Self(hash_one(&("routed name", namespace, name)))
+    }
+
+    /// VirtualServices and DestinationRules of hosts that begin with a star.
+    pub fn routed_wildcards() -> Self {
+        Self(hash_one(&"routed wildcards"))
+    }
+
+    /// VirtualServices that lead to a host, by its whole name.
+    pub fn destination_host(host: &str) -> Self {
+        Self(hash_one(&("destination host", host)))
+    }
+
+    /// VirtualServices of a namespace that lead to a Service of it, which they name without a dot.
+    pub fn destination_name(namespace: &str, name: &str) -> Self {
+        Self(hash_one(&("destination name", namespace, name)))
+    }
+
     /// Services and ServiceEntries with a virtual address, as a range of one, or a range of them.
     pub fn virtual_range(range: IpNet) -> Self {
         Self(hash_one(&("virtual range", range.network(), range.prefix_len())))

@@ -23,6 +23,7 @@ mod binding;
 mod config_map;
 mod endpoint_slice;
 mod entry;
+mod hosts;
 mod key;
 mod loose;
 mod namespace;
@@ -55,7 +56,8 @@ pub use spec::KindSpec;
 use unserved::Marker;
 pub use unserved::Unserved;
 pub use written::{
-    GRPCRoute, Gateway, GatewayClass, HTTPRoute, Reference, ReferenceGrant, TCPRoute, TLSRoute, Written,
+    DestinationRule, GRPCRoute, Gateway, GatewayClass, HTTPRoute, Reference, ReferenceGrant, TCPRoute, TLSRoute,
+    VirtualService, Written,
 };
 
 /// Whether a cluster has the kind.
@@ -195,6 +197,14 @@ kinds! {
     workload_entries: WorkloadEntry {
         "networking.istio.io", "v1" or "v1beta1" or "v1alpha3", "workloadentries", true, Optional, false
     }
+    /// What holds for connections to a host of Istio's, as written.
+    destination_rules: DestinationRule {
+        "networking.istio.io", "v1" or "v1beta1" or "v1alpha3", "destinationrules", true, Optional, false
+    }
+    /// Routes of hosts in Istio's words, as written.
+    virtual_services: VirtualService {
+        "networking.istio.io", "v1" or "v1beta1" or "v1alpha3", "virtualservices", true, Optional, false
+    }
     /// Gateways of the Gateway API: those of Culvert's class are waypoints.
     gateways: Gateway { "gateway.networking.k8s.io", "v1" or "v1beta1" or "v1alpha2", "gateways", true, Optional, false }
     /// Whose the gateways of a class are, by [`ObjectName::cluster`].
@@ -213,12 +223,10 @@ kinds! {
     config_maps: ConfigMap { "", "v1", "configmaps", true, Files, false }
 
     @unserved
-    destination_rules: DestinationRule = known::istio::DESTINATION_RULE;
     envoy_filters: EnvoyFilter = known::istio::ENVOY_FILTER;
     istio_gateways: IstioGateway = known::istio::GATEWAY;
     proxy_configs: ProxyConfig = known::istio::PROXY_CONFIG;
     sidecars: Sidecar = known::istio::SIDECAR;
-    virtual_services: VirtualService = known::istio::VIRTUAL_SERVICE;
     workload_groups: WorkloadGroup = known::istio::WORKLOAD_GROUP;
     telemetries: Telemetry = known::istio::TELEMETRY;
     traffic_extensions: TrafficExtension = known::istio::TRAFFIC_EXTENSION;

@@ -1,4 +1,4 @@
-//! Kinds of the Gateway API that are served: their spec is kept as it is written. What it means is the controller's to read, rule by
+//! Kinds of the Gateway API and of Istio's routing that are served: their spec is kept as it is written. What it means is the controller's to read, rule by
 //! rule, since an object that is wrong in one place must not be left out as a whole.
 
 use std::marker::PhantomData;
@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
 use super::binding::Binding;
+use super::hosts;
 use super::key::Key;
 use super::loose::Loose;
 use super::prune;
@@ -15,7 +16,7 @@ use super::security;
 use super::spec::KindSpec;
 use super::unserved::Marker;
 use crate::defaults;
-use crate::known::{Known, gateway_api};
+use crate::known::{Known, gateway_api, istio};
 use crate::name::ObjectName;
 
 /// An object whose spec is kept as it is written.
@@ -54,6 +55,16 @@ impl<M> Written<M> {
     pub fn parents(&self) -> impl Iterator<Item = Reference<'_>> {
         let parents = self.spec["parentRefs"].as_array().into_iter().flatten();
         parents.filter_map(|value| Reference::of(value, "gateway.networking.k8s.io", "Gateway"))
+    }
+
+    /// The hosts that it is for, as Istio's kinds write them.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        hosts::of(&self.spec)
+    }
+
+    /// The hosts that its routes send traffic to, as Istio's kinds write them.
+    pub fn destinations(&self) -> Vec<&str> {
+        hosts::destinations(&self.spec)
     }
 
     /// Where its routes send requests, and copies of them.
@@ -137,7 +148,7 @@ impl<M: Marker> KindSpec for Written<M> {
         None
     }
 
-    /// Routes by their parents and backends, and whatever it is by its namespace.
+    /// Routes by their parents and backends, Istio's by their hosts and destinations, and whatever it is by its namespace.
     fn keys(&self, name: &ObjectName) -> Vec<Key> {
         let parents = self
             .parents()
@@ -146,6 +157,9 @@ impl<M: Marker> KindSpec for Written<M> {
         let backends = backends.map(|backend| Key::backend(backend.kind, &backend.object(&name.namespace)));
         let restricting = self.binding.is_some().then(|| Key::restricting(&name.namespace));
         let mut keys: Vec<Key> = parents.chain(backends).chain(restricting).collect();
+        if M::KNOWN.group == istio::NETWORKING {
+            keys.extend(hosts::keys(&self.spec, &name.namespace));
+        }
         keys.push(Key::all_in(M::KNOWN.title, &name.namespace));
         keys.sort_unstable();
         keys.dedup();
@@ -181,6 +195,8 @@ macro_rules! written {
 }
 
 written! {
+    /// What holds for connections to a host.
+    DestinationRule, DestinationRuleMarker = istio::DESTINATION_RULE;
     /// A gateway, or a waypoint.
     Gateway, GatewayMarker = gateway_api::GATEWAY;
     /// Whose the gateways of a class are.
@@ -195,6 +211,8 @@ written! {
     TCPRoute, TCPRouteMarker = gateway_api::TCP_ROUTE;
     /// Routes of TLS connections.
     TLSRoute, TLSRouteMarker = gateway_api::TLS_ROUTE;
+    /// Routes of hosts, in Istio's words.
+    VirtualService, VirtualServiceMarker = istio::VIRTUAL_SERVICE;
 }
 
 #[cfg(test)]

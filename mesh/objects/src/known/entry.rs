@@ -26,7 +26,7 @@ pub struct Known {
 }
 
 /// A field of a kind that is served.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
     /// Its path: `[]` is any item of a list, `*` any key of a map.
     pub path: &'static str,

@@ -1,12 +1,15 @@
 //! Istio's kinds.
 
+use super::destination_rule;
 use super::entries;
 use super::entry::Known;
 use super::policies;
 use super::restricts::Restricts;
+use super::virtual_service;
 
 const EXTENSIONS: &str = "extensions.istio.io";
-const NETWORKING: &str = "networking.istio.io";
+/// The group of Istio's kinds of routing.
+pub(crate) const NETWORKING: &str = "networking.istio.io";
 const SECURITY: &str = "security.istio.io";
 
 /// In the order in which Istio prefers them.
@@ -59,13 +62,16 @@ pub const REQUEST_AUTHENTICATION: Known = Known {
 };
 
 /// What holds for connections to a destination.
-pub const DESTINATION_RULE: Known = Known::of(
-    NETWORKING,
-    "DestinationRule",
-    "destinationrules",
-    SINCE_ALPHA,
-    "its subsets, load balancing, limits and TLS settings do not hold: connections go to all endpoints, inside the mesh's mutual TLS",
-);
+pub const DESTINATION_RULE: Known = Known {
+    fields: &destination_rule::DESTINATION_RULE,
+    ..Known::of(
+        NETWORKING,
+        "DestinationRule",
+        "destinationrules",
+        SINCE_ALPHA,
+        "see its fields",
+    )
+};
 
 /// Changes of Envoy's configuration.
 pub const ENVOY_FILTER: Known = Known::of(
@@ -129,13 +135,16 @@ pub const SIDECAR: Known = Known::of(
 );
 
 /// Routes of hosts, in Istio's own words.
-pub const VIRTUAL_SERVICE: Known = Known::of(
-    NETWORKING,
-    "VirtualService",
-    "virtualservices",
-    SINCE_ALPHA,
-    "its routes are not in force: traffic goes to the Service as without it",
-);
+pub const VIRTUAL_SERVICE: Known = Known {
+    fields: virtual_service::VIRTUAL_SERVICE,
+    ..Known::of(
+        NETWORKING,
+        "VirtualService",
+        "virtualservices",
+        SINCE_ALPHA,
+        "see its fields",
+    )
+};
 
 /// A workload that is no pod.
 pub const WORKLOAD_ENTRY: Known = Known {

@@ -7,6 +7,7 @@
 //! | [`istio`] | Istio's kinds |
 //! | [`gateway_api`] | those of the Gateway API |
 //! | `policies` | the fields of AuthorizationPolicy, PeerAuthentication and RequestAuthentication |
+//! | `virtual_service`, `destination_rule` | those of VirtualService and DestinationRule |
 //! | `entries` | those of ServiceEntry and WorkloadEntry |
 //! | `gateways` | those of Gateway, GatewayClass, ReferenceGrant, TCPRoute and TLSRoute |
 //! | `http_route`, `grpc_route` | those of HTTPRoute and GRPCRoute |
@@ -17,6 +18,7 @@
 //! To serve a further kind: give it its fields here, and a file of its own in `kinds`. `docs/objects.md` is made from this table
 //! and from the CRDs; a test compares all three (`BLESS=1` writes the page).
 
+mod destination_rule;
 mod entries;
 mod entry;
 mod fields;
@@ -28,6 +30,7 @@ pub mod istio;
 mod policies;
 mod restricts;
 mod routes;
+mod virtual_service;
 
 pub use entry::{Field, Known, State, UNKNOWN_FIELD};
 pub use fields::unserved_fields;

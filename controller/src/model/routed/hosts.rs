@@ -1,0 +1,205 @@
+//! Which VirtualService and DestinationRule hold for a Service of the first round, and what the hosts of a VirtualService lead to.
+
+use std::sync::Arc;
+
+use culvert_objects::{DestinationRule, GRPCRoute, HTTPRoute, Held, Key, ObjectName, VirtualService, Written};
+use culvert_proto::workload::Service;
+
+use super::super::reader::Reader;
+use super::super::wire;
+use super::{ports, scope};
+use crate::routing::model::Backend;
+use crate::routing::read::istio::destination::Destinations;
+use crate::routing::read::istio::destination_rule::{self, DestinationPolicy};
+use crate::routing::read::notes::{Notes, Unresolved};
+
+/// The objects that name a Service, the one that holds first: that of its own namespace before the mesh's, the exact name before the end
+/// of one, the oldest first.
+fn candidates<'a, M>(
+    reader: &Reader<'a>,
+    service: &Service,
+    may_be_of_mesh: bool,
+) -> Vec<(&'a ObjectName, &'a Arc<Written<M>>)>
+where
+    Written<M>: Held,
+{
+    let object = wire::object_of_host(reader.settings(), &service.hostname);
+    let root = reader.settings().system_namespace.as_str();
+    let keys = [Key::routed_host(&service.hostname), Key::routed_wildcards()];
+    let short = object
+        .as_ref()
+        .map(|name| Key::routed_name(&name.namespace, &name.name));
+    let mut found: Vec<_> = keys
+        .into_iter()
+        .chain(short)
+        .flat_map(|key| reader.find::<Written<M>>(key).collect::<Vec<_>>())
+        .filter(|(name, _)| *name.namespace == *service.namespace || may_be_of_mesh && *name.namespace == *root)
+        .filter(|(name, object)| is_exported(&object.spec["exportTo"], &name.namespace, &service.namespace))
+        .filter_map(|(name, written)| {
+            let fits = written.hosts().filter_map(|host| fit(reader, host, name, service));
+            Some((fits.max()?, name, written))
+        })
+        .collect();
+    found.sort_by(|a, b| {
+        let key = |(fit, name, written): &(usize, &ObjectName, &Arc<Written<M>>)| {
+            let is_foreign = *name.namespace != *service.namespace;
+            (
+                is_foreign,
+                std::cmp::Reverse(*fit),
+                written.created.as_ref().map(|time| time.0),
+            )
+        };
+        (key(a), a.1).cmp(&(key(b), b.1))
+    });
+    found.dedup_by(|a, b| a.1 == b.1);
+    found.into_iter().map(|(_, name, written)| (name, written)).collect()
+}
+
+/// How exactly a host of an object says a Service, if it does.
+fn fit(reader: &Reader<'_>, host: &str, object: &ObjectName, service: &Service) -> Option<usize> {
+    if let Some(end) = host.strip_prefix('*') {
+        return service.hostname.ends_with(end).then_some(end.len());
+    }
+    (full_name(reader, host, &object.namespace) == service.hostname).then_some(usize::MAX)
+}
+
+/// The whole name of a host, which is a Service of `namespace` if it has no dot.
+fn full_name(reader: &Reader<'_>, host: &str, namespace: &str) -> String {
+    if host.contains('.') {
+        return host.to_owned();
+    }
+    wire::hostname(reader.settings(), &ObjectName::new(namespace, host))
+}
+
+/// Whether `exportTo` of an object of `own` names a namespace.
+fn is_exported(export: &serde_json::Value, own: &str, namespace: &str) -> bool {
+    let Some(list) = export.as_array().filter(|list| !list.is_empty()) else {
+        return true;
+    };
+    list.iter().any(|name| match name.as_str() {
+        Some("*") => true,
+        Some(".") => own == namespace,
+        name => name == Some(namespace),
+    })
+}
+
+/// The VirtualService that holds for a Service.
+pub(super) fn virtual_service<'a>(
+    reader: &Reader<'a>,
+    service: &Service,
+) -> Option<(&'a ObjectName, &'a Arc<VirtualService>)> {
+    candidates(reader, service, false).into_iter().next()
+}
+
+/// The DestinationRule that holds for a Service.
+pub(super) fn destination_rule<'a>(
+    reader: &Reader<'a>,
+    service: &Service,
+) -> Option<(&'a ObjectName, &'a Arc<DestinationRule>)> {
+    let mut found = candidates::<_>(reader, service, true).into_iter();
+    found.find(|(_, rule): &(&ObjectName, &Arc<DestinationRule>)| rule.spec["workloadSelector"].is_null())
+}
+
+/// What holds for connections to a Service.
+pub(super) fn policy(reader: &Reader<'_>, service: &Service) -> DestinationPolicy {
+    let rule = destination_rule(reader, service);
+    // What is wrong with the object is said where it is looked at by itself.
+    let policy = rule.and_then(|(_, rule)| destination_rule::read(&rule.spec, &mut Notes::default()));
+    policy.unwrap_or_default()
+}
+
+/// The resource name of the Service that a host of an object in `namespace` leads to.
+pub(super) fn resource_name(reader: &Reader<'_>, host: &str, namespace: &str) -> String {
+    let full = full_name(reader, host, namespace);
+    match wire::object_of_host(reader.settings(), &full) {
+        Some(name) => wire::service_name(reader.settings(), &name),
+        None => wire::host_name(namespace, &full),
+    }
+}
+
+/// Looks up hosts for one VirtualService, at a port of the Service that it is for.
+pub(super) struct Hosts<'a, 'b> {
+    pub(super) reader: &'b Reader<'a>,
+    pub(super) object: &'b ObjectName,
+    pub(super) port: u16,
+}
+
+impl Destinations for Hosts<'_, '_> {
+    fn destination(&self, host: &str, subset: Option<&str>, port: Option<u16>) -> Result<Backend, Unresolved> {
+        let unresolved = |reason, message: String| Err(Unresolved { reason, message });
+        let service = resource_name(self.reader, host, &self.object.namespace);
+        let Some(found) = self.reader.derived_service(&service) else {
+            return unresolved("BackendNotFound", format!("there is no host {host:?}"));
+        };
+        let known: Vec<u16> = ports::of_service(&found).collect();
+        let port = match (port, known.as_slice()) {
+            (Some(port), _) => port,
+            (None, [only]) => *only,
+            (None, _) => self.port,
+        };
+        if !known.contains(&port) {
+            return unresolved("BackendNotFound", format!("host {host:?} has no port {port}"));
+        }
+        let policy = policy(self.reader, &found);
+        if let Some(subset) = subset
+            && !policy.subsets().any(|(name, _)| name == subset)
+        {
+            let message = format!("no DestinationRule in force gives host {host:?} a subset {subset:?}");
+            return unresolved("BackendNotFound", message);
+        }
+        Ok(Backend {
+            service: service.into(),
+            port,
+            subset: subset.map(Into::into),
+        })
+    }
+}
+
+/// The waypoints of the Services whose VirtualServices lead to a Service.
+pub(super) fn scopes(reader: &Reader<'_>, service: &Service) -> Vec<Arc<str>> {
+    let object = wire::object_of_host(reader.settings(), &service.hostname);
+    let short = object.map(|name| Key::destination_name(&name.namespace, &name.name));
+    let mut scopes = Vec::new();
+    for key in short.into_iter().chain([Key::destination_host(&service.hostname)]) {
+        for (name, written) in reader.find::<VirtualService>(key) {
+            let is_here = |host: &str| full_name(reader, host, &name.namespace) == service.hostname;
+            if written.destinations().into_iter().any(is_here) {
+                let services = services(reader, name, written);
+                scopes.extend(services.iter().filter_map(|found| scope::of_service(reader, found)));
+            }
+        }
+    }
+    scopes
+}
+
+/// The Services that an object is for.
+fn services<M>(reader: &Reader<'_>, name: &ObjectName, written: &Written<M>) -> Vec<Service> {
+    let hosts = written.hosts();
+    hosts.flat_map(|host| services_of(reader, name, host)).collect()
+}
+
+/// The Services that a host of an object means. One with a star means those of the object's own namespace.
+pub(super) fn services_of(reader: &Reader<'_>, name: &ObjectName, host: &str) -> Vec<Service> {
+    if !host.starts_with('*') {
+        let found = reader.derived_service(&resource_name(reader, host, &name.namespace));
+        return found.into_iter().collect();
+    }
+    let all = reader.all::<culvert_objects::Service>();
+    let here = all.filter(|(service, _)| service.namespace == name.namespace);
+    let names = here.map(|(service, _)| wire::service_name(reader.settings(), service));
+    let services = names.filter_map(|service| reader.derived_service(&service));
+    services
+        .filter(|service| fit(reader, host, name, service).is_some())
+        .collect()
+}
+
+/// The route of the Gateway API that comes before the VirtualService of a Service, at some port at least.
+pub(super) fn overruling(reader: &Reader<'_>, service: &Service) -> Option<String> {
+    let object = wire::object_of_host(reader.settings(), &service.hostname)?;
+    let key = Key::parent("Service", &object);
+    let of_same = |name: &&ObjectName| name.namespace == object.namespace;
+    let http = reader.find::<HTTPRoute>(key).map(|(name, _)| name).find(of_same);
+    let grpc = || reader.find::<GRPCRoute>(key).map(|(name, _)| name).find(of_same);
+    http.map(|name| format!("HTTPRoute {name}"))
+        .or_else(|| grpc().map(|name| format!("GRPCRoute {name}")))
+}

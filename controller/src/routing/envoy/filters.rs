@@ -1,0 +1,73 @@
+//! What a route says to the filters of its chain.
+
+use std::collections::HashMap;
+
+use culvert_envoy::pack;
+use culvert_envoy::pb::envoy::extensions::filters::common::fault::v3::{FaultDelay, fault_delay::FaultDelaySecifier};
+use culvert_envoy::pb::envoy::extensions::filters::http::cors::v3::CorsPolicy;
+use culvert_envoy::pb::envoy::extensions::filters::http::fault::v3::{FaultAbort, HttpFault, fault_abort::ErrorType};
+use culvert_envoy::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+use culvert_envoy::pb::google::protobuf::Any;
+
+use super::super::model::{Abort, Cors, Fault, Origin};
+use super::parts;
+
+/// The names of the filters, and of what a route says to them.
+pub(super) const CORS: &str = "envoy.filters.http.cors";
+pub(super) const FAULT: &str = "envoy.filters.http.fault";
+/// Any origin, as `SCHEME://HOST[:PORT]`.
+const ANY_ORIGIN: &str = r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s?#]+$";
+const MILLION: u32 = 1_000_000;
+
+/// What a route says to the filters, by their names.
+pub(super) fn of_route(cors: Option<&Cors>, fault: Option<&Fault>) -> HashMap<String, Any> {
+    let cors = cors.map(|cors| (CORS.to_owned(), pack(&policy(cors))));
+    let fault = fault.map(|fault| (FAULT.to_owned(), pack(&injected(fault))));
+    cors.into_iter().chain(fault).collect()
+}
+
+fn policy(cors: &Cors) -> CorsPolicy {
+    let origin = |origin: &Origin| match origin {
+        Origin::Text(text) => parts::pattern(text).map(parts::text),
+        Origin::Glob(glob) => Some(parts::text(match glob.as_str() {
+            "*" => MatchPattern::SafeRegex(parts::regex(ANY_ORIGIN)),
+            wild if wild.contains('*') => {
+                let pattern = regex::escape(wild).replace(r"\*", ".*");
+                MatchPattern::SafeRegex(parts::regex(&format!("^{pattern}$")))
+            }
+            exact => MatchPattern::Exact(exact.to_owned()),
+        })),
+    };
+    CorsPolicy {
+        allow_origin_string_match: cors.origins.iter().filter_map(origin).collect(),
+        allow_methods: cors.methods.join(","),
+        allow_headers: cors.headers.join(","),
+        expose_headers: cors.expose.join(","),
+        max_age: cors.max_age.map(|seconds| seconds.to_string()).unwrap_or_default(),
+        allow_credentials: cors.credentials.then_some(true).and_then(parts::flag),
+        filter_enabled: Some(parts::fraction(MILLION)),
+        forward_not_matching_preflights: parts::flag(cors.forwards_others),
+        ..CorsPolicy::default()
+    }
+}
+
+fn injected(fault: &Fault) -> HttpFault {
+    let delay = fault.delay.map(|(time, share)| FaultDelay {
+        percentage: Some(parts::share(share)),
+        fault_delay_secifier: Some(FaultDelaySecifier::FixedDelay(parts::duration(time))),
+        ..FaultDelay::default()
+    });
+    let abort = fault.abort.map(|(abort, share)| FaultAbort {
+        percentage: Some(parts::share(share)),
+        error_type: Some(match abort {
+            Abort::Http(status) => ErrorType::HttpStatus(status.into()),
+            Abort::Grpc(status) => ErrorType::GrpcStatus(status),
+        }),
+        ..FaultAbort::default()
+    });
+    HttpFault {
+        delay,
+        abort,
+        ..HttpFault::default()
+    }
+}

@@ -1,0 +1,99 @@
+//! What holds for connections to a backend.
+
+use culvert_envoy::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
+use culvert_envoy::pb::envoy::config::cluster::v3::cluster::{LbConfig, LbPolicy, MaglevLbConfig, RingHashLbConfig};
+use culvert_envoy::pb::envoy::config::cluster::v3::{Cluster, OutlierDetection};
+use culvert_envoy::pb::envoy::config::core::v3::HttpProtocolOptions;
+use culvert_envoy::pb::envoy::r#type::v3::Percent;
+use culvert_envoy::pb::google::protobuf::UInt64Value;
+
+use super::super::traffic::{Balancer, Outlier, Pool, Traffic};
+use super::parts;
+
+/// Writes it into a cluster.
+pub(super) fn apply(traffic: &Traffic, cluster: &mut Cluster) {
+    let (policy, config) = balancer(traffic.balancer);
+    cluster.lb_policy = policy.into();
+    cluster.lb_config = config;
+    let pool = &traffic.pool;
+    if let Some(time) = pool.connect_timeout {
+        cluster.connect_timeout = Some(parts::duration(time));
+    }
+    let breakers = cluster.circuit_breakers.iter_mut();
+    for thresholds in breakers.flat_map(|breakers| &mut breakers.thresholds) {
+        bound(pool, thresholds);
+    }
+    if let Some(found) = &traffic.outlier {
+        cluster.outlier_detection = Some(outlier(found));
+        let threshold = found.least_healthy.and_then(|percent| {
+            let common = cluster.common_lb_config.as_mut()?;
+            Some((common, Percent { value: percent.into() }))
+        });
+        if let Some((common, percent)) = threshold {
+            common.healthy_panic_threshold = Some(percent);
+        }
+    }
+}
+
+fn bound(pool: &Pool, thresholds: &mut Thresholds) {
+    for (asked, known) in [
+        (pool.connections, &mut thresholds.max_connections),
+        (pool.pending, &mut thresholds.max_pending_requests),
+        (pool.requests, &mut thresholds.max_requests),
+        (pool.retries, &mut thresholds.max_retries),
+    ] {
+        if let Some(asked) = asked {
+            *known = parts::number(asked);
+        }
+    }
+}
+
+/// What holds for each connection of HTTP; none where nothing does.
+pub(super) fn connections(pool: &Pool) -> Option<HttpProtocolOptions> {
+    (pool.idle_timeout.is_some() || pool.per_connection.is_some()).then(|| HttpProtocolOptions {
+        idle_timeout: pool.idle_timeout.map(parts::duration),
+        max_requests_per_connection: pool.per_connection.and_then(parts::number),
+        ..HttpProtocolOptions::default()
+    })
+}
+
+fn balancer(balancer: Balancer) -> (LbPolicy, Option<LbConfig>) {
+    let number = |value| Some(UInt64Value { value });
+    match balancer {
+        Balancer::LeastRequest => (LbPolicy::LeastRequest, None),
+        Balancer::RoundRobin => (LbPolicy::RoundRobin, None),
+        Balancer::Random => (LbPolicy::Random, None),
+        Balancer::Ring(minimum) => {
+            let config = RingHashLbConfig {
+                minimum_ring_size: number(minimum),
+                ..RingHashLbConfig::default()
+            };
+            (LbPolicy::RingHash, Some(LbConfig::RingHashLbConfig(config)))
+        }
+        Balancer::Maglev(size) => {
+            let config = MaglevLbConfig {
+                table_size: size.and_then(number),
+            };
+            (LbPolicy::Maglev, Some(LbConfig::MaglevLbConfig(config)))
+        }
+    }
+}
+
+fn outlier(outlier: &Outlier) -> OutlierDetection {
+    let enforced = |count: Option<u32>| count.and_then(|count| parts::number(if count > 0 { 100 } else { 0 }));
+    OutlierDetection {
+        consecutive_5xx: outlier.errors.and_then(parts::number),
+        enforcing_consecutive_5xx: enforced(outlier.errors),
+        consecutive_gateway_failure: outlier.gateway_errors.and_then(parts::number),
+        enforcing_consecutive_gateway_failure: enforced(outlier.gateway_errors),
+        split_external_local_origin_errors: outlier.splits_local,
+        consecutive_local_origin_failure: outlier.local_errors.and_then(parts::number),
+        enforcing_consecutive_local_origin_failure: enforced(outlier.local_errors),
+        enforcing_local_origin_success_rate: parts::number(0),
+        enforcing_success_rate: parts::number(0),
+        interval: outlier.interval.map(parts::duration),
+        base_ejection_time: outlier.ejection.map(parts::duration),
+        max_ejection_percent: outlier.most_ejected.and_then(parts::number),
+        ..OutlierDetection::default()
+    }
+}

@@ -1,0 +1,22 @@
+//! Istio's kinds of routing: a VirtualService becomes rules, a DestinationRule what holds for connections. A rule with something in it that
+//! cannot be served answers with 500 and is noted, by its field; the rest of the object holds.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`virtual_service`] | VirtualService as a whole, and who sees it |
+//! | `http` | a rule for requests |
+//! | `matches` | which requests |
+//! | `parts` | what a rule does with them: faults, retries, CORS, headers |
+//! | `tcp` | rules for connections |
+//! | [`destination`] | what routes lead to |
+//! | [`destination_rule`] | DestinationRule |
+//! | `values` | durations, shares, texts |
+
+pub(crate) mod destination;
+pub(crate) mod destination_rule;
+mod http;
+mod matches;
+mod parts;
+mod tcp;
+mod values;
+pub(crate) mod virtual_service;

@@ -1,0 +1,218 @@
+//! The fields of DestinationRule, and what holds for each. A policy of traffic is there in four places.
+
+use super::entry::{Field, State, field, served};
+use super::routes::UNKNOWN_VALUE;
+
+use State::{Ignored, Refused, Served};
+
+const AGE: State = Ignored("is not served: connections may live as long as they like");
+const FORWARD_PROXY: State =
+    Refused("is not served: there is no endpoint, since connections would not go through the proxy that it names");
+const IDLE: State = Ignored("is not served: connections of TCP may be idle as long as they like");
+const KEEPALIVE: State = Ignored("is not served: connections are inside the mesh's tunnel, which looks after itself");
+const LOCALITY: State = Ignored("is not served: endpoints of all localities get their share");
+const OUTLIER: State = Ignored("is not served: the other numbers decide who is left out");
+const PASSTHROUGH: State = Ignored("is not served: the endpoint with the fewest requests under way of two is taken");
+const PINGS: State = Ignored("is not served: connections are not tried by pings");
+const PROXY_PROTOCOL: State =
+    Refused("is not served: there is no endpoint, since connections would come without the head that it asks for");
+const RETRY_BUDGET: State = Ignored("is not served: maxRetries alone bounds retries");
+const SELECTOR: State = Ignored("is for proxies beside workloads, of which there are none: the rule is not in force");
+const STREAMS: State = Ignored("is not served: the backend says how many requests share a connection");
+const TLS_DETAIL: State = Ignored("means nothing in the modes DISABLE and ISTIO_MUTUAL, which are served alone");
+const TLS_MODE: State =
+    Refused("is not served: there is no endpoint, since connections would go without the TLS that it asks for");
+const UTILIZATION: State = Ignored("is not served: what endpoints report of themselves counts for nothing");
+const WARMUP: State = Ignored("is not served: a new endpoint gets its whole share at once");
+
+const BALANCERS: &[(&str, State)] = &[
+    ("LEAST_CONN", Served),
+    ("LEAST_REQUEST", Served),
+    ("PASSTHROUGH", PASSTHROUGH),
+    ("RANDOM", Served),
+    ("ROUND_ROBIN", Served),
+    ("UNSPECIFIED", Served),
+];
+const MODES: &[(&str, State)] = &[
+    ("DISABLE", Served),
+    ("ISTIO_MUTUAL", Served),
+    ("MUTUAL", TLS_MODE),
+    ("SIMPLE", TLS_MODE),
+];
+const UPGRADES: &[(&str, State)] = &[("DEFAULT", Served), ("DO_NOT_UPGRADE", Served), ("UPGRADE", Served)];
+const VERSIONS: &[(&str, State)] = &[("V1", PROXY_PROTOCOL), ("V2", PROXY_PROTOCOL)];
+
+/// What a policy has, for all ports and for one.
+macro_rules! of_port {
+    ($at:literal) => {
+        [
+            served(concat!($at, ".connectionPool")),
+            served(concat!($at, ".connectionPool.http")),
+            Field { values: UPGRADES, other_values: Some(UNKNOWN_VALUE), ..served(concat!($at, ".connectionPool.http.h2UpgradePolicy")) },
+            served(concat!($at, ".connectionPool.http.http1MaxPendingRequests")),
+            field(concat!($at, ".connectionPool.http.http2KeepAlive"), PINGS),
+            field(concat!($at, ".connectionPool.http.http2KeepAlive.interval"), PINGS),
+            field(concat!($at, ".connectionPool.http.http2KeepAlive.timeout"), PINGS),
+            served(concat!($at, ".connectionPool.http.http2MaxRequests")),
+            served(concat!($at, ".connectionPool.http.idleTimeout")),
+            field(concat!($at, ".connectionPool.http.maxConcurrentStreams"), STREAMS),
+            served(concat!($at, ".connectionPool.http.maxRequestsPerConnection")),
+            served(concat!($at, ".connectionPool.http.maxRetries")),
+            served(concat!($at, ".connectionPool.http.useClientProtocol")),
+            served(concat!($at, ".connectionPool.tcp")),
+            served(concat!($at, ".connectionPool.tcp.connectTimeout")),
+            field(concat!($at, ".connectionPool.tcp.idleTimeout"), IDLE),
+            field(concat!($at, ".connectionPool.tcp.maxConnectionDuration"), AGE),
+            served(concat!($at, ".connectionPool.tcp.maxConnections")),
+            field(concat!($at, ".connectionPool.tcp.tcpKeepalive"), KEEPALIVE),
+            field(concat!($at, ".connectionPool.tcp.tcpKeepalive.interval"), KEEPALIVE),
+            field(concat!($at, ".connectionPool.tcp.tcpKeepalive.probes"), KEEPALIVE),
+            field(concat!($at, ".connectionPool.tcp.tcpKeepalive.time"), KEEPALIVE),
+            served(concat!($at, ".loadBalancer")),
+            field(concat!($at, ".loadBalancer.backendUtilization"), UTILIZATION),
+            field(concat!($at, ".loadBalancer.backendUtilization.errorUtilizationPenaltyPercent"), UTILIZATION),
+            field(concat!($at, ".loadBalancer.backendUtilization.metricNamesForComputingUtilization"), UTILIZATION),
+            field(concat!($at, ".loadBalancer.backendUtilization.weightExpirationPeriod"), UTILIZATION),
+            field(concat!($at, ".loadBalancer.backendUtilization.weightStabilizationPeriod"), UTILIZATION),
+            field(concat!($at, ".loadBalancer.backendUtilization.weightUpdatePeriod"), UTILIZATION),
+            served(concat!($at, ".loadBalancer.consistentHash")),
+            served(concat!($at, ".loadBalancer.consistentHash.httpCookie")),
+            served(concat!($at, ".loadBalancer.consistentHash.httpCookie.attributes")),
+            served(concat!($at, ".loadBalancer.consistentHash.httpCookie.attributes[].name")),
+            served(concat!($at, ".loadBalancer.consistentHash.httpCookie.attributes[].value")),
+            served(concat!($at, ".loadBalancer.consistentHash.httpCookie.name")),
+            served(concat!($at, ".loadBalancer.consistentHash.httpCookie.path")),
+            served(concat!($at, ".loadBalancer.consistentHash.httpCookie.ttl")),
+            served(concat!($at, ".loadBalancer.consistentHash.httpHeaderName")),
+            served(concat!($at, ".loadBalancer.consistentHash.httpQueryParameterName")),
+            served(concat!($at, ".loadBalancer.consistentHash.maglev")),
+            served(concat!($at, ".loadBalancer.consistentHash.maglev.tableSize")),
+            served(concat!($at, ".loadBalancer.consistentHash.minimumRingSize")),
+            served(concat!($at, ".loadBalancer.consistentHash.ringHash")),
+            served(concat!($at, ".loadBalancer.consistentHash.ringHash.minimumRingSize")),
+            served(concat!($at, ".loadBalancer.consistentHash.useSourceIp")),
+            field(concat!($at, ".loadBalancer.localityLbSetting"), LOCALITY),
+            field(concat!($at, ".loadBalancer.localityLbSetting.distribute"), LOCALITY),
+            field(concat!($at, ".loadBalancer.localityLbSetting.distribute[].from"), LOCALITY),
+            field(concat!($at, ".loadBalancer.localityLbSetting.distribute[].to"), LOCALITY),
+            field(concat!($at, ".loadBalancer.localityLbSetting.distribute[].to.*"), LOCALITY),
+            field(concat!($at, ".loadBalancer.localityLbSetting.enabled"), LOCALITY),
+            field(concat!($at, ".loadBalancer.localityLbSetting.failover"), LOCALITY),
+            field(concat!($at, ".loadBalancer.localityLbSetting.failoverPriority"), LOCALITY),
+            field(concat!($at, ".loadBalancer.localityLbSetting.failover[].from"), LOCALITY),
+            field(concat!($at, ".loadBalancer.localityLbSetting.failover[].to"), LOCALITY),
+            Field { values: BALANCERS, other_values: Some(UNKNOWN_VALUE), ..served(concat!($at, ".loadBalancer.simple")) },
+            field(concat!($at, ".loadBalancer.warmup"), WARMUP),
+            field(concat!($at, ".loadBalancer.warmup.aggression"), WARMUP),
+            field(concat!($at, ".loadBalancer.warmup.duration"), WARMUP),
+            field(concat!($at, ".loadBalancer.warmup.minimumPercent"), WARMUP),
+            field(concat!($at, ".loadBalancer.warmupDurationSecs"), WARMUP),
+            field(concat!($at, ".loadBalancer.zoneAwareLbSetting"), LOCALITY),
+            field(concat!($at, ".loadBalancer.zoneAwareLbSetting.enabled"), LOCALITY),
+            field(concat!($at, ".loadBalancer.zoneAwareLbSetting.failover"), LOCALITY),
+            field(concat!($at, ".loadBalancer.zoneAwareLbSetting.failoverPriority"), LOCALITY),
+            field(concat!($at, ".loadBalancer.zoneAwareLbSetting.failover[].from"), LOCALITY),
+            field(concat!($at, ".loadBalancer.zoneAwareLbSetting.failover[].to"), LOCALITY),
+            field(concat!($at, ".loadBalancer.zoneAwareLbSetting.minClusterSize"), LOCALITY),
+            served(concat!($at, ".outlierDetection")),
+            served(concat!($at, ".outlierDetection.baseEjectionTime")),
+            served(concat!($at, ".outlierDetection.consecutive5xxErrors")),
+            field(concat!($at, ".outlierDetection.consecutiveErrors"), OUTLIER),
+            served(concat!($at, ".outlierDetection.consecutiveGatewayErrors")),
+            served(concat!($at, ".outlierDetection.consecutiveLocalOriginFailures")),
+            field(concat!($at, ".outlierDetection.failurePercentageThreshold"), OUTLIER),
+            served(concat!($at, ".outlierDetection.interval")),
+            served(concat!($at, ".outlierDetection.maxEjectionPercent")),
+            served(concat!($at, ".outlierDetection.minHealthPercent")),
+            field(concat!($at, ".outlierDetection.outlierDetectionHttpErrorCodes"), OUTLIER),
+            served(concat!($at, ".outlierDetection.splitExternalLocalOriginErrors")),
+            served(concat!($at, ".tls")),
+            field(concat!($at, ".tls.caCertCredentialName"), TLS_DETAIL),
+            field(concat!($at, ".tls.caCertificates"), TLS_DETAIL),
+            field(concat!($at, ".tls.caCrl"), TLS_DETAIL),
+            field(concat!($at, ".tls.clientCertificate"), TLS_DETAIL),
+            field(concat!($at, ".tls.credentialName"), TLS_DETAIL),
+            field(concat!($at, ".tls.insecureSkipVerify"), TLS_DETAIL),
+            Field { values: MODES, other_values: Some(TLS_MODE), ..served(concat!($at, ".tls.mode")) },
+            field(concat!($at, ".tls.privateKey"), TLS_DETAIL),
+            field(concat!($at, ".tls.sni"), TLS_DETAIL),
+            field(concat!($at, ".tls.subjectAltNames"), TLS_DETAIL),
+        ]
+    };
+}
+
+/// What a policy has for all ports alone.
+macro_rules! of_policy {
+    ($at:literal) => {
+        [
+            served($at),
+            field(concat!($at, ".proxyProtocol"), PROXY_PROTOCOL),
+            Field {
+                values: VERSIONS,
+                ..field(concat!($at, ".proxyProtocol.version"), PROXY_PROTOCOL)
+            },
+            field(concat!($at, ".retryBudget"), RETRY_BUDGET),
+            field(concat!($at, ".retryBudget.budgetInterval"), RETRY_BUDGET),
+            field(concat!($at, ".retryBudget.minRetryConcurrency"), RETRY_BUDGET),
+            field(concat!($at, ".retryBudget.percent"), RETRY_BUDGET),
+            field(concat!($at, ".tunnel"), FORWARD_PROXY),
+            field(concat!($at, ".tunnel.protocol"), FORWARD_PROXY),
+            field(concat!($at, ".tunnel.targetHost"), FORWARD_PROXY),
+            field(concat!($at, ".tunnel.targetPort"), FORWARD_PROXY),
+            served(concat!($at, ".portLevelSettings")),
+            served(concat!($at, ".portLevelSettings[].port")),
+            served(concat!($at, ".portLevelSettings[].port.number")),
+        ]
+    };
+}
+
+const OWN: &[Field] = &[
+    served("spec"),
+    served("spec.exportTo"),
+    served("spec.host"),
+    served("spec.subsets"),
+    served("spec.subsets[].labels"),
+    served("spec.subsets[].labels.*"),
+    served("spec.subsets[].name"),
+    field("spec.workloadSelector", SELECTOR),
+    field("spec.workloadSelector.matchLabels", SELECTOR),
+    field("spec.workloadSelector.matchLabels.*", SELECTOR),
+];
+
+const PARTS: &[&[Field]] = &[
+    OWN,
+    &of_policy!("spec.trafficPolicy"),
+    &of_port!("spec.trafficPolicy"),
+    &of_port!("spec.trafficPolicy.portLevelSettings[]"),
+    &of_policy!("spec.subsets[].trafficPolicy"),
+    &of_port!("spec.subsets[].trafficPolicy"),
+    &of_port!("spec.subsets[].trafficPolicy.portLevelSettings[]"),
+];
+
+/// `networking.istio.io` DestinationRule.
+pub(super) const DESTINATION_RULE: [Field; count(PARTS)] = joined(PARTS);
+
+const fn count(parts: &[&[Field]]) -> usize {
+    let (mut part, mut count) = (0, 0);
+    while part < parts.len() {
+        count += parts[part].len();
+        part += 1;
+    }
+    count
+}
+
+const fn joined<const N: usize>(parts: &[&[Field]]) -> [Field; N] {
+    let mut all = [served("spec"); N];
+    let (mut part, mut index, mut next) = (0, 0, 0);
+    while part < parts.len() {
+        if index == parts[part].len() {
+            part += 1;
+            index = 0;
+            continue;
+        }
+        all[next] = parts[part][index];
+        next += 1;
+        index += 1;
+    }
+    all
+}
