@@ -72,6 +72,11 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
         "cart.shop:7000",
         "HTTPRoutes and GRPCRoutes are ordered together",
     ),
+    (
+        "11-retries",
+        "web.shop:80",
+        "where a route asks for retries, a try that is cut or takes too long is tried again",
+    ),
 ];
 
 fn golden() -> PathBuf {

@@ -159,9 +159,7 @@ fn retry(policy: &Value) -> Value {
     if policy == "default" {
         return default_retry();
     }
-    // Culvert's also says "reset" where a route asks for retries: without that a try that takes too long is not tried again.
-    let on = policy["retryOn"].as_str().unwrap_or_default().replace(",reset", "");
-    let mut made = json!({"on": on, "attempts": policy["numRetries"]});
+    let mut made = json!({"on": policy["retryOn"], "attempts": policy["numRetries"]});
     if let Some(codes) = policy.get("retriableStatusCodes") {
         made["codes"] = codes.clone();
     }
