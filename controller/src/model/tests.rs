@@ -15,6 +15,7 @@ use super::*;
 
 mod bypass;
 mod entries;
+mod policies;
 mod waypoints;
 
 const SHOP: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {culvert.dev/mesh: ambient}}\n---\n\
@@ -351,17 +352,18 @@ fn a_policy_costs_the_pods_that_its_selector_may_mean_and_no_other() {
         world.apply(yaml);
         model.update(&world.objects(), Instant::now()).derived
     };
+    // It itself, and what is wrong with it at waypoints.
     for namespace in ["shop", "istio-system"] {
         assert_eq!(
             derived(
                 &mut world,
                 &policy("AuthorizationPolicy", namespace, "{action: DENY, rules: [{}]}")
             ),
-            1
+            2
         );
     }
     let one = "{selector: {matchLabels: {app: web-7}}}";
-    assert_eq!(derived(&mut world, &policy("AuthorizationPolicy", "shop", one)), 2);
+    assert_eq!(derived(&mut world, &policy("AuthorizationPolicy", "shop", one)), 3);
     // The policy by which all ports are strict comes with the first of its kind.
     assert_eq!(derived(&mut world, &policy("PeerAuthentication", "shop", one)), 3);
     assert_eq!(

@@ -12,6 +12,8 @@ use culvert_policy::istio::request::{Pattern, Segment};
 
 use super::parts;
 
+/// The filter for tokens, under whose name policies find what these say.
+pub(super) const JWT: &str = "envoy.filters.http.jwt_authn";
 /// The name under which the payload of a token is known to policies, as Istio calls it.
 pub(super) const PAYLOAD: &str = "payload";
 
@@ -137,7 +139,7 @@ pub(super) fn claim(path: &[String], pattern: &Pattern) -> MetadataMatcher {
         value(value_matcher::MatchPattern::OrMatch(OrMatcher { value_matchers: all }))
     };
     MetadataMatcher {
-        filter: super::tokens::NAME.to_owned(),
+        filter: JWT.to_owned(),
         path: [PAYLOAD]
             .into_iter()
             .chain(path.iter().map(String::as_str))

@@ -16,10 +16,7 @@ use culvert_envoy::type_url;
 use prost::Message as _;
 
 use super::super::model::TokenRule;
-use super::texts::PAYLOAD;
-
-/// Under which policies find what tokens say.
-pub(super) const NAME: &str = "envoy.filters.http.jwt_authn";
+use super::texts::{JWT, PAYLOAD};
 
 /// The filter; none without rules.
 pub(super) fn filter(rules: &[TokenRule]) -> Option<HttpFilter> {
@@ -44,7 +41,7 @@ pub(super) fn filter(rules: &[TokenRule]) -> Option<HttpFilter> {
     };
     let messages = providers.chain([rest]);
     Some(HttpFilter {
-        name: NAME.to_owned(),
+        name: JWT.to_owned(),
         config_type: Some(http_filter::ConfigType::TypedConfig(Any {
             type_url: type_url::<JwtAuthentication>(),
             value: messages.flat_map(|message| message.encode_to_vec()).collect(),

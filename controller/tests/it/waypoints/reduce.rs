@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use culvert_controller::model::Model;
 use culvert_envoy::pb::envoy::config::core::v3::data_source::Specifier;
 use culvert_envoy::pb::envoy::config::core::v3::{
-    HeaderValueOption, address::Address, header_value_option::HeaderAppendAction,
+    HeaderValueOption, address::Address, header_value_option::HeaderAppendAction, socket_address::PortSpecifier,
 };
 use culvert_envoy::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, lb_endpoint::HostIdentifier};
 use culvert_envoy::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
@@ -322,10 +322,15 @@ pub(super) fn endpoints(model: &Model) -> BTreeMap<String, Vec<String>> {
                 let Some(HostIdentifier::Endpoint(place)) = &endpoint.host_identifier else {
                     panic!("{endpoint:?}")
                 };
-                let Some(Address::EnvoyInternalAddress(at)) = place.address.as_ref().unwrap().address.as_ref() else {
-                    panic!("{place:?}")
+                let at = match place.address.as_ref().unwrap().address.as_ref() {
+                    Some(Address::EnvoyInternalAddress(at)) => at.endpoint_id.clone(),
+                    Some(Address::SocketAddress(at)) => match at.port_specifier {
+                        Some(PortSpecifier::PortValue(port)) => format!("{}:{port}", at.address),
+                        _ => panic!("{place:?}"),
+                    },
+                    _ => panic!("{place:?}"),
                 };
-                list.push(format!("{} {}", at.endpoint_id, parts.join("/")).trim().to_owned());
+                list.push(format!("{at} {}", parts.join("/")).trim().to_owned());
             }
         }
         list.sort();

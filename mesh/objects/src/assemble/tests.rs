@@ -192,7 +192,8 @@ fn what_would_restrict_somebody_is_found_by_its_namespace_and_says_whom_it_binds
     assert_eq!(targets, [("", "Service", "db")]);
     for object in &restricting {
         let key = crate::Key::restricting("shop");
-        assert_eq!(object.keys(&object.name()), [key], "who asks for it is asked again");
+        let keys = object.keys(&object.name());
+        assert!(keys.contains(&key), "who asks for it is asked again");
     }
     assert!(restricting_in(&all, "play").is_empty());
 }

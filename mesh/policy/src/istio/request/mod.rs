@@ -19,27 +19,7 @@ use serde_json::Value;
 use super::notes::{Note, Notes};
 use super::rule::Side;
 use reading::Reading;
-pub use test::{Pattern, Segment, Test};
-
-/// What a waypoint reads of a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layer {
-    /// Requests.
-    Requests,
-    /// Connections, of which nothing of HTTP is known.
-    Connections,
-}
-
-/// A rule of a policy, by its place in the object: everything in it must hold.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rule {
-    /// Its place in `spec.rules`.
-    pub index: usize,
-    /// What is asked for. Empty for nothing.
-    pub operation: Vec<Test>,
-    /// Who asks, and all else. Empty for everybody.
-    pub source: Vec<Test>,
-}
+pub use test::{Layer, Pattern, Rule, Segment, Test};
 
 /// What a waypoint is to do by an AuthorizationPolicy.
 #[derive(Clone, Debug, PartialEq)]

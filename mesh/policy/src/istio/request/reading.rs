@@ -4,8 +4,7 @@ use serde_json::{Map, Value};
 
 use super::super::notes::Notes;
 use super::super::rule::Side;
-use super::test::Test;
-use super::{Layer, Rule};
+use super::test::{Layer, Rule, Test};
 
 /// What a part of a rule comes to.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,6 +2,26 @@
 
 use ipnet::IpNet;
 
+/// What a waypoint reads of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// Requests.
+    Requests,
+    /// Connections, of which nothing of HTTP is known.
+    Connections,
+}
+
+/// A rule of a policy, by its place in the object: everything in it must hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Its place in `spec.rules`.
+    pub index: usize,
+    /// What is asked for. Empty for nothing.
+    pub operation: Vec<Test>,
+    /// Who asks, and all else. Empty for everybody.
+    pub source: Vec<Test>,
+}
+
 /// Something that a request, or a connection, is or is not.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Test {

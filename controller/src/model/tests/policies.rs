@@ -1,0 +1,141 @@
+//! Policies for waypoints: in force there, or denied.
+
+use culvert_envoy::LISTENER_TYPE;
+use culvert_envoy::pb::envoy::config::listener::v3::Listener;
+use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use culvert_envoy::unpack;
+
+use super::*;
+
+const WAYPOINT: &str = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: wp, namespace: shop}\n\
+    spec: {gatewayClassName: culvert-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}\n";
+
+fn shop(labels: &str) -> String {
+    SHOP.to_owned()
+        + WAYPOINT
+        + &format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: web, namespace: shop{labels}}}\n\
+             spec: {{clusterIP: 198.19.0.1, selector: {{app: web}}, ports: [{{name: http, port: 80, targetPort: 8080}}, {{name: tcp, port: 90}}]}}\n"
+        )
+        + &pod("web", "198.18.0.1", "")
+}
+
+fn of(kind: &str, name: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: shop}}\nspec: {spec}\n"
+    )
+}
+
+const BEHIND: &str = ", labels: {culvert.dev/use-waypoint: wp}";
+const DENY: &str = "{targetRefs: [{group: '', kind: Service, name: web}], action: DENY, rules: [{to: [{operation: {paths: [/admin]}}]}]}";
+const TOKENS: &str =
+    "{targetRefs: [{group: '', kind: Service, name: web}], jwtRules: [{issuer: a, jwksUri: 'https://a'}]}";
+
+/// The names of the HTTP filters of the Service's port.
+fn filters(model: &Model) -> Vec<String> {
+    let Some(entry) = model.snapshot().get(LISTENER_TYPE, "shop/wp/inbound") else {
+        return Vec::new();
+    };
+    let listener = <Listener as prost::Message>::decode(&*entry.body).unwrap();
+    let chain = &listener.filter_chains[0];
+    let Some(culvert_envoy::pb::envoy::config::listener::v3::filter::ConfigType::TypedConfig(config)) =
+        &chain.filters[0].config_type
+    else {
+        panic!("{chain:?}")
+    };
+    let manager: HttpConnectionManager = unpack(config).unwrap();
+    let names = manager.http_filters.iter();
+    names
+        .map(|filter| filter.name.rsplit('.').next().unwrap().to_owned())
+        .collect()
+}
+
+fn denying(model: &Model) -> Vec<String> {
+    let names = model.authorizations().into_keys();
+    names.filter(|name| name.contains("not_enforced")).collect()
+}
+
+fn said(model: &Model) -> Vec<String> {
+    model.findings().keys().map(|finding| finding.to_string()).collect()
+}
+
+#[test]
+fn a_policy_denies_until_its_service_is_behind_a_waypoint_and_is_enforced_there_in_the_same_step() {
+    let policies = of("AuthorizationPolicy", "no-admin", DENY) + &of("RequestAuthentication", "tokens", TOKENS);
+    let mut world = World::of(&(shop("") + &policies));
+    let mut model = Model::default();
+    model.update(&world.objects(), Instant::now());
+    let both = [
+        "shop/culvert_not_enforced_AuthorizationPolicy_no-admin",
+        "shop/culvert_not_enforced_RequestAuthentication_tokens",
+    ];
+    assert_eq!(denying(&model), both);
+    assert!(
+        said(&model)
+            .iter()
+            .any(|text| text.contains("behind no waypoint of Culvert")),
+        "{:?}",
+        said(&model)
+    );
+    world.apply(&shop(BEHIND));
+    model.update(&world.objects(), Instant::now());
+    assert_eq!(denying(&model), [""; 0]);
+    assert_eq!(filters(&model), ["jwt_authn", "rbac", "cors", "router"]);
+    let said = said(&model);
+    assert!(
+        said.iter().any(|text| text.contains("spec.jwtRules[0].jwksUri")),
+        "{said:?}"
+    );
+    assert!(
+        said.iter().any(|text| text.contains("port 90 of it is not HTTP")),
+        "{said:?}"
+    );
+    world.apply(&shop(""));
+    model.update(&world.objects(), Instant::now());
+    assert_eq!(denying(&model), both);
+}
+
+#[test]
+fn a_policy_of_another_namespace_decides_nothing_at_a_waypoint() {
+    let far = of(
+        "AuthorizationPolicy",
+        "far",
+        "{targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: wp, namespace: other}], rules: [{}]}",
+    ) + &of(
+        "AuthorizationPolicy",
+        "class",
+        "{targetRefs: [{group: gateway.networking.k8s.io, kind: GatewayClass, name: culvert-waypoint}], rules: [{}]}",
+    );
+    let mut world = World::of(&(shop(BEHIND) + &far));
+    let mut model = Model::default();
+    model.update(&world.objects(), Instant::now());
+    assert_eq!(filters(&model), ["cors", "router"]);
+    let said = said(&model);
+    assert!(
+        said.iter().any(|text| text.contains("is in another namespace")),
+        "{said:?}"
+    );
+    assert!(said.iter().any(|text| text.contains("is for a class")), "{said:?}");
+}
+
+#[test]
+fn many_rules_are_the_same_bytes_every_time() {
+    let rules: Vec<String> = (0..20)
+        .map(|n| format!("{{to: [{{operation: {{paths: ['/{n}']}}}}]}}"))
+        .collect();
+    let spec = format!(
+        "{{targetRefs: [{{group: '', kind: Service, name: web}}], rules: [{}]}}",
+        rules.join(", ")
+    );
+    let mut world = World::of(&(shop(BEHIND) + &of("AuthorizationPolicy", "many", &spec)));
+    let mut version = || {
+        let mut model = Model::default();
+        model.update(&world.objects(), Instant::now());
+        model.snapshot().version(LISTENER_TYPE, "shop/wp/inbound")
+    };
+    let first = version();
+    assert!(first.is_some());
+    for _ in 0..10 {
+        assert_eq!(version(), first);
+    }
+}
