@@ -86,7 +86,7 @@ fn the_length_of_a_prefix_is_counted_in_characters() {
         hostnames: Vec::new(),
         rules: vec![wide, long.clone()],
     };
-    let routes = merge(vec![Attached { consumer: None, route }], None, None, own());
+    let routes = merge(vec![Attached { consumer: None, route }], None, own());
     assert_eq!(routes.hosts[0].rules[0].matched.path, long.matched.path);
 }
 
@@ -106,7 +106,7 @@ proptest! {
     fn no_prefix_hides_a_longer_one_or_an_exact_path(paths in prop::collection::vec(any_path(), 0..12)) {
         let rules = paths.into_iter().map(rule).collect();
         let route = Route { hostnames: Vec::new(), rules };
-        let routes = merge(vec![Attached { consumer: None, route }], None, None, own());
+        let routes = merge(vec![Attached { consumer: None, route }], None, own());
         let rules = &routes.hosts[0].rules;
         for (index, later) in rules.iter().enumerate() {
             for earlier in &rules[..index] {
