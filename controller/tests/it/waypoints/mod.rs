@@ -71,6 +71,11 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
         "HTTPRoutes and GRPCRoutes are ordered together",
     ),
     (
+        "18-virtual-service",
+        "web.shop:80",
+        "a rule's headers stand at its clusters where a destination has some of its own, so that these come last",
+    ),
+    (
         "19-virtual-service-matches",
         "web.shop:80",
         "sourceNamespace is the client's namespace, not the waypoint's",
