@@ -421,7 +421,7 @@ const RULE_AND_SUBSETS: &str = "---\napiVersion: networking.istio.io/v1\nkind: D
 
 #[test]
 fn a_virtual_service_holds_in_its_order_with_500_for_what_is_bad_and_nothing_for_labels_of_clients() {
-    let world = World::of(&(shop() + RULE_AND_SUBSETS));
+    let mut world = World::of(&(shop() + RULE_AND_SUBSETS));
     let mut model = Model::default();
     model.update(&world.objects(), Instant::now());
     let routes = routes(&model, "web");
