@@ -411,6 +411,49 @@ fn objects_in_any_order_come_to_the_same() {
     }
 }
 
+const RULE_AND_SUBSETS: &str = "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: web, namespace: shop}\n\
+    spec: {host: web, subsets: [{name: here, labels: {app: web}}, {name: nowhere, labels: {app: other}}, \
+    {name: tls, labels: {app: web}, trafficPolicy: {tls: {mode: SIMPLE}}}]}\n---\n\
+    apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: web, namespace: shop}\n\
+    spec:\n  hosts: [web]\n  http:\n  - match: [{uri: {prefix: /bad}}]\n    fault: {abort: {httpStatus: 99}}\n    \
+    route: [{destination: {host: web}}]\n  - match: [{uri: {prefix: /labels}, sourceLabels: {app: x}}]\n    \
+    directResponse: {status: 418}\n  - route: [{destination: {host: web, subset: here}}]\n";
+
+#[test]
+fn a_virtual_service_holds_in_its_order_with_500_for_what_is_bad_and_nothing_for_labels_of_clients() {
+    let mut world = World::of(&(shop() + RULE_AND_SUBSETS));
+    let mut model = Model::default();
+    model.update(&world.objects(), Instant::now());
+    let routes = routes(&model, "web");
+    assert_eq!(routes.len(), 2, "{routes:?}");
+    assert!(matches!(&routes[0].action, Some(Action::DirectResponse(answer)) if answer.status == 500));
+    let subset = "shop/wp/shop/web.shop.svc.cluster.local:80/here";
+    assert!(
+        shares(&routes[1]).iter().any(|(name, _)| name.ends_with("/here")),
+        "{routes:?}"
+    );
+    let count = |name: &str| {
+        let made: ClusterLoadAssignment = get(&model, ENDPOINT_TYPE, name).unwrap();
+        made.endpoints
+            .iter()
+            .map(|group| group.lb_endpoints.len())
+            .sum::<usize>()
+    };
+    assert_eq!(count(subset), 1);
+    assert_eq!(count(&subset.replace("here", "nowhere")), 0);
+    assert_eq!(
+        count(&subset.replace("here", "tls")),
+        0,
+        "no traffic without the TLS that is asked for"
+    );
+    let said = findings(&model);
+    assert!(
+        said.iter()
+            .any(|text| text.contains("spec.http[0].fault.abort.httpStatus")),
+        "{said:?}"
+    );
+}
+
 fn any_json() -> impl Strategy<Value = serde_json::Value> {
     use serde_json::Value;
     let words = [

@@ -77,7 +77,34 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
         "web.shop:80",
         "where a route asks for retries, a try that is cut or takes too long is tried again",
     ),
+    (
+        "18-virtual-service",
+        "web.shop:80",
+        "a rule's headers stand at its clusters where a destination has some of its own, so that these come last",
+    ),
+    (
+        "19-virtual-service-matches",
+        "web.shop:80",
+        "sourceNamespace is the client's namespace, not the waypoint's",
+    ),
+    (
+        "20-subsets",
+        "web.shop:80",
+        "a rule without any backend that is there is a direct 500",
+    ),
+    (
+        "21-load-balancers",
+        "lb-d.shop:80",
+        "nothing is tried again by codes where none are named",
+    ),
 ];
+
+/// Backends without endpoints, where Istio has some: case, backend, and why.
+const REFUSED: &[(&str, &str, &str)] = &[(
+    "22-pools-outliers",
+    "web-v2.shop:80",
+    "the PROXY protocol is not served, and connections must not go without it",
+)];
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden-l7")
@@ -159,13 +186,20 @@ fn requests_meet_what_istio_recorded_or_what_is_better_for_a_reason() {
 fn backends_are_where_istio_recorded_them() {
     let base = json(&golden().join("base.json"));
     for case in cases() {
+        let name = case.file_name().unwrap().to_str().unwrap();
         let ours = reduce::endpoints(&modelled(&case));
         let recorded = recorded::endpoints(&base, &json(&case.join("expected.json")));
         for (cluster, endpoints) in &ours {
             let Some(expected) = recorded.get(cluster) else {
                 continue;
             };
-            assert_eq!(endpoints, expected, "{}: {cluster}", case.display());
+            if REFUSED.iter().any(|(of, at, _)| (*of, *at) == (name, cluster.as_str())) {
+                assert_eq!(endpoints, &Vec::<String>::new(), "{name}: {cluster}");
+                continue;
+            }
+            // Priorities of localities are Istio's way to fail over.
+            let expected: Vec<String> = expected.iter().map(|text| text.replace(" priority 1", "")).collect();
+            assert_eq!(endpoints, &expected, "{name}: {cluster}");
         }
         let missing: Vec<&String> = recorded
             .keys()

@@ -12,7 +12,7 @@ pub(super) fn chains(base: &Value, case: &Value, ours: &BTreeMap<String, Value>)
         is_there(base) || is_there(case) || ours.contains_key(name)
     };
     for all in [base, case] {
-        for (name, chain) in all["chains"].as_object().unwrap() {
+        for (name, chain) in all["chains"].as_object().into_iter().flatten() {
             let is_service = name.contains(".shop:") && !name.ends_with(" tcp");
             if !is_service || chain.is_null() {
                 continue;

@@ -5,7 +5,6 @@ use super::routes::UNKNOWN_VALUE;
 
 use State::{Ignored, Refused, Served};
 
-const BYTES: State = Refused("is not served: what the rule matches is answered with 500");
 const DELEGATE: State = Refused("is not served: what the rule matches is answered with 500");
 const EXPONENTIAL: State = Refused("is not served: what the rule matches is answered with 500");
 const HTTP2_ERROR: State = Refused("is not served: what the rule matches is answered with 500");
@@ -42,7 +41,7 @@ pub(super) const VIRTUAL_SERVICE: &[Field] = &[
     field("spec.http[].delegate.namespace", DELEGATE),
     served("spec.http[].directResponse"),
     served("spec.http[].directResponse.body"),
-    field("spec.http[].directResponse.body.bytes", BYTES),
+    served("spec.http[].directResponse.body.bytes"),
     served("spec.http[].directResponse.body.string"),
     served("spec.http[].directResponse.status"),
     served("spec.http[].fault"),
