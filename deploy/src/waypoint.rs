@@ -118,11 +118,9 @@ impl Waypoint {
             environment.extend(more.map(|(name, value)| json!({ "name": name, "value": value })));
         }
         if self.proxy == Proxy::Envoy {
-            let variables = container["env"].as_array().into_iter().flatten();
+            let mut variables = container["env"].as_array().into_iter().flatten();
             // The last one of a name counts.
-            let controller = variables
-                .filter(|variable| variable["name"] == "CULVERT_CONTROLLER")
-                .next_back();
+            let controller = variables.rfind(|variable| variable["name"] == "CULVERT_CONTROLLER");
             let controller = controller.and_then(|variable| variable["value"].as_str());
             let missing = || Error::Place {
                 id: id.clone(),

@@ -55,7 +55,6 @@ fn injected(fault: &Fault) -> HttpFault {
     let delay = fault.delay.map(|(time, share)| FaultDelay {
         percentage: Some(parts::share(share)),
         fault_delay_secifier: Some(FaultDelaySecifier::FixedDelay(parts::duration(time))),
-        ..FaultDelay::default()
     });
     let abort = fault.abort.map(|(abort, share)| FaultAbort {
         percentage: Some(parts::share(share)),

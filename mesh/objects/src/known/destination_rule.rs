@@ -190,7 +190,7 @@ const PARTS: &[&[Field]] = &[
 ];
 
 /// `networking.istio.io` DestinationRule.
-pub(super) const DESTINATION_RULE: [Field; count(PARTS)] = joined(PARTS);
+pub(super) static DESTINATION_RULE: [Field; count(PARTS)] = joined(PARTS);
 
 const fn count(parts: &[&[Field]]) -> usize {
     let (mut part, mut count) = (0, 0);

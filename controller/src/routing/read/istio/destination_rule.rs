@@ -92,6 +92,7 @@ struct HttpSpec {
     _http2_keep_alive: Option<Value>,
 }
 
+#[expect(clippy::enum_variant_names, reason = "they are called so in the API")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 enum Upgrade {
@@ -397,7 +398,7 @@ fn balancer(spec: &BalancerSpec) -> Result<(Balancer, Option<HashBy>), Bad> {
 
 /// Whether proxies take a table of Maglev's of this size.
 fn is_table_size(size: u64) -> bool {
-    (2..=5_000_011).contains(&size) && (2..).take_while(|n| n * n <= size).all(|n| size % n != 0)
+    (2..=5_000_011).contains(&size) && (2..).take_while(|n| n * n <= size).all(|n| !size.is_multiple_of(n))
 }
 
 fn hash_by(spec: &HashSpec) -> Result<HashBy, Bad> {

@@ -7,12 +7,15 @@ use super::fields;
 use super::reading::{Part, Reading, is_empty};
 use super::test::{Pattern, Test};
 
+/// From a value to a test; none where it is not understood.
+type Read = Box<dyn Fn(&str) -> Option<Test>>;
+
 /// What a key stands for.
 struct Meaning {
     /// Whether it is about what is asked for, rather than who asks.
     is_operation: bool,
     needs_requests: bool,
-    read: Box<dyn Fn(&str) -> Option<Test>>,
+    read: Read,
 }
 
 impl Reading<'_> {
