@@ -80,7 +80,7 @@ fn a_policy_denies_until_its_service_is_behind_a_waypoint_and_is_enforced_there_
     world.apply(&shop(BEHIND));
     model.update(&world.objects(), Instant::now());
     assert_eq!(denying(&model), [""; 0]);
-    assert_eq!(filters(&model), ["jwt_authn", "rbac", "cors", "router"]);
+    assert_eq!(filters(&model), ["jwt_authn", "rbac", "fault", "cors", "router"]);
     let said = said(&model);
     assert!(
         said.iter().any(|text| text.contains("spec.jwtRules[0].jwksUri")),
@@ -109,7 +109,7 @@ fn a_policy_of_another_namespace_decides_nothing_at_a_waypoint() {
     let mut world = World::of(&(shop(BEHIND) + &far));
     let mut model = Model::default();
     model.update(&world.objects(), Instant::now());
-    assert_eq!(filters(&model), ["cors", "router"]);
+    assert_eq!(filters(&model), ["fault", "cors", "router"]);
     let said = said(&model);
     assert!(
         said.iter().any(|text| text.contains("is in another namespace")),

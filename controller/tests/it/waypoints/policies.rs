@@ -324,8 +324,8 @@ fn sorted(mut all: Vec<Value>) -> Value {
 fn recorded(base: &Value, case: &Value) -> BTreeMap<String, Value> {
     let mut found = BTreeMap::new();
     for all in [base, case] {
-        let chains = all["chains"].as_object().unwrap();
-        for (name, chain) in chains {
+        let chains = &all["chains"];
+        for (name, chain) in chains.as_object().into_iter().flatten() {
             let mut chain = chain;
             while let Some(other) = chain.as_str() {
                 chain = &chains[other.trim_start_matches("= ")];
