@@ -44,6 +44,7 @@ fn work(world: &World, space: &Space<'_>) {
     let kinds = KindsOfOthers::install(world);
     said_of_an_object_of_theirs(world, space);
     said_in_the_status_of_each(world, space);
+    becomes_a_waypoint(space);
     drop(kinds);
     // A pod that comes to a node whose agent has not heard of it: the agent asks.
     let uses = |verb: &str| {
@@ -151,6 +152,34 @@ fn said_of_an_object_of_theirs(world: &World, space: &Space<'_>) {
             );
             used.contains(&one)
         })
+    });
+}
+
+/// Makes a Gateway, and waits until the controller has made a waypoint of it and said so.
+fn becomes_a_waypoint(space: &Space<'_>) {
+    let listeners = json!([{ "name": "mesh", "port": 15008, "protocol": "HBONE" }]);
+    space.apply(json!({
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "Gateway",
+        "metadata": { "name": "rights" },
+        "spec": { "gatewayClassName": "culvert-waypoint", "listeners": listeners },
+    }));
+    until("the classes to be made and accepted", || {
+        let classes = space.world().get(&["gatewayclasses"]);
+        let ours = classes["items"].as_array().into_iter().flatten();
+        let ours = ours.filter(|class| class["spec"]["controllerName"] == "culvert.dev/controller");
+        let conditions = ours
+            .filter_map(|class| class["status"]["conditions"].as_array())
+            .flatten();
+        let accepted = conditions.filter(|condition| condition["type"] == "Accepted" && condition["status"] == "True");
+        accepted.count() == 2
+    });
+    until("the Gateway to be programmed", || {
+        let gateway = space.get(&["gateways.gateway.networking.k8s.io", "rights"]);
+        let conditions = gateway["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions
+            .iter()
+            .any(|condition| condition["type"] == "Programmed" && condition["status"] == "True")
     });
 }
 
