@@ -56,7 +56,7 @@ static SETUP: LazyLock<Setup> = LazyLock::new(|| {
         .expect("a root");
     let authority = Authority::new(Duration::from_secs(3600), Duration::ZERO, Clock::system());
     authority.take(Arc::new(root));
-    let tokens = Tokens::new(folder.path().join("tokens"));
+    let tokens = Tokens::below(folder.path());
     let good = std::fs::read_to_string(tokens.issue("node1").expect("a token")).expect("its text");
     Setup {
         authority,
