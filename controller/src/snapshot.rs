@@ -16,6 +16,10 @@ use culvert_proto::{
 use culvert_xds::server::{Entry, Named, Resources};
 use prost::Message as _;
 
+mod groups;
+
+use groups::Groups;
+
 /// Type of what says which waypoint a pod is of: a resource named `NAMESPACE/POD` in that waypoint's scope. Served to nobody.
 pub const PROXY_TYPE: &str = "culvert.dev/proxy";
 
@@ -253,7 +257,7 @@ impl Snapshot {
         let is_name = self
             .of_type(type_url)
             .is_some_and(|resources| resources.get(name).is_some());
-        is_name || type_url == ADDRESS_TYPE && self.by_alias.0.get(name).is_some()
+        is_name || type_url == ADDRESS_TYPE && self.by_alias.has(name)
     }
 
     /// What distinguishes the contents of a resource; none if it is not there.
@@ -393,68 +397,6 @@ impl Snapshot {
 /// What the names of a type's resources in a scope are filed under.
 fn scoped(type_url: &str, scope: &str) -> String {
     format!("{type_url} {scope}")
-}
-
-/// Names of resources by what they have in common.
-#[derive(Clone, Debug, Default)]
-struct Groups(Names<Group>);
-
-/// Most have one member, some have thousands.
-#[derive(Clone, Debug)]
-enum Group {
-    One(Arc<str>),
-    Many(Names<()>),
-}
-
-impl Groups {
-    /// Adds a member, and returns the group's name, whose text all members share.
-    fn add(&mut self, group: &str, member: &Arc<str>) -> Arc<str> {
-        let key: Arc<str> = match self.0.get_key_value(group) {
-            Some((key, _)) => Arc::clone(key),
-            None => {
-                let key: Arc<str> = group.into();
-                self.0.insert(Arc::clone(&key), Group::One(Arc::clone(member)));
-                return key;
-            }
-        };
-        match self.0.get_mut(group) {
-            Some(Group::Many(members)) => drop(members.insert(Arc::clone(member), ())),
-            Some(one) => {
-                if let Group::One(first) = &*one {
-                    *one = Group::Many(
-                        [(Arc::clone(first), ()), (Arc::clone(member), ())]
-                            .into_iter()
-                            .collect(),
-                    );
-                }
-            }
-            None => {}
-        }
-        key
-    }
-
-    fn take(&mut self, group: &str, member: &str) {
-        let is_last = match self.0.get_mut(group) {
-            None => false,
-            Some(Group::One(one)) => **one == *member,
-            Some(Group::Many(members)) => {
-                members.remove(member);
-                members.is_empty()
-            }
-        };
-        if is_last {
-            self.0.remove(group);
-        }
-    }
-
-    fn of<'a>(&'a self, group: &str) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
-        let (one, many) = match self.0.get(group) {
-            None => (None, None),
-            Some(Group::One(one)) => (Some(one), None),
-            Some(Group::Many(many)) => (None, Some(many.keys())),
-        };
-        one.into_iter().chain(many.into_iter().flatten())
-    }
 }
 
 /// Aliases, services and node of an address.
