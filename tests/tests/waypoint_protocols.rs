@@ -77,6 +77,21 @@ fn carries_other_protocols(kind: Kind) {
         assert_eq!(back, sent);
     }
 
+    // HTTP/1.0, which old clients speak; the oldest name no host. No chunks come back, and the application need not know.
+    for (key, host, seen_host) in [
+        ("old", None, "web.town.svc.cluster.local"),
+        ("named", Some("host: web.town"), "web.town"),
+    ] {
+        let mut lines = vec!["GET / HTTP/1.0".to_owned(), format!("x-key: {key}")];
+        lines.extend(host.map(str::to_owned));
+        let (head, _) = http::ask(client, scene.web, &lines, ATTEMPT).unwrap();
+        assert_eq!(head.status(), Some(200), "{head:?}\n{}", scene.last_words());
+        assert!(head.get("transfer-encoding").is_none(), "{head:?}");
+        let seen = scene.seen.with_key(key);
+        assert_eq!(seen[0].head.first(), "GET / HTTP/1.1");
+        assert_eq!(seen[0].head.get("host"), Some(seen_host));
+    }
+
     // HTTP/2 without TLS, from a client that knows of it.
     let mut curl = Command::new("curl");
     curl.args([

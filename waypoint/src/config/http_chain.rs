@@ -7,6 +7,7 @@ use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_mana
     http_connection_manager::{CodecType, RouteSpecifier, UpgradeConfig},
     http_filter,
 };
+use http::HeaderValue;
 
 use super::{
     cluster::duration,
@@ -37,6 +38,8 @@ pub struct HttpChain {
     pub idle_timeout: Option<Duration>,
     /// HTTP/2 streams that a client may have open at once on a connection.
     pub streams: u32,
+    /// Whose name a request of HTTP/1.0 gets that names no host; none: HTTP/1.0 is not served.
+    pub http10_host: Option<HeaderValue>,
 }
 
 /// Streams where nothing is said.
@@ -81,6 +84,17 @@ pub fn read(name: Arc<str>, mut manager: HttpConnectionManager) -> Result<HttpCh
         .take()
         .map_or(STREAMS, |streams| streams.value);
     nothing_else("http2_protocol_options", &http2)?;
+    let mut http1 = manager.http_protocol_options.take().unwrap_or_default();
+    let accepts_http10 = std::mem::take(&mut http1.accept_http_10);
+    let host = std::mem::take(&mut http1.default_host_for_http_10);
+    let http10_host = accepts_http10.then(|| HeaderValue::try_from(host)).transpose();
+    let http10_host = http10_host.map_err(|_| {
+        Refusal::new(
+            "http_protocol_options.default_host_for_http_10",
+            "is no value of a header",
+        )
+    })?;
+    nothing_else("http_protocol_options", &http1)?;
     let normalize_path = manager.normalize_path.take().is_some_and(|value| value.value);
     let merge_slashes = std::mem::take(&mut manager.merge_slashes);
     // The client is who opened the tunnel, never who speaks inside of it.
@@ -109,6 +123,7 @@ pub fn read(name: Arc<str>, mut manager: HttpConnectionManager) -> Result<HttpCh
         stream_idle_timeout,
         idle_timeout,
         streams,
+        http10_host,
     })
 }
 

@@ -37,7 +37,12 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
     ));
     let upload = Upload::new(body, KEPT);
     record.upload = Some(upload.clone());
-    if head.version == Version::HTTP_10 {
+    if head.version == Version::HTTP_10
+        && let Some(host) = &chain.http10_host
+    {
+        // Names no host where it is as old as its version.
+        head.headers.entry(header::HOST).or_insert_with(|| host.clone());
+    } else if head.version == Version::HTTP_10 {
         let mut response = refuse(record, StatusCode::UPGRADE_REQUIRED, "DPE", "low_version", "");
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);

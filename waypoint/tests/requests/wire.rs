@@ -68,6 +68,19 @@ async fn requests_that_two_servers_could_read_differently_are_refused() {
         let answer = raw(&mesh, request.as_bytes(), "\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 400"), "{request:?}: {answer}");
     }
+    // A server that knows nothing of chunks would read the next request out of this one's body.
+    let old = raw(
+        &mesh,
+        b"POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "",
+    )
+    .await;
+    assert!(old.contains(" 400 "), "{old}");
+}
+
+#[tokio::test]
+async fn http10_is_refused_with_a_reason_unless_it_is_asked_for() {
+    let mesh = web(Protocol::Http1).await;
     let old = raw(&mesh, b"GET / HTTP/1.0\r\nhost: a\r\n\r\n", "").await;
     assert!(
         old.starts_with("HTTP/1.0 426") || old.starts_with("HTTP/1.1 426"),

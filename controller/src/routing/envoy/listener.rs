@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use culvert_envoy::pb::envoy::config::core::v3::Http1ProtocolOptions;
 use culvert_envoy::pb::envoy::config::listener::v3::listener::{InternalListenerConfig, ListenerSpecifier};
 use culvert_envoy::pb::envoy::config::listener::v3::listener_filter_chain_match_predicate::{MatchSet, Rule};
 use culvert_envoy::pb::envoy::config::listener::v3::{
@@ -118,15 +119,29 @@ fn http_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
             .collect(),
         stream_idle_timeout: Some(parts::duration(std::time::Duration::ZERO)),
         use_remote_address: parts::flag(false),
+        http_protocol_options: Some(Http1ProtocolOptions {
+            accept_http_10: true,
+            default_host_for_http_10: host(&port.service).to_owned(),
+            ..Http1ProtocolOptions::default()
+        }),
         upgrade_configs: vec![websocket],
         normalize_path: parts::flag(true),
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::KeepUnchanged.into(),
         ..HttpConnectionManager::default()
     };
     let is_sniffed = port.protocol == Protocol::Unknown;
-    let protocols: &[&str] = if is_sniffed { &["http/1.1", "h2c"] } else { &[] };
+    let protocols: &[&str] = if is_sniffed {
+        &["http/1.0", "http/1.1", "h2c"]
+    } else {
+        &[]
+    };
     let filter = parts::filter("envoy.filters.network.http_connection_manager", &manager);
     chain(name, port, addresses, protocols, vec![filter])
+}
+
+/// The host of a Service, out of its resource name.
+fn host(service: &str) -> &str {
+    service.split_once('/').map_or(service, |(_, host)| host)
 }
 
 fn tcp_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
