@@ -192,6 +192,12 @@ pub(super) fn read_file(path: &str) -> Result<Vec<Value>> {
     read(&bookstore().join(path))
 }
 
+/// One file of the bookstore's as it is.
+pub(super) fn read_text(path: &str) -> Result<String> {
+    let file = bookstore().join(path);
+    fs::read_to_string(&file).with_context(|| file.display().to_string())
+}
+
 fn read(file: &Path) -> Result<Vec<Value>> {
     let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
     let documents = serde_yaml_ng::Deserializer::from_str(&text);
