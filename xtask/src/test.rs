@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that must hold before a change lands, from set-up to end-to-end tests.
 //!
-//! First the plain tests, which need nothing but this machine, then those on a real Kubernetes cluster (see [`cluster`]).
+//! First the plain tests, which need nothing but this machine, then those on a real Kubernetes cluster (see [`cluster`]),
+//! then the short form of the Gateway API's own suite (see [`conformance`]).
 //! On another kernel, by option: [`kernel`]; on another architecture: [`arch`].
 
 mod arch;
@@ -10,7 +11,7 @@ mod nextest;
 mod options;
 mod runner;
 
-use crate::{ebpf, imports, setup, shell};
+use crate::{conformance, ebpf, imports, setup, shell};
 use anyhow::Result;
 use nextest::Counts;
 pub(crate) use options::Options;
@@ -52,6 +53,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     // Words and filters without --cluster are about plain tests.
     if options.cluster || (!options.plain && options.everything()) {
         counts.add(&cluster::run(options)?);
+        if options.everything() {
+            let (total, failed) = conformance::short()?;
+            counts.add(&Counts { total, failed });
+        }
     }
     Ok(summary(&counts))
 }

@@ -2,6 +2,9 @@
 
 use clap::ValueEnum;
 
+/// Answers in a row, unless another number is asked for.
+const ANSWERS: u8 = 10;
+
 /// Options of `cargo xtask conformance`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -19,7 +22,7 @@ pub(crate) struct Options {
     pub(super) test: Option<String>,
     /// Answers in a row that a test needs before it believes them; the suite's own number is 3, which random balancing meets by
     /// chance
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = ANSWERS, value_parser = clap::value_parser!(u8).range(1..))]
     pub(super) answers: u8,
     /// Leave the cluster up
     #[arg(long)]
@@ -43,6 +46,19 @@ pub(crate) enum Proxy {
 }
 
 impl Options {
+    /// What `cargo xtask test` runs.
+    pub(super) fn short() -> Self {
+        Self {
+            proxy: Proxy::Culvert,
+            json: false,
+            short: true,
+            test: None,
+            answers: ANSWERS,
+            keep: false,
+            on: None,
+        }
+    }
+
     /// Whether the report is one of the whole suite, to be kept.
     pub(super) fn keeps_report(&self) -> bool {
         !self.short && self.test.is_none()

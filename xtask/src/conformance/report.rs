@@ -95,6 +95,16 @@ impl Report {
         all.into_iter().all(clean) && clean(&self.all())
     }
 
+    /// How many tests were chosen, and how many of them failed or were skipped.
+    pub(super) fn ran_and_failed(&self) -> (u32, u32) {
+        let Counts {
+            passed,
+            failed,
+            skipped,
+        } = self.all();
+        (passed + failed + skipped, failed + skipped)
+    }
+
     /// One line for programs.
     pub(super) fn json(&self, proxy: Proxy) -> String {
         let mut line = json!(self.profiles);
