@@ -18,7 +18,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`source`] | objects from a cluster's API server, or from a directory |
-//! | [`model`] | objects become resources; how further kinds fit in |
+//! | [`model`] | objects become resources (`mesh/resources`) |
 //! | [`snapshot`] | all resources at one moment, with their aliases |
 //! | [`placement`] | which identities run on which node |
 //! | [`state`] | all of that at one moment |
@@ -39,13 +39,12 @@ pub mod cluster;
 mod duration;
 pub mod flags;
 mod follow;
-pub mod model;
 pub mod monitor;
 pub mod placement;
 mod policy_test;
-mod routing;
 pub mod run;
 pub mod serve;
-pub mod snapshot;
 pub mod source;
 pub mod state;
+
+pub use culvert_resources::{model, snapshot};

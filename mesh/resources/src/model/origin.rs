@@ -6,7 +6,7 @@ use super::{bypass, policy, restriction};
 
 /// What a policy was made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub enum Origin {
     /// This object.
     Object(Kind, ObjectName),
     /// This one, which nobody enforces, so that what it binds is denied.
@@ -18,7 +18,7 @@ pub(crate) enum Origin {
 }
 
 /// What a policy was made of, by its resource's name, `namespace/name`. None for a name that no policy has.
-pub(crate) fn origin(policy: &str) -> Option<Origin> {
+pub fn origin(policy: &str) -> Option<Origin> {
     let (namespace, name) = policy.split_once('/')?;
     if name == policy::STRICT {
         return Some(Origin::Strict);

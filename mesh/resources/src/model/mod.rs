@@ -88,7 +88,7 @@ use agents::Agents;
 pub use allocation::Allocations;
 use allocation::Allocator;
 use index::{Index, Units};
-pub(crate) use origin::{Origin, origin};
+pub use origin::{Origin, origin};
 pub use preview::Preview;
 pub use reader::Reader;
 use routed::behind::{Behind, is_service};

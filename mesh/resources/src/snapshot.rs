@@ -330,38 +330,38 @@ impl Resources for Snapshot {
 
 impl Snapshot {
     /// The name of a resource that is there, with the text that all share who hold it.
-    pub(crate) fn shared(&self, type_url: &str, name: &str) -> Option<Arc<str>> {
+    pub fn shared(&self, type_url: &str, name: &str) -> Option<Arc<str>> {
         let (name, _) = self.of_type(type_url)?.get_key_value(name)?;
         Some(Arc::clone(name))
     }
 
     /// The namespace of the object that a resource was made of; none if it was made of no single one, or is not there.
-    pub(crate) fn namespace(&self, type_url: &str, name: &str) -> Option<&str> {
+    pub fn namespace(&self, type_url: &str, name: &str) -> Option<&str> {
         self.of_type(type_url)?.get(name)?.namespace.as_deref()
     }
 
     /// The waypoint that a resource is for; none if it is not for one, or is not there.
-    pub(crate) fn scope(&self, type_url: &str, name: &str) -> Option<&Arc<str>> {
+    pub fn scope(&self, type_url: &str, name: &str) -> Option<&Arc<str>> {
         self.of_type(type_url)?.get(name)?.scope.as_ref()
     }
 
     /// The names of a type's resources that are for one waypoint.
-    pub(crate) fn in_scope<'a>(&'a self, type_url: &str, scope: &str) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
+    pub fn in_scope<'a>(&'a self, type_url: &str, scope: &str) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
         self.by_scope.of(&scoped(type_url, scope))
     }
 
     /// A Workload or a Service that is there, as a message.
-    pub(crate) fn address(&self, name: &str) -> Option<Address> {
+    pub fn address(&self, name: &str) -> Option<Address> {
         Address::decode(&*self.addresses.get(name)?.entry.body).ok()
     }
 
     /// The names of the services that a Workload belongs to.
-    pub(crate) fn services_of(&self, workload: &str) -> impl Iterator<Item = &Arc<str>> {
+    pub fn services_of(&self, workload: &str) -> impl Iterator<Item = &Arc<str>> {
         self.addresses.get(workload).into_iter().flat_map(|held| &held.services)
     }
 
     /// The names of a service's Workloads.
-    pub(crate) fn workloads_of(&self, service: &str) -> impl Iterator<Item = &Arc<str>> {
+    pub fn workloads_of(&self, service: &str) -> impl Iterator<Item = &Arc<str>> {
         self.by_service.of(service)
     }
 

@@ -63,7 +63,7 @@ impl Allocations {
     }
 
     /// For whose hosts something else was chosen then.
-    pub(crate) fn changed(&self, then: &Self) -> BTreeSet<ObjectName> {
+    pub fn changed(&self, then: &Self) -> BTreeSet<ObjectName> {
         if Arc::ptr_eq(&self.0, &then.0) {
             return BTreeSet::new();
         }
