@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use culvert_objects::{Finding, Findings, Loaded, Object, Objects};
+use culvert_objects::{Finding, Findings, Loaded, Object, Objects, Severity};
 use culvert_xds::Change;
 use tokio::sync::{mpsc, watch};
 
@@ -123,6 +123,7 @@ impl Follow {
             }),
             snapshot: self.model.snapshot().clone(),
             allocations: self.model.allocations().clone(),
+            routes: self.model.routes().clone(),
             placement,
         };
         self.metrics.set(&state, &changes);
@@ -142,6 +143,7 @@ async fn sleep_until(time: Option<Instant>) {
 fn log_findings(before: &Findings, now: &Findings) {
     let same = |(): &(), (): &()| true;
     before.diff(now, same, |finding: &Arc<Finding>, was, _| match was {
+        None if finding.severity == Severity::Info => tracing::info!(%finding, "in the configuration"),
         None => tracing::warn!(%finding, "wrong in the configuration"),
         Some(()) => tracing::info!(%finding, "no longer wrong"),
     });

@@ -92,7 +92,7 @@ pub use origin::{Origin, origin};
 pub use preview::Preview;
 pub use reader::Reader;
 use routed::behind::{Behind, is_service};
-pub use routed::status::{Condition, ParentStatus, RouteStatus};
+pub use routed::status::{Condition, ParentStatus, RouteStatus, RouteStatuses};
 pub use settings::Settings;
 use unit::{Derived, Product, Unit};
 
@@ -119,6 +119,7 @@ pub struct Model {
     /// How many units make a resource that several may make.
     makers: HashMap<Arc<str>, usize>,
     findings: Findings,
+    routes: RouteStatuses,
     snapshot: Snapshot,
     behind: Behind,
 }
@@ -150,6 +151,7 @@ impl Model {
             units: Units::default(),
             makers: HashMap::new(),
             findings: Findings::default(),
+            routes: RouteStatuses::default(),
             snapshot: Snapshot::default(),
             behind: Behind::default(),
         }
@@ -180,9 +182,9 @@ impl Model {
         &self.findings
     }
 
-    /// What a route object (HTTPRoute, GRPCRoute, TCPRoute) comes to, as conditions say it; none where there is no such object.
-    pub fn route_status(&self, kind: Kind, name: &ObjectName) -> Option<RouteStatus> {
-        routed::status::status(&self.reader(), kind, name)
+    /// What each route object (HTTPRoute, GRPCRoute, TCPRoute) comes to, as conditions say it.
+    pub fn routes(&self) -> &RouteStatuses {
+        &self.routes
     }
 
     /// When to call [`Self::update`] again although nothing changed.
@@ -335,6 +337,14 @@ impl Model {
         for finding in &before.findings {
             self.findings.remove(&**finding);
         }
+        if let Unit::Route(kind, name) = unit {
+            let reference = (*kind, name.clone());
+            match made.status {
+                Some(status) if self.routes.get(&reference).is_some_and(|before| **before == status) => {}
+                Some(status) => drop(self.routes.insert(reference, Arc::new(status))),
+                None => drop(self.routes.remove(&reference)),
+            }
+        }
         let named = |resource: &Resource| (resource.type_url, Arc::clone(&resource.name));
         let product = Product {
             resources: made.resources.iter().map(named).collect(),
@@ -387,6 +397,7 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
                         .chain(proxy)
                         .collect(),
                     findings: made.finding.into_iter().collect(),
+                    ..Derived::default()
                 },
                 None => Derived {
                     resources: proxy.into_iter().collect(),

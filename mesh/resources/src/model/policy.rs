@@ -56,6 +56,7 @@ pub(super) fn authorization(reader: &Reader<'_>, name: &ObjectName, policy: &Aut
     Derived {
         resources: made.policy.iter().map(Resource::authorization).collect(),
         findings: findings(Kind::AuthorizationPolicy, name, made.notes),
+        ..Derived::default()
     }
 }
 
@@ -109,6 +110,7 @@ pub(super) fn peer_authentication(reader: &Reader<'_>, name: &ObjectName, peer: 
     Derived {
         resources: policy.iter().map(Resource::authorization).collect(),
         findings: findings(Kind::PeerAuthentication, name, notes),
+        ..Derived::default()
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use culvert_objects::{Finding, Kind, ObjectName};
 
+use super::routed::status::RouteStatus;
 use crate::snapshot::Resource;
 
 /// One unit of derivation: it is derived again as a whole.
@@ -107,4 +108,6 @@ pub(super) struct Product {
 pub(super) struct Derived {
     pub(super) resources: Vec<Resource>,
     pub(super) findings: Vec<Finding>,
+    /// What a route comes to, as conditions say it.
+    pub(super) status: Option<RouteStatus>,
 }

@@ -1,6 +1,6 @@
 //! What is wrong with a route object.
 
-use culvert_objects::{DestinationRule, Finding, Kind, ObjectName, VirtualService};
+use culvert_objects::{DestinationRule, Finding, Kind, ObjectName, Severity, VirtualService};
 
 use super::super::reader::Reader;
 use super::super::unit::Derived;
@@ -24,7 +24,8 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, kind: Kind, name: &ObjectNam
         found.sort_unstable();
         found.dedup();
         let findings = found.into_iter();
-        let findings = findings.map(|(field, message)| Finding::of_object(kind, name, &field, message));
+        let findings = findings
+            .map(|(field, message, severity)| Finding::of_object(kind, name, &field, message).of_severity(severity));
         return Derived {
             findings: findings.collect(),
             ..Derived::default()
@@ -36,25 +37,30 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, kind: Kind, name: &ObjectNam
     let notes = reading.notes.all().iter();
     let notes = notes.map(|note| Finding::of_object(kind, name, &note.field, note.message.clone()));
     let parents = reading.parents.iter().enumerate().filter_map(|(index, parent)| {
-        let why = match parent.kind.as_str() {
-            _ if status::is_service(parent) => status::accepted(reader, kind, name, parent).err()?.1,
-            other => format!("a parent of kind {other} is left to others: the mesh takes routes of Services"),
+        let (why, severity) = match parent.kind.as_str() {
+            _ if status::is_ours(reader, name, parent) => {
+                (status::accepted(reader, kind, name, parent).err()?.1, Severity::Warning)
+            }
+            other => (
+                format!("a parent of kind {other} is left to others: the mesh takes routes of Services"),
+                Severity::Info,
+            ),
         };
-        Some(Finding::of_object(
-            kind,
-            name,
-            &format!("spec.parentRefs[{index}]"),
-            why,
-        ))
+        let finding = Finding::of_object(kind, name, &format!("spec.parentRefs[{index}]"), why);
+        Some(finding.of_severity(severity))
     });
     Derived {
         findings: notes.chain(parents).collect(),
+        status: status::status(reader, kind, name),
         ..Derived::default()
     }
 }
 
+/// A field, what is wrong with it, and how much that matters.
+type Found = (String, String, Severity);
+
 /// The findings of a VirtualService: what cannot be served of it, at which hosts it is not in force, and why.
-fn of_virtual_service(reader: &Reader<'_>, name: &ObjectName, object: &VirtualService) -> Vec<(String, String)> {
+fn of_virtual_service(reader: &Reader<'_>, name: &ObjectName, object: &VirtualService) -> Vec<Found> {
     let mut notes = Notes::default();
     let mut found = Vec::new();
     let label = format!("VirtualService {name}");
@@ -62,7 +68,8 @@ fn of_virtual_service(reader: &Reader<'_>, name: &ObjectName, object: &VirtualSe
         let at = format!("spec.hosts[{index}]");
         let services = hosts::services_of(reader, name, host);
         if services.is_empty() {
-            found.push((at, format!("there is no host {host:?} that a waypoint is for")));
+            let why = format!("there is no host {host:?} that a waypoint is for");
+            found.push((at, why, Severity::Warning));
             continue;
         }
         for service in services {
@@ -90,16 +97,16 @@ fn of_virtual_service(reader: &Reader<'_>, name: &ObjectName, object: &VirtualSe
                     service.namespace
                 ),
             };
-            found.push((at.clone(), format!("{} {why}", service.hostname)));
+            found.push((at.clone(), format!("{} {why}", service.hostname), Severity::Warning));
         }
     }
     let notes = notes.all().iter();
-    found.extend(notes.map(|note| (note.field.clone(), note.message.clone())));
+    found.extend(notes.map(|note| (note.field.clone(), note.message.clone(), Severity::Error)));
     found
 }
 
 /// The findings of a DestinationRule.
-fn of_destination_rule(reader: &Reader<'_>, name: &ObjectName, object: &DestinationRule) -> Vec<(String, String)> {
+fn of_destination_rule(reader: &Reader<'_>, name: &ObjectName, object: &DestinationRule) -> Vec<Found> {
     let mut notes = Notes::default();
     destination_rule::read(&object.spec, &mut notes);
     let host = object.spec["host"].as_str().unwrap_or_default();
@@ -107,7 +114,8 @@ fn of_destination_rule(reader: &Reader<'_>, name: &ObjectName, object: &Destinat
     let at = || "spec.host".to_owned();
     let mut found = Vec::new();
     if services.is_empty() && !host.starts_with('*') {
-        found.push((at(), format!("there is no host {host:?}: nothing follows from it")));
+        let why = format!("there is no host {host:?}: nothing follows from it");
+        found.push((at(), why, Severity::Warning));
     }
     for service in services {
         let why = match hosts::destination_rule(reader, &service) {
@@ -117,9 +125,9 @@ fn of_destination_rule(reader: &Reader<'_>, name: &ObjectName, object: &Destinat
                 "takes DestinationRules of its own namespace and the mesh's alone, which are exported to it".to_owned()
             }
         };
-        found.push((at(), format!("{} {why}", service.hostname)));
+        found.push((at(), format!("{} {why}", service.hostname), Severity::Warning));
     }
     let notes = notes.all().iter();
-    found.extend(notes.map(|note| (note.field.clone(), note.message.clone())));
+    found.extend(notes.map(|note| (note.field.clone(), note.message.clone(), Severity::Error)));
     found
 }

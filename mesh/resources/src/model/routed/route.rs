@@ -13,6 +13,8 @@ use crate::routing::read::{grpc, http, tcp};
 pub(in crate::model) struct Reading {
     pub(super) parents: Vec<Parent>,
     pub(super) notes: Notes,
+    /// Which version of its spec this is.
+    pub(super) generation: Option<i64>,
     /// Whether it could be read at all.
     pub(super) is_read: bool,
 }
@@ -21,27 +23,31 @@ pub(in crate::model) struct Reading {
 pub(in crate::model) fn read(reader: &Reader<'_>, kind: Kind, name: &ObjectName) -> Option<Reading> {
     let mut notes = Notes::default();
     let label = format!("{kind} {name}");
-    let parents = match kind {
+    let (parents, generation) = match kind {
         Kind::HTTPRoute => {
             let object = reader.own::<HTTPRoute>(name)?;
             let resolver = Resolver::new(reader, "HTTPRoute", name, object);
-            http::route(&label, &object.spec, &resolver, &mut notes).map(|(parents, _)| parents)
+            let read = http::route(&label, &object.spec, &resolver, &mut notes);
+            (read.map(|(parents, _)| parents), object.generation)
         }
         Kind::GRPCRoute => {
             let object = reader.own::<GRPCRoute>(name)?;
             let resolver = Resolver::new(reader, "GRPCRoute", name, object);
-            grpc::route(&label, &object.spec, &resolver, &mut notes).map(|(parents, _)| parents)
+            let read = grpc::route(&label, &object.spec, &resolver, &mut notes);
+            (read.map(|(parents, _)| parents), object.generation)
         }
         Kind::TCPRoute => {
             let object = reader.own::<TCPRoute>(name)?;
             let resolver = Resolver::new(reader, "TCPRoute", name, object);
-            tcp::route(&object.spec, &resolver, &mut notes).map(|(parents, _)| parents)
+            let read = tcp::route(&object.spec, &resolver, &mut notes);
+            (read.map(|(parents, _)| parents), object.generation)
         }
         _ => return None,
     };
     Some(Reading {
         is_read: parents.is_some(),
         parents: parents.unwrap_or_default(),
+        generation,
         notes,
     })
 }

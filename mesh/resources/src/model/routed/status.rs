@@ -1,6 +1,8 @@
 //! What a route object comes to, parent by parent, as the Gateway API's conditions say it.
 
-use culvert_objects::{Kind, ObjectName};
+use std::sync::Arc;
+
+use culvert_objects::{Kind, ObjectName, PersistentMap};
 use culvert_proto::workload::Service;
 
 use super::super::reader::Reader;
@@ -12,19 +14,28 @@ use crate::routing::model::Parent;
 use crate::routing::protocol::Protocol;
 use crate::routing::read::notes::Note;
 
+/// What all route objects come to. A copy shares it.
+pub type RouteStatuses = PersistentMap<(Kind, ObjectName), Arc<RouteStatus>>;
+
 /// What a route object comes to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteStatus {
-    /// For each Service that it is for; other parents are left to others.
+    /// Which version of the object this is about; none for one from a file.
+    pub generation: Option<i64>,
+    /// For each Service that it is for, and each waypoint that it names itself; other parents are left to others.
     pub parents: Vec<ParentStatus>,
 }
 
 /// What a route comes to at one parent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParentStatus {
+    /// The parent's API group; empty for the core group.
+    pub group: String,
+    /// Its kind.
+    pub kind: String,
     /// The parent's namespace, if the route names it.
     pub namespace: Option<String>,
-    /// The parent's name: of a Service.
+    /// The parent's name.
     pub name: String,
     /// The name of its port, if the route names it.
     pub section: Option<String>,
@@ -47,14 +58,18 @@ pub struct Condition {
     pub message: String,
 }
 
+const GATEWAY_API: &str = "gateway.networking.k8s.io";
+
 /// Why a route is not for a parent: a reason, and for people.
 pub(super) type Refused = (&'static str, String);
 
 /// The status of a route object; none where there is none.
 pub(in crate::model) fn status(reader: &Reader<'_>, kind: Kind, name: &ObjectName) -> Option<RouteStatus> {
     let reading = route::read(reader, kind, name)?;
-    let of_services = reading.parents.iter().filter(|parent| is_service(parent));
-    let parents = of_services.map(|parent| ParentStatus {
+    let ours = reading.parents.iter().filter(|parent| is_ours(reader, name, parent));
+    let parents = ours.map(|parent| ParentStatus {
+        group: parent.group.clone(),
+        kind: parent.kind.clone(),
         namespace: parent.namespace.clone(),
         name: parent.name.clone(),
         section: parent.section.clone(),
@@ -62,6 +77,7 @@ pub(in crate::model) fn status(reader: &Reader<'_>, kind: Kind, name: &ObjectNam
         conditions: conditions(&reading, accepted(reader, kind, name, parent)),
     });
     Some(RouteStatus {
+        generation: reading.generation,
         parents: parents.collect(),
     })
 }
@@ -71,11 +87,27 @@ pub(super) fn is_service(parent: &Parent) -> bool {
     parent.group.is_empty() && parent.kind == "Service"
 }
 
+/// Whether the mesh has to say what a route comes to at a parent: at a Service, and at a Gateway that is a waypoint of ours.
+pub(super) fn is_ours(reader: &Reader<'_>, name: &ObjectName, parent: &Parent) -> bool {
+    is_service(parent) || is_waypoint(reader, name, parent)
+}
+
+fn is_waypoint(reader: &Reader<'_>, name: &ObjectName, parent: &Parent) -> bool {
+    let namespace = parent.namespace.as_deref().unwrap_or(&name.namespace);
+    parent.group == GATEWAY_API
+        && parent.kind == "Gateway"
+        && scope::gateway(reader, &ObjectName::new(namespace, parent.name.as_str())).is_some()
+}
+
 /// Whether a route is in force at a Service.
 ///
 /// # Errors
 /// Why it is not.
 pub(super) fn accepted(reader: &Reader<'_>, kind: Kind, name: &ObjectName, parent: &Parent) -> Result<(), Refused> {
+    if is_waypoint(reader, name, parent) {
+        let message = "a waypoint has the routes of the Services behind it: the parent must be the Service";
+        return Err(("NotAllowedByListeners", message.to_owned()));
+    }
     let refused = |message: String| Err(("NoMatchingParent", message));
     let namespace = parent.namespace.as_deref().unwrap_or(&name.namespace);
     let object = ObjectName::new(namespace, parent.name.as_str());

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use culvert_envoy::{CLUSTER_TYPE, LISTENER_TYPE};
-use culvert_objects::{Finding, Gateway, Kind, ObjectName};
+use culvert_objects::{Finding, Gateway, Kind, ObjectName, Severity};
 use culvert_proto::workload::Service;
 use prost::Message as _;
 
@@ -56,12 +56,8 @@ fn foreign(reader: &Reader<'_>, name: &ObjectName) -> Option<Finding> {
     let gateway = reader.own::<Gateway>(name)?;
     let class = &gateway.spec["gatewayClassName"];
     let message = format!("{class} is no class of Culvert's: the Gateway is left to others");
-    Some(Finding::of_object(
-        Kind::Gateway,
-        name,
-        "spec.gatewayClassName",
-        message,
-    ))
+    let finding = Finding::of_object(Kind::Gateway, name, "spec.gatewayClassName", message);
+    Some(finding.of_severity(Severity::Info))
 }
 
 fn add_ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, service: &Service, found: &mut Vec<Port>) {

@@ -30,6 +30,7 @@ impl<'a> Notes<'a> {
         Derived {
             resources,
             findings: self.findings,
+            ..Derived::default()
         }
     }
 }

@@ -209,7 +209,7 @@ fn a_gateway_of_a_foreign_class_and_one_that_admits_nobody_have_nothing() {
 
 /// The statuses of the only parent's conditions: type, whether it holds, reason.
 fn conditions(model: &Model, kind: Kind, namespace: &str, name: &str) -> Vec<(&'static str, bool, &'static str)> {
-    let status = model.route_status(kind, &ObjectName::new(namespace, name)).unwrap();
+    let status = model.routes().get(&(kind, ObjectName::new(namespace, name))).unwrap();
     let [parent] = status.parents.as_slice() else {
         panic!("{status:?}")
     };
@@ -287,9 +287,8 @@ fn backends_that_are_not_there_keep_their_share_and_all_of_them_are_named() {
             of("no-backend", 4)
         ]
     );
-    let status = model
-        .route_status(Kind::HTTPRoute, &ObjectName::new("shop", "missing"))
-        .unwrap();
+    let reference = (Kind::HTTPRoute, ObjectName::new("shop", "missing"));
+    let status = model.routes().get(&reference).unwrap();
     let resolved = &status.parents[0].conditions[1];
     assert_eq!((resolved.holds, resolved.reason), (false, "BackendNotFound"));
     for part in [
