@@ -4,11 +4,13 @@
 //! | module | what |
 //! |---|---|
 //! | [`model`] | objects become resources, incrementally; how further kinds fit in. Start here |
+//! | [`files`] | objects from files, by themselves or over others |
 //! | `routing` | what a waypoint does with requests: routes in our own words, and in Envoy's messages |
 //! | [`snapshot`] | all resources at one moment, with their aliases |
 
 #![forbid(unsafe_code)]
 
+pub mod files;
 pub mod model;
 mod routing;
 pub mod snapshot;

@@ -18,6 +18,7 @@
 //! | `bypass` | nobody goes around a waypoint |
 //! | `health` | how it is |
 //! | [`names`] | what telemetry calls it |
+//! | `analysis` | what is wrong or without effect in all objects together |
 //! | `agents` | which nodes have an agent |
 //! | [`Allocations`] | which addresses the mesh chooses for hosts without any |
 //! | `service` | a Service becomes a Service, and an entry in each of its Workloads |
@@ -57,6 +58,7 @@ use crate::snapshot::{Resource, Snapshot};
 
 mod agents;
 mod allocation;
+mod analysis;
 mod bypass;
 mod health;
 mod index;
@@ -87,11 +89,13 @@ mod workload_entry;
 use agents::Agents;
 pub use allocation::Allocations;
 use allocation::Allocator;
+pub use analysis::Problem;
 use index::{Index, Units};
 pub use origin::{Origin, origin};
 pub use preview::Preview;
 pub use reader::Reader;
 use routed::behind::{Behind, is_service};
+pub use routed::explain::{BackendView, HostRules, PortRules, RuleView, ServiceRules};
 pub use routed::status::{Condition, ParentStatus, RouteStatus, RouteStatuses};
 pub use settings::Settings;
 use unit::{Derived, Product, Unit};
@@ -180,6 +184,27 @@ impl Model {
     /// What is wrong with objects, beside the findings of their source.
     pub fn findings(&self) -> &Findings {
         &self.findings
+    }
+
+    /// Everything that is wrong or without effect, the worst first: what the source of the objects has found, what is found here, and
+    /// what shows between objects. Its cost grows with all of them.
+    pub fn analyze(&self, of_source: &Findings) -> Vec<Problem> {
+        let mut found = of_source.clone();
+        for finding in self.findings.keys() {
+            found.insert(Arc::clone(finding), ());
+        }
+        analysis::analyze(&self.reader(), &found)
+    }
+
+    /// What holds at a Service, rule by rule; none where there is no such Service.
+    pub fn rules(&self, service: &ObjectName) -> Option<ServiceRules> {
+        routed::explain::service(&self.reader(), service)
+    }
+
+    /// What a route object comes to; none where there is no such object.
+    pub fn route_status(&self, kind: Kind, name: &ObjectName) -> Option<RouteStatus> {
+        let status = self.routes.get(&(kind, name.clone()))?;
+        Some(RouteStatus::clone(status))
     }
 
     /// What each route object (HTTPRoute, GRPCRoute, TCPRoute) comes to, as conditions say it.

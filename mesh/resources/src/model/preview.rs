@@ -22,13 +22,18 @@ impl Model {
     /// [`Self::update`] must have been called with the same `now` before: what is due by then is not looked at here, and
     /// would be lost. Neither nodes nor pods may differ, since the model remembers more of them than their objects.
     pub fn preview(&mut self, objects: &Objects, now: Instant) -> Preview {
+        self.as_if(objects, now, |model| Preview {
+            snapshot: model.snapshot.clone(),
+            findings: model.findings.clone(),
+        })
+    }
+
+    /// What a model of `objects` says to `ask`. What holds for [`Self::preview`] holds here.
+    pub fn as_if<T>(&mut self, objects: &Objects, now: Instant, ask: impl FnOnce(&Self) -> T) -> T {
         let current = self.objects.clone();
         self.update(objects, now);
-        let preview = Preview {
-            snapshot: self.snapshot.clone(),
-            findings: self.findings.clone(),
-        };
+        let said = ask(self);
         self.update(&current, now);
-        preview
+        said
     }
 }

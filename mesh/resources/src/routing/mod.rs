@@ -10,12 +10,16 @@
 //! | [`read`] | objects of the Gateway API and Istio's become rules |
 //! | [`traffic`] | what holds for connections |
 //! | [`order`] | which rule comes first, and for which host names |
+//! | [`cover`] | whether a rule leaves another one no request |
+//! | [`words`] | rules in words |
 //! | [`protocol`] | what a port speaks |
 //! | [`envoy`] | rules, ports and endpoints as Envoy's messages |
 
+pub(crate) mod cover;
 pub(crate) mod envoy;
 pub(crate) mod model;
 pub(crate) mod order;
 pub(crate) mod protocol;
 pub(crate) mod read;
 pub(crate) mod traffic;
+pub(crate) mod words;

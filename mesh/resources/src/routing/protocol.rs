@@ -17,6 +17,16 @@ pub(crate) enum Protocol {
 }
 
 impl Protocol {
+    /// What people call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Http1 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
+            Self::Tcp => "TCP",
+            Self::Unknown => "HTTP or TCP",
+        }
+    }
+
     /// Whether there may be requests.
     pub(crate) fn is_http(self) -> bool {
         self != Self::Tcp

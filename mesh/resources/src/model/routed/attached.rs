@@ -94,6 +94,11 @@ pub(super) fn of_port(read: &[Read], frontend: &Frontend<'_>, port: u16) -> Vec<
 
 /// Where the connections to a TCP port go; none where no route says.
 pub(super) fn split(reader: &Reader<'_>, frontend: &Frontend<'_>, port: u16) -> Option<Split> {
+    split_of(reader, frontend, port).map(|(_, split)| split)
+}
+
+/// The same, and the route that says it.
+pub(super) fn split_of<'a>(reader: &Reader<'a>, frontend: &Frontend<'_>, port: u16) -> Option<(&'a ObjectName, Split)> {
     let routes = reader.find::<TCPRoute>(Key::parent("Service", frontend.object));
     let mut found: Vec<_> = routes
         .filter(|(name, _)| name.namespace == frontend.object.namespace)
@@ -105,7 +110,12 @@ pub(super) fn split(reader: &Reader<'_>, frontend: &Frontend<'_>, port: u16) -> 
         })
         .collect();
     found.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
-    found.into_iter().next().map(|(_, _, split)| split)
+    found.into_iter().next().map(|(_, name, split)| (name, split))
+}
+
+/// The VirtualService that holds for a Service.
+pub(super) fn virtual_name<'a>(reader: &Reader<'a>, service: &Service) -> Option<&'a ObjectName> {
+    hosts::virtual_service(reader, service).map(|(name, _)| name)
 }
 
 /// What the VirtualService that holds for a Service says of a port of it.

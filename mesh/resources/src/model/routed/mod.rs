@@ -7,6 +7,7 @@
 //! | [`routes`] | a Service: the rules of its ports, for the waypoint that it is behind |
 //! | [`backend`] | a Service: its ports as backends, and where they are, for each waypoint that may send requests there |
 //! | [`findings`] | a route object: what is wrong with it |
+//! | [`explain`] | a Service: its rules, for people |
 //! | `access` | which policies decide about a Service |
 //! | [`policies`] | a policy for waypoints: what is wrong with it |
 //! | `route` | what a route object says |
@@ -24,6 +25,7 @@ mod access;
 mod attached;
 pub(super) mod backend;
 pub(super) mod behind;
+pub(super) mod explain;
 pub(super) mod findings;
 mod hashes;
 mod hosts;

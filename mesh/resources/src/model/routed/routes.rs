@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use culvert_envoy::ROUTE_TYPE;
+use culvert_objects::ObjectName;
+use culvert_proto::workload::Service;
+use k8s_openapi::api::core::v1::ServicePort;
 use prost::Message as _;
 
 use super::super::reader::Reader;
@@ -10,7 +13,7 @@ use super::super::unit::Derived;
 use super::attached::{self, Frontend};
 use super::{hashes, ports, scope};
 use crate::routing::envoy::routes;
-use crate::routing::model::Backend;
+use crate::routing::model::{Backend, Routes};
 use crate::routing::order;
 use crate::snapshot::Resource;
 
@@ -23,27 +26,13 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &Arc<str>) -> Derived 
         return Derived::default();
     };
     let object = ports::of_object(reader, &service);
-    let read = object
-        .as_ref()
-        .map(|(object, _)| attached::requests(reader, object))
-        .unwrap_or_default();
     let mut resources = Vec::new();
+    let rules = Rules::of(reader, &service);
     for port in ports::of_service(&service) {
         if !ports::protocol(&service, object.as_ref(), port).is_http() {
             continue;
         }
-        let attached = object.as_ref().map(|(object, known)| {
-            let frontend = Frontend { object, ports: known };
-            attached::of_port(&read, &frontend, port)
-        });
-        let own = Backend {
-            service: Arc::clone(name),
-            port,
-            subset: None,
-        };
-        let virtual_rules = attached::virtual_at(reader, &service, port).and_then(|found| found.rules);
-        let mut merged = order::merge(attached.unwrap_or_default(), virtual_rules, own);
-        hashes::add(reader, &mut merged);
+        let merged = rules.at(reader, name, &service, port);
         let made = routes::configuration(&scope, name, port, &merged);
         resources.push(Resource::scoped(
             ROUTE_TYPE,
@@ -56,5 +45,43 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &Arc<str>) -> Derived 
     Derived {
         resources,
         ..Derived::default()
+    }
+}
+
+/// The rules of a port for requests, whether a waypoint asks them or not.
+pub(super) fn merged(reader: &Reader<'_>, name: &Arc<str>, service: &Service, port: u16) -> Routes {
+    Rules::of(reader, service).at(reader, name, service, port)
+}
+
+/// The routes of a Service, read once for all its ports.
+struct Rules {
+    object: Option<(ObjectName, Vec<ServicePort>)>,
+    read: Vec<attached::Read>,
+}
+
+impl Rules {
+    fn of(reader: &Reader<'_>, service: &Service) -> Self {
+        let object = ports::of_object(reader, service);
+        let read = object.as_ref().map(|(object, _)| attached::requests(reader, object));
+        Self {
+            read: read.unwrap_or_default(),
+            object,
+        }
+    }
+
+    fn at(&self, reader: &Reader<'_>, name: &Arc<str>, service: &Service, port: u16) -> Routes {
+        let attached = self.object.as_ref().map(|(object, known)| {
+            let frontend = Frontend { object, ports: known };
+            attached::of_port(&self.read, &frontend, port)
+        });
+        let own = Backend {
+            service: Arc::clone(name),
+            port,
+            subset: None,
+        };
+        let virtual_rules = attached::virtual_at(reader, service, port).and_then(|found| found.rules);
+        let mut merged = order::merge(attached.unwrap_or_default(), virtual_rules, own);
+        hashes::add(reader, &mut merged);
+        merged
     }
 }

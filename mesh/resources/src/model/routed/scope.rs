@@ -16,7 +16,7 @@ const CLASSES: [&str; 2] = ["culvert-waypoint", "culvert-envoy"];
 const CONTROLLER: &str = "culvert.dev/controller";
 
 /// The Gateway of a waypoint of ours; none where there is no such, or it is of a class of others.
-pub(super) fn gateway<'a>(reader: &Reader<'a>, name: &ObjectName) -> Option<&'a Arc<Gateway>> {
+pub(in crate::model) fn gateway<'a>(reader: &Reader<'a>, name: &ObjectName) -> Option<&'a Arc<Gateway>> {
     let gateway = reader.get::<Gateway>(name)?;
     let class = gateway.spec["gatewayClassName"].as_str()?;
     if CLASSES.contains(&class) {
@@ -72,7 +72,7 @@ pub(in crate::model) fn is_target_group(target: &Target) -> bool {
 
 /// Whether a Gateway takes routes and Services of a namespace: one of its listeners must, and without a word they take those of the
 /// Gateway's own.
-pub(super) fn admits(reader: &Reader<'_>, name: &ObjectName, gateway: &Gateway, namespace: &str) -> bool {
+pub(in crate::model) fn admits(reader: &Reader<'_>, name: &ObjectName, gateway: &Gateway, namespace: &str) -> bool {
     let listeners = gateway.spec["listeners"].as_array().into_iter().flatten();
     let mut from = listeners.map(|listener| &listener["allowedRoutes"]["namespaces"]);
     from.any(|namespaces| match namespaces["from"].as_str().unwrap_or("Same") {
