@@ -28,6 +28,7 @@
 //! | [`cluster`] | what the controller does in a cluster beside reading it |
 //! | [`monitor`] | metrics, status and findings over HTTP |
 //! | `policy_test` | what policies would refuse that are not applied yet |
+//! | `inquiry` | what holds at a Service, and what is wrong with all objects |
 //! | [`run`] | puts them together |
 //! | [`clock`] | the time of day, which a test may own |
 
@@ -39,6 +40,7 @@ pub mod cluster;
 mod duration;
 pub mod flags;
 mod follow;
+mod inquiry;
 pub mod monitor;
 pub mod placement;
 mod policy_test;

@@ -28,6 +28,7 @@
 //! | `tunnel` | who takes connections through the tunnel by a word of Istio's |
 //! | `owner` | who has an address |
 //! | `policy` | who may connect to a workload: AuthorizationPolicy and PeerAuthentication |
+//! | `not_enforced` | what nobody enforces, and whom that keeps everybody from |
 //! | `origin` | the object that a policy was made of |
 //! | `ports` | their ports |
 //! | `preview` | what would be if the objects were others |
@@ -64,6 +65,7 @@ mod health;
 mod index;
 mod mesh;
 pub mod names;
+mod not_enforced;
 mod origin;
 mod outside;
 mod owner;
@@ -91,6 +93,7 @@ pub use allocation::Allocations;
 use allocation::Allocator;
 pub use analysis::Problem;
 use index::{Index, Units};
+pub use not_enforced::NotEnforced;
 pub use origin::{Origin, origin};
 pub use preview::Preview;
 pub use reader::Reader;
