@@ -1,8 +1,8 @@
 //! The command line. Every flag with a value may also be given as an environment variable `CULVERT_...`.
 
 use crate::{
-    check, filter::Filter, foreign::PolicyFlags, install, log_level::LogLevelFlags, policy::PolicyCommand,
-    print::Output, target::Target, uninstall, waypoint::WaypointCommand,
+    analyze::AnalyzeFlags, check, filter::Filter, foreign::PolicyFlags, install, log_level::LogLevelFlags,
+    policy::PolicyCommand, print::Output, routes::RoutesFlags, target::Target, uninstall, waypoint::WaypointCommand,
 };
 use clap::{
     ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
@@ -49,6 +49,11 @@ pub(crate) enum Command {
     /// Makes, lists and removes waypoints
     #[command(subcommand)]
     Waypoint(WaypointCommand),
+    /// Which rules hold at a Service, in order, and of which object is each?
+    Routes(RoutesFlags),
+    /// What is wrong or without effect in the objects of the cluster, in files, or in the cluster with files applied? Exit code 1: something
+    /// is an error
+    Analyze(AnalyzeFlags),
     /// Changes what a program logs, while it runs
     LogLevel(LogLevelFlags),
     /// Prints a script that completes this command in a shell
@@ -111,7 +116,18 @@ impl Cli {
             | Command::Services(_)
             | Command::Connections(_)
             | Command::Policy(_)
+            | Command::Routes(_)
+            | Command::Analyze(_)
             | Command::LogLevel(_) => {
+                let files_alone = match &self.command {
+                    Command::Routes(flags) => !flags.files.is_empty(),
+                    Command::Analyze(flags) => flags.offline,
+                    _ => false,
+                };
+                if files_alone {
+                    let why = "files are looked at, and nobody is asked";
+                    rules.extend([(MACHINE, why), (CLUSTER, why)]);
+                }
                 if self.target.is_local() {
                     rules.push((CLUSTER, "the programs of this machine are asked, not a cluster"));
                     rules.push((
@@ -127,6 +143,9 @@ impl Cli {
                 match self.command {
                     Command::Status(_) | Command::LogLevel(_) => {}
                     Command::Policy(_) => rules.push((&["agent"], "the node's proxy and the controller are asked")),
+                    Command::Routes(_) | Command::Analyze(_) => {
+                        rules.push((&["agent", "ztunnel"], "the controller is asked"));
+                    }
                     _ => rules.push((&["agent", "controller"], "only the node's proxy is asked")),
                 }
             }
@@ -207,6 +226,12 @@ mod tests {
             "culvert log-level worker debug",
             "culvert log-level agent debug --local --node n",
             "culvert policy test",
+            "culvert routes",
+            "culvert routes shop/web -f x --context a",
+            "culvert routes shop/web --ztunnel http://127.0.0.1:1",
+            "culvert analyze --offline",
+            "culvert analyze -f x --offline --local",
+            "culvert analyze --fail-on info",
             "culvert waypoint list --local",
             "culvert waypoint apply --timeout 1m",
             "culvert waypoint delete",
@@ -225,6 +250,11 @@ mod tests {
             "culvert check --before --ignore-policies",
             "culvert waypoint apply edge -n shop --for all --enroll-namespace --wait --timeout 1m",
             "culvert waypoint list --context a -o json",
+            "culvert routes shop/web --port 80 --from client --controller http://127.0.0.1:2",
+            "culvert routes shop/web -f x -f - -o json",
+            "culvert analyze",
+            "culvert analyze -f x --offline -n shop --fail-on warning",
+            "culvert analyze -f x --context a",
             "culvert waypoint status -n shop",
             "culvert policy test -f x -f - --ztunnel http://127.0.0.1:1 --controller http://127.0.0.1:2",
         ] {

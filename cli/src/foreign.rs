@@ -1,13 +1,16 @@
-//! Policies that Culvert does not serve, and labels that ask for a waypoint: what they bind is denied, or reached through that alone. Whoever wrote them must
-//! not learn of that from an incident.
+//! Policies that nobody enforces, and labels that ask for a waypoint that is not there: what they bind is denied. Whoever wrote them must not learn
+//! of that from an incident.
 
 use crate::{
     cluster::{Cluster, list, names},
     line::{Level, Line},
 };
 use clap::Args;
-use culvert_objects::{Enrolment, USE_WAYPOINT, enrolment};
-use culvert_policy::istio;
+use culvert_objects::{Enrolment, Findings, USE_WAYPOINT, enrolment};
+use culvert_resources::{
+    files::{self, File, World},
+    model::{Model, NotEnforced, Settings},
+};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use kube::{
     Api, ResourceExt,
@@ -20,10 +23,13 @@ use std::collections::BTreeMap;
 /// Where Istio's mesh-wide policies live, unless told otherwise.
 const ROOT_NAMESPACE: &str = "istio-system";
 
-/// Kinds that may restrict who reaches a pod, of which some objects or all are not enforced.
-const KINDS: [(&str, &str, &str); 2] = [
+/// Kinds of others that decide who reaches a pod, or whether a waypoint decides that.
+const KINDS: [(&str, &str, &str); 5] = [
     ("security.istio.io", "v1", "AuthorizationPolicy"),
     ("security.istio.io", "v1", "RequestAuthentication"),
+    ("networking.istio.io", "v1", "ServiceEntry"),
+    ("gateway.networking.k8s.io", "v1", "Gateway"),
+    ("gateway.networking.k8s.io", "v1", "GatewayClass"),
 ];
 
 /// Whether they are a failure.
@@ -46,7 +52,8 @@ pub(crate) enum When {
 /// What was found.
 #[derive(Debug, Default)]
 pub(crate) struct ForeignPolicies {
-    pub(crate) policies: Vec<DynamicObject>,
+    /// Objects of [`KINDS`], as the API server has them, with version and kind.
+    pub(crate) objects: Vec<Value>,
     pub(crate) services: Vec<Service>,
     /// The namespace whose policies bind everywhere.
     pub(crate) root_namespace: Option<String>,
@@ -62,43 +69,42 @@ impl ForeignPolicies {
             let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
             let api: Api<DynamicObject> = Api::all_with(cluster.client.clone(), &resource);
             match api.list(&ListParams::default()).await {
-                Ok(list) => found.policies.extend(list.items.into_iter().map(|mut object| {
-                    object.types.get_or_insert_with(Default::default).kind = kind.to_owned();
-                    object
+                Ok(list) => found.objects.extend(list.items.into_iter().filter_map(|object| {
+                    let mut object = serde_json::to_value(object).ok()?;
+                    object["apiVersion"] = format!("{group}/{version}").into();
+                    object["kind"] = kind.into();
+                    Some(object)
                 })),
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 Err(_) => found.hidden.push(kind),
             }
         }
-        for label in USE_WAYPOINT {
-            let labelled = ListParams::default().labels(label);
-            found
-                .services
-                .extend(list(&cluster.all(), &labelled, "").await.unwrap_or_default());
-        }
+        let services = list(&cluster.all(), &ListParams::default(), "").await;
+        found.services = services.unwrap_or_default();
         let config: Api<k8s_openapi::api::core::v1::ConfigMap> = cluster.ours();
         let config = config.get_opt(names::CONFIG).await.ok().flatten();
         found.root_namespace = config.and_then(|map| map.data?.get("root-namespace").cloned());
         found
     }
 
-    /// A line for each that would bind a pod of the mesh, and before an installation for each that might, or one good line.
+    /// A line for each that would bind a pod of the mesh, and before an installation for each that might, or one good line. What is
+    /// enforced is judged as the controller does, by the same code.
     pub(crate) fn judged(&self, namespaces: &[Namespace], pods: &[Pod], flags: PolicyFlags, when: When) -> Vec<Line> {
-        let mesh = Enrolled::of(namespaces, pods);
+        let model = self.model(namespaces, pods);
         let level = if flags.ignore_policies {
             Level::Warn
         } else {
             Level::Fail
         };
-        let mut lines: Vec<Line> = self
-            .policies
+        let mut lines: Vec<Line> = model
+            .not_enforced()
             .iter()
-            .filter_map(|policy| self.judged_policy(policy, &mesh, level, when))
+            .filter_map(|found| not_enforced(found, level, when))
             .collect();
-        lines.extend(self.waypoints(namespaces, pods, &mesh));
+        lines.extend(missing_waypoints(&model, &Enrolled::of(namespaces, pods)));
         if !self.hidden.is_empty() {
             let found = format!("may not be listed: {}", self.hidden.join(", "));
-            let remedy = "ask for the right to list them: those that are there are not enforced";
+            let remedy = "ask for the right to list them: some that are there may not be enforced";
             lines.push(Line::warn("cluster", "policies", found, remedy));
         }
         if lines.is_empty() {
@@ -108,74 +114,69 @@ impl ForeignPolicies {
         lines
     }
 
-    fn judged_policy(&self, policy: &DynamicObject, mesh: &Enrolled<'_>, level: Level, when: When) -> Option<Line> {
-        let kind = policy.types.as_ref().map_or("policy", |types| types.kind.as_str());
-        let namespace = policy.namespace().unwrap_or_default();
-        let spec = &policy.data["spec"];
-        if kind == "AuthorizationPolicy" && istio::is_enforced(spec) {
-            return None;
-        }
+    /// What a controller would make of all that says who is reached, and how.
+    fn model(&self, namespaces: &[Namespace], pods: &[Pod]) -> Model {
+        let values = |list: &mut dyn Iterator<Item = serde_json::Result<Value>>| -> String {
+            list.flatten().map(|value| format!("{value}\n")).collect()
+        };
+        let text = values(&mut self.objects.iter().cloned().map(Ok))
+            + &values(&mut self.services.iter().map(serde_json::to_value))
+            + &values(&mut namespaces.iter().map(serde_json::to_value))
+            + &values(&mut pods.iter().map(serde_json::to_value));
+        let read = files::read(&[File {
+            name: "objects.json".to_owned(),
+            text,
+        }]);
         let root = self.root_namespace.as_deref().unwrap_or(ROOT_NAMESPACE);
-        let selector = &spec["selector"]["matchLabels"];
-        let bound = mesh.bound((namespace != root).then_some(namespace.as_str()), selector);
-        let found = format!("{kind} {namespace}/{}", policy.name_any());
-        Some(match bound.first() {
-            Some(first) => Line {
-                level,
-                ..Line::fail(
-                    "cluster",
-                    "policies",
-                    format!(
-                        "{found} is not served: nobody may reach what it binds, {} in the mesh, the first is {first}",
-                        pods_in_words(bound.len())
-                    ),
-                    REMEDY,
-                )
-            },
-            None if when == When::Installed => return None,
-            None => Line::warn(
-                "cluster",
-                "policies",
-                format!("{found} is not served: nobody could reach the pods that it binds if they joined the mesh"),
-                "remove it before they do, or leave them out",
-            ),
+        World::of_files(&read).model(Settings {
+            root_namespace: root.to_owned(),
+            ..Settings::default()
         })
-    }
-
-    fn waypoints(&self, namespaces: &[Namespace], pods: &[Pod], mesh: &Enrolled<'_>) -> Vec<Line> {
-        let named = |labels: &BTreeMap<String, String>| {
-            let name = USE_WAYPOINT.iter().find_map(|label| labels.get(*label));
-            name.filter(|name| *name != "none").cloned()
-        };
-        let of_namespaces = namespaces
-            .iter()
-            .filter(|one| mesh.has(&one.name_any()))
-            .filter_map(|one| Some((format!("namespace {}", one.name_any()), named(one.labels())?)));
-        let of_services = self
-            .services
-            .iter()
-            .filter(|one| mesh.has(&one.namespace().unwrap_or_default()))
-            .filter_map(|one| {
-                let title = format!("Service {}/{}", one.namespace().unwrap_or_default(), one.name_any());
-                Some((title, named(one.labels())?))
-            });
-        let of_pods = pods.iter().filter(|pod| mesh.has_pod(pod)).filter_map(|pod| {
-            let title = format!("pod {}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
-            Some((title, named(pod.labels())?))
-        });
-        let line = |(title, waypoint): (String, String)| {
-            let found =
-                format!("{title} asks for the waypoint {waypoint}: what it is for is reached through that alone");
-            let remedy = "see to it that a Gateway of this name is there, of class culvert-waypoint: while none of its pods runs, nobody \
-                          reaches what asks for it";
-            Line::warn("cluster", "policies", found, remedy)
-        };
-        of_namespaces.chain(of_services).chain(of_pods).map(line).collect()
     }
 }
 
-const REMEDY: &str = "Culvert does not serve it yet: remove it, keep these pods out of the mesh (culvert.dev/mesh: none), or go on in spite of it \
-                      by --ignore-policies";
+fn not_enforced(NotEnforced { kind, name, pods }: &NotEnforced, level: Level, when: When) -> Option<Line> {
+    match pods.first() {
+        Some(first) => Some(Line {
+            level,
+            ..Line::fail(
+                "cluster",
+                "policies",
+                format!(
+                    "{kind} {name} is not enforced: nobody may reach what it binds, {} in the mesh, the first is {first}",
+                    pods_in_words(pods.len())
+                ),
+                REMEDY,
+            )
+        }),
+        None if when == When::Installed => None,
+        None => Some(Line::warn(
+            "cluster",
+            "policies",
+            format!("{kind} {name} is not enforced: nobody could reach the pods that it binds if they joined the mesh"),
+            "put its Service behind a waypoint of Culvert, remove it before they do, or leave them out",
+        )),
+    }
+}
+
+/// Labels that ask for a waypoint that is not there, of what has pods in the mesh.
+fn missing_waypoints(model: &Model, mesh: &Enrolled<'_>) -> Vec<Line> {
+    let problems = model.analyze(&Findings::default()).into_iter();
+    let asking = problems.filter(|problem| USE_WAYPOINT.iter().any(|label| problem.field.contains(label)));
+    let in_mesh = asking.filter(|problem| {
+        let name = problem.object.split_once(' ').map_or("", |(_, name)| name);
+        mesh.has(name.split_once('/').map_or(name, |(namespace, _)| namespace))
+    });
+    in_mesh
+        .map(|problem| {
+            let found = format!("{}: {}", problem.object, problem.message);
+            Line::warn("cluster", "policies", found, problem.remedy)
+        })
+        .collect()
+}
+
+const REMEDY: &str = "put the Service that it is for behind a waypoint of Culvert, remove it, keep these pods out of the mesh \
+                      (culvert.dev/mesh: none), or go on in spite of it by --ignore-policies";
 
 fn pods_in_words(count: usize) -> String {
     match count {
@@ -207,49 +208,47 @@ impl<'a> Enrolled<'a> {
             .iter()
             .any(|pod| pod.namespace().as_deref() == Some(namespace))
     }
-
-    fn has_pod(&self, pod: &Pod) -> bool {
-        self.pods.iter().any(|one| std::ptr::eq(*one, pod))
-    }
-
-    /// Those in a namespace, or anywhere, that have all these labels.
-    fn bound(&self, namespace: Option<&str>, selector: &Value) -> Vec<String> {
-        let wanted = selector.as_object();
-        let is_bound = |pod: &&&Pod| {
-            let is_there = namespace.is_none_or(|name| pod.namespace().as_deref() == Some(name));
-            let mut pairs = wanted.into_iter().flatten();
-            is_there && pairs.all(|(key, value)| pod.labels().get(key).map(String::as_str) == value.as_str())
-        };
-        let name = |pod: &&Pod| format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
-        self.pods.iter().filter(is_bound).map(name).collect()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{ForeignPolicies, PolicyFlags, When};
     use crate::line::Level;
-    use k8s_openapi::api::core::v1::{Namespace, Pod};
-    use kube::api::DynamicObject;
+    use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
     use serde_json::{Value, from_value, json};
 
     fn shop() -> (Vec<Namespace>, Vec<Pod>) {
         let namespace = json!({ "metadata": { "name": "shop", "labels": { "istio.io/dataplane-mode": "ambient" } } });
         let pod = json!({ "metadata": { "namespace": "shop", "name": "db-0", "labels": { "app": "db" } },
-            "spec": { "containers": [] } });
+            "spec": { "containers": [], "nodeName": "n1" },
+            "status": { "phase": "Running", "podIP": "198.18.0.1", "podIPs": [{ "ip": "198.18.0.1" }] } });
         (vec![from_value(namespace).unwrap()], vec![from_value(pod).unwrap()])
     }
 
-    fn policy(kind: &str, namespace: &str, spec: &Value) -> DynamicObject {
-        from_value(json!({ "apiVersion": "security.istio.io/v1", "kind": kind,
-            "metadata": { "namespace": namespace, "name": "p" }, "spec": spec }))
-        .unwrap()
+    fn db(labels: &Value) -> Service {
+        let value = json!({ "metadata": { "name": "db", "namespace": "shop", "labels": labels },
+            "spec": { "clusterIP": "198.19.0.1", "clusterIPs": ["198.19.0.1"], "selector": { "app": "db" },
+                "ports": [{ "name": "http", "port": 80 }] } });
+        from_value(value).unwrap()
     }
 
-    fn judged(policies: Vec<DynamicObject>, ignore_policies: bool) -> Vec<(Level, String)> {
+    fn policy(kind: &str, namespace: &str, spec: &Value) -> Value {
+        json!({ "apiVersion": "security.istio.io/v1", "kind": kind,
+            "metadata": { "namespace": namespace, "name": "p" }, "spec": spec })
+    }
+
+    fn waypoint() -> Value {
+        json!({ "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+            "metadata": { "namespace": "shop", "name": "wp" },
+            "spec": { "gatewayClassName": "culvert-waypoint",
+                "listeners": [{ "name": "mesh", "port": 15008, "protocol": "HBONE" }] } })
+    }
+
+    fn judged(objects: Vec<Value>, service: Service, ignore_policies: bool) -> Vec<(Level, String)> {
         let (namespaces, pods) = shop();
         let found = ForeignPolicies {
-            policies,
+            objects,
+            services: vec![service],
             ..ForeignPolicies::default()
         };
         let lines = found.judged(&namespaces, &pods, PolicyFlags { ignore_policies }, When::Preflight);
@@ -258,7 +257,7 @@ mod tests {
 
     /// Enforced by waypoints alone.
     fn for_waypoints() -> Value {
-        json!({ "action": "DENY", "targetRefs": [{ "kind": "Service", "name": "db" }], "rules": [{}] })
+        json!({ "action": "DENY", "targetRefs": [{ "kind": "Service", "group": "", "name": "db" }], "rules": [{}] })
     }
 
     #[test]
@@ -267,47 +266,83 @@ mod tests {
             ("AuthorizationPolicy", for_waypoints()),
             ("RequestAuthentication", json!({ "jwtRules": [{ "issuer": "a" }] })),
         ] {
-            let lines = judged(vec![policy(kind, "shop", &spec)], false);
-            assert_eq!(lines[0].0, Level::Fail);
+            let lines = judged(vec![policy(kind, "shop", &spec)], db(&json!({})), false);
+            assert_eq!(lines[0].0, Level::Fail, "{lines:?}");
             let found = &lines[0].1;
             assert!(
                 found.contains(&format!("{kind} shop/p")) && found.contains("shop/db-0"),
                 "{lines:?}"
             );
-            assert_eq!(judged(vec![policy(kind, "shop", &spec)], true)[0].0, Level::Warn);
+            let ignored = judged(vec![policy(kind, "shop", &spec)], db(&json!({})), true);
+            assert_eq!(ignored[0].0, Level::Warn);
         }
     }
 
     #[test]
-    fn one_of_the_root_namespace_binds_everywhere_and_a_selector_narrows() {
-        let all = policy("RequestAuthentication", "istio-system", &json!({}));
-        assert_eq!(judged(vec![all], false)[0].0, Level::Fail);
-        let other = json!({ "selector": { "matchLabels": { "app": "web" } } });
-        assert_eq!(
-            judged(vec![policy("RequestAuthentication", "shop", &other)], false)[0].0,
-            Level::Warn
+    fn a_policy_of_a_service_behind_a_waypoint_is_enforced_there_and_passed_over() {
+        let behind = db(&json!({ "culvert.dev/use-waypoint": "wp" }));
+        for kind in ["AuthorizationPolicy", "RequestAuthentication"] {
+            let lines = judged(
+                vec![policy(kind, "shop", &for_waypoints()), waypoint()],
+                behind.clone(),
+                false,
+            );
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            assert_eq!(lines[0].0, Level::Ok, "{lines:?}");
+        }
+        // Without the waypoint both are said: the label that leads nowhere, and the policy that nobody enforces.
+        let lines = judged(
+            vec![policy("AuthorizationPolicy", "shop", &for_waypoints())],
+            behind,
+            false,
         );
+        assert_eq!(
+            lines.iter().map(|line| line.0).collect::<Vec<_>>(),
+            [Level::Fail, Level::Warn]
+        );
+    }
+
+    #[test]
+    fn one_of_the_root_namespace_binds_everywhere_and_a_selector_narrows() {
+        let of = |namespace: &str, spec: &Value| {
+            judged(
+                vec![policy("RequestAuthentication", namespace, spec)],
+                db(&json!({})),
+                false,
+            )
+        };
+        assert_eq!(of("istio-system", &json!({}))[0].0, Level::Fail);
+        let other = json!({ "selector": { "matchLabels": { "app": "web" } } });
+        assert_eq!(of("shop", &other)[0].0, Level::Warn);
     }
 
     #[test]
     fn what_node_proxies_enforce_is_passed_over() {
         for spec in [json!({ "action": "DENY", "rules": [{}] }), json!({})] {
             let enforced = policy("AuthorizationPolicy", "shop", &spec);
-            assert_eq!(judged(vec![enforced], false)[0].0, Level::Ok);
+            assert_eq!(judged(vec![enforced], db(&json!({})), false)[0].0, Level::Ok);
         }
     }
 
     #[test]
-    fn a_waypoint_that_is_asked_for_is_mentioned() {
+    fn a_waypoint_that_is_asked_for_and_not_there_is_said_and_one_that_is_there_is_not() {
         let (mut namespaces, pods) = shop();
         let labels = namespaces[0].metadata.labels.as_mut().unwrap();
-        labels.insert("istio.io/use-waypoint".to_owned(), "gate".to_owned());
-        let lines = ForeignPolicies::default().judged(&namespaces, &pods, PolicyFlags::default(), When::Installed);
+        labels.insert("istio.io/use-waypoint".to_owned(), "wp".to_owned());
+        let of = |objects: Vec<Value>| {
+            let found = ForeignPolicies {
+                objects,
+                ..ForeignPolicies::default()
+            };
+            found.judged(&namespaces, &pods, PolicyFlags::default(), When::Installed)
+        };
+        let lines = of(Vec::new());
         assert_eq!(lines[0].level, Level::Warn);
         assert!(
-            lines[0].found.contains("namespace shop") && lines[0].found.contains("gate"),
+            lines[0].found.contains("Namespace shop") && lines[0].found.contains("no waypoint shop/wp"),
             "{}",
             lines[0].found
         );
+        assert_eq!(of(vec![waypoint()])[0].level, Level::Ok);
     }
 }

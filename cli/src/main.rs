@@ -7,6 +7,8 @@
 //! | `install`, `uninstall` | what changes the cluster |
 //! | `policy` | whom policies would refuse that are not applied yet |
 //! | `waypoint` | waypoints: Gateways of our classes |
+//! | `routes` | which rules hold at a Service, in order |
+//! | `analyze` | what is wrong or without effect in objects |
 //! | `log_level` | what programs log from now on |
 //! | `check`, `status` | what shows how the cluster stands; `status` also what the nodes' proxies know |
 //! | `installed` | judges an installed mesh: pure functions over the survey |
@@ -15,18 +17,21 @@
 //! | `local` | the same questions to the programs of one machine, without a cluster |
 //! | `cluster` | reaching the API server and, through it, agents, proxies and controllers; what goes wrong on the way |
 //!
-//! What several rooms need stands below them: `kinds` of the manifests' objects, `pod` (why one is not ready),
+//! What several rooms need stands below them: `controller` (questions to any of them), `files` (of manifests), `kinds` of the manifests' objects, `pod` (why one is not ready),
 //! `failed_create`, `placement`, `line` (a finding and its remedy), `print` (answers on standard output), `progress` (on
 //! standard error), `target`, `filter`, `duration`, `http`.
 //!
 //! Exit codes: 0 nothing is wrong, 1 something is (or did not answer), 2 wrong usage.
 #![forbid(unsafe_code)]
 
+mod analyze;
 mod check;
 mod cli;
 mod cluster;
+mod controller;
 mod duration;
 mod failed_create;
+mod files;
 mod filter;
 mod foreign;
 mod http;
@@ -41,6 +46,7 @@ mod pod;
 mod policy;
 mod print;
 mod progress;
+mod routes;
 mod status;
 mod survey;
 mod target;
@@ -97,6 +103,11 @@ async fn answer(cli: &Cli) -> Result<Answer> {
     {
         return Ok(check::node_local());
     }
+    match &cli.command {
+        Command::Routes(flags) if !flags.files.is_empty() => return routes::of_files(flags),
+        Command::Analyze(flags) if flags.is_offline(&cli.target) => return analyze::of_files(flags),
+        _ => {}
+    }
     // What changes or judges a cluster needs one; questions fall back to this machine where no cluster is configured.
     let is_question = matches!(
         cli.command,
@@ -105,6 +116,8 @@ async fn answer(cli: &Cli) -> Result<Answer> {
             | Command::Services(_)
             | Command::Connections(_)
             | Command::Policy(_)
+            | Command::Routes(_)
+            | Command::Analyze(_)
             | Command::LogLevel(_)
     );
     if is_question && (cli.target.is_local() || !Cluster::is_configured(&cli.target)) {
@@ -114,6 +127,8 @@ async fn answer(cli: &Cli) -> Result<Answer> {
             Command::Services(ref filter) => views::services(&servers, filter),
             Command::Connections(ref filter) => views::connections(&servers, filter),
             Command::Policy(PolicyCommand::Test(ref flags)) => policy::test_locally(&servers, flags),
+            Command::Routes(ref flags) => routes::of_this_machine(&servers, flags),
+            Command::Analyze(ref flags) => analyze::of_this_machine(&servers, flags),
             Command::LogLevel(ref flags) => log_level::set_locally(&servers, flags),
             _ => views::status(&servers),
         };
@@ -133,6 +148,8 @@ async fn answer(cli: &Cli) -> Result<Answer> {
         Command::Connections(filter) => status::proxies::connections(&cluster, filter).await,
         Command::Policy(PolicyCommand::Test(flags)) => policy::test(&cluster, flags).await,
         Command::Waypoint(command) => waypoint::run(&cluster, command).await,
+        Command::Routes(flags) => routes::of_cluster(&cluster, flags).await,
+        Command::Analyze(flags) => analyze::of_cluster(&cluster, flags).await,
         Command::LogLevel(flags) => log_level::set(&cluster, flags).await,
         Command::Status(policies) => status::run(&cluster, *policies).await,
         // Answered above, without a cluster.

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use culvert_objects::{Finding, Findings, Loaded, Object, Objects};
+use culvert_objects::{Finding, Findings, Loaded, Object, Objects, Severity};
+use culvert_resources::files::World;
 use culvert_xds::Change;
 use tokio::sync::{mpsc, watch};
 
+use crate::inquiry::Inquiry;
 use crate::model::Model;
 use crate::monitor::ModelMetrics;
 use crate::policy_test::{Moment, Outlook, Trial};
@@ -14,6 +16,13 @@ use crate::state::State;
 
 /// What is called with the changes of a state, after the state has been published.
 pub(crate) type OnChange = Box<dyn Fn(&[Change]) + Send>;
+
+/// What somebody wants of the model.
+enum Asked {
+    Nothing,
+    Trial(Trial),
+    Inquiry(Inquiry),
+}
 
 /// Keeps the state up to date with the source.
 pub(crate) struct Follow {
@@ -44,26 +53,38 @@ impl Follow {
     }
 
     /// Follows until the source is no longer followed, which is never.
-    /// Carries out `trials` in between.
+    /// Carries out `trials` and answers `inquiries` in between.
     pub(crate) async fn follow(
         &mut self,
         mut changes: watch::Receiver<Arc<Loaded>>,
         mut trials: mpsc::Receiver<Trial>,
+        mut inquiries: mpsc::Receiver<Inquiry>,
     ) {
         loop {
             let next = self.model.next();
-            let trial = tokio::select! {
-                changed = changes.changed() => if changed.is_err() { break } else { None },
-                () = sleep_until(next), if next.is_some() => None,
-                Some(trial) = trials.recv() => Some(trial),
+            let asked = tokio::select! {
+                changed = changes.changed() => if changed.is_err() { break } else { Asked::Nothing },
+                () = sleep_until(next), if next.is_some() => Asked::Nothing,
+                Some(trial) = trials.recv() => Asked::Trial(trial),
+                Some(inquiry) = inquiries.recv() => Asked::Inquiry(inquiry),
             };
             // Also before a trial, which must find nothing overdue.
             let now = Instant::now();
             self.take(&mut changes, now);
-            if let Some(trial) = trial {
-                let outlook = self.outlook(trial.objects, now);
-                // Whoever asked may have gone.
-                let _ = trial.answer.send(outlook);
+            match asked {
+                Asked::Nothing => {}
+                Asked::Trial(trial) => {
+                    let outlook = self.outlook(trial.objects, now);
+                    // Whoever asked may have gone.
+                    let _ = trial.answer.send(outlook);
+                }
+                Asked::Inquiry(inquiry) => {
+                    let world = World {
+                        objects: self.loaded.objects.clone(),
+                        findings: self.loaded.findings.clone(),
+                    };
+                    inquiry.answer(&mut self.model, &world, now);
+                }
             }
         }
         tracing::error!("changes of the configuration are no longer noticed");
@@ -123,6 +144,7 @@ impl Follow {
             }),
             snapshot: self.model.snapshot().clone(),
             allocations: self.model.allocations().clone(),
+            routes: self.model.routes().clone(),
             placement,
         };
         self.metrics.set(&state, &changes);
@@ -142,6 +164,7 @@ async fn sleep_until(time: Option<Instant>) {
 fn log_findings(before: &Findings, now: &Findings) {
     let same = |(): &(), (): &()| true;
     before.diff(now, same, |finding: &Arc<Finding>, was, _| match was {
+        None if finding.severity == Severity::Info => tracing::info!(%finding, "in the configuration"),
         None => tracing::warn!(%finding, "wrong in the configuration"),
         Some(()) => tracing::info!(%finding, "no longer wrong"),
     });

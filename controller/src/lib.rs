@@ -18,7 +18,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`source`] | objects from a cluster's API server, or from a directory |
-//! | [`model`] | objects become resources; how further kinds fit in |
+//! | [`model`] | objects become resources (`mesh/resources`) |
 //! | [`snapshot`] | all resources at one moment, with their aliases |
 //! | [`placement`] | which identities run on which node |
 //! | [`state`] | all of that at one moment |
@@ -28,6 +28,7 @@
 //! | [`cluster`] | what the controller does in a cluster beside reading it |
 //! | [`monitor`] | metrics, status and findings over HTTP |
 //! | `policy_test` | what policies would refuse that are not applied yet |
+//! | `inquiry` | what holds at a Service, and what is wrong with all objects |
 //! | [`run`] | puts them together |
 //! | [`clock`] | the time of day, which a test may own |
 
@@ -39,13 +40,13 @@ pub mod cluster;
 mod duration;
 pub mod flags;
 mod follow;
-pub mod model;
+mod inquiry;
 pub mod monitor;
 pub mod placement;
 mod policy_test;
-mod routing;
 pub mod run;
 pub mod serve;
-pub mod snapshot;
 pub mod source;
 pub mod state;
+
+pub use culvert_resources::{model, snapshot};

@@ -1,4 +1,4 @@
-//! What people and programs can ask: `/metrics`, `/status`, `/config_dump`, `/findings`, `/policy-test`, `/healthz/ready`; and
+//! What people and programs can ask: `/metrics`, `/status`, `/config_dump`, `/findings`, `/policy-test`, `/rules`, `/analyze`, `/healthz/ready`; and
 //! `/logging`, `/debug/pprof/profile`, `POST /quitquitquit`.
 
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::authority::{Signer, SigningMetrics};
 use crate::cluster::lease::Standing;
+use crate::inquiry::{self, Inquiries};
 use crate::model::Changes;
 use crate::policy_test::{self, Trials};
 use crate::serve::Callers;
@@ -87,12 +88,14 @@ pub(crate) struct Sources {
     /// Where the trust bundle cannot be written, if there is such a place.
     pub(crate) bundle_problem: watch::Receiver<Option<String>>,
     pub(crate) trials: Trials,
+    pub(crate) inquiries: Inquiries,
     pub(crate) stop: watch::Receiver<bool>,
 }
 
 /// The pages.
 pub(crate) fn routes(sources: Sources, registry: Registry, logging: Option<Logging>) -> Routes {
     let trials = sources.trials.clone();
+    let (of_rules, of_all) = (sources.inquiries.clone(), sources.inquiries.clone());
     let sources = Arc::new(sources);
     let (status, findings, ready) = (Arc::clone(&sources), Arc::clone(&sources), Arc::clone(&sources));
     let dump = Arc::clone(&sources);
@@ -109,6 +112,12 @@ pub(crate) fn routes(sources: Sources, registry: Registry, logging: Option<Loggi
         .get_local("/findings", move |_| Response::json(&findings.findings()))
         .post_local("/policy-test", policy_test::LONGEST_QUESTION, move |request| {
             policy_test::answer(request, trials.clone())
+        })
+        .post_local("/rules", inquiry::LONGEST_QUESTION, move |request| {
+            inquiry::rules(request, of_rules.clone())
+        })
+        .post_local("/analyze", inquiry::LONGEST_QUESTION, move |request| {
+            inquiry::analyze(request, of_all.clone())
         })
         .get("/healthz/live", |_| Response::text("alive\n"))
         .get("/healthz/ready", move |_| match ready.missing() {

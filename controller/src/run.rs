@@ -20,6 +20,7 @@ use crate::cluster::lease::Standing;
 use crate::cluster::waypoints;
 use crate::flags::Serve;
 use crate::follow::{Follow, OnChange};
+use crate::inquiry;
 use crate::model::{Model, Settings};
 use crate::monitor::{self, ModelMetrics, Sources};
 use crate::policy_test;
@@ -173,6 +174,7 @@ async fn run_until_signal(
         signing.clone(),
     );
     let (trials, tried) = policy_test::trials();
+    let (inquiries, asked) = inquiry::inquiries();
     let sources = Sources {
         state: state.clone(),
         source: source.about(),
@@ -186,6 +188,7 @@ async fn run_until_signal(
         revocation_problem: setup.revocation_problem(),
         bundle_problem,
         trials,
+        inquiries,
         stop: stop.clone(),
     };
     let pages = monitoring.serve(monitor::routes(sources, registry, logging));
@@ -201,7 +204,7 @@ async fn run_until_signal(
         tokio::select! {
             ended = grpc => ended.map_err(Cause::from),
             ended = pages => ended.map_err(Cause::Monitor),
-            () = follower.follow(changes, tried) => Ok(()),
+            () = follower.follow(changes, tried, asked) => Ok(()),
             () = keeping => Ok(()),
         }
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use culvert_objects::Loaded;
 
-use crate::model::Allocations;
+use crate::model::{Allocations, RouteStatuses};
 use crate::placement::Placement;
 use crate::snapshot::Snapshot;
 
@@ -18,6 +18,8 @@ pub struct State {
     pub snapshot: Snapshot,
     /// Which addresses were chosen for hosts without any.
     pub allocations: Allocations,
+    /// What each route comes to at its parents.
+    pub routes: RouteStatuses,
     /// Which identities run on which node.
     pub placement: Placement,
 }

@@ -240,7 +240,7 @@ fn no_rule_has_a_wildcard_and_what_can_be_named_is() {
 
 /// One that it may not read would be as if the cluster had none of it: passed over in silence.
 #[test]
-fn the_controller_may_follow_every_kind_that_it_serves_say_in_the_status_of_istios_and_no_more() {
+fn the_controller_may_follow_every_kind_that_it_serves_say_in_the_status_of_istios_and_of_routes_and_no_more() {
     let permissions = privileges().unwrap().permissions;
     let ours = permissions
         .iter()
@@ -268,9 +268,12 @@ fn the_controller_may_follow_every_kind_that_it_serves_say_in_the_status_of_isti
     let waypoints = parts
         .into_iter()
         .flat_map(|(group, plural)| ["get", "list", "watch", "patch"].map(|verb| (group, plural.to_owned(), verb)));
-    let gateways = [("gateways", "get"), ("gateways/status", "patch")];
-    let gateways = gateways.map(|(resource, verb)| ("gateway.networking.k8s.io", resource.to_owned(), verb));
-    assert_eq!(granted, needed.chain(waypoints).chain(gateways).collect());
+    let said = ["gateways", "grpcroutes", "httproutes", "tcproutes", "tlsroutes"];
+    let said = said.into_iter().flat_map(|plural| {
+        [(plural.to_owned(), "get"), (format!("{plural}/status"), "patch")]
+            .map(|(resource, verb)| ("gateway.networking.k8s.io", resource, verb))
+    });
+    assert_eq!(granted, needed.chain(waypoints).chain(said).collect());
 }
 
 #[test]

@@ -99,5 +99,6 @@ fn findings(controllers: &[Controller]) -> Vec<Line> {
         let remedy = "mend the object; until then its last good state holds";
         Line::warn("cluster", "configuration", text, remedy)
     };
-    findings.into_iter().flatten().map(line).collect()
+    let is_wrong = |finding: &&serde_json::Value| finding["severity"] != "info";
+    findings.into_iter().flatten().filter(is_wrong).map(line).collect()
 }

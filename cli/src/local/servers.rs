@@ -1,6 +1,6 @@
 //! Where the programs of this machine are asked.
 
-use crate::{http::Server, target::Target};
+use crate::{cluster::names, http::Server, target::Target};
 
 /// Where the programs of this machine are asked.
 #[derive(Debug)]
@@ -9,6 +9,14 @@ pub(crate) struct Servers {
     pub(crate) agent: Server,
     /// `None`: on its usual port, if it runs on this machine at all.
     pub(crate) controller: Option<Server>,
+}
+
+impl Servers {
+    /// The controller's admin server.
+    pub(crate) fn controller(&self) -> Server {
+        let controller = self.controller.clone();
+        controller.unwrap_or_else(|| Server::on_this_machine(names::ports::CONTROLLER))
+    }
 }
 
 impl From<&Target> for Servers {

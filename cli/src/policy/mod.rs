@@ -6,21 +6,19 @@
 mod traffic;
 
 use crate::{
-    cluster::{Cluster, Failure, Unanswered, list, names},
+    cluster::Cluster,
+    controller, files,
     filter::Filter,
-    http::Server,
     local::{cells::text, servers::Servers},
-    pod::is_ready,
     print::{Answer, Section},
     status::proxies::{self, Who},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
-use k8s_openapi::api::core::v1::Pod;
-use kube::{ResourceExt, api::ListParams};
+use culvert_resources::files::File;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{io::Read, path::PathBuf};
+use std::path::PathBuf;
 use traffic::Traffic;
 
 /// The proxies' pages with what they carry and have carried.
@@ -73,7 +71,7 @@ struct Verdict {
 
 /// Asks all proxies of a cluster, and one of its controllers.
 pub(crate) async fn test(cluster: &Cluster, flags: &TestFlags) -> Result<Answer> {
-    let files = read(&flags.files)?;
+    let files = files::read(&flags.files)?;
     let replies = proxies::ask(cluster, &Filter::default(), Who::AlsoDraining, &PAGES).await?;
     let (mut pages, mut silent) = (Vec::new(), Vec::new());
     for (title, reply) in replies {
@@ -84,72 +82,28 @@ pub(crate) async fn test(cluster: &Cluster, flags: &TestFlags) -> Result<Answer>
     }
     let traffic = traffic::of(&pages);
     let question = question(files, &traffic).to_string();
-    let said = ask_controller(cluster, &question).await?;
+    let said = controller::ask(cluster, TEST, &question).await?;
     shown(&traffic, &said, silent)
 }
 
 /// Asks the proxy and the controller of this machine.
 pub(crate) fn test_locally(servers: &Servers, flags: &TestFlags) -> Result<Answer> {
-    let files = read(&flags.files)?;
+    let files = files::read(&flags.files)?;
     let mut pages = Vec::new();
     for path in PAGES {
         let page = servers.ztunnel.get(path)?;
         pages.push(serde_json::from_str(&page).with_context(|| format!("{}{path} is not JSON", servers.ztunnel))?);
     }
     let traffic = traffic::of(&pages);
-    let controller = servers.controller.clone();
-    let controller = controller.unwrap_or_else(|| Server::on_this_machine(names::ports::CONTROLLER));
-    let said = controller.post(TEST, &question(files, &traffic).to_string())?;
+    let said = servers
+        .controller()
+        .post(TEST, &question(files, &traffic).to_string())?;
     shown(&traffic, &said, Vec::new())
 }
 
-fn read(files: &[PathBuf]) -> Result<Vec<Value>> {
-    let read = |path: &PathBuf| {
-        let text = if path.as_os_str() == "-" {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).context("standard input")?;
-            text
-        } else {
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?
-        };
-        Ok(json!({ "name": path.display().to_string(), "text": text }))
-    };
-    files.iter().map(read).collect()
-}
-
-fn question(files: Vec<Value>, traffic: &[Traffic]) -> Value {
+fn question(files: Vec<File>, traffic: &[Traffic]) -> Value {
     let asked = traffic.iter().map(Traffic::asked);
     json!({ "files": files, "connections": asked.collect::<Vec<_>>() })
-}
-
-/// Any controller that is ready knows all objects.
-async fn ask_controller(cluster: &Cluster, question: &str) -> Result<String> {
-    let ours = ListParams::default().labels(&format!("app.kubernetes.io/name={}", names::CONTROLLER));
-    let pods: Vec<Pod> = list(&cluster.ours(), &ours, "listing our controllers").await?;
-    if pods.is_empty() && cluster.deployment_is_missing().await? {
-        return Err(Failure::NotInstalled.into());
-    }
-    let mut last = Unanswered("no controller is ready".to_owned());
-    for pod in pods.iter().filter(|pod| is_ready(pod)) {
-        match cluster
-            .post_admin_page(&pod.name_any(), names::ports::CONTROLLER, TEST, question)
-            .await
-        {
-            Ok(page) if page.status == 200 => return Ok(page.body),
-            // What is wrong with the question is so for every controller.
-            Ok(page) if page.status == 400 => bail!("{}", page.body.trim()),
-            Ok(page) => {
-                last = Unanswered(format!(
-                    "{} answered {}: {}",
-                    pod.name_any(),
-                    page.status,
-                    page.body.trim()
-                ))
-            }
-            Err(error) => last = Unanswered(format!("{}: {error}", pod.name_any())),
-        }
-    }
-    Err(last.into())
 }
 
 fn shown(traffic: &[Traffic], said: &str, silent: Vec<Vec<String>>) -> Result<Answer> {

@@ -181,7 +181,7 @@ fn of_finding(finding: &Finding) -> Option<Note> {
             Some((namespace, name)) => ObjectName::new(namespace, name),
             None => ObjectName::cluster(name),
         },
-        warning: true,
+        warning: finding.severity.departs(),
         reason: if label { "UnknownLabelValue" } else { "MeshFinding" },
         text: match &finding.field {
             Some(field) => format!("{field}: {}", finding.message),

@@ -9,7 +9,7 @@
 //! | `enrolled` | which namespaces are in the mesh |
 //! | `retries` | when what failed in a namespace is tried again |
 //! | `waypoints` | a waypoint for each Gateway of our classes |
-//! | `conditions` | whether an object is in force, in its status |
+//! | `conditions` | what an object comes to, in its status |
 //! | `events` | what happened, where `kubectl describe` shows it |
 
 mod bundle;

@@ -61,7 +61,7 @@ async fn ask(question: Value) -> (StatusCode, String, usize) {
     let request = Request::new(http::Method::POST, "/policy-test").with_body(question.to_string().into());
     let answer = tokio::select! {
         answer = answer(request, trials) => answer,
-        () = follow.follow(changes, tried) => panic!("it follows without end"),
+        () = follow.follow(changes, tried, crate::inquiry::inquiries().1) => panic!("it follows without end"),
     };
     assert_eq!(
         follow.state.borrow().snapshot.authorizations(),

@@ -16,5 +16,6 @@ mod hour;
 mod kinds;
 mod life;
 mod process;
+mod statuses;
 mod streams;
 mod waypoints;

@@ -203,7 +203,10 @@ impl Assembly {
         let mut findings: Vec<Finding> = why_not.into_iter().collect();
         if let Some(object) = &object {
             let complaints = complaint(object, &self.held).into_iter();
-            findings.extend(complaints.map(|(field, message)| self.finding(kind, name, &field, message)));
+            findings.extend(
+                complaints
+                    .map(|(field, message, severity)| self.finding(kind, name, &field, message).of_severity(severity)),
+            );
         }
         self.note(kind, name, findings);
         match object {

@@ -8,19 +8,30 @@ use crate::kinds::{Object, Objects};
 use crate::known;
 use crate::name::ObjectName;
 use crate::outbound::{OUTBOUND_ANNOTATION, OutboundPolicy};
+use crate::severity::Severity;
 use crate::traffic;
 
-/// What is wrong with an object beside others that stays: the field, and what in words.
-pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, String)> {
+/// What is wrong with an object beside others that stays: the field, what in words, and how much it matters.
+pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, String, Severity)> {
     if let Some(known) = object.kind().descriptor().unserved {
-        return vec![("kind".to_owned(), known.not_served(object.binding().is_some()))];
+        let restricts = object.binding().is_some();
+        let severity = if restricts { Severity::Error } else { Severity::Warning };
+        return vec![("kind".to_owned(), known.not_served(restricts), severity)];
     }
     if let Some((known, spec)) = object.written() {
-        return known::unserved_fields(known, &json!({"spec": spec}))
+        return known::unserved_states(known, &json!({"spec": spec}))
             .into_iter()
-            .map(|(field, instead)| (field, instead.to_owned()))
+            .filter_map(|(field, state)| Some((field, state.instead()?.to_owned(), state.severity())))
             .collect();
     }
+    let found = of_labels_and_accounts(object, objects).into_iter();
+    found
+        .map(|(field, message)| (field, message, Severity::Error))
+        .collect()
+}
+
+/// What is wrong with objects of Kubernetes' own kinds and with entries.
+fn of_labels_and_accounts(object: &Object, objects: &Objects) -> Vec<(String, String)> {
     let unknown = match object {
         Object::Namespace(_) => enrolment::decided_by(|key| object.label(key), true).err(),
         Object::Pod(_) => enrolment::decided_by(|key| object.label(key), false).err(),

@@ -12,6 +12,7 @@ use crate::document::{self, Fault};
 use crate::finding::{Finding, Findings};
 use crate::kinds::Objects;
 use crate::merge::{self, Merged};
+use crate::severity::Severity;
 use crate::walk::{Stamp, Walk};
 
 /// How long a file must stay as it is before it is read, so that half a write is not taken for the whole.
@@ -282,6 +283,7 @@ impl Directory {
             object: None,
             field: None,
             message: format!("{message} (what was read from it before stays in force)"),
+            severity: Severity::Error,
         });
         findings.extend(unlistable.map(|finding| (Arc::new(finding), ())));
         if self.loaded.generation > 0 && findings == self.loaded.findings && objects.is_same(&self.loaded.objects) {

@@ -8,6 +8,7 @@ use crate::finding::Finding;
 use crate::kinds::{self, Kind, Object};
 use crate::known;
 use crate::problem::Problem;
+use crate::severity::Severity;
 
 /// Brackets that may be open at a time. Readers allow 128.
 const MAX_OPEN: i32 = 4096;
@@ -51,7 +52,7 @@ pub struct Fault {
 
 impl Fault {
     /// The same, in a file.
-    pub(crate) fn finding(&self, path: &Path) -> Finding {
+    pub fn finding(&self, path: &Path) -> Finding {
         Finding {
             file: path.to_owned(),
             document: self.number,
@@ -59,6 +60,7 @@ impl Fault {
             object: self.object.clone(),
             field: self.field.clone(),
             message: self.message.clone(),
+            severity: Severity::Error,
         }
     }
 }

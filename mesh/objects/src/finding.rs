@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::kinds::Kind;
 use crate::name::ObjectName;
 use crate::persistent::PersistentMap;
+use crate::severity::Severity;
 
 /// What is wrong, in order. A copy shares it.
 pub type Findings = PersistentMap<Arc<Finding>, ()>;
@@ -30,6 +31,8 @@ pub struct Finding {
     pub field: Option<String>,
     /// What is wrong and what holds instead.
     pub message: String,
+    /// How much it matters.
+    pub severity: Severity,
 }
 
 impl Finding {
@@ -42,7 +45,14 @@ impl Finding {
             object: Some(format!("{kind} {name}")),
             field: (!field.is_empty()).then(|| field.to_owned()),
             message,
+            severity: Severity::Error,
         }
+    }
+
+    /// The same, which matters as much as this.
+    #[must_use]
+    pub fn of_severity(self, severity: Severity) -> Self {
+        Self { severity, ..self }
     }
 }
 

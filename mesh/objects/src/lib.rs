@@ -57,6 +57,7 @@ mod outbound;
 mod persistent;
 mod pool;
 mod problem;
+mod severity;
 mod traffic;
 mod values;
 mod walk;
@@ -91,6 +92,7 @@ pub use name::ObjectName;
 pub use outbound::{OUTBOUND_ANNOTATION, OutboundPolicy, UnknownOutboundPolicy};
 pub use persistent::PersistentMap;
 pub use problem::Problem;
+pub use severity::Severity;
 pub use traffic::{TRAFFIC_DISTRIBUTION, TrafficDistribution, UnknownTrafficDistribution};
 pub use waypoint::{Asked, USE_WAYPOINT, is_gateways_own, waypoint};
 

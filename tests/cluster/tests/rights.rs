@@ -45,6 +45,7 @@ fn work(world: &World, space: &Space<'_>) {
     said_of_an_object_of_theirs(world, space);
     said_in_the_status_of_each(world, space);
     becomes_a_waypoint(space);
+    said_in_the_status_of_each_route(world, space);
     drop(kinds);
     // A pod that comes to a node whose agent has not heard of it: the agent asks.
     let uses = |verb: &str| {
@@ -181,6 +182,39 @@ fn becomes_a_waypoint(space: &Space<'_>) {
             .iter()
             .any(|condition| condition["type"] == "Programmed" && condition["status"] == "True")
     });
+}
+
+/// Makes a route of each kind, and waits until the controller has said in its status what it comes to at a Service.
+fn said_in_the_status_of_each_route(world: &World, space: &Space<'_>) {
+    let routes = ["HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute"];
+    let kinds: Vec<_> = Kind::followed()
+        .map(Kind::descriptor)
+        .filter(|kind| routes.contains(&kind.name))
+        .collect();
+    for kind in &kinds {
+        let backends = json!([{ "backendRefs": [{ "name": "web", "port": 80 }] }]);
+        let parents = json!([{ "group": "", "kind": "Service", "name": "web" }]);
+        let mut spec = json!({ "parentRefs": parents, "rules": backends });
+        if kind.name == "TLSRoute" {
+            spec["hostnames"] = json!(["web.example"]);
+        }
+        let metadata = json!({ "name": "each", "namespace": space.name() });
+        let (version, name) = (kind.api_version(), kind.name);
+        world.apply(&json!({ "apiVersion": version, "kind": name, "metadata": metadata, "spec": spec }));
+    }
+    for kind in kinds {
+        until(
+            &format!("the status of a {} to say what it comes to", kind.title),
+            || {
+                let of_kind = format!("{}.{}", kind.plural, kind.group);
+                let object = world.get(&[&of_kind, "each", "-n", space.name()]);
+                let parents = object["status"]["parents"].as_array().cloned().unwrap_or_default();
+                parents
+                    .iter()
+                    .any(|parent| parent["controllerName"] == "culvert.dev/controller")
+            },
+        );
+    }
 }
 
 /// Makes an object of each of Istio's kinds, and waits until the controller has said in its status whether it is in force.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::cluster::manager::MANAGER;
 
 /// The name by which objects of the Gateway API say that they are this controller's.
-pub(super) const CONTROLLER: &str = "culvert.dev/controller";
+pub(in crate::cluster) const CONTROLLER: &str = "culvert.dev/controller";
 
 /// A class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

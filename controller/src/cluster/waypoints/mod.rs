@@ -37,6 +37,7 @@ use tokio::time::Instant;
 
 use crate::state::State;
 use attached::Attached;
+pub(in crate::cluster) use classes::CONTROLLER;
 use classes::Class;
 use gateway::Asked;
 use maker::Maker;

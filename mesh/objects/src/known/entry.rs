@@ -1,6 +1,7 @@
 //! What is known of a kind and of a field.
 
 use super::restricts::Restricts;
+use crate::severity::Severity;
 
 /// A kind of Istio or of the Gateway API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +111,15 @@ impl Known {
 }
 
 impl State {
+    /// How much it matters that an object says something of which this holds.
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::Served => Severity::Info,
+            Self::Ignored(_) => Severity::Warning,
+            Self::Refused(_) => Severity::Error,
+        }
+    }
+
     /// What happens instead of what is not served.
     pub fn instead(self) -> Option<&'static str> {
         match self {

@@ -13,6 +13,14 @@ const NOT_CONFIGURATION: [&str; 4] = ["apiVersion", "kind", "metadata", "status"
 ///
 /// Of a kind of which nothing is served every field is unknown: ask [`Known::is_served`] first.
 pub fn unserved_fields(known: &Known, object: &Value) -> Vec<(String, &'static str)> {
+    let states = unserved_states(known, object).into_iter();
+    states
+        .filter_map(|(path, state)| Some((path, state.instead()?)))
+        .collect()
+}
+
+/// The same, and whether the field is refused or ignored.
+pub fn unserved_states(known: &Known, object: &Value) -> Vec<(String, State)> {
     let mut walk = Walk {
         fields: known.fields,
         found: Vec::new(),
@@ -27,7 +35,7 @@ pub fn unserved_fields(known: &Known, object: &Value) -> Vec<(String, &'static s
 
 struct Walk {
     fields: &'static [Field],
-    found: Vec<(String, &'static str)>,
+    found: Vec<(String, State)>,
 }
 
 impl Walk {
@@ -38,15 +46,15 @@ impl Walk {
             return;
         }
         let Some(field) = self.fields.iter().find(|field| field.path == pattern) else {
-            return self.found.push((path.to_owned(), UNKNOWN_FIELD));
+            return self.found.push((path.to_owned(), State::Ignored(UNKNOWN_FIELD)));
         };
-        if let Some(instead) = field.state.instead() {
-            return self.found.push((path.to_owned(), instead));
+        if field.state != State::Served {
+            return self.found.push((path.to_owned(), field.state));
         }
         match value {
             Value::String(text) => {
-                if let Some(instead) = field.of_value(text).and_then(State::instead) {
-                    self.found.push((path.to_owned(), instead));
+                if let Some(state) = field.of_value(text).filter(|state| *state != State::Served) {
+                    self.found.push((path.to_owned(), state));
                 }
             }
             Value::Object(_) => self.below(pattern, path, value),

@@ -33,7 +33,7 @@ mod routes;
 mod virtual_service;
 
 pub use entry::{Field, Known, State, UNKNOWN_FIELD};
-pub use fields::unserved_fields;
+pub use fields::{unserved_fields, unserved_states};
 pub use restricts::Restricts;
 
 /// All of them.

@@ -12,6 +12,7 @@ use crate::document::Document;
 use crate::finding::Finding;
 use crate::kinds::{Kind, Object, Objects};
 use crate::name::ObjectName;
+use crate::severity::Severity;
 
 /// Merges `files`, each with its documents, in the order of their paths.
 pub(crate) fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a [Document])>) -> (Objects, Vec<Finding>) {
@@ -62,6 +63,7 @@ impl Entry<'_> {
             object: Some(self.document.object.title()),
             field: (!field.is_empty()).then(|| field.to_owned()),
             message,
+            severity: Severity::Error,
         }
     }
 }
@@ -130,5 +132,5 @@ fn without_taken_addresses<'a>(mut entries: Vec<Entry<'a>>, findings: &mut Vec<F
 fn report_labels_and_accounts(entry: &Entry<'_>, objects: &Objects, findings: &mut Vec<Finding>) {
     let found = complaint::complaint(&entry.document.object, objects);
     let found = found.into_iter();
-    findings.extend(found.map(|(field, message)| entry.finding(&field, message)));
+    findings.extend(found.map(|(field, message, severity)| entry.finding(&field, message).of_severity(severity)));
 }

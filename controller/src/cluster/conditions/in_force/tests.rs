@@ -1,0 +1,55 @@
+use culvert_objects::{Kind, ObjectName, Severity};
+
+use super::*;
+
+fn finding(message: &str) -> Finding {
+    let name = ObjectName::new("shop", "a");
+    Finding::of_object(Kind::AuthorizationPolicy, &name, "spec", message.to_owned())
+}
+
+#[test]
+fn a_condition_is_written_once_and_others_stay() {
+    let fine = InForce::of(std::iter::empty());
+    let of = |message: &str| InForce::of([finding(message)].iter());
+    let at = |second: i64| Timestamp::from_second(second).unwrap();
+    let status = json!({ "conditions": [{ "type": "ZtunnelAccepted", "status": "True" }] });
+    let first = with_condition(&status, &fine, at(10)).unwrap();
+    assert_eq!(first[0], status["conditions"][0]);
+    assert_eq!(
+        (&first[1]["status"], &first[1]["reason"]),
+        (&"True".into(), &"AsWritten".into())
+    );
+    assert_eq!(first[1]["lastTransitionTime"], "1970-01-01T00:00:10Z");
+    let status = json!({ "conditions": first });
+    assert_eq!(with_condition(&status, &fine, at(20)), None);
+    let second = with_condition(&status, &of("x"), at(20)).unwrap();
+    assert_eq!(second[1]["lastTransitionTime"], "1970-01-01T00:00:20Z");
+    let third = with_condition(&json!({ "conditions": second }), &of("y"), at(30)).unwrap();
+    assert_eq!(
+        (&third[1]["message"], &third[1]["lastTransitionTime"]),
+        (&"spec: y".into(), &"1970-01-01T00:00:20Z".into()),
+        "only another status is a transition"
+    );
+    assert_eq!(third.len(), 2);
+}
+
+#[test]
+fn what_only_informs_is_said_and_leaves_the_object_in_force() {
+    let informing = finding("left to others").of_severity(Severity::Info);
+    let written = |findings: &[Finding]| {
+        let condition = with_condition(&Value::Null, &InForce::of(findings.iter()), Timestamp::UNIX_EPOCH).unwrap();
+        let field = |name: &str| condition[0][name].as_str().unwrap().to_owned();
+        (field("status"), field("reason"), field("message"))
+    };
+    let words = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
+    assert_eq!(
+        written(&[informing.clone()]),
+        words("True", "AsWritten", "spec: left to others")
+    );
+    for severity in [Severity::Warning, Severity::Error] {
+        assert_eq!(
+            written(&[informing.clone(), finding("no effect").of_severity(severity)]),
+            words("False", "NotAsWritten", "spec: left to others; spec: no effect")
+        );
+    }
+}

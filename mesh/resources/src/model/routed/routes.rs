@@ -1,0 +1,87 @@
+//! A Service's rules for requests, port by port, for the waypoint that it is behind.
+
+use std::sync::Arc;
+
+use culvert_envoy::ROUTE_TYPE;
+use culvert_objects::ObjectName;
+use culvert_proto::workload::Service;
+use k8s_openapi::api::core::v1::ServicePort;
+use prost::Message as _;
+
+use super::super::reader::Reader;
+use super::super::unit::Derived;
+use super::attached::{self, Frontend};
+use super::{hashes, ports, scope};
+use crate::routing::envoy::routes;
+use crate::routing::model::{Backend, Routes};
+use crate::routing::order;
+use crate::snapshot::Resource;
+
+/// The route configurations of a Service.
+pub(in crate::model) fn derive(reader: &Reader<'_>, name: &Arc<str>) -> Derived {
+    let Some(service) = reader.own_service(name) else {
+        return Derived::default();
+    };
+    let Some(scope) = scope::of_service(reader, &service) else {
+        return Derived::default();
+    };
+    let object = ports::of_object(reader, &service);
+    let mut resources = Vec::new();
+    let rules = Rules::of(reader, &service);
+    for port in ports::of_service(&service) {
+        if !ports::protocol(&service, object.as_ref(), port).is_http() {
+            continue;
+        }
+        let merged = rules.at(reader, name, &service, port);
+        let made = routes::configuration(&scope, name, port, &merged);
+        resources.push(Resource::scoped(
+            ROUTE_TYPE,
+            &scope,
+            &made.name,
+            made.encode_to_vec(),
+            &[],
+        ));
+    }
+    Derived {
+        resources,
+        ..Derived::default()
+    }
+}
+
+/// The rules of a port for requests, whether a waypoint asks them or not.
+pub(super) fn merged(reader: &Reader<'_>, name: &Arc<str>, service: &Service, port: u16) -> Routes {
+    Rules::of(reader, service).at(reader, name, service, port)
+}
+
+/// The routes of a Service, read once for all its ports.
+struct Rules {
+    object: Option<(ObjectName, Vec<ServicePort>)>,
+    read: Vec<attached::Read>,
+}
+
+impl Rules {
+    fn of(reader: &Reader<'_>, service: &Service) -> Self {
+        let object = ports::of_object(reader, service);
+        let read = object.as_ref().map(|(object, _)| attached::requests(reader, object));
+        Self {
+            read: read.unwrap_or_default(),
+            object,
+        }
+    }
+
+    fn at(&self, reader: &Reader<'_>, name: &Arc<str>, service: &Service, port: u16) -> Routes {
+        let attached = self.object.as_ref().map(|(object, known)| {
+            let frontend = Frontend { object, ports: known };
+            attached::of_port(&self.read, &frontend, port)
+        });
+        let own = Backend {
+            service: Arc::clone(name),
+            port,
+            subset: None,
+        };
+        let virtual_rules = attached::virtual_at(reader, service, port).and_then(|found| found.rules);
+        let mut merged = order::merge(attached.unwrap_or_default(), virtual_rules, own);
+        hashes::add(reader, &mut merged);
+        merged
+    }
+}

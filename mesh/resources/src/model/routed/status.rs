@@ -1,0 +1,204 @@
+//! What a route object comes to, parent by parent, as the Gateway API's conditions say it.
+
+use std::sync::Arc;
+
+use culvert_objects::{Kind, ObjectName, PersistentMap};
+use culvert_proto::workload::Service;
+
+use super::super::reader::Reader;
+use super::super::wire;
+use super::attached::{self, Frontend};
+use super::route::{self, Reading};
+use super::{ports, scope};
+use crate::routing::model::Parent;
+use crate::routing::protocol::Protocol;
+use crate::routing::read::notes::Note;
+
+/// What all route objects come to. A copy shares it.
+pub type RouteStatuses = PersistentMap<(Kind, ObjectName), Arc<RouteStatus>>;
+
+/// What a route object comes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteStatus {
+    /// Which version of the object this is about; none for one from a file.
+    pub generation: Option<i64>,
+    /// For each Service that it is for, and each waypoint that it names itself; other parents are left to others.
+    pub parents: Vec<ParentStatus>,
+}
+
+/// What a route comes to at one parent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParentStatus {
+    /// The parent's API group; empty for the core group.
+    pub group: String,
+    /// Its kind.
+    pub kind: String,
+    /// The parent's namespace, if the route names it.
+    pub namespace: Option<String>,
+    /// The parent's name.
+    pub name: String,
+    /// The name of its port, if the route names it.
+    pub section: Option<String>,
+    /// Its port, if the route names it.
+    pub port: Option<u16>,
+    /// Accepted, then ResolvedRefs, and PartiallyInvalid where it holds.
+    pub conditions: Vec<Condition>,
+}
+
+/// A condition of the Gateway API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// Its type.
+    pub kind: &'static str,
+    /// Whether it holds.
+    pub holds: bool,
+    /// Why, in a word.
+    pub reason: &'static str,
+    /// Why, for people.
+    pub message: String,
+}
+
+const GATEWAY_API: &str = "gateway.networking.k8s.io";
+
+/// Why a route is not for a parent: a reason, and for people.
+pub(super) type Refused = (&'static str, String);
+
+/// The status of a route object; none where there is none.
+pub(in crate::model) fn status(reader: &Reader<'_>, kind: Kind, name: &ObjectName) -> Option<RouteStatus> {
+    let reading = route::read(reader, kind, name)?;
+    let ours = reading.parents.iter().filter(|parent| is_ours(reader, name, parent));
+    let parents = ours.map(|parent| ParentStatus {
+        group: parent.group.clone(),
+        kind: parent.kind.clone(),
+        namespace: parent.namespace.clone(),
+        name: parent.name.clone(),
+        section: parent.section.clone(),
+        port: parent.port,
+        conditions: conditions(&reading, accepted(reader, kind, name, parent)),
+    });
+    Some(RouteStatus {
+        generation: reading.generation,
+        parents: parents.collect(),
+    })
+}
+
+/// Whether a parent is one of the mesh's.
+pub(super) fn is_service(parent: &Parent) -> bool {
+    parent.group.is_empty() && parent.kind == "Service"
+}
+
+/// Whether the mesh has to say what a route comes to at a parent: at a Service, and at a Gateway that is a waypoint of ours.
+pub(super) fn is_ours(reader: &Reader<'_>, name: &ObjectName, parent: &Parent) -> bool {
+    is_service(parent) || is_waypoint(reader, name, parent)
+}
+
+fn is_waypoint(reader: &Reader<'_>, name: &ObjectName, parent: &Parent) -> bool {
+    let namespace = parent.namespace.as_deref().unwrap_or(&name.namespace);
+    parent.group == GATEWAY_API
+        && parent.kind == "Gateway"
+        && scope::gateway(reader, &ObjectName::new(namespace, parent.name.as_str())).is_some()
+}
+
+/// Whether a route is in force at a Service.
+///
+/// # Errors
+/// Why it is not.
+pub(super) fn accepted(reader: &Reader<'_>, kind: Kind, name: &ObjectName, parent: &Parent) -> Result<(), Refused> {
+    if is_waypoint(reader, name, parent) {
+        let message = "a waypoint has the routes of the Services behind it: the parent must be the Service";
+        return Err(("NotAllowedByListeners", message.to_owned()));
+    }
+    let refused = |message: String| Err(("NoMatchingParent", message));
+    let namespace = parent.namespace.as_deref().unwrap_or(&name.namespace);
+    let object = ObjectName::new(namespace, parent.name.as_str());
+    let Some(service) = reader.derived_service(&wire::service_name(reader.settings(), &object)) else {
+        return refused(format!("there is no Service {object}"));
+    };
+    if scope::of_service(reader, &service).is_none() {
+        return refused(format!(
+            "Service {object} is behind no waypoint of Culvert that takes it: its routes are not in force"
+        ));
+    }
+    if kind == Kind::TCPRoute && *name.namespace != *namespace {
+        return refused(format!(
+            "a TCPRoute is in force in the namespace of its Service alone, which is {namespace}"
+        ));
+    }
+    let found = ports::of_object(reader, &service);
+    let Some((object, ports)) = &found else {
+        return refused(format!("Service {object} is no Service of Kubernetes"));
+    };
+    let frontend = Frontend { object, ports };
+    let mut meant = ports::of_service(&service)
+        .filter(|port| attached::is_for(parent, name, &frontend, *port))
+        .peekable();
+    if meant.peek().is_none() {
+        return refused(format!("Service {object} has no such port"));
+    }
+    if !meant.any(|port| speaks(&service, found.as_ref(), port, kind)) {
+        let what = if kind == Kind::TCPRoute { "TCP" } else { "HTTP" };
+        return refused(format!("no such port of Service {object} speaks {what}"));
+    }
+    Ok(())
+}
+
+fn speaks(
+    service: &Service,
+    object: Option<&(ObjectName, Vec<k8s_openapi::api::core::v1::ServicePort>)>,
+    port: u16,
+    kind: Kind,
+) -> bool {
+    let protocol: Protocol = ports::protocol(service, object, port);
+    match kind {
+        Kind::TCPRoute => protocol.is_tcp(),
+        _ => protocol.is_http(),
+    }
+}
+
+fn conditions(reading: &Reading, accepted: Result<(), Refused>) -> Vec<Condition> {
+    let notes = reading.notes.all();
+    let unresolved: Vec<&Note> = notes.iter().filter(|note| note.unresolved.is_some()).collect();
+    let refused: Vec<&Note> = notes.iter().filter(|note| note.unresolved.is_none()).collect();
+    let (holds, reason, message) = match accepted {
+        _ if !reading.is_read => (false, "UnsupportedValue", joined(&refused)),
+        Ok(()) => (true, "Accepted", "the route is in force".to_owned()),
+        Err((reason, message)) => (false, reason, message),
+    };
+    let mut conditions = vec![Condition {
+        kind: "Accepted",
+        holds,
+        reason,
+        message,
+    }];
+    conditions.push(Condition {
+        kind: "ResolvedRefs",
+        holds: unresolved.is_empty(),
+        reason: unresolved
+            .first()
+            .and_then(|note| note.unresolved)
+            .unwrap_or("ResolvedRefs"),
+        message: if unresolved.is_empty() {
+            "all backends are there".to_owned()
+        } else {
+            joined(&unresolved)
+        },
+    });
+    if holds && !refused.is_empty() {
+        conditions.push(Condition {
+            kind: "PartiallyInvalid",
+            holds: true,
+            reason: "UnsupportedValue",
+            message: joined(&refused),
+        });
+    }
+    conditions
+}
+
+/// All of them, since each may need to be put right.
+fn joined(notes: &[&Note]) -> String {
+    let texts: Vec<String> = notes
+        .iter()
+        .map(|note| format!("{}: {}", note.field, note.message))
+        .collect();
+    texts.join("; ")
+}

@@ -1,0 +1,102 @@
+//! A Gateway that is a waypoint becomes listeners, and the clusters that lead from one to the other.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use culvert_envoy::{CLUSTER_TYPE, LISTENER_TYPE};
+use culvert_objects::{Finding, Gateway, Kind, ObjectName, Severity};
+use culvert_proto::workload::Service;
+use prost::Message as _;
+
+use super::super::reader::Reader;
+use super::super::unit::Derived;
+use super::super::wire;
+use super::attached::{self, Frontend};
+use super::{access, ports, scope};
+use crate::routing::envoy::listener::{self, Port};
+use crate::routing::envoy::plumbing;
+use crate::snapshot::{Resource, to_address};
+
+/// What the waypoint of a Gateway is told of itself.
+pub(in crate::model) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derived {
+    if scope::gateway(reader, name).is_none() {
+        return Derived {
+            findings: foreign(reader, name).into_iter().collect(),
+            ..Derived::default()
+        };
+    }
+    let scope = scope::of_gateway(name);
+    let host = wire::hostname(reader.settings(), name);
+    let mut ports = Vec::new();
+    for service in reader.behind(&host) {
+        let Some(found) = reader.derived_service(&service) else {
+            continue;
+        };
+        if scope::of_service(reader, &found).as_deref() == Some(&*scope) {
+            add_ports(reader, name, &service, &found, &mut ports);
+        }
+    }
+    let trust_domain = &reader.settings().trust_domain;
+    let listeners = [plumbing::tunnel(&scope, trust_domain), plumbing::connect(&scope)];
+    let listeners = listeners.into_iter().chain(listener::inbound(&scope, &ports));
+    let listeners = listeners
+        .map(|listener| Resource::scoped(LISTENER_TYPE, &scope, &listener.name, listener.encode_to_vec(), &[]));
+    let clusters = [plumbing::inbound(&scope), plumbing::originate(&scope, trust_domain)];
+    let clusters = clusters
+        .iter()
+        .map(|cluster| Resource::scoped(CLUSTER_TYPE, &scope, &cluster.name, cluster.encode_to_vec(), &[]));
+    Derived {
+        resources: listeners.chain(clusters).collect(),
+        ..Derived::default()
+    }
+}
+
+/// That a Gateway is of a class of others.
+fn foreign(reader: &Reader<'_>, name: &ObjectName) -> Option<Finding> {
+    let gateway = reader.own::<Gateway>(name)?;
+    let class = &gateway.spec["gatewayClassName"];
+    let message = format!("{class} is no class of Culvert's: the Gateway is left to others");
+    let finding = Finding::of_object(Kind::Gateway, name, "spec.gatewayClassName", message);
+    Some(finding.of_severity(Severity::Info))
+}
+
+fn add_ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, service: &Service, found: &mut Vec<Port>) {
+    let object = ports::of_object(reader, service);
+    let frontend = object.as_ref().map(|(object, known)| Frontend { object, ports: known });
+    let addresses = addresses(reader, name, service);
+    let access = Arc::new(access::of_service(reader, gateway, service));
+    for port in ports::of_service(service) {
+        found.push(Port {
+            service: Arc::clone(name),
+            addresses: addresses.clone(),
+            port,
+            protocol: ports::protocol(service, object.as_ref(), port),
+            split: frontend
+                .as_ref()
+                .and_then(|frontend| attached::split(reader, frontend, port))
+                .or_else(|| attached::virtual_at(reader, service, port)?.split),
+            access: Arc::clone(&access),
+        });
+    }
+}
+
+/// What clients dial: the Service's own addresses, or those of its endpoints if it has none.
+fn addresses(reader: &Reader<'_>, name: &Arc<str>, service: &Service) -> Vec<IpAddr> {
+    let own: Vec<IpAddr> = service
+        .addresses
+        .iter()
+        .filter(|address| address.length.is_none())
+        .filter_map(|address| to_address(&address.address))
+        .collect();
+    if !own.is_empty() {
+        return own;
+    }
+    let workloads = reader.workloads_of(name);
+    let mut found: Vec<IpAddr> = workloads
+        .iter()
+        .flat_map(|workload| workload.addresses.iter().filter_map(|address| to_address(address)))
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}

@@ -1,0 +1,25 @@
+//! What a waypoint does with the requests and connections of a Service, and how it is told.
+//!
+//! No objects are looked up here and nothing is remembered: who reads objects is `model::routed`, which gives this module what it
+//! found. The way of a route: [`read`] makes rules of an object's spec, place by place, and notes what it cannot serve; [`order`] puts
+//! the rules of all routes of a port in one order; [`envoy`] says the same in Envoy's messages.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`model`] | rules of a port, in our own words |
+//! | [`read`] | objects of the Gateway API and Istio's become rules |
+//! | [`traffic`] | what holds for connections |
+//! | [`order`] | which rule comes first, and for which host names |
+//! | [`cover`] | whether a rule leaves another one no request |
+//! | [`words`] | rules in words |
+//! | [`protocol`] | what a port speaks |
+//! | [`envoy`] | rules, ports and endpoints as Envoy's messages |
+
+pub(crate) mod cover;
+pub(crate) mod envoy;
+pub(crate) mod model;
+pub(crate) mod order;
+pub(crate) mod protocol;
+pub(crate) mod read;
+pub(crate) mod traffic;
+pub(crate) mod words;
