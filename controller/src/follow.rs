@@ -1,5 +1,6 @@
 //! Derives the newest state: objects from the source, and the resources that the model makes of them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,6 +8,7 @@ use culvert_objects::{Finding, Findings, Loaded, Object, Objects};
 use culvert_xds::Change;
 use tokio::sync::{mpsc, watch};
 
+use crate::keys::source::{Fetched, Source};
 use crate::model::Model;
 use crate::monitor::ModelMetrics;
 use crate::policy_test::{Moment, Outlook, Trial};
@@ -22,6 +24,8 @@ pub(crate) struct Follow {
     loaded: Arc<Loaded>,
     metrics: ModelMetrics,
     on_change: OnChange,
+    /// From where keys of tokens are to be fetched.
+    pub(crate) sources: watch::Sender<BTreeSet<Source>>,
     pub(crate) state: watch::Sender<Arc<State>>,
 }
 
@@ -33,6 +37,7 @@ impl Follow {
             loaded: Arc::default(),
             metrics,
             on_change,
+            sources: watch::Sender::default(),
             state: watch::Sender::new(Arc::default()),
         }
     }
@@ -49,6 +54,7 @@ impl Follow {
         &mut self,
         mut changes: watch::Receiver<Arc<Loaded>>,
         mut trials: mpsc::Receiver<Trial>,
+        mut fetched: watch::Receiver<Fetched>,
     ) {
         loop {
             let next = self.model.next();
@@ -56,7 +62,11 @@ impl Follow {
                 changed = changes.changed() => if changed.is_err() { break } else { None },
                 () = sleep_until(next), if next.is_some() => None,
                 Some(trial) = trials.recv() => Some(trial),
+                // Whoever fetches does so for as long as this follows.
+                Ok(()) = fetched.changed() => None,
             };
+            // Before the update, which it is part of.
+            self.model.set_fetched(fetched.borrow_and_update().clone());
             // Also before a trial, which must find nothing overdue.
             let now = Instant::now();
             self.take(&mut changes, now);
@@ -100,6 +110,13 @@ impl Follow {
     fn apply(&mut self, now: Instant) {
         let before = Arc::clone(&self.state.borrow());
         let changes = self.model.update(&self.loaded.objects, now);
+        self.sources.send_if_modified(|sources| {
+            let is_other = sources != self.model.sources();
+            if is_other {
+                sources.clone_from(self.model.sources());
+            }
+            is_other
+        });
         let mut findings = self.loaded.findings.clone();
         for finding in self.model.findings().keys() {
             findings.insert(Arc::clone(finding), ());

@@ -20,6 +20,8 @@ use crate::cluster::lease::Standing;
 use crate::cluster::waypoints;
 use crate::flags::Serve;
 use crate::follow::{Follow, OnChange};
+use crate::keys::client::{self, BadRoots};
+use crate::keys::keeper::Keeper;
 use crate::model::{Model, Settings};
 use crate::monitor::{self, ModelMetrics, Sources};
 use crate::policy_test;
@@ -53,6 +55,8 @@ enum Cause {
     Address(std::io::Error),
     #[error("no TLS configuration for --xds-listen")]
     Tls(tokio_rustls::rustls::Error),
+    #[error(transparent)]
+    JwksRoots(#[from] BadRoots),
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error("the pages on --monitoring-listen are no longer served")]
@@ -143,6 +147,9 @@ async fn run_until_signal(
     };
     let mut changes = source.changes();
     follower.begin(model, &mut changes);
+    let keeper = Keeper::new(client::client(flags.jwks_ca.as_deref())?, flags.jwks_refresh);
+    let fetched = keeper.fetched();
+    let fetching = keeper.run(follower.sources.subscribe());
     let keeping = setup.keep(serving_names(&flags));
 
     let xds = listen(flags.xds_listen).await?;
@@ -201,7 +208,8 @@ async fn run_until_signal(
         tokio::select! {
             ended = grpc => ended.map_err(Cause::from),
             ended = pages => ended.map_err(Cause::Monitor),
-            () = follower.follow(changes, tried) => Ok(()),
+            () = follower.follow(changes, tried, fetched) => Ok(()),
+            () = fetching => Ok(()),
             () = keeping => Ok(()),
         }
     };

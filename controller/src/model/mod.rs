@@ -54,6 +54,8 @@ use culvert_proto::security::Authorization;
 use culvert_proto::workload::Address;
 use culvert_xds::Change;
 
+use crate::keys::source::{Fetched, Source};
+use crate::routing::read::tokens;
 use crate::snapshot::{Resource, Snapshot};
 
 mod agents;
@@ -123,6 +125,11 @@ pub struct Model {
     findings: Findings,
     snapshot: Snapshot,
     behind: Behind,
+    fetched: Fetched,
+    /// What else is to be derived again at the next update.
+    due: BTreeSet<Unit>,
+    /// Of all tokens.
+    sources: BTreeSet<Source>,
 }
 
 impl Default for Model {
@@ -154,6 +161,9 @@ impl Model {
             findings: Findings::default(),
             snapshot: Snapshot::default(),
             behind: Behind::default(),
+            fetched: Fetched::default(),
+            due: BTreeSet::new(),
+            sources: BTreeSet::new(),
         }
     }
 
@@ -187,6 +197,19 @@ impl Model {
         routed::status::status(&self.reader(), kind, name)
     }
 
+    /// From where keys of tokens are to be fetched.
+    pub(crate) fn sources(&self) -> &BTreeSet<Source> {
+        &self.sources
+    }
+
+    /// Takes in what was fetched: [`Self::update`] is to be called then.
+    pub(crate) fn set_fetched(&mut self, fetched: Fetched) {
+        for source in self.fetched.changed(&fetched) {
+            self.due.extend(self.units.readers(source.key()).cloned());
+        }
+        self.fetched = fetched;
+    }
+
     /// When to call [`Self::update`] again although nothing changed.
     pub fn next(&self) -> Option<Instant> {
         self.agents.next()
@@ -196,7 +219,8 @@ impl Model {
     /// source, which keeps the pointers of what did not change.
     pub fn update(&mut self, objects: &Objects, now: Instant) -> Changes {
         let first = self.units.is_empty().then_some(Unit::Mesh);
-        let mut units: BTreeSet<Unit> = first.into_iter().collect();
+        let mut units: BTreeSet<Unit> = first.into_iter().chain(std::mem::take(&mut self.due)).collect();
+        let tokens = self.objects.request_authentications.clone();
         let before = std::mem::replace(&mut self.objects, objects.clone());
         let mut entries = BTreeSet::new();
         for kind in Kind::ALL.iter().copied() {
@@ -204,6 +228,10 @@ impl Model {
                 self.concerned(kind, &name, &before, now, &mut units);
                 entries.extend((kind == Kind::ServiceEntry).then_some(name));
             }
+        }
+        if !tokens.is_same(&objects.request_authentications) {
+            let all = objects.request_authentications.values();
+            self.sources = all.flat_map(|object| tokens::sources(&object.spec)).collect();
         }
         let allocated = self.allocator.update(&entries, objects);
         units.extend(allocated.into_iter().map(Unit::ServiceEntry));
@@ -319,6 +347,7 @@ impl Model {
             allocations,
             &self.snapshot,
             &self.behind,
+            &self.fetched,
         )
     }
 
