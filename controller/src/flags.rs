@@ -130,6 +130,12 @@ pub struct Serve {
     /// From where Services without an address get one; may be repeated, once for each family. None: they get none.
     #[arg(long, env = "CULVERT_SERVICE_CIDR", value_delimiter = ',', value_name = "CIDR")]
     pub service_cidr: Vec<IpNet>,
+    /// How often the keys of token issuers are fetched that RequestAuthentications name by URI.
+    #[arg(long, env = "CULVERT_JWKS_REFRESH", default_value = "20m", value_parser = duration, value_name = "TIME")]
+    pub jwks_refresh: Duration,
+    /// Roots by which these issuers are trusted, in PEM, instead of the system's.
+    #[arg(long, env = "CULVERT_JWKS_CA", value_name = "FILE")]
+    pub jwks_ca: Option<PathBuf>,
     /// Log lines as text or json; auto means text on a terminal.
     #[arg(long, env = "CULVERT_LOG_FORMAT", default_value = "auto", value_name = "FORMAT")]
     pub log_format: LogFormat,

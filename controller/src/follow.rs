@@ -1,5 +1,6 @@
 //! Derives the newest state: objects from the source, and the resources that the model makes of them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +14,7 @@ use crate::model::Model;
 use crate::monitor::ModelMetrics;
 use crate::policy_test::{Moment, Outlook, Trial};
 use crate::state::State;
+use culvert_resources::keys::{Fetched, Source};
 
 /// What is called with the changes of a state, after the state has been published.
 pub(crate) type OnChange = Box<dyn Fn(&[Change]) + Send>;
@@ -31,6 +33,8 @@ pub(crate) struct Follow {
     loaded: Arc<Loaded>,
     metrics: ModelMetrics,
     on_change: OnChange,
+    /// From where keys of tokens are to be fetched.
+    pub(crate) sources: watch::Sender<BTreeSet<Source>>,
     pub(crate) state: watch::Sender<Arc<State>>,
 }
 
@@ -42,6 +46,7 @@ impl Follow {
             loaded: Arc::default(),
             metrics,
             on_change,
+            sources: watch::Sender::default(),
             state: watch::Sender::new(Arc::default()),
         }
     }
@@ -59,6 +64,7 @@ impl Follow {
         mut changes: watch::Receiver<Arc<Loaded>>,
         mut trials: mpsc::Receiver<Trial>,
         mut inquiries: mpsc::Receiver<Inquiry>,
+        mut fetched: watch::Receiver<Fetched>,
     ) {
         loop {
             let next = self.model.next();
@@ -67,7 +73,11 @@ impl Follow {
                 () = sleep_until(next), if next.is_some() => Asked::Nothing,
                 Some(trial) = trials.recv() => Asked::Trial(trial),
                 Some(inquiry) = inquiries.recv() => Asked::Inquiry(inquiry),
+                // Whoever fetches does so for as long as this follows.
+                Ok(()) = fetched.changed() => Asked::Nothing,
             };
+            // Before the update, which it is part of.
+            self.model.set_fetched(fetched.borrow_and_update().clone());
             // Also before a trial, which must find nothing overdue.
             let now = Instant::now();
             self.take(&mut changes, now);
@@ -121,6 +131,13 @@ impl Follow {
     fn apply(&mut self, now: Instant) {
         let before = Arc::clone(&self.state.borrow());
         let changes = self.model.update(&self.loaded.objects, now);
+        self.sources.send_if_modified(|sources| {
+            let is_other = sources != self.model.sources();
+            if is_other {
+                sources.clone_from(self.model.sources());
+            }
+            is_other
+        });
         let mut findings = self.loaded.findings.clone();
         for finding in self.model.findings().keys() {
             findings.insert(Arc::clone(finding), ());

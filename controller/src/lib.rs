@@ -23,6 +23,7 @@
 //! | [`placement`] | which identities run on which node |
 //! | [`state`] | all of that at one moment |
 //! | `follow` | makes one from the other |
+//! | `keys` | the keys of token issuers, fetched |
 //! | [`authority`] | the root key, node tokens, and the rules by which certificates are signed |
 //! | [`serve`] | gRPC over TLS: discovery and certificates |
 //! | [`cluster`] | what the controller does in a cluster beside reading it |
@@ -41,6 +42,7 @@ mod duration;
 pub mod flags;
 mod follow;
 mod inquiry;
+mod keys;
 pub mod monitor;
 pub mod placement;
 mod policy_test;

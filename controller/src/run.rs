@@ -21,6 +21,8 @@ use crate::cluster::waypoints;
 use crate::flags::Serve;
 use crate::follow::{Follow, OnChange};
 use crate::inquiry;
+use crate::keys::client::{self, BadRoots};
+use crate::keys::keeper::Keeper;
 use crate::model::{Model, Settings};
 use crate::monitor::{self, ModelMetrics, Sources};
 use crate::policy_test;
@@ -54,6 +56,8 @@ enum Cause {
     Address(std::io::Error),
     #[error("no TLS configuration for --xds-listen")]
     Tls(tokio_rustls::rustls::Error),
+    #[error(transparent)]
+    JwksRoots(#[from] BadRoots),
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error("the pages on --monitoring-listen are no longer served")]
@@ -144,6 +148,9 @@ async fn run_until_signal(
     };
     let mut changes = source.changes();
     follower.begin(model, &mut changes);
+    let keeper = Keeper::new(client::client(flags.jwks_ca.as_deref())?, flags.jwks_refresh);
+    let fetched = keeper.fetched();
+    let fetching = keeper.run(follower.sources.subscribe());
     let keeping = setup.keep(serving_names(&flags));
 
     let xds = listen(flags.xds_listen).await?;
@@ -204,7 +211,8 @@ async fn run_until_signal(
         tokio::select! {
             ended = grpc => ended.map_err(Cause::from),
             ended = pages => ended.map_err(Cause::Monitor),
-            () = follower.follow(changes, tried, asked) => Ok(()),
+            () = follower.follow(changes, tried, asked, fetched) => Ok(()),
+            () = fetching => Ok(()),
             () = keeping => Ok(()),
         }
     };

@@ -74,13 +74,27 @@ pub fn read_head(reader: &mut impl io::BufRead) -> io::Result<Option<Head>> {
 /// # Errors
 /// When the connection cannot be made or breaks, or what comes is no answer.
 pub fn ask(from: &Pod, to: SocketAddr, lines: &[String], patience: Duration) -> io::Result<(Head, String)> {
+    ask_with(from, to, &lines.join("\r\n"), "", patience)
+}
+
+/// As [`ask`], with a body behind the head, which is given without its empty line.
+///
+/// # Errors
+/// As above.
+pub fn ask_with(
+    from: &Pod,
+    to: SocketAddr,
+    request: &str,
+    body: &str,
+    patience: Duration,
+) -> io::Result<(Head, String)> {
     let mut stream = from.connect(to, patience)?;
     stream.set_read_timeout(Some(patience))?;
-    write!(stream, "{}\r\n\r\n", lines.join("\r\n"))?;
+    write!(stream, "{request}\r\n\r\n{body}")?;
     let mut reader = BufReader::new(stream);
     let head = read_head(&mut reader)?.ok_or(io::ErrorKind::UnexpectedEof)?;
     let mut body = Vec::new();
-    if lines.first().is_some_and(|line| line.starts_with("HEAD ")) {
+    if request.starts_with("HEAD ") {
         return Ok((head, String::new()));
     }
     if let Some(length) = head.get("content-length").and_then(|length| length.parse().ok()) {

@@ -16,6 +16,7 @@
 
 pub mod app;
 pub mod authority;
+pub mod authorizer;
 pub mod cases;
 pub mod dns;
 pub mod echo;

@@ -24,6 +24,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub enum Body {
     /// Nothing.
     Empty,
+    /// What the waypoint itself sends.
+    Whole(Option<Bytes>),
     /// What a client sends, from its beginning.
     Client(ClientBody),
     /// A copy, for a mirror.
@@ -41,6 +43,8 @@ struct Shared {
     kept: Vec<Piece>,
     kept_bytes: usize,
     most: usize,
+    /// Whether all that is read is kept: its beginning is being looked at.
+    is_held: bool,
     /// More was read than is kept.
     lost: bool,
     received: u64,
@@ -101,6 +105,7 @@ impl Upload {
             kept: Vec::new(),
             kept_bytes: 0,
             most,
+            is_held: false,
             lost,
             received: 0,
             end: is_empty.then_some(Ok(())),
@@ -124,6 +129,41 @@ impl Upload {
                 at: 0,
             })
         })
+    }
+
+    /// Its first bytes, no more than `most`, and whether there are more. They are kept for those that read it later. None where the
+    /// client breaks off.
+    pub async fn beginning(&self, most: usize) -> Option<(Vec<u8>, bool)> {
+        {
+            let mut shared = self.0.lock();
+            shared.is_held = true;
+            // Also of what is known to be long the beginning is sent on.
+            shared.lost = false;
+        }
+        let mut bytes = Vec::new();
+        let mut at = 0;
+        let read = loop {
+            if bytes.len() > most {
+                break Some(());
+            }
+            let piece = std::future::poll_fn(|context| self.0.lock().poll_piece(context, at)).await;
+            at += 1;
+            match piece {
+                None => break Some(()),
+                Some(Ok(Piece::Data(data))) => bytes.extend_from_slice(&data),
+                Some(Ok(Piece::Trailers(_))) => {}
+                Some(Err(_)) => break None,
+            }
+        };
+        let mut shared = self.0.lock();
+        shared.is_held = false;
+        // What was read here is no reason to lose it.
+        shared.most = shared.most.max(shared.kept_bytes);
+        drop(shared);
+        read?;
+        let is_partial = bytes.len() > most;
+        bytes.truncate(most);
+        Some((bytes, is_partial))
     }
 
     /// Whether another attempt can have it from the beginning.
@@ -160,15 +200,20 @@ impl Upload {
     /// A copy of what is read from now on: to be asked for before anything is. A copy that is not read fast enough breaks off.
     pub fn copy(&self) -> Body {
         let mut shared = self.0.lock();
-        if shared.source.is_none() {
+        if shared.source.is_none() && shared.kept.is_empty() {
             return Body::Empty;
         }
         let (sender, pieces) = mpsc::channel(COPY_PIECES);
         let cut = Arc::new(AtomicBool::new(false));
-        shared.copies.push(Copy {
+        let copy = Copy {
             pieces: sender,
             cut: Arc::clone(&cut),
-        });
+        };
+        // A filter may have looked at its beginning.
+        let is_whole = shared.kept.iter().all(|piece| copy.send(piece));
+        if is_whole && shared.source.is_some() {
+            shared.copies.push(copy);
+        }
         Body::Copy(CopyBody { pieces, cut })
     }
 }
@@ -209,11 +254,11 @@ impl Shared {
             self.received += data.len() as u64;
             self.kept_bytes += data.len();
         }
-        if self.kept_bytes > self.most {
+        if self.kept_bytes > self.most && !self.is_held {
             self.lost = true;
         }
         // What is lost in part is of no use.
-        if self.lost {
+        if self.lost && !self.is_held {
             self.kept = Vec::new();
         } else {
             self.kept.push(piece.clone());
@@ -261,6 +306,7 @@ impl http_body::Body for Body {
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Client(body) => {
                 let piece = ready!(body.upload.0.lock().poll_piece(context, body.at));
                 body.at += 1;
@@ -279,6 +325,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Whole(bytes) => bytes.is_none(),
             Self::Client(body) => {
                 let shared = body.upload.0.lock();
                 shared.source.is_none() && matches!(shared.end, Some(Ok(()))) && body.at >= shared.kept.len()
@@ -290,6 +337,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Client(body) => {
                 let shared = body.upload.0.lock();
                 let kept = |piece: &Piece| match piece {

@@ -7,6 +7,11 @@ use culvert_waypoint::{cli::Cli, run::run};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Before anything else: a thread keeps what it had when it started, and logging starts one.
+    if let Err(error) = culvert_net::privilege::drop_all(None) {
+        eprintln!("culvert-waypoint: {error}");
+        return ExitCode::FAILURE;
+    }
     let logging = match culvert_telemetry::init("culvert-waypoint", cli.log_format, &cli.log) {
         Ok(logging) => logging,
         Err(error) => {

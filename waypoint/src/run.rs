@@ -1,6 +1,6 @@
 //! The program: control and pages on one thread, traffic on the others.
 
-use std::{io, num::NonZero, path::PathBuf, process::ExitCode, sync::Arc, thread, time::Duration};
+use std::{num::NonZero, path::PathBuf, process::ExitCode, sync::Arc, thread, time::Duration};
 
 use arc_swap::ArcSwap;
 use culvert_control::{
@@ -12,7 +12,6 @@ use culvert_identity::{Credentials, SpiffeId};
 use culvert_state::Pod;
 use culvert_telemetry::{Logging, prometheus::registry::Registry};
 use culvert_tunnel::io::{CredentialSource, Dialer, Origin, Server, Settings as TunnelSettings, Tunnels};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
@@ -79,7 +78,6 @@ impl Parts {
 /// # Errors
 /// When something is missing without which nothing can be served.
 pub fn run(cli: &Cli, logging: Logging) -> Result<ExitCode, RunError> {
-    raise_descriptor_limit()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(cli, logging))
 }
@@ -270,16 +268,4 @@ async fn follow_secrets(args: ControllerArgs, secrets: watch::Sender<Secrets>) {
             Err(error) => tracing::warn!(error = crate::causes(&error), "keeping the token and roots read before"),
         }
     }
-}
-
-/// Each connection takes a descriptor; the soft limit is often 1024.
-fn raise_descriptor_limit() -> io::Result<()> {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    Ok(setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: maximum,
-            maximum,
-        },
-    )?)
 }

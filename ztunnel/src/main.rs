@@ -17,7 +17,6 @@ mod engine;
 mod memory;
 mod monitor;
 mod names;
-mod privilege;
 mod readiness;
 mod resolvers;
 mod seam;
@@ -28,13 +27,18 @@ mod worker;
 use std::{error::Error, process::ExitCode};
 
 use clap::Parser as _;
+use culvert_net::privilege;
 
 use crate::cli::Cli;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // Before anything else of the worker: a thread keeps what it had when it started, and logging starts one.
-    let held = match cli.worker.then(|| privilege::drop_all(cli.worker_user)).transpose() {
+    let held = match cli
+        .worker
+        .then(|| privilege::drop_all(Some(cli.worker_user)))
+        .transpose()
+    {
         Ok(held) => held,
         Err(error) => {
             eprintln!("culvert-ztunnel: {error}");

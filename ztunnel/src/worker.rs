@@ -20,6 +20,7 @@ use std::{
 use culvert_control::{Ask, Change, Inputs, Outputs, Published, Served};
 use culvert_identity::{SpiffeError, SpiffeId};
 use culvert_net::packet::{self, AsyncPacketSocket, LostDescriptors, PacketSocket};
+use culvert_net::privilege::Held;
 use culvert_proto::zds::SocketRole;
 use culvert_state::Pod;
 use culvert_telemetry::Logging;
@@ -32,7 +33,6 @@ use crate::{
     descriptors::Descriptors,
     engine::{self, EngineConfig, LoopHandle},
     memory,
-    privilege::Held,
     readiness::Readiness,
     resolvers,
     seam::{Answer, ListenerRole, LoopMessage, Shared},

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use culvert_objects::Loaded;
 use culvert_resources::files::{self, File};
+use culvert_resources::keys::Fetched;
 use culvert_telemetry::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -55,7 +56,7 @@ async fn ask(analyzes: bool, question: Value) -> (StatusCode, Value) {
     };
     let response: Response = tokio::select! {
         response = answer => response,
-        () = follow.follow(changes, tried, asked) => unreachable!("it follows for ever"),
+        () = follow.follow(changes, tried, asked, watch::channel(Fetched::default()).1) => unreachable!("it follows for ever"),
     };
     let body = serde_json::from_slice(response.body()).unwrap_or_default();
     (response.code(), body)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use culvert_objects::{Assembly, Loaded};
+use culvert_resources::keys::Fetched;
 use culvert_telemetry::{Request, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -61,7 +62,7 @@ async fn ask(question: Value) -> (StatusCode, String, usize) {
     let request = Request::new(http::Method::POST, "/policy-test").with_body(question.to_string().into());
     let answer = tokio::select! {
         answer = answer(request, trials) => answer,
-        () = follow.follow(changes, tried, crate::inquiry::inquiries().1) => panic!("it follows without end"),
+        () = follow.follow(changes, tried, crate::inquiry::inquiries().1, watch::channel(Fetched::default()).1) => panic!("it follows without end"),
     };
     assert_eq!(
         follow.state.borrow().snapshot.authorizations(),

@@ -10,6 +10,7 @@
 //! | [`links`] | network interfaces, and where the other end of a pair of them is |
 //! | [`netlink`] | requests to the kernel about these, and their answers |
 //! | [`packet`] | `SEQPACKET` unix sockets that carry descriptors: agent to proxy, monitor to worker |
+//! | [`privilege`] | giving privileges up for good |
 //! | [`serving`] | the word by which the kernel programs know whether a proxy serves |
 //! | [`sockopt`] | the socket options that the data path uses, and sockets made with them |
 //! | [`tcp_state`] | how far the peer has taken what was written, and how much the kernel takes ahead |
@@ -24,6 +25,7 @@ pub mod links;
 pub mod netlink;
 mod netns;
 pub mod packet;
+pub mod privilege;
 pub mod serving;
 pub mod sockopt;
 pub mod tcp_state;

@@ -5,12 +5,14 @@
 //! |---|---|
 //! | [`model`] | objects become resources, incrementally; how further kinds fit in. Start here |
 //! | [`files`] | objects from files, by themselves or over others |
+//! | [`keys`] | keys of token issuers: from where they come, and what is known of them |
 //! | `routing` | what a waypoint does with requests: routes in our own words, and in Envoy's messages |
 //! | [`snapshot`] | all resources at one moment, with their aliases |
 
 #![forbid(unsafe_code)]
 
 pub mod files;
+pub mod keys;
 pub mod model;
 mod routing;
 pub mod snapshot;

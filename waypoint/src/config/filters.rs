@@ -4,8 +4,9 @@ use culvert_envoy::{
     pb::{
         envoy::extensions::filters::{
             http::{
-                cors::v3::Cors as CorsMessage, fault::v3::HttpFault, jwt_authn::v3::JwtAuthentication,
-                local_ratelimit::v3::LocalRateLimit, rbac::v3::Rbac as RbacMessage, router::v3::Router,
+                cors::v3::Cors as CorsMessage, ext_authz::v3::ExtAuthz as ExtAuthzMessage, fault::v3::HttpFault,
+                jwt_authn::v3::JwtAuthentication, local_ratelimit::v3::LocalRateLimit, rbac::v3::Rbac as RbacMessage,
+                router::v3::Router,
             },
             network::rbac::v3::Rbac as NetworkRbac,
         },
@@ -13,7 +14,7 @@ use culvert_envoy::{
     },
     type_url, unpack,
 };
-use culvert_http::filters::{Fault, RateLimit, Rbac, jwt::JwtFilter};
+use culvert_http::filters::{Fault, RateLimit, Rbac, ext_authz::ExtAuthz, jwt::JwtFilter};
 use prost::{Message, Name};
 
 use super::refusal::{Refusal, compiled, malformed};
@@ -32,6 +33,8 @@ pub struct NamedFilter {
 pub enum Filter {
     /// Access policies.
     Rbac(Rbac),
+    /// A service that is asked.
+    ExtAuthz(Box<ExtAuthz>),
     /// Tokens of people.
     Jwt(Box<JwtFilter>),
     /// Requests of other origins, as routes say.
@@ -62,6 +65,10 @@ impl Filter {
         if *url == type_url::<JwtAuthentication>() {
             let jwt = JwtFilter::compile(&read(config)?).map_err(compiled(place))?;
             return Ok(Self::Jwt(Box::new(jwt)));
+        }
+        if *url == type_url::<ExtAuthzMessage>() {
+            let authz = ExtAuthz::compile(&read(config)?).map_err(compiled(place))?;
+            return Ok(Self::ExtAuthz(Box::new(authz)));
         }
         if *url == type_url::<CorsMessage>() {
             return Ok(Self::Cors);

@@ -2,11 +2,12 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use culvert_http::{Action, Found, Peer, Route, route::Target};
+use culvert_http::{Action, Found, Peer, Route, RouteTable, route::Target};
 use http::{HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use super::{
+    ask::Asking,
     connection::Connection,
     direct,
     filtering::{Filtered, Filtering},
@@ -74,6 +75,19 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
     exchange.answer(record).await.map(|body| body.holding(held))
 }
 
+/// The route of a request, and where it leads.
+fn find(routes: Option<&RouteTable>, head: &Parts, peer: &Peer<'_>) -> (Option<Arc<Route>>, Option<Arc<Target>>) {
+    let route = match routes.map(|routes| routes.find(head, peer)) {
+        Some(Found::Route(route)) => Some(route),
+        Some(Found::NoRoute) | None => None,
+    };
+    let target = match route.as_deref().map(Route::action) {
+        Some(Action::Forward(forward)) => forward.targets().choose(head, fastrand::u64(..)),
+        _ => None,
+    };
+    (route, target)
+}
+
 struct Exchange<'a> {
     connection: &'a Connection,
     snapshot: Arc<Snapshot>,
@@ -85,7 +99,8 @@ struct Exchange<'a> {
 
 impl Exchange<'_> {
     async fn answer(mut self, mut record: Box<Record>) -> Response<AnswerBody> {
-        let client = &self.connection.client;
+        let connection = self.connection;
+        let client = &connection.client;
         let principal = Arc::clone(&client.principal);
         let peer = Peer {
             principal: Some(&principal),
@@ -98,27 +113,34 @@ impl Exchange<'_> {
             Some(_) => direct::routes(),
             None => snapshot.routes.get(&chain.routes).map(|routes| &**routes),
         };
-        let route = match routes.map(|routes| routes.find(&self.head, &peer)) {
-            Some(Found::Route(route)) => Some(route),
-            Some(Found::NoRoute) | None => None,
-        };
-        let target = match route.as_deref().map(Route::action) {
-            Some(Action::Forward(forward)) => forward.targets().choose(&self.head, fastrand::u64(..)),
-            _ => None,
-        };
+        let found = find(routes, &self.head, &peer);
+        let (route, target) = &found;
         if let Some(name) = route.as_deref().map(Route::name).filter(|name| !name.is_empty()) {
             record.route = Some(name.into());
         }
         let head = self.head.clone();
+        let upload = self.upload.clone();
         let filtering = Filtering {
             filters: &chain.filters,
             route: route.as_deref(),
             peer: &peer,
             cluster: target.as_deref().map_or("", Target::cluster),
+            asking: Asking {
+                upstream: &connection.worker.0.upstream,
+                snapshot: &snapshot,
+                upload: &upload,
+                version: head.version,
+            },
         };
-        let (mut response, sent, marks) = match filtering.run(&mut self.head, record).await {
+        let filtered = filtering.run(&mut self.head, record).await;
+        let again = match &filtered {
+            Filtered::On(_, marks) if marks.reroutes => find(routes, &self.head, &peer),
+            _ => found.clone(),
+        };
+        let (route, target) = &again;
+        let (mut response, sent, marks) = match filtered {
             Filtered::Answered(response, marks) => (*response, Sent::default(), marks),
-            Filtered::On(record, marks) => match &route {
+            Filtered::On(record, marks) => match route {
                 None => {
                     let (flag, details) = match routes {
                         Some(_) => ("NR", "route_not_found"),
@@ -136,7 +158,7 @@ impl Exchange<'_> {
                 }
             },
         };
-        if let Some(route) = &route {
+        if let Some(route) = route {
             let mut empty = Response::new(());
             *empty.status_mut() = response.status();
             *empty.headers_mut() = std::mem::take(response.headers_mut());

@@ -4,11 +4,16 @@ use std::time::{Instant, SystemTime};
 
 use culvert_http::{
     Peer, Route,
-    filters::{Abort, Attributes, Cors, Fault, Override, Preflight, RateLimit, Rbac, jwt::Verified},
+    filters::{
+        Abort, Attributes, Cors, Fault, Override, Preflight, RateLimit, Rbac,
+        ext_authz::{Changes, Shadow},
+        jwt::Verified,
+    },
     grpc_reply,
 };
 use http::{HeaderMap, Response, StatusCode, request::Parts};
 
+use super::ask::Asking;
 use crate::{
     answer::{AnswerBody, local, whole},
     config::filters::{Filter, NamedFilter},
@@ -17,12 +22,20 @@ use crate::{
 
 /// What is left to do when the answer is there.
 #[derive(Debug, Default)]
-pub(super) struct Marks<'a>(Vec<&'a Cors>);
+pub(super) struct Marks<'a> {
+    cors: Vec<&'a Cors>,
+    authorized: Vec<Changes>,
+    /// Whether the route is to be chosen anew.
+    pub(super) reroutes: bool,
+}
 
 impl Marks<'_> {
     /// Changes the head of an answer.
     pub(super) fn apply(&self, request: &Parts, response: &mut HeaderMap) {
-        self.0.iter().for_each(|cors| cors.mark(request, response));
+        self.cors.iter().for_each(|cors| cors.mark(request, response));
+        self.authorized
+            .iter()
+            .for_each(|changes| changes.apply_response(response));
     }
 }
 
@@ -32,6 +45,7 @@ pub(super) struct Filtering<'a> {
     pub(super) route: Option<&'a Route>,
     pub(super) peer: &'a Peer<'a>,
     pub(super) cluster: &'a str,
+    pub(super) asking: Asking<'a>,
 }
 
 /// What became of it.
@@ -47,6 +61,7 @@ impl<'a> Filtering<'a> {
     pub(super) async fn run(&self, head: &mut Parts, mut record: Box<Record>) -> Filtered<'a> {
         let mut marks = Marks::default();
         let mut tokens = None;
+        let mut shadow = Shadow::new();
         for NamedFilter { name, filter } in self.filters {
             let setting = self.route.and_then(|route| route.overrides().get(name));
             if matches!(setting, Some(Override::Disabled)) {
@@ -55,8 +70,17 @@ impl<'a> Filtering<'a> {
             let answered = match (filter, setting) {
                 (Filter::Router, _) => break,
                 (Filter::Rbac(_), Some(Override::Rbac(rbac))) | (Filter::Rbac(rbac), _) => {
-                    self.rbac(rbac, head, tokens.as_ref(), record)
+                    self.rbac(rbac, head, tokens.as_ref(), &mut shadow, record)
                 }
+                (Filter::ExtAuthz(authz), _) if !authz.asks(&shadow) => Ok(record),
+                (Filter::ExtAuthz(authz), _) => match self.asking.ask(authz, head, self.peer, record).await {
+                    Ok((changes, record)) => {
+                        marks.reroutes |= authz.clears_route_cache();
+                        marks.authorized.push(changes);
+                        Ok(record)
+                    }
+                    Err(response) => Err(response),
+                },
                 (Filter::Jwt(jwt), setting) => {
                     let of_route = match setting {
                         Some(Override::Jwt(of_route)) => Some(of_route),
@@ -78,7 +102,7 @@ impl<'a> Filtering<'a> {
                 (Filter::Cors, Some(Override::Cors(cors))) => match cors.decide(head, fastrand::u64(..)) {
                     Preflight::Pass => Ok(record),
                     Preflight::Mark => {
-                        marks.0.push(cors);
+                        marks.cors.push(cors);
                         Ok(record)
                     }
                     Preflight::Answer(headers) => {
@@ -107,6 +131,7 @@ impl<'a> Filtering<'a> {
         rbac: &Rbac,
         head: &Parts,
         tokens: Option<&Verified>,
+        shadow: &mut Shadow,
         mut record: Box<Record>,
     ) -> Result<Box<Record>, Box<Response<AnswerBody>>> {
         let attributes = Attributes {
@@ -114,6 +139,7 @@ impl<'a> Filtering<'a> {
             peer: self.peer,
             tokens,
         };
+        shadow.extend(rbac.left(&attributes));
         let access = rbac.decide(&attributes);
         if access.allowed {
             return Ok(record);

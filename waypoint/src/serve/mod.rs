@@ -7,8 +7,9 @@
 //!
 //! `listen` accepts, on each thread; `tunnel` ends HBONE, and finds the filter chain that a connection inside is for; `sniff` looks at
 //! what it speaks; `http` serves the requests of a `connection`; `exchange` is one request, from its head to the last byte of its answer; `filtering` asks the
-//! filters of its chain; `forward` is what is done with it upstream, with attempts and timeouts; `upgrade` and `tcp` copy bytes. `worker` is what all of them share on a thread.
+//! filters of its chain, and with `ask` an authorization service; `forward` is what is done with it upstream, with attempts and timeouts; `upgrade` and `tcp` copy bytes. `worker` is what all of them share on a thread.
 
+mod ask;
 mod connection;
 mod direct;
 mod exchange;

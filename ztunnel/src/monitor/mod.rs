@@ -28,6 +28,8 @@ use tokio::{
     time::{Instant, MissedTickBehavior, sleep_until},
 };
 
+use culvert_net::privilege;
+
 use self::{
     alive::Alive,
     pods::{Change, PodError, Pods},
@@ -36,7 +38,7 @@ use self::{
 };
 use crate::{
     cli::{Cli, ControllerArgs},
-    privilege, resolvers,
+    resolvers,
     wire::{Datagrams, Order, Report, Secrets},
 };
 

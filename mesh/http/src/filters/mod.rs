@@ -1,6 +1,7 @@
 //! HTTP filters: what they decide about a request, and what routes change of it.
 
 mod cors;
+pub mod ext_authz;
 mod fault;
 pub mod jwt;
 mod overrides;

@@ -76,6 +76,11 @@ impl Key {
         Self(hash_one(&("target", kind, name)))
     }
 
+    /// Policies that name a provider of the mesh's configuration.
+    pub fn provider(name: &str) -> Self {
+        Self(hash_one(&("provider", name)))
+    }
+
     /// A resource that was derived of objects.
     pub fn derived(name: &str) -> Self {
         Self(hash_one(&("derived", name)))

@@ -108,7 +108,9 @@ macro_rules! security_kinds {
                 let key = self.binding.is_some().then(|| Key::restricting(&name.namespace));
                 let targets = self.binding.iter().flat_map(Binding::targets);
                 let targets = targets.map(|target| Key::target(&target.kind, &target.object(name)));
-                self.selector.keys($name, name).into_iter().chain(key).chain(targets).collect()
+                let provider = self.spec["provider"]["name"].as_str().map(Key::provider);
+                let keys = self.selector.keys($name, name).into_iter();
+                keys.chain(key).chain(targets).chain(provider).collect()
             }
 
             fn binding(&self) -> Option<&Binding> {

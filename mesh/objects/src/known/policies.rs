@@ -16,8 +16,10 @@ const NAMESPACE: State =
 const TARGET: State = Ignored("is nothing that a waypoint is for: the object binds nothing by it");
 const PODS: State =
     Refused("needs layer 7, which no node proxy reads: nobody may reach the pods, until it has `targetRefs` instead");
-const REMOTE: State = Refused("is not fetched: every token of the issuer is refused. Write the keys into `jwks`");
-const CUSTOM: State = Refused("nobody can be asked who is not part of the mesh: what the policy matches is denied");
+const CUSTOM: State = Refused(
+    "asks a provider of the mesh's configuration, by waypoints alone, for policies with `targetRefs`. Elsewhere, and for connections \
+     that are not HTTP, what the policy matches is denied",
+);
 const STRICT: State = Refused("is unknown, and taken for STRICT");
 const ACTION: State = Refused("is unknown: the policy denies everybody");
 const AUDIT: State = Ignored("nothing is audited: the policy decides nothing");
@@ -125,8 +127,8 @@ pub(super) const REQUEST_AUTHENTICATION: &[Field] = &[
     served("spec.jwtRules[].fromParams"),
     served("spec.jwtRules[].issuer"),
     served("spec.jwtRules[].jwks"),
-    field("spec.jwtRules[].jwksUri", REMOTE),
-    field("spec.jwtRules[].jwks_uri", REMOTE),
+    served("spec.jwtRules[].jwksUri"),
+    served("spec.jwtRules[].jwks_uri"),
     served("spec.jwtRules[].outputClaimToHeaders"),
     served("spec.jwtRules[].outputClaimToHeaders[].claim"),
     served("spec.jwtRules[].outputClaimToHeaders[].header"),

@@ -36,6 +36,7 @@
 //! | `routed` | what waypoints are told: a second round, which reads what the first has made |
 //! | `slice` | endpoints written by hand become Workloads, or bring a pod's to a Service |
 //! | `mesh` | what proxies are told of the mesh as a whole |
+//! | `mesh_config` | what may be configured of the mesh while it runs |
 //! | `ranges` | which addresses the mesh may have |
 //! | `waypoint` | which waypoint one is to be reached through |
 //! | `resource` | Workloads and Services as resources |
@@ -55,6 +56,8 @@ use culvert_proto::security::Authorization;
 use culvert_proto::workload::Address;
 use culvert_xds::Change;
 
+use crate::keys::{Fetched, Source};
+use crate::routing::read::tokens;
 use crate::snapshot::{Resource, Snapshot};
 
 mod agents;
@@ -64,6 +67,7 @@ mod bypass;
 mod health;
 mod index;
 mod mesh;
+mod mesh_config;
 pub mod names;
 mod not_enforced;
 mod origin;
@@ -129,6 +133,11 @@ pub struct Model {
     routes: RouteStatuses,
     snapshot: Snapshot,
     behind: Behind,
+    fetched: Fetched,
+    /// What else is to be derived again at the next update.
+    due: BTreeSet<Unit>,
+    /// Of all tokens.
+    sources: BTreeSet<Source>,
 }
 
 impl Default for Model {
@@ -161,6 +170,9 @@ impl Model {
             routes: RouteStatuses::default(),
             snapshot: Snapshot::default(),
             behind: Behind::default(),
+            fetched: Fetched::default(),
+            due: BTreeSet::new(),
+            sources: BTreeSet::new(),
         }
     }
 
@@ -215,6 +227,19 @@ impl Model {
         &self.routes
     }
 
+    /// From where keys of tokens are to be fetched.
+    pub fn sources(&self) -> &BTreeSet<Source> {
+        &self.sources
+    }
+
+    /// Takes in what was fetched: [`Self::update`] is to be called then.
+    pub fn set_fetched(&mut self, fetched: Fetched) {
+        for source in self.fetched.changed(&fetched) {
+            self.due.extend(self.units.readers(source.key()).cloned());
+        }
+        self.fetched = fetched;
+    }
+
     /// When to call [`Self::update`] again although nothing changed.
     pub fn next(&self) -> Option<Instant> {
         self.agents.next()
@@ -224,7 +249,8 @@ impl Model {
     /// source, which keeps the pointers of what did not change.
     pub fn update(&mut self, objects: &Objects, now: Instant) -> Changes {
         let first = self.units.is_empty().then_some(Unit::Mesh);
-        let mut units: BTreeSet<Unit> = first.into_iter().collect();
+        let mut units: BTreeSet<Unit> = first.into_iter().chain(std::mem::take(&mut self.due)).collect();
+        let tokens = self.objects.request_authentications.clone();
         let before = std::mem::replace(&mut self.objects, objects.clone());
         let mut entries = BTreeSet::new();
         for kind in Kind::ALL.iter().copied() {
@@ -232,6 +258,10 @@ impl Model {
                 self.concerned(kind, &name, &before, now, &mut units);
                 entries.extend((kind == Kind::ServiceEntry).then_some(name));
             }
+        }
+        if !tokens.is_same(&objects.request_authentications) {
+            let all = objects.request_authentications.values();
+            self.sources = all.flat_map(|object| tokens::sources(&object.spec)).collect();
         }
         let allocated = self.allocator.update(&entries, objects);
         units.extend(allocated.into_iter().map(Unit::ServiceEntry));
@@ -347,6 +377,7 @@ impl Model {
             allocations,
             &self.snapshot,
             &self.behind,
+            &self.fetched,
         )
     }
 
@@ -504,6 +535,7 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
         Unit::Routes(service) => routed::routes::derive(reader, service),
         Unit::Clusters(service) => routed::backend::clusters(reader, service),
         Unit::Endpoints(service) => routed::backend::endpoints(reader, service),
+        Unit::MeshConfig(name) => mesh_config::findings(reader, name),
         Unit::Mesh => {
             let mesh = mesh::mesh(reader);
             let strict = policy::strict(reader);

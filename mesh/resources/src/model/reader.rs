@@ -11,6 +11,7 @@ use super::allocation::Allocations;
 use super::index::Index;
 use super::routed::behind::Behind;
 use super::settings::Settings;
+use crate::keys::{Fetched, Known, Source};
 use crate::snapshot::Snapshot;
 
 /// The objects, as a unit reads them. Whatever it reads is noted, so that the unit is derived again when the answer may be
@@ -23,6 +24,7 @@ pub struct Reader<'a> {
     allocations: &'a Allocations,
     snapshot: &'a Snapshot,
     behind: &'a Behind,
+    fetched: &'a Fetched,
     read: RefCell<Vec<Key>>,
 }
 
@@ -34,6 +36,7 @@ impl<'a> Reader<'a> {
         allocations: &'a Allocations,
         snapshot: &'a Snapshot,
         behind: &'a Behind,
+        fetched: &'a Fetched,
     ) -> Self {
         Self {
             settings,
@@ -42,6 +45,7 @@ impl<'a> Reader<'a> {
             allocations,
             snapshot,
             behind,
+            fetched,
             read: RefCell::default(),
         }
     }
@@ -131,6 +135,12 @@ impl<'a> Reader<'a> {
     pub(super) fn behind(&self, host: &str) -> Vec<Arc<str>> {
         self.note(Key::behind(host));
         self.behind.of(host).cloned().collect()
+    }
+
+    /// What is known of the keys of a source.
+    pub(super) fn fetched(&self, source: &Source) -> Option<Known> {
+        self.note(source.key());
+        self.fetched.get(source).cloned()
     }
 
     /// Notes that the unit depends on a key beyond the objects.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use culvert_objects::mesh_config::Provider;
 use culvert_policy::istio::request::RequestPolicy;
 
 /// What becomes of the requests to a port.
@@ -314,10 +315,22 @@ pub(crate) struct TokenRule {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Access {
     pub(crate) tokens: Vec<TokenRule>,
+    /// Who is asked about which requests.
+    pub(crate) checks: Vec<Check>,
     /// Of requests.
     pub(crate) requests: Vec<Policy>,
     /// Of connections that are not HTTP.
     pub(crate) connections: Vec<Policy>,
+}
+
+/// A service that is asked about requests.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Check {
+    /// As the mesh's configuration has it.
+    pub(crate) provider: Provider,
+    pub(crate) backend: Backend,
+    /// About what these match.
+    pub(crate) policies: Vec<Policy>,
 }
 
 /// A policy, by its object's name.

@@ -14,6 +14,8 @@ use rules::Rules;
 pub struct Rbac {
     rules: Option<Rules>,
     shadow: Option<Rules>,
+    /// What the key begins with under which the shadow's decision is left.
+    shadow_prefix: String,
 }
 
 /// Whether a request goes on.
@@ -36,7 +38,7 @@ impl Rbac {
             matcher, shadow_matcher,
         });
         // Names of statistics.
-        let _ = (rules_stat_prefix, shadow_rules_stat_prefix, track_per_rule_stats);
+        let _ = (rules_stat_prefix, track_per_rule_stats);
         Ok(Self {
             rules: rules
                 .as_ref()
@@ -48,6 +50,7 @@ impl Rbac {
                 .map(Rules::compile)
                 .transpose()
                 .within(|| "shadow_rules".into())?,
+            shadow_prefix: shadow_rules_stat_prefix.clone(),
         })
     }
 
@@ -59,6 +62,12 @@ impl Rbac {
     /// What the rules that are only looked at say. None without any.
     pub fn shadow(&self, attributes: &Attributes<'_>) -> Option<Access> {
         self.shadow.as_ref().map(|rules| Self::by(Some(rules), attributes))
+    }
+
+    /// What the shadow leaves as metadata for filters behind it: the key and the policy that a request is like, if it is like one.
+    pub fn left(&self, attributes: &Attributes<'_>) -> Option<(String, String)> {
+        let policy = self.shadow(attributes)?.policy?;
+        Some((format!("{}shadow_effective_policy_id", self.shadow_prefix), policy))
     }
 
     fn by(rules: Option<&Rules>, attributes: &Attributes<'_>) -> Access {

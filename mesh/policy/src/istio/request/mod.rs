@@ -28,6 +28,9 @@ pub struct RequestPolicy {
     pub side: Side,
     /// Those that can match at all.
     pub rules: Vec<Rule>,
+    /// The provider that is asked about what a rule matches, rather than denying that. Where nobody can be asked, it is denied:
+    /// the policy is on [`Side::Over`].
+    pub asks: Option<String>,
 }
 
 /// What becomes of a policy at a waypoint.
@@ -71,12 +74,22 @@ pub fn requests(namespace: &str, spec: &Value, dry_run: Option<&str>, layer: Lay
             format_args!("{other:?} is neither \"true\" nor \"false\": the policy is enforced"),
         ),
     }
+    let mut asks = None;
     let side = match fields.get("action").map_or(Some("ALLOW"), Value::as_str) {
         Some("" | "ALLOW") => Side::Under,
         Some("DENY") => Side::Over,
         Some("CUSTOM") => {
-            let message = "CUSTOM is not served yet: what it matches is denied, since nobody can be asked about it";
-            notes.add("spec.action", message);
+            asks = fields
+                .get("provider")
+                .and_then(|provider| provider["name"].as_str())
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned);
+            if asks.is_none() {
+                notes.add(
+                    "spec.provider.name",
+                    "it is missing: what the policy matches is denied, since nobody can be asked",
+                );
+            }
             Side::Over
         }
         Some("AUDIT") => {
@@ -116,6 +129,7 @@ pub fn requests(namespace: &str, spec: &Value, dry_run: Option<&str>, layer: Lay
                 policy: Some(RequestPolicy {
                     side,
                     rules: Vec::new(),
+                    asks: None,
                 }),
                 notes: notes.into_vec(),
                 needs_requests: false,
@@ -127,11 +141,12 @@ pub fn requests(namespace: &str, spec: &Value, dry_run: Option<&str>, layer: Lay
         layer,
         namespace,
         notes,
-        needs_requests: false,
+        // Nobody is asked about connections.
+        needs_requests: asks.is_some() && layer == Layer::Connections,
     };
     let rules = reading.rules(fields.get("rules"));
     Reached {
-        policy: Some(RequestPolicy { side, rules }),
+        policy: Some(RequestPolicy { side, rules, asks }),
         notes: reading.notes.into_vec(),
         needs_requests: reading.needs_requests,
     }
@@ -148,6 +163,7 @@ fn everybody(notes: Notes) -> Reached {
         policy: Some(RequestPolicy {
             side: Side::Over,
             rules: vec![rule],
+            asks: None,
         }),
         notes: notes.into_vec(),
         needs_requests: false,

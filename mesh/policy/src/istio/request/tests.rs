@@ -122,5 +122,9 @@ fn an_unknown_action_denies_everybody_and_a_dry_run_decides_nothing() {
     );
     assert!(tried.policy.is_none() && !tried.notes.is_empty());
     let custom = read(&json!({"action": "CUSTOM", "rules": [paths(&["/a"])]}), Layer::Requests);
-    assert!(custom.policy.unwrap().side == Side::Over && custom.notes[0].field == "spec.action");
+    assert!(custom.policy.unwrap().side == Side::Over && custom.notes[0].field == "spec.provider.name");
+    let asking = json!({"action": "CUSTOM", "provider": {"name": "door"}, "rules": [paths(&["/a"])]});
+    let asking = read(&asking, Layer::Requests);
+    assert_eq!(asking.policy.unwrap().asks.as_deref(), Some("door"));
+    assert!(asking.notes.is_empty(), "{:?}", asking.notes);
 }

@@ -10,8 +10,8 @@ use culvert_proto::workload::Service;
 
 use super::super::reader::Reader;
 use super::super::wire;
-use super::scope;
-use crate::routing::model::{Access, Policy};
+use super::{providers, scope};
+use crate::routing::model::{Access, Check, Policy};
 use crate::routing::read::notes::Notes;
 use crate::routing::read::tokens;
 
@@ -21,7 +21,11 @@ pub(super) fn of_service(reader: &Reader<'_>, gateway: &ObjectName, service: &Se
     let mut access = Access::default();
     for (name, object) in bound::<RequestAuthentication>(reader, &targets) {
         let _ = name;
-        access.tokens.extend(tokens::rules(&object.spec, &mut Notes::default()));
+        access.tokens.extend(tokens::rules(
+            &object.spec,
+            &|source| reader.fetched(source),
+            &mut Notes::default(),
+        ));
     }
     for (name, object) in bound::<AuthorizationPolicy>(reader, &targets) {
         let read = |layer| {
@@ -31,10 +35,38 @@ pub(super) fn of_service(reader: &Reader<'_>, gateway: &ObjectName, service: &Se
                 policy,
             })
         };
-        access.requests.extend(read(Layer::Requests));
+        match read(Layer::Requests).map(|policy| ask(reader, &mut access, policy)) {
+            Some(Err(policy)) => access.requests.push(policy),
+            Some(Ok(())) | None => {}
+        }
         access.connections.extend(read(Layer::Connections));
     }
     access
+}
+
+/// Adds a policy to those by which its provider is asked. An error is the policy, where nobody is asked by it.
+fn ask(reader: &Reader<'_>, access: &mut Access, policy: Policy) -> Result<(), Policy> {
+    let asked = policy
+        .policy
+        .asks
+        .as_deref()
+        .map(|name| providers::authorizer(reader, name));
+    let Some(Ok((provider, backend))) = asked else {
+        return Err(policy);
+    };
+    match access
+        .checks
+        .iter_mut()
+        .find(|check| check.provider.name == provider.name)
+    {
+        Some(check) => check.policies.push(policy),
+        None => access.checks.push(Check {
+            provider: provider.clone(),
+            backend,
+            policies: vec![policy],
+        }),
+    }
+    Ok(())
 }
 
 /// An object that policies may be for, and where they must be.

@@ -15,7 +15,7 @@ use super::super::health;
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
-use super::{hosts, labelled, ports, scope};
+use super::{hosts, labelled, ports, providers, scope};
 use crate::routing::envoy::cluster;
 use crate::routing::envoy::endpoints::{self, Endpoint, Health};
 use crate::snapshot::{Resource, to_address};
@@ -112,6 +112,7 @@ struct At<'a> {
 fn scopes(reader: &Reader<'_>, service: &Service) -> BTreeSet<Arc<str>> {
     let mut found: BTreeSet<Arc<str>> = scope::of_service(reader, service).into_iter().collect();
     found.extend(hosts::scopes(reader, service));
+    found.extend(providers::scopes(reader, service));
     let Some(object) = wire::object_of_host(reader.settings(), &service.hostname) else {
         return found;
     };

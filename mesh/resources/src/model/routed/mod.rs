@@ -16,6 +16,7 @@
 //! | `hosts` | which VirtualService and DestinationRule a Service has |
 //! | `hashes` | by what of requests endpoints are chosen |
 //! | `labelled` | the labels of endpoints |
+//! | `providers` | what providers of the mesh's configuration lead to |
 //! | `resolver` | what backends of a route lead to |
 //! | [`status`] | the conditions of a route object |
 //! | `scope` | which waypoint a Service is behind |
@@ -32,6 +33,7 @@ mod hosts;
 mod labelled;
 pub(super) mod policies;
 mod ports;
+mod providers;
 mod resolver;
 mod route;
 pub(super) mod routes;

@@ -8,7 +8,7 @@ use culvert_policy::istio::request::{self, Layer};
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
-use super::{ports, scope};
+use super::{ports, providers, scope};
 use crate::routing::read::notes::Notes;
 use crate::routing::read::tokens;
 
@@ -28,14 +28,26 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, kind: Kind, name: &ObjectNam
                 .notes
                 .into_iter()
                 .map(|note| (note.field, note.message));
+            let asks = read(Layer::Requests).policy.and_then(|policy| policy.asks);
+            let unasked = asks
+                .as_deref()
+                .and_then(|name| providers::authorizer(reader, name).err());
+            let unasked = unasked.map(|why| {
+                (
+                    "spec.provider.name".to_owned(),
+                    format!("{why}: what the policy matches is denied"),
+                )
+            });
             let needs_requests = read(Layer::Connections).needs_requests.then(|| {
-                if policy.spec["action"] == "ALLOW" || policy.spec["action"].is_null() {
+                if asks.is_some() {
+                    "nobody is asked about connections, and those that meet its other conditions are denied"
+                } else if policy.spec["action"] == "ALLOW" || policy.spec["action"].is_null() {
                     "its rules about requests allow nobody there"
                 } else {
                     "its rules about requests deny everybody there who meets their other conditions"
                 }
             });
-            (binding, notes.collect::<Vec<_>>(), needs_requests)
+            (binding, notes.chain(unasked).collect::<Vec<_>>(), needs_requests)
         }
         _ => {
             let Some(object) = reader.own::<RequestAuthentication>(name) else {
@@ -45,7 +57,7 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, kind: Kind, name: &ObjectNam
                 return Derived::default();
             };
             let mut notes = Notes::default();
-            tokens::rules(&object.spec, &mut notes);
+            tokens::rules(&object.spec, &|source| reader.fetched(source), &mut notes);
             let notes = notes
                 .all()
                 .iter()

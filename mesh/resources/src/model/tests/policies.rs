@@ -60,6 +60,44 @@ fn said(model: &Model) -> Vec<String> {
 }
 
 #[test]
+fn keys_that_are_fetched_reach_the_waypoint_and_until_then_no_token_of_the_issuer_counts() {
+    let mut world = World::of(&(shop(BEHIND) + &of("RequestAuthentication", "tokens", TOKENS)));
+    let mut model = Model::default();
+    model.update(&world.objects(), Instant::now());
+    let source = Source::Uri("https://a".into());
+    assert_eq!(model.sources().iter().collect::<Vec<_>>(), [&source]);
+    let has = |model: &Model, text: &str| {
+        let listener = model.snapshot().get(LISTENER_TYPE, "shop/wp/inbound").unwrap();
+        listener
+            .body
+            .windows(text.len())
+            .any(|window| window == text.as_bytes())
+    };
+    assert!(
+        said(&model)
+            .iter()
+            .any(|text| text.contains("the keys of https://a are not fetched yet"))
+    );
+    assert!(has(&model, r#""kid":"none""#), "keys by which nobody signs");
+    let mut fetched = Fetched::default();
+    for keys in ["first", "second"] {
+        let known = crate::keys::Known {
+            keys: Some(keys.into()),
+            problem: None,
+        };
+        fetched.set(source.clone(), known);
+        model.set_fetched(fetched.clone());
+        let changes = model.update(&world.objects(), Instant::now());
+        assert!(has(&model, keys) && !changes.resources.is_empty());
+    }
+    assert!(
+        !said(&model).iter().any(|text| text.contains("fetched")),
+        "{:?}",
+        said(&model)
+    );
+}
+
+#[test]
 fn a_policy_denies_until_its_service_is_behind_a_waypoint_and_is_enforced_there_in_the_same_step() {
     let policies = of("AuthorizationPolicy", "no-admin", DENY) + &of("RequestAuthentication", "tokens", TOKENS);
     let mut world = World::of(&(shop("") + &policies));

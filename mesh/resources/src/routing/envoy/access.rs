@@ -19,7 +19,7 @@ use prost::Message as _;
 use super::super::model::Policy;
 use super::{parts, texts};
 
-const HTTP: &str = "envoy.filters.http.rbac";
+pub(super) const HTTP: &str = "envoy.filters.http.rbac";
 const NETWORK: &str = "envoy.filters.network.rbac";
 
 /// The filters for requests: first who is denied, then who is allowed.
@@ -92,7 +92,8 @@ fn both(policies: &[Policy]) -> impl Iterator<Item = Vec<Rules>> {
         })
 }
 
-fn message(rule: &Rule) -> Message {
+/// A rule as Envoy's.
+pub(super) fn message(rule: &Rule) -> Message {
     Message {
         permissions: vec![asked(&rule.operation)],
         principals: vec![asking(&rule.source)],

@@ -29,7 +29,7 @@ use super::super::model::{Access, Backend, Split};
 use super::super::protocol::Protocol;
 use super::action::cluster_name;
 use super::filters::{CORS, FAULT};
-use super::{access, parts, tokens};
+use super::{access, checks, parts, tokens};
 
 /// A port of a Service that the waypoint is for.
 #[derive(Clone, Debug)]
@@ -110,6 +110,7 @@ fn http_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
         })),
         http_filters: tokens::filter(&port.access.tokens)
             .into_iter()
+            .chain(checks::filters(scope, &port.access.checks))
             .chain(access::of_requests(&port.access.requests))
             .chain([
                 http_filter(FAULT, &HttpFault::default()),

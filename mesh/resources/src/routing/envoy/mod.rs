@@ -13,12 +13,14 @@
 //! | [`endpoints`] | where a backend is |
 //! | [`plumbing`] | what Envoy needs beside all that, to speak HBONE |
 //! | `access` | access policies |
+//! | `checks` | services that are asked about requests |
 //! | `tokens` | tokens of people |
 //! | `texts` | patterns of policies |
 //! | `parts` | what several have in common |
 
 mod access;
 mod action;
+mod checks;
 pub(crate) mod cluster;
 pub(crate) mod endpoints;
 mod filters;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::super::model::TokenRule;
 use super::notes::Notes;
 use super::values::{self, Bad, list};
+use crate::keys::{Known, Source};
 
 /// Keys by which no token is signed: the private key was never kept. So every token of an issuer whose keys are not known is refused.
 const NOBODYS: &str = concat!(
@@ -64,7 +65,9 @@ struct ClaimToHeader {
 
 /// The rules of a RequestAuthentication. One that cannot be read refuses every token of its issuer, which is noted; what is no list of
 /// rules refuses every token.
-pub(crate) fn rules(spec: &Value, notes: &mut Notes) -> Vec<TokenRule> {
+///
+/// `fetched` says what is known of keys that are elsewhere.
+pub(crate) fn rules(spec: &Value, fetched: &Fetch<'_>, notes: &mut Notes) -> Vec<TokenRule> {
     let rules = match &spec["jwtRules"] {
         Value::Null => return Vec::new(),
         Value::Array(rules) => rules,
@@ -73,9 +76,15 @@ pub(crate) fn rules(spec: &Value, notes: &mut Notes) -> Vec<TokenRule> {
             return vec![refusing(String::new())];
         }
     };
-    let one = |(index, value): (usize, &Value)| {
+    let mut one = |(index, value): (usize, &Value)| {
         let at = format!("spec.jwtRules[{index}]");
-        rule(value).unwrap_or_else(|bad| {
+        let read = rule(value, fetched).map(|(rule, stale)| {
+            if let Some(why) = stale {
+                notes.refuse(format!("{at}.jwksUri"), why);
+            }
+            rule
+        });
+        read.unwrap_or_else(|bad| {
             let bad = bad.below(&at);
             notes.refuse(
                 bad.field,
@@ -90,21 +99,61 @@ pub(crate) fn rules(spec: &Value, notes: &mut Notes) -> Vec<TokenRule> {
             }
         })
     };
-    rules.iter().enumerate().map(one).collect()
+    rules.iter().enumerate().map(&mut one).collect()
 }
 
-fn rule(value: &Value) -> Result<TokenRule, Bad> {
+/// What looks keys up that are elsewhere.
+pub(crate) type Fetch<'a> = dyn Fn(&Source) -> Option<Known> + 'a;
+
+/// From where the keys of the rules of a RequestAuthentication are to be fetched.
+pub(crate) fn sources(spec: &Value) -> impl Iterator<Item = Source> {
+    let rules = spec["jwtRules"].as_array().into_iter().flatten();
+    rules.filter_map(|rule| {
+        let text = |field: &str| rule[field].as_str().filter(|text| !text.is_empty());
+        if text("jwks").is_some() {
+            return None;
+        }
+        source(text("jwksUri").or_else(|| text("jwks_uri")), text("issuer")?)
+    })
+}
+
+/// A URI that is said, or else that of the issuer's OpenID configuration.
+fn source(uri: Option<&str>, issuer: &str) -> Option<Source> {
+    match uri {
+        Some(uri) => Some(Source::Uri(uri.into())),
+        None if issuer.starts_with("https://") || issuer.starts_with("http://") => Some(Source::Issuer(issuer.into())),
+        None => None,
+    }
+}
+
+/// A rule, and what is wrong with its keys, although they hold.
+fn rule(value: &Value, fetched: &Fetch<'_>) -> Result<(TokenRule, Option<String>), Bad> {
     let spec: RuleSpec = values::read(value)?;
     if spec.issuer.is_empty() {
         return Err(Bad::at("issuer", "it is missing"));
     }
-    let keys = match (spec.jwks, spec.jwks_uri) {
-        (Some(keys), _) if !keys.is_empty() => {
+    let uri = spec.jwks_uri.filter(|uri| !uri.is_empty());
+    let mut stale = None;
+    let keys = match spec.jwks {
+        Some(keys) if !keys.is_empty() => {
             Keys::parse(keys.as_bytes()).map_err(|error| Bad::at("jwks", error.to_string()))?;
             keys
         }
-        (_, Some(_)) => return Err(Bad::at("jwksUri", "keys are not fetched, write them into `jwks`")),
-        _ => return Err(Bad::at("jwks", "it is missing")),
+        _ => {
+            let source = source(uri.as_deref(), &spec.issuer);
+            let source = source
+                .ok_or_else(|| Bad::at("jwks", "it is missing, and the issuer is no URL at which keys could be"))?;
+            let known = fetched(&source).unwrap_or_default();
+            let why = known
+                .problem
+                .map(|problem| format!("keys cannot be fetched: {problem}"));
+            let Some(keys) = known.keys else {
+                let why = why.unwrap_or_else(|| format!("the keys of {source} are not fetched yet"));
+                return Err(Bad::at("jwksUri", why));
+            };
+            stale = why;
+            keys.to_string()
+        }
     };
     let header = |at: String, name: &str| match HeaderName::from_bytes(name.as_bytes()) {
         Ok(name) => Ok(name.to_string()),
@@ -125,7 +174,7 @@ fn rule(value: &Value) -> Result<TokenRule, Bad> {
     }
     let payload_header = spec.output_payload_to_header.filter(|name| !name.is_empty());
     let payload_header = payload_header.map(|name| header("outputPayloadToHeader".to_owned(), &name));
-    Ok(TokenRule {
+    let rule = TokenRule {
         issuer: spec.issuer,
         audiences: spec.audiences,
         keys,
@@ -141,7 +190,8 @@ fn rule(value: &Value) -> Result<TokenRule, Bad> {
             Some("REQUIRED") => true,
             Some(other) => return Err(Bad::at("presence", format!("{other:?} is unknown"))),
         },
-    })
+    };
+    Ok((rule, stale))
 }
 
 /// A rule by which no token of an issuer counts; of any where it is empty.
@@ -161,7 +211,7 @@ mod tests {
 
     fn read(rule: Value) -> (Vec<TokenRule>, Vec<String>) {
         let mut notes = Notes::default();
-        let rules = rules(&json!({"jwtRules": [rule]}), &mut notes);
+        let rules = rules(&json!({"jwtRules": [rule]}), &|_| None, &mut notes);
         let fields = notes.all().iter().map(|note| note.field.clone()).collect();
         (rules, fields)
     }
@@ -175,6 +225,7 @@ mod tests {
             ),
             (json!({"issuer": "a", "jwks": "{}"}), "spec.jwtRules[0].jwks"),
             (json!({"issuer": "a"}), "spec.jwtRules[0].jwks"),
+            (json!({"issuer": "https://a"}), "spec.jwtRules[0].jwksUri"),
             (
                 json!({"issuer": "a", "jwks": NOBODYS, "colour": 1}),
                 "spec.jwtRules[0].colour",
@@ -189,6 +240,31 @@ mod tests {
             assert_eq!(fields, [field], "{rule}");
         }
         assert!(Keys::parse(NOBODYS.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn keys_that_were_fetched_hold_and_those_that_are_old_are_noted() {
+        let spec = json!({"jwtRules": [{"issuer": "https://a", "jwksUri": "https://a/keys"}, {"issuer": "https://b"}]});
+        let wanted: Vec<Source> = sources(&spec).collect();
+        assert_eq!(
+            wanted,
+            [Source::Uri("https://a/keys".into()), Source::Issuer("https://b".into())]
+        );
+        let mut notes = Notes::default();
+        let fetched = |source: &Source| {
+            Some(Known {
+                keys: Some(NOBODYS.into()),
+                problem: matches!(source, Source::Issuer(_)).then(|| "gone".into()),
+            })
+        };
+        let rules = rules(&spec, &fetched, &mut notes);
+        assert!(rules.iter().all(|rule| rule.keys == NOBODYS), "{rules:?}");
+        let said: Vec<_> = notes
+            .all()
+            .iter()
+            .map(|note| (note.field.as_str(), note.message.as_str()))
+            .collect();
+        assert_eq!(said, [("spec.jwtRules[1].jwksUri", "keys cannot be fetched: gone")]);
     }
 
     #[test]

@@ -14,27 +14,37 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 
-/// Why the worker cannot be trusted with traffic.
+/// Why a program cannot be trusted with traffic.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PrivilegeError {
+pub enum PrivilegeError {
+    /// A step failed.
     #[error("cannot {what}")]
-    System { what: &'static str, source: io::Error },
+    System {
+        /// The step.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no filter.
     #[error("cannot build or install the seccomp filter: {0}")]
     Seccomp(String),
+    /// It had no effect.
     #[error("privileges are left after giving them up: {0}")]
     Left(String),
+    /// There is another thread.
     #[error("there are {0} threads, and giving privileges up is for one")]
     Threads(usize),
 }
 
 /// What the kernel says of this process after [`drop_all`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Held {
+pub struct Held {
     /// Bits of all five capability sets together.
-    pub(crate) capabilities: u64,
-    pub(crate) no_new_privs: bool,
+    pub capabilities: u64,
+    /// Whether nothing that is started from here can gain any.
+    pub no_new_privs: bool,
     /// 2 is a filter.
-    pub(crate) seccomp: u32,
+    pub seccomp: u32,
 }
 
 /// Calls that answer EPERM from now on. A list of what is forbidden rather than of what is allowed: a C library that
@@ -98,11 +108,11 @@ const NAMESPACES: [libc::c_int; 7] = [
 /// Gives everything up; call while the process has one thread, so that every later thread inherits it. Capabilities,
 /// `no_new_privs`, the filter and, with these calls, the user belong to a thread, not to the process.
 ///
-/// `user` is taken as user and group id when the process runs as root.
+/// `user` is taken as user and group id when the process runs as root; none leaves it who it is.
 ///
 /// # Errors
 /// When there is another thread, a step fails, or `/proc/self/status` afterwards says that it had no effect.
-pub(crate) fn drop_all(user: u32) -> Result<Held, PrivilegeError> {
+pub fn drop_all(user: Option<u32>) -> Result<Held, PrivilegeError> {
     let threads = std::fs::read_dir("/proc/self/task")
         .map_err(system("read /proc/self/task"))?
         .count();
@@ -112,7 +122,7 @@ pub(crate) fn drop_all(user: u32) -> Result<Held, PrivilegeError> {
     close_inherited()?;
     raise_descriptor_limit()?;
     drop_bounding_set()?;
-    if rustix::process::geteuid().is_root() {
+    if let Some(user) = user.filter(|_| rustix::process::geteuid().is_root()) {
         become_user(user)?;
     }
     clear_capabilities()?;
@@ -140,8 +150,12 @@ fn close_inherited() -> Result<(), PrivilegeError> {
     }
 }
 
-/// Each connection takes two descriptors in the worker, each pod some in the monitor; the soft limit is often 1024.
-pub(crate) fn raise_descriptor_limit() -> Result<(), PrivilegeError> {
+/// Raises the soft limit of open descriptors to the hard one: each connection takes two in a proxy, each pod some in ztunnel's
+/// monitor, and the soft limit is often 1024.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn raise_descriptor_limit() -> Result<(), PrivilegeError> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(
         Resource::Nofile,
