@@ -470,7 +470,7 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
             match entry.map(|entry| workload_entry::workload(reader, name, entry)) {
                 None => Derived::default(),
                 Some(Err(finding)) => Derived {
-                    findings: vec![finding],
+                    findings: vec![*finding],
                     ..Derived::default()
                 },
                 Some(Ok(workload)) => Derived {
