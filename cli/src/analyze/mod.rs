@@ -92,11 +92,11 @@ fn shown(flags: &AnalyzeFlags, mut problems: Vec<Problem>) -> Answer {
         FailOn::Warning => Severity::Warning,
     };
     let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
-    let words = format!(
-        "{} errors, {} warnings",
-        count(Severity::Error),
-        count(Severity::Warning)
-    );
+    let of = |severity: Severity| match count(severity) {
+        1 => format!("1 {}", severity.name()),
+        count => format!("{count} {}s", severity.name()),
+    };
+    let words = format!("{}, {}", of(Severity::Error), of(Severity::Warning));
     let table = Section {
         title: "",
         header: &["severity", "object", "field", "what", "what to do"],

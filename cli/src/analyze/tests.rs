@@ -47,6 +47,7 @@ fn good_files_are_well_and_an_error_is_not() {
         "{row:?}"
     );
     assert_eq!(bad.json["problems"][0]["severity"], "error");
+    assert_eq!(bad.sections[1].when_empty, "1 error, 0 warnings");
 }
 
 #[test]

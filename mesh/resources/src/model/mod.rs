@@ -33,6 +33,7 @@
 //! | `ports` | their ports |
 //! | `preview` | what would be if the objects were others |
 //! | `restriction` | what is denied since nobody enforces an object that restricts it |
+//! | `route_status` | what a route comes to, as conditions say it |
 //! | `routed` | what waypoints are told: a second round, which reads what the first has made |
 //! | `slice` | endpoints written by hand become Workloads, or bring a pod's to a Service |
 //! | `mesh` | what proxies are told of the mesh as a whole |
@@ -81,6 +82,7 @@ mod ranges;
 mod reader;
 mod resource;
 mod restriction;
+mod route_status;
 mod routed;
 mod service;
 mod service_entry;
@@ -101,9 +103,10 @@ pub use not_enforced::NotEnforced;
 pub use origin::{Origin, origin};
 pub use preview::Preview;
 pub use reader::Reader;
+pub use route_status::{Condition, ParentStatus, RouteStatus, RouteStatuses};
 use routed::behind::{Behind, is_service};
 pub use routed::explain::{BackendView, HostRules, PortRules, RuleView, ServiceRules};
-pub use routed::status::{Condition, ParentStatus, RouteStatus, RouteStatuses};
+
 pub use settings::Settings;
 use unit::{Derived, Product, Unit};
 
@@ -498,7 +501,7 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
             match entry.map(|entry| workload_entry::workload(reader, name, entry)) {
                 None => Derived::default(),
                 Some(Err(finding)) => Derived {
-                    findings: vec![finding],
+                    findings: vec![*finding],
                     ..Derived::default()
                 },
                 Some(Ok(workload)) => Derived {

@@ -42,7 +42,7 @@ pub(super) fn workload(reader: &Reader<'_>, agents: &Agents, name: &ObjectName, 
     let (is_tunnelled, finding) = match is_tunnelled(reader, agents, name, pod) {
         _ if *name.namespace == *settings.system_namespace => (false, None),
         Ok(is_tunnelled) => (is_tunnelled, None),
-        Err(finding) => (false, Some(finding)),
+        Err(finding) => (false, Some(*finding)),
     };
     let mut policies = policy::of_workload(reader, &name.namespace, &pod.labels);
     policies.extend(restriction::of_workload(
@@ -137,7 +137,7 @@ fn of_entries(reader: &Reader<'_>, name: &ObjectName, pod: &Pod) -> BTreeMap<Str
 
 /// Whether others reach the pod through the tunnel, and it gets a certificate. By label, where an agent serves the node; or
 /// because Istio's agent says that it has enrolled the pod; or because the pod serves the tunnel itself.
-fn is_tunnelled(reader: &Reader<'_>, agents: &Agents, name: &ObjectName, pod: &Pod) -> Result<bool, Finding> {
+fn is_tunnelled(reader: &Reader<'_>, agents: &Agents, name: &ObjectName, pod: &Pod) -> Result<bool, Box<Finding>> {
     if pod.is_host_network {
         return Ok(false);
     }
@@ -155,7 +155,8 @@ fn is_tunnelled(reader: &Reader<'_>, agents: &Agents, name: &ObjectName, pod: &P
     if agents.is_unserved(node) {
         let message =
             format!("no agent serves the node {node}: the pod is not in the mesh, and is reached in plaintext");
-        return Err(Finding::of_object(Kind::Pod, name, "spec.nodeName", message));
+        let finding = Finding::of_object(Kind::Pod, name, "spec.nodeName", message);
+        return Err(Box::new(finding));
     }
     Ok(true)
 }

@@ -17,6 +17,7 @@ mod bypass;
 mod configuration;
 mod entries;
 mod policies;
+mod statuses;
 mod waypoints;
 
 const SHOP: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {culvert.dev/mesh: ambient}}\n---\n\

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use culvert_objects::{Finding, Kind, ObjectName};
 
-use super::routed::status::RouteStatus;
+use super::route_status::RouteStatus;
 use crate::snapshot::Resource;
 
 /// One unit of derivation: it is derived again as a whole.

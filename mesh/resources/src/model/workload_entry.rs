@@ -17,13 +17,14 @@ pub(super) fn workload(
     reader: &Reader<'_>,
     name: &ObjectName,
     entry: &WorkloadEntry,
-) -> Result<Option<Workload>, Finding> {
+) -> Result<Option<Workload>, Box<Finding>> {
     let Some(endpoint) = &entry.endpoint else {
         return Ok(None);
     };
     if let Some(other) = other_owner(reader, name, endpoint) {
         let message = format!("the address is that of {other}: this object is left out");
-        return Err(Finding::of_object(Kind::WorkloadEntry, name, "spec.address", message));
+        let finding = Finding::of_object(Kind::WorkloadEntry, name, "spec.address", message);
+        return Err(Box::new(finding));
     }
     Ok(Some(outside::workload(
         reader,

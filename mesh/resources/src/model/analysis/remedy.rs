@@ -67,6 +67,9 @@ fn remedy(finding: &Finding, field: &str) -> &'static str {
     if finding.message.contains("no ReferenceGrant") {
         return "make a ReferenceGrant in the namespace of the Service, or name one of the route's own namespace";
     }
+    if finding.message.contains("holds instead") || finding.message.contains("comes before") {
+        return "put the rules into one object, and remove the other";
+    }
     if field.contains("backendRefs") || field.contains("backendRef") || field.contains("destination") {
         return "name a Service and a port that are there";
     }

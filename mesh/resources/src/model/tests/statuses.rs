@@ -1,0 +1,79 @@
+//! What routes come to, as their status says it.
+
+use super::*;
+
+const PARENTS: &str = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: wp, namespace: shop}\n\
+    spec: {gatewayClassName: culvert-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}\n\
+    ---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: edge, namespace: shop}\n\
+    spec: {gatewayClassName: nginx, listeners: [{name: http, port: 80, protocol: HTTP}]}\n\
+    ---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop, labels: {culvert.dev/use-waypoint: wp}}\n\
+    spec: {clusterIP: 198.19.0.1, ports: [{name: http, port: 80}]}\n";
+
+fn route(namespace: &str, parents: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}}}\n\
+         ---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
+         metadata: {{name: a, namespace: {namespace}, generation: 7}}\nspec: {{parentRefs: {parents}, \
+         rules: [{{backendRefs: [{{name: web, namespace: shop, port: 80}}]}}]}}\n"
+    )
+}
+
+fn status(model: &Model, namespace: &str) -> Option<RouteStatus> {
+    model.route_status(Kind::HTTPRoute, &ObjectName::new(namespace, "a"))
+}
+
+/// linkerd/linkerd2#10956: a route in the client's namespace is for these clients alone, and its status is on the parent.
+#[test]
+fn a_route_of_the_clients_namespace_has_its_status_at_the_service_of_another() {
+    let parents = "[{group: '', kind: Service, name: web, namespace: shop, port: 80}]";
+    let model = made(&(PARENTS.to_owned() + &route("client", parents)));
+    let status = status(&model, "client").unwrap();
+    assert_eq!(status.generation, Some(7));
+    let [parent] = status.parents.as_slice() else {
+        panic!("{status:?}")
+    };
+    assert_eq!(
+        (parent.namespace.as_deref(), &*parent.name, parent.port),
+        (Some("shop"), "web", Some(80))
+    );
+    assert!(parent.conditions.iter().all(|condition| condition.holds), "{parent:?}");
+}
+
+#[test]
+fn a_gateway_is_ours_to_speak_of_where_it_is_a_waypoint_and_no_parent_of_a_route() {
+    let parents = "[{name: wp}, {name: edge}, {group: '', kind: Service, name: web}]";
+    let model = made(&(PARENTS.to_owned() + &route("shop", parents)));
+    let status = status(&model, "shop").unwrap();
+    let said: Vec<(&str, &str, &str)> = status
+        .parents
+        .iter()
+        .map(|parent| (&*parent.kind, &*parent.name, parent.conditions[0].reason))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            ("Gateway", "wp", "NotAllowedByListeners"),
+            ("Service", "web", "Accepted")
+        ]
+    );
+    let informs = model.findings().keys().filter(|finding| !finding.severity.departs());
+    let fields: Vec<_> = informs.filter_map(|finding| finding.field.as_deref()).collect();
+    assert!(fields.contains(&"spec.parentRefs[1]"), "{fields:?}");
+}
+
+#[test]
+fn a_status_follows_its_parents_and_goes_with_the_route() {
+    let with = PARENTS.to_owned() + &route("shop", "[{group: '', kind: Service, name: web}]");
+    let mut world = World::of(&(SHOP.to_owned() + &with));
+    let mut model = Model::default();
+    model.update(&world.objects(), Instant::now());
+    let accepted = |model: &Model| status(model, "shop").map(|status| status.parents[0].conditions[0].holds);
+    assert_eq!(accepted(&model), Some(true));
+    world.assembly.remove(Kind::Gateway, &ObjectName::new("shop", "wp"));
+    model.update(&world.objects(), Instant::now());
+    assert_eq!(accepted(&model), Some(false), "no waypoint takes the Service");
+    world.assembly.remove(Kind::HTTPRoute, &ObjectName::new("shop", "a"));
+    model.update(&world.objects(), Instant::now());
+    assert_eq!(accepted(&model), None);
+    assert!(model.routes().is_empty());
+}
