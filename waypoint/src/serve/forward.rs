@@ -11,23 +11,27 @@ use culvert_http::{
     retry::{Decision, Outcome, Refusal, Reset},
     route::{Forward, Target},
 };
-use http::{HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
-use tokio::time::{Instant, timeout};
+use http::{HeaderValue, Response, StatusCode, Version, header, request::Parts};
+use hyper::upgrade::OnUpgrade;
+use tokio::time::Instant;
 
-use super::{upgrade, worker::Inner};
+use super::{
+    attempt::{Attempted, Trying},
+    mirror,
+    outcome::{answer, failed, reset, too_late},
+    upgrade,
+    worker::Inner,
+};
 use crate::{
-    answer::{AnswerBody, grpc_status, refuse, whole},
+    answer::{AnswerBody, refuse},
     body::Upload,
     cluster::Cluster,
     config::cluster::Protocol,
     counted::Counted,
-    endpoint::Endpoint,
-    headers,
     limits::{self, Late, TimeLimits},
     state::Snapshot,
     telemetry::Record,
-    upstream::{Lease, SendFailure, Stage},
+    upstream::{SendFailure, Stage},
 };
 
 /// A request that goes to a cluster.
@@ -48,21 +52,6 @@ pub(super) struct Forwarding<'a> {
 pub(super) struct Sent {
     pub(super) head: Option<Parts>,
     pub(super) attempts: Option<u32>,
-}
-
-/// What an attempt came to.
-enum Attempted {
-    Answered(Box<Response<Incoming>>, Held),
-    Failed(SendFailure),
-    /// One try took too long.
-    Late,
-}
-
-/// What is held for as long as an answer goes on.
-#[derive(Debug)]
-struct Held {
-    _lease: Lease,
-    _active: Counted,
 }
 
 impl Forwarding<'_> {
@@ -92,12 +81,18 @@ impl Forwarding<'_> {
             let response = refuse(record, StatusCode::BAD_REQUEST, "DPE", &error.to_string(), "");
             return (response, Sent::default());
         }
-        self.mirror(&head);
+        mirror::send(self.inner, self.snapshot, self.forward, self.upload, &head);
         let is_http2 = match self.cluster.config.protocol {
             _ if upgrade.is_some() => false,
             Protocol::Http1 => false,
             Protocol::Http2 => true,
             Protocol::Downstream => client.version == Version::HTTP_2,
+        };
+        let trying = Trying {
+            upstream: &self.inner.upstream,
+            cluster: self.cluster,
+            forward: self.forward,
+            upload: self.upload,
         };
         let begun = Instant::now();
         let passed = limits.passed(self.upload);
@@ -123,8 +118,8 @@ impl Forwarding<'_> {
             record.attempts += 1;
             let mut attempt = head.clone();
             tries.mark(&mut attempt.headers);
-            self.expect(&mut attempt, per_try, &limits);
-            let attempting = self.attempt(
+            expect(&mut attempt, per_try, &limits);
+            let attempting = trying.send(
                 endpoint,
                 attempt,
                 is_http2,
@@ -135,7 +130,7 @@ impl Forwarding<'_> {
                 attempted = attempting => attempted,
                 late = &mut passed => {
                     self.cluster.note(endpoint, Seen::Local);
-                    return (self.too_late(record, late), sent(head, tries.attempt()));
+                    return (too_late(record, self.upload, late), sent(head, tries.attempt()));
                 }
             };
             let (outcome, seen) = match &attempted {
@@ -166,7 +161,7 @@ impl Forwarding<'_> {
                         drop((body, held));
                         retry = Some(self.cluster.retry());
                         if let Some(late) = self.wait(after, passed.as_mut()).await {
-                            return (self.too_late(record, late), sent(head, tries.attempt()));
+                            return (too_late(record, self.upload, late), sent(head, tries.attempt()));
                         }
                         continue;
                     }
@@ -200,7 +195,7 @@ impl Forwarding<'_> {
                 Decision::Retry { after } => {
                     retry = Some(self.cluster.retry());
                     if let Some(late) = self.wait(after, passed.as_mut()).await {
-                        return (self.too_late(record, late), sent(head, tries.attempt()));
+                        return (too_late(record, self.upload, late), sent(head, tries.attempt()));
                     }
                     continue;
                 }
@@ -213,7 +208,7 @@ impl Forwarding<'_> {
             }
             let response = match attempted {
                 Attempted::Failed(failure) => failed(record, &failure, exceeded == Refusal::LimitExceeded),
-                Attempted::Late | Attempted::Answered(..) => self.too_late(record, limits::PER_TRY),
+                Attempted::Late | Attempted::Answered(..) => too_late(record, self.upload, limits::PER_TRY),
             };
             return (response, sent(head, tries.attempt()));
         }
@@ -256,161 +251,14 @@ impl Forwarding<'_> {
             late = passed => Some(late),
         }
     }
-
-    /// Tells the endpoint how long it has.
-    fn expect(&self, head: &mut Parts, per_try: Option<Duration>, limits: &TimeLimits) {
-        let expected = [per_try, limits.response].into_iter().flatten().min();
-        if let Some(expected) = expected
-            && let Ok(value) = HeaderValue::try_from(expected.as_millis().to_string())
-        {
-            head.headers.insert("x-envoy-expected-rq-timeout-ms", value);
-        }
-    }
-
-    async fn attempt(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        mut head: Parts,
-        is_http2: bool,
-        upgrade: Option<&str>,
-        per_try: Option<Duration>,
-    ) -> Attempted {
-        let client = |why: &str| {
-            Attempted::Failed(SendFailure {
-                stage: Stage::Client,
-                why: why.to_owned(),
-            })
-        };
-        if self.forward.needs_endpoint_host()
-            && let Some(hostname) = &endpoint.config.hostname
-        {
-            self.forward.rewrite_host(&mut head, hostname.as_bytes());
-        }
-        if headers::send(&mut head, is_http2).is_err() {
-            return client("an authority that no header can have");
-        }
-        if let Some(protocol) = upgrade
-            && let Ok(protocol) = HeaderValue::from_str(protocol)
-        {
-            head.headers
-                .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            head.headers.insert(header::UPGRADE, protocol);
-        }
-        let Some(body) = self.upload.body() else {
-            return client("the beginning of the body is no longer there");
-        };
-        let active = Counted::new(&endpoint.load.active);
-        let request = Request::from_parts(head, body);
-        let sending = self.inner.upstream.send(self.cluster, endpoint, is_http2, request);
-        let sent = match per_try.or(self.forward.retry().per_try_idle_timeout()) {
-            None => sending.await,
-            Some(per_try) => match timeout(per_try, sending).await {
-                Ok(sent) => sent,
-                Err(_) => return Attempted::Late,
-            },
-        };
-        match sent {
-            Ok((response, lease)) => Attempted::Answered(
-                Box::new(response),
-                Held {
-                    _lease: lease,
-                    _active: active,
-                },
-            ),
-            Err(failure) => Attempted::Failed(failure),
-        }
-    }
-
-    fn too_late(&self, mut record: Box<Record>, late: Late) -> Response<AnswerBody> {
-        if let Some(status) = late.grpc_status.filter(|_| record.is_grpc) {
-            late.details.clone_into(&mut record.details);
-            return whole(culvert_http::grpc_reply(status, late.body), record);
-        }
-        refuse(record, late.status(self.upload), late.flag, late.details, late.body)
-    }
-
-    /// Sends copies where the route says so. Nobody waits for their answers.
-    fn mirror(&self, head: &Parts) {
-        for mirror in self.forward.mirrors() {
-            if !mirror.fraction().hit(fastrand::u64(..)) {
-                continue;
-            }
-            let Some(cluster) = self.snapshot.clusters.get(mirror.cluster()).cloned() else {
-                tracing::debug!(cluster = mirror.cluster(), "a mirror is not there");
-                continue;
-            };
-            let mut head = head.clone();
-            mirror.rewrite(&mut head);
-            let body = self.upload.copy();
-            let upstream = self.inner.upstream.clone();
-            let is_http2 = match cluster.config.protocol {
-                Protocol::Http1 => false,
-                Protocol::Http2 => true,
-                Protocol::Downstream => head.version == Version::HTTP_2,
-            };
-            tokio::spawn(async move {
-                let (Some(_counted), Some(endpoint)) = (cluster.request(), cluster.choose(None, 0, &[])) else {
-                    return;
-                };
-                if headers::send(&mut head, is_http2).is_err() {
-                    return;
-                }
-                let _active = Counted::new(&endpoint.load.active);
-                let request = Request::from_parts(head, body);
-                match upstream.send(&cluster, endpoint, is_http2, request).await {
-                    // Read, so that the connection can be kept.
-                    Ok((response, _lease)) => drop(http_body_util::BodyExt::collect(response.into_body()).await),
-                    Err(failure) => tracing::debug!(error = failure.why, "a mirror did not answer"),
-                }
-            });
-        }
-    }
 }
 
-/// The endpoint's answer, on its way to the client.
-fn answer(
-    response: Response<Incoming>,
-    mut record: Box<Record>,
-    limits: &TimeLimits,
-    took: Duration,
-) -> Response<AnswerBody> {
-    let (mut head, body) = response.into_parts();
-    headers::remove_hop_by_hop(&mut head.headers);
-    if let Ok(took) = HeaderValue::try_from(took.as_millis().to_string()) {
-        head.headers.insert("x-envoy-upstream-service-time", took);
+/// Tells the endpoint how long it has.
+fn expect(head: &mut Parts, per_try: Option<Duration>, limits: &TimeLimits) {
+    let expected = [per_try, limits.response].into_iter().flatten().min();
+    if let Some(expected) = expected
+        && let Ok(value) = HeaderValue::try_from(expected.as_millis().to_string())
+    {
+        head.headers.insert("x-envoy-expected-rq-timeout-ms", value);
     }
-    record.answered(head.status);
-    record.grpc_status = grpc_status(&head.headers);
-    "via_upstream".clone_into(&mut record.details);
-    // Of the endpoint's connection.
-    head.extensions.clear();
-    head.version = Version::HTTP_11;
-    Response::from_parts(head, AnswerBody::endpoint(body, record).limited(limits))
-}
-
-fn reset(stage: Stage) -> Reset {
-    match stage {
-        Stage::Connect | Stage::ConnectTimeout => Reset::ConnectFailure,
-        Stage::Refused => Reset::Refused,
-        Stage::Reset => Reset::AfterRequest,
-        Stage::Protocol => Reset::NotHttp,
-        // The client has gone: nobody waits for another try.
-        Stage::Client => Reset::Overflow,
-    }
-}
-
-fn failed(record: Box<Record>, failure: &SendFailure, retried: bool) -> Response<AnswerBody> {
-    let (status, flag, reason) = match failure.stage {
-        Stage::Connect => (StatusCode::SERVICE_UNAVAILABLE, "UF", "connection failure"),
-        Stage::ConnectTimeout => (StatusCode::SERVICE_UNAVAILABLE, "UF", "connection timeout"),
-        Stage::Refused => (StatusCode::SERVICE_UNAVAILABLE, "UR", "remote refused stream reset"),
-        Stage::Reset => (StatusCode::SERVICE_UNAVAILABLE, "UC", "connection termination"),
-        Stage::Protocol => (StatusCode::BAD_GATEWAY, "UPE", "protocol error"),
-        Stage::Client => (StatusCode::BAD_REQUEST, "DC", "downstream remote disconnect"),
-    };
-    tracing::debug!(error = failure.why, "a request got no answer");
-    let again = if retried { "retried and the latest " } else { "" };
-    let body = format!("upstream connect error or disconnect/reset before headers. {again}reset reason: {reason}");
-    let details = format!("upstream_reset_before_response_started{{{}}}", failure.why);
-    refuse(record, status, flag, &details, &body)
 }

@@ -7,8 +7,10 @@
 //!
 //! `listen` accepts, on each thread; `tunnel` ends HBONE, and finds the filter chain that a connection inside is for; `sniff` looks at
 //! what it speaks; `http` serves the requests of a `connection`; `exchange` is one request, from its head to the last byte of its answer; `filtering` asks the
-//! filters of its chain; `forward` is what is done with it upstream, with attempts and timeouts; `upgrade` and `tcp` copy bytes. `worker` is what all of them share on a thread.
+//! filters of its chain; `forward` is what is done with it upstream, by attempts (`attempt`) within timeouts; `outcome` is what the client is told of the last one, and
+//! `mirror` sends copies; `upgrade` and `tcp` copy bytes. `worker` is what all of them share on a thread.
 
+mod attempt;
 mod connection;
 mod direct;
 mod exchange;
@@ -16,6 +18,8 @@ mod filtering;
 mod forward;
 mod http;
 mod listen;
+mod mirror;
+mod outcome;
 mod sniff;
 mod tcp;
 mod tunnel;
