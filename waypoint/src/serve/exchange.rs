@@ -1,8 +1,12 @@
 //! One request, from its head to its answer.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
-use culvert_http::{Action, Found, Peer, Route, route::Target};
+use culvert_http::{
+    Action, Found, Peer, Route,
+    filters::{Override, Session},
+    route::Target,
+};
 use http::{HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
@@ -15,6 +19,7 @@ use super::{
 use crate::{
     answer::{AnswerBody, local, refuse},
     body::Upload,
+    config::filters::{Filter, NamedFilter},
     headers::{self, BadRequest},
     state::Snapshot,
     telemetry::Record,
@@ -97,8 +102,18 @@ impl Exchange<'_> {
             Some(Found::Route(route)) => Some(route),
             Some(Found::NoRoute) | None => None,
         };
+        let session = route.as_deref().and_then(|route| session(&chain.filters, route));
         let target = match route.as_deref().map(Route::action) {
-            Some(Action::Forward(forward)) => forward.targets().choose(&self.head, fastrand::u64(..)),
+            Some(Action::Forward(forward)) => {
+                // A session stays with its backend, whatever the weights are.
+                let asked = session.and_then(|session| session.endpoint(&self.head, SystemTime::now()));
+                let has = |name: &str, address| {
+                    let cluster = snapshot.clusters.get(name);
+                    cluster.is_some_and(|cluster| cluster.endpoint_of_session(address).is_some())
+                };
+                let of_session = asked.and_then(|address| forward.targets().find(|name| has(name, address)));
+                of_session.or_else(|| forward.targets().choose(&self.head, fastrand::u64(..)))
+            }
             _ => None,
         };
         if let Some(name) = route.as_deref().map(Route::name).filter(|name| !name.is_empty()) {
@@ -126,7 +141,7 @@ impl Exchange<'_> {
                     )
                 }
                 Some(route) => {
-                    let (response, sent) = self.act(route, target.clone(), &peer, record).await;
+                    let (response, sent) = self.act(route, target.clone(), session, &peer, record).await;
                     (response, sent, marks)
                 }
             },
@@ -155,6 +170,7 @@ impl Exchange<'_> {
         self,
         route: &Arc<Route>,
         target: Option<Arc<Target>>,
+        session: Option<&Session>,
         peer: &Peer<'_>,
         mut record: Box<Record>,
     ) -> (Response<AnswerBody>, Sent) {
@@ -209,8 +225,23 @@ impl Exchange<'_> {
             target: &target,
             peer,
             upload: &self.upload,
+            session,
             stream_idle: self.connection.chain.stream_idle_timeout,
         };
         forwarding.run(self.head, self.upgrade, record).await
+    }
+}
+
+/// How clients of a route get back to their endpoints: what it says to the filter of its chain.
+fn session<'a>(filters: &'a [NamedFilter], route: &'a Route) -> Option<&'a Session> {
+    let mut of_chain = filters.iter().filter_map(|filter| match &filter.filter {
+        Filter::Session(session) => Some((&*filter.name, session.as_deref())),
+        _ => None,
+    });
+    let (name, own) = of_chain.next()?;
+    match route.overrides().get(name) {
+        Some(Override::Session(session)) => Some(session),
+        Some(Override::Disabled) => None,
+        _ => own,
     }
 }

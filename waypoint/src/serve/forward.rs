@@ -8,6 +8,7 @@ use std::{
 use culvert_http::{
     Peer,
     balance::outlier::Result as Seen,
+    filters::Session,
     retry::{Decision, Outcome, Refusal, Reset},
     route::{Forward, Target},
 };
@@ -18,8 +19,8 @@ use tokio::time::Instant;
 use super::{
     attempt::{Attempted, Trying},
     mirror,
-    outcome::{answer, failed, reset, too_late},
-    upgrade,
+    outcome::{answer, failed, overloaded, reset, too_late},
+    pushback, upgrade,
     worker::Inner,
 };
 use crate::{
@@ -28,6 +29,7 @@ use crate::{
     cluster::Cluster,
     config::cluster::Protocol,
     counted::Counted,
+    endpoint::clock,
     limits::{self, Late, TimeLimits},
     state::Snapshot,
     telemetry::Record,
@@ -43,6 +45,8 @@ pub(super) struct Forwarding<'a> {
     pub(super) target: &'a Target,
     pub(super) peer: &'a Peer<'a>,
     pub(super) upload: &'a Upload,
+    /// How the client gets back to the endpoint that it had.
+    pub(super) session: Option<&'a Session>,
     /// How long the chain lets an exchange be silent.
     pub(super) stream_idle: Option<Duration>,
 }
@@ -62,19 +66,14 @@ impl Forwarding<'_> {
         mut record: Box<Record>,
     ) -> (Response<AnswerBody>, Sent) {
         let Some(counted) = self.cluster.request() else {
-            let mut response = refuse(
-                record,
-                StatusCode::SERVICE_UNAVAILABLE,
-                "UO",
-                "overflow",
-                "upstream connect error or disconnect/reset before headers. reset reason: overflow",
-            );
-            let yes = HeaderValue::from_static("true");
-            response.headers_mut().insert("x-envoy-overloaded", yes);
-            return (response, Sent::default());
+            return (overloaded(record), Sent::default());
         };
         let limits = self.limits(&mut head, upgrade.is_some());
         let hashed = self.forward.hash(&head, self.peer);
+        let asked = self
+            .session
+            .and_then(|session| session.endpoint(&head, SystemTime::now()));
+        let at_session = asked.and_then(|address| self.cluster.endpoint_of_session(address));
         let client = head.clone();
         let mut tries = self.forward.retry().start(&client);
         if let Err(error) = self.forward.rewrite(&mut head, self.peer, self.target) {
@@ -107,7 +106,13 @@ impl Forwarding<'_> {
         loop {
             let reselections = self.forward.retry().host_reselections().unwrap_or(0);
             let avoided: &[u64] = if reselections > 0 { &tried } else { &[] };
-            let Some(endpoint) = self.cluster.choose(hashed.hash, reselections, avoided) else {
+            // A retry leaves the session's endpoint, as with Envoy.
+            let again = at_session.filter(|_| tried.is_empty());
+            let choose = || match self.session {
+                Some(session) if session.is_strict() && asked.is_some() && tried.is_empty() => None,
+                _ => self.cluster.choose(hashed.hash, reselections, avoided),
+            };
+            let Some(endpoint) = again.or_else(choose) else {
                 let (flag, details, body) = ("UH", "no_healthy_upstream", "no healthy upstream");
                 let response = refuse(record, StatusCode::SERVICE_UNAVAILABLE, flag, details, body);
                 return (response, sent(head, tries.attempt()));
@@ -119,6 +124,7 @@ impl Forwarding<'_> {
             let mut attempt = head.clone();
             tries.mark(&mut attempt.headers);
             expect(&mut attempt, per_try, &limits);
+            let tried_at = Instant::now();
             let attempting = trying.send(
                 endpoint,
                 attempt,
@@ -144,14 +150,16 @@ impl Forwarding<'_> {
                 Attempted::Failed(failure) => (Some(reset(failure.stage)), Seen::Local),
                 Attempted::Late => (Some(Reset::PerTryTimeout), Seen::Local),
             };
-            if !matches!(
-                &attempted,
-                Attempted::Failed(SendFailure {
-                    stage: Stage::Client,
-                    ..
-                })
-            ) {
+            // What is the client's doing, or the cluster's own limit, says nothing of the endpoint.
+            let is_others = |failure: &SendFailure| matches!(failure.stage, Stage::Client | Stage::Overflow);
+            if !matches!(&attempted, Attempted::Failed(failure) if is_others(failure)) {
                 self.cluster.note(endpoint, seen);
+            }
+            if let Attempted::Answered(response, _) = &attempted {
+                endpoint.load.latency.observe(clock(), tried_at.elapsed());
+                if let Some(asked) = pushback::of(response) {
+                    self.cluster.push_back(endpoint, asked);
+                }
             }
             let attempted = match attempted {
                 Attempted::Answered(response, held) => {
@@ -180,6 +188,10 @@ impl Forwarding<'_> {
                             answer.map(|body| body.holding((held, counted, retry)))
                         }
                     };
+                    let served_by = endpoint.config.address;
+                    if let Some(session) = self.session.filter(|_| asked != Some(served_by)) {
+                        session.mark(served_by, &client, SystemTime::now(), response.headers_mut());
+                    }
                     if let Some(cookie) = hashed.cookie {
                         response
                             .headers_mut()

@@ -39,6 +39,7 @@ pub(super) fn answer(
 /// What it is to retries.
 pub(super) fn reset(stage: Stage) -> Reset {
     match stage {
+        Stage::Overflow => Reset::Overflow,
         Stage::Connect | Stage::ConnectTimeout => Reset::ConnectFailure,
         Stage::Refused => Reset::Refused,
         Stage::Reset => Reset::AfterRequest,
@@ -51,6 +52,7 @@ pub(super) fn reset(stage: Stage) -> Reset {
 /// The answer where none came.
 pub(super) fn failed(record: Box<Record>, failure: &SendFailure, retried: bool) -> Response<AnswerBody> {
     let (status, flag, reason) = match failure.stage {
+        Stage::Overflow => return overloaded(record),
         Stage::Connect => (StatusCode::SERVICE_UNAVAILABLE, "UF", "connection failure"),
         Stage::ConnectTimeout => (StatusCode::SERVICE_UNAVAILABLE, "UF", "connection timeout"),
         Stage::Refused => (StatusCode::SERVICE_UNAVAILABLE, "UR", "remote refused stream reset"),
@@ -72,4 +74,13 @@ pub(super) fn too_late(mut record: Box<Record>, upload: &Upload, late: Late) -> 
         return whole(culvert_http::grpc_reply(status, late.body), record);
     }
     refuse(record, late.status(upload), late.flag, late.details, late.body)
+}
+
+/// The answer where a limit of the cluster is reached.
+pub(super) fn overloaded(record: Box<Record>) -> Response<AnswerBody> {
+    let body = "upstream connect error or disconnect/reset before headers. reset reason: overflow";
+    let mut response = refuse(record, StatusCode::SERVICE_UNAVAILABLE, "UO", "overflow", body);
+    let yes = HeaderValue::from_static("true");
+    response.headers_mut().insert("x-envoy-overloaded", yes);
+    response
 }

@@ -1,4 +1,4 @@
-//! Connections to endpoints that speak HTTP, kept for the next request.
+//! Connections to endpoints that speak HTTP, kept for the next request, and those who wait for one.
 
 use std::{
     sync::{
@@ -11,10 +11,15 @@ use std::{
 use hyper::client::conn::{http1, http2};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
+use tokio::sync::Notify;
 
 use crate::{
     body::Body,
+    cluster::Cluster,
+    config::cluster::ClusterConfig,
+    counted::Counted,
     endpoint::{Endpoint, EndpointLoad},
+    load::OpenConnection,
 };
 
 /// Streams on a connection beyond which another one is made, where the peer allows more.
@@ -36,14 +41,52 @@ struct Host {
     /// HTTP/1 connections without a request, the one that was used last at the end.
     idle: Vec<Idle>,
     shared: Vec<Shared>,
+    /// Connections that are open or being made, idle ones among them.
+    open: Arc<AtomicU32>,
+    /// Told whenever one may be used again, or has ended.
+    freed: Arc<Notify>,
+}
+
+/// For how long a connection is used.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// How long without a request.
+    idle: Option<Duration>,
+    until: Option<Instant>,
+}
+
+impl Terms {
+    /// For a connection that begins now.
+    pub(super) fn of(config: &ClusterConfig) -> Self {
+        Self {
+            idle: config.idle_timeout,
+            until: config.connection_age.and_then(|age| Instant::now().checked_add(age)),
+        }
+    }
+
+    fn allow(&self, now: Instant, idle_since: Instant) -> bool {
+        let idle = now.saturating_duration_since(idle_since);
+        self.idle.is_none_or(|most| idle < most) && self.is_young(now)
+    }
+
+    fn is_young(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+}
+
+/// An HTTP/1 connection.
+#[derive(Debug)]
+pub(super) struct Own {
+    pub(super) sender: http1::SendRequest<Body>,
+    /// Requests so far.
+    pub(super) used: u32,
+    pub(super) terms: Terms,
 }
 
 #[derive(Debug)]
 struct Idle {
-    sender: http1::SendRequest<Body>,
+    own: Own,
     since: Instant,
-    timeout: Option<Duration>,
-    used: u32,
 }
 
 /// An HTTP/2 connection.
@@ -56,52 +99,88 @@ struct Shared {
     used: u32,
     /// Since when it has no stream.
     idle_since: Option<Instant>,
-    timeout: Option<Duration>,
+    terms: Terms,
 }
 
 /// A stream of an HTTP/2 connection, or a request on one of HTTP/1, for as long as it is under way.
 #[derive(Debug)]
 pub struct Lease {
-    streams: Option<Arc<AtomicU32>>,
+    stream: Option<(Arc<AtomicU32>, Arc<Notify>)>,
 }
 
 impl Lease {
     /// A request that has its connection to itself.
     pub(super) fn alone() -> Self {
-        Self { streams: None }
+        Self { stream: None }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(streams) = &self.streams {
+        if let Some((streams, freed)) = &self.stream {
             streams.fetch_sub(1, Ordering::Relaxed);
+            freed.notify_one();
         }
     }
 }
+
+/// A connection that is open or being made, for as long as it lasts.
+#[derive(Debug)]
+pub(super) struct Opened {
+    of_cluster: Option<OpenConnection>,
+    of_endpoint: Option<Counted>,
+    freed: Arc<Notify>,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        drop(self.of_endpoint.take());
+        drop(self.of_cluster.take());
+        self.freed.notify_one();
+    }
+}
+
 impl Pool {
+    /// What is told whenever a connection to an endpoint may be used again, or has ended.
+    pub(super) fn freed(&self, endpoint: &Endpoint) -> Arc<Notify> {
+        Arc::clone(
+            &self
+                .hosts
+                .lock()
+                .entry(endpoint.id)
+                .or_insert_with(|| Host::of(endpoint))
+                .freed,
+        )
+    }
+
+    /// Another connection to an endpoint; none where the cluster has too many. The first one of this thread is always let through.
+    pub(super) fn open(&self, cluster: &Cluster, endpoint: &Endpoint) -> Option<Opened> {
+        let mut hosts = self.hosts.lock();
+        let host = hosts.entry(endpoint.id).or_insert_with(|| Host::of(endpoint));
+        let of_cluster = cluster.connection(host.open.load(Ordering::Relaxed) == 0)?;
+        Some(Opened {
+            of_cluster: Some(of_cluster),
+            of_endpoint: Some(Counted::new(&host.open)),
+            freed: Arc::clone(&host.freed),
+        })
+    }
+
     /// An HTTP/1 connection without a request.
-    pub(super) fn take(&self, endpoint: &Endpoint) -> Option<(http1::SendRequest<Body>, u32)> {
+    pub(super) fn take(&self, endpoint: &Endpoint) -> Option<Own> {
         let mut hosts = self.hosts.lock();
         let host = hosts.get_mut(&endpoint.id)?;
+        let now = Instant::now();
         while let Some(idle) = host.idle.pop() {
-            let in_time = idle.timeout.is_none_or(|timeout| idle.since.elapsed() < timeout);
-            if in_time && idle.sender.is_ready() {
-                return Some((idle.sender, idle.used));
+            if idle.own.terms.allow(now, idle.since) && idle.own.sender.is_ready() {
+                return Some(idle.own);
             }
         }
         None
     }
 
-    pub(super) fn keep(
-        &self,
-        id: u64,
-        load: Weak<EndpointLoad>,
-        sender: http1::SendRequest<Body>,
-        used: u32,
-        timeout: Option<Duration>,
-    ) {
-        if load.strong_count() == 0 {
+    pub(super) fn keep(&self, id: u64, load: Weak<EndpointLoad>, own: Own) {
+        let now = Instant::now();
+        if load.strong_count() == 0 || !own.terms.is_young(now) {
             return;
         }
         let mut hosts = self.hosts.lock();
@@ -109,28 +188,31 @@ impl Pool {
         if host.idle.len() >= IDLE {
             host.idle.remove(0);
         }
-        host.idle.push(Idle {
-            sender,
-            since: Instant::now(),
-            timeout,
-            used,
-        });
+        host.idle.push(Idle { own, since: now });
+        host.freed.notify_one();
     }
 
     /// A stream on an HTTP/2 connection that is there.
-    pub(super) fn share(&self, endpoint: &Endpoint, most: Option<u32>) -> Option<(http2::SendRequest<Body>, Lease)> {
+    pub(super) fn share(
+        &self,
+        endpoint: &Endpoint,
+        config: &ClusterConfig,
+    ) -> Option<(http2::SendRequest<Body>, Lease)> {
         let mut hosts = self.hosts.lock();
         let host = hosts.get_mut(&endpoint.id)?;
+        let now = Instant::now();
+        let asked = config.streams.map_or(STREAMS, |streams| streams as usize).max(1);
         let shared = host.shared.iter_mut().find(|shared| {
             let streams = shared.streams.load(Ordering::Relaxed) as usize;
-            let allowed = shared.allowed.load(Ordering::Relaxed).clamp(1, STREAMS);
-            !shared.sender.is_closed() && streams < allowed && most.is_none_or(|most| shared.used < most)
+            let allowed = shared.allowed.load(Ordering::Relaxed).clamp(1, asked);
+            let has_requests = config.requests_per_connection.is_none_or(|most| shared.used < most);
+            !shared.sender.is_closed() && streams < allowed && has_requests && shared.terms.is_young(now)
         })?;
         shared.used += 1;
         shared.idle_since = None;
         shared.streams.fetch_add(1, Ordering::Relaxed);
         let lease = Lease {
-            streams: Some(Arc::clone(&shared.streams)),
+            stream: Some((Arc::clone(&shared.streams), Arc::clone(&host.freed))),
         };
         Some((shared.sender.clone(), lease))
     }
@@ -140,22 +222,24 @@ impl Pool {
         endpoint: &Endpoint,
         sender: http2::SendRequest<Body>,
         allowed: Arc<AtomicUsize>,
-        timeout: Option<Duration>,
+        terms: Terms,
     ) -> Lease {
         let streams = Arc::new(AtomicU32::new(1));
         let mut hosts = self.hosts.lock();
-        let host = hosts
-            .entry(endpoint.id)
-            .or_insert_with(|| Host::new(Arc::downgrade(&endpoint.load)));
+        let host = hosts.entry(endpoint.id).or_insert_with(|| Host::of(endpoint));
         host.shared.push(Shared {
             sender,
             streams: Arc::clone(&streams),
             allowed,
             used: 1,
             idle_since: None,
-            timeout,
+            terms,
         });
-        Lease { streams: Some(streams) }
+        // Those who wait share it.
+        host.freed.notify_waiters();
+        Lease {
+            stream: Some((streams, Arc::clone(&host.freed))),
+        }
     }
 
     pub(super) fn forget_closed(&self, id: u64) {
@@ -166,12 +250,9 @@ impl Pool {
     }
 
     pub(super) fn sweep(&self, now: Instant) {
-        let late = |since: Instant, timeout: Option<Duration>| {
-            timeout.is_some_and(|timeout| now.saturating_duration_since(since) >= timeout)
-        };
         self.hosts.lock().retain(|_, host| {
             host.idle
-                .retain(|idle| idle.sender.is_ready() && !late(idle.since, idle.timeout));
+                .retain(|idle| idle.own.sender.is_ready() && idle.own.terms.allow(now, idle.since));
             host.shared.retain_mut(|shared| {
                 if shared.sender.is_closed() {
                     return false;
@@ -180,7 +261,7 @@ impl Pool {
                     shared.idle_since = None;
                     return true;
                 }
-                !late(*shared.idle_since.get_or_insert(now), shared.timeout)
+                shared.terms.allow(now, *shared.idle_since.get_or_insert(now))
             });
             host.load.strong_count() > 0
         });
@@ -193,6 +274,12 @@ impl Host {
             load,
             idle: Vec::new(),
             shared: Vec::new(),
+            open: Arc::default(),
+            freed: Arc::default(),
         }
+    }
+
+    fn of(endpoint: &Endpoint) -> Self {
+        Self::new(Arc::downgrade(&endpoint.load))
     }
 }

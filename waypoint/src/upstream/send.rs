@@ -2,7 +2,7 @@
 
 use std::{
     future::Future as _,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -22,9 +22,9 @@ use tokio::time::timeout_at;
 use super::{
     failure::{SendFailure, Stage},
     io::connect,
-    pool::{Lease, Pool, STREAMS},
+    pool::{Lease, Opened, Own, Pool, STREAMS, Terms},
 };
-use crate::{body::Body, cluster::Cluster, endpoint::Endpoint};
+use crate::{body::Body, cluster::Cluster, counted::Counted, endpoint::Endpoint};
 
 /// Longest head of an answer: as Envoy's. Of lines, hyper takes 100, as Envoy does.
 const MAX_HEAD: usize = 60 << 10;
@@ -96,47 +96,46 @@ impl Upstream {
         endpoint: &Endpoint,
         request: Request<Body>,
     ) -> Result<(Response<Incoming>, Lease), (SendFailure, Option<Box<Request<Body>>>)> {
-        let kept = self.pool.take(endpoint);
-        let was_kept = kept.is_some();
-        let (mut sender, used) = match kept {
-            Some(kept) => kept,
-            None => (
-                self.connect_http1(cluster, endpoint)
-                    .await
-                    .map_err(|failure| (failure, None))?,
-                0,
-            ),
+        let found = self.wait(cluster, endpoint, || self.pool.take(endpoint)).await;
+        let found = found.map_err(|failure| (failure, None))?;
+        let was_kept = matches!(found, Found::Kept(_));
+        let mut own = match found {
+            Found::Kept(own) => own,
+            Found::New(opened, _pending) => {
+                let connected = self.connect_http1(cluster, endpoint, opened).await;
+                connected.map_err(|failure| (failure, None))?
+            }
         };
-        let response = match sender.try_send_request(request).await {
+        let response = match own.sender.try_send_request(request).await {
             Ok(response) => response,
             Err(mut error) => {
                 let again = error.take_message().filter(|_| was_kept).map(Box::new);
                 return Err((SendFailure::http(&error.into_error()), again));
             }
         };
-        let used = used + 1;
-        if cluster.config.requests_per_connection.is_none_or(|most| used < most) {
+        own.used += 1;
+        if cluster
+            .config
+            .requests_per_connection
+            .is_none_or(|most| own.used < most)
+        {
             let (pool, id) = (Arc::clone(&self.pool), endpoint.id);
-            let (load, timeout) = (Arc::downgrade(&endpoint.load), cluster.config.idle_timeout);
+            let load = Arc::downgrade(&endpoint.load);
             tokio::spawn(async move {
                 // Once the answer was read to its end.
-                if sender.ready().await.is_ok() {
-                    pool.keep(id, load, sender, used, timeout);
+                if own.sender.ready().await.is_ok() {
+                    pool.keep(id, load, own);
                 }
             });
         }
         Ok((response, Lease::alone()))
     }
 
-    async fn connect_http1(
-        &self,
-        cluster: &Cluster,
-        endpoint: &Endpoint,
-    ) -> Result<http1::SendRequest<Body>, SendFailure> {
+    async fn connect_http1(&self, cluster: &Cluster, endpoint: &Endpoint, opened: Opened) -> Result<Own, SendFailure> {
         let within = cluster.config.connect_timeout;
         let deadline = tokio::time::Instant::now() + within;
         let headers = [("baggage", &*self.baggage)];
-        let io = connect(&self.tunnels, &self.origin, endpoint, &headers, within).await;
+        let io = connect(&self.tunnels, &self.origin, endpoint, &headers, &cluster.config).await;
         let io = io.map_err(|failure| SendFailure::connect(&failure))?;
         let handshake = http1::Builder::new()
             .max_header_size(MAX_HEAD)
@@ -145,14 +144,17 @@ impl Upstream {
             .await
             .map_err(|_| SendFailure::late(within))?;
         let (sender, connection) = shaken.map_err(|error| SendFailure::http(&error))?;
-        let open = cluster.load.connection();
         tokio::spawn(async move {
+            let _opened = opened;
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(error = crate::causes(&error), "a connection to an endpoint ended");
             }
-            drop(open);
         });
-        Ok(sender)
+        Ok(Own {
+            sender,
+            used: 0,
+            terms: Terms::of(&cluster.config),
+        })
     }
 
     async fn send_http2(
@@ -161,15 +163,16 @@ impl Upstream {
         endpoint: &Endpoint,
         request: Request<Body>,
     ) -> Result<(Response<Incoming>, Lease), (SendFailure, Option<Box<Request<Body>>>)> {
-        let most = cluster.config.requests_per_connection;
-        let kept = self.pool.share(endpoint, most);
-        let was_kept = kept.is_some();
-        let (mut sender, lease) = match kept {
-            Some(kept) => kept,
-            None => self
-                .connect_http2(cluster, endpoint)
-                .await
-                .map_err(|failure| (failure, None))?,
+        let share = || self.pool.share(endpoint, &cluster.config);
+        let found = self.wait(cluster, endpoint, share).await;
+        let found = found.map_err(|failure| (failure, None))?;
+        let was_kept = matches!(found, Found::Kept(_));
+        let (mut sender, lease) = match found {
+            Found::Kept(kept) => kept,
+            Found::New(opened, _pending) => {
+                let connected = self.connect_http2(cluster, endpoint, opened).await;
+                connected.map_err(|failure| (failure, None))?
+            }
         };
         match sender.try_send_request(request).await {
             Ok(response) => Ok((response, lease)),
@@ -188,11 +191,12 @@ impl Upstream {
         &self,
         cluster: &Cluster,
         endpoint: &Endpoint,
+        opened: Opened,
     ) -> Result<(http2::SendRequest<Body>, Lease), SendFailure> {
         let within = cluster.config.connect_timeout;
         let deadline = tokio::time::Instant::now() + within;
         let headers = [("baggage", &*self.baggage)];
-        let io = connect(&self.tunnels, &self.origin, endpoint, &headers, within).await;
+        let io = connect(&self.tunnels, &self.origin, endpoint, &headers, &cluster.config).await;
         let io = io.map_err(|failure| SendFailure::connect(&failure))?;
         let handshake = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -206,7 +210,6 @@ impl Upstream {
             .await
             .map_err(|_| SendFailure::late(within))?;
         let (sender, mut connection) = shaken.map_err(|error| SendFailure::http(&error))?;
-        let open = cluster.load.connection();
         let (pool, id) = (Arc::downgrade(&self.pool), endpoint.id);
         let allowed = Arc::new(AtomicUsize::new(STREAMS));
         let allows = Arc::clone(&allowed);
@@ -219,14 +222,51 @@ impl Upstream {
             if let Err(error) = driven.await {
                 tracing::debug!(error = crate::causes(&error), "a connection to an endpoint ended");
             }
-            drop(open);
             if let Some(pool) = pool.upgrade() {
                 pool.forget_closed(id);
             }
+            // Last, since it wakes those who wait.
+            drop(opened);
         });
-        Ok((
-            sender.clone(),
-            self.pool.add(endpoint, sender, allowed, cluster.config.idle_timeout),
-        ))
+        let terms = Terms::of(&cluster.config);
+        Ok((sender.clone(), self.pool.add(endpoint, sender, allowed, terms)))
     }
+
+    /// A connection that `kept` has, or the leave to make another one: at once, or as soon as one ends or is free. A request without a
+    /// connection counts as waiting until it has one, as with Envoy.
+    async fn wait<K>(
+        &self,
+        cluster: &Cluster,
+        endpoint: &Endpoint,
+        kept: impl Fn() -> Option<K>,
+    ) -> Result<Found<K>, SendFailure> {
+        if let Some(kept) = kept() {
+            return Ok(Found::Kept(kept));
+        }
+        let pending = cluster.pending().ok_or_else(SendFailure::overflow)?;
+        let freed = self.pool.freed(endpoint);
+        loop {
+            // Before it is looked: what happens in between wakes, too.
+            let (mut of_endpoint, mut of_cluster) = (pin!(freed.notified()), pin!(cluster.load.room().notified()));
+            of_endpoint.as_mut().enable();
+            of_cluster.as_mut().enable();
+            if let Some(kept) = kept() {
+                return Ok(Found::Kept(kept));
+            }
+            if let Some(opened) = self.pool.open(cluster, endpoint) {
+                return Ok(Found::New(opened, pending));
+            }
+            tokio::select! {
+                () = of_endpoint => {}
+                () = of_cluster => {}
+            }
+        }
+    }
+}
+
+/// What a request is sent over.
+enum Found<K> {
+    Kept(K),
+    /// A connection that is still to be made, and that the request waits for it.
+    New(Opened, Counted),
 }
