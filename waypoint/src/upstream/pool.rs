@@ -201,12 +201,15 @@ impl Pool {
         let mut hosts = self.hosts.lock();
         let host = hosts.get_mut(&endpoint.id)?;
         let now = Instant::now();
+        // What has had its requests, or its time, ends once its last stream does.
+        let has_requests = |shared: &Shared| config.requests_per_connection.is_none_or(|most| shared.used < most);
+        host.shared
+            .retain(|shared| has_requests(shared) && shared.terms.is_young(now));
         let asked = config.streams.map_or(STREAMS, |streams| streams as usize).max(1);
         let shared = host.shared.iter_mut().find(|shared| {
             let streams = shared.streams.load(Ordering::Relaxed) as usize;
             let allowed = shared.allowed.load(Ordering::Relaxed).clamp(1, asked);
-            let has_requests = config.requests_per_connection.is_none_or(|most| shared.used < most);
-            !shared.sender.is_closed() && streams < allowed && has_requests && shared.terms.is_young(now)
+            !shared.sender.is_closed() && streams < allowed
         })?;
         shared.used += 1;
         shared.idle_since = None;
