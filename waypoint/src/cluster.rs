@@ -1,26 +1,35 @@
 //! A cluster with its endpoints, and what is under way to it on all threads.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
-    },
-    time::Instant,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
-use culvert_envoy::pb::envoy::config::cluster::v3::cluster::{LbConfig, LbPolicy};
 use culvert_http::balance::{
-    Balancer, Draw, Endpoint as Weighed, Health as Counts, Policy,
+    Balancer, Draw, Endpoint as Weighed, Health as Counts,
     outlier::{Detector, Result as Seen},
 };
+use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 
 use crate::{
-    config::{cluster::ClusterConfig, endpoints::Health, refusal::Refusal},
+    config::{cluster::ClusterConfig, endpoints::Health},
     counted::Counted,
-    endpoint::Endpoint,
+    endpoint::{Endpoint, clock},
+    load::{ClusterLoad, OpenConnection},
 };
+
+/// How often another endpoint is drawn in the place of one that asks for less.
+const REDRAWS: u32 = 3;
+
+/// One of so many requests goes to an endpoint that asks for less, so that it is seen when it takes more.
+const STILL: u8 = 10;
+
+/// How long an endpoint gets less that does not say for how long, and at most.
+const PUSHED_BACK: Duration = Duration::from_secs(1);
+const MOST_PUSHED_BACK: Duration = Duration::from_secs(30);
 
 /// A cluster as one snapshot has it.
 #[derive(Debug)]
@@ -31,59 +40,28 @@ pub struct Cluster {
     pub endpoints: Arc<[Arc<Endpoint>]>,
     /// What is under way. Stays the same over changes of anything else.
     pub load: Arc<ClusterLoad>,
-    policy: Policy,
+    by_address: FxHashMap<SocketAddr, usize>,
     /// Made anew when an endpoint is ejected, or comes back.
     balancer: ArcSwap<Balancer>,
     detector: Option<Detector>,
 }
 
-/// What is under way to a cluster.
-#[derive(Debug, Default)]
-pub struct ClusterLoad {
-    connections: Arc<AtomicU32>,
-    requests: Arc<AtomicU32>,
-    retries: Arc<AtomicU32>,
-    ejected: AtomicUsize,
-}
-
-impl ClusterLoad {
-    /// A connection is open.
-    pub(crate) fn connection(&self) -> Counted {
-        Counted::new(&self.connections)
-    }
-
-    /// Open connections.
-    pub fn connections(&self) -> u32 {
-        self.connections.load(Ordering::Relaxed)
-    }
-
-    /// Requests that are under way.
-    pub fn requests(&self) -> u32 {
-        self.requests.load(Ordering::Relaxed)
-    }
-}
-
 impl Cluster {
     /// With these endpoints, and what is counted of `before`.
-    ///
-    /// # Errors
-    /// Where it is to be balanced in a way that is not served.
-    pub fn new(
-        config: Arc<ClusterConfig>,
-        endpoints: Arc<[Arc<Endpoint>]>,
-        before: Option<&Self>,
-    ) -> Result<Self, Refusal> {
-        let policy = policy(&config)?;
+    pub fn new(config: Arc<ClusterConfig>, endpoints: Arc<[Arc<Endpoint>]>, before: Option<&Self>) -> Self {
         let detector = config.outlier.clone().map(Detector::new);
-        let balancer = Arc::new(balancer(policy, &config, &endpoints));
-        Ok(Self {
+        let balancer = Arc::new(balancer(&config, &endpoints));
+        let addresses = endpoints.iter().map(|endpoint| endpoint.config.address);
+        // The first one of an address is last, and stays.
+        let by_address = addresses.enumerate().map(|(index, address)| (address, index)).rev();
+        Self {
             config,
+            by_address: by_address.collect(),
             endpoints,
             load: before.map_or_else(Arc::default, |before| Arc::clone(&before.load)),
-            policy,
             balancer: ArcSwap::new(balancer),
             detector,
-        })
+        }
     }
 
     /// What it is, for people.
@@ -99,31 +77,42 @@ impl Cluster {
                 "ejected": endpoint.load.outlier.lock().is_ejected(),
                 "priority": endpoint.config.priority,
                 "active_requests": endpoint.load.active.load(Ordering::Relaxed),
+                "asks_for_less": endpoint.is_pushed_back(clock()),
             })
         };
         json!({
             "protocol": format!("{:?}", self.config.protocol),
-            "policy": format!("{:?}", self.policy),
+            "policy": format!("{:?}", self.config.balancing),
             "endpoints": self.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
             "connections": self.load.connections(),
+            "waiting_requests": self.load.waiting(),
             "active_requests": self.load.requests(),
         })
     }
 
     /// A request is under way; none where there are too many.
     pub(crate) fn request(&self) -> Option<Counted> {
-        Counted::within(&self.load.requests, self.config.breakers.requests)
+        self.load.request(&self.config.breakers)
+    }
+
+    /// A request waits for a connection; none where too many do.
+    pub(crate) fn pending(&self) -> Option<Counted> {
+        self.load.pending(&self.config.breakers)
+    }
+
+    /// Another connection; none where there are too many.
+    pub(crate) fn connection(&self, is_first: bool) -> Option<OpenConnection> {
+        self.load.connection(&self.config.breakers, is_first)
     }
 
     /// Whether there is room for another retry.
     pub(crate) fn has_room_for_retry(&self) -> bool {
-        let retries = self.load.retries.load(Ordering::Relaxed);
-        self.config.breakers.retries.allows(self.load.requests(), retries)
+        self.load.has_room_for_retry(&self.config.breakers)
     }
 
     /// A retry is under way, or waits.
     pub(crate) fn retry(&self) -> Counted {
-        Counted::new(&self.load.retries)
+        self.load.retry()
     }
 
     /// An endpoint for a request; none where none takes any. Draws again, so many times, where one of `tried` comes out.
@@ -132,16 +121,54 @@ impl Cluster {
             hash,
             random: fastrand::u64(..),
         };
-        let active = |index: usize| &*self.endpoints[index].load.active;
+        let now = clock();
+        let balancing = &self.config.balancing;
+        let busy = |index: usize| {
+            let load = &self.endpoints[index].load;
+            let active = load.active.load(Ordering::Relaxed);
+            match balancing.is_peak_ewma {
+                true => load.latency.cost(now, active),
+                false => active.into(),
+            }
+        };
+        let asks_for_less = u128::from(self.load.pushed_back.load(Ordering::Relaxed)) > now.as_millis()
+            && !balancing.is_by_hash()
+            && fastrand::u8(..STILL) > 0;
         let balancer = self.balancer.load();
-        let index = if tried.is_empty() {
-            balancer.pick(draw, active)
+        let index = if tried.is_empty() && !asks_for_less {
+            balancer.pick(draw, busy)
         } else {
-            balancer.pick_other(draw, active, reselections, |index| {
-                tried.contains(&self.endpoints[index].id)
+            let redraws = if asks_for_less {
+                reselections.max(REDRAWS)
+            } else {
+                reselections
+            };
+            balancer.pick_other(draw, busy, redraws, |index| {
+                let endpoint = &self.endpoints[index];
+                tried.contains(&endpoint.id) || asks_for_less && endpoint.is_pushed_back(now)
             })
         };
         self.endpoints.get(index?)
+    }
+
+    /// The endpoint at an address, whether it takes requests or not.
+    pub(crate) fn endpoint_at(&self, address: SocketAddr) -> Option<&Arc<Endpoint>> {
+        self.endpoints.get(*self.by_address.get(&address)?)
+    }
+
+    /// The endpoint that a client's session is at, if it may still be used: with Envoy, one that is not known to fail.
+    pub(crate) fn endpoint_of_session(&self, address: SocketAddr) -> Option<&Arc<Endpoint>> {
+        let endpoint = self.endpoint_at(address)?;
+        let takes_requests = matches!(endpoint.config.health, Health::Healthy | Health::Degraded);
+        (takes_requests && !endpoint.load.outlier.lock().is_ejected()).then_some(endpoint)
+    }
+
+    /// An endpoint has answered that it has too much to do (429, `RESOURCE_EXHAUSTED`): others get more for a while.
+    pub(crate) fn push_back(&self, endpoint: &Endpoint, asked: Option<Duration>) {
+        let time = asked.unwrap_or(PUSHED_BACK).min(MOST_PUSHED_BACK);
+        let until = u64::try_from((clock() + time).as_millis()).unwrap_or(u64::MAX);
+        endpoint.load.pushed_back.fetch_max(until, Ordering::Relaxed);
+        self.load.pushed_back.fetch_max(until, Ordering::Relaxed);
     }
 
     /// Takes note of how a request to an endpoint went.
@@ -149,6 +176,11 @@ impl Cluster {
         let Some(detector) = &self.detector else {
             return;
         };
+        match seen {
+            Seen::Success if !endpoint.load.has_failed.swap(false, Ordering::Relaxed) => return,
+            Seen::Success => {}
+            _ => endpoint.load.has_failed.store(true, Ordering::Relaxed),
+        }
         let ejected = self.load.ejected.load(Ordering::Relaxed);
         let mut record = endpoint.load.outlier.lock();
         let was_ejected = record.is_ejected();
@@ -189,18 +221,18 @@ impl Cluster {
             .iter()
             .filter(|endpoint| endpoint.load.outlier.lock().is_ejected());
         self.load.ejected.store(ejected.count(), Ordering::Relaxed);
-        self.balancer
-            .store(Arc::new(balancer(self.policy, &self.config, &self.endpoints)));
+        self.balancer.store(Arc::new(balancer(&self.config, &self.endpoints)));
     }
 }
 
-fn balancer(policy: Policy, config: &ClusterConfig, endpoints: &[Arc<Endpoint>]) -> Balancer {
+fn balancer(config: &ClusterConfig, endpoints: &[Arc<Endpoint>]) -> Balancer {
     let weighed: Vec<Weighed> = endpoints
         .iter()
         .map(|endpoint| Weighed {
             hash_key: endpoint.config.address.to_string(),
             weight: endpoint.config.weight,
             priority: endpoint.config.priority,
+            since: endpoint.load.since,
             health: match endpoint.config.health {
                 Health::Healthy if endpoint.load.outlier.lock().is_ejected() => Counts::Unhealthy,
                 Health::Healthy => Counts::Healthy,
@@ -210,46 +242,12 @@ fn balancer(policy: Policy, config: &ClusterConfig, endpoints: &[Arc<Endpoint>])
             },
         })
         .collect();
-    Balancer::new(policy, &weighed, config.panic_threshold)
-}
-
-fn policy(config: &ClusterConfig) -> Result<Policy, Refusal> {
-    let value = |message: &Option<_>, default| message.as_ref().map_or(default, u64_of);
-    let policy = match (config.policy, &config.policy_config) {
-        (LbPolicy::RoundRobin, _) => Policy::RoundRobin,
-        (LbPolicy::Random, _) => Policy::Random,
-        (LbPolicy::LeastRequest, Some(LbConfig::LeastRequestLbConfig(least))) => Policy::LeastRequest {
-            choices: least.choice_count.as_ref().map_or(2, |count| count.value),
-        },
-        (LbPolicy::LeastRequest, _) => Policy::LeastRequest { choices: 2 },
-        (LbPolicy::RingHash, Some(LbConfig::RingHashLbConfig(ring))) if ring.hash_function == 0 => Policy::RingHash {
-            minimum: value(&ring.minimum_ring_size, 1024),
-            maximum: value(&ring.maximum_ring_size, 8 << 20),
-        },
-        (LbPolicy::RingHash, Some(LbConfig::RingHashLbConfig(_))) => {
-            return Err(Refusal::new(
-                "ring_hash_lb_config.hash_function",
-                "only XX_HASH is served here",
-            ));
-        }
-        (LbPolicy::RingHash, _) => Policy::RingHash {
-            minimum: 1024,
-            maximum: 8 << 20,
-        },
-        (LbPolicy::Maglev, Some(LbConfig::MaglevLbConfig(maglev))) => Policy::Maglev {
-            size: value(&maglev.table_size, 65_537),
-        },
-        (LbPolicy::Maglev, _) => Policy::Maglev { size: 65_537 },
-        (other, _) => {
-            return Err(Refusal::new(
-                "lb_policy",
-                format!("{} is not served here", other.as_str_name()),
-            ));
-        }
-    };
-    Ok(policy)
-}
-
-fn u64_of(message: &culvert_envoy::pb::google::protobuf::UInt64Value) -> u64 {
-    message.value
+    let balancing = &config.balancing;
+    Balancer::with(
+        balancing.policy,
+        &weighed,
+        config.panic_threshold,
+        balancing.slow_start,
+        Instant::now(),
+    )
 }

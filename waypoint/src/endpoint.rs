@@ -1,11 +1,14 @@
 //! An endpoint that requests go to, with what is known of it at this moment.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
-use culvert_http::balance::outlier::Record;
+use culvert_http::balance::{PeakEwma, outlier::Record};
 use parking_lot::Mutex;
 
 use crate::config::endpoints::{EndpointConfig, Way};
@@ -22,12 +25,39 @@ pub struct Endpoint {
 }
 
 /// What is counted of an endpoint.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct EndpointLoad {
     /// Requests that are under way.
     pub active: Arc<AtomicU32>,
     /// How its last requests went.
     pub outlier: Mutex<Record>,
+    /// Whether `outlier` has counted a failure since the last success: without one, a success changes nothing, and takes no lock.
+    pub has_failed: AtomicBool,
+    /// Since when it is there.
+    pub since: Instant,
+    /// How long it takes to answer.
+    pub latency: PeakEwma,
+    /// Until when it asks for less, in milliseconds of [`clock`].
+    pub pushed_back: AtomicU64,
+}
+
+impl Default for EndpointLoad {
+    fn default() -> Self {
+        Self {
+            active: Arc::default(),
+            outlier: Mutex::default(),
+            has_failed: AtomicBool::default(),
+            since: Instant::now(),
+            latency: PeakEwma::default(),
+            pushed_back: AtomicU64::default(),
+        }
+    }
+}
+
+/// Time since this process began to ask.
+pub fn clock() -> Duration {
+    static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    BEGUN.elapsed()
 }
 
 impl Endpoint {
@@ -52,6 +82,11 @@ impl Endpoint {
     pub fn is(&self, config: &EndpointConfig) -> bool {
         let own = &self.config;
         own.address == config.address && own.way == config.way && own.about.uid == config.about.uid
+    }
+
+    /// Whether it asks for less at this time of [`clock`].
+    pub fn is_pushed_back(&self, now: Duration) -> bool {
+        u128::from(self.load.pushed_back.load(Ordering::Relaxed)) > now.as_millis()
     }
 
     /// Whether it is reached through the tunnel.

@@ -14,6 +14,7 @@
 //! |---|---|
 //! | `config` | from Envoy's messages to values; refuses what is not served |
 //! | `cluster`, `endpoint` | what is served, ready to be asked |
+//! | `load` | what is under way to a cluster, and what is too much |
 //! | `state` | all of it at one moment |
 //! | `serve` | the way of a connection and of a request |
 //! | `headers`, `body`, `answer`, `limits` | what a request and its answer are made of |
@@ -34,6 +35,7 @@ mod counted;
 pub mod endpoint;
 pub mod headers;
 mod limits;
+mod load;
 mod pages;
 mod path;
 pub mod run;

@@ -104,7 +104,7 @@ impl Store {
             .unwrap_or_else(|| [].into());
         let name = Arc::clone(&config.name);
         let before = self.snapshot.clusters.get(&name).map(|before| &**before);
-        let cluster = Cluster::new(config, endpoints, before)?;
+        let cluster = Cluster::new(config, endpoints, before);
         self.snapshot.clusters.insert(name, Arc::new(cluster));
         Ok(())
     }
@@ -140,7 +140,7 @@ impl Store {
             .collect();
         for cluster in self.snapshot.clusters.values_mut() {
             if cluster.config.endpoints == name {
-                let with = Cluster::new(Arc::clone(&cluster.config), Arc::clone(&endpoints), Some(cluster))?;
+                let with = Cluster::new(Arc::clone(&cluster.config), Arc::clone(&endpoints), Some(cluster));
                 *cluster = Arc::new(with);
             }
         }

@@ -29,6 +29,21 @@ pub fn host(request: &Parts) -> &str {
     }
 }
 
+/// The value of a cookie, without quotes.
+pub(crate) fn cookie<'a>(request: &'a Parts, name: &str) -> Option<&'a [u8]> {
+    let lines = request.headers.get_all(header::COOKIE).iter();
+    let mut pairs = lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+        .map(<[u8]>::trim_ascii);
+    let value = pairs.find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+    Some(
+        value
+            .strip_prefix(b"\"")
+            .and_then(|value| value.strip_suffix(b"\""))
+            .unwrap_or(value),
+    )
+}
+
 /// Sets the host that a request is for, in the target where it has an authority, and in the field `host`. A value that is none is not set.
 pub(crate) fn set_host(request: &mut Parts, host: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(host) else {

@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
+use crate::balancer::{self, BALANCER_ANNOTATION};
 use crate::enrolment;
 use crate::kinds::{Object, Objects};
 use crate::known;
@@ -69,6 +70,9 @@ fn of_labels_and_accounts(object: &Object, objects: &Objects) -> Vec<(String, St
             format!("metadata.annotations[{OUTBOUND_ANNOTATION}]"),
             unknown.to_string(),
         ));
+    }
+    if let Object::Service(service) = object {
+        found.extend(annotation(&service.metadata, BALANCER_ANNOTATION).and_then(balancer::problem));
     }
     found.extend(match object {
         Object::Namespace(namespace) => traffic::problems(None, |key| annotation(&namespace.metadata, key)),

@@ -34,6 +34,7 @@
 
 mod allocator;
 mod assemble;
+mod balancer;
 mod check;
 mod claims;
 mod complaint;
@@ -68,6 +69,7 @@ mod yaml;
 
 pub use allocator::Defaults;
 pub use assemble::Assembly;
+pub use balancer::{BALANCER_ANNOTATION, PEAK_EWMA};
 pub use directory::{Directory, Loaded, OpenError};
 pub use distributions::{DISTRIBUTIONS, Distribution};
 pub use dns_capture::{BadDnsCapture, DNS_CAPTURE_ANNOTATION, DnsCapture, ISTIO_DNS_CAPTURE_ANNOTATION};

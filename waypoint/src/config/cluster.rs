@@ -6,10 +6,11 @@ use culvert_envoy::{
     pb::{
         envoy::{
             config::cluster::v3::{
-                CircuitBreakers, Cluster as Message,
+                CircuitBreakers, Cluster as Message, UpstreamConnectionOptions,
                 circuit_breakers::Thresholds,
-                cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig, LbPolicy},
+                cluster::{ClusterDiscoveryType, DiscoveryType},
             },
+            config::core::v3::Http2ProtocolOptions,
             extensions::upstreams::http::v3::{
                 HttpProtocolOptions,
                 http_protocol_options::{UpstreamProtocolOptions, explicit_http_config::ProtocolConfig},
@@ -22,7 +23,10 @@ use culvert_envoy::{
 
 use culvert_http::{balance::outlier, retry::RetryBudget};
 
-use super::refusal::{Refusal, compiled, malformed, nothing_else};
+use super::{
+    balancing::{self, Balancing},
+    refusal::{Refusal, compiled, malformed, nothing_else},
+};
 
 /// Under this name clusters have their HTTP options.
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -41,9 +45,7 @@ pub struct ClusterConfig {
     /// The name of its endpoints.
     pub endpoints: Arc<str>,
     /// How an endpoint is chosen.
-    pub policy: LbPolicy,
-    /// Details of that.
-    pub policy_config: Option<LbConfig>,
+    pub balancing: Balancing,
     /// The share of healthy endpoints, in percent, below which health counts for nothing.
     pub panic_threshold: u32,
     /// What requests are sent as.
@@ -52,14 +54,31 @@ pub struct ClusterConfig {
     pub connect_timeout: Duration,
     /// How long a connection without a request is kept.
     pub idle_timeout: Option<Duration>,
+    /// How long a connection is used, whatever is under way on it; none: any time.
+    pub connection_age: Option<Duration>,
     /// How many requests a connection takes; none: any number.
     pub requests_per_connection: Option<u32>,
+    /// How many requests share a connection at once, where the endpoint allows as many; none: what the endpoint allows.
+    pub streams: Option<u32>,
+    /// How connections in clear are kept alive; those through the tunnel are by the tunnel.
+    pub keepalive: Option<Keepalive>,
     /// How long a whole exchange may take; none: any time.
     pub max_stream_duration: Option<Duration>,
     /// What is too much.
     pub breakers: Breakers,
     /// When an endpoint that fails is left out.
     pub outlier: Option<outlier::Settings>,
+}
+
+/// How a silent connection is probed; what is not said is as the kernel has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe.
+    pub time: Option<Duration>,
+    /// Time between probes.
+    pub interval: Option<Duration>,
+    /// Probes without an answer that end the connection.
+    pub probes: Option<u32>,
 }
 
 /// What requests are sent as.
@@ -116,14 +135,7 @@ pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
     let endpoints = endpoints.filter(|name| !name.is_empty()).map(Into::into);
     let connect_timeout = rest.connect_timeout.take();
     let connect_timeout = connect_timeout.map_or(Ok(CONNECT_TIMEOUT), |time| duration("connect_timeout", &time))?;
-    let policy =
-        LbPolicy::try_from(std::mem::take(&mut rest.lb_policy)).map_err(|_| Refusal::new("lb_policy", "is unknown"))?;
-    if matches!(policy, LbPolicy::ClusterProvided | LbPolicy::LoadBalancingPolicyConfig) {
-        return Err(Refusal::new(
-            "lb_policy",
-            format!("{} is not served here", policy.as_str_name()),
-        ));
-    }
+    let balancing = balancing::take(&mut rest)?;
     let mut common = rest.common_lb_config.take().unwrap_or_default();
     let panic = common
         .healthy_panic_threshold
@@ -144,13 +156,15 @@ pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
     let config = ClusterConfig {
         endpoints: endpoints.unwrap_or_else(|| Arc::clone(&name)),
         name,
-        policy,
-        policy_config: rest.lb_config.take(),
+        balancing,
         panic_threshold,
         protocol: http.protocol,
         connect_timeout,
         idle_timeout: http.idle_timeout,
+        connection_age: http.connection_age,
         requests_per_connection: http.requests_per_connection,
+        streams: http.streams,
+        keepalive: keepalive(rest.upstream_connection_options.take())?,
         max_stream_duration: http.max_stream_duration,
         breakers,
         outlier: rest
@@ -163,7 +177,6 @@ pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
     rest.transport_socket = None;
     rest.metadata = None;
     rest.alt_stat_name.clear();
-    rest.upstream_connection_options = None;
     rest.per_connection_buffer_limit_bytes = None;
     rest.ignore_health_on_host_removal = false;
     nothing_else("cluster", &rest)?;
@@ -174,7 +187,9 @@ pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
 struct Http {
     protocol: Protocol,
     idle_timeout: Option<Duration>,
+    connection_age: Option<Duration>,
     requests_per_connection: Option<u32>,
+    streams: Option<u32>,
     max_stream_duration: Option<Duration>,
 }
 
@@ -183,12 +198,19 @@ impl Http {
         let options = cluster.typed_extension_protocol_options.remove(HTTP_OPTIONS);
         let options = options.map(|any| unpack::<HttpProtocolOptions>(&any)).transpose();
         let mut options = options.map_err(malformed(HTTP_OPTIONS))?.unwrap_or_default();
+        let mut http2: Option<Http2ProtocolOptions> = None;
         let protocol = match options.upstream_protocol_options.take() {
             None => Protocol::Http1,
-            Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(_)) => Protocol::Downstream,
+            Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(both)) => {
+                http2 = both.http2_protocol_options;
+                Protocol::Downstream
+            }
             Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) => match explicit.protocol_config {
                 None | Some(ProtocolConfig::HttpProtocolOptions(_)) => Protocol::Http1,
-                Some(ProtocolConfig::Http2ProtocolOptions(_)) => Protocol::Http2,
+                Some(ProtocolConfig::Http2ProtocolOptions(options)) => {
+                    http2 = Some(options);
+                    Protocol::Http2
+                }
                 Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
                     return Err(Refusal::new(HTTP_OPTIONS, "HTTP/3 is not served here"));
                 }
@@ -207,13 +229,20 @@ impl Http {
         };
         let max_stream_duration = common.max_stream_duration.take();
         let max_stream_duration = max_stream_duration.map(|time| duration("max_stream_duration", &time));
+        let connection_age = common.max_connection_duration.take();
+        let connection_age = connection_age.map(|time| duration("max_connection_duration", &time));
+        let mut http2 = http2.unwrap_or_default();
+        let streams = value(http2.max_concurrent_streams.take());
+        nothing_else("http2_protocol_options", &http2)?;
         let requests = value(common.max_requests_per_connection.take()).filter(|&requests| requests > 0);
         nothing_else("common_http_protocol_options", &common)?;
         nothing_else(HTTP_OPTIONS, &options)?;
         Ok(Self {
             protocol,
             idle_timeout,
+            connection_age: connection_age.transpose()?.filter(|time| !time.is_zero()),
             requests_per_connection: requests,
+            streams,
             max_stream_duration: max_stream_duration.transpose()?.filter(|time| !time.is_zero()),
         })
     }
@@ -244,6 +273,18 @@ fn breakers(message: Option<CircuitBreakers>) -> Result<Breakers, Refusal> {
     all.max_retries = None;
     nothing_else("circuit_breakers.thresholds", &all)?;
     Ok(read)
+}
+
+fn keepalive(message: Option<UpstreamConnectionOptions>) -> Result<Option<Keepalive>, Refusal> {
+    let mut message = message.unwrap_or_default();
+    let keepalive = message.tcp_keepalive.take();
+    nothing_else("upstream_connection_options", &message)?;
+    let seconds = |number| value(number).map(|seconds| Duration::from_secs(seconds.into()));
+    Ok(keepalive.map(|keepalive| Keepalive {
+        time: seconds(keepalive.keepalive_time),
+        interval: seconds(keepalive.keepalive_interval),
+        probes: value(keepalive.keepalive_probes),
+    }))
 }
 
 fn value(message: Option<UInt32Value>) -> Option<u32> {

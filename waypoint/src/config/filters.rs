@@ -6,7 +6,7 @@ use culvert_envoy::{
             http::{
                 cors::v3::Cors as CorsMessage, ext_authz::v3::ExtAuthz as ExtAuthzMessage, fault::v3::HttpFault,
                 jwt_authn::v3::JwtAuthentication, local_ratelimit::v3::LocalRateLimit, rbac::v3::Rbac as RbacMessage,
-                router::v3::Router,
+                router::v3::Router, stateful_session::v3::StatefulSession,
             },
             network::rbac::v3::Rbac as NetworkRbac,
         },
@@ -14,7 +14,7 @@ use culvert_envoy::{
     },
     type_url, unpack,
 };
-use culvert_http::filters::{Fault, RateLimit, Rbac, ext_authz::ExtAuthz, jwt::JwtFilter};
+use culvert_http::filters::{Fault, RateLimit, Rbac, Session, ext_authz::ExtAuthz, jwt::JwtFilter};
 use prost::{Message, Name};
 
 use super::refusal::{Refusal, compiled, malformed};
@@ -43,6 +43,8 @@ pub enum Filter {
     Fault(Box<Fault>),
     /// A bound on requests.
     RateLimit(Box<RateLimit>),
+    /// How clients get back to the endpoint that they had; none where routes alone say so.
+    Session(Option<Box<Session>>),
     /// Routes. The last one.
     Router,
 }
@@ -80,6 +82,10 @@ impl Filter {
         if *url == type_url::<LocalRateLimit>() {
             let limit = RateLimit::compile(&read(config)?).map_err(compiled(place))?;
             return Ok(Self::RateLimit(Box::new(limit)));
+        }
+        if *url == type_url::<StatefulSession>() {
+            let session = Session::of(&read(config)?).map_err(compiled(place))?;
+            return Ok(Self::Session(session.map(Box::new)));
         }
         if *url == type_url::<Router>() {
             return Ok(Self::Router);

@@ -6,11 +6,13 @@
 //! | `http_chain` | an HttpConnectionManager |
 //! | `filters` | an HTTP filter, and filters of connections |
 //! | `cluster` | a Cluster |
+//! | `balancing` | of a Cluster, how an endpoint is chosen |
 //! | `endpoints` | a ClusterLoadAssignment |
 //! | `refusal` | how something is refused |
 //!
 //! Route configurations are read by `culvert_http`.
 
+pub mod balancing;
 pub mod cluster;
 pub mod endpoints;
 pub mod filters;

@@ -35,19 +35,12 @@ pub(super) fn find(snapshot: &Snapshot, address: SocketAddr) -> Option<(Port, Di
         if found.as_ref().is_some_and(|(_, other)| !is_before(other)) {
             continue;
         }
-        let mut endpoints = cluster.endpoints.iter();
-        let Some(endpoint) = endpoints.find(|endpoint| endpoint.config.address == address) else {
+        let Some(endpoint) = cluster.endpoint_at(address) else {
             continue;
         };
-        let alone = Cluster::new(
-            Arc::clone(&cluster.config),
-            [Arc::clone(endpoint)].into(),
-            Some(&**cluster),
-        );
-        // It was made of the same configuration before.
-        if let Ok(alone) = alone {
-            found = Some((port, Arc::new(alone)));
-        }
+        let endpoint = [Arc::clone(endpoint)].into();
+        let alone = Cluster::new(Arc::clone(&cluster.config), endpoint, Some(&**cluster));
+        found = Some((port, Arc::new(alone)));
     }
     found.map(|(port, cluster)| (port.clone(), Direct { cluster }))
 }

@@ -1,8 +1,12 @@
 //! One request, from its head to its answer.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
-use culvert_http::{Action, Found, Peer, Route, RouteTable, route::Target};
+use culvert_http::{
+    Action, Found, Peer, Route, RouteTable,
+    filters::{Override, Session},
+    route::Target,
+};
 use http::{HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
@@ -16,6 +20,7 @@ use super::{
 use crate::{
     answer::{AnswerBody, local, refuse},
     body::Upload,
+    config::filters::{Filter, NamedFilter},
     headers::{self, BadRequest},
     state::Snapshot,
     telemetry::Record,
@@ -75,17 +80,38 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
     exchange.answer(record).await.map(|body| body.holding(held))
 }
 
-/// The route of a request, and where it leads.
-fn find(routes: Option<&RouteTable>, head: &Parts, peer: &Peer<'_>) -> (Option<Arc<Route>>, Option<Arc<Target>>) {
-    let route = match routes.map(|routes| routes.find(head, peer)) {
-        Some(Found::Route(route)) => Some(route),
-        Some(Found::NoRoute) | None => None,
-    };
-    let target = match route.as_deref().map(Route::action) {
-        Some(Action::Forward(forward)) => forward.targets().choose(head, fastrand::u64(..)),
-        _ => None,
-    };
-    (route, target)
+/// By what it is found where a request leads.
+struct Ways<'a> {
+    routes: Option<&'a RouteTable>,
+    filters: &'a [NamedFilter],
+    snapshot: &'a Snapshot,
+}
+
+impl Ways<'_> {
+    /// The route of a request, and where it leads.
+    fn find(&self, head: &Parts, peer: &Peer<'_>) -> (Option<Arc<Route>>, Option<Arc<Target>>) {
+        let route = match self.routes.map(|routes| routes.find(head, peer)) {
+            Some(Found::Route(route)) => Some(route),
+            Some(Found::NoRoute) | None => None,
+        };
+        let target = route.as_deref().and_then(|route| self.target(route, head));
+        (route, target)
+    }
+
+    fn target(&self, route: &Route, head: &Parts) -> Option<Arc<Target>> {
+        let Action::Forward(forward) = route.action() else {
+            return None;
+        };
+        // A session stays with its backend, whatever the weights are.
+        let session = session(self.filters, route);
+        let asked = session.and_then(|session| session.endpoint(head, SystemTime::now()));
+        let has = |name: &str, address| {
+            let cluster = self.snapshot.clusters.get(name);
+            cluster.is_some_and(|cluster| cluster.endpoint_of_session(address).is_some())
+        };
+        let of_session = asked.and_then(|address| forward.targets().find(|name| has(name, address)));
+        of_session.or_else(|| forward.targets().choose(head, fastrand::u64(..)))
+    }
 }
 
 struct Exchange<'a> {
@@ -113,7 +139,12 @@ impl Exchange<'_> {
             Some(_) => direct::routes(),
             None => snapshot.routes.get(&chain.routes).map(|routes| &**routes),
         };
-        let found = find(routes, &self.head, &peer);
+        let ways = Ways {
+            routes,
+            filters: &chain.filters,
+            snapshot: &snapshot,
+        };
+        let found = ways.find(&self.head, &peer);
         let (route, target) = &found;
         if let Some(name) = route.as_deref().map(Route::name).filter(|name| !name.is_empty()) {
             record.route = Some(name.into());
@@ -134,10 +165,11 @@ impl Exchange<'_> {
         };
         let filtered = filtering.run(&mut self.head, record).await;
         let again = match &filtered {
-            Filtered::On(_, marks) if marks.reroutes => find(routes, &self.head, &peer),
+            Filtered::On(_, marks) if marks.reroutes => ways.find(&self.head, &peer),
             _ => found.clone(),
         };
         let (route, target) = &again;
+        let session = route.as_deref().and_then(|route| session(&chain.filters, route));
         let (mut response, sent, marks) = match filtered {
             Filtered::Answered(response, marks) => (*response, Sent::default(), marks),
             Filtered::On(record, marks) => match route {
@@ -153,7 +185,7 @@ impl Exchange<'_> {
                     )
                 }
                 Some(route) => {
-                    let (response, sent) = self.act(route, target.clone(), &peer, record).await;
+                    let (response, sent) = self.act(route, target.clone(), session, &peer, record).await;
                     (response, sent, marks)
                 }
             },
@@ -182,6 +214,7 @@ impl Exchange<'_> {
         self,
         route: &Arc<Route>,
         target: Option<Arc<Target>>,
+        session: Option<&Session>,
         peer: &Peer<'_>,
         mut record: Box<Record>,
     ) -> (Response<AnswerBody>, Sent) {
@@ -236,8 +269,23 @@ impl Exchange<'_> {
             target: &target,
             peer,
             upload: &self.upload,
+            session,
             stream_idle: self.connection.chain.stream_idle_timeout,
         };
         forwarding.run(self.head, self.upgrade, record).await
+    }
+}
+
+/// How clients of a route get back to their endpoints: what it says to the filter of its chain.
+fn session<'a>(filters: &'a [NamedFilter], route: &'a Route) -> Option<&'a Session> {
+    let mut of_chain = filters.iter().filter_map(|filter| match &filter.filter {
+        Filter::Session(session) => Some((&*filter.name, session.as_deref())),
+        _ => None,
+    });
+    let (name, own) = of_chain.next()?;
+    match route.overrides().get(name) {
+        Some(Override::Session(session)) => Some(session),
+        Some(Override::Disabled) => None,
+        _ => own,
     }
 }

@@ -112,6 +112,8 @@ impl<'a> Filtering<'a> {
                         Err(Box::new(response))
                     }
                 },
+                // What it says counts where an endpoint is chosen.
+                (Filter::Session(_), _) => Ok(record),
                 (Filter::Cors, _) => Ok(record),
                 (Filter::Fault(_), Some(Override::Fault(fault))) => self.fault(fault, head, record).await,
                 (Filter::Fault(fault), _) => self.fault(fault, head, record).await,

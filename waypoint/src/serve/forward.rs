@@ -8,26 +8,32 @@ use std::{
 use culvert_http::{
     Peer,
     balance::outlier::Result as Seen,
+    filters::Session,
     retry::{Decision, Outcome, Refusal, Reset},
     route::{Forward, Target},
 };
-use http::{HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
-use tokio::time::{Instant, timeout};
+use http::{HeaderValue, Response, StatusCode, Version, header, request::Parts};
+use hyper::upgrade::OnUpgrade;
+use tokio::time::Instant;
 
-use super::{upgrade, worker::Inner};
+use super::{
+    attempt::{Attempted, Trying},
+    mirror,
+    outcome::{answer, failed, overloaded, reset, too_late},
+    pushback, upgrade,
+    worker::Inner,
+};
 use crate::{
-    answer::{AnswerBody, grpc_status, refuse, whole},
+    answer::{AnswerBody, refuse},
     body::Upload,
     cluster::Cluster,
     config::cluster::Protocol,
     counted::Counted,
-    endpoint::Endpoint,
-    headers,
+    endpoint::clock,
     limits::{self, Late, TimeLimits},
     state::Snapshot,
     telemetry::Record,
-    upstream::{Lease, SendFailure, Stage},
+    upstream::{SendFailure, Stage},
 };
 
 /// A request that goes to a cluster.
@@ -39,6 +45,8 @@ pub(super) struct Forwarding<'a> {
     pub(super) target: &'a Target,
     pub(super) peer: &'a Peer<'a>,
     pub(super) upload: &'a Upload,
+    /// How the client gets back to the endpoint that it had.
+    pub(super) session: Option<&'a Session>,
     /// How long the chain lets an exchange be silent.
     pub(super) stream_idle: Option<Duration>,
 }
@@ -50,21 +58,6 @@ pub(super) struct Sent {
     pub(super) attempts: Option<u32>,
 }
 
-/// What an attempt came to.
-enum Attempted {
-    Answered(Box<Response<Incoming>>, Held),
-    Failed(SendFailure),
-    /// One try took too long.
-    Late,
-}
-
-/// What is held for as long as an answer goes on.
-#[derive(Debug)]
-struct Held {
-    _lease: Lease,
-    _active: Counted,
-}
-
 impl Forwarding<'_> {
     pub(super) async fn run(
         &self,
@@ -73,31 +66,32 @@ impl Forwarding<'_> {
         mut record: Box<Record>,
     ) -> (Response<AnswerBody>, Sent) {
         let Some(counted) = self.cluster.request() else {
-            let mut response = refuse(
-                record,
-                StatusCode::SERVICE_UNAVAILABLE,
-                "UO",
-                "overflow",
-                "upstream connect error or disconnect/reset before headers. reset reason: overflow",
-            );
-            let yes = HeaderValue::from_static("true");
-            response.headers_mut().insert("x-envoy-overloaded", yes);
-            return (response, Sent::default());
+            return (overloaded(record), Sent::default());
         };
         let limits = self.limits(&mut head, upgrade.is_some());
         let hashed = self.forward.hash(&head, self.peer);
+        let asked = self
+            .session
+            .and_then(|session| session.endpoint(&head, SystemTime::now()));
+        let at_session = asked.and_then(|address| self.cluster.endpoint_of_session(address));
         let client = head.clone();
         let mut tries = self.forward.retry().start(&client);
         if let Err(error) = self.forward.rewrite(&mut head, self.peer, self.target) {
             let response = refuse(record, StatusCode::BAD_REQUEST, "DPE", &error.to_string(), "");
             return (response, Sent::default());
         }
-        self.mirror(&head);
+        mirror::send(self.inner, self.snapshot, self.forward, self.upload, &head);
         let is_http2 = match self.cluster.config.protocol {
             _ if upgrade.is_some() => false,
             Protocol::Http1 => false,
             Protocol::Http2 => true,
             Protocol::Downstream => client.version == Version::HTTP_2,
+        };
+        let trying = Trying {
+            upstream: &self.inner.upstream,
+            cluster: self.cluster,
+            forward: self.forward,
+            upload: self.upload,
         };
         let begun = Instant::now();
         let passed = limits.passed(self.upload);
@@ -112,7 +106,13 @@ impl Forwarding<'_> {
         loop {
             let reselections = self.forward.retry().host_reselections().unwrap_or(0);
             let avoided: &[u64] = if reselections > 0 { &tried } else { &[] };
-            let Some(endpoint) = self.cluster.choose(hashed.hash, reselections, avoided) else {
+            // A retry leaves the session's endpoint, as with Envoy.
+            let again = at_session.filter(|_| tried.is_empty());
+            let choose = || match self.session {
+                Some(session) if session.is_strict() && asked.is_some() && tried.is_empty() => None,
+                _ => self.cluster.choose(hashed.hash, reselections, avoided),
+            };
+            let Some(endpoint) = again.or_else(choose) else {
                 let (flag, details, body) = ("UH", "no_healthy_upstream", "no healthy upstream");
                 let response = refuse(record, StatusCode::SERVICE_UNAVAILABLE, flag, details, body);
                 return (response, sent(head, tries.attempt()));
@@ -123,8 +123,9 @@ impl Forwarding<'_> {
             record.attempts += 1;
             let mut attempt = head.clone();
             tries.mark(&mut attempt.headers);
-            self.expect(&mut attempt, per_try, &limits);
-            let attempting = self.attempt(
+            expect(&mut attempt, per_try, &limits);
+            let tried_at = Instant::now();
+            let attempting = trying.send(
                 endpoint,
                 attempt,
                 is_http2,
@@ -135,7 +136,7 @@ impl Forwarding<'_> {
                 attempted = attempting => attempted,
                 late = &mut passed => {
                     self.cluster.note(endpoint, Seen::Local);
-                    return (self.too_late(record, late), sent(head, tries.attempt()));
+                    return (too_late(record, self.upload, late), sent(head, tries.attempt()));
                 }
             };
             let (outcome, seen) = match &attempted {
@@ -149,14 +150,16 @@ impl Forwarding<'_> {
                 Attempted::Failed(failure) => (Some(reset(failure.stage)), Seen::Local),
                 Attempted::Late => (Some(Reset::PerTryTimeout), Seen::Local),
             };
-            if !matches!(
-                &attempted,
-                Attempted::Failed(SendFailure {
-                    stage: Stage::Client,
-                    ..
-                })
-            ) {
+            // What is the client's doing, or the cluster's own limit, says nothing of the endpoint.
+            let is_others = |failure: &SendFailure| matches!(failure.stage, Stage::Client | Stage::Overflow);
+            if !matches!(&attempted, Attempted::Failed(failure) if is_others(failure)) {
                 self.cluster.note(endpoint, seen);
+            }
+            if let Attempted::Answered(response, _) = &attempted {
+                endpoint.load.latency.observe(clock(), tried_at.elapsed());
+                if let Some(asked) = pushback::of(response) {
+                    self.cluster.push_back(endpoint, asked);
+                }
             }
             let attempted = match attempted {
                 Attempted::Answered(response, held) => {
@@ -166,7 +169,7 @@ impl Forwarding<'_> {
                         drop((body, held));
                         retry = Some(self.cluster.retry());
                         if let Some(late) = self.wait(after, passed.as_mut()).await {
-                            return (self.too_late(record, late), sent(head, tries.attempt()));
+                            return (too_late(record, self.upload, late), sent(head, tries.attempt()));
                         }
                         continue;
                     }
@@ -185,6 +188,10 @@ impl Forwarding<'_> {
                             answer.map(|body| body.holding((held, counted, retry)))
                         }
                     };
+                    let served_by = endpoint.config.address;
+                    if let Some(session) = self.session.filter(|_| asked != Some(served_by)) {
+                        session.mark(served_by, &client, SystemTime::now(), response.headers_mut());
+                    }
                     if let Some(cookie) = hashed.cookie {
                         response
                             .headers_mut()
@@ -200,7 +207,7 @@ impl Forwarding<'_> {
                 Decision::Retry { after } => {
                     retry = Some(self.cluster.retry());
                     if let Some(late) = self.wait(after, passed.as_mut()).await {
-                        return (self.too_late(record, late), sent(head, tries.attempt()));
+                        return (too_late(record, self.upload, late), sent(head, tries.attempt()));
                     }
                     continue;
                 }
@@ -213,7 +220,7 @@ impl Forwarding<'_> {
             }
             let response = match attempted {
                 Attempted::Failed(failure) => failed(record, &failure, exceeded == Refusal::LimitExceeded),
-                Attempted::Late | Attempted::Answered(..) => self.too_late(record, limits::PER_TRY),
+                Attempted::Late | Attempted::Answered(..) => too_late(record, self.upload, limits::PER_TRY),
             };
             return (response, sent(head, tries.attempt()));
         }
@@ -256,161 +263,14 @@ impl Forwarding<'_> {
             late = passed => Some(late),
         }
     }
-
-    /// Tells the endpoint how long it has.
-    fn expect(&self, head: &mut Parts, per_try: Option<Duration>, limits: &TimeLimits) {
-        let expected = [per_try, limits.response].into_iter().flatten().min();
-        if let Some(expected) = expected
-            && let Ok(value) = HeaderValue::try_from(expected.as_millis().to_string())
-        {
-            head.headers.insert("x-envoy-expected-rq-timeout-ms", value);
-        }
-    }
-
-    async fn attempt(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        mut head: Parts,
-        is_http2: bool,
-        upgrade: Option<&str>,
-        per_try: Option<Duration>,
-    ) -> Attempted {
-        let client = |why: &str| {
-            Attempted::Failed(SendFailure {
-                stage: Stage::Client,
-                why: why.to_owned(),
-            })
-        };
-        if self.forward.needs_endpoint_host()
-            && let Some(hostname) = &endpoint.config.hostname
-        {
-            self.forward.rewrite_host(&mut head, hostname.as_bytes());
-        }
-        if headers::send(&mut head, is_http2).is_err() {
-            return client("an authority that no header can have");
-        }
-        if let Some(protocol) = upgrade
-            && let Ok(protocol) = HeaderValue::from_str(protocol)
-        {
-            head.headers
-                .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            head.headers.insert(header::UPGRADE, protocol);
-        }
-        let Some(body) = self.upload.body() else {
-            return client("the beginning of the body is no longer there");
-        };
-        let active = Counted::new(&endpoint.load.active);
-        let request = Request::from_parts(head, body);
-        let sending = self.inner.upstream.send(self.cluster, endpoint, is_http2, request);
-        let sent = match per_try.or(self.forward.retry().per_try_idle_timeout()) {
-            None => sending.await,
-            Some(per_try) => match timeout(per_try, sending).await {
-                Ok(sent) => sent,
-                Err(_) => return Attempted::Late,
-            },
-        };
-        match sent {
-            Ok((response, lease)) => Attempted::Answered(
-                Box::new(response),
-                Held {
-                    _lease: lease,
-                    _active: active,
-                },
-            ),
-            Err(failure) => Attempted::Failed(failure),
-        }
-    }
-
-    fn too_late(&self, mut record: Box<Record>, late: Late) -> Response<AnswerBody> {
-        if let Some(status) = late.grpc_status.filter(|_| record.is_grpc) {
-            late.details.clone_into(&mut record.details);
-            return whole(culvert_http::grpc_reply(status, late.body), record);
-        }
-        refuse(record, late.status(self.upload), late.flag, late.details, late.body)
-    }
-
-    /// Sends copies where the route says so. Nobody waits for their answers.
-    fn mirror(&self, head: &Parts) {
-        for mirror in self.forward.mirrors() {
-            if !mirror.fraction().hit(fastrand::u64(..)) {
-                continue;
-            }
-            let Some(cluster) = self.snapshot.clusters.get(mirror.cluster()).cloned() else {
-                tracing::debug!(cluster = mirror.cluster(), "a mirror is not there");
-                continue;
-            };
-            let mut head = head.clone();
-            mirror.rewrite(&mut head);
-            let body = self.upload.copy();
-            let upstream = self.inner.upstream.clone();
-            let is_http2 = match cluster.config.protocol {
-                Protocol::Http1 => false,
-                Protocol::Http2 => true,
-                Protocol::Downstream => head.version == Version::HTTP_2,
-            };
-            tokio::spawn(async move {
-                let (Some(_counted), Some(endpoint)) = (cluster.request(), cluster.choose(None, 0, &[])) else {
-                    return;
-                };
-                if headers::send(&mut head, is_http2).is_err() {
-                    return;
-                }
-                let _active = Counted::new(&endpoint.load.active);
-                let request = Request::from_parts(head, body);
-                match upstream.send(&cluster, endpoint, is_http2, request).await {
-                    // Read, so that the connection can be kept.
-                    Ok((response, _lease)) => drop(http_body_util::BodyExt::collect(response.into_body()).await),
-                    Err(failure) => tracing::debug!(error = failure.why, "a mirror did not answer"),
-                }
-            });
-        }
-    }
 }
 
-/// The endpoint's answer, on its way to the client.
-fn answer(
-    response: Response<Incoming>,
-    mut record: Box<Record>,
-    limits: &TimeLimits,
-    took: Duration,
-) -> Response<AnswerBody> {
-    let (mut head, body) = response.into_parts();
-    headers::remove_hop_by_hop(&mut head.headers);
-    if let Ok(took) = HeaderValue::try_from(took.as_millis().to_string()) {
-        head.headers.insert("x-envoy-upstream-service-time", took);
+/// Tells the endpoint how long it has.
+fn expect(head: &mut Parts, per_try: Option<Duration>, limits: &TimeLimits) {
+    let expected = [per_try, limits.response].into_iter().flatten().min();
+    if let Some(expected) = expected
+        && let Ok(value) = HeaderValue::try_from(expected.as_millis().to_string())
+    {
+        head.headers.insert("x-envoy-expected-rq-timeout-ms", value);
     }
-    record.answered(head.status);
-    record.grpc_status = grpc_status(&head.headers);
-    "via_upstream".clone_into(&mut record.details);
-    // Of the endpoint's connection.
-    head.extensions.clear();
-    head.version = Version::HTTP_11;
-    Response::from_parts(head, AnswerBody::endpoint(body, record).limited(limits))
-}
-
-fn reset(stage: Stage) -> Reset {
-    match stage {
-        Stage::Connect | Stage::ConnectTimeout => Reset::ConnectFailure,
-        Stage::Refused => Reset::Refused,
-        Stage::Reset => Reset::AfterRequest,
-        Stage::Protocol => Reset::NotHttp,
-        // The client has gone: nobody waits for another try.
-        Stage::Client => Reset::Overflow,
-    }
-}
-
-fn failed(record: Box<Record>, failure: &SendFailure, retried: bool) -> Response<AnswerBody> {
-    let (status, flag, reason) = match failure.stage {
-        Stage::Connect => (StatusCode::SERVICE_UNAVAILABLE, "UF", "connection failure"),
-        Stage::ConnectTimeout => (StatusCode::SERVICE_UNAVAILABLE, "UF", "connection timeout"),
-        Stage::Refused => (StatusCode::SERVICE_UNAVAILABLE, "UR", "remote refused stream reset"),
-        Stage::Reset => (StatusCode::SERVICE_UNAVAILABLE, "UC", "connection termination"),
-        Stage::Protocol => (StatusCode::BAD_GATEWAY, "UPE", "protocol error"),
-        Stage::Client => (StatusCode::BAD_REQUEST, "DC", "downstream remote disconnect"),
-    };
-    tracing::debug!(error = failure.why, "a request got no answer");
-    let again = if retried { "retried and the latest " } else { "" };
-    let body = format!("upstream connect error or disconnect/reset before headers. {again}reset reason: {reason}");
-    let details = format!("upstream_reset_before_response_started{{{}}}", failure.why);
-    refuse(record, status, flag, &details, &body)
 }

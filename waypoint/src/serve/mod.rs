@@ -7,9 +7,12 @@
 //!
 //! `listen` accepts, on each thread; `tunnel` ends HBONE, and finds the filter chain that a connection inside is for; `sniff` looks at
 //! what it speaks; `http` serves the requests of a `connection`; `exchange` is one request, from its head to the last byte of its answer; `filtering` asks the
-//! filters of its chain, and with `ask` an authorization service; `forward` is what is done with it upstream, with attempts and timeouts; `upgrade` and `tcp` copy bytes. `worker` is what all of them share on a thread.
+//! filters of its chain, and with `ask` an authorization service; `forward` is what is done with it upstream, by attempts (`attempt`) within timeouts; `outcome` is what the
+//! client is told of the last one, and `mirror` sends copies; `pushback` reads that an endpoint asks for less; `upgrade` and `tcp` copy bytes. `worker` is what all of them
+//! share on a thread.
 
 mod ask;
+mod attempt;
 mod connection;
 mod direct;
 mod exchange;
@@ -17,6 +20,9 @@ mod filtering;
 mod forward;
 mod http;
 mod listen;
+mod mirror;
+mod outcome;
+mod pushback;
 mod sniff;
 mod tcp;
 mod tunnel;

@@ -66,8 +66,13 @@ pub(super) async fn serve<S>(
     };
     let forwarded = forwarded.encode();
     let headers = [("forwarded", &*forwarded), ("baggage", &*inner.upstream.baggage)];
+    // As with Envoy, a connection beyond the limit is closed, and none waits.
+    let Some(_open) = cluster.connection(false) else {
+        record.flags.set("UO");
+        "upstream_cx_overflow".clone_into(&mut record.details);
+        return;
+    };
     let mut tried = Vec::new();
-    let within = cluster.config.connect_timeout;
     let mut to_endpoint = loop {
         let chosen = cluster.choose(None, RESELECTIONS, &tried);
         let Some(endpoint) = chosen.filter(|endpoint| !tried.contains(&endpoint.id)) else {
@@ -77,12 +82,11 @@ pub(super) async fn serve<S>(
         tried.push(endpoint.id);
         record.endpoint = Some((endpoint.config.address, Arc::clone(&endpoint.config.about)));
         let upstream = &inner.upstream;
-        match connect(&upstream.tunnels, &upstream.origin, endpoint, &headers, within).await {
+        match connect(&upstream.tunnels, &upstream.origin, endpoint, &headers, &cluster.config).await {
             Ok(stream) => break stream,
             Err(failure) => record.details = failure.to_string(),
         }
     };
-    let _open = cluster.load.connection();
     let mut stream = Watched {
         stream,
         received: Arc::default(),

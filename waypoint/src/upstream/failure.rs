@@ -7,6 +7,8 @@ use culvert_tunnel::failure::Failure;
 /// How far a request was when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// There was no connection for it, and too many of them or of those who wait for one.
+    Overflow,
     /// There was no connection for it: nothing of it has left.
     Connect,
     /// There was no connection in time.
@@ -32,6 +34,14 @@ pub struct SendFailure {
 }
 
 impl SendFailure {
+    /// Too many wait for a connection.
+    pub(super) fn overflow() -> Self {
+        Self {
+            stage: Stage::Overflow,
+            why: "too many requests wait for a connection".to_owned(),
+        }
+    }
+
     /// No connection came about.
     pub(super) fn connect(failure: &Failure) -> Self {
         Self {

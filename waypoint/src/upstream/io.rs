@@ -4,7 +4,6 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use culvert_hbone::Authority;
@@ -12,13 +11,20 @@ use culvert_tunnel::{
     failure::{Failure, errno},
     io::{Destination, Dialer, Origin, Stream, Tunnels},
 };
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::timeout,
 };
 
-use crate::{config::endpoints::Way, endpoint::Endpoint};
+use crate::{
+    config::{
+        cluster::{ClusterConfig, Keepalive},
+        endpoints::Way,
+    },
+    endpoint::Endpoint,
+};
 
 /// A connection to an endpoint.
 #[derive(Debug)]
@@ -33,9 +39,9 @@ pub(crate) async fn connect(
     origin: &Origin,
     endpoint: &Endpoint,
     headers: &[(&str, &str)],
-    within: Duration,
+    cluster: &ClusterConfig,
 ) -> Result<Io, Failure> {
-    let to = endpoint.config.address;
+    let (to, within) = (endpoint.config.address, cluster.connect_timeout);
     match &endpoint.config.way {
         Way::Tunnel { node, identity } => {
             let destination = Destination {
@@ -56,12 +62,28 @@ pub(crate) async fn connect(
                 to,
                 error: errno(&error),
             })?;
-            socket
-                .set_nodelay(true)
-                .map_err(|error| Failure::Local(errno(&error)))?;
+            let prepared = socket.set_nodelay(true).and_then(|()| match &cluster.keepalive {
+                Some(keepalive) => keep_alive(&socket, keepalive),
+                None => Ok(()),
+            });
+            prepared.map_err(|error| Failure::Local(errno(&error)))?;
             Ok(Io::Plain(socket))
         }
     }
+}
+
+fn keep_alive(socket: &TcpStream, keepalive: &Keepalive) -> io::Result<()> {
+    let mut asked = TcpKeepalive::new();
+    if let Some(time) = keepalive.time {
+        asked = asked.with_time(time);
+    }
+    if let Some(interval) = keepalive.interval {
+        asked = asked.with_interval(interval);
+    }
+    if let Some(probes) = keepalive.probes {
+        asked = asked.with_retries(probes);
+    }
+    SockRef::from(socket).set_tcp_keepalive(&asked)
 }
 
 impl AsyncRead for Io {

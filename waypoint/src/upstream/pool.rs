@@ -1,8 +1,6 @@
-//! Connections to endpoints that speak HTTP, kept for the next request.
+//! Connections to endpoints that speak HTTP, kept for the next request, and those who wait for one.
 
 use std::{
-    future::Future as _,
-    pin::Pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicU32, AtomicUsize, Ordering},
@@ -10,55 +8,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use culvert_tunnel::io::{Dialer, Origin, Tunnels};
-use http::{Request, Response, Version};
-use hyper::{
-    body::Incoming,
-    client::conn::{http1, http2},
-};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::client::conn::{http1, http2};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
-use tokio::time::timeout_at;
+use tokio::sync::Notify;
 
-use super::{
-    failure::{SendFailure, Stage},
-    io::connect,
-};
 use crate::{
     body::Body,
     cluster::Cluster,
+    config::cluster::ClusterConfig,
+    counted::Counted,
     endpoint::{Endpoint, EndpointLoad},
+    load::OpenConnection,
 };
 
-/// Longest head of an answer: as Envoy's. Of lines, hyper takes 100, as Envoy does.
-const MAX_HEAD: usize = 60 << 10;
-
-/// Windows of HTTP/2: what one stream, and a connection, may have under way.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
-
 /// Streams on a connection beyond which another one is made, where the peer allows more.
-const STREAMS: usize = 100;
-
-/// Silence after which a connection with open streams is asked for a sign of life, and how long that may take.
-const PING: Duration = Duration::from_secs(10);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const STREAMS: usize = 100;
 
 /// Connections without a request that are kept for an endpoint.
 const IDLE: usize = 64;
-
-/// What sends requests on one thread: its tunnels and connections.
-#[derive(Clone)]
-pub struct Upstream {
-    /// Tunnels to endpoints.
-    pub(crate) tunnels: Tunnels<Dialer>,
-    /// On whose behalf.
-    pub(crate) origin: Origin,
-    /// `baggage` of the waypoint itself.
-    pub(crate) baggage: Arc<str>,
-    pool: Arc<Pool>,
-}
 
 /// Connections of one thread.
 #[derive(Debug, Default)]
@@ -73,14 +41,52 @@ struct Host {
     /// HTTP/1 connections without a request, the one that was used last at the end.
     idle: Vec<Idle>,
     shared: Vec<Shared>,
+    /// Connections that are open or being made, idle ones among them.
+    open: Arc<AtomicU32>,
+    /// Told whenever one may be used again, or has ended.
+    freed: Arc<Notify>,
+}
+
+/// For how long a connection is used.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// How long without a request.
+    idle: Option<Duration>,
+    until: Option<Instant>,
+}
+
+impl Terms {
+    /// For a connection that begins now.
+    pub(super) fn of(config: &ClusterConfig) -> Self {
+        Self {
+            idle: config.idle_timeout,
+            until: config.connection_age.and_then(|age| Instant::now().checked_add(age)),
+        }
+    }
+
+    fn allow(&self, now: Instant, idle_since: Instant) -> bool {
+        let idle = now.saturating_duration_since(idle_since);
+        self.idle.is_none_or(|most| idle < most) && self.is_young(now)
+    }
+
+    fn is_young(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+}
+
+/// An HTTP/1 connection.
+#[derive(Debug)]
+pub(super) struct Own {
+    pub(super) sender: http1::SendRequest<Body>,
+    /// Requests so far.
+    pub(super) used: u32,
+    pub(super) terms: Terms,
 }
 
 #[derive(Debug)]
 struct Idle {
-    sender: http1::SendRequest<Body>,
+    own: Own,
     since: Instant,
-    timeout: Option<Duration>,
-    used: u32,
 }
 
 /// An HTTP/2 connection.
@@ -93,230 +99,88 @@ struct Shared {
     used: u32,
     /// Since when it has no stream.
     idle_since: Option<Instant>,
-    timeout: Option<Duration>,
+    terms: Terms,
 }
 
 /// A stream of an HTTP/2 connection, or a request on one of HTTP/1, for as long as it is under way.
 #[derive(Debug)]
 pub struct Lease {
-    streams: Option<Arc<AtomicU32>>,
+    stream: Option<(Arc<AtomicU32>, Arc<Notify>)>,
+}
+
+impl Lease {
+    /// A request that has its connection to itself.
+    pub(super) fn alone() -> Self {
+        Self { stream: None }
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(streams) = &self.streams {
+        if let Some((streams, freed)) = &self.stream {
             streams.fetch_sub(1, Ordering::Relaxed);
+            freed.notify_one();
         }
     }
 }
 
-impl Upstream {
-    /// Nothing is connected yet.
-    pub fn new(tunnels: Tunnels<Dialer>, origin: Origin, baggage: Arc<str>) -> Self {
-        Self {
-            tunnels,
-            origin,
-            baggage,
-            pool: Arc::default(),
-        }
-    }
+/// A connection that is open or being made, for as long as it lasts.
+#[derive(Debug)]
+pub(super) struct Opened {
+    of_cluster: Option<OpenConnection>,
+    of_endpoint: Option<Counted>,
+    freed: Arc<Notify>,
+}
 
-    /// Sends a request, over a connection that is there or a new one. The answer's body goes on until it is dropped; the lease lasts as
-    /// long.
-    ///
-    /// # Errors
-    /// When no head of an answer came.
-    pub async fn send(
-        &self,
-        cluster: &Cluster,
-        endpoint: &Endpoint,
-        is_http2: bool,
-        mut request: Request<Body>,
-    ) -> Result<(Response<Incoming>, Lease), SendFailure> {
-        *request.version_mut() = if is_http2 { Version::HTTP_2 } else { Version::HTTP_11 };
-        // A connection that was kept may have ended without our having heard of it: then nothing was sent, and another is taken.
-        loop {
-            let sent = match is_http2 {
-                true => self.send_http2(cluster, endpoint, request).await,
-                false => self.send_http1(cluster, endpoint, request).await,
-            };
-            match sent {
-                Ok(answer) => return Ok(answer),
-                Err((_, Some(again))) => request = *again,
-                Err((failure, None)) => return Err(failure),
-            }
-        }
-    }
-
-    /// Drops connections to endpoints that are gone, and those that were idle for too long.
-    pub fn sweep(&self) {
-        self.pool.sweep(Instant::now());
-    }
-
-    async fn send_http1(
-        &self,
-        cluster: &Cluster,
-        endpoint: &Endpoint,
-        request: Request<Body>,
-    ) -> Result<(Response<Incoming>, Lease), (SendFailure, Option<Box<Request<Body>>>)> {
-        let kept = self.pool.take(endpoint);
-        let was_kept = kept.is_some();
-        let (mut sender, used) = match kept {
-            Some(kept) => kept,
-            None => (
-                self.connect_http1(cluster, endpoint)
-                    .await
-                    .map_err(|failure| (failure, None))?,
-                0,
-            ),
-        };
-        let response = match sender.try_send_request(request).await {
-            Ok(response) => response,
-            Err(mut error) => {
-                let again = error.take_message().filter(|_| was_kept).map(Box::new);
-                return Err((SendFailure::http(&error.into_error()), again));
-            }
-        };
-        let used = used + 1;
-        if cluster.config.requests_per_connection.is_none_or(|most| used < most) {
-            let (pool, id) = (Arc::clone(&self.pool), endpoint.id);
-            let (load, timeout) = (Arc::downgrade(&endpoint.load), cluster.config.idle_timeout);
-            tokio::spawn(async move {
-                // Once the answer was read to its end.
-                if sender.ready().await.is_ok() {
-                    pool.keep(id, load, sender, used, timeout);
-                }
-            });
-        }
-        Ok((response, Lease { streams: None }))
-    }
-
-    async fn connect_http1(
-        &self,
-        cluster: &Cluster,
-        endpoint: &Endpoint,
-    ) -> Result<http1::SendRequest<Body>, SendFailure> {
-        let within = cluster.config.connect_timeout;
-        let deadline = tokio::time::Instant::now() + within;
-        let headers = [("baggage", &*self.baggage)];
-        let io = connect(&self.tunnels, &self.origin, endpoint, &headers, within).await;
-        let io = io.map_err(|failure| SendFailure::connect(&failure))?;
-        let handshake = http1::Builder::new()
-            .max_header_size(MAX_HEAD)
-            .handshake(TokioIo::new(io));
-        let shaken = timeout_at(deadline, handshake)
-            .await
-            .map_err(|_| SendFailure::late(within))?;
-        let (sender, connection) = shaken.map_err(|error| SendFailure::http(&error))?;
-        let open = cluster.load.connection();
-        tokio::spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(error = crate::causes(&error), "a connection to an endpoint ended");
-            }
-            drop(open);
-        });
-        Ok(sender)
-    }
-
-    async fn send_http2(
-        &self,
-        cluster: &Cluster,
-        endpoint: &Endpoint,
-        request: Request<Body>,
-    ) -> Result<(Response<Incoming>, Lease), (SendFailure, Option<Box<Request<Body>>>)> {
-        let most = cluster.config.requests_per_connection;
-        let kept = self.pool.share(endpoint, most);
-        let was_kept = kept.is_some();
-        let (mut sender, lease) = match kept {
-            Some(kept) => kept,
-            None => self
-                .connect_http2(cluster, endpoint)
-                .await
-                .map_err(|failure| (failure, None))?,
-        };
-        match sender.try_send_request(request).await {
-            Ok(response) => Ok((response, lease)),
-            Err(mut error) => {
-                let again = error.take_message().filter(|_| was_kept).map(Box::new);
-                let failure = SendFailure::http(&error.into_error());
-                if failure.stage == Stage::Reset && sender.is_closed() {
-                    self.pool.forget_closed(endpoint.id);
-                }
-                Err((failure, again))
-            }
-        }
-    }
-
-    async fn connect_http2(
-        &self,
-        cluster: &Cluster,
-        endpoint: &Endpoint,
-    ) -> Result<(http2::SendRequest<Body>, Lease), SendFailure> {
-        let within = cluster.config.connect_timeout;
-        let deadline = tokio::time::Instant::now() + within;
-        let headers = [("baggage", &*self.baggage)];
-        let io = connect(&self.tunnels, &self.origin, endpoint, &headers, within).await;
-        let io = io.map_err(|failure| SendFailure::connect(&failure))?;
-        let handshake = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(MAX_HEAD as u32)
-            .keep_alive_interval(PING)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .handshake(TokioIo::new(io));
-        let shaken = timeout_at(deadline, handshake)
-            .await
-            .map_err(|_| SendFailure::late(within))?;
-        let (sender, mut connection) = shaken.map_err(|error| SendFailure::http(&error))?;
-        let open = cluster.load.connection();
-        let (pool, id) = (Arc::downgrade(&self.pool), endpoint.id);
-        let allowed = Arc::new(AtomicUsize::new(STREAMS));
-        let allows = Arc::clone(&allowed);
-        tokio::spawn(async move {
-            let driven = std::future::poll_fn(|context| {
-                let polled = Pin::new(&mut connection).poll(context);
-                allows.store(connection.current_max_send_streams(), Ordering::Relaxed);
-                polled
-            });
-            if let Err(error) = driven.await {
-                tracing::debug!(error = crate::causes(&error), "a connection to an endpoint ended");
-            }
-            drop(open);
-            if let Some(pool) = pool.upgrade() {
-                pool.forget_closed(id);
-            }
-        });
-        Ok((
-            sender.clone(),
-            self.pool.add(endpoint, sender, allowed, cluster.config.idle_timeout),
-        ))
+impl Drop for Opened {
+    fn drop(&mut self) {
+        drop(self.of_endpoint.take());
+        drop(self.of_cluster.take());
+        self.freed.notify_one();
     }
 }
 
 impl Pool {
+    /// What is told whenever a connection to an endpoint may be used again, or has ended.
+    pub(super) fn freed(&self, endpoint: &Endpoint) -> Arc<Notify> {
+        Arc::clone(
+            &self
+                .hosts
+                .lock()
+                .entry(endpoint.id)
+                .or_insert_with(|| Host::of(endpoint))
+                .freed,
+        )
+    }
+
+    /// Another connection to an endpoint; none where the cluster has too many. The first one of this thread is always let through.
+    pub(super) fn open(&self, cluster: &Cluster, endpoint: &Endpoint) -> Option<Opened> {
+        let mut hosts = self.hosts.lock();
+        let host = hosts.entry(endpoint.id).or_insert_with(|| Host::of(endpoint));
+        let of_cluster = cluster.connection(host.open.load(Ordering::Relaxed) == 0)?;
+        Some(Opened {
+            of_cluster: Some(of_cluster),
+            of_endpoint: Some(Counted::new(&host.open)),
+            freed: Arc::clone(&host.freed),
+        })
+    }
+
     /// An HTTP/1 connection without a request.
-    fn take(&self, endpoint: &Endpoint) -> Option<(http1::SendRequest<Body>, u32)> {
+    pub(super) fn take(&self, endpoint: &Endpoint) -> Option<Own> {
         let mut hosts = self.hosts.lock();
         let host = hosts.get_mut(&endpoint.id)?;
+        let now = Instant::now();
         while let Some(idle) = host.idle.pop() {
-            let in_time = idle.timeout.is_none_or(|timeout| idle.since.elapsed() < timeout);
-            if in_time && idle.sender.is_ready() {
-                return Some((idle.sender, idle.used));
+            if idle.own.terms.allow(now, idle.since) && idle.own.sender.is_ready() {
+                return Some(idle.own);
             }
         }
         None
     }
 
-    fn keep(
-        &self,
-        id: u64,
-        load: Weak<EndpointLoad>,
-        sender: http1::SendRequest<Body>,
-        used: u32,
-        timeout: Option<Duration>,
-    ) {
-        if load.strong_count() == 0 {
+    pub(super) fn keep(&self, id: u64, load: Weak<EndpointLoad>, own: Own) {
+        let now = Instant::now();
+        if load.strong_count() == 0 || !own.terms.is_young(now) {
             return;
         }
         let mut hosts = self.hosts.lock();
@@ -324,69 +188,74 @@ impl Pool {
         if host.idle.len() >= IDLE {
             host.idle.remove(0);
         }
-        host.idle.push(Idle {
-            sender,
-            since: Instant::now(),
-            timeout,
-            used,
-        });
+        host.idle.push(Idle { own, since: now });
+        host.freed.notify_one();
     }
 
     /// A stream on an HTTP/2 connection that is there.
-    fn share(&self, endpoint: &Endpoint, most: Option<u32>) -> Option<(http2::SendRequest<Body>, Lease)> {
+    pub(super) fn share(
+        &self,
+        endpoint: &Endpoint,
+        config: &ClusterConfig,
+    ) -> Option<(http2::SendRequest<Body>, Lease)> {
         let mut hosts = self.hosts.lock();
         let host = hosts.get_mut(&endpoint.id)?;
+        let now = Instant::now();
+        // What has had its requests, or its time, ends once its last stream does.
+        let has_requests = |shared: &Shared| config.requests_per_connection.is_none_or(|most| shared.used < most);
+        host.shared
+            .retain(|shared| has_requests(shared) && shared.terms.is_young(now));
+        let asked = config.streams.map_or(STREAMS, |streams| streams as usize).max(1);
         let shared = host.shared.iter_mut().find(|shared| {
             let streams = shared.streams.load(Ordering::Relaxed) as usize;
-            let allowed = shared.allowed.load(Ordering::Relaxed).clamp(1, STREAMS);
-            !shared.sender.is_closed() && streams < allowed && most.is_none_or(|most| shared.used < most)
+            let allowed = shared.allowed.load(Ordering::Relaxed).clamp(1, asked);
+            !shared.sender.is_closed() && streams < allowed
         })?;
         shared.used += 1;
         shared.idle_since = None;
         shared.streams.fetch_add(1, Ordering::Relaxed);
         let lease = Lease {
-            streams: Some(Arc::clone(&shared.streams)),
+            stream: Some((Arc::clone(&shared.streams), Arc::clone(&host.freed))),
         };
         Some((shared.sender.clone(), lease))
     }
 
-    fn add(
+    pub(super) fn add(
         &self,
         endpoint: &Endpoint,
         sender: http2::SendRequest<Body>,
         allowed: Arc<AtomicUsize>,
-        timeout: Option<Duration>,
+        terms: Terms,
     ) -> Lease {
         let streams = Arc::new(AtomicU32::new(1));
         let mut hosts = self.hosts.lock();
-        let host = hosts
-            .entry(endpoint.id)
-            .or_insert_with(|| Host::new(Arc::downgrade(&endpoint.load)));
+        let host = hosts.entry(endpoint.id).or_insert_with(|| Host::of(endpoint));
         host.shared.push(Shared {
             sender,
             streams: Arc::clone(&streams),
             allowed,
             used: 1,
             idle_since: None,
-            timeout,
+            terms,
         });
-        Lease { streams: Some(streams) }
+        // Those who wait share it.
+        host.freed.notify_waiters();
+        Lease {
+            stream: Some((streams, Arc::clone(&host.freed))),
+        }
     }
 
-    fn forget_closed(&self, id: u64) {
+    pub(super) fn forget_closed(&self, id: u64) {
         let mut hosts = self.hosts.lock();
         if let Some(host) = hosts.get_mut(&id) {
             host.shared.retain(|shared| !shared.sender.is_closed());
         }
     }
 
-    fn sweep(&self, now: Instant) {
-        let late = |since: Instant, timeout: Option<Duration>| {
-            timeout.is_some_and(|timeout| now.saturating_duration_since(since) >= timeout)
-        };
+    pub(super) fn sweep(&self, now: Instant) {
         self.hosts.lock().retain(|_, host| {
             host.idle
-                .retain(|idle| idle.sender.is_ready() && !late(idle.since, idle.timeout));
+                .retain(|idle| idle.own.sender.is_ready() && idle.own.terms.allow(now, idle.since));
             host.shared.retain_mut(|shared| {
                 if shared.sender.is_closed() {
                     return false;
@@ -395,7 +264,7 @@ impl Pool {
                     shared.idle_since = None;
                     return true;
                 }
-                !late(*shared.idle_since.get_or_insert(now), shared.timeout)
+                shared.terms.allow(now, *shared.idle_since.get_or_insert(now))
             });
             host.load.strong_count() > 0
         });
@@ -408,6 +277,12 @@ impl Host {
             load,
             idle: Vec::new(),
             shared: Vec::new(),
+            open: Arc::default(),
+            freed: Arc::default(),
         }
+    }
+
+    fn of(endpoint: &Endpoint) -> Self {
+        Self::new(Arc::downgrade(&endpoint.load))
     }
 }

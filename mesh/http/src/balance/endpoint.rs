@@ -1,5 +1,7 @@
 //! What a balancer knows of an endpoint.
 
+use std::time::Instant;
+
 /// An endpoint, as a balancer sees it.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
@@ -11,6 +13,8 @@ pub struct Endpoint {
     pub priority: u32,
     /// How it is.
     pub health: Health,
+    /// Since when it is there.
+    pub since: Instant,
 }
 
 /// How an endpoint is.

@@ -2,21 +2,27 @@
 //! when they change or their health does.
 //!
 //! Health first: [`health`] says which endpoints count, then the policy chooses among them: in turn ([`turns`]), the least busy of two,
-//! by chance, or by a hash of the request ([`ring`], [`maglev`]). [`outlier`] takes endpoints out that fail.
+//! by chance, or by a hash of the request ([`ring`], [`maglev`]). [`slow_start`] lets new endpoints begin with less, [`outlier`] takes
+//! endpoints out that fail, and [`latency`] makes slow ones busier than their requests alone.
 
 mod endpoint;
 mod health;
+mod latency;
 mod maglev;
 pub mod outlier;
 mod ring;
+mod slow_start;
 mod turns;
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 pub use endpoint::{Endpoint, Health};
 use health::Levels;
+pub use latency::PeakEwma;
 use maglev::Maglev;
 use ring::Ring;
+pub use slow_start::SlowStart;
+use slow_start::Warming;
 use turns::Turns;
 
 /// How a cluster chooses.
@@ -24,7 +30,7 @@ use turns::Turns;
 pub enum Policy {
     /// In turn.
     RoundRobin,
-    /// The less busy of so many draws, at least 2.
+    /// The least busy of so many draws, at least 2.
     LeastRequest {
         /// Draws, with replacement.
         choices: u32,
@@ -58,6 +64,8 @@ struct Chooser {
     /// Indices into the caller's endpoints.
     members: Vec<usize>,
     kind: Kind,
+    /// For as long as some of them are new.
+    warming: Option<Warming>,
 }
 
 #[derive(Debug)]
@@ -81,31 +89,42 @@ pub struct Draw {
 impl Balancer {
     /// A balancer over these endpoints. `panic_threshold` is in percent: below that share of healthy endpoints all are used, 0 is never.
     pub fn new(policy: Policy, endpoints: &[Endpoint], panic_threshold: u32) -> Self {
+        Self::with(policy, endpoints, panic_threshold, None, Instant::now())
+    }
+
+    /// The same, where new endpoints begin with less: in turn and by load alone, as with Envoy.
+    pub fn with(
+        policy: Policy,
+        endpoints: &[Endpoint],
+        panic_threshold: u32,
+        slow_start: Option<SlowStart>,
+        now: Instant,
+    ) -> Self {
         let levels = Levels::new(endpoints, panic_threshold);
         let choosers = (0..levels.count())
-            .map(|level| Chooser::new(policy, endpoints, levels.members(level)))
+            .map(|level| Chooser::new(policy, endpoints, levels.members(level), slow_start, now))
             .collect();
         Self { levels, choosers }
     }
 
-    /// The index of an endpoint. `active` gives the number of requests under way at an endpoint. None where there is none to choose: that
+    /// The index of an endpoint. `busy` says how busy an endpoint is: the number of requests under way, or a cost. None where there is none to choose: that
     /// is 503 `no healthy upstream`, flag `UH`.
-    pub fn pick<'a>(&self, draw: Draw, active: impl Fn(usize) -> &'a AtomicU32) -> Option<usize> {
+    pub fn pick(&self, draw: Draw, busy: impl Fn(usize) -> u64) -> Option<usize> {
         let chooser = &self.choosers[self.levels.choose(draw.hash.unwrap_or(draw.random))?];
-        chooser.pick(draw, &active)
+        chooser.pick(draw, &busy)
     }
 
     /// The same for a retry: draws again, at most `reselections` times, until `tried` does not say that the endpoint was tried. Keeps the
     /// last one if all were.
-    pub fn pick_other<'a>(
+    pub fn pick_other(
         &self,
         draw: Draw,
-        active: impl Fn(usize) -> &'a AtomicU32,
+        busy: impl Fn(usize) -> u64,
         reselections: u32,
         tried: impl Fn(usize) -> bool,
     ) -> Option<usize> {
         let mut random = draw.random;
-        let mut picked = self.pick(draw, &active)?;
+        let mut picked = self.pick(draw, &busy)?;
         for attempt in 0..u64::from(reselections) {
             if !tried(picked) {
                 break;
@@ -113,14 +132,20 @@ impl Balancer {
             random = mix(random.wrapping_add(attempt));
             // A hash leads to the same endpoint again: another point of the ring is taken instead.
             let hash = draw.hash.map(|hash| hash ^ random);
-            picked = self.pick(Draw { hash, random }, &active)?;
+            picked = self.pick(Draw { hash, random }, &busy)?;
         }
         Some(picked)
     }
 }
 
 impl Chooser {
-    fn new(policy: Policy, endpoints: &[Endpoint], members: Vec<usize>) -> Self {
+    fn new(
+        policy: Policy,
+        endpoints: &[Endpoint],
+        members: Vec<usize>,
+        slow_start: Option<SlowStart>,
+        now: Instant,
+    ) -> Self {
         let weights: Vec<u64> = members
             .iter()
             .map(|index| u64::from(endpoints[*index].weight.max(1)))
@@ -148,28 +173,46 @@ impl Chooser {
             Policy::RingHash { minimum, maximum } => Kind::Ring(Ring::new(&keys, &weights, minimum, maximum)),
             Policy::Maglev { size } => Kind::Maglev(Maglev::new(&keys, &weights, size)),
         };
-        Self { members, kind }
+        let warming = match policy {
+            Policy::RoundRobin | Policy::LeastRequest { .. } => slow_start.and_then(|slow_start| {
+                let since = members.iter().map(|index| endpoints[*index].since).collect();
+                Warming::new(slow_start, &weights, since, now)
+            }),
+            Policy::Random | Policy::RingHash { .. } | Policy::Maglev { .. } => None,
+        };
+        Self { members, kind, warming }
     }
 
-    fn pick<'a>(&self, draw: Draw, active: &impl Fn(usize) -> &'a AtomicU32) -> Option<usize> {
+    fn pick(&self, draw: Draw, busy: &impl Fn(usize) -> u64) -> Option<usize> {
         if self.members.is_empty() {
             return None;
         }
         let count = self.members.len() as u64;
+        // With weights, Envoy takes turns in which a busy endpoint weighs less, instead of two draws.
+        let idleness = |member: usize| 1.0 / (busy(self.members[member]).saturating_add(1)) as f64;
+        if let Some(warming) = &self.warming
+            && let now = Instant::now()
+            && now < warming.until()
+        {
+            let member = match &self.kind {
+                Kind::LeastRequest { .. } => warming.next(now, draw.random, idleness),
+                _ => warming.next(now, draw.random, |_| 1.0),
+            };
+            return self.members.get(member).copied();
+        }
         let member = match &self.kind {
-            Kind::RoundRobin(turns) => turns.next(|_| 1.0),
-            // With weights, Envoy takes turns in which a busy endpoint weighs less, instead of two draws.
+            Kind::RoundRobin(turns) => turns.next(draw.random, |_| 1.0),
             Kind::LeastRequest {
                 weights: Some(turns), ..
-            } => turns.next(|member| 1.0 / f64::from(load(active(self.members[member])) + 1)),
+            } => turns.next(draw.random, idleness),
             Kind::LeastRequest { choices, weights: None } => {
                 let mut random = draw.random;
-                let mut best: Option<(u32, usize)> = None;
+                let mut best: Option<(u64, usize)> = None;
                 for _ in 0..*choices {
                     let member = usize::try_from(random % count).unwrap_or_default();
-                    let busy = load(active(self.members[member]));
-                    if best.is_none_or(|(least, _)| busy < least) {
-                        best = Some((busy, member));
+                    let load = busy(self.members[member]);
+                    if best.is_none_or(|(least, _)| load < least) {
+                        best = Some((load, member));
                     }
                     random = mix(random);
                 }
@@ -184,10 +227,6 @@ impl Chooser {
         };
         self.members.get(member).copied()
     }
-}
-
-fn load(active: &AtomicU32) -> u32 {
-    active.load(Ordering::Relaxed)
 }
 
 /// Another random number out of one: the finalizer of SplitMix64.

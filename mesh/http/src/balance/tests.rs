@@ -1,5 +1,6 @@
 //! What Envoy 1.40 was seen to do, and the arithmetic around it.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use culvert_envoy::pb::envoy::config::cluster::v3::OutlierDetection;
@@ -13,8 +14,13 @@ fn endpoints(weights: &[u32]) -> Vec<Endpoint> {
         weight: *weight,
         priority: 0,
         health: Health::Healthy,
+        since: Instant::now(),
     };
     weights.iter().enumerate().map(endpoint).collect()
+}
+
+fn load(active: &AtomicU32) -> u64 {
+    active.load(Ordering::Relaxed).into()
 }
 
 fn counts(balancer: &Balancer, hosts: usize, draws: u64, hashed: bool) -> Vec<usize> {
@@ -23,7 +29,9 @@ fn counts(balancer: &Balancer, hosts: usize, draws: u64, hashed: bool) -> Vec<us
     for number in 0..draws {
         let random = mix(number);
         let hash = hashed.then_some(mix(random));
-        counts[balancer.pick(Draw { hash, random }, |index| &idle[index]).unwrap()] += 1;
+        counts[balancer
+            .pick(Draw { hash, random }, |index| load(&idle[index]))
+            .unwrap()] += 1;
     }
     counts
 }
@@ -33,7 +41,7 @@ fn round_robin_of_one_to_three_is_exact() {
     let balancer = Balancer::new(Policy::RoundRobin, &endpoints(&[1, 3]), 50);
     let idle = AtomicU32::new(0);
     let order: Vec<usize> = (0..8)
-        .map(|_| balancer.pick(Draw::default(), |_| &idle).unwrap())
+        .map(|_| balancer.pick(Draw::default(), |_| load(&idle)).unwrap())
         .collect();
     // `b b b a`, begun anywhere.
     assert!(
@@ -60,7 +68,7 @@ fn of_two_equal_hosts_the_busy_one_gets_a_quarter() {
     let busy = (0..10_000)
         .filter(|number| {
             let random = mix(*number);
-            balancer.pick(Draw { hash: None, random }, |index| &active[index]) == Some(0)
+            balancer.pick(Draw { hash: None, random }, |index| load(&active[index])) == Some(0)
         })
         .count();
     assert!((2300..2700).contains(&busy), "{busy}");
@@ -94,7 +102,7 @@ fn hashing_sends_one_hash_to_one_host_and_keeps_the_weights() {
                     hash: Some(hash),
                     random,
                 },
-                |_| &idle,
+                |_| load(&idle),
             )
         };
         assert!((0..100).all(|hash| pick(mix(hash), 1) == pick(mix(hash), 2)));
@@ -149,15 +157,15 @@ fn without_panic_nothing_is_chosen_where_nothing_is_healthy() {
     one[0].health = Health::Unhealthy;
     let idle = AtomicU32::new(0);
     assert_eq!(
-        Balancer::new(Policy::RoundRobin, &one, 0).pick(Draw::default(), |_| &idle),
+        Balancer::new(Policy::RoundRobin, &one, 0).pick(Draw::default(), |_| load(&idle)),
         None
     );
     assert_eq!(
-        Balancer::new(Policy::RoundRobin, &one, 50).pick(Draw::default(), |_| &idle),
+        Balancer::new(Policy::RoundRobin, &one, 50).pick(Draw::default(), |_| load(&idle)),
         Some(0)
     );
     assert_eq!(
-        Balancer::new(Policy::RoundRobin, &[], 50).pick(Draw::default(), |_| &idle),
+        Balancer::new(Policy::RoundRobin, &[], 50).pick(Draw::default(), |_| load(&idle)),
         None
     );
 }
@@ -188,9 +196,9 @@ fn a_retry_goes_to_another_host() {
             hash: None,
             random: mix(number),
         };
-        let first = balancer.pick(draw, |_| &idle).unwrap();
+        let first = balancer.pick(draw, |_| load(&idle)).unwrap();
         let second = balancer
-            .pick_other(draw, |_| &idle, 20, |index| index == first)
+            .pick_other(draw, |_| load(&idle), 20, |index| index == first)
             .unwrap();
         assert_ne!(first, second);
     }
@@ -254,4 +262,35 @@ fn success_rates_are_refused_where_they_are_asked_for() {
             .to_string()
             .contains("enforcing_success_rate")
     );
+}
+
+#[test]
+fn a_new_endpoint_begins_with_a_tenth_and_all_new_ones_share_alike() {
+    use culvert_envoy::pb::envoy::config::cluster::v3::cluster::SlowStartConfig;
+    use culvert_envoy::pb::google::protobuf;
+    let window = protobuf::Duration {
+        seconds: 3600,
+        nanos: 0,
+    };
+    let message = SlowStartConfig {
+        slow_start_window: Some(window),
+        ..SlowStartConfig::default()
+    };
+    let slow_start = SlowStart::compile(&message).unwrap();
+    let mut hosts = endpoints(&[1, 1]);
+    let now = Instant::now();
+    let of = |hosts: &[Endpoint], policy| {
+        let balancer = Balancer::with(policy, hosts, 50, slow_start, now);
+        counts(&balancer, 2, 1100, false)
+    };
+    for policy in [Policy::RoundRobin, Policy::LeastRequest { choices: 2 }] {
+        let alike = of(&hosts, policy);
+        assert!(alike.iter().all(|count| (500..=600).contains(count)), "{alike:?}");
+    }
+    // One of them has been there for long.
+    hosts[0].since = now.checked_sub(Duration::from_secs(7200)).unwrap();
+    for policy in [Policy::RoundRobin, Policy::LeastRequest { choices: 2 }] {
+        let shares = of(&hosts, policy);
+        assert!((80..=120).contains(&shares[1]), "{shares:?}");
+    }
 }

@@ -3,14 +3,14 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicUsize, Ordering as Memory};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, TryLockError};
 
 /// Turns of members by their weights.
 #[derive(Debug)]
 pub(super) enum Turns {
     /// All weigh the same: no lock is needed.
     Equal { count: usize, next: AtomicUsize },
-    /// By weight. The lock is held for one step in a heap.
+    /// By weight. The lock is held for one step in a heap, and nobody waits for it: who finds it taken draws by weight.
     Weighted { weights: Vec<f64>, queue: Mutex<Queue> },
 }
 
@@ -38,6 +38,11 @@ impl Turns {
                 next: AtomicUsize::new(0),
             };
         }
+        Self::weighted(weights)
+    }
+
+    /// By weight, also where all weigh the same: for what weighs less for a while.
+    pub(super) fn weighted(weights: &[u64]) -> Self {
         #[allow(clippy::cast_precision_loss, reason = "a weight is a u32")]
         let weights: Vec<f64> = weights.iter().map(|weight| *weight as f64).collect();
         let mut queue = Queue::default();
@@ -50,20 +55,42 @@ impl Turns {
         }
     }
 
-    /// Whose turn it is. `factor` is by how much a member weighs less now than it did.
-    pub(super) fn next(&self, factor: impl Fn(usize) -> f64) -> usize {
-        match self {
-            Self::Equal { count, next } => next.fetch_add(1, Memory::Relaxed) % count.max(&1),
-            Self::Weighted { weights, queue } => {
-                let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
-                let Some(turn) = queue.heap.pop() else {
-                    return 0;
-                };
-                queue.push(turn.work + 1.0 / factor(turn.member), weights[turn.member], turn.member);
-                turn.member
-            }
+    /// Whose turn it is. `factor` is by how much a member weighs less now than it did. `random` decides where another thread is at it.
+    pub(super) fn next(&self, random: u64, factor: impl Fn(usize) -> f64) -> usize {
+        let (weights, queue) = match self {
+            Self::Equal { count, next } => return next.fetch_add(1, Memory::Relaxed) % count.max(&1),
+            Self::Weighted { weights, queue } => (weights, queue),
+        };
+        let mut queue = match queue.try_lock() {
+            Ok(queue) => queue,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return by_chance(weights, random, factor),
+        };
+        let Some(turn) = queue.heap.pop() else {
+            return 0;
+        };
+        queue.push(turn.work + 1.0 / factor(turn.member), weights[turn.member], turn.member);
+        turn.member
+    }
+}
+
+/// A member by its weight.
+#[allow(clippy::cast_precision_loss, reason = "53 bits of chance are enough")]
+fn by_chance(weights: &[f64], random: u64, factor: impl Fn(usize) -> f64) -> usize {
+    let now = || {
+        weights
+            .iter()
+            .enumerate()
+            .map(|(member, weight)| weight * factor(member))
+    };
+    let mut point = (random >> 11) as f64 / (1_u64 << 53) as f64 * now().sum::<f64>();
+    for (member, weight) in now().enumerate() {
+        point -= weight;
+        if point < 0.0 {
+            return member;
         }
     }
+    weights.len().saturating_sub(1)
 }
 
 impl Queue {

@@ -7,9 +7,11 @@ pub mod jwt;
 mod overrides;
 mod rate_limit;
 mod rbac;
+mod session;
 
 pub use cors::{Cors, Preflight};
 pub use fault::{Abort, Fault, Injected};
 pub use overrides::{Override, Overrides};
 pub use rate_limit::RateLimit;
 pub use rbac::{Access, Attributes, Rbac};
+pub use session::Session;

@@ -9,6 +9,7 @@ use culvert_envoy::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use culvert_envoy::pb::envoy::extensions::filters::http::jwt_authn::v3::PerRouteConfig;
 use culvert_envoy::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use culvert_envoy::pb::envoy::extensions::filters::http::rbac::v3::RbacPerRoute;
+use culvert_envoy::pb::envoy::extensions::filters::http::stateful_session::v3::StatefulSessionPerRoute;
 use culvert_envoy::pb::google::protobuf::Any;
 use culvert_envoy::{type_url, unpack};
 use prost::{Message, Name};
@@ -18,6 +19,7 @@ use super::fault::Fault;
 use super::jwt::PerRoute;
 use super::rate_limit::RateLimit;
 use super::rbac::Rbac;
+use super::session::Session;
 use crate::error::{CompileError, Within as _, take};
 
 /// Settings of filters by the filters' names.
@@ -39,6 +41,8 @@ pub enum Override {
     RateLimit(RateLimit),
     /// Which tokens it needs.
     Jwt(PerRoute),
+    /// How clients get back to the endpoint that they had.
+    Session(Session),
 }
 
 impl Overrides {
@@ -88,6 +92,8 @@ impl Override {
             }
         } else if url == type_url::<LocalRateLimit>() {
             Self::RateLimit(RateLimit::compile(&read(any)?)?)
+        } else if url == type_url::<StatefulSessionPerRoute>() {
+            Session::compile(&read(any)?)?.map_or(Self::Disabled, Self::Session)
         } else if url == type_url::<PerRouteConfig>() {
             Self::Jwt(PerRoute::compile(&read(any)?)?)
         } else {

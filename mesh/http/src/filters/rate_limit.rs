@@ -1,6 +1,7 @@
 //! Limits of this waypoint's own: the filter `envoy.filters.http.local_ratelimit`.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use culvert_envoy::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
@@ -18,19 +19,51 @@ use crate::value::{Fraction, duration};
 #[derive(Debug)]
 pub struct RateLimit {
     status: StatusCode,
-    most: f64,
-    per_second: f64,
     enabled: Fraction,
     enforced: Fraction,
     response: Mutations,
     resource_exhausted: bool,
-    bucket: Mutex<Bucket>,
+    bucket: Bucket,
 }
 
+/// Tokens as a time (generic cell rate algorithm): when the bucket will be full again. One number, so that no request waits for another.
 #[derive(Debug)]
 struct Bucket {
-    tokens: f64,
-    filled: Option<Instant>,
+    /// Nanoseconds in which a token comes.
+    token: u64,
+    /// Nanoseconds in which an empty bucket is filled.
+    whole: u64,
+    /// When the first request came. Times are since then.
+    begun: OnceLock<Instant>,
+    full_at: AtomicU64,
+}
+
+impl Bucket {
+    fn new(most: f64, per_second: f64) -> Self {
+        let nanos = |seconds: f64| Duration::try_from_secs_f64(seconds).map_or(u64::MAX, nanos);
+        Self {
+            token: nanos(per_second.recip()),
+            whole: nanos(most / per_second),
+            begun: OnceLock::new(),
+            full_at: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether there is a token, which is gone then.
+    fn take(&self, now: Instant) -> bool {
+        let now = nanos(now.saturating_duration_since(*self.begun.get_or_init(|| now)));
+        let taken = |full_at: u64| {
+            let full_at = full_at.max(now).checked_add(self.token)?;
+            (full_at - now <= self.whole).then_some(full_at)
+        };
+        self.full_at
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken)
+            .is_ok()
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl RateLimit {
@@ -66,22 +99,17 @@ impl RateLimit {
                 (fraction("filter_enabled", filter_enabled)?, most, per_second)
             }
             // Without a bucket there is no limit.
-            None => (Fraction::NONE, 0.0, 0.0),
+            None => (Fraction::NONE, 1.0, 1.0),
         };
         Ok(Self {
             status: code
                 .and_then(|code| StatusCode::from_u16(code).ok())
                 .unwrap_or(StatusCode::TOO_MANY_REQUESTS),
-            most,
-            per_second,
             enabled,
             enforced: fraction("filter_enforced", filter_enforced)?,
             response: Mutations::compile(response_headers_to_add, &[], "response_headers")?,
             resource_exhausted: *rate_limited_as_resource_exhausted,
-            bucket: Mutex::new(Bucket {
-                tokens: most,
-                filled: None,
-            }),
+            bucket: Bucket::new(most, per_second),
         })
     }
 
@@ -91,14 +119,7 @@ impl RateLimit {
         if !self.enabled.hit(random) {
             return true;
         }
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = bucket
-            .filled
-            .map_or(Duration::ZERO, |filled| now.saturating_duration_since(filled));
-        bucket.filled = Some(bucket.filled.map_or(now, |filled| filled.max(now)));
-        bucket.tokens = (bucket.tokens + since.as_secs_f64() * self.per_second).min(self.most);
-        if bucket.tokens >= 1.0 {
-            bucket.tokens -= 1.0;
+        if self.bucket.take(now) {
             return true;
         }
         !self.enforced.hit(random)

@@ -3,14 +3,14 @@
 use culvert_envoy::pb::envoy::config::route::v3::route_action::HashPolicy;
 use culvert_envoy::pb::envoy::config::route::v3::route_action::hash_policy::{self as pb, PolicySpecifier};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue};
 use std::time::Duration;
 use xxhash_rust::xxh64::xxh64;
 
 use super::path::PathRewrite;
 use crate::error::{CompileError, Within as _, take};
 use crate::matching::query::parameter;
-use crate::request::Peer;
+use crate::request::{Peer, cookie};
 use crate::value::optional_duration;
 
 /// What a request hashes to.
@@ -189,19 +189,4 @@ impl Cookie {
             HashCookie(HeaderValue::try_from(text).ok()?),
         ))
     }
-}
-
-/// The value of a cookie, without quotes.
-fn cookie<'a>(request: &'a Parts, name: &str) -> Option<&'a [u8]> {
-    let lines = request.headers.get_all(header::COOKIE).iter();
-    let mut pairs = lines
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
-        .map(<[u8]>::trim_ascii);
-    let value = pairs.find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
-    Some(
-        value
-            .strip_prefix(b"\"")
-            .and_then(|value| value.strip_suffix(b"\""))
-            .unwrap_or(value),
-    )
 }

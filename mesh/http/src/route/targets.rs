@@ -126,6 +126,15 @@ impl Targets {
         }
     }
 
+    /// The first of several clusters that fits; none where there is no choice.
+    pub fn find(&self, fits: impl Fn(&str) -> bool) -> Option<Arc<Target>> {
+        let Self::Weighted { clusters, .. } = self else {
+            return None;
+        };
+        let mut targets = clusters.iter().map(|(_, target)| target);
+        targets.find(|target| fits(&target.cluster)).map(Arc::clone)
+    }
+
     /// The names of all clusters that are known beforehand.
     pub fn clusters(&self) -> impl Iterator<Item = &str> {
         let (one, several) = match self {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::balancer::BALANCER_ANNOTATION;
 use crate::dns_capture::{DNS_CAPTURE_ANNOTATION, ISTIO_DNS_CAPTURE_ANNOTATION};
 use crate::enrolment::{CLOSE_ANNOTATION, NETNS_ANNOTATION, SIDECAR_ANNOTATION};
 use crate::fallback::FALLBACK_ANNOTATION;
@@ -18,7 +19,7 @@ use crate::outbound::OUTBOUND_ANNOTATION;
 use crate::traffic::TRAFFIC_DISTRIBUTION;
 
 /// Annotations that are read, on whatever object.
-const ANNOTATIONS: [&str; 10] = [
+const ANNOTATIONS: [&str; 11] = [
     "ambient.istio.io/redirection",
     SIDECAR_ANNOTATION,
     NETNS_ANNOTATION,
@@ -29,6 +30,7 @@ const ANNOTATIONS: [&str; 10] = [
     ISTIO_DNS_CAPTURE_ANNOTATION,
     OUTBOUND_ANNOTATION,
     TRAFFIC_DISTRIBUTION,
+    BALANCER_ANNOTATION,
 ];
 
 /// Whose object it is, and from when to when.

@@ -5,25 +5,22 @@ use super::routes::UNKNOWN_VALUE;
 
 use State::{Ignored, Refused, Served};
 
-const AGE: State = Ignored("is not served: connections may live as long as they like");
+const AGE: State = Ignored("is served at ports of HTTP alone: other connections may live as long as they like");
 const FORWARD_PROXY: State =
     Refused("is not served: there is no endpoint, since connections would not go through the proxy that it names");
 const IDLE: State = Ignored("is not served: connections of TCP may be idle as long as they like");
-const KEEPALIVE: State = Ignored("is not served: connections are inside the mesh's tunnel, which looks after itself");
 const LOCALITY: State = Ignored("is not served: endpoints of all localities get their share");
 const OUTLIER: State = Ignored("is not served: the other numbers decide who is left out");
 const PASSTHROUGH: State = Ignored("is not served: the endpoint with the fewest requests under way of two is taken");
 const PINGS: State = Ignored("is not served: connections are not tried by pings");
 const PROXY_PROTOCOL: State =
     Refused("is not served: there is no endpoint, since connections would come without the head that it asks for");
-const RETRY_BUDGET: State = Ignored("is not served: maxRetries alone bounds retries");
+const RETRY_BUDGET: State = Ignored("is not served: the requests that are under way at a time count");
 const SELECTOR: State = Ignored("is for proxies beside workloads, of which there are none: the rule is not in force");
-const STREAMS: State = Ignored("is not served: the backend says how many requests share a connection");
 const TLS_DETAIL: State = Ignored("means nothing in the modes DISABLE and ISTIO_MUTUAL, which are served alone");
 const TLS_MODE: State =
     Refused("is not served: there is no endpoint, since connections would go without the TLS that it asks for");
 const UTILIZATION: State = Ignored("is not served: what endpoints report of themselves counts for nothing");
-const WARMUP: State = Ignored("is not served: a new endpoint gets its whole share at once");
 
 const BALANCERS: &[(&str, State)] = &[
     ("LEAST_CONN", Served),
@@ -55,7 +52,7 @@ macro_rules! of_port {
             field(concat!($at, ".connectionPool.http.http2KeepAlive.timeout"), PINGS),
             served(concat!($at, ".connectionPool.http.http2MaxRequests")),
             served(concat!($at, ".connectionPool.http.idleTimeout")),
-            field(concat!($at, ".connectionPool.http.maxConcurrentStreams"), STREAMS),
+            served(concat!($at, ".connectionPool.http.maxConcurrentStreams")),
             served(concat!($at, ".connectionPool.http.maxRequestsPerConnection")),
             served(concat!($at, ".connectionPool.http.maxRetries")),
             served(concat!($at, ".connectionPool.http.useClientProtocol")),
@@ -64,10 +61,10 @@ macro_rules! of_port {
             field(concat!($at, ".connectionPool.tcp.idleTimeout"), IDLE),
             field(concat!($at, ".connectionPool.tcp.maxConnectionDuration"), AGE),
             served(concat!($at, ".connectionPool.tcp.maxConnections")),
-            field(concat!($at, ".connectionPool.tcp.tcpKeepalive"), KEEPALIVE),
-            field(concat!($at, ".connectionPool.tcp.tcpKeepalive.interval"), KEEPALIVE),
-            field(concat!($at, ".connectionPool.tcp.tcpKeepalive.probes"), KEEPALIVE),
-            field(concat!($at, ".connectionPool.tcp.tcpKeepalive.time"), KEEPALIVE),
+            served(concat!($at, ".connectionPool.tcp.tcpKeepalive")),
+            served(concat!($at, ".connectionPool.tcp.tcpKeepalive.interval")),
+            served(concat!($at, ".connectionPool.tcp.tcpKeepalive.probes")),
+            served(concat!($at, ".connectionPool.tcp.tcpKeepalive.time")),
             served(concat!($at, ".loadBalancer")),
             field(concat!($at, ".loadBalancer.backendUtilization"), UTILIZATION),
             field(concat!($at, ".loadBalancer.backendUtilization.errorUtilizationPenaltyPercent"), UTILIZATION),
@@ -102,11 +99,11 @@ macro_rules! of_port {
             field(concat!($at, ".loadBalancer.localityLbSetting.failover[].from"), LOCALITY),
             field(concat!($at, ".loadBalancer.localityLbSetting.failover[].to"), LOCALITY),
             Field { values: BALANCERS, other_values: Some(UNKNOWN_VALUE), ..served(concat!($at, ".loadBalancer.simple")) },
-            field(concat!($at, ".loadBalancer.warmup"), WARMUP),
-            field(concat!($at, ".loadBalancer.warmup.aggression"), WARMUP),
-            field(concat!($at, ".loadBalancer.warmup.duration"), WARMUP),
-            field(concat!($at, ".loadBalancer.warmup.minimumPercent"), WARMUP),
-            field(concat!($at, ".loadBalancer.warmupDurationSecs"), WARMUP),
+            served(concat!($at, ".loadBalancer.warmup")),
+            served(concat!($at, ".loadBalancer.warmup.aggression")),
+            served(concat!($at, ".loadBalancer.warmup.duration")),
+            served(concat!($at, ".loadBalancer.warmup.minimumPercent")),
+            served(concat!($at, ".loadBalancer.warmupDurationSecs")),
             field(concat!($at, ".loadBalancer.zoneAwareLbSetting"), LOCALITY),
             field(concat!($at, ".loadBalancer.zoneAwareLbSetting.enabled"), LOCALITY),
             field(concat!($at, ".loadBalancer.zoneAwareLbSetting.failover"), LOCALITY),
@@ -151,10 +148,10 @@ macro_rules! of_policy {
                 values: VERSIONS,
                 ..field(concat!($at, ".proxyProtocol.version"), PROXY_PROTOCOL)
             },
-            field(concat!($at, ".retryBudget"), RETRY_BUDGET),
+            served(concat!($at, ".retryBudget")),
             field(concat!($at, ".retryBudget.budgetInterval"), RETRY_BUDGET),
-            field(concat!($at, ".retryBudget.minRetryConcurrency"), RETRY_BUDGET),
-            field(concat!($at, ".retryBudget.percent"), RETRY_BUDGET),
+            served(concat!($at, ".retryBudget.minRetryConcurrency")),
+            served(concat!($at, ".retryBudget.percent")),
             field(concat!($at, ".tunnel"), FORWARD_PROXY),
             field(concat!($at, ".tunnel.protocol"), FORWARD_PROXY),
             field(concat!($at, ".tunnel.targetHost"), FORWARD_PROXY),

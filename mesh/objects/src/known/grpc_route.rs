@@ -1,7 +1,7 @@
 //! The fields of GRPCRoute, and what holds for each.
 
 use super::entry::{Field, State, field, served};
-use super::routes::{DEFAULT_GATEWAYS, EXTENSION, SESSIONS, UNKNOWN_VALUE};
+use super::routes::{DEFAULT_GATEWAYS, EXTENSION, UNKNOWN_VALUE};
 
 use State::Served;
 
@@ -25,7 +25,7 @@ pub(super) const GRPC_ROUTE: &[Field] = &[
     served("spec.rules[].filters"),
     served("spec.rules[].matches"),
     served("spec.rules[].name"),
-    field("spec.rules[].sessionPersistence", SESSIONS),
+    served("spec.rules[].sessionPersistence"),
     served("spec.rules[].backendRefs[].filters"),
     served("spec.rules[].backendRefs[].group"),
     served("spec.rules[].backendRefs[].kind"),
@@ -131,18 +131,20 @@ pub(super) const GRPC_ROUTE: &[Field] = &[
         other_values: Some(UNKNOWN_VALUE),
         ..served("spec.rules[].matches[].method.type")
     },
-    field("spec.rules[].sessionPersistence.absoluteTimeout", SESSIONS),
-    field("spec.rules[].sessionPersistence.cookie", SESSIONS),
-    field("spec.rules[].sessionPersistence.header", SESSIONS),
+    served("spec.rules[].sessionPersistence.absoluteTimeout"),
+    served("spec.rules[].sessionPersistence.cookie"),
+    served("spec.rules[].sessionPersistence.header"),
     Field {
-        values: &[("Cookie", SESSIONS), ("Header", SESSIONS)],
-        ..field("spec.rules[].sessionPersistence.type", SESSIONS)
+        values: &[("Cookie", Served), ("Header", Served)],
+        other_values: Some(UNKNOWN_VALUE),
+        ..served("spec.rules[].sessionPersistence.type")
     },
     Field {
-        values: &[("Permanent", SESSIONS), ("Session", SESSIONS)],
-        ..field("spec.rules[].sessionPersistence.cookie.lifetimeType", SESSIONS)
+        values: &[("Permanent", Served), ("Session", Served)],
+        other_values: Some(UNKNOWN_VALUE),
+        ..served("spec.rules[].sessionPersistence.cookie.lifetimeType")
     },
-    field("spec.rules[].sessionPersistence.cookie.name", SESSIONS),
-    field("spec.rules[].sessionPersistence.cookie.path", SESSIONS),
-    field("spec.rules[].sessionPersistence.header.name", SESSIONS),
+    served("spec.rules[].sessionPersistence.cookie.name"),
+    served("spec.rules[].sessionPersistence.cookie.path"),
+    served("spec.rules[].sessionPersistence.header.name"),
 ];

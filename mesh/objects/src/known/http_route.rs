@@ -1,7 +1,7 @@
 //! The fields of HTTPRoute, and what holds for each.
 
 use super::entry::{Field, State, field, served};
-use super::routes::{AT_BACKEND, DEFAULT_GATEWAYS, EXTENSION, EXTERNAL_AUTH, SESSIONS, UNKNOWN_VALUE};
+use super::routes::{AT_BACKEND, DEFAULT_GATEWAYS, EXTENSION, EXTERNAL_AUTH, UNKNOWN_VALUE};
 
 use State::Served;
 
@@ -26,7 +26,7 @@ pub(super) const HTTP_ROUTE: &[Field] = &[
     served("spec.rules[].matches"),
     served("spec.rules[].name"),
     served("spec.rules[].retry"),
-    field("spec.rules[].sessionPersistence", SESSIONS),
+    served("spec.rules[].sessionPersistence"),
     served("spec.rules[].timeouts"),
     served("spec.rules[].backendRefs[].filters"),
     served("spec.rules[].backendRefs[].group"),
@@ -386,20 +386,22 @@ pub(super) const HTTP_ROUTE: &[Field] = &[
     served("spec.rules[].retry.attempts"),
     served("spec.rules[].retry.backoff"),
     served("spec.rules[].retry.codes"),
-    field("spec.rules[].sessionPersistence.absoluteTimeout", SESSIONS),
-    field("spec.rules[].sessionPersistence.cookie", SESSIONS),
-    field("spec.rules[].sessionPersistence.header", SESSIONS),
+    served("spec.rules[].sessionPersistence.absoluteTimeout"),
+    served("spec.rules[].sessionPersistence.cookie"),
+    served("spec.rules[].sessionPersistence.header"),
     Field {
-        values: &[("Cookie", SESSIONS), ("Header", SESSIONS)],
-        ..field("spec.rules[].sessionPersistence.type", SESSIONS)
+        values: &[("Cookie", Served), ("Header", Served)],
+        other_values: Some(UNKNOWN_VALUE),
+        ..served("spec.rules[].sessionPersistence.type")
     },
     Field {
-        values: &[("Permanent", SESSIONS), ("Session", SESSIONS)],
-        ..field("spec.rules[].sessionPersistence.cookie.lifetimeType", SESSIONS)
+        values: &[("Permanent", Served), ("Session", Served)],
+        other_values: Some(UNKNOWN_VALUE),
+        ..served("spec.rules[].sessionPersistence.cookie.lifetimeType")
     },
-    field("spec.rules[].sessionPersistence.cookie.name", SESSIONS),
-    field("spec.rules[].sessionPersistence.cookie.path", SESSIONS),
-    field("spec.rules[].sessionPersistence.header.name", SESSIONS),
+    served("spec.rules[].sessionPersistence.cookie.name"),
+    served("spec.rules[].sessionPersistence.cookie.path"),
+    served("spec.rules[].sessionPersistence.header.name"),
     served("spec.rules[].timeouts.backendRequest"),
     served("spec.rules[].timeouts.request"),
 ];

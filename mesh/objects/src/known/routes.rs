@@ -14,4 +14,3 @@ pub(super) const EXTENSION: State = Refused(
 pub(super) const AT_BACKEND: State =
     Refused("is a filter for whole rules, and not for one backend: requests to that backend are answered with 500");
 pub(super) const DEFAULT_GATEWAYS: State = Ignored("is about gateways, which are left to others");
-pub(super) const SESSIONS: State = Ignored("is not served yet: sessions do not persist");

@@ -15,6 +15,7 @@ use super::*;
 
 mod bypass;
 mod configuration;
+mod connections;
 mod entries;
 mod policies;
 mod statuses;

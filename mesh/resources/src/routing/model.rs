@@ -137,6 +137,21 @@ pub(crate) struct Forward {
     pub(crate) fault: Option<Fault>,
     /// By what an endpoint is chosen, where the backend asks for that.
     pub(crate) hash: Vec<HashBy>,
+    /// How clients get back to the endpoint that they had.
+    pub(crate) session: Option<Session>,
+}
+
+/// Where a client's endpoint is remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Session {
+    Cookie {
+        name: String,
+        path: String,
+        /// None for as long as the client keeps it.
+        ttl: Option<Duration>,
+    },
+    /// A field of requests and answers.
+    Header(String),
 }
 
 /// A backend and its share.

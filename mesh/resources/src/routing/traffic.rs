@@ -8,6 +8,11 @@ use super::model::HashBy;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Traffic {
     pub(crate) balancer: Balancer,
+    /// How new endpoints begin, where the balancer knows of that.
+    pub(crate) warmup: Option<Warmup>,
+    /// Whether endpoints that take long to answer count as busy.
+    pub(crate) is_peak_ewma: bool,
+    pub(crate) retry_budget: Option<RetryBudget>,
     /// By what of a request an endpoint is chosen, where the balancer goes by hashes.
     pub(crate) hash: Option<HashBy>,
     pub(crate) pool: Pool,
@@ -30,6 +35,32 @@ pub(crate) enum Balancer {
     Maglev(Option<u64>),
 }
 
+/// How new endpoints begin.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Warmup {
+    pub(crate) window: Duration,
+    /// In percent of the weight.
+    pub(crate) least: f64,
+    /// 1 grows evenly.
+    pub(crate) aggression: f64,
+}
+
+/// How many of the requests may be retries.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct RetryBudget {
+    pub(crate) percent: f64,
+    /// So many are always allowed.
+    pub(crate) least: u32,
+}
+
+/// How a silent connection is probed; the kernel decides what is not said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Keepalive {
+    pub(crate) time: Option<Duration>,
+    pub(crate) interval: Option<Duration>,
+    pub(crate) probes: Option<u32>,
+}
+
 /// Bounds of connections and requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pool {
@@ -41,6 +72,11 @@ pub(crate) struct Pool {
     pub(crate) per_connection: Option<u32>,
     /// How long a connection is kept without a request.
     pub(crate) idle_timeout: Option<Duration>,
+    /// How long a connection for requests is used at all.
+    pub(crate) age: Option<Duration>,
+    /// How many requests share a connection.
+    pub(crate) streams: Option<u32>,
+    pub(crate) keepalive: Option<Keepalive>,
     /// Whether HTTP/1.1 becomes HTTP/2.
     pub(crate) is_upgraded: bool,
     /// Whether the backend gets what the client speaks.

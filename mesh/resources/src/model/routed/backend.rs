@@ -18,6 +18,7 @@ use super::super::wire;
 use super::{hosts, labelled, ports, providers, scope};
 use crate::routing::envoy::cluster;
 use crate::routing::envoy::endpoints::{self, Endpoint, Health};
+use crate::routing::traffic::Traffic;
 use crate::snapshot::{Resource, to_address};
 
 /// The clusters of a Service.
@@ -78,13 +79,17 @@ fn each(
     }
     let object = ports::of_object(reader, &service);
     let policy = hosts::policy(reader, &service);
+    let is_peak_ewma = ports::asks_for_peak_ewma(reader, &service);
     let subsets = policy.subsets().map(|(name, labels)| (Some(name), Some(labels)));
     let parts: Vec<_> = std::iter::once((None, None)).chain(subsets).collect();
     let mut made = Vec::new();
     for port in ports::of_service(&service) {
         let protocol = ports::protocol(&service, object.as_ref(), port);
         for (subset, labels) in &parts {
-            let traffic = policy.at_port(port, *subset);
+            let traffic = Traffic {
+                is_peak_ewma,
+                ..policy.at_port(port, *subset)
+            };
             let at = At {
                 port,
                 labels: *labels,

@@ -118,10 +118,41 @@ fn of_destination_rule(reader: &Reader<'_>, name: &ObjectName, object: &Destinat
         found.push((at(), why, Severity::Warning));
     }
     for service in services {
-        let why = match hosts::destination_rule(reader, &service) {
-            Some((holds, _)) if holds == name => continue,
-            Some((other, _)) => format!("has DestinationRule {other}, which holds instead"),
-            None => {
+        let holding = hosts::destination_rules(reader, &service);
+        let place = holding.iter().position(|(holds, _)| *holds == name);
+        let why = match (place, holding.first()) {
+            (Some(0), _) => continue,
+            // Its subsets hold beside those of the older ones, and its policy where none of them has any.
+            (Some(place), _) => {
+                let older = &holding[..place];
+                let has_policy = |rule: &DestinationRule| rule.spec["trafficPolicy"].is_object();
+                let other = older.iter().find(|(_, rule)| has_policy(rule));
+                if let Some((other, _)) = other.filter(|_| has_policy(object)) {
+                    let text = format!(
+                        "{} has the policy of DestinationRule {other}, which is older",
+                        service.hostname
+                    );
+                    found.push(("spec.trafficPolicy".to_owned(), text));
+                }
+                let names = |rule: &DestinationRule| -> Vec<String> {
+                    let subsets = rule.spec["subsets"].as_array().into_iter().flatten();
+                    subsets
+                        .filter_map(|subset| Some(subset["name"].as_str()?.to_owned()))
+                        .collect()
+                };
+                for (index, subset) in names(object).iter().enumerate() {
+                    if let Some((other, _)) = older.iter().find(|(_, rule)| names(rule).contains(subset)) {
+                        let text = format!(
+                            "{} has subset {subset} of DestinationRule {other}, which is older",
+                            service.hostname
+                        );
+                        found.push((format!("spec.subsets[{index}]"), text));
+                    }
+                }
+                continue;
+            }
+            (None, Some((other, _))) => format!("has DestinationRule {other}, which holds instead"),
+            (None, None) => {
                 "takes DestinationRules of its own namespace and the mesh's alone, which are exported to it".to_owned()
             }
         };

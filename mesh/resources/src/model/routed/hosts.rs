@@ -1,5 +1,6 @@
 //! Which VirtualService and DestinationRule hold for a Service of the first round, and what the hosts of a VirtualService lead to.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use culvert_objects::{DestinationRule, GRPCRoute, HTTPRoute, Held, Key, ObjectName, VirtualService, Written};
@@ -91,21 +92,45 @@ pub(super) fn virtual_service<'a>(
     candidates(reader, service, false).into_iter().next()
 }
 
-/// The DestinationRule that holds for a Service.
-pub(super) fn destination_rule<'a>(
+/// The DestinationRules that hold for a Service, the oldest first. Those of one namespace that name it in the same way, and are exported to
+/// the same namespaces, hold together, as with Istio.
+pub(super) fn destination_rules<'a>(
     reader: &Reader<'a>,
     service: &Service,
-) -> Option<(&'a ObjectName, &'a Arc<DestinationRule>)> {
-    let mut found = candidates::<_>(reader, service, true).into_iter();
-    found.find(|(_, rule): &(&ObjectName, &Arc<DestinationRule>)| rule.spec["workloadSelector"].is_null())
+) -> Vec<(&'a ObjectName, &'a Arc<DestinationRule>)> {
+    let all = candidates::<_>(reader, service, true).into_iter();
+    let mut all =
+        all.filter(|(_, rule): &(&ObjectName, &Arc<DestinationRule>)| rule.spec["workloadSelector"].is_null());
+    let Some(first) = all.next() else {
+        return Vec::new();
+    };
+    let host = |(name, rule): (&ObjectName, &Arc<DestinationRule>)| {
+        let host = rule.spec["host"].as_str().unwrap_or_default();
+        match host.starts_with('*') {
+            true => host.to_owned(),
+            false => full_name(reader, host, &name.namespace),
+        }
+    };
+    let exported = |rule: &DestinationRule| {
+        let names = rule.spec["exportTo"].as_array().into_iter().flatten();
+        names.map(ToString::to_string).collect::<BTreeSet<_>>()
+    };
+    let together = all.filter(|(name, rule)| {
+        name.namespace == first.0.namespace && host((name, rule)) == host(first) && exported(rule) == exported(first.1)
+    });
+    std::iter::once(first).chain(together).collect()
 }
 
 /// What holds for connections to a Service.
 pub(super) fn policy(reader: &Reader<'_>, service: &Service) -> DestinationPolicy {
-    let rule = destination_rule(reader, service);
-    // What is wrong with the object is said where it is looked at by itself.
-    let policy = rule.and_then(|(_, rule)| destination_rule::read(&rule.spec, &mut Notes::default()));
-    policy.unwrap_or_default()
+    let rules = destination_rules(reader, service).into_iter();
+    // What is wrong with the objects is said where they are looked at by themselves.
+    let read = rules.filter_map(|(_, rule)| destination_rule::read(&rule.spec, &mut Notes::default()));
+    let merged = read.reduce(|mut merged, younger| {
+        merged.merge(younger);
+        merged
+    });
+    merged.unwrap_or_default()
 }
 
 /// The resource name of the Service that a host of an object in `namespace` leads to.

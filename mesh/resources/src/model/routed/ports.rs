@@ -1,6 +1,6 @@
 //! The ports of Services of the first round.
 
-use culvert_objects::ObjectName;
+use culvert_objects::{BALANCER_ANNOTATION, ObjectName, PEAK_EWMA};
 use culvert_proto::workload::Service;
 use k8s_openapi::api::core::v1::ServicePort;
 
@@ -27,6 +27,17 @@ pub(super) fn of_object(reader: &Reader<'_>, service: &Service) -> Option<(Objec
     let object = reader.get::<culvert_objects::Service>(&name)?;
     let ports = object.spec.as_ref().and_then(|spec| spec.ports.clone());
     Some((name, ports.unwrap_or_default()))
+}
+
+/// Whether a Service asks for endpoints to be chosen by how long they take, too.
+pub(super) fn asks_for_peak_ewma(reader: &Reader<'_>, service: &Service) -> bool {
+    let object = wire::object_of_host(reader.settings(), &service.hostname);
+    let object = object.filter(|name| *name.namespace == *service.namespace);
+    let object = object.and_then(|name| reader.get::<culvert_objects::Service>(&name));
+    let annotations = object.and_then(|object| object.metadata.annotations.as_ref());
+    annotations
+        .and_then(|all| all.get(BALANCER_ANNOTATION))
+        .is_some_and(|asked| asked == PEAK_EWMA)
 }
 
 /// What a port speaks.

@@ -118,7 +118,10 @@ fn a_policy_denies_until_its_service_is_behind_a_waypoint_and_is_enforced_there_
     world.apply(&shop(BEHIND));
     model.update(&world.objects(), Instant::now());
     assert_eq!(denying(&model), [""; 0]);
-    assert_eq!(filters(&model), ["jwt_authn", "rbac", "fault", "cors", "router"]);
+    assert_eq!(
+        filters(&model),
+        ["jwt_authn", "rbac", "fault", "cors", "stateful_session", "router"]
+    );
     let said = said(&model);
     assert!(
         said.iter().any(|text| text.contains("spec.jwtRules[0].jwksUri")),
@@ -147,7 +150,7 @@ fn a_policy_of_another_namespace_decides_nothing_at_a_waypoint() {
     let mut world = World::of(&(shop(BEHIND) + &far));
     let mut model = Model::default();
     model.update(&world.objects(), Instant::now());
-    assert_eq!(filters(&model), ["fault", "cors", "router"]);
+    assert_eq!(filters(&model), ["fault", "cors", "stateful_session", "router"]);
     let said = said(&model);
     assert!(
         said.iter().any(|text| text.contains("is in another namespace")),

@@ -49,7 +49,7 @@ pub(super) fn redirect(redirect: &Redirect, matched: &Path) -> Route {
         action: Some(route::Action::Redirect(action)),
         response_headers_to_add: parts::header_options(&redirect.response),
         response_headers_to_remove: redirect.response.remove.clone(),
-        typed_per_filter_config: filters::of_route(redirect.cors.as_ref(), None),
+        typed_per_filter_config: filters::of_route(redirect.cors.as_ref(), None, None),
         ..Route::default()
     }
 }
@@ -69,7 +69,7 @@ pub(super) fn direct(direct: &Direct) -> Route {
         action: Some(route::Action::DirectResponse(action)),
         response_headers_to_add: parts::header_options(&direct.response),
         response_headers_to_remove: direct.response.remove.clone(),
-        typed_per_filter_config: filters::of_route(direct.cors.as_ref(), None),
+        typed_per_filter_config: filters::of_route(direct.cors.as_ref(), None, None),
         ..Route::default()
     }
 }
@@ -119,7 +119,11 @@ pub(super) fn forward(scope: &str, forward: &Forward, matched: &Path) -> Route {
         request_headers_to_remove: request.remove,
         response_headers_to_add: parts::header_options(&response),
         response_headers_to_remove: response.remove,
-        typed_per_filter_config: filters::of_route(forward.cors.as_ref(), forward.fault.as_ref()),
+        typed_per_filter_config: filters::of_route(
+            forward.cors.as_ref(),
+            forward.fault.as_ref(),
+            forward.session.as_ref(),
+        ),
         ..Route::default()
     }
 }

@@ -86,13 +86,17 @@ fn upstream(protocol: Protocol, pool: &Pool) -> HashMap<String, Any> {
         Protocol::Http1 | Protocol::Unknown if pool.is_upgraded => Protocol::Http2,
         other => other,
     };
+    let http2 = || Http2ProtocolOptions {
+        max_concurrent_streams: pool.streams.and_then(parts::number),
+        ..Http2ProtocolOptions::default()
+    };
     let options = match protocol {
         Protocol::Tcp => return HashMap::new(),
         Protocol::Http1 => explicit(ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default())),
-        Protocol::Http2 => explicit(ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default())),
+        Protocol::Http2 => explicit(ProtocolConfig::Http2ProtocolOptions(http2())),
         Protocol::Unknown => UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
             http_protocol_options: Some(Http1ProtocolOptions::default()),
-            http2_protocol_options: Some(Http2ProtocolOptions::default()),
+            http2_protocol_options: Some(http2()),
             ..UseDownstreamHttpConfig::default()
         }),
     };

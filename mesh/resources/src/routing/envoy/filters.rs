@@ -3,27 +3,62 @@
 use std::collections::HashMap;
 
 use culvert_envoy::pack;
+use culvert_envoy::pb::envoy::config::core::v3::TypedExtensionConfig;
 use culvert_envoy::pb::envoy::extensions::filters::common::fault::v3::{FaultDelay, fault_delay::FaultDelaySecifier};
 use culvert_envoy::pb::envoy::extensions::filters::http::cors::v3::CorsPolicy;
 use culvert_envoy::pb::envoy::extensions::filters::http::fault::v3::{FaultAbort, HttpFault, fault_abort::ErrorType};
+use culvert_envoy::pb::envoy::extensions::filters::http::stateful_session::v3::{
+    StatefulSession, StatefulSessionPerRoute, stateful_session_per_route::Override as PerRoute,
+};
+use culvert_envoy::pb::envoy::extensions::http::stateful_session::cookie::v3::CookieBasedSessionState;
+use culvert_envoy::pb::envoy::extensions::http::stateful_session::header::v3::HeaderBasedSessionState;
+use culvert_envoy::pb::envoy::r#type::http::v3::Cookie;
 use culvert_envoy::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use culvert_envoy::pb::google::protobuf::Any;
 
-use super::super::model::{Abort, Cors, Fault, Origin};
+use super::super::model::{Abort, Cors, Fault, Origin, Session};
 use super::parts;
 
 /// The names of the filters, and of what a route says to them.
 pub(super) const CORS: &str = "envoy.filters.http.cors";
 pub(super) const FAULT: &str = "envoy.filters.http.fault";
+pub(super) const SESSION: &str = "envoy.filters.http.stateful_session";
 /// Any origin, as `SCHEME://HOST[:PORT]`.
 const ANY_ORIGIN: &str = r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s?#]+$";
 const MILLION: u32 = 1_000_000;
 
 /// What a route says to the filters, by their names.
-pub(super) fn of_route(cors: Option<&Cors>, fault: Option<&Fault>) -> HashMap<String, Any> {
+pub(super) fn of_route(cors: Option<&Cors>, fault: Option<&Fault>, session: Option<&Session>) -> HashMap<String, Any> {
     let cors = cors.map(|cors| (CORS.to_owned(), pack(&policy(cors))));
     let fault = fault.map(|fault| (FAULT.to_owned(), pack(&injected(fault))));
-    cors.into_iter().chain(fault).collect()
+    let session = session.map(|session| (SESSION.to_owned(), pack(&persistent(session))));
+    cors.into_iter().chain(fault).chain(session).collect()
+}
+
+fn persistent(session: &Session) -> StatefulSessionPerRoute {
+    let (kind, typed_config) = match session {
+        Session::Cookie { name, path, ttl } => {
+            let cookie = Cookie {
+                name: name.clone(),
+                path: path.clone(),
+                ttl: ttl.map(parts::duration),
+                ..Cookie::default()
+            };
+            ("cookie", pack(&CookieBasedSessionState { cookie: Some(cookie) }))
+        }
+        Session::Header(name) => ("header", pack(&HeaderBasedSessionState { name: name.clone() })),
+    };
+    let state = TypedExtensionConfig {
+        name: format!("envoy.http.stateful_session.{kind}"),
+        typed_config: Some(typed_config),
+    };
+    let session = StatefulSession {
+        session_state: Some(state),
+        ..StatefulSession::default()
+    };
+    StatefulSessionPerRoute {
+        r#override: Some(PerRoute::StatefulSession(session)),
+    }
 }
 
 fn policy(cors: &Cors) -> CorsPolicy {

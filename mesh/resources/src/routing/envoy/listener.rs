@@ -10,6 +10,7 @@ use culvert_envoy::pb::envoy::config::listener::v3::listener_filter_chain_match_
 use culvert_envoy::pb::envoy::config::listener::v3::{
     Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, ListenerFilterChainMatchPredicate, listener_filter,
 };
+use culvert_envoy::pb::envoy::extensions::filters::http::stateful_session::v3::StatefulSession;
 use culvert_envoy::pb::envoy::extensions::filters::http::{cors::v3::Cors, fault::v3::HttpFault, router::v3::Router};
 use culvert_envoy::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use culvert_envoy::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
@@ -28,7 +29,7 @@ use prost::{Message, Name};
 use super::super::model::{Access, Backend, Split};
 use super::super::protocol::Protocol;
 use super::action::cluster_name;
-use super::filters::{CORS, FAULT};
+use super::filters::{CORS, FAULT, SESSION};
 use super::{access, checks, parts, tokens};
 
 /// A port of a Service that the waypoint is for.
@@ -115,6 +116,8 @@ fn http_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
             .chain([
                 http_filter(FAULT, &HttpFault::default()),
                 http_filter(CORS, &Cors {}),
+                // Nothing by itself: routes say whose sessions persist.
+                http_filter(SESSION, &StatefulSession::default()),
                 http_filter("envoy.filters.http.router", &Router::default()),
             ])
             .collect(),

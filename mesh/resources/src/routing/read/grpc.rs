@@ -10,6 +10,7 @@ use super::http::{hostnames, refuse_whole};
 use super::matches::{self, TextKind, TextSpec};
 use super::notes::{Notes, Resolve};
 use super::references::ParentSpec;
+use super::session::{self, SessionSpec};
 use super::values::{self, Bad, list};
 
 #[derive(Debug, Deserialize)]
@@ -35,9 +36,7 @@ struct RuleSpec {
     filters: Vec<Value>,
     #[serde(default, deserialize_with = "list")]
     backend_refs: Vec<Value>,
-    /// The table of fields says that it is not served.
-    #[serde(rename = "sessionPersistence")]
-    _session_persistence: Option<Value>,
+    session_persistence: Option<SessionSpec>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -75,7 +74,7 @@ pub(crate) fn route(
         let name = spec.as_ref().ok().and_then(|spec| spec.name.clone());
         let action = spec
             .map_err(|bad| bad.below(&field))
-            .and_then(|spec| action(&spec, &field, resolve, notes));
+            .and_then(|spec| action(spec, &format!("{object}[{index}]"), &field, resolve, notes));
         let action = action.unwrap_or_else(|bad| {
             notes.refuse(
                 bad.field,
@@ -94,7 +93,7 @@ pub(crate) fn route(
     Some((parents, Route { hostnames, rules }))
 }
 
-fn action(spec: &RuleSpec, field: &str, resolve: &dyn Resolve, notes: &mut Notes) -> Result<Action, Bad> {
+fn action(spec: RuleSpec, rule: &str, field: &str, resolve: &dyn Resolve, notes: &mut Notes) -> Result<Action, Bad> {
     let filters = filters::of_rule(&spec.filters, &format!("{field}.filters"), resolve, notes)?;
     if filters.redirect.is_some() || filters.path.is_some() || filters.cors.is_some() {
         return Err(Bad::at(
@@ -102,6 +101,8 @@ fn action(spec: &RuleSpec, field: &str, resolve: &dyn Resolve, notes: &mut Notes
             "a filter that a GRPCRoute does not have",
         ));
     }
+    let session = spec.session_persistence.map(|spec| session::read(spec, rule));
+    let session = session.transpose().map_err(|bad| bad.below(field))?;
     let targets = backends::targets(&spec.backend_refs, &format!("{field}.backendRefs"), resolve, notes);
     if targets.iter().all(|target| target.backend.is_none()) {
         return Ok(Action::Fail(500));
@@ -112,6 +113,7 @@ fn action(spec: &RuleSpec, field: &str, resolve: &dyn Resolve, notes: &mut Notes
         response: filters.response,
         host: filters.host,
         mirrors: filters.mirrors,
+        session,
         ..Forward::default()
     })))
 }

@@ -11,6 +11,7 @@ use super::filters::{self, Filters};
 use super::matches;
 use super::notes::{Notes, Resolve};
 use super::references::ParentSpec;
+use super::session::{self, SessionSpec};
 use super::values::{self, Bad, list};
 
 #[derive(Debug, Deserialize)]
@@ -39,9 +40,7 @@ struct RuleSpec {
     backend_refs: Vec<Value>,
     timeouts: Option<TimeoutsSpec>,
     retry: Option<RetrySpec>,
-    /// The table of fields says that it is not served.
-    #[serde(rename = "sessionPersistence")]
-    _session_persistence: Option<Value>,
+    session_persistence: Option<SessionSpec>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -112,7 +111,7 @@ fn rule(
     let (matched, all_good) = matches::matches(written, &format!("{field}.matches"), notes);
     let name = spec.as_ref().ok().and_then(|spec| spec.name.clone());
     let action = spec
-        .and_then(|spec| action(spec, field, resolve, notes))
+        .and_then(|spec| action(spec, &format!("{object}[{index}]"), field, resolve, notes))
         .unwrap_or_else(|bad| {
             let bad = bad.below(field);
             notes.refuse(
@@ -144,7 +143,7 @@ fn rule(
     }));
 }
 
-fn action(spec: RuleSpec, field: &str, resolve: &dyn Resolve, notes: &mut Notes) -> Result<Action, Bad> {
+fn action(spec: RuleSpec, rule: &str, field: &str, resolve: &dyn Resolve, notes: &mut Notes) -> Result<Action, Bad> {
     let below = |bad: Bad| Bad {
         field: bad
             .field
@@ -156,6 +155,8 @@ fn action(spec: RuleSpec, field: &str, resolve: &dyn Resolve, notes: &mut Notes)
     };
     let filters = filters::of_rule(&spec.filters, &format!("{field}.filters"), resolve, notes).map_err(below)?;
     let (timeout, retry) = timing(spec.timeouts.unwrap_or_default(), spec.retry)?;
+    let session = spec.session_persistence.map(|spec| session::read(spec, rule));
+    let session = session.transpose()?;
     let Filters {
         request,
         response,
@@ -187,6 +188,7 @@ fn action(spec: RuleSpec, field: &str, resolve: &dyn Resolve, notes: &mut Notes)
         timeout,
         retry,
         cors,
+        session,
         ..Forward::default()
     })))
 }

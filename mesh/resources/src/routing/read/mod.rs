@@ -12,6 +12,7 @@
 //! | `matches` | which requests |
 //! | `filters` | what is done with them |
 //! | `backends` | where they go |
+//! | `session` | how clients get back to the endpoint that they had |
 //! | `references` | objects that are referred to |
 //! | `values` | names, durations, regular expressions |
 
@@ -23,6 +24,7 @@ pub(crate) mod istio;
 mod matches;
 pub(crate) mod notes;
 mod references;
+mod session;
 pub(crate) mod tcp;
 pub(crate) mod tokens;
 mod values;

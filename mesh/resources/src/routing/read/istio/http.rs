@@ -225,6 +225,7 @@ fn action(
         cors,
         fault,
         hash: Vec::new(),
+        session: None,
     })))
 }
 

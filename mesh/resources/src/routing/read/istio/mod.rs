@@ -10,6 +10,7 @@
 //! | `tcp` | rules for connections |
 //! | [`destination`] | what routes lead to |
 //! | [`destination_rule`] | DestinationRule |
+//! | `traffic_spec`, `traffic` | its policies of traffic: as they are written, and what holds |
 //! | `values` | durations, shares, texts |
 
 pub(crate) mod destination;
@@ -18,5 +19,7 @@ mod http;
 mod matches;
 mod parts;
 mod tcp;
+mod traffic;
+mod traffic_spec;
 mod values;
 pub(crate) mod virtual_service;

@@ -1,0 +1,97 @@
+//! One try of a request at one endpoint.
+
+use std::{sync::Arc, time::Duration};
+
+use culvert_http::route::Forward;
+use http::{HeaderValue, Request, Response, header, request::Parts};
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use crate::{
+    body::Upload,
+    cluster::Cluster,
+    counted::Counted,
+    endpoint::Endpoint,
+    headers,
+    upstream::{Lease, SendFailure, Stage, Upstream},
+};
+
+/// What all tries of a request have in common.
+pub(super) struct Trying<'a> {
+    pub(super) upstream: &'a Upstream,
+    pub(super) cluster: &'a Cluster,
+    pub(super) forward: &'a Forward,
+    pub(super) upload: &'a Upload,
+}
+
+/// What an attempt came to.
+pub(super) enum Attempted {
+    Answered(Box<Response<Incoming>>, Held),
+    Failed(SendFailure),
+    /// One try took too long.
+    Late,
+}
+
+/// What is held for as long as an answer goes on.
+#[derive(Debug)]
+pub(super) struct Held {
+    _lease: Lease,
+    _active: Counted,
+}
+
+impl Trying<'_> {
+    /// Sends it.
+    pub(super) async fn send(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        mut head: Parts,
+        is_http2: bool,
+        upgrade: Option<&str>,
+        per_try: Option<Duration>,
+    ) -> Attempted {
+        let client = |why: &str| {
+            Attempted::Failed(SendFailure {
+                stage: Stage::Client,
+                why: why.to_owned(),
+            })
+        };
+        if self.forward.needs_endpoint_host()
+            && let Some(hostname) = &endpoint.config.hostname
+        {
+            self.forward.rewrite_host(&mut head, hostname.as_bytes());
+        }
+        if headers::send(&mut head, is_http2).is_err() {
+            return client("an authority that no header can have");
+        }
+        if let Some(protocol) = upgrade
+            && let Ok(protocol) = HeaderValue::from_str(protocol)
+        {
+            head.headers
+                .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            head.headers.insert(header::UPGRADE, protocol);
+        }
+        let Some(body) = self.upload.body() else {
+            return client("the beginning of the body is no longer there");
+        };
+        let active = Counted::new(&endpoint.load.active);
+        let request = Request::from_parts(head, body);
+        let sending = self.upstream.send(self.cluster, endpoint, is_http2, request);
+        let sent = match per_try.or(self.forward.retry().per_try_idle_timeout()) {
+            None => sending.await,
+            Some(per_try) => match timeout(per_try, sending).await {
+                Ok(sent) => sent,
+                Err(_) => return Attempted::Late,
+            },
+        };
+        match sent {
+            Ok((response, lease)) => Attempted::Answered(
+                Box::new(response),
+                Held {
+                    _lease: lease,
+                    _active: active,
+                },
+            ),
+            Err(failure) => Attempted::Failed(failure),
+        }
+    }
+}
