@@ -96,6 +96,7 @@ fn asks_services_about_requests(kind: Kind) {
             "host: web.town".into(),
             "x-door: 1".into(),
             "x-other: 2".into(),
+            "x-forwarded-client-cert: URI=spiffe://forged".into(),
         ];
         http::ask(&town.client, to, &lines, ATTEMPT).unwrap_or((Head(Vec::new()), String::new()))
     };
@@ -149,6 +150,7 @@ fn asks_services_about_requests(kind: Kind) {
     let (head, body) = ask("/http/allowed?q=1");
     assert_eq!(head.status(), Some(200), "{body}");
     assert!(body.contains("x-user: ann") && !body.contains("x-secret"), "{body}");
+    assert!(!body.contains("forged"), "nobody says by a header who they are: {body}");
     let (seen, _) = asked.last().unwrap();
     assert_eq!(seen.first(), "GET /check/http/allowed?q=1 HTTP/1.1");
     assert_eq!((seen.get("host"), seen.get("x-from")), (Some("web.town"), Some("mesh")));

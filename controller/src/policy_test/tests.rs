@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::follow::Follow;
+use crate::keys::source::Fetched;
 use crate::model::Model;
 use crate::monitor::ModelMetrics;
 
@@ -61,7 +62,7 @@ async fn ask(question: Value) -> (StatusCode, String, usize) {
     let request = Request::new(http::Method::POST, "/policy-test").with_body(question.to_string().into());
     let answer = tokio::select! {
         answer = answer(request, trials) => answer,
-        () = follow.follow(changes, tried) => panic!("it follows without end"),
+        () = follow.follow(changes, tried, watch::channel(Fetched::default()).1) => panic!("it follows without end"),
     };
     assert_eq!(
         follow.state.borrow().snapshot.authorizations(),
