@@ -164,6 +164,25 @@ fn asks_services_about_requests(kind: Kind) {
     );
     assert_eq!(status("/http/broken"), 403, "what fails denies");
 
+    // The client's identity, where the Gateway asks for it.
+    let asks = "proxyHeaders: {forwardedClientCert: SANITIZE_SET}";
+    let gateway = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "wp", "namespace": "town"},
+        "spec": {
+            "gatewayClassName": "culvert-waypoint", "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}],
+            "infrastructure": {"annotations": {"proxy.istio.io/config": asks}},
+        },
+    });
+    lab.apply(&gateway).unwrap();
+    let client = town.client.account();
+    let named = format!(
+        "x-forwarded-client-cert: By=spiffe://cluster.local/ns/town/sa/wp;URI=spiffe://cluster.local/ns/town/sa/{client}"
+    );
+    wait("the application to see who the client is", &mut || {
+        let (_, body) = ask("/other");
+        body.contains(&named) && !body.contains("forged")
+    });
+
     // With the body, which the application gets, too.
     let (head, body) = post("/http/body", "ok");
     assert!(

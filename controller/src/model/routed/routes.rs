@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use culvert_envoy::ROUTE_TYPE;
+use culvert_objects::{Gateway, ObjectName};
 use prost::Message as _;
 
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::attached::{self, Frontend};
-use super::{hashes, ports, scope};
+use super::{hashes, ports, proxy_config, scope};
 use crate::routing::envoy::routes;
 use crate::routing::model::Backend;
 use crate::routing::order;
@@ -27,6 +28,7 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &Arc<str>) -> Derived 
         .as_ref()
         .map(|(object, _)| attached::requests(reader, object))
         .unwrap_or_default();
+    let client = named_by(reader, &scope);
     let mut resources = Vec::new();
     for port in ports::of_service(&service) {
         if !ports::protocol(&service, object.as_ref(), port).is_http() {
@@ -44,7 +46,7 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &Arc<str>) -> Derived 
         let virtual_rules = attached::virtual_at(reader, &service, port).and_then(|found| found.rules);
         let mut merged = order::merge(attached.unwrap_or_default(), virtual_rules, own);
         hashes::add(reader, &mut merged);
-        let made = routes::configuration(&scope, name, port, &merged);
+        let made = routes::configuration(&scope, name, port, &merged, client.as_deref());
         resources.push(Resource::scoped(
             ROUTE_TYPE,
             &scope,
@@ -57,4 +59,13 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &Arc<str>) -> Derived 
         resources,
         ..Derived::default()
     }
+}
+
+/// The identity of the waypoint, if applications are to get the client's from it.
+fn named_by(reader: &Reader<'_>, scope: &str) -> Option<String> {
+    let (namespace, name) = scope.split_once('/')?;
+    let gateway = reader.get::<Gateway>(&ObjectName::new(namespace, name))?;
+    let domain = &reader.settings().trust_domain;
+    let identity = || format!("spiffe://{domain}/ns/{namespace}/sa/{name}");
+    proxy_config::of(gateway).names_clients.then(identity)
 }
