@@ -23,6 +23,7 @@ pub mod echo;
 pub mod envoy;
 pub mod grpc;
 pub mod http;
+pub mod issuer;
 mod kernel;
 pub mod memory;
 mod patience;

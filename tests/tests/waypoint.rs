@@ -226,3 +226,27 @@ fn envoy_takes_all_that_the_controller_tells_a_waypoint() {
     assert!(!log.contains("a client refused a response"), "{log}");
     assert!(log.contains("made a certificate and its key"), "{log}");
 }
+
+/// It is started here with every privilege that there is.
+#[test]
+fn a_waypoint_holds_no_privilege_and_can_gain_none() {
+    let lab = lab("wp_privileges");
+    let town = Town::meshed(&lab);
+    let waypoint = Waypoint::start(&lab, &town.mesh, "town", "wp", Kind::Culvert);
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", waypoint.process.pid())).unwrap();
+    for task in tasks {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim_start_matches(':').trim().to_owned()
+        };
+        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            assert_eq!(field(set), "0000000000000000", "{set}");
+        }
+        assert_eq!(
+            (field("NoNewPrivs").as_str(), field("Seccomp").as_str()),
+            ("1", "2"),
+            "{status}"
+        );
+    }
+}

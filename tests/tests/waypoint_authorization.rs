@@ -96,6 +96,7 @@ fn asks_services_about_requests(kind: Kind) {
             "host: web.town".into(),
             "x-door: 1".into(),
             "x-other: 2".into(),
+            "x-forwarded-client-cert: URI=spiffe://forged".into(),
         ];
         http::ask(&town.client, to, &lines, ATTEMPT).unwrap_or((Head(Vec::new()), String::new()))
     };
@@ -149,6 +150,7 @@ fn asks_services_about_requests(kind: Kind) {
     let (head, body) = ask("/http/allowed?q=1");
     assert_eq!(head.status(), Some(200), "{body}");
     assert!(body.contains("x-user: ann") && !body.contains("x-secret"), "{body}");
+    assert!(!body.contains("forged"), "nobody says by a header who they are: {body}");
     let (seen, _) = asked.last().unwrap();
     assert_eq!(seen.first(), "GET /check/http/allowed?q=1 HTTP/1.1");
     assert_eq!((seen.get("host"), seen.get("x-from")), (Some("web.town"), Some("mesh")));
@@ -161,6 +163,25 @@ fn asks_services_about_requests(kind: Kind) {
         "{head:?}"
     );
     assert_eq!(status("/http/broken"), 403, "what fails denies");
+
+    // The client's identity, where the Gateway asks for it.
+    let asks = "proxyHeaders: {forwardedClientCert: SANITIZE_SET}";
+    let gateway = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "wp", "namespace": "town"},
+        "spec": {
+            "gatewayClassName": "culvert-waypoint", "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}],
+            "infrastructure": {"annotations": {"proxy.istio.io/config": asks}},
+        },
+    });
+    lab.apply(&gateway).unwrap();
+    let client = town.client.account();
+    let named = format!(
+        "x-forwarded-client-cert: By=spiffe://cluster.local/ns/town/sa/wp;URI=spiffe://cluster.local/ns/town/sa/{client}"
+    );
+    wait("the application to see who the client is", &mut || {
+        let (_, body) = ask("/other");
+        body.contains(&named) && !body.contains("forged")
+    });
 
     // With the body, which the application gets, too.
     let (head, body) = post("/http/body", "ok");

@@ -25,7 +25,9 @@ const HOP_BY_HOP: [HeaderName; 5] = [
 ];
 
 /// What only a proxy inside may say to the next, and what is never believed of a client.
-const INTERNAL: [HeaderName; 12] = [
+const INTERNAL: [HeaderName; 13] = [
+    // Who a client is, is known by the tunnel.
+    HeaderName::from_static("x-forwarded-client-cert"),
     HeaderName::from_static("x-envoy-decorator-operation"),
     HeaderName::from_static("x-envoy-expected-rq-timeout-ms"),
     HeaderName::from_static("x-envoy-external-address"),

@@ -56,6 +56,8 @@ impl Keeper {
                 }
                 is_wanted
             });
+            // Those that were aborted.
+            while tasks.try_join_next().is_some() {}
             for source in now {
                 running.entry(source.clone()).or_insert_with(|| {
                     let one = One {

@@ -49,8 +49,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use culvert_objects::{
-    AuthorizationPolicy, EndpointSlice, Findings, Key, Kind, Object, ObjectName, Objects, PeerAuthentication, Pod,
-    Service, ServiceEntry, WorkloadEntry,
+    AuthorizationPolicy, Binding, EndpointSlice, Findings, Key, Kind, KindSpec as _, Object, ObjectName, Objects,
+    PeerAuthentication, Pod, Service, ServiceEntry, WorkloadEntry,
 };
 use culvert_proto::ADDRESS_TYPE;
 use culvert_proto::security::Authorization;
@@ -264,7 +264,9 @@ impl Model {
         }
         if !tokens.is_same(&objects.request_authentications) {
             let all = objects.request_authentications.values();
-            self.sources = all.flat_map(|object| tokens::sources(&object.spec)).collect();
+            // Others are enforced by nobody.
+            let of_waypoints = all.filter(|object| matches!(object.binding(), Some(Binding::Targets(_))));
+            self.sources = of_waypoints.flat_map(|object| tokens::sources(&object.spec)).collect();
         }
         let allocated = self.allocator.update(&entries, objects);
         units.extend(allocated.into_iter().map(Unit::ServiceEntry));

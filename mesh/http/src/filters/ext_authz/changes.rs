@@ -24,7 +24,7 @@ impl Changes {
     pub(super) fn of_grpc(ok: OkHttpResponse) -> Option<Self> {
         let mut changes = Self::default();
         for option in ok.headers {
-            let appends = super::verdict::appends(&option);
+            let appends = appends(&option);
             let (name, value) = field(option)?;
             if appends {
                 changes.append(name, value);
@@ -137,4 +137,10 @@ pub(super) fn field(option: HeaderValueOption) -> Option<(HeaderName, HeaderValu
     };
     let value = HeaderValue::try_from(value).ok()?;
     (name != header::HOST).then_some((name, value))
+}
+
+/// Whether a field is put beside those of its name. In messages of this service nothing said is no.
+pub(super) fn appends(option: &HeaderValueOption) -> bool {
+    #[allow(deprecated, reason = "services still say it so")]
+    option.append.is_some_and(|append| append.value)
 }

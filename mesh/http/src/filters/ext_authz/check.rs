@@ -15,8 +15,9 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use prost::Message as _;
 
-use super::service::{Grpc, Http, Service};
-use super::{ExtAuthz, matches};
+use super::filter::ExtAuthz;
+use super::service::{Grpc, Http, Service, matches};
+use crate::matching::text::Text;
 use crate::request::{Peer, host, path_and_query, scheme};
 
 /// Whether the body that the service sees is not all of it.
@@ -208,6 +209,6 @@ fn grpc_timeout(timeout: Duration) -> String {
     }
 }
 
-fn named(matchers: &[super::Text], name: &str) -> bool {
+fn named(matchers: &[Text], name: &str) -> bool {
     matchers.iter().any(|matcher| matcher.matches(name.as_bytes()))
 }

@@ -167,3 +167,8 @@ pub(super) fn matchers(list: &ListStringMatcher, field: &str) -> Result<Vec<Text
     let compile = |(index, matcher)| Text::compile(matcher).within(|| format!("{field}.patterns[{index}]"));
     list.patterns.iter().enumerate().map(compile).collect()
 }
+
+/// Whether one of these is for a header of this name.
+pub(super) fn matches(matchers: &[Text], name: &HeaderName) -> bool {
+    matchers.iter().any(|matcher| matcher.matches(name.as_str().as_bytes()))
+}

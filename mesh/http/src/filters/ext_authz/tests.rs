@@ -3,6 +3,7 @@ use std::time::SystemTime;
 use culvert_envoy::pb::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
 use culvert_envoy::pb::envoy::config::core::v3::http_uri::HttpUpstreamType;
 use culvert_envoy::pb::envoy::config::core::v3::{GrpcService, HeaderValue as PbHeader, HeaderValueOption, HttpUri};
+use culvert_envoy::pb::envoy::extensions::filters::http::ext_authz::v3::ExtAuthz as Message;
 use culvert_envoy::pb::envoy::extensions::filters::http::ext_authz::v3::ext_authz::Services;
 use culvert_envoy::pb::envoy::extensions::filters::http::ext_authz::v3::{AuthorizationResponse, HttpService};
 use culvert_envoy::pb::envoy::service::auth::v3::check_response::HttpResponse;
@@ -10,7 +11,8 @@ use culvert_envoy::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse, D
 use culvert_envoy::pb::envoy::r#type::matcher::v3::{ListStringMatcher, StringMatcher, string_matcher::MatchPattern};
 use culvert_envoy::pb::envoy::r#type::v3::HttpStatus;
 use culvert_envoy::pb::google::rpc::Status;
-use http::{HeaderMap, Request, Response, Version};
+use http::request::Parts;
+use http::{HeaderMap, Request, Response, StatusCode, Version};
 use prost::Message as _;
 
 use super::*;
@@ -70,8 +72,6 @@ fn request() -> Parts {
         .header("content-length", "99");
     request.body(()).unwrap().into_parts().0
 }
-
-use http::request::Parts;
 
 fn asked(authz: &ExtAuthz, body: Option<Shown<'_>>) -> Request<Vec<u8>> {
     let peer = Peer {

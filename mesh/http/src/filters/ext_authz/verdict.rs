@@ -1,15 +1,14 @@
 //! What the service's answer means.
 
-use culvert_envoy::pb::envoy::config::core::v3::HeaderValueOption;
 use culvert_envoy::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use culvert_envoy::pb::envoy::service::auth::v3::{CheckResponse, DeniedHttpResponse};
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use prost::Message as _;
 
-use super::changes::{Changes, field};
-use super::service::{Http, Service};
-use super::{ExtAuthz, matches};
+use super::changes::{Changes, appends, field};
+use super::filter::ExtAuthz;
+use super::service::{Http, Service, matches};
 
 /// Headers of the service's answer that a refused client gets whatever is said.
 const ALWAYS: [HeaderName; 4] = [
@@ -62,6 +61,14 @@ pub struct Answer {
 }
 
 impl ExtAuthz {
+    /// What holds when the service gave no answer that counts.
+    pub fn failed(&self) -> Verdict {
+        if self.fail_open {
+            return Verdict::Allowed(Changes::default());
+        }
+        Verdict::Failed(self.status_on_error)
+    }
+
     /// What an answer of the service means.
     pub fn verdict(&self, answer: Answer) -> Verdict {
         match &self.service {
@@ -157,12 +164,6 @@ fn denial(denied: DeniedHttpResponse) -> Option<Denial> {
         headers,
         body: denied.body.into_bytes(),
     })
-}
-
-/// Whether a field is put beside those of its name. In messages of this service nothing said is no.
-pub(super) fn appends(option: &HeaderValueOption) -> bool {
-    #[allow(deprecated, reason = "services still say it so")]
-    option.append.is_some_and(|append| append.value)
 }
 
 /// The one message of an answer that says that all went well.

@@ -135,7 +135,15 @@ impl Requirement {
                         Err(_) => {}
                     }
                 }
-                if *or_failed || (*or_missing && told.is_absent()) {
+                // As Envoy: a token of another provider is none for this one, and one of nobody's is a bad one.
+                let is_missing = || match told {
+                    JwtStatus::Missing => true,
+                    JwtStatus::UnknownIssuer => {
+                        providers.values().any(|other| other.verify(request, None, now).is_ok())
+                    }
+                    _ => false,
+                };
+                if *or_failed || (*or_missing && is_missing()) {
                     Ok(Accepted::default())
                 } else {
                     Err(told)

@@ -291,6 +291,11 @@ fn a_missing_token_may_pass_and_a_bad_one_not() {
         Err(JwtStatus::Expired)
     );
     assert_eq!(verify(&filter, &mut bearer("nonsense")), Err(JwtStatus::Malformed));
+    // As Envoy: one of nobody's is not as if there was none.
+    assert_eq!(
+        verify(&filter, &mut bearer(&token(json!({"iss": "c"})))),
+        Err(JwtStatus::UnknownIssuer)
+    );
 }
 
 #[test]

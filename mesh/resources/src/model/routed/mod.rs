@@ -17,6 +17,7 @@
 //! | `hashes` | by what of requests endpoints are chosen |
 //! | `labelled` | the labels of endpoints |
 //! | `providers` | what providers of the mesh's configuration lead to |
+//! | `proxy_config` | what a Gateway asks of its proxy |
 //! | `resolver` | what backends of a route lead to |
 //! | [`status`] | the conditions of a route object |
 //! | `scope` | which waypoint a Service is behind |
@@ -34,6 +35,7 @@ mod labelled;
 pub(super) mod policies;
 mod ports;
 mod providers;
+mod proxy_config;
 mod resolver;
 mod route;
 pub(super) mod routes;

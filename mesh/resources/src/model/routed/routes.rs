@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use culvert_envoy::ROUTE_TYPE;
-use culvert_objects::ObjectName;
+use culvert_objects::{Gateway, ObjectName};
 use culvert_proto::workload::Service;
 use k8s_openapi::api::core::v1::ServicePort;
 use prost::Message as _;
@@ -11,7 +11,7 @@ use prost::Message as _;
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::attached::{self, Frontend};
-use super::{hashes, ports, scope};
+use super::{hashes, ports, proxy_config, scope};
 use crate::routing::envoy::routes;
 use crate::routing::model::{Backend, Routes};
 use crate::routing::order;
@@ -26,6 +26,7 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &Arc<str>) -> Derived 
         return Derived::default();
     };
     let object = ports::of_object(reader, &service);
+    let client = named_by(reader, &scope);
     let mut resources = Vec::new();
     let rules = Rules::of(reader, &service);
     for port in ports::of_service(&service) {
@@ -33,7 +34,7 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &Arc<str>) -> Derived 
             continue;
         }
         let merged = rules.at(reader, name, &service, port);
-        let made = routes::configuration(&scope, name, port, &merged);
+        let made = routes::configuration(&scope, name, port, &merged, client.as_deref());
         resources.push(Resource::scoped(
             ROUTE_TYPE,
             &scope,
@@ -84,4 +85,13 @@ impl Rules {
         hashes::add(reader, &mut merged);
         merged
     }
+}
+
+/// The identity of the waypoint, if applications are to get the client's from it.
+fn named_by(reader: &Reader<'_>, scope: &str) -> Option<String> {
+    let (namespace, name) = scope.split_once('/')?;
+    let gateway = reader.get::<Gateway>(&ObjectName::new(namespace, name))?;
+    let domain = &reader.settings().trust_domain;
+    let identity = || format!("spiffe://{domain}/ns/{namespace}/sa/{name}");
+    proxy_config::of(gateway).names_clients.then(identity)
 }

@@ -12,19 +12,19 @@ use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
 use super::attached::{self, Frontend};
-use super::{access, ports, scope};
+use super::{access, ports, proxy_config, scope};
 use crate::routing::envoy::listener::{self, Port};
 use crate::routing::envoy::plumbing;
 use crate::snapshot::{Resource, to_address};
 
 /// What the waypoint of a Gateway is told of itself.
 pub(in crate::model) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derived {
-    if scope::gateway(reader, name).is_none() {
+    let Some(gateway) = scope::gateway(reader, name) else {
         return Derived {
             findings: foreign(reader, name).into_iter().collect(),
             ..Derived::default()
         };
-    }
+    };
     let scope = scope::of_gateway(name);
     let host = wire::hostname(reader.settings(), name);
     let mut ports = Vec::new();
@@ -47,7 +47,11 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derive
         .map(|cluster| Resource::scoped(CLUSTER_TYPE, &scope, &cluster.name, cluster.encode_to_vec(), &[]));
     Derived {
         resources: listeners.chain(clusters).collect(),
-        ..Derived::default()
+        findings: proxy_config::of(gateway)
+            .notes
+            .into_iter()
+            .map(|(field, why)| Finding::of_object(Kind::Gateway, name, &proxy_config::at(&field), why))
+            .collect(),
     }
 }
 

@@ -1,16 +1,39 @@
 //! The rules of a port.
 
-use culvert_envoy::names;
+use culvert_envoy::pb::envoy::config::core::v3::{
+    HeaderValue, HeaderValueOption, header_value_option::HeaderAppendAction,
+};
 use culvert_envoy::pb::envoy::config::route::v3::{
     DirectResponseAction, Route, RouteConfiguration, VirtualHost, route,
 };
+use culvert_envoy::{PEER_PRINCIPAL, names};
 
 use super::super::model::{Action, Host, Routes, Rule};
 use super::{action, matching};
 
-/// The rules of a port of `service`, for the waypoint `scope`.
-pub(crate) fn configuration(scope: &str, service: &str, port: u16, routes: &Routes) -> RouteConfiguration {
+/// Who a client is by its certificate, as Envoy writes it.
+const CLIENT: &str = "x-forwarded-client-cert";
+
+/// The rules of a port of `service`, for the waypoint `scope`. Applications get the client's identity, as the waypoint of the identity
+/// `named_by` knows it, if there is one.
+pub(crate) fn configuration(
+    scope: &str,
+    service: &str,
+    port: u16,
+    routes: &Routes,
+    named_by: Option<&str>,
+) -> RouteConfiguration {
+    let client = named_by.map(|identity| HeaderValueOption {
+        header: Some(HeaderValue {
+            key: CLIENT.to_owned(),
+            value: format!("By={identity};URI=%FILTER_STATE({PEER_PRINCIPAL}:PLAIN)%"),
+            ..HeaderValue::default()
+        }),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+        ..HeaderValueOption::default()
+    });
     RouteConfiguration {
+        request_headers_to_add: client.into_iter().collect(),
         name: names::routes(scope, service, port),
         virtual_hosts: routes.hosts.iter().map(|host| virtual_host(scope, host)).collect(),
         // A host name means the same with a port behind it.

@@ -236,7 +236,8 @@ mod tests {
             ),
         ] {
             let (rules, fields) = read(rule.clone());
-            assert_eq!(rules, [refusing("a".to_owned())], "{rule}");
+            let issuer = rule["issuer"].as_str().unwrap();
+            assert_eq!(rules, [refusing(issuer.to_owned())], "{rule}");
             assert_eq!(fields, [field], "{rule}");
         }
         assert!(Keys::parse(NOBODYS.as_bytes()).is_ok());
