@@ -5,7 +5,7 @@
 //! misbehaves, [`authority`] makes its certificates and [`tunnel`] is its end of the tunnel, [`raw_peer`] the same frame by frame. [`programs`] runs what others have
 //! written: databases, brokers, mail servers; [`envoy`] makes Envoy one end of the tunnel, [`waypoint`] runs waypoints, [`played`] is one that a test plays,
 //! and [`app`] is the application behind it; [`cases`] are requests and what becomes of them as data,
-//! [`scene`] is where they are tried.
+//! [`scene`] is where they are tried, [`suite`] tries them.
 //!
 //! These are tests' means, so they panic with a message where a test would fail anyway.
 #![allow(
@@ -31,6 +31,7 @@ pub mod probe;
 pub mod programs;
 pub mod raw_peer;
 pub mod scene;
+pub mod suite;
 pub mod town;
 pub mod tunnel;
 pub mod waypoint;
