@@ -180,7 +180,7 @@ impl Model {
         &self.findings
     }
 
-    /// What a route object (HTTPRoute, GRPCRoute, TCPRoute) comes to, as conditions say it; none where there is no such object.
+    /// What a route object (HTTPRoute, GRPCRoute, TCPRoute, TLSRoute) comes to, as conditions say it; none where there is no such object.
     pub fn route_status(&self, kind: Kind, name: &ObjectName) -> Option<RouteStatus> {
         routed::status::status(&self.reader(), kind, name)
     }

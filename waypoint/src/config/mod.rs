@@ -7,6 +7,8 @@
 //! | `filters` | an HTTP filter, and filters of connections |
 //! | `cluster` | a Cluster |
 //! | `endpoints` | a ClusterLoadAssignment |
+//! | `tcp_chain` | a TcpProxy |
+//! | `server_names` | which chain takes a connection of TLS |
 //! | `refusal` | how something is refused |
 //!
 //! Route configurations are read by `culvert_http`.
@@ -17,3 +19,5 @@ pub mod filters;
 pub mod http_chain;
 pub mod listener;
 pub mod refusal;
+pub mod server_names;
+pub mod tcp_chain;

@@ -5,8 +5,8 @@
 //!                                   └────> tcp ──────────────────────────────────────> upstream
 //! ```
 //!
-//! `listen` accepts, on each thread; `tunnel` ends HBONE, and finds the filter chain that a connection inside is for; `sniff` looks at
-//! what it speaks; `http` serves the requests of a `connection`; `exchange` is one request, from its head to the last byte of its answer; `filtering` asks the
+//! `listen` accepts, on each thread; `tunnel` ends HBONE, and finds the filter chain that a connection inside is for; `hello` looks for the
+//! name that a client of TLS asks for, `sniff` at what else is spoken (a `rewound` connection can be read again); `http` serves the requests of a `connection`; `exchange` is one request, from its head to the last byte of its answer; `filtering` asks the
 //! filters of its chain; `forward` is what is done with it upstream, with attempts and timeouts; `upgrade` and `tcp` copy bytes. `worker` is what all of them share on a thread.
 
 mod connection;
@@ -14,8 +14,10 @@ mod direct;
 mod exchange;
 mod filtering;
 mod forward;
+mod hello;
 mod http;
 mod listen;
+mod rewound;
 mod sniff;
 mod tcp;
 mod tunnel;

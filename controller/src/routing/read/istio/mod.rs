@@ -8,6 +8,7 @@
 //! | `matches` | which requests |
 //! | `parts` | what a rule does with them: faults, retries, CORS, headers |
 //! | `tcp` | rules for connections |
+//! | `tls` | rules for connections of TLS, by name |
 //! | [`destination`] | what routes lead to |
 //! | [`destination_rule`] | DestinationRule |
 //! | `values` | durations, shares, texts |
@@ -18,5 +19,6 @@ mod http;
 mod matches;
 mod parts;
 mod tcp;
+mod tls;
 mod values;
 pub(crate) mod virtual_service;
