@@ -16,6 +16,7 @@ use super::*;
 mod bypass;
 mod entries;
 mod policies;
+mod tls;
 mod waypoints;
 
 const SHOP: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {culvert.dev/mesh: ambient}}\n---\n\
