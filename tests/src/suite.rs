@@ -101,7 +101,7 @@ impl Suite<'_> {
         let mut wrong = Vec::new();
         for (index, ask) in case.requests.iter().enumerate() {
             let key = format!("{}-{index}", case.name);
-            let difference = ask.envoy.as_ref().filter(|_| self.0.kind == Kind::Envoy);
+            let difference = ask.envoy.as_ref().filter(|_| self.0.kind != Kind::Culvert);
             let expected = difference.map_or(&ask.expected, |difference| &difference.expected);
             let found = match ask.times {
                 None => self.once(ask, &key, expected),
