@@ -3,7 +3,7 @@
 use culvert_envoy::LISTENER_TYPE;
 use culvert_envoy::pb::envoy::config::listener::v3::Listener;
 
-use super::waypoints::{conditions, get, shop};
+use super::waypoints::{conditions, findings, get, shop};
 use super::*;
 
 const PORTS: &str =

@@ -225,7 +225,7 @@ pub(super) fn conditions(
         .collect()
 }
 
-fn findings(model: &Model) -> Vec<String> {
+pub(super) fn findings(model: &Model) -> Vec<String> {
     model.findings().keys().map(|finding| finding.to_string()).collect()
 }
 
