@@ -70,6 +70,10 @@ pub struct Expected {
     /// Headers as it saw them, as in `back`.
     #[serde(default)]
     pub seen: BTreeMap<String, Option<String>>,
+    /// The answer's body.
+    pub body: Option<String>,
+    /// Milliseconds that it takes at least.
+    pub after_ms: Option<u64>,
     /// How often that application was asked.
     pub tries: Option<usize>,
     /// An application that gets a copy, and the request line and headers that it sees.
@@ -77,6 +81,9 @@ pub struct Expected {
     /// Between how many and how many answers come, by the application or the status where there is none.
     #[serde(default)]
     pub shares: BTreeMap<String, [u32; 2]>,
+    /// Whether all answers come from one application, whichever it is.
+    #[serde(default)]
+    pub one: bool,
 }
 
 /// A copy of a request.
@@ -93,10 +100,11 @@ pub struct Copy {
 }
 
 impl Case {
-    /// All cases of a folder, by name.
+    /// All cases of a folder itself, by name.
     pub fn read_all(folder: &Path) -> Vec<Self> {
         let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-        let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = paths.filter(|path| path.is_file()).collect();
         files.sort();
         let one = |file: &std::path::PathBuf| {
             let text = fs::read_to_string(file).unwrap();
@@ -117,6 +125,13 @@ impl Case {
             let matched = match object["kind"].as_str() {
                 Some("HTTPRoute") => json!({ "path": { "type": "Exact", "value": path } }),
                 Some("GRPCRoute") => json!({ "method": { "service": "in.force", "method": method } }),
+                Some("VirtualService") => {
+                    if let Some(rules) = object["spec"]["http"].as_array_mut() {
+                        rules.insert(0, virtual_mark(&path));
+                        return (object, path);
+                    }
+                    return (object, String::new());
+                }
                 _ => return (object, String::new()),
             };
             let filter = json!({
@@ -132,6 +147,15 @@ impl Case {
         };
         self.objects.iter().enumerate().map(mark).collect()
     }
+}
+
+/// The rule of a VirtualService by which it is seen that it is in force. It is the first, since rules stay in order.
+fn virtual_mark(path: &str) -> Value {
+    json!({
+        "match": [{ "uri": { "exact": path } }],
+        "directResponse": { "status": 200 },
+        "headers": { "response": { "set": { IN_FORCE: path } } },
+    })
 }
 
 /// The header by which it is seen that a route is in force.

@@ -101,8 +101,8 @@ pub fn server(lab: &Lab, pod: &Pod, authority: &Authority, leaf: &Leaf, client: 
     programs::serve(pod, "envoy", &mut command, HBONE)
 }
 
-/// Envoy as a waypoint: all that it does comes from the controller, over delta ADS. Its admin pages are on loopback, at port 15000.
-pub fn waypoint(lab: &Lab, mesh: &Mesh<'_>, pod: &Pod, gateway: &str, token: &Path) -> Process {
+/// Envoy as a waypoint: all that it does comes from the controller, over ADS of the form `api`. Its admin pages are on loopback, at port 15000.
+pub fn waypoint(lab: &Lab, mesh: &Mesh<'_>, pod: &Pod, gateway: &str, token: &Path, api: &str) -> Process {
     let folder = lab.dir().join(format!("envoy-{}", pod.name()));
     fs::create_dir_all(&folder).unwrap();
     let token = fs::read_to_string(token).unwrap();
@@ -138,7 +138,7 @@ pub fn waypoint(lab: &Lab, mesh: &Mesh<'_>, pod: &Pod, gateway: &str, token: &Pa
         "static_resources": { "clusters": [controller] },
         "dynamic_resources": {
             "ads_config": {
-                "api_type": "DELTA_GRPC",
+                "api_type": api,
                 "transport_api_version": "V3",
                 "grpc_services": [{
                     "envoy_grpc": { "cluster_name": "controller" },

@@ -10,7 +10,8 @@ use culvert_lab::{Lab, Pod, PodSpec, ServiceSpec};
 use serde_json::json;
 use std::net::SocketAddr;
 
-/// The Service with the waypoint (`web`), two that routes lead to (`v1`, `v2`), and one without endpoints (`empty`), all at port 80.
+/// The Service with the waypoint (`web`), two that routes lead to (`v1`, `v2`), one of two endpoints (`both`, whose applications are `b1`
+/// and `b2`), and one without endpoints (`empty`), all at port 80.
 pub struct Scene<'lab> {
     /// Its client is who asks.
     pub town: Town<'lab>,
@@ -42,6 +43,11 @@ impl<'lab> Scene<'lab> {
             lab.service(service(name, pod.name(), port, "http")).unwrap();
         }
         app::serve(&town.server, PORT + 3, "web", &seen);
+        app::serve(&town.server, PORT + 4, "b1", &seen);
+        app::serve(&town.neighbour, PORT + 4, "b2", &seen);
+        let both = json!({ "name": "http", "port": 80, "targetPort": PORT + 4, "appProtocol": "http" });
+        let both = ServiceSpec::new("town", "both").port_object(both);
+        lab.service(both.selector("tier", "back")).unwrap();
         let web = service("web", "server", PORT + 3, "http").label("culvert.dev/use-waypoint", "wp");
         let web = lab.service(web).unwrap();
         lab.service(service("empty", "nobody", 80, "http")).unwrap();

@@ -47,7 +47,8 @@ impl<'lab> Town<'lab> {
             let spec = PodSpec::new("town", name)
                 .on(node)
                 .service_account(name)
-                .label("app", name);
+                .label("app", name)
+                .label("tier", if name == "client" { "front" } else { "back" });
             lab.pod(spec).unwrap_or_else(|error| panic!("pod {name}: {error:#}"))
         };
         let (client, server, neighbour) = (pod("client", 1), pod("server", 2), pod("neighbour", 1));

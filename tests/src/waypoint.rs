@@ -10,6 +10,8 @@ pub enum Kind {
     Culvert,
     /// Envoy, over delta ADS.
     Envoy,
+    /// Envoy, over state-of-the-world ADS.
+    EnvoyWorld,
 }
 
 impl Kind {
@@ -18,6 +20,7 @@ impl Kind {
         match self {
             Self::Culvert => "culvert",
             Self::Envoy => "envoy",
+            Self::EnvoyWorld => "world",
         }
     }
 }
@@ -57,9 +60,10 @@ impl Waypoint {
         let place = Place::make(lab, namespace, gateway);
         let process = match kind {
             Kind::Culvert => place.0.start(mesh).unwrap(),
-            Kind::Envoy => {
+            Kind::Envoy | Kind::EnvoyWorld => {
                 let token = mesh.workload_token(place.pod()).unwrap();
-                envoy::waypoint(lab, mesh, place.pod(), gateway, &token)
+                let api = if kind == Kind::Envoy { "DELTA_GRPC" } else { "GRPC" };
+                envoy::waypoint(lab, mesh, place.pod(), gateway, &token, api)
             }
         };
         let open = place.0.wait_open(&process, PATIENCE);

@@ -1,4 +1,4 @@
-//! Delta ADS: who may open a stream, and how long it lasts.
+//! ADS, delta and state of the world: who may open a stream, and how long it lasts.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use culvert_proto::discovery::aggregated_discovery_service_server::SERVICE_NAME;
-use culvert_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use culvert_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::body::Body;
@@ -21,10 +21,12 @@ use super::lifetime::lifetime;
 use super::messages::Messages;
 use super::session::Session;
 use super::shared::Shared;
+use super::translation::{Requests, translate};
 use crate::authority::{Authenticator, Connection, authenticate};
 
-/// The one method that is served.
+/// The methods.
 const DELTA: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+const WORLD: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
 
 /// A client that comes back lists all that it holds: some sixty bytes for each resource.
 const MAX_REQUEST: usize = 64 << 20;
@@ -46,8 +48,8 @@ impl Discovery {
         Self { shared, authenticator }
     }
 
-    /// Opens a stream.
-    async fn open(self, request: http::Request<Body>) -> Result<Messages, Status> {
+    /// Opens a stream of delta or of state of the world.
+    async fn open(self, request: http::Request<Body>, is_world: bool) -> Result<Body, Status> {
         let (parts, body) = request.into_parts();
         let metadata = MetadataMap::from_headers(parts.headers);
         let connection = parts.extensions.get::<Connection>().cloned().unwrap_or_default();
@@ -65,12 +67,21 @@ impl Discovery {
             .expires
             .map(|at| at.duration_since(now).unwrap_or_default());
         let end = Instant::now() + lifetime(self.shared.longest, left);
-        let mut codec = ProstCodec::<DeltaDiscoveryResponse, DeltaDiscoveryRequest>::default();
-        let requests = Streaming::new_request(codec.decoder(), body, None, Some(MAX_REQUEST));
         let (responses, receiver) = mpsc::channel(RESPONSES);
         let session = Session::open(self.shared, authenticated.caller, source, responses, end);
-        tokio::spawn(session.run(requests));
-        Ok(Messages::new(receiver))
+        if !is_world {
+            let mut codec = ProstCodec::<DeltaDiscoveryResponse, DeltaDiscoveryRequest>::default();
+            let requests = Streaming::new_request(codec.decoder(), body, None, Some(MAX_REQUEST));
+            tokio::spawn(session.run(Requests::Delta(Box::new(requests))));
+            return Ok(Body::new(Messages::new(receiver)));
+        }
+        let mut codec = ProstCodec::<DiscoveryResponse, DiscoveryRequest>::default();
+        let requests = Streaming::new_request(codec.decoder(), body, None, Some(MAX_REQUEST));
+        let (to_session, from_client) = mpsc::channel(RESPONSES);
+        let (to_client, messages) = mpsc::channel(RESPONSES);
+        tokio::spawn(session.run(Requests::World(from_client)));
+        tokio::spawn(translate(requests, to_session, receiver, to_client));
+        Ok(Body::new(Messages::new(messages)))
     }
 }
 
@@ -91,12 +102,13 @@ impl Service<http::Request<Body>> for Discovery {
         let own = self.clone();
         Box::pin(async move {
             let opened = match request.uri().path() {
-                DELTA => own.open(request).await,
-                _ => Err(Status::unimplemented("only delta discovery is served")),
+                DELTA => own.open(request, false).await,
+                WORLD => own.open(request, true).await,
+                _ => Err(Status::unimplemented("only aggregated discovery is served")),
             };
             Ok(match opened {
                 Ok(messages) => {
-                    let mut response = http::Response::new(Body::new(messages));
+                    let mut response = http::Response::new(messages);
                     let grpc = http::HeaderValue::from_static("application/grpc");
                     response.headers_mut().insert(http::header::CONTENT_TYPE, grpc);
                     response

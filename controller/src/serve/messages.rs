@@ -8,9 +8,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::vec;
 
-use culvert_proto::discovery::{DeltaDiscoveryResponse, Resource};
+use culvert_proto::discovery::{DeltaDiscoveryResponse, DiscoveryResponse, Resource};
 use http_body::{Body, Frame};
 use prost::Message as _;
+use prost_types::Any;
 use tokio::sync::mpsc;
 use tonic::Status;
 use tonic::codegen::Bytes;
@@ -19,17 +20,42 @@ use tonic::codegen::http::HeaderMap;
 /// Bytes after which a portion ends.
 const PORTION: usize = 16 << 10;
 
+/// A response whose resources are most of it.
+pub(super) trait Response: prost::Message + Default + std::fmt::Debug + Unpin {
+    /// One of its resources.
+    type Resource: prost::Message + std::fmt::Debug + Unpin;
+
+    /// Its resources.
+    fn resources(&mut self) -> &mut Vec<Self::Resource>;
+}
+
+impl Response for DeltaDiscoveryResponse {
+    type Resource = Resource;
+
+    fn resources(&mut self) -> &mut Vec<Resource> {
+        &mut self.resources
+    }
+}
+
+impl Response for DiscoveryResponse {
+    type Resource = Any;
+
+    fn resources(&mut self) -> &mut Vec<Any> {
+        &mut self.resources
+    }
+}
+
 /// Responses as they go over the wire, until the sender is gone or sends an error.
 #[derive(Debug)]
-pub(super) struct Messages {
-    responses: mpsc::Receiver<Result<DeltaDiscoveryResponse, Status>>,
-    current: Option<Portions>,
+pub(super) struct Messages<R: Response> {
+    responses: mpsc::Receiver<Result<R, Status>>,
+    current: Option<Portions<R>>,
     has_ended: bool,
 }
 
-impl Messages {
+impl<R: Response> Messages<R> {
     /// The body of what arrives here.
-    pub(super) fn new(responses: mpsc::Receiver<Result<DeltaDiscoveryResponse, Status>>) -> Self {
+    pub(super) fn new(responses: mpsc::Receiver<Result<R, Status>>) -> Self {
         Self {
             responses,
             current: None,
@@ -38,7 +64,7 @@ impl Messages {
     }
 }
 
-impl Body for Messages {
+impl<R: Response> Body for Messages<R> {
     type Data = Bytes;
     type Error = Status;
 
@@ -76,16 +102,16 @@ impl Body for Messages {
 
 /// One message. Protobuf reads messages that are written one after the other as one that has the fields of all of them.
 #[derive(Debug)]
-struct Portions {
+struct Portions<R: Response> {
     /// The length, and everything but the resources.
     first: Option<Bytes>,
-    resources: vec::IntoIter<Resource>,
+    resources: vec::IntoIter<R::Resource>,
 }
 
-impl Portions {
-    fn new(mut response: DeltaDiscoveryResponse) -> Self {
+impl<R: Response> Portions<R> {
+    fn new(mut response: R) -> Self {
         let length = response.encoded_len();
-        let resources = std::mem::take(&mut response.resources).into_iter();
+        let resources = std::mem::take(response.resources()).into_iter();
         let mut first = Vec::with_capacity(5 + response.encoded_len());
         // gRPC's prefix: not compressed, and the length. No response comes near the four gigabytes that it can say.
         first.push(0);
@@ -98,21 +124,21 @@ impl Portions {
     }
 }
 
-impl Iterator for Portions {
+impl<R: Response> Iterator for Portions<R> {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
-        let mut portion = DeltaDiscoveryResponse::default();
+        let mut portion = R::default();
         let mut length = 0;
         while length < PORTION {
             let Some(resource) = self.resources.next() else { break };
             length += resource.encoded_len();
-            portion.resources.push(resource);
+            portion.resources().push(resource);
         }
-        (!portion.resources.is_empty()).then(|| portion.encode_to_vec().into())
+        (!portion.resources().is_empty()).then(|| portion.encode_to_vec().into())
     }
 }
 
@@ -120,11 +146,9 @@ impl Iterator for Portions {
 mod tests {
     use std::future::poll_fn;
 
-    use prost_types::Any;
-
     use super::*;
 
-    async fn frame(messages: &mut Messages) -> Option<Frame<Bytes>> {
+    async fn frame(messages: &mut Messages<DeltaDiscoveryResponse>) -> Option<Frame<Bytes>> {
         poll_fn(|context| Pin::new(&mut *messages).poll_frame(context))
             .await
             .map(Result::unwrap)

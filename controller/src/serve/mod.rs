@@ -3,8 +3,9 @@
 //! | file | what |
 //! |---|---|
 //! | `tls` | accepts connections, and closes those on which nobody says who it is |
-//! | `discovery` | opens streams of delta ADS: start here |
+//! | `discovery` | opens streams of ADS: start here |
 //! | `session` | one stream's task |
+//! | `translation`, `world` | streams of state-of-the-world ADS, as a session of delta ADS |
 //! | `messages` | its responses, as they go over the wire |
 //! | `shared` | what all streams share |
 //! | `view` | what each kind of caller sees |
@@ -37,7 +38,9 @@ mod session;
 mod shared;
 mod streams;
 mod tls;
+mod translation;
 mod view;
+mod world;
 
 pub(crate) use callers::Callers;
 pub(crate) use discovery::Discovery;

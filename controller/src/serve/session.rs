@@ -12,7 +12,7 @@ use culvert_xds::server::{Meaning, Stream, Turn};
 use culvert_xds::{Interest, Key};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::Instant;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use super::callers::Guard;
 use super::placement::BEHIND;
@@ -20,6 +20,7 @@ use super::roots::Roots;
 use super::secrets::Secrets;
 use super::shared::Shared;
 use super::streams::Place;
+use super::translation::Requests;
 use super::view::{CallerView, Own, woken_by};
 use crate::authority::{Caller, Source};
 use crate::snapshot::PROXY_TYPE;
@@ -89,7 +90,7 @@ impl Session {
     }
 
     /// Until the client goes, its time is over, or the controller stops.
-    pub(super) async fn run(mut self, mut requests: Streaming<DeltaDiscoveryRequest>) {
+    pub(super) async fn run(mut self, mut requests: Requests) {
         self.shared.metrics.streams.inc();
         self.find_waypoint().await;
         tracing::info!(caller = %self.caller, waypoint = self.waypoint.as_deref(), "a stream begins");

@@ -81,7 +81,7 @@ const WAYPOINT_TYPES: [TypeSpec; 8] = [
     },
     TypeSpec {
         url: ROUTE_TYPE,
-        after: &[CLUSTER_TYPE],
+        after: &[CLUSTER_TYPE, ENDPOINT_TYPE],
     },
 ];
 

@@ -139,11 +139,13 @@ impl<R: Resources> Follower<R> {
                 Ok(ack) => ack,
                 Err(why) => return why,
             };
-            // Fails, here and below, only when the stream has ended, which the next `message` says.
-            let _ = requests.send(ack);
+            // What is referred to is asked for before the acknowledgement, so that the controller has it ready before it sends what may
+            // refer further: a route to a cluster must not come before the cluster's endpoints. Sending fails only when the stream has
+            // ended, which the next `message` says.
             for request in self.resubscribe(&response.type_url) {
                 let _ = requests.send(request);
             }
+            let _ = requests.send(ack);
             self.resources.publish();
         }
     }

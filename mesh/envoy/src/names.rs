@@ -32,6 +32,16 @@ pub fn tcp_chain(service: impl Display, port: u16) -> String {
     format!("{service}:{port} tcp")
 }
 
+/// The chain of the same port for connections of TLS that ask for a name.
+pub fn sni_chain(service: impl Display, port: u16, name: impl Display) -> String {
+    format!("{service}:{port} tls {name}")
+}
+
+/// The service and port of a chain, as [`chain`] has them.
+pub fn port_of_chain(chain: &str) -> &str {
+    chain.split_once(' ').map_or(chain, |(port, _)| port)
+}
+
 /// The route configuration of a port of a service.
 pub fn routes(scope: impl Display, service: impl Display, port: u16) -> String {
     format!("{scope}/{service}:{port}")

@@ -9,15 +9,11 @@ use std::{
 use culvert_envoy::{
     pb::envoy::{
         config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener, filter::ConfigType},
-        extensions::filters::network::{
-            http_connection_manager::v3::HttpConnectionManager,
-            tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier},
-        },
+        extensions::filters::network::{http_connection_manager::v3::HttpConnectionManager, tcp_proxy::v3::TcpProxy},
     },
     pb::google::protobuf::Any,
     type_url, unpack,
 };
-use culvert_http::filters::Rbac;
 use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 
@@ -26,6 +22,8 @@ use super::{
     filters,
     http_chain::{self, HttpChain},
     refusal::{Refusal, malformed, nothing_else},
+    server_names::ServerNames,
+    tcp_chain::{self, TcpChain},
 };
 
 /// Where the listener says nothing of it: as Envoy's.
@@ -47,19 +45,8 @@ pub struct Port {
     pub http: Option<Arc<HttpChain>>,
     /// Those of anything else, or all of them where there is none for HTTP.
     pub tcp: Option<Arc<TcpChain>>,
-}
-
-/// A chain that copies bytes.
-#[derive(Debug)]
-pub struct TcpChain {
-    /// Its name, `SERVICE:PORT tcp` or `SERVICE:PORT`.
-    pub name: Arc<str>,
-    /// Filters that decide about the connection, in order.
-    pub filters: Vec<Rbac>,
-    /// Where connections go, with weights.
-    pub clusters: Vec<(Arc<str>, u32)>,
-    /// How long a connection may be silent in both directions; none: any time.
-    pub idle_timeout: Option<Duration>,
+    /// Those of TLS by the name that is asked for; without, TLS is as anything else. With it, TLS for which no chain is here is closed.
+    pub tls: Option<ServerNames>,
 }
 
 impl Chains {
@@ -88,6 +75,9 @@ impl Chains {
                     "routes": &*chain.routes,
                     "filters": chain.filters.iter().map(|filter| &*filter.name).collect::<Vec<_>>(),
                 })),
+                "tls": port.tls.as_ref().map(|names| {
+                    names.chains().map(|chain| &*chain.name).collect::<std::collections::BTreeSet<_>>()
+                }),
                 "tcp": port.tcp.as_ref().map(|chain| json!({
                     "name": &*chain.name,
                     "clusters": chain.clusters.iter().map(|(name, weight)| json!([&**name, weight])).collect::<Vec<_>>(),
@@ -128,7 +118,8 @@ pub fn read(listener: &Listener) -> Result<Chains, Refusal> {
 
 impl Chains {
     fn add(&mut self, mut chain: FilterChain) -> Result<(), Refusal> {
-        let (addresses, sniffs) = destinations(chain.filter_chain_match.take().unwrap_or_default())?;
+        let matched = destinations(chain.filter_chain_match.take().unwrap_or_default())?;
+        let addresses = &matched.addresses;
         let filters = std::mem::take(&mut chain.filters);
         let name: Arc<str> = std::mem::take(&mut chain.name).into();
         nothing_else("filter chain", &chain)?;
@@ -144,11 +135,17 @@ impl Chains {
                 ));
             }
             let manager = unpack::<HttpConnectionManager>(config).map_err(malformed("http_connection_manager"))?;
+            if matched.is_tls {
+                return Err(Refusal::new(
+                    "filter_chain_match",
+                    "a chain for TLS does not end in a TcpProxy",
+                ));
+            }
             let http = Arc::new(http_chain::read(name, manager)?);
-            return self.put(&addresses, |port| port.http.replace(Arc::clone(&http)).is_some());
+            return self.put(addresses, |port| port.http.replace(Arc::clone(&http)).is_some());
         }
         if config.type_url == type_url::<TcpProxy>() {
-            if sniffs {
+            if matched.sniffs {
                 return Err(Refusal::new(
                     "filter_chain_match.application_protocols",
                     "a chain for HTTP ends in a TcpProxy",
@@ -156,8 +153,14 @@ impl Chains {
             }
             let proxy = unpack::<TcpProxy>(config).map_err(malformed("tcp_proxy"))?;
             let filters = before.iter().map(|filter| filters::network(config_of(filter)?));
-            let tcp = Arc::new(tcp_chain(name, filters.collect::<Result<_, _>>()?, proxy)?);
-            return self.put(&addresses, |port| port.tcp.replace(Arc::clone(&tcp)).is_some());
+            let tcp = Arc::new(tcp_chain::read(name, filters.collect::<Result<_, _>>()?, proxy)?);
+            if matched.is_tls {
+                return self.put(addresses, |port| {
+                    let names = port.tls.get_or_insert_default();
+                    names.add(&matched.names, &tcp).is_some()
+                });
+            }
+            return self.put(addresses, |port| port.tcp.replace(Arc::clone(&tcp)).is_some());
         }
         Err(Refusal::new(
             format!("filter `{}`", last.name),
@@ -189,8 +192,18 @@ fn config_of(filter: &Filter) -> Result<&Any, Refusal> {
     }
 }
 
-/// The addresses and ports that a chain is for, and whether it is for HTTP where that is sniffed.
-fn destinations(mut rules: FilterChainMatch) -> Result<(Vec<SocketAddr>, bool), Refusal> {
+/// Which connections a chain is for.
+struct Matched {
+    addresses: Vec<SocketAddr>,
+    /// Those of HTTP alone, where that is sniffed.
+    sniffs: bool,
+    /// Those of TLS alone.
+    is_tls: bool,
+    /// Of these, those that ask for one of these names; all if there is none.
+    names: Vec<String>,
+}
+
+fn destinations(mut rules: FilterChainMatch) -> Result<Matched, Refusal> {
     let port = rules.destination_port.take().map(|port| port.value);
     let port = port.and_then(|port| u16::try_from(port).ok()).filter(|&port| port != 0);
     let port = port.ok_or_else(|| Refusal::new("filter_chain_match.destination_port", "is no port"))?;
@@ -219,34 +232,26 @@ fn destinations(mut rules: FilterChainMatch) -> Result<(Vec<SocketAddr>, bool), 
             format!("`{other}` is not recognised here"),
         ));
     }
-    nothing_else("filter_chain_match", &rules)?;
-    Ok((addresses, !protocols.is_empty()))
-}
-
-fn tcp_chain(name: Arc<str>, filters: Vec<Rbac>, mut proxy: TcpProxy) -> Result<TcpChain, Refusal> {
-    let clusters = match proxy.cluster_specifier.take() {
-        Some(ClusterSpecifier::Cluster(cluster)) => vec![(cluster.into(), 1)],
-        Some(ClusterSpecifier::WeightedClusters(weighted)) => {
-            let clusters = weighted.clusters.into_iter();
-            clusters.map(|cluster| (cluster.name.into(), cluster.weight)).collect()
+    let names = std::mem::take(&mut rules.server_names);
+    let is_tls = match std::mem::take(&mut rules.transport_protocol).as_str() {
+        "tls" => true,
+        // Where there are chains for TLS, the others are for what is none.
+        "" | "raw_buffer" if names.is_empty() => false,
+        "" | "raw_buffer" => {
+            let why = "are for connections of TLS, and the chain is not";
+            return Err(Refusal::new("filter_chain_match.server_names", why));
         }
-        None => Vec::new(),
+        other => {
+            let why = format!("`{other}` is not recognised here");
+            return Err(Refusal::new("filter_chain_match.transport_protocol", why));
+        }
     };
-    if clusters.iter().all(|(_, weight)| *weight == 0) {
-        return Err(Refusal::new("tcp_proxy.cluster_specifier", "names no cluster"));
-    }
-    let idle_timeout = match proxy.idle_timeout.take() {
-        None => Some(Duration::from_secs(3600)),
-        Some(time) => Some(duration("tcp_proxy.idle_timeout", &time)?).filter(|time| !time.is_zero()),
-    };
-    proxy.stat_prefix.clear();
-    proxy.access_log.clear();
-    nothing_else("tcp_proxy", &proxy)?;
-    Ok(TcpChain {
-        name,
-        filters,
-        clusters,
-        idle_timeout,
+    nothing_else("filter_chain_match", &rules)?;
+    Ok(Matched {
+        addresses,
+        sniffs: !protocols.is_empty(),
+        is_tls,
+        names,
     })
 }
 

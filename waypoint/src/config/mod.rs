@@ -8,6 +8,8 @@
 //! | `cluster` | a Cluster |
 //! | `balancing` | of a Cluster, how an endpoint is chosen |
 //! | `endpoints` | a ClusterLoadAssignment |
+//! | `tcp_chain` | a TcpProxy |
+//! | `server_names` | which chain takes a connection of TLS |
 //! | `refusal` | how something is refused |
 //!
 //! Route configurations are read by `culvert_http`.
@@ -19,3 +21,5 @@ pub mod filters;
 pub mod http_chain;
 pub mod listener;
 pub mod refusal;
+pub mod server_names;
+pub mod tcp_chain;

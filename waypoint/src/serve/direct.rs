@@ -8,13 +8,18 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use culvert_envoy::names;
 use culvert_envoy::pb::envoy::config::route::v3::{
     Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route::Action, route_action::ClusterSpecifier,
     route_match::PathSpecifier,
 };
 use culvert_http::RouteTable;
 
-use crate::{cluster::Cluster, config::listener::Port, state::Snapshot};
+use crate::{
+    cluster::Cluster,
+    config::{listener::Port, tcp_chain::TcpChain},
+    state::Snapshot,
+};
 
 /// What takes the place of a port's routes and cluster.
 #[derive(Clone)]
@@ -89,11 +94,19 @@ fn own_cluster<'a>(snapshot: &'a Snapshot, port: &Port) -> Option<&'a Arc<Cluste
         // Routes and cluster of a port have one name.
         return snapshot.clusters.get(&http.routes);
     }
-    let tcp = port.tcp.as_ref()?;
-    let chain = tcp.name.trim_end_matches(" tcp");
-    let mut clusters = tcp.clusters.iter().map(|(name, _)| name);
-    let own = clusters.find(|name| name.strip_suffix(chain).is_some_and(|scope| scope.ends_with('/')))?;
-    snapshot.clusters.get(own)
+    // Its name is that of the port, below the scope that all clusters have in front: two parts.
+    let chain = bytes(port)?;
+    let (cluster, _) = chain.clusters.first()?;
+    let (end, _) = cluster.match_indices('/').nth(1)?;
+    let own = format!("{}/{}", &cluster[..end], names::port_of_chain(&chain.name));
+    snapshot.clusters.get(own.as_str())
+}
+
+/// A chain of a port that copies bytes. All of them have the same filters, and the names that clients ask for are as routes: nobody looks
+/// at them where an endpoint is dialled.
+pub(super) fn bytes(port: &Port) -> Option<&Arc<TcpChain>> {
+    let by_name = || port.tls.as_ref().and_then(|names| names.chains().next());
+    port.tcp.as_ref().or_else(by_name)
 }
 
 #[cfg(test)]

@@ -1,16 +1,13 @@
-//! What a client speaks, by its first bytes, and a connection from which they can be read again.
+//! What a client speaks, by its first bytes.
 
-use std::{
-    io::{self, IoSlice},
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _},
     time::timeout,
 };
+
+use super::rewound::Rewound;
 
 /// How HTTP/2 begins (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -53,7 +50,7 @@ pub(crate) async fn sniff<S: AsyncRead + Unpin>(
         None => look.await?,
         Some(patience) => timeout(patience, look).await??,
     };
-    Ok((spoken, Rewound { head, at: 0, stream }))
+    Ok((spoken, Rewound::new(head, stream)))
 }
 
 /// None: more has to be seen.
@@ -92,56 +89,6 @@ fn recognise(head: &[u8]) -> Option<Spoken> {
         }
         None if line.len() >= LINE => Some(Spoken::Http1),
         None => None,
-    }
-}
-
-/// A connection of which the beginning was read, and is read again.
-#[derive(Debug)]
-pub(crate) struct Rewound<S> {
-    head: Vec<u8>,
-    at: usize,
-    stream: S,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let rest = &this.head[this.at..];
-        if rest.is_empty() {
-            this.head = Vec::new();
-            this.at = 0;
-            return Pin::new(&mut this.stream).poll_read(context, buffer);
-        }
-        let n = rest.len().min(buffer.remaining());
-        buffer.put_slice(&rest[..n]);
-        this.at += n;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, data)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

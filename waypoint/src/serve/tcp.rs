@@ -12,13 +12,14 @@ use std::{
     time::Duration,
 };
 
+use culvert_envoy::names;
 use culvert_hbone::Forwarded;
 use culvert_http::{Peer, filters::Attributes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 
 use super::{direct::Direct, worker::Worker};
 use crate::{
-    config::listener::TcpChain,
+    config::tcp_chain::TcpChain,
     telemetry::{Client, TcpRecord},
     upstream::connect,
 };
@@ -38,9 +39,7 @@ pub(super) async fn serve<S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let inner = &worker.0;
-    let service = chain.name.trim_end_matches(" tcp");
-    let service = service.rsplit_once(':').map_or(service, |(service, _)| service);
-    let mut record = TcpRecord::new(&inner.telemetry, &client, service, destination);
+    let mut record = TcpRecord::new(&inner.telemetry, &client, service(&chain.name), destination);
     if let Some(details) = denied(chain, &client, destination) {
         // No flag: Envoy has none for it.
         record.details = details;
@@ -103,6 +102,29 @@ pub(super) async fn serve<S>(
     };
     record.received = received.load(Ordering::Relaxed);
     record.sent = sent.load(Ordering::Relaxed);
+}
+
+/// Closes a connection of TLS that asks for a name which no chain of the port is for.
+pub(super) fn refuse_name(worker: &Worker, chain: &TcpChain, client: &Arc<Client>, to: SocketAddr, name: Option<&str>) {
+    let mut record = TcpRecord::new(&worker.0.telemetry, client, service(&chain.name), to);
+    record.flags.set("NR");
+    record.details = match name {
+        Some(name) => format!("filter_chain_not_found{{server name {name}}}"),
+        None => "filter_chain_not_found{no server name}".to_owned(),
+    };
+}
+
+/// Closes a connection that is not TLS, at a port that has chains for TLS alone.
+pub(super) fn refuse_bytes(worker: &Worker, chain: &TcpChain, client: &Arc<Client>, to: SocketAddr) {
+    let mut record = TcpRecord::new(&worker.0.telemetry, client, service(&chain.name), to);
+    record.flags.set("NR");
+    record.details = "filter_chain_not_found{no TLS}".to_owned();
+}
+
+/// The service that a chain is of.
+fn service(chain: &str) -> &str {
+    let port = names::port_of_chain(chain);
+    port.rsplit_once(':').map_or(port, |(service, _)| service)
 }
 
 /// Why a policy refuses the connection, if one does.

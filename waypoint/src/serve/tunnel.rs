@@ -1,14 +1,20 @@
 //! A client's tunnel, and the connections inside of it, each of which finds its filter chain.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use culvert_hbone::{Authority, Baggage};
 use culvert_tunnel::io::Request;
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    task::JoinSet,
+};
 
 use super::{
     connection::Connection,
-    direct, http,
+    direct::{self, Direct},
+    hello::{Hello, hello},
+    http,
     sniff::{Spoken, sniff},
     tcp,
     worker::Worker,
@@ -100,12 +106,51 @@ async fn connection(worker: Worker, request: Request) {
     let patience = chains.patience;
     drop(snapshot);
     let stream = request.accept(&[]);
+    let Some(names) = &port.tls else {
+        return by_protocol(worker, port, direct, client, destination, patience, stream).await;
+    };
+    let (found, stream) = match hello(stream, patience).await {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::debug!(%error, "a client's connection broke before it was known whether it speaks TLS");
+            return;
+        }
+    };
+    let Hello::Tls(name) = found else {
+        return by_protocol(worker, port, direct, client, destination, patience, stream).await;
+    };
+    let chain = match &direct {
+        Some(_) => direct::bytes(&port),
+        None => names.find(name.as_deref()),
+    };
+    match (chain, direct::bytes(&port)) {
+        (Some(chain), _) => tcp::serve(&worker, chain, direct, client, destination, stream).await,
+        (None, Some(any)) => tcp::refuse_name(&worker, any, &client, destination, name.as_deref()),
+        (None, None) => {}
+    }
+}
+
+/// A connection that is not told apart by the name of a server.
+async fn by_protocol<S>(
+    worker: Worker,
+    port: Port,
+    direct: Option<Direct>,
+    client: Arc<Client>,
+    destination: SocketAddr,
+    patience: Option<Duration>,
+    stream: S,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     match port {
         Port {
             http: None,
             tcp: Some(tcp),
+            ..
         } => tcp::serve(&worker, &tcp, direct, client, destination, stream).await,
-        Port { http: Some(http), tcp } => {
+        Port {
+            http: Some(http), tcp, ..
+        } => {
             let (spoken, stream) = match sniff(stream, patience).await {
                 Ok(sniffed) => sniffed,
                 Err(error) => {
@@ -122,7 +167,13 @@ async fn connection(worker: Worker, request: Request) {
                 }
             }
         }
-        Port { http: None, tcp: None } => {}
+        Port {
+            http: None, tcp: None, ..
+        } => match (direct::bytes(&port), direct) {
+            (Some(chain), direct @ Some(_)) => tcp::serve(&worker, chain, direct, client, destination, stream).await,
+            (Some(chain), None) => tcp::refuse_bytes(&worker, chain, &client, destination),
+            (None, _) => {}
+        },
     }
 }
 

@@ -8,8 +8,6 @@ use State::{Ignored, Served};
 const GATEWAY_ONLY: State = Ignored("is about gateways at the edge: a waypoint is as without it");
 const CANNOT_BE_HAD: State = Ignored("cannot be had: no waypoint is made, and the Gateway's status says so");
 const CLASS_PARAMETERS: State = Ignored("says nothing that Culvert's waypoints know");
-const TLS: State =
-    Ignored("is not served: TLS that applications speak themselves goes to the Service as without the route");
 
 /// `gateway.networking.k8s.io` Gateway.
 pub(super) const GATEWAY: &[Field] = &[
@@ -284,25 +282,25 @@ pub(super) const TCP_ROUTE: &[Field] = &[
 /// `gateway.networking.k8s.io` TLSRoute.
 pub(super) const TLS_ROUTE: &[Field] = &[
     served("spec"),
-    field("spec.hostnames", TLS),
-    field("spec.parentRefs", TLS),
-    field("spec.rules", TLS),
+    served("spec.hostnames"),
+    served("spec.parentRefs"),
+    served("spec.rules"),
     Field {
         values: &[("All", DEFAULT_GATEWAYS), ("None", DEFAULT_GATEWAYS)],
         ..field("spec.useDefaultGateways", DEFAULT_GATEWAYS)
     },
-    field("spec.parentRefs[].group", TLS),
-    field("spec.parentRefs[].kind", TLS),
-    field("spec.parentRefs[].name", TLS),
-    field("spec.parentRefs[].namespace", TLS),
-    field("spec.parentRefs[].port", TLS),
-    field("spec.parentRefs[].sectionName", TLS),
-    field("spec.rules[].backendRefs", TLS),
-    field("spec.rules[].name", TLS),
-    field("spec.rules[].backendRefs[].group", TLS),
-    field("spec.rules[].backendRefs[].kind", TLS),
-    field("spec.rules[].backendRefs[].name", TLS),
-    field("spec.rules[].backendRefs[].namespace", TLS),
-    field("spec.rules[].backendRefs[].port", TLS),
-    field("spec.rules[].backendRefs[].weight", TLS),
+    served("spec.parentRefs[].group"),
+    served("spec.parentRefs[].kind"),
+    served("spec.parentRefs[].name"),
+    served("spec.parentRefs[].namespace"),
+    served("spec.parentRefs[].port"),
+    served("spec.parentRefs[].sectionName"),
+    served("spec.rules[].backendRefs"),
+    served("spec.rules[].name"),
+    served("spec.rules[].backendRefs[].group"),
+    served("spec.rules[].backendRefs[].kind"),
+    served("spec.rules[].backendRefs[].name"),
+    served("spec.rules[].backendRefs[].namespace"),
+    served("spec.rules[].backendRefs[].port"),
+    served("spec.rules[].backendRefs[].weight"),
 ];

@@ -11,7 +11,6 @@ const HTTP2_ERROR: State = Refused("is not served: what the rule matches is answ
 const SOURCE_LABELS: State = Ignored("cannot be told of a client by its identity: the match is for no request");
 const STATISTICS: State = Ignored("is not served: nothing is counted by it");
 const TCP_MATCH: State = Ignored("is not served: the match is for no connection");
-const TLS: State = Ignored("is not served: connections of TLS go to the Service as without it");
 
 /// `networking.istio.io` VirtualService.
 pub(super) const VIRTUAL_SERVICE: &[Field] = &[
@@ -190,20 +189,20 @@ pub(super) const VIRTUAL_SERVICE: &[Field] = &[
     served("spec.tcp[].route[].destination.port.number"),
     served("spec.tcp[].route[].destination.subset"),
     served("spec.tcp[].route[].weight"),
-    field("spec.tls", TLS),
-    field("spec.tls[].match", TLS),
-    field("spec.tls[].match[].destinationSubnets", TLS),
-    field("spec.tls[].match[].gateways", TLS),
-    field("spec.tls[].match[].port", TLS),
-    field("spec.tls[].match[].sniHosts", TLS),
-    field("spec.tls[].match[].sourceLabels", TLS),
-    field("spec.tls[].match[].sourceLabels.*", TLS),
-    field("spec.tls[].match[].sourceNamespace", TLS),
-    field("spec.tls[].route", TLS),
-    field("spec.tls[].route[].destination", TLS),
-    field("spec.tls[].route[].destination.host", TLS),
-    field("spec.tls[].route[].destination.port", TLS),
-    field("spec.tls[].route[].destination.port.number", TLS),
-    field("spec.tls[].route[].destination.subset", TLS),
-    field("spec.tls[].route[].weight", TLS),
+    served("spec.tls"),
+    served("spec.tls[].match"),
+    field("spec.tls[].match[].destinationSubnets", TCP_MATCH),
+    served("spec.tls[].match[].gateways"),
+    served("spec.tls[].match[].port"),
+    served("spec.tls[].match[].sniHosts"),
+    field("spec.tls[].match[].sourceLabels", TCP_MATCH),
+    field("spec.tls[].match[].sourceLabels.*", TCP_MATCH),
+    field("spec.tls[].match[].sourceNamespace", TCP_MATCH),
+    served("spec.tls[].route"),
+    served("spec.tls[].route[].destination"),
+    served("spec.tls[].route[].destination.host"),
+    served("spec.tls[].route[].destination.port"),
+    served("spec.tls[].route[].destination.port.number"),
+    served("spec.tls[].route[].destination.subset"),
+    served("spec.tls[].route[].weight"),
 ];

@@ -219,7 +219,7 @@ impl Model {
         routed::explain::service(&self.reader(), service)
     }
 
-    /// What a route object comes to; none where there is no such object.
+    /// What a route object (HTTPRoute, GRPCRoute, TCPRoute, TLSRoute) comes to, as conditions say it; none where there is no such object.
     pub fn route_status(&self, kind: Kind, name: &ObjectName) -> Option<RouteStatus> {
         let status = self.routes.get(&(kind, name.clone()))?;
         Some(RouteStatus::clone(status))

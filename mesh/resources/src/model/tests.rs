@@ -19,6 +19,7 @@ mod connections;
 mod entries;
 mod policies;
 mod statuses;
+mod tls;
 mod waypoints;
 
 const SHOP: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {culvert.dev/mesh: ambient}}\n---\n\

@@ -358,6 +358,14 @@ pub(crate) struct Policy {
 /// The shares of a TCP port's connections. Those of a target without a backend are closed.
 pub(crate) type Split = Vec<Target>;
 
+/// Where connections of TLS go that ask for one of these names (RFC 6066 section 3).
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Named {
+    /// A name, `*.` and the end of one at any depth, or `*` for all of TLS. At least one.
+    pub(crate) names: Vec<String>,
+    pub(crate) split: Split,
+}
+
 impl Forward {
     /// All to one backend.
     pub(crate) fn to(backend: Backend) -> Self {

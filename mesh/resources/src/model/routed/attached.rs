@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use culvert_objects::{GRPCRoute, HTTPRoute, Key, ObjectName, TCPRoute, Written};
+use culvert_objects::{GRPCRoute, HTTPRoute, Held, Key, ObjectName, TCPRoute, TLSRoute, Written};
 use culvert_proto::workload::Service;
 use k8s_openapi::api::core::v1::ServicePort;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -12,11 +12,11 @@ use serde_json::Value;
 use super::super::reader::Reader;
 use super::hosts::{self, Hosts};
 use super::resolver::Resolver;
-use crate::routing::model::{Parent, Route, Split};
+use crate::routing::model::{Named, Parent, Route, Split};
 use crate::routing::order::Attached;
 use crate::routing::read::istio::virtual_service::{self, Virtual};
 use crate::routing::read::notes::{Notes, Resolve};
-use crate::routing::read::{grpc, http, tcp};
+use crate::routing::read::{grpc, http, tcp, tls};
 
 /// A Service that has routes: what it was made of, if that is a Service of Kubernetes.
 pub(super) struct Frontend<'a> {
@@ -99,18 +99,44 @@ pub(super) fn split(reader: &Reader<'_>, frontend: &Frontend<'_>, port: u16) -> 
 
 /// The same, and the route that says it.
 pub(super) fn split_of<'a>(reader: &Reader<'a>, frontend: &Frontend<'_>, port: u16) -> Option<(&'a ObjectName, Split)> {
-    let routes = reader.find::<TCPRoute>(Key::parent("Service", frontend.object));
+    let found = of_connections(reader, frontend, port, |name, object: &TCPRoute| {
+        let resolver = Resolver::new(reader, "TCPRoute", name, object);
+        tcp::route(&object.spec, &resolver, &mut Notes::default())
+    });
+    found.into_iter().next()
+}
+
+/// Where the connections of TLS to a port go, by name: those of the oldest route first.
+pub(super) fn named(reader: &Reader<'_>, frontend: &Frontend<'_>, port: u16) -> Vec<Named> {
+    let found = of_connections(reader, frontend, port, |name, object: &TLSRoute| {
+        let resolver = Resolver::new(reader, "TLSRoute", name, object);
+        tls::route(&object.spec, &resolver, &mut Notes::default())
+    });
+    found.into_iter().map(|(_, named)| named).collect()
+}
+
+/// What the routes of a kind say of the connections to a port, the oldest first, each with its route. They count in the namespace
+/// of the Service alone.
+fn of_connections<'a, M, R>(
+    reader: &Reader<'a>,
+    frontend: &Frontend<'_>,
+    port: u16,
+    read: impl Fn(&ObjectName, &Written<M>) -> Option<(Vec<Parent>, R)>,
+) -> Vec<(&'a ObjectName, R)>
+where
+    Written<M>: Held,
+{
+    let routes = reader.find::<Written<M>>(Key::parent("Service", frontend.object));
     let mut found: Vec<_> = routes
         .filter(|(name, _)| name.namespace == frontend.object.namespace)
         .filter_map(|(name, object)| {
-            let resolver = Resolver::new(reader, "TCPRoute", name, object);
-            let (parents, split) = tcp::route(&object.spec, &resolver, &mut Notes::default())?;
+            let (parents, said) = read(name, object)?;
             let is_here = parents.iter().any(|parent| is_for(parent, name, frontend, port));
-            is_here.then(|| (object.created.as_ref().map(|time| time.0), name, split))
+            is_here.then(|| (object.created.as_ref().map(|time| time.0), name, said))
         })
         .collect();
     found.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
-    found.into_iter().next().map(|(_, name, split)| (name, split))
+    found.into_iter().map(|(_, name, said)| (name, said)).collect()
 }
 
 /// The VirtualService that holds for a Service.

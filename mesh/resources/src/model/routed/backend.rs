@@ -7,7 +7,7 @@ use std::sync::Arc;
 use culvert_envoy::endpoint::About;
 use culvert_envoy::pb::envoy::config::cluster::v3::Cluster;
 use culvert_envoy::{CLUSTER_TYPE, ENDPOINT_TYPE};
-use culvert_objects::{GRPCRoute, HTTPRoute, Key, ObjectName, TCPRoute, Written};
+use culvert_objects::{GRPCRoute, HTTPRoute, Key, ObjectName, TCPRoute, TLSRoute, Written};
 use culvert_proto::workload::{Service, TunnelProtocol, Workload, WorkloadStatus, load_balancing::HealthPolicy};
 use prost::Message as _;
 
@@ -129,6 +129,9 @@ fn scopes(reader: &Reader<'_>, service: &Service) -> BTreeSet<Arc<str>> {
         found.extend(scopes_of_route(reader, name, route, &object));
     }
     for (name, route) in reader.find::<TCPRoute>(key) {
+        found.extend(scopes_of_route(reader, name, route, &object));
+    }
+    for (name, route) in reader.find::<TLSRoute>(key) {
         found.extend(scopes_of_route(reader, name, route, &object));
     }
     found

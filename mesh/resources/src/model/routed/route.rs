@@ -1,12 +1,12 @@
 //! A route object by itself: what it says.
 
-use culvert_objects::{GRPCRoute, HTTPRoute, Kind, ObjectName, TCPRoute};
+use culvert_objects::{GRPCRoute, HTTPRoute, Kind, ObjectName, TCPRoute, TLSRoute};
 
 use super::super::reader::Reader;
 use super::resolver::Resolver;
 use crate::routing::model::Parent;
 use crate::routing::read::notes::Notes;
-use crate::routing::read::{grpc, http, tcp};
+use crate::routing::read::{grpc, http, tcp, tls};
 
 /// What a route object says, as far as it can be read.
 #[derive(Debug, Default)]
@@ -41,6 +41,11 @@ pub(in crate::model) fn read(reader: &Reader<'_>, kind: Kind, name: &ObjectName)
             let resolver = Resolver::new(reader, "TCPRoute", name, object);
             let read = tcp::route(&object.spec, &resolver, &mut notes);
             (read.map(|(parents, _)| parents), object.generation)
+        }
+        Kind::TLSRoute => {
+            let object = reader.own::<TLSRoute>(name)?;
+            let resolver = Resolver::new(reader, "TLSRoute", name, object);
+            tls::route(&object.spec, &resolver, &mut notes).map(|(parents, _)| parents)
         }
         _ => return None,
     };

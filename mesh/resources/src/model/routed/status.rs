@@ -74,9 +74,9 @@ pub(super) fn accepted(reader: &Reader<'_>, kind: Kind, name: &ObjectName, paren
             "Service {object} is behind no waypoint of Culvert that takes it: its routes are not in force"
         ));
     }
-    if kind == Kind::TCPRoute && *name.namespace != *namespace {
+    if is_of_connections(kind) && *name.namespace != *namespace {
         return refused(format!(
-            "a TCPRoute is in force in the namespace of its Service alone, which is {namespace}"
+            "a {kind} is in force in the namespace of its Service alone, which is {namespace}"
         ));
     }
     let found = ports::of_object(reader, &service);
@@ -91,10 +91,19 @@ pub(super) fn accepted(reader: &Reader<'_>, kind: Kind, name: &ObjectName, paren
         return refused(format!("Service {object} has no such port"));
     }
     if !meant.any(|port| speaks(&service, found.as_ref(), port, kind)) {
-        let what = if kind == Kind::TCPRoute { "TCP" } else { "HTTP" };
+        let what = match kind {
+            Kind::TCPRoute => "TCP",
+            Kind::TLSRoute => "TLS",
+            _ => "HTTP",
+        };
         return refused(format!("no such port of Service {object} speaks {what}"));
     }
     Ok(())
+}
+
+/// Whether routes of a kind are about connections, rather than about requests.
+fn is_of_connections(kind: Kind) -> bool {
+    matches!(kind, Kind::TCPRoute | Kind::TLSRoute)
 }
 
 fn speaks(
@@ -105,7 +114,7 @@ fn speaks(
 ) -> bool {
     let protocol: Protocol = ports::protocol(service, object, port);
     match kind {
-        Kind::TCPRoute => protocol.is_tcp(),
+        kind if is_of_connections(kind) => protocol.is_tcp(),
         _ => protocol.is_http(),
     }
 }

@@ -70,6 +70,10 @@ fn add_ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, service
     let addresses = addresses(reader, name, service);
     let access = Arc::new(access::of_service(reader, gateway, service));
     for port in ports::of_service(service) {
+        let said = attached::virtual_at(reader, service, port).unwrap_or_default();
+        let named = frontend
+            .as_ref()
+            .map(|frontend| attached::named(reader, frontend, port));
         found.push(Port {
             service: Arc::clone(name),
             addresses: addresses.clone(),
@@ -78,7 +82,8 @@ fn add_ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, service
             split: frontend
                 .as_ref()
                 .and_then(|frontend| attached::split(reader, frontend, port))
-                .or_else(|| attached::virtual_at(reader, service, port)?.split),
+                .or(said.split),
+            named: named.filter(|named| !named.is_empty()).unwrap_or(said.named),
             access: Arc::clone(&access),
         });
     }

@@ -30,7 +30,7 @@ fn route(name: &str, rules: &str) -> String {
 }
 
 /// A shop whose Service `web` is behind a waypoint, with two others that are not.
-fn shop() -> String {
+pub(super) fn shop() -> String {
     SHOP.to_owned()
         + WAYPOINT
         + &service("web", "198.19.0.1", BEHIND)
@@ -41,7 +41,7 @@ fn shop() -> String {
         + &pod("v2", "198.18.0.3", "")
 }
 
-fn get<M: prost::Message + Default>(model: &Model, type_url: &str, name: &str) -> Option<M> {
+pub(super) fn get<M: prost::Message + Default>(model: &Model, type_url: &str, name: &str) -> Option<M> {
     let entry = model.snapshot().get(type_url, name)?;
     Some(M::decode(&*entry.body).unwrap())
 }
@@ -208,7 +208,12 @@ fn a_gateway_of_a_foreign_class_and_one_that_admits_nobody_have_nothing() {
 }
 
 /// The statuses of the only parent's conditions: type, whether it holds, reason.
-fn conditions(model: &Model, kind: Kind, namespace: &str, name: &str) -> Vec<(&'static str, bool, &'static str)> {
+pub(super) fn conditions(
+    model: &Model,
+    kind: Kind,
+    namespace: &str,
+    name: &str,
+) -> Vec<(&'static str, bool, &'static str)> {
     let status = model.routes().get(&(kind, ObjectName::new(namespace, name))).unwrap();
     let [parent] = status.parents.as_slice() else {
         panic!("{status:?}")
@@ -220,7 +225,7 @@ fn conditions(model: &Model, kind: Kind, namespace: &str, name: &str) -> Vec<(&'
         .collect()
 }
 
-fn findings(model: &Model) -> Vec<String> {
+pub(super) fn findings(model: &Model) -> Vec<String> {
     model.findings().keys().map(|finding| finding.to_string()).collect()
 }
 

@@ -14,6 +14,7 @@ use culvert_envoy::pb::envoy::extensions::filters::http::stateful_session::v3::S
 use culvert_envoy::pb::envoy::extensions::filters::http::{cors::v3::Cors, fault::v3::HttpFault, router::v3::Router};
 use culvert_envoy::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use culvert_envoy::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
+use culvert_envoy::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, Rds,
     http_connection_manager::{PathWithEscapedSlashesAction, RouteSpecifier, UpgradeConfig},
@@ -26,7 +27,7 @@ use culvert_envoy::pb::envoy::r#type::v3::Int32Range;
 use culvert_envoy::{names, pack};
 use prost::{Message, Name};
 
-use super::super::model::{Access, Backend, Split};
+use super::super::model::{Access, Backend, Named, Split, Target};
 use super::super::protocol::Protocol;
 use super::action::cluster_name;
 use super::filters::{CORS, FAULT, SESSION};
@@ -43,6 +44,9 @@ pub(crate) struct Port {
     pub(crate) protocol: Protocol,
     /// Where connections go that are not HTTP; to the Service itself where nobody says.
     pub(crate) split: Option<Split>,
+    /// Where connections of TLS go, by name; of two that have a name the first counts. Where there is one, and nobody says where other
+    /// connections go, these are closed.
+    pub(crate) named: Vec<Named>,
     /// Who may.
     pub(crate) access: Arc<Access>,
 }
@@ -52,6 +56,13 @@ pub(crate) fn inbound(scope: &str, ports: &[Port]) -> Option<Listener> {
     let mut taken = HashSet::new();
     let mut chains = Vec::new();
     let mut sniffed = Vec::new();
+    let mut encrypted: Vec<u16> = ports
+        .iter()
+        .filter(|port| port.is_named())
+        .map(|port| port.port)
+        .collect();
+    encrypted.sort_unstable();
+    encrypted.dedup();
     for port in ports {
         let addresses: Vec<IpAddr> = port
             .addresses
@@ -62,10 +73,14 @@ pub(crate) fn inbound(scope: &str, ports: &[Port]) -> Option<Listener> {
         if addresses.is_empty() {
             continue;
         }
+        let port = &port.among(&encrypted);
         if port.protocol.is_http() {
             chains.push(http_chain(scope, port, &addresses));
         }
-        if port.protocol.is_tcp() {
+        if port.is_named() {
+            chains.extend(named_chains(scope, port, &addresses));
+        }
+        if port.protocol.is_tcp() && (port.split.is_some() || !port.is_named()) {
             chains.push(tcp_chain(scope, port, &addresses));
         }
         if port.protocol == Protocol::Unknown && !sniffed.contains(&port.port) {
@@ -79,8 +94,14 @@ pub(crate) fn inbound(scope: &str, ports: &[Port]) -> Option<Listener> {
         "envoy.filters.listener.original_dst",
         &OriginalDst::default(),
     )];
+    sniffed.sort_unstable();
+    if !encrypted.is_empty() {
+        filters.push(ListenerFilter {
+            filter_disabled: Some(all_but(&encrypted)),
+            ..listener_filter("envoy.filters.listener.tls_inspector", &TlsInspector::default())
+        });
+    }
     if !sniffed.is_empty() {
-        sniffed.sort_unstable();
         filters.push(ListenerFilter {
             filter_disabled: Some(all_but(&sniffed)),
             ..listener_filter("envoy.filters.listener.http_inspector", &HttpInspector::default())
@@ -140,7 +161,79 @@ fn http_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
         &[]
     };
     let filter = parts::filter("envoy.filters.network.http_connection_manager", &manager);
-    chain(name, port, addresses, protocols, vec![filter])
+    let matched = FilterChainMatch {
+        application_protocols: protocols.iter().map(|protocol| (*protocol).to_owned()).collect(),
+        ..port.unencrypted()
+    };
+    chain(name, port, addresses, matched, vec![filter])
+}
+
+impl Port {
+    /// Whether connections of TLS are told apart by name.
+    fn is_named(&self) -> bool {
+        self.protocol.is_tcp() && !self.named.is_empty()
+    }
+
+    /// The Service itself.
+    fn own(&self) -> Backend {
+        Backend {
+            service: Arc::clone(&self.service),
+            port: self.port,
+            subset: None,
+        }
+    }
+
+    /// The port, where connections to these port numbers are looked at for TLS. Envoy looks by number alone, and would then take TLS for
+    /// HTTP where a client offers that inside.
+    fn among(&self, encrypted: &[u16]) -> Self {
+        let mut port = self.clone();
+        if self.protocol == Protocol::Unknown && !self.is_named() && encrypted.contains(&self.port) {
+            let split = self.split.clone().unwrap_or_else(|| vec![Target::of(self.own())]);
+            port.named = vec![Named {
+                names: vec!["*".to_owned()],
+                split: split.clone(),
+            }];
+            port.split = Some(split);
+        }
+        port
+    }
+
+    /// What chains match that are not for TLS. Envoy looks for the name first, and never goes back from there.
+    fn unencrypted(&self) -> FilterChainMatch {
+        FilterChainMatch {
+            transport_protocol: if self.is_named() { "raw_buffer" } else { "" }.to_owned(),
+            ..FilterChainMatch::default()
+        }
+    }
+}
+
+/// A chain for each rule about TLS. What no rule names goes where connections that are not TLS go, if somebody says where that is.
+fn named_chains(scope: &str, port: &Port, addresses: &[IpAddr]) -> Vec<FilterChain> {
+    let rest = port.split.as_ref().map(|split| Named {
+        names: vec!["*".to_owned()],
+        split: split.clone(),
+    });
+    let mut taken = HashSet::new();
+    let mut chains = Vec::new();
+    for rule in port.named.iter().chain(&rest) {
+        let names: Vec<String> = rule
+            .names
+            .iter()
+            .map(|name| name.to_ascii_lowercase())
+            .filter(|name| taken.insert(name.clone()))
+            .collect();
+        let (all, names): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| name == "*");
+        for names in [names, all].into_iter().filter(|names| !names.is_empty()) {
+            let name = names::sni_chain(&port.service, port.port, &names[0]);
+            let matched = FilterChainMatch {
+                server_names: names.into_iter().filter(|name| name != "*").collect(),
+                transport_protocol: "tls".to_owned(),
+                ..FilterChainMatch::default()
+            };
+            chains.push(bytes(scope, port, addresses, name, Some(&rule.split), matched));
+        }
+    }
+    chains
 }
 
 /// The host of a Service, out of its resource name.
@@ -149,13 +242,25 @@ fn host(service: &str) -> &str {
 }
 
 fn tcp_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
-    let own = Backend {
-        service: Arc::clone(&port.service),
-        port: port.port,
-        subset: None,
+    let name = match port.protocol {
+        Protocol::Unknown => names::tcp_chain(&port.service, port.port),
+        _ => names::chain(&port.service, port.port),
     };
+    bytes(scope, port, addresses, name, port.split.as_ref(), port.unencrypted())
+}
+
+/// A chain that copies bytes, to the Service itself where nobody says where to.
+fn bytes(
+    scope: &str,
+    port: &Port,
+    addresses: &[IpAddr],
+    name: String,
+    split: Option<&Split>,
+    matched: FilterChainMatch,
+) -> FilterChain {
+    let own = port.own();
     let cluster = |backend: Option<&Backend>| ClusterSpecifier::Cluster(cluster_name(scope, backend));
-    let specifier = match port.split.as_deref() {
+    let specifier = match split.map(Vec::as_slice) {
         None => cluster(Some(&own)),
         Some([]) => cluster(None),
         Some([one]) => cluster(one.backend.as_ref()),
@@ -170,10 +275,6 @@ fn tcp_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
                 .collect(),
         }),
     };
-    let name = match port.protocol {
-        Protocol::Unknown => names::tcp_chain(&port.service, port.port),
-        _ => names::chain(&port.service, port.port),
-    };
     let proxy = TcpProxy {
         stat_prefix: name.clone(),
         cluster_specifier: Some(specifier),
@@ -181,17 +282,23 @@ fn tcp_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
     };
     let mut filters = access::of_connections(&port.access.connections, &name);
     filters.push(parts::filter("envoy.filters.network.tcp_proxy", &proxy));
-    chain(name, port, addresses, &[], filters)
+    chain(name, port, addresses, matched, filters)
 }
 
-fn chain(name: String, port: &Port, addresses: &[IpAddr], protocols: &[&str], filters: Vec<Filter>) -> FilterChain {
+/// A chain of a port, for what else `matched` says.
+fn chain(
+    name: String,
+    port: &Port,
+    addresses: &[IpAddr],
+    matched: FilterChainMatch,
+    filters: Vec<Filter>,
+) -> FilterChain {
     FilterChain {
         name,
         filter_chain_match: Some(FilterChainMatch {
             destination_port: parts::number(port.port.into()),
             prefix_ranges: addresses.iter().copied().map(parts::range).collect(),
-            application_protocols: protocols.iter().map(|protocol| (*protocol).to_owned()).collect(),
-            ..FilterChainMatch::default()
+            ..matched
         }),
         filters,
         ..FilterChain::default()

@@ -7,6 +7,7 @@
 //! | [`http`] | HTTPRoute |
 //! | [`grpc`] | GRPCRoute |
 //! | [`tcp`] | TCPRoute |
+//! | [`tls`] | TLSRoute |
 //! | [`tokens`] | RequestAuthentication |
 //! | [`istio`] | VirtualService and DestinationRule |
 //! | `matches` | which requests |
@@ -26,5 +27,6 @@ pub(crate) mod notes;
 mod references;
 mod session;
 pub(crate) mod tcp;
+pub(crate) mod tls;
 pub(crate) mod tokens;
 mod values;

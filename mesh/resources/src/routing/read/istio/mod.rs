@@ -8,6 +8,7 @@
 //! | `matches` | which requests |
 //! | `parts` | what a rule does with them: faults, retries, CORS, headers |
 //! | `tcp` | rules for connections |
+//! | `tls` | rules for connections of TLS, by name |
 //! | [`destination`] | what routes lead to |
 //! | [`destination_rule`] | DestinationRule |
 //! | `traffic_spec`, `traffic` | its policies of traffic: as they are written, and what holds |
@@ -19,6 +20,7 @@ mod http;
 mod matches;
 mod parts;
 mod tcp;
+mod tls;
 mod traffic;
 mod traffic_spec;
 mod values;

@@ -32,7 +32,7 @@ struct MatchSpec {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RouteSpec {
+pub(super) struct RouteSpec {
     destination: DestinationSpec,
     weight: Option<u32>,
 }
@@ -71,7 +71,8 @@ impl MatchSpec {
     }
 }
 
-fn targets(specs: &[RouteSpec], field: &str, destinations: &dyn Destinations, notes: &mut Notes) -> Split {
+/// The shares of destinations. That of one that is not there is closed.
+pub(super) fn targets(specs: &[RouteSpec], field: &str, destinations: &dyn Destinations, notes: &mut Notes) -> Split {
     let mut targets = Vec::new();
     for (index, spec) in specs.iter().enumerate() {
         let weight = match (spec.weight, specs.len()) {

@@ -3,12 +3,12 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::super::model::{Rule, Split};
+use super::super::super::model::{Named, Rule, Split};
 use super::super::notes::Notes;
 use super::super::values::{self, list};
 use super::destination::Destinations;
 use super::matches::MESH;
-use super::{http, tcp};
+use super::{http, tcp, tls};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -21,9 +21,8 @@ struct Spec {
     http: Vec<Value>,
     #[serde(default, deserialize_with = "list")]
     tcp: Vec<Value>,
-    /// The table of fields says that it is not served.
-    #[serde(rename = "tls")]
-    _tls: Option<Value>,
+    #[serde(default, deserialize_with = "list")]
+    tls: Vec<Value>,
     #[serde(rename = "exportTo", default, deserialize_with = "list")]
     _export_to: Vec<String>,
 }
@@ -35,6 +34,8 @@ pub(crate) struct Virtual {
     pub(crate) rules: Option<Vec<Rule>>,
     /// Where connections go that are not HTTP; none where it does not say.
     pub(crate) split: Option<Split>,
+    /// Where connections of TLS go, by name; empty where it says nothing of TLS.
+    pub(crate) named: Vec<Named>,
 }
 
 /// Reads what a VirtualService says of a port; `object` is what its rules are called by. None where it is not for the mesh or cannot be
@@ -70,5 +71,6 @@ pub(crate) fn at_port(
     Some(Virtual {
         rules: (!spec.http.is_empty()).then_some(rules),
         split: tcp::split(&spec.tcp, port, destinations, notes),
+        named: tls::rules(&spec.tls, port, destinations, notes),
     })
 }
