@@ -11,7 +11,6 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::follow::Follow;
-use crate::keys::source::Fetched;
 use crate::model::Model;
 use crate::monitor::ModelMetrics;
 

@@ -132,7 +132,7 @@ fn of_destination_rule(reader: &Reader<'_>, name: &ObjectName, object: &Destinat
                         "{} has the policy of DestinationRule {other}, which is older",
                         service.hostname
                     );
-                    found.push(("spec.trafficPolicy".to_owned(), text));
+                    found.push(("spec.trafficPolicy".to_owned(), text, Severity::Warning));
                 }
                 let names = |rule: &DestinationRule| -> Vec<String> {
                     let subsets = rule.spec["subsets"].as_array().into_iter().flatten();
@@ -146,7 +146,7 @@ fn of_destination_rule(reader: &Reader<'_>, name: &ObjectName, object: &Destinat
                             "{} has subset {subset} of DestinationRule {other}, which is older",
                             service.hostname
                         );
-                        found.push((format!("spec.subsets[{index}]"), text));
+                        found.push((format!("spec.subsets[{index}]"), text, Severity::Warning));
                     }
                 }
                 continue;

@@ -45,7 +45,8 @@ pub(in crate::model) fn read(reader: &Reader<'_>, kind: Kind, name: &ObjectName)
         Kind::TLSRoute => {
             let object = reader.own::<TLSRoute>(name)?;
             let resolver = Resolver::new(reader, "TLSRoute", name, object);
-            tls::route(&object.spec, &resolver, &mut notes).map(|(parents, _)| parents)
+            let read = tls::route(&object.spec, &resolver, &mut notes);
+            (read.map(|(parents, _)| parents), object.generation)
         }
         _ => return None,
     };

@@ -52,6 +52,7 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derive
             .into_iter()
             .map(|(field, why)| Finding::of_object(Kind::Gateway, name, &proxy_config::at(&field), why))
             .collect(),
+        ..Derived::default()
     }
 }
 
