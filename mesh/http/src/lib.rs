@@ -21,6 +21,7 @@ pub mod retry;
 pub mod route;
 mod table;
 mod testing;
+pub mod trace;
 mod value;
 
 pub use error::{CompileError, Problem};
