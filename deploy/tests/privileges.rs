@@ -249,7 +249,21 @@ fn the_controller_may_follow_every_kind_that_it_serves_say_in_the_status_of_isti
     let granted: BTreeSet<(&str, String, &str)> = ours
         .map(|one| (one.group.as_str(), one.resource.clone(), one.verb.as_str()))
         .collect();
-    let needed = Kind::followed().map(Kind::descriptor).flat_map(|kind| {
+    let by_name = Kind::followed()
+        .map(Kind::descriptor)
+        .filter(|kind| !kind.names().is_empty());
+    for kind in by_name {
+        let mut follow = ["list", "watch"].iter();
+        let is_granted = follow.all(|verb| {
+            let mut all = permissions.iter();
+            all.any(|one| one.resource == kind.plural && one.verb == *verb && one.names == kind.names())
+        });
+        assert!(is_granted, "{}", kind.title);
+    }
+    let all_of = Kind::followed()
+        .map(Kind::descriptor)
+        .filter(|kind| kind.names().is_empty());
+    let needed = all_of.flat_map(|kind| {
         let follow = ["list", "watch"].map(|verb| (kind.group, kind.plural.to_owned(), verb));
         let say = [
             (kind.group, kind.plural.to_owned(), "get"),

@@ -34,6 +34,7 @@
 //! | `routed` | what waypoints are told: a second round, which reads what the first has made |
 //! | `slice` | endpoints written by hand become Workloads, or bring a pod's to a Service |
 //! | `mesh` | what proxies are told of the mesh as a whole |
+//! | `mesh_config` | what may be configured of the mesh while it runs |
 //! | `ranges` | which addresses the mesh may have |
 //! | `waypoint` | which waypoint one is to be reached through |
 //! | `resource` | Workloads and Services as resources |
@@ -61,6 +62,7 @@ mod bypass;
 mod health;
 mod index;
 mod mesh;
+mod mesh_config;
 pub mod names;
 mod origin;
 mod outside;
@@ -465,6 +467,7 @@ fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
         Unit::Routes(service) => routed::routes::derive(reader, service),
         Unit::Clusters(service) => routed::backend::clusters(reader, service),
         Unit::Endpoints(service) => routed::backend::endpoints(reader, service),
+        Unit::MeshConfig(name) => mesh_config::findings(reader, name),
         Unit::Mesh => {
             let mesh = mesh::mesh(reader);
             let strict = policy::strict(reader);

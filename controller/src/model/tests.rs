@@ -14,6 +14,7 @@ use prost::Message as _;
 use super::*;
 
 mod bypass;
+mod configuration;
 mod entries;
 mod policies;
 mod waypoints;

@@ -27,6 +27,8 @@ pub(super) enum Unit {
     Restriction(Kind, ObjectName),
     /// The mesh as a whole.
     Mesh,
+    /// A ConfigMap that configures the mesh: what of it is not in force.
+    MeshConfig(ObjectName),
     /// A Gateway that is a waypoint. This and those below are derived of what those above are derived to.
     Waypoint(ObjectName),
     /// A policy for waypoints by itself.
@@ -87,6 +89,7 @@ impl Unit {
             Kind::ServiceEntry => Some(Self::ServiceEntry(name.clone())),
             Kind::WorkloadEntry => Some(Self::WorkloadEntry(name.clone())),
             Kind::EndpointSlice => Some(Self::Slice(name.clone())),
+            Kind::ConfigMap => Some(Self::MeshConfig(name.clone())),
             _ if kind.descriptor().unserved.is_some() && !kind.descriptor().metadata_only => {
                 Some(Self::Restriction(kind, name.clone()))
             }

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use super::follow::item;
 use super::health::Health;
 use super::kubernetes::{WAITING, collect};
-use super::store::Change;
+use super::store::{Change, Part};
 
 /// Sends objects.
 #[derive(Debug)]
@@ -41,8 +41,8 @@ impl Feed {
 
     /// Ends the first list: all objects that there are at the beginning were sent.
     pub async fn complete(&self) {
-        for kind in Kind::followed() {
-            let _ = self.changes.send(Change::Complete(kind)).await;
+        for part in Part::all() {
+            let _ = self.changes.send(Change::Complete(part)).await;
         }
     }
 }

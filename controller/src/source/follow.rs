@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::health::Health;
 use super::offer::Offer;
-use super::store::{Change, Item};
+use super::store::{Change, Item, Part};
 
 /// Objects in one answer of a list. Bounds the memory of the first list, beside what is kept of it.
 const PAGE: u32 = 500;
@@ -80,6 +80,7 @@ struct PageMetadata {
 
 /// One kind being followed.
 pub(crate) struct Follower {
+    pub(crate) part: Part,
     pub(crate) descriptor: &'static Descriptor,
     pub(crate) client: Client,
     pub(crate) changes: mpsc::Sender<Change>,
@@ -163,7 +164,7 @@ impl Follower {
     /// Takes all objects of the kind for gone. False when the receiver is.
     async fn has_none(&self) -> bool {
         let kind = self.descriptor.kind;
-        let told = self.send(Change::Begin(kind)).await && self.send(Change::Complete(kind)).await;
+        let told = self.send(Change::Begin(self.part)).await && self.send(Change::Complete(self.part)).await;
         self.health.absent(kind);
         told
     }
@@ -180,11 +181,13 @@ impl Follower {
 
     /// Lists all page by page.
     async fn list(&self, of_kind: &str) -> Listed {
-        let kind = self.descriptor.kind;
-        if !self.send(Change::Begin(kind)).await {
+        if !self.send(Change::Begin(self.part)).await {
             return Listed::Unwanted;
         }
-        let mut params = ListParams::default().limit(PAGE);
+        let mut params = ListParams {
+            field_selector: self.selector(),
+            ..ListParams::default().limit(PAGE)
+        };
         loop {
             let page = match tokio::time::timeout(PAGE_DEADLINE, self.page(of_kind, &params)).await {
                 Ok(Ok(page)) => page,
@@ -199,12 +202,12 @@ impl Follower {
                 Err(_) => return Listed::Broken("a page of the list took too long".to_owned()),
             };
             for value in page.items.into_iter().flatten() {
-                if !self.send(Change::Listed(self.item(value))).await {
+                if !self.send(Change::Listed(self.part, self.item(value))).await {
                     return Listed::Unwanted;
                 }
             }
             if page.metadata.token.is_empty() {
-                let sent = self.send(Change::Complete(kind)).await;
+                let sent = self.send(Change::Complete(self.part)).await;
                 return if sent {
                     Listed::At(page.metadata.resource_version)
                 } else {
@@ -213,6 +216,11 @@ impl Follower {
             }
             params.continue_token = Some(page.metadata.token);
         }
+    }
+
+    /// What the API server is to choose by: rights may be for these names alone.
+    fn selector(&self) -> Option<String> {
+        self.part.name.map(|name| format!("metadata.name={name}"))
     }
 
     fn may_be_absent(&self) -> bool {
@@ -265,7 +273,10 @@ impl Follower {
     }
 
     async fn watch_once(&self, of_kind: &str, version: &mut String, pause: &mut Duration) -> Ended {
-        let params = WatchParams::default().timeout(WATCH_SECONDS);
+        let params = WatchParams {
+            field_selector: self.selector(),
+            ..WatchParams::default().timeout(WATCH_SECONDS)
+        };
         let mut events = match self.events(of_kind, &params, version).await {
             Ok(events) => events,
             Err(error) => return self.failed(&error),

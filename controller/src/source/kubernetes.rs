@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::follow::{ABSENT, Follower};
 use super::health::Health;
 use super::offer;
-use super::store::{Change, Store};
+use super::store::{Change, Part, Store};
 
 /// Changes that wait to be put together. A follower that finds it full waits, so that memory stays bounded.
 pub(super) const WAITING: usize = 256;
@@ -33,9 +33,10 @@ pub(crate) fn follow(client: &Client, health: &Health) -> watch::Receiver<Arc<Lo
 fn follow_looking(client: &Client, health: &Health, absent: Duration) -> watch::Receiver<Arc<Loaded>> {
     let (changes, events) = mpsc::channel(WAITING);
     let offer = offer::follow(client.clone(), absent);
-    for kind in Kind::followed() {
+    for part in Part::all() {
         let follower = Follower {
-            descriptor: kind.descriptor(),
+            part,
+            descriptor: part.kind.descriptor(),
             client: client.clone(),
             changes: changes.clone(),
             health: health.clone(),
@@ -73,7 +74,7 @@ impl Collector {
     async fn run(mut self, mut events: mpsc::Receiver<Change>) {
         let mut measure = tokio::time::interval(MEASURE);
         let mut due: Option<Instant> = None;
-        let mut counted = Kind::followed().collect::<BTreeSet<Kind>>();
+        let mut counted: BTreeSet<Kind> = Kind::followed().collect();
         loop {
             let wait = due.map(|due| due.saturating_duration_since(Instant::now()));
             tokio::select! {
@@ -99,7 +100,7 @@ impl Collector {
 
     fn take(&mut self, change: Change, counted: &mut BTreeSet<Kind>) -> bool {
         let complete = match &change {
-            Change::Complete(kind) => Some(*kind),
+            Change::Complete(part) => Some(part.kind),
             _ => None,
         };
         let changed = self.store.take(change);
@@ -108,7 +109,9 @@ impl Collector {
         }
         if let Some(kind) = complete {
             self.health.measure(kind, &self.store);
-            self.health.synced(kind);
+            if self.store.is_known(kind) {
+                self.health.synced(kind);
+            }
         }
         changed && self.store.is_complete()
     }

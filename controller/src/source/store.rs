@@ -12,15 +12,42 @@ pub(crate) struct Item {
     pub(crate) object: Result<Object, Problem>,
 }
 
-/// An event of one kind's list or watch.
+/// What is listed and watched as a whole: a kind, or the objects of one name where a kind is followed by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Part {
+    pub(crate) kind: Kind,
+    /// None stands for all names.
+    pub(crate) name: Option<&'static str>,
+}
+
+impl Part {
+    /// All that is followed.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        Kind::ALL.iter().flat_map(|kind| Self::of(*kind))
+    }
+
+    /// The parts of a kind.
+    fn of(kind: Kind) -> Vec<Self> {
+        match kind.descriptor().names() {
+            [] => vec![Self { kind, name: None }],
+            names => names.iter().map(|name| Self { kind, name: Some(name) }).collect(),
+        }
+    }
+
+    fn has(self, object: &ObjectName) -> bool {
+        self.name.is_none_or(|name| *object.name == *name)
+    }
+}
+
+/// An event of the list or watch of a part.
 #[derive(Debug)]
 pub(crate) enum Change {
-    /// A list of all objects of the kind begins.
-    Begin(Kind),
+    /// A list of all objects of the part begins.
+    Begin(Part),
     /// An object of the list.
-    Listed(Item),
+    Listed(Part, Item),
     /// The list is complete: what was not in it is gone.
-    Complete(Kind),
+    Complete(Part),
     /// An object is new or different.
     Applied(Item),
     /// An object is gone.
@@ -32,27 +59,29 @@ pub(crate) enum Change {
 pub(crate) struct Store {
     assembly: Assembly,
     /// Objects that the list under way has not contained so far.
-    unlisted: BTreeMap<Kind, BTreeSet<ObjectName>>,
-    complete: BTreeSet<Kind>,
+    unlisted: BTreeMap<Part, BTreeSet<ObjectName>>,
+    complete: BTreeSet<Part>,
 }
 
 impl Store {
     /// Takes a change in. True if anything is different from before.
     pub(crate) fn take(&mut self, change: Change) -> bool {
         match change {
-            Change::Begin(kind) => {
-                self.unlisted.insert(kind, self.assembly.names(kind));
+            Change::Begin(part) => {
+                let mut names = self.assembly.names(part.kind);
+                names.retain(|name| part.has(name));
+                self.unlisted.insert(part, names);
                 false
             }
-            Change::Listed(item) => {
-                self.unlisted.entry(item.kind).or_default().remove(&item.name);
+            Change::Listed(part, item) => {
+                self.unlisted.entry(part).or_default().remove(&item.name);
                 self.apply(item)
             }
-            Change::Complete(kind) => {
-                let gone = self.unlisted.remove(&kind).unwrap_or_default();
-                let first = self.complete.insert(kind);
+            Change::Complete(part) => {
+                let gone = self.unlisted.remove(&part).unwrap_or_default();
+                let first = self.complete.insert(part);
                 gone.iter()
-                    .fold(first, |changed, name| self.assembly.remove(kind, name) || changed)
+                    .fold(first, |changed, name| self.assembly.remove(part.kind, name) || changed)
             }
             Change::Applied(item) => self.apply(item),
             Change::Deleted(kind, name) => self.assembly.remove(kind, &name),
@@ -61,7 +90,12 @@ impl Store {
 
     /// Whether every kind was listed once.
     pub(crate) fn is_complete(&self) -> bool {
-        Kind::followed().all(|kind| self.complete.contains(&kind))
+        Part::all().all(|part| self.complete.contains(&part))
+    }
+
+    /// Whether all of a kind was listed once.
+    pub(crate) fn is_known(&self, kind: Kind) -> bool {
+        Part::of(kind).iter().all(|part| self.complete.contains(part))
     }
 
     /// All objects that are in force, and what is wrong with those that cannot be.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::claims;
 use crate::complaint::complaint;
 use crate::finding::{Finding, Findings};
-use crate::kinds::{Kind, Object, Objects, has_no_selector, service_of_slice};
+use crate::kinds::{Kind, Object, Objects, Presence, has_no_selector, service_of_slice};
 use crate::name::ObjectName;
 use crate::problem::Problem;
 
@@ -98,13 +98,21 @@ impl Assembly {
 
     /// Leaves out an object that is wrong by itself. True if that is news.
     pub fn refuse(&mut self, kind: Kind, name: &ObjectName, problem: Problem) -> bool {
-        let message = format!("{} (the object is left out)", problem.message);
+        let instead = match kind.descriptor().presence {
+            Presence::Named => "the last good one holds, if there was one",
+            Presence::Required | Presence::Optional => "the object is left out",
+        };
+        let message = format!("{} ({instead})", problem.message);
         let field = problem.field.unwrap_or_default();
         let finding = Arc::new(Finding::of_object(kind, name, &field, message));
         if self.refused.get(&(kind, name.clone())) == Some(&finding) {
             return false;
         }
-        self.remove(kind, name);
+        match kind.descriptor().presence {
+            // What holds for the whole mesh does not vanish with a slip of the hand.
+            Presence::Named => drop(self.accept(kind, name)),
+            Presence::Required | Presence::Optional => drop(self.remove(kind, name)),
+        }
         self.findings.insert(Arc::clone(&finding), ());
         self.refused.insert((kind, name.clone()), finding);
         true

@@ -51,6 +51,7 @@ mod kinds;
 pub mod known;
 mod labels;
 mod merge;
+pub mod mesh_config;
 mod name;
 mod objects;
 mod outbound;
@@ -79,9 +80,9 @@ pub use few::Few;
 pub use finding::{Finding, Findings};
 pub use hold::{BadHold, HOLD_ANNOTATION, Hold};
 pub use kinds::{
-    AuthorizationPolicy, Binding, Descriptor, DestinationRule, Endpoint, EndpointSlice, EntryEndpoint, EntryHost,
-    EntryLocality, EntryPort, Export, GRPCRoute, Gateway, GatewayClass, HTTPRoute, Held, Key, Kind, KindSpec,
-    NamedPort, Node, Object, Objects, Owner, PeerAuthentication, Pod, PodReference, Presence, Reference,
+    AuthorizationPolicy, Binding, ConfigMap, Descriptor, DestinationRule, Endpoint, EndpointSlice, EntryEndpoint,
+    EntryHost, EntryLocality, EntryPort, Export, GRPCRoute, Gateway, GatewayClass, HTTPRoute, Held, Key, Kind,
+    KindSpec, NamedPort, Node, Object, Objects, Owner, PeerAuthentication, Pod, PodReference, Presence, Reference,
     ReferenceGrant, RequestAuthentication, Resolution, Selector, ServiceEntry, SlicePort, TCPRoute, TLSRoute, Target,
     Unserved, VirtualService, WorkloadEntry, Written, has_no_selector, in_namespace, is_agent, is_external,
     referenced_pod, selector, service_of_slice, virtual_addresses,
@@ -95,4 +96,4 @@ pub use traffic::{TRAFFIC_DISTRIBUTION, TrafficDistribution, UnknownTrafficDistr
 pub use waypoint::{Asked, USE_WAYPOINT, is_gateways_own, waypoint};
 
 /// The types of Kubernetes that [`Objects`] holds, so that users of this crate need not name their versions.
-pub use kinds::{ConfigMap, Namespace, Service, ServiceAccount, ServiceCIDR};
+pub use kinds::{Namespace, Service, ServiceAccount, ServiceCIDR};

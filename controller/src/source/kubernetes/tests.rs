@@ -75,7 +75,11 @@ impl ApiServer {
                 let gone = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired"});
                 ("200 OK", json!({"type": "ERROR", "object": gone}).to_string() + "\n")
             }
-            Some(objects) => {
+            Some(mut objects) => {
+                let named = query
+                    .split('&')
+                    .find_map(|part| part.strip_prefix("fieldSelector=metadata.name%3D"));
+                objects.retain(|object| named.is_none_or(|name| object["metadata"]["name"] == name));
                 let token = query.split('&').find_map(|part| part.strip_prefix("continue="));
                 let from = token.map_or(0, |token| token.parse().unwrap());
                 let rest = from + 2 < objects.len();
@@ -104,6 +108,7 @@ fn discovery(offers: &[[&str; 3]]) -> Value {
 fn small() -> ApiServer {
     let server = ApiServer::default();
     for plural in [
+        "configmaps",
         "namespaces",
         "nodes",
         "serviceaccounts",
@@ -171,6 +176,34 @@ async fn a_kind_that_a_cluster_need_not_have_comes_and_goes() {
     server.set("servicecidrs", None);
     until(&mut loaded, |loaded| loaded.objects.service_cidrs.is_empty()).await;
     assert!(health.missing().is_empty());
+}
+
+/// The controller may read none but these.
+#[tokio::test]
+async fn config_maps_are_followed_by_name_and_one_that_cannot_be_read_leaves_the_last_good_one_in_force() {
+    let server = small();
+    let map = |name: &str, mesh: &str| json!({"metadata": {"name": name, "namespace": "shop", "uid": "u"}, "data": {"mesh": mesh}});
+    let provider = |name: &str| format!("extensionProviders: [{{name: {name}, prometheus: {{}}}}]");
+    server.set(
+        "configmaps",
+        Some(vec![
+            map("culvert-mesh", &provider("a")),
+            map("istio", &provider("b")),
+            map("other", ""),
+        ]),
+    );
+    let mut loaded = follow_looking(&server.start().await, &Health::default(), Duration::from_millis(20));
+    let all = until(&mut loaded, |loaded| loaded.generation > 0).await;
+    let names: Vec<String> = all.objects.config_maps.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["shop/culvert-mesh", "shop/istio"]);
+
+    server.set("configmaps", Some(vec![map("culvert-mesh", "a: [")]));
+    let all = until(&mut loaded, |loaded| {
+        !loaded.findings.is_empty() && loaded.objects.config_maps.len() == 1
+    })
+    .await;
+    let kept = all.objects.config_maps.values().next().unwrap();
+    assert_eq!(kept.mesh.as_ref().unwrap().providers[0].name, "a");
 }
 
 /// There are many kinds of others. A cluster without them is asked one question now and then, not one for each.

@@ -40,10 +40,11 @@ mod unserved;
 mod written;
 
 pub use binding::{Binding, Target};
+pub use config_map::ConfigMap;
 pub use endpoint_slice::{Endpoint, EndpointSlice, PodReference, SlicePort, referenced_pod, service_of_slice};
 pub use entry::{EntryEndpoint, EntryHost, EntryLocality, EntryPort, Export, Resolution, ServiceEntry, WorkloadEntry};
 pub use k8s_openapi::api::{
-    core::v1::{ConfigMap, Namespace, Service, ServiceAccount},
+    core::v1::{Namespace, Service, ServiceAccount},
     networking::v1::ServiceCIDR,
 };
 pub use key::Key;
@@ -67,8 +68,8 @@ pub enum Presence {
     Required,
     /// It may be absent, or come and go: then there are no objects of it.
     Optional,
-    /// It is read from files alone.
-    Files,
+    /// Every cluster has it, and objects of the names that [`Descriptor::names`] has are followed alone.
+    Named,
 }
 
 /// What there is to know about a kind without its type.
@@ -101,6 +102,14 @@ impl Descriptor {
     /// The version to ask for.
     pub fn version(&self) -> &'static str {
         self.versions.first().copied().unwrap_or_default()
+    }
+
+    /// The names of the objects that are followed; none where all are.
+    pub fn names(&self) -> &'static [&'static str] {
+        match self.presence {
+            Presence::Named => &config_map::NAMES,
+            Presence::Required | Presence::Optional => &[],
+        }
     }
 
     /// `group/version`, or the version alone for the core group.
@@ -219,8 +228,8 @@ kinds! {
     tcp_routes: TCPRoute { "gateway.networking.k8s.io", "v1" or "v1alpha2", "tcproutes", true, Optional, false }
     /// Routes of TLS connections, as written.
     tls_routes: TLSRoute { "gateway.networking.k8s.io", "v1" or "v1alpha3" or "v1alpha2", "tlsroutes", true, Optional, false }
-    /// Configuration maps.
-    config_maps: ConfigMap { "", "v1", "configmaps", true, Files, false }
+    /// Configuration of the mesh as a whole, in configuration maps of certain names.
+    config_maps: ConfigMap { "", "v1", "configmaps", true, Named, false }
 
     @unserved
     envoy_filters: EnvoyFilter = known::istio::ENVOY_FILTER;
@@ -266,10 +275,9 @@ impl Kind {
         Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 
-    /// Those that are followed in a cluster.
+    /// Those that are followed in a cluster, some of them by the names of their objects.
     pub fn followed() -> impl Iterator<Item = Self> {
-        let followed = |kind: &Self| kind.descriptor().presence != Presence::Files;
-        Self::ALL.iter().copied().filter(followed)
+        Self::ALL.iter().copied()
     }
 }
 
