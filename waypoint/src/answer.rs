@@ -159,6 +159,9 @@ impl AnswerBody {
             }
             if let Some(trailers) = frame.trailers_ref() {
                 record.grpc_status = grpc_status(trailers).or(record.grpc_status);
+                if let Some(observed) = &mut record.observed {
+                    observed.trailers = Some(trailers.clone());
+                }
             }
         }
         if let Some((sleep, timeout)) = &mut self.idle {

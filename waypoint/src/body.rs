@@ -24,6 +24,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub enum Body {
     /// Nothing.
     Empty,
+    /// What the waypoint itself sends.
+    Whole(Option<Bytes>),
     /// What a client sends, from its beginning.
     Client(ClientBody),
     /// A copy, for a mirror.
@@ -261,6 +263,7 @@ impl http_body::Body for Body {
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Client(body) => {
                 let piece = ready!(body.upload.0.lock().poll_piece(context, body.at));
                 body.at += 1;
@@ -279,6 +282,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Whole(bytes) => bytes.is_none(),
             Self::Client(body) => {
                 let shared = body.upload.0.lock();
                 shared.source.is_none() && matches!(shared.end, Some(Ok(()))) && body.at >= shared.kept.len()
@@ -290,6 +294,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Client(body) => {
                 let shared = body.upload.0.lock();
                 let kept = |piece: &Piece| match piece {

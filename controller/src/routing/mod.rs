@@ -11,6 +11,7 @@
 //! | [`traffic`] | what holds for connections |
 //! | [`order`] | which rule comes first, and for which host names |
 //! | [`protocol`] | what a port speaks |
+//! | [`telemetry`] | what is logged and traced of requests |
 //! | [`envoy`] | rules, ports and endpoints as Envoy's messages |
 
 pub(crate) mod envoy;
@@ -18,4 +19,5 @@ pub(crate) mod model;
 pub(crate) mod order;
 pub(crate) mod protocol;
 pub(crate) mod read;
+pub(crate) mod telemetry;
 pub(crate) mod traffic;

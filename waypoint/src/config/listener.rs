@@ -17,7 +17,7 @@ use culvert_envoy::{
     pb::google::protobuf::Any,
     type_url, unpack,
 };
-use culvert_http::filters::Rbac;
+use culvert_http::{access_log::AccessLog, filters::Rbac};
 use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 
@@ -60,6 +60,8 @@ pub struct TcpChain {
     pub clusters: Vec<(Arc<str>, u32)>,
     /// How long a connection may be silent in both directions; none: any time.
     pub idle_timeout: Option<Duration>,
+    /// Lines that are asked for; none where nothing is said of them.
+    pub logs: Arc<Vec<AccessLog>>,
 }
 
 impl Chains {
@@ -240,13 +242,17 @@ fn tcp_chain(name: Arc<str>, filters: Vec<Rbac>, mut proxy: TcpProxy) -> Result<
         Some(time) => Some(duration("tcp_proxy.idle_timeout", &time)?).filter(|time| !time.is_zero()),
     };
     proxy.stat_prefix.clear();
-    proxy.access_log.clear();
+    let logs = Arc::new(http_chain::access_logs(
+        "tcp_proxy",
+        &std::mem::take(&mut proxy.access_log),
+    )?);
     nothing_else("tcp_proxy", &proxy)?;
     Ok(TcpChain {
         name,
         filters,
         clusters,
         idle_timeout,
+        logs,
     })
 }
 

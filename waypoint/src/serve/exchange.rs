@@ -17,7 +17,7 @@ use crate::{
     body::Upload,
     headers::{self, BadRequest},
     state::Snapshot,
-    telemetry::Record,
+    telemetry::{Observed, Record},
 };
 
 /// Bytes of a request's body that are kept for another attempt.
@@ -35,6 +35,7 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
         connection.destination,
         &head,
     ));
+    record.observed = Observed::new(&chain.observing, &inner.spans, &inner.lines, &head);
     let upload = Upload::new(body, KEPT);
     record.upload = Some(upload.clone());
     if head.version == Version::HTTP_10 {
@@ -58,6 +59,9 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
         };
         return refuse(record, StatusCode::BAD_REQUEST, "DPE", details, "");
     }
+    if let Some(observed) = &mut record.observed {
+        observed.trace(&mut head);
+    }
     record.request_id = headers::text(&head.headers, "x-request-id");
     let exchange = Exchange {
         connection: &connection,
@@ -80,6 +84,7 @@ struct Exchange<'a> {
 
 impl Exchange<'_> {
     async fn answer(mut self, mut record: Box<Record>) -> Response<AnswerBody> {
+        let seen = record.observed.as_ref().map(|observed| Arc::clone(&observed.heads));
         let client = &self.connection.client;
         let principal = Arc::clone(&client.principal);
         let peer = Peer {
@@ -147,6 +152,9 @@ impl Exchange<'_> {
             *response.headers_mut() = parts.headers;
         }
         marks.apply(&head, response.headers_mut());
+        if let Some(seen) = seen {
+            seen.set(sent.head.as_ref().unwrap_or(&head), response.headers());
+        }
         response
     }
 

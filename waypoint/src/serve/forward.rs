@@ -124,6 +124,9 @@ impl Forwarding<'_> {
             let mut attempt = head.clone();
             tries.mark(&mut attempt.headers);
             self.expect(&mut attempt, per_try, &limits);
+            if let Some(observed) = &mut record.observed {
+                observed.attempt(&mut attempt.headers);
+            }
             let attempting = self.attempt(
                 endpoint,
                 attempt,
@@ -135,6 +138,7 @@ impl Forwarding<'_> {
                 attempted = attempting => attempted,
                 late = &mut passed => {
                     self.cluster.note(endpoint, Seen::Local);
+                    record.attempted(None, false);
                     return (self.too_late(record, late), sent(head, tries.attempt()));
                 }
             };
@@ -162,6 +166,7 @@ impl Forwarding<'_> {
                 Attempted::Answered(response, held) => {
                     let (parts, body) = response.into_parts();
                     let decision = self.decide(&mut tries, Outcome::Response(&parts), retry.is_some());
+                    record.attempted(Some(parts.status.as_u16()), matches!(decision, Decision::Retry { .. }));
                     if let Decision::Retry { after } = decision {
                         drop((body, held));
                         retry = Some(self.cluster.retry());
@@ -196,6 +201,7 @@ impl Forwarding<'_> {
             };
             let outcome = outcome.unwrap_or(Reset::AfterRequest);
             let decision = self.decide(&mut tries, Outcome::Reset(outcome), retry.is_some());
+            record.attempted(None, matches!(decision, Decision::Retry { .. }));
             let exceeded = match decision {
                 Decision::Retry { after } => {
                     retry = Some(self.cluster.retry());

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use super::{direct::Direct, worker::Worker};
 use crate::{
     config::listener::TcpChain,
-    telemetry::{Client, TcpRecord},
+    telemetry::{Client, TcpLogs, TcpRecord},
     upstream::connect,
 };
 
@@ -41,6 +41,13 @@ pub(super) async fn serve<S>(
     let service = chain.name.trim_end_matches(" tcp");
     let service = service.rsplit_once(':').map_or(service, |(service, _)| service);
     let mut record = TcpRecord::new(&inner.telemetry, &client, service, destination);
+    if !chain.logs.is_empty() {
+        record.logs = Some(TcpLogs {
+            logs: Arc::clone(&chain.logs),
+            lines: inner.lines.clone(),
+            spans: Arc::clone(&inner.spans),
+        });
+    }
     if let Some(details) = denied(chain, &client, destination) {
         // No flag: Envoy has none for it.
         record.details = details;

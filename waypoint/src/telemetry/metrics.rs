@@ -59,6 +59,7 @@ pub struct Telemetry {
     connections: Counter,
     refused: Family<[(&'static str, &'static str); 2], Counter>,
     broken: Counter,
+    lost_spans: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
 fn milliseconds() -> Histogram {
@@ -80,6 +81,7 @@ impl Telemetry {
             connections: Counter::default(),
             refused: Family::default(),
             broken: Counter::default(),
+            lost_spans: Family::default(),
         };
         registry.register("istio_requests", "Requests", telemetry.requests.clone());
         registry.register(
@@ -112,6 +114,11 @@ impl Telemetry {
             "Clients' HTTP connections that ended by an error",
             telemetry.broken.clone(),
         );
+        registry.register(
+            "culvert_waypoint_lost_spans",
+            "Spans that found no room in the queue, or were not taken by their receiver",
+            telemetry.lost_spans.clone(),
+        );
         Arc::new(telemetry)
     }
 
@@ -129,6 +136,10 @@ impl Telemetry {
 
     pub(crate) fn broken_connection(&self, _: &hyper::Error) {
         self.broken.inc();
+    }
+
+    pub(super) fn lost_spans(&self, place: &'static str, count: u64) {
+        self.lost_spans.get_or_create(&[("place", place)]).inc_by(count);
     }
 
     pub(super) fn connection(&self) {

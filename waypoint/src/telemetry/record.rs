@@ -7,8 +7,16 @@ use std::{
 };
 
 use culvert_envoy::endpoint::About;
+use culvert_http::access_log::AccessLog;
+use culvert_telemetry::AccessLines;
 
-use super::{client::Client, flags::Flags, metrics::Telemetry};
+use super::{
+    client::Client,
+    flags::Flags,
+    metrics::Telemetry,
+    observed::{AttemptFacts, Observed},
+    spans::Spans,
+};
 use crate::body::Upload;
 
 /// A request that is under way. What is known of it at the end is said when it is dropped.
@@ -64,6 +72,8 @@ pub struct Record {
     pub first_byte: Option<Duration>,
     /// The answer went out whole.
     pub is_complete: bool,
+    /// What is remembered for lines and spans that are asked for.
+    pub observed: Option<Box<Observed>>,
 }
 
 impl Record {
@@ -114,12 +124,25 @@ impl Record {
             sent: 0,
             first_byte: None,
             is_complete: false,
+            observed: None,
         }
     }
 
     /// How long it has taken.
     pub fn elapsed(&self) -> Duration {
         self.begun.elapsed()
+    }
+
+    /// An attempt has ended, by this status or without one; whether another follows.
+    pub(crate) fn attempted(&mut self, status: Option<u16>, is_retried: bool) {
+        if let Some(observed) = &mut self.observed {
+            let facts = AttemptFacts {
+                cluster: self.cluster.as_deref().unwrap_or_default(),
+                endpoint: self.endpoint.as_ref().map(|(address, _)| *address),
+                attempts: self.attempts,
+            };
+            observed.attempted(&facts, status, is_retried);
+        }
     }
 
     /// The answer's head is there.
@@ -154,6 +177,16 @@ pub struct TcpRecord {
     pub flags: Flags,
     /// Why it ended.
     pub details: String,
+    /// Lines that are asked for.
+    pub logs: Option<TcpLogs>,
+}
+
+/// Lines of a connection that the configuration asks for.
+#[derive(Clone, Debug)]
+pub struct TcpLogs {
+    pub(crate) logs: Arc<Vec<AccessLog>>,
+    pub(crate) lines: AccessLines,
+    pub(crate) spans: Arc<Spans>,
 }
 
 impl TcpRecord {
@@ -171,6 +204,7 @@ impl TcpRecord {
             sent: 0,
             flags: Flags::default(),
             details: String::new(),
+            logs: None,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     metrics::Labels,
+    observed::TcpFacts,
     record::{Record, TcpRecord},
 };
 
@@ -21,6 +22,12 @@ impl Drop for Record {
         }
         self.telemetry
             .request(&labels(self), self.elapsed(), self.received(), self.sent);
+        if let Some(mut observed) = self.observed.take() {
+            observed.end(self);
+            if observed.has_lines() {
+                return;
+            }
+        }
         let upstream = self.endpoint.as_ref();
         tracing::event!(
             target: culvert_telemetry::ACCESS,
@@ -59,6 +66,21 @@ impl Drop for Record {
 impl Drop for TcpRecord {
     fn drop(&mut self) {
         self.telemetry.connection();
+        if let Some(asked) = self.logs.take() {
+            let facts = TcpFacts {
+                client: &self.client,
+                destination: self.destination,
+                begun: self.begun,
+                flags: self.flags.as_slice(),
+                details: &self.details,
+                received: self.received,
+                sent: self.sent,
+                upstream: self.endpoint.as_ref().map(|(address, _)| *address),
+                cluster: self.cluster.as_deref().unwrap_or_default(),
+                hostname: asked.spans.hostname(),
+            };
+            return facts.write(&asked.logs, &asked.lines);
+        }
         let upstream = self.endpoint.as_ref();
         tracing::event!(
             target: culvert_telemetry::ACCESS,

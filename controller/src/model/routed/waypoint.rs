@@ -12,7 +12,7 @@ use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
 use super::attached::{self, Frontend};
-use super::{access, ports, scope};
+use super::{access, ports, scope, telemetry};
 use crate::routing::envoy::listener::{self, Port};
 use crate::routing::envoy::plumbing;
 use crate::snapshot::{Resource, to_address};
@@ -68,6 +68,7 @@ fn add_ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, service
     let object = ports::of_object(reader, service);
     let frontend = object.as_ref().map(|(object, known)| Frontend { object, ports: known });
     let addresses = addresses(reader, name, service);
+    let telemetry = Arc::new(telemetry::of_service(reader, gateway, service));
     let access = Arc::new(access::of_service(reader, gateway, service));
     for port in ports::of_service(service) {
         found.push(Port {
@@ -80,6 +81,7 @@ fn add_ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, service
                 .and_then(|frontend| attached::split(reader, frontend, port))
                 .or_else(|| attached::virtual_at(reader, service, port)?.split),
             access: Arc::clone(&access),
+            telemetry: Arc::clone(&telemetry),
         });
     }
 }

@@ -26,9 +26,10 @@ use prost::{Message, Name};
 
 use super::super::model::{Access, Backend, Split};
 use super::super::protocol::Protocol;
+use super::super::telemetry::Telemetry;
 use super::action::cluster_name;
 use super::filters::{CORS, FAULT};
-use super::{access, parts, tokens};
+use super::{access, parts, telemetry, tokens};
 
 /// A port of a Service that the waypoint is for.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub(crate) struct Port {
     pub(crate) split: Option<Split>,
     /// Who may.
     pub(crate) access: Arc<Access>,
+    /// What is logged and traced of it.
+    pub(crate) telemetry: Arc<Telemetry>,
 }
 
 /// The listener behind the tunnel; none where there is nothing to listen for. An address and port that two Services have is the first's.
@@ -103,6 +106,12 @@ fn http_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
     };
     let manager = HttpConnectionManager {
         stat_prefix: name.clone(),
+        access_log: telemetry::logs(&port.telemetry),
+        tracing: port
+            .telemetry
+            .tracing
+            .as_ref()
+            .map(|spans| telemetry::tracing(spans, &own_name(scope))),
         route_specifier: Some(RouteSpecifier::Rds(Rds {
             config_source: Some(parts::ads()),
             route_config_name: names::routes(scope, &port.service, port.port),
@@ -127,6 +136,12 @@ fn http_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
     let protocols: &[&str] = if is_sniffed { &["http/1.1", "h2c"] } else { &[] };
     let filter = parts::filter("envoy.filters.network.http_connection_manager", &manager);
     chain(name, port, addresses, protocols, vec![filter])
+}
+
+/// What the waypoint of a scope, `NAMESPACE/GATEWAY`, calls itself in spans: as Istio's do.
+fn own_name(scope: &str) -> String {
+    let (namespace, gateway) = scope.split_once('/').unwrap_or(("", scope));
+    format!("{gateway}.{namespace}")
 }
 
 fn tcp_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
@@ -158,6 +173,7 @@ fn tcp_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
     let proxy = TcpProxy {
         stat_prefix: name.clone(),
         cluster_specifier: Some(specifier),
+        access_log: telemetry::logs(&port.telemetry),
         ..TcpProxy::default()
     };
     let mut filters = access::of_connections(&port.access.connections, &name);

@@ -14,6 +14,7 @@
 //! | [`plumbing`] | what Envoy needs beside all that, to speak HBONE |
 //! | `access` | access policies |
 //! | `tokens` | tokens of people |
+//! | [`telemetry`] | traces and access logs |
 //! | `texts` | patterns of policies |
 //! | `parts` | what several have in common |
 
@@ -28,6 +29,7 @@ mod parts;
 pub(crate) mod plumbing;
 mod retry;
 pub(crate) mod routes;
+pub(crate) mod telemetry;
 mod texts;
 mod tokens;
 mod traffic;

@@ -7,6 +7,7 @@
 //! | [`http`] | HTTPRoute |
 //! | [`grpc`] | GRPCRoute |
 //! | [`tcp`] | TCPRoute |
+//! | [`telemetry`] | Telemetry |
 //! | [`tokens`] | RequestAuthentication |
 //! | [`istio`] | VirtualService and DestinationRule |
 //! | `matches` | which requests |
@@ -24,5 +25,6 @@ mod matches;
 pub(crate) mod notes;
 mod references;
 pub(crate) mod tcp;
+pub(crate) mod telemetry;
 pub(crate) mod tokens;
 mod values;
