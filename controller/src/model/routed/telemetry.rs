@@ -91,7 +91,8 @@ fn receiver(
     let (resource, host) = named(reader, &exporter.service);
     let service = reader.derived_service(&resource)?;
     ports::of_service(&service).find(|port| *port == exporter.port)?;
-    Some((receiver, names::cluster(scope, &resource, exporter.port, None), host))
+    let cluster = names::cluster(scope, &resource, exporter.port, None);
+    Some((receiver, cluster, host))
 }
 
 /// The resource name and host of a Service that a provider calls `[NAMESPACE/]HOST`.
