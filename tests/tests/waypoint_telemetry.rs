@@ -62,6 +62,7 @@ impl Place<'_> {
     }
 
     fn configure(&self, mesh: &Value) {
+        self.town.lab.namespace("culvert-system").unwrap();
         let text = serde_json::to_string(mesh).unwrap();
         let map = json!({
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "culvert-mesh", "namespace": "culvert-system" },
