@@ -213,11 +213,15 @@ fn spans_reach_their_receivers(kind: Kind) {
         assert_eq!(found["parentSpanId"], "b7ad6b7169203331", "{found}");
         assert_eq!(
             (&found["kind"], &found["name"]),
-            (&json!(2), &json!("web.town")),
+            (&json!(2), &json!("web.town.svc.cluster.local:80/*")),
             "{found}"
         );
         assert_eq!(span.len(), 16);
-        let client = place.town.client.ip4().to_string();
+        // Behind an internal listener Envoy has no address.
+        let client = match kind {
+            Kind::Culvert => place.town.client.ip4().to_string(),
+            Kind::Envoy => "envoy://internal_client_address/".to_owned(),
+        };
         let url = format!("http://web.town/{provider}");
         for (name, value) in [
             ("component", "proxy"),
@@ -229,6 +233,7 @@ fn spans_reach_their_receivers(kind: Kind) {
             ("upstream_cluster", "town/wp/town/web.town.svc.cluster.local:80"),
             ("peer.address", &client),
             ("agent", "none"),
+            ("user_agent", "-"),
             ("downstream_cluster", "-"),
             ("request_size", "0"),
         ] {

@@ -109,6 +109,9 @@ impl Exchange<'_> {
         if let Some(name) = route.as_deref().map(Route::name).filter(|name| !name.is_empty()) {
             record.route = Some(name.into());
         }
+        if let (Some(observed), Some(operation)) = (&mut record.observed, route.as_deref().and_then(Route::operation)) {
+            observed.operation = operation.to_owned();
+        }
         let head = self.head.clone();
         let filtering = Filtering {
             filters: &chain.filters,

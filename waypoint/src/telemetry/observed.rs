@@ -54,6 +54,8 @@ pub struct Observed {
     pub(crate) trailers: Option<HeaderMap>,
     /// Why the connection to an endpoint failed.
     pub(crate) upstream_failure: String,
+    /// What its span is called, if the route says so.
+    pub(crate) operation: String,
 }
 
 impl Observed {
@@ -78,6 +80,7 @@ impl Observed {
             attempt: None,
             trailers: None,
             upstream_failure: String::new(),
+            operation: String::new(),
         }))
     }
 
@@ -144,6 +147,9 @@ impl Observed {
             && trace.context.sampled == Some(true)
         {
             let mut span = server_span(record, trace, request, tracing.max_path, self.begun);
+            if !self.operation.is_empty() {
+                span.name.clone_from(&self.operation);
+            }
             finish(&mut span);
             tracing.tag(request, &mut span);
             self.spans.put(&tracing.exporter, span);

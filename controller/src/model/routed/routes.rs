@@ -8,7 +8,7 @@ use prost::Message as _;
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::attached::{self, Frontend};
-use super::{hashes, ports, scope};
+use super::{hashes, ports, scope, telemetry};
 use crate::routing::envoy::routes;
 use crate::routing::model::Backend;
 use crate::routing::order;
@@ -27,6 +27,7 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &Arc<str>) -> Derived 
         .as_ref()
         .map(|(object, _)| attached::requests(reader, object))
         .unwrap_or_default();
+    let is_traced = telemetry::is_traced(reader, &scope, &service);
     let mut resources = Vec::new();
     for port in ports::of_service(&service) {
         if !ports::protocol(&service, object.as_ref(), port).is_http() {
@@ -44,7 +45,9 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &Arc<str>) -> Derived 
         let virtual_rules = attached::virtual_at(reader, &service, port).and_then(|found| found.rules);
         let mut merged = order::merge(attached.unwrap_or_default(), virtual_rules, own);
         hashes::add(reader, &mut merged);
-        let made = routes::configuration(&scope, name, port, &merged);
+        // As Istio calls it.
+        let operation = is_traced.then(|| format!("{}:{port}/*", service.hostname));
+        let made = routes::configuration(&scope, name, port, &merged, operation.as_deref());
         resources.push(Resource::scoped(
             ROUTE_TYPE,
             &scope,

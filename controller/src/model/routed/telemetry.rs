@@ -57,6 +57,14 @@ pub(super) fn of_service(reader: &Reader<'_>, gateway: &ObjectName, service: &Se
     }
 }
 
+/// Whether requests to a Service that is behind the waypoint `scope` are traced.
+pub(super) fn is_traced(reader: &Reader<'_>, scope: &str, service: &Service) -> bool {
+    let gateway = scope
+        .split_once('/')
+        .map(|(namespace, name)| ObjectName::new(namespace, name));
+    gateway.is_some_and(|gateway| of_service(reader, &gateway, service).tracing.is_some())
+}
+
 /// A provider's log, if it is one that a waypoint can write.
 fn log(config: &MeshConfig, name: String, filter: Option<String>) -> Option<Log> {
     match &config.provider(&name)?.kind {
