@@ -16,7 +16,7 @@
 //! | `cluster`, `endpoint` | what is served, ready to be asked |
 //! | `state` | all of it at one moment |
 //! | `serve` | the way of a connection and of a request |
-//! | `headers`, `body`, `answer`, `limits` | what a request and its answer are made of |
+//! | `headers`, `messages`, `body`, `answer`, `limits` | what a request and its answer are made of |
 //! | `upstream` | connections to endpoints |
 //! | `telemetry` | metrics and the access log |
 //! | `cli`, `run`, `pages`, `subscriber` | the program: flags, threads, what it shows of itself, what it asks the controller for |
@@ -34,6 +34,7 @@ mod counted;
 pub mod endpoint;
 pub mod headers;
 mod limits;
+mod messages;
 mod pages;
 mod path;
 pub mod run;

@@ -37,6 +37,9 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
     ));
     record.observed = Observed::new(&chain.observing, &inner.spans, &inner.lines, &head);
     let upload = Upload::new(body, KEPT);
+    if record.is_grpc {
+        upload.count_messages();
+    }
     record.upload = Some(upload.clone());
     if head.version == Version::HTTP_10 {
         let mut response = refuse(record, StatusCode::UPGRADE_REQUIRED, "DPE", "low_version", "");

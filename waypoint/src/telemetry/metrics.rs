@@ -56,6 +56,8 @@ pub struct Telemetry {
     durations: Histograms,
     request_bytes: Histograms,
     response_bytes: Histograms,
+    request_messages: Family<Labels, Counter>,
+    response_messages: Family<Labels, Counter>,
     connections: Counter,
     refused: Family<[(&'static str, &'static str); 2], Counter>,
     broken: Counter,
@@ -78,6 +80,8 @@ impl Telemetry {
             durations: Family::new_with_constructor(milliseconds),
             request_bytes: Family::new_with_constructor(bytes),
             response_bytes: Family::new_with_constructor(bytes),
+            request_messages: Family::default(),
+            response_messages: Family::default(),
             connections: Counter::default(),
             refused: Family::default(),
             broken: Counter::default(),
@@ -98,6 +102,16 @@ impl Telemetry {
             "istio_response_bytes",
             "Bodies of answers",
             telemetry.response_bytes.clone(),
+        );
+        registry.register(
+            "istio_request_messages",
+            "Messages of gRPC in requests",
+            telemetry.request_messages.clone(),
+        );
+        registry.register(
+            "istio_response_messages",
+            "Messages of gRPC in answers",
+            telemetry.response_messages.clone(),
         );
         registry.register(
             "culvert_waypoint_tcp_connections",
@@ -144,6 +158,12 @@ impl Telemetry {
 
     pub(super) fn connection(&self) {
         self.connections.inc();
+    }
+
+    /// A call of gRPC is over, with so many messages in both directions.
+    pub(super) fn messages(&self, labels: &Labels, received: u64, sent: u64) {
+        self.request_messages.get_or_create(labels).inc_by(received);
+        self.response_messages.get_or_create(labels).inc_by(sent);
     }
 
     /// A request is over that took so long, with so many bytes in both directions.

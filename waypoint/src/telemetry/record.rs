@@ -17,7 +17,7 @@ use super::{
     observed::{AttemptFacts, Observed},
     spans::Spans,
 };
-use crate::body::Upload;
+use crate::{body::Upload, messages::Messages};
 
 /// A request that is under way. What is known of it at the end is said when it is dropped.
 #[derive(Debug)]
@@ -68,6 +68,8 @@ pub struct Record {
     pub switched_received: u64,
     /// Bytes of the answer's body.
     pub sent: u64,
+    /// Messages of gRPC in it.
+    pub(crate) messages: Messages,
     /// Time from the request's head to the answer's.
     pub first_byte: Option<Duration>,
     /// The answer went out whole.
@@ -122,6 +124,7 @@ impl Record {
             upload: None,
             switched_received: 0,
             sent: 0,
+            messages: Messages::default(),
             first_byte: None,
             is_complete: false,
             observed: None,

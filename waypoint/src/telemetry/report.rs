@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::body::Upload;
+
 use super::{
     metrics::Labels,
     observed::TcpFacts,
@@ -22,6 +24,10 @@ impl Drop for Record {
         }
         self.telemetry
             .request(&labels(self), self.elapsed(), self.received(), self.sent);
+        if self.is_grpc {
+            let received = self.upload.as_ref().map_or(0, Upload::messages);
+            self.telemetry.messages(&labels(self), received, self.messages.count());
+        }
         if let Some(mut observed) = self.observed.take() {
             observed.end(self);
             if observed.has_lines() {
