@@ -2,7 +2,7 @@
 
 /// Counts messages as their bytes go by.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Messages {
+pub(crate) struct Messages {
     count: u64,
     /// Bytes of the next message's head that were seen.
     seen: usize,
@@ -13,7 +13,7 @@ pub struct Messages {
 
 impl Messages {
     /// Bytes went by.
-    pub fn feed(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.left > 0 {
                 let skipped = self.left.min(bytes.len());
@@ -34,7 +34,7 @@ impl Messages {
     }
 
     /// Messages that have begun.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.count
     }
 }
