@@ -14,9 +14,9 @@ use culvert_http::{access_log::AccessLog, trace::Tracing};
 use super::{
     cluster::duration,
     filters::{Filter, NamedFilter},
+    observing::Observing,
     refusal::{Refusal, compiled, nothing_else},
 };
-use crate::telemetry::Observing;
 
 /// A chain that serves HTTP.
 #[derive(Debug)]

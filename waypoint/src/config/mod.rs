@@ -7,6 +7,7 @@
 //! | `filters` | an HTTP filter, and filters of connections |
 //! | `cluster` | a Cluster |
 //! | `endpoints` | a ClusterLoadAssignment |
+//! | `observing` | what is to be known of requests |
 //! | `refusal` | how something is refused |
 //!
 //! Route configurations are read by `culvert_http`.
@@ -16,4 +17,5 @@ pub mod endpoints;
 pub mod filters;
 pub mod http_chain;
 pub mod listener;
+pub mod observing;
 pub mod refusal;

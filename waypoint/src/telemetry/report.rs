@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::body::Upload;
 
 use super::{
+    conclude::{self, TcpFacts},
     metrics::Labels,
-    observed::TcpFacts,
     record::{Record, TcpRecord},
 };
 
@@ -28,8 +28,8 @@ impl Drop for Record {
             let received = self.upload.as_ref().map_or(0, Upload::messages);
             self.telemetry.messages(&labels(self), received, self.messages.count());
         }
-        if let Some(mut observed) = self.observed.take() {
-            observed.end(self);
+        if let Some(observed) = self.observed.take() {
+            conclude::request(&observed, self);
             if observed.has_lines() {
                 return;
             }

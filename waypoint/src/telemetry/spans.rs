@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use culvert_http::trace::{Exporter, Receiver, Span, otlp, zipkin};
-use http::{Method, Request, Version, header};
+use http::{HeaderMap, Method, Request, Version, header};
 use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::metrics::Telemetry;
-use crate::{answer::grpc_status, body::Body, config::cluster::Protocol, headers, state::Snapshot, upstream::Upstream};
+use crate::{body::Body, config::cluster::Protocol, headers, state::Snapshot, upstream::Upstream};
 
 /// Spans that wait for one receiver on one thread.
 const WAITING: usize = 4096;
@@ -232,6 +232,11 @@ impl Export {
             None => Err("no gRPC status".to_owned()),
         }
     }
+}
+
+/// `grpc-status`, of a head or of trailers.
+fn grpc_status(headers: &HeaderMap) -> Option<u32> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
 /// A message of gRPC's: not compressed, and how long it is.

@@ -2,8 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::context::{Context, Form, SpanId, TraceId};
-use super::propagation::{Extracted, text};
+use super::context::{Context, Extracted, Form, SpanId, TraceId, text};
 
 const B3: HeaderName = HeaderName::from_static("b3");
 const TRACE: HeaderName = HeaderName::from_static("x-b3-traceid");

@@ -14,8 +14,8 @@ use culvert_envoy::{type_url, unpack};
 use http::HeaderMap;
 use http::request::Parts;
 
-use super::context::{Context, Form, SpanId, TraceId};
-use super::propagation::{Extracted, Propagation};
+use super::context::{Context, Extracted, Form, SpanId, TraceId};
+use super::propagation::Propagation;
 use super::sampling::Sampling;
 use super::span::Span;
 use super::tags::Tag;

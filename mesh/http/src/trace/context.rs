@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// A trace's name, never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,4 +102,22 @@ pub enum Form {
     B3Single,
     /// `x-b3-...`.
     B3Multi,
+}
+
+/// What a request says of its trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Extracted {
+    /// Nothing: a trace begins here.
+    Nothing,
+    /// Only whether it is to be kept, and in which fields.
+    Decision(bool, Form),
+    /// Where in a trace it is.
+    Context(Context),
+    /// Fields that make no sense: as Envoy does, nothing is said of the request, and the fields go on as they are.
+    Malformed,
+}
+
+/// A field's first line, if it is text.
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok().map(str::trim)
 }

@@ -14,7 +14,7 @@ mod w3c;
 pub mod zipkin;
 
 pub use config::{Begun, Exporter, Receiver, Tracing, child};
-pub use context::{Context, Form, SpanId, TraceId};
+pub use context::{Context, Extracted, Form, SpanId, TraceId};
 pub use span::{Kind, Span};
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! What of a trace is in a request's header fields.
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 
-use super::context::{Context, Form};
+use super::context::{Context, Extracted, Form};
 use super::{b3, w3c};
 
 /// Which fields are read and written.
@@ -14,19 +14,6 @@ pub enum Propagation {
     B3,
     /// B3's, and `traceparent` where there are none; both are written.
     B3WithW3c,
-}
-
-/// What a request says of its trace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Extracted {
-    /// Nothing: a trace begins here.
-    Nothing,
-    /// Only whether it is to be kept, and in which fields.
-    Decision(bool, Form),
-    /// Where in a trace it is.
-    Context(Context),
-    /// Fields that make no sense: as Envoy does, nothing is said of the request, and the fields go on as they are.
-    Malformed,
 }
 
 impl Propagation {
@@ -65,9 +52,4 @@ impl Propagation {
             Self::B3 | Self::B3WithW3c => Form::B3Multi,
         }
     }
-}
-
-/// A field's first line, if it is text.
-pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok().map(str::trim)
 }

@@ -1,6 +1,6 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::propagation::{Extracted, Propagation};
+use super::propagation::Propagation;
 use super::sampling::Sampling;
 use super::*;
 use culvert_envoy::pack;

@@ -2,8 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::context::{Context, Form, SpanId, TraceId};
-use super::propagation::{Extracted, text};
+use super::context::{Context, Extracted, Form, SpanId, TraceId, text};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
