@@ -156,9 +156,15 @@ impl AnswerBody {
         if let Some(record) = &mut self.record {
             if let Some(data) = frame.data_ref() {
                 record.sent += data.len() as u64;
+                if record.is_grpc {
+                    record.messages.feed(data);
+                }
             }
             if let Some(trailers) = frame.trailers_ref() {
                 record.grpc_status = grpc_status(trailers).or(record.grpc_status);
+                if let Some(observed) = &mut record.observed {
+                    observed.trailers = Some(trailers.clone());
+                }
             }
         }
         if let Some((sleep, timeout)) = &mut self.idle {

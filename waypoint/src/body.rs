@@ -16,6 +16,8 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::{sync::mpsc, time::Instant};
 
+use crate::messages::Messages;
+
 /// Why a body ends before its end.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -48,6 +50,8 @@ struct Shared {
     /// More was read than is kept.
     lost: bool,
     received: u64,
+    /// Messages of gRPC, where it is that.
+    messages: Option<Messages>,
     end: Option<Result<(), Arc<str>>>,
     ended_at: Option<Instant>,
     /// Told of the end.
@@ -108,6 +112,7 @@ impl Upload {
             is_held: false,
             lost,
             received: 0,
+            messages: None,
             end: is_empty.then_some(Ok(())),
             ended_at: is_empty.then(Instant::now),
             waits_for_end: None,
@@ -170,6 +175,16 @@ impl Upload {
     pub fn is_whole(&self) -> bool {
         let shared = self.0.lock();
         !shared.lost || shared.received == 0
+    }
+
+    /// Counts messages from now on: it is gRPC.
+    pub(crate) fn count_messages(&self) {
+        self.0.lock().messages = Some(Messages::default());
+    }
+
+    /// Messages that came, where they are counted.
+    pub(crate) fn messages(&self) -> u64 {
+        self.0.lock().messages.as_ref().map_or(0, Messages::count)
     }
 
     /// Bytes that came.
@@ -252,6 +267,9 @@ impl Shared {
         };
         if let Piece::Data(data) = &piece {
             self.received += data.len() as u64;
+            if let Some(messages) = &mut self.messages {
+                messages.feed(data);
+            }
             self.kept_bytes += data.len();
         }
         if self.kept_bytes > self.most && !self.is_held {

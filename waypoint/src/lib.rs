@@ -17,7 +17,7 @@
 //! | `load` | what is under way to a cluster, and what is too much |
 //! | `state` | all of it at one moment |
 //! | `serve` | the way of a connection and of a request |
-//! | `headers`, `body`, `answer`, `limits` | what a request and its answer are made of |
+//! | `headers`, `messages`, `body`, `answer`, `limits` | what a request and its answer are made of |
 //! | `upstream` | connections to endpoints |
 //! | `telemetry` | metrics and the access log |
 //! | `cli`, `run`, `pages`, `subscriber` | the program: flags, threads, what it shows of itself, what it asks the controller for |
@@ -36,6 +36,7 @@ pub mod endpoint;
 pub mod headers;
 mod limits;
 mod load;
+mod messages;
 mod pages;
 mod path;
 pub mod run;

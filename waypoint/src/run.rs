@@ -10,7 +10,7 @@ use culvert_control::{
 use culvert_hbone::Baggage;
 use culvert_identity::{Credentials, SpiffeId};
 use culvert_state::Pod;
-use culvert_telemetry::{Logging, prometheus::registry::Registry};
+use culvert_telemetry::{AccessLines, Logging, prometheus::registry::Registry};
 use culvert_tunnel::io::{CredentialSource, Dialer, Origin, Server, Settings as TunnelSettings, Tunnels};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -21,7 +21,7 @@ use crate::{
     cli::{Cli, ControllerArgs},
     pages,
     run_error::RunError,
-    serve::{Bound, Limits, Worker, bind},
+    serve::{Bound, Limits, Names, Worker, bind},
     state::{Snapshot, Store},
     subscriber::Subscriber,
     telemetry::Telemetry,
@@ -48,6 +48,8 @@ struct Parts {
     telemetry: Arc<Telemetry>,
     baggage: Arc<str>,
     limits: Limits,
+    names: Names,
+    lines: AccessLines,
     drain: watch::Receiver<bool>,
 }
 
@@ -69,6 +71,8 @@ impl Parts {
             Arc::clone(&self.telemetry),
             self.drain.clone(),
             self.limits,
+            self.names.clone(),
+            self.lines.clone(),
         )
     }
 }
@@ -121,6 +125,7 @@ async fn serve(cli: &Cli, logging: Logging) -> Result<ExitCode, RunError> {
     tokio::spawn(follow_secrets(cli.controller.clone(), secrets));
 
     let (drain, draining) = watch::channel(false);
+    let lines = logging.access_lines()?;
     let parts = Parts {
         identity: identity.clone(),
         credentials: Arc::new(Held(Arc::clone(&published.credentials))),
@@ -132,6 +137,11 @@ async fn serve(cli: &Cli, logging: Logging) -> Result<ExitCode, RunError> {
             requests: cli.requests_limit,
             ..Limits::default()
         },
+        names: Names {
+            service: format!("{}.{}", cli.gateway, cli.namespace),
+            hostname: cli.pod_name.clone(),
+        },
+        lines: lines.clone(),
         drain: draining.clone(),
     };
     let quit = pages::serve(
@@ -175,6 +185,7 @@ async fn serve(cli: &Cli, logging: Logging) -> Result<ExitCode, RunError> {
         _ = terminate.recv() => tracing::warn!("told to end a second time: what is open is cut"),
         _ = interrupt.recv() => tracing::warn!("told to end a second time: what is open is cut"),
     }
+    lines.flush();
     Ok(ExitCode::SUCCESS)
 }
 
@@ -206,6 +217,7 @@ fn carry(runtime: &tokio::runtime::Runtime, worker: &Worker, bound: Bound) {
     if let Err(error) = runtime.block_on(worker.serve(bound)) {
         tracing::error!(%error, "a thread accepts no more");
     }
+    runtime.block_on(worker.flush());
 }
 
 fn settings(cli: &Cli, pod: Arc<Pod>) -> Settings {

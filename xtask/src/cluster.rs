@@ -27,7 +27,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.arguments.first().is_some_and(|first| first == "programs") {
         ensure_programs()?;
         ensure_helm()?;
-        return ensure_h2spec();
+        ensure_h2spec()?;
+        return ensure_collector();
     }
     let needs_programs = options.arguments.first().is_some_and(|first| first == "up");
     let launcher = if needs_programs { ensure_programs()? } else { build()? };
@@ -67,6 +68,11 @@ pub(crate) fn ensure_h2spec() -> Result<()> {
     H2SPEC.ensure().map(drop)
 }
 
+/// Makes an OpenTelemetry Collector present, for the tests of spans; two minutes the first time.
+pub(crate) fn ensure_collector() -> Result<()> {
+    COLLECTOR.ensure().map(drop)
+}
+
 /// Builds our own program.
 fn build() -> Result<PathBuf> {
     let mut cargo = shell::cargo();
@@ -102,6 +108,16 @@ const HELM: Program = Program {
     built: Built::Program,
     versions: &[],
     takes: "about four minutes the first time",
+};
+
+/// Receives spans in tests; no cluster needs it.
+const COLLECTOR: Program = Program {
+    name: "otel-collector",
+    module: "collector",
+    package: ".",
+    built: Built::Program,
+    versions: &[],
+    takes: "about two minutes the first time",
 };
 
 /// Tests HTTP/2 servers; no cluster needs it.

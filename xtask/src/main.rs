@@ -17,6 +17,7 @@ mod installed;
 mod setup;
 mod shell;
 mod test;
+mod zipkin;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

@@ -104,6 +104,8 @@ fn set_up() -> Result<()> {
     crate::cluster::ensure_programs()?;
     crate::cluster::ensure_helm()?;
     crate::cluster::ensure_h2spec()?;
+    crate::cluster::ensure_collector()?;
+    crate::zipkin::ensure()?;
     crate::envoy::ensure("be the other end of tunnels in tests")?;
     // Another compares what is known of Istio's and the Gateway API's kinds with these.
     crate::crds::ensure()?;

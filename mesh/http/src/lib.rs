@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access_log;
 pub mod balance;
 mod error;
 pub mod filters;
@@ -21,6 +22,7 @@ pub mod retry;
 pub mod route;
 mod table;
 mod testing;
+pub mod trace;
 mod value;
 
 pub use error::{CompileError, Problem};

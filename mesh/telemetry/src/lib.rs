@@ -15,6 +15,7 @@
 
 mod buffer;
 mod connections;
+mod lines;
 mod listeners;
 mod logs;
 mod metrics;
@@ -28,6 +29,7 @@ pub mod tcp;
 mod tests;
 
 pub use http::StatusCode;
+pub use lines::AccessLines;
 pub use listeners::{ListenError, Listeners};
 pub use logs::{ACCESS, LogFormat, Logging, TelemetryError, init};
 pub use prometheus_client as prometheus;

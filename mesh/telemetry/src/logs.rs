@@ -15,7 +15,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::buffer::LineBuffer;
+use crate::{buffer::LineBuffer, lines::AccessLines};
 
 /// The target of access logs.
 pub const ACCESS: &str = "access";
@@ -104,6 +104,14 @@ impl Logging {
     /// The filter in force.
     pub fn filter(&self) -> String {
         self.filter.with_current(ToString::to_string).unwrap_or_default()
+    }
+
+    /// Takes lines of access logs whose form is said elsewhere.
+    ///
+    /// # Errors
+    /// When the thread that writes them does not start.
+    pub fn access_lines(&self) -> io::Result<AccessLines> {
+        AccessLines::beside(self.access.clone())
     }
 
     /// Waits until all access log lines have been written. Call it last: a process that ends takes them with it.

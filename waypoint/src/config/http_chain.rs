@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use culvert_envoy::pb::envoy::config::accesslog::v3::AccessLog as AccessLogMessage;
 use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter,
     http_connection_manager::{CodecType, RouteSpecifier, UpgradeConfig},
@@ -9,10 +10,13 @@ use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_mana
 };
 use http::HeaderValue;
 
+use culvert_http::{access_log::AccessLog, trace::Tracing};
+
 use super::{
     cluster::duration,
     filters::{Filter, NamedFilter},
-    refusal::{Refusal, nothing_else},
+    observing::Observing,
+    refusal::{Refusal, compiled, nothing_else},
 };
 
 /// A chain that serves HTTP.
@@ -36,6 +40,8 @@ pub struct HttpChain {
     pub stream_idle_timeout: Option<Duration>,
     /// How long a client's connection without a request is kept; none: any time.
     pub idle_timeout: Option<Duration>,
+    /// What is to be known of its requests.
+    pub observing: Arc<Observing>,
     /// HTTP/2 streams that a client may have open at once on a connection.
     pub streams: u32,
     /// Whose name a request of HTTP/1.0 gets that names no host; none: HTTP/1.0 is not served.
@@ -107,9 +113,9 @@ pub fn read(name: Arc<str>, mut manager: HttpConnectionManager) -> Result<HttpCh
             "only KEEP_UNCHANGED is served here",
         ));
     }
-    // Names of metrics are Istio's, and the access log is written whatever is said here.
+    // Names of metrics are Istio's.
     manager.stat_prefix.clear();
-    manager.access_log.clear();
+    let observing = Arc::new(observing(&mut manager)?);
     nothing_else("http_connection_manager", &manager)?;
     let (service, _) = name.rsplit_once(':').unwrap_or((&name, ""));
     Ok(HttpChain {
@@ -122,9 +128,33 @@ pub fn read(name: Arc<str>, mut manager: HttpConnectionManager) -> Result<HttpCh
         merge_slashes,
         stream_idle_timeout,
         idle_timeout,
+        observing,
         streams,
         http10_host,
     })
+}
+
+fn observing(manager: &mut HttpConnectionManager) -> Result<Observing, Refusal> {
+    let logs = std::mem::take(&mut manager.access_log);
+    let environment = |name: &str| std::env::var(name).ok();
+    let tracing = manager.tracing.take();
+    let tracing = tracing.map(|tracing| Tracing::compile(&tracing, &environment));
+    Ok(Observing {
+        logs: access_logs("http_connection_manager", &logs)?,
+        tracing: tracing
+            .transpose()
+            .map_err(compiled("http_connection_manager.tracing"))?,
+    })
+}
+
+/// Reads what lines are asked for.
+///
+/// # Errors
+/// Where one is not served.
+pub(super) fn access_logs(place: &str, logs: &[AccessLogMessage]) -> Result<Vec<AccessLog>, Refusal> {
+    logs.iter()
+        .map(|log| AccessLog::compile(log).map_err(compiled(place)))
+        .collect()
 }
 
 fn filter(filter: HttpFilter) -> Result<NamedFilter, Refusal> {

@@ -10,6 +10,7 @@
 //! | `endpoints` | a ClusterLoadAssignment |
 //! | `tcp_chain` | a TcpProxy |
 //! | `server_names` | which chain takes a connection of TLS |
+//! | `observing` | what is to be known of requests |
 //! | `refusal` | how something is refused |
 //!
 //! Route configurations are read by `culvert_http`.
@@ -20,6 +21,7 @@ pub mod endpoints;
 pub mod filters;
 pub mod http_chain;
 pub mod listener;
+pub mod observing;
 pub mod refusal;
 pub mod server_names;
 pub mod tcp_chain;

@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use culvert_envoy::pb::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier};
-use culvert_http::filters::Rbac;
+use culvert_http::{access_log::AccessLog, filters::Rbac};
 
 use super::{
     cluster::duration,
+    http_chain,
     refusal::{Refusal, nothing_else},
 };
 
@@ -21,6 +22,8 @@ pub struct TcpChain {
     pub clusters: Vec<(Arc<str>, u32)>,
     /// How long a connection may be silent in both directions; none: any time.
     pub idle_timeout: Option<Duration>,
+    /// Lines that are asked for; none where nothing is said of them.
+    pub logs: Arc<Vec<AccessLog>>,
 }
 
 /// Reads a chain of these filters that ends in `proxy`.
@@ -41,12 +44,14 @@ pub(super) fn read(name: Arc<str>, filters: Vec<Rbac>, mut proxy: TcpProxy) -> R
         Some(time) => Some(duration("tcp_proxy.idle_timeout", &time)?).filter(|time| !time.is_zero()),
     };
     proxy.stat_prefix.clear();
-    proxy.access_log.clear();
+    let logs = std::mem::take(&mut proxy.access_log);
+    let logs = Arc::new(http_chain::access_logs("tcp_proxy", &logs)?);
     nothing_else("tcp_proxy", &proxy)?;
     Ok(TcpChain {
         name,
         filters,
         clusters,
         idle_timeout,
+        logs,
     })
 }

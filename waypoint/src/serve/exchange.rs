@@ -23,7 +23,7 @@ use crate::{
     config::filters::{Filter, NamedFilter},
     headers::{self, BadRequest},
     state::Snapshot,
-    telemetry::Record,
+    telemetry::{Observed, Record},
 };
 
 /// Bytes of a request's body that are kept for another attempt.
@@ -41,7 +41,11 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
         connection.destination,
         &head,
     ));
+    record.observed = Observed::new(&chain.observing, &inner.spans, &inner.lines, &head);
     let upload = Upload::new(body, KEPT);
+    if record.is_grpc {
+        upload.count_messages();
+    }
     record.upload = Some(upload.clone());
     if head.version == Version::HTTP_10
         && let Some(host) = &chain.http10_host
@@ -68,6 +72,9 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
             BadRequest::Path => "path_rejected",
         };
         return refuse(record, StatusCode::BAD_REQUEST, "DPE", details, "");
+    }
+    if let Some(observed) = &mut record.observed {
+        observed.trace(&mut head);
     }
     record.request_id = headers::text(&head.headers, "x-request-id");
     let exchange = Exchange {
@@ -125,6 +132,7 @@ struct Exchange<'a> {
 
 impl Exchange<'_> {
     async fn answer(mut self, mut record: Box<Record>) -> Response<AnswerBody> {
+        let seen = record.observed.as_ref().map(|observed| Arc::clone(&observed.heads));
         let connection = self.connection;
         let client = &connection.client;
         let principal = Arc::clone(&client.principal);
@@ -148,6 +156,9 @@ impl Exchange<'_> {
         let (route, target) = &found;
         if let Some(name) = route.as_deref().map(Route::name).filter(|name| !name.is_empty()) {
             record.route = Some(name.into());
+        }
+        if let (Some(observed), Some(operation)) = (&mut record.observed, route.as_deref().and_then(Route::operation)) {
+            observed.operation = operation.to_owned();
         }
         let head = self.head.clone();
         let upload = self.upload.clone();
@@ -206,6 +217,9 @@ impl Exchange<'_> {
             *response.headers_mut() = parts.headers;
         }
         marks.apply(&head, response.headers_mut());
+        if let Some(seen) = seen {
+            seen.set(sent.head.as_ref().unwrap_or(&head), response.headers());
+        }
         response
     }
 

@@ -124,6 +124,9 @@ impl Forwarding<'_> {
             let mut attempt = head.clone();
             tries.mark(&mut attempt.headers);
             expect(&mut attempt, per_try, &limits);
+            if let Some(observed) = &mut record.observed {
+                observed.attempt(&mut attempt.headers);
+            }
             let tried_at = Instant::now();
             let attempting = trying.send(
                 endpoint,
@@ -136,6 +139,7 @@ impl Forwarding<'_> {
                 attempted = attempting => attempted,
                 late = &mut passed => {
                     self.cluster.note(endpoint, Seen::Local);
+                    record.attempted(None, false);
                     return (too_late(record, self.upload, late), sent(head, tries.attempt()));
                 }
             };
@@ -165,6 +169,7 @@ impl Forwarding<'_> {
                 Attempted::Answered(response, held) => {
                     let (parts, body) = response.into_parts();
                     let decision = self.decide(&mut tries, Outcome::Response(&parts), retry.is_some());
+                    record.attempted(Some(parts.status.as_u16()), matches!(decision, Decision::Retry { .. }));
                     if let Decision::Retry { after } = decision {
                         drop((body, held));
                         retry = Some(self.cluster.retry());
@@ -203,6 +208,7 @@ impl Forwarding<'_> {
             };
             let outcome = outcome.unwrap_or(Reset::AfterRequest);
             let decision = self.decide(&mut tries, Outcome::Reset(outcome), retry.is_some());
+            record.attempted(None, matches!(decision, Decision::Retry { .. }));
             let exceeded = match decision {
                 Decision::Retry { after } => {
                     retry = Some(self.cluster.retry());

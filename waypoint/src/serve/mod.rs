@@ -32,4 +32,4 @@ mod upgrade;
 mod worker;
 
 pub use listen::{Bound, bind};
-pub use worker::{Limits, Worker};
+pub use worker::{Limits, Names, Worker};

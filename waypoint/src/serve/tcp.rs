@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use super::{direct::Direct, worker::Worker};
 use crate::{
     config::tcp_chain::TcpChain,
-    telemetry::{Client, TcpRecord},
+    telemetry::{Client, TcpLogs, TcpRecord},
     upstream::connect,
 };
 
@@ -40,6 +40,13 @@ pub(super) async fn serve<S>(
 {
     let inner = &worker.0;
     let mut record = TcpRecord::new(&inner.telemetry, &client, service(&chain.name), destination);
+    if !chain.logs.is_empty() {
+        record.logs = Some(TcpLogs {
+            logs: Arc::clone(&chain.logs),
+            lines: inner.lines.clone(),
+            spans: Arc::clone(&inner.spans),
+        });
+    }
     if let Some(details) = denied(chain, &client, destination) {
         // No flag: Envoy has none for it.
         record.details = details;

@@ -6,10 +6,16 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwap;
+use culvert_telemetry::AccessLines;
 use culvert_tunnel::io::Server;
 use tokio::sync::watch;
 
-use crate::{counted::Counted, state::Snapshot, telemetry::Telemetry, upstream::Upstream};
+use crate::{
+    counted::Counted,
+    state::Snapshot,
+    telemetry::{Spans, Telemetry},
+    upstream::Upstream,
+};
 
 /// What is too much for one thread.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +38,15 @@ impl Default for Limits {
     }
 }
 
+/// What the waypoint calls itself.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// In spans, `GATEWAY.NAMESPACE`.
+    pub service: String,
+    /// In lines: its pod.
+    pub hostname: String,
+}
+
 /// One thread's state. Clones share it.
 #[derive(Clone)]
 pub struct Worker(pub(crate) Arc<Inner>);
@@ -41,6 +56,8 @@ pub(crate) struct Inner {
     pub(crate) server: Server,
     pub(crate) upstream: Upstream,
     pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) spans: Arc<Spans>,
+    pub(crate) lines: AccessLines,
     /// True from the moment on at which nothing new is taken.
     pub(crate) drain: watch::Receiver<bool>,
     limits: Limits,
@@ -51,6 +68,7 @@ pub(crate) struct Inner {
 
 impl Worker {
     /// Serves nobody yet.
+    #[allow(clippy::too_many_arguments, reason = "what a thread is made of, each once")]
     pub fn new(
         state: Arc<ArcSwap<Snapshot>>,
         server: Server,
@@ -58,18 +76,34 @@ impl Worker {
         telemetry: Arc<Telemetry>,
         drain: watch::Receiver<bool>,
         limits: Limits,
+        names: Names,
+        lines: AccessLines,
     ) -> Self {
+        let spans = Spans::new(
+            upstream.clone(),
+            Arc::clone(&state),
+            Arc::clone(&telemetry),
+            names.service,
+            names.hostname,
+        );
         Self(Arc::new(Inner {
             state,
             server,
             upstream,
             telemetry,
+            spans,
+            lines,
             drain,
             limits,
             tunnels: Arc::default(),
             connections: Arc::default(),
             requests: Arc::default(),
         }))
+    }
+
+    /// Sends spans that wait, for a moment, before the thread ends.
+    pub async fn flush(&self) {
+        self.0.spans.flush().await;
     }
 
     /// Tunnels that are open.

@@ -19,6 +19,11 @@ impl Flags {
         self.0.contains(&flag)
     }
 
+    /// All of them.
+    pub fn as_slice(&self) -> &[&'static str] {
+        &self.0
+    }
+
     /// Whether none was.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -56,9 +56,12 @@ pub struct Telemetry {
     durations: Histograms,
     request_bytes: Histograms,
     response_bytes: Histograms,
+    request_messages: Family<Labels, Counter>,
+    response_messages: Family<Labels, Counter>,
     connections: Counter,
     refused: Family<[(&'static str, &'static str); 2], Counter>,
     broken: Counter,
+    lost_spans: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
 fn milliseconds() -> Histogram {
@@ -77,9 +80,12 @@ impl Telemetry {
             durations: Family::new_with_constructor(milliseconds),
             request_bytes: Family::new_with_constructor(bytes),
             response_bytes: Family::new_with_constructor(bytes),
+            request_messages: Family::default(),
+            response_messages: Family::default(),
             connections: Counter::default(),
             refused: Family::default(),
             broken: Counter::default(),
+            lost_spans: Family::default(),
         };
         registry.register("istio_requests", "Requests", telemetry.requests.clone());
         registry.register(
@@ -98,6 +104,16 @@ impl Telemetry {
             telemetry.response_bytes.clone(),
         );
         registry.register(
+            "istio_request_messages",
+            "Messages of gRPC in requests",
+            telemetry.request_messages.clone(),
+        );
+        registry.register(
+            "istio_response_messages",
+            "Messages of gRPC in answers",
+            telemetry.response_messages.clone(),
+        );
+        registry.register(
             "culvert_waypoint_tcp_connections",
             "Connections that were copied, by now ended",
             telemetry.connections.clone(),
@@ -111,6 +127,11 @@ impl Telemetry {
             "culvert_waypoint_broken_connections",
             "Clients' HTTP connections that ended by an error",
             telemetry.broken.clone(),
+        );
+        registry.register(
+            "culvert_waypoint_lost_spans",
+            "Spans that found no room in the queue, or were not taken by their receiver",
+            telemetry.lost_spans.clone(),
         );
         Arc::new(telemetry)
     }
@@ -131,8 +152,18 @@ impl Telemetry {
         self.broken.inc();
     }
 
+    pub(super) fn lost_spans(&self, place: &'static str, count: u64) {
+        self.lost_spans.get_or_create(&[("place", place)]).inc_by(count);
+    }
+
     pub(super) fn connection(&self) {
         self.connections.inc();
+    }
+
+    /// A call of gRPC is over, with so many messages in both directions.
+    pub(super) fn messages(&self, labels: &Labels, received: u64, sent: u64) {
+        self.request_messages.get_or_create(labels).inc_by(received);
+        self.response_messages.get_or_create(labels).inc_by(sent);
     }
 
     /// A request is over that took so long, with so many bytes in both directions.

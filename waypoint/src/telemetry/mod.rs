@@ -1,15 +1,21 @@
 //! What is said of requests and connections: Istio's metrics, and one line of the access log for each.
 //!
-//! `record` is one request while it is under way; `report` is what is said of it at its end; `metrics` is what is counted; `flags` are Envoy's
+//! `observed` is what is remembered of a request for the lines and spans that the configuration asks for; `spans` brings spans to receivers.
+//! `conclude` makes both at the end. `record` is one request while it is under way; `report` is what is said of it at its end; `metrics` is what is counted; `flags` are Envoy's
 //! words for what went wrong.
 
 mod client;
+mod conclude;
 mod flags;
 mod metrics;
+mod observed;
 mod record;
 mod report;
+mod spans;
 
 pub use client::Client;
 pub use flags::Flags;
 pub use metrics::Telemetry;
-pub use record::{Record, TcpRecord};
+pub use observed::{Observed, SeenHeads};
+pub use record::{Record, TcpLogs, TcpRecord};
+pub use spans::Spans;

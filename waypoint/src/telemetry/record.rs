@@ -7,9 +7,17 @@ use std::{
 };
 
 use culvert_envoy::endpoint::About;
+use culvert_http::access_log::AccessLog;
+use culvert_telemetry::AccessLines;
 
-use super::{client::Client, flags::Flags, metrics::Telemetry};
-use crate::body::Upload;
+use super::{
+    client::Client,
+    flags::Flags,
+    metrics::Telemetry,
+    observed::{AttemptFacts, Observed},
+    spans::Spans,
+};
+use crate::{body::Upload, messages::Messages};
 
 /// A request that is under way. What is known of it at the end is said when it is dropped.
 #[derive(Debug)]
@@ -60,10 +68,14 @@ pub struct Record {
     pub switched_received: u64,
     /// Bytes of the answer's body.
     pub sent: u64,
+    /// Messages of gRPC in it.
+    pub(crate) messages: Messages,
     /// Time from the request's head to the answer's.
     pub first_byte: Option<Duration>,
     /// The answer went out whole.
     pub is_complete: bool,
+    /// What is remembered for lines and spans that are asked for.
+    pub observed: Option<Box<Observed>>,
 }
 
 impl Record {
@@ -112,14 +124,28 @@ impl Record {
             upload: None,
             switched_received: 0,
             sent: 0,
+            messages: Messages::default(),
             first_byte: None,
             is_complete: false,
+            observed: None,
         }
     }
 
     /// How long it has taken.
     pub fn elapsed(&self) -> Duration {
         self.begun.elapsed()
+    }
+
+    /// An attempt has ended, by this status or without one; whether another follows.
+    pub(crate) fn attempted(&mut self, status: Option<u16>, is_retried: bool) {
+        if let Some(observed) = &mut self.observed {
+            let facts = AttemptFacts {
+                cluster: self.cluster.as_deref().unwrap_or_default(),
+                endpoint: self.endpoint.as_ref().map(|(address, _)| *address),
+                attempts: self.attempts,
+            };
+            observed.attempted(&facts, status, is_retried);
+        }
     }
 
     /// The answer's head is there.
@@ -154,6 +180,16 @@ pub struct TcpRecord {
     pub flags: Flags,
     /// Why it ended.
     pub details: String,
+    /// Lines that are asked for.
+    pub logs: Option<TcpLogs>,
+}
+
+/// Lines of a connection that the configuration asks for.
+#[derive(Clone, Debug)]
+pub struct TcpLogs {
+    pub(crate) logs: Arc<Vec<AccessLog>>,
+    pub(crate) lines: AccessLines,
+    pub(crate) spans: Arc<Spans>,
 }
 
 impl TcpRecord {
@@ -171,6 +207,7 @@ impl TcpRecord {
             sent: 0,
             flags: Flags::default(),
             details: String::new(),
+            logs: None,
         }
     }
 }

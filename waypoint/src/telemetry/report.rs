@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::body::Upload;
+
 use super::{
+    conclude::{self, TcpFacts},
     metrics::Labels,
     record::{Record, TcpRecord},
 };
@@ -21,6 +24,16 @@ impl Drop for Record {
         }
         self.telemetry
             .request(&labels(self), self.elapsed(), self.received(), self.sent);
+        if self.is_grpc {
+            let received = self.upload.as_ref().map_or(0, Upload::messages);
+            self.telemetry.messages(&labels(self), received, self.messages.count());
+        }
+        if let Some(observed) = self.observed.take() {
+            conclude::request(&observed, self);
+            if observed.has_lines() {
+                return;
+            }
+        }
         let upstream = self.endpoint.as_ref();
         tracing::event!(
             target: culvert_telemetry::ACCESS,
@@ -59,6 +72,21 @@ impl Drop for Record {
 impl Drop for TcpRecord {
     fn drop(&mut self) {
         self.telemetry.connection();
+        if let Some(asked) = self.logs.take() {
+            let facts = TcpFacts {
+                client: &self.client,
+                destination: self.destination,
+                begun: self.begun,
+                flags: self.flags.as_slice(),
+                details: &self.details,
+                received: self.received,
+                sent: self.sent,
+                upstream: self.endpoint.as_ref().map(|(address, _)| *address),
+                cluster: self.cluster.as_deref().unwrap_or_default(),
+                hostname: asked.spans.hostname(),
+            };
+            return facts.write(&asked.logs, &asked.lines);
+        }
         let upstream = self.endpoint.as_ref();
         tracing::event!(
             target: culvert_telemetry::ACCESS,

@@ -15,13 +15,16 @@ use std::{
 use bytes::Bytes;
 use culvert_hbone::Authority;
 use culvert_identity::{Credentials, SpiffeId, TrustBundle};
-use culvert_telemetry::prometheus::{encoding::text::encode, registry::Registry};
+use culvert_telemetry::{
+    AccessLines,
+    prometheus::{encoding::text::encode, registry::Registry},
+};
 use culvert_tunnel::{
     failure::Failure,
     io::{Destination, Dialer, Origin, Server, Settings, Stream, Tunnels},
 };
 use culvert_waypoint::{
-    serve::{Limits, Worker, bind},
+    serve::{Limits, Names, Worker, bind},
     state::Store,
     telemetry::Telemetry,
     upstream::Upstream,
@@ -140,7 +143,16 @@ impl Mesh {
         let telemetry = Telemetry::register(&mut registry);
         let (drain, draining) = watch::channel(false);
         let upstream = Upstream::new(tunnels, origin, "k8s.namespace.name=shop,k8s.deployment.name=wp".into());
-        let worker = Worker::new(store.published(), server, upstream, telemetry, draining, limits);
+        let worker = Worker::new(
+            store.published(),
+            server,
+            upstream,
+            telemetry,
+            draining,
+            limits,
+            Names::default(),
+            AccessLines::spawn().unwrap(),
+        );
         let bound = bind(SocketAddr::new(fresh_address(), 0)).unwrap();
         let waypoint = bound.address().unwrap();
         let serving = tokio::spawn(async move { worker.serve(bound).await.unwrap() });

@@ -165,6 +165,60 @@ async fn both_directions_stream_and_trailers_come_through() {
 }
 
 #[tokio::test]
+async fn messages_of_grpc_are_counted_in_both_directions() {
+    let mesh = Mesh::start();
+    let echo = mesh
+        .endpoint("echo", true, |_| async move {
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", "0".parse().unwrap());
+            let body = Full::<bytes::Bytes>::from("\0\0\0\0\0\0\0\0\0\x01\x07");
+            let body = body.map_err(|never| match never {});
+            Response::new(http_body_util::combinators::BoxBody::new(
+                body.with_trailers(async move { Some(Ok(trailers)) }),
+            ))
+        })
+        .await;
+    mesh.tell(|store| {
+        store.put_listener(&http_listener(vec![])).unwrap();
+        store.put_cluster(&cluster("web", Protocol::Http2)).unwrap();
+        store.put_endpoints(&endpoints("web", &[&echo])).unwrap();
+        store.put_routes(&routes(vec![route("/", &[("web", 1)])])).unwrap();
+    });
+    let mut client = mesh.http2().await;
+    let mut request = client.request("POST", "/", "\0\0\0\0\x02\x01\x02\0\0\0\0\0\0\0\0\0\0");
+    request
+        .headers_mut()
+        .insert("content-type", "application/grpc".parse().unwrap());
+    let response = client.send(request).await.unwrap();
+    drop(
+        timeout(DEADLINE, response.into_body().collect())
+            .await
+            .unwrap()
+            .unwrap(),
+    );
+    let counts = |metrics: &str, name: &str| {
+        let mut lines = metrics.lines().filter(|line| line.starts_with(name));
+        lines
+            .next()
+            .and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+    };
+    let all = async {
+        loop {
+            let metrics = mesh.metrics();
+            let found = (
+                counts(&metrics, "istio_request_messages_total{"),
+                counts(&metrics, "istio_response_messages_total{"),
+            );
+            if found != (None, None) {
+                return found;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    assert_eq!(timeout(DEADLINE, all).await.unwrap(), (Some(3), Some(2)));
+}
+
+#[tokio::test]
 async fn a_websocket_goes_through() {
     let mesh = Mesh::start();
     let web = mesh

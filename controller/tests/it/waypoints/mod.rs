@@ -4,6 +4,7 @@
 //! | module | what |
 //! |---|---|
 //! | `reduce` | our messages, reduced |
+//! | `telemetry` | spans and lines beside the recorded ones |
 //! | `compiled` | our own waypoint takes them |
 //! | `envoy` | Envoy itself takes our messages |
 //! | `policies` | who may: filters of requests and connections beside the recorded ones |
@@ -14,6 +15,7 @@ mod envoy;
 mod policies;
 mod recorded;
 mod reduce;
+mod telemetry;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -42,6 +42,7 @@ pub struct Route {
     response: Stack,
     overrides: Overrides,
     attempts_in_response: bool,
+    operation: Option<Box<str>>,
 }
 
 /// What becomes of a request.
@@ -64,7 +65,8 @@ impl Route {
             tracing, per_request_buffer_limit_bytes, request_body_buffer_limit, route_specifiers,
         });
         // For people and for other components; nothing of it changes what becomes of a request.
-        let _ = (metadata, decorator, stat_prefix);
+        let _ = (metadata, stat_prefix);
+        let operation = decorator.as_ref().map(|decorator| decorator.operation.as_str().into());
         let matcher = r#match.as_ref().ok_or_else(|| CompileError::missing("match"))?;
         let matcher = RouteMatcher::compile(matcher).within(|| "match".into())?;
         let own = levels::Level::compile(
@@ -100,12 +102,18 @@ impl Route {
             response: levels.response_with(&own),
             overrides,
             attempts_in_response: levels.attempts_in_response(),
+            operation,
         })
     }
 
     /// The route's name. Empty for one that has none.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What spans of its requests are called, if it says so.
+    pub fn operation(&self) -> Option<&str> {
+        self.operation.as_deref()
     }
 
     /// What becomes of a request.

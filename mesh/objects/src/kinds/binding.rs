@@ -32,6 +32,23 @@ pub struct Target {
 }
 
 impl Target {
+    /// A reference as it is written; none if it has no name. One without a kind is to a Gateway.
+    pub fn of(value: &Value) -> Option<Self> {
+        let text = |field: &str| value.get(field).and_then(Value::as_str);
+        // Those of routes mean gateways, unless they say otherwise.
+        let kind = text("kind").unwrap_or("Gateway");
+        let group = match kind {
+            "Gateway" | "GatewayClass" => "gateway.networking.k8s.io",
+            _ => "",
+        };
+        Some(Self {
+            group: text("group").unwrap_or(group).into(),
+            kind: kind.into(),
+            namespace: text("namespace").map(Into::into),
+            name: text("name")?.into(),
+        })
+    }
+
     /// The object, as one of this name refers to it.
     pub fn object(&self, from: &ObjectName) -> ObjectName {
         match self.kind.as_ref() {
@@ -91,22 +108,7 @@ impl Binding {
 
     /// That of references; none if one of them cannot be read.
     pub(super) fn to(targets: &[&Value]) -> Option<Self> {
-        let target = |target: &&Value| {
-            let text = |field: &str| target.get(field).and_then(Value::as_str);
-            // Those of routes mean gateways, unless they say otherwise.
-            let kind = text("kind").unwrap_or("Gateway");
-            let group = match kind {
-                "Gateway" | "GatewayClass" => "gateway.networking.k8s.io",
-                _ => "",
-            };
-            Some(Target {
-                group: text("group").unwrap_or(group).into(),
-                kind: kind.into(),
-                namespace: text("namespace").map(Into::into),
-                name: text("name")?.into(),
-            })
-        };
-        let targets: Option<Vec<Target>> = targets.iter().map(target).collect();
+        let targets: Option<Vec<Target>> = targets.iter().map(|target| Target::of(target)).collect();
         targets.map(|targets| Self::Targets(targets.into()))
     }
 

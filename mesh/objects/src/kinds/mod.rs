@@ -58,7 +58,7 @@ use unserved::Marker;
 pub use unserved::Unserved;
 pub use written::{
     DestinationRule, GRPCRoute, Gateway, GatewayClass, HTTPRoute, Reference, ReferenceGrant, TCPRoute, TLSRoute,
-    VirtualService, Written,
+    Telemetry, VirtualService, Written,
 };
 
 /// Whether a cluster has the kind.
@@ -228,6 +228,8 @@ kinds! {
     tcp_routes: TCPRoute { "gateway.networking.k8s.io", "v1" or "v1alpha2", "tcproutes", true, Optional, false }
     /// Routes of TLS connections, as written.
     tls_routes: TLSRoute { "gateway.networking.k8s.io", "v1" or "v1alpha3" or "v1alpha2", "tlsroutes", true, Optional, false }
+    /// What is logged and traced of requests, as written.
+    telemetries: Telemetry { "telemetry.istio.io", "v1" or "v1alpha1", "telemetries", true, Optional, false }
     /// Configuration of the mesh as a whole, in configuration maps of certain names.
     config_maps: ConfigMap { "", "v1", "configmaps", true, Named, false }
 
@@ -237,7 +239,6 @@ kinds! {
     proxy_configs: ProxyConfig = known::istio::PROXY_CONFIG;
     sidecars: Sidecar = known::istio::SIDECAR;
     workload_groups: WorkloadGroup = known::istio::WORKLOAD_GROUP;
-    telemetries: Telemetry = known::istio::TELEMETRY;
     traffic_extensions: TrafficExtension = known::istio::TRAFFIC_EXTENSION;
     wasm_plugins: WasmPlugin = known::istio::WASM_PLUGIN;
     backend_tls_policies: BackendTLSPolicy = known::gateway_api::BACKEND_TLS_POLICY;

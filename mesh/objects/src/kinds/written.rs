@@ -211,6 +211,8 @@ written! {
     TCPRoute, TCPRouteMarker = gateway_api::TCP_ROUTE;
     /// Routes of TLS connections.
     TLSRoute, TLSRouteMarker = gateway_api::TLS_ROUTE;
+    /// What is logged and traced of requests.
+    Telemetry, TelemetryMarker = istio::TELEMETRY;
     /// Routes of hosts, in Istio's words.
     VirtualService, VirtualServiceMarker = istio::VIRTUAL_SERVICE;
 }

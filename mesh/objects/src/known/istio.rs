@@ -5,6 +5,7 @@ use super::entries;
 use super::entry::Known;
 use super::policies;
 use super::restricts::Restricts;
+use super::telemetry;
 use super::virtual_service;
 
 const EXTENSIONS: &str = "extensions.istio.io";
@@ -168,13 +169,16 @@ pub const WORKLOAD_GROUP: Known = Known::of(
 );
 
 /// What is logged, counted and traced.
-pub const TELEMETRY: Known = Known::of(
-    "telemetry.istio.io",
-    "Telemetry",
-    "telemetries",
-    &["v1", "v1alpha1"],
-    "the mesh logs and counts as without it, and traces nothing",
-);
+pub const TELEMETRY: Known = Known {
+    fields: telemetry::TELEMETRY,
+    ..Known::of(
+        "telemetry.istio.io",
+        "Telemetry",
+        "telemetries",
+        &["v1", "v1alpha1"],
+        "see its fields",
+    )
+};
 
 /// A plug-in of proxies, in Lua or WebAssembly.
 pub const TRAFFIC_EXTENSION: Known = Known::of(

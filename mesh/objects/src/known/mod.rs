@@ -8,6 +8,7 @@
 //! | [`gateway_api`] | those of the Gateway API |
 //! | `policies` | the fields of AuthorizationPolicy, PeerAuthentication and RequestAuthentication |
 //! | `virtual_service`, `destination_rule` | those of VirtualService and DestinationRule |
+//! | `telemetry` | those of Telemetry |
 //! | `entries` | those of ServiceEntry and WorkloadEntry |
 //! | `gateways` | those of Gateway, GatewayClass, ReferenceGrant, TCPRoute and TLSRoute |
 //! | `http_route`, `grpc_route` | those of HTTPRoute and GRPCRoute |
@@ -30,6 +31,7 @@ pub mod istio;
 mod policies;
 mod restricts;
 mod routes;
+mod telemetry;
 mod virtual_service;
 
 pub use entry::{Field, Known, State, UNKNOWN_FIELD};

@@ -76,7 +76,9 @@ impl Unit {
             Kind::HTTPRoute | Kind::GRPCRoute => vec![route(), restriction()],
             Kind::AuthorizationPolicy => vec![Self::Policy(name.clone()), Self::WaypointPolicy(kind, name.clone())],
             Kind::RequestAuthentication => vec![restriction(), Self::WaypointPolicy(kind, name.clone())],
-            Kind::TCPRoute | Kind::TLSRoute | Kind::VirtualService | Kind::DestinationRule => vec![route()],
+            Kind::TCPRoute | Kind::TLSRoute | Kind::VirtualService | Kind::DestinationRule | Kind::Telemetry => {
+                vec![route()]
+            }
             Kind::Gateway => vec![Self::Waypoint(name.clone())],
             _ => Self::of_one(kind, name).into_iter().collect(),
         }

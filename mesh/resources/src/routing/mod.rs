@@ -13,6 +13,7 @@
 //! | [`cover`] | whether a rule leaves another one no request |
 //! | [`words`] | rules in words |
 //! | [`protocol`] | what a port speaks |
+//! | [`telemetry`] | what is logged and traced of requests |
 //! | [`envoy`] | rules, ports and endpoints as Envoy's messages |
 
 pub(crate) mod cover;
@@ -21,5 +22,6 @@ pub(crate) mod model;
 pub(crate) mod order;
 pub(crate) mod protocol;
 pub(crate) mod read;
+pub(crate) mod telemetry;
 pub(crate) mod traffic;
 pub(crate) mod words;

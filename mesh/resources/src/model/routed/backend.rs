@@ -15,7 +15,7 @@ use super::super::health;
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
-use super::{hosts, labelled, ports, providers, scope};
+use super::{hosts, labelled, ports, providers, scope, telemetry};
 use crate::routing::envoy::cluster;
 use crate::routing::envoy::endpoints::{self, Endpoint, Health};
 use crate::routing::traffic::Traffic;
@@ -73,7 +73,7 @@ fn each(
     let Some(service) = reader.own_service(name) else {
         return Vec::new();
     };
-    let scopes = scopes(reader, &service);
+    let scopes = scopes(reader, name, &service);
     if scopes.is_empty() {
         return Vec::new();
     }
@@ -114,10 +114,11 @@ struct At<'a> {
 }
 
 /// The waypoints that may send requests to a Service.
-fn scopes(reader: &Reader<'_>, service: &Service) -> BTreeSet<Arc<str>> {
+fn scopes(reader: &Reader<'_>, name: &str, service: &Service) -> BTreeSet<Arc<str>> {
     let mut found: BTreeSet<Arc<str>> = scope::of_service(reader, service).into_iter().collect();
     found.extend(hosts::scopes(reader, service));
     found.extend(providers::scopes(reader, service));
+    found.extend(telemetry::scopes(reader, name));
     let Some(object) = wire::object_of_host(reader.settings(), &service.hostname) else {
         return found;
     };

@@ -1,11 +1,11 @@
 //! What is wrong with a route object.
 
-use culvert_objects::{DestinationRule, Finding, Kind, ObjectName, Severity, VirtualService};
+use culvert_objects::{DestinationRule, Finding, Kind, ObjectName, Severity, Telemetry, VirtualService};
 
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::hosts::{self, Hosts};
-use super::{ports, route, scope, status};
+use super::{ports, route, scope, status, telemetry};
 use crate::routing::read::istio::{destination_rule, virtual_service};
 use crate::routing::read::notes::Notes;
 
@@ -18,6 +18,9 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, kind: Kind, name: &ObjectNam
         Kind::DestinationRule => reader
             .own::<DestinationRule>(name)
             .map(|object| of_destination_rule(reader, name, object)),
+        Kind::Telemetry => reader
+            .own::<Telemetry>(name)
+            .map(|object| of_telemetry(reader, name, object)),
         _ => None,
     };
     if let Some(mut found) = of_istio {
@@ -103,6 +106,14 @@ fn of_virtual_service(reader: &Reader<'_>, name: &ObjectName, object: &VirtualSe
     let notes = notes.all().iter();
     found.extend(notes.map(|note| (note.field.clone(), note.message.clone(), Severity::Error)));
     found
+}
+
+/// The findings of a Telemetry object.
+fn of_telemetry(reader: &Reader<'_>, name: &ObjectName, object: &Telemetry) -> Vec<Found> {
+    let found = telemetry::findings(reader, name, object).into_iter();
+    found
+        .map(|(field, message)| (field, message, Severity::Warning))
+        .collect()
 }
 
 /// The findings of a DestinationRule.

@@ -20,6 +20,7 @@
 //! | `proxy_config` | what a Gateway asks of its proxy |
 //! | `resolver` | what backends of a route lead to |
 //! | [`status`] | the conditions of a route object |
+//! | `telemetry` | what is logged and traced of a Service's requests |
 //! | `scope` | which waypoint a Service is behind |
 //! | `behind` | the Services behind each waypoint, as the first round made them |
 
@@ -41,4 +42,5 @@ mod route;
 pub(super) mod routes;
 pub(super) mod scope;
 pub(super) mod status;
+mod telemetry;
 pub(super) mod waypoint;

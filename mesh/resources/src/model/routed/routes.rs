@@ -11,8 +11,8 @@ use prost::Message as _;
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::attached::{self, Frontend};
-use super::{hashes, ports, proxy_config, scope};
-use crate::routing::envoy::routes;
+use super::{hashes, ports, proxy_config, scope, telemetry};
+use crate::routing::envoy::routes::{self, Told};
 use crate::routing::model::{Backend, Routes};
 use crate::routing::order;
 use crate::snapshot::Resource;
@@ -26,7 +26,8 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &Arc<str>) -> Derived 
         return Derived::default();
     };
     let object = ports::of_object(reader, &service);
-    let client = named_by(reader, &scope);
+    let named_by = named_by(reader, &scope);
+    let is_traced = telemetry::is_traced(reader, &scope, &service);
     let mut resources = Vec::new();
     let rules = Rules::of(reader, &service);
     for port in ports::of_service(&service) {
@@ -34,7 +35,12 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &Arc<str>) -> Derived 
             continue;
         }
         let merged = rules.at(reader, name, &service, port);
-        let made = routes::configuration(&scope, name, port, &merged, client.as_deref());
+        let told = Told {
+            named_by: named_by.clone(),
+            // As Istio calls it.
+            operation: is_traced.then(|| format!("{}:{port}/*", service.hostname)),
+        };
+        let made = routes::configuration(&scope, name, port, &merged, &told);
         resources.push(Resource::scoped(
             ROUTE_TYPE,
             &scope,

@@ -12,7 +12,7 @@ use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
 use super::attached::{self, Frontend};
-use super::{access, ports, proxy_config, scope};
+use super::{access, ports, proxy_config, scope, telemetry};
 use crate::routing::envoy::listener::{self, Port};
 use crate::routing::envoy::plumbing;
 use crate::snapshot::{Resource, to_address};
@@ -69,6 +69,7 @@ fn add_ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, service
     let object = ports::of_object(reader, service);
     let frontend = object.as_ref().map(|(object, known)| Frontend { object, ports: known });
     let addresses = addresses(reader, name, service);
+    let telemetry = Arc::new(telemetry::of_service(reader, gateway, service));
     let access = Arc::new(access::of_service(reader, gateway, service));
     for port in ports::of_service(service) {
         let said = attached::virtual_at(reader, service, port).unwrap_or_default();
@@ -86,6 +87,7 @@ fn add_ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, service
                 .or(said.split),
             named: named.filter(|named| !named.is_empty()).unwrap_or(said.named),
             access: Arc::clone(&access),
+            telemetry: Arc::clone(&telemetry),
         });
     }
 }

@@ -29,9 +29,10 @@ use prost::{Message, Name};
 
 use super::super::model::{Access, Backend, Named, Split, Target};
 use super::super::protocol::Protocol;
+use super::super::telemetry::Telemetry;
 use super::action::cluster_name;
 use super::filters::{CORS, FAULT, SESSION};
-use super::{access, checks, parts, tokens};
+use super::{access, checks, parts, telemetry, tokens};
 
 /// A port of a Service that the waypoint is for.
 #[derive(Clone, Debug)]
@@ -49,6 +50,8 @@ pub(crate) struct Port {
     pub(crate) named: Vec<Named>,
     /// Who may.
     pub(crate) access: Arc<Access>,
+    /// What is logged and traced of it.
+    pub(crate) telemetry: Arc<Telemetry>,
 }
 
 /// The listener behind the tunnel; none where there is nothing to listen for. An address and port that two Services have is the first's.
@@ -126,6 +129,12 @@ fn http_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
     };
     let manager = HttpConnectionManager {
         stat_prefix: name.clone(),
+        access_log: telemetry::logs(&port.telemetry),
+        tracing: port
+            .telemetry
+            .tracing
+            .as_ref()
+            .map(|spans| telemetry::tracing(spans, &own_name(scope))),
         route_specifier: Some(RouteSpecifier::Rds(Rds {
             config_source: Some(parts::ads()),
             route_config_name: names::routes(scope, &port.service, port.port),
@@ -241,6 +250,12 @@ fn host(service: &str) -> &str {
     service.split_once('/').map_or(service, |(_, host)| host)
 }
 
+/// What the waypoint of a scope, `NAMESPACE/GATEWAY`, calls itself in spans: as Istio's do.
+fn own_name(scope: &str) -> String {
+    let (namespace, gateway) = scope.split_once('/').unwrap_or(("", scope));
+    format!("{gateway}.{namespace}")
+}
+
 fn tcp_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
     let name = match port.protocol {
         Protocol::Unknown => names::tcp_chain(&port.service, port.port),
@@ -278,6 +293,7 @@ fn bytes(
     let proxy = TcpProxy {
         stat_prefix: name.clone(),
         cluster_specifier: Some(specifier),
+        access_log: telemetry::logs(&port.telemetry),
         ..TcpProxy::default()
     };
     let mut filters = access::of_connections(&port.access.connections, &name);

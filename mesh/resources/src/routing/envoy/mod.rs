@@ -15,6 +15,7 @@
 //! | `access` | access policies |
 //! | `checks` | services that are asked about requests |
 //! | `tokens` | tokens of people |
+//! | [`telemetry`] | traces and access logs |
 //! | `texts` | patterns of policies |
 //! | `parts` | what several have in common |
 
@@ -30,6 +31,7 @@ mod parts;
 pub(crate) mod plumbing;
 mod retry;
 pub(crate) mod routes;
+pub(crate) mod telemetry;
 mod texts;
 mod tokens;
 mod traffic;

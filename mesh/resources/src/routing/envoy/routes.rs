@@ -4,26 +4,29 @@ use culvert_envoy::pb::envoy::config::core::v3::{
     HeaderValue, HeaderValueOption, header_value_option::HeaderAppendAction,
 };
 use culvert_envoy::pb::envoy::config::route::v3::{
-    DirectResponseAction, Route, RouteConfiguration, VirtualHost, route,
+    Decorator, DirectResponseAction, Route, RouteConfiguration, VirtualHost, route,
 };
 use culvert_envoy::{PEER_PRINCIPAL, names};
 
 use super::super::model::{Action, Host, Routes, Rule};
-use super::{action, matching};
+use super::{action, matching, parts};
 
 /// Who a client is by its certificate, as Envoy writes it.
 const CLIENT: &str = "x-forwarded-client-cert";
 
-/// The rules of a port of `service`, for the waypoint `scope`. Applications get the client's identity, as the waypoint of the identity
-/// `named_by` knows it, if there is one.
-pub(crate) fn configuration(
-    scope: &str,
-    service: &str,
-    port: u16,
-    routes: &Routes,
-    named_by: Option<&str>,
-) -> RouteConfiguration {
-    let client = named_by.map(|identity| HeaderValueOption {
+/// What of a waypoint shows in what it does with requests.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Told {
+    /// The waypoint's identity, if applications are to get the client's from it.
+    pub(crate) named_by: Option<String>,
+    /// What spans of its requests are called, where there are any.
+    pub(crate) operation: Option<String>,
+}
+
+/// The rules of a port of `service`, for the waypoint `scope`.
+pub(crate) fn configuration(scope: &str, service: &str, port: u16, routes: &Routes, told: &Told) -> RouteConfiguration {
+    let operation = told.operation.as_deref();
+    let client = told.named_by.as_deref().map(|identity| HeaderValueOption {
         header: Some(HeaderValue {
             key: CLIENT.to_owned(),
             value: format!("By={identity};URI=%FILTER_STATE({PEER_PRINCIPAL}:PLAIN)%"),
@@ -35,24 +38,28 @@ pub(crate) fn configuration(
     RouteConfiguration {
         request_headers_to_add: client.into_iter().collect(),
         name: names::routes(scope, service, port),
-        virtual_hosts: routes.hosts.iter().map(|host| virtual_host(scope, host)).collect(),
+        virtual_hosts: routes
+            .hosts
+            .iter()
+            .map(|host| virtual_host(scope, host, operation))
+            .collect(),
         // A host name means the same with a port behind it.
         ignore_port_in_host_matching: routes.hosts.len() > 1,
         ..RouteConfiguration::default()
     }
 }
 
-fn virtual_host(scope: &str, host: &Host) -> VirtualHost {
+fn virtual_host(scope: &str, host: &Host, operation: Option<&str>) -> VirtualHost {
     VirtualHost {
         name: host.domain.clone(),
         domains: vec![host.domain.clone()],
-        routes: host.rules.iter().map(|rule| route(scope, rule)).collect(),
+        routes: host.rules.iter().map(|rule| route(scope, rule, operation)).collect(),
         include_request_attempt_count: true,
         ..VirtualHost::default()
     }
 }
 
-fn route(scope: &str, rule: &Rule) -> Route {
+fn route(scope: &str, rule: &Rule, operation: Option<&str>) -> Route {
     let made = match &rule.action {
         Action::Fail(status) => Route {
             action: Some(route::Action::DirectResponse(DirectResponseAction {
@@ -68,6 +75,11 @@ fn route(scope: &str, rule: &Rule) -> Route {
     Route {
         name: rule.name.clone(),
         r#match: Some(matching::route_match(&rule.matched)),
+        decorator: operation.map(|operation| Decorator {
+            operation: operation.to_owned(),
+            // Clients need not be told.
+            propagate: parts::flag(false),
+        }),
         ..made
     }
 }

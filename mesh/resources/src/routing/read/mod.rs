@@ -8,6 +8,7 @@
 //! | [`grpc`] | GRPCRoute |
 //! | [`tcp`] | TCPRoute |
 //! | [`tls`] | TLSRoute |
+//! | [`telemetry`] | Telemetry |
 //! | [`tokens`] | RequestAuthentication |
 //! | [`istio`] | VirtualService and DestinationRule |
 //! | `matches` | which requests |
@@ -27,6 +28,7 @@ pub(crate) mod notes;
 mod references;
 mod session;
 pub(crate) mod tcp;
+pub(crate) mod telemetry;
 pub(crate) mod tls;
 pub(crate) mod tokens;
 mod values;
