@@ -58,8 +58,8 @@ impl Waypoint {
         let process = match kind {
             Kind::Culvert => place.0.start(mesh).unwrap(),
             Kind::Envoy => {
-                let token = mesh.workload_token(place.pod()).unwrap();
-                envoy::waypoint(lab, mesh, place.pod(), gateway, &token)
+                let arguments = ["--log-level", "info", "--concurrency", "1"];
+                place.0.start_envoy(mesh, &envoy::program(), &arguments).unwrap()
             }
         };
         let open = place.0.wait_open(&process, PATIENCE);

@@ -40,6 +40,7 @@
 mod capture;
 mod cgroup;
 mod control;
+mod envoy;
 mod forwarder;
 mod http;
 mod ip;
