@@ -13,7 +13,10 @@ use super::{
     tcp,
     worker::Worker,
 };
-use crate::{config::listener::Port, telemetry::Client};
+use crate::{
+    config::listener::Port,
+    telemetry::{Client, CountedIn},
+};
 
 /// Serves one client's tunnel to its end.
 pub(super) async fn serve(worker: Worker, socket: TcpStream, peer: SocketAddr) {
@@ -135,5 +138,6 @@ fn client(request: &Request) -> Client {
         principal: peer.identity.as_str().into(),
         namespace: peer.identity.namespace().into(),
         baggage: request.header("baggage").map(Baggage::parse).unwrap_or_default(),
+        counted_in: CountedIn::default(),
     }
 }

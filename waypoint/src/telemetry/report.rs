@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{
+    counted::Kind,
     metrics::Labels,
     record::{Record, TcpRecord},
 };
@@ -19,8 +20,17 @@ impl Drop for Record {
                 self.details = "downstream_remote_disconnect".to_owned();
             }
         }
-        self.telemetry
-            .request(&labels(self), self.elapsed(), self.received(), self.sent);
+        let kind = Kind {
+            about: self.endpoint.as_ref().map(|(_, about)| Arc::clone(about)),
+            is_encrypted: self.is_encrypted,
+            is_grpc: self.is_grpc,
+            status: self.status,
+            grpc_status: self.grpc_status,
+            flags: self.flags.clone(),
+        };
+        let find = || self.telemetry.series(&labels(self));
+        let series = self.client.counted_in.get(kind, find);
+        series.request(self.elapsed(), self.received(), self.sent);
         let upstream = self.endpoint.as_ref();
         tracing::event!(
             target: culvert_telemetry::ACCESS,
