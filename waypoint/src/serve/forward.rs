@@ -86,8 +86,7 @@ impl Forwarding<'_> {
         };
         let limits = self.limits(&mut head, upgrade.is_some());
         let hashed = self.forward.hash(&head, self.peer);
-        let client = head.clone();
-        let mut tries = self.forward.retry().start(&client);
+        let mut tries = self.forward.retry().start(&head);
         if let Err(error) = self.forward.rewrite(&mut head, self.peer, self.target) {
             let response = refuse(record, StatusCode::BAD_REQUEST, "DPE", &error.to_string(), "");
             return (response, Sent::default());
@@ -97,7 +96,7 @@ impl Forwarding<'_> {
             _ if upgrade.is_some() => false,
             Protocol::Http1 => false,
             Protocol::Http2 => true,
-            Protocol::Downstream => client.version == Version::HTTP_2,
+            Protocol::Downstream => head.version == Version::HTTP_2,
         };
         let begun = Instant::now();
         let passed = limits.passed(self.upload);
