@@ -27,11 +27,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     remove_labs_on_signals(|| eprintln!("==> interrupted: removing the nodes and pods"))?;
     say("making two nodes with their pods, and starting the mesh and both waypoints");
     let lab = Lab::new(&format!("bench_{}", std::process::id()), LabOptions::default())?;
-    let outcome = measure(&lab, options).inspect_err(|_| {
+    let mut findings = Vec::new();
+    let outcome = measure(&lab, options, &mut findings).inspect_err(|_| {
         eprintln!("what the programs said last:\n{}", lab.logs(15));
     });
-    let findings = outcome?;
+    // What was measured before something failed is shown, too.
     println!("{}", findings::table(&findings));
+    outcome?;
     println!("{}", notes(options));
     if options.json {
         println!("{}", findings::json(&findings, options.rounds(), options.seconds())?);
@@ -39,7 +41,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn measure(lab: &Lab, options: &Options) -> Result<Vec<findings::Finding>> {
+fn measure(lab: &Lab, options: &Options, findings: &mut Vec<findings::Finding>) -> Result<()> {
     let for_mesh = MeshOptions {
         programs: options.programs.clone(),
         log: Some("warn".to_owned()),
@@ -52,7 +54,6 @@ fn measure(lab: &Lab, options: &Options) -> Result<Vec<findings::Finding>> {
         .map(|proxy| Side::start(lab, &mesh, proxy, &options.envoy, &token))
         .collect();
     let mut sides = sides?;
-    let mut findings = Vec::new();
     if !options.loads_only {
         findings.push(memory::idle(&mut sides, &mesh)?);
     }
@@ -68,7 +69,7 @@ fn measure(lab: &Lab, options: &Options) -> Result<Vec<findings::Finding>> {
         findings.push(memory::with_services(&mut sides, lab, &mesh, services)?);
         findings.extend(changes::run(&mut sides, lab, services, options)?);
     }
-    Ok(findings)
+    Ok(())
 }
 
 /// The figures that a load printed.
