@@ -2,7 +2,7 @@
 
 use super::{
     BODY,
-    load::{Options, Requests},
+    options::{Options, Requests},
     pace::Pace,
 };
 use crate::{

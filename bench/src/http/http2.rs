@@ -2,7 +2,7 @@
 
 use super::{
     BODY,
-    load::{Kind, Options, Requests},
+    options::{Kind, Options, Requests},
 };
 use crate::load::{Figures, Window, micros, summary};
 use anyhow::{Context, Result, bail, ensure};

@@ -5,7 +5,7 @@ use super::{
     findings::{Finding, Target},
     memory, objects,
     options::Options,
-    say,
+    output::say,
     side::Side,
 };
 use crate::usage;

@@ -2,8 +2,9 @@
 
 use super::{
     findings::{Finding, Target},
-    objects, say,
-    side::Side,
+    objects,
+    output::say,
+    side::{Proxy, Side},
 };
 use crate::usage;
 use anyhow::Result;
@@ -50,8 +51,8 @@ pub(super) fn name(number: usize) -> String {
 /// Its address: outside of those that the lab gives.
 pub(super) fn address(side: &Side, number: usize) -> Result<Ipv4Addr> {
     let block = match side.proxy {
-        super::Proxy::Culvert => 64,
-        super::Proxy::Envoy => 128,
+        Proxy::Culvert => 64,
+        Proxy::Envoy => 128,
     };
     let [_, _, high, low] = u32::try_from(number)?.to_be_bytes();
     Ok(Ipv4Addr::new(198, 19, block + high, low))

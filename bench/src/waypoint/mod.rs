@@ -2,7 +2,8 @@
 //!
 //! `side` is one proxy with its client, server and Services; `objects` are its Kubernetes objects, `token` what a request proves itself
 //! by. `cases` are the loads, which `rounds` sends through both sides in turns; `memory` and `changes` measure with many Services and
-//! routes. `findings` makes of it figures, each with the ratio of both proxies and what is aimed at; `ask` sends single requests.
+//! routes. `findings` makes of it figures, each with the ratio of both proxies and what is aimed at; `ask` sends single requests,
+//! and `output` reads what loads print.
 
 mod ask;
 mod cases;
@@ -11,15 +12,16 @@ mod findings;
 mod memory;
 mod objects;
 mod options;
+mod output;
 mod rounds;
 mod side;
 mod token;
 
-use crate::load::{Figures, Line};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use cases::CASES;
 use culvert_lab::{Lab, Mesh, MeshOptions, Options as LabOptions, remove_labs_on_signals};
 pub(crate) use options::Options;
+use output::say;
 use side::{Proxy, Side};
 
 /// Makes both sides, measures, and prints the findings.
@@ -72,16 +74,6 @@ fn measure(lab: &Lab, options: &Options, findings: &mut Vec<findings::Finding>) 
     Ok(())
 }
 
-/// The figures that a load printed.
-fn ended(log: &str) -> Result<Figures> {
-    let lines = log.lines().filter_map(|line| serde_json::from_str(line).ok());
-    let ended = lines.into_iter().find_map(|line| match line {
-        Line::Ended(figures) => Some(figures),
-        Line::Started => None,
-    });
-    ended.with_context(|| format!("the load printed no figures:\n{log}"))
-}
-
 /// What a reader of the table must know.
 fn notes(options: &Options) -> String {
     format!(
@@ -92,8 +84,4 @@ fn notes(options: &Options) -> String {
         options.seconds(),
         std::thread::available_parallelism().map_or(0, std::num::NonZero::get)
     )
-}
-
-fn say(text: &str) {
-    eprintln!("==> {text}");
 }

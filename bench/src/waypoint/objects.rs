@@ -3,6 +3,9 @@
 use super::cases::Service;
 use serde_json::{Value, json};
 
+/// The Gateway's name.
+pub(super) const GATEWAY: &str = "wp";
+
 /// Where the server application has HTTP/1.1 and HTTP/2.
 pub(super) const HTTP1: u16 = 8081;
 pub(super) const HTTP2: u16 = 8082;
@@ -98,7 +101,7 @@ pub(super) fn guard(namespace: &str, issuer: &str, keys: &str) -> [Value; 2] {
 pub(super) fn service(namespace: &str, name: &str, address: std::net::Ipv4Addr) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service",
-        "metadata": { "name": name, "namespace": namespace, "labels": { "culvert.dev/use-waypoint": super::side::GATEWAY } },
+        "metadata": { "name": name, "namespace": namespace, "labels": { "culvert.dev/use-waypoint": GATEWAY } },
         "spec": {
             "type": "ClusterIP", "clusterIP": address.to_string(), "clusterIPs": [address.to_string()],
             "selector": { "app": "server" }, "ports": [port(Service::Many)],

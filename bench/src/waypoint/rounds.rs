@@ -2,10 +2,9 @@
 
 use super::{
     cases::Case,
-    ended,
     findings::{Finding, Target},
     options::Options,
-    say,
+    output::{ended, say},
     side::Side,
 };
 use crate::{load::Figures, usage};

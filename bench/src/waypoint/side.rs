@@ -4,8 +4,10 @@
 //! the server through the ztunnel of node 2. Both sides share these two.
 
 use super::{
+    ask::Asker,
     cases::Service,
-    objects,
+    objects::{self, GATEWAY},
+    output,
     token::{self, Token},
 };
 use anyhow::{Context, Result, ensure};
@@ -19,8 +21,6 @@ use std::{
     time::Duration,
 };
 
-/// The Gateway's name.
-pub(super) const GATEWAY: &str = "wp";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Which proxy it is.
@@ -175,7 +175,7 @@ impl Side {
 
     /// Asks once, on a connection of its own: status and head of the answer.
     pub(super) fn ask(&self, to: SocketAddr, service: &str, path: &str, token: Option<&str>) -> Result<(u16, String)> {
-        super::ask::Asker::connect(&self.client, to, &self.host(service))?.ask(path, token)
+        Asker::connect(&self.client, to, &self.host(service))?.ask(path, token)
     }
 
     /// The authority of a Service.
@@ -215,7 +215,7 @@ impl Side {
         let output = self.client.output(&mut command)?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{}", said.trim());
-        let figures = super::ended(&String::from_utf8_lossy(&output.stdout))?;
+        let figures = output::ended(&String::from_utf8_lossy(&output.stdout))?;
         ensure!(figures.failed == 0, "{}", figures.first_failure.unwrap_or_default());
         Ok(())
     }
