@@ -97,31 +97,33 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     say(&Line::Ended(figures))
 }
 
-fn say(line: &Line) -> Result<()> {
+/// Prints a line at once.
+pub(crate) fn say(line: &Line) -> Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{}", serde_json::to_string(line)?)?;
     Ok(out.flush()?)
 }
 
 /// The warm-up and the measured time after it.
-struct Window {
+pub(crate) struct Window {
     begins: Instant,
     length: Duration,
     measured_from: Option<Instant>,
 }
 
 impl Window {
-    fn new(options: &Options) -> Self {
-        let begins = Instant::now() + Duration::from_secs_f64(options.warm_up);
+    /// Lengths in seconds; the warm-up begins now.
+    pub(crate) fn new(warm_up: f64, seconds: f64) -> Self {
+        let begins = Instant::now() + Duration::from_secs_f64(warm_up);
         Self {
             begins,
-            length: Duration::from_secs_f64(options.seconds),
+            length: Duration::from_secs_f64(seconds),
             measured_from: None,
         }
     }
 
     /// To be asked often. True once, when the measured time begins.
-    fn begins_at(&mut self, now: Instant) -> Result<bool> {
+    pub(crate) fn begins_at(&mut self, now: Instant) -> Result<bool> {
         if self.measured_from.is_some() || now < self.begins {
             return Ok(false);
         }
@@ -130,11 +132,13 @@ impl Window {
         Ok(true)
     }
 
-    fn is_measured(&self) -> bool {
+    /// Whether the measured time has begun.
+    pub(crate) fn is_measured(&self) -> bool {
         self.measured_from.is_some()
     }
 
-    fn is_over(&self, now: Instant) -> bool {
+    /// Whether the measured time is over.
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
         self.measured_from.is_some_and(|from| now >= from + self.length)
     }
 
@@ -147,7 +151,7 @@ fn stream(options: &Options) -> Result<Figures> {
     let mut stream = TcpStream::connect(options.to).with_context(|| format!("cannot connect to {}", options.to))?;
     let chunk = vec![SINK; 1 << 20];
     let (mut total, mut before) = (0u64, 0u64);
-    let mut window = Window::new(options);
+    let mut window = Window::new(options.warm_up, options.seconds);
     let seconds = loop {
         total += stream.write(&chunk).context("the stream broke")? as u64;
         let now = Instant::now();
@@ -185,7 +189,7 @@ fn requests(options: &Options) -> Result<Figures> {
         stream.write_all(&message)?;
         slots.push((stream, 0usize, Instant::now()));
     }
-    let mut window = Window::new(options);
+    let mut window = Window::new(options.warm_up, options.seconds);
     let mut times = Vec::with_capacity(1 << 20);
     let mut ready = Vec::new();
     let mut buffer = vec![0u8; MESSAGE];
@@ -231,7 +235,7 @@ fn connections(options: &Options) -> Result<Figures> {
     for number in 0..options.connections {
         slots.push(attempt(options.to, &poll, number as u64)?);
     }
-    let mut window = Window::new(options);
+    let mut window = Window::new(options.warm_up, options.seconds);
     let mut times = Vec::with_capacity(1 << 18);
     let (mut failed, mut first_failure) = (0u64, None);
     let mut ready = Vec::new();
@@ -320,11 +324,13 @@ impl Attempt {
     }
 }
 
-fn micros(time: Duration) -> u32 {
+/// In microseconds, as far as a figure goes.
+pub(crate) fn micros(time: Duration) -> u32 {
     u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
 }
 
-fn summary(window: &Window, mut times: Vec<u32>) -> Figures {
+/// Figures of what took these times, microseconds.
+pub(crate) fn summary(window: &Window, mut times: Vec<u32>) -> Figures {
     let seconds = window.seconds();
     times.sort_unstable();
     let at = |share: f64| {

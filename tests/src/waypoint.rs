@@ -1,7 +1,7 @@
 //! Waypoints in a lab: `culvert-waypoint`, or Envoy with the same configuration.
 
 use crate::{authority::Authority, envoy, patience::PATIENCE, played::PlayedWaypoint};
-use culvert_lab::{Lab, Mesh, Pod, Process, WaypointPlace};
+use culvert_lab::{Ads, Lab, Mesh, Pod, Process, WaypointPlace};
 
 /// Which program is the waypoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,9 +61,9 @@ impl Waypoint {
         let process = match kind {
             Kind::Culvert => place.0.start(mesh).unwrap(),
             Kind::Envoy | Kind::EnvoyWorld => {
-                let token = mesh.workload_token(place.pod()).unwrap();
-                let api = if kind == Kind::Envoy { "DELTA_GRPC" } else { "GRPC" };
-                envoy::waypoint(lab, mesh, place.pod(), gateway, &token, api)
+                let arguments = ["--log-level", "info", "--concurrency", "1"];
+                let api = if kind == Kind::Envoy { Ads::Delta } else { Ads::World };
+                place.0.start_envoy(mesh, &envoy::program(), api, &arguments).unwrap()
             }
         };
         let open = place.0.wait_open(&process, PATIENCE);

@@ -30,9 +30,44 @@ pub struct AnswerBody {
     /// When it must be over, and what it is called if it is not.
     deadline: Option<(Pin<Box<Sleep>>, Late)>,
     /// How long it may be silent.
-    idle: Option<(Pin<Box<Sleep>>, Duration)>,
+    idle: Option<Idle>,
     /// What is held for as long as the answer goes on.
     held: Vec<Box<dyn std::fmt::Debug + Send + Sync>>,
+}
+
+/// Silence. Most answers are there before anybody has to wait for them, so there is a timer only once somebody does, and what comes
+/// moves no timer.
+#[derive(Debug)]
+struct Idle {
+    timeout: Duration,
+    since: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Idle {
+    fn new(timeout: Duration) -> Self {
+        Self {
+            timeout,
+            since: Instant::now(),
+            timer: None,
+        }
+    }
+
+    /// Ready once it was silent for too long.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let until = self.since + self.timeout;
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        loop {
+            ready!(timer.as_mut().poll(context));
+            if timer.deadline() >= until {
+                return Poll::Ready(());
+            }
+            // Something came since it was set.
+            timer.as_mut().reset(until);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -79,7 +114,7 @@ impl AnswerBody {
         self.response = limits.response;
         let sleep = |until| Box::pin(tokio::time::sleep_until(until));
         self.deadline = limits.whole.map(|(until, late)| (sleep(until), late));
-        self.idle = limits.idle.map(|idle| (sleep(Instant::now() + idle), idle));
+        self.idle = limits.idle.map(Idle::new);
         self
     }
 
@@ -148,8 +183,7 @@ impl AnswerBody {
         {
             return Some(*late);
         }
-        let (sleep, _) = self.idle.as_mut()?;
-        sleep.as_mut().poll(context).is_ready().then_some(IDLE)
+        self.idle.as_mut()?.poll(context).is_ready().then_some(IDLE)
     }
 
     fn count(&mut self, frame: &Frame<Bytes>) {
@@ -167,8 +201,8 @@ impl AnswerBody {
                 }
             }
         }
-        if let Some((sleep, timeout)) = &mut self.idle {
-            sleep.as_mut().reset(Instant::now() + *timeout);
+        if let Some(idle) = &mut self.idle {
+            idle.since = Instant::now();
         }
     }
 }

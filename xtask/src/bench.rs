@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: builds what is to be measured, optimised, and hands over to `culvert-bench run`; with `--cluster`, makes
-//! images and hands over to `culvert-bench cluster`; with `--scale`, to `culvert-bench-scale`.
+//! images and hands over to `culvert-bench cluster`; with `--waypoint`, to `culvert-bench waypoint`; with `--scale`, to `culvert-bench-scale`.
 
 use crate::{
     cluster, ebpf, envoy,
@@ -16,6 +16,8 @@ const PACKAGES: [&str; 4] = [
     "culvert-controller",
     "culvert-bench",
 ];
+/// What is measured besides with `--waypoint`.
+const WAYPOINT: &str = "culvert-waypoint";
 
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
@@ -36,6 +38,15 @@ pub(crate) struct Options {
     /// Measure what a change costs the controller instead, with 1,000 to 100,000 pods and 1,000 simulated nodes
     #[arg(long, conflicts_with_all = ["modes", "cluster", "quick"])]
     scale: bool,
+    /// Measure the waypoint instead, beside Envoy from the same objects
+    #[arg(long, conflicts_with_all = ["modes", "cluster", "scale", "quick"])]
+    waypoint: bool,
+    /// Few and short rounds, and fewer objects: to see that it runs
+    #[arg(long, requires = "waypoint")]
+    short: bool,
+    /// Measure only loads of the waypoint whose name begins with one of these
+    #[arg(long, value_delimiter = ',', requires = "waypoint", value_name = "LOAD,...")]
+    loads: Vec<String>,
     /// Measure events instead (a namespace labelled, a proxy killed, ...), on a Kubernetes cluster of two nodes made for it
     #[arg(long, conflicts_with = "modes")]
     cluster: bool,
@@ -69,20 +80,35 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for package in PACKAGES {
         build.args(["--package", package]);
     }
+    if options.waypoint {
+        build.args(["--package", WAYPOINT]);
+    }
     shell::run("release build", &mut build)?;
 
     let mut bench = Command::new(shell::target().join("release/culvert-bench"));
-    bench
-        .current_dir(shell::root())
-        .args(["run", "--modes", &options.modes.join(",")]);
-    if options.quick {
-        bench.arg("--quick");
+    bench.current_dir(shell::root());
+    if options.waypoint {
+        bench
+            .arg("waypoint")
+            .arg("--envoy")
+            .arg(envoy::ensure("compare with it")?);
+        if options.short {
+            bench.arg("--short");
+        }
+        if !options.loads.is_empty() {
+            bench.args(["--only", &options.loads.join(",")]);
+        }
+    } else {
+        bench.args(["run", "--modes", &options.modes.join(",")]);
+        if options.quick {
+            bench.arg("--quick");
+        }
+        if options.modes.iter().any(|mode| mode == "envoy-tcp") {
+            bench.arg("--envoy").arg(envoy::ensure("compare with its sidecars")?);
+        }
     }
     if options.json {
         bench.arg("--json");
-    }
-    if options.modes.iter().any(|mode| mode == "envoy-tcp") {
-        bench.arg("--envoy").arg(envoy::ensure("compare with its sidecars")?);
     }
     let mut bench = setup::as_root(bench)?;
     // Becoming the benchmark leaves nobody in between when ctrl-C asks it to clean up.

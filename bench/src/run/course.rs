@@ -4,9 +4,8 @@ use super::{
     envoy,
     istio::{self, IstioMesh},
     options::{Mode, Options},
-    usage,
 };
-use crate::load::Kind;
+use crate::{load::Kind, usage};
 use anyhow::{Context, Result, ensure};
 use culvert_lab::{Capture, Lab, Mesh, MeshOptions, Pod, PodSpec, Process};
 use std::{

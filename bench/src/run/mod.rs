@@ -3,14 +3,13 @@
 //! Every round runs every load in every mode once, so that a machine that is slower for a while is slower for all of
 //! them; the result is the median over the rounds. Client, server and proxies share the machine's processors, so compare
 //! modes with each other and CPU times, not rates with those of another machine. What each mode's way through the pods
-//! is stands in `course`; the proxies' usage is read in `usage`; `report` makes medians, the table and the JSON.
+//! is stands in `course`; the proxies' usage is read in `crate::usage`; `report` makes medians, the table and the JSON.
 
 mod course;
 mod envoy;
 mod istio;
 mod options;
 mod report;
-mod usage;
 
 use crate::load::{Kind, Line};
 use anyhow::{Context, Result, bail, ensure};
@@ -18,6 +17,7 @@ use course::{Course, Stage};
 use culvert_lab::{Lab, Options as LabOptions, remove_labs_on_signals};
 use options::Mode;
 pub(crate) use options::Options;
+pub(crate) use report::median;
 use report::{Sample, Summary};
 use std::{process::Command, time::Duration};
 

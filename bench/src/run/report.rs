@@ -118,7 +118,8 @@ pub(super) fn json(summaries: &[(Mode, Summary)]) -> serde_json::Result<String> 
     serde_json::to_string(&serde_json::json!({ "modes": modes }))
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The middle one, or between the two in the middle.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.as_slice() {

@@ -40,6 +40,7 @@
 mod capture;
 mod cgroup;
 mod control;
+mod envoy;
 mod forwarder;
 mod http;
 mod ip;
@@ -61,6 +62,7 @@ mod waypoint;
 
 pub use capture::{Capture, Seen};
 pub use control::{CONTROL_IP4, CONTROL_IP6};
+pub use envoy::Ads;
 pub use http::{Response, ask, get};
 pub use lab::{Lab, Options};
 pub use mesh::{CONTROLLER_NAME, Mesh, MeshOptions};

@@ -151,6 +151,11 @@ impl Pod {
         &self.0.cgroup
     }
 
+    /// Where logs of the pod's programs are.
+    pub(crate) fn log_dir(&self) -> &std::path::Path {
+        &self.0.log_dir
+    }
+
     /// Starts a program in the pod. The log file is `<namespace>-<pod>-<name>.log`.
     pub fn spawn(&self, name: &str, command: &mut Command) -> Result<Process> {
         let log = self

@@ -1,6 +1,7 @@
 //! Waypoints: the Gateway, its Service and its pod, and in the pod `culvert-waypoint`.
 
 use crate::{
+    envoy::{Ads, waypoint_bootstrap},
     lab::Lab,
     mesh::Mesh,
     pod::{Pod, PodSpec},
@@ -10,7 +11,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use serde_json::json;
-use std::{net::TcpStream, time::Duration};
+use std::{fs, net::TcpStream, path::Path, process::Command, time::Duration};
 
 /// Of the tunnel.
 const HBONE: u16 = 15008;
@@ -75,6 +76,27 @@ impl WaypointPlace {
             .arg("--token-file")
             .arg(&token);
         self.pod.spawn("waypoint", &mut command)
+    }
+
+    /// Starts Envoy there, which asks the same controller for everything, without waiting for it. `arguments` follow those that it needs.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_envoy(&self, mesh: &Mesh<'_>, program: &Path, ads: Ads, arguments: &[&str]) -> Result<Process> {
+        let bootstrap = waypoint_bootstrap(mesh, &self.pod, &self.gateway, ads)?;
+        let file = self
+            .pod
+            .log_dir()
+            .join(format!("envoy-{}-{}.json", self.pod.namespace(), self.pod.name()));
+        fs::write(&file, serde_json::to_vec_pretty(&bootstrap)?)
+            .with_context(|| format!("write {}", file.display()))?;
+        let mut command = Command::new(program);
+        command
+            .arg("--config-path")
+            .arg(file)
+            .arg("--disable-hot-restart")
+            .args(arguments);
+        self.pod.spawn("envoy", &mut command)
     }
 
     /// Waits until the tunnel port is open, whichever program is to open it.

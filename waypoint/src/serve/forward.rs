@@ -74,8 +74,9 @@ impl Forwarding<'_> {
             .session
             .and_then(|session| session.endpoint(&head, SystemTime::now()));
         let at_session = asked.and_then(|address| self.cluster.endpoint_of_session(address));
-        let client = head.clone();
-        let mut tries = self.forward.retry().start(&client);
+        // A cookie is for paths as the client writes them.
+        let unchanged = self.session.map(|session| (session, head.clone()));
+        let mut tries = self.forward.retry().start(&head);
         if let Err(error) = self.forward.rewrite(&mut head, self.peer, self.target) {
             let response = refuse(record, StatusCode::BAD_REQUEST, "DPE", &error.to_string(), "");
             return (response, Sent::default());
@@ -85,7 +86,7 @@ impl Forwarding<'_> {
             _ if upgrade.is_some() => false,
             Protocol::Http1 => false,
             Protocol::Http2 => true,
-            Protocol::Downstream => client.version == Version::HTTP_2,
+            Protocol::Downstream => head.version == Version::HTTP_2,
         };
         let trying = Trying {
             upstream: &self.inner.upstream,
@@ -194,8 +195,8 @@ impl Forwarding<'_> {
                         }
                     };
                     let served_by = endpoint.config.address;
-                    if let Some(session) = self.session.filter(|_| asked != Some(served_by)) {
-                        session.mark(served_by, &client, SystemTime::now(), response.headers_mut());
+                    if let Some((session, request)) = unchanged.filter(|_| asked != Some(served_by)) {
+                        session.mark(served_by, &request, SystemTime::now(), response.headers_mut());
                     }
                     if let Some(cookie) = hashed.cookie {
                         response

@@ -19,7 +19,10 @@ use super::{
     tcp,
     worker::Worker,
 };
-use crate::{config::listener::Port, telemetry::Client};
+use crate::{
+    config::listener::Port,
+    telemetry::{Client, CountedIn},
+};
 
 /// Serves one client's tunnel to its end.
 pub(super) async fn serve(worker: Worker, socket: TcpStream, peer: SocketAddr) {
@@ -186,5 +189,6 @@ fn client(request: &Request) -> Client {
         principal: peer.identity.as_str().into(),
         namespace: peer.identity.namespace().into(),
         baggage: request.header("baggage").map(Baggage::parse).unwrap_or_default(),
+        counted_in: CountedIn::default(),
     }
 }

@@ -4,8 +4,10 @@ use std::{net::IpAddr, sync::Arc};
 
 use culvert_hbone::Baggage;
 
+use super::counted::CountedIn;
+
 /// Who opened the tunnel that a request came by.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Client {
     /// Its pod's address.
     pub address: IpAddr,
@@ -17,4 +19,6 @@ pub struct Client {
     pub namespace: Arc<str>,
     /// What it says of itself: for telemetry alone.
     pub baggage: Baggage,
+    /// What its requests were counted in so far.
+    pub(crate) counted_in: CountedIn,
 }

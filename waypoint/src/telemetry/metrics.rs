@@ -160,18 +160,54 @@ impl Telemetry {
         self.connections.inc();
     }
 
+    /// What requests with these labels are counted in. Finding it compares all labels under a lock that threads share, so it is for those
+    /// who keep it.
+    pub(super) fn series(&self, labels: &Labels, is_grpc: bool) -> Series {
+        Series {
+            requests: self.requests.get_or_create(labels).clone(),
+            durations: self.durations.get_or_create(labels).clone(),
+            request_bytes: self.request_bytes.get_or_create(labels).clone(),
+            response_bytes: self.response_bytes.get_or_create(labels).clone(),
+            // Of no other requests anything is counted there.
+            messages: is_grpc.then(|| Messages {
+                received: self.request_messages.get_or_create(labels).clone(),
+                sent: self.response_messages.get_or_create(labels).clone(),
+            }),
+        }
+    }
+}
+
+/// What requests with the same labels are counted in.
+#[derive(Clone, Debug)]
+pub(super) struct Series {
+    requests: Counter,
+    durations: Histogram,
+    request_bytes: Histogram,
+    response_bytes: Histogram,
+    messages: Option<Messages>,
+}
+
+/// The messages of calls of gRPC.
+#[derive(Clone, Debug)]
+struct Messages {
+    received: Counter,
+    sent: Counter,
+}
+
+impl Series {
     /// A call of gRPC is over, with so many messages in both directions.
-    pub(super) fn messages(&self, labels: &Labels, received: u64, sent: u64) {
-        self.request_messages.get_or_create(labels).inc_by(received);
-        self.response_messages.get_or_create(labels).inc_by(sent);
+    pub(super) fn messages(&self, received: u64, sent: u64) {
+        if let Some(messages) = &self.messages {
+            messages.received.inc_by(received);
+            messages.sent.inc_by(sent);
+        }
     }
 
     /// A request is over that took so long, with so many bytes in both directions.
-    pub(super) fn request(&self, labels: &Labels, took: Duration, received: u64, sent: u64) {
-        self.requests.get_or_create(labels).inc();
-        let millis = took.as_secs_f64() * 1000.0;
-        self.durations.get_or_create(labels).observe(millis);
-        self.request_bytes.get_or_create(labels).observe(received as f64);
-        self.response_bytes.get_or_create(labels).observe(sent as f64);
+    pub(super) fn request(&self, took: Duration, received: u64, sent: u64) {
+        self.requests.inc();
+        self.durations.observe(took.as_secs_f64() * 1000.0);
+        self.request_bytes.observe(received as f64);
+        self.response_bytes.observe(sent as f64);
     }
 }

@@ -1,11 +1,12 @@
 //! What is said of requests and connections: Istio's metrics, and one line of the access log for each.
 //!
 //! `observed` is what is remembered of a request for the lines and spans that the configuration asks for; `spans` brings spans to receivers.
-//! `conclude` makes both at the end. `record` is one request while it is under way; `report` is what is said of it at its end; `metrics` is what is counted; `flags` are Envoy's
-//! words for what went wrong.
+//! `conclude` makes both at the end. `record` is one request while it is under way; `report` is what is said of it at its end; `metrics` is what is counted, `counted` finds
+//! it again for the next request; `flags` are Envoy's words for what went wrong.
 
 mod client;
 mod conclude;
+mod counted;
 mod flags;
 mod metrics;
 mod observed;
@@ -14,6 +15,7 @@ mod report;
 mod spans;
 
 pub use client::Client;
+pub(crate) use counted::CountedIn;
 pub use flags::Flags;
 pub use metrics::Telemetry;
 pub use observed::{Observed, SeenHeads};

@@ -6,6 +6,7 @@ use crate::body::Upload;
 
 use super::{
     conclude::{self, TcpFacts},
+    counted::Kind,
     metrics::Labels,
     record::{Record, TcpRecord},
 };
@@ -22,11 +23,20 @@ impl Drop for Record {
                 self.details = "downstream_remote_disconnect".to_owned();
             }
         }
-        self.telemetry
-            .request(&labels(self), self.elapsed(), self.received(), self.sent);
+        let kind = Kind {
+            about: self.endpoint.as_ref().map(|(_, about)| Arc::clone(about)),
+            is_encrypted: self.is_encrypted,
+            is_grpc: self.is_grpc,
+            status: self.status,
+            grpc_status: self.grpc_status,
+            flags: self.flags.clone(),
+        };
+        let find = || self.telemetry.series(&labels(self), self.is_grpc);
+        let series = self.client.counted_in.get(kind, find);
+        series.request(self.elapsed(), self.received(), self.sent);
         if self.is_grpc {
             let received = self.upload.as_ref().map_or(0, Upload::messages);
-            self.telemetry.messages(&labels(self), received, self.messages.count());
+            series.messages(received, self.messages.count());
         }
         if let Some(observed) = self.observed.take() {
             conclude::request(&observed, self);

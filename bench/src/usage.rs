@@ -1,22 +1,22 @@
 //! What the proxies use, read from `/proc`: CPU and resident memory of process families.
 
 use anyhow::{Context, Result};
-use std::{collections::HashMap, fs};
+use std::{collections::HashMap, fs, time::Duration};
 
 /// The unit of CPU time in `/proc`: USER_HZ, which is part of the kernel's interface on every architecture we build for.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// CPU time spent and memory held by some processes, at one moment.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     /// User and system time since they began, seconds.
-    pub(super) cpu_seconds: f64,
+    pub(crate) cpu_seconds: f64,
     /// Resident memory, MB (10^6 bytes).
-    pub(super) rss_mb: f64,
+    pub(crate) rss_mb: f64,
 }
 
 /// The usage of these processes and of all their descendants, so that a monitor's worker counts with it.
-pub(super) fn of(roots: &[u32]) -> Result<Usage> {
+pub(crate) fn of(roots: &[u32]) -> Result<Usage> {
     let mut usage = Usage::default();
     for process in families(roots)? {
         let stat = read(process, "stat")?;
@@ -37,6 +37,26 @@ pub(super) fn of(roots: &[u32]) -> Result<Usage> {
         usage.rss_mb += kib.unwrap_or(0.0) * 1024.0 / 1e6;
     }
     Ok(usage)
+}
+
+/// Time on a processor, user and system, of these processes with all their descendants since they began; exact to microseconds, but
+/// threads that have ended count no more.
+pub(crate) fn cpu_time(roots: &[u32]) -> Result<Duration> {
+    let mut total = 0;
+    for process in families(roots)? {
+        let tasks = format!("/proc/{process}/task");
+        let tasks = fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}: did the proxy die?"))?;
+        for task in tasks {
+            // A thread may end while we look.
+            let Ok(schedstat) = fs::read_to_string(task?.path().join("schedstat")) else {
+                continue;
+            };
+            // Documentation/scheduler/sched-stats.rst: nanoseconds spent on the processor come first.
+            let spent = schedstat.split_whitespace().next();
+            total += spent.and_then(|nanos| nanos.parse::<u64>().ok()).unwrap_or(0);
+        }
+    }
+    Ok(Duration::from_nanos(total))
 }
 
 /// The processes themselves and everything that descends from them.
@@ -74,8 +94,11 @@ fn after_name(stat: &str) -> Option<Vec<&str>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{after_name, families, of};
-    use std::process::{Command, Stdio, id};
+    use super::{after_name, cpu_time, families, of};
+    use std::{
+        process::{Command, Stdio, id},
+        time::{Duration, Instant},
+    };
 
     #[test]
     fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {
@@ -89,5 +112,15 @@ mod tests {
         assert!(of(&[id()]).unwrap().rss_mb > of(&[child.id()]).unwrap().rss_mb);
         drop(child.stdin.take());
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn time_on_a_processor_is_counted() {
+        let before = cpu_time(&[id()]).unwrap();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(20) {
+            std::hint::spin_loop();
+        }
+        assert!(cpu_time(&[id()]).unwrap() > before);
     }
 }
