@@ -92,6 +92,15 @@ fn after_name(stat: &str) -> Option<Vec<&str>> {
     Some(stat.rsplit_once(") ")?.1.split_whitespace().collect())
 }
 
+/// Lets a program rest for this long: what it uses meanwhile, or still holds afterwards, is what is measured.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "time at rest is what is measured, and has no other sign"
+)]
+pub(crate) fn settle(time: Duration) {
+    std::thread::sleep(time);
+}
+
 #[cfg(test)]
 mod tests {
     use super::{after_name, cpu_time, families, of};

@@ -220,7 +220,7 @@ fn spans_reach_their_receivers(kind: Kind) {
         // Behind an internal listener Envoy has no address.
         let client = match kind {
             Kind::Culvert => place.town.client.ip4().to_string(),
-            Kind::Envoy => "envoy://internal_client_address/".to_owned(),
+            Kind::Envoy | Kind::EnvoyWorld => "envoy://internal_client_address/".to_owned(),
         };
         let url = format!("http://web.town/{provider}");
         for (name, value) in [

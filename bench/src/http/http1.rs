@@ -64,7 +64,8 @@ pub(super) fn run(
             None => due.extend(idle.iter().map(|_| now)),
         }
         while let (Some(&number), Some(&since)) = (idle.front(), due.front()) {
-            (idle.pop_front(), due.pop_front());
+            idle.pop_front();
+            due.pop_front();
             let slot = &mut slots[number];
             slot.since = Some(since);
             // An idle connection's buffer holds one request.

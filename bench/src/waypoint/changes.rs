@@ -8,12 +8,11 @@ use super::{
     output::say,
     side::Side,
 };
-use crate::usage;
+use crate::usage::{self, settle};
 use anyhow::{Context, Result, ensure};
 use culvert_lab::Lab;
 use std::{
     net::SocketAddr,
-    thread::sleep,
     time::{Duration, Instant},
 };
 
@@ -39,7 +38,7 @@ pub(super) fn run(sides: &mut [Side], lab: &Lab, services: usize, options: &Opti
             memory::wait_answered(side, number, &format!("/r{}", RULES - 1))?;
         }
     }
-    sleep(SETTLES * 3);
+    settle(SETTLES * 3);
     let rounds = if options.short { 2 } else { 10 };
     let (mut times, mut costs) = (vec![Vec::new(); sides.len()], vec![Vec::new(); sides.len()]);
     for round in 0..rounds {
@@ -88,7 +87,7 @@ fn cost(side: &Side, lab: &Lab, number: usize, generation: u32) -> Result<f64> {
     let spent = |work: &dyn Fn() -> Result<()>| -> Result<f64> {
         let before = usage::cpu_time(&[side.pid()])?;
         work()?;
-        sleep(SETTLES);
+        settle(SETTLES);
         let after = usage::cpu_time(&[side.pid()])?;
         Ok(after.saturating_sub(before).as_secs_f64() * 1e3)
     };

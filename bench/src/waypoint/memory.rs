@@ -6,7 +6,7 @@ use super::{
     output::say,
     side::{Proxy, Side},
 };
-use crate::usage;
+use crate::usage::{self, settle};
 use anyhow::Result;
 use culvert_lab::{Lab, Mesh, wait_until};
 use std::{
@@ -70,7 +70,7 @@ fn resident(sides: &mut [Side], mesh: &Mesh<'_>, name: String, target: Target) -
     for side in sides.iter_mut() {
         side.restart(mesh)?;
     }
-    std::thread::sleep(SETTLES);
+    settle(SETTLES);
     let used: Result<Vec<_>> = sides
         .iter()
         .map(|side| Ok(vec![usage::of(&[side.pid()])?.rss_mb]))

@@ -228,11 +228,7 @@ impl Command {
                 Some(match case {
                     Case::Number => Found::Number(status.into()),
                     Case::Camel => Found::Text(camel(status).map_or_else(|| status.to_string().into(), Into::into)),
-                    Case::Snake => Found::Text(
-                        camel(status)
-                            .map_or_else(|| status.to_string(), |name| snake(name))
-                            .into(),
-                    ),
+                    Case::Snake => Found::Text(camel(status).map_or_else(|| status.to_string(), snake).into()),
                 })
             }
             What::Always(value) => text(value),

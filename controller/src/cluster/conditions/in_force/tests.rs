@@ -43,7 +43,7 @@ fn what_only_informs_is_said_and_leaves_the_object_in_force() {
     };
     let words = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
     assert_eq!(
-        written(&[informing.clone()]),
+        written(std::slice::from_ref(&informing)),
         words("True", "AsWritten", "spec: left to others")
     );
     for severity in [Severity::Warning, Severity::Error] {

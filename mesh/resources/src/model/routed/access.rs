@@ -35,9 +35,8 @@ pub(super) fn of_service(reader: &Reader<'_>, gateway: &ObjectName, service: &Se
                 policy,
             })
         };
-        match read(Layer::Requests).map(|policy| ask(reader, &mut access, policy)) {
-            Some(Err(policy)) => access.requests.push(policy),
-            Some(Ok(())) | None => {}
+        if let Some(Err(policy)) = read(Layer::Requests).map(|policy| ask(reader, &mut access, policy)) {
+            access.requests.push(policy);
         }
         access.connections.extend(read(Layer::Connections));
     }

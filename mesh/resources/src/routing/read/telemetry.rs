@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(logging(&[], &names(&["a"])), Some(vec![one(None)]));
         let wide =
             read(json!({ "accessLogging": [{ "providers": [{ "name": "a" }], "filter": { "expression": "x" } }] }));
-        assert_eq!(logging(&[wide.clone()], &[]), Some(vec![one(Some("x"))]));
+        assert_eq!(logging(std::slice::from_ref(&wide), &[]), Some(vec![one(Some("x"))]));
         let off = read(json!({ "accessLogging": [{ "providers": [{ "name": "a" }], "disabled": true }] }));
         assert_eq!(logging(&[wide.clone(), off], &[]), Some(Vec::new()));
         let all_off = read(json!({ "accessLogging": [{ "disabled": true }] }));
