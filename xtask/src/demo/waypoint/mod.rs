@@ -16,11 +16,9 @@ use super::{
 use anyhow::{Result, bail};
 use culvert_lab::{Capture, Lab, Mesh, MeshOptions, Pod, WaypointPlace};
 use facts::Facts;
-use std::time::{Duration, Instant};
-use steps::Steps;
+use std::time::Instant;
+use steps::{PATIENCE, Steps};
 
-/// How long pods may take to join, and routes to come into force. Debug builds on busy machines are slow.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// The waypoint's name.
 const WAYPOINT: &str = "waypoint";
 

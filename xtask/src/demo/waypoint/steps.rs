@@ -1,7 +1,6 @@
 //! The steps of the demo, each a file of `examples/bookstore/waypoint`, what is sent then, and what is promised.
 
 use super::{
-    PATIENCE,
     facts::{Promise, Row},
     requests::{self, Client, Counts},
 };
@@ -11,7 +10,10 @@ use crate::demo::{
 };
 use anyhow::{Context, Result};
 use culvert_lab::Lab;
+use std::time::Duration;
 
+/// How long pods may take to join, and objects to come into force. Debug builds on busy machines are slow.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Headers of the user who gets a version of his own.
 const JASON: [&str; 1] = ["end-user: jason"];
 /// What the steps need, and what they found out.
