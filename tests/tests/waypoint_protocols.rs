@@ -30,8 +30,8 @@ fn carries_other_protocols(kind: Kind) {
     let lab = lab(&format!("wp_protocols_{}", kind.word()));
     let _server;
     let scene = Scene::set(&lab, kind);
-    _server = grpc::serve(&scene.town.server, PORT + 4, "books");
-    let books = service("books", "server", PORT + 4, "grpc").label("culvert.dev/use-waypoint", "wp");
+    _server = grpc::serve(&scene.town.server, PORT + 8, "books");
+    let books = service("books", "server", PORT + 8, "grpc").label("culvert.dev/use-waypoint", "wp");
     let books = SocketAddr::from((lab.service(books).unwrap().ip4(), 80));
     let client = &scene.town.client;
     lab.apply(&json!({

@@ -355,7 +355,7 @@ fn tcp_ports_split_connections_and_ports_without_a_known_protocol_have_two_chain
             format!("{} {}", chain.name.trim_start_matches(web), protocols.join(","))
         })
         .collect();
-    assert_eq!(chains, [":80 ", ":90 ", ":100 http/1.1,h2c", ":100 tcp "]);
+    assert_eq!(chains, [":80 ", ":90 ", ":100 http/1.0,http/1.1,h2c", ":100 tcp "]);
     let filter = format!("{:?}", inbound.filter_chains[1].filters[0]);
     assert!(filter.contains("tcp_proxy"));
     assert_eq!(inbound.listener_filters.len(), 2, "one port is sniffed");
