@@ -88,8 +88,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let release = shell::root().join(shell::target()).join("release");
     let mut bench = Command::new(release.join("culvert-bench"));
     if options.waypoint {
-        // In a release build its server stops answering after its first connections, which is not understood yet. What client and server
-        // cost is counted nowhere.
+        // As a release build it waits in vain for its policy to hold, with the same programs of the mesh, which is not understood yet. What
+        // client and server cost is counted nowhere.
         let measuring = [
             "build",
             "--locked",
