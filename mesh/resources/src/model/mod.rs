@@ -12,6 +12,7 @@
 //! | module | what |
 //! |---|---|
 //! | `unit` | what is derived as a whole |
+//! | `derive` | what each unit is derived to |
 //! | [`Reader`] | the objects, as a unit reads them |
 //! | `index` | objects by key, and units by the keys that they read |
 //! | [`pod`] | a pod becomes a Workload |
@@ -48,10 +49,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use culvert_objects::{
-    AuthorizationPolicy, Binding, EndpointSlice, Findings, Key, Kind, KindSpec as _, Object, ObjectName, Objects,
-    PeerAuthentication, Pod, Service, ServiceEntry, WorkloadEntry,
-};
+use culvert_objects::{Binding, Findings, Key, Kind, KindSpec as _, Object, ObjectName, Objects};
 use culvert_proto::ADDRESS_TYPE;
 use culvert_proto::security::Authorization;
 use culvert_proto::workload::Address;
@@ -65,6 +63,7 @@ mod agents;
 mod allocation;
 mod analysis;
 mod bypass;
+mod derive;
 mod health;
 mod index;
 mod mesh;
@@ -108,7 +107,7 @@ use routed::behind::{Behind, is_service};
 pub use routed::explain::{BackendView, HostRules, PortRules, RuleView, ServiceRules};
 
 pub use settings::Settings;
-use unit::{Derived, Product, Unit};
+use unit::{Product, Unit};
 
 /// What an update did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -389,7 +388,7 @@ impl Model {
     /// Derives a unit again, and collects the resources that it had or has.
     fn derive(&mut self, unit: &Unit, touched: &mut Touched) {
         let reader = self.reader();
-        let made = make(unit, &reader, &self.agents);
+        let made = derive::make(unit, &reader, &self.agents);
         let keys = reader.into_keys();
         let before = self.units.take(unit);
         for resource in before.resources {
@@ -445,113 +444,6 @@ impl Model {
 
 /// Resources that units had before an update or have after it, by type and name, and whether they have them after it.
 type Touched = BTreeMap<(&'static str, Arc<str>), bool>;
-
-/// What a unit is derived to.
-fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived {
-    match unit {
-        Unit::Pod(name) => {
-            let Some(pod) = reader.own::<Pod>(name) else {
-                return Derived::default();
-            };
-            let proxy = pod::proxy(pod);
-            match pod::workload(reader, agents, name, pod) {
-                Some(made) => Derived {
-                    resources: std::iter::once(resource::of_workload(&name.namespace, made.workload))
-                        .chain(made.policies.iter().map(Resource::authorization))
-                        .chain(proxy)
-                        .collect(),
-                    findings: made.finding.into_iter().collect(),
-                    ..Derived::default()
-                },
-                None => Derived {
-                    resources: proxy.into_iter().collect(),
-                    ..Derived::default()
-                },
-            }
-        }
-        Unit::Slice(name) => {
-            let slice = reader.own::<EndpointSlice>(name);
-            let workloads = slice
-                .map(|slice| slice::workloads(reader, name, slice))
-                .unwrap_or_default();
-            Derived {
-                resources: workloads
-                    .into_iter()
-                    .map(|workload| resource::of_workload(&name.namespace, workload))
-                    .collect(),
-                ..Derived::default()
-            }
-        }
-        Unit::Service(name) => {
-            let made = reader
-                .own::<Service>(name)
-                .and_then(|service| service::service(reader, name, service));
-            let made = made.map(|service| resource::of_service(&name.namespace, service));
-            Derived {
-                resources: made.into_iter().collect(),
-                ..Derived::default()
-            }
-        }
-        Unit::ServiceEntry(name) => {
-            let entry = reader.own::<ServiceEntry>(name);
-            entry
-                .map(|entry| service_entry::derive(reader, name, entry))
-                .unwrap_or_default()
-        }
-        Unit::WorkloadEntry(name) => {
-            let entry = reader.own::<WorkloadEntry>(name);
-            match entry.map(|entry| workload_entry::workload(reader, name, entry)) {
-                None => Derived::default(),
-                Some(Err(finding)) => Derived {
-                    findings: vec![*finding],
-                    ..Derived::default()
-                },
-                Some(Ok(workload)) => Derived {
-                    resources: workload
-                        .into_iter()
-                        .map(|workload| resource::of_workload(&name.namespace, workload))
-                        .collect(),
-                    ..Derived::default()
-                },
-            }
-        }
-        Unit::Policy(name) => {
-            let policy = reader.own::<AuthorizationPolicy>(name);
-            policy
-                .map(|policy| policy::authorization(reader, name, policy))
-                .unwrap_or_default()
-        }
-        Unit::PeerAuthentication(name) => {
-            let peer = reader.own::<PeerAuthentication>(name);
-            peer.map(|peer| policy::peer_authentication(reader, name, peer))
-                .unwrap_or_default()
-        }
-        Unit::Restriction(kind, name) => {
-            let object = reader.own_of(*kind, name);
-            let policy = object.and_then(|object| restriction::policy(reader, name, &object));
-            Derived {
-                resources: policy.iter().map(Resource::authorization).collect(),
-                ..Derived::default()
-            }
-        }
-        Unit::Waypoint(name) => routed::waypoint::derive(reader, name),
-        Unit::WaypointPolicy(kind, name) => routed::policies::derive(reader, *kind, name),
-        Unit::Route(kind, name) => routed::findings::derive(reader, *kind, name),
-        Unit::Routes(service) => routed::routes::derive(reader, service),
-        Unit::Clusters(service) => routed::backend::clusters(reader, service),
-        Unit::Endpoints(service) => routed::backend::endpoints(reader, service),
-        Unit::MeshConfig(name) => mesh_config::findings(reader, name),
-        Unit::Mesh => {
-            let mesh = mesh::mesh(reader);
-            let strict = policy::strict(reader);
-            let resources = mesh.iter().map(Resource::mesh);
-            Derived {
-                resources: resources.chain(strict.iter().map(Resource::authorization)).collect(),
-                ..Derived::default()
-            }
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests;
