@@ -11,6 +11,7 @@
 //! | [`telemetry`] | Telemetry |
 //! | [`tokens`] | RequestAuthentication |
 //! | [`istio`] | VirtualService and DestinationRule |
+//! | `route` | what all kinds of the Gateway API have: parents, names, rules |
 //! | `matches` | which requests |
 //! | `filters` | what is done with them |
 //! | `backends` | where they go |
@@ -26,6 +27,7 @@ pub(crate) mod istio;
 mod matches;
 pub(crate) mod notes;
 mod references;
+mod route;
 mod session;
 pub(crate) mod tcp;
 pub(crate) mod telemetry;

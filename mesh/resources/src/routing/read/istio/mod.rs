@@ -7,6 +7,7 @@
 //! | `http` | a rule for requests |
 //! | `matches` | which requests |
 //! | `parts` | what a rule does with them: faults, retries, CORS, headers |
+//! | `connections` | what rules for connections have in common |
 //! | `tcp` | rules for connections |
 //! | `tls` | rules for connections of TLS, by name |
 //! | [`destination`] | what routes lead to |
@@ -14,6 +15,7 @@
 //! | `traffic_spec`, `traffic` | its policies of traffic: as they are written, and what holds |
 //! | `values` | durations, shares, texts |
 
+mod connections;
 pub(crate) mod destination;
 pub(crate) mod destination_rule;
 mod http;
