@@ -154,7 +154,11 @@ impl<M: Marker> KindSpec for Written<M> {
             .parents()
             .map(|parent| Key::parent(parent.kind, &parent.object(&name.namespace)));
         let backends = self.backends().into_iter();
-        let backends = backends.map(|backend| Key::backend(backend.kind, &backend.object(&name.namespace)));
+        // A host name is the same from every namespace.
+        let backends = backends.map(|backend| match backend.kind {
+            "Hostname" => Key::backend(backend.kind, &ObjectName::cluster(backend.name.to_ascii_lowercase())),
+            kind => Key::backend(kind, &backend.object(&name.namespace)),
+        });
         let restricting = self.binding.is_some().then(|| Key::restricting(&name.namespace));
         let mut keys: Vec<Key> = parents.chain(backends).chain(restricting).collect();
         if M::KNOWN.group == istio::NETWORKING {

@@ -15,6 +15,7 @@ use super::super::health;
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
+use super::frontend::{self, Sort};
 use super::{hosts, labelled, ports, providers, scope, telemetry};
 use crate::routing::envoy::cluster;
 use crate::routing::envoy::endpoints::{self, Endpoint, Health};
@@ -119,48 +120,51 @@ fn scopes(reader: &Reader<'_>, name: &str, service: &Service) -> BTreeSet<Arc<st
     found.extend(hosts::scopes(reader, service));
     found.extend(providers::scopes(reader, service));
     found.extend(telemetry::scopes(reader, name));
-    let Some(object) = wire::object_of_host(reader.settings(), &service.hostname) else {
-        return found;
-    };
-    let key = Key::backend("Service", &object);
-    for (name, route) in reader.find::<HTTPRoute>(key) {
-        found.extend(scopes_of_route(reader, name, route, &object));
-    }
-    for (name, route) in reader.find::<GRPCRoute>(key) {
-        found.extend(scopes_of_route(reader, name, route, &object));
-    }
-    for (name, route) in reader.find::<TCPRoute>(key) {
-        found.extend(scopes_of_route(reader, name, route, &object));
-    }
-    for (name, route) in reader.find::<TLSRoute>(key) {
-        found.extend(scopes_of_route(reader, name, route, &object));
+    for key in keys(reader, service) {
+        for (name, route) in reader.find::<HTTPRoute>(key) {
+            found.extend(scopes_of_route(reader, name, route, service));
+        }
+        for (name, route) in reader.find::<GRPCRoute>(key) {
+            found.extend(scopes_of_route(reader, name, route, service));
+        }
+        for (name, route) in reader.find::<TCPRoute>(key) {
+            found.extend(scopes_of_route(reader, name, route, service));
+        }
+        for (name, route) in reader.find::<TLSRoute>(key) {
+            found.extend(scopes_of_route(reader, name, route, service));
+        }
     }
     found
 }
 
+/// Under which routes are filed that name a Service as a backend: as an object, and as a host.
+fn keys(reader: &Reader<'_>, service: &Service) -> Vec<Key> {
+    let object = wire::object_of_host(reader.settings(), &service.hostname);
+    let by_object = object.map(|object| Key::backend("Service", &object));
+    let by_host = Key::backend("Hostname", &ObjectName::cluster(service.hostname.as_str()));
+    by_object.into_iter().chain([by_host]).collect()
+}
+
 /// The waypoints of the Services that a route is for, if it names the backend.
-fn scopes_of_route<M>(
-    reader: &Reader<'_>,
-    name: &ObjectName,
-    route: &Written<M>,
-    backend: &ObjectName,
-) -> Vec<Arc<str>> {
-    let names_it = route
-        .backends()
-        .iter()
-        .any(|reference| reference.kind == "Service" && reference.object(&name.namespace) == *backend);
+fn scopes_of_route<M>(reader: &Reader<'_>, name: &ObjectName, route: &Written<M>, backend: &Service) -> Vec<Arc<str>> {
+    let object = wire::object_of_host(reader.settings(), &backend.hostname);
+    let names_it = route.backends().iter().any(|reference| match reference.kind {
+        "Service" => object
+            .as_ref()
+            .is_some_and(|object| reference.object(&name.namespace) == *object),
+        "Hostname" => reference.name.eq_ignore_ascii_case(&backend.hostname),
+        _ => false,
+    });
     if !names_it {
         return Vec::new();
     }
-    let parents = route
-        .parents()
-        .filter(|parent| parent.group.is_empty() && parent.kind == "Service");
-    let services = parents.filter_map(|parent| {
-        let parent = wire::service_name(reader.settings(), &parent.object(&name.namespace));
-        reader.derived_service(&parent)
+    let parents = route.parents().filter_map(|parent| {
+        let sort = Sort::of(parent.group, parent.kind)?;
+        Some(frontend::services(reader, sort, &parent.object(&name.namespace)))
     });
-    services
-        .filter_map(|service| scope::of_service(reader, &service))
+    parents
+        .flatten()
+        .filter_map(|(_, service)| scope::of_service(reader, &service))
         .collect()
 }
 

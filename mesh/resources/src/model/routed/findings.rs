@@ -45,7 +45,9 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, kind: Kind, name: &ObjectNam
                 (status::accepted(reader, kind, name, parent).err()?.1, Severity::Warning)
             }
             other => (
-                format!("a parent of kind {other} is left to others: the mesh takes routes of Services"),
+                format!(
+                    "a parent of kind {other} is left to others: the mesh takes routes of Services and ServiceEntries"
+                ),
                 Severity::Info,
             ),
         };

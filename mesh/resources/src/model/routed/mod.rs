@@ -12,6 +12,7 @@
 //! | [`policies`] | a policy for waypoints: what is wrong with it |
 //! | `route` | what a route object says |
 //! | `ports` | the ports of a Service |
+//! | `frontend` | what routes may be for: Services and ServiceEntries |
 //! | `attached` | which routes a Service has |
 //! | `hosts` | which VirtualService and DestinationRule a Service has |
 //! | `hashes` | by what of requests endpoints are chosen |
@@ -30,6 +31,7 @@ pub(super) mod backend;
 pub(super) mod behind;
 pub(super) mod explain;
 pub(super) mod findings;
+mod frontend;
 mod hashes;
 mod hosts;
 mod labelled;

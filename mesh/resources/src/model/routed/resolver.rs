@@ -1,14 +1,16 @@
 //! What the backends of a route lead to.
 
 use culvert_objects::{Key, ObjectName, ReferenceGrant, Written};
+use culvert_proto::workload::Service;
 
 use super::super::reader::Reader;
-use super::super::wire;
-use super::ports;
+use super::frontend::{self, Sort};
+use super::{hosts, ports};
 use crate::routing::model::Backend;
 use crate::routing::read::notes::{BackendRef, Resolve, Unresolved};
 
 const GROUP: &str = "gateway.networking.k8s.io";
+const ISTIO: &str = "networking.istio.io";
 
 /// Looks up backends for one route object.
 pub(super) struct Resolver<'a, 'b> {
@@ -34,6 +36,25 @@ impl<'a, 'b> Resolver<'a, 'b> {
             kind,
             route,
             parents: parents.map(|parent| parent.object(&route.namespace)).collect(),
+        }
+    }
+
+    /// A host that the route's namespace sees: no grant is needed beside `exportTo`.
+    fn host(&self, reference: &BackendRef<'_>) -> Result<Backend, Unresolved> {
+        let host = reference.name.to_ascii_lowercase();
+        let unresolved = |reason, message: String| Err(Unresolved { reason, message });
+        if reference.namespace.is_some() {
+            return unresolved("InvalidKind", format!("host {host:?} is in no namespace"));
+        }
+        let namespace = &self.route.namespace;
+        let missing = format!("there is no host {host:?} that namespace {namespace} sees");
+        if !host.contains('.') {
+            return unresolved("BackendNotFound", format!("{missing}: a host is a whole name"));
+        }
+        let service = hosts::resource_name(self.reader, &host, namespace);
+        match self.reader.derived_service(&service) {
+            Some(found) => at_port(service, &found, reference.port, &format!("host {host:?}")),
+            None => unresolved("BackendNotFound", missing),
         }
     }
 
@@ -66,6 +87,9 @@ impl<'a, 'b> Resolver<'a, 'b> {
 impl Resolve for Resolver<'_, '_> {
     fn backend(&self, reference: &BackendRef<'_>) -> Result<Backend, Unresolved> {
         let unresolved = |reason, message: String| Err(Unresolved { reason, message });
+        if (reference.group, reference.kind) == (ISTIO, "Hostname") {
+            return self.host(reference);
+        }
         if !reference.group.is_empty() || reference.kind != "Service" {
             let (kind, group) = (reference.kind, reference.group);
             return unresolved(
@@ -82,20 +106,27 @@ impl Resolve for Resolver<'_, '_> {
             );
             return unresolved("RefNotPermitted", message);
         }
-        let service = wire::service_name(self.reader.settings(), &name);
-        let Some(found) = self.reader.derived_service(&service) else {
+        let found = frontend::services(self.reader, Sort::Service, &name);
+        let Some((service, found)) = found.into_iter().next() else {
             return unresolved("BackendNotFound", format!("there is no Service {name}"));
         };
-        let Some(port) = reference.port else {
-            return unresolved("BackendNotFound", format!("a port of Service {name} must be named"));
-        };
-        if !ports::of_service(&found).any(|known| known == port) {
-            return unresolved("BackendNotFound", format!("Service {name} has no port {port}"));
-        }
-        Ok(Backend {
-            service: service.into(),
-            port,
-            subset: None,
-        })
+        at_port(service, &found, reference.port, &format!("Service {name}"))
     }
+}
+
+/// A port of what a reference leads to, which is called `label`.
+fn at_port(service: String, found: &Service, port: Option<u16>, label: &str) -> Result<Backend, Unresolved> {
+    let not_found = |message: String| Unresolved {
+        reason: "BackendNotFound",
+        message,
+    };
+    let port = port.ok_or_else(|| not_found(format!("a port of {label} must be named")))?;
+    if !ports::of_service(found).any(|known| known == port) {
+        return Err(not_found(format!("{label} has no port {port}")));
+    }
+    Ok(Backend {
+        service: service.into(),
+        port,
+        subset: None,
+    })
 }

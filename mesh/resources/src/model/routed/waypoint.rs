@@ -11,7 +11,8 @@ use prost::Message as _;
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
-use super::attached::{self, Frontend};
+use super::attached;
+use super::frontend::Frontend;
 use super::{access, ports, proxy_config, scope, telemetry};
 use crate::routing::envoy::listener::{self, Port};
 use crate::routing::envoy::plumbing;
@@ -67,7 +68,7 @@ fn foreign(reader: &Reader<'_>, name: &ObjectName) -> Option<Finding> {
 
 fn add_ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, service: &Service, found: &mut Vec<Port>) {
     let object = ports::of_object(reader, service);
-    let frontend = object.as_ref().map(|(object, known)| Frontend { object, ports: known });
+    let frontend = Frontend::of(reader, service);
     let addresses = addresses(reader, name, service);
     let telemetry = Arc::new(telemetry::of_service(reader, gateway, service));
     let access = Arc::new(access::of_service(reader, gateway, service));
