@@ -57,7 +57,11 @@ pub struct Waypoint {
 impl Waypoint {
     /// Makes the objects, runs the program, and waits until the tunnel port is open.
     pub fn start(lab: &Lab, mesh: &Mesh<'_>, namespace: &str, gateway: &str, kind: Kind) -> Self {
-        let place = Place::make(lab, namespace, gateway);
+        Self::start_at(Place::make(lab, namespace, gateway), lab, mesh, kind)
+    }
+
+    /// The same in a place that is there.
+    pub fn start_at(place: Place, lab: &Lab, mesh: &Mesh<'_>, kind: Kind) -> Self {
         let process = match kind {
             Kind::Culvert => place.0.start(mesh).unwrap(),
             Kind::Envoy | Kind::EnvoyWorld => {

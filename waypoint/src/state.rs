@@ -6,7 +6,11 @@
 //!
 //! A change replaces the part that it concerns; everything else is shared with the snapshot before.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use culvert_envoy::pb::envoy::config::{
@@ -15,11 +19,14 @@ use culvert_envoy::pb::envoy::config::{
 };
 use culvert_http::RouteTable;
 use rustc_hash::FxHashMap;
+use tokio::sync::Notify;
 
 use crate::{
     cluster::Cluster,
     config::{
-        cluster, endpoints,
+        cluster,
+        discovery::Discovery,
+        endpoints::{self, EndpointConfig},
         listener::{self, Chains},
         refusal::Refusal,
     },
@@ -42,6 +49,10 @@ pub struct Snapshot {
 pub struct Store {
     snapshot: Snapshot,
     assignments: FxHashMap<Arc<str>, Arc<[Arc<Endpoint>]>>,
+    /// What names led to last.
+    addresses: FxHashMap<Arc<str>, Vec<IpAddr>>,
+    /// Told when a cluster comes whose endpoints are names.
+    names: Arc<Notify>,
     published: Arc<ArcSwap<Snapshot>>,
 }
 
@@ -97,13 +108,19 @@ impl Store {
     /// As above.
     pub fn put_cluster(&mut self, message: &ClusterMessage) -> Result<(), Refusal> {
         let config = Arc::new(cluster::read(message)?);
-        let endpoints = self
-            .assignments
-            .get(&config.endpoints)
-            .cloned()
-            .unwrap_or_else(|| [].into());
         let name = Arc::clone(&config.name);
         let before = self.snapshot.clusters.get(&name).map(|before| &**before);
+        let endpoints = match &config.discovery {
+            Discovery::Told(name) => self.assignments.get(name).cloned().unwrap_or_default(),
+            Discovery::Named(named) => {
+                self.names.notify_one();
+                let addresses = |name: &str| self.addresses.get(name).map_or(&[][..], Vec::as_slice);
+                let before = before.map(|before| &*before.endpoints).unwrap_or_default();
+                // What of it is the mesh's was said when the name was resolved.
+                made(named.endpoints(addresses, |_, _| {}), before)
+            }
+            Discovery::Dialled(_) => Arc::default(),
+        };
         let cluster = Cluster::new(config, endpoints, before);
         self.snapshot.clusters.insert(name, Arc::new(cluster));
         Ok(())
@@ -121,25 +138,10 @@ impl Store {
     pub fn put_endpoints(&mut self, assignment: &ClusterLoadAssignment) -> Result<(), Refusal> {
         let configs = endpoints::read(assignment)?;
         let name: Arc<str> = assignment.cluster_name.as_str().into();
-        let before = self.assignments.get(&name).cloned().unwrap_or_else(|| [].into());
-        // Pods share no address while both live, and few addresses have more than one endpoint in a cluster.
-        let mut by_address: FxHashMap<_, Vec<&Arc<Endpoint>>> = FxHashMap::default();
-        for endpoint in before.iter() {
-            by_address.entry(endpoint.config.address).or_default().push(endpoint);
-        }
-        let endpoints: Arc<[Arc<Endpoint>]> = configs
-            .into_iter()
-            .map(|config| {
-                let there = by_address.get(&config.address).into_iter().flatten();
-                let same = there.copied().find(|endpoint| endpoint.is(&config));
-                match same {
-                    Some(same) if same.config == config => Arc::clone(same),
-                    same => Arc::new(Endpoint::new(config, same.map(|same| &**same))),
-                }
-            })
-            .collect();
+        let before = self.assignments.get(&name).cloned().unwrap_or_default();
+        let endpoints = made(configs, &before);
         for cluster in self.snapshot.clusters.values_mut() {
-            if cluster.config.endpoints == name {
+            if cluster.config.told() == Some(&name) {
                 let with = Cluster::new(Arc::clone(&cluster.config), Arc::clone(&endpoints), Some(cluster));
                 *cluster = Arc::new(with);
             }
@@ -154,7 +156,7 @@ impl Store {
             .snapshot
             .clusters
             .values()
-            .any(|cluster| *cluster.config.endpoints == *name)
+            .any(|cluster| cluster.config.told().is_some_and(|told| **told == *name))
         {
             self.assignments.remove(name);
         }
@@ -172,7 +174,57 @@ impl Store {
     /// The names of endpoints that clusters refer to.
     pub fn wanted_endpoints(&self) -> BTreeSet<String> {
         let clusters = self.snapshot.clusters.values();
-        clusters.map(|cluster| cluster.config.endpoints.to_string()).collect()
+        let told = clusters.filter_map(|cluster| cluster.config.told());
+        told.map(ToString::to_string).collect()
+    }
+
+    /// What is told when names are wanted that were not.
+    pub fn names_changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.names)
+    }
+
+    /// The names that endpoints are.
+    pub fn wanted_names(&self) -> BTreeSet<Arc<str>> {
+        let clusters = self.snapshot.clusters.values();
+        let named = clusters.filter_map(|cluster| cluster.config.named());
+        named.flat_map(|named| named.names().cloned()).collect()
+    }
+
+    /// A name leads to these addresses from now on: that is visible at once, and nothing else that was taken in. What of them is the mesh's
+    /// is given to `refuse`, once for each endpoint, where it is new.
+    pub fn put_addresses(&mut self, name: &Arc<str>, addresses: Vec<IpAddr>, mut refuse: impl FnMut(&str, SocketAddr)) {
+        if self.addresses.get(name) == Some(&addresses) {
+            return;
+        }
+        self.addresses.insert(Arc::clone(name), addresses);
+        let mut visible = Snapshot::clone(&self.published.load());
+        for (place, cluster) in &mut self.snapshot.clusters {
+            let Some(changed) = renamed(cluster, name, &self.addresses, &mut refuse) else {
+                continue;
+            };
+            if let Some(shown) = visible.clusters.get_mut(place)
+                && Arc::ptr_eq(&shown.config, &cluster.config)
+            {
+                *shown = Arc::clone(&changed);
+            }
+            *cluster = changed;
+        }
+        for shown in visible.clusters.values_mut() {
+            let is_new = self.snapshot.clusters.get(&shown.config.name);
+            if is_new.is_some_and(|new| Arc::ptr_eq(&new.config, &shown.config)) {
+                continue;
+            }
+            // One that is to be replaced or removed by what is not visible yet.
+            if let Some(changed) = renamed(shown, name, &self.addresses, &mut |_, _| {}) {
+                *shown = changed;
+            }
+        }
+        self.published.store(Arc::new(visible));
+    }
+
+    /// A name is no endpoint any more.
+    pub fn forget_name(&mut self, name: &str) {
+        self.addresses.remove(name);
     }
 
     /// Lets endpoints back that were left out because they failed, where their time is over.
@@ -198,4 +250,47 @@ impl Store {
         missing.extend(unknown.map(|name| format!("endpoints `{name}`")));
         missing
     }
+}
+
+/// A cluster whose endpoints follow a name, if it is one; `addresses` are those of all names.
+fn renamed(
+    cluster: &Cluster,
+    name: &Arc<str>,
+    addresses: &FxHashMap<Arc<str>, Vec<IpAddr>>,
+    refuse: &mut impl FnMut(&str, SocketAddr),
+) -> Option<Arc<Cluster>> {
+    let named = cluster.config.named()?;
+    if !named.names().any(|known| known == name) {
+        return None;
+    }
+    let of = |name: &str| addresses.get(name).map_or(&[][..], Vec::as_slice);
+    let configs = named.endpoints(of, |of, address| {
+        if *of == **name {
+            refuse(of, address);
+        }
+    });
+    let endpoints = made(configs, &cluster.endpoints);
+    Some(Arc::new(Cluster::new(
+        Arc::clone(&cluster.config),
+        endpoints,
+        Some(cluster),
+    )))
+}
+
+/// Endpoints as configured; one that was there before stays the same.
+fn made(configs: Vec<EndpointConfig>, before: &[Arc<Endpoint>]) -> Arc<[Arc<Endpoint>]> {
+    // Pods share no address while both live, and few addresses have more than one endpoint in a cluster.
+    let mut by_address: FxHashMap<_, Vec<&Arc<Endpoint>>> = FxHashMap::default();
+    for endpoint in before {
+        by_address.entry(endpoint.config.address).or_default().push(endpoint);
+    }
+    let one = |config: EndpointConfig| {
+        let there = by_address.get(&config.address).into_iter().flatten();
+        let same = there.copied().find(|endpoint| endpoint.is(&config));
+        match same {
+            Some(same) if same.config == config => Arc::clone(same),
+            same => Arc::new(Endpoint::new(config, same.map(|same| &**same))),
+        }
+    };
+    configs.into_iter().map(one).collect()
 }

@@ -6,6 +6,7 @@
 //! | `http_chain` | an HttpConnectionManager |
 //! | `filters` | an HTTP filter, and filters of connections |
 //! | `cluster` | a Cluster |
+//! | `discovery` | of a Cluster, how its endpoints are found |
 //! | `balancing` | of a Cluster, how an endpoint is chosen |
 //! | `endpoints` | a ClusterLoadAssignment |
 //! | `tcp_chain` | a TcpProxy |
@@ -17,6 +18,7 @@
 
 pub mod balancing;
 pub mod cluster;
+pub mod discovery;
 pub mod endpoints;
 pub mod filters;
 pub mod http_chain;

@@ -267,6 +267,14 @@ impl Exchange<'_> {
             let response = refuse(record, forward.cluster_not_found(), "NC", "cluster_not_found", "");
             return (response, Sent::default());
         };
+        let cluster = match cluster.at(self.connection.destination) {
+            Ok(cluster) => cluster,
+            Err(why) => {
+                tracing::debug!(destination = %self.connection.destination, %why, "a request goes nowhere");
+                let response = refuse(record, StatusCode::SERVICE_UNAVAILABLE, "UH", "of_the_mesh", "");
+                return (response, Sent::default());
+            }
+        };
         if let Some((protocol, _)) = &self.upgrade {
             let chain = &self.connection.chain;
             let of_chain = || chain.upgrades.iter().any(|allowed| **allowed == **protocol);
@@ -278,7 +286,7 @@ impl Exchange<'_> {
         let forwarding = Forwarding {
             inner: &self.connection.worker.0,
             snapshot: &self.snapshot,
-            cluster,
+            cluster: &cluster,
             forward,
             target: &target,
             peer,

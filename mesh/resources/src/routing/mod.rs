@@ -10,6 +10,7 @@
 //! | [`read`] | objects of the Gateway API and Istio's become rules |
 //! | [`traffic`] | what holds for connections |
 //! | [`order`] | which rule comes first, and for which host names |
+//! | [`discovery`] | how endpoints are found |
 //! | [`cover`] | whether a rule leaves another one no request |
 //! | [`words`] | rules in words |
 //! | [`protocol`] | what a port speaks |
@@ -17,6 +18,7 @@
 //! | [`envoy`] | rules, ports and endpoints as Envoy's messages |
 
 pub(crate) mod cover;
+pub(crate) mod discovery;
 pub(crate) mod envoy;
 pub(crate) mod model;
 pub(crate) mod order;

@@ -144,6 +144,7 @@ pub(super) fn virtual_at(reader: &Reader<'_>, service: &Service, port: u16) -> O
     let destinations = Hosts {
         reader,
         object: name,
+        service,
         port,
     };
     let label = format!("VirtualService {name}");

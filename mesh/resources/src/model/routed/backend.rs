@@ -7,7 +7,7 @@ use std::sync::Arc;
 use culvert_envoy::endpoint::About;
 use culvert_envoy::pb::envoy::config::cluster::v3::Cluster;
 use culvert_envoy::{CLUSTER_TYPE, ENDPOINT_TYPE};
-use culvert_objects::{GRPCRoute, HTTPRoute, Key, ObjectName, TCPRoute, TLSRoute, Written};
+use culvert_objects::{Finding, GRPCRoute, HTTPRoute, Key, ObjectName, TCPRoute, TLSRoute, Written};
 use culvert_proto::workload::{Service, TunnelProtocol, Workload, WorkloadStatus, load_balancing::HealthPolicy};
 use prost::Message as _;
 
@@ -15,20 +15,29 @@ use super::super::health;
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
+use super::discovery::{self, How};
 use super::frontend::{self, Sort};
 use super::{hosts, labelled, ports, providers, scope, telemetry};
+use crate::routing::discovery::Discovery;
 use crate::routing::envoy::cluster;
-use crate::routing::envoy::endpoints::{self, Endpoint, Health};
+use crate::routing::envoy::endpoints::{self, Endpoint, Health, Host};
 use crate::routing::traffic::Traffic;
 use crate::snapshot::{Resource, to_address};
 
 /// The clusters of a Service.
 pub(in crate::model) fn clusters(reader: &Reader<'_>, name: &Arc<str>) -> Derived {
-    let made = each(reader, name, |scope, _, cluster| {
-        Resource::scoped(CLUSTER_TYPE, scope, &cluster.name, cluster.encode_to_vec(), &[])
+    let (resources, findings) = each(reader, name, |scope, _, cluster| {
+        Some(Resource::scoped(
+            CLUSTER_TYPE,
+            scope,
+            &cluster.name,
+            cluster.encode_to_vec(),
+            &[],
+        ))
     });
     Derived {
-        resources: made,
+        resources,
+        findings,
         ..Derived::default()
     }
 }
@@ -36,7 +45,10 @@ pub(in crate::model) fn clusters(reader: &Reader<'_>, name: &Arc<str>) -> Derive
 /// Where its clusters are. They are sent anew whenever the cluster is, since Envoy does not ask again.
 pub(in crate::model) fn endpoints(reader: &Reader<'_>, name: &Arc<str>) -> Derived {
     let mut workloads: Option<(Vec<Workload>, bool)> = None;
-    let resources = each(reader, name, |scope, at, cluster| {
+    let (resources, _) = each(reader, name, |scope, at, cluster| {
+        if !at.is_told {
+            return None;
+        }
         let (workloads, allows_all) = workloads.get_or_insert_with(|| {
             let service = reader.own_service(name);
             let balancing = service.and_then(|service| service.load_balancing);
@@ -47,17 +59,18 @@ pub(in crate::model) fn endpoints(reader: &Reader<'_>, name: &Arc<str>) -> Deriv
             .iter()
             .filter(|workload| !at.is_refused && at.labels.is_none_or(|labels| labelled::has(reader, workload, labels)))
             .flat_map(|workload| of_workload(reader, workload, name, at.port, *allows_all))
+            .filter(|endpoint| matches!(endpoint.host, Host::Address(_)))
             .collect();
         let assignment = endpoints::assignment(scope, &cluster.name, &found);
         let contents = endpoints::contents(&assignment);
         let body = assignment.encode_to_vec();
-        Resource::scoped_by(
+        Some(Resource::scoped_by(
             ENDPOINT_TYPE,
             scope,
             &assignment.cluster_name,
             body,
             &[&contents, &cluster.encode_to_vec()],
-        )
+        ))
     });
     Derived {
         resources,
@@ -65,19 +78,20 @@ pub(in crate::model) fn endpoints(reader: &Reader<'_>, name: &Arc<str>) -> Deriv
     }
 }
 
-/// Each cluster of a Service, for each waypoint that needs it.
+/// Each cluster of a Service, for each waypoint that needs it, and what is wrong with its endpoints.
 fn each(
     reader: &Reader<'_>,
     name: &Arc<str>,
-    mut make: impl FnMut(&Arc<str>, &At<'_>, &Cluster) -> Resource,
-) -> Vec<Resource> {
+    mut make: impl FnMut(&Arc<str>, &At<'_>, &Cluster) -> Option<Resource>,
+) -> (Vec<Resource>, Vec<Finding>) {
     let Some(service) = reader.own_service(name) else {
-        return Vec::new();
+        return (Vec::new(), Vec::new());
     };
     let scopes = scopes(reader, name, &service);
     if scopes.is_empty() {
-        return Vec::new();
+        return (Vec::new(), Vec::new());
     }
+    let how = discovery::of(reader, name, &service);
     let object = ports::of_object(reader, &service);
     let policy = hosts::policy(reader, &service);
     let is_peak_ewma = ports::asks_for_peak_ewma(reader, &service);
@@ -91,18 +105,50 @@ fn each(
                 is_peak_ewma,
                 ..policy.at_port(port, *subset)
             };
+            let discovery = match &how {
+                How::Told => Discovery::Told,
+                How::Dialled => Discovery::Dialled {
+                    mesh: discovery::mesh(reader),
+                },
+                How::Names {
+                    workloads,
+                    is_round_robin,
+                    ..
+                } => Discovery::Names {
+                    endpoints: workloads
+                        .iter()
+                        .filter(|_| !traffic.is_refused)
+                        .filter(|workload| labels.is_none_or(|labels| labelled::has(reader, workload, labels)))
+                        .flat_map(|workload| of_workload(reader, workload, name, port, false))
+                        .collect(),
+                    is_round_robin: *is_round_robin,
+                    mesh: discovery::mesh(reader),
+                },
+            };
             let at = At {
                 port,
                 labels: *labels,
                 is_refused: traffic.is_refused,
+                is_told: discovery.is_told(),
+            };
+            let as_backend = cluster::Backend {
+                service: name,
+                port,
+                subset: *subset,
+                protocol,
+                policy: &traffic,
+                discovery: &discovery,
             };
             for scope in &scopes {
-                let cluster = cluster::cluster(scope, name, port, *subset, protocol, &traffic);
-                made.push(make(scope, &at, &cluster));
+                made.extend(make(scope, &at, &cluster::cluster(scope, &as_backend)));
             }
         }
     }
-    made
+    let findings = match how {
+        How::Names { findings, .. } => findings,
+        How::Told | How::Dialled => Vec::new(),
+    };
+    (made, findings)
 }
 
 /// Which endpoints a cluster has.
@@ -112,6 +158,8 @@ struct At<'a> {
     labels: Option<&'a BTreeMap<String, String>>,
     /// None, since connections would go in another way than asked for.
     is_refused: bool,
+    /// Whether the controller tells them.
+    is_told: bool,
 }
 
 /// The waypoints that may send requests to a Service.
@@ -185,14 +233,13 @@ fn of_workload(reader: &Reader<'_>, workload: &Workload, service: &str, port: u1
     let locality = workload.locality.clone().unwrap_or_default();
     let is_tunnelled = workload.tunnel_protocol() == TunnelProtocol::Hbone;
     // One family is enough: an endpoint of two would get two shares.
-    let addresses = workload
-        .addresses
-        .iter()
-        .filter_map(|address| to_address(address))
-        .take(1);
-    addresses
-        .map(|address| Endpoint {
-            address,
+    let addresses = workload.addresses.iter().filter_map(|address| to_address(address));
+    let hosts = addresses.map(Host::Address).take(1);
+    let named = (!workload.hostname.is_empty()).then(|| Host::Name(workload.hostname.as_str().into()));
+    hosts
+        .chain(named)
+        .map(|host| Endpoint {
+            host,
             port: target,
             is_tunnelled,
             health,

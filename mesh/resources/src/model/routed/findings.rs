@@ -87,6 +87,7 @@ fn of_virtual_service(reader: &Reader<'_>, name: &ObjectName, object: &VirtualSe
                         let destinations = Hosts {
                             reader,
                             object: name,
+                            service: &service,
                             port,
                         };
                         virtual_service::at_port(&label, &object.spec, port, &destinations, &mut notes);

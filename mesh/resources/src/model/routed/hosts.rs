@@ -10,6 +10,7 @@ use culvert_proto::workload::Service;
 
 use super::super::reader::Reader;
 use super::super::wire;
+use super::discovery;
 use super::frontend::Frontend;
 use super::{ports, scope};
 use crate::routing::model::Backend;
@@ -166,6 +167,7 @@ pub(super) fn resource_name(reader: &Reader<'_>, host: &str, namespace: &str) ->
 pub(super) struct Hosts<'a, 'b> {
     pub(super) reader: &'b Reader<'a>,
     pub(super) object: &'b ObjectName,
+    pub(super) service: &'b Service,
     pub(super) port: u16,
 }
 
@@ -176,6 +178,10 @@ impl Destinations for Hosts<'_, '_> {
         let Some(found) = self.reader.derived_service(&service) else {
             return unresolved("BackendNotFound", format!("there is no host {host:?}"));
         };
+        if discovery::is_dialled(&found) && found != *self.service {
+            let message = format!("host {host:?} has resolution NONE: only who dials it gets there");
+            return unresolved("BackendNotFound", message);
+        }
         let known: Vec<u16> = ports::of_service(&found).collect();
         let port = match (port, known.as_slice()) {
             (Some(port), _) => port,

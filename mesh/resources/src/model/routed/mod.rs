@@ -12,6 +12,7 @@
 //! | [`policies`] | a policy for waypoints: what is wrong with it |
 //! | `route` | what a route object says |
 //! | `ports` | the ports of a Service |
+//! | `discovery` | how the endpoints of a Service are found |
 //! | `frontend` | what routes may be for: Services and ServiceEntries |
 //! | `attached` | which routes a Service has |
 //! | `hosts` | which VirtualService and DestinationRule a Service has |
@@ -29,6 +30,7 @@ mod access;
 mod attached;
 pub(super) mod backend;
 pub(super) mod behind;
+mod discovery;
 pub(super) mod explain;
 pub(super) mod findings;
 mod frontend;

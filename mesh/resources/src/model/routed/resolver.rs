@@ -5,7 +5,7 @@ use culvert_proto::workload::Service;
 
 use super::super::reader::Reader;
 use super::frontend::{self, Sort};
-use super::{hosts, ports};
+use super::{discovery, hosts, ports};
 use crate::routing::model::Backend;
 use crate::routing::read::notes::{BackendRef, Resolve, Unresolved};
 
@@ -19,6 +19,8 @@ pub(super) struct Resolver<'a, 'b> {
     route: &'b ObjectName,
     /// The Services that the route is for.
     parents: Vec<ObjectName>,
+    /// The ServiceEntries that it is for.
+    entries: Vec<ObjectName>,
 }
 
 impl<'a, 'b> Resolver<'a, 'b> {
@@ -28,15 +30,25 @@ impl<'a, 'b> Resolver<'a, 'b> {
         route: &'b ObjectName,
         object: &'b Written<M>,
     ) -> Self {
-        let parents = object
-            .parents()
-            .filter(|parent| parent.group.is_empty() && parent.kind == "Service");
+        let parents = |sort| {
+            let meant = object
+                .parents()
+                .filter(move |parent| Sort::of(parent.group, parent.kind) == Some(sort));
+            meant.map(|parent| parent.object(&route.namespace)).collect()
+        };
         Self {
             reader,
             kind,
             route,
-            parents: parents.map(|parent| parent.object(&route.namespace)).collect(),
+            parents: parents(Sort::Service),
+            entries: parents(Sort::ServiceEntry),
         }
+    }
+
+    /// Whether the route is for the ServiceEntry of a host, and nothing else.
+    fn is_alone_for(&self, found: &Service) -> bool {
+        let is_it = |object: &ObjectName| *object.namespace == *found.namespace && *object.name == *found.name;
+        self.parents.is_empty() && self.entries.len() == 1 && self.entries.iter().all(is_it)
     }
 
     /// A host that the route's namespace sees: no grant is needed beside `exportTo`.
@@ -53,6 +65,10 @@ impl<'a, 'b> Resolver<'a, 'b> {
         }
         let service = hosts::resource_name(self.reader, &host, namespace);
         match self.reader.derived_service(&service) {
+            Some(found) if discovery::is_dialled(&found) && !self.is_alone_for(&found) => unresolved(
+                "BackendNotFound",
+                format!("host {host:?} has resolution NONE: only who dials it gets there"),
+            ),
             Some(found) => at_port(service, &found, reference.port, &format!("host {host:?}")),
             None => unresolved("BackendNotFound", missing),
         }

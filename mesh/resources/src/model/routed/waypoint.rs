@@ -1,11 +1,11 @@
 //! A Gateway that is a waypoint becomes listeners, and the clusters that lead from one to the other.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use culvert_envoy::{CLUSTER_TYPE, LISTENER_TYPE};
 use culvert_objects::{Finding, Gateway, Kind, ObjectName, Severity};
 use culvert_proto::workload::Service;
+use ipnet::IpNet;
 use prost::Message as _;
 
 use super::super::reader::Reader;
@@ -93,21 +93,27 @@ fn add_ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, service
     }
 }
 
-/// What clients dial: the Service's own addresses, or those of its endpoints if it has none.
-fn addresses(reader: &Reader<'_>, name: &Arc<str>, service: &Service) -> Vec<IpAddr> {
-    let own: Vec<IpAddr> = service
+/// What clients dial: the Service's own addresses and ranges, or the addresses of its endpoints if it has none.
+fn addresses(reader: &Reader<'_>, name: &Arc<str>, service: &Service) -> Vec<IpNet> {
+    let own: Vec<IpNet> = service
         .addresses
         .iter()
-        .filter(|address| address.length.is_none())
-        .filter_map(|address| to_address(&address.address))
+        .filter_map(|range| {
+            let address = to_address(&range.address)?;
+            match range.length {
+                None => Some(IpNet::from(address)),
+                Some(length) => IpNet::new(address, u8::try_from(length).ok()?).ok(),
+            }
+        })
         .collect();
     if !own.is_empty() {
         return own;
     }
     let workloads = reader.workloads_of(name);
-    let mut found: Vec<IpAddr> = workloads
+    let mut found: Vec<IpNet> = workloads
         .iter()
         .flat_map(|workload| workload.addresses.iter().filter_map(|address| to_address(address)))
+        .map(IpNet::from)
         .collect();
     found.sort_unstable();
     found.dedup();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use culvert_envoy::endpoint::About;
 use culvert_envoy::pb::envoy::config::core::v3::{HealthStatus, Locality, Metadata};
@@ -23,10 +24,18 @@ pub(crate) enum Health {
     Unhealthy,
 }
 
+/// Where an endpoint is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Host {
+    Address(IpAddr),
+    /// A name that the waypoint resolves. Never in the tunnel.
+    Name(Arc<str>),
+}
+
 /// An endpoint of a port.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
-    pub(crate) address: IpAddr,
+    pub(crate) host: Host,
     pub(crate) port: u16,
     /// Whether it is reached through the tunnel.
     pub(crate) is_tunnelled: bool,
@@ -45,7 +54,7 @@ pub(crate) fn assignment(scope: &str, cluster: &str, endpoints: &[Endpoint]) -> 
         by_locality.entry(&endpoint.locality).or_default().push(endpoint);
     }
     let group = |(locality, mut members): (&[String; 3], Vec<&Endpoint>)| {
-        members.sort_by(|a, b| (a.address, a.port, &a.about.uid).cmp(&(b.address, b.port, &b.about.uid)));
+        members.sort_by(|a, b| (&a.host, a.port, &a.about.uid).cmp(&(&b.host, b.port, &b.about.uid)));
         let [region, zone, sub_zone] = locality.clone();
         let total = members
             .iter()
@@ -91,17 +100,19 @@ pub(crate) fn contents(assignment: &ClusterLoadAssignment) -> Vec<u8> {
 }
 
 fn lb_endpoint(scope: &str, endpoint: &Endpoint) -> LbEndpoint {
-    let at = SocketAddr::new(endpoint.address, endpoint.port).to_string();
     let mut metadata = HashMap::from([(CULVERT.to_owned(), endpoint.about.to_metadata())]);
-    let address = if endpoint.is_tunnelled {
-        let local = Value {
-            kind: Some(Kind::StringValue(at.clone())),
-        };
-        let fields = [("local".to_owned(), local)].into_iter().collect();
-        metadata.insert(ORIGINAL_DST.to_owned(), Struct { fields });
-        parts::internal(names::connect(scope), at)
-    } else {
-        parts::socket(endpoint.address, endpoint.port)
+    let address = match &endpoint.host {
+        Host::Address(address) if endpoint.is_tunnelled => {
+            let at = SocketAddr::new(*address, endpoint.port).to_string();
+            let local = Value {
+                kind: Some(Kind::StringValue(at.clone())),
+            };
+            let fields = [("local".to_owned(), local)].into_iter().collect();
+            metadata.insert(ORIGINAL_DST.to_owned(), Struct { fields });
+            parts::internal(names::connect(scope), at)
+        }
+        Host::Address(address) => parts::socket(address, endpoint.port),
+        Host::Name(name) => parts::socket(name, endpoint.port),
     };
     let health = match endpoint.health {
         Health::Healthy => HealthStatus::Healthy,

@@ -1,7 +1,6 @@
 //! All ports that a waypoint is for: the listener behind the tunnel.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use culvert_envoy::pb::envoy::config::core::v3::Http1ProtocolOptions;
@@ -25,6 +24,7 @@ use culvert_envoy::pb::envoy::extensions::filters::network::tcp_proxy::v3::{
 };
 use culvert_envoy::pb::envoy::r#type::v3::Int32Range;
 use culvert_envoy::{names, pack};
+use ipnet::IpNet;
 use prost::{Message, Name};
 
 use super::super::model::{Access, Backend, Named, Split, Target};
@@ -40,7 +40,7 @@ pub(crate) struct Port {
     /// The Service's resource name.
     pub(crate) service: Arc<str>,
     /// What clients dial.
-    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) addresses: Vec<IpNet>,
     pub(crate) port: u16,
     pub(crate) protocol: Protocol,
     /// Where connections go that are not HTTP; to the Service itself where nobody says.
@@ -67,7 +67,7 @@ pub(crate) fn inbound(scope: &str, ports: &[Port]) -> Option<Listener> {
     encrypted.sort_unstable();
     encrypted.dedup();
     for port in ports {
-        let addresses: Vec<IpAddr> = port
+        let addresses: Vec<IpNet> = port
             .addresses
             .iter()
             .copied()
@@ -121,7 +121,7 @@ pub(crate) fn inbound(scope: &str, ports: &[Port]) -> Option<Listener> {
     })
 }
 
-fn http_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
+fn http_chain(scope: &str, port: &Port, addresses: &[IpNet]) -> FilterChain {
     let name = names::chain(&port.service, port.port);
     let websocket = UpgradeConfig {
         upgrade_type: "websocket".to_owned(),
@@ -217,7 +217,7 @@ impl Port {
 }
 
 /// A chain for each rule about TLS. What no rule names goes where connections that are not TLS go, if somebody says where that is.
-fn named_chains(scope: &str, port: &Port, addresses: &[IpAddr]) -> Vec<FilterChain> {
+fn named_chains(scope: &str, port: &Port, addresses: &[IpNet]) -> Vec<FilterChain> {
     let rest = port.split.as_ref().map(|split| Named {
         names: vec!["*".to_owned()],
         split: split.clone(),
@@ -256,7 +256,7 @@ fn own_name(scope: &str) -> String {
     format!("{gateway}.{namespace}")
 }
 
-fn tcp_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
+fn tcp_chain(scope: &str, port: &Port, addresses: &[IpNet]) -> FilterChain {
     let name = match port.protocol {
         Protocol::Unknown => names::tcp_chain(&port.service, port.port),
         _ => names::chain(&port.service, port.port),
@@ -268,7 +268,7 @@ fn tcp_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
 fn bytes(
     scope: &str,
     port: &Port,
-    addresses: &[IpAddr],
+    addresses: &[IpNet],
     name: String,
     split: Option<&Split>,
     matched: FilterChainMatch,
@@ -305,7 +305,7 @@ fn bytes(
 fn chain(
     name: String,
     port: &Port,
-    addresses: &[IpAddr],
+    addresses: &[IpNet],
     matched: FilterChainMatch,
     filters: Vec<Filter>,
 ) -> FilterChain {

@@ -1,6 +1,5 @@
 //! What several messages have in common.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use culvert_envoy::pack;
@@ -20,6 +19,7 @@ use culvert_envoy::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher,
 use culvert_envoy::pb::envoy::r#type::metadata::v3::{MetadataKind, metadata_kind};
 use culvert_envoy::pb::envoy::r#type::v3::{FractionalPercent, fractional_percent::DenominatorType};
 use culvert_envoy::pb::google::protobuf;
+use ipnet::IpNet;
 use prost::{Message, Name};
 
 use super::super::model::{Headers, Text};
@@ -139,11 +139,11 @@ pub(super) fn internal(listener: String, endpoint_id: String) -> Address {
     }
 }
 
-/// An address alone.
-pub(super) fn range(address: IpAddr) -> CidrRange {
+/// A range, or an address alone.
+pub(super) fn range(range: IpNet) -> CidrRange {
     CidrRange {
-        address_prefix: address.to_string(),
-        prefix_len: number(if address.is_ipv4() { 32 } else { 128 }),
+        address_prefix: range.network().to_string(),
+        prefix_len: number(range.prefix_len().into()),
     }
 }
 
