@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use culvert_controller::model::Model;
-use culvert_envoy::pb::envoy::config::cluster::v3::{Cluster, cluster::DiscoveryType};
+use culvert_envoy::pb::envoy::config::cluster::v3::{
+    Cluster,
+    cluster::{ClusterDiscoveryType, DiscoveryType},
+};
 use culvert_envoy::pb::envoy::config::core::v3::data_source::Specifier;
 use culvert_envoy::pb::envoy::config::core::v3::{
     HeaderValueOption, address::Address, header_value_option::HeaderAppendAction, socket_address::PortSpecifier,
@@ -316,10 +319,18 @@ pub(super) fn endpoints(model: &Model) -> BTreeMap<String, Vec<String>> {
     let clusters = model.snapshot().all(CLUSTER_TYPE).unwrap();
     let named = clusters.filter_map(|(name, entry)| {
         let cluster = Cluster::decode(&*entry.body).unwrap();
-        let is_named = matches!(cluster.r#type(), DiscoveryType::StrictDns | DiscoveryType::LogicalDns);
+        let is_named = matches!(kind(&cluster), DiscoveryType::StrictDns | DiscoveryType::LogicalDns);
         Some((short(name), cluster.load_assignment.filter(|_| is_named)?))
     });
     told.chain(named).map(|(name, made)| (name, listed(&made))).collect()
+}
+
+/// How the endpoints of a cluster are found.
+pub(super) fn kind(cluster: &Cluster) -> DiscoveryType {
+    match cluster.cluster_discovery_type {
+        Some(ClusterDiscoveryType::Type(kind)) => DiscoveryType::try_from(kind).unwrap(),
+        ref other => panic!("{other:?}"),
+    }
 }
 
 fn listed(made: &ClusterLoadAssignment) -> Vec<String> {

@@ -1,6 +1,9 @@
 //! ServiceEntries behind waypoints: routes for them, hosts as backends, and how their endpoints are found.
 
-use culvert_envoy::pb::envoy::config::cluster::v3::{Cluster, cluster::DiscoveryType};
+use culvert_envoy::pb::envoy::config::cluster::v3::{
+    Cluster,
+    cluster::{ClusterDiscoveryType, DiscoveryType},
+};
 use culvert_envoy::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use culvert_envoy::pb::envoy::config::listener::v3::Listener;
 use culvert_envoy::pb::envoy::config::route::v3::RouteConfiguration;
@@ -34,6 +37,13 @@ fn modelled(text: &str) -> Model {
 
 fn cluster(model: &Model, service: &str) -> Option<Cluster> {
     get(model, CLUSTER_TYPE, &format!("shop/wp/{service}:80"))
+}
+
+fn kind(cluster: &Cluster) -> DiscoveryType {
+    match cluster.cluster_discovery_type {
+        Some(ClusterDiscoveryType::Type(kind)) => DiscoveryType::try_from(kind).unwrap(),
+        ref other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -110,7 +120,7 @@ fn names_are_left_to_the_waypoint_to_resolve_and_nothing_of_the_mesh_stands_besi
         + &entry("shop", "plain", BEHIND, addressed);
     let model = modelled(&text);
     let farm = cluster(&model, "shop/farm.example").unwrap();
-    assert_eq!(farm.r#type(), DiscoveryType::StrictDns);
+    assert_eq!(kind(&farm), DiscoveryType::StrictDns);
     let listed = format!("{:?}", farm.load_assignment);
     assert!(
         listed.contains("a.example") && !listed.contains("svc.cluster.local") && !listed.contains("198.18.0.1"),
@@ -122,10 +132,10 @@ fn names_are_left_to_the_waypoint_to_resolve_and_nothing_of_the_mesh_stands_besi
         "{said}"
     );
     let turns = cluster(&model, "shop/turns.example").unwrap();
-    assert_eq!(turns.r#type(), DiscoveryType::LogicalDns);
+    assert_eq!(kind(&turns), DiscoveryType::LogicalDns);
     // Without any name the controller tells the endpoints.
     let plain = cluster(&model, "shop/plain.example").unwrap();
-    assert_eq!(plain.r#type(), DiscoveryType::Eds);
+    assert_eq!(kind(&plain), DiscoveryType::Eds);
     let told = |name: &str| get::<ClusterLoadAssignment>(&model, ENDPOINT_TYPE, &format!("shop/wp/shop/{name}:80"));
     assert!(told("plain.example").is_some());
     assert!(told("farm.example").is_none() && told("turns.example").is_none());
@@ -142,7 +152,7 @@ fn who_dials_a_range_gets_there_and_no_other_route_leads_to_it() {
         + &route("HTTPRoute", "other", "api", "'*.nodes.example'");
     let model = modelled(&text);
     let nodes = cluster(&model, "shop/*.nodes.example").unwrap();
-    assert_eq!(nodes.r#type(), DiscoveryType::OriginalDst);
+    assert_eq!(kind(&nodes), DiscoveryType::OriginalDst);
     let inbound: Listener = get(&model, LISTENER_TYPE, "shop/wp/inbound").unwrap();
     let ranges: Vec<String> = inbound
         .filter_chains
