@@ -4,7 +4,10 @@
 //! controller ──resources──> Store ── publish() ──> Snapshot ──> requests, each of which keeps the one that it began with
 //! ```
 //!
-//! A change replaces the part that it concerns; everything else is shared with the snapshot before.
+//! A change replaces the part that it concerns; everything else is shared with the snapshot before. Of the three maps only that is copied
+//! in which something changed.
+
+mod references;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -14,6 +17,7 @@ use culvert_envoy::pb::envoy::config::{
     route::v3::RouteConfiguration,
 };
 use culvert_http::RouteTable;
+use references::References;
 use rustc_hash::FxHashMap;
 
 use crate::{
@@ -32,9 +36,9 @@ pub struct Snapshot {
     /// Filter chains; none before the listener came.
     pub chains: Option<Arc<Chains>>,
     /// Route configurations by name.
-    pub routes: FxHashMap<Arc<str>, Arc<RouteTable>>,
+    pub routes: Arc<FxHashMap<Arc<str>, Arc<RouteTable>>>,
     /// Clusters by name, with their endpoints.
-    pub clusters: FxHashMap<Arc<str>, Arc<Cluster>>,
+    pub clusters: Arc<FxHashMap<Arc<str>, Arc<Cluster>>>,
 }
 
 /// Takes resources in.
@@ -42,6 +46,7 @@ pub struct Snapshot {
 pub struct Store {
     snapshot: Snapshot,
     assignments: FxHashMap<Arc<str>, Arc<[Arc<Endpoint>]>>,
+    references: References,
     published: Arc<ArcSwap<Snapshot>>,
 }
 
@@ -82,13 +87,16 @@ impl Store {
     pub fn put_routes(&mut self, routes: &RouteConfiguration) -> Result<(), Refusal> {
         let compiled = RouteTable::compile(routes).map_err(|error| Refusal::new("routes", error.to_string()))?;
         let name = routes.name.as_str().into();
-        self.snapshot.routes.insert(name, Arc::new(compiled));
+        Arc::make_mut(&mut self.snapshot.routes).insert(name, Arc::new(compiled));
         Ok(())
     }
 
     /// There are no such routes any more.
     pub fn remove_routes(&mut self, name: &str) {
-        self.snapshot.routes.remove(name);
+        // What is not there needs no copy of the others.
+        if self.snapshot.routes.contains_key(name) {
+            Arc::make_mut(&mut self.snapshot.routes).remove(name);
+        }
     }
 
     /// Takes a cluster in.
@@ -104,14 +112,21 @@ impl Store {
             .unwrap_or_else(|| [].into());
         let name = Arc::clone(&config.name);
         let before = self.snapshot.clusters.get(&name).map(|before| &**before);
+        if let Some(before) = before {
+            self.references.remove(&before.config.endpoints, &name);
+        }
+        self.references.add(&config.endpoints, &name);
         let cluster = Cluster::new(config, endpoints, before);
-        self.snapshot.clusters.insert(name, Arc::new(cluster));
+        Arc::make_mut(&mut self.snapshot.clusters).insert(name, Arc::new(cluster));
         Ok(())
     }
 
     /// There is no such cluster any more. Requests that are under way to it go on.
     pub fn remove_cluster(&mut self, name: &str) {
-        self.snapshot.clusters.remove(name);
+        if let Some(before) = self.snapshot.clusters.get(name) {
+            self.references.remove(&before.config.endpoints, name);
+            Arc::make_mut(&mut self.snapshot.clusters).remove(name);
+        }
     }
 
     /// Takes endpoints in.
@@ -138,8 +153,8 @@ impl Store {
                 }
             })
             .collect();
-        for cluster in self.snapshot.clusters.values_mut() {
-            if cluster.config.endpoints == name {
+        for referring in self.references.of(&name) {
+            if let Some(cluster) = Arc::make_mut(&mut self.snapshot.clusters).get_mut(referring) {
                 let with = Cluster::new(Arc::clone(&cluster.config), Arc::clone(&endpoints), Some(cluster));
                 *cluster = Arc::new(with);
             }
@@ -150,12 +165,7 @@ impl Store {
 
     /// Endpoints that nobody speaks of any more stay, as in Envoy, for as long as a cluster refers to them.
     pub fn remove_endpoints(&mut self, name: &str) {
-        if !self
-            .snapshot
-            .clusters
-            .values()
-            .any(|cluster| *cluster.config.endpoints == *name)
-        {
+        if self.references.of(name).next().is_none() {
             self.assignments.remove(name);
         }
     }
@@ -186,16 +196,15 @@ impl Store {
         if self.snapshot.chains.is_none() {
             missing.push("the listener".to_owned());
         }
-        let routes = self.wanted_routes();
-        let unknown = routes
-            .iter()
-            .filter(|name| !self.snapshot.routes.contains_key(name.as_str()));
-        missing.extend(unknown.map(|name| format!("routes `{name}`")));
-        let endpoints = self.wanted_endpoints();
-        let unknown = endpoints
-            .iter()
-            .filter(|name| !self.assignments.contains_key(name.as_str()));
-        missing.extend(unknown.map(|name| format!("endpoints `{name}`")));
+        let chains = self.snapshot.chains.iter();
+        let routes = chains.flat_map(|chains| chains.routes());
+        let unknown = routes.filter(|name| !self.snapshot.routes.contains_key(*name));
+        let unknown: BTreeSet<&str> = unknown.map(|name| &**name).collect();
+        missing.extend(unknown.iter().map(|name| format!("routes `{name}`")));
+        let clusters = self.snapshot.clusters.values();
+        let endpoints = clusters.map(|cluster| &*cluster.config.endpoints);
+        let unknown: BTreeSet<&str> = endpoints.filter(|name| !self.assignments.contains_key(*name)).collect();
+        missing.extend(unknown.iter().map(|name| format!("endpoints `{name}`")));
         missing
     }
 }
