@@ -64,7 +64,7 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
     let upgrade = headers::upgrade(&head).filter(|protocol| protocol != "h2c");
     let switched = head.extensions.remove::<OnUpgrade>();
     head.extensions.clear();
-    let received = headers::receive(&mut head, connection.client.address);
+    let received = headers::receive(&mut head, &connection.client_address);
     let normalized = received.and_then(|()| headers::normalize(&mut head, chain.normalize_path, chain.merge_slashes));
     if let Err(bad) = normalized {
         let details = match bad {
