@@ -76,11 +76,11 @@ fn has_token(headers: &HeaderMap, token: &str) -> bool {
 }
 
 /// Makes of a request what routes look at: an absolute target with its authority, no Host beside it, nothing that belongs to the
-/// client's connection, and what the waypoint knows of the client.
+/// client's connection, and what the waypoint knows of the client: its [`address`].
 ///
 /// # Errors
 /// When it makes no sense.
-pub fn receive(request: &mut request::Parts, client: IpAddr) -> Result<(), BadRequest> {
+pub fn receive(request: &mut request::Parts, client: &HeaderValue) -> Result<(), BadRequest> {
     let authority = authority(request)?;
     let path = request.uri.path_and_query().cloned();
     let mut uri = http::uri::Parts::default();
@@ -105,7 +105,7 @@ pub fn receive(request: &mut request::Parts, client: IpAddr) -> Result<(), BadRe
     // Answered here, by reading the body.
     headers.remove(header::EXPECT);
     join_cookies(headers);
-    INTERNAL.iter().for_each(|name| drop(headers.remove(name)));
+    remove_internal(headers);
     append_address(headers, client);
     if !headers.contains_key(FORWARDED_PROTO) {
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
@@ -208,6 +208,15 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     HOP_BY_HOP.iter().for_each(|name| drop(headers.remove(name)));
 }
 
+/// Removes what is never believed of a client. Hardly any request has one of them, and looking at the few names that one has is cheaper than
+/// looking for each that it could have.
+fn remove_internal(headers: &mut HeaderMap) {
+    let may_be = |name: &HeaderName| name.as_str().starts_with("x-envoy-") || *name == INTERNAL[0];
+    if headers.keys().any(may_be) {
+        INTERNAL.iter().for_each(|name| drop(headers.remove(name)));
+    }
+}
+
 /// HTTP/2 may split cookies, HTTP/1 and matches know one line (RFC 9113 section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
@@ -224,13 +233,22 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-fn append_address(headers: &mut HeaderMap, client: IpAddr) {
+/// An address as a header has it. Made once for a connection: all its requests have the same.
+pub fn address(client: IpAddr) -> HeaderValue {
+    HeaderValue::try_from(client.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+fn append_address(headers: &mut HeaderMap, client: &HeaderValue) {
+    if !headers.contains_key(FORWARDED_FOR) {
+        headers.insert(FORWARDED_FOR, client.clone());
+        return;
+    }
     let mut value = Vec::new();
     for before in headers.get_all(FORWARDED_FOR) {
         value.extend_from_slice(before.as_bytes());
         value.push(b',');
     }
-    value.extend_from_slice(client.to_string().as_bytes());
+    value.extend_from_slice(client.as_bytes());
     if let Ok(value) = HeaderValue::from_bytes(&value) {
         headers.insert(FORWARDED_FOR, value);
     }
@@ -238,16 +256,17 @@ fn append_address(headers: &mut HeaderMap, client: IpAddr) {
 
 /// A version 4 UUID (RFC 9562): unique, not secret.
 fn request_id() -> HeaderValue {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let id = (fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
-    let (a, b, c, d, e) = (
-        id >> 96,
-        (id >> 80) & 0xffff,
-        (id >> 64) & 0xffff,
-        (id >> 48) & 0xffff,
-        id & 0xffff_ffff_ffff,
-    );
-    HeaderValue::try_from(format!("{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}"))
-        .unwrap_or_else(|_| HeaderValue::from_static(""))
+    let mut text = [b'-'; 36];
+    let mut left = id;
+    for at in (0..text.len()).rev() {
+        if ![8, 13, 18, 23].contains(&at) {
+            text[at] = DIGITS[(left & 0xf) as usize];
+            left >>= 4;
+        }
+    }
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 #[cfg(test)]
@@ -259,12 +278,12 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
-    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 18, 0, 1));
+    static CLIENT: HeaderValue = HeaderValue::from_static("198.18.0.1");
 
     #[test]
     fn an_absolute_target_replaces_host() {
         let mut request = parts(Request::get("http://a.example/x").header("host", "b.example"));
-        receive(&mut request, CLIENT).unwrap();
+        receive(&mut request, &CLIENT).unwrap();
         assert_eq!(request.uri, "http://a.example/x");
         send(&mut request, false).unwrap();
         assert_eq!(request.headers["host"], "a.example");
@@ -274,9 +293,9 @@ mod tests {
     #[test]
     fn a_request_without_host_or_with_two_is_refused() {
         let mut none = parts(Request::get("/x"));
-        assert_eq!(receive(&mut none, CLIENT), Err(BadRequest::Host));
+        assert_eq!(receive(&mut none, &CLIENT), Err(BadRequest::Host));
         let mut two = parts(Request::get("/x").header("host", "a").header("host", "b"));
-        assert_eq!(receive(&mut two, CLIENT), Err(BadRequest::Host));
+        assert_eq!(receive(&mut two, &CLIENT), Err(BadRequest::Host));
     }
 
     #[test]
@@ -293,7 +312,7 @@ mod tests {
                 .header("expect", "100-continue")
                 .header("x-envoy-max-retries", "9"),
         );
-        receive(&mut request, CLIENT).unwrap();
+        receive(&mut request, &CLIENT).unwrap();
         send(&mut request, false).unwrap();
         let mut names: Vec<&str> = request.headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
@@ -312,6 +331,29 @@ mod tests {
     }
 
     #[test]
+    fn nothing_that_only_a_proxy_may_say_is_believed_of_a_client() {
+        for name in &INTERNAL {
+            let mut request = parts(
+                Request::get("http://a/x")
+                    .header(name, "1")
+                    .header("x-envoy-other", "1"),
+            );
+            receive(&mut request, &CLIENT).unwrap();
+            assert!(!request.headers.contains_key(name), "{name}");
+            assert!(request.headers.contains_key("x-envoy-other"));
+            let mut alone = parts(Request::get("http://a/x").header(name, "1"));
+            receive(&mut alone, &CLIENT).unwrap();
+            assert!(!alone.headers.contains_key(name), "{name} alone");
+        }
+        let prefixes = ["x-envoy-", "x-forwarded-client-cert"];
+        assert!(
+            INTERNAL
+                .iter()
+                .all(|name| prefixes.iter().any(|prefix| name.as_str().starts_with(prefix)))
+        );
+    }
+
+    #[test]
     fn cookies_become_one_line_and_addresses_one_list() {
         let mut request = parts(
             Request::get("http://a/x")
@@ -320,10 +362,18 @@ mod tests {
                 .header("x-forwarded-for", "203.0.113.1")
                 .header("x-request-id", "given"),
         );
-        receive(&mut request, CLIENT).unwrap();
+        receive(&mut request, &CLIENT).unwrap();
         assert_eq!(request.headers["cookie"], "a=1; b=2");
         assert_eq!(request.headers["x-forwarded-for"], "203.0.113.1,198.18.0.1");
         assert_eq!(request.headers["x-request-id"], "given");
+    }
+
+    #[test]
+    fn an_address_is_the_whole_list_where_there_was_none() {
+        assert_eq!(address(IpAddr::from([198, 18, 0, 1])), CLIENT.clone());
+        let mut request = parts(Request::get("http://a/x"));
+        receive(&mut request, &CLIENT).unwrap();
+        assert_eq!(request.headers["x-forwarded-for"], "198.18.0.1");
     }
 
     #[test]
@@ -331,6 +381,13 @@ mod tests {
         let id = request_id();
         let id = id.to_str().unwrap();
         assert_eq!(id.len(), 36);
+        let groups: Vec<usize> = id.split('-').map(str::len).collect();
+        assert_eq!(groups, [8, 4, 4, 4, 12], "{id}");
+        assert!(
+            id.bytes()
+                .all(|byte| byte == b'-' || byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase()),
+            "{id}"
+        );
         assert_eq!(&id[14..15], "4");
         assert!("89ab".contains(&id[19..20]), "{id}");
     }

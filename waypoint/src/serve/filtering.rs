@@ -30,7 +30,12 @@ pub(super) struct Marks<'a> {
 }
 
 impl Marks<'_> {
-    /// Changes the head of an answer.
+    /// Whether anything looks at the request once more.
+    pub(super) fn looks_back(&self) -> bool {
+        !self.cors.is_empty()
+    }
+
+    /// Changes the head of an answer. What the request is to be like says [`looks_back`](Self::looks_back): as the filters left it.
     pub(super) fn apply(&self, request: &Parts, response: &mut HeaderMap) {
         self.cors.iter().for_each(|cors| cors.mark(request, response));
         self.authorized
@@ -54,6 +59,15 @@ pub(super) enum Filtered<'a> {
     On(Box<Record>, Marks<'a>),
     /// It is answered.
     Answered(Box<Response<AnswerBody>>, Marks<'a>),
+}
+
+impl<'a> Filtered<'a> {
+    /// What is left to do in any case.
+    pub(super) fn marks(&self) -> &Marks<'a> {
+        match self {
+            Self::On(_, marks) | Self::Answered(_, marks) => marks,
+        }
+    }
 }
 
 impl<'a> Filtering<'a> {

@@ -51,11 +51,19 @@ pub(super) struct Forwarding<'a> {
     pub(super) stream_idle: Option<Duration>,
 }
 
-/// What was sent, for those who change the answer.
-#[derive(Debug, Default)]
+/// The request as it was in the end, for those who change the answer.
+#[derive(Debug)]
 pub(super) struct Sent {
-    pub(super) head: Option<Parts>,
+    pub(super) head: Parts,
+    /// None where it was not sent.
     pub(super) attempts: Option<u32>,
+}
+
+impl Sent {
+    /// It was answered here.
+    pub(super) fn nowhere(head: Parts) -> Self {
+        Self { head, attempts: None }
+    }
 }
 
 impl Forwarding<'_> {
@@ -66,7 +74,7 @@ impl Forwarding<'_> {
         mut record: Box<Record>,
     ) -> (Response<AnswerBody>, Sent) {
         let Some(counted) = self.cluster.request() else {
-            return (overloaded(record), Sent::default());
+            return (overloaded(record), Sent::nowhere(head));
         };
         let limits = self.limits(&mut head, upgrade.is_some());
         let hashed = self.forward.hash(&head, self.peer);
@@ -79,7 +87,7 @@ impl Forwarding<'_> {
         let mut tries = self.forward.retry().start(&head);
         if let Err(error) = self.forward.rewrite(&mut head, self.peer, self.target) {
             let response = refuse(record, StatusCode::BAD_REQUEST, "DPE", &error.to_string(), "");
-            return (response, Sent::default());
+            return (response, Sent::nowhere(head));
         }
         mirror::send(self.inner, self.snapshot, self.forward, self.upload, &head);
         let is_http2 = match self.cluster.config.protocol {
@@ -101,7 +109,7 @@ impl Forwarding<'_> {
         let mut retry: Option<Counted> = None;
         let per_try = self.forward.retry().per_try_timeout(limits.response);
         let sent = |head, attempts| Sent {
-            head: Some(head),
+            head,
             attempts: Some(attempts),
         };
         loop {
