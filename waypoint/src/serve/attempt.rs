@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use culvert_http::route::Forward;
-use http::{HeaderValue, Request, Response, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Request, Response, header, request::Parts};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
@@ -84,6 +84,11 @@ impl Trying<'_> {
             },
         };
         match sent {
+            // Whoever reads the length would see another answer than who reads the chunks (RFC 9112 section 6.3).
+            Ok((response, _)) if has_two_lengths(response.headers()) => Attempted::Failed(SendFailure {
+                stage: Stage::Protocol,
+                why: "an answer with both Content-Length and Transfer-Encoding".to_owned(),
+            }),
             Ok((response, lease)) => Attempted::Answered(
                 Box::new(response),
                 Held {
@@ -94,4 +99,8 @@ impl Trying<'_> {
             Err(failure) => Attempted::Failed(failure),
         }
     }
+}
+
+fn has_two_lengths(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::CONTENT_LENGTH) && headers.contains_key(header::TRANSFER_ENCODING)
 }

@@ -7,7 +7,7 @@ use culvert_http::{
     filters::{Override, Session},
     route::Target,
 };
-use http::{HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use super::{
@@ -42,6 +42,7 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
         &head,
     ));
     record.observed = Observed::new(&chain.observing, &inner.spans, &inner.lines, &head);
+    let (version, is_connect) = (head.version, head.method == Method::CONNECT);
     let upload = Upload::new(body, KEPT);
     if record.is_grpc {
         upload.count_messages();
@@ -53,10 +54,10 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
         // Names no host where it is as old as its version.
         head.headers.entry(header::HOST).or_insert_with(|| host.clone());
     } else if head.version == Version::HTTP_10 {
-        let mut response = refuse(record, StatusCode::UPGRADE_REQUIRED, "DPE", "low_version", "");
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(header::CONNECTION, close);
-        return response;
+        return last(
+            version,
+            refuse(record, StatusCode::UPGRADE_REQUIRED, "DPE", "low_version", ""),
+        );
     }
     let Some(held) = inner.request() else {
         return refuse(record, StatusCode::SERVICE_UNAVAILABLE, "UO", "overload", "overloaded");
@@ -67,11 +68,12 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
     let received = headers::receive(&mut head, connection.client.address);
     let normalized = received.and_then(|()| headers::normalize(&mut head, chain.normalize_path, chain.merge_slashes));
     if let Err(bad) = normalized {
-        let details = match bad {
-            BadRequest::Host => "missing_host_header",
-            BadRequest::Path => "path_rejected",
+        let (status, details) = match bad {
+            BadRequest::Host => (StatusCode::BAD_REQUEST, "missing_host_header"),
+            BadRequest::Path => (StatusCode::BAD_REQUEST, "path_rejected"),
+            BadRequest::Coding => (StatusCode::NOT_IMPLEMENTED, "unsupported_transfer_encoding"),
         };
-        return refuse(record, StatusCode::BAD_REQUEST, "DPE", details, "");
+        return last(version, refuse(record, status, "DPE", details, ""));
     }
     if let Some(observed) = &mut record.observed {
         observed.trace(&mut head);
@@ -84,7 +86,21 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
         upload,
         upgrade: upgrade.zip(switched),
     };
-    exchange.answer(record).await.map(|body| body.holding(held))
+    let response = exchange.answer(record).await.map(|body| body.holding(held));
+    match is_connect && !response.status().is_success() {
+        // What follows may be meant for the tunnel that is not there.
+        true => last(version, response),
+        false => response,
+    }
+}
+
+/// The last answer of a connection of HTTP/1: nobody knows what the bytes after such a request mean.
+fn last(version: Version, mut response: Response<AnswerBody>) -> Response<AnswerBody> {
+    if version < Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
 }
 
 /// By what it is found where a request leads.
