@@ -56,7 +56,12 @@ impl<'lab> Edge<'lab> {
 
     /// A connection to the Service.
     pub fn connect(&self) -> TcpStream {
-        let stream = self.client().connect(self.to, ATTEMPT).unwrap();
+        self.connect_from(self.client())
+    }
+
+    /// A connection to the Service from another pod.
+    pub fn connect_from(&self, pod: &Pod) -> TcpStream {
+        let stream = pod.connect(self.to, ATTEMPT).unwrap();
         stream.set_read_timeout(Some(ATTEMPT)).unwrap();
         stream.set_write_timeout(Some(ATTEMPT)).unwrap();
         stream

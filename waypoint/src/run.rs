@@ -134,8 +134,8 @@ async fn serve(cli: &Cli, logging: Logging) -> Result<ExitCode, RunError> {
         baggage: baggage(cli).into(),
         limits: Limits {
             tunnels: cli.tunnels_limit,
+            connections: cli.connections_limit,
             requests: cli.requests_limit,
-            ..Limits::default()
         },
         names: Names {
             service: format!("{}.{}", cli.gateway, cli.namespace),
