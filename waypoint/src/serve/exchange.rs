@@ -8,7 +8,7 @@ use culvert_http::{
     route::Target,
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::body::Incoming;
 
 use super::{
     ask::Asking,
@@ -16,6 +16,7 @@ use super::{
     direct,
     filtering::{Filtered, Filtering},
     forward::{Forwarding, Sent},
+    upgrade::Upgrade,
 };
 use crate::{
     answer::{AnswerBody, local, refuse},
@@ -34,6 +35,7 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
     let inner = &connection.worker.0;
     let chain = &connection.chain;
     let (mut head, body) = request.into_parts();
+    let upgrade = Upgrade::of(&mut head);
     let mut record = Box::new(Record::new(
         &inner.telemetry,
         &connection.client,
@@ -62,8 +64,6 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
     let Some(held) = inner.request() else {
         return refuse(record, StatusCode::SERVICE_UNAVAILABLE, "UO", "overload", "overloaded");
     };
-    let upgrade = headers::upgrade(&head).filter(|protocol| protocol != "h2c");
-    let switched = head.extensions.remove::<OnUpgrade>();
     head.extensions.clear();
     let received = headers::receive(&mut head, connection.client.address);
     let normalized = received.and_then(|()| headers::normalize(&mut head, chain.normalize_path, chain.merge_slashes));
@@ -84,7 +84,7 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
         snapshot: inner.state.load_full(),
         head,
         upload,
-        upgrade: upgrade.zip(switched),
+        upgrade,
     };
     let response = exchange.answer(record).await.map(|body| body.holding(held));
     match is_connect && !response.status().is_success() {
@@ -142,8 +142,8 @@ struct Exchange<'a> {
     snapshot: Arc<Snapshot>,
     head: Parts,
     upload: Upload,
-    /// What the client asks to change to, and its connection once that is done.
-    upgrade: Option<(String, OnUpgrade)>,
+    /// What the client asks to change to.
+    upgrade: Option<Upgrade>,
 }
 
 impl Exchange<'_> {
@@ -283,7 +283,7 @@ impl Exchange<'_> {
             let response = refuse(record, forward.cluster_not_found(), "NC", "cluster_not_found", "");
             return (response, Sent::default());
         };
-        if let Some((protocol, _)) = &self.upgrade {
+        if let Some(Upgrade { protocol, .. }) = &self.upgrade {
             let chain = &self.connection.chain;
             let of_chain = || chain.upgrades.iter().any(|allowed| **allowed == **protocol);
             if !forward.upgrade(protocol).unwrap_or_else(of_chain) {
