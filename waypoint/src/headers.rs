@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::path;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Uri, Version, header, request,
+    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request,
     uri::{Authority, PathAndQuery, Scheme},
 };
 
@@ -42,6 +42,18 @@ const INTERNAL: [HeaderName; 13] = [
     HeaderName::from_static("x-envoy-upstream-rq-timeout-ms"),
 ];
 
+/// What has a meaning for the message as a whole, which was handled by then.
+const FORBIDDEN_TRAILERS: [HeaderName; 8] = [
+    header::AUTHORIZATION,
+    header::COOKIE,
+    header::EXPECT,
+    header::HOST,
+    header::RANGE,
+    header::SET_COOKIE,
+    header::TE,
+    header::TRAILER,
+];
+
 /// Why a request is refused before anything else is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadRequest {
@@ -49,6 +61,8 @@ pub enum BadRequest {
     Host,
     /// Something in the path that no path has.
     Path,
+    /// A body in a coding that is not undone here (RFC 9112 section 6.1): anything but chunks.
+    Coding,
 }
 
 /// Whether this is gRPC: `application/grpc`, or `+` and something behind it.
@@ -81,6 +95,9 @@ fn has_token(headers: &HeaderMap, token: &str) -> bool {
 /// # Errors
 /// When it makes no sense.
 pub fn receive(request: &mut request::Parts, client: &HeaderValue) -> Result<(), BadRequest> {
+    if !has_plain_coding(&request.headers) {
+        return Err(BadRequest::Coding);
+    }
     let authority = authority(request)?;
     let path = request.uri.path_and_query().cloned();
     let mut uri = http::uri::Parts::default();
@@ -123,11 +140,40 @@ fn authority(request: &request::Parts) -> Result<Authority, BadRequest> {
     if more.is_some() {
         return Err(BadRequest::Host);
     }
-    if let Some(authority) = request.uri.authority() {
-        return Ok(authority.clone());
+    let authority = match request.uri.authority() {
+        // A target such as `one` is one of CONNECT alone (RFC 9112 section 3.2.3).
+        Some(_) if request.uri.scheme().is_none() && request.method != Method::CONNECT => return Err(BadRequest::Path),
+        Some(authority) => authority.clone(),
+        None => {
+            let host = host.ok_or(BadRequest::Host)?;
+            Authority::try_from(host.as_bytes()).map_err(|_| BadRequest::Host)?
+        }
+    };
+    // With a user in front of it (RFC 9110 section 4.2.4), routes and applications may see different hosts.
+    match authority.as_str().contains('@') {
+        true => Err(BadRequest::Host),
+        false => Ok(authority),
     }
-    let host = host.ok_or(BadRequest::Host)?;
-    Authority::try_from(host.as_bytes()).map_err(|_| BadRequest::Host)
+}
+
+/// Whether a body comes as it is, or in chunks and nothing else.
+fn has_plain_coding(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunks = |coding: &HeaderValue| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    codings.next().is_none_or(is_chunks) && codings.next().is_none()
+}
+
+/// Removes what nobody may say only after a body (RFC 9110 section 6.5.1): where the body ends, for whom the message is, who sends it.
+pub fn clean_trailers(trailers: &mut HeaderMap) {
+    let is_forbidden = |name: &&HeaderName| {
+        const PREFIXES: [&str; 4] = ["content-", "x-envoy-", "x-forwarded-", "proxy-"];
+        FORBIDDEN_TRAILERS.contains(name)
+            || HOP_BY_HOP.contains(name)
+            || INTERNAL.contains(name)
+            || PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
+    };
+    let forbidden: Vec<HeaderName> = trailers.keys().filter(is_forbidden).cloned().collect();
+    forbidden.iter().for_each(|name| drop(trailers.remove(name)));
 }
 
 /// A header's first value, for people.
@@ -296,6 +342,62 @@ mod tests {
         assert_eq!(receive(&mut none, &CLIENT), Err(BadRequest::Host));
         let mut two = parts(Request::get("/x").header("host", "a").header("host", "b"));
         assert_eq!(receive(&mut two, &CLIENT), Err(BadRequest::Host));
+    }
+
+    #[test]
+    fn a_target_that_is_no_path_and_a_host_with_a_user_are_refused() {
+        let mut no_path = parts(Request::get("one").header("host", "a"));
+        assert_eq!(receive(&mut no_path, &CLIENT), Err(BadRequest::Path));
+        for request in [
+            Request::get("/x").header("host", "user@a"),
+            Request::get("http://user@a/x").header("host", "a"),
+        ] {
+            assert_eq!(receive(&mut parts(request), &CLIENT), Err(BadRequest::Host));
+        }
+        let mut any = parts(Request::options("*").header("host", "a"));
+        receive(&mut any, &CLIENT).unwrap();
+        send(&mut any, false).unwrap();
+        assert_eq!(any.uri, "*");
+    }
+
+    #[test]
+    fn a_body_comes_in_chunks_or_as_it_is() {
+        let coded = |codings: &[&str]| {
+            let mut request = Request::post("/x").header("host", "a");
+            for coding in codings {
+                request = request.header("transfer-encoding", *coding);
+            }
+            receive(&mut parts(request), &CLIENT)
+        };
+        assert_eq!(coded(&[]), Ok(()));
+        assert_eq!(coded(&["Chunked"]), Ok(()));
+        for codings in [&["gzip, chunked"][..], &["chunked", "chunked"], &["identity"]] {
+            assert_eq!(coded(codings), Err(BadRequest::Coding), "{codings:?}");
+        }
+    }
+
+    #[test]
+    fn trailers_say_nothing_of_the_message_as_a_whole() {
+        let mut trailers = HeaderMap::new();
+        for name in [
+            "content-length",
+            "content-type",
+            "transfer-encoding",
+            "host",
+            "x-forwarded-client-cert",
+            "x-forwarded-for",
+            "x-envoy-retry-on",
+            "authorization",
+            "connection",
+            "grpc-status",
+            "x-checksum",
+        ] {
+            trailers.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
+        }
+        clean_trailers(&mut trailers);
+        let mut left: Vec<&str> = trailers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["grpc-status", "x-checksum"]);
     }
 
     #[test]

@@ -75,6 +75,14 @@ impl WaypointPlace {
     /// # Errors
     /// When there is no token for it, or it cannot be started.
     pub fn start(&self, mesh: &Mesh<'_>) -> Result<Process> {
+        self.start_with(mesh, &[])
+    }
+
+    /// The same, with more arguments.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn start_with(&self, mesh: &Mesh<'_>, arguments: &[&str]) -> Result<Process> {
         let token = mesh.workload_token(&self.pod)?;
         let mut command = mesh.program("culvert-waypoint")?;
         command
@@ -83,7 +91,8 @@ impl WaypointPlace {
             .args(["--pod-ip", &self.pod.ip4().to_string()])
             .args(mesh.controller_arguments())
             .arg("--token-file")
-            .arg(&token);
+            .arg(&token)
+            .args(arguments);
         if let Some(resolver) = self.resolver {
             command.args(["--resolver", &resolver.to_string()]);
         }

@@ -13,14 +13,14 @@ use culvert_http::{
     route::{Forward, Target},
 };
 use http::{HeaderValue, Response, StatusCode, Version, header, request::Parts};
-use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::{
     attempt::{Attempted, Trying},
     mirror,
     outcome::{answer, failed, overloaded, reset, too_late},
-    pushback, upgrade,
+    pushback,
+    upgrade::{self, Upgrade},
     worker::Inner,
 };
 use crate::{
@@ -70,7 +70,7 @@ impl Forwarding<'_> {
     pub(super) async fn run(
         &self,
         mut head: Parts,
-        upgrade: Option<(String, OnUpgrade)>,
+        upgrade: Option<Upgrade>,
         mut record: Box<Record>,
     ) -> (Response<AnswerBody>, Sent) {
         let Some(counted) = self.cluster.request() else {
@@ -91,7 +91,6 @@ impl Forwarding<'_> {
         }
         mirror::send(self.inner, self.snapshot, self.forward, self.upload, &head);
         let is_http2 = match self.cluster.config.protocol {
-            _ if upgrade.is_some() => false,
             Protocol::Http1 => false,
             Protocol::Http2 => true,
             Protocol::Downstream => head.version == Version::HTTP_2,
@@ -137,13 +136,7 @@ impl Forwarding<'_> {
                 observed.attempt(&mut attempt.headers);
             }
             let tried_at = Instant::now();
-            let attempting = trying.send(
-                endpoint,
-                attempt,
-                is_http2,
-                upgrade.as_ref().map(|(name, _)| &**name),
-                per_try,
-            );
+            let attempting = trying.send(endpoint, attempt, is_http2, upgrade.as_ref(), per_try);
             let attempted = tokio::select! {
                 attempted = attempting => attempted,
                 late = &mut passed => {
@@ -194,8 +187,11 @@ impl Forwarding<'_> {
                     }
                     let response = Response::from_parts(parts, body);
                     let mut response = match upgrade {
-                        Some((name, client)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                            upgrade::switch(response, &name, client, record, (held, counted))
+                        Some(upgrade) if upgrade.is_granted(response.status(), is_http2) => {
+                            upgrade.switch(response, record, (held, counted))
+                        }
+                        Some(upgrade) if upgrade.is_misleading(response.status()) => {
+                            upgrade::declined(record, response.status())
                         }
                         _ => {
                             let answer = answer(response, record, &limits, begun.elapsed());

@@ -61,6 +61,9 @@ where
                 .max_header_list_size(MAX_HEAD as u32)
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW);
+            if connection.chain.extended_connect {
+                builder.enable_connect_protocol();
+            }
             builder
         };
         drive!(builder.serve_connection(io, service))

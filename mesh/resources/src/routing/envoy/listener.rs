@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use culvert_envoy::pb::envoy::config::core::v3::Http1ProtocolOptions;
+use culvert_envoy::pb::envoy::config::core::v3::{Http1ProtocolOptions, Http2ProtocolOptions};
 use culvert_envoy::pb::envoy::config::listener::v3::listener::{InternalListenerConfig, ListenerSpecifier};
 use culvert_envoy::pb::envoy::config::listener::v3::listener_filter_chain_match_predicate::{MatchSet, Rule};
 use culvert_envoy::pb::envoy::config::listener::v3::{
@@ -157,6 +157,10 @@ fn http_chain(scope: &str, port: &Port, addresses: &[IpNet]) -> FilterChain {
             accept_http_10: true,
             default_host_for_http_10: host(&port.service).to_owned(),
             ..Http1ProtocolOptions::default()
+        }),
+        http2_protocol_options: Some(Http2ProtocolOptions {
+            allow_connect: true,
+            ..Http2ProtocolOptions::default()
         }),
         upgrade_configs: vec![websocket],
         normalize_path: parts::flag(true),
