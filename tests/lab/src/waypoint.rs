@@ -43,11 +43,19 @@ impl WaypointPlace {
     /// # Errors
     /// When an object cannot be written, or the pod cannot be made.
     pub fn make(lab: &Lab, namespace: &str, gateway: &str) -> Result<Self> {
+        Self::make_of(lab, namespace, gateway, "culvert-waypoint")
+    }
+
+    /// The same with a Gateway of this class: what `culvert-envoy` is told in addition is for Envoy alone.
+    ///
+    /// # Errors
+    /// As [`Self::make`].
+    pub fn make_of(lab: &Lab, namespace: &str, gateway: &str, class: &str) -> Result<Self> {
         lab.apply(&json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
             "metadata": { "name": gateway, "namespace": namespace },
             "spec": {
-                "gatewayClassName": "culvert-waypoint",
+                "gatewayClassName": class,
                 "listeners": [{ "name": "mesh", "port": HBONE, "protocol": "HBONE" }],
             },
         }))?;

@@ -12,6 +12,7 @@
 //! | [`order`] | which rule comes first, and for which host names |
 //! | [`discovery`] | how endpoints are found |
 //! | [`cover`] | whether a rule leaves another one no request |
+//! | [`shadow`] | which rule that is, among many |
 //! | [`words`] | rules in words |
 //! | [`protocol`] | what a port speaks |
 //! | [`telemetry`] | what is logged and traced of requests |
@@ -24,6 +25,7 @@ pub(crate) mod model;
 pub(crate) mod order;
 pub(crate) mod protocol;
 pub(crate) mod read;
+pub(crate) mod shadow;
 pub(crate) mod telemetry;
 pub(crate) mod traffic;
 pub(crate) mod words;

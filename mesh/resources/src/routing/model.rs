@@ -61,7 +61,7 @@ pub(crate) enum Path {
 }
 
 /// Which texts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Text {
     /// This one.
     Exact(String),

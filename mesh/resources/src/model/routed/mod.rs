@@ -4,6 +4,7 @@
 //! | module | unit |
 //! |---|---|
 //! | [`waypoint`] | a Gateway: its listeners, and what Envoy needs to speak HBONE |
+//! | [`direct`] | a Gateway: the endpoints behind it by their own addresses, for Envoy |
 //! | [`routes`] | a Service: the rules of its ports, for the waypoint that it is behind |
 //! | [`backend`] | a Service: its ports as backends, and where they are, for each waypoint that may send requests there |
 //! | [`findings`] | a route object: what is wrong with it |
@@ -30,6 +31,7 @@ mod access;
 mod attached;
 pub(super) mod backend;
 pub(super) mod behind;
+pub(super) mod direct;
 mod discovery;
 pub(super) mod explain;
 pub(super) mod findings;

@@ -123,22 +123,33 @@ pub(crate) fn inbound(scope: &str, ports: &[Port]) -> Option<Listener> {
 
 fn http_chain(scope: &str, port: &Port, addresses: &[IpNet]) -> FilterChain {
     let name = names::chain(&port.service, port.port);
+    let routes = RouteSpecifier::Rds(Rds {
+        config_source: Some(parts::ads()),
+        route_config_name: names::routes(scope, &port.service, port.port),
+    });
+    let filter = manager(scope, port, &name, host(&port.service), routes);
+    let matched = FilterChainMatch {
+        application_protocols: port.spoken(),
+        ..port.unencrypted()
+    };
+    chain(name, port, addresses, matched, vec![filter])
+}
+
+/// What reads requests to a port. `host` is that of a request that names none.
+pub(super) fn manager(scope: &str, port: &Port, name: &str, host: &str, routes: RouteSpecifier) -> Filter {
     let websocket = UpgradeConfig {
         upgrade_type: "websocket".to_owned(),
         ..UpgradeConfig::default()
     };
     let manager = HttpConnectionManager {
-        stat_prefix: name.clone(),
+        stat_prefix: name.to_owned(),
         access_log: telemetry::logs(&port.telemetry),
         tracing: port
             .telemetry
             .tracing
             .as_ref()
             .map(|spans| telemetry::tracing(spans, &own_name(scope))),
-        route_specifier: Some(RouteSpecifier::Rds(Rds {
-            config_source: Some(parts::ads()),
-            route_config_name: names::routes(scope, &port.service, port.port),
-        })),
+        route_specifier: Some(routes),
         http_filters: tokens::filter(&port.access.tokens)
             .into_iter()
             .chain(checks::filters(scope, &port.access.checks))
@@ -155,7 +166,7 @@ fn http_chain(scope: &str, port: &Port, addresses: &[IpNet]) -> FilterChain {
         use_remote_address: parts::flag(false),
         http_protocol_options: Some(Http1ProtocolOptions {
             accept_http_10: true,
-            default_host_for_http_10: host(&port.service).to_owned(),
+            default_host_for_http_10: host.to_owned(),
             ..Http1ProtocolOptions::default()
         }),
         http2_protocol_options: Some(Http2ProtocolOptions {
@@ -167,24 +178,23 @@ fn http_chain(scope: &str, port: &Port, addresses: &[IpNet]) -> FilterChain {
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::KeepUnchanged.into(),
         ..HttpConnectionManager::default()
     };
-    let is_sniffed = port.protocol == Protocol::Unknown;
-    let protocols: &[&str] = if is_sniffed {
-        &["http/1.0", "http/1.1", "h2c"]
-    } else {
-        &[]
-    };
-    let filter = parts::filter("envoy.filters.network.http_connection_manager", &manager);
-    let matched = FilterChainMatch {
-        application_protocols: protocols.iter().map(|protocol| (*protocol).to_owned()).collect(),
-        ..port.unencrypted()
-    };
-    chain(name, port, addresses, matched, vec![filter])
+    parts::filter("envoy.filters.network.http_connection_manager", &manager)
 }
 
 impl Port {
     /// Whether connections of TLS are told apart by name.
     fn is_named(&self) -> bool {
         self.protocol.is_tcp() && !self.named.is_empty()
+    }
+
+    /// What a client must speak to be taken for one of HTTP; nothing where nobody looks.
+    pub(super) fn spoken(&self) -> Vec<String> {
+        let protocols: &[&str] = if self.protocol == Protocol::Unknown {
+            &["http/1.0", "http/1.1", "h2c"]
+        } else {
+            &[]
+        };
+        protocols.iter().map(|protocol| (*protocol).to_owned()).collect()
     }
 
     /// The Service itself.
@@ -342,7 +352,7 @@ pub(super) fn listener_filter<M: Message + Name>(name: &str, config: &M) -> List
 }
 
 /// All ports but these, at which nobody waits for the client: the server may speak first.
-fn all_but(ports: &[u16]) -> ListenerFilterChainMatchPredicate {
+pub(super) fn all_but(ports: &[u16]) -> ListenerFilterChainMatchPredicate {
     let rule = |rule| ListenerFilterChainMatchPredicate { rule: Some(rule) };
     let one = |port: &u16| {
         let start = i32::from(*port);

@@ -8,6 +8,7 @@
 //! | `retry` | when they are tried again, and by what of them an endpoint is chosen |
 //! | `filters` | what rules say to filters |
 //! | [`listener`] | all ports of a waypoint |
+//! | [`direct`] | their endpoints, for whoever dials one by its own address |
 //! | [`cluster`] | a port as a backend |
 //! | `traffic` | what holds for connections to it |
 //! | [`endpoints`] | where a backend is |
@@ -23,6 +24,7 @@ mod access;
 mod action;
 mod checks;
 pub(crate) mod cluster;
+pub(crate) mod direct;
 pub(crate) mod endpoints;
 mod filters;
 pub(crate) mod listener;
