@@ -9,6 +9,7 @@
 //! | [`model`] | rules of a port, in our own words |
 //! | [`read`] | objects of the Gateway API and Istio's become rules |
 //! | [`traffic`] | what holds for connections |
+//! | [`external_auth`] | who is asked whether a request may pass |
 //! | [`order`] | which rule comes first, and for which host names |
 //! | [`cover`] | whether a rule leaves another one no request |
 //! | [`words`] | rules in words |
@@ -18,6 +19,7 @@
 
 pub(crate) mod cover;
 pub(crate) mod envoy;
+pub(crate) mod external_auth;
 pub(crate) mod model;
 pub(crate) mod order;
 pub(crate) mod protocol;

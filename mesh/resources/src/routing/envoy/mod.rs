@@ -7,6 +7,7 @@
 //! | `action` | what becomes of them |
 //! | `retry` | when they are tried again, and by what of them an endpoint is chosen |
 //! | `filters` | what rules say to filters |
+//! | `external_auth` | who is asked by a rule |
 //! | [`listener`] | all ports of a waypoint |
 //! | [`cluster`] | a port as a backend |
 //! | `traffic` | what holds for connections to it |
@@ -24,6 +25,7 @@ mod action;
 mod checks;
 pub(crate) mod cluster;
 pub(crate) mod endpoints;
+mod external_auth;
 mod filters;
 pub(crate) mod listener;
 mod matching;

@@ -95,7 +95,7 @@ pub(crate) fn route(
 
 fn action(spec: RuleSpec, rule: &str, field: &str, resolve: &dyn Resolve, notes: &mut Notes) -> Result<Action, Bad> {
     let filters = filters::of_rule(&spec.filters, &format!("{field}.filters"), resolve, notes)?;
-    if filters.redirect.is_some() || filters.path.is_some() || filters.cors.is_some() {
+    if filters.redirect.is_some() || filters.path.is_some() || filters.cors.is_some() || filters.auth.is_some() {
         return Err(Bad::at(
             format!("{field}.filters"),
             "a filter that a GRPCRoute does not have",

@@ -82,6 +82,11 @@ pub(crate) fn route(
     Some((parents, route))
 }
 
+/// Whether an HTTPRoute can be read as a whole, so that each of its rules holds or answers with 500.
+pub(crate) fn is_read(spec: &Value) -> bool {
+    values::read::<Spec>(spec).is_ok_and(|spec| hostnames(spec.hostnames).is_ok())
+}
+
 /// Notes that an object cannot be read as a whole.
 pub(super) fn refuse_whole(bad: Bad, notes: &mut Notes) {
     let bad = bad.below("spec");
@@ -165,6 +170,7 @@ fn action(spec: RuleSpec, rule: &str, field: &str, resolve: &dyn Resolve, notes:
         redirect,
         mirrors,
         cors,
+        auth,
     } = filters;
     if let Some(mut redirect) = redirect {
         if !spec.backend_refs.is_empty() {
@@ -172,6 +178,7 @@ fn action(spec: RuleSpec, rule: &str, field: &str, resolve: &dyn Resolve, notes:
         }
         redirect.response = response;
         redirect.cors = cors;
+        redirect.auth = auth;
         return Ok(Action::Redirect(Box::new(redirect)));
     }
     let targets = backends::targets(&spec.backend_refs, &format!("{field}.backendRefs"), resolve, notes);
@@ -188,6 +195,7 @@ fn action(spec: RuleSpec, rule: &str, field: &str, resolve: &dyn Resolve, notes:
         timeout,
         retry,
         cors,
+        auth,
         session,
         ..Forward::default()
     })))
