@@ -33,10 +33,21 @@ pub struct EndpointConfig {
     pub health: Health,
     /// 0 is tried first.
     pub priority: u32,
+    /// Where it is, among the other endpoints.
+    pub locality: Locality,
     /// The host name by which it is known, if by any.
     pub hostname: Option<Arc<str>>,
     /// What telemetry calls it.
     pub about: Arc<About>,
+}
+
+/// A locality of one priority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Locality {
+    /// Its place in the assignment.
+    pub index: usize,
+    /// Its share among those of its priority, where the cluster goes by that; 0 is none.
+    pub weight: u32,
 }
 
 /// How an endpoint is reached.
@@ -80,15 +91,16 @@ pub fn read(assignment: &ClusterLoadAssignment) -> Result<Vec<EndpointConfig>, R
         return Err(Refusal::new("policy.drop_overloads", "is set, and is not served here"));
     }
     let mut endpoints = Vec::new();
-    for locality in &assignment.endpoints {
+    for (index, locality) in assignment.endpoints.iter().enumerate() {
+        let weight = locality.load_balancing_weight.map_or(0, |weight| weight.value);
         for endpoint in &locality.lb_endpoints {
-            endpoints.push(read_one(endpoint, locality.priority)?);
+            endpoints.push(read_one(endpoint, locality.priority, Locality { index, weight })?);
         }
     }
     Ok(endpoints)
 }
 
-fn read_one(endpoint: &LbEndpoint, priority: u32) -> Result<EndpointConfig, Refusal> {
+fn read_one(endpoint: &LbEndpoint, priority: u32, locality: Locality) -> Result<EndpointConfig, Refusal> {
     let Some(HostIdentifier::Endpoint(host)) = &endpoint.host_identifier else {
         return Err(Refusal::new("lb_endpoint.endpoint", "is missing"));
     };
@@ -119,6 +131,7 @@ fn read_one(endpoint: &LbEndpoint, priority: u32) -> Result<EndpointConfig, Refu
         weight: endpoint.load_balancing_weight.as_ref().map_or(1, |weight| weight.value),
         health,
         priority,
+        locality,
         hostname: (!host.hostname.is_empty()).then(|| host.hostname.as_str().into()),
         about: Arc::new(about),
     })

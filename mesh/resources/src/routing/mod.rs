@@ -6,6 +6,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`locality`] | which endpoints are nearer to who asks |
 //! | [`model`] | rules of a port, in our own words |
 //! | [`read`] | objects of the Gateway API and Istio's become rules |
 //! | [`traffic`] | what holds for connections |
@@ -20,6 +21,7 @@
 pub(crate) mod cover;
 pub(crate) mod envoy;
 pub(crate) mod external_auth;
+pub(crate) mod locality;
 pub(crate) mod model;
 pub(crate) mod order;
 pub(crate) mod protocol;
