@@ -27,6 +27,7 @@ pub mod http;
 pub mod issuer;
 mod kernel;
 pub mod memory;
+pub mod pair;
 mod patience;
 pub mod plain_front;
 pub mod played;

@@ -87,14 +87,16 @@ impl<'a> Filtering<'a> {
                     self.rbac(rbac, head, tokens.as_ref(), &mut shadow, record)
                 }
                 (Filter::ExtAuthz(authz), _) if !authz.asks(&shadow) => Ok(record),
-                (Filter::ExtAuthz(authz), _) => match self.asking.ask(authz, head, self.peer, record).await {
-                    Ok((changes, record)) => {
-                        marks.reroutes |= authz.clears_route_cache();
-                        marks.authorized.push(changes);
-                        Ok(record)
+                (Filter::ExtAuthz(authz), _) | (Filter::RouteAuth, Some(Override::ExtAuthz(authz))) => {
+                    match self.asking.ask(authz, head, self.peer, record).await {
+                        Ok((changes, record)) => {
+                            marks.reroutes |= authz.clears_route_cache();
+                            marks.authorized.push(changes);
+                            Ok(record)
+                        }
+                        Err(response) => Err(response),
                     }
-                    Err(response) => Err(response),
-                },
+                }
                 (Filter::Jwt(jwt), setting) => {
                     let of_route = match setting {
                         Some(Override::Jwt(of_route)) => Some(of_route),
@@ -126,6 +128,7 @@ impl<'a> Filtering<'a> {
                         Err(Box::new(response))
                     }
                 },
+                (Filter::RouteAuth, _) => Ok(record),
                 // What it says counts where an endpoint is chosen.
                 (Filter::Session(_), _) => Ok(record),
                 (Filter::Cors, _) => Ok(record),

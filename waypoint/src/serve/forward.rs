@@ -105,6 +105,7 @@ impl Forwarding<'_> {
         let passed = limits.passed(self.upload);
         tokio::pin!(passed);
         let mut tried: Vec<u64> = Vec::new();
+        let mut priorities: Vec<u32> = Vec::new();
         let mut retry: Option<Counted> = None;
         let per_try = self.forward.retry().per_try_timeout(limits.response);
         let sent = |head, attempts| Sent {
@@ -114,11 +115,15 @@ impl Forwarding<'_> {
         loop {
             let reselections = self.forward.retry().host_reselections().unwrap_or(0);
             let avoided: &[u64] = if reselections > 0 { &tried } else { &[] };
+            let beyond: &[u32] = match self.forward.retry().other_priorities() {
+                Some(every) => &priorities[..priorities.len() - priorities.len() % every.max(1) as usize],
+                None => &[],
+            };
             // A retry leaves the session's endpoint, as with Envoy.
             let again = at_session.filter(|_| tried.is_empty());
             let choose = || match self.session {
                 Some(session) if session.is_strict() && asked.is_some() && tried.is_empty() => None,
-                _ => self.cluster.choose(hashed.hash, reselections, avoided),
+                _ => self.cluster.choose_beyond(hashed.hash, reselections, avoided, beyond),
             };
             let Some(endpoint) = again.or_else(choose) else {
                 let (flag, details, body) = ("UH", "no_healthy_upstream", "no healthy upstream");
@@ -126,6 +131,7 @@ impl Forwarding<'_> {
                 return (response, sent(head, tries.attempt()));
             };
             tried.push(endpoint.id);
+            priorities.push(endpoint.config.priority);
             record.endpoint = Some((endpoint.config.address, Arc::clone(&endpoint.config.about)));
             record.is_encrypted = endpoint.is_in_tunnel();
             record.attempts += 1;

@@ -1,5 +1,6 @@
 //! HTTP filters: what they decide about a request, and what routes change of it.
 
+mod composite;
 mod cors;
 pub mod ext_authz;
 mod fault;

@@ -73,10 +73,11 @@ impl<M> Written<M> {
         for rule in list(&self.spec["rules"]) {
             let backends = list(&rule["backendRefs"]);
             let filters = list(&rule["filters"]).chain(backends.clone().flat_map(|backend| list(&backend["filters"])));
-            let mirrors = filters.map(|filter| &filter["requestMirror"]["backendRef"]);
+            let of_filters = ["requestMirror", "externalAuth"]
+                .map(|kind| filters.clone().map(move |filter| &filter[kind]["backendRef"]));
             found.extend(
                 backends
-                    .chain(mirrors)
+                    .chain(of_filters.into_iter().flatten())
                     .filter_map(|value| Reference::of(value, "", "Service")),
             );
         }

@@ -6,9 +6,11 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`locality`] | which endpoints are nearer to who asks |
 //! | [`model`] | rules of a port, in our own words |
 //! | [`read`] | objects of the Gateway API and Istio's become rules |
 //! | [`traffic`] | what holds for connections |
+//! | [`external_auth`] | who is asked whether a request may pass |
 //! | [`order`] | which rule comes first, and for which host names |
 //! | [`discovery`] | how endpoints are found |
 //! | [`cover`] | whether a rule leaves another one no request |
@@ -21,6 +23,8 @@
 pub(crate) mod cover;
 pub(crate) mod discovery;
 pub(crate) mod envoy;
+pub(crate) mod external_auth;
+pub(crate) mod locality;
 pub(crate) mod model;
 pub(crate) mod order;
 pub(crate) mod protocol;

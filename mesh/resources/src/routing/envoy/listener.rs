@@ -10,7 +10,9 @@ use culvert_envoy::pb::envoy::config::listener::v3::{
     Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, ListenerFilterChainMatchPredicate, listener_filter,
 };
 use culvert_envoy::pb::envoy::extensions::filters::http::stateful_session::v3::StatefulSession;
-use culvert_envoy::pb::envoy::extensions::filters::http::{cors::v3::Cors, fault::v3::HttpFault, router::v3::Router};
+use culvert_envoy::pb::envoy::extensions::filters::http::{
+    composite::v3::Composite, cors::v3::Cors, fault::v3::HttpFault, router::v3::Router,
+};
 use culvert_envoy::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use culvert_envoy::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use culvert_envoy::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
@@ -30,9 +32,9 @@ use prost::{Message, Name};
 use super::super::model::{Access, Backend, Named, Split, Target};
 use super::super::protocol::Protocol;
 use super::super::telemetry::Telemetry;
-use super::action::cluster_name;
 use super::filters::{CORS, FAULT, SESSION};
-use super::{access, checks, parts, telemetry, tokens};
+use super::parts::{self, cluster_name};
+use super::{access, checks, external_auth, telemetry, tokens};
 
 /// A port of a Service that the waypoint is for.
 #[derive(Clone, Debug)]
@@ -157,6 +159,8 @@ pub(super) fn manager(scope: &str, port: &Port, name: &str, host: &str, routes: 
             .chain([
                 http_filter(FAULT, &HttpFault::default()),
                 http_filter(CORS, &Cors {}),
+                // Behind CORS: a preflight has nothing that could be asked about.
+                http_filter(external_auth::NAME, &Composite::default()),
                 // Nothing by itself: routes say whose sessions persist.
                 http_filter(SESSION, &StatefulSession::default()),
                 http_filter("envoy.filters.http.router", &Router::default()),

@@ -7,6 +7,7 @@
 //! | `action` | what becomes of them |
 //! | `retry` | when they are tried again, and by what of them an endpoint is chosen |
 //! | `filters` | what rules say to filters |
+//! | `external_auth` | who is asked by a rule |
 //! | [`listener`] | all ports of a waypoint |
 //! | [`direct`] | their endpoints, for whoever dials one by its own address |
 //! | [`cluster`] | a port as a backend |
@@ -26,6 +27,7 @@ mod checks;
 pub(crate) mod cluster;
 pub(crate) mod direct;
 pub(crate) mod endpoints;
+mod external_auth;
 mod filters;
 pub(crate) mod listener;
 mod matching;

@@ -68,8 +68,8 @@ fn route(scope: &str, rule: &Rule, operation: Option<&str>) -> Route {
             })),
             ..Route::default()
         },
-        Action::Direct(direct) => action::direct(direct),
-        Action::Redirect(redirect) => action::redirect(redirect, &rule.matched.path),
+        Action::Direct(direct) => action::direct(scope, direct),
+        Action::Redirect(redirect) => action::redirect(scope, redirect, &rule.matched.path),
         Action::Forward(forward) => action::forward(scope, forward, &rule.matched.path),
     };
     Route {

@@ -68,7 +68,7 @@ impl Requests for Calls {
     fn action(spec: RuleSpec, _: &[Match], place: &Place<'_>, notes: &mut Notes) -> Result<Action, Bad> {
         let field = format!("{}.filters", place.field);
         let filters = filters::of_rule(&spec.filters, &field, place.resolve, notes)?;
-        if filters.redirect.is_some() || filters.path.is_some() || filters.cors.is_some() {
+        if filters.redirect.is_some() || filters.path.is_some() || filters.cors.is_some() || filters.auth.is_some() {
             return Err(Bad::at(field, "a filter that a GRPCRoute does not have"));
         }
         let session = route::session(spec.session_persistence, place)?;

@@ -14,12 +14,14 @@
 //! | `route` | what all kinds of the Gateway API have: parents, names, rules |
 //! | `matches` | which requests |
 //! | `filters` | what is done with them |
+//! | `external_auth` | who is asked about them |
 //! | `backends` | where they go |
 //! | `session` | how clients get back to the endpoint that they had |
 //! | `references` | objects that are referred to |
 //! | `values` | names, durations, regular expressions |
 
 mod backends;
+mod external_auth;
 mod filters;
 pub(crate) mod grpc;
 pub(crate) mod http;

@@ -91,6 +91,11 @@ pub(super) fn requests<K: Requests>(
     Some((parents, Route { hostnames, rules }))
 }
 
+/// Whether a route for requests can be read as a whole, so that each of its rules holds or answers with 500.
+pub(super) fn is_read(spec: &Value) -> bool {
+    whole::<Value>(spec, true).is_ok()
+}
+
 /// How clients get back to the endpoint that they had, if a rule says it.
 pub(super) fn session(spec: Option<SessionSpec>, place: &Place<'_>) -> Result<Option<Session>, Bad> {
     let read = spec.map(|spec| session::read(spec, place.label)).transpose();
@@ -118,6 +123,7 @@ pub(super) fn forward(
         path: filters.path,
         mirrors: filters.mirrors,
         cors: filters.cors,
+        auth: filters.auth,
         session,
         ..Forward::default()
     })

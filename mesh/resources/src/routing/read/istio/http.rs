@@ -212,6 +212,7 @@ fn action(
     let (path, authority) = rewrite(spec.rewrite.as_ref()).map_err(|bad| bad.below("rewrite"))?;
     let retry = spec.retries.as_ref().map(RetriesSpec::retry).transpose();
     Ok(Action::Forward(Box::new(Forward {
+        auth: None,
         targets,
         request,
         response,
