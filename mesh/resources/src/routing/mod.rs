@@ -9,6 +9,7 @@
 //! | [`model`] | rules of a port, in our own words |
 //! | [`read`] | objects of the Gateway API and Istio's become rules |
 //! | [`traffic`] | what holds for connections |
+//! | [`policy`] | what a TrafficPolicy asks for |
 //! | [`order`] | which rule comes first, and for which host names |
 //! | [`cover`] | whether a rule leaves another one no request |
 //! | [`words`] | rules in words |
@@ -20,6 +21,7 @@ pub(crate) mod cover;
 pub(crate) mod envoy;
 pub(crate) mod model;
 pub(crate) mod order;
+pub(crate) mod policy;
 pub(crate) mod protocol;
 pub(crate) mod read;
 pub(crate) mod telemetry;

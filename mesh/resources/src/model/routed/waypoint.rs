@@ -12,7 +12,7 @@ use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
 use super::attached::{self, Frontend};
-use super::{access, ports, proxy_config, scope, telemetry};
+use super::{access, ports, proxy_config, scope, telemetry, traffic_policies};
 use crate::routing::envoy::listener::{self, Port};
 use crate::routing::envoy::plumbing;
 use crate::snapshot::{Resource, to_address};
@@ -87,6 +87,10 @@ fn add_ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, service
                 .or(said.split),
             named: named.filter(|named| !named.is_empty()).unwrap_or(said.named),
             access: Arc::clone(&access),
+            policies: frontend
+                .as_ref()
+                .map(|frontend| traffic_policies::at_port(reader, frontend, port))
+                .unwrap_or_default(),
             telemetry: Arc::clone(&telemetry),
         });
     }

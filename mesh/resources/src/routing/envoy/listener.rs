@@ -28,11 +28,12 @@ use culvert_envoy::{names, pack};
 use prost::{Message, Name};
 
 use super::super::model::{Access, Backend, Named, Split, Target};
+use super::super::policy::Applied;
 use super::super::protocol::Protocol;
 use super::super::telemetry::Telemetry;
 use super::action::cluster_name;
 use super::filters::{CORS, FAULT, SESSION};
-use super::{access, checks, parts, telemetry, tokens};
+use super::{access, checks, parts, policy, telemetry, tokens};
 
 /// A port of a Service that the waypoint is for.
 #[derive(Clone, Debug)]
@@ -50,6 +51,8 @@ pub(crate) struct Port {
     pub(crate) named: Vec<Named>,
     /// Who may.
     pub(crate) access: Arc<Access>,
+    /// What TrafficPolicies ask of it.
+    pub(crate) policies: Vec<Applied>,
     /// What is logged and traced of it.
     pub(crate) telemetry: Arc<Telemetry>,
 }
@@ -143,6 +146,7 @@ fn http_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
             .into_iter()
             .chain(checks::filters(scope, &port.access.checks))
             .chain(access::of_requests(&port.access.requests))
+            .chain(policy::of_requests(&name, &port.policies))
             .chain([
                 http_filter(FAULT, &HttpFault::default()),
                 http_filter(CORS, &Cors {}),

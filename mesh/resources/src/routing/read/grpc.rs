@@ -88,9 +88,21 @@ pub(crate) fn route(
             name: name.clone(),
             matched,
             action: action.clone(),
+            policy: None,
         }));
     }
     Some((parents, Route { hostnames, rules }))
+}
+
+/// What a route is for; nothing where it cannot be read as a whole, which is noted.
+pub(crate) fn parents(spec: &Value, notes: &mut Notes) -> Vec<Parent> {
+    match values::read::<Spec>(spec) {
+        Ok(spec) => spec.parent_refs.into_iter().map(ParentSpec::parent).collect(),
+        Err(bad) => {
+            refuse_whole(bad, notes);
+            Vec::new()
+        }
+    }
 }
 
 fn action(spec: RuleSpec, rule: &str, field: &str, resolve: &dyn Resolve, notes: &mut Notes) -> Result<Action, Bad> {

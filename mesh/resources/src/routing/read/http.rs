@@ -96,6 +96,17 @@ pub(super) fn hostnames(names: Vec<String>) -> Result<Vec<String>, Bad> {
     names.iter().enumerate().map(name).collect()
 }
 
+/// What a route is for; nothing where it cannot be read as a whole, which is noted.
+pub(crate) fn parents(spec: &Value, notes: &mut Notes) -> Vec<Parent> {
+    match values::read::<Spec>(spec) {
+        Ok(spec) => spec.parent_refs.into_iter().map(ParentSpec::parent).collect(),
+        Err(bad) => {
+            refuse_whole(bad, notes);
+            Vec::new()
+        }
+    }
+}
+
 fn rule(
     object: &str,
     index: usize,
@@ -140,6 +151,7 @@ fn rule(
         name: name.clone(),
         matched,
         action: action.clone(),
+        policy: None,
     }));
 }
 

@@ -9,6 +9,7 @@
 //! | [`tcp`] | TCPRoute |
 //! | [`tls`] | TLSRoute |
 //! | [`telemetry`] | Telemetry |
+//! | [`policy`] | TrafficPolicy |
 //! | [`tokens`] | RequestAuthentication |
 //! | [`istio`] | VirtualService and DestinationRule |
 //! | `matches` | which requests |
@@ -25,6 +26,7 @@ pub(crate) mod http;
 pub(crate) mod istio;
 mod matches;
 pub(crate) mod notes;
+pub(crate) mod policy;
 mod references;
 mod session;
 pub(crate) mod tcp;
