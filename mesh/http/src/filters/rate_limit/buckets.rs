@@ -52,7 +52,7 @@ struct Slot {
 
 /// What is left in a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Left {
+pub(in crate::filters) struct Left {
     /// How many tokens it can hold.
     pub limit: u32,
     /// How many whole ones there are.
