@@ -65,6 +65,9 @@ pub const SECRET_TYPE: &str = "type.googleapis.com/envoy.extensions.transport_so
 /// since there is none behind an internal listener.
 pub const PEER_PRINCIPAL: &str = "io.istio.peer_principal";
 
+/// The CEL expression for it, by which rate limits tell clients apart: the only one that `culvert-waypoint` knows there.
+pub const IDENTITY_EXPRESSION: &str = "filter_state['io.istio.peer_principal']";
+
 /// Namespace of the metadata by which Envoy's `original_dst` filter finds where a tunnel goes.
 pub const ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";
 

@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 use culvert_http::{
     Peer, Route,
     filters::{
-        Abort, Attributes, Cors, Fault, Override, Preflight, RateLimit, Rbac,
+        Abort, Attributes, Cors, Fault, Limited, Override, Preflight, RateLimit, Rbac,
         ext_authz::{Changes, Shadow},
         jwt::Verified,
     },
@@ -25,6 +25,7 @@ use crate::{
 pub(super) struct Marks<'a> {
     cors: Vec<&'a Cors>,
     authorized: Vec<Changes>,
+    limited: Vec<(&'a RateLimit, Limited)>,
     /// Whether the route is to be chosen anew.
     pub(super) reroutes: bool,
 }
@@ -38,6 +39,9 @@ impl Marks<'_> {
     /// Changes the head of an answer. What the request is to be like says [`looks_back`](Self::looks_back): as the filters left it.
     pub(super) fn apply(&self, request: &Parts, response: &mut HeaderMap) {
         self.cors.iter().for_each(|cors| cors.mark(request, response));
+        for (limit, decision) in &self.limited {
+            limit.tell(decision, response);
+        }
         self.authorized
             .iter()
             .for_each(|changes| changes.apply_response(response));
@@ -76,12 +80,11 @@ impl<'a> Filtering<'a> {
         let mut marks = Marks::default();
         let mut tokens = None;
         let mut shadow = Shadow::new();
-        for NamedFilter { name, filter } in self.filters {
-            let setting = self.route.and_then(|route| route.overrides().get(name));
-            if matches!(setting, Some(Override::Disabled)) {
+        for named in self.filters {
+            let Some(setting) = named.setting(self.route) else {
                 continue;
-            }
-            let answered = match (filter, setting) {
+            };
+            let answered = match (&named.filter, setting) {
                 (Filter::Router, _) => break,
                 (Filter::Rbac(_), Some(Override::Rbac(rbac))) | (Filter::Rbac(rbac), _) => {
                     self.rbac(rbac, head, tokens.as_ref(), &mut shadow, record)
@@ -134,8 +137,10 @@ impl<'a> Filtering<'a> {
                 (Filter::Cors, _) => Ok(record),
                 (Filter::Fault(_), Some(Override::Fault(fault))) => self.fault(fault, head, record).await,
                 (Filter::Fault(fault), _) => self.fault(fault, head, record).await,
-                (Filter::RateLimit(_), Some(Override::RateLimit(limit))) => self.rate_limit(limit, head, record),
-                (Filter::RateLimit(limit), _) => self.rate_limit(limit, head, record),
+                (Filter::RateLimit(_), Some(Override::RateLimit(limit))) => {
+                    self.rate_limit(limit, head, record, &mut marks)
+                }
+                (Filter::RateLimit(limit), _) => self.rate_limit(limit, head, record, &mut marks),
             };
             match answered {
                 Ok(goes_on) => record = goes_on,
@@ -195,11 +200,14 @@ impl<'a> Filtering<'a> {
 
     fn rate_limit(
         &self,
-        limit: &RateLimit,
+        limit: &'a RateLimit,
         head: &Parts,
         mut record: Box<Record>,
+        marks: &mut Marks<'a>,
     ) -> Result<Box<Record>, Box<Response<AnswerBody>>> {
-        if limit.allows(Instant::now(), fastrand::u64(..)) {
+        let decision = limit.decide(head, self.peer, Instant::now(), fastrand::u64(..));
+        marks.limited.push((limit, decision.clone()));
+        if decision.allowed {
             return Ok(record);
         }
         const TEXT: &str = "local_rate_limited";
@@ -209,7 +217,7 @@ impl<'a> Filtering<'a> {
             true => whole(grpc_reply(limit.grpc_status(), TEXT), record),
             false => local(limit.status(), TEXT, record),
         };
-        limit.mark(head, self.peer, response.headers_mut());
+        limit.mark(head, self.peer, &decision, response.headers_mut());
         Err(Box::new(response))
     }
 }

@@ -11,6 +11,7 @@
 //! | [`read`] | objects of the Gateway API and Istio's become rules |
 //! | [`traffic`] | what holds for connections |
 //! | [`external_auth`] | who is asked whether a request may pass |
+//! | [`policy`] | what a TrafficPolicy asks for |
 //! | [`order`] | which rule comes first, and for which host names |
 //! | [`discovery`] | how endpoints are found |
 //! | [`cover`] | whether a rule leaves another one no request |
@@ -27,6 +28,7 @@ pub(crate) mod external_auth;
 pub(crate) mod locality;
 pub(crate) mod model;
 pub(crate) mod order;
+pub(crate) mod policy;
 pub(crate) mod protocol;
 pub(crate) mod read;
 pub(crate) mod shadow;

@@ -31,6 +31,8 @@ pub(crate) struct Rule {
     pub(crate) name: String,
     pub(crate) matched: Match,
     pub(crate) action: Action,
+    /// The TrafficPolicy of its own, as `NAMESPACE/NAME`.
+    pub(crate) policy: Option<Arc<str>>,
 }
 
 /// Which requests.

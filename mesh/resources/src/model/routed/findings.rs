@@ -7,12 +7,15 @@ use culvert_objects::{
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::hosts::{self, Hosts};
-use super::{ports, route, scope, status, telemetry};
+use super::{policy_status, ports, route, scope, status, telemetry};
 use crate::routing::read::istio::{destination_rule, virtual_service};
 use crate::routing::read::notes::Notes;
 
 /// Its findings: what cannot be served of it, and the parents at which it is not in force.
 pub(in crate::model) fn derive(reader: &Reader<'_>, kind: Kind, name: &ObjectName) -> Derived {
+    if kind == Kind::TrafficPolicy {
+        return policy_status::derive(reader, name);
+    }
     let of_istio = match kind {
         Kind::VirtualService => reader
             .own::<VirtualService>(name)

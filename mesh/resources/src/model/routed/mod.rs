@@ -24,6 +24,8 @@
 //! | `resolver` | what backends of a route lead to |
 //! | [`status`] | the conditions of a route object |
 //! | `telemetry` | what is logged and traced of a Service's requests |
+//! | `traffic_policies` | which TrafficPolicies hold |
+//! | `policy_status` | a TrafficPolicy: what is wrong with it, and what it comes to |
 //! | `scope` | which waypoint a Service is behind |
 //! | `behind` | the Services behind each waypoint, as the first round made them |
 
@@ -40,6 +42,7 @@ mod hashes;
 mod hosts;
 mod labelled;
 pub(super) mod policies;
+mod policy_status;
 mod ports;
 mod providers;
 mod proxy_config;
@@ -49,4 +52,5 @@ pub(super) mod routes;
 pub(super) mod scope;
 pub(super) mod status;
 mod telemetry;
+mod traffic_policies;
 pub(super) mod waypoint;

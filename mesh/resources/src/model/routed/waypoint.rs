@@ -13,7 +13,7 @@ use super::super::unit::Derived;
 use super::super::wire;
 use super::attached;
 use super::frontend::Frontend;
-use super::{access, direct, ports, proxy_config, scope, telemetry};
+use super::{access, direct, ports, proxy_config, scope, telemetry, traffic_policies};
 use crate::routing::envoy::direct::entry;
 use crate::routing::envoy::listener::{self, Port};
 use crate::routing::envoy::plumbing;
@@ -95,6 +95,10 @@ pub(super) fn ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, 
                 .or(said.split),
             named: named.filter(|named| !named.is_empty()).unwrap_or(said.named),
             access: Arc::clone(&access),
+            policies: frontend
+                .as_ref()
+                .map(|frontend| traffic_policies::at_port(reader, frontend, port))
+                .unwrap_or_default(),
             telemetry: Arc::clone(&telemetry),
         });
     }

@@ -30,11 +30,12 @@ use ipnet::IpNet;
 use prost::{Message, Name};
 
 use super::super::model::{Access, Backend, Named, Split, Target};
+use super::super::policy::Applied;
 use super::super::protocol::Protocol;
 use super::super::telemetry::Telemetry;
 use super::filters::{CORS, FAULT, SESSION};
 use super::parts::{self, cluster_name};
-use super::{access, checks, external_auth, telemetry, tokens};
+use super::{access, checks, external_auth, policy, telemetry, tokens};
 
 /// A port of a Service that the waypoint is for.
 #[derive(Clone, Debug)]
@@ -52,6 +53,8 @@ pub(crate) struct Port {
     pub(crate) named: Vec<Named>,
     /// Who may.
     pub(crate) access: Arc<Access>,
+    /// What TrafficPolicies ask of it.
+    pub(crate) policies: Vec<Applied>,
     /// What is logged and traced of it.
     pub(crate) telemetry: Arc<Telemetry>,
 }
@@ -156,6 +159,7 @@ pub(super) fn manager(scope: &str, port: &Port, name: &str, host: &str, routes: 
             .into_iter()
             .chain(checks::filters(scope, &port.access.checks))
             .chain(access::of_requests(&port.access.requests))
+            .chain(policy::of_requests(&name, &port.policies))
             .chain([
                 http_filter(FAULT, &HttpFault::default()),
                 http_filter(CORS, &Cors {}),

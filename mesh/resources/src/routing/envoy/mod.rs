@@ -19,20 +19,26 @@
 //! | `tokens` | tokens of people |
 //! | [`telemetry`] | traces and access logs |
 //! | `texts` | patterns of policies |
+//! | `policy` | what TrafficPolicies ask of a port |
+//! | `local_limit` | limits that each waypoint counts by itself |
+//! | `descriptors` | what of a request rate limits go by |
 //! | `parts` | what several have in common |
 
 mod access;
 mod action;
 mod checks;
 pub(crate) mod cluster;
+mod descriptors;
 pub(crate) mod direct;
 pub(crate) mod endpoints;
 mod external_auth;
 mod filters;
 pub(crate) mod listener;
+mod local_limit;
 mod matching;
 mod parts;
 pub(crate) mod plumbing;
+mod policy;
 mod retry;
 pub(crate) mod routes;
 pub(crate) mod telemetry;

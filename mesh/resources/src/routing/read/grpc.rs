@@ -51,6 +51,11 @@ pub(crate) fn route(
     route::requests::<Calls>(object, spec, resolve, notes)
 }
 
+/// What a GRPCRoute is for, as [`super::http::parents`].
+pub(crate) fn parents(spec: &Value, notes: &mut Notes) -> Vec<Parent> {
+    route::parents(spec, notes)
+}
+
 /// How GRPCRoutes differ from other routes for requests.
 struct Calls;
 

@@ -61,6 +61,11 @@ pub(crate) fn is_read(spec: &Value) -> bool {
     route::is_read(spec)
 }
 
+/// What an HTTPRoute is for; nothing where it cannot be read as a whole, which is noted.
+pub(crate) fn parents(spec: &Value, notes: &mut Notes) -> Vec<Parent> {
+    route::parents(spec, notes)
+}
+
 /// How HTTPRoutes differ from other routes for requests.
 struct Requested;
 

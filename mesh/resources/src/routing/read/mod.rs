@@ -9,6 +9,7 @@
 //! | [`tcp`] | TCPRoute |
 //! | [`tls`] | TLSRoute |
 //! | [`telemetry`] | Telemetry |
+//! | [`policy`] | TrafficPolicy |
 //! | [`tokens`] | RequestAuthentication |
 //! | [`istio`] | VirtualService and DestinationRule |
 //! | `route` | what all kinds of the Gateway API have: parents, names, rules |
@@ -28,6 +29,7 @@ pub(crate) mod http;
 pub(crate) mod istio;
 mod matches;
 pub(crate) mod notes;
+pub(crate) mod policy;
 mod references;
 mod route;
 mod session;

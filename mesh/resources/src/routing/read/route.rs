@@ -86,9 +86,21 @@ pub(super) fn requests<K: Requests>(
             name: name.clone(),
             matched,
             action: action.clone(),
+            policy: None,
         }));
     }
     Some((parents, Route { hostnames, rules }))
+}
+
+/// What a route for requests is for; nothing where it cannot be read as a whole, which is noted.
+pub(super) fn parents(spec: &Value, notes: &mut Notes) -> Vec<Parent> {
+    match whole::<Value>(spec, true) {
+        Ok((parents, ..)) => parents,
+        Err(bad) => {
+            refuse(bad, notes);
+            Vec::new()
+        }
+    }
 }
 
 /// Whether a route for requests can be read as a whole, so that each of its rules holds or answers with 500.
