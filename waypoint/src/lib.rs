@@ -14,6 +14,7 @@
 //! |---|---|
 //! | `config` | from Envoy's messages to values; refuses what is not served |
 //! | `cluster`, `endpoint` | what is served, ready to be asked |
+//! | `endpoint_tls` | TLS that endpoints speak themselves: our end of it |
 //! | `load` | what is under way to a cluster, and what is too much |
 //! | `state` | all of it at one moment |
 //! | `serve` | the way of a connection and of a request |
@@ -33,6 +34,7 @@ pub mod cluster;
 pub mod config;
 mod counted;
 pub mod endpoint;
+pub mod endpoint_tls;
 pub mod headers;
 mod limits;
 mod load;

@@ -24,6 +24,7 @@ use crate::{
         refusal::Refusal,
     },
     endpoint::Endpoint,
+    endpoint_tls::EndpointTls,
 };
 
 /// Everything that requests are decided by. What of it is not there yet, decides nothing.
@@ -96,15 +97,29 @@ impl Store {
     /// # Errors
     /// As above.
     pub fn put_cluster(&mut self, message: &ClusterMessage) -> Result<(), Refusal> {
-        let config = Arc::new(cluster::read(message)?);
-        let endpoints = self
+        let mut config = cluster::read(message)?;
+        let mut endpoints = self
             .assignments
             .get(&config.endpoints)
             .cloned()
             .unwrap_or_else(|| [].into());
         let name = Arc::clone(&config.name);
         let before = self.snapshot.clusters.get(&name).map(|before| &**before);
-        let cluster = Cluster::new(config, endpoints, before);
+        match before {
+            Some(before) if is_same_tls(before.config.tls.as_deref(), config.tls.as_deref()) => {
+                config.tls.clone_from(&before.config.tls);
+            }
+            // Connections that were made in another way are not for it.
+            _ => {
+                let others = endpoints.iter();
+                endpoints = others
+                    .map(|endpoint| Arc::new(Endpoint::new(endpoint.config.clone(), None)))
+                    .collect();
+                self.assignments
+                    .insert(Arc::clone(&config.endpoints), Arc::clone(&endpoints));
+            }
+        }
+        let cluster = Cluster::new(Arc::new(config), endpoints, before);
         self.snapshot.clusters.insert(name, Arc::new(cluster));
         Ok(())
     }
@@ -197,5 +212,14 @@ impl Store {
             .filter(|name| !self.assignments.contains_key(name.as_str()));
         missing.extend(unknown.map(|name| format!("endpoints `{name}`")));
         missing
+    }
+}
+
+/// Whether connections that are made in one way are good for the other.
+fn is_same_tls(one: Option<&EndpointTls>, other: Option<&EndpointTls>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => one.is_same(other),
+        _ => false,
     }
 }

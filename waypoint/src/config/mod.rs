@@ -7,6 +7,7 @@
 //! | `filters` | an HTTP filter, and filters of connections |
 //! | `cluster` | a Cluster |
 //! | `balancing` | of a Cluster, how an endpoint is chosen |
+//! | `endpoint_tls` | of a Cluster, how endpoints are spoken to inside of the tunnel |
 //! | `endpoints` | a ClusterLoadAssignment |
 //! | `tcp_chain` | a TcpProxy |
 //! | `server_names` | which chain takes a connection of TLS |
@@ -17,6 +18,7 @@
 
 pub mod balancing;
 pub mod cluster;
+mod endpoint_tls;
 pub mod endpoints;
 pub mod filters;
 pub mod http_chain;

@@ -7,6 +7,7 @@
 //! | [`istio`] | Istio's kinds |
 //! | [`gateway_api`] | those of the Gateway API |
 //! | `policies` | the fields of AuthorizationPolicy, PeerAuthentication and RequestAuthentication |
+//! | `backend_tls` | those of BackendTLSPolicy |
 //! | `virtual_service`, `destination_rule` | those of VirtualService and DestinationRule |
 //! | `telemetry` | those of Telemetry |
 //! | `entries` | those of ServiceEntry and WorkloadEntry |
@@ -19,6 +20,7 @@
 //! To serve a further kind: give it its fields here, and a file of its own in `kinds`. `docs/objects.md` is made from this table
 //! and from the CRDs; a test compares all three (`BLESS=1` writes the page).
 
+mod backend_tls;
 mod destination_rule;
 mod entries;
 mod entry;

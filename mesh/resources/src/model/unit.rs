@@ -76,7 +76,12 @@ impl Unit {
             Kind::HTTPRoute | Kind::GRPCRoute => vec![route(), restriction()],
             Kind::AuthorizationPolicy => vec![Self::Policy(name.clone()), Self::WaypointPolicy(kind, name.clone())],
             Kind::RequestAuthentication => vec![restriction(), Self::WaypointPolicy(kind, name.clone())],
-            Kind::TCPRoute | Kind::TLSRoute | Kind::VirtualService | Kind::DestinationRule | Kind::Telemetry => {
+            Kind::TCPRoute
+            | Kind::TLSRoute
+            | Kind::VirtualService
+            | Kind::DestinationRule
+            | Kind::Telemetry
+            | Kind::BackendTLSPolicy => {
                 vec![route()]
             }
             Kind::Gateway => vec![Self::Waypoint(name.clone())],

@@ -9,6 +9,7 @@
 //! | [`model`] | rules of a port, in our own words |
 //! | [`read`] | objects of the Gateway API and Istio's become rules |
 //! | [`traffic`] | what holds for connections |
+//! | [`backend_tls`] | TLS of their own that endpoints speak |
 //! | [`order`] | which rule comes first, and for which host names |
 //! | [`cover`] | whether a rule leaves another one no request |
 //! | [`words`] | rules in words |
@@ -16,6 +17,7 @@
 //! | [`telemetry`] | what is logged and traced of requests |
 //! | [`envoy`] | rules, ports and endpoints as Envoy's messages |
 
+pub(crate) mod backend_tls;
 pub(crate) mod cover;
 pub(crate) mod envoy;
 pub(crate) mod model;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::backend_tls::Said;
 use super::model::HashBy;
 
 /// What holds for connections to a port.
@@ -17,6 +18,8 @@ pub(crate) struct Traffic {
     pub(crate) hash: Option<HashBy>,
     pub(crate) pool: Pool,
     pub(crate) outlier: Option<Outlier>,
+    /// TLS that endpoints speak themselves.
+    pub(crate) tls: Said,
     /// Whether connections would go in another way than asked for: then there is no endpoint.
     pub(crate) is_refused: bool,
 }

@@ -8,6 +8,7 @@
 //! | [`backend`] | a Service: its ports as backends, and where they are, for each waypoint that may send requests there |
 //! | [`findings`] | a route object: what is wrong with it |
 //! | [`explain`] | a Service: its rules, for people |
+//! | [`tls_policy`] | a BackendTLSPolicy: what is wrong with it, and what it comes to |
 //! | `access` | which policies decide about a Service |
 //! | [`policies`] | a policy for waypoints: what is wrong with it |
 //! | `route` | what a route object says |
@@ -22,11 +23,13 @@
 //! | [`status`] | the conditions of a route object |
 //! | `telemetry` | what is logged and traced of a Service's requests |
 //! | `scope` | which waypoint a Service is behind |
+//! | `backend_tls` | which BackendTLSPolicy holds at a port |
 //! | `behind` | the Services behind each waypoint, as the first round made them |
 
 mod access;
 mod attached;
 pub(super) mod backend;
+mod backend_tls;
 pub(super) mod behind;
 pub(super) mod explain;
 pub(super) mod findings;
@@ -43,4 +46,5 @@ pub(super) mod routes;
 pub(super) mod scope;
 pub(super) mod status;
 mod telemetry;
+pub(super) mod tls_policy;
 pub(super) mod waypoint;

@@ -19,9 +19,10 @@ use culvert_envoy::pb::envoy::r#type::v3::Percent;
 use culvert_envoy::pb::google::protobuf::Any;
 use culvert_envoy::{ORIGINAL_DST, names, pack};
 
+use super::super::backend_tls::Said;
 use super::super::protocol::Protocol;
 use super::super::traffic::{Pool, Traffic};
-use super::{parts, traffic};
+use super::{backend_tls, parts, traffic};
 
 const PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
@@ -35,6 +36,7 @@ pub(crate) fn cluster(
     policy: &Traffic,
 ) -> Cluster {
     let name = names::cluster(scope, service, port, subset);
+    let protocol = sent_as(protocol, &policy.pool);
     let mut cluster = Cluster {
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())),
         eds_cluster_config: Some(EdsClusterConfig {
@@ -47,7 +49,10 @@ pub(crate) fn cluster(
             ..CommonLbConfig::default()
         }),
         typed_extension_protocol_options: upstream(protocol, &policy.pool),
-        transport_socket: Some(parts::internal_upstream(&[ORIGINAL_DST])),
+        transport_socket: Some(match &policy.tls {
+            Said::Tls(tls) => parts::internal_upstream_of(&[ORIGINAL_DST], backend_tls::socket(tls, protocol)),
+            Said::Nothing | Said::None => parts::internal_upstream(&[ORIGINAL_DST]),
+        }),
         ..base(name)
     };
     traffic::apply(policy, &mut cluster);
@@ -75,16 +80,20 @@ pub(super) fn base(name: String) -> Cluster {
     }
 }
 
+/// What requests are sent as.
+fn sent_as(protocol: Protocol, pool: &Pool) -> Protocol {
+    match protocol {
+        Protocol::Http1 | Protocol::Http2 if pool.uses_client_protocol => Protocol::Unknown,
+        Protocol::Http1 | Protocol::Unknown if pool.is_upgraded => Protocol::Http2,
+        other => other,
+    }
+}
+
 fn upstream(protocol: Protocol, pool: &Pool) -> HashMap<String, Any> {
     let explicit = |config| {
         UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
             protocol_config: Some(config),
         })
-    };
-    let protocol = match protocol {
-        Protocol::Http1 | Protocol::Http2 if pool.uses_client_protocol => Protocol::Unknown,
-        Protocol::Http1 | Protocol::Unknown if pool.is_upgraded => Protocol::Http2,
-        other => other,
     };
     let http2 = || Http2ProtocolOptions {
         max_concurrent_streams: pool.streams.and_then(parts::number),

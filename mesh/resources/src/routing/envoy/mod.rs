@@ -10,6 +10,7 @@
 //! | [`listener`] | all ports of a waypoint |
 //! | [`cluster`] | a port as a backend |
 //! | `traffic` | what holds for connections to it |
+//! | `backend_tls` | TLS inside of them |
 //! | [`endpoints`] | where a backend is |
 //! | [`plumbing`] | what Envoy needs beside all that, to speak HBONE |
 //! | `access` | access policies |
@@ -21,6 +22,7 @@
 
 mod access;
 mod action;
+mod backend_tls;
 mod checks;
 pub(crate) mod cluster;
 pub(crate) mod endpoints;

@@ -8,6 +8,7 @@
 //! | [`grpc`] | GRPCRoute |
 //! | [`tcp`] | TCPRoute |
 //! | [`tls`] | TLSRoute |
+//! | [`backend_tls`] | BackendTLSPolicy |
 //! | [`telemetry`] | Telemetry |
 //! | [`tokens`] | RequestAuthentication |
 //! | [`istio`] | VirtualService and DestinationRule |
@@ -18,6 +19,7 @@
 //! | `references` | objects that are referred to |
 //! | `values` | names, durations, regular expressions |
 
+pub(crate) mod backend_tls;
 mod backends;
 mod filters;
 pub(crate) mod grpc;

@@ -12,8 +12,10 @@
 //! | [`destination`] | what routes lead to |
 //! | [`destination_rule`] | DestinationRule |
 //! | `traffic_spec`, `traffic` | its policies of traffic: as they are written, and what holds |
+//! | `client_tls` | TLS towards endpoints in them |
 //! | `values` | durations, shares, texts |
 
+mod client_tls;
 pub(crate) mod destination;
 pub(crate) mod destination_rule;
 mod http;
