@@ -68,7 +68,7 @@ impl<'lab> Outside<'lab> {
         ];
         let at = SocketAddr::from((resolver.ip4(), 53));
         let resolver = dns::dnsmasq(&resolver, &arguments, "nothing.example");
-        let mut place = Place::make(lab, "town", "wp");
+        let mut place = Place::of(lab, "town", "wp", kind);
         place.0.resolver = Some(at);
         let waypoint = Waypoint::start_at(place, lab, &town.mesh, kind);
         Self {

@@ -57,6 +57,10 @@ pub struct Cli {
     #[arg(long, env = "CULVERT_TUNNELS_LIMIT", default_value_t = 10_000)]
     pub tunnels_limit: u32,
 
+    /// Connections inside of tunnels that clients may have open, on each thread. Beyond it, they are refused with 503.
+    #[arg(long, env = "CULVERT_CONNECTIONS_LIMIT", default_value_t = 50_000)]
+    pub connections_limit: u32,
+
     /// Requests that may be under way, on each thread. Beyond it, requests are answered 503.
     #[arg(long, env = "CULVERT_REQUESTS_LIMIT", default_value_t = 20_000)]
     pub requests_limit: u32,

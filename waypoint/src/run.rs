@@ -65,7 +65,7 @@ struct Parts {
 impl Parts {
     fn worker(&self) -> Worker {
         let credentials: Arc<dyn CredentialSource> = Arc::clone(&self.credentials) as _;
-        let settings = TunnelSettings::default();
+        let settings = tunnel_settings();
         let server = Server::new(self.identity.clone(), Arc::clone(&credentials), settings.clone());
         let tunnels = Tunnels::new(Dialer, credentials, settings);
         let origin = Origin {
@@ -145,8 +145,8 @@ async fn serve(cli: &Cli, logging: Logging) -> Result<ExitCode, RunError> {
         baggage: baggage(cli).into(),
         limits: Limits {
             tunnels: cli.tunnels_limit,
+            connections: cli.connections_limit,
             requests: cli.requests_limit,
-            ..Limits::default()
         },
         names: Names {
             service: format!("{}.{}", cli.gateway, cli.namespace),
@@ -247,6 +247,19 @@ fn settings(cli: &Cli, pod: Arc<Pod>) -> Settings {
         api_server: None,
         on_demand: false,
     }
+}
+
+/// Everybody's requests to an endpoint share a tunnel, so whoever does not read an answer must not hold up the others: all streams of a
+/// tunnel together cannot hold so much that its connection gets no more credit.
+fn tunnel_settings() -> TunnelSettings {
+    const STREAM_WINDOW: u32 = 512 << 10;
+    let mut settings = TunnelSettings::default();
+    let hbone = &mut settings.hbone;
+    hbone.stream_window = STREAM_WINDOW;
+    hbone.held_limit = hbone
+        .held_limit
+        .max(u64::from(hbone.max_streams) * u64::from(STREAM_WINDOW));
+    settings
 }
 
 /// What the waypoint says of itself to endpoints.

@@ -4,7 +4,10 @@
 //! controller ──resources──> Store ── publish() ──> Snapshot ──> requests, each of which keeps the one that it began with
 //! ```
 //!
-//! A change replaces the part that it concerns; everything else is shared with the snapshot before.
+//! A change replaces the part that it concerns; everything else is shared with the snapshot before. Of the three maps only that is copied
+//! in which something changed.
+
+mod references;
 
 use std::{
     collections::BTreeSet,
@@ -18,6 +21,7 @@ use culvert_envoy::pb::envoy::config::{
     route::v3::RouteConfiguration,
 };
 use culvert_http::RouteTable;
+use references::References;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
@@ -39,9 +43,9 @@ pub struct Snapshot {
     /// Filter chains; none before the listener came.
     pub chains: Option<Arc<Chains>>,
     /// Route configurations by name.
-    pub routes: FxHashMap<Arc<str>, Arc<RouteTable>>,
+    pub routes: Arc<FxHashMap<Arc<str>, Arc<RouteTable>>>,
     /// Clusters by name, with their endpoints.
-    pub clusters: FxHashMap<Arc<str>, Arc<Cluster>>,
+    pub clusters: Arc<FxHashMap<Arc<str>, Arc<Cluster>>>,
 }
 
 /// Takes resources in.
@@ -53,6 +57,7 @@ pub struct Store {
     addresses: FxHashMap<Arc<str>, Vec<IpAddr>>,
     /// Told when a cluster comes whose endpoints are names.
     names: Arc<Notify>,
+    references: References,
     published: Arc<ArcSwap<Snapshot>>,
 }
 
@@ -93,13 +98,16 @@ impl Store {
     pub fn put_routes(&mut self, routes: &RouteConfiguration) -> Result<(), Refusal> {
         let compiled = RouteTable::compile(routes).map_err(|error| Refusal::new("routes", error.to_string()))?;
         let name = routes.name.as_str().into();
-        self.snapshot.routes.insert(name, Arc::new(compiled));
+        Arc::make_mut(&mut self.snapshot.routes).insert(name, Arc::new(compiled));
         Ok(())
     }
 
     /// There are no such routes any more.
     pub fn remove_routes(&mut self, name: &str) {
-        self.snapshot.routes.remove(name);
+        // What is not there needs no copy of the others.
+        if self.snapshot.routes.contains_key(name) {
+            Arc::make_mut(&mut self.snapshot.routes).remove(name);
+        }
     }
 
     /// Takes a cluster in.
@@ -110,6 +118,12 @@ impl Store {
         let config = Arc::new(cluster::read(message)?);
         let name = Arc::clone(&config.name);
         let before = self.snapshot.clusters.get(&name).map(|before| &**before);
+        if let Some(told) = before.and_then(|before| before.config.told()) {
+            self.references.remove(told, &name);
+        }
+        if let Some(told) = config.told() {
+            self.references.add(told, &name);
+        }
         let endpoints = match &config.discovery {
             Discovery::Told(name) => self.assignments.get(name).cloned().unwrap_or_default(),
             Discovery::Named(named) => {
@@ -122,13 +136,18 @@ impl Store {
             Discovery::Dialled(_) => Arc::default(),
         };
         let cluster = Cluster::new(config, endpoints, before);
-        self.snapshot.clusters.insert(name, Arc::new(cluster));
+        Arc::make_mut(&mut self.snapshot.clusters).insert(name, Arc::new(cluster));
         Ok(())
     }
 
     /// There is no such cluster any more. Requests that are under way to it go on.
     pub fn remove_cluster(&mut self, name: &str) {
-        self.snapshot.clusters.remove(name);
+        if let Some(before) = self.snapshot.clusters.get(name) {
+            if let Some(told) = before.config.told() {
+                self.references.remove(told, name);
+            }
+            Arc::make_mut(&mut self.snapshot.clusters).remove(name);
+        }
     }
 
     /// Takes endpoints in.
@@ -140,8 +159,8 @@ impl Store {
         let name: Arc<str> = assignment.cluster_name.as_str().into();
         let before = self.assignments.get(&name).cloned().unwrap_or_default();
         let endpoints = made(configs, &before);
-        for cluster in self.snapshot.clusters.values_mut() {
-            if cluster.config.told() == Some(&name) {
+        for referring in self.references.of(&name) {
+            if let Some(cluster) = Arc::make_mut(&mut self.snapshot.clusters).get_mut(referring) {
                 let with = Cluster::new(Arc::clone(&cluster.config), Arc::clone(&endpoints), Some(cluster));
                 *cluster = Arc::new(with);
             }
@@ -152,12 +171,7 @@ impl Store {
 
     /// Endpoints that nobody speaks of any more stay, as in Envoy, for as long as a cluster refers to them.
     pub fn remove_endpoints(&mut self, name: &str) {
-        if !self
-            .snapshot
-            .clusters
-            .values()
-            .any(|cluster| cluster.config.told().is_some_and(|told| **told == *name))
-        {
+        if self.references.of(name).next().is_none() {
             self.assignments.remove(name);
         }
     }
@@ -198,19 +212,21 @@ impl Store {
         }
         self.addresses.insert(Arc::clone(name), addresses);
         let mut visible = Snapshot::clone(&self.published.load());
-        for (place, cluster) in &mut self.snapshot.clusters {
+        let all_shown = Arc::make_mut(&mut visible.clusters);
+        let all = Arc::make_mut(&mut self.snapshot.clusters);
+        for (place, cluster) in all.iter_mut() {
             let Some(changed) = renamed(cluster, name, &self.addresses, &mut refuse) else {
                 continue;
             };
-            if let Some(shown) = visible.clusters.get_mut(place)
+            if let Some(shown) = all_shown.get_mut(place)
                 && Arc::ptr_eq(&shown.config, &cluster.config)
             {
                 *shown = Arc::clone(&changed);
             }
             *cluster = changed;
         }
-        for shown in visible.clusters.values_mut() {
-            let is_new = self.snapshot.clusters.get(&shown.config.name);
+        for shown in all_shown.values_mut() {
+            let is_new = all.get(&shown.config.name);
             if is_new.is_some_and(|new| Arc::ptr_eq(&new.config, &shown.config)) {
                 continue;
             }
@@ -238,16 +254,15 @@ impl Store {
         if self.snapshot.chains.is_none() {
             missing.push("the listener".to_owned());
         }
-        let routes = self.wanted_routes();
-        let unknown = routes
-            .iter()
-            .filter(|name| !self.snapshot.routes.contains_key(name.as_str()));
-        missing.extend(unknown.map(|name| format!("routes `{name}`")));
-        let endpoints = self.wanted_endpoints();
-        let unknown = endpoints
-            .iter()
-            .filter(|name| !self.assignments.contains_key(name.as_str()));
-        missing.extend(unknown.map(|name| format!("endpoints `{name}`")));
+        let chains = self.snapshot.chains.iter();
+        let routes = chains.flat_map(|chains| chains.routes());
+        let unknown = routes.filter(|name| !self.snapshot.routes.contains_key(*name));
+        let unknown: BTreeSet<&str> = unknown.map(|name| &**name).collect();
+        missing.extend(unknown.iter().map(|name| format!("routes `{name}`")));
+        let clusters = self.snapshot.clusters.values();
+        let endpoints = clusters.filter_map(|cluster| cluster.config.told()).map(|told| &**told);
+        let unknown: BTreeSet<&str> = endpoints.filter(|name| !self.assignments.contains_key(*name)).collect();
+        missing.extend(unknown.iter().map(|name| format!("endpoints `{name}`")));
         missing
     }
 }

@@ -87,7 +87,7 @@ pub use kinds::{
     EntryHost, EntryLocality, EntryPort, Export, GRPCRoute, Gateway, GatewayClass, HTTPRoute, Held, Key, Kind,
     KindSpec, NamedPort, Node, Object, Objects, Owner, PeerAuthentication, Pod, PodReference, Presence, Reference,
     ReferenceGrant, RequestAuthentication, Resolution, Selector, ServiceEntry, SlicePort, TCPRoute, TLSRoute, Target,
-    Telemetry, Unserved, VirtualService, WorkloadEntry, Written, has_no_selector, in_namespace, is_agent, is_external,
+    Telemetry, TrafficPolicy, Unserved, VirtualService, WorkloadEntry, Written, has_no_selector, in_namespace, is_agent, is_external,
     referenced_pod, selector, service_of_slice, virtual_addresses,
 };
 pub use labels::Labels;

@@ -43,11 +43,19 @@ impl WaypointPlace {
     /// # Errors
     /// When an object cannot be written, or the pod cannot be made.
     pub fn make(lab: &Lab, namespace: &str, gateway: &str) -> Result<Self> {
+        Self::make_of(lab, namespace, gateway, "culvert-waypoint")
+    }
+
+    /// The same with a Gateway of this class: what `culvert-envoy` is told in addition is for Envoy alone.
+    ///
+    /// # Errors
+    /// As [`Self::make`].
+    pub fn make_of(lab: &Lab, namespace: &str, gateway: &str, class: &str) -> Result<Self> {
         lab.apply(&json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
             "metadata": { "name": gateway, "namespace": namespace },
             "spec": {
-                "gatewayClassName": "culvert-waypoint",
+                "gatewayClassName": class,
                 "listeners": [{ "name": "mesh", "port": HBONE, "protocol": "HBONE" }],
             },
         }))?;
@@ -75,6 +83,14 @@ impl WaypointPlace {
     /// # Errors
     /// When there is no token for it, or it cannot be started.
     pub fn start(&self, mesh: &Mesh<'_>) -> Result<Process> {
+        self.start_with(mesh, &[])
+    }
+
+    /// The same, with more arguments.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn start_with(&self, mesh: &Mesh<'_>, arguments: &[&str]) -> Result<Process> {
         let token = mesh.workload_token(&self.pod)?;
         let mut command = mesh.program("culvert-waypoint")?;
         command
@@ -83,7 +99,8 @@ impl WaypointPlace {
             .args(["--pod-ip", &self.pod.ip4().to_string()])
             .args(mesh.controller_arguments())
             .arg("--token-file")
-            .arg(&token);
+            .arg(&token)
+            .args(arguments);
         if let Some(resolver) = self.resolver {
             command.args(["--resolver", &resolver.to_string()]);
         }

@@ -6,7 +6,9 @@ use culvert_envoy::{
     pb::{
         envoy::{
             config::cluster::v3::{
-                CircuitBreakers, Cluster as Message, UpstreamConnectionOptions, circuit_breakers::Thresholds,
+                CircuitBreakers, Cluster as Message, UpstreamConnectionOptions,
+                circuit_breakers::Thresholds,
+                cluster::common_lb_config::LocalityConfigSpecifier,
             },
             config::core::v3::Http2ProtocolOptions,
             extensions::upstreams::http::v3::{
@@ -145,7 +147,7 @@ pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
     let connect_timeout = rest.connect_timeout.take();
     let connect_timeout = connect_timeout.map_or(Ok(CONNECT_TIMEOUT), |time| duration("connect_timeout", &time))?;
     let is_dialled = matches!(discovery, Discovery::Dialled(_));
-    let balancing = balancing::take(&mut rest)?;
+    let mut balancing = balancing::take(&mut rest)?;
     let mut common = rest.common_lb_config.take().unwrap_or_default();
     let panic = common
         .healthy_panic_threshold
@@ -158,8 +160,16 @@ pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
         ));
     }
     let panic_threshold = panic as u32;
-    // Weights of localities, and of zones, are spread by whoever makes the endpoints.
-    common.locality_config_specifier = None;
+    match common.locality_config_specifier.take() {
+        None => {}
+        Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => balancing.is_by_locality = true,
+        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) => {
+            return Err(Refusal::new(
+                "common_lb_config.zone_aware_lb_config",
+                "is not served here",
+            ));
+        }
+    }
     nothing_else("common_lb_config", &common)?;
     let http = Http::read(&mut rest)?;
     let breakers = breakers(rest.circuit_breakers.take())?;

@@ -34,6 +34,8 @@ pub struct EndpointConfig {
     pub health: Health,
     /// 0 is tried first.
     pub priority: u32,
+    /// Where it is, among the other endpoints.
+    pub locality: Locality,
     /// The host name by which it is known, if by any.
     pub hostname: Option<Arc<str>>,
     /// What telemetry calls it.
@@ -48,6 +50,7 @@ pub struct Member {
     weight: u32,
     health: Health,
     priority: u32,
+    locality: Locality,
     hostname: Option<Arc<str>>,
     about: Arc<About>,
 }
@@ -89,6 +92,7 @@ impl Member {
             weight: self.weight,
             health: self.health,
             priority: self.priority,
+            locality: self.locality,
             hostname,
             about: self.about,
         })
@@ -104,10 +108,20 @@ impl EndpointConfig {
             weight: 1,
             health: Health::Healthy,
             priority: 0,
+            locality: Locality { index: 0, weight: 0 },
             hostname: None,
             about: Arc::default(),
         }
     }
+}
+
+/// A locality of one priority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Locality {
+    /// Its place in the assignment.
+    pub index: usize,
+    /// Its share among those of its priority, where the cluster goes by that; 0 is none.
+    pub weight: u32,
 }
 
 /// How an endpoint is reached.
@@ -169,15 +183,16 @@ pub fn members(assignment: &ClusterLoadAssignment) -> Result<Vec<Member>, Refusa
         return Err(Refusal::new("policy.drop_overloads", "is set, and is not served here"));
     }
     let mut endpoints = Vec::new();
-    for locality in &assignment.endpoints {
+    for (index, locality) in assignment.endpoints.iter().enumerate() {
+        let weight = locality.load_balancing_weight.map_or(0, |weight| weight.value);
         for endpoint in &locality.lb_endpoints {
-            endpoints.push(read_one(endpoint, locality.priority)?);
+            endpoints.push(read_one(endpoint, locality.priority, Locality { index, weight })?);
         }
     }
     Ok(endpoints)
 }
 
-fn read_one(endpoint: &LbEndpoint, priority: u32) -> Result<Member, Refusal> {
+fn read_one(endpoint: &LbEndpoint, priority: u32, locality: Locality) -> Result<Member, Refusal> {
     let Some(HostIdentifier::Endpoint(host)) = &endpoint.host_identifier else {
         return Err(Refusal::new("lb_endpoint.endpoint", "is missing"));
     };
@@ -208,6 +223,7 @@ fn read_one(endpoint: &LbEndpoint, priority: u32) -> Result<Member, Refusal> {
         weight: endpoint.load_balancing_weight.as_ref().map_or(1, |weight| weight.value),
         health,
         priority,
+        locality,
         hostname: (!host.hostname.is_empty()).then(|| host.hostname.as_str().into()),
         about: Arc::new(about),
     })

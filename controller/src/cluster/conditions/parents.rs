@@ -4,9 +4,9 @@
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::in_force::shortened;
+use super::entries::of_condition;
 use crate::cluster::waypoints::CONTROLLER;
-use crate::model::{Condition, ParentStatus, RouteStatus};
+use crate::model::{ParentStatus, RouteStatus};
 
 /// The most entries that the Gateway API allows.
 const MOST: usize = 32;
@@ -77,27 +77,6 @@ fn is_equal(there: &Value, entry: &Value) -> bool {
     is_same(&there["parentRef"], &entry["parentRef"])
         && there["controllerName"] == entry["controllerName"]
         && there["conditions"] == entry["conditions"]
-}
-
-/// A condition, whose time changes with its status alone.
-fn of_condition(condition: &Condition, generation: Option<i64>, before: &Value, now: Timestamp) -> Value {
-    let status = if condition.holds { "True" } else { "False" };
-    let mut before = before.as_array().into_iter().flatten();
-    let since = before
-        .find(|there| there["type"] == condition.kind && there["status"] == status)
-        .map(|there| there["lastTransitionTime"].clone())
-        .filter(Value::is_string);
-    let mut said = json!({
-        "type": condition.kind,
-        "status": status,
-        "reason": condition.reason,
-        "message": shortened(condition.message.clone()),
-        "lastTransitionTime": since.unwrap_or_else(|| now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into()),
-    });
-    if let Some(generation) = generation {
-        said["observedGeneration"] = generation.into();
-    }
-    said
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::in_force::{self, InForce};
-use super::parents;
+use super::{ancestors, parents};
 use crate::model::{Allocations, RouteStatus, RouteStatuses};
 use crate::state::State;
 
@@ -21,6 +21,8 @@ pub(super) enum Said {
     InForce { in_force: InForce, addresses: Vec<Value> },
     /// What it comes to at its parents.
     Parents(Arc<RouteStatus>),
+    /// What it comes to at what it is for.
+    Ancestors(Arc<RouteStatus>),
 }
 
 /// The objects that have a status of ours, and what is to be said of them.
@@ -92,6 +94,10 @@ impl Seen {
             let status = self.routes.get(reference).cloned();
             return Said::Parents(status.unwrap_or_default());
         }
+        if is_policy(*kind) {
+            let status = self.routes.get(reference).cloned();
+            return Said::Ancestors(status.unwrap_or_default());
+        }
         let findings = self.messages.get(&format!("{kind} {name}"));
         Said::InForce {
             in_force: InForce::of(findings.into_iter().flatten().map(|finding| &**finding)),
@@ -106,14 +112,15 @@ impl Said {
         match self {
             Self::InForce { in_force, addresses } => in_force::due(status, in_force, addresses, now),
             Self::Parents(said) => parents::due(status, said, now),
+            Self::Ancestors(said) => ancestors::due(status, said, now),
         }
     }
 }
 
-/// Istio's kinds, whose objects are all in namespaces, and routes.
+/// Istio's kinds, whose objects are all in namespaces, routes, and policies.
 fn kinds() -> impl Iterator<Item = Kind> {
     let is_istios = |kind: &Kind| kind.descriptor().group.ends_with(".istio.io") && kind.descriptor().namespaced;
-    Kind::followed().filter(move |kind| is_istios(kind) || is_route(*kind))
+    Kind::followed().filter(move |kind| is_istios(kind) || is_route(*kind) || is_policy(*kind))
 }
 
 fn is_route(kind: Kind) -> bool {
@@ -121,6 +128,11 @@ fn is_route(kind: Kind) -> bool {
         kind,
         Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute
     )
+}
+
+/// Those that are attached to objects.
+fn is_policy(kind: Kind) -> bool {
+    matches!(kind, Kind::TrafficPolicy)
 }
 
 fn reference(title: &str) -> Option<Reference> {

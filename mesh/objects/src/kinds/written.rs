@@ -16,7 +16,7 @@ use super::security;
 use super::spec::KindSpec;
 use super::unserved::Marker;
 use crate::defaults;
-use crate::known::{Known, gateway_api, istio};
+use crate::known::{Known, culvert, gateway_api, istio};
 use crate::name::ObjectName;
 
 /// An object whose spec is kept as it is written.
@@ -73,10 +73,11 @@ impl<M> Written<M> {
         for rule in list(&self.spec["rules"]) {
             let backends = list(&rule["backendRefs"]);
             let filters = list(&rule["filters"]).chain(backends.clone().flat_map(|backend| list(&backend["filters"])));
-            let mirrors = filters.map(|filter| &filter["requestMirror"]["backendRef"]);
+            let of_filters = ["requestMirror", "externalAuth"]
+                .map(|kind| filters.clone().map(move |filter| &filter[kind]["backendRef"]));
             found.extend(
                 backends
-                    .chain(mirrors)
+                    .chain(of_filters.into_iter().flatten())
                     .filter_map(|value| Reference::of(value, "", "Service")),
             );
         }
@@ -148,7 +149,7 @@ impl<M: Marker> KindSpec for Written<M> {
         None
     }
 
-    /// Routes by their parents and backends, Istio's by their hosts and destinations, and whatever it is by its namespace.
+    /// Routes by their parents and backends, Istio's by their hosts and destinations, ours by their targets and providers, and whatever it is by its namespace.
     fn keys(&self, name: &ObjectName) -> Vec<Key> {
         let parents = self
             .parents()
@@ -163,6 +164,14 @@ impl<M: Marker> KindSpec for Written<M> {
         let mut keys: Vec<Key> = parents.chain(backends).chain(restricting).collect();
         if M::KNOWN.group == istio::NETWORKING {
             keys.extend(hosts::keys(&self.spec, &name.namespace));
+        }
+        if M::KNOWN.group == culvert::GROUP {
+            let bound = Binding::of_targets(&self.spec);
+            let targets = bound.iter().flat_map(Binding::targets);
+            keys.extend(targets.flat_map(|target| {
+                [Key::target(&target.kind, &target.object(name)), Key::any_target(&target.kind)]
+            }));
+            keys.extend(self.spec["rateLimit"]["global"]["provider"].as_str().map(Key::provider));
         }
         keys.push(Key::all_in(M::KNOWN.title, &name.namespace));
         keys.sort_unstable();
@@ -217,6 +226,8 @@ written! {
     TLSRoute, TLSRouteMarker = gateway_api::TLS_ROUTE;
     /// What is logged and traced of requests.
     Telemetry, TelemetryMarker = istio::TELEMETRY;
+    /// Limits, compression and health checks at a waypoint.
+    TrafficPolicy, TrafficPolicyMarker = culvert::TRAFFIC_POLICY;
     /// Routes of hosts, in Istio's words.
     VirtualService, VirtualServiceMarker = istio::VIRTUAL_SERVICE;
 }

@@ -12,6 +12,7 @@ use super::super::reader::Reader;
 use super::frontend::Frontend;
 use super::hosts::{self, Hosts};
 use super::resolver::Resolver;
+use super::traffic_policies;
 use crate::routing::model::{Named, Parent, Route, Split};
 use crate::routing::order::Attached;
 use crate::routing::read::istio::virtual_service::{self, Virtual};
@@ -52,12 +53,17 @@ fn read<M>(
 ) -> Option<Read> {
     let resolver = Resolver::new(reader, kind, name, object);
     // What is wrong with the object is said where it is looked at by itself.
-    let (parents, route) = route(
-        &format!("{kind} {name}"),
+    let label = format!("{kind} {name}");
+    let (parents, mut route) = route(
+        &label,
         &object.spec,
         &resolver,
         &mut Notes::default(),
     )?;
+    for rule in &mut route.rules {
+        let own = rule.name.strip_prefix(&label).and_then(|rest| rest.strip_prefix('/'));
+        rule.policy = traffic_policies::of_rule(reader, kind, name, own);
+    }
     Some(Read {
         age: object.created.clone(),
         name: name.clone(),

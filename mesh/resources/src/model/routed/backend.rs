@@ -8,7 +8,8 @@ use culvert_envoy::endpoint::About;
 use culvert_envoy::pb::envoy::config::cluster::v3::Cluster;
 use culvert_envoy::{CLUSTER_TYPE, ENDPOINT_TYPE};
 use culvert_objects::{Finding, GRPCRoute, HTTPRoute, Key, ObjectName, TCPRoute, TLSRoute, Written};
-use culvert_proto::workload::{Service, TunnelProtocol, Workload, WorkloadStatus, load_balancing::HealthPolicy};
+use culvert_proto::workload::load_balancing::{HealthPolicy, Mode, Scope};
+use culvert_proto::workload::{Service, TunnelProtocol, Workload, WorkloadStatus};
 use prost::Message as _;
 
 use super::super::health;
@@ -21,19 +22,20 @@ use super::{hosts, labelled, ports, providers, scope, telemetry};
 use crate::routing::discovery::Discovery;
 use crate::routing::envoy::cluster;
 use crate::routing::envoy::endpoints::{self, Endpoint, Health, Host};
+use crate::routing::locality::{Label, Place, Preference};
 use crate::routing::traffic::Traffic;
-use crate::snapshot::{Resource, to_address};
+use crate::snapshot::{PLACED_TYPE, Resource, placed, to_address};
 
 /// The clusters of a Service.
 pub(in crate::model) fn clusters(reader: &Reader<'_>, name: &Arc<str>) -> Derived {
     let (resources, findings) = each(reader, name, |scope, _, cluster| {
-        Some(Resource::scoped(
+        vec![Resource::scoped(
             CLUSTER_TYPE,
             scope,
             &cluster.name,
             cluster.encode_to_vec(),
             &[],
-        ))
+        )]
     });
     Derived {
         resources,
@@ -47,7 +49,7 @@ pub(in crate::model) fn endpoints(reader: &Reader<'_>, name: &Arc<str>) -> Deriv
     let mut workloads: Option<(Vec<Workload>, bool)> = None;
     let (resources, _) = each(reader, name, |scope, at, cluster| {
         if !at.is_told {
-            return None;
+            return Vec::new();
         }
         let (workloads, allows_all) = workloads.get_or_insert_with(|| {
             let service = reader.own_service(name);
@@ -61,16 +63,34 @@ pub(in crate::model) fn endpoints(reader: &Reader<'_>, name: &Arc<str>) -> Deriv
             .flat_map(|workload| of_workload(reader, workload, name, at.port, *allows_all))
             .filter(|endpoint| matches!(endpoint.host, Host::Address(_)))
             .collect();
-        let assignment = endpoints::assignment(scope, &cluster.name, &found);
-        let contents = endpoints::contents(&assignment);
-        let body = assignment.encode_to_vec();
-        Some(Resource::scoped_by(
+        let cluster_body = cluster.encode_to_vec();
+        let seen_from = |preference: &Preference, place: &Place| {
+            let assignment = endpoints::assignment(scope, &cluster.name, &found, preference, place);
+            let contents = endpoints::contents(&assignment);
+            (assignment.encode_to_vec(), [contents, cluster_body.clone()].concat())
+        };
+        let (body, mut contents) = seen_from(&Preference::None, &Place::default());
+        let mut made = Vec::new();
+        for (key, place) in places(reader, scope, &at.near) {
+            let (body, of_place) = seen_from(&at.near, &place);
+            made.push(Resource::scoped_by(
+                PLACED_TYPE,
+                scope,
+                &placed(&cluster.name, &key),
+                body,
+                &[&of_place],
+            ));
+            // Who holds those of one place is woken by a change of those for everybody.
+            contents.extend(of_place);
+        }
+        made.push(Resource::scoped_by(
             ENDPOINT_TYPE,
             scope,
-            &assignment.cluster_name,
+            &cluster.name,
             body,
-            &[&contents, &cluster.encode_to_vec()],
-        ))
+            &[&contents],
+        ));
+        made
     });
     Derived {
         resources,
@@ -82,7 +102,7 @@ pub(in crate::model) fn endpoints(reader: &Reader<'_>, name: &Arc<str>) -> Deriv
 fn each(
     reader: &Reader<'_>,
     name: &Arc<str>,
-    mut make: impl FnMut(&Arc<str>, &At<'_>, &Cluster) -> Option<Resource>,
+    mut make: impl FnMut(&Arc<str>, &At<'_>, &Cluster) -> Vec<Resource>,
 ) -> (Vec<Resource>, Vec<Finding>) {
     let Some(service) = reader.own_service(name) else {
         return (Vec::new(), Vec::new());
@@ -130,6 +150,7 @@ fn each(
                 labels: *labels,
                 is_refused: traffic.is_refused,
                 is_told: discovery.is_told(),
+                near: near(&service, &traffic),
             };
             let as_backend = cluster::Backend {
                 service: name,
@@ -160,6 +181,58 @@ struct At<'a> {
     is_refused: bool,
     /// Whether the controller tells them.
     is_told: bool,
+    /// Which of them come first.
+    near: Preference,
+}
+
+/// Which endpoints of a Service come first: what a DestinationRule says, else the Service, else near ones where those that fail are left
+/// out, which is how Istio's mesh is configured by default.
+fn near(service: &Service, traffic: &Traffic) -> Preference {
+    let of_service = || {
+        let balancing = service.load_balancing.as_ref();
+        let balancing = balancing.filter(|found| found.mode() == Mode::Failover)?;
+        let label = |scope| match scope {
+            Scope::Region => Some(Label::Region(None)),
+            Scope::Zone => Some(Label::Zone(None)),
+            Scope::Subzone => Some(Label::Subzone(None)),
+            Scope::Node => Some(Label::Node(None)),
+            // All of it is in one.
+            Scope::Network | Scope::Cluster | Scope::UnspecifiedScope => None,
+        };
+        Some(Preference::Ranked(
+            balancing.routing_preference().filter_map(label).collect(),
+        ))
+    };
+    let by_default = || match traffic.outlier {
+        Some(_) => Preference::Regions(Vec::new()),
+        None => Preference::None,
+    };
+    traffic.near.clone().or_else(of_service).unwrap_or_else(by_default)
+}
+
+/// Where the pods of a waypoint are, as far as a preference tells places apart: by what it calls each of them.
+fn places(reader: &Reader<'_>, scope: &str, preference: &Preference) -> BTreeMap<String, Place> {
+    let Some((namespace, name)) = scope.split_once('/').filter(|_| *preference != Preference::None) else {
+        return BTreeMap::new();
+    };
+    let service = wire::service_name(reader.settings(), &ObjectName::new(namespace, name));
+    let pods = reader.workloads_of(&service).into_iter();
+    let place = |pod: Workload| {
+        let locality = pod.locality.unwrap_or_default();
+        let locality = [locality.region, locality.zone, locality.subzone];
+        match preference.is_by_node() {
+            true => (!pod.node.is_empty()).then(|| {
+                let key = pod.node.clone();
+                let node = pod.node;
+                (key, Place { locality, node })
+            }),
+            false => (!locality[0].is_empty()).then(|| {
+                let node = String::new();
+                (locality.join("/"), Place { locality, node })
+            }),
+        }
+    };
+    pods.filter_map(place).collect()
 }
 
 /// The waypoints that may send requests to a Service.

@@ -12,9 +12,8 @@ use super::attached;
 use super::behind;
 use super::frontend::{self, Frontend, Sort};
 use super::{ports, routes, scope};
-use crate::routing::cover;
-use crate::routing::model::{Action, Rule, Target};
-use crate::routing::words;
+use crate::routing::model::{Action, Match, Rule, Target};
+use crate::routing::{cover, shadow, words};
 
 /// What holds at a Service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -164,15 +163,13 @@ fn of_port(reader: &Reader<'_>, resource: &Arc<str>, service: &Service, port: u1
 }
 
 fn views(reader: &Reader<'_>, rules: &[Rule]) -> Vec<RuleView> {
-    let view = |(index, rule): (usize, &Rule)| {
-        let mut before = rules.iter().take(index);
-        let hides = before.find(|before| cover::covers(&before.matched, &rule.matched));
-        RuleView {
-            hidden_by: hides.map(|hides| hides.name.clone()),
-            ..of_rule(reader, rule)
-        }
+    let matched: Vec<&Match> = rules.iter().map(|rule| &rule.matched).collect();
+    let hidden = shadow::first_before(&matched, cover::covers);
+    let view = |(rule, hides): (&Rule, Option<usize>)| RuleView {
+        hidden_by: hides.and_then(|hides| Some(rules.get(hides)?.name.clone())),
+        ..of_rule(reader, rule)
     };
-    rules.iter().enumerate().map(view).collect()
+    rules.iter().zip(hidden).map(view).collect()
 }
 
 fn of_rule(reader: &Reader<'_>, rule: &Rule) -> RuleView {

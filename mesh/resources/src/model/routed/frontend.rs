@@ -70,6 +70,17 @@ impl Frontend {
         })
     }
 
+    /// Which kind of object it is.
+    pub(super) fn sort(&self) -> Sort {
+        self.sort
+    }
+
+    /// The name of one of its ports.
+    pub(super) fn name_of(&self, port: u16) -> Option<&str> {
+        let found = self.ports.iter().find(|(number, _)| *number == port);
+        found.and_then(|(_, name)| name.as_deref())
+    }
+
     /// Under which routes with it as a parent are filed.
     pub(super) fn key(&self) -> Key {
         Key::parent(self.sort.kind(), &self.object)

@@ -4,6 +4,7 @@
 //! | module | unit |
 //! |---|---|
 //! | [`waypoint`] | a Gateway: its listeners, and what Envoy needs to speak HBONE |
+//! | [`direct`] | a Gateway: the endpoints behind it by their own addresses, for Envoy |
 //! | [`routes`] | a Service: the rules of its ports, for the waypoint that it is behind |
 //! | [`backend`] | a Service: its ports as backends, and where they are, for each waypoint that may send requests there |
 //! | [`findings`] | a route object: what is wrong with it |
@@ -23,6 +24,8 @@
 //! | `resolver` | what backends of a route lead to |
 //! | [`status`] | the conditions of a route object |
 //! | `telemetry` | what is logged and traced of a Service's requests |
+//! | `traffic_policies` | which TrafficPolicies hold |
+//! | `policy_status` | a TrafficPolicy: what is wrong with it, and what it comes to |
 //! | `scope` | which waypoint a Service is behind |
 //! | `behind` | the Services behind each waypoint, as the first round made them |
 
@@ -30,6 +33,7 @@ mod access;
 mod attached;
 pub(super) mod backend;
 pub(super) mod behind;
+pub(super) mod direct;
 mod discovery;
 pub(super) mod explain;
 pub(super) mod findings;
@@ -38,6 +42,7 @@ mod hashes;
 mod hosts;
 mod labelled;
 pub(super) mod policies;
+mod policy_status;
 mod ports;
 mod providers;
 mod proxy_config;
@@ -47,4 +52,5 @@ pub(super) mod routes;
 pub(super) mod scope;
 pub(super) mod status;
 mod telemetry;
+mod traffic_policies;
 pub(super) mod waypoint;

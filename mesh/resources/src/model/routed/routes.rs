@@ -11,10 +11,11 @@ use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::attached;
 use super::frontend::Frontend;
-use super::{hashes, ports, proxy_config, scope, telemetry};
+use super::{hashes, ports, proxy_config, scope, telemetry, traffic_policies};
 use crate::routing::envoy::routes::{self, Told};
 use crate::routing::model::{Backend, Routes};
 use crate::routing::order;
+use crate::routing::policy::Applied;
 use crate::snapshot::Resource;
 
 /// The route configurations of a Service.
@@ -38,6 +39,7 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &Arc<str>) -> Derived 
         let told = Told {
             named_by: named_by.clone(),
             // As Istio calls it.
+            policies: rules.policies(reader, port),
             operation: is_traced.then(|| format!("{}:{port}/*", service.hostname)),
         };
         let made = routes::configuration(&scope, name, port, &merged, &told);
@@ -74,6 +76,12 @@ impl Rules {
             read: read.unwrap_or_default(),
             frontend,
         }
+    }
+
+    /// What TrafficPolicies ask of a port.
+    fn policies(&self, reader: &Reader<'_>, port: u16) -> Vec<Applied> {
+        let at = |frontend: &Frontend| traffic_policies::at_port(reader, frontend, port);
+        self.frontend.as_ref().map(at).unwrap_or_default()
     }
 
     fn at(&self, reader: &Reader<'_>, name: &Arc<str>, service: &Service, port: u16) -> Routes {

@@ -13,7 +13,8 @@ use super::super::unit::Derived;
 use super::super::wire;
 use super::attached;
 use super::frontend::Frontend;
-use super::{access, ports, proxy_config, scope, telemetry};
+use super::{access, direct, ports, proxy_config, scope, telemetry, traffic_policies};
+use crate::routing::envoy::direct::entry;
 use crate::routing::envoy::listener::{self, Port};
 use crate::routing::envoy::plumbing;
 use crate::snapshot::{Resource, to_address};
@@ -34,12 +35,16 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derive
             continue;
         };
         if scope::of_service(reader, &found).as_deref() == Some(&*scope) {
-            add_ports(reader, name, &service, &found, &mut ports);
+            ports.extend(self::ports(reader, name, &service, &found));
         }
     }
     let trust_domain = &reader.settings().trust_domain;
     let listeners = [plumbing::tunnel(&scope, trust_domain), plumbing::connect(&scope)];
-    let listeners = listeners.into_iter().chain(listener::inbound(&scope, &ports));
+    let mut inbound = listener::inbound(&scope, &ports);
+    if let Some(inbound) = inbound.as_mut().filter(|_| direct::is_envoy(gateway)) {
+        inbound.default_filter_chain = Some(entry(&scope));
+    }
+    let listeners = listeners.into_iter().chain(inbound);
     let listeners = listeners
         .map(|listener| Resource::scoped(LISTENER_TYPE, &scope, &listener.name, listener.encode_to_vec(), &[]));
     let clusters = [plumbing::inbound(&scope), plumbing::originate(&scope, trust_domain)];
@@ -66,7 +71,9 @@ fn foreign(reader: &Reader<'_>, name: &ObjectName) -> Option<Finding> {
     Some(finding.of_severity(Severity::Info))
 }
 
-fn add_ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, service: &Service, found: &mut Vec<Port>) {
+/// The ports of a Service behind the waypoint of a Gateway.
+pub(super) fn ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, service: &Service) -> Vec<Port> {
+    let mut found = Vec::new();
     let object = ports::of_object(reader, service);
     let frontend = Frontend::of(reader, service);
     let addresses = addresses(reader, name, service);
@@ -88,9 +95,14 @@ fn add_ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, service
                 .or(said.split),
             named: named.filter(|named| !named.is_empty()).unwrap_or(said.named),
             access: Arc::clone(&access),
+            policies: frontend
+                .as_ref()
+                .map(|frontend| traffic_policies::at_port(reader, frontend, port))
+                .unwrap_or_default(),
             telemetry: Arc::clone(&telemetry),
         });
     }
+    found
 }
 
 /// What clients dial: the Service's own addresses and ranges, or the addresses of its endpoints if it has none.

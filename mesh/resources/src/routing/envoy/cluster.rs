@@ -21,6 +21,7 @@ use culvert_envoy::pb::google::protobuf::Any;
 use culvert_envoy::{CULVERT, ORIGINAL_DST, names, pack};
 
 use super::super::discovery::Discovery;
+use super::super::locality::{Place, Preference};
 use super::super::protocol::Protocol;
 use super::super::traffic::{Pool, Traffic};
 use super::{endpoints, parts, traffic};
@@ -80,7 +81,7 @@ fn discover(scope: &str, discovery: &Discovery, cluster: &mut Cluster) {
             is_round_robin,
             mesh,
         } => {
-            cluster.load_assignment = Some(endpoints::assignment(scope, &cluster.name, endpoints));
+            cluster.load_assignment = Some(endpoints::assignment(scope, &cluster.name, endpoints, &Preference::None, &Place::default()));
             cluster.dns_lookup_family = DnsLookupFamily::V4Preferred.into();
             cluster.respect_dns_ttl = true;
             cluster.dns_refresh_rate = Some(parts::duration(REFRESH));

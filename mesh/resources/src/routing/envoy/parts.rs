@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use culvert_envoy::pack;
 use culvert_envoy::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use culvert_envoy::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use culvert_envoy::pb::envoy::config::core::v3::{
@@ -20,9 +19,18 @@ use culvert_envoy::pb::envoy::r#type::metadata::v3::{MetadataKind, metadata_kind
 use culvert_envoy::pb::envoy::r#type::v3::{FractionalPercent, fractional_percent::DenominatorType};
 use culvert_envoy::pb::google::protobuf;
 use ipnet::IpNet;
+use culvert_envoy::{names, pack};
 use prost::{Message, Name};
 
-use super::super::model::{Headers, Text};
+use super::super::model::{Backend, Headers, Text};
+
+/// The cluster of a backend. Without one it is a name that no cluster has: what goes there is answered with 500.
+pub(super) fn cluster_name(scope: &str, backend: Option<&Backend>) -> String {
+    match backend {
+        Some(backend) => names::cluster(scope, &backend.service, backend.port, backend.subset.as_deref()),
+        None => format!("{scope}/no-backend"),
+    }
+}
 
 pub(super) fn duration(duration: Duration) -> protobuf::Duration {
     protobuf::Duration {

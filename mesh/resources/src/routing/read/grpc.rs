@@ -51,6 +51,11 @@ pub(crate) fn route(
     route::requests::<Calls>(object, spec, resolve, notes)
 }
 
+/// What a GRPCRoute is for, as [`super::http::parents`].
+pub(crate) fn parents(spec: &Value, notes: &mut Notes) -> Vec<Parent> {
+    route::parents(spec, notes)
+}
+
 /// How GRPCRoutes differ from other routes for requests.
 struct Calls;
 
@@ -68,7 +73,7 @@ impl Requests for Calls {
     fn action(spec: RuleSpec, _: &[Match], place: &Place<'_>, notes: &mut Notes) -> Result<Action, Bad> {
         let field = format!("{}.filters", place.field);
         let filters = filters::of_rule(&spec.filters, &field, place.resolve, notes)?;
-        if filters.redirect.is_some() || filters.path.is_some() || filters.cors.is_some() {
+        if filters.redirect.is_some() || filters.path.is_some() || filters.cors.is_some() || filters.auth.is_some() {
             return Err(Bad::at(field, "a filter that a GRPCRoute does not have"));
         }
         let session = route::session(spec.session_persistence, place)?;

@@ -56,6 +56,16 @@ pub(crate) fn route(
     route::requests::<Requested>(object, spec, resolve, notes)
 }
 
+/// Whether an HTTPRoute can be read as a whole, so that each of its rules holds or answers with 500.
+pub(crate) fn is_read(spec: &Value) -> bool {
+    route::is_read(spec)
+}
+
+/// What an HTTPRoute is for; nothing where it cannot be read as a whole, which is noted.
+pub(crate) fn parents(spec: &Value, notes: &mut Notes) -> Vec<Parent> {
+    route::parents(spec, notes)
+}
+
 /// How HTTPRoutes differ from other routes for requests.
 struct Requested;
 
@@ -100,6 +110,7 @@ fn action(spec: RuleSpec, place: &Place<'_>, notes: &mut Notes) -> Result<Action
         }
         redirect.response = filters.response;
         redirect.cors = filters.cors;
+        redirect.auth = filters.auth;
         return Ok(Action::Redirect(Box::new(redirect)));
     }
     let forward = route::forward(filters, &spec.backend_refs, session, place, notes);

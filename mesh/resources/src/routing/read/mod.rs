@@ -9,23 +9,27 @@
 //! | [`tcp`] | TCPRoute |
 //! | [`tls`] | TLSRoute |
 //! | [`telemetry`] | Telemetry |
+//! | [`policy`] | TrafficPolicy |
 //! | [`tokens`] | RequestAuthentication |
 //! | [`istio`] | VirtualService and DestinationRule |
 //! | `route` | what all kinds of the Gateway API have: parents, names, rules |
 //! | `matches` | which requests |
 //! | `filters` | what is done with them |
+//! | `external_auth` | who is asked about them |
 //! | `backends` | where they go |
 //! | `session` | how clients get back to the endpoint that they had |
 //! | `references` | objects that are referred to |
 //! | `values` | names, durations, regular expressions |
 
 mod backends;
+mod external_auth;
 mod filters;
 pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod istio;
 mod matches;
 pub(crate) mod notes;
+pub(crate) mod policy;
 mod references;
 mod route;
 mod session;

@@ -86,9 +86,26 @@ pub(super) fn requests<K: Requests>(
             name: name.clone(),
             matched,
             action: action.clone(),
+            policy: None,
         }));
     }
     Some((parents, Route { hostnames, rules }))
+}
+
+/// What a route for requests is for; nothing where it cannot be read as a whole, which is noted.
+pub(super) fn parents(spec: &Value, notes: &mut Notes) -> Vec<Parent> {
+    match whole::<Value>(spec, true) {
+        Ok((parents, ..)) => parents,
+        Err(bad) => {
+            refuse(bad, notes);
+            Vec::new()
+        }
+    }
+}
+
+/// Whether a route for requests can be read as a whole, so that each of its rules holds or answers with 500.
+pub(super) fn is_read(spec: &Value) -> bool {
+    whole::<Value>(spec, true).is_ok()
 }
 
 /// How clients get back to the endpoint that they had, if a rule says it.
@@ -118,6 +135,7 @@ pub(super) fn forward(
         path: filters.path,
         mirrors: filters.mirrors,
         cors: filters.cors,
+        auth: filters.auth,
         session,
         ..Forward::default()
     })

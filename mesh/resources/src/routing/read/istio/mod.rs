@@ -13,12 +13,14 @@
 //! | [`destination`] | what routes lead to |
 //! | [`destination_rule`] | DestinationRule |
 //! | `traffic_spec`, `traffic` | its policies of traffic: as they are written, and what holds |
+//! | `locality` | which endpoints come first |
 //! | `values` | durations, shares, texts |
 
 mod connections;
 pub(crate) mod destination;
 pub(crate) mod destination_rule;
 mod http;
+mod locality;
 mod matches;
 mod parts;
 mod tcp;
