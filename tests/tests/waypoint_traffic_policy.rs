@@ -84,7 +84,11 @@ impl<'lab> Scene<'lab> {
     fn wait(&self, what: &str, condition: &mut dyn FnMut() -> bool) {
         wait_until(what, PATIENCE, condition).unwrap_or_else(|error| {
             let findings = self.findings();
-            panic!("{error:#}\n{}\n{}\n{findings}", self.waypoint.process.log_tail(60), self.lab.logs(30));
+            panic!(
+                "{error:#}\n{}\n{}\n{findings}",
+                self.waypoint.process.log_tail(60),
+                self.lab.logs(30)
+            );
         });
     }
 
@@ -132,7 +136,11 @@ fn counts_requests_itself(kind: Kind) {
         with(limit("/where", 1), json!({"clientAddress": {}})),
         {"requests": 1, "per": "1h", "match": {"method": "GET", "path": {"type": "Exact", "value": "/in-force"}}},
     ]);
-    scene.apply(&policy("a-web", &service("web"), &json!({"rateLimit": {"local": limits}})));
+    scene.apply(&policy(
+        "a-web",
+        &service("web"),
+        &json!({"rateLimit": {"local": limits}}),
+    ));
     scene.wait("the limits to be in force", &mut || scene.status("/in-force") == 429);
 
     // Two an hour, and both answers and refusals say what is left.
@@ -147,7 +155,11 @@ fn counts_requests_itself(kind: Kind) {
     assert_eq!(scene.status("/few"), 200);
     let before = scene.app.count();
     let (head, body) = scene.ask("/few", &[]);
-    assert_eq!((head.status(), body.as_str()), (Some(429), "local_rate_limited"), "{head:?}");
+    assert_eq!(
+        (head.status(), body.as_str()),
+        (Some(429), "local_rate_limited"),
+        "{head:?}"
+    );
     assert_eq!(said(&head), (text("2"), text("0")), "{head:?}");
     eprintln!("what a refusal says: {head:?}");
     assert_eq!(scene.app.count(), before, "what is refused does not arrive");
@@ -195,10 +207,26 @@ fn counts_requests_itself(kind: Kind) {
 
     // Of two for one object the older holds, and the other says so; what makes no sense is not in force, and neither is what names
     // nothing that is there.
-    scene.apply(&policy("z-web", &service("web"), &json!({"rateLimit": {"local": [limit("/z", 1)]}})));
-    scene.apply(&policy("c-nothing", &service("nobody"), &json!({"rateLimit": {"local": [limit("/c", 1)]}})));
-    scene.apply(&policy("d-bad", &service("web"), &json!({"rateLimit": {"local": [limit("/d", 0)]}})));
-    scene.apply(&policy("e-unknown", &service("web"), &json!({"rateLimits": {"local": [limit("/e", 1)]}})));
+    scene.apply(&policy(
+        "z-web",
+        &service("web"),
+        &json!({"rateLimit": {"local": [limit("/z", 1)]}}),
+    ));
+    scene.apply(&policy(
+        "c-nothing",
+        &service("nobody"),
+        &json!({"rateLimit": {"local": [limit("/c", 1)]}}),
+    ));
+    scene.apply(&policy(
+        "d-bad",
+        &service("web"),
+        &json!({"rateLimit": {"local": [limit("/d", 0)]}}),
+    ));
+    scene.apply(&policy(
+        "e-unknown",
+        &service("web"),
+        &json!({"rateLimits": {"local": [limit("/e", 1)]}}),
+    ));
     let said = [
         "TrafficPolicy town/a-web, which is older",
         "there is no Service town/nobody",

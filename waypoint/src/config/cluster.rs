@@ -6,8 +6,7 @@ use culvert_envoy::{
     pb::{
         envoy::{
             config::cluster::v3::{
-                CircuitBreakers, Cluster as Message, UpstreamConnectionOptions,
-                circuit_breakers::Thresholds,
+                CircuitBreakers, Cluster as Message, UpstreamConnectionOptions, circuit_breakers::Thresholds,
                 cluster::common_lb_config::LocalityConfigSpecifier,
             },
             config::core::v3::Http2ProtocolOptions,

@@ -23,7 +23,10 @@ pub(super) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derived {
     let mut notes = Notes::default();
     let targets = policy::targets(&object.spec, &mut notes);
     let read = policy::policy(&object.spec, &mut notes);
-    let said = notes.all().iter().map(|note| (note.field.clone(), note.message.clone()));
+    let said = notes
+        .all()
+        .iter()
+        .map(|note| (note.field.clone(), note.message.clone()));
     let mut found: Vec<(String, String)> = said.collect();
     let why = found.iter().map(|(field, message)| format!("{field}: {message}"));
     let why = why.collect::<Vec<_>>().join("; ");
@@ -78,7 +81,8 @@ fn condition(accepted: Result<(), Refused>) -> Condition {
 fn accepted(reader: &Reader<'_>, name: &ObjectName, target: &Target, policy: &Policy) -> Result<(), Refused> {
     let Target { group, kind, .. } = target;
     if group != traffic_policies::group(kind) || !(kind == "Service" || ROUTES.contains(&kind.as_str())) {
-        let message = format!("a policy is for a Service, an HTTPRoute or a GRPCRoute, not for {kind} of group {group:?}");
+        let message =
+            format!("a policy is for a Service, an HTTPRoute or a GRPCRoute, not for {kind} of group {group:?}");
         return Err(("Invalid", message));
     }
     let object = ObjectName::new(name.namespace.clone(), target.name.as_str());
@@ -102,7 +106,9 @@ fn at_service(reader: &Reader<'_>, object: &ObjectName, target: &Target, policy:
         return missing(format!("there is no Service {object}"));
     };
     if scope::of_service(reader, &service).is_none() {
-        return missing(format!("Service {object} is behind no waypoint of Culvert that takes it"));
+        return missing(format!(
+            "Service {object} is behind no waypoint of Culvert that takes it"
+        ));
     }
     let found = ports::of_object(reader, &service);
     let known = found.as_ref().map(|(_, ports)| ports.as_slice()).unwrap_or_default();
@@ -130,8 +136,14 @@ fn at_route(reader: &Reader<'_>, object: &ObjectName, target: &Target) -> Result
     let kind = target.kind.as_str();
     let mut notes = Notes::default();
     let (kind, spec) = match kind {
-        "HTTPRoute" => (Kind::HTTPRoute, reader.get::<HTTPRoute>(object).map(|object| &object.spec)),
-        _ => (Kind::GRPCRoute, reader.get::<GRPCRoute>(object).map(|object| &object.spec)),
+        "HTTPRoute" => (
+            Kind::HTTPRoute,
+            reader.get::<HTTPRoute>(object).map(|object| &object.spec),
+        ),
+        _ => (
+            Kind::GRPCRoute,
+            reader.get::<GRPCRoute>(object).map(|object| &object.spec),
+        ),
     };
     let Some(spec) = spec else {
         return missing(format!("there is no {kind} {object}"));

@@ -80,7 +80,9 @@ pub(super) fn oldest<'a>(
         };
         let mut notes = Notes::default();
         name.namespace == object.namespace
-            && policy::targets(&policy.spec, &mut notes).iter().any(|(_, target)| is_meant(target))
+            && policy::targets(&policy.spec, &mut notes)
+                .iter()
+                .any(|(_, target)| is_meant(target))
             && policy::policy(&policy.spec, &mut notes).is_some()
     });
     here.min_by_key(|(name, policy)| (policy.created.as_ref().map(|time| time.0), *name))

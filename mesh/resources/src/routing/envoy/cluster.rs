@@ -81,7 +81,13 @@ fn discover(scope: &str, discovery: &Discovery, cluster: &mut Cluster) {
             is_round_robin,
             mesh,
         } => {
-            cluster.load_assignment = Some(endpoints::assignment(scope, &cluster.name, endpoints, &Preference::None, &Place::default()));
+            cluster.load_assignment = Some(endpoints::assignment(
+                scope,
+                &cluster.name,
+                endpoints,
+                &Preference::None,
+                &Place::default(),
+            ));
             cluster.dns_lookup_family = DnsLookupFamily::V4Preferred.into();
             cluster.respect_dns_ttl = true;
             cluster.dns_refresh_rate = Some(parts::duration(REFRESH));

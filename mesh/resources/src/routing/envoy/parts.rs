@@ -18,8 +18,8 @@ use culvert_envoy::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher,
 use culvert_envoy::pb::envoy::r#type::metadata::v3::{MetadataKind, metadata_kind};
 use culvert_envoy::pb::envoy::r#type::v3::{FractionalPercent, fractional_percent::DenominatorType};
 use culvert_envoy::pb::google::protobuf;
-use ipnet::IpNet;
 use culvert_envoy::{names, pack};
+use ipnet::IpNet;
 use prost::{Message, Name};
 
 use super::super::model::{Backend, Headers, Text};

@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
+use culvert_envoy::pack;
 use culvert_envoy::pb::envoy::config::route::v3::FilterConfig;
 use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
-use culvert_envoy::pack;
 use culvert_envoy::pb::google::protobuf::Any;
 use prost::{Message, Name};
 
@@ -26,7 +26,10 @@ pub(super) fn of_requests(chain: &str, policies: &[Applied]) -> Vec<HttpFilter> 
 
 /// What the rules say to these filters that `own` is for, among all of a port.
 pub(super) fn of_rule(own: &str, policies: &[Applied]) -> HashMap<String, Any> {
-    let Some(own) = policies.iter().find(|applied| !applied.is_for_all && *applied.name == *own) else {
+    let Some(own) = policies
+        .iter()
+        .find(|applied| !applied.is_for_all && *applied.name == *own)
+    else {
         return HashMap::new();
     };
     // A configuration that says nothing enables the filter as it is.
