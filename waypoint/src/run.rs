@@ -34,7 +34,7 @@ use crate::{
     state::{Snapshot, Store},
     subscriber::Subscriber,
     telemetry::Telemetry,
-    upstream::Upstream,
+    upstream::{TlsFailures, Upstream},
 };
 
 /// How often the token and the controller's roots are read again: a kubelet replaces a token well before it expires.
@@ -55,6 +55,7 @@ struct Parts {
     credentials: Arc<Held>,
     state: Arc<ArcSwap<Snapshot>>,
     telemetry: Arc<Telemetry>,
+    tls_failures: TlsFailures,
     baggage: Arc<str>,
     limits: Limits,
     names: Names,
@@ -73,6 +74,7 @@ impl Parts {
             place: "".into(),
         };
         let upstream = Upstream::new(tunnels, origin, Arc::clone(&self.baggage));
+        let upstream = upstream.counting(self.tls_failures.clone());
         Worker::new(
             Arc::clone(&self.state),
             server,
@@ -114,6 +116,7 @@ async fn serve(cli: &Cli, logging: Logging) -> Result<ExitCode, RunError> {
     let _ = asks.send(Ask::Certificate(identity.clone()));
     let mut registry = Registry::default();
     let telemetry = Telemetry::register(&mut registry);
+    let tls_failures = TlsFailures::register(&mut registry);
     let published = Published::default();
     let store = Arc::new(Mutex::new(Store::default()));
     let state = store.lock().published();
@@ -142,6 +145,7 @@ async fn serve(cli: &Cli, logging: Logging) -> Result<ExitCode, RunError> {
         credentials: Arc::new(Held(Arc::clone(&published.credentials))),
         state: Arc::clone(&state),
         telemetry,
+        tls_failures,
         baggage: baggage(cli).into(),
         limits: Limits {
             tunnels: cli.tunnels_limit,

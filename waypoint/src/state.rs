@@ -35,6 +35,7 @@ use crate::{
         refusal::Refusal,
     },
     endpoint::Endpoint,
+    endpoint_tls::EndpointTls,
 };
 
 /// Everything that requests are decided by. What of it is not there yet, decides nothing.
@@ -115,9 +116,15 @@ impl Store {
     /// # Errors
     /// As above.
     pub fn put_cluster(&mut self, message: &ClusterMessage) -> Result<(), Refusal> {
-        let config = Arc::new(cluster::read(message)?);
+        let mut config = cluster::read(message)?;
         let name = Arc::clone(&config.name);
         let before = self.snapshot.clusters.get(&name).map(|before| &**before);
+        let tls_before = before.map(|before| before.config.tls.as_ref());
+        // Connections that were made in another way are not for it.
+        let is_same = tls_before.is_some_and(|tls| is_same_tls(tls.map(|tls| &**tls), config.tls.as_deref()));
+        if is_same {
+            config.tls = tls_before.flatten().cloned();
+        }
         if let Some(told) = before.and_then(|before| before.config.told()) {
             self.references.remove(told, &name);
         }
@@ -125,17 +132,33 @@ impl Store {
             self.references.add(told, &name);
         }
         let endpoints = match &config.discovery {
-            Discovery::Told(name) => self.assignments.get(name).cloned().unwrap_or_default(),
+            Discovery::Told(told) => {
+                let known = self.assignments.get(told).cloned().unwrap_or_default();
+                match is_same {
+                    true => known,
+                    false => {
+                        let anew = known.iter().map(|known| Endpoint::new(known.config.clone(), None));
+                        let anew: Arc<[Arc<Endpoint>]> = anew.map(Arc::new).collect();
+                        if self.assignments.contains_key(told) {
+                            self.assignments.insert(Arc::clone(told), Arc::clone(&anew));
+                        }
+                        anew
+                    }
+                }
+            }
             Discovery::Named(named) => {
                 self.names.notify_one();
                 let addresses = |name: &str| self.addresses.get(name).map_or(&[][..], Vec::as_slice);
-                let before = before.map(|before| &*before.endpoints).unwrap_or_default();
+                let before = before.filter(|_| is_same).map(|before| &*before.endpoints);
                 // What of it is the mesh's was said when the name was resolved.
-                made(named.endpoints(addresses, |_, _| {}), before)
+                made(named.endpoints(addresses, |_, _| {}), before.unwrap_or_default())
             }
             Discovery::Dialled(_) => Arc::default(),
         };
-        let cluster = Cluster::new(config, endpoints, before);
+        // What was dialled is remembered with what is counted.
+        let is_dialled = matches!(config.discovery, Discovery::Dialled(_));
+        let counted = before.filter(|_| is_same || !is_dialled);
+        let cluster = Cluster::new(Arc::new(config), endpoints, counted);
         Arc::make_mut(&mut self.snapshot.clusters).insert(name, Arc::new(cluster));
         Ok(())
     }
@@ -308,4 +331,13 @@ fn made(configs: Vec<EndpointConfig>, before: &[Arc<Endpoint>]) -> Arc<[Arc<Endp
         }
     };
     configs.into_iter().map(one).collect()
+}
+
+/// Whether connections that are made in one way are good for the other.
+fn is_same_tls(one: Option<&EndpointTls>, other: Option<&EndpointTls>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => one.is_same(other),
+        _ => false,
+    }
 }

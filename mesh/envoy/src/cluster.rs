@@ -1,6 +1,11 @@
-//! Culvert's own metadata of a cluster ([`CULVERT`](crate::CULVERT)): what Envoy has no field for, and does not do.
+//! Culvert's own metadata of a cluster ([`CULVERT`](crate::CULVERT)): what Envoy has no field for, and does not do; and how the
+//! certificates are called that its TLS towards endpoints trusts.
 
 use crate::pb::google::protobuf::{ListValue, Struct, Value, value::Kind};
+
+/// The file that stands for the certificates that the proxy's own system trusts: where Envoy's image has them. `culvert-waypoint` takes
+/// those of its system, wherever they are, and no other file.
+pub const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 const BALANCER: &str = "load-balancer";
 const PEAK_EWMA: &str = "peak-ewma";

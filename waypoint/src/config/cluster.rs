@@ -25,8 +25,10 @@ use culvert_http::{balance::outlier, retry::RetryBudget};
 use super::{
     balancing::{self, Balancing},
     discovery::{self, Discovery, Named},
+    endpoint_tls,
     refusal::{Refusal, compiled, malformed, nothing_else},
 };
+use crate::endpoint_tls::EndpointTls;
 
 /// Under this name clusters have their HTTP options.
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -66,6 +68,8 @@ pub struct ClusterConfig {
     pub max_stream_duration: Option<Duration>,
     /// What is too much.
     pub breakers: Breakers,
+    /// TLS that endpoints speak themselves.
+    pub tls: Option<Arc<EndpointTls>>,
     /// When an endpoint that fails is left out.
     pub outlier: Option<outlier::Settings>,
 }
@@ -186,6 +190,7 @@ pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
         keepalive: keepalive(rest.upstream_connection_options.take())?,
         max_stream_duration: http.max_stream_duration,
         breakers,
+        tls: endpoint_tls::read(rest.transport_socket.take())?,
         outlier: rest
             .outlier_detection
             .take()
@@ -194,8 +199,7 @@ pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
             .map(|message| outlier::Settings::compile(&message).map_err(compiled("outlier_detection")))
             .transpose()?,
     };
-    // Envoy's plumbing, and what only names things for its statistics.
-    rest.transport_socket = None;
+    // What only names things for Envoy's statistics.
     rest.metadata = None;
     rest.alt_stat_name.clear();
     rest.per_connection_buffer_limit_bytes = None;

@@ -3,16 +3,12 @@
 //! | module | of which objects | what |
 //! |---|---|---|
 //! | `in_force` | Istio's | whether all that it says is in force, and the addresses that were chosen for its hosts |
-//! | `parents` | routes of the Gateway API | what they come to at each Service that they are for |
-//! | `ancestors` | policies of Culvert's own | the same at each object that they are for |
-//! | `entries` | both | what their entries have in common |
+//! | `parents` | routes of the Gateway API, and policies that are attached to objects | what they come to at each Service that they are for |
 //! | `seen` | both | whose status may be another since the state before |
 //!
 //! The leader writes it, after looking whether it is there: a new leader and a change that changes nothing write nothing. What
 //! others say there stays. Who writes in between is not overwritten: then the object is read again.
 
-mod ancestors;
-mod entries;
 mod in_force;
 mod parents;
 mod seen;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
-use super::binding::Binding;
+use super::binding::{Binding, Target};
 use super::hosts;
 use super::key::Key;
 use super::loose::Loose;
@@ -55,6 +55,12 @@ impl<M> Written<M> {
     pub fn parents(&self) -> impl Iterator<Item = Reference<'_>> {
         let parents = self.spec["parentRefs"].as_array().into_iter().flatten();
         parents.filter_map(|value| Reference::of(value, "gateway.networking.k8s.io", "Gateway"))
+    }
+
+    /// What a policy of it is for (`targetRefs`).
+    pub fn targets(&self) -> impl Iterator<Item = Target> {
+        let targets = self.spec["targetRefs"].as_array().into_iter().flatten();
+        targets.filter_map(Target::of)
     }
 
     /// The hosts that it is for, as Istio's kinds write them.
@@ -149,7 +155,7 @@ impl<M: Marker> KindSpec for Written<M> {
         None
     }
 
-    /// Routes by their parents and backends, Istio's by their hosts and destinations, ours by their targets and providers, and whatever it is by its namespace.
+    /// Routes by their parents and backends, policies by their targets, Istio's by their hosts and destinations, ours by their providers, and whatever it is by its namespace.
     fn keys(&self, name: &ObjectName) -> Vec<Key> {
         let parents = self
             .parents()
@@ -162,18 +168,15 @@ impl<M: Marker> KindSpec for Written<M> {
         });
         let restricting = self.binding.is_some().then(|| Key::restricting(&name.namespace));
         let mut keys: Vec<Key> = parents.chain(backends).chain(restricting).collect();
+        keys.extend(
+            self.targets()
+                .map(|target| Key::target(&target.kind, &target.object(name))),
+        );
         if M::KNOWN.group == istio::NETWORKING {
             keys.extend(hosts::keys(&self.spec, &name.namespace));
         }
         if M::KNOWN.group == culvert::GROUP {
-            let bound = Binding::of_targets(&self.spec);
-            let targets = bound.iter().flat_map(Binding::targets);
-            keys.extend(targets.flat_map(|target| {
-                [
-                    Key::target(&target.kind, &target.object(name)),
-                    Key::any_target(&target.kind),
-                ]
-            }));
+            keys.extend(self.targets().map(|target| Key::any_target(&target.kind)));
             keys.extend(self.spec["rateLimit"]["global"]["provider"].as_str().map(Key::provider));
         }
         keys.push(Key::all_in(M::KNOWN.title, &name.namespace));
@@ -211,6 +214,8 @@ macro_rules! written {
 }
 
 written! {
+    /// TLS of their own that endpoints speak.
+    BackendTLSPolicy, BackendTLSPolicyMarker = gateway_api::BACKEND_TLS_POLICY;
     /// What holds for connections to a host.
     DestinationRule, DestinationRuleMarker = istio::DESTINATION_RULE;
     /// A gateway, or a waypoint.

@@ -8,6 +8,7 @@
 //! | [`gateway_api`] | those of the Gateway API |
 //! | [`culvert`] | Culvert's own |
 //! | `policies` | the fields of AuthorizationPolicy, PeerAuthentication and RequestAuthentication |
+//! | `backend_tls` | those of BackendTLSPolicy |
 //! | `virtual_service`, `destination_rule` | those of VirtualService and DestinationRule |
 //! | `telemetry` | those of Telemetry |
 //! | `traffic_policy` | those of TrafficPolicy |
@@ -21,6 +22,7 @@
 //! To serve a further kind: give it its fields here, and a file of its own in `kinds`. `docs/objects.md` is made from this table
 //! and from the CRDs; a test compares all three (`BLESS=1` writes the page).
 
+mod backend_tls;
 pub mod culvert;
 mod destination_rule;
 mod entries;

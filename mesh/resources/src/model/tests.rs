@@ -13,6 +13,7 @@ use prost::Message as _;
 
 use super::*;
 
+mod backend_tls;
 mod bypass;
 mod configuration;
 mod connections;

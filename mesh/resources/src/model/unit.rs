@@ -84,7 +84,8 @@ impl Unit {
             | Kind::VirtualService
             | Kind::DestinationRule
             | Kind::Telemetry
-            | Kind::TrafficPolicy => {
+            | Kind::TrafficPolicy
+            | Kind::BackendTLSPolicy => {
                 vec![route()]
             }
             Kind::Gateway => vec![Self::Waypoint(name.clone()), Self::Direct(name.clone())],

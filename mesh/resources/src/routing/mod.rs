@@ -12,6 +12,7 @@
 //! | [`traffic`] | what holds for connections |
 //! | [`external_auth`] | who is asked whether a request may pass |
 //! | [`policy`] | what a TrafficPolicy asks for |
+//! | [`backend_tls`] | TLS of their own that endpoints speak |
 //! | [`order`] | which rule comes first, and for which host names |
 //! | [`discovery`] | how endpoints are found |
 //! | [`cover`] | whether a rule leaves another one no request |
@@ -21,6 +22,7 @@
 //! | [`telemetry`] | what is logged and traced of requests |
 //! | [`envoy`] | rules, ports and endpoints as Envoy's messages |
 
+pub(crate) mod backend_tls;
 pub(crate) mod cover;
 pub(crate) mod discovery;
 pub(crate) mod envoy;

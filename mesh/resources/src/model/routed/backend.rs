@@ -16,9 +16,11 @@ use super::super::health;
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
+use super::backend_tls::{NoTls, Policies};
 use super::discovery::{self, How};
 use super::frontend::{self, Sort};
 use super::{hosts, labelled, ports, providers, scope, telemetry};
+use crate::routing::backend_tls::Said;
 use crate::routing::discovery::Discovery;
 use crate::routing::envoy::cluster;
 use crate::routing::envoy::endpoints::{self, Endpoint, Health, Host};
@@ -114,6 +116,7 @@ fn each(
     let how = discovery::of(reader, name, &service);
     let object = ports::of_object(reader, &service);
     let policy = hosts::policy(reader, &service);
+    let tls_policies = Policies::of(reader, &service);
     let is_peak_ewma = ports::asks_for_peak_ewma(reader, &service);
     let subsets = policy.subsets().map(|(name, labels)| (Some(name), Some(labels)));
     let parts: Vec<_> = std::iter::once((None, None)).chain(subsets).collect();
@@ -121,10 +124,11 @@ fn each(
     for port in ports::of_service(&service) {
         let protocol = ports::protocol(&service, object.as_ref(), port);
         for (subset, labels) in &parts {
-            let traffic = Traffic {
+            let mut traffic = Traffic {
                 is_peak_ewma,
                 ..policy.at_port(port, *subset)
             };
+            settle_tls(&mut traffic, &tls_policies, &service, port);
             let discovery = match &how {
                 How::Told => Discovery::Told,
                 How::Dialled => Discovery::Dialled {
@@ -170,6 +174,23 @@ fn each(
         How::Told | How::Dialled => Vec::new(),
     };
     (made, findings)
+}
+
+/// Settles which TLS endpoints of a Service are spoken to in: what a DestinationRule says comes before a BackendTLSPolicy, as with Istio. Where
+/// it cannot be had, there is no endpoint.
+fn settle_tls(traffic: &mut Traffic, policies: &Policies<'_>, service: &Service, port: u16) {
+    if traffic.tls == Said::Nothing {
+        match policies.tls(port) {
+            Ok(tls) => traffic.tls = tls.map(Said::Tls).unwrap_or_default(),
+            Err(NoTls) => traffic.is_refused = true,
+        }
+    }
+    if let Said::Tls(tls) = std::mem::take(&mut traffic.tls) {
+        match tls.at_host(&service.hostname) {
+            Some(tls) => traffic.tls = Said::Tls(tls),
+            None => traffic.is_refused = true,
+        }
+    }
 }
 
 /// Which endpoints a cluster has.
@@ -236,7 +257,7 @@ fn places(reader: &Reader<'_>, scope: &str, preference: &Preference) -> BTreeMap
 }
 
 /// The waypoints that may send requests to a Service.
-fn scopes(reader: &Reader<'_>, name: &str, service: &Service) -> BTreeSet<Arc<str>> {
+pub(super) fn scopes(reader: &Reader<'_>, name: &str, service: &Service) -> BTreeSet<Arc<str>> {
     let mut found: BTreeSet<Arc<str>> = scope::of_service(reader, service).into_iter().collect();
     found.extend(hosts::scopes(reader, service));
     found.extend(providers::scopes(reader, service));

@@ -9,6 +9,7 @@
 //! | [`backend`] | a Service: its ports as backends, and where they are, for each waypoint that may send requests there |
 //! | [`findings`] | a route object: what is wrong with it |
 //! | [`explain`] | a Service: its rules, for people |
+//! | [`tls_policy`] | a BackendTLSPolicy: what is wrong with it, and what it comes to |
 //! | `access` | which policies decide about a Service |
 //! | [`policies`] | a policy for waypoints: what is wrong with it |
 //! | `route` | what a route object says |
@@ -28,11 +29,13 @@
 //! | `traffic_policies` | which TrafficPolicies hold |
 //! | `policy_status` | a TrafficPolicy: what is wrong with it, and what it comes to |
 //! | `scope` | which waypoint a Service is behind |
+//! | `backend_tls` | which BackendTLSPolicy holds at a port |
 //! | `behind` | the Services behind each waypoint, as the first round made them |
 
 mod access;
 mod attached;
 pub(super) mod backend;
+mod backend_tls;
 pub(super) mod behind;
 pub(super) mod direct;
 mod discovery;
@@ -54,5 +57,6 @@ pub(super) mod routes;
 pub(super) mod scope;
 pub(super) mod status;
 mod telemetry;
+pub(super) mod tls_policy;
 mod traffic_policies;
 pub(super) mod waypoint;

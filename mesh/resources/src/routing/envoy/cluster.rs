@@ -20,11 +20,12 @@ use culvert_envoy::pb::envoy::r#type::v3::Percent;
 use culvert_envoy::pb::google::protobuf::Any;
 use culvert_envoy::{CULVERT, ORIGINAL_DST, names, pack};
 
+use super::super::backend_tls::Said;
 use super::super::discovery::Discovery;
 use super::super::locality::{Place, Preference};
 use super::super::protocol::Protocol;
 use super::super::traffic::{Pool, Traffic};
-use super::{endpoints, parts, traffic};
+use super::{backend_tls, endpoints, parts, traffic};
 
 const PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
@@ -48,6 +49,11 @@ pub(crate) struct Backend<'a> {
 pub(crate) fn cluster(scope: &str, backend: &Backend<'_>) -> Cluster {
     let Backend { protocol, policy, .. } = *backend;
     let name = names::cluster(scope, backend.service, backend.port, backend.subset);
+    let protocol = sent_as(protocol, &policy.pool);
+    let tls = match &policy.tls {
+        Said::Tls(tls) => Some(backend_tls::socket(tls, protocol)),
+        Said::Nothing | Said::None => None,
+    };
     let mut cluster = Cluster {
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())),
         eds_cluster_config: Some(EdsClusterConfig {
@@ -60,7 +66,12 @@ pub(crate) fn cluster(scope: &str, backend: &Backend<'_>) -> Cluster {
             ..CommonLbConfig::default()
         }),
         typed_extension_protocol_options: upstream(protocol, &policy.pool),
-        transport_socket: Some(parts::internal_upstream(&[ORIGINAL_DST])),
+        transport_socket: match (backend.discovery, tls) {
+            (Discovery::Told, Some(tls)) => Some(parts::internal_upstream_of(&[ORIGINAL_DST], tls)),
+            (Discovery::Told, None) => Some(parts::internal_upstream(&[ORIGINAL_DST])),
+            // None of these is in the tunnel.
+            (Discovery::Names { .. } | Discovery::Dialled { .. }, tls) => tls,
+        },
         ..base(name)
     };
     traffic::apply(policy, &mut cluster);
@@ -109,8 +120,6 @@ fn discover(scope: &str, discovery: &Discovery, cluster: &mut Cluster) {
     };
     cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind.into()));
     cluster.eds_cluster_config = None;
-    // All of it is in clear.
-    cluster.transport_socket = None;
     let metadata = cluster.metadata.get_or_insert_default();
     let own = metadata.filter_metadata.entry(CULVERT.to_owned()).or_default();
     put_mesh_ranges(own, mesh.iter().map(ToString::to_string));
@@ -137,16 +146,20 @@ pub(super) fn base(name: String) -> Cluster {
     }
 }
 
+/// What requests are sent as.
+fn sent_as(protocol: Protocol, pool: &Pool) -> Protocol {
+    match protocol {
+        Protocol::Http1 | Protocol::Http2 if pool.uses_client_protocol => Protocol::Unknown,
+        Protocol::Http1 | Protocol::Unknown if pool.is_upgraded => Protocol::Http2,
+        other => other,
+    }
+}
+
 fn upstream(protocol: Protocol, pool: &Pool) -> HashMap<String, Any> {
     let explicit = |config| {
         UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
             protocol_config: Some(config),
         })
-    };
-    let protocol = match protocol {
-        Protocol::Http1 | Protocol::Http2 if pool.uses_client_protocol => Protocol::Unknown,
-        Protocol::Http1 | Protocol::Unknown if pool.is_upgraded => Protocol::Http2,
-        other => other,
     };
     let http2 = || Http2ProtocolOptions {
         max_concurrent_streams: pool.streams.and_then(parts::number),

@@ -12,6 +12,7 @@
 //! | [`direct`] | their endpoints, for whoever dials one by its own address |
 //! | [`cluster`] | a port as a backend |
 //! | `traffic` | what holds for connections to it |
+//! | `backend_tls` | TLS inside of them |
 //! | [`endpoints`] | where a backend is |
 //! | [`plumbing`] | what Envoy needs beside all that, to speak HBONE |
 //! | `access` | access policies |
@@ -26,6 +27,7 @@
 
 mod access;
 mod action;
+mod backend_tls;
 mod checks;
 pub(crate) mod cluster;
 mod descriptors;

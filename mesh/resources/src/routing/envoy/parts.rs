@@ -111,8 +111,13 @@ pub(super) fn transport<M: Message + Name>(name: &str, config: &M) -> TransportS
     }
 }
 
-/// The way into internal listeners; what `metadata` of an endpoint says goes along.
+/// The way into internal listeners, in clear; what `metadata` of an endpoint says goes along.
 pub(super) fn internal_upstream(metadata: &[&str]) -> TransportSocket {
+    internal_upstream_of(metadata, transport("envoy.transport_sockets.raw_buffer", &RawBuffer {}))
+}
+
+/// The same, with what goes into them.
+pub(super) fn internal_upstream_of(metadata: &[&str], socket: TransportSocket) -> TransportSocket {
     let host = MetadataKind {
         kind: Some(metadata_kind::Kind::Host(metadata_kind::Host {})),
     };
@@ -122,7 +127,7 @@ pub(super) fn internal_upstream(metadata: &[&str]) -> TransportSocket {
     };
     let config = InternalUpstreamTransport {
         passthrough_metadata: metadata.iter().map(source).collect(),
-        transport_socket: Some(transport("envoy.transport_sockets.raw_buffer", &RawBuffer {})),
+        transport_socket: Some(socket),
     };
     transport("envoy.transport_sockets.internal_upstream", &config)
 }

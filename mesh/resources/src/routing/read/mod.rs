@@ -8,6 +8,7 @@
 //! | [`grpc`] | GRPCRoute |
 //! | [`tcp`] | TCPRoute |
 //! | [`tls`] | TLSRoute |
+//! | [`backend_tls`] | BackendTLSPolicy |
 //! | [`telemetry`] | Telemetry |
 //! | [`policy`] | TrafficPolicy |
 //! | [`tokens`] | RequestAuthentication |
@@ -21,6 +22,7 @@
 //! | `references` | objects that are referred to |
 //! | `values` | names, durations, regular expressions |
 
+pub(crate) mod backend_tls;
 mod backends;
 mod external_auth;
 mod filters;

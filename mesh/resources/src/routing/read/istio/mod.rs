@@ -14,8 +14,10 @@
 //! | [`destination_rule`] | DestinationRule |
 //! | `traffic_spec`, `traffic` | its policies of traffic: as they are written, and what holds |
 //! | `locality` | which endpoints come first |
+//! | `client_tls` | TLS towards endpoints in them |
 //! | `values` | durations, shares, texts |
 
+mod client_tls;
 mod connections;
 pub(crate) mod destination;
 pub(crate) mod destination_rule;
