@@ -158,9 +158,9 @@ fn at_route(reader: &Reader<'_>, object: &ObjectName, target: &Target) -> Result
         Kind::HTTPRoute => http::parents(spec, &mut notes),
         _ => grpc::parents(spec, &mut notes),
     };
-    let mut services = parents.iter().filter(|parent| status::is_service(parent));
+    let mut services = parents.iter().filter(|parent| status::is_frontend(parent));
     if services.any(|parent| status::accepted(reader, kind, object, parent).is_ok()) {
         return Ok(());
     }
-    missing(format!("{kind} {object} is in force at no Service"))
+    missing(format!("{kind} {object} is in force at no Service or ServiceEntry"))
 }

@@ -36,10 +36,15 @@ pub(in crate::model) fn status(reader: &Reader<'_>, kind: Kind, name: &ObjectNam
     })
 }
 
+/// Whether a parent is of a kind that the mesh takes routes of.
+pub(super) fn is_frontend(parent: &Parent) -> bool {
+    Sort::of(&parent.group, &parent.kind).is_some()
+}
+
 /// Whether the mesh has to say what a route comes to at a parent: at a Service or ServiceEntry, and at a Gateway that is a waypoint of
 /// ours.
 pub(super) fn is_ours(reader: &Reader<'_>, name: &ObjectName, parent: &Parent) -> bool {
-    Sort::of(&parent.group, &parent.kind).is_some() || is_waypoint(reader, name, parent)
+    is_frontend(parent) || is_waypoint(reader, name, parent)
 }
 
 fn is_waypoint(reader: &Reader<'_>, name: &ObjectName, parent: &Parent) -> bool {
