@@ -37,6 +37,11 @@ kind: Service
 metadata: {name: bare, namespace: shop}
 spec: {ports: [{name: http, port: 80}]}
 ---
+apiVersion: v1
+kind: Service
+metadata: {name: calls, namespace: shop, labels: {culvert.dev/use-waypoint: wp}}
+spec: {ports: [{name: grpc, port: 80}]}
+---
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: wp, namespace: shop}
@@ -97,7 +102,7 @@ async fn the_status_of_a_route_follows_it_parent_by_parent_beside_those_of_other
     lab.run(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]);
     lab.apply(SHOP);
     lab.apply(&route("HTTPRoute", "a", &["web", "bare"], "web"));
-    lab.apply(&route("GRPCRoute", "g", &["web"], "nobody"));
+    lab.apply(&route("GRPCRoute", "g", &["calls"], "nobody"));
     let mut controller = Controller::start_on(lab.kubeconfig(), &[]);
 
     let first = until(&lab, "httproute", "a", |status| {
@@ -108,8 +113,8 @@ async fn the_status_of_a_route_follows_it_parent_by_parent_beside_those_of_other
     let message = first["status"].to_string();
     assert!(message.contains("Service shop/bare is behind no waypoint"), "{message}");
     until(&lab, "grpcroute", "g", |status| {
-        said(status, "web", "Accepted") == Some(("True", 1))
-            && said(status, "web", "ResolvedRefs") == Some(("False", 1))
+        said(status, "calls", "Accepted") == Some(("True", 1))
+            && said(status, "calls", "ResolvedRefs") == Some(("False", 1))
     })
     .await;
 

@@ -15,7 +15,7 @@
 //! | Listener | `SCOPE/connect` | Envoy's plumbing: internal; opens `CONNECT` to an endpoint |
 //! | Listener | `SCOPE/direct` | Envoy's plumbing: internal; a chain for each port of endpoints that are dialled by their own addresses |
 //! | RouteConfiguration | `SCOPE/SERVICE:PORT` | what becomes of requests to that port |
-//! | Cluster | `SCOPE/SERVICE:PORT`, with `/SUBSET` behind it | a port of a service that requests may go to; EDS |
+//! | Cluster | `SCOPE/SERVICE:PORT`, with `/SUBSET` behind it | a port of a service that requests may go to; EDS, but STRICT_DNS or LOGICAL_DNS where endpoints are names, and ORIGINAL_DST where connections go where they were going |
 //! | Cluster | `SCOPE/inbound`, `SCOPE/originate` | Envoy's plumbing: the way into `SCOPE/inbound`, the way out of `SCOPE/connect` |
 //! | Cluster | `SCOPE/direct`, `SCOPE/direct-tunnel`, `SCOPE/direct-clear` | Envoy's plumbing: the ways into and out of `SCOPE/direct` |
 //! | ClusterLoadAssignment | as its Cluster | endpoints |

@@ -46,37 +46,37 @@ const DIFFERENCES: &[(&str, &str, &str, &str)] = &[
         "33-virtual-service-tcp",
         "vault.shop:443",
         "connections",
-        "an idle time of TCP is refused by its field: Envoy counts it for connections that nobody uses alone",
+        "an idle time of TCP is left out, and said by its field: Envoy counts it for connections that nobody uses",
     ),
     (
         "33-virtual-service-tcp",
         "vault.shop:443/one",
         "connections",
-        "an idle time of TCP is refused by its field: Envoy counts it for connections that nobody uses alone",
+        "an idle time of TCP is left out, and said by its field: Envoy counts it for connections that nobody uses",
     ),
     (
         "33-virtual-service-tcp",
         "vault.shop:5000",
         "connections",
-        "an idle time of TCP is refused by its field: Envoy counts it for connections that nobody uses alone",
+        "an idle time of TCP is left out, and said by its field: Envoy counts it for connections that nobody uses",
     ),
     (
         "33-virtual-service-tcp",
         "vault.shop:5000/one",
         "connections",
-        "an idle time of TCP is refused by its field: Envoy counts it for connections that nobody uses alone",
+        "an idle time of TCP is left out, and said by its field: Envoy counts it for connections that nobody uses",
     ),
     (
         "33-virtual-service-tcp",
         "vault.shop:5001",
         "connections",
-        "an idle time of TCP is refused by its field: Envoy counts it for connections that nobody uses alone",
+        "an idle time of TCP is left out, and said by its field: Envoy counts it for connections that nobody uses",
     ),
     (
         "33-virtual-service-tcp",
         "vault.shop:5001/one",
         "connections",
-        "an idle time of TCP is refused by its field: Envoy counts it for connections that nobody uses alone",
+        "an idle time of TCP is left out, and said by its field: Envoy counts it for connections that nobody uses",
     ),
 ];
 

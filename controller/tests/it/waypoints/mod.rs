@@ -74,7 +74,7 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     (
         "16-grpc-route",
         "cart.shop:7000",
-        "HTTPRoutes and GRPCRoutes are ordered together",
+        "of HTTPRoutes and GRPCRoutes at one port the latter alone are in force, whichever is older (GEP-1426)",
     ),
     (
         "11-retries",

@@ -161,7 +161,7 @@ fn routes_of_two_kinds_on_one_service_are_said() {
     has(
         &found,
         Severity::Warning,
-        "GRPCRoute shop/g: spec.parentRefs: Service shop/web has HTTPRoute shop/h as well",
+        "HTTPRoute shop/h: spec.parentRefs[0]: GRPCRoute shop/g is for the same port of Service shop/web",
     );
 }
 

@@ -99,25 +99,19 @@ where
     }
 }
 
-/// That a Service has routes of several kinds, at each but the first.
+/// That a Service has routes of several kinds, at those for connections. What becomes of several kinds for requests is a finding of their
+/// own.
 fn mixed(service: &ObjectName, routes: &[(Kind, ObjectName)]) -> Vec<Problem> {
-    let Some((first, first_name)) = routes.first() else {
+    let Some((first, first_name)) = routes.first().filter(|(kind, _)| *kind != Kind::TCPRoute) else {
         return Vec::new();
     };
-    let mut said = BTreeSet::new();
-    let others = routes.iter().filter(|(kind, _)| kind != first && said.insert(*kind));
-    others
-        .map(|(kind, name)| {
-            let message = match kind {
-                Kind::TCPRoute => format!(
-                    "Service {service} has {first} {first_name} as well: each is in force at the ports that speak what it is for"
-                ),
-                _ => format!(
-                    "Service {service} has {first} {first_name} as well: the rules of both are in one order, by what they match"
-                ),
-            };
-            let remedy = "use routes of one kind, or name the port that each is for";
-            Problem::warning(*kind, name, "spec.parentRefs", message, remedy)
-        })
-        .collect()
+    let other = routes.iter().find(|(kind, _)| *kind == Kind::TCPRoute);
+    let problem = other.map(|(kind, name)| {
+        let message = format!(
+            "Service {service} has {first} {first_name} as well: each is in force at the ports that speak what it is for"
+        );
+        let remedy = "use routes of one kind, or name the port that each is for";
+        Problem::warning(*kind, name, "spec.parentRefs", message, remedy)
+    });
+    problem.into_iter().collect()
 }

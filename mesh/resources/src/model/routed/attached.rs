@@ -1,6 +1,7 @@
 //! Which routes a port of a Service has.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use culvert_objects::{GRPCRoute, HTTPRoute, Held, ObjectName, TCPRoute, TLSRoute, Written};
@@ -19,6 +20,8 @@ use crate::routing::read::istio::virtual_service::{self, Virtual};
 use crate::routing::read::notes::{Notes, Resolve};
 use crate::routing::read::{grpc, http, tcp, tls};
 
+const GRPC: &str = "GRPCRoute";
+
 /// A route of HTTP or gRPC, read, and who it was made of.
 pub(super) struct Read {
     age: Option<Time>,
@@ -36,7 +39,7 @@ pub(super) fn requests(reader: &Reader<'_>, frontend: &Frontend) -> Vec<Read> {
         found.extend(read(reader, "HTTPRoute", name, object, http::route));
     }
     for (name, object) in reader.find::<GRPCRoute>(key) {
-        found.extend(read(reader, "GRPCRoute", name, object, grpc::route));
+        found.extend(read(reader, GRPC, name, object, grpc::route));
     }
     found.sort_by(older);
     found
@@ -73,18 +76,43 @@ fn older(a: &Read, b: &Read) -> Ordering {
     (age(a), &a.name, a.kind).cmp(&(age(b), &b.name, b.kind))
 }
 
-/// Those of one port.
+/// Those of one port. Where a namespace has routes of both kinds there, its GRPCRoutes alone count: the more specific kind does (GEP-1426,
+/// "Route types").
 pub(super) fn of_port(read: &[Read], frontend: &Frontend, port: u16) -> Vec<Attached> {
-    let here = read.iter().filter(|read| {
-        read.parents
-            .iter()
-            .any(|parent| frontend.is_meant(parent, &read.name, port))
+    let here = || {
+        read.iter().filter(|read| {
+            let mut parents = read.parents.iter();
+            parents.any(|parent| frontend.is_meant(parent, &read.name, port))
+        })
+    };
+    let calls = here().filter(|read| read.kind == GRPC);
+    let of_calls: BTreeSet<&Arc<str>> = calls.map(|read| &read.name.namespace).collect();
+    let counts = |read: &&Read| read.kind == GRPC || !of_calls.contains(&read.name.namespace);
+    here()
+        .filter(counts)
+        .map(|read| Attached {
+            consumer: (read.name.namespace != frontend.object.namespace).then(|| Arc::clone(&read.name.namespace)),
+            route: read.route.clone(),
+        })
+        .collect()
+}
+
+/// The GRPCRoute that keeps an HTTPRoute out of a port.
+pub(super) fn ahead<'a>(
+    reader: &Reader<'a>,
+    frontend: &Frontend,
+    route: &ObjectName,
+    port: u16,
+) -> Option<&'a ObjectName> {
+    let routes = reader.find::<GRPCRoute>(frontend.key());
+    let here = routes.filter(|(name, object)| {
+        let is_meant = || {
+            let read = read(reader, GRPC, name, object, grpc::route);
+            read.is_some_and(|read| read.parents.iter().any(|parent| frontend.is_meant(parent, name, port)))
+        };
+        name.namespace == route.namespace && is_meant()
     });
-    here.map(|read| Attached {
-        consumer: (read.name.namespace != frontend.object.namespace).then(|| Arc::clone(&read.name.namespace)),
-        route: read.route.clone(),
-    })
-    .collect()
+    here.map(|(name, _)| name).min()
 }
 
 /// Where the connections to a TCP port go; none where no route says.

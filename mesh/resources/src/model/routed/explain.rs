@@ -163,13 +163,18 @@ fn of_port(reader: &Reader<'_>, resource: &Arc<str>, service: &Service, port: u1
 }
 
 fn views(reader: &Reader<'_>, rules: &[Rule]) -> Vec<RuleView> {
-    let matched: Vec<&Match> = rules.iter().map(|rule| &rule.matched).collect();
-    let hidden = shadow::first_before(&matched, cover::covers);
-    let view = |(rule, hides): (&Rule, Option<usize>)| RuleView {
-        hidden_by: hides.and_then(|hides| Some(rules.get(hides)?.name.clone())),
+    let view = |(rule, hides): (&Rule, Option<&Rule>)| RuleView {
+        hidden_by: hides.map(|hides| hides.name.clone()),
         ..of_rule(reader, rule)
     };
-    rules.iter().zip(hidden).map(view).collect()
+    rules.iter().zip(hiding(rules)).map(view).collect()
+}
+
+/// For each rule the one before it that takes all its requests, if one does.
+pub(super) fn hiding(rules: &[Rule]) -> Vec<Option<&Rule>> {
+    let matched: Vec<&Match> = rules.iter().map(|rule| &rule.matched).collect();
+    let before = shadow::first_before(&matched, cover::covers);
+    before.into_iter().map(|place| rules.get(place?)).collect()
 }
 
 fn of_rule(reader: &Reader<'_>, rule: &Rule) -> RuleView {

@@ -15,6 +15,7 @@
 //! | `route` | what a route object says |
 //! | `ports` | the ports of a Service |
 //! | `discovery` | how the endpoints of a Service are found |
+//! | `reached` | rules that get no request |
 //! | `frontend` | what routes may be for: Services and ServiceEntries |
 //! | `attached` | which routes a Service has |
 //! | `hosts` | which VirtualService and DestinationRule a Service has |
@@ -49,6 +50,7 @@ mod policy_status;
 mod ports;
 mod providers;
 mod proxy_config;
+mod reached;
 mod resolver;
 mod route;
 pub(super) mod routes;

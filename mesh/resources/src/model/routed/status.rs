@@ -7,7 +7,7 @@ use super::super::reader::Reader;
 use super::super::route_status::{Condition, ParentStatus, RouteStatus};
 use super::frontend::{self, Frontend, Sort};
 use super::route::{self, Reading};
-use super::{ports, scope};
+use super::{attached, ports, reached, scope};
 use crate::routing::model::Parent;
 use crate::routing::protocol::Protocol;
 use crate::routing::read::notes::Note;
@@ -28,7 +28,7 @@ pub(in crate::model) fn status(reader: &Reader<'_>, kind: Kind, name: &ObjectNam
         name: parent.name.clone(),
         section: parent.section.clone(),
         port: parent.port,
-        conditions: conditions(&reading, accepted(reader, kind, name, parent)),
+        conditions: conditions(&reading, in_force(reader, kind, name, parent)),
     });
     Some(RouteStatus {
         generation: reading.generation,
@@ -36,10 +36,15 @@ pub(in crate::model) fn status(reader: &Reader<'_>, kind: Kind, name: &ObjectNam
     })
 }
 
+/// Whether a parent is of a kind that the mesh takes routes of.
+pub(super) fn is_frontend(parent: &Parent) -> bool {
+    Sort::of(&parent.group, &parent.kind).is_some()
+}
+
 /// Whether the mesh has to say what a route comes to at a parent: at a Service or ServiceEntry, and at a Gateway that is a waypoint of
 /// ours.
 pub(super) fn is_ours(reader: &Reader<'_>, name: &ObjectName, parent: &Parent) -> bool {
-    Sort::of(&parent.group, &parent.kind).is_some() || is_waypoint(reader, name, parent)
+    is_frontend(parent) || is_waypoint(reader, name, parent)
 }
 
 fn is_waypoint(reader: &Reader<'_>, name: &ObjectName, parent: &Parent) -> bool {
@@ -49,11 +54,42 @@ fn is_waypoint(reader: &Reader<'_>, name: &ObjectName, parent: &Parent) -> bool 
         && scope::gateway(reader, &ObjectName::new(namespace, parent.name.as_str())).is_some()
 }
 
-/// Whether a route is in force at a Service, or the hosts of a ServiceEntry.
+/// What there is to say of a route that is in force at a parent.
+fn in_force(reader: &Reader<'_>, kind: Kind, name: &ObjectName, parent: &Parent) -> Result<String, Refused> {
+    let place = accepted(reader, kind, name, parent)?;
+    let mut message = "the route is in force".to_owned();
+    for (port, other) in &place.taken {
+        message += &format!(", but not at port {port}, which GRPCRoute {other} is for");
+    }
+    if !is_of_connections(kind) {
+        let of = (&place.resource.as_str().into(), &place.service);
+        for (rule, by) in reached::never(reader, (kind, name), of, &place.ports) {
+            message += &format!("; rule {rule} never matches, since {by} comes first and takes all that it matches");
+        }
+    }
+    Ok(message)
+}
+
+/// Where a route is in force.
+pub(super) struct InForce {
+    /// A Service of the first round, by its resource's name.
+    resource: String,
+    service: Service,
+    ports: Vec<u16>,
+    /// Ports where a route of a more specific kind is in force instead.
+    taken: Vec<(u16, ObjectName)>,
+}
+
+/// Where a route is in force at a Service, or the hosts of a ServiceEntry.
 ///
 /// # Errors
 /// Why it is not.
-pub(super) fn accepted(reader: &Reader<'_>, kind: Kind, name: &ObjectName, parent: &Parent) -> Result<(), Refused> {
+pub(super) fn accepted(
+    reader: &Reader<'_>,
+    kind: Kind,
+    name: &ObjectName,
+    parent: &Parent,
+) -> Result<InForce, Refused> {
     if is_waypoint(reader, name, parent) {
         let message = "a waypoint has the routes of the Services behind it: the parent must be the Service";
         return Err(("NotAllowedByListeners", message.to_owned()));
@@ -66,7 +102,7 @@ pub(super) fn accepted(reader: &Reader<'_>, kind: Kind, name: &ObjectName, paren
     };
     let sort_kind = sort.kind();
     // The hosts of an entry have the same ports, and the same waypoint.
-    let Some((_, service)) = frontend::services(reader, sort, &object).into_iter().next() else {
+    let Some((resource, service)) = frontend::services(reader, sort, &object).into_iter().next() else {
         return refused(match sort {
             Sort::Service => format!("there is no Service {object}"),
             Sort::ServiceEntry => format!("there is no ServiceEntry {object} that serves a host"),
@@ -86,13 +122,14 @@ pub(super) fn accepted(reader: &Reader<'_>, kind: Kind, name: &ObjectName, paren
     let Some(frontend) = Frontend::of(reader, &service) else {
         return refused(format!("{sort_kind} {object} is made of something else"));
     };
-    let mut meant = ports::of_service(&service)
+    let mut meant: Vec<u16> = ports::of_service(&service)
         .filter(|port| frontend.is_meant(parent, name, *port))
-        .peekable();
-    if meant.peek().is_none() {
+        .collect();
+    if meant.is_empty() {
         return refused(format!("{sort_kind} {object} has no such port"));
     }
-    if !meant.any(|port| speaks(&service, found.as_ref(), port, kind)) {
+    meant.retain(|port| speaks(&service, found.as_ref(), *port, kind));
+    if meant.is_empty() {
         let what = match kind {
             Kind::TCPRoute => "TCP",
             Kind::TLSRoute => "TLS",
@@ -100,7 +137,30 @@ pub(super) fn accepted(reader: &Reader<'_>, kind: Kind, name: &ObjectName, paren
         };
         return refused(format!("no such port of {sort_kind} {object} speaks {what}"));
     }
-    Ok(())
+    let mut taken = Vec::new();
+    if kind == Kind::HTTPRoute {
+        meant.retain(|port| match attached::ahead(reader, &frontend, name, *port) {
+            Some(other) => {
+                taken.push((*port, other.clone()));
+                false
+            }
+            None => true,
+        });
+    }
+    match taken.first() {
+        Some((_, other)) if meant.is_empty() => Err((
+            "Conflicted",
+            format!(
+                "GRPCRoute {other} is for the same port of {sort_kind} {object}, where of both kinds it alone is in force"
+            ),
+        )),
+        _ => Ok(InForce {
+            resource,
+            service,
+            ports: meant,
+            taken,
+        }),
+    }
 }
 
 /// Whether routes of a kind are about connections, rather than about requests.
@@ -121,13 +181,13 @@ fn speaks(
     }
 }
 
-fn conditions(reading: &Reading, accepted: Result<(), Refused>) -> Vec<Condition> {
+fn conditions(reading: &Reading, in_force: Result<String, Refused>) -> Vec<Condition> {
     let notes = reading.notes.all();
     let unresolved: Vec<&Note> = notes.iter().filter(|note| note.unresolved.is_some()).collect();
     let refused: Vec<&Note> = notes.iter().filter(|note| note.unresolved.is_none()).collect();
-    let (holds, reason, message) = match accepted {
+    let (holds, reason, message) = match in_force {
         _ if !reading.is_read => (false, "UnsupportedValue", joined(&refused)),
-        Ok(()) => (true, "Accepted", "the route is in force".to_owned()),
+        Ok(message) => (true, "Accepted", message),
         Err((reason, message)) => (false, reason, message),
     };
     let mut conditions = vec![Condition {

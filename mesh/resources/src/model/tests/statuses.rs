@@ -77,3 +77,57 @@ fn a_status_follows_its_parents_and_goes_with_the_route() {
     assert_eq!(accepted(&model), None);
     assert!(model.routes().is_empty());
 }
+
+fn pair() -> String {
+    let parents = "[{group: '', kind: Service, name: web}]";
+    let http = route("shop", parents);
+    let grpc = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {name: calls, namespace: shop}\n\
+        spec: {parentRefs: [{group: '', kind: Service, name: web}], rules: [{matches: [{method: {service: a.B}}], \
+        backendRefs: [{name: web, port: 80}]}]}\n";
+    PARENTS.to_owned() + &http + grpc
+}
+
+/// GEP-1426, "Route types": of several kinds at one port one is applied.
+#[test]
+fn of_routes_of_two_kinds_at_a_port_grpcs_are_in_force_and_the_others_once_these_are_gone() {
+    let mut world = World::of(&pair());
+    let mut model = Model::default();
+    model.update(&world.objects(), Instant::now());
+    let said = |model: &Model, kind: Kind, name: &str| {
+        let status = model.route_status(kind, &ObjectName::new("shop", name)).unwrap();
+        (
+            status.parents[0].conditions[0].holds,
+            status.parents[0].conditions[0].reason,
+        )
+    };
+    assert_eq!(said(&model, Kind::GRPCRoute, "calls"), (true, "Accepted"));
+    assert_eq!(said(&model, Kind::HTTPRoute, "a"), (false, "Conflicted"));
+    let rules = |model: &Model| {
+        let rules = model.rules(&ObjectName::new("shop", "web")).unwrap();
+        let rules = rules.ports[0].hosts[0].rules.iter();
+        rules
+            .map(|rule| rule.object.clone().unwrap_or_default())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(rules(&model), ["GRPCRoute shop/calls"]);
+    world
+        .assembly
+        .remove(Kind::GRPCRoute, &ObjectName::new("shop", "calls"));
+    model.update(&world.objects(), Instant::now());
+    assert_eq!(said(&model, Kind::HTTPRoute, "a"), (true, "Accepted"));
+    assert_eq!(rules(&model), ["HTTPRoute shop/a"]);
+}
+
+#[test]
+fn a_rule_that_gets_no_request_is_said_in_the_status_of_its_route() {
+    let rules = "[{backendRefs: [{name: web, port: 80}]}, {matches: [{path: {value: /}}], backendRefs: [{name: web, port: 80}]}]";
+    let text = format!(
+        "---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: shop}}\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
+         metadata: {{name: a, namespace: shop}}\nspec: {{parentRefs: [{{group: '', kind: Service, name: web}}], rules: {rules}}}\n"
+    );
+    let model = made(&(PARENTS.to_owned() + &text));
+    let status = status(&model, "shop").unwrap();
+    let message = &status.parents[0].conditions[0].message;
+    let expected = "rule 1 never matches, since HTTPRoute shop/a[0] comes first";
+    assert!(message.contains(expected), "{message}");
+}

@@ -52,6 +52,7 @@ fn a_route_for_an_entry_is_in_force_at_each_of_its_hosts_and_leads_to_hosts_that
     let far = "hosts: [far.example], addresses: [192.0.2.3], resolution: STATIC, endpoints: [{address: 192.0.2.4}]";
     let hidden = "hosts: [hidden.example], resolution: STATIC, endpoints: [{address: 192.0.2.5}], exportTo: [.]";
     let text = shop()
+        + "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: bank}\n"
         + &entry("shop", "api", BEHIND, api)
         + &entry("bank", "far", "{}", far)
         + &entry("bank", "hidden", "{}", hidden)
