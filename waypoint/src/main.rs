@@ -4,6 +4,11 @@ use std::{error::Error as _, process::ExitCode};
 
 use clap::Parser as _;
 use culvert_waypoint::{cli::Cli, run::run};
+use mimalloc::MiMalloc;
+
+/// A request makes and frees memory for tasks and buffers of a few KiB, with which the C library's allocator is slow.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -274,11 +274,13 @@ impl Exchange<'_> {
             let response = refuse(record, StatusCode::SERVICE_UNAVAILABLE, "NC", "cluster_not_found", "");
             return (response, Sent::nowhere(self.head));
         };
-        record.cluster = Some(target.cluster().into());
         let cluster = match &self.connection.direct {
             Some(direct) => Some(&direct.cluster),
             None => self.snapshot.clusters.get(target.cluster()),
         };
+        let name = cluster.map(|cluster| &cluster.config.name);
+        let known = name.filter(|name| ***name == *target.cluster()).cloned();
+        record.cluster = Some(known.unwrap_or_else(|| target.cluster().into()));
         let Some(cluster) = cluster else {
             let response = refuse(record, forward.cluster_not_found(), "NC", "cluster_not_found", "");
             return (response, Sent::nowhere(self.head));
