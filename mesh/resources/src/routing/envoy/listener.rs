@@ -174,11 +174,15 @@ fn http_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
         &[]
     };
     let filter = parts::filter("envoy.filters.network.http_connection_manager", &manager);
+    let metadata = telemetry::metrics(&port.telemetry);
     let matched = FilterChainMatch {
         application_protocols: protocols.iter().map(|protocol| (*protocol).to_owned()).collect(),
         ..port.unencrypted()
     };
-    chain(name, port, addresses, matched, vec![filter])
+    FilterChain {
+        metadata,
+        ..chain(name, port, addresses, matched, vec![filter])
+    }
 }
 
 impl Port {

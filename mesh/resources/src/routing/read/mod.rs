@@ -8,7 +8,7 @@
 //! | [`grpc`] | GRPCRoute |
 //! | [`tcp`] | TCPRoute |
 //! | [`tls`] | TLSRoute |
-//! | [`telemetry`] | Telemetry |
+//! | [`telemetry`], [`metrics`] | Telemetry |
 //! | [`tokens`] | RequestAuthentication |
 //! | [`istio`] | VirtualService and DestinationRule |
 //! | `matches` | which requests |
@@ -24,6 +24,7 @@ pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod istio;
 mod matches;
+pub(crate) mod metrics;
 pub(crate) mod notes;
 mod references;
 mod session;
