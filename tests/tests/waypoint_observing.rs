@@ -4,18 +4,24 @@
 
 use std::{
     io::{BufReader, Write as _},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use culvert_lab::{PodSpec, ServiceSpec, wait_until};
 use culvert_tests::{
-    PATIENCE,
+    PATIENCE, echo,
     edge::{Edge, answer},
     http, lab,
+    scene::service,
     strict_app::{self, Noted},
+    town::PORT,
     waypoint::Kind,
 };
 use serde_json::{Value, json};
+
+/// How long one connection may take.
+const ATTEMPT: Duration = Duration::from_secs(5);
 
 /// Where spans are received.
 const RECEIVER: u16 = 4318;
@@ -125,6 +131,56 @@ fn metrics_are_counted_as_telemetry_objects_want_them() {
     });
 }
 
+/// A connection whose bytes are copied has a line at its end, as a Telemetry object wants it.
+fn connections_have_lines(kind: Kind) {
+    let lab = lab(&format!("wp_tcplines_{}", kind.word()));
+    let edge = Edge::set(&lab, kind);
+    let server = &edge.scene.town.server;
+    let to = echo::serve(server, PORT + 30);
+    let raw = service("raw", "server", to.port(), "tcp").label("culvert.dev/use-waypoint", "wp");
+    let raw = SocketAddr::from((lab.service(raw).unwrap().ip4(), 80));
+    configure(
+        &edge,
+        &json!({ "name": "lines", "envoyFileAccessLog": { "path": "/dev/stdout", "logFormat": { "text":
+        "TCP %BYTES_RECEIVED% %BYTES_SENT% %RESPONSE_CODE% %RESPONSE_FLAGS% %UPSTREAM_CLUSTER_RAW% %DOWNSTREAM_LOCAL_ADDRESS%\n" } } }),
+    );
+    telemetry(
+        &edge,
+        &json!({ "accessLogging": [{ "providers": [{ "name": "lines" }] }] }),
+    );
+    let expected = format!("TCP 3 3 0 - town/wp/town/raw.town.svc.cluster.local:80 {raw}");
+    wait(&edge, "a line of a connection", || {
+        let Ok(mut stream) = echo::connect(edge.client(), raw, ATTEMPT) else {
+            return false;
+        };
+        let more = echo::round_trip(&mut stream).and_then(|()| echo::round_trip(&mut stream));
+        drop(stream);
+        more.is_ok() && edge.scene.waypoint.process.log().lines().any(|line| line == expected)
+    });
+}
+
+#[test]
+fn culverts_lines_tell_of_connections_that_are_no_http() {
+    connections_have_lines(Kind::Culvert);
+}
+
+#[test]
+fn envoys_lines_tell_of_connections_that_are_no_http() {
+    connections_have_lines(Kind::Envoy);
+}
+
+/// Makes a provider part of the mesh's configuration.
+fn configure(edge: &Edge<'_>, provider: &Value) {
+    let lab = edge.scene.town.lab;
+    lab.namespace("culvert-system").unwrap();
+    let mesh = json!({ "extensionProviders": [provider] });
+    lab.apply(&json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "culvert-mesh", "namespace": "culvert-system" },
+        "data": { "mesh": serde_json::to_string(&mesh).unwrap() },
+    }))
+    .unwrap();
+}
+
 /// A receiver of spans in the mesh, and the mesh's configuration with it as a provider.
 fn receiver(edge: &Edge<'_>, provider: &Value) -> Noted {
     let lab = edge.scene.town.lab;
@@ -139,13 +195,7 @@ fn receiver(edge: &Edge<'_>, provider: &Value) -> Noted {
     )
     .unwrap();
     let noted = strict_app::serve(&pod, RECEIVER);
-    lab.namespace("culvert-system").unwrap();
-    let mesh = json!({ "extensionProviders": [provider] });
-    lab.apply(&json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "culvert-mesh", "namespace": "culvert-system" },
-        "data": { "mesh": serde_json::to_string(&mesh).unwrap() },
-    }))
-    .unwrap();
+    configure(edge, provider);
     let tracing = json!([{ "providers": [{ "name": "spans" }], "randomSamplingPercentage": 100 }]);
     telemetry(edge, &json!({ "tracing": tracing }));
     noted
