@@ -169,16 +169,11 @@ pub(super) fn access_logs(place: &str, logs: &[AccessLogMessage]) -> Result<Vec<
 
 fn filter(filter: HttpFilter) -> Result<NamedFilter, Refusal> {
     let place = format!("http filter `{}`", filter.name);
-    if filter.disabled {
-        return Err(Refusal::new(
-            format!("{place}: disabled"),
-            "is set, and is not served here",
-        ));
-    }
     match filter.config_type {
         Some(http_filter::ConfigType::TypedConfig(config)) => Ok(NamedFilter {
             filter: Filter::compile(&config).map_err(|refusal| refusal.within(&place))?,
             name: filter.name.into(),
+            is_disabled: filter.disabled,
         }),
         _ => Err(Refusal::new(format!("{place}: typed_config"), "is missing")),
     }

@@ -66,7 +66,7 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
         return refuse(record, StatusCode::SERVICE_UNAVAILABLE, "UO", "overload", "overloaded");
     };
     head.extensions.clear();
-    let received = headers::receive(&mut head, connection.client.address);
+    let received = headers::receive(&mut head, &connection.client_address);
     let normalized = received.and_then(|()| headers::normalize(&mut head, chain.normalize_path, chain.merge_slashes));
     if let Err(bad) = normalized {
         let (status, details) = match bad {
@@ -177,7 +177,6 @@ impl Exchange<'_> {
         if let (Some(observed), Some(operation)) = (&mut record.observed, route.as_deref().and_then(Route::operation)) {
             observed.operation = operation.to_owned();
         }
-        let head = self.head.clone();
         let upload = self.upload.clone();
         let filtering = Filtering {
             filters: &chain.filters,
@@ -188,10 +187,12 @@ impl Exchange<'_> {
                 upstream: &connection.worker.0.upstream,
                 snapshot: &snapshot,
                 upload: &upload,
-                version: head.version,
+                version: self.head.version,
             },
         };
         let filtered = filtering.run(&mut self.head, record).await;
+        // What routes change is not to be seen by those who look at the request as it was asked.
+        let asked = filtered.marks().looks_back().then(|| self.head.clone());
         let again = match &filtered {
             Filtered::On(_, marks) if marks.reroutes => ways.find(&self.head, &peer),
             _ => found.clone(),
@@ -199,7 +200,7 @@ impl Exchange<'_> {
         let (route, target) = &again;
         let session = route.as_deref().and_then(|route| session(&chain.filters, route));
         let (mut response, sent, marks) = match filtered {
-            Filtered::Answered(response, marks) => (*response, Sent::default(), marks),
+            Filtered::Answered(response, marks) => (*response, Sent::nowhere(self.head), marks),
             Filtered::On(record, marks) => match route {
                 None => {
                     let (flag, details) = match routes {
@@ -208,7 +209,7 @@ impl Exchange<'_> {
                     };
                     (
                         refuse(record, StatusCode::NOT_FOUND, flag, details, ""),
-                        Sent::default(),
+                        Sent::nowhere(self.head),
                         marks,
                     )
                 }
@@ -223,8 +224,7 @@ impl Exchange<'_> {
             *empty.status_mut() = response.status();
             *empty.headers_mut() = std::mem::take(response.headers_mut());
             let (mut parts, ()) = empty.into_parts();
-            let request = sent.head.as_ref().unwrap_or(&head);
-            route.rewrite_response(&mut parts, request, &peer, target.as_deref());
+            route.rewrite_response(&mut parts, &sent.head, &peer, target.as_deref());
             if let Some(attempts) = sent.attempts.filter(|_| route.attempts_in_response()) {
                 parts
                     .headers
@@ -233,9 +233,9 @@ impl Exchange<'_> {
             *response.status_mut() = parts.status;
             *response.headers_mut() = parts.headers;
         }
-        marks.apply(&head, response.headers_mut());
+        marks.apply(asked.as_ref().unwrap_or(&sent.head), response.headers_mut());
         if let Some(seen) = seen {
-            seen.set(sent.head.as_ref().unwrap_or(&head), response.headers());
+            seen.set(&sent.head, response.headers());
         }
         response
     }
@@ -254,12 +254,12 @@ impl Exchange<'_> {
             Action::Redirect(redirect) => {
                 let Some(location) = redirect.location(&self.head) else {
                     let response = refuse(record, StatusCode::BAD_REQUEST, "DPE", "bad_location", "");
-                    return (response, Sent::default());
+                    return (response, Sent::nowhere(self.head));
                 };
                 "direct_response".clone_into(&mut record.details);
                 let mut response = local(redirect.status(), "", record);
                 response.headers_mut().insert(header::LOCATION, location);
-                return (response, Sent::default());
+                return (response, Sent::nowhere(self.head));
             }
             Action::Direct(direct) => {
                 "direct_response".clone_into(&mut record.details);
@@ -268,12 +268,12 @@ impl Exchange<'_> {
                 if let Some(location) = direct.location(&self.head) {
                     response.headers_mut().insert(header::LOCATION, location);
                 }
-                return (response, Sent::default());
+                return (response, Sent::nowhere(self.head));
             }
         };
         let Some(target) = target else {
             let response = refuse(record, StatusCode::SERVICE_UNAVAILABLE, "NC", "cluster_not_found", "");
-            return (response, Sent::default());
+            return (response, Sent::nowhere(self.head));
         };
         record.cluster = Some(target.cluster().into());
         let cluster = match &self.connection.direct {
@@ -282,20 +282,28 @@ impl Exchange<'_> {
         };
         let Some(cluster) = cluster else {
             let response = refuse(record, forward.cluster_not_found(), "NC", "cluster_not_found", "");
-            return (response, Sent::default());
+            return (response, Sent::nowhere(self.head));
+        };
+        let cluster = match cluster.at(self.connection.destination) {
+            Ok(cluster) => cluster,
+            Err(why) => {
+                tracing::debug!(destination = %self.connection.destination, %why, "a request goes nowhere");
+                let response = refuse(record, StatusCode::SERVICE_UNAVAILABLE, "UH", "of_the_mesh", "");
+                return (response, Sent::default());
+            }
         };
         if let Some(Upgrade { protocol, .. }) = &self.upgrade {
             let chain = &self.connection.chain;
             let of_chain = || chain.upgrades.iter().any(|allowed| **allowed == **protocol);
             if !forward.upgrade(protocol).unwrap_or_else(of_chain) {
                 let response = refuse(record, StatusCode::FORBIDDEN, "", "upgrade_failed", "");
-                return (response, Sent::default());
+                return (response, Sent::nowhere(self.head));
             }
         }
         let forwarding = Forwarding {
             inner: &self.connection.worker.0,
             snapshot: &self.snapshot,
-            cluster,
+            cluster: &cluster,
             forward,
             target: &target,
             peer,

@@ -51,11 +51,19 @@ pub(super) struct Forwarding<'a> {
     pub(super) stream_idle: Option<Duration>,
 }
 
-/// What was sent, for those who change the answer.
-#[derive(Debug, Default)]
+/// The request as it was in the end, for those who change the answer.
+#[derive(Debug)]
 pub(super) struct Sent {
-    pub(super) head: Option<Parts>,
+    pub(super) head: Parts,
+    /// None where it was not sent.
     pub(super) attempts: Option<u32>,
+}
+
+impl Sent {
+    /// It was answered here.
+    pub(super) fn nowhere(head: Parts) -> Self {
+        Self { head, attempts: None }
+    }
 }
 
 impl Forwarding<'_> {
@@ -66,7 +74,7 @@ impl Forwarding<'_> {
         mut record: Box<Record>,
     ) -> (Response<AnswerBody>, Sent) {
         let Some(counted) = self.cluster.request() else {
-            return (overloaded(record), Sent::default());
+            return (overloaded(record), Sent::nowhere(head));
         };
         let limits = self.limits(&mut head, upgrade.is_some());
         let hashed = self.forward.hash(&head, self.peer);
@@ -79,7 +87,7 @@ impl Forwarding<'_> {
         let mut tries = self.forward.retry().start(&head);
         if let Err(error) = self.forward.rewrite(&mut head, self.peer, self.target) {
             let response = refuse(record, StatusCode::BAD_REQUEST, "DPE", &error.to_string(), "");
-            return (response, Sent::default());
+            return (response, Sent::nowhere(head));
         }
         mirror::send(self.inner, self.snapshot, self.forward, self.upload, &head);
         let is_http2 = match self.cluster.config.protocol {
@@ -97,20 +105,25 @@ impl Forwarding<'_> {
         let passed = limits.passed(self.upload);
         tokio::pin!(passed);
         let mut tried: Vec<u64> = Vec::new();
+        let mut priorities: Vec<u32> = Vec::new();
         let mut retry: Option<Counted> = None;
         let per_try = self.forward.retry().per_try_timeout(limits.response);
         let sent = |head, attempts| Sent {
-            head: Some(head),
+            head,
             attempts: Some(attempts),
         };
         loop {
             let reselections = self.forward.retry().host_reselections().unwrap_or(0);
             let avoided: &[u64] = if reselections > 0 { &tried } else { &[] };
+            let beyond: &[u32] = match self.forward.retry().other_priorities() {
+                Some(every) => &priorities[..priorities.len() - priorities.len() % every.max(1) as usize],
+                None => &[],
+            };
             // A retry leaves the session's endpoint, as with Envoy.
             let again = at_session.filter(|_| tried.is_empty());
             let choose = || match self.session {
                 Some(session) if session.is_strict() && asked.is_some() && tried.is_empty() => None,
-                _ => self.cluster.choose(hashed.hash, reselections, avoided),
+                _ => self.cluster.choose_beyond(hashed.hash, reselections, avoided, beyond),
             };
             let Some(endpoint) = again.or_else(choose) else {
                 let (flag, details, body) = ("UH", "no_healthy_upstream", "no healthy upstream");
@@ -118,6 +131,7 @@ impl Forwarding<'_> {
                 return (response, sent(head, tries.attempt()));
             };
             tried.push(endpoint.id);
+            priorities.push(endpoint.config.priority);
             record.endpoint = Some((endpoint.config.address, Arc::clone(&endpoint.config.about)));
             record.is_encrypted = endpoint.is_in_tunnel();
             record.attempts += 1;

@@ -29,7 +29,9 @@ where
         let connection = Arc::clone(&connection);
         service_fn(move |request: Request<Incoming>| {
             let connection = Arc::clone(&connection);
-            async move { Ok::<_, Infallible>(exchange::serve(connection, request).await) }
+            // What an exchange needs is much, and hyper moves what it is given several times: a pointer to it, then.
+            let exchange = Box::pin(exchange::serve(connection, request));
+            async move { Ok::<_, Infallible>(exchange.await) }
         })
     };
     let inner = &connection.worker.0;

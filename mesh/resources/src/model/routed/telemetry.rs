@@ -14,6 +14,7 @@ use super::{hosts, ports, scope};
 use crate::routing::envoy::telemetry::refused;
 use crate::routing::read::metrics;
 use crate::routing::read::notes::Notes;
+use crate::routing::read::providers::providers;
 use crate::routing::read::telemetry::{self, Level};
 use crate::routing::telemetry::{Log, Receiver, Telemetry, Tracing};
 use culvert_envoy::names;
@@ -234,7 +235,7 @@ pub(super) fn findings(reader: &Reader<'_>, name: &ObjectName, object: &Object) 
         ("accessLogging", is_of_lines, "lines of access logs"),
     ] {
         for (index, entry) in object.spec[field].as_array().into_iter().flatten().enumerate() {
-            for (at, provider) in telemetry::providers(entry).iter().enumerate() {
+            for (at, provider) in providers(entry).iter().enumerate() {
                 let at = format!("spec.{field}[{index}].providers[{at}]");
                 match config.provider(provider) {
                     None => found.push((at, format!("there is no provider {provider:?}: nothing goes there"))),
@@ -248,7 +249,7 @@ pub(super) fn findings(reader: &Reader<'_>, name: &ObjectName, object: &Object) 
     }
     for (index, entry) in object.spec["metrics"].as_array().into_iter().flatten().enumerate() {
         let at = format!("spec.metrics[{index}]");
-        if !is_counted(config, &telemetry::providers(entry)) {
+        if !is_counted(config, &providers(entry)) {
             let why = "metrics are for Prometheus alone: nothing follows from the entry";
             found.push((format!("{at}.providers"), why.to_owned()));
         }

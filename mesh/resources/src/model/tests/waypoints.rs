@@ -257,7 +257,7 @@ fn a_rule_that_makes_no_sense_answers_500_and_is_named_and_the_others_hold() {
     for field in [
         "spec.rules[0].filters[0].urlRewrite.hostname: \"a b\" is no host name",
         "spec.rules[1].matches[0].headers[0].value: \"(\" is no regular expression",
-        "spec.rules[2].filters[0].type: ExternalAuth is not served",
+        "spec.rules[2].filters[0].externalAuth: missing field `protocol`",
         "spec.rules[3].newField",
     ] {
         assert!(findings.contains(field), "{field} in {findings}");
@@ -417,7 +417,7 @@ fn objects_in_any_order_come_to_the_same() {
 
 const RULE_AND_SUBSETS: &str = "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: web, namespace: shop}\n\
     spec: {host: web, subsets: [{name: here, labels: {app: web}}, {name: nowhere, labels: {app: other}}, \
-    {name: tls, labels: {app: web}, trafficPolicy: {tls: {mode: SIMPLE}}}]}\n---\n\
+    {name: tls, labels: {app: web}, trafficPolicy: {tls: {mode: MUTUAL}}}]}\n---\n\
     apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: web, namespace: shop}\n\
     spec:\n  hosts: [web]\n  http:\n  - match: [{uri: {prefix: /bad}}]\n    fault: {abort: {httpStatus: 99}}\n    \
     route: [{destination: {host: web}}]\n  - match: [{uri: {prefix: /labels}, sourceLabels: {app: x}}]\n    \

@@ -7,7 +7,7 @@ use culvert_http::access_log::Expression;
 use serde_json::Value;
 
 use super::super::telemetry::MetricOverride;
-use super::notes::Notes;
+use super::{notes::Notes, providers::providers};
 
 /// What is counted of connections, which waypoints do not.
 const OF_CONNECTIONS: [&str; 4] = [
@@ -32,7 +32,7 @@ pub(crate) struct Override {
 pub(crate) fn overrides(spec: &Value, notes: &mut Notes) -> Vec<Override> {
     let mut found = Vec::new();
     for (index, entry) in list(&spec["metrics"]).enumerate() {
-        let providers = super::telemetry::providers(entry);
+        let providers = providers(entry);
         for (number, value) in list(&entry["overrides"]).enumerate() {
             let at = format!("spec.metrics[{index}].overrides[{number}]");
             // A waypoint is the server's.

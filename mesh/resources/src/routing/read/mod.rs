@@ -8,17 +8,23 @@
 //! | [`grpc`] | GRPCRoute |
 //! | [`tcp`] | TCPRoute |
 //! | [`tls`] | TLSRoute |
-//! | [`telemetry`], [`metrics`] | Telemetry |
+//! | [`backend_tls`] | BackendTLSPolicy |
+//! | [`telemetry`], [`metrics`], `providers` | Telemetry |
+//! | [`policy`] | TrafficPolicy |
 //! | [`tokens`] | RequestAuthentication |
 //! | [`istio`] | VirtualService and DestinationRule |
+//! | `route` | what all kinds of the Gateway API have: parents, names, rules |
 //! | `matches` | which requests |
 //! | `filters` | what is done with them |
+//! | `external_auth` | who is asked about them |
 //! | `backends` | where they go |
 //! | `session` | how clients get back to the endpoint that they had |
 //! | `references` | objects that are referred to |
 //! | `values` | names, durations, regular expressions |
 
+pub(crate) mod backend_tls;
 mod backends;
+mod external_auth;
 mod filters;
 pub(crate) mod grpc;
 pub(crate) mod http;
@@ -26,7 +32,10 @@ pub(crate) mod istio;
 mod matches;
 pub(crate) mod metrics;
 pub(crate) mod notes;
+pub(crate) mod policy;
+pub(crate) mod providers;
 mod references;
+mod route;
 mod session;
 pub(crate) mod tcp;
 pub(crate) mod telemetry;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::super::telemetry::Tag;
-use super::{metrics, notes::Notes};
+use super::{metrics, notes::Notes, providers::providers};
 
 /// Of traced requests, where nothing is said: Istio's, in percent.
 const SAMPLING: f64 = 1.0;
@@ -161,13 +161,6 @@ fn entries<'a>(spec: &'a Value, field: &'a str) -> impl Iterator<Item = (String,
 
 fn is_of_clients(entry: &Value) -> bool {
     entry["match"]["mode"] == "CLIENT"
-}
-
-pub(crate) fn providers(entry: &Value) -> Vec<String> {
-    let providers = entry["providers"].as_array().into_iter().flatten();
-    providers
-        .filter_map(|provider| provider["name"].as_str().map(str::to_owned))
-        .collect()
 }
 
 fn sampling(at: &str, value: &Value, notes: &mut Notes) -> Option<f64> {

@@ -8,6 +8,8 @@ use serde_json::Value;
 use super::super::super::traffic::Traffic;
 use super::super::notes::Notes;
 use super::super::values::{self, Bad, list};
+use super::client_tls;
+use super::locality;
 use super::traffic::traffic;
 use super::traffic_spec::{BalancerSpec, PolicySpec, Simple};
 
@@ -103,6 +105,22 @@ fn part(value: Option<&Value>, field: &str, notes: &mut Notes) -> Part {
         Ok(spec)
     });
     for (at, spec) in read.iter().flat_map(|spec| policies(spec, field)) {
+        let has_outlier = spec.outlier_detection.is_some();
+        if let Some(setting) = spec
+            .load_balancer
+            .as_ref()
+            .and_then(|balancer| balancer.locality.as_ref())
+        {
+            let place = format!("{at}.loadBalancer.localityLbSetting");
+            if let Err(bad) = locality::preference(Some(setting), has_outlier) {
+                let bad = bad.below(&place);
+                let message = format!("{}: endpoints of all localities get their share", bad.message);
+                notes.refuse(bad.field, message);
+            } else if locality::is_idle(setting, has_outlier) {
+                let message = "counts with outlierDetection alone: endpoints of all localities get their share";
+                notes.refuse(place, message);
+            }
+        }
         if let Some(balancer) = spec.load_balancer.as_ref().filter(|balancer| is_warmup_idle(balancer)) {
             let name = if balancer.warmup.is_some() {
                 "warmup"
@@ -111,6 +129,10 @@ fn part(value: Option<&Value>, field: &str, notes: &mut Notes) -> Part {
             };
             let message = "is for LEAST_REQUEST and ROUND_ROBIN alone: a new endpoint gets its whole share at once";
             notes.refuse(format!("{at}.loadBalancer.{name}"), message);
+        }
+        for name in spec.tls.iter().flat_map(client_tls::idle_fields) {
+            let message = "means nothing beside this mode, or beside insecureSkipVerify: it is as if it was not there";
+            notes.refuse(format!("{at}.tls.{name}"), message);
         }
     }
     match read {

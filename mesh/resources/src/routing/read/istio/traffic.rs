@@ -1,10 +1,13 @@
 //! From a policy of traffic as it is written to what holds.
 
+use super::super::super::locality::Preference;
 use super::super::super::model::HashBy;
 use super::super::super::traffic::{Balancer, Keepalive, Outlier, Pool, RetryBudget, Traffic, Warmup};
 use super::super::values::{self, Bad};
+use super::client_tls;
+use super::locality;
 use super::traffic_spec::{
-    BalancerSpec, BudgetSpec, HashSpec, KeepaliveSpec, OutlierSpec, PolicySpec, PoolSpec, Simple, TlsMode, Upgrade,
+    BalancerSpec, BudgetSpec, HashSpec, KeepaliveSpec, OutlierSpec, PolicySpec, PoolSpec, Simple, Upgrade,
 };
 use super::values::{optional, positive};
 
@@ -13,9 +16,8 @@ use super::values::{optional, positive};
 /// # Errors
 /// Where a value is none that proxies take.
 pub(super) fn traffic(spec: &PolicySpec) -> Result<Traffic, Bad> {
-    let tls = spec.tls.as_ref().map_or(TlsMode::Disable, |tls| tls.mode);
-    let is_refused =
-        matches!(tls, TlsMode::Simple | TlsMode::Mutual) || spec.proxy_protocol.is_some() || spec.tunnel.is_some();
+    let tls = client_tls::tls(spec.tls.as_ref()).map_err(|bad| bad.below("tls"))?;
+    let is_refused = tls.is_none() || spec.proxy_protocol.is_some() || spec.tunnel.is_some();
     let (balancer, hash) = match &spec.load_balancer {
         None => Default::default(),
         Some(spec) => balancer(spec).map_err(|bad| bad.below("loadBalancer"))?,
@@ -25,6 +27,13 @@ pub(super) fn traffic(spec: &PolicySpec) -> Result<Traffic, Bad> {
     let budget = spec.retry_budget.as_ref().map(budget).transpose();
     let pool = spec.connection_pool.as_ref().map(pool).transpose();
     let outlier = spec.outlier_detection.as_ref().map(outlier).transpose();
+    let setting = spec
+        .load_balancer
+        .as_ref()
+        .and_then(|balancer| balancer.locality.as_ref());
+    // What is wrong with it is noted, and nothing is near then.
+    let near = locality::preference(setting, spec.outlier_detection.is_some());
+    let near = near.unwrap_or(Some(Preference::None));
     Ok(Traffic {
         balancer,
         hash,
@@ -32,7 +41,9 @@ pub(super) fn traffic(spec: &PolicySpec) -> Result<Traffic, Bad> {
         outlier: outlier.map_err(|bad| bad.below("outlierDetection"))?,
         warmup,
         retry_budget: budget.map_err(|bad| bad.below("retryBudget"))?,
+        near,
         is_peak_ewma: false,
+        tls: tls.unwrap_or_default(),
         is_refused,
     })
 }
