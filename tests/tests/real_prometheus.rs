@@ -15,7 +15,12 @@ use std::{
 };
 
 use culvert_lab::{Lab, MeshOptions, Pod, PodSpec, Process, ServiceSpec, wait_until};
-use culvert_tests::{PATIENCE, Town, echo, lab, probe, programs, town::PORT};
+use culvert_tests::{
+    PATIENCE, Town, echo, grpc, lab, probe, programs,
+    scene::{Scene, service},
+    town::PORT,
+    waypoint::Kind,
+};
 use serde_json::{Value, json};
 
 /// Where Prometheus answers, in the control plane's namespace.
@@ -38,18 +43,25 @@ struct Prometheus<'lab> {
 impl<'lab> Prometheus<'lab> {
     /// Starts it with all programs of the lab as targets.
     fn start(lab: &'lab Lab) -> Self {
+        Self::start_with(lab, &[])
+    }
+
+    /// With these targets beside them, each a job of its own.
+    fn start_with(lab: &'lab Lab, more: &[(&str, SocketAddr)]) -> Self {
         let folder = programs::folder(lab, "prometheus");
         let nodes = |port: u16| lab.nodes().each_ref().map(|node| format!("{}:{port}", node.ip4()));
         let job =
             |name: &str, targets: &[String]| json!({ "job_name": name, "static_configs": [{ "targets": targets }] });
+        let mut jobs = vec![
+            job("ztunnel", &nodes(15020)),
+            job("agent", &nodes(15022)),
+            job("controller", &["127.0.0.1:15014".to_owned()]),
+        ];
+        jobs.extend(more.iter().map(|(name, target)| job(name, &[target.to_string()])));
         let config = json!({
             "global": { "scrape_interval": "1s", "evaluation_interval": "1s" },
             "rule_files": [folder.join("rules.yaml")],
-            "scrape_configs": [
-                job("ztunnel", &nodes(15020)),
-                job("agent", &nodes(15022)),
-                job("controller", &["127.0.0.1:15014".to_owned()]),
-            ],
+            "scrape_configs": jobs,
         });
         // JSON is YAML.
         programs::file(&folder, "rules.yaml", rules().to_string().as_bytes());
@@ -396,6 +408,30 @@ fn every_program_is_scraped_and_every_query_of_the_dashboards_and_alerts_has_an_
         });
     }
     probe::dial(&town.client, (town.server.ip4(), PORT), &[]).unwrap();
+}
+
+#[test]
+fn a_waypoint_is_scraped_with_the_messages_of_grpc() {
+    let lab = lab("prometheus_wp");
+    let _server;
+    let scene = Scene::set(&lab, Kind::Culvert);
+    _server = grpc::serve(&scene.town.server, PORT + 8, "books");
+    let books = service("books", "server", PORT + 8, "grpc").label("culvert.dev/use-waypoint", "wp");
+    let books = SocketAddr::from((lab.service(books).unwrap().ip4(), 80));
+    let waypoint = SocketAddr::from((scene.waypoint.place.pod().ip4(), 15020));
+    let mut prometheus = Prometheus::start_with(&lab, &[("waypoint", waypoint)]);
+    for metric in [
+        "istio_requests_total",
+        "istio_request_messages_total",
+        "istio_response_messages_total",
+    ] {
+        let labels = r#"reporter="waypoint",request_protocol="grpc",grpc_response_status="0",destination_service_name="books",source_workload="client""#;
+        let expression = format!("sum({metric}{{{labels}}}) > 0");
+        prometheus.wait(metric, |prometheus| {
+            let _reply = grpc::call(&scene.town.client, books, "/shop.Books/Get", Duration::from_secs(5));
+            has_data(prometheus, &expression)
+        });
+    }
 }
 
 #[test]

@@ -44,6 +44,7 @@
 
 pub mod cluster;
 pub mod endpoint;
+pub mod metrics;
 pub mod names;
 
 pub use envoy_types::pb;

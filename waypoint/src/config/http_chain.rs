@@ -15,6 +15,7 @@ use culvert_http::{access_log::AccessLog, trace::Tracing};
 use super::{
     cluster::duration,
     filters::{Filter, NamedFilter},
+    metrics::MetricOverrides,
     observing::Observing,
     refusal::{Refusal, compiled, nothing_else},
 };
@@ -53,11 +54,15 @@ pub struct HttpChain {
 /// Streams where nothing is said.
 const STREAMS: u32 = 1024;
 
-/// Reads a connection manager.
+/// Reads a connection manager, beside which its chain says this of metrics.
 ///
 /// # Errors
 /// Where it says something that is not served.
-pub fn read(name: Arc<str>, mut manager: HttpConnectionManager) -> Result<HttpChain, Refusal> {
+pub fn read(
+    name: Arc<str>,
+    mut manager: HttpConnectionManager,
+    metrics: Option<MetricOverrides>,
+) -> Result<HttpChain, Refusal> {
     let routes = match manager.route_specifier.take() {
         Some(RouteSpecifier::Rds(rds)) if !rds.route_config_name.is_empty() => rds.route_config_name.into(),
         _ => return Err(Refusal::new("http_connection_manager.rds", "is missing")),
@@ -118,7 +123,7 @@ pub fn read(name: Arc<str>, mut manager: HttpConnectionManager) -> Result<HttpCh
     }
     // Names of metrics are Istio's.
     manager.stat_prefix.clear();
-    let observing = Arc::new(observing(&mut manager)?);
+    let observing = Arc::new(observing(&mut manager, metrics)?);
     nothing_else("http_connection_manager", &manager)?;
     let (service, _) = name.rsplit_once(':').unwrap_or((&name, ""));
     Ok(HttpChain {
@@ -138,12 +143,13 @@ pub fn read(name: Arc<str>, mut manager: HttpConnectionManager) -> Result<HttpCh
     })
 }
 
-fn observing(manager: &mut HttpConnectionManager) -> Result<Observing, Refusal> {
+fn observing(manager: &mut HttpConnectionManager, metrics: Option<MetricOverrides>) -> Result<Observing, Refusal> {
     let logs = std::mem::take(&mut manager.access_log);
     let environment = |name: &str| std::env::var(name).ok();
     let tracing = manager.tracing.take();
     let tracing = tracing.map(|tracing| Tracing::compile(&tracing, &environment));
     Ok(Observing {
+        metrics: metrics.map(Arc::new),
         logs: access_logs("http_connection_manager", &logs)?,
         tracing: tracing
             .transpose()

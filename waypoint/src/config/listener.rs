@@ -24,6 +24,7 @@ use super::{
     cluster::duration,
     filters,
     http_chain::{self, HttpChain},
+    metrics::MetricOverrides,
     refusal::{Refusal, malformed, nothing_else},
     server_names::ServerNames,
     tcp_chain::{self, TcpChain},
@@ -137,6 +138,8 @@ impl Chains {
         let addresses = &matched.addresses;
         let filters = std::mem::take(&mut chain.filters);
         let name: Arc<str> = std::mem::take(&mut chain.name).into();
+        let metrics = chain.metadata.take().map(|metadata| MetricOverrides::read(&metadata));
+        let metrics = metrics.transpose()?.flatten();
         nothing_else("filter chain", &chain)?;
         let Some((last, before)) = filters.split_last() else {
             return Err(Refusal::new("filters", "there is none"));
@@ -156,7 +159,7 @@ impl Chains {
                     "a chain for TLS does not end in a TcpProxy",
                 ));
             }
-            let http = Arc::new(http_chain::read(name, manager)?);
+            let http = Arc::new(http_chain::read(name, manager, metrics)?);
             return self.put(addresses, |port| port.http.replace(Arc::clone(&http)).is_some());
         }
         if config.type_url == type_url::<TcpProxy>() {

@@ -13,6 +13,7 @@
 //! | `tcp_chain` | a TcpProxy |
 //! | `server_names` | which chain takes a connection of TLS |
 //! | `observing` | what is to be known of requests |
+//! | `metrics` | of a chain, what is counted otherwise |
 //! | `refusal` | how something is refused |
 //!
 //! Route configurations are read by `culvert_http`.
@@ -25,6 +26,7 @@ pub mod endpoints;
 pub mod filters;
 pub mod http_chain;
 pub mod listener;
+pub mod metrics;
 pub mod observing;
 pub mod refusal;
 pub mod server_names;

@@ -43,6 +43,7 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
         connection.destination,
         &head,
     ));
+    record.metrics.clone_from(&chain.observing.metrics);
     record.observed = Observed::new(&chain.observing, &inner.spans, &inner.lines, &head);
     let (version, is_connect) = (head.version, head.method == Method::CONNECT);
     let upload = Upload::new(body, KEPT);

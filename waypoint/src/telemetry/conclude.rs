@@ -20,9 +20,8 @@ use super::{
 
 /// The request is over: its lines are written, and its span goes on its way.
 pub(super) fn request(observed: &Observed, record: &Record) {
-    let seen = observed.heads.0.get();
     let empty = HeaderMap::new();
-    let (request, response) = seen.map_or((&observed.came, &empty), |(request, response)| (request, response));
+    let Heads { request, .. } = heads(observed, &empty);
     if let (Some(tracing), Some(trace)) = (&observed.chain.tracing, &observed.trace)
         && trace.context.sampled == Some(true)
     {
@@ -37,11 +36,29 @@ pub(super) fn request(observed: &Observed, record: &Record) {
     if observed.chain.logs.is_empty() {
         return;
     }
-    let facts = Facts {
-        heads: Some(Heads { request, response }),
-        trailers: observed.trailers.as_ref(),
+    let facts = facts(record, Some(observed), &empty);
+    write(&observed.chain.logs, &observed.lines, &facts);
+}
+
+fn heads<'a>(observed: &'a Observed, empty: &'a HeaderMap) -> Heads<'a> {
+    match observed.heads.0.get() {
+        Some((request, response)) => Heads { request, response },
+        None => Heads {
+            request: &observed.came,
+            response: empty,
+        },
+    }
+}
+
+/// What is known of a request; of its heads, where it is observed. `empty` is an answer without fields.
+pub(super) fn facts<'a>(record: &'a Record, observed: Option<&'a Observed>, empty: &'a HeaderMap) -> Facts<'a> {
+    let begun = || SystemTime::now().checked_sub(record.elapsed());
+    let trace = observed.and_then(|observed| observed.trace.as_ref());
+    Facts {
+        heads: observed.map(|observed| heads(observed, empty)),
+        trailers: observed.and_then(|observed| observed.trailers.as_ref()),
         version: Some(record.version),
-        begun: observed.begun,
+        begun: observed.map_or_else(|| begun().unwrap_or(SystemTime::UNIX_EPOCH), |observed| observed.begun),
         took: record.elapsed(),
         request_took: None,
         response_took: record.first_byte,
@@ -50,7 +67,7 @@ pub(super) fn request(observed: &Observed, record: &Record) {
         is_grpc: record.is_grpc,
         flags: record.flags.as_slice(),
         details: &record.details,
-        upstream_failure: &observed.upstream_failure,
+        upstream_failure: observed.map_or("", |observed| &observed.upstream_failure),
         received: record.received(),
         sent: record.sent,
         attempts: record.attempts,
@@ -60,13 +77,9 @@ pub(super) fn request(observed: &Observed, record: &Record) {
         destination: record.destination,
         client: SocketAddr::new(record.client.address, record.client.port),
         principal: &record.client.principal,
-        trace: observed
-            .trace
-            .as_ref()
-            .map_or_else(String::new, |trace| trace.context.trace.to_string()),
-        hostname: observed.spans.hostname(),
-    };
-    write(&observed.chain.logs, &observed.lines, &facts);
+        trace: trace.map_or_else(String::new, |trace| trace.context.trace.to_string()),
+        hostname: observed.map_or("", |observed| observed.spans.hostname()),
+    }
 }
 
 /// What is said of a connection whose bytes were copied.

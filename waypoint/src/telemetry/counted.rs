@@ -84,7 +84,7 @@ mod tests {
         let mut get = |kind| {
             counted_in.get(kind, || {
                 found += 1;
-                telemetry.series(&Vec::new(), false)
+                telemetry.series(&Vec::new(), false, None)
             });
         };
         let [one, other] = [(); 2].map(|()| Arc::new(About::default()));

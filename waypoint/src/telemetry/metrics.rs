@@ -1,11 +1,15 @@
 //! What is counted: Istio's metrics of requests, under its names and labels, and what a waypoint refuses.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use culvert_http::access_log::Facts;
 
 use culvert_telemetry::prometheus::{
     metrics::{counter::Counter, family::Family, histogram::Histogram},
     registry::Registry,
 };
+
+use crate::config::metrics::{LabelName, Metric, MetricOverrides};
 
 /// Upper ends of durations in milliseconds: Istio's.
 const MILLISECONDS: [f64; 20] = [
@@ -46,7 +50,7 @@ const BYTES: [f64; 10] = [
 ];
 
 /// Names and values, in Istio's order.
-pub(super) type Labels = Vec<(&'static str, Arc<str>)>;
+pub(super) type Labels = Vec<(LabelName, Arc<str>)>;
 type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
 
 /// Everything that is counted of requests.
@@ -161,53 +165,74 @@ impl Telemetry {
     }
 
     /// What requests with these labels are counted in. Finding it compares all labels under a lock that threads share, so it is for those
-    /// who keep it.
-    pub(super) fn series(&self, labels: &Labels, is_grpc: bool) -> Series {
+    /// who keep it. `overrides` are what is otherwise, and what is known of the request.
+    pub(super) fn series(
+        &self,
+        labels: &Labels,
+        is_grpc: bool,
+        overrides: Option<(&MetricOverrides, Facts<'_>)>,
+    ) -> Series {
+        let of = |metric: Metric| -> Option<Cow<'_, Labels>> {
+            match &overrides {
+                None => Some(Cow::Borrowed(labels)),
+                Some((overrides, facts)) => overrides.labels(metric, labels, facts).map(Cow::Owned),
+            }
+        };
+        let counter = |family: &Family<Labels, Counter>, metric| {
+            let labels = of(metric)?;
+            Some(family.get_or_create(&*labels).clone())
+        };
+        let histogram = |family: &Histograms, metric| {
+            let labels = of(metric)?;
+            Some(family.get_or_create(&*labels).clone())
+        };
+        // Of requests that are not gRPC nothing is counted of messages.
+        let messages = |family, metric| if is_grpc { counter(family, metric) } else { None };
         Series {
-            requests: self.requests.get_or_create(labels).clone(),
-            durations: self.durations.get_or_create(labels).clone(),
-            request_bytes: self.request_bytes.get_or_create(labels).clone(),
-            response_bytes: self.response_bytes.get_or_create(labels).clone(),
-            // Of no other requests anything is counted there.
-            messages: is_grpc.then(|| Messages {
-                received: self.request_messages.get_or_create(labels).clone(),
-                sent: self.response_messages.get_or_create(labels).clone(),
-            }),
+            requests: counter(&self.requests, Metric::Requests),
+            durations: histogram(&self.durations, Metric::Duration),
+            request_bytes: histogram(&self.request_bytes, Metric::RequestBytes),
+            response_bytes: histogram(&self.response_bytes, Metric::ResponseBytes),
+            request_messages: messages(&self.request_messages, Metric::RequestMessages),
+            response_messages: messages(&self.response_messages, Metric::ResponseMessages),
         }
     }
 }
 
-/// What requests with the same labels are counted in.
+/// What requests with the same labels are counted in; not in what is not wanted.
 #[derive(Clone, Debug)]
 pub(super) struct Series {
-    requests: Counter,
-    durations: Histogram,
-    request_bytes: Histogram,
-    response_bytes: Histogram,
-    messages: Option<Messages>,
-}
-
-/// The messages of calls of gRPC.
-#[derive(Clone, Debug)]
-struct Messages {
-    received: Counter,
-    sent: Counter,
+    requests: Option<Counter>,
+    durations: Option<Histogram>,
+    request_bytes: Option<Histogram>,
+    response_bytes: Option<Histogram>,
+    request_messages: Option<Counter>,
+    response_messages: Option<Counter>,
 }
 
 impl Series {
     /// A call of gRPC is over, with so many messages in both directions.
     pub(super) fn messages(&self, received: u64, sent: u64) {
-        if let Some(messages) = &self.messages {
-            messages.received.inc_by(received);
-            messages.sent.inc_by(sent);
+        for (counter, count) in [(&self.request_messages, received), (&self.response_messages, sent)] {
+            if let Some(counter) = counter {
+                counter.inc_by(count);
+            }
         }
     }
 
     /// A request is over that took so long, with so many bytes in both directions.
     pub(super) fn request(&self, took: Duration, received: u64, sent: u64) {
-        self.requests.inc();
-        self.durations.observe(took.as_secs_f64() * 1000.0);
-        self.request_bytes.observe(received as f64);
-        self.response_bytes.observe(sent as f64);
+        if let Some(requests) = &self.requests {
+            requests.inc();
+        }
+        for (histogram, value) in [
+            (&self.durations, took.as_secs_f64() * 1000.0),
+            (&self.request_bytes, received as f64),
+            (&self.response_bytes, sent as f64),
+        ] {
+            if let Some(histogram) = histogram {
+                histogram.observe(value);
+            }
+        }
     }
 }

@@ -55,7 +55,7 @@ impl Observed {
         lines: &AccessLines,
         head: &Parts,
     ) -> Option<Box<Self>> {
-        if chain.logs.is_empty() && chain.tracing.is_none() {
+        if chain.is_idle() {
             return None;
         }
         Some(Box::new(Self {

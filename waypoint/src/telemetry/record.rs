@@ -17,7 +17,7 @@ use super::{
     observed::{AttemptFacts, Observed},
     spans::Spans,
 };
-use crate::{body::Upload, messages::Messages};
+use crate::{body::Upload, config::metrics::MetricOverrides, messages::Messages};
 
 /// A request that is under way. What is known of it at the end is said when it is dropped.
 #[derive(Debug)]
@@ -76,6 +76,8 @@ pub struct Record {
     pub is_complete: bool,
     /// What is remembered for lines and spans that are asked for.
     pub observed: Option<Box<Observed>>,
+    /// What is counted otherwise.
+    pub metrics: Option<Arc<MetricOverrides>>,
 }
 
 impl Record {
@@ -128,6 +130,7 @@ impl Record {
             first_byte: None,
             is_complete: false,
             observed: None,
+            metrics: None,
         }
     }
 

@@ -31,8 +31,17 @@ impl Drop for Record {
             grpc_status: self.grpc_status,
             flags: self.flags.clone(),
         };
-        let find = || self.telemetry.series(&labels(self), self.is_grpc);
-        let series = self.client.counted_in.get(kind, find);
+        let find = || {
+            let empty = http::HeaderMap::new();
+            let facts = || conclude::facts(self, self.observed.as_deref(), &empty);
+            let overrides = self.metrics.as_deref().map(|overrides| (overrides, facts()));
+            self.telemetry.series(&labels(self), self.is_grpc, overrides)
+        };
+        let series = match &self.metrics {
+            // Each request may have labels of its own.
+            Some(overrides) if !overrides.is_fixed() => find(),
+            _ => self.client.counted_in.get(kind, find),
+        };
         series.request(self.elapsed(), self.received(), self.sent);
         if self.is_grpc {
             let received = self.upload.as_ref().map_or(0, Upload::messages);
@@ -122,6 +131,16 @@ impl Drop for TcpRecord {
 }
 
 fn labels(record: &Record) -> Labels {
+    let mut labels: Labels = istio_labels(record)
+        .into_iter()
+        .map(|(name, value)| (name.into(), value))
+        .collect();
+    let grpc = record.grpc_status.map_or_else(String::new, |status| status.to_string());
+    labels.push(("grpc_response_status".into(), grpc.into()));
+    labels
+}
+
+fn istio_labels(record: &Record) -> [(&'static str, Arc<str>); 24] {
     let known = |text: &str| -> Arc<str> { if text.is_empty() { UNKNOWN.into() } else { text.into() } };
     let (namespace, hostname) = record.service.split_once('/').unwrap_or_default();
     let name = hostname.split('.').next().unwrap_or_default();
@@ -132,7 +151,7 @@ fn labels(record: &Record) -> Labels {
         true => "mutual_tls",
         false => "none",
     };
-    let mut labels = vec![
+    [
         ("reporter", "waypoint".into()),
         ("source_workload", known(&source.workload)),
         ("source_canonical_service", known(&source.service)),
@@ -157,8 +176,5 @@ fn labels(record: &Record) -> Labels {
         ("response_code", record.status.to_string().into()),
         ("response_flags", record.flags.to_string().into()),
         ("connection_security_policy", security.into()),
-    ];
-    let grpc = record.grpc_status.map_or_else(String::new, |status| status.to_string());
-    labels.push(("grpc_response_status", grpc.into()));
-    labels
+    ]
 }

@@ -205,6 +205,9 @@ impl Export {
         } else {
             request = request.header(header::CONTENT_LENGTH, body.len());
         }
+        for (name, value) in &self.exporter.headers {
+            request = request.header(name, value);
+        }
         let request = request.body(()).map_err(|error| error.to_string())?;
         let (mut head, ()) = request.into_parts();
         let is_http2 = is_grpc || cluster.config.protocol == Protocol::Http2;

@@ -27,9 +27,8 @@ const PLAIN: [(&str, Read); 37] = [
     ("PROTOCOL", |facts| {
         facts.version.map(|version| Found::Text(protocol(version).into()))
     }),
-    ("RESPONSE_CODE", |facts| {
-        facts.heads.map(|_| Found::Number(facts.status.into()))
-    }),
+    // 0 of a connection, too.
+    ("RESPONSE_CODE", |facts| Some(Found::Number(facts.status.into()))),
     ("RESPONSE_FLAGS", |facts| list(facts.flags.iter().copied())),
     ("RESPONSE_FLAGS_LONG", |facts| {
         list(facts.flags.iter().map(|flag| flags::long(flag)))

@@ -28,14 +28,18 @@ const ATTRIBUTES: [&str; 7] = [
     "xds",
 ];
 
-/// A condition.
+/// A condition, or what is said of a request.
 #[derive(Debug)]
-pub(super) struct Expression {
+pub struct Expression {
     program: Program,
 }
 
 impl Expression {
-    pub(super) fn compile(text: &str) -> Result<Self, CompileError> {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Where it is none, may take too long, or names what there is not.
+    pub fn compile(text: &str) -> Result<Self, CompileError> {
         let invalid = |why: String| CompileError::invalid("expression", why);
         if text.len() > LONGEST {
             return Err(invalid(format!("it is longer than {LONGEST} bytes")));
@@ -65,6 +69,27 @@ impl Expression {
 
     /// As in Envoy, what cannot be found out does not hold.
     pub(super) fn holds(&self, facts: &Facts<'_>) -> bool {
+        matches!(self.value(facts), Some(Value::Bool(true)))
+    }
+
+    /// What it comes to, where that is a text, a number or a truth; none where it cannot be found out.
+    pub fn text(&self, facts: &Facts<'_>) -> Option<String> {
+        match self.value(facts)? {
+            Value::String(text) => Some((*text).clone()),
+            Value::Int(number) => Some(number.to_string()),
+            Value::UInt(number) => Some(number.to_string()),
+            Value::Float(number) => Some(number.to_string()),
+            Value::Bool(value) => Some(value.to_string()),
+            _ => None,
+        }
+    }
+
+    /// Whether it is the same of every request.
+    pub fn is_constant(&self) -> bool {
+        self.program.references().variables().is_empty()
+    }
+
+    fn value(&self, facts: &Facts<'_>) -> Option<Value> {
         let mut context = Context::with_env(Arc::clone(environment()));
         let references = self.program.references();
         for (name, attributes) in
@@ -76,7 +101,7 @@ impl Expression {
                 context.add_variable_from_value(name, Value::Map(Map::from(attributes(facts))));
             }
         }
-        matches!(self.program.execute(&context), Ok(Value::Bool(true)))
+        self.program.execute(&context).ok()
     }
 }
 

@@ -10,6 +10,7 @@ mod flags;
 mod format;
 
 pub use config::{AccessLog, Output};
+pub use expression::Expression;
 pub use facts::{Facts, Heads};
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use culvert_envoy::pb::envoy::config::core::v3::{
-    GrpcService, HttpService, grpc_service::TargetSpecifier, http_uri::HttpUpstreamType,
+    GrpcService, HeaderValue as Header, HttpService, grpc_service::TargetSpecifier, http_uri::HttpUpstreamType,
 };
 use culvert_envoy::pb::envoy::config::trace::v3::{
     OpenTelemetryConfig, ZipkinConfig, tracing::http::ConfigType, zipkin_config::CollectorEndpointVersion,
@@ -11,8 +11,8 @@ use culvert_envoy::pb::envoy::config::trace::v3::{
 use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::Tracing as Message;
 use culvert_envoy::pb::envoy::r#type::v3::Percent;
 use culvert_envoy::{type_url, unpack};
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::context::{Context, Extracted, Form, SpanId, TraceId};
 use super::propagation::Propagation;
@@ -58,6 +58,8 @@ pub struct Exporter {
     pub timeout: Duration,
     /// What it speaks.
     pub receiver: Receiver,
+    /// What every batch is sent with.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// What a receiver speaks.
@@ -131,6 +133,7 @@ impl Tracing {
                 authority: String::new(),
                 timeout: TIMEOUT,
                 receiver: Receiver::OtlpGrpc,
+                headers: Vec::new(),
             },
             shares_spans: false,
             is_short: false,
@@ -154,7 +157,10 @@ impl Tracing {
         self.exporter.service = std::mem::take(&mut config.service_name);
         match (config.grpc_service.take(), config.http_service.take()) {
             (Some(grpc), None) => self.exporter.grpc(grpc).map_err(|error| error.within("grpc_service"))?,
-            (None, Some(http)) => self.exporter.http(http).map_err(|error| error.within("http_service"))?,
+            (None, Some(http)) => self
+                .exporter
+                .http(http, Receiver::OtlpHttp)
+                .map_err(|error| error.within("http_service"))?,
             _ => {
                 return Err(CompileError::invalid(
                     "grpc_service, http_service",
@@ -190,6 +196,12 @@ impl Tracing {
                 ));
             }
         };
+        if let Some(service) = config.collector_service.take() {
+            self.exporter
+                .http(service, Receiver::Zipkin)
+                .map_err(|error| error.within("collector_service"))?;
+            return self.finish_zipkin(&config);
+        }
         self.exporter.cluster = std::mem::take(&mut config.collector_cluster);
         let host = std::mem::take(&mut config.collector_hostname);
         self.exporter.authority = if host.is_empty() {
@@ -201,9 +213,13 @@ impl Tracing {
         if self.exporter.cluster.is_empty() {
             return Err(CompileError::missing("collector_cluster"));
         }
-        if config != ZipkinConfig::default() {
+        self.finish_zipkin(&config)
+    }
+
+    fn finish_zipkin(self, rest: &ZipkinConfig) -> Result<Self, CompileError> {
+        if *rest != ZipkinConfig::default() {
             return Err(CompileError::unserved(
-                "split_spans_for_request, collector_service or timestamp_trace_ids",
+                "split_spans_for_request, timestamp_trace_ids, or a collector beside collector_service",
             ));
         }
         Ok(self)
@@ -299,14 +315,21 @@ impl Exporter {
             }
             _ => return Err(CompileError::missing("envoy_grpc.cluster_name")),
         }
+        for header in std::mem::take(&mut service.initial_metadata) {
+            self.header(&header).map_err(|error| error.within("initial_metadata"))?;
+        }
         if service != GrpcService::default() {
-            return Err(CompileError::unserved("initial_metadata or retry_policy"));
+            return Err(CompileError::unserved("retry_policy"));
         }
         self.receiver = Receiver::OtlpGrpc;
         Ok(())
     }
 
-    fn http(&mut self, mut service: HttpService) -> Result<(), CompileError> {
+    fn http(
+        &mut self,
+        mut service: HttpService,
+        receiver: impl FnOnce(String) -> Receiver,
+    ) -> Result<(), CompileError> {
         let uri = service
             .http_uri
             .take()
@@ -320,14 +343,33 @@ impl Exporter {
             .map_err(|_| CompileError::invalid("http_uri.uri", format_args!("{:?} is none", uri.uri)))?;
         let authority = target.authority().map(ToString::to_string);
         self.authority = authority.ok_or_else(|| CompileError::invalid("http_uri.uri", "has no host"))?;
-        self.receiver = Receiver::OtlpHttp(target.path().to_owned());
+        self.receiver = receiver(target.path().to_owned());
         match uri.http_upstream_type {
             Some(HttpUpstreamType::Cluster(cluster)) if !cluster.is_empty() => self.cluster = cluster,
             _ => return Err(CompileError::missing("http_uri.cluster")),
         }
-        if service != HttpService::default() {
-            return Err(CompileError::unserved("request_headers_to_add or formatters"));
+        for header in std::mem::take(&mut service.request_headers_to_add) {
+            let header = header.header.unwrap_or_default();
+            self.header(&header)
+                .map_err(|error| error.within("request_headers_to_add"))?;
         }
+        if service != HttpService::default() {
+            return Err(CompileError::unserved("formatters"));
+        }
+        Ok(())
+    }
+
+    /// Something to be sent with every batch. Of operators only `%%` is one, since there is no request that others would tell of.
+    fn header(&mut self, header: &Header) -> Result<(), CompileError> {
+        let invalid = |why: &str| CompileError::invalid(&format!("`{}`", header.key), why);
+        let name = HeaderName::try_from(&header.key).map_err(|_| invalid("is no header field's name"))?;
+        let value = header.value.replace("%%", "");
+        if value.contains('%') {
+            return Err(invalid("has an operator, which is not served here"));
+        }
+        let value = HeaderValue::try_from(header.value.replace("%%", "%"));
+        self.headers
+            .push((name, value.map_err(|_| invalid("has a value that no header can have"))?));
         Ok(())
     }
 }

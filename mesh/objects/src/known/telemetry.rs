@@ -5,7 +5,9 @@ use super::entry::{Field, State, field, served};
 use State::{Ignored, Served};
 
 const PODS: State = Ignored("waypoints alone log and trace requests: nothing follows from an object for pods");
-const METRICS: State = Ignored("is not served: metrics are counted as without it");
+const CUSTOM: State = Ignored("there is no such metric: nothing follows from it");
+const OF_CONNECTIONS: State = Ignored("waypoints count requests alone: nothing follows from it");
+const INTERVAL: State = Ignored("has no effect: metrics are there whenever they are fetched");
 const MODE: &[(&str, State)] = &[
     ("CLIENT", Ignored("a waypoint is the server's: the entry is left out")),
     ("CLIENT_AND_SERVER", Served),
@@ -32,44 +34,44 @@ pub(super) const TELEMETRY: &[Field] = &[
     },
     served("spec.accessLogging[].providers"),
     served("spec.accessLogging[].providers[].name"),
-    field("spec.metrics", METRICS),
-    field("spec.metrics[].overrides", METRICS),
-    field("spec.metrics[].overrides[].disabled", METRICS),
-    field("spec.metrics[].overrides[].match", METRICS),
-    field("spec.metrics[].overrides[].match.customMetric", METRICS),
+    served("spec.metrics"),
+    served("spec.metrics[].overrides"),
+    served("spec.metrics[].overrides[].disabled"),
+    served("spec.metrics[].overrides[].match"),
+    field("spec.metrics[].overrides[].match.customMetric", CUSTOM),
     Field {
         values: &[
-            ("ALL_METRICS", METRICS),
-            ("GRPC_REQUEST_MESSAGES", METRICS),
-            ("GRPC_RESPONSE_MESSAGES", METRICS),
-            ("REQUEST_COUNT", METRICS),
-            ("REQUEST_DURATION", METRICS),
-            ("REQUEST_SIZE", METRICS),
-            ("RESPONSE_SIZE", METRICS),
-            ("TCP_CLOSED_CONNECTIONS", METRICS),
-            ("TCP_OPENED_CONNECTIONS", METRICS),
-            ("TCP_RECEIVED_BYTES", METRICS),
-            ("TCP_SENT_BYTES", METRICS),
+            ("ALL_METRICS", Served),
+            ("GRPC_REQUEST_MESSAGES", Served),
+            ("GRPC_RESPONSE_MESSAGES", Served),
+            ("REQUEST_COUNT", Served),
+            ("REQUEST_DURATION", Served),
+            ("REQUEST_SIZE", Served),
+            ("RESPONSE_SIZE", Served),
+            ("TCP_CLOSED_CONNECTIONS", OF_CONNECTIONS),
+            ("TCP_OPENED_CONNECTIONS", OF_CONNECTIONS),
+            ("TCP_RECEIVED_BYTES", OF_CONNECTIONS),
+            ("TCP_SENT_BYTES", OF_CONNECTIONS),
         ],
-        other_values: Some(METRICS),
-        ..field("spec.metrics[].overrides[].match.metric", METRICS)
+        other_values: Some(CUSTOM),
+        ..served("spec.metrics[].overrides[].match.metric")
     },
     Field {
-        values: &[("CLIENT", METRICS), ("CLIENT_AND_SERVER", METRICS), ("SERVER", METRICS)],
-        other_values: Some(METRICS),
-        ..field("spec.metrics[].overrides[].match.mode", METRICS)
+        values: MODE,
+        other_values: Some(UNKNOWN_MODE),
+        ..served("spec.metrics[].overrides[].match.mode")
     },
-    field("spec.metrics[].overrides[].tagOverrides", METRICS),
-    field("spec.metrics[].overrides[].tagOverrides.*", METRICS),
+    served("spec.metrics[].overrides[].tagOverrides"),
+    served("spec.metrics[].overrides[].tagOverrides.*"),
     Field {
-        values: &[("REMOVE", METRICS), ("UPSERT", METRICS)],
-        other_values: Some(METRICS),
-        ..field("spec.metrics[].overrides[].tagOverrides.*.operation", METRICS)
+        values: &[("REMOVE", Served), ("UPSERT", Served)],
+        other_values: Some(Ignored("is unknown: the tag is as without it")),
+        ..served("spec.metrics[].overrides[].tagOverrides.*.operation")
     },
-    field("spec.metrics[].overrides[].tagOverrides.*.value", METRICS),
-    field("spec.metrics[].providers", METRICS),
-    field("spec.metrics[].providers[].name", METRICS),
-    field("spec.metrics[].reportingInterval", METRICS),
+    served("spec.metrics[].overrides[].tagOverrides.*.value"),
+    served("spec.metrics[].providers"),
+    served("spec.metrics[].providers[].name"),
+    field("spec.metrics[].reportingInterval", INTERVAL),
     field("spec.selector", PODS),
     field("spec.selector.matchLabels", PODS),
     field("spec.selector.matchLabels.*", PODS),

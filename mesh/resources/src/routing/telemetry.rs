@@ -1,6 +1,9 @@
 //! What is logged, traced and counted of the requests of a Service, in our own words.
 
+use std::collections::BTreeMap;
+
 use culvert_objects::mesh_config::{FileAccessLog, OpenTelemetry, Zipkin};
+use serde::Serialize;
 
 /// All of it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -9,6 +12,17 @@ pub(crate) struct Telemetry {
     pub(crate) logs: Option<Vec<Log>>,
     /// Spans.
     pub(crate) tracing: Option<Tracing>,
+    /// Metrics that are otherwise than Istio's, by name.
+    pub(crate) metrics: BTreeMap<&'static str, MetricOverride>,
+}
+
+/// What is otherwise with a metric.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct MetricOverride {
+    /// It is not counted.
+    pub(crate) disabled: bool,
+    /// What a tag says, as an expression; nothing for a tag that is left out.
+    pub(crate) tags: BTreeMap<String, Option<String>>,
 }
 
 /// A log.

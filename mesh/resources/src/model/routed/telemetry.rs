@@ -12,7 +12,9 @@ use super::super::reader::Reader;
 use super::super::wire;
 use super::{hosts, ports, scope};
 use crate::routing::envoy::telemetry::refused;
+use crate::routing::read::metrics;
 use crate::routing::read::notes::Notes;
+use crate::routing::read::providers::providers;
 use crate::routing::read::telemetry::{self, Level};
 use crate::routing::telemetry::{Log, Receiver, Telemetry, Tracing};
 use culvert_envoy::names;
@@ -38,7 +40,10 @@ pub(super) fn of_service(reader: &Reader<'_>, gateway: &ObjectName, service: &Se
     let defaults = config.default_providers.clone().unwrap_or_default();
     let logs = telemetry::logging(&levels, &defaults.access_logging);
     let tracing = telemetry::tracing(&levels, &defaults.tracing);
+    let counted = levels.iter().flat_map(|level| &level.metrics);
+    let counted = counted.filter(|one| is_counted(config, &one.providers));
     Telemetry {
+        metrics: metrics::merged(counted),
         logs: logs.map(|logs| {
             logs.into_iter()
                 .filter_map(|(name, filter)| log(config, name, filter))
@@ -55,6 +60,16 @@ pub(super) fn of_service(reader: &Reader<'_>, gateway: &ObjectName, service: &Se
             })
         }),
     }
+}
+
+/// Whether an entry of these providers is for the metrics that Prometheus fetches, of which alone there are any.
+fn is_counted(config: &MeshConfig, providers: &[String]) -> bool {
+    let is_prometheus = |name: &String| match config.provider(name) {
+        Some(provider) => provider.kind == ProviderKind::Prometheus,
+        // Istio's own, which needs no definition.
+        None => name == "prometheus",
+    };
+    providers.is_empty() || providers.iter().any(is_prometheus)
 }
 
 /// Whether requests to a Service that is behind the waypoint `scope` are traced.
@@ -96,6 +111,9 @@ fn receiver(
         Receiver::OpenTelemetry(provider) => &provider.exporter,
         Receiver::Zipkin(provider) => &provider.exporter,
     };
+    if unreachable(reader, &config.provider(provider)?.kind).is_some() {
+        return None;
+    }
     let (resource, host) = named(reader, &exporter.service);
     let service = reader.derived_service(&resource)?;
     ports::of_service(&service).find(|port| *port == exporter.port)?;
@@ -217,7 +235,7 @@ pub(super) fn findings(reader: &Reader<'_>, name: &ObjectName, object: &Object) 
         ("accessLogging", is_of_lines, "lines of access logs"),
     ] {
         for (index, entry) in object.spec[field].as_array().into_iter().flatten().enumerate() {
-            for (at, provider) in telemetry::providers(entry).iter().enumerate() {
+            for (at, provider) in providers(entry).iter().enumerate() {
                 let at = format!("spec.{field}[{index}].providers[{at}]");
                 match config.provider(provider) {
                     None => found.push((at, format!("there is no provider {provider:?}: nothing goes there"))),
@@ -227,6 +245,21 @@ pub(super) fn findings(reader: &Reader<'_>, name: &ObjectName, object: &Object) 
                     Some(known) => found.extend(unreachable(reader, &known.kind).map(|why| (at, why))),
                 }
             }
+        }
+    }
+    for (index, entry) in object.spec["metrics"].as_array().into_iter().flatten().enumerate() {
+        let at = format!("spec.metrics[{index}]");
+        if !is_counted(config, &providers(entry)) {
+            let why = "metrics are for Prometheus alone: nothing follows from the entry";
+            found.push((format!("{at}.providers"), why.to_owned()));
+        }
+        if !entry["reportingInterval"].is_null() {
+            let why = "has no effect: metrics are there whenever they are fetched";
+            found.push((format!("{at}.reportingInterval"), why.to_owned()));
+        }
+        if has_envoy(reader) && entry["overrides"].as_array().is_some_and(|list| !list.is_empty()) {
+            let why = "waypoints of class culvert-envoy count no metrics of Istio's: it holds at the others alone";
+            found.push((format!("{at}.overrides"), why.to_owned()));
         }
     }
     let logs = level.logging.iter().enumerate();
@@ -274,6 +307,12 @@ pub(super) fn findings(reader: &Reader<'_>, name: &ObjectName, object: &Object) 
     found
 }
 
+/// Whether there is a waypoint that is Envoy.
+fn has_envoy(reader: &Reader<'_>) -> bool {
+    let mut gateways = reader.all::<Gateway>();
+    gateways.any(|(_, gateway)| gateway.spec["gatewayClassName"] == "culvert-envoy")
+}
+
 fn is_of_spans(kind: &ProviderKind) -> bool {
     matches!(kind, ProviderKind::OpenTelemetry(_) | ProviderKind::Zipkin(_))
 }
@@ -289,8 +328,11 @@ fn unreachable(reader: &Reader<'_>, kind: &ProviderKind) -> Option<String> {
         ProviderKind::Zipkin(provider) => &provider.exporter,
         _ => return None,
     };
-    if !exporter.headers.is_empty() {
-        return Some("headers of a provider are not served: they are not sent".to_owned());
+    let is_bad = |(name, value): &&(String, String)| {
+        http::HeaderName::try_from(&**name).is_err() || http::HeaderValue::try_from(&**value).is_err()
+    };
+    if let Some((name, _)) = exporter.headers.iter().find(is_bad) {
+        return Some(format!("its header {name:?} is none: nothing goes there"));
     }
     let (resource, host) = named(reader, &exporter.service);
     let Some(service) = reader.derived_service(&resource) else {

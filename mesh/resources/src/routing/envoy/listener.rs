@@ -137,7 +137,10 @@ fn http_chain(scope: &str, port: &Port, addresses: &[IpNet]) -> FilterChain {
         application_protocols: port.spoken(),
         ..port.unencrypted()
     };
-    chain(name, port, addresses, matched, vec![filter])
+    FilterChain {
+        metadata: telemetry::metrics(&port.telemetry),
+        ..chain(name, port, addresses, matched, vec![filter])
+    }
 }
 
 /// What reads requests to a port. `host` is that of a request that names none.

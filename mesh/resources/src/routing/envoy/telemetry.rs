@@ -4,8 +4,10 @@ use culvert_envoy::pb::envoy::config::accesslog::v3::{
     AccessLog, AccessLogFilter, ExtensionFilter, access_log, access_log_filter::FilterSpecifier, extension_filter,
 };
 use culvert_envoy::pb::envoy::config::core::v3::{
-    DataSource, GrpcService, HttpService, HttpUri, JsonFormatOptions, SubstitutionFormatString, data_source::Specifier,
-    grpc_service, http_uri::HttpUpstreamType, substitution_format_string::Format,
+    DataSource, GrpcService, HeaderValue, HeaderValueOption, HttpService, HttpUri, JsonFormatOptions, Metadata,
+    SubstitutionFormatString, data_source::Specifier, grpc_service,
+    header_value_option::HeaderAppendAction as AppendAction, http_uri::HttpUpstreamType,
+    substitution_format_string::Format,
 };
 use culvert_envoy::pb::envoy::config::trace::v3::{
     OpenTelemetryConfig, ZipkinConfig, tracing, zipkin_config::CollectorEndpointVersion,
@@ -44,6 +46,16 @@ pub(super) fn logs(telemetry: &Telemetry) -> Vec<AccessLog> {
         Some([]) => vec![no_line()],
         Some(logs) => logs.iter().map(log).collect(),
     }
+}
+
+/// What of a chain's metrics is otherwise than Istio's; none where nothing is.
+pub(super) fn metrics(telemetry: &Telemetry) -> Option<Metadata> {
+    if telemetry.metrics.is_empty() {
+        return None;
+    }
+    // Maps of texts and flags are always written.
+    let overrides = serde_json::to_string(&telemetry.metrics).ok()?;
+    Some(culvert_envoy::metrics::to_metadata(overrides))
 }
 
 fn no_line() -> AccessLog {
@@ -167,6 +179,7 @@ pub(super) fn tracing(tracing: &Tracing, service: &str) -> Message {
                 None => {
                     config.grpc_service = Some(GrpcService {
                         timeout,
+                        initial_metadata: provider.exporter.headers.iter().map(header).collect(),
                         target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(grpc_service::EnvoyGrpc {
                             cluster_name: tracing.cluster.clone(),
                             authority: tracing.host.clone(),
@@ -183,6 +196,7 @@ pub(super) fn tracing(tracing: &Tracing, service: &str) -> Message {
                             timeout: timeout.or_else(|| Some(parts::duration(std::time::Duration::from_secs(5)))),
                             http_upstream_type: Some(HttpUpstreamType::Cluster(tracing.cluster.clone())),
                         }),
+                        request_headers_to_add: provider.exporter.headers.iter().map(added).collect(),
                         ..HttpService::default()
                     });
                 }
@@ -194,10 +208,35 @@ pub(super) fn tracing(tracing: &Tracing, service: &str) -> Message {
             )
         }
         Receiver::Zipkin(provider) => {
+            let headers = &provider.exporter.headers;
+            let service = (!headers.is_empty()).then(|| HttpService {
+                http_uri: Some(HttpUri {
+                    uri: format!(
+                        "http://{}:{}/{}",
+                        tracing.host,
+                        provider.exporter.port,
+                        provider.path.trim_start_matches('/')
+                    ),
+                    timeout: Some(parts::duration(
+                        provider.exporter.timeout.unwrap_or(std::time::Duration::from_secs(5)),
+                    )),
+                    http_upstream_type: Some(HttpUpstreamType::Cluster(tracing.cluster.clone())),
+                }),
+                request_headers_to_add: headers.iter().map(added).collect(),
+                ..HttpService::default()
+            });
+            let legacy = |text: &str| {
+                if service.is_none() {
+                    text.to_owned()
+                } else {
+                    String::new()
+                }
+            };
             let config = ZipkinConfig {
-                collector_cluster: tracing.cluster.clone(),
-                collector_endpoint: provider.path.clone(),
-                collector_hostname: tracing.host.clone(),
+                collector_cluster: legacy(&tracing.cluster),
+                collector_endpoint: legacy(&provider.path),
+                collector_hostname: legacy(&tracing.host),
+                collector_service: service.clone(),
                 collector_endpoint_version: CollectorEndpointVersion::HttpJson.into(),
                 trace_id_128bit: !provider.short_trace_ids,
                 shared_span_context: parts::flag(false),
@@ -223,6 +262,23 @@ pub(super) fn tracing(tracing: &Tracing, service: &str) -> Message {
             config_type: Some(tracing::http::ConfigType::TypedConfig(config)),
         }),
         ..Message::default()
+    }
+}
+
+/// A header of a provider. `%` would begin one of Envoy's operators.
+fn header((name, value): &(String, String)) -> HeaderValue {
+    HeaderValue {
+        key: name.to_ascii_lowercase(),
+        value: value.replace('%', "%%"),
+        ..HeaderValue::default()
+    }
+}
+
+fn added(of: &(String, String)) -> HeaderValueOption {
+    HeaderValueOption {
+        header: Some(header(of)),
+        append_action: AppendAction::OverwriteIfExistsOrAdd.into(),
+        ..HeaderValueOption::default()
     }
 }
 

@@ -9,7 +9,7 @@
 //! | [`tcp`] | TCPRoute |
 //! | [`tls`] | TLSRoute |
 //! | [`backend_tls`] | BackendTLSPolicy |
-//! | [`telemetry`] | Telemetry |
+//! | [`telemetry`], [`metrics`], `providers` | Telemetry |
 //! | [`policy`] | TrafficPolicy |
 //! | [`tokens`] | RequestAuthentication |
 //! | [`istio`] | VirtualService and DestinationRule |
@@ -30,8 +30,10 @@ pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod istio;
 mod matches;
+pub(crate) mod metrics;
 pub(crate) mod notes;
 pub(crate) mod policy;
+pub(crate) mod providers;
 mod references;
 mod route;
 mod session;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::super::telemetry::Tag;
-use super::notes::Notes;
+use super::{metrics, notes::Notes, providers::providers};
 
 /// Of traced requests, where nothing is said: Istio's, in percent.
 const SAMPLING: f64 = 1.0;
@@ -15,6 +15,7 @@ const SAMPLING: f64 = 1.0;
 pub(crate) struct Level {
     pub(crate) tracing: Vec<TracingEntry>,
     pub(crate) logging: Vec<LoggingEntry>,
+    pub(crate) metrics: Vec<metrics::Override>,
 }
 
 /// An entry of `tracing`.
@@ -45,7 +46,10 @@ pub(crate) struct TracingSpec {
 
 /// Reads an object. Entries for clients' side alone are left out: a waypoint is the server's.
 pub(crate) fn level(spec: &Value, notes: &mut Notes) -> Level {
-    let mut level = Level::default();
+    let mut level = Level {
+        metrics: metrics::overrides(spec, notes),
+        ..Level::default()
+    };
     for (at, entry) in entries(spec, "tracing") {
         if is_of_clients(entry) {
             continue;
@@ -157,13 +161,6 @@ fn entries<'a>(spec: &'a Value, field: &'a str) -> impl Iterator<Item = (String,
 
 fn is_of_clients(entry: &Value) -> bool {
     entry["match"]["mode"] == "CLIENT"
-}
-
-pub(crate) fn providers(entry: &Value) -> Vec<String> {
-    let providers = entry["providers"].as_array().into_iter().flatten();
-    providers
-        .filter_map(|provider| provider["name"].as_str().map(str::to_owned))
-        .collect()
 }
 
 fn sampling(at: &str, value: &Value, notes: &mut Notes) -> Option<f64> {
