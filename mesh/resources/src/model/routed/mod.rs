@@ -4,11 +4,11 @@
 //! | module | unit |
 //! |---|---|
 //! | [`waypoint`] | a Gateway: its listeners, and what Envoy needs to speak HBONE |
-//! | [`direct`] | a Gateway: the endpoints behind it by their own addresses, for Envoy |
 //! | [`routes`] | a Service: the rules of its ports, for the waypoint that it is behind |
 //! | [`backend`] | a Service: its ports as backends, and where they are, for each waypoint that may send requests there |
 //! | [`findings`] | a route object: what is wrong with it |
 //! | [`explain`] | a Service: its rules, for people |
+//! | `direct` | the endpoints of a Service by their own addresses, for Envoy |
 //! | `access` | which policies decide about a Service |
 //! | [`policies`] | a policy for waypoints: what is wrong with it |
 //! | `route` | what a route object says |
@@ -29,7 +29,7 @@ mod access;
 mod attached;
 pub(super) mod backend;
 pub(super) mod behind;
-pub(super) mod direct;
+mod direct;
 pub(super) mod explain;
 pub(super) mod findings;
 mod hashes;
