@@ -1,9 +1,10 @@
 //! What may be wrong with the manifests.
 
 use crate::Id;
+use crate::waypoint::OverlayError;
 
 /// Why the manifests cannot be made. Each is a mistake in the files, which the tests would have found, except
-/// [`Error::Value`].
+/// [`Error::Value`] and [`Error::Overlay`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -31,6 +32,9 @@ pub enum Error {
         /// What it lacks.
         path: &'static str,
     },
+    /// Parameters of a waypoint that cannot be obeyed.
+    #[error(transparent)]
+    Overlay(#[from] OverlayError),
     /// A value that cannot be meant.
     #[error("{what}: `{value}` {reason}")]
     Value {

@@ -45,6 +45,10 @@ pub struct Config {
     pub cluster_domain: Option<String>,
     /// The namespace whose policies bind everywhere.
     pub root_namespace: Option<String>,
+    /// Resolvers that a node's proxy asks for endpoints that are known by their DNS names, with commas.
+    pub resolver: Option<String>,
+    /// The file in the controller's container with the roots by which token issuers are trusted, below `/etc/culvert/jwks-ca`.
+    pub jwks_ca: Option<String>,
     /// Labels of the connection metrics that are left out, with commas.
     pub metric_labels_drop: Option<String>,
     /// How many series of them a proxy may have.
@@ -263,6 +267,8 @@ impl Config {
             ("cluster-id", self.cluster_id.clone()),
             ("cluster-domain", self.cluster_domain.clone()),
             ("root-namespace", self.root_namespace.clone()),
+            ("resolver", self.resolver.clone()),
+            ("jwks-ca", self.jwks_ca.clone()),
             ("metric-labels-drop", self.metric_labels_drop.clone()),
             ("metric-series-limit", size(self.metric_series_limit)),
             ("log", self.log.clone()),

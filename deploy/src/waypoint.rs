@@ -7,6 +7,10 @@ use serde_json::{Value, json};
 use crate::{Document, Error, files};
 
 mod envoy;
+mod overlay;
+
+use overlay::AUTOSCALER;
+pub use overlay::{OverlayError, Overlays};
 
 /// The label by which all that belongs to a Gateway is known, as the Gateway API has it.
 pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
@@ -49,16 +53,20 @@ pub struct Waypoint {
     pub pull_policy: String,
     /// What the program is told beside what is the same for all waypoints: environment variables.
     pub environment: BTreeMap<String, String>,
+    /// What the Gateway's parameters change.
+    pub overlays: Overlays,
 }
 
 impl Waypoint {
     /// The objects to apply, in an order in which each finds what it needs.
     ///
     /// # Errors
-    /// When the file is no manifest, or lacks a place that is to be filled in: a mistake in it that tests find.
+    /// When the file is no manifest, or lacks a place that is to be filled in: a mistake in it that tests find. When parameters cannot
+    /// be obeyed.
     pub fn documents(&self) -> Result<Vec<Document>, Error> {
-        let templates = files::WAYPOINT.documents()?;
-        templates.into_iter().map(|template| self.filled_in(template)).collect()
+        let templates = files::WAYPOINT.documents()?.into_iter();
+        let wanted = templates.filter(|template| template.id().kind != AUTOSCALER || self.overlays.has_autoscaler());
+        wanted.map(|template| self.filled_in(template)).collect()
     }
 
     fn filled_in(&self, template: Document) -> Result<Document, Error> {
@@ -87,6 +95,10 @@ impl Waypoint {
             }
             "Service" => &["/spec/selector"],
             "PodDisruptionBudget" => &["/spec/selector/matchLabels"],
+            AUTOSCALER => {
+                value["spec"]["scaleTargetRef"]["name"] = json!(self.name);
+                &[]
+            }
             _ => &[],
         };
         for place in places {
@@ -96,6 +108,7 @@ impl Waypoint {
             };
             *value.pointer_mut(place).ok_or_else(missing)? = selector.clone();
         }
+        self.overlays.lay_over(&id.kind, &mut value)?;
         Document::new(value).map_err(|reason| files::WAYPOINT.error(reason))
     }
 

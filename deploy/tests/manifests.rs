@@ -275,6 +275,8 @@ fn nothing_is_mounted_or_configured_in_vain() {
         &mut values.config.cluster_id,
         &mut values.config.cluster_domain,
         &mut values.config.root_namespace,
+        &mut values.config.resolver,
+        &mut values.config.jwks_ca,
         &mut values.config.metric_labels_drop,
         &mut values.config.log,
     ] {

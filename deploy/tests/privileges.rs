@@ -217,9 +217,11 @@ fn no_rule_has_a_wildcard_and_what_can_be_named_is() {
         }
         let is_ours = ["secrets", "configmaps", "leases", "daemonsets"].contains(&permission.resource.as_str());
         // The name of what is posted is not part of the question that authorization answers.
-        // Whoever writes a policy says which ConfigMap has its certificates. None can be found by this right.
-        let is_named_by_policies = (permission.resource.as_str(), permission.verb.as_str()) == ("configmaps", "get");
-        let must_be_named = is_ours && permission.verb != "create" && !is_named_by_policies;
+        // Whoever writes a policy says which ConfigMap has its certificates, and a Gateway which has its parameters. None can be found by
+        // this right.
+        let is_named_by_objects =
+            permission.resource == "configmaps" && permission.verb == "get" && permission.namespace.is_none();
+        let must_be_named = is_ours && permission.verb != "create" && !is_named_by_objects;
         assert!(!must_be_named || !permission.names.is_empty(), "{permission:?}");
         let never = ["bind", "escalate", "impersonate", "deletecollection"];
         assert!(!never.contains(&permission.verb.as_str()), "{permission:?}");
@@ -280,6 +282,7 @@ fn the_controller_may_follow_every_kind_that_it_serves_say_in_the_status_of_isti
         ("", "services"),
         ("apps", "deployments"),
         ("policy", "poddisruptionbudgets"),
+        ("autoscaling", "horizontalpodautoscalers"),
     ];
     let waypoints = parts
         .into_iter()
@@ -300,14 +303,19 @@ fn the_controller_may_follow_every_kind_that_it_serves_say_in_the_status_of_isti
         ("culvert.dev", "trafficpolicies".to_owned(), "get"),
         ("culvert.dev", "trafficpolicies/status".to_owned(), "patch"),
     ];
-    let authorities = [("", "configmaps".to_owned(), "get")];
+    // An autoscaler is not wanted any more before its Gateway goes. A Gateway names the ConfigMap with its parameters, a policy the one with
+    // its certificates.
+    let named = [
+        ("autoscaling", "horizontalpodautoscalers".to_owned(), "delete"),
+        ("", "configmaps".to_owned(), "get"),
+    ];
     assert_eq!(
         granted,
         needed
             .chain(waypoints)
             .chain(said)
             .chain(own)
-            .chain(authorities)
+            .chain(named)
             .collect()
     );
 }

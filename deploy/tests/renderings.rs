@@ -288,6 +288,8 @@ fn helm_and_the_crate_understand_the_same_values() {
     values.config.cluster_id = Some("east".to_owned());
     values.config.cluster_domain = Some("cluster.example".to_owned());
     values.config.root_namespace = Some("culvert-system".to_owned());
+    values.config.resolver = Some("198.18.0.53,198.18.0.54".to_owned());
+    values.config.jwks_ca = Some("/etc/culvert/jwks-ca/roots.pem".to_owned());
     values.config.metric_labels_drop = Some("source_principal,source_app".to_owned());
     values.config.metric_series_limit = Some(5000);
     values.config.log = Some("debug".to_owned());
@@ -308,6 +310,8 @@ fn helm_and_the_crate_understand_the_same_values() {
         "config.clusterId=east",
         "config.clusterDomain=cluster.example",
         "config.rootNamespace=culvert-system",
+        "config.resolvers={198.18.0.53,198.18.0.54}",
+        "config.jwksCa=/etc/culvert/jwks-ca/roots.pem",
         "config.metrics.dropLabels={source_principal,source_app}",
         "config.metrics.seriesLimit=5000",
         "config.log=debug",

@@ -107,6 +107,17 @@ fn pods_are_reached_past_routes_and_not_past_policies(kind: Kind) {
     assert_eq!(get(&town.client, at(&town.neighbour, ANY), "/"), ok("any"));
     town.in_the_tunnel(|| assert_eq!(get(&town.client, at(&town.server, WEB), "/"), ok("one")));
 
+    // The whole answer arrives also where the server closes behind it.
+    let lines = ["GET / HTTP/1.1", "host: web", "connection: close"].map(str::to_owned);
+    for _ in 0..5 {
+        let (head, body) = http::ask(&town.client, at(&town.server, WEB), &lines, ATTEMPT).unwrap();
+        assert_eq!(
+            (head.status(), body.lines().next()),
+            (Some(200), Some("one")),
+            "{head:?}"
+        );
+    }
+
     // Policies bind as they do at the Service, and each binds the endpoints of its own.
     let principal = format!("cluster.local/ns/town/sa/{}", town.client.account());
     let allow = json!({ "action": "ALLOW", "rules": [{ "from": [{ "source": { "principals": [principal] } }] }] });

@@ -198,6 +198,8 @@ impl Settings {
         config.cluster_id = self.cluster_id.clone().or_else(|| keep("cluster-id", "Kubernetes"));
         config.cluster_domain = keep("cluster-domain", "");
         config.root_namespace = keep("root-namespace", "");
+        config.resolver = keep("resolver", "");
+        config.jwks_ca = keep("jwks-ca", "");
         config.metric_labels_drop = keep("metric-labels-drop", "");
         config.metric_series_limit = keep("metric-series-limit", "").and_then(|limit| limit.parse().ok());
         config.log = keep("log", "info");

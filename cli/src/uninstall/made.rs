@@ -9,7 +9,13 @@ use kube::{
 };
 
 /// Group, version, kind, plural.
-const KINDS: [(&str, &str, &str, &str); 6] = [
+const KINDS: [(&str, &str, &str, &str); 7] = [
+    (
+        "autoscaling",
+        "v2",
+        "HorizontalPodAutoscaler",
+        "horizontalpodautoscalers",
+    ),
     ("apps", "v1", "Deployment", "deployments"),
     ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     ("", "v1", "Service", "services"),

@@ -24,19 +24,14 @@ pub(crate) struct BadRoots {
     why: String,
 }
 
-/// A client that trusts the roots in a file, or else the system's.
+/// A client that trusts the roots in a file, or else the system's, or Mozilla's where the system has none.
 ///
 /// # Errors
-/// Where the file cannot be read, or has no certificate. Without a file there is no error: where the system has no roots, every
-/// connection over TLS fails, and says so.
+/// Where the file cannot be read, or has no certificate.
 pub(crate) fn client(roots: Option<&Path>) -> Result<Client, BadRoots> {
     let store = match roots {
         Some(path) => named(path)?,
-        None => {
-            let mut store = RootCertStore::empty();
-            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            store
-        }
+        None => public(rustls_native_certs::load_native_certs().certs),
     };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -57,6 +52,16 @@ pub(crate) fn client(roots: Option<&Path>) -> Result<Client, BadRoots> {
         .build(connector))
 }
 
+/// The system's roots, or where it has none, as in the controller's image, those that Mozilla trusted when this was built.
+fn public(system: Vec<CertificateDer<'static>>) -> RootCertStore {
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(system);
+    if store.is_empty() {
+        store.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
+    }
+    store
+}
+
 fn named(path: &Path) -> Result<RootCertStore, BadRoots> {
     let bad = |why: String| BadRoots {
         path: path.display().to_string(),
@@ -72,4 +77,14 @@ fn named(path: &Path) -> Result<RootCertStore, BadRoots> {
         return Err(bad("there is no certificate in it".to_owned()));
     }
     Ok(store)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::public;
+
+    #[test]
+    fn public_issuers_are_trusted_in_an_image_without_roots() {
+        assert!(public(Vec::new()).len() > 50);
+    }
 }

@@ -2,13 +2,14 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
+    autoscaling::v2::HorizontalPodAutoscaler,
     core::v1::{Service, ServiceAccount},
     policy::v1::PodDisruptionBudget,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{Proxy, Waypoint};
+use super::{Overlays, Proxy, Waypoint};
 
 fn waypoint() -> Waypoint {
     let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
@@ -33,6 +34,7 @@ fn waypoint() -> Waypoint {
         image: "registry.example/waypoint:1".to_owned(),
         pull_policy: "Never".to_owned(),
         environment: map(&[("CULVERT_TRUST_DOMAIN", "example.org")]),
+        overlays: Overlays::default(),
     }
 }
 
@@ -166,4 +168,34 @@ fn envoy_asks_the_same_controller_with_the_token_of_its_pod() {
     let token = &service["call_credentials"][0]["from_plugin"]["typed_config"]["secret_data"]["filename"];
     let mounted = container["volumeMounts"][0]["mountPath"].as_str().unwrap();
     assert_eq!(token, &json!(format!("{mounted}/token")));
+}
+
+#[test]
+fn parameters_are_laid_over_and_may_ask_for_an_autoscaler() {
+    let data = [
+        ("deployment", "{spec: {template: {spec: {nodeSelector: {disk: fast}}}}}"),
+        ("horizontalPodAutoscaler", "{spec: {minReplicas: 2, maxReplicas: 5}}"),
+    ];
+    let data = data.map(|(key, text)| (key.to_owned(), text.to_owned()));
+    let overlays = Overlays::read(&BTreeMap::from(data)).unwrap();
+    let asked = Waypoint { overlays, ..waypoint() };
+    let documents = asked.documents().unwrap();
+    let of = |kind: &str| {
+        documents
+            .iter()
+            .find(|document| document.id().kind == kind)
+            .unwrap()
+            .value()
+    };
+    let pod = &of("Deployment")["spec"]["template"]["spec"];
+    assert_eq!(
+        pod["nodeSelector"],
+        json!({ "kubernetes.io/os": "linux", "disk": "fast" })
+    );
+    assert_eq!(pod["containers"][0]["image"], "registry.example/waypoint:1");
+    let autoscaler = of("HorizontalPodAutoscaler");
+    assert_eq!(through::<HorizontalPodAutoscaler>(autoscaler), *autoscaler);
+    assert_eq!(autoscaler["spec"]["scaleTargetRef"]["name"], "wp");
+    assert_eq!(autoscaler["spec"]["maxReplicas"], 5);
+    assert_eq!(autoscaler["metadata"]["ownerReferences"][0]["uid"], "1234");
 }

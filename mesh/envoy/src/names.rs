@@ -22,13 +22,12 @@ pub fn originate(scope: impl Display) -> String {
     format!("{scope}/{ORIGINATE}")
 }
 
-/// Envoy's internal listener with a chain for each port of endpoints that are dialled by their own addresses, and the cluster that leads
-/// there.
+/// What Envoy does with connections to endpoints' own addresses, in its statistics and logs.
 pub fn direct(scope: impl Display) -> String {
     format!("{scope}/{DIRECT}")
 }
 
-/// Envoy's cluster that leads from there to the endpoint that was dialled, through the tunnel.
+/// Envoy's cluster that leads to an endpoint that was dialled by its own address, through the tunnel.
 pub fn direct_tunnel(scope: impl Display) -> String {
     format!("{scope}/{DIRECT_TUNNEL}")
 }
@@ -77,7 +76,7 @@ pub fn is_plumbing(name: &str) -> bool {
     let (Some(_), Some(_), Some(last), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
         return false;
     };
-    [TUNNEL, CONNECT, ORIGINATE, DIRECT, DIRECT_TUNNEL, DIRECT_CLEAR].contains(&last)
+    [TUNNEL, CONNECT, ORIGINATE, DIRECT_TUNNEL, DIRECT_CLEAR].contains(&last)
 }
 
 const TUNNEL: &str = "tunnel";
@@ -97,11 +96,7 @@ mod tests {
         assert!(
             is_plumbing(&tunnel("shop/wp")) && is_plumbing(&connect("shop/wp")) && is_plumbing(&originate("shop/wp"))
         );
-        assert!(
-            is_plumbing(&direct("shop/wp"))
-                && is_plumbing(&direct_tunnel("shop/wp"))
-                && is_plumbing(&direct_clear("shop/wp"))
-        );
+        assert!(is_plumbing(&direct_tunnel("shop/wp")) && is_plumbing(&direct_clear("shop/wp")));
         assert!(!is_plumbing(&inbound("shop/wp")));
         assert!(!is_plumbing(&cluster("shop/wp", "shop/connect", 80, None)));
         assert!(!is_plumbing(&cluster(

@@ -31,6 +31,7 @@
 )]
 
 mod agent_page;
+mod culvert;
 mod gateway_api;
 mod kernel;
 mod load;

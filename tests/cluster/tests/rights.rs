@@ -159,11 +159,16 @@ fn said_of_an_object_of_theirs(world: &World, space: &Space<'_>) {
 /// Makes a Gateway, and waits until the controller has made a waypoint of it and said so.
 fn becomes_a_waypoint(space: &Space<'_>) {
     let listeners = json!([{ "name": "mesh", "port": 15008, "protocol": "HBONE" }]);
+    let options = |data: Value| {
+        space.apply(json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "options" }, "data": data }))
+    };
+    options(json!({ "horizontalPodAutoscaler": "spec: {maxReplicas: 1}" }));
+    let parameters = json!({ "parametersRef": { "group": "", "kind": "ConfigMap", "name": "options" } });
     space.apply(json!({
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "Gateway",
         "metadata": { "name": "rights" },
-        "spec": { "gatewayClassName": "culvert-waypoint", "listeners": listeners },
+        "spec": { "gatewayClassName": "culvert-waypoint", "listeners": listeners, "infrastructure": parameters },
     }));
     until("the classes to be made and accepted", || {
         let classes = space.world().get(&["gatewayclasses"]);
@@ -182,6 +187,13 @@ fn becomes_a_waypoint(space: &Space<'_>) {
             .iter()
             .any(|condition| condition["type"] == "Programmed" && condition["status"] == "True")
     });
+    let autoscalers = || {
+        let all = space.get(&["horizontalpodautoscalers"]);
+        all["items"].as_array().map_or(0, Vec::len)
+    };
+    until("its autoscaler to be made", || autoscalers() == 1);
+    options(json!({}));
+    until("its autoscaler to be deleted", || autoscalers() == 0);
 }
 
 /// Makes a route of each kind, and waits until the controller has said in its status what it comes to at a Service.

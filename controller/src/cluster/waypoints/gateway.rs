@@ -28,6 +28,8 @@ pub(super) struct Asked {
     pub(super) labels: BTreeMap<String, String>,
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) listeners: Vec<Listener>,
+    /// The ConfigMap with its parameters, in its namespace.
+    pub(super) parameters: Option<String>,
     /// Why nothing is made of it, if so.
     pub(super) refusal: Option<Refusal>,
 }
@@ -65,6 +67,7 @@ struct Infrastructure {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct ParametersRef {
+    group: String,
     kind: String,
     name: String,
 }
@@ -120,6 +123,7 @@ impl Asked {
             labels: spec.infrastructure.labels,
             annotations: spec.infrastructure.annotations,
             listeners,
+            parameters: spec.infrastructure.parameters_ref.map(|parameters| parameters.name),
             refusal: refused,
         })
     }
@@ -132,9 +136,12 @@ impl Spec {
             return Some(refusal("UnsupportedAddress", message));
         }
         let parameters = self.infrastructure.parameters_ref.as_ref()?;
+        if parameters.group.is_empty() && parameters.kind == "ConfigMap" {
+            return None;
+        }
         let message = format!(
-            "spec.infrastructure.parametersRef: parameters are not served yet; nothing is made by {} {}",
-            parameters.kind, parameters.name
+            "spec.infrastructure.parametersRef: parameters are in a ConfigMap; {}/{} {} is not served",
+            parameters.group, parameters.kind, parameters.name
         );
         Some(refusal("InvalidParameters", message))
     }

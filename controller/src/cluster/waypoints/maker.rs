@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 
 use culvert_deploy::Document;
-use culvert_deploy::waypoint::{GATEWAY_NAME, Waypoint};
+use culvert_deploy::waypoint::{GATEWAY_NAME, Overlays, Waypoint};
 use culvert_objects::Kind;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, ValidationDirective,
+};
 use kube::{Client, Error};
 use serde_json::{Value, json};
 
 use super::apply;
 use super::classes::{CONTROLLER, Class};
 use super::gateway::Asked;
+use super::parameters;
 use super::present::{Name, Part, Present};
 use super::refusal::{Refusal, refusal};
 use super::settings::Settings;
@@ -42,8 +45,13 @@ impl Maker {
     /// # Errors
     /// What the Gateway is to say about it.
     pub(super) async fn make(&mut self, asked: &Asked, present: &mut Present) -> Result<(), Refusal> {
+        let overlays = parameters::read(&self.client, asked).await?;
+        let documents = self.documents(asked, overlays)?;
+        let is_scaled = documents
+            .iter()
+            .any(|document| document.id().kind == "HorizontalPodAutoscaler");
         let mut due = Vec::new();
-        for document in self.documents(asked)? {
+        for document in documents {
             let kind = &document.id().kind;
             let no_part = || refusal("Invalid", format!("{kind} is no part of a waypoint"));
             let part = Part::of_kind(kind).ok_or_else(no_part)?;
@@ -57,16 +65,44 @@ impl Maker {
             due.push((name, document));
         }
         for (name, document) in due {
-            let applied = self.apply(&name, &document).await?;
+            let applied = self.apply(asked, &name, &document).await?;
             tracing::info!(gateway = %asked.name, object = %document.id(), "made for a waypoint");
             let version = applied.metadata.resource_version.clone();
             present.put(name.0, applied);
             self.applied.insert(name, (document.into_value(), version));
         }
+        if is_scaled {
+            return Ok(());
+        }
+        self.unscale(asked, present).await
+    }
+
+    /// Deletes the autoscaler of a waypoint whose parameters ask for none any more.
+    async fn unscale(&mut self, asked: &Asked, present: &mut Present) -> Result<(), Refusal> {
+        let home = asked.name.namespace.to_string();
+        let name = (Part::Autoscaler, home, asked.name.name.to_string());
+        if !present.get(&name).is_some_and(|there| is_owned(there, &asked.uid)) {
+            return Ok(());
+        }
+        match self.api(&name).delete(&name.2, &DeleteParams::default()).await {
+            Ok(_) => {}
+            Err(Error::Api(status)) if status.code == 404 => {}
+            Err(error) => {
+                let message = format!(
+                    "HorizontalPodAutoscaler {}/{} is no longer asked for and cannot be deleted: {}",
+                    name.1,
+                    name.2,
+                    text(&error)
+                );
+                return Err(refusal("Pending", message));
+            }
+        }
+        present.remove(&name);
+        self.applied.remove(&name);
         Ok(())
     }
 
-    fn documents(&self, asked: &Asked) -> Result<Vec<Document>, Refusal> {
+    fn documents(&self, asked: &Asked, overlays: Overlays) -> Result<Vec<Document>, Refusal> {
         let missing = "the controller is not told which image waypoints have (--waypoint-image)";
         let image = match asked.class {
             Class::Culvert => self.settings.image.clone().ok_or_else(|| refusal("Invalid", missing))?,
@@ -84,10 +120,18 @@ impl Maker {
             image,
             pull_policy: self.settings.pull_policy.clone(),
             environment: self.settings.environment.clone(),
+            overlays,
         };
-        waypoint
-            .documents()
-            .map_err(|error| refusal("Invalid", error.to_string()))
+        waypoint.documents().map_err(|error| match &error {
+            culvert_deploy::Error::Overlay(why) => {
+                let name = asked.parameters.as_deref().unwrap_or_default();
+                refusal(
+                    parameters::INVALID,
+                    format!("ConfigMap {}/{name}: {why}", asked.name.namespace),
+                )
+            }
+            _ => refusal("Invalid", error.to_string()),
+        })
     }
 
     /// Whether an object is as it should be, or as far as it can be brought.
@@ -99,11 +143,15 @@ impl Maker {
             // One of an earlier Gateway of the same name goes by itself, soon.
             return Err(not_ours(name));
         }
+        // What is wanted no longer is taken away by applying what is. What was wanted before this process began is not known.
+        let Some((wanted, version)) = self.applied.get(name) else {
+            return Ok(false);
+        };
+        if wanted != document.value() {
+            return Ok(false);
+        }
         let value = serde_json::to_value(there).unwrap_or_default();
-        let before = self.applied.get(name);
-        let tried = before
-            .is_some_and(|(wanted, version)| wanted == document.value() && *version == there.metadata.resource_version);
-        Ok(tried || apply::holds(document.value(), &value))
+        Ok(*version == there.metadata.resource_version || apply::holds(document.value(), &value))
     }
 
     /// An error if there is an object of the name that does not carry our label: it is somebody else's.
@@ -116,11 +164,25 @@ impl Maker {
         }
     }
 
-    async fn apply(&self, name: &Name, document: &Document) -> Result<DynamicObject, Refusal> {
-        let params = PatchParams::apply(MANAGER).force();
+    async fn apply(&self, asked: &Asked, name: &Name, document: &Document) -> Result<DynamicObject, Refusal> {
+        let params = PatchParams {
+            // A field that is misspelt in parameters is an error, not nothing.
+            field_validation: Some(ValidationDirective::Strict),
+            ..PatchParams::apply(MANAGER).force()
+        };
         let patch = Patch::Apply(document.value());
         let applied = self.api(name).patch(&name.2, &params, &patch).await;
-        applied.map_err(|error| failed(name, &error))
+        applied.map_err(|error| match (&asked.parameters, &error) {
+            // Without parameters, what is made is always valid.
+            (Some(parameters), Error::Api(status)) if [400, 422].contains(&status.code) => {
+                let why = failed(name, &error).message;
+                refusal(
+                    parameters::INVALID,
+                    format!("ConfigMap {}/{parameters}: {why}", asked.name.namespace),
+                )
+            }
+            _ => failed(name, &error),
+        })
     }
 
     fn api(&self, (part, namespace, _): &Name) -> Api<DynamicObject> {

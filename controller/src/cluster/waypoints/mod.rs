@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `classes` | the GatewayClasses, which the controller makes itself |
 //! | `gateway` | what a Gateway asks for, and what of it cannot be had |
+//! | `parameters` | what the ConfigMap that it names changes |
 //! | `attached` | how many routes name it as a parent |
 //! | `present` | what there is of waypoints, as the API server tells |
 //! | `apply` | whether that is as it should be |
@@ -21,6 +22,7 @@ mod attached;
 mod classes;
 mod gateway;
 mod maker;
+mod parameters;
 mod present;
 mod refusal;
 mod settings;
@@ -105,7 +107,9 @@ impl Waypoints {
                 all.classes = Classes::default();
             } else if all.present.is_complete() {
                 let done = all.see_to(&mut maker, &self.settings, &self.leader).await;
-                let retry = (!done).then(|| Instant::now() + RETRY);
+                // Nobody tells of changes of parameters: they are read again.
+                let asks_again = !done || all.asked.values().any(|asked| asked.parameters.is_some());
+                let retry = asks_again.then(|| Instant::now() + RETRY);
                 again = retry.into_iter().chain(all.classes.again).min();
             }
         }
@@ -170,10 +174,20 @@ impl All {
             if self.is_going(&asked.name.namespace) {
                 continue;
             }
-            let failed = match &asked.refusal {
+            let mut failed = match &asked.refusal {
                 Some(_) => None,
                 None => maker.make(asked, &mut self.present).await.err(),
             };
+            let mut asked = asked.clone();
+            // What is there by parameters of before stays.
+            if failed
+                .as_ref()
+                .is_some_and(|failed| failed.reason == parameters::INVALID)
+            {
+                asked.refusal = failed.take();
+                done = false;
+            }
+            let asked = &asked;
             done &= failed.is_none();
             let progress = Progress {
                 failed,

@@ -19,6 +19,7 @@ pub(super) enum Part {
     Deployment,
     Service,
     Budget,
+    Autoscaler,
 }
 
 /// One object.
@@ -28,7 +29,13 @@ pub(super) type Name = (Part, String, String);
 pub(super) type Heard = (Part, watcher::Event<DynamicObject>);
 
 impl Part {
-    pub(super) const ALL: [Self; 4] = [Self::Account, Self::Deployment, Self::Service, Self::Budget];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Account,
+        Self::Deployment,
+        Self::Service,
+        Self::Budget,
+        Self::Autoscaler,
+    ];
 
     /// The part of a kind, as manifests name it.
     pub(super) fn of_kind(kind: &str) -> Option<Self> {
@@ -42,6 +49,12 @@ impl Part {
             Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
             Self::Service => ("", "v1", "Service", "services"),
             Self::Budget => ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+            Self::Autoscaler => (
+                "autoscaling",
+                "v2",
+                "HorizontalPodAutoscaler",
+                "horizontalpodautoscalers",
+            ),
         };
         ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
     }
@@ -84,6 +97,11 @@ impl Present {
     /// Whether all that there is is known.
     pub(super) fn is_complete(&self) -> bool {
         self.known.len() == Part::ALL.len()
+    }
+
+    /// Takes in that one was deleted.
+    pub(super) fn remove(&mut self, name: &Name) {
+        self.objects.remove(name);
     }
 
     pub(super) fn get(&self, name: &Name) -> Option<&DynamicObject> {

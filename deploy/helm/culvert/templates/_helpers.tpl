@@ -64,6 +64,12 @@ cluster-domain: {{ . | quote }}
 {{- with .rootNamespace }}
 root-namespace: {{ . | quote }}
 {{- end }}
+{{- with .resolvers }}
+resolver: {{ join "," . | quote }}
+{{- end }}
+{{- with .jwksCa }}
+jwks-ca: {{ . | quote }}
+{{- end }}
 {{- with .metrics.dropLabels }}
 metric-labels-drop: {{ join "," . | quote }}
 {{- end }}

@@ -101,7 +101,6 @@ pub(super) fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived
             }
         }
         Unit::Waypoint(name) => routed::waypoint::derive(reader, name),
-        Unit::Direct(name) => routed::direct::derive(reader, name),
         Unit::WaypointPolicy(kind, name) => routed::policies::derive(reader, *kind, name),
         Unit::Route(Kind::BackendTLSPolicy, name) => routed::tls_policy::derive(reader, name),
         Unit::Route(kind, name) => routed::findings::derive(reader, *kind, name),

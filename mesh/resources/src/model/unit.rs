@@ -32,8 +32,6 @@ pub(super) enum Unit {
     MeshConfig(ObjectName),
     /// A Gateway that is a waypoint. This and those below are derived of what those above are derived to.
     Waypoint(ObjectName),
-    /// The endpoints behind it by their own addresses.
-    Direct(ObjectName),
     /// A policy for waypoints by itself.
     WaypointPolicy(Kind, ObjectName),
     /// A route object by itself.
@@ -52,7 +50,6 @@ impl Unit {
         matches!(
             self,
             Self::Waypoint(_)
-                | Self::Direct(_)
                 | Self::WaypointPolicy(..)
                 | Self::Route(..)
                 | Self::Routes(_)
@@ -88,7 +85,7 @@ impl Unit {
             | Kind::BackendTLSPolicy => {
                 vec![route()]
             }
-            Kind::Gateway => vec![Self::Waypoint(name.clone()), Self::Direct(name.clone())],
+            Kind::Gateway => vec![Self::Waypoint(name.clone())],
             _ => Self::of_one(kind, name).into_iter().collect(),
         }
     }

@@ -90,7 +90,7 @@ fn what_a_waypoint_cannot_be_is_refused_with_the_place_where_it_is_asked_for() {
         "spec.addresses",
     );
     refused(
-        &with("infrastructure: {parametersRef: {group: '', kind: ConfigMap, name: c}}"),
+        &with("infrastructure: {parametersRef: {group: a.example, kind: Shape, name: c}}"),
         "InvalidParameters",
         "spec.infrastructure.parametersRef",
     );

@@ -2,64 +2,38 @@
 //! nothing of it is derived for others.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use culvert_envoy::{CLUSTER_TYPE, LISTENER_TYPE};
-use culvert_objects::{Gateway, ObjectName};
-use culvert_proto::workload::{TunnelProtocol, Workload};
-use prost::Message as _;
+use culvert_objects::Gateway;
+use culvert_proto::workload::{Service, TunnelProtocol, Workload};
 
 use super::super::reader::Reader;
-use super::super::unit::Derived;
-use super::super::wire;
-use super::{hosts, ports, scope, waypoint};
-use crate::routing::envoy::direct::{self, Endpoint};
+use super::{hosts, ports};
+use crate::routing::envoy::direct::Endpoint;
 use crate::routing::envoy::listener::Port;
-use crate::snapshot::{Resource, to_address};
+use crate::snapshot::to_address;
 
 /// Whether a waypoint is Envoy, which has to be told whose endpoint an address is.
 pub(super) fn is_envoy(gateway: &Gateway) -> bool {
     gateway.spec["gatewayClassName"] == "culvert-envoy"
 }
 
-/// What the waypoint of a Gateway is told of endpoints' own addresses.
-pub(in crate::model) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derived {
-    if !scope::gateway(reader, name).is_some_and(|gateway| is_envoy(gateway)) {
-        return Derived::default();
-    }
-    let scope = scope::of_gateway(name);
-    let mut all: Vec<(Port, Vec<Endpoint>)> = Vec::new();
-    for service in reader.behind(&wire::hostname(reader.settings(), name)) {
-        let Some(found) = reader.derived_service(&service) else {
-            continue;
-        };
-        if scope::of_service(reader, &found).as_deref() != Some(&*scope) {
-            continue;
-        }
-        let policy = hosts::policy(reader, &found);
-        let workloads = reader.workloads_of(&service);
-        for port in waypoint::ports(reader, name, &service, &found) {
-            // Connections to them would go in another way than asked for.
-            if policy.at_port(port.port, None).is_refused {
-                continue;
-            }
-            let endpoints = workloads.iter().flat_map(|workload| endpoints(workload, &port));
-            let endpoints = endpoints.collect();
-            all.push((port, endpoints));
-        }
-    }
-    // An endpoint of several is the first one's by name, as `culvert-waypoint` has it.
-    all.sort_by_cached_key(|(port, _)| culvert_envoy::names::chain(&port.service, port.port));
-    let listener = direct::listener(&scope, &all);
-    let listener =
-        listener.map(|found| Resource::scoped(LISTENER_TYPE, &scope, &found.name, found.encode_to_vec(), &[]));
-    let clusters = direct::clusters(&scope);
-    let clusters = clusters
-        .iter()
-        .map(|cluster| Resource::scoped(CLUSTER_TYPE, &scope, &cluster.name, cluster.encode_to_vec(), &[]));
-    Derived {
-        resources: clusters.chain(listener).collect(),
-        ..Derived::default()
-    }
+/// The endpoints of each of a Service's ports.
+pub(super) fn of_service(
+    reader: &Reader<'_>,
+    name: &Arc<str>,
+    service: &Service,
+    ports: &[Port],
+) -> Vec<(Port, Vec<Endpoint>)> {
+    let policy = hosts::policy(reader, service);
+    let workloads = reader.workloads_of(name);
+    // Connections to others would go in another way than asked for.
+    let served = ports.iter().filter(|port| !policy.at_port(port.port, None).is_refused);
+    let with_endpoints = served.map(|port| {
+        let endpoints = workloads.iter().flat_map(|workload| endpoints(workload, port));
+        (port.clone(), endpoints.collect())
+    });
+    with_endpoints.collect()
 }
 
 /// Where a Workload has a port, at each of its addresses.

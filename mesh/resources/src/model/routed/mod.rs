@@ -4,12 +4,12 @@
 //! | module | unit |
 //! |---|---|
 //! | [`waypoint`] | a Gateway: its listeners, and what Envoy needs to speak HBONE |
-//! | [`direct`] | a Gateway: the endpoints behind it by their own addresses, for Envoy |
 //! | [`routes`] | a Service: the rules of its ports, for the waypoint that it is behind |
 //! | [`backend`] | a Service: its ports as backends, and where they are, for each waypoint that may send requests there |
 //! | [`findings`] | a route object: what is wrong with it |
 //! | [`explain`] | a Service: its rules, for people |
 //! | [`tls_policy`] | a BackendTLSPolicy: what is wrong with it, and what it comes to |
+//! | `direct` | the endpoints of a Service by their own addresses, for Envoy |
 //! | `access` | which policies decide about a Service |
 //! | [`policies`] | a policy for waypoints: what is wrong with it |
 //! | `route` | what a route object says |
@@ -37,7 +37,7 @@ mod attached;
 pub(super) mod backend;
 mod backend_tls;
 pub(super) mod behind;
-pub(super) mod direct;
+mod direct;
 mod discovery;
 pub(super) mod explain;
 pub(super) mod findings;

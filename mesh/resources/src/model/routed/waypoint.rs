@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use culvert_envoy::{CLUSTER_TYPE, LISTENER_TYPE};
+use culvert_envoy::pb::envoy::config::cluster::v3::Cluster;
+use culvert_envoy::{CLUSTER_TYPE, LISTENER_TYPE, names};
 use culvert_objects::{Finding, Gateway, Kind, ObjectName, Severity};
 use culvert_proto::workload::Service;
 use ipnet::IpNet;
@@ -14,9 +15,8 @@ use super::super::wire;
 use super::attached;
 use super::frontend::Frontend;
 use super::{access, direct, ports, proxy_config, scope, telemetry, traffic_policies};
-use crate::routing::envoy::direct::entry;
 use crate::routing::envoy::listener::{self, Port};
-use crate::routing::envoy::plumbing;
+use crate::routing::envoy::{self, plumbing};
 use crate::snapshot::{Resource, to_address};
 
 /// What the waypoint of a Gateway is told of itself.
@@ -30,24 +30,32 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derive
     let scope = scope::of_gateway(name);
     let host = wire::hostname(reader.settings(), name);
     let mut ports = Vec::new();
+    let mut endpoints = Vec::new();
     for service in reader.behind(&host) {
         let Some(found) = reader.derived_service(&service) else {
             continue;
         };
         if scope::of_service(reader, &found).as_deref() == Some(&*scope) {
-            ports.extend(self::ports(reader, name, &service, &found));
+            let found_ports = self::ports(reader, name, &service, &found);
+            if direct::is_envoy(gateway) {
+                endpoints.extend(direct::of_service(reader, &service, &found, &found_ports));
+            }
+            ports.extend(found_ports);
         }
     }
     let trust_domain = &reader.settings().trust_domain;
     let listeners = [plumbing::tunnel(&scope, trust_domain), plumbing::connect(&scope)];
-    let mut inbound = listener::inbound(&scope, &ports);
-    if let Some(inbound) = inbound.as_mut().filter(|_| direct::is_envoy(gateway)) {
-        inbound.default_filter_chain = Some(entry(&scope));
-    }
-    let listeners = listeners.into_iter().chain(inbound);
+    // An endpoint of several is the first one's by name, as `culvert-waypoint` has it.
+    endpoints.sort_by_cached_key(|(port, _)| names::chain(&port.service, port.port));
+    let listeners = listeners
+        .into_iter()
+        .chain(listener::inbound(&scope, &ports, &endpoints));
     let listeners = listeners
         .map(|listener| Resource::scoped(LISTENER_TYPE, &scope, &listener.name, listener.encode_to_vec(), &[]));
     let clusters = [plumbing::inbound(&scope), plumbing::originate(&scope, trust_domain)];
+    let to_endpoints = envoy::direct::clusters(&scope);
+    let to_endpoints = to_endpoints.into_iter().filter(|_| direct::is_envoy(gateway));
+    let clusters: Vec<Cluster> = clusters.into_iter().chain(to_endpoints).collect();
     let clusters = clusters
         .iter()
         .map(|cluster| Resource::scoped(CLUSTER_TYPE, &scope, &cluster.name, cluster.encode_to_vec(), &[]));
@@ -72,7 +80,7 @@ fn foreign(reader: &Reader<'_>, name: &ObjectName) -> Option<Finding> {
 }
 
 /// The ports of a Service behind the waypoint of a Gateway.
-pub(super) fn ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, service: &Service) -> Vec<Port> {
+fn ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, service: &Service) -> Vec<Port> {
     let mut found = Vec::new();
     let object = ports::of_object(reader, service);
     let frontend = Frontend::of(reader, service);

@@ -159,6 +159,53 @@ fn a_change_of_one_endpoint_is_one_assignment_and_of_one_route_one_configuration
     assert_eq!(pushed(&mut model, &mut world), [""; 0], "nothing changed");
 }
 
+/// Envoy chooses a chain, and with it the policies, by address; `culvert-waypoint` finds out by itself.
+#[test]
+fn envoy_alone_is_told_of_endpoints_by_their_own_addresses() {
+    let of_envoy = shop().replace("gatewayClassName: culvert-waypoint", "gatewayClassName: culvert-envoy");
+    let mut world = World::of(&of_envoy);
+    world.apply(&service("other", "198.19.0.4", BEHIND));
+    world.apply(&pod("other", "198.18.0.4", ""));
+    let mut model = Model::default();
+    model.update(&world.objects(), Instant::now());
+    assert!(model.findings().is_empty(), "{:?}", model.findings());
+    let addresses = |model: &Model| -> Vec<Vec<String>> {
+        let inbound: Listener = get(model, LISTENER_TYPE, "shop/wp/inbound").unwrap();
+        let chains = inbound.filter_chains.into_iter();
+        let direct = chains.filter(|chain| chain.name.ends_with(":80 at 8080"));
+        let matched = direct.filter_map(|chain| chain.filter_chain_match);
+        let ranges = matched.map(|matched| matched.prefix_ranges.into_iter().map(|range| range.address_prefix));
+        ranges.map(Iterator::collect).collect()
+    };
+    // Where the same holds, one chain is for all.
+    assert_eq!(
+        addresses(&model),
+        [["198.18.0.1", "198.18.0.4"].map(str::to_owned).to_vec()]
+    );
+    world.apply(&pod("other", "198.18.0.5", ""));
+    assert_eq!(
+        pushed(&mut model, &mut world),
+        [
+            "ClusterLoadAssignment shop/wp/shop/other.shop.svc.cluster.local:80",
+            "Listener shop/wp/inbound"
+        ]
+    );
+    // A policy of one Service makes two.
+    let policy = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: shop}\n\
+        spec: {action: DENY, targetRefs: [{group: '', kind: Service, name: web}], rules: [{to: [{operation: {paths: [/a]}}]}]}\n";
+    world.apply(policy);
+    model.update(&world.objects(), Instant::now());
+    assert_eq!(
+        addresses(&model),
+        [["198.18.0.5".to_owned()], ["198.18.0.1".to_owned()]]
+    );
+
+    let mut ours = Model::default();
+    ours.update(&World::of(&shop()).objects(), Instant::now());
+    let inbound: Listener = get(&ours, LISTENER_TYPE, "shop/wp/inbound").unwrap();
+    assert_eq!(inbound.filter_chains.len(), 1);
+}
+
 /// Envoy does not ask for the endpoints of a cluster that it has again, and waits for them.
 #[test]
 fn a_cluster_that_changes_brings_its_endpoints_along() {

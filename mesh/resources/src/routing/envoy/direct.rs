@@ -1,24 +1,23 @@
 //! Endpoints that are dialled by their own addresses. Nobody gets to them without their waypoint, so node proxies lead such connections
 //! there, too: the policies of the Service's port decide, and no route is asked.
 //!
-//! This is for Envoy alone. `culvert-waypoint` finds out by itself whose endpoint an address is. It is a listener of its own, behind the
-//! one with the Services' ports, so that a change of an endpoint touches no connection to a Service.
+//! This is for Envoy alone. `culvert-waypoint` finds out by itself whose endpoint an address is. Its chains are beside those of Services
+//! and not in a listener behind theirs: whoever closes there first, Envoy resets the client's stream with what is still on its way
+//! between two internal listeners.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use culvert_envoy::names;
 use culvert_envoy::pb::envoy::config::cluster::v3::Cluster;
 use culvert_envoy::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy};
-use culvert_envoy::pb::envoy::config::listener::v3::listener::{InternalListenerConfig, ListenerSpecifier};
-use culvert_envoy::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter};
+use culvert_envoy::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch};
 use culvert_envoy::pb::envoy::config::route::v3::{
     Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route, route_action::ClusterSpecifier,
     route_match::PathSpecifier,
 };
-use culvert_envoy::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
-use culvert_envoy::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
 use culvert_envoy::pb::envoy::extensions::filters::network::set_filter_state::v3::Config as SetFilterState;
 use culvert_envoy::pb::envoy::extensions::filters::network::tcp_proxy::v3::{
@@ -27,11 +26,10 @@ use culvert_envoy::pb::envoy::extensions::filters::network::tcp_proxy::v3::{
 use culvert_envoy::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
     UpstreamProtocolOptions, UseDownstreamHttpConfig,
 };
-use culvert_envoy::{PEER_PRINCIPAL, names};
 
 use super::super::protocol::Protocol;
-use super::listener::{Port, all_but, listener_filter, manager};
-use super::plumbing::{LOCAL_ADDRESS, REMOTE_ADDRESS, filter_state, into_listener};
+use super::listener::{Port, manager};
+use super::plumbing::{LOCAL_ADDRESS, filter_state, into_listener};
 use super::{access, cluster, parts, telemetry};
 
 /// What a request is for that names no host (HTTP/1.0): one chain is for endpoints of many Services.
@@ -45,31 +43,8 @@ pub(crate) struct Endpoint {
     pub(crate) is_tunnelled: bool,
 }
 
-/// The chain for what is for no port of a Service: it leads to the listener with endpoints.
-pub(crate) fn entry(scope: &str) -> FilterChain {
-    let name = names::direct(scope);
-    let proxy = TcpProxy {
-        stat_prefix: name.clone(),
-        cluster_specifier: Some(TcpCluster::Cluster(name.clone())),
-        ..TcpProxy::default()
-    };
-    let state = [
-        (LOCAL_ADDRESS, ""),
-        (REMOTE_ADDRESS, ""),
-        (PEER_PRINCIPAL, "envoy.string"),
-    ];
-    FilterChain {
-        name,
-        filters: vec![
-            passed_on(&state),
-            parts::filter("envoy.filters.network.tcp_proxy", &proxy),
-        ],
-        ..FilterChain::default()
-    }
-}
-
-/// The ways into the listener with endpoints and out of it.
-pub(crate) fn clusters(scope: &str) -> [Cluster; 3] {
+/// The ways to endpoints.
+pub(crate) fn clusters(scope: &str) -> [Cluster; 2] {
     let options = || {
         let client = UseDownstreamHttpConfig {
             http_protocol_options: Some(Default::default()),
@@ -89,48 +64,48 @@ pub(crate) fn clusters(scope: &str) -> [Cluster; 3] {
         typed_extension_protocol_options: options(),
         ..cluster::base(names::direct_clear(scope))
     };
-    [into_listener(names::direct(scope), names::direct(scope)), tunnel, clear]
+    [tunnel, clear]
 }
 
-/// The listener with the endpoints of ports; none where there are none. An endpoint of several ports is the first one's.
-pub(crate) fn listener(scope: &str, ports: &[(Port, Vec<Endpoint>)]) -> Option<Listener> {
-    let groups = Groups::of(ports);
-    if groups.0.is_empty() {
-        return None;
-    }
-    let mut chains = Vec::new();
-    let mut sniffed = Vec::new();
-    for group in &groups.0 {
-        if group.port.protocol.is_http() {
-            chains.push(group.http(scope));
-        }
-        if group.port.protocol.is_tcp() {
-            chains.push(group.bytes(scope));
+/// Chains for endpoints.
+pub(super) struct Chains {
+    pub(super) chains: Vec<FilterChain>,
+    /// Port numbers at which it shows what is spoken when the client begins to speak.
+    pub(super) sniffed: Vec<u16>,
+}
+
+/// The chains for the endpoints of ports, but for addresses and ports that are `taken`: an endpoint of several ports is the first one's.
+/// At port numbers in `encrypted` it is looked for TLS.
+pub(super) fn chains(
+    scope: &str,
+    ports: &[(Port, Vec<Endpoint>)],
+    taken: &mut HashSet<(IpAddr, u16)>,
+    encrypted: &[u16],
+) -> Chains {
+    let mut made = Chains {
+        chains: Vec::new(),
+        sniffed: Vec::new(),
+    };
+    for group in Groups::of(ports, taken).0 {
+        // What may be HTTP is not, if it is TLS, whatever a client offers inside.
+        let kinds: &[&str] = if group.port.protocol == Protocol::Unknown && encrypted.contains(&group.target) {
+            &["raw_buffer", "tls"]
+        } else {
+            &[""]
+        };
+        for kind in kinds {
+            if group.port.protocol.is_http() && *kind != "tls" {
+                made.chains.push(group.http(scope, kind));
+            }
+            if group.port.protocol.is_tcp() {
+                made.chains.push(group.bytes(scope, kind));
+            }
         }
         if group.port.protocol == Protocol::Unknown {
-            sniffed.push(group.target);
+            made.sniffed.push(group.target);
         }
     }
-    sniffed.sort_unstable();
-    sniffed.dedup();
-    let mut filters = vec![listener_filter(
-        "envoy.filters.listener.original_dst",
-        &OriginalDst::default(),
-    )];
-    if !sniffed.is_empty() {
-        filters.push(ListenerFilter {
-            filter_disabled: Some(all_but(&sniffed)),
-            ..listener_filter("envoy.filters.listener.http_inspector", &HttpInspector::default())
-        });
-    }
-    Some(Listener {
-        name: names::direct(scope),
-        listener_specifier: Some(ListenerSpecifier::InternalListener(InternalListenerConfig {})),
-        listener_filters: filters,
-        listener_filters_timeout: Some(parts::duration(Duration::ZERO)),
-        filter_chains: chains,
-        ..Listener::default()
-    })
+    made
 }
 
 /// Endpoints for which the same holds, at one port number of theirs.
@@ -145,19 +120,18 @@ struct Group<'a> {
 struct Groups<'a>(Vec<Group<'a>>);
 
 impl<'a> Groups<'a> {
-    fn of(ports: &'a [(Port, Vec<Endpoint>)]) -> Self {
+    fn of(ports: &'a [(Port, Vec<Endpoint>)], taken: &mut HashSet<(IpAddr, u16)>) -> Self {
         let mut groups: Vec<Group<'a>> = Vec::new();
         // Where those are that may be the same, so that each is compared with few.
         let mut by_key: HashMap<(u16, bool, Protocol, &'a str), Vec<usize>> = HashMap::new();
-        let mut taken = HashSet::new();
         for (port, endpoints) in ports {
             let policy = port.access.requests.first().or(port.access.connections.first());
             let policy = policy.map_or("", |policy| policy.name.as_str());
             for endpoint in endpoints {
-                if !taken.insert(endpoint.address) {
+                let (address, target) = (endpoint.address.ip(), endpoint.address.port());
+                if !taken.insert((address, target)) {
                     continue;
                 }
-                let (address, target) = (endpoint.address.ip(), endpoint.address.port());
                 let key = (target, endpoint.is_tunnelled, port.protocol, policy);
                 let known = by_key.entry(key).or_default();
                 if let Some(same) = known.iter().find(|index| groups[**index].holds_for(port)) {
@@ -185,7 +159,7 @@ impl Group<'_> {
             && (Arc::ptr_eq(&mine.telemetry, &port.telemetry) || mine.telemetry == port.telemetry)
     }
 
-    fn http(&self, scope: &str) -> FilterChain {
+    fn http(&self, scope: &str, transport: &str) -> FilterChain {
         let name = names::direct(scope);
         let route = Route {
             name: name.clone(),
@@ -212,10 +186,10 @@ impl Group<'_> {
         };
         let routes = RouteSpecifier::RouteConfig(routes);
         let filter = manager(scope, self.port, &name, HOST, routes);
-        self.chain("", self.port.spoken(), vec![filter])
+        self.chain("", transport, self.port.spoken(), vec![filter])
     }
 
-    fn bytes(&self, scope: &str) -> FilterChain {
+    fn bytes(&self, scope: &str, transport: &str) -> FilterChain {
         let name = names::direct(scope);
         let proxy = TcpProxy {
             stat_prefix: name.clone(),
@@ -225,7 +199,7 @@ impl Group<'_> {
         };
         let mut filters = access::of_connections(&self.port.access.connections, &name);
         filters.push(parts::filter("envoy.filters.network.tcp_proxy", &proxy));
-        self.chain(" tcp", Vec::new(), filters)
+        self.chain(" tcp", transport, Vec::new(), filters)
     }
 
     fn cluster(&self, scope: &str) -> String {
@@ -236,35 +210,38 @@ impl Group<'_> {
         }
     }
 
-    fn chain(&self, kind: &str, spoken: Vec<String>, filters: Vec<Filter>) -> FilterChain {
+    fn chain(&self, kind: &str, transport: &str, spoken: Vec<String>, filters: Vec<Filter>) -> FilterChain {
+        let tls = if transport == "tls" { " tls" } else { "" };
         let way = if self.is_tunnelled { "" } else { " clear" };
         let first = names::chain(&self.port.service, self.port.port);
         let mut addresses = self.addresses.clone();
         addresses.sort_unstable();
         FilterChain {
-            name: format!("{first} at {}{way}{kind}", self.target),
+            name: format!("{first} at {}{way}{kind}{tls}", self.target),
             filter_chain_match: Some(FilterChainMatch {
                 destination_port: parts::number(self.target.into()),
                 prefix_ranges: addresses
                     .into_iter()
                     .map(|address| parts::range(address.into()))
                     .collect(),
+                transport_protocol: transport.to_owned(),
                 application_protocols: spoken,
                 ..FilterChainMatch::default()
             }),
-            filters: std::iter::once(passed_on(&[(LOCAL_ADDRESS, "")]))
-                .chain(filters)
-                .collect(),
+            filters: std::iter::once(passed_on()).chain(filters).collect(),
             ..FilterChain::default()
         }
     }
 }
 
-/// Hands what is known of a connection on to the internal listener that it goes to next: what was shared with this one stays here.
-fn passed_on(state: &[(&str, &str)]) -> Filter {
-    let value = |(key, factory): &(&str, &str)| filter_state(key, factory, &format!("%FILTER_STATE({key}:PLAIN)%"));
+/// Hands the destination on to the internal listener that opens the tunnel: what was shared with this one stays here.
+fn passed_on() -> Filter {
     let config = SetFilterState {
-        on_new_connection: state.iter().map(value).collect(),
+        on_new_connection: vec![filter_state(
+            LOCAL_ADDRESS,
+            "",
+            &format!("%FILTER_STATE({LOCAL_ADDRESS}:PLAIN)%"),
+        )],
         ..SetFilterState::default()
     };
     parts::filter("envoy.filters.network.set_filter_state", &config)

@@ -33,6 +33,7 @@ use super::super::model::{Access, Backend, Named, Split, Target};
 use super::super::policy::Applied;
 use super::super::protocol::Protocol;
 use super::super::telemetry::Telemetry;
+use super::direct::{self, Endpoint};
 use super::filters::{CORS, FAULT, SESSION};
 use super::parts::{self, cluster_name};
 use super::{access, checks, external_auth, policy, telemetry, tokens};
@@ -60,7 +61,8 @@ pub(crate) struct Port {
 }
 
 /// The listener behind the tunnel; none where there is nothing to listen for. An address and port that two Services have is the first's.
-pub(crate) fn inbound(scope: &str, ports: &[Port]) -> Option<Listener> {
+/// For Envoy, the endpoints that are dialled by their own addresses come after them.
+pub(crate) fn inbound(scope: &str, ports: &[Port], endpoints: &[(Port, Vec<Endpoint>)]) -> Option<Listener> {
     let mut taken = HashSet::new();
     let mut chains = Vec::new();
     let mut sniffed = Vec::new();
@@ -98,11 +100,15 @@ pub(crate) fn inbound(scope: &str, ports: &[Port]) -> Option<Listener> {
     if chains.is_empty() {
         return None;
     }
+    let of_endpoints = direct::chains(scope, endpoints, &mut taken, &encrypted);
+    chains.extend(of_endpoints.chains);
+    sniffed.extend(of_endpoints.sniffed);
     let mut filters = vec![listener_filter(
         "envoy.filters.listener.original_dst",
         &OriginalDst::default(),
     )];
     sniffed.sort_unstable();
+    sniffed.dedup();
     if !encrypted.is_empty() {
         filters.push(ListenerFilter {
             filter_disabled: Some(all_but(&encrypted)),
@@ -363,7 +369,7 @@ pub(super) fn listener_filter<M: Message + Name>(name: &str, config: &M) -> List
 }
 
 /// All ports but these, at which nobody waits for the client: the server may speak first.
-pub(super) fn all_but(ports: &[u16]) -> ListenerFilterChainMatchPredicate {
+fn all_but(ports: &[u16]) -> ListenerFilterChainMatchPredicate {
     let rule = |rule| ListenerFilterChainMatchPredicate { rule: Some(rule) };
     let one = |port: &u16| {
         let start = i32::from(*port);

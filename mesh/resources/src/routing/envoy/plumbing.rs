@@ -59,7 +59,7 @@ use super::{cluster, parts};
 const HBONE: u16 = 15008;
 /// Envoy's own names for where a connection on an internal listener was going, and who has opened it.
 pub(super) const LOCAL_ADDRESS: &str = "envoy.filters.listener.original_dst.local_ip";
-pub(super) const REMOTE_ADDRESS: &str = "envoy.filters.listener.original_dst.remote_ip";
+const REMOTE_ADDRESS: &str = "envoy.filters.listener.original_dst.remote_ip";
 
 /// The listener on the tunnel port of the waypoint `scope`, whose peers are those of `trust_domain`.
 pub(crate) fn tunnel(scope: &str, trust_domain: &str) -> Listener {
