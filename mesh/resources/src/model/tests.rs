@@ -17,6 +17,7 @@ mod bypass;
 mod configuration;
 mod connections;
 mod entries;
+mod locality;
 mod policies;
 mod statuses;
 mod tls;
