@@ -43,6 +43,8 @@ impl Marks<'_> {
 pub(super) struct Filtering<'a> {
     pub(super) filters: &'a [NamedFilter],
     pub(super) route: Option<&'a Route>,
+    /// What says who is asked about the request, beside the filters: the route, also where none is followed.
+    pub(super) asking_route: Option<&'a Route>,
     pub(super) peer: &'a Peer<'a>,
     pub(super) cluster: &'a str,
     pub(super) asking: Asking<'a>,
@@ -63,7 +65,11 @@ impl<'a> Filtering<'a> {
         let mut tokens = None;
         let mut shadow = Shadow::new();
         for NamedFilter { name, filter } in self.filters {
-            let setting = self.route.and_then(|route| route.overrides().get(name));
+            let route = match filter {
+                Filter::RouteAuth => self.asking_route,
+                _ => self.route,
+            };
+            let setting = route.and_then(|route| route.overrides().get(name));
             if matches!(setting, Some(Override::Disabled)) {
                 continue;
             }

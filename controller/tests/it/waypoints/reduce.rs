@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use culvert_controller::model::Model;
+use culvert_controller::snapshot::{PLACED_TYPE, placed};
 use culvert_envoy::pb::envoy::config::core::v3::data_source::Specifier;
 use culvert_envoy::pb::envoy::config::core::v3::{
     HeaderValueOption, address::Address, header_value_option::HeaderAppendAction, socket_address::PortSpecifier,
@@ -308,10 +309,14 @@ fn reduce_cors(from: &CorsPolicy) -> Value {
     })
 }
 
-/// Addresses of endpoints with their localities, by `HOST:PORT`.
+/// Where the waypoint's pod is.
+const PLACE: &str = "north/north-2/rack-7";
+
+/// Addresses of endpoints with their localities and priorities, as the waypoint's pod sees them, by `HOST:PORT`.
 pub(super) fn endpoints(model: &Model) -> BTreeMap<String, Vec<String>> {
     let all = model.snapshot().all(ENDPOINT_TYPE).unwrap();
     all.map(|(name, entry)| {
+        let entry = model.snapshot().get(PLACED_TYPE, &placed(name, PLACE)).unwrap_or(entry);
         let made = ClusterLoadAssignment::decode(&*entry.body).unwrap();
         let mut list = Vec::new();
         for group in &made.endpoints {
@@ -330,7 +335,11 @@ pub(super) fn endpoints(model: &Model) -> BTreeMap<String, Vec<String>> {
                     },
                     _ => panic!("{place:?}"),
                 };
-                list.push(format!("{at} {}", parts.join("/")).trim().to_owned());
+                let priority = match group.priority {
+                    0 => String::new(),
+                    number => format!(" priority {number}"),
+                };
+                list.push(format!("{at} {}{priority}", parts.join("/")).trim().to_owned());
             }
         }
         list.sort();

@@ -17,6 +17,7 @@ mod bypass;
 mod configuration;
 mod connections;
 mod entries;
+mod external_auth;
 mod locality;
 mod policies;
 mod statuses;

@@ -7,6 +7,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`locality`] | which endpoints are nearer to who asks |
+//! | [`backend`] | a port of a Service, where requests go |
 //! | [`model`] | rules of a port, in our own words |
 //! | [`read`] | objects of the Gateway API and Istio's become rules |
 //! | [`traffic`] | what holds for connections |
@@ -18,6 +19,7 @@
 //! | [`telemetry`] | what is logged and traced of requests |
 //! | [`envoy`] | rules, ports and endpoints as Envoy's messages |
 
+pub(crate) mod backend;
 pub(crate) mod cover;
 pub(crate) mod envoy;
 pub(crate) mod external_auth;
