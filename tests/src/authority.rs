@@ -107,14 +107,15 @@ impl Authority {
         [leaf.pem(), key.serialize_pem(), self.root_pem.clone()]
     }
 
-    /// A certificate for these URIs and this time.
-    pub fn leaf_between(&self, uris: &[&str], from: OffsetDateTime, to: OffsetDateTime) -> Leaf {
+    /// A certificate for these URIs and host names and this time.
+    pub fn leaf_between(&self, names: &[&str], from: OffsetDateTime, to: OffsetDateTime) -> Leaf {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
-        params.subject_alt_names = uris
-            .iter()
-            .map(|uri| SanType::URI((*uri).try_into().unwrap()))
-            .collect();
+        let name = |name: &&str| match name.contains("://") {
+            true => SanType::URI((*name).try_into().unwrap()),
+            false => SanType::DnsName((*name).try_into().unwrap()),
+        };
+        params.subject_alt_names = names.iter().map(name).collect();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         (params.not_before, params.not_after) = (from, to);

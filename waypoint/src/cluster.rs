@@ -15,7 +15,7 @@ use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 
 use crate::{
-    config::{cluster::ClusterConfig, endpoints::Health},
+    config::{cluster::ClusterConfig, discovery::Discovery, endpoints::Health},
     counted::Counted,
     endpoint::{Endpoint, clock},
     load::{ClusterLoad, OpenConnection},
@@ -46,6 +46,11 @@ pub struct Cluster {
     detector: Option<Detector>,
 }
 
+/// An address is the mesh's own: it is not reached in clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the address is the mesh's own, and is not reached in clear")]
+pub(crate) struct OfTheMesh;
+
 impl Cluster {
     /// With these endpoints, and what is counted of `before`.
     pub fn new(config: Arc<ClusterConfig>, endpoints: Arc<[Arc<Endpoint>]>, before: Option<&Self>) -> Self {
@@ -62,6 +67,22 @@ impl Cluster {
             balancer: ArcSwap::new(balancer),
             detector,
         }
+    }
+
+    /// Where a request goes that came for `destination`: the same, but for a cluster whose connections go where they were going.
+    ///
+    /// # Errors
+    /// Where that is the mesh's own, and must not be reached in clear.
+    pub(crate) fn at(self: &Arc<Self>, destination: SocketAddr) -> Result<Arc<Self>, OfTheMesh> {
+        let Discovery::Dialled(mesh) = &self.config.discovery else {
+            return Ok(Arc::clone(self));
+        };
+        if mesh.contains(destination) {
+            return Err(OfTheMesh);
+        }
+        let endpoint = self.load.dialled.at(destination);
+        let found = Self::new(Arc::clone(&self.config), [endpoint].into(), Some(self));
+        Ok(Arc::new(found))
     }
 
     /// What it is, for people.

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use culvert_objects::{Kind, Loaded};
+use culvert_objects::{Kind, Loaded, ObjectName, named_authorities};
 use kube::Client;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::follow::{ABSENT, Follower};
 use super::health::Health;
+use super::named::{Named, REFRESH};
 use super::offer;
 use super::store::{Change, Part, Store};
 
@@ -45,16 +46,34 @@ fn follow_looking(client: &Client, health: &Health, absent: Duration) -> watch::
         };
         tokio::spawn(follower.run());
     }
-    collect(events, health.clone())
+    let (names, wanted) = watch::channel(BTreeSet::new());
+    let named = Named {
+        client: client.clone(),
+        changes,
+        wanted,
+        refresh: absent.min(REFRESH),
+    };
+    tokio::spawn(named.run());
+    collect_naming(events, health.clone(), Some(names))
 }
 
 /// Collects events, and publishes the objects that are in force.
 pub(super) fn collect(events: mpsc::Receiver<Change>, health: Health) -> watch::Receiver<Arc<Loaded>> {
+    collect_naming(events, health, None)
+}
+
+/// The same, which says to somebody what policies name.
+fn collect_naming(
+    events: mpsc::Receiver<Change>,
+    health: Health,
+    names: Option<watch::Sender<BTreeSet<ObjectName>>>,
+) -> watch::Receiver<Arc<Loaded>> {
     let (publish, receiver) = watch::channel(Arc::default());
     let collector = Collector {
         store: Store::default(),
         health,
         publish,
+        names,
         cost: Duration::ZERO,
     };
     tokio::spawn(collector.run(events));
@@ -66,6 +85,8 @@ struct Collector {
     store: Store,
     health: Health,
     publish: watch::Sender<Arc<Loaded>>,
+    /// Tells which ConfigMaps policies name.
+    names: Option<watch::Sender<BTreeSet<ObjectName>>>,
     /// What the last snapshot took.
     cost: Duration,
 }
@@ -116,9 +137,26 @@ impl Collector {
         changed && self.store.is_complete()
     }
 
+    /// Says which ConfigMaps policies name, and whether all of them were looked at before anything was published: else a controller that begins
+    /// would tell proxies that there are no certificates. Later nobody waits for one.
+    fn knows_what_is_named(&mut self) -> bool {
+        let Some(names) = &self.names else { return true };
+        let (objects, _) = self.store.settle();
+        let wanted = named_authorities(&objects.backend_tls_policies);
+        names.send_if_modified(|known| {
+            let is_other = *known != wanted;
+            known.clone_from(&wanted);
+            is_other
+        });
+        self.publish.borrow().generation > 0 || wanted.is_subset(self.store.named())
+    }
+
     /// Publishes what is in force now, unless that is what was before.
     fn publish(&mut self) {
         let begin = Instant::now();
+        if !self.knows_what_is_named() {
+            return;
+        }
         let (objects, findings) = self.store.settle();
         self.publish.send_if_modified(|current| {
             let same = current.findings.is_same(findings) && current.objects.is_same(objects);

@@ -6,6 +6,7 @@
 //! | `kubernetes` | follows every kind, and collects the events |
 //! | `offer` | which kinds the cluster has, of those that it need not have |
 //! | `follow` | one kind: list, watch, and again |
+//! | `named` | ConfigMaps that policies name |
 //! | `store` | what is held, and what of it is in force |
 //! | `health` | which kinds are known, and since when one is not followed |
 //! | [`feed`] | the same without an API server, for tests and benchmarks |
@@ -27,6 +28,7 @@ pub mod feed;
 mod follow;
 mod health;
 mod kubernetes;
+mod named;
 mod offer;
 mod store;
 

@@ -52,6 +52,10 @@ pub(crate) enum Change {
     Applied(Item),
     /// An object is gone.
     Deleted(Kind, ObjectName),
+    /// A ConfigMap that a policy names was looked at.
+    Named(ObjectName, Option<Item>),
+    /// No policy names a ConfigMap any more.
+    Unnamed(ObjectName),
 }
 
 /// The objects that are held.
@@ -61,6 +65,8 @@ pub(crate) struct Store {
     /// Objects that the list under way has not contained so far.
     unlisted: BTreeMap<Part, BTreeSet<ObjectName>>,
     complete: BTreeSet<Part>,
+    /// ConfigMaps that policies name, and that were looked at.
+    named: BTreeSet<ObjectName>,
 }
 
 impl Store {
@@ -85,6 +91,18 @@ impl Store {
             }
             Change::Applied(item) => self.apply(item),
             Change::Deleted(kind, name) => self.assembly.remove(kind, &name),
+            Change::Named(name, found) => {
+                let is_first = self.named.insert(name.clone());
+                let changed = match found {
+                    Some(item) => self.apply(item),
+                    None => self.assembly.remove(Kind::ConfigMap, &name),
+                };
+                changed || is_first
+            }
+            Change::Unnamed(name) => {
+                self.named.remove(&name);
+                self.assembly.remove(Kind::ConfigMap, &name)
+            }
         }
     }
 
@@ -101,6 +119,11 @@ impl Store {
     /// All objects that are in force, and what is wrong with those that cannot be.
     pub(crate) fn settle(&mut self) -> (&Objects, &Findings) {
         self.assembly.settle()
+    }
+
+    /// ConfigMaps that policies name, and that were looked at: they are there, or are not.
+    pub(crate) fn named(&self) -> &BTreeSet<ObjectName> {
+        &self.named
     }
 
     /// How many objects of a kind are held.

@@ -6,6 +6,20 @@ use rustls::RootCertStore;
 
 use crate::{IdentityError, Revocations, certificate};
 
+/// The certificates in a PEM text, without what else it holds, if each of them can be a trust anchor.
+///
+/// # Errors
+/// When the text holds no certificate, or one that cannot be a trust anchor.
+pub fn authorities(pem: &str) -> Result<String, IdentityError> {
+    let mut roots = RootCertStore::empty();
+    for root in certificate::from_pem(pem.as_bytes(), "list of authorities")? {
+        roots.add(root)?;
+    }
+    let (begin, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
+    let blocks = pem.split(begin).skip(1).filter_map(|rest| rest.split_once(end));
+    Ok(blocks.map(|(body, _)| format!("{begin}{body}{end}\n")).collect())
+}
+
 /// The roots that a trust domain's certificates may end in. Clones are cheap.
 #[derive(Clone, Debug)]
 pub struct TrustBundle {

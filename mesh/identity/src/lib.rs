@@ -32,7 +32,7 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-pub use bundle::TrustBundle;
+pub use bundle::{TrustBundle, authorities};
 pub use certificate::{peer_expiry, peer_identity};
 pub use credentials::Credentials;
 pub use error::IdentityError;

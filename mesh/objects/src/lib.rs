@@ -83,12 +83,13 @@ pub use few::Few;
 pub use finding::{Finding, Findings};
 pub use hold::{BadHold, HOLD_ANNOTATION, Hold};
 pub use kinds::{
-    AuthorizationPolicy, Binding, ConfigMap, Descriptor, DestinationRule, Endpoint, EndpointSlice, EntryEndpoint,
-    EntryHost, EntryLocality, EntryPort, Export, GRPCRoute, Gateway, GatewayClass, HTTPRoute, Held, Key, Kind,
-    KindSpec, NamedPort, Node, Object, Objects, Owner, PeerAuthentication, Pod, PodReference, Presence, Reference,
-    ReferenceGrant, RequestAuthentication, Resolution, Selector, ServiceEntry, SlicePort, TCPRoute, TLSRoute, Target,
-    Telemetry, Unserved, VirtualService, WorkloadEntry, Written, has_no_selector, in_namespace, is_agent, is_external,
-    referenced_pod, selector, service_of_slice, virtual_addresses,
+    AuthorizationPolicy, BackendTLSPolicy, Binding, ConfigMap, Descriptor, DestinationRule, Endpoint, EndpointSlice,
+    EntryEndpoint, EntryHost, EntryLocality, EntryPort, Export, GRPCRoute, Gateway, GatewayClass, HTTPRoute, Held, Key,
+    Kind, KindSpec, NamedPort, Node, Object, Objects, Owner, PeerAuthentication, Pod, PodReference, Presence,
+    Reference, ReferenceGrant, RequestAuthentication, Resolution, Selector, ServiceEntry, SlicePort, TCPRoute,
+    TLSRoute, Target, Telemetry, TrafficPolicy, Unserved, VirtualService, WorkloadEntry, Written, has_no_selector,
+    in_namespace, is_agent, is_external, named_authorities, referenced_pod, selector, service_of_slice,
+    virtual_addresses,
 };
 pub use labels::Labels;
 pub use name::ObjectName;

@@ -6,9 +6,8 @@ use culvert_envoy::{
     pb::{
         envoy::{
             config::cluster::v3::{
-                CircuitBreakers, Cluster as Message, UpstreamConnectionOptions,
-                circuit_breakers::Thresholds,
-                cluster::{ClusterDiscoveryType, DiscoveryType, common_lb_config::LocalityConfigSpecifier},
+                CircuitBreakers, Cluster as Message, UpstreamConnectionOptions, circuit_breakers::Thresholds,
+                cluster::common_lb_config::LocalityConfigSpecifier,
             },
             config::core::v3::Http2ProtocolOptions,
             extensions::upstreams::http::v3::{
@@ -25,8 +24,11 @@ use culvert_http::{balance::outlier, retry::RetryBudget};
 
 use super::{
     balancing::{self, Balancing},
+    discovery::{self, Discovery, Named},
+    endpoint_tls,
     refusal::{Refusal, compiled, malformed, nothing_else},
 };
+use crate::endpoint_tls::EndpointTls;
 
 /// Under this name clusters have their HTTP options.
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -42,8 +44,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 pub struct ClusterConfig {
     /// Its name.
     pub name: Arc<str>,
-    /// The name of its endpoints.
-    pub endpoints: Arc<str>,
+    /// How its endpoints are found.
+    pub discovery: Discovery,
     /// How an endpoint is chosen.
     pub balancing: Balancing,
     /// The share of healthy endpoints, in percent, below which health counts for nothing.
@@ -66,6 +68,8 @@ pub struct ClusterConfig {
     pub max_stream_duration: Option<Duration>,
     /// What is too much.
     pub breakers: Breakers,
+    /// TLS that endpoints speak themselves.
+    pub tls: Option<Arc<EndpointTls>>,
     /// When an endpoint that fails is left out.
     pub outlier: Option<outlier::Settings>,
 }
@@ -79,6 +83,24 @@ pub struct Keepalive {
     pub interval: Option<Duration>,
     /// Probes without an answer that end the connection.
     pub probes: Option<u32>,
+}
+
+impl ClusterConfig {
+    /// The name of the endpoints that the controller tells, if it does.
+    pub fn told(&self) -> Option<&Arc<str>> {
+        match &self.discovery {
+            Discovery::Told(name) => Some(name),
+            Discovery::Named(_) | Discovery::Dialled(_) => None,
+        }
+    }
+
+    /// Its endpoints, if some of them are names.
+    pub fn named(&self) -> Option<&Named> {
+        match &self.discovery {
+            Discovery::Named(named) => Some(named),
+            Discovery::Told(_) | Discovery::Dialled(_) => None,
+        }
+    }
 }
 
 /// What requests are sent as.
@@ -124,17 +146,10 @@ impl Default for Breakers {
 pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
     let mut rest = message.clone();
     let name: Arc<str> = std::mem::take(&mut rest.name).into();
-    let kind = rest.cluster_discovery_type.take();
-    if kind != Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())) {
-        return Err(Refusal::new(
-            "type",
-            format!("{kind:?} is not served here: only EDS is"),
-        ));
-    }
-    let endpoints = rest.eds_cluster_config.take().map(|eds| eds.service_name);
-    let endpoints = endpoints.filter(|name| !name.is_empty()).map(Into::into);
+    let discovery = discovery::take(&name, &mut rest)?;
     let connect_timeout = rest.connect_timeout.take();
     let connect_timeout = connect_timeout.map_or(Ok(CONNECT_TIMEOUT), |time| duration("connect_timeout", &time))?;
+    let is_dialled = matches!(discovery, Discovery::Dialled(_));
     let mut balancing = balancing::take(&mut rest)?;
     let mut common = rest.common_lb_config.take().unwrap_or_default();
     let panic = common
@@ -162,7 +177,7 @@ pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
     let http = Http::read(&mut rest)?;
     let breakers = breakers(rest.circuit_breakers.take())?;
     let config = ClusterConfig {
-        endpoints: endpoints.unwrap_or_else(|| Arc::clone(&name)),
+        discovery,
         name,
         balancing,
         panic_threshold,
@@ -175,14 +190,16 @@ pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
         keepalive: keepalive(rest.upstream_connection_options.take())?,
         max_stream_duration: http.max_stream_duration,
         breakers,
+        tls: endpoint_tls::read(rest.transport_socket.take())?,
         outlier: rest
             .outlier_detection
             .take()
+            // Who dials an endpoint gets that one, however it does.
+            .filter(|_| !is_dialled)
             .map(|message| outlier::Settings::compile(&message).map_err(compiled("outlier_detection")))
             .transpose()?,
     };
-    // Envoy's plumbing, and what only names things for its statistics.
-    rest.transport_socket = None;
+    // What only names things for Envoy's statistics.
     rest.metadata = None;
     rest.alt_stat_name.clear();
     rest.per_connection_buffer_limit_bytes = None;

@@ -14,7 +14,8 @@ use culvert_envoy::{
     },
     type_url, unpack,
 };
-use culvert_http::filters::{Fault, RateLimit, Rbac, Session, ext_authz::ExtAuthz, jwt::JwtFilter};
+use culvert_http::Route;
+use culvert_http::filters::{Fault, Override, RateLimit, Rbac, Session, ext_authz::ExtAuthz, jwt::JwtFilter};
 use prost::{Message, Name};
 
 use super::refusal::{Refusal, compiled, malformed, nothing_else};
@@ -26,6 +27,19 @@ pub struct NamedFilter {
     pub name: Box<str>,
     /// What it does.
     pub filter: Filter,
+    /// Whether it does so for routes alone that ask for it.
+    pub is_disabled: bool,
+}
+
+impl NamedFilter {
+    /// What a route says of it, if it does anything there.
+    pub fn setting<'a>(&self, route: Option<&'a Route>) -> Option<Option<&'a Override>> {
+        match route.and_then(|route| route.overrides().get(&self.name)) {
+            Some(Override::Disabled) => None,
+            None if self.is_disabled => None,
+            setting => Some(setting),
+        }
+    }
 }
 
 /// What a filter does.

@@ -40,7 +40,7 @@ pub(super) fn answer(
 pub(super) fn reset(stage: Stage) -> Reset {
     match stage {
         Stage::Overflow => Reset::Overflow,
-        Stage::Connect | Stage::ConnectTimeout => Reset::ConnectFailure,
+        Stage::Connect | Stage::Tls | Stage::ConnectTimeout => Reset::ConnectFailure,
         Stage::Refused => Reset::Refused,
         Stage::Reset => Reset::AfterRequest,
         Stage::Protocol => Reset::NotHttp,
@@ -54,6 +54,7 @@ pub(super) fn failed(record: Box<Record>, failure: &SendFailure, retried: bool) 
     let (status, flag, reason) = match failure.stage {
         Stage::Overflow => return overloaded(record),
         Stage::Connect => (StatusCode::SERVICE_UNAVAILABLE, "UF", "connection failure"),
+        Stage::Tls => (StatusCode::SERVICE_UNAVAILABLE, "UF", "remote connection failure"),
         Stage::ConnectTimeout => (StatusCode::SERVICE_UNAVAILABLE, "UF", "connection timeout"),
         Stage::Refused => (StatusCode::SERVICE_UNAVAILABLE, "UR", "remote refused stream reset"),
         Stage::Reset => (StatusCode::SERVICE_UNAVAILABLE, "UC", "connection termination"),

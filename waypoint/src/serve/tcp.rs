@@ -20,8 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use super::{direct::Direct, worker::Worker};
 use crate::{
     config::tcp_chain::TcpChain,
+    endpoint_tls::Purpose,
     telemetry::{Client, TcpLogs, TcpRecord},
-    upstream::connect,
 };
 
 /// How often another endpoint is drawn where one was tried already.
@@ -66,6 +66,14 @@ pub(super) async fn serve<S>(
         }
     };
     record.cluster = Some(Arc::clone(&cluster.config.name));
+    let cluster = match cluster.at(destination) {
+        Ok(cluster) => cluster,
+        Err(why) => {
+            record.flags.set("UH");
+            record.details = why.to_string();
+            return;
+        }
+    };
     let forwarded = Forwarded {
         client: Some(client.address),
         host: None,
@@ -87,8 +95,10 @@ pub(super) async fn serve<S>(
         };
         tried.push(endpoint.id);
         record.endpoint = Some((endpoint.config.address, Arc::clone(&endpoint.config.about)));
-        let upstream = &inner.upstream;
-        match connect(&upstream.tunnels, &upstream.origin, endpoint, &headers, &cluster.config).await {
+        let connecting = inner
+            .upstream
+            .connect(endpoint, &headers, &cluster.config, Purpose::Bytes);
+        match connecting.await {
             Ok(stream) => break stream,
             Err(failure) => record.details = failure.to_string(),
         }

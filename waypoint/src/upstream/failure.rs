@@ -4,6 +4,9 @@ use std::{error::Error, time::Duration};
 
 use culvert_tunnel::failure::Failure;
 
+use super::io::ConnectError;
+use crate::endpoint_tls::Reason;
+
 /// How far a request was when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -11,6 +14,8 @@ pub enum Stage {
     Overflow,
     /// There was no connection for it: nothing of it has left.
     Connect,
+    /// The endpoint's own TLS did not come about: nothing of it has left.
+    Tls,
     /// There was no connection in time.
     ConnectTimeout,
     /// The endpoint refused the stream before it looked at it.
@@ -43,11 +48,13 @@ impl SendFailure {
     }
 
     /// No connection came about.
-    pub(super) fn connect(failure: &Failure) -> Self {
+    pub(super) fn connect(failure: &ConnectError) -> Self {
         Self {
             stage: match failure {
-                Failure::NoAnswer { .. } | Failure::Timeout { .. } => Stage::ConnectTimeout,
-                _ => Stage::Connect,
+                ConnectError::Way(Failure::NoAnswer { .. } | Failure::Timeout { .. }) => Stage::ConnectTimeout,
+                ConnectError::Tls(failure) if failure.reason == Reason::Timeout => Stage::ConnectTimeout,
+                ConnectError::Way(_) => Stage::Connect,
+                ConnectError::Tls(_) => Stage::Tls,
             },
             why: failure.to_string(),
         }

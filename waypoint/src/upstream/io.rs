@@ -1,4 +1,4 @@
-//! A connection to an endpoint, through the tunnel or in clear.
+//! A connection to an endpoint, through the tunnel or in clear, and TLS of the endpoint's own inside of it.
 
 use std::{
     io::{self, IoSlice},
@@ -15,8 +15,9 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
+use tokio_rustls::client::TlsStream;
 
 use crate::{
     config::{
@@ -24,6 +25,7 @@ use crate::{
         endpoints::Way,
     },
     endpoint::Endpoint,
+    endpoint_tls::{self, Purpose},
 };
 
 /// A connection to an endpoint.
@@ -31,10 +33,41 @@ use crate::{
 pub(crate) enum Io {
     Tunnel(Stream),
     Plain(TcpStream),
+    Tls(Box<TlsStream<Io>>),
 }
 
-/// Connects, on behalf of `origin`. `headers` go with a `CONNECT`.
-pub(crate) async fn connect(
+/// Why there is no connection.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// There is none that could carry it.
+    #[error(transparent)]
+    Way(#[from] Failure),
+    /// The endpoint's own TLS did not come about.
+    #[error(transparent)]
+    Tls(#[from] endpoint_tls::Failure),
+}
+
+/// Connects for `purpose`, on behalf of `origin`. `headers` go with a `CONNECT`.
+pub(super) async fn connect(
+    tunnels: &Tunnels<Dialer>,
+    origin: &Origin,
+    endpoint: &Endpoint,
+    headers: &[(&str, &str)],
+    cluster: &ClusterConfig,
+    purpose: Purpose,
+) -> Result<Io, ConnectError> {
+    let within = cluster.connect_timeout;
+    let deadline = Instant::now() + within;
+    let io = way(tunnels, origin, endpoint, headers, cluster).await?;
+    let Some(tls) = &cluster.tls else { return Ok(io) };
+    match timeout_at(deadline, tls.connect(io, purpose)).await {
+        Ok(connected) => Ok(Io::Tls(Box::new(connected?))),
+        Err(_) => Err(endpoint_tls::Failure::timeout(within).into()),
+    }
+}
+
+/// The way to it, whatever is spoken there.
+async fn way(
     tunnels: &Tunnels<Dialer>,
     origin: &Origin,
     endpoint: &Endpoint,
@@ -91,6 +124,11 @@ impl AsyncRead for Io {
         match self.get_mut() {
             Self::Tunnel(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Plain(socket) => Pin::new(socket).poll_read(context, buffer),
+            // An end without a word of TLS is an end, as for Envoy: HTTP knows by itself whether a body is whole.
+            Self::Tls(stream) => match Pin::new(stream).poll_read(context, buffer) {
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+                polled => polled,
+            },
         }
     }
 }
@@ -100,6 +138,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Self::Tunnel(stream) => Pin::new(stream).poll_write(context, data),
             Self::Plain(socket) => Pin::new(socket).poll_write(context, data),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, data),
         }
     }
 
@@ -111,6 +150,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Self::Tunnel(stream) => Pin::new(stream).poll_write_vectored(context, slices),
             Self::Plain(socket) => Pin::new(socket).poll_write_vectored(context, slices),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
         }
     }
 
@@ -122,6 +162,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Self::Tunnel(stream) => Pin::new(stream).poll_flush(context),
             Self::Plain(socket) => Pin::new(socket).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
@@ -129,6 +170,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Self::Tunnel(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

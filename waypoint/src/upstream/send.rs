@@ -21,21 +21,25 @@ use tokio::time::timeout_at;
 
 use super::{
     failure::{SendFailure, Stage},
-    io::connect,
-    pool::{Lease, Opened, Own, Pool, STREAMS, Terms},
+    io::{ConnectError, Io, connect},
+    pool::{Lease, Opened, Own, Pool, STREAMS, Terms, streams},
+    tls_failures::TlsFailures,
 };
-use crate::{body::Body, cluster::Cluster, counted::Counted, endpoint::Endpoint};
+use crate::{
+    body::Body, cluster::Cluster, config::cluster::ClusterConfig, counted::Counted, endpoint::Endpoint,
+    endpoint_tls::Purpose,
+};
 
 /// Longest head of an answer: as Envoy's. Of lines, hyper takes 100, as Envoy does.
 const MAX_HEAD: usize = 60 << 10;
 
-/// Windows of HTTP/2: what one stream, and a connection, may have under way.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// What one stream of HTTP/2 may have under way.
+const STREAM_WINDOW: u32 = 256 << 10;
 
 /// Silence after which a connection with open streams is asked for a sign of life, and how long that may take.
 const PING: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// What sends requests on one thread: its tunnels and connections.
 #[derive(Clone)]
 pub struct Upstream {
@@ -46,7 +50,9 @@ pub struct Upstream {
     /// `baggage` of the waypoint itself.
     pub(crate) baggage: Arc<str>,
     pool: Arc<Pool>,
+    tls_failures: TlsFailures,
 }
+
 impl Upstream {
     /// Nothing is connected yet.
     pub fn new(tunnels: Tunnels<Dialer>, origin: Origin, baggage: Arc<str>) -> Self {
@@ -55,7 +61,29 @@ impl Upstream {
             origin,
             baggage,
             pool: Arc::default(),
+            tls_failures: TlsFailures::default(),
         }
+    }
+
+    /// The same, which counts where TLS of endpoints' own does not come about.
+    #[must_use]
+    pub fn counting(self, tls_failures: TlsFailures) -> Self {
+        Self { tls_failures, ..self }
+    }
+
+    /// A connection of its own, for `purpose`. `headers` go with a `CONNECT`.
+    pub(crate) async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        headers: &[(&str, &str)],
+        cluster: &ClusterConfig,
+        purpose: Purpose,
+    ) -> Result<Io, ConnectError> {
+        let connected = connect(&self.tunnels, &self.origin, endpoint, headers, cluster, purpose).await;
+        if let Err(ConnectError::Tls(failure)) = &connected {
+            self.tls_failures.count(failure.reason);
+        }
+        connected
     }
 
     /// Sends a request, over a connection that is there or a new one. The answer's body goes on until it is dropped; the lease lasts as
@@ -135,7 +163,7 @@ impl Upstream {
         let within = cluster.config.connect_timeout;
         let deadline = tokio::time::Instant::now() + within;
         let headers = [("baggage", &*self.baggage)];
-        let io = connect(&self.tunnels, &self.origin, endpoint, &headers, &cluster.config).await;
+        let io = self.connect(endpoint, &headers, &cluster.config, Purpose::Http1).await;
         let io = io.map_err(|failure| SendFailure::connect(&failure))?;
         let handshake = http1::Builder::new()
             .max_header_size(MAX_HEAD)
@@ -196,12 +224,12 @@ impl Upstream {
         let within = cluster.config.connect_timeout;
         let deadline = tokio::time::Instant::now() + within;
         let headers = [("baggage", &*self.baggage)];
-        let io = connect(&self.tunnels, &self.origin, endpoint, &headers, &cluster.config).await;
+        let io = self.connect(endpoint, &headers, &cluster.config, Purpose::Http2).await;
         let io = io.map_err(|failure| SendFailure::connect(&failure))?;
         let handshake = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_connection_window_size(connection_window(&cluster.config))
             .max_header_list_size(MAX_HEAD as u32)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING_TIMEOUT)
@@ -262,6 +290,13 @@ impl Upstream {
             }
         }
     }
+}
+
+/// What a connection of HTTP/2 may have under way: as much as all its streams, so that answers that nobody reads hold up no others.
+fn connection_window(config: &ClusterConfig) -> u32 {
+    const MOST: u32 = (1 << 31) - 1;
+    let streams = u32::try_from(streams(config)).unwrap_or(MOST);
+    streams.saturating_mul(STREAM_WINDOW).min(MOST)
 }
 
 /// What a request is sent over.

@@ -134,6 +134,18 @@ static GLIBC: Base = Base {
     ],
 };
 
+/// Whom the world trusts: what a proxy verifies servers by where it is to go by its system.
+static AUTHORITIES: Base = Base {
+    name: "authorities",
+    packages: &[Debian {
+        name: "ca-certificates",
+        only: &["usr/share/ca-certificates/", "usr/share/doc/ca-certificates/copyright"],
+        without: &[],
+    }],
+    links: &[],
+    texts: &[],
+};
+
 /// Python and the parts of its library that a small server uses.
 static PYTHON: Base = Base {
     name: "python",
@@ -255,13 +267,14 @@ pub(super) static RECIPES: &[Recipe] = &[
         name: "waypoint",
         title: "Culvert waypoint",
         description: "The layer-7 proxy of services that ask for one",
-        base: &[&GLIBC],
+        base: &[&GLIBC, &AUTHORITIES],
         programs: &[dynamic("culvert-waypoint", "culvert-waypoint", "culvert-waypoint")],
         files: &[],
         entrypoint: &["/culvert-waypoint"],
         user: User::Nonroot,
         ports: &[15008, 15020, 15021],
-        environment: &[],
+        // Debian makes one file of them when it is installed, which nobody is here.
+        environment: &[("SSL_CERT_DIR", "/usr/share/ca-certificates/mozilla")],
     },
     bookstore_python(
         "bookstore-productpage",

@@ -1,5 +1,5 @@
 //! The status of a route: `parents`, an entry of ours for each parent that is the mesh's to speak of, beside those of other
-//! controllers. An entry of ours goes with its parent.
+//! controllers. An entry of ours goes with its parent. That of a policy is the same, of `ancestors`.
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -8,35 +8,55 @@ use super::in_force::shortened;
 use crate::cluster::waypoints::CONTROLLER;
 use crate::model::{Condition, ParentStatus, RouteStatus};
 
-/// The most entries that the Gateway API allows.
-const MOST: usize = 32;
+/// Where entries are in a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    list: &'static str,
+    reference: &'static str,
+    /// The most entries that the Gateway API allows.
+    most: usize,
+}
+
+/// Those of routes.
+pub(super) const PARENTS: Place = Place {
+    list: "parents",
+    reference: "parentRef",
+    most: 32,
+};
+/// Those of policies.
+pub(super) const ANCESTORS: Place = Place {
+    list: "ancestors",
+    reference: "ancestorRef",
+    most: 16,
+};
+
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
 /// What is to be written into a status; none if all of it is there.
-pub(super) fn due(status: &Value, said: &RouteStatus, now: Timestamp) -> Option<Value> {
-    let before = status["parents"].as_array().cloned().unwrap_or_default();
+pub(super) fn due(status: &Value, place: Place, said: &RouteStatus, now: Timestamp) -> Option<Value> {
+    let before = status[place.list].as_array().cloned().unwrap_or_default();
     let (ours, others): (Vec<&Value>, Vec<&Value>) = before.iter().partition(|entry| is_ours(entry));
     let mut parents: Vec<Value> = others.into_iter().cloned().collect();
     for parent in &said.parents {
         let reference = reference(parent);
-        let there = ours.iter().find(|entry| is_same(&entry["parentRef"], &reference));
+        let there = ours.iter().find(|entry| is_same(&entry[place.reference], &reference));
         let conditions = there.map(|entry| &entry["conditions"]).unwrap_or(&Value::Null);
         let conditions: Vec<Value> = parent
             .conditions
             .iter()
             .map(|condition| of_condition(condition, said.generation, conditions, now))
             .collect();
-        let entry = json!({ "parentRef": reference, "controllerName": CONTROLLER, "conditions": conditions });
+        let entry = json!({ place.reference: reference, "controllerName": CONTROLLER, "conditions": conditions });
         // Two parents that are written alike are one.
         if !parents.contains(&entry) {
             parents.push(entry);
         }
     }
     // More cannot be said, and the API server would refuse all of it.
-    parents.truncate(MOST);
-    let is_said = |entry: &Value| before.iter().any(|there| is_equal(there, entry));
+    parents.truncate(place.most);
+    let is_said = |entry: &Value| before.iter().any(|there| is_equal(place, there, entry));
     let is_there = parents.len() == before.len() && parents.iter().all(is_said);
-    (!is_there).then(|| json!({ "parents": parents }))
+    (!is_there).then(|| json!({ place.list: parents }))
 }
 
 fn is_ours(entry: &Value) -> bool {
@@ -73,8 +93,8 @@ fn is_same(a: &Value, b: &Value) -> bool {
 }
 
 /// Whether an entry says what is to be said, whenever that came to be so.
-fn is_equal(there: &Value, entry: &Value) -> bool {
-    is_same(&there["parentRef"], &entry["parentRef"])
+fn is_equal(place: Place, there: &Value, entry: &Value) -> bool {
+    is_same(&there[place.reference], &entry[place.reference])
         && there["controllerName"] == entry["controllerName"]
         && there["conditions"] == entry["conditions"]
 }

@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::in_force::{self, InForce};
-use super::parents;
+use super::parents::{self, ANCESTORS, PARENTS, Place};
 use crate::model::{Allocations, RouteStatus, RouteStatuses};
 use crate::state::State;
 
@@ -19,8 +19,8 @@ pub(super) type Reference = (Kind, ObjectName);
 pub(super) enum Said {
     /// Whether it is in force, and the addresses of its hosts.
     InForce { in_force: InForce, addresses: Vec<Value> },
-    /// What it comes to at its parents.
-    Parents(Arc<RouteStatus>),
+    /// What it comes to at its parents, or at its targets.
+    Parents(Place, Arc<RouteStatus>),
 }
 
 /// The objects that have a status of ours, and what is to be said of them.
@@ -88,9 +88,9 @@ impl Seen {
     /// What is to be said of an object.
     pub(super) fn said(&self, reference: &Reference) -> Said {
         let (kind, name) = reference;
-        if is_route(*kind) {
+        if let Some(place) = place(*kind) {
             let status = self.routes.get(reference).cloned();
-            return Said::Parents(status.unwrap_or_default());
+            return Said::Parents(place, status.unwrap_or_default());
         }
         let findings = self.messages.get(&format!("{kind} {name}"));
         Said::InForce {
@@ -105,22 +105,24 @@ impl Said {
     pub(super) fn due(&self, status: &Value, now: Timestamp) -> Option<Value> {
         match self {
             Self::InForce { in_force, addresses } => in_force::due(status, in_force, addresses, now),
-            Self::Parents(said) => parents::due(status, said, now),
+            Self::Parents(place, said) => parents::due(status, *place, said, now),
         }
     }
 }
 
-/// Istio's kinds, whose objects are all in namespaces, and routes.
+/// Istio's kinds, whose objects are all in namespaces, routes, and policies.
 fn kinds() -> impl Iterator<Item = Kind> {
     let is_istios = |kind: &Kind| kind.descriptor().group.ends_with(".istio.io") && kind.descriptor().namespaced;
-    Kind::followed().filter(move |kind| is_istios(kind) || is_route(*kind))
+    Kind::followed().filter(move |kind| is_istios(kind) || place(*kind).is_some())
 }
 
-fn is_route(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute
-    )
+/// Where the status of a kind says what an object comes to, as the Gateway API has it.
+fn place(kind: Kind) -> Option<Place> {
+    match kind {
+        Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute => Some(PARENTS),
+        Kind::BackendTLSPolicy | Kind::TrafficPolicy => Some(ANCESTORS),
+        _ => None,
+    }
 }
 
 fn reference(title: &str) -> Option<Reference> {

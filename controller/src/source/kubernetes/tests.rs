@@ -62,6 +62,24 @@ impl ApiServer {
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         self.asked.lock().push(path.to_owned());
         let plural = path.rsplit('/').next().unwrap();
+        if let Some((namespace, name)) = one_config_map(path) {
+            let found = self
+                .objects
+                .lock()
+                .get("configmaps")
+                .cloned()
+                .unwrap_or_default()
+                .into_iter();
+            let mut found =
+                found.filter(|map| map["metadata"]["namespace"] == namespace && map["metadata"]["name"] == name);
+            let missing =
+                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "reason": "NotFound"});
+            let (status, body) = match found.next() {
+                Some(map) => ("200 OK", map),
+                None => ("404 Not Found", missing),
+            };
+            return send(stream, status, &body.to_string()).await;
+        }
         let objects = self.objects.lock().get(plural).cloned();
         let offers = self.offers.lock().clone().filter(|_| path == "/apis");
         let (status, body) = match objects {
@@ -91,12 +109,21 @@ impl ApiServer {
                 ("200 OK", json!({"metadata": metadata, "items": items}).to_string())
             }
         };
-        let length = body.len();
-        let answer = format!(
-            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
-        );
-        let _ = stream.write_all(answer.as_bytes()).await;
+        send(stream, status, &body).await;
     }
+}
+
+async fn send(mut stream: TcpStream, status: &str, body: &str) {
+    let length = body.len();
+    let answer = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    );
+    let _ = stream.write_all(answer.as_bytes()).await;
+}
+
+/// The namespace and the name of the one ConfigMap that is asked for, if one is.
+fn one_config_map(path: &str) -> Option<(&str, &str)> {
+    path.strip_prefix("/api/v1/namespaces/")?.split_once("/configmaps/")
 }
 
 fn discovery(offers: &[[&str; 3]]) -> Value {
@@ -204,6 +231,37 @@ async fn config_maps_are_followed_by_name_and_one_that_cannot_be_read_leaves_the
     .await;
     let kept = all.objects.config_maps.values().next().unwrap();
     assert_eq!(kept.mesh.as_ref().unwrap().providers[0].name, "a");
+}
+
+/// The controller may list none of them.
+#[tokio::test]
+async fn a_config_map_that_a_policy_names_is_read_by_itself_before_anything_is_published_and_again() {
+    let server = small();
+    let map = |name: &str, pem: &str| json!({"metadata": {"name": name, "namespace": "shop", "uid": "u"}, "data": {"ca.crt": pem}});
+    server.set("configmaps", Some(vec![map("ca", "one"), map("other", "x")]));
+    let references =
+        json!([{"group": "", "kind": "ConfigMap", "name": "ca"}, {"group": "", "kind": "ConfigMap", "name": "gone"}]);
+    let policy = json!({
+        "metadata": {"name": "a", "namespace": "shop", "uid": "u"},
+        "spec": {"targetRefs": [], "validation": {"hostname": "a", "caCertificateRefs": references}},
+    });
+    server.set("backendtlspolicies", Some(vec![policy]));
+    let mut loaded = follow_looking(&server.start().await, &Health::default(), Duration::from_millis(20));
+    let all = until(&mut loaded, |loaded| loaded.generation > 0).await;
+    let pems = |loaded: &Loaded| -> Vec<String> {
+        let maps = loaded.objects.config_maps.iter();
+        maps.map(|(name, map)| format!("{name} {}", map.authorities.as_deref().unwrap_or_default()))
+            .collect()
+    };
+    assert_eq!(pems(&all), ["shop/ca one"]);
+    server.set("configmaps", Some(vec![map("ca", "two")]));
+    until(&mut loaded, |loaded| pems(loaded) == ["shop/ca two"]).await;
+    server.set("configmaps", Some(Vec::new()));
+    until(&mut loaded, |loaded| pems(loaded).is_empty()).await;
+    server.set("configmaps", Some(vec![map("ca", "three")]));
+    until(&mut loaded, |loaded| pems(loaded) == ["shop/ca three"]).await;
+    server.set("backendtlspolicies", Some(Vec::new()));
+    until(&mut loaded, |loaded| pems(loaded).is_empty()).await;
 }
 
 /// There are many kinds of others. A cluster without them is asked one question now and then, not one for each.

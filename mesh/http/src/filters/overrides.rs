@@ -34,6 +34,8 @@ pub struct Overrides(BTreeMap<String, Arc<Override>>);
 pub enum Override {
     /// The filter does nothing.
     Disabled,
+    /// The filter does what it says itself, though it does nothing elsewhere.
+    Enabled,
     /// A policy for requests of other origins.
     Cors(Cors),
     /// Faults.
@@ -80,6 +82,7 @@ impl Override {
             return match config {
                 _ if *disabled => Ok(Some(Self::Disabled)),
                 None => Err(CompileError::missing("config")),
+                Some(config) if *config == Any::default() => Ok(Some(Self::Enabled)),
                 Some(config) => match Self::compile(config) {
                     Err(_) if *is_optional => Ok(None),
                     other => other,

@@ -1,4 +1,4 @@
-//! ConfigMap: those that configure the mesh as a whole.
+//! ConfigMap: those that configure the mesh as a whole, and those with certificates that policies name.
 
 use std::sync::Arc;
 
@@ -11,18 +11,22 @@ use crate::mesh_config::{ISTIO, MeshConfig, NAME};
 use crate::name::ObjectName;
 use crate::problem::Problem;
 
-/// The names that are followed.
+/// The names that are followed, whatever other objects say.
 pub(super) const NAMES: [&str; 2] = [NAME, ISTIO];
 /// The key that holds the configuration.
 const KEY: &str = "mesh";
+/// The key that holds certificates of authorities.
+const AUTHORITIES: &str = "ca.crt";
 
-/// A configuration map. Only those of [`crate::mesh_config`]'s names are read.
+/// A configuration map.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConfigMap {
     /// Namespace and name.
     pub name: ObjectName,
     /// What it configures; none where it has no key `mesh`, or a name that stands for nothing.
     pub mesh: Option<Arc<MeshConfig>>,
+    /// What its key `ca.crt` holds, if it has one: certificates in PEM, as they are written.
+    pub authorities: Option<Arc<str>>,
 }
 
 impl KindSpec for ConfigMap {
@@ -44,6 +48,7 @@ impl KindSpec for ConfigMap {
         Self {
             name: prune::namespaced(&wire.metadata),
             mesh: text(&wire).and_then(|text| MeshConfig::parse(text).ok()).map(Arc::new),
+            authorities: authorities(wire).map(Into::into),
         }
     }
 
@@ -56,7 +61,8 @@ impl KindSpec for ConfigMap {
     }
 
     fn heap(&self) -> usize {
-        self.mesh.as_ref().map_or(0, |mesh| mesh.heap())
+        let authorities = self.authorities.as_ref().map_or(0, |text| text.len());
+        self.mesh.as_ref().map_or(0, |mesh| mesh.heap()) + authorities
     }
 }
 
@@ -65,4 +71,8 @@ fn text(wire: &ConfigMapWire) -> Option<&str> {
     let is_read = wire.metadata.name.as_deref().is_some_and(|name| NAMES.contains(&name));
     let text = wire.data.as_ref().filter(|_| is_read)?.get(KEY)?;
     Some(text.as_str())
+}
+
+fn authorities(wire: ConfigMapWire) -> Option<String> {
+    wire.data?.remove(AUTHORITIES)
 }

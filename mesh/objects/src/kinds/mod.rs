@@ -19,6 +19,7 @@ use crate::problem::Problem;
 #[macro_use]
 mod table;
 
+mod backend_tls;
 mod binding;
 mod config_map;
 mod endpoint_slice;
@@ -39,6 +40,7 @@ mod spec;
 mod unserved;
 mod written;
 
+pub use backend_tls::named_authorities;
 pub use binding::{Binding, Target};
 pub use config_map::ConfigMap;
 pub use endpoint_slice::{Endpoint, EndpointSlice, PodReference, SlicePort, referenced_pod, service_of_slice};
@@ -57,8 +59,8 @@ pub use spec::KindSpec;
 use unserved::Marker;
 pub use unserved::Unserved;
 pub use written::{
-    DestinationRule, GRPCRoute, Gateway, GatewayClass, HTTPRoute, Reference, ReferenceGrant, TCPRoute, TLSRoute,
-    Telemetry, VirtualService, Written,
+    BackendTLSPolicy, DestinationRule, GRPCRoute, Gateway, GatewayClass, HTTPRoute, Reference, ReferenceGrant,
+    TCPRoute, TLSRoute, Telemetry, TrafficPolicy, VirtualService, Written,
 };
 
 /// Whether a cluster has the kind.
@@ -214,6 +216,10 @@ kinds! {
     virtual_services: VirtualService {
         "networking.istio.io", "v1" or "v1beta1" or "v1alpha3", "virtualservices", true, Optional, false
     }
+    /// TLS of their own that endpoints speak, as written.
+    backend_tls_policies: BackendTLSPolicy {
+        "gateway.networking.k8s.io", "v1" or "v1alpha3" or "v1alpha2", "backendtlspolicies", true, Optional, false
+    }
     /// Gateways of the Gateway API: those of Culvert's class are waypoints.
     gateways: Gateway { "gateway.networking.k8s.io", "v1" or "v1beta1" or "v1alpha2", "gateways", true, Optional, false }
     /// Whose the gateways of a class are, by [`ObjectName::cluster`].
@@ -230,7 +236,9 @@ kinds! {
     tls_routes: TLSRoute { "gateway.networking.k8s.io", "v1" or "v1alpha3" or "v1alpha2", "tlsroutes", true, Optional, false }
     /// What is logged and traced of requests, as written.
     telemetries: Telemetry { "telemetry.istio.io", "v1" or "v1alpha1", "telemetries", true, Optional, false }
-    /// Configuration of the mesh as a whole, in configuration maps of certain names.
+    /// Limits, compression and health checks at waypoints, as written.
+    traffic_policies: TrafficPolicy { "culvert.dev", "v1alpha1", "trafficpolicies", true, Optional, false }
+    /// Configuration of the mesh as a whole, in configuration maps of certain names, and certificates, in those that policies name.
     config_maps: ConfigMap { "", "v1", "configmaps", true, Named, false }
 
     @unserved
@@ -241,7 +249,6 @@ kinds! {
     workload_groups: WorkloadGroup = known::istio::WORKLOAD_GROUP;
     traffic_extensions: TrafficExtension = known::istio::TRAFFIC_EXTENSION;
     wasm_plugins: WasmPlugin = known::istio::WASM_PLUGIN;
-    backend_tls_policies: BackendTLSPolicy = known::gateway_api::BACKEND_TLS_POLICY;
     listener_sets: ListenerSet = known::gateway_api::LISTENER_SET;
     udp_routes: UDPRoute = known::gateway_api::UDP_ROUTE;
     x_backends: XBackend = known::gateway_api::X_BACKEND;

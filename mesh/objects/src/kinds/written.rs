@@ -7,7 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
-use super::binding::Binding;
+use super::binding::{Binding, Target};
 use super::hosts;
 use super::key::Key;
 use super::loose::Loose;
@@ -16,7 +16,7 @@ use super::security;
 use super::spec::KindSpec;
 use super::unserved::Marker;
 use crate::defaults;
-use crate::known::{Known, gateway_api, istio};
+use crate::known::{Known, culvert, gateway_api, istio};
 use crate::name::ObjectName;
 
 /// An object whose spec is kept as it is written.
@@ -55,6 +55,12 @@ impl<M> Written<M> {
     pub fn parents(&self) -> impl Iterator<Item = Reference<'_>> {
         let parents = self.spec["parentRefs"].as_array().into_iter().flatten();
         parents.filter_map(|value| Reference::of(value, "gateway.networking.k8s.io", "Gateway"))
+    }
+
+    /// What a policy of it is for (`targetRefs`).
+    pub fn targets(&self) -> impl Iterator<Item = Target> {
+        let targets = self.spec["targetRefs"].as_array().into_iter().flatten();
+        targets.filter_map(Target::of)
     }
 
     /// The hosts that it is for, as Istio's kinds write them.
@@ -149,17 +155,29 @@ impl<M: Marker> KindSpec for Written<M> {
         None
     }
 
-    /// Routes by their parents and backends, Istio's by their hosts and destinations, and whatever it is by its namespace.
+    /// Routes by their parents and backends, policies by their targets, Istio's by their hosts and destinations, ours by their providers, and whatever it is by its namespace.
     fn keys(&self, name: &ObjectName) -> Vec<Key> {
         let parents = self
             .parents()
             .map(|parent| Key::parent(parent.kind, &parent.object(&name.namespace)));
         let backends = self.backends().into_iter();
-        let backends = backends.map(|backend| Key::backend(backend.kind, &backend.object(&name.namespace)));
+        // A host name is the same from every namespace.
+        let backends = backends.map(|backend| match backend.kind {
+            "Hostname" => Key::backend(backend.kind, &ObjectName::cluster(backend.name.to_ascii_lowercase())),
+            kind => Key::backend(kind, &backend.object(&name.namespace)),
+        });
         let restricting = self.binding.is_some().then(|| Key::restricting(&name.namespace));
         let mut keys: Vec<Key> = parents.chain(backends).chain(restricting).collect();
+        keys.extend(
+            self.targets()
+                .map(|target| Key::target(&target.kind, &target.object(name))),
+        );
         if M::KNOWN.group == istio::NETWORKING {
             keys.extend(hosts::keys(&self.spec, &name.namespace));
+        }
+        if M::KNOWN.group == culvert::GROUP {
+            keys.extend(self.targets().map(|target| Key::any_target(&target.kind)));
+            keys.extend(self.spec["rateLimit"]["global"]["provider"].as_str().map(Key::provider));
         }
         keys.push(Key::all_in(M::KNOWN.title, &name.namespace));
         keys.sort_unstable();
@@ -196,6 +214,8 @@ macro_rules! written {
 }
 
 written! {
+    /// TLS of their own that endpoints speak.
+    BackendTLSPolicy, BackendTLSPolicyMarker = gateway_api::BACKEND_TLS_POLICY;
     /// What holds for connections to a host.
     DestinationRule, DestinationRuleMarker = istio::DESTINATION_RULE;
     /// A gateway, or a waypoint.
@@ -214,6 +234,8 @@ written! {
     TLSRoute, TLSRouteMarker = gateway_api::TLS_ROUTE;
     /// What is logged and traced of requests.
     Telemetry, TelemetryMarker = istio::TELEMETRY;
+    /// Limits, compression and health checks at a waypoint.
+    TrafficPolicy, TrafficPolicyMarker = culvert::TRAFFIC_POLICY;
     /// Routes of hosts, in Istio's words.
     VirtualService, VirtualServiceMarker = istio::VIRTUAL_SERVICE;
 }

@@ -18,9 +18,16 @@ const PROXY_PROTOCOL: State =
     Refused("is not served: there is no endpoint, since connections would come without the head that it asks for");
 const RETRY_BUDGET: State = Ignored("is not served: the requests that are under way at a time count");
 const SELECTOR: State = Ignored("is for proxies beside workloads, of which there are none: the rule is not in force");
-const TLS_DETAIL: State = Ignored("means nothing in the modes DISABLE and ISTIO_MUTUAL, which are served alone");
-const TLS_MODE: State =
-    Refused("is not served: there is no endpoint, since connections would go without the TLS that it asks for");
+const TLS_FILE: State = Refused(
+    "names a file, and a waypoint has none of its users: in the modes SIMPLE and MUTUAL there is no endpoint, in others it means nothing",
+);
+const TLS_MODE: State = Refused(
+    "is not served: there is no endpoint, since nobody but a workload's own proxy has a certificate for it (SIMPLE and ISTIO_MUTUAL are served)",
+);
+const TLS_SECRET: State = Refused(
+    "names a Secret, and Culvert may read none but its own: in the modes SIMPLE and MUTUAL there is no endpoint, in others it means nothing",
+);
+const UNKNOWN_MODE: State = Refused("is unknown: there is no endpoint");
 const UTILIZATION: State = Ignored("is not served: what endpoints report of themselves counts for nothing");
 
 const BALANCERS: &[(&str, State)] = &[
@@ -35,8 +42,9 @@ const MODES: &[(&str, State)] = &[
     ("DISABLE", Served),
     ("ISTIO_MUTUAL", Served),
     ("MUTUAL", TLS_MODE),
-    ("SIMPLE", TLS_MODE),
+    ("SIMPLE", Served),
 ];
+const AUTHORITIES: &[(&str, State)] = &[("system", Served)];
 const UPGRADES: &[(&str, State)] = &[("DEFAULT", Served), ("DO_NOT_UPGRADE", Served), ("UPGRADE", Served)];
 const VERSIONS: &[(&str, State)] = &[("V1", PROXY_PROTOCOL), ("V2", PROXY_PROTOCOL)];
 
@@ -125,16 +133,16 @@ macro_rules! of_port {
             field(concat!($at, ".outlierDetection.outlierDetectionHttpErrorCodes"), OUTLIER),
             served(concat!($at, ".outlierDetection.splitExternalLocalOriginErrors")),
             served(concat!($at, ".tls")),
-            field(concat!($at, ".tls.caCertCredentialName"), TLS_DETAIL),
-            field(concat!($at, ".tls.caCertificates"), TLS_DETAIL),
-            field(concat!($at, ".tls.caCrl"), TLS_DETAIL),
-            field(concat!($at, ".tls.clientCertificate"), TLS_DETAIL),
-            field(concat!($at, ".tls.credentialName"), TLS_DETAIL),
-            field(concat!($at, ".tls.insecureSkipVerify"), TLS_DETAIL),
-            Field { values: MODES, other_values: Some(TLS_MODE), ..served(concat!($at, ".tls.mode")) },
-            field(concat!($at, ".tls.privateKey"), TLS_DETAIL),
-            field(concat!($at, ".tls.sni"), TLS_DETAIL),
-            field(concat!($at, ".tls.subjectAltNames"), TLS_DETAIL),
+            field(concat!($at, ".tls.caCertCredentialName"), TLS_SECRET),
+            Field { values: AUTHORITIES, other_values: Some(TLS_FILE), ..served(concat!($at, ".tls.caCertificates")) },
+            field(concat!($at, ".tls.caCrl"), TLS_FILE),
+            field(concat!($at, ".tls.clientCertificate"), TLS_FILE),
+            field(concat!($at, ".tls.credentialName"), TLS_SECRET),
+            served(concat!($at, ".tls.insecureSkipVerify")),
+            Field { values: MODES, other_values: Some(UNKNOWN_MODE), ..served(concat!($at, ".tls.mode")) },
+            field(concat!($at, ".tls.privateKey"), TLS_FILE),
+            served(concat!($at, ".tls.sni")),
+            served(concat!($at, ".tls.subjectAltNames")),
         ]
     };
 }

@@ -2,7 +2,7 @@
 
 use super::entry::Known;
 use super::restricts::Restricts;
-use super::{gateways, grpc_route, http_route};
+use super::{backend_tls, gateways, grpc_route, http_route};
 
 const GROUP: &str = "gateway.networking.k8s.io";
 const EXPERIMENTAL: &str = "gateway.networking.x-k8s.io";
@@ -12,14 +12,17 @@ const NO_ROUTE: &str = "its routes are not in force: traffic goes to the Service
 /// A filter that asks somebody whether a request may pass.
 const ASKING: Restricts = Restricts::Mentioning(&["ExternalAuth"]);
 
-/// TLS between a gateway and what is behind it.
-pub const BACKEND_TLS_POLICY: Known = Known::of(
-    GROUP,
-    "BackendTLSPolicy",
-    "backendtlspolicies",
-    &["v1", "v1alpha3", "v1alpha2"],
-    "Culvert opens no TLS of its own to what is behind: connections are as the application makes them, inside the mesh's mutual TLS",
-);
+/// TLS of their own that endpoints speak.
+pub const BACKEND_TLS_POLICY: Known = Known {
+    fields: backend_tls::BACKEND_TLS_POLICY,
+    ..Known::of(
+        GROUP,
+        "BackendTLSPolicy",
+        "backendtlspolicies",
+        &["v1", "v1alpha3", "v1alpha2"],
+        SEE_FIELDS,
+    )
+};
 
 /// A gateway or waypoint.
 pub const GATEWAY: Known = Known {

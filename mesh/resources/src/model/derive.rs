@@ -1,7 +1,7 @@
 //! What each unit is derived to.
 
 use culvert_objects::{
-    AuthorizationPolicy, EndpointSlice, PeerAuthentication, Pod, Service, ServiceEntry, WorkloadEntry,
+    AuthorizationPolicy, EndpointSlice, Kind, PeerAuthentication, Pod, Service, ServiceEntry, WorkloadEntry,
 };
 
 use super::agents::Agents;
@@ -101,7 +101,9 @@ pub(super) fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived
             }
         }
         Unit::Waypoint(name) => routed::waypoint::derive(reader, name),
+        Unit::Direct(name) => routed::direct::derive(reader, name),
         Unit::WaypointPolicy(kind, name) => routed::policies::derive(reader, *kind, name),
+        Unit::Route(Kind::BackendTLSPolicy, name) => routed::tls_policy::derive(reader, name),
         Unit::Route(kind, name) => routed::findings::derive(reader, *kind, name),
         Unit::Routes(service) => routed::routes::derive(reader, service),
         Unit::Clusters(service) => routed::backend::clusters(reader, service),

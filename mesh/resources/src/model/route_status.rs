@@ -1,4 +1,4 @@
-//! What route objects come to, as the Gateway API's conditions say it.
+//! What route objects, and policies for the endpoints of Services, come to, as the Gateway API's conditions say it.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub struct RouteStatus {
     pub parents: Vec<ParentStatus>,
 }
 
-/// What a route comes to at one parent.
+/// What a route comes to at one parent, or a policy at one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParentStatus {
     /// The parent's API group; empty for the core group.

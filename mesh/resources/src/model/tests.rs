@@ -13,6 +13,7 @@ use prost::Message as _;
 
 use super::*;
 
+mod backend_tls;
 mod bypass;
 mod configuration;
 mod connections;
@@ -22,6 +23,7 @@ mod locality;
 mod policies;
 mod statuses;
 mod tls;
+mod waypoint_entries;
 mod waypoints;
 
 const SHOP: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {culvert.dev/mesh: ambient}}\n---\n\

@@ -32,6 +32,8 @@ pub(crate) struct Rule {
     pub(crate) name: String,
     pub(crate) matched: Match,
     pub(crate) action: Action,
+    /// The TrafficPolicy of its own, as `NAMESPACE/NAME`.
+    pub(crate) policy: Option<Arc<str>>,
 }
 
 /// Which requests.
@@ -64,7 +66,7 @@ pub(crate) enum Path {
 }
 
 /// Which texts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Text {
     /// This one.
     Exact(String),

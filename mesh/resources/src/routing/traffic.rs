@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::backend_tls::Said;
 use super::locality::Preference;
 use super::model::HashBy;
 
@@ -20,6 +21,8 @@ pub(crate) struct Traffic {
     pub(crate) near: Option<Preference>,
     pub(crate) pool: Pool,
     pub(crate) outlier: Option<Outlier>,
+    /// TLS that endpoints speak themselves.
+    pub(crate) tls: Said,
     /// Whether connections would go in another way than asked for: then there is no endpoint.
     pub(crate) is_refused: bool,
 }

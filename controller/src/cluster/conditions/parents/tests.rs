@@ -33,7 +33,7 @@ fn an_entry_is_written_once_and_those_of_other_controllers_stay() {
     let other = json!({ "parentRef": { "name": "edge" }, "controllerName": "example.com/gateway", "conditions": [] });
     let before = json!({ "parents": [other] });
     let said = status(1, vec![parent("web", true)]);
-    let first = due(&before, &said, at(10)).unwrap();
+    let first = due(&before, PARENTS, &said, at(10)).unwrap();
     assert_eq!(first["parents"][0], other);
     let ours = &first["parents"][1];
     assert_eq!(
@@ -48,19 +48,19 @@ fn an_entry_is_written_once_and_those_of_other_controllers_stay() {
         json!({ "type": "Accepted", "status": "True", "reason": "Accepted", "message": "why",
             "observedGeneration": 1, "lastTransitionTime": "1970-01-01T00:00:10Z" })
     );
-    assert_eq!(due(&first, &said, at(20)), None, "nothing changed");
+    assert_eq!(due(&first, PARENTS, &said, at(20)), None, "nothing changed");
 }
 
 #[test]
 fn a_time_changes_with_the_status_alone_and_the_generation_always() {
-    let first = due(&Value::Null, &status(1, vec![parent("web", true)]), at(10)).unwrap();
-    let second = due(&first, &status(2, vec![parent("web", true)]), at(20)).unwrap();
+    let first = due(&Value::Null, PARENTS, &status(1, vec![parent("web", true)]), at(10)).unwrap();
+    let second = due(&first, PARENTS, &status(2, vec![parent("web", true)]), at(20)).unwrap();
     let condition = &second["parents"][0]["conditions"][0];
     assert_eq!(
         (&condition["observedGeneration"], &condition["lastTransitionTime"]),
         (&json!(2), &json!("1970-01-01T00:00:10Z"))
     );
-    let third = due(&second, &status(3, vec![parent("web", false)]), at(30)).unwrap();
+    let third = due(&second, PARENTS, &status(3, vec![parent("web", false)]), at(30)).unwrap();
     assert_eq!(
         third["parents"][0]["conditions"][0]["lastTransitionTime"],
         "1970-01-01T00:00:30Z"
@@ -71,6 +71,7 @@ fn a_time_changes_with_the_status_alone_and_the_generation_always() {
 fn an_entry_goes_with_its_parent_and_one_of_another_controller_does_not() {
     let first = due(
         &Value::Null,
+        PARENTS,
         &status(1, vec![parent("web", true), parent("old", true)]),
         at(10),
     )
@@ -78,7 +79,7 @@ fn an_entry_goes_with_its_parent_and_one_of_another_controller_does_not() {
     let mut both = first["parents"].as_array().unwrap().clone();
     both.push(json!({ "parentRef": { "name": "old", "kind": "Service", "group": "" }, "controllerName": "x", "conditions": [] }));
     let before = json!({ "parents": both });
-    let second = due(&before, &status(2, vec![parent("web", true)]), at(20)).unwrap();
+    let second = due(&before, PARENTS, &status(2, vec![parent("web", true)]), at(20)).unwrap();
     let names: Vec<_> = second["parents"]
         .as_array()
         .unwrap()
@@ -90,6 +91,7 @@ fn an_entry_goes_with_its_parent_and_one_of_another_controller_does_not() {
     assert_eq!(
         due(
             &json!({ "parents": [first["parents"][0]] }),
+            PARENTS,
             &RouteStatus::default(),
             at(30)
         ),
@@ -101,18 +103,35 @@ fn an_entry_goes_with_its_parent_and_one_of_another_controller_does_not() {
 #[test]
 fn what_an_api_server_fills_in_or_leaves_out_of_a_reference_makes_no_other_parent() {
     let said = status(1, vec![parent("web", true)]);
-    let mut first = due(&Value::Null, &said, at(10)).unwrap();
+    let mut first = due(&Value::Null, PARENTS, &said, at(10)).unwrap();
     let reference = first["parents"][0]["parentRef"].as_object_mut().unwrap();
     reference.insert("namespace".to_owned(), Value::Null);
-    assert_eq!(due(&first, &said, at(20)), None);
+    assert_eq!(due(&first, PARENTS, &said, at(20)), None);
 }
 
 #[test]
 fn more_parents_than_the_api_allows_and_longer_messages_are_cut_rather_than_refused() {
     let mut many: Vec<_> = (0..40).map(|index| parent(&format!("s{index}"), true)).collect();
     many[0].conditions[0].message = "x".repeat(40_000);
-    let written = due(&Value::Null, &status(1, many), at(10)).unwrap();
+    let written = due(&Value::Null, PARENTS, &status(1, many), at(10)).unwrap();
     let parents = written["parents"].as_array().unwrap();
     assert_eq!(parents.len(), 32);
     assert_eq!(parents[0]["conditions"][0]["message"].as_str().unwrap().len(), 32_768);
+}
+
+#[test]
+fn a_policy_has_ancestors_sixteen_at_most_and_those_of_other_controllers_stay() {
+    let other = json!({ "ancestorRef": { "name": "edge" }, "controllerName": "example.com/gateway", "conditions": [] });
+    let before = json!({ "ancestors": [other] });
+    let many = (0..20).map(|index| parent(&format!("web-{index}"), true)).collect();
+    let said = status(3, many);
+    let first = due(&before, ANCESTORS, &said, at(10)).unwrap();
+    let entries = first["ancestors"].as_array().unwrap();
+    assert_eq!((entries.len(), &entries[0]), (16, &other));
+    let reference = json!({ "group": "", "kind": "Service", "name": "web-0" });
+    assert_eq!(entries[1]["ancestorRef"], reference);
+    assert_eq!(entries[1]["conditions"][0]["observedGeneration"], 3);
+    assert_eq!(due(&first, ANCESTORS, &said, at(20)), None, "nothing changed");
+    let gone = due(&first, ANCESTORS, &status(4, Vec::new()), at(30)).unwrap();
+    assert_eq!(gone["ancestors"], json!([other]));
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use culvert_envoy::endpoint::About;
 use culvert_envoy::pb::envoy::config::cluster::v3::Cluster;
 use culvert_envoy::{CLUSTER_TYPE, ENDPOINT_TYPE};
-use culvert_objects::{GRPCRoute, HTTPRoute, Key, ObjectName, TCPRoute, TLSRoute, Written};
+use culvert_objects::{Finding, GRPCRoute, HTTPRoute, Key, ObjectName, TCPRoute, TLSRoute, Written};
 use culvert_proto::workload::load_balancing::{HealthPolicy, Mode, Scope};
 use culvert_proto::workload::{Service, TunnelProtocol, Workload, WorkloadStatus};
 use prost::Message as _;
@@ -16,16 +16,21 @@ use super::super::health;
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
+use super::backend_tls::{NoTls, Policies};
+use super::discovery::{self, How};
+use super::frontend::{self, Sort};
 use super::{hosts, labelled, ports, providers, scope, telemetry};
+use crate::routing::backend_tls::Said;
+use crate::routing::discovery::Discovery;
 use crate::routing::envoy::cluster;
-use crate::routing::envoy::endpoints::{self, Endpoint, Health};
+use crate::routing::envoy::endpoints::{self, Endpoint, Health, Host};
 use crate::routing::locality::{Label, Place, Preference};
 use crate::routing::traffic::Traffic;
 use crate::snapshot::{PLACED_TYPE, Resource, placed, to_address};
 
 /// The clusters of a Service.
 pub(in crate::model) fn clusters(reader: &Reader<'_>, name: &Arc<str>) -> Derived {
-    let made = each(reader, name, |scope, _, cluster| {
+    let (resources, findings) = each(reader, name, |scope, _, cluster| {
         vec![Resource::scoped(
             CLUSTER_TYPE,
             scope,
@@ -35,7 +40,8 @@ pub(in crate::model) fn clusters(reader: &Reader<'_>, name: &Arc<str>) -> Derive
         )]
     });
     Derived {
-        resources: made,
+        resources,
+        findings,
         ..Derived::default()
     }
 }
@@ -43,7 +49,10 @@ pub(in crate::model) fn clusters(reader: &Reader<'_>, name: &Arc<str>) -> Derive
 /// Where its clusters are. They are sent anew whenever the cluster is, since Envoy does not ask again.
 pub(in crate::model) fn endpoints(reader: &Reader<'_>, name: &Arc<str>) -> Derived {
     let mut workloads: Option<(Vec<Workload>, bool)> = None;
-    let resources = each(reader, name, |scope, at, cluster| {
+    let (resources, _) = each(reader, name, |scope, at, cluster| {
+        if !at.is_told {
+            return Vec::new();
+        }
         let (workloads, allows_all) = workloads.get_or_insert_with(|| {
             let service = reader.own_service(name);
             let balancing = service.and_then(|service| service.load_balancing);
@@ -54,6 +63,7 @@ pub(in crate::model) fn endpoints(reader: &Reader<'_>, name: &Arc<str>) -> Deriv
             .iter()
             .filter(|workload| !at.is_refused && at.labels.is_none_or(|labels| labelled::has(reader, workload, labels)))
             .flat_map(|workload| of_workload(reader, workload, name, at.port, *allows_all))
+            .filter(|endpoint| matches!(endpoint.host, Host::Address(_)))
             .collect();
         let cluster_body = cluster.encode_to_vec();
         let seen_from = |preference: &Preference, place: &Place| {
@@ -90,21 +100,23 @@ pub(in crate::model) fn endpoints(reader: &Reader<'_>, name: &Arc<str>) -> Deriv
     }
 }
 
-/// Each cluster of a Service, for each waypoint that needs it.
+/// Each cluster of a Service, for each waypoint that needs it, and what is wrong with its endpoints.
 fn each(
     reader: &Reader<'_>,
     name: &Arc<str>,
     mut make: impl FnMut(&Arc<str>, &At<'_>, &Cluster) -> Vec<Resource>,
-) -> Vec<Resource> {
+) -> (Vec<Resource>, Vec<Finding>) {
     let Some(service) = reader.own_service(name) else {
-        return Vec::new();
+        return (Vec::new(), Vec::new());
     };
     let scopes = scopes(reader, name, &service);
     if scopes.is_empty() {
-        return Vec::new();
+        return (Vec::new(), Vec::new());
     }
+    let how = discovery::of(reader, name, &service);
     let object = ports::of_object(reader, &service);
     let policy = hosts::policy(reader, &service);
+    let tls_policies = Policies::of(reader, &service);
     let is_peak_ewma = ports::asks_for_peak_ewma(reader, &service);
     let subsets = policy.subsets().map(|(name, labels)| (Some(name), Some(labels)));
     let parts: Vec<_> = std::iter::once((None, None)).chain(subsets).collect();
@@ -112,23 +124,73 @@ fn each(
     for port in ports::of_service(&service) {
         let protocol = ports::protocol(&service, object.as_ref(), port);
         for (subset, labels) in &parts {
-            let traffic = Traffic {
+            let mut traffic = Traffic {
                 is_peak_ewma,
                 ..policy.at_port(port, *subset)
+            };
+            settle_tls(&mut traffic, &tls_policies, &service, port);
+            let discovery = match &how {
+                How::Told => Discovery::Told,
+                How::Dialled => Discovery::Dialled {
+                    mesh: discovery::mesh(reader),
+                },
+                How::Names {
+                    workloads,
+                    is_round_robin,
+                    ..
+                } => Discovery::Names {
+                    endpoints: workloads
+                        .iter()
+                        .filter(|_| !traffic.is_refused)
+                        .filter(|workload| labels.is_none_or(|labels| labelled::has(reader, workload, labels)))
+                        .flat_map(|workload| of_workload(reader, workload, name, port, false))
+                        .collect(),
+                    is_round_robin: *is_round_robin,
+                    mesh: discovery::mesh(reader),
+                },
             };
             let at = At {
                 port,
                 labels: *labels,
                 is_refused: traffic.is_refused,
+                is_told: discovery.is_told(),
                 near: near(&service, &traffic),
             };
+            let as_backend = cluster::Backend {
+                service: name,
+                port,
+                subset: *subset,
+                protocol,
+                policy: &traffic,
+                discovery: &discovery,
+            };
             for scope in &scopes {
-                let cluster = cluster::cluster(scope, name, port, *subset, protocol, &traffic);
-                made.extend(make(scope, &at, &cluster));
+                made.extend(make(scope, &at, &cluster::cluster(scope, &as_backend)));
             }
         }
     }
-    made
+    let findings = match how {
+        How::Names { findings, .. } => findings,
+        How::Told | How::Dialled => Vec::new(),
+    };
+    (made, findings)
+}
+
+/// Settles which TLS endpoints of a Service are spoken to in: what a DestinationRule says comes before a BackendTLSPolicy, as with Istio. Where
+/// it cannot be had, there is no endpoint.
+fn settle_tls(traffic: &mut Traffic, policies: &Policies<'_>, service: &Service, port: u16) {
+    if traffic.tls == Said::Nothing {
+        match policies.tls(port) {
+            Ok(tls) => traffic.tls = tls.map(Said::Tls).unwrap_or_default(),
+            Err(NoTls) => traffic.is_refused = true,
+        }
+    }
+    if let Said::Tls(tls) = std::mem::take(&mut traffic.tls) {
+        match tls.at_host(&service.hostname) {
+            Some(tls) => traffic.tls = Said::Tls(tls),
+            None => traffic.is_refused = true,
+        }
+    }
 }
 
 /// Which endpoints a cluster has.
@@ -138,6 +200,8 @@ struct At<'a> {
     labels: Option<&'a BTreeMap<String, String>>,
     /// None, since connections would go in another way than asked for.
     is_refused: bool,
+    /// Whether the controller tells them.
+    is_told: bool,
     /// Which of them come first.
     near: Preference,
 }
@@ -193,53 +257,56 @@ fn places(reader: &Reader<'_>, scope: &str, preference: &Preference) -> BTreeMap
 }
 
 /// The waypoints that may send requests to a Service.
-fn scopes(reader: &Reader<'_>, name: &str, service: &Service) -> BTreeSet<Arc<str>> {
+pub(super) fn scopes(reader: &Reader<'_>, name: &str, service: &Service) -> BTreeSet<Arc<str>> {
     let mut found: BTreeSet<Arc<str>> = scope::of_service(reader, service).into_iter().collect();
     found.extend(hosts::scopes(reader, service));
     found.extend(providers::scopes(reader, service));
     found.extend(telemetry::scopes(reader, name));
-    let Some(object) = wire::object_of_host(reader.settings(), &service.hostname) else {
-        return found;
-    };
-    let key = Key::backend("Service", &object);
-    for (name, route) in reader.find::<HTTPRoute>(key) {
-        found.extend(scopes_of_route(reader, name, route, &object));
-    }
-    for (name, route) in reader.find::<GRPCRoute>(key) {
-        found.extend(scopes_of_route(reader, name, route, &object));
-    }
-    for (name, route) in reader.find::<TCPRoute>(key) {
-        found.extend(scopes_of_route(reader, name, route, &object));
-    }
-    for (name, route) in reader.find::<TLSRoute>(key) {
-        found.extend(scopes_of_route(reader, name, route, &object));
+    for key in keys(reader, service) {
+        for (name, route) in reader.find::<HTTPRoute>(key) {
+            found.extend(scopes_of_route(reader, name, route, service));
+        }
+        for (name, route) in reader.find::<GRPCRoute>(key) {
+            found.extend(scopes_of_route(reader, name, route, service));
+        }
+        for (name, route) in reader.find::<TCPRoute>(key) {
+            found.extend(scopes_of_route(reader, name, route, service));
+        }
+        for (name, route) in reader.find::<TLSRoute>(key) {
+            found.extend(scopes_of_route(reader, name, route, service));
+        }
     }
     found
 }
 
+/// Under which routes are filed that name a Service as a backend: as an object, and as a host.
+fn keys(reader: &Reader<'_>, service: &Service) -> Vec<Key> {
+    let object = wire::object_of_host(reader.settings(), &service.hostname);
+    let by_object = object.map(|object| Key::backend("Service", &object));
+    let by_host = Key::backend("Hostname", &ObjectName::cluster(service.hostname.as_str()));
+    by_object.into_iter().chain([by_host]).collect()
+}
+
 /// The waypoints of the Services that a route is for, if it names the backend.
-fn scopes_of_route<M>(
-    reader: &Reader<'_>,
-    name: &ObjectName,
-    route: &Written<M>,
-    backend: &ObjectName,
-) -> Vec<Arc<str>> {
-    let names_it = route
-        .backends()
-        .iter()
-        .any(|reference| reference.kind == "Service" && reference.object(&name.namespace) == *backend);
+fn scopes_of_route<M>(reader: &Reader<'_>, name: &ObjectName, route: &Written<M>, backend: &Service) -> Vec<Arc<str>> {
+    let object = wire::object_of_host(reader.settings(), &backend.hostname);
+    let names_it = route.backends().iter().any(|reference| match reference.kind {
+        "Service" => object
+            .as_ref()
+            .is_some_and(|object| reference.object(&name.namespace) == *object),
+        "Hostname" => reference.name.eq_ignore_ascii_case(&backend.hostname),
+        _ => false,
+    });
     if !names_it {
         return Vec::new();
     }
-    let parents = route
-        .parents()
-        .filter(|parent| parent.group.is_empty() && parent.kind == "Service");
-    let services = parents.filter_map(|parent| {
-        let parent = wire::service_name(reader.settings(), &parent.object(&name.namespace));
-        reader.derived_service(&parent)
+    let parents = route.parents().filter_map(|parent| {
+        let sort = Sort::of(parent.group, parent.kind)?;
+        Some(frontend::services(reader, sort, &parent.object(&name.namespace)))
     });
-    services
-        .filter_map(|service| scope::of_service(reader, &service))
+    parents
+        .flatten()
+        .filter_map(|(_, service)| scope::of_service(reader, &service))
         .collect()
 }
 
@@ -260,14 +327,13 @@ fn of_workload(reader: &Reader<'_>, workload: &Workload, service: &str, port: u1
     let locality = workload.locality.clone().unwrap_or_default();
     let is_tunnelled = workload.tunnel_protocol() == TunnelProtocol::Hbone;
     // One family is enough: an endpoint of two would get two shares.
-    let addresses = workload
-        .addresses
-        .iter()
-        .filter_map(|address| to_address(address))
-        .take(1);
-    addresses
-        .map(|address| Endpoint {
-            address,
+    let addresses = workload.addresses.iter().filter_map(|address| to_address(address));
+    let hosts = addresses.map(Host::Address).take(1);
+    let named = (!workload.hostname.is_empty()).then(|| Host::Name(workload.hostname.as_str().into()));
+    hosts
+        .chain(named)
+        .map(|host| Endpoint {
+            host,
             port: target,
             is_tunnelled,
             health,

@@ -7,12 +7,15 @@ use culvert_objects::{
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::hosts::{self, Hosts};
-use super::{ports, route, scope, status, telemetry};
+use super::{policy_status, ports, route, scope, status, telemetry};
 use crate::routing::read::istio::{destination_rule, virtual_service};
 use crate::routing::read::notes::Notes;
 
 /// Its findings: what cannot be served of it, and the parents at which it is not in force.
 pub(in crate::model) fn derive(reader: &Reader<'_>, kind: Kind, name: &ObjectName) -> Derived {
+    if kind == Kind::TrafficPolicy {
+        return policy_status::derive(reader, name);
+    }
     let of_istio = match kind {
         Kind::VirtualService => reader
             .own::<VirtualService>(name)
@@ -58,7 +61,9 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, kind: Kind, name: &ObjectNam
                 }
             }
             other => (
-                format!("a parent of kind {other} is left to others: the mesh takes routes of Services"),
+                format!(
+                    "a parent of kind {other} is left to others: the mesh takes routes of Services and ServiceEntries"
+                ),
                 Severity::Info,
             ),
         };
@@ -98,6 +103,7 @@ fn of_virtual_service(reader: &Reader<'_>, name: &ObjectName, object: &VirtualSe
                         let destinations = Hosts {
                             reader,
                             object: name,
+                            service: &service,
                             port,
                         };
                         virtual_service::at_port(&label, &object.spec, port, &destinations, &mut notes);

@@ -417,7 +417,7 @@ fn objects_in_any_order_come_to_the_same() {
 
 const RULE_AND_SUBSETS: &str = "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: web, namespace: shop}\n\
     spec: {host: web, subsets: [{name: here, labels: {app: web}}, {name: nowhere, labels: {app: other}}, \
-    {name: tls, labels: {app: web}, trafficPolicy: {tls: {mode: SIMPLE}}}]}\n---\n\
+    {name: tls, labels: {app: web}, trafficPolicy: {tls: {mode: MUTUAL}}}]}\n---\n\
     apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: web, namespace: shop}\n\
     spec:\n  hosts: [web]\n  http:\n  - match: [{uri: {prefix: /bad}}]\n    fault: {abort: {httpStatus: 99}}\n    \
     route: [{destination: {host: web}}]\n  - match: [{uri: {prefix: /labels}, sourceLabels: {app: x}}]\n    \

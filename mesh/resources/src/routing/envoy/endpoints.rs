@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use culvert_envoy::endpoint::About;
 use culvert_envoy::pb::envoy::config::core::v3::{HealthStatus, Locality, Metadata};
 use culvert_envoy::pb::envoy::config::endpoint::v3::{
-    ClusterLoadAssignment, Endpoint as Host, LbEndpoint, LocalityLbEndpoints, lb_endpoint,
+    ClusterLoadAssignment, Endpoint as Message, LbEndpoint, LocalityLbEndpoints, lb_endpoint,
 };
 use culvert_envoy::pb::google::protobuf::{Struct, Value, value::Kind};
 use culvert_envoy::{CULVERT, ORIGINAL_DST, names};
@@ -24,10 +25,18 @@ pub(crate) enum Health {
     Unhealthy,
 }
 
+/// Where an endpoint is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Host {
+    Address(IpAddr),
+    /// A name that the waypoint resolves. Never in the tunnel.
+    Name(Arc<str>),
+}
+
 /// An endpoint of a port.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
-    pub(crate) address: IpAddr,
+    pub(crate) host: Host,
     pub(crate) port: u16,
     /// Whether it is reached through the tunnel.
     pub(crate) is_tunnelled: bool,
@@ -56,7 +65,7 @@ pub(crate) fn assignment(
         .collect();
     let group = |group: Group| {
         let mut members: Vec<&Endpoint> = group.members.iter().map(|index| &endpoints[*index]).collect();
-        members.sort_by(|a, b| (a.address, a.port, &a.about.uid).cmp(&(b.address, b.port, &b.about.uid)));
+        members.sort_by(|a, b| (&a.host, a.port, &a.about.uid).cmp(&(&b.host, b.port, &b.about.uid)));
         let locality = members.first().map(|endpoint| endpoint.locality.clone());
         let [region, zone, sub_zone] = locality.unwrap_or_default();
         LocalityLbEndpoints {
@@ -100,17 +109,19 @@ pub(crate) fn contents(assignment: &ClusterLoadAssignment) -> Vec<u8> {
 }
 
 fn lb_endpoint(scope: &str, endpoint: &Endpoint) -> LbEndpoint {
-    let at = SocketAddr::new(endpoint.address, endpoint.port).to_string();
     let mut metadata = HashMap::from([(CULVERT.to_owned(), endpoint.about.to_metadata())]);
-    let address = if endpoint.is_tunnelled {
-        let local = Value {
-            kind: Some(Kind::StringValue(at.clone())),
-        };
-        let fields = [("local".to_owned(), local)].into_iter().collect();
-        metadata.insert(ORIGINAL_DST.to_owned(), Struct { fields });
-        parts::internal(names::connect(scope), at)
-    } else {
-        parts::socket(endpoint.address, endpoint.port)
+    let address = match &endpoint.host {
+        Host::Address(address) if endpoint.is_tunnelled => {
+            let at = SocketAddr::new(*address, endpoint.port).to_string();
+            let local = Value {
+                kind: Some(Kind::StringValue(at.clone())),
+            };
+            let fields = [("local".to_owned(), local)].into_iter().collect();
+            metadata.insert(ORIGINAL_DST.to_owned(), Struct { fields });
+            parts::internal(names::connect(scope), at)
+        }
+        Host::Address(address) => parts::socket(address, endpoint.port),
+        Host::Name(name) => parts::socket(name, endpoint.port),
     };
     let health = match endpoint.health {
         Health::Healthy => HealthStatus::Healthy,
@@ -124,9 +135,9 @@ fn lb_endpoint(scope: &str, endpoint: &Endpoint) -> LbEndpoint {
             ..Metadata::default()
         }),
         load_balancing_weight: endpoint.weight.and_then(|weight| parts::number(weight.max(1))),
-        host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(Host {
+        host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(Message {
             address: Some(address),
-            ..Host::default()
+            ..Message::default()
         })),
     }
 }

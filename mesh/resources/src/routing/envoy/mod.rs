@@ -9,8 +9,10 @@
 //! | `filters` | what rules say to filters |
 //! | `external_auth` | who is asked by a rule |
 //! | [`listener`] | all ports of a waypoint |
+//! | [`direct`] | their endpoints, for whoever dials one by its own address |
 //! | [`cluster`] | a port as a backend |
 //! | `traffic` | what holds for connections to it |
+//! | `backend_tls` | TLS inside of them |
 //! | [`endpoints`] | where a backend is |
 //! | [`plumbing`] | what Envoy needs beside all that, to speak HBONE |
 //! | `access` | access policies |
@@ -18,19 +20,27 @@
 //! | `tokens` | tokens of people |
 //! | [`telemetry`] | traces and access logs |
 //! | `texts` | patterns of policies |
+//! | `policy` | what TrafficPolicies ask of a port |
+//! | `local_limit` | limits that each waypoint counts by itself |
+//! | `descriptors` | what of a request rate limits go by |
 //! | `parts` | what several have in common |
 
 mod access;
 mod action;
+mod backend_tls;
 mod checks;
 pub(crate) mod cluster;
+mod descriptors;
+pub(crate) mod direct;
 pub(crate) mod endpoints;
 mod external_auth;
 mod filters;
 pub(crate) mod listener;
+mod local_limit;
 mod matching;
 mod parts;
 pub(crate) mod plumbing;
+mod policy;
 mod retry;
 pub(crate) mod routes;
 pub(crate) mod telemetry;

@@ -1,6 +1,5 @@
 //! What several messages have in common.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use culvert_envoy::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
@@ -20,6 +19,7 @@ use culvert_envoy::pb::envoy::r#type::metadata::v3::{MetadataKind, metadata_kind
 use culvert_envoy::pb::envoy::r#type::v3::{FractionalPercent, fractional_percent::DenominatorType};
 use culvert_envoy::pb::google::protobuf;
 use culvert_envoy::{names, pack};
+use ipnet::IpNet;
 use prost::{Message, Name};
 
 use super::super::model::{Backend, Headers, Text};
@@ -111,8 +111,13 @@ pub(super) fn transport<M: Message + Name>(name: &str, config: &M) -> TransportS
     }
 }
 
-/// The way into internal listeners; what `metadata` of an endpoint says goes along.
+/// The way into internal listeners, in clear; what `metadata` of an endpoint says goes along.
 pub(super) fn internal_upstream(metadata: &[&str]) -> TransportSocket {
+    internal_upstream_of(metadata, transport("envoy.transport_sockets.raw_buffer", &RawBuffer {}))
+}
+
+/// The same, with what goes into them.
+pub(super) fn internal_upstream_of(metadata: &[&str], socket: TransportSocket) -> TransportSocket {
     let host = MetadataKind {
         kind: Some(metadata_kind::Kind::Host(metadata_kind::Host {})),
     };
@@ -122,7 +127,7 @@ pub(super) fn internal_upstream(metadata: &[&str]) -> TransportSocket {
     };
     let config = InternalUpstreamTransport {
         passthrough_metadata: metadata.iter().map(source).collect(),
-        transport_socket: Some(transport("envoy.transport_sockets.raw_buffer", &RawBuffer {})),
+        transport_socket: Some(socket),
     };
     transport("envoy.transport_sockets.internal_upstream", &config)
 }
@@ -147,11 +152,11 @@ pub(super) fn internal(listener: String, endpoint_id: String) -> Address {
     }
 }
 
-/// An address alone.
-pub(super) fn range(address: IpAddr) -> CidrRange {
+/// A range, or an address alone.
+pub(super) fn range(range: IpNet) -> CidrRange {
     CidrRange {
-        address_prefix: address.to_string(),
-        prefix_len: number(if address.is_ipv4() { 32 } else { 128 }),
+        address_prefix: range.network().to_string(),
+        prefix_len: number(range.prefix_len().into()),
     }
 }
 

@@ -8,9 +8,12 @@
 //! | [`grpc`] | GRPCRoute |
 //! | [`tcp`] | TCPRoute |
 //! | [`tls`] | TLSRoute |
+//! | [`backend_tls`] | BackendTLSPolicy |
 //! | [`telemetry`] | Telemetry |
+//! | [`policy`] | TrafficPolicy |
 //! | [`tokens`] | RequestAuthentication |
 //! | [`istio`] | VirtualService and DestinationRule |
+//! | `route` | what all kinds of the Gateway API have: parents, names, rules |
 //! | `matches` | which requests |
 //! | `filters` | what is done with them |
 //! | `external_auth` | who is asked about them |
@@ -19,6 +22,7 @@
 //! | `references` | objects that are referred to |
 //! | `values` | names, durations, regular expressions |
 
+pub(crate) mod backend_tls;
 mod backends;
 mod external_auth;
 mod filters;
@@ -27,7 +31,9 @@ pub(crate) mod http;
 pub(crate) mod istio;
 mod matches;
 pub(crate) mod notes;
+pub(crate) mod policy;
 mod references;
+mod route;
 mod session;
 pub(crate) mod tcp;
 pub(crate) mod telemetry;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::super::super::traffic::Traffic;
 use super::super::notes::Notes;
 use super::super::values::{self, Bad, list};
+use super::client_tls;
 use super::locality;
 use super::traffic::traffic;
 use super::traffic_spec::{BalancerSpec, PolicySpec, Simple};
@@ -128,6 +129,10 @@ fn part(value: Option<&Value>, field: &str, notes: &mut Notes) -> Part {
             };
             let message = "is for LEAST_REQUEST and ROUND_ROBIN alone: a new endpoint gets its whole share at once";
             notes.refuse(format!("{at}.loadBalancer.{name}"), message);
+        }
+        for name in spec.tls.iter().flat_map(client_tls::idle_fields) {
+            let message = "means nothing beside this mode, or beside insecureSkipVerify: it is as if it was not there";
+            notes.refuse(format!("{at}.tls.{name}"), message);
         }
     }
     match read {

@@ -134,6 +134,7 @@ pub(super) fn rules(
         name: name.clone(),
         action: rewritten(&action, &matched),
         matched,
+        policy: None,
     };
     matched.into_iter().map(rule).collect()
 }

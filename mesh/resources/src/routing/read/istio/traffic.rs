@@ -4,9 +4,10 @@ use super::super::super::locality::Preference;
 use super::super::super::model::HashBy;
 use super::super::super::traffic::{Balancer, Keepalive, Outlier, Pool, RetryBudget, Traffic, Warmup};
 use super::super::values::{self, Bad};
+use super::client_tls;
 use super::locality;
 use super::traffic_spec::{
-    BalancerSpec, BudgetSpec, HashSpec, KeepaliveSpec, OutlierSpec, PolicySpec, PoolSpec, Simple, TlsMode, Upgrade,
+    BalancerSpec, BudgetSpec, HashSpec, KeepaliveSpec, OutlierSpec, PolicySpec, PoolSpec, Simple, Upgrade,
 };
 use super::values::{optional, positive};
 
@@ -15,9 +16,8 @@ use super::values::{optional, positive};
 /// # Errors
 /// Where a value is none that proxies take.
 pub(super) fn traffic(spec: &PolicySpec) -> Result<Traffic, Bad> {
-    let tls = spec.tls.as_ref().map_or(TlsMode::Disable, |tls| tls.mode);
-    let is_refused =
-        matches!(tls, TlsMode::Simple | TlsMode::Mutual) || spec.proxy_protocol.is_some() || spec.tunnel.is_some();
+    let tls = client_tls::tls(spec.tls.as_ref()).map_err(|bad| bad.below("tls"))?;
+    let is_refused = tls.is_none() || spec.proxy_protocol.is_some() || spec.tunnel.is_some();
     let (balancer, hash) = match &spec.load_balancer {
         None => Default::default(),
         Some(spec) => balancer(spec).map_err(|bad| bad.below("loadBalancer"))?,
@@ -43,6 +43,7 @@ pub(super) fn traffic(spec: &PolicySpec) -> Result<Traffic, Bad> {
         retry_budget: budget.map_err(|bad| bad.below("retryBudget"))?,
         near,
         is_peak_ewma: false,
+        tls: tls.unwrap_or_default(),
         is_refused,
     })
 }

@@ -216,10 +216,22 @@ pub(super) struct OutlierSpec {
     pub(super) _codes: Option<Value>,
 }
 
+/// What of it the table of fields refuses is known by its name alone.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct TlsSpec {
     #[serde(default)]
     pub(super) mode: TlsMode,
+    pub(super) sni: Option<String>,
+    #[serde(default, deserialize_with = "list")]
+    pub(super) subject_alt_names: Vec<String>,
+    pub(super) insecure_skip_verify: Option<bool>,
+    pub(super) ca_certificates: Option<String>,
+    pub(super) ca_cert_credential_name: Option<String>,
+    pub(super) ca_crl: Option<String>,
+    pub(super) client_certificate: Option<String>,
+    pub(super) credential_name: Option<String>,
+    pub(super) private_key: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
