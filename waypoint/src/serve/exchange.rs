@@ -308,7 +308,7 @@ impl Exchange<'_> {
             Err(why) => {
                 tracing::debug!(destination = %self.connection.destination, %why, "a request goes nowhere");
                 let response = refuse(record, StatusCode::SERVICE_UNAVAILABLE, "UH", "of_the_mesh", "");
-                return (response, Sent::default());
+                return (response, Sent::nowhere(self.head));
             }
         };
         if let Some(Upgrade { protocol, .. }) = &self.upgrade {

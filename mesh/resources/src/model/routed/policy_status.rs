@@ -6,6 +6,7 @@ use super::super::reader::Reader;
 use super::super::route_status::{Condition, ParentStatus, RouteStatus};
 use super::super::unit::Derived;
 use super::super::wire;
+use super::frontend::Sort;
 use super::status::{self, Refused};
 use super::traffic_policies::{self, ROUTES};
 use super::{ports, scope};
@@ -158,9 +159,11 @@ fn at_route(reader: &Reader<'_>, object: &ObjectName, target: &Target) -> Result
         Kind::HTTPRoute => http::parents(spec, &mut notes),
         _ => grpc::parents(spec, &mut notes),
     };
-    let mut services = parents.iter().filter(|parent| status::is_service(parent));
+    let mut services = parents
+        .iter()
+        .filter(|parent| Sort::of(&parent.group, &parent.kind).is_some());
     if services.any(|parent| status::accepted(reader, kind, object, parent).is_ok()) {
         return Ok(());
     }
-    missing(format!("{kind} {object} is in force at no Service"))
+    missing(format!("{kind} {object} is in force nowhere"))
 }

@@ -245,7 +245,10 @@ impl Group<'_> {
             name: format!("{first} at {}{way}{kind}", self.target),
             filter_chain_match: Some(FilterChainMatch {
                 destination_port: parts::number(self.target.into()),
-                prefix_ranges: addresses.into_iter().map(parts::range).collect(),
+                prefix_ranges: addresses
+                    .into_iter()
+                    .map(|address| parts::range(address.into()))
+                    .collect(),
                 application_protocols: spoken,
                 ..FilterChainMatch::default()
             }),
