@@ -171,6 +171,25 @@ impl Exchange<'_> {
         };
         let found = ways.find(&self.head, &peer);
         let (route, target) = &found;
+        // Who is asked by a route is asked about those, too, who go past routes.
+        let of_service = match &self.connection.direct {
+            Some(_)
+                if chain
+                    .filters
+                    .iter()
+                    .any(|filter| matches!(filter.filter, Filter::RouteAuth)) =>
+            {
+                let Some(routes) = snapshot.routes.get(&chain.routes) else {
+                    let details = "route_configuration_not_found";
+                    return refuse(record, StatusCode::NOT_FOUND, "NR", details, "");
+                };
+                match routes.find(&self.head, &peer) {
+                    Found::Route(route) => Some(route),
+                    Found::NoRoute => None,
+                }
+            }
+            _ => None,
+        };
         if let Some(name) = route.as_deref().map(Route::name).filter(|name| !name.is_empty()) {
             record.route = Some(name.into());
         }
@@ -181,6 +200,7 @@ impl Exchange<'_> {
         let filtering = Filtering {
             filters: &chain.filters,
             route: route.as_deref(),
+            asking_route: of_service.as_deref().or(route.as_deref()),
             peer: &peer,
             cluster: target.as_deref().map_or("", Target::cluster),
             asking: Asking {

@@ -52,6 +52,8 @@ impl Marks<'_> {
 pub(super) struct Filtering<'a> {
     pub(super) filters: &'a [NamedFilter],
     pub(super) route: Option<&'a Route>,
+    /// What says who is asked about the request, beside the filters: the route, also where none is followed.
+    pub(super) asking_route: Option<&'a Route>,
     pub(super) peer: &'a Peer<'a>,
     pub(super) cluster: &'a str,
     pub(super) asking: Asking<'a>,
@@ -81,7 +83,11 @@ impl<'a> Filtering<'a> {
         let mut tokens = None;
         let mut shadow = Shadow::new();
         for named in self.filters {
-            let Some(setting) = named.setting(self.route) else {
+            let route = match named.filter {
+                Filter::RouteAuth => self.asking_route,
+                _ => self.route,
+            };
+            let Some(setting) = named.setting(route) else {
                 continue;
             };
             let answered = match (&named.filter, setting) {

@@ -7,7 +7,7 @@ use culvert_xds::server::{Meaning, Stream};
 use culvert_xds::{Change, Index, StreamId};
 
 use super::*;
-use crate::snapshot::{PROXY_TYPE, Resource};
+use crate::snapshot::{PLACED_TYPE, PROXY_TYPE, Resource};
 
 fn snapshot() -> Snapshot {
     let mut snapshot = Snapshot::default();
@@ -90,6 +90,27 @@ fn of_waypoints() -> Snapshot {
         snapshot.set(pod);
     }
     snapshot
+}
+
+#[test]
+fn a_waypoint_sees_endpoints_as_they_are_for_its_place() {
+    let (mut snapshot, roots, secrets) = (of_waypoints(), Roots::new(&"pem".into()), Secrets::default());
+    let (pod, scope): (_, Arc<str>) = (waypoints_pod(), "shop/wp".into());
+    let body = |snapshot: &Snapshot| {
+        let view = CallerView::new(&pod, snapshot, own(&roots, &secrets, Some(&scope)));
+        let one = view.get(ENDPOINT_TYPE, "shop/wp/web:80").unwrap().body.to_vec();
+        let all: Vec<Vec<u8>> = view.all(ENDPOINT_TYPE).map(|(_, entry)| entry.body.to_vec()).collect();
+        assert_eq!(all, [one.clone()]);
+        String::from_utf8(one).unwrap()
+    };
+    for place in ["n2", "r1/zb/"] {
+        snapshot.set(scoped(PLACED_TYPE, "shop/wp", &format!("web:80 {place}"), place));
+    }
+    assert_eq!(body(&snapshot), "first", "nobody knows where it is");
+    for (places, expected) in [("n1\nr1/za/", "first"), ("n1\nr1/zb/", "r1/zb/"), ("n2\nr1/zb/", "n2")] {
+        snapshot.set(Resource::scoped(PROXY_TYPE, &scope, "shop/wp-1", places.into(), &[]));
+        assert_eq!(body(&snapshot), expected, "{places:?}");
+    }
 }
 
 fn scoped(url: &'static str, scope: &str, name: &str, body: &str) -> Resource {

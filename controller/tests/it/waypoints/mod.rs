@@ -201,9 +201,7 @@ fn backends_are_where_istio_recorded_them() {
                 assert_eq!(endpoints, &Vec::<String>::new(), "{name}: {cluster}");
                 continue;
             }
-            // Priorities of localities are Istio's way to fail over.
-            let expected: Vec<String> = expected.iter().map(|text| text.replace(" priority 1", "")).collect();
-            assert_eq!(endpoints, &expected, "{name}: {cluster}");
+            assert_eq!(endpoints, expected, "{name}: {cluster}");
         }
         let missing: Vec<&String> = recorded
             .keys()

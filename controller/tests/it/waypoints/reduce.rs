@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use culvert_controller::model::Model;
+use culvert_controller::snapshot::{PLACED_TYPE, placed};
 use culvert_envoy::pb::envoy::config::cluster::v3::{
     Cluster,
     cluster::{ClusterDiscoveryType, DiscoveryType},
@@ -312,10 +313,16 @@ fn reduce_cors(from: &CorsPolicy) -> Value {
     })
 }
 
-/// Addresses or names of endpoints with their localities, by `HOST:PORT`.
+/// Where the waypoint's pod is.
+const PLACE: &str = "north/north-2/rack-7";
+
+/// Addresses or names of endpoints with their localities and priorities, as the waypoint's pod sees them, by `HOST:PORT`.
 pub(super) fn endpoints(model: &Model) -> BTreeMap<String, Vec<String>> {
     let told = model.snapshot().all(ENDPOINT_TYPE).unwrap();
-    let told = told.map(|(name, entry)| (short(name), ClusterLoadAssignment::decode(&*entry.body).unwrap()));
+    let told = told.map(|(name, entry)| {
+        let entry = model.snapshot().get(PLACED_TYPE, &placed(name, PLACE)).unwrap_or(entry);
+        (short(name), ClusterLoadAssignment::decode(&*entry.body).unwrap())
+    });
     let clusters = model.snapshot().all(CLUSTER_TYPE).unwrap();
     let named = clusters.filter_map(|(name, entry)| {
         let cluster = Cluster::decode(&*entry.body).unwrap();
@@ -354,7 +361,11 @@ fn listed(made: &ClusterLoadAssignment) -> Vec<String> {
             let weight = endpoint
                 .load_balancing_weight
                 .map(|weight| format!("weight {}", weight.value));
-            let text = format!("{at} {} {}", parts.join("/"), weight.unwrap_or_default());
+            let priority = match group.priority {
+                0 => String::new(),
+                number => format!("priority {number}"),
+            };
+            let text = format!("{at} {} {priority} {}", parts.join("/"), weight.unwrap_or_default());
             list.push(text.split_whitespace().collect::<Vec<_>>().join(" "));
         }
     }

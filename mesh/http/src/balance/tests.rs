@@ -497,3 +497,21 @@ fn a_bounded_share_of_keys_moves_when_hashed_endpoints_come_and_go() {
         assert!((700..most * 100).contains(&moved), "{policy:?}: {moved} of 10000");
     }
 }
+
+#[test]
+fn one_that_is_made_anew_begins_with_anybody() {
+    for weights in [[1; 8], [1, 2, 1, 2, 1, 2, 1, 2]] {
+        for policy in [Policy::RoundRobin, Policy::LeastRequest { choices: 2 }] {
+            let mut counts = [0; 8];
+            for number in 0..4000 {
+                let balancer = Balancer::new(policy, &endpoints(&weights), 50);
+                let random = mix(number);
+                counts[balancer.pick(Draw { hash: None, random }, |_| 0).unwrap()] += 1;
+            }
+            assert!(
+                counts.iter().all(|count| (300..1100).contains(count)),
+                "{policy:?} {weights:?}: {counts:?}"
+            );
+        }
+    }
+}

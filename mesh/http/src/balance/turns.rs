@@ -1,15 +1,20 @@
-//! Round robin with weights: earliest deadline first. Each member's next turn is one over its weight after its last.
+//! Round robin with weights: earliest deadline first. Each member's next turn is one over its weight after its last. The first turn is
+//! anybody's: what is made anew with every change would lead to the same member each time.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicUsize, Ordering as Memory};
-use std::sync::{Mutex, TryLockError};
+use std::sync::{Mutex, OnceLock, TryLockError};
 
 /// Turns of members by their weights.
 #[derive(Debug)]
 pub(super) enum Turns {
     /// All weigh the same: no lock is needed.
-    Equal { count: usize, next: AtomicUsize },
+    Equal {
+        count: usize,
+        first: OnceLock<usize>,
+        next: AtomicUsize,
+    },
     /// By weight. The lock is held for one step in a heap, and nobody waits for it: who finds it taken draws by weight.
     Weighted { weights: Vec<f64>, queue: Mutex<Queue> },
 }
@@ -18,6 +23,7 @@ pub(super) enum Turns {
 pub(super) struct Queue {
     heap: BinaryHeap<Turn>,
     number: u64,
+    has_begun: bool,
 }
 
 #[derive(Debug)]
@@ -35,6 +41,7 @@ impl Turns {
         if weights.windows(2).all(|pair| pair[0] == pair[1]) {
             return Self::Equal {
                 count: weights.len(),
+                first: OnceLock::new(),
                 next: AtomicUsize::new(0),
             };
         }
@@ -58,7 +65,10 @@ impl Turns {
     /// Whose turn it is. `factor` is by how much a member weighs less now than it did. `random` decides where another thread is at it.
     pub(super) fn next(&self, random: u64, factor: impl Fn(usize) -> f64) -> usize {
         let (weights, queue) = match self {
-            Self::Equal { count, next } => return next.fetch_add(1, Memory::Relaxed) % count.max(&1),
+            Self::Equal { count, first, next } => {
+                let first = first.get_or_init(|| usize::try_from(random % (*count).max(1) as u64).unwrap_or_default());
+                return first.wrapping_add(next.fetch_add(1, Memory::Relaxed)) % count.max(&1);
+            }
             Self::Weighted { weights, queue } => (weights, queue),
         };
         let mut queue = match queue.try_lock() {
@@ -66,11 +76,12 @@ impl Turns {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return by_chance(weights, random, factor),
         };
-        let Some(turn) = queue.heap.pop() else {
-            return 0;
-        };
-        queue.push(turn.work + 1.0 / factor(turn.member), weights[turn.member], turn.member);
-        turn.member
+        if !std::mem::replace(&mut queue.has_begun, true) {
+            for _ in 0..random % weights.len().max(1) as u64 {
+                queue.turn(weights, |_| 1.0);
+            }
+        }
+        queue.turn(weights, factor)
     }
 }
 
@@ -94,6 +105,12 @@ fn by_chance(weights: &[f64], random: u64, factor: impl Fn(usize) -> f64) -> usi
 }
 
 impl Queue {
+    fn turn(&mut self, weights: &[f64], factor: impl Fn(usize) -> f64) -> usize {
+        let Some(turn) = self.heap.pop() else { return 0 };
+        self.push(turn.work + 1.0 / factor(turn.member), weights[turn.member], turn.member);
+        turn.member
+    }
+
     fn push(&mut self, work: f64, weight: f64, member: usize) {
         self.number += 1;
         let number = self.number;

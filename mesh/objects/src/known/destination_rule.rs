@@ -9,7 +9,8 @@ const AGE: State = Ignored("is served at ports of HTTP alone: other connections 
 const FORWARD_PROXY: State =
     Refused("is not served: there is no endpoint, since connections would not go through the proxy that it names");
 const IDLE: State = Ignored("is not served: connections of TCP may be idle as long as they like");
-const LOCALITY: State = Ignored("is not served: endpoints of all localities get their share");
+const ZONES: State =
+    Ignored("is not served: endpoints of all localities get their share, unless localityLbSetting says more");
 const OUTLIER: State = Ignored("is not served: the other numbers decide who is left out");
 const PASSTHROUGH: State = Ignored("is not served: the endpoint with the fewest requests under way of two is taken");
 const PINGS: State = Ignored("is not served: connections are not tried by pings");
@@ -96,29 +97,29 @@ macro_rules! of_port {
             served(concat!($at, ".loadBalancer.consistentHash.ringHash")),
             served(concat!($at, ".loadBalancer.consistentHash.ringHash.minimumRingSize")),
             served(concat!($at, ".loadBalancer.consistentHash.useSourceIp")),
-            field(concat!($at, ".loadBalancer.localityLbSetting"), LOCALITY),
-            field(concat!($at, ".loadBalancer.localityLbSetting.distribute"), LOCALITY),
-            field(concat!($at, ".loadBalancer.localityLbSetting.distribute[].from"), LOCALITY),
-            field(concat!($at, ".loadBalancer.localityLbSetting.distribute[].to"), LOCALITY),
-            field(concat!($at, ".loadBalancer.localityLbSetting.distribute[].to.*"), LOCALITY),
-            field(concat!($at, ".loadBalancer.localityLbSetting.enabled"), LOCALITY),
-            field(concat!($at, ".loadBalancer.localityLbSetting.failover"), LOCALITY),
-            field(concat!($at, ".loadBalancer.localityLbSetting.failoverPriority"), LOCALITY),
-            field(concat!($at, ".loadBalancer.localityLbSetting.failover[].from"), LOCALITY),
-            field(concat!($at, ".loadBalancer.localityLbSetting.failover[].to"), LOCALITY),
+            served(concat!($at, ".loadBalancer.localityLbSetting")),
+            served(concat!($at, ".loadBalancer.localityLbSetting.distribute")),
+            served(concat!($at, ".loadBalancer.localityLbSetting.distribute[].from")),
+            served(concat!($at, ".loadBalancer.localityLbSetting.distribute[].to")),
+            served(concat!($at, ".loadBalancer.localityLbSetting.distribute[].to.*")),
+            served(concat!($at, ".loadBalancer.localityLbSetting.enabled")),
+            served(concat!($at, ".loadBalancer.localityLbSetting.failover")),
+            served(concat!($at, ".loadBalancer.localityLbSetting.failoverPriority")),
+            served(concat!($at, ".loadBalancer.localityLbSetting.failover[].from")),
+            served(concat!($at, ".loadBalancer.localityLbSetting.failover[].to")),
             Field { values: BALANCERS, other_values: Some(UNKNOWN_VALUE), ..served(concat!($at, ".loadBalancer.simple")) },
             served(concat!($at, ".loadBalancer.warmup")),
             served(concat!($at, ".loadBalancer.warmup.aggression")),
             served(concat!($at, ".loadBalancer.warmup.duration")),
             served(concat!($at, ".loadBalancer.warmup.minimumPercent")),
             served(concat!($at, ".loadBalancer.warmupDurationSecs")),
-            field(concat!($at, ".loadBalancer.zoneAwareLbSetting"), LOCALITY),
-            field(concat!($at, ".loadBalancer.zoneAwareLbSetting.enabled"), LOCALITY),
-            field(concat!($at, ".loadBalancer.zoneAwareLbSetting.failover"), LOCALITY),
-            field(concat!($at, ".loadBalancer.zoneAwareLbSetting.failoverPriority"), LOCALITY),
-            field(concat!($at, ".loadBalancer.zoneAwareLbSetting.failover[].from"), LOCALITY),
-            field(concat!($at, ".loadBalancer.zoneAwareLbSetting.failover[].to"), LOCALITY),
-            field(concat!($at, ".loadBalancer.zoneAwareLbSetting.minClusterSize"), LOCALITY),
+            field(concat!($at, ".loadBalancer.zoneAwareLbSetting"), ZONES),
+            field(concat!($at, ".loadBalancer.zoneAwareLbSetting.enabled"), ZONES),
+            field(concat!($at, ".loadBalancer.zoneAwareLbSetting.failover"), ZONES),
+            field(concat!($at, ".loadBalancer.zoneAwareLbSetting.failoverPriority"), ZONES),
+            field(concat!($at, ".loadBalancer.zoneAwareLbSetting.failover[].from"), ZONES),
+            field(concat!($at, ".loadBalancer.zoneAwareLbSetting.failover[].to"), ZONES),
+            field(concat!($at, ".loadBalancer.zoneAwareLbSetting.minClusterSize"), ZONES),
             served(concat!($at, ".outlierDetection")),
             served(concat!($at, ".outlierDetection.baseEjectionTime")),
             served(concat!($at, ".outlierDetection.consecutive5xxErrors")),

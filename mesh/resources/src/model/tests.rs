@@ -18,6 +18,8 @@ mod bypass;
 mod configuration;
 mod connections;
 mod entries;
+mod external_auth;
+mod locality;
 mod policies;
 mod statuses;
 mod tls;

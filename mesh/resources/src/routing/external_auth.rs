@@ -1,6 +1,6 @@
 //! A service that a rule asks whether a request may pass, in our own words: the filter `ExternalAuth` of HTTPRoute.
 
-use super::model::Backend;
+use super::backend::Backend;
 
 /// Who is asked, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]

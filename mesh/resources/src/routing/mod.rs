@@ -7,6 +7,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`locality`] | which endpoints are nearer to who asks |
+//! | [`backend`] | a port of a Service, where requests go |
 //! | [`model`] | rules of a port, in our own words |
 //! | [`read`] | objects of the Gateway API and Istio's become rules |
 //! | [`traffic`] | what holds for connections |
@@ -22,6 +23,7 @@
 //! | [`telemetry`] | what is logged and traced of requests |
 //! | [`envoy`] | rules, ports and endpoints as Envoy's messages |
 
+pub(crate) mod backend;
 pub(crate) mod backend_tls;
 pub(crate) mod cover;
 pub(crate) mod discovery;

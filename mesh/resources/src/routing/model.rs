@@ -6,6 +6,7 @@ use std::time::Duration;
 use culvert_objects::mesh_config::Provider;
 use culvert_policy::istio::request::RequestPolicy;
 
+pub(crate) use super::backend::Backend;
 use super::external_auth::ExternalAuth;
 
 /// What becomes of the requests to a port.
@@ -171,16 +172,6 @@ pub(crate) struct Target {
     pub(crate) weight: u32,
     pub(crate) request: Headers,
     pub(crate) response: Headers,
-}
-
-/// A port of a Service.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Backend {
-    /// The Service's resource name.
-    pub(crate) service: Arc<str>,
-    pub(crate) port: u16,
-    /// Those of its endpoints that have some labels, by the name that a DestinationRule gives them.
-    pub(crate) subset: Option<Arc<str>>,
 }
 
 /// What is changed in headers: first what is removed goes.
