@@ -95,7 +95,8 @@ pub(crate) struct Sources {
 /// The pages.
 pub(crate) fn routes(sources: Sources, registry: Registry, logging: Option<Logging>) -> Routes {
     let trials = sources.trials.clone();
-    let (of_rules, of_all) = (sources.inquiries.clone(), sources.inquiries.clone());
+    let of_rules = inquiry::Pages::new(sources.inquiries.clone());
+    let of_all = of_rules.clone();
     let sources = Arc::new(sources);
     let (status, findings, ready) = (Arc::clone(&sources), Arc::clone(&sources), Arc::clone(&sources));
     let dump = Arc::clone(&sources);
@@ -114,10 +115,10 @@ pub(crate) fn routes(sources: Sources, registry: Registry, logging: Option<Loggi
             policy_test::answer(request, trials.clone())
         })
         .post_local("/rules", inquiry::LONGEST_QUESTION, move |request| {
-            inquiry::rules(request, of_rules.clone())
+            of_rules.clone().rules(request)
         })
         .post_local("/analyze", inquiry::LONGEST_QUESTION, move |request| {
-            inquiry::analyze(request, of_all.clone())
+            of_all.clone().analyze(request)
         })
         .get("/healthz/live", |_| Response::text("alive\n"))
         .get("/healthz/ready", move |_| match ready.missing() {

@@ -35,6 +35,7 @@ pub(crate) const BASE: &[File] = &[
 
 /// Kinds of objects that a cluster may lack.
 pub(crate) const CRDS: &[File] = &[
+    file!("crds/culvert.dev.yaml"),
     file!("crds/networking.istio.io.yaml"),
     file!("crds/security.istio.io.yaml"),
 ];

@@ -296,10 +296,19 @@ fn the_controller_may_follow_every_kind_that_it_serves_say_in_the_status_of_isti
         [(plural.to_owned(), "get"), (format!("{plural}/status"), "patch")]
             .map(|(resource, verb)| ("gateway.networking.k8s.io", resource, verb))
     });
+    let own = [
+        ("culvert.dev", "trafficpolicies".to_owned(), "get"),
+        ("culvert.dev", "trafficpolicies/status".to_owned(), "patch"),
+    ];
     let authorities = [("", "configmaps".to_owned(), "get")];
     assert_eq!(
         granted,
-        needed.chain(waypoints).chain(said).chain(authorities).collect()
+        needed
+            .chain(waypoints)
+            .chain(said)
+            .chain(own)
+            .chain(authorities)
+            .collect()
     );
 }
 

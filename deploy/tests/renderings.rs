@@ -148,12 +148,12 @@ fn first_difference(left: &Value, right: &Value) -> String {
 /// Helm creates what lies there where it is missing, and never changes or removes it.
 #[test]
 fn the_chart_brings_the_kinds_that_a_cluster_may_lack() {
-    for name in ["networking.istio.io.yaml", "security.istio.io.yaml"] {
+    for name in ["culvert.dev.yaml", "networking.istio.io.yaml", "security.istio.io.yaml"] {
         let texts =
             ["crds", "helm/culvert/crds"].map(|folder| std::fs::read_to_string(here(folder).join(name)).unwrap());
         assert_eq!(texts[0], texts[1]);
     }
-    assert_eq!(culvert_deploy::crds().unwrap().len(), 4);
+    assert_eq!(culvert_deploy::crds().unwrap().len(), 5);
 }
 
 /// Dashboards, alerts and monitors are no part of the mesh, and the same whichever way they come.

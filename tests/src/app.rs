@@ -5,7 +5,7 @@ use culvert_lab::Pod;
 use std::{
     collections::HashMap,
     io::{self, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
 };
@@ -51,7 +51,11 @@ impl Seen {
 /// Serves a port of a pod as long as the test runs. Answers have the header `x-app` with its name, and the same as body. What asks for
 /// an upgrade to WebSocket gets it, and then its own bytes.
 pub fn serve(pod: &Pod, port: u16, name: &str, seen: &Seen) {
-    let listener = pod.listen(SocketAddr::from((pod.ip4(), port))).unwrap();
+    serve_at(pod.listen(SocketAddr::from((pod.ip4(), port))).unwrap(), name, seen);
+}
+
+/// The same at a listener that is there.
+pub fn serve_at(listener: TcpListener, name: &str, seen: &Seen) {
     let (name, seen) = (name.to_owned(), seen.clone());
     thread::spawn(move || {
         for stream in listener.incoming() {

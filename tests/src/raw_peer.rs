@@ -10,7 +10,7 @@ use std::{
 };
 
 /// What a client sends first (RFC 9113 section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Types of frames (RFC 9113 section 6).
 pub mod kind {
@@ -81,6 +81,19 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// Takes the first frame away from what was received; none where it is not there as a whole.
+    pub(crate) fn take(received: &mut Vec<u8>) -> Option<Self> {
+        let (&[a, b, c, kind, flags, s, t, u, v], rest) = received.split_first_chunk::<9>()?;
+        let payload = rest.get(..u32::from_be_bytes([0, a, b, c]) as usize)?.to_vec();
+        received.drain(..9 + payload.len());
+        Some(Self {
+            kind,
+            flags,
+            stream: u32::from_be_bytes([s & 0x7f, t, u, v]),
+            payload,
+        })
+    }
+
     /// The error code of RST_STREAM and GOAWAY, which ends their fixed part.
     pub fn code(&self) -> u32 {
         let at = if self.kind == kind::GOAWAY { 4 } else { 0 };
@@ -137,7 +150,7 @@ impl RawPeer {
     /// The next frame; none at the connection's end, be it proper or not.
     pub fn next_frame(&mut self) -> Option<Frame> {
         loop {
-            if let Some(frame) = self.take_frame() {
+            if let Some(frame) = Frame::take(&mut self.received) {
                 return Some(frame);
             }
             let mut buffer = [0; 16 << 10];
@@ -146,18 +159,6 @@ impl RawPeer {
                 Ok(count) => self.received.extend_from_slice(&buffer[..count]),
             }
         }
-    }
-
-    fn take_frame(&mut self) -> Option<Frame> {
-        let (&[a, b, c, kind, flags, s, t, u, v], rest) = self.received.split_first_chunk::<9>()?;
-        let payload = rest.get(..u32::from_be_bytes([0, a, b, c]) as usize)?.to_vec();
-        self.received.drain(..9 + payload.len());
-        Some(Frame {
-            kind,
-            flags,
-            stream: u32::from_be_bytes([s & 0x7f, t, u, v]),
-            payload,
-        })
     }
 
     /// The next frame for which this holds; none at the end.
@@ -207,7 +208,7 @@ impl RawPeer {
             self.received.extend_from_slice(&buffer[..count]);
         }
         self.tls.sock.set_nonblocking(false).ok()?;
-        while let Some(frame) = self.take_frame() {
+        while let Some(frame) = Frame::take(&mut self.received) {
             if frame.kind == kind::GOAWAY {
                 return Some(frame.code());
             }

@@ -34,6 +34,15 @@ impl Place {
         Self(WaypointPlace::make(lab, namespace, gateway).unwrap())
     }
 
+    /// The same of the class of a program.
+    pub fn of(lab: &Lab, namespace: &str, gateway: &str, kind: Kind) -> Self {
+        let class = match kind {
+            Kind::Culvert => "culvert-waypoint",
+            Kind::Envoy | Kind::EnvoyWorld => "culvert-envoy",
+        };
+        Self(WaypointPlace::make_of(lab, namespace, gateway, class).unwrap())
+    }
+
     /// The waypoint's pod.
     pub fn pod(&self) -> &Pod {
         &self.0.pod
@@ -57,7 +66,11 @@ pub struct Waypoint {
 impl Waypoint {
     /// Makes the objects, runs the program, and waits until the tunnel port is open.
     pub fn start(lab: &Lab, mesh: &Mesh<'_>, namespace: &str, gateway: &str, kind: Kind) -> Self {
-        let place = Place::make(lab, namespace, gateway);
+        Self::start_at(Place::of(lab, namespace, gateway, kind), lab, mesh, kind)
+    }
+
+    /// The same in a place that is there.
+    pub fn start_at(place: Place, lab: &Lab, mesh: &Mesh<'_>, kind: Kind) -> Self {
         let process = match kind {
             Kind::Culvert => place.0.start(mesh).unwrap(),
             Kind::Envoy | Kind::EnvoyWorld => {

@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::{
     body::BoxError,
+    headers::clean_trailers,
     limits::{IDLE, Late, ROUTE, TimeLimits},
     telemetry::Record,
 };
@@ -234,7 +235,10 @@ impl Body for AnswerBody {
                 this.complete();
                 Poll::Ready(None)
             }
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    clean_trailers(trailers);
+                }
                 this.count(&frame);
                 if this.is_over() {
                     this.complete();

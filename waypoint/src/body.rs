@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::{sync::mpsc, time::Instant};
 
-use crate::messages::Messages;
+use crate::{headers::clean_trailers, messages::Messages};
 
 /// Why a body ends before its end.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -260,7 +260,10 @@ impl Shared {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => Piece::Data(data),
                 Err(frame) => match frame.into_trailers() {
-                    Ok(trailers) => Piece::Trailers(trailers),
+                    Ok(mut trailers) => {
+                        clean_trailers(&mut trailers);
+                        Piece::Trailers(trailers)
+                    }
                     Err(_) => Piece::Data(Bytes::new()),
                 },
             },

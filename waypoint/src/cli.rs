@@ -9,6 +9,8 @@ use std::{
 use clap::{Args, Parser};
 use culvert_telemetry::LogFormat;
 
+use crate::names::servers;
+
 /// Culvert's layer-7 proxy of a waypoint: takes requests out of tunnels, decides about each, and sends it on through a tunnel.
 ///
 /// SIGTERM stops accepting, tells clients to go elsewhere, and waits until every request has ended; a second one stops at once.
@@ -55,6 +57,10 @@ pub struct Cli {
     #[arg(long, env = "CULVERT_TUNNELS_LIMIT", default_value_t = 10_000)]
     pub tunnels_limit: u32,
 
+    /// Connections inside of tunnels that clients may have open, on each thread. Beyond it, they are refused with 503.
+    #[arg(long, env = "CULVERT_CONNECTIONS_LIMIT", default_value_t = 50_000)]
+    pub connections_limit: u32,
+
     /// Requests that may be under way, on each thread. Beyond it, requests are answered 503.
     #[arg(long, env = "CULVERT_REQUESTS_LIMIT", default_value_t = 20_000)]
     pub requests_limit: u32,
@@ -74,6 +80,17 @@ pub struct Cli {
     /// Where readiness is served.
     #[arg(long, env = "CULVERT_READINESS_LISTEN", default_value = "0.0.0.0:15021")]
     pub readiness_listen: SocketAddr,
+
+    /// A resolver for endpoints that are DNS names, as `ADDRESS` or `ADDRESS:PORT`; may be given several times. By default those of
+    /// /etc/resolv.conf.
+    #[arg(
+        long = "resolver",
+        env = "CULVERT_RESOLVERS",
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        value_parser = servers::resolver
+    )]
+    pub resolvers: Vec<SocketAddr>,
 
     /// What to log: a level, or a filter such as `info,culvert_waypoint=debug`. Access logs have the target `access`.
     #[arg(long, env = "CULVERT_LOG", default_value = "info")]

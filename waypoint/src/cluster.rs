@@ -8,14 +8,14 @@ use std::{
 
 use arc_swap::ArcSwap;
 use culvert_http::balance::{
-    Balancer, Draw, Endpoint as Weighed, Health as Counts,
+    Balancer, Draw, Endpoint as Weighed, Health as Counts, Settings,
     outlier::{Detector, Result as Seen},
 };
 use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 
 use crate::{
-    config::{cluster::ClusterConfig, endpoints::Health},
+    config::{cluster::ClusterConfig, discovery::Discovery, endpoints::Health},
     counted::Counted,
     endpoint::{Endpoint, clock},
     load::{ClusterLoad, OpenConnection},
@@ -46,6 +46,11 @@ pub struct Cluster {
     detector: Option<Detector>,
 }
 
+/// An address is the mesh's own: it is not reached in clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the address is the mesh's own, and is not reached in clear")]
+pub(crate) struct OfTheMesh;
+
 impl Cluster {
     /// With these endpoints, and what is counted of `before`.
     pub fn new(config: Arc<ClusterConfig>, endpoints: Arc<[Arc<Endpoint>]>, before: Option<&Self>) -> Self {
@@ -64,6 +69,22 @@ impl Cluster {
         }
     }
 
+    /// Where a request goes that came for `destination`: the same, but for a cluster whose connections go where they were going.
+    ///
+    /// # Errors
+    /// Where that is the mesh's own, and must not be reached in clear.
+    pub(crate) fn at(self: &Arc<Self>, destination: SocketAddr) -> Result<Arc<Self>, OfTheMesh> {
+        let Discovery::Dialled(mesh) = &self.config.discovery else {
+            return Ok(Arc::clone(self));
+        };
+        if mesh.contains(destination) {
+            return Err(OfTheMesh);
+        }
+        let endpoint = self.load.dialled.at(destination);
+        let found = Self::new(Arc::clone(&self.config), [endpoint].into(), Some(self));
+        Ok(Arc::new(found))
+    }
+
     /// What it is, for people.
     pub fn dump(&self) -> Value {
         let endpoint = |endpoint: &Arc<Endpoint>| {
@@ -76,6 +97,7 @@ impl Cluster {
                 "health": format!("{:?}", endpoint.config.health),
                 "ejected": endpoint.load.outlier.lock().is_ejected(),
                 "priority": endpoint.config.priority,
+                "locality_weight": endpoint.config.locality.weight,
                 "active_requests": endpoint.load.active.load(Ordering::Relaxed),
                 "asks_for_less": endpoint.is_pushed_back(clock()),
             })
@@ -117,6 +139,17 @@ impl Cluster {
 
     /// An endpoint for a request; none where none takes any. Draws again, so many times, where one of `tried` comes out.
     pub(crate) fn choose(&self, hash: Option<u64>, reselections: u32, tried: &[u64]) -> Option<&Arc<Endpoint>> {
+        self.choose_beyond(hash, reselections, tried, &[])
+    }
+
+    /// The same, but none of these priorities while others can carry anything.
+    pub(crate) fn choose_beyond(
+        &self,
+        hash: Option<u64>,
+        reselections: u32,
+        tried: &[u64],
+        priorities: &[u32],
+    ) -> Option<&Arc<Endpoint>> {
         let draw = Draw {
             hash,
             random: fastrand::u64(..),
@@ -135,7 +168,7 @@ impl Cluster {
             && !balancing.is_by_hash()
             && fastrand::u8(..STILL) > 0;
         let balancer = self.balancer.load();
-        let index = if tried.is_empty() && !asks_for_less {
+        let index = if tried.is_empty() && !asks_for_less && priorities.is_empty() {
             balancer.pick(draw, busy)
         } else {
             let redraws = if asks_for_less {
@@ -143,10 +176,11 @@ impl Cluster {
             } else {
                 reselections
             };
-            balancer.pick_other(draw, busy, redraws, |index| {
+            let is_tried = |index: usize| {
                 let endpoint = &self.endpoints[index];
                 tried.contains(&endpoint.id) || asks_for_less && endpoint.is_pushed_back(now)
-            })
+            };
+            balancer.pick_other(draw, busy, redraws, is_tried, priorities)
         };
         self.endpoints.get(index?)
     }
@@ -232,6 +266,7 @@ fn balancer(config: &ClusterConfig, endpoints: &[Arc<Endpoint>]) -> Balancer {
             hash_key: endpoint.config.address.to_string(),
             weight: endpoint.config.weight,
             priority: endpoint.config.priority,
+            locality: endpoint.config.locality.index,
             since: endpoint.load.since,
             health: match endpoint.config.health {
                 Health::Healthy if endpoint.load.outlier.lock().is_ejected() => Counts::Unhealthy,
@@ -243,11 +278,15 @@ fn balancer(config: &ClusterConfig, endpoints: &[Arc<Endpoint>]) -> Balancer {
         })
         .collect();
     let balancing = &config.balancing;
-    Balancer::with(
-        balancing.policy,
-        &weighed,
-        config.panic_threshold,
-        balancing.slow_start,
-        Instant::now(),
-    )
+    let localities = endpoints.iter().map(|endpoint| endpoint.config.locality);
+    let count = localities.clone().map(|locality| locality.index + 1).max().unwrap_or(0);
+    let mut weights = vec![0; count];
+    localities.for_each(|locality| weights[locality.index] = locality.weight);
+    let settings = Settings {
+        policy: balancing.policy,
+        panic_threshold: config.panic_threshold,
+        slow_start: balancing.slow_start,
+        localities: balancing.is_by_locality.then_some(&weights),
+    };
+    Balancer::with(&settings, &weighed, Instant::now())
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::path;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Uri, Version, header, request,
+    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request,
     uri::{Authority, PathAndQuery, Scheme},
 };
 
@@ -42,6 +42,18 @@ const INTERNAL: [HeaderName; 13] = [
     HeaderName::from_static("x-envoy-upstream-rq-timeout-ms"),
 ];
 
+/// What has a meaning for the message as a whole, which was handled by then.
+const FORBIDDEN_TRAILERS: [HeaderName; 8] = [
+    header::AUTHORIZATION,
+    header::COOKIE,
+    header::EXPECT,
+    header::HOST,
+    header::RANGE,
+    header::SET_COOKIE,
+    header::TE,
+    header::TRAILER,
+];
+
 /// Why a request is refused before anything else is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadRequest {
@@ -49,6 +61,8 @@ pub enum BadRequest {
     Host,
     /// Something in the path that no path has.
     Path,
+    /// A body in a coding that is not undone here (RFC 9112 section 6.1): anything but chunks.
+    Coding,
 }
 
 /// Whether this is gRPC: `application/grpc`, or `+` and something behind it.
@@ -76,11 +90,14 @@ fn has_token(headers: &HeaderMap, token: &str) -> bool {
 }
 
 /// Makes of a request what routes look at: an absolute target with its authority, no Host beside it, nothing that belongs to the
-/// client's connection, and what the waypoint knows of the client.
+/// client's connection, and what the waypoint knows of the client: its [`address`].
 ///
 /// # Errors
 /// When it makes no sense.
-pub fn receive(request: &mut request::Parts, client: IpAddr) -> Result<(), BadRequest> {
+pub fn receive(request: &mut request::Parts, client: &HeaderValue) -> Result<(), BadRequest> {
+    if !has_plain_coding(&request.headers) {
+        return Err(BadRequest::Coding);
+    }
     let authority = authority(request)?;
     let path = request.uri.path_and_query().cloned();
     let mut uri = http::uri::Parts::default();
@@ -105,7 +122,7 @@ pub fn receive(request: &mut request::Parts, client: IpAddr) -> Result<(), BadRe
     // Answered here, by reading the body.
     headers.remove(header::EXPECT);
     join_cookies(headers);
-    INTERNAL.iter().for_each(|name| drop(headers.remove(name)));
+    remove_internal(headers);
     append_address(headers, client);
     if !headers.contains_key(FORWARDED_PROTO) {
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
@@ -123,11 +140,40 @@ fn authority(request: &request::Parts) -> Result<Authority, BadRequest> {
     if more.is_some() {
         return Err(BadRequest::Host);
     }
-    if let Some(authority) = request.uri.authority() {
-        return Ok(authority.clone());
+    let authority = match request.uri.authority() {
+        // A target such as `one` is one of CONNECT alone (RFC 9112 section 3.2.3).
+        Some(_) if request.uri.scheme().is_none() && request.method != Method::CONNECT => return Err(BadRequest::Path),
+        Some(authority) => authority.clone(),
+        None => {
+            let host = host.ok_or(BadRequest::Host)?;
+            Authority::try_from(host.as_bytes()).map_err(|_| BadRequest::Host)?
+        }
+    };
+    // With a user in front of it (RFC 9110 section 4.2.4), routes and applications may see different hosts.
+    match authority.as_str().contains('@') {
+        true => Err(BadRequest::Host),
+        false => Ok(authority),
     }
-    let host = host.ok_or(BadRequest::Host)?;
-    Authority::try_from(host.as_bytes()).map_err(|_| BadRequest::Host)
+}
+
+/// Whether a body comes as it is, or in chunks and nothing else.
+fn has_plain_coding(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunks = |coding: &HeaderValue| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    codings.next().is_none_or(is_chunks) && codings.next().is_none()
+}
+
+/// Removes what nobody may say only after a body (RFC 9110 section 6.5.1): where the body ends, for whom the message is, who sends it.
+pub fn clean_trailers(trailers: &mut HeaderMap) {
+    let is_forbidden = |name: &&HeaderName| {
+        const PREFIXES: [&str; 4] = ["content-", "x-envoy-", "x-forwarded-", "proxy-"];
+        FORBIDDEN_TRAILERS.contains(name)
+            || HOP_BY_HOP.contains(name)
+            || INTERNAL.contains(name)
+            || PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
+    };
+    let forbidden: Vec<HeaderName> = trailers.keys().filter(is_forbidden).cloned().collect();
+    forbidden.iter().for_each(|name| drop(trailers.remove(name)));
 }
 
 /// A header's first value, for people.
@@ -208,6 +254,15 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     HOP_BY_HOP.iter().for_each(|name| drop(headers.remove(name)));
 }
 
+/// Removes what is never believed of a client. Hardly any request has one of them, and looking at the few names that one has is cheaper than
+/// looking for each that it could have.
+fn remove_internal(headers: &mut HeaderMap) {
+    let may_be = |name: &HeaderName| name.as_str().starts_with("x-envoy-") || *name == INTERNAL[0];
+    if headers.keys().any(may_be) {
+        INTERNAL.iter().for_each(|name| drop(headers.remove(name)));
+    }
+}
+
 /// HTTP/2 may split cookies, HTTP/1 and matches know one line (RFC 9113 section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
@@ -224,13 +279,22 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-fn append_address(headers: &mut HeaderMap, client: IpAddr) {
+/// An address as a header has it. Made once for a connection: all its requests have the same.
+pub fn address(client: IpAddr) -> HeaderValue {
+    HeaderValue::try_from(client.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+fn append_address(headers: &mut HeaderMap, client: &HeaderValue) {
+    if !headers.contains_key(FORWARDED_FOR) {
+        headers.insert(FORWARDED_FOR, client.clone());
+        return;
+    }
     let mut value = Vec::new();
     for before in headers.get_all(FORWARDED_FOR) {
         value.extend_from_slice(before.as_bytes());
         value.push(b',');
     }
-    value.extend_from_slice(client.to_string().as_bytes());
+    value.extend_from_slice(client.as_bytes());
     if let Ok(value) = HeaderValue::from_bytes(&value) {
         headers.insert(FORWARDED_FOR, value);
     }
@@ -238,16 +302,17 @@ fn append_address(headers: &mut HeaderMap, client: IpAddr) {
 
 /// A version 4 UUID (RFC 9562): unique, not secret.
 fn request_id() -> HeaderValue {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let id = (fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
-    let (a, b, c, d, e) = (
-        id >> 96,
-        (id >> 80) & 0xffff,
-        (id >> 64) & 0xffff,
-        (id >> 48) & 0xffff,
-        id & 0xffff_ffff_ffff,
-    );
-    HeaderValue::try_from(format!("{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}"))
-        .unwrap_or_else(|_| HeaderValue::from_static(""))
+    let mut text = [b'-'; 36];
+    let mut left = id;
+    for at in (0..text.len()).rev() {
+        if ![8, 13, 18, 23].contains(&at) {
+            text[at] = DIGITS[(left & 0xf) as usize];
+            left >>= 4;
+        }
+    }
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 #[cfg(test)]
@@ -259,12 +324,12 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
-    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 18, 0, 1));
+    static CLIENT: HeaderValue = HeaderValue::from_static("198.18.0.1");
 
     #[test]
     fn an_absolute_target_replaces_host() {
         let mut request = parts(Request::get("http://a.example/x").header("host", "b.example"));
-        receive(&mut request, CLIENT).unwrap();
+        receive(&mut request, &CLIENT).unwrap();
         assert_eq!(request.uri, "http://a.example/x");
         send(&mut request, false).unwrap();
         assert_eq!(request.headers["host"], "a.example");
@@ -274,9 +339,65 @@ mod tests {
     #[test]
     fn a_request_without_host_or_with_two_is_refused() {
         let mut none = parts(Request::get("/x"));
-        assert_eq!(receive(&mut none, CLIENT), Err(BadRequest::Host));
+        assert_eq!(receive(&mut none, &CLIENT), Err(BadRequest::Host));
         let mut two = parts(Request::get("/x").header("host", "a").header("host", "b"));
-        assert_eq!(receive(&mut two, CLIENT), Err(BadRequest::Host));
+        assert_eq!(receive(&mut two, &CLIENT), Err(BadRequest::Host));
+    }
+
+    #[test]
+    fn a_target_that_is_no_path_and_a_host_with_a_user_are_refused() {
+        let mut no_path = parts(Request::get("one").header("host", "a"));
+        assert_eq!(receive(&mut no_path, &CLIENT), Err(BadRequest::Path));
+        for request in [
+            Request::get("/x").header("host", "user@a"),
+            Request::get("http://user@a/x").header("host", "a"),
+        ] {
+            assert_eq!(receive(&mut parts(request), &CLIENT), Err(BadRequest::Host));
+        }
+        let mut any = parts(Request::options("*").header("host", "a"));
+        receive(&mut any, &CLIENT).unwrap();
+        send(&mut any, false).unwrap();
+        assert_eq!(any.uri, "*");
+    }
+
+    #[test]
+    fn a_body_comes_in_chunks_or_as_it_is() {
+        let coded = |codings: &[&str]| {
+            let mut request = Request::post("/x").header("host", "a");
+            for coding in codings {
+                request = request.header("transfer-encoding", *coding);
+            }
+            receive(&mut parts(request), &CLIENT)
+        };
+        assert_eq!(coded(&[]), Ok(()));
+        assert_eq!(coded(&["Chunked"]), Ok(()));
+        for codings in [&["gzip, chunked"][..], &["chunked", "chunked"], &["identity"]] {
+            assert_eq!(coded(codings), Err(BadRequest::Coding), "{codings:?}");
+        }
+    }
+
+    #[test]
+    fn trailers_say_nothing_of_the_message_as_a_whole() {
+        let mut trailers = HeaderMap::new();
+        for name in [
+            "content-length",
+            "content-type",
+            "transfer-encoding",
+            "host",
+            "x-forwarded-client-cert",
+            "x-forwarded-for",
+            "x-envoy-retry-on",
+            "authorization",
+            "connection",
+            "grpc-status",
+            "x-checksum",
+        ] {
+            trailers.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
+        }
+        clean_trailers(&mut trailers);
+        let mut left: Vec<&str> = trailers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["grpc-status", "x-checksum"]);
     }
 
     #[test]
@@ -293,7 +414,7 @@ mod tests {
                 .header("expect", "100-continue")
                 .header("x-envoy-max-retries", "9"),
         );
-        receive(&mut request, CLIENT).unwrap();
+        receive(&mut request, &CLIENT).unwrap();
         send(&mut request, false).unwrap();
         let mut names: Vec<&str> = request.headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
@@ -312,6 +433,29 @@ mod tests {
     }
 
     #[test]
+    fn nothing_that_only_a_proxy_may_say_is_believed_of_a_client() {
+        for name in &INTERNAL {
+            let mut request = parts(
+                Request::get("http://a/x")
+                    .header(name, "1")
+                    .header("x-envoy-other", "1"),
+            );
+            receive(&mut request, &CLIENT).unwrap();
+            assert!(!request.headers.contains_key(name), "{name}");
+            assert!(request.headers.contains_key("x-envoy-other"));
+            let mut alone = parts(Request::get("http://a/x").header(name, "1"));
+            receive(&mut alone, &CLIENT).unwrap();
+            assert!(!alone.headers.contains_key(name), "{name} alone");
+        }
+        let prefixes = ["x-envoy-", "x-forwarded-client-cert"];
+        assert!(
+            INTERNAL
+                .iter()
+                .all(|name| prefixes.iter().any(|prefix| name.as_str().starts_with(prefix)))
+        );
+    }
+
+    #[test]
     fn cookies_become_one_line_and_addresses_one_list() {
         let mut request = parts(
             Request::get("http://a/x")
@@ -320,10 +464,18 @@ mod tests {
                 .header("x-forwarded-for", "203.0.113.1")
                 .header("x-request-id", "given"),
         );
-        receive(&mut request, CLIENT).unwrap();
+        receive(&mut request, &CLIENT).unwrap();
         assert_eq!(request.headers["cookie"], "a=1; b=2");
         assert_eq!(request.headers["x-forwarded-for"], "203.0.113.1,198.18.0.1");
         assert_eq!(request.headers["x-request-id"], "given");
+    }
+
+    #[test]
+    fn an_address_is_the_whole_list_where_there_was_none() {
+        assert_eq!(address(IpAddr::from([198, 18, 0, 1])), CLIENT.clone());
+        let mut request = parts(Request::get("http://a/x"));
+        receive(&mut request, &CLIENT).unwrap();
+        assert_eq!(request.headers["x-forwarded-for"], "198.18.0.1");
     }
 
     #[test]
@@ -331,6 +483,13 @@ mod tests {
         let id = request_id();
         let id = id.to_str().unwrap();
         assert_eq!(id.len(), 36);
+        let groups: Vec<usize> = id.split('-').map(str::len).collect();
+        assert_eq!(groups, [8, 4, 4, 4, 12], "{id}");
+        assert!(
+            id.bytes()
+                .all(|byte| byte == b'-' || byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase()),
+            "{id}"
+        );
         assert_eq!(&id[14..15], "4");
         assert!("89ab".contains(&id[19..20]), "{id}");
     }

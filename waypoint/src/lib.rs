@@ -14,6 +14,8 @@
 //! |---|---|
 //! | `config` | from Envoy's messages to values; refuses what is not served |
 //! | `cluster`, `endpoint` | what is served, ready to be asked |
+//! | `dialled` | endpoints that clients dialled themselves |
+//! | `names` | endpoints that are DNS names |
 //! | `endpoint_tls` | TLS that endpoints speak themselves: our end of it |
 //! | `load` | what is under way to a cluster, and what is too much |
 //! | `state` | all of it at one moment |
@@ -33,12 +35,14 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 mod counted;
+mod dialled;
 pub mod endpoint;
 pub mod endpoint_tls;
 pub mod headers;
 mod limits;
 mod load;
 mod messages;
+pub mod names;
 mod pages;
 mod path;
 pub mod run;

@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
-use crate::{config::cluster::Breakers, counted::Counted};
+use crate::{config::cluster::Breakers, counted::Counted, dialled::Dialled};
 
 /// What is under way to a cluster.
 #[derive(Debug, Default)]
@@ -18,6 +18,8 @@ pub struct ClusterLoad {
     retries: Arc<AtomicU32>,
     /// Told whenever a connection ends, for those who wait until one more may be made.
     room: Arc<Notify>,
+    /// Endpoints that clients dialled themselves.
+    pub(crate) dialled: Dialled,
     /// Endpoints that are ejected.
     pub(crate) ejected: AtomicUsize,
     /// Until when some endpoint asks for less, in milliseconds of [`crate::endpoint::clock`].

@@ -1,6 +1,13 @@
 //! The program: control and pages on one thread, traffic on the others.
 
-use std::{num::NonZero, path::PathBuf, process::ExitCode, sync::Arc, thread, time::Duration};
+use std::{
+    num::NonZero,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use culvert_control::{
@@ -12,6 +19,7 @@ use culvert_identity::{Credentials, SpiffeId};
 use culvert_state::Pod;
 use culvert_telemetry::{AccessLines, Logging, prometheus::registry::Registry};
 use culvert_tunnel::io::{CredentialSource, Dialer, Origin, Server, Settings as TunnelSettings, Tunnels};
+use parking_lot::Mutex;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
@@ -19,6 +27,7 @@ use tokio::{
 
 use crate::{
     cli::{Cli, ControllerArgs},
+    names::{self, Resolutions, servers},
     pages,
     run_error::RunError,
     serve::{Bound, Limits, Names, Worker, bind},
@@ -57,7 +66,7 @@ struct Parts {
 impl Parts {
     fn worker(&self) -> Worker {
         let credentials: Arc<dyn CredentialSource> = Arc::clone(&self.credentials) as _;
-        let settings = TunnelSettings::default();
+        let settings = tunnel_settings();
         let server = Server::new(self.identity.clone(), Arc::clone(&credentials), settings.clone());
         let tunnels = Tunnels::new(Dialer, credentials, settings);
         let origin = Origin {
@@ -109,9 +118,11 @@ async fn serve(cli: &Cli, logging: Logging) -> Result<ExitCode, RunError> {
     let telemetry = Telemetry::register(&mut registry);
     let tls_failures = TlsFailures::register(&mut registry);
     let published = Published::default();
-    let store = Store::default();
-    let state = store.published();
-    let subscriber = Subscriber::new(store, &scope);
+    let store = Arc::new(Mutex::new(Store::default()));
+    let state = store.lock().published();
+    let subscriber = Subscriber::new(Arc::clone(&store), &scope);
+    let resolutions = Resolutions::register(&mut registry);
+    tokio::spawn(names::follow(store, resolvers(cli), resolutions));
     let progress = subscriber.progress();
     let inputs = Inputs {
         settings: settings(cli, pod),
@@ -138,8 +149,8 @@ async fn serve(cli: &Cli, logging: Logging) -> Result<ExitCode, RunError> {
         baggage: baggage(cli).into(),
         limits: Limits {
             tunnels: cli.tunnels_limit,
+            connections: cli.connections_limit,
             requests: cli.requests_limit,
-            ..Limits::default()
         },
         names: Names {
             service: format!("{}.{}", cli.gateway, cli.namespace),
@@ -242,6 +253,19 @@ fn settings(cli: &Cli, pod: Arc<Pod>) -> Settings {
     }
 }
 
+/// Everybody's requests to an endpoint share a tunnel, so whoever does not read an answer must not hold up the others: all streams of a
+/// tunnel together cannot hold so much that its connection gets no more credit.
+fn tunnel_settings() -> TunnelSettings {
+    const STREAM_WINDOW: u32 = 512 << 10;
+    let mut settings = TunnelSettings::default();
+    let hbone = &mut settings.hbone;
+    hbone.stream_window = STREAM_WINDOW;
+    hbone.held_limit = hbone
+        .held_limit
+        .max(u64::from(hbone.max_streams) * u64::from(STREAM_WINDOW));
+    settings
+}
+
 /// What the waypoint says of itself to endpoints.
 fn baggage(cli: &Cli) -> String {
     Baggage {
@@ -253,6 +277,18 @@ fn baggage(cli: &Cli) -> String {
         version: String::new(),
     }
     .encode()
+}
+
+/// Those that endpoints' names are asked of.
+fn resolvers(cli: &Cli) -> Vec<std::net::SocketAddr> {
+    if !cli.resolvers.is_empty() {
+        return cli.resolvers.clone();
+    }
+    let path = Path::new(servers::RESOLV_CONF);
+    servers::of_file(path).unwrap_or_else(|error| {
+        tracing::warn!(path = %path.display(), %error, "no resolver is known: endpoints that are names lead nowhere");
+        Vec::new()
+    })
 }
 
 fn read_secrets(args: &ControllerArgs) -> Result<Secrets, RunError> {

@@ -4,9 +4,16 @@
 //! controller ──resources──> Store ── publish() ──> Snapshot ──> requests, each of which keeps the one that it began with
 //! ```
 //!
-//! A change replaces the part that it concerns; everything else is shared with the snapshot before.
+//! A change replaces the part that it concerns; everything else is shared with the snapshot before. Of the three maps only that is copied
+//! in which something changed.
 
-use std::{collections::BTreeSet, sync::Arc};
+mod references;
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use culvert_envoy::pb::envoy::config::{
@@ -14,12 +21,16 @@ use culvert_envoy::pb::envoy::config::{
     route::v3::RouteConfiguration,
 };
 use culvert_http::RouteTable;
+use references::References;
 use rustc_hash::FxHashMap;
+use tokio::sync::Notify;
 
 use crate::{
     cluster::Cluster,
     config::{
-        cluster, endpoints,
+        cluster,
+        discovery::Discovery,
+        endpoints::{self, EndpointConfig},
         listener::{self, Chains},
         refusal::Refusal,
     },
@@ -33,9 +44,9 @@ pub struct Snapshot {
     /// Filter chains; none before the listener came.
     pub chains: Option<Arc<Chains>>,
     /// Route configurations by name.
-    pub routes: FxHashMap<Arc<str>, Arc<RouteTable>>,
+    pub routes: Arc<FxHashMap<Arc<str>, Arc<RouteTable>>>,
     /// Clusters by name, with their endpoints.
-    pub clusters: FxHashMap<Arc<str>, Arc<Cluster>>,
+    pub clusters: Arc<FxHashMap<Arc<str>, Arc<Cluster>>>,
 }
 
 /// Takes resources in.
@@ -43,6 +54,11 @@ pub struct Snapshot {
 pub struct Store {
     snapshot: Snapshot,
     assignments: FxHashMap<Arc<str>, Arc<[Arc<Endpoint>]>>,
+    /// What names led to last.
+    addresses: FxHashMap<Arc<str>, Vec<IpAddr>>,
+    /// Told when a cluster comes whose endpoints are names.
+    names: Arc<Notify>,
+    references: References,
     published: Arc<ArcSwap<Snapshot>>,
 }
 
@@ -83,13 +99,16 @@ impl Store {
     pub fn put_routes(&mut self, routes: &RouteConfiguration) -> Result<(), Refusal> {
         let compiled = RouteTable::compile(routes).map_err(|error| Refusal::new("routes", error.to_string()))?;
         let name = routes.name.as_str().into();
-        self.snapshot.routes.insert(name, Arc::new(compiled));
+        Arc::make_mut(&mut self.snapshot.routes).insert(name, Arc::new(compiled));
         Ok(())
     }
 
     /// There are no such routes any more.
     pub fn remove_routes(&mut self, name: &str) {
-        self.snapshot.routes.remove(name);
+        // What is not there needs no copy of the others.
+        if self.snapshot.routes.contains_key(name) {
+            Arc::make_mut(&mut self.snapshot.routes).remove(name);
+        }
     }
 
     /// Takes a cluster in.
@@ -98,35 +117,60 @@ impl Store {
     /// As above.
     pub fn put_cluster(&mut self, message: &ClusterMessage) -> Result<(), Refusal> {
         let mut config = cluster::read(message)?;
-        let mut endpoints = self
-            .assignments
-            .get(&config.endpoints)
-            .cloned()
-            .unwrap_or_else(|| [].into());
         let name = Arc::clone(&config.name);
         let before = self.snapshot.clusters.get(&name).map(|before| &**before);
-        match before {
-            Some(before) if is_same_tls(before.config.tls.as_deref(), config.tls.as_deref()) => {
-                config.tls.clone_from(&before.config.tls);
-            }
-            // Connections that were made in another way are not for it.
-            _ => {
-                let others = endpoints.iter();
-                endpoints = others
-                    .map(|endpoint| Arc::new(Endpoint::new(endpoint.config.clone(), None)))
-                    .collect();
-                self.assignments
-                    .insert(Arc::clone(&config.endpoints), Arc::clone(&endpoints));
-            }
+        let tls_before = before.map(|before| before.config.tls.as_ref());
+        // Connections that were made in another way are not for it.
+        let is_same = tls_before.is_some_and(|tls| is_same_tls(tls.map(|tls| &**tls), config.tls.as_deref()));
+        if is_same {
+            config.tls = tls_before.flatten().cloned();
         }
-        let cluster = Cluster::new(Arc::new(config), endpoints, before);
-        self.snapshot.clusters.insert(name, Arc::new(cluster));
+        if let Some(told) = before.and_then(|before| before.config.told()) {
+            self.references.remove(told, &name);
+        }
+        if let Some(told) = config.told() {
+            self.references.add(told, &name);
+        }
+        let endpoints = match &config.discovery {
+            Discovery::Told(told) => {
+                let known = self.assignments.get(told).cloned().unwrap_or_default();
+                match is_same {
+                    true => known,
+                    false => {
+                        let anew = known.iter().map(|known| Endpoint::new(known.config.clone(), None));
+                        let anew: Arc<[Arc<Endpoint>]> = anew.map(Arc::new).collect();
+                        if self.assignments.contains_key(told) {
+                            self.assignments.insert(Arc::clone(told), Arc::clone(&anew));
+                        }
+                        anew
+                    }
+                }
+            }
+            Discovery::Named(named) => {
+                self.names.notify_one();
+                let addresses = |name: &str| self.addresses.get(name).map_or(&[][..], Vec::as_slice);
+                let before = before.filter(|_| is_same).map(|before| &*before.endpoints);
+                // What of it is the mesh's was said when the name was resolved.
+                made(named.endpoints(addresses, |_, _| {}), before.unwrap_or_default())
+            }
+            Discovery::Dialled(_) => Arc::default(),
+        };
+        // What was dialled is remembered with what is counted.
+        let is_dialled = matches!(config.discovery, Discovery::Dialled(_));
+        let counted = before.filter(|_| is_same || !is_dialled);
+        let cluster = Cluster::new(Arc::new(config), endpoints, counted);
+        Arc::make_mut(&mut self.snapshot.clusters).insert(name, Arc::new(cluster));
         Ok(())
     }
 
     /// There is no such cluster any more. Requests that are under way to it go on.
     pub fn remove_cluster(&mut self, name: &str) {
-        self.snapshot.clusters.remove(name);
+        if let Some(before) = self.snapshot.clusters.get(name) {
+            if let Some(told) = before.config.told() {
+                self.references.remove(told, name);
+            }
+            Arc::make_mut(&mut self.snapshot.clusters).remove(name);
+        }
     }
 
     /// Takes endpoints in.
@@ -136,25 +180,10 @@ impl Store {
     pub fn put_endpoints(&mut self, assignment: &ClusterLoadAssignment) -> Result<(), Refusal> {
         let configs = endpoints::read(assignment)?;
         let name: Arc<str> = assignment.cluster_name.as_str().into();
-        let before = self.assignments.get(&name).cloned().unwrap_or_else(|| [].into());
-        // Pods share no address while both live, and few addresses have more than one endpoint in a cluster.
-        let mut by_address: FxHashMap<_, Vec<&Arc<Endpoint>>> = FxHashMap::default();
-        for endpoint in before.iter() {
-            by_address.entry(endpoint.config.address).or_default().push(endpoint);
-        }
-        let endpoints: Arc<[Arc<Endpoint>]> = configs
-            .into_iter()
-            .map(|config| {
-                let there = by_address.get(&config.address).into_iter().flatten();
-                let same = there.copied().find(|endpoint| endpoint.is(&config));
-                match same {
-                    Some(same) if same.config == config => Arc::clone(same),
-                    same => Arc::new(Endpoint::new(config, same.map(|same| &**same))),
-                }
-            })
-            .collect();
-        for cluster in self.snapshot.clusters.values_mut() {
-            if cluster.config.endpoints == name {
+        let before = self.assignments.get(&name).cloned().unwrap_or_default();
+        let endpoints = made(configs, &before);
+        for referring in self.references.of(&name) {
+            if let Some(cluster) = Arc::make_mut(&mut self.snapshot.clusters).get_mut(referring) {
                 let with = Cluster::new(Arc::clone(&cluster.config), Arc::clone(&endpoints), Some(cluster));
                 *cluster = Arc::new(with);
             }
@@ -165,12 +194,7 @@ impl Store {
 
     /// Endpoints that nobody speaks of any more stay, as in Envoy, for as long as a cluster refers to them.
     pub fn remove_endpoints(&mut self, name: &str) {
-        if !self
-            .snapshot
-            .clusters
-            .values()
-            .any(|cluster| *cluster.config.endpoints == *name)
-        {
+        if self.references.of(name).next().is_none() {
             self.assignments.remove(name);
         }
     }
@@ -187,7 +211,59 @@ impl Store {
     /// The names of endpoints that clusters refer to.
     pub fn wanted_endpoints(&self) -> BTreeSet<String> {
         let clusters = self.snapshot.clusters.values();
-        clusters.map(|cluster| cluster.config.endpoints.to_string()).collect()
+        let told = clusters.filter_map(|cluster| cluster.config.told());
+        told.map(ToString::to_string).collect()
+    }
+
+    /// What is told when names are wanted that were not.
+    pub fn names_changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.names)
+    }
+
+    /// The names that endpoints are.
+    pub fn wanted_names(&self) -> BTreeSet<Arc<str>> {
+        let clusters = self.snapshot.clusters.values();
+        let named = clusters.filter_map(|cluster| cluster.config.named());
+        named.flat_map(|named| named.names().cloned()).collect()
+    }
+
+    /// A name leads to these addresses from now on: that is visible at once, and nothing else that was taken in. What of them is the mesh's
+    /// is given to `refuse`, once for each endpoint, where it is new.
+    pub fn put_addresses(&mut self, name: &Arc<str>, addresses: Vec<IpAddr>, mut refuse: impl FnMut(&str, SocketAddr)) {
+        if self.addresses.get(name) == Some(&addresses) {
+            return;
+        }
+        self.addresses.insert(Arc::clone(name), addresses);
+        let mut visible = Snapshot::clone(&self.published.load());
+        let all_shown = Arc::make_mut(&mut visible.clusters);
+        let all = Arc::make_mut(&mut self.snapshot.clusters);
+        for (place, cluster) in all.iter_mut() {
+            let Some(changed) = renamed(cluster, name, &self.addresses, &mut refuse) else {
+                continue;
+            };
+            if let Some(shown) = all_shown.get_mut(place)
+                && Arc::ptr_eq(&shown.config, &cluster.config)
+            {
+                *shown = Arc::clone(&changed);
+            }
+            *cluster = changed;
+        }
+        for shown in all_shown.values_mut() {
+            let is_new = all.get(&shown.config.name);
+            if is_new.is_some_and(|new| Arc::ptr_eq(&new.config, &shown.config)) {
+                continue;
+            }
+            // One that is to be replaced or removed by what is not visible yet.
+            if let Some(changed) = renamed(shown, name, &self.addresses, &mut |_, _| {}) {
+                *shown = changed;
+            }
+        }
+        self.published.store(Arc::new(visible));
+    }
+
+    /// A name is no endpoint any more.
+    pub fn forget_name(&mut self, name: &str) {
+        self.addresses.remove(name);
     }
 
     /// Lets endpoints back that were left out because they failed, where their time is over.
@@ -201,18 +277,60 @@ impl Store {
         if self.snapshot.chains.is_none() {
             missing.push("the listener".to_owned());
         }
-        let routes = self.wanted_routes();
-        let unknown = routes
-            .iter()
-            .filter(|name| !self.snapshot.routes.contains_key(name.as_str()));
-        missing.extend(unknown.map(|name| format!("routes `{name}`")));
-        let endpoints = self.wanted_endpoints();
-        let unknown = endpoints
-            .iter()
-            .filter(|name| !self.assignments.contains_key(name.as_str()));
-        missing.extend(unknown.map(|name| format!("endpoints `{name}`")));
+        let chains = self.snapshot.chains.iter();
+        let routes = chains.flat_map(|chains| chains.routes());
+        let unknown = routes.filter(|name| !self.snapshot.routes.contains_key(*name));
+        let unknown: BTreeSet<&str> = unknown.map(|name| &**name).collect();
+        missing.extend(unknown.iter().map(|name| format!("routes `{name}`")));
+        let clusters = self.snapshot.clusters.values();
+        let endpoints = clusters.filter_map(|cluster| cluster.config.told()).map(|told| &**told);
+        let unknown: BTreeSet<&str> = endpoints.filter(|name| !self.assignments.contains_key(*name)).collect();
+        missing.extend(unknown.iter().map(|name| format!("endpoints `{name}`")));
         missing
     }
+}
+
+/// A cluster whose endpoints follow a name, if it is one; `addresses` are those of all names.
+fn renamed(
+    cluster: &Cluster,
+    name: &Arc<str>,
+    addresses: &FxHashMap<Arc<str>, Vec<IpAddr>>,
+    refuse: &mut impl FnMut(&str, SocketAddr),
+) -> Option<Arc<Cluster>> {
+    let named = cluster.config.named()?;
+    if !named.names().any(|known| known == name) {
+        return None;
+    }
+    let of = |name: &str| addresses.get(name).map_or(&[][..], Vec::as_slice);
+    let configs = named.endpoints(of, |of, address| {
+        if *of == **name {
+            refuse(of, address);
+        }
+    });
+    let endpoints = made(configs, &cluster.endpoints);
+    Some(Arc::new(Cluster::new(
+        Arc::clone(&cluster.config),
+        endpoints,
+        Some(cluster),
+    )))
+}
+
+/// Endpoints as configured; one that was there before stays the same.
+fn made(configs: Vec<EndpointConfig>, before: &[Arc<Endpoint>]) -> Arc<[Arc<Endpoint>]> {
+    // Pods share no address while both live, and few addresses have more than one endpoint in a cluster.
+    let mut by_address: FxHashMap<_, Vec<&Arc<Endpoint>>> = FxHashMap::default();
+    for endpoint in before {
+        by_address.entry(endpoint.config.address).or_default().push(endpoint);
+    }
+    let one = |config: EndpointConfig| {
+        let there = by_address.get(&config.address).into_iter().flatten();
+        let same = there.copied().find(|endpoint| endpoint.is(&config));
+        match same {
+            Some(same) if same.config == config => Arc::clone(same),
+            same => Arc::new(Endpoint::new(config, same.map(|same| &**same))),
+        }
+    };
+    configs.into_iter().map(one).collect()
 }
 
 /// Whether connections that are made in one way are good for the other.

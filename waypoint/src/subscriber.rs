@@ -13,6 +13,7 @@ use culvert_envoy::{
 };
 use culvert_proto::discovery::Resource;
 use culvert_xds::client::{Mode, Rejection, Update};
+use parking_lot::Mutex;
 use prost::{Message, Name};
 
 use crate::state::Store;
@@ -23,7 +24,7 @@ pub type Progress = Arc<ArcSwap<Vec<String>>>;
 /// Subscribes on behalf of one waypoint.
 #[derive(Debug)]
 pub struct Subscriber {
-    store: Store,
+    store: Arc<Mutex<Store>>,
     /// The name of the listener that is read; there is no other.
     inbound: String,
     /// What is still missing.
@@ -33,7 +34,7 @@ pub struct Subscriber {
 
 impl Subscriber {
     /// For the waypoint of this scope, `NAMESPACE/GATEWAY`.
-    pub fn new(store: Store, scope: &str) -> Self {
+    pub fn new(store: Arc<Mutex<Store>>, scope: &str) -> Self {
         Self {
             store,
             inbound: names::inbound(scope),
@@ -55,7 +56,10 @@ impl Subscriber {
             LISTENER_TYPE | CLUSTER_TYPE if names::is_plumbing(name) => Ok(()),
             LISTENER_TYPE if *name == self.inbound => {
                 let message = decode::<Listener>(resource)?;
-                self.store.put_listener(&message).map_err(|refusal| refusal.to_string())
+                self.store
+                    .lock()
+                    .put_listener(&message)
+                    .map_err(|refusal| refusal.to_string())
             }
             LISTENER_TYPE => Err(format!("only the listener {} is served here", self.inbound)),
             // The cluster that leads into the listener of this name.
@@ -63,17 +67,24 @@ impl Subscriber {
             CLUSTER_TYPE => {
                 let message = decode::<Cluster>(resource)?;
                 same(name, &message.name)?;
-                self.store.put_cluster(&message).map_err(|refusal| refusal.to_string())
+                self.store
+                    .lock()
+                    .put_cluster(&message)
+                    .map_err(|refusal| refusal.to_string())
             }
             ROUTE_TYPE => {
                 let message = decode::<RouteConfiguration>(resource)?;
                 same(name, &message.name)?;
-                self.store.put_routes(&message).map_err(|refusal| refusal.to_string())
+                self.store
+                    .lock()
+                    .put_routes(&message)
+                    .map_err(|refusal| refusal.to_string())
             }
             ENDPOINT_TYPE => {
                 let message = decode::<ClusterLoadAssignment>(resource)?;
                 same(name, &message.cluster_name)?;
                 self.store
+                    .lock()
                     .put_endpoints(&message)
                     .map_err(|refusal| refusal.to_string())
             }
@@ -83,10 +94,10 @@ impl Subscriber {
 
     fn remove(&mut self, type_url: &str, name: &str) {
         match type_url {
-            LISTENER_TYPE if name == self.inbound => self.store.remove_listener(),
-            CLUSTER_TYPE => self.store.remove_cluster(name),
-            ROUTE_TYPE => self.store.remove_routes(name),
-            ENDPOINT_TYPE => self.store.remove_endpoints(name),
+            LISTENER_TYPE if name == self.inbound => self.store.lock().remove_listener(),
+            CLUSTER_TYPE => self.store.lock().remove_cluster(name),
+            ROUTE_TYPE => self.store.lock().remove_routes(name),
+            ENDPOINT_TYPE => self.store.lock().remove_endpoints(name),
             _ => {}
         }
     }
@@ -119,15 +130,15 @@ impl Resources for Subscriber {
         }
         // A waypoint that nothing is behind yet is told of no listener at all.
         if update.type_url == LISTENER_TYPE && rejections.is_empty() {
-            self.store.expect_listener();
+            self.store.lock().expect_listener();
         }
         rejections
     }
 
     fn wanted(&self, type_url: &str, changed: &str) -> Option<BTreeSet<String>> {
         match (type_url, changed) {
-            (ROUTE_TYPE, LISTENER_TYPE) => Some(self.store.wanted_routes()),
-            (ENDPOINT_TYPE, CLUSTER_TYPE) => Some(self.store.wanted_endpoints()),
+            (ROUTE_TYPE, LISTENER_TYPE) => Some(self.store.lock().wanted_routes()),
+            (ENDPOINT_TYPE, CLUSTER_TYPE) => Some(self.store.lock().wanted_endpoints()),
             _ => None,
         }
     }
@@ -137,8 +148,8 @@ impl Resources for Subscriber {
     }
 
     fn publish(&mut self) {
-        self.store.publish();
-        let mut missing = self.store.missing();
+        self.store.lock().publish();
+        let mut missing = self.store.lock().missing();
         if !self.clusters_came {
             missing.push("clusters".to_owned());
         }

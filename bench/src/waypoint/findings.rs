@@ -19,8 +19,8 @@ pub(super) struct Finding {
     unit: &'static str,
     culvert: f64,
     envoy: f64,
-    /// Median, lowest and highest of the rounds.
-    ratio: [f64; 3],
+    /// Median, lowest and highest of the rounds; none where Envoy's figure was 0 in one of them, of which nothing is a share.
+    ratio: Option<[f64; 3]>,
     target: Option<Target>,
 }
 
@@ -29,19 +29,19 @@ impl Finding {
     pub(super) fn of_rounds(name: String, unit: &'static str, values: &[Vec<f64>], target: Option<Target>) -> Self {
         let none = Vec::new();
         let [culvert, envoy] = [0, 1].map(|side| values.get(side).unwrap_or(&none));
-        let ratios: Vec<f64> = culvert
-            .iter()
-            .zip(envoy)
-            .map(|(culvert, envoy)| culvert / envoy.max(1e-9))
-            .collect();
-        let lowest = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-        let highest = ratios.iter().copied().fold(0.0, f64::max);
+        let rounds = culvert.iter().zip(envoy);
+        let ratios = rounds.map(|(culvert, envoy)| (*envoy > 0.0).then_some(culvert / envoy));
+        let ratios: Option<Vec<f64>> = ratios.collect();
         Self {
             name,
             unit,
             culvert: median(culvert.clone()),
             envoy: median(envoy.clone()),
-            ratio: [median(ratios), lowest, highest],
+            ratio: ratios.filter(|ratios| !ratios.is_empty()).map(|ratios| {
+                let lowest = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+                let highest = ratios.iter().copied().fold(0.0, f64::max);
+                [median(ratios), lowest, highest]
+            }),
             target,
         }
     }
@@ -49,7 +49,7 @@ impl Finding {
     /// Whether the aim is reached.
     fn is_met(&self) -> Option<bool> {
         Some(match self.target? {
-            Target::Ratio(most) => self.ratio[0] <= most,
+            Target::Ratio(most) => self.ratio?[0] <= most,
             Target::Most(most) => self.culvert <= most,
         })
     }
@@ -63,7 +63,10 @@ pub(super) fn table(findings: &[Finding]) -> Table {
         .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(["", "Culvert", "Envoy", "ratio", "(lowest, highest)", "aim", "reached"]);
     for finding in findings {
-        let [ratio, lowest, highest] = finding.ratio;
+        let (ratio, range) = match finding.ratio {
+            Some([ratio, lowest, highest]) => (format!("{ratio:.2}"), format!("{lowest:.2}, {highest:.2}")),
+            None => ("-".to_owned(), "-".to_owned()),
+        };
         let aim = match finding.target {
             None => String::new(),
             Some(Target::Ratio(most)) => format!("{most:.2} of Envoy's"),
@@ -78,8 +81,8 @@ pub(super) fn table(findings: &[Finding]) -> Table {
             format!("{}, {}", finding.name, finding.unit),
             number(finding.culvert),
             number(finding.envoy),
-            format!("{ratio:.2}"),
-            format!("{lowest:.2}, {highest:.2}"),
+            ratio,
+            range,
             aim,
             reached.to_owned(),
         ]);
@@ -96,18 +99,22 @@ pub(super) fn json(findings: &[Finding], rounds: u32, seconds: f64) -> serde_jso
     let findings: Vec<Value> = findings
         .iter()
         .map(|finding| {
-            let [ratio, lowest, highest] = finding.ratio.map(rounded);
             let target = match finding.target {
                 None => Value::Null,
                 Some(Target::Ratio(most)) => json!({ "ratio": most }),
                 Some(Target::Most(most)) => json!({ "most": most }),
             };
-            json!({
+            let mut said = json!({
                 "name": finding.name, "unit": finding.unit,
                 "culvert": rounded(finding.culvert), "envoy": rounded(finding.envoy),
-                "ratio": ratio, "ratio_lowest": lowest, "ratio_highest": highest,
                 "target": target, "met": finding.is_met(),
-            })
+            });
+            if let Some([ratio, lowest, highest]) = finding.ratio.map(|ratio| ratio.map(rounded)) {
+                said["ratio"] = json!(ratio);
+                said["ratio_lowest"] = json!(lowest);
+                said["ratio_highest"] = json!(highest);
+            }
+            said
         })
         .collect();
     serde_json::to_string(&json!({ "waypoint": { "rounds": rounds, "seconds": seconds, "findings": findings } }))
@@ -136,9 +143,19 @@ mod tests {
         let values = [vec![1.0, 4.0, 2.0], vec![2.0, 4.0, 8.0]];
         let finding = Finding::of_rounds("x".to_owned(), "us", &values, Some(Target::Ratio(0.4)));
         assert_eq!((finding.culvert, finding.envoy), (2.0, 4.0));
-        assert_eq!(finding.ratio, [0.5, 0.25, 1.0]);
+        assert_eq!(finding.ratio, Some([0.5, 0.25, 1.0]));
         assert_eq!(finding.is_met(), Some(false));
         let finding = Finding::of_rounds("x".to_owned(), "MB", &values, Some(Target::Most(2.0)));
         assert_eq!(finding.is_met(), Some(true));
+    }
+
+    #[test]
+    fn nothing_is_a_share_of_what_costs_envoy_nothing() {
+        let values = [vec![1.0, 4.0], vec![0.0, 2.0]];
+        let finding = Finding::of_rounds("x".to_owned(), "ms", &values, Some(Target::Ratio(0.4)));
+        assert_eq!((finding.ratio, finding.is_met()), (None, None));
+        let findings = [finding];
+        assert!(table(&findings).to_string().contains("| - "));
+        assert!(!json(&findings, 2, 1.0).unwrap().contains("ratio_"));
     }
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::usage::{self, settle};
 use anyhow::Result;
-use culvert_lab::{Lab, Mesh, wait_until};
+use culvert_lab::{Lab, Mesh};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
@@ -16,7 +16,6 @@ use std::{
 
 /// How long a freshly started proxy is left alone before it is looked at.
 const SETTLES: Duration = Duration::from_secs(3);
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// With the few Services of the loads, started anew.
 pub(super) fn idle(sides: &mut [Side], mesh: &Mesh<'_>) -> Result<Finding> {
@@ -62,8 +61,8 @@ pub(super) fn address(side: &Side, number: usize) -> Result<Ipv4Addr> {
 pub(super) fn wait_answered(side: &Side, number: usize, path: &str) -> Result<()> {
     let to = SocketAddr::from((address(side, number)?, 80));
     let name = name(number);
-    let answers = || side.ask(to, &name, path, None).is_ok_and(|(status, _)| status == 200);
-    wait_until(&format!("{} serves {name}", side.proxy.name()), PATIENCE, answers)
+    let what = format!("{} serves {name}", side.proxy.name());
+    side.wait_answered(&what, to, &name, path, |status| status == 200)
 }
 
 fn resident(sides: &mut [Side], mesh: &Mesh<'_>, name: String, target: Target) -> Result<Finding> {

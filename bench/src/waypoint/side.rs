@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Which proxy it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -129,12 +129,8 @@ impl Side {
         for object in objects::many(namespace, Service::Many.name(), rules) {
             lab.apply(&object)?;
         }
-        let refuses = |service: Service, path: &str| {
-            let asked = self.ask(self.target(service), service.name(), path, None);
-            asked.is_ok_and(|(status, _)| status >= 400)
-        };
-        wait_until("the policy holds", PATIENCE, || refuses(Service::Guarded, "/r0"))?;
-        wait_until("the routes hold", PATIENCE, || refuses(Service::Many, "/none"))?;
+        self.wait_refused("the policy holds", Service::Guarded, "/r0")?;
+        self.wait_refused("the routes hold", Service::Many, "/none")?;
         self.wait_served(Service::Guarded)?;
         self.wait_served(Service::Many)
     }
@@ -186,6 +182,32 @@ impl Side {
     /// What the proxy said last.
     pub(super) fn last_words(&self) -> String {
         self.process.log_tail(20)
+    }
+
+    /// Waits until a request without a token is answered by such a status. Why it was not is said in the end: it may not even have been
+    /// sent.
+    pub(super) fn wait_answered(
+        &self,
+        what: &str,
+        to: SocketAddr,
+        service: &str,
+        path: &str,
+        is_expected: impl Fn(u16) -> bool,
+    ) -> Result<()> {
+        let mut last = String::new();
+        let waited = wait_until(what, PATIENCE, || {
+            match self.ask(to, service, path, None) {
+                Ok((status, _)) if is_expected(status) => return true,
+                Ok((status, _)) => last = format!("status {status}"),
+                Err(error) => last = format!("{error:#}"),
+            }
+            false
+        });
+        waited.with_context(|| format!("at last: {last}\n{}", self.last_words()))
+    }
+
+    fn wait_refused(&self, what: &str, service: Service, path: &str) -> Result<()> {
+        self.wait_answered(what, self.target(service), service.name(), path, |status| status >= 400)
     }
 
     fn wait_served(&self, service: Service) -> Result<()> {

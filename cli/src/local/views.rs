@@ -16,6 +16,7 @@ use crate::{
     print::{Answer, Section},
 };
 use anyhow::{Context, Result};
+use culvert_objects::Severity;
 use serde_json::{Map, Value, json};
 
 /// Programs, enrolled pods, findings. A program that does not answer is part of the answer.
@@ -50,11 +51,9 @@ pub(crate) fn status(servers: &Servers) -> Result<Answer> {
         );
     }
     let findings = ask(&controller, "/findings").unwrap_or(Value::Array(Vec::new()));
-    let wrong: Vec<Vec<String>> = items(&findings, "findings")
-        .iter()
-        .map(|finding| cells(finding, &["file", "document", "object", "field", "message"]))
-        .collect();
-    is_well &= wrong.is_empty();
+    let found = items(&findings, "findings");
+    let wrong: Vec<Vec<String>> = found.iter().map(|finding| cells(finding, FINDING_HEADER)).collect();
+    is_well &= !found.iter().any(|finding| is_wrong(finding));
     let mut lines = all.get("agent").map(wrong_here).unwrap_or_default();
     // Istio's proxy, and older ones, have no such page.
     let proxy = ask(&servers.ztunnel, "/status").unwrap_or_default();
@@ -101,8 +100,8 @@ pub(crate) fn status(servers: &Servers) -> Result<Answer> {
         rows: nodes,
     };
     let wrong = Section {
-        title: "Wrong in the configuration",
-        header: &["file", "document", "object", "field", "message"],
+        title: "Found in the configuration",
+        header: FINDING_HEADER,
         rows: wrong,
         when_empty: "nothing".to_owned(),
     };
@@ -233,6 +232,14 @@ pub(crate) const CONNECTION_HEADER: &[&str] = &[
     "seconds",
 ];
 
+/// What people see of a finding.
+const FINDING_HEADER: &[&str] = &["severity", "file", "document", "object", "field", "message"];
+
+/// Whether a finding is about something that is wrong, rather than about what is worth knowing.
+fn is_wrong(finding: &Value) -> bool {
+    finding["severity"] != Severity::Info.name()
+}
+
 const POD_HEADER: &[&str] = &["namespace", "name", "addresses", "state", "error"];
 
 fn pod_rows(agent: &Value) -> Vec<Vec<String>> {
@@ -298,7 +305,7 @@ fn summary(program: &str, value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{cells, items, node_rows, status, wrong_here};
+    use super::{cells, is_wrong, items, node_rows, status, wrong_here};
     use crate::local::servers::Servers;
     use serde_json::json;
 
@@ -311,6 +318,14 @@ mod tests {
         ] {
             assert_eq!(items(&value, "pods"), [&json!({ "a": 1 })], "{value}");
         }
+    }
+
+    /// A controller that does not say how much it matters is older than that.
+    #[test]
+    fn a_finding_that_informs_is_nothing_wrong() {
+        let of = |severity: &str| json!({ "severity": severity, "message": "x" });
+        assert!(!is_wrong(&of("info")));
+        assert!(is_wrong(&of("warning")) && is_wrong(&of("error")) && is_wrong(&json!({ "message": "x" })));
     }
 
     #[test]

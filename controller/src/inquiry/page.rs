@@ -1,13 +1,16 @@
 //! Questions and answers, as JSON.
 
+use std::sync::Arc;
+
 use culvert_objects::ObjectName;
 use culvert_resources::files::{self, File};
+use culvert_resources::model::View;
 use culvert_telemetry::{Request, Response, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
-use super::{Ask, Inquiries, Inquiry};
+use super::{Inquiries, Inquiry};
 
 /// Bytes.
 pub(crate) const LONGEST_QUESTION: usize = 32 << 20;
@@ -26,36 +29,77 @@ struct OfAll {
     files: Vec<File>,
 }
 
-/// Answers what holds at a Service: `null` where there is no such Service.
-pub(crate) async fn rules(request: Request, inquiries: Inquiries) -> Response {
-    let question: OfService = match serde_json::from_slice(request.body()) {
-        Ok(question) => question,
-        Err(error) => return Response::status(StatusCode::BAD_REQUEST, format!("not a question: {error}\n")),
-    };
-    let Some((namespace, name)) = question.service.split_once('/') else {
-        let why = format!("{:?} is no name of a Service: namespace/name\n", question.service);
-        return Response::status(StatusCode::BAD_REQUEST, why);
-    };
-    let name = ObjectName::new(namespace, name);
-    let ask: Ask = Box::new(move |model, _| serde_json::to_value(model.rules(&name)).unwrap_or_default());
-    ask_model(inquiries, files::Read::default(), ask).await
+/// The pages.
+#[derive(Clone)]
+pub(crate) struct Pages {
+    inquiries: Inquiries,
+    /// One question at a time: each may look at all objects.
+    turn: Arc<Semaphore>,
 }
 
-/// Answers what is wrong or without effect: a list, the worst first.
-pub(crate) async fn analyze(request: Request, inquiries: Inquiries) -> Response {
-    let question: OfAll = match serde_json::from_slice(request.body()) {
-        Ok(question) => question,
-        Err(error) => return Response::status(StatusCode::BAD_REQUEST, format!("not a question: {error}\n")),
-    };
-    let ask: Ask = Box::new(|model, findings| serde_json::to_value(model.analyze(findings)).unwrap_or_default());
-    ask_model(inquiries, files::read(&question.files), ask).await
-}
-
-async fn ask_model(inquiries: Inquiries, files: files::Read, ask: Ask) -> Response {
-    let (answer, said) = oneshot::channel::<Value>();
-    let is_sent = inquiries.send(Inquiry { files, ask, answer }).await.is_ok();
-    match said.await {
-        Ok(said) if is_sent => Response::json(&said),
-        _ => Response::status(StatusCode::SERVICE_UNAVAILABLE, "the controller is ending\n"),
+impl Pages {
+    pub(crate) fn new(inquiries: Inquiries) -> Self {
+        Self {
+            inquiries,
+            turn: Arc::new(Semaphore::new(1)),
+        }
     }
+
+    /// Answers what holds at a Service: `null` where there is no such Service.
+    pub(crate) async fn rules(self, request: Request) -> Response {
+        let question: OfService = match serde_json::from_slice(request.body()) {
+            Ok(question) => question,
+            Err(error) => return not_a_question(&error),
+        };
+        let Some((namespace, name)) = question.service.split_once('/') else {
+            let why = format!("{:?} is no name of a Service: namespace/name\n", question.service);
+            return Response::status(StatusCode::BAD_REQUEST, why);
+        };
+        let name = ObjectName::new(namespace, name);
+        self.ask(files::Read::default(), move |view| to_json(&view.rules(&name)))
+            .await
+    }
+
+    /// Answers what is wrong or without effect: a list, the worst first.
+    pub(crate) async fn analyze(self, request: Request) -> Response {
+        let question: OfAll = match serde_json::from_slice(request.body()) {
+            Ok(question) => question,
+            Err(error) => return not_a_question(&error),
+        };
+        self.ask(files::read(&question.files), |view| to_json(&view.analyze()))
+            .await
+    }
+
+    async fn ask(self, files: files::Read, ask: impl FnOnce(View) -> Value + Send + 'static) -> Response {
+        let Ok(turn) = self.turn.acquire_owned().await else {
+            return ending();
+        };
+        let (answer, view) = oneshot::channel();
+        let is_sent = self.inquiries.send(Inquiry { files, answer }).await.is_ok();
+        let (true, Ok(view)) = (is_sent, view.await) else {
+            return ending();
+        };
+        let said = tokio::task::spawn_blocking(move || {
+            let said = ask(view);
+            // Whoever asked may have gone by now, and yet the next one has to wait for the thread.
+            drop(turn);
+            said
+        });
+        match said.await {
+            Ok(said) => Response::json(&said),
+            Err(_) => ending(),
+        }
+    }
+}
+
+fn to_json(said: &impl Serialize) -> Value {
+    serde_json::to_value(said).unwrap_or_default()
+}
+
+fn not_a_question(error: &serde_json::Error) -> Response {
+    Response::status(StatusCode::BAD_REQUEST, format!("not a question: {error}\n"))
+}
+
+fn ending() -> Response {
+    Response::status(StatusCode::SERVICE_UNAVAILABLE, "the controller is ending\n")
 }

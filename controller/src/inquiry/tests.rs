@@ -47,11 +47,12 @@ async fn ask(analyzes: bool, question: Value) -> (StatusCode, Value) {
     let (_trials, tried) = policy_test::trials();
     let (inquiries, asked) = inquiries();
     let request = Request::new(http::Method::POST, "/").with_body(question.to_string().into());
+    let pages = Pages::new(inquiries);
     let answer = async {
         if analyzes {
-            analyze(request, inquiries).await
+            pages.analyze(request).await
         } else {
-            rules(request, inquiries).await
+            pages.rules(request).await
         }
     };
     let response: Response = tokio::select! {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use culvert_envoy::SECRET_TYPE;
+use culvert_envoy::{ENDPOINT_TYPE, SECRET_TYPE};
 use culvert_proto::ROOTS_TYPE;
 use culvert_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use culvert_xds::server::{Meaning, Stream, Turn};
@@ -58,6 +58,8 @@ pub(super) struct Session {
     renewal: Option<Instant>,
     /// The scope of the waypoint that the caller is of, if it is of one.
     waypoint: Option<Arc<str>>,
+    /// Where the caller was when it was looked at last.
+    seen_from: Option<u64>,
     place: Place,
     guard: Guard,
     responses: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
@@ -80,6 +82,7 @@ impl Session {
             secrets: Secrets::default(),
             renewal: None,
             waypoint: None,
+            seen_from: None,
             place: shared.streams.open(),
             guard: shared.callers.open(&caller, source),
             shared,
@@ -206,6 +209,11 @@ impl Session {
         for (batch, at) in waiting.changes {
             self.stream.touch(&batch[at]);
         }
+        let seen_from = self.seen_from_now();
+        if self.seen_from != seen_from {
+            self.seen_from = seen_from;
+            self.stream.touch_all(Some(ENDPOINT_TYPE));
+        }
         self.waypoint != self.waypoint_now()
     }
 
@@ -226,6 +234,13 @@ impl Session {
         let _ = tokio::time::timeout(BEHIND, is_known).await;
         self.place.apply(self.own_proxy(true));
         self.waypoint = self.waypoint_now();
+        self.seen_from = self.seen_from_now();
+    }
+
+    /// What tells the caller's place from others, where it is a waypoint's pod.
+    fn seen_from_now(&self) -> Option<u64> {
+        let state = self.shared.state.borrow();
+        state.snapshot.version(PROXY_TYPE, &self.caller.pod_name()?)
     }
 
     fn waypoint_now(&self) -> Option<Arc<str>> {

@@ -18,7 +18,7 @@ use culvert_xds::{Interest, Key};
 use super::roots::Roots;
 use super::secrets::Secrets;
 use crate::authority::Caller;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{PLACED_TYPE, PROXY_TYPE, Snapshot, placed};
 
 /// What a node's proxy is sent, and in which order: the roots before it meets a certificate, the mesh's ranges before it
 /// decides about an address, and policies before the workloads that they bind.
@@ -93,6 +93,8 @@ pub(super) struct CallerView<'a> {
     scope: Scope<'a>,
     snapshot: &'a Snapshot,
     own: Own<'a>,
+    /// The pod that the caller is, where it is one of a waypoint.
+    pod: Option<String>,
 }
 
 /// What is not in the snapshot.
@@ -127,7 +129,21 @@ impl<'a> CallerView<'a> {
                 None => Scope::Namespace(namespace),
             },
         };
-        Self { scope, snapshot, own }
+        let is_waypoint = matches!(scope, Scope::Waypoint(..));
+        Self {
+            scope,
+            snapshot,
+            own,
+            pod: caller.pod_name().filter(|_| is_waypoint),
+        }
+    }
+
+    /// A resource of a waypoint as it is for one in the caller's place, where that matters.
+    fn in_place(&self, type_url: &str, name: &str) -> Option<&Entry> {
+        let pod = self.pod.as_deref().filter(|_| type_url == ENDPOINT_TYPE)?;
+        let places = std::str::from_utf8(&self.snapshot.get(PROXY_TYPE, pod)?.body).ok()?;
+        let mut places = places.lines().filter(|place| !place.is_empty());
+        places.find_map(|place| self.snapshot.get(PLACED_TYPE, &placed(name, place)))
     }
 
     /// Whether it is shown a resource that is there.
@@ -194,7 +210,10 @@ impl View for CallerView<'_> {
                     .find(|url| *url == type_url)
                     .unwrap_or_default();
                 let names = self.snapshot.in_scope(url, scope);
-                Box::new(names.filter_map(move |name| Some((name, self.snapshot.get(url, name)?))))
+                Box::new(names.filter_map(move |name| {
+                    let entry = self.in_place(url, name).or_else(|| self.snapshot.get(url, name))?;
+                    Some((name, entry))
+                }))
             }
             _ => Box::new(all()),
         }
@@ -203,7 +222,13 @@ impl View for CallerView<'_> {
     fn get(&self, type_url: &str, name: &str) -> Option<&Entry> {
         match self.own_get(type_url, name) {
             Some(found) => found.map(|(_, entry)| entry),
-            None => self.snapshot.get(type_url, name).filter(|_| self.shows(type_url, name)),
+            None => {
+                let shown = self
+                    .snapshot
+                    .get(type_url, name)
+                    .filter(|_| self.shows(type_url, name))?;
+                Some(self.in_place(type_url, name).unwrap_or(shown))
+            }
         }
     }
 

@@ -13,9 +13,11 @@
 //! | Listener | `SCOPE/tunnel` | Envoy's plumbing: port 15008, TLS, ends `CONNECT` and hands what is inside to `SCOPE/inbound` |
 //! | Listener | `SCOPE/inbound` | internal; a filter chain for each port of each service that the waypoint is for |
 //! | Listener | `SCOPE/connect` | Envoy's plumbing: internal; opens `CONNECT` to an endpoint |
+//! | Listener | `SCOPE/direct` | Envoy's plumbing: internal; a chain for each port of endpoints that are dialled by their own addresses |
 //! | RouteConfiguration | `SCOPE/SERVICE:PORT` | what becomes of requests to that port |
 //! | Cluster | `SCOPE/SERVICE:PORT`, with `/SUBSET` behind it | a port of a service that requests may go to; EDS |
 //! | Cluster | `SCOPE/inbound`, `SCOPE/originate` | Envoy's plumbing: the way into `SCOPE/inbound`, the way out of `SCOPE/connect` |
+//! | Cluster | `SCOPE/direct`, `SCOPE/direct-tunnel`, `SCOPE/direct-clear` | Envoy's plumbing: the ways into and out of `SCOPE/direct` |
 //! | ClusterLoadAssignment | as its Cluster | endpoints |
 //! | Secret | `default`, `ROOTCA` | Envoy's certificate, key and roots; `culvert-waypoint` asks the certificate service instead |
 //!
@@ -27,7 +29,7 @@
 //! `filter_chain_match` has `prefix_ranges` (the service's addresses) and `destination_port`. Where the protocol of a port is not
 //! known, the chain for HTTP has `application_protocols` `http/1.1` and `h2c`, and the other one has none. The last filter of a chain is an
 //! `HttpConnectionManager` with RDS, or a `TcpProxy`. What the client asked for in `CONNECT` is the destination address by which a
-//! chain is chosen; who it is is in the filter state [`PEER_PRINCIPAL`].
+//! chain is chosen; who it is is in the filter state [`PEER_PRINCIPAL`]. For Envoy alone, `default_filter_chain` leads to `SCOPE/direct`.
 //!
 //! # Endpoints
 //! One that takes connections through the tunnel has an `envoy_internal_address`, of the listener `SCOPE/connect` and with its
@@ -66,6 +68,9 @@ pub const SECRET_TYPE: &str = "type.googleapis.com/envoy.extensions.transport_so
 /// The filter state that holds the SPIFFE ID of who opened the tunnel, as Istio calls it: what RBAC filters match, never the TLS peer,
 /// since there is none behind an internal listener.
 pub const PEER_PRINCIPAL: &str = "io.istio.peer_principal";
+
+/// The CEL expression for it, by which rate limits tell clients apart: the only one that `culvert-waypoint` knows there.
+pub const IDENTITY_EXPRESSION: &str = "filter_state['io.istio.peer_principal']";
 
 /// Namespace of the metadata by which Envoy's `original_dst` filter finds where a tunnel goes.
 pub const ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";

@@ -22,6 +22,22 @@ pub fn originate(scope: impl Display) -> String {
     format!("{scope}/{ORIGINATE}")
 }
 
+/// Envoy's internal listener with a chain for each port of endpoints that are dialled by their own addresses, and the cluster that leads
+/// there.
+pub fn direct(scope: impl Display) -> String {
+    format!("{scope}/{DIRECT}")
+}
+
+/// Envoy's cluster that leads from there to the endpoint that was dialled, through the tunnel.
+pub fn direct_tunnel(scope: impl Display) -> String {
+    format!("{scope}/{DIRECT_TUNNEL}")
+}
+
+/// The same for endpoints that take no tunnel.
+pub fn direct_clear(scope: impl Display) -> String {
+    format!("{scope}/{DIRECT_CLEAR}")
+}
+
 /// A chain of [`inbound`]: a port of a service.
 pub fn chain(service: impl Display, port: u16) -> String {
     format!("{service}:{port}")
@@ -61,13 +77,16 @@ pub fn is_plumbing(name: &str) -> bool {
     let (Some(_), Some(_), Some(last), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
         return false;
     };
-    [TUNNEL, CONNECT, ORIGINATE].contains(&last)
+    [TUNNEL, CONNECT, ORIGINATE, DIRECT, DIRECT_TUNNEL, DIRECT_CLEAR].contains(&last)
 }
 
 const TUNNEL: &str = "tunnel";
 const INBOUND: &str = "inbound";
 const CONNECT: &str = "connect";
 const ORIGINATE: &str = "originate";
+const DIRECT: &str = "direct";
+const DIRECT_TUNNEL: &str = "direct-tunnel";
+const DIRECT_CLEAR: &str = "direct-clear";
 
 #[cfg(test)]
 mod tests {
@@ -77,6 +96,11 @@ mod tests {
     fn plumbing_is_told_from_services_of_the_same_name() {
         assert!(
             is_plumbing(&tunnel("shop/wp")) && is_plumbing(&connect("shop/wp")) && is_plumbing(&originate("shop/wp"))
+        );
+        assert!(
+            is_plumbing(&direct("shop/wp"))
+                && is_plumbing(&direct_tunnel("shop/wp"))
+                && is_plumbing(&direct_clear("shop/wp"))
         );
         assert!(!is_plumbing(&inbound("shop/wp")));
         assert!(!is_plumbing(&cluster("shop/wp", "shop/connect", 80, None)));

@@ -87,8 +87,9 @@ pub use kinds::{
     EntryEndpoint, EntryHost, EntryLocality, EntryPort, Export, GRPCRoute, Gateway, GatewayClass, HTTPRoute, Held, Key,
     Kind, KindSpec, NamedPort, Node, Object, Objects, Owner, PeerAuthentication, Pod, PodReference, Presence,
     Reference, ReferenceGrant, RequestAuthentication, Resolution, Selector, ServiceEntry, SlicePort, TCPRoute,
-    TLSRoute, Target, Telemetry, Unserved, VirtualService, WorkloadEntry, Written, has_no_selector, in_namespace,
-    is_agent, is_external, named_authorities, referenced_pod, selector, service_of_slice, virtual_addresses,
+    TLSRoute, Target, Telemetry, TrafficPolicy, Unserved, VirtualService, WorkloadEntry, Written, has_no_selector,
+    in_namespace, is_agent, is_external, named_authorities, referenced_pod, selector, service_of_slice,
+    virtual_addresses,
 };
 pub use labels::Labels;
 pub use name::ObjectName;

@@ -23,6 +23,15 @@ use groups::Groups;
 /// Type of what says which waypoint a pod is of: a resource named `NAMESPACE/POD` in that waypoint's scope. Served to nobody.
 pub const PROXY_TYPE: &str = "culvert.dev/proxy";
 
+/// Type of endpoints as waypoints of one place see them: named by [`placed`], beside those of the same cluster for everybody. Served under the
+/// name and the type of those.
+pub const PLACED_TYPE: &str = "culvert.dev/placed-endpoints";
+
+/// The name of a cluster's endpoints for waypoints of one place, which is a node's name or `REGION/ZONE/SUBZONE`.
+pub fn placed(cluster: &str, place: &str) -> String {
+    format!("{cluster} {place}")
+}
+
 /// Resources by type and name, and for addresses by alias, by service and by node. A copy shares all of it, and costs
 /// nothing; a change costs the way to its place.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +44,7 @@ pub struct Snapshot {
     routes: Names<Arc<Held>>,
     clusters: Names<Arc<Held>>,
     endpoints: Names<Arc<Held>>,
+    placed: Names<Arc<Held>>,
     proxies: Names<Arc<Held>>,
     /// The names of a type's resources in a scope.
     by_scope: Groups,
@@ -374,6 +384,7 @@ impl Snapshot {
             ROUTE_TYPE => Some(&self.routes),
             CLUSTER_TYPE => Some(&self.clusters),
             ENDPOINT_TYPE => Some(&self.endpoints),
+            PLACED_TYPE => Some(&self.placed),
             PROXY_TYPE => Some(&self.proxies),
             _ => None,
         }
@@ -388,6 +399,7 @@ impl Snapshot {
             ROUTE_TYPE => Some(&mut self.routes),
             CLUSTER_TYPE => Some(&mut self.clusters),
             ENDPOINT_TYPE => Some(&mut self.endpoints),
+            PLACED_TYPE => Some(&mut self.placed),
             PROXY_TYPE => Some(&mut self.proxies),
             _ => None,
         }

@@ -7,7 +7,10 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use std::{fs, net::Ipv4Addr};
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 /// Which form of ADS it asks in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +85,17 @@ pub(crate) fn waypoint_bootstrap(mesh: &Mesh<'_>, pod: &Pod, gateway: &str, ads_
             "lds_config": ads,
         },
     }))
+}
+
+/// What a bootstrap says so that names are asked of this resolver alone.
+pub(crate) fn ask_names_of(resolver: SocketAddr) -> Value {
+    json!({
+        "name": "envoy.network.dns_resolver.cares",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+            "resolvers": [{ "socket_address": { "address": resolver.ip().to_string(), "port_value": resolver.port() } }],
+        },
+    })
 }
 
 fn address(address: Ipv4Addr, port: u16) -> Value {

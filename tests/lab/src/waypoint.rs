@@ -1,7 +1,7 @@
 //! Waypoints: the Gateway, its Service and its pod, and in the pod `culvert-waypoint`.
 
 use crate::{
-    envoy::{Ads, waypoint_bootstrap},
+    envoy::{Ads, ask_names_of, waypoint_bootstrap},
     lab::Lab,
     mesh::Mesh,
     pod::{Pod, PodSpec},
@@ -11,7 +11,13 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use serde_json::json;
-use std::{fs, net::TcpStream, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 
 /// Of the tunnel.
 const HBONE: u16 = 15008;
@@ -27,6 +33,8 @@ pub struct WaypointPlace {
     pub pod: Pod,
     /// The waypoint's Service.
     pub service: Service,
+    /// Whom the program asks for names, if not the resolvers of this machine.
+    pub resolver: Option<SocketAddr>,
 }
 
 impl WaypointPlace {
@@ -35,11 +43,19 @@ impl WaypointPlace {
     /// # Errors
     /// When an object cannot be written, or the pod cannot be made.
     pub fn make(lab: &Lab, namespace: &str, gateway: &str) -> Result<Self> {
+        Self::make_of(lab, namespace, gateway, "culvert-waypoint")
+    }
+
+    /// The same with a Gateway of this class: what `culvert-envoy` is told in addition is for Envoy alone.
+    ///
+    /// # Errors
+    /// As [`Self::make`].
+    pub fn make_of(lab: &Lab, namespace: &str, gateway: &str, class: &str) -> Result<Self> {
         lab.apply(&json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
             "metadata": { "name": gateway, "namespace": namespace },
             "spec": {
-                "gatewayClassName": "culvert-waypoint",
+                "gatewayClassName": class,
                 "listeners": [{ "name": "mesh", "port": HBONE, "protocol": "HBONE" }],
             },
         }))?;
@@ -58,6 +74,7 @@ impl WaypointPlace {
             gateway: gateway.to_owned(),
             pod: lab.pod(spec)?,
             service,
+            resolver: None,
         })
     }
 
@@ -66,6 +83,14 @@ impl WaypointPlace {
     /// # Errors
     /// When there is no token for it, or it cannot be started.
     pub fn start(&self, mesh: &Mesh<'_>) -> Result<Process> {
+        self.start_with(mesh, &[])
+    }
+
+    /// The same, with more arguments.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn start_with(&self, mesh: &Mesh<'_>, arguments: &[&str]) -> Result<Process> {
         let token = mesh.workload_token(&self.pod)?;
         let mut command = mesh.program("culvert-waypoint")?;
         command
@@ -74,7 +99,11 @@ impl WaypointPlace {
             .args(["--pod-ip", &self.pod.ip4().to_string()])
             .args(mesh.controller_arguments())
             .arg("--token-file")
-            .arg(&token);
+            .arg(&token)
+            .args(arguments);
+        if let Some(resolver) = self.resolver {
+            command.args(["--resolver", &resolver.to_string()]);
+        }
         self.pod.spawn("waypoint", &mut command)
     }
 
@@ -83,7 +112,10 @@ impl WaypointPlace {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_envoy(&self, mesh: &Mesh<'_>, program: &Path, ads: Ads, arguments: &[&str]) -> Result<Process> {
-        let bootstrap = waypoint_bootstrap(mesh, &self.pod, &self.gateway, ads)?;
+        let mut bootstrap = waypoint_bootstrap(mesh, &self.pod, &self.gateway, ads)?;
+        if let Some(resolver) = self.resolver {
+            bootstrap["typed_dns_resolver_config"] = ask_names_of(resolver);
+        }
         let file = self
             .pod
             .log_dir()

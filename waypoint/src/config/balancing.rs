@@ -27,6 +27,8 @@ pub struct Balancing {
     pub is_peak_ewma: bool,
     /// How new endpoints begin.
     pub slow_start: Option<SlowStart>,
+    /// Whether localities have weights.
+    pub is_by_locality: bool,
 }
 
 impl Balancing {
@@ -95,6 +97,7 @@ pub fn take(cluster: &mut Message) -> Result<Balancing, Refusal> {
         policy,
         is_peak_ewma: own.is_some_and(wants_peak_ewma) && matches!(policy, Policy::LeastRequest { .. }),
         slow_start,
+        is_by_locality: false,
     })
 }
 

@@ -6,9 +6,8 @@ use culvert_envoy::{
     pb::{
         envoy::{
             config::cluster::v3::{
-                CircuitBreakers, Cluster as Message, UpstreamConnectionOptions,
-                circuit_breakers::Thresholds,
-                cluster::{ClusterDiscoveryType, DiscoveryType},
+                CircuitBreakers, Cluster as Message, UpstreamConnectionOptions, circuit_breakers::Thresholds,
+                cluster::common_lb_config::LocalityConfigSpecifier,
             },
             config::core::v3::Http2ProtocolOptions,
             extensions::upstreams::http::v3::{
@@ -25,6 +24,7 @@ use culvert_http::{balance::outlier, retry::RetryBudget};
 
 use super::{
     balancing::{self, Balancing},
+    discovery::{self, Discovery, Named},
     endpoint_tls,
     refusal::{Refusal, compiled, malformed, nothing_else},
 };
@@ -44,8 +44,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 pub struct ClusterConfig {
     /// Its name.
     pub name: Arc<str>,
-    /// The name of its endpoints.
-    pub endpoints: Arc<str>,
+    /// How its endpoints are found.
+    pub discovery: Discovery,
     /// How an endpoint is chosen.
     pub balancing: Balancing,
     /// The share of healthy endpoints, in percent, below which health counts for nothing.
@@ -83,6 +83,24 @@ pub struct Keepalive {
     pub interval: Option<Duration>,
     /// Probes without an answer that end the connection.
     pub probes: Option<u32>,
+}
+
+impl ClusterConfig {
+    /// The name of the endpoints that the controller tells, if it does.
+    pub fn told(&self) -> Option<&Arc<str>> {
+        match &self.discovery {
+            Discovery::Told(name) => Some(name),
+            Discovery::Named(_) | Discovery::Dialled(_) => None,
+        }
+    }
+
+    /// Its endpoints, if some of them are names.
+    pub fn named(&self) -> Option<&Named> {
+        match &self.discovery {
+            Discovery::Named(named) => Some(named),
+            Discovery::Told(_) | Discovery::Dialled(_) => None,
+        }
+    }
 }
 
 /// What requests are sent as.
@@ -128,18 +146,11 @@ impl Default for Breakers {
 pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
     let mut rest = message.clone();
     let name: Arc<str> = std::mem::take(&mut rest.name).into();
-    let kind = rest.cluster_discovery_type.take();
-    if kind != Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())) {
-        return Err(Refusal::new(
-            "type",
-            format!("{kind:?} is not served here: only EDS is"),
-        ));
-    }
-    let endpoints = rest.eds_cluster_config.take().map(|eds| eds.service_name);
-    let endpoints = endpoints.filter(|name| !name.is_empty()).map(Into::into);
+    let discovery = discovery::take(&name, &mut rest)?;
     let connect_timeout = rest.connect_timeout.take();
     let connect_timeout = connect_timeout.map_or(Ok(CONNECT_TIMEOUT), |time| duration("connect_timeout", &time))?;
-    let balancing = balancing::take(&mut rest)?;
+    let is_dialled = matches!(discovery, Discovery::Dialled(_));
+    let mut balancing = balancing::take(&mut rest)?;
     let mut common = rest.common_lb_config.take().unwrap_or_default();
     let panic = common
         .healthy_panic_threshold
@@ -152,13 +163,21 @@ pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
         ));
     }
     let panic_threshold = panic as u32;
-    // Weights of localities, and of zones, are spread by whoever makes the endpoints.
-    common.locality_config_specifier = None;
+    match common.locality_config_specifier.take() {
+        None => {}
+        Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => balancing.is_by_locality = true,
+        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) => {
+            return Err(Refusal::new(
+                "common_lb_config.zone_aware_lb_config",
+                "is not served here",
+            ));
+        }
+    }
     nothing_else("common_lb_config", &common)?;
     let http = Http::read(&mut rest)?;
     let breakers = breakers(rest.circuit_breakers.take())?;
     let config = ClusterConfig {
-        endpoints: endpoints.unwrap_or_else(|| Arc::clone(&name)),
+        discovery,
         name,
         balancing,
         panic_threshold,
@@ -175,6 +194,8 @@ pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
         outlier: rest
             .outlier_detection
             .take()
+            // Who dials an endpoint gets that one, however it does.
+            .filter(|_| !is_dialled)
             .map(|message| outlier::Settings::compile(&message).map_err(compiled("outlier_detection")))
             .transpose()?,
     };

@@ -4,9 +4,9 @@ use culvert_envoy::{
     pb::{
         envoy::extensions::filters::{
             http::{
-                cors::v3::Cors as CorsMessage, ext_authz::v3::ExtAuthz as ExtAuthzMessage, fault::v3::HttpFault,
-                jwt_authn::v3::JwtAuthentication, local_ratelimit::v3::LocalRateLimit, rbac::v3::Rbac as RbacMessage,
-                router::v3::Router, stateful_session::v3::StatefulSession,
+                composite::v3::Composite, cors::v3::Cors as CorsMessage, ext_authz::v3::ExtAuthz as ExtAuthzMessage,
+                fault::v3::HttpFault, jwt_authn::v3::JwtAuthentication, local_ratelimit::v3::LocalRateLimit,
+                rbac::v3::Rbac as RbacMessage, router::v3::Router, stateful_session::v3::StatefulSession,
             },
             network::rbac::v3::Rbac as NetworkRbac,
         },
@@ -14,10 +14,11 @@ use culvert_envoy::{
     },
     type_url, unpack,
 };
-use culvert_http::filters::{Fault, RateLimit, Rbac, Session, ext_authz::ExtAuthz, jwt::JwtFilter};
+use culvert_http::Route;
+use culvert_http::filters::{Fault, Override, RateLimit, Rbac, Session, ext_authz::ExtAuthz, jwt::JwtFilter};
 use prost::{Message, Name};
 
-use super::refusal::{Refusal, compiled, malformed};
+use super::refusal::{Refusal, compiled, malformed, nothing_else};
 
 /// A filter with its name.
 #[derive(Debug)]
@@ -26,6 +27,19 @@ pub struct NamedFilter {
     pub name: Box<str>,
     /// What it does.
     pub filter: Filter,
+    /// Whether it does so for routes alone that ask for it.
+    pub is_disabled: bool,
+}
+
+impl NamedFilter {
+    /// What a route says of it, if it does anything there.
+    pub fn setting<'a>(&self, route: Option<&'a Route>) -> Option<Option<&'a Override>> {
+        match route.and_then(|route| route.overrides().get(&self.name)) {
+            Some(Override::Disabled) => None,
+            None if self.is_disabled => None,
+            setting => Some(setting),
+        }
+    }
 }
 
 /// What a filter does.
@@ -45,6 +59,8 @@ pub enum Filter {
     RateLimit(Box<RateLimit>),
     /// How clients get back to the endpoint that they had; none where routes alone say so.
     Session(Option<Box<Session>>),
+    /// A service that routes may ask; nothing by itself.
+    RouteAuth,
     /// Routes. The last one.
     Router,
 }
@@ -71,6 +87,11 @@ impl Filter {
         if *url == type_url::<ExtAuthzMessage>() {
             let authz = ExtAuthz::compile(&read(config)?).map_err(compiled(place))?;
             return Ok(Self::ExtAuthz(Box::new(authz)));
+        }
+        if *url == type_url::<Composite>() {
+            let composite: Composite = read(config)?;
+            nothing_else("composite", &composite)?;
+            return Ok(Self::RouteAuth);
         }
         if *url == type_url::<CorsMessage>() {
             return Ok(Self::Cors);

@@ -44,6 +44,8 @@ pub struct HttpChain {
     pub observing: Arc<Observing>,
     /// HTTP/2 streams that a client may have open at once on a connection.
     pub streams: u32,
+    /// Whether clients with HTTP/2 may ask for an upgrade by an extended CONNECT (RFC 8441).
+    pub extended_connect: bool,
     /// Whose name a request of HTTP/1.0 gets that names no host; none: HTTP/1.0 is not served.
     pub http10_host: Option<HeaderValue>,
 }
@@ -89,6 +91,7 @@ pub fn read(name: Arc<str>, mut manager: HttpConnectionManager) -> Result<HttpCh
         .max_concurrent_streams
         .take()
         .map_or(STREAMS, |streams| streams.value);
+    let extended_connect = std::mem::take(&mut http2.allow_connect);
     nothing_else("http2_protocol_options", &http2)?;
     let mut http1 = manager.http_protocol_options.take().unwrap_or_default();
     let accepts_http10 = std::mem::take(&mut http1.accept_http_10);
@@ -130,6 +133,7 @@ pub fn read(name: Arc<str>, mut manager: HttpConnectionManager) -> Result<HttpCh
         idle_timeout,
         observing,
         streams,
+        extended_connect,
         http10_host,
     })
 }
@@ -159,16 +163,11 @@ pub(super) fn access_logs(place: &str, logs: &[AccessLogMessage]) -> Result<Vec<
 
 fn filter(filter: HttpFilter) -> Result<NamedFilter, Refusal> {
     let place = format!("http filter `{}`", filter.name);
-    if filter.disabled {
-        return Err(Refusal::new(
-            format!("{place}: disabled"),
-            "is set, and is not served here",
-        ));
-    }
     match filter.config_type {
         Some(http_filter::ConfigType::TypedConfig(config)) => Ok(NamedFilter {
             filter: Filter::compile(&config).map_err(|refusal| refusal.within(&place))?,
             name: filter.name.into(),
+            is_disabled: filter.disabled,
         }),
         _ => Err(Refusal::new(format!("{place}: typed_config"), "is missing")),
     }

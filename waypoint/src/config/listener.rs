@@ -1,6 +1,8 @@
 //! From the listener `SCOPE/inbound` to filter chains, and which of them takes a connection.
 
 use std::{
+    cmp::Reverse,
+    fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -14,6 +16,7 @@ use culvert_envoy::{
     pb::google::protobuf::Any,
     type_url, unpack,
 };
+use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 
@@ -33,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 #[derive(Debug, Default)]
 pub struct Chains {
     ports: FxHashMap<SocketAddr, Port>,
+    /// Ports of ranges of addresses, the narrowest range first.
+    ranges: Vec<(Destination, Port)>,
     /// How long a client may take to show what it speaks, where that is to be found out; none: any time. Then it is given up: what could be
     /// HTTP must not become bytes by waiting.
     pub patience: Option<Duration>,
@@ -52,23 +57,30 @@ pub struct Port {
 impl Chains {
     /// Who takes a connection to `destination`.
     pub fn find(&self, destination: SocketAddr) -> Option<&Port> {
-        self.ports.get(&canonical(destination))
+        let destination = canonical(destination);
+        let in_range = || {
+            let mut ranges = self.ranges.iter();
+            ranges
+                .find(|(range, _)| range.contains(destination))
+                .map(|(_, port)| port)
+        };
+        self.ports.get(&destination).or_else(in_range)
     }
 
     /// Who takes connections to any port.
     pub fn ports(&self) -> impl Iterator<Item = &Port> {
-        self.ports.values()
+        self.ports.values().chain(self.ranges.iter().map(|(_, port)| port))
     }
 
     /// Names of the route configurations that chains refer to.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<str>> {
-        let http = self.ports.values().filter_map(|port| port.http.as_ref());
+        let http = self.ports().filter_map(|port| port.http.as_ref());
         http.map(|chain| &chain.routes)
     }
 
     /// What is served, for people.
     pub fn dump(&self) -> Value {
-        let port = |(address, port): (&SocketAddr, &Port)| {
+        let port = |(address, port): (String, &Port)| {
             let chain = json!({
                 "http": port.http.as_ref().map(|chain| json!({
                     "name": &*chain.name,
@@ -83,9 +95,11 @@ impl Chains {
                     "clusters": chain.clusters.iter().map(|(name, weight)| json!([&**name, weight])).collect::<Vec<_>>(),
                 })),
             });
-            (address.to_string(), chain)
+            (address, chain)
         };
-        Value::Object(self.ports.iter().map(port).collect())
+        let single = self.ports.iter().map(|(address, port)| (address.to_string(), port));
+        let ranges = self.ranges.iter().map(|(range, port)| (range.to_string(), port));
+        Value::Object(single.chain(ranges).map(port).collect())
     }
 }
 
@@ -100,8 +114,8 @@ pub fn read(listener: &Listener) -> Result<Chains, Refusal> {
         None => Some(PATIENCE),
     };
     let mut chains = Chains {
-        ports: FxHashMap::default(),
         patience,
+        ..Chains::default()
     };
     for chain in std::mem::take(&mut rest.filter_chains) {
         let place = format!("filter chain `{}`", chain.name);
@@ -109,6 +123,7 @@ pub fn read(listener: &Listener) -> Result<Chains, Refusal> {
     }
     // Where connections come from and what they ask for is known without listener filters; what they speak is found out wherever there
     // are two chains.
+    chains.ranges.sort_by_key(|(range, _)| Reverse(range.net.prefix_len()));
     rest.name.clear();
     rest.listener_specifier = None;
     rest.listener_filters.clear();
@@ -169,9 +184,9 @@ impl Chains {
     }
 
     /// `put` says whether there was one already.
-    fn put(&mut self, addresses: &[SocketAddr], put: impl Fn(&mut Port) -> bool) -> Result<(), Refusal> {
+    fn put(&mut self, addresses: &[Destination], put: impl Fn(&mut Port) -> bool) -> Result<(), Refusal> {
         for address in addresses {
-            if put(self.ports.entry(*address).or_default()) {
+            if put(self.entry(*address)) {
                 return Err(Refusal::new(
                     "filter_chain_match",
                     format!("another chain takes {address}, too"),
@@ -179,6 +194,18 @@ impl Chains {
             }
         }
         Ok(())
+    }
+
+    fn entry(&mut self, at: Destination) -> &mut Port {
+        if at.net.prefix_len() == at.net.max_prefix_len() {
+            return self.ports.entry(SocketAddr::new(at.net.addr(), at.port)).or_default();
+        }
+        let place = self.ranges.iter().position(|(known, _)| *known == at);
+        let place = place.unwrap_or_else(|| {
+            self.ranges.push((at, Port::default()));
+            self.ranges.len() - 1
+        });
+        &mut self.ranges[place].1
     }
 }
 
@@ -192,9 +219,28 @@ fn config_of(filter: &Filter) -> Result<&Any, Refusal> {
     }
 }
 
+/// What clients ask for: a port of an address, or of a range of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Destination {
+    net: IpNet,
+    port: u16,
+}
+
+impl Destination {
+    fn contains(&self, destination: SocketAddr) -> bool {
+        self.port == destination.port() && self.net.contains(&destination.ip())
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} port {}", self.net, self.port)
+    }
+}
+
 /// Which connections a chain is for.
 struct Matched {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Destination>,
     /// Those of HTTP alone, where that is sniffed.
     sniffs: bool,
     /// Those of TLS alone.
@@ -216,11 +262,15 @@ fn destinations(mut rules: FilterChainMatch) -> Result<Matched, Refusal> {
             )
         };
         let address: IpAddr = range.address_prefix.parse().map_err(|_| bad("is no IP address"))?;
-        let whole = if address.is_ipv4() { 32 } else { 128 };
-        if range.prefix_len.as_ref().map_or(0, |length| length.value) != whole {
-            return Err(bad("is no single address"));
-        }
-        addresses.push(canonical(SocketAddr::new(address, port)));
+        let length = range.prefix_len.as_ref().map_or(0, |length| length.value);
+        let net = u8::try_from(length)
+            .ok()
+            .and_then(|length| IpNet::new(address, length).ok());
+        let net = match net.ok_or_else(|| bad("has no length of a range"))?.trunc() {
+            net if net.prefix_len() == net.max_prefix_len() => IpNet::from(net.addr().to_canonical()),
+            net => net,
+        };
+        addresses.push(Destination { net, port });
     }
     let protocols = std::mem::take(&mut rules.application_protocols);
     if let Some(other) = protocols

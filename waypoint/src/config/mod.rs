@@ -6,6 +6,7 @@
 //! | `http_chain` | an HttpConnectionManager |
 //! | `filters` | an HTTP filter, and filters of connections |
 //! | `cluster` | a Cluster |
+//! | `discovery` | of a Cluster, how its endpoints are found |
 //! | `balancing` | of a Cluster, how an endpoint is chosen |
 //! | `endpoint_tls` | of a Cluster, how endpoints are spoken to inside of the tunnel |
 //! | `endpoints` | a ClusterLoadAssignment |
@@ -18,6 +19,7 @@
 
 pub mod balancing;
 pub mod cluster;
+pub mod discovery;
 mod endpoint_tls;
 pub mod endpoints;
 pub mod filters;

@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use culvert_http::route::Forward;
-use http::{HeaderValue, Request, Response, header, request::Parts};
+use http::{HeaderMap, Request, Response, header, request::Parts};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
+use super::upgrade::Upgrade;
 use crate::{
     body::Upload,
     cluster::Cluster,
@@ -46,7 +47,7 @@ impl Trying<'_> {
         endpoint: &Arc<Endpoint>,
         mut head: Parts,
         is_http2: bool,
-        upgrade: Option<&str>,
+        upgrade: Option<&Upgrade>,
         per_try: Option<Duration>,
     ) -> Attempted {
         let client = |why: &str| {
@@ -63,12 +64,8 @@ impl Trying<'_> {
         if headers::send(&mut head, is_http2).is_err() {
             return client("an authority that no header can have");
         }
-        if let Some(protocol) = upgrade
-            && let Ok(protocol) = HeaderValue::from_str(protocol)
-        {
-            head.headers
-                .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            head.headers.insert(header::UPGRADE, protocol);
+        if let Some(upgrade) = upgrade {
+            upgrade.ask(&mut head, is_http2);
         }
         let Some(body) = self.upload.body() else {
             return client("the beginning of the body is no longer there");
@@ -84,6 +81,11 @@ impl Trying<'_> {
             },
         };
         match sent {
+            // Whoever reads the length would see another answer than who reads the chunks (RFC 9112 section 6.3).
+            Ok((response, _)) if has_two_lengths(response.headers()) => Attempted::Failed(SendFailure {
+                stage: Stage::Protocol,
+                why: "an answer with both Content-Length and Transfer-Encoding".to_owned(),
+            }),
             Ok((response, lease)) => Attempted::Answered(
                 Box::new(response),
                 Held {
@@ -94,4 +96,8 @@ impl Trying<'_> {
             Err(failure) => Attempted::Failed(failure),
         }
     }
+}
+
+fn has_two_lengths(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::CONTENT_LENGTH) && headers.contains_key(header::TRANSFER_ENCODING)
 }

@@ -7,8 +7,8 @@ use culvert_http::{
     filters::{Override, Session},
     route::Target,
 };
-use http::{HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
+use hyper::body::Incoming;
 
 use super::{
     ask::Asking,
@@ -16,6 +16,7 @@ use super::{
     direct,
     filtering::{Filtered, Filtering},
     forward::{Forwarding, Sent},
+    upgrade::Upgrade,
 };
 use crate::{
     answer::{AnswerBody, local, refuse},
@@ -34,6 +35,7 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
     let inner = &connection.worker.0;
     let chain = &connection.chain;
     let (mut head, body) = request.into_parts();
+    let upgrade = Upgrade::of(&mut head);
     let mut record = Box::new(Record::new(
         &inner.telemetry,
         &connection.client,
@@ -42,6 +44,7 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
         &head,
     ));
     record.observed = Observed::new(&chain.observing, &inner.spans, &inner.lines, &head);
+    let (version, is_connect) = (head.version, head.method == Method::CONNECT);
     let upload = Upload::new(body, KEPT);
     if record.is_grpc {
         upload.count_messages();
@@ -53,25 +56,24 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
         // Names no host where it is as old as its version.
         head.headers.entry(header::HOST).or_insert_with(|| host.clone());
     } else if head.version == Version::HTTP_10 {
-        let mut response = refuse(record, StatusCode::UPGRADE_REQUIRED, "DPE", "low_version", "");
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(header::CONNECTION, close);
-        return response;
+        return last(
+            version,
+            refuse(record, StatusCode::UPGRADE_REQUIRED, "DPE", "low_version", ""),
+        );
     }
     let Some(held) = inner.request() else {
         return refuse(record, StatusCode::SERVICE_UNAVAILABLE, "UO", "overload", "overloaded");
     };
-    let upgrade = headers::upgrade(&head).filter(|protocol| protocol != "h2c");
-    let switched = head.extensions.remove::<OnUpgrade>();
     head.extensions.clear();
-    let received = headers::receive(&mut head, connection.client.address);
+    let received = headers::receive(&mut head, &connection.client_address);
     let normalized = received.and_then(|()| headers::normalize(&mut head, chain.normalize_path, chain.merge_slashes));
     if let Err(bad) = normalized {
-        let details = match bad {
-            BadRequest::Host => "missing_host_header",
-            BadRequest::Path => "path_rejected",
+        let (status, details) = match bad {
+            BadRequest::Host => (StatusCode::BAD_REQUEST, "missing_host_header"),
+            BadRequest::Path => (StatusCode::BAD_REQUEST, "path_rejected"),
+            BadRequest::Coding => (StatusCode::NOT_IMPLEMENTED, "unsupported_transfer_encoding"),
         };
-        return refuse(record, StatusCode::BAD_REQUEST, "DPE", details, "");
+        return last(version, refuse(record, status, "DPE", details, ""));
     }
     if let Some(observed) = &mut record.observed {
         observed.trace(&mut head);
@@ -82,9 +84,23 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
         snapshot: inner.state.load_full(),
         head,
         upload,
-        upgrade: upgrade.zip(switched),
+        upgrade,
     };
-    exchange.answer(record).await.map(|body| body.holding(held))
+    let response = exchange.answer(record).await.map(|body| body.holding(held));
+    match is_connect && !response.status().is_success() {
+        // What follows may be meant for the tunnel that is not there.
+        true => last(version, response),
+        false => response,
+    }
+}
+
+/// The last answer of a connection of HTTP/1: nobody knows what the bytes after such a request mean.
+fn last(version: Version, mut response: Response<AnswerBody>) -> Response<AnswerBody> {
+    if version < Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
 }
 
 /// By what it is found where a request leads.
@@ -126,8 +142,8 @@ struct Exchange<'a> {
     snapshot: Arc<Snapshot>,
     head: Parts,
     upload: Upload,
-    /// What the client asks to change to, and its connection once that is done.
-    upgrade: Option<(String, OnUpgrade)>,
+    /// What the client asks to change to.
+    upgrade: Option<Upgrade>,
 }
 
 impl Exchange<'_> {
@@ -160,7 +176,6 @@ impl Exchange<'_> {
         if let (Some(observed), Some(operation)) = (&mut record.observed, route.as_deref().and_then(Route::operation)) {
             observed.operation = operation.to_owned();
         }
-        let head = self.head.clone();
         let upload = self.upload.clone();
         let filtering = Filtering {
             filters: &chain.filters,
@@ -171,10 +186,12 @@ impl Exchange<'_> {
                 upstream: &connection.worker.0.upstream,
                 snapshot: &snapshot,
                 upload: &upload,
-                version: head.version,
+                version: self.head.version,
             },
         };
         let filtered = filtering.run(&mut self.head, record).await;
+        // What routes change is not to be seen by those who look at the request as it was asked.
+        let asked = filtered.marks().looks_back().then(|| self.head.clone());
         let again = match &filtered {
             Filtered::On(_, marks) if marks.reroutes => ways.find(&self.head, &peer),
             _ => found.clone(),
@@ -182,7 +199,7 @@ impl Exchange<'_> {
         let (route, target) = &again;
         let session = route.as_deref().and_then(|route| session(&chain.filters, route));
         let (mut response, sent, marks) = match filtered {
-            Filtered::Answered(response, marks) => (*response, Sent::default(), marks),
+            Filtered::Answered(response, marks) => (*response, Sent::nowhere(self.head), marks),
             Filtered::On(record, marks) => match route {
                 None => {
                     let (flag, details) = match routes {
@@ -191,7 +208,7 @@ impl Exchange<'_> {
                     };
                     (
                         refuse(record, StatusCode::NOT_FOUND, flag, details, ""),
-                        Sent::default(),
+                        Sent::nowhere(self.head),
                         marks,
                     )
                 }
@@ -206,8 +223,7 @@ impl Exchange<'_> {
             *empty.status_mut() = response.status();
             *empty.headers_mut() = std::mem::take(response.headers_mut());
             let (mut parts, ()) = empty.into_parts();
-            let request = sent.head.as_ref().unwrap_or(&head);
-            route.rewrite_response(&mut parts, request, &peer, target.as_deref());
+            route.rewrite_response(&mut parts, &sent.head, &peer, target.as_deref());
             if let Some(attempts) = sent.attempts.filter(|_| route.attempts_in_response()) {
                 parts
                     .headers
@@ -216,9 +232,9 @@ impl Exchange<'_> {
             *response.status_mut() = parts.status;
             *response.headers_mut() = parts.headers;
         }
-        marks.apply(&head, response.headers_mut());
+        marks.apply(asked.as_ref().unwrap_or(&sent.head), response.headers_mut());
         if let Some(seen) = seen {
-            seen.set(sent.head.as_ref().unwrap_or(&head), response.headers());
+            seen.set(&sent.head, response.headers());
         }
         response
     }
@@ -237,12 +253,12 @@ impl Exchange<'_> {
             Action::Redirect(redirect) => {
                 let Some(location) = redirect.location(&self.head) else {
                     let response = refuse(record, StatusCode::BAD_REQUEST, "DPE", "bad_location", "");
-                    return (response, Sent::default());
+                    return (response, Sent::nowhere(self.head));
                 };
                 "direct_response".clone_into(&mut record.details);
                 let mut response = local(redirect.status(), "", record);
                 response.headers_mut().insert(header::LOCATION, location);
-                return (response, Sent::default());
+                return (response, Sent::nowhere(self.head));
             }
             Action::Direct(direct) => {
                 "direct_response".clone_into(&mut record.details);
@@ -251,12 +267,12 @@ impl Exchange<'_> {
                 if let Some(location) = direct.location(&self.head) {
                     response.headers_mut().insert(header::LOCATION, location);
                 }
-                return (response, Sent::default());
+                return (response, Sent::nowhere(self.head));
             }
         };
         let Some(target) = target else {
             let response = refuse(record, StatusCode::SERVICE_UNAVAILABLE, "NC", "cluster_not_found", "");
-            return (response, Sent::default());
+            return (response, Sent::nowhere(self.head));
         };
         record.cluster = Some(target.cluster().into());
         let cluster = match &self.connection.direct {
@@ -265,20 +281,28 @@ impl Exchange<'_> {
         };
         let Some(cluster) = cluster else {
             let response = refuse(record, forward.cluster_not_found(), "NC", "cluster_not_found", "");
-            return (response, Sent::default());
+            return (response, Sent::nowhere(self.head));
         };
-        if let Some((protocol, _)) = &self.upgrade {
+        let cluster = match cluster.at(self.connection.destination) {
+            Ok(cluster) => cluster,
+            Err(why) => {
+                tracing::debug!(destination = %self.connection.destination, %why, "a request goes nowhere");
+                let response = refuse(record, StatusCode::SERVICE_UNAVAILABLE, "UH", "of_the_mesh", "");
+                return (response, Sent::default());
+            }
+        };
+        if let Some(Upgrade { protocol, .. }) = &self.upgrade {
             let chain = &self.connection.chain;
             let of_chain = || chain.upgrades.iter().any(|allowed| **allowed == **protocol);
             if !forward.upgrade(protocol).unwrap_or_else(of_chain) {
                 let response = refuse(record, StatusCode::FORBIDDEN, "", "upgrade_failed", "");
-                return (response, Sent::default());
+                return (response, Sent::nowhere(self.head));
             }
         }
         let forwarding = Forwarding {
             inner: &self.connection.worker.0,
             snapshot: &self.snapshot,
-            cluster,
+            cluster: &cluster,
             forward,
             target: &target,
             peer,

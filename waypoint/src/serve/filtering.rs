@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 use culvert_http::{
     Peer, Route,
     filters::{
-        Abort, Attributes, Cors, Fault, Override, Preflight, RateLimit, Rbac,
+        Abort, Attributes, Cors, Fault, Limited, Override, Preflight, RateLimit, Rbac,
         ext_authz::{Changes, Shadow},
         jwt::Verified,
     },
@@ -25,14 +25,23 @@ use crate::{
 pub(super) struct Marks<'a> {
     cors: Vec<&'a Cors>,
     authorized: Vec<Changes>,
+    limited: Vec<(&'a RateLimit, Limited)>,
     /// Whether the route is to be chosen anew.
     pub(super) reroutes: bool,
 }
 
 impl Marks<'_> {
-    /// Changes the head of an answer.
+    /// Whether anything looks at the request once more.
+    pub(super) fn looks_back(&self) -> bool {
+        !self.cors.is_empty()
+    }
+
+    /// Changes the head of an answer. What the request is to be like says [`looks_back`](Self::looks_back): as the filters left it.
     pub(super) fn apply(&self, request: &Parts, response: &mut HeaderMap) {
         self.cors.iter().for_each(|cors| cors.mark(request, response));
+        for (limit, decision) in &self.limited {
+            limit.tell(decision, response);
+        }
         self.authorized
             .iter()
             .for_each(|changes| changes.apply_response(response));
@@ -56,31 +65,41 @@ pub(super) enum Filtered<'a> {
     Answered(Box<Response<AnswerBody>>, Marks<'a>),
 }
 
+impl<'a> Filtered<'a> {
+    /// What is left to do in any case.
+    pub(super) fn marks(&self) -> &Marks<'a> {
+        match self {
+            Self::On(_, marks) | Self::Answered(_, marks) => marks,
+        }
+    }
+}
+
 impl<'a> Filtering<'a> {
     /// Changes the head where a filter does.
     pub(super) async fn run(&self, head: &mut Parts, mut record: Box<Record>) -> Filtered<'a> {
         let mut marks = Marks::default();
         let mut tokens = None;
         let mut shadow = Shadow::new();
-        for NamedFilter { name, filter } in self.filters {
-            let setting = self.route.and_then(|route| route.overrides().get(name));
-            if matches!(setting, Some(Override::Disabled)) {
+        for named in self.filters {
+            let Some(setting) = named.setting(self.route) else {
                 continue;
-            }
-            let answered = match (filter, setting) {
+            };
+            let answered = match (&named.filter, setting) {
                 (Filter::Router, _) => break,
                 (Filter::Rbac(_), Some(Override::Rbac(rbac))) | (Filter::Rbac(rbac), _) => {
                     self.rbac(rbac, head, tokens.as_ref(), &mut shadow, record)
                 }
                 (Filter::ExtAuthz(authz), _) if !authz.asks(&shadow) => Ok(record),
-                (Filter::ExtAuthz(authz), _) => match self.asking.ask(authz, head, self.peer, record).await {
-                    Ok((changes, record)) => {
-                        marks.reroutes |= authz.clears_route_cache();
-                        marks.authorized.push(changes);
-                        Ok(record)
+                (Filter::ExtAuthz(authz), _) | (Filter::RouteAuth, Some(Override::ExtAuthz(authz))) => {
+                    match self.asking.ask(authz, head, self.peer, record).await {
+                        Ok((changes, record)) => {
+                            marks.reroutes |= authz.clears_route_cache();
+                            marks.authorized.push(changes);
+                            Ok(record)
+                        }
+                        Err(response) => Err(response),
                     }
-                    Err(response) => Err(response),
-                },
+                }
                 (Filter::Jwt(jwt), setting) => {
                     let of_route = match setting {
                         Some(Override::Jwt(of_route)) => Some(of_route),
@@ -112,13 +131,16 @@ impl<'a> Filtering<'a> {
                         Err(Box::new(response))
                     }
                 },
+                (Filter::RouteAuth, _) => Ok(record),
                 // What it says counts where an endpoint is chosen.
                 (Filter::Session(_), _) => Ok(record),
                 (Filter::Cors, _) => Ok(record),
                 (Filter::Fault(_), Some(Override::Fault(fault))) => self.fault(fault, head, record).await,
                 (Filter::Fault(fault), _) => self.fault(fault, head, record).await,
-                (Filter::RateLimit(_), Some(Override::RateLimit(limit))) => self.rate_limit(limit, head, record),
-                (Filter::RateLimit(limit), _) => self.rate_limit(limit, head, record),
+                (Filter::RateLimit(_), Some(Override::RateLimit(limit))) => {
+                    self.rate_limit(limit, head, record, &mut marks)
+                }
+                (Filter::RateLimit(limit), _) => self.rate_limit(limit, head, record, &mut marks),
             };
             match answered {
                 Ok(goes_on) => record = goes_on,
@@ -178,11 +200,14 @@ impl<'a> Filtering<'a> {
 
     fn rate_limit(
         &self,
-        limit: &RateLimit,
+        limit: &'a RateLimit,
         head: &Parts,
         mut record: Box<Record>,
+        marks: &mut Marks<'a>,
     ) -> Result<Box<Record>, Box<Response<AnswerBody>>> {
-        if limit.allows(Instant::now(), fastrand::u64(..)) {
+        let decision = limit.decide(head, self.peer, Instant::now(), fastrand::u64(..));
+        marks.limited.push((limit, decision.clone()));
+        if decision.allowed {
             return Ok(record);
         }
         const TEXT: &str = "local_rate_limited";
@@ -192,7 +217,7 @@ impl<'a> Filtering<'a> {
             true => whole(grpc_reply(limit.grpc_status(), TEXT), record),
             false => local(limit.status(), TEXT, record),
         };
-        limit.mark(head, self.peer, response.headers_mut());
+        limit.mark(head, self.peer, &decision, response.headers_mut());
         Err(Box::new(response))
     }
 }

@@ -13,14 +13,14 @@ use culvert_http::{
     route::{Forward, Target},
 };
 use http::{HeaderValue, Response, StatusCode, Version, header, request::Parts};
-use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::{
     attempt::{Attempted, Trying},
     mirror,
     outcome::{answer, failed, overloaded, reset, too_late},
-    pushback, upgrade,
+    pushback,
+    upgrade::{self, Upgrade},
     worker::Inner,
 };
 use crate::{
@@ -51,22 +51,30 @@ pub(super) struct Forwarding<'a> {
     pub(super) stream_idle: Option<Duration>,
 }
 
-/// What was sent, for those who change the answer.
-#[derive(Debug, Default)]
+/// The request as it was in the end, for those who change the answer.
+#[derive(Debug)]
 pub(super) struct Sent {
-    pub(super) head: Option<Parts>,
+    pub(super) head: Parts,
+    /// None where it was not sent.
     pub(super) attempts: Option<u32>,
+}
+
+impl Sent {
+    /// It was answered here.
+    pub(super) fn nowhere(head: Parts) -> Self {
+        Self { head, attempts: None }
+    }
 }
 
 impl Forwarding<'_> {
     pub(super) async fn run(
         &self,
         mut head: Parts,
-        upgrade: Option<(String, OnUpgrade)>,
+        upgrade: Option<Upgrade>,
         mut record: Box<Record>,
     ) -> (Response<AnswerBody>, Sent) {
         let Some(counted) = self.cluster.request() else {
-            return (overloaded(record), Sent::default());
+            return (overloaded(record), Sent::nowhere(head));
         };
         let limits = self.limits(&mut head, upgrade.is_some());
         let hashed = self.forward.hash(&head, self.peer);
@@ -79,11 +87,10 @@ impl Forwarding<'_> {
         let mut tries = self.forward.retry().start(&head);
         if let Err(error) = self.forward.rewrite(&mut head, self.peer, self.target) {
             let response = refuse(record, StatusCode::BAD_REQUEST, "DPE", &error.to_string(), "");
-            return (response, Sent::default());
+            return (response, Sent::nowhere(head));
         }
         mirror::send(self.inner, self.snapshot, self.forward, self.upload, &head);
         let is_http2 = match self.cluster.config.protocol {
-            _ if upgrade.is_some() => false,
             Protocol::Http1 => false,
             Protocol::Http2 => true,
             Protocol::Downstream => head.version == Version::HTTP_2,
@@ -98,20 +105,25 @@ impl Forwarding<'_> {
         let passed = limits.passed(self.upload);
         tokio::pin!(passed);
         let mut tried: Vec<u64> = Vec::new();
+        let mut priorities: Vec<u32> = Vec::new();
         let mut retry: Option<Counted> = None;
         let per_try = self.forward.retry().per_try_timeout(limits.response);
         let sent = |head, attempts| Sent {
-            head: Some(head),
+            head,
             attempts: Some(attempts),
         };
         loop {
             let reselections = self.forward.retry().host_reselections().unwrap_or(0);
             let avoided: &[u64] = if reselections > 0 { &tried } else { &[] };
+            let beyond: &[u32] = match self.forward.retry().other_priorities() {
+                Some(every) => &priorities[..priorities.len() - priorities.len() % every.max(1) as usize],
+                None => &[],
+            };
             // A retry leaves the session's endpoint, as with Envoy.
             let again = at_session.filter(|_| tried.is_empty());
             let choose = || match self.session {
                 Some(session) if session.is_strict() && asked.is_some() && tried.is_empty() => None,
-                _ => self.cluster.choose(hashed.hash, reselections, avoided),
+                _ => self.cluster.choose_beyond(hashed.hash, reselections, avoided, beyond),
             };
             let Some(endpoint) = again.or_else(choose) else {
                 let (flag, details, body) = ("UH", "no_healthy_upstream", "no healthy upstream");
@@ -119,6 +131,7 @@ impl Forwarding<'_> {
                 return (response, sent(head, tries.attempt()));
             };
             tried.push(endpoint.id);
+            priorities.push(endpoint.config.priority);
             record.endpoint = Some((endpoint.config.address, Arc::clone(&endpoint.config.about)));
             record.is_encrypted = endpoint.is_in_tunnel();
             record.attempts += 1;
@@ -129,13 +142,7 @@ impl Forwarding<'_> {
                 observed.attempt(&mut attempt.headers);
             }
             let tried_at = Instant::now();
-            let attempting = trying.send(
-                endpoint,
-                attempt,
-                is_http2,
-                upgrade.as_ref().map(|(name, _)| &**name),
-                per_try,
-            );
+            let attempting = trying.send(endpoint, attempt, is_http2, upgrade.as_ref(), per_try);
             let attempted = tokio::select! {
                 attempted = attempting => attempted,
                 late = &mut passed => {
@@ -186,8 +193,11 @@ impl Forwarding<'_> {
                     }
                     let response = Response::from_parts(parts, body);
                     let mut response = match upgrade {
-                        Some((name, client)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                            upgrade::switch(response, &name, client, record, (held, counted))
+                        Some(upgrade) if upgrade.is_granted(response.status(), is_http2) => {
+                            upgrade.switch(response, record, (held, counted))
+                        }
+                        Some(upgrade) if upgrade.is_misleading(response.status()) => {
+                            upgrade::declined(record, response.status())
                         }
                         _ => {
                             let answer = answer(response, record, &limits, begun.elapsed());

@@ -29,7 +29,9 @@ where
         let connection = Arc::clone(&connection);
         service_fn(move |request: Request<Incoming>| {
             let connection = Arc::clone(&connection);
-            async move { Ok::<_, Infallible>(exchange::serve(connection, request).await) }
+            // What an exchange needs is much, and hyper moves what it is given several times: a pointer to it, then.
+            let exchange = Box::pin(exchange::serve(connection, request));
+            async move { Ok::<_, Infallible>(exchange.await) }
         })
     };
     let inner = &connection.worker.0;
@@ -59,6 +61,9 @@ where
                 .max_header_list_size(MAX_HEAD as u32)
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW);
+            if connection.chain.extended_connect {
+                builder.enable_connect_protocol();
+            }
             builder
         };
         drive!(builder.serve_connection(io, service))

@@ -66,6 +66,14 @@ pub(super) async fn serve<S>(
         }
     };
     record.cluster = Some(Arc::clone(&cluster.config.name));
+    let cluster = match cluster.at(destination) {
+        Ok(cluster) => cluster,
+        Err(why) => {
+            record.flags.set("UH");
+            record.details = why.to_string();
+            return;
+        }
+    };
     let forwarded = Forwarded {
         client: Some(client.address),
         host: None,

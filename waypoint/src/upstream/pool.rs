@@ -28,6 +28,11 @@ pub(super) const STREAMS: usize = 100;
 /// Connections without a request that are kept for an endpoint.
 const IDLE: usize = 64;
 
+/// Streams on a connection of a cluster beyond which another one is made.
+pub(super) fn streams(config: &ClusterConfig) -> usize {
+    config.streams.map_or(STREAMS, |streams| streams as usize).max(1)
+}
+
 /// Connections of one thread.
 #[derive(Debug, Default)]
 pub struct Pool {
@@ -205,7 +210,7 @@ impl Pool {
         let has_requests = |shared: &Shared| config.requests_per_connection.is_none_or(|most| shared.used < most);
         host.shared
             .retain(|shared| has_requests(shared) && shared.terms.is_young(now));
-        let asked = config.streams.map_or(STREAMS, |streams| streams as usize).max(1);
+        let asked = streams(config);
         let shared = host.shared.iter_mut().find(|shared| {
             let streams = shared.streams.load(Ordering::Relaxed) as usize;
             let allowed = shared.allowed.load(Ordering::Relaxed).clamp(1, asked);

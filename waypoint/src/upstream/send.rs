@@ -22,7 +22,7 @@ use tokio::time::timeout_at;
 use super::{
     failure::{SendFailure, Stage},
     io::{ConnectError, Io, connect},
-    pool::{Lease, Opened, Own, Pool, STREAMS, Terms},
+    pool::{Lease, Opened, Own, Pool, STREAMS, Terms, streams},
     tls_failures::TlsFailures,
 };
 use crate::{
@@ -33,9 +33,8 @@ use crate::{
 /// Longest head of an answer: as Envoy's. Of lines, hyper takes 100, as Envoy does.
 const MAX_HEAD: usize = 60 << 10;
 
-/// Windows of HTTP/2: what one stream, and a connection, may have under way.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// What one stream of HTTP/2 may have under way.
+const STREAM_WINDOW: u32 = 256 << 10;
 
 /// Silence after which a connection with open streams is asked for a sign of life, and how long that may take.
 const PING: Duration = Duration::from_secs(10);
@@ -230,7 +229,7 @@ impl Upstream {
         let handshake = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_connection_window_size(connection_window(&cluster.config))
             .max_header_list_size(MAX_HEAD as u32)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING_TIMEOUT)
@@ -291,6 +290,13 @@ impl Upstream {
             }
         }
     }
+}
+
+/// What a connection of HTTP/2 may have under way: as much as all its streams, so that answers that nobody reads hold up no others.
+fn connection_window(config: &ClusterConfig) -> u32 {
+    const MOST: u32 = (1 << 31) - 1;
+    let streams = u32::try_from(streams(config)).unwrap_or(MOST);
+    streams.saturating_mul(STREAM_WINDOW).min(MOST)
 }
 
 /// What a request is sent over.

@@ -3,7 +3,7 @@
 //! | module | of which objects | what |
 //! |---|---|---|
 //! | `in_force` | Istio's | whether all that it says is in force, and the addresses that were chosen for its hosts |
-//! | `parents` | routes of the Gateway API, and its policies | what they come to at each Service that they are for |
+//! | `parents` | routes of the Gateway API, and policies that are attached to objects | what they come to at each Service that they are for |
 //! | `seen` | both | whose status may be another since the state before |
 //!
 //! The leader writes it, after looking whether it is there: a new leader and a change that changes nothing write nothing. What

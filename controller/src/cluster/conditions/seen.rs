@@ -116,11 +116,11 @@ fn kinds() -> impl Iterator<Item = Kind> {
     Kind::followed().filter(move |kind| is_istios(kind) || place(*kind).is_some())
 }
 
-/// Where the status of a kind of the Gateway API says what an object comes to.
+/// Where the status of a kind says what an object comes to, as the Gateway API has it.
 fn place(kind: Kind) -> Option<Place> {
     match kind {
         Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute => Some(PARENTS),
-        Kind::BackendTLSPolicy => Some(ANCESTORS),
+        Kind::BackendTLSPolicy | Kind::TrafficPolicy => Some(ANCESTORS),
         _ => None,
     }
 }

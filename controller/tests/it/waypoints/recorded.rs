@@ -13,7 +13,7 @@ pub(super) fn chains(base: &Value, case: &Value, ours: &BTreeMap<String, Value>)
     };
     for all in [base, case] {
         for (name, chain) in all["chains"].as_object().into_iter().flatten() {
-            let is_service = name.contains(".shop:") && !name.ends_with(" tcp");
+            let is_service = (name.contains(".shop:") || name.contains(".example:")) && !name.ends_with(" tcp");
             if !is_service || chain.is_null() {
                 continue;
             }

@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 
 use culvert_controller::model::Model;
+use culvert_envoy::pb::envoy::config::cluster::v3::{
+    Cluster,
+    cluster::{ClusterDiscoveryType, DiscoveryType},
+};
 use culvert_envoy::pb::envoy::config::core::v3::data_source::Specifier;
 use culvert_envoy::pb::envoy::config::core::v3::{
     HeaderValueOption, address::Address, header_value_option::HeaderAppendAction, socket_address::PortSpecifier,
@@ -28,13 +32,13 @@ use culvert_envoy::pb::envoy::r#type::matcher::v3::{
 };
 use culvert_envoy::pb::envoy::r#type::v3::FractionalPercent;
 use culvert_envoy::pb::google::protobuf::Duration;
-use culvert_envoy::{ENDPOINT_TYPE, ROUTE_TYPE, unpack};
+use culvert_envoy::{CLUSTER_TYPE, ENDPOINT_TYPE, ROUTE_TYPE, unpack};
 use culvert_xds::server::Resources as _;
 use prost::Message as _;
 use serde_json::{Map, Value, json};
 
 /// `HOST:PORT` without the domain of the cluster, of a resource's name.
-fn short(name: &str) -> String {
+pub(super) fn short(name: &str) -> String {
     let name = name.strip_prefix("shop/wp/").unwrap();
     match name.split_once('/') {
         Some((_, host)) => host.replace(".svc.cluster.local", ""),
@@ -308,33 +312,52 @@ fn reduce_cors(from: &CorsPolicy) -> Value {
     })
 }
 
-/// Addresses of endpoints with their localities, by `HOST:PORT`.
+/// Addresses or names of endpoints with their localities, by `HOST:PORT`.
 pub(super) fn endpoints(model: &Model) -> BTreeMap<String, Vec<String>> {
-    let all = model.snapshot().all(ENDPOINT_TYPE).unwrap();
-    all.map(|(name, entry)| {
-        let made = ClusterLoadAssignment::decode(&*entry.body).unwrap();
-        let mut list = Vec::new();
-        for group in &made.endpoints {
-            let locality = group.locality.clone().unwrap_or_default();
-            let parts = [locality.region, locality.zone, locality.sub_zone];
-            let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-            for endpoint in &group.lb_endpoints {
-                let Some(HostIdentifier::Endpoint(place)) = &endpoint.host_identifier else {
-                    panic!("{endpoint:?}")
-                };
-                let at = match place.address.as_ref().unwrap().address.as_ref() {
-                    Some(Address::EnvoyInternalAddress(at)) => at.endpoint_id.clone(),
-                    Some(Address::SocketAddress(at)) => match at.port_specifier {
-                        Some(PortSpecifier::PortValue(port)) => format!("{}:{port}", at.address),
-                        _ => panic!("{place:?}"),
-                    },
+    let told = model.snapshot().all(ENDPOINT_TYPE).unwrap();
+    let told = told.map(|(name, entry)| (short(name), ClusterLoadAssignment::decode(&*entry.body).unwrap()));
+    let clusters = model.snapshot().all(CLUSTER_TYPE).unwrap();
+    let named = clusters.filter_map(|(name, entry)| {
+        let cluster = Cluster::decode(&*entry.body).unwrap();
+        let is_named = matches!(kind(&cluster), DiscoveryType::StrictDns | DiscoveryType::LogicalDns);
+        Some((short(name), cluster.load_assignment.filter(|_| is_named)?))
+    });
+    told.chain(named).map(|(name, made)| (name, listed(&made))).collect()
+}
+
+/// How the endpoints of a cluster are found.
+pub(super) fn kind(cluster: &Cluster) -> DiscoveryType {
+    match cluster.cluster_discovery_type {
+        Some(ClusterDiscoveryType::Type(kind)) => DiscoveryType::try_from(kind).unwrap(),
+        ref other => panic!("{other:?}"),
+    }
+}
+
+fn listed(made: &ClusterLoadAssignment) -> Vec<String> {
+    let mut list = Vec::new();
+    for group in &made.endpoints {
+        let locality = group.locality.clone().unwrap_or_default();
+        let parts = [locality.region, locality.zone, locality.sub_zone];
+        let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        for endpoint in &group.lb_endpoints {
+            let Some(HostIdentifier::Endpoint(place)) = &endpoint.host_identifier else {
+                panic!("{endpoint:?}")
+            };
+            let at = match place.address.as_ref().unwrap().address.as_ref() {
+                Some(Address::EnvoyInternalAddress(at)) => at.endpoint_id.clone(),
+                Some(Address::SocketAddress(at)) => match at.port_specifier {
+                    Some(PortSpecifier::PortValue(port)) => format!("{}:{port}", at.address),
                     _ => panic!("{place:?}"),
-                };
-                list.push(format!("{at} {}", parts.join("/")).trim().to_owned());
-            }
+                },
+                _ => panic!("{place:?}"),
+            };
+            let weight = endpoint
+                .load_balancing_weight
+                .map(|weight| format!("weight {}", weight.value));
+            let text = format!("{at} {} {}", parts.join("/"), weight.unwrap_or_default());
+            list.push(text.split_whitespace().collect::<Vec<_>>().join(" "));
         }
-        list.sort();
-        (short(name), list)
-    })
-    .collect()
+    }
+    list.sort();
+    list
 }

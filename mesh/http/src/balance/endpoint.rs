@@ -11,6 +11,8 @@ pub struct Endpoint {
     pub weight: u32,
     /// 0 is used first.
     pub priority: u32,
+    /// Which locality it is in: an index into the weights of localities, where these count.
+    pub locality: usize,
     /// How it is.
     pub health: Health,
     /// Since when it is there.

@@ -16,6 +16,11 @@ struct Level {
     members: Vec<usize>,
     /// In percent of all requests.
     load: u64,
+    /// What it can carry, in percent of all requests.
+    able: u64,
+    priority: u32,
+    /// Whether all endpoints are used, whatever their health.
+    is_panic: bool,
 }
 
 impl Levels {
@@ -62,12 +67,18 @@ impl Levels {
         let scale = |able: u64| able * 100 / total.clamp(1, 100);
         let mut levels = Vec::new();
         let mut left = 100;
-        let mut add = |members: Vec<usize>, able: u64| {
+        let mut add = |priority: usize, members: Vec<usize>, able: u64, is_panic: bool| {
             let load = scale(able).min(left);
             left -= load;
-            levels.push(Level { members, load });
+            levels.push(Level {
+                members,
+                load,
+                able,
+                priority: u32::try_from(priority).unwrap_or(u32::MAX),
+                is_panic,
+            });
         };
-        for level in &sizes {
+        for (priority, level) in sizes.iter().enumerate() {
             let healthy = level.healthy.len() as u64 * 100;
             let panic = healthy < u64::from(panic_threshold) * level.counted as u64 && total < 100;
             let members = if panic {
@@ -75,10 +86,11 @@ impl Levels {
             } else {
                 level.healthy.clone()
             };
-            add(members, able(level.healthy.len(), level.counted));
+            add(priority, members, able(level.healthy.len(), level.counted), panic);
         }
-        for level in &sizes {
-            add(level.degraded.clone(), able(level.degraded.len(), level.counted));
+        for (priority, level) in sizes.iter().enumerate() {
+            let able = able(level.degraded.len(), level.counted);
+            add(priority, level.degraded.clone(), able, false);
         }
         // What rounding left over goes to the first that takes any; where none does, panic goes to the first with endpoints at all.
         if let Some(level) = levels.iter_mut().find(|level| level.load > 0) {
@@ -97,6 +109,32 @@ impl Levels {
 
     pub(super) fn members(&self, level: usize) -> Vec<usize> {
         self.levels[level].members.clone()
+    }
+
+    /// Whether a level has all of its endpoints, since too few are healthy.
+    pub(super) fn is_panic(&self, level: usize) -> bool {
+        self.levels[level].is_panic
+    }
+
+    /// The same without these priorities: the others carry their share as if these had no endpoint. All, where the others cannot carry
+    /// anything.
+    pub(super) fn choose_beyond(&self, number: u64, priorities: &[u32]) -> Option<usize> {
+        let is_left = |level: &&Level| !priorities.contains(&level.priority);
+        let total: u64 = self.levels.iter().filter(is_left).map(|level| level.able).sum();
+        if priorities.is_empty() || total == 0 {
+            return self.choose(number);
+        }
+        let mut draw = number % total.min(100);
+        for (index, level) in self.levels.iter().enumerate() {
+            if !is_left(&level) {
+                continue;
+            }
+            if draw < level.able {
+                return Some(index);
+            }
+            draw -= level.able;
+        }
+        None
     }
 
     /// The level for a request, by its hash or a random number.

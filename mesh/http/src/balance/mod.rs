@@ -2,12 +2,13 @@
 //! when they change or their health does.
 //!
 //! Health first: [`health`] says which endpoints count, then the policy chooses among them: in turn ([`turns`]), the least busy of two,
-//! by chance, or by a hash of the request ([`ring`], [`maglev`]). [`slow_start`] lets new endpoints begin with less, [`outlier`] takes
+//! by chance, or by a hash of the request ([`ring`], [`maglev`]). Where localities have weights, the locality is drawn first ([`locality`]). [`slow_start`] lets new endpoints begin with less, [`outlier`] takes
 //! endpoints out that fail, and [`latency`] makes slow ones busier than their requests alone.
 
 mod endpoint;
 mod health;
 mod latency;
+mod locality;
 mod maglev;
 pub mod outlier;
 mod ring;
@@ -19,6 +20,7 @@ use std::time::Instant;
 pub use endpoint::{Endpoint, Health};
 use health::Levels;
 pub use latency::PeakEwma;
+use locality::Localities;
 use maglev::Maglev;
 use ring::Ring;
 pub use slow_start::SlowStart;
@@ -55,8 +57,28 @@ pub enum Policy {
 #[derive(Debug)]
 pub struct Balancer {
     levels: Levels,
-    /// A chooser for each priority, among those that count there.
-    choosers: Vec<Chooser>,
+    /// What is chosen among in each level.
+    choosers: Vec<Choosers>,
+}
+
+/// One for each locality of a level, by whose weight it is drawn; one alone where localities do not count.
+#[derive(Debug)]
+struct Choosers {
+    all: Vec<Chooser>,
+    weights: Localities,
+}
+
+/// What a balancer is made with, beside the endpoints.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings<'a> {
+    /// How it chooses.
+    pub policy: Policy,
+    /// In percent: below that share of healthy endpoints all are used, 0 is never.
+    pub panic_threshold: u32,
+    /// How new endpoints begin: in turn and by load alone, as with Envoy.
+    pub slow_start: Option<SlowStart>,
+    /// The weights of localities, by [`Endpoint::locality`]; none where they do not count.
+    pub localities: Option<&'a [u32]>,
 }
 
 #[derive(Debug)]
@@ -89,20 +111,25 @@ pub struct Draw {
 impl Balancer {
     /// A balancer over these endpoints. `panic_threshold` is in percent: below that share of healthy endpoints all are used, 0 is never.
     pub fn new(policy: Policy, endpoints: &[Endpoint], panic_threshold: u32) -> Self {
-        Self::with(policy, endpoints, panic_threshold, None, Instant::now())
+        let settings = Settings {
+            policy,
+            panic_threshold,
+            slow_start: None,
+            localities: None,
+        };
+        Self::with(&settings, endpoints, Instant::now())
     }
 
-    /// The same, where new endpoints begin with less: in turn and by load alone, as with Envoy.
-    pub fn with(
-        policy: Policy,
-        endpoints: &[Endpoint],
-        panic_threshold: u32,
-        slow_start: Option<SlowStart>,
-        now: Instant,
-    ) -> Self {
-        let levels = Levels::new(endpoints, panic_threshold);
+    /// The same with all settings.
+    pub fn with(settings: &Settings<'_>, endpoints: &[Endpoint], now: Instant) -> Self {
+        let levels = Levels::new(endpoints, settings.panic_threshold);
         let choosers = (0..levels.count())
-            .map(|level| Chooser::new(policy, endpoints, levels.members(level), slow_start, now))
+            .map(|level| {
+                let members = levels.members(level);
+                // In panic health counts for nothing, and neither do localities.
+                let weights = settings.localities.filter(|_| !levels.is_panic(level));
+                Choosers::new(settings, endpoints, members, weights, now)
+            })
             .collect();
         Self { levels, choosers }
     }
@@ -110,21 +137,27 @@ impl Balancer {
     /// The index of an endpoint. `busy` says how busy an endpoint is: the number of requests under way, or a cost. None where there is none to choose: that
     /// is 503 `no healthy upstream`, flag `UH`.
     pub fn pick(&self, draw: Draw, busy: impl Fn(usize) -> u64) -> Option<usize> {
-        let chooser = &self.choosers[self.levels.choose(draw.hash.unwrap_or(draw.random))?];
-        chooser.pick(draw, &busy)
+        self.pick_beyond(draw, &busy, &[])
+    }
+
+    fn pick_beyond(&self, draw: Draw, busy: &impl Fn(usize) -> u64, priorities: &[u32]) -> Option<usize> {
+        let number = draw.hash.unwrap_or(draw.random);
+        let level = self.levels.choose_beyond(number, priorities)?;
+        self.choosers[level].pick(draw, busy)
     }
 
     /// The same for a retry: draws again, at most `reselections` times, until `tried` does not say that the endpoint was tried. Keeps the
-    /// last one if all were.
+    /// last one if all were. `priorities` are left out while others can carry anything.
     pub fn pick_other(
         &self,
         draw: Draw,
         busy: impl Fn(usize) -> u64,
         reselections: u32,
         tried: impl Fn(usize) -> bool,
+        priorities: &[u32],
     ) -> Option<usize> {
         let mut random = draw.random;
-        let mut picked = self.pick(draw, &busy)?;
+        let mut picked = self.pick_beyond(draw, &busy, priorities)?;
         for attempt in 0..u64::from(reselections) {
             if !tried(picked) {
                 break;
@@ -132,24 +165,62 @@ impl Balancer {
             random = mix(random.wrapping_add(attempt));
             // A hash leads to the same endpoint again: another point of the ring is taken instead.
             let hash = draw.hash.map(|hash| hash ^ random);
-            picked = self.pick(Draw { hash, random }, &busy)?;
+            picked = self.pick_beyond(Draw { hash, random }, &busy, priorities)?;
         }
         Some(picked)
     }
 }
 
-impl Chooser {
+impl Choosers {
     fn new(
-        policy: Policy,
+        settings: &Settings<'_>,
         endpoints: &[Endpoint],
         members: Vec<usize>,
-        slow_start: Option<SlowStart>,
+        localities: Option<&[u32]>,
         now: Instant,
     ) -> Self {
-        let weights: Vec<u64> = members
-            .iter()
-            .map(|index| u64::from(endpoints[*index].weight.max(1)))
-            .collect();
+        let weight = |index: &usize| u64::from(endpoints[*index].weight.max(1));
+        let plain = |members: &[usize]| members.iter().map(weight).collect();
+        let Some(localities) = localities else {
+            return Self {
+                all: vec![Chooser::new(settings, endpoints, plain(&members), members, now)],
+                weights: Localities::default(),
+            };
+        };
+        let found = Localities::new(endpoints, &members, localities);
+        if matches!(settings.policy, Policy::RingHash { .. } | Policy::Maglev { .. }) {
+            // A hash leads to one endpoint whatever chance says: localities weigh in the one ring or table.
+            let (members, weights) = found.flattened(endpoints);
+            return Self {
+                all: vec![Chooser::new(settings, endpoints, weights, members, now)],
+                weights: Localities::default(),
+            };
+        }
+        let all = found
+            .members()
+            .map(|members| Chooser::new(settings, endpoints, plain(members), members.to_vec(), now));
+        Self {
+            all: all.collect(),
+            weights: found,
+        }
+    }
+
+    fn pick(&self, draw: Draw, busy: &impl Fn(usize) -> u64) -> Option<usize> {
+        // Another number than the one by which an endpoint is drawn.
+        self.all.get(self.weights.choose(mix(!draw.random)))?.pick(draw, busy)
+    }
+}
+
+impl Chooser {
+    /// `weights` are those of the members, each above 0.
+    fn new(
+        settings: &Settings<'_>,
+        endpoints: &[Endpoint],
+        weights: Vec<u64>,
+        members: Vec<usize>,
+        now: Instant,
+    ) -> Self {
+        let (policy, slow_start) = (settings.policy, settings.slow_start);
         let keys: Vec<&str> = members
             .iter()
             .map(|index| endpoints[*index].hash_key.as_str())

@@ -13,6 +13,7 @@ fn endpoints(weights: &[u32]) -> Vec<Endpoint> {
         hash_key: format!("10.0.0.{index}:80"),
         weight: *weight,
         priority: 0,
+        locality: 0,
         health: Health::Healthy,
         since: Instant::now(),
     };
@@ -198,7 +199,7 @@ fn a_retry_goes_to_another_host() {
         };
         let first = balancer.pick(draw, |_| load(&idle)).unwrap();
         let second = balancer
-            .pick_other(draw, |_| load(&idle), 20, |index| index == first)
+            .pick_other(draw, |_| load(&idle), 20, |index| index == first, &[])
             .unwrap();
         assert_ne!(first, second);
     }
@@ -280,7 +281,13 @@ fn a_new_endpoint_begins_with_a_tenth_and_all_new_ones_share_alike() {
     let mut hosts = endpoints(&[1, 1]);
     let now = Instant::now();
     let of = |hosts: &[Endpoint], policy| {
-        let balancer = Balancer::with(policy, hosts, 50, slow_start, now);
+        let settings = Settings {
+            policy,
+            panic_threshold: 50,
+            slow_start,
+            localities: None,
+        };
+        let balancer = Balancer::with(&settings, hosts, now);
         counts(&balancer, 2, 1100, false)
     };
     for policy in [Policy::RoundRobin, Policy::LeastRequest { choices: 2 }] {
@@ -292,5 +299,201 @@ fn a_new_endpoint_begins_with_a_tenth_and_all_new_ones_share_alike() {
     for policy in [Policy::RoundRobin, Policy::LeastRequest { choices: 2 }] {
         let shares = of(&hosts, policy);
         assert!((80..=120).contains(&shares[1]), "{shares:?}");
+    }
+}
+
+/// Requests in percent of each locality, whose endpoints stand one after the other, four of them each.
+fn localities(policy: Policy, weights: &[u32], hosts: &[Endpoint]) -> Vec<usize> {
+    let settings = Settings {
+        policy,
+        panic_threshold: 0,
+        slow_start: None,
+        localities: Some(weights),
+    };
+    let balancer = Balancer::with(&settings, hosts, Instant::now());
+    let hashed = matches!(policy, Policy::RingHash { .. } | Policy::Maglev { .. });
+    let counts = counts(&balancer, hosts.len(), 20_000, hashed);
+    counts
+        .chunks(4)
+        .map(|four| four.iter().sum::<usize>().div_ceil(200))
+        .collect()
+}
+
+fn in_localities(count: usize) -> Vec<Endpoint> {
+    let mut hosts = endpoints(&vec![1; 4 * count]);
+    for (index, host) in hosts.iter_mut().enumerate() {
+        host.locality = index / 4;
+    }
+    hosts
+}
+
+#[test]
+fn localities_get_their_weights_and_less_below_five_of_seven_healthy_ones() {
+    for policy in [
+        Policy::RoundRobin,
+        Policy::LeastRequest { choices: 2 },
+        Policy::Random,
+        Policy::RingHash {
+            minimum: 1024,
+            maximum: 8 << 20,
+        },
+        Policy::Maglev { size: 65537 },
+    ] {
+        let about =
+            |found: usize, wanted: usize| assert!(found.abs_diff(wanted) <= 5, "{policy:?}: {found} of {wanted}");
+        let mut hosts = in_localities(2);
+        about(localities(policy, &[80, 20], &hosts)[0], 80);
+        // Three of four: 1.05 times their share is more than all of it.
+        hosts[0].health = Health::Unhealthy;
+        about(localities(policy, &[80, 20], &hosts)[0], 80);
+        // Two of four: 80 * 0.7 to 20, as in Envoy's documentation of locality weights.
+        hosts[1].health = Health::Unhealthy;
+        about(localities(policy, &[80, 20], &hosts)[0], 74);
+        for host in &mut hosts[..4] {
+            host.health = Health::Unhealthy;
+        }
+        assert_eq!(localities(policy, &[80, 20], &hosts)[0], 0);
+        // One without a weight gets nothing.
+        assert_eq!(localities(policy, &[1, 0], &in_localities(2)), [100, 0]);
+    }
+}
+
+#[test]
+fn a_retry_leaves_the_priorities_that_were_tried_while_others_carry_anything() {
+    let mut hosts = endpoints(&[1; 6]);
+    for (index, host) in hosts.iter_mut().enumerate() {
+        host.priority = u32::try_from(index / 2).unwrap();
+    }
+    let next = |hosts: &[Endpoint], priorities: &[u32]| {
+        let balancer = Balancer::new(Policy::Random, hosts, 0);
+        let mut found: Vec<u32> = (0..200)
+            .map(|number| {
+                let random = mix(number);
+                let draw = Draw { hash: None, random };
+                let picked = balancer.pick_other(draw, |_| 0, 0, |_| false, priorities);
+                hosts[picked.unwrap()].priority
+            })
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    };
+    assert_eq!(next(&hosts, &[]), [0]);
+    assert_eq!(next(&hosts, &[0]), [1]);
+    assert_eq!(next(&hosts, &[0, 1]), [2]);
+    assert_eq!(next(&hosts, &[0, 1, 2]), [0], "all were tried: it begins anew");
+    // Half of the second priority can carry 70 of a hundred.
+    hosts[2].health = Health::Unhealthy;
+    assert_eq!(next(&hosts, &[0]), [1, 2]);
+}
+
+#[test]
+fn shares_spill_from_priority_to_priority_as_in_envoys_documentation() {
+    let share = |healthy: [usize; 3]| -> Vec<usize> {
+        let mut hosts = endpoints(&[1; 300]);
+        for (index, host) in hosts.iter_mut().enumerate() {
+            host.priority = u32::try_from(index / 100).unwrap();
+            if index % 100 >= healthy[index / 100] {
+                host.health = Health::Unhealthy;
+            }
+        }
+        let counts = counts(&Balancer::new(Policy::Random, &hosts, 0), 300, 20_000, false);
+        counts
+            .chunks(100)
+            .map(|level| level.iter().sum::<usize>().div_ceil(200))
+            .collect()
+    };
+    let about = |healthy: [usize; 3], wanted: [usize; 3]| {
+        let found = share(healthy);
+        let is_near = found
+            .iter()
+            .zip(wanted)
+            .all(|(found, wanted)| found.abs_diff(wanted) <= 2);
+        assert!(is_near, "{healthy:?}: {found:?}, not {wanted:?}");
+    };
+    about([100, 100, 100], [100, 0, 0]);
+    about([72, 72, 100], [100, 0, 0]);
+    about([71, 71, 100], [99, 1, 0]);
+    about([50, 50, 100], [70, 30, 0]);
+    about([25, 100, 100], [35, 65, 0]);
+    about([25, 25, 100], [35, 35, 30]);
+    about([25, 25, 20], [36, 36, 28]);
+}
+
+#[test]
+fn threads_that_see_the_same_change_do_not_all_take_the_same_endpoint() {
+    use std::sync::Barrier;
+    const THREADS: usize = 8;
+    const EACH: usize = 200;
+    let latencies: Vec<PeakEwma> = (0..8).map(|_| PeakEwma::default()).collect();
+    // Nothing is known of the first, which makes it the cheapest.
+    latencies[1..]
+        .iter()
+        .for_each(|latency| latency.observe(Duration::ZERO, Duration::from_millis(100)));
+    for is_peak_ewma in [false, true] {
+        let balancer = Balancer::new(Policy::LeastRequest { choices: 2 }, &endpoints(&[1; 8]), 50);
+        let active: Vec<AtomicU32> = (0..8).map(|_| AtomicU32::new(0)).collect();
+        let barrier = Barrier::new(THREADS);
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (balancer, active, barrier, latencies) = (&balancer, &active, &barrier, &latencies);
+                scope.spawn(move || {
+                    barrier.wait();
+                    for number in 0..EACH {
+                        let random = mix((thread * EACH + number) as u64);
+                        let busy = |index: usize| {
+                            let under_way = active[index].load(Ordering::Relaxed);
+                            match is_peak_ewma {
+                                true => latencies[index].cost(Duration::ZERO, under_way),
+                                false => under_way.into(),
+                            }
+                        };
+                        let picked = balancer.pick(Draw { hash: None, random }, busy).unwrap();
+                        active[picked].fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        let counts: Vec<u32> = active.iter().map(|active| active.load(Ordering::Relaxed)).collect();
+        let most = *counts.iter().max().unwrap() as usize;
+        // By two draws nobody gets more than what two draws of eight lead to: 15 of 64.
+        assert!(most * 64 <= THREADS * EACH * 17, "{is_peak_ewma}: {counts:?}");
+        if !is_peak_ewma {
+            let least = *counts.iter().min().unwrap() as usize;
+            assert!(most - least <= THREADS + 4, "{counts:?}");
+        }
+    }
+}
+
+#[test]
+fn a_bounded_share_of_keys_moves_when_hashed_endpoints_come_and_go() {
+    for (policy, most) in [
+        (
+            Policy::RingHash {
+                minimum: 1024,
+                maximum: 8 << 20,
+            },
+            // A tenth belongs to who comes; Envoy's rings give the others more or fewer points, which moves about as much again.
+            25,
+        ),
+        (Policy::Maglev { size: 65537 }, 15),
+    ] {
+        let ten = endpoints(&[1; 10]);
+        let (before, after) = (Balancer::new(policy, &ten[..9], 50), Balancer::new(policy, &ten, 50));
+        let at = |balancer: &Balancer, hash| {
+            balancer
+                .pick(
+                    Draw {
+                        hash: Some(hash),
+                        random: 0,
+                    },
+                    |_| 0,
+                )
+                .unwrap()
+        };
+        let moved = (0..10_000)
+            .filter(|number| at(&before, mix(*number)) != at(&after, mix(*number)))
+            .count();
+        assert!((700..most * 100).contains(&moved), "{policy:?}: {moved} of 10000");
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use culvert_envoy::pb::envoy::config::route::v3::FilterConfig;
+use culvert_envoy::pb::envoy::extensions::filters::http::composite::v3::CompositePerRoute;
 use culvert_envoy::pb::envoy::extensions::filters::http::cors::v3::CorsPolicy;
 use culvert_envoy::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use culvert_envoy::pb::envoy::extensions::filters::http::jwt_authn::v3::PerRouteConfig;
@@ -14,7 +15,9 @@ use culvert_envoy::pb::google::protobuf::Any;
 use culvert_envoy::{type_url, unpack};
 use prost::{Message, Name};
 
+use super::composite;
 use super::cors::Cors;
+use super::ext_authz::ExtAuthz;
 use super::fault::Fault;
 use super::jwt::PerRoute;
 use super::rate_limit::RateLimit;
@@ -31,6 +34,8 @@ pub struct Overrides(BTreeMap<String, Arc<Override>>);
 pub enum Override {
     /// The filter does nothing.
     Disabled,
+    /// The filter does what it says itself, though it does nothing elsewhere.
+    Enabled,
     /// A policy for requests of other origins.
     Cors(Cors),
     /// Faults.
@@ -43,6 +48,8 @@ pub enum Override {
     Jwt(PerRoute),
     /// How clients get back to the endpoint that they had.
     Session(Session),
+    /// A service of this route's own that is asked.
+    ExtAuthz(Box<ExtAuthz>),
 }
 
 impl Overrides {
@@ -75,6 +82,7 @@ impl Override {
             return match config {
                 _ if *disabled => Ok(Some(Self::Disabled)),
                 None => Err(CompileError::missing("config")),
+                Some(config) if *config == Any::default() => Ok(Some(Self::Enabled)),
                 Some(config) => match Self::compile(config) {
                     Err(_) if *is_optional => Ok(None),
                     other => other,
@@ -96,6 +104,8 @@ impl Override {
             Session::compile(&read(any)?)?.map_or(Self::Disabled, Self::Session)
         } else if url == type_url::<PerRouteConfig>() {
             Self::Jwt(PerRoute::compile(&read(any)?)?)
+        } else if url == type_url::<CompositePerRoute>() {
+            Self::ExtAuthz(Box::new(composite::asked(&read(any)?)?))
         } else {
             return Err(CompileError::invalid("type_url", format_args!("{url:?} is not served")));
         };

@@ -76,6 +76,11 @@ impl Key {
         Self(hash_one(&("target", kind, name)))
     }
 
+    /// Policies for any object of this kind.
+    pub fn any_target(kind: &str) -> Self {
+        Self(hash_one(&("any target", kind)))
+    }
+
     /// Policies that name a provider of the mesh's configuration.
     pub fn provider(name: &str) -> Self {
         Self(hash_one(&("provider", name)))

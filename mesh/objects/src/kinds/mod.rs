@@ -60,7 +60,7 @@ use unserved::Marker;
 pub use unserved::Unserved;
 pub use written::{
     BackendTLSPolicy, DestinationRule, GRPCRoute, Gateway, GatewayClass, HTTPRoute, Reference, ReferenceGrant,
-    TCPRoute, TLSRoute, Telemetry, VirtualService, Written,
+    TCPRoute, TLSRoute, Telemetry, TrafficPolicy, VirtualService, Written,
 };
 
 /// Whether a cluster has the kind.
@@ -236,6 +236,8 @@ kinds! {
     tls_routes: TLSRoute { "gateway.networking.k8s.io", "v1" or "v1alpha3" or "v1alpha2", "tlsroutes", true, Optional, false }
     /// What is logged and traced of requests, as written.
     telemetries: Telemetry { "telemetry.istio.io", "v1" or "v1alpha1", "telemetries", true, Optional, false }
+    /// Limits, compression and health checks at waypoints, as written.
+    traffic_policies: TrafficPolicy { "culvert.dev", "v1alpha1", "trafficpolicies", true, Optional, false }
     /// Configuration of the mesh as a whole, in configuration maps of certain names, and certificates, in those that policies name.
     config_maps: ConfigMap { "", "v1", "configmaps", true, Named, false }
 

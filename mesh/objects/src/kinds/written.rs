@@ -16,7 +16,7 @@ use super::security;
 use super::spec::KindSpec;
 use super::unserved::Marker;
 use crate::defaults;
-use crate::known::{Known, gateway_api, istio};
+use crate::known::{Known, culvert, gateway_api, istio};
 use crate::name::ObjectName;
 
 /// An object whose spec is kept as it is written.
@@ -79,10 +79,11 @@ impl<M> Written<M> {
         for rule in list(&self.spec["rules"]) {
             let backends = list(&rule["backendRefs"]);
             let filters = list(&rule["filters"]).chain(backends.clone().flat_map(|backend| list(&backend["filters"])));
-            let mirrors = filters.map(|filter| &filter["requestMirror"]["backendRef"]);
+            let of_filters = ["requestMirror", "externalAuth"]
+                .map(|kind| filters.clone().map(move |filter| &filter[kind]["backendRef"]));
             found.extend(
                 backends
-                    .chain(mirrors)
+                    .chain(of_filters.into_iter().flatten())
                     .filter_map(|value| Reference::of(value, "", "Service")),
             );
         }
@@ -154,13 +155,17 @@ impl<M: Marker> KindSpec for Written<M> {
         None
     }
 
-    /// Routes by their parents and backends, policies by their targets, Istio's by their hosts and destinations, and whatever it is by its namespace.
+    /// Routes by their parents and backends, policies by their targets, Istio's by their hosts and destinations, ours by their providers, and whatever it is by its namespace.
     fn keys(&self, name: &ObjectName) -> Vec<Key> {
         let parents = self
             .parents()
             .map(|parent| Key::parent(parent.kind, &parent.object(&name.namespace)));
         let backends = self.backends().into_iter();
-        let backends = backends.map(|backend| Key::backend(backend.kind, &backend.object(&name.namespace)));
+        // A host name is the same from every namespace.
+        let backends = backends.map(|backend| match backend.kind {
+            "Hostname" => Key::backend(backend.kind, &ObjectName::cluster(backend.name.to_ascii_lowercase())),
+            kind => Key::backend(kind, &backend.object(&name.namespace)),
+        });
         let restricting = self.binding.is_some().then(|| Key::restricting(&name.namespace));
         let mut keys: Vec<Key> = parents.chain(backends).chain(restricting).collect();
         keys.extend(
@@ -169,6 +174,10 @@ impl<M: Marker> KindSpec for Written<M> {
         );
         if M::KNOWN.group == istio::NETWORKING {
             keys.extend(hosts::keys(&self.spec, &name.namespace));
+        }
+        if M::KNOWN.group == culvert::GROUP {
+            keys.extend(self.targets().map(|target| Key::any_target(&target.kind)));
+            keys.extend(self.spec["rateLimit"]["global"]["provider"].as_str().map(Key::provider));
         }
         keys.push(Key::all_in(M::KNOWN.title, &name.namespace));
         keys.sort_unstable();
@@ -225,6 +234,8 @@ written! {
     TLSRoute, TLSRouteMarker = gateway_api::TLS_ROUTE;
     /// What is logged and traced of requests.
     Telemetry, TelemetryMarker = istio::TELEMETRY;
+    /// Limits, compression and health checks at a waypoint.
+    TrafficPolicy, TrafficPolicyMarker = culvert::TRAFFIC_POLICY;
     /// Routes of hosts, in Istio's words.
     VirtualService, VirtualServiceMarker = istio::VIRTUAL_SERVICE;
 }

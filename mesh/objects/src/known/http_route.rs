@@ -1,7 +1,7 @@
 //! The fields of HTTPRoute, and what holds for each.
 
 use super::entry::{Field, State, field, served};
-use super::routes::{AT_BACKEND, DEFAULT_GATEWAYS, EXTENSION, EXTERNAL_AUTH, UNKNOWN_VALUE};
+use super::routes::{AT_BACKEND, DEFAULT_GATEWAYS, EXTENSION, UNKNOWN_VALUE};
 
 use State::Served;
 
@@ -37,7 +37,7 @@ pub(super) const HTTP_ROUTE: &[Field] = &[
     served("spec.rules[].backendRefs[].weight"),
     field("spec.rules[].backendRefs[].filters[].cors", AT_BACKEND),
     field("spec.rules[].backendRefs[].filters[].extensionRef", EXTENSION),
-    field("spec.rules[].backendRefs[].filters[].externalAuth", EXTERNAL_AUTH),
+    field("spec.rules[].backendRefs[].filters[].externalAuth", AT_BACKEND),
     served("spec.rules[].backendRefs[].filters[].requestHeaderModifier"),
     served("spec.rules[].backendRefs[].filters[].requestMirror"),
     field("spec.rules[].backendRefs[].filters[].requestRedirect", AT_BACKEND),
@@ -46,7 +46,7 @@ pub(super) const HTTP_ROUTE: &[Field] = &[
         values: &[
             ("CORS", AT_BACKEND),
             ("ExtensionRef", EXTENSION),
-            ("ExternalAuth", EXTERNAL_AUTH),
+            ("ExternalAuth", AT_BACKEND),
             ("RequestHeaderModifier", Served),
             ("RequestMirror", Served),
             ("RequestRedirect", AT_BACKEND),
@@ -82,60 +82,57 @@ pub(super) const HTTP_ROUTE: &[Field] = &[
     field("spec.rules[].backendRefs[].filters[].extensionRef.name", EXTENSION),
     field(
         "spec.rules[].backendRefs[].filters[].externalAuth.backendRef",
-        EXTERNAL_AUTH,
+        AT_BACKEND,
     ),
     field(
         "spec.rules[].backendRefs[].filters[].externalAuth.forwardBody",
-        EXTERNAL_AUTH,
+        AT_BACKEND,
     ),
-    field("spec.rules[].backendRefs[].filters[].externalAuth.grpc", EXTERNAL_AUTH),
-    field("spec.rules[].backendRefs[].filters[].externalAuth.http", EXTERNAL_AUTH),
+    field("spec.rules[].backendRefs[].filters[].externalAuth.grpc", AT_BACKEND),
+    field("spec.rules[].backendRefs[].filters[].externalAuth.http", AT_BACKEND),
     Field {
-        values: &[("GRPC", EXTERNAL_AUTH), ("HTTP", EXTERNAL_AUTH)],
-        ..field(
-            "spec.rules[].backendRefs[].filters[].externalAuth.protocol",
-            EXTERNAL_AUTH,
-        )
+        values: &[("GRPC", AT_BACKEND), ("HTTP", AT_BACKEND)],
+        ..field("spec.rules[].backendRefs[].filters[].externalAuth.protocol", AT_BACKEND)
     },
     field(
         "spec.rules[].backendRefs[].filters[].externalAuth.backendRef.group",
-        EXTERNAL_AUTH,
+        AT_BACKEND,
     ),
     field(
         "spec.rules[].backendRefs[].filters[].externalAuth.backendRef.kind",
-        EXTERNAL_AUTH,
+        AT_BACKEND,
     ),
     field(
         "spec.rules[].backendRefs[].filters[].externalAuth.backendRef.name",
-        EXTERNAL_AUTH,
+        AT_BACKEND,
     ),
     field(
         "spec.rules[].backendRefs[].filters[].externalAuth.backendRef.namespace",
-        EXTERNAL_AUTH,
+        AT_BACKEND,
     ),
     field(
         "spec.rules[].backendRefs[].filters[].externalAuth.backendRef.port",
-        EXTERNAL_AUTH,
+        AT_BACKEND,
     ),
     field(
         "spec.rules[].backendRefs[].filters[].externalAuth.forwardBody.maxSize",
-        EXTERNAL_AUTH,
+        AT_BACKEND,
     ),
     field(
         "spec.rules[].backendRefs[].filters[].externalAuth.grpc.allowedHeaders",
-        EXTERNAL_AUTH,
+        AT_BACKEND,
     ),
     field(
         "spec.rules[].backendRefs[].filters[].externalAuth.http.allowedHeaders",
-        EXTERNAL_AUTH,
+        AT_BACKEND,
     ),
     field(
         "spec.rules[].backendRefs[].filters[].externalAuth.http.allowedResponseHeaders",
-        EXTERNAL_AUTH,
+        AT_BACKEND,
     ),
     field(
         "spec.rules[].backendRefs[].filters[].externalAuth.http.path",
-        EXTERNAL_AUTH,
+        AT_BACKEND,
     ),
     served("spec.rules[].backendRefs[].filters[].requestHeaderModifier.add"),
     served("spec.rules[].backendRefs[].filters[].requestHeaderModifier.remove"),
@@ -218,7 +215,7 @@ pub(super) const HTTP_ROUTE: &[Field] = &[
     },
     served("spec.rules[].filters[].cors"),
     field("spec.rules[].filters[].extensionRef", EXTENSION),
-    field("spec.rules[].filters[].externalAuth", EXTERNAL_AUTH),
+    served("spec.rules[].filters[].externalAuth"),
     served("spec.rules[].filters[].requestHeaderModifier"),
     served("spec.rules[].filters[].requestMirror"),
     served("spec.rules[].filters[].requestRedirect"),
@@ -227,7 +224,7 @@ pub(super) const HTTP_ROUTE: &[Field] = &[
         values: &[
             ("CORS", Served),
             ("ExtensionRef", EXTENSION),
-            ("ExternalAuth", EXTERNAL_AUTH),
+            ("ExternalAuth", Served),
             ("RequestHeaderModifier", Served),
             ("RequestMirror", Served),
             ("RequestRedirect", Served),
@@ -262,30 +259,25 @@ pub(super) const HTTP_ROUTE: &[Field] = &[
     field("spec.rules[].filters[].extensionRef.group", EXTENSION),
     field("spec.rules[].filters[].extensionRef.kind", EXTENSION),
     field("spec.rules[].filters[].extensionRef.name", EXTENSION),
-    field("spec.rules[].filters[].externalAuth.backendRef", EXTERNAL_AUTH),
-    field("spec.rules[].filters[].externalAuth.forwardBody", EXTERNAL_AUTH),
-    field("spec.rules[].filters[].externalAuth.grpc", EXTERNAL_AUTH),
-    field("spec.rules[].filters[].externalAuth.http", EXTERNAL_AUTH),
+    served("spec.rules[].filters[].externalAuth.backendRef"),
+    served("spec.rules[].filters[].externalAuth.forwardBody"),
+    served("spec.rules[].filters[].externalAuth.grpc"),
+    served("spec.rules[].filters[].externalAuth.http"),
     Field {
-        values: &[("GRPC", EXTERNAL_AUTH), ("HTTP", EXTERNAL_AUTH)],
-        ..field("spec.rules[].filters[].externalAuth.protocol", EXTERNAL_AUTH)
+        values: &[("GRPC", Served), ("HTTP", Served)],
+        other_values: Some(UNKNOWN_VALUE),
+        ..served("spec.rules[].filters[].externalAuth.protocol")
     },
-    field("spec.rules[].filters[].externalAuth.backendRef.group", EXTERNAL_AUTH),
-    field("spec.rules[].filters[].externalAuth.backendRef.kind", EXTERNAL_AUTH),
-    field("spec.rules[].filters[].externalAuth.backendRef.name", EXTERNAL_AUTH),
-    field(
-        "spec.rules[].filters[].externalAuth.backendRef.namespace",
-        EXTERNAL_AUTH,
-    ),
-    field("spec.rules[].filters[].externalAuth.backendRef.port", EXTERNAL_AUTH),
-    field("spec.rules[].filters[].externalAuth.forwardBody.maxSize", EXTERNAL_AUTH),
-    field("spec.rules[].filters[].externalAuth.grpc.allowedHeaders", EXTERNAL_AUTH),
-    field("spec.rules[].filters[].externalAuth.http.allowedHeaders", EXTERNAL_AUTH),
-    field(
-        "spec.rules[].filters[].externalAuth.http.allowedResponseHeaders",
-        EXTERNAL_AUTH,
-    ),
-    field("spec.rules[].filters[].externalAuth.http.path", EXTERNAL_AUTH),
+    served("spec.rules[].filters[].externalAuth.backendRef.group"),
+    served("spec.rules[].filters[].externalAuth.backendRef.kind"),
+    served("spec.rules[].filters[].externalAuth.backendRef.name"),
+    served("spec.rules[].filters[].externalAuth.backendRef.namespace"),
+    served("spec.rules[].filters[].externalAuth.backendRef.port"),
+    served("spec.rules[].filters[].externalAuth.forwardBody.maxSize"),
+    served("spec.rules[].filters[].externalAuth.grpc.allowedHeaders"),
+    served("spec.rules[].filters[].externalAuth.http.allowedHeaders"),
+    served("spec.rules[].filters[].externalAuth.http.allowedResponseHeaders"),
+    served("spec.rules[].filters[].externalAuth.http.path"),
     served("spec.rules[].filters[].requestHeaderModifier.add"),
     served("spec.rules[].filters[].requestHeaderModifier.remove"),
     served("spec.rules[].filters[].requestHeaderModifier.set"),

@@ -1,4 +1,4 @@
-//! The kinds of others that Culvert knows by name: all of Istio's and of the Gateway API's, and what holds for each field of
+//! The kinds of others that Culvert knows by name: all of Istio's and of the Gateway API's, Culvert's own, and what holds for each field of
 //! them. Nothing of these is passed over in silence: what is not served is a finding.
 //!
 //! | module | what |
@@ -6,10 +6,12 @@
 //! | `entry` | what is known of a kind and of a field |
 //! | [`istio`] | Istio's kinds |
 //! | [`gateway_api`] | those of the Gateway API |
+//! | [`culvert`] | Culvert's own |
 //! | `policies` | the fields of AuthorizationPolicy, PeerAuthentication and RequestAuthentication |
 //! | `backend_tls` | those of BackendTLSPolicy |
 //! | `virtual_service`, `destination_rule` | those of VirtualService and DestinationRule |
 //! | `telemetry` | those of Telemetry |
+//! | `traffic_policy` | those of TrafficPolicy |
 //! | `entries` | those of ServiceEntry and WorkloadEntry |
 //! | `gateways` | those of Gateway, GatewayClass, ReferenceGrant, TCPRoute and TLSRoute |
 //! | `http_route`, `grpc_route` | those of HTTPRoute and GRPCRoute |
@@ -21,6 +23,7 @@
 //! and from the CRDs; a test compares all three (`BLESS=1` writes the page).
 
 mod backend_tls;
+pub mod culvert;
 mod destination_rule;
 mod entries;
 mod entry;
@@ -34,6 +37,7 @@ mod policies;
 mod restricts;
 mod routes;
 mod telemetry;
+mod traffic_policy;
 mod virtual_service;
 
 pub use entry::{Field, Known, State, UNKNOWN_FIELD};
@@ -71,6 +75,7 @@ pub static ALL: &[Known] = &[
     gateway_api::X_BACKEND_TRAFFIC_POLICY,
     gateway_api::X_MESH,
     gateway_api::X_TELEMETRY_POLICY,
+    culvert::TRAFFIC_POLICY,
 ];
 
 /// The kind of a name in a group.

@@ -6,8 +6,6 @@ use State::{Ignored, Refused};
 
 /// What is said of a value that no version of the kind has.
 pub(super) const UNKNOWN_VALUE: State = Refused("is unknown: what depends on it is answered with 500");
-pub(super) const EXTERNAL_AUTH: State =
-    Refused("nobody can be asked who is not part of the mesh: what the rule matches is answered with 500");
 pub(super) const EXTENSION: State = Refused(
     "names a filter of somebody else's, which Culvert does not have: what the rule matches is answered with 500",
 );

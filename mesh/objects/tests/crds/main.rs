@@ -1,5 +1,5 @@
-//! The table of the kinds that Culvert knows by name (`culvert_objects::known`), held against the CRDs of Istio and of the Gateway
-//! API, so that no new kind, field or value slips by; and the page `docs/objects.md`, which is made from both.
+//! The table of the kinds that Culvert knows by name (`culvert_objects::known`), held against the CRDs of Istio, of the Gateway
+//! API and our own, so that no new kind, field or value slips by; and the page `docs/objects.md`, which is made from both.
 //!
 //! `cargo xtask crds` fetches the CRDs. With `BLESS=1` the page is written instead of compared.
 

@@ -8,7 +8,7 @@ use culvert_objects::known::{self, Field, Known, Restricts, State};
 use super::schema::{Crd, Crds};
 
 const HEAD: &str = "\
-# Objects of Istio and of the Gateway API
+# Objects of Istio, of the Gateway API and of Culvert
 
 <!-- Written by a test, from mesh/objects/src/known and the CRDs: BLESS=1 cargo test -p culvert-objects --test crds -->
 

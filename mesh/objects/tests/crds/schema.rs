@@ -11,6 +11,9 @@ use serde_yaml_ng::Value;
 /// What every object has, and what is written by others than people.
 const NOT_CONFIGURATION: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
 
+/// Culvert's own kinds.
+const OWN: &str = "deploy/crds/culvert.dev.yaml";
+
 /// All CRDs.
 pub(crate) struct Crds {
     /// By group and kind.
@@ -43,7 +46,7 @@ impl Crds {
             )
         });
         let mut all: BTreeMap<(String, String), Crd> = BTreeMap::new();
-        for file in files(&folder) {
+        for file in files(&folder).into_iter().chain([root().join(OWN)]) {
             let text = fs::read_to_string(&file).unwrap();
             for document in serde_yaml_ng::Deserializer::from_str(&text) {
                 let document = Value::deserialize(document).unwrap();

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use culvert_objects::{Held as _, ObjectName, Objects, Resolution, ServiceEntry};
+use culvert_objects::{Held as _, ObjectName, Objects, ServiceEntry};
 use k8s_openapi::jiff::Timestamp;
 
 /// Istio's ranges: 240.240.0.0/16, of which the first and the last are left out, and 2001:2::/48, the lower half of whose
@@ -117,10 +117,8 @@ impl Wish {
             .labels
             .get(ALLOCATES)
             .is_some_and(|word| word.eq_ignore_ascii_case("false"));
-        let asks = !is_unwanted
-            && entry.addresses.is_empty()
-            && matches!(entry.resolution, Resolution::Static | Resolution::Dns)
-            && !entry.export.is_nobody();
+        let asks =
+            !is_unwanted && entry.addresses.is_empty() && entry.resolution.has_endpoints() && !entry.export.is_nobody();
         let named = entry.hosts.iter().map(|(_, host)| host);
         let hosts = named.filter(|host| asks && !host.starts_with("*.")).cloned().collect();
         let single = entry

@@ -19,7 +19,7 @@ pub(super) fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived
             let Some(pod) = reader.own::<Pod>(name) else {
                 return Derived::default();
             };
-            let proxy = pod::proxy(pod);
+            let proxy = pod::proxy(reader, pod);
             match pod::workload(reader, agents, name, pod) {
                 Some(made) => Derived {
                     resources: std::iter::once(resource::of_workload(&name.namespace, made.workload))
@@ -101,6 +101,7 @@ pub(super) fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived
             }
         }
         Unit::Waypoint(name) => routed::waypoint::derive(reader, name),
+        Unit::Direct(name) => routed::direct::derive(reader, name),
         Unit::WaypointPolicy(kind, name) => routed::policies::derive(reader, *kind, name),
         Unit::Route(Kind::BackendTLSPolicy, name) => routed::tls_policy::derive(reader, name),
         Unit::Route(kind, name) => routed::findings::derive(reader, *kind, name),

@@ -32,6 +32,7 @@
 //! | `not_enforced` | what nobody enforces, and whom that keeps everybody from |
 //! | `origin` | the object that a policy was made of |
 //! | `ports` | their ports |
+//! | [`View`] | all that is known at one moment, for questions that take long |
 //! | `preview` | what would be if the objects were others |
 //! | `restriction` | what is denied since nobody enforces an object that restricts it |
 //! | `route_status` | what a route comes to, as conditions say it |
@@ -89,6 +90,7 @@ mod settings;
 mod slice;
 mod tunnel;
 mod unit;
+mod view;
 mod waypoint;
 mod wire;
 mod workload_entry;
@@ -108,6 +110,7 @@ pub use routed::explain::{BackendView, HostRules, PortRules, RuleView, ServiceRu
 
 pub use settings::Settings;
 use unit::{Product, Unit};
+pub use view::View;
 
 /// What an update did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -204,13 +207,29 @@ impl Model {
     }
 
     /// Everything that is wrong or without effect, the worst first: what the source of the objects has found, what is found here, and
-    /// what shows between objects. Its cost grows with all of them.
+    /// what shows between objects. Its cost grows with all of them: see [`Self::view`].
     pub fn analyze(&self, of_source: &Findings) -> Vec<Problem> {
+        analysis::analyze(&self.reader(), &self.all_findings(of_source))
+    }
+
+    /// What is known now, to be asked elsewhere. `of_source` is what the source of the objects has found.
+    pub fn view(&self, of_source: &Findings) -> View {
+        View {
+            settings: self.settings.clone(),
+            objects: self.objects.clone(),
+            allocations: self.allocator.allocations().clone(),
+            snapshot: self.snapshot.clone(),
+            fetched: self.fetched.clone(),
+            findings: self.all_findings(of_source),
+        }
+    }
+
+    fn all_findings(&self, of_source: &Findings) -> Findings {
         let mut found = of_source.clone();
         for finding in self.findings.keys() {
             found.insert(Arc::clone(finding), ());
         }
-        analysis::analyze(&self.reader(), &found)
+        found
     }
 
     /// What holds at a Service, rule by rule; none where there is no such Service.

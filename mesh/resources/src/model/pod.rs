@@ -81,9 +81,7 @@ pub(super) fn workload(reader: &Reader<'_>, agents: &Agents, name: &ObjectName, 
         authorization_policies: policies,
         waypoint: own_waypoint,
         cluster_id: settings.cluster_id.clone(),
-        locality: reader
-            .get::<Node>(&ObjectName::cluster(node))
-            .and_then(|node| locality(node)),
+        locality: locality_of_node(reader, node),
         network_mode: if pod.is_host_network {
             NetworkMode::HostNetwork
         } else {
@@ -110,15 +108,22 @@ pub(super) fn workload(reader: &Reader<'_>, agents: &Agents, name: &ObjectName, 
     })
 }
 
-/// What says which waypoint the pod is of, if it is of one: by this its programs are told what is for that waypoint.
-pub(super) fn proxy(pod: &Pod) -> Option<Resource> {
+/// What says which waypoint the pod is of, if it is of one, and where it is: by this its programs are told what is for that waypoint, and
+/// for one in that place.
+pub(super) fn proxy(reader: &Reader<'_>, pod: &Pod) -> Option<Resource> {
     let gateway = pod.gateway().filter(|_| !pod.has_ended)?;
     let scope: Arc<str> = gateway.to_string().into();
+    let node = node_name(pod).unwrap_or_default();
+    let place = locality_of_node(reader, node).unwrap_or_default();
+    let places = [
+        node.to_owned(),
+        format!("{}/{}/{}", place.region, place.zone, place.subzone),
+    ];
     Some(Resource::scoped(
         PROXY_TYPE,
         &scope,
         &pod.name.to_string(),
-        Vec::new(),
+        places.join("\n").into_bytes(),
         &[],
     ))
 }
@@ -179,7 +184,8 @@ pub fn node_name(pod: &Pod) -> Option<&str> {
     Some(&*pod.node).filter(|name| !name.is_empty())
 }
 
-fn locality(node: &Node) -> Option<Locality> {
+fn locality_of_node(reader: &Reader<'_>, name: &str) -> Option<Locality> {
+    let node = reader.get::<Node>(&ObjectName::cluster(name))?;
     let label = |key: &str| node.labels.get(key).unwrap_or_default().to_owned();
     let locality = Locality {
         region: label("topology.kubernetes.io/region"),

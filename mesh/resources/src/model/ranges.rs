@@ -10,6 +10,15 @@ use super::wire;
 
 /// The ranges of nodes' pods and of services, as few as say the same.
 pub(super) fn ranges(reader: &Reader<'_>) -> Vec<Range> {
+    let range = |range: IpNet| Range {
+        address: wire::octets(range.network()),
+        length: range.prefix_len().into(),
+    };
+    nets(reader).into_iter().map(range).collect()
+}
+
+/// The same, in order.
+pub(super) fn nets(reader: &Reader<'_>) -> Vec<IpNet> {
     let pods = reader
         .all::<Node>()
         .flat_map(|(_, node)| node.pod_cidrs.iter().copied());
@@ -22,9 +31,5 @@ pub(super) fn ranges(reader: &Reader<'_>) -> Vec<Range> {
         .collect();
     let mut ranges = IpNet::aggregate(&all);
     ranges.sort_unstable();
-    let range = |range: IpNet| Range {
-        address: wire::octets(range.network()),
-        length: range.prefix_len().into(),
-    };
-    ranges.into_iter().map(range).collect()
+    ranges
 }

@@ -7,13 +7,14 @@
 
 use std::collections::BTreeMap;
 
-use culvert_objects::{Binding, Kind, Labels, Object, ObjectName, Target};
+use culvert_objects::{Binding, HTTPRoute, Kind, Labels, Object, ObjectName, Target};
 use culvert_proto::security::{Action, Authorization, Rule, Scope};
 use culvert_proto::workload::PortList;
 
 use super::reader::Reader;
 use super::routed::scope;
 use super::wire;
+use crate::routing::read::http;
 
 /// What comes before kind and name of the object, in the name of its policy.
 pub(super) const PREFIX: &str = "culvert_not_enforced";
@@ -98,7 +99,19 @@ pub(super) fn of_workload(
 
 /// Whether a waypoint enforces an object for a target.
 fn is_enforced(reader: &Reader<'_>, kind: Kind, name: &ObjectName, target: &Target) -> bool {
-    matches!(kind, Kind::AuthorizationPolicy | Kind::RequestAuthentication) && scope::of_target(reader, name, target)
+    match kind {
+        Kind::AuthorizationPolicy | Kind::RequestAuthentication => scope::of_target(reader, name, target),
+        // A route of any namespace is for clients of its own. One that cannot be read as a whole asks nobody.
+        Kind::HTTPRoute => {
+            let own = ObjectName::new(target.object(name).namespace, &*name.name);
+            let is_read = || {
+                let route = reader.get::<HTTPRoute>(name);
+                route.is_some_and(|route| http::is_read(&route.spec))
+            };
+            scope::of_target(reader, &own, target) && is_read()
+        }
+        _ => false,
+    }
 }
 
 fn is_service(target: &Target) -> bool {

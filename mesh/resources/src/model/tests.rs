@@ -21,6 +21,7 @@ mod entries;
 mod policies;
 mod statuses;
 mod tls;
+mod waypoint_entries;
 mod waypoints;
 
 const SHOP: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {culvert.dev/mesh: ambient}}\n---\n\

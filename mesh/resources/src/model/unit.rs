@@ -32,6 +32,8 @@ pub(super) enum Unit {
     MeshConfig(ObjectName),
     /// A Gateway that is a waypoint. This and those below are derived of what those above are derived to.
     Waypoint(ObjectName),
+    /// The endpoints behind it by their own addresses.
+    Direct(ObjectName),
     /// A policy for waypoints by itself.
     WaypointPolicy(Kind, ObjectName),
     /// A route object by itself.
@@ -50,6 +52,7 @@ impl Unit {
         matches!(
             self,
             Self::Waypoint(_)
+                | Self::Direct(_)
                 | Self::WaypointPolicy(..)
                 | Self::Route(..)
                 | Self::Routes(_)
@@ -81,10 +84,11 @@ impl Unit {
             | Kind::VirtualService
             | Kind::DestinationRule
             | Kind::Telemetry
+            | Kind::TrafficPolicy
             | Kind::BackendTLSPolicy => {
                 vec![route()]
             }
-            Kind::Gateway => vec![Self::Waypoint(name.clone())],
+            Kind::Gateway => vec![Self::Waypoint(name.clone()), Self::Direct(name.clone())],
             _ => Self::of_one(kind, name).into_iter().collect(),
         }
     }

@@ -6,12 +6,17 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`locality`] | which endpoints are nearer to who asks |
 //! | [`model`] | rules of a port, in our own words |
 //! | [`read`] | objects of the Gateway API and Istio's become rules |
 //! | [`traffic`] | what holds for connections |
+//! | [`external_auth`] | who is asked whether a request may pass |
+//! | [`policy`] | what a TrafficPolicy asks for |
 //! | [`backend_tls`] | TLS of their own that endpoints speak |
 //! | [`order`] | which rule comes first, and for which host names |
+//! | [`discovery`] | how endpoints are found |
 //! | [`cover`] | whether a rule leaves another one no request |
+//! | [`shadow`] | which rule that is, among many |
 //! | [`words`] | rules in words |
 //! | [`protocol`] | what a port speaks |
 //! | [`telemetry`] | what is logged and traced of requests |
@@ -19,11 +24,16 @@
 
 pub(crate) mod backend_tls;
 pub(crate) mod cover;
+pub(crate) mod discovery;
 pub(crate) mod envoy;
+pub(crate) mod external_auth;
+pub(crate) mod locality;
 pub(crate) mod model;
 pub(crate) mod order;
+pub(crate) mod policy;
 pub(crate) mod protocol;
 pub(crate) mod read;
+pub(crate) mod shadow;
 pub(crate) mod telemetry;
 pub(crate) mod traffic;
 pub(crate) mod words;

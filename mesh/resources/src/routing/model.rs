@@ -6,6 +6,8 @@ use std::time::Duration;
 use culvert_objects::mesh_config::Provider;
 use culvert_policy::istio::request::RequestPolicy;
 
+use super::external_auth::ExternalAuth;
+
 /// What becomes of the requests to a port.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Routes {
@@ -29,6 +31,8 @@ pub(crate) struct Rule {
     pub(crate) name: String,
     pub(crate) matched: Match,
     pub(crate) action: Action,
+    /// The TrafficPolicy of its own, as `NAMESPACE/NAME`.
+    pub(crate) policy: Option<Arc<str>>,
 }
 
 /// Which requests.
@@ -61,7 +65,7 @@ pub(crate) enum Path {
 }
 
 /// Which texts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Text {
     /// This one.
     Exact(String),
@@ -106,6 +110,8 @@ pub(crate) struct Redirect {
     pub(crate) status: u16,
     pub(crate) response: Headers,
     pub(crate) cors: Option<Cors>,
+    /// Who is asked whether it may pass.
+    pub(crate) auth: Option<ExternalAuth>,
 }
 
 /// Another path.
@@ -134,6 +140,8 @@ pub(crate) struct Forward {
     pub(crate) timeout: Option<Duration>,
     pub(crate) retry: Retry,
     pub(crate) cors: Option<Cors>,
+    /// Who is asked whether it may pass.
+    pub(crate) auth: Option<ExternalAuth>,
     pub(crate) fault: Option<Fault>,
     /// By what an endpoint is chosen, where the backend asks for that.
     pub(crate) hash: Vec<HashBy>,

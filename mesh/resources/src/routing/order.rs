@@ -54,6 +54,7 @@ fn host(domain: Option<String>, routes: &[Attached], virtual_rules: Option<&[Rul
             name: format!("no rule of {namespace}"),
             matched: matched(&Match::any()),
             action: Action::Fail(404),
+            policy: None,
         });
     }
     if routes.iter().any(|attached| attached.consumer.is_none()) {
@@ -66,6 +67,7 @@ fn host(domain: Option<String>, routes: &[Attached], virtual_rules: Option<&[Rul
             name: "default".to_owned(),
             matched: Match::any(),
             action: Action::Forward(Box::new(Forward::to(own.clone()))),
+            policy: None,
         });
     }
     Host {

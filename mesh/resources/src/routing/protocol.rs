@@ -4,7 +4,7 @@ use culvert_proto::workload::AppProtocol;
 use k8s_openapi::api::core::v1::ServicePort;
 
 /// What is spoken on a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Protocol {
     /// HTTP, which is HTTP/1.1 at the backend.
     Http1,

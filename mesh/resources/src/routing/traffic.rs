@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::backend_tls::Said;
+use super::locality::Preference;
 use super::model::HashBy;
 
 /// What holds for connections to a port.
@@ -16,6 +17,8 @@ pub(crate) struct Traffic {
     pub(crate) retry_budget: Option<RetryBudget>,
     /// By what of a request an endpoint is chosen, where the balancer goes by hashes.
     pub(crate) hash: Option<HashBy>,
+    /// Which endpoints come first; none where nobody says, so that the Service may.
+    pub(crate) near: Option<Preference>,
     pub(crate) pool: Pool,
     pub(crate) outlier: Option<Outlier>,
     /// TLS that endpoints speak themselves.

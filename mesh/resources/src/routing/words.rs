@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::external_auth::ExternalAuth;
 use super::model::{Action, Forward, Headers, Match, NewPath, Path, Redirect, Retry, Text};
 
 /// Which requests, one condition after the other; none is every request.
@@ -39,14 +40,22 @@ pub(crate) fn of_filters(action: &Action) -> Vec<String> {
     let mut words = Vec::new();
     match action {
         Action::Forward(forward) => of_forward(forward, &mut words),
-        Action::Redirect(redirect) => of_headers("response", &redirect.response, &mut words),
+        Action::Redirect(redirect) => {
+            words.extend(redirect.auth.as_ref().map(of_auth));
+            of_headers("response", &redirect.response, &mut words);
+        }
         Action::Direct(direct) => of_headers("response", &direct.response, &mut words),
         Action::Fail(_) => {}
     }
     words
 }
 
+fn of_auth(auth: &ExternalAuth) -> String {
+    format!("asks {}:{} first", auth.host, auth.backend.port)
+}
+
 fn of_forward(forward: &Forward, words: &mut Vec<String>) {
+    words.extend(forward.auth.as_ref().map(of_auth));
     of_headers("request", &forward.request, words);
     of_headers("response", &forward.response, words);
     words.extend(forward.host.iter().map(|host| format!("host becomes {host}")));

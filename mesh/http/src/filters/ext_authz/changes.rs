@@ -6,6 +6,7 @@ use culvert_envoy::pb::envoy::service::auth::v3::OkHttpResponse;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use super::rules::Rules;
 use crate::request::set_path_and_query;
 
 /// Changes of a request, and of its answer.
@@ -52,6 +53,16 @@ impl Changes {
         changes.set_query = set.map(|parameter| (parameter.key, parameter.value)).collect();
         changes.remove_query = ok.query_parameters_to_remove;
         Some(changes)
+    }
+
+    /// Those of them that the rules allow.
+    pub(super) fn within(mut self, rules: Option<&Rules>) -> Self {
+        if let Some(rules) = rules {
+            self.remove.retain(|name| rules.allow(name));
+            self.set.retain(|(name, _)| rules.allow(name));
+            self.append.retain(|(name, _)| rules.allow(name));
+        }
+        self
     }
 
     /// The request goes on with this field instead of those of its name; of several of one name with all of them.

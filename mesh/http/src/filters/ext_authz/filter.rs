@@ -7,6 +7,7 @@ use culvert_envoy::pb::envoy::extensions::filters::http::ext_authz::v3::ExtAuthz
 use culvert_envoy::pb::envoy::r#type::matcher::v3::{MetadataMatcher, metadata_matcher::path_segment::Segment};
 use http::StatusCode;
 
+use super::rules::Rules;
 use super::service::{Body, Service, matchers};
 use crate::error::{CompileError, Within as _, take};
 use crate::matching::json::Json;
@@ -30,6 +31,8 @@ pub struct ExtAuthz {
     /// Headers of the request that the service sees beside those that it always does; none where nothing is said.
     pub(super) allowed: Option<Vec<Text>>,
     pub(super) disallowed: Vec<Text>,
+    /// Which headers the service may change of a request; none where nothing is said.
+    pub(super) rules: Option<Rules>,
 }
 
 /// What access policies that are only looked at leave for this filter: the policy that each matched, by the key of the
@@ -45,12 +48,12 @@ impl ExtAuthz {
         take!(message => Message {
             transport_api_version, failure_mode_allow, with_request_body, clear_route_cache, status_on_error, stat_prefix,
             filter_enabled_metadata, allowed_headers, disallowed_headers, services, validate_mutations,
-            charge_cluster_response_stats,
+            charge_cluster_response_stats, decoder_header_mutation_rules,
         } unserved {
             failure_mode_allow_header_add, metadata_context_namespaces, typed_metadata_context_namespaces,
             route_metadata_context_namespaces, route_typed_metadata_context_namespaces, filter_enabled, deny_at_disable,
             include_peer_certificate, bootstrap_metadata_labels_key, include_tls_session, encode_raw_headers,
-            decoder_header_mutation_rules, enable_dynamic_metadata_ingestion, filter_metadata, emit_filter_state_stats,
+            enable_dynamic_metadata_ingestion, filter_metadata, emit_filter_state_stats,
             max_denied_response_body_bytes, enforce_response_header_limits, shadow_mode, emit_client_span,
         });
         // What is changed is looked at in any case; names of statistics and which there are.
@@ -86,6 +89,11 @@ impl ExtAuthz {
                 Some(list) => matchers(list, "disallowed_headers")?,
                 None => Vec::new(),
             },
+            rules: decoder_header_mutation_rules
+                .as_ref()
+                .map(Rules::compile)
+                .transpose()
+                .within(|| "decoder_header_mutation_rules".into())?,
         })
     }
 

@@ -6,11 +6,13 @@
 //! | `service` | which service, and how it is asked |
 //! | `check` | what it is asked |
 //! | `verdict` | what its answer means |
+//! | `rules` | which headers it may change
 //! | `changes` | what it makes of the request and of its answer |
 
 mod changes;
 mod check;
 mod filter;
+mod rules;
 mod service;
 mod verdict;
 

@@ -1,5 +1,6 @@
 use std::time::SystemTime;
 
+use culvert_envoy::pb::envoy::config::common::mutation_rules::v3::HeaderMutationRules;
 use culvert_envoy::pb::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
 use culvert_envoy::pb::envoy::config::core::v3::http_uri::HttpUpstreamType;
 use culvert_envoy::pb::envoy::config::core::v3::{GrpcService, HeaderValue as PbHeader, HeaderValueOption, HttpUri};
@@ -8,7 +9,9 @@ use culvert_envoy::pb::envoy::extensions::filters::http::ext_authz::v3::ext_auth
 use culvert_envoy::pb::envoy::extensions::filters::http::ext_authz::v3::{AuthorizationResponse, HttpService};
 use culvert_envoy::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use culvert_envoy::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse};
-use culvert_envoy::pb::envoy::r#type::matcher::v3::{ListStringMatcher, StringMatcher, string_matcher::MatchPattern};
+use culvert_envoy::pb::envoy::r#type::matcher::v3::{
+    ListStringMatcher, RegexMatcher, StringMatcher, string_matcher::MatchPattern,
+};
 use culvert_envoy::pb::envoy::r#type::v3::HttpStatus;
 use culvert_envoy::pb::google::rpc::Status;
 use http::request::Parts;
@@ -185,6 +188,55 @@ fn only_200_of_an_http_service_allows_and_what_else_it_says_is_the_clients_answe
     }
     let failed = authz.verdict(answer(503, &headers, Vec::new()));
     assert!(matches!(failed, Verdict::Failed(StatusCode::FORBIDDEN)));
+}
+
+#[test]
+fn a_request_keeps_its_length_host_and_connection_although_all_that_the_service_says_is_taken_over() {
+    let any = RegexMatcher {
+        regex: ".+".to_owned(),
+        ..RegexMatcher::default()
+    };
+    let mut message = http();
+    if let Some(Services::HttpService(service)) = &mut message.services {
+        let response = service.authorization_response.as_mut().unwrap();
+        response.allowed_upstream_headers = Some(ListStringMatcher {
+            patterns: vec![StringMatcher {
+                match_pattern: Some(MatchPattern::SafeRegex(any)),
+                ..StringMatcher::default()
+            }],
+        });
+    }
+    message.decoder_header_mutation_rules = Some(HeaderMutationRules {
+        disallow_expression: Some(RegexMatcher {
+            regex: "content-length|te".to_owned(),
+            ..RegexMatcher::default()
+        }),
+        ..HeaderMutationRules::default()
+    });
+    let headers = [
+        ("x-user", "ann"),
+        ("content-length", "0"),
+        ("te", "trailers"),
+        ("host", "other"),
+        ("connection", "close"),
+        ("x-envoy-upstream-service-time", "1"),
+        ("tea", "green"),
+    ];
+    let Verdict::Allowed(changes) = ExtAuthz::compile(&message)
+        .unwrap()
+        .verdict(answer(200, &headers, Vec::new()))
+    else {
+        panic!()
+    };
+    let mut head = request();
+    let before = head.headers.clone();
+    assert!(changes.apply(&mut head));
+    assert_eq!(
+        (&head.headers["x-user"], &head.headers["tea"]),
+        (&"ann".parse().unwrap(), &"green".parse().unwrap())
+    );
+    assert_eq!(head.headers["content-length"], "99");
+    assert_eq!(head.headers.len(), before.len() + 2, "{:?}", head.headers);
 }
 
 #[test]

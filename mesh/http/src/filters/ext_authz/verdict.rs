@@ -99,7 +99,7 @@ impl ExtAuthz {
                     changes.on_response(name.clone(), value.clone());
                 }
             }
-            return Verdict::Allowed(changes);
+            return Verdict::Allowed(changes.within(self.rules.as_ref()));
         }
         let is_passed = |name: &HeaderName| {
             let is_listed = || service.client.as_ref().is_none_or(|list| matches(list, name));
@@ -122,7 +122,7 @@ impl ExtAuthz {
         match (code, response.http_response) {
             (_, Some(HttpResponse::ErrorResponse(_))) => self.failed(),
             (0, Some(HttpResponse::OkResponse(ok))) => match Changes::of_grpc(ok) {
-                Some(changes) => Verdict::Allowed(changes),
+                Some(changes) => Verdict::Allowed(changes.within(self.rules.as_ref())),
                 // As Envoy: what it cannot do makes the answer one that does not count.
                 None => self.failed(),
             },

@@ -1,10 +1,12 @@
 //! Tokens of people: the filter `envoy.filters.http.jwt_authn`. A [`JwtFilter`] has [`provider`]s, each with its [`keys`], and rules that say
-//! which of them a request needs ([`requirement`]). [`token`] is the token itself, [`places`] are where it is looked for.
+//! which of them a request needs ([`requirement`]). [`token`] is the token itself, [`places`] are where it is looked for,
+//! and [`proven`] remembers whose signatures were good.
 
 mod filter;
 mod keys;
 mod per_route;
 mod places;
+mod proven;
 mod provider;
 mod requirement;
 mod status;

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use super::keys::Keys;
 use super::places::{self, Place};
+use super::proven::Proven;
 use super::status::JwtStatus;
 use super::token::Token;
 use crate::error::{CompileError, Within as _, take};
@@ -37,6 +38,8 @@ pub(super) struct Provider {
     metadata: Option<String>,
     space_delimited: Vec<String>,
     keys: Keys,
+    /// What these keys have verified.
+    proven: Proven,
 }
 
 /// What a token that was verified leaves behind.
@@ -54,7 +57,7 @@ impl Provider {
             forward_payload_header, pad_forward_payload_header, payload_in_metadata, normalize_payload_in_metadata,
             clock_skew_seconds, jwt_cache_config, claim_to_headers, clear_route_cache, jwks_source_specifier,
         } unserved { max_lifetime, header_in_metadata, failed_status_in_metadata });
-        // Nothing is cached, and routes are looked for after the filters.
+        // That signatures were good is always remembered, and how many is bounded; routes are looked for after the filters.
         let _ = (jwt_cache_config, clear_route_cache);
         let name = |field: &str, text: &str| {
             HeaderName::from_bytes(text.as_bytes())
@@ -99,6 +102,7 @@ impl Provider {
                 .as_ref()
                 .map_or(Vec::new(), |how| how.space_delimited_claims.clone()),
             keys: Keys::parse(&keys).map_err(|error| CompileError::invalid("local_jwks", error))?,
+            proven: Proven::default(),
         })
     }
 
@@ -124,6 +128,7 @@ impl Provider {
                 found = true;
                 let token = Token::parse(&text)?;
                 self.check(&token, audiences, now)?;
+                self.proven.or(&text, || self.keys.verify(&token))?;
                 if !self.forward {
                     accepted.remove.push(place.clone());
                 }
@@ -133,6 +138,7 @@ impl Provider {
         if found { Ok(accepted) } else { Err(JwtStatus::Missing) }
     }
 
+    /// Everything but the signature.
     fn check(&self, token: &Token<'_>, audiences: Option<&[String]>, now: SystemTime) -> Result<(), JwtStatus> {
         let issuer = token.claims.get("iss").and_then(Value::as_str).unwrap_or_default();
         if self.issuer.as_ref().is_some_and(|wanted| wanted != issuer) {
@@ -161,7 +167,7 @@ impl Provider {
         if !wanted.is_empty() && !token.audiences()?.iter().any(for_us) {
             return Err(JwtStatus::Audience);
         }
-        self.keys.verify(token)
+        Ok(())
     }
 
     fn hand_on(&self, token: &Token<'_>, accepted: &mut Accepted) {

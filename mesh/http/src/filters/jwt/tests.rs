@@ -200,6 +200,35 @@ fn clocks_may_differ_by_a_minute_and_exp_need_not_be_there() {
 }
 
 #[test]
+fn a_token_that_was_good_once_still_expires_and_other_signatures_on_it_are_refused() {
+    let filter = filter(vec![("p", provider("a"))], named("p"));
+    let good = token(json!({"iss": "a", "exp": 2000}));
+    let ask = |token: &str, now| {
+        filter
+            .verify(&mut bearer(token), &Peer::default(), None, at(now))
+            .map(|_| ())
+    };
+    for _ in 0..3 {
+        assert_eq!(ask(&good, 1000), Ok(()));
+    }
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let other = if signature.starts_with('A') { "B" } else { "A" };
+    assert_eq!(
+        ask(&format!("{signed}.{other}{}", &signature[1..]), 1000),
+        Err(JwtStatus::Signature)
+    );
+    let of_another = token(json!({"iss": "a", "exp": 3000}));
+    let (_, stolen) = of_another.rsplit_once('.').unwrap();
+    assert_eq!(ask(&format!("{signed}.{stolen}"), 1000), Err(JwtStatus::Signature));
+    assert_eq!(
+        ask(&good, 2061),
+        Err(JwtStatus::Expired),
+        "its time is looked at each time"
+    );
+    assert_eq!(ask(&good, 2060), Ok(()));
+}
+
+#[test]
 fn audiences_count_only_where_configured_without_scheme_and_slash_and_are_403() {
     let wants = || JwtProvider {
         audiences: vec!["https://shop/".to_owned()],

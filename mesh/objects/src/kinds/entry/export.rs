@@ -40,6 +40,14 @@ impl Export {
         Self::Only(namespaces.into())
     }
 
+    /// Whether those of a namespace see them.
+    pub fn includes(&self, namespace: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(namespaces) => namespaces.iter().any(|one| **one == *namespace),
+        }
+    }
+
     /// Whether nobody sees them.
     pub fn is_nobody(&self) -> bool {
         matches!(self, Self::Only(namespaces) if namespaces.is_empty())

@@ -62,10 +62,24 @@ pub enum Resolution {
     None,
     /// They are listed, or selected.
     Static,
-    /// Those that are names, or else the host, by DNS.
+    /// Those that are names, or else the host, by DNS: each address is an endpoint.
     Dns,
+    /// The same, but of the addresses of a name one at a time counts.
+    DnsRoundRobin,
     /// In a way that is not served: there are none.
     Unserved,
+}
+
+impl Resolution {
+    /// Whether endpoints may be names.
+    pub fn is_dns(self) -> bool {
+        matches!(self, Self::Dns | Self::DnsRoundRobin)
+    }
+
+    /// Whether there are endpoints.
+    pub fn has_endpoints(self) -> bool {
+        self == Self::Static || self.is_dns()
+    }
 }
 
 /// Which pods and WorkloadEntries of its namespace are its endpoints.
@@ -184,7 +198,8 @@ fn resolution(reading: &mut Reading, value: &Value) -> Resolution {
         Value::String(word) => match word.as_str() {
             "NONE" => Resolution::None,
             "STATIC" => Resolution::Static,
-            "DNS" | "DNS_ROUND_ROBIN" => Resolution::Dns,
+            "DNS" => Resolution::Dns,
+            "DNS_ROUND_ROBIN" => Resolution::DnsRoundRobin,
             // What holds for other words is in the table of fields.
             _ => Resolution::Unserved,
         },

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use culvert_envoy::endpoint::About;
 use culvert_envoy::pb::envoy::config::cluster::v3::Cluster;
 use culvert_envoy::{CLUSTER_TYPE, ENDPOINT_TYPE};
-use culvert_objects::{GRPCRoute, HTTPRoute, Key, ObjectName, TCPRoute, TLSRoute, Written};
-use culvert_proto::workload::{Service, TunnelProtocol, Workload, WorkloadStatus, load_balancing::HealthPolicy};
+use culvert_objects::{Finding, GRPCRoute, HTTPRoute, Key, ObjectName, TCPRoute, TLSRoute, Written};
+use culvert_proto::workload::load_balancing::{HealthPolicy, Mode, Scope};
+use culvert_proto::workload::{Service, TunnelProtocol, Workload, WorkloadStatus};
 use prost::Message as _;
 
 use super::super::health;
@@ -16,20 +17,31 @@ use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
 use super::backend_tls::{NoTls, Policies};
+use super::discovery::{self, How};
+use super::frontend::{self, Sort};
 use super::{hosts, labelled, ports, providers, scope, telemetry};
 use crate::routing::backend_tls::Said;
+use crate::routing::discovery::Discovery;
 use crate::routing::envoy::cluster;
-use crate::routing::envoy::endpoints::{self, Endpoint, Health};
+use crate::routing::envoy::endpoints::{self, Endpoint, Health, Host};
+use crate::routing::locality::{Label, Place, Preference};
 use crate::routing::traffic::Traffic;
-use crate::snapshot::{Resource, to_address};
+use crate::snapshot::{PLACED_TYPE, Resource, placed, to_address};
 
 /// The clusters of a Service.
 pub(in crate::model) fn clusters(reader: &Reader<'_>, name: &Arc<str>) -> Derived {
-    let made = each(reader, name, |scope, _, cluster| {
-        Resource::scoped(CLUSTER_TYPE, scope, &cluster.name, cluster.encode_to_vec(), &[])
+    let (resources, findings) = each(reader, name, |scope, _, cluster| {
+        vec![Resource::scoped(
+            CLUSTER_TYPE,
+            scope,
+            &cluster.name,
+            cluster.encode_to_vec(),
+            &[],
+        )]
     });
     Derived {
-        resources: made,
+        resources,
+        findings,
         ..Derived::default()
     }
 }
@@ -37,7 +49,10 @@ pub(in crate::model) fn clusters(reader: &Reader<'_>, name: &Arc<str>) -> Derive
 /// Where its clusters are. They are sent anew whenever the cluster is, since Envoy does not ask again.
 pub(in crate::model) fn endpoints(reader: &Reader<'_>, name: &Arc<str>) -> Derived {
     let mut workloads: Option<(Vec<Workload>, bool)> = None;
-    let resources = each(reader, name, |scope, at, cluster| {
+    let (resources, _) = each(reader, name, |scope, at, cluster| {
+        if !at.is_told {
+            return Vec::new();
+        }
         let (workloads, allows_all) = workloads.get_or_insert_with(|| {
             let service = reader.own_service(name);
             let balancing = service.and_then(|service| service.load_balancing);
@@ -48,17 +63,36 @@ pub(in crate::model) fn endpoints(reader: &Reader<'_>, name: &Arc<str>) -> Deriv
             .iter()
             .filter(|workload| !at.is_refused && at.labels.is_none_or(|labels| labelled::has(reader, workload, labels)))
             .flat_map(|workload| of_workload(reader, workload, name, at.port, *allows_all))
+            .filter(|endpoint| matches!(endpoint.host, Host::Address(_)))
             .collect();
-        let assignment = endpoints::assignment(scope, &cluster.name, &found);
-        let contents = endpoints::contents(&assignment);
-        let body = assignment.encode_to_vec();
-        Resource::scoped_by(
+        let cluster_body = cluster.encode_to_vec();
+        let seen_from = |preference: &Preference, place: &Place| {
+            let assignment = endpoints::assignment(scope, &cluster.name, &found, preference, place);
+            let contents = endpoints::contents(&assignment);
+            (assignment.encode_to_vec(), [contents, cluster_body.clone()].concat())
+        };
+        let (body, mut contents) = seen_from(&Preference::None, &Place::default());
+        let mut made = Vec::new();
+        for (key, place) in places(reader, scope, &at.near) {
+            let (body, of_place) = seen_from(&at.near, &place);
+            made.push(Resource::scoped_by(
+                PLACED_TYPE,
+                scope,
+                &placed(&cluster.name, &key),
+                body,
+                &[&of_place],
+            ));
+            // Who holds those of one place is woken by a change of those for everybody.
+            contents.extend(of_place);
+        }
+        made.push(Resource::scoped_by(
             ENDPOINT_TYPE,
             scope,
-            &assignment.cluster_name,
+            &cluster.name,
             body,
-            &[&contents, &cluster.encode_to_vec()],
-        )
+            &[&contents],
+        ));
+        made
     });
     Derived {
         resources,
@@ -66,19 +100,20 @@ pub(in crate::model) fn endpoints(reader: &Reader<'_>, name: &Arc<str>) -> Deriv
     }
 }
 
-/// Each cluster of a Service, for each waypoint that needs it.
+/// Each cluster of a Service, for each waypoint that needs it, and what is wrong with its endpoints.
 fn each(
     reader: &Reader<'_>,
     name: &Arc<str>,
-    mut make: impl FnMut(&Arc<str>, &At<'_>, &Cluster) -> Resource,
-) -> Vec<Resource> {
+    mut make: impl FnMut(&Arc<str>, &At<'_>, &Cluster) -> Vec<Resource>,
+) -> (Vec<Resource>, Vec<Finding>) {
     let Some(service) = reader.own_service(name) else {
-        return Vec::new();
+        return (Vec::new(), Vec::new());
     };
     let scopes = scopes(reader, name, &service);
     if scopes.is_empty() {
-        return Vec::new();
+        return (Vec::new(), Vec::new());
     }
+    let how = discovery::of(reader, name, &service);
     let object = ports::of_object(reader, &service);
     let policy = hosts::policy(reader, &service);
     let tls_policies = Policies::of(reader, &service);
@@ -94,18 +129,51 @@ fn each(
                 ..policy.at_port(port, *subset)
             };
             settle_tls(&mut traffic, &tls_policies, &service, port);
+            let discovery = match &how {
+                How::Told => Discovery::Told,
+                How::Dialled => Discovery::Dialled {
+                    mesh: discovery::mesh(reader),
+                },
+                How::Names {
+                    workloads,
+                    is_round_robin,
+                    ..
+                } => Discovery::Names {
+                    endpoints: workloads
+                        .iter()
+                        .filter(|_| !traffic.is_refused)
+                        .filter(|workload| labels.is_none_or(|labels| labelled::has(reader, workload, labels)))
+                        .flat_map(|workload| of_workload(reader, workload, name, port, false))
+                        .collect(),
+                    is_round_robin: *is_round_robin,
+                    mesh: discovery::mesh(reader),
+                },
+            };
             let at = At {
                 port,
                 labels: *labels,
                 is_refused: traffic.is_refused,
+                is_told: discovery.is_told(),
+                near: near(&service, &traffic),
+            };
+            let as_backend = cluster::Backend {
+                service: name,
+                port,
+                subset: *subset,
+                protocol,
+                policy: &traffic,
+                discovery: &discovery,
             };
             for scope in &scopes {
-                let cluster = cluster::cluster(scope, name, port, *subset, protocol, &traffic);
-                made.push(make(scope, &at, &cluster));
+                made.extend(make(scope, &at, &cluster::cluster(scope, &as_backend)));
             }
         }
     }
-    made
+    let findings = match how {
+        How::Names { findings, .. } => findings,
+        How::Told | How::Dialled => Vec::new(),
+    };
+    (made, findings)
 }
 
 /// Settles which TLS endpoints of a Service are spoken to in: what a DestinationRule says comes before a BackendTLSPolicy, as with Istio. Where
@@ -132,6 +200,60 @@ struct At<'a> {
     labels: Option<&'a BTreeMap<String, String>>,
     /// None, since connections would go in another way than asked for.
     is_refused: bool,
+    /// Whether the controller tells them.
+    is_told: bool,
+    /// Which of them come first.
+    near: Preference,
+}
+
+/// Which endpoints of a Service come first: what a DestinationRule says, else the Service, else near ones where those that fail are left
+/// out, which is how Istio's mesh is configured by default.
+fn near(service: &Service, traffic: &Traffic) -> Preference {
+    let of_service = || {
+        let balancing = service.load_balancing.as_ref();
+        let balancing = balancing.filter(|found| found.mode() == Mode::Failover)?;
+        let label = |scope| match scope {
+            Scope::Region => Some(Label::Region(None)),
+            Scope::Zone => Some(Label::Zone(None)),
+            Scope::Subzone => Some(Label::Subzone(None)),
+            Scope::Node => Some(Label::Node(None)),
+            // All of it is in one.
+            Scope::Network | Scope::Cluster | Scope::UnspecifiedScope => None,
+        };
+        Some(Preference::Ranked(
+            balancing.routing_preference().filter_map(label).collect(),
+        ))
+    };
+    let by_default = || match traffic.outlier {
+        Some(_) => Preference::Regions(Vec::new()),
+        None => Preference::None,
+    };
+    traffic.near.clone().or_else(of_service).unwrap_or_else(by_default)
+}
+
+/// Where the pods of a waypoint are, as far as a preference tells places apart: by what it calls each of them.
+fn places(reader: &Reader<'_>, scope: &str, preference: &Preference) -> BTreeMap<String, Place> {
+    let Some((namespace, name)) = scope.split_once('/').filter(|_| *preference != Preference::None) else {
+        return BTreeMap::new();
+    };
+    let service = wire::service_name(reader.settings(), &ObjectName::new(namespace, name));
+    let pods = reader.workloads_of(&service).into_iter();
+    let place = |pod: Workload| {
+        let locality = pod.locality.unwrap_or_default();
+        let locality = [locality.region, locality.zone, locality.subzone];
+        match preference.is_by_node() {
+            true => (!pod.node.is_empty()).then(|| {
+                let key = pod.node.clone();
+                let node = pod.node;
+                (key, Place { locality, node })
+            }),
+            false => (!locality[0].is_empty()).then(|| {
+                let node = String::new();
+                (locality.join("/"), Place { locality, node })
+            }),
+        }
+    };
+    pods.filter_map(place).collect()
 }
 
 /// The waypoints that may send requests to a Service.
@@ -140,48 +262,51 @@ pub(super) fn scopes(reader: &Reader<'_>, name: &str, service: &Service) -> BTre
     found.extend(hosts::scopes(reader, service));
     found.extend(providers::scopes(reader, service));
     found.extend(telemetry::scopes(reader, name));
-    let Some(object) = wire::object_of_host(reader.settings(), &service.hostname) else {
-        return found;
-    };
-    let key = Key::backend("Service", &object);
-    for (name, route) in reader.find::<HTTPRoute>(key) {
-        found.extend(scopes_of_route(reader, name, route, &object));
-    }
-    for (name, route) in reader.find::<GRPCRoute>(key) {
-        found.extend(scopes_of_route(reader, name, route, &object));
-    }
-    for (name, route) in reader.find::<TCPRoute>(key) {
-        found.extend(scopes_of_route(reader, name, route, &object));
-    }
-    for (name, route) in reader.find::<TLSRoute>(key) {
-        found.extend(scopes_of_route(reader, name, route, &object));
+    for key in keys(reader, service) {
+        for (name, route) in reader.find::<HTTPRoute>(key) {
+            found.extend(scopes_of_route(reader, name, route, service));
+        }
+        for (name, route) in reader.find::<GRPCRoute>(key) {
+            found.extend(scopes_of_route(reader, name, route, service));
+        }
+        for (name, route) in reader.find::<TCPRoute>(key) {
+            found.extend(scopes_of_route(reader, name, route, service));
+        }
+        for (name, route) in reader.find::<TLSRoute>(key) {
+            found.extend(scopes_of_route(reader, name, route, service));
+        }
     }
     found
 }
 
+/// Under which routes are filed that name a Service as a backend: as an object, and as a host.
+fn keys(reader: &Reader<'_>, service: &Service) -> Vec<Key> {
+    let object = wire::object_of_host(reader.settings(), &service.hostname);
+    let by_object = object.map(|object| Key::backend("Service", &object));
+    let by_host = Key::backend("Hostname", &ObjectName::cluster(service.hostname.as_str()));
+    by_object.into_iter().chain([by_host]).collect()
+}
+
 /// The waypoints of the Services that a route is for, if it names the backend.
-fn scopes_of_route<M>(
-    reader: &Reader<'_>,
-    name: &ObjectName,
-    route: &Written<M>,
-    backend: &ObjectName,
-) -> Vec<Arc<str>> {
-    let names_it = route
-        .backends()
-        .iter()
-        .any(|reference| reference.kind == "Service" && reference.object(&name.namespace) == *backend);
+fn scopes_of_route<M>(reader: &Reader<'_>, name: &ObjectName, route: &Written<M>, backend: &Service) -> Vec<Arc<str>> {
+    let object = wire::object_of_host(reader.settings(), &backend.hostname);
+    let names_it = route.backends().iter().any(|reference| match reference.kind {
+        "Service" => object
+            .as_ref()
+            .is_some_and(|object| reference.object(&name.namespace) == *object),
+        "Hostname" => reference.name.eq_ignore_ascii_case(&backend.hostname),
+        _ => false,
+    });
     if !names_it {
         return Vec::new();
     }
-    let parents = route
-        .parents()
-        .filter(|parent| parent.group.is_empty() && parent.kind == "Service");
-    let services = parents.filter_map(|parent| {
-        let parent = wire::service_name(reader.settings(), &parent.object(&name.namespace));
-        reader.derived_service(&parent)
+    let parents = route.parents().filter_map(|parent| {
+        let sort = Sort::of(parent.group, parent.kind)?;
+        Some(frontend::services(reader, sort, &parent.object(&name.namespace)))
     });
-    services
-        .filter_map(|service| scope::of_service(reader, &service))
+    parents
+        .flatten()
+        .filter_map(|(_, service)| scope::of_service(reader, &service))
         .collect()
 }
 
@@ -202,14 +327,13 @@ fn of_workload(reader: &Reader<'_>, workload: &Workload, service: &str, port: u1
     let locality = workload.locality.clone().unwrap_or_default();
     let is_tunnelled = workload.tunnel_protocol() == TunnelProtocol::Hbone;
     // One family is enough: an endpoint of two would get two shares.
-    let addresses = workload
-        .addresses
-        .iter()
-        .filter_map(|address| to_address(address))
-        .take(1);
-    addresses
-        .map(|address| Endpoint {
-            address,
+    let addresses = workload.addresses.iter().filter_map(|address| to_address(address));
+    let hosts = addresses.map(Host::Address).take(1);
+    let named = (!workload.hostname.is_empty()).then(|| Host::Name(workload.hostname.as_str().into()));
+    hosts
+        .chain(named)
+        .map(|host| Endpoint {
+            host,
             port: target,
             is_tunnelled,
             health,

@@ -3,8 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use culvert_proto::ADDRESS_TYPE;
 use culvert_proto::workload::gateway_address::Destination;
 use culvert_proto::workload::{Service, address};
+use culvert_xds::server::Resources as _;
 
 use crate::snapshot::Snapshot;
 
@@ -19,6 +21,17 @@ impl Behind {
     /// The Services behind a waypoint.
     pub(in crate::model) fn of(&self, host: &str) -> impl Iterator<Item = &Arc<str>> {
         self.by_host.get(host).into_iter().flatten()
+    }
+
+    /// All that a snapshot says of it.
+    pub(in crate::model) fn of_all(snapshot: &Snapshot) -> Self {
+        let mut behind = Self::default();
+        for (name, _) in snapshot.all(ADDRESS_TYPE).into_iter().flatten() {
+            if is_service(name) {
+                behind.update(name, snapshot);
+            }
+        }
+        behind
     }
 
     /// Takes in that a Service is another, new or gone. Returns the hosts of the waypoints that it was and is behind.

@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use super::super::reader::Reader;
 use super::super::wire;
-use super::attached::{self, Frontend};
+use super::attached;
 use super::behind;
+use super::frontend::{self, Frontend, Sort};
 use super::{ports, routes, scope};
-use crate::routing::cover;
-use crate::routing::model::{Action, Rule, Target};
-use crate::routing::words;
+use crate::routing::model::{Action, Match, Rule, Target};
+use crate::routing::{cover, shadow, words};
 
 /// What holds at a Service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -86,10 +86,11 @@ pub struct BackendView {
     pub weight: u32,
 }
 
-/// What holds at a Service; none where there is no such Service.
+/// What holds at a Service, or else at the first host of a ServiceEntry of the name; none where there is neither.
 pub(in crate::model) fn service(reader: &Reader<'_>, name: &ObjectName) -> Option<ServiceRules> {
-    let resource: Arc<str> = wire::service_name(reader.settings(), name).into();
-    let service = reader.derived_service(&resource)?;
+    let of = |sort| frontend::services(reader, sort, name).into_iter().next();
+    let (resource, service) = of(Sort::Service).or_else(|| of(Sort::ServiceEntry))?;
+    let resource: Arc<str> = resource.into();
     let waypoint = behind::waypoint_host(&service).and_then(|host| wire::object_of_host(reader.settings(), &host));
     let not_in_force = match (&waypoint, scope::of_service(reader, &service)) {
         (_, Some(_)) => None,
@@ -130,7 +131,7 @@ fn of_port(reader: &Reader<'_>, resource: &Arc<str>, service: &Service, port: u1
         Vec::new()
     };
     let connections = protocol.is_tcp().then(|| {
-        let frontend = object.as_ref().map(|(object, known)| Frontend { object, ports: known });
+        let frontend = Frontend::of(reader, service);
         let of_route = frontend.and_then(|frontend| attached::split_of(reader, &frontend, port));
         let of_route = of_route.map(|(name, split)| (format!("TCPRoute {name}"), split));
         let found = of_route.or_else(|| {
@@ -162,15 +163,13 @@ fn of_port(reader: &Reader<'_>, resource: &Arc<str>, service: &Service, port: u1
 }
 
 fn views(reader: &Reader<'_>, rules: &[Rule]) -> Vec<RuleView> {
-    let view = |(index, rule): (usize, &Rule)| {
-        let mut before = rules.iter().take(index);
-        let hides = before.find(|before| cover::covers(&before.matched, &rule.matched));
-        RuleView {
-            hidden_by: hides.map(|hides| hides.name.clone()),
-            ..of_rule(reader, rule)
-        }
+    let matched: Vec<&Match> = rules.iter().map(|rule| &rule.matched).collect();
+    let hidden = shadow::first_before(&matched, cover::covers);
+    let view = |(rule, hides): (&Rule, Option<usize>)| RuleView {
+        hidden_by: hides.and_then(|hides| Some(rules.get(hides)?.name.clone())),
+        ..of_rule(reader, rule)
     };
-    rules.iter().enumerate().map(view).collect()
+    rules.iter().zip(hidden).map(view).collect()
 }
 
 fn of_rule(reader: &Reader<'_>, rule: &Rule) -> RuleView {

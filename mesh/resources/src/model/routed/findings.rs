@@ -1,16 +1,21 @@
 //! What is wrong with a route object.
 
-use culvert_objects::{DestinationRule, Finding, Kind, ObjectName, Severity, Telemetry, VirtualService};
+use culvert_objects::{
+    DestinationRule, Finding, HTTPRoute, Kind, KindSpec as _, ObjectName, Severity, Telemetry, VirtualService,
+};
 
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::hosts::{self, Hosts};
-use super::{ports, route, scope, status, telemetry};
+use super::{policy_status, ports, route, scope, status, telemetry};
 use crate::routing::read::istio::{destination_rule, virtual_service};
 use crate::routing::read::notes::Notes;
 
 /// Its findings: what cannot be served of it, and the parents at which it is not in force.
 pub(in crate::model) fn derive(reader: &Reader<'_>, kind: Kind, name: &ObjectName) -> Derived {
+    if kind == Kind::TrafficPolicy {
+        return policy_status::derive(reader, name);
+    }
     let of_istio = match kind {
         Kind::VirtualService => reader
             .own::<VirtualService>(name)
@@ -42,10 +47,23 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, kind: Kind, name: &ObjectNam
     let parents = reading.parents.iter().enumerate().filter_map(|(index, parent)| {
         let (why, severity) = match parent.kind.as_str() {
             _ if status::is_ours(reader, name, parent) => {
-                (status::accepted(reader, kind, name, parent).err()?.1, Severity::Warning)
+                let why = status::accepted(reader, kind, name, parent).err()?.1;
+                let closes = (kind == Kind::HTTPRoute)
+                    .then(|| reader.own::<HTTPRoute>(name)?.binding())
+                    .flatten()
+                    .is_some();
+                match closes {
+                    true => (
+                        format!("{why}; nobody is asked as the route says, so that nobody may reach it"),
+                        Severity::Error,
+                    ),
+                    false => (why, Severity::Warning),
+                }
             }
             other => (
-                format!("a parent of kind {other} is left to others: the mesh takes routes of Services"),
+                format!(
+                    "a parent of kind {other} is left to others: the mesh takes routes of Services and ServiceEntries"
+                ),
                 Severity::Info,
             ),
         };
@@ -85,6 +103,7 @@ fn of_virtual_service(reader: &Reader<'_>, name: &ObjectName, object: &VirtualSe
                         let destinations = Hosts {
                             reader,
                             object: name,
+                            service: &service,
                             port,
                         };
                         virtual_service::at_port(&label, &object.spec, port, &destinations, &mut notes);

@@ -3,11 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use culvert_objects::{DestinationRule, GRPCRoute, HTTPRoute, Held, Key, ObjectName, VirtualService, Written};
+use culvert_objects::{
+    DestinationRule, GRPCRoute, HTTPRoute, Held, Key, ObjectName, ServiceEntry, VirtualService, Written,
+};
 use culvert_proto::workload::Service;
 
 use super::super::reader::Reader;
 use super::super::wire;
+use super::discovery;
+use super::frontend::Frontend;
 use super::{ports, scope};
 use crate::routing::model::Backend;
 use crate::routing::read::istio::destination::Destinations;
@@ -133,19 +137,37 @@ pub(super) fn policy(reader: &Reader<'_>, service: &Service) -> DestinationPolic
     merged.unwrap_or_default()
 }
 
-/// The resource name of the Service that a host of an object in `namespace` leads to.
+/// The resource name of the Service that a host of an object in `namespace` leads to: a Service of Kubernetes, else an entry of the same
+/// namespace, else one that is exported to it. Of several of these the one that owns the host, then the oldest.
 pub(super) fn resource_name(reader: &Reader<'_>, host: &str, namespace: &str) -> String {
     let full = full_name(reader, host, namespace);
-    match wire::object_of_host(reader.settings(), &full) {
-        Some(name) => wire::service_name(reader.settings(), &name),
-        None => wire::host_name(namespace, &full),
+    let own = wire::host_name(namespace, &full);
+    if let Some(name) = wire::object_of_host(reader.settings(), &full) {
+        let service = wire::service_name(reader.settings(), &name);
+        if service == own || reader.get::<culvert_objects::Service>(&name).is_some() {
+            return service;
+        }
     }
+    if reader.derived_service(&own).is_some() {
+        return own;
+    }
+    let entries = reader.find::<ServiceEntry>(Key::host(&full));
+    let seen = entries
+        .filter(|(_, entry)| entry.export.includes(namespace) && entry.hosts.iter().any(|(_, known)| **known == *full));
+    let served = seen.filter_map(|(name, entry)| {
+        let resource = wire::host_name(&name.namespace, &full);
+        let service = reader.derived_service(&resource)?;
+        let age = entry.created.as_ref().map(|created| created.0);
+        Some(((!service.canonical, age, name), resource))
+    });
+    served.min().map_or(own, |(_, resource)| resource)
 }
 
 /// Looks up hosts for one VirtualService, at a port of the Service that it is for.
 pub(super) struct Hosts<'a, 'b> {
     pub(super) reader: &'b Reader<'a>,
     pub(super) object: &'b ObjectName,
+    pub(super) service: &'b Service,
     pub(super) port: u16,
 }
 
@@ -156,6 +178,10 @@ impl Destinations for Hosts<'_, '_> {
         let Some(found) = self.reader.derived_service(&service) else {
             return unresolved("BackendNotFound", format!("there is no host {host:?}"));
         };
+        if discovery::is_dialled(&found) && found != *self.service {
+            let message = format!("host {host:?} has resolution NONE: only who dials it gets there");
+            return unresolved("BackendNotFound", message);
+        }
         let known: Vec<u16> = ports::of_service(&found).collect();
         let port = match (port, known.as_slice()) {
             (Some(port), _) => port,
@@ -211,8 +237,13 @@ pub(super) fn services_of(reader: &Reader<'_>, name: &ObjectName, host: &str) ->
     }
     let all = reader.all::<culvert_objects::Service>();
     let here = all.filter(|(service, _)| service.namespace == name.namespace);
-    let names = here.map(|(service, _)| wire::service_name(reader.settings(), service));
-    let services = names.filter_map(|service| reader.derived_service(&service));
+    let of_kubernetes = here.map(|(service, _)| wire::service_name(reader.settings(), service));
+    let all = reader.all::<ServiceEntry>();
+    let here = all.filter(|(entry, _)| entry.namespace == name.namespace);
+    let hosts = here.flat_map(|(_, entry)| &entry.hosts);
+    let of_entries = hosts.map(|(_, host)| wire::host_name(&name.namespace, host));
+    let names: BTreeSet<String> = of_kubernetes.chain(of_entries).collect();
+    let services = names.iter().filter_map(|service| reader.derived_service(service));
     services
         .filter(|service| fit(reader, host, name, service).is_some())
         .collect()
@@ -220,9 +251,9 @@ pub(super) fn services_of(reader: &Reader<'_>, name: &ObjectName, host: &str) ->
 
 /// The route of the Gateway API that comes before the VirtualService of a Service, at some port at least.
 pub(super) fn overruling(reader: &Reader<'_>, service: &Service) -> Option<String> {
-    let object = wire::object_of_host(reader.settings(), &service.hostname)?;
-    let key = Key::parent("Service", &object);
-    let of_same = |name: &&ObjectName| name.namespace == object.namespace;
+    let frontend = Frontend::of(reader, service)?;
+    let key = frontend.key();
+    let of_same = |name: &&ObjectName| name.namespace == frontend.object.namespace;
     let http = reader.find::<HTTPRoute>(key).map(|(name, _)| name).find(of_same);
     let grpc = || reader.find::<GRPCRoute>(key).map(|(name, _)| name).find(of_same);
     http.map(|name| format!("HTTPRoute {name}"))

@@ -4,6 +4,7 @@
 //! | module | unit |
 //! |---|---|
 //! | [`waypoint`] | a Gateway: its listeners, and what Envoy needs to speak HBONE |
+//! | [`direct`] | a Gateway: the endpoints behind it by their own addresses, for Envoy |
 //! | [`routes`] | a Service: the rules of its ports, for the waypoint that it is behind |
 //! | [`backend`] | a Service: its ports as backends, and where they are, for each waypoint that may send requests there |
 //! | [`findings`] | a route object: what is wrong with it |
@@ -13,6 +14,8 @@
 //! | [`policies`] | a policy for waypoints: what is wrong with it |
 //! | `route` | what a route object says |
 //! | `ports` | the ports of a Service |
+//! | `discovery` | how the endpoints of a Service are found |
+//! | `frontend` | what routes may be for: Services and ServiceEntries |
 //! | `attached` | which routes a Service has |
 //! | `hosts` | which VirtualService and DestinationRule a Service has |
 //! | `hashes` | by what of requests endpoints are chosen |
@@ -22,6 +25,8 @@
 //! | `resolver` | what backends of a route lead to |
 //! | [`status`] | the conditions of a route object |
 //! | `telemetry` | what is logged and traced of a Service's requests |
+//! | `traffic_policies` | which TrafficPolicies hold |
+//! | `policy_status` | a TrafficPolicy: what is wrong with it, and what it comes to |
 //! | `scope` | which waypoint a Service is behind |
 //! | `backend_tls` | which BackendTLSPolicy holds at a port |
 //! | `behind` | the Services behind each waypoint, as the first round made them |
@@ -31,12 +36,16 @@ mod attached;
 pub(super) mod backend;
 mod backend_tls;
 pub(super) mod behind;
+pub(super) mod direct;
+mod discovery;
 pub(super) mod explain;
 pub(super) mod findings;
+mod frontend;
 mod hashes;
 mod hosts;
 mod labelled;
 pub(super) mod policies;
+mod policy_status;
 mod ports;
 mod providers;
 mod proxy_config;
@@ -47,4 +56,5 @@ pub(super) mod scope;
 pub(super) mod status;
 mod telemetry;
 pub(super) mod tls_policy;
+mod traffic_policies;
 pub(super) mod waypoint;

@@ -1,14 +1,16 @@
 //! What the backends of a route lead to.
 
 use culvert_objects::{Key, ObjectName, ReferenceGrant, Written};
+use culvert_proto::workload::Service;
 
 use super::super::reader::Reader;
-use super::super::wire;
-use super::ports;
+use super::frontend::{self, Sort};
+use super::{discovery, hosts, ports};
 use crate::routing::model::Backend;
 use crate::routing::read::notes::{BackendRef, Resolve, Unresolved};
 
 const GROUP: &str = "gateway.networking.k8s.io";
+const ISTIO: &str = "networking.istio.io";
 
 /// Looks up backends for one route object.
 pub(super) struct Resolver<'a, 'b> {
@@ -17,6 +19,8 @@ pub(super) struct Resolver<'a, 'b> {
     route: &'b ObjectName,
     /// The Services that the route is for.
     parents: Vec<ObjectName>,
+    /// The ServiceEntries that it is for.
+    entries: Vec<ObjectName>,
 }
 
 impl<'a, 'b> Resolver<'a, 'b> {
@@ -26,14 +30,47 @@ impl<'a, 'b> Resolver<'a, 'b> {
         route: &'b ObjectName,
         object: &'b Written<M>,
     ) -> Self {
-        let parents = object
-            .parents()
-            .filter(|parent| parent.group.is_empty() && parent.kind == "Service");
+        let parents = |sort| {
+            let meant = object
+                .parents()
+                .filter(move |parent| Sort::of(parent.group, parent.kind) == Some(sort));
+            meant.map(|parent| parent.object(&route.namespace)).collect()
+        };
         Self {
             reader,
             kind,
             route,
-            parents: parents.map(|parent| parent.object(&route.namespace)).collect(),
+            parents: parents(Sort::Service),
+            entries: parents(Sort::ServiceEntry),
+        }
+    }
+
+    /// Whether the route is for the ServiceEntry of a host, and nothing else.
+    fn is_alone_for(&self, found: &Service) -> bool {
+        let is_it = |object: &ObjectName| *object.namespace == *found.namespace && *object.name == *found.name;
+        self.parents.is_empty() && self.entries.len() == 1 && self.entries.iter().all(is_it)
+    }
+
+    /// A host that the route's namespace sees: no grant is needed beside `exportTo`.
+    fn host(&self, reference: &BackendRef<'_>) -> Result<Backend, Unresolved> {
+        let host = reference.name.to_ascii_lowercase();
+        let unresolved = |reason, message: String| Err(Unresolved { reason, message });
+        if reference.namespace.is_some() {
+            return unresolved("InvalidKind", format!("host {host:?} is in no namespace"));
+        }
+        let namespace = &self.route.namespace;
+        let missing = format!("there is no host {host:?} that namespace {namespace} sees");
+        if !host.contains('.') {
+            return unresolved("BackendNotFound", format!("{missing}: a host is a whole name"));
+        }
+        let service = hosts::resource_name(self.reader, &host, namespace);
+        match self.reader.derived_service(&service) {
+            Some(found) if discovery::is_dialled(&found) && !self.is_alone_for(&found) => unresolved(
+                "BackendNotFound",
+                format!("host {host:?} has resolution NONE: only who dials it gets there"),
+            ),
+            Some(found) => at_port(service, &found, reference.port, &format!("host {host:?}")),
+            None => unresolved("BackendNotFound", missing),
         }
     }
 
@@ -66,6 +103,9 @@ impl<'a, 'b> Resolver<'a, 'b> {
 impl Resolve for Resolver<'_, '_> {
     fn backend(&self, reference: &BackendRef<'_>) -> Result<Backend, Unresolved> {
         let unresolved = |reason, message: String| Err(Unresolved { reason, message });
+        if (reference.group, reference.kind) == (ISTIO, "Hostname") {
+            return self.host(reference);
+        }
         if !reference.group.is_empty() || reference.kind != "Service" {
             let (kind, group) = (reference.kind, reference.group);
             return unresolved(
@@ -82,20 +122,27 @@ impl Resolve for Resolver<'_, '_> {
             );
             return unresolved("RefNotPermitted", message);
         }
-        let service = wire::service_name(self.reader.settings(), &name);
-        let Some(found) = self.reader.derived_service(&service) else {
+        let found = frontend::services(self.reader, Sort::Service, &name);
+        let Some((service, found)) = found.into_iter().next() else {
             return unresolved("BackendNotFound", format!("there is no Service {name}"));
         };
-        let Some(port) = reference.port else {
-            return unresolved("BackendNotFound", format!("a port of Service {name} must be named"));
-        };
-        if !ports::of_service(&found).any(|known| known == port) {
-            return unresolved("BackendNotFound", format!("Service {name} has no port {port}"));
-        }
-        Ok(Backend {
-            service: service.into(),
-            port,
-            subset: None,
-        })
+        at_port(service, &found, reference.port, &format!("Service {name}"))
     }
+}
+
+/// A port of what a reference leads to, which is called `label`.
+fn at_port(service: String, found: &Service, port: Option<u16>, label: &str) -> Result<Backend, Unresolved> {
+    let not_found = |message: String| Unresolved {
+        reason: "BackendNotFound",
+        message,
+    };
+    let port = port.ok_or_else(|| not_found(format!("a port of {label} must be named")))?;
+    if !ports::of_service(found).any(|known| known == port) {
+        return Err(not_found(format!("{label} has no port {port}")));
+    }
+    Ok(Backend {
+        service: service.into(),
+        port,
+        subset: None,
+    })
 }

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use culvert_envoy::ROUTE_TYPE;
 use culvert_objects::{Gateway, ObjectName};
 use culvert_proto::workload::Service;
-use k8s_openapi::api::core::v1::ServicePort;
 use prost::Message as _;
 
 use super::super::reader::Reader;
 use super::super::unit::Derived;
-use super::attached::{self, Frontend};
-use super::{hashes, ports, proxy_config, scope, telemetry};
+use super::attached;
+use super::frontend::Frontend;
+use super::{hashes, ports, proxy_config, scope, telemetry, traffic_policies};
 use crate::routing::envoy::routes::{self, Told};
 use crate::routing::model::{Backend, Routes};
 use crate::routing::order;
+use crate::routing::policy::Applied;
 use crate::snapshot::Resource;
 
 /// The route configurations of a Service.
@@ -38,6 +39,7 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &Arc<str>) -> Derived 
         let told = Told {
             named_by: named_by.clone(),
             // As Istio calls it.
+            policies: rules.policies(reader, port),
             operation: is_traced.then(|| format!("{}:{port}/*", service.hostname)),
         };
         let made = routes::configuration(&scope, name, port, &merged, &told);
@@ -62,25 +64,29 @@ pub(super) fn merged(reader: &Reader<'_>, name: &Arc<str>, service: &Service, po
 
 /// The routes of a Service, read once for all its ports.
 struct Rules {
-    object: Option<(ObjectName, Vec<ServicePort>)>,
+    frontend: Option<Frontend>,
     read: Vec<attached::Read>,
 }
 
 impl Rules {
     fn of(reader: &Reader<'_>, service: &Service) -> Self {
-        let object = ports::of_object(reader, service);
-        let read = object.as_ref().map(|(object, _)| attached::requests(reader, object));
+        let frontend = Frontend::of(reader, service);
+        let read = frontend.as_ref().map(|frontend| attached::requests(reader, frontend));
         Self {
             read: read.unwrap_or_default(),
-            object,
+            frontend,
         }
     }
 
+    /// What TrafficPolicies ask of a port.
+    fn policies(&self, reader: &Reader<'_>, port: u16) -> Vec<Applied> {
+        let at = |frontend: &Frontend| traffic_policies::at_port(reader, frontend, port);
+        self.frontend.as_ref().map(at).unwrap_or_default()
+    }
+
     fn at(&self, reader: &Reader<'_>, name: &Arc<str>, service: &Service, port: u16) -> Routes {
-        let attached = self.object.as_ref().map(|(object, known)| {
-            let frontend = Frontend { object, ports: known };
-            attached::of_port(&self.read, &frontend, port)
-        });
+        let frontend = self.frontend.as_ref();
+        let attached = frontend.map(|frontend| attached::of_port(&self.read, frontend, port));
         let own = Backend {
             service: Arc::clone(name),
             port,

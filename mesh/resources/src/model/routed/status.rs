@@ -5,8 +5,7 @@ use culvert_proto::workload::Service;
 
 use super::super::reader::Reader;
 use super::super::route_status::{Condition, ParentStatus, RouteStatus};
-use super::super::wire;
-use super::attached::{self, Frontend};
+use super::frontend::{self, Frontend, Sort};
 use super::route::{self, Reading};
 use super::{ports, scope};
 use crate::routing::model::Parent;
@@ -37,14 +36,10 @@ pub(in crate::model) fn status(reader: &Reader<'_>, kind: Kind, name: &ObjectNam
     })
 }
 
-/// Whether a parent is one of the mesh's.
-pub(super) fn is_service(parent: &Parent) -> bool {
-    parent.group.is_empty() && parent.kind == "Service"
-}
-
-/// Whether the mesh has to say what a route comes to at a parent: at a Service, and at a Gateway that is a waypoint of ours.
+/// Whether the mesh has to say what a route comes to at a parent: at a Service or ServiceEntry, and at a Gateway that is a waypoint of
+/// ours.
 pub(super) fn is_ours(reader: &Reader<'_>, name: &ObjectName, parent: &Parent) -> bool {
-    is_service(parent) || is_waypoint(reader, name, parent)
+    Sort::of(&parent.group, &parent.kind).is_some() || is_waypoint(reader, name, parent)
 }
 
 fn is_waypoint(reader: &Reader<'_>, name: &ObjectName, parent: &Parent) -> bool {
@@ -54,7 +49,7 @@ fn is_waypoint(reader: &Reader<'_>, name: &ObjectName, parent: &Parent) -> bool 
         && scope::gateway(reader, &ObjectName::new(namespace, parent.name.as_str())).is_some()
 }
 
-/// Whether a route is in force at a Service.
+/// Whether a route is in force at a Service, or the hosts of a ServiceEntry.
 ///
 /// # Errors
 /// Why it is not.
@@ -66,29 +61,36 @@ pub(super) fn accepted(reader: &Reader<'_>, kind: Kind, name: &ObjectName, paren
     let refused = |message: String| Err(("NoMatchingParent", message));
     let namespace = parent.namespace.as_deref().unwrap_or(&name.namespace);
     let object = ObjectName::new(namespace, parent.name.as_str());
-    let Some(service) = reader.derived_service(&wire::service_name(reader.settings(), &object)) else {
-        return refused(format!("there is no Service {object}"));
+    let Some(sort) = Sort::of(&parent.group, &parent.kind) else {
+        return refused(format!("the mesh takes no routes of {}", parent.kind));
+    };
+    let sort_kind = sort.kind();
+    // The hosts of an entry have the same ports, and the same waypoint.
+    let Some((_, service)) = frontend::services(reader, sort, &object).into_iter().next() else {
+        return refused(match sort {
+            Sort::Service => format!("there is no Service {object}"),
+            Sort::ServiceEntry => format!("there is no ServiceEntry {object} that serves a host"),
+        });
     };
     if scope::of_service(reader, &service).is_none() {
         return refused(format!(
-            "Service {object} is behind no waypoint of Culvert that takes it: its routes are not in force"
+            "{sort_kind} {object} is behind no waypoint of Culvert that takes it: its routes are not in force"
         ));
     }
     if is_of_connections(kind) && *name.namespace != *namespace {
         return refused(format!(
-            "a {kind} is in force in the namespace of its Service alone, which is {namespace}"
+            "a {kind} is in force in the namespace of its {sort_kind} alone, which is {namespace}"
         ));
     }
     let found = ports::of_object(reader, &service);
-    let Some((object, ports)) = &found else {
-        return refused(format!("Service {object} is no Service of Kubernetes"));
+    let Some(frontend) = Frontend::of(reader, &service) else {
+        return refused(format!("{sort_kind} {object} is made of something else"));
     };
-    let frontend = Frontend { object, ports };
     let mut meant = ports::of_service(&service)
-        .filter(|port| attached::is_for(parent, name, &frontend, *port))
+        .filter(|port| frontend.is_meant(parent, name, *port))
         .peekable();
     if meant.peek().is_none() {
-        return refused(format!("Service {object} has no such port"));
+        return refused(format!("{sort_kind} {object} has no such port"));
     }
     if !meant.any(|port| speaks(&service, found.as_ref(), port, kind)) {
         let what = match kind {
@@ -96,7 +98,7 @@ pub(super) fn accepted(reader: &Reader<'_>, kind: Kind, name: &ObjectName, paren
             Kind::TLSRoute => "TLS",
             _ => "HTTP",
         };
-        return refused(format!("no such port of Service {object} speaks {what}"));
+        return refused(format!("no such port of {sort_kind} {object} speaks {what}"));
     }
     Ok(())
 }

@@ -1,18 +1,20 @@
 //! A Gateway that is a waypoint becomes listeners, and the clusters that lead from one to the other.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use culvert_envoy::{CLUSTER_TYPE, LISTENER_TYPE};
 use culvert_objects::{Finding, Gateway, Kind, ObjectName, Severity};
 use culvert_proto::workload::Service;
+use ipnet::IpNet;
 use prost::Message as _;
 
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
-use super::attached::{self, Frontend};
-use super::{access, ports, proxy_config, scope, telemetry};
+use super::attached;
+use super::frontend::Frontend;
+use super::{access, direct, ports, proxy_config, scope, telemetry, traffic_policies};
+use crate::routing::envoy::direct::entry;
 use crate::routing::envoy::listener::{self, Port};
 use crate::routing::envoy::plumbing;
 use crate::snapshot::{Resource, to_address};
@@ -33,12 +35,16 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derive
             continue;
         };
         if scope::of_service(reader, &found).as_deref() == Some(&*scope) {
-            add_ports(reader, name, &service, &found, &mut ports);
+            ports.extend(self::ports(reader, name, &service, &found));
         }
     }
     let trust_domain = &reader.settings().trust_domain;
     let listeners = [plumbing::tunnel(&scope, trust_domain), plumbing::connect(&scope)];
-    let listeners = listeners.into_iter().chain(listener::inbound(&scope, &ports));
+    let mut inbound = listener::inbound(&scope, &ports);
+    if let Some(inbound) = inbound.as_mut().filter(|_| direct::is_envoy(gateway)) {
+        inbound.default_filter_chain = Some(entry(&scope));
+    }
+    let listeners = listeners.into_iter().chain(inbound);
     let listeners = listeners
         .map(|listener| Resource::scoped(LISTENER_TYPE, &scope, &listener.name, listener.encode_to_vec(), &[]));
     let clusters = [plumbing::inbound(&scope), plumbing::originate(&scope, trust_domain)];
@@ -65,9 +71,11 @@ fn foreign(reader: &Reader<'_>, name: &ObjectName) -> Option<Finding> {
     Some(finding.of_severity(Severity::Info))
 }
 
-fn add_ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, service: &Service, found: &mut Vec<Port>) {
+/// The ports of a Service behind the waypoint of a Gateway.
+pub(super) fn ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, service: &Service) -> Vec<Port> {
+    let mut found = Vec::new();
     let object = ports::of_object(reader, service);
-    let frontend = object.as_ref().map(|(object, known)| Frontend { object, ports: known });
+    let frontend = Frontend::of(reader, service);
     let addresses = addresses(reader, name, service);
     let telemetry = Arc::new(telemetry::of_service(reader, gateway, service));
     let access = Arc::new(access::of_service(reader, gateway, service));
@@ -87,26 +95,37 @@ fn add_ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, service
                 .or(said.split),
             named: named.filter(|named| !named.is_empty()).unwrap_or(said.named),
             access: Arc::clone(&access),
+            policies: frontend
+                .as_ref()
+                .map(|frontend| traffic_policies::at_port(reader, frontend, port))
+                .unwrap_or_default(),
             telemetry: Arc::clone(&telemetry),
         });
     }
+    found
 }
 
-/// What clients dial: the Service's own addresses, or those of its endpoints if it has none.
-fn addresses(reader: &Reader<'_>, name: &Arc<str>, service: &Service) -> Vec<IpAddr> {
-    let own: Vec<IpAddr> = service
+/// What clients dial: the Service's own addresses and ranges, or the addresses of its endpoints if it has none.
+fn addresses(reader: &Reader<'_>, name: &Arc<str>, service: &Service) -> Vec<IpNet> {
+    let own: Vec<IpNet> = service
         .addresses
         .iter()
-        .filter(|address| address.length.is_none())
-        .filter_map(|address| to_address(&address.address))
+        .filter_map(|range| {
+            let address = to_address(&range.address)?;
+            match range.length {
+                None => Some(IpNet::from(address)),
+                Some(length) => IpNet::new(address, u8::try_from(length).ok()?).ok(),
+            }
+        })
         .collect();
     if !own.is_empty() {
         return own;
     }
     let workloads = reader.workloads_of(name);
-    let mut found: Vec<IpAddr> = workloads
+    let mut found: Vec<IpNet> = workloads
         .iter()
         .flat_map(|workload| workload.addresses.iter().filter_map(|address| to_address(address)))
+        .map(IpNet::from)
         .collect();
     found.sort_unstable();
     found.dedup();

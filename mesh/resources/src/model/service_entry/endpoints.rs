@@ -1,6 +1,6 @@
 //! The Workloads of the endpoints that a ServiceEntry lists.
 
-use culvert_objects::{EntryEndpoint, EntryHost, ObjectName, Resolution, ServiceEntry};
+use culvert_objects::{EntryEndpoint, EntryHost, ObjectName, ServiceEntry};
 use culvert_proto::workload::{PortList, Workload};
 
 use super::super::outside::{self, Outside};
@@ -18,7 +18,7 @@ pub(super) fn workloads(
     hosts: &[Host<'_>],
     notes: &mut Notes<'_>,
 ) -> Vec<Workload> {
-    if entry.endpoints.is_empty() && entry.resolution == Resolution::Dns && !entry.has_selector() {
+    if entry.endpoints.is_empty() && entry.resolution.is_dns() && !entry.has_selector() {
         let named = hosts.iter().filter(|host| !host.is_wildcard());
         return named
             .map(|host| {
@@ -27,7 +27,7 @@ pub(super) fn workloads(
             })
             .collect();
     }
-    if matches!(entry.resolution, Resolution::None | Resolution::Unserved) {
+    if !entry.resolution.has_endpoints() {
         return Vec::new();
     }
     let mut found = Vec::new();

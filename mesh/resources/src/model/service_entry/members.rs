@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use culvert_objects::{Key, Labels, ObjectName, Resolution, ServiceEntry};
+use culvert_objects::{Key, Labels, ObjectName, ServiceEntry};
 use culvert_proto::workload::PortList;
 
 use super::super::reader::Reader;
@@ -57,7 +57,7 @@ pub(in super::super) fn listing(reader: &Reader<'_>, addresses: &[IpAddr]) -> BT
 
 /// The resource names of the hosts that an entry serves by endpoints.
 fn served(reader: &Reader<'_>, name: &ObjectName, entry: &ServiceEntry) -> Vec<String> {
-    let has_endpoints = matches!(entry.resolution, Resolution::Static | Resolution::Dns);
+    let has_endpoints = entry.resolution.has_endpoints();
     if !has_endpoints || entry.export.is_nobody() || restriction::of_service_entry(reader, name).is_some() {
         return Vec::new();
     }

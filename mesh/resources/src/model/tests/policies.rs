@@ -120,7 +120,15 @@ fn a_policy_denies_until_its_service_is_behind_a_waypoint_and_is_enforced_there_
     assert_eq!(denying(&model), [""; 0]);
     assert_eq!(
         filters(&model),
-        ["jwt_authn", "rbac", "fault", "cors", "stateful_session", "router"]
+        [
+            "jwt_authn",
+            "rbac",
+            "fault",
+            "cors",
+            "external_auth",
+            "stateful_session",
+            "router"
+        ]
     );
     let said = said(&model);
     assert!(
@@ -150,7 +158,10 @@ fn a_policy_of_another_namespace_decides_nothing_at_a_waypoint() {
     let mut world = World::of(&(shop(BEHIND) + &far));
     let mut model = Model::default();
     model.update(&world.objects(), Instant::now());
-    assert_eq!(filters(&model), ["fault", "cors", "stateful_session", "router"]);
+    assert_eq!(
+        filters(&model),
+        ["fault", "cors", "external_auth", "stateful_session", "router"]
+    );
     let said = said(&model);
     assert!(
         said.iter().any(|text| text.contains("is in another namespace")),

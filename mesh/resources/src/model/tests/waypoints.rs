@@ -257,7 +257,7 @@ fn a_rule_that_makes_no_sense_answers_500_and_is_named_and_the_others_hold() {
     for field in [
         "spec.rules[0].filters[0].urlRewrite.hostname: \"a b\" is no host name",
         "spec.rules[1].matches[0].headers[0].value: \"(\" is no regular expression",
-        "spec.rules[2].filters[0].type: ExternalAuth is not served",
+        "spec.rules[2].filters[0].externalAuth: missing field `protocol`",
         "spec.rules[3].newField",
     ] {
         assert!(findings.contains(field), "{field} in {findings}");

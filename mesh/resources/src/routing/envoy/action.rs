@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use culvert_envoy::names;
 use culvert_envoy::pb::envoy::config::core::v3::{DataSource, data_source::Specifier};
 use culvert_envoy::pb::envoy::config::route::v3::redirect_action::{
     PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier,
@@ -17,10 +16,12 @@ use culvert_envoy::pb::envoy::config::route::v3::{
 use culvert_envoy::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 
 use super::super::model::{Backend, Direct, Forward, Headers, NewPath, Path, Redirect, Target};
-use super::{filters, parts, retry};
+use super::filters::{self, Said};
+use super::parts::{self, cluster_name};
+use super::retry;
 
 /// A route that sends clients elsewhere.
-pub(super) fn redirect(redirect: &Redirect, matched: &Path) -> Route {
+pub(super) fn redirect(scope: &str, redirect: &Redirect, matched: &Path) -> Route {
     let code = match redirect.status {
         301 => RedirectResponseCode::MovedPermanently,
         303 => RedirectResponseCode::SeeOther,
@@ -49,13 +50,20 @@ pub(super) fn redirect(redirect: &Redirect, matched: &Path) -> Route {
         action: Some(route::Action::Redirect(action)),
         response_headers_to_add: parts::header_options(&redirect.response),
         response_headers_to_remove: redirect.response.remove.clone(),
-        typed_per_filter_config: filters::of_route(redirect.cors.as_ref(), None, None),
+        typed_per_filter_config: filters::of_route(
+            scope,
+            Said {
+                cors: redirect.cors.as_ref(),
+                auth: redirect.auth.as_ref(),
+                ..Said::default()
+            },
+        ),
         ..Route::default()
     }
 }
 
 /// A route that answers by itself.
-pub(super) fn direct(direct: &Direct) -> Route {
+pub(super) fn direct(scope: &str, direct: &Direct) -> Route {
     let body = DataSource {
         specifier: Some(Specifier::InlineBytes(direct.body.clone())),
         ..DataSource::default()
@@ -69,7 +77,13 @@ pub(super) fn direct(direct: &Direct) -> Route {
         action: Some(route::Action::DirectResponse(action)),
         response_headers_to_add: parts::header_options(&direct.response),
         response_headers_to_remove: direct.response.remove.clone(),
-        typed_per_filter_config: filters::of_route(direct.cors.as_ref(), None, None),
+        typed_per_filter_config: filters::of_route(
+            scope,
+            Said {
+                cors: direct.cors.as_ref(),
+                ..Said::default()
+            },
+        ),
         ..Route::default()
     }
 }
@@ -120,9 +134,13 @@ pub(super) fn forward(scope: &str, forward: &Forward, matched: &Path) -> Route {
         response_headers_to_add: parts::header_options(&response),
         response_headers_to_remove: response.remove,
         typed_per_filter_config: filters::of_route(
-            forward.cors.as_ref(),
-            forward.fault.as_ref(),
-            forward.session.as_ref(),
+            scope,
+            Said {
+                cors: forward.cors.as_ref(),
+                fault: forward.fault.as_ref(),
+                auth: forward.auth.as_ref(),
+                session: forward.session.as_ref(),
+            },
         ),
         ..Route::default()
     }
@@ -185,14 +203,6 @@ fn both(first: &Headers, then: &Headers) -> Headers {
         set: joined(&kept(&first.set), &then.set),
         add: joined(&kept(&first.add), &then.add),
         remove: [first.remove.as_slice(), then.remove.as_slice()].concat(),
-    }
-}
-
-/// What is called so that there is none of the name: answered with 500.
-pub(super) fn cluster_name(scope: &str, backend: Option<&Backend>) -> String {
-    match backend {
-        Some(backend) => names::cluster(scope, &backend.service, backend.port, backend.subset.as_deref()),
-        None => format!("{scope}/no-backend"),
     }
 }
 

@@ -25,8 +25,8 @@ use culvert_objects::mesh_config::{AuthzGrpc, AuthzHttp, BodyInCheck, ProviderKi
 use prost::Message as _;
 
 use super::super::model::{Backend, Check};
-use super::action::cluster_name;
-use super::{access, parts};
+use super::access;
+use super::parts::{self, cluster_name};
 
 const NAME: &str = "envoy.filters.http.ext_authz";
 /// What the key begins with under which the policies leave who is asked.

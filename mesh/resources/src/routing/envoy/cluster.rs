@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use culvert_envoy::cluster::put_mesh_ranges;
 use culvert_envoy::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use culvert_envoy::pb::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig,
+    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy, RefreshRate,
 };
 use culvert_envoy::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster};
 use culvert_envoy::pb::envoy::config::core::v3::{
@@ -17,26 +18,42 @@ use culvert_envoy::pb::envoy::extensions::upstreams::http::v3::http_protocol_opt
 };
 use culvert_envoy::pb::envoy::r#type::v3::Percent;
 use culvert_envoy::pb::google::protobuf::Any;
-use culvert_envoy::{ORIGINAL_DST, names, pack};
+use culvert_envoy::{CULVERT, ORIGINAL_DST, names, pack};
 
 use super::super::backend_tls::Said;
+use super::super::discovery::Discovery;
+use super::super::locality::{Place, Preference};
 use super::super::protocol::Protocol;
 use super::super::traffic::{Pool, Traffic};
-use super::{backend_tls, parts, traffic};
+use super::{backend_tls, endpoints, parts, traffic};
 
 const PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
-/// A port of `service`, or of a subset of its endpoints, as a backend of the waypoint `scope`.
-pub(crate) fn cluster(
-    scope: &str,
-    service: &str,
-    port: u16,
-    subset: Option<&str>,
-    protocol: Protocol,
-    policy: &Traffic,
-) -> Cluster {
-    let name = names::cluster(scope, service, port, subset);
+/// How often names are resolved whose answers do not say for how long they hold.
+const REFRESH: Duration = Duration::from_secs(60);
+/// How soon at first, and how seldom at last, names are resolved anew whose resolver does not answer.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// A port of a Service, or of a subset of its endpoints, as a backend.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backend<'a> {
+    pub(crate) service: &'a str,
+    pub(crate) port: u16,
+    pub(crate) subset: Option<&'a str>,
+    pub(crate) protocol: Protocol,
+    pub(crate) policy: &'a Traffic,
+    pub(crate) discovery: &'a Discovery,
+}
+
+/// It as a cluster of the waypoint `scope`.
+pub(crate) fn cluster(scope: &str, backend: &Backend<'_>) -> Cluster {
+    let Backend { protocol, policy, .. } = *backend;
+    let name = names::cluster(scope, backend.service, backend.port, backend.subset);
     let protocol = sent_as(protocol, &policy.pool);
+    let tls = match &policy.tls {
+        Said::Tls(tls) => Some(backend_tls::socket(tls, protocol)),
+        Said::Nothing | Said::None => None,
+    };
     let mut cluster = Cluster {
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())),
         eds_cluster_config: Some(EdsClusterConfig {
@@ -49,14 +66,63 @@ pub(crate) fn cluster(
             ..CommonLbConfig::default()
         }),
         typed_extension_protocol_options: upstream(protocol, &policy.pool),
-        transport_socket: Some(match &policy.tls {
-            Said::Tls(tls) => parts::internal_upstream_of(&[ORIGINAL_DST], backend_tls::socket(tls, protocol)),
-            Said::Nothing | Said::None => parts::internal_upstream(&[ORIGINAL_DST]),
-        }),
+        transport_socket: match (backend.discovery, tls) {
+            (Discovery::Told, Some(tls)) => Some(parts::internal_upstream_of(&[ORIGINAL_DST], tls)),
+            (Discovery::Told, None) => Some(parts::internal_upstream(&[ORIGINAL_DST])),
+            // None of these is in the tunnel.
+            (Discovery::Names { .. } | Discovery::Dialled { .. }, tls) => tls,
+        },
         ..base(name)
     };
     traffic::apply(policy, &mut cluster);
+    discover(scope, backend.discovery, &mut cluster);
     cluster
+}
+
+/// Writes into a cluster how its endpoints are found, where the controller does not tell them.
+#[expect(
+    deprecated,
+    reason = "their successors name an extension of Envoy that Istio does not use either; Envoy 1.40 takes both"
+)]
+fn discover(scope: &str, discovery: &Discovery, cluster: &mut Cluster) {
+    let (kind, mesh) = match discovery {
+        Discovery::Told => return,
+        Discovery::Names {
+            endpoints,
+            is_round_robin,
+            mesh,
+        } => {
+            cluster.load_assignment = Some(endpoints::assignment(
+                scope,
+                &cluster.name,
+                endpoints,
+                &Preference::None,
+                &Place::default(),
+            ));
+            cluster.dns_lookup_family = DnsLookupFamily::V4Preferred.into();
+            cluster.respect_dns_ttl = true;
+            cluster.dns_refresh_rate = Some(parts::duration(REFRESH));
+            cluster.dns_failure_refresh_rate = Some(RefreshRate {
+                base_interval: Some(parts::duration(RETRY.0)),
+                max_interval: Some(parts::duration(RETRY.1)),
+            });
+            let kind = match is_round_robin {
+                true => DiscoveryType::LogicalDns,
+                false => DiscoveryType::StrictDns,
+            };
+            (kind, mesh)
+        }
+        Discovery::Dialled { mesh } => {
+            cluster.lb_policy = LbPolicy::ClusterProvided.into();
+            cluster.lb_config = None;
+            (DiscoveryType::OriginalDst, mesh)
+        }
+    };
+    cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind.into()));
+    cluster.eds_cluster_config = None;
+    let metadata = cluster.metadata.get_or_insert_default();
+    let own = metadata.filter_metadata.entry(CULVERT.to_owned()).or_default();
+    put_mesh_ranges(own, mesh.iter().map(ToString::to_string));
 }
 
 /// What all clusters have in common: no limits of their own.

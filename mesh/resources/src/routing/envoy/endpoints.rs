@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use culvert_envoy::endpoint::About;
 use culvert_envoy::pb::envoy::config::core::v3::{HealthStatus, Locality, Metadata};
 use culvert_envoy::pb::envoy::config::endpoint::v3::{
-    ClusterLoadAssignment, Endpoint as Place, LbEndpoint, LocalityLbEndpoints, lb_endpoint,
+    ClusterLoadAssignment, Endpoint as Message, LbEndpoint, LocalityLbEndpoints, lb_endpoint,
 };
 use culvert_envoy::pb::google::protobuf::{Struct, Value, value::Kind};
 use culvert_envoy::{CULVERT, ORIGINAL_DST, names};
 use prost::Message as _;
 
+use super::super::locality::{Group, Locality as Where, Member, Place, Preference};
 use super::parts;
 
 /// How an endpoint is.
@@ -23,47 +25,63 @@ pub(crate) enum Health {
     Unhealthy,
 }
 
+/// Where an endpoint is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Host {
+    Address(IpAddr),
+    /// A name that the waypoint resolves. Never in the tunnel.
+    Name(Arc<str>),
+}
+
 /// An endpoint of a port.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
-    pub(crate) address: IpAddr,
+    pub(crate) host: Host,
     pub(crate) port: u16,
     /// Whether it is reached through the tunnel.
     pub(crate) is_tunnelled: bool,
     pub(crate) health: Health,
-    /// Region, zone, subzone.
-    pub(crate) locality: [String; 3],
+    pub(crate) locality: Where,
     /// None is 1.
     pub(crate) weight: Option<u32>,
     pub(crate) about: About,
 }
 
-/// The endpoints of `cluster`, by locality.
-pub(crate) fn assignment(scope: &str, cluster: &str, endpoints: &[Endpoint]) -> ClusterLoadAssignment {
-    let mut by_locality: BTreeMap<&[String; 3], Vec<&Endpoint>> = BTreeMap::new();
-    for endpoint in endpoints {
-        by_locality.entry(&endpoint.locality).or_default().push(endpoint);
-    }
-    let group = |(locality, mut members): (&[String; 3], Vec<&Endpoint>)| {
-        members.sort_by(|a, b| (a.address, a.port, &a.about.uid).cmp(&(b.address, b.port, &b.about.uid)));
-        let [region, zone, sub_zone] = locality.clone();
-        let total = members
-            .iter()
-            .map(|endpoint| endpoint.weight.unwrap_or(1))
-            .fold(0, u32::saturating_add);
+/// The endpoints of `cluster`, by locality and in the order that `preference` has for who asks from `place`.
+pub(crate) fn assignment(
+    scope: &str,
+    cluster: &str,
+    endpoints: &[Endpoint],
+    preference: &Preference,
+    place: &Place,
+) -> ClusterLoadAssignment {
+    let members: Vec<Member<'_>> = endpoints
+        .iter()
+        .map(|endpoint| Member {
+            locality: &endpoint.locality,
+            node: &endpoint.about.node,
+            weight: endpoint.weight.unwrap_or(1),
+        })
+        .collect();
+    let group = |group: Group| {
+        let mut members: Vec<&Endpoint> = group.members.iter().map(|index| &endpoints[*index]).collect();
+        members.sort_by(|a, b| (&a.host, a.port, &a.about.uid).cmp(&(&b.host, b.port, &b.about.uid)));
+        let locality = members.first().map(|endpoint| endpoint.locality.clone());
+        let [region, zone, sub_zone] = locality.unwrap_or_default();
         LocalityLbEndpoints {
+            priority: group.priority,
             locality: Some(Locality { region, zone, sub_zone }),
             lb_endpoints: members
                 .into_iter()
                 .map(|endpoint| lb_endpoint(scope, endpoint))
                 .collect(),
-            load_balancing_weight: parts::number(total.max(1)),
+            load_balancing_weight: parts::number(group.weight),
             ..LocalityLbEndpoints::default()
         }
     };
     ClusterLoadAssignment {
         cluster_name: cluster.to_owned(),
-        endpoints: by_locality.into_iter().map(group).collect(),
+        endpoints: preference.groups(place, &members).into_iter().map(group).collect(),
         ..ClusterLoadAssignment::default()
     }
 }
@@ -91,17 +109,19 @@ pub(crate) fn contents(assignment: &ClusterLoadAssignment) -> Vec<u8> {
 }
 
 fn lb_endpoint(scope: &str, endpoint: &Endpoint) -> LbEndpoint {
-    let at = SocketAddr::new(endpoint.address, endpoint.port).to_string();
     let mut metadata = HashMap::from([(CULVERT.to_owned(), endpoint.about.to_metadata())]);
-    let address = if endpoint.is_tunnelled {
-        let local = Value {
-            kind: Some(Kind::StringValue(at.clone())),
-        };
-        let fields = [("local".to_owned(), local)].into_iter().collect();
-        metadata.insert(ORIGINAL_DST.to_owned(), Struct { fields });
-        parts::internal(names::connect(scope), at)
-    } else {
-        parts::socket(endpoint.address, endpoint.port)
+    let address = match &endpoint.host {
+        Host::Address(address) if endpoint.is_tunnelled => {
+            let at = SocketAddr::new(*address, endpoint.port).to_string();
+            let local = Value {
+                kind: Some(Kind::StringValue(at.clone())),
+            };
+            let fields = [("local".to_owned(), local)].into_iter().collect();
+            metadata.insert(ORIGINAL_DST.to_owned(), Struct { fields });
+            parts::internal(names::connect(scope), at)
+        }
+        Host::Address(address) => parts::socket(address, endpoint.port),
+        Host::Name(name) => parts::socket(name, endpoint.port),
     };
     let health = match endpoint.health {
         Health::Healthy => HealthStatus::Healthy,
@@ -115,9 +135,9 @@ fn lb_endpoint(scope: &str, endpoint: &Endpoint) -> LbEndpoint {
             ..Metadata::default()
         }),
         load_balancing_weight: endpoint.weight.and_then(|weight| parts::number(weight.max(1))),
-        host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(Place {
+        host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(Message {
             address: Some(address),
-            ..Place::default()
+            ..Message::default()
         })),
     }
 }

@@ -16,8 +16,9 @@ use culvert_envoy::pb::envoy::r#type::http::v3::Cookie;
 use culvert_envoy::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use culvert_envoy::pb::google::protobuf::Any;
 
+use super::super::external_auth::ExternalAuth;
 use super::super::model::{Abort, Cors, Fault, Origin, Session};
-use super::parts;
+use super::{external_auth, parts};
 
 /// The names of the filters, and of what a route says to them.
 pub(super) const CORS: &str = "envoy.filters.http.cors";
@@ -27,12 +28,25 @@ pub(super) const SESSION: &str = "envoy.filters.http.stateful_session";
 const ANY_ORIGIN: &str = r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s?#]+$";
 const MILLION: u32 = 1_000_000;
 
-/// What a route says to the filters, by their names.
-pub(super) fn of_route(cors: Option<&Cors>, fault: Option<&Fault>, session: Option<&Session>) -> HashMap<String, Any> {
-    let cors = cors.map(|cors| (CORS.to_owned(), pack(&policy(cors))));
-    let fault = fault.map(|fault| (FAULT.to_owned(), pack(&injected(fault))));
-    let session = session.map(|session| (SESSION.to_owned(), pack(&persistent(session))));
-    cors.into_iter().chain(fault).chain(session).collect()
+/// What a rule has for filters.
+#[derive(Default)]
+pub(super) struct Said<'a> {
+    pub(super) cors: Option<&'a Cors>,
+    pub(super) fault: Option<&'a Fault>,
+    pub(super) auth: Option<&'a ExternalAuth>,
+    pub(super) session: Option<&'a Session>,
+}
+
+/// What a route of the waypoint `scope` says to the filters, by their names.
+pub(super) fn of_route(scope: &str, said: Said<'_>) -> HashMap<String, Any> {
+    let cors = said.cors.map(|cors| (CORS, pack(&policy(cors))));
+    let fault = said.fault.map(|fault| (FAULT, pack(&injected(fault))));
+    let auth = said
+        .auth
+        .map(|auth| (external_auth::NAME, pack(&external_auth::of_route(scope, auth))));
+    let session = said.session.map(|session| (SESSION, pack(&persistent(session))));
+    let all = cors.into_iter().chain(fault).chain(auth).chain(session);
+    all.map(|(name, config)| (name.to_owned(), config)).collect()
 }
 
 fn persistent(session: &Session) -> StatefulSessionPerRoute {

@@ -1,17 +1,18 @@
 //! All ports that a waypoint is for: the listener behind the tunnel.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use culvert_envoy::pb::envoy::config::core::v3::Http1ProtocolOptions;
+use culvert_envoy::pb::envoy::config::core::v3::{Http1ProtocolOptions, Http2ProtocolOptions};
 use culvert_envoy::pb::envoy::config::listener::v3::listener::{InternalListenerConfig, ListenerSpecifier};
 use culvert_envoy::pb::envoy::config::listener::v3::listener_filter_chain_match_predicate::{MatchSet, Rule};
 use culvert_envoy::pb::envoy::config::listener::v3::{
     Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, ListenerFilterChainMatchPredicate, listener_filter,
 };
 use culvert_envoy::pb::envoy::extensions::filters::http::stateful_session::v3::StatefulSession;
-use culvert_envoy::pb::envoy::extensions::filters::http::{cors::v3::Cors, fault::v3::HttpFault, router::v3::Router};
+use culvert_envoy::pb::envoy::extensions::filters::http::{
+    composite::v3::Composite, cors::v3::Cors, fault::v3::HttpFault, router::v3::Router,
+};
 use culvert_envoy::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use culvert_envoy::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use culvert_envoy::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
@@ -25,14 +26,16 @@ use culvert_envoy::pb::envoy::extensions::filters::network::tcp_proxy::v3::{
 };
 use culvert_envoy::pb::envoy::r#type::v3::Int32Range;
 use culvert_envoy::{names, pack};
+use ipnet::IpNet;
 use prost::{Message, Name};
 
 use super::super::model::{Access, Backend, Named, Split, Target};
+use super::super::policy::Applied;
 use super::super::protocol::Protocol;
 use super::super::telemetry::Telemetry;
-use super::action::cluster_name;
 use super::filters::{CORS, FAULT, SESSION};
-use super::{access, checks, parts, telemetry, tokens};
+use super::parts::{self, cluster_name};
+use super::{access, checks, external_auth, policy, telemetry, tokens};
 
 /// A port of a Service that the waypoint is for.
 #[derive(Clone, Debug)]
@@ -40,7 +43,7 @@ pub(crate) struct Port {
     /// The Service's resource name.
     pub(crate) service: Arc<str>,
     /// What clients dial.
-    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) addresses: Vec<IpNet>,
     pub(crate) port: u16,
     pub(crate) protocol: Protocol,
     /// Where connections go that are not HTTP; to the Service itself where nobody says.
@@ -50,6 +53,8 @@ pub(crate) struct Port {
     pub(crate) named: Vec<Named>,
     /// Who may.
     pub(crate) access: Arc<Access>,
+    /// What TrafficPolicies ask of it.
+    pub(crate) policies: Vec<Applied>,
     /// What is logged and traced of it.
     pub(crate) telemetry: Arc<Telemetry>,
 }
@@ -67,7 +72,7 @@ pub(crate) fn inbound(scope: &str, ports: &[Port]) -> Option<Listener> {
     encrypted.sort_unstable();
     encrypted.dedup();
     for port in ports {
-        let addresses: Vec<IpAddr> = port
+        let addresses: Vec<IpNet> = port
             .addresses
             .iter()
             .copied()
@@ -121,31 +126,45 @@ pub(crate) fn inbound(scope: &str, ports: &[Port]) -> Option<Listener> {
     })
 }
 
-fn http_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
+fn http_chain(scope: &str, port: &Port, addresses: &[IpNet]) -> FilterChain {
     let name = names::chain(&port.service, port.port);
+    let routes = RouteSpecifier::Rds(Rds {
+        config_source: Some(parts::ads()),
+        route_config_name: names::routes(scope, &port.service, port.port),
+    });
+    let filter = manager(scope, port, &name, host(&port.service), routes);
+    let matched = FilterChainMatch {
+        application_protocols: port.spoken(),
+        ..port.unencrypted()
+    };
+    chain(name, port, addresses, matched, vec![filter])
+}
+
+/// What reads requests to a port. `host` is that of a request that names none.
+pub(super) fn manager(scope: &str, port: &Port, name: &str, host: &str, routes: RouteSpecifier) -> Filter {
     let websocket = UpgradeConfig {
         upgrade_type: "websocket".to_owned(),
         ..UpgradeConfig::default()
     };
     let manager = HttpConnectionManager {
-        stat_prefix: name.clone(),
+        stat_prefix: name.to_owned(),
         access_log: telemetry::logs(&port.telemetry),
         tracing: port
             .telemetry
             .tracing
             .as_ref()
             .map(|spans| telemetry::tracing(spans, &own_name(scope))),
-        route_specifier: Some(RouteSpecifier::Rds(Rds {
-            config_source: Some(parts::ads()),
-            route_config_name: names::routes(scope, &port.service, port.port),
-        })),
+        route_specifier: Some(routes),
         http_filters: tokens::filter(&port.access.tokens)
             .into_iter()
             .chain(checks::filters(scope, &port.access.checks))
             .chain(access::of_requests(&port.access.requests))
+            .chain(policy::of_requests(&name, &port.policies))
             .chain([
                 http_filter(FAULT, &HttpFault::default()),
                 http_filter(CORS, &Cors {}),
+                // Behind CORS: a preflight has nothing that could be asked about.
+                http_filter(external_auth::NAME, &Composite::default()),
                 // Nothing by itself: routes say whose sessions persist.
                 http_filter(SESSION, &StatefulSession::default()),
                 http_filter("envoy.filters.http.router", &Router::default()),
@@ -155,32 +174,35 @@ fn http_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
         use_remote_address: parts::flag(false),
         http_protocol_options: Some(Http1ProtocolOptions {
             accept_http_10: true,
-            default_host_for_http_10: host(&port.service).to_owned(),
+            default_host_for_http_10: host.to_owned(),
             ..Http1ProtocolOptions::default()
+        }),
+        http2_protocol_options: Some(Http2ProtocolOptions {
+            allow_connect: true,
+            ..Http2ProtocolOptions::default()
         }),
         upgrade_configs: vec![websocket],
         normalize_path: parts::flag(true),
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::KeepUnchanged.into(),
         ..HttpConnectionManager::default()
     };
-    let is_sniffed = port.protocol == Protocol::Unknown;
-    let protocols: &[&str] = if is_sniffed {
-        &["http/1.0", "http/1.1", "h2c"]
-    } else {
-        &[]
-    };
-    let filter = parts::filter("envoy.filters.network.http_connection_manager", &manager);
-    let matched = FilterChainMatch {
-        application_protocols: protocols.iter().map(|protocol| (*protocol).to_owned()).collect(),
-        ..port.unencrypted()
-    };
-    chain(name, port, addresses, matched, vec![filter])
+    parts::filter("envoy.filters.network.http_connection_manager", &manager)
 }
 
 impl Port {
     /// Whether connections of TLS are told apart by name.
     fn is_named(&self) -> bool {
         self.protocol.is_tcp() && !self.named.is_empty()
+    }
+
+    /// What a client must speak to be taken for one of HTTP; nothing where nobody looks.
+    pub(super) fn spoken(&self) -> Vec<String> {
+        let protocols: &[&str] = if self.protocol == Protocol::Unknown {
+            &["http/1.0", "http/1.1", "h2c"]
+        } else {
+            &[]
+        };
+        protocols.iter().map(|protocol| (*protocol).to_owned()).collect()
     }
 
     /// The Service itself.
@@ -217,7 +239,7 @@ impl Port {
 }
 
 /// A chain for each rule about TLS. What no rule names goes where connections that are not TLS go, if somebody says where that is.
-fn named_chains(scope: &str, port: &Port, addresses: &[IpAddr]) -> Vec<FilterChain> {
+fn named_chains(scope: &str, port: &Port, addresses: &[IpNet]) -> Vec<FilterChain> {
     let rest = port.split.as_ref().map(|split| Named {
         names: vec!["*".to_owned()],
         split: split.clone(),
@@ -256,7 +278,7 @@ fn own_name(scope: &str) -> String {
     format!("{gateway}.{namespace}")
 }
 
-fn tcp_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
+fn tcp_chain(scope: &str, port: &Port, addresses: &[IpNet]) -> FilterChain {
     let name = match port.protocol {
         Protocol::Unknown => names::tcp_chain(&port.service, port.port),
         _ => names::chain(&port.service, port.port),
@@ -268,7 +290,7 @@ fn tcp_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
 fn bytes(
     scope: &str,
     port: &Port,
-    addresses: &[IpAddr],
+    addresses: &[IpNet],
     name: String,
     split: Option<&Split>,
     matched: FilterChainMatch,
@@ -305,7 +327,7 @@ fn bytes(
 fn chain(
     name: String,
     port: &Port,
-    addresses: &[IpAddr],
+    addresses: &[IpNet],
     matched: FilterChainMatch,
     filters: Vec<Filter>,
 ) -> FilterChain {
@@ -338,7 +360,7 @@ pub(super) fn listener_filter<M: Message + Name>(name: &str, config: &M) -> List
 }
 
 /// All ports but these, at which nobody waits for the client: the server may speak first.
-fn all_but(ports: &[u16]) -> ListenerFilterChainMatchPredicate {
+pub(super) fn all_but(ports: &[u16]) -> ListenerFilterChainMatchPredicate {
     let rule = |rule| ListenerFilterChainMatchPredicate { rule: Some(rule) };
     let one = |port: &u16| {
         let start = i32::from(*port);

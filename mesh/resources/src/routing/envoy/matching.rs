@@ -60,6 +60,22 @@ pub(super) fn route_match(matched: &Match) -> RouteMatch {
     }
 }
 
+/// The same as headers alone, in which Envoy has the path with the query; none for every request.
+pub(super) fn as_headers(matched: &Match) -> Vec<HeaderMatcher> {
+    let path = match &matched.path {
+        Path::Prefix(prefix) if prefix.is_empty() => None,
+        Path::Plain(prefix) => Some(Text::Prefix(prefix.clone())),
+        Path::Exact(path) => Some(Text::Regex(format!(r"{}(\?.*)?", regex::escape(path)))),
+        Path::Prefix(prefix) => Some(Text::Regex(format!("{}([/?].*)?", regex::escape(prefix)))),
+        Path::Regex(regex) => Some(Text::Regex(format!(r"(?:{regex})(\?.*)?"))),
+    };
+    let path = path.map(|path| (":path".to_owned(), path));
+    let method = matched.method.as_ref();
+    let method = method.map(|method| (":method".to_owned(), Text::Exact(method.clone())));
+    let all = path.iter().chain(&method).chain(&matched.headers);
+    all.map(|(name, value)| header(name, value, false)).collect()
+}
+
 /// A header that is there and has a value, or has not. One that is absent has not the value.
 fn header(name: &str, value: &Text, is_inverted: bool) -> HeaderMatcher {
     let text = text(value);

@@ -7,7 +7,9 @@
 //! | `action` | what becomes of them |
 //! | `retry` | when they are tried again, and by what of them an endpoint is chosen |
 //! | `filters` | what rules say to filters |
+//! | `external_auth` | who is asked by a rule |
 //! | [`listener`] | all ports of a waypoint |
+//! | [`direct`] | their endpoints, for whoever dials one by its own address |
 //! | [`cluster`] | a port as a backend |
 //! | `traffic` | what holds for connections to it |
 //! | `backend_tls` | TLS inside of them |
@@ -18,6 +20,9 @@
 //! | `tokens` | tokens of people |
 //! | [`telemetry`] | traces and access logs |
 //! | `texts` | patterns of policies |
+//! | `policy` | what TrafficPolicies ask of a port |
+//! | `local_limit` | limits that each waypoint counts by itself |
+//! | `descriptors` | what of a request rate limits go by |
 //! | `parts` | what several have in common |
 
 mod access;
@@ -25,12 +30,17 @@ mod action;
 mod backend_tls;
 mod checks;
 pub(crate) mod cluster;
+mod descriptors;
+pub(crate) mod direct;
 pub(crate) mod endpoints;
+mod external_auth;
 mod filters;
 pub(crate) mod listener;
+mod local_limit;
 mod matching;
 mod parts;
 pub(crate) mod plumbing;
+mod policy;
 mod retry;
 pub(crate) mod routes;
 pub(crate) mod telemetry;

@@ -1,9 +1,7 @@
 //! What several messages have in common.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use culvert_envoy::pack;
 use culvert_envoy::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use culvert_envoy::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use culvert_envoy::pb::envoy::config::core::v3::{
@@ -20,9 +18,19 @@ use culvert_envoy::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher,
 use culvert_envoy::pb::envoy::r#type::metadata::v3::{MetadataKind, metadata_kind};
 use culvert_envoy::pb::envoy::r#type::v3::{FractionalPercent, fractional_percent::DenominatorType};
 use culvert_envoy::pb::google::protobuf;
+use culvert_envoy::{names, pack};
+use ipnet::IpNet;
 use prost::{Message, Name};
 
-use super::super::model::{Headers, Text};
+use super::super::model::{Backend, Headers, Text};
+
+/// The cluster of a backend. Without one it is a name that no cluster has: what goes there is answered with 500.
+pub(super) fn cluster_name(scope: &str, backend: Option<&Backend>) -> String {
+    match backend {
+        Some(backend) => names::cluster(scope, &backend.service, backend.port, backend.subset.as_deref()),
+        None => format!("{scope}/no-backend"),
+    }
+}
 
 pub(super) fn duration(duration: Duration) -> protobuf::Duration {
     protobuf::Duration {
@@ -144,11 +152,11 @@ pub(super) fn internal(listener: String, endpoint_id: String) -> Address {
     }
 }
 
-/// An address alone.
-pub(super) fn range(address: IpAddr) -> CidrRange {
+/// A range, or an address alone.
+pub(super) fn range(range: IpNet) -> CidrRange {
     CidrRange {
-        address_prefix: address.to_string(),
-        prefix_len: number(if address.is_ipv4() { 32 } else { 128 }),
+        address_prefix: range.network().to_string(),
+        prefix_len: number(range.prefix_len().into()),
     }
 }
 

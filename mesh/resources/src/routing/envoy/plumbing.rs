@@ -58,8 +58,8 @@ use super::{cluster, parts};
 /// The tunnel's port.
 const HBONE: u16 = 15008;
 /// Envoy's own names for where a connection on an internal listener was going, and who has opened it.
-const LOCAL_ADDRESS: &str = "envoy.filters.listener.original_dst.local_ip";
-const REMOTE_ADDRESS: &str = "envoy.filters.listener.original_dst.remote_ip";
+pub(super) const LOCAL_ADDRESS: &str = "envoy.filters.listener.original_dst.local_ip";
+pub(super) const REMOTE_ADDRESS: &str = "envoy.filters.listener.original_dst.remote_ip";
 
 /// The listener on the tunnel port of the waypoint `scope`, whose peers are those of `trust_domain`.
 pub(crate) fn tunnel(scope: &str, trust_domain: &str) -> Listener {
@@ -138,7 +138,7 @@ fn connect_route(scope: &str) -> Route {
 }
 
 /// What goes along into the listener behind.
-fn filter_state(key: &str, factory: &str, value: &str) -> FilterStateValue {
+pub(super) fn filter_state(key: &str, factory: &str, value: &str) -> FilterStateValue {
     FilterStateValue {
         key: Some(Key::ObjectKey(key.to_owned())),
         factory_key: factory.to_owned(),
@@ -184,6 +184,11 @@ pub(crate) fn connect(scope: &str) -> Listener {
 /// The way into the listener with the Services' ports.
 pub(crate) fn inbound(scope: &str) -> Cluster {
     let name = names::inbound(scope);
+    into_listener(name.clone(), name)
+}
+
+/// A cluster that leads into an internal listener.
+pub(super) fn into_listener(name: String, listener: String) -> Cluster {
     Cluster {
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into())),
         load_assignment: Some(ClusterLoadAssignment {
@@ -191,7 +196,7 @@ pub(crate) fn inbound(scope: &str) -> Cluster {
             endpoints: vec![LocalityLbEndpoints {
                 lb_endpoints: vec![LbEndpoint {
                     host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(Endpoint {
-                        address: Some(parts::internal(name.clone(), String::new())),
+                        address: Some(parts::internal(listener, String::new())),
                         ..Endpoint::default()
                     })),
                     ..LbEndpoint::default()

@@ -9,7 +9,8 @@ use culvert_envoy::pb::envoy::config::route::v3::{
 use culvert_envoy::{PEER_PRINCIPAL, names};
 
 use super::super::model::{Action, Host, Routes, Rule};
-use super::{action, matching, parts};
+use super::super::policy::Applied;
+use super::{action, matching, parts, policy};
 
 /// Who a client is by its certificate, as Envoy writes it.
 const CLIENT: &str = "x-forwarded-client-cert";
@@ -21,11 +22,12 @@ pub(crate) struct Told {
     pub(crate) named_by: Option<String>,
     /// What spans of its requests are called, where there are any.
     pub(crate) operation: Option<String>,
+    /// What TrafficPolicies ask of the port.
+    pub(crate) policies: Vec<Applied>,
 }
 
 /// The rules of a port of `service`, for the waypoint `scope`.
 pub(crate) fn configuration(scope: &str, service: &str, port: u16, routes: &Routes, told: &Told) -> RouteConfiguration {
-    let operation = told.operation.as_deref();
     let client = told.named_by.as_deref().map(|identity| HeaderValueOption {
         header: Some(HeaderValue {
             key: CLIENT.to_owned(),
@@ -41,7 +43,7 @@ pub(crate) fn configuration(scope: &str, service: &str, port: u16, routes: &Rout
         virtual_hosts: routes
             .hosts
             .iter()
-            .map(|host| virtual_host(scope, host, operation))
+            .map(|host| virtual_host(scope, host, told))
             .collect(),
         // A host name means the same with a port behind it.
         ignore_port_in_host_matching: routes.hosts.len() > 1,
@@ -49,18 +51,18 @@ pub(crate) fn configuration(scope: &str, service: &str, port: u16, routes: &Rout
     }
 }
 
-fn virtual_host(scope: &str, host: &Host, operation: Option<&str>) -> VirtualHost {
+fn virtual_host(scope: &str, host: &Host, told: &Told) -> VirtualHost {
     VirtualHost {
         name: host.domain.clone(),
         domains: vec![host.domain.clone()],
-        routes: host.rules.iter().map(|rule| route(scope, rule, operation)).collect(),
+        routes: host.rules.iter().map(|rule| route(scope, rule, told)).collect(),
         include_request_attempt_count: true,
         ..VirtualHost::default()
     }
 }
 
-fn route(scope: &str, rule: &Rule, operation: Option<&str>) -> Route {
-    let made = match &rule.action {
+fn route(scope: &str, rule: &Rule, told: &Told) -> Route {
+    let mut made = match &rule.action {
         Action::Fail(status) => Route {
             action: Some(route::Action::DirectResponse(DirectResponseAction {
                 status: (*status).into(),
@@ -68,15 +70,19 @@ fn route(scope: &str, rule: &Rule, operation: Option<&str>) -> Route {
             })),
             ..Route::default()
         },
-        Action::Direct(direct) => action::direct(direct),
-        Action::Redirect(redirect) => action::redirect(redirect, &rule.matched.path),
+        Action::Direct(direct) => action::direct(scope, direct),
+        Action::Redirect(redirect) => action::redirect(scope, redirect, &rule.matched.path),
         Action::Forward(forward) => action::forward(scope, forward, &rule.matched.path),
     };
+    if let Some(own) = &rule.policy {
+        made.typed_per_filter_config
+            .extend(policy::of_rule(own, &told.policies));
+    }
     Route {
         name: rule.name.clone(),
         r#match: Some(matching::route_match(&rule.matched)),
-        decorator: operation.map(|operation| Decorator {
-            operation: operation.to_owned(),
+        decorator: told.operation.as_ref().map(|operation| Decorator {
+            operation: operation.clone(),
             // Clients need not be told.
             propagate: parts::flag(false),
         }),

@@ -5,6 +5,9 @@ use std::time::Duration;
 use culvert_envoy::CULVERT;
 use culvert_envoy::cluster::peak_ewma;
 use culvert_envoy::pb::envoy::config::cluster::v3::circuit_breakers::{Thresholds, thresholds::RetryBudget};
+use culvert_envoy::pb::envoy::config::cluster::v3::cluster::common_lb_config::{
+    LocalityConfigSpecifier, LocalityWeightedLbConfig,
+};
 use culvert_envoy::pb::envoy::config::cluster::v3::cluster::{
     LbConfig, LbPolicy, LeastRequestLbConfig, MaglevLbConfig, RingHashLbConfig, RoundRobinLbConfig, SlowStartConfig,
 };
@@ -13,6 +16,7 @@ use culvert_envoy::pb::envoy::config::core::v3::{HttpProtocolOptions, RuntimeDou
 use culvert_envoy::pb::envoy::r#type::v3::Percent;
 use culvert_envoy::pb::google::protobuf::UInt64Value;
 
+use super::super::locality::Preference;
 use super::super::traffic::{Balancer, Outlier, Pool, Traffic, Warmup};
 use super::parts;
 
@@ -52,6 +56,12 @@ pub(super) fn apply(traffic: &Traffic, cluster: &mut Cluster) {
             ..UpstreamConnectionOptions::default()
         }
     });
+    if matches!(traffic.near, Some(Preference::Shares(_))) {
+        let common = cluster.common_lb_config.get_or_insert_default();
+        common.locality_config_specifier = Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(
+            LocalityWeightedLbConfig::default(),
+        ));
+    }
     if let Some(found) = &traffic.outlier {
         cluster.outlier_detection = Some(outlier(found));
         let threshold = found.least_healthy.and_then(|percent| {

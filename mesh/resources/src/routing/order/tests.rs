@@ -9,6 +9,7 @@ fn rule(path: Path) -> Rule {
         name: String::new(),
         matched: Match { path, ..Match::any() },
         action: Action::Fail(500),
+        policy: None,
     }
 }
 

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::super::external_auth::ExternalAuth;
 use super::super::model::{Cors, Headers, Mirror, NewPath, Origin, Redirect};
+use super::external_auth::{self, ExternalAuthSpec};
 use super::notes::{Notes, Resolve};
 use super::references::BackendSpec;
 use super::values::{self, Bad, list};
@@ -20,6 +22,7 @@ pub(super) struct Filters {
     pub(super) redirect: Option<Redirect>,
     pub(super) mirrors: Vec<Mirror>,
     pub(super) cors: Option<Cors>,
+    pub(super) auth: Option<ExternalAuth>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -33,7 +36,7 @@ struct FilterSpec {
     request_redirect: Option<RedirectSpec>,
     url_rewrite: Option<RewriteSpec>,
     cors: Option<CorsSpec>,
-    external_auth: Option<Value>,
+    external_auth: Option<ExternalAuthSpec>,
     extension_ref: Option<Value>,
 }
 
@@ -167,6 +170,7 @@ pub(super) fn of_backend(
         || found.host.is_some()
         || found.path.is_some()
         || found.cors.is_some()
+        || found.auth.is_some()
         || !found.mirrors.is_empty();
     if is_for_rules {
         return Err(Bad::at(
@@ -237,7 +241,11 @@ fn one(
                 .map_err(|bad| bad.below("urlRewrite"))?;
         }
         Kind::Cors => found.cors = Some(cors(spec.cors.ok_or_else(missing)?)?),
-        Kind::ExternalAuth => return Err(Bad::at("type", "ExternalAuth is not served")),
+        Kind::ExternalAuth => {
+            let spec = spec.external_auth.ok_or_else(missing)?;
+            let auth = external_auth::read(spec, field, resolve, notes);
+            found.auth = Some(auth.map_err(|bad| bad.below("externalAuth"))?);
+        }
         Kind::ExtensionRef => {
             return Err(Bad::at(
                 "type",

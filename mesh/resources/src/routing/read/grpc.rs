@@ -3,28 +3,13 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::model::{Action, Forward, Match, Parent, Path, Route, Rule};
-use super::backends;
+use super::super::model::{Action, Match, Parent, Path, Route};
 use super::filters;
-use super::http::{hostnames, refuse_whole};
 use super::matches::{self, TextKind, TextSpec};
 use super::notes::{Notes, Resolve};
-use super::references::ParentSpec;
-use super::session::{self, SessionSpec};
+use super::route::{self, Place, Requests};
+use super::session::SessionSpec;
 use super::values::{self, Bad, list};
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Spec {
-    #[serde(default, deserialize_with = "list")]
-    parent_refs: Vec<ParentSpec>,
-    #[serde(default, deserialize_with = "list")]
-    hostnames: Vec<String>,
-    #[serde(default, deserialize_with = "list")]
-    rules: Vec<Value>,
-    #[serde(rename = "useDefaultGateways")]
-    _use_default_gateways: Option<Value>,
-}
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -63,64 +48,42 @@ pub(crate) fn route(
     resolve: &dyn Resolve,
     notes: &mut Notes,
 ) -> Option<(Vec<Parent>, Route)> {
-    let spec: Spec = values::read(spec).map_err(|bad| refuse_whole(bad, notes)).ok()?;
-    let hostnames = hostnames(spec.hostnames).map_err(|bad| refuse_whole(bad, notes)).ok()?;
-    let parents = spec.parent_refs.into_iter().map(ParentSpec::parent).collect();
-    let mut rules = Vec::new();
-    for (index, value) in spec.rules.iter().enumerate() {
-        let field = format!("spec.rules[{index}]");
-        let (matched, all_good) = matched(&value["matches"], &format!("{field}.matches"), notes);
-        let spec = values::read::<RuleSpec>(value);
-        let name = spec.as_ref().ok().and_then(|spec| spec.name.clone());
-        let action = spec
-            .map_err(|bad| bad.below(&field))
-            .and_then(|spec| action(spec, &format!("{object}[{index}]"), &field, resolve, notes));
-        let action = action.unwrap_or_else(|bad| {
-            notes.refuse(
-                bad.field,
-                format!("{}: what the rule matches is answered with 500", bad.message),
-            );
-            Action::Fail(500)
-        });
-        let action = if all_good { action } else { Action::Fail(500) };
-        let name = name.map_or_else(|| format!("{object}[{index}]"), |name| format!("{object}/{name}"));
-        rules.extend(matched.into_iter().map(|matched| Rule {
-            name: name.clone(),
-            matched,
-            action: action.clone(),
-        }));
-    }
-    Some((parents, Route { hostnames, rules }))
+    route::requests::<Calls>(object, spec, resolve, notes)
 }
 
-fn action(spec: RuleSpec, rule: &str, field: &str, resolve: &dyn Resolve, notes: &mut Notes) -> Result<Action, Bad> {
-    let filters = filters::of_rule(&spec.filters, &format!("{field}.filters"), resolve, notes)?;
-    if filters.redirect.is_some() || filters.path.is_some() || filters.cors.is_some() {
-        return Err(Bad::at(
-            format!("{field}.filters"),
-            "a filter that a GRPCRoute does not have",
-        ));
+/// What a GRPCRoute is for, as [`super::http::parents`].
+pub(crate) fn parents(spec: &Value, notes: &mut Notes) -> Vec<Parent> {
+    route::parents(spec, notes)
+}
+
+/// How GRPCRoutes differ from other routes for requests.
+struct Calls;
+
+impl Requests for Calls {
+    type Rule = RuleSpec;
+
+    fn name(rule: &RuleSpec) -> Option<String> {
+        rule.name.clone()
     }
-    let session = spec.session_persistence.map(|spec| session::read(spec, rule));
-    let session = session.transpose().map_err(|bad| bad.below(field))?;
-    let targets = backends::targets(&spec.backend_refs, &format!("{field}.backendRefs"), resolve, notes);
-    if targets.iter().all(|target| target.backend.is_none()) {
-        return Ok(Action::Fail(500));
+
+    fn matches(written: &[Value], field: &str, notes: &mut Notes) -> (Vec<Match>, bool) {
+        matched(written, field, notes)
     }
-    Ok(Action::Forward(Box::new(Forward {
-        targets,
-        request: filters.request,
-        response: filters.response,
-        host: filters.host,
-        mirrors: filters.mirrors,
-        session,
-        ..Forward::default()
-    })))
+
+    fn action(spec: RuleSpec, _: &[Match], place: &Place<'_>, notes: &mut Notes) -> Result<Action, Bad> {
+        let field = format!("{}.filters", place.field);
+        let filters = filters::of_rule(&spec.filters, &field, place.resolve, notes)?;
+        if filters.redirect.is_some() || filters.path.is_some() || filters.cors.is_some() || filters.auth.is_some() {
+            return Err(Bad::at(field, "a filter that a GRPCRoute does not have"));
+        }
+        let session = route::session(spec.session_persistence, place)?;
+        let forward = route::forward(filters, &spec.backend_refs, session, place, notes);
+        Ok(forward.map_or(Action::Fail(500), |forward| Action::Forward(Box::new(forward))))
+    }
 }
 
 /// The matches of a rule, as [`matches::matches`].
-fn matched(value: &Value, field: &str, notes: &mut Notes) -> (Vec<Match>, bool) {
-    let written = value.as_array().map(Vec::as_slice).unwrap_or_default();
+fn matched(written: &[Value], field: &str, notes: &mut Notes) -> (Vec<Match>, bool) {
     if written.is_empty() {
         return (vec![Match::any()], true);
     }

@@ -5,27 +5,13 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::model::{Action, Forward, NewPath, Parent, Path, Retry, Route, Rule};
-use super::backends;
-use super::filters::{self, Filters};
+use super::super::model::{Action, Forward, Match, NewPath, Parent, Path, Retry, Route};
+use super::filters;
 use super::matches;
 use super::notes::{Notes, Resolve};
-use super::references::ParentSpec;
-use super::session::{self, SessionSpec};
+use super::route::{self, Place, Requests};
+use super::session::SessionSpec;
 use super::values::{self, Bad, list};
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Spec {
-    #[serde(default, deserialize_with = "list")]
-    parent_refs: Vec<ParentSpec>,
-    #[serde(default, deserialize_with = "list")]
-    hostnames: Vec<String>,
-    #[serde(default, deserialize_with = "list")]
-    rules: Vec<Value>,
-    #[serde(rename = "useDefaultGateways")]
-    _use_default_gateways: Option<Value>,
-}
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -67,130 +53,74 @@ pub(crate) fn route(
     resolve: &dyn Resolve,
     notes: &mut Notes,
 ) -> Option<(Vec<Parent>, Route)> {
-    let spec: Spec = values::read(spec).map_err(|bad| refuse_whole(bad, notes)).ok()?;
-    let names = hostnames(spec.hostnames).map_err(|bad| refuse_whole(bad, notes)).ok()?;
-    let parents = spec.parent_refs.into_iter().map(ParentSpec::parent).collect();
-    let mut rules = Vec::new();
-    for (index, value) in spec.rules.iter().enumerate() {
-        let field = format!("spec.rules[{index}]");
-        rule(object, index, value, &field, resolve, notes, &mut rules);
+    route::requests::<Requested>(object, spec, resolve, notes)
+}
+
+/// Whether an HTTPRoute can be read as a whole, so that each of its rules holds or answers with 500.
+pub(crate) fn is_read(spec: &Value) -> bool {
+    route::is_read(spec)
+}
+
+/// What an HTTPRoute is for; nothing where it cannot be read as a whole, which is noted.
+pub(crate) fn parents(spec: &Value, notes: &mut Notes) -> Vec<Parent> {
+    route::parents(spec, notes)
+}
+
+/// How HTTPRoutes differ from other routes for requests.
+struct Requested;
+
+impl Requests for Requested {
+    type Rule = RuleSpec;
+
+    fn name(rule: &RuleSpec) -> Option<String> {
+        rule.name.clone()
     }
-    let route = Route {
-        hostnames: names,
-        rules,
-    };
-    Some((parents, route))
-}
 
-/// Notes that an object cannot be read as a whole.
-pub(super) fn refuse_whole(bad: Bad, notes: &mut Notes) {
-    let bad = bad.below("spec");
-    notes.refuse(bad.field, format!("{}: the route is for nothing", bad.message));
-}
+    fn matches(written: &[Value], field: &str, notes: &mut Notes) -> (Vec<Match>, bool) {
+        matches::matches(written, field, notes)
+    }
 
-/// Host names as routes have them.
-pub(super) fn hostnames(names: Vec<String>) -> Result<Vec<String>, Bad> {
-    let name = |(index, name): (usize, &String)| {
-        values::hostname(name, true).map_err(|message| Bad::at(format!("hostnames[{index}]"), message))
-    };
-    names.iter().enumerate().map(name).collect()
-}
-
-fn rule(
-    object: &str,
-    index: usize,
-    value: &Value,
-    field: &str,
-    resolve: &dyn Resolve,
-    notes: &mut Notes,
-    rules: &mut Vec<Rule>,
-) {
-    let spec = values::read::<RuleSpec>(value);
-    let empty = Vec::new();
-    let written = value["matches"].as_array().unwrap_or(&empty);
-    let (matched, all_good) = matches::matches(written, &format!("{field}.matches"), notes);
-    let name = spec.as_ref().ok().and_then(|spec| spec.name.clone());
-    let action = spec
-        .and_then(|spec| action(spec, &format!("{object}[{index}]"), field, resolve, notes))
-        .unwrap_or_else(|bad| {
-            let bad = bad.below(field);
-            notes.refuse(
-                bad.field,
-                format!("{}: what the rule matches is answered with 500", bad.message),
-            );
-            Action::Fail(500)
-        });
-    // A prefix can be replaced where one matched.
-    let replaces_prefix = match &action {
-        Action::Redirect(redirect) => matches!(redirect.path, Some(NewPath::Prefix(_))),
-        Action::Forward(forward) => matches!(forward.path, Some(NewPath::Prefix(_))),
-        Action::Fail(_) | Action::Direct(_) => false,
-    };
-    let has_prefixes = matched.iter().all(|matched| matches!(matched.path, Path::Prefix(_)));
-    let action = if replaces_prefix && !has_prefixes {
-        let message = "ReplacePrefixMatch needs matches of type PathPrefix: what the rule matches is answered with 500";
-        notes.refuse(format!("{field}.filters"), message);
-        Action::Fail(500)
-    } else {
-        action
-    };
-    let action = if all_good { action } else { Action::Fail(500) };
-    let name = name.map_or_else(|| format!("{object}[{index}]"), |name| format!("{object}/{name}"));
-    rules.extend(matched.into_iter().map(|matched| Rule {
-        name: name.clone(),
-        matched,
-        action: action.clone(),
-    }));
-}
-
-fn action(spec: RuleSpec, rule: &str, field: &str, resolve: &dyn Resolve, notes: &mut Notes) -> Result<Action, Bad> {
-    let below = |bad: Bad| Bad {
-        field: bad
-            .field
-            .strip_prefix(field)
-            .unwrap_or(&bad.field)
-            .trim_start_matches('.')
-            .to_owned(),
-        ..bad
-    };
-    let filters = filters::of_rule(&spec.filters, &format!("{field}.filters"), resolve, notes).map_err(below)?;
-    let (timeout, retry) = timing(spec.timeouts.unwrap_or_default(), spec.retry)?;
-    let session = spec.session_persistence.map(|spec| session::read(spec, rule));
-    let session = session.transpose()?;
-    let Filters {
-        request,
-        response,
-        host,
-        path,
-        redirect,
-        mirrors,
-        cors,
-    } = filters;
-    if let Some(mut redirect) = redirect {
-        if !spec.backend_refs.is_empty() {
-            return Err(Bad::at("backendRefs", "a rule that redirects has no backends"));
+    fn action(spec: RuleSpec, matched: &[Match], place: &Place<'_>, notes: &mut Notes) -> Result<Action, Bad> {
+        let made = action(spec, place, notes)?;
+        // A prefix can be replaced where one matched.
+        let replaces_prefix = match &made {
+            Action::Redirect(redirect) => matches!(redirect.path, Some(NewPath::Prefix(_))),
+            Action::Forward(forward) => matches!(forward.path, Some(NewPath::Prefix(_))),
+            Action::Fail(_) | Action::Direct(_) => false,
+        };
+        let has_prefixes = matched.iter().all(|matched| matches!(matched.path, Path::Prefix(_)));
+        if replaces_prefix && !has_prefixes {
+            let message = "ReplacePrefixMatch needs matches of type PathPrefix";
+            return Err(Bad::at(format!("{}.filters", place.field), message));
         }
-        redirect.response = response;
-        redirect.cors = cors;
+        Ok(made)
+    }
+}
+
+fn action(spec: RuleSpec, place: &Place<'_>, notes: &mut Notes) -> Result<Action, Bad> {
+    let field = format!("{}.filters", place.field);
+    let mut filters = filters::of_rule(&spec.filters, &field, place.resolve, notes)?;
+    let timing = timing(spec.timeouts.unwrap_or_default(), spec.retry);
+    let (timeout, retry) = timing.map_err(|bad| bad.below(place.field))?;
+    let session = route::session(spec.session_persistence, place)?;
+    if let Some(mut redirect) = filters.redirect.take() {
+        if !spec.backend_refs.is_empty() {
+            let field = format!("{}.backendRefs", place.field);
+            return Err(Bad::at(field, "a rule that redirects has no backends"));
+        }
+        redirect.response = filters.response;
+        redirect.cors = filters.cors;
+        redirect.auth = filters.auth;
         return Ok(Action::Redirect(Box::new(redirect)));
     }
-    let targets = backends::targets(&spec.backend_refs, &format!("{field}.backendRefs"), resolve, notes);
-    if targets.iter().all(|target| target.backend.is_none()) {
-        return Ok(Action::Fail(500));
-    }
-    Ok(Action::Forward(Box::new(Forward {
-        targets,
-        request,
-        response,
-        host,
-        path,
-        mirrors,
-        timeout,
-        retry,
-        cors,
-        session,
-        ..Forward::default()
-    })))
+    let forward = route::forward(filters, &spec.backend_refs, session, place, notes);
+    Ok(forward.map_or(Action::Fail(500), |forward| {
+        Action::Forward(Box::new(Forward {
+            timeout,
+            retry,
+            ..forward
+        }))
+    }))
 }
 
 /// How long all of it may take, and when it is tried again. The time for one try counts for all where nothing is tried again by the

@@ -97,6 +97,15 @@ fn one(value: &Value) -> Result<Match, Bad> {
     })
 }
 
+/// The match of a policy, which is a rule's without query parameters.
+pub(super) fn of_policy(value: &Value) -> Result<Match, Bad> {
+    let matched = one(value)?;
+    if !matched.query.is_empty() {
+        return Err(Bad::at("queryParams", "a policy matches no query parameters"));
+    }
+    Ok(matched)
+}
+
 /// What can be read of a match that cannot be read as a whole.
 fn widest(value: &Value) -> Match {
     let path = values::read::<PathSpec>(&value["path"])

@@ -10,10 +10,13 @@
 //! | [`tls`] | TLSRoute |
 //! | [`backend_tls`] | BackendTLSPolicy |
 //! | [`telemetry`] | Telemetry |
+//! | [`policy`] | TrafficPolicy |
 //! | [`tokens`] | RequestAuthentication |
 //! | [`istio`] | VirtualService and DestinationRule |
+//! | `route` | what all kinds of the Gateway API have: parents, names, rules |
 //! | `matches` | which requests |
 //! | `filters` | what is done with them |
+//! | `external_auth` | who is asked about them |
 //! | `backends` | where they go |
 //! | `session` | how clients get back to the endpoint that they had |
 //! | `references` | objects that are referred to |
@@ -21,13 +24,16 @@
 
 pub(crate) mod backend_tls;
 mod backends;
+mod external_auth;
 mod filters;
 pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod istio;
 mod matches;
 pub(crate) mod notes;
+pub(crate) mod policy;
 mod references;
+mod route;
 mod session;
 pub(crate) mod tcp;
 pub(crate) mod telemetry;

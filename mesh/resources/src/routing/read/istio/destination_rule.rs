@@ -9,6 +9,7 @@ use super::super::super::traffic::Traffic;
 use super::super::notes::Notes;
 use super::super::values::{self, Bad, list};
 use super::client_tls;
+use super::locality;
 use super::traffic::traffic;
 use super::traffic_spec::{BalancerSpec, PolicySpec, Simple};
 
@@ -104,6 +105,22 @@ fn part(value: Option<&Value>, field: &str, notes: &mut Notes) -> Part {
         Ok(spec)
     });
     for (at, spec) in read.iter().flat_map(|spec| policies(spec, field)) {
+        let has_outlier = spec.outlier_detection.is_some();
+        if let Some(setting) = spec
+            .load_balancer
+            .as_ref()
+            .and_then(|balancer| balancer.locality.as_ref())
+        {
+            let place = format!("{at}.loadBalancer.localityLbSetting");
+            if let Err(bad) = locality::preference(Some(setting), has_outlier) {
+                let bad = bad.below(&place);
+                let message = format!("{}: endpoints of all localities get their share", bad.message);
+                notes.refuse(bad.field, message);
+            } else if locality::is_idle(setting, has_outlier) {
+                let message = "counts with outlierDetection alone: endpoints of all localities get their share";
+                notes.refuse(place, message);
+            }
+        }
         if let Some(balancer) = spec.load_balancer.as_ref().filter(|balancer| is_warmup_idle(balancer)) {
             let name = if balancer.warmup.is_some() {
                 "warmup"

@@ -134,6 +134,7 @@ pub(super) fn rules(
         name: name.clone(),
         action: rewritten(&action, &matched),
         matched,
+        policy: None,
     };
     matched.into_iter().map(rule).collect()
 }
@@ -212,6 +213,7 @@ fn action(
     let (path, authority) = rewrite(spec.rewrite.as_ref()).map_err(|bad| bad.below("rewrite"))?;
     let retry = spec.retries.as_ref().map(RetriesSpec::retry).transpose();
     Ok(Action::Forward(Box::new(Forward {
+        auth: None,
         targets,
         request,
         response,

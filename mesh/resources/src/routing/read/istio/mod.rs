@@ -7,18 +7,22 @@
 //! | `http` | a rule for requests |
 //! | `matches` | which requests |
 //! | `parts` | what a rule does with them: faults, retries, CORS, headers |
+//! | `connections` | what rules for connections have in common |
 //! | `tcp` | rules for connections |
 //! | `tls` | rules for connections of TLS, by name |
 //! | [`destination`] | what routes lead to |
 //! | [`destination_rule`] | DestinationRule |
 //! | `traffic_spec`, `traffic` | its policies of traffic: as they are written, and what holds |
+//! | `locality` | which endpoints come first |
 //! | `client_tls` | TLS towards endpoints in them |
 //! | `values` | durations, shares, texts |
 
 mod client_tls;
+mod connections;
 pub(crate) mod destination;
 pub(crate) mod destination_rule;
 mod http;
+mod locality;
 mod matches;
 mod parts;
 mod tcp;

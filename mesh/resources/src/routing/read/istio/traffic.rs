@@ -1,9 +1,11 @@
 //! From a policy of traffic as it is written to what holds.
 
+use super::super::super::locality::Preference;
 use super::super::super::model::HashBy;
 use super::super::super::traffic::{Balancer, Keepalive, Outlier, Pool, RetryBudget, Traffic, Warmup};
 use super::super::values::{self, Bad};
 use super::client_tls;
+use super::locality;
 use super::traffic_spec::{
     BalancerSpec, BudgetSpec, HashSpec, KeepaliveSpec, OutlierSpec, PolicySpec, PoolSpec, Simple, Upgrade,
 };
@@ -25,6 +27,13 @@ pub(super) fn traffic(spec: &PolicySpec) -> Result<Traffic, Bad> {
     let budget = spec.retry_budget.as_ref().map(budget).transpose();
     let pool = spec.connection_pool.as_ref().map(pool).transpose();
     let outlier = spec.outlier_detection.as_ref().map(outlier).transpose();
+    let setting = spec
+        .load_balancer
+        .as_ref()
+        .and_then(|balancer| balancer.locality.as_ref());
+    // What is wrong with it is noted, and nothing is near then.
+    let near = locality::preference(setting, spec.outlier_detection.is_some());
+    let near = near.unwrap_or(Some(Preference::None));
     Ok(Traffic {
         balancer,
         hash,
@@ -32,6 +41,7 @@ pub(super) fn traffic(spec: &PolicySpec) -> Result<Traffic, Bad> {
         outlier: outlier.map_err(|bad| bad.below("outlierDetection"))?,
         warmup,
         retry_budget: budget.map_err(|bad| bad.below("retryBudget"))?,
+        near,
         is_peak_ewma: false,
         tls: tls.unwrap_or_default(),
         is_refused,

@@ -1,5 +1,7 @@
 //! A policy of traffic, as a DestinationRule writes it.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -100,7 +102,7 @@ pub(super) struct BalancerSpec {
     pub(super) simple: Option<Simple>,
     pub(super) consistent_hash: Option<HashSpec>,
     #[serde(rename = "localityLbSetting")]
-    pub(super) _locality: Option<Value>,
+    pub(super) locality: Option<LocalitySpec>,
     #[serde(rename = "zoneAwareLbSetting")]
     pub(super) _zones: Option<Value>,
     pub(super) warmup: Option<WarmupSpec>,
@@ -108,6 +110,33 @@ pub(super) struct BalancerSpec {
     pub(super) warmup_duration_secs: Option<String>,
     #[serde(rename = "backendUtilization")]
     pub(super) _utilization: Option<Value>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct LocalitySpec {
+    #[serde(default, deserialize_with = "list")]
+    pub(super) distribute: Vec<DistributeSpec>,
+    #[serde(default, deserialize_with = "list")]
+    pub(super) failover: Vec<FailoverSpec>,
+    #[serde(default, deserialize_with = "list")]
+    pub(super) failover_priority: Vec<String>,
+    pub(super) enabled: Option<bool>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DistributeSpec {
+    pub(super) from: String,
+    #[serde(default)]
+    pub(super) to: BTreeMap<String, u32>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FailoverSpec {
+    pub(super) from: String,
+    pub(super) to: String,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

@@ -1,0 +1,268 @@
+//! Endpoints that are dialled by their own addresses. Nobody gets to them without their waypoint, so node proxies lead such connections
+//! there, too: the policies of the Service's port decide, and no route is asked.
+//!
+//! This is for Envoy alone. `culvert-waypoint` finds out by itself whose endpoint an address is. It is a listener of its own, behind the
+//! one with the Services' ports, so that a change of an endpoint touches no connection to a Service.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use culvert_envoy::pb::envoy::config::cluster::v3::Cluster;
+use culvert_envoy::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy};
+use culvert_envoy::pb::envoy::config::listener::v3::listener::{InternalListenerConfig, ListenerSpecifier};
+use culvert_envoy::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter};
+use culvert_envoy::pb::envoy::config::route::v3::{
+    Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route, route_action::ClusterSpecifier,
+    route_match::PathSpecifier,
+};
+use culvert_envoy::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
+use culvert_envoy::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
+use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
+use culvert_envoy::pb::envoy::extensions::filters::network::set_filter_state::v3::Config as SetFilterState;
+use culvert_envoy::pb::envoy::extensions::filters::network::tcp_proxy::v3::{
+    TcpProxy, tcp_proxy::ClusterSpecifier as TcpCluster,
+};
+use culvert_envoy::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
+    UpstreamProtocolOptions, UseDownstreamHttpConfig,
+};
+use culvert_envoy::{PEER_PRINCIPAL, names};
+
+use super::super::protocol::Protocol;
+use super::listener::{Port, all_but, listener_filter, manager};
+use super::plumbing::{LOCAL_ADDRESS, REMOTE_ADDRESS, filter_state, into_listener};
+use super::{access, cluster, parts, telemetry};
+
+/// What a request is for that names no host (HTTP/1.0): one chain is for endpoints of many Services.
+const HOST: &str = "pod";
+
+/// An endpoint of a port.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) address: SocketAddr,
+    /// Whether it is reached through the tunnel.
+    pub(crate) is_tunnelled: bool,
+}
+
+/// The chain for what is for no port of a Service: it leads to the listener with endpoints.
+pub(crate) fn entry(scope: &str) -> FilterChain {
+    let name = names::direct(scope);
+    let proxy = TcpProxy {
+        stat_prefix: name.clone(),
+        cluster_specifier: Some(TcpCluster::Cluster(name.clone())),
+        ..TcpProxy::default()
+    };
+    let state = [
+        (LOCAL_ADDRESS, ""),
+        (REMOTE_ADDRESS, ""),
+        (PEER_PRINCIPAL, "envoy.string"),
+    ];
+    FilterChain {
+        name,
+        filters: vec![
+            passed_on(&state),
+            parts::filter("envoy.filters.network.tcp_proxy", &proxy),
+        ],
+        ..FilterChain::default()
+    }
+}
+
+/// The ways into the listener with endpoints and out of it.
+pub(crate) fn clusters(scope: &str) -> [Cluster; 3] {
+    let options = || {
+        let client = UseDownstreamHttpConfig {
+            http_protocol_options: Some(Default::default()),
+            http2_protocol_options: Some(Default::default()),
+            ..UseDownstreamHttpConfig::default()
+        };
+        cluster::protocol_options(UpstreamProtocolOptions::UseDownstreamProtocolConfig(client), None)
+    };
+    let tunnel = Cluster {
+        typed_extension_protocol_options: options(),
+        ..into_listener(names::direct_tunnel(scope), names::connect(scope))
+    };
+    let clear = Cluster {
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst.into())),
+        lb_policy: LbPolicy::ClusterProvided.into(),
+        cleanup_interval: Some(parts::duration(Duration::from_secs(60))),
+        typed_extension_protocol_options: options(),
+        ..cluster::base(names::direct_clear(scope))
+    };
+    [into_listener(names::direct(scope), names::direct(scope)), tunnel, clear]
+}
+
+/// The listener with the endpoints of ports; none where there are none. An endpoint of several ports is the first one's.
+pub(crate) fn listener(scope: &str, ports: &[(Port, Vec<Endpoint>)]) -> Option<Listener> {
+    let groups = Groups::of(ports);
+    if groups.0.is_empty() {
+        return None;
+    }
+    let mut chains = Vec::new();
+    let mut sniffed = Vec::new();
+    for group in &groups.0 {
+        if group.port.protocol.is_http() {
+            chains.push(group.http(scope));
+        }
+        if group.port.protocol.is_tcp() {
+            chains.push(group.bytes(scope));
+        }
+        if group.port.protocol == Protocol::Unknown {
+            sniffed.push(group.target);
+        }
+    }
+    sniffed.sort_unstable();
+    sniffed.dedup();
+    let mut filters = vec![listener_filter(
+        "envoy.filters.listener.original_dst",
+        &OriginalDst::default(),
+    )];
+    if !sniffed.is_empty() {
+        filters.push(ListenerFilter {
+            filter_disabled: Some(all_but(&sniffed)),
+            ..listener_filter("envoy.filters.listener.http_inspector", &HttpInspector::default())
+        });
+    }
+    Some(Listener {
+        name: names::direct(scope),
+        listener_specifier: Some(ListenerSpecifier::InternalListener(InternalListenerConfig {})),
+        listener_filters: filters,
+        listener_filters_timeout: Some(parts::duration(Duration::ZERO)),
+        filter_chains: chains,
+        ..Listener::default()
+    })
+}
+
+/// Endpoints for which the same holds, at one port number of theirs.
+struct Group<'a> {
+    /// A port of a Service that they are of: of several ports the first.
+    port: &'a Port,
+    target: u16,
+    is_tunnelled: bool,
+    addresses: Vec<IpAddr>,
+}
+
+struct Groups<'a>(Vec<Group<'a>>);
+
+impl<'a> Groups<'a> {
+    fn of(ports: &'a [(Port, Vec<Endpoint>)]) -> Self {
+        let mut groups: Vec<Group<'a>> = Vec::new();
+        // Where those are that may be the same, so that each is compared with few.
+        let mut by_key: HashMap<(u16, bool, Protocol, &'a str), Vec<usize>> = HashMap::new();
+        let mut taken = HashSet::new();
+        for (port, endpoints) in ports {
+            let policy = port.access.requests.first().or(port.access.connections.first());
+            let policy = policy.map_or("", |policy| policy.name.as_str());
+            for endpoint in endpoints {
+                if !taken.insert(endpoint.address) {
+                    continue;
+                }
+                let (address, target) = (endpoint.address.ip(), endpoint.address.port());
+                let key = (target, endpoint.is_tunnelled, port.protocol, policy);
+                let known = by_key.entry(key).or_default();
+                if let Some(same) = known.iter().find(|index| groups[**index].holds_for(port)) {
+                    groups[*same].addresses.push(address);
+                    continue;
+                }
+                known.push(groups.len());
+                groups.push(Group {
+                    port,
+                    target,
+                    is_tunnelled: endpoint.is_tunnelled,
+                    addresses: vec![address],
+                });
+            }
+        }
+        Self(groups)
+    }
+}
+
+impl Group<'_> {
+    /// Whether the same decides about another port, of the same protocol.
+    fn holds_for(&self, port: &Port) -> bool {
+        let mine = self.port;
+        (Arc::ptr_eq(&mine.access, &port.access) || mine.access == port.access)
+            && (Arc::ptr_eq(&mine.telemetry, &port.telemetry) || mine.telemetry == port.telemetry)
+    }
+
+    fn http(&self, scope: &str) -> FilterChain {
+        let name = names::direct(scope);
+        let route = Route {
+            name: name.clone(),
+            r#match: Some(RouteMatch {
+                path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
+                ..RouteMatch::default()
+            }),
+            action: Some(route::Action::Route(RouteAction {
+                cluster_specifier: Some(ClusterSpecifier::Cluster(self.cluster(scope))),
+                timeout: Some(parts::duration(Duration::ZERO)),
+                ..RouteAction::default()
+            })),
+            ..Route::default()
+        };
+        let routes = RouteConfiguration {
+            name: name.clone(),
+            virtual_hosts: vec![VirtualHost {
+                name: name.clone(),
+                domains: vec!["*".to_owned()],
+                routes: vec![route],
+                ..VirtualHost::default()
+            }],
+            ..RouteConfiguration::default()
+        };
+        let routes = RouteSpecifier::RouteConfig(routes);
+        let filter = manager(scope, self.port, &name, HOST, routes);
+        self.chain("", self.port.spoken(), vec![filter])
+    }
+
+    fn bytes(&self, scope: &str) -> FilterChain {
+        let name = names::direct(scope);
+        let proxy = TcpProxy {
+            stat_prefix: name.clone(),
+            cluster_specifier: Some(TcpCluster::Cluster(self.cluster(scope))),
+            access_log: telemetry::logs(&self.port.telemetry),
+            ..TcpProxy::default()
+        };
+        let mut filters = access::of_connections(&self.port.access.connections, &name);
+        filters.push(parts::filter("envoy.filters.network.tcp_proxy", &proxy));
+        self.chain(" tcp", Vec::new(), filters)
+    }
+
+    fn cluster(&self, scope: &str) -> String {
+        if self.is_tunnelled {
+            names::direct_tunnel(scope)
+        } else {
+            names::direct_clear(scope)
+        }
+    }
+
+    fn chain(&self, kind: &str, spoken: Vec<String>, filters: Vec<Filter>) -> FilterChain {
+        let way = if self.is_tunnelled { "" } else { " clear" };
+        let first = names::chain(&self.port.service, self.port.port);
+        let mut addresses = self.addresses.clone();
+        addresses.sort_unstable();
+        FilterChain {
+            name: format!("{first} at {}{way}{kind}", self.target),
+            filter_chain_match: Some(FilterChainMatch {
+                destination_port: parts::number(self.target.into()),
+                prefix_ranges: addresses.into_iter().map(parts::range).collect(),
+                application_protocols: spoken,
+                ..FilterChainMatch::default()
+            }),
+            filters: std::iter::once(passed_on(&[(LOCAL_ADDRESS, "")]))
+                .chain(filters)
+                .collect(),
+            ..FilterChain::default()
+        }
+    }
+}
+
+/// Hands what is known of a connection on to the internal listener that it goes to next: what was shared with this one stays here.
+fn passed_on(state: &[(&str, &str)]) -> Filter {
+    let value = |(key, factory): &(&str, &str)| filter_state(key, factory, &format!("%FILTER_STATE({key}:PLAIN)%"));
+    let config = SetFilterState {
+        on_new_connection: state.iter().map(value).collect(),
+        ..SetFilterState::default()
+    };
+    parts::filter("envoy.filters.network.set_filter_state", &config)
+}
