@@ -341,3 +341,6 @@ fn is_same_tls(one: Option<&EndpointTls>, other: Option<&EndpointTls>) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

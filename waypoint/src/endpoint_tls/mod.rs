@@ -10,7 +10,7 @@ use std::{fmt, sync::Arc};
 
 use rustls::{
     ClientConfig, RootCertStore,
-    crypto::{CryptoProvider, aws_lc_rs},
+    crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -73,6 +73,7 @@ impl EndpointTls {
     /// # Errors
     /// When rustls cannot be configured so.
     pub fn new(demands: Demands) -> Result<Self, rustls::Error> {
+        // Unlike that of the tunnel it is for servers of all kinds.
         let provider = Arc::new(aws_lc_rs::default_provider());
         let trust = demands.trust.map(|trust| match trust {
             Trust::Roots(roots) => roots,
@@ -147,9 +148,6 @@ pub fn roots(pem: &str) -> Result<RootCertStore, String> {
 fn unnamed() -> ServerName<'static> {
     ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into())
 }
-
-/// The cryptography of these connections: unlike that of the tunnel it is for servers of all kinds.
-type Provider = Arc<CryptoProvider>;
 
 #[cfg(test)]
 mod tests;

@@ -8,13 +8,11 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_cert_signed_by_trust_anchor,
     },
-    crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
+    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::ParsedCertificate,
 };
 use webpki::EndEntityCert;
-
-use super::Provider;
 
 /// A name that a certificate may be for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +42,7 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    pub(super) fn new(provider: &Provider, roots: Option<Arc<RootCertStore>>, names: Vec<Name>) -> Self {
+    pub(super) fn new(provider: &CryptoProvider, roots: Option<Arc<RootCertStore>>, names: Vec<Name>) -> Self {
         Self {
             roots,
             names,

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use rustls_pki_types::ServerName;
+
 /// TLS towards the endpoints of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BackendTls {
@@ -48,11 +50,12 @@ pub(crate) enum Said {
 }
 
 impl BackendTls {
-    /// The same with the names that it has at a host. None where nobody could say which they are: a host with a star is none to ask for.
+    /// The same with the names that it has at a host. None where nobody could be asked for that: a host with a star, or what proxies take for no
+    /// name of a server.
     pub(crate) fn at_host(mut self, host: &str) -> Option<Self> {
         let server_name = match self.server_name.take() {
             Some(name) => name,
-            None if host.contains('*') => return None,
+            None if !is_server_name(host) => return None,
             None => host.to_owned(),
         };
         if self.names.is_empty() && self.trust != Trust::Anybody {
@@ -74,4 +77,10 @@ impl AltName {
         }
         Self::Dns(text.to_ascii_lowercase())
     }
+}
+
+/// Whether proxies take a text for the name of a server: one that they did not would be refused by them, and what they had before would
+/// hold.
+pub(crate) fn is_server_name(text: &str) -> bool {
+    ServerName::try_from(text).is_ok()
 }

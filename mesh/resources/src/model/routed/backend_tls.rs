@@ -71,7 +71,9 @@ pub(super) fn read(reader: &Reader<'_>, name: &ObjectName, policy: &BackendTLSPo
         let found = found.ok_or_else(|| format!("there is no ConfigMap {object}, or it may not be read"))?;
         let pem = found.authorities.as_deref();
         let pem = pem.ok_or_else(|| format!("ConfigMap {object} has no key ca.crt"))?;
-        authorities(pem).map_err(|error| format!("ca.crt of ConfigMap {object}: {error}"))
+        // What is cut out of a text is what proxies read.
+        let cut = authorities(pem).and_then(|pem| authorities(&pem));
+        cut.map_err(|error| format!("ca.crt of ConfigMap {object}: {error}"))
     };
     backend_tls::read(&policy.spec, &lookup, notes)
 }

@@ -244,6 +244,11 @@ fn a_destination_rule_says_it_in_its_own_words_and_comes_before_a_policy() {
             "{said}"
         );
     }
+    // A subset's own is for its endpoints alone.
+    let subset = "subsets: [{name: v, labels: {app: web}, trafficPolicy: {tls: {mode: SIMPLE, sni: v.example}}}]";
+    let model = model_of(&(base.clone() + &rule(subset)));
+    let names = ["80/v", "80"].map(|port| tls(&model, port).unwrap().0);
+    assert_eq!(names, ["v.example", "all.example"]);
     // At one port alone, the others are the policy's.
     let port = "trafficPolicy: {portLevelSettings: [{port: {number: 81}, tls: {mode: DISABLE}}]}";
     let model = model_of(&(base + &rule(port)));

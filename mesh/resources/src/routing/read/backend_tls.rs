@@ -137,7 +137,7 @@ fn refused(notes: &mut Notes, bad: Bad) -> Reading {
 fn server_name(validation: &Validation) -> Result<String, Bad> {
     let name = validation.hostname.as_deref();
     let name = name.ok_or_else(|| Bad::at("hostname", "is missing"))?;
-    hostname(name, false).map_err(|message| Bad::at("hostname", message))
+    values::server_name(name).map_err(|message| Bad::at("hostname", message))
 }
 
 fn names(validation: &Validation) -> Result<Vec<AltName>, Bad> {
@@ -145,8 +145,11 @@ fn names(validation: &Validation) -> Result<Vec<AltName>, Bad> {
         let at = |field: &str, message: String| Bad::at(format!("subjectAltNames[{index}].{field}"), message);
         match (spec.kind.as_str(), &spec.hostname, &spec.uri) {
             ("Hostname", Some(name), None) => {
-                let name = hostname(name, true).map_err(|message| at("hostname", message))?;
-                Ok(AltName::Dns(name))
+                let read = match name.starts_with("*.") {
+                    true => hostname(name, true),
+                    false => values::server_name(name),
+                };
+                read.map(AltName::Dns).map_err(|message| at("hostname", message))
             }
             ("URI", None, Some(uri)) if uri.contains(':') => Ok(AltName::Uri(uri.clone())),
             ("URI", None, Some(uri)) => Err(at("uri", format!("{uri:?} is no URI"))),

@@ -7,6 +7,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::super::backend_tls::is_server_name;
+
 /// What is wrong with a value: the field below the one that was read, if it is one, and why.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Bad {
@@ -134,6 +136,15 @@ pub(super) fn hostname(name: &str, may_be_wildcard: bool) -> Result<String, Stri
         return Ok(name.to_ascii_lowercase());
     }
     Err(format!("{name:?} is no host name"))
+}
+
+/// The name of a server that speaks TLS.
+pub(super) fn server_name(name: &str) -> Result<String, String> {
+    let name = hostname(name, false)?;
+    if is_server_name(&name) {
+        return Ok(name);
+    }
+    Err(format!("{name:?} is no name of a server"))
 }
 
 /// An absolute path without a query.

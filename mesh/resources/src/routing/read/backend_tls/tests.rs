@@ -70,6 +70,11 @@ fn what_makes_no_sense_is_no_tls_and_is_noted_by_its_field() {
             json!({ "hostname": "*.a", "caCertificateRefs": refs }),
             "spec.validation.hostname",
         ),
+        // Proxies would refuse it.
+        (
+            json!({ "hostname": "a.1", "caCertificateRefs": refs }),
+            "spec.validation.hostname",
+        ),
         (
             json!({ "hostname": "a", "wellKnownCACertificates": "Mine" }),
             "spec.validation.wellKnownCACertificates",

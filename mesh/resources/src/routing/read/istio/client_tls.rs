@@ -1,7 +1,7 @@
 //! TLS towards endpoints, as a DestinationRule writes it.
 
 use super::super::super::backend_tls::{AltName, BackendTls, Said, Trust};
-use super::super::values::{Bad, hostname};
+use super::super::values::{self, Bad};
 use super::traffic_spec::{TlsMode, TlsSpec};
 
 /// The certificates of the proxy's own system, in Istio's words.
@@ -32,11 +32,11 @@ pub(super) fn tls(spec: Option<&TlsSpec>) -> Result<Option<Said>, Bad> {
         return Ok(None);
     }
     let server_name = spec.sni.as_deref().filter(|name| !name.is_empty());
-    let server_name = server_name.map(|name| hostname(name, false)).transpose();
+    let server_name = server_name.map(values::server_name).transpose();
     let names = spec.subject_alt_names.iter().enumerate().map(|(index, name)| {
         let name = AltName::of(name);
         if let AltName::Dns(name) = &name {
-            let read = hostname(name, false);
+            let read = values::server_name(name);
             read.map_err(|message| Bad::at(format!("subjectAltNames[{index}]"), message))?;
         }
         Ok(name)
