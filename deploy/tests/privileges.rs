@@ -311,12 +311,7 @@ fn the_controller_may_follow_every_kind_that_it_serves_say_in_the_status_of_isti
     ];
     assert_eq!(
         granted,
-        needed
-            .chain(waypoints)
-            .chain(said)
-            .chain(own)
-            .chain(named)
-            .collect()
+        needed.chain(waypoints).chain(said).chain(own).chain(named).collect()
     );
 }
 
