@@ -131,6 +131,8 @@ fn each(
             settle_tls(&mut traffic, &tls_policies, &service, port);
             let discovery = match &how {
                 How::Told => Discovery::Told,
+                // Where connections would go in another way than asked for, none goes where it was going either: no endpoint is told.
+                How::Dialled if traffic.is_refused => Discovery::Told,
                 How::Dialled => Discovery::Dialled {
                     mesh: discovery::mesh(reader),
                 },

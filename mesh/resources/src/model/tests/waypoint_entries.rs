@@ -166,3 +166,36 @@ fn who_dials_a_range_gets_there_and_no_other_route_leads_to_it() {
     assert_eq!(resolved("own"), ("ResolvedRefs", true, "ResolvedRefs"));
     assert_eq!(resolved("other"), ("ResolvedRefs", false, "BackendNotFound"));
 }
+
+#[test]
+fn an_entry_whose_connections_would_go_otherwise_than_asked_for_has_no_endpoint_however_they_are_found() {
+    let rule = |tls: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: r, namespace: shop}}\n\
+             spec: {{host: api.example, trafficPolicy: {{tls: {tls}}}}}\n"
+        )
+    };
+    let found = [
+        ("addresses: [192.0.2.1], resolution: NONE", DiscoveryType::OriginalDst),
+        (
+            "resolution: DNS, endpoints: [{address: far.example}]",
+            DiscoveryType::StrictDns,
+        ),
+    ];
+    for (how, is_found) in found {
+        let of = |tls: &str| {
+            modelled(&(shop() + &entry("shop", "api", BEHIND, &format!("hosts: [api.example], {how}")) + &rule(tls)))
+        };
+        let model = of("{mode: SIMPLE}");
+        let good = cluster(&model, "shop/api.example").unwrap();
+        assert_eq!(kind(&good), is_found, "{how}");
+        assert!(good.transport_socket.is_some(), "{how}");
+        let model = of("{mode: MUTUAL, credentialName: a}");
+        let bad = cluster(&model, "shop/api.example").unwrap();
+        let inline = bad.load_assignment.iter().flat_map(|assignment| &assignment.endpoints);
+        assert_eq!(inline.map(|group| group.lb_endpoints.len()).sum::<usize>(), 0, "{how}");
+        assert_ne!(kind(&bad), DiscoveryType::OriginalDst, "{how}");
+        let told: Option<ClusterLoadAssignment> = get(&model, ENDPOINT_TYPE, "shop/wp/shop/api.example:80");
+        assert!(told.is_none_or(|told| told.endpoints.is_empty()), "{how}");
+    }
+}
