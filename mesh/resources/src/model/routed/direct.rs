@@ -4,13 +4,14 @@
 use std::net::SocketAddr;
 
 use culvert_envoy::{CLUSTER_TYPE, LISTENER_TYPE};
-use culvert_objects::{Gateway, ObjectName};
-use culvert_proto::workload::{TunnelProtocol, Workload};
+use culvert_objects::{Gateway, HTTPRoute, KindSpec as _, ObjectName};
+use culvert_proto::workload::{Service, TunnelProtocol, Workload};
 use prost::Message as _;
 
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
+use super::frontend::Frontend;
 use super::{hosts, ports, scope, waypoint};
 use crate::routing::envoy::direct::{self, Endpoint};
 use crate::routing::envoy::listener::Port;
@@ -33,6 +34,9 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derive
             continue;
         };
         if scope::of_service(reader, &found).as_deref() != Some(&*scope) {
+            continue;
+        }
+        if asks(reader, &found) {
             continue;
         }
         let policy = hosts::policy(reader, &found);
@@ -60,6 +64,19 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derive
         resources: clusters.chain(listener).collect(),
         ..Derived::default()
     }
+}
+
+/// Whether a route of a Service asks somebody whether requests may pass. No route is looked at here, and nobody is to get past that.
+fn asks(reader: &Reader<'_>, service: &Service) -> bool {
+    let Some(frontend) = Frontend::of(reader, service) else {
+        return false;
+    };
+    reader.find::<HTTPRoute>(frontend.key()).any(|(name, route)| {
+        let mut parents = route.parents();
+        let is_for = parents
+            .any(|parent| parent.kind == frontend.sort().kind() && parent.object(&name.namespace) == frontend.object);
+        is_for && route.binding().is_some()
+    })
 }
 
 /// Where a Workload has a port, at each of its addresses.
