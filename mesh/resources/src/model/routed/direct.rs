@@ -4,10 +4,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use culvert_objects::Gateway;
+use culvert_objects::{Gateway, HTTPRoute, KindSpec as _};
 use culvert_proto::workload::{Service, TunnelProtocol, Workload};
 
 use super::super::reader::Reader;
+use super::frontend::Frontend;
 use super::{hosts, ports};
 use crate::routing::envoy::direct::Endpoint;
 use crate::routing::envoy::listener::Port;
@@ -25,6 +26,9 @@ pub(super) fn of_service(
     service: &Service,
     ports: &[Port],
 ) -> Vec<(Port, Vec<Endpoint>)> {
+    if asks(reader, service) {
+        return Vec::new();
+    }
     let policy = hosts::policy(reader, service);
     let workloads = reader.workloads_of(name);
     // Connections to others would go in another way than asked for.
@@ -34,6 +38,19 @@ pub(super) fn of_service(
         (port.clone(), endpoints.collect())
     });
     with_endpoints.collect()
+}
+
+/// Whether a route of a Service asks somebody whether requests may pass. No route is looked at here, and nobody is to get past that.
+fn asks(reader: &Reader<'_>, service: &Service) -> bool {
+    let Some(frontend) = Frontend::of(reader, service) else {
+        return false;
+    };
+    reader.find::<HTTPRoute>(frontend.key()).any(|(name, route)| {
+        let mut parents = route.parents();
+        let is_for = parents
+            .any(|parent| parent.kind == frontend.sort().kind() && parent.object(&name.namespace) == frontend.object);
+        is_for && route.binding().is_some()
+    })
 }
 
 /// Where a Workload has a port, at each of its addresses.
