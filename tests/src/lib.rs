@@ -4,7 +4,7 @@
 //! (`bin/probe/`), an application that knows the many ways to connect and checks every byte. Where a test plays a node that
 //! misbehaves, [`authority`] makes its certificates and [`tunnel`] is its end of the tunnel, [`raw_peer`] the same frame by frame. [`programs`] runs what others have
 //! written: databases, brokers, mail servers; [`envoy`] makes Envoy one end of the tunnel, [`waypoint`] runs waypoints, [`played`] is one that a test plays,
-//! [`app`] is the application behind it, [`tls_app`] one that speaks TLS itself; [`cases`] are requests and what becomes of them as data,
+//! [`app`] is the application behind it, [`tls_app`] one that speaks TLS itself, [`text_app`] one whose answers are worth compressing, [`health_app`] one that says whether it serves, [`counter`] a service that counts requests; [`cases`] are requests and what becomes of them as data,
 //! [`scene`] is where they are tried, [`suite`] tries them.
 //!
 //! These are tests' means, so they panic with a message where a test would fail anyway.
@@ -18,10 +18,12 @@ pub mod app;
 pub mod authority;
 pub mod authorizer;
 pub mod cases;
+pub mod counter;
 pub mod dns;
 pub mod echo;
 pub mod envoy;
 pub mod grpc;
+pub mod health_app;
 pub mod http;
 pub mod issuer;
 mod kernel;
@@ -34,6 +36,7 @@ pub mod programs;
 pub mod raw_peer;
 pub mod scene;
 pub mod suite;
+pub mod text_app;
 pub mod tls_app;
 pub mod town;
 pub mod tunnel;

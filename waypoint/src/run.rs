@@ -19,6 +19,7 @@ use tokio::{
 
 use crate::{
     cli::{Cli, ControllerArgs},
+    health::Checks,
     pages,
     run_error::RunError,
     serve::{Bound, Limits, Names, Worker, bind},
@@ -54,20 +55,24 @@ struct Parts {
 }
 
 impl Parts {
-    fn worker(&self) -> Worker {
+    /// A way to endpoints, for one thread.
+    fn upstream(&self) -> Upstream {
         let credentials: Arc<dyn CredentialSource> = Arc::clone(&self.credentials) as _;
-        let settings = TunnelSettings::default();
-        let server = Server::new(self.identity.clone(), Arc::clone(&credentials), settings.clone());
-        let tunnels = Tunnels::new(Dialer, credentials, settings);
+        let tunnels = Tunnels::new(Dialer, credentials, TunnelSettings::default());
         let origin = Origin {
             identity: self.identity.clone(),
             place: "".into(),
         };
-        let upstream = Upstream::new(tunnels, origin, Arc::clone(&self.baggage));
+        Upstream::new(tunnels, origin, Arc::clone(&self.baggage))
+    }
+
+    fn worker(&self) -> Worker {
+        let credentials: Arc<dyn CredentialSource> = Arc::clone(&self.credentials) as _;
+        let server = Server::new(self.identity.clone(), credentials, TunnelSettings::default());
         Worker::new(
             Arc::clone(&self.state),
             server,
-            upstream,
+            self.upstream(),
             Arc::clone(&self.telemetry),
             self.drain.clone(),
             self.limits,
@@ -157,6 +162,12 @@ async fn serve(cli: &Cli, logging: Logging) -> Result<ExitCode, RunError> {
         },
     )
     .await?;
+    let checks = Checks {
+        state: Arc::clone(&parts.state),
+        upstream: parts.upstream(),
+        telemetry: Arc::clone(&parts.telemetry),
+    };
+    tokio::spawn(checks.run());
     let mut ended = start_threads(cli, &parts)?;
     tracing::info!(gateway = scope, %identity, listen = %cli.listen, "waypoint");
 

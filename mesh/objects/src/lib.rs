@@ -87,8 +87,8 @@ pub use kinds::{
     EntryHost, EntryLocality, EntryPort, Export, GRPCRoute, Gateway, GatewayClass, HTTPRoute, Held, Key, Kind,
     KindSpec, NamedPort, Node, Object, Objects, Owner, PeerAuthentication, Pod, PodReference, Presence, Reference,
     ReferenceGrant, RequestAuthentication, Resolution, Selector, ServiceEntry, SlicePort, TCPRoute, TLSRoute, Target,
-    Telemetry, TrafficPolicy, Unserved, VirtualService, WorkloadEntry, Written, has_no_selector, in_namespace, is_agent, is_external,
-    referenced_pod, selector, service_of_slice, virtual_addresses,
+    Telemetry, TrafficPolicy, Unserved, VirtualService, WorkloadEntry, Written, has_no_selector, in_namespace,
+    is_agent, is_external, referenced_pod, selector, service_of_slice, virtual_addresses,
 };
 pub use labels::Labels;
 pub use name::ObjectName;

@@ -25,6 +25,7 @@ use culvert_http::{balance::outlier, retry::RetryBudget};
 
 use super::{
     balancing::{self, Balancing},
+    health_check::{self, HealthCheck},
     refusal::{Refusal, compiled, malformed, nothing_else},
 };
 
@@ -66,6 +67,8 @@ pub struct ClusterConfig {
     pub max_stream_duration: Option<Duration>,
     /// What is too much.
     pub breakers: Breakers,
+    /// How endpoints are asked whether they serve.
+    pub health_check: Option<HealthCheck>,
     /// When an endpoint that fails is left out.
     pub outlier: Option<outlier::Settings>,
 }
@@ -167,6 +170,7 @@ pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
         keepalive: keepalive(rest.upstream_connection_options.take())?,
         max_stream_duration: http.max_stream_duration,
         breakers,
+        health_check: health_check::read(std::mem::take(&mut rest.health_checks))?,
         outlier: rest
             .outlier_detection
             .take()
@@ -287,7 +291,7 @@ fn keepalive(message: Option<UpstreamConnectionOptions>) -> Result<Option<Keepal
     }))
 }
 
-fn value(message: Option<UInt32Value>) -> Option<u32> {
+pub(super) fn value(message: Option<UInt32Value>) -> Option<u32> {
     message.map(|UInt32Value { value }| value)
 }
 

@@ -7,6 +7,7 @@
 //! | `filters` | an HTTP filter, and filters of connections |
 //! | `cluster` | a Cluster |
 //! | `balancing` | of a Cluster, how an endpoint is chosen |
+//! | `health_check` | of a Cluster, how endpoints are asked whether they serve |
 //! | `endpoints` | a ClusterLoadAssignment |
 //! | `tcp_chain` | a TcpProxy |
 //! | `server_names` | which chain takes a connection of TLS |
@@ -19,6 +20,7 @@ pub mod balancing;
 pub mod cluster;
 pub mod endpoints;
 pub mod filters;
+pub mod health_check;
 pub mod http_chain;
 pub mod listener;
 pub mod observing;

@@ -217,6 +217,7 @@ impl Exchange<'_> {
             *response.headers_mut() = parts.headers;
         }
         marks.apply(&head, response.headers_mut());
+        let response = marks.compress(&head, response);
         if let Some(seen) = seen {
             seen.set(sent.head.as_ref().unwrap_or(&head), response.headers());
         }

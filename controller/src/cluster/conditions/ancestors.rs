@@ -18,7 +18,10 @@ pub(super) fn due(status: &Value, said: &RouteStatus, now: Timestamp) -> Option<
     let mut ancestors: Vec<Value> = before.iter().filter(|entry| !is_ours(entry)).cloned().collect();
     for target in &said.parents {
         let reference = reference(target);
-        let there = before.iter().filter(is_ours).find(|entry| entry["ancestorRef"] == reference);
+        let there = before
+            .iter()
+            .filter(is_ours)
+            .find(|entry| entry["ancestorRef"] == reference);
         let conditions = there.map_or(&Value::Null, |entry| &entry["conditions"]);
         let conditions: Vec<Value> = target
             .conditions
@@ -80,7 +83,10 @@ mod tests {
         let first = due(&json!({"ancestors": [other]}), &said("Accepted"), now).unwrap();
         assert_eq!(first["ancestors"][0], other);
         let entry = &first["ancestors"][1];
-        assert_eq!(entry["ancestorRef"], json!({"group": "", "kind": "Service", "name": "web", "namespace": "shop"}));
+        assert_eq!(
+            entry["ancestorRef"],
+            json!({"group": "", "kind": "Service", "name": "web", "namespace": "shop"})
+        );
         assert_eq!(entry["conditions"][0]["status"], "True");
         assert_eq!(due(&first, &said("Accepted"), now), None);
         let second = due(&first, &said("Conflicted"), now).unwrap();

@@ -164,7 +164,10 @@ impl<M: Marker> KindSpec for Written<M> {
             let bound = Binding::of_targets(&self.spec);
             let targets = bound.iter().flat_map(Binding::targets);
             keys.extend(targets.flat_map(|target| {
-                [Key::target(&target.kind, &target.object(name)), Key::any_target(&target.kind)]
+                [
+                    Key::target(&target.kind, &target.object(name)),
+                    Key::any_target(&target.kind),
+                ]
             }));
             keys.extend(self.spec["rateLimit"]["global"]["provider"].as_str().map(Key::provider));
         }

@@ -20,6 +20,7 @@ mod entries;
 mod policies;
 mod statuses;
 mod tls;
+mod traffic_policies;
 mod waypoints;
 
 const SHOP: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {culvert.dev/mesh: ambient}}\n---\n\

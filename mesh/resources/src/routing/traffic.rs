@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::model::HashBy;
+use super::policy::HealthCheck;
 
 /// What holds for connections to a port.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,6 +18,8 @@ pub(crate) struct Traffic {
     pub(crate) hash: Option<HashBy>,
     pub(crate) pool: Pool,
     pub(crate) outlier: Option<Outlier>,
+    /// How endpoints are asked whether they serve.
+    pub(crate) health_check: Option<HealthCheck>,
     /// Whether connections would go in another way than asked for: then there is no endpoint.
     pub(crate) is_refused: bool,
 }

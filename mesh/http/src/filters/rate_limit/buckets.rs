@@ -125,7 +125,9 @@ impl Rate {
             let full_at = full_at.max(now).checked_add(self.token)?;
             (full_at - now <= self.whole).then_some(full_at)
         };
-        full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok()
+        full_at
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken)
+            .is_ok()
     }
 
     fn left(&self, full_at: &AtomicU64, now: u64) -> Left {
@@ -153,7 +155,12 @@ impl Many {
         for slot in places() {
             let was = slot.tag.load(Ordering::Relaxed);
             let is_free = was == 0 || slot.full_at.load(Ordering::Relaxed) <= now;
-            if is_free && slot.tag.compare_exchange(was, tag, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            if is_free
+                && slot
+                    .tag
+                    .compare_exchange(was, tag, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_ok()
+            {
                 return &slot.full_at;
             }
         }

@@ -137,12 +137,17 @@ impl Action {
 fn identity(extension: &TypedExtensionConfig) -> Result<Action, CompileError> {
     take!(extension => TypedExtensionConfig { name, typed_config } unserved {});
     let _ = name;
-    let any = typed_config.as_ref().ok_or_else(|| CompileError::missing("typed_config"))?;
+    let any = typed_config
+        .as_ref()
+        .ok_or_else(|| CompileError::missing("typed_config"))?;
     let expression: Expression = unpack(any).map_err(|error| CompileError::new("typed_config", error))?;
     take!(&expression => Expression { descriptor_key, expr_specifier } unserved { skip_if_error });
     match expr_specifier {
         Some(ExprSpecifier::Text(text)) if text == IDENTITY_EXPRESSION => Ok(Action::Identity(descriptor_key.clone())),
-        other => Err(CompileError::invalid("expr_specifier", format_args!("{other:?} is not served"))),
+        other => Err(CompileError::invalid(
+            "expr_specifier",
+            format_args!("{other:?} is not served"),
+        )),
     }
 }
 

@@ -8,10 +8,11 @@ use culvert_envoy::pb::envoy::extensions::common::ratelimit::v3::{
 };
 use culvert_envoy::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::buckets::{Buckets, Left, kept};
 use super::descriptors::{Descriptor, Maker};
+use super::{LIMIT, REMAINING, RESET};
 use crate::error::{CompileError, Within as _, take};
 use crate::headers::format::Context;
 use crate::headers::mutations::Mutations;
@@ -92,7 +93,10 @@ impl RateLimit {
         // The slowest first, which is most likely to say no: what it refuses takes nothing of the others.
         limits.sort_by_key(|limit| std::cmp::Reverse(limit.buckets.token()));
         if !limits.is_empty() && rate_limits.is_empty() {
-            return Err(CompileError::invalid("descriptors", "are for no rate_limits of the filter's own"));
+            return Err(CompileError::invalid(
+                "descriptors",
+                "are for no rate_limits of the filter's own",
+            ));
         }
         let is_limited = token_bucket.is_some() || !limits.is_empty();
         Ok(Self {
@@ -128,7 +132,11 @@ impl RateLimit {
         if !self.enabled.hit(random) {
             return decision;
         }
-        let descriptors: Vec<Descriptor> = self.makers.iter().filter_map(|maker| maker.make(request, peer)).collect();
+        let descriptors: Vec<Descriptor> = self
+            .makers
+            .iter()
+            .filter_map(|maker| maker.make(request, peer))
+            .collect();
         for limit in &self.limits {
             let Some(values) = descriptors.iter().find_map(|descriptor| limit.values(descriptor)) else {
                 continue;
@@ -139,7 +147,11 @@ impl RateLimit {
             }
             decision.left = decision.left.or(Some(left));
         }
-        if let Some(default) = self.default.as_ref().filter(|_| decision.left.is_none() || self.counts_always) {
+        if let Some(default) = self
+            .default
+            .as_ref()
+            .filter(|_| decision.left.is_none() || self.counts_always)
+        {
             let (taken, left) = default.take(&[], now);
             if !taken {
                 return self.refuse(left, random);
@@ -169,7 +181,10 @@ impl RateLimit {
     /// Adds fields to the answer for what does not go on.
     pub fn mark(&self, request: &Parts, peer: &Peer<'_>, decision: &Decision, response: &mut HeaderMap) {
         self.response.apply(response, &Context { request, peer });
-        if let Some(left) = decision.left.filter(|_| self.tells_when && self.status == StatusCode::TOO_MANY_REQUESTS) {
+        if let Some(left) = decision
+            .left
+            .filter(|_| self.tells_when && self.status == StatusCode::TOO_MANY_REQUESTS)
+        {
             response
                 .entry(header::RETRY_AFTER)
                 .or_insert_with(|| HeaderValue::from(seconds(left.next).max(1)));
@@ -191,10 +206,6 @@ impl RateLimit {
     }
 }
 
-const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
-const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
-const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
-
 /// Whole seconds, not less.
 fn seconds(time: std::time::Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
@@ -203,8 +214,13 @@ fn seconds(time: std::time::Duration) -> u64 {
 impl Limit {
     fn compile(message: &LocalRateLimitDescriptor, prefix: &str) -> Result<Self, CompileError> {
         take!(message => LocalRateLimitDescriptor { entries, token_bucket } unserved { shadow_mode });
-        let bucket = token_bucket.as_ref().ok_or_else(|| CompileError::missing("token_bucket"))?;
-        let entries: Vec<_> = entries.iter().map(|entry| (entry.key.clone(), entry.value.clone())).collect();
+        let bucket = token_bucket
+            .as_ref()
+            .ok_or_else(|| CompileError::missing("token_bucket"))?;
+        let entries: Vec<_> = entries
+            .iter()
+            .map(|entry| (entry.key.clone(), entry.value.clone()))
+            .collect();
         if entries.is_empty() {
             return Err(CompileError::missing("entries"));
         }
@@ -222,7 +238,11 @@ impl Limit {
             key == is_key && (value.is_empty() || value == is)
         };
         let fits = self.entries.len() == descriptor.len() && self.entries.iter().zip(descriptor).all(fits);
-        let of_any = self.entries.iter().zip(descriptor).filter(|((_, value), _)| value.is_empty());
+        let of_any = self
+            .entries
+            .iter()
+            .zip(descriptor)
+            .filter(|((_, value), _)| value.is_empty());
         fits.then(|| of_any.map(|(_, (_, is))| is.as_str()).collect())
     }
 }
@@ -243,7 +263,9 @@ mod tests {
     use crate::testing::request;
 
     fn allows(limit: &RateLimit, now: Instant) -> bool {
-        limit.decide(&request("GET", "/", &[]), &Peer::default(), now, 0).allowed
+        limit
+            .decide(&request("GET", "/", &[]), &Peer::default(), now, 0)
+            .allowed
     }
 
     fn all() -> Option<RuntimeFractionalPercent> {

@@ -60,12 +60,7 @@ fn read<M>(
     let resolver = Resolver::new(reader, kind, name, object);
     // What is wrong with the object is said where it is looked at by itself.
     let label = format!("{kind} {name}");
-    let (parents, mut route) = route(
-        &label,
-        &object.spec,
-        &resolver,
-        &mut Notes::default(),
-    )?;
+    let (parents, mut route) = route(&label, &object.spec, &resolver, &mut Notes::default())?;
     for rule in &mut route.rules {
         let own = rule.name.strip_prefix(&label).and_then(|rest| rest.strip_prefix('/'));
         rule.policy = traffic_policies::of_rule(reader, kind, name, own);

@@ -15,7 +15,8 @@ use super::super::health;
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
-use super::{hosts, labelled, ports, providers, scope, telemetry};
+use super::attached::Frontend;
+use super::{hosts, labelled, ports, providers, scope, telemetry, traffic_policies};
 use crate::routing::envoy::cluster;
 use crate::routing::envoy::endpoints::{self, Endpoint, Health};
 use crate::routing::traffic::Traffic;
@@ -85,9 +86,13 @@ fn each(
     let mut made = Vec::new();
     for port in ports::of_service(&service) {
         let protocol = ports::protocol(&service, object.as_ref(), port);
+        let frontend = object.as_ref().map(|(object, ports)| Frontend { object, ports });
+        let held = frontend.and_then(|frontend| traffic_policies::of_port(reader, &frontend, port));
+        let health_check = held.and_then(|held| held.policy.health_check.clone());
         for (subset, labels) in &parts {
             let traffic = Traffic {
                 is_peak_ewma,
+                health_check: health_check.clone(),
                 ..policy.at_port(port, *subset)
             };
             let at = At {

@@ -23,7 +23,10 @@ pub(super) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derived {
     let mut notes = Notes::default();
     let targets = policy::targets(&object.spec, &mut notes);
     let read = policy::policy(&object.spec, &mut notes);
-    let said = notes.all().iter().map(|note| (note.field.clone(), note.message.clone()));
+    let said = notes
+        .all()
+        .iter()
+        .map(|note| (note.field.clone(), note.message.clone()));
     let mut found: Vec<(String, String)> = said.collect();
     let why = found.iter().map(|(field, message)| format!("{field}: {message}"));
     let why = why.collect::<Vec<_>>().join("; ");
@@ -33,6 +36,7 @@ pub(super) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derived {
             None => Err(("Invalid", why.clone())),
             Some(policy) => accepted(reader, name, target, policy),
         };
+        let unresolved = read.as_ref().and_then(|policy| unresolved(reader, policy));
         if let (Err((_, message)), Some(_)) = (&accepted, &read) {
             found.push((format!("spec.targetRefs[{index}]"), message.clone()));
         }
@@ -43,8 +47,17 @@ pub(super) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derived {
             name: target.name.clone(),
             section: target.section_name.clone(),
             port: None,
-            conditions: vec![condition(accepted)],
+            conditions: std::iter::once(condition("Accepted", accepted))
+                .chain(unresolved)
+                .collect(),
         });
+    }
+    if let Some(Err(why)) = read
+        .as_ref()
+        .and_then(|policy| policy.global.as_ref())
+        .map(|limit| traffic_policies::counter(reader, limit))
+    {
+        found.push(("spec.rateLimit.global.provider".to_owned(), why));
     }
     let findings = found.into_iter();
     let findings = findings.map(|(field, message)| Finding::of_object(Kind::TrafficPolicy, name, &field, message));
@@ -58,13 +71,23 @@ pub(super) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derived {
     }
 }
 
-fn condition(accepted: Result<(), Refused>) -> Condition {
-    let (holds, reason, message) = match accepted {
-        Ok(()) => (true, "Accepted", "the policy is in force".to_owned()),
+/// Whether there is the service that a policy names, if it names one.
+fn unresolved(reader: &Reader<'_>, policy: &Policy) -> Option<Condition> {
+    let found = traffic_policies::counter(reader, policy.global.as_ref()?);
+    Some(condition(
+        "ResolvedRefs",
+        found.map(drop).map_err(|why| ("ProviderNotFound", why)),
+    ))
+}
+
+fn condition(kind: &'static str, said: Result<(), Refused>) -> Condition {
+    let (holds, reason, message) = match said {
+        Ok(()) if kind == "ResolvedRefs" => (true, kind, "the provider is there".to_owned()),
+        Ok(()) => (true, kind, "the policy is in force".to_owned()),
         Err((reason, message)) => (false, reason, message),
     };
     Condition {
-        kind: "Accepted",
+        kind,
         holds,
         reason,
         message,
@@ -78,7 +101,8 @@ fn condition(accepted: Result<(), Refused>) -> Condition {
 fn accepted(reader: &Reader<'_>, name: &ObjectName, target: &Target, policy: &Policy) -> Result<(), Refused> {
     let Target { group, kind, .. } = target;
     if group != traffic_policies::group(kind) || !(kind == "Service" || ROUTES.contains(&kind.as_str())) {
-        let message = format!("a policy is for a Service, an HTTPRoute or a GRPCRoute, not for {kind} of group {group:?}");
+        let message =
+            format!("a policy is for a Service, an HTTPRoute or a GRPCRoute, not for {kind} of group {group:?}");
         return Err(("Invalid", message));
     }
     let object = ObjectName::new(name.namespace.clone(), target.name.as_str());
@@ -102,7 +126,9 @@ fn at_service(reader: &Reader<'_>, object: &ObjectName, target: &Target, policy:
         return missing(format!("there is no Service {object}"));
     };
     if scope::of_service(reader, &service).is_none() {
-        return missing(format!("Service {object} is behind no waypoint of Culvert that takes it"));
+        return missing(format!(
+            "Service {object} is behind no waypoint of Culvert that takes it"
+        ));
     }
     let found = ports::of_object(reader, &service);
     let known = found.as_ref().map(|(_, ports)| ports.as_slice()).unwrap_or_default();
@@ -130,8 +156,14 @@ fn at_route(reader: &Reader<'_>, object: &ObjectName, target: &Target) -> Result
     let kind = target.kind.as_str();
     let mut notes = Notes::default();
     let (kind, spec) = match kind {
-        "HTTPRoute" => (Kind::HTTPRoute, reader.get::<HTTPRoute>(object).map(|object| &object.spec)),
-        _ => (Kind::GRPCRoute, reader.get::<GRPCRoute>(object).map(|object| &object.spec)),
+        "HTTPRoute" => (
+            Kind::HTTPRoute,
+            reader.get::<HTTPRoute>(object).map(|object| &object.spec),
+        ),
+        _ => (
+            Kind::GRPCRoute,
+            reader.get::<GRPCRoute>(object).map(|object| &object.spec),
+        ),
     };
     let Some(spec) = spec else {
         return missing(format!("there is no {kind} {object}"));

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use culvert_objects::mesh_config::{Provider, ProviderKind};
-use culvert_objects::{AuthorizationPolicy, Gateway, Key, KindSpec as _, ObjectName, ServiceEntry, Target};
+use culvert_objects::mesh_config::{Provider, ProviderKind, RateLimit};
+use culvert_objects::{
+    AuthorizationPolicy, Gateway, Key, KindSpec as _, ObjectName, ServiceEntry, Target, TrafficPolicy,
+};
 use culvert_proto::workload::Service;
 
 use super::super::mesh_config;
 use super::super::reader::Reader;
 use super::super::wire;
-use super::{ports, scope};
+use super::{ports, scope, traffic_policies};
 use crate::routing::model::Backend;
 
 /// The provider of a name that can be asked about requests, and where it is.
@@ -26,6 +28,20 @@ pub(super) fn authorizer<'a>(reader: &Reader<'a>, name: &str) -> Result<(&'a Pro
         _ => return Err(format!("provider {name:?} is none that can be asked about requests")),
     };
     Ok((provider, backend(reader, host, port)?))
+}
+
+/// The provider of a name that counts requests, and where it is.
+///
+/// # Errors
+/// Why nobody counts.
+pub(super) fn counter<'a>(reader: &Reader<'a>, name: &str) -> Result<(&'a RateLimit, Backend), String> {
+    let config = mesh_config::of(reader);
+    let provider = config.and_then(|config| config.provider(name));
+    let provider = provider.ok_or_else(|| format!("the mesh's configuration has no provider {name:?}"))?;
+    let ProviderKind::RateLimit(limit) = &provider.kind else {
+        return Err(format!("provider {name:?} is no envoyRateLimit"));
+    };
+    Ok((limit, backend(reader, &limit.service, limit.port)?))
 }
 
 /// A port of the service that a provider names, as `[NAMESPACE/]HOST`.
@@ -73,6 +89,7 @@ pub(super) fn scopes(reader: &Reader<'_>, service: &Service) -> Vec<Arc<str>> {
         let host = match &provider.kind {
             ProviderKind::AuthzHttp(http) => &http.common.service,
             ProviderKind::AuthzGrpc(grpc) => &grpc.service,
+            ProviderKind::RateLimit(limit) => &limit.service,
             _ => continue,
         };
         if resource(reader, host).as_deref() != Some(&own) {
@@ -81,6 +98,9 @@ pub(super) fn scopes(reader: &Reader<'_>, service: &Service) -> Vec<Arc<str>> {
         for (name, policy) in reader.find::<AuthorizationPolicy>(Key::provider(&provider.name)) {
             let targets = policy.binding().into_iter().flat_map(|binding| binding.targets());
             found.extend(targets.flat_map(|target| of_target(reader, name, target)));
+        }
+        for (name, policy) in reader.find::<TrafficPolicy>(Key::provider(&provider.name)) {
+            found.extend(traffic_policies::scopes(reader, name, policy));
         }
     }
     found

@@ -4,15 +4,20 @@
 //! the place of one for the whole. One for a route holds beside one for the Service: limits of both count.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use culvert_objects::{GRPCRoute, HTTPRoute, Held, Key, ObjectName, TrafficPolicy, Written};
 
 use super::super::reader::Reader;
+use super::super::wire;
 use super::attached::Frontend;
-use crate::routing::policy::{Applied, TrafficPolicy as Policy};
+use super::{providers, scope};
+use crate::routing::policy::{Applied, Counter, GlobalLimit, TrafficPolicy as Policy};
 use crate::routing::read::notes::Notes;
 use crate::routing::read::policy::{self, Target};
 
+/// The least time that a service gets: none at all would be any.
+const LEAST: Duration = Duration::from_millis(1);
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
 /// Of routes that policies may be for.
@@ -30,7 +35,7 @@ pub(super) fn at_port(reader: &Reader<'_>, frontend: &Frontend<'_>, port: u16) -
                 .any(|(_, target)| target.kind == kind && is_at(reader, name, target, frontend));
             let is_there = found.iter().any(|known| *known.name == *name.to_string());
             if holds_here && !is_there {
-                found.extend(applied(name, object, false));
+                found.extend(applied(reader, name, object, false));
             }
         }
     }
@@ -43,7 +48,7 @@ pub(super) fn of_port(reader: &Reader<'_>, frontend: &Frontend<'_>, port: u16) -
     let known = ports.find(|known| known.port == i32::from(port));
     let section = known.and_then(|known| known.name.as_deref());
     let (name, object) = holding(reader, "Service", frontend.object, section)?;
-    applied(name, object, true)
+    applied(reader, name, object, true)
 }
 
 /// The policy of a rule of a route, by the rule's own name if it has one.
@@ -80,7 +85,9 @@ pub(super) fn oldest<'a>(
         };
         let mut notes = Notes::default();
         name.namespace == object.namespace
-            && policy::targets(&policy.spec, &mut notes).iter().any(|(_, target)| is_meant(target))
+            && policy::targets(&policy.spec, &mut notes)
+                .iter()
+                .any(|(_, target)| is_meant(target))
             && policy::policy(&policy.spec, &mut notes).is_some()
     });
     here.min_by_key(|(name, policy)| (policy.created.as_ref().map(|time| time.0), *name))
@@ -103,28 +110,80 @@ fn is_at(reader: &Reader<'_>, policy: &ObjectName, target: &Target, frontend: &F
 }
 
 fn has_parent<T: Held + Parents>(reader: &Reader<'_>, route: &ObjectName, service: &ObjectName) -> bool {
-    reader.get::<T>(route).is_some_and(|object| object.is_for(route, service))
+    reader
+        .get::<T>(route)
+        .is_some_and(|object| object.services(route).contains(service))
 }
 
 /// What says for which Services a route is.
 trait Parents {
-    fn is_for(&self, own: &ObjectName, service: &ObjectName) -> bool;
+    fn services(&self, own: &ObjectName) -> Vec<ObjectName>;
 }
 
 impl<M> Parents for Written<M> {
-    fn is_for(&self, own: &ObjectName, service: &ObjectName) -> bool {
-        let mut parents = self.parents();
-        parents.any(|parent| parent.kind == "Service" && parent.object(&own.namespace) == *service)
+    fn services(&self, own: &ObjectName) -> Vec<ObjectName> {
+        let parents = self.parents().filter(|parent| parent.kind == "Service");
+        parents.map(|parent| parent.object(&own.namespace)).collect()
     }
 }
 
-fn applied(name: &ObjectName, object: &TrafficPolicy, is_for_all: bool) -> Option<Applied> {
+/// The waypoints at which a policy may hold.
+pub(super) fn scopes(reader: &Reader<'_>, name: &ObjectName, object: &TrafficPolicy) -> Vec<Arc<str>> {
+    let targets = policy::targets(&object.spec, &mut Notes::default());
+    let services = targets.into_iter().flat_map(|(_, target)| {
+        let own = ObjectName::new(Arc::clone(&name.namespace), target.name.as_str());
+        match target.kind.as_str() {
+            "HTTPRoute" => reader
+                .get::<HTTPRoute>(&own)
+                .map(|route| route.services(&own))
+                .unwrap_or_default(),
+            "GRPCRoute" => reader
+                .get::<GRPCRoute>(&own)
+                .map(|route| route.services(&own))
+                .unwrap_or_default(),
+            _ => vec![own],
+        }
+    });
+    services
+        .filter_map(|service| {
+            let found = reader.derived_service(&wire::service_name(reader.settings(), &service))?;
+            scope::of_service(reader, &found)
+        })
+        .collect()
+}
+
+/// Who counts for a policy.
+///
+/// # Errors
+/// Why nobody does.
+pub(super) fn counter(reader: &Reader<'_>, limit: &GlobalLimit) -> Result<Counter, String> {
+    let (provider, backend) = providers::counter(reader, &limit.provider)?;
+    let host = provider
+        .service
+        .split_once('/')
+        .map_or(provider.service.as_str(), |(_, host)| host);
+    Ok(Counter {
+        backend: Some(backend),
+        host: host.to_owned(),
+        fails_open: limit.fails_open.unwrap_or(provider.fail_open),
+        timeout: limit.timeout.unwrap_or(provider.timeout).max(LEAST),
+    })
+}
+
+fn applied(reader: &Reader<'_>, name: &ObjectName, object: &TrafficPolicy, is_for_all: bool) -> Option<Applied> {
     // What is wrong with the object is said where it is looked at by itself.
     let policy: Policy = policy::policy(&object.spec, &mut Notes::default())?;
     Some(Applied {
         name: name.to_string().into(),
-        policy: Arc::new(policy),
-        counter: None,
+        counter: policy.global.as_ref().map(|limit| {
+            counter(reader, limit).unwrap_or_else(|_| Counter {
+                backend: None,
+                host: limit.provider.clone(),
+                fails_open: limit.fails_open.unwrap_or(false),
+                timeout: LEAST,
+            })
+        }),
         is_for_all,
+        policy: Arc::new(policy),
     })
 }

@@ -21,7 +21,7 @@ use culvert_envoy::{ORIGINAL_DST, names, pack};
 
 use super::super::protocol::Protocol;
 use super::super::traffic::{Pool, Traffic};
-use super::{parts, traffic};
+use super::{health_check, parts, traffic};
 
 const PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
@@ -51,6 +51,13 @@ pub(crate) fn cluster(
         ..base(name)
     };
     traffic::apply(policy, &mut cluster);
+    if let Some(check) = &policy.health_check {
+        let host = service.split_once('/').map_or(service, |(_, host)| host);
+        let is_http2 = protocol == Protocol::Http2 || protocol != Protocol::Tcp && policy.pool.is_upgraded;
+        cluster.health_checks = vec![health_check::message(check, host, is_http2)];
+        // Else Envoy keeps an endpoint that is gone for as long as it passes its checks.
+        cluster.ignore_health_on_host_removal = true;
+    }
     cluster
 }
 

@@ -146,14 +146,15 @@ fn http_chain(scope: &str, port: &Port, addresses: &[IpAddr]) -> FilterChain {
             .into_iter()
             .chain(checks::filters(scope, &port.access.checks))
             .chain(access::of_requests(&port.access.requests))
-            .chain(policy::of_requests(&name, &port.policies))
+            .chain(policy::of_requests(scope, &name, &port.policies))
             .chain([
                 http_filter(FAULT, &HttpFault::default()),
                 http_filter(CORS, &Cors {}),
                 // Nothing by itself: routes say whose sessions persist.
                 http_filter(SESSION, &StatefulSession::default()),
-                http_filter("envoy.filters.http.router", &Router::default()),
             ])
+            .chain(policy::of_answers(&port.policies))
+            .chain([http_filter("envoy.filters.http.router", &Router::default())])
             .collect(),
         stream_idle_timeout: Some(parts::duration(std::time::Duration::ZERO)),
         use_remote_address: parts::flag(false),

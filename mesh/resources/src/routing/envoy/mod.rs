@@ -19,6 +19,9 @@
 //! | `texts` | patterns of policies |
 //! | `policy` | what TrafficPolicies ask of a port |
 //! | `local_limit` | limits that each waypoint counts by itself |
+//! | `global_limit` | limits that a service counts |
+//! | `health_check` | active health checks |
+//! | `compression` | compression of answers |
 //! | `descriptors` | what of a request rate limits go by |
 //! | `parts` | what several have in common |
 
@@ -26,9 +29,12 @@ mod access;
 mod action;
 mod checks;
 pub(crate) mod cluster;
+mod compression;
 mod descriptors;
 pub(crate) mod endpoints;
 mod filters;
+mod global_limit;
+mod health_check;
 pub(crate) mod listener;
 mod local_limit;
 mod matching;

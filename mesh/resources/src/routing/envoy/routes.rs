@@ -75,7 +75,8 @@ fn route(scope: &str, rule: &Rule, told: &Told) -> Route {
         Action::Forward(forward) => action::forward(scope, forward, &rule.matched.path),
     };
     if let Some(own) = &rule.policy {
-        made.typed_per_filter_config.extend(policy::of_rule(own, &told.policies));
+        made.typed_per_filter_config
+            .extend(policy::of_rule(own, &told.policies));
     }
     Route {
         name: rule.name.clone(),

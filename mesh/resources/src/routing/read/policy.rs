@@ -15,6 +15,8 @@ use super::values::{self, Bad, list};
 
 /// The longest time that a limit may be for, or that lies between two checks.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// The key of a client's address, which Envoy always calls so.
+const ADDRESS: &str = "remote_address";
 /// The most that a limit can count.
 const MOST: u32 = 1_000_000_000;
 
@@ -179,7 +181,10 @@ pub(crate) fn policy(spec: &Value, notes: &mut Notes) -> Option<TrafficPolicy> {
 fn is_for_services(spec: &Value, policy: TrafficPolicy) -> Result<TrafficPolicy, Bad> {
     let mut targets = spec["targetRefs"].as_array().into_iter().flatten();
     if policy.health_check.is_some() && targets.any(|target| target["kind"] != "Service") {
-        return Err(Bad::at("healthCheck", "it is for Services alone: a route has no endpoints of its own"));
+        return Err(Bad::at(
+            "healthCheck",
+            "it is for Services alone: a route has no endpoints of its own",
+        ));
     }
     Ok(policy)
 }
@@ -196,9 +201,8 @@ fn whole(spec: Spec) -> Result<TrafficPolicy, Bad> {
         None => (Vec::new(), None),
         Some(limit) => {
             let locals = limit.local.into_iter().enumerate();
-            let locals = locals.map(|(index, spec)| {
-                local(spec).map_err(|bad| bad.below(&format!("rateLimit.local[{index}]")))
-            });
+            let locals =
+                locals.map(|(index, spec)| local(spec).map_err(|bad| bad.below(&format!("rateLimit.local[{index}]"))));
             let global = limit.global.map(global).transpose();
             let locals: Vec<LocalLimit> = locals.collect::<Result<_, _>>()?;
             let global = global.map_err(|bad| bad.below("rateLimit.global"))?;
@@ -247,7 +251,10 @@ fn period(field: &str, text: &str) -> Result<Duration, Bad> {
     if time.subsec_nanos() == 0 && !time.is_zero() && time <= LONGEST {
         return Ok(time);
     }
-    Err(Bad::at(field, format!("{text:?} is not a time from 1s to 24h in whole seconds")))
+    Err(Bad::at(
+        field,
+        format!("{text:?} is not a time from 1s to 24h in whole seconds"),
+    ))
 }
 
 /// How long somebody may take to answer.
@@ -260,7 +267,11 @@ fn patience(field: &str, text: &str) -> Result<Duration, Bad> {
 }
 
 /// One of these, if any is there.
-fn attribute(header: Option<String>, address: Option<Empty>, identity: Option<Empty>) -> Result<Option<Attribute>, Bad> {
+fn attribute(
+    header: Option<String>,
+    address: Option<Empty>,
+    identity: Option<Empty>,
+) -> Result<Option<Attribute>, Bad> {
     let found = match (header, address, identity) {
         (Some(name), None, None) => {
             let name = values::header_name(&name).map_err(|message| Bad::at("header", message))?;
@@ -269,7 +280,12 @@ fn attribute(header: Option<String>, address: Option<Empty>, identity: Option<Em
         (None, Some(Empty {}), None) => Some(Attribute::ClientAddress),
         (None, None, Some(Empty {})) => Some(Attribute::ClientIdentity),
         (None, None, None) => None,
-        _ => return Err(Bad::at("", "it must have one of header, clientAddress and clientIdentity alone")),
+        _ => {
+            return Err(Bad::at(
+                "",
+                "it must have one of header, clientAddress and clientIdentity alone",
+            ));
+        }
     };
     Ok(found)
 }
@@ -291,8 +307,8 @@ fn global(spec: GlobalSpec) -> Result<GlobalLimit, Bad> {
         return Err(Bad::at("descriptors", "there is none"));
     }
     let descriptors = spec.descriptors.into_iter().enumerate();
-    let descriptors = descriptors
-        .map(|(index, spec)| descriptor(spec).map_err(|bad| bad.below(&format!("descriptors[{index}]"))));
+    let descriptors =
+        descriptors.map(|(index, spec)| descriptor(spec).map_err(|bad| bad.below(&format!("descriptors[{index}]"))));
     Ok(GlobalLimit {
         descriptors: descriptors.collect::<Result<_, _>>()?,
         timeout: spec.timeout.map(|text| patience("timeout", &text)).transpose()?,
@@ -321,6 +337,12 @@ fn entry(spec: EntrySpec) -> Result<(String, Entry), Bad> {
     let attribute = attribute(spec.header, spec.client_address, spec.client_identity)?;
     let entry = match (spec.value, attribute) {
         (Some(text), None) if !text.is_empty() => Entry::Text(text),
+        (None, Some(Attribute::ClientAddress)) if spec.key != ADDRESS => {
+            return Err(Bad::at(
+                "key",
+                format!("the key of clientAddress is {ADDRESS}: Envoy has no other for it"),
+            ));
+        }
         (None, Some(attribute)) => Entry::Of(attribute),
         _ => {
             let message = "it must have one of value, header, clientAddress and clientIdentity";
@@ -364,16 +386,33 @@ fn compression(spec: CompressionSpec) -> Result<Compression, Bad> {
     }
     let minimum = spec.minimum_size.unwrap_or(1024);
     if !(30..=1 << 30).contains(&minimum) {
-        return Err(Bad::at("minimumSize", format!("{minimum} is not between 30 and {}", 1 << 30)));
+        return Err(Bad::at(
+            "minimumSize",
+            format!("{minimum} is not between 30 and {}", 1 << 30),
+        ));
     }
-    let types = spec.content_types.unwrap_or_else(|| CONTENT_TYPES.map(str::to_owned).into());
+    let types = spec
+        .content_types
+        .unwrap_or_else(|| CONTENT_TYPES.map(str::to_owned).into());
     for (index, name) in types.iter().enumerate() {
         let is_token = |text: &str| {
             let byte = |b: u8| b.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&b);
             !text.is_empty() && text.bytes().all(byte)
         };
-        if !name.split_once('/').is_some_and(|(kind, rest)| is_token(kind) && is_token(rest)) {
-            return Err(Bad::at(format!("contentTypes[{index}]"), format!("{name:?} is no media type")));
+        if !name
+            .split_once('/')
+            .is_some_and(|(kind, rest)| is_token(kind) && is_token(rest))
+        {
+            return Err(Bad::at(
+                format!("contentTypes[{index}]"),
+                format!("{name:?} is no media type"),
+            ));
+        }
+        if name.to_ascii_lowercase().starts_with("application/grpc") {
+            return Err(Bad::at(
+                format!("contentTypes[{index}]"),
+                "gRPC compresses its messages itself",
+            ));
         }
     }
     if types.is_empty() {

@@ -33,6 +33,7 @@ pub(super) fn traffic(spec: &PolicySpec) -> Result<Traffic, Bad> {
         warmup,
         retry_budget: budget.map_err(|bad| bad.below("retryBudget"))?,
         is_peak_ewma: false,
+        health_check: None,
         is_refused,
     })
 }

@@ -17,7 +17,10 @@ fn local(limit: Value) -> Value {
 
 #[test]
 fn a_limit_is_read_with_its_defaults() {
-    let read = read(local(json!({"requests": 10, "per": "1m30s", "by": {"header": "X-User"}}))).unwrap();
+    let read = read(local(
+        json!({"requests": 10, "per": "1m30s", "by": {"header": "X-User"}}),
+    ))
+    .unwrap();
     let limit = &read.local[0];
     assert_eq!((limit.requests, limit.burst, limit.per.as_secs()), (10, 10, 90));
     assert_eq!(limit.by, Some(Attribute::Header("x-user".to_owned())));
@@ -30,13 +33,34 @@ fn a_policy_with_anything_that_cannot_be_meant_is_not_in_force_and_says_where() 
         (json!({}), "spec"),
         (json!({"ratelimit": {}}), "spec.ratelimit"),
         (json!({"rateLimit": {}}), "spec.rateLimit"),
-        (local(json!({"requests": 0, "per": "1s"})), "spec.rateLimit.local[0].requests"),
-        (local(json!({"requests": -1, "per": "1s"})), "spec.rateLimit.local[0].requests"),
-        (local(json!({"requests": 1, "per": "0s"})), "spec.rateLimit.local[0].per"),
-        (local(json!({"requests": 1, "per": "500ms"})), "spec.rateLimit.local[0].per"),
-        (local(json!({"requests": 1, "per": "25h"})), "spec.rateLimit.local[0].per"),
-        (local(json!({"requests": 1, "per": "1s", "burst": 0})), "spec.rateLimit.local[0].burst"),
-        (local(json!({"requests": 1, "per": "1s", "by": {}})), "spec.rateLimit.local[0].by"),
+        (
+            local(json!({"requests": 0, "per": "1s"})),
+            "spec.rateLimit.local[0].requests",
+        ),
+        (
+            local(json!({"requests": -1, "per": "1s"})),
+            "spec.rateLimit.local[0].requests",
+        ),
+        (
+            local(json!({"requests": 1, "per": "0s"})),
+            "spec.rateLimit.local[0].per",
+        ),
+        (
+            local(json!({"requests": 1, "per": "500ms"})),
+            "spec.rateLimit.local[0].per",
+        ),
+        (
+            local(json!({"requests": 1, "per": "25h"})),
+            "spec.rateLimit.local[0].per",
+        ),
+        (
+            local(json!({"requests": 1, "per": "1s", "burst": 0})),
+            "spec.rateLimit.local[0].burst",
+        ),
+        (
+            local(json!({"requests": 1, "per": "1s", "by": {}})),
+            "spec.rateLimit.local[0].by",
+        ),
         (
             local(json!({"requests": 1, "per": "1s", "by": {"header": "a", "clientAddress": {}}})),
             "spec.rateLimit.local[0].by",
@@ -49,13 +73,32 @@ fn a_policy_with_anything_that_cannot_be_meant_is_not_in_force_and_says_where() 
             local(json!({"requests": 1, "per": "1s", "match": {"queryParams": [{"name": "a", "value": "b"}]}})),
             "spec.rateLimit.local[0].match.queryParams",
         ),
-        (json!({"compression": {"algorithms": ["deflate"]}}), "spec.compression.algorithms[0]"),
-        (json!({"compression": {"minimumSize": 0}}), "spec.compression.minimumSize"),
-        (json!({"compression": {"contentTypes": ["text"]}}), "spec.compression.contentTypes[0]"),
+        (
+            json!({"compression": {"algorithms": ["deflate"]}}),
+            "spec.compression.algorithms[0]",
+        ),
+        (
+            json!({"compression": {"minimumSize": 0}}),
+            "spec.compression.minimumSize",
+        ),
+        (
+            json!({"compression": {"contentTypes": ["text"]}}),
+            "spec.compression.contentTypes[0]",
+        ),
+        (
+            json!({"compression": {"contentTypes": ["application/grpc"]}}),
+            "spec.compression.contentTypes[0]",
+        ),
         (json!({"healthCheck": {}}), "spec.healthCheck"),
         (json!({"healthCheck": {"tcp": {}, "grpc": {}}}), "spec.healthCheck"),
-        (json!({"healthCheck": {"tcp": {}, "interval": "0s"}}), "spec.healthCheck.interval"),
-        (json!({"healthCheck": {"tcp": {}, "unhealthy": 0}}), "spec.healthCheck.unhealthy"),
+        (
+            json!({"healthCheck": {"tcp": {}, "interval": "0s"}}),
+            "spec.healthCheck.interval",
+        ),
+        (
+            json!({"healthCheck": {"tcp": {}, "unhealthy": 0}}),
+            "spec.healthCheck.unhealthy",
+        ),
         (
             json!({"healthCheck": {"http": {"path": "/", "statuses": ["299-200"]}}}),
             "spec.healthCheck.http.statuses[0]",
