@@ -25,18 +25,18 @@ const JITTER: f64 = 0.1;
 type Watched = (Arc<str>, u64);
 
 /// What checks need.
-pub struct Checks {
+pub(crate) struct Checks {
     /// Which clusters there are.
-    pub state: Arc<ArcSwap<Snapshot>>,
+    pub(crate) state: Arc<ArcSwap<Snapshot>>,
     /// The way to endpoints.
-    pub upstream: Upstream,
+    pub(crate) upstream: Upstream,
     /// What is counted.
-    pub telemetry: Arc<Telemetry>,
+    pub(crate) telemetry: Arc<Telemetry>,
 }
 
 impl Checks {
     /// Looks after all endpoints, for as long as the program runs.
-    pub async fn run(self) {
+    pub(crate) async fn run(self) {
         let checks = Arc::new(self);
         let mut running: HashMap<Watched, (HealthCheck, AbortHandle)> = HashMap::new();
         let mut tasks = JoinSet::new();
