@@ -170,7 +170,7 @@ pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
         keepalive: keepalive(rest.upstream_connection_options.take())?,
         max_stream_duration: http.max_stream_duration,
         breakers,
-        health_check: health_check::read(std::mem::take(&mut rest.health_checks))?,
+        health_check: health_check::read(rest.metadata.as_ref())?,
         outlier: rest
             .outlier_detection
             .take()

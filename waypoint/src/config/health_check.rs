@@ -1,15 +1,16 @@
-//! From a cluster's health check to what is asked of its endpoints.
+//! From the health check in a cluster's metadata, where Envoy does not look for it, to what is asked of its endpoints.
 
 use std::{sync::Arc, time::Duration};
 
 use culvert_envoy::pb::envoy::{
-    config::core::v3::{HealthCheck as Message, health_check::HealthChecker},
+    config::core::v3::{HealthCheck as Message, Metadata, health_check::HealthChecker},
     r#type::v3::{CodecClientType, Int64Range},
 };
+use culvert_envoy::{CULVERT, unpack};
 
 use super::{
     cluster::{duration, value},
-    refusal::{Refusal, nothing_else},
+    refusal::{Refusal, malformed, nothing_else},
 };
 
 /// How endpoints are looked after.
@@ -52,18 +53,15 @@ pub enum Ask {
     Tcp,
 }
 
-/// Reads a cluster's checks, of which there is one at most.
+/// Reads a cluster's check, if it has one.
 ///
 /// # Errors
-/// Where there are more, or one says something that is not served.
-pub(super) fn read(messages: Vec<Message>) -> Result<Option<HealthCheck>, Refusal> {
-    let mut messages = messages.into_iter();
-    let Some(mut message) = messages.next() else {
+/// Where it says something that is not served.
+pub(super) fn read(metadata: Option<&Metadata>) -> Result<Option<HealthCheck>, Refusal> {
+    let Some(any) = metadata.and_then(|metadata| metadata.typed_filter_metadata.get(CULVERT)) else {
         return Ok(None);
     };
-    if messages.next().is_some() {
-        return Err(Refusal::new("health_checks", "there is more than one"));
-    }
+    let mut message: Message = unpack(any).map_err(malformed("health_checks"))?;
     let missing = |field: &str| Refusal::new(format!("health_checks.{field}"), "is missing");
     let time = |time: Option<_>, field: &str| {
         let time = time.ok_or_else(|| missing(field))?;
@@ -79,8 +77,6 @@ pub(super) fn read(messages: Vec<Message>) -> Result<Option<HealthCheck>, Refusa
         unhealthy: value(message.unhealthy_threshold.take()).unwrap_or(1).max(1),
         ask: ask(message.health_checker.take().ok_or_else(|| missing("health_checker"))?)?,
     };
-    // Endpoints are asked as often whether there are requests or not.
-    message.no_traffic_interval = None;
     nothing_else("health_checks", &message)?;
     Ok(Some(check))
 }
@@ -100,8 +96,6 @@ fn ask(checker: HealthChecker) -> Result<Ask, Refusal> {
                     expected
                 },
             };
-            // A status that is not expected counts as one bad check in any case.
-            http.retriable_statuses.clear();
             nothing_else("health_checks.http_health_check", &http)?;
             Ok(ask)
         }

@@ -59,6 +59,15 @@ pub(super) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derived {
     {
         found.push(("spec.rateLimit.global.provider".to_owned(), why));
     }
+    if read.is_some_and(|policy| policy.health_check.is_some()) {
+        let envoys = traffic_policies::scopes(reader, name, object).into_iter();
+        for scope in envoys.filter(|gateway| scope::is_envoy(reader, gateway)) {
+            let message = format!(
+                "waypoint {scope} is Envoy, which cannot check what is behind the tunnel: all endpoints get requests"
+            );
+            found.push(("spec.healthCheck".to_owned(), message));
+        }
+    }
     let findings = found.into_iter();
     let findings = findings.map(|(field, message)| Finding::of_object(Kind::TrafficPolicy, name, &field, message));
     Derived {

@@ -3,7 +3,8 @@
 use super::waypoints::{get, shop};
 use super::*;
 use culvert_envoy::pb::envoy::config::cluster::v3::Cluster;
-use culvert_envoy::{CLUSTER_TYPE, LISTENER_TYPE};
+use culvert_envoy::pb::envoy::config::core::v3::HealthCheck;
+use culvert_envoy::{CLUSTER_TYPE, CULVERT, LISTENER_TYPE, unpack};
 
 fn policy(name: &str, created: u32, target: &str, spec: &str) -> String {
     format!(
@@ -25,7 +26,9 @@ fn route() -> String {
 
 /// The reason of each target, and of `ResolvedRefs` where that is said.
 fn reasons(model: &Model, name: &str) -> Vec<&'static str> {
-    let status = model.route_status(Kind::TrafficPolicy, &ObjectName::new("shop", name)).unwrap();
+    let status = model
+        .route_status(Kind::TrafficPolicy, &ObjectName::new("shop", name))
+        .unwrap();
     let conditions = status.parents.iter().flat_map(|parent| &parent.conditions);
     conditions.map(|condition| condition.reason).collect()
 }
@@ -34,7 +37,10 @@ fn reasons(model: &Model, name: &str) -> Vec<&'static str> {
 fn is_told(model: &Model, name: &str) -> bool {
     let listener = model.snapshot().get(LISTENER_TYPE, "shop/wp/inbound").unwrap();
     let text = format!("/shop/{name}");
-    listener.body.windows(text.len()).any(|window| window == text.as_bytes())
+    listener
+        .body
+        .windows(text.len())
+        .any(|window| window == text.as_bytes())
 }
 
 #[test]
@@ -43,9 +49,14 @@ fn of_two_policies_for_one_object_the_older_holds_and_the_other_takes_over_when_
     let mut world = World::of(&text);
     let mut model = Model::default();
     model.update(&world.objects(), Instant::now());
-    assert_eq!((reasons(&model, "older"), reasons(&model, "younger")), (vec!["Accepted"], vec!["Conflicted"]));
+    assert_eq!(
+        (reasons(&model, "older"), reasons(&model, "younger")),
+        (vec!["Accepted"], vec!["Conflicted"])
+    );
     assert!(is_told(&model, "older") && !is_told(&model, "younger"));
-    world.assembly.remove(Kind::TrafficPolicy, &ObjectName::new("shop", "older"));
+    world
+        .assembly
+        .remove(Kind::TrafficPolicy, &ObjectName::new("shop", "older"));
     model.update(&world.objects(), Instant::now());
     assert_eq!(reasons(&model, "younger"), ["Accepted"]);
     assert!(is_told(&model, "younger"));
@@ -86,8 +97,16 @@ fn a_policy_says_of_each_target_why_it_is_not_in_force_there() {
     }
     // What cannot be read stands in nobody's way.
     assert!(is_told(&model, "port") && !is_told(&model, "bad"));
-    let fields: Vec<_> = model.findings().keys().filter_map(|finding| finding.field.as_deref()).collect();
-    for field in ["spec.rateLimit.local[0].requests", "spec.healthCheck", "spec.targetRefs[1]"] {
+    let fields: Vec<_> = model
+        .findings()
+        .keys()
+        .filter_map(|finding| finding.field.as_deref())
+        .collect();
+    for field in [
+        "spec.rateLimit.local[0].requests",
+        "spec.healthCheck",
+        "spec.targetRefs[1]",
+    ] {
         assert!(fields.contains(&field), "{field}: {fields:?}");
     }
 }
@@ -108,10 +127,13 @@ fn a_health_check_is_the_backends_and_changes_its_clusters_alone() {
     model.update(&world.objects(), Instant::now());
     let name = "shop/wp/shop/web.shop.svc.cluster.local:80";
     let cluster = |model: &Model| get::<Cluster>(model, CLUSTER_TYPE, name).unwrap();
-    assert!(cluster(&model).health_checks.is_empty());
+    assert_eq!(cluster(&model).metadata, None);
     world.apply(&policy("looks", 1, WEB, check));
     model.update(&world.objects(), Instant::now());
     let checked = cluster(&model);
-    assert_eq!(checked.health_checks.len(), 1);
-    assert!(checked.ignore_health_on_host_removal);
+    // Where Envoy does not look: it could reach no endpoint behind the tunnel.
+    assert!(checked.health_checks.is_empty());
+    let metadata = checked.metadata.unwrap();
+    let check: HealthCheck = unpack(&metadata.typed_filter_metadata[CULVERT]).unwrap();
+    assert_eq!(check.interval.unwrap().seconds, 10);
 }

@@ -17,7 +17,7 @@ use culvert_envoy::pb::envoy::extensions::upstreams::http::v3::http_protocol_opt
 };
 use culvert_envoy::pb::envoy::r#type::v3::Percent;
 use culvert_envoy::pb::google::protobuf::Any;
-use culvert_envoy::{ORIGINAL_DST, names, pack};
+use culvert_envoy::{CULVERT, ORIGINAL_DST, names, pack};
 
 use super::super::protocol::Protocol;
 use super::super::traffic::{Pool, Traffic};
@@ -54,9 +54,13 @@ pub(crate) fn cluster(
     if let Some(check) = &policy.health_check {
         let host = service.split_once('/').map_or(service, |(_, host)| host);
         let is_http2 = protocol == Protocol::Http2 || protocol != Protocol::Tcp && policy.pool.is_upgraded;
-        cluster.health_checks = vec![health_check::message(check, host, is_http2)];
-        // Else Envoy keeps an endpoint that is gone for as long as it passes its checks.
-        cluster.ignore_health_on_host_removal = true;
+        let message = health_check::message(check, host, is_http2);
+        // Not where Envoy would read it: its checks come from its main thread, which reaches no internal listener, so that all endpoints
+        // behind the tunnel would fail them.
+        let metadata = cluster.metadata.get_or_insert_default();
+        metadata
+            .typed_filter_metadata
+            .insert(CULVERT.to_owned(), pack(&message));
     }
     cluster
 }
