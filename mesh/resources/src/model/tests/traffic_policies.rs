@@ -43,6 +43,12 @@ fn is_told(model: &Model, name: &str) -> bool {
         .any(|window| window == text.as_bytes())
 }
 
+fn of(text: &str) -> Model {
+    let mut model = Model::default();
+    model.update(&World::of(text).objects(), Instant::now());
+    model
+}
+
 #[test]
 fn of_two_policies_for_one_object_the_older_holds_and_the_other_takes_over_when_it_goes() {
     let text = shop() + &policy("younger", 2, WEB, LIMIT) + &policy("older", 1, WEB, LIMIT);
@@ -67,20 +73,18 @@ fn a_policy_says_of_each_target_why_it_is_not_in_force_there() {
     let of_service = |name: &str| format!("{{group: '', kind: Service, name: {name}}}");
     let port = |name: &str| format!("{{group: '', kind: Service, name: web, sectionName: {name}}}");
     let rule = |name: &str| ROUTE.replace("name: r", &format!("name: r, sectionName: {name}"));
-    let model = made(
-        &(shop()
-            + &route()
-            + &policy("gone", 1, &of_service("nobody"), LIMIT)
-            + &policy("outside", 1, &of_service("v1"), LIMIT)
-            + &policy("port", 1, &port("http"), LIMIT)
-            + &policy("noport", 1, &port("other"), LIMIT)
-            + &policy("rule", 1, &rule("first"), LIMIT)
-            + &policy("norule", 1, &rule("second"), LIMIT)
-            + &policy("kind", 1, "{group: apps, kind: Deployment, name: web}", LIMIT)
-            + &policy("bad", 1, WEB, "rateLimit: {local: [{requests: 0, per: 1s}]}")
-            + &policy("health", 1, ROUTE, "healthCheck: {tcp: {}}")
-            + &policy("several", 1, &format!("{WEB}, {}", of_service("nobody")), LIMIT)),
-    );
+    let model = of(&(shop()
+        + &route()
+        + &policy("gone", 1, &of_service("nobody"), LIMIT)
+        + &policy("outside", 1, &of_service("v1"), LIMIT)
+        + &policy("port", 1, &port("http"), LIMIT)
+        + &policy("noport", 1, &port("other"), LIMIT)
+        + &policy("rule", 1, &rule("first"), LIMIT)
+        + &policy("norule", 1, &rule("second"), LIMIT)
+        + &policy("kind", 1, "{group: apps, kind: Deployment, name: web}", LIMIT)
+        + &policy("bad", 1, WEB, "rateLimit: {local: [{requests: 0, per: 1s}]}")
+        + &policy("health", 1, ROUTE, "healthCheck: {tcp: {}}")
+        + &policy("several", 1, &format!("{WEB}, {}", of_service("nobody")), LIMIT)));
     for (name, expected) in [
         ("gone", vec!["TargetNotFound"]),
         ("outside", vec!["TargetNotFound"]),
@@ -114,7 +118,7 @@ fn a_policy_says_of_each_target_why_it_is_not_in_force_there() {
 #[test]
 fn a_provider_that_is_not_there_is_said_and_the_policy_is_in_force_and_refuses() {
     let global = "rateLimit: {global: {provider: p, domain: d, descriptors: [{entries: [{key: a, value: b}]}]}}";
-    let model = made(&(shop() + &policy("asks", 1, WEB, global)));
+    let model = of(&(shop() + &policy("asks", 1, WEB, global)));
     assert_eq!(reasons(&model, "asks"), ["Accepted", "ProviderNotFound"]);
     assert!(is_told(&model, "asks"));
 }
