@@ -3,20 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use culvert_envoy::{
-    pb::{
-        envoy::{
-            config::cluster::v3::{
-                CircuitBreakers, Cluster as Message, UpstreamConnectionOptions,
-                circuit_breakers::Thresholds,
-                cluster::{ClusterDiscoveryType, DiscoveryType},
-            },
-            config::core::v3::Http2ProtocolOptions,
-            extensions::upstreams::http::v3::{
-                HttpProtocolOptions,
-                http_protocol_options::{UpstreamProtocolOptions, explicit_http_config::ProtocolConfig},
-            },
+    pb::envoy::{
+        config::cluster::v3::{
+            CircuitBreakers, Cluster as Message, UpstreamConnectionOptions,
+            circuit_breakers::Thresholds,
+            cluster::{ClusterDiscoveryType, DiscoveryType},
         },
-        google::protobuf::{Duration as ProtoDuration, UInt32Value},
+        config::core::v3::Http2ProtocolOptions,
+        extensions::upstreams::http::v3::{
+            HttpProtocolOptions,
+            http_protocol_options::{UpstreamProtocolOptions, explicit_http_config::ProtocolConfig},
+        },
     },
     unpack,
 };
@@ -27,6 +24,7 @@ use super::{
     balancing::{self, Balancing},
     health_check::{self, HealthCheck},
     refusal::{Refusal, compiled, malformed, nothing_else},
+    values::{duration, value},
 };
 
 /// Under this name clusters have their HTTP options.
@@ -289,21 +287,4 @@ fn keepalive(message: Option<UpstreamConnectionOptions>) -> Result<Option<Keepal
         interval: seconds(keepalive.keepalive_interval),
         probes: value(keepalive.keepalive_probes),
     }))
-}
-
-pub(super) fn value(message: Option<UInt32Value>) -> Option<u32> {
-    message.map(|UInt32Value { value }| value)
-}
-
-/// A time that is not negative.
-pub(super) fn duration(place: &str, message: &ProtoDuration) -> Result<Duration, Refusal> {
-    let seconds = u64::try_from(message.seconds).ok();
-    let nanos = u32::try_from(message.nanos).ok().filter(|&nanos| nanos < 1_000_000_000);
-    match (seconds, nanos) {
-        (Some(seconds), Some(nanos)) => Ok(Duration::new(seconds, nanos)),
-        _ => Err(Refusal::new(
-            place,
-            format!("{} s and {} ns is no time", message.seconds, message.nanos),
-        )),
-    }
 }

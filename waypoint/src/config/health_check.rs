@@ -9,8 +9,8 @@ use culvert_envoy::pb::envoy::{
 use culvert_envoy::{CULVERT, unpack};
 
 use super::{
-    cluster::{duration, value},
     refusal::{Refusal, malformed, nothing_else},
+    values::{duration, value},
 };
 
 /// How endpoints are looked after.

@@ -13,10 +13,10 @@ use http::HeaderValue;
 use culvert_http::{access_log::AccessLog, trace::Tracing};
 
 use super::{
-    cluster::duration,
     filters::{Filter, NamedFilter},
     observing::Observing,
     refusal::{Refusal, compiled, nothing_else},
+    values::duration,
 };
 
 /// A chain that serves HTTP.

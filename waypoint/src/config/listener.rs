@@ -18,12 +18,12 @@ use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 
 use super::{
-    cluster::duration,
     filters,
     http_chain::{self, HttpChain},
     refusal::{Refusal, malformed, nothing_else},
     server_names::ServerNames,
     tcp_chain::{self, TcpChain},
+    values::duration,
 };
 
 /// Where the listener says nothing of it: as Envoy's.

@@ -12,6 +12,7 @@
 //! | `tcp_chain` | a TcpProxy |
 //! | `server_names` | which chain takes a connection of TLS |
 //! | `observing` | what is to be known of requests |
+//! | `values` | numbers and times |
 //! | `refusal` | how something is refused |
 //!
 //! Route configurations are read by `culvert_http`.
@@ -27,3 +28,4 @@ pub mod observing;
 pub mod refusal;
 pub mod server_names;
 pub mod tcp_chain;
+mod values;

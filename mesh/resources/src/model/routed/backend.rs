@@ -15,7 +15,6 @@ use super::super::health;
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
-use super::attached::Frontend;
 use super::{hosts, labelled, ports, providers, scope, telemetry, traffic_policies};
 use crate::routing::envoy::cluster;
 use crate::routing::envoy::endpoints::{self, Endpoint, Health};
@@ -86,8 +85,9 @@ fn each(
     let mut made = Vec::new();
     for port in ports::of_service(&service) {
         let protocol = ports::protocol(&service, object.as_ref(), port);
-        let frontend = object.as_ref().map(|(object, ports)| Frontend { object, ports });
-        let held = frontend.and_then(|frontend| traffic_policies::of_port(reader, &frontend, port));
+        let held = object
+            .as_ref()
+            .and_then(|(object, ports)| traffic_policies::of_port(reader, object, ports, port));
         let health_check = held.and_then(|held| held.policy.health_check.clone());
         for (subset, labels) in &parts {
             let traffic = Traffic {
@@ -123,6 +123,7 @@ fn scopes(reader: &Reader<'_>, name: &str, service: &Service) -> BTreeSet<Arc<st
     let mut found: BTreeSet<Arc<str>> = scope::of_service(reader, service).into_iter().collect();
     found.extend(hosts::scopes(reader, service));
     found.extend(providers::scopes(reader, service));
+    found.extend(traffic_policies::counter_scopes(reader, service));
     found.extend(telemetry::scopes(reader, name));
     let Some(object) = wire::object_of_host(reader.settings(), &service.hostname) else {
         return found;

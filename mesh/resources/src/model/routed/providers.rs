@@ -3,15 +3,13 @@
 use std::sync::Arc;
 
 use culvert_objects::mesh_config::{Provider, ProviderKind, RateLimit};
-use culvert_objects::{
-    AuthorizationPolicy, Gateway, Key, KindSpec as _, ObjectName, ServiceEntry, Target, TrafficPolicy,
-};
+use culvert_objects::{AuthorizationPolicy, Gateway, Key, KindSpec as _, ObjectName, ServiceEntry, Target};
 use culvert_proto::workload::Service;
 
 use super::super::mesh_config;
 use super::super::reader::Reader;
 use super::super::wire;
-use super::{ports, scope, traffic_policies};
+use super::{ports, scope};
 use crate::routing::model::Backend;
 
 /// The provider of a name that can be asked about requests, and where it is.
@@ -60,7 +58,7 @@ fn backend(reader: &Reader<'_>, host: &str, port: u16) -> Result<Backend, String
 }
 
 /// The resource name of a host, which is a Service's name or that of a ServiceEntry.
-fn resource(reader: &Reader<'_>, host: &str) -> Option<String> {
+pub(super) fn resource(reader: &Reader<'_>, host: &str) -> Option<String> {
     let (namespace, host) = match host.split_once('/') {
         Some((namespace, host)) => (Some(namespace), host),
         None => (None, host),
@@ -89,7 +87,6 @@ pub(super) fn scopes(reader: &Reader<'_>, service: &Service) -> Vec<Arc<str>> {
         let host = match &provider.kind {
             ProviderKind::AuthzHttp(http) => &http.common.service,
             ProviderKind::AuthzGrpc(grpc) => &grpc.service,
-            ProviderKind::RateLimit(limit) => &limit.service,
             _ => continue,
         };
         if resource(reader, host).as_deref() != Some(&own) {
@@ -98,9 +95,6 @@ pub(super) fn scopes(reader: &Reader<'_>, service: &Service) -> Vec<Arc<str>> {
         for (name, policy) in reader.find::<AuthorizationPolicy>(Key::provider(&provider.name)) {
             let targets = policy.binding().into_iter().flat_map(|binding| binding.targets());
             found.extend(targets.flat_map(|target| of_target(reader, name, target)));
-        }
-        for (name, policy) in reader.find::<TrafficPolicy>(Key::provider(&provider.name)) {
-            found.extend(traffic_policies::scopes(reader, name, policy));
         }
     }
     found

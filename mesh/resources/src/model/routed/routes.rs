@@ -80,9 +80,8 @@ impl Rules {
 
     /// What TrafficPolicies ask of a port.
     fn policies(&self, reader: &Reader<'_>, port: u16) -> Vec<Applied> {
-        let at = |(object, known): &(ObjectName, Vec<ServicePort>)| {
-            traffic_policies::at_port(reader, &Frontend { object, ports: known }, port)
-        };
+        let at =
+            |(object, ports): &(ObjectName, Vec<ServicePort>)| traffic_policies::at_port(reader, object, ports, port);
         self.object.as_ref().map(at).unwrap_or_default()
     }
 

@@ -6,11 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use culvert_objects::mesh_config::ProviderKind;
 use culvert_objects::{GRPCRoute, HTTPRoute, Held, Key, ObjectName, TrafficPolicy, Written};
+use culvert_proto::workload::Service;
+use k8s_openapi::api::core::v1::ServicePort;
 
+use super::super::mesh_config;
 use super::super::reader::Reader;
 use super::super::wire;
-use super::attached::Frontend;
 use super::{providers, scope};
 use crate::routing::policy::{Applied, Counter, GlobalLimit, TrafficPolicy as Policy};
 use crate::routing::read::notes::Notes;
@@ -24,15 +27,15 @@ const GATEWAY_API: &str = "gateway.networking.k8s.io";
 pub(super) const ROUTES: [&str; 2] = ["HTTPRoute", "GRPCRoute"];
 
 /// What holds at a port: first what is for all of its requests, then what is for those of routes.
-pub(super) fn at_port(reader: &Reader<'_>, frontend: &Frontend<'_>, port: u16) -> Vec<Applied> {
-    let mut found: Vec<Applied> = of_port(reader, frontend, port).into_iter().collect();
+pub(super) fn at_port(reader: &Reader<'_>, service: &ObjectName, ports: &[ServicePort], port: u16) -> Vec<Applied> {
+    let mut found: Vec<Applied> = of_port(reader, service, ports, port).into_iter().collect();
     for kind in ROUTES {
         let mut of_routes: Vec<_> = reader.find::<TrafficPolicy>(Key::any_target(kind)).collect();
         of_routes.sort_by_key(|(name, _)| *name);
         for (name, object) in of_routes {
             let holds_here = policy::targets(&object.spec, &mut Notes::default())
                 .iter()
-                .any(|(_, target)| target.kind == kind && is_at(reader, name, target, frontend));
+                .any(|(_, target)| target.kind == kind && is_at(reader, name, target, service));
             let is_there = found.iter().any(|known| *known.name == *name.to_string());
             if holds_here && !is_there {
                 found.extend(applied(reader, name, object, false));
@@ -43,11 +46,11 @@ pub(super) fn at_port(reader: &Reader<'_>, frontend: &Frontend<'_>, port: u16) -
 }
 
 /// What holds for all requests and endpoints of a port.
-pub(super) fn of_port(reader: &Reader<'_>, frontend: &Frontend<'_>, port: u16) -> Option<Applied> {
-    let mut ports = frontend.ports.iter();
+pub(super) fn of_port(reader: &Reader<'_>, service: &ObjectName, ports: &[ServicePort], port: u16) -> Option<Applied> {
+    let mut ports = ports.iter();
     let known = ports.find(|known| known.port == i32::from(port));
     let section = known.and_then(|known| known.name.as_deref());
-    let (name, object) = holding(reader, "Service", frontend.object, section)?;
+    let (name, object) = holding(reader, "Service", service, section)?;
     applied(reader, name, object, true)
 }
 
@@ -99,13 +102,13 @@ pub(super) fn group(kind: &str) -> &'static str {
 }
 
 /// Whether a policy holds for a route at a Service.
-fn is_at(reader: &Reader<'_>, policy: &ObjectName, target: &Target, frontend: &Frontend<'_>) -> bool {
+fn is_at(reader: &Reader<'_>, policy: &ObjectName, target: &Target, service: &ObjectName) -> bool {
     let route = ObjectName::new(Arc::clone(&policy.namespace), target.name.as_str());
     let holds = oldest(reader, &target.kind, &route, target.section_name.as_deref());
     holds.is_some_and(|(name, _)| name == policy)
         && match target.kind.as_str() {
-            "HTTPRoute" => has_parent::<HTTPRoute>(reader, &route, frontend.object),
-            _ => has_parent::<GRPCRoute>(reader, &route, frontend.object),
+            "HTTPRoute" => has_parent::<HTTPRoute>(reader, &route, service),
+            _ => has_parent::<GRPCRoute>(reader, &route, service),
         }
 }
 
@@ -125,6 +128,23 @@ impl<M> Parents for Written<M> {
         let parents = self.parents().filter(|parent| parent.kind == "Service");
         parents.map(|parent| parent.object(&own.namespace)).collect()
     }
+}
+
+/// The waypoints whose policies ask a service that counts.
+pub(super) fn counter_scopes(reader: &Reader<'_>, service: &Service) -> Vec<Arc<str>> {
+    let own = wire::host_name(&service.namespace, &service.hostname);
+    let providers = mesh_config::of(reader).into_iter().flat_map(|config| &config.providers);
+    let mut found = Vec::new();
+    for provider in providers {
+        if let ProviderKind::RateLimit(limit) = &provider.kind
+            && providers::resource(reader, &limit.service).as_deref() == Some(&own)
+        {
+            for (name, object) in reader.find::<TrafficPolicy>(Key::provider(&provider.name)) {
+                found.extend(scopes(reader, name, object));
+            }
+        }
+    }
+    found
 }
 
 /// The waypoints at which a policy may hold.

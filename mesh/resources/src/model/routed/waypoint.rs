@@ -89,7 +89,7 @@ fn add_ports(reader: &Reader<'_>, gateway: &ObjectName, name: &Arc<str>, service
             access: Arc::clone(&access),
             policies: frontend
                 .as_ref()
-                .map(|frontend| traffic_policies::at_port(reader, frontend, port))
+                .map(|frontend| traffic_policies::at_port(reader, frontend.object, frontend.ports, port))
                 .unwrap_or_default(),
             telemetry: Arc::clone(&telemetry),
         });

@@ -5,12 +5,11 @@ use std::collections::HashMap;
 
 use culvert_envoy::pack;
 use culvert_envoy::pb::envoy::config::route::v3::FilterConfig;
-use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
+use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_manager::v3::{HttpFilter, http_filter};
 use culvert_envoy::pb::google::protobuf::Any;
 use prost::{Message, Name};
 
 use super::super::policy::Applied;
-use super::listener::http_filter;
 use super::{compression, global_limit, local_limit};
 
 /// What decides about requests, in order: behind access policies, so that who is refused takes no part of a limit.
@@ -85,8 +84,10 @@ fn compressors(applied: &Applied) -> impl Iterator<Item = String> {
 /// A filter of a policy.
 fn named<M: Message + Name>(kind: &str, applied: &Applied, config: &M) -> HttpFilter {
     HttpFilter {
+        name: name(kind, applied),
+        config_type: Some(http_filter::ConfigType::TypedConfig(pack(config))),
         disabled: !applied.is_for_all,
-        ..http_filter(&name(kind, applied), config)
+        ..HttpFilter::default()
     }
 }
 
