@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use culvert_http::local_reply;
+use culvert_http::{filters::Algorithm, local_reply};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header::SERVER};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::{
     body::BoxError,
+    compress::Encoder,
     headers::clean_trailers,
     limits::{IDLE, Late, ROUTE, TimeLimits},
     telemetry::Record,
@@ -24,6 +25,8 @@ use crate::{
 #[derive(Debug)]
 pub struct AnswerBody {
     source: Source,
+    /// How it is compressed, if it is.
+    encoding: Option<Encoding>,
     /// None once the exchange is no longer one of HTTP.
     record: Option<Box<Record>>,
     /// How long it may take from the end of the request.
@@ -77,6 +80,78 @@ enum Source {
     Endpoint(Incoming),
 }
 
+/// What has come of an answer, or is still to come.
+type Polled = Poll<Option<Result<Frame<Bytes>, Broken>>>;
+
+/// Why an answer does not go on.
+enum Broken {
+    /// The endpoint's doing.
+    Endpoint(hyper::Error),
+    /// It could not be compressed.
+    Encoder(std::io::Error),
+}
+
+impl Source {
+    fn poll(&mut self, context: &mut Context<'_>) -> Polled {
+        match self {
+            Self::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+            Self::Endpoint(body) => {
+                let polled = ready!(Pin::new(body).poll_frame(context));
+                Poll::Ready(polled.map(|frame| frame.map_err(Broken::Endpoint)))
+            }
+        }
+    }
+}
+
+/// How far an answer is compressed.
+#[derive(Debug)]
+enum Encoding {
+    Running(std::io::Result<Encoder>),
+    /// All of it is, and what comes behind it is still to be sent.
+    Ended(Option<HeaderMap>),
+}
+
+impl Encoding {
+    fn poll(&mut self, source: &mut Source, context: &mut Context<'_>) -> Polled {
+        let data = |bytes: Bytes| Poll::Ready(Some(Ok(Frame::data(bytes))));
+        let broken = |error| Poll::Ready(Some(Err(Broken::Encoder(error))));
+        loop {
+            let encoder = match self {
+                Self::Ended(trailers) => {
+                    return Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
+                }
+                Self::Running(encoder) => encoder,
+            };
+            let trailers = match ready!(source.poll(context)) {
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(piece) => {
+                        let packed = match encoder {
+                            Ok(encoder) => encoder.piece(&piece),
+                            Err(error) => Err(std::mem::replace(error, std::io::ErrorKind::Other.into())),
+                        };
+                        match packed {
+                            Ok(packed) if packed.is_empty() => continue,
+                            Ok(packed) => return data(packed),
+                            Err(error) => return broken(error),
+                        }
+                    }
+                    Err(frame) => frame.into_trailers().ok(),
+                },
+                None => None,
+            };
+            let Self::Running(encoder) = std::mem::replace(self, Self::Ended(trailers)) else {
+                continue;
+            };
+            match encoder.and_then(Encoder::end) {
+                Ok(packed) if packed.is_empty() => {}
+                Ok(packed) => return data(packed),
+                Err(error) => return broken(error),
+            }
+        }
+    }
+}
+
 /// An answer was cut.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer was cut: {0}")]
@@ -97,6 +172,7 @@ impl AnswerBody {
     fn new(source: Source, record: Box<Record>) -> Self {
         let mut body = Self {
             source,
+            encoding: None,
             record: Some(record),
             response: None,
             deadline: None,
@@ -130,6 +206,7 @@ impl AnswerBody {
     pub(crate) fn switched() -> Self {
         Self {
             source: Source::Whole(None),
+            encoding: None,
             record: None,
             response: None,
             deadline: None,
@@ -138,7 +215,17 @@ impl AnswerBody {
         }
     }
 
+    /// The same, compressed.
+    #[must_use]
+    pub(crate) fn compressed(mut self, algorithm: Algorithm) -> Self {
+        self.encoding = Some(Encoding::Running(Encoder::new(algorithm)));
+        self
+    }
+
     fn is_over(&self) -> bool {
+        if self.encoding.is_some() {
+            return matches!(self.encoding, Some(Encoding::Ended(None)));
+        }
         match &self.source {
             Source::Whole(body) => body.is_none(),
             Source::Endpoint(body) => body.is_end_stream(),
@@ -221,9 +308,9 @@ impl Body for AnswerBody {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        let polled = match &mut this.source {
-            Source::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
-            Source::Endpoint(body) => Pin::new(body).poll_frame(context),
+        let polled = match &mut this.encoding {
+            Some(encoding) => encoding.poll(&mut this.source, context),
+            None => this.source.poll(context),
         };
         if polled.is_pending()
             && let Some(late) = this.poll_late(context)
@@ -245,7 +332,8 @@ impl Body for AnswerBody {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(error)) => {
+            Some(Err(Broken::Encoder(error))) => Poll::Ready(Some(Err(Box::new(error)))),
+            Some(Err(Broken::Endpoint(error))) => {
                 if let Some(record) = &mut this.record {
                     record.flags.set("UPE");
                     let why = crate::causes(&error);
@@ -262,6 +350,7 @@ impl Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
+            _ if self.encoding.is_some() => SizeHint::default(),
             Source::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
             Source::Endpoint(body) => body.size_hint(),
         }

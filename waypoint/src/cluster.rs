@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::{
     config::{cluster::ClusterConfig, discovery::Discovery, endpoints::Health},
     counted::Counted,
-    endpoint::{Endpoint, clock},
+    endpoint::{Checked, Endpoint, clock},
     load::{ClusterLoad, OpenConnection},
 };
 
@@ -96,6 +96,7 @@ impl Cluster {
                 "weight": endpoint.config.weight,
                 "health": format!("{:?}", endpoint.config.health),
                 "ejected": endpoint.load.outlier.lock().is_ejected(),
+                "checked": self.config.health_check.is_some().then(|| format!("{:?}", endpoint.load.checked())),
                 "priority": endpoint.config.priority,
                 "locality_weight": endpoint.config.locality.weight,
                 "active_requests": endpoint.load.active.load(Ordering::Relaxed),
@@ -193,7 +194,8 @@ impl Cluster {
     /// The endpoint that a client's session is at, if it may still be used: with Envoy, one that is not known to fail.
     pub(crate) fn endpoint_of_session(&self, address: SocketAddr) -> Option<&Arc<Endpoint>> {
         let endpoint = self.endpoint_at(address)?;
-        let takes_requests = matches!(endpoint.config.health, Health::Healthy | Health::Degraded);
+        let fails_checks = self.config.health_check.is_some() && endpoint.load.checked() == Checked::Unhealthy;
+        let takes_requests = matches!(endpoint.config.health, Health::Healthy | Health::Degraded) && !fails_checks;
         (takes_requests && !endpoint.load.outlier.lock().is_ejected()).then_some(endpoint)
     }
 
@@ -249,7 +251,8 @@ impl Cluster {
         }
     }
 
-    fn rebalance(&self) {
+    /// Takes note of who serves now.
+    pub(crate) fn rebalance(&self) {
         let ejected = self
             .endpoints
             .iter()
@@ -257,6 +260,14 @@ impl Cluster {
         self.load.ejected.store(ejected.count(), Ordering::Relaxed);
         self.balancer.store(Arc::new(balancer(&self.config, &self.endpoints)));
     }
+}
+
+fn fails_checks(config: &ClusterConfig, endpoint: &Endpoint) -> bool {
+    config.health_check.is_some() && endpoint.load.checked() == Checked::Unhealthy
+}
+
+fn is_unchecked(config: &ClusterConfig, endpoint: &Endpoint) -> bool {
+    config.health_check.is_some() && endpoint.load.checked() == Checked::NotYet
 }
 
 fn balancer(config: &ClusterConfig, endpoints: &[Arc<Endpoint>]) -> Balancer {
@@ -269,7 +280,10 @@ fn balancer(config: &ClusterConfig, endpoints: &[Arc<Endpoint>]) -> Balancer {
             locality: endpoint.config.locality.index,
             since: endpoint.load.since,
             health: match endpoint.config.health {
+                Health::Healthy | Health::Degraded if fails_checks(config, endpoint) => Counts::Unhealthy,
                 Health::Healthy if endpoint.load.outlier.lock().is_ejected() => Counts::Unhealthy,
+                // Those that are known to serve come first.
+                Health::Healthy if is_unchecked(config, endpoint) => Counts::Degraded,
                 Health::Healthy => Counts::Healthy,
                 Health::Degraded => Counts::Degraded,
                 Health::Draining => Counts::Draining,

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, LazyLock,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -37,6 +37,8 @@ pub struct EndpointLoad {
     pub since: Instant,
     /// How long it takes to answer.
     pub latency: PeakEwma,
+    /// Whether it passes its health checks; see [`Checked`].
+    checked: AtomicU8,
     /// Until when it asks for less, in milliseconds of [`clock`].
     pub pushed_back: AtomicU64,
 }
@@ -49,8 +51,42 @@ impl Default for EndpointLoad {
             has_failed: AtomicBool::default(),
             since: Instant::now(),
             latency: PeakEwma::default(),
+            checked: AtomicU8::new(Checked::NotYet as u8),
             pushed_back: AtomicU64::default(),
         }
+    }
+}
+
+/// What health checks say of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Checked {
+    /// Nothing so far.
+    NotYet,
+    /// It serves.
+    Healthy,
+    /// It does not.
+    Unhealthy,
+}
+
+impl EndpointLoad {
+    /// What its health checks say.
+    pub fn checked(&self) -> Checked {
+        match self.checked.load(Ordering::Relaxed) {
+            known if known == Checked::Healthy as u8 => Checked::Healthy,
+            known if known == Checked::Unhealthy as u8 => Checked::Unhealthy,
+            _ => Checked::NotYet,
+        }
+    }
+
+    /// Its health checks say something else.
+    pub(crate) fn set_checked(&self, is_healthy: bool) {
+        let checked = if is_healthy {
+            Checked::Healthy
+        } else {
+            Checked::Unhealthy
+        };
+        self.checked.store(checked as u8, Ordering::Relaxed);
     }
 }
 

@@ -20,8 +20,9 @@
 //! | `load` | what is under way to a cluster, and what is too much |
 //! | `state` | all of it at one moment |
 //! | `serve` | the way of a connection and of a request |
-//! | `headers`, `messages`, `body`, `answer`, `limits` | what a request and its answer are made of |
+//! | `headers`, `messages`, `body`, `answer`, `compress`, `limits` | what a request and its answer are made of |
 //! | `upstream` | connections to endpoints |
+//! | `health` | active health checks |
 //! | `telemetry` | metrics and the access log |
 //! | `cli`, `run`, `pages`, `subscriber` | the program: flags, threads, what it shows of itself, what it asks the controller for |
 //!
@@ -33,12 +34,14 @@ pub mod answer;
 pub mod body;
 pub mod cli;
 pub mod cluster;
+mod compress;
 pub mod config;
 mod counted;
 mod dialled;
 pub mod endpoint;
 pub mod endpoint_tls;
 pub mod headers;
+mod health;
 mod limits;
 mod load;
 mod messages;

@@ -27,6 +27,7 @@ use tokio::{
 
 use crate::{
     cli::{Cli, ControllerArgs},
+    health::Checks,
     names::{self, Resolutions, servers},
     pages,
     run_error::RunError,
@@ -64,21 +65,24 @@ struct Parts {
 }
 
 impl Parts {
-    fn worker(&self) -> Worker {
+    /// A way to endpoints, for one thread.
+    fn upstream(&self) -> Upstream {
         let credentials: Arc<dyn CredentialSource> = Arc::clone(&self.credentials) as _;
-        let settings = tunnel_settings();
-        let server = Server::new(self.identity.clone(), Arc::clone(&credentials), settings.clone());
-        let tunnels = Tunnels::new(Dialer, credentials, settings);
+        let tunnels = Tunnels::new(Dialer, credentials, tunnel_settings());
         let origin = Origin {
             identity: self.identity.clone(),
             place: "".into(),
         };
-        let upstream = Upstream::new(tunnels, origin, Arc::clone(&self.baggage));
-        let upstream = upstream.counting(self.tls_failures.clone());
+        Upstream::new(tunnels, origin, Arc::clone(&self.baggage)).counting(self.tls_failures.clone())
+    }
+
+    fn worker(&self) -> Worker {
+        let credentials: Arc<dyn CredentialSource> = Arc::clone(&self.credentials) as _;
+        let server = Server::new(self.identity.clone(), credentials, tunnel_settings());
         Worker::new(
             Arc::clone(&self.state),
             server,
-            upstream,
+            self.upstream(),
             Arc::clone(&self.telemetry),
             self.drain.clone(),
             self.limits,
@@ -172,6 +176,12 @@ async fn serve(cli: &Cli, logging: Logging) -> Result<ExitCode, RunError> {
         },
     )
     .await?;
+    let checks = Checks {
+        state: Arc::clone(&parts.state),
+        upstream: parts.upstream(),
+        telemetry: Arc::clone(&parts.telemetry),
+    };
+    tokio::spawn(checks.run());
     let mut ended = start_threads(cli, &parts)?;
     tracing::info!(gateway = scope, %identity, listen = %cli.listen, "waypoint");
 

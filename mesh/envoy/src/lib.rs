@@ -34,7 +34,8 @@
 //! # Endpoints
 //! One that takes connections through the tunnel has an `envoy_internal_address`, of the listener `SCOPE/connect` and with its
 //! `ADDRESS:PORT` as `endpoint_id`; one that does not has a `socket_address`. Metadata: [`ORIGINAL_DST`] `local` is `ADDRESS:PORT` (for Envoy's
-//! plumbing), [`CULVERT`] has [`endpoint`]'s fields: who must answer, and what telemetry calls it. That of a [`cluster`] says what Envoy does not do.
+//! plumbing), [`CULVERT`] has [`endpoint`]'s fields: who must answer, and what telemetry calls it. That of a [`cluster`] says what Envoy does not do;
+//! a `HealthCheck` in its typed metadata, under [`CULVERT`], is for `culvert-waypoint` alone.
 //!
 //! A cluster's `transport_socket` is `internal_upstream`; inside of it `raw_buffer`, or `tls` where endpoints speak TLS themselves: with `sni`, and
 //! a `validation_context` that has `trusted_ca` (inline, or [`cluster::SYSTEM_ROOTS`]) and exact `match_typed_subject_alt_names`, or without

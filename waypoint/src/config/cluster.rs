@@ -3,19 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use culvert_envoy::{
-    pb::{
-        envoy::{
-            config::cluster::v3::{
-                CircuitBreakers, Cluster as Message, UpstreamConnectionOptions, circuit_breakers::Thresholds,
-                cluster::common_lb_config::LocalityConfigSpecifier,
-            },
-            config::core::v3::Http2ProtocolOptions,
-            extensions::upstreams::http::v3::{
-                HttpProtocolOptions,
-                http_protocol_options::{UpstreamProtocolOptions, explicit_http_config::ProtocolConfig},
-            },
+    pb::envoy::{
+        config::cluster::v3::{
+            CircuitBreakers, Cluster as Message, UpstreamConnectionOptions, circuit_breakers::Thresholds,
+            cluster::common_lb_config::LocalityConfigSpecifier,
         },
-        google::protobuf::{Duration as ProtoDuration, UInt32Value},
+        config::core::v3::Http2ProtocolOptions,
+        extensions::upstreams::http::v3::{
+            HttpProtocolOptions,
+            http_protocol_options::{UpstreamProtocolOptions, explicit_http_config::ProtocolConfig},
+        },
     },
     unpack,
 };
@@ -26,7 +23,9 @@ use super::{
     balancing::{self, Balancing},
     discovery::{self, Discovery, Named},
     endpoint_tls,
+    health_check::{self, HealthCheck},
     refusal::{Refusal, compiled, malformed, nothing_else},
+    values::{duration, value},
 };
 use crate::endpoint_tls::EndpointTls;
 
@@ -70,6 +69,8 @@ pub struct ClusterConfig {
     pub breakers: Breakers,
     /// TLS that endpoints speak themselves.
     pub tls: Option<Arc<EndpointTls>>,
+    /// How endpoints are asked whether they serve.
+    pub health_check: Option<HealthCheck>,
     /// When an endpoint that fails is left out.
     pub outlier: Option<outlier::Settings>,
 }
@@ -191,6 +192,7 @@ pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
         max_stream_duration: http.max_stream_duration,
         breakers,
         tls: endpoint_tls::read(rest.transport_socket.take())?,
+        health_check: health_check::read(rest.metadata.as_ref())?,
         outlier: rest
             .outlier_detection
             .take()
@@ -310,21 +312,4 @@ fn keepalive(message: Option<UpstreamConnectionOptions>) -> Result<Option<Keepal
         interval: seconds(keepalive.keepalive_interval),
         probes: value(keepalive.keepalive_probes),
     }))
-}
-
-fn value(message: Option<UInt32Value>) -> Option<u32> {
-    message.map(|UInt32Value { value }| value)
-}
-
-/// A time that is not negative.
-pub(super) fn duration(place: &str, message: &ProtoDuration) -> Result<Duration, Refusal> {
-    let seconds = u64::try_from(message.seconds).ok();
-    let nanos = u32::try_from(message.nanos).ok().filter(|&nanos| nanos < 1_000_000_000);
-    match (seconds, nanos) {
-        (Some(seconds), Some(nanos)) => Ok(Duration::new(seconds, nanos)),
-        _ => Err(Refusal::new(
-            place,
-            format!("{} s and {} ns is no time", message.seconds, message.nanos),
-        )),
-    }
 }

@@ -4,9 +4,11 @@ use culvert_envoy::{
     pb::{
         envoy::extensions::filters::{
             http::{
-                composite::v3::Composite, cors::v3::Cors as CorsMessage, ext_authz::v3::ExtAuthz as ExtAuthzMessage,
-                fault::v3::HttpFault, jwt_authn::v3::JwtAuthentication, local_ratelimit::v3::LocalRateLimit,
-                rbac::v3::Rbac as RbacMessage, router::v3::Router, stateful_session::v3::StatefulSession,
+                composite::v3::Composite, compressor::v3::Compressor as CompressorMessage,
+                cors::v3::Cors as CorsMessage, ext_authz::v3::ExtAuthz as ExtAuthzMessage, fault::v3::HttpFault,
+                jwt_authn::v3::JwtAuthentication, local_ratelimit::v3::LocalRateLimit,
+                ratelimit::v3::RateLimit as GlobalMessage, rbac::v3::Rbac as RbacMessage, router::v3::Router,
+                stateful_session::v3::StatefulSession,
             },
             network::rbac::v3::Rbac as NetworkRbac,
         },
@@ -15,7 +17,9 @@ use culvert_envoy::{
     type_url, unpack,
 };
 use culvert_http::Route;
-use culvert_http::filters::{Fault, Override, RateLimit, Rbac, Session, ext_authz::ExtAuthz, jwt::JwtFilter};
+use culvert_http::filters::{
+    Compressor, Fault, GlobalRateLimit, Override, RateLimit, Rbac, Session, ext_authz::ExtAuthz, jwt::JwtFilter,
+};
 use prost::{Message, Name};
 
 use super::refusal::{Refusal, compiled, malformed, nothing_else};
@@ -57,6 +61,10 @@ pub enum Filter {
     Fault(Box<Fault>),
     /// A bound on requests.
     RateLimit(Box<RateLimit>),
+    /// A bound that a service counts.
+    GlobalRateLimit(Box<GlobalRateLimit>),
+    /// Compression of answers.
+    Compressor(Box<Compressor>),
     /// How clients get back to the endpoint that they had; none where routes alone say so.
     Session(Option<Box<Session>>),
     /// A service that routes may ask; nothing by itself.
@@ -103,6 +111,14 @@ impl Filter {
         if *url == type_url::<LocalRateLimit>() {
             let limit = RateLimit::compile(&read(config)?).map_err(compiled(place))?;
             return Ok(Self::RateLimit(Box::new(limit)));
+        }
+        if *url == type_url::<GlobalMessage>() {
+            let limit = GlobalRateLimit::compile(&read(config)?).map_err(compiled(place))?;
+            return Ok(Self::GlobalRateLimit(Box::new(limit)));
+        }
+        if *url == type_url::<CompressorMessage>() {
+            let compressor = Compressor::compile(&read(config)?).map_err(compiled(place))?;
+            return Ok(Self::Compressor(Box::new(compressor)));
         }
         if *url == type_url::<StatefulSession>() {
             let session = Session::of(&read(config)?).map_err(compiled(place))?;

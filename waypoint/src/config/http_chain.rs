@@ -13,11 +13,11 @@ use http::HeaderValue;
 use culvert_http::{access_log::AccessLog, trace::Tracing};
 
 use super::{
-    cluster::duration,
     filters::{Filter, NamedFilter},
     metrics::MetricOverrides,
     observing::Observing,
     refusal::{Refusal, compiled, nothing_else},
+    values::duration,
 };
 
 /// A chain that serves HTTP.

@@ -21,13 +21,13 @@ use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 
 use super::{
-    cluster::duration,
     filters,
     http_chain::{self, HttpChain},
     metrics::MetricOverrides,
     refusal::{Refusal, malformed, nothing_else},
     server_names::ServerNames,
     tcp_chain::{self, TcpChain},
+    values::duration,
 };
 
 /// Where the listener says nothing of it: as Envoy's.

@@ -9,11 +9,13 @@
 //! | `discovery` | of a Cluster, how its endpoints are found |
 //! | `balancing` | of a Cluster, how an endpoint is chosen |
 //! | `endpoint_tls` | of a Cluster, how endpoints are spoken to inside of the tunnel |
+//! | `health_check` | of a Cluster, how endpoints are asked whether they serve |
 //! | `endpoints` | a ClusterLoadAssignment |
 //! | `tcp_chain` | a TcpProxy |
 //! | `server_names` | which chain takes a connection of TLS |
 //! | `observing` | what is to be known of requests |
 //! | `metrics` | of a chain, what is counted otherwise |
+//! | `values` | numbers and times |
 //! | `refusal` | how something is refused |
 //!
 //! Route configurations are read by `culvert_http`.
@@ -24,6 +26,7 @@ pub mod discovery;
 mod endpoint_tls;
 pub mod endpoints;
 pub mod filters;
+pub mod health_check;
 pub mod http_chain;
 pub mod listener;
 pub mod metrics;
@@ -31,3 +34,4 @@ pub mod observing;
 pub mod refusal;
 pub mod server_names;
 pub mod tcp_chain;
+mod values;

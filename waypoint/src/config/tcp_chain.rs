@@ -6,9 +6,9 @@ use culvert_envoy::pb::envoy::extensions::filters::network::tcp_proxy::v3::{TcpP
 use culvert_http::{access_log::AccessLog, filters::Rbac};
 
 use super::{
-    cluster::duration,
     http_chain,
     refusal::{Refusal, nothing_else},
+    values::duration,
 };
 
 /// A chain that copies bytes.

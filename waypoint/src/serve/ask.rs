@@ -5,7 +5,10 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use culvert_http::{
     Peer,
-    filters::ext_authz::{Answer, Changes, Check, ExtAuthz, Shown, Verdict},
+    filters::{
+        Answer,
+        ext_authz::{Changes, Check, ExtAuthz, Shown, Verdict},
+    },
 };
 use http::{Request, Response, StatusCode, Version, header, request::Parts};
 use http_body_util::{BodyExt as _, Limited};
@@ -132,7 +135,7 @@ impl Asking<'_> {
     }
 
     async fn verdict(&self, authz: &ExtAuthz, request: Request<Vec<u8>>) -> Verdict {
-        let asking = self.answer(authz, request);
+        let asking = self.answer(authz.cluster(), authz.is_grpc(), request);
         let answer = match authz.timeout() {
             None => asking.await,
             Some(timeout) => tokio::time::timeout(timeout, asking)
@@ -152,14 +155,19 @@ impl Asking<'_> {
         }
     }
 
-    /// The service's answer, whole.
-    async fn answer(&self, authz: &ExtAuthz, request: Request<Vec<u8>>) -> Result<Answer, String> {
-        let cluster = self.snapshot.clusters.get(authz.cluster());
+    /// A service's answer, whole; over HTTP/2 if it is to be so, whatever its cluster says.
+    pub(super) async fn answer(
+        &self,
+        cluster: &str,
+        is_grpc: bool,
+        request: Request<Vec<u8>>,
+    ) -> Result<Answer, String> {
+        let cluster = self.snapshot.clusters.get(cluster);
         let cluster = cluster.ok_or_else(|| "there is no such cluster".to_owned())?;
         let _counted = cluster.request().ok_or_else(|| "too many requests".to_owned())?;
         let endpoint = cluster.choose(None, 0, &[]).ok_or_else(|| "no endpoint".to_owned())?;
         let is_http2 = match cluster.config.protocol {
-            _ if authz.is_grpc() => true,
+            _ if is_grpc => true,
             Protocol::Http1 => false,
             Protocol::Http2 => true,
             Protocol::Downstream => self.version == Version::HTTP_2,

@@ -253,7 +253,9 @@ impl Exchange<'_> {
             *response.status_mut() = parts.status;
             *response.headers_mut() = parts.headers;
         }
-        marks.apply(asked.as_ref().unwrap_or(&sent.head), response.headers_mut());
+        let asked = asked.as_ref().unwrap_or(&sent.head);
+        marks.apply(asked, response.headers_mut());
+        let response = marks.compress(asked, response);
         if let Some(seen) = seen {
             seen.set(&sent.head, response.headers());
         }

@@ -5,15 +5,16 @@ use std::time::{Instant, SystemTime};
 use culvert_http::{
     Peer, Route,
     filters::{
-        Abort, Attributes, Cors, Fault, Limited, Override, Preflight, RateLimit, Rbac,
+        Abort, Attributes, Compressor, Cors, Fault, Limited, Override, Preflight, RateLimit, Rbac,
         ext_authz::{Changes, Shadow},
         jwt::Verified,
     },
     grpc_reply,
 };
-use http::{HeaderMap, Response, StatusCode, request::Parts};
+use http::{HeaderMap, Response, StatusCode, header, request::Parts};
+use http_body::Body as _;
 
-use super::ask::Asking;
+use super::{ask::Asking, counter};
 use crate::{
     answer::{AnswerBody, local, whole},
     config::filters::{Filter, NamedFilter},
@@ -26,6 +27,8 @@ pub(super) struct Marks<'a> {
     cors: Vec<&'a Cors>,
     authorized: Vec<Changes>,
     limited: Vec<(&'a RateLimit, Limited)>,
+    counted: Vec<HeaderMap>,
+    compressors: Vec<&'a Compressor>,
     /// Whether the route is to be chosen anew.
     pub(super) reroutes: bool,
 }
@@ -42,9 +45,33 @@ impl Marks<'_> {
         for (limit, decision) in &self.limited {
             limit.tell(decision, response);
         }
+        self.counted.iter().for_each(|fields| counter::add(fields, response));
         self.authorized
             .iter()
             .for_each(|changes| changes.apply_response(response));
+    }
+
+    /// Compresses an answer to a client that accepts it.
+    pub(super) fn compress(&self, request: &Parts, response: Response<AnswerBody>) -> Response<AnswerBody> {
+        if self.compressors.is_empty() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return response;
+        }
+        let accepted: Vec<&str> = request
+            .headers
+            .get_all(header::ACCEPT_ENCODING)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .collect();
+        let accepted = (!accepted.is_empty()).then(|| accepted.join(","));
+        let has_body = !response.body().is_end_stream();
+        let (mut head, body) = response.into_parts();
+        let (status, headers) = (head.status, &mut head.headers);
+        let chosen = Compressor::choose(&self.compressors, accepted.as_deref(), status, headers, has_body);
+        let body = match chosen {
+            Some(algorithm) => body.compressed(algorithm),
+            None => body,
+        };
+        Response::from_parts(head, body)
     }
 }
 
@@ -138,6 +165,19 @@ impl<'a> Filtering<'a> {
                     }
                 },
                 (Filter::RouteAuth, _) => Ok(record),
+                (Filter::GlobalRateLimit(limit), _) => {
+                    match counter::count(&self.asking, limit, head, self.peer, record).await {
+                        Ok((record, fields)) => {
+                            marks.counted.push(fields);
+                            Ok(record)
+                        }
+                        Err(response) => Err(response),
+                    }
+                }
+                (Filter::Compressor(compressor), _) => {
+                    marks.compressors.push(compressor);
+                    Ok(record)
+                }
                 // What it says counts where an endpoint is chosen.
                 (Filter::Session(_), _) => Ok(record),
                 (Filter::Cors, _) => Ok(record),

@@ -14,6 +14,7 @@
 mod ask;
 mod attempt;
 mod connection;
+mod counter;
 mod direct;
 mod exchange;
 mod filtering;

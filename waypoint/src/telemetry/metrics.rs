@@ -66,6 +66,8 @@ pub struct Telemetry {
     refused: Family<[(&'static str, &'static str); 2], Counter>,
     broken: Counter,
     lost_spans: Family<[(&'static str, &'static str); 1], Counter>,
+    health_checks: Family<[(&'static str, &'static str); 1], Counter>,
+    health_changes: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
 fn milliseconds() -> Histogram {
@@ -90,6 +92,8 @@ impl Telemetry {
             refused: Family::default(),
             broken: Counter::default(),
             lost_spans: Family::default(),
+            health_checks: Family::default(),
+            health_changes: Family::default(),
         };
         registry.register("istio_requests", "Requests", telemetry.requests.clone());
         registry.register(
@@ -137,6 +141,16 @@ impl Telemetry {
             "Spans that found no room in the queue, or were not taken by their receiver",
             telemetry.lost_spans.clone(),
         );
+        registry.register(
+            "culvert_waypoint_health_checks",
+            "Active health checks of endpoints",
+            telemetry.health_checks.clone(),
+        );
+        registry.register(
+            "culvert_waypoint_health_changes",
+            "Endpoints that health checks left out or took back",
+            telemetry.health_changes.clone(),
+        );
         Arc::new(telemetry)
     }
 
@@ -154,6 +168,16 @@ impl Telemetry {
 
     pub(crate) fn broken_connection(&self, _: &hyper::Error) {
         self.broken.inc();
+    }
+
+    pub(crate) fn health_check(&self, is_good: bool) {
+        let result = if is_good { "good" } else { "bad" };
+        self.health_checks.get_or_create(&[("result", result)]).inc();
+    }
+
+    pub(crate) fn health_change(&self, is_healthy: bool) {
+        let to = if is_healthy { "healthy" } else { "unhealthy" };
+        self.health_changes.get_or_create(&[("to", to)]).inc();
     }
 
     pub(super) fn lost_spans(&self, place: &'static str, count: u64) {

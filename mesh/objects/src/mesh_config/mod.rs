@@ -12,7 +12,7 @@ mod reading;
 
 pub use provider::{
     AuthzGrpc, AuthzHttp, BodyInCheck, DefaultProviders, Exporter, FileAccessLog, LogFormat, OpenTelemetry, Provider,
-    ProviderKind, TraceContext, Zipkin,
+    ProviderKind, RateLimit, TraceContext, Zipkin,
 };
 use reading::Fields;
 pub use reading::{BadYaml, Note};

@@ -29,8 +29,23 @@ pub enum ProviderKind {
     Zipkin(Zipkin),
     /// `envoyFileAccessLog`: a line for each request.
     FileAccessLog(FileAccessLog),
+    /// `envoyRateLimit`, which is Culvert's own: a service that counts requests, by Envoy's `envoy.service.ratelimit.v3.RateLimitService`.
+    RateLimit(RateLimit),
     /// `prometheus`: metrics, which are there in any case.
     Prometheus,
+}
+
+/// A service that counts requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RateLimit {
+    /// `[NAMESPACE/]HOST` of the service.
+    pub service: String,
+    /// Its port.
+    pub port: u16,
+    /// How long an answer may take; 100 ms where nothing is said.
+    pub timeout: Duration,
+    /// Whether requests go on when it does not answer.
+    pub fail_open: bool,
 }
 
 /// What both services that are asked about requests have.
@@ -162,6 +177,9 @@ pub struct DefaultProviders {
 /// Istio's: as good as none.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
+/// Of a service that counts, which every request waits for.
+const COUNTING: Duration = Duration::from_millis(100);
+
 /// All providers that can be read; the others are noted.
 pub(super) fn all(fields: &mut Fields<'_, '_>) -> Vec<Provider> {
     let Some(value) = fields.take("extensionProviders") else {
@@ -227,6 +245,7 @@ fn one_provider(fields: &mut Fields<'_, '_>) -> Option<Provider> {
     let read: fn(&mut Fields<'_, '_>) -> Option<ProviderKind> = match *kind {
         "envoyExtAuthzHttp" => |fields| authz_http(fields).map(ProviderKind::AuthzHttp),
         "envoyExtAuthzGrpc" => |fields| authz(fields).map(ProviderKind::AuthzGrpc),
+        "envoyRateLimit" => |fields| rate_limit(fields).map(ProviderKind::RateLimit),
         "opentelemetry" => |fields| open_telemetry(fields).map(ProviderKind::OpenTelemetry),
         "zipkin" => |fields| zipkin(fields).map(ProviderKind::Zipkin),
         "envoyFileAccessLog" => |fields| file_access_log(fields).map(ProviderKind::FileAccessLog),
@@ -264,6 +283,19 @@ fn service(fields: &mut Fields<'_, '_>) -> Option<(String, u16)> {
             None
         }
     }
+}
+
+fn rate_limit(fields: &mut Fields<'_, '_>) -> Option<RateLimit> {
+    let service = service(fields);
+    let timeout = fields.duration("timeout").unwrap_or(COUNTING);
+    let fail_open = fields.flag("failOpen");
+    let (service, port) = service?;
+    Some(RateLimit {
+        service,
+        port,
+        timeout,
+        fail_open,
+    })
 }
 
 fn authz(fields: &mut Fields<'_, '_>) -> Option<AuthzGrpc> {

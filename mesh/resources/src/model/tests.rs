@@ -23,6 +23,7 @@ mod locality;
 mod policies;
 mod statuses;
 mod tls;
+mod traffic_policies;
 mod waypoint_entries;
 mod waypoints;
 

@@ -119,7 +119,7 @@ pub(crate) struct Applied {
     /// Its object, as `NAMESPACE/NAME`.
     pub(crate) name: Arc<str>,
     pub(crate) policy: Arc<TrafficPolicy>,
-    /// Where the service is that counts; none where there is no such, and all that it would be asked about is denied.
+    /// The service that counts, where the policy asks for one.
     pub(crate) counter: Option<Counter>,
     /// Whether it holds for all requests; else for those of the rules that name it.
     pub(crate) is_for_all: bool,
@@ -128,7 +128,8 @@ pub(crate) struct Applied {
 /// A service that counts.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Counter {
-    pub(crate) backend: Backend,
+    /// None where there is none, and nobody gets an answer.
+    pub(crate) backend: Option<Backend>,
     pub(crate) host: String,
     pub(crate) fails_open: bool,
     pub(crate) timeout: Duration,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::backend_tls::Said;
 use super::locality::Preference;
 use super::model::HashBy;
+use super::policy::HealthCheck;
 
 /// What holds for connections to a port.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,6 +24,8 @@ pub(crate) struct Traffic {
     pub(crate) outlier: Option<Outlier>,
     /// TLS that endpoints speak themselves.
     pub(crate) tls: Said,
+    /// How endpoints are asked whether they serve.
+    pub(crate) health_check: Option<HealthCheck>,
     /// Whether connections would go in another way than asked for: then there is no endpoint.
     pub(crate) is_refused: bool,
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::Condition;
 
 fn parent(name: &str, accepted: bool) -> ParentStatus {
     ParentStatus {

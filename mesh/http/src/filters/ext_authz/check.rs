@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use culvert_envoy::pb::envoy::config::core::v3::{Address, SocketAddress, address, socket_address::PortSpecifier};
 use culvert_envoy::pb::envoy::service::auth::v3::attribute_context::{
@@ -11,12 +11,11 @@ use culvert_envoy::pb::envoy::service::auth::v3::attribute_context::{
 use culvert_envoy::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
 use culvert_envoy::pb::google::protobuf::Timestamp;
 use http::request::Parts;
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderName, HeaderValue, Method, Request, Uri, Version, header};
-use prost::Message as _;
+use http::{HeaderName, HeaderValue, Request, Version, header};
 
 use super::filter::ExtAuthz;
 use super::service::{Grpc, Http, Service, matches};
+use crate::filters::grpc;
 use crate::matching::text::Text;
 use crate::request::{Peer, host, path_and_query, scheme};
 
@@ -62,7 +61,7 @@ impl ExtAuthz {
         let body = check.body.map(|body| body.bytes.to_vec()).unwrap_or_default();
         let mut request = Request::new(body);
         *request.method_mut() = check.request.method.clone();
-        *request.uri_mut() = uri(host(check.request), &path)?;
+        *request.uri_mut() = grpc::uri(host(check.request), &path)?;
         let length = HeaderValue::from(request.body().len());
         let headers = request.headers_mut();
         for (name, value) in &check.request.headers {
@@ -86,28 +85,8 @@ impl ExtAuthz {
     fn grpc_check(&self, service: &Grpc, check: &Check<'_>) -> Option<Request<Vec<u8>>> {
         let message = CheckRequest {
             attributes: Some(self.attributes(check)),
-        }
-        .encode_to_vec();
-        let length = u32::try_from(message.len()).ok()?;
-        let mut body = Vec::with_capacity(message.len() + 5);
-        body.push(0);
-        body.extend_from_slice(&length.to_be_bytes());
-        body.extend_from_slice(&message);
-        let mut request = Request::new(body);
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = uri(&service.authority, PATH)?;
-        let headers = request.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        if let Some(timeout) = self.timeout
-            && let Ok(value) = HeaderValue::try_from(grpc_timeout(timeout))
-        {
-            headers.insert("grpc-timeout", value);
-        }
-        for (name, value) in &service.metadata {
-            headers.append(name.clone(), value.clone());
-        }
-        Some(request)
+        };
+        grpc::request(&service.authority, PATH, self.timeout, &service.metadata, &message)
     }
 
     fn attributes(&self, check: &Check<'_>) -> AttributeContext {
@@ -189,24 +168,8 @@ fn peer(address: Option<SocketAddr>, principal: Option<&str>) -> PbPeer {
     }
 }
 
-fn uri(host: &str, path: &str) -> Option<Uri> {
-    let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
-    parts.authority = Some(Authority::try_from(host).ok()?);
-    parts.path_and_query = Some(PathAndQuery::try_from(path).ok()?);
-    Uri::from_parts(parts).ok()
-}
-
 fn flag(yes: bool) -> HeaderValue {
     HeaderValue::from_static(if yes { "true" } else { "false" })
-}
-
-/// At most eight digits, as gRPC wants it.
-fn grpc_timeout(timeout: Duration) -> String {
-    match timeout.as_millis() {
-        millis if millis < 100_000_000 => format!("{millis}m"),
-        _ => format!("{}S", timeout.as_secs().min(99_999_999)),
-    }
 }
 
 fn named(matchers: &[Text], name: &str) -> bool {

@@ -20,7 +20,7 @@ pub use changes::Changes;
 pub use check::{Check, Shown};
 pub use filter::{ExtAuthz, Shadow};
 pub use service::Body;
-pub use verdict::{Answer, Denial, Verdict};
+pub use verdict::{Denial, Verdict};
 
 #[cfg(test)]
 mod tests;

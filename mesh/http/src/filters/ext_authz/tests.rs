@@ -20,6 +20,7 @@ use prost::Message as _;
 
 use super::*;
 use crate::Peer;
+use crate::filters::Answer;
 
 fn names(names: &[&str]) -> Option<ListStringMatcher> {
     let exact = |name: &&str| StringMatcher {

@@ -2,13 +2,12 @@
 
 use culvert_envoy::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use culvert_envoy::pb::envoy::service::auth::v3::{CheckResponse, DeniedHttpResponse};
-use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use prost::Message as _;
 
 use super::changes::{Changes, appends, field};
 use super::filter::ExtAuthz;
 use super::service::{Http, Service, matches};
+use crate::filters::grpc::{self, Answer};
 
 /// Headers of the service's answer that a refused client gets whatever is said.
 const ALWAYS: [HeaderName; 4] = [
@@ -49,17 +48,6 @@ pub struct Denial {
     pub body: Vec<u8>,
 }
 
-/// The service's answer, read to its end.
-#[derive(Debug)]
-pub struct Answer {
-    /// Its head.
-    pub head: Parts,
-    /// Its body.
-    pub body: Vec<u8>,
-    /// What came behind it.
-    pub trailers: Option<HeaderMap>,
-}
-
 impl ExtAuthz {
     /// What holds when the service gave no answer that counts.
     pub fn failed(&self) -> Verdict {
@@ -73,7 +61,7 @@ impl ExtAuthz {
     pub fn verdict(&self, answer: Answer) -> Verdict {
         match &self.service {
             Service::Http(http) => self.of_http(http, answer),
-            Service::Grpc(_) => match grpc_message(&answer) {
+            Service::Grpc(_) => match grpc::message(&answer) {
                 Some(response) => self.of_grpc(response),
                 None => self.failed(),
             },
@@ -164,20 +152,4 @@ fn denial(denied: DeniedHttpResponse) -> Option<Denial> {
         headers,
         body: denied.body.into_bytes(),
     })
-}
-
-/// The one message of an answer that says that all went well.
-fn grpc_message(answer: &Answer) -> Option<CheckResponse> {
-    let status = |headers: &HeaderMap| headers.get("grpc-status").map(|status| status.as_bytes() == b"0");
-    let trailers = answer.trailers.as_ref().and_then(status);
-    if answer.head.status != StatusCode::OK || !trailers.or_else(|| status(&answer.head.headers)).unwrap_or(false) {
-        return None;
-    }
-    let (prefix, message) = answer.body.split_at_checked(5)?;
-    let length = u32::from_be_bytes(prefix.get(1..5)?.try_into().ok()?) as usize;
-    // Nobody asked for compression.
-    if prefix.first() != Some(&0) || message.len() != length {
-        return None;
-    }
-    CheckResponse::decode(message).ok()
 }

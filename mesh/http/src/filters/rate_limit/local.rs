@@ -8,10 +8,11 @@ use culvert_envoy::pb::envoy::extensions::common::ratelimit::v3::{
 };
 use culvert_envoy::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::buckets::{Buckets, Left, kept};
 use super::descriptors::{Descriptor, Maker};
+use super::{LIMIT, REMAINING, RESET};
 use crate::error::{CompileError, Within as _, take};
 use crate::headers::format::Context;
 use crate::headers::mutations::Mutations;
@@ -204,10 +205,6 @@ impl RateLimit {
         }
     }
 }
-
-const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
-const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
-const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 /// Whole seconds, not less.
 fn seconds(time: std::time::Duration) -> u64 {

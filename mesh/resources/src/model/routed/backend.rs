@@ -18,8 +18,8 @@ use super::super::unit::Derived;
 use super::super::wire;
 use super::backend_tls::{NoTls, Policies};
 use super::discovery::{self, How};
-use super::frontend::{self, Sort};
-use super::{hosts, labelled, ports, providers, scope, telemetry};
+use super::frontend::{self, Frontend, Sort};
+use super::{hosts, labelled, ports, providers, scope, telemetry, traffic_policies};
 use crate::routing::backend_tls::Said;
 use crate::routing::discovery::Discovery;
 use crate::routing::envoy::cluster;
@@ -115,6 +115,7 @@ fn each(
     }
     let how = discovery::of(reader, name, &service);
     let object = ports::of_object(reader, &service);
+    let frontend = Frontend::of(reader, &service);
     let policy = hosts::policy(reader, &service);
     let tls_policies = Policies::of(reader, &service);
     let is_peak_ewma = ports::asks_for_peak_ewma(reader, &service);
@@ -123,9 +124,14 @@ fn each(
     let mut made = Vec::new();
     for port in ports::of_service(&service) {
         let protocol = ports::protocol(&service, object.as_ref(), port);
+        let held = frontend
+            .as_ref()
+            .and_then(|frontend| traffic_policies::of_port(reader, frontend, port));
+        let health_check = held.and_then(|held| held.policy.health_check.clone());
         for (subset, labels) in &parts {
             let mut traffic = Traffic {
                 is_peak_ewma,
+                health_check: health_check.clone(),
                 ..policy.at_port(port, *subset)
             };
             settle_tls(&mut traffic, &tls_policies, &service, port);
@@ -263,6 +269,7 @@ pub(super) fn scopes(reader: &Reader<'_>, name: &str, service: &Service) -> BTre
     let mut found: BTreeSet<Arc<str>> = scope::of_service(reader, service).into_iter().collect();
     found.extend(hosts::scopes(reader, service));
     found.extend(providers::scopes(reader, service));
+    found.extend(traffic_policies::counter_scopes(reader, service));
     found.extend(telemetry::scopes(reader, name));
     for key in keys(reader, service) {
         for (name, route) in reader.find::<HTTPRoute>(key) {

@@ -36,6 +36,7 @@ pub(super) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derived {
             None => Err(("Invalid", why.clone())),
             Some(policy) => accepted(reader, name, target, policy),
         };
+        let unresolved = read.as_ref().and_then(|policy| unresolved(reader, policy));
         if let (Err((_, message)), Some(_)) = (&accepted, &read) {
             found.push((format!("spec.targetRefs[{index}]"), message.clone()));
         }
@@ -46,8 +47,26 @@ pub(super) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derived {
             name: target.name.clone(),
             section: target.section_name.clone(),
             port: None,
-            conditions: vec![condition(accepted)],
+            conditions: std::iter::once(condition("Accepted", accepted))
+                .chain(unresolved)
+                .collect(),
         });
+    }
+    if let Some(Err(why)) = read
+        .as_ref()
+        .and_then(|policy| policy.global.as_ref())
+        .map(|limit| traffic_policies::counter(reader, limit))
+    {
+        found.push(("spec.rateLimit.global.provider".to_owned(), why));
+    }
+    if read.is_some_and(|policy| policy.health_check.is_some()) {
+        let envoys = traffic_policies::scopes(reader, name, object).into_iter();
+        for scope in envoys.filter(|gateway| scope::is_envoy(reader, gateway)) {
+            let message = format!(
+                "waypoint {scope} is Envoy, which cannot check what is behind the tunnel: all endpoints get requests"
+            );
+            found.push(("spec.healthCheck".to_owned(), message));
+        }
     }
     let findings = found.into_iter();
     let findings = findings.map(|(field, message)| Finding::of_object(Kind::TrafficPolicy, name, &field, message));
@@ -61,13 +80,23 @@ pub(super) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derived {
     }
 }
 
-fn condition(accepted: Result<(), Refused>) -> Condition {
-    let (holds, reason, message) = match accepted {
-        Ok(()) => (true, "Accepted", "the policy is in force".to_owned()),
+/// Whether there is the service that a policy names, if it names one.
+fn unresolved(reader: &Reader<'_>, policy: &Policy) -> Option<Condition> {
+    let found = traffic_policies::counter(reader, policy.global.as_ref()?);
+    Some(condition(
+        "ResolvedRefs",
+        found.map(drop).map_err(|why| ("ProviderNotFound", why)),
+    ))
+}
+
+fn condition(kind: &'static str, said: Result<(), Refused>) -> Condition {
+    let (holds, reason, message) = match said {
+        Ok(()) if kind == "ResolvedRefs" => (true, kind, "the provider is there".to_owned()),
+        Ok(()) => (true, kind, "the policy is in force".to_owned()),
         Err((reason, message)) => (false, reason, message),
     };
     Condition {
-        kind: "Accepted",
+        kind,
         holds,
         reason,
         message,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use culvert_objects::mesh_config::{Provider, ProviderKind};
+use culvert_objects::mesh_config::{Provider, ProviderKind, RateLimit};
 use culvert_objects::{AuthorizationPolicy, Gateway, Key, KindSpec as _, ObjectName, ServiceEntry, Target};
 use culvert_proto::workload::Service;
 
@@ -28,6 +28,20 @@ pub(super) fn authorizer<'a>(reader: &Reader<'a>, name: &str) -> Result<(&'a Pro
     Ok((provider, backend(reader, host, port)?))
 }
 
+/// The provider of a name that counts requests, and where it is.
+///
+/// # Errors
+/// Why nobody counts.
+pub(super) fn counter<'a>(reader: &Reader<'a>, name: &str) -> Result<(&'a RateLimit, Backend), String> {
+    let config = mesh_config::of(reader);
+    let provider = config.and_then(|config| config.provider(name));
+    let provider = provider.ok_or_else(|| format!("the mesh's configuration has no provider {name:?}"))?;
+    let ProviderKind::RateLimit(limit) = &provider.kind else {
+        return Err(format!("provider {name:?} is no envoyRateLimit"));
+    };
+    Ok((limit, backend(reader, &limit.service, limit.port)?))
+}
+
 /// A port of the service that a provider names, as `[NAMESPACE/]HOST`.
 fn backend(reader: &Reader<'_>, host: &str, port: u16) -> Result<Backend, String> {
     let resource = resource(reader, host);
@@ -44,7 +58,7 @@ fn backend(reader: &Reader<'_>, host: &str, port: u16) -> Result<Backend, String
 }
 
 /// The resource name of a host, which is a Service's name or that of a ServiceEntry.
-fn resource(reader: &Reader<'_>, host: &str) -> Option<String> {
+pub(super) fn resource(reader: &Reader<'_>, host: &str) -> Option<String> {
     let (namespace, host) = match host.split_once('/') {
         Some((namespace, host)) => (Some(namespace), host),
         None => (None, host),

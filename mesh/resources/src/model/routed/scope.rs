@@ -11,7 +11,8 @@ use super::super::{waypoint, wire};
 use super::behind;
 
 /// The classes of Gateways that are waypoints of ours, whether there is an object of the name or not.
-const CLASSES: [&str; 2] = ["culvert-waypoint", "culvert-envoy"];
+const CLASSES: [&str; 2] = ["culvert-waypoint", ENVOY];
+const ENVOY: &str = "culvert-envoy";
 /// What another class names whose Gateways are ours, too.
 const CONTROLLER: &str = "culvert.dev/controller";
 
@@ -24,6 +25,14 @@ pub(in crate::model) fn gateway<'a>(reader: &Reader<'a>, name: &ObjectName) -> O
     }
     let class = reader.get::<GatewayClass>(&ObjectName::cluster(class))?;
     (class.spec["controllerName"] == CONTROLLER).then_some(gateway)
+}
+
+/// Whether the waypoint of a scope is Envoy.
+pub(super) fn is_envoy(reader: &Reader<'_>, scope: &str) -> bool {
+    let gateway = scope
+        .split_once('/')
+        .and_then(|(namespace, name)| gateway(reader, &ObjectName::new(namespace, name)));
+    gateway.is_some_and(|gateway| gateway.spec["gatewayClassName"] == ENVOY)
 }
 
 /// The scope of a waypoint: its Gateway.

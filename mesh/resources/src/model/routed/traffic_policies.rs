@@ -4,15 +4,23 @@
 //! the place of one for the whole. One for a route holds beside one for the Service: limits of both count.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use culvert_objects::{GRPCRoute, HTTPRoute, Held, Key, ObjectName, TrafficPolicy, Written};
+use culvert_objects::mesh_config::ProviderKind;
+use culvert_objects::{GRPCRoute, HTTPRoute, Held, Key, ObjectName, Reference, TrafficPolicy, Written};
+use culvert_proto::workload::Service;
 
+use super::super::mesh_config;
 use super::super::reader::Reader;
-use super::frontend::{Frontend, Sort};
-use crate::routing::policy::{Applied, TrafficPolicy as Policy};
+use super::super::wire;
+use super::frontend::{self, Frontend, Sort};
+use super::{providers, scope};
+use crate::routing::policy::{Applied, Counter, GlobalLimit, TrafficPolicy as Policy};
 use crate::routing::read::notes::Notes;
 use crate::routing::read::policy::{self, Target};
 
+/// The least time that a service gets: none at all would be any.
+const LEAST: Duration = Duration::from_millis(1);
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
 /// Of routes that policies may be for.
@@ -30,7 +38,7 @@ pub(super) fn at_port(reader: &Reader<'_>, frontend: &Frontend, port: u16) -> Ve
                 .any(|(_, target)| target.kind == kind && is_at(reader, name, target, frontend));
             let is_there = found.iter().any(|known| *known.name == *name.to_string());
             if holds_here && !is_there {
-                found.extend(applied(name, object, false));
+                found.extend(applied(reader, name, object, false));
             }
         }
     }
@@ -43,7 +51,7 @@ pub(super) fn of_port(reader: &Reader<'_>, frontend: &Frontend, port: u16) -> Op
         return None;
     }
     let (name, object) = holding(reader, "Service", &frontend.object, frontend.name_of(port))?;
-    applied(name, object, true)
+    applied(reader, name, object, true)
 }
 
 /// The policy of a rule of a route, by the rule's own name if it has one.
@@ -93,7 +101,7 @@ pub(super) fn group(kind: &str) -> &'static str {
     if ROUTES.contains(&kind) { GATEWAY_API } else { "" }
 }
 
-/// Whether a policy holds for a route at a Service.
+/// Whether a policy holds for a route at what that is for.
 fn is_at(reader: &Reader<'_>, policy: &ObjectName, target: &Target, frontend: &Frontend) -> bool {
     let route = ObjectName::new(Arc::clone(&policy.namespace), target.name.as_str());
     let holds = oldest(reader, &target.kind, &route, target.section_name.as_deref());
@@ -105,33 +113,99 @@ fn is_at(reader: &Reader<'_>, policy: &ObjectName, target: &Target, frontend: &F
 }
 
 fn has_parent<T: Held + Parents>(reader: &Reader<'_>, route: &ObjectName, frontend: &Frontend) -> bool {
+    let own = (frontend.sort(), frontend.object.clone());
     reader
         .get::<T>(route)
-        .is_some_and(|object| object.is_for(route, frontend))
+        .is_some_and(|object| object.frontends(route).contains(&own))
 }
 
 /// What says for which objects a route is.
 trait Parents {
-    fn is_for(&self, own: &ObjectName, frontend: &Frontend) -> bool;
+    fn frontends(&self, own: &ObjectName) -> Vec<(Sort, ObjectName)>;
 }
 
 impl<M> Parents for Written<M> {
-    fn is_for(&self, own: &ObjectName, frontend: &Frontend) -> bool {
-        let mut parents = self.parents();
-        parents.any(|parent| {
-            Sort::of(parent.group, parent.kind) == Some(frontend.sort())
-                && parent.object(&own.namespace) == frontend.object
-        })
+    fn frontends(&self, own: &ObjectName) -> Vec<(Sort, ObjectName)> {
+        let one = |parent: Reference<'_>| {
+            let sort = Sort::of(parent.group, parent.kind)?;
+            Some((sort, parent.object(&own.namespace)))
+        };
+        self.parents().filter_map(one).collect()
     }
 }
 
-fn applied(name: &ObjectName, object: &TrafficPolicy, is_for_all: bool) -> Option<Applied> {
+/// The waypoints whose policies ask a service that counts.
+pub(super) fn counter_scopes(reader: &Reader<'_>, service: &Service) -> Vec<Arc<str>> {
+    let own = wire::host_name(&service.namespace, &service.hostname);
+    let providers = mesh_config::of(reader).into_iter().flat_map(|config| &config.providers);
+    let mut found = Vec::new();
+    for provider in providers {
+        if let ProviderKind::RateLimit(limit) = &provider.kind
+            && providers::resource(reader, &limit.service).as_deref() == Some(&own)
+        {
+            for (name, object) in reader.find::<TrafficPolicy>(Key::provider(&provider.name)) {
+                found.extend(scopes(reader, name, object));
+            }
+        }
+    }
+    found
+}
+
+/// The waypoints at which a policy may hold.
+pub(super) fn scopes(reader: &Reader<'_>, name: &ObjectName, object: &TrafficPolicy) -> Vec<Arc<str>> {
+    let targets = policy::targets(&object.spec, &mut Notes::default());
+    let frontends = targets.into_iter().flat_map(|(_, target)| {
+        let own = ObjectName::new(Arc::clone(&name.namespace), target.name.as_str());
+        match target.kind.as_str() {
+            "HTTPRoute" => reader
+                .get::<HTTPRoute>(&own)
+                .map(|route| route.frontends(&own))
+                .unwrap_or_default(),
+            "GRPCRoute" => reader
+                .get::<GRPCRoute>(&own)
+                .map(|route| route.frontends(&own))
+                .unwrap_or_default(),
+            _ => vec![(Sort::Service, own)],
+        }
+    });
+    frontends
+        .flat_map(|(sort, object)| frontend::services(reader, sort, &object))
+        .filter_map(|(_, service)| scope::of_service(reader, &service))
+        .collect()
+}
+
+/// Who counts for a policy.
+///
+/// # Errors
+/// Why nobody does.
+pub(super) fn counter(reader: &Reader<'_>, limit: &GlobalLimit) -> Result<Counter, String> {
+    let (provider, backend) = providers::counter(reader, &limit.provider)?;
+    let host = provider
+        .service
+        .split_once('/')
+        .map_or(provider.service.as_str(), |(_, host)| host);
+    Ok(Counter {
+        backend: Some(backend),
+        host: host.to_owned(),
+        fails_open: limit.fails_open.unwrap_or(provider.fail_open),
+        timeout: limit.timeout.unwrap_or(provider.timeout).max(LEAST),
+    })
+}
+
+fn applied(reader: &Reader<'_>, name: &ObjectName, object: &TrafficPolicy, is_for_all: bool) -> Option<Applied> {
     // What is wrong with the object is said where it is looked at by itself.
     let policy: Policy = policy::policy(&object.spec, &mut Notes::default())?;
     Some(Applied {
         name: name.to_string().into(),
-        policy: Arc::new(policy),
-        counter: None,
+        counter: policy.global.as_ref().map(|limit| {
+            counter(reader, limit).unwrap_or_else(|_| Counter {
+                backend: None,
+                host: limit.provider.clone(),
+                fails_open: limit.fails_open.unwrap_or(false),
+                timeout: LEAST,
+            })
+        }),
         is_for_all,
+        policy: Arc::new(policy),
     })
 }

@@ -25,7 +25,7 @@ use super::super::discovery::Discovery;
 use super::super::locality::{Place, Preference};
 use super::super::protocol::Protocol;
 use super::super::traffic::{Pool, Traffic};
-use super::{backend_tls, endpoints, parts, traffic};
+use super::{backend_tls, endpoints, health_check, parts, traffic};
 
 const PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
@@ -76,6 +76,19 @@ pub(crate) fn cluster(scope: &str, backend: &Backend<'_>) -> Cluster {
     };
     traffic::apply(policy, &mut cluster);
     discover(scope, backend.discovery, &mut cluster);
+    if let Some(check) = &policy.health_check {
+        let host = backend
+            .service
+            .split_once('/')
+            .map_or(backend.service, |(_, host)| host);
+        let message = health_check::message(check, host, protocol == Protocol::Http2);
+        // Not where Envoy would read it: its checks come from its main thread, which reaches no internal listener, so that all endpoints
+        // behind the tunnel would fail them.
+        let metadata = cluster.metadata.get_or_insert_default();
+        metadata
+            .typed_filter_metadata
+            .insert(CULVERT.to_owned(), pack(&message));
+    }
     cluster
 }
 

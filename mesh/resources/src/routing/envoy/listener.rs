@@ -168,7 +168,7 @@ pub(super) fn manager(scope: &str, port: &Port, name: &str, host: &str, routes: 
             .into_iter()
             .chain(checks::filters(scope, &port.access.checks))
             .chain(access::of_requests(&port.access.requests))
-            .chain(policy::of_requests(&name, &port.policies))
+            .chain(policy::of_requests(scope, &name, &port.policies))
             .chain([
                 http_filter(FAULT, &HttpFault::default()),
                 http_filter(CORS, &Cors {}),
@@ -176,8 +176,9 @@ pub(super) fn manager(scope: &str, port: &Port, name: &str, host: &str, routes: 
                 http_filter(external_auth::NAME, &Composite::default()),
                 // Nothing by itself: routes say whose sessions persist.
                 http_filter(SESSION, &StatefulSession::default()),
-                http_filter("envoy.filters.http.router", &Router::default()),
             ])
+            .chain(policy::of_answers(&port.policies))
+            .chain([http_filter("envoy.filters.http.router", &Router::default())])
             .collect(),
         stream_idle_timeout: Some(parts::duration(std::time::Duration::ZERO)),
         use_remote_address: parts::flag(false),

@@ -22,6 +22,9 @@
 //! | `texts` | patterns of policies |
 //! | `policy` | what TrafficPolicies ask of a port |
 //! | `local_limit` | limits that each waypoint counts by itself |
+//! | `global_limit` | limits that a service counts |
+//! | `health_check` | active health checks |
+//! | `compression` | compression of answers |
 //! | `descriptors` | what of a request rate limits go by |
 //! | `parts` | what several have in common |
 
@@ -30,11 +33,14 @@ mod action;
 mod backend_tls;
 mod checks;
 pub(crate) mod cluster;
+mod compression;
 mod descriptors;
 pub(crate) mod direct;
 pub(crate) mod endpoints;
 mod external_auth;
 mod filters;
+mod global_limit;
+mod health_check;
 pub(crate) mod listener;
 mod local_limit;
 mod matching;

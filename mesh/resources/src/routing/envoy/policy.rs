@@ -5,26 +5,41 @@ use std::collections::HashMap;
 
 use culvert_envoy::pack;
 use culvert_envoy::pb::envoy::config::route::v3::FilterConfig;
-use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
+use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_manager::v3::{HttpFilter, http_filter};
 use culvert_envoy::pb::google::protobuf::Any;
 use prost::{Message, Name};
 
 use super::super::policy::Applied;
-use super::listener::http_filter;
-use super::local_limit;
+use super::{compression, global_limit, local_limit};
 
 /// What decides about requests, in order: behind access policies, so that who is refused takes no part of a limit.
-pub(super) fn of_requests(chain: &str, policies: &[Applied]) -> Vec<HttpFilter> {
+pub(super) fn of_requests(scope: &str, chain: &str, policies: &[Applied]) -> Vec<HttpFilter> {
     let local = policies.iter().filter(|applied| !applied.policy.local.is_empty());
-    local
-        .map(|applied| {
-            let filter = local_limit::filter(&format!("{chain}/{}", applied.name), &applied.policy.local);
-            named(local_limit::NAME, applied, &filter)
-        })
-        .collect()
+    let local = local.map(|applied| {
+        let filter = local_limit::filter(&format!("{chain}/{}", applied.name), &applied.policy.local);
+        named(local_limit::NAME, applied, &filter)
+    });
+    let global = policies.iter().filter_map(|applied| {
+        let filter = global_limit::filter(scope, applied.policy.global.as_ref()?, applied.counter.as_ref()?);
+        Some(named(global_limit::NAME, applied, &filter))
+    });
+    local.chain(global).collect()
 }
 
-/// What the rules say to these filters that `own` is for, among all of a port.
+/// What becomes of answers, in order.
+pub(super) fn of_answers(policies: &[Applied]) -> Vec<HttpFilter> {
+    let asked = policies
+        .iter()
+        .filter_map(|applied| Some((applied, applied.policy.compression.as_ref()?)));
+    let filters = asked.flat_map(|(applied, asked)| {
+        let filters = compression::names(asked).zip(compression::filters(asked));
+        filters.map(move |(name, filter)| named(&name, applied, &filter))
+    });
+    filters.collect()
+}
+
+/// What rules of a route with the policy `own` say to the filters of a port. Limits of a policy for the whole port hold beside its own;
+/// of two that compress the route's does.
 pub(super) fn of_rule(own: &str, policies: &[Applied]) -> HashMap<String, Any> {
     let Some(own) = policies
         .iter()
@@ -37,20 +52,42 @@ pub(super) fn of_rule(own: &str, policies: &[Applied]) -> HashMap<String, Any> {
         config: Some(Any::default()),
         ..FilterConfig::default()
     };
-    names(own).map(|name| (name, pack(&enabled))).collect()
+    let disabled = FilterConfig {
+        disabled: true,
+        ..FilterConfig::default()
+    };
+    let others = policies
+        .iter()
+        .filter(|applied| applied.is_for_all && own.policy.compression.is_some());
+    let others = others.flat_map(compressors).map(|name| (name, pack(&disabled)));
+    let own = limits(own).chain(compressors(own)).map(|name| (name, pack(&enabled)));
+    others.chain(own).collect()
 }
 
-/// The names of all filters of a policy.
-fn names(applied: &Applied) -> impl Iterator<Item = String> {
+/// The names of all filters of a policy that limit.
+fn limits(applied: &Applied) -> impl Iterator<Item = String> {
     let local = (!applied.policy.local.is_empty()).then(|| name(local_limit::NAME, applied));
-    local.into_iter()
+    let global = applied
+        .policy
+        .global
+        .as_ref()
+        .map(|_| name(global_limit::NAME, applied));
+    local.into_iter().chain(global)
+}
+
+/// The names of all filters of a policy that compress.
+fn compressors(applied: &Applied) -> impl Iterator<Item = String> {
+    let asked = applied.policy.compression.iter();
+    asked.flat_map(compression::names).map(|kind| name(&kind, applied))
 }
 
 /// A filter of a policy.
 fn named<M: Message + Name>(kind: &str, applied: &Applied, config: &M) -> HttpFilter {
     HttpFilter {
+        name: name(kind, applied),
+        config_type: Some(http_filter::ConfigType::TypedConfig(pack(config))),
         disabled: !applied.is_for_all,
-        ..http_filter(&name(kind, applied), config)
+        ..HttpFilter::default()
     }
 }
 

@@ -15,6 +15,8 @@ use super::values::{self, Bad, list};
 
 /// The longest time that a limit may be for, or that lies between two checks.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// The key of a client's address, which Envoy always calls so.
+const ADDRESS: &str = "remote_address";
 /// The most that a limit can count.
 const MOST: u32 = 1_000_000_000;
 
@@ -335,6 +337,12 @@ fn entry(spec: EntrySpec) -> Result<(String, Entry), Bad> {
     let attribute = attribute(spec.header, spec.client_address, spec.client_identity)?;
     let entry = match (spec.value, attribute) {
         (Some(text), None) if !text.is_empty() => Entry::Text(text),
+        (None, Some(Attribute::ClientAddress)) if spec.key != ADDRESS => {
+            return Err(Bad::at(
+                "key",
+                format!("the key of clientAddress is {ADDRESS}: Envoy has no other for it"),
+            ));
+        }
         (None, Some(attribute)) => Entry::Of(attribute),
         _ => {
             let message = "it must have one of value, header, clientAddress and clientIdentity";
@@ -398,6 +406,12 @@ fn compression(spec: CompressionSpec) -> Result<Compression, Bad> {
             return Err(Bad::at(
                 format!("contentTypes[{index}]"),
                 format!("{name:?} is no media type"),
+            ));
+        }
+        if name.to_ascii_lowercase().starts_with("application/grpc") {
+            return Err(Bad::at(
+                format!("contentTypes[{index}]"),
+                "gRPC compresses its messages itself",
             ));
         }
     }

@@ -43,6 +43,7 @@ pub(super) fn traffic(spec: &PolicySpec) -> Result<Traffic, Bad> {
         retry_budget: budget.map_err(|bad| bad.below("retryBudget"))?,
         near,
         is_peak_ewma: false,
+        health_check: None,
         tls: tls.unwrap_or_default(),
         is_refused,
     })

@@ -85,6 +85,10 @@ fn a_policy_with_anything_that_cannot_be_meant_is_not_in_force_and_says_where() 
             json!({"compression": {"contentTypes": ["text"]}}),
             "spec.compression.contentTypes[0]",
         ),
+        (
+            json!({"compression": {"contentTypes": ["application/grpc"]}}),
+            "spec.compression.contentTypes[0]",
+        ),
         (json!({"healthCheck": {}}), "spec.healthCheck"),
         (json!({"healthCheck": {"tcp": {}, "grpc": {}}}), "spec.healthCheck"),
         (

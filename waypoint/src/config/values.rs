@@ -1,0 +1,25 @@
+//! Small values of Envoy's API: numbers that may be absent, times.
+
+use std::time::Duration;
+
+use culvert_envoy::pb::google::protobuf::{Duration as ProtoDuration, UInt32Value};
+
+use super::refusal::Refusal;
+
+/// A number, if it is said.
+pub(super) fn value(message: Option<UInt32Value>) -> Option<u32> {
+    message.map(|UInt32Value { value }| value)
+}
+
+/// A time that is not negative.
+pub(super) fn duration(place: &str, message: &ProtoDuration) -> Result<Duration, Refusal> {
+    let seconds = u64::try_from(message.seconds).ok();
+    let nanos = u32::try_from(message.nanos).ok().filter(|&nanos| nanos < 1_000_000_000);
+    match (seconds, nanos) {
+        (Some(seconds), Some(nanos)) => Ok(Duration::new(seconds, nanos)),
+        _ => Err(Refusal::new(
+            place,
+            format!("{} s and {} ns is no time", message.seconds, message.nanos),
+        )),
+    }
+}
