@@ -50,6 +50,7 @@ fn kind(cluster: &Cluster) -> DiscoveryType {
 fn a_route_for_an_entry_is_in_force_at_each_of_its_hosts_and_leads_to_hosts_that_its_namespace_sees() {
     let api = "hosts: [api.example, b.example], addresses: [192.0.2.1], resolution: STATIC, endpoints: [{address: 192.0.2.2}]";
     let far = "hosts: [far.example], addresses: [192.0.2.3], resolution: STATIC, endpoints: [{address: 192.0.2.4}]";
+    let calls = "hosts: [calls.example], addresses: [192.0.2.6], resolution: STATIC, endpoints: [{address: 192.0.2.7}]";
     let hidden = "hosts: [hidden.example], resolution: STATIC, endpoints: [{address: 192.0.2.5}], exportTo: [.]";
     let text = shop()
         + "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: bank}\n"
@@ -57,7 +58,8 @@ fn a_route_for_an_entry_is_in_force_at_each_of_its_hosts_and_leads_to_hosts_that
         + &entry("bank", "far", "{}", far)
         + &entry("bank", "hidden", "{}", hidden)
         + &route("HTTPRoute", "r", "api", "far.example")
-        + &route("GRPCRoute", "g", "api", "hidden.example")
+        + &entry("shop", "calls", BEHIND, calls)
+        + &route("GRPCRoute", "g", "calls", "hidden.example")
         + &route("TCPRoute", "t", "api", "far.example");
     let model = modelled(&text);
     for host in ["api.example", "b.example"] {
