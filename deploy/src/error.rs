@@ -1,7 +1,6 @@
 //! What may be wrong with the manifests.
 
 use crate::Id;
-use crate::waypoint::OverlayError;
 
 /// Why the manifests cannot be made. Each is a mistake in the files, which the tests would have found, except
 /// [`Error::Value`] and [`Error::Overlay`].
@@ -45,4 +44,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+}
+
+/// Why parameters of a waypoint cannot be obeyed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {reason}")]
+pub struct OverlayError {
+    /// Key of the ConfigMap.
+    pub key: String,
+    /// What is wrong there, with the path of the field.
+    pub reason: String,
 }

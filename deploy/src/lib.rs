@@ -34,7 +34,7 @@ mod values;
 pub mod waypoint;
 
 pub use document::{Document, Id};
-pub use error::Error;
+pub use error::{Error, OverlayError};
 pub use platform::Platform;
 pub use release::{ARCHITECTURES, REGISTRY, VERSION};
 pub use rollout::Rollout;

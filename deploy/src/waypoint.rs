@@ -10,7 +10,7 @@ mod envoy;
 mod overlay;
 
 use overlay::AUTOSCALER;
-pub use overlay::{OverlayError, Overlays};
+pub use overlay::Overlays;
 
 /// The label by which all that belongs to a Gateway is known, as the Gateway API has it.
 pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";

@@ -8,15 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-/// Why parameters cannot be obeyed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {reason}")]
-pub struct OverlayError {
-    /// Key of the ConfigMap.
-    pub key: String,
-    /// What is wrong there, with the path of the field.
-    pub reason: String,
-}
+use crate::error::OverlayError;
 
 /// What is laid over the objects of a waypoint, by kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -44,6 +44,9 @@ where
             let serving = $serving;
             tokio::pin!(serving);
             tokio::select! {
+                // In this order: hyper closes a connection of HTTP/1 at once that is told to end before it has read anything, and one
+                // that comes while the waypoint drains has its first request on board already.
+                biased;
                 ended = serving.as_mut() => ended,
                 () = &mut drained => {
                     serving.as_mut().graceful_shutdown();

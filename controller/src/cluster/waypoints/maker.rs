@@ -174,7 +174,7 @@ impl Maker {
         let applied = self.api(name).patch(&name.2, &params, &patch).await;
         applied.map_err(|error| match (&asked.parameters, &error) {
             // Without parameters, what is made is always valid.
-            (Some(parameters), Error::Api(status)) if [400, 422].contains(&status.code) => {
+            (Some(parameters), Error::Api(status)) if is_malformed(status.code, &status.message) => {
                 let why = failed(name, &error).message;
                 refusal(
                     parameters::INVALID,
@@ -307,6 +307,11 @@ fn failed(name: &Name, error: &Error) -> Refusal {
         "Pending",
         format!("{kind} {}/{} cannot be made: {}", name.1, name.2, text(error)),
     )
+}
+
+/// Whether the API server says that an object cannot be. Of a field that it does not know in an applied object it says so with 500.
+fn is_malformed(code: u16, message: &str) -> bool {
+    [400, 422].contains(&code) || message.contains("failed to create typed patch object")
 }
 
 fn text(error: &Error) -> String {

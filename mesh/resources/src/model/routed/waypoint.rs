@@ -47,9 +47,10 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derive
     let listeners = [plumbing::tunnel(&scope, trust_domain), plumbing::connect(&scope)];
     // An endpoint of several is the first one's by name, as `culvert-waypoint` has it.
     endpoints.sort_by_cached_key(|(port, _)| names::chain(&port.service, port.port));
+    let of_endpoints = envoy::direct::chains(&scope, &ports, &endpoints);
     let listeners = listeners
         .into_iter()
-        .chain(listener::inbound(&scope, &ports, &endpoints));
+        .chain(listener::inbound(&scope, &ports, of_endpoints));
     let listeners = listeners
         .map(|listener| Resource::scoped(LISTENER_TYPE, &scope, &listener.name, listener.encode_to_vec(), &[]));
     let clusters = [plumbing::inbound(&scope), plumbing::originate(&scope, trust_domain)];

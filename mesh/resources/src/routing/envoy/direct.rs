@@ -28,7 +28,7 @@ use culvert_envoy::pb::envoy::extensions::upstreams::http::v3::http_protocol_opt
 };
 
 use super::super::protocol::Protocol;
-use super::listener::{Port, manager};
+use super::listener::{Chains, Port, encrypted, manager, taken};
 use super::plumbing::{LOCAL_ADDRESS, filter_state, into_listener};
 use super::{access, cluster, parts, telemetry};
 
@@ -67,26 +67,11 @@ pub(crate) fn clusters(scope: &str) -> [Cluster; 2] {
     [tunnel, clear]
 }
 
-/// Chains for endpoints.
-pub(super) struct Chains {
-    pub(super) chains: Vec<FilterChain>,
-    /// Port numbers at which it shows what is spoken when the client begins to speak.
-    pub(super) sniffed: Vec<u16>,
-}
-
-/// The chains for the endpoints of ports, but for addresses and ports that are `taken`: an endpoint of several ports is the first one's.
-/// At port numbers in `encrypted` it is looked for TLS.
-pub(super) fn chains(
-    scope: &str,
-    ports: &[(Port, Vec<Endpoint>)],
-    taken: &mut HashSet<(IpAddr, u16)>,
-    encrypted: &[u16],
-) -> Chains {
-    let mut made = Chains {
-        chains: Vec::new(),
-        sniffed: Vec::new(),
-    };
-    for group in Groups::of(ports, taken).0 {
+/// The chains for the endpoints of ports, beside those of `services`: an endpoint of several ports is the first one's.
+pub(crate) fn chains(scope: &str, services: &[Port], ports: &[(Port, Vec<Endpoint>)]) -> Chains {
+    let mut made = Chains::default();
+    let encrypted = encrypted(services);
+    for group in Groups::of(ports, taken(services)).0 {
         // What may be HTTP is not, if it is TLS, whatever a client offers inside.
         let kinds: &[&str] = if group.port.protocol == Protocol::Unknown && encrypted.contains(&group.target) {
             &["raw_buffer", "tls"]
@@ -120,7 +105,7 @@ struct Group<'a> {
 struct Groups<'a>(Vec<Group<'a>>);
 
 impl<'a> Groups<'a> {
-    fn of(ports: &'a [(Port, Vec<Endpoint>)], taken: &mut HashSet<(IpAddr, u16)>) -> Self {
+    fn of(ports: &'a [(Port, Vec<Endpoint>)], mut taken: HashSet<(IpAddr, u16)>) -> Self {
         let mut groups: Vec<Group<'a>> = Vec::new();
         // Where those are that may be the same, so that each is compared with few.
         let mut by_key: HashMap<(u16, bool, Protocol, &'a str), Vec<usize>> = HashMap::new();

@@ -9,7 +9,7 @@ use culvert_envoy::pb::envoy::extensions::filters::http::ratelimit::v3::RateLimi
 use culvert_envoy::pb::envoy::extensions::filters::http::ratelimit::v3::rate_limit::XRateLimitHeadersRfcVersion;
 
 use super::super::policy::{Attribute, Counter, Descriptor, Entry, GlobalLimit};
-use super::action::cluster_name;
+use super::parts::cluster_name;
 use super::{descriptors, parts};
 
 pub(super) const NAME: &str = "envoy.filters.http.ratelimit";

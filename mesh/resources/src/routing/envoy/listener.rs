@@ -33,7 +33,6 @@ use super::super::model::{Access, Backend, Named, Split, Target};
 use super::super::policy::Applied;
 use super::super::protocol::Protocol;
 use super::super::telemetry::Telemetry;
-use super::direct::{self, Endpoint};
 use super::filters::{CORS, FAULT, SESSION};
 use super::parts::{self, cluster_name};
 use super::{access, checks, external_auth, policy, telemetry, tokens};
@@ -62,17 +61,11 @@ pub(crate) struct Port {
 
 /// The listener behind the tunnel; none where there is nothing to listen for. An address and port that two Services have is the first's.
 /// For Envoy, the endpoints that are dialled by their own addresses come after them.
-pub(crate) fn inbound(scope: &str, ports: &[Port], endpoints: &[(Port, Vec<Endpoint>)]) -> Option<Listener> {
+pub(crate) fn inbound(scope: &str, ports: &[Port], of_endpoints: Chains) -> Option<Listener> {
     let mut taken = HashSet::new();
     let mut chains = Vec::new();
     let mut sniffed = Vec::new();
-    let mut encrypted: Vec<u16> = ports
-        .iter()
-        .filter(|port| port.is_named())
-        .map(|port| port.port)
-        .collect();
-    encrypted.sort_unstable();
-    encrypted.dedup();
+    let encrypted = encrypted(ports);
     for port in ports {
         let addresses: Vec<IpNet> = port
             .addresses
@@ -100,7 +93,6 @@ pub(crate) fn inbound(scope: &str, ports: &[Port], endpoints: &[(Port, Vec<Endpo
     if chains.is_empty() {
         return None;
     }
-    let of_endpoints = direct::chains(scope, endpoints, &mut taken, &encrypted);
     chains.extend(of_endpoints.chains);
     sniffed.extend(of_endpoints.sniffed);
     let mut filters = vec![listener_filter(
@@ -130,6 +122,31 @@ pub(crate) fn inbound(scope: &str, ports: &[Port], endpoints: &[(Port, Vec<Endpo
         filter_chains: chains,
         ..Listener::default()
     })
+}
+
+/// Chains beside those of Services.
+#[derive(Debug, Default)]
+pub(crate) struct Chains {
+    pub(super) chains: Vec<FilterChain>,
+    /// Port numbers at which it shows what is spoken when the client begins to speak.
+    pub(super) sniffed: Vec<u16>,
+}
+
+/// The addresses and ports that are those of Services.
+pub(super) fn taken(ports: &[Port]) -> HashSet<(IpNet, u16)> {
+    let each = ports
+        .iter()
+        .flat_map(|port| port.addresses.iter().map(|address| (*address, port.port)));
+    each.collect()
+}
+
+/// The port numbers at which connections are looked at for TLS, in order.
+pub(super) fn encrypted(ports: &[Port]) -> Vec<u16> {
+    let named = ports.iter().filter(|port| port.is_named());
+    let mut numbers: Vec<u16> = named.map(|port| port.port).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
 }
 
 fn http_chain(scope: &str, port: &Port, addresses: &[IpNet]) -> FilterChain {
