@@ -6,12 +6,8 @@ use http_body_util::{BodyExt as _, Limited};
 use prost::Message as _;
 
 use crate::{
-    body::Body,
-    cluster::Cluster,
-    config::health_check::Ask,
-    endpoint::Endpoint,
-    headers,
-    upstream::{Upstream, connect},
+    body::Body, cluster::Cluster, config::health_check::Ask, endpoint::Endpoint, endpoint_tls::Purpose, headers,
+    upstream::Upstream,
 };
 
 /// Bytes of an answer that are read.
@@ -61,7 +57,9 @@ pub(super) async fn ask(upstream: &Upstream, cluster: &Cluster, endpoint: &Endpo
         Ask::Grpc { authority, service } => grpc(upstream, cluster, endpoint, authority, service).await,
         Ask::Tcp => {
             let headers = [("baggage", &*upstream.baggage)];
-            let connected = connect(&upstream.tunnels, &upstream.origin, endpoint, &headers, &cluster.config).await;
+            let connected = upstream
+                .connect(endpoint, &headers, &cluster.config, Purpose::Bytes)
+                .await;
             connected.map(drop).map_err(|failure| failure.to_string())
         }
     }

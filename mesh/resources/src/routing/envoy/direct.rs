@@ -27,6 +27,8 @@ use culvert_envoy::pb::envoy::extensions::upstreams::http::v3::http_protocol_opt
     UpstreamProtocolOptions, UseDownstreamHttpConfig,
 };
 
+use ipnet::IpNet;
+
 use super::super::protocol::Protocol;
 use super::listener::{Chains, Port, encrypted, manager, taken};
 use super::plumbing::{LOCAL_ADDRESS, filter_state, into_listener};
@@ -105,7 +107,7 @@ struct Group<'a> {
 struct Groups<'a>(Vec<Group<'a>>);
 
 impl<'a> Groups<'a> {
-    fn of(ports: &'a [(Port, Vec<Endpoint>)], mut taken: HashSet<(IpAddr, u16)>) -> Self {
+    fn of(ports: &'a [(Port, Vec<Endpoint>)], mut taken: HashSet<(IpNet, u16)>) -> Self {
         let mut groups: Vec<Group<'a>> = Vec::new();
         // Where those are that may be the same, so that each is compared with few.
         let mut by_key: HashMap<(u16, bool, Protocol, &'a str), Vec<usize>> = HashMap::new();
@@ -114,7 +116,7 @@ impl<'a> Groups<'a> {
             let policy = policy.map_or("", |policy| policy.name.as_str());
             for endpoint in endpoints {
                 let (address, target) = (endpoint.address.ip(), endpoint.address.port());
-                if !taken.insert((address, target)) {
+                if !taken.insert((IpNet::from(address), target)) {
                     continue;
                 }
                 let key = (target, endpoint.is_tunnelled, port.protocol, policy);
