@@ -144,7 +144,7 @@ fn status(block: &[u8]) -> Option<u16> {
     match *block.first()? {
         byte @ 0x88..=0x8e => Some([200, 204, 206, 304, 400, 404, 500][usize::from(byte - 0x88)]),
         // A literal whose name is index 8 to 14.
-        byte if matches!(byte, 0x48..=0x4e | 0x08..=0x0e | 0x18..=0x1e) => {
+        0x48..=0x4e | 0x08..=0x0e | 0x18..=0x1e => {
             let text = block.get(2..)?;
             match block.get(1)? {
                 3 => std::str::from_utf8(text.get(..3)?).ok()?.parse().ok(),

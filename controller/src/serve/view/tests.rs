@@ -100,7 +100,7 @@ fn a_waypoint_sees_endpoints_as_they_are_for_its_place() {
         let view = CallerView::new(&pod, snapshot, own(&roots, &secrets, Some(&scope)));
         let one = view.get(ENDPOINT_TYPE, "shop/wp/web:80").unwrap().body.to_vec();
         let all: Vec<Vec<u8>> = view.all(ENDPOINT_TYPE).map(|(_, entry)| entry.body.to_vec()).collect();
-        assert_eq!(all, [one.clone()]);
+        assert_eq!(all, std::slice::from_ref(&one));
         String::from_utf8(one).unwrap()
     };
     for place in ["n2", "r1/zb/"] {

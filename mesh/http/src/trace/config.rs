@@ -361,7 +361,7 @@ impl Exporter {
 
     /// Something to be sent with every batch. Of operators only `%%` is one, since there is no request that others would tell of.
     fn header(&mut self, header: &Header) -> Result<(), CompileError> {
-        let invalid = |why: &str| CompileError::invalid(&format!("`{}`", header.key), why);
+        let invalid = |why: &str| CompileError::invalid(format!("`{}`", header.key), why);
         let name = HeaderName::try_from(&header.key).map_err(|_| invalid("is no header field's name"))?;
         let value = header.value.replace("%%", "");
         if value.contains('%') {

@@ -185,7 +185,7 @@ pub(super) fn manager(scope: &str, port: &Port, name: &str, host: &str, routes: 
             .into_iter()
             .chain(checks::filters(scope, &port.access.checks))
             .chain(access::of_requests(&port.access.requests))
-            .chain(policy::of_requests(scope, &name, &port.policies))
+            .chain(policy::of_requests(scope, name, &port.policies))
             .chain([
                 http_filter(FAULT, &HttpFault::default()),
                 http_filter(CORS, &Cors {}),
