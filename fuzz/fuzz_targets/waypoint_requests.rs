@@ -45,7 +45,7 @@ fuzz_target!(|input: (bool, bool, bool, &[u8])| {
 fn look_at(mut head: Parts, dots: bool, slashes: bool) {
     let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let _ = headers::upgrade(&head);
-    if headers::receive(&mut head, client).is_err() {
+    if headers::receive(&mut head, &headers::address(client)).is_err() {
         return;
     }
     assert!(head.uri.authority().is_some() && !head.headers.contains_key(header::HOST));
