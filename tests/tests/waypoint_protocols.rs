@@ -60,6 +60,15 @@ fn carries_other_protocols(kind: Kind) {
     });
     waited.unwrap_or_else(|error| panic!("{error:#}\n{}", scene.last_words()));
 
+    // Whoever is to close first has all of the answer arrive, and then an end.
+    let mut stream = client.connect(scene.web, ATTEMPT).unwrap();
+    stream.set_read_timeout(Some(ATTEMPT)).unwrap();
+    let head = "GET /last HTTP/1.1\r\nhost: web.town\r\nconnection: close\r\nx-key: last\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut whole = String::new();
+    stream.read_to_string(&mut whole).unwrap();
+    assert!(whole.starts_with("HTTP/1.1 200 "), "{whole}");
+
     // WebSocket: bytes go both ways once both sides have agreed.
     let mut stream = client.connect(scene.web, ATTEMPT).unwrap();
     stream.set_read_timeout(Some(ATTEMPT)).unwrap();
