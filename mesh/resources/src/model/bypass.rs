@@ -59,7 +59,7 @@ pub(super) fn is_shared(name: &str) -> bool {
 
 /// The waypoints that a policy of this name lets in; none where it is no such policy.
 pub(super) fn waypoints_of(policy: &str) -> Option<Vec<ObjectName>> {
-    // No name of Kubernetes has such a line in it.
+    // No name of Kubernetes has an underscore.
     let (waypoints, _) = policy.strip_prefix(PREFIX)?.rsplit_once('_')?;
     let parts: Vec<&str> = waypoints.split('_').collect();
     let (pairs, rest) = parts.as_chunks::<2>();
