@@ -139,7 +139,18 @@ fn heading(rules: &Value) -> String {
     let service = text("service").unwrap_or_default();
     match (text("not_in_force"), text("waypoint")) {
         (Some(why), _) => format!("Service {service}: {why}. What follows is what would hold"),
-        (None, waypoint) => format!("Service {service} is behind the waypoint {}", waypoint.unwrap_or("-")),
+        (None, waypoint) => {
+            let canary = &rules["canary"];
+            let beside = canary["waypoint"].as_str().map(|name| {
+                let weight = canary["weight"].as_u64().unwrap_or_default();
+                format!(", and {name}, its canary, gets {weight} of 100 connections")
+            });
+            format!(
+                "Service {service} is behind the waypoint {}{}",
+                waypoint.unwrap_or("-"),
+                beside.unwrap_or_default()
+            )
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use crate::{
     cluster::{Cluster, Failure, list},
     print::Section,
 };
-use culvert_objects::{Asked, waypoint};
+use culvert_objects::{Asked, AskedCanary, USE_WAYPOINT, USE_WAYPOINT_CANARY, waypoint, waypoint_canary};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use kube::{Api, Resource, ResourceExt as _, api::ListParams};
 use serde::de::DeserializeOwned;
@@ -19,11 +19,12 @@ pub(super) const LABEL: &str = culvert_objects::USE_WAYPOINT[0];
 pub(super) struct Label {
     kind: &'static str,
     object: String,
+    what_for: &'static str,
 }
 
 impl Label {
     pub(super) fn json(&self) -> Value {
-        json!({ "kind": self.kind, "object": self.object })
+        json!({ "kind": self.kind, "object": self.object, "as": self.what_for })
     }
 }
 
@@ -46,19 +47,23 @@ async fn of_kind<K>(
 where
     K: Clone + Debug + DeserializeOwned + Resource,
 {
-    for label in culvert_objects::USE_WAYPOINT {
+    for label in USE_WAYPOINT.into_iter().chain(USE_WAYPOINT_CANARY) {
         let labelled = ListParams::default().labels(&format!("{label}={}", wanted.1));
         for object in list(api, &labelled, &format!("listing who has the label {label}")).await? {
             // A namespace is named by itself.
             let home = object.namespace().unwrap_or_else(|| object.name_any());
-            if !asks(object.labels(), &home, wanted) {
+            let Some(what_for) = asks(object.labels(), &home, wanted) else {
                 continue;
-            }
+            };
             let name = match object.namespace() {
                 Some(namespace) => format!("{namespace}/{}", object.name_any()),
                 None => object.name_any(),
             };
-            let one = Label { kind, object: name };
+            let one = Label {
+                kind,
+                object: name,
+                what_for,
+            };
             if !found.contains(&one) {
                 found.push(one);
             }
@@ -67,11 +72,14 @@ where
     Ok(())
 }
 
-/// Whether labels ask for the waypoint of this namespace and name.
-fn asks(labels: &BTreeMap<String, String>, home: &str, wanted: (&str, &str)) -> bool {
-    match waypoint(|key| labels.get(key).map(String::as_str)) {
-        Asked::Waypoint { name, namespace, .. } => (namespace.unwrap_or(home), name) == wanted,
-        Asked::Nothing | Asked::None => false,
+/// As what labels ask for the waypoint of this namespace and name, if they do.
+fn asks(labels: &BTreeMap<String, String>, home: &str, wanted: (&str, &str)) -> Option<&'static str> {
+    let label = |key: &str| labels.get(key).map(String::as_str);
+    let is_wanted = |name: &str, namespace: Option<&str>| (namespace.unwrap_or(home), name) == wanted;
+    match (waypoint(label), waypoint_canary(label, |_| None)) {
+        (Asked::Waypoint { name, namespace, .. }, _) if is_wanted(name, namespace) => Some("waypoint"),
+        (_, AskedCanary::Waypoint { name, namespace, .. }) if is_wanted(name, namespace) => Some("canary"),
+        _ => None,
     }
 }
 
@@ -79,10 +87,10 @@ fn asks(labels: &BTreeMap<String, String>, home: &str, wanted: (&str, &str)) -> 
 pub(super) fn section(labels: &[Label]) -> Section {
     Section {
         title: "asked for by",
-        header: &["KIND", "OBJECT"],
+        header: &["KIND", "OBJECT", "AS"],
         rows: labels
             .iter()
-            .map(|label| vec![label.kind.to_owned(), label.object.clone()])
+            .map(|label| vec![label.kind.to_owned(), label.object.clone(), label.what_for.to_owned()])
             .collect(),
         when_empty: format!("nobody asks for it: label a namespace, a Service or a pod with {LABEL}\n"),
     }
@@ -102,15 +110,20 @@ mod tests {
                 .collect()
         };
         let here = labels(&[("istio.io/use-waypoint", "wp")]);
-        assert!(asks(&here, "shop", ("shop", "wp")));
-        assert!(!asks(&here, "bank", ("shop", "wp")));
+        assert_eq!(asks(&here, "shop", ("shop", "wp")), Some("waypoint"));
+        assert_eq!(asks(&here, "bank", ("shop", "wp")), None);
         let there = labels(&[
             ("culvert.dev/use-waypoint", "wp"),
             ("istio.io/use-waypoint-namespace", "infra"),
         ]);
-        assert!(asks(&there, "shop", ("infra", "wp")));
-        assert!(!asks(&there, "shop", ("shop", "wp")));
+        assert_eq!(asks(&there, "shop", ("infra", "wp")), Some("waypoint"));
+        assert_eq!(asks(&there, "shop", ("shop", "wp")), None);
         let ours_wins = labels(&[("culvert.dev/use-waypoint", "none"), ("istio.io/use-waypoint", "wp")]);
-        assert!(!asks(&ours_wins, "shop", ("shop", "wp")));
+        assert_eq!(asks(&ours_wins, "shop", ("shop", "wp")), None);
+        let canary = labels(&[
+            ("istio.io/use-waypoint", "wp"),
+            ("culvert.dev/use-waypoint-canary", "wp2"),
+        ]);
+        assert_eq!(asks(&canary, "shop", ("shop", "wp2")), Some("canary"));
     }
 }

@@ -129,10 +129,13 @@ impl<'a> Judge<'a> {
                 None,
                 "nobody enforces it yet, so what it binds is denied".to_owned(),
             ),
-            Some(Origin::Waypoint(waypoint)) => Verdict::refused(
+            Some(Origin::Waypoints(waypoints)) => Verdict::refused(
                 by,
                 None,
-                format!("a Service here is reached through the waypoint {waypoint} alone"),
+                format!(
+                    "a Service here is reached through the waypoint {} alone",
+                    together(&waypoints)
+                ),
             ),
             Some(Origin::Object(..)) | None => Verdict::refused(by, None, "denied".to_owned()),
         }
@@ -189,12 +192,18 @@ impl Verdict {
     }
 }
 
+/// A waypoint, and its canary if it has one.
+fn together(waypoints: &[ObjectName]) -> String {
+    let names: Vec<String> = waypoints.iter().map(ToString::to_string).collect();
+    names.join(" or ")
+}
+
 /// What a policy of node proxies is to people: the object that it was made of.
 fn title(policy: &str) -> String {
     match origin(policy) {
         Some(Origin::Object(kind, name) | Origin::NotEnforced(kind, name)) => format!("{kind} {name}"),
         Some(Origin::Strict) => "PeerAuthentication of mode STRICT".to_owned(),
-        Some(Origin::Waypoint(waypoint)) => format!("waypoint {waypoint}"),
+        Some(Origin::Waypoints(waypoints)) => format!("waypoint {}", together(&waypoints)),
         None => policy.to_owned(),
     }
 }

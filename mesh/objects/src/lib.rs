@@ -98,7 +98,10 @@ pub use persistent::PersistentMap;
 pub use problem::Problem;
 pub use severity::Severity;
 pub use traffic::{TRAFFIC_DISTRIBUTION, TrafficDistribution, UnknownTrafficDistribution};
-pub use waypoint::{Asked, USE_WAYPOINT, is_gateways_own, waypoint};
+pub use waypoint::{
+    Asked, AskedCanary, BadWeight, USE_WAYPOINT, USE_WAYPOINT_CANARY, USE_WAYPOINT_CANARY_WEIGHT, canary_weight,
+    is_gateways_own, waypoint, waypoint_canary,
+};
 
 /// The types of Kubernetes that [`Objects`] holds, so that users of this crate need not name their versions.
 pub use kinds::{Namespace, Service, ServiceAccount, ServiceCIDR};

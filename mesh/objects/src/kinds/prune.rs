@@ -17,9 +17,10 @@ use crate::labels::{Labels, shared};
 use crate::name::ObjectName;
 use crate::outbound::OUTBOUND_ANNOTATION;
 use crate::traffic::TRAFFIC_DISTRIBUTION;
+use crate::waypoint::USE_WAYPOINT_CANARY_WEIGHT;
 
 /// Annotations that are read, on whatever object.
-const ANNOTATIONS: [&str; 11] = [
+const ANNOTATIONS: [&str; 13] = [
     "ambient.istio.io/redirection",
     SIDECAR_ANNOTATION,
     NETNS_ANNOTATION,
@@ -31,6 +32,8 @@ const ANNOTATIONS: [&str; 11] = [
     OUTBOUND_ANNOTATION,
     TRAFFIC_DISTRIBUTION,
     BALANCER_ANNOTATION,
+    USE_WAYPOINT_CANARY_WEIGHT[0],
+    USE_WAYPOINT_CANARY_WEIGHT[1],
 ];
 
 /// Whose object it is, and from when to when.

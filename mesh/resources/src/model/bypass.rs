@@ -2,20 +2,22 @@
 //!
 //! What would follow from a Service's waypoint is decided there, and a client of the mesh is led there by its own node. A client
 //! that dials the pod's address, or is outside the mesh, is led nowhere; so the pod names a policy that refuses it. There is one
-//! policy for each namespace of pods, waypoint and port, which all such pods share, however many there are.
+//! policy for each namespace of pods, waypoint and port, which all such pods share, however many there are. Behind a waypoint and its canary
+//! there is one for both, which lets in each of them: two policies would keep out both.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use culvert_objects::{Key, KindSpec as _, Labels, ObjectName, Pod, Service, ServiceEntry, service_account};
+use culvert_objects::{Key, Labels, ObjectName, Pod, Service, ServiceEntry, service_account};
 use culvert_proto::security::{
     Action, Authorization, Clause, Match, Rule, Scope, StringMatch, string_match::MatchType,
 };
 use culvert_proto::workload::PortList;
 
 use super::reader::Reader;
-use super::{waypoint, wire};
+use super::waypoint::{self, Waypoints};
+use super::wire;
 
-/// What comes before namespace and name of the waypoint, and the port, in the name of a policy. No object can have such a name.
+/// What comes before namespace and name of each waypoint, and the port, in the name of a policy. No object can have such a name.
 pub(super) const PREFIX: &str = "culvert_waypoint_";
 
 /// The policies by which none but waypoints reach a workload of `namespace` with these labels, which belongs to these services, by
@@ -30,16 +32,16 @@ pub(super) fn policies(
     if waypoint::is_ones_own(labels) {
         return Vec::new();
     }
-    let mut ports: BTreeSet<(ObjectName, u32)> = BTreeSet::new();
+    let mut ports: BTreeSet<(Together, u32)> = BTreeSet::new();
     for (service, list) in services {
-        for waypoint in of_service(reader, service) {
+        for waypoints in of_service(reader, service) {
             let targets = list.ports.iter().map(|port| port.target_port);
-            ports.extend(targets.map(|port| (waypoint.clone(), port)));
+            ports.extend(targets.map(|port| (waypoints.clone(), port)));
         }
     }
     let made = ports
         .into_iter()
-        .map(|(waypoint, port)| policy(reader, namespace, &waypoint, port));
+        .map(|(waypoints, port)| policy(reader, namespace, &waypoints, port));
     made.collect()
 }
 
@@ -55,19 +57,27 @@ pub(super) fn is_shared(name: &str) -> bool {
     name.split_once('/').is_some_and(|(_, name)| name.starts_with(PREFIX))
 }
 
-/// The waypoint that a policy of this name is for.
-pub(super) fn waypoint_of(policy: &str) -> Option<ObjectName> {
-    let mut parts = policy.strip_prefix(PREFIX)?.split('_');
-    Some(ObjectName::new(parts.next()?, parts.next()?))
+/// The waypoints that a policy of this name lets in; none where it is no such policy.
+pub(super) fn waypoints_of(policy: &str) -> Option<Vec<ObjectName>> {
+    // No name of Kubernetes has an underscore.
+    let (waypoints, _) = policy.strip_prefix(PREFIX)?.rsplit_once('_')?;
+    let parts: Vec<&str> = waypoints.split('_').collect();
+    let (pairs, rest) = parts.as_chunks::<2>();
+    let names = pairs.iter().map(|[namespace, name]| ObjectName::new(*namespace, *name));
+    rest.is_empty().then(|| names.collect())
 }
 
+/// A waypoint, and its canary if it has one.
+type Together = BTreeSet<ObjectName>;
+
 /// The waypoints of a service, by its resource's name: of several entries that have a host, each one's.
-fn of_service(reader: &Reader<'_>, service: &str) -> Vec<ObjectName> {
+fn of_service(reader: &Reader<'_>, service: &str) -> Vec<Together> {
+    let together = |found: Waypoints| found.names().cloned().collect();
     if let Some(name) = wire::service_of(reader.settings(), service) {
         let object = reader.get::<Service>(&name);
-        let own = object.and_then(|object| waypoint::named(reader, &name, |key| object.label(key)));
+        let own = object.and_then(|object| waypoint::named(reader, &name, &**object));
         if object.is_some() {
-            return own.into_iter().collect();
+            return own.into_iter().map(together).collect();
         }
     }
     let Some((namespace, host)) = service.split_once('/') else {
@@ -76,32 +86,37 @@ fn of_service(reader: &Reader<'_>, service: &str) -> Vec<ObjectName> {
     let entries = reader.find::<ServiceEntry>(Key::host(host));
     let own = entries
         .filter(|(name, entry)| *name.namespace == *namespace && entry.hosts.iter().any(|(_, known)| **known == *host));
-    own.filter_map(|(name, entry)| waypoint::named(reader, name, |key| entry.labels.get(key)))
+    own.filter_map(|(name, entry)| waypoint::named(reader, name, &**entry))
+        .map(together)
         .collect()
 }
 
-fn policy(reader: &Reader<'_>, namespace: &str, waypoint: &ObjectName, port: u32) -> Authorization {
+fn policy(reader: &Reader<'_>, namespace: &str, waypoints: &Together, port: u32) -> Authorization {
     let trust_domain = &reader.settings().trust_domain;
-    let principal = |account: &str| StringMatch {
-        match_type: Some(MatchType::Exact(format!(
-            "{trust_domain}/ns/{}/sa/{account}",
-            waypoint.namespace
-        ))),
+    let principal = |namespace: &str, account: &str| StringMatch {
+        match_type: Some(MatchType::Exact(format!("{trust_domain}/ns/{namespace}/sa/{account}"))),
     };
+    let names: Vec<String> = waypoints
+        .iter()
+        .map(|waypoint| format!("{}_{}", waypoint.namespace, waypoint.name))
+        .collect();
     let at_port = Match {
         destination_ports: vec![port],
         ..Match::default()
     };
     let others = Match {
-        not_principals: accounts(reader, waypoint)
+        not_principals: waypoints
             .iter()
-            .map(|account| principal(account))
+            .flat_map(|waypoint| {
+                let accounts = accounts(reader, waypoint).into_iter();
+                accounts.map(|account| principal(&waypoint.namespace, account))
+            })
             .collect(),
         ..Match::default()
     };
     let clauses = [at_port, others].map(|one| Clause { matches: vec![one] });
     Authorization {
-        name: format!("{PREFIX}{}_{}_{port}", waypoint.namespace, waypoint.name),
+        name: format!("{PREFIX}{}_{port}", names.join("_")),
         namespace: namespace.to_owned(),
         scope: Scope::WorkloadSelector.into(),
         action: Action::Deny.into(),

@@ -1,14 +1,15 @@
 //! What each unit is derived to.
 
 use culvert_objects::{
-    AuthorizationPolicy, EndpointSlice, Kind, PeerAuthentication, Pod, Service, ServiceEntry, WorkloadEntry,
+    AuthorizationPolicy, EndpointSlice, Finding, Kind, PeerAuthentication, Pod, Service, ServiceEntry, WorkloadEntry,
 };
 
 use super::agents::Agents;
 use super::reader::Reader;
 use super::unit::{Derived, Unit};
 use super::{
-    mesh, mesh_config, pod, policy, resource, restriction, routed, service, service_entry, slice, workload_entry,
+    mesh, mesh_config, pod, policy, resource, restriction, routed, service, service_entry, slice, waypoint,
+    workload_entry,
 };
 use crate::snapshot::Resource;
 
@@ -49,12 +50,18 @@ pub(super) fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived
             }
         }
         Unit::Service(name) => {
-            let made = reader
-                .own::<Service>(name)
-                .and_then(|service| service::service(reader, name, service));
-            let made = made.map(|service| resource::of_service(&name.namespace, service));
+            let Some(object) = reader.own::<Service>(name) else {
+                return Derived::default();
+            };
+            let Some(made) = service::service(reader, name, object) else {
+                return Derived::default();
+            };
+            let faults = waypoint::faults(reader, name, &**object).into_iter();
             Derived {
-                resources: made.into_iter().collect(),
+                resources: vec![resource::of_service(&name.namespace, made)],
+                findings: faults
+                    .map(|(field, why)| Finding::of_object(Kind::Service, name, &field, why))
+                    .collect(),
                 ..Derived::default()
             }
         }

@@ -17,6 +17,8 @@
 //! | `index` | objects by key, and units by the keys that they read |
 //! | [`pod`] | a pod becomes a Workload |
 //! | `bypass` | nobody goes around a waypoint |
+//! | `canary` | which second waypoint gets a part of what is for one |
+//! | `gateways` | which Gateways are waypoints of ours |
 //! | `health` | how it is |
 //! | [`names`] | what telemetry calls it |
 //! | `analysis` | what is wrong or without effect in all objects together |
@@ -64,7 +66,9 @@ mod agents;
 mod allocation;
 mod analysis;
 mod bypass;
+mod canary;
 mod derive;
+mod gateways;
 mod health;
 mod index;
 mod mesh;
@@ -106,7 +110,7 @@ pub use preview::Preview;
 pub use reader::Reader;
 pub use route_status::{Condition, ParentStatus, RouteStatus, RouteStatuses};
 use routed::behind::{Behind, is_service};
-pub use routed::explain::{BackendView, HostRules, PortRules, RuleView, ServiceRules};
+pub use routed::explain::{BackendView, CanaryView, HostRules, PortRules, RuleView, ServiceRules};
 
 pub use settings::Settings;
 use unit::{Product, Unit};

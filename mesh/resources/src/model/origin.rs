@@ -13,8 +13,8 @@ pub enum Origin {
     NotEnforced(Kind, ObjectName),
     /// Some PeerAuthentication of mode STRICT.
     Strict,
-    /// A Service that is reached through this waypoint alone.
-    Waypoint(ObjectName),
+    /// A Service that is reached through this waypoint alone, or through this and its canary.
+    Waypoints(Vec<ObjectName>),
 }
 
 /// What a policy was made of, by its resource's name, `namespace/name`. None for a name that no policy has.
@@ -23,8 +23,8 @@ pub fn origin(policy: &str) -> Option<Origin> {
     if name == policy::STRICT {
         return Some(Origin::Strict);
     }
-    if let Some(waypoint) = bypass::waypoint_of(name) {
-        return Some(Origin::Waypoint(waypoint));
+    if let Some(waypoints) = bypass::waypoints_of(name) {
+        return Some(Origin::Waypoints(waypoints));
     }
     if let Some(peer) = name.strip_prefix(policy::CONVERTED) {
         return Some(Origin::Object(
@@ -67,8 +67,11 @@ mod tests {
             origin("shop/culvert_not_enforced_RequestAuthentication_tokens"),
             Some(tokens)
         );
-        let waypoint = Origin::Waypoint(ObjectName::new("infra", "wp.of-all"));
+        let waypoint = Origin::Waypoints(vec![ObjectName::new("infra", "wp.of-all")]);
         assert_eq!(origin("shop/culvert_waypoint_infra_wp.of-all_8080"), Some(waypoint));
+        let both = ["wp", "wp2"].map(|name| ObjectName::new("shop", name)).to_vec();
+        let two = origin("shop/culvert_waypoint_shop_wp_shop_wp2_8080");
+        assert_eq!(two, Some(Origin::Waypoints(both)));
         assert_eq!(origin("nothing"), None);
     }
 }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use culvert_objects::{
-    EntryEndpoint, Key, KindSpec as _, Labels, Namespace, ObjectName, Pod, Service, TRAFFIC_DISTRIBUTION,
-    TrafficDistribution, WorkloadEntry, is_external, selector,
+    EntryEndpoint, Key, Labels, Namespace, ObjectName, Pod, Service, TRAFFIC_DISTRIBUTION, TrafficDistribution,
+    WorkloadEntry, is_external, selector,
 };
 use culvert_proto::workload::load_balancing::{HealthPolicy, Mode, Scope};
 use culvert_proto::workload::{Extension, IpFamilies, LoadBalancing, NetworkAddress, PortList, Service as Message};
@@ -27,6 +27,7 @@ pub(super) fn service(reader: &Reader<'_>, name: &ObjectName, service: &Service)
         .iter()
         .flatten()
         .filter_map(|text| text.parse::<IpAddr>().ok());
+    let waypoints = waypoint::of_service(reader, name, service);
     Some(Message {
         name: name.name.to_string(),
         namespace: name.namespace.to_string(),
@@ -42,7 +43,8 @@ pub(super) fn service(reader: &Reader<'_>, name: &ObjectName, service: &Service)
         ip_families: ip_families(spec).into(),
         // A Kubernetes Service is the only one that can own its hostname.
         canonical: true,
-        waypoint: waypoint::of_service(reader, name, |key| service.label(key)),
+        waypoint: waypoints.waypoint,
+        weighted_waypoints: waypoints.weighted,
         extensions: session_affinity(spec).into_iter().collect(),
         ..Message::default()
     })

@@ -24,6 +24,7 @@ mod policies;
 mod statuses;
 mod tls;
 mod traffic_policies;
+mod waypoint_canary;
 mod waypoint_entries;
 mod waypoints;
 

@@ -1,39 +1,93 @@
-//! Which waypoint a Service or a pod is to be reached through.
+//! Which waypoints a Service or a pod is to be reached through.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use culvert_objects::{Asked, KindSpec as _, Labels, Namespace, ObjectName, Service, is_gateways_own, waypoint};
-use culvert_proto::workload::{GatewayAddress, NamespacedHostname, PortList, gateway_address::Destination};
+use culvert_objects::{Asked, Labels, Namespace, ObjectName, Service, is_gateways_own, waypoint};
+use culvert_proto::workload::{
+    GatewayAddress, NamespacedHostname, PortList, WeightedWaypoint, gateway_address::Destination,
+};
 
+use super::canary::{self, Asks, Canary, Fault};
 use super::reader::Reader;
 use super::wire;
 
 /// Where waypoints listen.
 const HBONE: u32 = 15008;
 
-/// A Service's or a ServiceEntry's: that of its own labels, or else of its namespace's.
-pub(super) fn of_service<'a>(
-    reader: &Reader<'_>,
-    name: &ObjectName,
-    label: impl Fn(&str) -> Option<&'a str>,
-) -> Option<GatewayAddress> {
-    Some(address(reader, &named(reader, name, label)?))
+/// The waypoints of a Service or a ServiceEntry: those of its own labels, or else of its namespace's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Waypoints {
+    pub(super) primary: ObjectName,
+    canary: Option<Canary>,
 }
 
-/// The same by its name.
-pub(super) fn named<'a>(
+impl Waypoints {
+    /// All of them.
+    pub(super) fn names(&self) -> impl Iterator<Item = &ObjectName> {
+        std::iter::once(&self.primary).chain(self.canary.as_ref().map(|canary| &canary.name))
+    }
+}
+
+/// What a Service says of its waypoints.
+#[derive(Default)]
+pub(super) struct Told {
+    /// The first.
+    pub(super) waypoint: Option<GatewayAddress>,
+    /// All with their weights, which are 100 together, where there is a canary.
+    pub(super) weighted: Vec<WeightedWaypoint>,
+}
+
+/// What a Service or a ServiceEntry says of its waypoints.
+pub(super) fn of_service(reader: &Reader<'_>, name: &ObjectName, own: &impl Asks) -> Told {
+    let Some(found) = named(reader, name, own) else {
+        return Told::default();
+    };
+    let weighted = |name: &ObjectName, weight| WeightedWaypoint {
+        destination: Some(address(reader, name)),
+        weight,
+    };
+    let both = found.canary.as_ref().map(|canary| {
+        [
+            weighted(&found.primary, 100_u32.saturating_sub(canary.weight)),
+            weighted(&canary.name, canary.weight),
+        ]
+    });
+    Told {
+        waypoint: Some(address(reader, &found.primary)),
+        weighted: both.into_iter().flatten().collect(),
+    }
+}
+
+/// The same by their names.
+pub(super) fn named(reader: &Reader<'_>, name: &ObjectName, own: &impl Asks) -> Option<Waypoints> {
+    let (primary, canary, _) = looked_up(reader, name, own);
+    Some(Waypoints {
+        primary: primary?,
+        canary,
+    })
+}
+
+/// What is wrong with the canary that a Service or a ServiceEntry asks for.
+pub(super) fn faults(reader: &Reader<'_>, name: &ObjectName, own: &impl Asks) -> Vec<Fault> {
+    looked_up(reader, name, own).2
+}
+
+fn looked_up(
     reader: &Reader<'_>,
     name: &ObjectName,
-    label: impl Fn(&str) -> Option<&'a str>,
-) -> Option<ObjectName> {
-    match waypoint(label) {
-        Asked::Nothing => {
-            let namespace = reader.get::<Namespace>(&name.home())?;
-            let labels = namespace.metadata.labels.as_ref()?;
-            asked(name, waypoint(|key| labels.get(key).map(String::as_str)))
-        }
-        own => asked(name, own),
-    }
+    own: &impl Asks,
+) -> (Option<ObjectName>, Option<Canary>, Vec<Fault>) {
+    let own_asked = waypoint(|key| own.says(key));
+    let namespace = match own_asked {
+        Asked::Nothing => reader.get::<Namespace>(&name.home()),
+        _ => None,
+    };
+    let primary = match namespace {
+        Some(namespace) => asked(name, waypoint(|key| namespace.says(key))),
+        None => asked(name, own_asked),
+    };
+    let (canary, faults) = canary::beside(reader, name, primary.as_ref(), own, namespace.map(|found| &**found));
+    (primary, canary, faults)
 }
 
 /// A workload's: that of its own labels alone. A namespace's is for its Services, unless the waypoint says otherwise.
@@ -42,7 +96,8 @@ pub(super) fn of_workload(reader: &Reader<'_>, name: &ObjectName, labels: &Label
 }
 
 /// The waypoint of the Services that a pod belongs to, and the pod's ports for which that holds: who dials the pod's address gets no
-/// further without it. Of several waypoints the first Service's by name counts.
+/// further without it. Of several waypoints the first Service's by name counts. A canary gets
+/// nothing of that, since a workload has no weights.
 pub(super) fn of_services(
     reader: &Reader<'_>,
     services: &BTreeMap<String, PortList>,
@@ -53,9 +108,10 @@ pub(super) fn of_services(
             continue;
         };
         let service = reader.get::<Service>(&name);
-        let Some(waypoint) = service.and_then(|service| named(reader, &name, |key| service.label(key))) else {
+        let Some(waypoint) = service.and_then(|service| named(reader, &name, &**service)) else {
             continue;
         };
+        let waypoint = waypoint.primary;
         let (first, ports) = found.get_or_insert_with(|| (waypoint.clone(), BTreeSet::new()));
         if *first == waypoint {
             ports.extend(list.ports.iter().map(|port| port.target_port));

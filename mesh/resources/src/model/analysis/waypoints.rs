@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use culvert_objects::{
-    Asked, Gateway, Kind, KindSpec as _, Namespace, ObjectName, Pod, Service, ServiceEntry, waypoint,
+    Asked, AskedCanary, Gateway, Kind, KindSpec as _, Namespace, ObjectName, Pod, Service, ServiceEntry, waypoint,
+    waypoint_canary,
 };
 
 use super::problem::Problem;
+use crate::model::canary::Asks;
 use crate::model::reader::Reader;
 use crate::model::routed::{explain, scope};
 
@@ -22,15 +24,29 @@ pub(super) fn find(reader: &Reader<'_>) -> Vec<Problem> {
         let home = ObjectName::new(std::sync::Arc::clone(&name.name), "");
         let asked = waypoint(|key| of?.get(key).map(String::as_str));
         labels.look(Kind::Namespace, name, &home, asked);
+        labels.look_at_canary(&home, &**namespace);
     }
     for (name, service) in reader.all::<Service>() {
         labels.look(Kind::Service, name, name, waypoint(|key| service.label(key)));
+        labels.look_at_canary(name, &**service);
     }
     for (name, entry) in reader.all::<ServiceEntry>() {
         labels.look(Kind::ServiceEntry, name, name, waypoint(|key| entry.labels.get(key)));
+        labels.look_at_canary(name, &**entry);
     }
     for (name, pod) in reader.all::<Pod>() {
         labels.look(Kind::Pod, name, name, waypoint(|key| pod.labels.get(key)));
+        let canary = waypoint_canary(|key| pod.labels.get(key), |_| None);
+        if let AskedCanary::Waypoint { label, .. } = canary {
+            labels.problems.push(Problem::warning(
+                Kind::Pod,
+                name,
+                &format!("metadata.labels[{label}]"),
+                "a pod by its own address has no canary: the label is for namespaces, Services and ServiceEntries"
+                    .to_owned(),
+                "label the Service that the pod serves",
+            ));
+        }
     }
     let Labels {
         asked, mut problems, ..
@@ -56,6 +72,14 @@ struct Labels<'a, 'b> {
 }
 
 impl Labels<'_, '_> {
+    /// Takes in which canary an object asks for. What is wrong with that is a finding of who asks.
+    fn look_at_canary(&mut self, object: &ObjectName, asking: &impl Asks) {
+        if let AskedCanary::Waypoint { name, namespace, .. } = asking.canary() {
+            self.asked
+                .insert(ObjectName::new(namespace.unwrap_or(&object.namespace), name));
+        }
+    }
+
     /// Takes in what the labels of an object ask for; `object` is in the namespace that counts.
     fn look(&mut self, kind: Kind, name: &ObjectName, object: &ObjectName, asked: Asked<'_>) {
         let Asked::Waypoint {

@@ -315,7 +315,7 @@ fn scopes_of_route<M>(reader: &Reader<'_>, name: &ObjectName, route: &Written<M>
     });
     parents
         .flatten()
-        .filter_map(|(_, service)| scope::of_service(reader, &service))
+        .flat_map(|(_, service)| scope::of_service(reader, &service))
         .collect()
 }
 

@@ -1,4 +1,4 @@
-//! The Services behind each waypoint, as the first round made them.
+//! The Services behind each waypoint, which may be one of two, as the first round made them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use culvert_xds::server::Resources as _;
 
 use crate::snapshot::Snapshot;
 
-/// Resource names of Services by the host of the waypoint that they are behind.
+/// Resource names of Services by the host of each waypoint that they are behind.
 #[derive(Debug, Default)]
 pub(in crate::model) struct Behind {
     by_host: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
-    hosts: HashMap<Arc<str>, Arc<str>>,
+    hosts: HashMap<Arc<str>, Vec<Arc<str>>>,
 }
 
 impl Behind {
@@ -36,24 +36,26 @@ impl Behind {
 
     /// Takes in that a Service is another, new or gone. Returns the hosts of the waypoints that it was and is behind.
     pub(in crate::model) fn update(&mut self, name: &Arc<str>, snapshot: &Snapshot) -> Vec<Arc<str>> {
-        let host = service(snapshot, name).and_then(|service| waypoint_host(&service));
-        let was = self.hosts.remove(name);
-        if let Some(was) = &was
-            && let Some(services) = self.by_host.get_mut(was)
-        {
-            services.remove(name);
-            if services.is_empty() {
-                self.by_host.remove(was);
+        let is = service(snapshot, name).map_or_else(Vec::new, |service| waypoint_hosts(&service));
+        let was = self.hosts.remove(name).unwrap_or_default();
+        for host in &was {
+            if let Some(services) = self.by_host.get_mut(host) {
+                services.remove(name);
+                if services.is_empty() {
+                    self.by_host.remove(host);
+                }
             }
         }
-        if let Some(host) = &host {
-            self.hosts.insert(Arc::clone(name), Arc::clone(host));
+        for host in &is {
             self.by_host
                 .entry(Arc::clone(host))
                 .or_default()
                 .insert(Arc::clone(name));
         }
-        was.into_iter().chain(host).collect()
+        if !is.is_empty() {
+            self.hosts.insert(Arc::clone(name), is.clone());
+        }
+        was.into_iter().chain(is).collect()
     }
 }
 
@@ -70,10 +72,17 @@ pub(super) fn service(snapshot: &Snapshot, name: &str) -> Option<Service> {
     }
 }
 
-/// The host of the waypoint that a Service is behind.
-pub(super) fn waypoint_host(service: &Service) -> Option<Arc<str>> {
-    match service.waypoint.as_ref()?.destination.as_ref()? {
-        Destination::Hostname(name) => Some(name.hostname.as_str().into()),
-        Destination::Address(_) => None,
+/// The hosts of the waypoints that a Service is behind: the first, then its canary.
+pub(super) fn waypoint_hosts(service: &Service) -> Vec<Arc<str>> {
+    let weighted = service.weighted_waypoints.iter();
+    let weighted = weighted.filter_map(|one| one.destination.as_ref());
+    let mut hosts: Vec<Arc<str>> = Vec::new();
+    for gateway in service.waypoint.iter().chain(weighted) {
+        if let Some(Destination::Hostname(name)) = &gateway.destination
+            && !hosts.iter().any(|known| **known == *name.hostname)
+        {
+            hosts.push(name.hostname.as_str().into());
+        }
     }
+    hosts
 }

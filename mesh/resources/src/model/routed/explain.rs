@@ -22,6 +22,8 @@ pub struct ServiceRules {
     pub service: String,
     /// The waypoint that it is behind, as `namespace/name`.
     pub waypoint: Option<String>,
+    /// The canary of that, which has the same rules.
+    pub canary: Option<CanaryView>,
     /// Why no rule is in force, if so.
     pub not_in_force: Option<String>,
     /// By number.
@@ -39,6 +41,15 @@ pub struct PortRules {
     pub hosts: Vec<HostRules>,
     /// Of connections that are not HTTP.
     pub connections: Option<RuleView>,
+}
+
+/// A second waypoint that gets a part of the connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CanaryView {
+    /// As `namespace/name`.
+    pub waypoint: String,
+    /// How many of a hundred connections it gets.
+    pub weight: u32,
 }
 
 /// What holds for a host name.
@@ -91,16 +102,23 @@ pub(in crate::model) fn service(reader: &Reader<'_>, name: &ObjectName) -> Optio
     let of = |sort| frontend::services(reader, sort, name).into_iter().next();
     let (resource, service) = of(Sort::Service).or_else(|| of(Sort::ServiceEntry))?;
     let resource: Arc<str> = resource.into();
-    let waypoint = behind::waypoint_host(&service).and_then(|host| wire::object_of_host(reader.settings(), &host));
-    let not_in_force = match (&waypoint, scope::of_service(reader, &service)) {
-        (_, Some(_)) => None,
-        (None, None) => Some("the Service asks for no waypoint: rules for it are not in force".to_owned()),
-        (Some(waypoint), None) => Some(not_there(reader, waypoint, name)),
+    let mut hosts = behind::waypoint_hosts(&service).into_iter();
+    let mut next = || wire::object_of_host(reader.settings(), &hosts.next()?);
+    let (waypoint, canary) = (next(), next());
+    let not_in_force = match &waypoint {
+        _ if !scope::of_service(reader, &service).is_empty() => None,
+        None => Some("the Service asks for no waypoint: rules for it are not in force".to_owned()),
+        Some(waypoint) => Some(not_there(reader, waypoint, name)),
     };
+    let canary = canary.map(|canary| CanaryView {
+        waypoint: canary.to_string(),
+        weight: service.weighted_waypoints.last().map_or(0, |one| one.weight),
+    });
     let ports = ports::of_service(&service).map(|port| of_port(reader, &resource, &service, port));
     Some(ServiceRules {
         service: name.to_string(),
         waypoint: waypoint.map(|waypoint| waypoint.to_string()),
+        canary,
         not_in_force,
         ports: ports.collect(),
     })

@@ -95,7 +95,7 @@ fn of_virtual_service(reader: &Reader<'_>, name: &ObjectName, object: &VirtualSe
         }
         for service in services {
             let why = match hosts::virtual_service(reader, &service) {
-                _ if scope::of_service(reader, &service).is_none() => {
+                _ if scope::of_service(reader, &service).is_empty() => {
                     "is behind no waypoint of Culvert that takes it: the rules are not in force".to_owned()
                 }
                 Some((holds, _)) if holds == name => {

@@ -216,7 +216,7 @@ pub(super) fn scopes(reader: &Reader<'_>, service: &Service) -> Vec<Arc<str>> {
             let is_here = |host: &str| full_name(reader, host, &name.namespace) == service.hostname;
             if written.destinations().into_iter().any(is_here) {
                 let services = services(reader, name, written);
-                scopes.extend(services.iter().filter_map(|found| scope::of_service(reader, found)));
+                scopes.extend(services.iter().flat_map(|found| scope::of_service(reader, found)));
             }
         }
     }

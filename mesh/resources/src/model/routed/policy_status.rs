@@ -134,7 +134,7 @@ fn at_service(reader: &Reader<'_>, object: &ObjectName, target: &Target, policy:
     let Some(service) = reader.derived_service(&wire::service_name(reader.settings(), object)) else {
         return missing(format!("there is no Service {object}"));
     };
-    if scope::of_service(reader, &service).is_none() {
+    if scope::of_service(reader, &service).is_empty() {
         return missing(format!(
             "Service {object} is behind no waypoint of Culvert that takes it"
         ));

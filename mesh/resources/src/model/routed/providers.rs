@@ -104,18 +104,16 @@ pub(super) fn scopes(reader: &Reader<'_>, service: &Service) -> Vec<Arc<str>> {
 fn of_target(reader: &Reader<'_>, policy: &ObjectName, target: &Target) -> Vec<Arc<str>> {
     let object = target.object(policy);
     let of_resource = |resource: String| {
-        let service = reader.derived_service(&resource)?;
-        scope::of_service(reader, &service)
+        let service = reader.derived_service(&resource);
+        service.map_or_else(Vec::new, |service| scope::of_service(reader, &service))
     };
     match &*target.kind {
-        "Service" => of_resource(wire::service_name(reader.settings(), &object))
-            .into_iter()
-            .collect(),
+        "Service" => of_resource(wire::service_name(reader.settings(), &object)),
         "ServiceEntry" => {
             let entry = reader.get::<ServiceEntry>(&object);
             let hosts = entry.into_iter().flat_map(|entry| entry.hosts.iter());
             hosts
-                .filter_map(|(_, host)| of_resource(wire::host_name(&object.namespace, host)))
+                .flat_map(|(_, host)| of_resource(wire::host_name(&object.namespace, host)))
                 .collect()
         }
         "Gateway" => scope::gateway(reader, &object)

@@ -1,4 +1,4 @@
-//! A Service's rules for requests, port by port, for the waypoint that it is behind.
+//! A Service's rules for requests, port by port, for each waypoint that it is behind.
 
 use std::sync::Arc;
 
@@ -23,12 +23,12 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &Arc<str>) -> Derived 
     let Some(service) = reader.own_service(name) else {
         return Derived::default();
     };
-    let Some(scope) = scope::of_service(reader, &service) else {
+    let scopes = scope::of_service(reader, &service).into_iter();
+    let scopes: Vec<Waypoint> = scopes.map(|scope| Waypoint::of(reader, scope, &service)).collect();
+    if scopes.is_empty() {
         return Derived::default();
-    };
+    }
     let object = ports::of_object(reader, &service);
-    let named_by = named_by(reader, &scope);
-    let is_traced = telemetry::is_traced(reader, &scope, &service);
     let mut resources = Vec::new();
     let rules = Rules::of(reader, &service);
     for port in ports::of_service(&service) {
@@ -36,24 +36,43 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &Arc<str>) -> Derived 
             continue;
         }
         let merged = rules.at(reader, name, &service, port);
-        let told = Told {
-            named_by: named_by.clone(),
-            // As Istio calls it.
-            policies: rules.policies(reader, port),
-            operation: is_traced.then(|| format!("{}:{port}/*", service.hostname)),
-        };
-        let made = routes::configuration(&scope, name, port, &merged, &told);
-        resources.push(Resource::scoped(
-            ROUTE_TYPE,
-            &scope,
-            &made.name,
-            made.encode_to_vec(),
-            &[],
-        ));
+        for waypoint in &scopes {
+            let told = Told {
+                named_by: waypoint.named_by.clone(),
+                policies: rules.policies(reader, port),
+                // As Istio calls it.
+                operation: waypoint.is_traced.then(|| format!("{}:{port}/*", service.hostname)),
+            };
+            let made = routes::configuration(&waypoint.scope, name, port, &merged, &told);
+            resources.push(Resource::scoped(
+                ROUTE_TYPE,
+                &waypoint.scope,
+                &made.name,
+                made.encode_to_vec(),
+                &[],
+            ));
+        }
     }
     Derived {
         resources,
         ..Derived::default()
+    }
+}
+
+/// What differs between the waypoints of a Service.
+struct Waypoint {
+    scope: Arc<str>,
+    named_by: Option<String>,
+    is_traced: bool,
+}
+
+impl Waypoint {
+    fn of(reader: &Reader<'_>, scope: Arc<str>, service: &Service) -> Self {
+        Self {
+            named_by: named_by(reader, &scope),
+            is_traced: telemetry::is_traced(reader, &scope, service),
+            scope,
+        }
     }
 }
 

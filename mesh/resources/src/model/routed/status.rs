@@ -108,7 +108,7 @@ pub(super) fn accepted(
             Sort::ServiceEntry => format!("there is no ServiceEntry {object} that serves a host"),
         });
     };
-    if scope::of_service(reader, &service).is_none() {
+    if scope::of_service(reader, &service).is_empty() {
         return refused(format!(
             "{sort_kind} {object} is behind no waypoint of Culvert that takes it: its routes are not in force"
         ));

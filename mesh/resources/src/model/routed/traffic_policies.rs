@@ -170,7 +170,7 @@ pub(super) fn scopes(reader: &Reader<'_>, name: &ObjectName, object: &TrafficPol
     });
     frontends
         .flat_map(|(sort, object)| frontend::services(reader, sort, &object))
-        .filter_map(|(_, service)| scope::of_service(reader, &service))
+        .flat_map(|(_, service)| scope::of_service(reader, &service))
         .collect()
 }
 

@@ -35,7 +35,7 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derive
         let Some(found) = reader.derived_service(&service) else {
             continue;
         };
-        if scope::of_service(reader, &found).as_deref() == Some(&*scope) {
+        if scope::of_service(reader, &found).contains(&scope) {
             let found_ports = self::ports(reader, name, &service, &found);
             if direct::is_envoy(gateway) {
                 endpoints.extend(direct::of_service(reader, &service, &found, &found_ports));

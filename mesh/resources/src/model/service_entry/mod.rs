@@ -42,6 +42,9 @@ pub(super) fn derive(reader: &Reader<'_>, name: &ObjectName, entry: &ServiceEntr
     if hosts.is_empty() {
         return notes.into_derived(Vec::new());
     }
+    for (field, why) in waypoint::faults(reader, name, entry) {
+        notes.add(&field, why);
+    }
     let is_denied = is_denied(reader, name, &mut notes);
     let addresses = addresses::own(reader, name, entry, &mut notes);
     let common = Service {
@@ -84,11 +87,13 @@ fn is_denied(reader: &Reader<'_>, name: &ObjectName, notes: &mut Notes<'_>) -> b
 /// What the entry itself says of all its hosts.
 fn common(reader: &Reader<'_>, name: &ObjectName, entry: &ServiceEntry) -> Service {
     let (visibility, extension) = visibility(name, &entry.export);
+    let waypoints = waypoint::of_service(reader, name, entry);
     Service {
         name: name.name.to_string(),
         namespace: name.namespace.to_string(),
         ports: entry.ports.iter().map(ports::of_entry).collect(),
-        waypoint: waypoint::of_service(reader, name, |key| entry.labels.get(key)),
+        waypoint: waypoints.waypoint,
+        weighted_waypoints: waypoints.weighted,
         visibility: visibility.into(),
         extensions: extension.into_iter().collect(),
         ..Service::default()
