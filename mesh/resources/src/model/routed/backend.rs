@@ -16,11 +16,10 @@ use super::super::health;
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
-use super::backend_tls::{NoTls, Policies};
+use super::backend_tls::Policies;
 use super::discovery::{self, How};
 use super::frontend::{self, Frontend, Sort};
 use super::{hosts, labelled, ports, providers, scope, telemetry, traffic_policies};
-use crate::routing::backend_tls::Said;
 use crate::routing::discovery::Discovery;
 use crate::routing::envoy::cluster;
 use crate::routing::envoy::endpoints::{self, Endpoint, Health, Host};
@@ -134,7 +133,7 @@ fn each(
                 health_check: health_check.clone(),
                 ..policy.at_port(port, *subset)
             };
-            settle_tls(&mut traffic, &tls_policies, &service, port);
+            tls_policies.settle(&mut traffic, &service, port);
             let discovery = match &how {
                 How::Told => Discovery::Told,
                 // Where connections would go in another way than asked for, none goes where it was going either: no endpoint is told.
@@ -182,23 +181,6 @@ fn each(
         How::Told | How::Dialled => Vec::new(),
     };
     (made, findings)
-}
-
-/// Settles which TLS endpoints of a Service are spoken to in: what a DestinationRule says comes before a BackendTLSPolicy, as with Istio. Where
-/// it cannot be had, there is no endpoint.
-fn settle_tls(traffic: &mut Traffic, policies: &Policies<'_>, service: &Service, port: u16) {
-    if traffic.tls == Said::Nothing {
-        match policies.tls(port) {
-            Ok(tls) => traffic.tls = tls.map(Said::Tls).unwrap_or_default(),
-            Err(NoTls) => traffic.is_refused = true,
-        }
-    }
-    if let Said::Tls(tls) = std::mem::take(&mut traffic.tls) {
-        match tls.at_host(&service.hostname) {
-            Some(tls) => traffic.tls = Said::Tls(tls),
-            None => traffic.is_refused = true,
-        }
-    }
 }
 
 /// Which endpoints a cluster has.
