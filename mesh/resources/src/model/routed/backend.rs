@@ -285,7 +285,11 @@ fn scopes_of_route<M>(reader: &Reader<'_>, name: &ObjectName, route: &Written<M>
         "Service" => object
             .as_ref()
             .is_some_and(|object| reference.object(&name.namespace) == *object),
-        "Hostname" => reference.name.eq_ignore_ascii_case(&backend.hostname),
+        // Of several Services with the host, the one that the route's namespace sees.
+        "Hostname" if reference.name.eq_ignore_ascii_case(&backend.hostname) => {
+            let own = wire::host_name(&backend.namespace, &backend.hostname);
+            hosts::resource_name(reader, &backend.hostname, &name.namespace) == own
+        }
         _ => false,
     });
     if !names_it {
