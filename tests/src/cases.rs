@@ -126,6 +126,13 @@ impl Case {
                 Some("HTTPRoute") => json!({ "path": { "type": "Exact", "value": path } }),
                 Some("GRPCRoute") => json!({ "method": { "service": "in.force", "method": method } }),
                 Some("VirtualService") => {
+                    // Who asks for the path asks `web`. Others hold as part of one that is for it.
+                    let is_for_web = object["spec"]["hosts"]
+                        .as_array()
+                        .is_some_and(|hosts| hosts.contains(&json!("web")));
+                    if !is_for_web {
+                        return (object, String::new());
+                    }
                     if let Some(rules) = object["spec"]["http"].as_array_mut() {
                         rules.insert(0, virtual_mark(&path));
                         return (object, path);

@@ -33,6 +33,9 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 const TLS: u16 = PORT + 10;
 const EXPIRED: u16 = PORT + 11;
 const CLEAR: u16 = PORT + 12;
+/// Of applications that are dialled by their pods' own addresses.
+const OWN: u16 = PORT + 13;
+const OWN_BYTES: u16 = PORT + 14;
 
 const URI: &str = "spiffe://elsewhere/app";
 
@@ -43,6 +46,9 @@ struct Place<'lab> {
     tls: TlsServer,
     expired: TlsServer,
     clear: Seen,
+    /// At the ports of those that are dialled by their own addresses.
+    own: [TlsServer; 2],
+    _bytes: TlsServer,
 }
 
 impl<'lab> Place<'lab> {
@@ -55,6 +61,9 @@ impl<'lab> Place<'lab> {
         let expired = TlsServer::serve(&town.server, EXPIRED, leaf(now - day - day, now - day));
         let clear = Seen::default();
         app::serve(&town.server, CLEAR, "clear", &clear);
+        app::serve(&town.neighbour, CLEAR, "clear", &clear);
+        let own = [&town.server, &town.neighbour].map(|pod| TlsServer::serve(pod, OWN, leaf(now - day, now + day)));
+        let bytes = TlsServer::serve(&town.neighbour, OWN_BYTES, leaf(now - day, now + day));
         let waypoint = Waypoint::start(lab, &town.mesh, "town", "wp", kind);
         let place = Self {
             town,
@@ -62,6 +71,8 @@ impl<'lab> Place<'lab> {
             tls,
             expired,
             clear,
+            own,
+            _bytes: bytes,
         };
         place.authorities("ca", &authority);
         place.authorities("others", &Authority::stranger());
@@ -76,7 +87,12 @@ impl<'lab> Place<'lab> {
     }
 
     fn service(&self, name: &str, ports: &[Value]) -> SocketAddr {
-        let mut spec = ServiceSpec::new("town", name).selector("app", "server");
+        self.service_of("server", name, ports)
+    }
+
+    /// A Service of the pods with this label.
+    fn service_of(&self, app: &str, name: &str, ports: &[Value]) -> SocketAddr {
+        let mut spec = ServiceSpec::new("town", name).selector("app", app);
         for port in ports {
             spec = spec.port_object(port.clone());
         }
@@ -123,6 +139,19 @@ impl<'lab> Place<'lab> {
             format!("x-key: {key}"),
         ];
         ask(&self.town.client, to, &lines, ATTEMPT).ok()
+    }
+
+    /// Whether bytes come to the application in TLS.
+    fn wraps_bytes(&self, to: SocketAddr) -> bool {
+        let exchange = || {
+            let mut stream = self.town.client.connect(to, ATTEMPT)?;
+            stream.set_read_timeout(Some(ATTEMPT))?;
+            stream.write_all(b"hello")?;
+            let mut answer = [0; 9];
+            stream.read_exact(&mut answer)?;
+            Ok::<_, std::io::Error>(answer)
+        };
+        exchange().is_ok_and(|answer| &answer == b"tls:hello")
     }
 
     fn status(&self, to: SocketAddr) -> Option<u16> {
@@ -253,15 +282,7 @@ fn ports_differ_and_bytes_are_wrapped(place: &Place<'_>) {
     });
     place.apply("networking.istio.io/v1", "DestinationRule", "ports", &spec);
     place.wait("bytes to be wrapped", || {
-        let exchange = || {
-            let mut stream = place.town.client.connect(SocketAddr::new(ports.ip(), 82), ATTEMPT)?;
-            stream.set_read_timeout(Some(ATTEMPT))?;
-            stream.write_all(b"hello")?;
-            let mut answer = [0; 9];
-            stream.read_exact(&mut answer)?;
-            Ok::<_, std::io::Error>(answer)
-        };
-        exchange().is_ok_and(|answer| &answer == b"tls:hello")
+        place.wraps_bytes(SocketAddr::new(ports.ip(), 82))
     });
     assert_eq!(place.named(SocketAddr::new(ports.ip(), 81)).0, "good.example");
 }
@@ -294,6 +315,60 @@ fn a_policy_comes_and_goes(place: &Place<'_>) {
     });
 }
 
+/// Who dials a pod gets to it as who dials its Service: in that TLS, or not at all.
+fn pods_by_their_own_addresses_speak_the_same(place: &Place<'_>) {
+    let at = |pod: &culvert_lab::Pod, port: u16| SocketAddr::from((pod.ip4(), port));
+    let (server, neighbour) = (&place.town.server, &place.town.neighbour);
+    for app in ["server", "neighbour"] {
+        let name = format!("own-{app}");
+        place.policy(&name, None, &by_map("good.example", "ca"));
+        place.service_of(app, &name, &[http(OWN)]);
+    }
+    for (index, pod) in [server, neighbour].into_iter().enumerate() {
+        assert_eq!(
+            place.named(at(pod, OWN)),
+            ("good.example".to_owned(), "http/1.1".to_owned())
+        );
+        let before = [0, 1].map(|index: usize| place.own[index].reached());
+        assert_eq!(place.status(at(pod, OWN)), Some(200));
+        let mut expected = before;
+        expected[index] += 1;
+        assert_eq!([0, 1].map(|index: usize| place.own[index].reached()), expected);
+    }
+    // Another Service of the same pods that asks for nothing changes nothing.
+    let plain = place.service_of("neighbour", "a-plain", &[http(OWN)]);
+    place.wait("the other Service to be served", || place.status(plain).is_some());
+    assert_eq!(place.named(at(neighbour, OWN)).0, "good.example");
+
+    let bytes = json!({ "name": "tcp", "port": 80, "targetPort": OWN_BYTES, "protocol": "TCP" });
+    place.rule("own-bytes", &json!({ "mode": "SIMPLE", "insecureSkipVerify": true }));
+    place.service_of("neighbour", "own-bytes", &[bytes]);
+    place.wait("bytes to a pod to be wrapped", || {
+        place.wraps_bytes(at(neighbour, OWN_BYTES))
+    });
+
+    // It speaks none of it; there is no certificate to trust.
+    let clear = at(neighbour, CLEAR);
+    place.policy("own-clear", None, &by_map("good.example", "ca"));
+    place.hurry("own-clear");
+    let service = place.service_of("neighbour", "own-clear", &[http(CLEAR)]);
+    // Until the Service is there, the pod is reached as any other.
+    place.wait("a pod that speaks no TLS to be answered for with 503", || {
+        place.ask(clear, "before").and_then(|(head, _)| head.status()) == Some(503)
+    });
+    assert_eq!(place.ask(clear, "own").unwrap().0.status(), Some(503));
+    place.policy("own-clear", None, &by_map("good.example", "later"));
+    place.wait("connections to it to be refused without certificates", || {
+        place.ask(clear, "own").is_none()
+    });
+    assert_eq!(place.ask(service, "own").unwrap().0.status(), Some(503));
+    assert!(place.clear.with_key("own").is_empty(), "in clear");
+    place.town.lab.delete("BackendTLSPolicy", "town", "own-clear").unwrap();
+    place.wait("requests to it to go in clear without a policy", || {
+        place.ask(clear, "gone").is_some_and(|(_, body)| body == "clear")
+    });
+}
+
 fn says_why(place: &Place<'_>) {
     let metrics = page(place.waypoint.place.pod(), 15020, "/metrics").unwrap_or_default();
     let log = place.waypoint.process.log_tail(4000);
@@ -312,6 +387,7 @@ fn opens_tls_to_endpoints(kind: Kind) {
     http2_is_spoken_where_the_port_says_so(&place);
     ports_differ_and_bytes_are_wrapped(&place);
     a_policy_comes_and_goes(&place);
+    pods_by_their_own_addresses_speak_the_same(&place);
     if kind == Kind::Culvert {
         says_why(&place);
     }

@@ -16,8 +16,8 @@
 //! | RouteConfiguration | `SCOPE/SERVICE:PORT` | what becomes of requests to that port |
 //! | Cluster | `SCOPE/SERVICE:PORT`, with `/SUBSET` behind it | a port of a service that requests may go to; EDS, but STRICT_DNS or LOGICAL_DNS where endpoints are names, and ORIGINAL_DST where connections go where they were going |
 //! | Cluster | `SCOPE/inbound`, `SCOPE/originate` | Envoy's plumbing: the way into `SCOPE/inbound`, the way out of `SCOPE/connect` |
-//! | Cluster | `SCOPE/direct-tunnel`, `SCOPE/direct-clear` | Envoy's plumbing: the ways to endpoints that are dialled by their own addresses |
-//! | ClusterLoadAssignment | as its Cluster | endpoints |
+//! | Cluster | `SCOPE/direct-tunnel`, `SCOPE/direct-clear`, with ` tls SERVICE:PORT` behind it | Envoy's plumbing: the ways to endpoints that are dialled by their own addresses, and those that speak TLS as that port asks for it |
+//! | ClusterLoadAssignment | as its Cluster | endpoints, as the place of the pod that asks for them sees them |
 //! | Secret | `default`, `ROOTCA` | Envoy's certificate, key and roots; `culvert-waypoint` asks the certificate service instead |
 //!
 //! `SERVICE` is the resource name of a service, `namespace/hostname`. `culvert-waypoint` makes its own plumbing, and asks for none of
@@ -31,11 +31,17 @@
 //! chain is chosen; who it is is in the filter state [`PEER_PRINCIPAL`]. For Envoy alone there are chains for endpoints
 //! that are dialled by their own addresses, `SERVICE:PORT at TARGETPORT`.
 //!
+//! Each chain for HTTP has a `composite` filter, `culvert.external_auth`, which does nothing by itself: a route that asks who may has in its
+//! `typed_per_filter_config` a `CompositePerRoute` whose one action (`on_no_match`) is the whole `ext_authz` filter of that route.
+//!
 //! # Endpoints
 //! One that takes connections through the tunnel has an `envoy_internal_address`, of the listener `SCOPE/connect` and with its
 //! `ADDRESS:PORT` as `endpoint_id`; one that does not has a `socket_address`. Metadata: [`ORIGINAL_DST`] `local` is `ADDRESS:PORT` (for Envoy's
 //! plumbing), [`CULVERT`] has [`endpoint`]'s fields: who must answer, and what telemetry calls it. That of a [`cluster`] says what Envoy does not do;
 //! a `HealthCheck` in its typed metadata, under [`CULVERT`], is for `culvert-waypoint` alone.
+//!
+//! Where places are told apart, the controller holds endpoints for each place of the waypoint's pods beside those for everybody (type
+//! `culvert.dev/placed-endpoints`, which is never sent), and serves each pod those of its own place as the ClusterLoadAssignment of the same name.
 //!
 //! A cluster's `transport_socket` is `internal_upstream`; inside of it `raw_buffer`, or `tls` where endpoints speak TLS themselves: with `sni`, and
 //! a `validation_context` that has `trusted_ca` (inline, or [`cluster::SYSTEM_ROOTS`]) and exact `match_typed_subject_alt_names`, or without

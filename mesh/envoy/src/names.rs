@@ -37,6 +37,16 @@ pub fn direct_clear(scope: impl Display) -> String {
     format!("{scope}/{DIRECT_CLEAR}")
 }
 
+/// As [`direct_tunnel`], for endpoints that speak TLS as a port of a service asks for it.
+pub fn direct_tunnel_tls(scope: impl Display, service: impl Display, port: u16) -> String {
+    format!("{scope}/{DIRECT_TUNNEL} tls {service}:{port}")
+}
+
+/// As [`direct_clear`], for endpoints that speak TLS as a port of a service asks for it.
+pub fn direct_clear_tls(scope: impl Display, service: impl Display, port: u16) -> String {
+    format!("{scope}/{DIRECT_CLEAR} tls {service}:{port}")
+}
+
 /// A chain of [`inbound`]: a port of a service.
 pub fn chain(service: impl Display, port: u16) -> String {
     format!("{service}:{port}")
@@ -73,10 +83,17 @@ pub fn cluster(scope: impl Display, service: impl Display, port: u16, subset: Op
 /// Whether a listener or cluster of this name is there for Envoy alone: `culvert-waypoint` has the same without being told.
 pub fn is_plumbing(name: &str) -> bool {
     let mut parts = name.split('/');
-    let (Some(_), Some(_), Some(last), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+    let (Some(_), Some(_), Some(third)) = (parts.next(), parts.next(), parts.next()) else {
         return false;
     };
-    [TUNNEL, CONNECT, ORIGINATE, DIRECT_TUNNEL, DIRECT_CLEAR].contains(&last)
+    match third.split_once(' ') {
+        // No namespace of a service has a space in it.
+        Some((kind, _)) => [DIRECT_TUNNEL, DIRECT_CLEAR].contains(&kind),
+        None => {
+            let is_last = parts.next().is_none();
+            is_last && [TUNNEL, CONNECT, ORIGINATE, DIRECT_TUNNEL, DIRECT_CLEAR].contains(&third)
+        }
+    }
 }
 
 const TUNNEL: &str = "tunnel";
@@ -97,6 +114,16 @@ mod tests {
             is_plumbing(&tunnel("shop/wp")) && is_plumbing(&connect("shop/wp")) && is_plumbing(&originate("shop/wp"))
         );
         assert!(is_plumbing(&direct_tunnel("shop/wp")) && is_plumbing(&direct_clear("shop/wp")));
+        let web = "shop/web.shop.svc.cluster.local";
+        assert!(
+            is_plumbing(&direct_tunnel_tls("shop/wp", web, 80)) && is_plumbing(&direct_clear_tls("shop/wp", web, 80))
+        );
+        assert!(!is_plumbing(&cluster(
+            "shop/wp",
+            "direct-tunnel/web.direct-tunnel.svc.cluster.local",
+            80,
+            None
+        )));
         assert!(!is_plumbing(&inbound("shop/wp")));
         assert!(!is_plumbing(&cluster("shop/wp", "shop/connect", 80, None)));
         assert!(!is_plumbing(&cluster(

@@ -28,7 +28,8 @@ pub(super) struct Direct {
     pub(super) cluster: Arc<Cluster>,
 }
 
-/// The port of which `address` is an endpoint, with the first of them by name if there are several.
+/// The port of which `address` is an endpoint. Of several it is one at which TLS is asked for, so that nobody gets past that, and else the
+/// first by name.
 pub(super) fn find(snapshot: &Snapshot, address: SocketAddr) -> Option<(Port, Direct)> {
     let address = SocketAddr::new(address.ip().to_canonical(), address.port());
     let mut found: Option<(&Port, Arc<Cluster>)> = None;
@@ -36,8 +37,7 @@ pub(super) fn find(snapshot: &Snapshot, address: SocketAddr) -> Option<(Port, Di
         let Some(cluster) = own_cluster(snapshot, port) else {
             continue;
         };
-        let is_before = |other: &Arc<Cluster>| cluster.config.name < other.config.name;
-        if found.as_ref().is_some_and(|(_, other)| !is_before(other)) {
+        if found.as_ref().is_some_and(|(_, other)| rank(cluster) >= rank(other)) {
             continue;
         }
         let Some(endpoint) = cluster.endpoint_at(address) else {
@@ -48,6 +48,11 @@ pub(super) fn find(snapshot: &Snapshot, address: SocketAddr) -> Option<(Port, Di
         found = Some((port, Arc::new(alone)));
     }
     found.map(|(port, cluster)| (port.clone(), Direct { cluster }))
+}
+
+/// The least is taken.
+fn rank(cluster: &Cluster) -> (bool, &str) {
+    (cluster.config.tls.is_none(), &cluster.config.name)
 }
 
 /// The one route of such a connection; none only if it could not be compiled.

@@ -1,9 +1,12 @@
 //! The hosts that a VirtualService or DestinationRule names. Without a dot a host is a Service of the object's own namespace; with one it
 //! is a whole name.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::key::Key;
+use crate::name::ObjectName;
 
 /// Those that it is for: `spec.hosts`, or `spec.host`.
 pub(super) fn of(spec: &Value) -> impl Iterator<Item = &str> {
@@ -22,6 +25,17 @@ pub(super) fn destinations(spec: &Value) -> Vec<&str> {
         }
     }
     found
+}
+
+/// The VirtualServices to which rules of one of `namespace` leave the rest.
+pub(super) fn delegates(spec: &Value, namespace: &Arc<str>) -> Vec<ObjectName> {
+    let delegates = list(&spec["http"]).map(|rule| &rule["delegate"]);
+    let named = delegates.filter_map(|delegate| {
+        let text = |field: &str| delegate[field].as_str().filter(|text| !text.is_empty());
+        let namespace = text("namespace").map_or_else(|| Arc::clone(namespace), Arc::from);
+        Some(ObjectName::new(namespace, text("name")?))
+    });
+    named.collect()
 }
 
 /// The keys by which an object of `namespace` is found by its hosts and destinations.

@@ -146,6 +146,11 @@ impl Key {
         Self(hash_one(&("destination name", namespace, name)))
     }
 
+    /// VirtualServices that leave something to this one.
+    pub fn delegate(virtual_service: &ObjectName) -> Self {
+        Self(hash_one(&("delegate", virtual_service)))
+    }
+
     /// Services and ServiceEntries with a virtual address, as a range of one, or a range of them.
     pub fn virtual_range(range: IpNet) -> Self {
         Self(hash_one(&("virtual range", range.network(), range.prefix_len())))

@@ -73,6 +73,11 @@ impl<M> Written<M> {
         hosts::destinations(&self.spec)
     }
 
+    /// The VirtualServices to which rules of one of `namespace` leave the rest.
+    pub fn delegates(&self, namespace: &Arc<str>) -> Vec<ObjectName> {
+        hosts::delegates(&self.spec, namespace)
+    }
+
     /// Where its routes send requests, and copies of them.
     pub fn backends(&self) -> Vec<Reference<'_>> {
         let mut found = Vec::new();
@@ -174,6 +179,7 @@ impl<M: Marker> KindSpec for Written<M> {
         );
         if M::KNOWN.group == istio::NETWORKING {
             keys.extend(hosts::keys(&self.spec, &name.namespace));
+            keys.extend(self.delegates(&name.namespace).iter().map(Key::delegate));
         }
         if M::KNOWN.group == culvert::GROUP {
             keys.extend(self.targets().map(|target| Key::any_target(&target.kind)));

@@ -5,7 +5,6 @@ use super::routes::UNKNOWN_VALUE;
 
 use State::{Ignored, Refused, Served};
 
-const DELEGATE: State = Refused("is not served: what the rule matches is answered with 500");
 const EXPONENTIAL: State = Refused("is not served: what the rule matches is answered with 500");
 const HTTP2_ERROR: State = Refused("is not served: what the rule matches is answered with 500");
 const SOURCE_LABELS: State = Ignored("cannot be told of a client by its identity: the match is for no request");
@@ -35,9 +34,9 @@ pub(super) const VIRTUAL_SERVICE: &[Field] = &[
         other_values: Some(UNKNOWN_VALUE),
         ..served("spec.http[].corsPolicy.unmatchedPreflights")
     },
-    field("spec.http[].delegate", DELEGATE),
-    field("spec.http[].delegate.name", DELEGATE),
-    field("spec.http[].delegate.namespace", DELEGATE),
+    served("spec.http[].delegate"),
+    served("spec.http[].delegate.name"),
+    served("spec.http[].delegate.namespace"),
     served("spec.http[].directResponse"),
     served("spec.http[].directResponse.body"),
     served("spec.http[].directResponse.body.bytes"),

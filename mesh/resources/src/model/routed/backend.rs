@@ -8,7 +8,7 @@ use culvert_envoy::endpoint::About;
 use culvert_envoy::pb::envoy::config::cluster::v3::Cluster;
 use culvert_envoy::{CLUSTER_TYPE, ENDPOINT_TYPE};
 use culvert_objects::{Finding, GRPCRoute, HTTPRoute, Key, ObjectName, TCPRoute, TLSRoute, Written};
-use culvert_proto::workload::load_balancing::{HealthPolicy, Mode, Scope};
+use culvert_proto::workload::load_balancing::HealthPolicy;
 use culvert_proto::workload::{Service, TunnelProtocol, Workload, WorkloadStatus};
 use prost::Message as _;
 
@@ -16,15 +16,15 @@ use super::super::health;
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
-use super::backend_tls::{NoTls, Policies};
+use super::backend_tls::Policies;
 use super::discovery::{self, How};
 use super::frontend::{self, Frontend, Sort};
+use super::nearness::{near, places};
 use super::{hosts, labelled, ports, providers, scope, telemetry, traffic_policies};
-use crate::routing::backend_tls::Said;
 use crate::routing::discovery::Discovery;
 use crate::routing::envoy::cluster;
 use crate::routing::envoy::endpoints::{self, Endpoint, Health, Host};
-use crate::routing::locality::{Label, Place, Preference};
+use crate::routing::locality::{Place, Preference};
 use crate::routing::traffic::Traffic;
 use crate::snapshot::{PLACED_TYPE, Resource, placed, to_address};
 
@@ -134,7 +134,7 @@ fn each(
                 health_check: health_check.clone(),
                 ..policy.at_port(port, *subset)
             };
-            settle_tls(&mut traffic, &tls_policies, &service, port);
+            tls_policies.settle(&mut traffic, &service, port);
             let discovery = match &how {
                 How::Told => Discovery::Told,
                 // Where connections would go in another way than asked for, none goes where it was going either: no endpoint is told.
@@ -184,23 +184,6 @@ fn each(
     (made, findings)
 }
 
-/// Settles which TLS endpoints of a Service are spoken to in: what a DestinationRule says comes before a BackendTLSPolicy, as with Istio. Where
-/// it cannot be had, there is no endpoint.
-fn settle_tls(traffic: &mut Traffic, policies: &Policies<'_>, service: &Service, port: u16) {
-    if traffic.tls == Said::Nothing {
-        match policies.tls(port) {
-            Ok(tls) => traffic.tls = tls.map(Said::Tls).unwrap_or_default(),
-            Err(NoTls) => traffic.is_refused = true,
-        }
-    }
-    if let Said::Tls(tls) = std::mem::take(&mut traffic.tls) {
-        match tls.at_host(&service.hostname) {
-            Some(tls) => traffic.tls = Said::Tls(tls),
-            None => traffic.is_refused = true,
-        }
-    }
-}
-
 /// Which endpoints a cluster has.
 struct At<'a> {
     port: u16,
@@ -212,56 +195,6 @@ struct At<'a> {
     is_told: bool,
     /// Which of them come first.
     near: Preference,
-}
-
-/// Which endpoints of a Service come first: what a DestinationRule says, else the Service, else near ones where those that fail are left
-/// out, which is how Istio's mesh is configured by default.
-fn near(service: &Service, traffic: &Traffic) -> Preference {
-    let of_service = || {
-        let balancing = service.load_balancing.as_ref();
-        let balancing = balancing.filter(|found| found.mode() == Mode::Failover)?;
-        let label = |scope| match scope {
-            Scope::Region => Some(Label::Region(None)),
-            Scope::Zone => Some(Label::Zone(None)),
-            Scope::Subzone => Some(Label::Subzone(None)),
-            Scope::Node => Some(Label::Node(None)),
-            // All of it is in one.
-            Scope::Network | Scope::Cluster | Scope::UnspecifiedScope => None,
-        };
-        Some(Preference::Ranked(
-            balancing.routing_preference().filter_map(label).collect(),
-        ))
-    };
-    let by_default = || match traffic.outlier {
-        Some(_) => Preference::Regions(Vec::new()),
-        None => Preference::None,
-    };
-    traffic.near.clone().or_else(of_service).unwrap_or_else(by_default)
-}
-
-/// Where the pods of a waypoint are, as far as a preference tells places apart: by what it calls each of them.
-fn places(reader: &Reader<'_>, scope: &str, preference: &Preference) -> BTreeMap<String, Place> {
-    let Some((namespace, name)) = scope.split_once('/').filter(|_| *preference != Preference::None) else {
-        return BTreeMap::new();
-    };
-    let service = wire::service_name(reader.settings(), &ObjectName::new(namespace, name));
-    let pods = reader.workloads_of(&service).into_iter();
-    let place = |pod: Workload| {
-        let locality = pod.locality.unwrap_or_default();
-        let locality = [locality.region, locality.zone, locality.subzone];
-        match preference.is_by_node() {
-            true => (!pod.node.is_empty()).then(|| {
-                let key = pod.node.clone();
-                let node = pod.node;
-                (key, Place { locality, node })
-            }),
-            false => (!locality[0].is_empty()).then(|| {
-                let node = String::new();
-                (locality.join("/"), Place { locality, node })
-            }),
-        }
-    };
-    pods.filter_map(place).collect()
 }
 
 /// The waypoints that may send requests to a Service.
@@ -303,7 +236,11 @@ fn scopes_of_route<M>(reader: &Reader<'_>, name: &ObjectName, route: &Written<M>
         "Service" => object
             .as_ref()
             .is_some_and(|object| reference.object(&name.namespace) == *object),
-        "Hostname" => reference.name.eq_ignore_ascii_case(&backend.hostname),
+        // Of several Services with the host, the one that the route's namespace sees.
+        "Hostname" if reference.name.eq_ignore_ascii_case(&backend.hostname) => {
+            let own = wire::host_name(&backend.namespace, &backend.hostname);
+            hosts::resource_name(reader, &backend.hostname, &name.namespace) == own
+        }
         _ => false,
     });
     if !names_it {

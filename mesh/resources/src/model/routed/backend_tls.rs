@@ -9,9 +9,10 @@ use k8s_openapi::api::core::v1::ServicePort;
 
 use super::super::reader::Reader;
 use super::ports;
-use crate::routing::backend_tls::BackendTls;
+use crate::routing::backend_tls::{BackendTls, Said};
 use crate::routing::read::backend_tls::{self, Reading, Target};
 use crate::routing::read::notes::Notes;
+use crate::routing::traffic::Traffic;
 
 /// The policies for ports of a Service.
 pub(super) struct Policies<'a> {
@@ -56,6 +57,23 @@ impl<'a> Policies<'a> {
         // What is wrong with the object is said where it is looked at by itself.
         let reading = read(self.reader, name, policy, &mut Notes::default());
         reading.tls.map(Some).ok_or(NoTls)
+    }
+
+    /// Settles which TLS endpoints of `service` are spoken to in at a port: what a DestinationRule says, which is in `traffic`, comes before a
+    /// BackendTLSPolicy, as with Istio. Where it cannot be had, connections are refused.
+    pub(super) fn settle(&self, traffic: &mut Traffic, service: &Service, port: u16) {
+        if traffic.tls == Said::Nothing {
+            match self.tls(port) {
+                Ok(tls) => traffic.tls = tls.map(Said::Tls).unwrap_or_default(),
+                Err(NoTls) => traffic.is_refused = true,
+            }
+        }
+        if let Said::Tls(tls) = std::mem::take(&mut traffic.tls) {
+            match tls.at_host(&service.hostname) {
+                Some(tls) => traffic.tls = Said::Tls(tls),
+                None => traffic.is_refused = true,
+            }
+        }
     }
 }
 

@@ -4,13 +4,16 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use culvert_envoy::names;
 use culvert_objects::{Gateway, HTTPRoute, KindSpec as _};
 use culvert_proto::workload::{Service, TunnelProtocol, Workload};
 
 use super::super::reader::Reader;
+use super::backend_tls::Policies;
 use super::frontend::Frontend;
 use super::{hosts, ports};
-use crate::routing::envoy::direct::Endpoint;
+use crate::routing::backend_tls::Said;
+use crate::routing::envoy::direct::{Endpoint, Endpoints};
 use crate::routing::envoy::listener::Port;
 use crate::snapshot::to_address;
 
@@ -19,25 +22,38 @@ pub(super) fn is_envoy(gateway: &Gateway) -> bool {
     gateway.spec["gatewayClassName"] == "culvert-envoy"
 }
 
-/// The endpoints of each of a Service's ports.
-pub(super) fn of_service(
-    reader: &Reader<'_>,
-    name: &Arc<str>,
-    service: &Service,
-    ports: &[Port],
-) -> Vec<(Port, Vec<Endpoint>)> {
-    if asks(reader, service) {
-        return Vec::new();
-    }
+/// The endpoints of each of a Service's ports, and how they are connected to.
+pub(super) fn of_service(reader: &Reader<'_>, name: &Arc<str>, service: &Service, ports: &[Port]) -> Vec<Endpoints> {
+    let is_refused = asks(reader, service);
     let policy = hosts::policy(reader, service);
+    let tls_policies = Policies::of(reader, service);
     let workloads = reader.workloads_of(name);
-    // Connections to others would go in another way than asked for.
-    let served = ports.iter().filter(|port| !policy.at_port(port.port, None).is_refused);
-    let with_endpoints = served.map(|port| {
+    let with_endpoints = ports.iter().filter_map(|port| {
+        let mut traffic = policy.at_port(port.port, None);
+        tls_policies.settle(&mut traffic, service, port.port);
+        // Connections would go in another way than asked for: the Service has no endpoints at this port.
+        if traffic.is_refused {
+            return None;
+        }
+        let tls = match traffic.tls {
+            Said::Tls(tls) => Some(tls),
+            Said::Nothing | Said::None => None,
+        };
         let endpoints = workloads.iter().flat_map(|workload| endpoints(workload, port));
-        (port.clone(), endpoints.collect())
+        Some(Endpoints {
+            port: port.clone(),
+            tls,
+            is_refused,
+            endpoints: endpoints.collect(),
+        })
     });
     with_endpoints.collect()
+}
+
+/// Puts those first that are taken where an endpoint is of several ports, in the order that `culvert-waypoint` has: one at which TLS is asked
+/// for, so that nobody gets past that, and else by name.
+pub(super) fn in_order(endpoints: &mut [Endpoints]) {
+    endpoints.sort_by_cached_key(|Endpoints { port, tls, .. }| (tls.is_none(), names::chain(&port.service, port.port)));
 }
 
 /// Whether a route of a Service asks somebody whether requests may pass. No route is looked at here, and nobody is to get past that.

@@ -85,6 +85,10 @@ fn of_virtual_service(reader: &Reader<'_>, name: &ObjectName, object: &VirtualSe
     let mut notes = Notes::default();
     let mut found = Vec::new();
     let label = format!("VirtualService {name}");
+    if object.hosts().next().is_none() && hosts::delegating(reader, name).is_empty() {
+        let why = "there is none, and no VirtualService leaves anything to this one: the rules are not in force";
+        found.push(("spec.hosts".to_owned(), why.to_owned(), Severity::Warning));
+    }
     for (index, host) in object.hosts().enumerate() {
         let at = format!("spec.hosts[{index}]");
         let services = hosts::services_of(reader, name, host);

@@ -14,7 +14,7 @@ use super::discovery;
 use super::frontend::Frontend;
 use super::{ports, scope};
 use crate::routing::model::Backend;
-use crate::routing::read::istio::destination::Destinations;
+use crate::routing::read::istio::destination::{Delegate, Destinations};
 use crate::routing::read::istio::destination_rule::{self, DestinationPolicy};
 use crate::routing::read::notes::{Notes, Unresolved};
 
@@ -204,6 +204,36 @@ impl Destinations for Hosts<'_, '_> {
             subset: subset.map(Into::into),
         })
     }
+
+    fn delegate(&self, name: &str, namespace: Option<&str>) -> Result<Delegate<'_>, Unresolved> {
+        let namespace = namespace.filter(|namespace| !namespace.is_empty());
+        let object = ObjectName::new(namespace.unwrap_or(&self.object.namespace), name);
+        let unresolved = |message: String| Unresolved {
+            reason: "BackendNotFound",
+            message,
+        };
+        let found = self.reader.get::<VirtualService>(&object);
+        let seen = |found: &&Arc<VirtualService>| {
+            let own = &self.object.namespace;
+            is_exported(&found.spec["exportTo"], &object.namespace, own)
+        };
+        let found = found.filter(seen).ok_or_else(|| {
+            let own = &self.object.namespace;
+            unresolved(format!("there is no VirtualService {object} that namespace {own} sees"))
+        })?;
+        if found.hosts().next().is_some() {
+            let message = format!("VirtualService {object} has hosts of its own, and is nobody's delegate");
+            return Err(unresolved(message));
+        }
+        Ok(Delegate {
+            name: object.to_string(),
+            spec: Arc::clone(&found.spec),
+            destinations: Box::new(Self {
+                object: &found.name,
+                ..*self
+            }),
+        })
+    }
 }
 
 /// The waypoints of the Services whose VirtualServices lead to a Service.
@@ -215,12 +245,25 @@ pub(super) fn scopes(reader: &Reader<'_>, service: &Service) -> Vec<Arc<str>> {
         for (name, written) in reader.find::<VirtualService>(key) {
             let is_here = |host: &str| full_name(reader, host, &name.namespace) == service.hostname;
             if written.destinations().into_iter().any(is_here) {
-                let services = services(reader, name, written);
+                let mut services = services(reader, name, written);
+                for (root, written) in delegating(reader, name) {
+                    services.extend(self::services(reader, root, written));
+                }
                 scopes.extend(services.iter().flat_map(|found| scope::of_service(reader, found)));
             }
         }
     }
     scopes
+}
+
+/// The VirtualServices that leave something to this one.
+pub(super) fn delegating<'a>(
+    reader: &Reader<'a>,
+    delegate: &ObjectName,
+) -> Vec<(&'a ObjectName, &'a Arc<VirtualService>)> {
+    let found = reader.find::<VirtualService>(Key::delegate(delegate));
+    let means = |name: &ObjectName, root: &VirtualService| root.delegates(&name.namespace).contains(delegate);
+    found.filter(|(name, root)| means(name, root)).collect()
 }
 
 /// The Services that an object is for.

@@ -21,6 +21,7 @@
 //! | `hosts` | which VirtualService and DestinationRule a Service has |
 //! | `hashes` | by what of requests endpoints are chosen |
 //! | `labelled` | the labels of endpoints |
+//! | `nearness` | which endpoints come first, and from where a waypoint looks at them |
 //! | `providers` | what providers of the mesh's configuration lead to |
 //! | `proxy_config` | what a Gateway asks of its proxy |
 //! | `resolver` | what backends of a route lead to |
@@ -45,6 +46,7 @@ mod frontend;
 mod hashes;
 mod hosts;
 mod labelled;
+mod nearness;
 pub(super) mod policies;
 mod policy_status;
 mod ports;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use culvert_envoy::pb::envoy::config::cluster::v3::Cluster;
-use culvert_envoy::{CLUSTER_TYPE, LISTENER_TYPE, names};
+use culvert_envoy::{CLUSTER_TYPE, LISTENER_TYPE};
 use culvert_objects::{Finding, Gateway, Kind, ObjectName, Severity};
 use culvert_proto::workload::Service;
 use ipnet::IpNet;
@@ -45,8 +45,7 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derive
     }
     let trust_domain = &reader.settings().trust_domain;
     let listeners = [plumbing::tunnel(&scope, trust_domain), plumbing::connect(&scope)];
-    // An endpoint of several is the first one's by name, as `culvert-waypoint` has it.
-    endpoints.sort_by_cached_key(|(port, _)| names::chain(&port.service, port.port));
+    direct::in_order(&mut endpoints);
     let of_endpoints = envoy::direct::chains(&scope, &ports, &endpoints);
     let listeners = listeners
         .into_iter()
@@ -54,7 +53,7 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derive
     let listeners = listeners
         .map(|listener| Resource::scoped(LISTENER_TYPE, &scope, &listener.name, listener.encode_to_vec(), &[]));
     let clusters = [plumbing::inbound(&scope), plumbing::originate(&scope, trust_domain)];
-    let to_endpoints = envoy::direct::clusters(&scope);
+    let to_endpoints = envoy::direct::clusters(&scope, &endpoints);
     let to_endpoints = to_endpoints.into_iter().filter(|_| direct::is_envoy(gateway));
     let clusters: Vec<Cluster> = clusters.into_iter().chain(to_endpoints).collect();
     let clusters = clusters

@@ -29,13 +29,25 @@ use culvert_envoy::pb::envoy::extensions::upstreams::http::v3::http_protocol_opt
 
 use ipnet::IpNet;
 
+use super::super::backend_tls::BackendTls;
 use super::super::protocol::Protocol;
 use super::listener::{Chains, Port, encrypted, manager, taken};
 use super::plumbing::{LOCAL_ADDRESS, filter_state, into_listener};
-use super::{access, cluster, parts, telemetry};
+use super::{access, backend_tls, cluster, parts, telemetry};
 
 /// What a request is for that names no host (HTTP/1.0): one chain is for endpoints of many Services.
 const HOST: &str = "pod";
+
+/// The endpoints of a port of a Service.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoints {
+    pub(crate) port: Port,
+    /// What they speak, if it is TLS.
+    pub(crate) tls: Option<BackendTls>,
+    /// Whether nobody is led to them, since nobody could say here whether the client may.
+    pub(crate) is_refused: bool,
+    pub(crate) endpoints: Vec<Endpoint>,
+}
 
 /// An endpoint of a port.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +58,36 @@ pub(crate) struct Endpoint {
 }
 
 /// The ways to endpoints.
-pub(crate) fn clusters(scope: &str) -> [Cluster; 2] {
+pub(crate) fn clusters(scope: &str, ports: &[Endpoints]) -> Vec<Cluster> {
+    let mut made = ways(scope).to_vec();
+    for Endpoints { port, tls, .. } in ports {
+        let Some(tls) = tls else {
+            continue;
+        };
+        // What is spoken inside is the client's choice, so that no protocol is said here.
+        let socket = || backend_tls::socket(tls, Protocol::Unknown);
+        let [tunnel, clear] = ways(scope);
+        made.push(Cluster {
+            transport_socket: Some(parts::internal_upstream_of(&[], socket())),
+            ..renamed(tunnel, names::direct_tunnel_tls(scope, &port.service, port.port))
+        });
+        made.push(Cluster {
+            transport_socket: Some(socket()),
+            ..renamed(clear, names::direct_clear_tls(scope, &port.service, port.port))
+        });
+    }
+    made
+}
+
+fn renamed(mut cluster: Cluster, name: String) -> Cluster {
+    if let Some(assignment) = &mut cluster.load_assignment {
+        assignment.cluster_name.clone_from(&name);
+    }
+    Cluster { name, ..cluster }
+}
+
+/// Those that add no TLS: through the tunnel, and not.
+fn ways(scope: &str) -> [Cluster; 2] {
     let options = || {
         let client = UseDownstreamHttpConfig {
             http_protocol_options: Some(Default::default()),
@@ -69,8 +110,9 @@ pub(crate) fn clusters(scope: &str) -> [Cluster; 2] {
     [tunnel, clear]
 }
 
-/// The chains for the endpoints of ports, beside those of `services`: an endpoint of several ports is the first one's.
-pub(crate) fn chains(scope: &str, services: &[Port], ports: &[(Port, Vec<Endpoint>)]) -> Chains {
+/// The chains for the endpoints of ports, beside those of `services`: an endpoint of several ports is the first one's. What no chain is for
+/// is closed.
+pub(crate) fn chains(scope: &str, services: &[Port], ports: &[Endpoints]) -> Chains {
     let mut made = Chains::default();
     let encrypted = encrypted(services);
     for group in Groups::of(ports, taken(services)).0 {
@@ -99,6 +141,7 @@ pub(crate) fn chains(scope: &str, services: &[Port], ports: &[(Port, Vec<Endpoin
 struct Group<'a> {
     /// A port of a Service that they are of: of several ports the first.
     port: &'a Port,
+    tls: Option<&'a BackendTls>,
     target: u16,
     is_tunnelled: bool,
     addresses: Vec<IpAddr>,
@@ -107,27 +150,32 @@ struct Group<'a> {
 struct Groups<'a>(Vec<Group<'a>>);
 
 impl<'a> Groups<'a> {
-    fn of(ports: &'a [(Port, Vec<Endpoint>)], mut taken: HashSet<(IpNet, u16)>) -> Self {
+    fn of(ports: &'a [Endpoints], mut taken: HashSet<(IpNet, u16)>) -> Self {
         let mut groups: Vec<Group<'a>> = Vec::new();
         // Where those are that may be the same, so that each is compared with few.
         let mut by_key: HashMap<(u16, bool, Protocol, &'a str), Vec<usize>> = HashMap::new();
-        for (port, endpoints) in ports {
+        for of_port in ports {
+            let (port, tls) = (&of_port.port, of_port.tls.as_ref());
             let policy = port.access.requests.first().or(port.access.connections.first());
             let policy = policy.map_or("", |policy| policy.name.as_str());
-            for endpoint in endpoints {
+            for endpoint in &of_port.endpoints {
                 let (address, target) = (endpoint.address.ip(), endpoint.address.port());
                 if !taken.insert((IpNet::from(address), target)) {
                     continue;
                 }
+                if of_port.is_refused {
+                    continue;
+                }
                 let key = (target, endpoint.is_tunnelled, port.protocol, policy);
                 let known = by_key.entry(key).or_default();
-                if let Some(same) = known.iter().find(|index| groups[**index].holds_for(port)) {
+                if let Some(same) = known.iter().find(|index| groups[**index].holds_for(port, tls)) {
                     groups[*same].addresses.push(address);
                     continue;
                 }
                 known.push(groups.len());
                 groups.push(Group {
                     port,
+                    tls,
                     target,
                     is_tunnelled: endpoint.is_tunnelled,
                     addresses: vec![address],
@@ -140,9 +188,10 @@ impl<'a> Groups<'a> {
 
 impl Group<'_> {
     /// Whether the same decides about another port, of the same protocol.
-    fn holds_for(&self, port: &Port) -> bool {
+    fn holds_for(&self, port: &Port, tls: Option<&BackendTls>) -> bool {
         let mine = self.port;
-        (Arc::ptr_eq(&mine.access, &port.access) || mine.access == port.access)
+        self.tls == tls
+            && (Arc::ptr_eq(&mine.access, &port.access) || mine.access == port.access)
             && (Arc::ptr_eq(&mine.telemetry, &port.telemetry) || mine.telemetry == port.telemetry)
     }
 
@@ -190,10 +239,12 @@ impl Group<'_> {
     }
 
     fn cluster(&self, scope: &str) -> String {
-        if self.is_tunnelled {
-            names::direct_tunnel(scope)
-        } else {
-            names::direct_clear(scope)
+        let Port { service, port, .. } = self.port;
+        match (self.tls, self.is_tunnelled) {
+            (Some(_), true) => names::direct_tunnel_tls(scope, service, *port),
+            (Some(_), false) => names::direct_clear_tls(scope, service, *port),
+            (None, true) => names::direct_tunnel(scope),
+            (None, false) => names::direct_clear(scope),
         }
     }
 

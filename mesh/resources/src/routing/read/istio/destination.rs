@@ -1,6 +1,9 @@
 //! What routes lead to.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::super::super::model::Backend;
 use super::super::notes::Unresolved;
@@ -12,6 +15,21 @@ pub(crate) trait Destinations {
     /// # Errors
     /// Where there is no such host, subset or port.
     fn destination(&self, host: &str, subset: Option<&str>, port: Option<u16>) -> Result<Backend, Unresolved>;
+
+    /// Another VirtualService, to which a rule of this one leaves the rest.
+    ///
+    /// # Errors
+    /// Where there is no such, or it may not be referred to.
+    fn delegate(&self, name: &str, namespace: Option<&str>) -> Result<Delegate<'_>, Unresolved>;
+}
+
+/// Another VirtualService.
+pub(crate) struct Delegate<'a> {
+    /// As `namespace/name`.
+    pub(crate) name: String,
+    pub(crate) spec: Arc<Value>,
+    /// What its destinations lead to.
+    pub(crate) destinations: Box<dyn Destinations + 'a>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`virtual_service`] | VirtualService as a whole, and who sees it |
 //! | `http` | a rule for requests |
+//! | `delegate` | a rule that leaves the rest to another VirtualService |
 //! | `matches` | which requests |
 //! | `parts` | what a rule does with them: faults, retries, CORS, headers |
 //! | `connections` | what rules for connections have in common |
@@ -19,6 +20,7 @@
 
 mod client_tls;
 mod connections;
+mod delegate;
 pub(crate) mod destination;
 pub(crate) mod destination_rule;
 mod http;

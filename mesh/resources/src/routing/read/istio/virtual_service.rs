@@ -8,7 +8,7 @@ use super::super::notes::Notes;
 use super::super::values::{self, list};
 use super::destination::Destinations;
 use super::matches::MESH;
-use super::{http, tcp, tls};
+use super::{delegate, http, tcp, tls};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -65,7 +65,10 @@ pub(crate) fn at_port(
     let rules = |(index, value): (usize, &Value)| {
         let name = format!("{object}[{index}]");
         let field = format!("spec.http[{index}]");
-        http::rules(&name, value, port, &field, destinations, notes)
+        match value["delegate"].is_null() {
+            true => http::rules(&name, value, port, &field, destinations, notes),
+            false => delegate::rules(&name, value, port, &field, destinations, notes),
+        }
     };
     let rules: Vec<Rule> = spec.http.iter().enumerate().flat_map(rules).collect();
     Some(Virtual {
