@@ -46,6 +46,7 @@ fn work(world: &World, space: &Space<'_>) {
     said_in_the_status_of_each(world, space);
     becomes_a_waypoint(space);
     said_in_the_status_of_each_route(world, space);
+    said_in_the_status_of_each_attached_policy(world, space);
     drop(kinds);
     // A pod that comes to a node whose agent has not heard of it: the agent asks.
     let uses = |verb: &str| {
@@ -226,6 +227,31 @@ fn said_in_the_status_of_each_route(world: &World, space: &Space<'_>) {
                     .any(|parent| parent["controllerName"] == "culvert.dev/controller")
             },
         );
+    }
+}
+
+/// Makes a policy of each kind that is attached to Services, and waits until the controller has said in its status what it comes to.
+fn said_in_the_status_of_each_attached_policy(world: &World, space: &Space<'_>) {
+    let policies = [
+        (
+            "BackendTLSPolicy",
+            json!({ "validation": { "wellKnownCACertificates": "System", "hostname": "web.example" } }),
+        ),
+        ("TrafficPolicy", json!({ "healthCheck": { "tcp": {} } })),
+    ];
+    for (title, mut spec) in policies {
+        let mut kinds = Kind::followed().map(Kind::descriptor);
+        let kind = kinds.find(|kind| kind.name == title).expect(title);
+        spec["targetRefs"] = json!([{ "group": "", "kind": "Service", "name": "web" }]);
+        let metadata = json!({ "name": "each", "namespace": space.name() });
+        world.apply(&json!({ "apiVersion": kind.api_version(), "kind": title, "metadata": metadata, "spec": spec }));
+        until(&format!("the status of a {title} to say what it comes to"), || {
+            let of_kind = format!("{}.{}", kind.plural, kind.group);
+            let object = world.get(&[&of_kind, "each", "-n", space.name()]);
+            let ancestors = object["status"]["ancestors"].as_array().cloned().unwrap_or_default();
+            let mut ours = ancestors.iter();
+            ours.any(|ancestor| ancestor["controllerName"] == "culvert.dev/controller")
+        });
     }
 }
 
