@@ -1,4 +1,4 @@
-//! Kinds of Istio and of the Gateway API in a real API server: their CRDs come and go while the controller follows.
+//! Kinds of Istio, of the Gateway API and of Culvert's own in a real API server: their CRDs come and go while the controller follows.
 //!
 //! Needs what `cluster` needs, and the CRDs: `cargo xtask crds`.
 
@@ -17,10 +17,11 @@ fn crds() -> Vec<PathBuf> {
     let entries = folders
         .iter()
         .flat_map(|folder| std::fs::read_dir(folder).expect("`cargo xtask crds` fetches them"));
-    entries.map(|entry| entry.unwrap().path()).collect()
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/crds/culvert.dev.yaml");
+    entries.map(|entry| entry.unwrap().path()).chain([own]).collect()
 }
 
-/// The kinds that a cluster has by CRDs of others.
+/// The kinds that a cluster has by CRDs.
 fn kinds() -> Vec<Kind> {
     let all = Kind::ALL.iter().copied();
     all.filter(|kind| known::find(kind.descriptor().group, kind.descriptor().name).is_some())
