@@ -36,7 +36,8 @@ pub(super) struct Marks<'a> {
 impl Marks<'_> {
     /// Whether anything looks at the request once more.
     pub(super) fn looks_back(&self) -> bool {
-        !self.cors.is_empty()
+        // A route may take away what the client accepts.
+        !self.cors.is_empty() || !self.compressors.is_empty()
     }
 
     /// Changes the head of an answer. What the request is to be like says [`looks_back`](Self::looks_back): as the filters left it.
