@@ -8,6 +8,7 @@
 //! | [`backend`] | a Service: its ports as backends, and where they are, for each waypoint that may send requests there |
 //! | [`findings`] | a route object: what is wrong with it |
 //! | [`explain`] | a Service: its rules, for people |
+//! | [`in_force`] | policies that hold at a port, for people |
 //! | [`tls_policy`] | a BackendTLSPolicy: what is wrong with it, and what it comes to |
 //! | `direct` | the endpoints of a Service by their own addresses, for Envoy |
 //! | `access` | which policies decide about a Service |
@@ -45,6 +46,7 @@ pub(super) mod findings;
 mod frontend;
 mod hashes;
 mod hosts;
+pub(super) mod in_force;
 mod labelled;
 mod nearness;
 pub(super) mod policies;
