@@ -30,6 +30,7 @@
 //! | `telemetry` | what is logged and traced of a Service's requests |
 //! | `traffic_policies` | which TrafficPolicies hold |
 //! | `policy_status` | a TrafficPolicy: what is wrong with it, and what it comes to |
+//! | [`subsets`] | which subsets of a DestinationRule have endpoints |
 //! | `scope` | which waypoint a Service is behind |
 //! | `backend_tls` | which BackendTLSPolicy holds at a port |
 //! | `behind` | the Services behind each waypoint, as the first round made them |
@@ -60,6 +61,7 @@ mod route;
 pub(super) mod routes;
 pub(super) mod scope;
 pub(super) mod status;
+pub(super) mod subsets;
 mod telemetry;
 pub(super) mod tls_policy;
 mod traffic_policies;
