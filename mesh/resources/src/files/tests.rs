@@ -66,7 +66,10 @@ fn a_subset_without_endpoints_and_policies_for_nothing_are_named() {
     let policy = "apiVersion: culvert.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: limits, namespace: shop}\n\
         spec: {targetRefs: [{group: '', kind: Service, name: gone}], rateLimit: {local: [{requests: 1, per: 1s}]}}\n---\n";
     let found = problems(&(WEB.to_owned() + WAYPOINT + pod + rule));
-    assert!(!found.iter().any(|(_, text)| text.contains("subset \"one\"")), "{found:#?}");
+    assert!(
+        !found.iter().any(|(_, text)| text.contains("subset \"one\"")),
+        "{found:#?}"
+    );
     has(
         &found,
         Severity::Warning,
