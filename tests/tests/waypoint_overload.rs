@@ -247,6 +247,23 @@ fn what_is_beyond_a_waypoints_limits_is_answered_503_and_counted() {
     })
     .unwrap();
 
+    // As much as that the process always has, so that one request at a time is all that there is room for.
+    restart(&mut edge, &["--memory-limit", "1"]);
+    let mut stuck = edge.connect();
+    write!(stuck, "GET /hang HTTP/1.1\r\nhost: edge.town\r\n\r\n").unwrap();
+    wait_until("it to be under way", PATIENCE, || edge.noted.under("/hang").len() == 5).unwrap();
+    wait_until("new requests to be refused", PATIENCE, || {
+        status(&edge, edge.client()) == Some(503) && status(&edge, &edge.scene.guest) == Some(503)
+    })
+    .unwrap();
+    assert!(metric(&edge, "istio_requests_total", "response_flags=\"UO\"") >= 2);
+    assert!(metric(&edge, "culvert_waypoint_resident_memory_bytes", "") > 1 << 20);
+    drop(stuck);
+    wait_until("there to be room again", PATIENCE, || {
+        status(&edge, edge.client()) == Some(200)
+    })
+    .unwrap();
+
     restart(&mut edge, &["--connections-limit", "4"]);
     let mut open: Vec<_> = (0..4).map(|_| edge.connect()).collect();
     for stream in &mut open {

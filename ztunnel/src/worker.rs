@@ -18,6 +18,7 @@ use std::{
 };
 
 use culvert_control::{Ask, Change, Inputs, Outputs, Published, Served};
+use culvert_dns::resolv_conf::resolver;
 use culvert_identity::{SpiffeError, SpiffeId};
 use culvert_net::packet::{self, AsyncPacketSocket, LostDescriptors, PacketSocket};
 use culvert_net::privilege::Held;
@@ -34,7 +35,6 @@ use crate::{
     engine::{self, EngineConfig, LoopHandle},
     memory,
     readiness::Readiness,
-    resolvers,
     seam::{Answer, ListenerRole, LoopMessage, Shared},
     telemetry::Telemetry,
     wire::{self, Datagrams, NeedSockets, Order, PodAdded, Report, Secrets, ToWorker},
@@ -420,7 +420,7 @@ impl Worker {
 /// Whom pods' names of endpoints are asked of, where a pod has asked no resolver itself.
 fn own_resolvers(cli: &Cli, secrets: &Secrets) -> Arc<[SocketAddr]> {
     let resolvers: Arc<[SocketAddr]> = if cli.engine.resolvers.is_empty() {
-        let read = secrets.resolvers.iter().map(|text| resolvers::resolver(text));
+        let read = secrets.resolvers.iter().map(|text| resolver(text));
         read.filter_map(Result::ok).collect()
     } else {
         cli.engine.resolvers.as_slice().into()
