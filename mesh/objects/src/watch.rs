@@ -59,7 +59,8 @@ fn spawn(mut directory: Directory) -> watch::Receiver<Arc<Loaded>> {
         }
     };
     let follow = move || {
-        let mut next = Instant::now() + SETTLE;
+        let mut planned = Instant::now() + SETTLE;
+        let mut next = planned;
         let mut earliest = Instant::now();
         // Whether something else than files renamed into their places was heard of and not looked at yet.
         let mut is_moving = false;
@@ -75,6 +76,9 @@ fn spawn(mut directory: Directory) -> watch::Receiver<Arc<Loaded>> {
                     if is_moving || !is_taken {
                         // A file that is written to byte by byte tells of each.
                         next = next.min(earliest);
+                    } else if !placed.is_empty() {
+                        // What was hidden until now has become what was just read.
+                        next = planned;
                     } else if look == Some(Haste::Soon) {
                         next = next.min(Instant::now() + SETTLE / 2);
                     }
@@ -87,11 +91,12 @@ fn spawn(mut directory: Directory) -> watch::Receiver<Arc<Loaded>> {
             }
             is_moving = false;
             let busy = heard.lock().map(|heard| heard.busy()).unwrap_or_default();
-            next = Instant::now()
+            planned = Instant::now()
                 + match directory.scan(&busy) {
                     Scan::Unsettled => SETTLE / 2,
                     Scan::Settled => period,
                 };
+            next = planned;
             earliest = Instant::now() + SETTLE / 4;
             tell(&publish, &directory);
         }
