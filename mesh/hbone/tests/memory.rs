@@ -168,6 +168,8 @@ fn a_sign_of_life_asked_of_many_takes_no_buffer_that_is_made_for_data() {
     for (client, server) in &mut pairs {
         carry(client, server, &mut wire);
         carry(server, client, &mut wire);
+        // The answer to what came last.
+        carry(client, server, &mut wire);
     }
     // And of what was spare nothing is left after a while in which nobody needed it.
     (0..2).for_each(|_| culvert_hbone::release_unused());
