@@ -5,6 +5,7 @@
 //! | [`Netns`] | a pod's network namespace: its cookie, and running code inside it |
 //! | [`capability`] | what a program may not do without, named when it is missing |
 //! | [`dns`] | sockets for the DNS queries of a pod |
+//! | [`heap`] | how the C library's allocator keeps what a program frees |
 //! | [`hold`] | answering an application's SYN in the kernel's place |
 //! | [`interfaces`] | the addresses of a network namespace, and prefixes that are made local to it |
 //! | [`links`] | network interfaces, and where the other end of a pair of them is |
@@ -19,6 +20,7 @@
 
 pub mod capability;
 pub mod dns;
+pub mod heap;
 pub mod hold;
 pub mod interfaces;
 pub mod links;

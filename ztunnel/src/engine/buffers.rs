@@ -23,25 +23,52 @@ const BLOCK: usize = 64 << 10;
 
 /// The loop's read buffer. Taken while its contents are worked on, which may need the whole loop.
 #[derive(Debug)]
-pub(super) struct ReadBuffer(Vec<u8>);
+pub(super) struct ReadBuffer {
+    bytes: Vec<u8>,
+    /// Bytes of the largest read since the last [`Self::rest`], and before it since the last new buffer.
+    read: usize,
+    touched: usize,
+}
+
+/// What a buffer may have resident although nobody reads so much at a time any more.
+const RESTING: usize = 64 << 10;
 
 impl ReadBuffer {
     pub(super) fn new() -> Self {
-        Self(vec![0; TUNNEL_READ + PARTIAL_RECORD])
+        Self {
+            // Memory that is touched as far as it is used, and no further.
+            bytes: vec![0; TUNNEL_READ + PARTIAL_RECORD],
+            read: 0,
+            touched: 0,
+        }
+    }
+
+    /// The regular look: what large reads have touched is given back once there are only small ones, or none.
+    pub(super) fn rest(&mut self) {
+        let read = std::mem::take(&mut self.read);
+        self.touched = self.touched.max(read);
+        if read <= RESTING && self.touched > RESTING {
+            *self = Self::new();
+        }
+    }
+
+    /// So many bytes of it were used.
+    pub(super) fn note(&mut self, used: usize) {
+        self.read = self.read.max(used);
     }
 
     /// Takes the buffer; [`Self::give_back`] must follow.
     pub(super) fn take(&mut self) -> Vec<u8> {
-        let buffer = std::mem::take(&mut self.0);
+        let buffer = std::mem::take(&mut self.bytes);
         if buffer.is_empty() {
             debug_assert!(false, "the read buffer is in use");
-            return Self::new().0;
+            return Self::new().bytes;
         }
         buffer
     }
 
     pub(super) fn give_back(&mut self, buffer: Vec<u8>) {
-        self.0 = buffer;
+        self.bytes = buffer;
     }
 }
 

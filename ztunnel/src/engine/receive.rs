@@ -127,8 +127,7 @@ impl Loop {
                 match result {
                     Ok(consumed) => {
                         if let Some(tunnel) = self.tunnels.get_mut(key) {
-                            tunnel.partial.clear();
-                            tunnel.partial.extend_from_slice(&buffer[consumed..end]);
+                            tunnel.keep_partial(&buffer[consumed..end]);
                         }
                     }
                     // It was told before, and the rest of what it said is of no interest.
@@ -137,6 +136,7 @@ impl Loop {
                 }
             }
             self.buffer.give_back(buffer);
+            self.buffer.note(end);
             if let Some((failure, error)) = violation {
                 return self.violated(key, &failure, &error);
             }

@@ -344,6 +344,7 @@ impl Loop {
             match result {
                 Ok(0) => return self.settle(key),
                 Ok(count) => {
+                    self.buffer.note(count);
                     flow.count(count, from_near);
                     self.account(key);
                 }
