@@ -73,6 +73,6 @@ pub struct Series {
     pub colour: usize,
     /// In the order of the line.
     pub points: Vec<(f64, f64)>,
-    /// Whether each point has a mark: for few points, not for a curve of hundreds.
-    pub marked: bool,
+    /// Where its mark stands: on each of few points, on some of a curve of hundreds.
+    pub marks: Vec<(f64, f64)>,
 }

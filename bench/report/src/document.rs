@@ -17,6 +17,7 @@ enum Part {
     List(Vec<String>),
     Code(String),
     Table {
+        numbers: bool,
         header: Vec<String>,
         rows: Vec<Vec<String>>,
     },
@@ -34,8 +35,9 @@ const STYLE: &str = "\
 body{font:15px/1.55 system-ui,sans-serif;color:var(--ink);background:var(--ground);max-width:62rem;margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.6rem;line-height:1.25}h2{font-size:1.2rem;margin-top:2.2rem}\
 .wide{overflow-x:auto;margin:1rem 0}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.88rem}\
-th,td{border:1px solid var(--line);padding:.28rem .6rem;text-align:right;white-space:nowrap}\
-th:first-child,td:first-child{text-align:left}thead th{background:var(--head)}\
+th,td{border:1px solid var(--line);padding:.28rem .6rem;text-align:left}\
+.numbers th,.numbers td{text-align:right;white-space:nowrap}\
+.numbers th:first-child,.numbers td:first-child{text-align:left}thead th{background:var(--head)}\
 pre,code{font:.85rem/1.5 ui-monospace,monospace;background:var(--head)}pre{padding:.6rem .8rem;overflow-x:auto}\
 figure{margin:1.4rem 0}figure svg{max-width:100%;height:auto}figcaption{color:var(--quiet);font-size:.85rem}";
 
@@ -70,9 +72,16 @@ impl Document {
         self.parts.push(Part::Code(text.to_owned()));
     }
 
-    /// Adds a table, the first column of which names the rows.
+    /// Adds a table of numbers, the first column of which names the rows.
     pub fn table(&mut self, header: Vec<String>, rows: Vec<Vec<String>>) {
-        self.parts.push(Part::Table { header, rows });
+        let numbers = true;
+        self.parts.push(Part::Table { numbers, header, rows });
+    }
+
+    /// Adds a table of words.
+    pub fn words(&mut self, header: Vec<String>, rows: Vec<Vec<String>>) {
+        let numbers = false;
+        self.parts.push(Part::Table { numbers, header, rows });
     }
 
     /// Adds a plot: in a page of HTML itself, beside one of Markdown as this file, with `what` below it.
@@ -123,7 +132,7 @@ impl Part {
                 format!("<ul>{items}</ul>\n")
             }
             Self::Code(text) => format!("<pre>{}</pre>\n", escaped(text)),
-            Self::Table { header, rows } => {
+            Self::Table { numbers, header, rows } => {
                 let row = |tag: &str, cells: &[String]| {
                     let cells: String = cells
                         .iter()
@@ -133,7 +142,8 @@ impl Part {
                 };
                 let rows: String = rows.iter().map(|cells| row("td", cells)).collect();
                 let head = row("th", header);
-                format!("<div class=\"wide\"><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>\n")
+                let class = if *numbers { "wide numbers" } else { "wide" };
+                format!("<div class=\"{class}\"><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>\n")
             }
             Self::Plot { what, svg, .. } => {
                 format!("<figure>{svg}<figcaption>{}</figcaption></figure>\n", escaped(what))
@@ -150,7 +160,7 @@ impl Part {
                 format!("\n{items}")
             }
             Self::Code(text) => format!("\n```text\n{text}\n```\n"),
-            Self::Table { header, rows } => {
+            Self::Table { numbers, header, rows } => {
                 let row = |cells: &[String]| {
                     let cells: Vec<_> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
                     format!("| {} |\n", cells.join(" | "))
@@ -158,7 +168,7 @@ impl Part {
                 let line = header
                     .iter()
                     .enumerate()
-                    .map(|(column, _)| if column == 0 { "---|" } else { "--:|" });
+                    .map(|(column, _)| if column == 0 || !numbers { "---|" } else { "--:|" });
                 let line: String = line.collect();
                 let rows: String = rows.iter().map(|cells| row(cells)).collect();
                 format!("\n{}|{line}\n{rows}", row(header))

@@ -142,22 +142,17 @@ impl Lines {
             .draw()?;
         let origin = plot.get_base_pixel();
         for (row, series) in self.series.iter().enumerate() {
-            let points: Vec<_> = series
-                .points
-                .iter()
-                .filter_map(|point| x.position(point.0).zip(y.position(point.1)))
-                .collect();
+            let place = |point: &(f64, f64)| x.position(point.0).zip(y.position(point.1));
+            let points: Vec<_> = series.points.iter().filter_map(place).collect();
             let style = colour(series.colour).stroke_width(2);
-            chart.draw_series([PathElement::new(points.clone(), style)])?;
-            if series.marked {
-                for point in points {
-                    let (x, y) = chart.plotting_area().map_coordinate(&point);
-                    shape(&plot, series, (x - origin.0, y - origin.1))?;
-                }
+            chart.draw_series([PathElement::new(points, style)])?;
+            for point in series.marks.iter().filter_map(place) {
+                let (x, y) = chart.plotting_area().map_coordinate(&point);
+                shape(&plot, series, (x - origin.0, y - origin.1))?;
             }
             let at = (22, 20 + 22 * row as i32);
             legend.draw(&PathElement::new(vec![(at.0 - 12, at.1), (at.0 + 12, at.1)], style))?;
-            if series.marked {
+            if !series.marks.is_empty() {
                 shape(&legend, series, at)?;
             }
             let style = text(TEXT).pos(Pos::new(HPos::Left, VPos::Center));
@@ -281,7 +276,7 @@ mod tests {
             name: name.to_owned(),
             colour,
             points: vec![(0.0, 0.0), (1000.0, 100.0), (5000.0, 300.0), (f64::NAN, 2.0)],
-            marked: true,
+            marks: vec![(1000.0, 100.0), (0.0, 1.0)],
         };
         let lines = Lines {
             title: "p99 by rate".to_owned(),

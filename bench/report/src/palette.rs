@@ -23,7 +23,7 @@ pub(crate) const STYLE: &str = "\
 @media (prefers-color-scheme:dark){\
 .culvert-plot [fill='#1B1F24']{fill:#e6e8eb}.culvert-plot [stroke='#1B1F24']{stroke:#e6e8eb}\
 .culvert-plot [stroke='#DDDFE3']{stroke:#343a42}\
-.culvert-plot [fill='#0072B2']{fill:#3aa0e0}.culvert-plot [stroke='#0072B2']{stroke:#3aa0e0}\
+.culvert-plot [fill='#0072B2']{fill:#4d7dff}.culvert-plot [stroke='#0072B2']{stroke:#4d7dff}\
 .culvert-plot [fill='#6B7280']{fill:#9aa3b0}.culvert-plot [stroke='#6B7280']{stroke:#9aa3b0}}";
 
 /// The shape that stands at a line's points.

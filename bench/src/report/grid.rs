@@ -30,7 +30,7 @@ pub(super) fn all(measured: &Measured<'_>, cells: Cells) -> Vec<Grid> {
         figures(measured, cells),
         memory(measured),
         hooks(measured),
-        ratios(measured),
+        ratios(measured, cells),
         outcomes(measured),
     ];
     grids.into_iter().filter(|grid| !grid.rows.is_empty()).collect()
@@ -165,18 +165,19 @@ fn hooks(measured: &Measured<'_>) -> Grid {
     }
 }
 
-fn ratios(measured: &Measured<'_>) -> Grid {
+fn ratios(measured: &Measured<'_>, cells: Cells) -> Grid {
     let reference = measured.reference().unwrap_or_default();
     let others = || measured.modes().filter(move |mode| mode.name != reference);
     let mut rows = Vec::new();
     for load in measured.loads() {
         for figure in Kind::of(&load.name).compared() {
             let ratio = |mode: &str| measured.ratio(reference, mode, &load.name, figure);
-            let cells: Vec<_> = others().map(|mode| ratio(&mode.name)).collect();
-            if cells.iter().any(Option::is_some) {
-                let cells = cells
+            let ratios: Vec<_> = others().map(|mode| ratio(&mode.name)).collect();
+            if ratios.iter().any(Option::is_some) {
+                let written = |ratio: &Ratio| compared(ratio, cells);
+                let cells = ratios
                     .iter()
-                    .map(|cell| cell.as_ref().map_or_else(|| "-".to_owned(), compared));
+                    .map(|ratio| ratio.as_ref().map_or_else(|| "-".to_owned(), written));
                 let label = format!("{}: {}", load.name, figure.label);
                 rows.push(std::iter::once(label).chain(cells).collect());
             }
@@ -232,15 +233,16 @@ fn written(spread: &Spread, decimals: usize, cells: Cells) -> String {
 }
 
 /// A ratio as it is read.
-pub(super) fn compared(ratio: &Ratio) -> String {
+pub(super) fn compared(ratio: &Ratio, cells: Cells) -> String {
     let interval = ratio
         .interval
-        .map(|(low, high)| format!("{low:.2} to {high:.2}"))
+        .map(|(low, high)| format!(" ({low:.2} to {high:.2})"))
         .unwrap_or_default();
-    match ratio.verdict() {
-        Verdict::Less | Verdict::More => format!("{:.2} ({interval})", ratio.median),
-        Verdict::NoDifference => format!("no difference ({interval})"),
-        Verdict::OneRound => format!("{:.2} (one round)", ratio.median),
+    match (ratio.verdict(), cells) {
+        (Verdict::Less | Verdict::More, _) => format!("{:.2}{interval}", ratio.median),
+        (Verdict::NoDifference, Cells::Medians) => "no difference".to_owned(),
+        (Verdict::NoDifference, Cells::Spreads) => format!("no difference{interval}"),
+        (Verdict::OneRound, _) => format!("{:.2} (one round)", ratio.median),
     }
 }
 

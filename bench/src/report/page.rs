@@ -67,6 +67,6 @@ fn about(measured: &Measured<'_>, page: &mut Document) {
     ]);
     let named = |named: &crate::record::Named| vec![named.name.clone(), named.what.clone()];
     let header = |what: &str| vec![what.to_owned(), "what it is".to_owned()];
-    page.table(header("mode"), measured.modes().map(named).collect());
-    page.table(header("load"), measured.loads().map(named).collect());
+    page.words(header("mode"), measured.modes().map(named).collect());
+    page.words(header("load"), measured.loads().map(named).collect());
 }

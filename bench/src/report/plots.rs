@@ -65,11 +65,15 @@ fn times(measured: &Measured<'_>, load: &str, what: &str) -> Result<Option<Plot>
     let series: Vec<Series> = measured
         .modes()
         .enumerate()
-        .map(|(colour, mode)| Series {
-            name: mode.name.clone(),
-            colour,
-            points: tail(&measured.times(&mode.name, load)),
-            marked: false,
+        .map(|(colour, mode)| {
+            let buckets = measured.times(&mode.name, load);
+            let points = tail(&buckets);
+            Series {
+                name: mode.name.clone(),
+                colour,
+                marks: marks(&points),
+                points,
+            }
         })
         .filter(|series| !series.points.is_empty())
         .collect();
@@ -108,6 +112,13 @@ fn tail(buckets: &[(u64, u64)]) -> Vec<(f64, f64)> {
     points
 }
 
+/// The first points at or below a half, a tenth, a hundredth and a thousandth.
+fn marks(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let shares = [50.0, 10.0, 1.0, 0.1];
+    let at = |share: &f64| points.iter().copied().find(|point| point.1 <= *share);
+    shares.iter().filter_map(at).collect()
+}
+
 /// A percentile at each fixed rate.
 fn rates(measured: &Measured<'_>, figure: &Figure) -> Result<Option<Plot>, Error> {
     let loads: Vec<(f64, &str)> = measured
@@ -120,14 +131,17 @@ fn rates(measured: &Measured<'_>, figure: &Figure) -> Result<Option<Plot>, Error
     if loads.len() < 2 {
         return Ok(None);
     }
-    let series = measured.modes().enumerate().map(|(colour, mode)| Series {
-        name: mode.name.clone(),
-        colour,
-        points: loads
+    let series = measured.modes().enumerate().map(|(colour, mode)| {
+        let points: Vec<(f64, f64)> = loads
             .iter()
             .filter_map(|(rate, load)| Some((*rate, measured.spread(&mode.name, load, figure)?.median)))
-            .collect(),
-        marked: true,
+            .collect();
+        Series {
+            name: mode.name.clone(),
+            colour,
+            marks: points.clone(),
+            points,
+        }
     });
     let lines = Lines {
         title: format!("{} at fixed rates", figure.label.trim_end_matches(", us")),
@@ -156,7 +170,7 @@ fn memory(measured: &Measured<'_>) -> Result<Option<Plot>, Error> {
         name: mode.name.clone(),
         colour,
         points: of(&mode.name),
-        marked: true,
+        marks: of(&mode.name),
     });
     let series: Vec<_> = series.filter(|series| series.points.len() > 1).collect();
     if series.is_empty() {

@@ -14,7 +14,7 @@ pub(super) struct Outcome {
     pub(super) reached: f64,
     /// Within which the confidence interval has it, where it is a ratio of rounds.
     pub(super) interval: Option<(f64, f64)>,
-    /// A factor, MB, ...
+    /// MB, ms, ...; nothing for a factor.
     pub(super) unit: &'static str,
     /// Whether the target is met.
     pub(super) met: bool,
@@ -70,7 +70,7 @@ fn ratio(measured: &Measured<'_>, this: &str, that: &str, load: &str, figure: &F
         wanted,
         reached: ratio.median,
         interval: ratio.interval,
-        unit: "times",
+        unit: "",
         met: ratio.median <= wanted,
     })
 }
@@ -82,7 +82,7 @@ fn throughput(measured: &Measured<'_>, that: &str, stream: &str) -> Option<Outco
         wanted: 1.0,
         reached: ratio.median,
         interval: ratio.interval,
-        unit: "times",
+        unit: "",
         met: ratio.median >= 1.0,
     })
 }

@@ -20,7 +20,7 @@ fn modes_that_differ_are_told_apart_and_modes_within_the_spread_are_not() {
     let measured = Measured::of(&run);
     let verdict = |that: &str| {
         let ratio = measured.ratio("culvert", that, "requests-16", &CPU).unwrap();
-        (ratio.verdict(), grid::compared(&ratio))
+        (ratio.verdict(), grid::compared(&ratio, grid::Cells::Spreads))
     };
     let (verdict_of_sidecar, said) = verdict("sidecar");
     assert_eq!(verdict_of_sidecar, Verdict::Less);
