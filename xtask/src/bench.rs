@@ -1,5 +1,9 @@
 //! `cargo xtask bench`: builds what is to be measured, optimised, and hands over to `culvert-bench run`; with `--cluster`, makes
-//! images and hands over to `culvert-bench cluster`; with `--waypoint`, to `culvert-bench waypoint`; with `--scale`, to `culvert-bench-scale`.
+//! images and hands over to `culvert-bench cluster`; with `--waypoint`, to `culvert-bench waypoint`; with `--scale`, to `culvert-bench-scale`;
+//! with `--instructions`, counts what the cores' functions take.
+
+mod baseline;
+mod instructions;
 
 use crate::{
     cluster, ebpf, envoy,
@@ -57,6 +61,9 @@ pub(crate) struct Options {
     /// Measure only these on the cluster: membership, latency, arrivals, footprint, disruption
     #[arg(long, value_delimiter = ',', requires = "cluster")]
     only: Vec<String>,
+    /// Count the instructions of the cores' functions instead, and fail where they are more than those of bench/instructions.json
+    #[arg(long, conflicts_with_all = ["modes", "cluster", "scale", "waypoint", "quick"])]
+    instructions: bool,
     /// Leave the cluster up
     #[arg(long, requires = "cluster")]
     keep: bool,
@@ -72,6 +79,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if options.scale {
         return of_controller(options);
+    }
+    if options.instructions {
+        return instructions::run(options.json);
     }
     let programs = [("cc", "build-essential"), ("ip", "iproute2"), ("python3", "python3")];
     setup::ensure_programs(&programs, "build and run the benchmark")?;
