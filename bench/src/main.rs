@@ -15,6 +15,8 @@ mod http;
 mod load;
 mod poll;
 mod protocol;
+mod record;
+mod resolver;
 mod run;
 mod serve;
 mod usage;
