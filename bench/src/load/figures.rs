@@ -1,6 +1,6 @@
 //! What a load prints.
 
-use super::window::Window;
+use super::window::{Window, monotonic_seconds};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -24,6 +24,8 @@ pub(crate) enum Line {
 pub(crate) struct Figures {
     /// How long it was, seconds.
     pub(crate) seconds: f64,
+    /// When it was over, by the monotonic clock, seconds.
+    pub(crate) ended: f64,
     /// What the load itself spent on processors, seconds.
     pub(crate) cpu_seconds: f64,
     /// Payload bytes carried (streams).
@@ -80,6 +82,7 @@ pub(crate) fn summary(window: &Window, mut times: Vec<u32>) -> Figures {
     };
     Figures {
         seconds,
+        ended: monotonic_seconds(),
         cpu_seconds,
         count: times.len() as u64,
         p50_us: at(0.50),

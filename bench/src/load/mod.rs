@@ -20,7 +20,7 @@ use std::{
     io::Read as _,
     net::{SocketAddr, TcpStream},
 };
-pub(crate) use window::Window;
+pub(crate) use window::{Window, monotonic_seconds};
 
 /// Options of `culvert-bench load`.
 #[derive(clap::Args)]

@@ -1,6 +1,10 @@
 //! Streams: as many bytes as the connections carry, to the server or from it.
 
-use super::{Options, connect, figures::Figures, window::Window};
+use super::{
+    Options, connect,
+    figures::Figures,
+    window::{Window, monotonic_seconds},
+};
 use crate::{
     poll::Poll,
     protocol::{SINK, SOURCE},
@@ -87,6 +91,7 @@ fn carry(
         if window.is_over(now) {
             return Ok(Figures {
                 seconds: window.seconds(),
+                ended: monotonic_seconds(),
                 cpu_seconds: window.cpu_seconds(),
                 bytes: total - before,
                 ..Figures::default()

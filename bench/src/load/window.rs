@@ -55,6 +55,12 @@ impl Window {
     }
 }
 
+/// Time of the clock that all programs share, and that never goes back, seconds.
+pub(crate) fn monotonic_seconds() -> f64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    Duration::try_from(time).unwrap_or_default().as_secs_f64()
+}
+
 fn own_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::try_from(time).unwrap_or_default()

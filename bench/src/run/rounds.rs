@@ -12,12 +12,12 @@ use crate::{
     load::{self, Figures},
     record::{Missing, Run, Sample},
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use culvert_lab::Lab;
 use std::{collections::BTreeSet, fs, time::Duration};
 
 /// Below this share of the rate that was asked for, a mode does not reach it: times would only say how long the queue grew.
-const REACHED: f64 = 0.98;
+const REACHED: f64 = 0.95;
 /// How long the runs are in which calls are counted, seconds.
 const COUNTED: f64 = 0.4;
 /// Longer logs are cut off between samples: they are in memory here.
@@ -129,19 +129,13 @@ impl Rounds<'_, '_> {
             let taken = once(course, load, round, self.options.seconds(), self.options.warm_up)?;
             course.check()?;
             let mut sample = taken.sample;
-            if let Some(rate) = load.rate {
-                let reached = sample.count as f64 / sample.seconds.max(1e-9);
-                anyhow::ensure!(
-                    reached >= f64::from(rate) * REACHED,
-                    "{reached:.0} of {rate} requests/s were answered, so times would only say how long the queue grew"
-                );
-            }
             if sample.failed > 0 {
                 let why = taken.figures.first_failure.as_deref().unwrap_or_default();
                 eprintln!("    {} FAILED, the first one: {why}", sample.failed);
             }
             sample.disturbed = disturbed(&sample);
             let Some(why) = sample.disturbed.clone() else {
+                is_reached(load, &sample)?;
                 self.run.samples.push(sample);
                 return Ok(());
             };
@@ -241,6 +235,17 @@ fn once(course: &Course<'_>, load: &Load, round: u32, seconds: f64, warm_up: f64
         disturbed: None,
     };
     Ok(Taken { figures, sample })
+}
+
+/// Whether as many requests were answered as were due.
+fn is_reached(load: &Load, sample: &Sample) -> Result<()> {
+    let Some(rate) = load.rate else { return Ok(()) };
+    let reached = sample.count as f64 / sample.seconds.max(1e-9);
+    ensure!(
+        reached >= f64::from(rate) * REACHED,
+        "{reached:.0} of {rate} requests/s were answered, so times would only say how long the queue grew"
+    );
+    Ok(())
 }
 
 fn is_stream(load: &Load) -> bool {

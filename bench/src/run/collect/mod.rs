@@ -11,7 +11,7 @@ mod machine;
 
 use super::course::Course;
 use crate::{
-    load::Figures,
+    load::{Figures, monotonic_seconds},
     record::{Noise, Work},
     usage,
 };
@@ -26,6 +26,8 @@ use std::time::Duration;
 /// Everything that counts up, at one moment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Moment {
+    /// By the monotonic clock, seconds.
+    at: f64,
     proxies: Duration,
     switches: u64,
     /// The server application, kernel threads and this program.
@@ -53,6 +55,7 @@ impl Moment {
         let known = usage::cpu_time(&course.applications)? + usage::cpu_time(&machine::kernel_threads())?;
         let own = Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default();
         Ok(Self {
+            at: monotonic_seconds(),
             processors: Processors::now()?,
             proxies: usage::cpu_time(&course.proxies())?,
             switches: usage::switches(&course.proxies())?,
@@ -62,23 +65,27 @@ impl Moment {
         })
     }
 
-    /// What was done since then, of which the load says its own part.
+    /// What was done since then, of which the load says its own part. This moment is a little later than that at which the measured time began,
+    /// since that has to be seen first: what was missed is taken for as much as the rest.
     pub(super) fn until(&self, after: &Self, load: &Figures) -> Between {
-        let proxies = after.proxies.saturating_sub(self.proxies).as_secs_f64();
-        let known = after.known.saturating_sub(self.known).as_secs_f64();
-        let busy = after.processors.busy - self.processors.busy;
+        let seen = (load.ended - self.at).max(load.seconds / 2.0);
+        let scale = (load.seconds / seen).max(1.0);
+        let proxies = scale * after.proxies.saturating_sub(self.proxies).as_secs_f64();
+        let known = scale * after.known.saturating_sub(self.known).as_secs_f64();
+        let busy = scale * (after.processors.busy - self.processors.busy);
+        let scaled = |after: u64, before: u64| (scale * after.saturating_sub(before) as f64) as u64;
         let frequencies = self.frequencies.iter().zip(&after.frequencies);
         Between {
             proxies: Work {
                 cpu_seconds: proxies,
-                switches: after.switches.saturating_sub(self.switches),
+                switches: scaled(after.switches, self.switches),
                 system_calls: None,
             },
             machine_cpu_seconds: busy,
             wire_bytes: after
                 .wire_bytes
                 .zip(self.wire_bytes)
-                .map(|(after, before)| after.saturating_sub(before)),
+                .map(|(after, before)| scaled(after, before)),
             noise: Noise {
                 others_cpu_seconds: (busy - proxies - known - load.cpu_seconds).max(0.0),
                 steal_seconds: after.processors.steal - self.processors.steal,
@@ -104,6 +111,7 @@ mod tests {
             ..Moment::default()
         };
         let after = Moment {
+            at: 9.0,
             proxies: seconds(3),
             switches: 70,
             known: seconds(2),
@@ -112,6 +120,8 @@ mod tests {
             wire_bytes: Some(5000),
         };
         let load = Figures {
+            seconds: 8.0,
+            ended: 8.0,
             cpu_seconds: 1.0,
             ..Figures::default()
         };
@@ -121,5 +131,23 @@ mod tests {
         assert_eq!(between.noise.frequency_ratio, Some(0.5));
         assert_eq!((between.proxies.cpu_seconds, between.proxies.switches), (3.0, 70));
         assert_eq!((between.machine_cpu_seconds, between.wire_bytes), (10.0, Some(4000)));
+    }
+
+    #[test]
+    fn what_was_done_before_the_beginning_was_seen_is_added() {
+        let before = Moment {
+            at: 2.0,
+            ..Moment::default()
+        };
+        let after = Moment {
+            proxies: seconds(3),
+            ..Moment::default()
+        };
+        let load = Figures {
+            seconds: 8.0,
+            ended: 8.0,
+            ..Figures::default()
+        };
+        assert_eq!(before.until(&after, &load).proxies.cpu_seconds, 4.0);
     }
 }
