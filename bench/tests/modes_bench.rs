@@ -134,7 +134,7 @@ fn a_peer_that_ends_at_once_is_missing_with_the_reason_and_the_others_are_measur
         &format!("ztunnel={}", peer.display()),
     ]);
     assert_eq!(samples(&run, "direct", "requests-1").len(), 1, "{said}");
-    let why = missing(&run, "istio-ztunnel");
+    let why = missing(&run, "ztunnel");
     assert!(why.contains("ended") && why.contains("no such option"), "{why}");
 }
 
@@ -155,7 +155,7 @@ fn a_peer_that_never_listens_is_missing_with_the_reason_and_nothing_of_it_stays(
         &format!("ztunnel={}", peer.display()),
     ]);
     assert_eq!(samples(&run, "direct", "requests-1").len(), 1, "{said}");
-    let why = missing(&run, "istio-ztunnel");
+    let why = missing(&run, "ztunnel");
     assert!(why.contains("is ready") && why.contains("not within 2.0 s"), "{why}");
     let left = Command::new("pgrep").args(["-f", &rest]).output().unwrap();
     assert!(left.stdout.is_empty(), "{}", String::from_utf8_lossy(&left.stdout));

@@ -6,7 +6,7 @@
 //!
 //! `mode` and `loads` are what can be measured, `options` what is. `stage` makes the nodes and starts the proxies, with `sidecar` for
 //! Envoy and `peer` for another node proxy; `course` is the way of one mode that comes out of it. `rounds` sends loads through all courses,
-//! `collect` reads what they cost, `memory` what proxies hold. All of it goes into a [`Run`], which `report` shows. What cannot be
+//! `collect` reads what they cost, `memory` what proxies hold. All of it goes into a [`Run`], which `crate::report` shows. What cannot be
 //! measured is in there with the reason, and everything else goes on.
 
 mod collect;
@@ -16,19 +16,17 @@ mod memory;
 mod mode;
 mod options;
 mod peer;
-mod report;
 mod rounds;
 mod sidecar;
 mod stage;
 mod versions;
 
-use crate::record::Run;
+use crate::{record::Run, report};
 use anyhow::{Result, ensure};
 use course::Course;
 use culvert_lab::remove_labs_on_signals;
 use loads::Load;
 pub(crate) use options::Options;
-pub(crate) use report::median;
 use rounds::{Rounds, missing};
 use stage::{Labs, Stage};
 use std::time::SystemTime;
@@ -81,7 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         rounds.count();
     }
     drop(rounds);
-    report::show(&run, options.json)?;
+    report::show(&run, options.json, options.out.as_deref())?;
     ensure!(!run.samples.is_empty(), "nothing was measured");
     Ok(())
 }

@@ -7,6 +7,8 @@ use crate::record::Named;
 pub(crate) enum Mode {
     /// No mesh: the applications talk directly, between nodes without Culvert
     Direct,
+    /// No mesh, both applications on one node
+    DirectSameNode,
     /// Pods outside the mesh, between nodes where Culvert runs for others
     DirectBesideCulvert,
     /// Culvert, between the nodes
@@ -22,7 +24,7 @@ pub(crate) enum Mode {
     /// The same as a proxy of HTTP
     SidecarHttp,
     /// Another node proxy under Culvert's agent, between the nodes (needs --peer)
-    IstioZtunnel,
+    Ztunnel,
 }
 
 /// On whose nodes a mode runs.
@@ -38,8 +40,9 @@ pub(super) enum Nodes {
 
 impl Mode {
     /// Those that need no program of the user, in the order of the table.
-    pub(super) const OWN: [Self; 8] = [
+    pub(super) const OWN: [Self; 9] = [
         Self::Direct,
+        Self::DirectSameNode,
         Self::DirectBesideCulvert,
         Self::Culvert,
         Self::CulvertSameNode,
@@ -53,6 +56,7 @@ impl Mode {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
+            Self::DirectSameNode => "direct-same-node",
             Self::DirectBesideCulvert => "direct-beside-culvert",
             Self::Culvert => "culvert",
             Self::CulvertSameNode => "culvert-same-node",
@@ -60,7 +64,7 @@ impl Mode {
             Self::CulvertWaypoint => "culvert-waypoint",
             Self::Sidecar => "sidecar",
             Self::SidecarHttp => "sidecar-http",
-            Self::IstioZtunnel => "istio-ztunnel",
+            Self::Ztunnel => "ztunnel",
         }
     }
 
@@ -68,6 +72,7 @@ impl Mode {
     pub(super) fn named(self) -> Named {
         let what = match self {
             Self::Direct => "no mesh: client and server talk directly, between nodes without Culvert",
+            Self::DirectSameNode => "no mesh, client and server on one node without Culvert",
             Self::DirectBesideCulvert => "client and server outside the mesh, between nodes where Culvert runs",
             Self::Culvert => {
                 "Culvert between the nodes: connect hook, ztunnel, mutual TLS 1.3, ztunnel, server; access log on"
@@ -85,7 +90,7 @@ impl Mode {
             Self::SidecarHttp => {
                 "an Envoy in each pod behind Istio's packet rules: HTTP connection managers with mutual TLS 1.3; access logs on"
             }
-            Self::IstioZtunnel => "Istio's node proxy under Culvert's agent and controller, between the nodes",
+            Self::Ztunnel => "Istio's node proxy under Culvert's agent and controller, between the nodes",
         };
         Named {
             name: self.name().to_owned(),
@@ -96,13 +101,13 @@ impl Mode {
     /// Where it runs.
     pub(super) fn nodes(self) -> Nodes {
         match self {
-            Self::Direct | Self::Sidecar | Self::SidecarHttp => Nodes::Bare,
+            Self::Direct | Self::DirectSameNode | Self::Sidecar | Self::SidecarHttp => Nodes::Bare,
             Self::DirectBesideCulvert
             | Self::Culvert
             | Self::CulvertSameNode
             | Self::CulvertKernel
             | Self::CulvertWaypoint => Nodes::Culvert,
-            Self::IstioZtunnel => Nodes::Peer,
+            Self::Ztunnel => Nodes::Peer,
         }
     }
 
@@ -113,7 +118,7 @@ impl Mode {
 
     /// Whether client and server are on different nodes.
     pub(super) fn crosses_link(self) -> bool {
-        !matches!(self, Self::CulvertSameNode | Self::CulvertKernel)
+        !matches!(self, Self::DirectSameNode | Self::CulvertSameNode | Self::CulvertKernel)
     }
 
     /// Whether nothing may cross the link in clear.

@@ -16,6 +16,9 @@ pub(crate) struct Options {
     /// End with one line of JSON
     #[arg(long)]
     pub(super) json: bool,
+    /// Write the report with its plots into this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) out: Option<PathBuf>,
     /// What to measure; all that can be when not given
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(super) modes: Vec<Mode>,
@@ -61,8 +64,8 @@ impl Options {
         if modes.is_empty() {
             modes.extend(Mode::OWN);
         }
-        if self.peer.is_some() && !modes.contains(&Mode::IstioZtunnel) {
-            modes.push(Mode::IstioZtunnel);
+        if self.peer.is_some() && !modes.contains(&Mode::Ztunnel) {
+            modes.push(Mode::Ztunnel);
         }
         modes
     }
@@ -123,10 +126,10 @@ mod tests {
     #[test]
     fn a_peer_is_a_mode_by_itself() {
         let options = parse(&["--peer", "ztunnel=/opt/ztunnel"]);
-        assert_eq!(options.modes().last(), Some(&Mode::IstioZtunnel));
+        assert_eq!(options.modes().last(), Some(&Mode::Ztunnel));
         let options = parse(&["--peer", "ztunnel=/opt/ztunnel", "--modes", "culvert"]);
-        assert_eq!(options.modes(), [Mode::Culvert, Mode::IstioZtunnel]);
-        assert!(!parse(&[]).modes().contains(&Mode::IstioZtunnel));
+        assert_eq!(options.modes(), [Mode::Culvert, Mode::Ztunnel]);
+        assert!(!parse(&[]).modes().contains(&Mode::Ztunnel));
         assert!(Cli::try_parse_from(["run", "--peer", "other=/x"]).is_err());
     }
 

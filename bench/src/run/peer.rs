@@ -68,7 +68,7 @@ pub(super) fn start<'lab>(
         ] {
             command.env(name, value);
         }
-        let mut proxy = place.spawn("istio-ztunnel", "proxy", &mut command)?;
+        let mut proxy = place.spawn("peer-ztunnel", "proxy", &mut command)?;
         wait_until("Istio's ztunnel is ready", patience, || {
             !proxy.is_running() || is_ready(lab, node)
         })

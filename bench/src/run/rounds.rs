@@ -5,12 +5,12 @@ use super::{
     course::Course,
     loads::{Load, Program},
     options::Options,
-    report::disturbed,
     say,
 };
 use crate::{
     load::{self, Figures},
     record::{Missing, Run, Sample},
+    report::disturbed,
 };
 use anyhow::{Context, Result, ensure};
 use culvert_lab::Lab;

@@ -90,6 +90,7 @@ impl<'lab> Stage<'lab> {
     pub(super) fn course(&mut self, mode: Mode) -> Result<Course<'lab>> {
         match mode {
             Mode::Direct => self.pods("plain", mode, 2),
+            Mode::DirectSameNode => self.pods("plain", mode, 1),
             Mode::DirectBesideCulvert => {
                 self.mesh()?;
                 self.pods("plain", mode, 2)
@@ -98,7 +99,7 @@ impl<'lab> Stage<'lab> {
             Mode::CulvertKernel => bail!("no agent here joins the sockets of two pods in the kernel"),
             Mode::CulvertWaypoint => self.waypoint(mode),
             Mode::Sidecar | Mode::SidecarHttp => self.sidecars(mode),
-            Mode::IstioZtunnel => self.peer(mode),
+            Mode::Ztunnel => self.peer(mode),
         }
     }
 
