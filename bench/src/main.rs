@@ -17,6 +17,7 @@ mod poll;
 mod protocol;
 mod record;
 mod report;
+mod resolver;
 mod run;
 mod serve;
 mod usage;
