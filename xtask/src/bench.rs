@@ -86,6 +86,11 @@ impl Options {
 /// The images that the cluster needs for that.
 const IMAGES: [&str; 4] = ["agent", "ztunnel", "controller", "probe"];
 
+/// Counts what the cores' functions take, and fails where that is more than it was.
+pub(crate) fn count_instructions() -> Result<()> {
+    instructions::run(false)
+}
+
 /// Builds, fetches Envoy when it is asked for, and becomes the benchmark.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.cluster {

@@ -13,6 +13,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
+    time::Instant,
 };
 
 /// The benches of the cores, by name of the target.
@@ -24,13 +25,15 @@ const COUNT: &str = "CULVERT_COUNT_INSTRUCTIONS";
 const BLESS: &str = "BLESS";
 
 /// Counts and compares, prints a table, and fails where a function takes more than it may.
-pub(crate) fn run(json: bool) -> Result<()> {
+pub(super) fn run(json: bool) -> Result<()> {
     setup::ensure_programs(&[("valgrind", "valgrind")], "count instructions")?;
     let programs = build()?;
+    let started = Instant::now();
     let found = Baseline {
         environment: environment()?,
         cases: count(&programs)?,
     };
+    shell::took("count of instructions", started.elapsed());
     let file = shell::root().join("bench/instructions.json");
     if std::env::var_os(BLESS).is_some() {
         let text = serde_json::to_string_pretty(&found)?;
