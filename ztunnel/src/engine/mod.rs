@@ -137,7 +137,7 @@ impl LoopHandle {
 /// # Errors
 /// When the kernel gives no epoll instance, eventfd or thread.
 pub(crate) fn spawn(shared: &Arc<Shared>, config: EngineConfig, loops: usize) -> io::Result<Vec<LoopHandle>> {
-    let config = Arc::new(config);
+    let config = Arc::new(EngineConfig { loops, ..config });
     let handshakes = HandshakePool::start(config.handshake_threads)?;
     (0..loops)
         .map(|number| {
