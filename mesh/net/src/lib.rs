@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`Netns`] | a pod's network namespace: its cookie, and running code inside it |
+//! | [`Visitor`] | a thread that runs code inside one after the other |
 //! | [`capability`] | what a program may not do without, named when it is missing |
 //! | [`dns`] | sockets for the DNS queries of a pod |
 //! | [`heap`] | how the C library's allocator keeps what a program frees |
@@ -31,5 +32,7 @@ pub mod privilege;
 pub mod serving;
 pub mod sockopt;
 pub mod tcp_state;
+mod visitor;
 
 pub use netns::{NetError, Netns};
+pub use visitor::Visitor;

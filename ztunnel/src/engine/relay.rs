@@ -225,8 +225,8 @@ impl Loop {
         }
     }
 
-    /// Stream to socket.
-    pub(super) fn deliver(&mut self, tunnel_key: TunnelKey, id: StreamId, slices: &[IoSlice<'_>]) {
+    /// Stream to socket. `last` says that the stream's end comes next.
+    pub(super) fn deliver(&mut self, tunnel_key: TunnelKey, id: StreamId, slices: &[IoSlice<'_>], last: bool) {
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         let Some(tunnel) = self.tunnels.get_mut(tunnel_key) else {
             return;
@@ -252,7 +252,12 @@ impl Loop {
             connection.release(id, total);
             return;
         }
-        match near.write(slices) {
+        let written = if last {
+            near.write_last(slices)
+        } else {
+            near.write(slices)
+        };
+        match written {
             Ok(taken) => {
                 connection.release(id, taken);
                 if !near.backlog.is_empty() && !tunnel.paused && tunnel.streams.len() == 1 {
