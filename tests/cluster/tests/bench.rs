@@ -24,7 +24,11 @@ fn a_users_cluster_is_measured_and_nothing_is_left_on_it() {
             let sample = found["samples"].as_array().unwrap().iter();
             let sample = sample.filter(|sample| sample["load"] == load && sample["mode"] == mode);
             let did = |sample: &Value| sample["count"].as_u64().unwrap() + sample["bytes"].as_u64().unwrap();
-            assert_eq!(sample.map(did).filter(|did| *did > 0).count(), 1, "{load} {mode}: {found}");
+            assert_eq!(
+                sample.map(did).filter(|did| *did > 0).count(),
+                1,
+                "{load} {mode}: {found}"
+            );
         }
     }
     assert_ne!(found["client-node"], found["server-node"], "{found}");

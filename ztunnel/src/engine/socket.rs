@@ -7,12 +7,17 @@ use std::{
     time::Duration,
 };
 
+use culvert_net::legs;
 use rustix::{
     io::Errno,
     net::{SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny},
 };
 
 use super::buffers::Backlog;
+
+/// Most bytes to read at once. The kernel's account of what was not read lags by a page or some.
+pub(super) const LARGE_READ: usize = 1 << 20;
+const _: () = assert!(LARGE_READ + (128 << 10) <= legs::UNREAD);
 
 /// Slices in one `writev`; the kernel takes up to 1,024.
 const SLICES: usize = 128;
@@ -36,6 +41,8 @@ pub(super) struct Socket {
     pub(super) bulk: bool,
     /// The kernel looks after a peer that is silent.
     is_kept_alive: bool,
+    /// The last read got all that it had room for.
+    filled: bool,
     /// What the kernel did not take yet.
     pub(super) backlog: Backlog,
 }
@@ -59,6 +66,7 @@ impl Socket {
             shut: false,
             bulk: false,
             is_kept_alive: false,
+            filled: false,
             backlog: Backlog::default(),
         }
     }
@@ -71,6 +79,23 @@ impl Socket {
             // Fails only where the connection is gone.
             tracing::debug!(%error, "a connection is not kept alive");
         }
+    }
+
+    /// Notes what a read says of the next: the kernel gave `count` bytes, and there was room for `offered`.
+    ///
+    /// Fewer mean that a queue is empty. But a local leg that the kernel carries has two: one of what came before it went back to TCP, and
+    /// one of what came after, which the kernel does not give in the same read, and of which no event may come any more. A leg
+    /// goes back when more than [`legs::UNREAD`] bytes were not read: so the first queue is never emptied by the first read.
+    pub(super) fn took(&mut self, count: usize, offered: usize) {
+        let is_full = count == offered;
+        self.readable = is_full || self.filled || self.closing;
+        self.filled = is_full;
+    }
+
+    /// Notes that there is nothing to read.
+    pub(super) fn found_nothing(&mut self) {
+        self.readable = false;
+        self.filled = false;
     }
 
     /// Writes what the kernel takes and keeps the rest. Returns how many bytes the kernel took.
