@@ -128,7 +128,7 @@ fn floods_of_http2_inside_a_tunnel_hurt_nobody() {
             wrong.push(format!("{name}: {} MiB more", grown >> 20));
         }
     }
-    assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), edge.scene.last_words());
+    assert!(wrong.is_empty(), "{}\n{}", edge.scene.last_words(), wrong.join("\n"));
     assert_eq!(status(&edge, edge.client()), Some(200));
     edge.assert_none_smuggled();
 }
@@ -218,7 +218,7 @@ fn restart(edge: &mut Edge<'_>, arguments: &[&str]) {
     let waited = wait_until("requests to be answered again", PATIENCE, || {
         status(edge, edge.client()) == Some(200)
     });
-    waited.unwrap_or_else(|error| panic!("{error:#}\n{}", edge.scene.last_words()));
+    waited.unwrap_or_else(|error| panic!("{}\n{error:#}", edge.scene.last_words()));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use culvert_dns::{
 use culvert_hbone::Baggage;
 use culvert_identity::{Credentials, SpiffeId};
 use culvert_state::Pod;
-use culvert_telemetry::{AccessLines, Logging, prometheus::registry::Registry};
+use culvert_telemetry::{AccessLines, Logging, prometheus::registry::Registry, register_cpu_time};
 use culvert_tunnel::io::{CredentialSource, Dialer, Origin, Server, Settings as TunnelSettings, Tunnels};
 use parking_lot::Mutex;
 use tokio::{
@@ -121,6 +121,7 @@ async fn serve(cli: &Cli, logging: Logging) -> Result<ExitCode, RunError> {
     // The receiver goes to control below.
     let _ = asks.send(Ask::Certificate(identity.clone()));
     let mut registry = Registry::default();
+    register_cpu_time(&mut registry);
     let telemetry = Telemetry::register(&mut registry);
     let tls_failures = TlsFailures::register(&mut registry);
     let memory = Memory::register(&mut registry);

@@ -4,6 +4,7 @@
 //! monitor. When the monitor goes away, the worker drains: nobody would give it sockets any more.
 
 mod guards;
+mod heap;
 mod pages;
 mod shortage;
 
@@ -40,6 +41,7 @@ use crate::{
     wire::{self, Datagrams, NeedSockets, Order, PodAdded, Report, Secrets, ToWorker},
 };
 use guards::Guards;
+use heap::Heap;
 use pages::CannotListen;
 use shortage::Shortage;
 
@@ -54,6 +56,9 @@ const RECEIVE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Ticks between two sweeps of metric series.
 const SWEEP_TICKS: u32 = 600;
+
+/// Ticks between two looks for memory that nobody uses any more.
+const HEAP_TICKS: u32 = 50;
 
 /// Why the worker cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -195,6 +200,9 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
     let _ = reports.send(Report::Ready(true));
     let mut tick = tokio::time::interval(TICK);
     let mut ticks = 0;
+    let mut heap = Heap::default();
+    // What was needed to begin, and is no longer.
+    culvert_net::heap::trim();
     let mut message = Vec::new();
     let mut monitor_gone = false;
     loop {
@@ -228,6 +236,9 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
             _ = tick.tick() => {
                 ticks += 1;
                 worker.shortage.try_again(&reports);
+                if ticks % HEAP_TICKS == 0 {
+                    heap.look(worker.shared.telemetry.load().open());
+                }
                 if ticks % SWEEP_TICKS == 0 {
                     worker.shared.telemetry.accounting().sweep();
                 }

@@ -10,9 +10,12 @@
 //! `hooks` names what the kernel lacks,
 //! `audit` compares what should be with what is, `captured` answers whether a pod and its connections are carried, `cgroup` and `sys` are what they stand on, `log` listens to the programs, `removal` takes all
 //! off a node without loading anything;
+//! `legs` lets the kernel carry what applications send to the proxy, where it stands the trial of `legs_trial` (`btf` tells where a
+//! kernel has what the program looks at);
 //! [`sock_diag`] asks for connections, which takes no program.
 
 mod audit;
+mod btf;
 mod captured;
 mod cgroup;
 mod clsact;
@@ -22,6 +25,8 @@ mod guard;
 mod guard_maps;
 mod guards;
 mod hooks;
+mod legs;
+mod legs_trial;
 mod links;
 mod load;
 mod log;
@@ -37,15 +42,17 @@ mod sys;
 mod versions;
 
 pub use audit::{Audit, Found, Kind};
-pub use config::{Exclusions, GuardHook, KernelConfig, MapSizes, NODE_NETWORK, PodCapture, PodListeners};
+pub use config::{Exclusions, GuardHook, KernelConfig, LocalLegs, MapSizes, NODE_NETWORK, PodCapture, PodListeners};
 pub use error::KernelError;
 pub use guards::{GuardStatus, NewlyDropped, Strictness};
+pub use legs::LegsStatus;
 pub use pods::PodUsage;
 pub use removal::{remove_filters, remove_pins};
 
 use self::{
     cgroup::Cgroup,
     guards::Guards,
+    legs::Legs,
     links::Links,
     log::PodNames,
     maps::Maps,
@@ -85,6 +92,8 @@ pub struct Kernel {
     ebpf: Ebpf,
     maps: Maps,
     guards: Guards,
+    legs: Legs,
+    legs_status: LegsStatus,
     /// The maps again, with their pins.
     pins: Vec<Pin>,
     links: Links,
@@ -128,10 +137,14 @@ impl Kernel {
         }
         let root = config.cgroup.as_deref().map_or_else(Cgroup::mounted, Cgroup::open)?;
         let folder = load::folder(&config.bpffs, &config.sizes);
-        let mut ebpf = load::load(config, &folder)?;
+        let load::Loaded {
+            mut ebpf,
+            no_legs,
+            pins,
+        } = load::load(config, &folder)?;
         let maps = Maps::take(&mut ebpf, config.sizes)?;
         let guards = Guards::take(&mut ebpf, config)?;
-        let pins = load::pins(&config.bpffs, &folder)?;
+        let legs = Legs::take(&mut ebpf)?;
         let links = Links::open(folder.join("links"))?;
         let mut kernel = Self {
             config: config.clone(),
@@ -139,6 +152,8 @@ impl Kernel {
             ebpf,
             maps,
             guards,
+            legs,
+            legs_status: no_legs.map_or(LegsStatus::Tcp, LegsStatus::Refused),
             pins,
             links,
             root,
@@ -161,6 +176,7 @@ impl Kernel {
         kernel.attach_own()?;
         let adopted = kernel.attach_node()?;
         kernel.adopt_pods()?;
+        kernel.carry_legs();
         tracing::info!(adopted, pods = kernel.addresses.len(), pins = %kernel.folder.display(), "kernel programs attached");
         Ok(kernel)
     }
@@ -323,6 +339,8 @@ impl Kernel {
     pub fn remove(&mut self) -> Result<(), KernelError> {
         self.links.detach_all()?;
         self.remove_filters()?;
+        // Before their map goes, so that what is sent from now on is behind what was.
+        self.legs.end()?;
         self.remove_other_versions()?;
         let base = &self.config.bpffs;
         fs::remove_dir_all(base)

@@ -39,16 +39,12 @@ use self::{
 };
 use crate::{
     cli::{Cli, ControllerArgs},
-    wire::{Datagrams, Order, Report, Secrets},
+    wire::{BATCH, Datagrams, Order, Report, Secrets},
 };
 
 /// How often the token and the controller's roots are read again. The worker cannot read files; a kubelet replaces a token
 /// minutes before it expires.
 const SECRETS_INTERVAL: Duration = Duration::from_secs(5);
-
-/// The most sockets handed over in one message: fewer than the worker keeps back, so that a message that does not fit
-/// entirely is rare.
-const BATCH: u32 = 32;
 
 /// Why the monitor cannot go on.
 #[derive(Debug, thiserror::Error)]
