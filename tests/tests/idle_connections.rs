@@ -49,7 +49,11 @@ fn connections_that_are_idle_hold_no_buffers_and_the_monitor_holds_next_to_nothi
     let mut last = Vec::new();
     let waited = wait_until("what the bytes took is given back", PATIENCE, || {
         let now = workers.map(|pid| footprint(pid).anonymous);
-        last = now.iter().zip(before).map(|(now, before)| now.saturating_sub(before)).collect();
+        last = now
+            .iter()
+            .zip(before)
+            .map(|(now, before)| now.saturating_sub(before))
+            .collect();
         last.iter().all(|more| *more < CONNECTIONS as u64 * EACH + BESIDES)
     });
     waited.unwrap_or_else(|error| panic!("{error:#}: {last:?} bytes more than before\n{}", lab.logs(10)));

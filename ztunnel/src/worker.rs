@@ -203,6 +203,7 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
     let mut heap = Heap::default();
     // What was needed to begin, and is no longer.
     culvert_net::heap::trim();
+    culvert_net::text::release();
     let mut message = Vec::new();
     let mut monitor_gone = false;
     loop {

@@ -28,7 +28,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, sleep_until},
 };
 
-use culvert_net::privilege;
+use culvert_net::{heap, privilege, text};
 
 use self::{
     alive::Alive,
@@ -102,6 +102,9 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
         alive: Alive::default(),
     };
     monitor.replay().await;
+    // What was needed to begin, and is no longer: from now on the monitor does little.
+    heap::trim();
+    text::release();
     let mut zds = Zds::new(cli.zds_socket.clone());
     let mut reread = tokio::time::interval(SECRETS_INTERVAL);
     let mut beat = tokio::time::interval(alive::BEAT);
