@@ -19,6 +19,7 @@ mod monitor;
 mod names;
 mod readiness;
 mod resolvers;
+mod rest;
 mod seam;
 mod telemetry;
 mod wire;

@@ -28,7 +28,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, sleep_until},
 };
 
-use culvert_net::{heap, privilege, text};
+use culvert_net::{heap, privilege};
 
 use self::{
     alive::Alive,
@@ -39,6 +39,7 @@ use self::{
 use crate::{
     cli::{Cli, ControllerArgs},
     resolvers,
+    rest::Rest,
     wire::{Datagrams, Order, Report, Secrets},
 };
 
@@ -104,7 +105,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
     monitor.replay().await;
     // What was needed to begin, and is no longer: from now on the monitor does little.
     heap::trim();
-    text::release();
+    let mut rest = Rest::default();
     let mut zds = Zds::new(cli.zds_socket.clone());
     let mut reread = tokio::time::interval(SECRETS_INTERVAL);
     let mut beat = tokio::time::interval(alive::BEAT);
@@ -144,7 +145,10 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
                 }
             },
             _ = beat.tick(), if !monitor.draining => monitor.ask_worker().await,
-            _ = reread.tick() => monitor.reread(&cli.controller).await,
+            _ = reread.tick() => {
+                monitor.reread(&cli.controller).await;
+                rest.look();
+            }
             _ = terminate.recv() => if monitor.on_signal(&mut zds, cli.successor_wait).await { return Ok(ExitCode::SUCCESS) },
             _ = interrupt.recv() => if monitor.on_signal(&mut zds, cli.successor_wait).await { return Ok(ExitCode::SUCCESS) },
         }
