@@ -13,6 +13,8 @@
 //! leaves at the first look at a socket's network namespace. [`guard`] stands behind them all, on the links of pods.
 //! [`fallback`] lets pods that may do so go without a proxy while none serves.
 //!
+//! [`pace`] lets what stays within a pod go as fast as it can.
+//!
 //! [`dns`] turns pods' DNS queries over UDP to the proxy.
 #![no_std]
 #![no_main]
@@ -27,6 +29,7 @@ mod getpeername;
 mod guard;
 mod maps;
 mod note;
+mod pace;
 mod proxy;
 mod sk_lookup;
 mod sock_addr;
