@@ -9,11 +9,11 @@
 //!    when that is established;
 //! 3. [`sockopt`] (captured, `SO_ORIGINAL_DST`) or [`getpeername`] (forwarded) answers from the accepting socket.
 //!
+//! [`pace`] lets what stays within a pod go as fast as it can.
+//!
 //! [`sk_lookup`] steers what reaches a pod to the proxy's listeners. Nothing costs where no pod is enrolled: each hook
 //! leaves at the first look at a socket's network namespace. [`guard`] stands behind them all, on the links of pods.
 //! [`fallback`] lets pods that may do so go without a proxy while none serves.
-//!
-//! [`pace`] lets what stays within a pod go as fast as it can.
 //!
 //! [`dns`] turns pods' DNS queries over UDP to the proxy.
 #![no_std]
