@@ -13,7 +13,7 @@ use crate::growth::Curves;
 /// of them is.
 const GROUPS: [(&str, bool, &str, &str); 5] = [
     ("_ms", true, "CPU", "CPU, ms"),
-    ("_s", true, "CPU of reconnecting", "CPU, s"),
+    ("_s", true, "CPU of connecting and loading", "CPU, s"),
     ("_ms", false, "Time until changes arrive", "time, ms"),
     ("_s", false, "Time of connecting and loading", "time, s"),
     ("_mb", false, "Memory", "MB"),
