@@ -42,7 +42,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "ztunnel=FILE", conflicts_with_all = ["cluster", "scale", "waypoint"])]
     peer: Option<String>,
     /// Write the report with its plots into this folder
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["cluster", "scale", "waypoint"])]
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["cluster", "waypoint", "instructions"])]
     out: Option<PathBuf>,
     /// Measure what a change costs the controller instead, with 1,000 to 100,000 pods and 1,000 simulated nodes
     #[arg(long, conflicts_with_all = ["modes", "cluster", "quick"])]
@@ -179,7 +179,11 @@ fn of_controller(options: &Options) -> Result<()> {
     let build = ["build", "--release", "--locked", "--package", "culvert-bench-scale"];
     shell::run("release build", shell::cargo().args(build))?;
     let mut bench = Command::new(shell::target().join("release/culvert-bench-scale"));
+    let target = shell::root().join(shell::target());
     bench.current_dir(shell::root());
+    bench
+        .arg("--out")
+        .arg(options.out.clone().unwrap_or_else(|| target.join("bench")));
     if options.json {
         bench.arg("--json");
     }

@@ -10,7 +10,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 /// Width of every plot, pixels of SVG, which a page scales.
 const WIDTH: u32 = 860;
 const LINES_HEIGHT: u32 = 380;
-const LEGEND_WIDTH: u32 = 200;
+/// Of a legend, with its marks.
+const LEGEND_WIDTH: std::ops::RangeInclusive<u32> = 140..=400;
 const BAR_HEIGHT: u32 = 28;
 /// Of one letter, where room is made for names: no fonts are at hand to measure them.
 const LETTER_WIDTH: u32 = 7;
@@ -115,7 +116,10 @@ impl Lines {
     }
 
     fn draw(&self, area: &Area<'_>) -> Drawn {
-        let (plot, legend) = area.split_horizontally(WIDTH - LEGEND_WIDTH);
+        let names = self.series.iter().map(|series| series.name.chars().count() as u32);
+        let legend = 48 + LETTER_WIDTH * names.max().unwrap_or(0);
+        let legend = legend.clamp(*LEGEND_WIDTH.start(), *LEGEND_WIDTH.end());
+        let (plot, legend) = area.split_horizontally(WIDTH - legend);
         let of = |axis: &Axis, value: fn(&(f64, f64)) -> f64| {
             Scale::of(
                 axis,

@@ -59,15 +59,23 @@ pub(super) fn remarks(measured: &Measured<'_>) -> Vec<String> {
         format!("missing: {}{load}: {}", missing.mode, missing.why)
     });
     let (replaced, kept) = measured.disturbed();
+    // On a busy machine that is each of them; the run has them all.
     let said = |samples: Vec<&Sample>, what: &'static str| {
-        let said = move |sample: &Sample| {
-            let why = sample.disturbed.clone().unwrap_or_default();
-            format!(
-                "{what}: {}, {}, round {}: {why}",
-                sample.mode, sample.load, sample.round
-            )
+        let of_mode = |mode: &str| {
+            let mut of_mode = samples.iter().filter(|sample| sample.mode == mode);
+            let last = of_mode.next_back()?;
+            let times = match of_mode.count() {
+                0 => ",".to_owned(),
+                others => format!(" {} times, at last in", others + 1),
+            };
+            let why = last.disturbed.clone().unwrap_or_default();
+            Some(format!(
+                "{what}: {mode}{times} {}, round {}: {why}",
+                last.load, last.round
+            ))
         };
-        samples.into_iter().map(said).collect::<Vec<_>>()
+        let modes = measured.modes().filter_map(|mode| of_mode(&mode.name));
+        modes.collect::<Vec<_>>()
     };
     let failed = measured
         .run

@@ -126,7 +126,16 @@ fn a_disturbed_sample_counts_only_where_no_other_came() {
     assert_eq!(count(&run), [good.count]);
     let (replaced, kept) = Measured::of(&run).disturbed();
     assert_eq!((replaced.len(), kept.len()), (1, 0));
-    assert!(grid::text(&Measured::of(&run)).contains("disturbed and repeated: culvert, connections, round 1: noise"));
+    let said = |run: &Run| grid::text(&Measured::of(run));
+    assert!(said(&run).contains("disturbed and repeated: culvert, connections, round 1: noise"));
+    let mut again = run.samples[place].clone();
+    again.disturbed = Some("more noise".to_owned());
+    run.samples.insert(place + 1, again);
+    let text = said(&run);
+    assert!(
+        text.contains("disturbed and repeated: culvert 2 times, at last in connections, round 1: more noise"),
+        "{text}"
+    );
 }
 
 #[test]
