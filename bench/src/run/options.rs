@@ -43,8 +43,8 @@ pub(crate) struct Options {
     /// Time before it that is not measured, seconds
     #[arg(long, default_value_t = 0.3)]
     pub(super) warm_up: f64,
-    /// Memory is looked at with so many open connections
-    #[arg(long, value_delimiter = ',', default_value = "0,1000,10000")]
+    /// Memory is looked at with so many open connections, instead of 0, 1,000 and 10,000 (0 and 1,000 with --quick)
+    #[arg(long, value_delimiter = ',', value_name = "COUNT,...")]
     pub(super) held: Vec<u64>,
     /// How often a disturbed sample is taken again
     #[arg(long, default_value_t = 2)]
@@ -94,6 +94,14 @@ impl Options {
 
     pub(super) fn seconds(&self) -> f64 {
         self.seconds.unwrap_or(if self.quick { 1.5 } else { 2.0 })
+    }
+
+    pub(super) fn held(&self) -> &[u64] {
+        match (&*self.held, self.quick) {
+            ([], true) => &[0, 1000],
+            ([], false) => &[0, 1000, 10_000],
+            (some, _) => some,
+        }
     }
 
     pub(super) fn patience(&self) -> Duration {

@@ -36,6 +36,8 @@ pub(super) struct Rounds<'a, 'lab> {
 struct Taken {
     figures: Figures,
     sample: Sample,
+    /// Why what was read beside it says little.
+    late: Option<String>,
 }
 
 impl Rounds<'_, '_> {
@@ -133,7 +135,7 @@ impl Rounds<'_, '_> {
                 let why = taken.figures.first_failure.as_deref().unwrap_or_default();
                 eprintln!("    {} FAILED, the first one: {why}", sample.failed);
             }
-            sample.disturbed = disturbed(&sample);
+            sample.disturbed = taken.late.or_else(|| disturbed(&sample));
             let Some(why) = sample.disturbed.clone() else {
                 is_reached(load, &sample)?;
                 self.run.samples.push(sample);
@@ -234,7 +236,11 @@ fn once(course: &Course<'_>, load: &Load, round: u32, seconds: f64, warm_up: f64
         noise: between.noise,
         disturbed: None,
     };
-    Ok(Taken { figures, sample })
+    Ok(Taken {
+        figures,
+        sample,
+        late: between.late,
+    })
 }
 
 /// Whether as many requests were answered as were due.
