@@ -3,9 +3,8 @@
 use super::{
     course::Course,
     loads::{FIRST, Load, Program},
+    notes::{missing, say},
     options::Options,
-    rounds::missing,
-    say,
 };
 use crate::{
     load::Kind,

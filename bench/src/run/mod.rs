@@ -6,7 +6,7 @@
 //!
 //! `mode` and `loads` are what can be measured, `options` what is. `stage` makes the nodes and starts the proxies, with `sidecar` for
 //! Envoy and `peer` for another node proxy; `course` is the way of one mode that comes out of it. `rounds` sends loads through all courses,
-//! `collect` reads what they cost, `memory` what proxies hold. All of it goes into a [`Run`], which `crate::report` shows. What cannot be
+//! `collect` reads what they cost, `memory` what proxies hold. `notes` is what is said meanwhile. All of it goes into a [`Run`], which `crate::report` shows. What cannot be
 //! measured is in there with the reason, and everything else goes on.
 
 mod collect;
@@ -14,6 +14,7 @@ mod course;
 mod loads;
 mod memory;
 mod mode;
+mod notes;
 mod options;
 mod peer;
 mod rounds;
@@ -26,8 +27,9 @@ use anyhow::{Result, ensure};
 use course::Course;
 use culvert_lab::remove_labs_on_signals;
 use loads::Load;
+use notes::{missing, say};
 pub(crate) use options::Options;
-use rounds::{Rounds, missing};
+use rounds::Rounds;
 use stage::{Labs, Stage};
 use std::time::SystemTime;
 
@@ -121,8 +123,4 @@ fn raise_descriptors() {
     if limit.current.is_some_and(|current| current < WANTED) {
         let _raised = setrlimit(Resource::Nofile, wanted).or_else(|_| setrlimit(Resource::Nofile, allowed));
     }
-}
-
-fn say(text: &str) {
-    eprintln!("==> {text}");
 }

@@ -4,12 +4,12 @@ use super::{
     collect::{Calls, Counting, Moment, sum},
     course::Course,
     loads::{Load, Program},
+    notes::{missing, say},
     options::Options,
-    say,
 };
 use crate::{
     load::{self, Figures},
-    record::{Missing, Run, Sample},
+    record::{Run, Sample},
     report::disturbed,
 };
 use anyhow::{Context, Result, ensure};
@@ -194,15 +194,6 @@ impl Rounds<'_, '_> {
                 let _cut = file.set_len(0);
             }
         }
-    }
-}
-
-/// What is not in the table.
-pub(super) fn missing(mode: &str, load: Option<&Load>, why: String) -> Missing {
-    Missing {
-        mode: mode.to_owned(),
-        load: load.map(|load| load.name.to_owned()),
-        why,
     }
 }
 
