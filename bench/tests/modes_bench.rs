@@ -220,6 +220,39 @@ fn a_sidecar_that_dies_in_mid_run_is_given_up_with_the_reason_and_the_others_go_
 }
 
 #[test]
+fn nodes_and_pods_are_removed_even_when_nobody_reads_what_is_said() {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_culvert-bench"))
+        .args([
+            "run",
+            "--rounds",
+            "1",
+            "--repeats",
+            "0",
+            "--seconds",
+            "0.05",
+            "--modes",
+            "direct",
+        ])
+        .args(["--loads", "requests-1", "--without-counts"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lab = PathBuf::from(format!("/run/culvert-lab/bench_{}", bench.id()));
+    let mut errors = BufReader::new(bench.stderr.take().unwrap());
+    while !lab.exists() {
+        let mut line = String::new();
+        assert!(
+            errors.read_line(&mut line).unwrap() > 0,
+            "it ended before it made anything"
+        );
+    }
+    drop(errors);
+    assert!(bench.wait().unwrap().success());
+    assert!(!lab.exists());
+}
+
+#[test]
 fn sidecars_without_their_packet_rules_or_their_program_are_missing_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Command::new(env!("CARGO_BIN_EXE_culvert-bench"))

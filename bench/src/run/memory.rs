@@ -3,7 +3,7 @@
 use super::{
     course::Course,
     loads::{FIRST, Load, Program},
-    notes::{missing, say},
+    notes::{missing, say, tell},
     options::Options,
 };
 use crate::{
@@ -33,7 +33,7 @@ pub(super) fn measure(courses: &[Course<'_>], options: &Options, run: &mut Run) 
                 }),
                 Err(error) => {
                     let why = format!("memory with {connections} connections: {error:#}");
-                    eprintln!("    NOT MEASURED: {why}");
+                    tell(&format!("NOT MEASURED: {why}"));
                     run.missing.push(missing(mode, None, why));
                 }
             }

@@ -27,7 +27,8 @@ use anyhow::{Result, ensure};
 use course::Course;
 use culvert_lab::remove_labs_on_signals;
 use loads::Load;
-use notes::{missing, say};
+use mode::Mode;
+use notes::{missing, say, tell};
 pub(crate) use options::Options;
 use rounds::Rounds;
 use stage::{Labs, Stage};
@@ -39,7 +40,7 @@ use std::time::SystemTime;
 /// When nothing at all can be measured, or nothing of it can be shown.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let (modes, loads) = (options.modes(), options.loads()?);
-    remove_labs_on_signals(|| eprintln!("==> interrupted: removing the nodes and pods"))?;
+    remove_labs_on_signals(|| say("interrupted: removing the nodes and pods"))?;
     raise_descriptors();
     let mut run = Run {
         command: std::env::args().collect::<Vec<_>>().join(" "),
@@ -51,38 +52,44 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         ..Run::default()
     };
     if run.machine.processors == 1 {
-        eprintln!(
-            "==> there is one processor: client, server and proxies take turns on it, so that only CPU times can be compared"
+        say(
+            "there is one processor: client, server and proxies take turns on it, so that only CPU times can be compared",
         );
     }
+    measure(&modes, loads, options, &mut run)?;
+    // All that was made for it is removed by now, whatever becomes of the rest.
+    report::show(&run, options.json, options.out.as_deref())?;
+    ensure!(!run.samples.is_empty(), "nothing was measured");
+    Ok(())
+}
+
+/// Makes the nodes, measures all modes, and removes everything again.
+fn measure(modes: &[Mode], loads: Vec<Load>, options: &Options, run: &mut Run) -> Result<()> {
     say("making nodes and their pods, and starting the proxies");
-    let labs = Labs::make(&modes)?;
+    let labs = Labs::make(modes)?;
     let mut stage = Stage::new(&labs, options);
     let mut courses: Vec<Course<'_>> = Vec::new();
-    for mode in modes {
+    for mode in modes.iter().copied() {
         match course(&mut stage, &labs, mode, &loads, options) {
             Ok(course) => courses.push(course),
             Err(error) => {
-                eprintln!("    {} is NOT MEASURED: {error:#}", mode.name());
+                tell(&format!("{} is NOT MEASURED: {error:#}", mode.name()));
                 run.missing.push(missing(mode.name(), None, format!("{error:#}")));
             }
         }
     }
-    memory::measure(&courses, options, &mut run);
+    memory::measure(&courses, options, run);
     let mut rounds = Rounds {
         courses,
         loads,
         options,
         labs: labs.all().collect(),
-        run: &mut run,
+        run,
     };
     rounds.take();
     if !options.without_counts {
         rounds.count();
     }
-    drop(rounds);
-    report::show(&run, options.json, options.out.as_deref())?;
-    ensure!(!run.samples.is_empty(), "nothing was measured");
     Ok(())
 }
 
@@ -90,7 +97,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn course<'lab>(
     stage: &mut Stage<'lab>,
     labs: &'lab Labs,
-    mode: mode::Mode,
+    mode: Mode,
     loads: &[Load],
     options: &Options,
 ) -> Result<Course<'lab>> {

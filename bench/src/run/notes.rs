@@ -2,10 +2,16 @@
 
 use super::loads::Load;
 use crate::record::Missing;
+use std::io::{self, Write as _};
 
-/// For who waits.
+/// For who waits. Who no longer listens does not end the run: what was made for it must be removed.
 pub(super) fn say(text: &str) {
-    eprintln!("==> {text}");
+    let _heard = writeln!(io::stderr(), "==> {text}");
+}
+
+/// What came of it, below that.
+pub(super) fn tell(text: &str) {
+    let _heard = writeln!(io::stderr(), "    {text}");
 }
 
 /// What is not in the table.

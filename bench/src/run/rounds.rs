@@ -4,7 +4,7 @@ use super::{
     collect::{Calls, Counting, Moment, sum},
     course::Course,
     loads::{Load, Program},
-    notes::{missing, say},
+    notes::{missing, say, tell},
     options::Options,
 };
 use crate::{
@@ -133,7 +133,7 @@ impl Rounds<'_, '_> {
             let mut sample = taken.sample;
             if sample.failed > 0 {
                 let why = taken.figures.first_failure.as_deref().unwrap_or_default();
-                eprintln!("    {} FAILED, the first one: {why}", sample.failed);
+                tell(&format!("{} FAILED, the first one: {why}", sample.failed));
             }
             sample.disturbed = taken.late.or_else(|| disturbed(&sample));
             let Some(why) = sample.disturbed.clone() else {
@@ -146,7 +146,7 @@ impl Rounds<'_, '_> {
             } else {
                 "left as it is"
             };
-            eprintln!("    disturbed: {why}; {again}");
+            tell(&format!("disturbed: {why}; {again}"));
             self.run.samples.push(sample);
         }
         Ok(())
@@ -155,7 +155,7 @@ impl Rounds<'_, '_> {
     /// Notes what is missing; true when the whole mode is given up, because something that it needs has ended.
     fn fail(&mut self, at: usize, load: &Load, error: &anyhow::Error) -> bool {
         let mode = self.courses[at].mode.name();
-        eprintln!("    NOT MEASURED: {error:#}");
+        tell(&format!("NOT MEASURED: {error:#}"));
         match self.courses[at].check() {
             Ok(()) => {
                 self.run.missing.push(missing(mode, Some(load), format!("{error:#}")));
@@ -171,7 +171,7 @@ impl Rounds<'_, '_> {
     }
 
     fn miss_everywhere(&mut self, why: &str) {
-        eprintln!("    {why}");
+        tell(why);
         for course in &self.courses {
             self.run.missing.push(missing(course.mode.name(), None, why.to_owned()));
         }
