@@ -37,7 +37,7 @@ pub(crate) struct Options {
     /// Rounds, instead of 5 (3 with --quick)
     #[arg(long)]
     pub(super) rounds: Option<u32>,
-    /// Measured time of each load, seconds, instead of 2 (1.5 with --quick)
+    /// Measured time of each load, seconds, instead of 1.6 (1 with --quick)
     #[arg(long)]
     pub(super) seconds: Option<f64>,
     /// Time before it that is not measured, seconds
@@ -93,7 +93,7 @@ impl Options {
     }
 
     pub(super) fn seconds(&self) -> f64 {
-        self.seconds.unwrap_or(if self.quick { 1.5 } else { 2.0 })
+        self.seconds.unwrap_or(if self.quick { 1.0 } else { 1.6 })
     }
 
     pub(super) fn held(&self) -> &[u64] {

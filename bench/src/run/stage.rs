@@ -17,6 +17,10 @@ use std::{net::IpAddr, time::Duration};
 
 /// The waypoint's Gateway.
 const GATEWAY: &str = "wp";
+/// The namespace of pods whose sockets the kernel is to join.
+const KERNEL: &str = "kernel-joined";
+/// How long that may take to be known on the node.
+const KNOWN: Duration = Duration::from_secs(3);
 /// A port on which Services have HTTP/1.1, and one for HTTP/2.
 const SERVICE_PORTS: [u16; 2] = [80, 81];
 
@@ -93,10 +97,12 @@ impl<'lab> Stage<'lab> {
             Mode::DirectSameNode => self.pods("plain", mode, 1),
             Mode::DirectBesideCulvert => {
                 self.mesh()?;
-                self.pods("plain", mode, 2)
+                let mut course = self.pods("plain", mode, 2)?;
+                course.agents = self.agents(&[1, 2])?;
+                Ok(course)
             }
             Mode::Culvert | Mode::CulvertSameNode => self.meshed("meshed", mode),
-            Mode::CulvertKernel => bail!("no agent here joins the sockets of two pods in the kernel"),
+            Mode::CulvertKernel => self.kernel(mode),
             Mode::CulvertWaypoint => self.waypoint(mode),
             Mode::Sidecar | Mode::SidecarHttp => self.sidecars(mode),
             Mode::Ztunnel => self.peer(mode),
@@ -116,10 +122,11 @@ impl<'lab> Stage<'lab> {
     fn mesh(&mut self) -> Result<&mut Mesh<'lab>> {
         if self.culvert.is_none() {
             let lab = self.labs.of(Mode::Culvert)?;
-            for namespace in ["meshed", "waypoint"] {
+            for namespace in ["meshed", KERNEL, "waypoint"] {
                 lab.namespace(namespace)?;
                 lab.label(namespace, Some("ambient"))?;
             }
+            lab.label_with(KERNEL, "culvert.dev/same-node", Some("kernel"))?;
             let started = Mesh::start(lab, self.mesh_options());
             self.culvert = Some(started.map_err(|error| format!("{error:#}")));
         }
@@ -138,11 +145,27 @@ impl<'lab> Stage<'lab> {
         let mesh = self.mesh()?;
         mesh.wait_enrolled(&[&course.client, &course.server_pod], true, patience)?;
         course.ends = vec![vec![mesh.ztunnel(1)?.pid()]];
-        course.agents = vec![mesh.agent(1)?.pid()];
         if node == 2 {
             course.ends.push(vec![mesh.ztunnel(2)?.pid()]);
-            course.agents.push(mesh.agent(2)?.pid());
         }
+        course.agents = self.agents(if node == 2 { &[1, 2] } else { &[1] })?;
+        Ok(course)
+    }
+
+    fn agents(&mut self, nodes: &[u8]) -> Result<Vec<u32>> {
+        let mesh = self.mesh()?;
+        nodes.iter().map(|node| Ok(mesh.agent(*node)?.pid())).collect()
+    }
+
+    /// Both pods on one node, in a namespace that wants their sockets joined; that they are is what the access log says.
+    fn kernel(&mut self, mode: Mode) -> Result<Course<'lab>> {
+        let course = self.meshed(KERNEL, mode)?;
+        let ztunnel = self.mesh()?.ztunnel(1)?;
+        let is_joined = |line: &str| line.contains("same-node") && line.contains("kernel") && line.contains(KERNEL);
+        let joined = wait_until("the kernel joins their sockets", KNOWN, || {
+            course.try_out(&FIRST).is_ok() && ztunnel.log().lines().any(is_joined)
+        });
+        joined.context("the access log tells of no connection whose sockets the kernel joined (same-node: kernel)")?;
         Ok(course)
     }
 
