@@ -8,12 +8,12 @@ use super::{
     peer::{self, PeerMesh},
     sidecar,
 };
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use culvert_lab::{
     Lab, Mesh, MeshOptions, Options as LabOptions, Pod, PodSpec, Process, ServiceSpec, WaypointPlace, wait_until,
 };
 use serde_json::json;
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 /// The waypoint's Gateway.
 const GATEWAY: &str = "wp";
@@ -25,11 +25,7 @@ const KNOWN: Duration = Duration::from_secs(3);
 const SERVICE_PORTS: [u16; 2] = [80, 81];
 
 /// Nodes of their own for each kind of modes, so that what runs for one is not on the way of another.
-pub(super) struct Labs {
-    bare: Option<Lab>,
-    culvert: Option<Lab>,
-    peer: Option<Lab>,
-}
+pub(super) struct Labs(BTreeMap<Nodes, Lab>);
 
 impl Labs {
     /// Makes those that the modes need.
@@ -37,34 +33,32 @@ impl Labs {
     /// # Errors
     /// Without root, without cgroup2, or when namespaces cannot be made.
     pub(super) fn make(modes: &[Mode]) -> Result<Self> {
-        let make = |nodes: Nodes, suffix: &str| -> Result<Option<Lab>> {
-            if !modes.iter().any(|mode| mode.nodes() == nodes) {
-                return Ok(None);
+        let mut labs = BTreeMap::new();
+        for nodes in modes.iter().map(|mode| mode.nodes()) {
+            if labs.contains_key(&nodes) {
+                continue;
             }
+            let suffix = match nodes {
+                Nodes::Bare => "",
+                Nodes::Culvert => "_mesh",
+                Nodes::Legs => "_legs",
+                Nodes::Peer => "_peer",
+            };
             let lab = Lab::new(&format!("bench_{}{suffix}", std::process::id()), LabOptions::default())?;
             lab.namespace("plain")?;
-            Ok(Some(lab))
-        };
-        Ok(Self {
-            bare: make(Nodes::Bare, "")?,
-            culvert: make(Nodes::Culvert, "_mesh")?,
-            peer: make(Nodes::Peer, "_peer")?,
-        })
+            labs.insert(nodes, lab);
+        }
+        Ok(Self(labs))
     }
 
     /// The lab of a mode.
     pub(super) fn of(&self, mode: Mode) -> Result<&Lab> {
-        let lab = match mode.nodes() {
-            Nodes::Bare => &self.bare,
-            Nodes::Culvert => &self.culvert,
-            Nodes::Peer => &self.peer,
-        };
-        lab.as_ref().context("its nodes were not made")
+        self.0.get(&mode.nodes()).context("its nodes were not made")
     }
 
     /// All there are.
     pub(super) fn all(&self) -> impl Iterator<Item = &Lab> {
-        [&self.bare, &self.culvert, &self.peer].into_iter().flatten()
+        self.0.values()
     }
 }
 
@@ -72,7 +66,7 @@ impl Labs {
 pub(super) struct Stage<'lab> {
     labs: &'lab Labs,
     options: &'lab Options,
-    culvert: Option<Result<Mesh<'lab>, String>>,
+    culvert: BTreeMap<Nodes, Result<Mesh<'lab>, String>>,
     peer: Option<PeerMesh<'lab>>,
 }
 
@@ -82,7 +76,7 @@ impl<'lab> Stage<'lab> {
         Self {
             labs,
             options,
-            culvert: None,
+            culvert: BTreeMap::new(),
             peer: None,
         }
     }
@@ -96,12 +90,13 @@ impl<'lab> Stage<'lab> {
             Mode::Direct => self.pods("plain", mode, 2),
             Mode::DirectSameNode => self.pods("plain", mode, 1),
             Mode::DirectBesideCulvert => {
-                self.mesh()?;
+                self.mesh(mode)?;
                 let mut course = self.pods("plain", mode, 2)?;
-                course.agents = self.agents(&[1, 2])?;
+                course.agents = self.agents(mode, &[1, 2])?;
                 Ok(course)
             }
             Mode::Culvert | Mode::CulvertSameNode => self.meshed("meshed", mode),
+            Mode::CulvertLocalLegs => self.local_legs(mode),
             Mode::CulvertKernel => self.kernel(mode),
             Mode::CulvertWaypoint => self.waypoint(mode),
             Mode::Sidecar | Mode::SidecarHttp => self.sidecars(mode),
@@ -118,49 +113,70 @@ impl<'lab> Stage<'lab> {
         }
     }
 
-    /// Culvert, started by the first mode that needs it.
-    fn mesh(&mut self) -> Result<&mut Mesh<'lab>> {
-        if self.culvert.is_none() {
-            let lab = self.labs.of(Mode::Culvert)?;
+    /// Culvert on the nodes of this mode, started by the first one that needs it.
+    fn mesh(&mut self, mode: Mode) -> Result<&mut Mesh<'lab>> {
+        let nodes = mode.nodes();
+        if !self.culvert.contains_key(&nodes) {
+            let lab = self.labs.of(mode)?;
             for namespace in ["meshed", KERNEL, "waypoint"] {
                 lab.namespace(namespace)?;
                 lab.label(namespace, Some("ambient"))?;
             }
             lab.label_with(KERNEL, "culvert.dev/same-node", Some("kernel"))?;
-            let started = Mesh::start(lab, self.mesh_options());
-            self.culvert = Some(started.map_err(|error| format!("{error:#}")));
+            let mut options = self.mesh_options();
+            if nodes == Nodes::Legs {
+                options.agent_args = ["--local-legs", "kernel"].map(str::to_owned).into();
+                options.log = Some("warn,access=info,culvert_agent=info".to_owned());
+            }
+            let started = Mesh::start(lab, options).map_err(|error| format!("{error:#}"));
+            self.culvert.insert(nodes, started);
         }
-        match self.culvert.as_mut() {
+        match self.culvert.get_mut(&nodes) {
             Some(Ok(mesh)) => Ok(mesh),
             Some(Err(why)) => Err(anyhow!("Culvert does not start: {why}")),
             None => bail!("Culvert was not started"),
         }
     }
 
+    /// Across nodes, where the agents say that the kernel carries local legs.
+    fn local_legs(&mut self, mode: Mode) -> Result<Course<'lab>> {
+        let course = self.meshed("meshed", mode)?;
+        for node in [1, 2] {
+            let log = self.mesh(mode)?.agent(node)?.log();
+            let said = log.lines().rfind(|line| line.contains("local legs"));
+            let said = said.context("the agents do not know local legs")?;
+            ensure!(
+                said.contains("carried by the kernel"),
+                "the kernel of this machine carries none: {said}"
+            );
+        }
+        Ok(course)
+    }
+
     fn meshed(&mut self, namespace: &str, mode: Mode) -> Result<Course<'lab>> {
-        self.mesh()?;
+        self.mesh(mode)?;
         let node = if mode.crosses_link() { 2 } else { 1 };
         let mut course = self.pods(namespace, mode, node)?;
         let patience = self.options.patience();
-        let mesh = self.mesh()?;
+        let mesh = self.mesh(mode)?;
         mesh.wait_enrolled(&[&course.client, &course.server_pod], true, patience)?;
         course.ends = vec![vec![mesh.ztunnel(1)?.pid()]];
         if node == 2 {
             course.ends.push(vec![mesh.ztunnel(2)?.pid()]);
         }
-        course.agents = self.agents(if node == 2 { &[1, 2] } else { &[1] })?;
+        course.agents = self.agents(mode, if node == 2 { &[1, 2] } else { &[1] })?;
         Ok(course)
     }
 
-    fn agents(&mut self, nodes: &[u8]) -> Result<Vec<u32>> {
-        let mesh = self.mesh()?;
+    fn agents(&mut self, mode: Mode, nodes: &[u8]) -> Result<Vec<u32>> {
+        let mesh = self.mesh(mode)?;
         nodes.iter().map(|node| Ok(mesh.agent(*node)?.pid())).collect()
     }
 
     /// Both pods on one node, in a namespace that wants their sockets joined; that they are is what the access log says.
     fn kernel(&mut self, mode: Mode) -> Result<Course<'lab>> {
         let course = self.meshed(KERNEL, mode)?;
-        let ztunnel = self.mesh()?.ztunnel(1)?;
+        let ztunnel = self.mesh(mode)?.ztunnel(1)?;
         let is_joined = |line: &str| line.contains("same-node") && line.contains("kernel") && line.contains(KERNEL);
         let joined = wait_until("the kernel joins their sockets", KNOWN, || {
             course.try_out(&FIRST).is_ok() && ztunnel.log().lines().any(is_joined)
@@ -187,7 +203,7 @@ impl<'lab> Stage<'lab> {
         course.web = SERVICE_PORTS;
         course.host = "server.waypoint".to_owned();
         let place = WaypointPlace::make(lab, "waypoint", GATEWAY)?;
-        let process = place.start(self.mesh()?)?;
+        let process = place.start(self.mesh(mode)?)?;
         place.wait_open(&process, patience)?;
         // Until the node knows that the Service has a waypoint, requests go past it.
         wait_until("requests pass the waypoint", patience, || {
