@@ -13,6 +13,8 @@
 //! leaves at the first look at a socket's network namespace. [`guard`] stands behind them all, on the links of pods.
 //! [`fallback`] lets pods that may do so go without a proxy while none serves.
 //!
+//! [`legs`] carries what applications send to the proxy past loopback TCP, where the agent is told so.
+//!
 //! [`dns`] turns pods' DNS queries over UDP to the proxy.
 #![no_std]
 #![no_main]
@@ -25,6 +27,7 @@ mod fallback;
 mod flows;
 mod getpeername;
 mod guard;
+mod legs;
 mod maps;
 mod note;
 mod proxy;
@@ -35,8 +38,8 @@ mod sockopt;
 mod verdict;
 
 use aya_ebpf::{
-    macros::{cgroup_sock_addr, cgroup_sockopt, classifier, sk_lookup, sock_ops},
-    programs::{SkLookupContext, SockAddrContext, SockOpsContext, SockoptContext, TcContext},
+    macros::{cgroup_sock_addr, cgroup_sockopt, classifier, sk_lookup, sk_msg, sock_ops},
+    programs::{SkLookupContext, SkMsgContext, SockAddrContext, SockOpsContext, SockoptContext, TcContext},
 };
 
 /// Before an IPv4 socket connects.
@@ -117,6 +120,12 @@ pub fn culvert_setsockopt(context: SockoptContext) -> i32 {
 #[sk_lookup]
 pub fn culvert_sk_lookup(context: SkLookupContext) -> u32 {
     sk_lookup::steer(&context)
+}
+
+/// When an application sends on a leg that the kernel may carry.
+#[sk_msg]
+pub fn culvert_leg(context: SkMsgContext) -> u32 {
+    legs::send(&context)
 }
 
 /// When a packet is on its way to a pod.

@@ -1,5 +1,10 @@
 //! `cargo xtask bench`: builds what is to be measured, optimised, and hands over to `culvert-bench run`; with `--cluster`, makes
-//! images and hands over to `culvert-bench cluster`; with `--waypoint`, to `culvert-bench waypoint`; with `--scale`, to `culvert-bench-scale`.
+//! images and hands over to `culvert-bench cluster`; with `--waypoint`, to `culvert-bench waypoint`; with `--scale`, to `culvert-bench-scale`;
+//! with `--instructions`, counts what the cores' functions take; with `--compare`, builds another revision as well.
+
+mod baseline;
+mod compare;
+mod instructions;
 
 use crate::{
     cluster, ebpf, envoy,
@@ -60,6 +65,12 @@ pub(crate) struct Options {
     /// Measure only these on the cluster: membership, latency, arrivals, footprint, disruption
     #[arg(long, value_delimiter = ',', requires = "cluster")]
     only: Vec<String>,
+    /// Count the instructions of the cores' functions instead, and fail where they are more than those of bench/instructions.json
+    #[arg(long, conflicts_with_all = ["modes", "cluster", "scale", "waypoint", "quick"])]
+    instructions: bool,
+    /// Measure another revision of this repository beside this one, in turns in one run: a commit, a branch or a tag
+    #[arg(long, value_name = "REVISION", conflicts_with_all = ["modes", "cluster", "scale", "waypoint", "instructions", "peer"])]
+    compare: Option<String>,
     /// Leave the cluster up
     #[arg(long, requires = "cluster")]
     keep: bool,
@@ -75,6 +86,11 @@ impl Options {
 /// The images that the cluster needs for that.
 const IMAGES: [&str; 4] = ["agent", "ztunnel", "controller", "probe"];
 
+/// Counts what the cores' functions take, and fails where that is more than it was.
+pub(crate) fn count_instructions() -> Result<()> {
+    instructions::run(false)
+}
+
 /// Builds, fetches Envoy when it is asked for, and becomes the benchmark.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.cluster {
@@ -82,6 +98,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if options.scale {
         return of_controller(options);
+    }
+    if options.instructions {
+        return instructions::run(options.json);
+    }
+    if let Some(revision) = &options.compare {
+        return compare::run(revision, options);
     }
     let with_sidecars = !options.waypoint && options.wants(|mode| mode.starts_with("sidecar"));
     let with_waypoint = options.waypoint || options.wants(|mode| mode == "culvert-waypoint");
@@ -91,11 +113,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     setup::ensure_programs(&programs, "build and run the benchmark")?;
     ebpf::build()?;
-    let mut build = shell::cargo();
-    build.args(["build", "--release", "--locked"]);
-    for package in PACKAGES {
-        build.args(["--package", package]);
-    }
+    let mut build = release_build();
     if with_waypoint {
         build.args(["--package", WAYPOINT]);
     }
@@ -144,6 +162,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut bench = setup::as_root(bench)?;
     // Becoming the benchmark leaves nobody in between when ctrl-C asks it to clean up.
     Err(bench.exec()).with_context(|| format!("cannot start {}", bench.get_program().to_string_lossy()))
+}
+
+/// Builds all that is measured always.
+fn release_build() -> Command {
+    let mut build = shell::cargo();
+    build.args(["build", "--release", "--locked"]);
+    for package in PACKAGES {
+        build.args(["--package", package]);
+    }
+    build
 }
 
 /// Builds the controller into the benchmark of it, and becomes that. Nothing of it needs root.

@@ -27,6 +27,8 @@ pub(crate) enum Mode {
     SidecarHttp,
     /// Another node proxy under Culvert's agent, between the nodes (needs --peer)
     Ztunnel,
+    /// Culvert of another revision, between the nodes (needs --before)
+    CulvertBefore,
 }
 
 /// On whose nodes a mode runs.
@@ -40,6 +42,8 @@ pub(super) enum Nodes {
     Legs,
     /// With Culvert's agent, and another node proxy.
     Peer,
+    /// With Culvert of another revision.
+    Before,
 }
 
 impl Mode {
@@ -71,6 +75,7 @@ impl Mode {
             Self::Sidecar => "sidecar",
             Self::SidecarHttp => "sidecar-http",
             Self::Ztunnel => "ztunnel",
+            Self::CulvertBefore => "culvert-before",
         }
     }
 
@@ -100,6 +105,7 @@ impl Mode {
                 "an Envoy in each pod behind Istio's packet rules: HTTP connection managers with mutual TLS 1.3; access logs on"
             }
             Self::Ztunnel => "Istio's node proxy under Culvert's agent and controller, between the nodes",
+            Self::CulvertBefore => "Culvert of another revision between the nodes, on nodes of its own; access log on",
         };
         Named {
             name: self.name().to_owned(),
@@ -118,6 +124,7 @@ impl Mode {
             | Self::CulvertWaypoint => Nodes::Culvert,
             Self::CulvertLocalLegs => Nodes::Legs,
             Self::Ztunnel => Nodes::Peer,
+            Self::CulvertBefore => Nodes::Before,
         }
     }
 

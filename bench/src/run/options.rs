@@ -34,6 +34,12 @@ pub(crate) struct Options {
     /// The folder with Culvert's programs; where this program is, when not given
     #[arg(long, value_name = "FOLDER")]
     pub(super) programs: Option<PathBuf>,
+    /// The folder with the programs of another revision, for mode culvert-before
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) before: Option<PathBuf>,
+    /// Which revision that is, for reports
+    #[arg(long, value_name = "REVISION", requires = "before")]
+    pub(super) before_version: Option<String>,
     /// Rounds, instead of 5 (3 with --quick)
     #[arg(long)]
     pub(super) rounds: Option<u32>,

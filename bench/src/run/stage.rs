@@ -43,6 +43,7 @@ impl Labs {
                 Nodes::Culvert => "_mesh",
                 Nodes::Legs => "_legs",
                 Nodes::Peer => "_peer",
+                Nodes::Before => "_before",
             };
             let lab = Lab::new(&format!("bench_{}{suffix}", std::process::id()), LabOptions::default())?;
             lab.namespace("plain")?;
@@ -95,7 +96,7 @@ impl<'lab> Stage<'lab> {
                 course.agents = self.agents(mode, &[1, 2])?;
                 Ok(course)
             }
-            Mode::Culvert | Mode::CulvertSameNode => self.meshed("meshed", mode),
+            Mode::Culvert | Mode::CulvertSameNode | Mode::CulvertBefore => self.meshed("meshed", mode),
             Mode::CulvertLocalLegs => self.local_legs(mode),
             Mode::CulvertKernel => self.kernel(mode),
             Mode::CulvertWaypoint => self.waypoint(mode),
@@ -113,7 +114,7 @@ impl<'lab> Stage<'lab> {
         }
     }
 
-    /// Culvert on the nodes of this mode, started by the first one that needs it.
+    /// Culvert on the nodes of this mode, or that of another revision, started by the first mode that needs it.
     fn mesh(&mut self, mode: Mode) -> Result<&mut Mesh<'lab>> {
         let nodes = mode.nodes();
         if !self.culvert.contains_key(&nodes) {
@@ -124,9 +125,16 @@ impl<'lab> Stage<'lab> {
             }
             lab.label_with(KERNEL, "culvert.dev/same-node", Some("kernel"))?;
             let mut options = self.mesh_options();
-            if nodes == Nodes::Legs {
-                options.agent_args = ["--local-legs", "kernel"].map(str::to_owned).into();
-                options.log = Some("warn,access=info,culvert_agent=info".to_owned());
+            match nodes {
+                Nodes::Legs => {
+                    options.agent_args = ["--local-legs", "kernel"].map(str::to_owned).into();
+                    options.log = Some("warn,access=info,culvert_agent=info".to_owned());
+                }
+                Nodes::Before => {
+                    let before = self.options.before.clone();
+                    options.programs = Some(before.context("no folder with its programs was named (--before FOLDER)")?);
+                }
+                Nodes::Bare | Nodes::Culvert | Nodes::Peer => {}
             }
             let started = Mesh::start(lab, options).map_err(|error| format!("{error:#}"));
             self.culvert.insert(nodes, started);

@@ -14,6 +14,9 @@ pub(super) fn of(options: &Options) -> BTreeMap<String, String> {
         let version = version.unwrap_or(&said).to_owned();
         versions.insert("envoy".to_owned(), version);
     }
+    if let Some(before) = &options.before_version {
+        versions.insert("culvert-before".to_owned(), before.clone());
+    }
     if let Some(peer) = &options.peer
         && let Some(said) = said(peer, &["version"])
     {

@@ -1,0 +1,101 @@
+//! Local legs in the kernel: whether this kernel can carry them, and what became of them (`ebpf/src/legs.rs`).
+
+use super::{
+    Kernel, KernelError,
+    btf::{self, Structures},
+    config::LocalLegs,
+    hooks, legs_trial, load, maps, sys,
+};
+use aya::{
+    Ebpf,
+    maps::{MapData, SkStorage, SockHash},
+};
+use culvert_abi::{Leg, SocketOffsets};
+use std::os::fd::AsFd as _;
+
+/// What becomes of [`LocalLegs::Kernel`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LegsStatus {
+    /// It was not asked for.
+    Tcp,
+    /// The kernel carries new legs.
+    Kernel,
+    /// It was asked for, and legs go by TCP for this reason.
+    Refused(String),
+}
+
+/// The maps of the legs.
+pub(super) struct Legs {
+    pub(super) senders: SockHash<MapData, u64>,
+    /// What sockets know of theirs.
+    pub(super) known: SkStorage<MapData, Leg>,
+}
+
+impl Legs {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
+        Ok(Self {
+            senders: maps::take(ebpf, "SENDERS")?,
+            known: maps::take(ebpf, "LEGS")?,
+        })
+    }
+
+    /// Lets all applications' sockets send by TCP from now on. What was sent before stays where it is read first.
+    pub(super) fn end(&mut self) -> Result<(), KernelError> {
+        let keys: Vec<u64> = self.senders.keys().filter_map(Result::ok).collect();
+        let removed = keys
+            .into_iter()
+            .map(|key| maps::absent_is_fine("SENDERS", self.senders.remove(&key)));
+        removed.collect()
+    }
+}
+
+/// Where this kernel has what the programs look at, or why legs cannot be carried.
+pub(super) fn offsets() -> Result<SocketOffsets, String> {
+    let bytes = btf::of_kernel().map_err(|error| format!("the kernel does not describe its types: {error}"))?;
+    let structures = Structures::parse(&bytes).ok_or("the kernel's description of its types cannot be read")?;
+    let find = |structure: &str, path: &[&str]| {
+        let found = structures.offset(structure, path);
+        found.ok_or_else(|| format!("the kernel's {structure} has no {}", path.join(".")))
+    };
+    Ok(SocketOffsets {
+        unread: find("sock", &["sk_backlog", "rmem_alloc"])?,
+        sequence: find("tcp_sock", &["write_seq"])?,
+        above: find("inet_connection_sock", &["icsk_ulp_ops"])?,
+    })
+}
+
+impl Kernel {
+    /// Whether local legs are carried, and if not, why.
+    pub fn local_legs(&self) -> &LegsStatus {
+        &self.legs_status
+    }
+
+    /// Attaches the program that looks at what applications send, and tries it out: whether bytes go by it, all of them, in order,
+    /// and whether it notices that nobody reads. Nothing of this fails: legs can always go by TCP.
+    pub(super) fn carry_legs(&mut self) {
+        if self.config.local_legs == LocalLegs::Tcp {
+            return;
+        }
+        if self.legs_status == LegsStatus::Tcp {
+            self.legs_status = match self.try_legs() {
+                Ok(()) => LegsStatus::Kernel,
+                Err(reason) => LegsStatus::Refused(reason),
+            };
+        }
+        match &self.legs_status {
+            LegsStatus::Refused(reason) => {
+                tracing::warn!(reason, kernel = hooks::release(), "local legs go by TCP");
+            }
+            _ => tracing::info!("local legs are carried by the kernel"),
+        }
+    }
+
+    fn try_legs(&mut self) -> Result<(), String> {
+        let attached = load::program(&self.ebpf, load::LEG)
+            .map(|program| sys::program_attach(program, self.legs.senders.fd().as_fd()));
+        attached
+            .map_err(|error| error.to_string())?
+            .map_err(|error| format!("the kernel does not attach the program: {error}"))?;
+        legs_trial::run(&mut self.maps, &self.legs.known)
+    }
+}
