@@ -22,7 +22,7 @@ pub(crate) struct Options {
     /// What to measure; all that can be when not given
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(super) modes: Vec<Mode>,
-    /// Measure only loads whose name begins with one of these
+    /// Measure only these loads, or those whose names begin so
     #[arg(long, value_delimiter = ',', value_name = "LOAD,...")]
     pub(super) loads: Vec<String>,
     /// The Envoy program, for sidecars
@@ -89,7 +89,7 @@ impl Options {
         }
         let is_wanted = |load: &Load| match &*self.loads {
             [] => load.quick || !self.quick,
-            some => some.iter().any(|wanted| load.name.starts_with(&**wanted)),
+            some => some.iter().any(|wanted| is_meant(wanted, load)),
         };
         Ok(LOADS.into_iter().filter(is_wanted).collect())
     }
@@ -113,6 +113,14 @@ impl Options {
     pub(super) fn patience(&self) -> Duration {
         Duration::from_secs_f64(self.patience.max(0.1))
     }
+}
+
+/// A name means itself, and what is none means all that begin with it.
+fn is_meant(wanted: &str, load: &Load) -> bool {
+    if LOADS.iter().any(|load| load.name == wanted) {
+        return load.name == wanted;
+    }
+    load.name.starts_with(wanted)
 }
 
 fn peer(text: &str) -> Result<PathBuf, String> {
@@ -154,6 +162,7 @@ mod tests {
             loads.iter().map(|load| load.name).collect()
         };
         assert_eq!(names(&["--loads", "up,dns"]), ["upload-1", "upload-8", "dns-16"]);
+        assert_eq!(names(&["--loads", "requests-1"]), ["requests-1"]);
         assert_eq!(names(&[]).len(), LOADS.len());
         assert!(names(&["--quick"]).len() < LOADS.len());
         let error = parse(&["--loads", "nothing"]).loads().unwrap_err().to_string();
