@@ -35,7 +35,7 @@ pub(crate) struct Options {
     #[arg(long)]
     json: bool,
     /// What to measure; everything that needs no other program when not given: direct, direct-same-node, direct-beside-culvert, culvert,
-    /// culvert-same-node, culvert-kernel, culvert-waypoint, sidecar, sidecar-http
+    /// culvert-local-legs, culvert-same-node, culvert-kernel, culvert-waypoint, sidecar, sidecar-http
     #[arg(long, value_delimiter = ',', value_name = "MODE,...")]
     modes: Vec<String>,
     /// Measure another node proxy as well, in the place of ours: Istio's ztunnel
@@ -53,7 +53,7 @@ pub(crate) struct Options {
     /// Few and short rounds, and fewer objects: to see that it runs
     #[arg(long, requires = "waypoint")]
     short: bool,
-    /// Measure only loads whose name begins with one of these
+    /// Measure only these loads, or those whose names begin so
     #[arg(long, value_delimiter = ',', conflicts_with_all = ["cluster", "scale"], value_name = "LOAD,...")]
     loads: Vec<String>,
     /// Measure events instead (a namespace labelled, a proxy killed, ...), on a Kubernetes cluster of two nodes made for it
