@@ -2,18 +2,19 @@
 
 use super::{
     Kernel, KernelError,
-    btf::{self, Structures},
     config::LocalLegs,
-    hooks, legs_trial, load, maps, sys,
+    hooks,
+    legs_trial::{self, Readers},
+    load, maps, sys,
 };
 use aya::{
     Ebpf,
     maps::{MapData, SkStorage, SockHash},
 };
-use culvert_abi::{Leg, SocketOffsets};
+use culvert_abi::Leg;
 use std::os::fd::AsFd as _;
 
-/// What becomes of [`LocalLegs::Kernel`].
+/// What becomes of [`LocalLegs`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LegsStatus {
     /// It was not asked for.
@@ -49,21 +50,6 @@ impl Legs {
     }
 }
 
-/// Where this kernel has what the programs look at, or why legs cannot be carried.
-pub(super) fn offsets() -> Result<SocketOffsets, String> {
-    let bytes = btf::of_kernel().map_err(|error| format!("the kernel does not describe its types: {error}"))?;
-    let structures = Structures::parse(&bytes).ok_or("the kernel's description of its types cannot be read")?;
-    let find = |structure: &str, path: &[&str]| {
-        let found = structures.offset(structure, path);
-        found.ok_or_else(|| format!("the kernel's {structure} has no {}", path.join(".")))
-    };
-    Ok(SocketOffsets {
-        unread: find("sock", &["sk_backlog", "rmem_alloc"])?,
-        sequence: find("tcp_sock", &["write_seq"])?,
-        above: find("inet_connection_sock", &["icsk_ulp_ops"])?,
-    })
-}
-
 impl Kernel {
     /// Whether local legs are carried, and if not, why.
     pub fn local_legs(&self) -> &LegsStatus {
@@ -96,6 +82,13 @@ impl Kernel {
         attached
             .map_err(|error| error.to_string())?
             .map_err(|error| format!("the kernel does not attach the program: {error}"))?;
-        legs_trial::run(&mut self.maps, &self.legs.known)
+        let readers = legs_trial::run(&mut self.maps, &self.legs.known)?;
+        match (readers, self.config.local_legs) {
+            (Readers::TryAgain, LocalLegs::Kernel) => Err("the kernel tells an application that waits in a read to try again \
+                (EAGAIN), although its socket blocks, when it has shut its side or may write again; where all applications poll, \
+                `polled` takes that"
+                .to_owned()),
+            _ => Ok(()),
+        }
     }
 }

@@ -19,7 +19,7 @@ use std::{
 const PIECE: usize = 64 << 10;
 
 fn carrying() -> World {
-    let mut world = World::new(|node| node.config.local_legs = LocalLegs::Kernel);
+    let mut world = World::new(|node| node.config.local_legs = LocalLegs::Polled);
     assert_eq!(*world.kernel.local_legs(), LegsStatus::Kernel);
     world.enrol(true, true);
     world
@@ -204,6 +204,10 @@ fn transfers(world: &World, count: usize) {
         let (out, back) = (random.size(), random.size());
         let (piece, pause) = (1 + random.below(200_000), random.below(8) == 0);
         let ends_first = random.below(3) == 0;
+        if random.below(10) == 0 {
+            reset(application, &proxy, out, number);
+            continue;
+        }
         thread::scope(|scope| {
             scope.spawn(|| {
                 let mut application = &application;
@@ -236,13 +240,33 @@ fn transfers(world: &World, count: usize) {
     }
 }
 
+/// The application resets when it has sent its bytes: what was read until then is right, and no end is taken for theirs.
+fn reset(mut application: Socket, mut proxy: &Socket, count: usize, seed: usize) {
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            application.write_all(&bytes(0, count, seed)).expect("write");
+            application.set_linger(Some(Duration::ZERO)).expect("linger");
+        });
+        let mut found = Vec::new();
+        let error = loop {
+            match proxy.read_to_end(&mut found) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                ended => break ended.expect_err("no end"),
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{seed}");
+        assert!(
+            found.iter().enumerate().all(|(at, found)| *found == byte(at, seed)),
+            "{seed}"
+        );
+    });
+}
+
 /// Reads in small pieces, and lets the writer run ahead.
-fn slowly(mut socket: &Socket, count: usize, seed: usize) {
+fn slowly(socket: &Socket, count: usize, seed: usize) {
     let (mut buffer, mut at) = (vec![0; 9000], 0);
     loop {
-        let read = socket
-            .read(&mut buffer)
-            .unwrap_or_else(|error| panic!("after {at} of {count}: {error}"));
+        let read = read_on(socket, &mut buffer, at, count);
         if read == 0 {
             break;
         }
@@ -259,7 +283,7 @@ fn slowly(mut socket: &Socket, count: usize, seed: usize) {
     assert_eq!(at, count);
 }
 
-/// Of random size, with half-closes on either side first, and slow readers: `CULVERT_LEG_TRANSFERS` says how many.
+/// Of random size, with half-closes on either side first, resets, and slow readers: `CULVERT_LEG_TRANSFERS` says how many.
 #[test]
 fn transfers_of_random_size_keep_every_byte() {
     let count = std::env::var("CULVERT_LEG_TRANSFERS").map_or(150, |count| count.parse().expect("a number"));
@@ -268,6 +292,35 @@ fn transfers_of_random_size_keep_every_byte() {
     let (late, unread) = (world.count("legs", "tcp_late"), world.count("legs", "tcp_unread"));
     assert!(sent(&world) as usize > count, "{late} late, {unread} back to TCP");
     assert!(unread > 0, "some are large, and have slow readers");
+}
+
+/// Whether this kernel lets readers wait decides for those who did not say that all applications poll.
+#[test]
+fn a_kernel_that_does_not_let_readers_wait_carries_legs_only_where_all_poll() {
+    let mut world = carrying();
+    world.node.config.local_legs = LocalLegs::Kernel;
+    restart(&mut world);
+    let (application, proxy) = captured(&world, false);
+    let (mut other, before) = (application.try_clone().expect("another descriptor"), sent(&world));
+    match world.kernel.local_legs() {
+        LegsStatus::Kernel => {}
+        LegsStatus::Refused(reason) => assert!(reason.contains("EAGAIN"), "{reason}"),
+        LegsStatus::Tcp => panic!("it was asked for"),
+    }
+    let is_carried = *world.kernel.local_legs() == LegsStatus::Kernel;
+    world.enrol(true, true);
+    let (mut later, reader) = captured(&world, false);
+    later.write_all(b"later").expect("write");
+    verify_text(&reader, b"later");
+    assert_eq!(sent(&world) > before, is_carried);
+    other.write_all(b"still").expect("write");
+    verify_text(&proxy, b"still");
+}
+
+fn verify_text(mut socket: &Socket, text: &[u8]) {
+    let mut found = vec![0; text.len()];
+    socket.read_exact(&mut found).expect("read");
+    assert_eq!(found, text);
 }
 
 /// The next agent's programs find them as they are; and one that does without lets them go on.
