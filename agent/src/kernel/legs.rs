@@ -1,20 +1,13 @@
-//! Local legs in the kernel: whether this kernel can carry them, and what became of them (`ebpf/src/legs.rs`).
+//! What is known of local legs in the kernel (`ebpf/src/legs.rs`).
 
-use super::{
-    Kernel, KernelError,
-    config::LocalLegs,
-    hooks,
-    legs_trial::{self, Readers},
-    load, maps, sys,
-};
+use super::{KernelError, maps};
 use aya::{
     Ebpf,
     maps::{MapData, SkStorage, SockHash},
 };
 use culvert_abi::Leg;
-use std::os::fd::AsFd as _;
 
-/// What becomes of [`LocalLegs`].
+/// What becomes of [`super::LocalLegs`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LegsStatus {
     /// It was not asked for.
@@ -47,48 +40,5 @@ impl Legs {
             .into_iter()
             .map(|key| maps::absent_is_fine("SENDERS", self.senders.remove(&key)));
         removed.collect()
-    }
-}
-
-impl Kernel {
-    /// Whether local legs are carried, and if not, why.
-    pub fn local_legs(&self) -> &LegsStatus {
-        &self.legs_status
-    }
-
-    /// Attaches the program that looks at what applications send, and tries it out: whether bytes go by it, all of them, in order,
-    /// and whether it notices that nobody reads. Nothing of this fails: legs can always go by TCP.
-    pub(super) fn carry_legs(&mut self) {
-        if self.config.local_legs == LocalLegs::Tcp {
-            return;
-        }
-        if self.legs_status == LegsStatus::Tcp {
-            self.legs_status = match self.try_legs() {
-                Ok(()) => LegsStatus::Kernel,
-                Err(reason) => LegsStatus::Refused(reason),
-            };
-        }
-        match &self.legs_status {
-            LegsStatus::Refused(reason) => {
-                tracing::warn!(reason, kernel = hooks::release(), "local legs go by TCP");
-            }
-            _ => tracing::info!("local legs are carried by the kernel"),
-        }
-    }
-
-    fn try_legs(&mut self) -> Result<(), String> {
-        let attached = load::program(&self.ebpf, load::LEG)
-            .map(|program| sys::program_attach(program, self.legs.senders.fd().as_fd()));
-        attached
-            .map_err(|error| error.to_string())?
-            .map_err(|error| format!("the kernel does not attach the program: {error}"))?;
-        let readers = legs_trial::run(&mut self.maps, &self.legs.known)?;
-        match (readers, self.config.local_legs) {
-            (Readers::TryAgain, LocalLegs::Kernel) => Err("the kernel tells an application that waits in a read to try again \
-                (EAGAIN), although its socket blocks, when it has shut its side or may write again; where all applications poll, \
-                `polled` takes that"
-                .to_owned()),
-            _ => Ok(()),
-        }
     }
 }
