@@ -1,13 +1,6 @@
 //! Letting the kernel carry local legs, where it stands the trial.
 
-use super::{
-    Kernel,
-    config::LocalLegs,
-    hooks,
-    legs::LegsStatus,
-    legs_trial::{self, Readers},
-    load, sys,
-};
+use super::{Kernel, config::LocalLegs, hooks, legs::LegsStatus, legs_trial, load, sys};
 use std::os::fd::AsFd as _;
 
 impl Kernel {
@@ -42,12 +35,9 @@ impl Kernel {
         attached
             .map_err(|error| error.to_string())?
             .map_err(|error| format!("the kernel does not attach the program: {error}"))?;
-        let readers = legs_trial::run(&mut self.maps, &self.legs.known)?;
-        match (readers, self.config.local_legs) {
-            (Readers::TryAgain, LocalLegs::Kernel) => Err("the kernel tells an application that waits in a read to try again \
-                (EAGAIN), although its socket blocks, when it has shut its side or may write again; where all applications poll, \
-                `polled` takes that"
-                .to_owned()),
+        let noticed = legs_trial::run(&mut self.maps, &self.legs.known)?;
+        match (noticed, self.config.local_legs) {
+            (Some(noticed), LocalLegs::Kernel) => Err(format!("{noticed}; `polled` is for nodes where none minds")),
             _ => Ok(()),
         }
     }

@@ -78,8 +78,8 @@ pub enum LocalLegs {
     /// What applications send is put into the queue of the proxy's socket, where the kernel can do that so that no application
     /// notices; the rest goes by TCP.
     Kernel,
-    /// Also where the kernel tells who waits in a read of such a socket to try again (`EAGAIN`), although the socket blocks: for
-    /// nodes where all applications ask whether there is something to read before they do.
+    /// Also where applications may notice: who waits in a read of such a socket may be told to try again (`EAGAIN`), although the
+    /// socket blocks, and `FIONREAD` may say that nothing is there. For nodes where all applications poll, and read then.
     Polled,
 }
 

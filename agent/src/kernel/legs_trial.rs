@@ -29,17 +29,8 @@ const IFF_UP: u32 = 1;
 /// Of every network namespace.
 const LOOPBACK: u32 = 1;
 
-/// What becomes of an application that waits in a read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Readers {
-    /// It waits until there is something to read.
-    Wait,
-    /// It is told to try again when something else happens to the socket: Linux's `tcp_bpf_recvmsg` waits once.
-    TryAgain,
-}
-
-/// Whether legs are carried as they should, or what is wrong.
-pub(super) fn run(maps: &mut Maps, legs: &SkStorage<MapData, Leg>) -> Result<Readers, String> {
+/// Whether every byte is carried as it should be, or what is wrong. Where it is: what an application notices nevertheless.
+pub(super) fn run(maps: &mut Maps, legs: &SkStorage<MapData, Leg>) -> Result<Option<&'static str>, String> {
     let space = thread::spawn(own_space).join();
     let space = space.map_err(|_| "a thread has panicked".to_owned())?;
     let space = space.map_err(|error| format!("no network namespace to try it in: {error}"))?;
@@ -114,11 +105,29 @@ fn pair() -> io::Result<(TcpStream, TcpStream)> {
     Ok((client, server))
 }
 
-/// A client waits in a read while its other side is shut, which is acknowledged, and gets a byte after that.
-fn readers() -> io::Result<Readers> {
+/// What an application notices that reads.
+fn readers() -> io::Result<Option<&'static str>> {
+    if !waits()? {
+        return Ok(Some(
+            "the kernel tells an application that waits in a read to try again (EAGAIN), although its socket blocks, when it has shut its \
+             side or may write again",
+        ));
+    }
+    let (client, mut server) = pair()?;
+    server.write_all(&[0])?;
+    // It is there when it can be looked at.
+    client.peek(&mut [0])?;
+    Ok((rustix::io::ioctl_fionread(&client)? != 1).then_some(
+        "the kernel tells an application that asks how much there is to read (FIONREAD) that there is nothing",
+    ))
+}
+
+/// Whether a client waits that is in a read while its other side is shut, which is acknowledged, and gets a byte after that. Linux's
+/// `tcp_bpf_recvmsg` waits once, whatever wakes it.
+fn waits() -> io::Result<bool> {
     let (client, mut server) = pair()?;
     let (begins, has_begun) = mpsc::channel();
-    let read = thread::scope(|scope| {
+    thread::scope(|scope| {
         let reader = scope.spawn(|| {
             // Fails only where nobody waits for it any more.
             let _ = begins.send(rustix::thread::gettid());
@@ -136,16 +145,13 @@ fn readers() -> io::Result<Readers> {
         // The acknowledgement is there when the end is seen.
         server.read_to_end(&mut Vec::new())?;
         server.write_all(&[0])?;
-        reader
-            .join()
-            .map_err(|_| io::Error::other("a thread has panicked"))?
-            .map(Some)
-            .or_else(|error| match error.kind() {
-                io::ErrorKind::WouldBlock => Ok(None),
-                _ => Err(error),
-            })
-    })?;
-    Ok(read.map_or(Readers::TryAgain, |_| Readers::Wait))
+        let read = reader.join().map_err(|_| io::Error::other("a thread has panicked"))?;
+        match read {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    })
 }
 
 /// Whether a thread of this process waits in the kernel.
