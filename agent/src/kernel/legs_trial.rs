@@ -5,13 +5,13 @@
 use super::{maps::Maps, sys};
 use aya::maps::{MapData, MapError, SkStorage};
 use culvert_abi::{Address, Leg, Pod};
-use culvert_net::{Netns, netlink::Request};
+use culvert_net::{Netns, netlink::Request, tcp_state};
 use rustix::thread::Pid;
 use std::{
     fs,
     io::{self, Read, Write},
     net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
-    os::fd::AsRawFd as _,
+    os::fd::{AsFd as _, AsRawFd as _},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -142,8 +142,16 @@ fn waits() -> io::Result<bool> {
             thread::yield_now();
         }
         client.shutdown(Shutdown::Write)?;
-        // The acknowledgement is there when the end is seen.
         server.read_to_end(&mut Vec::new())?;
+        // Whom the acknowledgement has woken is to look before there is something to find.
+        let is_woken =
+            || Ok::<_, io::Error>(tcp_state::send_state(client.as_fd())?.outstanding || !is_settled(&reader, thread)?);
+        while is_woken()? {
+            if Instant::now() > until {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            thread::yield_now();
+        }
         server.write_all(&[0])?;
         let read = reader.join().map_err(|_| io::Error::other("a thread has panicked"))?;
         match read {
@@ -152,6 +160,11 @@ fn waits() -> io::Result<bool> {
             Err(error) => Err(error),
         }
     })
+}
+
+/// Whether a thread has ended, or waits.
+fn is_settled<T>(reader: &thread::ScopedJoinHandle<'_, T>, thread: Pid) -> io::Result<bool> {
+    Ok(reader.is_finished() || is_asleep(thread).or_else(|_| Ok::<_, io::Error>(reader.is_finished()))?)
 }
 
 /// Whether a thread of this process waits in the kernel.
