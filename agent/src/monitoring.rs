@@ -17,6 +17,7 @@ use culvert_telemetry::{
         },
         registry::Registry,
     },
+    register_cpu_time,
 };
 use tokio::sync::watch;
 
@@ -39,6 +40,7 @@ pub fn routes(
     logging: Logging,
 ) -> Routes {
     let mut registry = Registry::default();
+    register_cpu_time(&mut registry);
     if let Some(cluster) = &cluster {
         registry.register_collector(Box::new(cluster.source.clone()));
         if let Some(gate) = &cluster.gate {

@@ -15,6 +15,9 @@ mod http;
 mod load;
 mod poll;
 mod protocol;
+mod record;
+mod report;
+mod resolver;
 mod run;
 mod serve;
 mod usage;
@@ -42,6 +45,8 @@ enum Role {
     Load(load::Options),
     /// Measure modes in turns (needs root)
     Run(run::Options),
+    /// Show a run again that a report has kept
+    Report(report::Options),
     /// Be the server of HTTP, until killed
     HttpServe(http::ServeOptions),
     /// Be the client of HTTP for one load, and print its figures as JSON lines
@@ -57,6 +62,7 @@ fn main() -> ExitCode {
         Role::Serve(options) => serve::run(&options),
         Role::Load(options) => load::run(&options),
         Role::Run(options) => run::run(&options),
+        Role::Report(options) => report::again(&options),
         Role::HttpServe(options) => http::serve(&options),
         Role::HttpLoad(options) => http::load(&options),
         Role::Waypoint(options) => waypoint::run(&options),

@@ -12,6 +12,31 @@ pub fn resident(pid: u32) -> u64 {
     line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
 }
 
+/// What a process makes the machine hold, by who would get it back if the process ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Footprint {
+    /// Its proportional share of all that it has resident, bytes: what it has with others counts by their number.
+    pub pss: u64,
+    /// The part of it that is in no file, bytes: heap, stacks, tables.
+    pub anonymous: u64,
+    /// The part of it that is in files, bytes: text and constants of programs and libraries.
+    pub file: u64,
+}
+
+/// What a process holds now.
+pub fn footprint(pid: u32) -> Footprint {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let of = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+    };
+    Footprint {
+        pss: of("Pss:"),
+        anonymous: of("Pss_Anon:"),
+        file: of("Pss_File:"),
+    }
+}
+
 /// A control group of the memory controller, of either version, which goes when the value is dropped.
 #[derive(Debug)]
 pub struct MemoryLimit {

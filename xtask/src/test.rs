@@ -11,7 +11,7 @@ mod nextest;
 mod options;
 mod runner;
 
-use crate::{conformance, ebpf, imports, setup, shell};
+use crate::{bench, conformance, ebpf, imports, setup, shell};
 use anyhow::Result;
 use nextest::Counts;
 pub(crate) use options::Options;
@@ -94,9 +94,22 @@ fn plain(options: &Options) -> Result<Counts> {
         counts.add(&nextest::run(options, command, "default")?);
     }
     if everything {
+        counts.add(&instructions());
         counts.add(&kernel::short()?);
     }
     Ok(counts)
+}
+
+/// That the cores' functions take no more instructions than they did, as one test.
+fn instructions() -> Counts {
+    let failed = match bench::count_instructions() {
+        Ok(()) => 0,
+        Err(error) => {
+            shell::say(&format!("FAILED: {error:#}"));
+            1
+        }
+    };
+    Counts { total: 1, failed }
 }
 
 fn set_up() -> Result<()> {

@@ -18,7 +18,6 @@ mod memory;
 mod monitor;
 mod names;
 mod readiness;
-mod resolvers;
 mod seam;
 mod telemetry;
 mod wire;
@@ -27,11 +26,12 @@ mod worker;
 use std::{error::Error, process::ExitCode};
 
 use clap::Parser as _;
-use culvert_net::privilege;
+use culvert_net::{heap, privilege};
 
 use crate::cli::Cli;
 
 fn main() -> ExitCode {
+    heap::keep_small();
     let cli = Cli::parse();
     // Before anything else of the worker: a thread keeps what it had when it started, and logging starts one.
     let held = match cli

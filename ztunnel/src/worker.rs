@@ -4,6 +4,7 @@
 //! monitor. When the monitor goes away, the worker drains: nobody would give it sockets any more.
 
 mod guards;
+mod heap;
 mod pages;
 mod shortage;
 
@@ -18,6 +19,7 @@ use std::{
 };
 
 use culvert_control::{Ask, Change, Inputs, Outputs, Published, Served};
+use culvert_dns::resolv_conf::resolver;
 use culvert_identity::{SpiffeError, SpiffeId};
 use culvert_net::packet::{self, AsyncPacketSocket, LostDescriptors, PacketSocket};
 use culvert_net::privilege::Held;
@@ -34,12 +36,12 @@ use crate::{
     engine::{self, EngineConfig, LoopHandle},
     memory,
     readiness::Readiness,
-    resolvers,
     seam::{Answer, ListenerRole, LoopMessage, Shared},
     telemetry::Telemetry,
     wire::{self, Datagrams, NeedSockets, Order, PodAdded, Report, Secrets, ToWorker},
 };
 use guards::Guards;
+use heap::Heap;
 use pages::CannotListen;
 use shortage::Shortage;
 
@@ -54,6 +56,9 @@ const RECEIVE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Ticks between two sweeps of metric series.
 const SWEEP_TICKS: u32 = 600;
+
+/// Ticks between two looks for memory that nobody uses any more.
+const HEAP_TICKS: u32 = 50;
 
 /// Why the worker cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -195,6 +200,9 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
     let _ = reports.send(Report::Ready(true));
     let mut tick = tokio::time::interval(TICK);
     let mut ticks = 0;
+    let mut heap = Heap::default();
+    // What was needed to begin, and is no longer.
+    culvert_net::heap::trim();
     let mut message = Vec::new();
     let mut monitor_gone = false;
     loop {
@@ -228,6 +236,9 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
             _ = tick.tick() => {
                 ticks += 1;
                 worker.shortage.try_again(&reports);
+                if ticks % HEAP_TICKS == 0 {
+                    heap.look(worker.shared.telemetry.load().open());
+                }
                 if ticks % SWEEP_TICKS == 0 {
                     worker.shared.telemetry.accounting().sweep();
                 }
@@ -420,7 +431,7 @@ impl Worker {
 /// Whom pods' names of endpoints are asked of, where a pod has asked no resolver itself.
 fn own_resolvers(cli: &Cli, secrets: &Secrets) -> Arc<[SocketAddr]> {
     let resolvers: Arc<[SocketAddr]> = if cli.engine.resolvers.is_empty() {
-        let read = secrets.resolvers.iter().map(|text| resolvers::resolver(text));
+        let read = secrets.resolvers.iter().map(|text| resolver(text));
         read.filter_map(Result::ok).collect()
     } else {
         cli.engine.resolvers.as_slice().into()

@@ -1,4 +1,4 @@
-//! `culvert-bench-scale`: what a change costs the controller, with many pods and many nodes.
+//! `culvert-bench-scale`: what a change costs the controller and a node proxy, with many pods and many nodes.
 //!
 //! The controller is a process of its own, the real one but for where its objects come from: they are told to it as an API
 //! server would tell them ([`culvert_controller::source::feed`]), JSON objects that it reads, prunes and assembles. One
@@ -10,15 +10,23 @@
 //! | `subject` | that process, started, fed and measured |
 //! | `world` | the objects of a cluster of so many pods |
 //! | `nodes` | the nodes that follow |
-//! | `measure` | the rounds, and what is taken from them |
+//! | `proxy` | what a node proxy keeps of the mesh, as a process of its own |
+//! | `measure` | the rounds |
+//! | `events` | what happens in a round, and what is taken from it |
+//! | `growth` | how figures grow with the cluster |
+//! | `usage` | CPU time and memory of a process |
 //! | `memory` | tests: where the bytes are |
 
 mod controller;
+mod events;
+mod growth;
 mod measure;
 #[cfg(test)]
 mod memory;
 mod nodes;
+mod proxy;
 mod subject;
+mod usage;
 mod world;
 
 use clap::{Parser, Subcommand};
@@ -41,12 +49,15 @@ struct Cli {
 enum Role {
     /// Be the controller, fed by standard input
     Controller(controller::Options),
+    /// Be what a node proxy keeps of the mesh
+    Proxy(proxy::Options),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.role {
         Some(Role::Controller(options)) => controller::run(&options),
+        Some(Role::Proxy(options)) => proxy::run(&options),
         None => measure::run(&cli.options),
     };
     match done {

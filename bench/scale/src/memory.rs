@@ -69,7 +69,11 @@ fn apply(assembly: &mut Assembly, kind: &str, object: Value) {
 
 #[test]
 fn a_pod_costs_the_controller_no_more_than_this() {
-    let world = World { pods: PODS, nodes: 40 };
+    let world = World {
+        pods: PODS,
+        nodes: 40,
+        pods_of_service: 50,
+    };
     let (mut assembly, objects) = bytes(PODS, || {
         let mut assembly = Assembly::default();
         for (kind, object) in world.objects() {

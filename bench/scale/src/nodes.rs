@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use culvert_proto::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use culvert_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node as Caller};
-use culvert_proto::{ADDRESS_TYPE, MESH_NAME, MESH_TYPE};
+use culvert_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_NAME, MESH_TYPE};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
@@ -102,6 +102,8 @@ async fn follow(
     for (type_url, names) in [
         (ADDRESS_TYPE, asker.addresses.clone()),
         (MESH_TYPE, vec![MESH_NAME.to_owned()]),
+        // Of these, every node takes all.
+        (AUTHORIZATION_TYPE, vec!["*".to_owned()]),
     ] {
         let request = DeltaDiscoveryRequest {
             type_url: type_url.to_owned(),

@@ -1,16 +1,17 @@
 //! The controller's process: started, fed and measured from outside.
 
 use std::fs;
-use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, ChildStdin, Command};
+
+use crate::usage;
 
 /// The process. It is killed when this is dropped.
 pub(crate) struct Subject {
@@ -48,41 +49,18 @@ impl Subject {
         Ok(self.feed.flush().await?)
     }
 
-    /// The CPU time that all its threads have used, those that have ended among them.
+    /// The CPU time that it has used.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let id = self.child.id().context("the controller has ended: see its log")?;
-        let (mut clock, mut time) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });
-        // SAFETY: writes one clock id, which outlives the call.
-        let code = unsafe { libc::clock_getcpuclockid(libc::pid_t::try_from(id)?, &raw mut clock) };
-        ensure!(
-            code == 0,
-            "no CPU clock of process {id}: {}",
-            io::Error::from_raw_os_error(code)
-        );
-        // SAFETY: writes one timespec, which outlives the call.
-        let code = unsafe { libc::clock_gettime(clock, &raw mut time) };
-        ensure!(
-            code == 0,
-            "the CPU clock of process {id}: {}",
-            io::Error::last_os_error()
-        );
-        Ok(Duration::new(time.tv_sec.try_into()?, time.tv_nsec.try_into()?))
+        usage::cpu(self.id()?)
     }
 
-    /// The memory that it holds, in MB.
+    /// The memory that it has resident, in MB.
     pub(crate) fn memory(&self) -> Result<f64> {
-        let text = fs::read_to_string(self.proc("status")?)?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kilobytes: f64 = line
-            .and_then(|line| line.split_whitespace().next())
-            .context("no VmRSS")?
-            .parse()?;
-        Ok(kilobytes * 1024.0 / 1e6)
+        usage::resident_mb(self.id()?)
     }
 
-    fn proc(&self, file: &str) -> Result<String> {
-        let id = self.child.id().context("the controller has ended: see its log")?;
-        Ok(format!("/proc/{id}/{file}"))
+    fn id(&self) -> Result<u32> {
+        self.child.id().context("the controller has ended: see its log")
     }
 }
 

@@ -1,12 +1,17 @@
-//! The objects of a cluster. Every service has fifty pods, whatever there is of them: a change concerns as many in a small
-//! cluster as in a large one. One service is used by every node.
+//! The objects of a cluster. Every service has as many pods, whatever there is of them: a change concerns as many in a small
+//! cluster as in a large one. One service is used by every node. There is an authorization policy for every five hundred pods: 200 of them and
+//! 10,000 services with 100,000 pods.
 
 use serde_json::{Value, json};
 
-/// Pods of a service.
-const PODS_OF_SERVICE: usize = 50;
+/// Pods of a service, where nobody asks for another number.
+pub(crate) const PODS_OF_SERVICE: usize = 10;
+/// Pods for which there is another policy.
+const PODS_OF_POLICY: usize = 500;
 /// Pods of the service that every node uses.
 pub(crate) const PODS_OF_POPULAR: usize = 10;
+/// Pods that a node uses, beside those of the service that every node uses, where their number is to be the same in clusters of all sizes.
+pub(crate) const USED_PODS: usize = 100;
 /// Namespaces.
 const NAMESPACES: usize = 20;
 /// Nodes that use a service, beside those of its pods.
@@ -19,6 +24,7 @@ pub(crate) const POPULAR: &str = "10.200.0.1";
 pub(crate) struct World {
     pub(crate) pods: usize,
     pub(crate) nodes: usize,
+    pub(crate) pods_of_service: usize,
 }
 
 /// The name of a node.
@@ -29,7 +35,12 @@ pub(crate) fn node_name(node: usize) -> String {
 impl World {
     /// How many services there are, beside the one that every node uses.
     pub(crate) fn services(self) -> usize {
-        self.pods.div_ceil(PODS_OF_SERVICE)
+        self.pods.div_ceil(self.pods_of_service)
+    }
+
+    /// How many policies there are.
+    pub(crate) fn policies(self) -> usize {
+        self.pods.div_ceil(PODS_OF_POLICY)
     }
 
     /// The node of a pod.
@@ -39,7 +50,7 @@ impl World {
 
     /// The service of a pod.
     pub(crate) fn service_of(self, pod: usize) -> usize {
-        pod / PODS_OF_SERVICE
+        pod / self.pods_of_service
     }
 
     /// The addresses that a node asks for.
@@ -50,6 +61,19 @@ impl World {
         });
         let addresses = own.map(|service| format!("/{}", service_address(service)));
         addresses.chain([format!("/{POPULAR}")]).collect()
+    }
+
+    /// What the pods of a node use that has none of these pods: addresses, and how many workloads are behind them.
+    pub(crate) fn used(self) -> (Vec<String>, usize) {
+        let services = 0..self.services().min(USED_PODS / self.pods_of_service);
+        let workloads = self.pods.min(services.len() * self.pods_of_service) + PODS_OF_POPULAR;
+        let addresses = services.map(service_address).chain([POPULAR.to_owned()]);
+        (addresses.collect(), workloads)
+    }
+
+    /// All workloads.
+    pub(crate) fn workloads(self) -> usize {
+        self.pods + PODS_OF_POPULAR
     }
 
     /// All objects, by kind.
@@ -88,6 +112,7 @@ impl World {
             .chain([("Service", popular)])
             .chain(pods)
             .chain(popular_pods)
+            .chain((0..self.policies()).map(|number| ("AuthorizationPolicy", policy(number, 0))))
     }
 
     /// A pod, as it is after so many changes.
@@ -96,7 +121,7 @@ impl World {
         let address = format!("10.{}.{}.{}", 1 + number / 62_500, number / 250 % 250, 1 + number % 250);
         pod(
             &namespace_name(service % NAMESPACES),
-            &format!("{}-7d9c5b8f6d-{number:05}", service_name(service)),
+            &pod_name(service, number),
             &service_name(service),
             &node_name(self.node_of(number)),
             &address,
@@ -111,6 +136,31 @@ impl World {
         let name = format!("popular-5c6d7f8b9c-{number:05}");
         pod(&namespace_name(0), &name, "popular", &node, &address, changes)
     }
+}
+
+/// A policy that binds a whole namespace, as it is after so many changes.
+pub(crate) fn policy(number: usize, changes: usize) -> Value {
+    let namespace = namespace_name(number % NAMESPACES);
+    let principals: Vec<String> = (0..NAMESPACES)
+        .map(|from| format!("cluster.local/ns/{}/sa/app", namespace_name(from)))
+        .collect();
+    json!({
+        "metadata": {"name": policy_name(number), "namespace": namespace},
+        "spec": {"action": "ALLOW", "rules": [{
+            "from": [{"source": {"principals": principals}}],
+            "to": [{"operation": {"ports": ["8080", (9000 + changes).to_string()]}}],
+        }]},
+    })
+}
+
+/// The name of a policy.
+pub(crate) fn policy_name(number: usize) -> String {
+    format!("callers-{number:03}")
+}
+
+/// The name of a pod.
+pub(crate) fn pod_name(service: usize, number: usize) -> String {
+    format!("{}-7d9c5b8f6d-{number:05}", service_name(service))
 }
 
 fn namespace_name(namespace: usize) -> String {

@@ -15,6 +15,7 @@
 //! them `output` and `seal` (the buffer).
 #![forbid(unsafe_code)]
 
+mod buffers;
 mod config;
 mod connection;
 mod error;
@@ -27,6 +28,7 @@ mod seal;
 mod sink;
 mod stream;
 
+pub use buffers::release_unused;
 pub use config::{Config, Role};
 pub use connection::{Connection, Fill};
 pub use error::{ErrorCode, Limit, OpenError, ProtocolError};

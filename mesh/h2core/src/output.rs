@@ -1,8 +1,8 @@
 //! What is to be sent: frames gathered in records, in one buffer, sealed where they lie.
 use std::array;
-use std::cell::RefCell;
 use std::io::{self, IoSliceMut};
 
+use crate::buffers::{self, Size};
 use crate::frame::{self, HEADER as FRAME_HEADER, Kind};
 use crate::seal::{MAX_OVERHEAD, MAX_PLAINTEXT, Seal};
 
@@ -10,20 +10,13 @@ use crate::seal::{MAX_OVERHEAD, MAX_PLAINTEXT, Seal};
 pub(crate) const MAX_SLICES: usize = 66;
 /// Bytes kept free of data, so that answers and window updates always find room.
 const RESERVE: usize = 64 << 10;
-/// Bytes of a buffer. Memory is touched, and so costs, only as far as it is used.
-const CAPACITY: usize = (MAX_SLICES + 2) * (MAX_PLAINTEXT + MAX_OVERHEAD) + RESERVE;
+/// Bytes of a buffer for data.
+const CAPACITY: usize = buffers::LARGE;
+const _: () = assert!(CAPACITY >= (MAX_SLICES + 2) * (MAX_PLAINTEXT + MAX_OVERHEAD) + RESERVE);
 /// Bytes at which a peer that makes us answer but does not read has gone too far.
 const FLOOD: usize = CAPACITY + (256 << 10);
 /// A record with less room than this is closed rather than filled up.
 const LEAST_ROOM: usize = FRAME_HEADER + 512;
-/// Empty buffers that a thread keeps.
-const SPARE: usize = 4;
-
-thread_local! {
-    /// Buffers of connections with nothing to send. Last in, first out, so that one that is still in the processor's cache is used next.
-    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-}
-
 /// The output of one connection.
 pub(crate) struct Output<S: Seal> {
     /// Empty while there is nothing to send; else as long as its capacity, of which `written..end` counts.
@@ -106,15 +99,27 @@ impl<S: Seal> Output<S> {
             self.close();
         }
         if self.buffer.is_empty() {
-            self.buffer = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; CAPACITY]);
+            self.buffer = buffers::take(Size::Small);
         }
         let need = self.end + lead + n + self.trail();
+        if need > self.buffer.len() {
+            self.enlarge();
+        }
         if need > self.buffer.len() {
             self.buffer.resize(need + RESERVE, 0);
         }
         if self.open.is_none() {
             self.open = Some(self.end);
             self.end += lead;
+        }
+    }
+
+    /// Makes room for data. What lies in a small buffer is little.
+    fn enlarge(&mut self) {
+        if self.buffer.len() < CAPACITY {
+            let mut buffer = buffers::take(Size::Large);
+            buffer[..self.end].copy_from_slice(&self.buffer[..self.end]);
+            buffers::give_back(std::mem::replace(&mut self.buffer, buffer));
         }
     }
 
@@ -176,6 +181,7 @@ impl<S: Seal> Output<S> {
         max: usize,
         read: impl FnOnce(&mut [IoSliceMut<'_>]) -> io::Result<usize>,
     ) -> io::Result<usize> {
+        self.enlarge();
         self.make_room(LEAST_ROOM);
         let (lead, trail) = (self.lead(), self.trail());
         let used = self.open.map_or(0, |start| self.end - start - lead);
@@ -217,6 +223,10 @@ impl<S: Seal> Output<S> {
         if self.open.is_some_and(|start| self.end == start + lead) {
             self.close();
         }
+        if self.end == 0 {
+            // Nothing came of it, and nobody may ask for the next bytes for long.
+            buffers::give_back(std::mem::take(&mut self.buffer));
+        }
         result.map(|n| n.min(total))
     }
 
@@ -254,14 +264,7 @@ impl<S: Seal> Output<S> {
             return false;
         }
         (self.written, self.end, self.open) = (0, 0, None);
-        let buffer = std::mem::take(&mut self.buffer);
-        if buffer.len() == CAPACITY {
-            BUFFERS.with_borrow_mut(|spare| {
-                if spare.len() < SPARE {
-                    spare.push(buffer);
-                }
-            });
-        }
+        buffers::give_back(std::mem::take(&mut self.buffer));
         true
     }
 

@@ -28,7 +28,7 @@ mod sink;
 
 pub use connection::Connection;
 pub use culvert_h2core::{
-    Config, ErrorCode, Fill, Limit, OpenError, ProtocolError as Http2Error, Response, Role, StreamId,
+    Config, ErrorCode, Fill, Limit, OpenError, ProtocolError as Http2Error, Response, Role, StreamId, release_unused,
 };
 pub use error::{Fault, HandshakeError, ProtocolError, TlsError};
 pub use handshake::{Established, Handshake, Progress};

@@ -152,3 +152,27 @@ fn idle_connections_are_small() {
     assert!(each < 12 << 10, "{each} bytes");
     drop(pairs);
 }
+
+/// A proxy asks all its silent peers at the same moment.
+#[test]
+fn a_sign_of_life_asked_of_many_takes_no_buffer_that_is_made_for_data() {
+    let mut wire = Vec::with_capacity(4 << 20);
+    let mut pairs: Vec<_> = (0..20).map(|_| pair(&mut wire)).collect();
+    let before = BYTES.get();
+    for (client, server) in &mut pairs {
+        client.ping(*b"culvert?");
+        server.ping(*b"culvert?");
+    }
+    let each = (BYTES.get() - before) / 40;
+    assert!(each <= 5 << 10, "{each} bytes");
+    for (client, server) in &mut pairs {
+        carry(client, server, &mut wire);
+        carry(server, client, &mut wire);
+        // The answer to what came last.
+        carry(client, server, &mut wire);
+    }
+    // And of what was spare nothing is left after a while in which nobody needed it.
+    (0..2).for_each(|_| culvert_hbone::release_unused());
+    let each = (BYTES.get() - before) / 40;
+    assert!(each < 1 << 10, "{each} bytes");
+}

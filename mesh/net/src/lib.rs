@@ -3,8 +3,10 @@
 //! | module | what |
 //! |---|---|
 //! | [`Netns`] | a pod's network namespace: its cookie, and running code inside it |
+//! | [`Visitor`] | a thread that runs code inside one after the other |
 //! | [`capability`] | what a program may not do without, named when it is missing |
 //! | [`dns`] | sockets for the DNS queries of a pod |
+//! | [`heap`] | how the C library's allocator keeps what a program frees |
 //! | [`hold`] | answering an application's SYN in the kernel's place |
 //! | [`interfaces`] | the addresses of a network namespace, and prefixes that are made local to it |
 //! | [`legs`] | what a reader has to know of local legs that the kernel carries |
@@ -20,6 +22,7 @@
 
 pub mod capability;
 pub mod dns;
+pub mod heap;
 pub mod hold;
 pub mod interfaces;
 pub mod legs;
@@ -31,5 +34,7 @@ pub mod privilege;
 pub mod serving;
 pub mod sockopt;
 pub mod tcp_state;
+mod visitor;
 
 pub use netns::{NetError, Netns};
+pub use visitor::Visitor;

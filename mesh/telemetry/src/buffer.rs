@@ -9,6 +9,9 @@ use std::{
 /// Lines that wait beyond this many bytes are dropped and counted: the reader of the log has stopped reading.
 const LIMIT: usize = 8 << 20;
 
+/// Memory for lines that is kept for the next ones; what a burst needed beyond it is given back.
+const KEEP: usize = 64 << 10;
+
 /// Takes lines and hands them to a thread that writes them. A writer waits for no I/O, only for other writers' copies.
 #[derive(Clone, Debug)]
 pub(crate) struct LineBuffer {
@@ -94,6 +97,9 @@ impl Shared {
                 );
             }
             let _ = output.flush();
+            if lines.capacity() > KEEP {
+                lines = Vec::new();
+            }
         }
     }
 
@@ -120,6 +126,24 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn what_a_burst_of_lines_needed_is_given_back_once_they_are_written() {
+        let sink = Sink::default();
+        let mut buffer = LineBuffer::spawn(sink.clone()).unwrap();
+        let line = [b'.'; 1000];
+        for _ in 0..4000 {
+            buffer.write_all(&line).unwrap();
+        }
+        // The two buffers take turns, so that both have been seen by the thread after two more lines.
+        for _ in 0..2 {
+            LineBuffer::flush(&buffer);
+            buffer.write_all(b"x").unwrap();
+        }
+        LineBuffer::flush(&buffer);
+        assert!(sink.0.lock().unwrap().len() > 2 * KEEP);
+        assert!(buffer.shared.lock().waiting.capacity() <= KEEP);
     }
 
     #[test]

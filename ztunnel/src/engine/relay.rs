@@ -222,8 +222,8 @@ impl Loop {
         }
     }
 
-    /// Stream to socket.
-    pub(super) fn deliver(&mut self, tunnel_key: TunnelKey, id: StreamId, slices: &[IoSlice<'_>]) {
+    /// Stream to socket. `last` says that the stream's end comes next.
+    pub(super) fn deliver(&mut self, tunnel_key: TunnelKey, id: StreamId, slices: &[IoSlice<'_>], last: bool) {
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         let Some(tunnel) = self.tunnels.get_mut(tunnel_key) else {
             return;
@@ -249,7 +249,12 @@ impl Loop {
             connection.release(id, total);
             return;
         }
-        match near.write(slices) {
+        let written = if last {
+            near.write_last(slices)
+        } else {
+            near.write(slices)
+        };
+        match written {
             Ok(taken) => {
                 connection.release(id, taken);
                 if !near.backlog.is_empty() && !tunnel.paused && tunnel.streams.len() == 1 {
@@ -341,6 +346,7 @@ impl Loop {
             match result {
                 Ok(0) => return self.settle(key),
                 Ok(count) => {
+                    self.buffer.note(count);
                     flow.count(count, from_near);
                     self.account(key);
                 }

@@ -16,8 +16,8 @@ use super::{
 const VERIFICATIONS: usize = 64;
 
 impl Loop {
-    /// Closes idle tunnels, asks silent ones for a sign of life, gives up those whose certificates no longer hold, and publishes
-    /// the counters of open connections.
+    /// Closes idle tunnels, asks silent ones for a sign of life, gives up those whose certificates no longer hold, gives back the
+    /// memory that nobody uses any more, and publishes the counters of open connections.
     pub(super) fn sweep(&mut self) {
         let today = SystemTime::now();
         let mut verifications = VERIFICATIONS;
@@ -26,12 +26,21 @@ impl Loop {
             self.regulate(key);
             self.look_at_tunnel(key);
         }
+        // What was asked of silent peers just now is still to be written, and goes out of buffers that stay.
+        self.buffer.rest();
+        culvert_hbone::release_unused();
         self.close_idle();
         self.publish_held();
         self.publish_load();
         for (_, flow) in self.flows.iter_mut() {
             if let Some(record) = &mut flow.record {
                 record.publish();
+            }
+            // Not before: most connections do not live to see it.
+            for near in [true, false] {
+                if let Some(socket) = flow.side(near) {
+                    socket.keep_alive(self.config.keepalive);
+                }
             }
         }
         for pod in self.pods.values() {

@@ -127,6 +127,16 @@ impl Tunnel {
         }
     }
 
+    /// What was read of a record whose rest has not arrived. An idle tunnel has none, and no memory for it.
+    pub(super) fn keep_partial(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            self.partial = Vec::new();
+        } else {
+            self.partial.clear();
+            self.partial.extend_from_slice(bytes);
+        }
+    }
+
     /// The protocol, once the tunnel is open.
     pub(super) fn connection(&mut self) -> Option<&mut Connection> {
         match &mut self.state {

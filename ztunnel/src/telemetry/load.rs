@@ -66,6 +66,11 @@ impl LoadMetrics {
         metrics
     }
 
+    /// Connections that carry bytes, in all loops.
+    pub(crate) fn open(&self) -> i64 {
+        self.open.get()
+    }
+
     /// A loop that had `before` has `now`.
     pub(crate) fn replace(&self, before: Load, now: Load) {
         for (index, role) in ROLES.into_iter().enumerate() {

@@ -9,6 +9,7 @@ mod memory;
 mod node;
 mod policies;
 mod refuse;
+mod sizes;
 mod stale;
 
 use std::{

@@ -1,4 +1,4 @@
-//! Istio's node proxy in place of ours: the same agent and controller, the same pods, another proxy.
+//! Another node proxy in place of ours, which is Istio's ztunnel: the same agent and controller, the same pods.
 //!
 //! It lives in a lab of its own, since a node has one proxy. Its program is none of the product's: whoever wants this mode
 //! names it.
@@ -14,10 +14,8 @@ use std::{
     time::Duration,
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// Agents and controller of a lab, and Istio's ztunnel on each node.
-pub(super) struct IstioMesh<'lab> {
+pub(super) struct PeerMesh<'lab> {
     /// Without our own proxies.
     pub(super) mesh: Mesh<'lab>,
     /// Istio's ztunnel of node 1 and node 2.
@@ -25,7 +23,15 @@ pub(super) struct IstioMesh<'lab> {
 }
 
 /// Starts all of it in a lab whose namespace is labelled already.
-pub(super) fn start<'lab>(lab: &'lab Lab, program: &Path, options: MeshOptions) -> Result<IstioMesh<'lab>> {
+///
+/// # Errors
+/// When the program does not start, ends, or is not ready in time.
+pub(super) fn start<'lab>(
+    lab: &'lab Lab,
+    program: &Path,
+    options: MeshOptions,
+    patience: Duration,
+) -> Result<PeerMesh<'lab>> {
     let mesh = Mesh::start(
         lab,
         MeshOptions {
@@ -57,20 +63,20 @@ pub(super) fn start<'lab>(lab: &'lab Lab, program: &Path, options: MeshOptions) 
             ("INSTANCE_IP", place.ip4().to_string()),
             // Packet rules would be needed for that; our kernel programs tell the application who its client is.
             ("ENABLE_ORIG_SRC", "false".to_owned()),
-            // As for our own proxies: writing access logs to a file is no work that other modes do.
-            ("RUST_LOG", "warn".to_owned()),
+            // With the access log, as for all others.
+            ("RUST_LOG", "warn,access=info".to_owned()),
         ] {
             command.env(name, value);
         }
-        let mut proxy = place.spawn("istio-ztunnel", "proxy", &mut command)?;
-        wait_until("Istio's ztunnel is ready", PATIENCE, || {
+        let mut proxy = place.spawn("peer-ztunnel", "proxy", &mut command)?;
+        wait_until("Istio's ztunnel is ready", patience, || {
             !proxy.is_running() || is_ready(lab, node)
         })
         .with_context(|| proxy.log_tail(20))?;
         ensure!(proxy.is_running(), "Istio's ztunnel ended: {}", proxy.log_tail(20));
         proxies.push(proxy);
     }
-    Ok(IstioMesh { mesh, proxies })
+    Ok(PeerMesh { mesh, proxies })
 }
 
 /// Istio's ztunnel sends the file's content as it is, and a newline cannot be in a header.

@@ -1,0 +1,279 @@
+//! Everything that runs for as long as the measurement does: the nodes with their pods, and the proxies of each mode.
+
+use super::{
+    course::{Course, DNS, HTTP1, HTTP2, PLAIN, own_program},
+    loads::FIRST,
+    mode::{Mode, Nodes},
+    options::Options,
+    peer::{self, PeerMesh},
+    sidecar,
+};
+use anyhow::{Context, Result, anyhow, bail};
+use culvert_lab::{
+    Lab, Mesh, MeshOptions, Options as LabOptions, Pod, PodSpec, Process, ServiceSpec, WaypointPlace, wait_until,
+};
+use serde_json::json;
+use std::{net::IpAddr, time::Duration};
+
+/// The waypoint's Gateway.
+const GATEWAY: &str = "wp";
+/// A port on which Services have HTTP/1.1, and one for HTTP/2.
+const SERVICE_PORTS: [u16; 2] = [80, 81];
+
+/// Nodes of their own for each kind of modes, so that what runs for one is not on the way of another.
+pub(super) struct Labs {
+    bare: Option<Lab>,
+    culvert: Option<Lab>,
+    peer: Option<Lab>,
+    before: Option<Lab>,
+}
+
+impl Labs {
+    /// Makes those that the modes need.
+    ///
+    /// # Errors
+    /// Without root, without cgroup2, or when namespaces cannot be made.
+    pub(super) fn make(modes: &[Mode]) -> Result<Self> {
+        let make = |nodes: Nodes, suffix: &str| -> Result<Option<Lab>> {
+            if !modes.iter().any(|mode| mode.nodes() == nodes) {
+                return Ok(None);
+            }
+            let lab = Lab::new(&format!("bench_{}{suffix}", std::process::id()), LabOptions::default())?;
+            lab.namespace("plain")?;
+            Ok(Some(lab))
+        };
+        Ok(Self {
+            bare: make(Nodes::Bare, "")?,
+            culvert: make(Nodes::Culvert, "_mesh")?,
+            peer: make(Nodes::Peer, "_peer")?,
+            before: make(Nodes::Before, "_before")?,
+        })
+    }
+
+    /// The lab of a mode.
+    pub(super) fn of(&self, mode: Mode) -> Result<&Lab> {
+        let lab = match mode.nodes() {
+            Nodes::Bare => &self.bare,
+            Nodes::Culvert => &self.culvert,
+            Nodes::Peer => &self.peer,
+            Nodes::Before => &self.before,
+        };
+        lab.as_ref().context("its nodes were not made")
+    }
+
+    /// All there are.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Lab> {
+        [&self.bare, &self.culvert, &self.peer, &self.before]
+            .into_iter()
+            .flatten()
+    }
+}
+
+/// The meshes, which modes share.
+pub(super) struct Stage<'lab> {
+    labs: &'lab Labs,
+    options: &'lab Options,
+    culvert: Option<Result<Mesh<'lab>, String>>,
+    before: Option<Result<Mesh<'lab>, String>>,
+    peer: Option<PeerMesh<'lab>>,
+}
+
+impl<'lab> Stage<'lab> {
+    /// Nothing runs yet.
+    pub(super) fn new(labs: &'lab Labs, options: &'lab Options) -> Self {
+        Self {
+            labs,
+            options,
+            culvert: None,
+            before: None,
+            peer: None,
+        }
+    }
+
+    /// Makes a mode's pods, and starts what it needs.
+    ///
+    /// # Errors
+    /// When a program that it needs is not there, or does not come up.
+    pub(super) fn course(&mut self, mode: Mode) -> Result<Course<'lab>> {
+        match mode {
+            Mode::Direct => self.pods("plain", mode, 2),
+            Mode::DirectSameNode => self.pods("plain", mode, 1),
+            Mode::DirectBesideCulvert => {
+                self.mesh(mode)?;
+                self.pods("plain", mode, 2)
+            }
+            Mode::Culvert | Mode::CulvertSameNode | Mode::CulvertBefore => self.meshed("meshed", mode),
+            Mode::CulvertKernel => bail!("no agent here joins the sockets of two pods in the kernel"),
+            Mode::CulvertWaypoint => self.waypoint(mode),
+            Mode::Sidecar | Mode::SidecarHttp => self.sidecars(mode),
+            Mode::Ztunnel => self.peer(mode),
+        }
+    }
+
+    fn mesh_options(&self) -> MeshOptions {
+        MeshOptions {
+            programs: self.options.programs.clone(),
+            // With the access log, as for sidecars.
+            log: Some("warn,access=info".to_owned()),
+            ..MeshOptions::default()
+        }
+    }
+
+    /// Culvert, or that of another revision, started by the first mode that needs it.
+    fn mesh(&mut self, mode: Mode) -> Result<&mut Mesh<'lab>> {
+        let mut options = self.mesh_options();
+        let place = if mode == Mode::CulvertBefore {
+            let before = self.options.before.clone();
+            options.programs = Some(before.context("no folder with its programs was named (--before FOLDER)")?);
+            &mut self.before
+        } else {
+            &mut self.culvert
+        };
+        if place.is_none() {
+            let lab = self.labs.of(mode)?;
+            for namespace in ["meshed", "waypoint"] {
+                lab.namespace(namespace)?;
+                lab.label(namespace, Some("ambient"))?;
+            }
+            let started = Mesh::start(lab, options);
+            *place = Some(started.map_err(|error| format!("{error:#}")));
+        }
+        match place.as_mut() {
+            Some(Ok(mesh)) => Ok(mesh),
+            Some(Err(why)) => Err(anyhow!("Culvert does not start: {why}")),
+            None => bail!("Culvert was not started"),
+        }
+    }
+
+    fn meshed(&mut self, namespace: &str, mode: Mode) -> Result<Course<'lab>> {
+        self.mesh(mode)?;
+        let node = if mode.crosses_link() { 2 } else { 1 };
+        let mut course = self.pods(namespace, mode, node)?;
+        let patience = self.options.patience();
+        let mesh = self.mesh(mode)?;
+        mesh.wait_enrolled(&[&course.client, &course.server_pod], true, patience)?;
+        course.ends = vec![vec![mesh.ztunnel(1)?.pid()]];
+        course.agents = vec![mesh.agent(1)?.pid()];
+        if node == 2 {
+            course.ends.push(vec![mesh.ztunnel(2)?.pid()]);
+            course.agents.push(mesh.agent(2)?.pid());
+        }
+        Ok(course)
+    }
+
+    /// The server behind a Service of HTTP with a waypoint, which the client dials.
+    fn waypoint(&mut self, mode: Mode) -> Result<Course<'lab>> {
+        let lab = self.labs.of(mode)?;
+        let mut course = self.meshed("waypoint", mode)?;
+        let patience = self.options.patience();
+        let mut service = ServiceSpec::new("waypoint", "server")
+            .selector("app", "server")
+            .label("culvert.dev/use-waypoint", GATEWAY);
+        let [http1, http2] = SERVICE_PORTS;
+        for (port, target, protocol) in [(http1, HTTP1, "http"), (http2, HTTP2, "kubernetes.io/h2c")] {
+            service = service.port_object(json!({
+                "name": format!("http-{port}"), "port": port, "targetPort": target, "protocol": "TCP", "appProtocol": protocol,
+            }));
+        }
+        course.server = IpAddr::V4(lab.service(service)?.ip4());
+        course.web = SERVICE_PORTS;
+        course.host = "server.waypoint".to_owned();
+        let place = WaypointPlace::make(lab, "waypoint", GATEWAY)?;
+        let process = place.start(self.mesh(mode)?)?;
+        place.wait_open(&process, patience)?;
+        // Until the node knows that the Service has a waypoint, requests go past it.
+        wait_until("requests pass the waypoint", patience, || {
+            course.try_out(&FIRST).is_ok() && process.log().contains("/r0")
+        })
+        .with_context(|| process.log_tail(20))?;
+        course.ends.push(vec![process.pid()]);
+        course.processes.push(process);
+        Ok(course)
+    }
+
+    fn sidecars(&mut self, mode: Mode) -> Result<Course<'lab>> {
+        let envoy = self.options.envoy.as_ref();
+        let program = envoy.context("sidecars need the Envoy program (--envoy FILE)")?;
+        let mut course = self.pods("plain", mode, 2)?;
+        let server = course.server_pod.clone();
+        let is_http = mode == Mode::SidecarHttp;
+        let pair = sidecar::Pair {
+            program,
+            folder: &self.labs.of(mode)?.dir().join(mode.name()),
+            client: &course.client,
+            server: &server,
+            tcp: if is_http { &[PLAIN] } else { &[PLAIN, HTTP1, HTTP2] },
+            http: is_http.then_some([HTTP1, HTTP2]),
+        };
+        let envoys = sidecar::start(&pair, self.options.patience())?;
+        course.ends = envoys.iter().map(|envoy| vec![envoy.pid()]).collect();
+        course.processes.extend(envoys);
+        Ok(course)
+    }
+
+    fn peer(&mut self, mode: Mode) -> Result<Course<'lab>> {
+        let program = self.options.peer.as_ref();
+        let program = program.context("no program was named (--peer ztunnel=FILE)")?;
+        let lab = self.labs.of(mode)?;
+        lab.namespace("meshed")?;
+        lab.label("meshed", Some("ambient"))?;
+        let patience = self.options.patience();
+        let peer = peer::start(lab, program, self.mesh_options(), patience)?;
+        let mut course = self.pods("meshed", mode, 2)?;
+        let peer = self.peer.insert(peer);
+        let pods = [&course.client, &course.server_pod];
+        peer.mesh.wait_enrolled(&pods, true, patience)?;
+        course.ends = peer.proxies.iter().map(|proxy| vec![proxy.pid()]).collect();
+        course.agents = vec![peer.mesh.agent(1)?.pid(), peer.mesh.agent(2)?.pid()];
+        Ok(course)
+    }
+
+    /// A client on node 1 and a running server on this node.
+    fn pods(&self, namespace: &str, mode: Mode, node: u8) -> Result<Course<'lab>> {
+        let lab = self.labs.of(mode)?;
+        let pod = |role: &str, node: u8| -> Result<Pod> {
+            let spec = PodSpec::new(namespace, &format!("{role}-{}", mode.name()))
+                .on(node)
+                .service_account(role)
+                .label("app", role);
+            let pod = lab.pod(spec)?;
+            // The connection load would otherwise run out of ports in two seconds without a mesh.
+            pod.netns().sysctl("net/ipv4/ip_local_port_range", "16000 65000")?;
+            pod.netns().sysctl("net/ipv4/tcp_tw_reuse", "1")?;
+            Ok(pod)
+        };
+        let (client, server) = (pod("client", 1)?, pod("server", node)?);
+        let processes = serve(&server)?;
+        Ok(Course {
+            mode,
+            client,
+            server: IpAddr::V4(server.ip4()),
+            resolver: IpAddr::V4(server.ip4()),
+            web: [HTTP1, HTTP2],
+            host: "server".to_owned(),
+            ends: Vec::new(),
+            applications: processes.iter().map(Process::pid).collect(),
+            agents: Vec::new(),
+            link: mode.crosses_link().then(|| lab.node(1)),
+            processes,
+            server_pod: server,
+        })
+    }
+}
+
+/// The server's programs: of bytes and DNS, and of HTTP.
+fn serve(server: &Pod) -> Result<Vec<Process>> {
+    let at = |port: u16| format!("0.0.0.0:{port}");
+    let mut plain = own_program()?;
+    plain.args(["serve", "--listen", &at(PLAIN), "--dns", &at(DNS)]);
+    let mut web = own_program()?;
+    web.args(["http-serve", "--http1", &at(HTTP1), "--http2", &at(HTTP2)]);
+    let mut processes = vec![
+        server.spawn("serve", &mut plain)?,
+        server.spawn("http-serve", &mut web)?,
+    ];
+    for process in &mut processes {
+        process.wait_for_log("listening", Duration::from_secs(30))?;
+    }
+    Ok(processes)
+}
