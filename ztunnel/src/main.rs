@@ -18,7 +18,6 @@ mod memory;
 mod monitor;
 mod names;
 mod readiness;
-mod rest;
 mod seam;
 mod telemetry;
 mod wire;

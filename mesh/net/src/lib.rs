@@ -35,7 +35,6 @@ pub mod privilege;
 pub mod serving;
 pub mod sockopt;
 pub mod tcp_state;
-pub mod text;
 mod visitor;
 
 pub use netns::{NetError, Netns};

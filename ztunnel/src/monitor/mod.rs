@@ -39,7 +39,6 @@ use self::{
 };
 use crate::{
     cli::{Cli, ControllerArgs},
-    rest::Rest,
     wire::{BATCH, Datagrams, Order, Report, Secrets},
 };
 
@@ -101,7 +100,6 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
     monitor.replay().await;
     // What was needed to begin, and is no longer: from now on the monitor does little.
     heap::trim();
-    let mut rest = Rest::default();
     let mut zds = Zds::new(cli.zds_socket.clone());
     let mut reread = tokio::time::interval(SECRETS_INTERVAL);
     let mut beat = tokio::time::interval(alive::BEAT);
@@ -141,10 +139,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
                 }
             },
             _ = beat.tick(), if !monitor.draining => monitor.ask_worker().await,
-            _ = reread.tick() => {
-                monitor.reread(&cli.controller).await;
-                rest.look();
-            }
+            _ = reread.tick() => monitor.reread(&cli.controller).await,
             _ = terminate.recv() => if monitor.on_signal(&mut zds, cli.successor_wait).await { return Ok(ExitCode::SUCCESS) },
             _ = interrupt.recv() => if monitor.on_signal(&mut zds, cli.successor_wait).await { return Ok(ExitCode::SUCCESS) },
         }
