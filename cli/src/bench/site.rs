@@ -170,7 +170,7 @@ impl<'a> Site<'a> {
         let mut pod = self.pod("server", place, &["serve", "--listen", &listen]);
         pod["spec"]["containers"][0]["readinessProbe"] = json!({ "tcpSocket": { "port": PORT }, "periodSeconds": 1 });
         self.start(mode, &pod).await?;
-        let ready = self.wait(mode, "server", |pod| is_ready(pod)).await?;
+        let ready = self.wait(mode, "server", is_ready).await?;
         let address = ready.status.and_then(|status| status.pod_ip);
         let address = address.with_context(|| format!("{}/server has no address", mode.namespace()))?;
         Ok(match address.contains(':') {
