@@ -155,9 +155,14 @@ pub(crate) struct KernelArgs {
     #[arg(long, env = "CULVERT_GUARD_HOOK", default_value = "auto", value_name = "HOOK")]
     pub(crate) guard_hook: GuardHook,
 
-    /// How bytes go between applications and the node's proxy: tcp, or kernel, which takes what applications send past loopback TCP
-    /// where this kernel stands the trial of it.
-    #[arg(long, env = "CULVERT_LOCAL_LEGS", default_value = "tcp", value_name = "tcp|kernel")]
+    /// How bytes go between applications and the node's proxy: tcp; kernel, which takes what applications send past loopback TCP where
+    /// this kernel stands the whole trial of it; or polled, the same also where blocking reads may fail with EAGAIN.
+    #[arg(
+        long,
+        env = "CULVERT_LOCAL_LEGS",
+        default_value = "tcp",
+        value_name = "tcp|kernel|polled"
+    )]
     pub(crate) local_legs: LocalLegs,
 
     /// A destination that pods reach directly. May be repeated; the environment variable takes a list with commas.

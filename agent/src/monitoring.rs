@@ -26,6 +26,7 @@ use crate::{
     gate,
     kernel::{GuardStatus, Kernel, Kind, PodUsage},
     leaving::Departure,
+    legs_page,
     source::{PodName, kubernetes::SourceMetrics},
 };
 
@@ -67,6 +68,7 @@ pub fn routes(
             page["programs"] = programs(&shown);
             page["problems"] = status.borrow().problems().into();
             add_kernels_view(&mut page, &shown);
+            page["local_legs"] = legs_page::of(&shown);
             if let Some(gate) = &gate {
                 page["cni"] = gate.json();
             }

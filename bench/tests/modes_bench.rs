@@ -23,7 +23,14 @@ fn envoy() -> String {
     String::from_utf8(asked.stdout).unwrap().trim().to_owned()
 }
 
-/// One tiny round: what it printed, and its last line, which is the run.
+/// The run in the last line of what was printed.
+fn of(said: &str) -> Value {
+    let last = said.lines().next_back().unwrap_or_default();
+    let object: Value = serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {said}"));
+    object["run"].clone()
+}
+
+/// One tiny round: what it printed, and the run.
 fn run(arguments: &[&str]) -> (String, Value) {
     let bench = Command::new(env!("CARGO_BIN_EXE_culvert-bench"))
         .args([
@@ -43,9 +50,7 @@ fn run(arguments: &[&str]) -> (String, Value) {
     let said = String::from_utf8_lossy(&bench.stdout).into_owned();
     let errors = String::from_utf8_lossy(&bench.stderr).into_owned();
     assert!(bench.status.success(), "{errors}\n{said}");
-    let last = said.lines().next_back().unwrap_or_default();
-    let run = serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {said}"));
-    (format!("{errors}\n{said}"), run)
+    (format!("{errors}\n{said}"), of(&said))
 }
 
 fn samples<'a>(run: &'a Value, mode: &str, load: &str) -> Vec<&'a Value> {
@@ -97,10 +102,14 @@ fn sidecars_behind_packet_rules_and_culvert_carry_the_same_loads_encrypted() {
                 .map(|pair| pair[1].as_u64().unwrap())
                 .sum();
             assert_eq!(sample["count"], timed, "each request is in the histogram once");
-            assert!(sample["wire_bytes"].as_u64().unwrap() > 0, "{sample}");
-            let cpu = sample["proxies"]["cpu_seconds"].as_f64().unwrap();
-            assert_eq!(cpu > 0.0, mode != "direct", "{sample}");
+            assert!(sample["wire_bytes"].is_u64(), "{sample}");
         }
+        let all = run["samples"].as_array().unwrap().iter();
+        let of_mode = all.filter(|sample| sample["mode"] == mode);
+        let cpu: f64 = of_mode
+            .map(|sample| sample["proxies"]["cpu_seconds"].as_f64().unwrap())
+            .sum();
+        assert_eq!(cpu > 0.0, mode != "direct", "{said}");
         let is_http = mode == "sidecar-http";
         for load in ["requests-1", "dns-16"] {
             assert_eq!(samples(&run, mode, load).is_empty(), is_http, "{mode}, {load}: {said}");
@@ -202,7 +211,7 @@ fn a_sidecar_that_dies_in_mid_run_is_given_up_with_the_reason_and_the_others_go_
     let output = bench.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{errors}\n{said}");
-    let run: Value = serde_json::from_str(said.lines().next_back().unwrap()).unwrap();
+    let run = of(&said);
     for load in ["http1-16", "http2-16"] {
         assert_eq!(samples(&run, "direct", load).len(), 1, "{errors}\n{said}");
     }
@@ -211,10 +220,43 @@ fn a_sidecar_that_dies_in_mid_run_is_given_up_with_the_reason_and_the_others_go_
 }
 
 #[test]
+fn nodes_and_pods_are_removed_even_when_nobody_reads_what_is_said() {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_culvert-bench"))
+        .args([
+            "run",
+            "--rounds",
+            "1",
+            "--repeats",
+            "0",
+            "--seconds",
+            "0.05",
+            "--modes",
+            "direct",
+        ])
+        .args(["--loads", "requests-1", "--without-counts"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lab = PathBuf::from(format!("/run/culvert-lab/bench_{}", bench.id()));
+    let mut errors = BufReader::new(bench.stderr.take().unwrap());
+    while !lab.exists() {
+        let mut line = String::new();
+        assert!(
+            errors.read_line(&mut line).unwrap() > 0,
+            "it ended before it made anything"
+        );
+    }
+    drop(errors);
+    assert!(bench.wait().unwrap().success());
+    assert!(!lab.exists());
+}
+
+#[test]
 fn sidecars_without_their_packet_rules_or_their_program_are_missing_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Command::new(env!("CARGO_BIN_EXE_culvert-bench"))
-        .args(["run", "--json", "--rounds", "1", "--seconds", "0.05", "--warm-up", "0"])
+        .args(["run", "--json", "--rounds", "1", "--repeats", "0", "--seconds", "0.05"])
         .args([
             "--modes",
             "direct,sidecar",
@@ -233,7 +275,7 @@ fn sidecars_without_their_packet_rules_or_their_program_are_missing_with_the_rea
         "{said}\n{}",
         String::from_utf8_lossy(&bench.stderr)
     );
-    let run: Value = serde_json::from_str(said.lines().next_back().unwrap()).unwrap();
+    let run = of(&said);
     assert_eq!(samples(&run, "direct", "requests-1").len(), 1, "{said}");
     let why = missing(&run, "sidecar");
     assert!(why.contains("sidecars need iptables"), "{why}");

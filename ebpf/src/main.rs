@@ -9,6 +9,8 @@
 //!    when that is established;
 //! 3. [`sockopt`] (captured, `SO_ORIGINAL_DST`) or [`getpeername`] (forwarded) answers from the accepting socket.
 //!
+//! [`pace`] lets what stays within a pod go as fast as it can.
+//!
 //! [`sk_lookup`] steers what reaches a pod to the proxy's listeners. Nothing costs where no pod is enrolled: each hook
 //! leaves at the first look at a socket's network namespace. [`guard`] stands behind them all, on the links of pods.
 //! [`fallback`] lets pods that may do so go without a proxy while none serves.
@@ -30,6 +32,7 @@ mod guard;
 mod legs;
 mod maps;
 mod note;
+mod pace;
 mod proxy;
 mod sk_lookup;
 mod sock_addr;

@@ -4,7 +4,7 @@ use crate::{
     count::count,
     flows, legs,
     maps::{FLOWS, HAS_CGROUP_IN_SOCK_OPS, LISTENERS, PODS},
-    note, proxy,
+    note, pace, proxy,
 };
 use aya_ebpf::{EbpfContext as _, bindings::BPF_ANY, helpers::bpf_get_netns_cookie, programs::SockOpsContext};
 use core::ptr::{addr_of, read_volatile};
@@ -32,8 +32,14 @@ const TCP_CLOSE: u32 = 7;
 pub fn event(context: &SockOpsContext) {
     match context.op() {
         TCP_CONNECT => opening(context),
-        ACTIVE_ESTABLISHED => opened(context),
-        PASSIVE_ESTABLISHED => accepted(context),
+        ACTIVE_ESTABLISHED => {
+            opened(context);
+            pace::stop(context);
+        }
+        PASSIVE_ESTABLISHED => {
+            accepted(context);
+            pace::stop(context);
+        }
         STATE => changed(context),
         TCP_LISTEN => listening(context),
         RTT => legs::acknowledged(context),

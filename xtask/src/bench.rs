@@ -5,83 +5,17 @@
 mod baseline;
 mod compare;
 mod instructions;
+mod options;
+mod release;
 
-use crate::{
-    cluster, ebpf, envoy,
-    image::{self, Profile},
-    setup, shell,
-};
+use crate::{cluster, ebpf, envoy, image, setup, shell};
 use anyhow::{Context, Result};
-use std::{os::unix::process::CommandExt, path::PathBuf, process::Command};
+pub(crate) use options::Options;
+use release::release_build;
+use std::{os::unix::process::CommandExt, process::Command};
 
-/// The packages whose release builds are measured, the one that measures, and the lab with the programs that it finds beside itself.
-const PACKAGES: [&str; 5] = [
-    "culvert-agent",
-    "culvert-ztunnel",
-    "culvert-controller",
-    "culvert-bench",
-    "culvert-lab",
-];
 /// What is measured besides with `--waypoint`, and in the mode with one.
 const WAYPOINT: &str = "culvert-waypoint";
-
-/// Options of `cargo xtask bench`.
-#[derive(clap::Args)]
-pub(crate) struct Options {
-    /// Fewer loads, fewer and shorter rounds: under four minutes once built
-    #[arg(long)]
-    quick: bool,
-    /// End with one line of JSON
-    #[arg(long)]
-    json: bool,
-    /// What to measure; everything that needs no other program when not given: direct, direct-same-node, direct-beside-culvert, culvert,
-    /// culvert-same-node, culvert-kernel, culvert-waypoint, sidecar, sidecar-http
-    #[arg(long, value_delimiter = ',', value_name = "MODE,...")]
-    modes: Vec<String>,
-    /// Measure another node proxy as well, in the place of ours: Istio's ztunnel
-    #[arg(long, value_name = "ztunnel=FILE", conflicts_with_all = ["cluster", "scale", "waypoint"])]
-    peer: Option<String>,
-    /// Write the report with its plots into this folder
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["cluster", "waypoint", "instructions"])]
-    out: Option<PathBuf>,
-    /// Measure what a change costs the controller instead, with 1,000 to 100,000 pods and 1,000 simulated nodes
-    #[arg(long, conflicts_with_all = ["modes", "cluster", "quick"])]
-    scale: bool,
-    /// Measure the waypoint instead, beside Envoy from the same objects
-    #[arg(long, conflicts_with_all = ["modes", "cluster", "scale", "quick"])]
-    waypoint: bool,
-    /// Few and short rounds, and fewer objects: to see that it runs
-    #[arg(long, requires = "waypoint")]
-    short: bool,
-    /// Measure only loads whose name begins with one of these
-    #[arg(long, value_delimiter = ',', conflicts_with_all = ["cluster", "scale"], value_name = "LOAD,...")]
-    loads: Vec<String>,
-    /// Measure events instead (a namespace labelled, a proxy killed, ...), on a Kubernetes cluster of two nodes made for it
-    #[arg(long, conflicts_with = "modes")]
-    cluster: bool,
-    /// How the images for the cluster are built: figures of `dev` are for trying the measurement out
-    #[arg(long, value_enum, default_value_t = Profile::Release, requires = "cluster")]
-    profile: Profile,
-    /// Measure only these on the cluster: membership, latency, arrivals, footprint, disruption
-    #[arg(long, value_delimiter = ',', requires = "cluster")]
-    only: Vec<String>,
-    /// Count the instructions of the cores' functions instead, and fail where they are more than those of bench/instructions.json
-    #[arg(long, conflicts_with_all = ["modes", "cluster", "scale", "waypoint", "quick"])]
-    instructions: bool,
-    /// Measure another revision of this repository beside this one, in turns in one run: a commit, a branch or a tag
-    #[arg(long, value_name = "REVISION", conflicts_with_all = ["modes", "cluster", "scale", "waypoint", "instructions", "peer"])]
-    compare: Option<String>,
-    /// Leave the cluster up
-    #[arg(long, requires = "cluster")]
-    keep: bool,
-}
-
-impl Options {
-    /// Whether a mode of this kind is to be measured; all are when none was asked for.
-    fn wants(&self, is_one: impl Fn(&str) -> bool) -> bool {
-        self.modes.is_empty() || self.modes.iter().any(|mode| is_one(mode))
-    }
-}
 
 /// The images that the cluster needs for that.
 const IMAGES: [&str; 4] = ["agent", "ztunnel", "controller", "probe"];
@@ -162,16 +96,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut bench = setup::as_root(bench)?;
     // Becoming the benchmark leaves nobody in between when ctrl-C asks it to clean up.
     Err(bench.exec()).with_context(|| format!("cannot start {}", bench.get_program().to_string_lossy()))
-}
-
-/// Builds all that is measured always.
-fn release_build() -> Command {
-    let mut build = shell::cargo();
-    build.args(["build", "--release", "--locked"]);
-    for package in PACKAGES {
-        build.args(["--package", package]);
-    }
-    build
 }
 
 /// Builds the controller into the benchmark of it, and becomes that. Nothing of it needs root.

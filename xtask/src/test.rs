@@ -122,8 +122,13 @@ fn set_up() -> Result<()> {
     crate::envoy::ensure("be the other end of tunnels in tests")?;
     // Another compares what is known of Istio's and the Gateway API's kinds with these.
     crate::crds::ensure()?;
-    // nft is there to make rules, so that a test can see that they would be counted.
-    let programs = [("cc", "build-essential"), ("ip", "iproute2"), ("nft", "nftables")];
+    // nft is there to make rules, so that a test can see that they would be counted; iptables for the sidecars of the benchmark.
+    let programs = [
+        ("cc", "build-essential"),
+        ("ip", "iproute2"),
+        ("nft", "nftables"),
+        ("iptables-restore", "iptables"),
+    ];
     setup::ensure_programs(&programs, "build Culvert and to run its end-to-end tests")?;
     setup::ensure_packages(&APPLICATIONS, "see that the mesh carries what such applications say")?;
     runner::ensure()

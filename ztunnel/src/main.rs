@@ -18,6 +18,7 @@ mod memory;
 mod monitor;
 mod names;
 mod readiness;
+mod rest;
 mod seam;
 mod telemetry;
 mod wire;

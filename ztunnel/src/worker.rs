@@ -36,6 +36,7 @@ use crate::{
     engine::{self, EngineConfig, LoopHandle},
     memory,
     readiness::Readiness,
+    rest::Rest,
     seam::{Answer, ListenerRole, LoopMessage, Shared},
     telemetry::Telemetry,
     wire::{self, Datagrams, NeedSockets, Order, PodAdded, Report, Secrets, ToWorker},
@@ -59,6 +60,9 @@ const SWEEP_TICKS: u32 = 600;
 
 /// Ticks between two looks for memory that nobody uses any more.
 const HEAP_TICKS: u32 = 50;
+
+/// Ticks between two looks whether the process rests.
+const REST_TICKS: u32 = 100;
 
 /// Why the worker cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -201,6 +205,7 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
     let mut tick = tokio::time::interval(TICK);
     let mut ticks = 0;
     let mut heap = Heap::default();
+    let mut rest = Rest::default();
     // What was needed to begin, and is no longer.
     culvert_net::heap::trim();
     let mut message = Vec::new();
@@ -238,6 +243,9 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
                 worker.shortage.try_again(&reports);
                 if ticks % HEAP_TICKS == 0 {
                     heap.look(worker.shared.telemetry.load().open());
+                }
+                if ticks % REST_TICKS == 0 {
+                    rest.look();
                 }
                 if ticks % SWEEP_TICKS == 0 {
                     worker.shared.telemetry.accounting().sweep();

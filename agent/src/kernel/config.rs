@@ -75,8 +75,12 @@ pub enum LocalLegs {
     /// By TCP over loopback.
     #[default]
     Tcp,
-    /// What applications send is put into the queue of the proxy's socket, where the kernel can; the rest goes by TCP.
+    /// What applications send is put into the queue of the proxy's socket, where the kernel can do that so that no application
+    /// notices; the rest goes by TCP.
     Kernel,
+    /// Also where applications may notice: who waits in a read of such a socket may be told to try again (`EAGAIN`), although the
+    /// socket blocks, and `FIONREAD` may say that nothing is there. For nodes where all applications poll, and read then.
+    Polled,
 }
 
 impl std::str::FromStr for LocalLegs {
@@ -86,7 +90,8 @@ impl std::str::FromStr for LocalLegs {
         match text {
             "tcp" => Ok(Self::Tcp),
             "kernel" => Ok(Self::Kernel),
-            _ => Err("neither tcp nor kernel".to_owned()),
+            "polled" => Ok(Self::Polled),
+            _ => Err("neither tcp, kernel nor polled".to_owned()),
         }
     }
 }

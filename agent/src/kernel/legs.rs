@@ -1,19 +1,13 @@
-//! Local legs in the kernel: whether this kernel can carry them, and what became of them (`ebpf/src/legs.rs`).
+//! What is known of local legs in the kernel (`ebpf/src/legs.rs`).
 
-use super::{
-    Kernel, KernelError,
-    btf::{self, Structures},
-    config::LocalLegs,
-    hooks, legs_trial, load, maps, sys,
-};
+use super::{KernelError, maps};
 use aya::{
     Ebpf,
     maps::{MapData, SkStorage, SockHash},
 };
-use culvert_abi::{Leg, SocketOffsets};
-use std::os::fd::AsFd as _;
+use culvert_abi::Leg;
 
-/// What becomes of [`LocalLegs::Kernel`].
+/// What becomes of [`super::LocalLegs`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LegsStatus {
     /// It was not asked for.
@@ -46,56 +40,5 @@ impl Legs {
             .into_iter()
             .map(|key| maps::absent_is_fine("SENDERS", self.senders.remove(&key)));
         removed.collect()
-    }
-}
-
-/// Where this kernel has what the programs look at, or why legs cannot be carried.
-pub(super) fn offsets() -> Result<SocketOffsets, String> {
-    let bytes = btf::of_kernel().map_err(|error| format!("the kernel does not describe its types: {error}"))?;
-    let structures = Structures::parse(&bytes).ok_or("the kernel's description of its types cannot be read")?;
-    let find = |structure: &str, path: &[&str]| {
-        let found = structures.offset(structure, path);
-        found.ok_or_else(|| format!("the kernel's {structure} has no {}", path.join(".")))
-    };
-    Ok(SocketOffsets {
-        unread: find("sock", &["sk_backlog", "rmem_alloc"])?,
-        sequence: find("tcp_sock", &["write_seq"])?,
-        above: find("inet_connection_sock", &["icsk_ulp_ops"])?,
-    })
-}
-
-impl Kernel {
-    /// Whether local legs are carried, and if not, why.
-    pub fn local_legs(&self) -> &LegsStatus {
-        &self.legs_status
-    }
-
-    /// Attaches the program that looks at what applications send, and tries it out: whether bytes go by it, all of them, in order,
-    /// and whether it notices that nobody reads. Nothing of this fails: legs can always go by TCP.
-    pub(super) fn carry_legs(&mut self) {
-        if self.config.local_legs == LocalLegs::Tcp {
-            return;
-        }
-        if self.legs_status == LegsStatus::Tcp {
-            self.legs_status = match self.try_legs() {
-                Ok(()) => LegsStatus::Kernel,
-                Err(reason) => LegsStatus::Refused(reason),
-            };
-        }
-        match &self.legs_status {
-            LegsStatus::Refused(reason) => {
-                tracing::warn!(reason, kernel = hooks::release(), "local legs go by TCP");
-            }
-            _ => tracing::info!("local legs are carried by the kernel"),
-        }
-    }
-
-    fn try_legs(&mut self) -> Result<(), String> {
-        let attached = load::program(&self.ebpf, load::LEG)
-            .map(|program| sys::program_attach(program, self.legs.senders.fd().as_fd()));
-        attached
-            .map_err(|error| error.to_string())?
-            .map_err(|error| format!("the kernel does not attach the program: {error}"))?;
-        legs_trial::run(&mut self.maps, &self.legs.known)
     }
 }

@@ -5,13 +5,16 @@
 use super::{maps::Maps, sys};
 use aya::maps::{MapData, MapError, SkStorage};
 use culvert_abi::{Address, Leg, Pod};
-use culvert_net::{Netns, netlink::Request};
+use culvert_net::{Netns, netlink::Request, tcp_state};
+use rustix::thread::Pid;
 use std::{
+    fs,
     io::{self, Read, Write},
     net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
-    os::fd::AsRawFd as _,
+    os::fd::{AsFd as _, AsRawFd as _},
+    sync::mpsc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// For each read and write; all of it is done within the machine.
@@ -26,8 +29,8 @@ const IFF_UP: u32 = 1;
 /// Of every network namespace.
 const LOOPBACK: u32 = 1;
 
-/// Whether legs are carried as they should, or what is wrong.
-pub(super) fn run(maps: &mut Maps, legs: &SkStorage<MapData, Leg>) -> Result<(), String> {
+/// Whether every byte is carried as it should be, or what is wrong. Where it is: what an application notices nevertheless.
+pub(super) fn run(maps: &mut Maps, legs: &SkStorage<MapData, Leg>) -> Result<Option<&'static str>, String> {
     let space = thread::spawn(own_space).join();
     let space = space.map_err(|_| "a thread has panicked".to_owned())?;
     let space = space.map_err(|error| format!("no network namespace to try it in: {error}"))?;
@@ -40,7 +43,9 @@ pub(super) fn run(maps: &mut Maps, legs: &SkStorage<MapData, Leg>) -> Result<(),
         held_ports: [0; Pod::HELD_PORTS],
     };
     maps.set_pod(cookie, pod).map_err(|error| error.to_string())?;
-    let tried = space.run(|| connection(legs));
+    let tried = space.run(|| {
+        connection(legs).and_then(|()| readers().map_err(|error| format!("a reader cannot be tried: {error}")))
+    });
     maps.remove_pod(cookie).map_err(|error| error.to_string())?;
     tried.map_err(|error| error.to_string())?
 }
@@ -58,16 +63,6 @@ fn own_space() -> io::Result<Netns> {
 }
 
 fn connection(legs: &SkStorage<MapData, Leg>) -> Result<(), String> {
-    let pair = || {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let client = TcpStream::connect(listener.local_addr()?)?;
-        let (server, _) = listener.accept()?;
-        for socket in [&client, &server] {
-            socket.set_read_timeout(Some(PATIENCE))?;
-            socket.set_write_timeout(Some(PATIENCE))?;
-        }
-        Ok::<_, io::Error>((client, server))
-    };
     let (client, server) = pair().map_err(|error| format!("no connection to try it with: {error}"))?;
     let state = || match legs.get(&client.as_raw_fd(), 0) {
         Ok(leg) => Ok(leg.state),
@@ -97,6 +92,87 @@ fn connection(legs: &SkStorage<MapData, Leg>) -> Result<(), String> {
             .map_err(failed("the end is not sent"))?;
     }
     verify(&server, sent).map_err(failed("what was sent does not arrive"))
+}
+
+fn pair() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let client = TcpStream::connect(listener.local_addr()?)?;
+    let (server, _) = listener.accept()?;
+    for socket in [&client, &server] {
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+    }
+    Ok((client, server))
+}
+
+/// What an application notices that reads.
+fn readers() -> io::Result<Option<&'static str>> {
+    if !waits()? {
+        return Ok(Some(
+            "the kernel tells an application that waits in a read to try again (EAGAIN), although its socket blocks, when it has shut its \
+             side or may write again",
+        ));
+    }
+    let (client, mut server) = pair()?;
+    server.write_all(&[0])?;
+    // It is there when it can be looked at.
+    client.peek(&mut [0])?;
+    Ok((rustix::io::ioctl_fionread(&client)? != 1).then_some(
+        "the kernel tells an application that asks how much there is to read (FIONREAD) that there is nothing",
+    ))
+}
+
+/// Whether a client waits that is in a read while its other side is shut, which is acknowledged, and gets a byte after that. Linux's
+/// `tcp_bpf_recvmsg` waits once, whatever wakes it.
+fn waits() -> io::Result<bool> {
+    let (client, mut server) = pair()?;
+    let (begins, has_begun) = mpsc::channel();
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            // Fails only where nobody waits for it any more.
+            let _ = begins.send(rustix::thread::gettid());
+            (&client).read(&mut [0])
+        });
+        let thread = has_begun.recv().map_err(io::Error::other)?;
+        let until = Instant::now() + PATIENCE;
+        while !is_asleep(thread)? {
+            if Instant::now() > until {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            thread::yield_now();
+        }
+        client.shutdown(Shutdown::Write)?;
+        server.read_to_end(&mut Vec::new())?;
+        // Whom the acknowledgement has woken is to look before there is something to find.
+        let is_woken =
+            || Ok::<_, io::Error>(tcp_state::send_state(client.as_fd())?.outstanding || !is_settled(&reader, thread)?);
+        while is_woken()? {
+            if Instant::now() > until {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            thread::yield_now();
+        }
+        server.write_all(&[0])?;
+        let read = reader.join().map_err(|_| io::Error::other("a thread has panicked"))?;
+        match read {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    })
+}
+
+/// Whether a thread has ended, or waits.
+fn is_settled<T>(reader: &thread::ScopedJoinHandle<'_, T>, thread: Pid) -> io::Result<bool> {
+    Ok(reader.is_finished() || is_asleep(thread).or_else(|_| Ok::<_, io::Error>(reader.is_finished()))?)
+}
+
+/// Whether a thread of this process waits in the kernel.
+fn is_asleep(thread: Pid) -> io::Result<bool> {
+    let stat = fs::read_to_string(format!("/proc/self/task/{}/stat", thread.as_raw_nonzero()))?;
+    // The name before the state may have anything in it.
+    let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
+    Ok(state == Some("S"))
 }
 
 /// The byte at this place of the stream.

@@ -4,23 +4,25 @@
 //! process; a later [`Kernel::open`] finds it, puts its own programs in the place of the old ones without a gap, and
 //! carries on. Nothing here speaks to pods or proxies: network namespaces and listening sockets come from outside.
 //!
-//! `load` brings the object file into the kernel, `maps` and `guard_maps` give its maps types, `links` attaches (`names` are the names
-//! of what is attached) and `pins` pins, `pods` is what happens to a pod, `guard` (with `clsact`, the older way, and `guards`,
-//! what is known of them) what happens to its links, `serving` whether a proxy serves, `surroundings` what else is in its network namespace, `versions` is what programs of another layout left,
-//! `hooks` names what the kernel lacks,
-//! `audit` compares what should be with what is, `captured` answers whether a pod and its connections are carried, `cgroup` and `sys` are what they stand on, `log` listens to the programs, `removal` takes all
-//! off a node without loading anything;
-//! `legs` lets the kernel carry what applications send to the proxy, where it stands the trial of `legs_trial` (`btf` tells where a
-//! kernel has what the program looks at);
+//! `load` brings the object file into the kernel (with what `features` finds that it has), `maps` and `guard_maps` give its maps types,
+//! `links` attaches (`names` are the names of what is attached) and `pins` pins, `pods` is what happens to a pod, `guard` (with
+//! `clsact`, the older way, and `guards`, what is known of them) what happens to its links, `serving` whether a proxy serves,
+//! `surroundings` what else is in its network namespace, `versions` is what programs of another layout left, `hooks` names what the
+//! kernel lacks, `audit` compares what should be with what is, `captured` answers whether a pod and its connections are carried,
+//! `cgroup` and `sys` are what they stand on, `log` listens to the programs, `removal` takes all off a node without loading anything;
+//! `carry` (with `legs`, what is known of them) lets the kernel carry what applications send to the proxy, where it stands the trial
+//! of `legs_trial` (`offsets` finds in the kernel's `btf` what the program looks at);
 //! [`sock_diag`] asks for connections, which takes no program.
 
 mod audit;
 mod btf;
 mod captured;
+mod carry;
 mod cgroup;
 mod clsact;
 mod config;
 mod error;
+mod features;
 mod guard;
 mod guard_maps;
 mod guards;
@@ -32,6 +34,7 @@ mod load;
 mod log;
 mod maps;
 mod names;
+mod offsets;
 mod pins;
 mod pods;
 mod removal;

@@ -11,11 +11,14 @@ use culvert_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_NAME, MESH_TYPE};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Streaming};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Between two attempts to connect.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// A response that a node got.
 pub(crate) struct Got {
@@ -78,7 +81,7 @@ async fn follow(
     got: &UnboundedSender<Got>,
     ready: &UnboundedSender<Result<()>>,
 ) -> Result<()> {
-    let channel = endpoint.connect().await?;
+    let channel = connected(&endpoint).await?;
     let (requests, receiver) = mpsc::channel(64);
     let mut request = Request::new(ReceiverStream::new(receiver));
     let token = format!("Bearer {}", asker.token).parse()?;
@@ -120,6 +123,17 @@ async fn follow(
         let names = response.resources.into_iter().map(|resource| resource.name).collect();
         if got.send(Got { node, at, names }).is_err() {
             return Ok(());
+        }
+    }
+}
+
+/// A connection. As a node proxy does, tries again: where a thousand come at once, a handshake may take the controller too long.
+async fn connected(endpoint: &Endpoint) -> Result<Channel> {
+    let begin = Instant::now();
+    loop {
+        match endpoint.connect().await {
+            Err(_) if begin.elapsed() < PATIENCE => tokio::time::sleep(RETRY).await,
+            connected => return Ok(connected?),
         }
     }
 }

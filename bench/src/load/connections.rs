@@ -1,8 +1,9 @@
 //! New connections, so many at a time, each with one request and answer.
 
 use super::{
-    Options,
-    figures::{Figures, micros, summary},
+    figures::{micros, summary},
+    line::Figures,
+    options::Options,
     window::Window,
 };
 use crate::{

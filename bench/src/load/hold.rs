@@ -1,8 +1,8 @@
 //! Connections that are opened, used once, and then only held.
 
 use super::{
-    connect,
-    figures::{Line, say},
+    line::{Line, say},
+    options::connect,
 };
 use crate::poll::Poll;
 use anyhow::{Context, Result, bail};

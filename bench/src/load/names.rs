@@ -1,8 +1,9 @@
 //! DNS queries over UDP: an address of a name that only the resolver asked knows.
 
 use super::{
-    Options,
-    figures::{Figures, micros, summary},
+    figures::{micros, summary},
+    line::Figures,
+    options::Options,
     window::Window,
 };
 use crate::{poll::Poll, protocol::NAME};

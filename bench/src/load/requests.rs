@@ -1,8 +1,9 @@
 //! Requests and answers on a fixed number of connections, the next request when the last is answered.
 
 use super::{
-    Options, connect,
-    figures::{Figures, micros, summary},
+    figures::{micros, summary},
+    line::Figures,
+    options::{Options, connect},
     window::Window,
 };
 use crate::{

@@ -1,8 +1,8 @@
 //! Streams: as many bytes as the connections carry, to the server or from it.
 
 use super::{
-    Options, connect,
-    figures::Figures,
+    line::Figures,
+    options::{Options, connect},
     window::{Window, monotonic_seconds},
 };
 use crate::{

@@ -1,6 +1,6 @@
 //! The time that is measured.
 
-use super::figures::{Line, say};
+use super::line::{Line, say};
 use anyhow::Result;
 use rustix::time::{ClockId, clock_gettime};
 use std::time::{Duration, Instant};

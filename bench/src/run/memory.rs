@@ -3,9 +3,8 @@
 use super::{
     course::Course,
     loads::{FIRST, Load, Program},
+    notes::{missing, say, tell},
     options::Options,
-    rounds::missing,
-    say,
 };
 use crate::{
     load::Kind,
@@ -22,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Each number of connections for all modes with proxies, before the next: modes that share a proxy find it with what the others left.
 pub(super) fn measure(courses: &[Course<'_>], options: &Options, run: &mut Run) {
-    for connections in &options.held {
+    for connections in options.held() {
         for course in courses.iter().filter(|course| !course.ends.is_empty()) {
             let mode = course.mode.name();
             say(&format!("memory with {connections} connections, {mode}"));
@@ -34,7 +33,7 @@ pub(super) fn measure(courses: &[Course<'_>], options: &Options, run: &mut Run) 
                 }),
                 Err(error) => {
                     let why = format!("memory with {connections} connections: {error:#}");
-                    eprintln!("    NOT MEASURED: {why}");
+                    tell(&format!("NOT MEASURED: {why}"));
                     run.missing.push(missing(mode, None, why));
                 }
             }

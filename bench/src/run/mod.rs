@@ -6,7 +6,7 @@
 //!
 //! `mode` and `loads` are what can be measured, `options` what is. `stage` makes the nodes and starts the proxies, with `sidecar` for
 //! Envoy and `peer` for another node proxy; `course` is the way of one mode that comes out of it. `rounds` sends loads through all courses,
-//! `collect` reads what they cost, `memory` what proxies hold. All of it goes into a [`Run`], which `crate::report` shows. What cannot be
+//! `collect` reads what they cost, `memory` what proxies hold. `notes` is what is said meanwhile. All of it goes into a [`Run`], which `crate::report` shows. What cannot be
 //! measured is in there with the reason, and everything else goes on.
 
 mod collect;
@@ -14,6 +14,7 @@ mod course;
 mod loads;
 mod memory;
 mod mode;
+mod notes;
 mod options;
 mod peer;
 mod rounds;
@@ -26,8 +27,10 @@ use anyhow::{Result, ensure};
 use course::Course;
 use culvert_lab::remove_labs_on_signals;
 use loads::Load;
+use mode::Mode;
+use notes::{missing, say, tell};
 pub(crate) use options::Options;
-use rounds::{Rounds, missing};
+use rounds::Rounds;
 use stage::{Labs, Stage};
 use std::time::SystemTime;
 
@@ -37,7 +40,7 @@ use std::time::SystemTime;
 /// When nothing at all can be measured, or nothing of it can be shown.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let (modes, loads) = (options.modes(), options.loads()?);
-    remove_labs_on_signals(|| eprintln!("==> interrupted: removing the nodes and pods"))?;
+    remove_labs_on_signals(|| say("interrupted: removing the nodes and pods"))?;
     raise_descriptors();
     let mut run = Run {
         command: std::env::args().collect::<Vec<_>>().join(" "),
@@ -49,38 +52,44 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         ..Run::default()
     };
     if run.machine.processors == 1 {
-        eprintln!(
-            "==> there is one processor: client, server and proxies take turns on it, so that only CPU times can be compared"
+        say(
+            "there is one processor: client, server and proxies take turns on it, so that only CPU times can be compared",
         );
     }
+    measure(&modes, loads, options, &mut run)?;
+    // All that was made for it is removed by now, whatever becomes of the rest.
+    report::show(&run, options.json, options.out.as_deref())?;
+    ensure!(!run.samples.is_empty(), "nothing was measured");
+    Ok(())
+}
+
+/// Makes the nodes, measures all modes, and removes everything again.
+fn measure(modes: &[Mode], loads: Vec<Load>, options: &Options, run: &mut Run) -> Result<()> {
     say("making nodes and their pods, and starting the proxies");
-    let labs = Labs::make(&modes)?;
+    let labs = Labs::make(modes)?;
     let mut stage = Stage::new(&labs, options);
     let mut courses: Vec<Course<'_>> = Vec::new();
-    for mode in modes {
+    for mode in modes.iter().copied() {
         match course(&mut stage, &labs, mode, &loads, options) {
             Ok(course) => courses.push(course),
             Err(error) => {
-                eprintln!("    {} is NOT MEASURED: {error:#}", mode.name());
+                tell(&format!("{} is NOT MEASURED: {error:#}", mode.name()));
                 run.missing.push(missing(mode.name(), None, format!("{error:#}")));
             }
         }
     }
-    memory::measure(&courses, options, &mut run);
+    memory::measure(&courses, options, run);
     let mut rounds = Rounds {
         courses,
         loads,
         options,
         labs: labs.all().collect(),
-        run: &mut run,
+        run,
     };
     rounds.take();
     if !options.without_counts {
         rounds.count();
     }
-    drop(rounds);
-    report::show(&run, options.json, options.out.as_deref())?;
-    ensure!(!run.samples.is_empty(), "nothing was measured");
     Ok(())
 }
 
@@ -88,7 +97,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn course<'lab>(
     stage: &mut Stage<'lab>,
     labs: &'lab Labs,
-    mode: mode::Mode,
+    mode: Mode,
     loads: &[Load],
     options: &Options,
 ) -> Result<Course<'lab>> {
@@ -121,8 +130,4 @@ fn raise_descriptors() {
     if limit.current.is_some_and(|current| current < WANTED) {
         let _raised = setrlimit(Resource::Nofile, wanted).or_else(|_| setrlimit(Resource::Nofile, allowed));
     }
-}
-
-fn say(text: &str) {
-    eprintln!("==> {text}");
 }

@@ -13,6 +13,8 @@ pub(crate) enum Mode {
     DirectBesideCulvert,
     /// Culvert, between the nodes
     Culvert,
+    /// Culvert, between the nodes, whose kernels carry what applications and proxies send each other
+    CulvertLocalLegs,
     /// Culvert, both applications on one node
     CulvertSameNode,
     /// Culvert, both applications on one node, their sockets joined by the kernel
@@ -30,12 +32,14 @@ pub(crate) enum Mode {
 }
 
 /// On whose nodes a mode runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Nodes {
     /// Without Culvert.
     Bare,
     /// With Culvert.
     Culvert,
+    /// With Culvert, whose agents are asked to have local legs carried by the kernel.
+    Legs,
     /// With Culvert's agent, and another node proxy.
     Peer,
     /// With Culvert of another revision.
@@ -44,11 +48,12 @@ pub(super) enum Nodes {
 
 impl Mode {
     /// Those that need no program of the user, in the order of the table.
-    pub(super) const OWN: [Self; 9] = [
+    pub(super) const OWN: [Self; 10] = [
         Self::Direct,
         Self::DirectSameNode,
         Self::DirectBesideCulvert,
         Self::Culvert,
+        Self::CulvertLocalLegs,
         Self::CulvertSameNode,
         Self::CulvertKernel,
         Self::CulvertWaypoint,
@@ -63,6 +68,7 @@ impl Mode {
             Self::DirectSameNode => "direct-same-node",
             Self::DirectBesideCulvert => "direct-beside-culvert",
             Self::Culvert => "culvert",
+            Self::CulvertLocalLegs => "culvert-local-legs",
             Self::CulvertSameNode => "culvert-same-node",
             Self::CulvertKernel => "culvert-kernel",
             Self::CulvertWaypoint => "culvert-waypoint",
@@ -81,6 +87,9 @@ impl Mode {
             Self::DirectBesideCulvert => "client and server outside the mesh, between nodes where Culvert runs",
             Self::Culvert => {
                 "Culvert between the nodes: connect hook, ztunnel, mutual TLS 1.3, ztunnel, server; access log on"
+            }
+            Self::CulvertLocalLegs => {
+                "Culvert between the nodes, with what applications and proxies send each other carried past loopback TCP by the kernel"
             }
             Self::CulvertSameNode => "Culvert with both pods on one node: one ztunnel does both ends, still encrypted",
             Self::CulvertKernel => {
@@ -113,6 +122,7 @@ impl Mode {
             | Self::CulvertSameNode
             | Self::CulvertKernel
             | Self::CulvertWaypoint => Nodes::Culvert,
+            Self::CulvertLocalLegs => Nodes::Legs,
             Self::Ztunnel => Nodes::Peer,
             Self::CulvertBefore => Nodes::Before,
         }

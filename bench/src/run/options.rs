@@ -22,7 +22,7 @@ pub(crate) struct Options {
     /// What to measure; all that can be when not given
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(super) modes: Vec<Mode>,
-    /// Measure only loads whose name begins with one of these
+    /// Measure only these loads, or those whose names begin so
     #[arg(long, value_delimiter = ',', value_name = "LOAD,...")]
     pub(super) loads: Vec<String>,
     /// The Envoy program, for sidecars
@@ -43,14 +43,14 @@ pub(crate) struct Options {
     /// Rounds, instead of 5 (3 with --quick)
     #[arg(long)]
     pub(super) rounds: Option<u32>,
-    /// Measured time of each load, seconds, instead of 2 (1.5 with --quick)
+    /// Measured time of each load, seconds, instead of 1.6 (1 with --quick)
     #[arg(long)]
     pub(super) seconds: Option<f64>,
     /// Time before it that is not measured, seconds
     #[arg(long, default_value_t = 0.3)]
     pub(super) warm_up: f64,
-    /// Memory is looked at with so many open connections
-    #[arg(long, value_delimiter = ',', default_value = "0,1000,10000")]
+    /// Memory is looked at with so many open connections, instead of 0, 1,000 and 10,000 (0 and 1,000 with --quick)
+    #[arg(long, value_delimiter = ',', value_name = "COUNT,...")]
     pub(super) held: Vec<u64>,
     /// How often a disturbed sample is taken again
     #[arg(long, default_value_t = 2)]
@@ -89,7 +89,7 @@ impl Options {
         }
         let is_wanted = |load: &Load| match &*self.loads {
             [] => load.quick || !self.quick,
-            some => some.iter().any(|wanted| load.name.starts_with(&**wanted)),
+            some => some.iter().any(|wanted| is_meant(wanted, load)),
         };
         Ok(LOADS.into_iter().filter(is_wanted).collect())
     }
@@ -99,12 +99,28 @@ impl Options {
     }
 
     pub(super) fn seconds(&self) -> f64 {
-        self.seconds.unwrap_or(if self.quick { 1.5 } else { 2.0 })
+        self.seconds.unwrap_or(if self.quick { 1.0 } else { 1.6 })
+    }
+
+    pub(super) fn held(&self) -> &[u64] {
+        match (&*self.held, self.quick) {
+            ([], true) => &[0, 1000],
+            ([], false) => &[0, 1000, 10_000],
+            (some, _) => some,
+        }
     }
 
     pub(super) fn patience(&self) -> Duration {
         Duration::from_secs_f64(self.patience.max(0.1))
     }
+}
+
+/// A name means itself, and what is none means all that begin with it.
+fn is_meant(wanted: &str, load: &Load) -> bool {
+    if LOADS.iter().any(|load| load.name == wanted) {
+        return load.name == wanted;
+    }
+    load.name.starts_with(wanted)
 }
 
 fn peer(text: &str) -> Result<PathBuf, String> {
@@ -146,6 +162,7 @@ mod tests {
             loads.iter().map(|load| load.name).collect()
         };
         assert_eq!(names(&["--loads", "up,dns"]), ["upload-1", "upload-8", "dns-16"]);
+        assert_eq!(names(&["--loads", "requests-1"]), ["requests-1"]);
         assert_eq!(names(&[]).len(), LOADS.len());
         assert!(names(&["--quick"]).len() < LOADS.len());
         let error = parse(&["--loads", "nothing"]).loads().unwrap_err().to_string();

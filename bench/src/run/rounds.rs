@@ -4,12 +4,12 @@ use super::{
     collect::{Calls, Counting, Moment, sum},
     course::Course,
     loads::{Load, Program},
+    notes::{missing, say, tell},
     options::Options,
-    say,
 };
 use crate::{
     load::{self, Figures},
-    record::{Missing, Run, Sample},
+    record::{Run, Sample},
     report::disturbed,
 };
 use anyhow::{Context, Result, ensure};
@@ -36,6 +36,8 @@ pub(super) struct Rounds<'a, 'lab> {
 struct Taken {
     figures: Figures,
     sample: Sample,
+    /// Why what was read beside it says little.
+    late: Option<String>,
 }
 
 impl Rounds<'_, '_> {
@@ -131,9 +133,9 @@ impl Rounds<'_, '_> {
             let mut sample = taken.sample;
             if sample.failed > 0 {
                 let why = taken.figures.first_failure.as_deref().unwrap_or_default();
-                eprintln!("    {} FAILED, the first one: {why}", sample.failed);
+                tell(&format!("{} FAILED, the first one: {why}", sample.failed));
             }
-            sample.disturbed = disturbed(&sample);
+            sample.disturbed = taken.late.or_else(|| disturbed(&sample));
             let Some(why) = sample.disturbed.clone() else {
                 is_reached(load, &sample)?;
                 self.run.samples.push(sample);
@@ -144,7 +146,7 @@ impl Rounds<'_, '_> {
             } else {
                 "left as it is"
             };
-            eprintln!("    disturbed: {why}; {again}");
+            tell(&format!("disturbed: {why}; {again}"));
             self.run.samples.push(sample);
         }
         Ok(())
@@ -153,7 +155,7 @@ impl Rounds<'_, '_> {
     /// Notes what is missing; true when the whole mode is given up, because something that it needs has ended.
     fn fail(&mut self, at: usize, load: &Load, error: &anyhow::Error) -> bool {
         let mode = self.courses[at].mode.name();
-        eprintln!("    NOT MEASURED: {error:#}");
+        tell(&format!("NOT MEASURED: {error:#}"));
         match self.courses[at].check() {
             Ok(()) => {
                 self.run.missing.push(missing(mode, Some(load), format!("{error:#}")));
@@ -169,7 +171,7 @@ impl Rounds<'_, '_> {
     }
 
     fn miss_everywhere(&mut self, why: &str) {
-        eprintln!("    {why}");
+        tell(why);
         for course in &self.courses {
             self.run.missing.push(missing(course.mode.name(), None, why.to_owned()));
         }
@@ -192,15 +194,6 @@ impl Rounds<'_, '_> {
                 let _cut = file.set_len(0);
             }
         }
-    }
-}
-
-/// What is not in the table.
-pub(super) fn missing(mode: &str, load: Option<&Load>, why: String) -> Missing {
-    Missing {
-        mode: mode.to_owned(),
-        load: load.map(|load| load.name.to_owned()),
-        why,
     }
 }
 
@@ -234,7 +227,11 @@ fn once(course: &Course<'_>, load: &Load, round: u32, seconds: f64, warm_up: f64
         noise: between.noise,
         disturbed: None,
     };
-    Ok(Taken { figures, sample })
+    Ok(Taken {
+        figures,
+        sample,
+        late: between.late,
+    })
 }
 
 /// Whether as many requests were answered as were due.

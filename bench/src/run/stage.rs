@@ -8,25 +8,24 @@ use super::{
     peer::{self, PeerMesh},
     sidecar,
 };
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use culvert_lab::{
     Lab, Mesh, MeshOptions, Options as LabOptions, Pod, PodSpec, Process, ServiceSpec, WaypointPlace, wait_until,
 };
 use serde_json::json;
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 /// The waypoint's Gateway.
 const GATEWAY: &str = "wp";
+/// The namespace of pods whose sockets the kernel is to join.
+const KERNEL: &str = "kernel-joined";
+/// How long that may take to be known on the node.
+const KNOWN: Duration = Duration::from_secs(3);
 /// A port on which Services have HTTP/1.1, and one for HTTP/2.
 const SERVICE_PORTS: [u16; 2] = [80, 81];
 
 /// Nodes of their own for each kind of modes, so that what runs for one is not on the way of another.
-pub(super) struct Labs {
-    bare: Option<Lab>,
-    culvert: Option<Lab>,
-    peer: Option<Lab>,
-    before: Option<Lab>,
-}
+pub(super) struct Labs(BTreeMap<Nodes, Lab>);
 
 impl Labs {
     /// Makes those that the modes need.
@@ -34,38 +33,33 @@ impl Labs {
     /// # Errors
     /// Without root, without cgroup2, or when namespaces cannot be made.
     pub(super) fn make(modes: &[Mode]) -> Result<Self> {
-        let make = |nodes: Nodes, suffix: &str| -> Result<Option<Lab>> {
-            if !modes.iter().any(|mode| mode.nodes() == nodes) {
-                return Ok(None);
+        let mut labs = BTreeMap::new();
+        for nodes in modes.iter().map(|mode| mode.nodes()) {
+            if labs.contains_key(&nodes) {
+                continue;
             }
+            let suffix = match nodes {
+                Nodes::Bare => "",
+                Nodes::Culvert => "_mesh",
+                Nodes::Legs => "_legs",
+                Nodes::Peer => "_peer",
+                Nodes::Before => "_before",
+            };
             let lab = Lab::new(&format!("bench_{}{suffix}", std::process::id()), LabOptions::default())?;
             lab.namespace("plain")?;
-            Ok(Some(lab))
-        };
-        Ok(Self {
-            bare: make(Nodes::Bare, "")?,
-            culvert: make(Nodes::Culvert, "_mesh")?,
-            peer: make(Nodes::Peer, "_peer")?,
-            before: make(Nodes::Before, "_before")?,
-        })
+            labs.insert(nodes, lab);
+        }
+        Ok(Self(labs))
     }
 
     /// The lab of a mode.
     pub(super) fn of(&self, mode: Mode) -> Result<&Lab> {
-        let lab = match mode.nodes() {
-            Nodes::Bare => &self.bare,
-            Nodes::Culvert => &self.culvert,
-            Nodes::Peer => &self.peer,
-            Nodes::Before => &self.before,
-        };
-        lab.as_ref().context("its nodes were not made")
+        self.0.get(&mode.nodes()).context("its nodes were not made")
     }
 
     /// All there are.
     pub(super) fn all(&self) -> impl Iterator<Item = &Lab> {
-        [&self.bare, &self.culvert, &self.peer, &self.before]
-            .into_iter()
-            .flatten()
+        self.0.values()
     }
 }
 
@@ -73,8 +67,7 @@ impl Labs {
 pub(super) struct Stage<'lab> {
     labs: &'lab Labs,
     options: &'lab Options,
-    culvert: Option<Result<Mesh<'lab>, String>>,
-    before: Option<Result<Mesh<'lab>, String>>,
+    culvert: BTreeMap<Nodes, Result<Mesh<'lab>, String>>,
     peer: Option<PeerMesh<'lab>>,
 }
 
@@ -84,8 +77,7 @@ impl<'lab> Stage<'lab> {
         Self {
             labs,
             options,
-            culvert: None,
-            before: None,
+            culvert: BTreeMap::new(),
             peer: None,
         }
     }
@@ -100,10 +92,13 @@ impl<'lab> Stage<'lab> {
             Mode::DirectSameNode => self.pods("plain", mode, 1),
             Mode::DirectBesideCulvert => {
                 self.mesh(mode)?;
-                self.pods("plain", mode, 2)
+                let mut course = self.pods("plain", mode, 2)?;
+                course.agents = self.agents(mode, &[1, 2])?;
+                Ok(course)
             }
             Mode::Culvert | Mode::CulvertSameNode | Mode::CulvertBefore => self.meshed("meshed", mode),
-            Mode::CulvertKernel => bail!("no agent here joins the sockets of two pods in the kernel"),
+            Mode::CulvertLocalLegs => self.local_legs(mode),
+            Mode::CulvertKernel => self.kernel(mode),
             Mode::CulvertWaypoint => self.waypoint(mode),
             Mode::Sidecar | Mode::SidecarHttp => self.sidecars(mode),
             Mode::Ztunnel => self.peer(mode),
@@ -119,30 +114,51 @@ impl<'lab> Stage<'lab> {
         }
     }
 
-    /// Culvert, or that of another revision, started by the first mode that needs it.
+    /// Culvert on the nodes of this mode, or that of another revision, started by the first mode that needs it.
     fn mesh(&mut self, mode: Mode) -> Result<&mut Mesh<'lab>> {
-        let mut options = self.mesh_options();
-        let place = if mode == Mode::CulvertBefore {
-            let before = self.options.before.clone();
-            options.programs = Some(before.context("no folder with its programs was named (--before FOLDER)")?);
-            &mut self.before
-        } else {
-            &mut self.culvert
-        };
-        if place.is_none() {
+        let nodes = mode.nodes();
+        if !self.culvert.contains_key(&nodes) {
             let lab = self.labs.of(mode)?;
-            for namespace in ["meshed", "waypoint"] {
+            for namespace in ["meshed", KERNEL, "waypoint"] {
                 lab.namespace(namespace)?;
                 lab.label(namespace, Some("ambient"))?;
             }
-            let started = Mesh::start(lab, options);
-            *place = Some(started.map_err(|error| format!("{error:#}")));
+            lab.label_with(KERNEL, "culvert.dev/same-node", Some("kernel"))?;
+            let mut options = self.mesh_options();
+            match nodes {
+                Nodes::Legs => {
+                    options.agent_args = ["--local-legs", "kernel"].map(str::to_owned).into();
+                    options.log = Some("warn,access=info,culvert_agent=info".to_owned());
+                }
+                Nodes::Before => {
+                    let before = self.options.before.clone();
+                    options.programs = Some(before.context("no folder with its programs was named (--before FOLDER)")?);
+                }
+                Nodes::Bare | Nodes::Culvert | Nodes::Peer => {}
+            }
+            let started = Mesh::start(lab, options).map_err(|error| format!("{error:#}"));
+            self.culvert.insert(nodes, started);
         }
-        match place.as_mut() {
+        match self.culvert.get_mut(&nodes) {
             Some(Ok(mesh)) => Ok(mesh),
             Some(Err(why)) => Err(anyhow!("Culvert does not start: {why}")),
             None => bail!("Culvert was not started"),
         }
+    }
+
+    /// Across nodes, where the agents say that the kernel carries local legs.
+    fn local_legs(&mut self, mode: Mode) -> Result<Course<'lab>> {
+        let course = self.meshed("meshed", mode)?;
+        for node in [1, 2] {
+            let log = self.mesh(mode)?.agent(node)?.log();
+            let said = log.lines().rfind(|line| line.contains("local legs"));
+            let said = said.context("the agents do not know local legs")?;
+            ensure!(
+                said.contains("carried by the kernel"),
+                "the kernel of this machine carries none: {said}"
+            );
+        }
+        Ok(course)
     }
 
     fn meshed(&mut self, namespace: &str, mode: Mode) -> Result<Course<'lab>> {
@@ -153,11 +169,27 @@ impl<'lab> Stage<'lab> {
         let mesh = self.mesh(mode)?;
         mesh.wait_enrolled(&[&course.client, &course.server_pod], true, patience)?;
         course.ends = vec![vec![mesh.ztunnel(1)?.pid()]];
-        course.agents = vec![mesh.agent(1)?.pid()];
         if node == 2 {
             course.ends.push(vec![mesh.ztunnel(2)?.pid()]);
-            course.agents.push(mesh.agent(2)?.pid());
         }
+        course.agents = self.agents(mode, if node == 2 { &[1, 2] } else { &[1] })?;
+        Ok(course)
+    }
+
+    fn agents(&mut self, mode: Mode, nodes: &[u8]) -> Result<Vec<u32>> {
+        let mesh = self.mesh(mode)?;
+        nodes.iter().map(|node| Ok(mesh.agent(*node)?.pid())).collect()
+    }
+
+    /// Both pods on one node, in a namespace that wants their sockets joined; that they are is what the access log says.
+    fn kernel(&mut self, mode: Mode) -> Result<Course<'lab>> {
+        let course = self.meshed(KERNEL, mode)?;
+        let ztunnel = self.mesh(mode)?.ztunnel(1)?;
+        let is_joined = |line: &str| line.contains("same-node") && line.contains("kernel") && line.contains(KERNEL);
+        let joined = wait_until("the kernel joins their sockets", KNOWN, || {
+            course.try_out(&FIRST).is_ok() && ztunnel.log().lines().any(is_joined)
+        });
+        joined.context("the access log tells of no connection whose sockets the kernel joined (same-node: kernel)")?;
         Ok(course)
     }
 

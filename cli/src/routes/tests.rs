@@ -157,6 +157,12 @@ spec:
              it asks for",
         ]
     );
+    let envoy = SHOP.to_owned() + &WAYPOINT.replace("culvert-waypoint", "culvert-envoy") + policies;
+    let answer = asked(&envoy, "shop/web", Some(90), None).unwrap();
+    assert_eq!(
+        answer.sections[3].rows[0][2],
+        "health check: GET /healthz every 10s, not by a waypoint that is Envoy"
+    );
 }
 
 #[test]

@@ -7,6 +7,10 @@
 #[cfg(target_env = "gnu")]
 const MAPPED: libc::c_int = 128 << 10;
 
+/// Bytes at the end of an arena that are kept for the next allocation: blocks of backlogs come and go there.
+#[cfg(target_env = "gnu")]
+const TOP: libc::c_int = 1 << 20;
+
 /// Arenas: one for the thread that a program begins with, and one for all others.
 #[cfg(target_env = "gnu")]
 const ARENAS: libc::c_int = 2;
@@ -17,7 +21,7 @@ pub fn keep_small() {
     for (parameter, value) in [
         (libc::M_ARENA_MAX, ARENAS),
         (libc::M_MMAP_THRESHOLD, MAPPED),
-        (libc::M_TRIM_THRESHOLD, MAPPED),
+        (libc::M_TRIM_THRESHOLD, TOP),
     ] {
         // SAFETY: sets a number of the allocator. A value that it does not take is passed over, and costs nothing but memory.
         let _ = unsafe { libc::mallopt(parameter, value) };

@@ -17,6 +17,7 @@
 //! | [`serving`] | the word by which the kernel programs know whether a proxy serves |
 //! | [`sockopt`] | the socket options that the data path uses, and sockets made with them |
 //! | [`tcp_state`] | how far the peer has taken what was written, and how much the kernel takes ahead |
+//! | [`text`] | the program's own code, as far as it is in memory |
 //!
 //! All system calls that the safe wrappers of `rustix` and `socket2` do not cover are here, each behind a safe function.
 
@@ -34,6 +35,7 @@ pub mod privilege;
 pub mod serving;
 pub mod sockopt;
 pub mod tcp_state;
+pub mod text;
 mod visitor;
 
 pub use netns::{NetError, Netns};

@@ -4,7 +4,7 @@
 //! this revision's for both: it starts two meshes on nodes of their own, and sends each load through one and then through the other in
 //! each round. The worktree is removed afterwards; its build stays, so that the next comparison is quick.
 
-use super::{Options, release_build};
+use super::{options::Options, release::release_build};
 use crate::{ebpf, setup, shell};
 use anyhow::{Context, Result, bail, ensure};
 use std::{

@@ -152,11 +152,8 @@ impl Socket {
         let mut taken = 0;
         while !self.backlog.is_empty() {
             let mut batch = [IoSlice::new(&[]); FLUSHED];
-            let mut filled = 0;
-            for (place, slice) in batch.iter_mut().zip(self.backlog.slices()) {
-                *place = slice;
-                filled += 1;
-            }
+            let places = batch.iter_mut().zip(self.backlog.slices());
+            let filled = places.map(|(place, slice)| *place = slice).count();
             match rustix::io::writev(&self.fd, &batch[..filled]) {
                 Ok(count) => {
                     self.backlog.consume(count);

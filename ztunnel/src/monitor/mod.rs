@@ -29,7 +29,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, sleep_until},
 };
 
-use culvert_net::privilege;
+use culvert_net::{heap, privilege};
 
 use self::{
     alive::Alive,
@@ -39,6 +39,7 @@ use self::{
 };
 use crate::{
     cli::{Cli, ControllerArgs},
+    rest::Rest,
     wire::{BATCH, Datagrams, Order, Report, Secrets},
 };
 
@@ -98,6 +99,9 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
         alive: Alive::default(),
     };
     monitor.replay().await;
+    // What was needed to begin, and is no longer: from now on the monitor does little.
+    heap::trim();
+    let mut rest = Rest::default();
     let mut zds = Zds::new(cli.zds_socket.clone());
     let mut reread = tokio::time::interval(SECRETS_INTERVAL);
     let mut beat = tokio::time::interval(alive::BEAT);
@@ -137,7 +141,10 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
                 }
             },
             _ = beat.tick(), if !monitor.draining => monitor.ask_worker().await,
-            _ = reread.tick() => monitor.reread(&cli.controller).await,
+            _ = reread.tick() => {
+                monitor.reread(&cli.controller).await;
+                rest.look();
+            }
             _ = terminate.recv() => if monitor.on_signal(&mut zds, cli.successor_wait).await { return Ok(ExitCode::SUCCESS) },
             _ = interrupt.recv() => if monitor.on_signal(&mut zds, cli.successor_wait).await { return Ok(ExitCode::SUCCESS) },
         }

@@ -23,6 +23,9 @@ pub(crate) use machine::describe;
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
+/// The part of the measured time that must have been seen.
+const SEEN: f64 = 0.75;
+
 /// Everything that counts up, at one moment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Moment {
@@ -44,6 +47,8 @@ pub(super) struct Between {
     pub(super) machine_cpu_seconds: f64,
     pub(super) wire_bytes: Option<u64>,
     pub(super) noise: Noise,
+    /// Why it says little, if so much of it was missed.
+    pub(super) late: Option<String>,
 }
 
 impl Moment {
@@ -68,13 +73,17 @@ impl Moment {
     /// What was done since then, of which the load says its own part. This moment is a little later than that at which the measured time began,
     /// since that has to be seen first: what was missed is taken for as much as the rest.
     pub(super) fn until(&self, after: &Self, load: &Figures) -> Between {
-        let seen = (load.ended - self.at).max(load.seconds / 2.0);
+        let seen = (load.ended - self.at).max(load.seconds * SEEN);
         let scale = (load.seconds / seen).max(1.0);
         let proxies = scale * after.proxies.saturating_sub(self.proxies).as_secs_f64();
         let known = scale * after.known.saturating_sub(self.known).as_secs_f64();
-        let busy = scale * (after.processors.busy - self.processors.busy);
+        // The machine goes on when the load has ended.
+        let of_machine = load.seconds / (after.at - self.at).max(seen);
+        let busy = of_machine * (after.processors.busy - self.processors.busy);
+        let steal = of_machine * (after.processors.steal - self.processors.steal);
         let scaled = |after: u64, before: u64| (scale * after.saturating_sub(before) as f64) as u64;
         let frequencies = self.frequencies.iter().zip(&after.frequencies);
+        let late = self.at - (load.ended - load.seconds);
         Between {
             proxies: Work {
                 cpu_seconds: proxies,
@@ -88,9 +97,10 @@ impl Moment {
                 .map(|(after, before)| scaled(after, before)),
             noise: Noise {
                 others_cpu_seconds: (busy - proxies - known - load.cpu_seconds).max(0.0),
-                steal_seconds: after.processors.steal - self.processors.steal,
+                steal_seconds: steal,
                 frequency_ratio: frequencies.map(|(before, after)| after / before).reduce(f64::min),
             },
+            late: (late > load.seconds * (1.0 - SEEN)).then(|| format!("its beginning was seen {late:.2} s late")),
         }
     }
 }
@@ -111,7 +121,7 @@ mod tests {
             ..Moment::default()
         };
         let after = Moment {
-            at: 9.0,
+            at: 8.0,
             proxies: seconds(3),
             switches: 70,
             known: seconds(2),
@@ -136,18 +146,22 @@ mod tests {
     #[test]
     fn what_was_done_before_the_beginning_was_seen_is_added() {
         let before = Moment {
-            at: 2.0,
+            at: 1.0,
             ..Moment::default()
         };
         let after = Moment {
+            at: 8.0,
             proxies: seconds(3),
             ..Moment::default()
         };
         let load = Figures {
-            seconds: 8.0,
-            ended: 8.0,
+            seconds: 5.0,
+            ended: 5.0,
             ..Figures::default()
         };
-        assert_eq!(before.until(&after, &load).proxies.cpu_seconds, 4.0);
+        let between = before.until(&after, &load);
+        assert_eq!((between.proxies.cpu_seconds, between.late), (3.75, None));
+        let before = Moment { at: 4.0, ..before };
+        assert!(before.until(&after, &load).late.is_some());
     }
 }

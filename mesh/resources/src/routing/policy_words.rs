@@ -10,7 +10,7 @@ use super::words;
 /// What begins a certificate in PEM (RFC 7468 section 5.1).
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 
-/// What a TrafficPolicy asks for, one thing after the other. At a port that does not speak HTTP only health checks count.
+/// What a TrafficPolicy asks for, one thing after the other, health checks last. At a port that does not speak HTTP these alone count.
 pub(crate) fn of_policy(policy: &TrafficPolicy, counter: Option<&Counter>, is_http: bool) -> Vec<String> {
     let mut words = Vec::new();
     if is_http {

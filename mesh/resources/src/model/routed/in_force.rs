@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::super::reader::Reader;
 use super::backend_tls::Policies;
 use super::frontend::Frontend;
-use super::{hosts, traffic_policies};
+use super::{hosts, scope, traffic_policies};
 use crate::routing::backend_tls::Said;
 use crate::routing::model::{Action, Backend, Rule};
 use crate::routing::policy::Applied;
@@ -36,10 +36,21 @@ pub(super) fn traffic<'r>(
     is_http: bool,
     rules: impl Iterator<Item = &'r Rule>,
 ) -> Vec<PolicyView> {
-    let view = |applied: &Applied, scope: String| PolicyView {
-        object: format!("TrafficPolicy {}", applied.name),
-        scope,
-        holds: policy_words::of_policy(&applied.policy, applied.counter.as_ref(), is_http),
+    let scopes = scope::of_service(reader, service);
+    let has_envoy = scopes.iter().any(|gateway| scope::is_envoy(reader, gateway));
+    let view = |applied: &Applied, scope: String| {
+        let mut holds = policy_words::of_policy(&applied.policy, applied.counter.as_ref(), is_http);
+        if let Some(check) = holds
+            .last_mut()
+            .filter(|_| has_envoy && applied.policy.health_check.is_some())
+        {
+            *check += ", not by a waypoint that is Envoy";
+        }
+        PolicyView {
+            object: format!("TrafficPolicy {}", applied.name),
+            scope,
+            holds,
+        }
     };
     let frontend = Frontend::of(reader, service);
     let of_port = frontend.and_then(|frontend| traffic_policies::of_port(reader, &frontend, port));
