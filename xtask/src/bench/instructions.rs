@@ -35,7 +35,7 @@ pub(super) fn run(json: bool) -> Result<()> {
     };
     shell::took("count of instructions", started.elapsed());
     let file = shell::root().join("bench/instructions.json");
-    if std::env::var_os(BLESS).is_some() {
+    if std::env::var_os(BLESS).is_some_and(|value| !value.is_empty()) {
         let text = serde_json::to_string_pretty(&found)?;
         fs::write(&file, text + "\n").with_context(|| file.display().to_string())?;
         shell::say(&format!("wrote {} cases to {}", found.cases.len(), file.display()));
