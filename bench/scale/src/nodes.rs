@@ -14,8 +14,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Streaming};
 
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long anything may take: until the first node is answered, the controller reads all objects.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(100);
