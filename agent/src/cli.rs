@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use culvert_agent::{
     enrolment::Settings,
     gate::{GateArgs, install::Places},
-    kernel::{Exclusions, GuardHook, KernelConfig, MapSizes, NODE_NETWORK},
+    kernel::{Exclusions, GuardHook, KernelConfig, LocalLegs, MapSizes, NODE_NETWORK},
     source::kubernetes::KubernetesArgs,
 };
 use culvert_objects::DnsCapture;
@@ -155,6 +155,16 @@ pub(crate) struct KernelArgs {
     #[arg(long, env = "CULVERT_GUARD_HOOK", default_value = "auto", value_name = "HOOK")]
     pub(crate) guard_hook: GuardHook,
 
+    /// How bytes go between applications and the node's proxy: tcp; kernel, which takes what applications send past loopback TCP where
+    /// this kernel stands the whole trial of it; or polled, the same also where blocking reads may fail with EAGAIN.
+    #[arg(
+        long,
+        env = "CULVERT_LOCAL_LEGS",
+        default_value = "tcp",
+        value_name = "tcp|kernel|polled"
+    )]
+    pub(crate) local_legs: LocalLegs,
+
     /// A destination that pods reach directly. May be repeated; the environment variable takes a list with commas.
     #[arg(
         long = "exclude-cidr",
@@ -194,6 +204,7 @@ impl Cli {
                 ports: args.exclude_ports.clone(),
             },
             guard_hook: args.guard_hook,
+            local_legs: args.local_legs,
             // Without a cluster, the agent runs where pods' links lead to; on Kubernetes it has a network of its own.
             node_network: match &self.config_dir {
                 Some(_) => PathBuf::from("/proc/self/ns/net"),
@@ -240,6 +251,7 @@ mod tests {
             ["--leave-grace", "5h"],
             ["--log-format", "xml"],
             ["--dns-capture", "true"],
+            ["--local-legs", "sockmap"],
         ] {
             assert!(parse(&bad).is_err(), "{bad:?}");
         }

@@ -15,6 +15,7 @@ pub mod gate;
 pub mod handover;
 pub mod kernel;
 pub mod leaving;
+mod legs_page;
 pub mod lock;
 pub mod monitoring;
 pub mod source;

@@ -17,6 +17,7 @@ use culvert_telemetry::{
         },
         registry::Registry,
     },
+    register_cpu_time,
 };
 use tokio::sync::watch;
 
@@ -25,6 +26,7 @@ use crate::{
     gate,
     kernel::{GuardStatus, Kernel, Kind, PodUsage},
     leaving::Departure,
+    legs_page,
     source::{PodName, kubernetes::SourceMetrics},
 };
 
@@ -38,6 +40,7 @@ pub fn routes(
     logging: Logging,
 ) -> Routes {
     let mut registry = Registry::default();
+    register_cpu_time(&mut registry);
     if let Some(cluster) = &cluster {
         registry.register_collector(Box::new(cluster.source.clone()));
         if let Some(gate) = &cluster.gate {
@@ -65,6 +68,7 @@ pub fn routes(
             page["programs"] = programs(&shown);
             page["problems"] = status.borrow().problems().into();
             add_kernels_view(&mut page, &shown);
+            page["local_legs"] = legs_page::of(&shown);
             if let Some(gate) = &gate {
                 page["cni"] = gate.json();
             }

@@ -1,11 +1,12 @@
 //! `culvert-bench`: what a mesh costs, measured.
 //!
-//! The same program is three things. `serve` and `load` are the applications at the two ends: one thread each, on epoll,
-//! with no Culvert crate between them and the kernel, so that they cost little and the same in every mode. `run` builds
-//! the nodes and pods, starts each mode's proxies, sends the loads through them in turns, and reads the proxies' CPU and
-//! memory from `/proc`. `cargo xtask bench` builds everything and calls `run`. Start reading at `run/mod.rs`.
+//! The same program is three things. `serve` and `load` are the applications at the two ends (`http` those of HTTP, `resolver` that of DNS): one
+//! thread each, on epoll, with no Culvert crate between them and the kernel, so that they cost little and the same in every mode. `run` builds
+//! the nodes and pods, starts each mode's proxies, sends the loads through them in turns, and reads what the proxies cost
+//! from `/proc`. `cargo xtask bench` builds everything and calls `run`. Start reading at `run/mod.rs`; what it leaves behind is in
+//! `record`, and `report` shows that.
 //!
-//! `waypoint` measures the waypoint beside Envoy, with the applications of `http`: see `waypoint/mod.rs`.
+//! `waypoint` measures the waypoint beside Envoy: see `waypoint/mod.rs`.
 //!
 //! `cluster` is another measurement, of events on a real Kubernetes cluster: see `cluster/mod.rs`.
 #![forbid(unsafe_code)]
@@ -15,6 +16,9 @@ mod http;
 mod load;
 mod poll;
 mod protocol;
+mod record;
+mod report;
+mod resolver;
 mod run;
 mod serve;
 mod usage;
@@ -42,6 +46,8 @@ enum Role {
     Load(load::Options),
     /// Measure modes in turns (needs root)
     Run(run::Options),
+    /// Show a run again that a report has kept
+    Report(report::Options),
     /// Be the server of HTTP, until killed
     HttpServe(http::ServeOptions),
     /// Be the client of HTTP for one load, and print its figures as JSON lines
@@ -57,6 +63,7 @@ fn main() -> ExitCode {
         Role::Serve(options) => serve::run(&options),
         Role::Load(options) => load::run(&options),
         Role::Run(options) => run::run(&options),
+        Role::Report(options) => report::again(&options),
         Role::HttpServe(options) => http::serve(&options),
         Role::HttpLoad(options) => http::load(&options),
         Role::Waypoint(options) => waypoint::run(&options),

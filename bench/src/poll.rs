@@ -54,6 +54,16 @@ impl Poll {
         )?)
     }
 
+    /// From readable to writable.
+    pub(crate) fn now_writable(&self, socket: impl AsFd, number: u64) -> io::Result<()> {
+        Ok(epoll::modify(
+            &self.epoll,
+            socket,
+            EventData::new_u64(number),
+            EventFlags::OUT,
+        )?)
+    }
+
     /// Appends the numbers of ready sockets to `ready`, after waiting for at most `timeout` (for ever when `None`).
     pub(crate) fn wait(&mut self, ready: &mut Vec<u64>, timeout: Option<Duration>) -> io::Result<()> {
         self.events.clear();

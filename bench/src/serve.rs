@@ -2,12 +2,13 @@
 
 use crate::{
     poll::Poll,
-    protocol::{EXCHANGE, MESSAGE, ONCE, SINK},
+    protocol::{EXCHANGE, MESSAGE, ONCE, SINK, SOURCE},
+    resolver,
 };
 use anyhow::{Context, Result};
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
 };
 
 /// Options of `culvert-bench serve`.
@@ -16,10 +17,15 @@ pub(crate) struct Options {
     /// Where to listen
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
+    /// Where to answer DNS queries over UDP
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    dns: Option<SocketAddr>,
 }
 
 /// The listener's number; connections have their index in the table.
 const LISTENER: u64 = u64::MAX;
+/// The number of the socket for DNS.
+const RESOLVER: u64 = u64::MAX - 1;
 
 /// One accepted connection.
 struct Connection {
@@ -38,6 +44,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     rustix::net::listen(&listener, 4096)?;
     let mut poll = Poll::new()?;
     poll.add_readable(&listener, LISTENER)?;
+    let resolver = options
+        .dns
+        .map(|at| UdpSocket::bind(at).with_context(|| format!("cannot listen on {at}")));
+    let resolver = resolver.transpose()?;
+    if let Some(resolver) = &resolver {
+        resolver.set_nonblocking(true)?;
+        poll.add_readable(resolver, RESOLVER)?;
+    }
     println!("listening on {}", options.listen);
 
     let mut connections: Vec<Option<Connection>> = Vec::new();
@@ -51,13 +65,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                 accept(&listener, &poll, &mut connections, &mut free)?;
                 continue;
             }
+            if let (RESOLVER, Some(resolver)) = (number, &resolver) {
+                resolver::answer(resolver, &mut buffer)?;
+                continue;
+            }
             let index = usize::try_from(number)?;
             let Some(slot) = connections.get_mut(index) else {
                 continue;
             };
             let Some(connection) = slot else { continue };
             // A connection that fails is the client's to report.
-            if !connection.turn(&mut buffer).unwrap_or(false) {
+            if !connection.turn(&poll, number, &mut buffer).unwrap_or(false) {
                 *slot = None;
                 free.push(index);
             }
@@ -96,7 +114,10 @@ fn accept(
 
 impl Connection {
     /// Reads once and answers what is complete; false when the connection is over.
-    fn turn(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+    fn turn(&mut self, poll: &Poll, number: u64, buffer: &mut [u8]) -> io::Result<bool> {
+        if self.purpose == Some(SOURCE) {
+            return self.send(buffer);
+        }
         let count = match self.stream.read(buffer) {
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
@@ -112,6 +133,10 @@ impl Connection {
         self.received += count as u64;
         match purpose {
             SINK => Ok(true),
+            SOURCE => {
+                poll.now_writable(&self.stream, number)?;
+                Ok(true)
+            }
             EXCHANGE | ONCE => {
                 while self.received >= MESSAGE as u64 {
                     self.received -= MESSAGE as u64;
@@ -124,6 +149,15 @@ impl Connection {
                 Ok(true)
             }
             _ => Ok(false),
+        }
+    }
+
+    /// Sends once, whatever bytes; a client that has closed is an error of the next write.
+    fn send(&mut self, bytes: &[u8]) -> io::Result<bool> {
+        match self.stream.write(bytes) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),
+            Err(error) => Err(error),
         }
     }
 }

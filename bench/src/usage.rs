@@ -59,8 +59,49 @@ pub(crate) fn cpu_time(roots: &[u32]) -> Result<Duration> {
     Ok(Duration::from_nanos(total))
 }
 
+/// Context switches of these processes with all their descendants since they began, voluntary and not; threads that have ended count no
+/// more.
+pub(crate) fn switches(roots: &[u32]) -> Result<u64> {
+    let mut total = 0;
+    for process in families(roots)? {
+        let tasks = format!("/proc/{process}/task");
+        for task in fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}: did the proxy die?"))? {
+            // A thread may end while we look.
+            let Ok(status) = fs::read_to_string(task?.path().join("status")) else {
+                continue;
+            };
+            let counts = status.lines().filter_map(|line| {
+                let (name, count) = line.split_once(':')?;
+                name.ends_with("voluntary_ctxt_switches")
+                    .then(|| count.trim().parse::<u64>().ok())?
+            });
+            total += counts.sum::<u64>();
+        }
+    }
+    Ok(total)
+}
+
+/// Proportional set size of these processes with all their descendants, MB (10^6 bytes): what several share counts in parts.
+pub(crate) fn pss_mb(roots: &[u32]) -> Result<f64> {
+    let mut kib = 0.0;
+    for process in families(roots)? {
+        let rollup = read(process, "smaps_rollup")?;
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+        let count = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+        kib += count.with_context(|| format!("/proc/{process}/smaps_rollup has no Pss"))?;
+    }
+    Ok(kib * 1024.0 / 1e6)
+}
+
+/// Whether this process is there and has not ended.
+pub(crate) fn is_alive(process: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let state = after_name(&stat).and_then(|fields| fields.first().map(|state| (*state).to_owned()));
+    state.is_some_and(|state| state != "Z" && state != "X")
+}
+
 /// The processes themselves and everything that descends from them.
-fn families(roots: &[u32]) -> Result<Vec<u32>> {
+pub(crate) fn families(roots: &[u32]) -> Result<Vec<u32>> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for entry in fs::read_dir("/proc")? {
         let Some(process) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
@@ -103,7 +144,7 @@ pub(crate) fn settle(time: Duration) {
 
 #[cfg(test)]
 mod tests {
-    use super::{after_name, cpu_time, families, of};
+    use super::{after_name, cpu_time, families, is_alive, of, pss_mb, switches};
     use std::{
         process::{Command, Stdio, id},
         time::{Duration, Instant},
@@ -121,6 +162,22 @@ mod tests {
         assert!(of(&[id()]).unwrap().rss_mb > of(&[child.id()]).unwrap().rss_mb);
         drop(child.stdin.take());
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn one_that_has_ended_is_not_alive_even_before_it_is_waited_for() {
+        let mut child = Command::new("true").spawn().unwrap();
+        assert!(is_alive(id()));
+        while is_alive(child.id()) {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn switches_and_memory_of_a_running_program_are_seen() {
+        assert!(switches(&[id()]).unwrap() > 0);
+        assert!(pss_mb(&[id()]).unwrap() > 0.1);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The command line. Every flag with a value may also be given as an environment variable `CULVERT_...`.
 
 use crate::{
-    analyze::AnalyzeFlags, check, filter::Filter, foreign::PolicyFlags, install, log_level::LogLevelFlags,
-    policy::PolicyCommand, print::Output, routes::RoutesFlags, target::Target, uninstall, waypoint::WaypointCommand,
+    analyze::AnalyzeFlags, bench::BenchFlags, check, filter::Filter, foreign::PolicyFlags, install,
+    log_level::LogLevelFlags, policy::PolicyCommand, print::Output, routes::RoutesFlags, target::Target, uninstall,
+    waypoint::WaypointCommand,
 };
 use clap::{
     ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
@@ -54,6 +55,8 @@ pub(crate) enum Command {
     /// What is wrong or without effect in the objects of the cluster, in files, or in the cluster with files applied? Exit code 1: something
     /// is an error
     Analyze(AnalyzeFlags),
+    /// What does the mesh cost on this cluster? Sends loads between two nodes with and without it, in namespaces that it makes and removes
+    Bench(BenchFlags),
     /// Changes what a program logs, while it runs
     LogLevel(LogLevelFlags),
     /// Prints a script that completes this command in a shell
@@ -101,6 +104,7 @@ impl Cli {
                 }
             }
             Command::Uninstall(_) => rules.push((MACHINE, "`uninstall` is about a cluster")),
+            Command::Bench(_) => rules.push((MACHINE, "`bench` is about a cluster")),
             Command::Waypoint(_) => rules.push((MACHINE, "`waypoint` is about a cluster")),
             Command::Check(flags) => {
                 rules.push((

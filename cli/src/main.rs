@@ -9,6 +9,7 @@
 //! | `waypoint` | waypoints: Gateways of our classes |
 //! | `routes` | which rules hold at a Service, in order |
 //! | `analyze` | what is wrong or without effect in objects |
+//! | `bench` | what the mesh costs on the cluster's own nodes |
 //! | `log_level` | what programs log from now on |
 //! | `check`, `status` | what shows how the cluster stands; `status` also what the nodes' proxies know |
 //! | `installed` | judges an installed mesh: pure functions over the survey |
@@ -25,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 mod analyze;
+mod bench;
 mod check;
 mod cli;
 mod cluster;
@@ -150,6 +152,7 @@ async fn answer(cli: &Cli) -> Result<Answer> {
         Command::Waypoint(command) => waypoint::run(&cluster, command).await,
         Command::Routes(flags) => routes::of_cluster(&cluster, flags).await,
         Command::Analyze(flags) => analyze::of_cluster(&cluster, flags).await,
+        Command::Bench(flags) => bench::run(&cluster, flags).await,
         Command::LogLevel(flags) => log_level::set(&cluster, flags).await,
         Command::Status(policies) => status::run(&cluster, *policies).await,
         // Answered above, without a cluster.

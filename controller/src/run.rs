@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use culvert_objects::{Defaults, Directory, Loaded};
 use culvert_telemetry::prometheus::registry::Registry;
-use culvert_telemetry::{ListenError, Listeners, Logging};
+use culvert_telemetry::{ListenError, Listeners, Logging, register_cpu_time};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
@@ -114,6 +114,7 @@ async fn run_until_signal(
         return Err(Cause::TrustDomain(flags.trust_domain));
     }
     let mut registry = Registry::default();
+    register_cpu_time(&mut registry);
     let discovery_metrics = DiscoveryMetrics::register(&mut registry);
     let streams = Streams::register(&mut registry);
     let strangers = Strangers::register(&mut registry);

@@ -8,10 +8,16 @@ use culvert_abi::Counter;
 /// Adds one.
 #[inline(always)]
 pub fn count(counter: Counter) {
+    count_many(counter, 1);
+}
+
+/// Adds some.
+#[inline(always)]
+pub fn count_many(counter: Counter, many: u64) {
     if let Some(value) = COUNTS.get_ptr_mut(counter as u32) {
         // SAFETY: the element belongs to this CPU, and programs of a kind that can interrupt each other count
         // different things; a lost increment would be harmless.
-        unsafe { *value += 1 }
+        unsafe { *value += many }
     }
 }
 

@@ -9,9 +9,13 @@
 //!    when that is established;
 //! 3. [`sockopt`] (captured, `SO_ORIGINAL_DST`) or [`getpeername`] (forwarded) answers from the accepting socket.
 //!
+//! [`pace`] lets what stays within a pod go as fast as it can.
+//!
 //! [`sk_lookup`] steers what reaches a pod to the proxy's listeners. Nothing costs where no pod is enrolled: each hook
 //! leaves at the first look at a socket's network namespace. [`guard`] stands behind them all, on the links of pods.
 //! [`fallback`] lets pods that may do so go without a proxy while none serves.
+//!
+//! [`legs`] carries what applications send to the proxy past loopback TCP, where the agent is told so.
 //!
 //! [`dns`] turns pods' DNS queries over UDP to the proxy.
 #![no_std]
@@ -25,8 +29,10 @@ mod fallback;
 mod flows;
 mod getpeername;
 mod guard;
+mod legs;
 mod maps;
 mod note;
+mod pace;
 mod proxy;
 mod sk_lookup;
 mod sock_addr;
@@ -35,8 +41,8 @@ mod sockopt;
 mod verdict;
 
 use aya_ebpf::{
-    macros::{cgroup_sock_addr, cgroup_sockopt, classifier, sk_lookup, sock_ops},
-    programs::{SkLookupContext, SockAddrContext, SockOpsContext, SockoptContext, TcContext},
+    macros::{cgroup_sock_addr, cgroup_sockopt, classifier, sk_lookup, sk_msg, sock_ops},
+    programs::{SkLookupContext, SkMsgContext, SockAddrContext, SockOpsContext, SockoptContext, TcContext},
 };
 
 /// Before an IPv4 socket connects.
@@ -117,6 +123,12 @@ pub fn culvert_setsockopt(context: SockoptContext) -> i32 {
 #[sk_lookup]
 pub fn culvert_sk_lookup(context: SkLookupContext) -> u32 {
     sk_lookup::steer(&context)
+}
+
+/// When an application sends on a leg that the kernel may carry.
+#[sk_msg]
+pub fn culvert_leg(context: SkMsgContext) -> u32 {
+    legs::send(&context)
 }
 
 /// When a packet is on its way to a pod.

@@ -6,11 +6,11 @@ use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::SkStorage,
     macros::{btf_map, map},
-    maps::{Array, HashMap, LpmTrie, PerCpuArray, SockHash},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, SockHash},
 };
 use culvert_abi::{
-    Address, COUNTERS, Config, Dropped, Endpoint, Flow, Guard, GuardedLink, GuardedPort, Listener, Noted, Owner, Pod,
-    Resolver, Serving, Usage,
+    Address, COUNTERS, Config, Dropped, Endpoint, Flow, Guard, GuardedLink, GuardedPort, Leg, Listener, Noted, Owner,
+    Pod, Receiver, Resolver, Serving, SocketOffsets, Usage,
 };
 
 /// One element: who the proxies are.
@@ -80,6 +80,23 @@ pub static SERVING: Array<Serving> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[btf_map]
 pub static SOCKETS: SkStorage<Noted> = SkStorage::new();
 
+/// Applications' sockets of legs that the kernel may carry, by their cookies: the program `culvert_leg` looks at what they send. This
+/// map and the next two are made as large as they need only where the agent is told so.
+#[map]
+pub static SENDERS: SockHash<u64> = SockHash::with_max_entries(1, 0);
+
+/// The proxy's sockets of such legs, by their cookies. A map of its own, because nothing is to look at what these send.
+#[map]
+pub static RECEIVERS: SockHash<u64> = SockHash::with_max_entries(1, 0);
+
+/// The proxy's sockets that are to be joined with an application's, by the connection as that one sees it.
+#[map]
+pub static WAITING: LruHashMap<Flow, Receiver> = LruHashMap::with_max_entries(1, 0);
+
+/// What applications' sockets know of their legs; freed with them.
+#[btf_map]
+pub static LEGS: SkStorage<Leg> = SkStorage::new();
+
 /// By `culvert_abi::Counter`.
 #[map]
 pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS.len() as u32, 0);
@@ -105,3 +122,15 @@ pub static HAS_SET_RETVAL: Global<u8> = Global::new(1);
 /// indices as in any other pod. Zero where the interface tells.
 #[unsafe(no_mangle)]
 pub static GUARDED_POD: Global<u64> = Global::new(0);
+
+/// Whether local legs are carried at all. The verifier drops all about them when this is 0.
+#[unsafe(no_mangle)]
+pub static HAS_LEGS: Global<u8> = Global::new(0);
+
+/// Where this kernel has what has to be looked at for that.
+#[unsafe(no_mangle)]
+pub static SOCKET_OFFSETS: Global<SocketOffsets> = Global::new(SocketOffsets {
+    unread: 0,
+    sequence: 0,
+    above: 0,
+});

@@ -2,9 +2,9 @@
 
 use crate::{
     count::count,
-    flows,
+    flows, legs,
     maps::{FLOWS, HAS_CGROUP_IN_SOCK_OPS, LISTENERS, PODS},
-    note, proxy,
+    note, pace, proxy,
 };
 use aya_ebpf::{EbpfContext as _, bindings::BPF_ANY, helpers::bpf_get_netns_cookie, programs::SockOpsContext};
 use core::ptr::{addr_of, read_volatile};
@@ -21,6 +21,8 @@ const ACTIVE_ESTABLISHED: u32 = 4;
 const PASSIVE_ESTABLISHED: u32 = 5;
 const STATE: u32 = 10;
 const TCP_LISTEN: u32 = 11;
+/// The round trip was measured.
+const RTT: u32 = 12;
 /// Asks for `STATE` on a socket.
 const STATE_FLAG: u32 = 1 << 2;
 const TCP_CLOSE: u32 = 7;
@@ -30,10 +32,17 @@ const TCP_CLOSE: u32 = 7;
 pub fn event(context: &SockOpsContext) {
     match context.op() {
         TCP_CONNECT => opening(context),
-        ACTIVE_ESTABLISHED => opened(context),
-        PASSIVE_ESTABLISHED => accepted(context),
+        ACTIVE_ESTABLISHED => {
+            opened(context);
+            pace::stop(context);
+        }
+        PASSIVE_ESTABLISHED => {
+            accepted(context);
+            pace::stop(context);
+        }
         STATE => changed(context),
         TCP_LISTEN => listening(context),
+        RTT => legs::acknowledged(context),
         _ => {}
     }
 }
@@ -69,10 +78,20 @@ fn opened(context: &SockOpsContext) {
     // SAFETY: the context is valid while the program runs.
     let socket = unsafe { (*context.ops).__bindgen_anon_2.sk };
     // SAFETY: checked, and from the context.
-    if socket.is_null() || !unsafe { note::on(socket) }.is_some_and(|noted| noted.role == Noted::NODE) {
+    let role = match socket.is_null() {
+        true => Noted::NOTHING,
+        // SAFETY: checked, and from the context.
+        false => unsafe { note::on(socket) }.map_or(Noted::NOTHING, |noted| noted.role),
+    };
+    let is_leg = legs::is_opened(context, role);
+    if role != Noted::NODE && !is_leg {
         return;
     }
     let Some((local, remote)) = ends(context) else { return };
+    if is_leg {
+        let (out, back) = (flow(context, &local, &remote), flow(context, &remote, &local));
+        return legs::opened(context, role, &out, &back);
+    }
     flows::remove(&flow(context, &local, &remote));
 }
 
@@ -80,10 +99,11 @@ fn opened(context: &SockOpsContext) {
 fn accepted(context: &SockOpsContext) {
     // SAFETY: the context is valid.
     let cookie = unsafe { bpf_get_netns_cookie(context.as_ptr()) };
-    // SAFETY: only whether it is there matters.
-    if unsafe { PODS.get(&cookie) }.is_none() {
+    // SAFETY: entries change only as a whole.
+    let Some(pod) = (unsafe { PODS.get(&cookie) }) else {
         return;
-    }
+    };
+    let flags = pod.flags;
     let Some((local, remote)) = ends(context) else { return };
     // SAFETY: the context is valid.
     let socket = unsafe { (*context.ops).__bindgen_anon_2.sk };
@@ -98,6 +118,9 @@ fn accepted(context: &SockOpsContext) {
     }
     // Seen from the socket that opened it.
     let flow = flow(context, &remote, &local);
+    if legs::is_trial(flags) {
+        return legs::accepted(context, Noted::ACCEPTED_CAPTURED, &flow, &flow);
+    }
     // SAFETY: the entry is removed only here, and when its socket closes.
     let Some(found) = (unsafe { FLOWS.get(&flow) }) else {
         return;
@@ -116,6 +139,9 @@ fn accepted(context: &SockOpsContext) {
         count(Counter::FlowAccepted);
     }
     flows::remove(&flow);
+    if legs::are_carried(flags) {
+        legs::accepted(context, role, &flow, &self::flow(context, &local, &remote));
+    }
 }
 
 #[inline(always)]

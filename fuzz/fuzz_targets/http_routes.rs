@@ -2,6 +2,10 @@
 //! tokens' keys and access policies on their way from configuration to a decision.
 #![no_main]
 
+#[path = "../known.rs"]
+mod known;
+
+use culvert_envoy::ROUTE_TYPE;
 use culvert_envoy::pb::envoy::config::route::v3::RouteConfiguration;
 use culvert_envoy::pb::envoy::extensions::filters::http::rbac::v3::Rbac as RbacMessage;
 use culvert_http::filters::{Attributes, Rbac, jwt::Keys};
@@ -12,6 +16,11 @@ use prost::Message as _;
 
 fuzz_target!(|input: (&[u8], &str, u64)| {
     let (bytes, text, random) = input;
+    let edited = match bytes.split_first() {
+        Some((&known::MARK, edits)) => known::edited(edits, |known| known.type_url == ROUTE_TYPE),
+        _ => None,
+    };
+    let bytes = edited.as_ref().map_or(bytes, |known| &*known.body);
     let _ = Keys::parse(bytes);
     if let Ok(regex) = re2::Regex::new(text) {
         // What matches as a whole begins with what the index takes for granted.

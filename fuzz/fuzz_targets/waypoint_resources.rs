@@ -2,11 +2,15 @@
 //! changes nothing that requests are decided by; what is missing is named.
 #![no_main]
 
+#[path = "../known.rs"]
+mod known;
+
 use std::sync::Arc;
 
 use culvert_envoy::pb::envoy::config::{
     cluster::v3::Cluster, endpoint::v3::ClusterLoadAssignment, listener::v3::Listener, route::v3::RouteConfiguration,
 };
+use culvert_envoy::{CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE};
 use culvert_waypoint::state::{Snapshot, Store};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
@@ -15,6 +19,14 @@ fuzz_target!(|steps: Vec<(u8, &[u8])>| {
     let mut store = Store::default();
     for (kind, bytes) in steps {
         let before = published(&store);
+        let edited = match bytes.split_first() {
+            Some((&known::MARK, edits)) => known::edited(edits, |_| true),
+            _ => None,
+        };
+        let (kind, bytes) = match &edited {
+            Some(known) => (number(known.type_url), &*known.body),
+            None => (kind, bytes),
+        };
         let taken = match kind % 8 {
             0 => decode(bytes).map(|message: Listener| store.put_listener(&message).is_ok()),
             1 => decode(bytes).map(|message: Cluster| store.put_cluster(&message).is_ok()),
@@ -38,6 +50,16 @@ fuzz_target!(|steps: Vec<(u8, &[u8])>| {
         let _ = store.missing();
     }
 });
+
+/// The step that puts a resource of this type.
+fn number(type_url: &str) -> u8 {
+    match type_url {
+        LISTENER_TYPE => 0,
+        CLUSTER_TYPE => 1,
+        ENDPOINT_TYPE => 2,
+        _ => 3,
+    }
+}
 
 fn decode<M: Message + Default>(bytes: &[u8]) -> Option<M> {
     M::decode(bytes).ok()

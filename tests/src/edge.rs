@@ -45,7 +45,7 @@ impl<'lab> Edge<'lab> {
             let through = |request: &strict_app::Request| request.get("x-request-id").is_some();
             answered.is_ok() && edge.noted.under("/ready").iter().any(through)
         });
-        waited.unwrap_or_else(|error| panic!("{error:#}\n{}", edge.scene.last_words()));
+        waited.unwrap_or_else(|error| panic!("{}\n{error:#}", edge.scene.last_words()));
         edge
     }
 
@@ -163,5 +163,5 @@ pub fn assert_all(edge: &Edge<'_>, cases: &[Case<'_>], play: impl Fn(&Edge<'_>, 
             wrong.push(format!("{name}: {found:?}, not {expected:?}"));
         }
     }
-    assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), edge.scene.last_words());
+    assert!(wrong.is_empty(), "{}\n{}", edge.scene.last_words(), wrong.join("\n"));
 }

@@ -44,7 +44,8 @@ pub fn all_cases_hold(folder: &str, kind: Kind) {
         );
         wrong.extend(found);
     }
-    assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), suite.0.last_words());
+    // What is wrong comes last: of a long output the end is what is kept.
+    assert!(wrong.is_empty(), "{}\n{}", suite.0.last_words(), wrong.join("\n"));
 }
 
 /// The cases' own part of a scene.
@@ -87,7 +88,7 @@ impl Suite<'_> {
                 last = format!("{answer:?}");
                 answer.is_ok_and(|(head, _)| head.get(IN_FORCE) == Some(path))
             });
-            waited.unwrap_or_else(|error| panic!("{error:#}: {last}\n{}", self.0.last_words()));
+            waited.unwrap_or_else(|error| panic!("{}\n{error:#}: {last}", self.0.last_words()));
         }
     }
 

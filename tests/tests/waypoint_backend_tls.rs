@@ -347,6 +347,17 @@ fn pods_by_their_own_addresses_speak_the_same(place: &Place<'_>) {
         place.wraps_bytes(at(neighbour, OWN_BYTES))
     });
 
+    // What is said of a subset holds for its pods alone.
+    let subset = json!({ "name": "one", "labels": { "app": "server" }, "trafficPolicy": { "tls": {
+        "mode": "SIMPLE", "sni": "of-the-subset.example", "insecureSkipVerify": true,
+    } } });
+    let spec = json!({ "host": "own-server", "subsets": [subset] });
+    place.apply("networking.istio.io/v1", "DestinationRule", "own-server", &spec);
+    place.wait("a subset's pod to be asked for the subset's name", || {
+        place.named(at(server, OWN)).0 == "of-the-subset.example"
+    });
+    assert_eq!(place.named(at(neighbour, OWN)).0, "good.example");
+
     // It speaks none of it; there is no certificate to trust.
     let clear = at(neighbour, CLEAR);
     place.policy("own-clear", None, &by_map("good.example", "ca"));

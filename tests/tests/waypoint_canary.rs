@@ -35,9 +35,9 @@ fn refuse(kind: &str, name: &str, path: &str) -> Value {
     })
 }
 
-/// A waypoint of ours and a canary of a kind.
-fn connections_are_shared_with_a_canary(kind: Kind) {
-    let lab = lab(&format!("wp_canary_{}", kind.word()));
+/// A waypoint of one kind and a canary of another.
+fn connections_are_shared_with_a_canary(primary: Kind, kind: Kind) {
+    let lab = lab(&format!("wp_canary_{}_{}", primary.word(), kind.word()));
     let town = Town::meshed(&lab);
     http::serve(&town.server, WEB, "app");
     let port = json!({ "name": "http", "port": 80, "targetPort": WEB, "protocol": "TCP", "appProtocol": "http" });
@@ -84,7 +84,7 @@ fn connections_are_shared_with_a_canary(kind: Kind) {
     lab.apply(&refuse("Gateway", "wp", "/at-primary")).unwrap();
     lab.apply(&refuse("Gateway", "wp2", "/at-canary")).unwrap();
     lab.apply(&refuse("Service", "web", "/admin")).unwrap();
-    let primary = Waypoint::start(&lab, &town.mesh, "town", "wp", Kind::Culvert);
+    let primary = Waypoint::start(&lab, &town.mesh, "town", "wp", primary);
     ask(Some(50));
     wait("a canary that is not there to get nothing", &mut || {
         all("/at-primary", 403) && findings().contains("there is no waypoint town/wp2 of Culvert")
@@ -143,10 +143,15 @@ fn connections_are_shared_with_a_canary(kind: Kind) {
 
 #[test]
 fn culvert_shares_connections_with_a_canary_of_its_own_kind() {
-    connections_are_shared_with_a_canary(Kind::Culvert);
+    connections_are_shared_with_a_canary(Kind::Culvert, Kind::Culvert);
 }
 
 #[test]
 fn culvert_shares_connections_with_envoy_as_its_canary() {
-    connections_are_shared_with_a_canary(Kind::Envoy);
+    connections_are_shared_with_a_canary(Kind::Culvert, Kind::Envoy);
+}
+
+#[test]
+fn envoy_shares_connections_with_culvert_as_its_canary() {
+    connections_are_shared_with_a_canary(Kind::Envoy, Kind::Culvert);
 }

@@ -113,7 +113,7 @@ impl<'lab> Outside<'lab> {
             last = self.answer(to, path);
             last == expected
         });
-        waited.unwrap_or_else(|error| panic!("{error:#}: {last}\n{}", self.last_words()));
+        waited.unwrap_or_else(|error| panic!("{}\n{error:#}: {last}", self.last_words()));
     }
 
     fn last_words(&self) -> String {
@@ -285,7 +285,7 @@ fn what_was_dialled_is_reached(kind: Kind) {
         let waited = wait_until(&format!("{to} is reached through the waypoint"), PATIENCE, || {
             outside.answer(to, &path) == name && marked(&path)
         });
-        waited.unwrap_or_else(|error| panic!("{error:#}\n{}", outside.last_words()));
+        waited.unwrap_or_else(|error| panic!("{}\n{error:#}", outside.last_words()));
     }
 }
 

@@ -176,6 +176,6 @@ fn no_request_fails_while_endpoints_are_replaced_behind_a_waypoint() {
         }
         removed && in_a_row >= 100
     });
-    waited.unwrap_or_else(|error| panic!("{error:#}\n{}", scene.last_words()));
+    waited.unwrap_or_else(|error| panic!("{}\n{error:#}", scene.last_words()));
     assert!(failed.is_empty(), "{failed:?}\n{}", scene.last_words());
 }

@@ -39,7 +39,7 @@ fn one_kind_is_in_force(kind: Kind) {
             last = ask(request);
             last == expected
         });
-        waited.unwrap_or_else(|error| panic!("{error:#}: {last}\n{}", scene.last_words()));
+        waited.unwrap_or_else(|error| panic!("{}\n{error:#}: {last}", scene.last_words()));
     };
     let all = |backend: &str| json!([{ "backendRefs": [{ "name": backend, "port": 80 }] }]);
     lab.apply(&route("HTTPRoute", all("v1"))).unwrap();

@@ -57,6 +57,12 @@ fn who_is_near_comes_first_fails_and_comes_back(pair: &Pair<'_>) {
     pair.wait("the region alone to count", || {
         pair.apps(to, 20) == names(&["near", "far"])
     });
+    // And by a label of pods' own.
+    let policy = json!({
+        "outlierDetection": outlier("3s"), "loadBalancer": { "localityLbSetting": { "failoverPriority": ["version=far"] } },
+    });
+    pair.rule("failover", &policy);
+    pair.wait("the pods' label to count", || pair.apps(to, 20) == names(&["far"]));
 }
 
 fn shares_are_as_they_are_said(pair: &Pair<'_>) -> SocketAddr {

@@ -128,7 +128,7 @@ fn floods_of_http2_inside_a_tunnel_hurt_nobody() {
             wrong.push(format!("{name}: {} MiB more", grown >> 20));
         }
     }
-    assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), edge.scene.last_words());
+    assert!(wrong.is_empty(), "{}\n{}", edge.scene.last_words(), wrong.join("\n"));
     assert_eq!(status(&edge, edge.client()), Some(200));
     edge.assert_none_smuggled();
 }
@@ -218,7 +218,7 @@ fn restart(edge: &mut Edge<'_>, arguments: &[&str]) {
     let waited = wait_until("requests to be answered again", PATIENCE, || {
         status(edge, edge.client()) == Some(200)
     });
-    waited.unwrap_or_else(|error| panic!("{error:#}\n{}", edge.scene.last_words()));
+    waited.unwrap_or_else(|error| panic!("{}\n{error:#}", edge.scene.last_words()));
 }
 
 #[test]
@@ -241,6 +241,23 @@ fn what_is_beyond_a_waypoints_limits_is_answered_503_and_counted() {
         assert_eq!(status(&edge, from), Some(503), "{}", edge.scene.last_words());
     }
     assert_eq!(metric(&edge, "istio_requests_total", "response_flags=\"UO\""), 2);
+    drop(stuck);
+    wait_until("there to be room again", PATIENCE, || {
+        status(&edge, edge.client()) == Some(200)
+    })
+    .unwrap();
+
+    // As much as that the process always has, so that one request at a time is all that there is room for.
+    restart(&mut edge, &["--memory-limit", "1"]);
+    let mut stuck = edge.connect();
+    write!(stuck, "GET /hang HTTP/1.1\r\nhost: edge.town\r\n\r\n").unwrap();
+    wait_until("it to be under way", PATIENCE, || edge.noted.under("/hang").len() == 5).unwrap();
+    wait_until("new requests to be refused", PATIENCE, || {
+        status(&edge, edge.client()) == Some(503) && status(&edge, &edge.scene.guest) == Some(503)
+    })
+    .unwrap();
+    assert!(metric(&edge, "istio_requests_total", "response_flags=\"UO\"") >= 2);
+    assert!(metric(&edge, "culvert_waypoint_resident_memory_bytes", "") > 1 << 20);
     drop(stuck);
     wait_until("there to be room again", PATIENCE, || {
         status(&edge, edge.client()) == Some(200)

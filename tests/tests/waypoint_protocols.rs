@@ -58,7 +58,7 @@ fn carries_other_protocols(kind: Kind) {
             .any(|arrival| arrival.head.get("x-request-id").is_some());
         answer.is_ok_and(|(head, _)| head.status() == Some(200)) && through
     });
-    waited.unwrap_or_else(|error| panic!("{error:#}\n{}", scene.last_words()));
+    waited.unwrap_or_else(|error| panic!("{}\n{error:#}", scene.last_words()));
 
     // Whoever is to close first has all of the answer arrive, and then an end.
     let mut stream = client.connect(scene.web, ATTEMPT).unwrap();
@@ -134,7 +134,7 @@ fn carries_other_protocols(kind: Kind) {
         last = format!("{reply:?}");
         reply.is_ok_and(|reply| reply.headers.get("grpc-status").is_some_and(|status| status == "12"))
     });
-    waited.unwrap_or_else(|error| panic!("{error:#}: {last}\n{}", scene.last_words()));
+    waited.unwrap_or_else(|error| panic!("{}\n{error:#}: {last}", scene.last_words()));
     let reply = grpc::call(client, books, "/shop.Books/Get", ATTEMPT).unwrap();
     assert_eq!(
         (reply.status, reply.message.as_slice()),

@@ -80,7 +80,7 @@ fn tls_goes_where_its_name_leads(kind: Kind) {
             last = format!("{answer:?}");
             answer.as_deref() == Ok(expected)
         });
-        waited.unwrap_or_else(|error| panic!("{error:#}: {last}\n{}", scene.last_words()));
+        waited.unwrap_or_else(|error| panic!("{}\n{error:#}: {last}", scene.last_words()));
     }
 
     // What no rule names is closed, and so is what is no TLS where all is TLS.

@@ -63,7 +63,7 @@ fn carries_websocket(kind: Kind) {
             .all(|answer| answer.as_ref().is_ok_and(|(head, _)| head.status() == Some(101)))
             && scene.seen.with_key("ready").iter().any(through)
     });
-    waited.unwrap_or_else(|error| panic!("{error:#}: {last}\n{}", scene.last_words()));
+    waited.unwrap_or_else(|error| panic!("{}\n{error:#}: {last}", scene.last_words()));
 
     // The client has HTTP/1.1.
     let (head, back) = by_http1(client, scene.web, "web.town", "one-one").unwrap();

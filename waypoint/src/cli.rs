@@ -7,9 +7,8 @@ use std::{
 };
 
 use clap::{Args, Parser};
+use culvert_dns::resolv_conf::resolver;
 use culvert_telemetry::LogFormat;
-
-use crate::names::servers;
 
 /// Culvert's layer-7 proxy of a waypoint: takes requests out of tunnels, decides about each, and sends it on through a tunnel.
 ///
@@ -65,6 +64,11 @@ pub struct Cli {
     #[arg(long, env = "CULVERT_REQUESTS_LIMIT", default_value_t = 20_000)]
     pub requests_limit: u32,
 
+    /// Memory of the process in bytes, beyond which new requests are answered 503; 0 for no limit. By default four fifths of the
+    /// container's limit, if it has one.
+    #[arg(long, env = "CULVERT_MEMORY_LIMIT", value_name = "BYTES")]
+    pub memory_limit: Option<u64>,
+
     /// How long requests may go on after SIGTERM. By default as long as they take.
     #[arg(long, env = "CULVERT_DRAIN_TIMEOUT", value_parser = humantime::parse_duration)]
     pub drain_timeout: Option<Duration>,
@@ -88,7 +92,7 @@ pub struct Cli {
         env = "CULVERT_RESOLVERS",
         value_name = "ADDRESS",
         value_delimiter = ',',
-        value_parser = servers::resolver
+        value_parser = resolver
     )]
     pub resolvers: Vec<SocketAddr>,
 

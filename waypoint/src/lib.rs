@@ -44,6 +44,7 @@ pub mod headers;
 mod health;
 mod limits;
 mod load;
+pub mod memory;
 mod messages;
 pub mod names;
 mod pages;

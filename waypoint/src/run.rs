@@ -1,12 +1,7 @@
 //! The program: control and pages on one thread, traffic on the others.
 
 use std::{
-    num::NonZero,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::Arc,
-    thread,
-    time::Duration,
+    fs::File, net::SocketAddr, num::NonZero, path::PathBuf, process::ExitCode, sync::Arc, thread, time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -14,10 +9,14 @@ use culvert_control::{
     Ask, Caller, ControlMetrics, CredentialsByIdentity, Inputs, Outputs, Published, Role, Secrets, Served, Settings,
     run_resources,
 };
+use culvert_dns::{
+    forward::RESOLVER_PORT,
+    resolv_conf::{self, RESOLV_CONF},
+};
 use culvert_hbone::Baggage;
 use culvert_identity::{Credentials, SpiffeId};
 use culvert_state::Pod;
-use culvert_telemetry::{AccessLines, Logging, prometheus::registry::Registry};
+use culvert_telemetry::{AccessLines, Logging, prometheus::registry::Registry, register_cpu_time};
 use culvert_tunnel::io::{CredentialSource, Dialer, Origin, Server, Settings as TunnelSettings, Tunnels};
 use parking_lot::Mutex;
 use tokio::{
@@ -28,7 +27,8 @@ use tokio::{
 use crate::{
     cli::{Cli, ControllerArgs},
     health::Checks,
-    names::{self, Resolutions, servers},
+    memory::{self, Memory},
+    names::{self, Resolutions},
     pages,
     run_error::RunError,
     serve::{Bound, Limits, Names, Worker, bind},
@@ -59,6 +59,7 @@ struct Parts {
     tls_failures: TlsFailures,
     baggage: Arc<str>,
     limits: Limits,
+    memory: Memory,
     names: Names,
     lines: AccessLines,
     drain: watch::Receiver<bool>,
@@ -86,6 +87,7 @@ impl Parts {
             Arc::clone(&self.telemetry),
             self.drain.clone(),
             self.limits,
+            self.memory.clone(),
             self.names.clone(),
             self.lines.clone(),
         )
@@ -119,8 +121,12 @@ async fn serve(cli: &Cli, logging: Logging) -> Result<ExitCode, RunError> {
     // The receiver goes to control below.
     let _ = asks.send(Ask::Certificate(identity.clone()));
     let mut registry = Registry::default();
+    register_cpu_time(&mut registry);
     let telemetry = Telemetry::register(&mut registry);
     let tls_failures = TlsFailures::register(&mut registry);
+    let memory = Memory::register(&mut registry);
+    let most = cli.memory_limit.unwrap_or_else(memory::of_container);
+    tokio::spawn(memory.clone().follow(most));
     let published = Published::default();
     let store = Arc::new(Mutex::new(Store::default()));
     let state = store.lock().published();
@@ -156,6 +162,7 @@ async fn serve(cli: &Cli, logging: Logging) -> Result<ExitCode, RunError> {
             connections: cli.connections_limit,
             requests: cli.requests_limit,
         },
+        memory,
         names: Names {
             service: format!("{}.{}", cli.gateway, cli.namespace),
             hostname: cli.pod_name.clone(),
@@ -290,15 +297,19 @@ fn baggage(cli: &Cli) -> String {
 }
 
 /// Those that endpoints' names are asked of.
-fn resolvers(cli: &Cli) -> Vec<std::net::SocketAddr> {
+fn resolvers(cli: &Cli) -> Vec<SocketAddr> {
     if !cli.resolvers.is_empty() {
         return cli.resolvers.clone();
     }
-    let path = Path::new(servers::RESOLV_CONF);
-    servers::of_file(path).unwrap_or_else(|error| {
-        tracing::warn!(path = %path.display(), %error, "no resolver is known: endpoints that are names lead nowhere");
+    let found = File::open(RESOLV_CONF).and_then(|file| resolv_conf::of_file(file, |_| true));
+    let found = found.unwrap_or_else(|error| {
+        tracing::warn!(path = RESOLV_CONF, %error, "no resolver is known: endpoints that are names lead nowhere");
         Vec::new()
-    })
+    });
+    found
+        .into_iter()
+        .map(|address| SocketAddr::new(address, RESOLVER_PORT))
+        .collect()
 }
 
 fn read_secrets(args: &ControllerArgs) -> Result<Secrets, RunError> {

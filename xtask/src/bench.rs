@@ -1,5 +1,10 @@
 //! `cargo xtask bench`: builds what is to be measured, optimised, and hands over to `culvert-bench run`; with `--cluster`, makes
-//! images and hands over to `culvert-bench cluster`; with `--waypoint`, to `culvert-bench waypoint`; with `--scale`, to `culvert-bench-scale`.
+//! images and hands over to `culvert-bench cluster`; with `--waypoint`, to `culvert-bench waypoint`; with `--scale`, to `culvert-bench-scale`;
+//! with `--instructions`, counts what the cores' functions take; with `--compare`, builds another revision as well.
+
+mod baseline;
+mod compare;
+mod instructions;
 
 use crate::{
     cluster, ebpf, envoy,
@@ -7,7 +12,7 @@ use crate::{
     setup, shell,
 };
 use anyhow::{Context, Result};
-use std::{os::unix::process::CommandExt, process::Command};
+use std::{os::unix::process::CommandExt, path::PathBuf, process::Command};
 
 /// The packages whose release builds are measured, the one that measures, and the lab with the programs that it finds beside itself.
 const PACKAGES: [&str; 5] = [
@@ -17,25 +22,28 @@ const PACKAGES: [&str; 5] = [
     "culvert-bench",
     "culvert-lab",
 ];
-/// What is measured besides with `--waypoint`.
+/// What is measured besides with `--waypoint`, and in the mode with one.
 const WAYPOINT: &str = "culvert-waypoint";
 
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Fewer and shorter rounds: under three minutes once built
+    /// Fewer loads, fewer and shorter rounds: under four minutes once built
     #[arg(long)]
     quick: bool,
     /// End with one line of JSON
     #[arg(long)]
     json: bool,
-    /// What to measure: direct, culvert, culvert-same-node, envoy-tcp, istio-ztunnel (needs CULVERT_PEER_ZTUNNEL)
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "direct,culvert,culvert-same-node,envoy-tcp"
-    )]
+    /// What to measure; everything that needs no other program when not given: direct, direct-same-node, direct-beside-culvert, culvert,
+    /// culvert-local-legs, culvert-same-node, culvert-kernel, culvert-waypoint, sidecar, sidecar-http
+    #[arg(long, value_delimiter = ',', value_name = "MODE,...")]
     modes: Vec<String>,
+    /// Measure another node proxy as well, in the place of ours: Istio's ztunnel
+    #[arg(long, value_name = "ztunnel=FILE", conflicts_with_all = ["cluster", "scale", "waypoint"])]
+    peer: Option<String>,
+    /// Write the report with its plots into this folder
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["cluster", "waypoint", "instructions"])]
+    out: Option<PathBuf>,
     /// Measure what a change costs the controller instead, with 1,000 to 100,000 pods and 1,000 simulated nodes
     #[arg(long, conflicts_with_all = ["modes", "cluster", "quick"])]
     scale: bool,
@@ -45,8 +53,8 @@ pub(crate) struct Options {
     /// Few and short rounds, and fewer objects: to see that it runs
     #[arg(long, requires = "waypoint")]
     short: bool,
-    /// Measure only loads of the waypoint whose name begins with one of these
-    #[arg(long, value_delimiter = ',', requires = "waypoint", value_name = "LOAD,...")]
+    /// Measure only these loads, or those whose names begin so
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["cluster", "scale"], value_name = "LOAD,...")]
     loads: Vec<String>,
     /// Measure events instead (a namespace labelled, a proxy killed, ...), on a Kubernetes cluster of two nodes made for it
     #[arg(long, conflicts_with = "modes")]
@@ -57,13 +65,31 @@ pub(crate) struct Options {
     /// Measure only these on the cluster: membership, latency, arrivals, footprint, disruption
     #[arg(long, value_delimiter = ',', requires = "cluster")]
     only: Vec<String>,
+    /// Count the instructions of the cores' functions instead, and fail where they are more than those of bench/instructions.json
+    #[arg(long, conflicts_with_all = ["modes", "cluster", "scale", "waypoint", "quick"])]
+    instructions: bool,
+    /// Measure another revision of this repository beside this one, in turns in one run: a commit, a branch or a tag
+    #[arg(long, value_name = "REVISION", conflicts_with_all = ["modes", "cluster", "scale", "waypoint", "instructions", "peer"])]
+    compare: Option<String>,
     /// Leave the cluster up
     #[arg(long, requires = "cluster")]
     keep: bool,
 }
 
+impl Options {
+    /// Whether a mode of this kind is to be measured; all are when none was asked for.
+    fn wants(&self, is_one: impl Fn(&str) -> bool) -> bool {
+        self.modes.is_empty() || self.modes.iter().any(|mode| is_one(mode))
+    }
+}
+
 /// The images that the cluster needs for that.
 const IMAGES: [&str; 4] = ["agent", "ztunnel", "controller", "probe"];
+
+/// Counts what the cores' functions take, and fails where that is more than it was.
+pub(crate) fn count_instructions() -> Result<()> {
+    instructions::run(false)
+}
 
 /// Builds, fetches Envoy when it is asked for, and becomes the benchmark.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -73,15 +99,22 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.scale {
         return of_controller(options);
     }
-    let programs = [("cc", "build-essential"), ("ip", "iproute2"), ("python3", "python3")];
+    if options.instructions {
+        return instructions::run(options.json);
+    }
+    if let Some(revision) = &options.compare {
+        return compare::run(revision, options);
+    }
+    let with_sidecars = !options.waypoint && options.wants(|mode| mode.starts_with("sidecar"));
+    let with_waypoint = options.waypoint || options.wants(|mode| mode == "culvert-waypoint");
+    let mut programs = vec![("cc", "build-essential"), ("ip", "iproute2"), ("python3", "python3")];
+    if with_sidecars {
+        programs.extend([("iptables-restore", "iptables"), ("setpriv", "util-linux")]);
+    }
     setup::ensure_programs(&programs, "build and run the benchmark")?;
     ebpf::build()?;
-    let mut build = shell::cargo();
-    build.args(["build", "--release", "--locked"]);
-    for package in PACKAGES {
-        build.args(["--package", package]);
-    }
-    if options.waypoint {
+    let mut build = release_build();
+    if with_waypoint {
         build.args(["--package", WAYPOINT]);
     }
     shell::run("release build", &mut build)?;
@@ -103,11 +136,23 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             bench.args(["--only", &options.loads.join(",")]);
         }
     } else {
-        bench.args(["run", "--modes", &options.modes.join(",")]);
+        bench.arg("run");
+        for (flag, values) in [("--modes", &options.modes), ("--loads", &options.loads)] {
+            if !values.is_empty() {
+                bench.arg(flag).arg(values.join(","));
+            }
+        }
         if options.quick {
             bench.arg("--quick");
         }
-        if options.modes.iter().any(|mode| mode == "envoy-tcp") {
+        if let Some(peer) = &options.peer {
+            bench.args(["--peer", peer]);
+        }
+        let target = shell::root().join(shell::target());
+        bench
+            .arg("--out")
+            .arg(options.out.clone().unwrap_or_else(|| target.join("bench")));
+        if with_sidecars {
             bench.arg("--envoy").arg(envoy::ensure("compare with its sidecars")?);
         }
     }
@@ -119,12 +164,26 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Err(bench.exec()).with_context(|| format!("cannot start {}", bench.get_program().to_string_lossy()))
 }
 
+/// Builds all that is measured always.
+fn release_build() -> Command {
+    let mut build = shell::cargo();
+    build.args(["build", "--release", "--locked"]);
+    for package in PACKAGES {
+        build.args(["--package", package]);
+    }
+    build
+}
+
 /// Builds the controller into the benchmark of it, and becomes that. Nothing of it needs root.
 fn of_controller(options: &Options) -> Result<()> {
     let build = ["build", "--release", "--locked", "--package", "culvert-bench-scale"];
     shell::run("release build", shell::cargo().args(build))?;
     let mut bench = Command::new(shell::target().join("release/culvert-bench-scale"));
+    let target = shell::root().join(shell::target());
     bench.current_dir(shell::root());
+    bench
+        .arg("--out")
+        .arg(options.out.clone().unwrap_or_else(|| target.join("bench")));
     if options.json {
         bench.arg("--json");
     }

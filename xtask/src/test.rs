@@ -11,7 +11,7 @@ mod nextest;
 mod options;
 mod runner;
 
-use crate::{conformance, ebpf, imports, setup, shell};
+use crate::{bench, conformance, ebpf, imports, setup, shell};
 use anyhow::Result;
 use nextest::Counts;
 pub(crate) use options::Options;
@@ -94,9 +94,22 @@ fn plain(options: &Options) -> Result<Counts> {
         counts.add(&nextest::run(options, command, "default")?);
     }
     if everything {
+        counts.add(&instructions());
         counts.add(&kernel::short()?);
     }
     Ok(counts)
+}
+
+/// That the cores' functions take no more instructions than they did, as one test.
+fn instructions() -> Counts {
+    let failed = match bench::count_instructions() {
+        Ok(()) => 0,
+        Err(error) => {
+            shell::say(&format!("FAILED: {error:#}"));
+            1
+        }
+    };
+    Counts { total: 1, failed }
 }
 
 fn set_up() -> Result<()> {
@@ -109,8 +122,13 @@ fn set_up() -> Result<()> {
     crate::envoy::ensure("be the other end of tunnels in tests")?;
     // Another compares what is known of Istio's and the Gateway API's kinds with these.
     crate::crds::ensure()?;
-    // nft is there to make rules, so that a test can see that they would be counted.
-    let programs = [("cc", "build-essential"), ("ip", "iproute2"), ("nft", "nftables")];
+    // nft is there to make rules, so that a test can see that they would be counted; iptables for the sidecars of the benchmark.
+    let programs = [
+        ("cc", "build-essential"),
+        ("ip", "iproute2"),
+        ("nft", "nftables"),
+        ("iptables-restore", "iptables"),
+    ];
     setup::ensure_programs(&programs, "build Culvert and to run its end-to-end tests")?;
     setup::ensure_packages(&APPLICATIONS, "see that the mesh carries what such applications say")?;
     runner::ensure()

@@ -9,13 +9,12 @@ use std::{
 
 use clap::{Args, Parser, ValueEnum};
 use culvert_control::{Caller, Settings};
+use culvert_dns::resolv_conf::resolver;
 use culvert_telemetry::{
     LogFormat,
     tcp::{DroppedLabels, TcpSettings},
 };
 use ipnet::IpNet;
-
-use crate::resolvers;
 
 /// Culvert's node proxy: carries the TCP traffic of this node's pods through mutual TLS.
 ///
@@ -190,7 +189,7 @@ pub(crate) struct EngineArgs {
         env = "CULVERT_RESOLVER",
         value_name = "ADDRESS",
         value_delimiter = ',',
-        value_parser = resolvers::resolver
+        value_parser = resolver
     )]
     pub(crate) resolvers: Vec<SocketAddr>,
 

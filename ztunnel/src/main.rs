@@ -18,8 +18,6 @@ mod memory;
 mod monitor;
 mod names;
 mod readiness;
-mod resolvers;
-mod rest;
 mod seam;
 mod telemetry;
 mod wire;

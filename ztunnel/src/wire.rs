@@ -7,6 +7,10 @@ use std::os::fd::BorrowedFd;
 
 use prost::Message;
 
+/// The most sockets handed over in one message: fewer than the worker keeps back, so that a message that does not fit
+/// entirely is rare. Where more were asked for, the next message follows at once.
+pub(crate) const BATCH: u32 = 32;
+
 /// From the monitor to the worker.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ToWorker {

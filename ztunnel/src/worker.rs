@@ -19,6 +19,7 @@ use std::{
 };
 
 use culvert_control::{Ask, Change, Inputs, Outputs, Published, Served};
+use culvert_dns::resolv_conf::resolver;
 use culvert_identity::{SpiffeError, SpiffeId};
 use culvert_net::packet::{self, AsyncPacketSocket, LostDescriptors, PacketSocket};
 use culvert_net::privilege::Held;
@@ -35,8 +36,6 @@ use crate::{
     engine::{self, EngineConfig, LoopHandle},
     memory,
     readiness::Readiness,
-    resolvers,
-    rest::Rest,
     seam::{Answer, ListenerRole, LoopMessage, Shared},
     telemetry::Telemetry,
     wire::{self, Datagrams, NeedSockets, Order, PodAdded, Report, Secrets, ToWorker},
@@ -60,9 +59,6 @@ const SWEEP_TICKS: u32 = 600;
 
 /// Ticks between two looks for memory that nobody uses any more.
 const HEAP_TICKS: u32 = 50;
-
-/// Ticks between two looks whether the process rests.
-const REST_TICKS: u32 = 100;
 
 /// Why the worker cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -205,7 +201,6 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
     let mut tick = tokio::time::interval(TICK);
     let mut ticks = 0;
     let mut heap = Heap::default();
-    let mut rest = Rest::default();
     // What was needed to begin, and is no longer.
     culvert_net::heap::trim();
     let mut message = Vec::new();
@@ -243,9 +238,6 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
                 worker.shortage.try_again(&reports);
                 if ticks % HEAP_TICKS == 0 {
                     heap.look(worker.shared.telemetry.load().open());
-                }
-                if ticks % REST_TICKS == 0 {
-                    rest.look();
                 }
                 if ticks % SWEEP_TICKS == 0 {
                     worker.shared.telemetry.accounting().sweep();
@@ -439,7 +431,7 @@ impl Worker {
 /// Whom pods' names of endpoints are asked of, where a pod has asked no resolver itself.
 fn own_resolvers(cli: &Cli, secrets: &Secrets) -> Arc<[SocketAddr]> {
     let resolvers: Arc<[SocketAddr]> = if cli.engine.resolvers.is_empty() {
-        let read = secrets.resolvers.iter().map(|text| resolvers::resolver(text));
+        let read = secrets.resolvers.iter().map(|text| resolver(text));
         read.filter_map(Result::ok).collect()
     } else {
         cli.engine.resolvers.as_slice().into()

@@ -35,6 +35,8 @@ pub struct KernelConfig {
     pub exclusions: Exclusions,
     /// How guards are attached to pods' links.
     pub guard_hook: GuardHook,
+    /// How bytes go between applications and the node's proxy.
+    pub local_legs: LocalLegs,
     /// The node's own network namespace, where the other ends of pods' links are.
     pub node_network: PathBuf,
 }
@@ -63,6 +65,33 @@ impl std::str::FromStr for GuardHook {
             "tcx" => Ok(Self::Tcx),
             "clsact" => Ok(Self::Clsact),
             _ => Err("neither auto, tcx nor clsact".to_owned()),
+        }
+    }
+}
+
+/// How bytes go between applications and the node's proxy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LocalLegs {
+    /// By TCP over loopback.
+    #[default]
+    Tcp,
+    /// What applications send is put into the queue of the proxy's socket, where the kernel can do that so that no application
+    /// notices; the rest goes by TCP.
+    Kernel,
+    /// Also where applications may notice: who waits in a read of such a socket may be told to try again (`EAGAIN`), although the
+    /// socket blocks, and `FIONREAD` may say that nothing is there. For nodes where all applications poll, and read then.
+    Polled,
+}
+
+impl std::str::FromStr for LocalLegs {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "tcp" => Ok(Self::Tcp),
+            "kernel" => Ok(Self::Kernel),
+            "polled" => Ok(Self::Polled),
+            _ => Err("neither tcp, kernel nor polled".to_owned()),
         }
     }
 }

@@ -3,15 +3,21 @@
 use super::{
     KernelError,
     config::{self, KernelConfig, MapSizes},
+    features::Features,
     hooks,
     pins::Pin,
 };
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned, programs};
-use culvert_abi::{Dropped, Endpoint, Guard, GuardedPort, Noted, Resolver, Serving, layout, mix};
+use culvert_abi::{Dropped, Endpoint, Guard, GuardedPort, Leg, Noted, Receiver, Resolver, Serving, layout, mix};
 use std::{
     fs, io,
     os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
+};
+
+pub(super) use super::features::{
+    CONNECT4, CONNECT6, GETPEERNAME4, GETPEERNAME6, GETSOCKOPT, GUARD, LEG, RECVMSG4, RECVMSG6, SENDMSG4, SENDMSG6,
+    SETSOCKOPT, SK_LOOKUP, SOCK_OPS,
 };
 
 static OBJECT: &[u8] = include_bytes_aligned!(env!("CULVERT_EBPF_OBJECT"));
@@ -58,27 +64,25 @@ fn lasting(bpffs: &Path) -> [(&'static str, PathBuf); 6] {
     ]
 }
 
+/// As [`lasting`], where local legs are carried: connections that are carried need these maps to their end, whatever becomes of the
+/// agent.
+fn lasting_legs(bpffs: &Path) -> [(&'static str, PathBuf); 4] {
+    let leg = |name: &str| bpffs.join(format!("{name}-{}-{}", Leg::FORMAT, size_of::<(Leg, Receiver)>()));
+    [
+        ("SENDERS", leg("senders")),
+        ("RECEIVERS", leg("receivers")),
+        ("WAITING", leg("waiting")),
+        ("LEGS", leg("legs")),
+    ]
+}
+
 /// Where the map is pinned that proxies write.
 pub(super) fn serving(bpffs: &Path) -> PathBuf {
     bpffs.join(format!("serving-{}-{}", Serving::FORMAT, size_of::<Serving>()))
 }
 
-pub(super) const CONNECT4: &str = "culvert_connect4";
-pub(super) const CONNECT6: &str = "culvert_connect6";
-pub(super) const GETPEERNAME4: &str = "culvert_getpeername4";
-pub(super) const GETPEERNAME6: &str = "culvert_getpeername6";
-pub(super) const GETSOCKOPT: &str = "culvert_getsockopt";
-pub(super) const GUARD: &str = "culvert_guard";
-pub(super) const RECVMSG4: &str = "culvert_recvmsg4";
-pub(super) const RECVMSG6: &str = "culvert_recvmsg6";
-pub(super) const SENDMSG4: &str = "culvert_sendmsg4";
-pub(super) const SENDMSG6: &str = "culvert_sendmsg6";
-pub(super) const SETSOCKOPT: &str = "culvert_setsockopt";
-pub(super) const SK_LOOKUP: &str = "culvert_sk_lookup";
-pub(super) const SOCK_OPS: &str = "culvert_sock_ops";
-
 /// In an order in which the ones that tell most about a kernel come first.
-const PROGRAMS: [&str; 13] = [
+const PROGRAMS: [&str; 14] = [
     CONNECT4,
     SOCK_OPS,
     CONNECT6,
@@ -92,6 +96,7 @@ const PROGRAMS: [&str; 13] = [
     SETSOCKOPT,
     SK_LOOKUP,
     GUARD,
+    LEG,
 ];
 
 /// The folder of one version's pins below the agent's folder.
@@ -117,8 +122,16 @@ pub(super) const MAPS_FOLDER: &str = "maps";
 /// How the names of folders of pins start.
 pub(super) const VERSION_FOLDER: &str = "v-";
 
+/// What [`load`] has loaded.
+pub(super) struct Loaded {
+    pub(super) ebpf: Ebpf,
+    /// Why local legs cannot be carried, although that was asked for.
+    pub(super) no_legs: Option<String>,
+    pub(super) pins: Vec<Pin>,
+}
+
 /// Makes the maps, or opens those that are pinned, and loads the programs. Nothing is attached yet.
-pub(super) fn load(config: &KernelConfig, folder: &Path) -> Result<Ebpf, KernelError> {
+pub(super) fn load(config: &KernelConfig, folder: &Path) -> Result<Loaded, KernelError> {
     let maps = folder.join(MAPS_FOLDER);
     let making = |source| KernelError::system(format!("make {}", maps.display()), source);
     fs::create_dir_all(&maps).map_err(making)?;
@@ -133,19 +146,28 @@ pub(super) fn load(config: &KernelConfig, folder: &Path) -> Result<Ebpf, KernelE
             expected: "bpf",
         });
     }
-    let mut features = Features::default();
+    let (mut features, mut no_legs) = Features::of(config);
     loop {
         let mut ebpf = parse(config, Some(&maps), features, NO_POD)?;
         match load_programs(&mut ebpf) {
-            Ok(()) => return Ok(ebpf),
-            Err((program, error)) => features = features.without(program).ok_or(error)?,
+            Ok(()) => {
+                let pins = pins(&config.bpffs, folder, features.legs.is_some())?;
+                return Ok(Loaded { ebpf, no_legs, pins });
+            }
+            Err((program, error)) => {
+                let without = features.without(program).ok_or(error)?;
+                if features.legs.is_some() && without.legs.is_none() {
+                    no_legs = Some(format!("the kernel refuses the program {program}"));
+                }
+                features = without;
+            }
         }
     }
 }
 
 /// Loads the programs with maps of their own and lets them go again: whether this kernel takes them. Nothing is pinned or attached.
 pub(super) fn verify(config: &KernelConfig) -> Result<(), KernelError> {
-    let mut features = Features::default();
+    let (mut features, _) = Features::of(config);
     loop {
         let mut ebpf = parse(config, None, features, NO_POD)?;
         match load_programs(&mut ebpf) {
@@ -178,55 +200,6 @@ pub(super) fn check_pins(folder: &Path) -> Result<(), KernelError> {
     }
 }
 
-/// What some kernels lack, and the programs can do without.
-#[derive(Clone, Copy, Debug)]
-struct Features {
-    mptcp_helper: bool,
-    cgroup_in_sock_ops: bool,
-    set_retval: bool,
-}
-
-impl Default for Features {
-    fn default() -> Self {
-        Self {
-            mptcp_helper: true,
-            cgroup_in_sock_ops: true,
-            set_retval: true,
-        }
-    }
-}
-
-impl Features {
-    /// What to leave out after the kernel has refused a program; None when there is nothing left.
-    fn without(mut self, program: &str) -> Option<Self> {
-        let (feature, without) = match program {
-            CONNECT4 | CONNECT6 if self.mptcp_helper => (
-                &mut self.mptcp_helper,
-                "getpeername of captured MPTCP sockets shows the pod's own address (bpf_skc_to_mptcp_sock, Linux 5.19)",
-            ),
-            CONNECT4 | CONNECT6 | SETSOCKOPT => (
-                &mut self.set_retval,
-                "whatever is denied fails with EPERM (bpf_set_retval, Linux 5.18)",
-            ),
-            SOCK_OPS => (
-                &mut self.cgroup_in_sock_ops,
-                "listeners that a proxy opens by itself are not noticed: the agent opens them (the cgroup in sock_ops, after Linux 6.1)",
-            ),
-            _ => return None,
-        };
-        if !std::mem::take(feature) {
-            return None;
-        }
-        tracing::info!(
-            program,
-            without,
-            kernel = hooks::release(),
-            "the kernel refused a program, trying it with fewer features"
-        );
-        Some(self)
-    }
-}
-
 /// What the guard is told that finds its pod by the interface.
 const NO_POD: u64 = 0;
 
@@ -241,6 +214,8 @@ fn parse(
     let mptcp = u8::from(features.mptcp_helper);
     let cgroup = u8::from(features.cgroup_in_sock_ops);
     let set_retval = u8::from(features.set_retval);
+    let has_legs = u8::from(features.legs.is_some());
+    let offsets = features.legs.unwrap_or_default();
     let mut loader = EbpfLoader::new();
     loader
         .map_max_entries("PODS", sizes.pods)
@@ -257,12 +232,24 @@ fn parse(
         .override_global("GUARDED_POD", &guarded_pod, true)
         .override_global("HAS_MPTCP_HELPER", &mptcp, true)
         .override_global("HAS_CGROUP_IN_SOCK_OPS", &cgroup, true)
-        .override_global("HAS_SET_RETVAL", &set_retval, true);
+        .override_global("HAS_SET_RETVAL", &set_retval, true)
+        .override_global("HAS_LEGS", &has_legs, true)
+        .override_global("SOCKET_OFFSETS", &offsets, true);
+    if features.legs.is_some() {
+        loader
+            .map_max_entries("SENDERS", Leg::ENTRIES)
+            .map_max_entries("RECEIVERS", Leg::ENTRIES)
+            .map_max_entries("WAITING", Receiver::ENTRIES);
+    }
     if let Some(maps) = maps {
         for name in PINNED {
             loader.map_pin_path(name, maps.join(name));
         }
         for (name, path) in lasting(&config.bpffs) {
+            loader.map_pin_path(name, path);
+        }
+        let legs = features.legs.is_some().then(|| lasting_legs(&config.bpffs));
+        for (name, path) in legs.into_iter().flatten() {
             loader.map_pin_path(name, path);
         }
     }
@@ -272,10 +259,12 @@ fn parse(
 }
 
 /// The maps that are pinned, now that they are loaded.
-pub(super) fn pins(bpffs: &Path, folder: &Path) -> Result<Vec<Pin>, KernelError> {
+fn pins(bpffs: &Path, folder: &Path, legs: bool) -> Result<Vec<Pin>, KernelError> {
     let maps = folder.join(MAPS_FOLDER);
     let lasting = lasting(bpffs).map(|(_, path)| path);
+    let legs = legs.then(|| lasting_legs(bpffs).map(|(_, path)| path));
     let paths = PINNED.iter().map(|name| maps.join(name)).chain(lasting);
+    let paths = paths.chain(legs.into_iter().flatten());
     let missing = |path: &Path| KernelError::Missing(format!("map pinned at {}", path.display()));
     paths
         .map(|path| Pin::open(path.clone())?.ok_or_else(|| missing(&path)))
@@ -299,6 +288,7 @@ fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), KernelError> 
         Program::CgroupSockopt(program) => program.load(),
         Program::SchedClassifier(program) => program.load(),
         Program::SkLookup(program) => program.load(),
+        Program::SkMsg(program) => program.load(),
         Program::SockOps(program) => program.load(),
         _ => return Err(KernelError::Missing(name.to_owned())),
     };
@@ -320,6 +310,7 @@ fn needs(program: &str) -> &'static str {
         GETPEERNAME4 | GETPEERNAME6 => "cgroup/getpeername, since Linux 5.8",
         GETSOCKOPT | SETSOCKOPT => "cgroup/getsockopt and setsockopt, since Linux 5.3",
         GUARD => "a classifier of tc with bpf_skb_load_bytes_relative, since Linux 4.18",
+        LEG => "sk_msg with bpf_get_netns_cookie, since Linux 5.15",
         RECVMSG4 | RECVMSG6 => "cgroup/recvmsg, since Linux 5.2",
         SENDMSG4 | SENDMSG6 => "cgroup/sendmsg, since Linux 4.18",
         SK_LOOKUP => "sk_lookup, since Linux 5.9",

@@ -4,28 +4,37 @@
 //! process; a later [`Kernel::open`] finds it, puts its own programs in the place of the old ones without a gap, and
 //! carries on. Nothing here speaks to pods or proxies: network namespaces and listening sockets come from outside.
 //!
-//! `load` brings the object file into the kernel, `maps` and `guard_maps` give its maps types, `links` attaches (`names` are the names
-//! of what is attached) and `pins` pins, `pods` is what happens to a pod, `guard` (with `clsact`, the older way, and `guards`,
-//! what is known of them) what happens to its links, `serving` whether a proxy serves, `surroundings` what else is in its network namespace, `versions` is what programs of another layout left,
-//! `hooks` names what the kernel lacks,
-//! `audit` compares what should be with what is, `cgroup` and `sys` are what they stand on, `log` listens to the programs, `removal` takes all
-//! off a node without loading anything;
+//! `load` brings the object file into the kernel (with what `features` finds that it has), `maps` and `guard_maps` give its maps types,
+//! `links` attaches (`names` are the names of what is attached) and `pins` pins, `pods` is what happens to a pod, `guard` (with
+//! `clsact`, the older way, and `guards`, what is known of them) what happens to its links, `serving` whether a proxy serves,
+//! `surroundings` what else is in its network namespace, `versions` is what programs of another layout left, `hooks` names what the
+//! kernel lacks, `audit` compares what should be with what is, `captured` answers whether a pod and its connections are carried,
+//! `cgroup` and `sys` are what they stand on, `log` listens to the programs, `removal` takes all off a node without loading anything;
+//! `carry` (with `legs`, what is known of them) lets the kernel carry what applications send to the proxy, where it stands the trial
+//! of `legs_trial` (`offsets` finds in the kernel's `btf` what the program looks at);
 //! [`sock_diag`] asks for connections, which takes no program.
 
 mod audit;
+mod btf;
+mod captured;
+mod carry;
 mod cgroup;
 mod clsact;
 mod config;
 mod error;
+mod features;
 mod guard;
 mod guard_maps;
 mod guards;
 mod hooks;
+mod legs;
+mod legs_trial;
 mod links;
 mod load;
 mod log;
 mod maps;
 mod names;
+mod offsets;
 mod pins;
 mod pods;
 mod removal;
@@ -36,21 +45,22 @@ mod sys;
 mod versions;
 
 pub use audit::{Audit, Found, Kind};
-pub use config::{Exclusions, GuardHook, KernelConfig, MapSizes, NODE_NETWORK, PodCapture, PodListeners};
+pub use config::{Exclusions, GuardHook, KernelConfig, LocalLegs, MapSizes, NODE_NETWORK, PodCapture, PodListeners};
 pub use error::KernelError;
 pub use guards::{GuardStatus, NewlyDropped, Strictness};
+pub use legs::LegsStatus;
 pub use pods::PodUsage;
 pub use removal::{remove_filters, remove_pins};
 
 use self::{
     cgroup::Cgroup,
     guards::Guards,
+    legs::Legs,
     links::Links,
     log::PodNames,
     maps::Maps,
     names::Name,
     pins::Pin,
-    sock_diag::Connection,
     sys::{Hook, Target},
 };
 use aya::Ebpf;
@@ -58,7 +68,6 @@ use culvert_abi::{Address, Config, Pod};
 use std::{
     collections::{HashMap, HashSet},
     fs,
-    net::IpAddr,
     os::fd::AsFd,
     path::PathBuf,
 };
@@ -86,6 +95,8 @@ pub struct Kernel {
     ebpf: Ebpf,
     maps: Maps,
     guards: Guards,
+    legs: Legs,
+    legs_status: LegsStatus,
     /// The maps again, with their pins.
     pins: Vec<Pin>,
     links: Links,
@@ -129,10 +140,14 @@ impl Kernel {
         }
         let root = config.cgroup.as_deref().map_or_else(Cgroup::mounted, Cgroup::open)?;
         let folder = load::folder(&config.bpffs, &config.sizes);
-        let mut ebpf = load::load(config, &folder)?;
+        let load::Loaded {
+            mut ebpf,
+            no_legs,
+            pins,
+        } = load::load(config, &folder)?;
         let maps = Maps::take(&mut ebpf, config.sizes)?;
         let guards = Guards::take(&mut ebpf, config)?;
-        let pins = load::pins(&config.bpffs, &folder)?;
+        let legs = Legs::take(&mut ebpf)?;
         let links = Links::open(folder.join("links"))?;
         let mut kernel = Self {
             config: config.clone(),
@@ -140,6 +155,8 @@ impl Kernel {
             ebpf,
             maps,
             guards,
+            legs,
+            legs_status: no_legs.map_or(LegsStatus::Tcp, LegsStatus::Refused),
             pins,
             links,
             root,
@@ -162,6 +179,7 @@ impl Kernel {
         kernel.attach_own()?;
         let adopted = kernel.attach_node()?;
         kernel.adopt_pods()?;
+        kernel.carry_legs();
         tracing::info!(adopted, pods = kernel.addresses.len(), pins = %kernel.folder.display(), "kernel programs attached");
         Ok(kernel)
     }
@@ -288,77 +306,12 @@ impl Kernel {
         Ok(gone.into_iter().collect())
     }
 
-    /// The pods that the programs know by any of these addresses.
-    ///
-    /// # Errors
-    /// A failing system call.
-    pub fn holders(&self, addresses: &[IpAddr]) -> Result<Vec<u64>, KernelError> {
-        let owner = |address: &IpAddr| self.maps.owner(&(*address).into()).transpose();
-        addresses.iter().filter_map(owner).collect()
-    }
-
-    /// Whether these programs, or those of another version, capture what the pod opens.
-    ///
-    /// # Errors
-    /// A failing system call.
-    pub fn is_captured(&self, cookie: u64) -> Result<bool, KernelError> {
-        let is_here = self.maps.pod(cookie)?.is_some_and(|pod| pod.flags & Pod::OUTBOUND != 0);
-        Ok(is_here || self.is_captured_by_others(cookie)?)
-    }
-
-    /// Whether these programs know the pod, or those of another version capture it.
-    ///
-    /// # Errors
-    /// A failing system call.
-    pub fn is_known_to_any(&self, cookie: u64) -> Result<bool, KernelError> {
-        Ok(self.is_enrolled(cookie)? || self.is_captured_by_others(cookie)?)
-    }
-
-    /// Of connections of an enrolled pod with the world outside it, those that are not carried by a proxy although they should
-    /// be: neither to excluded destinations, nor of sockets that the agent or a proxy made. Those are known by their cgroup,
-    /// which may be gone while their sockets live; then nobody can tell, and they are left out.
-    ///
-    /// # Errors
-    /// A failing system call.
-    pub fn uncaptured(&self, mut connections: Vec<Connection>) -> Result<Vec<Connection>, KernelError> {
-        let Exclusions { cidrs, ports } = &self.config.exclusions;
-        connections.retain(|found| {
-            let is_excluded = cidrs.iter().any(|cidr| cidr.contains(&found.remote.ip()));
-            let is_excluded_port = [found.local, found.remote]
-                .iter()
-                .any(|end| ports.contains(&end.port()));
-            !is_excluded && !is_excluded_port
-        });
-        if connections.is_empty() {
-            return Ok(connections);
-        }
-        let living: HashSet<u64> = self.root.below().into_iter().collect();
-        let ours = self.sockopts.values().flat_map(|(cgroup, _)| cgroup.below());
-        let ours: HashSet<u64> = ours.chain(self.links.sockopts()?).collect();
-        let is_applications = |id: u64| living.contains(&id) && !ours.contains(&id);
-        connections.retain(|found| found.cgroup.is_none_or(is_applications));
-        Ok(connections)
-    }
-
     /// How many other versions of the programs are in force: left by an agent with another layout of the maps, or other sizes.
     ///
     /// # Errors
     /// A failing system call.
     pub fn other_versions(&self) -> Result<usize, KernelError> {
         Ok(versions::others(&self.config.bpffs, &self.folder)?.len())
-    }
-
-    /// Whether programs of another version capture the pod with this cookie.
-    ///
-    /// # Errors
-    /// A failing system call.
-    pub fn is_captured_by_others(&self, cookie: u64) -> Result<bool, KernelError> {
-        for other in versions::others(&self.config.bpffs, &self.folder)? {
-            if other.captures(cookie)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// Ends what programs of other versions do, and removes them. A pod that only they capture is in plaintext from then on:
@@ -389,6 +342,8 @@ impl Kernel {
     pub fn remove(&mut self) -> Result<(), KernelError> {
         self.links.detach_all()?;
         self.remove_filters()?;
+        // Before their map goes, so that what is sent from now on is behind what was.
+        self.legs.end()?;
         self.remove_other_versions()?;
         let base = &self.config.bpffs;
         fs::remove_dir_all(base)

@@ -1,7 +1,7 @@
 //! What happens to a pod: enrolment, and leaving in two steps.
 
 use super::{
-    Kernel, KernelError, PodCapture, Told, config, load,
+    Kernel, KernelError, LegsStatus, PodCapture, Told, config, load,
     names::Name,
     surroundings::Surroundings,
     sys::{Hook, Target},
@@ -240,11 +240,12 @@ impl Kernel {
             .fold(0, |flags, (_, flag)| flags | flag);
         let surroundings = Surroundings::of(pod.netns, addresses)?;
         let (hold, held_ports) = config::told(pod.hold);
-        let flags = flags | surroundings.flags | hold;
+        let flags = flags | surroundings.flags | hold | self.legs_flag(pod, before);
         let mut entry = Pod {
             ipv4: first(true),
             ipv6: first(false),
-            flags: before & !(Pod::HOLD_ALL | Pod::HOLD_SOME | Pod::FALLBACK | Pod::DNS) | surroundings.flags,
+            flags: before & !(Pod::HOLD_ALL | Pod::HOLD_SOME | Pod::FALLBACK | Pod::DNS | Pod::LEGS)
+                | surroundings.flags,
             devices: surroundings.devices,
             held_ports,
         };
@@ -301,6 +302,15 @@ impl Kernel {
         let known = self.addresses.entry(pod.cookie).or_default();
         let lost: Vec<Address> = known.extract_if(.., |address| !addresses.contains(address)).collect();
         lost.iter().try_for_each(|address| self.forget(address))
+    }
+
+    /// Of a pod whose proxy is Culvert's own, which takes listeners: of others it is not known how they read.
+    fn legs_flag(&self, pod: &PodCapture<'_>, before: u32) -> u32 {
+        let is_ours = pod.listeners.is_some() || before & Pod::LEGS != 0;
+        match self.legs_status {
+            LegsStatus::Kernel if is_ours => Pod::LEGS,
+            _ => 0,
+        }
     }
 
     fn attach_pod(&mut self, cookie: u64, netns: BorrowedFd<'_>) -> Result<(), KernelError> {

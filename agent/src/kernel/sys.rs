@@ -13,6 +13,7 @@ use std::{
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_PROG_ATTACH: libc::c_int = 8;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
@@ -21,6 +22,9 @@ const BPF_LINK_DETACH: libc::c_int = 34;
 const BPF_LINK_TYPE_CGROUP: u32 = 3;
 const BPF_LINK_TYPE_NETNS: u32 = 5;
 const BPF_LINK_TYPE_TCX: u32 = 11;
+
+/// To a map of sockets: looks at what they send.
+const BPF_SK_MSG_VERDICT: u32 = 7;
 
 /// Before all others that are attached there.
 const BPF_F_BEFORE: u32 = 1 << 3;
@@ -88,6 +92,22 @@ fn create(program: BorrowedFd<'_>, target: u32, hook: Hook, flags: u32) -> io::R
     let fd = bpf(BPF_LINK_CREATE, &attributes)?;
     // SAFETY: the kernel has just made it for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Attaches a program to a map of sockets, for those that come into it from now on, in the place of the one that is there. Stays
+/// attached as long as the map is there.
+pub(super) fn program_attach(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<()> {
+    let attributes = [number(map), number(program), BPF_SK_MSG_VERDICT, 0];
+    bpf(BPF_PROG_ATTACH, &attributes).map(drop)
+}
+
+/// Brings the calling thread into a network namespace of its own, for good.
+pub(super) fn leave_network() -> io::Result<()> {
+    // SAFETY: changes this thread alone.
+    match unsafe { libc::unshare(libc::CLONE_NEWNET) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Puts another program in the place of the one that a link holds. No event is missed and none is seen by both.

@@ -12,6 +12,8 @@ mod guard;
 mod hold;
 mod inbound;
 mod interfaces;
+mod leg_transfers;
+mod legs;
 mod life;
 mod outbound;
 mod support;

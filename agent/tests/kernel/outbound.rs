@@ -106,6 +106,36 @@ fn captures_where_only_what_the_pod_opens_is_captured() {
     assert_eq!(world.count("sk_lookup", "outbound"), 0);
 }
 
+/// The machine's congestion control is for the network, which the tunnel crosses.
+#[test]
+fn what_stays_in_the_pod_is_not_paced_and_what_leaves_is() {
+    let world = World::enrolled();
+    let direct = world.serve(&world.peer, "[::]:80".parse().expect("an address"));
+    let connect = |at: IpAddr| {
+        let socket = stream(false, None);
+        socket.set_tcp_congestion(b"bbr")?;
+        socket.connect(&SocketAddr::new(at, 80).into()).map(|()| socket)
+    };
+    let control = |socket: &Socket| {
+        let name = socket.tcp_congestion().expect("TCP_CONGESTION");
+        String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned()
+    };
+    let outside = match world.peer.run(move || connect(PEER4)) {
+        Ok(socket) => socket,
+        // The kernel paces nothing then.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) => panic!("{error}"),
+    };
+    assert_eq!(control(&outside), "bbr");
+    let (at_peer, _) = accept(&direct);
+    let application = world.pod.run(move || connect(PEER4)).expect("connect");
+    let (proxy, destination) = world.take(false);
+    assert_eq!(destination, SocketAddr::new(PEER4, 80));
+    assert_eq!(control(&application), "reno");
+    assert_ne!(control(&proxy), "bbr");
+    drop((at_peer, outside));
+}
+
 /// One local port serves connections to several destinations, as it does without a mesh.
 #[test]
 fn a_local_port_can_be_used_for_several_destinations() {

@@ -2,24 +2,8 @@
 
 use std::fmt::Write as _;
 
+use culvert_report::stats::exponent;
 use serde_json::{Map, Value};
-
-/// The exponent `e` of the curve `figure = c * size^e` that fits best: the slope of a line through the logarithms. 0 is what does not grow,
-/// 1 what grows as the cluster does. None where fewer than two sizes have a figure above 0.
-pub(crate) fn exponent(points: &[(f64, f64)]) -> Option<f64> {
-    let logs: Vec<(f64, f64)> = points
-        .iter()
-        .filter(|(size, figure)| *size > 0.0 && *figure > 0.0)
-        .map(|(size, figure)| (size.ln(), figure.ln()))
-        .collect();
-    let count = logs.len() as f64;
-    let (x, y) = logs
-        .iter()
-        .fold((0.0, 0.0), |(x, y), log| (x + log.0 / count, y + log.1 / count));
-    let spread: f64 = logs.iter().map(|log| (log.0 - x).powi(2)).sum();
-    let slope = logs.iter().map(|log| (log.0 - x) * (log.1 - y)).sum::<f64>() / spread;
-    slope.is_finite().then_some(slope)
-}
 
 /// The figures of all sizes.
 pub(crate) struct Curves<'f> {
@@ -37,14 +21,21 @@ impl<'f> Curves<'f> {
         Self { sizes }
     }
 
-    fn names(&self) -> Vec<&'f str> {
+    /// All sizes, from the smallest.
+    pub(crate) fn sizes(&self) -> impl Iterator<Item = usize> {
+        self.sizes.iter().map(|(size, _)| *size)
+    }
+
+    /// The figures' names.
+    pub(crate) fn names(&self) -> Vec<&'f str> {
         let first = self.sizes.first().and_then(|(_, figures)| figures.as_object());
         first
             .map(|figures| figures.keys().map(String::as_str).collect())
             .unwrap_or_default()
     }
 
-    fn points(&self, name: &str) -> Vec<(f64, f64)> {
+    /// A figure by size.
+    pub(crate) fn points(&self, name: &str) -> Vec<(f64, f64)> {
         let figure = |(size, figures): &(usize, &Value)| Some((*size as f64, figures[name].as_f64()?));
         self.sizes.iter().filter_map(figure).collect()
     }
@@ -93,20 +84,6 @@ pub(crate) fn rounded(figure: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_grows_with_the_cluster_has_one_and_what_stays_has_none() {
-        let at = |figure: fn(f64) -> f64| [1e3, 1e4, 1e5].map(|size| (size, figure(size)));
-        let is = |points: &[(f64, f64)], expected: f64| {
-            let exponent = exponent(points).expect("three points");
-            assert!((exponent - expected).abs() < 1e-9, "{exponent}");
-        };
-        is(&at(|size| 3.0 * size), 1.0);
-        is(&at(|_| 7.0), 0.0);
-        is(&at(|size| size.sqrt()), 0.5);
-        assert_eq!(exponent(&[(1e3, 1.0)]), None);
-        assert_eq!(exponent(&[(1e3, 1.0), (1e4, 0.0)]), None);
-    }
 
     #[test]
     fn the_table_has_a_line_for_each_figure_and_a_column_for_each_size_in_order() {

@@ -15,6 +15,7 @@
 //! | `events` | what happens in a round, and what is taken from it |
 //! | `growth` | how figures grow with the cluster |
 //! | `usage` | CPU time and memory of a process |
+//! | `pages` | the pages with plots of the growth |
 //! | `memory` | tests: where the bytes are |
 
 mod controller;
@@ -24,6 +25,7 @@ mod measure;
 #[cfg(test)]
 mod memory;
 mod nodes;
+mod pages;
 mod proxy;
 mod subject;
 mod usage;

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::events::{self, Effort};
 use crate::growth::{Curves, rounded};
 use crate::nodes::{Asker, Nodes};
+use crate::pages;
 use crate::proxy::Proxy;
 use crate::subject::Subject;
 use crate::world::{self, PODS_OF_SERVICE, World, node_name};
@@ -32,6 +33,9 @@ pub(crate) struct Options {
     /// End with one line of JSON
     #[arg(long)]
     json: bool,
+    /// Write pages with plots of the growth into this folder
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
 }
 
 impl Options {
@@ -72,6 +76,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let curves = Curves::of(&all);
     print!("{}", curves.table());
+    if let Some(folder) = &options.out {
+        pages::write(&curves, nodes, folder)?;
+        eprintln!("==> the report: {}", folder.join("scale.html").display());
+    }
     if options.json {
         let exponents = curves.exponents();
         println!(

@@ -6,7 +6,7 @@ use super::{
     pace::Pace,
 };
 use crate::{
-    load::{Figures, Window, micros, summary},
+    load::{self, Figures, Window, micros, summary},
     poll::Poll,
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -44,12 +44,7 @@ pub(super) fn run(
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         poll.add_readable(&stream, number as u64)?;
-        slots.push(Slot {
-            stream,
-            buffer: Box::new([0; LONGEST]),
-            filled: 0,
-            since: None,
-        });
+        slots.push(Slot::new(stream));
     }
     let mut idle: VecDeque<usize> = (0..slots.len()).collect();
     let mut due: VecDeque<Instant> = VecDeque::new();
@@ -109,6 +104,21 @@ pub(super) fn run(
     }
 }
 
+/// One request on each connection, and then none.
+pub(super) fn hold(options: &Options, requests: &Requests) -> Result<()> {
+    let path = requests.paths.first().context("no request")?;
+    load::hold(options.to, options.connections, &message(requests, path), |stream| {
+        let mut slot = Slot::new(stream.try_clone()?);
+        let status = loop {
+            if let Some(status) = slot.read()? {
+                break status;
+            }
+        };
+        ensure!(status == 200, "status {status}");
+        Ok(())
+    })
+}
+
 /// A request as it goes over the wire.
 fn message(requests: &Requests, path: &str) -> Vec<u8> {
     let authorization = requests
@@ -125,6 +135,15 @@ fn message(requests: &Requests, path: &str) -> Vec<u8> {
 }
 
 impl Slot {
+    fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            buffer: Box::new([0; LONGEST]),
+            filled: 0,
+            since: None,
+        }
+    }
+
     /// Reads on; the status once an answer is complete.
     fn read(&mut self) -> Result<Option<u16>> {
         match self.stream.read(&mut self.buffer[self.filled..]) {

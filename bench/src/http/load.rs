@@ -24,6 +24,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         paths: (0..options.paths).map(|number| format!("/r{number}")).collect(),
         authorization: token.transpose()?,
     };
+    if options.hold {
+        return http1::hold(options, &requests);
+    }
     let window = Window::new(options.warm_up, options.seconds);
     let pace = options.rate.map(Pace::new);
     let figures = match options.kind {

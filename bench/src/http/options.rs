@@ -29,6 +29,9 @@ pub(crate) struct Options {
     /// Requests a second, sent when they are due and not when the one before is answered; as many as are answered when not given
     #[arg(long)]
     pub(super) rate: Option<f64>,
+    /// Send one request of HTTP/1.1 on each connection, and leave all open until the program is killed
+    #[arg(long)]
+    pub(super) hold: bool,
     /// Measured time, seconds
     #[arg(long, default_value_t = 3.0)]
     pub(super) seconds: f64,

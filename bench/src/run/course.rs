@@ -1,256 +1,181 @@
-//! The way of each mode: which pod dials what, and which proxies work for it.
+//! The way of one mode: which pod dials what, and which proxies work for it.
 
 use super::{
-    envoy,
-    istio::{self, IstioMesh},
-    options::{Mode, Options},
+    loads::{Load, Program},
+    mode::Mode,
 };
-use crate::{load::Kind, usage};
+use crate::{load, usage};
 use anyhow::{Context, Result, ensure};
-use culvert_lab::{Capture, Lab, Mesh, MeshOptions, Pod, PodSpec, Process};
+use culvert_lab::{Capture, Node, Pod, Process, wait_until};
 use std::{
-    net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    net::{IpAddr, SocketAddr},
     process::Command,
     time::Duration,
 };
 
-/// Where the server applications listen.
-const APPLICATION: u16 = 8080;
-/// Where the client dials its Envoy, and that Envoy the other: the port on which a [`Capture`] knows TLS.
-const SIDECAR: u16 = 15008;
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Where the server applications listen: bytes, HTTP/1.1, HTTP/2.
+pub(super) const PLAIN: u16 = 8080;
+pub(super) const HTTP1: u16 = 8081;
+pub(super) const HTTP2: u16 = 8082;
+/// Of DNS.
+pub(super) const DNS: u16 = 53;
+/// Of the tunnel between Culvert's proxies.
+const TUNNEL: u16 = 15008;
 
 /// One mode's way.
-pub(super) struct Course {
+pub(super) struct Course<'lab> {
     pub(super) mode: Mode,
     pub(super) client: Pod,
-    pub(super) target: SocketAddr,
+    pub(super) server_pod: Pod,
+    /// Where the client finds the server: its address, or that of a Service with the ports of HTTP.
+    pub(super) server: IpAddr,
+    /// The resolver's address.
+    pub(super) resolver: IpAddr,
+    /// The ports of HTTP/1.1 and of HTTP/2.
+    pub(super) web: [u16; 2],
+    /// The name in requests of HTTP.
+    pub(super) host: String,
     /// The proxies at each end, as the processes that all others of that end descend from.
-    ends: Vec<Vec<u32>>,
+    pub(super) ends: Vec<Vec<u32>>,
+    /// The server's programs.
+    pub(super) applications: Vec<u32>,
+    /// Agents whose kernel programs the traffic meets.
+    pub(super) agents: Vec<u32>,
+    /// The node that counts what crosses the link; none when nothing does.
+    pub(super) link: Option<&'lab Node>,
+    /// What runs for this mode alone; a sidecar or a waypoint comes last.
+    pub(super) processes: Vec<Process>,
 }
 
-impl Course {
-    /// CPU time of all proxies together; memory of the end that holds most.
-    pub(super) fn usage(&self) -> Result<usage::Usage> {
-        let mut all = usage::Usage::default();
-        for end in &self.ends {
-            let end = usage::of(end)?;
-            all.cpu_seconds += end.cpu_seconds;
-            all.rss_mb = all.rss_mb.max(end.rss_mb);
+impl Course<'_> {
+    /// All proxies.
+    pub(super) fn proxies(&self) -> Vec<u32> {
+        self.ends.concat()
+    }
+
+    /// Proportional set size of the end that holds most, MB.
+    pub(super) fn pss_mb(&self) -> Result<f64> {
+        let ends: Result<Vec<f64>> = self.ends.iter().map(|end| usage::pss_mb(end)).collect();
+        Ok(ends?.into_iter().fold(0.0, f64::max))
+    }
+
+    /// Whether everything that the mode needs still runs; if not, what ended.
+    pub(super) fn check(&mut self) -> Result<()> {
+        for process in &mut self.processes {
+            ensure!(
+                process.is_running(),
+                "{} ended: {}",
+                process.name(),
+                process.log_tail(5)
+            );
         }
-        Ok(all)
-    }
-}
-
-/// Everything that runs for as long as the measurement does.
-pub(super) struct Stage<'lab> {
-    // Fields are dropped in this order: the mesh before the applications.
-    mesh: Option<Mesh<'lab>>,
-    istio: Option<IstioMesh<'lab>>,
-    processes: Vec<Process>,
-    lab: &'lab Lab,
-    istio_lab: Option<&'lab Lab>,
-    modes: Vec<Mode>,
-    envoy: Option<PathBuf>,
-}
-
-impl<'lab> Stage<'lab> {
-    /// Starts what the modes need.
-    ///
-    /// `istio_lab` is where Istio's proxy takes the place of ours.
-    pub(super) fn new(lab: &'lab Lab, istio_lab: Option<&'lab Lab>, options: &Options) -> Result<Self> {
-        let mut stage = Self {
-            mesh: None,
-            istio: None,
-            processes: Vec::new(),
-            lab,
-            istio_lab,
-            modes: options.modes.clone(),
-            envoy: options.envoy.clone(),
-        };
-        lab.namespace("plain")?;
-        lab.namespace("meshed")?;
-        // Warnings only: writing access logs to a file is no work that other modes do.
-        let for_mesh = MeshOptions {
-            programs: options.programs.clone(),
-            log: Some("warn".to_owned()),
-            ..MeshOptions::default()
-        };
-        if stage
-            .modes
-            .iter()
-            .any(|mode| matches!(mode, Mode::Culvert | Mode::CulvertSameNode))
-        {
-            lab.label("meshed", Some("ambient"))?;
-            stage.mesh = Some(Mesh::start(lab, for_mesh.clone())?);
-        }
-        if let (Some(lab), Some(program)) = (istio_lab, &options.ztunnel) {
-            lab.namespace("meshed")?;
-            lab.label("meshed", Some("ambient"))?;
-            stage.istio = Some(istio::start(lab, program, for_mesh)?);
-        }
-        Ok(stage)
+        let gone = self.proxies().into_iter().find(|proxy| !usage::is_alive(*proxy));
+        ensure!(gone.is_none(), "its proxy ended (process {})", gone.unwrap_or_default());
+        Ok(())
     }
 
-    /// The modes' ways, in the order in which they were asked for.
-    pub(super) fn courses(&mut self) -> Result<Vec<Course>> {
-        self.modes
-            .clone()
-            .into_iter()
-            .map(|mode| self.course(mode).with_context(|| mode.name().to_owned()))
-            .collect()
-    }
-
-    fn course(&mut self, mode: Mode) -> Result<Course> {
-        match mode {
-            Mode::Direct => {
-                let (client, server) = self.pods("plain", mode, 2)?;
-                let target = (server.ip4(), APPLICATION).into();
-                Ok(Course {
-                    mode,
-                    client,
-                    target,
-                    ends: Vec::new(),
-                })
-            }
-            Mode::Culvert | Mode::CulvertSameNode => {
-                let node = if mode == Mode::Culvert { 2 } else { 1 };
-                let (client, server) = self.pods("meshed", mode, node)?;
-                let mesh = self.mesh.as_mut().context("the mesh is not running")?;
-                mesh.wait_enrolled(&[&client, &server], true, PATIENCE)?;
-                let mut ends = vec![vec![mesh.ztunnel(1)?.pid()]];
-                if node == 2 {
-                    ends.push(vec![mesh.ztunnel(2)?.pid()]);
-                }
-                let target = (server.ip4(), APPLICATION).into();
-                Ok(Course {
-                    mode,
-                    client,
-                    target,
-                    ends,
-                })
-            }
-            Mode::EnvoyTcp => self.envoy_course(mode),
-            Mode::IstioZtunnel => {
-                let (client, server) = self.pods("meshed", mode, 2)?;
-                let istio = self.istio.as_ref().context("Istio's ztunnel is not running")?;
-                istio.mesh.wait_enrolled(&[&client, &server], true, PATIENCE)?;
-                let ends = istio.proxies.iter().map(|proxy| vec![proxy.pid()]).collect();
-                let target = (server.ip4(), APPLICATION).into();
-                Ok(Course {
-                    mode,
-                    client,
-                    target,
-                    ends,
-                })
-            }
-        }
-    }
-
-    /// Two sidecars: one in the client's pod, one in the server's.
-    fn envoy_course(&mut self, mode: Mode) -> Result<Course> {
-        let program = self.envoy.clone().context("no Envoy program")?;
-        let (client, server) = self.pods("plain", mode, 2)?;
-        let route = envoy::Route {
-            client_listener: (client.ip4(), SIDECAR).into(),
-            server_listener: (server.ip4(), SIDECAR).into(),
-            application: (Ipv4Addr::LOCALHOST, APPLICATION).into(),
-        };
-        let files = envoy::write(&self.lab.dir().join("envoy"), &route)?;
-        let mut ends = Vec::new();
-        for (number, (pod, file, listener)) in [
-            (&server, &files.server, route.server_listener),
-            (&client, &files.client, route.client_listener),
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            let mut command = Command::new(&program);
-            command
-                .arg("--config-path")
-                .arg(file)
-                .args(["--log-level", "warn", "--disable-hot-restart"]);
-            command.args(["--base-id", &number.to_string()]);
-            let mut sidecar = pod.spawn("envoy", &mut command)?;
-            wait_listening(pod, &mut sidecar, listener)?;
-            ends.push(vec![sidecar.pid()]);
-            self.processes.push(sidecar);
-        }
-        Ok(Course {
-            mode,
-            client,
-            target: route.client_listener,
-            ends,
-        })
-    }
-
-    /// A client on node 1 and a running server on this node.
-    fn pods(&mut self, namespace: &str, mode: Mode, node: u8) -> Result<(Pod, Pod)> {
-        let lab = self.lab_of(mode)?;
-        let pod = |role: &str, node: u8| -> Result<Pod> {
-            let name = format!("{role}-{}", mode.name());
-            let pod = lab.pod(PodSpec::new(namespace, &name).on(node).service_account(role))?;
-            // The connection load would otherwise run out of ports in two seconds without a mesh.
-            pod.netns().sysctl("net/ipv4/ip_local_port_range", "16000 65000")?;
-            pod.netns().sysctl("net/ipv4/tcp_tw_reuse", "1")?;
-            Ok(pod)
-        };
-        let (client, server) = (pod("client", 1)?, pod("server", node)?);
-        let listen = format!("0.0.0.0:{APPLICATION}");
-        let mut application = server.spawn("serve", own_program()?.args(["serve", "--listen", &listen]))?;
-        application.wait_for_log("listening", PATIENCE)?;
-        self.processes.push(application);
-        Ok((client, server))
-    }
-
-    fn lab_of(&self, mode: Mode) -> Result<&'lab Lab> {
-        match mode {
-            Mode::IstioZtunnel => self.istio_lab.context("no lab for Istio's ztunnel"),
-            _ => Ok(self.lab),
-        }
-    }
-
-    /// Sends a little through the way, and looks at the link: a way that claims encryption must have it.
-    pub(super) fn verify(&self, course: &Course) -> Result<()> {
-        let capture = Capture::start(self.lab_of(course.mode)?.node(1).namespace(), "wire", &[])?;
+    /// The client program that sends this load for so long.
+    pub(super) fn program(&self, load: &Load, seconds: f64, warm_up: f64) -> Result<Command> {
         let mut command = own_program()?;
-        command.args([
-            "load",
-            "--kind",
-            Kind::Requests.name(),
-            "--to",
-            &course.target.to_string(),
-        ]);
-        command.args(["--seconds", "0.2", "--warm-up", "0.1", "--connections", "2"]);
-        let output = course.client.output(&mut command)?;
+        let to = match load.program {
+            Program::Plain(kind) => {
+                command.args(["load", "--kind", kind.name()]);
+                match kind {
+                    load::Kind::Names => SocketAddr::new(self.resolver, DNS),
+                    _ => SocketAddr::new(self.server, PLAIN),
+                }
+            }
+            Program::Http(kind) => {
+                command.args(["http-load", "--kind", kind.name(), "--host", &self.host]);
+                command.args(["--streams", &load.streams.to_string()]);
+                if let Some(rate) = load.rate {
+                    command.args(["--rate", &rate.to_string()]);
+                }
+                let [http1, http2] = self.web;
+                let port = if kind == crate::http::Kind::Http1 { http1 } else { http2 };
+                SocketAddr::new(self.server, port)
+            }
+        };
+        command.args(["--to", &to.to_string(), "--connections", &load.connections.to_string()]);
+        command.args(["--seconds", &seconds.to_string(), "--warm-up", &warm_up.to_string()]);
+        Ok(command)
+    }
+
+    /// Sends a little of these loads through the way, which may take until the proxies know all, and looks at the link: a mode that claims
+    /// encryption must have it.
+    pub(super) fn verify(&self, loads: &[Load], node: &Node, patience: Duration) -> Result<()> {
+        for load in loads {
+            let mut last = Ok(());
+            let what = format!("the applications can talk ({})", load.name);
+            let waited = wait_until(&what, patience, || {
+                last = self.try_out(load);
+                last.is_ok()
+            });
+            if waited.is_err() {
+                return last.and(waited);
+            }
+        }
+        let ports = [TUNNEL, PLAIN, HTTP1, HTTP2];
+        let is_sidecar = matches!(self.mode, Mode::Sidecar | Mode::SidecarHttp);
+        let tls_ports = if is_sidecar { &ports[..] } else { &ports[..1] };
+        let capture = Capture::start_on(node.namespace(), "wire", &[], tls_ports)?;
+        // DNS is in clear everywhere: nothing here encrypts it on its way to a resolver outside.
+        for load in loads
+            .iter()
+            .filter(|load| load.program != Program::Plain(load::Kind::Names))
+        {
+            self.try_out(load)?;
+            let seen = capture.take();
+            ensure!(seen.missed == 0, "the capture missed {} packets", seen.missed);
+            if self.mode.is_encrypted() {
+                let clear = seen.clear_bytes;
+                let largest = seen.clear_flows.iter().max_by_key(|(_, bytes)| **bytes);
+                let flow = largest.map_or_else(String::new, |((from, to), _)| {
+                    format!(", most of them from {from} to {to}")
+                });
+                ensure!(
+                    clear == 0,
+                    "{clear} bytes crossed the link in clear ({}){flow}",
+                    load.name
+                );
+                ensure!(seen.encrypted_bytes > 0, "nothing was seen on the link ({})", load.name);
+            } else if self.mode.crosses_link() {
+                ensure!(seen.clear_bytes > 0, "nothing was seen on the link ({})", load.name);
+            } else {
+                let crossed = seen.clear_bytes + seen.encrypted_bytes;
+                ensure!(
+                    crossed < 4096,
+                    "{crossed} bytes crossed the link between the nodes ({})",
+                    load.name
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// A little of this load, once.
+    ///
+    /// # Errors
+    /// When anything of it fails.
+    pub(super) fn try_out(&self, load: &Load) -> Result<()> {
+        let few = Load {
+            connections: load.connections.min(2),
+            streams: load.streams.min(2),
+            rate: load.rate.map(|rate| rate.min(500)),
+            ..*load
+        };
+        let output = self.client.output(&mut self.program(&few, 0.02, 0.02)?)?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "the applications cannot talk: {}", said.trim());
-        let seen = capture.seen();
-        match course.mode {
-            Mode::Direct => ensure!(seen.clear_bytes > 0, "nothing was seen on the link"),
-            Mode::Culvert | Mode::EnvoyTcp | Mode::IstioZtunnel => {
-                ensure!(
-                    seen.clear_bytes == 0,
-                    "{} bytes crossed the link in clear",
-                    seen.clear_bytes
-                );
-                ensure!(seen.encrypted_bytes > 0, "nothing was seen on the link");
-            }
-            Mode::CulvertSameNode => {}
-        }
+        let figures = load::ended(&String::from_utf8_lossy(&output.stdout))?;
+        ensure!(figures.failed == 0, "{}", figures.first_failure.unwrap_or_default());
         Ok(())
     }
 }
 
-fn own_program() -> Result<Command> {
+/// This program, which is the applications, too.
+pub(super) fn own_program() -> Result<Command> {
     Ok(Command::new(
         std::env::current_exe().context("find the running program")?,
     ))
-}
-
-fn wait_listening(pod: &Pod, process: &mut Process, address: SocketAddr) -> Result<()> {
-    let connects = || pod.run(|| std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok());
-    culvert_lab::wait_until("the sidecar listens", PATIENCE, || matches!(connects(), Ok(true)))
-        .with_context(|| process.log_tail(20))
 }

@@ -1,146 +1,133 @@
 //! The measurement: nodes and pods, the proxies of each mode, and the loads in turns.
 //!
 //! Every round runs every load in every mode once, so that a machine that is slower for a while is slower for all of
-//! them; the result is the median over the rounds. Client, server and proxies share the machine's processors, so compare
-//! modes with each other and CPU times, not rates with those of another machine. What each mode's way through the pods
-//! is stands in `course`; the proxies' usage is read in `crate::usage`; `report` makes medians, the table and the JSON.
+//! them. Client, server and proxies share the machine's processors, so compare modes with each other and CPU times, not
+//! rates with those of another machine.
+//!
+//! `mode` and `loads` are what can be measured, `options` what is. `stage` makes the nodes and starts the proxies, with `sidecar` for
+//! Envoy and `peer` for another node proxy; `course` is the way of one mode that comes out of it. `rounds` sends loads through all courses,
+//! `collect` reads what they cost, `memory` what proxies hold. `notes` is what is said meanwhile. All of it goes into a [`Run`], which `crate::report` shows. What cannot be
+//! measured is in there with the reason, and everything else goes on.
 
+mod collect;
 mod course;
-mod envoy;
-mod istio;
+mod loads;
+mod memory;
+mod mode;
+mod notes;
 mod options;
-mod report;
+mod peer;
+mod rounds;
+mod sidecar;
+mod stage;
+mod versions;
 
-use crate::load::{Kind, Line};
-use anyhow::{Context, Result, bail, ensure};
-use course::{Course, Stage};
-use culvert_lab::{Lab, Options as LabOptions, remove_labs_on_signals};
-use options::Mode;
+use crate::{record::Run, report};
+use anyhow::{Result, ensure};
+use course::Course;
+use culvert_lab::remove_labs_on_signals;
+use loads::Load;
+use mode::Mode;
+use notes::{missing, say, tell};
 pub(crate) use options::Options;
-pub(crate) use report::median;
-use report::{Sample, Summary};
-use std::{process::Command, time::Duration};
+use rounds::Rounds;
+use stage::{Labs, Stage};
+use std::time::SystemTime;
 
-/// The loads, in the order of a round.
-const LOADS: [Kind; 3] = [Kind::Stream, Kind::Requests, Kind::Connections];
-
-/// Builds the stage, runs the rounds, prints the results.
+/// Builds the stage, runs the rounds, shows the results.
+///
+/// # Errors
+/// When nothing at all can be measured, or nothing of it can be shown.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    ensure!(!options.modes.is_empty(), "no mode to measure");
-    if options.modes.contains(&Mode::EnvoyTcp) && options.envoy.is_none() {
-        bail!("mode envoy-tcp needs --envoy");
-    }
-    if options.modes.contains(&Mode::IstioZtunnel) && options.ztunnel.is_none() {
-        bail!("mode istio-ztunnel needs --ztunnel or CULVERT_PEER_ZTUNNEL");
-    }
-    let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 5 });
-    let seconds = options.seconds.unwrap_or(if options.quick { 2.0 } else { 5.0 });
-    remove_labs_on_signals(|| eprintln!("==> interrupted: removing the nodes and pods"))?;
-
-    say("making two nodes and their pods, and starting the proxies");
-    let lab = Lab::new(&format!("bench_{}", std::process::id()), LabOptions::default())?;
-    let istio_lab = if options.modes.contains(&Mode::IstioZtunnel) {
-        Some(Lab::new(
-            &format!("bench_{}_istio", std::process::id()),
-            LabOptions::default(),
-        )?)
-    } else {
-        None
+    let (modes, loads) = (options.modes(), options.loads()?);
+    remove_labs_on_signals(|| say("interrupted: removing the nodes and pods"))?;
+    raise_descriptors();
+    let mut run = Run {
+        command: std::env::args().collect::<Vec<_>>().join(" "),
+        began: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        machine: collect::describe(),
+        versions: versions::of(options),
+        modes: modes.iter().map(|mode| mode.named()).collect(),
+        loads: loads.iter().map(Load::named).collect(),
+        ..Run::default()
     };
-    let started = Stage::new(&lab, istio_lab.as_ref(), options);
-    let mut stage = started.inspect_err(|_| eprintln!("what the programs said last:\n{}", lab.logs(15)))?;
-    let outcome = measure(&mut stage, rounds, seconds).inspect_err(|_| {
-        eprintln!("what the programs said last:\n{}", lab.logs(15));
-    });
-    let results = outcome?;
+    if run.machine.processors == 1 {
+        say(
+            "there is one processor: client, server and proxies take turns on it, so that only CPU times can be compared",
+        );
+    }
+    measure(&modes, loads, options, &mut run)?;
+    // All that was made for it is removed by now, whatever becomes of the rest.
+    report::show(&run, options.json, options.out.as_deref())?;
+    ensure!(!run.samples.is_empty(), "nothing was measured");
+    Ok(())
+}
 
-    let summaries: Vec<_> = results
-        .iter()
-        .map(|(mode, samples)| (*mode, Summary::of(samples)))
-        .collect();
-    println!("{}", report::table(&summaries));
-    println!("{}", notes(&options.modes, rounds, seconds));
-    if options.json {
-        println!("{}", report::json(&summaries)?);
+/// Makes the nodes, measures all modes, and removes everything again.
+fn measure(modes: &[Mode], loads: Vec<Load>, options: &Options, run: &mut Run) -> Result<()> {
+    say("making nodes and their pods, and starting the proxies");
+    let labs = Labs::make(modes)?;
+    let mut stage = Stage::new(&labs, options);
+    let mut courses: Vec<Course<'_>> = Vec::new();
+    for mode in modes.iter().copied() {
+        match course(&mut stage, &labs, mode, &loads, options) {
+            Ok(course) => courses.push(course),
+            Err(error) => {
+                tell(&format!("{} is NOT MEASURED: {error:#}", mode.name()));
+                run.missing.push(missing(mode.name(), None, format!("{error:#}")));
+            }
+        }
+    }
+    memory::measure(&courses, options, run);
+    let mut rounds = Rounds {
+        courses,
+        loads,
+        options,
+        labs: labs.all().collect(),
+        run,
+    };
+    rounds.take();
+    if !options.without_counts {
+        rounds.count();
     }
     Ok(())
 }
 
-fn measure(stage: &mut Stage<'_>, rounds: u32, seconds: f64) -> Result<Vec<(Mode, Vec<Sample>)>> {
-    let courses = stage.courses()?;
-    for course in &courses {
-        stage
-            .verify(course)
-            .with_context(|| format!("mode {}", course.mode.name()))?;
-    }
-    let mut results: Vec<_> = courses.iter().map(|course| (course.mode, Vec::new())).collect();
-    for round in 1..=rounds {
-        for kind in LOADS {
-            for (course, (_, samples)) in courses.iter().zip(&mut results) {
-                say(&format!(
-                    "round {round} of {rounds}: {}, {}",
-                    kind.name(),
-                    course.mode.name()
-                ));
-                let sample = once(course, kind, round, seconds)
-                    .with_context(|| format!("{} in mode {}", kind.name(), course.mode.name()))?;
-                samples.push(sample);
-            }
-        }
-    }
-    Ok(results)
-}
-
-/// One load through one mode; the proxies' CPU time is taken when the load says that its measured time begins and ends.
-fn once(course: &Course, kind: Kind, round: u32, seconds: f64) -> Result<Sample> {
-    let name = format!("load-{}-{}-{round}", course.mode.name(), kind.name());
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["load", "--kind", kind.name(), "--to", &course.target.to_string()]);
-    command.args(["--seconds", &seconds.to_string()]);
-    let mut load = course.client.spawn(&name, &mut command)?;
-    let patience = Duration::from_secs_f64(30.0 + seconds);
-    load.wait_for_log("\"event\":\"started\"", patience)?;
-    let before = course.usage()?;
-    load.wait_for_log("\"event\":\"ended\"", patience)?;
-    let after = course.usage()?;
-    load.wait(patience)?;
-    let log = load.log();
-    let ended = log
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .find_map(|line| match line {
-            Line::Ended(figures) => Some(figures),
-            Line::Started => None,
-        });
-    let figures = ended.with_context(|| format!("the load printed no figures:\n{log}"))?;
-    if figures.failed > 0 {
-        let why = figures.first_failure.as_deref().unwrap_or_default();
-        eprintln!("    {} connections FAILED, the first one: {why}", figures.failed);
-    }
-    Ok(Sample {
-        kind,
-        figures,
-        cpu_seconds: after.cpu_seconds - before.cpu_seconds,
-        rss_mb: after.rss_mb,
-    })
-}
-
-/// What a reader of the table must know.
-fn notes(modes: &[Mode], rounds: u32, seconds: f64) -> String {
-    let mut notes = format!(
-        "Medians of {rounds} rounds of {seconds} s. CPU is the proxies' own, user and system, both ends together; client, server and \
-         proxies share {} processors.",
-        std::thread::available_parallelism().map_or(0, std::num::NonZero::get)
+/// A mode's way, which has been seen to work.
+fn course<'lab>(
+    stage: &mut Stage<'lab>,
+    labs: &'lab Labs,
+    mode: Mode,
+    loads: &[Load],
+    options: &Options,
+) -> Result<Course<'lab>> {
+    let mut course = stage.course(mode)?;
+    let loads: Vec<Load> = loads.iter().filter(|load| load.fits(mode)).copied().collect();
+    ensure!(
+        !loads.is_empty(),
+        "it carries HTTP alone, and no such load was asked for"
     );
-    if modes.contains(&Mode::EnvoyTcp) {
-        notes.push_str(
-            "\nenvoy-tcp: the client dials its sidecar's listener directly, so that no netfilter rule redirects it; a real \
-             sidecar mesh pays for that on top.",
-        );
-    }
-    notes
+    let verified = course.verify(&loads, labs.of(mode)?.node(1), options.patience());
+    // That a program has ended explains more than what could not be done without it.
+    verified.or_else(|error| course.check().and(Err(error)))?;
+    Ok(course)
 }
 
-fn say(text: &str) {
-    eprintln!("==> {text}");
+/// Ten thousand connections take as many descriptors at each end, and twice as many in a proxy between them. What the machine does not
+/// allow is not had: opening so many connections then says so.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const WANTED: u64 = 1 << 17;
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: Some(WANTED),
+        maximum: limit.maximum.map(|maximum| maximum.max(WANTED)),
+    };
+    let allowed = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if limit.current.is_some_and(|current| current < WANTED) {
+        let _raised = setrlimit(Resource::Nofile, wanted).or_else(|_| setrlimit(Resource::Nofile, allowed));
+    }
 }

@@ -131,7 +131,7 @@ fn number(value: f64) -> String {
 }
 
 fn median(values: Vec<f64>) -> f64 {
-    crate::run::median(values)
+    culvert_report::stats::median(values)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! `side` is one proxy with its client, server and Services; `objects` are its Kubernetes objects, `token` what a request proves itself
 //! by. `cases` are the loads, which `rounds` sends through both sides in turns; `memory` and `changes` measure with many Services and
 //! routes. `findings` makes of it figures, each with the ratio of both proxies and what is aimed at; `ask` sends single requests,
-//! and `output` reads what loads print.
+//! and `output` says what is being done.
 
 mod ask;
 mod cases;

@@ -4,10 +4,13 @@ use super::{
     cases::Case,
     findings::{Finding, Target},
     options::Options,
-    output::{ended, say},
+    output::say,
     side::Side,
 };
-use crate::{load::Figures, usage};
+use crate::{
+    load::{Figures, ended},
+    usage,
+};
 use anyhow::{Context, Result};
 use std::{process::Command, time::Duration};
 

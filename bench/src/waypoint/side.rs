@@ -7,7 +7,6 @@ use super::{
     ask::Asker,
     cases::Service,
     objects::{self, GATEWAY},
-    output,
     token::{self, Token},
 };
 use anyhow::{Context, Result, ensure};
@@ -237,7 +236,7 @@ impl Side {
         let output = self.client.output(&mut command)?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{}", said.trim());
-        let figures = output::ended(&String::from_utf8_lossy(&output.stdout))?;
+        let figures = crate::load::ended(&String::from_utf8_lossy(&output.stdout))?;
         ensure!(figures.failed == 0, "{}", figures.first_failure.unwrap_or_default());
         Ok(())
     }

@@ -26,6 +26,7 @@ pub(crate) fn judged(place: &str, page: &Value) -> Vec<Line> {
     lines.extend(plug_in(place, page));
     lines.extend(pod_programs(place, page));
     lines.extend(guards(place, page));
+    lines.extend(legs(place, page));
     lines.extend(upkeep(place, page));
     lines.extend(earlier_connections(place, page));
     lines.extend(notices(place, page));
@@ -35,6 +36,39 @@ pub(crate) fn judged(place: &str, page: &Value) -> Vec<Line> {
         lines.push(Line::warn(place, "leaving", found, remedy));
     }
     lines
+}
+
+/// Only where the agent is to let the kernel carry what applications send to the proxy.
+fn legs(place: &str, page: &Value) -> Option<Line> {
+    let legs = &page["local_legs"];
+    if let Some(reason) = legs["refused"].as_str() {
+        let remedy =
+            "nothing is wrong but the speed: take the agent's --local-legs away, or see docs/platforms.md for kernels";
+        return Some(Line::warn(
+            place,
+            "local legs",
+            format!("by TCP, because {reason}"),
+            remedy,
+        ));
+    }
+    if legs["by"] != "kernel" {
+        return None;
+    }
+    let counted = |outcome: &str| legs["counted"][outcome].as_u64().unwrap_or_default();
+    let back: u64 = legs["counted"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(outcome, _)| outcome.starts_with("tcp_"))
+        .filter_map(|(_, count)| count.as_u64())
+        .sum();
+    let found = format!(
+        "by the kernel: {} connections, {} of them went on by TCP, {} bytes past it",
+        counted("joined"),
+        back,
+        counted("redirected_bytes")
+    );
+    Some(Line::ok(place, "local legs", found))
 }
 
 const LOST_REMEDY: &str = "if it stays, restart the node's pod of culvert-node, which attaches all anew; and find what takes pins below /sys/fs/bpf away: \

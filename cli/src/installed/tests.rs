@@ -99,6 +99,28 @@ fn stream(sent: &str, acknowledged: &str, refused: u64) -> Value {
 }
 
 #[test]
+fn local_legs_are_shown_where_the_kernel_is_to_carry_them_and_why_it_does_not() {
+    let of = |legs: Value| {
+        let lines = agent::judged(
+            "n",
+            &json!({ "ready": true, "proxies": [{ "pid": 1 }], "pods": [], "local_legs": legs }),
+        );
+        lines.into_iter().find(|line| line.what == "local legs")
+    };
+    assert!(of(json!({ "by": "tcp", "refused": null, "counted": { "joined": 0 } })).is_none());
+    let counted = json!({ "joined": 7, "redirected_bytes": 900, "tcp_unread": 2, "tcp_late": 1 });
+    let carried = of(json!({ "by": "kernel", "refused": null, "counted": counted })).expect("a line");
+    assert_eq!(carried.level, Level::Ok);
+    assert!(carried.found.contains("7 connections, 3 of them"), "{}", carried.found);
+    let refused = of(json!({ "by": "tcp", "refused": "it is old", "counted": {} })).expect("a line");
+    assert!(
+        refused.level == Level::Warn && refused.found.contains("it is old"),
+        "{}",
+        refused.found
+    );
+}
+
+#[test]
 fn a_mesh_that_is_well_has_only_good_lines() {
     assert_eq!(wrong(&survey(well())), []);
 }

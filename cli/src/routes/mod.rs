@@ -21,6 +21,8 @@ const HEADER: &[&str] = &[
     "#", "host", "clients", "matches", "filters", "goes to", "timeout", "retries", "rule",
 ];
 
+const POLICIES: &[&str] = &["policy", "for", "what holds"];
+
 /// Whose rules.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RoutesFlags {
@@ -100,6 +102,15 @@ fn shown(flags: &RoutesFlags, mut rules: Value) -> Result<Answer> {
             rows: rows(port),
             when_empty: "no rule is for these clients".to_owned(),
         });
+        let policies = policies(port);
+        if !policies.is_empty() {
+            sections.push(Section {
+                title: "",
+                header: POLICIES,
+                rows: policies,
+                when_empty: String::new(),
+            });
+        }
     }
     Ok(Answer {
         is_well: rules["not_in_force"].is_null(),
@@ -166,6 +177,21 @@ fn rows(port: &Value) -> Vec<Vec<String>> {
         let mut connections = row(rows.len() + 1, "-", &port["connections"]);
         connections[3] = "connections".to_owned();
         rows.push(connections);
+    }
+    rows
+}
+
+/// What holds at a port beside its rules, each thing in a row of its own.
+fn policies(port: &Value) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for policy in port["policies"].as_array().into_iter().flatten() {
+        let text = |field: &str| policy[field].as_str().unwrap_or("-").to_owned();
+        let holds = policy["holds"].as_array().into_iter().flatten();
+        rows.extend(
+            holds
+                .filter_map(Value::as_str)
+                .map(|holds| vec![text("object"), text("scope"), holds.to_owned()]),
+        );
     }
     rows
 }

@@ -104,6 +104,68 @@ fn a_service_without_its_waypoint_says_so_and_is_not_well() {
 }
 
 #[test]
+fn policies_and_tls_of_a_port_are_named_with_their_objects() {
+    let policies = "---
+apiVersion: culvert.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  targetRefs: [{group: '', kind: Service, name: web}]
+  rateLimit: {local: [{requests: 10, per: 1m, by: {header: x-user}, match: {method: POST}}]}
+  compression: {algorithms: [zstd, gzip], minimumSize: 100}
+  healthCheck: {http: {path: /healthz}, interval: 10s}
+---
+apiVersion: culvert.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: of-a-rule, namespace: shop}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: canary}]
+  rateLimit: {global: {provider: gone, domain: shop, descriptors: [{entries: [{key: user, header: x-user}]}]}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: tls, namespace: shop}
+spec:
+  host: web
+  trafficPolicy:
+    portLevelSettings:
+    - {port: {number: 80}, tls: {mode: SIMPLE, sni: web.example}}
+    - {port: {number: 90}, tls: {mode: MUTUAL, credentialName: web}}
+";
+    let answer = asked(&(SHOP.to_owned() + WAYPOINT + policies), "shop/web", None, None).unwrap();
+    let rows = |section: usize| {
+        let rows = answer.sections[section].rows.iter();
+        rows.map(|row| row.join(" | ")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        rows(3),
+        [
+            "TrafficPolicy shop/web | all requests | 10 requests in 60s, by header x-user, of those with method POST",
+            "TrafficPolicy shop/web | all requests | compression by zstd, gzip, from 100 bytes",
+            "TrafficPolicy shop/web | all requests | health check: GET /healthz every 10s",
+            "TrafficPolicy shop/of-a-rule | HTTPRoute shop/canary[1], HTTPRoute shop/canary[0], HTTPRoute shop/canary[2] \
+             | limit of gone, which is not there, domain shop; asked about user (header x-user)",
+            "DestinationRule shop/tls | endpoints of shop/web:80 | TLS to endpoints: asks for web.example, demands a \
+             certificate for web.example by the system's authorities",
+        ]
+    );
+    assert_eq!(
+        rows(6),
+        [
+            "TrafficPolicy shop/web | all connections | health check: GET /healthz every 10s",
+            "DestinationRule shop/tls | endpoints of shop/web:90 | no endpoint: connections would go in another way than \
+             it asks for",
+        ]
+    );
+    let envoy = SHOP.to_owned() + &WAYPOINT.replace("culvert-waypoint", "culvert-envoy") + policies;
+    let answer = asked(&envoy, "shop/web", Some(90), None).unwrap();
+    assert_eq!(
+        answer.sections[3].rows[0][2],
+        "health check: GET /healthz every 10s, not by a waypoint that is Envoy"
+    );
+}
+
+#[test]
 fn what_is_not_there_is_an_error_that_names_it() {
     let error = |service: &str, port| asked(SHOP, service, port, None).unwrap_err().to_string();
     assert!(error("shop/gone", None).contains("shop/gone"));

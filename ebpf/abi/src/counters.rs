@@ -82,4 +82,13 @@ counters! {
     GuardUnknown => "guard", "denied_unknown", "Dropped on a pod's link: the guard was told nothing of the pod.";
     GuardNode => "guard", "node", "To a strict port, from a process of this node that is in no pod (a kubelet's probe), left alone.";
     GuardExcluded => "guard", "excluded", "To a strict pod's excluded port, left alone.";
+    LegSender => "legs", "joined", "An application's socket whose leg the kernel may carry.";
+    LegNoRoom => "legs", "denied_room", "A leg stays TCP: the map of senders or of receivers is full, or takes no such socket.";
+    LegSent => "legs", "redirected", "A piece of what an application sent went straight to the proxy's socket.";
+    LegBytes => "legs", "redirected_bytes", "The bytes of these.";
+    LegLate => "legs", "tcp_late", "A leg stays TCP: the proxy's socket was not there when the first byte was sent.";
+    LegMixed => "legs", "tcp_mixed", "A leg stays TCP: a byte has gone by TCP, or the application has shut its side.";
+    LegUnread => "legs", "tcp_unread", "A leg goes on by TCP: the proxy has not read what was sent.";
+    LegAbove => "legs", "tcp_above", "A leg stays TCP: something sits above it, as TLS in the kernel.";
+    LegGone => "legs", "tcp_gone", "A leg goes on by TCP: the proxy's socket is gone.";
 }

@@ -10,12 +10,14 @@ mod address;
 mod counters;
 mod dns;
 mod guard;
+mod legs;
 mod serving;
 
 pub use address::{Address, Endpoint};
 pub use counters::{COUNTERS, Counter};
 pub use dns::{DNS_PORT, DNS_SLOTS, RESOLVER_PORT, Resolver, is_dns_port};
 pub use guard::{Dropped, Guard, GuardedLink, GuardedPort};
+pub use legs::{Leg, Receiver, SocketOffsets};
 pub use serving::Serving;
 
 /// Raised when programs of two versions could not share maps although every type kept its size.
@@ -95,6 +97,10 @@ impl Pod {
     pub const FALLBACK: u32 = 64;
     /// The pod's DNS queries over UDP go to the proxy's sockets at [`DNS_PORT`], as long as a proxy serves.
     pub const DNS: u32 = 128;
+    /// What the pod's applications send to the proxy is carried by the kernel: see [`Leg`].
+    pub const LEGS: u32 = 256;
+    /// No pod, but where the agent tries [`Pod::LEGS`] out: each connection is a leg, from who opens to who accepts.
+    pub const LEGS_TRIAL: u32 = 512;
     /// How many ports can be named.
     pub const HELD_PORTS: usize = 8;
 }
@@ -256,6 +262,8 @@ pub const fn layout() -> u32 {
         size_of::<Config>(),
         size_of::<Claim>(),
         size_of::<GuardedLink>(),
+        size_of::<Leg>(),
+        size_of::<Receiver>(),
         COUNTERS.len(),
     ];
     let mut hash = FNV_OFFSET;
@@ -289,7 +297,7 @@ mod user {
             unsafe impl aya::Pod for super::$name {}
         )*};
     }
-    plain_data!(Address Claim Config Dropped Endpoint Flow Guard GuardedLink GuardedPort Listener Noted Owner Pod Resolver Serving Usage);
+    plain_data!(Address Claim Config Dropped Endpoint Flow Guard GuardedLink GuardedPort Leg Listener Noted Owner Pod Receiver Resolver Serving SocketOffsets Usage);
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@
 
 use std::{hint::black_box, net::Ipv4Addr, sync::Arc};
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use culvert_bench_cases::{Cases, Throughput};
 use culvert_dns::{Client, Transport, decide};
 use culvert_proto::workload as proto;
 use culvert_state::{Mesh, Store};
@@ -22,7 +22,7 @@ use hickory_proto::{
 };
 use prost::Message as _;
 
-const SERVICES: u32 = 10_000;
+const SERVICES: usize = 10_000;
 const CLIENT: Client<'_> = Client {
     namespace: "shop",
     cluster_domain: "cluster.local",
@@ -53,11 +53,11 @@ fn put_service(store: &mut Store, namespace: &str, host: &str, addresses: &[Vec<
     );
 }
 
-fn mesh() -> Arc<Mesh> {
+fn mesh(services: usize) -> Arc<Mesh> {
     let mut store = Store::new("", "cluster.local", false);
     store.set_synced();
     let address = |number: u32| (0xc613_0000 + number).to_be_bytes().to_vec();
-    for number in 0..SERVICES {
+    for number in 0..services as u32 {
         let namespace = format!("team-{}", number % 100);
         let host = format!("service-{number}.{namespace}.svc.cluster.local");
         put_service(&mut store, &namespace, &host, &[address(number)]);
@@ -97,24 +97,23 @@ fn query(name: &str, kind: RecordType) -> Vec<u8> {
     message.to_vec().unwrap_or_default()
 }
 
-fn decisions(criterion: &mut Criterion) {
-    let mesh = mesh();
-    let mut group = criterion.benchmark_group("dns");
-    group.throughput(Throughput::Elements(1));
+fn decisions(cases: &mut Cases) {
+    let services = cases.size(SERVICES);
+    let mesh = mesh(services);
     for (case, name, kind) in [
-        ("service", "service-7777.team-77.svc.cluster.local", RecordType::A),
-        ("searched", "api.example.com.shop.svc.cluster.local", RecordType::A),
-        ("headless", "pg.db.svc.cluster.local", RecordType::A),
-        ("forward", "www.example.org.shop.svc.cluster.local", RecordType::A),
-        ("mail", "example.org", RecordType::MX),
+        ("dns/service", "service-777.team-77.svc.cluster.local", RecordType::A),
+        ("dns/searched", "api.example.com.shop.svc.cluster.local", RecordType::A),
+        ("dns/headless", "pg.db.svc.cluster.local", RecordType::A),
+        ("dns/forward", "www.example.org.shop.svc.cluster.local", RecordType::A),
+        ("dns/mail", "example.org", RecordType::MX),
     ] {
         let query = query(name, kind);
-        group.bench_function(case, |bencher| {
-            bencher.iter(|| decide(black_box(&query), Transport::Udp, &CLIENT, &mesh));
+        cases.case_of(case, Throughput::Elements(1), || {
+            decide(black_box(&query), Transport::Udp, &CLIENT, &mesh)
         });
     }
-    group.finish();
 }
 
-criterion_group!(benches, decisions);
-criterion_main!(benches);
+fn main() {
+    culvert_bench_cases::main(&[decisions]);
+}

@@ -11,7 +11,7 @@
 //! Endpoints that are known by their DNS names alone are resolved for the proxy itself: [`Lookup`] is the question, and reads the
 //! answer; [`Names`] asks, and remembers.
 //!
-//! Start reading at [`decide`]. What it takes to pass the rest on is in [`forward`].
+//! Start reading at [`decide`]. What it takes to pass the rest on is in [`forward`], and whom a proxy asks itself in [`resolv_conf`].
 
 #![forbid(unsafe_code)]
 
@@ -24,6 +24,7 @@ mod host;
 mod lookup;
 mod names;
 mod question;
+pub mod resolv_conf;
 mod resolve;
 
 #[cfg(test)]

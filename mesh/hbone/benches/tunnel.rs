@@ -5,12 +5,8 @@
 //!   TLS: the difference is the cipher, which should be nearly all there is.
 //! - `request`: 1 KiB there and back on an open stream, each with a flush of its own: what a small request costs beside system calls.
 //! - `connect`: a stream is opened with baggage, answered, and ended in both directions.
-//! - `handshake`: mutual TLS, both ends.
-#![allow(
-    clippy::unwrap_used,
-    missing_docs,
-    reason = "a benchmark fails by panicking; the macros of criterion document nothing"
-)]
+//! - `handshake`: mutual TLS, both ends, and what is made for it.
+#![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -20,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{End, configs_with, server_name, shake};
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use culvert_bench_cases::{Cases, Throughput};
 use culvert_hbone::{
     Authority, BadRequest, Config, ConnectRequest, Connection, ErrorCode, Fill, Handshake, Response, Role, Sink,
     StreamId,
@@ -149,7 +145,7 @@ fn receive(to: &mut Connection, wire: &mut [u8]) -> Counter {
     counter
 }
 
-fn bulk(criterion: &mut Criterion) {
+fn bulk(cases: &mut Cases) {
     let data = vec![0x5a; 16_375];
     let pairs = [
         ("plaintext", Pair::plaintext()),
@@ -160,11 +156,11 @@ fn bulk(criterion: &mut Criterion) {
     let authority = "198.18.0.1:80".parse().unwrap();
     for (name, mut pair) in pairs {
         let id = pair.open(&authority, &[]);
-        let mut group = criterion.benchmark_group(format!("bulk/{name}"));
-        group.throughput(Throughput::Bytes(BATCH as u64));
         for half in ["seal", "open"] {
-            group.bench_function(half, |bencher| {
-                bencher.iter_custom(|rounds| {
+            cases.timed(
+                &format!("bulk/{name}/{half}"),
+                Throughput::Bytes(BATCH as u64),
+                |rounds| {
                     let mut total = Duration::ZERO;
                     for _ in 0..rounds {
                         let start = Instant::now();
@@ -182,14 +178,13 @@ fn bulk(criterion: &mut Criterion) {
                         total += if half == "seal" { sealed } else { opened };
                     }
                     total
-                });
-            });
+                },
+            );
         }
-        group.finish();
     }
 }
 
-fn small(criterion: &mut Criterion) {
+fn small(cases: &mut Cases) {
     let data = vec![0x5a; 1024];
     let authority = "198.18.0.1:80".parse().unwrap();
     let headers = [(
@@ -201,46 +196,34 @@ fn small(criterion: &mut Criterion) {
         ("aes-256-gcm", Pair::tls(TLS13_AES_256_GCM_SHA384)),
     ] {
         let id = pair.open(&authority, &headers);
-        criterion.bench_function(&format!("request/{name}"), |bencher| {
-            bencher.iter(|| {
-                pair.put(id, 1024, &data);
-                pair.at_server();
-                pair.server.release(id, 1024);
-                put(&mut pair.server, id, 1024, &data);
-                pair.at_client();
-                pair.client.release(id, 1024);
-            });
+        cases.case(&format!("request/{name}"), || {
+            pair.put(id, 1024, &data);
+            pair.at_server();
+            pair.server.release(id, 1024);
+            put(&mut pair.server, id, 1024, &data);
+            pair.at_client();
+            pair.client.release(id, 1024);
         });
-        criterion.bench_function(&format!("connect/{name}"), |bencher| {
-            bencher.iter(|| {
-                let id = pair.open(&authority, &headers);
-                pair.client.finish(id);
-                pair.at_server();
-                pair.server.finish(id);
-                pair.at_client();
-            });
+        cases.case(&format!("connect/{name}"), || {
+            let id = pair.open(&authority, &headers);
+            pair.client.finish(id);
+            pair.at_server();
+            pair.server.finish(id);
+            pair.at_client();
         });
     }
 }
 
-fn handshake(criterion: &mut Criterion) {
+fn handshake(cases: &mut Cases) {
     let (client, server) = configs_with(&[TLS13_AES_256_GCM_SHA384]);
     let (client, server) = (Arc::new(client), Arc::new(server));
-    criterion.bench_function("handshake", |bencher| {
-        bencher.iter_batched(
-            || {
-                let client = Handshake::client(client.clone(), server_name()).unwrap();
-                (client, Handshake::server(server.clone()).unwrap())
-            },
-            |(client, server)| shake(client, server, usize::MAX, &Config::default()),
-            BatchSize::SmallInput,
-        );
+    cases.case("handshake", || {
+        let client = Handshake::client(client.clone(), server_name()).unwrap();
+        let server = Handshake::server(server.clone()).unwrap();
+        shake(client, server, usize::MAX, &Config::default())
     });
 }
 
-criterion_group! {
-    name = benches;
-    config = Criterion::default().measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500)).sample_size(20);
-    targets = bulk, small, handshake
+fn main() {
+    culvert_bench_cases::main(&[bulk, small, handshake]);
 }
-criterion_main!(benches);

@@ -1,7 +1,7 @@
 //! What it costs to find the route of a request among 10,000: by an exact path, by a prefix, by a regular expression, behind all of them,
 //! and where nothing matches. Nothing is allocated but the count of a reference. A waypoint does this once a request.
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use culvert_bench_cases::Cases;
 use culvert_envoy::pb::envoy::config::route::v3::{
     Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route, route_action::ClusterSpecifier,
     route_match::PathSpecifier,
@@ -13,7 +13,7 @@ use std::hint::black_box;
 
 const ROUTES: usize = 10_000;
 
-fn table() -> RouteTable {
+fn table(routes: usize) -> RouteTable {
     let specifier = |number: usize| match number % 3 {
         0 => PathSpecifier::Path(format!("/exact/{number}")),
         1 => PathSpecifier::PathSeparatedPrefix(format!("/prefix/{number}")),
@@ -37,7 +37,7 @@ fn table() -> RouteTable {
     let host = VirtualHost {
         name: "any".to_owned(),
         domains: vec!["*".to_owned()],
-        routes: (0..ROUTES).map(route).collect(),
+        routes: (0..routes).map(route).collect(),
         ..VirtualHost::default()
     };
     RouteTable::compile(&RouteConfiguration {
@@ -47,12 +47,12 @@ fn table() -> RouteTable {
     .unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn find(criterion: &mut Criterion) {
-    let table = table();
+fn find(cases: &mut Cases) {
+    let table = table(cases.size(ROUTES));
     for (name, path) in [
-        ("exact", "/exact/6000"),
-        ("prefix", "/prefix/5002/and/more"),
-        ("regex", "/regex/5000/abc"),
+        ("exact", "/exact/600"),
+        ("prefix", "/prefix/502/and/more"),
+        ("regex", "/regex/500/abc"),
         ("nothing", "/nothing/here"),
     ] {
         let request = Request::get(path).header("host", "web").body(());
@@ -62,11 +62,12 @@ fn find(criterion: &mut Criterion) {
             name == "nothing",
             "{name}"
         );
-        criterion.bench_function(&format!("find/{name}"), |bencher| {
-            bencher.iter(|| table.find(black_box(&request), &Peer::default()));
+        cases.case(&format!("find/{name}"), || {
+            table.find(black_box(&request), &Peer::default())
         });
     }
 }
 
-criterion_group!(benches, find);
-criterion_main!(benches);
+fn main() {
+    culvert_bench_cases::main(&[find]);
+}

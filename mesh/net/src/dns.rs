@@ -57,7 +57,7 @@ pub fn slot(fd: BorrowedFd<'_>) -> Option<usize> {
 /// `ENOPROTOOPT` (or what the kernel says of an option that it does not know) when there is none yet, or the kernel programs do not know
 /// the socket's owner as an agent or a proxy.
 pub fn resolver(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
-    sockopt::original_dst_of(fd, true).or_else(|_| sockopt::original_dst_of(fd, false))
+    sockopt::original_dst(fd, true).or_else(|_| sockopt::original_dst(fd, false))
 }
 
 /// An unbound UDP socket to ask resolvers with, in the calling thread's network namespace: non-blocking, closed on exec, of both

@@ -178,7 +178,7 @@ impl From<SynTap> for OwnedFd {
 /// `EPERM` for both. `ENOPROTOOPT`: the kernel programs do not know this process as a proxy.
 pub fn claim(socket: BorrowedFd<'_>, cookie: u64, syn: &Syn, claimant: u32) -> io::Result<SocketAddr> {
     set_claim(socket, cookie, syn, claimant)?;
-    sockopt::original_dst_of(socket, syn.source.is_ipv4())
+    sockopt::original_dst(socket, syn.source.is_ipv4())
 }
 
 /// Gives a claimed connection back: when the application's SYN comes again, it can be claimed again.

@@ -162,13 +162,13 @@ impl From<Netns> for OwnedFd {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::net::TcpListener;
 
     use super::*;
 
     /// A fresh namespace that ends with the value; needs root.
-    fn fresh() -> Netns {
+    pub(crate) fn fresh() -> Netns {
         thread::spawn(|| {
             // SAFETY: only this thread's network namespace changes; it shares no other state that unshare would touch.
             unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.expect("needs root");

@@ -27,21 +27,12 @@ pub struct PeerCred {
     pub gid: u32,
 }
 
-/// Idle time after which the kernel asks whether the peer is still there.
-const KEEPALIVE: Duration = Duration::from_secs(180);
-
-/// Where a captured connection was going before it was captured, IPv4 never in its mapped form.
+/// Where a captured connection was going before it was captured, IPv4 never in its mapped form. `v4` is that of its addresses, one
+/// of which whoever accepted it knows: asking the kernel for it is a system call for each connection.
 ///
 /// # Errors
 /// `ENOENT` when the connection was not captured.
-pub fn original_dst(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
-    let local = SockRef::from(&fd).local_addr()?;
-    let local = local.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
-    original_dst_of(fd, local.ip().to_canonical().is_ipv4())
-}
-
-/// The same of a connection whose family is known.
-pub(crate) fn original_dst_of(fd: BorrowedFd<'_>, v4: bool) -> io::Result<SocketAddr> {
+pub fn original_dst(fd: BorrowedFd<'_>, v4: bool) -> io::Result<SocketAddr> {
     let socket = SockRef::from(&fd);
     let address = if v4 {
         socket.original_dst_v4()
@@ -61,16 +52,36 @@ pub fn set_client_address(fd: BorrowedFd<'_>, client: SocketAddr) -> io::Result<
 }
 
 /// An unconnected TCP socket as the data path wants it, in the calling thread's network namespace: non-blocking, closed on
-/// exec, without delay, with keepalive after 180 s. It is an IPv6 socket that reaches IPv4 too (as `::ffff:a.b.c.d`), or an
-/// IPv4 one where the kernel has no IPv6.
+/// exec, without delay. It is an IPv6 socket that reaches IPv4 too (as `::ffff:a.b.c.d`), or an IPv4 one where the kernel has
+/// no IPv6. It has no keepalive: see [`keep_alive`].
 ///
 /// # Errors
 /// Those of `socket` and `setsockopt`, usually for want of descriptors.
 pub fn tcp_stream_socket() -> io::Result<OwnedFd> {
+    stream_socket(&mut None)
+}
+
+/// So many of [`tcp_stream_socket`], with fewer system calls for each.
+///
+/// # Errors
+/// As there; those that were made are closed.
+pub fn tcp_stream_sockets(count: u32) -> io::Result<Vec<OwnedFd>> {
+    let mut v6_only = None;
+    (0..count).map(|_| stream_socket(&mut v6_only)).collect()
+}
+
+/// `v6_only` is what the namespace's `net.ipv6.bindv6only` makes of its sockets, once that is known.
+fn stream_socket(v6_only: &mut Option<bool>) -> io::Result<OwnedFd> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = match Socket::new(Domain::IPV6, kind, Some(Protocol::TCP)) {
         Ok(socket) => {
-            socket.set_only_v6(false)?;
+            let is_only = match *v6_only {
+                Some(known) => known,
+                None => *v6_only.insert(socket.only_v6()?),
+            };
+            if is_only {
+                socket.set_only_v6(false)?;
+            }
             socket
         }
         Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
@@ -82,8 +93,16 @@ pub fn tcp_stream_socket() -> io::Result<OwnedFd> {
     // that has it, too, listen on whatever port this one gets.
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
     Ok(socket.into())
+}
+
+/// Makes the kernel ask the peer whether it is still there, when nothing was heard of it for so long. That takes two system calls,
+/// which a connection that is soon over need not pay for.
+///
+/// # Errors
+/// Those of `setsockopt`.
+pub fn keep_alive(fd: BorrowedFd<'_>, after: Duration) -> io::Result<()> {
+    SockRef::from(&fd).set_tcp_keepalive(&TcpKeepalive::new().with_time(after))
 }
 
 /// The prefix that the agent makes local to a pod, so that connections to its IPv6 applications have where to come from.
@@ -222,7 +241,9 @@ mod tests {
         let fd = tcp_stream_socket().expect("socket");
         let socket = SockRef::from(&fd);
         assert!(socket.tcp_nodelay().expect("get") && socket.nonblocking().expect("get"));
-        assert_eq!(socket.tcp_keepalive_time().expect("get"), KEEPALIVE);
+        let after = Duration::from_secs(180);
+        keep_alive(fd.as_fd(), after).expect("set");
+        assert_eq!(socket.tcp_keepalive_time().expect("get"), after);
         assert!(socket.keepalive().expect("get"));
         let SocketAddr::V4(v4) = listener.local_addr().expect("address") else {
             panic!("bound to IPv4")
@@ -240,7 +261,9 @@ mod tests {
             let listener = TcpListener::bind(address).expect("bind");
             let client = std::net::TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
             let (server, _) = listener.accept().expect("accept");
-            assert!(original_dst(server.as_fd()).is_err(), "{address}");
+            for v4 in [false, true] {
+                assert!(original_dst(server.as_fd(), v4).is_err(), "{address}");
+            }
             let refused = set_client_address(client.as_fd(), listener.local_addr().expect("address"));
             assert_eq!(
                 refused.expect_err("no program").raw_os_error(),
@@ -259,6 +282,25 @@ mod tests {
                 assert!(culvert_abi::Address::from(source).is_forwarding_source(), "{source}");
             }
         }
+    }
+
+    #[test]
+    fn sockets_of_a_batch_reach_both_families_whatever_the_namespace_makes_of_them() {
+        let all_reach_both = || {
+            let batch = tcp_stream_sockets(3).expect("sockets");
+            batch.iter().all(|fd| !SockRef::from(fd).only_v6().expect("get"))
+        };
+        let (by_default, where_not) = std::thread::scope(|scope| {
+            let inside = || {
+                // SAFETY: only this thread's network namespace changes.
+                unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.expect("needs root");
+                let by_default = all_reach_both();
+                std::fs::write("/proc/sys/net/ipv6/bindv6only", "1").expect("set");
+                (by_default, all_reach_both())
+            };
+            scope.spawn(inside).join().expect("no panic")
+        });
+        assert_eq!((by_default, where_not), (true, true));
     }
 
     /// More connections than there are ports, and none of them in the way of a listener.

@@ -1,6 +1,6 @@
 //! A directory of files, read again and again, with the last good state of each.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::finding::{Finding, Findings};
 use crate::kinds::Objects;
 use crate::merge::{self, Merged};
 use crate::severity::Severity;
-use crate::walk::{Stamp, Walk};
+use crate::walk::{self, Stamp, Walk};
 
 /// How long a file must stay as it is before it is read, so that half a write is not taken for the whole.
 pub(crate) const SETTLE: Duration = Duration::from_millis(80);
@@ -54,6 +54,8 @@ pub struct Directory {
     /// Files that look different from what was read, and since when they look like this.
     unsettled: HashMap<PathBuf, (Option<Stamp>, Instant)>,
     unsettled_since: Option<Instant>,
+    /// When a file was last read without waiting.
+    taken: Option<Instant>,
     /// Folders that could not be listed, and why.
     unlistable: BTreeMap<PathBuf, String>,
     loaded: Arc<Loaded>,
@@ -104,6 +106,7 @@ impl Directory {
             merged: Merged::new(),
             unsettled: HashMap::new(),
             unsettled_since: None,
+            taken: None,
             unlistable: BTreeMap::new(),
             loaded: Arc::default(),
         };
@@ -135,6 +138,26 @@ impl Directory {
         }
         self.publish();
         self.loaded()
+    }
+
+    /// Reads files at once that were renamed into their places: they are whole. False: not all of that is so, or something else
+    /// moves or has just moved, and all that does is applied together by [`Directory::scan`].
+    pub(crate) fn take(&mut self, placed: &BTreeSet<PathBuf>) -> bool {
+        let now = Instant::now();
+        let is_alone = self.unsettled.is_empty() && self.taken.is_none_or(|at| now.duration_since(at) >= SETTLE);
+        let looks = placed.iter().map(|path| Some((path, walk::look_at(&self.root, path)?)));
+        let looks: Option<Vec<_>> = looks.collect();
+        let Some(looks) = looks.filter(|_| is_alone) else {
+            return false;
+        };
+        for (path, stamp) in looks {
+            if self.files.get(path).and_then(|file| file.stamp) != Some(stamp) {
+                self.read(path, stamp);
+            }
+        }
+        self.taken = Some(now);
+        self.publish();
+        true
     }
 
     /// Looks for changes, and applies them once nothing moves any more. `busy` holds files that somebody is known to be
@@ -309,3 +332,6 @@ fn read_text(path: &Path) -> Result<String, String> {
     }
     String::from_utf8(bytes).map_err(|error| format!("not UTF-8: {error}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,6 +47,7 @@ mod enrolment;
 mod fallback;
 mod few;
 mod finding;
+mod heard;
 mod hold;
 mod kinds;
 pub mod known;

@@ -56,23 +56,41 @@ impl Walk {
         };
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
-            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            let path = entry.path();
+            if is_hidden(&path) {
                 continue;
             }
-            let path = entry.path();
             // Follows symbolic links; one that leads nowhere is no file.
             let Ok(metadata) = fs::metadata(&path) else { continue };
             if metadata.is_dir() {
                 self.folder(&path, depth + 1);
-            } else if metadata.is_file()
-                && path
-                    .extension()
-                    .is_some_and(|e| e == "yaml" || e == "yml" || e == "json")
-            {
+            } else if metadata.is_file() && has_objects(&path) {
                 self.found.insert(path, Stamp::of(&metadata));
             }
         }
     }
+}
+
+/// What a file is like that a look at `root` would find, if it is one and no link leads to it.
+pub(crate) fn look_at(root: &Path, path: &Path) -> Option<Stamp> {
+    let below = path.strip_prefix(root).ok()?;
+    let folders = below.ancestors().filter(|folder| !folder.as_os_str().is_empty());
+    if !has_objects(path) || folders.clone().any(is_hidden) || folders.count() > MAX_DEPTH {
+        return None;
+    }
+    let metadata = fs::symlink_metadata(path).ok()?;
+    metadata.is_file().then(|| Stamp::of(&metadata))
+}
+
+fn has_objects(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json")
+}
+
+/// Whether a file or folder of this path is passed over.
+pub(crate) fn is_hidden(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 impl Stamp {

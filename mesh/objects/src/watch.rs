@@ -1,16 +1,14 @@
 //! The thread that follows a directory.
 
-use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{Event, RecursiveMode, Watcher as _};
 use tokio::sync::watch;
 
 use crate::directory::{Directory, Loaded, SETTLE, Scan};
+use crate::heard::{Due, Haste, Heard};
 
 /// How often to look although nothing was heard: the backstop behind inotify, whose queue can overflow and which does not
 /// see behind symbolic links.
@@ -32,22 +30,22 @@ fn spawn(mut directory: Directory) -> watch::Receiver<Arc<Loaded>> {
     let (publish, receiver) = watch::channel(directory.loaded());
     // Before the thread starts: who writes after this call returns is noticed.
     let (notice, notices) = mpsc::sync_channel(1);
-    // One notice in the channel is enough: it says "look", not what changed. `keep` holds the other end open.
+    // One notice in the channel is enough: what changed is noted apart. `keep` holds the other end open.
     let keep = notice.clone();
-    let busy = Arc::new(Mutex::new(HashSet::new()));
-    let writers = Arc::clone(&busy);
+    let heard = Arc::new(Mutex::new(Heard::default()));
+    let hearing = Arc::clone(&heard);
     let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-        match event {
-            Ok(event) if !changes_something(event.kind) => return,
-            Ok(event) => {
-                if let Ok(mut busy) = writers.lock() {
-                    note_writers(&mut busy, &event);
-                }
+        let is_worth_it = hearing.lock().is_ok_and(|mut heard| match event {
+            Ok(event) => heard.note(&event),
+            Err(_) => {
+                heard.lost();
+                true
             }
-            Err(_) => {}
+        });
+        if is_worth_it {
+            // Full means that somebody is about to look at what was heard.
+            let _ = notice.try_send(());
         }
-        // Full means that a look is due anyway.
-        let _ = notice.try_send(());
     })
     .and_then(|mut watcher| {
         watcher.watch(&directory.root, RecursiveMode::Recursive)?;
@@ -61,32 +59,46 @@ fn spawn(mut directory: Directory) -> watch::Receiver<Arc<Loaded>> {
         }
     };
     let follow = move || {
-        let mut next = Instant::now() + SETTLE;
+        let mut planned = Instant::now() + SETTLE;
+        let mut next = planned;
         let mut earliest = Instant::now();
+        // Whether something else than files renamed into their places was heard of and not looked at yet.
+        let mut is_moving = false;
         while !publish.is_closed() {
             let wait = next.saturating_duration_since(Instant::now()).min(LISTENERS);
             match notices.recv_timeout(wait) {
-                Err(RecvTimeoutError::Timeout) if Instant::now() < next => continue,
-                // A file that is written to byte by byte tells of each.
-                Ok(()) if Instant::now() < earliest => {
-                    next = next.min(earliest);
-                    continue;
+                Ok(()) => {
+                    let Due { placed, look } = heard.lock().map(|mut heard| heard.take()).unwrap_or_default();
+                    is_moving |= look == Some(Haste::Now);
+                    // What was renamed into its place is whole, and waits for nothing but what else is on the move.
+                    let is_taken = placed.is_empty() || !is_moving && directory.take(&placed);
+                    tell(&publish, &directory);
+                    if is_moving || !is_taken {
+                        // A file that is written to byte by byte tells of each.
+                        next = next.min(earliest);
+                    } else if !placed.is_empty() {
+                        // What was hidden until now has become what was just read.
+                        next = planned;
+                    } else if look == Some(Haste::Soon) {
+                        next = next.min(Instant::now() + SETTLE / 2);
+                    }
                 }
-                Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            next = Instant::now()
-                + match directory.scan(&busy.lock().map(|busy| busy.clone()).unwrap_or_default()) {
+            if Instant::now() < next {
+                continue;
+            }
+            is_moving = false;
+            let busy = heard.lock().map(|heard| heard.busy()).unwrap_or_default();
+            planned = Instant::now()
+                + match directory.scan(&busy) {
                     Scan::Unsettled => SETTLE / 2,
                     Scan::Settled => period,
                 };
+            next = planned;
             earliest = Instant::now() + SETTLE / 4;
-            let loaded = directory.loaded();
-            publish.send_if_modified(|current| {
-                let changed = !Arc::ptr_eq(current, &loaded);
-                *current = loaded;
-                changed
-            });
+            tell(&publish, &directory);
         }
         drop((watcher, keep));
     };
@@ -96,48 +108,11 @@ fn spawn(mut directory: Directory) -> watch::Receiver<Arc<Loaded>> {
     receiver
 }
 
-/// Whether an event is worth a look. A look opens folders and files itself: to answer that with another would never end.
-fn changes_something(kind: EventKind) -> bool {
-    !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
-}
-
-/// Files that were written to and not closed since. What is opened and cut short counts as written to.
-fn note_writers(busy: &mut HashSet<PathBuf>, event: &Event) {
-    match event.kind {
-        EventKind::Modify(notify::event::ModifyKind::Data(_)) => busy.extend(event.paths.iter().cloned()),
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Remove(_) | EventKind::Modify(_) => {
-            busy.retain(|path| !event.paths.contains(path));
-        }
-        _ => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use notify::event::{CreateKind, DataChange, ModifyKind, RemoveKind, RenameMode};
-
-    use super::*;
-
-    #[test]
-    fn reading_the_directory_is_no_change_of_it() {
-        for access in [
-            AccessKind::Open(AccessMode::Any),
-            AccessKind::Close(AccessMode::Read),
-            AccessKind::Read,
-        ] {
-            assert!(
-                !changes_something(EventKind::Access(access)),
-                "{access:?} must not lead to a look"
-            );
-        }
-        for kind in [
-            EventKind::Access(AccessKind::Close(AccessMode::Write)),
-            EventKind::Create(CreateKind::File),
-            EventKind::Modify(ModifyKind::Data(DataChange::Any)),
-            EventKind::Modify(ModifyKind::Name(RenameMode::To)),
-            EventKind::Remove(RemoveKind::Folder),
-        ] {
-            assert!(changes_something(kind), "{kind:?} must lead to a look");
-        }
-    }
+fn tell(publish: &watch::Sender<Arc<Loaded>>, directory: &Directory) {
+    let loaded = directory.loaded();
+    publish.send_if_modified(|current| {
+        let changed = !Arc::ptr_eq(current, &loaded);
+        *current = loaded;
+        changed
+    });
 }

@@ -157,6 +157,29 @@ async fn half_a_write_is_never_taken_for_the_whole() {
     assert_eq!(next.objects.pods.len(), 19);
 }
 
+#[tokio::test]
+async fn a_file_that_is_renamed_is_never_there_twice() {
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("ns.yaml"), NAMESPACE).unwrap();
+    fs::write(at("0.yaml"), pod("a", "198.18.0.1")).unwrap();
+    let mut follow = start(dir.path());
+    // Whatever was there at the start has settled once a change of another file is known.
+    fs::write(at("other.yaml"), pod("b", "198.18.0.2")).unwrap();
+    until(&mut follow, |l| names(&l.objects) == ["a", "b"]).await;
+    for round in 0..3 {
+        fs::rename(at(&format!("{round}.yaml")), at(&format!("{}.yaml", round + 1))).unwrap();
+        // Its own name is not said of it, so another file tells that the look has been.
+        let mark = format!("mark{round}");
+        fs::write(at("other.yaml"), pod(&mark, "198.18.0.2")).unwrap();
+        let seen = until(&mut follow, |l| {
+            assert!(l.findings.is_empty(), "{:?}", l.findings);
+            names(&l.objects).contains(&mark)
+        });
+        assert_eq!(names(&seen.await.objects), ["a", &mark]);
+    }
+}
+
 #[test]
 fn what_is_wrong_between_objects() {
     let dir = TempDir::new().unwrap();

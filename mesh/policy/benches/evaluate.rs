@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use culvert_bench_cases::Cases;
 use culvert_identity::SpiffeId;
 use culvert_policy::{Connection, Policy, evaluate};
 use culvert_proto::security as proto;
@@ -31,8 +31,7 @@ fn policy(number: usize) -> Result<Policy, culvert_policy::PolicyError> {
     })
 }
 
-fn verdicts(c: &mut Criterion) {
-    let mut group = c.benchmark_group("evaluate");
+fn verdicts(cases: &mut Cases) {
     for count in [1, 10, 100] {
         let Ok(policies) = (0..count).map(policy).collect::<Result<Vec<_>, _>>() else {
             return;
@@ -45,12 +44,12 @@ fn verdicts(c: &mut Criterion) {
             source: [198, 18, 1, 7].into(),
             destination: ([198, 18, 2, 9], 8080).into(),
         };
-        group.bench_with_input(BenchmarkId::from_parameter(count), &policies, |b, policies| {
-            b.iter(|| evaluate(black_box(policies), black_box(&connection)));
+        cases.case(&format!("evaluate/{count}"), || {
+            evaluate(black_box(&policies), black_box(&connection))
         });
     }
-    group.finish();
 }
 
-criterion_group!(benches, verdicts);
-criterion_main!(benches);
+fn main() {
+    culvert_bench_cases::main(&[verdicts]);
+}

@@ -32,6 +32,11 @@ pub fn placed(cluster: &str, place: &str) -> String {
     format!("{cluster} {place}")
 }
 
+/// The place that a pod of a waypoint is by itself, where its labels count. No name of a node and no locality has one slash alone.
+pub fn place_of_pod(name: &str) -> String {
+    format!("pod/{name}")
+}
+
 /// Resources by type and name, and for addresses by alias, by service and by node. A copy shares all of it, and costs
 /// nothing; a change costs the way to its place.
 #[derive(Clone, Debug, Default)]

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`logs`](init) | `tracing` to standard error, as text or JSON, its filter changeable at run time |
 //! | [`tcp`] | connection metrics under Istio's names and labels, whose series expire |
+//! | `cpu` | the process's own time on processors as a metric ([`register_cpu_time`]) |
 //! | `profiles` | CPU profiles over HTTP ([`Routes::profiles`]) |
 //! | `process` | the log filter and the end of the process over HTTP ([`Routes::logging`], [`Routes::quit`]) |
 //! | [`server`](serve) | admin pages, metrics and readiness over HTTP; [`Routes`] says which page answers what, [`Listeners`] where |
@@ -15,6 +16,7 @@
 
 mod buffer;
 mod connections;
+mod cpu;
 mod lines;
 mod listeners;
 mod logs;
@@ -28,6 +30,7 @@ pub mod tcp;
 #[cfg(test)]
 mod tests;
 
+pub use cpu::register_cpu_time;
 pub use http::StatusCode;
 pub use lines::AccessLines;
 pub use listeners::{ListenError, Listeners};

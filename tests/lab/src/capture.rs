@@ -1,7 +1,7 @@
 //! A packet capture on a network interface: what would somebody who taps the wire see?
 //!
 //! Counts the payload of IP packets, in clear or not. Payload counts as encrypted only in a TCP connection with port
-//! 15008 whose bytes are TLS records one after another; everything else is in clear, also what cannot be understood.
+//! 15008, or another that the caller names, whose bytes are TLS records one after another; everything else is in clear, also what cannot be understood.
 
 mod packet;
 mod records;
@@ -66,6 +66,8 @@ struct Shared {
 #[derive(Debug)]
 struct Watcher {
     markers: Vec<Vec<u8>>,
+    /// Ports on which TLS is expected.
+    tls_ports: Vec<u16>,
     seen: Seen,
     /// The tunnel's connections, each direction for itself.
     tunnels: HashMap<(SocketAddr, SocketAddr), Records>,
@@ -74,12 +76,18 @@ struct Watcher {
 impl Capture {
     /// Captures on `interface` of `namespace`, both directions, and looks for the `markers`, each within one packet.
     pub fn start(namespace: &Namespace, interface: &str, markers: &[&str]) -> Result<Self> {
+        Self::start_on(namespace, interface, markers, &[HBONE_PORT])
+    }
+
+    /// The same where TLS is expected on these ports.
+    pub fn start_on(namespace: &Namespace, interface: &str, markers: &[&str], tls_ports: &[u16]) -> Result<Self> {
         let socket = namespace
             .run(|| open(interface))?
             .with_context(|| format!("capture on {interface}"))?;
         let markers = markers.iter().map(|marker| marker.as_bytes().to_vec()).collect();
         let watcher = Watcher {
             markers,
+            tls_ports: tls_ports.to_vec(),
             seen: Seen::default(),
             tunnels: HashMap::new(),
         };
@@ -174,7 +182,7 @@ impl Watcher {
         let length = packet.payload.len() as u64;
         let tunnel = [packet.source, packet.destination]
             .iter()
-            .any(|end| end.port() == HBONE_PORT);
+            .any(|end| self.tls_ports.contains(&end.port()));
         if !tunnel && packet.tcp.as_ref().is_some_and(|segment| segment.opens) {
             let opened = (SystemTime::now(), packet.source, packet.destination);
             self.seen.opened_in_clear.push(opened);

@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail};
 use std::{
     collections::BTreeMap,
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
@@ -362,14 +363,16 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        // Nothing here may panic again, not even where nobody reads what is said: the lab must go.
+        let mut errors = std::io::stderr();
         if std::thread::panicking() {
-            eprintln!("{}", self.logs(60));
+            let _heard = writeln!(errors, "{}", self.logs(60));
         }
         if self.state().kept {
             return;
         }
         if let Err(error) = signals::remove(&self.name) {
-            eprintln!("lab {}: {error:#}", self.name);
+            let _heard = writeln!(errors, "lab {}: {error:#}", self.name);
         }
     }
 }

@@ -5,11 +5,9 @@
 //! | [`follow`] | which names are asked for, and when again |
 //! | `ask` | one name, of one resolver after another |
 //! | `schedule` | when a name is due |
-//! | [`servers`] | which resolvers |
 
 mod ask;
 mod follow;
 mod schedule;
-pub mod servers;
 
 pub use follow::{Resolutions, follow};

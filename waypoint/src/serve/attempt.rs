@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use culvert_http::route::Forward;
-use http::{HeaderMap, Request, Response, header, request::Parts};
+use http::{HeaderMap, Request, StatusCode, header, request::Parts, response};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
@@ -27,10 +27,16 @@ pub(super) struct Trying<'a> {
 
 /// What an attempt came to.
 pub(super) enum Attempted {
-    Answered(Box<Response<Incoming>>, Held),
+    Answered(Box<Answered>, Held),
     Failed(SendFailure),
     /// One try took too long.
     Late,
+}
+
+/// An answer.
+pub(super) struct Answered {
+    pub(super) head: response::Parts,
+    pub(super) body: Incoming,
 }
 
 /// What is held for as long as an answer goes on.
@@ -38,6 +44,16 @@ pub(super) enum Attempted {
 pub(super) struct Held {
     _lease: Lease,
     _active: Counted,
+}
+
+impl Attempted {
+    /// That of the answer, if there is one.
+    pub(super) fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Answered(answered, _) => Some(answered.head.status),
+            Self::Failed(_) | Self::Late => None,
+        }
+    }
 }
 
 impl Trying<'_> {
@@ -86,13 +102,14 @@ impl Trying<'_> {
                 stage: Stage::Protocol,
                 why: "an answer with both Content-Length and Transfer-Encoding".to_owned(),
             }),
-            Ok((response, lease)) => Attempted::Answered(
-                Box::new(response),
-                Held {
+            Ok((response, lease)) => {
+                let (head, body) = response.into_parts();
+                let held = Held {
                     _lease: lease,
                     _active: active,
-                },
-            ),
+                };
+                Attempted::Answered(Box::new(Answered { head, body }), held)
+            }
             Err(failure) => Attempted::Failed(failure),
         }
     }

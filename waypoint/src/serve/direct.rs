@@ -37,6 +37,10 @@ pub(super) fn find(snapshot: &Snapshot, address: SocketAddr) -> Option<(Port, Di
         let Some(cluster) = own_cluster(snapshot, port) else {
             continue;
         };
+        if cluster.endpoint_at(address).is_none() {
+            continue;
+        }
+        let cluster = subset(snapshot, cluster, address).unwrap_or(cluster);
         if found.as_ref().is_some_and(|(_, other)| rank(cluster) >= rank(other)) {
             continue;
         }
@@ -48,6 +52,23 @@ pub(super) fn find(snapshot: &Snapshot, address: SocketAddr) -> Option<(Port, Di
         found = Some((port, Arc::new(alone)));
     }
     found.map(|(port, cluster)| (port.clone(), Direct { cluster }))
+}
+
+/// The subset of a port's cluster that an endpoint is of, if other TLS is asked for there.
+fn subset<'a>(snapshot: &'a Snapshot, own: &Cluster, address: SocketAddr) -> Option<&'a Arc<Cluster>> {
+    let name = &own.config.name;
+    let is_subset = |cluster: &&Arc<Cluster>| {
+        let end = cluster.config.name.strip_prefix(&**name);
+        end.is_some_and(|end| end.starts_with('/'))
+    };
+    let says_otherwise = |cluster: &&Arc<Cluster>| match (&cluster.config.tls, &own.config.tls) {
+        (None, None) => false,
+        (Some(one), Some(other)) => !one.is_same(other),
+        _ => true,
+    };
+    let all = snapshot.clusters.values().filter(is_subset).filter(says_otherwise);
+    let here = all.filter(|cluster| cluster.endpoint_at(address).is_some());
+    here.min_by_key(|cluster| rank(cluster))
 }
 
 /// The least is taken.

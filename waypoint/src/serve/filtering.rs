@@ -21,40 +21,61 @@ use crate::{
     telemetry::Record,
 };
 
-/// What is left to do when the answer is there.
+/// What is left to do when the answer is there, in the order of the filters.
 #[derive(Debug, Default)]
 pub(super) struct Marks<'a> {
-    cors: Vec<&'a Cors>,
-    authorized: Vec<Changes>,
-    limited: Vec<(&'a RateLimit, Limited)>,
-    counted: Vec<HeaderMap>,
-    compressors: Vec<&'a Compressor>,
+    list: Vec<Mark<'a>>,
     /// Whether the route is to be chosen anew.
     pub(super) reroutes: bool,
 }
 
-impl Marks<'_> {
+/// What a filter does with the answer.
+#[derive(Debug)]
+enum Mark<'a> {
+    Cors(&'a Cors),
+    /// Whoever was asked about the request has changes for its answer.
+    Authorized(Changes),
+    Limited(&'a RateLimit, Limited),
+    /// The service that counts has fields for it.
+    Counted(HeaderMap),
+    Compressor(&'a Compressor),
+}
+
+impl<'a> Marks<'a> {
     /// Whether anything looks at the request once more.
     pub(super) fn looks_back(&self) -> bool {
         // A route may take away what the client accepts.
-        !self.cors.is_empty() || !self.compressors.is_empty()
+        let looks = |mark: &Mark<'_>| matches!(mark, Mark::Cors(_) | Mark::Compressor(_));
+        self.list.iter().any(looks)
     }
 
-    /// Changes the head of an answer. What the request is to be like says [`looks_back`](Self::looks_back): as the filters left it.
+    /// Changes the head of an answer, the last filter first. What the request is to be like says [`looks_back`](Self::looks_back): as the
+    /// filters left it.
     pub(super) fn apply(&self, request: &Parts, response: &mut HeaderMap) {
-        self.cors.iter().for_each(|cors| cors.mark(request, response));
-        for (limit, decision) in &self.limited {
-            limit.tell(decision, response);
+        for mark in self.list.iter().rev() {
+            match mark {
+                Mark::Cors(cors) => cors.mark(request, response),
+                Mark::Authorized(changes) => changes.apply_response(response),
+                Mark::Limited(limit, decision) => limit.tell(decision, response),
+                Mark::Counted(fields) => counter::add(fields, response),
+                // Chosen once the head is as it will be.
+                Mark::Compressor(_) => {}
+            }
         }
-        self.counted.iter().for_each(|fields| counter::add(fields, response));
-        self.authorized
-            .iter()
-            .for_each(|changes| changes.apply_response(response));
+    }
+
+    fn compressors(&self) -> Vec<&'a Compressor> {
+        let compressor = |mark: &Mark<'a>| match mark {
+            Mark::Compressor(compressor) => Some(*compressor),
+            _ => None,
+        };
+        self.list.iter().filter_map(compressor).collect()
     }
 
     /// Compresses an answer to a client that accepts it.
     pub(super) fn compress(&self, request: &Parts, response: Response<AnswerBody>) -> Response<AnswerBody> {
-        if self.compressors.is_empty() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let compressors = self.compressors();
+        if compressors.is_empty() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return response;
         }
         let accepted: Vec<&str> = request
@@ -67,7 +88,7 @@ impl Marks<'_> {
         let has_body = !response.body().is_end_stream();
         let (mut head, body) = response.into_parts();
         let (status, headers) = (head.status, &mut head.headers);
-        let chosen = Compressor::choose(&self.compressors, accepted.as_deref(), status, headers, has_body);
+        let chosen = Compressor::choose(&compressors, accepted.as_deref(), status, headers, has_body);
         let body = match chosen {
             Some(algorithm) => body.compressed(algorithm),
             None => body,
@@ -128,7 +149,7 @@ impl<'a> Filtering<'a> {
                     match self.asking.ask(authz, head, self.peer, record).await {
                         Ok((changes, record)) => {
                             marks.reroutes |= authz.clears_route_cache();
-                            marks.authorized.push(changes);
+                            marks.list.push(Mark::Authorized(changes));
                             Ok(record)
                         }
                         Err(response) => Err(response),
@@ -155,7 +176,7 @@ impl<'a> Filtering<'a> {
                 (Filter::Cors, Some(Override::Cors(cors))) => match cors.decide(head, fastrand::u64(..)) {
                     Preflight::Pass => Ok(record),
                     Preflight::Mark => {
-                        marks.cors.push(cors);
+                        marks.list.push(Mark::Cors(cors));
                         Ok(record)
                     }
                     Preflight::Answer(headers) => {
@@ -169,14 +190,14 @@ impl<'a> Filtering<'a> {
                 (Filter::GlobalRateLimit(limit), _) => {
                     match counter::count(&self.asking, limit, head, self.peer, record).await {
                         Ok((record, fields)) => {
-                            marks.counted.push(fields);
+                            marks.list.push(Mark::Counted(fields));
                             Ok(record)
                         }
                         Err(response) => Err(response),
                     }
                 }
                 (Filter::Compressor(compressor), _) => {
-                    marks.compressors.push(compressor);
+                    marks.list.push(Mark::Compressor(compressor));
                     Ok(record)
                 }
                 // What it says counts where an endpoint is chosen.
@@ -253,7 +274,7 @@ impl<'a> Filtering<'a> {
         marks: &mut Marks<'a>,
     ) -> Result<Box<Record>, Box<Response<AnswerBody>>> {
         let decision = limit.decide(head, self.peer, Instant::now(), fastrand::u64(..));
-        marks.limited.push((limit, decision.clone()));
+        marks.list.push(Mark::Limited(limit, decision.clone()));
         if decision.allowed {
             return Ok(record);
         }

@@ -1,6 +1,8 @@
 //! What is done with a request upstream: attempts, and what becomes of the last one.
 
 use std::{
+    net::SocketAddr,
+    pin::Pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -9,14 +11,14 @@ use culvert_http::{
     Peer,
     balance::outlier::Result as Seen,
     filters::Session,
-    retry::{Decision, Outcome, Refusal, Reset},
-    route::{Forward, Target},
+    retry::{Decision, Outcome, Refusal, Reset, Tries},
+    route::{Forward, Hashed, Target},
 };
 use http::{HeaderValue, Response, StatusCode, Version, header, request::Parts};
 use tokio::time::Instant;
 
 use super::{
-    attempt::{Attempted, Trying},
+    attempt::{Answered, Attempted, Held, Trying},
     mirror,
     outcome::{answer, failed, overloaded, reset, too_late},
     pushback,
@@ -29,11 +31,11 @@ use crate::{
     cluster::Cluster,
     config::cluster::Protocol,
     counted::Counted,
-    endpoint::clock,
+    endpoint::{Endpoint, clock},
     limits::{self, Late, TimeLimits},
     state::Snapshot,
     telemetry::Record,
-    upstream::{SendFailure, Stage},
+    upstream::Stage,
 };
 
 /// A request that goes to a cluster.
@@ -64,6 +66,35 @@ impl Sent {
     pub(super) fn nowhere(head: Parts) -> Self {
         Self { head, attempts: None }
     }
+
+    fn after(head: Parts, attempts: u32) -> Self {
+        Self {
+            head,
+            attempts: Some(attempts),
+        }
+    }
+}
+
+/// What all tries of a request go by.
+struct Plan<'a> {
+    limits: TimeLimits,
+    per_try: Option<Duration>,
+    is_http2: bool,
+    hashed: Hashed,
+    /// Where the client says that it was before.
+    asked: Option<SocketAddr>,
+    /// The same, if it takes requests.
+    at_session: Option<&'a Arc<Endpoint>>,
+    begun: Instant,
+}
+
+/// What the tries so far have come to.
+struct Course<'a> {
+    tries: Tries<'a>,
+    tried: Vec<u64>,
+    priorities: Vec<u32>,
+    /// Held from the first retry to the end.
+    retry: Option<Counted>,
 }
 
 impl Forwarding<'_> {
@@ -76,170 +107,172 @@ impl Forwarding<'_> {
         let Some(counted) = self.cluster.request() else {
             return (overloaded(record), Sent::nowhere(head));
         };
-        let limits = self.limits(&mut head, upgrade.is_some());
-        let hashed = self.forward.hash(&head, self.peer);
-        let asked = self
-            .session
-            .and_then(|session| session.endpoint(&head, SystemTime::now()));
-        let at_session = asked.and_then(|address| self.cluster.endpoint_of_session(address));
+        let plan = self.plan(&mut head, upgrade.is_some());
         // A cookie is for paths as the client writes them.
         let unchanged = self.session.map(|session| (session, head.clone()));
-        let mut tries = self.forward.retry().start(&head);
+        let mut course = Course {
+            tries: self.forward.retry().start(&head),
+            tried: Vec::new(),
+            priorities: Vec::new(),
+            retry: None,
+        };
         if let Err(error) = self.forward.rewrite(&mut head, self.peer, self.target) {
             let response = refuse(record, StatusCode::BAD_REQUEST, "DPE", &error.to_string(), "");
             return (response, Sent::nowhere(head));
         }
         mirror::send(self.inner, self.snapshot, self.forward, self.upload, &head);
-        let is_http2 = match self.cluster.config.protocol {
-            Protocol::Http1 => false,
-            Protocol::Http2 => true,
-            Protocol::Downstream => head.version == Version::HTTP_2,
-        };
         let trying = Trying {
             upstream: &self.inner.upstream,
             cluster: self.cluster,
             forward: self.forward,
             upload: self.upload,
         };
-        let begun = Instant::now();
-        let passed = limits.passed(self.upload);
+        let passed = plan.limits.passed(self.upload);
         tokio::pin!(passed);
-        let mut tried: Vec<u64> = Vec::new();
-        let mut priorities: Vec<u32> = Vec::new();
-        let mut retry: Option<Counted> = None;
-        let per_try = self.forward.retry().per_try_timeout(limits.response);
-        let sent = |head, attempts| Sent {
-            head,
-            attempts: Some(attempts),
-        };
         loop {
-            let reselections = self.forward.retry().host_reselections().unwrap_or(0);
-            let avoided: &[u64] = if reselections > 0 { &tried } else { &[] };
-            let beyond: &[u32] = match self.forward.retry().other_priorities() {
-                Some(every) => &priorities[..priorities.len() - priorities.len() % every.max(1) as usize],
-                None => &[],
-            };
-            // A retry leaves the session's endpoint, as with Envoy.
-            let again = at_session.filter(|_| tried.is_empty());
-            let choose = || match self.session {
-                Some(session) if session.is_strict() && asked.is_some() && tried.is_empty() => None,
-                _ => self.cluster.choose_beyond(hashed.hash, reselections, avoided, beyond),
-            };
-            let Some(endpoint) = again.or_else(choose) else {
+            let Some(endpoint) = self.choose(&plan, &course) else {
                 let (flag, details, body) = ("UH", "no_healthy_upstream", "no healthy upstream");
                 let response = refuse(record, StatusCode::SERVICE_UNAVAILABLE, flag, details, body);
-                return (response, sent(head, tries.attempt()));
+                return (response, Sent::after(head, course.tries.attempt()));
             };
-            tried.push(endpoint.id);
-            priorities.push(endpoint.config.priority);
-            record.endpoint = Some((endpoint.config.address, Arc::clone(&endpoint.config.about)));
-            record.is_encrypted = endpoint.is_in_tunnel();
-            record.attempts += 1;
-            let mut attempt = head.clone();
-            tries.mark(&mut attempt.headers);
-            expect(&mut attempt, per_try, &limits);
-            if let Some(observed) = &mut record.observed {
-                observed.attempt(&mut attempt.headers);
-            }
+            let attempt = course.attempt(&plan, endpoint, &head, &mut record);
             let tried_at = Instant::now();
-            let attempting = trying.send(endpoint, attempt, is_http2, upgrade.as_ref(), per_try);
+            let attempting = trying.send(endpoint, attempt, plan.is_http2, upgrade.as_ref(), plan.per_try);
             let attempted = tokio::select! {
                 attempted = attempting => attempted,
                 late = &mut passed => {
                     self.cluster.note(endpoint, Seen::Local);
                     record.attempted(None, false);
-                    return (too_late(record, self.upload, late), sent(head, tries.attempt()));
+                    let response = too_late(record, self.upload, late);
+                    return (response, Sent::after(head, course.tries.attempt()));
                 }
             };
-            let (outcome, seen) = match &attempted {
-                Attempted::Answered(response, _) if response.status().is_server_error() => (
-                    None,
-                    Seen::ServerError {
-                        gateway: (502..=504).contains(&response.status().as_u16()),
-                    },
-                ),
-                Attempted::Answered(..) => (None, Seen::Success),
-                Attempted::Failed(failure) => (Some(reset(failure.stage)), Seen::Local),
-                Attempted::Late => (Some(Reset::PerTryTimeout), Seen::Local),
-            };
-            // What is the client's doing, or the cluster's own limit, says nothing of the endpoint.
-            let is_others = |failure: &SendFailure| matches!(failure.stage, Stage::Client | Stage::Overflow);
-            if !matches!(&attempted, Attempted::Failed(failure) if is_others(failure)) {
-                self.cluster.note(endpoint, seen);
-            }
-            if let Attempted::Answered(response, _) = &attempted {
-                endpoint.load.latency.observe(clock(), tried_at.elapsed());
-                if let Some(asked) = pushback::of(response) {
-                    self.cluster.push_back(endpoint, asked);
-                }
-            }
-            let attempted = match attempted {
-                Attempted::Answered(response, held) => {
-                    let (parts, body) = response.into_parts();
-                    let decision = self.decide(&mut tries, Outcome::Response(&parts), retry.is_some());
-                    record.attempted(Some(parts.status.as_u16()), matches!(decision, Decision::Retry { .. }));
-                    if let Decision::Retry { after } = decision {
-                        drop((body, held));
-                        retry = Some(self.cluster.retry());
-                        if let Some(late) = self.wait(after, passed.as_mut()).await {
-                            return (too_late(record, self.upload, late), sent(head, tries.attempt()));
-                        }
-                        continue;
-                    }
-                    match decision {
-                        Decision::No(Refusal::LimitExceeded) => record.flags.set("URX"),
-                        Decision::No(Refusal::Overflow) => record.flags.set("UO"),
-                        _ => {}
-                    }
-                    let response = Response::from_parts(parts, body);
-                    let mut response = match upgrade {
-                        Some(upgrade) if upgrade.is_granted(response.status(), is_http2) => {
-                            upgrade.switch(response, record, (held, counted))
-                        }
-                        Some(upgrade) if upgrade.is_misleading(response.status()) => {
-                            upgrade::declined(record, response.status())
-                        }
-                        _ => {
-                            let answer = answer(response, record, &limits, begun.elapsed());
-                            answer.map(|body| body.holding((held, counted, retry)))
-                        }
-                    };
-                    let served_by = endpoint.config.address;
-                    if let Some((session, request)) = unchanged.filter(|_| asked != Some(served_by)) {
-                        session.mark(served_by, &request, SystemTime::now(), response.headers_mut());
-                    }
-                    if let Some(cookie) = hashed.cookie {
-                        response
-                            .headers_mut()
-                            .append(header::SET_COOKIE, cookie.value().clone());
-                    }
-                    return (response, sent(head, tries.attempts_of_all_layers()));
-                }
-                failed => failed,
-            };
-            let outcome = outcome.unwrap_or(Reset::AfterRequest);
-            let decision = self.decide(&mut tries, Outcome::Reset(outcome), retry.is_some());
-            record.attempted(None, matches!(decision, Decision::Retry { .. }));
-            let exceeded = match decision {
+            self.note(endpoint, &attempted, tried_at.elapsed());
+            let decision = self.decide(&mut course, &attempted);
+            let retries = matches!(decision, Decision::Retry { .. });
+            record.attempted(attempted.status().map(|status| status.as_u16()), retries);
+            let refusal = match decision {
                 Decision::Retry { after } => {
-                    retry = Some(self.cluster.retry());
-                    if let Some(late) = self.wait(after, passed.as_mut()).await {
-                        return (too_late(record, self.upload, late), sent(head, tries.attempt()));
+                    drop(attempted);
+                    course.retry = Some(self.cluster.retry());
+                    if let Some(late) = wait(after, passed.as_mut()).await {
+                        let response = too_late(record, self.upload, late);
+                        return (response, Sent::after(head, course.tries.attempt()));
                     }
                     continue;
                 }
                 Decision::No(refusal) => refusal,
             };
-            match exceeded {
+            match refusal {
                 Refusal::LimitExceeded => record.flags.set("URX"),
                 Refusal::Overflow => record.flags.set("UO"),
                 Refusal::NotRetriable => {}
             }
-            let response = match attempted {
-                Attempted::Failed(failure) => failed(record, &failure, exceeded == Refusal::LimitExceeded),
-                Attempted::Late | Attempted::Answered(..) => too_late(record, self.upload, limits::PER_TRY),
+            let (answered, held) = match attempted {
+                Attempted::Answered(answered, held) => (answered, (held, counted, course.retry)),
+                Attempted::Failed(failure) => {
+                    let response = failed(record, &failure, refusal == Refusal::LimitExceeded);
+                    return (response, Sent::after(head, course.tries.attempt()));
+                }
+                Attempted::Late => {
+                    let response = too_late(record, self.upload, limits::PER_TRY);
+                    return (response, Sent::after(head, course.tries.attempt()));
+                }
             };
-            return (response, sent(head, tries.attempt()));
+            let mut response = self.answered(&plan, *answered, held, upgrade, record);
+            let served_by = endpoint.config.address;
+            if let Some((session, request)) = unchanged.filter(|_| plan.asked != Some(served_by)) {
+                session.mark(served_by, &request, SystemTime::now(), response.headers_mut());
+            }
+            if let Some(cookie) = plan.hashed.cookie {
+                let value = cookie.value().clone();
+                response.headers_mut().append(header::SET_COOKIE, value);
+            }
+            return (response, Sent::after(head, course.tries.attempts_of_all_layers()));
+        }
+    }
+
+    /// What is settled before the first try, of the request as the client has sent it.
+    fn plan(&self, head: &mut Parts, is_upgrade: bool) -> Plan<'_> {
+        let limits = self.limits(head, is_upgrade);
+        let asked = self
+            .session
+            .and_then(|session| session.endpoint(head, SystemTime::now()));
+        Plan {
+            per_try: self.forward.retry().per_try_timeout(limits.response),
+            is_http2: match self.cluster.config.protocol {
+                Protocol::Http1 => false,
+                Protocol::Http2 => true,
+                Protocol::Downstream => head.version == Version::HTTP_2,
+            },
+            hashed: self.forward.hash(head, self.peer),
+            at_session: asked.and_then(|address| self.cluster.endpoint_of_session(address)),
+            asked,
+            limits,
+            begun: Instant::now(),
+        }
+    }
+
+    /// The endpoint of the next try.
+    fn choose<'c>(&'c self, plan: &Plan<'c>, course: &Course<'_>) -> Option<&'c Arc<Endpoint>> {
+        let Course { tried, priorities, .. } = course;
+        let is_first = tried.is_empty();
+        // A retry leaves the session's endpoint, as with Envoy.
+        if let Some(again) = plan.at_session.filter(|_| is_first) {
+            return Some(again);
+        }
+        if self.session.is_some_and(Session::is_strict) && plan.asked.is_some() && is_first {
+            return None;
+        }
+        let reselections = self.forward.retry().host_reselections().unwrap_or(0);
+        let avoided: &[u64] = if reselections > 0 { tried } else { &[] };
+        let beyond: &[u32] = match self.forward.retry().other_priorities() {
+            Some(every) => &priorities[..priorities.len() - priorities.len() % every.max(1) as usize],
+            None => &[],
+        };
+        self.cluster
+            .choose_beyond(plan.hashed.hash, reselections, avoided, beyond)
+    }
+
+    /// Takes in what a try says of its endpoint.
+    fn note(&self, endpoint: &Endpoint, attempted: &Attempted, took: Duration) {
+        let seen = match attempted {
+            Attempted::Answered(answered, _) if answered.head.status.is_server_error() => Seen::ServerError {
+                gateway: (502..=504).contains(&answered.head.status.as_u16()),
+            },
+            Attempted::Answered(..) => Seen::Success,
+            // What is the client's doing, or the cluster's own limit, says nothing of the endpoint.
+            Attempted::Failed(failure) if matches!(failure.stage, Stage::Client | Stage::Overflow) => return,
+            Attempted::Failed(_) | Attempted::Late => Seen::Local,
+        };
+        self.cluster.note(endpoint, seen);
+        if let Attempted::Answered(answered, _) = attempted {
+            endpoint.load.latency.observe(clock(), took);
+            if let Some(asked) = pushback::of(&answered.head) {
+                self.cluster.push_back(endpoint, asked);
+            }
+        }
+    }
+
+    /// The endpoint's answer for the client, which holds what is counted until it ends.
+    fn answered(
+        &self,
+        plan: &Plan<'_>,
+        answered: Answered,
+        (held, counted, retry): (Held, Counted, Option<Counted>),
+        upgrade: Option<Upgrade>,
+        record: Box<Record>,
+    ) -> Response<AnswerBody> {
+        let response = Response::from_parts(answered.head, answered.body);
+        match upgrade {
+            Some(upgrade) if upgrade.is_granted(response.status(), plan.is_http2) => {
+                upgrade.switch(response, record, (held, counted))
+            }
+            Some(upgrade) if upgrade.is_misleading(response.status()) => upgrade::declined(record, response.status()),
+            _ => {
+                let answer = answer(response, record, &plan.limits, plan.begun.elapsed());
+                answer.map(|body| body.holding((held, counted, retry)))
+            }
         }
     }
 
@@ -264,21 +297,44 @@ impl Forwarding<'_> {
         }
     }
 
-    fn decide(&self, tries: &mut culvert_http::retry::Tries<'_>, outcome: Outcome<'_>, holds_retry: bool) -> Decision {
+    fn decide(&self, course: &mut Course<'_>, attempted: &Attempted) -> Decision {
         // What this request holds as a retry itself ends with its next one.
-        let room = holds_retry || self.cluster.has_room_for_retry();
+        let room = course.retry.is_some() || self.cluster.has_room_for_retry();
         if !self.upload.is_whole() {
             return Decision::No(Refusal::NotRetriable);
         }
-        tries.decide(outcome, room, SystemTime::now(), fastrand::u64(..))
+        let outcome = match attempted {
+            Attempted::Answered(answered, _) => Outcome::Response(&answered.head),
+            Attempted::Failed(failure) => Outcome::Reset(reset(failure.stage)),
+            Attempted::Late => Outcome::Reset(Reset::PerTryTimeout),
+        };
+        course.tries.decide(outcome, room, SystemTime::now(), fastrand::u64(..))
     }
+}
 
-    /// Waits before a retry, unless a limit is passed first.
-    async fn wait(&self, after: Duration, passed: std::pin::Pin<&mut impl Future<Output = Late>>) -> Option<Late> {
-        tokio::select! {
-            () = tokio::time::sleep(after) => None,
-            late = passed => Some(late),
+impl Course<'_> {
+    /// The head of a try at `endpoint`, which is remembered and recorded.
+    fn attempt(&mut self, plan: &Plan<'_>, endpoint: &Endpoint, head: &Parts, record: &mut Record) -> Parts {
+        self.tried.push(endpoint.id);
+        self.priorities.push(endpoint.config.priority);
+        record.endpoint = Some((endpoint.config.address, Arc::clone(&endpoint.config.about)));
+        record.is_encrypted = endpoint.is_in_tunnel();
+        record.attempts += 1;
+        let mut attempt = head.clone();
+        self.tries.mark(&mut attempt.headers);
+        expect(&mut attempt, plan.per_try, &plan.limits);
+        if let Some(observed) = &mut record.observed {
+            observed.attempt(&mut attempt.headers);
         }
+        attempt
+    }
+}
+
+/// Waits before a retry, unless a limit is passed first.
+async fn wait(after: Duration, passed: Pin<&mut impl Future<Output = Late>>) -> Option<Late> {
+    tokio::select! {
+        () = tokio::time::sleep(after) => None,
+        late = passed => Some(late),
     }
 }
 

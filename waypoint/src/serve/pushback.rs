@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header, response::Parts};
 
 use crate::answer::grpc_status;
 
@@ -13,9 +13,9 @@ const EXHAUSTED: u32 = 8;
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 /// Whether an answer says so, and for how long if it does. A gRPC status that comes behind a body is not seen.
-pub(super) fn of<B>(response: &Response<B>) -> Option<Option<Duration>> {
-    let headers = response.headers();
-    if response.status() == StatusCode::TOO_MANY_REQUESTS {
+pub(super) fn of(answer: &Parts) -> Option<Option<Duration>> {
+    let headers = &answer.headers;
+    if answer.status == StatusCode::TOO_MANY_REQUESTS {
         return Some(number(headers, &header::RETRY_AFTER).map(Duration::from_secs));
     }
     (grpc_status(headers) == Some(EXHAUSTED)).then(|| number(headers, &PUSHBACK).map(Duration::from_millis))
@@ -28,6 +28,8 @@ fn number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use http::Response;
+
     use super::*;
 
     #[test]
@@ -37,7 +39,7 @@ mod tests {
             for (name, value) in fields {
                 response = response.header(*name, *value);
             }
-            super::of(&response.body(()).unwrap())
+            super::of(&response.body(()).unwrap().into_parts().0)
         };
         let seconds = |seconds| Some(Some(Duration::from_secs(seconds)));
         assert_eq!(

@@ -106,6 +106,10 @@ async fn connection(worker: Worker, request: Request) {
     let Some((port, direct)) = found else {
         return refuse(request, 404, "no service of this waypoint has this address and port");
     };
+    // Whoever speaks HTTP is told by an answer to each request.
+    if port.http.is_none() && !inner.has_memory_for_bytes() {
+        return refuse(request, 503, "no memory");
+    }
     let patience = chains.patience;
     drop(snapshot);
     let stream = request.accept(&[]);

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::{
     counted::Counted,
+    memory::Memory,
     state::Snapshot,
     telemetry::{Spans, Telemetry},
     upstream::Upstream,
@@ -61,6 +62,7 @@ pub(crate) struct Inner {
     /// True from the moment on at which nothing new is taken.
     pub(crate) drain: watch::Receiver<bool>,
     limits: Limits,
+    memory: Memory,
     tunnels: Arc<AtomicU32>,
     connections: Arc<AtomicU32>,
     requests: Arc<AtomicU32>,
@@ -76,6 +78,7 @@ impl Worker {
         telemetry: Arc<Telemetry>,
         drain: watch::Receiver<bool>,
         limits: Limits,
+        memory: Memory,
         names: Names,
         lines: AccessLines,
     ) -> Self {
@@ -95,6 +98,7 @@ impl Worker {
             lines,
             drain,
             limits,
+            memory,
             tunnels: Arc::default(),
             connections: Arc::default(),
             requests: Arc::default(),
@@ -121,8 +125,18 @@ impl Inner {
         Counted::within(&self.connections, self.limits.connections)
     }
 
+    /// One more request, unless there are too many or there is too little memory. One is always taken: nobody else would show that there is
+    /// memory again.
     pub(crate) fn request(&self) -> Option<Counted> {
+        if self.memory.is_full() && self.requests.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
         Counted::within(&self.requests, self.limits.requests)
+    }
+
+    /// Whether there is memory for another connection of bytes, which is counted already.
+    pub(crate) fn has_memory_for_bytes(&self) -> bool {
+        !self.memory.is_full() || self.connections.load(Ordering::Relaxed) <= 1
     }
 
     /// Waits until nothing new is taken.

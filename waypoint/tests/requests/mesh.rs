@@ -24,6 +24,7 @@ use culvert_tunnel::{
     io::{Destination, Dialer, Origin, Server, Settings, Stream, Tunnels},
 };
 use culvert_waypoint::{
+    memory::Memory,
     serve::{Limits, Names, Worker, bind},
     state::Store,
     telemetry::Telemetry,
@@ -150,6 +151,7 @@ impl Mesh {
             telemetry,
             draining,
             limits,
+            Memory::default(),
             Names::default(),
             AccessLines::spawn().unwrap(),
         );

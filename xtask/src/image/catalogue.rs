@@ -316,6 +316,18 @@ pub(super) static RECIPES: &[Recipe] = &[
         )
     },
     Recipe {
+        name: "bench",
+        title: "Culvert benchmark",
+        description: "Client and server of `culvert bench`",
+        base: &[&GLIBC],
+        programs: &[dynamic("culvert-bench", "culvert-bench", "culvert-bench")],
+        files: &[],
+        entrypoint: &["/culvert-bench"],
+        user: User::Nonroot,
+        ports: &[],
+        environment: &[],
+    },
+    Recipe {
         name: "probe",
         title: "Culvert probe",
         description: "For tests only: client and server that know every way to connect, and a shell",

@@ -52,7 +52,11 @@ impl Loop {
         }
         tracing::debug!(pod = %uid, identity = %pod.identity, listeners = listeners.len(), "serving a pod");
         let resolves = listeners.iter().any(|(role, _)| *role == ListenerRole::Dns);
-        let pod = Rc::new(LocalPod::new(pod, ports, before.as_deref()).with_dns(resolves));
+        let pod = Rc::new(
+            LocalPod::new(pod, ports, before.as_deref())
+                .with_dns(resolves)
+                .among(self.config.loops),
+        );
         pod.refill(&self.shared.socket_requests);
         self.pods.insert(uid, Rc::clone(&pod));
         for (role, fd) in listeners {

@@ -18,6 +18,8 @@ pub(crate) struct EngineConfig {
     pub(crate) unknown_wait: Duration,
     /// How long open connections go on that depend on a policy which is named and has not arrived.
     pub(crate) policy_grace: Duration,
+    /// How many loops there are.
+    pub(crate) loops: usize,
     /// For a tunnel's TCP connect and TLS handshake together.
     pub(crate) handshake_timeout: Duration,
     /// Threads for the cryptography of handshakes.
@@ -29,7 +31,7 @@ pub(crate) struct EngineConfig {
     pub(crate) doubt_timeout: Duration,
     /// How often to look at everything.
     pub(crate) sweep: Duration,
-    /// Idle time of accepted TCP connections before the kernel probes the peer.
+    /// Idle time of TCP connections before the kernel probes the peer.
     pub(crate) keepalive: Duration,
     /// How long a tunnel waits for the application behind its only stream before others are heard again.
     pub(crate) pause: Duration,
@@ -57,6 +59,7 @@ impl Default for EngineConfig {
             attempt_timeout: Duration::from_millis(2500),
             unknown_wait: Duration::from_secs(3),
             policy_grace: Duration::from_secs(10),
+            loops: 1,
             handshake_timeout: Duration::from_secs(10),
             handshake_threads: thread::available_parallelism().map_or(1, |all| all.get().min(2)),
             limits: Limits::default(),
@@ -79,8 +82,8 @@ impl Default for EngineConfig {
 /// own here.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KernelCalls {
-    /// Where a captured connection was going.
-    pub(crate) original_destination: fn(BorrowedFd<'_>) -> io::Result<SocketAddr>,
+    /// Where a captured connection was going, which is one of IPv4 or not.
+    pub(crate) original_destination: fn(BorrowedFd<'_>, bool) -> io::Result<SocketAddr>,
     /// Where a plaintext connection was going.
     pub(crate) plaintext_destination: fn(BorrowedFd<'_>) -> io::Result<SocketAddr>,
     /// Which resolver the queries on a socket are meant for.

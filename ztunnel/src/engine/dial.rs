@@ -105,6 +105,9 @@ impl Loop {
         }
         tunnel.state = State::Connecting;
         let dialled = (self.config.calls.connect)(fd.as_fd(), tunnel.peer);
+        if let Err(error) = culvert_net::sockopt::keep_alive(fd.as_fd(), self.config.keepalive) {
+            tracing::debug!(%error, "a tunnel's socket has no keepalive"); // it has pings
+        }
         tunnel.fd = Some(fd);
         match dialled {
             Ok(()) => self.watch_tunnel(key),

@@ -32,7 +32,7 @@ impl Loop {
         };
         let deadline = self.now + self.config.connect_timeout;
         let mut flow = Flow::new(Direction::Inbound, &pod, source, destination, deadline);
-        flow.near = Some(Socket::new(fd));
+        flow.near = Some(Socket::accepted(fd));
         flow.peer.workload = self.mesh.workload_at(source.ip());
         self.ask_for_source(&pod, source.ip(), false);
         let own = pod.is_own_port(destination.port());

@@ -55,7 +55,7 @@ impl Loop {
         } else {
             self.poll.watch(&fd, Token::new(Kind::Near, key))
         };
-        flow.near = Some(Socket::new(fd));
+        flow.near = Some(Socket::dialled(fd));
         match watched {
             Ok(()) if is_met => self.met(key),
             Ok(()) => {}

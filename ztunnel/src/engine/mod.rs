@@ -2,7 +2,8 @@
 //!
 //! Each [`Loop`] is a thread that owns its sockets, tunnels and connections; nothing is shared between loops but
 //! listening sockets and the immutable snapshots in [`Shared`]. No lock is taken, and nothing is allocated per read or
-//! write. What a request, a connection and a gigabyte cost is measured by `cargo xtask bench`.
+//! write. What a request, a connection and a gigabyte cost is measured by
+//! `cargo xtask bench`, and told call by call in `docs/performance.md`.
 //!
 //! # Words
 //! - A [`flow::Flow`] is one connection from one application to another, as this proxy sees it: an accepted or dialled
@@ -137,7 +138,7 @@ impl LoopHandle {
 /// # Errors
 /// When the kernel gives no epoll instance, eventfd or thread.
 pub(crate) fn spawn(shared: &Arc<Shared>, config: EngineConfig, loops: usize) -> io::Result<Vec<LoopHandle>> {
-    let config = Arc::new(config);
+    let config = Arc::new(EngineConfig { loops, ..config });
     let handshakes = HandshakePool::start(config.handshake_threads)?;
     (0..loops)
         .map(|number| {

@@ -68,7 +68,7 @@ impl Loop {
             let port = pod.own_ports.iter().find(|(role, _)| *role == ListenerRole::Outbound);
             pod.pod.addresses.contains(&address.ip()) && port.is_some_and(|(_, port)| *port == address.port())
         };
-        let captured = (self.config.calls.original_destination)(fd.as_fd()).map(socket::canonical);
+        let captured = (self.config.calls.original_destination)(fd.as_fd(), source.is_ipv4()).map(socket::canonical);
         let captured = captured.ok().filter(|address| !own(address));
         let destination = captured
             .or_else(|| socket::local_address(fd.as_fd()).ok())
@@ -80,7 +80,7 @@ impl Loop {
             destination,
             self.now + self.config.connect_timeout,
         );
-        flow.near = Some(Socket::new(fd));
+        flow.near = Some(Socket::accepted(fd));
         let key = self.add_flow(flow);
         if captured.is_some() && destination.port() == RESOLVER_PORT && pod.resolves {
             self.wait_for_query(key);
@@ -243,8 +243,8 @@ impl Loop {
         }
         flow.phase = Phase::Connecting;
         match kind {
-            Kind::Near => flow.near = Some(Socket::new(fd)),
-            _ => flow.far = Far::Socket(Socket::new(fd)),
+            Kind::Near => flow.near = Some(Socket::dialled(fd)),
+            _ => flow.far = Far::Socket(Socket::dialled(fd)),
         }
         None
     }

@@ -205,7 +205,7 @@ impl Loop {
             // Data of one stream, also from many frames, goes to its application in one `writev`.
             if let Told::Data(id, data) = told {
                 if let Some(other) = gathered.filter(|other| *other != id) {
-                    self.deliver(key, other, &events.slices);
+                    self.deliver(key, other, &events.slices, false);
                     events.slices.clear();
                 }
                 gathered = Some(id);
@@ -213,7 +213,8 @@ impl Loop {
                 continue;
             }
             if let Some(id) = gathered.take() {
-                self.deliver(key, id, &events.slices);
+                let last = matches!(told, Told::End(ended) if ended == id);
+                self.deliver(key, id, &events.slices, last);
                 events.slices.clear();
             }
             match told {
@@ -239,7 +240,7 @@ impl Loop {
             }
         }
         if let Some(id) = gathered {
-            self.deliver(key, id, &events.slices);
+            self.deliver(key, id, &events.slices, false);
         }
     }
 

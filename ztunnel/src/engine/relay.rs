@@ -19,7 +19,7 @@ use super::{
     flow::{Far, Phase},
     keys::{FlowKey, TunnelKey},
     loop_state::{Again, Loop},
-    socket::{self, Socket},
+    socket::{self, LARGE_READ, Socket},
     timer::Due,
     tunnel::{State, Tunnel},
 };
@@ -29,9 +29,6 @@ const BUDGET: usize = 4;
 
 /// Bytes to read from a socket that sends little: two TLS records.
 const SMALL_READ: usize = 2 * 16_375;
-
-/// Bytes to read from a socket that sends much.
-const LARGE_READ: usize = 1 << 20;
 
 /// The same where several streams share a tunnel.
 const SHARED_READ: usize = 256 << 10;
@@ -184,7 +181,7 @@ impl Loop {
                     turn.deficit -= count;
                     // A read that was cut short by the turn's end says nothing.
                     near.bulk = count > BULK || near.bulk && count == offered;
-                    near.readable = count == offered || near.closing;
+                    near.took(count, offered);
                     flow.count(count, true);
                     if connection.output_len() >= enough {
                         self.flush_tunnel(tunnel_key);
@@ -212,7 +209,7 @@ impl Loop {
                 }
                 Err(error) => match errno(&error) {
                     Errno::AGAIN => {
-                        near.readable = false;
+                        near.found_nothing();
                         return Sent::All;
                     }
                     Errno::INTR => reads += 1,
@@ -225,8 +222,8 @@ impl Loop {
         }
     }
 
-    /// Stream to socket.
-    pub(super) fn deliver(&mut self, tunnel_key: TunnelKey, id: StreamId, slices: &[IoSlice<'_>]) {
+    /// Stream to socket. `last` says that the stream's end comes next.
+    pub(super) fn deliver(&mut self, tunnel_key: TunnelKey, id: StreamId, slices: &[IoSlice<'_>], last: bool) {
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         let Some(tunnel) = self.tunnels.get_mut(tunnel_key) else {
             return;
@@ -252,7 +249,12 @@ impl Loop {
             connection.release(id, total);
             return;
         }
-        match near.write(slices) {
+        let written = if last {
+            near.write_last(slices)
+        } else {
+            near.write(slices)
+        };
+        match written {
             Ok(taken) => {
                 connection.release(id, taken);
                 if !near.backlog.is_empty() && !tunnel.paused && tunnel.streams.len() == 1 {
@@ -394,14 +396,14 @@ fn relay(from: &mut Socket, to: &mut Socket, buffer: &mut [u8]) -> Result<usize,
             Ok(0)
         }
         Ok(count) => {
-            from.readable = count == SOCKET_READ || from.closing;
+            from.took(count, SOCKET_READ);
             to.write(&[IoSlice::new(&buffer[..count])])
                 .map_err(|error: io::Error| errno(&error))?;
             Ok(count)
         }
         Err(error) => {
             if error == Errno::AGAIN {
-                from.readable = false;
+                from.found_nothing();
             }
             Err(error)
         }

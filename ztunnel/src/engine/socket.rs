@@ -7,15 +7,23 @@ use std::{
     time::Duration,
 };
 
+use culvert_net::legs;
 use rustix::{
     io::Errno,
-    net::{Shutdown, SocketAddrAny},
+    net::{SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny},
 };
 
 use super::buffers::Backlog;
 
+/// Most bytes to read at once. The kernel's account of what was not read lags by a page or some.
+pub(super) const LARGE_READ: usize = 1 << 20;
+const _: () = assert!(LARGE_READ + (128 << 10) <= legs::UNREAD);
+
 /// Slices in one `writev`; the kernel takes up to 1,024.
 const SLICES: usize = 128;
+
+/// The same of what was kept, where each is large.
+const FLUSHED: usize = 16;
 
 /// A socket with what edge-triggered polling makes its owner remember.
 #[derive(Debug)]
@@ -31,12 +39,25 @@ pub(super) struct Socket {
     pub(super) shut: bool,
     /// The last read was large, so the next one will be.
     pub(super) bulk: bool,
+    /// The kernel looks after a peer that is silent.
+    is_kept_alive: bool,
+    /// The last read got all that it had room for.
+    filled: bool,
     /// What the kernel did not take yet.
     pub(super) backlog: Backlog,
 }
 
 impl Socket {
-    pub(super) fn new(fd: OwnedFd) -> Self {
+    /// One that has its listener's options.
+    pub(super) fn accepted(fd: OwnedFd) -> Self {
+        Self {
+            is_kept_alive: true,
+            ..Self::dialled(fd)
+        }
+    }
+
+    /// One of a pod's stock.
+    pub(super) fn dialled(fd: OwnedFd) -> Self {
         Self {
             fd,
             readable: false,
@@ -44,21 +65,64 @@ impl Socket {
             ended: false,
             shut: false,
             bulk: false,
+            is_kept_alive: false,
+            filled: false,
             backlog: Backlog::default(),
         }
     }
 
+    /// Makes the kernel look after the peer when it is silent for so long, if it does not yet.
+    pub(super) fn keep_alive(&mut self, after: Duration) {
+        if !std::mem::replace(&mut self.is_kept_alive, true)
+            && let Err(error) = culvert_net::sockopt::keep_alive(self.fd.as_fd(), after)
+        {
+            // Fails only where the connection is gone.
+            tracing::debug!(%error, "a connection is not kept alive");
+        }
+    }
+
+    /// Notes what a read says of the next: the kernel gave `count` bytes, and there was room for `offered`.
+    ///
+    /// Fewer mean that a queue is empty. But a local leg that the kernel carries has two: one of what came before it went back to TCP, and
+    /// one of what came after, which the kernel does not give in the same read, and of which no event may come any more. A leg
+    /// goes back when more than [`legs::UNREAD`] bytes were not read: so the first queue is never emptied by the first read.
+    pub(super) fn took(&mut self, count: usize, offered: usize) {
+        let is_full = count == offered;
+        self.readable = is_full || self.filled || self.closing;
+        self.filled = is_full;
+    }
+
+    /// Notes that there is nothing to read.
+    pub(super) fn found_nothing(&mut self) {
+        self.readable = false;
+        self.filled = false;
+    }
+
     /// Writes what the kernel takes and keeps the rest. Returns how many bytes the kernel took.
     pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.write_with(slices, |fd, batch| match batch {
+            [one] => rustix::io::write(fd, one),
+            many => rustix::io::writev(fd, many),
+        })
+    }
+
+    /// The same of the last bytes, after which [`Self::shut`] follows at once: the kernel sends them and the end in one packet.
+    pub(super) fn write_last(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.write_with(slices, |fd, batch| {
+            rustix::net::sendmsg(fd, batch, &mut SendAncillaryBuffer::default(), SendFlags::MORE)
+        })
+    }
+
+    fn write_with(
+        &mut self,
+        slices: &[IoSlice<'_>],
+        send: impl Fn(BorrowedFd<'_>, &[IoSlice<'_>]) -> rustix::io::Result<usize>,
+    ) -> io::Result<usize> {
         let mut taken = 0;
         if self.backlog.is_empty() {
             for batch in slices.chunks(SLICES) {
                 let wanted: usize = batch.iter().map(|slice| slice.len()).sum();
-                let count = match batch {
-                    [one] => rustix::io::write(&self.fd, one),
-                    many => rustix::io::writev(&self.fd, many),
-                };
-                match count {
+                match send(self.fd.as_fd(), batch) {
                     Ok(count) => {
                         taken += count;
                         if count < wanted {
@@ -87,7 +151,10 @@ impl Socket {
     pub(super) fn flush(&mut self) -> io::Result<usize> {
         let mut taken = 0;
         while !self.backlog.is_empty() {
-            match rustix::io::write(&self.fd, self.backlog.bytes()) {
+            let mut batch = [IoSlice::new(&[]); FLUSHED];
+            let places = batch.iter_mut().zip(self.backlog.slices());
+            let filled = places.map(|(place, slice)| *place = slice).count();
+            match rustix::io::writev(&self.fd, &batch[..filled]) {
                 Ok(count) => {
                     self.backlog.consume(count);
                     taken += count;

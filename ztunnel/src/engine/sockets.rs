@@ -21,7 +21,7 @@ use super::{
     headers,
     keys::{FlowKey, TunnelKey},
 };
-use crate::seam::ListenerRole;
+use crate::{seam::ListenerRole, wire::BATCH};
 
 /// Sockets kept per pod and loop at first. An unconnected one costs the kernel about 3 KiB.
 const FIRST_TARGET: u32 = 16;
@@ -87,10 +87,12 @@ pub(super) enum Waiter {
 struct Stock {
     sockets: Vec<OwnedFd>,
     waiting: VecDeque<Waiter>,
-    /// Asked for and not yet there.
-    expected: u32,
+    /// Asked for and not yet there, request by request.
+    expected: VecDeque<u32>,
     /// How many to have after asking.
     target: u32,
+    /// Loops among which each batch is divided.
+    loops: u32,
 }
 
 impl LocalPod {
@@ -101,8 +103,9 @@ impl LocalPod {
                 Rc::new(RefCell::new(Stock {
                     sockets: Vec::new(),
                     waiting: VecDeque::new(),
-                    expected: 0,
+                    expected: VecDeque::new(),
                     target: FIRST_TARGET,
+                    loops: 1,
                 }))
             },
             |before| Rc::clone(&before.stock),
@@ -117,6 +120,13 @@ impl LocalPod {
             resolves: false,
             queries: Cell::new(0),
         }
+    }
+
+    /// Says among how many loops the sockets that are asked for are divided.
+    #[must_use]
+    pub(super) fn among(self, loops: usize) -> Self {
+        self.stock.borrow_mut().loops = loops as u32;
+        self
     }
 
     /// Says whether its DNS queries come to this proxy.
@@ -213,12 +223,13 @@ impl LocalPod {
     }
 
     fn ask(&self, stock: &mut Stock, requests: &UnboundedSender<(Arc<str>, u32)>) {
-        let coming = stock.sockets.len() + stock.expected as usize;
+        let expected: u32 = stock.expected.iter().sum();
+        let coming = stock.sockets.len() + expected as usize;
         let wanted = stock.waiting.len() + stock.target as usize;
         // Less than half of what should be there; those who wait count whole.
         if coming < stock.waiting.len() + stock.target as usize / 2 {
             let count = (wanted - coming) as u32;
-            stock.expected += count;
+            stock.expected.push_back(count);
             // Fails only when the worker is ending.
             let _ = requests.send((Arc::clone(&self.pod.uid), count));
         }
@@ -231,9 +242,16 @@ impl LocalPod {
         requests: &UnboundedSender<(Arc<str>, u32)>,
     ) -> Vec<(Waiter, OwnedFd)> {
         let mut stock = self.stock.borrow_mut();
-        // With several loops, a batch may be part of what another loop asked for, and its rest go there. So an arrival
-        // settles all expectations, and what is far too much is closed.
-        stock.expected = 0;
+        // Requests are answered in turn, each in full batches but for the last, or with fewer than it asked for. With several loops,
+        // to each comes a share of what was made, whoever asked: an expectation may end too early, but none stays for ever. What
+        // is far too much is closed.
+        let made = batch.len() as u32 * stock.loops;
+        if let Some(first) = stock.expected.front_mut() {
+            *first = first.saturating_sub(made);
+            if *first == 0 || made < BATCH {
+                stock.expected.pop_front();
+            }
+        }
         stock.sockets.extend(batch);
         let ready = stock.waiting.len().min(stock.sockets.len());
         let rest = stock.sockets.len() - ready;
@@ -249,7 +267,7 @@ impl LocalPod {
     pub(super) fn ask_again(&self, requests: &UnboundedSender<(Arc<str>, u32)>) {
         let mut stock = self.stock.borrow_mut();
         if stock.sockets.is_empty() || !stock.waiting.is_empty() {
-            stock.expected = 0;
+            stock.expected.clear();
         }
         self.ask(&mut stock, requests);
     }
@@ -361,6 +379,27 @@ mod tests {
         // Enough is there for the next burst, and not without limit.
         let stock = pod.stock.borrow().sockets.len();
         assert!((1..=2 * LAST_TARGET as usize).contains(&stock), "{stock}");
+    }
+
+    /// What was asked for comes in several batches.
+    #[test]
+    fn a_burst_asks_once_for_what_it_needs() {
+        let pod = pod();
+        let (requests, mut requested) = unbounded_channel();
+        for index in 0..500 {
+            pod.take_socket(Waiter::Flow(FlowKey::new(index, 0)), &requests);
+        }
+        let mut asked = 0;
+        while let Ok((_, count)) = requested.try_recv() {
+            asked += count;
+            let mut left = count;
+            while left > 0 {
+                let batch = left.min(BATCH);
+                left -= batch;
+                pod.add_sockets((0..batch).map(|_| descriptor()).collect(), &requests);
+            }
+        }
+        assert!((500..=500 + LAST_TARGET).contains(&asked), "{asked}");
     }
 
     fn descriptor() -> OwnedFd {

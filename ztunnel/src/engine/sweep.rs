@@ -36,6 +36,12 @@ impl Loop {
             if let Some(record) = &mut flow.record {
                 record.publish();
             }
+            // Not before: most connections do not live to see it.
+            for near in [true, false] {
+                if let Some(socket) = flow.side(near) {
+                    socket.keep_alive(self.config.keepalive);
+                }
+            }
         }
         for pod in self.pods.values() {
             pod.ask_again(&self.shared.socket_requests);

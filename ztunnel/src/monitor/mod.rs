@@ -18,8 +18,9 @@ mod pods;
 mod worker;
 mod zds;
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{fs::File, net::IpAddr, process::ExitCode, time::Duration};
 
+use culvert_dns::resolv_conf::{self, RESOLV_CONF};
 use culvert_identity::TrustBundle;
 use culvert_net::capability::{self, Capability, CapabilityError};
 use culvert_proto::zds::workload_request::Payload;
@@ -38,18 +39,12 @@ use self::{
 };
 use crate::{
     cli::{Cli, ControllerArgs},
-    resolvers,
-    rest::Rest,
-    wire::{Datagrams, Order, Report, Secrets},
+    wire::{BATCH, Datagrams, Order, Report, Secrets},
 };
 
 /// How often the token and the controller's roots are read again. The worker cannot read files; a kubelet replaces a token
 /// minutes before it expires.
 const SECRETS_INTERVAL: Duration = Duration::from_secs(5);
-
-/// The most sockets handed over in one message: fewer than the worker keeps back, so that a message that does not fit
-/// entirely is rare.
-const BATCH: u32 = 32;
 
 /// Why the monitor cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +100,6 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
     monitor.replay().await;
     // What was needed to begin, and is no longer: from now on the monitor does little.
     heap::trim();
-    let mut rest = Rest::default();
     let mut zds = Zds::new(cli.zds_socket.clone());
     let mut reread = tokio::time::interval(SECRETS_INTERVAL);
     let mut beat = tokio::time::interval(alive::BEAT);
@@ -145,10 +139,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
                 }
             },
             _ = beat.tick(), if !monitor.draining => monitor.ask_worker().await,
-            _ = reread.tick() => {
-                monitor.reread(&cli.controller).await;
-                rest.look();
-            }
+            _ = reread.tick() => monitor.reread(&cli.controller).await,
             _ = terminate.recv() => if monitor.on_signal(&mut zds, cli.successor_wait).await { return Ok(ExitCode::SUCCESS) },
             _ = interrupt.recv() => if monitor.on_signal(&mut zds, cli.successor_wait).await { return Ok(ExitCode::SUCCESS) },
         }
@@ -403,12 +394,16 @@ fn read_secrets(args: &ControllerArgs, resolvers: Vec<String>) -> Result<Secrets
     })
 }
 
-/// The resolvers of this container, as they are at the start.
+/// The resolvers of this container, as they are at the start: those that can be asked from inside a pod, of which the loopback of the proxy's
+/// container is none.
 fn own_resolvers() -> Vec<String> {
-    resolvers::of_file(Path::new(resolvers::RESOLV_CONF)).unwrap_or_else(|error| {
-        tracing::debug!(%error, file = resolvers::RESOLV_CONF, "no resolvers of the proxy's own");
+    let is_for_pods = |address: IpAddr| !address.is_loopback() && !address.is_unspecified() && !address.is_multicast();
+    let found = File::open(RESOLV_CONF).and_then(|file| resolv_conf::of_file(file, is_for_pods));
+    let found = found.unwrap_or_else(|error| {
+        tracing::debug!(%error, file = RESOLV_CONF, "no resolvers of the proxy's own");
         Vec::new()
-    })
+    });
+    found.iter().map(ToString::to_string).collect()
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    sync::OnceLock,
 };
 
-use culvert_net::{NetError, Netns, dns, sockopt};
+use culvert_net::{NetError, Netns, Visitor, dns, sockopt};
 use culvert_proto::zds::{AddWorkload, Guard, SocketRole, workload_request::Payload};
 
 use crate::wire::PodAdded;
@@ -92,6 +93,8 @@ pub(super) struct Pods {
     pods: BTreeMap<String, Pod>,
     /// Pods that the agent has named since it connected; none once its snapshot is complete.
     named: Option<BTreeSet<String>>,
+    /// Makes sockets in them, from the first that is asked for; none where it cannot be had.
+    visitor: OnceLock<Option<Visitor>>,
 }
 
 impl Pods {
@@ -228,42 +231,45 @@ impl Pods {
 
     /// Makes unconnected sockets inside a pod; none when the pod is gone.
     pub(super) fn make_sockets(&self, uid: &str, count: u32) -> Result<Vec<OwnedFd>, PodError> {
-        self.make(uid, || {
+        self.make(uid, move || {
             let has_prefix = sockopt::has_forwarding_prefix();
-            let make = |_| {
-                let socket = sockopt::tcp_stream_socket()?;
-                if has_prefix {
+            let sockets = sockopt::tcp_stream_sockets(count)?;
+            if has_prefix {
+                for socket in &sockets {
                     sockopt::allow_forwarding_prefix(socket.as_fd())?;
                 }
-                Ok(socket)
-            };
-            (0..count).map(make).collect()
+            }
+            Ok(sockets)
         })
     }
 
     /// Makes sockets inside a pod to ask its resolvers with; none when the pod is gone.
     pub(super) fn make_datagrams(&self, uid: &str, count: u32) -> Result<Vec<OwnedFd>, PodError> {
-        self.make(uid, || (0..count).map(|_| dns::upstream_socket()).collect())
+        self.make(uid, move || (0..count).map(|_| dns::upstream_socket()).collect())
     }
 
     fn make(
         &self,
         uid: &str,
-        make: impl FnOnce() -> std::io::Result<Vec<OwnedFd>> + Send,
+        make: impl Fn() -> std::io::Result<Vec<OwnedFd>> + Copy + Send + 'static,
     ) -> Result<Vec<OwnedFd>, PodError> {
         let Some(pod) = self.pods.get(uid) else {
             return Ok(vec![]);
         };
-        pod.netns
-            .run(make)
-            .map_err(|source| PodError::Namespace {
-                uid: uid.to_owned(),
-                source,
-            })?
-            .map_err(|source| PodError::Socket {
-                uid: uid.to_owned(),
-                source,
-            })
+        let visitor = self.visitor.get_or_init(|| Visitor::start().ok());
+        let made = match visitor.as_ref().map(|visitor| visitor.run(&pod.netns, make)) {
+            // A thread for this time alone does it as well.
+            None | Some(Err(NetError::Thread(_))) => pod.netns.run(make),
+            Some(made) => made,
+        };
+        made.map_err(|source| PodError::Namespace {
+            uid: uid.to_owned(),
+            source,
+        })?
+        .map_err(|source| PodError::Socket {
+            uid: uid.to_owned(),
+            source,
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use culvert_accounting::Accounting;
 use culvert_control::ControlMetrics;
-use culvert_telemetry::{prometheus::registry::Registry, tcp::TcpSettings};
+use culvert_telemetry::{prometheus::registry::Registry, register_cpu_time, tcp::TcpSettings};
 
 pub(crate) use denials::PolicyDenials;
 pub(crate) use dns::DnsMetrics;
@@ -37,6 +37,7 @@ impl Telemetry {
     /// Nothing has happened yet.
     pub(crate) fn new(connections: TcpSettings) -> Arc<Self> {
         let mut registry = Registry::default();
+        register_cpu_time(&mut registry);
         Arc::new(Self {
             accounting: Accounting::register(&mut registry, connections),
             control: ControlMetrics::register(&mut registry, PREFIX),

@@ -1,6 +1,6 @@
 //! A node for one test: cgroups, a bpffs and the programs, with the test's own process as agent, proxy or application.
 
-use culvert_agent::kernel::{Exclusions, GuardHook, Kernel, KernelConfig, MapSizes};
+use culvert_agent::kernel::{Exclusions, GuardHook, Kernel, KernelConfig, LocalLegs, MapSizes};
 use std::{
     ffi::CString,
     fs, io,
@@ -50,6 +50,7 @@ impl Node {
             },
             exclusions: Exclusions::default(),
             guard_hook: GuardHook::Auto,
+            local_legs: LocalLegs::Tcp,
             node_network: "/proc/self/ns/net".into(),
         };
         let node = Self {

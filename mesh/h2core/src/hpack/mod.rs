@@ -145,7 +145,13 @@ impl Encoder {
             return put_integer(out, 0x80, 7, index);
         }
         // A trace differs each time; a huge value would drive everything else out.
-        let indexing = name != b"traceparent" && name != b"tracestate" && size(name, value) <= self.table.max() / 2;
+        let differs = match name {
+            b"traceparent" | b"tracestate" => true,
+            // A client has another port with each connection. One entry is there for the name.
+            b"forwarded" => named.is_some(),
+            _ => false,
+        };
+        let indexing = !differs && size(name, value) <= self.table.max() / 2;
         let (pattern, bits) = if indexing { (0x40, 6) } else { (0, 4) };
         put_integer(out, pattern, bits, named.unwrap_or(0));
         if named.is_none() {

@@ -100,6 +100,11 @@ impl Table {
         self.max
     }
 
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> usize {
+        self.dynamic.len()
+    }
+
     pub(super) fn get(&self, index: usize) -> Option<(&[u8], &[u8])> {
         let index = index.checked_sub(1)?;
         match STATIC.get(index) {

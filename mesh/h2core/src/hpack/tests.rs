@@ -73,6 +73,35 @@ fn what_repeats_costs_one_byte() {
 }
 
 #[test]
+fn what_differs_with_each_connection_does_not_drive_out_what_repeats() {
+    let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new());
+    let baggage = "k8s.cluster.name=Kubernetes,k8s.namespace.name=shop,k8s.deployment.name=cart,service.name=cart";
+    let mut entries = Vec::new();
+    for port in 10_000..11_000 {
+        let forwarded = format!("for=\"198.18.0.1:{port}\"");
+        let headers = [
+            (":method", "CONNECT"),
+            (":authority", "198.18.0.2:80"),
+            ("baggage", baggage),
+            ("forwarded", &forwarded),
+        ];
+        let mut block = Vec::new();
+        encoder.begin(&mut block);
+        for (name, value) in headers {
+            encoder.encode(&mut block, name.as_bytes(), value.as_bytes());
+        }
+        assert_eq!(decoded(&mut decoder, &block).unwrap(), owned(&headers));
+        entries.push((block.len(), encoder.table.entries(), decoder.table.entries()));
+    }
+    let said_again = 3 + 3 + "for=\"198.18.0.1:10000\"".len();
+    assert!(
+        entries[1..].iter().all(|entry| *entry == (said_again, 4, 4)),
+        "{:?}",
+        &entries[..4]
+    );
+}
+
+#[test]
 fn table_shrinks_and_grows_with_the_peers_settings() {
     let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new());
     for max in [4096, 100, 0, 60, 1 << 20, 0, 4096] {

@@ -1,5 +1,8 @@
 //! What becomes of a request on its way.
 
+mod fields;
+mod redirects;
+
 use culvert_envoy::pb::envoy::config::core::v3::{HeaderValue as PbHeader, HeaderValueOption};
 use culvert_envoy::pb::envoy::config::route::v3::route_action::{
     HostRewriteSpecifier, MaxStreamDuration, RequestMirrorPolicy,
@@ -133,107 +136,6 @@ fn a_host_by_a_path_without_a_match_is_the_whole_path() {
     assert_eq!(host(&sent(&route, request("GET", "/x", &[("host", "h")]))), "/x");
 }
 
-fn set(name: &str, value: &str, append_action: i32) -> HeaderValueOption {
-    HeaderValueOption {
-        header: Some(PbHeader {
-            key: name.to_owned(),
-            value: value.to_owned(),
-            ..PbHeader::default()
-        }),
-        append_action,
-        ..HeaderValueOption::default()
-    }
-}
-
-fn leveled(most_specific: bool) -> Arc<Route> {
-    let weight = ClusterWeight {
-        name: "c".to_owned(),
-        weight: number(1),
-        request_headers_to_add: vec![set("x", "weight", 0)],
-        ..ClusterWeight::default()
-    };
-    let action = RouteAction {
-        cluster_specifier: Some(ClusterSpecifier::WeightedClusters(WeightedCluster {
-            clusters: vec![weight],
-            ..WeightedCluster::default()
-        })),
-        ..RouteAction::default()
-    };
-    let mut route = named("r", prefix("/"), route::Action::Route(action));
-    route.request_headers_to_add = vec![set("x", "route", 0)];
-    let mut host = virtual_host(&["*"], vec![route]);
-    host.request_headers_to_add = vec![set("x", "host", 0)];
-    let mut table = configuration(vec![host]);
-    table.request_headers_to_add = vec![set("x", "table", 0)];
-    table.most_specific_header_mutations_wins = most_specific;
-    only(&table)
-}
-
-#[test]
-fn levels_of_fields_come_in_envoys_order() {
-    let order = |most_specific| {
-        let sent = sent(&leveled(most_specific), request("GET", "/", &[]));
-        let values: Vec<String> = sent
-            .headers
-            .get_all("x")
-            .iter()
-            .map(|value| value.to_str().unwrap().to_owned())
-            .collect();
-        values.join(",")
-    };
-    assert_eq!(order(false), "weight,route,host,table");
-    assert_eq!(order(true), "weight,table,host,route");
-}
-
-#[test]
-fn fields_are_removed_before_they_are_added_and_commands_are_filled_in() {
-    let mut route = named("r", prefix("/"), route::Action::Route(to("c")));
-    route.request_headers_to_remove = vec!["a".to_owned()];
-    route.request_headers_to_add = vec![
-        set("a", "50%% %REQ(x)%", 2),
-        set("b", "%REQ(none)%", 2),
-        set("c", "new", 1),
-        set("d", "new", 3),
-        set("p", "%REQ(:path)%", 2),
-    ];
-    route.response_headers_to_add = vec![set("p", "%REQ(:path)%", 2)];
-    if let Some(route::Action::Route(action)) = &mut route.action {
-        action.prefix_rewrite = "/new".to_owned();
-    }
-    let route = only(&configuration(vec![virtual_host(&["*"], vec![route])]));
-    let sent = sent(
-        &route,
-        request("GET", "/", &[("a", "old"), ("x", "1"), ("x", "2"), ("c", "old")]),
-    );
-    assert_eq!(sent.headers["a"], "50% 1");
-    assert_eq!(
-        (&sent.headers["c"], &sent.headers["p"]),
-        (&"old".parse().unwrap(), &"/".parse().unwrap())
-    );
-    assert!(!sent.headers.contains_key("b") && !sent.headers.contains_key("d"));
-    let mut response = Response::new(()).into_parts().0;
-    route.rewrite_response(&mut response, &sent, &Peer::default(), None);
-    assert_eq!(response.headers["p"], "/new");
-}
-
-#[test]
-fn hosts_pseudo_fields_and_lone_percent_signs_are_refused_at_load() {
-    for (name, value) in [
-        ("host", "a"),
-        (":path", "a"),
-        ("x", "50%"),
-        ("x", "%NOPE%"),
-        ("x", "a\nb"),
-    ] {
-        let mut route = named("r", prefix("/"), route::Action::Route(to("c")));
-        route.request_headers_to_add = vec![set(name, value, 2)];
-        assert!(
-            RouteTable::compile(&configuration(vec![virtual_host(&["*"], vec![route])])).is_err(),
-            "{name}: {value:?}"
-        );
-    }
-}
-
 fn weighted(weights: &[u32], header: Option<&str>) -> RouteAction {
     let cluster = |(index, weight): (usize, &u32)| ClusterWeight {
         name: index.to_string(),
@@ -289,95 +191,6 @@ fn a_cluster_by_field_that_is_absent_is_none() {
     let route = route_of(prefix("/"), route::Action::Route(action));
     assert!(forward(&route).targets().choose(&request("GET", "/", &[]), 0).is_none());
     assert_eq!(forward(&route).cluster_not_found(), 503);
-}
-
-fn location(action: RedirectAction, uri: &str, host: &str) -> String {
-    let route = route_of(prefix("/a"), route::Action::Redirect(action));
-    let Action::Redirect(redirect) = route.action() else {
-        panic!("no redirect")
-    };
-    redirect
-        .location(&request("GET", uri, &[("host", host)]))
-        .unwrap()
-        .to_str()
-        .unwrap()
-        .to_owned()
-}
-
-#[test]
-fn redirects_keep_ports_as_envoy_does() {
-    use redirect_action::SchemeRewriteSpecifier::HttpsRedirect;
-    let https = || RedirectAction {
-        scheme_rewrite_specifier: Some(HttpsRedirect(true)),
-        ..RedirectAction::default()
-    };
-    assert_eq!(location(https(), "/a?q", "h:8080"), "https://h:8080/a?q");
-    assert_eq!(location(https(), "/a", "h:80"), "https://h/a");
-    let port = RedirectAction {
-        port_redirect: 443,
-        ..https()
-    };
-    assert_eq!(location(port, "/a", "h:80"), "https://h:443/a");
-    let host = RedirectAction {
-        host_redirect: "other".into(),
-        ..RedirectAction::default()
-    };
-    assert_eq!(location(host, "/a", "h:8080"), "http://other/a");
-}
-
-#[test]
-fn redirects_replace_paths_and_queries_as_envoy_does() {
-    use redirect_action::PathRewriteSpecifier::{PathRedirect, PrefixRewrite};
-    let to = |path: redirect_action::PathRewriteSpecifier, strip_query| RedirectAction {
-        path_rewrite_specifier: Some(path),
-        strip_query,
-        ..RedirectAction::default()
-    };
-    assert_eq!(
-        location(to(PathRedirect("/b?x".into()), false), "/a?q", "h"),
-        "http://h/b?x"
-    );
-    assert_eq!(
-        location(to(PathRedirect("/b".into()), false), "/a?q", "h"),
-        "http://h/b?q"
-    );
-    assert_eq!(location(to(PathRedirect("/b".into()), true), "/a?q", "h"), "http://h/b");
-    assert_eq!(
-        location(to(PrefixRewrite("/".into()), false), "/a/x", "h"),
-        "http://h//x"
-    );
-}
-
-#[test]
-fn every_redirect_status_is_served() {
-    for (code, status) in [(0, 301), (1, 302), (2, 303), (3, 307), (4, 308)] {
-        let action = RedirectAction {
-            response_code: code,
-            ..RedirectAction::default()
-        };
-        let route = route_of(prefix("/"), route::Action::Redirect(action));
-        assert!(matches!(route.action(), Action::Redirect(redirect) if redirect.status() == status));
-    }
-}
-
-#[test]
-fn a_direct_3xx_has_the_address_that_was_asked_for() {
-    let direct = |status| {
-        route_of(
-            prefix("/"),
-            route::Action::DirectResponse(DirectResponseAction {
-                status,
-                ..DirectResponseAction::default()
-            }),
-        )
-    };
-    let asked = request("GET", "/x?q", &[("host", "h")]);
-    let location = |route: &Route| match route.action() {
-        Action::Direct(direct) => direct.location(&asked),
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(location(&direct(301)).unwrap(), "http://h/x?q");
-    assert_eq!(location(&direct(410)), None);
 }
 
 #[test]

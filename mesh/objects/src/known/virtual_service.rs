@@ -5,9 +5,10 @@ use super::routes::UNKNOWN_VALUE;
 
 use State::{Ignored, Refused, Served};
 
-const EXPONENTIAL: State = Refused("is not served: what the rule matches is answered with 500");
-const HTTP2_ERROR: State = Refused("is not served: what the rule matches is answered with 500");
-const SOURCE_LABELS: State = Ignored("cannot be told of a client by its identity: the match is for no request");
+const EXPONENTIAL: State = Refused("is not served, nor by Istio itself: what the rule matches is answered with 500");
+const HTTP2_ERROR: State = Refused("is not served, nor by Istio itself: what the rule matches is answered with 500");
+const SOURCE_LABELS: State =
+    Ignored("are in no certificate, so that nobody can tell them of a client: the match is for no request");
 const STATISTICS: State = Ignored("is not served: nothing is counted by it");
 const TCP_MATCH: State = Ignored("is not served: the match is for no connection");
 

@@ -57,6 +57,34 @@ fn a_rule_that_an_earlier_one_hides_is_named_with_that_one() {
     );
 }
 
+#[test]
+fn a_subset_without_endpoints_and_policies_for_nothing_are_named() {
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: shop, labels: {app: web, version: v1}}\n\
+        spec: {nodeName: n1}\nstatus: {podIP: 198.18.0.1, conditions: [{type: Ready, status: 'True'}]}\n---\n";
+    let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: web, namespace: shop}\n\
+        spec: {host: web, subsets: [{name: one, labels: {version: v1}}, {name: two, labels: {version: v2}}]}\n---\n";
+    let policy = "apiVersion: culvert.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: limits, namespace: shop}\n\
+        spec: {targetRefs: [{group: '', kind: Service, name: gone}], rateLimit: {local: [{requests: 1, per: 1s}]}}\n---\n";
+    let found = problems(&(WEB.to_owned() + WAYPOINT + pod + rule));
+    assert!(
+        !found.iter().any(|(_, text)| text.contains("subset \"one\"")),
+        "{found:#?}"
+    );
+    has(
+        &found,
+        Severity::Warning,
+        "DestinationRule shop/web: spec.subsets: no endpoint of the host has the labels of subset \"two\"",
+    );
+    // Nothing is running that could be told apart.
+    assert_eq!(problems(&(WEB.to_owned() + WAYPOINT + rule)), []);
+    let found = problems(&(WEB.to_owned() + WAYPOINT + policy));
+    has(
+        &found,
+        Severity::Error,
+        "TrafficPolicy shop/limits: spec.targetRefs[0]: there is no Service shop/gone",
+    );
+}
+
 /// istio/istio#49638: host names that differ in the case of their letters alone.
 #[test]
 fn of_two_routes_whose_hosts_differ_in_case_alone_the_younger_is_named_and_the_rest_is_in_force() {

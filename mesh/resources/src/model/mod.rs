@@ -111,6 +111,7 @@ pub use reader::Reader;
 pub use route_status::{Condition, ParentStatus, RouteStatus, RouteStatuses};
 use routed::behind::{Behind, is_service};
 pub use routed::explain::{BackendView, CanaryView, HostRules, PortRules, RuleView, ServiceRules};
+pub use routed::in_force::PolicyView;
 
 pub use settings::Settings;
 use unit::{Product, Unit};

@@ -15,7 +15,7 @@ use super::agents::Agents;
 use super::health::Health;
 use super::reader::Reader;
 use super::{bypass, names, policy, restriction, service, service_entry, slice, tunnel, waypoint, wire};
-use crate::snapshot::{PROXY_TYPE, Resource};
+use crate::snapshot::{PROXY_TYPE, Resource, place_of_pod};
 
 /// What a pod becomes.
 pub(super) struct Made {
@@ -118,6 +118,7 @@ pub(super) fn proxy(reader: &Reader<'_>, pod: &Pod) -> Option<Resource> {
     let places = [
         node.to_owned(),
         format!("{}/{}/{}", place.region, place.zone, place.subzone),
+        place_of_pod(&pod.name.name),
     ];
     Some(Resource::scoped(
         PROXY_TYPE,

@@ -1,6 +1,8 @@
 //! Which endpoints are nearer to who asks, and how much the others get: priorities and shares, by region, zone, subzone and node. Without
 //! I/O: Istio's rules, as its control plane has them for one proxy.
 
+use std::collections::BTreeMap;
+
 /// Region, zone, subzone; empty where nobody knows.
 pub(crate) type Locality = [String; 3];
 
@@ -10,6 +12,8 @@ pub(crate) struct Place {
     pub(crate) locality: Locality,
     /// The node's name.
     pub(crate) node: String,
+    /// Labels of the pod: those that are asked about.
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// By what endpoints are told apart.
@@ -33,6 +37,8 @@ pub(crate) enum Label {
     Zone(Option<String>),
     Subzone(Option<String>),
     Node(Option<String>),
+    /// A label of pods, by its name.
+    Pod(String, Option<String>),
 }
 
 /// Shares for those who ask from some localities.
@@ -62,6 +68,8 @@ pub(crate) struct Group {
 pub(crate) struct Member<'a> {
     pub(crate) locality: &'a Locality,
     pub(crate) node: &'a str,
+    /// Its labels: those that are asked about.
+    pub(crate) labels: &'a BTreeMap<String, String>,
     pub(crate) weight: u32,
 }
 
@@ -71,10 +79,22 @@ impl Preference {
         matches!(self, Self::Ranked(labels) if labels.iter().any(|label| matches!(label, Label::Node(None))))
     }
 
+    /// The labels of pods that it asks about: what is said depends on the pod that asks.
+    pub(crate) fn pod_labels(&self) -> Vec<&str> {
+        let Self::Ranked(labels) = self else {
+            return Vec::new();
+        };
+        let names = labels.iter().filter_map(|label| match label {
+            Label::Pod(name, _) => Some(name.as_str()),
+            _ => None,
+        });
+        names.collect()
+    }
+
     /// Groups of endpoints of one locality and priority each, for who asks from `place`, in the order of their priorities and localities.
     pub(crate) fn groups(&self, place: &Place, members: &[Member<'_>]) -> Vec<Group> {
         // Nothing is near to who is nowhere.
-        let is_somewhere = !place.locality[0].is_empty() || self.is_by_node();
+        let is_somewhere = !place.locality[0].is_empty() || self.is_by_node() || !self.pod_labels().is_empty();
         let preference = if is_somewhere { self } else { &Self::None };
         let priority = |member: &Member<'_>| match preference {
             Self::None | Self::Shares(_) => 0,
@@ -84,7 +104,7 @@ impl Preference {
             }
             Self::Regions(failover) => by_region(&place.locality, member.locality, failover),
         };
-        let mut sorted: std::collections::BTreeMap<(usize, &Locality), Vec<usize>> = Default::default();
+        let mut sorted: BTreeMap<(usize, &Locality), Vec<usize>> = BTreeMap::new();
         for (index, member) in members.iter().enumerate() {
             sorted
                 .entry((priority(member), member.locality))
@@ -151,12 +171,17 @@ fn shared(distribution: &Distribution, mut groups: Vec<Group>, members: &[Member
 impl Label {
     fn is_shared(&self, place: &Place, member: &Member<'_>) -> bool {
         let (said, own, other) = match self {
-            Self::Region(said) => (said, &place.locality[0], member.locality[0].as_str()),
-            Self::Zone(said) => (said, &place.locality[1], member.locality[1].as_str()),
-            Self::Subzone(said) => (said, &place.locality[2], member.locality[2].as_str()),
-            Self::Node(said) => (said, &place.node, member.node),
+            Self::Region(said) => (said, Some(&place.locality[0]), member.locality[0].as_str()),
+            Self::Zone(said) => (said, Some(&place.locality[1]), member.locality[1].as_str()),
+            Self::Subzone(said) => (said, Some(&place.locality[2]), member.locality[2].as_str()),
+            Self::Node(said) => (said, Some(&place.node), member.node),
+            // One that is absent is as one that is empty, as with Istio.
+            Self::Pod(name, said) => {
+                let other = member.labels.get(name).map_or("", String::as_str);
+                (said, place.labels.get(name), other)
+            }
         };
-        said.as_ref().unwrap_or(own) == other
+        said.as_ref().or(own).map_or("", String::as_str) == other
     }
 }
 

@@ -19,6 +19,7 @@
 //! | [`cover`] | whether a rule leaves another one no request |
 //! | [`shadow`] | which rule that is, among many |
 //! | [`words`] | rules in words |
+//! | [`policy_words`] | policies in words |
 //! | [`protocol`] | what a port speaks |
 //! | [`telemetry`] | what is logged and traced of requests |
 //! | [`envoy`] | rules, ports and endpoints as Envoy's messages |
@@ -33,6 +34,7 @@ pub(crate) mod locality;
 pub(crate) mod model;
 pub(crate) mod order;
 pub(crate) mod policy;
+pub(crate) mod policy_words;
 pub(crate) mod protocol;
 pub(crate) mod read;
 pub(crate) mod shadow;

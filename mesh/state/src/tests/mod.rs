@@ -2,6 +2,8 @@ mod balancing;
 mod choice;
 mod inbound;
 mod outbound;
+mod outbound_names;
+mod outbound_services;
 mod ranges;
 mod registry;
 mod store;

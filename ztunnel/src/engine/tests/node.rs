@@ -229,7 +229,7 @@ impl Node {
         });
         let mut config = EngineConfig {
             calls: KernelCalls {
-                original_destination: captured,
+                original_destination: |fd, _| captured(fd),
                 plaintext_destination: captured,
                 connect: |fd, to| socket::connect(fd, SocketAddr::new(local(to.ip()), to.port())),
                 set_client_address: |_, _| Ok(()),

@@ -8,6 +8,7 @@
 //! | `hidden` | rules that never match, and routes of two kinds on one Service |
 //! | `waypoints` | labels that ask for a waypoint that is not there, and waypoints that nobody asks for |
 //! | `policies` | policies that bind nothing |
+//! | `subsets` | subsets without endpoints |
 //!
 //! It costs what deriving the rules of all Services again costs, and is for people who ask, not for every change.
 
@@ -15,6 +16,7 @@ mod hidden;
 mod policies;
 mod problem;
 mod remedy;
+mod subsets;
 mod waypoints;
 
 use culvert_objects::Findings;
@@ -28,6 +30,7 @@ pub(super) fn analyze(reader: &Reader<'_>, found: &Findings) -> Vec<Problem> {
     problems.extend(hidden::find(reader));
     problems.extend(waypoints::find(reader));
     problems.extend(policies::find(reader));
+    problems.extend(subsets::find(reader));
     problems.sort_by(|a, b| {
         let key = |problem: &Problem| std::cmp::Reverse(problem.severity);
         key(a).cmp(&key(b)).then_with(|| a.cmp(b))

@@ -8,6 +8,14 @@ use super::problem::Problem;
 const BY_FIELD: &[(&str, &str)] = &[
     ("kind", "remove the object, or leave it to others that serve its kind"),
     (
+        "spec.rateLimit.global.provider",
+        "name a provider of the mesh's configuration (ConfigMap culvert-mesh, extensionProviders) whose service is there",
+    ),
+    (
+        "spec.validation.caCertificateRefs",
+        "name a ConfigMap of the policy's namespace that has certificates under ca.crt",
+    ),
+    (
         "spec.parentRefs",
         "name a Service that is behind a waypoint, and a port of it (`culvert waypoint status` shows who asks for one)",
     ),

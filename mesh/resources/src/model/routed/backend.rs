@@ -59,10 +59,18 @@ pub(in crate::model) fn endpoints(reader: &Reader<'_>, name: &Arc<str>) -> Deriv
             let allows_all = balancing.is_some_and(|found| found.health_policy() == HealthPolicy::AllowAll);
             (reader.workloads_of(name), allows_all)
         });
+        let asked = at.near.pod_labels();
         let found: Vec<Endpoint> = workloads
             .iter()
             .filter(|workload| !at.is_refused && at.labels.is_none_or(|labels| labelled::has(reader, workload, labels)))
-            .flat_map(|workload| of_workload(reader, workload, name, at.port, *allows_all))
+            .flat_map(|workload| {
+                let labels = labelled::named(reader, workload, &asked);
+                let endpoints = of_workload(reader, workload, name, at.port, *allows_all).into_iter();
+                endpoints.map(move |endpoint| Endpoint {
+                    labels: labels.clone(),
+                    ..endpoint
+                })
+            })
             .filter(|endpoint| matches!(endpoint.host, Host::Address(_)))
             .collect();
         let cluster_body = cluster.encode_to_vec();
@@ -285,6 +293,7 @@ fn of_workload(reader: &Reader<'_>, workload: &Workload, service: &str, port: u1
             health,
             locality: [locality.region.clone(), locality.zone.clone(), locality.subzone.clone()],
             weight: workload.capacity.filter(|capacity| *capacity > 0),
+            labels: BTreeMap::new(),
             about: about(reader, workload, is_tunnelled),
         })
         .collect()

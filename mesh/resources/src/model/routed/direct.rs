@@ -1,6 +1,7 @@
 //! The endpoints behind a waypoint that is Envoy, for whoever dials one by its own address. `culvert-waypoint` needs none of it, so that
 //! nothing of it is derived for others.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use culvert_proto::workload::{Service, TunnelProtocol, Workload};
 use super::super::reader::Reader;
 use super::backend_tls::Policies;
 use super::frontend::Frontend;
-use super::{hosts, ports};
+use super::{hosts, labelled, ports};
 use crate::routing::backend_tls::Said;
 use crate::routing::envoy::direct::{Endpoint, Endpoints};
 use crate::routing::envoy::listener::Port;
@@ -28,32 +29,63 @@ pub(super) fn of_service(reader: &Reader<'_>, name: &Arc<str>, service: &Service
     let policy = hosts::policy(reader, service);
     let tls_policies = Policies::of(reader, service);
     let workloads = reader.workloads_of(name);
-    let with_endpoints = ports.iter().filter_map(|port| {
-        let mut traffic = policy.at_port(port.port, None);
-        tls_policies.settle(&mut traffic, service, port.port);
-        // Connections would go in another way than asked for: the Service has no endpoints at this port.
-        if traffic.is_refused {
-            return None;
-        }
-        let tls = match traffic.tls {
-            Said::Tls(tls) => Some(tls),
-            Said::Nothing | Said::None => None,
+    let mut made = Vec::new();
+    for port in ports {
+        let spoken = |subset: Option<&str>| {
+            let mut traffic = policy.at_port(port.port, subset);
+            tls_policies.settle(&mut traffic, service, port.port);
+            // Connections would go in another way than asked for: there is no endpoint.
+            match (traffic.is_refused, traffic.tls) {
+                (true, _) => Err(Refused),
+                (false, Said::Tls(tls)) => Ok(Some(tls)),
+                (false, Said::Nothing | Said::None) => Ok(None),
+            }
         };
-        let endpoints = workloads.iter().flat_map(|workload| endpoints(workload, port));
-        Some(Endpoints {
-            port: port.clone(),
-            tls,
-            is_refused,
-            endpoints: endpoints.collect(),
-        })
-    });
-    with_endpoints.collect()
+        let own = spoken(None);
+        let subsets = policy
+            .subsets()
+            .map(|(name, labels)| (name, labels, spoken(Some(name))));
+        // Where nothing else is said of a subset, its endpoints are as others.
+        let mut subsets: Vec<_> = subsets.filter(|(_, _, spoken)| *spoken != own).collect();
+        subsets.sort_by_key(|(name, _, spoken)| (spoken.is_ok(), !matches!(spoken, Ok(Some(_))), *name));
+        let mut found: BTreeMap<Option<&str>, Vec<Endpoint>> = BTreeMap::new();
+        for workload in &workloads {
+            let mut of = subsets.iter();
+            let subset = of.find(|(_, labels, _)| labelled::has(reader, workload, labels));
+            let endpoints = endpoints(workload, port);
+            found
+                .entry(subset.map(|(name, ..)| *name))
+                .or_default()
+                .extend(endpoints);
+        }
+        for (subset, endpoints) in found {
+            let of_subset = subsets.iter().find(|(name, ..)| Some(*name) == subset);
+            let spoken = of_subset.map_or(&own, |(_, _, spoken)| spoken);
+            if let Ok(tls) = spoken {
+                made.push(Endpoints {
+                    port: port.clone(),
+                    subset: subset.map(Into::into),
+                    tls: tls.clone(),
+                    is_refused,
+                    endpoints,
+                });
+            }
+        }
+    }
+    made
 }
+
+/// Nobody is connected to.
+#[derive(PartialEq, Eq)]
+struct Refused;
 
 /// Puts those first that are taken where an endpoint is of several ports, in the order that `culvert-waypoint` has: one at which TLS is asked
 /// for, so that nobody gets past that, and else by name.
 pub(super) fn in_order(endpoints: &mut [Endpoints]) {
-    endpoints.sort_by_cached_key(|Endpoints { port, tls, .. }| (tls.is_none(), names::chain(&port.service, port.port)));
+    endpoints.sort_by_cached_key(|Endpoints { port, subset, tls, .. }| {
+        let chain = names::chain(&port.service, port.port);
+        (tls.is_none(), chain, subset.clone())
+    });
 }
 
 /// Whether a route of a Service asks somebody whether requests may pass. No route is looked at here, and nobody is to get past that.

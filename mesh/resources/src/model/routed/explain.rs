@@ -11,8 +11,9 @@ use super::super::wire;
 use super::attached;
 use super::behind;
 use super::frontend::{self, Frontend, Sort};
+use super::in_force::{self, PolicyView};
 use super::{ports, routes, scope};
-use crate::routing::model::{Action, Match, Rule, Target};
+use crate::routing::model::{Action, Backend, Match, Rule, Target};
 use crate::routing::{cover, shadow, words};
 
 /// What holds at a Service.
@@ -41,6 +42,8 @@ pub struct PortRules {
     pub hosts: Vec<HostRules>,
     /// Of connections that are not HTTP.
     pub connections: Option<RuleView>,
+    /// What else holds for its requests, and towards the endpoints of its backends.
+    pub policies: Vec<PolicyView>,
 }
 
 /// A second waypoint that gets a part of the connections.
@@ -138,16 +141,18 @@ pub(in crate::model) fn not_there(reader: &Reader<'_>, waypoint: &ObjectName, se
 fn of_port(reader: &Reader<'_>, resource: &Arc<str>, service: &Service, port: u16) -> PortRules {
     let object = ports::of_object(reader, service);
     let protocol = ports::protocol(service, object.as_ref(), port);
-    let hosts = if protocol.is_http() {
-        let merged = routes::merged(reader, resource, service, port);
-        let hosts = merged.hosts.into_iter().map(|host| HostRules {
-            host: host.domain,
-            rules: views(reader, &host.rules),
-        });
-        hosts.collect()
-    } else {
-        Vec::new()
+    let merged = match protocol.is_http() {
+        true => routes::merged(reader, resource, service, port).hosts,
+        false => Vec::new(),
     };
+    let rules = || merged.iter().flat_map(|host| &host.rules);
+    let mut backends = in_force::backends(rules());
+    let mut policies = in_force::traffic(reader, service, port, protocol.is_http(), rules());
+    let hosts = merged.iter().map(|host| HostRules {
+        host: host.domain.clone(),
+        rules: views(reader, &host.rules),
+    });
+    let hosts = hosts.collect();
     let connections = protocol.is_tcp().then(|| {
         let frontend = Frontend::of(reader, service);
         let of_route = frontend.and_then(|frontend| attached::split_of(reader, &frontend, port));
@@ -159,24 +164,28 @@ fn of_port(reader: &Reader<'_>, resource: &Arc<str>, service: &Service, port: u1
         });
         let (object, targets) = found.unzip();
         let own = || {
-            vec![BackendView {
-                to: Some(backend(reader, resource, port, None)),
-                weight: 1,
-            }]
+            vec![Target::of(Backend {
+                service: Arc::clone(resource),
+                port,
+                subset: None,
+            })]
         };
+        let targets = targets.unwrap_or_else(own);
+        backends.extend(targets.iter().filter_map(|target| target.backend.clone()));
         RuleView {
             object,
-            backends: targets.map_or_else(own, |targets| {
-                targets.iter().map(|target| share(reader, target)).collect()
-            }),
+            backends: targets.iter().map(|target| share(reader, target)).collect(),
             ..RuleView::default()
         }
     });
+    let name = |to: &Backend| backend(reader, &to.service, to.port, to.subset.as_deref());
+    policies.extend(in_force::towards(reader, &backends, name));
     PortRules {
         port,
         protocol: protocol.name(),
         hosts,
         connections,
+        policies,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use culvert_objects::{ObjectName, Pod, WorkloadEntry};
+use culvert_objects::{Labels, ObjectName, Pod, WorkloadEntry};
 use culvert_proto::workload::Workload;
 
 use super::super::reader::Reader;
@@ -13,19 +13,28 @@ pub(super) fn has(reader: &Reader<'_>, workload: &Workload, labels: &BTreeMap<St
     if labels.is_empty() {
         return true;
     }
+    let own = of(reader, workload);
+    let has = |(key, value): (&String, &String)| own.is_some_and(|own| own.get(key) == Some(value));
+    labels.iter().all(has)
+}
+
+/// Those of its labels that have one of these names.
+pub(super) fn named(reader: &Reader<'_>, workload: &Workload, names: &[&str]) -> BTreeMap<String, String> {
+    if names.is_empty() {
+        return BTreeMap::new();
+    }
+    let own = of(reader, workload);
+    let value = |name: &&str| Some(((*name).to_owned(), own?.get(name)?.to_owned()));
+    names.iter().filter_map(value).collect()
+}
+
+fn of<'a>(reader: &Reader<'a>, workload: &Workload) -> Option<&'a Labels> {
     let name = ObjectName::new(workload.namespace.as_str(), workload.name.as_str());
-    let has_all = |label: &dyn Fn(&str) -> bool| labels.keys().all(|key| label(key));
     if workload.uid == wire::pod_uid(reader.settings(), &name) {
-        let Some(pod) = reader.get::<Pod>(&name) else {
-            return false;
-        };
-        return has_all(&|key| pod.labels.get(key) == labels.get(key).map(String::as_str));
+        return reader.get::<Pod>(&name).map(|pod| &pod.labels);
     }
     if workload.uid == wire::workload_entry_uid(reader.settings(), &name) {
-        let Some(entry) = reader.get::<WorkloadEntry>(&name) else {
-            return false;
-        };
-        return has_all(&|key| entry.labels.get(key) == labels.get(key).map(String::as_str));
+        return reader.get::<WorkloadEntry>(&name).map(|entry| &entry.labels);
     }
-    false
+    None
 }

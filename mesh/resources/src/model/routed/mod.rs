@@ -8,6 +8,7 @@
 //! | [`backend`] | a Service: its ports as backends, and where they are, for each waypoint that may send requests there |
 //! | [`findings`] | a route object: what is wrong with it |
 //! | [`explain`] | a Service: its rules, for people |
+//! | [`in_force`] | policies that hold at a port, for people |
 //! | [`tls_policy`] | a BackendTLSPolicy: what is wrong with it, and what it comes to |
 //! | `direct` | the endpoints of a Service by their own addresses, for Envoy |
 //! | `access` | which policies decide about a Service |
@@ -29,6 +30,7 @@
 //! | `telemetry` | what is logged and traced of a Service's requests |
 //! | `traffic_policies` | which TrafficPolicies hold |
 //! | `policy_status` | a TrafficPolicy: what is wrong with it, and what it comes to |
+//! | [`subsets`] | which subsets of a DestinationRule have endpoints |
 //! | `scope` | which waypoint a Service is behind |
 //! | `backend_tls` | which BackendTLSPolicy holds at a port |
 //! | `behind` | the Services behind each waypoint, as the first round made them |
@@ -45,6 +47,7 @@ pub(super) mod findings;
 mod frontend;
 mod hashes;
 mod hosts;
+pub(super) mod in_force;
 mod labelled;
 mod nearness;
 pub(super) mod policies;
@@ -58,6 +61,7 @@ mod route;
 pub(super) mod routes;
 pub(super) mod scope;
 pub(super) mod status;
+pub(super) mod subsets;
 mod telemetry;
 pub(super) mod tls_policy;
 mod traffic_policies;

@@ -8,8 +8,10 @@ use culvert_proto::workload::{Service, Workload};
 
 use super::super::reader::Reader;
 use super::super::wire;
+use super::labelled;
 use crate::routing::locality::{Label, Place, Preference};
 use crate::routing::traffic::Traffic;
+use crate::snapshot::place_of_pod;
 
 /// Which endpoints of a Service come first: what a DestinationRule says, else the Service, else near ones where those that fail are left
 /// out, which is how Istio's mesh is configured by default.
@@ -44,17 +46,24 @@ pub(super) fn places(reader: &Reader<'_>, scope: &str, preference: &Preference) 
     let service = wire::service_name(reader.settings(), &ObjectName::new(namespace, name));
     let pods = reader.workloads_of(&service).into_iter();
     let place = |pod: Workload| {
+        let asked = preference.pod_labels();
+        let labels = labelled::named(reader, &pod, &asked);
         let locality = pod.locality.unwrap_or_default();
         let locality = [locality.region, locality.zone, locality.subzone];
+        if !asked.is_empty() {
+            let key = place_of_pod(&pod.name);
+            let node = pod.node;
+            return Some((key, Place { locality, node, labels }));
+        }
         match preference.is_by_node() {
             true => (!pod.node.is_empty()).then(|| {
                 let key = pod.node.clone();
                 let node = pod.node;
-                (key, Place { locality, node })
+                (key, Place { locality, node, labels })
             }),
             false => (!locality[0].is_empty()).then(|| {
                 let node = String::new();
-                (locality.join("/"), Place { locality, node })
+                (locality.join("/"), Place { locality, node, labels })
             }),
         }
     };

@@ -59,6 +59,13 @@ pub(super) fn of_rule(reader: &Reader<'_>, kind: &str, route: &ObjectName, rule:
     holding(reader, kind, route, rule).map(|(name, _)| name.to_string().into())
 }
 
+/// A policy of a rule, by the name that [`of_rule`] has given.
+pub(super) fn of_name(reader: &Reader<'_>, name: &str) -> Option<Applied> {
+    let (namespace, own) = name.split_once('/')?;
+    let name = ObjectName::new(namespace, own);
+    applied(reader, &name, reader.get::<TrafficPolicy>(&name)?, false)
+}
+
 /// What holds for a part of an object, or else for the whole.
 fn holding<'a>(
     reader: &Reader<'a>,

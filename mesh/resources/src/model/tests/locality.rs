@@ -81,7 +81,7 @@ fn near_endpoints_come_first_where_failing_ones_are_left_out_and_nothing_grows_w
     let everybody: ClusterLoadAssignment = get(&model, ENDPOINT_TYPE, CLUSTER).unwrap();
     assert!(everybody.endpoints.iter().all(|group| group.priority == 0));
     let proxy = model.snapshot().get(PROXY_TYPE, "shop/wp-2").unwrap();
-    assert_eq!(&*proxy.body, b"n2\nr1/zb/");
+    assert_eq!(&*proxy.body, b"n2\nr1/zb/\npod/wp-2");
 
     // A node is somewhere else: what is told of both follows.
     let version = model.snapshot().version(ENDPOINT_TYPE, CLUSTER);
@@ -149,9 +149,9 @@ fn a_setting_that_has_no_effect_is_named_and_endpoints_stay() {
             "counts with outlierDetection alone",
         ),
         (
-            "{failoverPriority: [team]}",
+            "{failoverPriority: [topology.istio.io/network=a]}",
             ", outlierDetection: {}",
-            "\"team\" is not served",
+            "\"topology.istio.io/network=a\" is not served",
         ),
         (
             "{distribute: [{from: r1/*, to: {r1/*: 70}}]}",
@@ -179,4 +179,39 @@ fn a_setting_that_has_no_effect_is_named_and_endpoints_stay() {
         let everybody: ClusterLoadAssignment = get(&model, ENDPOINT_TYPE, CLUSTER).unwrap();
         assert_eq!(everybody.endpoints.len(), 2, "{setting}");
     }
+}
+
+#[test]
+fn labels_of_pods_rank_endpoints_for_each_pod_of_the_waypoint_by_its_own() {
+    let ranked = |first: &str| {
+        rule(&format!(
+            "{{outlierDetection: {{}}, loadBalancer: {{localityLbSetting: {{failoverPriority: [{first}]}}}}}}"
+        ))
+    };
+    let pods = |waypoint: &str, color: &str| {
+        let gateway = "gateway.networking.k8s.io/gateway-name: wp";
+        on("far", "n2", "198.18.1.1", "app: web, color: blue")
+            + &on("wp-1", "n1", "198.18.0.9", &format!("{gateway}{waypoint}"))
+            + &on("wp-2", "n2", "198.18.1.9", &format!("{gateway}, color: {color}"))
+    };
+    let mut world = World::of(&(zones() + &ranked("color")));
+    world.apply(&pods("", "blue"));
+    let mut model = Model::default();
+    update(&mut model, &mut world);
+    assert_eq!(seen(&model, "pod/wp-2"), ["0 zb 1", "1 za 1"]);
+    // Both have none, which is the same.
+    assert_eq!(seen(&model, "pod/wp-1"), ["0 za 1", "1 zb 1"]);
+    assert_eq!(all_placed(&model), 2);
+
+    world.apply(&pods(", color: blue", "red"));
+    update(&mut model, &mut world);
+    assert_eq!(seen(&model, "pod/wp-1"), ["0 zb 1", "1 za 1"]);
+    assert_eq!(seen(&model, "pod/wp-2"), ["0 za 1", "0 zb 1"], "none is of its own");
+
+    world.apply(&ranked("color=blue"));
+    update(&mut model, &mut world);
+    for pod in ["pod/wp-1", "pod/wp-2"] {
+        assert_eq!(seen(&model, pod), ["0 zb 1", "1 za 1"]);
+    }
+    assert!(seen(&model, "r1/za/").is_empty());
 }

@@ -42,6 +42,8 @@ const HOST: &str = "pod";
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoints {
     pub(crate) port: Port,
+    /// The subset whose endpoints they are, where something else holds for that than for the port.
+    pub(crate) subset: Option<Arc<str>>,
     /// What they speak, if it is TLS.
     pub(crate) tls: Option<BackendTls>,
     /// Whether nobody is led to them, since nobody could say here whether the client may.
@@ -57,11 +59,28 @@ pub(crate) struct Endpoint {
     pub(crate) is_tunnelled: bool,
 }
 
+impl Endpoints {
+    /// The way to them: through the tunnel, or not.
+    fn cluster(&self, scope: &str, is_tunnelled: bool) -> String {
+        let Port { service, port, .. } = &self.port;
+        let name = match (&self.tls, is_tunnelled) {
+            (Some(_), true) => names::direct_tunnel_tls(scope, service, *port),
+            (Some(_), false) => names::direct_clear_tls(scope, service, *port),
+            (None, true) => names::direct_tunnel(scope),
+            (None, false) => names::direct_clear(scope),
+        };
+        match &self.subset {
+            Some(subset) if self.tls.is_some() => format!("{name}/{subset}"),
+            _ => name,
+        }
+    }
+}
+
 /// The ways to endpoints.
 pub(crate) fn clusters(scope: &str, ports: &[Endpoints]) -> Vec<Cluster> {
     let mut made = ways(scope).to_vec();
-    for Endpoints { port, tls, .. } in ports {
-        let Some(tls) = tls else {
+    for of_port in ports {
+        let Some(tls) = &of_port.tls else {
             continue;
         };
         // What is spoken inside is the client's choice, so that no protocol is said here.
@@ -69,11 +88,11 @@ pub(crate) fn clusters(scope: &str, ports: &[Endpoints]) -> Vec<Cluster> {
         let [tunnel, clear] = ways(scope);
         made.push(Cluster {
             transport_socket: Some(parts::internal_upstream_of(&[], socket())),
-            ..renamed(tunnel, names::direct_tunnel_tls(scope, &port.service, port.port))
+            ..renamed(tunnel, of_port.cluster(scope, true))
         });
         made.push(Cluster {
             transport_socket: Some(socket()),
-            ..renamed(clear, names::direct_clear_tls(scope, &port.service, port.port))
+            ..renamed(clear, of_port.cluster(scope, false))
         });
     }
     made
@@ -117,20 +136,20 @@ pub(crate) fn chains(scope: &str, services: &[Port], ports: &[Endpoints]) -> Cha
     let encrypted = encrypted(services);
     for group in Groups::of(ports, taken(services)).0 {
         // What may be HTTP is not, if it is TLS, whatever a client offers inside.
-        let kinds: &[&str] = if group.port.protocol == Protocol::Unknown && encrypted.contains(&group.target) {
+        let kinds: &[&str] = if group.first.port.protocol == Protocol::Unknown && encrypted.contains(&group.target) {
             &["raw_buffer", "tls"]
         } else {
             &[""]
         };
         for kind in kinds {
-            if group.port.protocol.is_http() && *kind != "tls" {
+            if group.first.port.protocol.is_http() && *kind != "tls" {
                 made.chains.push(group.http(scope, kind));
             }
-            if group.port.protocol.is_tcp() {
+            if group.first.port.protocol.is_tcp() {
                 made.chains.push(group.bytes(scope, kind));
             }
         }
-        if group.port.protocol == Protocol::Unknown {
+        if group.first.port.protocol == Protocol::Unknown {
             made.sniffed.push(group.target);
         }
     }
@@ -139,9 +158,8 @@ pub(crate) fn chains(scope: &str, services: &[Port], ports: &[Endpoints]) -> Cha
 
 /// Endpoints for which the same holds, at one port number of theirs.
 struct Group<'a> {
-    /// A port of a Service that they are of: of several ports the first.
-    port: &'a Port,
-    tls: Option<&'a BackendTls>,
+    /// Those of a port of a Service: of several ports the first.
+    first: &'a Endpoints,
     target: u16,
     is_tunnelled: bool,
     addresses: Vec<IpAddr>,
@@ -155,7 +173,7 @@ impl<'a> Groups<'a> {
         // Where those are that may be the same, so that each is compared with few.
         let mut by_key: HashMap<(u16, bool, Protocol, &'a str), Vec<usize>> = HashMap::new();
         for of_port in ports {
-            let (port, tls) = (&of_port.port, of_port.tls.as_ref());
+            let port = &of_port.port;
             let policy = port.access.requests.first().or(port.access.connections.first());
             let policy = policy.map_or("", |policy| policy.name.as_str());
             for endpoint in &of_port.endpoints {
@@ -168,14 +186,13 @@ impl<'a> Groups<'a> {
                 }
                 let key = (target, endpoint.is_tunnelled, port.protocol, policy);
                 let known = by_key.entry(key).or_default();
-                if let Some(same) = known.iter().find(|index| groups[**index].holds_for(port, tls)) {
+                if let Some(same) = known.iter().find(|index| groups[**index].holds_for(of_port)) {
                     groups[*same].addresses.push(address);
                     continue;
                 }
                 known.push(groups.len());
                 groups.push(Group {
-                    port,
-                    tls,
+                    first: of_port,
                     target,
                     is_tunnelled: endpoint.is_tunnelled,
                     addresses: vec![address],
@@ -188,9 +205,9 @@ impl<'a> Groups<'a> {
 
 impl Group<'_> {
     /// Whether the same decides about another port, of the same protocol.
-    fn holds_for(&self, port: &Port, tls: Option<&BackendTls>) -> bool {
-        let mine = self.port;
-        self.tls == tls
+    fn holds_for(&self, other: &Endpoints) -> bool {
+        let (mine, port) = (&self.first.port, &other.port);
+        self.first.tls == other.tls
             && (Arc::ptr_eq(&mine.access, &port.access) || mine.access == port.access)
             && (Arc::ptr_eq(&mine.telemetry, &port.telemetry) || mine.telemetry == port.telemetry)
     }
@@ -221,8 +238,8 @@ impl Group<'_> {
             ..RouteConfiguration::default()
         };
         let routes = RouteSpecifier::RouteConfig(routes);
-        let filter = manager(scope, self.port, &name, HOST, routes);
-        self.chain("", transport, self.port.spoken(), vec![filter])
+        let filter = manager(scope, &self.first.port, &name, HOST, routes);
+        self.chain("", transport, self.first.port.spoken(), vec![filter])
     }
 
     fn bytes(&self, scope: &str, transport: &str) -> FilterChain {
@@ -230,28 +247,22 @@ impl Group<'_> {
         let proxy = TcpProxy {
             stat_prefix: name.clone(),
             cluster_specifier: Some(TcpCluster::Cluster(self.cluster(scope))),
-            access_log: telemetry::logs(&self.port.telemetry),
+            access_log: telemetry::logs(&self.first.port.telemetry),
             ..TcpProxy::default()
         };
-        let mut filters = access::of_connections(&self.port.access.connections, &name);
+        let mut filters = access::of_connections(&self.first.port.access.connections, &name);
         filters.push(parts::filter("envoy.filters.network.tcp_proxy", &proxy));
         self.chain(" tcp", transport, Vec::new(), filters)
     }
 
     fn cluster(&self, scope: &str) -> String {
-        let Port { service, port, .. } = self.port;
-        match (self.tls, self.is_tunnelled) {
-            (Some(_), true) => names::direct_tunnel_tls(scope, service, *port),
-            (Some(_), false) => names::direct_clear_tls(scope, service, *port),
-            (None, true) => names::direct_tunnel(scope),
-            (None, false) => names::direct_clear(scope),
-        }
+        self.first.cluster(scope, self.is_tunnelled)
     }
 
     fn chain(&self, kind: &str, transport: &str, spoken: Vec<String>, filters: Vec<Filter>) -> FilterChain {
         let tls = if transport == "tls" { " tls" } else { "" };
         let way = if self.is_tunnelled { "" } else { " clear" };
-        let first = names::chain(&self.port.service, self.port.port);
+        let first = names::chain(&self.first.port.service, self.first.port.port);
         let mut addresses = self.addresses.clone();
         addresses.sort_unstable();
         FilterChain {

@@ -44,6 +44,8 @@ pub(crate) struct Endpoint {
     pub(crate) locality: Where,
     /// None is 1.
     pub(crate) weight: Option<u32>,
+    /// Of its labels those by which endpoints are ranked.
+    pub(crate) labels: BTreeMap<String, String>,
     pub(crate) about: About,
 }
 
@@ -60,6 +62,7 @@ pub(crate) fn assignment(
         .map(|endpoint| Member {
             locality: &endpoint.locality,
             node: &endpoint.about.node,
+            labels: &endpoint.labels,
             weight: endpoint.weight.unwrap_or(1),
         })
         .collect();

@@ -11,6 +11,7 @@ fn place(text: &str, node: &str) -> Place {
     Place {
         locality: at(text),
         node: node.to_owned(),
+        labels: BTreeMap::new(),
     }
 }
 
@@ -21,12 +22,14 @@ fn pattern(text: &str) -> Pattern {
 /// `PRIORITY WEIGHT MEMBERS` of each group.
 fn groups(preference: &Preference, place: &Place, places: &[(&str, &str)]) -> Vec<String> {
     let localities: Vec<Locality> = places.iter().map(|(locality, _)| at(locality)).collect();
+    let none = BTreeMap::new();
     let members: Vec<Member<'_>> = localities
         .iter()
         .zip(places)
         .map(|(locality, (_, node))| Member {
             locality,
             node,
+            labels: &none,
             weight: 1,
         })
         .collect();

@@ -93,8 +93,11 @@ fn label(text: &str) -> Result<Option<Label>, String> {
         "topology.istio.io/subzone" => Ok(Some(Label::Subzone(value))),
         "kubernetes.io/hostname" => Ok(Some(Label::Node(value))),
         "topology.istio.io/network" | "topology.istio.io/cluster" if value.is_none() => Ok(None),
-        other => Err(format!(
-            "{other:?} is not served: endpoints are told apart by region, zone, subzone and node"
+        "" => Err(format!("{text:?} names no label")),
+        // There is one network and one cluster, and no other has endpoints.
+        "topology.istio.io/network" | "topology.istio.io/cluster" => Err(format!(
+            "{text:?} is not served: all endpoints are of one network and cluster"
         )),
+        name => Ok(Some(Label::Pod(name.to_owned(), value))),
     }
 }

@@ -3,6 +3,8 @@
 use serde_json::json;
 
 use super::*;
+use crate::routing::model::Match;
+use crate::routing::policy::Attribute;
 
 fn read(spec: Value) -> Result<TrafficPolicy, Vec<String>> {
     let mut notes = Notes::default();
