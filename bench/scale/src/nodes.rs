@@ -86,7 +86,8 @@ async fn follow(
     let mut request = Request::new(ReceiverStream::new(receiver));
     let token = format!("Bearer {}", asker.token).parse()?;
     request.metadata_mut().insert("authorization", token);
-    let mut client = AggregatedDiscoveryServiceClient::new(channel);
+    // As a node proxy, which may be told of everything at once.
+    let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(usize::MAX);
     let mut responses = client.delta_aggregated_resources(request).await?.into_inner();
     let star = vec!["*".to_owned()];
     requests
