@@ -14,8 +14,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Streaming};
 
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long anything may take: until the first node is answered, the controller reads all objects.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(100);
@@ -86,7 +86,8 @@ async fn follow(
     let mut request = Request::new(ReceiverStream::new(receiver));
     let token = format!("Bearer {}", asker.token).parse()?;
     request.metadata_mut().insert("authorization", token);
-    let mut client = AggregatedDiscoveryServiceClient::new(channel);
+    // As a node proxy, which may be told of everything at once.
+    let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(usize::MAX);
     let mut responses = client.delta_aggregated_resources(request).await?.into_inner();
     let star = vec!["*".to_owned()];
     requests
