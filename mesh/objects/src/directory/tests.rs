@@ -11,6 +11,10 @@ fn namespace(name: &str) -> String {
 }
 
 /// A directory with these files, at rest.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a file settles by the clock, and tells nobody when it has"
+)]
 fn at_rest(files: &[(&str, &str)]) -> (TempDir, Directory) {
     let dir = TempDir::new().unwrap();
     for (file, name) in files {
