@@ -32,7 +32,7 @@ impl Load {
         Self::new("requests-1", "requests", "1"),
         Self::new("requests-16", "requests", "16"),
         Self::new("connections", "connections", "16"),
-        Self::new("stream", "stream", "1"),
+        Self::new("stream", "upload", "1"),
     ];
 
     const fn new(name: &'static str, kind: &'static str, connections: &'static str) -> Self {
