@@ -13,6 +13,7 @@ mod connect;
 mod crowd;
 mod garbage;
 mod load;
+mod many;
 mod pattern;
 mod ring;
 mod serve;
@@ -47,6 +48,10 @@ enum Role {
     Hold(crowd::Crowd),
     /// Connections that are timed, until so many are done
     Time(time::Time),
+    /// As many connections as descriptors allow, to `reflect`
+    Many(many::Many),
+    /// Send back what comes, on as many connections as descriptors allow
+    Reflect(many::Reflect),
     /// Connections that carry garbage
     Garbage(garbage::Garbage),
     /// Serve HTTP, a protocol in which the server speaks first, and gRPC's health check
@@ -64,6 +69,8 @@ fn main() -> ExitCode {
         Role::Storm(crowd) => crowd::storm(&crowd),
         Role::Hold(crowd) => crowd::hold(&crowd),
         Role::Time(options) => time::run(&options),
+        Role::Many(options) => many::many(&options),
+        Role::Reflect(options) => many::reflect(&options),
         Role::Garbage(garbage) => garbage::run(&garbage),
         Role::Answer(answer) => answer::run(&answer),
         Role::Ask(ask) => ask::run(&ask),
