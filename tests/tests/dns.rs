@@ -170,6 +170,15 @@ fn is_captured(client: &Pod, resolver: &Resolver, to: SocketAddr) -> bool {
         .any(|(query, _)| !ids.contains(&u16::from_be_bytes([query[0], query[1]])))
 }
 
+/// A proxy that had no processor for a second counts as one that hangs, and queries go past it.
+#[track_caller]
+fn wait_until_captured(town: &Town<'_>, resolver: &Resolver, to: SocketAddr) {
+    let waited = wait_until("queries are captured", PATIENCE, || {
+        is_captured(&town.client, resolver, to)
+    });
+    waited.unwrap_or_else(|error| panic!("{error:#}\n{}", town.lab.logs(30)));
+}
+
 #[test]
 fn names_resolve_directly_while_the_proxy_is_gone_and_queries_wait_while_its_worker_is_replaced() {
     let lab = lab("dns_restart");
@@ -177,7 +186,7 @@ fn names_resolve_directly_while_the_proxy_is_gone_and_queries_wait_while_its_wor
     let resolver = Resolver::start(&pod, dns::no_such_name);
     let mut town = town(&lab);
     let to = at(pod.ip4());
-    assert!(is_captured(&town.client, &resolver, to));
+    wait_until_captured(&town, &resolver, to);
     // A socket that was connected before goes on with the next worker.
     let early = dns::socket(&town.client, false);
     early.connect(to).unwrap();
@@ -200,10 +209,7 @@ fn names_resolve_directly_while_the_proxy_is_gone_and_queries_wait_while_its_wor
     .unwrap();
     town.mesh.start_ztunnel(1).unwrap();
     town.mesh.wait_for_ztunnel(1).unwrap();
-    wait_until("queries are captured again", PATIENCE, || {
-        is_captured(&town.client, &resolver, to)
-    })
-    .unwrap();
+    wait_until_captured(&town, &resolver, to);
 }
 
 /// Neither its process nor its sockets are gone, so only its silence tells.
@@ -214,7 +220,7 @@ fn names_resolve_directly_while_the_proxy_hangs() {
     let resolver = Resolver::start(&pod, dns::no_such_name);
     let mut town = town(&lab);
     let to = at(pod.ip6());
-    assert!(is_captured(&town.client, &resolver, to));
+    wait_until_captured(&town, &resolver, to);
     let pids = [town.mesh.ztunnel(1).unwrap().pid(), town.mesh.worker_pid(1).unwrap()];
     let signal = |signal| {
         for pid in pids {
@@ -233,10 +239,7 @@ fn names_resolve_directly_while_the_proxy_hangs() {
     });
     signal(Signal::CONT);
     waited.unwrap();
-    wait_until("queries are captured again", PATIENCE, || {
-        is_captured(&town.client, &resolver, to)
-    })
-    .unwrap();
+    wait_until_captured(&town, &resolver, to);
 }
 
 #[test]
@@ -246,7 +249,7 @@ fn a_pod_that_leaves_or_does_not_want_it_asks_its_resolver_itself() {
     let resolver = Resolver::start(&pod, dns::no_such_name);
     let town = town(&lab);
     let to = at(pod.ip4());
-    assert!(is_captured(&town.client, &resolver, to));
+    wait_until_captured(&town, &resolver, to);
     let annotate = |annotation: &str, value: &str| {
         let object = json!({
             "apiVersion": "v1", "kind": "Namespace",

@@ -39,6 +39,12 @@ impl Reconciler {
         if !proxy.serves {
             return;
         }
+        if let Err(error) = self.kernel().expect_serving() {
+            tracing::error!(
+                error = explain(&error),
+                "cannot tell the kernel programs that a proxy has come"
+            );
+        }
         let map = self.kernel().serving_map();
         match map {
             Ok(map) => proxy.tell(Order::Serving(Arc::new(map))),

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-/// How long a proxy that says by itself that it serves may take to begin with that, where something else was said before.
+/// How long a proxy that says by itself that it serves may take to begin with that.
 const HANDOVER: Duration = Duration::from_secs(1);
 
 impl Kernel {
@@ -26,6 +26,19 @@ impl Kernel {
     /// A failing system call.
     pub fn leave_serving_to_proxies(&mut self) -> Result<(), KernelError> {
         if self.maps.serving()? != Serving::UNTIL_TOLD {
+            return Ok(());
+        }
+        let until = monotonic() + HANDOVER.as_nanos() as u64;
+        self.maps.set_serving(Serving { until })
+    }
+
+    /// Takes a proxy that has just come, and says by itself that it serves, to serve for as long as it may take to begin with that. Without
+    /// this, pods that are captured at once would ask their resolvers themselves meanwhile, and some would go direct.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn expect_serving(&mut self) -> Result<(), KernelError> {
+        if self.is_serving()? {
             return Ok(());
         }
         let until = monotonic() + HANDOVER.as_nanos() as u64;

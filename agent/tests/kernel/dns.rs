@@ -173,6 +173,22 @@ fn each_of_three_resolvers_has_its_socket_and_a_fourth_is_left_alone() {
     assert!(has_nothing(&world));
 }
 
+/// A proxy says so itself a quarter of a second later, and a pod may be captured at once.
+#[test]
+fn a_proxy_that_has_just_come_gets_queries_before_it_says_that_it_serves() {
+    let mut world = World::asking();
+    world.kernel.set_serving(Serving::GONE).expect("say so");
+    world.kernel.expect_serving().expect("say so");
+    let send = || datagram(false).send_to(b"query", RESOLVER4);
+    world.pod.run(send).expect("send");
+    assert_eq!(take(&world, 0).0, b"query");
+    // It takes nothing from what was said already.
+    world.kernel.set_serving(Serving::UNTIL_TOLD).expect("say so");
+    world.kernel.expect_serving().expect("say so");
+    assert!(world.kernel.is_serving().expect("look"));
+    assert_eq!(world.count("dns", "no_proxy"), 0);
+}
+
 #[test]
 fn a_query_is_left_alone_where_it_cannot_or_must_not_be_turned() {
     let mut world = World::asking();
