@@ -181,3 +181,61 @@ fn a_service_that_asks_for_a_waypoint_is_not_reached_past_it() {
     lab.label_with("town", "istio.io/use-waypoint", Some("none")).unwrap();
     wait_until("the Service to be reached again", PATIENCE, || reaches() && directly()).unwrap();
 }
+
+#[test]
+fn what_is_tried_out_or_audited_lets_everybody_in_and_says_whom_it_is_about() {
+    let lab = lab("pol_dry_run");
+    let mut town = Town::meshed(&lab);
+    echo::serve(&town.server, ECHO);
+    wait_for(&town, &town.client, &town.server, true);
+    let from = |account: &str| {
+        let principal = format!("cluster.local/ns/town/sa/{account}");
+        json!([{ "from": [{ "source": { "principals": [principal] } }] }])
+    };
+    let spec = |action: &str, account: &str| {
+        json!({
+            "selector": { "matchLabels": { "app": "server" } }, "action": action, "rules": from(account),
+        })
+    };
+    let mut tried = object("AuthorizationPolicy", "town", "no-neighbour", spec("DENY", "neighbour"));
+    tried["metadata"]["annotations"] = json!({ "istio.io/dry-run": "true" });
+    lab.apply(&tried).unwrap();
+    let audit = object("AuthorizationPolicy", "town", "look", spec("AUDIT", "client"));
+    lab.apply(&audit).unwrap();
+
+    let counted = |town: &Town<'_>, line: &str| {
+        let metrics = town.mesh.get(2, 15020, "/metrics").unwrap().body;
+        metrics.lines().any(|found| found.starts_with(line))
+    };
+    let denial = r#"culvert_ztunnel_policy_dry_run_total{outcome="denied",policy="town/no-neighbour"}"#;
+    let match_ = r#"culvert_ztunnel_policy_audited_total{policy="town/look"}"#;
+    let waited = wait_until("both policies say whom they are about", PATIENCE, || {
+        assert!(reaches(&town.neighbour, &town.server) && reaches(&town.client, &town.server));
+        counted(&town, denial) && counted(&town, match_)
+    });
+    waited.unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(20)));
+    let says = |log: &str, field: &str, account: &str| {
+        let identity = format!("spiffe://cluster.local/ns/town/sa/{account}\"");
+        log.lines().any(|line| line.contains(field) && line.contains(&identity))
+    };
+    let waited = wait_until("both are in the access log", PATIENCE, || {
+        let log = town.mesh.ztunnel(2).unwrap().log();
+        let denied = says(&log, r#""dry_run":"would be denied by town/no-neighbour""#, "neighbour");
+        denied && says(&log, r#""audit":"town/look""#, "client")
+    });
+    waited.unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(20)));
+    let log = town.mesh.ztunnel(2).unwrap().log();
+    assert!(
+        !says(&log, "dry_run", "client") && !says(&log, "audit", "neighbour"),
+        "{log}"
+    );
+    assert_eq!(
+        town.mesh
+            .get_controller("/findings")
+            .unwrap()
+            .body
+            .matches("town/look")
+            .count(),
+        0
+    );
+}

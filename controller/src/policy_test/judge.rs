@@ -95,7 +95,7 @@ impl<'a> Judge<'a> {
                     "it cannot be enforced".to_owned(),
                 ));
             };
-            if policy.dry_run() {
+            if !policy.is_enforced() {
                 continue;
             }
             let matches = policy.matches(&connection);

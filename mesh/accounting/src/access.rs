@@ -87,6 +87,11 @@ fn line(opening: &Opening, what: &str, sent: u64, received: u64, duration: Durat
     // Istio names a service by its host name alone.
     let service = opening.service.as_deref();
     let service = service.map(|service| service.split_once('/').map_or(service, |(_, hostname)| hostname));
+    let remarks = opening.remarks.as_deref();
+    let dry_run = remarks.and_then(|remarks| remarks.dry_run.as_ref());
+    let audited = remarks
+        .map(|remarks| &remarks.audited[..])
+        .filter(|names| !names.is_empty());
     // A field that is `None` does not appear. The two macros differ in nothing but the level.
     macro_rules! say {
         ($level:ident) => {
@@ -113,6 +118,8 @@ fn line(opening: &Opening, what: &str, sent: u64, received: u64, duration: Durat
                 duration_ms = duration.as_micros() as f64 / 1000.0,
                 encrypted = opening.encrypted,
                 key_exchange = opening.key_exchange,
+                dry_run = dry_run.map(tracing::field::display),
+                audit = audited.map(|names| names.join(",")),
                 error = error.map(tracing::field::display),
                 "{what}"
             )

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use culvert_identity::SpiffeId;
+use culvert_policy::Remarks;
 use culvert_state::{Pod, Workload};
 
 /// Which way a connection goes, seen from the pod of this node.
@@ -50,4 +51,6 @@ pub struct Opening {
     pub encrypted: bool,
     /// How keys were exchanged there, by IANA's name of the group: `X25519MLKEM768`.
     pub key_exchange: Option<&'static str>,
+    /// What policies say of it that decide nothing.
+    pub remarks: Option<Arc<Remarks>>,
 }

@@ -106,6 +106,7 @@ pub(crate) fn opening(direction: Direction, peer: &Arc<Workload>) -> Opening {
         hbone_addr: Some("198.18.0.2:15008".parse().unwrap()),
         encrypted: true,
         key_exchange: Some("X25519MLKEM768"),
+        remarks: None,
     }
 }
 

@@ -12,10 +12,16 @@
 //! values of a field OR. A policy without rules matches nothing, a rule without clauses matches everything, and a match
 //! without a single condition matches nothing (which is what Istio's control plane sends for a rule that needs layer 7).
 //!
+//! Policies that are tried out and policies that audit decide nothing; [`remarks`] has what they say.
+//!
 //! Which policies bind a workload is the caller's to say; see [`Policy::scope`]. Start reading at [`evaluate`]. [`Strictness`] tells
 //! which ports they keep from everybody who has no certificate.
 
 #![forbid(unsafe_code)]
+
+/// The name of the extension of `Authorization` by which a policy audits: it is sent as a DENY policy that is a dry run, so that whoever
+/// does not know the extension does not enforce it.
+pub const AUDIT: &str = "culvert.dev/audit";
 
 mod connection;
 mod evaluate;
@@ -28,7 +34,7 @@ mod strictness;
 mod tests;
 
 pub use connection::Connection;
-pub use evaluate::{Verdict, evaluate};
+pub use evaluate::{Remarks, Trial, Verdict, evaluate, remarks};
 pub use parse::PolicyError;
-pub use policy::{Action, Policy, Scope};
+pub use policy::{Action, Policy, Purpose, Scope};
 pub use strictness::Strictness;

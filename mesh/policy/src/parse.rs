@@ -6,7 +6,7 @@ use culvert_proto::security as proto;
 use ipnet::IpNet;
 
 use crate::{
-    Action, Policy, Scope,
+    AUDIT, Action, Policy, Purpose, Scope,
     policy::{Clause, Field, Match, Rule, ServiceAccount, Text},
 };
 
@@ -28,6 +28,9 @@ pub enum PolicyError {
     /// An extension may change what the policy means, and none is known here.
     #[error("extension `{0}` is unknown")]
     Extension(String),
+    /// A policy that audits is not enforced, and this one says that it is.
+    #[error("extension `{AUDIT}` in a policy that is no dry run")]
+    EnforcedAudit,
     /// A text comparison of no kind, or of one that is unknown here.
     #[error("{0}: a comparison of no known kind")]
     Comparison(&'static str),
@@ -74,14 +77,14 @@ impl Policy {
         if policy.namespace.is_empty() {
             return Err(PolicyError::Unnamed("namespace"));
         }
-        refuse_extensions(&policy.extensions)?;
+        let purpose = purpose(policy)?;
         let rules = policy.rules.iter().map(rule).collect::<Result<_, _>>()?;
         Ok(Self {
             name: format!("{}/{}", policy.namespace, policy.name).into(),
             namespace: policy.namespace.as_str().into(),
             scope: Scope::from_proto(policy.scope)?,
             action: action(policy.action)?,
-            dry_run: policy.dry_run,
+            purpose,
             rules,
         })
     }
@@ -110,10 +113,14 @@ fn action(value: i32) -> Result<Action, PolicyError> {
     }
 }
 
-fn refuse_extensions(extensions: &[culvert_proto::workload::Extension]) -> Result<(), PolicyError> {
-    match extensions.first() {
-        Some(extension) => Err(PolicyError::Extension(extension.name.clone())),
-        None => Ok(()),
+/// An auditing policy is never enforced, also by a proxy that does not know the extension: it must be a dry run besides.
+fn purpose(policy: &proto::Authorization) -> Result<Purpose, PolicyError> {
+    match (&*policy.extensions, policy.dry_run) {
+        ([], false) => Ok(Purpose::Enforced),
+        ([], true) => Ok(Purpose::DryRun),
+        ([only], true) if only.name == AUDIT => Ok(Purpose::Audit),
+        ([only], false) if only.name == AUDIT => Err(PolicyError::EnforcedAudit),
+        ([first, ..], _) => Err(PolicyError::Extension(first.name.clone())),
     }
 }
 
@@ -128,7 +135,9 @@ fn clause(clause: &proto::Clause) -> Result<Clause, PolicyError> {
 }
 
 fn one_match(m: &proto::Match) -> Result<Match, PolicyError> {
-    refuse_extensions(&m.extensions)?;
+    if let Some(extension) = m.extensions.first() {
+        return Err(PolicyError::Extension(extension.name.clone()));
+    }
     Ok(Match {
         namespaces: field(&m.namespaces, &m.not_namespaces, |t| text(t, "namespaces"))?,
         service_accounts: field(&m.service_accounts, &m.not_service_accounts, service_account)?,

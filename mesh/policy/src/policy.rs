@@ -26,6 +26,17 @@ pub enum Action {
     Deny,
 }
 
+/// What a policy is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// It decides.
+    Enforced,
+    /// It is tried out (`istio.io/dry-run`): [`remarks`](crate::remarks) says what it would change.
+    DryRun,
+    /// It names what matches (`action: AUDIT`): see [`remarks`](crate::remarks).
+    Audit,
+}
+
 /// An authorization policy. Made by [`Policy::from_proto`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -33,7 +44,7 @@ pub struct Policy {
     pub(crate) namespace: Arc<str>,
     pub(crate) scope: Scope,
     pub(crate) action: Action,
-    pub(crate) dry_run: bool,
+    pub(crate) purpose: Purpose,
     pub(crate) rules: Box<[Rule]>,
 }
 
@@ -58,9 +69,14 @@ impl Policy {
         self.action
     }
 
-    /// Whether the policy is only tried out: [`evaluate`](crate::evaluate) passes it over.
-    pub fn dry_run(&self) -> bool {
-        self.dry_run
+    /// What it is there for. [`evaluate`](crate::evaluate) passes over what is not enforced.
+    pub fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    /// Whether it decides.
+    pub fn is_enforced(&self) -> bool {
+        self.purpose == Purpose::Enforced
     }
 
     /// How many rules the policy has.

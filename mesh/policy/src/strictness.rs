@@ -35,7 +35,7 @@ impl Strictness {
     pub fn of<'p>(policies: impl IntoIterator<Item = &'p Policy>) -> Self {
         let denying = policies
             .into_iter()
-            .filter(|policy| policy.action == Action::Deny && !policy.dry_run);
+            .filter(|policy| policy.action == Action::Deny && policy.is_enforced());
         let rules = denying.flat_map(|policy| &policy.rules);
         rules.map(of_rule).fold(Self::NO_PORT, Self::or)
     }

@@ -2,7 +2,7 @@ use culvert_identity::SpiffeId;
 use culvert_proto::security::{self as proto, string_match::MatchType};
 use proptest::prelude::*;
 
-use crate::{Connection, Policy, PolicyError, Verdict, evaluate};
+use crate::{AUDIT, Connection, Policy, PolicyError, Purpose, Remarks, Trial, Verdict, evaluate, remarks};
 
 fn text(match_type: MatchType) -> proto::StringMatch {
     proto::StringMatch {
@@ -98,6 +98,70 @@ fn an_empty_rule_matches_all_and_an_empty_clause_or_match_nothing() {
     assert!(!policy("p", DENY, vec![one_clause(vec![proto::Match::default()])]).matches(&from(None)));
     let peer = id("shop", "web");
     assert!(!policy("p", DENY, vec![one_clause(vec![proto::Match::default()])]).matches(&from(Some(&peer))));
+}
+
+fn tried(name: &str, action: proto::Action, rules: Vec<proto::Rule>) -> Policy {
+    Policy::from_proto(&proto::Authorization {
+        dry_run: true,
+        ..wire(name, action, rules)
+    })
+    .unwrap()
+}
+
+fn auditing(name: &str, rules: Vec<proto::Rule>) -> proto::Authorization {
+    proto::Authorization {
+        dry_run: true,
+        extensions: vec![culvert_proto::workload::Extension {
+            name: AUDIT.to_owned(),
+            ..Default::default()
+        }],
+        ..wire(name, DENY, rules)
+    }
+}
+
+#[test]
+fn a_dry_run_says_what_it_would_change_and_nothing_where_it_changes_nothing() {
+    let everybody = || vec![proto::Rule::default()];
+    let all = policy("all", ALLOW, everybody());
+    let nobody = policy("nobody", ALLOW, vec![]);
+    let trial = |policies: &[&Policy]| remarks(policies.iter().copied(), &from(None)).and_then(|found| found.dry_run);
+    let denial = tried("no", DENY, everybody());
+    assert_eq!(trial(&[&denial]), Some(Trial::Denied("shop/no".into())));
+    assert_eq!(trial(&[&tried("others", ALLOW, vec![])]), Some(Trial::NotAllowed));
+    assert_eq!(
+        trial(&[&nobody, &tried("more", ALLOW, everybody())]),
+        Some(Trial::Allowed)
+    );
+    // Those that would change nothing: it is refused, or let in, already.
+    assert_eq!(trial(&[&policy("yes", DENY, everybody()), &denial]), None);
+    assert_eq!(trial(&[&all, &tried("others", ALLOW, vec![])]), None);
+    assert_eq!(trial(&[&all]), None);
+}
+
+#[test]
+fn an_audit_names_what_matches_and_never_decides() {
+    let port = |port| {
+        one_clause(vec![proto::Match {
+            destination_ports: vec![port],
+            ..Default::default()
+        }])
+    };
+    let [here, elsewhere] = [("here", 8080), ("elsewhere", 81)]
+        .map(|(name, number)| Policy::from_proto(&auditing(name, vec![port(number)])).unwrap());
+    assert_eq!(here.purpose(), Purpose::Audit);
+    assert_eq!(evaluate([&here], &from(None)), Verdict::Allow);
+    let expected = Remarks {
+        dry_run: None,
+        audited: ["shop/here".into()].into(),
+    };
+    assert_eq!(remarks([&here, &elsewhere], &from(None)), Some(expected));
+    assert_eq!(remarks([&elsewhere], &from(None)), None);
+    // It would be enforced by whoever does not know the extension.
+    let enforced = proto::Authorization {
+        dry_run: false,
+        ..auditing("p", vec![])
+    };
+    assert_eq!(Policy::from_proto(&enforced), Err(PolicyError::EnforcedAudit));
 }
 
 #[test]

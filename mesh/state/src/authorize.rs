@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use culvert_identity::SpiffeId;
-use culvert_policy::{Connection, Policy, Scope, Strictness, Verdict, evaluate};
+use culvert_policy::{Connection, Policy, Remarks, Scope, Strictness, Verdict, evaluate, remarks};
 
 use crate::{
     Mesh, Workload,
@@ -59,6 +59,33 @@ impl Mesh {
             Verdict::Deny { policy } => Inbound::Deny(Denial::Policy(policy.clone())),
             Verdict::NotAllowed => Inbound::Deny(Denial::NotAllowed),
         }
+    }
+
+    /// What policies that bind the pod say of such a connection without deciding about it. The arguments are those of
+    /// [`inbound`](Self::inbound).
+    pub fn remarks(
+        &self,
+        pod: &Pod,
+        source: SocketAddr,
+        identity: Option<&SpiffeId>,
+        destination: SocketAddr,
+    ) -> Option<Remarks> {
+        let connection = Connection {
+            identity,
+            source: source.ip(),
+            destination,
+        };
+        let usable = || {
+            self.binding_policies(pod).filter_map(|(_, bound)| match bound {
+                Some(Bound::Usable(policy)) => Some(&**policy),
+                Some(Bound::Refused(_)) | None => None,
+            })
+        };
+        if usable().all(Policy::is_enforced) {
+            return None;
+        }
+        let policies: Vec<&Policy> = usable().collect();
+        remarks(policies.iter().copied(), &connection)
     }
 
     /// The pod's ports that refuse every connection without a certificate. None while it is not known which policies bind the pod.

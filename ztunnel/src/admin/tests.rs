@@ -168,6 +168,7 @@ async fn pages_show_what_decides_and_never_a_key() {
         hbone_addr: None,
         encrypted: true,
         key_exchange: Some("X25519MLKEM768"),
+        remarks: None,
     });
     let get =
         async |path: &str| -> Value { serde_json::from_str(&ask(&pages.admin, Method::GET, path).await.1).unwrap() };

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use culvert_accounting::{Direction, OpenConnection};
 use culvert_dns::NameView;
-use culvert_policy::{Action, Policy, Scope};
+use culvert_policy::{Action, Policy, Purpose, Scope};
 use culvert_state::{Health, Pod, Service, WeightedWaypoint, Workload};
 use serde_json::{Value, json};
 
@@ -192,7 +192,11 @@ fn policy(policy: &Policy) -> Value {
             Action::Allow => "allow",
             Action::Deny => "deny",
         },
-        "dry_run": policy.dry_run(),
+        "purpose": match policy.purpose() {
+            Purpose::Enforced => "enforced",
+            Purpose::DryRun => "dry run",
+            Purpose::Audit => "audit",
+        },
         "rules": policy.rules(),
     })
 }
@@ -256,6 +260,7 @@ fn connection(connection: &OpenConnection) -> Value {
         Direction::Outbound => ("outbound", own, peer),
         Direction::Inbound => ("inbound", peer, own),
     };
+    let remarks = opening.remarks.as_deref();
     json!({
         "direction": direction,
         "source": opening.source.to_string(),
@@ -268,6 +273,8 @@ fn connection(connection: &OpenConnection) -> Value {
         "hbone_address": opening.hbone_addr.map(|address| address.to_string()),
         "encrypted": opening.encrypted,
         "key_exchange": opening.key_exchange,
+        "dry_run": remarks.and_then(|remarks| remarks.dry_run.as_ref()).map(ToString::to_string),
+        "audit": remarks.map(|remarks| texts(&remarks.audited)).unwrap_or_default(),
         "bytes_sent": sent,
         "bytes_received": received,
         "began": rfc3339(connection.began()),

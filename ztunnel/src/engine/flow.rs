@@ -9,6 +9,7 @@ use std::{
 
 use culvert_accounting::{ConnectionRecord, Direction, Peer};
 use culvert_hbone::{Authority, StreamId};
+use culvert_policy::Remarks;
 use culvert_state::{Awaited, Named, WaypointAt};
 use culvert_tunnel::{attempts::Attempts, failure::Failure};
 
@@ -59,6 +60,8 @@ pub(super) struct Flow {
     pub(super) attempts: Attempts,
     /// Waiting in the loop's queue of unfinished work, or for its turn on its tunnel.
     pub(super) queued: bool,
+    /// What policies say of it that decide nothing.
+    pub(super) remarks: Option<Arc<Remarks>>,
     /// Once it is open.
     pub(super) record: Option<ConnectionRecord>,
 }
@@ -150,6 +153,7 @@ impl Flow {
             held: 0,
             attempts: Attempts::until(deadline),
             queued: false,
+            remarks: None,
             record: None,
         }
     }

@@ -4,6 +4,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd as _, OwnedFd},
     rc::Rc,
+    sync::Arc,
 };
 
 use culvert_accounting::{Direction, Peer};
@@ -103,11 +104,28 @@ impl Loop {
             flow.peer.identity.as_ref(),
             flow.destination,
         );
+        if !matches!(decision, Inbound::Pending(_)) {
+            self.remark(key);
+        }
         match decision {
             Inbound::Allow => self.need_socket(key),
             Inbound::Pending(awaited) => self.park(key, awaited),
             Inbound::Deny(denial) => self.end(key, Err(Failure::Denied(denial))),
         }
+    }
+
+    /// Notes and counts what policies say that do not decide.
+    fn remark(&mut self, key: FlowKey) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        let remarks = self.mesh.remarks(
+            &flow.pod.pod,
+            flow.source,
+            flow.peer.identity.as_ref(),
+            flow.destination,
+        );
+        let Some(remarks) = remarks else { return };
+        self.shared.telemetry.remarks().count(&remarks);
+        flow.remarks = Some(Arc::new(remarks));
     }
 }
 

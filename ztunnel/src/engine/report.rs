@@ -95,6 +95,7 @@ impl Loop {
             hbone_addr: Some(tunnel.peer),
             encrypted: false,
             key_exchange: None,
+            remarks: None,
         };
         // A tunnel without streams is idle from its beginning.
         let tried_for = self.now.saturating_duration_since(tunnel.life.idle_since());
@@ -119,6 +120,7 @@ impl Loop {
             key_exchange: flow
                 .stream()
                 .and_then(|stream| self.tunnels.get(stream.tunnel)?.key_exchange),
+            remarks: flow.remarks.clone(),
         }
     }
 }

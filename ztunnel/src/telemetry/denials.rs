@@ -1,7 +1,8 @@
-//! Which policy denied how often.
+//! Which policy denied how often, and which said something without deciding.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use culvert_policy::{Remarks, Trial};
 use culvert_state::Denial;
 use culvert_telemetry::prometheus::{
     metrics::{counter::Counter, family::Family},
@@ -17,11 +18,27 @@ const NOT_ALLOWED: &str = "-";
 
 const OVERFLOW: &str = "overflow";
 
+/// Names of policies that are counted one by one, so that there is a bound on series.
+#[derive(Clone, Debug, Default)]
+struct Names(Arc<Mutex<FxHashSet<Arc<str>>>>);
+
+impl Names {
+    /// The name by which a policy is counted.
+    fn of<'a>(&self, policy: &'a Arc<str>) -> &'a str {
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.len() >= NAMES && !names.contains(policy) {
+            return OVERFLOW;
+        }
+        names.insert(Arc::clone(policy));
+        policy
+    }
+}
+
 /// Connections that policies denied, by the policy's name.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PolicyDenials {
     counted: Family<[(&'static str, String); 1], Counter>,
-    names: Arc<Mutex<FxHashSet<Arc<str>>>>,
+    names: Names,
 }
 
 impl PolicyDenials {
@@ -38,21 +55,54 @@ impl PolicyDenials {
     /// Counts a denial, if a policy's it is.
     pub(crate) fn count(&self, denial: &Denial) {
         let policy = match denial {
-            Denial::Policy(name) | Denial::PolicyMissing(name) => self.name(name),
+            Denial::Policy(name) | Denial::PolicyMissing(name) => self.names.of(name),
             Denial::NotAllowed => NOT_ALLOWED,
             _ => return,
         };
         self.counted.get_or_create(&[("policy", policy.to_owned())]).inc();
     }
+}
 
-    /// The name by which a policy is counted.
-    fn name<'a>(&self, policy: &'a Arc<str>) -> &'a str {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if names.len() >= NAMES && !names.contains(policy) {
-            return OVERFLOW;
+/// Connections of which policies said something that decided nothing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PolicyRemarks {
+    tried: Family<[(&'static str, String); 2], Counter>,
+    audited: Family<[(&'static str, String); 1], Counter>,
+    names: Names,
+}
+
+impl PolicyRemarks {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let remarks = Self::default();
+        registry.register(
+            "culvert_ztunnel_policy_dry_run",
+            "Connections of which something else would become (outcome) if policies that are tried out were enforced, by namespace/name of \
+             the policy that would deny; `-` for other outcomes",
+            remarks.tried.clone(),
+        );
+        registry.register(
+            "culvert_ztunnel_policy_audited",
+            "Connections that a policy with the action AUDIT matches, by namespace/name",
+            remarks.audited.clone(),
+        );
+        remarks
+    }
+
+    /// Counts what was said of one connection.
+    pub(crate) fn count(&self, remarks: &Remarks) {
+        if let Some(trial) = &remarks.dry_run {
+            let (outcome, policy) = match trial {
+                Trial::Allowed => ("allowed", NOT_ALLOWED),
+                Trial::NotAllowed => ("not_allowed", NOT_ALLOWED),
+                Trial::Denied(policy) => ("denied", self.names.of(policy)),
+            };
+            let labels = [("outcome", outcome.to_owned()), ("policy", policy.to_owned())];
+            self.tried.get_or_create(&labels).inc();
         }
-        names.insert(Arc::clone(policy));
-        policy
+        for policy in &remarks.audited {
+            let labels = [("policy", self.names.of(policy).to_owned())];
+            self.audited.get_or_create(&labels).inc();
+        }
     }
 }
 
@@ -77,5 +127,23 @@ mod tests {
         assert_eq!(count(&denials, OVERFLOW), 10);
         assert_eq!(count(&denials, NOT_ALLOWED), 1);
         assert_eq!(count(&denials, "shop/cart"), 0, "no policy denied this");
+    }
+
+    #[test]
+    fn what_policies_say_without_deciding_is_counted_by_outcome_and_policy() {
+        let counted = PolicyRemarks::default();
+        let said = |dry_run, audited: &[&str]| Remarks {
+            dry_run,
+            audited: audited.iter().map(|name| Arc::from(*name)).collect(),
+        };
+        counted.count(&said(Some(Trial::Denied("shop/no".into())), &["shop/a", "shop/b"]));
+        counted.count(&said(Some(Trial::NotAllowed), &["shop/a"]));
+        let tried = |outcome: &str, policy: &str| {
+            let labels = [("outcome", outcome.to_owned()), ("policy", policy.to_owned())];
+            counted.tried.get_or_create(&labels).get()
+        };
+        assert_eq!((tried("denied", "shop/no"), tried("not_allowed", NOT_ALLOWED)), (1, 1));
+        let audited = |policy: &str| counted.audited.get_or_create(&[("policy", policy.to_owned())]).get();
+        assert_eq!((audited("shop/a"), audited("shop/b")), (2, 1));
     }
 }

@@ -13,7 +13,7 @@ use culvert_accounting::Accounting;
 use culvert_control::ControlMetrics;
 use culvert_telemetry::{prometheus::registry::Registry, register_cpu_time, tcp::TcpSettings};
 
-pub(crate) use denials::PolicyDenials;
+pub(crate) use denials::{PolicyDenials, PolicyRemarks};
 pub(crate) use dns::DnsMetrics;
 pub(crate) use load::{Load, LoadMetrics};
 pub(crate) use metrics::ProxyMetrics;
@@ -30,6 +30,7 @@ pub(crate) struct Telemetry {
     dns: DnsMetrics,
     load: LoadMetrics,
     denials: PolicyDenials,
+    remarks: PolicyRemarks,
     registry: Arc<Registry>,
 }
 
@@ -45,6 +46,7 @@ impl Telemetry {
             dns: DnsMetrics::register(&mut registry),
             load: LoadMetrics::register(&mut registry),
             denials: PolicyDenials::register(&mut registry),
+            remarks: PolicyRemarks::register(&mut registry),
             registry: Arc::new(registry),
         })
     }
@@ -77,6 +79,11 @@ impl Telemetry {
     /// What policies denied.
     pub(crate) fn denials(&self) -> &PolicyDenials {
         &self.denials
+    }
+
+    /// What policies said without deciding.
+    pub(crate) fn remarks(&self) -> &PolicyRemarks {
+        &self.remarks
     }
 
     /// All metrics, to be served.

@@ -22,7 +22,6 @@ const CUSTOM: State = Refused(
 );
 const STRICT: State = Refused("is unknown, and taken for STRICT");
 const ACTION: State = Refused("is unknown: the policy denies everybody");
-const AUDIT: State = Ignored("nothing is audited: the policy decides nothing");
 
 /// Of `spec.selector`.
 const LABELS: &str = "spec.selector.matchLabels.*";
@@ -34,7 +33,7 @@ pub(super) const AUTHORIZATION_POLICY: &[Field] = &[
         values: &[
             ("ALLOW", Served),
             ("DENY", Served),
-            ("AUDIT", AUDIT),
+            ("AUDIT", Served),
             ("CUSTOM", CUSTOM),
         ],
         other_values: Some(ACTION),

@@ -1,10 +1,14 @@
 //! AuthorizationPolicy.
 
-use culvert_proto::security::{Action, Authorization, Rule, Scope};
+use culvert_proto::{
+    security::{Action, Authorization, Rule, Scope},
+    workload::Extension,
+};
 use serde_json::Value;
 
 use super::notes::{Note, Notes};
 use super::rule::{Reading, Side};
+use crate::AUDIT;
 
 /// An AuthorizationPolicy as it is written.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +40,7 @@ enum Wish {
     Deny,
     /// Somebody else is to be asked about what it matches.
     Custom,
+    /// What it matches is to be written down.
     Audit,
     Unknown,
 }
@@ -49,18 +54,18 @@ pub fn authorization(source: &Source<'_>) -> Translation {
         Value::Object(fields) => fields,
         _ => {
             notes.add("spec", "not an object: whom it binds nobody may reach");
-            return whole(source, Action::Deny, vec![Rule::default()], false, notes);
+            return whole(
+                source,
+                Action::Deny,
+                vec![Rule::default()],
+                false,
+                &Wish::Unknown,
+                notes,
+            );
         }
     };
     let dry_run = dry_run(source.dry_run, &mut notes);
     let wish = wish(fields.get("action"), &mut notes);
-    if let Wish::Audit = wish {
-        notes.add(
-            "spec.action",
-            "AUDIT is not served yet: nothing is written about what it matches",
-        );
-        return none(notes);
-    }
     for field in ["targetRef", "targetRefs"] {
         if fields.get(field).is_some_and(is_something) {
             let message = "it is a waypoint's to enforce: nobody may reach the pods of the Services that it names and that have none";
@@ -73,12 +78,15 @@ pub fn authorization(source: &Source<'_>) -> Translation {
     for name in &unknown {
         let message = match wish {
             Wish::Allow => "it is unknown: the policy allows nobody",
+            Wish::Audit => "it is unknown: the policy audits nothing",
             _ => "it is unknown: the policy denies everybody",
         };
         notes.add(&format!("spec.{name}"), message);
     }
     let (action, side) = match wish {
         Wish::Allow => (Action::Allow, Side::Under),
+        // What it says of a connection is true, whatever layer 4 cannot see.
+        Wish::Audit => (Action::Deny, Side::Under),
         _ => (Action::Deny, Side::Over),
     };
     if !unknown.is_empty() || matches!(wish, Wish::Unknown) {
@@ -86,7 +94,7 @@ pub fn authorization(source: &Source<'_>) -> Translation {
             Side::Under => Vec::new(),
             Side::Over => vec![Rule::default()],
         };
-        return whole(source, action, rules, dry_run, notes);
+        return whole(source, action, rules, dry_run, &wish, notes);
     }
     let mut reading = Reading {
         side,
@@ -94,14 +102,13 @@ pub fn authorization(source: &Source<'_>) -> Translation {
         notes,
     };
     let rules = reading.rules(fields.get("rules"));
-    whole(source, action, rules, dry_run, reading.notes)
+    whole(source, action, rules, dry_run, &wish, reading.notes)
 }
 
-/// Whether node proxies enforce a policy with this `spec`, so that workloads that it selects name it.
-pub fn is_enforced(spec: &Value) -> bool {
+/// Whether a policy with this `spec` is for node proxies, so that workloads that it selects name it.
+pub fn is_for_node_proxies(spec: &Value) -> bool {
     let targets = ["targetRef", "targetRefs"];
-    let is_audit = spec.get("action").and_then(Value::as_str) == Some("AUDIT");
-    !is_audit && !targets.iter().any(|field| spec.get(field).is_some_and(is_something))
+    !targets.iter().any(|field| spec.get(field).is_some_and(is_something))
 }
 
 fn wish(action: Option<&Value>, notes: &mut Notes) -> Wish {
@@ -150,7 +157,19 @@ fn none(notes: Notes) -> Translation {
     }
 }
 
-fn whole(source: &Source<'_>, action: Action, rules: Vec<Rule>, dry_run: bool, notes: Notes) -> Translation {
+fn whole(
+    source: &Source<'_>,
+    action: Action,
+    rules: Vec<Rule>,
+    dry_run: bool,
+    wish: &Wish,
+    notes: Notes,
+) -> Translation {
+    let audits = matches!(wish, Wish::Audit);
+    let extension = Extension {
+        name: AUDIT.to_owned(),
+        ..Extension::default()
+    };
     Translation {
         policy: Some(Authorization {
             name: source.name.to_owned(),
@@ -158,8 +177,8 @@ fn whole(source: &Source<'_>, action: Action, rules: Vec<Rule>, dry_run: bool, n
             scope: source.scope.into(),
             action: action.into(),
             rules,
-            dry_run,
-            extensions: Vec::new(),
+            dry_run: dry_run || audits,
+            extensions: audits.then_some(extension).into_iter().collect(),
         }),
         notes: notes.into_vec(),
     }

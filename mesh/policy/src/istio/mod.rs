@@ -29,7 +29,7 @@ pub mod request;
 mod rule;
 mod value;
 
-pub use authorization::{Source, Translation, authorization, is_enforced};
+pub use authorization::{Source, Translation, authorization, is_for_node_proxies};
 pub use notes::Note;
 pub use peer::{Mode, Mtls, PeerAuthentication};
 pub use rule::Side;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Mode, Mtls, PeerAuthentication, Source, Translation, authorization};
-use crate::{Connection, Policy, Verdict, evaluate};
+use crate::{Connection, Policy, Purpose, Verdict, evaluate};
 
 fn translated(spec: &Value) -> Translation {
     authorization(&Source {
@@ -138,7 +138,6 @@ fn what_is_unknown_in_a_policy_lets_nobody_past_and_is_named() {
 #[test]
 fn what_is_not_for_node_proxies_is_not_sent_and_is_named() {
     for (spec, field) in [
-        (json!({"action": "AUDIT", "rules": [{}]}), "spec.action"),
         (
             json!({"targetRefs": [{"kind": "Service", "name": "web"}], "rules": [{}]}),
             "spec.targetRefs",
@@ -149,10 +148,27 @@ fn what_is_not_for_node_proxies_is_not_sent_and_is_named() {
         ),
     ] {
         assert_eq!(translated(&spec).policy, None);
-        assert!(!super::is_enforced(&spec));
+        assert!(!super::is_for_node_proxies(&spec));
         assert_eq!(fields(&spec), [field], "{spec}");
     }
-    assert!(super::is_enforced(&json!({"targetRefs": []})) && super::is_enforced(&Value::Null));
+    let all = [json!({"targetRefs": []}), Value::Null, json!({"action": "AUDIT"})];
+    assert!(all.iter().all(super::is_for_node_proxies));
+}
+
+#[test]
+fn an_audit_is_sent_as_what_nobody_enforces_and_matches_no_more_than_it_says() {
+    let sent = |spec: &Value| {
+        let made = translated(spec);
+        (Policy::from_proto(&made.policy.unwrap()).unwrap(), made.notes.len())
+    };
+    let (policy, notes) = sent(&json!({"action": "AUDIT", "rules": [{}]}));
+    assert_eq!((policy.purpose(), policy.rules(), notes), (Purpose::Audit, 1, 0));
+    // What layer 4 cannot see, or nobody knows, is a finding and matches nothing.
+    let paths = json!({"action": "AUDIT", "rules": [{"to": [{"operation": {"paths": ["/a"]}}]}]});
+    for spec in [paths, json!({"action": "AUDIT", "rules": [{}], "rulez": []})] {
+        let (policy, notes) = sent(&spec);
+        assert_eq!((policy.rules(), notes), (0, 1), "{spec}");
+    }
 }
 
 #[test]

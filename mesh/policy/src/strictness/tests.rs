@@ -111,7 +111,7 @@ fn what_refuses_only_some_without_a_certificate_is_not_strict() {
         assert_eq!(of_policies(&[deny(vec![rule([anonymous(), one])])]), (false, vec![]));
     }
     let dry = Policy {
-        dry_run: true,
+        purpose: crate::Purpose::DryRun,
         ..deny(vec![rule([anonymous()])])
     };
     assert_eq!(of_policies(&[dry]), (false, vec![]));

@@ -135,7 +135,7 @@ pub(super) fn of_workload(reader: &Reader<'_>, namespace: &Arc<str>, labels: &La
         .into_iter()
         .chain(everywhere)
         .filter(|(_, policy)| matches!(policy.selector, Selector::Labels(_)) && policy.selector.selects(labels))
-        .filter(|(_, policy)| istio::is_enforced(&policy.spec))
+        .filter(|(_, policy)| istio::is_for_node_proxies(&policy.spec))
         .map(|(name, _)| name)
         .collect();
     let mut names: Vec<String> = bound.into_iter().map(ToString::to_string).collect();
