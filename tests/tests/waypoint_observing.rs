@@ -169,6 +169,74 @@ fn envoys_lines_tell_of_connections_that_are_no_http() {
     connections_have_lines(Kind::Envoy);
 }
 
+/// What is tried out refuses nobody, and lines tell of it; so does what audits, in a metric of Culvert's own.
+fn trials_have_lines(kind: Kind) {
+    let lab = lab(&format!("wp_trials_{}", kind.word()));
+    let edge = Edge::set(&lab, kind);
+    let left = |key: &str| format!("%DYNAMIC_METADATA(envoy.filters.http.rbac:istio_dry_run_{key})%");
+    let [denied, by, allowed] = [
+        "deny_shadow_engine_result",
+        "deny_shadow_effective_policy_id",
+        "allow_shadow_engine_result",
+    ]
+    .map(left);
+    configure(
+        &edge,
+        &json!({ "name": "lines", "envoyFileAccessLog": { "path": "/dev/stdout", "logFormat": { "text":
+        format!("TRIAL %REQ(:PATH)% {denied} {by} {allowed}\n") } } }),
+    );
+    telemetry(
+        &edge,
+        &json!({ "accessLogging": [{ "providers": [{ "name": "lines" }] }] }),
+    );
+    let policy = |name: &str, action: &str, is_tried: bool, rule: Value| {
+        let object = json!({
+            "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+            "metadata": { "name": name, "namespace": "town", "annotations": { "istio.io/dry-run": is_tried.to_string() } },
+            "spec": { "action": action, "rules": [rule], "targetRefs": [{ "group": "", "kind": "Service", "name": "edge" }] },
+        });
+        lab.apply(&object).unwrap();
+    };
+    let admin = json!({ "to": [{ "operation": { "paths": ["/admin*"] } }] });
+    let nobody = json!({ "from": [{ "source": { "principals": ["cluster.local/ns/town/sa/nobody"] } }] });
+    policy("no-admin", "DENY", true, admin.clone());
+    policy("only-nobody", "ALLOW", true, nobody);
+    policy("look", "AUDIT", false, admin);
+    let log = || edge.scene.waypoint.process.log();
+    let lines = [
+        "TRIAL /admin/x denied town/no-admin[0] denied",
+        "TRIAL /open allowed - denied",
+    ];
+    wait(&edge, "lines that tell what would become of requests", || {
+        assert_eq!(ask(&edge, "/admin/x"), Some(200));
+        assert_eq!(ask(&edge, "/open"), Some(200));
+        lines.iter().all(|expected| log().lines().any(|line| line == *expected))
+    });
+    if kind == Kind::Culvert {
+        let counted = |series: &str| {
+            let page = http::page(edge.scene.waypoint.place.pod(), 15020, "/metrics").unwrap();
+            page.lines().any(|line| line.starts_with(series))
+        };
+        for series in [
+            "culvert_waypoint_policy_dry_run_total{outcome=\"denied\",policy=\"town/no-admin[0]\"}",
+            "culvert_waypoint_policy_dry_run_total{outcome=\"not_allowed\",policy=\"-\"}",
+            "culvert_waypoint_policy_audited_total{policy=\"town/look[0]\"}",
+        ] {
+            wait(&edge, series, || ask(&edge, "/admin/x") == Some(200) && counted(series));
+        }
+    }
+}
+
+#[test]
+fn culverts_lines_tell_what_policies_would_do_that_are_tried_out() {
+    trials_have_lines(Kind::Culvert);
+}
+
+#[test]
+fn envoys_lines_tell_what_policies_would_do_that_are_tried_out() {
+    trials_have_lines(Kind::Envoy);
+}
+
 /// Makes a provider part of the mesh's configuration.
 fn configure(edge: &Edge<'_>, provider: &Value) {
     let lab = edge.scene.town.lab;

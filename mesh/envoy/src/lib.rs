@@ -77,7 +77,16 @@ pub const SECRET_TYPE: &str = "type.googleapis.com/envoy.extensions.transport_so
 /// since there is none behind an internal listener.
 pub const PEER_PRINCIPAL: &str = "io.istio.peer_principal";
 
-/// The CEL expression for it, by which rate limits tell clients apart: the only one that `culvert-waypoint` knows there.
+/// Namespace of the metadata that the filters of access policies for requests leave.
+pub const RBAC_METADATA: &str = "envoy.filters.http.rbac";
+
+/// What the keys there begin with that rules leave which are tried out, as Istio calls them: those that deny.
+pub const DRY_RUN_DENY: &str = "istio_dry_run_deny_";
+
+/// Those that allow.
+pub const DRY_RUN_ALLOW: &str = "istio_dry_run_allow_";
+
+/// The CEL expression for the identity, by which rate limits tell clients apart: the only one that `culvert-waypoint` knows there.
 pub const IDENTITY_EXPRESSION: &str = "filter_state['io.istio.peer_principal']";
 
 /// Namespace of the metadata by which Envoy's `original_dst` filter finds where a tunnel goes.

@@ -6,6 +6,7 @@
 //! | [`tcp`] | connection metrics under Istio's names and labels, whose series expire |
 //! | `cpu` | the process's own time on processors as a metric ([`register_cpu_time`]) |
 //! | `profiles` | CPU profiles over HTTP ([`Routes::profiles`]) |
+//! | [`names`] | a bound on the series of metrics that have names as labels |
 //! | `process` | the log filter and the end of the process over HTTP ([`Routes::logging`], [`Routes::quit`]) |
 //! | [`server`](serve) | admin pages, metrics and readiness over HTTP; [`Routes`] says which page answers what, [`Listeners`] where |
 //!
@@ -21,6 +22,7 @@ mod lines;
 mod listeners;
 mod logs;
 mod metrics;
+pub mod names;
 mod process;
 mod profiles;
 mod routes;

@@ -152,6 +152,7 @@ pub fn network(config: &Any) -> Result<Rbac, Refusal> {
     let rules = RbacMessage {
         rules: message.rules,
         shadow_rules: message.shadow_rules,
+        shadow_rules_stat_prefix: message.shadow_rules_stat_prefix,
         ..RbacMessage::default()
     };
     Rbac::compile(&rules).map_err(compiled("network filter"))

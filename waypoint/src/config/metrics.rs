@@ -192,6 +192,7 @@ mod tests {
             is_grpc: false,
             flags: &[],
             details: "",
+            remarks: None,
             upstream_failure: "",
             received: 0,
             sent: 0,

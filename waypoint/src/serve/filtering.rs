@@ -231,7 +231,10 @@ impl<'a> Filtering<'a> {
             peer: self.peer,
             tokens,
         };
-        shadow.extend(rbac.left(&attributes));
+        if let Some(remark) = rbac.remark(&attributes) {
+            shadow.extend(remark.metadata());
+            record.remark(&remark);
+        }
         let access = rbac.decide(&attributes);
         if access.allowed {
             return Ok(record);

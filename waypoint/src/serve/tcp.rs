@@ -47,7 +47,7 @@ pub(super) async fn serve<S>(
             spans: Arc::clone(&inner.spans),
         });
     }
-    if let Some(details) = denied(chain, &client, destination) {
+    if let Some(details) = denied(chain, &client, destination, &mut record) {
         // No flag: Envoy has none for it.
         record.details = details;
         return;
@@ -144,8 +144,8 @@ fn service(chain: &str) -> &str {
     port.rsplit_once(':').map_or(port, |(service, _)| service)
 }
 
-/// Why a policy refuses the connection, if one does.
-fn denied(chain: &TcpChain, client: &Client, destination: SocketAddr) -> Option<String> {
+/// Why a policy refuses the connection, if one does. What others say of it is noted.
+fn denied(chain: &TcpChain, client: &Client, destination: SocketAddr, record: &mut TcpRecord) -> Option<String> {
     let (request, ()) = http::Request::new(()).into_parts();
     let peer = Peer {
         principal: Some(&client.principal),
@@ -157,6 +157,9 @@ fn denied(chain: &TcpChain, client: &Client, destination: SocketAddr) -> Option<
         peer: &peer,
         tokens: None,
     };
+    for remark in chain.filters.iter().filter_map(|rbac| rbac.remark(&attributes)) {
+        record.remark(&remark);
+    }
     let decisions = chain.filters.iter().map(|rbac| rbac.decide(&attributes));
     let refusal = decisions.into_iter().find(|access| !access.allowed)?;
     Some(refusal.details())

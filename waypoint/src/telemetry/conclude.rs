@@ -16,6 +16,7 @@ use super::{
     client::Client,
     observed::{Observed, finish},
     record::Record,
+    remarks::Remarks,
 };
 
 /// The request is over: its lines are written, and its span goes on its way.
@@ -67,6 +68,7 @@ pub(super) fn facts<'a>(record: &'a Record, observed: Option<&'a Observed>, empt
         is_grpc: record.is_grpc,
         flags: record.flags.as_slice(),
         details: &record.details,
+        remarks: record.remarks.as_deref().map(|remarks| &remarks.metadata),
         upstream_failure: observed.map_or("", |observed| &observed.upstream_failure),
         received: record.received(),
         sent: record.sent,
@@ -89,6 +91,7 @@ pub(super) struct TcpFacts<'a> {
     pub(super) begun: Instant,
     pub(super) flags: &'a [&'static str],
     pub(super) details: &'a str,
+    pub(super) remarks: Option<&'a Remarks>,
     pub(super) received: u64,
     pub(super) sent: u64,
     pub(super) upstream: Option<SocketAddr>,
@@ -113,6 +116,7 @@ impl TcpFacts<'_> {
             is_grpc: false,
             flags: self.flags,
             details: self.details,
+            remarks: self.remarks.map(|remarks| &remarks.metadata),
             upstream_failure: "",
             received: self.received,
             sent: self.sent,

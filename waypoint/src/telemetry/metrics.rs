@@ -4,9 +4,12 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use culvert_http::access_log::Facts;
 
-use culvert_telemetry::prometheus::{
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
-    registry::Registry,
+use culvert_telemetry::{
+    names::BoundedNames,
+    prometheus::{
+        metrics::{counter::Counter, family::Family, histogram::Histogram},
+        registry::Registry,
+    },
 };
 
 use crate::config::metrics::{LabelName, Metric, MetricOverrides};
@@ -64,6 +67,9 @@ pub struct Telemetry {
     response_messages: Family<Labels, Counter>,
     connections: Counter,
     refused: Family<[(&'static str, &'static str); 2], Counter>,
+    tried: Family<[(&'static str, String); 2], Counter>,
+    audited: Family<[(&'static str, String); 1], Counter>,
+    policies: BoundedNames,
     broken: Counter,
     lost_spans: Family<[(&'static str, &'static str); 1], Counter>,
     health_checks: Family<[(&'static str, &'static str); 1], Counter>,
@@ -90,6 +96,9 @@ impl Telemetry {
             response_messages: Family::default(),
             connections: Counter::default(),
             refused: Family::default(),
+            tried: Family::default(),
+            audited: Family::default(),
+            policies: BoundedNames::default(),
             broken: Counter::default(),
             lost_spans: Family::default(),
             health_checks: Family::default(),
@@ -132,6 +141,16 @@ impl Telemetry {
             telemetry.refused.clone(),
         );
         registry.register(
+            "culvert_waypoint_policy_dry_run",
+            "Requests and connections that policies which are tried out would refuse, by policy; `-` where they allow others alone",
+            telemetry.tried.clone(),
+        );
+        registry.register(
+            "culvert_waypoint_policy_audited",
+            "Requests and connections that a policy with the action AUDIT matches",
+            telemetry.audited.clone(),
+        );
+        registry.register(
             "culvert_waypoint_broken_connections",
             "Clients' HTTP connections that ended by an error",
             telemetry.broken.clone(),
@@ -164,6 +183,22 @@ impl Telemetry {
         self.refused
             .get_or_create(&[("what", "connection"), ("reason", reason)])
             .inc();
+    }
+
+    /// Policies that are tried out would refuse something: this one denies it, or none allows it.
+    pub(super) fn would_refuse(&self, policy: Option<&str>) {
+        let (outcome, policy) = match policy {
+            Some(policy) => ("denied", self.policies.of(policy)),
+            None => ("not_allowed", "-"),
+        };
+        let labels = [("outcome", outcome.to_owned()), ("policy", policy.to_owned())];
+        self.tried.get_or_create(&labels).inc();
+    }
+
+    /// A policy with the action AUDIT matches something.
+    pub(super) fn audited(&self, policy: &str) {
+        let labels = [("policy", self.policies.of(policy).to_owned())];
+        self.audited.get_or_create(&labels).inc();
     }
 
     pub(crate) fn broken_connection(&self, _: &hyper::Error) {

@@ -2,7 +2,7 @@
 //!
 //! `observed` is what is remembered of a request for the lines and spans that the configuration asks for; `spans` brings spans to receivers.
 //! `conclude` makes both at the end. `record` is one request while it is under way; `report` is what is said of it at its end; `metrics` is what is counted, `counted` finds
-//! it again for the next request; `flags` are Envoy's words for what went wrong.
+//! it again for the next request; `remarks` is what policies say that decides nothing; `flags` are Envoy's words for what went wrong.
 
 mod client;
 mod conclude;
@@ -11,6 +11,7 @@ mod flags;
 mod metrics;
 mod observed;
 mod record;
+mod remarks;
 mod report;
 mod spans;
 

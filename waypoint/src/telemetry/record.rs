@@ -7,7 +7,7 @@ use std::{
 };
 
 use culvert_envoy::endpoint::About;
-use culvert_http::access_log::AccessLog;
+use culvert_http::{access_log::AccessLog, filters::Remark};
 use culvert_telemetry::AccessLines;
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
     flags::Flags,
     metrics::Telemetry,
     observed::{AttemptFacts, Observed},
+    remarks::Remarks,
     spans::Spans,
 };
 use crate::{body::Upload, config::metrics::MetricOverrides, messages::Messages};
@@ -62,6 +63,8 @@ pub struct Record {
     pub flags: Flags,
     /// How the answer came about, in Envoy's words.
     pub details: String,
+    /// What policies said that decided nothing.
+    pub remarks: Option<Box<Remarks>>,
     /// The client's body.
     pub upload: Option<Upload>,
     /// Bytes that the client sent after the connection changed from HTTP to something else.
@@ -81,6 +84,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// Notes and counts what a filter says without deciding.
+    pub(crate) fn remark(&mut self, remark: &Remark) {
+        self.remarks.get_or_insert_default().add(remark, &self.telemetry);
+    }
+
     /// A request began.
     pub fn new(
         telemetry: &Arc<Telemetry>,
@@ -123,6 +131,7 @@ impl Record {
             grpc_status: None,
             flags: Flags::default(),
             details: String::new(),
+            remarks: None,
             upload: None,
             switched_received: 0,
             sent: 0,
@@ -183,6 +192,8 @@ pub struct TcpRecord {
     pub flags: Flags,
     /// Why it ended.
     pub details: String,
+    /// What policies said that decided nothing.
+    pub remarks: Option<Box<Remarks>>,
     /// Lines that are asked for.
     pub logs: Option<TcpLogs>,
 }
@@ -196,6 +207,11 @@ pub struct TcpLogs {
 }
 
 impl TcpRecord {
+    /// Notes and counts what a filter says without deciding.
+    pub(crate) fn remark(&mut self, remark: &Remark) {
+        self.remarks.get_or_insert_default().add(remark, &self.telemetry);
+    }
+
     /// A connection began.
     pub fn new(telemetry: &Arc<Telemetry>, client: &Arc<Client>, service: &str, destination: SocketAddr) -> Self {
         Self {
@@ -210,6 +226,7 @@ impl TcpRecord {
             sent: 0,
             flags: Flags::default(),
             details: String::new(),
+            remarks: None,
             logs: None,
         }
     }

@@ -1,44 +1,23 @@
 //! Which policy denied how often, and which said something without deciding.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use culvert_policy::{Remarks, Trial};
 use culvert_state::Denial;
-use culvert_telemetry::prometheus::{
-    metrics::{counter::Counter, family::Family},
-    registry::Registry,
+use culvert_telemetry::{
+    names::BoundedNames,
+    prometheus::{
+        metrics::{counter::Counter, family::Family},
+        registry::Registry,
+    },
 };
-use rustc_hash::FxHashSet;
-
-/// Policies that are counted by name; a node's pods are bound by fewer. All others are counted as one.
-const NAMES: usize = 256;
 
 /// Where policies allow somebody, and nobody of them is who connected: no policy can be named.
 const NOT_ALLOWED: &str = "-";
-
-const OVERFLOW: &str = "overflow";
-
-/// Names of policies that are counted one by one, so that there is a bound on series.
-#[derive(Clone, Debug, Default)]
-struct Names(Arc<Mutex<FxHashSet<Arc<str>>>>);
-
-impl Names {
-    /// The name by which a policy is counted.
-    fn of<'a>(&self, policy: &'a Arc<str>) -> &'a str {
-        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if names.len() >= NAMES && !names.contains(policy) {
-            return OVERFLOW;
-        }
-        names.insert(Arc::clone(policy));
-        policy
-    }
-}
 
 /// Connections that policies denied, by the policy's name.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PolicyDenials {
     counted: Family<[(&'static str, String); 1], Counter>,
-    names: Names,
+    names: BoundedNames,
 }
 
 impl PolicyDenials {
@@ -68,7 +47,7 @@ impl PolicyDenials {
 pub(crate) struct PolicyRemarks {
     tried: Family<[(&'static str, String); 2], Counter>,
     audited: Family<[(&'static str, String); 1], Counter>,
-    names: Names,
+    names: BoundedNames,
 }
 
 impl PolicyRemarks {
@@ -108,6 +87,9 @@ impl PolicyRemarks {
 
 #[cfg(test)]
 mod tests {
+    use culvert_telemetry::names::{NAMES, OVERFLOW};
+    use std::sync::Arc;
+
     use super::*;
 
     fn count(denials: &PolicyDenials, policy: &str) -> u64 {

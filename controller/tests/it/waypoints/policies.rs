@@ -45,7 +45,6 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
         "web.shop:80",
         "a wildcard behind a slash is the end of any issuer or subject that it may be",
     ),
-    ("28-authz-custom-audit", "web.shop:80", "AUDIT writes nothing"),
     (
         "28-authz-custom-audit",
         "web-v2.shop:80",
@@ -94,10 +93,14 @@ fn what_differs_denies_more_and_no_less() {
     assert_eq!(custom[1]["ext_authz"]["service"], "door.bank:8000");
     assert_eq!(
         custom[2]["rbac"],
-        json!({"action": "DENY", "policies": {"shop/deny[0]": path("/denied")}})
+        json!({"action": "LOG", "policies": {"shop/audit[0]": path("/audited")}})
     );
     assert_eq!(
         custom[3]["rbac"],
+        json!({"action": "DENY", "policies": {"shop/deny[0]": path("/denied")}})
+    );
+    assert_eq!(
+        custom[4]["rbac"],
         json!({"action": "ALLOW", "policies": {"shop/allow[0]": path("/allowed")}})
     );
     let unknown = web("28-authz-custom-audit", "web-v2.shop:80");

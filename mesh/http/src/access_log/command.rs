@@ -119,6 +119,8 @@ enum What {
     Response(HeaderName, Option<HeaderName>),
     Trailer(HeaderName, Option<HeaderName>),
     Principal,
+    /// What access policies left under a key.
+    Remark(String),
     GrpcStatus(Case),
     Always(String),
 }
@@ -195,6 +197,10 @@ impl Command {
             }
             "RESP" => fields().map(|(first, second)| What::Response(first, second))?,
             "TRAILER" => fields().map(|(first, second)| What::Trailer(first, second))?,
+            "DYNAMIC_METADATA" => {
+                let key = argument.strip_prefix(culvert_envoy::RBAC_METADATA)?.strip_prefix(':')?;
+                What::Remark(key.to_owned())
+            }
             "FILTER_STATE" if argument == "io.istio.peer_principal:PLAIN" => What::Principal,
             "GRPC_STATUS" => What::GrpcStatus(match argument {
                 "CAMEL_STRING" => Case::Camel,
@@ -222,6 +228,7 @@ impl Command {
             What::Response(first, second) => of_fields(facts.heads?.response, first, second.as_ref()),
             What::Trailer(first, second) => of_fields(facts.trailers?, first, second.as_ref()),
             What::Principal => text(facts.principal),
+            What::Remark(key) => text(facts.remarks?.get(key)?),
             What::GrpcStatus(case) => {
                 let status = grpc(facts)?;
                 Some(match case {

@@ -1,5 +1,6 @@
 //! What is known of a request, or a connection, at its end.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
@@ -62,6 +63,8 @@ pub struct Facts<'a> {
     pub client: SocketAddr,
     /// The SPIFFE ID of who asks.
     pub principal: &'a str,
+    /// What access policies that decide nothing left, by key: metadata in the namespace `envoy.filters.http.rbac`.
+    pub remarks: Option<&'a BTreeMap<String, String>>,
     /// The trace that it is part of.
     pub trace: String,
     /// The program's own name.

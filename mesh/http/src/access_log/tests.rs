@@ -56,6 +56,11 @@ fn line(log: &AccessLog) -> Option<String> {
     let (request, ()) = request.body(()).unwrap().into_parts();
     let mut response = HeaderMap::new();
     response.insert("x-envoy-upstream-service-time", http::HeaderValue::from_static("3"));
+    let remarks = [(
+        "istio_dry_run_deny_shadow_engine_result".to_owned(),
+        "denied".to_owned(),
+    )]
+    .into();
     let facts = Facts {
         heads: Some(Heads {
             request: &request,
@@ -71,6 +76,7 @@ fn line(log: &AccessLog) -> Option<String> {
         grpc_status: None,
         is_grpc: false,
         flags: &["URX", "UF"],
+        remarks: Some(&remarks),
         details: "upstream reset",
         upstream_failure: "",
         received: 7,
@@ -110,6 +116,10 @@ fn operators_say_what_they_stand_for_and_what_is_not_known_is_a_dash() {
             "198.18.1.2 198.18.9.1:80",
         ),
         ("%UPSTREAM_CLUSTER% %ROUTE_NAME% %GRPC_STATUS%", "town/wp/web:80 - -"),
+        (
+            "%DYNAMIC_METADATA(envoy.filters.http.rbac:istio_dry_run_deny_shadow_engine_result)%",
+            "denied",
+        ),
         (
             "%FILTER_STATE(io.istio.peer_principal:PLAIN)%",
             "spiffe://cluster.local/ns/town/sa/client",

@@ -18,5 +18,5 @@ pub use fault::{Abort, Fault, Injected};
 pub use grpc::Answer;
 pub use overrides::{Override, Overrides};
 pub use rate_limit::{Decision as Limited, GlobalRateLimit, RateLimit, Ruling};
-pub use rbac::{Access, Attributes, Rbac};
+pub use rbac::{Access, Attributes, Rbac, Remark};
 pub use session::Session;

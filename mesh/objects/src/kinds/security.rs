@@ -133,9 +133,16 @@ security_kinds! {
     RequestAuthentication, RequestAuthenticationWire, "RequestAuthentication", "requestauthentications", tokens;
 }
 
-/// The objects that it binds, if it would restrict who reaches them.
+/// The objects that it is for.
 fn targets(spec: &Value) -> Option<Binding> {
-    Binding::of_targets(spec).filter(|_| spec["action"] != "AUDIT")
+    Binding::of_targets(spec)
+}
+
+impl AuthorizationPolicy {
+    /// Whether it decides about anybody: it does not where it audits, or is tried out.
+    pub fn decides(&self) -> bool {
+        self.spec["action"] != "AUDIT" && self.dry_run.as_deref() != Some("true")
+    }
 }
 
 /// What an object about tokens binds: only waypoints read tokens, so that it is enforced for nothing else.

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use culvert_objects::{Binding, HTTPRoute, Kind, Labels, Object, ObjectName, Target};
+use culvert_objects::{AuthorizationPolicy, Binding, HTTPRoute, Kind, Labels, Object, ObjectName, Target};
 use culvert_proto::security::{Action, Authorization, Rule, Scope};
 use culvert_proto::workload::PortList;
 
@@ -97,10 +97,14 @@ pub(super) fn of_workload(
     names
 }
 
-/// Whether a waypoint enforces an object for a target.
+/// Whether a waypoint enforces an object for a target, or nothing of it is to be enforced.
 fn is_enforced(reader: &Reader<'_>, kind: Kind, name: &ObjectName, target: &Target) -> bool {
     match kind {
-        Kind::AuthorizationPolicy | Kind::RequestAuthentication => scope::of_target(reader, name, target),
+        Kind::AuthorizationPolicy => {
+            let policy = reader.get::<AuthorizationPolicy>(name);
+            policy.is_some_and(|policy| !policy.decides()) || scope::of_target(reader, name, target)
+        }
+        Kind::RequestAuthentication => scope::of_target(reader, name, target),
         // A route of any namespace is for clients of its own. One that cannot be read as a whole asks nobody.
         Kind::HTTPRoute => {
             let own = ObjectName::new(target.object(name).namespace, &*name.name);

@@ -5,6 +5,7 @@ mod rules;
 
 pub use attributes::Attributes;
 use culvert_envoy::pb::envoy::extensions::filters::http::rbac::v3::Rbac as Message;
+use culvert_envoy::{DRY_RUN_ALLOW, DRY_RUN_DENY};
 
 use crate::error::{CompileError, Within as _, take};
 use rules::Rules;
@@ -26,6 +27,35 @@ pub struct Access {
     /// The policy that decided, the first by name: for what is refused, in the details
     /// `rbac_access_denied_matched_policy[NAME]`, see [`details`](Self::details).
     pub policy: Option<String>,
+}
+
+/// What a filter says of a request without deciding about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    prefix: String,
+    access: Access,
+    is_audit: bool,
+    /// Where rules that are tried out would refuse it: the policy that denies it, or none where they allow others alone.
+    pub refused_by: Option<Option<String>>,
+}
+
+impl Remark {
+    /// The policy with the action AUDIT (Envoy's LOG) that the request is like.
+    pub fn audited_by(&self) -> Option<&str> {
+        self.access.policy.as_deref().filter(|_| self.is_audit)
+    }
+
+    /// What it leaves as metadata for filters behind it and for the access log, in the namespace [`culvert_envoy::RBAC_METADATA`].
+    pub fn metadata(&self) -> impl Iterator<Item = (String, String)> {
+        let result = if self.access.allowed { "allowed" } else { "denied" };
+        let policy = self.access.policy.clone();
+        let left = [
+            policy.map(|policy| ("effective_policy_id", policy)),
+            Some(("engine_result", result.to_owned())),
+        ];
+        let left = left.into_iter().flatten().filter(|_| !self.is_audit);
+        left.map(|(key, value)| (format!("{}shadow_{key}", self.prefix), value))
+    }
 }
 
 impl Rbac {
@@ -64,10 +94,25 @@ impl Rbac {
         self.shadow.as_ref().map(|rules| Self::by(Some(rules), attributes))
     }
 
-    /// What the shadow leaves as metadata for filters behind it: the key and the policy that a request is like, if it is like one.
-    pub fn left(&self, attributes: &Attributes<'_>) -> Option<(String, String)> {
-        let policy = self.shadow(attributes)?.policy?;
-        Some((format!("{}shadow_effective_policy_id", self.shadow_prefix), policy))
+    /// What is said of a request without deciding about it. None without rules of that kind.
+    pub fn remark(&self, attributes: &Attributes<'_>) -> Option<Remark> {
+        if let Some(access) = self.shadow(attributes) {
+            let is_tried = [DRY_RUN_DENY, DRY_RUN_ALLOW].contains(&&*self.shadow_prefix);
+            return Some(Remark {
+                prefix: self.shadow_prefix.clone(),
+                refused_by: (is_tried && !access.allowed).then(|| access.policy.clone()),
+                access,
+                is_audit: false,
+            });
+        }
+        let rules = self.rules.as_ref().filter(|rules| rules.is_log())?;
+        let access = Self::by(Some(rules), attributes);
+        access.policy.is_some().then_some(Remark {
+            prefix: String::new(),
+            refused_by: None,
+            access,
+            is_audit: true,
+        })
     }
 
     fn by(rules: Option<&Rules>, attributes: &Attributes<'_>) -> Access {

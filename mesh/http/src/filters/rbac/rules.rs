@@ -65,6 +65,11 @@ impl Rules {
         })
     }
 
+    /// Whether they let every request on.
+    pub(super) fn is_log(&self) -> bool {
+        self.action == Action::Log
+    }
+
     /// Whether a request goes on, and the policy that it is like.
     pub(super) fn decide(&self, attributes: &Attributes<'_>) -> (bool, Option<&str>) {
         let alike = self

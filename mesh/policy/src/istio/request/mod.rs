@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use super::notes::{Note, Notes};
 use super::rule::Side;
+use crate::Purpose;
 use reading::Reading;
 pub use test::{Layer, Pattern, Rule, Segment, Test};
 
@@ -28,6 +29,8 @@ pub struct RequestPolicy {
     pub side: Side,
     /// Those that can match at all.
     pub rules: Vec<Rule>,
+    /// Whether it decides, or is only tried out or audits.
+    pub purpose: Purpose,
     /// The provider that is asked about what a rule matches, rather than denying that. Where nobody can be asked, it is denied:
     /// the policy is on [`Side::Over`].
     pub asks: Option<String>,
@@ -53,14 +56,15 @@ pub fn requests(namespace: &str, spec: &Value, dry_run: Option<&str>, layer: Lay
         Value::Object(fields) => fields,
         _ => {
             notes.add("spec", "not an object: what it binds nobody may reach");
-            return everybody(notes);
+            return everybody(Purpose::Enforced, notes);
         }
     };
+    let mut purpose = Purpose::Enforced;
     match dry_run {
-        Some("true") => {
+        Some("true") if fields.get("action").and_then(Value::as_str) == Some("CUSTOM") => {
             notes.add(
                 "metadata.annotations[istio.io/dry-run]",
-                "the policy decides nothing, and waypoints do not write what it would",
+                "the policy decides nothing, and nobody is asked whether it would",
             );
             return Reached {
                 policy: None,
@@ -68,6 +72,7 @@ pub fn requests(namespace: &str, spec: &Value, dry_run: Option<&str>, layer: Lay
                 needs_requests: false,
             };
         }
+        Some("true") => purpose = Purpose::DryRun,
         None | Some("false") => {}
         Some(other) => notes.add(
             "metadata.annotations[istio.io/dry-run]",
@@ -93,15 +98,8 @@ pub fn requests(namespace: &str, spec: &Value, dry_run: Option<&str>, layer: Lay
             Side::Over
         }
         Some("AUDIT") => {
-            notes.add(
-                "spec.action",
-                "AUDIT is not served yet: nothing is written about what it matches",
-            );
-            return Reached {
-                policy: None,
-                notes: notes.into_vec(),
-                needs_requests: false,
-            };
+            purpose = Purpose::Audit;
+            Side::Under
         }
         _ if fields.get("action").is_some_and(Value::is_null) => Side::Under,
         other => {
@@ -110,7 +108,7 @@ pub fn requests(namespace: &str, spec: &Value, dry_run: Option<&str>, layer: Lay
                 "spec.action",
                 format_args!("{action:?} is unknown: the policy denies everybody"),
             );
-            return everybody(notes);
+            return everybody(purpose, notes);
         }
     };
     const KNOWN: [&str; 6] = ["selector", "targetRef", "targetRefs", "rules", "action", "provider"];
@@ -118,17 +116,19 @@ pub fn requests(namespace: &str, spec: &Value, dry_run: Option<&str>, layer: Lay
     if !unknown.is_empty() {
         for name in unknown {
             let message = match side {
+                Side::Under if purpose == Purpose::Audit => "it is unknown: the policy audits nothing",
                 Side::Under => "it is unknown: the policy allows nobody",
                 Side::Over => "it is unknown: the policy denies everybody",
             };
             notes.add(&format!("spec.{name}"), message);
         }
         return match side {
-            Side::Over => everybody(notes),
+            Side::Over => everybody(purpose, notes),
             Side::Under => Reached {
                 policy: Some(RequestPolicy {
                     side,
                     rules: Vec::new(),
+                    purpose,
                     asks: None,
                 }),
                 notes: notes.into_vec(),
@@ -146,14 +146,19 @@ pub fn requests(namespace: &str, spec: &Value, dry_run: Option<&str>, layer: Lay
     };
     let rules = reading.rules(fields.get("rules"));
     Reached {
-        policy: Some(RequestPolicy { side, rules, asks }),
+        policy: Some(RequestPolicy {
+            side,
+            rules,
+            purpose,
+            asks,
+        }),
         notes: reading.notes.into_vec(),
         needs_requests: reading.needs_requests,
     }
 }
 
 /// Whom it binds nobody may reach.
-fn everybody(notes: Notes) -> Reached {
+fn everybody(purpose: Purpose, notes: Notes) -> Reached {
     let rule = Rule {
         index: 0,
         operation: Vec::new(),
@@ -163,6 +168,7 @@ fn everybody(notes: Notes) -> Reached {
         policy: Some(RequestPolicy {
             side: Side::Over,
             rules: vec![rule],
+            purpose,
             asks: None,
         }),
         notes: notes.into_vec(),

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::Purpose;
 
 fn read(spec: &Value, layer: Layer) -> Reached {
     requests("shop", spec, None, layer)
@@ -111,16 +112,21 @@ fn templates_of_paths_are_read_by_their_segments() {
 }
 
 #[test]
-fn an_unknown_action_denies_everybody_and_a_dry_run_decides_nothing() {
+fn an_unknown_action_denies_everybody_and_what_is_tried_out_or_audits_says_so() {
     let denied = read(&json!({"action": "PERHAPS"}), Layer::Requests).policy.unwrap();
     assert!(denied.side == Side::Over && denied.rules.len() == 1);
-    let tried = requests(
-        "shop",
-        &json!({"action": "DENY", "rules": [{}]}),
-        Some("true"),
-        Layer::Requests,
-    );
-    assert!(tried.policy.is_none() && !tried.notes.is_empty());
+    let tried = |spec: &Value| requests("shop", spec, Some("true"), Layer::Requests);
+    let denial = tried(&json!({"action": "DENY", "rules": [{}]}));
+    assert!(denial.policy.unwrap().purpose == Purpose::DryRun && denial.notes.is_empty());
+    let unknown = tried(&json!({"action": "DENY", "rulez": []})).policy.unwrap();
+    assert!(unknown.purpose == Purpose::DryRun && unknown.rules.len() == 1);
+    // Nobody is asked for a trial.
+    let asking = tried(&json!({"action": "CUSTOM", "provider": {"name": "door"}, "rules": [{}]}));
+    assert!(asking.policy.is_none() && asking.notes.len() == 1);
+    let audit = read(&json!({"action": "AUDIT", "rules": [paths(&["/a"])]}), Layer::Requests);
+    assert!(audit.notes.is_empty());
+    let audit = audit.policy.unwrap();
+    assert!(audit.purpose == Purpose::Audit && audit.rules.len() == 1);
     let custom = read(&json!({"action": "CUSTOM", "rules": [paths(&["/a"])]}), Layer::Requests);
     assert!(custom.policy.unwrap().side == Side::Over && custom.notes[0].field == "spec.provider.name");
     let asking = json!({"action": "CUSTOM", "provider": {"name": "door"}, "rules": [paths(&["/a"])]});

@@ -14,6 +14,7 @@ use crate::routing::read::tokens;
 
 /// The findings of an AuthorizationPolicy or RequestAuthentication that is for waypoints.
 pub(in crate::model) fn derive(reader: &Reader<'_>, kind: Kind, name: &ObjectName) -> Derived {
+    let mut instead = "nobody may reach what is behind it";
     let (binding, mut notes, needs_requests) = match kind {
         Kind::AuthorizationPolicy => {
             let Some(policy) = reader.own::<AuthorizationPolicy>(name) else {
@@ -38,7 +39,10 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, kind: Kind, name: &ObjectNam
                     format!("{why}: what the policy matches is denied"),
                 )
             });
-            let needs_requests = read(Layer::Connections).needs_requests.then(|| {
+            if !policy.decides() {
+                instead = "it says nothing of what is behind it";
+            }
+            let needs_requests = (policy.decides() && read(Layer::Connections).needs_requests).then(|| {
                 if asks.is_some() {
                     "nobody is asked about connections, and those that meet its other conditions are denied"
                 } else if policy.spec["action"] == "ALLOW" || policy.spec["action"].is_null() {
@@ -69,12 +73,12 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, kind: Kind, name: &ObjectNam
         Binding::Targets(targets) => {
             for (index, target) in targets.iter().enumerate() {
                 let at = format!("spec.targetRefs[{index}]");
-                if let Err(why) = reached(reader, name, target) {
+                if let Err(why) = reached(reader, name, target, instead) {
                     notes.push((at, why));
-                } else if let Some(instead) = needs_requests
+                } else if let Some(there) = needs_requests
                     && let Some(port) = tcp_port(reader, name, target)
                 {
-                    notes.push((at, format!("port {port} of it is not HTTP: {instead}")));
+                    notes.push((at, format!("port {port} of it is not HTTP: {there}")));
                 }
             }
         }
@@ -93,8 +97,8 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, kind: Kind, name: &ObjectNam
     }
 }
 
-/// Whether a target is there, and behind a waypoint that enforces the policy.
-fn reached(reader: &Reader<'_>, name: &ObjectName, target: &Target) -> Result<(), String> {
+/// Whether a target is there, and behind a waypoint that enforces the policy. `denied` says what follows where it is not.
+fn reached(reader: &Reader<'_>, name: &ObjectName, target: &Target, denied: &str) -> Result<(), String> {
     let object = target.object(name);
     let kind = &target.kind;
     if !scope::is_target_group(target) {
@@ -103,7 +107,6 @@ fn reached(reader: &Reader<'_>, name: &ObjectName, target: &Target) -> Result<()
             target.group
         ));
     }
-    let denied = "nobody may reach what is behind it";
     match &*target.kind {
         "GatewayClass" if *name.namespace != *reader.settings().root_namespace => Err(format!(
             "only a policy of namespace {} is for a class: nothing is bound by it",

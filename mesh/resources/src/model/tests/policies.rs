@@ -145,6 +145,31 @@ fn a_policy_denies_until_its_service_is_behind_a_waypoint_and_is_enforced_there_
 }
 
 #[test]
+fn what_is_tried_out_or_audits_keeps_nobody_out_wherever_it_is_and_is_said_at_the_waypoint() {
+    let tried = of("AuthorizationPolicy", "tried", DENY)
+        .replace("metadata: {", "metadata: {annotations: {istio.io/dry-run: 'true'}, ");
+    let audit = of("AuthorizationPolicy", "look", &DENY.replace("DENY", "AUDIT"));
+    let mut world = World::of(&(shop("") + &tried + &audit));
+    let mut model = Model::default();
+    model.update(&world.objects(), Instant::now());
+    assert_eq!(denying(&model), [""; 0]);
+    let about = said(&model);
+    assert!(
+        about
+            .iter()
+            .filter(|text| text.contains("it says nothing of what is behind it"))
+            .count()
+            == 2,
+        "{about:?}"
+    );
+    world.apply(&shop(BEHIND));
+    model.update(&world.objects(), Instant::now());
+    assert_eq!(denying(&model), [""; 0]);
+    assert_eq!(filters(&model).iter().filter(|name| *name == "rbac").count(), 2);
+    assert!(said(&model).is_empty(), "{:?}", said(&model));
+}
+
+#[test]
 fn a_policy_of_another_namespace_decides_nothing_at_a_waypoint() {
     let far = of(
         "AuthorizationPolicy",

@@ -10,7 +10,8 @@ use culvert_envoy::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_manager::v3::{HttpFilter, http_filter};
 use culvert_envoy::pb::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkRbac;
 use culvert_envoy::pb::google::protobuf::Any;
-use culvert_envoy::type_url;
+use culvert_envoy::{DRY_RUN_ALLOW, DRY_RUN_DENY, type_url};
+use culvert_policy::Purpose;
 use culvert_policy::istio::Side;
 use culvert_policy::istio::request::{Rule, Test};
 use ipnet::IpNet;
@@ -22,12 +23,19 @@ use super::{parts, texts};
 pub(super) const HTTP: &str = "envoy.filters.http.rbac";
 const NETWORK: &str = "envoy.filters.network.rbac";
 
-/// The filters for requests: first who is denied, then who is allowed.
+/// The filters for requests: those that decide nothing, then who is denied, then who is allowed.
 pub(super) fn of_requests(policies: &[Policy]) -> Vec<HttpFilter> {
-    let filters = both(policies).map(|rules| {
-        let messages = rules.into_iter().map(|rules| Rbac {
-            rules: Some(rules),
-            ..Rbac::default()
+    let filters = lists(policies).map(|(shadow, rules)| {
+        let messages = rules.into_iter().map(|rules| match shadow {
+            None => Rbac {
+                rules: Some(rules),
+                ..Rbac::default()
+            },
+            Some(prefix) => Rbac {
+                shadow_rules: Some(rules),
+                shadow_rules_stat_prefix: prefix.to_owned(),
+                ..Rbac::default()
+            },
         });
         http_filter::ConfigType::TypedConfig(Any {
             type_url: type_url::<Rbac>(),
@@ -45,11 +53,20 @@ pub(super) fn of_requests(policies: &[Policy]) -> Vec<HttpFilter> {
 
 /// The same for connections; `prefix` is what their statistics begin with.
 pub(super) fn of_connections(policies: &[Policy], prefix: &str) -> Vec<Filter> {
-    let filters = both(policies).map(|rules| {
-        let messages = rules.into_iter().map(|rules| NetworkRbac {
-            rules: Some(rules),
-            stat_prefix: prefix.to_owned(),
-            ..NetworkRbac::default()
+    let filters = lists(policies).map(|(shadow, rules)| {
+        let stat_prefix = || prefix.to_owned();
+        let messages = rules.into_iter().map(|rules| match shadow {
+            None => NetworkRbac {
+                rules: Some(rules),
+                stat_prefix: stat_prefix(),
+                ..NetworkRbac::default()
+            },
+            Some(prefix) => NetworkRbac {
+                shadow_rules: Some(rules),
+                shadow_rules_stat_prefix: prefix.to_owned(),
+                stat_prefix: stat_prefix(),
+                ..NetworkRbac::default()
+            },
         });
         filter::ConfigType::TypedConfig(Any {
             type_url: type_url::<NetworkRbac>(),
@@ -64,32 +81,41 @@ pub(super) fn of_connections(policies: &[Policy], prefix: &str) -> Vec<Filter> {
         .collect()
 }
 
-/// The rules of each side that has policies, as messages with one rule each: one behind the other they are one message, and unlike one
-/// that has a map of all rules they are the same bytes every time.
-fn both(policies: &[Policy]) -> impl Iterator<Item = Vec<Rules>> {
-    [(Side::Over, Action::Deny), (Side::Under, Action::Allow)]
-        .into_iter()
-        .filter_map(|(side, action)| {
-            let here = policies.iter().filter(|policy| policy.policy.side == side);
-            let mut rules: Vec<Rules> = here
-                .clone()
-                .flat_map(|policy| policy.policy.rules.iter().map(|rule| (&policy.name, rule)))
-                .map(|(name, rule)| Rules {
-                    action: action.into(),
-                    policies: [(format!("{name}[{}]", rule.index), message(rule))].into(),
-                    ..Rules::default()
-                })
-                .collect();
-            let is_there = here.count() > 0;
-            // Policies that allow nobody are there, too.
-            if rules.is_empty() && is_there && action == Action::Allow {
-                rules.push(Rules {
-                    action: action.into(),
-                    ..Rules::default()
-                });
-            }
-            (!rules.is_empty()).then_some(rules)
-        })
+/// What a list of rules is for, by purpose and side of its policies; and what the keys of its metadata begin with if it is only looked at.
+const LISTS: [(Purpose, Side, Action, Option<&str>); 5] = [
+    (Purpose::Audit, Side::Under, Action::Log, None),
+    (Purpose::DryRun, Side::Over, Action::Deny, Some(DRY_RUN_DENY)),
+    (Purpose::DryRun, Side::Under, Action::Allow, Some(DRY_RUN_ALLOW)),
+    (Purpose::Enforced, Side::Over, Action::Deny, None),
+    (Purpose::Enforced, Side::Under, Action::Allow, None),
+];
+
+/// The rules of each list that has policies, as messages with one rule each: one behind the other they are one message, and unlike one
+/// that has a map of all rules they are the same bytes every time. With each the beginning of its keys, if it is only looked at.
+fn lists(policies: &[Policy]) -> impl Iterator<Item = (Option<&'static str>, Vec<Rules>)> {
+    LISTS.into_iter().filter_map(|(purpose, side, action, shadow)| {
+        let here = policies
+            .iter()
+            .filter(|policy| policy.policy.side == side && policy.policy.purpose == purpose);
+        let mut rules: Vec<Rules> = here
+            .clone()
+            .flat_map(|policy| policy.policy.rules.iter().map(|rule| (&policy.name, rule)))
+            .map(|(name, rule)| Rules {
+                action: action.into(),
+                policies: [(format!("{name}[{}]", rule.index), message(rule))].into(),
+                ..Rules::default()
+            })
+            .collect();
+        let is_there = here.count() > 0;
+        // Policies that allow nobody are there, too.
+        if rules.is_empty() && is_there && action == Action::Allow {
+            rules.push(Rules {
+                action: action.into(),
+                ..Rules::default()
+            });
+        }
+        (!rules.is_empty()).then_some((shadow, rules))
+    })
 }
 
 /// A rule as Envoy's.
