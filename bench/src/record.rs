@@ -1,6 +1,7 @@
 //! What a run of the benchmark leaves behind: every sample, and what is needed to read it. `run` fills it in, `report` judges and shows
 //! it, and `--json` prints it whole. Times are in the unit that a name says; counts are of the measured time alone, without the warm-up.
 
+use culvert_report::machine::Machine;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -36,19 +37,6 @@ pub(crate) struct Named {
     pub(crate) name: String,
     /// In a sentence, for reports.
     pub(crate) what: String,
-}
-
-/// The machine.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Machine {
-    /// The processor's name, as `/proc/cpuinfo` has it.
-    pub(crate) processor: String,
-    /// Processors that may be used.
-    pub(crate) processors: usize,
-    /// Of all memory, MB (10^6 bytes).
-    pub(crate) memory_mb: u64,
-    /// As `uname -r` says it.
-    pub(crate) kernel: String,
 }
 
 /// One load of one mode in one round.

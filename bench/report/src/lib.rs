@@ -7,6 +7,7 @@
 //! | `draw` | that as SVG, by `plotters`, readable on light and dark ground |
 //! | `axis` | where an axis begins and ends, and which of its values are written |
 //! | `palette` | colours and marks that colour-blind readers can tell apart |
+//! | `machine` | the machine that something was measured on |
 //! | `document` | headings, paragraphs, tables and plots as one page of HTML or Markdown |
 //!
 //! Nothing here measures, and nothing knows what was measured. To show how something grows, make [`chart::Lines`] with both axes
@@ -17,6 +18,7 @@ mod axis;
 pub mod chart;
 pub mod document;
 mod draw;
+pub mod machine;
 mod palette;
 pub mod stats;
 

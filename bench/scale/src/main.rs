@@ -13,21 +13,28 @@
 //! | `proxy` | what a node proxy keeps of the mesh, as a process of its own |
 //! | `measure` | the rounds |
 //! | `events` | what happens in a round, and what is taken from it |
+//! | `interrupt`, `descriptors` | what ends a run early, and what it needs of the machine |
+//! | `outcome` | what a run came to |
 //! | `growth` | how figures grow with the cluster |
+//! | `targets` | what should be reached, beside what was |
 //! | `usage` | CPU time and memory of a process |
 //! | `pages` | the pages with plots of the growth |
 //! | `memory` | tests: where the bytes are |
 
 mod controller;
+mod descriptors;
 mod events;
 mod growth;
+mod interrupt;
 mod measure;
 #[cfg(test)]
 mod memory;
 mod nodes;
+mod outcome;
 mod pages;
 mod proxy;
 mod subject;
+mod targets;
 mod usage;
 mod world;
 
@@ -50,8 +57,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Role {
     /// Be the controller, fed by standard input
+    #[command(hide = true)]
     Controller(controller::Options),
     /// Be what a node proxy keeps of the mesh
+    #[command(hide = true)]
     Proxy(proxy::Options),
 }
 

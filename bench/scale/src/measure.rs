@@ -2,30 +2,38 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use clap::builder::RangedU64ValueParser;
 use culvert_controller::run::node_token;
-use serde_json::{Map, Value, json};
+use culvert_report::machine::Machine;
+use serde_json::{Map, Value};
 
 use crate::events::{self, Effort};
-use crate::growth::{Curves, rounded};
+use crate::growth::rounded;
+use crate::interrupt::interrupted;
 use crate::nodes::{Asker, Nodes};
-use crate::pages;
+use crate::outcome::Outcome;
 use crate::proxy::Proxy;
 use crate::subject::Subject;
 use crate::world::{self, PODS_OF_SERVICE, World, node_name};
+use crate::{descriptors, pages};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// As many as have addresses: see `world`.
+const MOST_PODS: u64 = 500_000;
+const MOST_NODES: u64 = 10_000;
 
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Sizes of the cluster
-    #[arg(long, value_delimiter = ',', default_value = "1000,10000,100000")]
+    #[arg(long, value_delimiter = ',', default_value = "1000,10000,100000", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MOST_PODS))]
     pods: Vec<usize>,
     /// Nodes that follow the controller
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MOST_NODES))]
     nodes: usize,
     /// Small sizes and few changes, to see that it runs
     #[arg(long, conflicts_with_all = ["pods", "nodes"])]
@@ -56,65 +64,98 @@ impl Options {
 
 /// Measures, and prints what came out.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    let (_, nodes, _) = options.sizes();
+    descriptors::raise(nodes)?;
+    if let Some(folder) = &options.out {
+        // Rather now than after minutes.
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = rounds(options) => outcome,
+            interrupted = interrupted() => interrupted,
+        }
+    })?;
+    print!("{}", outcome.curves().table());
+    for target in outcome.targets() {
+        println!("{target}");
+    }
+    if let Some(folder) = &options.out {
+        pages::write(&outcome, folder)?;
+        say(&format!("the report: {}", folder.join("scale.html").display()));
+    }
+    if options.json {
+        println!("{}", outcome.json());
+    }
+    Ok(())
+}
+
+/// One cluster after the other.
+async fn rounds(options: &Options) -> Result<Outcome> {
     let (sizes, nodes, effort) = options.sizes();
+    let began = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let world = |pods| World {
         pods,
         nodes,
         pods_of_service: PODS_OF_SERVICE,
     };
     // Nothing but what the node of the proxy on demand uses.
-    let least = runtime.block_on(least(world(world::USED_PODS), effort))?;
+    let least = least(world(world::USED_PODS), effort).await?;
     println!("a node proxy on demand where nothing is in the cluster but what it uses: {least} MB of its own");
     let mut all = Map::new();
     for pods in sizes {
-        let mut figures = runtime.block_on(round(world(pods), effort))?;
+        let mut figures = round(world(pods), effort)
+            .await
+            .with_context(|| format!("with {pods} pods"))?;
         let on_demand = figures["proxy_on_demand_mb"].as_f64().unwrap_or_default();
         figures.insert("proxy_on_demand_ratio".to_owned(), rounded(on_demand / least).into());
         println!("{pods} pods, {nodes} nodes: {}", Value::Object(figures.clone()));
         all.insert(pods.to_string(), figures.into());
     }
-    let curves = Curves::of(&all);
-    print!("{}", curves.table());
-    if let Some(folder) = &options.out {
-        pages::write(&curves, nodes, folder)?;
-        eprintln!("==> the report: {}", folder.join("scale.html").display());
-    }
-    if options.json {
-        let exponents = curves.exponents();
-        println!(
-            "{}",
-            json!({ "pods": all, "exponents": exponents, "proxy_on_demand_least_mb": least })
-        );
-    }
-    Ok(())
+    Ok(Outcome {
+        command: std::env::args().collect::<Vec<_>>().join(" "),
+        began,
+        machine: Machine::here(),
+        nodes,
+        pods: all,
+        least,
+    })
+}
+
+/// Tells whoever waits.
+fn say(text: &str) {
+    eprintln!("==> {text}");
 }
 
 /// A cluster with its controller.
 struct Cluster {
-    state: tempfile::TempDir,
+    // Before its files, which it would make again.
     subject: Subject,
+    state: tempfile::TempDir,
     root: PathBuf,
     begin: Instant,
 }
 
 impl Cluster {
-    async fn start(world: World) -> Result<Self> {
-        let state = tempfile::TempDir::new()?;
-        let mut subject = Subject::start(state.path())?;
-        let begin = Instant::now();
-        for (kind, object) in world.objects() {
-            subject.apply(kind, object).await?;
-        }
-        subject.line("complete").await?;
-        let root = state.path().join("ca/root.pem");
-        wait_for(&root).await?;
+    /// Starts the controller, with no objects yet.
+    fn start() -> Result<Self> {
+        let state = tempfile::TempDir::new().context("no folder for temporary files")?;
         Ok(Self {
+            subject: Subject::start(state.path())?,
+            root: state.path().join("ca/root.pem"),
             state,
-            subject,
-            root,
-            begin,
+            begin: Instant::now(),
         })
+    }
+
+    /// Tells it of all objects.
+    async fn load(&mut self, world: World) -> Result<()> {
+        for (kind, object) in world.objects() {
+            self.subject.apply(kind, object).await?;
+        }
+        self.subject.line("complete").await?;
+        wait_for(&self.root).await
     }
 
     /// Who asks as a node.
@@ -145,14 +186,31 @@ impl Cluster {
 
 /// What a proxy on demand holds, in MB.
 async fn least(world: World, effort: Effort) -> Result<f64> {
-    let cluster = Cluster::start(world).await?;
-    let mut proxy = cluster.proxy_on_demand(world).await?;
-    proxy.settle(effort.idle).await?;
-    Ok(rounded(proxy.memory()?))
+    let mut cluster = Cluster::start()?;
+    let held = async {
+        cluster.load(world).await?;
+        let mut proxy = cluster.proxy_on_demand(world).await?;
+        proxy.settle(effort.idle).await?;
+        anyhow::Ok(rounded(proxy.memory()?))
+    };
+    match held.await {
+        Ok(held) => Ok(held),
+        Err(error) => Err(cluster.subject.explain(error).await),
+    }
 }
 
+/// Everything that is measured of one size.
 async fn round(world: World, effort: Effort) -> Result<Map<String, Value>> {
-    let mut cluster = Cluster::start(world).await?;
+    let mut cluster = Cluster::start()?;
+    match figures(&mut cluster, world, effort).await {
+        Ok(figures) => Ok(figures),
+        Err(error) => Err(cluster.subject.explain(error).await),
+    }
+}
+
+async fn figures(cluster: &mut Cluster, world: World, effort: Effort) -> Result<Map<String, Value>> {
+    say(&format!("{} pods: the controller reads them", world.pods));
+    cluster.load(world).await?;
     let askers: Result<Vec<_>> = (0..world.nodes)
         .map(|node| cluster.asker(node, world.asked_by(node)))
         .collect();
@@ -161,7 +219,11 @@ async fn round(world: World, effort: Effort) -> Result<Map<String, Value>> {
     let xds = cluster.subject.xds;
     let (nodes, _) = Nodes::connect(xds, &root, &askers[..1]).await?;
     let load = cluster.begin.elapsed();
-    nodes.disconnect();
+    drop(nodes);
+    say(&format!(
+        "{} pods: {} nodes connect, and hear of changes",
+        world.pods, world.nodes
+    ));
     let (mut nodes, connect) = Nodes::connect(xds, &root, &askers).await?;
 
     let subject = &mut cluster.subject;
@@ -171,12 +233,13 @@ async fn round(world: World, effort: Effort) -> Result<Map<String, Value>> {
     figures.extend(events::policy(world, subject, &mut nodes).await?);
     let memory = subject.memory()?;
 
-    nodes.disconnect();
+    drop(nodes);
     let before = subject.cpu()?;
     let (nodes, reconnect) = Nodes::connect(xds, &root, &askers).await?;
     let reconnect_cpu = subject.cpu()? - before;
     let memory = memory.max(subject.memory()?);
-    nodes.disconnect();
+    drop(nodes);
+    say(&format!("{} pods: node proxies", world.pods));
     for (name, figure) in [
         ("controller_mb", memory),
         ("reconnect_s", reconnect.as_secs_f64()),

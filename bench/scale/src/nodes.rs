@@ -9,7 +9,7 @@ use culvert_proto::discovery::aggregated_discovery_service_client::AggregatedDis
 use culvert_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node as Caller};
 use culvert_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_NAME, MESH_TYPE};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Streaming};
@@ -35,7 +35,8 @@ pub(crate) struct Asker {
 
 /// All nodes, connected.
 pub(crate) struct Nodes {
-    tasks: Vec<JoinHandle<()>>,
+    /// Their connections break when this is dropped.
+    _tasks: JoinSet<()>,
     pub(crate) got: UnboundedReceiver<Got>,
 }
 
@@ -49,28 +50,22 @@ impl Nodes {
             .ca_certificate(Certificate::from_pem(root))
             .domain_name("localhost");
         let endpoint = Endpoint::from_shared(format!("https://{xds}"))?.tls_config(tls)?;
-        let tasks = askers.iter().enumerate().map(|(node, asker)| {
+        let mut tasks = JoinSet::new();
+        for (node, asker) in askers.iter().enumerate() {
             let (endpoint, asker, sender, ready) = (endpoint.clone(), Arc::clone(asker), sender.clone(), ready.clone());
-            tokio::spawn(async move {
+            tasks.spawn(async move {
                 let ended = follow(node, endpoint, &asker, &sender, &ready).await;
+                // Nobody hears it once all nodes have been answered: then the others go on, and what is missing is seen by that.
                 let _ = ready.send(ended.context(format!("node {node}")));
-            })
-        });
-        let tasks: Vec<JoinHandle<()>> = tasks.collect();
+            });
+        }
         for _ in askers {
             let answered = tokio::time::timeout(PATIENCE, readies.recv()).await;
             answered
                 .context("a node is not answered")?
                 .context("no node is left")??;
         }
-        Ok((Self { tasks, got }, begin.elapsed()))
-    }
-
-    /// Breaks all connections.
-    pub(crate) fn disconnect(self) {
-        for task in &self.tasks {
-            task.abort();
-        }
+        Ok((Self { _tasks: tasks, got }, begin.elapsed()))
     }
 }
 

@@ -8,6 +8,8 @@ use culvert_report::document::Document;
 use culvert_report::stats::exponent;
 
 use crate::growth::Curves;
+use crate::outcome::Outcome;
+use crate::targets::Target;
 
 /// Figures that are drawn together, because they have the same unit: how their names end, whether they are of processors, and what a plot
 /// of them is.
@@ -19,15 +21,31 @@ const GROUPS: [(&str, bool, &str, &str); 5] = [
     ("_mb", false, "Memory", "MB"),
 ];
 
-/// Writes `scale.html`, and `scale.md` with its plots beside it, into a folder.
-pub(crate) fn write(curves: &Curves<'_>, nodes: usize, folder: &Path) -> Result<()> {
-    let page = page(curves, nodes)?;
-    page.write(folder, "scale")
+/// Writes `scale.html`, `scale.md` with its plots beside it, and all figures as `scale.json` into a folder.
+pub(crate) fn write(outcome: &Outcome, folder: &Path) -> Result<()> {
+    let page = page(outcome)?;
+    let figures = serde_json::to_string_pretty(&outcome.json())?;
+    let written = page.write(folder, "scale");
+    written
+        .and_then(|()| std::fs::write(folder.join("scale.json"), figures + "\n"))
         .with_context(|| format!("cannot write the report into {}", folder.display()))
 }
 
-fn page(curves: &Curves<'_>, nodes: usize) -> Result<Document> {
+fn page(outcome: &Outcome) -> Result<Document> {
+    let (curves, nodes) = (&outcome.curves(), outcome.nodes);
     let mut page = Document::new("What the size of a cluster costs");
+    page.text(&format!("Measured on {} by", outcome.began));
+    page.code(&outcome.command);
+    let mut items = outcome.machine.items();
+    items.push(format!("Version: culvert {}", env!("CARGO_PKG_VERSION")));
+    page.list(items);
+    let aims = outcome.targets();
+    if !aims.is_empty() {
+        page.heading("Targets");
+        let header = ["what", "at most", "reached", "met"].map(str::to_owned);
+        page.table(header.into(), aims.iter().map(aim).collect());
+    }
+    page.heading("Growth");
     page.text(&format!(
         "With {nodes} simulated nodes. An exponent e says that a figure grows as size^e: 0 does not grow, 1 grows as the cluster does."
     ));
@@ -72,6 +90,16 @@ fn page(curves: &Curves<'_>, nodes: usize) -> Result<Document> {
     Ok(page)
 }
 
+fn aim(target: &Target) -> Vec<String> {
+    let figure = |value: String| format!("{value} {}", target.unit).trim_end().to_owned();
+    vec![
+        target.what.to_owned(),
+        figure(target.wanted.to_string()),
+        figure(format!("{:.2}", target.reached)),
+        target.verdict().to_owned(),
+    ]
+}
+
 fn line(curves: &Curves<'_>, colour: usize, name: &str) -> Series {
     let points = curves.points(name);
     let growth = exponent(&points).map_or_else(String::new, |exponent| format!(" ({exponent:.2})"));
@@ -86,18 +114,28 @@ fn line(curves: &Curves<'_>, colour: usize, name: &str) -> Series {
 #[cfg(test)]
 mod tests {
     use super::write;
-    use crate::growth::Curves;
+    use crate::outcome::Outcome;
 
     #[test]
     fn pages_have_each_figure_with_its_exponent_and_a_plot_for_each_unit() {
         let figures = |size: f64| serde_json::json!({"change_cpu_ms": 0.5, "last_node_ms": 3.0 * size, "controller_mb": size.sqrt(), "woken": 2});
-        let rounds = serde_json::json!({"1000": figures(1e3), "10000": figures(1e4)});
+        let rounds = serde_json::json!({"1000": figures(1e3), "100000": figures(1e5)});
         let folder = tempfile::tempdir().expect("a folder");
-        write(&Curves::of(rounds.as_object().expect("an object")), 1000, folder.path()).expect("written");
+        let outcome = Outcome {
+            command: "culvert-bench-scale --out FOLDER".to_owned(),
+            began: "2026-12-02T06:00:00Z".to_owned(),
+            machine: Default::default(),
+            nodes: 1000,
+            pods: rounds.as_object().expect("an object").clone(),
+            least: 2.0,
+        };
+        write(&outcome, folder.path()).expect("written");
         let text = std::fs::read_to_string(folder.path().join("scale.md")).expect("a page");
         for wanted in [
-            "| last_node_ms | 3000.000 | 30000.000 | 1.00 |",
+            "| last_node_ms | 3000.000 | 300000.000 | 1.00 |",
             "| change_cpu_ms | 0.500 | 0.500 | 0.00 |",
+            "culvert-bench-scale --out FOLDER",
+            "| the same (issue 9) |",
             "(scale-cpu.svg)",
             "(scale-memory.svg)",
             "(scale-time-until-changes-arrive.svg)",

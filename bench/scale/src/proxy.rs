@@ -37,8 +37,9 @@ pub(crate) struct Options {
     on_demand: bool,
 }
 
-/// Runs until it is killed, with one thread as the worker's control has.
+/// Runs until it is killed, with one thread as the worker's control has, and the allocator as the worker has it.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    culvert_net::heap::keep_small();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(follow(options))
 }

@@ -45,7 +45,6 @@ fn add(page: &mut Document, grid: grid::Grid) {
 /// Machine, versions, modes and loads.
 fn about(measured: &Measured<'_>, page: &mut Document) {
     let run = measured.run;
-    let machine = &run.machine;
     let (replaced, kept) = measured.disturbed();
     let disturbed = replaced.len() + kept.len();
     let versions: Vec<_> = run
@@ -54,10 +53,8 @@ fn about(measured: &Measured<'_>, page: &mut Document) {
         .map(|(program, version)| format!("{program} {version}"))
         .collect();
     page.heading("What was measured");
-    page.list(vec![
-        format!("Processor: {}, {} usable", machine.processor, machine.processors),
-        format!("Memory: {:.1} GB", machine.memory_mb as f64 / 1e3),
-        format!("Kernel: {}", machine.kernel),
+    let mut items = run.machine.items();
+    items.extend([
         format!("Versions: {}", versions.join(", ")),
         format!(
             "{} rounds, all modes and loads in turns; {disturbed} of {} measurements were disturbed",
@@ -65,6 +62,7 @@ fn about(measured: &Measured<'_>, page: &mut Document) {
             run.samples.len()
         ),
     ]);
+    page.list(items);
     let named = |named: &crate::record::Named| vec![named.name.clone(), named.what.clone()];
     let header = |what: &str| vec![what.to_owned(), "what it is".to_owned()];
     page.words(header("mode"), measured.modes().map(named).collect());

@@ -1,6 +1,7 @@
 //! A run that nobody measured, the same for the same seed.
 
-use crate::record::{Hook, Machine, Memory, Missing, Named, Noise, Run, Sample, Work};
+use crate::record::{Hook, Memory, Missing, Named, Noise, Run, Sample, Work};
+use culvert_report::machine::Machine;
 use std::collections::BTreeMap;
 
 /// How much more than without a mesh a mode's proxies cost and take, and by how much rounds differ from it (0.02: 2%).

@@ -26,6 +26,7 @@ use crate::{record::Run, report};
 use anyhow::{Result, ensure};
 use course::Course;
 use culvert_lab::remove_labs_on_signals;
+use culvert_report::machine::Machine;
 use loads::Load;
 use mode::Mode;
 use notes::{missing, say, tell};
@@ -45,7 +46,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut run = Run {
         command: std::env::args().collect::<Vec<_>>().join(" "),
         began: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-        machine: collect::describe(),
+        machine: Machine::here(),
         versions: versions::of(options),
         modes: modes.iter().map(|mode| mode.named()).collect(),
         loads: loads.iter().map(Load::named).collect(),

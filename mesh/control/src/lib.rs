@@ -30,6 +30,7 @@ mod metrics;
 mod published;
 mod renewal;
 mod resources;
+mod responses;
 mod served;
 mod settings;
 mod stream;

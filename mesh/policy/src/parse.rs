@@ -1,6 +1,6 @@
 //! From the wire form to a [`Policy`].
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use culvert_proto::security as proto;
 use ipnet::IpNet;
@@ -71,6 +71,18 @@ impl Policy {
     /// # Errors
     /// When a part of it cannot be enforced as written. Nothing is ever left out.
     pub fn from_proto(policy: &proto::Authorization) -> Result<Self, PolicyError> {
+        Self::from_proto_sharing(policy, |text| text.into())
+    }
+
+    /// The same, where the texts that a policy compares with (a mesh of many policies has few different ones) are made by `share`: equal
+    /// texts may be one.
+    ///
+    /// # Errors
+    /// As [`Policy::from_proto`].
+    pub fn from_proto_sharing(
+        policy: &proto::Authorization,
+        mut share: impl FnMut(&str) -> Arc<str>,
+    ) -> Result<Self, PolicyError> {
         if policy.name.is_empty() {
             return Err(PolicyError::Unnamed("name"));
         }
@@ -78,10 +90,11 @@ impl Policy {
             return Err(PolicyError::Unnamed("namespace"));
         }
         let purpose = purpose(policy)?;
-        let rules = policy.rules.iter().map(rule).collect::<Result<_, _>>()?;
+        let share: Share<'_> = &mut share;
+        let rules = policy.rules.iter().map(|r| rule(r, share)).collect::<Result<_, _>>()?;
         Ok(Self {
             name: format!("{}/{}", policy.namespace, policy.name).into(),
-            namespace: policy.namespace.as_str().into(),
+            namespace: share(&policy.namespace),
             scope: Scope::from_proto(policy.scope)?,
             action: action(policy.action)?,
             purpose,
@@ -124,24 +137,37 @@ fn purpose(policy: &proto::Authorization) -> Result<Purpose, PolicyError> {
     }
 }
 
-fn rule(rule: &proto::Rule) -> Result<Rule, PolicyError> {
-    let clauses = rule.clauses.iter().map(clause).collect::<Result<_, _>>()?;
+/// What makes a text, or finds one that is equal.
+type Share<'s> = &'s mut dyn FnMut(&str) -> Arc<str>;
+
+fn rule(rule: &proto::Rule, share: Share<'_>) -> Result<Rule, PolicyError> {
+    let clauses = rule
+        .clauses
+        .iter()
+        .map(|c| clause(c, share))
+        .collect::<Result<_, _>>()?;
     Ok(Rule { clauses })
 }
 
-fn clause(clause: &proto::Clause) -> Result<Clause, PolicyError> {
-    let matches = clause.matches.iter().map(one_match).collect::<Result<_, _>>()?;
+fn clause(clause: &proto::Clause, share: Share<'_>) -> Result<Clause, PolicyError> {
+    let matches = clause
+        .matches
+        .iter()
+        .map(|m| one_match(m, share))
+        .collect::<Result<_, _>>()?;
     Ok(Clause { matches })
 }
 
-fn one_match(m: &proto::Match) -> Result<Match, PolicyError> {
+fn one_match(m: &proto::Match, share: Share<'_>) -> Result<Match, PolicyError> {
     if let Some(extension) = m.extensions.first() {
         return Err(PolicyError::Extension(extension.name.clone()));
     }
     Ok(Match {
-        namespaces: field(&m.namespaces, &m.not_namespaces, |t| text(t, "namespaces"))?,
-        service_accounts: field(&m.service_accounts, &m.not_service_accounts, service_account)?,
-        principals: field(&m.principals, &m.not_principals, |t| text(t, "principals"))?,
+        namespaces: field(&m.namespaces, &m.not_namespaces, |t| text(t, "namespaces", share))?,
+        service_accounts: field(&m.service_accounts, &m.not_service_accounts, |account| {
+            service_account(account, share)
+        })?,
+        principals: field(&m.principals, &m.not_principals, |t| text(t, "principals", share))?,
         source_ips: field(&m.source_ips, &m.not_source_ips, |a| range(a, "source_ips"))?,
         destination_ips: field(&m.destination_ips, &m.not_destination_ips, |a| {
             range(a, "destination_ips")
@@ -152,25 +178,29 @@ fn one_match(m: &proto::Match) -> Result<Match, PolicyError> {
     })
 }
 
-fn field<P, T>(any: &[P], none: &[P], parse: impl Fn(&P) -> Result<T, PolicyError>) -> Result<Field<T>, PolicyError> {
+fn field<P, T>(
+    any: &[P],
+    none: &[P],
+    mut parse: impl FnMut(&P) -> Result<T, PolicyError>,
+) -> Result<Field<T>, PolicyError> {
     Ok(Field {
-        any: any.iter().map(&parse).collect::<Result<_, _>>()?,
-        none: none.iter().map(&parse).collect::<Result<_, _>>()?,
+        any: any.iter().map(&mut parse).collect::<Result<_, _>>()?,
+        none: none.iter().map(&mut parse).collect::<Result<_, _>>()?,
     })
 }
 
-fn text(text: &proto::StringMatch, field: &'static str) -> Result<Text, PolicyError> {
+fn text(text: &proto::StringMatch, field: &'static str, share: Share<'_>) -> Result<Text, PolicyError> {
     use proto::string_match::MatchType;
     match &text.match_type {
-        Some(MatchType::Exact(exact)) => Ok(Text::Exact(exact.as_str().into())),
-        Some(MatchType::Prefix(prefix)) => Ok(Text::Prefix(prefix.as_str().into())),
-        Some(MatchType::Suffix(suffix)) => Ok(Text::Suffix(suffix.as_str().into())),
+        Some(MatchType::Exact(exact)) => Ok(Text::Exact(share(exact))),
+        Some(MatchType::Prefix(prefix)) => Ok(Text::Prefix(share(prefix))),
+        Some(MatchType::Suffix(suffix)) => Ok(Text::Suffix(share(suffix))),
         Some(MatchType::Presence(_)) => Ok(Text::Presence),
         None => Err(PolicyError::Comparison(field)),
     }
 }
 
-fn service_account(account: &proto::ServiceAccountMatch) -> Result<ServiceAccount, PolicyError> {
+fn service_account(account: &proto::ServiceAccountMatch, share: Share<'_>) -> Result<ServiceAccount, PolicyError> {
     if account.namespace.is_empty() || account.service_account.is_empty() {
         return Err(PolicyError::ServiceAccount {
             namespace: account.namespace.clone(),
@@ -178,8 +208,8 @@ fn service_account(account: &proto::ServiceAccountMatch) -> Result<ServiceAccoun
         });
     }
     Ok(ServiceAccount {
-        namespace: account.namespace.as_str().into(),
-        name: account.service_account.as_str().into(),
+        namespace: share(&account.namespace),
+        name: share(&account.service_account),
     })
 }
 

@@ -123,17 +123,17 @@ pub(crate) struct Field<T> {
 /// A comparison with a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Text {
-    Exact(Box<str>),
-    Prefix(Box<str>),
-    Suffix(Box<str>),
+    Exact(Arc<str>),
+    Prefix(Arc<str>),
+    Suffix(Arc<str>),
     /// Any text that is not empty.
     Presence,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServiceAccount {
-    pub(crate) namespace: Box<str>,
-    pub(crate) name: Box<str>,
+    pub(crate) namespace: Arc<str>,
+    pub(crate) name: Arc<str>,
 }
 
 impl Rule {

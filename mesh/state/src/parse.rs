@@ -66,7 +66,7 @@ impl Parser {
     }
 
     /// One allocation for all equal texts.
-    fn shared(&mut self, text: &str) -> Arc<str> {
+    pub(crate) fn shared(&mut self, text: &str) -> Arc<str> {
         if let Some(known) = self.texts.get(text) {
             return Arc::clone(known);
         }

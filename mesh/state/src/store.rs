@@ -277,6 +277,7 @@ impl Store {
     /// When it cannot be enforced. An earlier version stays in force; where there was none, whom it would bind is denied
     /// until it is replaced or removed.
     pub fn put_policy(&mut self, name: &str, bytes: &[u8]) -> Result<(), ResourceError> {
+        self.changes += 1;
         let (wire, refused_scope);
         let parsed = match security::Authorization::decode(bytes) {
             Ok(decoded) => {
@@ -285,7 +286,7 @@ impl Store {
                 refused_scope = Scope::from_proto(wire.scope).unwrap_or(Scope::Global);
                 let own = format!("{}/{}", wire.namespace, wire.name);
                 if own == name {
-                    Policy::from_proto(&wire).map_err(Into::into)
+                    Policy::from_proto_sharing(&wire, |text| self.parser.shared(text)).map_err(Into::into)
                 } else {
                     Err(ResourceError::Name(own))
                 }

@@ -1,6 +1,5 @@
-//! The machine: what it is, and what its processors did.
+//! What the processors of the machine did.
 
-use crate::record::Machine;
 use anyhow::{Context, Result};
 use std::{fs, path::Path};
 
@@ -61,23 +60,6 @@ pub(super) fn kernel_threads() -> Vec<u32> {
     if is_kernel { vec![PARENT] } else { Vec::new() }
 }
 
-/// What it is.
-pub(crate) fn describe() -> Machine {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let field = |text: &str, name: &str| -> Option<String> {
-        let mut lines = text.lines().filter_map(|line| line.split_once(':'));
-        lines.find_map(|(key, value)| (key.trim() == name).then(|| value.trim().to_owned()))
-    };
-    let memory = field(&read("/proc/meminfo"), "MemTotal");
-    let kib = memory.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
-    Machine {
-        processor: field(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
-        processors: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
-        memory_mb: kib.unwrap_or(0) * 1024 / 1_000_000,
-        kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,15 +71,5 @@ mod tests {
         assert_eq!(Processors::parse(text), Some(expected));
         assert_eq!(Processors::parse("cpu0 1 2"), None);
         assert!(Processors::now().unwrap().busy > 0.0);
-    }
-
-    #[test]
-    fn this_machine_has_memory_processors_and_a_kernel() {
-        let machine = describe();
-        assert!(machine.memory_mb > 0 && machine.processors > 0, "{machine:?}");
-        assert!(
-            !machine.kernel.is_empty() && !machine.processor.is_empty(),
-            "{machine:?}"
-        );
     }
 }

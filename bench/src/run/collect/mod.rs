@@ -19,7 +19,6 @@ use anyhow::Result;
 pub(super) use calls::Calls;
 pub(super) use hooks::{Counting, sum};
 use machine::Processors;
-pub(crate) use machine::describe;
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
