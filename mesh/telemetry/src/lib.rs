@@ -10,11 +10,12 @@
 //! | `process` | the log filter and the end of the process over HTTP ([`Routes::logging`], [`Routes::quit`]) |
 //! | [`server`](serve) | admin pages, metrics and readiness over HTTP; [`Routes`] says which page answers what, [`Listeners`] where |
 //!
-//! Access logs are `tracing` events under the target [`ACCESS`]; they are written by a thread of their own, since a slow
+//! Access logs are `tracing` events under the target [`ACCESS`]; `access_json` gives them their form, and a thread of their own writes them, since a slow
 //! reader of the log must not hold up traffic.
 
 #![forbid(unsafe_code)]
 
+mod access_json;
 mod buffer;
 mod connections;
 mod cpu;
@@ -32,11 +33,12 @@ pub mod tcp;
 #[cfg(test)]
 mod tests;
 
+pub use access_json::ACCESS;
 pub use cpu::register_cpu_time;
 pub use http::StatusCode;
 pub use lines::AccessLines;
 pub use listeners::{ListenError, Listeners};
-pub use logs::{ACCESS, LogFormat, Logging, TelemetryError, init};
+pub use logs::{LogFormat, Logging, TelemetryError, init};
 pub use prometheus_client as prometheus;
 pub use routes::{Request, Response, Routes};
 pub use server::serve;

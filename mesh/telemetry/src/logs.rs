@@ -9,16 +9,17 @@ use std::{
 use tracing::Metadata;
 use tracing_subscriber::{
     EnvFilter, Layer as _, Registry,
-    fmt::MakeWriter,
+    fmt::{MakeWriter, format::JsonFields},
     layer::{Layered, SubscriberExt as _},
     reload,
     util::SubscriberInitExt as _,
 };
 
-use crate::{buffer::LineBuffer, lines::AccessLines};
-
-/// The target of access logs.
-pub const ACCESS: &str = "access";
+use crate::{
+    access_json::{ACCESS, Lines},
+    buffer::LineBuffer,
+    lines::AccessLines,
+};
 
 /// The shape of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,7 +79,7 @@ pub fn init(program: &'static str, format: LogFormat, filter: &str) -> Result<Lo
     };
     let lines = tracing_subscriber::fmt::layer().with_writer(writers);
     let lines = if json {
-        lines.json().flatten_event(true).with_current_span(false).boxed()
+        lines.fmt_fields(JsonFields::new()).event_format(Lines::new()).boxed()
     } else {
         lines.with_ansi(terminal).boxed()
     };
