@@ -147,19 +147,17 @@ fn the_second_connection_of_an_allowed_pair_goes_past_the_proxy_and_both_ends_se
         .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(40)));
     }
     // From then on, the proxy does not notice.
+    let to = neighbour(&town);
+    wait_for(&town, &town.client, to, (true, true));
     let opened = || total(&town, 15020, &["istio_tcp_connections_opened_total"]);
     let before = opened();
     for _ in 0..20 {
-        assert_eq!(
-            goes_past(&town, &town.client, (town.neighbour.ip4(), PORT).into()).1,
-            true
-        );
+        assert_eq!(goes_past(&town, &town.client, to), (true, true));
     }
     assert!((opened() - before).abs() < 0.5, "the proxy has carried some");
     // To the other node nothing has changed.
     town.in_the_tunnel(|| probe::dial(&town.client, (town.server.ip4(), PORT), &[]))
         .unwrap();
-    // Nor for a pod that did not ask through the proxy first.
     assert_eq!(
         goes_past(&town, &town.neighbour, neighbour(&town)),
         (true, false),
