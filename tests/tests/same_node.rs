@@ -235,7 +235,7 @@ fn without_the_annotation_nothing_goes_past_the_proxy_and_what_did_is_closed() {
 }
 
 #[test]
-fn without_the_proxy_or_the_agent_nothing_goes_past_them() {
+fn without_the_proxy_nothing_goes_past_it() {
     let lab = lab("sn_gone");
     let mut town = town(&lab);
     let to = neighbour(&town);
@@ -286,4 +286,50 @@ fn what_goes_past_the_proxy_is_counted() {
     let now = all();
     assert!((now[2] - before[2] - bytes).abs() < 0.5, "{before:?} {now:?} {bytes}");
     assert!((now[3] - before[3] - bytes).abs() < 0.5, "{before:?} {now:?} {bytes}");
+}
+
+#[test]
+fn without_the_agent_nothing_new_goes_past_the_proxy_and_the_next_agent_closes_what_is_denied() {
+    let lab = lab("sn_agent");
+    let mut town = town(&lab);
+    let to = neighbour(&town);
+    let mut kept = open_past(&town, &town.client, to);
+    // The next agent leaves alone what the proxy vouches for.
+    town.mesh.restart_agent(1).unwrap();
+    wait_for(&town, &town.client, to, (true, true));
+    echo::round_trip(&mut kept).unwrap();
+
+    town.mesh.agent(1).unwrap().kill().unwrap();
+    let opened = || {
+        total(
+            &town,
+            15020,
+            &["istio_tcp_connections_opened_total", "reporter=\"source\""],
+        )
+    };
+    wait_until("connections go by the proxy", PATIENCE, || {
+        let before = opened();
+        echo::connect(&town.client, to, ATTEMPT).is_ok() && opened() > before + 0.5
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(40)));
+    lab.apply(&only("somebody-else")).unwrap();
+    wait_until("it is denied", PATIENCE, || {
+        echo::connect(&town.client, to, ATTEMPT).is_err()
+    })
+    .unwrap();
+    town.mesh.start_agent(1).unwrap();
+    town.mesh.wait_for_agent(1).unwrap();
+    wait_for_end(kept);
+    assert_eq!(goes_past(&town, &town.client, to), (false, false));
+}
+
+#[test]
+fn a_worker_that_dies_takes_along_what_it_vouched_for_and_the_next_decides_anew() {
+    let lab = lab("sn_worker");
+    let mut town = town(&lab);
+    let to = neighbour(&town);
+    let open = open_past(&town, &town.client, to);
+    town.mesh.kill_worker(1).unwrap();
+    wait_for_end(open);
+    wait_for(&town, &town.client, to, (true, true));
 }

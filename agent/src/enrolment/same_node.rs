@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::SocketAddr,
     sync::Arc,
 };
 
@@ -36,8 +37,10 @@ pub(super) struct SameNode {
     /// What each proxy was asked for last.
     asked: HashMap<u64, Vec<String>>,
     entered: HashMap<SameNodePair, SameNodePeer>,
-    /// Something was entered, or may have been by an earlier agent: connections are looked after.
-    is_used: bool,
+    /// What was entered last could not be.
+    is_failing: bool,
+    /// Nothing is entered or open, as far as was looked: an earlier agent may have left something.
+    is_idle: bool,
     /// What is new has not been compared with what is open.
     is_changed: bool,
     problem: Option<String>,
@@ -46,7 +49,7 @@ pub(super) struct SameNode {
 impl SameNode {
     /// Whether there is something to confirm and to look after.
     pub(super) fn is_used(&self) -> bool {
-        self.is_used
+        !self.is_idle
     }
 
     pub(super) fn note(&mut self, proxy: u64, said: SameNodeSaid) {
@@ -79,28 +82,31 @@ impl Reconciler {
             Some(newest) => self.pairs(|proxy, pair| proxy == newest.id && !pair.open_only),
             None => HashMap::new(),
         };
-        if wanted != self.same_node.entered {
+        if wanted != self.same_node.entered || self.same_node.is_failing {
             let set = self.kernel().set_same_node(&wanted);
             let problem = set.err().map(|error| explain(&error));
+            let same_node = &mut self.same_node;
             if let Some(problem) = problem
                 .as_ref()
-                .filter(|problem| self.same_node.problem.as_ref() != Some(*problem))
+                .filter(|problem| same_node.problem.as_ref() != Some(*problem))
             {
                 tracing::error!(problem, "connections within the node go through the proxy");
             }
-            self.same_node.problem = problem;
-            self.same_node.is_used |= !wanted.is_empty();
-            self.same_node.entered = wanted;
-            self.same_node.is_changed = true;
+            // Tried again; until then nothing is confirmed, so that whatever is entered holds no longer.
+            same_node.is_failing = problem.is_some();
+            same_node.problem = problem;
+            same_node.is_idle &= wanted.is_empty();
+            same_node.entered = wanted;
+            same_node.is_changed = true;
         }
-        if std::mem::take(&mut self.same_node.is_changed) && self.same_node.is_used {
+        if std::mem::take(&mut self.same_node.is_changed) && self.same_node.is_used() {
             self.close_same_node();
         }
     }
 
     /// Confirms what is entered, and closes what may have slipped through when it was changed.
     pub(super) fn look_after_same_node(&mut self) {
-        if !self.same_node.entered.is_empty() {
+        if !self.same_node.entered.is_empty() && !self.same_node.is_failing {
             let confirmed = self.kernel().confirm_same_node();
             if let Err(error) = confirmed {
                 tracing::error!(
@@ -173,7 +179,7 @@ impl Reconciler {
             Err(error) => return tracing::error!(error = explain(&error), "cannot see connections within the node"),
         };
         if flows.is_empty() {
-            self.same_node.is_used = !self.same_node.entered.is_empty();
+            self.same_node.is_idle = self.same_node.entered.is_empty();
             return;
         }
         let allowed = self.pairs(|_, _| true);
@@ -194,46 +200,63 @@ impl Reconciler {
         }
     }
 
-    /// Closes connections that pods have open, by one pod's cookie.
-    fn close_flows(&mut self, cookie: u64, flows: &[Flow]) {
+    /// Closes connections that a pod has open, by its cookie. At both ends: a pod may see to it that the other hears nothing of it.
+    fn close_flows(&mut self, client: u64, flows: &[Flow]) {
+        let mut by_pod: HashMap<u64, BTreeSet<Ends>> = HashMap::new();
+        for flow in flows {
+            let (local, remote) = ends_of(flow);
+            by_pod.entry(client).or_default().insert((local, remote));
+            let has_it = |entry: &&Entry| entry.spec.addresses.contains(&remote.ip());
+            if let Some(server) = self.pods.values().find(has_it).and_then(Entry::cookie) {
+                by_pod.entry(server).or_default().insert((remote, local));
+            }
+        }
+        let mut is_done = true;
+        for (cookie, ends) in by_pod {
+            is_done &= self.close_in(cookie, &ends);
+        }
+        if !is_done {
+            return;
+        }
+        // The programs have noticed each that they saw; what is left is of sockets that they did not see end.
+        let forgotten = self.kernel().forget_same_node_flows(flows);
+        if let Err(error) = forgotten {
+            tracing::error!(error = explain(&error), "cannot forget connections that are closed");
+        }
+    }
+
+    /// Closes the sockets in one pod. False when that is to be tried again.
+    fn close_in(&self, cookie: u64, ends: &BTreeSet<Ends>) -> bool {
         let entry = self.pods.values().find(|entry| entry.last_cookie() == Some(cookie));
         let place = entry.and_then(|entry| entry.place.as_ref());
+        // Without a namespace, nothing is open in it.
         let Some((entry, place)) = entry.zip(place) else {
-            // Its namespace is gone, and all that was open in it.
-            let forgotten = self.kernel().forget_same_node_flows(flows);
-            return forgotten.unwrap_or_else(|error| {
-                tracing::error!(
-                    error = explain(&error),
-                    "cannot forget connections of a pod that is gone"
-                );
-            });
+            return true;
         };
-        let pod = entry.spec.name.clone();
-        let ends: BTreeSet<_> = flows.iter().map(ends_of).collect();
+        let pod = &entry.spec.name;
         let closed = sock_diag::connections(&place.netns).and_then(|all| {
             let is_one = |found: &sock_diag::Connection| ends.contains(&(found.local, found.remote));
             let open: Vec<_> = all.into_iter().filter(is_one).collect();
             sock_diag::destroy(&place.netns, &open).map(|()| open.len())
         });
         match closed {
+            Ok(0) => true,
             Ok(connections) => {
-                // The programs have noticed each that they saw; what is left is of sockets that they did not see end.
-                let forgotten = self.kernel().forget_same_node_flows(flows);
-                if let Err(error) = forgotten {
-                    tracing::error!(error = explain(&error), "cannot forget connections that are closed");
-                }
-                if connections > 0 {
-                    tracing::info!(%pod, connections, "closed connections within the node that are allowed no longer");
-                }
+                tracing::info!(%pod, connections, "closed connections within the node that are allowed no longer");
+                true
             }
             Err(error) => {
-                tracing::error!(%pod, %error, "cannot close connections within the node that are allowed no longer")
+                tracing::error!(%pod, %error, "cannot close connections within the node that are allowed no longer");
+                false
             }
         }
     }
 }
 
-fn ends_of(flow: &Flow) -> (std::net::SocketAddr, std::net::SocketAddr) {
+/// A socket's own address, and its peer's.
+type Ends = (SocketAddr, SocketAddr);
+
+fn ends_of(flow: &Flow) -> Ends {
     let end = |address, port: u16| {
         Endpoint {
             address,

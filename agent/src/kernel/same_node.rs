@@ -70,14 +70,36 @@ impl SameNode {
             map,
             size: SameNodePair::ENTRIES,
         };
-        match self.usage.insert(pair, SameNodeUse::default(), NOEXIST) {
-            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => {}
-            outcome => outcome.map_err(|error| no_room(error, full("SAME_NODE_USE")))?,
+        for is_swept in [false, true] {
+            match self.usage.insert(pair, SameNodeUse::default(), NOEXIST) {
+                Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => break,
+                Err(_) if !is_swept => drop(self.usage()?),
+                outcome => {
+                    outcome.map_err(|error| no_room(error, full("SAME_NODE_USE")))?;
+                    break;
+                }
+            }
         }
         let entered = self.pairs.insert(pair, peer, 0);
         entered.map_err(|error| no_room(error, full("SAME_NODE")))?;
         self.entered.insert(pair, peer);
         Ok(())
+    }
+
+    /// What has gone by each pair; those that are gone and have nothing open any more are forgotten.
+    fn usage(&mut self) -> Result<Vec<(SameNodePair, SameNodeUse)>, KernelError> {
+        let pairs = self.usage.keys().collect::<Result<Vec<_>, _>>();
+        let mut all = Vec::new();
+        for pair in pairs.map_err(|error| failed("SAME_NODE_USE", error))? {
+            let Some(usage) = found("SAME_NODE_USE", self.usage.get(&pair, 0))? else {
+                continue;
+            };
+            all.push((pair, usage));
+            if !self.entered.contains_key(&pair) && usage.closed >= usage.opened {
+                absent_is_fine("SAME_NODE_USE", self.usage.remove(&pair))?;
+            }
+        }
+        Ok(all)
     }
 
     fn remove(&mut self, pair: &SameNodePair) -> Result<(), KernelError> {
@@ -125,7 +147,7 @@ impl Kernel {
         for cookie in touched {
             self.flag_same_node(cookie)?;
         }
-        if !self.same_node.entered.is_empty() {
+        if entered.is_ok() && !self.same_node.entered.is_empty() {
             self.confirm_same_node()?;
         }
         entered
@@ -169,18 +191,7 @@ impl Kernel {
     /// # Errors
     /// A failing system call.
     pub fn same_node_use(&mut self) -> Result<Vec<(SameNodePair, SameNodeUse)>, KernelError> {
-        let pairs = self.same_node.usage.keys().collect::<Result<Vec<_>, _>>();
-        let mut all = Vec::new();
-        for pair in pairs.map_err(|error| failed("SAME_NODE_USE", error))? {
-            let Some(usage) = found("SAME_NODE_USE", self.same_node.usage.get(&pair, 0))? else {
-                continue;
-            };
-            all.push((pair, usage));
-            if !self.same_node.entered.contains_key(&pair) && usage.closed >= usage.opened {
-                absent_is_fine("SAME_NODE_USE", self.same_node.usage.remove(&pair))?;
-            }
-        }
-        Ok(all)
+        self.same_node.usage()
     }
 
     /// How many pairs there are, and why there can be none.
