@@ -18,5 +18,6 @@ pub mod leaving;
 mod legs_page;
 pub mod lock;
 pub mod monitoring;
+mod same_node_metrics;
 pub mod source;
 pub mod taint;

@@ -26,7 +26,7 @@ use crate::{
     gate,
     kernel::{GuardStatus, Kernel, Kind, PodUsage},
     leaving::Departure,
-    legs_page,
+    legs_page, same_node_metrics,
     source::{PodName, kubernetes::SourceMetrics},
 };
 
@@ -231,7 +231,7 @@ impl Collector for Metrics {
             proxies,
         )?;
 
-        let kernel = self.kernel.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kernel = self.kernel.lock().unwrap_or_else(PoisonError::into_inner);
         let counters = kernel.counters().unwrap_or_else(|error| {
             tracing::error!(%error, "cannot read the kernel's counters");
             Vec::new()
@@ -262,6 +262,7 @@ impl Collector for Metrics {
             sizes,
         )?;
         self.pods(&mut encoder, &status, &kernel)?;
+        same_node_metrics::encode(&mut encoder, &status, &mut kernel)?;
         upkeep(&mut encoder, &status)
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, fmt, net::IpAddr, path::PathBuf, sync::Arc};
 
-use culvert_objects::{BadDnsCapture, BadFallback, BadHold, DnsCapture, Fallback, Hold};
+use culvert_objects::{BadDnsCapture, BadFallback, BadHold, BadSameNode, DnsCapture, Fallback, Hold, SameNode};
 
 pub mod kubernetes;
 pub mod local;
@@ -52,6 +52,10 @@ pub struct PodSpec {
     pub fallback: Fallback,
     /// Why they wait, although something else was asked for.
     pub fallback_problem: Option<String>,
+    /// How connections to it go that other pods of its node open.
+    pub same_node: SameNode,
+    /// Why they go through the proxy, although something else was asked for.
+    pub same_node_problem: Option<String>,
     /// Whether the proxy sees its DNS queries; none where the agent's own setting decides.
     pub dns: Option<DnsCapture>,
     /// Why that decides, although something was asked for.
@@ -83,6 +87,20 @@ impl PodSpec {
         Self {
             fallback,
             fallback_problem,
+            ..self
+        }
+    }
+
+    /// With what annotations say of connections within the node; what they say wrong is a problem, and all go through the proxy.
+    #[must_use]
+    pub fn with_same_node(self, said: Result<SameNode, BadSameNode>) -> Self {
+        let (same_node, same_node_problem) = match said {
+            Ok(same_node) => (same_node, None),
+            Err(error) => (SameNode::Proxy, Some(error.to_string())),
+        };
+        Self {
+            same_node,
+            same_node_problem,
             ..self
         }
     }

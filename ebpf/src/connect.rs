@@ -6,7 +6,7 @@ use crate::{
     fallback::{self, Way},
     flows::{self, Room},
     maps::{ADDRESSES, EXCLUDED, EXCLUDED_PORTS, HAS_MPTCP_HELPER, PODS},
-    note, proxy, sock_addr,
+    note, proxy, same_node, sock_addr,
     verdict::{ALLOW, ENETDOWN, ENETUNREACH, ENOBUFS, deny},
 };
 use aya_ebpf::{EbpfContext as _, helpers::bpf_get_netns_cookie, maps::lpm_trie::Key, programs::SockAddrContext};
@@ -96,6 +96,12 @@ unsafe fn decide(context: &SockAddrContext, destination: &Endpoint) -> Verdict {
             count(reason);
         }
         return leave(context, destination);
+    }
+    if pod.flags & Pod::SAME_NODE_CLIENT != 0
+        && same_node::is_opened(context, destination, own_address(pod, destination), cookie)
+    {
+        count(Counter::ConnectSameNode);
+        return Verdict::Leave;
     }
     if pod.flags & Pod::FALLBACK != 0 && fallback::may_leave(cookie, own_address(pod, destination)) {
         count(Counter::ConnectFallback);
@@ -324,6 +330,7 @@ fn forget(context: &SockAddrContext) {
         let socket = (*context.sock_addr).__bindgen_anon_1.sk;
         note::clear(socket, Noted::CAPTURED);
         note::clear(socket, Noted::HELD);
+        note::clear(socket, Noted::SAME_NODE);
         let above = note::above(socket);
         if !above.is_null() {
             note::clear(above, Noted::CAPTURED);

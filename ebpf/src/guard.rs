@@ -9,7 +9,7 @@ use crate::{
     count::count,
     flows,
     maps::{DROPPED, GUARDED_LINKS, GUARDED_POD, GUARDED_PORTS, GUARDS},
-    proxy,
+    proxy, same_node,
 };
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_hdr_start_off::BPF_HDR_START_NET},
@@ -98,6 +98,10 @@ fn opening(context: &TcContext, from: &Endpoint, to: &Endpoint) -> i32 {
     }
     if is_from_node(from, to) {
         count(Counter::GuardNode);
+        return PASS;
+    }
+    if cookie.is_some_and(|cookie| flags.is_some() && same_node::is_let_in(cookie, from, to)) {
+        count(Counter::GuardSameNode);
         return PASS;
     }
     let counter = match flags {

@@ -15,6 +15,8 @@
 //! leaves at the first look at a socket's network namespace. [`guard`] stands behind them all, on the links of pods.
 //! [`fallback`] lets pods that may do so go without a proxy while none serves.
 //!
+//! [`same_node`] lets pods of one node speak to each other past the proxy, where it has decided that they may.
+//!
 //! [`legs`] carries what applications send to the proxy past loopback TCP, where the agent is told so.
 //!
 //! [`dns`] turns pods' DNS queries over UDP to the proxy.
@@ -34,6 +36,7 @@ mod maps;
 mod note;
 mod pace;
 mod proxy;
+mod same_node;
 mod sk_lookup;
 mod sock_addr;
 mod sock_ops;

@@ -1,5 +1,5 @@
 //! The maps. The agent sizes them when it loads the programs (the numbers here are placeholders), pins them, and fills
-//! all but `FLOWS`, `OPEN_FLOWS`, `RESOLVERS` and `SOCKETS`; of `USAGE` it makes the entries.
+//! all but `FLOWS`, `OPEN_FLOWS`, `RESOLVERS`, `SAME_NODE_FLOWS` and `SOCKETS`; of `USAGE` and `SAME_NODE_USE` it makes the entries.
 
 use aya_ebpf::{
     Global,
@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use culvert_abi::{
     Address, COUNTERS, Config, Dropped, Endpoint, Flow, Guard, GuardedLink, GuardedPort, Leg, Listener, Noted, Owner,
-    Pod, Receiver, Resolver, Serving, SocketOffsets, Usage,
+    Pod, Receiver, Resolver, SameNodeNumber, SameNodePair, SameNodePeer, SameNodeUse, Serving, SocketOffsets, Usage,
 };
 
 /// One element: who the proxies are.
@@ -75,6 +75,26 @@ pub static RESOLVERS: HashMap<Resolver, Endpoint> = HashMap::with_max_entries(Re
 /// One element: until when a proxy is taken to serve. Proxies write it through memory that they share with it.
 #[map]
 pub static SERVING: Array<Serving> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Pairs of pods whose connections go past the proxy. This map and the next three are of a fixed size, because they outlive a change of
+/// the others'; memory is taken for what they hold alone.
+#[map]
+pub static SAME_NODE: HashMap<SameNodePair, SameNodePeer> =
+    HashMap::with_max_entries(SameNodePair::ENTRIES, BPF_F_NO_PREALLOC);
+
+/// Connections that do, from the SYN to the end, as their clients' sockets see them; by the programs. The value is when the SYN went
+/// out, in nanoseconds since the machine started.
+#[map]
+pub static SAME_NODE_FLOWS: HashMap<Flow, u64> = HashMap::with_max_entries(SameNodeNumber::ROOM, BPF_F_NO_PREALLOC);
+
+/// What has gone by these pairs.
+#[map]
+pub static SAME_NODE_USE: HashMap<SameNodePair, SameNodeUse> =
+    HashMap::with_max_entries(2 * SameNodePair::ENTRIES, BPF_F_NO_PREALLOC);
+
+/// By `culvert_abi::SameNodeNumber`.
+#[map]
+pub static SAME_NODE_NUMBERS: Array<u64> = Array::with_max_entries(SameNodeNumber::COUNT, 0);
 
 /// What sockets remember; freed with them.
 #[btf_map]

@@ -7,7 +7,7 @@ use crate::{
     fallback::{self, Way},
     flows,
     maps::{ADDRESSES, LISTENERS, PODS},
-    proxy,
+    proxy, same_node,
 };
 use aya_ebpf::{
     bindings::{BPF_SK_LOOKUP_F_NO_REUSEPORT, bpf_sk_lookup},
@@ -87,6 +87,10 @@ pub fn steer(context: &SkLookupContext) -> u32 {
         }
         _ if is_from_node(lookup, local, remote) => {
             count(Counter::LookupNode);
+            PASS
+        }
+        _ if is_same_node(lookup, owner.cookie, local, remote) => {
+            count(Counter::LookupSameNode);
             PASS
         }
         _ => plaintext(context, owner.cookie, local, port),
@@ -219,6 +223,17 @@ fn is_from_node(lookup: *mut bpf_sk_lookup, local: Address, remote: Address) -> 
     config.node != 0 && has_flow(lookup, config.node, local, remote, Noted::NODE)
 }
 
+/// Whether this is the SYN of a connection past the proxy to the pod with this cookie.
+#[inline(always)]
+fn is_same_node(lookup: *mut bpf_sk_lookup, cookie: u64, local: Address, remote: Address) -> bool {
+    // SAFETY: entries change only as a whole.
+    if unsafe { PODS.get(&cookie) }.is_none_or(|pod| pod.flags & Pod::SAME_NODE_SERVER == 0) {
+        return false;
+    }
+    let (from, to) = ends(lookup, local, remote);
+    same_node::is_let_in(cookie, &from, &to)
+}
+
 /// Whether the socket that opened this in the namespace with this cookie left a note with this role.
 #[inline(always)]
 fn has_flow(lookup: *mut bpf_sk_lookup, cookie: u64, local: Address, remote: Address, role: u32) -> bool {
@@ -228,9 +243,15 @@ fn has_flow(lookup: *mut bpf_sk_lookup, cookie: u64, local: Address, remote: Add
 /// What the socket that opened this in the namespace with this cookie noted itself as: see [`culvert_abi::CAPTURE_PORT`].
 #[inline(always)]
 fn noted_role(lookup: *mut bpf_sk_lookup, cookie: u64, local: Address, remote: Address) -> u32 {
+    let (from, to) = ends(lookup, local, remote);
+    flows::noted_role(cookie, &from, &to)
+}
+
+/// Seen from the socket that opened it.
+#[inline(always)]
+fn ends(lookup: *mut bpf_sk_lookup, local: Address, remote: Address) -> (Endpoint, Endpoint) {
     // SAFETY: the caller's context.
     let (remote_port, local_port) = unsafe { ((*lookup).remote_port, (*lookup).local_port) };
-    // Seen from the socket that opened it.
     let from = Endpoint {
         address: remote,
         port: u32::from(u16::from_be(remote_port as u16)),
@@ -239,7 +260,7 @@ fn noted_role(lookup: *mut bpf_sk_lookup, cookie: u64, local: Address, remote: A
         address: local,
         port: local_port,
     };
-    flows::noted_role(cookie, &from, &to)
+    (from, to)
 }
 
 #[inline(always)]

@@ -4,7 +4,7 @@ use crate::{
     count::count,
     flows, legs,
     maps::{FLOWS, HAS_CGROUP_IN_SOCK_OPS, LISTENERS, PODS},
-    note, pace, proxy,
+    note, pace, proxy, same_node,
 };
 use aya_ebpf::{EbpfContext as _, bindings::BPF_ANY, helpers::bpf_get_netns_cookie, programs::SockOpsContext};
 use core::ptr::{addr_of, read_volatile};
@@ -58,11 +58,24 @@ fn opening(context: &SockOpsContext) {
     let Some(noted) = (unsafe { note::on(socket) }) else {
         return;
     };
-    if ![Noted::CAPTURED, Noted::HELD, Noted::FORWARDED, Noted::NODE].contains(&noted.role) {
+    if ![
+        Noted::CAPTURED,
+        Noted::HELD,
+        Noted::FORWARDED,
+        Noted::NODE,
+        Noted::SAME_NODE,
+    ]
+    .contains(&noted.role)
+    {
         return;
     }
     let Some((local, remote)) = ends(context) else { return };
     let flow = flow(context, &local, &remote);
+    if noted.role == Noted::SAME_NODE {
+        same_node::opening(&flow);
+        let _ = context.set_cb_flags((context.cb_flags() | STATE_FLAG) as i32);
+        return;
+    }
     if !flows::insert(&flow, noted) {
         // Too late to fail the connect: the proxy finds no destination and refuses.
         return count(Counter::FlowFull);
@@ -83,6 +96,11 @@ fn opened(context: &SockOpsContext) {
         // SAFETY: checked, and from the context.
         false => unsafe { note::on(socket) }.map_or(Noted::NOTHING, |noted| noted.role),
     };
+    if role == Noted::SAME_NODE {
+        let Some((_, remote)) = ends(context) else { return };
+        // SAFETY: the context is valid.
+        return same_node::opened(unsafe { bpf_get_netns_cookie(context.as_ptr()) }, &remote);
+    }
     let is_leg = legs::is_opened(context, role);
     if role != Noted::NODE && !is_leg {
         return;
@@ -150,6 +168,16 @@ fn changed(context: &SockOpsContext) {
         return;
     }
     let Some((local, remote)) = ends(context) else { return };
+    // SAFETY: the context is valid.
+    let socket = unsafe { (*context.ops).__bindgen_anon_2.sk };
+    // SAFETY: checked, and from the context.
+    if let Some(noted) = (!socket.is_null()).then(|| unsafe { note::on(socket) }).flatten()
+        && noted.role == Noted::SAME_NODE
+    {
+        // An application may connect it again, to somewhere else.
+        noted.role = Noted::NOTHING;
+        return same_node::closed(context, &flow(context, &local, &remote), &remote);
+    }
     // Still there only when the other side was never established.
     if flows::remove(&flow(context, &local, &remote)) {
         count(Counter::FlowAbandoned);

@@ -5,11 +5,16 @@
 //! it parks the connection, asks for it through [`Shared::asks`], and tries again when its mailbox says that it may be
 //! there ([`LoopMessage::MeshChanged`]).
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    os::fd::OwnedFd,
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use culvert_control::{Ask, CredentialsByIdentity};
 use culvert_state::{Mesh, MeshChange, Pod};
+use rustc_hash::FxHashSet;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::wire::Report;
@@ -65,6 +70,50 @@ pub(crate) enum ListenerRole {
     Dns,
 }
 
+/// Two pods of this node that have a connection: see `worker::same_node`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Together {
+    /// Who opened it, by its uid.
+    pub(crate) client: Arc<str>,
+    /// From which address.
+    pub(crate) source: IpAddr,
+    /// What was dialled: an address of the other pod's.
+    pub(crate) destination: SocketAddr,
+}
+
+/// Addresses of pods to which connections of other pods of the node may go past the proxy, and who is told of such connections.
+#[derive(Debug)]
+pub(crate) struct SameNodeTargets {
+    addresses: ArcSwap<FxHashSet<IpAddr>>,
+    proposals: UnboundedSender<Together>,
+}
+
+impl SameNodeTargets {
+    /// None yet.
+    pub(crate) fn new(proposals: UnboundedSender<Together>) -> Self {
+        Self {
+            addresses: ArcSwap::default(),
+            proposals,
+        }
+    }
+
+    pub(crate) fn set(&self, addresses: FxHashSet<IpAddr>) {
+        self.addresses.store(Arc::new(addresses));
+    }
+
+    /// A connection is open that was dialled at an address of whom it reaches.
+    pub(crate) fn tell(&self, client: &Pod, source: IpAddr, destination: SocketAddr) {
+        if self.addresses.load().contains(&destination.ip()) {
+            // The receiver lives as long as the process.
+            let _ = self.proposals.send(Together {
+                client: Arc::clone(&client.uid),
+                source: source.to_canonical(),
+                destination,
+            });
+        }
+    }
+}
+
 /// Everything that loops read.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -80,6 +129,8 @@ pub(crate) struct Shared {
     pub(crate) datagram_requests: tokio::sync::mpsc::UnboundedSender<(Arc<str>, u32, usize)>,
     /// Names of endpoints, for people who look.
     pub(crate) names: crate::names::ShownNames,
+    /// Of which connections loops tell that they stay on this node.
+    pub(crate) same_node: SameNodeTargets,
     /// Metrics and open connections.
     pub(crate) telemetry: Arc<crate::telemetry::Telemetry>,
 }

@@ -14,7 +14,7 @@ pub(crate) const BATCH: u32 = 32;
 /// From the monitor to the worker.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ToWorker {
-    #[prost(oneof = "Order", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "Order", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub(crate) order: Option<Order>,
 }
 
@@ -45,6 +45,9 @@ pub(crate) enum Order {
     /// Unbound UDP sockets as descriptors, for one event loop.
     #[prost(message, tag = "8")]
     Datagrams(Datagrams),
+    /// The pods to which connections of other pods of the node may go past the proxy.
+    #[prost(message, tag = "9")]
+    SameNode(culvert_proto::zds::SameNodeWanted),
 }
 
 /// Files that belong to root.
@@ -83,7 +86,7 @@ pub(crate) struct PodAdded {
 /// From the worker to the monitor.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ToMonitor {
-    #[prost(oneof = "Report", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "Report", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub(crate) report: Option<Report>,
 }
 
@@ -115,6 +118,9 @@ pub(crate) enum Report {
     /// An event loop has DNS queries of a pod to forward, and no sockets for it.
     #[prost(message, tag = "8")]
     NeedDatagrams(Datagrams),
+    /// Which connections may, to one of these, whenever it changes.
+    #[prost(message, tag = "9")]
+    SameNode(culvert_proto::zds::SameNode),
 }
 
 /// A request for sockets.

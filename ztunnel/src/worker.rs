@@ -6,6 +6,7 @@
 mod guards;
 mod heap;
 mod pages;
+mod same_node;
 mod shortage;
 
 use std::{
@@ -15,7 +16,7 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
     process::ExitCode,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use culvert_control::{Ask, Change, Inputs, Outputs, Published, Served};
@@ -36,13 +37,14 @@ use crate::{
     engine::{self, EngineConfig, LoopHandle},
     memory,
     readiness::Readiness,
-    seam::{Answer, ListenerRole, LoopMessage, Shared},
+    seam::{Answer, ListenerRole, LoopMessage, SameNodeTargets, Shared},
     telemetry::Telemetry,
     wire::{self, Datagrams, NeedSockets, Order, PodAdded, Report, Secrets, ToWorker},
 };
 use guards::Guards;
 use heap::Heap;
 use pages::CannotListen;
+use same_node::SameNode;
 use shortage::Shortage;
 
 /// How often drained loops are looked for, series swept, and what a lack of descriptors prevented is tried again.
@@ -115,6 +117,7 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
     let (asks, asked) = mpsc::unbounded_channel();
     let (socket_requests, mut wanted_sockets) = mpsc::unbounded_channel();
     let (datagram_requests, mut wanted_datagrams) = mpsc::unbounded_channel();
+    let (together, mut proposed) = mpsc::unbounded_channel();
     let published = Published::default();
     let shared = Arc::new(Shared {
         mesh: Arc::clone(&published.mesh),
@@ -123,6 +126,7 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
         socket_requests,
         datagram_requests,
         names: Default::default(),
+        same_node: SameNodeTargets::new(together),
         telemetry: Telemetry::new(cli.metrics.settings()),
     });
     let limits = Limits {
@@ -194,6 +198,7 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
         next_loop: HashMap::new(),
         uncertified: Vec::new(),
         guards: Guards::default(),
+        same_node: SameNode::default(),
         shortage,
     };
     // Fails, here and below, only when the task has panicked.
@@ -232,10 +237,18 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
                 let _ = reports.send(Report::NeedDatagrams(need));
             }
             Ok(()) = changed.changed() => worker.report_news(&reports),
+            Some(pair) = proposed.recv() => {
+                worker.same_node.propose(pair);
+                while let Ok(pair) = proposed.try_recv() {
+                    worker.same_node.propose(pair);
+                }
+                worker.report_same_node(&reports);
+            }
             () = drain.notified() => worker.drain(),
             _ = tick.tick() => {
                 ticks += 1;
                 worker.shortage.try_again(&reports);
+                worker.report_same_node(&reports);
                 if ticks % HEAP_TICKS == 0 {
                     heap.look(worker.shared.telemetry.load().open());
                 }
@@ -284,6 +297,7 @@ struct Worker {
     /// Pods whose certificate has not been reported.
     uncertified: Vec<Arc<Pod>>,
     guards: Guards,
+    same_node: SameNode,
     shortage: Shortage,
 }
 
@@ -301,6 +315,7 @@ impl Worker {
                         handle.send(LoopMessage::Datagrams(uid.as_str().into(), descriptors));
                     }
                 }
+                Order::SameNode(wanted) => self.same_node.want(wanted.uids),
                 Order::Drain(_) => self.drain(),
                 Order::Probe(_) => {
                     let answer = Arc::new(Answer(reports.clone()));
@@ -344,6 +359,7 @@ impl Worker {
             let _ = self.shared.asks.send(Ask::Address(*address));
         }
         self.guards.add(Arc::clone(&pod));
+        self.same_node.add(Arc::clone(&pod));
         self.uncertified.push(pod);
     }
 
@@ -353,6 +369,17 @@ impl Worker {
         for guard in self.guards.news(&self.shared.mesh.load()) {
             // As in `serve`.
             let _ = reports.send(Report::Guard(guard));
+        }
+        self.report_same_node(reports);
+    }
+
+    /// Tells the monitor which connections may go past the proxy, where that has changed.
+    fn report_same_node(&mut self, reports: &mpsc::UnboundedSender<Report>) {
+        let mesh = self.shared.mesh.load();
+        let news = self.same_node.news(&mesh, &self.shared.same_node, Instant::now());
+        for said in news {
+            // As in `serve`.
+            let _ = reports.send(Report::SameNode(said));
         }
     }
 
@@ -374,6 +401,7 @@ impl Worker {
         self.shortage.forget(uid);
         self.uncertified.retain(|pod| *pod.uid != *uid);
         self.guards.remove(uid);
+        self.same_node.remove(uid);
         if let Some(pod) = self.served.remove(uid) {
             self.loops
                 .iter()

@@ -218,6 +218,7 @@ impl Entry {
         let mut notices = found.notices(&self.spec.addresses);
         notices.extend(self.spec.hold_problem.clone());
         notices.extend(self.spec.fallback_problem.clone());
+        notices.extend(self.spec.same_node_problem.clone());
         notices.extend(self.spec.dns_problem.clone());
         notices.extend(guard);
         let unheld = self.hold_problem.as_ref();

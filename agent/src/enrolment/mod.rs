@@ -4,7 +4,8 @@
 //! `steps` carries out), proxies that come, answer and go (`proxies`), the clock, and changes of pins (`upkeep` puts back
 //! what somebody removed, also on a beat). `takeover` throws away what an earlier agent left, when it may go; `existing` is
 //! about connections that a pod had open before it was captured, `guards` about what guards drop and lack, `fallback`
-//! about pods that go without a proxy while none serves.
+//! about pods that go without a proxy while none serves, `same_node` about
+//! connections that go past it.
 //!
 //! # The way in
 //! 1. The network namespace is opened and its cookie learned; listening sockets are opened inside it.
@@ -40,6 +41,7 @@ mod keep_up;
 mod notices;
 mod plan;
 mod proxies;
+mod same_node;
 pub mod status;
 mod steps;
 mod succession;
@@ -64,6 +66,7 @@ pub use self::{direct::Direct, existing::Existing, upkeep::Upkeep};
 use self::{
     entry::Entry,
     plan::{Action, Phase, Refusal},
+    same_node::SameNode,
     status::Status,
     succession::Succession,
     takeover::Takeover,
@@ -76,6 +79,9 @@ use crate::{
 
 /// How often to look whether namespaces and listeners are still there.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// How often pairs of pods are confirmed whose connections go past the proxy: well before the kernel programs take them for outdated.
+const CONFIRM: Duration = Duration::from_millis(500);
 
 /// How long after a proxy's end to look: its sockets are closed one after another.
 const LOOK_SOON: Duration = Duration::from_millis(50);
@@ -129,6 +135,8 @@ struct Reconciler {
     proxies_due: Instant,
     /// Pods that go without a proxy.
     direct: Direct,
+    /// Connections that go past the proxy.
+    same_node: SameNode,
     /// Connections that were reset, because no proxy came in time.
     reset: u64,
     /// Namespaces that ask for open connections to be closed.
@@ -164,6 +172,7 @@ impl<S: PodSource> Enrolment<S> {
             looks: 0,
             proxies_due: Instant::now() + PROXIES_DUE,
             direct: Direct::default(),
+            same_node: SameNode::default(),
             reset: 0,
             closing: BTreeSet::new(),
             closed: 0,
@@ -185,6 +194,8 @@ impl<S: PodSource> Enrolment<S> {
     pub async fn run(mut self) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut confirm = interval(CONFIRM);
+        confirm.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_followed = true;
         let (_watcher, mut pins) = self.reconciler.kernel().watch_pins();
         loop {
@@ -200,9 +211,11 @@ impl<S: PodSource> Enrolment<S> {
                 Some(event) = self.events.recv() => self.reconciler.on_proxy(event),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.reconciler.on_clock(),
                 _ = look.tick() => self.reconciler.look(),
+                _ = confirm.tick(), if self.reconciler.same_node.is_used() => self.reconciler.look_after_same_node(),
                 Some(()) = pins.recv() => self.reconciler.keep_up(),
             }
             self.reconciler.take_over();
+            self.reconciler.follow_same_node();
             self.reconciler.publish();
         }
     }

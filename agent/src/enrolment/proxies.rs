@@ -58,6 +58,8 @@ impl Reconciler {
                 }
             }
             Event::Guarded(uid, strictness) => self.guard_as_told(&uid, strictness),
+            Event::SameNode(proxy, said) => self.same_node.note(proxy, said),
+            Event::SameNodeKnown(proxy) => self.same_node.known(proxy),
             Event::LetGo { proxy, uid } => {
                 self.letting_go.remove(&(proxy, uid));
             }
@@ -72,6 +74,7 @@ impl Reconciler {
             Event::Disconnected(id) => {
                 let before = self.abilities();
                 self.proxies.retain(|proxy| proxy.id != id);
+                self.same_node.left(id);
                 self.tell_serving();
                 self.follow_abilities(before);
                 self.early.retain(|proxy| proxy.id != id);

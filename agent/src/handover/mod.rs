@@ -15,6 +15,7 @@
 pub mod listeners;
 pub(crate) mod ports;
 pub(crate) mod recover;
+pub mod same_node;
 pub mod server;
 mod session;
 pub(crate) mod waiting;
@@ -25,7 +26,10 @@ use culvert_net::Netns;
 use culvert_proto::zds::Version;
 use tokio::sync::mpsc::UnboundedSender;
 
-use self::listeners::{Extras, Listeners};
+use self::{
+    listeners::{Extras, Listeners},
+    same_node::SameNodeSaid,
+};
 use crate::{kernel::Strictness, source::PodSpec};
 
 /// A pod as it is handed over.
@@ -56,6 +60,8 @@ pub enum Order {
     Serving(Arc<OwnedFd>),
     /// Whether a later proxy serves the same pods.
     Successor(bool),
+    /// The pods, by uid, to which connections of other pods of the node may go past the proxy: all of them.
+    SameNode(Vec<String>),
 }
 
 /// What sessions report.
@@ -78,6 +84,10 @@ pub enum Event {
     Certified(Arc<str>),
     /// Which ports of this pod are strict.
     Guarded(Arc<str>, Strictness),
+    /// Which connections within the node may go past this proxy.
+    SameNode(u64, SameNodeSaid),
+    /// The answer to [`Order::SameNode`]: the proxy has said all that it knew.
+    SameNodeKnown(u64),
     /// The answer to [`Order::Remove`]: the proxy accepts nothing more for the pod.
     LetGo {
         /// Which proxy.
@@ -110,6 +120,8 @@ pub struct Proxy {
     pub guards: bool,
     /// It says by itself that it serves.
     pub serves: bool,
+    /// It says which connections within the node may go past it.
+    pub same_node: bool,
     orders: UnboundedSender<Order>,
 }
 

@@ -8,8 +8,8 @@ use std::{
 
 use culvert_net::packet::{AsyncPacketSocket, PeerCred};
 use culvert_proto::zds::{
-    Ack, AddWorkload, Certified, DelWorkload, Guard, KeepWorkload, Serving, SnapshotSent, Successor, Version,
-    WorkloadInfo, WorkloadRequest, WorkloadResponse, ZdsHello, workload_request::Payload, workload_response,
+    Ack, AddWorkload, Certified, DelWorkload, Guard, KeepWorkload, SameNodeWanted, Serving, SnapshotSent, Successor,
+    Version, WorkloadInfo, WorkloadRequest, WorkloadResponse, ZdsHello, workload_request::Payload, workload_response,
 };
 use prost::Message as _;
 use tokio::{
@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Event, Offer, Order, Proxy, address_bytes};
+use super::{Event, Offer, Order, Proxy, address_bytes, same_node::SameNodeSaid};
 use crate::kernel::Strictness;
 
 /// How long a proxy may take to say hello.
@@ -67,6 +67,7 @@ pub(super) async fn serve(id: u64, socket: AsyncPacketSocket, peer: PeerCred, ev
             resolves,
             guards,
             serves,
+            same_node,
         }) => {
             tracing::info!(
                 pid = peer.pid,
@@ -75,6 +76,7 @@ pub(super) async fn serve(id: u64, socket: AsyncPacketSocket, peer: PeerCred, ev
                 resolves,
                 guards,
                 serves,
+                same_node,
                 "a proxy connected"
             );
             let (orders, mut queue) = mpsc::unbounded_channel();
@@ -86,6 +88,7 @@ pub(super) async fn serve(id: u64, socket: AsyncPacketSocket, peer: PeerCred, ev
                 resolves,
                 guards,
                 serves,
+                same_node,
                 orders,
             }));
             let ending = session.run(&mut queue, &events).await;
@@ -107,6 +110,7 @@ struct Hello {
     resolves: bool,
     guards: bool,
     serves: bool,
+    same_node: bool,
 }
 
 struct Session {
@@ -126,6 +130,7 @@ impl Session {
                 resolves: hello.resolves && version == Version::CulvertV1,
                 guards: hello.guards && version == Version::CulvertV1,
                 serves: hello.serves && version == Version::CulvertV1,
+                same_node: hello.same_node && version == Version::CulvertV1,
             }),
             _ => Err(Ending::Version(hello.version)),
         }
@@ -181,6 +186,11 @@ impl Session {
                 let _ = events.send(Event::Guarded(uid.into(), strictness));
                 Ok(None)
             }
+            Some(workload_response::Payload::SameNode(said)) => {
+                let said = SameNodeSaid::of(said);
+                let _ = events.send(Event::SameNode(self.id, said));
+                Ok(None)
+            }
             Some(workload_response::Payload::Ending(_)) => {
                 let _ = events.send(Event::Ending(self.id));
                 Ok(None)
@@ -198,7 +208,9 @@ impl Session {
         let about: Option<(Arc<str>, bool)> = match &order {
             Order::Add(offer) => Some((offer.spec.uid.clone(), false)),
             Order::Keep(uid) => Some((uid.clone(), true)),
-            Order::Remove(_) | Order::SnapshotSent | Order::Serving(_) | Order::Successor(_) => None,
+            Order::Remove(_) | Order::SnapshotSent | Order::Serving(_) | Order::Successor(_) | Order::SameNode(_) => {
+                None
+            }
         };
         let told = match &order {
             Order::Remove(uid) => Some(Event::LetGo {
@@ -206,6 +218,7 @@ impl Session {
                 uid: uid.clone(),
             }),
             Order::SnapshotSent => Some(Event::Synced(self.id)),
+            Order::SameNode(_) => Some(Event::SameNodeKnown(self.id)),
             Order::Add(_) | Order::Keep(_) | Order::Serving(_) | Order::Successor(_) => None,
         };
         match order {
@@ -214,6 +227,7 @@ impl Session {
             Order::Remove(uid) => self.send(Payload::Del(DelWorkload { uid: uid.to_string() })).await?,
             Order::SnapshotSent => self.send(Payload::SnapshotSent(SnapshotSent {})).await?,
             Order::Serving(map) => self.send_with(Payload::Serving(Serving {}), &[map.as_fd()]).await?,
+            Order::SameNode(uids) => self.send(Payload::SameNode(SameNodeWanted { uids })).await?,
             Order::Successor(present) => self.send(Payload::Successor(Successor { present })).await?,
         }
         let ack = loop {

@@ -8,7 +8,10 @@ use super::{
     pins::Pin,
 };
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned, programs};
-use culvert_abi::{Dropped, Endpoint, Guard, GuardedPort, Leg, Noted, Receiver, Resolver, Serving, layout, mix};
+use culvert_abi::{
+    Dropped, Endpoint, Flow, Guard, GuardedPort, Leg, Noted, Receiver, Resolver, SameNodeNumber, SameNodePair,
+    SameNodePeer, SameNodeUse, Serving, layout, mix,
+};
 use std::{
     fs, io,
     os::fd::{AsFd, BorrowedFd},
@@ -42,7 +45,8 @@ const PINNED: [&str; 11] = [
 
 /// Pinned beside the versions' folders: they outlive a change of the other maps. What is new from one version to the next must have
 /// its own file, so its name has the size of a value, and a number for what the size does not show.
-fn lasting(bpffs: &Path) -> [(&'static str, PathBuf); 6] {
+fn lasting(bpffs: &Path) -> [(&'static str, PathBuf); 10] {
+    let same_node = |name: &str, size: usize| bpffs.join(format!("{name}-{}-{size}", SameNodePair::FORMAT));
     let guard = |name: &str, size: usize| bpffs.join(format!("{name}-{}-{size}", Guard::FORMAT));
     [
         (
@@ -59,6 +63,22 @@ fn lasting(bpffs: &Path) -> [(&'static str, PathBuf); 6] {
                 Resolver::FORMAT,
                 size_of::<(Resolver, Endpoint)>()
             )),
+        ),
+        (
+            "SAME_NODE",
+            same_node("same-node", size_of::<(SameNodePair, SameNodePeer)>()),
+        ),
+        (
+            "SAME_NODE_FLOWS",
+            same_node("same-node-flows", size_of::<(Flow, u64)>()),
+        ),
+        (
+            "SAME_NODE_USE",
+            same_node("same-node-use", size_of::<(SameNodePair, SameNodeUse)>()),
+        ),
+        (
+            "SAME_NODE_NUMBERS",
+            same_node("same-node-numbers", SameNodeNumber::COUNT as usize),
         ),
         ("SERVING", serving(bpffs)),
     ]

@@ -6,7 +6,8 @@
 //!
 //! `load` brings the object file into the kernel (with what `features` finds that it has), `maps` and `guard_maps` give its maps types,
 //! `links` attaches (`names` are the names of what is attached) and `pins` pins, `pods` is what happens to a pod, `guard` (with
-//! `clsact`, the older way, and `guards`, what is known of them) what happens to its links, `serving` whether a proxy serves,
+//! `clsact`, the older way, and `guards`, what is known of them) what happens to its links, `serving` whether a proxy serves, `same_node`
+//! which connections go past it,
 //! `surroundings` what else is in its network namespace, `versions` is what programs of another layout left, `hooks` names what the
 //! kernel lacks, `audit` compares what should be with what is, `captured` answers whether a pod and its connections are carried,
 //! `cgroup` and `sys` are what they stand on, `log` listens to the programs, `removal` takes all off a node without loading anything;
@@ -38,6 +39,7 @@ mod offsets;
 mod pins;
 mod pods;
 mod removal;
+mod same_node;
 mod serving;
 pub mod sock_diag;
 mod surroundings;
@@ -61,6 +63,7 @@ use self::{
     maps::Maps,
     names::Name,
     pins::Pin,
+    same_node::SameNode,
     sys::{Hook, Target},
 };
 use aya::Ebpf;
@@ -97,6 +100,7 @@ pub struct Kernel {
     guards: Guards,
     legs: Legs,
     legs_status: LegsStatus,
+    same_node: SameNode,
     /// The maps again, with their pins.
     pins: Vec<Pin>,
     links: Links,
@@ -148,6 +152,7 @@ impl Kernel {
         let maps = Maps::take(&mut ebpf, config.sizes)?;
         let guards = Guards::take(&mut ebpf, config)?;
         let legs = Legs::take(&mut ebpf)?;
+        let same_node = SameNode::take(&mut ebpf)?;
         let links = Links::open(folder.join("links"))?;
         let mut kernel = Self {
             config: config.clone(),
@@ -157,6 +162,7 @@ impl Kernel {
             guards,
             legs,
             legs_status: no_legs.map_or(LegsStatus::Tcp, LegsStatus::Refused),
+            same_node,
             pins,
             links,
             root,

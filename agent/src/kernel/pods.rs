@@ -67,6 +67,7 @@ impl Kernel {
         for other in versions::others(&self.config.bpffs, &self.folder)? {
             other.withdraw_outbound(cookie)?;
         }
+        self.part_same_node(cookie)?;
         let Some(mut pod) = self.maps.pod(cookie)? else {
             return Ok(());
         };
@@ -240,7 +241,8 @@ impl Kernel {
             .fold(0, |flags, (_, flag)| flags | flag);
         let surroundings = Surroundings::of(pod.netns, addresses)?;
         let (hold, held_ports) = config::told(pod.hold);
-        let flags = flags | surroundings.flags | hold | self.legs_flag(pod, before);
+        let same_node = self.same_node.flags(pod.cookie);
+        let flags = flags | surroundings.flags | hold | self.legs_flag(pod, before) | same_node;
         let mut entry = Pod {
             ipv4: first(true),
             ipv6: first(false),

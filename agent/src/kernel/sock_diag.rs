@@ -95,6 +95,34 @@ pub fn destroy(netns: &Netns, connections: &[Connection]) -> io::Result<()> {
         .map_err(io::Error::other)?
 }
 
+/// Whether connections can be ended here.
+///
+/// # Errors
+/// From netlink. `EOPNOTSUPP`: the kernel was built without `CONFIG_INET_DIAG_DESTROY`.
+pub fn can_destroy() -> io::Result<()> {
+    let socket = open()?;
+    // Of no connection: all that could be ended has other addresses.
+    send(
+        &socket,
+        DESTROY,
+        libc::NLM_F_REQUEST | libc::NLM_F_ACK,
+        libc::AF_INET as u8,
+        0,
+        &[0; SOCKET],
+    )?;
+    let mut outcome = Ok(());
+    receive(&socket, |kind, body| {
+        if i32::from(kind) == libc::NLMSG_ERROR {
+            outcome = error_of(body);
+        }
+        true
+    })?;
+    match outcome {
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn open() -> io::Result<OwnedFd> {
     // SAFETY: no pointers; the descriptor is ours.
     unsafe {

@@ -36,6 +36,8 @@ async fn pods_leave_when_told_to_and_come_back() {
         hold_problem: None,
         fallback: culvert_objects::Fallback::None,
         fallback_problem: None,
+        same_node: culvert_objects::SameNode::Proxy,
+        same_node_problem: None,
         dns: None,
         dns_problem: None,
     };

@@ -8,7 +8,7 @@ use std::{
 
 use culvert_objects::{
     Directory, DnsCapture, Enrolment, FALLBACK_ANNOTATION, Fallback, Findings, HOLD_ANNOTATION, Hold, Loaded,
-    ObjectName, Objects, OpenError, Pod,
+    ObjectName, Objects, OpenError, Pod, SAME_NODE_ANNOTATION, SameNode,
 };
 use tokio::sync::watch;
 
@@ -146,6 +146,8 @@ fn spec(objects: &Objects, name: &ObjectName, pod: &Pod) -> Result<PodSpec, Opti
         hold_problem: None,
         fallback: Fallback::None,
         fallback_problem: None,
+        same_node: SameNode::Proxy,
+        same_node_problem: None,
         dns: None,
         dns_problem: None,
     }
@@ -156,6 +158,10 @@ fn spec(objects: &Objects, name: &ObjectName, pod: &Pod) -> Result<PodSpec, Opti
     .with_fallback(Fallback::of(
         of_namespace(FALLBACK_ANNOTATION),
         pod.annotations.get(FALLBACK_ANNOTATION),
+    ))
+    .with_same_node(SameNode::of(
+        of_namespace(SAME_NODE_ANNOTATION),
+        pod.annotations.get(SAME_NODE_ANNOTATION),
     ))
     .with_dns(DnsCapture::of(of_namespace, |annotation| {
         pod.annotations.get(annotation)

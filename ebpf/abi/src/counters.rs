@@ -24,6 +24,7 @@ counters! {
     ConnectDevice => "connect", "other_interface", "By a socket bound to an interface that has no address of the mesh, left alone.";
     ConnectFamily => "connect", "other_family", "Of a family of which the pod has no address in the mesh, left alone.";
     ConnectFallback => "connect", "fallback", "Left alone, because no proxy serves and the pod may go without one.";
+    ConnectSameNode => "connect", "same_node", "Left alone: to a pod of this node, as the proxy has decided before.";
     ConnectFull => "connect", "denied_full", "Denied: the map of flows is full.";
     ConnectShare => "connect", "denied_share", "Denied: the pod has its share of the map of flows.";
     ConnectNoMemory => "connect", "denied_memory", "Denied: the kernel had no memory for the socket's note.";
@@ -52,6 +53,8 @@ counters! {
     FlowAccepted => "sock_ops", "accepted", "A flow reached the socket that accepted it.";
     FlowMet => "sock_ops", "met", "A held connection was answered by the proxy: its far side is there.";
     FlowAbandoned => "sock_ops", "abandoned", "A flow's socket closed before the other side was established.";
+    SameNodeOpened => "sock_ops", "same_node", "A connection past the proxy was noted when its SYN went out.";
+    SameNodeFull => "sock_ops", "same_node_full", "A connection past the proxy could not be noted: the other pod will not take it for one.";
     ListenerFound => "sock_ops", "listener", "A proxy listened inside a pod by itself.";
     OriginalAnswered => "getsockopt", "answered", "SO_ORIGINAL_DST was answered.";
     OriginalUnknown => "getsockopt", "unknown", "SO_ORIGINAL_DST on a socket that was not captured.";
@@ -67,6 +70,7 @@ counters! {
     LookupPlaintext => "sk_lookup", "plaintext", "Steered to the plaintext listener.";
     LookupLocal => "sk_lookup", "local", "From the pod itself, left alone.";
     LookupNode => "sk_lookup", "node", "From a process of this node that is in no pod (a kubelet's probe), left alone.";
+    LookupSameNode => "sk_lookup", "same_node", "From a pod of this node, as the proxy has decided before, left alone.";
     LookupExcluded => "sk_lookup", "excluded", "To an excluded port, left alone.";
     LookupFallback => "sk_lookup", "fallback", "Left alone, because no proxy serves and the pod may go without one.";
     LookupNoTunnel => "sk_lookup", "denied_tunnel", "Refused: to the tunnel, when no proxy serves and the pod may go without one.";
@@ -81,6 +85,7 @@ counters! {
     GuardHidden => "guard", "denied_hidden", "Dropped on a strict pod's link: a packet that may open a connection and does not show whether it does.";
     GuardUnknown => "guard", "denied_unknown", "Dropped on a pod's link: the guard was told nothing of the pod.";
     GuardNode => "guard", "node", "To a strict port, from a process of this node that is in no pod (a kubelet's probe), left alone.";
+    GuardSameNode => "guard", "same_node", "To a strict port, from a pod of this node, as the proxy has decided before, left alone.";
     GuardExcluded => "guard", "excluded", "To a strict pod's excluded port, left alone.";
     LegSender => "legs", "joined", "An application's socket whose leg the kernel may carry.";
     LegNoRoom => "legs", "denied_room", "A leg stays TCP: the map of senders or of receivers is full, or takes no such socket.";

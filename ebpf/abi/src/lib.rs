@@ -11,6 +11,7 @@ mod counters;
 mod dns;
 mod guard;
 mod legs;
+mod same_node;
 mod serving;
 
 pub use address::{Address, Endpoint};
@@ -18,6 +19,7 @@ pub use counters::{COUNTERS, Counter};
 pub use dns::{DNS_PORT, DNS_SLOTS, RESOLVER_PORT, Resolver, is_dns_port};
 pub use guard::{Dropped, Guard, GuardedLink, GuardedPort};
 pub use legs::{Leg, Receiver, SocketOffsets};
+pub use same_node::{SameNodeNumber, SameNodePair, SameNodePeer, SameNodeUse};
 pub use serving::Serving;
 
 /// Raised when programs of two versions could not share maps although every type kept its size.
@@ -101,6 +103,10 @@ impl Pod {
     pub const LEGS: u32 = 256;
     /// No pod, but where the agent tries [`Pod::LEGS`] out: each connection is a leg, from who opens to who accepts.
     pub const LEGS_TRIAL: u32 = 512;
+    /// Some of what the pod opens goes past the proxy: see [`SameNodePair`].
+    pub const SAME_NODE_CLIENT: u32 = 1024;
+    /// Some of what reaches the pod has come that way.
+    pub const SAME_NODE_SERVER: u32 = 2048;
     /// How many ports can be named.
     pub const HELD_PORTS: usize = 8;
 }
@@ -180,6 +186,8 @@ impl Noted {
     ///
     /// In a flow, the bits above [`Noted::ROLE_BITS`] say who has claimed it; 0 is nobody.
     pub const HELD: u32 = 6;
+    /// An application's socket that goes past the proxy to another pod of the node, see [`SameNodePair`]; `endpoint` is the destination.
+    pub const SAME_NODE: u32 = 7;
     /// The bits of `role` that hold one of the constants.
     pub const ROLE_BITS: u32 = 8;
 
@@ -297,7 +305,7 @@ mod user {
             unsafe impl aya::Pod for super::$name {}
         )*};
     }
-    plain_data!(Address Claim Config Dropped Endpoint Flow Guard GuardedLink GuardedPort Leg Listener Noted Owner Pod Receiver Resolver Serving SocketOffsets Usage);
+    plain_data!(Address Claim Config Dropped Endpoint Flow Guard GuardedLink GuardedPort Leg Listener Noted Owner Pod Receiver Resolver SameNodePair SameNodePeer SameNodeUse Serving SocketOffsets Usage);
 }
 
 #[cfg(test)]

@@ -60,6 +60,7 @@ mod outbound;
 mod persistent;
 mod pool;
 mod problem;
+mod same_node;
 mod severity;
 mod traffic;
 mod values;
@@ -97,6 +98,7 @@ pub use name::ObjectName;
 pub use outbound::{OUTBOUND_ANNOTATION, OutboundPolicy, UnknownOutboundPolicy};
 pub use persistent::PersistentMap;
 pub use problem::Problem;
+pub use same_node::{BadSameNode, SAME_NODE_ANNOTATION, SameNode};
 pub use severity::Severity;
 pub use traffic::{TRAFFIC_DISTRIBUTION, TrafficDistribution, UnknownTrafficDistribution};
 pub use waypoint::{

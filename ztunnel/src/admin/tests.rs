@@ -121,6 +121,7 @@ async fn pages_show_what_decides_and_never_a_key() {
         socket_requests,
         datagram_requests,
         names: Default::default(),
+        same_node: crate::seam::SameNodeTargets::new(tokio::sync::mpsc::unbounded_channel().0),
         telemetry: Telemetry::new(TcpSettings::default()),
     });
     let served = Arc::new(Served::default());

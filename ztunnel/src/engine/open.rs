@@ -1,5 +1,6 @@
 //! How flows begin to carry bytes.
 
+use culvert_accounting::Direction;
 use culvert_tunnel::failure::{Failure, errno};
 
 use super::{
@@ -28,6 +29,7 @@ impl Loop {
             }
         }
         self.report_open(key);
+        self.tell_of_same_node(key);
         let Some(flow) = self.flows.get_mut(key) else { return };
         if let (false, Far::Stream(stream)) = (accepted, &flow.far) {
             let (tunnel, id) = (stream.tunnel, stream.id);
@@ -42,6 +44,16 @@ impl Loop {
             self.deliver_early(key);
         }
         self.continue_flow(key);
+    }
+
+    /// The next connection like this one may not need the proxy.
+    fn tell_of_same_node(&self, key: FlowKey) {
+        let Some(flow) = self.flows.get(key) else { return };
+        let is_plain = flow.service.is_none() && flow.waypoint.is_none() && flow.named.is_none();
+        if flow.direction == Direction::Outbound && is_plain && flow.stream().is_some() {
+            let same_node = &self.shared.same_node;
+            same_node.tell(&flow.pod.pod, flow.source.ip(), flow.destination);
+        }
     }
 
     /// An event came for a socket that a flow is connecting. Only one that reports a hangup needs a question.

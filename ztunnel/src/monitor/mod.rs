@@ -15,6 +15,7 @@
 
 mod alive;
 mod pods;
+mod same_node;
 mod worker;
 mod zds;
 
@@ -34,6 +35,7 @@ use culvert_net::{heap, privilege};
 use self::{
     alive::Alive,
     pods::{Change, PodError, Pods},
+    same_node::SameNode,
     worker::Worker,
     zds::{Packet, Zds},
 };
@@ -96,6 +98,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
         ending: None,
         draining: false,
         alive: Alive::default(),
+        same_node: SameNode::default(),
     };
     monitor.replay().await;
     // What was needed to begin, and is no longer: from now on the monitor does little.
@@ -135,6 +138,8 @@ pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, MonitorError> {
                     tracing::error!(how, "the worker died; its connections are lost, new ones wait for the next");
                     monitor.worker.restart().await.map_err(MonitorError::Worker)?;
                     monitor.alive.replaced();
+                    // Its connections are lost, and nobody looks after those that went past it.
+                    zds.same_node(monitor.same_node.forget()).await;
                     monitor.replay().await;
                 }
             },
@@ -175,6 +180,7 @@ struct Monitor {
     ending: Option<Instant>,
     draining: bool,
     alive: Alive,
+    same_node: SameNode,
 }
 
 impl Monitor {
@@ -185,6 +191,9 @@ impl Monitor {
             self.worker
                 .send(Order::PodAdded(pod.description().clone()), &pod.listeners())
                 .await;
+        }
+        if let Some(wanted) = self.same_node.wanted() {
+            self.worker.send(Order::SameNode(wanted), &[]).await;
         }
         if self.synced {
             self.worker.send(Order::Snapshot(true), &[]).await;
@@ -211,6 +220,13 @@ impl Monitor {
                     tracing::error!(error, "cannot say that this proxy serves where the agent asks for it");
                 }
                 zds.acknowledge(told.err()).await;
+            }
+            Packet::Request(Payload::SameNode(wanted), _) => {
+                for said in self.same_node.want(wanted.clone()) {
+                    zds.same_node(said).await;
+                }
+                self.worker.send(Order::SameNode(wanted), &[]).await;
+                zds.acknowledge(None).await;
             }
             Packet::Request(payload, descriptors) => {
                 let is_snapshot = matches!(payload, Payload::SnapshotSent(_));
@@ -267,6 +283,10 @@ impl Monitor {
                 if let Some(news) = self.pods.set_guard(guard) {
                     zds.guard(news).await;
                 }
+            }
+            Report::SameNode(said) => {
+                self.same_node.note(&said);
+                zds.same_node(said).await;
             }
             Report::PodLost(uid) => self.send_again(&uid).await,
             Report::Alive(_) => {

@@ -4,8 +4,8 @@ use std::{os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 use culvert_net::packet::{AsyncPacketSocket, LostDescriptors, PacketSocket};
 use culvert_proto::zds::{
-    Ack, Certified, Ending, Guard, Version, WorkloadRequest, WorkloadResponse, ZdsHello, workload_request::Payload,
-    workload_response,
+    Ack, Certified, Ending, Guard, SameNode, Version, WorkloadRequest, WorkloadResponse, ZdsHello,
+    workload_request::Payload, workload_response,
 };
 use prost::Message as _;
 use tokio::time::Instant;
@@ -112,6 +112,11 @@ impl Zds {
         self.say(workload_response::Payload::Guard(guard)).await;
     }
 
+    /// Says which connections within the node may go past this proxy. An agent that is away is told when it asks.
+    pub(super) async fn same_node(&mut self, said: SameNode) {
+        self.say(workload_response::Payload::SameNode(said)).await;
+    }
+
     /// Says that this proxy was asked to end.
     pub(super) async fn ending(&mut self) {
         self.say(workload_response::Payload::Ending(Ending {})).await;
@@ -134,6 +139,7 @@ impl Zds {
             guards: true,
             serves: true,
             resolves: true,
+            same_node: true,
         };
         socket.send(&hello.encode_to_vec(), &[]).await?;
         Ok(socket)

@@ -27,6 +27,8 @@ fn spec(uid: &str, address: u8) -> PodSpec {
         hold_problem: None,
         fallback: culvert_objects::Fallback::None,
         fallback_problem: None,
+        same_node: culvert_objects::SameNode::Proxy,
+        same_node_problem: None,
         dns: None,
         dns_problem: None,
     }

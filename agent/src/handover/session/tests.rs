@@ -43,6 +43,7 @@ impl Peer {
             guards: true,
             serves: true,
             resolves: true,
+            same_node: true,
         };
         peer.say(&hello.encode_to_vec()).await;
         peer
@@ -120,6 +121,8 @@ fn offer() -> Offer {
             hold_problem: None,
             fallback: culvert_objects::Fallback::None,
             fallback_problem: None,
+            same_node: culvert_objects::SameNode::Proxy,
+            same_node_problem: None,
             dns: None,
             dns_problem: None,
         },

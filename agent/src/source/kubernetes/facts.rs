@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use culvert_objects::{
-    BadDnsCapture, BadFallback, BadHold, CLOSE_ANNOTATION, DNS_CAPTURE_ANNOTATION, DnsCapture, Enrolment,
-    FALLBACK_ANNOTATION, Fallback, HOLD_ANNOTATION, Hold, ISTIO_DNS_CAPTURE_ANNOTATION,
+    BadDnsCapture, BadFallback, BadHold, BadSameNode, CLOSE_ANNOTATION, DNS_CAPTURE_ANNOTATION, DnsCapture, Enrolment,
+    FALLBACK_ANNOTATION, Fallback, HOLD_ANNOTATION, Hold, ISTIO_DNS_CAPTURE_ANNOTATION, SAME_NODE_ANNOTATION, SameNode,
 };
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
@@ -18,11 +18,13 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Keys of the labels that may decide about enrolment.
 const LABELS: [&str; 2] = ["culvert.dev/mesh", "istio.io/dataplane-mode"];
-/// Keys of the annotations that may, and of those about held connections, about the time without a proxy and about DNS.
-const ANNOTATIONS: [&str; 5] = [
+/// Keys of the annotations that may, and of those about held connections, about the time without a proxy, about
+/// connections within the node and about DNS.
+const ANNOTATIONS: [&str; 6] = [
     "sidecar.istio.io/status",
     HOLD_ANNOTATION,
     FALLBACK_ANNOTATION,
+    SAME_NODE_ANNOTATION,
     DNS_CAPTURE_ANNOTATION,
     ISTIO_DNS_CAPTURE_ANNOTATION,
 ];
@@ -127,6 +129,13 @@ impl Facts {
         Fallback::of(of_namespace.map(String::as_str), own.map(String::as_str))
     }
 
+    /// How connections within the node go, given what is kept of the namespace.
+    pub(super) fn same_node(&self, namespace: Option<&BTreeMap<String, String>>) -> Result<SameNode, BadSameNode> {
+        let of_namespace = namespace.and_then(|all| all.get(SAME_NODE_ANNOTATION));
+        let own = self.annotations.get(SAME_NODE_ANNOTATION);
+        SameNode::of(of_namespace.map(String::as_str), own.map(String::as_str))
+    }
+
     /// Whether the proxy sees its DNS queries, given what is kept of the namespace.
     pub(super) fn dns(
         &self,
@@ -157,6 +166,7 @@ pub(super) fn deciding_metadata(metadata: &ObjectMeta) -> BTreeMap<String, Strin
             CLOSE_ANNOTATION,
             HOLD_ANNOTATION,
             FALLBACK_ANNOTATION,
+            SAME_NODE_ANNOTATION,
             DNS_CAPTURE_ANNOTATION,
             ISTIO_DNS_CAPTURE_ANNOTATION,
         ],

@@ -16,17 +16,19 @@ use crate::hold::HOLD_ANNOTATION;
 use crate::labels::{Labels, shared};
 use crate::name::ObjectName;
 use crate::outbound::OUTBOUND_ANNOTATION;
+use crate::same_node::SAME_NODE_ANNOTATION;
 use crate::traffic::TRAFFIC_DISTRIBUTION;
 use crate::waypoint::USE_WAYPOINT_CANARY_WEIGHT;
 
 /// Annotations that are read, on whatever object.
-const ANNOTATIONS: [&str; 13] = [
+const ANNOTATIONS: [&str; 14] = [
     "ambient.istio.io/redirection",
     SIDECAR_ANNOTATION,
     NETNS_ANNOTATION,
     CLOSE_ANNOTATION,
     HOLD_ANNOTATION,
     FALLBACK_ANNOTATION,
+    SAME_NODE_ANNOTATION,
     DNS_CAPTURE_ANNOTATION,
     ISTIO_DNS_CAPTURE_ANNOTATION,
     OUTBOUND_ANNOTATION,

@@ -225,6 +225,7 @@ impl Node {
             socket_requests,
             datagram_requests,
             names: Default::default(),
+            same_node: crate::seam::SameNodeTargets::new(tokio::sync::mpsc::unbounded_channel().0),
             telemetry: Telemetry::new(TcpSettings::default()),
         });
         let mut config = EngineConfig {

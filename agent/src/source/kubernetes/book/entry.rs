@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
 
-use culvert_objects::{Fallback, Hold};
+use culvert_objects::{Fallback, Hold, SameNode};
 
 use super::super::facts::{Facts, Life};
 use crate::source::{Outside, PodName, PodSpec};
@@ -141,11 +141,14 @@ impl Entry {
             hold_problem: None,
             fallback: Fallback::None,
             fallback_problem: None,
+            same_node: SameNode::Proxy,
+            same_node_problem: None,
             dns: None,
             dns_problem: None,
         }
         .with_hold(self.facts.hold(namespace))
         .with_fallback(self.facts.fallback(namespace))
+        .with_same_node(self.facts.same_node(namespace))
         .with_dns(self.facts.dns(namespace)))
     }
 

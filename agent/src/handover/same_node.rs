@@ -1,0 +1,56 @@
+//! What a proxy says of connections that may go past it.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use culvert_proto::zds;
+
+/// All that may go to one pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SameNodeSaid {
+    /// The pod's uid. None: nothing may go to any pod.
+    pub server: Option<Arc<str>>,
+    /// Who may dial what.
+    pub pairs: Vec<Pair>,
+}
+
+/// Two pods whose connections may go past the proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// The uid of the one that opens them.
+    pub client: Arc<str>,
+    /// From which address of its.
+    pub source: IpAddr,
+    /// To which address and port of the other.
+    pub destination: SocketAddr,
+    /// Those that are open stay, and new ones go through the proxy.
+    pub open_only: bool,
+}
+
+impl SameNodeSaid {
+    /// As it was said. A pair without two addresses and a port is none, and its connections go through the proxy.
+    pub(super) fn of(said: zds::SameNode) -> Self {
+        let pairs = said.pairs.into_iter().filter_map(|pair| {
+            let port = u16::try_from(pair.port).ok()?;
+            Some(Pair {
+                client: pair.client.into(),
+                source: address(&pair.source)?,
+                destination: SocketAddr::new(address(&pair.address)?, port),
+                open_only: pair.open_only,
+            })
+        });
+        Self {
+            server: (!said.uid.is_empty()).then(|| said.uid.into()),
+            pairs: pairs.collect(),
+        }
+    }
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+    }
+}

@@ -1,0 +1,237 @@
+//! Which connections go past the proxy, as the kernel programs know it: see `ebpf/src/same_node.rs`.
+
+use super::{
+    Kernel, KernelError,
+    maps::{absent_is_fine, failed, found, no_room, take},
+    sock_diag,
+};
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap as Map, MapData, MapError},
+};
+use culvert_abi::{Flow, Pod, SameNodeNumber, SameNodePair, SameNodePeer, SameNodeUse};
+use culvert_net::serving::monotonic;
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+/// How long pairs hold after they were last confirmed.
+const LEASE: Duration = Duration::from_secs(2);
+
+/// Only where there is no entry (`BPF_NOEXIST`).
+const NOEXIST: u64 = 1;
+
+/// The maps, and what this process has entered.
+pub(super) struct SameNode {
+    pairs: Map<MapData, SameNodePair, SameNodePeer>,
+    flows: Map<MapData, Flow, u64>,
+    usage: Map<MapData, SameNodePair, SameNodeUse>,
+    numbers: Array<MapData, u64>,
+    entered: HashMap<SameNodePair, SameNodePeer>,
+    /// Why no pair can be entered; none before that was looked at.
+    support: Option<Result<(), String>>,
+}
+
+impl SameNode {
+    /// What an earlier process has entered is taken back: nobody has confirmed it.
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
+        let mut taken = Self {
+            pairs: take(ebpf, "SAME_NODE")?,
+            flows: take(ebpf, "SAME_NODE_FLOWS")?,
+            usage: take(ebpf, "SAME_NODE_USE")?,
+            numbers: take(ebpf, "SAME_NODE_NUMBERS")?,
+            entered: HashMap::new(),
+            support: None,
+        };
+        taken.set(SameNodeNumber::Until, 0)?;
+        let left = taken.pairs.keys().collect::<Result<Vec<_>, _>>();
+        for pair in left.map_err(|error| failed("SAME_NODE", error))? {
+            absent_is_fine("SAME_NODE", taken.pairs.remove(&pair))?;
+        }
+        Ok(taken)
+    }
+
+    /// The flags of a pod, as far as they are about this.
+    pub(super) fn flags(&self, cookie: u64) -> u32 {
+        let is_client = self.entered.keys().any(|pair| pair.client == cookie);
+        let is_server = self.entered.values().any(|peer| peer.server == cookie);
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        flag(is_client, Pod::SAME_NODE_CLIENT) | flag(is_server, Pod::SAME_NODE_SERVER)
+    }
+
+    fn set(&mut self, which: SameNodeNumber, number: u64) -> Result<(), KernelError> {
+        let set = self.numbers.set(which as u32, number, 0);
+        set.map_err(|error| failed("SAME_NODE_NUMBERS", error))
+    }
+
+    fn enter(&mut self, pair: SameNodePair, peer: SameNodePeer) -> Result<(), KernelError> {
+        let full = |map| KernelError::Full {
+            map,
+            size: SameNodePair::ENTRIES,
+        };
+        for is_swept in [false, true] {
+            match self.usage.insert(pair, SameNodeUse::default(), NOEXIST) {
+                Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => break,
+                Err(_) if !is_swept => drop(self.usage()?),
+                outcome => {
+                    outcome.map_err(|error| no_room(error, full("SAME_NODE_USE")))?;
+                    break;
+                }
+            }
+        }
+        let entered = self.pairs.insert(pair, peer, 0);
+        entered.map_err(|error| no_room(error, full("SAME_NODE")))?;
+        self.entered.insert(pair, peer);
+        Ok(())
+    }
+
+    /// What has gone by each pair; those that are gone and have nothing open any more are forgotten.
+    fn usage(&mut self) -> Result<Vec<(SameNodePair, SameNodeUse)>, KernelError> {
+        let pairs = self.usage.keys().collect::<Result<Vec<_>, _>>();
+        let mut all = Vec::new();
+        for pair in pairs.map_err(|error| failed("SAME_NODE_USE", error))? {
+            let Some(usage) = found("SAME_NODE_USE", self.usage.get(&pair, 0))? else {
+                continue;
+            };
+            all.push((pair, usage));
+            if !self.entered.contains_key(&pair) && usage.closed >= usage.opened {
+                absent_is_fine("SAME_NODE_USE", self.usage.remove(&pair))?;
+            }
+        }
+        Ok(all)
+    }
+
+    fn remove(&mut self, pair: &SameNodePair) -> Result<(), KernelError> {
+        absent_is_fine("SAME_NODE", self.pairs.remove(pair))?;
+        self.entered.remove(pair);
+        Ok(())
+    }
+}
+
+impl Kernel {
+    /// Makes the pairs whose connections go past the proxy exactly these. Those that go, go first and whatever else fails.
+    ///
+    /// # Errors
+    /// A failing system call, a full map, a kernel that cannot close connections (no pair is entered then).
+    pub fn set_same_node(&mut self, wanted: &HashMap<SameNodePair, SameNodePeer>) -> Result<(), KernelError> {
+        let outdated = |(pair, peer): (&SameNodePair, &SameNodePeer)| (wanted.get(pair) != Some(peer)).then_some(*pair);
+        let gone: Vec<SameNodePair> = self.same_node.entered.iter().filter_map(outdated).collect();
+        let mut touched: HashSet<u64> = HashSet::new();
+        let mut outcome = Ok(());
+        for pair in &gone {
+            let server = self.same_node.entered.get(pair).map(|peer| peer.server);
+            touched.extend([pair.client].into_iter().chain(server));
+            outcome = outcome.and(self.same_node.remove(pair));
+        }
+        if let Err(error) = outcome {
+            // Then they hold no longer all together.
+            self.same_node.set(SameNodeNumber::Until, 0)?;
+            return Err(error);
+        }
+        let new = wanted
+            .iter()
+            .filter(|(pair, _)| !self.same_node.entered.contains_key(*pair));
+        let new: Vec<_> = new.map(|(pair, peer)| (*pair, *peer)).collect();
+        let mut entered = match new.is_empty() {
+            true => Ok(()),
+            false => self.same_node_support(),
+        };
+        for (pair, peer) in new {
+            if entered.is_err() {
+                break;
+            }
+            entered = self.same_node.enter(pair, peer);
+            touched.extend([pair.client, peer.server]);
+        }
+        for cookie in touched {
+            self.flag_same_node(cookie)?;
+        }
+        if entered.is_ok() && !self.same_node.entered.is_empty() {
+            self.confirm_same_node()?;
+        }
+        entered
+    }
+
+    /// Says that somebody is there who takes pairs back: to be called at least once a second while there are any.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn confirm_same_node(&mut self) -> Result<(), KernelError> {
+        let until = monotonic() + LEASE.as_nanos() as u64;
+        self.same_node.set(SameNodeNumber::Until, until)
+    }
+
+    /// The connections that go past the proxy, as their clients see them.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn same_node_flows(&mut self) -> Result<Vec<Flow>, KernelError> {
+        let flows = self.same_node.flows.keys().collect::<Result<Vec<_>, _>>();
+        let flows = flows.map_err(|error| failed("SAME_NODE_FLOWS", error))?;
+        // What was opened or has ended just now is missed until the next time.
+        self.same_node.set(SameNodeNumber::Open, flows.len() as u64)?;
+        Ok(flows)
+    }
+
+    /// Forgets connections that have ended without the programs' notice.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn forget_same_node_flows(&mut self, flows: &[Flow]) -> Result<(), KernelError> {
+        let flows = flows.iter();
+        flows
+            .map(|flow| absent_is_fine("SAME_NODE_FLOWS", self.same_node.flows.remove(flow)))
+            .collect()
+    }
+
+    /// What has gone past the proxy by each pair since it was first entered. Pairs that are gone and have nothing open any more are
+    /// told for the last time.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn same_node_use(&mut self) -> Result<Vec<(SameNodePair, SameNodeUse)>, KernelError> {
+        self.same_node.usage()
+    }
+
+    /// How many pairs there are, and why there can be none.
+    pub fn same_node_pairs(&self) -> (usize, Option<&str>) {
+        let problem = self.same_node.support.as_ref().and_then(|known| known.as_ref().err());
+        (self.same_node.entered.len(), problem.map(String::as_str))
+    }
+
+    /// Takes back all pairs of a pod that is captured no longer.
+    pub(super) fn part_same_node(&mut self, cookie: u64) -> Result<(), KernelError> {
+        let is_its = |(pair, peer): &(&SameNodePair, &SameNodePeer)| pair.client == cookie || peer.server == cookie;
+        let left = self.same_node.entered.iter().filter(|entry| !is_its(entry));
+        let left: HashMap<SameNodePair, SameNodePeer> = left.map(|(pair, peer)| (*pair, *peer)).collect();
+        match left.len() == self.same_node.entered.len() {
+            true => Ok(()),
+            false => self.set_same_node(&left),
+        }
+    }
+
+    /// A pair whose open connections nobody can close is none.
+    fn same_node_support(&mut self) -> Result<(), KernelError> {
+        let known = self.same_node.support.get_or_insert_with(|| {
+            sock_diag::can_destroy()
+                .map_err(|error| format!("connections cannot be closed, should policies change: {error}"))
+        });
+        known.clone().map_err(KernelError::Invalid)
+    }
+
+    fn flag_same_node(&mut self, cookie: u64) -> Result<(), KernelError> {
+        let Some(mut pod) = self.maps.pod(cookie)? else {
+            return Ok(());
+        };
+        let flags = pod.flags & !(Pod::SAME_NODE_CLIENT | Pod::SAME_NODE_SERVER) | self.same_node.flags(cookie);
+        if pod.flags == flags {
+            return Ok(());
+        }
+        pod.flags = flags;
+        if let Some(told) = self.told.get_mut(&cookie) {
+            told.entry.flags = flags;
+        }
+        self.maps.set_pod(cookie, pod)
+    }
+}

@@ -1,0 +1,78 @@
+//! Connections between two pods of one node that go past the proxy, where it has decided that they may (`culvert.dev/same-node:
+//! kernel`). It decides about the first connection of a pair as about any other; what is here is what the programs remember of that.
+//!
+//! These maps outlive a change of [`layout`](crate::layout), because open connections do.
+
+use crate::{Address, Endpoint};
+
+/// A pair: who opens connections, and to where.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SameNodePair {
+    /// The cookie of the client's network namespace, by which the kernel knows who it is.
+    pub client: u64,
+    /// An address of a pod of this node, and a port of it.
+    pub destination: Endpoint,
+    /// Zero.
+    pub reserved: u32,
+}
+
+impl SameNodePair {
+    /// A pair.
+    #[inline(always)]
+    pub const fn new(client: u64, destination: Endpoint) -> Self {
+        Self {
+            client,
+            destination,
+            reserved: 0,
+        }
+    }
+
+    /// How many pairs a node may have. What is beyond goes by the proxy.
+    pub const ENTRIES: u32 = 16384;
+    /// Raised when one of these maps changes its meaning, but not its size.
+    pub const FORMAT: u32 = 1;
+}
+
+/// What the policies' answer about a pair depends on, besides the pair. Without an entry the proxy decides.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SameNodePeer {
+    /// The cookie of the network namespace of the pod that has the destination.
+    pub server: u64,
+    /// The client's address.
+    pub source: Address,
+}
+
+/// What has gone by a pair. Entries are made and removed by the agent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SameNodeUse {
+    /// Connections that were established.
+    pub opened: u64,
+    /// Connections that have ended since.
+    pub closed: u64,
+    /// Bytes that clients sent in these, and that were acknowledged.
+    pub sent: u64,
+    /// Bytes that clients received in these.
+    pub received: u64,
+}
+
+/// The indices of an array of two numbers about all pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameNodeNumber {
+    /// Until when pairs hold, in nanoseconds on the clock that stands still while the machine is suspended. The agent pushes it
+    /// forward as long as it lives: without it nothing takes a pair away whose policies change.
+    Until,
+    /// Connections that are open, or being opened.
+    Open,
+}
+
+impl SameNodeNumber {
+    /// How many there are.
+    pub const COUNT: u32 = 2;
+    /// How many connections may be open at once. More go by the proxy.
+    pub const CONNECTIONS: u32 = 65536;
+    /// Room in the map, for what several processors open at the same moment.
+    pub const ROOM: u32 = Self::CONNECTIONS + 4096;
+}

@@ -1,0 +1,335 @@
+//! `culvert.dev/same-node: kernel`: connections between two pods of one node go past the proxy, where it lets them, and no others.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests fail as tests do"
+)]
+
+use std::{
+    io::{ErrorKind, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use culvert_lab::{Lab, Pod, PodSpec, wait_until};
+use culvert_tests::{PATIENCE, Town, echo, lab, probe, town::PORT};
+use serde_json::{Value, json};
+
+/// Where the echo is, beside the town's own servers.
+const ECHO: u16 = PORT + 1;
+
+/// How long an attempt may take that is lost on a strict pod's link.
+const ATTEMPT: Duration = Duration::from_secs(5);
+
+fn annotate(lab: &Lab, value: Option<&str>) {
+    let object = json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {
+            "name": "town",
+            "labels": { "culvert.dev/mesh": "ambient" },
+            "annotations": value.map(|value| json!({ "culvert.dev/same-node": value })).unwrap_or(json!({})),
+        },
+    });
+    lab.apply(&object).unwrap();
+}
+
+fn object(kind: &str, name: &str, spec: Value) -> Value {
+    json!({
+        "apiVersion": "security.istio.io/v1", "kind": kind,
+        "metadata": { "name": name, "namespace": "town" }, "spec": spec,
+    })
+}
+
+/// A mesh in which the neighbour asks for it, and has an echo.
+fn town(lab: &Lab) -> Town<'_> {
+    let town = Town::meshed(lab);
+    annotate(lab, Some("kernel"));
+    echo::serve(&town.neighbour, ECHO);
+    town
+}
+
+fn neighbour(town: &Town<'_>) -> SocketAddr {
+    (town.neighbour.ip4(), ECHO).into()
+}
+
+/// A number of an agent's metrics, all series with these words together.
+fn total(town: &Town<'_>, port: u16, words: &[&str]) -> f64 {
+    let metrics = town.mesh.get(1, port, "/metrics").unwrap().body;
+    let lines = metrics
+        .lines()
+        .filter(|line| words.iter().all(|word| line.contains(word)));
+    lines
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
+}
+
+/// How many connections the kernel has let past the proxy.
+fn past(town: &Town<'_>) -> f64 {
+    total(town, 15022, &["hook=\"sk_lookup\"", "outcome=\"same_node\""])
+}
+
+/// Whether a new connection of `from` works, and whether it went past the proxy; `past` is asked before and after.
+fn goes_past(town: &Town<'_>, from: &Pod, to: SocketAddr) -> (bool, bool) {
+    let before = past(town);
+    let works = echo::connect(from, to, ATTEMPT).is_ok();
+    (works, past(town) > before)
+}
+
+/// Waits until new connections work and go past the proxy, or until they work and do not.
+#[track_caller]
+fn wait_for(town: &Town<'_>, from: &Pod, to: SocketAddr, wanted: (bool, bool)) {
+    let mut last = None;
+    let waited = wait_until("connections go as they should", PATIENCE, || {
+        last = Some(goes_past(town, from, to));
+        last == Some(wanted)
+    });
+    waited.unwrap_or_else(|error| panic!("{error:#}: {last:?}, not {wanted:?}\n{}", town.lab.logs(40)));
+}
+
+/// Opens one that goes past the proxy.
+#[track_caller]
+fn open_past(town: &Town<'_>, from: &Pod, to: SocketAddr) -> TcpStream {
+    wait_for(town, from, to, (true, true));
+    let before = past(town);
+    let open = echo::connect(from, to, PATIENCE).unwrap();
+    assert!(past(town) > before, "it went through the proxy\n{}", town.lab.logs(40));
+    open
+}
+
+/// Waits for the end of an open connection.
+#[track_caller]
+fn wait_for_end(mut stream: TcpStream) {
+    match stream.read(&mut [0]) {
+        Ok(0) => {}
+        Ok(_) => panic!("bytes that nobody sent"),
+        Err(error) => assert!(
+            [ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted].contains(&error.kind()),
+            "{error}"
+        ),
+    }
+}
+
+fn only(name: &str) -> Value {
+    let principal = format!("cluster.local/ns/town/sa/{name}");
+    let rules = json!([{ "from": [{ "source": { "principals": [principal] } }] }]);
+    let spec = json!({ "selector": { "matchLabels": { "app": "neighbour" } }, "rules": rules });
+    object("AuthorizationPolicy", "only", spec)
+}
+
+fn strict(lab: &Lab) {
+    lab.apply(&object(
+        "PeerAuthentication",
+        "default",
+        json!({ "mtls": { "mode": "STRICT" } }),
+    ))
+    .unwrap();
+}
+
+#[test]
+fn the_second_connection_of_an_allowed_pair_goes_past_the_proxy_and_both_ends_see_the_truth() {
+    let lab = lab("sn_past");
+    let town = town(&lab);
+    for to in town.neighbour.addresses() {
+        let to = SocketAddr::new(to, PORT);
+        let client = town
+            .client
+            .addresses()
+            .into_iter()
+            .find(|own| own.is_ipv4() == to.is_ipv4());
+        wait_until("a connection goes past the proxy", PATIENCE, || {
+            let before = past(&town);
+            let found = probe::dial(&town.client, to, &[]).unwrap();
+            assert_eq!(probe::address(&found, "client", "getpeername"), to);
+            assert_eq!(Some(probe::address(&found, "server", "accept").ip()), client);
+            assert_eq!(probe::address(&found, "server", "getsockname"), to);
+            past(&town) > before
+        })
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(40)));
+    }
+    // From then on, the proxy does not notice.
+    let to = neighbour(&town);
+    wait_for(&town, &town.client, to, (true, true));
+    let opened = || total(&town, 15020, &["istio_tcp_connections_opened_total"]);
+    let before = opened();
+    for _ in 0..20 {
+        assert_eq!(goes_past(&town, &town.client, to), (true, true));
+    }
+    assert!((opened() - before).abs() < 0.5, "the proxy has carried some");
+    // To the other node nothing has changed.
+    town.in_the_tunnel(|| probe::dial(&town.client, (town.server.ip4(), PORT), &[]))
+        .unwrap();
+    assert_eq!(
+        goes_past(&town, &town.neighbour, neighbour(&town)),
+        (true, false),
+        "to itself"
+    );
+}
+
+#[test]
+fn a_policy_that_begins_to_deny_closes_what_is_open_and_lets_nothing_in_and_strict_pods_are_served() {
+    let lab = lab("sn_deny");
+    let town = town(&lab);
+    strict(&lab);
+    let to = neighbour(&town);
+    let mut open = open_past(&town, &town.client, to);
+    echo::round_trip(&mut open).unwrap();
+    lab.apply(&only("somebody-else")).unwrap();
+    wait_for_end(open);
+    for _ in 0..5 {
+        assert_eq!(goes_past(&town, &town.client, to), (false, false), "denied");
+    }
+    lab.delete("AuthorizationPolicy", "town", "only").unwrap();
+    wait_for(&town, &town.client, to, (true, true));
+    // A policy that allows it changes nothing.
+    let mut open = open_past(&town, &town.client, to);
+    lab.apply(&only("client")).unwrap();
+    wait_for(&town, &town.client, to, (true, true));
+    echo::round_trip(&mut open).unwrap();
+}
+
+#[test]
+fn who_has_no_entry_goes_by_the_proxy_and_a_stranger_is_refused() {
+    let lab = lab("sn_others");
+    let town = town(&lab);
+    lab.apply(&only("client")).unwrap();
+    lab.namespace("outside").unwrap();
+    let stranger = lab.pod(PodSpec::new("outside", "stranger").on(1)).unwrap();
+    let other = lab
+        .pod(PodSpec::new("town", "other").on(1).service_account("other"))
+        .unwrap();
+    town.mesh.wait_enrolled(&[&other], true, PATIENCE).unwrap();
+    let to = neighbour(&town);
+    wait_for(&town, &other, to, (false, false));
+    let _open = open_past(&town, &town.client, to);
+    for _ in 0..5 {
+        assert_eq!(goes_past(&town, &other, to), (false, false));
+        assert_eq!(goes_past(&town, &stranger, to), (false, false));
+    }
+    wait_for(&town, &town.client, to, (true, true));
+}
+
+#[test]
+fn without_the_annotation_nothing_goes_past_the_proxy_and_what_did_is_closed() {
+    let lab = lab("sn_ask");
+    let town = Town::meshed(&lab);
+    echo::serve(&town.neighbour, ECHO);
+    let to = neighbour(&town);
+    for _ in 0..5 {
+        assert_eq!(goes_past(&town, &town.client, to), (true, false));
+    }
+    annotate(&lab, Some("kernel"));
+    let open = open_past(&town, &town.client, to);
+    annotate(&lab, None);
+    wait_for_end(open);
+    assert_eq!(goes_past(&town, &town.client, to), (true, false));
+    annotate(&lab, Some("direct"));
+    wait_until("a mistake is shown", PATIENCE, || {
+        town.mesh
+            .get(1, 15022, "/pods")
+            .unwrap()
+            .body
+            .contains("neither \\\"kernel\\\" nor \\\"proxy\\\"")
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(20)));
+    assert_eq!(goes_past(&town, &town.client, to), (true, false));
+}
+
+#[test]
+fn without_the_proxy_nothing_goes_past_it() {
+    let lab = lab("sn_gone");
+    let mut town = town(&lab);
+    let to = neighbour(&town);
+    let open = open_past(&town, &town.client, to);
+    town.mesh.ztunnel(1).unwrap().kill().unwrap();
+    wait_for_end(open);
+    let mut waiting = town.client.connect(to, PATIENCE).unwrap();
+    let before = past(&town);
+    town.mesh.start_ztunnel(1).unwrap();
+    town.mesh.wait_for_ztunnel(1).unwrap();
+    waiting.set_read_timeout(Some(PATIENCE)).unwrap();
+    waiting.write_all(&[7]).unwrap();
+    waiting.read_exact(&mut [0]).unwrap();
+    assert!((past(&town) - before).abs() < 0.5, "what waits for a proxy gets one");
+    wait_for(&town, &town.client, to, (true, true));
+}
+
+#[test]
+fn what_goes_past_the_proxy_is_counted() {
+    let lab = lab("sn_count");
+    let town = town(&lab);
+    let to = neighbour(&town);
+    drop(open_past(&town, &town.client, to));
+    let words = ["client=\"town/client\"", "server=\"town/neighbour\""];
+    let counted = |name: &str| total(&town, 15022, &[name, words[0], words[1]]);
+    let all = || {
+        [
+            counted("culvert_agent_same_node_connections_opened_total"),
+            counted("culvert_agent_same_node_connections_closed_total"),
+            counted("culvert_agent_same_node_sent_bytes_total"),
+            counted("culvert_agent_same_node_received_bytes_total"),
+        ]
+    };
+    wait_until("all are closed", PATIENCE, || {
+        let [opened, closed, ..] = all();
+        opened > 0.5 && (opened - closed).abs() < 0.5
+    })
+    .unwrap();
+    let before = all();
+    let mut open = open_past(&town, &town.client, to);
+    for _ in 0..99 {
+        echo::round_trip(&mut open).unwrap();
+    }
+    let opened = counted("culvert_agent_same_node_connections_opened_total") - before[0];
+    drop(open);
+    wait_until("it is closed", PATIENCE, || all()[1] - before[1] > opened - 0.5).unwrap();
+    let bytes = 99.0 + opened;
+    let now = all();
+    assert!((now[2] - before[2] - bytes).abs() < 0.5, "{before:?} {now:?} {bytes}");
+    assert!((now[3] - before[3] - bytes).abs() < 0.5, "{before:?} {now:?} {bytes}");
+}
+
+#[test]
+fn without_the_agent_nothing_new_goes_past_the_proxy_and_the_next_agent_closes_what_is_denied() {
+    let lab = lab("sn_agent");
+    let mut town = town(&lab);
+    let to = neighbour(&town);
+    let mut kept = open_past(&town, &town.client, to);
+    // The next agent leaves alone what the proxy vouches for.
+    town.mesh.restart_agent(1).unwrap();
+    wait_for(&town, &town.client, to, (true, true));
+    echo::round_trip(&mut kept).unwrap();
+
+    town.mesh.agent(1).unwrap().kill().unwrap();
+    let opened = || {
+        total(
+            &town,
+            15020,
+            &["istio_tcp_connections_opened_total", "reporter=\"source\""],
+        )
+    };
+    wait_until("connections go by the proxy", PATIENCE, || {
+        let before = opened();
+        echo::connect(&town.client, to, ATTEMPT).is_ok() && opened() > before + 0.5
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(40)));
+    lab.apply(&only("somebody-else")).unwrap();
+    wait_until("it is denied", PATIENCE, || {
+        echo::connect(&town.client, to, ATTEMPT).is_err()
+    })
+    .unwrap();
+    town.mesh.start_agent(1).unwrap();
+    town.mesh.wait_for_agent(1).unwrap();
+    wait_for_end(kept);
+    assert_eq!(goes_past(&town, &town.client, to), (false, false));
+}
+
+#[test]
+fn a_worker_that_dies_takes_along_what_it_vouched_for_and_the_next_decides_anew() {
+    let lab = lab("sn_worker");
+    let mut town = town(&lab);
+    let to = neighbour(&town);
+    let open = open_past(&town, &town.client, to);
+    town.mesh.kill_worker(1).unwrap();
+    wait_for_end(open);
+    wait_for(&town, &town.client, to, (true, true));
+}

@@ -1,0 +1,197 @@
+use culvert_identity::SpiffeId;
+use culvert_policy::istio::{Mode, Mtls};
+use culvert_proto::{
+    security::Scope,
+    workload::{Address, GatewayAddress, NetworkAddress, TunnelProtocol, Workload, address::Type, gateway_address},
+};
+use culvert_state::Store;
+use prost::Message as _;
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::*;
+
+const CLIENT: &str = "198.18.0.1";
+const SERVER: &str = "198.18.0.2";
+
+fn pod(name: &str, address: &str) -> Arc<Pod> {
+    Arc::new(Pod {
+        uid: name.into(),
+        name: name.into(),
+        namespace: "shop".into(),
+        identity: SpiffeId::new("cluster.local", "shop", name).unwrap(),
+        addresses: vec![address.parse().unwrap()],
+        node: "node1".into(),
+    })
+}
+
+fn workload(name: &str, address: &str) -> Workload {
+    let address: IpAddr = address.parse().unwrap();
+    Workload {
+        uid: format!("Kubernetes//Pod/shop/{name}"),
+        name: name.to_owned(),
+        namespace: "shop".to_owned(),
+        addresses: vec![bytes(address)],
+        tunnel_protocol: TunnelProtocol::Hbone.into(),
+        trust_domain: "cluster.local".to_owned(),
+        service_account: name.to_owned(),
+        ..Workload::default()
+    }
+}
+
+fn put(store: &mut Store, workload: Workload) {
+    let uid = workload.uid.clone();
+    let bytes = Address {
+        r#type: Some(Type::Workload(workload)),
+    };
+    store.put_address(&uid, &bytes.encode_to_vec()).unwrap();
+}
+
+struct World {
+    store: Store,
+    same_node: SameNode,
+    targets: SameNodeTargets,
+    now: Instant,
+}
+
+impl World {
+    /// In which the pair is proposed, and may be.
+    fn new() -> Self {
+        let mut store = Store::new("", "cluster.local", false);
+        store.set_synced();
+        put(&mut store, workload("front", CLIENT));
+        put(&mut store, workload("cart", SERVER));
+        let mut same_node = SameNode::default();
+        same_node.add(pod("front", CLIENT));
+        same_node.add(pod("cart", SERVER));
+        same_node.want(vec!["cart".to_owned()]);
+        same_node.propose(pair());
+        Self {
+            store,
+            same_node,
+            targets: SameNodeTargets::new(unbounded_channel().0),
+            now: Instant::now(),
+        }
+    }
+
+    fn news(&mut self) -> Vec<zds::SameNode> {
+        self.same_node.news(&self.store.snapshot(), &self.targets, self.now)
+    }
+}
+
+fn pair() -> Together {
+    Together {
+        client: "front".into(),
+        source: CLIENT.parse().unwrap(),
+        destination: SocketAddr::new(SERVER.parse().unwrap(), 80),
+    }
+}
+
+fn said(open_only: Option<bool>) -> Vec<zds::SameNode> {
+    let pair = |open_only| zds::SameNodePair {
+        client: "front".to_owned(),
+        source: vec![198, 18, 0, 1],
+        address: vec![198, 18, 0, 2],
+        port: 80,
+        open_only,
+    };
+    vec![zds::SameNode {
+        uid: "cart".to_owned(),
+        pairs: open_only.map(pair).into_iter().collect(),
+    }]
+}
+
+#[test]
+fn an_allowed_pair_is_said_once_and_taken_back_when_a_policy_denies_it() {
+    let mut world = World::new();
+    assert_eq!(world.news(), said(Some(false)));
+    assert_eq!(world.news(), []);
+    // Nobody may: an ALLOW policy without rules.
+    let mut policy = Mtls {
+        mode: Mode::Strict,
+        exceptions: [].into(),
+    }
+    .policy("shop", "nobody")
+    .unwrap();
+    policy.scope = Scope::Namespace.into();
+    world.store.put_policy("shop/nobody", &policy.encode_to_vec()).unwrap();
+    assert_eq!(world.news(), [], "the client has a certificate");
+    policy.action = culvert_proto::security::Action::Allow.into();
+    policy.rules.clear();
+    world.store.put_policy("shop/nobody", &policy.encode_to_vec()).unwrap();
+    assert_eq!(world.news(), said(None));
+    // It is not remembered: the proxy decides about the next connection.
+    world.store.remove_policy("shop/nobody");
+    assert_eq!(world.news(), []);
+    world.same_node.propose(pair());
+    assert_eq!(world.news(), said(Some(false)));
+}
+
+#[test]
+fn a_pair_goes_with_its_pods_their_addresses_the_wish_and_a_waypoint() {
+    type Change = fn(&mut World);
+    let changes: [(&str, Change); 6] = [
+        ("no client", |world| world.same_node.remove("front")),
+        ("no server", |world| world.same_node.remove("cart")),
+        ("another address", |world| {
+            world.same_node.add(pod("front", "198.18.0.9"))
+        }),
+        ("no wish", |world| world.same_node.want(vec![])),
+        ("not in the mesh", |world| {
+            let mut cart = workload("cart", SERVER);
+            cart.tunnel_protocol = TunnelProtocol::None.into();
+            put(&mut world.store, cart);
+        }),
+        ("another identity", |world| {
+            let mut cart = workload("cart", SERVER);
+            cart.service_account = "other".to_owned();
+            put(&mut world.store, cart);
+        }),
+    ];
+    for (what, change) in changes {
+        let mut world = World::new();
+        assert_eq!(world.news(), said(Some(false)), "{what}");
+        change(&mut world);
+        assert_eq!(world.news(), said(None), "{what}");
+    }
+    let mut world = World::new();
+    assert_eq!(world.news(), said(Some(false)));
+    let mut cart = workload("cart", SERVER);
+    cart.waypoint = Some(GatewayAddress {
+        destination: Some(gateway_address::Destination::Address(NetworkAddress {
+            network: String::new(),
+            address: vec![198, 18, 0, 7],
+        })),
+        hbone_mtls_port: 15008,
+        ..GatewayAddress::default()
+    });
+    put(&mut world.store, cart);
+    assert_eq!(world.news(), said(None), "a waypoint");
+}
+
+#[test]
+fn what_is_open_outlives_a_policy_that_is_late_for_a_while_and_nothing_new_is_let_in() {
+    let mut world = World::new();
+    assert_eq!(world.news(), said(Some(false)));
+    let mut cart = workload("cart", SERVER);
+    cart.authorization_policies = vec!["shop/late".to_owned()];
+    put(&mut world.store, cart);
+    assert_eq!(world.news(), said(Some(true)));
+    world.now += GRACE;
+    assert_eq!(world.news(), said(None));
+}
+
+#[test]
+fn loops_speak_of_pods_alone_that_want_it() {
+    let (proposals, mut proposed) = unbounded_channel();
+    let mut world = World::new();
+    world.targets = SameNodeTargets::new(proposals);
+    let tell = |world: &World| {
+        let pair = pair();
+        world.targets.tell(&pod("front", CLIENT), pair.source, pair.destination);
+    };
+    tell(&world);
+    assert!(proposed.try_recv().is_err());
+    world.news();
+    tell(&world);
+    assert_eq!(proposed.try_recv(), Ok(pair()));
+}
