@@ -205,13 +205,13 @@ fn setting(pod: &Pod, name: &'static str) -> String {
 fn settings_of_a_pod_are_put_back_when_something_undoes_them_and_given_back_when_it_leaves() {
     let lab = lab("up_settings");
     let town = Town::unlabelled(&lab, MeshOptions::default());
-    let names = ["tcp_tw_reuse", "ip_local_reserved_ports"];
+    let names = ["tcp_tw_reuse", "tcp_no_metrics_save", "ip_local_reserved_ports"];
     let before = names.map(|name| setting(&town.client, name));
     town.join();
     let during = names.map(|name| setting(&town.client, name));
     assert_ne!(during, before);
-    // All but the port that tells of the other setting.
-    let undo = || fs::write("/proc/sys/net/ipv4/ip_local_reserved_ports", "15003\n").unwrap();
+    // All but the ports that tell of the other settings.
+    let undo = || fs::write("/proc/sys/net/ipv4/ip_local_reserved_ports", "15003,15005\n").unwrap();
     town.client.run(undo).unwrap();
     wait(&town, "they are put back", |page| {
         page["repairs"]["sysctl"].as_u64() >= Some(1)

@@ -5,9 +5,10 @@
 //! | the mesh's ports are in `net.ipv4.ip_local_reserved_ports` | the kernel gives none of them to a socket of an application: one that is captured would connect to itself, or one of ours could not listen |
 //! | the prefix of `sockopt::FORWARDING_PREFIX` is local | the proxy connects to IPv6 applications from there (to IPv4 ones from 127.128.0.0/9), and takes no port of the pod's |
 //! | `net.ipv4.tcp_tw_reuse` is 1 where it was 2 | captured connections begin and end at the pod's address. A port that was used is used again once a second has passed, which TCP timestamps make safe (RFC 6191), instead of after a minute. The kernel does that for loopback addresses by itself, and does not know that the pod's own is as local |
+//! | `net.ipv4.tcp_no_metrics_save` is 1 where it was 0 | the proxy connects to applications from another address each time, so that what the kernel remembers of an address (round trip, congestion) is looked for in vain, and the next one drives it out: a tenth of the CPU of a connection |
 //!
 //! A value that somebody chose stays. What was changed is read from the namespace itself when a pod leaves, so that it is
-//! also known to an agent that was started since: the port [`REUSE_MARK`] is reserved where `tcp_tw_reuse` was changed.
+//! also known to an agent that was started since: a port of its own ([`Setting::mark`]) is reserved where a setting was changed.
 
 use std::{
     collections::BTreeSet,
@@ -28,18 +29,38 @@ use rustix::{
     mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen},
 };
 
-/// Of the network namespace of whoever opens it.
-const REUSE: &str = "/proc/sys/net/ipv4/tcp_tw_reuse";
+/// A setting that is changed where it is as the kernel has it.
+struct Setting {
+    /// Of the network namespace of whoever opens it.
+    path: &'static str,
+    from: &'static str,
+    to: &'static str,
+    /// Reserved where it was changed.
+    mark: u16,
+    /// What is lost where it cannot be.
+    loss: &'static str,
+}
+
+const REUSE: Setting = Setting {
+    path: "/proc/sys/net/ipv4/tcp_tw_reuse",
+    from: "2",
+    to: "1",
+    mark: 15003,
+    loss: "the pod opens fewer connections a second than it could",
+};
+const UNREMEMBERED: Setting = Setting {
+    path: "/proc/sys/net/ipv4/tcp_no_metrics_save",
+    from: "0",
+    to: "1",
+    mark: 15005,
+    loss: "connections to the pod cost more CPU than they could",
+};
+const SETTINGS: [Setting; 2] = [REUSE, UNREMEMBERED];
+
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
 /// Where proc is mounted in the paths above.
 const PROC: &str = "/proc/";
-
-const LOOPBACK_ONLY: &str = "2";
-const ALWAYS: &str = "1";
-
-/// Reserved where `tcp_tw_reuse` was changed.
-const REUSE_MARK: u16 = 15003;
 
 /// Ports that are the mesh's in every enrolled pod.
 const OURS: [RangeInclusive<u16>; 6] = [
@@ -54,11 +75,15 @@ const OURS: [RangeInclusive<u16>; 6] = [
 /// Prepares the network namespace that this thread is in. A second time changes nothing. What fails is left out, and said.
 pub(super) fn prepare() {
     let failed = |what: &str, error: &io::Error| tracing::warn!(%error, "{what}");
-    let reused = allow_reuse().unwrap_or_else(|error| {
-        failed("the pod opens fewer connections a second than it could", &error);
-        false
-    });
-    if let Err(error) = reserve(reused) {
+    let mut marks = Vec::new();
+    for setting in &SETTINGS {
+        match setting.change() {
+            Ok(true) => marks.push(setting.mark),
+            Ok(false) => {}
+            Err(error) => failed(setting.loss, &error),
+        }
+    }
+    if let Err(error) = reserve(&marks) {
         failed(
             "the kernel may give ports of the mesh to applications of the pod",
             &error,
@@ -83,7 +108,10 @@ pub(crate) fn is_prepared() -> io::Result<bool> {
 /// # Errors
 /// The settings cannot be read.
 pub(crate) fn restore() -> io::Result<bool> {
-    let is_undone = !is_prepared()? || fs::read_to_string(REUSE)?.trim() == LOOPBACK_ONLY;
+    let mut is_undone = !is_prepared()?;
+    for setting in &SETTINGS {
+        is_undone |= setting.read()? == setting.from;
+    }
     if is_undone {
         prepare();
     }
@@ -94,15 +122,16 @@ pub(crate) fn restore() -> io::Result<bool> {
 /// come from there, and live on.
 ///
 /// # Errors
-/// A setting that cannot be read or written; the other one is undone.
+/// A setting that cannot be read or written; the others are undone.
 pub(crate) fn give_back() -> io::Result<()> {
     let mut reserved = reserved_ports()?;
-    let reuse = if reserved.remove(&REUSE_MARK) && fs::read_to_string(REUSE)?.trim() == ALWAYS {
-        write(REUSE, LOOPBACK_ONLY)
-    } else {
-        Ok(())
-    };
+    let mut outcome = Ok(());
     let before = reserved.len();
+    for setting in &SETTINGS {
+        if reserved.remove(&setting.mark) {
+            outcome = outcome.and(setting.undo());
+        }
+    }
     for port in OURS.into_iter().flatten() {
         reserved.remove(&port);
     }
@@ -111,29 +140,41 @@ pub(crate) fn give_back() -> io::Result<()> {
     } else {
         write(RESERVED, &format(&reserved))
     };
-    reuse.and(ports)
+    outcome.and(ports)
 }
 
 fn has_no_ipv6(error: &io::Error) -> bool {
     [libc::EAFNOSUPPORT, libc::EOPNOTSUPP, libc::EACCES, libc::ENODEV].contains(&error.raw_os_error().unwrap_or(0))
 }
 
-/// Returns whether it was changed.
-fn allow_reuse() -> io::Result<bool> {
-    if fs::read_to_string(REUSE)?.trim() != LOOPBACK_ONLY {
-        return Ok(false);
+impl Setting {
+    fn read(&self) -> io::Result<String> {
+        Ok(fs::read_to_string(self.path)?.trim().to_owned())
     }
-    write(REUSE, ALWAYS)?;
-    Ok(true)
+
+    /// Returns whether it was changed.
+    fn change(&self) -> io::Result<bool> {
+        if self.read()? != self.from {
+            return Ok(false);
+        }
+        write(self.path, self.to)?;
+        Ok(true)
+    }
+
+    /// One that somebody has changed since stays.
+    fn undo(&self) -> io::Result<()> {
+        if self.read()? == self.to {
+            write(self.path, self.from)?;
+        }
+        Ok(())
+    }
 }
 
-fn reserve(reused: bool) -> io::Result<()> {
+fn reserve(marks: &[u16]) -> io::Result<()> {
     let before = reserved_ports()?;
     let mut reserved = before.clone();
     reserved.extend(OURS.into_iter().flatten());
-    if reused {
-        reserved.insert(REUSE_MARK);
-    }
+    reserved.extend(marks);
     if reserved == before {
         return Ok(());
     }
@@ -220,45 +261,65 @@ mod tests {
     }
 
     /// What [`prepare`] changes: the settings, and whether the prefix is local.
-    fn state() -> (String, String, bool) {
-        let reuse = fs::read_to_string(REUSE).unwrap().trim().to_owned();
+    fn state() -> ([String; 2], String, bool) {
+        let settings = SETTINGS.map(|setting| setting.read().unwrap());
         let reserved = format(&reserved_ports().unwrap()).trim().to_owned();
-        (reuse, reserved, culvert_net::sockopt::has_forwarding_prefix())
+        (settings, reserved, culvert_net::sockopt::has_forwarding_prefix())
     }
 
-    const PREPARED: &str = "15001-15004,15006,15008,15053-15055,15360-16383";
+    fn settings(values: [&str; 2]) -> [String; 2] {
+        values.map(str::to_owned)
+    }
+
+    const PREPARED: &str = "15001-15006,15008,15053-15055,15360-16383";
 
     #[test]
     fn a_pod_gets_back_what_it_had() {
         let machine = state();
-        for (reuse, reserved, prepared) in [
-            ("2", "", PREPARED),
-            ("2", "8080,15002-15100", "8080,15001-15100,15360-16383"),
-            ("1", "", "15001-15002,15004,15006,15008,15053-15055,15360-16383"),
-            ("0", "", "15001-15002,15004,15006,15008,15053-15055,15360-16383"),
+        for (chosen, reserved, prepared, changed) in [
+            (["2", "0"], "", PREPARED, ["1", "1"]),
+            (
+                ["2", "0"],
+                "8080,15002-15100",
+                "8080,15001-15100,15360-16383",
+                ["1", "1"],
+            ),
+            (
+                ["1", "0"],
+                "",
+                "15001-15002,15004-15006,15008,15053-15055,15360-16383",
+                ["1", "1"],
+            ),
+            (
+                ["0", "1"],
+                "",
+                "15001-15002,15004,15006,15008,15053-15055,15360-16383",
+                ["0", "1"],
+            ),
         ] {
             inside(UnshareFlags::empty(), || {
-                fs::write(REUSE, reuse).unwrap();
+                for (setting, value) in SETTINGS.iter().zip(chosen) {
+                    fs::write(setting.path, value).unwrap();
+                }
                 fs::write(RESERVED, reserved).unwrap();
                 let before = state();
                 assert!(!is_prepared().unwrap());
                 for _ in 0..2 {
                     prepare();
-                    let changed = if reuse == LOOPBACK_ONLY { ALWAYS } else { reuse };
-                    assert_eq!(state(), (changed.to_owned(), prepared.to_owned(), true));
+                    assert_eq!(state(), (settings(changed), prepared.to_owned(), true));
                     assert!(is_prepared().unwrap());
                 }
                 for _ in 0..2 {
                     give_back().unwrap();
-                    let (reuse, kept, _) = state();
-                    assert_eq!(reuse, before.0);
+                    let (left, kept, _) = state();
+                    assert_eq!(left, before.0);
                     // Whether a port of ours was also somebody else's is not remembered.
                     assert_eq!(
                         kept,
                         if reserved.is_empty() {
                             ""
                         } else {
-                            "8080,15005,15007,15009-15052,15056-15100"
+                            "8080,15007,15009-15052,15056-15100"
                         }
                     );
                 }
@@ -272,7 +333,7 @@ mod tests {
         inside(UnshareFlags::empty(), || {
             fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap();
             prepare();
-            assert_eq!(state(), (ALWAYS.to_owned(), PREPARED.to_owned(), false));
+            assert_eq!(state(), (settings(["1", "1"]), PREPARED.to_owned(), false));
             give_back().unwrap();
         });
     }
@@ -286,11 +347,11 @@ mod tests {
             mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
             mount_bind("/proc/sys", "/proc/sys").unwrap();
             mount_remount("/proc/sys", MountFlags::BIND | MountFlags::RDONLY, "").unwrap();
-            fs::write(REUSE, LOOPBACK_ONLY).expect_err("it is read-only");
+            fs::write(REUSE.path, REUSE.from).expect_err("it is read-only");
             prepare();
-            assert_eq!(state(), (ALWAYS.to_owned(), PREPARED.to_owned(), true));
+            assert_eq!(state(), (settings(["1", "1"]), PREPARED.to_owned(), true));
             give_back().unwrap();
-            assert_eq!(state(), (LOOPBACK_ONLY.to_owned(), String::new(), true));
+            assert_eq!(state(), (settings(["2", "0"]), String::new(), true));
         });
     }
 }
