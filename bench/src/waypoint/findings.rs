@@ -46,6 +46,11 @@ impl Finding {
         }
     }
 
+    /// The same with no aim: those are for Envoy's figures.
+    pub(super) fn forget_aim(&mut self) {
+        self.target = None;
+    }
+
     /// Whether the aim is reached.
     fn is_met(&self) -> Option<bool> {
         Some(match self.target? {
@@ -56,12 +61,12 @@ impl Finding {
 }
 
 /// One line a figure.
-pub(super) fn table(findings: &[Finding]) -> Table {
+pub(super) fn table(findings: &[Finding], other: &str) -> Table {
     let mut table = Table::new();
     table
         .load_preset(presets::ASCII_MARKDOWN)
         .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(["", "Culvert", "Envoy", "ratio", "(lowest, highest)", "aim", "reached"]);
+        .set_header(["", "Culvert", other, "ratio", "(lowest, highest)", "aim", "reached"]);
     for finding in findings {
         let (ratio, range) = match finding.ratio {
             Some([ratio, lowest, highest]) => (format!("{ratio:.2}"), format!("{lowest:.2}, {highest:.2}")),
@@ -155,7 +160,7 @@ mod tests {
         let finding = Finding::of_rounds("x".to_owned(), "ms", &values, Some(Target::Ratio(0.4)));
         assert_eq!((finding.ratio, finding.is_met()), (None, None));
         let findings = [finding];
-        assert!(table(&findings).to_string().contains("| - "));
+        assert!(table(&findings, "Envoy").to_string().contains("| - "));
         assert!(!json(&findings, 2, 1.0).unwrap().contains("ratio_"));
     }
 }

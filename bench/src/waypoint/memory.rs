@@ -51,7 +51,7 @@ pub(super) fn name(number: usize) -> String {
 pub(super) fn address(side: &Side, number: usize) -> Result<Ipv4Addr> {
     let block = match side.proxy {
         Proxy::Culvert => 64,
-        Proxy::Envoy => 128,
+        Proxy::Other => 128,
     };
     let [_, _, high, low] = u32::try_from(number)?.to_be_bytes();
     Ok(Ipv4Addr::new(198, 19, block + high, low))

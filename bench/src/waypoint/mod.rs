@@ -33,8 +33,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let outcome = measure(&lab, options, &mut findings).inspect_err(|_| {
         eprintln!("what the programs said last:\n{}", lab.logs(15));
     });
+    if options.before.is_some() {
+        findings.iter_mut().for_each(findings::Finding::forget_aim);
+    }
     // What was measured before something failed is shown, too.
-    println!("{}", findings::table(&findings));
+    println!("{}", findings::table(&findings, options.other().name()));
     outcome?;
     println!("{}", notes(options));
     if options.json {
@@ -53,7 +56,7 @@ fn measure(lab: &Lab, options: &Options, findings: &mut Vec<findings::Finding>) 
     let token = token::make()?;
     let sides: Result<Vec<Side>> = Proxy::BOTH
         .into_iter()
-        .map(|proxy| Side::start(lab, &mesh, proxy, &options.envoy, &token))
+        .map(|proxy| Side::start(lab, &mesh, proxy, &options.other(), &token))
         .collect();
     let mut sides = sides?;
     if !options.loads_only {
@@ -77,7 +80,7 @@ fn measure(lab: &Lab, options: &Options, findings: &mut Vec<findings::Finding>) 
 /// What a reader of the table must know.
 fn notes(options: &Options) -> String {
     format!(
-        "Medians of {} rounds of {} s; a ratio is Culvert's figure by Envoy's, the median of the rounds' with the lowest and the highest. \
+        "Medians of {} rounds of {} s; a ratio is Culvert's figure by the other's, the median of the rounds' with the lowest and the highest. \
          CPU is the waypoint's own, user and system; client, server, the ztunnels before and behind it and the waypoint share {} processors, \
          so requests/s is what all of them together can.",
         options.rounds(),

@@ -8,6 +8,9 @@ pub(crate) struct Options {
     /// The Envoy program to compare with
     #[arg(long, value_name = "FILE")]
     pub(super) envoy: PathBuf,
+    /// Another build of culvert-waypoint, which takes the place of Envoy: what a change is worth, in one run
+    #[arg(long, value_name = "FILE")]
+    pub(super) before: Option<PathBuf>,
     /// Few and short rounds, and fewer objects: to see that it runs
     #[arg(long)]
     pub(super) short: bool,
@@ -31,7 +34,33 @@ pub(crate) struct Options {
     pub(super) seconds: Option<f64>,
 }
 
+/// What is measured beside this build.
+#[derive(Clone, Debug)]
+pub(super) enum Other {
+    /// The Envoy program.
+    Envoy(PathBuf),
+    /// Another build of `culvert-waypoint`.
+    Before(PathBuf),
+}
+
+impl Other {
+    /// In tables.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Envoy(_) => "Envoy",
+            Self::Before(_) => "before",
+        }
+    }
+}
+
 impl Options {
+    pub(super) fn other(&self) -> Other {
+        match &self.before {
+            Some(program) => Other::Before(program.clone()),
+            None => Other::Envoy(self.envoy.clone()),
+        }
+    }
+
     pub(super) fn rounds(&self) -> u32 {
         self.rounds.unwrap_or(if self.short { 1 } else { 5 })
     }

@@ -7,6 +7,7 @@ use super::{
     ask::Asker,
     cases::Service,
     objects::{self, GATEWAY},
+    options::Other,
     token::{self, Token},
 };
 use anyhow::{Context, Result, ensure};
@@ -15,7 +16,7 @@ use std::{
     collections::HashMap,
     fs,
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
     time::Duration,
 };
@@ -26,17 +27,18 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Proxy {
     Culvert,
-    Envoy,
+    /// Envoy, or another build.
+    Other,
 }
 
 impl Proxy {
-    pub(super) const BOTH: [Self; 2] = [Self::Culvert, Self::Envoy];
+    pub(super) const BOTH: [Self; 2] = [Self::Culvert, Self::Other];
 
-    /// In names and results.
+    /// In names.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Culvert => "culvert",
-            Self::Envoy => "envoy",
+            Self::Other => "other",
         }
     }
 }
@@ -50,13 +52,13 @@ pub(super) struct Side {
     place: WaypointPlace,
     services: HashMap<&'static str, Ipv4Addr>,
     token_file: PathBuf,
-    envoy: PathBuf,
+    other: Other,
     _server: Process,
 }
 
 impl Side {
     /// Makes all of it, with the objects that the loads need but those of [`Side::guard_and_multiply`], and waits until it serves.
-    pub(super) fn start(lab: &Lab, mesh: &Mesh<'_>, proxy: Proxy, envoy: &Path, token: &Token) -> Result<Self> {
+    pub(super) fn start(lab: &Lab, mesh: &Mesh<'_>, proxy: Proxy, other: &Other, token: &Token) -> Result<Self> {
         let namespace = proxy.name();
         lab.namespace(namespace)?;
         lab.label(namespace, Some("ambient"))?;
@@ -103,7 +105,7 @@ impl Side {
         let token_file = lab.dir().join(format!("{namespace}.jwt"));
         fs::write(&token_file, &token.token)?;
         let place = WaypointPlace::make(lab, namespace, GATEWAY)?;
-        let process = start(&place, mesh, proxy, envoy)?;
+        let process = start(&place, mesh, proxy, other)?;
         let side = Self {
             proxy,
             client,
@@ -111,7 +113,7 @@ impl Side {
             place,
             services,
             token_file,
-            envoy: envoy.to_owned(),
+            other: other.clone(),
             _server: application,
         };
         side.wait_served(Service::Weighted)?;
@@ -164,7 +166,7 @@ impl Side {
     /// Starts the proxy anew, and waits until it serves.
     pub(super) fn restart(&mut self, mesh: &Mesh<'_>) -> Result<()> {
         self.process.kill()?;
-        self.process = start(&self.place, mesh, self.proxy, &self.envoy)?;
+        self.process = start(&self.place, mesh, self.proxy, &self.other)?;
         self.wait_served(Service::Weighted)
     }
 
@@ -243,10 +245,13 @@ impl Side {
 }
 
 /// Starts the proxy and waits for its tunnel port. Only warnings are logged: writing a line for each request is no work that both do.
-fn start(place: &WaypointPlace, mesh: &Mesh<'_>, proxy: Proxy, envoy: &Path) -> Result<Process> {
-    let process = match proxy {
-        Proxy::Culvert => place.start(mesh)?,
-        Proxy::Envoy => place.start_envoy(mesh, envoy, Ads::Delta, &["--log-level", "warn"])?,
+fn start(place: &WaypointPlace, mesh: &Mesh<'_>, proxy: Proxy, other: &Other) -> Result<Process> {
+    let process = match (proxy, other) {
+        (Proxy::Culvert, _) => place.start(mesh)?,
+        (Proxy::Other, Other::Before(program)) => place.start_build(mesh, program)?,
+        (Proxy::Other, Other::Envoy(program)) => {
+            place.start_envoy(mesh, program, Ads::Delta, &["--log-level", "warn"])?
+        }
     };
     place.wait_open(&process, PATIENCE)?;
     Ok(process)

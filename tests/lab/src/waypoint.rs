@@ -91,8 +91,24 @@ impl WaypointPlace {
     /// # Errors
     /// As above.
     pub fn start_with(&self, mesh: &Mesh<'_>, arguments: &[&str]) -> Result<Process> {
+        self.start_command(mesh, mesh.program("culvert-waypoint")?, arguments)
+    }
+
+    /// Starts another build of `culvert-waypoint` there.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn start_build(&self, mesh: &Mesh<'_>, program: &Path) -> Result<Process> {
+        let mut command = Command::new(program);
+        // What the mesh has its programs log.
+        for (name, value) in mesh.program("culvert-waypoint")?.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        self.start_command(mesh, command, &[])
+    }
+
+    fn start_command(&self, mesh: &Mesh<'_>, mut command: Command, arguments: &[&str]) -> Result<Process> {
         let token = mesh.workload_token(&self.pod)?;
-        let mut command = mesh.program("culvert-waypoint")?;
         command
             .args(["--namespace", self.pod.namespace(), "--gateway", &self.gateway])
             .args(["--pod-name", self.pod.name(), "--service-account", self.pod.account()])
