@@ -75,6 +75,8 @@ impl Worker {
                 _ = sweep.tick() => {
                     self.0.upstream.sweep();
                     Store::sweep(&self.0.state.load());
+                    // Buffers of tunnels, 1.2 MB each, that a burst of large bodies has left.
+                    culvert_hbone::release_unused();
                 }
                 Some(_) = tunnels.join_next() => {}
             }
