@@ -333,3 +333,54 @@ fn a_worker_that_dies_takes_along_what_it_vouched_for_and_the_next_decides_anew(
     wait_for_end(open);
     wait_for(&town, &town.client, to, (true, true));
 }
+
+#[test]
+fn a_client_whose_resets_do_not_get_out_gains_nothing_by_that() {
+    let lab = lab("sn_deaf");
+    let town = town(&lab);
+    let to = SocketAddr::from((town.neighbour.ip4(), ECHO + 1));
+    let listener = town.neighbour.listen(to).unwrap();
+    let dial = || {
+        let before = past(&town);
+        let client = town.client.connect(to, PATIENCE).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        (client, server, past(&town) > before)
+    };
+    let mut found = None;
+    wait_until("a connection goes past the proxy", PATIENCE, || {
+        let (client, server, is_past) = dial();
+        found = is_past.then_some((client, server));
+        is_past
+    })
+    .unwrap();
+    let (client, server) = found.unwrap();
+    let route = format!("{}/32", town.neighbour.ip4());
+    let blocked = town
+        .client
+        .run(|| {
+            std::process::Command::new("ip")
+                .args(["route", "add", "blackhole", &route])
+                .status()
+        })
+        .unwrap();
+    assert!(blocked.unwrap().success());
+    lab.apply(&only("somebody-else")).unwrap();
+    for stream in [server, client] {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        wait_for_end(stream);
+    }
+}
+
+#[test]
+fn a_pod_that_goes_takes_along_what_is_open_to_it() {
+    let lab = lab("sn_pod");
+    let town = town(&lab);
+    let visitor = lab.pod(PodSpec::new("town", "visitor").on(1)).unwrap();
+    town.mesh.wait_enrolled(&[&visitor], true, PATIENCE).unwrap();
+    let to = echo::serve(&visitor, ECHO);
+    let open = open_past(&town, &town.client, to);
+    lab.remove_pod(&visitor).unwrap();
+    wait_for_end(open);
+    // Of others, nothing has changed.
+    wait_for(&town, &town.client, neighbour(&town), (true, true));
+}

@@ -48,6 +48,7 @@ mod succession;
 mod take_over;
 mod takeover;
 mod upkeep;
+mod vouched;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -66,10 +67,10 @@ pub use self::{direct::Direct, existing::Existing, upkeep::Upkeep};
 use self::{
     entry::Entry,
     plan::{Action, Phase, Refusal},
-    same_node::SameNode,
     status::Status,
     succession::Succession,
     takeover::Takeover,
+    vouched::SameNode,
 };
 use crate::{
     handover::{Event, Proxy},

@@ -5,9 +5,8 @@
 //! any proxy vouches for it, as what goes through a proxy does that is being replaced.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
-    sync::Arc,
 };
 
 use culvert_abi::{Endpoint, Flow, SameNodePair, SameNodePeer};
@@ -20,59 +19,9 @@ use super::{
     plan::Phase,
 };
 use crate::{
-    handover::{
-        Order, Proxy,
-        same_node::{Pair, SameNodeSaid},
-    },
+    handover::{Order, Proxy, same_node::Pair},
     kernel::sock_diag,
 };
-
-/// What proxies have said.
-#[derive(Default)]
-pub(super) struct SameNode {
-    /// By proxy and pod that is reached.
-    said: BTreeMap<(u64, Arc<str>), Vec<Pair>>,
-    /// Proxies that have said all that they know.
-    known: HashSet<u64>,
-    /// What each proxy was asked for last.
-    asked: HashMap<u64, Vec<String>>,
-    entered: HashMap<SameNodePair, SameNodePeer>,
-    /// What was entered last could not be.
-    is_failing: bool,
-    /// Nothing is entered or open, as far as was looked: an earlier agent may have left something.
-    is_idle: bool,
-    /// What is new has not been compared with what is open.
-    is_changed: bool,
-    problem: Option<String>,
-}
-
-impl SameNode {
-    /// Whether there is something to confirm and to look after.
-    pub(super) fn is_used(&self) -> bool {
-        !self.is_idle
-    }
-
-    pub(super) fn note(&mut self, proxy: u64, said: SameNodeSaid) {
-        self.is_changed = true;
-        match said.server {
-            None => self.said.retain(|(of, _), _| *of != proxy),
-            Some(server) if said.pairs.is_empty() => drop(self.said.remove(&(proxy, server))),
-            Some(server) => drop(self.said.insert((proxy, server), said.pairs)),
-        }
-    }
-
-    pub(super) fn known(&mut self, proxy: u64) {
-        self.is_changed = true;
-        self.known.insert(proxy);
-    }
-
-    pub(super) fn left(&mut self, proxy: u64) {
-        self.is_changed = true;
-        self.said.retain(|(of, _), _| *of != proxy);
-        self.known.remove(&proxy);
-        self.asked.remove(&proxy);
-    }
-}
 
 impl Reconciler {
     /// Asks proxies for what pods ask for, and enters what they have said. Called after whatever has happened.

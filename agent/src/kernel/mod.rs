@@ -40,6 +40,7 @@ mod pins;
 mod pods;
 mod removal;
 mod same_node;
+mod same_node_maps;
 mod serving;
 pub mod sock_diag;
 mod surroundings;
@@ -63,7 +64,7 @@ use self::{
     maps::Maps,
     names::Name,
     pins::Pin,
-    same_node::SameNode,
+    same_node_maps::SameNode,
     sys::{Hook, Target},
 };
 use aya::Ebpf;

@@ -2,12 +2,8 @@
 
 use super::{
     Kernel, KernelError,
-    maps::{absent_is_fine, failed, found, no_room, take},
+    maps::{absent_is_fine, failed},
     sock_diag,
-};
-use aya::{
-    Ebpf,
-    maps::{Array, HashMap as Map, MapData, MapError},
 };
 use culvert_abi::{Flow, Pod, SameNodeNumber, SameNodePair, SameNodePeer, SameNodeUse};
 use culvert_net::serving::monotonic;
@@ -18,96 +14,6 @@ use std::{
 
 /// How long pairs hold after they were last confirmed.
 const LEASE: Duration = Duration::from_secs(2);
-
-/// Only where there is no entry (`BPF_NOEXIST`).
-const NOEXIST: u64 = 1;
-
-/// The maps, and what this process has entered.
-pub(super) struct SameNode {
-    pairs: Map<MapData, SameNodePair, SameNodePeer>,
-    flows: Map<MapData, Flow, u64>,
-    usage: Map<MapData, SameNodePair, SameNodeUse>,
-    numbers: Array<MapData, u64>,
-    entered: HashMap<SameNodePair, SameNodePeer>,
-    /// Why no pair can be entered; none before that was looked at.
-    support: Option<Result<(), String>>,
-}
-
-impl SameNode {
-    /// What an earlier process has entered is taken back: nobody has confirmed it.
-    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
-        let mut taken = Self {
-            pairs: take(ebpf, "SAME_NODE")?,
-            flows: take(ebpf, "SAME_NODE_FLOWS")?,
-            usage: take(ebpf, "SAME_NODE_USE")?,
-            numbers: take(ebpf, "SAME_NODE_NUMBERS")?,
-            entered: HashMap::new(),
-            support: None,
-        };
-        taken.set(SameNodeNumber::Until, 0)?;
-        let left = taken.pairs.keys().collect::<Result<Vec<_>, _>>();
-        for pair in left.map_err(|error| failed("SAME_NODE", error))? {
-            absent_is_fine("SAME_NODE", taken.pairs.remove(&pair))?;
-        }
-        Ok(taken)
-    }
-
-    /// The flags of a pod, as far as they are about this.
-    pub(super) fn flags(&self, cookie: u64) -> u32 {
-        let is_client = self.entered.keys().any(|pair| pair.client == cookie);
-        let is_server = self.entered.values().any(|peer| peer.server == cookie);
-        let flag = |is_set, flag| if is_set { flag } else { 0 };
-        flag(is_client, Pod::SAME_NODE_CLIENT) | flag(is_server, Pod::SAME_NODE_SERVER)
-    }
-
-    fn set(&mut self, which: SameNodeNumber, number: u64) -> Result<(), KernelError> {
-        let set = self.numbers.set(which as u32, number, 0);
-        set.map_err(|error| failed("SAME_NODE_NUMBERS", error))
-    }
-
-    fn enter(&mut self, pair: SameNodePair, peer: SameNodePeer) -> Result<(), KernelError> {
-        let full = |map| KernelError::Full {
-            map,
-            size: SameNodePair::ENTRIES,
-        };
-        for is_swept in [false, true] {
-            match self.usage.insert(pair, SameNodeUse::default(), NOEXIST) {
-                Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => break,
-                Err(_) if !is_swept => drop(self.usage()?),
-                outcome => {
-                    outcome.map_err(|error| no_room(error, full("SAME_NODE_USE")))?;
-                    break;
-                }
-            }
-        }
-        let entered = self.pairs.insert(pair, peer, 0);
-        entered.map_err(|error| no_room(error, full("SAME_NODE")))?;
-        self.entered.insert(pair, peer);
-        Ok(())
-    }
-
-    /// What has gone by each pair; those that are gone and have nothing open any more are forgotten.
-    fn usage(&mut self) -> Result<Vec<(SameNodePair, SameNodeUse)>, KernelError> {
-        let pairs = self.usage.keys().collect::<Result<Vec<_>, _>>();
-        let mut all = Vec::new();
-        for pair in pairs.map_err(|error| failed("SAME_NODE_USE", error))? {
-            let Some(usage) = found("SAME_NODE_USE", self.usage.get(&pair, 0))? else {
-                continue;
-            };
-            all.push((pair, usage));
-            if !self.entered.contains_key(&pair) && usage.closed >= usage.opened {
-                absent_is_fine("SAME_NODE_USE", self.usage.remove(&pair))?;
-            }
-        }
-        Ok(all)
-    }
-
-    fn remove(&mut self, pair: &SameNodePair) -> Result<(), KernelError> {
-        absent_is_fine("SAME_NODE", self.pairs.remove(pair))?;
-        self.entered.remove(pair);
-        Ok(())
-    }
-}
 
 impl Kernel {
     /// Makes the pairs whose connections go past the proxy exactly these. Those that go, go first and whatever else fails.

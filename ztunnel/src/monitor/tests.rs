@@ -25,6 +25,7 @@ async fn monitor() -> (Monitor, Zds, Heard) {
         ending: None,
         draining: false,
         alive: Alive::default(),
+        same_node: SameNode::default(),
     };
     (monitor, Zds::new("/nonexistent/zds.sock".into()), Heard(socket))
 }

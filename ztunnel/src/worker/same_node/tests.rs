@@ -160,6 +160,7 @@ fn a_pair_goes_with_its_pods_their_addresses_the_wish_and_a_waypoint() {
         destination: Some(gateway_address::Destination::Address(NetworkAddress {
             network: String::new(),
             address: vec![198, 18, 0, 7],
+            length: None,
         })),
         hbone_mtls_port: 15008,
         ..GatewayAddress::default()
