@@ -17,7 +17,7 @@ pub(crate) enum Mode {
     CulvertLocalLegs,
     /// Culvert, both applications on one node
     CulvertSameNode,
-    /// Culvert, both applications on one node, their sockets joined by the kernel
+    /// Culvert, both applications on one node, their connections past the proxy once it has decided
     CulvertKernel,
     /// Culvert with a waypoint, between the nodes
     CulvertWaypoint,
@@ -93,7 +93,7 @@ impl Mode {
             }
             Self::CulvertSameNode => "Culvert with both pods on one node: one ztunnel does both ends, still encrypted",
             Self::CulvertKernel => {
-                "Culvert with both pods on one node and their sockets joined by the kernel after policy"
+                "Culvert with both pods on one node and their connections past the proxy, once it has decided (culvert.dev/same-node: kernel)"
             }
             Self::CulvertWaypoint => {
                 "Culvert between the nodes with a waypoint on the server's: ztunnel, waypoint, ztunnel; access logs on"

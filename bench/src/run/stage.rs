@@ -17,10 +17,13 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 /// The waypoint's Gateway.
 const GATEWAY: &str = "wp";
-/// The namespace of pods whose sockets the kernel is to join.
+/// The namespace of pods whose connections are to go past the proxy.
 const KERNEL: &str = "kernel-joined";
 /// How long that may take to be known on the node.
-const KNOWN: Duration = Duration::from_secs(3);
+const KNOWN: Duration = Duration::from_secs(10);
+/// Where the agent has its metrics, and that of such connections.
+const MONITORING: u16 = 15022;
+const SAME_NODE: &str = "culvert_agent_same_node_connections_opened_total";
 /// A port on which Services have HTTP/1.1, and one for HTTP/2.
 const SERVICE_PORTS: [u16; 2] = [80, 81];
 
@@ -123,7 +126,6 @@ impl<'lab> Stage<'lab> {
                 lab.namespace(namespace)?;
                 lab.label(namespace, Some("ambient"))?;
             }
-            lab.label_with(KERNEL, "culvert.dev/same-node", Some("kernel"))?;
             let mut options = self.mesh_options();
             match nodes {
                 Nodes::Legs => {
@@ -181,15 +183,17 @@ impl<'lab> Stage<'lab> {
         nodes.iter().map(|node| Ok(mesh.agent(*node)?.pid())).collect()
     }
 
-    /// Both pods on one node, in a namespace that wants their sockets joined; that they are is what the access log says.
+    /// Both pods on one node, and the server's asks for connections past the proxy; that there are some is what the agent counts.
     fn kernel(&mut self, mode: Mode) -> Result<Course<'lab>> {
         let course = self.meshed(KERNEL, mode)?;
-        let ztunnel = self.mesh(mode)?.ztunnel(1)?;
-        let is_joined = |line: &str| line.contains("same-node") && line.contains("kernel") && line.contains(KERNEL);
-        let joined = wait_until("the kernel joins their sockets", KNOWN, || {
-            course.try_out(&FIRST).is_ok() && ztunnel.log().lines().any(is_joined)
+        let server = course.server_pod.name().to_owned();
+        let mesh = self.mesh(mode)?;
+        let is_counted = |line: &str| line.starts_with(SAME_NODE) && line.contains(&server) && !line.ends_with(" 0");
+        let joined = wait_until("connections go past the proxy", KNOWN, || {
+            let page = || mesh.get(1, MONITORING, "/metrics");
+            course.try_out(&FIRST).is_ok() && page().is_ok_and(|page| page.body.lines().any(is_counted))
         });
-        joined.context("the access log tells of no connection whose sockets the kernel joined (same-node: kernel)")?;
+        joined.context("the agent counts no connection past the proxy (culvert.dev/same-node: kernel)")?;
         Ok(course)
     }
 
@@ -264,7 +268,9 @@ impl<'lab> Stage<'lab> {
     fn pods(&self, namespace: &str, mode: Mode, node: u8) -> Result<Course<'lab>> {
         let lab = self.labs.of(mode)?;
         let pod = |role: &str, node: u8| -> Result<Pod> {
+            let way = if namespace == KERNEL { "kernel" } else { "proxy" };
             let spec = PodSpec::new(namespace, &format!("{role}-{}", mode.name()))
+                .annotation("culvert.dev/same-node", way)
                 .on(node)
                 .service_account(role)
                 .label("app", role);
