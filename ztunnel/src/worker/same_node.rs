@@ -44,6 +44,8 @@ pub(super) struct SameNode {
 
 enum Verdict {
     Allowed,
+    /// For what is open already: the proxy has something to say of new ones.
+    Said,
     Waits,
     Denied,
 }
@@ -100,9 +102,10 @@ impl SameNode {
             let Some((client, server)) = self.ends(&pair) else {
                 continue;
             };
-            let since = match decide(mesh, client, server, &pair) {
-                Verdict::Allowed => None,
-                Verdict::Waits => Some(since.unwrap_or(now)),
+            let (since, open_only) = match decide(mesh, client, server, &pair) {
+                Verdict::Allowed => (None, false),
+                Verdict::Said => (None, true),
+                Verdict::Waits => (Some(since.unwrap_or(now)), true),
                 Verdict::Denied => continue,
             };
             if since.is_some_and(|since| now.duration_since(since) >= GRACE) {
@@ -113,7 +116,7 @@ impl SameNode {
                 source: bytes(pair.source),
                 address: bytes(pair.destination.ip()),
                 port: pair.destination.port().into(),
-                open_only: since.is_some(),
+                open_only,
             };
             allowed.entry(Arc::clone(&server.uid)).or_default().push(said);
             self.pairs.insert(pair, since);
@@ -163,7 +166,10 @@ fn decide(mesh: &Mesh, client: &Pod, server: &Pod, pair: &Together) -> Verdict {
     }
     // No policy knows source ports.
     let source = SocketAddr::new(pair.source, 0);
+    let remarks = || mesh.remarks(server, source, Some(&client.identity), pair.destination);
     match mesh.inbound(server, source, Some(&client.identity), pair.destination) {
+        // The proxy alone can say what policies would do that are tried out, and whom others audit.
+        Inbound::Allow if remarks().is_some() => Verdict::Said,
         Inbound::Allow => Verdict::Allowed,
         Inbound::Pending(Awaited::Policy(_)) => Verdict::Waits,
         Inbound::Pending(_) | Inbound::Deny(_) => Verdict::Denied,

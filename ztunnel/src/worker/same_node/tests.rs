@@ -126,6 +126,26 @@ fn an_allowed_pair_is_said_once_and_taken_back_when_a_policy_denies_it() {
     assert_eq!(world.news(), said(Some(false)));
 }
 
+/// Lines and counts are the proxy's, and so are the connections that have some.
+#[test]
+fn new_connections_go_by_the_proxy_while_policies_that_decide_nothing_speak_of_them() {
+    let mut world = World::new();
+    assert_eq!(world.news(), said(Some(false)));
+    let trial = culvert_proto::security::Authorization {
+        name: "trial".to_owned(),
+        namespace: "shop".to_owned(),
+        scope: Scope::Namespace.into(),
+        action: culvert_proto::security::Action::Deny.into(),
+        rules: vec![culvert_proto::security::Rule::default()],
+        dry_run: true,
+        ..Default::default()
+    };
+    world.store.put_policy("shop/trial", &trial.encode_to_vec()).unwrap();
+    assert_eq!(world.news(), said(Some(true)), "what is open stays");
+    world.store.remove_policy("shop/trial");
+    assert_eq!(world.news(), said(Some(false)));
+}
+
 #[test]
 fn a_pair_goes_with_its_pods_their_addresses_the_wish_and_a_waypoint() {
     type Change = fn(&mut World);
