@@ -199,7 +199,12 @@ fn spans_reach_their_receivers(kind: Kind) {
         ask_for(provider);
         let trace = format!("{}{number}", &TRACE[..31]);
         let span = place.span_of_waypoint(&format!("/{provider}"), &trace, "traceparent");
-        let is_it = |found: &&Value| found["traceId"] == *trace && tag(found, "who") == Some(provider);
+        // Listener and routes come one after the other: until both have, Envoy calls it `ingress`.
+        let is_it = |found: &&Value| {
+            let is_named = found["name"] == "web.town.svc.cluster.local:80/*";
+            let is_answered = tag(found, "http.status_code") == Some("200");
+            is_named && is_answered && found["traceId"] == *trace && tag(found, "who") == Some(provider)
+        };
         let mut found = Value::Null;
         // The first may have been lost, while the way there was being made.
         place.wait("the collector to have the span", PATIENCE, || {
@@ -211,11 +216,7 @@ fn spans_reach_their_receivers(kind: Kind) {
             !found.is_null()
         });
         assert_eq!(found["parentSpanId"], "b7ad6b7169203331", "{found}");
-        assert_eq!(
-            (&found["kind"], &found["name"]),
-            (&json!(2), &json!("web.town.svc.cluster.local:80/*")),
-            "{found}"
-        );
+        assert_eq!(found["kind"], json!(2), "{found}");
         assert_eq!(span.len(), 16);
         // Behind an internal listener Envoy has no address.
         let client = match kind {
