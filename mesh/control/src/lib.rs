@@ -30,7 +30,6 @@ mod metrics;
 mod published;
 mod renewal;
 mod resources;
-mod responses;
 mod served;
 mod settings;
 mod stream;
