@@ -69,6 +69,7 @@ pub fn routes(
             page["problems"] = status.borrow().problems().into();
             add_kernels_view(&mut page, &shown);
             page["local_legs"] = legs_page::of(&shown);
+            page["same_node"] = same_node_metrics::page(&shown);
             if let Some(gate) = &gate {
                 page["cni"] = gate.json();
             }

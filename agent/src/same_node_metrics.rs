@@ -1,6 +1,9 @@
-//! What has gone past the proxy between two pods of this node, as metrics.
+//! What has gone past the proxy between two pods of this node, as metrics, and what may go now, for the page `/pods`.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+};
 
 use culvert_abi::SameNodePair;
 use culvert_telemetry::prometheus::{
@@ -10,6 +13,13 @@ use culvert_telemetry::prometheus::{
 use std::net::SocketAddr;
 
 use crate::{enrolment::status::Status, kernel::Kernel};
+
+/// How many pairs of pods may go past the proxy now, and why none may where the kernel cannot.
+pub(crate) fn page(kernel: &Mutex<Kernel>) -> serde_json::Value {
+    let kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
+    let (pairs, refused) = kernel.same_node_pairs();
+    serde_json::json!({ "pairs": pairs, "refused": refused })
+}
 
 /// Adds them: a series for each pair of pods and address that was dialled. Bytes are counted when a connection ends.
 pub(crate) fn encode(

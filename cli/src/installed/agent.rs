@@ -27,6 +27,7 @@ pub(crate) fn judged(place: &str, page: &Value) -> Vec<Line> {
     lines.extend(pod_programs(place, page));
     lines.extend(guards(place, page));
     lines.extend(legs(place, page));
+    lines.extend(same_node(place, page));
     lines.extend(upkeep(place, page));
     lines.extend(earlier_connections(place, page));
     lines.extend(notices(place, page));
@@ -69,6 +70,23 @@ fn legs(place: &str, page: &Value) -> Option<Line> {
         counted("redirected_bytes")
     );
     Some(Line::ok(place, "local legs", found))
+}
+
+/// Only where a pod asks for it (`culvert.dev/same-node: kernel`) and another has reached it.
+fn same_node(place: &str, page: &Value) -> Option<Line> {
+    let same_node = &page["same_node"];
+    if let Some(reason) = same_node["refused"].as_str() {
+        let remedy = "nothing is wrong but the speed: take culvert.dev/same-node away, or see docs/same-node.md";
+        return Some(Line::warn(
+            place,
+            "same node",
+            format!("all connections go through the proxy, because {reason}"),
+            remedy,
+        ));
+    }
+    let pairs = same_node["pairs"].as_u64().filter(|pairs| *pairs > 0)?;
+    let found = format!("{pairs} pairs of pods and ports go past the proxy, unencrypted");
+    Some(Line::ok(place, "same node", found))
 }
 
 const LOST_REMEDY: &str = "if it stays, restart the node's pod of culvert-node, which attaches all anew; and find what takes pins below /sys/fs/bpf away: \

@@ -121,6 +121,25 @@ fn local_legs_are_shown_where_the_kernel_is_to_carry_them_and_why_it_does_not() 
 }
 
 #[test]
+fn what_goes_past_the_proxy_is_shown_and_why_it_cannot() {
+    let of = |same_node: Value| {
+        let lines = agent::judged(
+            "n",
+            &json!({ "ready": true, "proxies": [{ "pid": 1 }], "pods": [], "same_node": same_node }),
+        );
+        lines.into_iter().find(|line| line.what == "same node")
+    };
+    assert!(of(json!({ "pairs": 0, "refused": null })).is_none() && of(Value::Null).is_none());
+    let some = of(json!({ "pairs": 3, "refused": null })).expect("a line");
+    assert!(some.level == Level::Ok && some.found.contains("3 pairs"), "{some}");
+    let refused = of(json!({ "pairs": 0, "refused": "connections cannot be closed" })).expect("a line");
+    assert!(
+        refused.level == Level::Warn && refused.found.contains("cannot be closed"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn a_mesh_that_is_well_has_only_good_lines() {
     assert_eq!(wrong(&survey(well())), []);
 }
