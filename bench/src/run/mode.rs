@@ -13,6 +13,8 @@ pub(crate) enum Mode {
     DirectBesideCulvert,
     /// Culvert, between the nodes
     Culvert,
+    /// Culvert, between the nodes, to a strict server with a hundred rules that allow
+    CulvertPolicies,
     /// Culvert, between the nodes, whose kernels carry what applications and proxies send each other
     CulvertLocalLegs,
     /// Culvert, both applications on one node
@@ -48,11 +50,12 @@ pub(super) enum Nodes {
 
 impl Mode {
     /// Those that need no program of the user, in the order of the table.
-    pub(super) const OWN: [Self; 10] = [
+    pub(super) const OWN: [Self; 11] = [
         Self::Direct,
         Self::DirectSameNode,
         Self::DirectBesideCulvert,
         Self::Culvert,
+        Self::CulvertPolicies,
         Self::CulvertLocalLegs,
         Self::CulvertSameNode,
         Self::CulvertKernel,
@@ -68,6 +71,7 @@ impl Mode {
             Self::DirectSameNode => "direct-same-node",
             Self::DirectBesideCulvert => "direct-beside-culvert",
             Self::Culvert => "culvert",
+            Self::CulvertPolicies => "culvert-policies",
             Self::CulvertLocalLegs => "culvert-local-legs",
             Self::CulvertSameNode => "culvert-same-node",
             Self::CulvertKernel => "culvert-kernel",
@@ -87,6 +91,9 @@ impl Mode {
             Self::DirectBesideCulvert => "client and server outside the mesh, between nodes where Culvert runs",
             Self::Culvert => {
                 "Culvert between the nodes: connect hook, ztunnel, mutual TLS 1.3, ztunnel, server; access log on"
+            }
+            Self::CulvertPolicies => {
+                "Culvert between the nodes to a server in strict mode (the guard drops what is plaintext), with 100 rules that allow, of which the last is the client's"
             }
             Self::CulvertLocalLegs => {
                 "Culvert between the nodes, with what applications and proxies send each other carried past loopback TCP by the kernel"
@@ -119,6 +126,7 @@ impl Mode {
             Self::Direct | Self::DirectSameNode | Self::Sidecar | Self::SidecarHttp => Nodes::Bare,
             Self::DirectBesideCulvert
             | Self::Culvert
+            | Self::CulvertPolicies
             | Self::CulvertSameNode
             | Self::CulvertKernel
             | Self::CulvertWaypoint => Nodes::Culvert,

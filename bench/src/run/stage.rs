@@ -19,6 +19,10 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 const GATEWAY: &str = "wp";
 /// The namespace of pods whose connections are to go past the proxy.
 const KERNEL: &str = "kernel-joined";
+/// The namespace with policies.
+const STRICT: &str = "strict";
+/// How many rules there are.
+const RULES: usize = 100;
 /// How long that may take to be known on the node.
 const KNOWN: Duration = Duration::from_secs(10);
 /// Where the agent has its metrics, and that of such connections.
@@ -100,6 +104,7 @@ impl<'lab> Stage<'lab> {
                 Ok(course)
             }
             Mode::Culvert | Mode::CulvertSameNode | Mode::CulvertBefore => self.meshed("meshed", mode),
+            Mode::CulvertPolicies => self.meshed(STRICT, mode),
             Mode::CulvertLocalLegs => self.local_legs(mode),
             Mode::CulvertKernel => self.kernel(mode),
             Mode::CulvertWaypoint => self.waypoint(mode),
@@ -122,9 +127,12 @@ impl<'lab> Stage<'lab> {
         let nodes = mode.nodes();
         if !self.culvert.contains_key(&nodes) {
             let lab = self.labs.of(mode)?;
-            for namespace in ["meshed", KERNEL, "waypoint"] {
+            for namespace in ["meshed", STRICT, KERNEL, "waypoint"] {
                 lab.namespace(namespace)?;
                 lab.label(namespace, Some("ambient"))?;
+            }
+            for object in policies() {
+                lab.apply(&object)?;
             }
             let mut options = self.mesh_options();
             match nodes {
@@ -297,6 +305,28 @@ impl<'lab> Stage<'lab> {
             server_pod: server,
         })
     }
+}
+
+/// Strict mode, and rules that allow: one for each of so many accounts, of which the last is the client's.
+fn policies() -> [serde_json::Value; 2] {
+    let rule = |number: usize| {
+        let account = match number {
+            RULES => "client".to_owned(),
+            _ => format!("client-{number}"),
+        };
+        json!({ "from": [{ "source": { "principals": [format!("cluster.local/ns/{STRICT}/sa/{account}")] } }] })
+    };
+    let rules: Vec<_> = (1..=RULES).map(rule).collect();
+    let object = |kind: &str, spec: serde_json::Value| {
+        json!({
+            "apiVersion": "security.istio.io/v1", "kind": kind,
+            "metadata": { "name": "bench", "namespace": STRICT }, "spec": spec,
+        })
+    };
+    [
+        object("PeerAuthentication", json!({ "mtls": { "mode": "STRICT" } })),
+        object("AuthorizationPolicy", json!({ "action": "ALLOW", "rules": rules })),
+    ]
 }
 
 /// The server's programs: of bytes and DNS, and of HTTP.

@@ -13,7 +13,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(super) json: bool,
     /// What to measure; everything that needs no other program when not given: direct, direct-same-node, direct-beside-culvert, culvert,
-    /// culvert-local-legs, culvert-same-node, culvert-kernel, culvert-waypoint, sidecar, sidecar-http
+    /// culvert-policies, culvert-local-legs, culvert-same-node, culvert-kernel, culvert-waypoint, sidecar, sidecar-http
     #[arg(long, value_delimiter = ',', value_name = "MODE,...")]
     pub(super) modes: Vec<String>,
     /// Measure another node proxy as well, in the place of ours: Istio's ztunnel
