@@ -74,21 +74,6 @@ fn a_run_that_is_interrupted_says_so_and_leaves_neither_processes_nor_files() {
 }
 
 #[test]
-fn a_controller_that_ends_in_mid_run_is_what_the_run_failed_for() {
-    let files = tempfile::tempdir().unwrap();
-    let run = start(files.path());
-    signal(controller_of(&run, files.path()), libc::SIGKILL);
-    let output = run.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    assert!(
-        said(&output).contains("the controller ended (signal: 9"),
-        "{}",
-        said(&output)
-    );
-    assert!(left_in(files.path()).is_empty(), "{:?}", left_in(files.path()));
-}
-
-#[test]
 fn sizes_without_addresses_and_a_folder_that_cannot_be_made_are_refused_at_once() {
     for (arguments, why) in [
         (&["--pods", "0"][..], "0 is not in 1..=500000"),
