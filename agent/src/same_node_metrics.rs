@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use culvert_abi::SameNodePair;
+use culvert_abi::{SameNodePair, SameNodeUse};
 use culvert_telemetry::prometheus::{
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::counter::ConstCounter,
@@ -21,6 +21,9 @@ pub(crate) fn page(kernel: &Mutex<Kernel>) -> serde_json::Value {
     serde_json::json!({ "pairs": pairs, "refused": refused })
 }
 
+/// A metric: its name, what it is, and its value.
+type Column = (&'static str, &'static str, fn(&SameNodeUse) -> u64);
+
 /// Adds them: a series for each pair of pods and address that was dialled. Bytes are counted when a connection ends.
 pub(crate) fn encode(
     encoder: &mut DescriptorEncoder<'_>,
@@ -32,7 +35,7 @@ pub(crate) fn encode(
         Vec::new()
     });
     let named: Vec<_> = usage.iter().map(|(pair, usage)| (names(status, pair), usage)).collect();
-    let columns: [(&str, &str, fn(&culvert_abi::SameNodeUse) -> u64); 4] = [
+    let columns: [Column; 4] = [
         (
             "connections_opened",
             "Connections between two pods of this node that went past the proxy",

@@ -85,10 +85,8 @@ impl Kernel {
     /// # Errors
     /// A failing system call.
     pub fn forget_same_node_flows(&mut self, flows: &[Flow]) -> Result<(), KernelError> {
-        let flows = flows.iter();
-        flows
-            .map(|flow| absent_is_fine("SAME_NODE_FLOWS", self.same_node.flows.remove(flow)))
-            .collect()
+        let mut flows = flows.iter();
+        flows.try_for_each(|flow| absent_is_fine("SAME_NODE_FLOWS", self.same_node.flows.remove(flow)))
     }
 
     /// What has gone past the proxy by each pair since it was first entered. Pairs that are gone and have nothing open any more are

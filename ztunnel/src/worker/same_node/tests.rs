@@ -183,7 +183,6 @@ fn a_pair_goes_with_its_pods_their_addresses_the_wish_and_a_waypoint() {
             length: None,
         })),
         hbone_mtls_port: 15008,
-        ..GatewayAddress::default()
     });
     put(&mut world.store, cart);
     assert_eq!(world.news(), said(None), "a waypoint");
