@@ -145,7 +145,9 @@ fn has_room() -> bool {
 #[inline(always)]
 fn number(which: SameNodeNumber) -> u64 {
     // SAFETY: an aligned number in a map, which others write at any moment.
-    SAME_NODE_NUMBERS.get_ptr(which as u32).map_or(0, |number| unsafe { read_volatile(number) })
+    SAME_NODE_NUMBERS
+        .get_ptr(which as u32)
+        .map_or(0, |number| unsafe { read_volatile(number) })
 }
 
 #[inline(always)]
