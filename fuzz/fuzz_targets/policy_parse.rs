@@ -18,9 +18,9 @@ fuzz_target!(|bytes: &[u8]| {
             destination: ([198, 18, 0, 2], 8080).into(),
         };
         let verdict = evaluate([&policy], &connection);
-        // Alone, a policy decides by its match, and not at all when it is tried out.
+        // Alone, a policy decides by its match, and not at all when it is tried out or audits.
         let deny = policy.action() == culvert_policy::Action::Deny;
-        let allowed = policy.dry_run() || policy.matches(&connection) != deny;
+        let allowed = !policy.is_enforced() || policy.matches(&connection) != deny;
         assert_eq!(verdict == Verdict::Allow, allowed, "{policy:?}");
     }
 });
