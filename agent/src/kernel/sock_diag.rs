@@ -76,19 +76,7 @@ pub fn destroy(netns: &Netns, connections: &[Connection]) -> io::Result<()> {
         .run(|| {
             let socket = open()?;
             for connection in connections {
-                let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK;
-                send(&socket, DESTROY, flags, connection.family, 0, &connection.id)?;
-                let mut outcome = Ok(());
-                receive(&socket, |kind, body| {
-                    if i32::from(kind) == libc::NLMSG_ERROR {
-                        outcome = error_of(body);
-                    }
-                    true
-                })?;
-                match outcome {
-                    Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return Err(error),
-                    _ => {}
-                }
+                destroy_one(&socket, connection.family, &connection.id)?;
             }
             Ok(())
         })
@@ -100,18 +88,16 @@ pub fn destroy(netns: &Netns, connections: &[Connection]) -> io::Result<()> {
 /// # Errors
 /// From netlink. `EOPNOTSUPP`: the kernel was built without `CONFIG_INET_DIAG_DESTROY`.
 pub fn can_destroy() -> io::Result<()> {
-    let socket = open()?;
     // Of no connection: all that could be ended has other addresses.
-    send(
-        &socket,
-        DESTROY,
-        libc::NLM_F_REQUEST | libc::NLM_F_ACK,
-        libc::AF_INET as u8,
-        0,
-        &[0; SOCKET],
-    )?;
+    destroy_one(&open()?, libc::AF_INET as u8, &[0; SOCKET])
+}
+
+/// Ends one, if it is there.
+fn destroy_one(socket: &OwnedFd, family: u8, id: &[u8; SOCKET]) -> io::Result<()> {
+    let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK;
+    send(socket, DESTROY, flags, family, 0, id)?;
     let mut outcome = Ok(());
-    receive(&socket, |kind, body| {
+    receive(socket, |kind, body| {
         if i32::from(kind) == libc::NLMSG_ERROR {
             outcome = error_of(body);
         }
