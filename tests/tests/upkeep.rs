@@ -231,9 +231,9 @@ fn a_pod_is_captured_on_when_the_process_ends_that_named_its_network_namespace()
     let mut sleeper = town.client.spawn("sleeper", Command::new("sleep").arg("1000")).unwrap();
     let netns = format!("/proc/{}/ns/net", sleeper.pid());
     let hold = probe::hold(&town.client, (town.server.ip4(), PORT));
-    lab.apply(&described(&town.client, &netns)).unwrap();
     let log = || fs::read_to_string(lab.dir().join("log/node1-agent.log")).unwrap();
     let begun = log().len();
+    lab.apply(&described(&town.client, &netns)).unwrap();
     let storm = probe::storm(&town.client, (town.server.ip4(), PORT));
     let capture = Capture::start(lab.node(1).namespace(), "wire", &[]).unwrap();
     // Any change that comes after that of the name: it has been read by then.
