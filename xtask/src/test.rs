@@ -84,15 +84,9 @@ fn plain(options: &Options) -> Result<Counts> {
         let examples = ["test", "--doc", "--workspace", "--locked", "--quiet"];
         shell::run("examples in the documentation", shell::cargo().args(examples))?;
     }
-    let mut counts = Counts { total: 0, failed: 0 };
-    for round in 1..=options.repeat {
-        if options.repeat > 1 {
-            shell::say(&format!("round {round} of {}", options.repeat));
-        }
-        let mut command = shell::cargo();
-        command.args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]);
-        counts.add(&nextest::run(options, command, "default")?);
-    }
+    let mut command = shell::cargo();
+    command.args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]);
+    let mut counts = nextest::run(options, command, "default")?;
     if everything {
         counts.add(&instructions());
         counts.add(&kernel::short()?);

@@ -42,10 +42,8 @@ impl Counts {
     }
 }
 
-/// Runs nextest, given with all but the words and the filter, by one of its profiles.
+/// Runs nextest, given with all but the words and the filter, by one of its profiles, as often as the options say.
 pub(super) fn run(options: &Options, mut nextest: Command, profile: &str) -> Result<Counts> {
-    let report = shell::target().join("nextest").join(profile).join("junit.xml");
-    remove(&report)?;
     nextest.args(["--profile", profile]).args(&options.words);
     if let Some(filter) = &options.filter {
         nextest.args(["-E", filter]);
@@ -60,9 +58,23 @@ pub(super) fn run(options: &Options, mut nextest: Command, profile: &str) -> Res
         shell::run("end-to-end tests need root (network namespaces, eBPF)", &mut sudo)?;
         nextest.env(runner_variable()?, "sudo --preserve-env");
     }
+    let report = shell::target().join("nextest").join(profile).join("junit.xml");
+    let mut counts = Counts { total: 0, failed: 0 };
+    for round in 1..=options.repeat {
+        if options.repeat > 1 {
+            shell::say(&format!("round {round} of {}", options.repeat));
+        }
+        counts.add(&once(&mut nextest, &report)?);
+    }
+    Ok(counts)
+}
+
+/// Runs it once; what its report says.
+fn once(nextest: &mut Command, report: &Path) -> Result<Counts> {
+    remove(report)?;
     // A failed test is counted from the report; an error that prevents tests, or that there is none, leaves no report.
-    let ran = shell::run("test", &mut nextest);
-    let Ok(text) = fs::read_to_string(&report) else {
+    let ran = shell::run("test", nextest);
+    let Ok(text) = fs::read_to_string(report) else {
         ran?;
         return Ok(Counts { total: 0, failed: 0 });
     };
