@@ -226,19 +226,16 @@ fn coding(text: &str) -> (&str, f32) {
 /// Says that an answer would be another for clients that accept something else.
 fn vary(headers: &mut HeaderMap) {
     const NAME: &str = "Accept-Encoding";
-    let mut there = headers
+    let lines: Vec<&str> = headers
         .get_all(header::VARY)
         .iter()
-        .filter_map(|value| value.to_str().ok());
-    let is_said = there.any(|value| {
-        let mut names = value.split(',').map(str::trim);
-        names.any(|name| name == "*" || name.eq_ignore_ascii_case(NAME))
-    });
-    if is_said {
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    let mut names = lines.iter().flat_map(|line| line.split(',')).map(str::trim);
+    if names.any(|name| name == "*" || name.eq_ignore_ascii_case(NAME)) {
         return;
     }
-    let before = headers.get(header::VARY).and_then(|value| value.to_str().ok());
-    let value = before.map_or_else(|| NAME.to_owned(), |before| format!("{before}, {NAME}"));
+    let value = [lines.as_slice(), &[NAME]].concat().join(", ");
     if let Ok(value) = HeaderValue::try_from(value) {
         headers.insert(header::VARY, value);
     }
@@ -305,6 +302,10 @@ mod tests {
         assert_eq!(headers["etag"], "W/\"a\"");
         assert_eq!(headers["vary"], "origin, Accept-Encoding");
         assert!(!headers.contains_key("content-length"));
+        let mut headers = head(&[("vary", "origin"), ("vary", "x-who")]);
+        assert_eq!(choose("gzip", &mut headers), Some("gzip"));
+        assert_eq!(headers["vary"], "origin, x-who, Accept-Encoding");
+        assert_eq!(headers.get_all("vary").iter().count(), 1);
         let mut headers = head(&[("content-type", "text/plain; charset=utf-8")]);
         assert_eq!(choose("deflate", &mut headers), None);
         assert_eq!(headers["vary"], "Accept-Encoding");
