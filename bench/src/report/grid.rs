@@ -212,17 +212,18 @@ fn outcomes(measured: &Measured<'_>) -> Grid {
             interval.unwrap_or_default(),
             outcome.unit
         );
-        let met = if outcome.met { "yes" } else { "NO" };
         vec![
             outcome.what,
             format!("{} {}", outcome.wanted, outcome.unit),
             reached,
-            met.to_owned(),
+            outcome.met.to_string(),
         ]
     });
     Grid {
         title: "Targets",
-        note: "Of issue 12, as far as their modes are in this run; scale has a run of its own (--scale).".to_owned(),
+        note: "Of issue 12, as far as their modes are in this run; scale has a run of its own (--scale). \"Within the spread\": the median \
+               misses it by less than the rounds differ."
+            .to_owned(),
         header: ["", "wanted", "this run", "reached"].map(str::to_owned).to_vec(),
         rows: rows.collect(),
     }

@@ -2,7 +2,9 @@
 
 use super::figure::{CPU, CPU_GB, Figure, GBIT, Kind, P50, P99};
 use super::measured::Measured;
+use culvert_report::stats::Ratio;
 use serde::Serialize;
+use std::fmt;
 
 /// A target and what came of it.
 #[derive(Debug, PartialEq, Serialize)]
@@ -17,7 +19,42 @@ pub(super) struct Outcome {
     /// MB, ms, ...; nothing for a factor.
     pub(super) unit: &'static str,
     /// Whether the target is met.
-    pub(super) met: bool,
+    pub(super) met: Met,
+}
+
+/// Whether a target is met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Met {
+    Yes,
+    No,
+    /// The median misses it by less than the rounds' spread: its interval holds what is wanted.
+    WithinSpread,
+}
+
+impl Met {
+    fn of(met: bool) -> Self {
+        if met { Self::Yes } else { Self::No }
+    }
+
+    /// Of a ratio's median, and of its interval.
+    fn of_ratio(met: bool, ratio: &Ratio, wanted: f64) -> Self {
+        let holds = |(low, high): (f64, f64)| (low..=high).contains(&wanted);
+        if !met && ratio.interval.is_some_and(holds) {
+            return Self::WithinSpread;
+        }
+        Self::of(met)
+    }
+}
+
+impl fmt::Display for Met {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Yes => "yes",
+            Self::No => "NO",
+            Self::WithinSpread => "within the spread",
+        })
+    }
 }
 
 /// Another node proxy, as modes are named that have one.
@@ -71,7 +108,7 @@ fn ratio(measured: &Measured<'_>, this: &str, that: &str, load: &str, figure: &F
         reached: ratio.median,
         interval: ratio.interval,
         unit: "",
-        met: ratio.median <= wanted,
+        met: Met::of_ratio(ratio.median <= wanted, &ratio, wanted),
     })
 }
 
@@ -83,7 +120,7 @@ fn throughput(measured: &Measured<'_>, that: &str, stream: &str) -> Option<Outco
         reached: ratio.median,
         interval: ratio.interval,
         unit: "",
-        met: ratio.median >= 1.0,
+        met: Met::of_ratio(ratio.median >= 1.0, &ratio, 1.0),
     })
 }
 
@@ -96,7 +133,7 @@ fn nothing(measured: &Measured<'_>, mode: &str, load: &str) -> Option<Outcome> {
         interval: None,
         unit: "s per GB",
         // Clocks of processes are read a moment before and after.
-        met: reached < 0.005,
+        met: Met::of(reached < 0.005),
     })
 }
 
@@ -111,7 +148,7 @@ fn added(measured: &Measured<'_>) -> Option<Outcome> {
         reached,
         interval: None,
         unit: "ms",
-        met: reached <= 0.12,
+        met: Met::of(reached <= 0.12),
     })
 }
 
@@ -123,6 +160,25 @@ fn memory(measured: &Measured<'_>, connections: u64, wanted: f64) -> Option<Outc
         reached,
         interval: None,
         unit: "MB",
-        met: reached <= wanted,
+        met: Met::of(reached <= wanted),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_is_missed_by_less_than_the_spread_is_said_to_be_within_it() {
+        let ratio = |median, interval| Ratio {
+            median,
+            interval,
+            rounds: 5,
+        };
+        let at_most = |ratio: Ratio| Met::of_ratio(ratio.median <= 1.0, &ratio, 1.0);
+        assert_eq!(at_most(ratio(0.99, Some((0.9, 1.1)))), Met::Yes);
+        assert_eq!(at_most(ratio(1.01, Some((0.9, 1.1)))), Met::WithinSpread);
+        assert_eq!(at_most(ratio(1.2, Some((1.1, 1.3)))), Met::No);
+        assert_eq!(at_most(ratio(1.01, None)), Met::No);
+    }
 }
