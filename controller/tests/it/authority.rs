@@ -286,10 +286,10 @@ async fn pods_that_come_late(lab: &Lab, controller: &Controller) {
         let (answer, ()) = tokio::join!(asking, making);
         let Err(refused) = answer else { return };
         assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
-        assert!(begin.elapsed() < PATIENCE, "{refused}");
+        assert!(begin.elapsed() < 3 * PATIENCE, "{refused}");
         lab.run(&["delete", "pod", "late", "-n", "shop", "--force", "--grace-period=0"]);
         while ask(controller, &token, &late).await.is_ok() {
-            assert!(begin.elapsed() < PATIENCE, "a pod that is gone keeps its identity");
+            assert!(begin.elapsed() < 3 * PATIENCE, "a pod that is gone keeps its identity");
         }
     }
 }
