@@ -6,7 +6,7 @@ use rcgen::{
     Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
-use std::{fs, time::Duration};
+use std::fs;
 use time::OffsetDateTime;
 
 /// Something that signs certificates.
@@ -32,7 +32,7 @@ impl Authority {
     /// The mesh's own: the controller of this lab must have made it.
     pub fn of(lab: &Lab) -> Self {
         let folder = lab.state_dir().join("ca");
-        wait_until("the controller has made its root", Duration::from_secs(30), || {
+        wait_until("the controller has made its root", crate::PATIENCE, || {
             folder.join("root.key").exists()
         })
         .unwrap();

@@ -14,6 +14,7 @@
     reason = "a helper that fails is a test that fails"
 )]
 
+mod accept;
 pub mod app;
 pub mod authority;
 pub mod authorizer;
@@ -48,6 +49,7 @@ pub mod tunnel;
 pub mod waypoint;
 pub mod websocket;
 
+pub use accept::accept;
 pub use kernel::guard_hooks;
 pub use patience::PATIENCE;
 pub use town::{Town, lab};

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 /// How long an answer may take that comes.
-const ATTEMPT: Duration = Duration::from_secs(5);
+const ATTEMPT: Duration = Duration::from_secs(10);
 /// The port of the applications.
 const APP: u16 = PORT + 5;
 

@@ -114,15 +114,17 @@ impl<'lab> Scene<'lab> {
     /// The log names the abuser, and what it did.
     fn assert_named(&mut self, what: &str) {
         let (address, identity) = (self.abuser.ip4().to_string(), self.abuser.identity());
-        let log = self.town.mesh.ztunnel(2).unwrap().log();
-        let found = log
-            .lines()
-            .any(|line| line.contains("a peer misbehaves") && line.contains(&address) && line.contains(what));
-        assert!(found, "no line about {address} and {what:?}");
-        let found = log
-            .lines()
-            .any(|line| line.contains("a peer misbehaves") && line.contains(identity.trim_start_matches("spiffe://")));
-        assert!(found, "no line about {identity}");
+        let identity = identity.trim_start_matches("spiffe://");
+        let ztunnel = self.town.mesh.ztunnel(2).unwrap();
+        // Lines are written a moment after what they tell of.
+        for words in [[address.as_str(), what], [identity, ""]] {
+            let waited = wait_until("the log to name the peer", PATIENCE, || {
+                let log = ztunnel.log();
+                let mut lines = log.lines().filter(|line| line.contains("a peer misbehaves"));
+                lines.any(|line| words.iter().all(|word| line.contains(word)))
+            });
+            waited.unwrap_or_else(|error| panic!("{error:#}: no line with {words:?}"));
+        }
     }
 }
 
@@ -329,7 +331,9 @@ fn floods_of_every_kind_end_in_goaway_and_harm_nobody_else() {
             "{}: {codes:?}",
             attack.name
         );
-        assert_eq!(counted(&scene), before + PEERS as u64, "{}", attack.name);
+        let expected = before + PEERS as u64;
+        let _ = wait_until("all to be counted", PATIENCE, || counted(&scene) >= expected);
+        assert_eq!(counted(&scene), expected, "{}", attack.name);
         scene.assert_named(attack.said);
     }
     scene.town.assert_works();
@@ -387,10 +391,12 @@ fn peers_that_never_read_are_cut_off_and_what_is_kept_for_them_is_bounded() {
         wait_until("those who read nothing are cut off", 2 * PATIENCE, || open() == 0).unwrap();
         drop(peers);
     });
-    let log = scene.town.mesh.ztunnel(2).unwrap().log();
     let (address, identity) = (scene.abuser.ip4().to_string(), scene.abuser.identity());
     let named = |line: &&str| line.contains("tunnel lost") && line.contains(&address) && line.contains(&identity);
-    assert_eq!(log.lines().filter(named).count(), 3 * TUNNELS);
+    let ztunnel = scene.town.mesh.ztunnel(2).unwrap();
+    let lines = || ztunnel.log().lines().filter(named).count();
+    let _ = wait_until("each stream to have its line", PATIENCE, || lines() >= 3 * TUNNELS);
+    assert_eq!(lines(), 3 * TUNNELS);
     scene.town.assert_works();
 }
 
@@ -477,7 +483,10 @@ fn handshakes_that_are_begun_and_not_ended_end_by_themselves_and_harm_nobody() {
             assert!(!timed_out, "a handshake is waited for without end");
         }
     });
-    assert!(scene.metric("culvert_ztunnel_refused_tunnels_total{reason=\"handshake\"}") > 0);
+    wait_until("refusals to be counted", PATIENCE, || {
+        scene.metric("culvert_ztunnel_refused_tunnels_total{reason=\"handshake\"}") > 0
+    })
+    .unwrap();
     scene.town.assert_works();
 }
 

@@ -58,6 +58,7 @@ fn a_hello_of_an_unknown_version_is_refused_by_name_and_pods_stay_served() {
     let socket =
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
     rustix::net::connect(&socket, &path).unwrap();
+    rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, Some(PATIENCE)).unwrap();
     rustix::net::send(&socket, &[0x08, 0x7f], SendFlags::NOSIGNAL).unwrap();
     let (received, _) = rustix::net::recv(&socket, &mut [0; 16], rustix::net::RecvFlags::empty()).unwrap();
     assert_eq!(received, 0, "the agent closes the connection");

@@ -5,7 +5,7 @@
     reason = "helpers of tests fail as tests do"
 )]
 
-use culvert_lab::{MeshOptions, PodSpec};
+use culvert_lab::{MeshOptions, PodSpec, wait_until};
 use culvert_tests::{PATIENCE, Town, echo, lab, probe, town::PORT};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
@@ -62,12 +62,16 @@ fn between_our_own_proxies_keys_are_exchanged_in_a_way_that_outlasts_quantum_com
     echo::serve(&town.server, PORT + 1);
     let mut open = echo::connect(&town.client, (town.server.ip4(), PORT + 1).into(), PATIENCE).unwrap();
     for (node, role) in [(town.client.node(), "client"), (town.server.node(), "server")] {
-        let metrics = town.mesh.get(node, 15020, "/metrics").unwrap().body;
         let opened = format!("culvert_ztunnel_tunnels_opened_total{{role=\"{role}\",key_exchange=\"X25519MLKEM768\"}}");
-        assert!(metrics.contains(&opened), "{metrics}");
-        let page = town.mesh.get(node, 15000, "/connections").unwrap().body;
-        let page: serde_json::Value = serde_json::from_str(&page).unwrap();
-        assert_eq!(page["connections"][0]["key_exchange"], "X25519MLKEM768", "{page}");
+        let mut page = serde_json::Value::Null;
+        // Others, opened in clear before the label was known, may be there for a moment.
+        let waited = wait_until("metrics and page show it", PATIENCE, || {
+            let shown = town.mesh.get(node, 15000, "/connections").unwrap().body;
+            page = serde_json::from_str(&shown).unwrap();
+            let metrics = town.mesh.get(node, 15020, "/metrics").unwrap().body;
+            page["connections"][0]["key_exchange"] == "X25519MLKEM768" && metrics.contains(&opened)
+        });
+        waited.unwrap_or_else(|error| panic!("{error:#}: {page}"));
     }
     echo::round_trip(&mut open).unwrap();
 }

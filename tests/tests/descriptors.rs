@@ -12,6 +12,9 @@ use std::time::Duration;
 /// The proxies' limit: enough to start with, and for some hundred connections.
 const LIMIT: u32 = 300;
 
+/// A connection that takes longer is one that waits for a descriptor, however busy the machine is.
+const SOON: Duration = Duration::from_secs(10);
+
 fn is_ready(mesh: &Mesh<'_>) -> bool {
     mesh.get(1, 15021, "/healthz/ready")
         .is_ok_and(|answer| answer.status == 200)
@@ -29,7 +32,7 @@ fn a_proxy_that_runs_out_of_descriptors_makes_connections_wait_and_goes_on() {
     let to = echo::serve(&town.neighbour, 9000);
     // Idle connections of somebody outside, until no more come about.
     let mut idle = Vec::new();
-    while let Ok(stream) = echo::connect(&stranger, to, Duration::from_secs(3)) {
+    while let Ok(stream) = echo::connect(&stranger, to, SOON) {
         idle.push(stream);
         assert!(idle.len() < LIMIT as usize, "the limit has no effect");
     }

@@ -7,7 +7,7 @@
 
 use culvert_lab::{Lab, MeshOptions, Pod, PodSpec, Service, ServiceSpec, wait_until};
 use culvert_tests::{
-    PATIENCE, Town, dns,
+    PATIENCE, Town, accept, dns,
     dns::{A, AAAA, Resolver},
     lab,
     town::PORT,
@@ -97,16 +97,22 @@ fn whatever_is_asked_reaches_the_pods_own_resolver_as_it_is_and_its_answer_comes
             assert!(client.addresses().contains(&by.ip()), "asked by {by}");
         }
     }
-    assert!(
-        metric(
-            &town,
+    // A query goes past a proxy that had no processor for a second (see below), so a few more may be needed.
+    for (port, series) in [
+        (
             15022,
-            "culvert_agent_kernel_events_total{hook=\"dns\",outcome=\"captured\"}"
-        ) >= 6.0
-    );
-    assert!(metric(&town, 15020, "istio_dns_requests_total") >= 6.0);
-    assert!(metric(&town, 15020, "istio_dns_upstream_requests_total") >= 6.0);
-    assert!(metric(&town, 15020, "istio_dns_upstream_request_duration_seconds_count") >= 6.0);
+            "culvert_agent_kernel_events_total{hook=\"dns\",outcome=\"captured\"}",
+        ),
+        (15020, "istio_dns_requests_total"),
+        (15020, "istio_dns_upstream_requests_total"),
+        (15020, "istio_dns_upstream_request_duration_seconds_count"),
+    ] {
+        wait_until(series, PATIENCE, || {
+            let is_enough = metric(&town, port, series) >= 6.0;
+            is_enough || dns::ask(client, at(pod.ip4()), &odd_query(0x4712), PATIENCE).is_err()
+        })
+        .unwrap();
+    }
 }
 
 /// Many at once from one socket, as resolving libraries do, and with `sendmmsg`, as glibc sends A and AAAA.
@@ -144,13 +150,14 @@ fn a_resolver_that_is_not_there_is_known_at_once() {
     let town = town(&lab);
     let query = dns::query(7, "cart.test", A);
     for to in [at(pod.ip4()), at(pod.ip6())] {
-        let begun = Instant::now();
+        let refused = || metric(&town, 15020, "istio_dns_upstream_failures_total{reason=\"refused\"}");
+        let before = refused();
         let answer = dns::ask(&town.client, to, &query, PATIENCE).unwrap();
         assert_eq!(dns::code(&answer), 2, "SERVFAIL");
         assert_eq!(answer[..2], query[..2]);
-        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        // By the refusal, and not because its time was up.
+        wait_until("the refusal to be counted", PATIENCE, || refused() > before).unwrap();
     }
-    assert!(metric(&town, 15020, "istio_dns_upstream_failures_total{reason=\"refused\"}") >= 2.0);
 }
 
 /// A query that the proxy forwards has another identifier.
@@ -296,14 +303,19 @@ fn a_flood_of_one_pods_queries_leaves_anothers_alone_and_a_stranger_gets_nothing
     })
     .unwrap();
     for id in 0..20 {
-        let begun = Instant::now();
-        let answer = dns::ask(&town.client, at(pod.ip4()), &dns::query(id, "cart.test", A), PATIENCE).unwrap();
+        // Asked once: none of them is lost.
+        let socket = dns::socket(&town.client, false);
+        socket.connect(at(pod.ip4())).unwrap();
+        socket.send(&dns::query(id, "cart.test", A)).unwrap();
+        let (answer, _) = dns::receive(&socket).unwrap_or_else(|error| panic!("query {id}: {error}"));
         assert_eq!(dns::code(&answer), 3);
-        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     }
-    // What may wait in each of two loops, and again when that is forgotten.
+    // What may wait in each of two loops, and again when that is forgotten. What the kernel lets past a proxy that had no processor for a
+    // second comes from the flood's own port.
+    let own = flood.local_addr().unwrap().port();
+    let forwarded = black_hole.take().into_iter().filter(|(_, by)| by.port() != own).count() as u64;
     let most = 2 * 1024 * (1 + begun.elapsed().as_secs() / 10);
-    assert!(black_hole.take().len() as u64 <= most + 8);
+    assert!(forwarded <= most + 8, "{forwarded}");
     // From outside, the proxy's sockets are not there.
     for to in town.client.addresses() {
         let stranger = dns::socket(&pod, true);
@@ -355,9 +367,13 @@ fn a_service_is_found_by_its_name_although_the_resolver_does_not_know_it() {
                 });
                 waited.unwrap_or_else(|error| panic!("{mode}: {error:#}\n{}", lab.logs(30)));
                 assert_eq!(dns::addresses(&answer), [address], "{mode}");
-                resolver.take();
-                assert_eq!(dns::ask(&town.client, to, &asked, PATIENCE).unwrap()[..2], asked[..2]);
-                assert!(resolver.take().is_empty(), "{mode}: the resolver was asked");
+                // More than once where the kernel let it past a proxy that had no processor for a second.
+                let alone = wait_until("the mesh answers alone", PATIENCE, || {
+                    resolver.take();
+                    assert_eq!(dns::ask(&town.client, to, &asked, PATIENCE).unwrap()[..2], asked[..2]);
+                    resolver.take().is_empty()
+                });
+                alone.unwrap_or_else(|error| panic!("{mode}: the resolver was asked: {error:#}"));
             }
         }
         let asked = dns::query(8, "elsewhere.test", A);
@@ -365,7 +381,7 @@ fn a_service_is_found_by_its_name_although_the_resolver_does_not_know_it() {
             dns::code(&dns::ask(&town.client, at(pod.ip4()), &asked, PATIENCE).unwrap()),
             3
         );
-        assert_eq!(resolver.take().len(), 1);
+        assert!(!resolver.take().is_empty(), "{mode}: the resolver was not asked");
     }
 }
 
@@ -413,8 +429,7 @@ fn over_tcp_the_mesh_answers_what_it_knows_and_the_resolver_gets_the_rest_as_it_
         // From the first that is not the mesh's, all of it is the resolver's, also what the mesh would know.
         let rest = [framed(&odd), framed(&known), b"\0\x01garbage".to_vec()].concat();
         client.write_all(&rest).unwrap();
-        let (mut seen, _) = listener.accept().unwrap();
-        seen.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (mut seen, _) = accept(&listener);
         let mut bytes = vec![0; rest.len()];
         seen.read_exact(&mut bytes).unwrap();
         assert!(bytes == rest, "{bytes:?}");

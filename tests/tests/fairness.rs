@@ -33,6 +33,9 @@ const PACE: Duration = Duration::from_millis(20);
 /// 50 ms, and the machine may be busy. Without turns, an echo waits for seconds, until the others have ended.
 const FLOOR: Duration = Duration::from_millis(300);
 
+/// A busy machine spoils a measurement now and then. Without turns, each is beyond the limit.
+const ATTEMPTS: usize = 5;
+
 /// The 99th percentile of the times of 64-byte echoes.
 fn p99(mut stream: &TcpStream) -> Duration {
     let mut times: Vec<Duration> = (0..ECHOES)
@@ -112,21 +115,31 @@ fn seven_bulk_streams_of_a_tunnel_leave_an_echo_quick_in_every_order_of_opening(
     let limit = (idle * 3).max(FLOOR);
     let mut seen = Vec::new();
     for before in 0..=BULK {
-        let stop = AtomicBool::new(false);
-        let loaded = thread::scope(|scope| {
-            let bulk = |number: usize| {
-                let stream = connect(8094);
-                let stop = &stop;
-                scope.spawn(move || send(stream, number, stop));
-            };
-            (0..before).for_each(bulk);
-            let echo = connect(8093);
-            (before..BULK).for_each(bulk);
-            let loaded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| p99(&echo)));
-            stop.store(true, Ordering::Relaxed);
-            loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let measured = (0..ATTEMPTS).map(|_| {
+            let stop = AtomicBool::new(false);
+            thread::scope(|scope| {
+                let bulk = |number: usize| {
+                    let stream = connect(8094);
+                    let stop = &stop;
+                    scope.spawn(move || send(stream, number, stop));
+                };
+                (0..before).for_each(bulk);
+                let echo = connect(8093);
+                (before..BULK).for_each(bulk);
+                let loaded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| p99(&echo)));
+                stop.store(true, Ordering::Relaxed);
+                loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
         });
-        seen.push(loaded);
+        let mut best = Duration::MAX;
+        // No more attempts than it takes.
+        for loaded in measured {
+            best = best.min(loaded);
+            if best <= limit {
+                break;
+            }
+        }
+        seen.push(best);
     }
     println!("idle {idle:?}, loaded {seen:?}, bytes {counts:?}");
     assert!(

@@ -8,7 +8,11 @@
 use culvert_lab::{MeshOptions, Pod, PodSpec, wait_until};
 use culvert_tests::{PATIENCE, Town, echo, guard_hooks, lab, probe, town::PORT};
 use serde_json::{Value, json};
-use std::{io::ErrorKind, net::SocketAddr, time::Duration};
+use std::{
+    io::ErrorKind,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 /// Longer than it takes a SYN to come again.
 const SYNS: Duration = Duration::from_millis(1500);
@@ -124,7 +128,7 @@ fn what_is_dropped_is_counted_by_pod_and_logged_at_a_bounded_rate() {
     strict(&town, true);
     wait_guard(&town, true);
     assert_eq!(drops(&town), 0.0);
-    let attempts = 20;
+    let (attempts, begun) = (20, Instant::now());
     let dialling = std::thread::spawn({
         let (stranger, to) = (stranger.clone(), town.server.ip4());
         move || (0..attempts).for_each(|_| drop(stranger.connect((to, PORT), Duration::from_millis(100))))
@@ -143,8 +147,9 @@ fn what_is_dropped_is_counted_by_pod_and_logged_at_a_bounded_rate() {
     for word in ["town/server", &stranger.ip4().to_string(), &PORT.to_string()] {
         assert!(lines[0].contains(word), "{word}: {lines:?}");
     }
-    // One for each look, which is every two seconds.
-    assert!(lines.len() <= 4, "{lines:#?}");
+    // One for each look, which is every two seconds, as long as that took.
+    let most = 2 + begun.elapsed().as_secs() as usize / 2;
+    assert!(lines.len() <= most, "{lines:#?}");
 }
 
 #[test]

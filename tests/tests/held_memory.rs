@@ -7,7 +7,7 @@
 
 use culvert_lab::{Lab, PodSpec};
 use culvert_tests::{
-    PATIENCE, Town, lab,
+    PATIENCE, Town, accept, lab,
     memory::{MemoryLimit, resident},
     probe,
     town::PORT,
@@ -64,8 +64,7 @@ fn overfill(town: &mut Town<'_>, lab: &Lab, senders: usize) {
 
     let mut witness = town.client.connect((other.ip4(), 9001), PATIENCE).unwrap();
     witness.set_read_timeout(Some(PATIENCE)).unwrap();
-    let (mut witness_app, _) = witness_listener.accept().unwrap();
-    witness_app.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (mut witness_app, _) = accept(&witness_listener);
 
     let mut streams: Vec<TcpStream> = Vec::new();
     for pod in &pods {

@@ -6,7 +6,7 @@
 )]
 
 use culvert_lab::wait_until;
-use culvert_tests::{PATIENCE, Town, lab, memory::footprint};
+use culvert_tests::{PATIENCE, Town, accept, lab, memory::footprint};
 use std::{
     io::{Read, Write},
     net::{IpAddr, TcpStream},
@@ -39,7 +39,7 @@ fn connections_that_are_idle_hold_no_buffers_and_the_monitor_holds_next_to_nothi
     let listener = town.server.listen((IpAddr::from([0, 0, 0, 0]), 9000)).unwrap();
     let open = |bytes: usize| {
         let client = town.client.connect((town.server.ip4(), 9000), PATIENCE).unwrap();
-        let (server, _) = listener.accept().unwrap();
+        let (server, _) = accept(&listener);
         for (from, to) in [(&client, &server), (&server, &client)] {
             carry(from, to, bytes);
         }

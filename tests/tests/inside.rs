@@ -144,6 +144,10 @@ fn a_service_leads_to_all_its_pods_in_both_families() {
     for to in service.addresses() {
         let to = SocketAddr::new(to, 8085);
         let mut seen = BTreeSet::new();
+        wait_until("the service is known", PATIENCE, || {
+            probe::dial(&town.client, to, &["--timeout", "5"]).is_ok()
+        })
+        .unwrap();
         wait_until("every pod of the service is used", PATIENCE, || {
             let found = probe::dial(&town.client, to, &[]).unwrap_or_else(|error| panic!("{to}: {error}"));
             assert_eq!(

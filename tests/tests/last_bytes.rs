@@ -6,7 +6,7 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "the reader is slow; nothing is waited for")]
 
-use culvert_tests::{PATIENCE, Town, lab};
+use culvert_tests::{PATIENCE, Town, accept, lab};
 use std::{
     io::{Read, Write},
     net::{IpAddr, Shutdown, TcpStream},
@@ -46,8 +46,7 @@ fn drained(name: &str, node: u8) {
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     client.write_all(b"give").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
-    let (mut server, _) = listener.accept().unwrap();
-    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (mut server, _) = accept(&listener);
     server.read_to_end(&mut Vec::new()).unwrap();
     town.mesh.ztunnel(node).unwrap().signal(libc::SIGTERM).unwrap();
     town.mesh

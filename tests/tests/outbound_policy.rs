@@ -62,13 +62,13 @@ fn pods_of_a_registry_only_namespace_leave_the_mesh_for_what_it_knows_alone() {
     annotate(&lab, "registry-only");
     wait_for(&town, outside, false);
     echo::connect(&town.client, inside, PATIENCE).unwrap();
-    let log = town.mesh.ztunnel(1).unwrap().log();
-    assert!(log.contains("namespace town is registry-only"), "{log}");
-    let metrics = town.mesh.get(1, 15020, "/metrics").unwrap().body;
-    assert!(
-        metrics.contains("culvert_ztunnel_denied_connections_total{reason=\"not_in_registry\"}"),
-        "{metrics}"
-    );
+    let waited = wait_until("log and metrics say why", PATIENCE, || {
+        let log = town.mesh.ztunnel(1).unwrap().log();
+        let metrics = town.mesh.get(1, 15020, "/metrics").unwrap().body;
+        log.contains("namespace town is registry-only")
+            && metrics.contains("culvert_ztunnel_denied_connections_total{reason=\"not_in_registry\"}")
+    });
+    waited.unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(30)));
 
     let entry = json!({
         "apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",

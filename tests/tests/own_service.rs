@@ -58,6 +58,13 @@ fn a_pod_reaches_itself_and_its_peers_by_their_service_and_does_in_strict_mode()
             probe::dial(from, (to.ip4(), PORT), &[]).unwrap_or_else(|error| panic!("{}: {error}", to.name()));
         }
     };
+    for (from, service) in [(&town.client, &own), (first, &shared), (second, &shared)] {
+        let to = SocketAddr::from((service.ip4(), PORT));
+        wait_until("the Service is known", PATIENCE, || {
+            probe::dial(from, to, &["--timeout", "5"]).is_ok()
+        })
+        .unwrap();
+    }
     check();
 
     let stranger = lab.pod(PodSpec::new("outside", "stranger")).unwrap();

@@ -210,7 +210,9 @@ fn what_is_tried_out_or_audited_lets_everybody_in_and_says_whom_it_is_about() {
     let denial = r#"culvert_ztunnel_policy_dry_run_total{outcome="denied",policy="town/no-neighbour"}"#;
     let match_ = r#"culvert_ztunnel_policy_audited_total{policy="town/look"}"#;
     let waited = wait_until("both policies say whom they are about", PATIENCE, || {
-        assert!(reaches(&town.neighbour, &town.server) && reaches(&town.client, &town.server));
+        for from in [&town.neighbour, &town.client] {
+            echo::connect(from, (town.server.ip4(), ECHO).into(), PATIENCE).unwrap();
+        }
         counted(&town, denial) && counted(&town, match_)
     });
     waited.unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(20)));

@@ -6,7 +6,7 @@
 )]
 
 use culvert_lab::{Pod, PodSpec, wait_until};
-use culvert_tests::{PATIENCE, Town, lab};
+use culvert_tests::{PATIENCE, Town, accept, lab};
 use std::{
     fs, io,
     io::{Read as _, Write as _},
@@ -33,8 +33,7 @@ fn connect(from: &Pod, to: SocketAddr, listener: &TcpListener) -> (TcpStream, Tc
         .connect(to, PATIENCE)
         .unwrap_or_else(|error| panic!("{to}: {error}"));
     client.write_all(b"x").unwrap();
-    let (mut served, peer) = listener.accept().unwrap();
-    served.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (mut served, peer) = accept(listener);
     served
         .read_exact(&mut [0])
         .unwrap_or_else(|error| panic!("{to}: {error}"));
@@ -157,7 +156,7 @@ fn a_client_without_ports_for_one_destination_is_told_and_reaches_all_others() {
         let mut open = Vec::new();
         let error = loop {
             match town.client.connect(to, PATIENCE) {
-                Ok(client) => open.push((client, listener.accept().unwrap().0)),
+                Ok(client) => open.push((client, accept(&listener).0)),
                 Err(error) => break error,
             }
             assert!(open.len() <= NARROW.len(), "more connections than ports");
@@ -174,11 +173,13 @@ fn a_client_without_ports_for_one_destination_is_told_and_reaches_all_others() {
             served.read_exact(&mut [0]).unwrap();
         }
         open.truncate(1);
+        let mut again = None;
         wait_until("ports are free again", PATIENCE, || {
-            let client = town.client.connect(to, PATIENCE);
-            client.is_ok_and(|_| listener.accept().is_ok())
+            again = town.client.connect(to, PATIENCE).ok();
+            again.is_some()
         })
         .unwrap();
+        accept(&listener);
     }
 }
 
@@ -214,18 +215,6 @@ fn the_meshs_ports_are_reserved_and_given_back() {
         after == before
     });
     restored.unwrap_or_else(|error| panic!("{error:#}: {after:?}"));
-}
-
-/// The next connection; a test that gets none fails.
-fn accept(listener: &TcpListener, how: &str) -> (TcpStream, SocketAddr) {
-    listener.set_nonblocking(true).unwrap();
-    let mut accepted = None;
-    let came = wait_until("a connection comes", PATIENCE, || {
-        accepted = listener.accept().ok();
-        accepted.is_some()
-    });
-    came.unwrap_or_else(|error| panic!("{how}: {error:#}"));
-    accepted.unwrap()
 }
 
 fn ip(arguments: &str) {
@@ -267,7 +256,7 @@ fn a_second_interface_works_as_without_a_mesh() {
         socket
             .connect_timeout(&to.into(), PATIENCE)
             .unwrap_or_else(|error| panic!("{how}: {error}"));
-        let (_served, peer) = accept(&there, how);
+        let (_served, peer) = accept(&there);
         assert_eq!(peer.ip().to_canonical(), own, "{how}");
     };
     check("by its route", &|_| Ok(()));
@@ -277,7 +266,7 @@ fn a_second_interface_works_as_without_a_mesh() {
     check("by its name", &|socket| socket.bind_device(Some(b"net1")));
 
     let client = outside.connect((own, PORT), PATIENCE).unwrap();
-    let (_served, peer) = accept(&here, "to its address");
+    let (_served, peer) = accept(&here);
     assert_eq!(peer.ip().to_canonical(), other);
     drop(client);
     wait_for_notice(&town, &town.client, &format!("{own} (net1)"));
@@ -312,7 +301,7 @@ fn a_pod_that_forwards_is_said_to_and_its_own_traffic_is_carried() {
     // What is inside reaches the pod itself.
     let listener = town.client.listen((IpAddr::from([0, 0, 0, 0]), PORT)).unwrap();
     let _client = guest.connect((inside, PORT), PATIENCE).unwrap();
-    accept(&listener, "from inside");
+    accept(&listener);
     town.in_the_tunnel(|| culvert_tests::probe::dial(&town.client, (town.server.ip4(), 8080), &[]))
         .unwrap();
 }
@@ -357,7 +346,7 @@ fn what_comes_from_an_address_that_the_mesh_does_not_know_is_carried() {
         socket.connect_timeout(&to.into(), PATIENCE).unwrap();
         let mut client = TcpStream::from(socket);
         client.write_all(b"x").unwrap();
-        let (mut served, peer) = listener.accept().unwrap();
+        let (mut served, peer) = accept(&listener);
         served.read_exact(&mut [0]).unwrap();
         assert_eq!(
             peer.ip().to_canonical(),

@@ -66,7 +66,10 @@ fn strangers_addresses_are_not_asked_for() {
     // Questions are answered in order: once this one is, those before it would have been.
     let nobody = SocketAddr::from((Ipv4Addr::new(198, 18, 2, 250), 80));
     let _waits = town.client.connect(nobody, PATIENCE).unwrap();
-    wait_until("the question of a pod is answered", PATIENCE, || responses() > before.1).unwrap();
+    wait_until("the question of a pod is answered", PATIENCE, || {
+        subscribed() > before.0 && responses() > before.1
+    })
+    .unwrap();
     assert_eq!(subscribed(), before.0 + 1.0, "only the pod's own question");
     open.iter_mut().for_each(|stream| echo::round_trip(stream).unwrap());
 }

@@ -350,7 +350,7 @@ fn every_program_is_scraped_and_every_query_of_the_dashboards_and_alerts_has_an_
         prometheus.wait("metrics exist", |prometheus| every_metric_exists(prometheus, &asked));
         prometheus.wait("rules", every_rule_is_evaluated);
     });
-    everything_is_scraped(&prometheus).unwrap();
+    prometheus.wait("every target is up still", everything_is_scraped);
     // What the kinds of traffic look like.
     for (what, expression) in [
         (

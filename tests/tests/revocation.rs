@@ -8,7 +8,7 @@
 use culvert_lab::{MeshOptions, Pod, wait_until};
 use culvert_tests::{PATIENCE, Town, authority::Authority, echo, lab, town::PORT};
 use serde_json::Value;
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{fs, net::SocketAddr};
 
 /// Where the echo is, beside the town's own servers.
 const ECHO: u16 = PORT + 1;
@@ -37,7 +37,7 @@ fn whose_certificate_is_revoked_opens_no_connection_and_others_do() {
     );
     echo::serve(&town.server, ECHO);
     let to: SocketAddr = (town.server.ip4(), ECHO).into();
-    let reaches = |pod: &Pod| echo::connect(pod, to, Duration::from_secs(5)).is_ok();
+    let reaches = |pod: &Pod| echo::connect(pod, to, PATIENCE).is_ok();
     assert!(reaches(&town.client) && reaches(&town.neighbour));
     let mut open = echo::connect(&town.client, to, PATIENCE).unwrap();
 
@@ -49,7 +49,8 @@ fn whose_certificate_is_revoked_opens_no_connection_and_others_do() {
         echo::round_trip(&mut open).is_err()
     })
     .unwrap();
-    assert!(lab.logs(200).contains("Revoked"), "{}", lab.logs(50));
+    wait_until("the log to say why", PATIENCE, || lab.logs(200).contains("Revoked"))
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(50)));
 
     // A list that cannot be used changes nothing, and is named.
     fs::write(&list, "not a list").unwrap();

@@ -5,7 +5,7 @@
     reason = "helpers of tests fail as tests do"
 )]
 
-use culvert_tests::{PATIENCE, Town, lab, probe, town::PORT};
+use culvert_tests::{PATIENCE, Town, accept, lab, probe, town::PORT};
 use std::{
     io::{Read, Write},
     net::{IpAddr, Shutdown, SocketAddr},
@@ -98,7 +98,7 @@ fn a_reader_that_stops_holds_the_writer_back_and_nobody_else() {
     let mut town = Town::meshed(&lab);
     let listener = town.server.listen((IpAddr::from([0, 0, 0, 0]), 8090)).unwrap();
     let mut client = town.client.connect((town.server.ip4(), 8090), PATIENCE).unwrap();
-    let (mut server, _) = listener.accept().unwrap();
+    let (mut server, _) = accept(&listener);
     let proxies = |town: &mut Town<'_>| -> u64 {
         [1, 2]
             .map(|node| resident(town.mesh.worker_pid(node).unwrap()))
@@ -130,7 +130,6 @@ fn a_reader_that_stops_holds_the_writer_back_and_nobody_else() {
     // And when the reader reads, everything is there.
     client.set_nonblocking(false).unwrap();
     client.shutdown(Shutdown::Write).unwrap();
-    server.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut buffer = vec![0u8; 1 << 20];
     let mut received = 0u64;
     loop {
@@ -156,7 +155,7 @@ fn aborts(name: &str, client_aborts: bool) {
         for to in pod.addresses() {
             let mut client = town.client.connect((to, 8091), PATIENCE).unwrap();
             client.write_all(b"begin").unwrap();
-            let (mut server, _) = listener.accept().unwrap();
+            let (mut server, _) = accept(&listener);
             server.read_exact(&mut [0u8; 5]).unwrap();
             let (aborting, mut other) = if client_aborts {
                 (client, server)

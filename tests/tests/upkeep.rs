@@ -6,7 +6,7 @@
 )]
 
 use culvert_lab::{Capture, MeshOptions, Pod, PodSpec, Seen, wait_until};
-use culvert_tests::{PATIENCE, Town, lab, probe, town::PORT};
+use culvert_tests::{PATIENCE, Town, accept, lab, probe, town::PORT};
 use serde_json::{Value, json};
 use socket2::Socket;
 use std::{
@@ -126,7 +126,9 @@ fn earlier_programs_stay_while_a_wanted_pod_cannot_be_told_from_those_that_they_
         page["problems"].to_string().contains("town/neighbour")
     });
     assert_eq!(versions(&town).len(), 2, "both versions capture");
-    assert_eq!(metric(&town, "culvert_agent_takeover_pending"), Some(1.0));
+    wait(&town, "the metric says so", |_| {
+        metric(&town, "culvert_agent_takeover_pending") == Some(1.0)
+    });
     let neighbour = town.neighbour.clone();
     town.in_the_tunnel(|| probe::dial(&neighbour, (town.server.ip4(), PORT), &[]))
         .unwrap();
@@ -184,9 +186,12 @@ fn pins_that_somebody_removes_are_brought_back_and_nothing_is_in_plaintext_meanw
     wait(&town, "the page shows it", |page| {
         page["repairs"]["pin"].as_u64() >= Some(3) && page["last_repair"].to_string().contains("pod-")
     });
-    assert!(metric(&town, "culvert_agent_repairs_total{kind=\"pin\"}") >= Some(3.0));
-    let log = fs::read_to_string(lab.dir().join("log/node1-agent.log")).unwrap();
-    assert!(log.contains("culvert_connect4") && log.contains("repaired"), "{log}");
+    wait(&town, "metrics and log show it", |_| {
+        let log = fs::read_to_string(lab.dir().join("log/node1-agent.log")).unwrap();
+        metric(&town, "culvert_agent_repairs_total{kind=\"pin\"}") >= Some(3.0)
+            && log.contains("culvert_connect4")
+            && log.contains("repaired")
+    });
 }
 
 /// Of a pod's network namespace.
@@ -248,7 +253,9 @@ fn a_pod_is_captured_on_when_the_process_ends_that_named_its_network_namespace()
         log()[begun..].matches("network namespace has another name").count() == 2
     })
     .unwrap_or_else(|error| panic!("{error:#}\n{}", log()));
-    assert_eq!(state(&page(&town), "client"), "captured");
+    wait(&town, "the client is captured", |page| {
+        state(page, "client") == "captured"
+    });
     probe::dial(&town.client, (town.server.ip4(), PORT), &[]).unwrap();
     storm.stop().assert_unharmed("new connections");
     hold.stop().assert_unharmed("open connections");
@@ -261,7 +268,7 @@ fn open_before(town: &Town<'_>) -> (std::net::TcpStream, std::net::TcpListener, 
     let listener = town.server.listen((Ipv4Addr::UNSPECIFIED, 9000)).unwrap();
     let client = town.client.connect((town.server.ip4(), 9000), PATIENCE).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
-    let (server, _) = listener.accept().unwrap();
+    let (server, _) = accept(&listener);
     (client, listener, server)
 }
 
@@ -286,7 +293,7 @@ fn connections_from_before_a_pod_joined_are_shown_until_they_end() {
     wait(&town, "it is shown", is_shown);
     assert_eq!(page(&town)["problems"], json!([]));
     let labels = "culvert_agent_connections_before_capture{namespace=\"town\",pod=\"client\"}";
-    assert_eq!(metric(&town, labels), Some(1.0));
+    wait(&town, "it is counted", |_| metric(&town, labels) == Some(1.0));
     // What is captured is not among them, also for the next agent.
     let hold = probe::hold(&town.client, (town.server.ip4(), PORT));
     town.mesh.restart_agent(1).unwrap();

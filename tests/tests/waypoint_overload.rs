@@ -240,7 +240,9 @@ fn what_is_beyond_a_waypoints_limits_is_answered_503_and_counted() {
     for from in [edge.client(), &edge.scene.guest] {
         assert_eq!(status(&edge, from), Some(503), "{}", edge.scene.last_words());
     }
-    assert_eq!(metric(&edge, "istio_requests_total", "response_flags=\"UO\""), 2);
+    let refused = |edge: &Edge<'_>| metric(edge, "istio_requests_total", "response_flags=\"UO\"");
+    let _ = wait_until("both to be counted", PATIENCE, || refused(&edge) >= 2);
+    assert_eq!(refused(&edge), 2);
     drop(stuck);
     wait_until("there to be room again", PATIENCE, || {
         status(&edge, edge.client()) == Some(200)
@@ -256,7 +258,7 @@ fn what_is_beyond_a_waypoints_limits_is_answered_503_and_counted() {
         status(&edge, edge.client()) == Some(503) && status(&edge, &edge.scene.guest) == Some(503)
     })
     .unwrap();
-    assert!(metric(&edge, "istio_requests_total", "response_flags=\"UO\"") >= 2);
+    wait_until("both to be counted", PATIENCE, || refused(&edge) >= 2).unwrap();
     assert!(metric(&edge, "culvert_waypoint_resident_memory_bytes", "") > 1 << 20);
     drop(stuck);
     wait_until("there to be room again", PATIENCE, || {
@@ -272,10 +274,9 @@ fn what_is_beyond_a_waypoints_limits_is_answered_503_and_counted() {
         assert_eq!(answer(&mut reader).unwrap(), Some((200, "ok".to_owned())));
     }
     assert_eq!(status(&edge, edge.client()), None);
-    assert_eq!(
-        metric(&edge, "culvert_waypoint_refused_total", "reason=\"overloaded\""),
-        1
-    );
+    let refused = || metric(&edge, "culvert_waypoint_refused_total", "reason=\"overloaded\"");
+    let _ = wait_until("it to be counted", PATIENCE, || refused() >= 1);
+    assert_eq!(refused(), 1);
     drop(open);
     wait_until("there to be room again", PATIENCE, || {
         status(&edge, edge.client()) == Some(200)

@@ -3,8 +3,10 @@
 //! One thread for each event loop, and this one, which runs control, the admin pages and the conversation with the
 //! monitor. When the monitor goes away, the worker drains: nobody would give it sockets any more.
 
+mod added;
 mod guards;
 mod heap;
+mod news;
 mod pages;
 mod same_node;
 mod shortage;
@@ -12,20 +14,17 @@ mod shortage;
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     os::fd::{AsFd as _, OwnedFd},
     process::ExitCode,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use culvert_control::{Ask, Change, Inputs, Outputs, Published, Served};
 use culvert_dns::resolv_conf::resolver;
-use culvert_identity::{SpiffeError, SpiffeId};
 use culvert_net::packet::{self, AsyncPacketSocket, LostDescriptors, PacketSocket};
 use culvert_net::privilege::Held;
-use culvert_proto::zds::SocketRole;
-use culvert_state::Pod;
 use culvert_telemetry::Logging;
 use culvert_tunnel::{budget::HeldBytes, life::Limits};
 use prost::Message as _;
@@ -37,14 +36,14 @@ use crate::{
     engine::{self, EngineConfig, LoopHandle},
     memory,
     readiness::Readiness,
-    seam::{Answer, ListenerRole, LoopMessage, SameNodeTargets, Shared},
+    seam::{Answer, LoopMessage, SameNodeTargets, Shared},
     telemetry::Telemetry,
     wire::{self, Datagrams, NeedSockets, Order, PodAdded, Report, Secrets, ToWorker},
 };
-use guards::Guards;
+use added::{describe, for_each_loop, role_of};
 use heap::Heap;
+use news::News;
 use pages::CannotListen;
-use same_node::SameNode;
 use shortage::Shortage;
 
 /// How often drained loops are looked for, series swept, and what a lack of descriptors prevented is tried again.
@@ -185,6 +184,7 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
     tokio::spawn(culvert_control::run(inputs, outputs));
     let drain = pages::serve(cli, logging.clone(), &shared, &served, &readiness).await?;
 
+    let news = News::new(Arc::clone(&shared));
     let shortage = Shortage::new(Descriptors::of_this_process(), Arc::clone(&loops), Arc::clone(&shared));
     let mut worker = Worker {
         loops,
@@ -196,9 +196,7 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
         secrets: secrets_sender,
         draining: false,
         next_loop: HashMap::new(),
-        uncertified: Vec::new(),
-        guards: Guards::default(),
-        same_node: SameNode::default(),
+        news,
         shortage,
     };
     // Fails, here and below, only when the task has panicked.
@@ -215,7 +213,7 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
             received = socket.recv(&mut message), if !monitor_gone => match received {
                 Ok(Some(descriptors)) => {
                     worker.follow(&message, descriptors, &reports);
-                    worker.report_news(&reports);
+                    worker.news.report(&reports);
                 }
                 Err(error) if LostDescriptors::is_cause_of(&error) => worker.lose_descriptors(&message),
                 Err(error) if !packet::is_closed(&error) => {
@@ -236,19 +234,19 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
                 let need = Datagrams { uid: uid.to_string(), count, event_loop: number as u32 };
                 let _ = reports.send(Report::NeedDatagrams(need));
             }
-            Ok(()) = changed.changed() => worker.report_news(&reports),
+            Ok(()) = changed.changed() => worker.news.report(&reports),
             Some(pair) = proposed.recv() => {
-                worker.same_node.propose(pair);
+                worker.news.propose(pair);
                 while let Ok(pair) = proposed.try_recv() {
-                    worker.same_node.propose(pair);
+                    worker.news.propose(pair);
                 }
-                worker.report_same_node(&reports);
+                worker.news.report_same_node(&reports);
             }
             () = drain.notified() => worker.drain(),
             _ = tick.tick() => {
                 ticks += 1;
                 worker.shortage.try_again(&reports);
-                worker.report_same_node(&reports);
+                worker.news.report_same_node(&reports);
                 if ticks % HEAP_TICKS == 0 {
                     heap.look(worker.shared.telemetry.load().open());
                 }
@@ -294,10 +292,7 @@ struct Worker {
     draining: bool,
     /// Which loop gets a pod's next sockets, so that a batch smaller than the number of loops goes round.
     next_loop: HashMap<String, usize>,
-    /// Pods whose certificate has not been reported.
-    uncertified: Vec<Arc<Pod>>,
-    guards: Guards,
-    same_node: SameNode,
+    news: News,
     shortage: Shortage,
 }
 
@@ -315,7 +310,7 @@ impl Worker {
                         handle.send(LoopMessage::Datagrams(uid.as_str().into(), descriptors));
                     }
                 }
-                Order::SameNode(wanted) => self.same_node.want(wanted.uids),
+                Order::SameNode(wanted) => self.news.want_same_node(wanted.uids),
                 Order::Drain(_) => self.drain(),
                 Order::Probe(_) => {
                     let answer = Arc::new(Answer(reports.clone()));
@@ -358,50 +353,13 @@ impl Worker {
         for address in &pod.addresses {
             let _ = self.shared.asks.send(Ask::Address(*address));
         }
-        self.guards.add(Arc::clone(&pod));
-        self.same_node.add(Arc::clone(&pod));
-        self.uncertified.push(pod);
-    }
-
-    /// Tells the monitor what is new of pods.
-    fn report_news(&mut self, reports: &mpsc::UnboundedSender<Report>) {
-        self.report_certified(reports);
-        for guard in self.guards.news(&self.shared.mesh.load()) {
-            // As in `serve`.
-            let _ = reports.send(Report::Guard(guard));
-        }
-        self.report_same_node(reports);
-    }
-
-    /// Tells the monitor which connections may go past the proxy, where that has changed.
-    fn report_same_node(&mut self, reports: &mpsc::UnboundedSender<Report>) {
-        let mesh = self.shared.mesh.load();
-        let news = self.same_node.news(&mesh, &self.shared.same_node, Instant::now());
-        for said in news {
-            // As in `serve`.
-            let _ = reports.send(Report::SameNode(said));
-        }
-    }
-
-    /// Tells the monitor of the pods whose certificate has come.
-    fn report_certified(&mut self, reports: &mpsc::UnboundedSender<Report>) {
-        if self.uncertified.is_empty() {
-            return;
-        }
-        let credentials = self.shared.credentials.load();
-        let has_come = |pod: &mut Arc<Pod>| credentials.contains_key(&pod.identity);
-        for pod in self.uncertified.extract_if(.., has_come) {
-            // As above.
-            let _ = reports.send(Report::Certified(pod.uid.to_string()));
-        }
+        self.news.add(pod);
     }
 
     fn remove(&mut self, uid: &str) {
         self.next_loop.remove(uid);
         self.shortage.forget(uid);
-        self.uncertified.retain(|pod| *pod.uid != *uid);
-        self.guards.remove(uid);
-        self.same_node.remove(uid);
+        self.news.remove(uid);
         if let Some(pod) = self.served.remove(uid) {
             self.loops
                 .iter()
@@ -474,48 +432,4 @@ fn for_control(secrets: Secrets) -> culvert_control::Secrets {
         token: secrets.token,
         roots: secrets.controller_ca,
     }
-}
-
-/// A copy of each listener for each loop.
-fn for_each_loop(
-    listeners: Vec<(ListenerRole, OwnedFd)>,
-    loops: usize,
-) -> io::Result<Vec<Vec<(ListenerRole, OwnedFd)>>> {
-    let copy = |(role, fd): &(ListenerRole, OwnedFd)| Ok((*role, fd.try_clone()?));
-    let copies = (1..loops).map(|_| listeners.iter().map(copy).collect::<io::Result<Vec<_>>>());
-    let mut all = copies.collect::<io::Result<Vec<_>>>()?;
-    all.push(listeners);
-    Ok(all)
-}
-
-fn role_of(role: i32) -> Option<ListenerRole> {
-    match SocketRole::try_from(role) {
-        Ok(SocketRole::Outbound) => Some(ListenerRole::Outbound),
-        Ok(SocketRole::InboundPlaintext) => Some(ListenerRole::InboundPlaintext),
-        Ok(SocketRole::InboundHbone) => Some(ListenerRole::InboundHbone),
-        Ok(SocketRole::SynTap) => Some(ListenerRole::SynTap),
-        Ok(SocketRole::Dns) => Some(ListenerRole::Dns),
-        // The monitor keeps the silent one open.
-        Ok(SocketRole::Silent | SocketRole::Unspecified) | Err(_) => None,
-    }
-}
-
-fn describe(pod: PodAdded, trust_domain: &str, node: &Arc<str>) -> Result<Pod, SpiffeError> {
-    let account = if pod.service_account.is_empty() {
-        "default"
-    } else {
-        &pod.service_account
-    };
-    let address = |bytes: &Vec<u8>| match bytes.len() {
-        4 => <[u8; 4]>::try_from(bytes.as_slice()).ok().map(IpAddr::from),
-        _ => <[u8; 16]>::try_from(bytes.as_slice()).ok().map(IpAddr::from),
-    };
-    Ok(Pod {
-        identity: SpiffeId::new(trust_domain, &pod.namespace, account)?,
-        addresses: pod.addresses.iter().filter_map(address).collect(),
-        uid: pod.uid.into(),
-        name: pod.name.into(),
-        namespace: pod.namespace.into(),
-        node: Arc::clone(node),
-    })
 }

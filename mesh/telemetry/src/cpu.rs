@@ -48,9 +48,10 @@ mod tests {
     #[test]
     fn time_on_a_processor_is_counted_in_seconds() {
         let (before, begun) = (shown(), Instant::now());
-        while begun.elapsed() < Duration::from_millis(20) {
-            std::hint::spin_loop();
+        assert!(before > 0.0);
+        // Looking takes time, too.
+        while shown() <= before {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it stays at {before}");
         }
-        assert!(before > 0.0 && shown() > before);
     }
 }

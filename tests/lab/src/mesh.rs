@@ -20,12 +20,15 @@ use std::{
     time::Duration,
 };
 
-/// How long a program may take until it is ready. Debug builds on busy machines are slow.
 /// Where the lab's pods and services have their addresses: an unknown one in there is no stranger's.
 const MESH_CIDRS: &str =
     "198.18.1.0/24,198.18.2.0/24,198.19.0.0/16,fd00:c01e:1::/64,fd00:c01e:2::/64,fd00:c01e:ffff::/64";
 
-const READY: Duration = Duration::from_secs(30);
+/// How long a program may take until it is ready. Debug builds on busy machines are slow.
+const READY: Duration = Duration::from_secs(60);
+
+/// How long a page of a program may take there.
+const ANSWER: Duration = Duration::from_secs(20);
 /// The name in the controller's certificate that proxies expect.
 pub const CONTROLLER_NAME: &str = "culvert-controller.culvert-system.svc";
 
@@ -351,7 +354,7 @@ fn index(node: u8) -> usize {
 
 fn get(namespace: &Namespace, port: u16, path: &str) -> Result<Response> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    namespace.run(|| http::get(address, path, Duration::from_secs(5)))?
+    namespace.run(|| http::get(address, path, ANSWER))?
 }
 
 fn ready(namespace: &Namespace, port: u16) -> bool {

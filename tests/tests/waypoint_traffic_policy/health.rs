@@ -31,7 +31,7 @@ fn looks_after_endpoints(kind: Kind) {
         SocketAddr::from((lab.service(spec).unwrap().ip4(), 80))
     };
     let (web, calls) = (make("pair", "http", APP), make("calls", "grpc", APP + 1));
-    let often = json!({"interval": "1s", "timeout": "500ms", "healthy": 2, "unhealthy": 2});
+    let often = json!({"interval": "1s", "timeout": "5s", "healthy": 2, "unhealthy": 2});
     let check = |how: &str, what: Value| {
         let mut check = often.clone();
         check[how] = what;

@@ -14,9 +14,12 @@ use culvert_envoy::{
     },
     pb::google::protobuf::UInt64Value,
 };
-use culvert_http::balance::{Policy, SlowStart};
+use culvert_http::balance::{Policy, SlowStart, is_table_size};
 
 use super::refusal::{Refusal, compiled, nothing_else};
+
+/// Points of a ring at most, as Envoy has it: 16 bytes each, in every thread.
+const LARGEST_RING: u64 = 8 << 20;
 
 /// How an endpoint is chosen.
 #[derive(Clone, Copy, Debug)]
@@ -64,10 +67,15 @@ pub fn take(cluster: &mut Message) -> Result<Balancing, Refusal> {
             Policy::LeastRequest { choices }
         }
         (LbPolicy::LeastRequest, _) => Policy::LeastRequest { choices: 2 },
-        (LbPolicy::RingHash, Some(LbConfig::RingHashLbConfig(ring))) if ring.hash_function == 0 => Policy::RingHash {
-            minimum: number(ring.minimum_ring_size, 1024),
-            maximum: number(ring.maximum_ring_size, 8 << 20),
-        },
+        (LbPolicy::RingHash, Some(LbConfig::RingHashLbConfig(ring))) if ring.hash_function == 0 => {
+            let minimum = number(ring.minimum_ring_size, 1024);
+            let maximum = number(ring.maximum_ring_size, LARGEST_RING);
+            if minimum.max(maximum) > LARGEST_RING {
+                let message = format!("a ring of more than {LARGEST_RING} points is too large");
+                return Err(Refusal::new("ring_hash_lb_config", message));
+            }
+            Policy::RingHash { minimum, maximum }
+        }
         (LbPolicy::RingHash, Some(LbConfig::RingHashLbConfig(RingHashLbConfig { .. }))) => {
             return Err(Refusal::new(
                 "ring_hash_lb_config.hash_function",
@@ -76,11 +84,16 @@ pub fn take(cluster: &mut Message) -> Result<Balancing, Refusal> {
         }
         (LbPolicy::RingHash, _) => Policy::RingHash {
             minimum: 1024,
-            maximum: 8 << 20,
+            maximum: LARGEST_RING,
         },
-        (LbPolicy::Maglev, Some(LbConfig::MaglevLbConfig(maglev))) => Policy::Maglev {
-            size: number(maglev.table_size, 65_537),
-        },
+        (LbPolicy::Maglev, Some(LbConfig::MaglevLbConfig(maglev))) => {
+            let size = number(maglev.table_size, 65_537);
+            if !is_table_size(size) {
+                let message = format!("{size} is no prime number up to 5000011");
+                return Err(Refusal::new("maglev_lb_config.table_size", message));
+            }
+            Policy::Maglev { size }
+        }
         (LbPolicy::Maglev, _) => Policy::Maglev { size: 65_537 },
         (other, _) => {
             return Err(Refusal::new(
@@ -104,4 +117,52 @@ pub fn take(cluster: &mut Message) -> Result<Balancing, Refusal> {
 fn read_slow_start(message: Option<SlowStartConfig>) -> Result<Option<SlowStart>, Refusal> {
     let read = message.map(|message| SlowStart::compile(&message).map_err(compiled("slow_start_config")));
     Ok(read.transpose()?.flatten())
+}
+
+#[cfg(test)]
+mod tests {
+    use culvert_envoy::pb::envoy::config::cluster::v3::cluster::MaglevLbConfig;
+
+    use super::*;
+
+    fn size(value: u64) -> Option<UInt64Value> {
+        Some(UInt64Value { value })
+    }
+
+    fn refused(policy: LbPolicy, config: LbConfig) -> Option<String> {
+        let mut cluster = Message {
+            lb_policy: policy.into(),
+            lb_config: Some(config),
+            ..Message::default()
+        };
+        take(&mut cluster).err().map(|refusal| refusal.to_string())
+    }
+
+    #[test]
+    fn tables_that_would_never_be_full_and_rings_without_bounds_are_refused_by_name() {
+        let maglev = |value: u64| {
+            let config = MaglevLbConfig {
+                table_size: size(value),
+            };
+            refused(LbPolicy::Maglev, LbConfig::MaglevLbConfig(config))
+        };
+        assert_eq!(maglev(65_537), None);
+        for bad in [0, 1, 4, 65_536, 5_000_021, u64::MAX] {
+            let refusal = maglev(bad).unwrap_or_default();
+            assert!(refusal.contains("maglev_lb_config.table_size"), "{bad}: {refusal}");
+        }
+        let ring = |minimum: u64, maximum: u64| {
+            let config = RingHashLbConfig {
+                minimum_ring_size: size(minimum),
+                maximum_ring_size: size(maximum),
+                ..RingHashLbConfig::default()
+            };
+            refused(LbPolicy::RingHash, LbConfig::RingHashLbConfig(config))
+        };
+        assert_eq!(ring(1024, 8 << 20), None);
+        for (minimum, maximum) in [(u64::MAX, 1024), (1024, u64::MAX)] {
+            let refusal = ring(minimum, maximum).unwrap_or_default();
+            assert!(refusal.contains("ring_hash_lb_config"), "{refusal}");
+        }
+    }
 }

@@ -18,6 +18,9 @@ use culvert_identity::SpiffeId;
 
 use super::refusal::Refusal;
 
+/// Of Envoy: each priority up to the last has lists of its own.
+const LOWEST_PRIORITY: u32 = 128;
+
 /// The port of a pod on which its tunnel is.
 const TUNNEL_PORT: u16 = 15008;
 
@@ -184,6 +187,12 @@ pub fn members(assignment: &ClusterLoadAssignment) -> Result<Vec<Member>, Refusa
     }
     let mut endpoints = Vec::new();
     for (index, locality) in assignment.endpoints.iter().enumerate() {
+        if locality.priority > LOWEST_PRIORITY {
+            return Err(Refusal::new(
+                "endpoints.priority",
+                format!("{} is above {LOWEST_PRIORITY}", locality.priority),
+            ));
+        }
         let weight = locality.load_balancing_weight.map_or(0, |weight| weight.value);
         for endpoint in &locality.lb_endpoints {
             endpoints.push(read_one(endpoint, locality.priority, Locality { index, weight })?);
@@ -259,4 +268,25 @@ fn place(host: &Message) -> Result<Place, Refusal> {
 fn about(metadata: Option<&Metadata>) -> About {
     let ours = metadata.and_then(|metadata| metadata.filter_metadata.get(CULVERT));
     ours.map(About::of).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use culvert_envoy::pb::envoy::config::endpoint::v3::LocalityLbEndpoints;
+
+    use super::*;
+
+    #[test]
+    fn a_priority_that_would_need_lists_without_bounds_is_refused_by_name() {
+        let assignment = |priority: u32| ClusterLoadAssignment {
+            endpoints: vec![LocalityLbEndpoints {
+                priority,
+                ..LocalityLbEndpoints::default()
+            }],
+            ..ClusterLoadAssignment::default()
+        };
+        assert_eq!(read(&assignment(LOWEST_PRIORITY)), Ok(Vec::new()));
+        let refusal = read(&assignment(u32::MAX)).unwrap_err().to_string();
+        assert!(refusal.contains("endpoints.priority"), "{refusal}");
+    }
 }

@@ -124,7 +124,9 @@ impl Loop {
         let Some(fd) = &tunnel.fd else { return };
         // As long as a ping may take: what the peer does not acknowledge that long, it never will.
         let silence = self.config.limits.ping_interval + self.config.limits.ping_timeout;
-        if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(fd, silence.as_millis() as u32) {
+        // The kernel takes an int, and refuses what is below 0.
+        let silence = silence.as_millis().min(i32::MAX as u128) as u32;
+        if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(fd, silence) {
             tracing::debug!(%error, "a tunnel's socket takes no timeout");
         }
         if let Err(error) = self.poll.watch(fd, Token::new(Kind::Tunnel, key)) {

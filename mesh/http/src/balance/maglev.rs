@@ -15,14 +15,19 @@ struct Builder {
     target: f64,
 }
 
+/// Whether a table may be of this size: with a number that is no prime, permutations do not reach every entry.
+pub fn is_table_size(size: u64) -> bool {
+    (2..=5_000_011).contains(&size) && (2..).take_while(|n| n * n <= size).all(|n| !size.is_multiple_of(n))
+}
+
 impl Maglev {
+    /// `size` must be one for which [`is_table_size`] holds.
     #[allow(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         reason = "weights are u32, the table is far smaller"
     )]
     pub(super) fn new(keys: &[&str], weights: &[u64], size: u64) -> Self {
-        let size = size.max(2);
         let Some(most) = weights.iter().max().map(|most| *most as f64) else {
             return Self(Vec::new());
         };

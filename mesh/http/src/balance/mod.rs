@@ -22,6 +22,7 @@ use health::Levels;
 pub use latency::PeakEwma;
 use locality::Localities;
 use maglev::Maglev;
+pub use maglev::is_table_size;
 use ring::Ring;
 pub use slow_start::SlowStart;
 use slow_start::Warming;
@@ -46,7 +47,7 @@ pub enum Policy {
         /// Points on the ring, at most.
         maximum: u64,
     },
-    /// By the request's hash, in a table of this size, a prime number: 65537 by default.
+    /// By the request's hash, in a table of this size, a prime number ([`is_table_size`]): 65537 by default.
     Maglev {
         /// Entries of the table.
         size: u64,

@@ -34,9 +34,14 @@ fn connections_that_fail_for_want_of_a_local_port_are_counted_as_such() {
     assert!(counted() > 0);
 }
 
+/// Nodes, without certificates, that give up what is final, and nothing because it takes too long.
+fn never_late() -> Scene {
+    Scene::with(|config| config.connect_timeout = Duration::from_secs(3600))
+}
+
 #[test]
 fn a_peer_with_another_identity_is_not_spoken_to() {
-    let scene = Scene::without_certificates();
+    let scene = never_late();
     scene.client.certify(&scene.authority.credentials(CLIENT));
     // The mesh says that the cart is here, but who answers proves to be somebody else.
     let (_, elsewhere) = addresses();
@@ -47,9 +52,7 @@ fn a_peer_with_another_identity_is_not_spoken_to() {
     world.publish(&[&scene.client]);
     let (app, address) = application(elsewhere);
     capture(scene.front, address);
-    let began = Instant::now();
     assert_refused(scene.front);
-    assert!(began.elapsed() < Duration::from_secs(5), "a wrong identity is final");
     app.set_nonblocking(true).unwrap();
     assert_eq!(app.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 }
@@ -107,7 +110,7 @@ fn a_new_policy_ends_connections_that_are_open() {
 
 #[test]
 fn an_authority_that_is_not_this_pod_is_refused() {
-    let scene = Scene::without_certificates();
+    let scene = never_late();
     scene.client.certify(&scene.authority.credentials(CLIENT));
     scene.server.certify(&scene.authority.credentials(SERVER));
     // The pod has another address than the mesh believes.
@@ -115,9 +118,7 @@ fn an_authority_that_is_not_this_pod_is_refused() {
     scene
         .server
         .move_pod("cart", SERVER, elsewhere, local(scene.server_address));
-    let began = Instant::now();
     assert_refused(scene.front);
-    assert!(began.elapsed() < Duration::from_secs(5), "400 is final");
     scene.app.set_nonblocking(true).unwrap();
     assert_eq!(scene.app.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 }

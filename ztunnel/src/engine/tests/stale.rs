@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// How long a certificate holds that runs out within a test: a tunnel can be opened with it, however busy the machine is.
+const SHORT: Duration = Duration::from_secs(5);
+
 /// Nodes that look often, and cut soon.
 fn watchful(grace: Duration) -> Scene {
     Scene::with(|config| {
@@ -27,9 +30,7 @@ fn passes(mut from: &TcpStream, mut to: &TcpStream) {
 fn an_expired_certificate_ends_its_tunnel_for_new_connections_and_breaks_none() {
     let scene = watchful(Duration::from_millis(50));
     scene.server.certify(&scene.authority.credentials(SERVER));
-    scene
-        .client
-        .certify(&scene.authority.short_credentials(CLIENT, Duration::from_secs(2)));
+    scene.client.certify(&scene.authority.short_credentials(CLIENT, SHORT));
     let stream = dial(scene.front);
     let app = accept(&scene.app);
     passes(&stream, &app);
@@ -52,9 +53,7 @@ fn an_expired_certificate_ends_its_tunnel_for_new_connections_and_breaks_none() 
 fn a_tunnel_of_an_identity_that_gets_no_certificate_any_more_is_cut_after_the_grace() {
     let scene = watchful(Duration::from_millis(300));
     scene.server.certify(&scene.authority.credentials(SERVER));
-    scene
-        .client
-        .certify(&scene.authority.short_credentials(CLIENT, Duration::from_secs(2)));
+    scene.client.certify(&scene.authority.short_credentials(CLIENT, SHORT));
     let stream = dial(scene.front);
     let app = accept(&scene.app);
     passes(&stream, &app);

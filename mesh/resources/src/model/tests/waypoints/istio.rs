@@ -55,6 +55,41 @@ fn virtual_service(namespace: &str, name: &str, spec: &str) -> String {
 }
 
 #[test]
+fn a_delegate_with_something_else_where_fields_should_be_is_named_and_what_leads_to_it_is_answered_500() {
+    let root = "hosts: [web], http: [{match: [{uri: {prefix: /a}, headers: {h: {exact: v}}}], timeout: 3s, \
+        delegate: {name: a, namespace: team}}, {route: [{destination: {host: web}}]}]";
+    let route = "route: [{destination: {host: v1.shop.svc.cluster.local}}]";
+    for leaf in [
+        "http: [x]".to_owned(),
+        "http: [null]".to_owned(),
+        format!("http: [{{match: [x], {route}}}]"),
+        format!("http: [{{match: [7, {{uri: {{prefix: /a}}}}], {route}}}]"),
+        format!("http: [{{match: [{{headers: x}}], {route}}}]"),
+        format!("http: [{{match: [{{headers: [x]}}], {route}}}]"),
+    ] {
+        let text = shop()
+            + "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: team}\n"
+            + &virtual_service("shop", "root", root)
+            + &virtual_service("team", "a", &leaf);
+        let mut model = Model::default();
+        model.update(&World::of(&text).objects(), Instant::now());
+        let said = findings(&model).join("\n");
+        assert!(said.contains("delegate[team/a].http[0]"), "{leaf}: {said}");
+        let made = routes(&model, "web");
+        let (last, led) = made.split_last().unwrap();
+        assert!(matches!(last.action, Some(Action::Route(_))), "{leaf}: {made:?}");
+        assert!(!led.is_empty(), "{leaf}: {made:?}");
+        for route in led {
+            let answer = match &route.action {
+                Some(Action::DirectResponse(answer)) => answer.status,
+                _ => 0,
+            };
+            assert_eq!(answer, 500, "{leaf}: {made:?}");
+        }
+    }
+}
+
+#[test]
 fn a_rule_with_a_delegate_is_for_what_both_match_and_what_they_disagree_about_names_both() {
     let root = "hosts: [web], http: [{match: [{uri: {prefix: /a}}], timeout: 3s, delegate: {name: a, namespace: team}}, \
         {match: [{uri: {prefix: /none}}], delegate: {name: nobody}}, {route: [{destination: {host: web}}]}]";

@@ -67,6 +67,10 @@ pub(super) fn rules(
     let mut found = Vec::new();
     for (index, own) in list(&delegate.spec["http"]).iter().enumerate() {
         let place = format!("{at}[{}].http[{index}]", delegate.name);
+        if !own.is_object() {
+            notes.refuse(place, "is no rule: what the rule matches is answered with 500");
+            return failed(notes);
+        }
         if !own["delegate"].is_null() {
             let message = "a delegate has no delegates: what the rule matches is answered with 500";
             notes.refuse(format!("{place}.delegate"), message);
@@ -156,6 +160,9 @@ fn both(root: &Value, leaf: &Value) -> Result<Value, String> {
         return Err("ignoreUriCase".to_owned());
     }
     let mut merged = leaf.clone();
+    if !is_record(leaf) {
+        return Ok(merged);
+    }
     let none = Map::new();
     for (field, asked) in root.as_object().unwrap_or(&none) {
         let own = &leaf[field.as_str()];
@@ -171,9 +178,17 @@ fn both(root: &Value, leaf: &Value) -> Result<Value, String> {
     Ok(merged)
 }
 
+/// Whether fields can be set in it. What is something else goes on as it is, and is refused where rules are read.
+fn is_record(value: &Value) -> bool {
+    value.is_object() || value.is_null()
+}
+
 /// Texts by name that both ask for, or that both want to be without.
 fn texts(field: &str, root: &Value, leaf: &Value) -> Result<Value, String> {
     let mut merged = leaf.clone();
+    if !is_record(leaf) {
+        return Ok(merged);
+    }
     let none = Map::new();
     for (name, asked) in root.as_object().unwrap_or(&none) {
         match &leaf[name.as_str()] {

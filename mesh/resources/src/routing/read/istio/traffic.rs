@@ -1,5 +1,7 @@
 //! From a policy of traffic as it is written to what holds.
 
+use culvert_http::balance::is_table_size;
+
 use super::super::super::locality::Preference;
 use super::super::super::model::HashBy;
 use super::super::super::traffic::{Balancer, Keepalive, Outlier, Pool, RetryBudget, Traffic, Warmup};
@@ -88,11 +90,6 @@ fn balancer(spec: &BalancerSpec) -> Result<(Balancer, Option<HashBy>), Bad> {
         }
     };
     Ok((balancer, Some(by)))
-}
-
-/// Whether proxies take a table of Maglev's of this size.
-fn is_table_size(size: u64) -> bool {
-    (2..=5_000_011).contains(&size) && (2..).take_while(|n| n * n <= size).all(|n| !size.is_multiple_of(n))
 }
 
 fn hash_by(spec: &HashSpec) -> Result<HashBy, Bad> {
