@@ -7,6 +7,7 @@
 //! A change replaces the part that it concerns; everything else is shared with the snapshot before. Of the three maps only that is copied
 //! in which something changed.
 
+mod awaited;
 mod references;
 
 use std::{
@@ -16,6 +17,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use awaited::Awaited;
 use culvert_envoy::pb::envoy::config::{
     cluster::v3::Cluster as ClusterMessage, endpoint::v3::ClusterLoadAssignment, listener::v3::Listener,
     route::v3::RouteConfiguration,
@@ -47,6 +49,8 @@ pub struct Snapshot {
     pub routes: Arc<FxHashMap<Arc<str>, Arc<RouteTable>>>,
     /// Clusters by name, with their endpoints.
     pub clusters: Arc<FxHashMap<Arc<str>, Arc<Cluster>>>,
+    /// Route configurations that chains refer to and that are still on their way.
+    pub awaited: Awaited,
 }
 
 /// Takes resources in.
@@ -69,8 +73,13 @@ impl Store {
     }
 
     /// Makes all that was taken in since the last time visible, at once.
-    pub fn publish(&self) {
+    pub fn publish(&mut self) {
+        let chains = self.snapshot.chains.iter();
+        let wanted = chains.flat_map(|chains| chains.routes());
+        let awaited = &mut self.snapshot.awaited;
+        awaited.want(wanted, |name| self.snapshot.routes.contains_key(name));
         self.published.store(Arc::new(self.snapshot.clone()));
+        self.snapshot.awaited.tell();
     }
 
     /// Takes `SCOPE/inbound` in.
@@ -103,8 +112,14 @@ impl Store {
         Ok(())
     }
 
+    /// Routes of this name came and were refused: if there were none before, nobody waits for them any longer.
+    pub fn refuse_routes(&mut self, name: &str) {
+        self.snapshot.awaited.give_up(name);
+    }
+
     /// There are no such routes any more.
     pub fn remove_routes(&mut self, name: &str) {
+        self.snapshot.awaited.give_up(name);
         // What is not there needs no copy of the others.
         if self.snapshot.routes.contains_key(name) {
             Arc::make_mut(&mut self.snapshot.routes).remove(name);

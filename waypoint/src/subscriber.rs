@@ -122,6 +122,9 @@ impl Resources for Subscriber {
         let mut rejections = Vec::new();
         for resource in update.resources {
             if let Err(reason) = self.put(update.type_url, resource) {
+                if update.type_url == ROUTE_TYPE {
+                    self.store.lock().refuse_routes(&resource.name);
+                }
                 rejections.push(Rejection {
                     name: resource.name.clone(),
                     reason,

@@ -158,8 +158,19 @@ impl Exchange<'_> {
             address: Some(SocketAddr::new(client.address, client.port)),
             destination: Some(self.connection.destination),
         };
-        let snapshot = Arc::clone(&self.snapshot);
         let chain = Arc::clone(&self.connection.chain);
+        let asks_routes = || {
+            chain
+                .filters
+                .iter()
+                .any(|filter| matches!(filter.filter, Filter::RouteAuth))
+        };
+        let is_early = self.snapshot.awaited.until(&chain.routes).is_some();
+        if is_early && (self.connection.direct.is_none() || asks_routes()) {
+            // Apart, since few requests need the room.
+            self.snapshot = Box::pin(connection.worker.0.with_routes(self.snapshot, &chain.routes)).await;
+        }
+        let snapshot = Arc::clone(&self.snapshot);
         let routes = match &self.connection.direct {
             Some(_) => direct::routes(),
             None => snapshot.routes.get(&chain.routes).map(|routes| &**routes),
@@ -173,12 +184,7 @@ impl Exchange<'_> {
         let (route, target) = &found;
         // Who is asked by a route is asked about those, too, who go past routes.
         let of_service = match &self.connection.direct {
-            Some(_)
-                if chain
-                    .filters
-                    .iter()
-                    .any(|filter| matches!(filter.filter, Filter::RouteAuth)) =>
-            {
+            Some(_) if asks_routes() => {
                 let Some(routes) = snapshot.routes.get(&chain.routes) else {
                     let details = "route_configuration_not_found";
                     return refuse(record, StatusCode::NOT_FOUND, "NR", details, "");

@@ -8,7 +8,7 @@ use std::sync::{
 use arc_swap::ArcSwap;
 use culvert_telemetry::AccessLines;
 use culvert_tunnel::io::Server;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout_at};
 
 use crate::{
     counted::Counted,
@@ -132,6 +132,25 @@ impl Inner {
             return None;
         }
         Counted::within(&self.requests, self.limits.requests)
+    }
+
+    /// What is known once these routes are, or once they are no longer waited for.
+    pub(crate) async fn with_routes(&self, mut snapshot: Arc<Snapshot>, routes: &str) -> Arc<Snapshot> {
+        while let Some(until) = snapshot.awaited.until(routes) {
+            let awaited = snapshot.awaited.clone();
+            let published = awaited.published();
+            // What was published before that wakes nobody.
+            snapshot = self.state.load_full();
+            if snapshot.awaited.until(routes) == Some(until) && timeout_at(until.into(), published).await.is_err() {
+                tracing::warn!(
+                    routes,
+                    "routes did not come in time: a request is answered without them"
+                );
+                break;
+            }
+            snapshot = self.state.load_full();
+        }
+        snapshot
     }
 
     /// Whether there is memory for another connection of bytes, which is counted already.

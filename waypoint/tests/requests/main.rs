@@ -4,6 +4,7 @@
 
 mod carry;
 mod decide;
+mod early;
 #[allow(dead_code, reason = "each test program uses a part")]
 mod envoy;
 #[allow(dead_code, reason = "each test program uses a part")]
