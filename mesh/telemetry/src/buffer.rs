@@ -141,20 +141,7 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Sink {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::sink::Sink;
 
     #[test]
     fn what_a_burst_of_lines_needed_is_given_back_once_they_are_written() {
@@ -170,7 +157,7 @@ mod tests {
             buffer.write_all(b"x").unwrap();
         }
         LineBuffer::flush(&buffer);
-        assert!(sink.0.lock().unwrap().len() > 2 * KEEP);
+        assert!(sink.written().len() > 2 * KEEP);
         assert!(buffer.shared.lock().waiting.capacity() <= KEEP);
     }
 
@@ -218,7 +205,7 @@ mod tests {
         for number in 0..200 {
             buffer.write_all(b"x").unwrap();
             LineBuffer::flush(&buffer);
-            assert_eq!(sink.0.lock().unwrap().len(), number + 1);
+            assert_eq!(sink.written().len(), number + 1);
         }
     }
 
@@ -233,6 +220,6 @@ mod tests {
             expected.push_str(&line);
         }
         LineBuffer::flush(&buffer);
-        assert_eq!(String::from_utf8(sink.0.lock().unwrap().clone()).unwrap(), expected);
+        assert_eq!(String::from_utf8(sink.written().clone()).unwrap(), expected);
     }
 }

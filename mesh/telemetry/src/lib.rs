@@ -28,6 +28,8 @@ mod process;
 mod profiles;
 mod routes;
 mod server;
+#[cfg(test)]
+mod sink;
 pub mod tcp;
 
 #[cfg(test)]
