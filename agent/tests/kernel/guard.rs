@@ -92,6 +92,12 @@ fn dropped(world: &World) -> u64 {
     world.kernel.guard_status(world.pod.cookie()).expect("status").dropped
 }
 
+/// That these are the packets of so many attempts: on a busy machine an attempt lasts until the kernel has repeated its SYN.
+#[track_caller]
+fn assert_syns(packets: u64, attempts: u64) {
+    assert!((attempts..=3 * attempts).contains(&packets), "{packets} for {attempts}");
+}
+
 #[test]
 fn only_the_tunnel_reaches_a_strict_pod_until_the_proxy_says_otherwise() {
     for hook in hooks() {
@@ -105,7 +111,9 @@ fn only_the_tunnel_reaches_a_strict_pod_until_the_proxy_says_otherwise() {
             assert!(!reaches(&world, SocketAddr::new(address, 80)), "{hook:?}");
             assert!(reaches(&world, SocketAddr::new(address, 15008)), "{hook:?}");
         }
-        assert_eq!((dropped(&world), world.count("guard", "denied_strict")), (2, 2));
+        let counted = dropped(&world);
+        assert_syns(counted, 2);
+        assert_eq!(world.count("guard", "denied_strict"), counted);
         tell(&mut world, &PERMISSIVE);
         for address in [POD4, POD6] {
             assert!(reaches(&world, SocketAddr::new(address, 80)), "{hook:?}");
@@ -137,15 +145,16 @@ fn what_a_guard_dropped_is_told_once_with_its_source() {
         panic!("{told:?}")
     };
     let (source, port) = last.expect("it could be read");
-    assert_eq!((&**pod, *count, source.ip(), port), ("pod shop/pod", 2, PEER4, 81));
+    assert_eq!((&**pod, source.ip(), port), ("pod shop/pod", PEER4, 81));
+    assert_syns(*count, 2);
     assert_eq!(world.kernel.newly_dropped().expect("ask"), []);
     // The next agent does not tell it again, and tells what nobody was there to tell.
     restart(&mut world);
     assert!(!reaches(&world, SocketAddr::new(POD4, 80)));
     world.enrol(true, true);
     let told = world.kernel.newly_dropped().expect("ask");
-    assert_eq!(told.iter().map(|told| told.count).sum::<u64>(), 1, "{told:?}");
-    assert_eq!(dropped(&world), 3);
+    assert_syns(told.iter().map(|told| told.count).sum(), 1);
+    assert_syns(dropped(&world), 3);
 }
 
 #[test]
@@ -187,7 +196,7 @@ fn every_address_of_the_link_is_guarded_also_one_that_the_mesh_does_not_know() {
     world.pod.add_address(second);
     let _application = world.serve(&world.pod, "[::]:80".parse().expect("an address"));
     assert!(!reaches(&world, SocketAddr::new(second, 80)));
-    assert_eq!(dropped(&world), 1);
+    assert_syns(dropped(&world), 1);
 }
 
 #[test]
@@ -211,7 +220,7 @@ fn what_the_node_itself_opens_passes_and_so_do_excluded_ports() {
     }
     assert_eq!(world.count("guard", "node"), 4);
     assert_eq!(world.count("guard", "excluded"), 2);
-    assert_eq!(dropped(&world), 2);
+    assert_syns(dropped(&world), 2);
 }
 
 #[test]
@@ -260,7 +269,7 @@ fn a_guard_goes_from_one_hook_to_the_other() {
         world.enrol(true, true);
         let before = dropped(&world);
         assert!(!reaches(&world, SocketAddr::new(POD4, 80)));
-        assert_eq!(dropped(&world), before + 1);
+        assert_syns(dropped(&world) - before, 1);
         let is_link = fs_has_guard(&world);
         assert_eq!(is_link, hook == GuardHook::Tcx);
     }
