@@ -215,3 +215,32 @@ fn loops_speak_of_pods_alone_that_want_it() {
     tell(&world);
     assert_eq!(proposed.try_recv(), Ok(pair()));
 }
+
+#[test]
+fn a_pair_that_is_new_is_said_with_those_that_were_said_before() {
+    let mut world = World::new();
+    assert_eq!(world.news(), said(Some(false)));
+    let other = Together {
+        destination: SocketAddr::new(SERVER.parse().unwrap(), 81),
+        ..pair()
+    };
+    world.same_node.propose(other.clone());
+    let [news] = &world.news()[..] else {
+        panic!("of one pod")
+    };
+    let ports: Vec<_> = news.pairs.iter().map(|pair| pair.port).collect();
+    assert_eq!((&*news.uid, &ports[..]), ("cart", &[80, 81][..]));
+    world.same_node.propose(other);
+    assert_eq!(world.news(), []);
+}
+
+#[test]
+fn a_pod_that_has_taken_over_an_address_is_the_one_that_is_reached() {
+    let mut world = World::new();
+    assert_eq!(world.news(), said(Some(false)));
+    world.same_node.add(pod("other", SERVER));
+    assert_eq!(world.news(), said(None), "it does not want that");
+    world.same_node.remove("other");
+    world.same_node.propose(pair());
+    assert_eq!(world.news(), said(Some(false)));
+}
