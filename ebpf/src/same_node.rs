@@ -38,7 +38,7 @@ pub fn is_opened(context: &SockAddrContext, destination: &Endpoint, own: Address
     let Some(peer) = (unsafe { SAME_NODE.get(&SameNodePair::new(cookie, *destination)) }) else {
         return false;
     };
-    if peer.source != own || !is_valid() || !fallback::is_serving() || !has_room() {
+    if peer.source != own || peer.is_ending() || !is_valid() || !fallback::is_serving() || !has_room() {
         return false;
     }
     // SAFETY: the context and its sockets are valid.
@@ -127,7 +127,7 @@ pub fn is_let_in(server: u64, from: &Endpoint, to: &Endpoint) -> bool {
     }
     // SAFETY: entries change only as a whole.
     unsafe { SAME_NODE.get(&SameNodePair::new(flow.cookie, *to)) }
-        .is_some_and(|peer| peer.server == server && peer.source == from.address)
+        .is_some_and(|peer| peer.server() == server && peer.source == from.address)
 }
 
 /// Whether pairs hold at all: whether there is somebody who takes them away.

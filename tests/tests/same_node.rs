@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use culvert_lab::{Lab, Pod, PodSpec, wait_until};
+use culvert_lab::{Lab, MeshOptions, Pod, PodSpec, wait_until};
 use culvert_tests::{PATIENCE, Town, echo, lab, probe, town::PORT};
 use serde_json::{Value, json};
 
@@ -61,6 +61,14 @@ fn total(town: &Town<'_>, port: u16, words: &[&str]) -> f64 {
     lines
         .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
         .sum()
+}
+
+/// How many series the agent has of what goes past the proxy to a pod.
+fn series(town: &Town<'_>, server: &str) -> usize {
+    let metrics = town.mesh.get(1, 15022, "/metrics").unwrap().body;
+    let words = ["culvert_agent_same_node_", &format!("server=\"{server}\"")];
+    let is_one = |line: &&str| words.iter().all(|word| line.contains(word));
+    metrics.lines().filter(is_one).count()
 }
 
 /// How many connections the kernel has let past the proxy.
@@ -286,6 +294,49 @@ fn what_goes_past_the_proxy_is_counted() {
     let now = all();
     assert!((now[2] - before[2] - bytes).abs() < 0.5, "{before:?} {now:?} {bytes}");
     assert!((now[3] - before[3] - bytes).abs() < 0.5, "{before:?} {now:?} {bytes}");
+    // Another port is another pair of the same pods.
+    let opened = now[0];
+    wait_until("another port is counted", PATIENCE, || {
+        probe::dial(&town.client, (town.neighbour.ip4(), PORT), &[]).unwrap();
+        all()[0] > opened + 0.5
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(40)));
+    assert_eq!(series(&town, "town/neighbour"), 4, "one of each metric");
+}
+
+#[test]
+fn a_pair_that_nobody_uses_goes_through_the_proxy_again_and_one_with_an_open_connection_stays() {
+    let lab = lab("sn_age");
+    let options = MeshOptions {
+        agent_args: vec!["--same-node-idle".to_owned(), "2s".to_owned()],
+        ..MeshOptions::default()
+    };
+    let town = Town::with(&lab, options);
+    annotate(&lab, Some("kernel"));
+    echo::serve(&town.neighbour, ECHO);
+    let to = neighbour(&town);
+    let unused = || total(&town, 15022, &["culvert_agent_same_node_pairs_unused_total"]);
+    let pairs = || town.mesh.get(1, 15022, "/pods").unwrap().body;
+    let mut open = open_past(&town, &town.client, to);
+    // Of another port, to see that time has passed.
+    let other = SocketAddr::from((town.neighbour.ip4(), PORT));
+    for expected in 1..=2 {
+        wait_until("another pair goes past the proxy", PATIENCE, || {
+            let before = past(&town);
+            probe::dial(&town.client, other, &[]).unwrap();
+            past(&town) > before
+        })
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(40)));
+        wait_until("nobody uses it", PATIENCE, || unused() > f64::from(expected) - 0.5)
+            .unwrap_or_else(|error| panic!("{error:#}\n{}\n{}", pairs(), lab.logs(40)));
+    }
+    echo::round_trip(&mut open).unwrap();
+    drop(open);
+    wait_until("nobody uses it", PATIENCE, || unused() > 2.5).unwrap();
+    wait_until("there are none", PATIENCE, || {
+        serde_json::from_str::<Value>(&pairs()).unwrap()["same_node"]["pairs"] == 0
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}\n{}", pairs(), lab.logs(40)));
 }
 
 #[test]
@@ -379,8 +430,10 @@ fn a_pod_that_goes_takes_along_what_is_open_to_it() {
     town.mesh.wait_enrolled(&[&visitor], true, PATIENCE).unwrap();
     let to = echo::serve(&visitor, ECHO);
     let open = open_past(&town, &town.client, to);
+    assert_eq!(series(&town, "town/visitor"), 4);
     lab.remove_pod(&visitor).unwrap();
     wait_for_end(open);
+    wait_until("its series are gone", PATIENCE, || series(&town, "town/visitor") == 0).unwrap();
     // Of others, nothing has changed.
     wait_for(&town, &town.client, neighbour(&town), (true, true));
 }

@@ -316,6 +316,7 @@ impl Worker {
                     }
                 }
                 Order::SameNode(wanted) => self.same_node.want(wanted.uids),
+                Order::SameNodeUnused(unused) => self.same_node.forget(unused.pairs),
                 Order::Drain(_) => self.drain(),
                 Order::Probe(_) => {
                     let answer = Arc::new(Answer(reports.clone()));

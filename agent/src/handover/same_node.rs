@@ -7,6 +7,8 @@ use std::{
 
 use culvert_proto::zds;
 
+use super::addresses::{from_bytes, to_bytes};
+
 /// All that may go to one pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SameNodeSaid {
@@ -36,8 +38,8 @@ impl SameNodeSaid {
             let port = u16::try_from(pair.port).ok()?;
             Some(Pair {
                 client: pair.client.into(),
-                source: address(&pair.source)?,
-                destination: SocketAddr::new(address(&pair.address)?, port),
+                source: from_bytes(&pair.source)?,
+                destination: SocketAddr::new(from_bytes(&pair.address)?, port),
                 open_only: pair.open_only,
             })
         });
@@ -48,9 +50,14 @@ impl SameNodeSaid {
     }
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
-    match bytes.len() {
-        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
-        _ => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+impl From<Pair> for zds::SameNodePair {
+    fn from(pair: Pair) -> Self {
+        Self {
+            client: pair.client.to_string(),
+            source: to_bytes(&pair.source),
+            address: to_bytes(&pair.destination.ip()),
+            port: pair.destination.port().into(),
+            open_only: pair.open_only,
+        }
     }
 }

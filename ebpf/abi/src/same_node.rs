@@ -38,10 +38,36 @@ impl SameNodePair {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SameNodePeer {
-    /// The cookie of the network namespace of the pod that has the destination.
+    /// The cookie of the network namespace of the pod that has the destination, with [`ENDING`](Self::ENDING) perhaps.
     pub server: u64,
     /// The client's address.
     pub source: Address,
+}
+
+impl SameNodePeer {
+    /// Nothing is opened by this pair any more, and what is being opened is still let in. The kernel counts namespaces upwards, so that
+    /// no cookie has this bit; programs that do not know of it find no such pod, and the proxy decides.
+    pub const ENDING: u64 = 1 << 63;
+
+    /// The pod that has the destination.
+    #[inline(always)]
+    pub const fn server(&self) -> u64 {
+        self.server & !Self::ENDING
+    }
+
+    /// Whether nothing is opened by this pair any more.
+    #[inline(always)]
+    pub const fn is_ending(&self) -> bool {
+        self.server & Self::ENDING != 0
+    }
+
+    /// The same pair, by which nothing is opened any more.
+    pub const fn ending(self) -> Self {
+        Self {
+            server: self.server | Self::ENDING,
+            source: self.source,
+        }
+    }
 }
 
 /// What has gone by a pair. Entries are made and removed by the agent.

@@ -40,6 +40,8 @@ pub(super) struct SameNode {
     proposed: Vec<Together>,
     /// What may go to a pod, as the agent knows it or is about to: with whether only what is open may.
     said: BTreeMap<Arc<str>, BTreeMap<Together, bool>>,
+    /// Pods of which something was taken back that the agent knows.
+    touched: BTreeSet<Arc<str>>,
     generation: u64,
     /// Pods came or went, or others are wanted.
     is_changed: bool,
@@ -84,6 +86,16 @@ impl SameNode {
         }
     }
 
+    /// Nobody uses these pairs. A later connection is one of a new pair.
+    pub(super) fn forget(&mut self, pairs: Vec<zds::SameNodePair>) {
+        for pair in pairs.into_iter().filter_map(together) {
+            self.pairs.remove(&pair);
+            self.proposed.retain(|proposed| *proposed != pair);
+            let taken_back = self.take_back(&pair);
+            self.touched.extend(taken_back);
+        }
+    }
+
     /// What is to be said now. Afterwards `targets` are the addresses of which loops speak.
     pub(super) fn news(&mut self, mesh: &Mesh, targets: &SameNodeTargets, now: Instant) -> Vec<zds::SameNode> {
         let generation = mesh.generation();
@@ -94,14 +106,15 @@ impl SameNode {
             targets.set(servers.flat_map(|pod| pod.addresses.iter().copied()).collect());
         }
         let proposed = std::mem::take(&mut self.proposed);
-        let touched = if is_changed || is_new && !self.pairs.is_empty() {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.extend(if is_changed || is_new && !self.pairs.is_empty() {
             self.decide_about_all(mesh, now)
         } else {
             // All others would be decided as before.
             let waiting = self.pairs.waiting().cloned();
             let undecided = waiting.chain(proposed).collect::<BTreeSet<_>>();
             self.decide_about(mesh, undecided, now)
-        };
+        });
         touched.into_iter().map(|uid| self.saying(&uid)).collect()
     }
 
@@ -224,6 +237,23 @@ fn decide(mesh: &Mesh, client: &Pod, server: &Pod, pair: &Together) -> Verdict {
         Inbound::Allow => Verdict::Allowed,
         Inbound::Pending(Awaited::Policy(_)) => Verdict::Waits,
         Inbound::Pending(_) | Inbound::Deny(_) => Verdict::Denied,
+    }
+}
+
+/// None for what is no pair.
+fn together(pair: zds::SameNodePair) -> Option<Together> {
+    let port = u16::try_from(pair.port).ok()?;
+    Some(Together {
+        client: pair.client.into(),
+        source: address(&pair.source)?,
+        destination: SocketAddr::new(address(&pair.address)?, port),
+    })
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
     }
 }
 

@@ -244,3 +244,16 @@ fn a_pod_that_has_taken_over_an_address_is_the_one_that_is_reached() {
     world.same_node.propose(pair());
     assert_eq!(world.news(), said(Some(false)));
 }
+
+#[test]
+fn a_pair_that_nobody_uses_is_taken_back_and_may_be_proposed_anew() {
+    let mut world = World::new();
+    assert_eq!(world.news(), said(Some(false)));
+    let unused = said(Some(false)).remove(0).pairs;
+    world.same_node.forget(unused.clone());
+    assert_eq!(world.news(), said(None));
+    world.same_node.forget(unused);
+    assert_eq!(world.news(), [], "once");
+    world.same_node.propose(pair());
+    assert_eq!(world.news(), said(Some(false)));
+}
