@@ -69,7 +69,11 @@ pub(crate) fn encode(
     let unused = ConstCounter::new(status.unused_pairs);
     let name = "culvert_agent_same_node_pairs_unused";
     let help = "Pairs of pods whose connections go through the proxy again, because nobody used them";
-    unused.encode(encoder.encode_descriptor(name, help, None, unused.metric_type())?)
+    unused.encode(encoder.encode_descriptor(name, help, None, unused.metric_type())?)?;
+    let unreported = ConstCounter::new(status.unreported);
+    let name = "culvert_agent_same_node_connections_unreported";
+    let help = "Connections past the proxy that have ended while no proxy could log them, or whose client was gone";
+    unreported.encode(encoder.encode_descriptor(name, help, None, unreported.metric_type())?)
 }
 
 /// By the names of who opened connections and who was reached. A pod that has just come back under its name is one with the former.

@@ -18,6 +18,9 @@ use serde_json::{Value, json};
 /// Where the echo is, beside the town's own servers.
 const ECHO: u16 = PORT + 1;
 
+/// What the proxy counts, of those that it has carried (which are encrypted) and of those that it has not.
+const OPENED: &str = "istio_tcp_connections_opened_total";
+
 /// How long an attempt may take that is lost on a strict pod's link.
 const ATTEMPT: Duration = Duration::from_secs(5);
 
@@ -157,7 +160,10 @@ fn the_second_connection_of_an_allowed_pair_goes_past_the_proxy_and_both_ends_se
     // From then on, the proxy does not notice.
     let to = neighbour(&town);
     wait_for(&town, &town.client, to, (true, true));
-    let opened = || total(&town, 15020, &["istio_tcp_connections_opened_total"]);
+    let opened = || {
+        let words = [OPENED, "connection_security_policy=\"mutual_tls\""];
+        total(&town, 15020, &words)
+    };
     let before = opened();
     for _ in 0..20 {
         assert_eq!(goes_past(&town, &town.client, to), (true, true));
@@ -304,6 +310,98 @@ fn what_goes_past_the_proxy_is_counted() {
     assert_eq!(series(&town, "town/neighbour"), 4, "one of each metric");
 }
 
+/// The line of a connection that comes from this address and port.
+fn access_line(town: &mut Town<'_>, direction: &str, source: SocketAddr) -> Option<Value> {
+    let log = town.mesh.ztunnel(1).unwrap().log();
+    let words = [
+        format!("\"direction\":\"{direction}\""),
+        format!("\"src.addr\":\"{source}\""),
+    ];
+    let mut lines = log.lines().filter(|line| words.iter().all(|word| line.contains(word)));
+    lines.find_map(|line| serde_json::from_str(line).ok())
+}
+
+#[test]
+fn the_proxys_log_and_metrics_have_what_went_past_it_from_both_ends() {
+    let lab = lab("sn_log");
+    let mut town = town(&lab);
+    let to = neighbour(&town);
+    let mut open = open_past(&town, &town.client, to);
+    let source = open.local_addr().unwrap();
+    for _ in 0..99 {
+        echo::round_trip(&mut open).unwrap();
+    }
+    drop(open);
+    for direction in ["outbound", "inbound"] {
+        let mut found = None;
+        wait_until("the access log has its line", PATIENCE, || {
+            found = access_line(&mut town, direction, source);
+            found.is_some()
+        })
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(40)));
+        let found = found.unwrap();
+        assert_eq!(found["message"], "connection closed", "{found}");
+        assert_eq!(found["via"], "kernel", "{found}");
+        assert_eq!(found["dst.addr"], to.to_string(), "{found}");
+        assert_eq!(
+            (&found["src.workload"], &found["dst.workload"]),
+            (&json!("client"), &json!("neighbour")),
+            "{found}"
+        );
+        assert_eq!(
+            (&found["bytes_sent"], &found["bytes_recv"]),
+            (&json!(100), &json!(100)),
+            "{found}"
+        );
+        assert_eq!(found["encrypted"], false, "{found}");
+        assert_eq!(found.get("error"), None, "{found}");
+        assert!(found["duration_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{found}");
+    }
+    // Each connection is counted once, by both reporters.
+    let kernel = || total(&town, 15022, &["culvert_agent_same_node_connections_closed_total"]);
+    for reporter in ["reporter=\"source\"", "reporter=\"destination\""] {
+        let words = [
+            reporter,
+            "connection_security_policy=\"none\"",
+            "source_workload=\"client\"",
+        ];
+        let counted = |name: &str| total(&town, 15020, &[&[name], &words[..]].concat());
+        wait_until("all are counted", PATIENCE, || (counted(OPENED) - kernel()).abs() < 0.5)
+            .unwrap_or_else(|error| panic!("{error:#}: {} {}\n{}", counted(OPENED), kernel(), lab.logs(40)));
+        assert!((counted("istio_tcp_connections_closed_total") - counted(OPENED)).abs() < 0.5);
+        let [sent, received] = ["istio_tcp_sent_bytes_total", "istio_tcp_received_bytes_total"].map(counted);
+        assert!(sent > 99.5 && (sent - received).abs() < 0.5, "{sent} {received}");
+    }
+    assert!(total(&town, 15022, &["culvert_agent_same_node_connections_unreported_total"]) < 0.5);
+}
+
+#[test]
+fn a_connection_past_the_proxy_that_is_refused_is_said_to_have_failed() {
+    let lab = lab("sn_refused");
+    let mut town = town(&lab);
+    let to = SocketAddr::from((town.neighbour.ip4(), ECHO + 1));
+    let listener = town.neighbour.listen(to).unwrap();
+    wait_until("a connection goes past the proxy", PATIENCE, || {
+        let before = past(&town);
+        let client = town.client.connect(to, PATIENCE).unwrap();
+        drop((listener.accept().unwrap(), client));
+        past(&town) > before
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(40)));
+    drop(listener);
+    let refused = town.client.connect(to, PATIENCE).unwrap_err();
+    let words = [
+        "connection failed",
+        "\"via\":\"kernel\"",
+        &format!("\"dst.addr\":\"{to}\""),
+    ];
+    wait_until("the access log has its line", PATIENCE, || {
+        let log = town.mesh.ztunnel(1).unwrap().log();
+        log.lines().any(|line| words.iter().all(|word| line.contains(word)))
+    })
+    .unwrap_or_else(|error| panic!("{error:#}: {refused:#}\n{}", lab.logs(40)));
+}
+
 #[test]
 fn a_pair_that_nobody_uses_goes_through_the_proxy_again_and_one_with_an_open_connection_stays() {
     let lab = lab("sn_age");
@@ -352,11 +450,12 @@ fn without_the_agent_nothing_new_goes_past_the_proxy_and_the_next_agent_closes_w
 
     town.mesh.agent(1).unwrap().kill().unwrap();
     let opened = || {
-        total(
-            &town,
-            15020,
-            &["istio_tcp_connections_opened_total", "reporter=\"source\""],
-        )
+        let words = [
+            OPENED,
+            "reporter=\"source\"",
+            "connection_security_policy=\"mutual_tls\"",
+        ];
+        total(&town, 15020, &words)
     };
     wait_until("connections go by the proxy", PATIENCE, || {
         let before = opened();

@@ -316,6 +316,10 @@ impl Worker {
                     }
                 }
                 Order::SameNode(wanted) => self.same_node.want(wanted.uids),
+                Order::SameNodeEnded(ended) => {
+                    let accounting = self.shared.telemetry.accounting();
+                    self.same_node.account(ended, &self.shared.mesh.load(), accounting);
+                }
                 Order::SameNodeUnused(unused) => self.same_node.forget(unused.pairs),
                 Order::Drain(_) => self.drain(),
                 Order::Probe(_) => {

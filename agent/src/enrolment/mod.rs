@@ -5,7 +5,7 @@
 //! what somebody removed, also on a beat). `takeover` throws away what an earlier agent left, when it may go; `existing` is
 //! about connections that a pod had open before it was captured, `guards` about what guards drop and lack, `fallback`
 //! about pods that go without a proxy while none serves, `same_node` about connections that go past it
-//! (`vouched` is what proxies say of them, `ageing` which of them nobody uses).
+//! (`vouched` is what proxies say of them, `ageing` which of them nobody uses, `ended` what has ended).
 //!
 //! # The way in
 //! 1. The network namespace is opened and its cookie learned; listening sockets are opened inside it.
@@ -33,6 +33,7 @@
 
 mod ageing;
 mod direct;
+mod ended;
 mod entry;
 mod existing;
 mod existing_connections;
@@ -369,6 +370,7 @@ impl Reconciler {
             direct: self.direct.clone(),
             reset: self.reset,
             unused_pairs: self.same_node.ageing.forgotten(),
+            unreported: self.same_node.unreported,
             closed: self.closed,
             takeover: self.takeover.problem(),
             ..status

@@ -58,6 +58,8 @@ impl Reconciler {
         }
         if std::mem::take(&mut self.same_node.is_changed) && self.same_node.is_used() {
             self.close_same_node();
+            // Nobody may look again for a while.
+            self.tell_ended();
         }
     }
 
@@ -73,6 +75,8 @@ impl Reconciler {
             }
         }
         self.close_same_node();
+        // After it was looked for open ones: who ends is in the ring before it is open no longer.
+        self.tell_ended();
         self.age_same_node();
     }
 

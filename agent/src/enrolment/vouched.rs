@@ -22,6 +22,8 @@ pub(super) struct SameNode {
     pub(super) entered: HashMap<SameNodePair, SameNodePeer>,
     /// Which of them nobody uses.
     pub(super) ageing: Ageing,
+    /// Connections that have ended without anybody who could be told.
+    pub(super) unreported: u64,
     /// What was entered last could not be.
     pub(super) is_failing: bool,
     /// Nothing is entered or open, as far as was looked: an earlier agent may have left something.

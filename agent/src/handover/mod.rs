@@ -65,6 +65,8 @@ pub enum Order {
     SameNode(Vec<String>),
     /// Pairs that nobody uses: it shall forget them. To be told to proxies with [`Proxy::same_node_reports`] alone.
     SameNodeUnused(Vec<same_node::Pair>),
+    /// Connections past the proxy that have ended, to be told to the same.
+    SameNodeEnded(Vec<same_node::Ended>),
 }
 
 /// What sessions report.

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use culvert_abi::SameNodeEnded;
 use culvert_proto::zds;
 
 use super::addresses::{from_bytes, to_bytes};
@@ -58,6 +59,41 @@ impl From<Pair> for zds::SameNodePair {
             address: to_bytes(&pair.destination.ip()),
             port: pair.destination.port().into(),
             open_only: pair.open_only,
+        }
+    }
+}
+
+/// A connection past the proxy that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The uid of the pod that opened it.
+    pub client: Arc<str>,
+    /// Its socket's address.
+    pub source: SocketAddr,
+    /// The other pod's.
+    pub destination: SocketAddr,
+    /// As the client's kernel has counted.
+    pub seen: SameNodeEnded,
+}
+
+impl From<Ended> for zds::SameNodeConnection {
+    fn from(ended: Ended) -> Self {
+        use zds::same_node_connection::End;
+        let end = match ended.seen.how {
+            SameNodeEnded::CLOSED => End::Closed,
+            SameNodeEnded::FAILED => End::Failed,
+            _ => End::Broken,
+        };
+        Self {
+            client: ended.client.to_string(),
+            source: to_bytes(&ended.source.ip()),
+            source_port: ended.source.port().into(),
+            address: to_bytes(&ended.destination.ip()),
+            port: ended.destination.port().into(),
+            sent: ended.seen.sent,
+            received: ended.seen.received,
+            duration_us: ended.seen.duration / 1000,
+            end: end.into(),
         }
     }
 }

@@ -8,8 +8,8 @@ use std::{
 
 use culvert_net::packet::{AsyncPacketSocket, PeerCred};
 use culvert_proto::zds::{
-    Ack, AddWorkload, Certified, DelWorkload, Guard, KeepWorkload, SameNodeUnused, SameNodeWanted, Serving,
-    SnapshotSent, Successor, Version, WorkloadInfo, WorkloadRequest, WorkloadResponse, ZdsHello,
+    Ack, AddWorkload, Certified, DelWorkload, Guard, KeepWorkload, SameNodeEnded, SameNodeUnused, SameNodeWanted,
+    Serving, SnapshotSent, Successor, Version, WorkloadInfo, WorkloadRequest, WorkloadResponse, ZdsHello,
     workload_request::Payload, workload_response,
 };
 use prost::Message as _;
@@ -219,7 +219,8 @@ impl Session {
             | Order::Serving(_)
             | Order::Successor(_)
             | Order::SameNode(_)
-            | Order::SameNodeUnused(_) => None,
+            | Order::SameNodeUnused(_)
+            | Order::SameNodeEnded(_) => None,
         };
         let told = match &order {
             Order::Remove(uid) => Some(Event::LetGo {
@@ -228,7 +229,12 @@ impl Session {
             }),
             Order::SnapshotSent => Some(Event::Synced(self.id)),
             Order::SameNode(_) => Some(Event::SameNodeKnown(self.id)),
-            Order::Add(_) | Order::Keep(_) | Order::Serving(_) | Order::Successor(_) | Order::SameNodeUnused(_) => None,
+            Order::Add(_)
+            | Order::Keep(_)
+            | Order::Serving(_)
+            | Order::Successor(_)
+            | Order::SameNodeUnused(_)
+            | Order::SameNodeEnded(_) => None,
         };
         match order {
             Order::Add(offer) => self.add(&offer).await?,
@@ -240,6 +246,10 @@ impl Session {
             Order::SameNodeUnused(pairs) => {
                 let pairs = pairs.into_iter().map(Into::into).collect();
                 self.send(Payload::SameNodeUnused(SameNodeUnused { pairs })).await?
+            }
+            Order::SameNodeEnded(connections) => {
+                let connections = connections.into_iter().map(Into::into).collect();
+                self.send(Payload::SameNodeEnded(SameNodeEnded { connections })).await?
             }
             Order::Successor(present) => self.send(Payload::Successor(Successor { present })).await?,
         }

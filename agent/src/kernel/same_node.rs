@@ -5,7 +5,7 @@ use super::{
     maps::{absent_is_fine, failed},
     sock_diag,
 };
-use culvert_abi::{Flow, Pod, SameNodeNumber, SameNodePair, SameNodePeer, SameNodeUse};
+use culvert_abi::{Flow, Pod, SameNodeEnded, SameNodeNumber, SameNodePair, SameNodePeer, SameNodeUse};
 use culvert_net::serving::monotonic;
 use std::{
     collections::{HashMap, HashSet},
@@ -113,6 +113,11 @@ impl Kernel {
     /// A failing system call. A pair that is not entered is no error.
     pub fn end_same_node(&mut self, pair: &SameNodePair, is_ending: bool) -> Result<(), KernelError> {
         self.same_node.end(pair, is_ending)
+    }
+
+    /// The connections past the proxy that have ended since the last call.
+    pub fn same_node_ended(&mut self) -> Vec<SameNodeEnded> {
+        self.same_node.ended()
     }
 
     /// How many pairs there are, and why there can be none.

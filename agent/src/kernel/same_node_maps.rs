@@ -7,13 +7,16 @@ use super::{
 };
 use aya::{
     Ebpf,
-    maps::{Array, HashMap as Map, MapData, MapError},
+    maps::{Array, HashMap as Map, MapData, MapError, RingBuf},
 };
-use culvert_abi::{Flow, Pod, SameNodeNumber, SameNodePair, SameNodePeer, SameNodeUse};
+use culvert_abi::{Flow, Pod, SameNodeEnded, SameNodeNumber, SameNodePair, SameNodePeer, SameNodeUse};
 use std::collections::HashMap;
 
 /// Only where there is no entry (`BPF_NOEXIST`).
 const NOEXIST: u64 = 1;
+
+/// How many connections are taken from the ring at once.
+const MOST: usize = SameNodeEnded::RING as usize / size_of::<SameNodeEnded>();
 
 /// The maps, and what this process has entered.
 pub(super) struct SameNode {
@@ -21,6 +24,7 @@ pub(super) struct SameNode {
     pub(super) flows: Map<MapData, Flow, u64>,
     pub(super) usage: Map<MapData, SameNodePair, SameNodeUse>,
     pub(super) numbers: Array<MapData, u64>,
+    ended: RingBuf<MapData>,
     pub(super) entered: HashMap<SameNodePair, SameNodePeer>,
     /// As of the last look at `usage`.
     pub(super) totals: Totals,
@@ -36,6 +40,7 @@ impl SameNode {
             flows: take(ebpf, "SAME_NODE_FLOWS")?,
             usage: take(ebpf, "SAME_NODE_USE")?,
             numbers: take(ebpf, "SAME_NODE_NUMBERS")?,
+            ended: take(ebpf, "SAME_NODE_ENDED")?,
             entered: HashMap::new(),
             totals: Totals::default(),
             support: None,
@@ -113,6 +118,19 @@ impl SameNode {
         let peer = if is_ending { peer.ending() } else { *peer };
         let changed = self.pairs.insert(pair, peer, 0);
         changed.map_err(|error| failed("SAME_NODE", error))
+    }
+
+    /// The connections that have ended since the last call, also while no agent was there.
+    pub(super) fn ended(&mut self) -> Vec<SameNodeEnded> {
+        let mut ended = Vec::new();
+        // No more than the ring holds: more may come meanwhile.
+        while let Some(entry) = (ended.len() < MOST).then(|| self.ended.next()).flatten() {
+            if entry.len() >= size_of::<SameNodeEnded>() {
+                // SAFETY: the programs have written one, of plain data, and it is long enough.
+                ended.push(unsafe { entry.as_ptr().cast::<SameNodeEnded>().read_unaligned() });
+            }
+        }
+        ended
     }
 
     pub(super) fn remove(&mut self, pair: &SameNodePair) -> Result<(), KernelError> {

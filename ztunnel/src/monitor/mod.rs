@@ -232,6 +232,10 @@ impl Monitor {
                 self.worker.send(Order::SameNodeUnused(unused), &[]).await;
                 zds.acknowledge(None).await;
             }
+            Packet::Request(Payload::SameNodeEnded(ended), _) => {
+                self.worker.send(Order::SameNodeEnded(ended), &[]).await;
+                zds.acknowledge(None).await;
+            }
             Packet::Request(payload, descriptors) => {
                 let is_snapshot = matches!(payload, Payload::SnapshotSent(_));
                 let named = match &payload {

@@ -5,23 +5,28 @@
 //! again, whenever the mesh changes: a pair that would not be let in now is taken back, and the agent closes what is open of it. What
 //! depends on more than the two pods, an address and a port never becomes a pair.
 
+mod ended;
 mod pairs;
 mod pods;
+mod said;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use culvert_accounting::Accounting;
 use culvert_hbone::Authority;
 use culvert_proto::zds;
 use culvert_state::{Awaited, Inbound, Mesh, Outbound, Pod};
 
 use self::{
+    ended::Ended,
     pairs::{Pairs, Proposed},
     pods::Pods,
+    said::{bytes, together},
 };
 use crate::seam::{SameNodeTargets, Together};
 
@@ -93,6 +98,16 @@ impl SameNode {
             self.proposed.retain(|proposed| *proposed != pair);
             let taken_back = self.take_back(&pair);
             self.touched.extend(taken_back);
+        }
+    }
+
+    /// Logs and counts connections that have gone past the proxy, and have ended.
+    pub(super) fn account(&self, ended: zds::SameNodeEnded, mesh: &Mesh, accounting: &Accounting) {
+        for connection in ended.connections {
+            match Ended::of(connection) {
+                Some(ended) => ended.account(&self.pods, mesh, accounting),
+                None => tracing::warn!("the agent told of a connection past the proxy without two addresses and ports"),
+            }
         }
     }
 
@@ -237,30 +252,6 @@ fn decide(mesh: &Mesh, client: &Pod, server: &Pod, pair: &Together) -> Verdict {
         Inbound::Allow => Verdict::Allowed,
         Inbound::Pending(Awaited::Policy(_)) => Verdict::Waits,
         Inbound::Pending(_) | Inbound::Deny(_) => Verdict::Denied,
-    }
-}
-
-/// None for what is no pair.
-fn together(pair: zds::SameNodePair) -> Option<Together> {
-    let port = u16::try_from(pair.port).ok()?;
-    Some(Together {
-        client: pair.client.into(),
-        source: address(&pair.source)?,
-        destination: SocketAddr::new(address(&pair.address)?, port),
-    })
-}
-
-fn address(bytes: &[u8]) -> Option<IpAddr> {
-    match bytes.len() {
-        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
-        _ => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
-    }
-}
-
-fn bytes(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
     }
 }
 
