@@ -72,7 +72,7 @@ pub(crate) fn encode(
     unused.encode(encoder.encode_descriptor(name, help, None, unused.metric_type())?)?;
     let unreported = ConstCounter::new(status.unreported);
     let name = "culvert_agent_same_node_connections_unreported";
-    let help = "Connections past the proxy that have ended while no proxy could log them, or whose client was gone";
+    let help = "Connections past the proxy that have ended and are not logged, because their client was gone by then";
     unreported.encode(encoder.encode_descriptor(name, help, None, unreported.metric_type())?)
 }
 

@@ -5,7 +5,6 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use culvert_abi::{Endpoint, SameNodeEnded};
-use tokio::time::Instant;
 
 use super::{Reconciler, entry::Entry};
 use crate::handover::{Order, same_node::Ended};
@@ -14,20 +13,14 @@ use crate::handover::{Order, same_node::Ended};
 const PER_MESSAGE: usize = 256;
 
 impl Reconciler {
-    /// Tells the newest proxy that takes it of what has ended. What nobody can be told is counted.
+    /// Tells the newest proxy that takes it of what has ended. While there is none, the ring keeps it.
     pub(super) fn tell_ended(&mut self) {
-        let proxy = self.proxies.iter().rfind(|proxy| proxy.same_node_reports).cloned();
-        // The ring keeps what ended while no agent was there, until the proxy has found this one.
-        if !self.ready || proxy.is_none() && Instant::now() < self.proxies_due {
+        let Some(proxy) = self.proxies.iter().rfind(|proxy| proxy.same_node_reports).cloned() else {
             return;
-        }
+        };
         let ended = self.kernel().same_node_ended();
         let seen = ended.len();
         let named: Vec<Ended> = ended.into_iter().filter_map(|ended| self.named_ended(ended)).collect();
-        let Some(proxy) = proxy else {
-            self.same_node.unreported += seen as u64;
-            return;
-        };
         self.same_node.unreported += (seen - named.len()) as u64;
         for named in named.chunks(PER_MESSAGE) {
             proxy.tell(Order::SameNodeEnded(named.to_vec()));

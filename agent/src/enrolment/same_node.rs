@@ -56,8 +56,10 @@ impl Reconciler {
             same_node.entered = wanted;
             same_node.is_changed = true;
         }
-        if std::mem::take(&mut self.same_node.is_changed) && self.same_node.is_used() {
-            self.close_same_node();
+        if std::mem::take(&mut self.same_node.is_changed) {
+            if self.same_node.is_used() {
+                self.close_same_node();
+            }
             // Nobody may look again for a while.
             self.tell_ended();
         }

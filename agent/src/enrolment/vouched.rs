@@ -22,7 +22,7 @@ pub(super) struct SameNode {
     pub(super) entered: HashMap<SameNodePair, SameNodePeer>,
     /// Which of them nobody uses.
     pub(super) ageing: Ageing,
-    /// Connections that have ended without anybody who could be told.
+    /// Connections that have ended, and whose client was gone by then.
     pub(super) unreported: u64,
     /// What was entered last could not be.
     pub(super) is_failing: bool,

@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use culvert_identity::SpiffeId;
 use culvert_policy::istio::{Mode, Mtls};
 use culvert_proto::{

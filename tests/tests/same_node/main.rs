@@ -5,136 +5,22 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod support;
+mod telemetry;
+
 use std::{
-    io::{ErrorKind, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
-    time::Duration,
+    io::{Read as _, Write as _},
+    net::SocketAddr,
 };
 
-use culvert_lab::{Lab, MeshOptions, Pod, PodSpec, wait_until};
+use culvert_lab::{MeshOptions, PodSpec, wait_until};
 use culvert_tests::{PATIENCE, Town, echo, lab, probe, town::PORT};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-/// Where the echo is, beside the town's own servers.
-const ECHO: u16 = PORT + 1;
-
-/// What the proxy counts, of those that it has carried (which are encrypted) and of those that it has not.
-const OPENED: &str = "istio_tcp_connections_opened_total";
-
-/// How long an attempt may take that is lost on a strict pod's link.
-const ATTEMPT: Duration = Duration::from_secs(5);
-
-fn annotate(lab: &Lab, value: Option<&str>) {
-    let object = json!({
-        "apiVersion": "v1", "kind": "Namespace",
-        "metadata": {
-            "name": "town",
-            "labels": { "culvert.dev/mesh": "ambient" },
-            "annotations": value.map(|value| json!({ "culvert.dev/same-node": value })).unwrap_or(json!({})),
-        },
-    });
-    lab.apply(&object).unwrap();
-}
-
-fn object(kind: &str, name: &str, spec: Value) -> Value {
-    json!({
-        "apiVersion": "security.istio.io/v1", "kind": kind,
-        "metadata": { "name": name, "namespace": "town" }, "spec": spec,
-    })
-}
-
-/// A mesh in which the neighbour asks for it, and has an echo.
-fn town(lab: &Lab) -> Town<'_> {
-    let town = Town::meshed(lab);
-    annotate(lab, Some("kernel"));
-    echo::serve(&town.neighbour, ECHO);
-    town
-}
-
-fn neighbour(town: &Town<'_>) -> SocketAddr {
-    (town.neighbour.ip4(), ECHO).into()
-}
-
-/// A number of an agent's metrics, all series with these words together.
-fn total(town: &Town<'_>, port: u16, words: &[&str]) -> f64 {
-    let metrics = town.mesh.get(1, port, "/metrics").unwrap().body;
-    let lines = metrics
-        .lines()
-        .filter(|line| words.iter().all(|word| line.contains(word)));
-    lines
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-        .sum()
-}
-
-/// How many series the agent has of what goes past the proxy to a pod.
-fn series(town: &Town<'_>, server: &str) -> usize {
-    let metrics = town.mesh.get(1, 15022, "/metrics").unwrap().body;
-    let words = ["culvert_agent_same_node_", &format!("server=\"{server}\"")];
-    let is_one = |line: &&str| words.iter().all(|word| line.contains(word));
-    metrics.lines().filter(is_one).count()
-}
-
-/// How many connections the kernel has let past the proxy.
-fn past(town: &Town<'_>) -> f64 {
-    total(town, 15022, &["hook=\"sk_lookup\"", "outcome=\"same_node\""])
-}
-
-/// Whether a new connection of `from` works, and whether it went past the proxy; `past` is asked before and after.
-fn goes_past(town: &Town<'_>, from: &Pod, to: SocketAddr) -> (bool, bool) {
-    let before = past(town);
-    let works = echo::connect(from, to, ATTEMPT).is_ok();
-    (works, past(town) > before)
-}
-
-/// Waits until new connections work and go past the proxy, or until they work and do not.
-#[track_caller]
-fn wait_for(town: &Town<'_>, from: &Pod, to: SocketAddr, wanted: (bool, bool)) {
-    let mut last = None;
-    let waited = wait_until("connections go as they should", PATIENCE, || {
-        last = Some(goes_past(town, from, to));
-        last == Some(wanted)
-    });
-    waited.unwrap_or_else(|error| panic!("{error:#}: {last:?}, not {wanted:?}\n{}", town.lab.logs(40)));
-}
-
-/// Opens one that goes past the proxy.
-#[track_caller]
-fn open_past(town: &Town<'_>, from: &Pod, to: SocketAddr) -> TcpStream {
-    wait_for(town, from, to, (true, true));
-    let before = past(town);
-    let open = echo::connect(from, to, PATIENCE).unwrap();
-    assert!(past(town) > before, "it went through the proxy\n{}", town.lab.logs(40));
-    open
-}
-
-/// Waits for the end of an open connection.
-#[track_caller]
-fn wait_for_end(mut stream: TcpStream) {
-    match stream.read(&mut [0]) {
-        Ok(0) => {}
-        Ok(_) => panic!("bytes that nobody sent"),
-        Err(error) => assert!(
-            [ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted].contains(&error.kind()),
-            "{error}"
-        ),
-    }
-}
-
-fn only(name: &str) -> Value {
-    let principal = format!("cluster.local/ns/town/sa/{name}");
-    let rules = json!([{ "from": [{ "source": { "principals": [principal] } }] }]);
-    let spec = json!({ "selector": { "matchLabels": { "app": "neighbour" } }, "rules": rules });
-    object("AuthorizationPolicy", "only", spec)
-}
-
-fn strict(lab: &Lab) {
-    lab.apply(&object(
-        "PeerAuthentication",
-        "default",
-        json!({ "mtls": { "mode": "STRICT" } }),
-    ))
-    .unwrap();
-}
+use support::{
+    ATTEMPT, ECHO, OPENED, annotate, goes_past, neighbour, only, open_past, past, series, strict, total, town,
+    wait_for, wait_for_end,
+};
 
 #[test]
 fn the_second_connection_of_an_allowed_pair_goes_past_the_proxy_and_both_ends_see_the_truth() {
@@ -265,141 +151,6 @@ fn without_the_proxy_nothing_goes_past_it() {
     waiting.read_exact(&mut [0]).unwrap();
     assert!((past(&town) - before).abs() < 0.5, "what waits for a proxy gets one");
     wait_for(&town, &town.client, to, (true, true));
-}
-
-#[test]
-fn what_goes_past_the_proxy_is_counted() {
-    let lab = lab("sn_count");
-    let town = town(&lab);
-    let to = neighbour(&town);
-    drop(open_past(&town, &town.client, to));
-    let words = ["client=\"town/client\"", "server=\"town/neighbour\""];
-    let counted = |name: &str| total(&town, 15022, &[name, words[0], words[1]]);
-    let all = || {
-        [
-            counted("culvert_agent_same_node_connections_opened_total"),
-            counted("culvert_agent_same_node_connections_closed_total"),
-            counted("culvert_agent_same_node_sent_bytes_total"),
-            counted("culvert_agent_same_node_received_bytes_total"),
-        ]
-    };
-    wait_until("all are closed", PATIENCE, || {
-        let [opened, closed, ..] = all();
-        opened > 0.5 && (opened - closed).abs() < 0.5
-    })
-    .unwrap();
-    let before = all();
-    let mut open = open_past(&town, &town.client, to);
-    for _ in 0..99 {
-        echo::round_trip(&mut open).unwrap();
-    }
-    let opened = counted("culvert_agent_same_node_connections_opened_total") - before[0];
-    drop(open);
-    wait_until("it is closed", PATIENCE, || all()[1] - before[1] > opened - 0.5).unwrap();
-    let bytes = 99.0 + opened;
-    let now = all();
-    assert!((now[2] - before[2] - bytes).abs() < 0.5, "{before:?} {now:?} {bytes}");
-    assert!((now[3] - before[3] - bytes).abs() < 0.5, "{before:?} {now:?} {bytes}");
-    // Another port is another pair of the same pods.
-    let opened = now[0];
-    wait_until("another port is counted", PATIENCE, || {
-        probe::dial(&town.client, (town.neighbour.ip4(), PORT), &[]).unwrap();
-        all()[0] > opened + 0.5
-    })
-    .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(40)));
-    assert_eq!(series(&town, "town/neighbour"), 4, "one of each metric");
-}
-
-/// The line of a connection that comes from this address and port.
-fn access_line(town: &mut Town<'_>, direction: &str, source: SocketAddr) -> Option<Value> {
-    let log = town.mesh.ztunnel(1).unwrap().log();
-    let words = [
-        format!("\"direction\":\"{direction}\""),
-        format!("\"src.addr\":\"{source}\""),
-    ];
-    let mut lines = log.lines().filter(|line| words.iter().all(|word| line.contains(word)));
-    lines.find_map(|line| serde_json::from_str(line).ok())
-}
-
-#[test]
-fn the_proxys_log_and_metrics_have_what_went_past_it_from_both_ends() {
-    let lab = lab("sn_log");
-    let mut town = town(&lab);
-    let to = neighbour(&town);
-    let mut open = open_past(&town, &town.client, to);
-    let source = open.local_addr().unwrap();
-    for _ in 0..99 {
-        echo::round_trip(&mut open).unwrap();
-    }
-    drop(open);
-    for direction in ["outbound", "inbound"] {
-        let mut found = None;
-        wait_until("the access log has its line", PATIENCE, || {
-            found = access_line(&mut town, direction, source);
-            found.is_some()
-        })
-        .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(40)));
-        let found = found.unwrap();
-        assert_eq!(found["message"], "connection closed", "{found}");
-        assert_eq!(found["via"], "kernel", "{found}");
-        assert_eq!(found["dst.addr"], to.to_string(), "{found}");
-        assert_eq!(
-            (&found["src.workload"], &found["dst.workload"]),
-            (&json!("client"), &json!("neighbour")),
-            "{found}"
-        );
-        assert_eq!(
-            (&found["bytes_sent"], &found["bytes_recv"]),
-            (&json!(100), &json!(100)),
-            "{found}"
-        );
-        assert_eq!(found["encrypted"], false, "{found}");
-        assert_eq!(found.get("error"), None, "{found}");
-        assert!(found["duration_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{found}");
-    }
-    // Each connection is counted once, by both reporters.
-    let kernel = || total(&town, 15022, &["culvert_agent_same_node_connections_closed_total"]);
-    for reporter in ["reporter=\"source\"", "reporter=\"destination\""] {
-        let words = [
-            reporter,
-            "connection_security_policy=\"none\"",
-            "source_workload=\"client\"",
-        ];
-        let counted = |name: &str| total(&town, 15020, &[&[name], &words[..]].concat());
-        wait_until("all are counted", PATIENCE, || (counted(OPENED) - kernel()).abs() < 0.5)
-            .unwrap_or_else(|error| panic!("{error:#}: {} {}\n{}", counted(OPENED), kernel(), lab.logs(40)));
-        assert!((counted("istio_tcp_connections_closed_total") - counted(OPENED)).abs() < 0.5);
-        let [sent, received] = ["istio_tcp_sent_bytes_total", "istio_tcp_received_bytes_total"].map(counted);
-        assert!(sent > 99.5 && (sent - received).abs() < 0.5, "{sent} {received}");
-    }
-    assert!(total(&town, 15022, &["culvert_agent_same_node_connections_unreported_total"]) < 0.5);
-}
-
-#[test]
-fn a_connection_past_the_proxy_that_is_refused_is_said_to_have_failed() {
-    let lab = lab("sn_refused");
-    let mut town = town(&lab);
-    let to = SocketAddr::from((town.neighbour.ip4(), ECHO + 1));
-    let listener = town.neighbour.listen(to).unwrap();
-    wait_until("a connection goes past the proxy", PATIENCE, || {
-        let before = past(&town);
-        let client = town.client.connect(to, PATIENCE).unwrap();
-        drop((listener.accept().unwrap(), client));
-        past(&town) > before
-    })
-    .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(40)));
-    drop(listener);
-    let refused = town.client.connect(to, PATIENCE).unwrap_err();
-    let words = [
-        "connection failed",
-        "\"via\":\"kernel\"",
-        &format!("\"dst.addr\":\"{to}\""),
-    ];
-    wait_until("the access log has its line", PATIENCE, || {
-        let log = town.mesh.ztunnel(1).unwrap().log();
-        log.lines().any(|line| words.iter().all(|word| line.contains(word)))
-    })
-    .unwrap_or_else(|error| panic!("{error:#}: {refused:#}\n{}", lab.logs(40)));
 }
 
 #[test]
