@@ -77,6 +77,11 @@ pub(crate) struct Cli {
     #[arg(long, env = "CULVERT_CONNECTION_WAIT", default_value = "60s", value_parser = duration)]
     pub(crate) connection_wait: Duration,
 
+    /// How long connections of two pods of this node may go past the proxy after the last one of theirs (`culvert.dev/same-node`). A
+    /// later one goes through the proxy, which decides anew. Pools of connections seldom keep an idle one for longer than the default.
+    #[arg(long, env = "CULVERT_SAME_NODE_IDLE", default_value = "10m", value_parser = duration)]
+    pub(crate) same_node_idle: Duration,
+
     /// Whether the proxy sees the DNS queries of pods whose annotations do not say: enabled or disabled. It answers for the mesh and
     /// passes everything else on to the pod's own resolvers.
     #[arg(
@@ -223,6 +228,7 @@ impl Cli {
             leave_grace: self.leave_grace,
             proxy_wait: self.proxy_wait,
             connection_wait: self.connection_wait,
+            same_node_idle: self.same_node_idle,
             dns: self.dns_capture,
         }
     }

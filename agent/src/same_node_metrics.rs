@@ -1,16 +1,16 @@
 //! What has gone past the proxy between two pods of this node, as metrics, and what may go now, for the page `/pods`.
 
 use std::{
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::{Mutex, PoisonError},
 };
 
-use culvert_abi::{SameNodePair, SameNodeUse};
+use culvert_abi::SameNodeUse;
 use culvert_telemetry::prometheus::{
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::counter::ConstCounter,
 };
-use std::net::SocketAddr;
 
 use crate::{enrolment::status::Status, kernel::Kernel};
 
@@ -24,17 +24,17 @@ pub(crate) fn page(kernel: &Mutex<Kernel>) -> serde_json::Value {
 /// A metric: its name, what it is, and its value.
 type Column = (&'static str, &'static str, fn(&SameNodeUse) -> u64);
 
-/// Adds them: a series for each pair of pods and address that was dialled. Bytes are counted when a connection ends.
+/// Adds them: a series for each two pods, as long as both are there. Bytes are counted when a connection ends.
 pub(crate) fn encode(
     encoder: &mut DescriptorEncoder<'_>,
     status: &Status,
     kernel: &mut Kernel,
 ) -> Result<(), fmt::Error> {
-    let usage = kernel.same_node_use().unwrap_or_else(|error| {
+    let totals = kernel.same_node_use().unwrap_or_else(|error| {
         tracing::error!(%error, "cannot read what went past the proxy");
         Vec::new()
     });
-    let named: Vec<_> = usage.iter().map(|(pair, usage)| (names(status, pair), usage)).collect();
+    let named = by_name(status, totals);
     let columns: [Column; 4] = [
         (
             "connections_opened",
@@ -61,24 +61,38 @@ pub(crate) fn encode(
         let name = format!("culvert_agent_same_node_{name}");
         let counter = ConstCounter::new(0_u64);
         let mut family = encoder.encode_descriptor(&name, help, None, counter.metric_type())?;
-        for ([client, server, destination], usage) in &named {
-            let labels = [
-                ("client", client.as_str()),
-                ("server", server.as_str()),
-                ("destination", destination.as_str()),
-            ];
+        for ((client, server), usage) in &named {
+            let labels = [("client", client.as_str()), ("server", server.as_str())];
             ConstCounter::new(value(usage)).encode(family.encode_family(&labels)?)?;
         }
     }
-    Ok(())
+    let unused = ConstCounter::new(status.unused_pairs);
+    let name = "culvert_agent_same_node_pairs_unused";
+    let help = "Pairs of pods whose connections go through the proxy again, because nobody used them";
+    unused.encode(encoder.encode_descriptor(name, help, None, unused.metric_type())?)?;
+    let unreported = ConstCounter::new(status.unreported);
+    let name = "culvert_agent_same_node_connections_unreported";
+    let help = "Connections past the proxy that have ended and are not logged, because their client was gone by then";
+    unreported.encode(encoder.encode_descriptor(name, help, None, unreported.metric_type())?)
 }
 
-/// Who opens, who is reached, and what is dialled. Nothing for a pod that is gone.
-fn names(status: &Status, pair: &SameNodePair) -> [String; 3] {
-    let destination = SocketAddr::from(pair.destination);
-    let client = status.pods.iter().find(|pod| pod.cookie == Some(pair.client));
-    let server = status.pods.iter().find(|pod| pod.addresses.contains(&destination.ip()));
-    let name =
-        |pod: Option<&crate::enrolment::status::PodStatus>| pod.map(|pod| pod.name.to_string()).unwrap_or_default();
-    [name(client), name(server), destination.to_string()]
+/// By the names of who opened connections and who was reached. A pod that has just come back under its name is one with the former.
+fn by_name(status: &Status, totals: Vec<((u64, u64), SameNodeUse)>) -> BTreeMap<(String, String), SameNodeUse> {
+    let names = status
+        .pods
+        .iter()
+        .filter_map(|pod| Some((pod.cookie?, pod.name.to_string())));
+    let names: HashMap<u64, String> = names.collect();
+    let mut named: BTreeMap<(String, String), SameNodeUse> = BTreeMap::new();
+    for ((client, server), total) in totals {
+        let Some(pods) = names.get(&client).cloned().zip(names.get(&server).cloned()) else {
+            continue;
+        };
+        let all = named.entry(pods).or_default();
+        all.opened += total.opened;
+        all.closed += total.closed;
+        all.sent += total.sent;
+        all.received += total.received;
+    }
+    named
 }

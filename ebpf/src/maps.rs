@@ -1,16 +1,17 @@
 //! The maps. The agent sizes them when it loads the programs (the numbers here are placeholders), pins them, and fills
-//! all but `FLOWS`, `OPEN_FLOWS`, `RESOLVERS`, `SAME_NODE_FLOWS` and `SOCKETS`; of `USAGE` and `SAME_NODE_USE` it makes the entries.
+//! all but `FLOWS`, `OPEN_FLOWS`, `RESOLVERS`, `SAME_NODE_ENDED`, `SAME_NODE_FLOWS` and `SOCKETS`; of `USAGE` and `SAME_NODE_USE` it makes the entries.
 
 use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::SkStorage,
     macros::{btf_map, map},
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, SockHash},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SockHash},
 };
 use culvert_abi::{
     Address, COUNTERS, Config, Dropped, Endpoint, Flow, Guard, GuardedLink, GuardedPort, Leg, Listener, Noted, Owner,
-    Pod, Receiver, Resolver, SameNodeNumber, SameNodePair, SameNodePeer, SameNodeUse, Serving, SocketOffsets, Usage,
+    Pod, Receiver, Resolver, SameNodeEnded, SameNodeNumber, SameNodePair, SameNodePeer, SameNodeUse, Serving,
+    SocketOffsets, Usage,
 };
 
 /// One element: who the proxies are.
@@ -76,7 +77,7 @@ pub static RESOLVERS: HashMap<Resolver, Endpoint> = HashMap::with_max_entries(Re
 #[map]
 pub static SERVING: Array<Serving> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Pairs of pods whose connections go past the proxy. This map and the next three are of a fixed size, because they outlive a change of
+/// Pairs of pods whose connections go past the proxy. This map and the next four are of a fixed size, because they outlive a change of
 /// the others'; memory is taken for what they hold alone.
 #[map]
 pub static SAME_NODE: HashMap<SameNodePair, SameNodePeer> =
@@ -91,6 +92,10 @@ pub static SAME_NODE_FLOWS: HashMap<Flow, u64> = HashMap::with_max_entries(SameN
 #[map]
 pub static SAME_NODE_USE: HashMap<SameNodePair, SameNodeUse> =
     HashMap::with_max_entries(2 * SameNodePair::ENTRIES, BPF_F_NO_PREALLOC);
+
+/// Those that have ended, for the agent. It looks from time to time: nobody is woken.
+#[map]
+pub static SAME_NODE_ENDED: RingBuf = RingBuf::with_byte_size(SameNodeEnded::RING, 0);
 
 /// By `culvert_abi::SameNodeNumber`.
 #[map]

@@ -5,7 +5,7 @@
 //! 2. `sock_ops` enters the connection itself when the SYN goes out ([`opening`]), with the addresses and ports that it really has;
 //! 3. the other pod's `sk_lookup`, and the guard on its link, look for that connection and, again, for the pair ([`is_let_in`]): who
 //!    merely sends a SYN has no entry, and goes to the proxy like anybody;
-//! 4. `sock_ops` counts what has gone by it when the client's socket closes ([`closed`]).
+//! 4. `sock_ops` counts what has gone by it when the client's socket closes, and tells the agent ([`closed`]).
 //!
 //! A pair that the agent has taken away lets nothing in from that moment on, also where step 1 has happened. Connections stay entered
 //! until they end, so that the agent finds those that no pair allows any more and closes them. Whatever is not known goes by the proxy.
@@ -14,15 +14,18 @@ use crate::{
     connect::may_come_from,
     count::count,
     fallback, flows,
-    maps::{ADDRESSES, HAS_MPTCP_HELPER, SAME_NODE, SAME_NODE_FLOWS, SAME_NODE_NUMBERS, SAME_NODE_USE},
+    maps::{
+        ADDRESSES, HAS_MPTCP_HELPER, SAME_NODE, SAME_NODE_ENDED, SAME_NODE_FLOWS, SAME_NODE_NUMBERS, SAME_NODE_USE,
+    },
     note,
 };
 use aya_ebpf::{
+    bindings::BPF_RB_NO_WAKEUP,
     helpers::bpf_ktime_get_ns,
     programs::{SockAddrContext, SockOpsContext},
 };
 use core::ptr::{addr_of, addr_of_mut, read_volatile};
-use culvert_abi::{Address, Counter, Endpoint, Flow, Noted, SameNodeNumber, SameNodePair};
+use culvert_abi::{Address, Counter, Endpoint, Flow, Noted, SameNodeEnded, SameNodeNumber, SameNodePair};
 
 /// States of a socket before it closed (`include/net/tcp_states.h`).
 const SYN_SENT: u32 = 2;
@@ -38,7 +41,7 @@ pub fn is_opened(context: &SockAddrContext, destination: &Endpoint, own: Address
     let Some(peer) = (unsafe { SAME_NODE.get(&SameNodePair::new(cookie, *destination)) }) else {
         return false;
     };
-    if peer.source != own || !is_valid() || !fallback::is_serving() || !has_room() {
+    if peer.source != own || peer.is_ending() || !is_valid() || !fallback::is_serving() || !has_room() {
         return false;
     }
     // SAFETY: the context and its sockets are valid.
@@ -83,26 +86,62 @@ pub fn opened(client: u64, remote: &Endpoint) {
 /// The client's socket closes.
 #[inline(always)]
 pub fn closed(context: &SockOpsContext, flow: &Flow, remote: &Endpoint) {
-    if SAME_NODE_FLOWS.remove(flow).is_ok() {
-        add_open(-1);
-    }
     let before = context.arg(0);
+    // The kernel counts a SYN and a FIN that were acknowledged, and a FIN that was received, as a byte each.
+    let fin_sent = u64::from([FIN_WAIT2, LAST_ACK].contains(&before));
+    let fin_received = u64::from([FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING].contains(&before));
+    // SAFETY: the context is valid.
+    let (sent, received) = unsafe {
+        (
+            read_volatile(addr_of!((*context.ops).bytes_acked)).saturating_sub(1 + fin_sent),
+            read_volatile(addr_of!((*context.ops).bytes_received)).saturating_sub(fin_received),
+        )
+    };
+    // SAFETY: the entry is removed only here and by the agent; at worst the time is another's.
+    let began = unsafe { SAME_NODE_FLOWS.get(flow) }.copied();
+    if let Some(began) = began {
+        let how = match before {
+            SYN_SENT => SameNodeEnded::FAILED,
+            FIN_WAIT2 | CLOSING | LAST_ACK => SameNodeEnded::CLOSED,
+            _ => SameNodeEnded::BROKEN,
+        };
+        // Before the entry goes: while there is one, the agent looks into the ring.
+        tell(SameNodeEnded {
+            flow: *flow,
+            // SAFETY: no preconditions.
+            duration: unsafe { bpf_ktime_get_ns() }.saturating_sub(began),
+            sent,
+            received,
+            how,
+            reserved: 0,
+        });
+        if SAME_NODE_FLOWS.remove(flow).is_ok() {
+            add_open(-1);
+        }
+    }
     if before == SYN_SENT {
         return;
     }
     let Some(all) = SAME_NODE_USE.get_ptr_mut(&SameNodePair::new(flow.cookie, *remote)) else {
         return;
     };
-    // The kernel counts a SYN and a FIN that were acknowledged, and a FIN that was received, as a byte each.
-    let fin_sent = u64::from([FIN_WAIT2, LAST_ACK].contains(&before));
-    let fin_received = u64::from([FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING].contains(&before));
-    // SAFETY: the context is valid; the entry, too, while the program runs.
+    // SAFETY: the entry is valid while the program runs; the programs only add.
     unsafe {
-        let sent = read_volatile(addr_of!((*context.ops).bytes_acked)).saturating_sub(1 + fin_sent);
-        let received = read_volatile(addr_of!((*context.ops).bytes_received)).saturating_sub(fin_received);
         flows::add(addr_of_mut!((*all).closed), 1);
         flows::add(addr_of_mut!((*all).sent), sent as i64);
         flows::add(addr_of_mut!((*all).received), received as i64);
+    }
+}
+
+/// Tells the agent, which may have fallen behind: nothing waits for it.
+#[inline(always)]
+fn tell(ended: SameNodeEnded) {
+    match SAME_NODE_ENDED.reserve::<SameNodeEnded>(0) {
+        Some(mut entry) => {
+            entry.write(ended);
+            entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+        }
+        None => count(Counter::SameNodeUnsaid),
     }
 }
 
@@ -127,7 +166,7 @@ pub fn is_let_in(server: u64, from: &Endpoint, to: &Endpoint) -> bool {
     }
     // SAFETY: entries change only as a whole.
     unsafe { SAME_NODE.get(&SameNodePair::new(flow.cookie, *to)) }
-        .is_some_and(|peer| peer.server == server && peer.source == from.address)
+        .is_some_and(|peer| peer.server() == server && peer.source == from.address)
 }
 
 /// Whether pairs hold at all: whether there is somebody who takes them away.

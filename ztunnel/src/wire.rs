@@ -14,7 +14,7 @@ pub(crate) const BATCH: u32 = 32;
 /// From the monitor to the worker.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ToWorker {
-    #[prost(oneof = "Order", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Order", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub(crate) order: Option<Order>,
 }
 
@@ -48,6 +48,12 @@ pub(crate) enum Order {
     /// The pods to which connections of other pods of the node may go past the proxy.
     #[prost(message, tag = "9")]
     SameNode(culvert_proto::zds::SameNodeWanted),
+    /// Pairs of pods that nobody uses.
+    #[prost(message, tag = "10")]
+    SameNodeUnused(culvert_proto::zds::SameNodeUnused),
+    /// Connections that have gone past the proxy, and have ended.
+    #[prost(message, tag = "11")]
+    SameNodeEnded(culvert_proto::zds::SameNodeEnded),
 }
 
 /// Files that belong to root.

@@ -311,6 +311,8 @@ impl Worker {
                     }
                 }
                 Order::SameNode(wanted) => self.news.want_same_node(wanted.uids),
+                Order::SameNodeEnded(ended) => self.news.account_same_node(ended),
+                Order::SameNodeUnused(unused) => self.news.forget_same_node(unused.pairs),
                 Order::Drain(_) => self.drain(),
                 Order::Probe(_) => {
                     let answer = Arc::new(Answer(reports.clone()));

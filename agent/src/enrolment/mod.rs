@@ -4,8 +4,8 @@
 //! `steps` carries out), proxies that come, answer and go (`proxies`), the clock, and changes of pins (`upkeep` puts back
 //! what somebody removed, also on a beat). `takeover` throws away what an earlier agent left, when it may go; `existing` is
 //! about connections that a pod had open before it was captured, `guards` about what guards drop and lack, `fallback`
-//! about pods that go without a proxy while none serves, `same_node` about
-//! connections that go past it.
+//! about pods that go without a proxy while none serves, `same_node` about connections that go past it
+//! (`vouched` is what proxies say of them, `ageing` which of them nobody uses, `ended` what has ended).
 //!
 //! # The way in
 //! 1. The network namespace is opened and its cookie learned; listening sockets are opened inside it.
@@ -31,7 +31,9 @@
 //! pod, so nothing that waits in an old backlog is lost. While the agent lives it holds the listeners too, so that a proxy
 //! may die without a connection being refused.
 
+mod ageing;
 mod direct;
+mod ended;
 mod entry;
 mod existing;
 mod existing_connections;
@@ -102,6 +104,8 @@ pub struct Settings {
     pub proxy_wait: Duration,
     /// How long a connection waits while no proxy serves before it is reset.
     pub connection_wait: Duration,
+    /// How long a pair of pods goes past the proxy that nobody uses.
+    pub same_node_idle: Duration,
     /// Whether the proxy sees the DNS queries of pods that do not say.
     pub dns: DnsCapture,
 }
@@ -365,6 +369,8 @@ impl Reconciler {
             existing: self.existing(),
             direct: self.direct.clone(),
             reset: self.reset,
+            unused_pairs: self.same_node.ageing.forgotten(),
+            unreported: self.same_node.unreported,
             closed: self.closed,
             takeover: self.takeover.problem(),
             ..status

@@ -5,8 +5,9 @@
 //! any proxy vouches for it, as what goes through a proxy does that is being replaced.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::SocketAddr,
+    sync::Arc,
 };
 
 use culvert_abi::{Endpoint, Flow, SameNodePair, SameNodePeer};
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 
 use super::{
     Reconciler,
+    ageing::{Step, Use},
     entry::{Entry, explain},
     plan::Phase,
 };
@@ -22,6 +24,9 @@ use crate::{
     handover::{Order, Proxy, same_node::Pair},
     kernel::sock_diag,
 };
+
+/// How many pairs one message names.
+const PAIRS_PER_MESSAGE: usize = 512;
 
 impl Reconciler {
     /// Asks proxies for what pods ask for, and enters what they have said. Called after whatever has happened.
@@ -45,11 +50,18 @@ impl Reconciler {
             same_node.is_failing = problem.is_some();
             same_node.problem = problem;
             same_node.is_idle &= wanted.is_empty();
+            let is_kept =
+                |pair: &SameNodePair| !same_node.is_failing && same_node.entered.get(pair) == wanted.get(pair);
+            same_node.ageing.keep(is_kept);
             same_node.entered = wanted;
             same_node.is_changed = true;
         }
-        if std::mem::take(&mut self.same_node.is_changed) && self.same_node.is_used() {
-            self.close_same_node();
+        if std::mem::take(&mut self.same_node.is_changed) {
+            if self.same_node.is_used() {
+                self.close_same_node();
+            }
+            // Nobody may look again for a while.
+            self.tell_ended();
         }
     }
 
@@ -65,6 +77,68 @@ impl Reconciler {
             }
         }
         self.close_same_node();
+        // After it was looked for open ones: who ends is in the ring before it is open no longer.
+        self.tell_ended();
+        self.age_same_node();
+    }
+
+    /// Takes back the pairs that nobody uses. Not where the proxy would not forget them: it would not name them again.
+    fn age_same_node(&mut self) {
+        let now = Instant::now();
+        let newest = self.proxies.iter().rfind(|proxy| proxy.takes_listeners());
+        let Some(newest) = newest.filter(|proxy| proxy.same_node_reports).cloned() else {
+            return;
+        };
+        if self.same_node.entered.is_empty() || self.same_node.is_failing || !self.same_node.ageing.is_due(now) {
+            return;
+        }
+        // In this order: what is opened meanwhile is counted or found.
+        let opened = self.kernel().same_node_opened();
+        let flows = self.kernel().same_node_flows();
+        let (opened, flows) = match (opened, flows) {
+            (Ok(opened), Ok(flows)) => (opened, flows),
+            (Err(error), _) | (_, Err(error)) => {
+                return tracing::error!(error = explain(&error), "cannot see which pairs of pods are used");
+            }
+        };
+        let open: HashSet<SameNodePair> = flows.iter().map(pair_of).collect();
+        let uses = opened.into_iter().map(|(pair, opened)| Use {
+            pair,
+            opened,
+            is_open: open.contains(&pair),
+        });
+        let uses: Vec<Use> = uses.collect();
+        let mut unused = Vec::new();
+        for (pair, step) in self.same_node.ageing.look(&uses, self.settings.same_node_idle, now) {
+            let ended = match step {
+                Step::End => self.kernel().end_same_node(&pair, true),
+                Step::GoOn => self.kernel().end_same_node(&pair, false),
+                Step::Forget => {
+                    unused.extend(self.named(&pair));
+                    Ok(())
+                }
+            };
+            if let Err(error) = ended {
+                // Looked at anew, as if it had just come: it stays for a while.
+                tracing::error!(error = explain(&error), "cannot end a pair of pods that nobody uses");
+                self.same_node.ageing.keep(|other| *other != pair);
+            }
+        }
+        for unused in unused.chunks(PAIRS_PER_MESSAGE) {
+            newest.tell(Order::SameNodeUnused(unused.to_vec()));
+        }
+    }
+
+    /// The pair as proxies name it.
+    fn named(&self, pair: &SameNodePair) -> Option<Pair> {
+        let peer = self.same_node.entered.get(pair)?;
+        let client = self.pods.iter().find(|(_, entry)| entry.cookie() == Some(pair.client));
+        Some(Pair {
+            client: Arc::clone(client?.0),
+            source: peer.source.into(),
+            destination: pair.destination.into(),
+            open_only: false,
+        })
     }
 
     fn ask_same_node(&mut self) {
@@ -133,11 +207,7 @@ impl Reconciler {
         }
         let allowed = self.pairs(|_, _| true);
         let is_allowed = |flow: &Flow| {
-            let destination = Endpoint {
-                address: flow.remote,
-                port: flow.remote_port.into(),
-            };
-            let peer = allowed.get(&SameNodePair::new(flow.cookie, destination));
+            let peer = allowed.get(&pair_of(flow));
             peer.is_some_and(|peer| peer.source == flow.local)
         };
         let mut denied: BTreeMap<u64, Vec<Flow>> = BTreeMap::new();
@@ -204,6 +274,15 @@ impl Reconciler {
 
 /// A socket's own address, and its peer's.
 type Ends = (SocketAddr, SocketAddr);
+
+/// Of which pair a connection is.
+fn pair_of(flow: &Flow) -> SameNodePair {
+    let destination = Endpoint {
+        address: flow.remote,
+        port: flow.remote_port.into(),
+    };
+    SameNodePair::new(flow.cookie, destination)
+}
 
 fn ends_of(flow: &Flow) -> Ends {
     let end = |address, port: u16| {

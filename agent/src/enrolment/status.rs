@@ -36,6 +36,10 @@ pub struct Status {
     pub direct: Direct,
     /// How many connections were reset, because no proxy came in time.
     pub reset: u64,
+    /// How many pairs of pods go past the proxy no longer, because nobody used them.
+    pub unused_pairs: u64,
+    /// How many connections past the proxy have ended that no proxy was told of, because their client was gone by then.
+    pub unreported: u64,
     /// How many of these connections were closed, because namespaces asked for it.
     pub closed: u64,
     /// Why programs of an earlier agent are still in force beside this one's, if they are.

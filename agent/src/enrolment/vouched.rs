@@ -7,6 +7,7 @@ use std::{
 
 use culvert_abi::{SameNodePair, SameNodePeer};
 
+use super::ageing::Ageing;
 use crate::handover::same_node::{Pair, SameNodeSaid};
 
 /// What proxies have said.
@@ -19,6 +20,10 @@ pub(super) struct SameNode {
     /// What each proxy was asked for last.
     pub(super) asked: HashMap<u64, Vec<String>>,
     pub(super) entered: HashMap<SameNodePair, SameNodePeer>,
+    /// Which of them nobody uses.
+    pub(super) ageing: Ageing,
+    /// Connections that have ended, and whose client was gone by then.
+    pub(super) unreported: u64,
     /// What was entered last could not be.
     pub(super) is_failing: bool,
     /// Nothing is entered or open, as far as was looked: an earlier agent may have left something.

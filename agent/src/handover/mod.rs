@@ -12,6 +12,7 @@
 //! | is one of several, as during an upgrade | each gets every pod, the newest first |
 //! | speaks V1, as Istio's ztunnel | the namespace alone; it opens its listeners itself, and the kernel programs notice |
 
+mod addresses;
 pub mod listeners;
 pub(crate) mod ports;
 pub(crate) mod recover;
@@ -20,7 +21,7 @@ pub mod server;
 mod session;
 pub(crate) mod waiting;
 
-use std::{net::IpAddr, os::fd::OwnedFd, sync::Arc};
+use std::{os::fd::OwnedFd, sync::Arc};
 
 use culvert_net::Netns;
 use culvert_proto::zds::Version;
@@ -62,6 +63,10 @@ pub enum Order {
     Successor(bool),
     /// The pods, by uid, to which connections of other pods of the node may go past the proxy: all of them.
     SameNode(Vec<String>),
+    /// Pairs that nobody uses: it shall forget them. To be told to proxies with [`Proxy::same_node_reports`] alone.
+    SameNodeUnused(Vec<same_node::Pair>),
+    /// Connections past the proxy that have ended, to be told to the same.
+    SameNodeEnded(Vec<same_node::Ended>),
 }
 
 /// What sessions report.
@@ -122,6 +127,8 @@ pub struct Proxy {
     pub serves: bool,
     /// It says which connections within the node may go past it.
     pub same_node: bool,
+    /// It takes word of what went past it.
+    pub same_node_reports: bool,
     orders: UnboundedSender<Order>,
 }
 
@@ -142,13 +149,5 @@ impl Proxy {
     /// Whether it takes listening sockets; else it opens them itself.
     pub fn takes_listeners(&self) -> bool {
         self.version == Version::CulvertV1
-    }
-}
-
-/// Four or sixteen bytes, as in `AddWorkload.addresses`.
-fn address_bytes(address: &IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
     }
 }

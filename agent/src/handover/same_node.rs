@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
+use culvert_abi::SameNodeEnded;
 use culvert_proto::zds;
+
+use super::addresses::{from_bytes, to_bytes};
 
 /// All that may go to one pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +39,8 @@ impl SameNodeSaid {
             let port = u16::try_from(pair.port).ok()?;
             Some(Pair {
                 client: pair.client.into(),
-                source: address(&pair.source)?,
-                destination: SocketAddr::new(address(&pair.address)?, port),
+                source: from_bytes(&pair.source)?,
+                destination: SocketAddr::new(from_bytes(&pair.address)?, port),
                 open_only: pair.open_only,
             })
         });
@@ -48,9 +51,49 @@ impl SameNodeSaid {
     }
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
-    match bytes.len() {
-        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
-        _ => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+impl From<Pair> for zds::SameNodePair {
+    fn from(pair: Pair) -> Self {
+        Self {
+            client: pair.client.to_string(),
+            source: to_bytes(&pair.source),
+            address: to_bytes(&pair.destination.ip()),
+            port: pair.destination.port().into(),
+            open_only: pair.open_only,
+        }
+    }
+}
+
+/// A connection past the proxy that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The uid of the pod that opened it.
+    pub client: Arc<str>,
+    /// Its socket's address.
+    pub source: SocketAddr,
+    /// The other pod's.
+    pub destination: SocketAddr,
+    /// As the client's kernel has counted.
+    pub seen: SameNodeEnded,
+}
+
+impl From<Ended> for zds::SameNodeConnection {
+    fn from(ended: Ended) -> Self {
+        use zds::same_node_connection::End;
+        let end = match ended.seen.how {
+            SameNodeEnded::CLOSED => End::Closed,
+            SameNodeEnded::FAILED => End::Failed,
+            _ => End::Broken,
+        };
+        Self {
+            client: ended.client.to_string(),
+            source: to_bytes(&ended.source.ip()),
+            source_port: ended.source.port().into(),
+            address: to_bytes(&ended.destination.ip()),
+            port: ended.destination.port().into(),
+            sent: ended.seen.sent,
+            received: ended.seen.received,
+            duration_us: ended.seen.duration / 1000,
+            end: end.into(),
+        }
     }
 }

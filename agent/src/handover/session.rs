@@ -8,8 +8,9 @@ use std::{
 
 use culvert_net::packet::{AsyncPacketSocket, PeerCred};
 use culvert_proto::zds::{
-    Ack, AddWorkload, Certified, DelWorkload, Guard, KeepWorkload, SameNodeWanted, Serving, SnapshotSent, Successor,
-    Version, WorkloadInfo, WorkloadRequest, WorkloadResponse, ZdsHello, workload_request::Payload, workload_response,
+    Ack, AddWorkload, Certified, DelWorkload, Guard, KeepWorkload, SameNodeEnded, SameNodeUnused, SameNodeWanted,
+    Serving, SnapshotSent, Successor, Version, WorkloadInfo, WorkloadRequest, WorkloadResponse, ZdsHello,
+    workload_request::Payload, workload_response,
 };
 use prost::Message as _;
 use tokio::{
@@ -17,7 +18,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Event, Offer, Order, Proxy, address_bytes, same_node::SameNodeSaid};
+use super::{Event, Offer, Order, Proxy, addresses::to_bytes, same_node::SameNodeSaid};
 use crate::kernel::Strictness;
 
 /// How long a proxy may take to say hello.
@@ -68,6 +69,7 @@ pub(super) async fn serve(id: u64, socket: AsyncPacketSocket, peer: PeerCred, ev
             guards,
             serves,
             same_node,
+            same_node_reports,
         }) => {
             tracing::info!(
                 pid = peer.pid,
@@ -77,6 +79,7 @@ pub(super) async fn serve(id: u64, socket: AsyncPacketSocket, peer: PeerCred, ev
                 guards,
                 serves,
                 same_node,
+                same_node_reports,
                 "a proxy connected"
             );
             let (orders, mut queue) = mpsc::unbounded_channel();
@@ -89,6 +92,7 @@ pub(super) async fn serve(id: u64, socket: AsyncPacketSocket, peer: PeerCred, ev
                 guards,
                 serves,
                 same_node,
+                same_node_reports,
                 orders,
             }));
             let ending = session.run(&mut queue, &events).await;
@@ -111,6 +115,7 @@ struct Hello {
     guards: bool,
     serves: bool,
     same_node: bool,
+    same_node_reports: bool,
 }
 
 struct Session {
@@ -131,6 +136,7 @@ impl Session {
                 guards: hello.guards && version == Version::CulvertV1,
                 serves: hello.serves && version == Version::CulvertV1,
                 same_node: hello.same_node && version == Version::CulvertV1,
+                same_node_reports: hello.same_node_reports && version == Version::CulvertV1,
             }),
             _ => Err(Ending::Version(hello.version)),
         }
@@ -208,9 +214,13 @@ impl Session {
         let about: Option<(Arc<str>, bool)> = match &order {
             Order::Add(offer) => Some((offer.spec.uid.clone(), false)),
             Order::Keep(uid) => Some((uid.clone(), true)),
-            Order::Remove(_) | Order::SnapshotSent | Order::Serving(_) | Order::Successor(_) | Order::SameNode(_) => {
-                None
-            }
+            Order::Remove(_)
+            | Order::SnapshotSent
+            | Order::Serving(_)
+            | Order::Successor(_)
+            | Order::SameNode(_)
+            | Order::SameNodeUnused(_)
+            | Order::SameNodeEnded(_) => None,
         };
         let told = match &order {
             Order::Remove(uid) => Some(Event::LetGo {
@@ -219,7 +229,12 @@ impl Session {
             }),
             Order::SnapshotSent => Some(Event::Synced(self.id)),
             Order::SameNode(_) => Some(Event::SameNodeKnown(self.id)),
-            Order::Add(_) | Order::Keep(_) | Order::Serving(_) | Order::Successor(_) => None,
+            Order::Add(_)
+            | Order::Keep(_)
+            | Order::Serving(_)
+            | Order::Successor(_)
+            | Order::SameNodeUnused(_)
+            | Order::SameNodeEnded(_) => None,
         };
         match order {
             Order::Add(offer) => self.add(&offer).await?,
@@ -228,6 +243,14 @@ impl Session {
             Order::SnapshotSent => self.send(Payload::SnapshotSent(SnapshotSent {})).await?,
             Order::Serving(map) => self.send_with(Payload::Serving(Serving {}), &[map.as_fd()]).await?,
             Order::SameNode(uids) => self.send(Payload::SameNode(SameNodeWanted { uids })).await?,
+            Order::SameNodeUnused(pairs) => {
+                let pairs = pairs.into_iter().map(Into::into).collect();
+                self.send(Payload::SameNodeUnused(SameNodeUnused { pairs })).await?
+            }
+            Order::SameNodeEnded(connections) => {
+                let connections = connections.into_iter().map(Into::into).collect();
+                self.send(Payload::SameNodeEnded(SameNodeEnded { connections })).await?
+            }
             Order::Successor(present) => self.send(Payload::Successor(Successor { present })).await?,
         }
         let ack = loop {
@@ -268,7 +291,7 @@ impl Session {
         if let Some(listeners) = &offer.listeners {
             let roles = listeners.roles(offer.extras);
             add.sockets = roles.into_iter().map(i32::from).collect();
-            add.addresses = offer.spec.addresses.iter().map(address_bytes).collect();
+            add.addresses = offer.spec.addresses.iter().map(to_bytes).collect();
             descriptors.extend(listeners.descriptors(offer.extras));
         }
         let message = WorkloadRequest {

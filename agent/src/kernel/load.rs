@@ -9,8 +9,8 @@ use super::{
 };
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned, programs};
 use culvert_abi::{
-    Dropped, Endpoint, Flow, Guard, GuardedPort, Leg, Noted, Receiver, Resolver, SameNodeNumber, SameNodePair,
-    SameNodePeer, SameNodeUse, Serving, layout, mix,
+    Dropped, Endpoint, Flow, Guard, GuardedPort, Leg, Noted, Receiver, Resolver, SameNodeEnded, SameNodeNumber,
+    SameNodePair, SameNodePeer, SameNodeUse, Serving, layout, mix,
 };
 use std::{
     fs, io,
@@ -45,7 +45,7 @@ const PINNED: [&str; 11] = [
 
 /// Pinned beside the versions' folders: they outlive a change of the other maps. What is new from one version to the next must have
 /// its own file, so its name has the size of a value, and a number for what the size does not show.
-fn lasting(bpffs: &Path) -> [(&'static str, PathBuf); 10] {
+fn lasting(bpffs: &Path) -> [(&'static str, PathBuf); 11] {
     let same_node = |name: &str, size: usize| bpffs.join(format!("{name}-{}-{size}", SameNodePair::FORMAT));
     let guard = |name: &str, size: usize| bpffs.join(format!("{name}-{}-{size}", Guard::FORMAT));
     [
@@ -75,6 +75,10 @@ fn lasting(bpffs: &Path) -> [(&'static str, PathBuf); 10] {
         (
             "SAME_NODE_USE",
             same_node("same-node-use", size_of::<(SameNodePair, SameNodeUse)>()),
+        ),
+        (
+            "SAME_NODE_ENDED",
+            same_node("same-node-ended", size_of::<SameNodeEnded>()),
         ),
         (
             "SAME_NODE_NUMBERS",

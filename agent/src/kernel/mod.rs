@@ -41,6 +41,7 @@ mod pods;
 mod removal;
 mod same_node;
 mod same_node_maps;
+mod same_node_totals;
 mod serving;
 pub mod sock_diag;
 mod surroundings;

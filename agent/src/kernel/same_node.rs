@@ -5,7 +5,7 @@ use super::{
     maps::{absent_is_fine, failed},
     sock_diag,
 };
-use culvert_abi::{Flow, Pod, SameNodeNumber, SameNodePair, SameNodePeer, SameNodeUse};
+use culvert_abi::{Flow, Pod, SameNodeEnded, SameNodeNumber, SameNodePair, SameNodePeer, SameNodeUse};
 use culvert_net::serving::monotonic;
 use std::{
     collections::{HashMap, HashSet},
@@ -89,13 +89,35 @@ impl Kernel {
         flows.try_for_each(|flow| absent_is_fine("SAME_NODE_FLOWS", self.same_node.flows.remove(flow)))
     }
 
-    /// What has gone past the proxy by each pair since it was first entered. Pairs that are gone and have nothing open any more are
-    /// told for the last time.
+    /// What has gone past the proxy between pods that are captured, by the cookies of who opened it and who was reached.
     ///
     /// # Errors
     /// A failing system call.
-    pub fn same_node_use(&mut self) -> Result<Vec<(SameNodePair, SameNodeUse)>, KernelError> {
-        self.same_node.usage()
+    pub fn same_node_use(&mut self) -> Result<Vec<((u64, u64), SameNodeUse)>, KernelError> {
+        self.same_node.count()?;
+        Ok(self.same_node.totals.all())
+    }
+
+    /// How many connections were opened by each pair that is entered, ever.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn same_node_opened(&mut self) -> Result<HashMap<SameNodePair, u64>, KernelError> {
+        self.same_node.count()?;
+        Ok(self.same_node.opened())
+    }
+
+    /// Lets nothing new be opened by a pair, or again. What is being opened is let in.
+    ///
+    /// # Errors
+    /// A failing system call. A pair that is not entered is no error.
+    pub fn end_same_node(&mut self, pair: &SameNodePair, is_ending: bool) -> Result<(), KernelError> {
+        self.same_node.end(pair, is_ending)
+    }
+
+    /// The connections past the proxy that have ended since the last call.
+    pub fn same_node_ended(&mut self) -> Vec<SameNodeEnded> {
+        self.same_node.ended()
     }
 
     /// How many pairs there are, and why there can be none.
@@ -104,8 +126,9 @@ impl Kernel {
         (self.same_node.entered.len(), problem.map(String::as_str))
     }
 
-    /// Takes back all pairs of a pod that is captured no longer.
+    /// Takes back all pairs of a pod that is captured no longer, and forgets what went by them.
     pub(super) fn part_same_node(&mut self, cookie: u64) -> Result<(), KernelError> {
+        self.same_node.totals.part(cookie);
         let is_its = |(pair, peer): &(&SameNodePair, &SameNodePeer)| pair.client == cookie || peer.server == cookie;
         let left = self.same_node.entered.iter().filter(|entry| !is_its(entry));
         let left: HashMap<SameNodePair, SameNodePeer> = left.map(|(pair, peer)| (*pair, *peer)).collect();

@@ -3,16 +3,20 @@
 use super::{
     KernelError,
     maps::{absent_is_fine, failed, found, no_room, take},
+    same_node_totals::Totals,
 };
 use aya::{
     Ebpf,
-    maps::{Array, HashMap as Map, MapData, MapError},
+    maps::{Array, HashMap as Map, MapData, MapError, RingBuf},
 };
-use culvert_abi::{Flow, Pod, SameNodeNumber, SameNodePair, SameNodePeer, SameNodeUse};
+use culvert_abi::{Flow, Pod, SameNodeEnded, SameNodeNumber, SameNodePair, SameNodePeer, SameNodeUse};
 use std::collections::HashMap;
 
 /// Only where there is no entry (`BPF_NOEXIST`).
 const NOEXIST: u64 = 1;
+
+/// How many connections are taken from the ring at once.
+const MOST: usize = SameNodeEnded::RING as usize / size_of::<SameNodeEnded>();
 
 /// The maps, and what this process has entered.
 pub(super) struct SameNode {
@@ -20,7 +24,10 @@ pub(super) struct SameNode {
     pub(super) flows: Map<MapData, Flow, u64>,
     pub(super) usage: Map<MapData, SameNodePair, SameNodeUse>,
     pub(super) numbers: Array<MapData, u64>,
+    ended: RingBuf<MapData>,
     pub(super) entered: HashMap<SameNodePair, SameNodePeer>,
+    /// As of the last look at `usage`.
+    pub(super) totals: Totals,
     /// Why no pair can be entered; none before that was looked at.
     pub(super) support: Option<Result<(), String>>,
 }
@@ -33,7 +40,9 @@ impl SameNode {
             flows: take(ebpf, "SAME_NODE_FLOWS")?,
             usage: take(ebpf, "SAME_NODE_USE")?,
             numbers: take(ebpf, "SAME_NODE_NUMBERS")?,
+            ended: take(ebpf, "SAME_NODE_ENDED")?,
             entered: HashMap::new(),
+            totals: Totals::default(),
             support: None,
         };
         taken.set(SameNodeNumber::Until, 0)?;
@@ -65,7 +74,7 @@ impl SameNode {
         for is_swept in [false, true] {
             match self.usage.insert(pair, SameNodeUse::default(), NOEXIST) {
                 Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => break,
-                Err(_) if !is_swept => drop(self.usage()?),
+                Err(_) if !is_swept => self.count()?,
                 outcome => {
                     outcome.map_err(|error| no_room(error, full("SAME_NODE_USE")))?;
                     break;
@@ -75,23 +84,53 @@ impl SameNode {
         let entered = self.pairs.insert(pair, peer, 0);
         entered.map_err(|error| no_room(error, full("SAME_NODE")))?;
         self.entered.insert(pair, peer);
+        self.totals.enter(pair, peer.server);
         Ok(())
     }
 
-    /// What has gone by each pair; those that are gone and have nothing open any more are forgotten.
-    pub(super) fn usage(&mut self) -> Result<Vec<(SameNodePair, SameNodeUse)>, KernelError> {
+    /// Adds what has gone by each pair to the totals. Pairs that are gone and have nothing open any more are forgotten.
+    pub(super) fn count(&mut self) -> Result<(), KernelError> {
         let pairs = self.usage.keys().collect::<Result<Vec<_>, _>>();
-        let mut all = Vec::new();
         for pair in pairs.map_err(|error| failed("SAME_NODE_USE", error))? {
             let Some(usage) = found("SAME_NODE_USE", self.usage.get(&pair, 0))? else {
                 continue;
             };
-            all.push((pair, usage));
+            self.totals.count(&pair, &usage);
             if !self.entered.contains_key(&pair) && usage.closed >= usage.opened {
                 absent_is_fine("SAME_NODE_USE", self.usage.remove(&pair))?;
+                self.totals.forget(&pair);
             }
         }
-        Ok(all)
+        Ok(())
+    }
+
+    /// How many connections were opened by each pair that is entered, as of the last count.
+    pub(super) fn opened(&self) -> HashMap<SameNodePair, u64> {
+        let opened = self.entered.keys().map(|pair| (*pair, self.totals.opened(pair)));
+        opened.collect()
+    }
+
+    /// In one step: there is no moment without an entry.
+    pub(super) fn end(&mut self, pair: &SameNodePair, is_ending: bool) -> Result<(), KernelError> {
+        let Some(peer) = self.entered.get(pair) else {
+            return Ok(());
+        };
+        let peer = if is_ending { peer.ending() } else { *peer };
+        let changed = self.pairs.insert(pair, peer, 0);
+        changed.map_err(|error| failed("SAME_NODE", error))
+    }
+
+    /// The connections that have ended since the last call, also while no agent was there.
+    pub(super) fn ended(&mut self) -> Vec<SameNodeEnded> {
+        let mut ended = Vec::new();
+        // No more than the ring holds: more may come meanwhile.
+        while let Some(entry) = (ended.len() < MOST).then(|| self.ended.next()).flatten() {
+            if entry.len() >= size_of::<SameNodeEnded>() {
+                // SAFETY: the programs have written one, of plain data, and it is long enough.
+                ended.push(unsafe { entry.as_ptr().cast::<SameNodeEnded>().read_unaligned() });
+            }
+        }
+        ended
     }
 
     pub(super) fn remove(&mut self, pair: &SameNodePair) -> Result<(), KernelError> {

@@ -54,6 +54,7 @@ counters! {
     FlowMet => "sock_ops", "met", "A held connection was answered by the proxy: its far side is there.";
     FlowAbandoned => "sock_ops", "abandoned", "A flow's socket closed before the other side was established.";
     SameNodeOpened => "sock_ops", "same_node", "A connection past the proxy was noted when its SYN went out.";
+    SameNodeUnsaid => "sock_ops", "same_node_unsaid", "A connection past the proxy has ended, and the ring in which the agent is told had no room: no log line, no metric.";
     SameNodeFull => "sock_ops", "same_node_full", "A connection past the proxy could not be noted: the other pod will not take it for one.";
     ListenerFound => "sock_ops", "listener", "A proxy listened inside a pod by itself.";
     OriginalAnswered => "getsockopt", "answered", "SO_ORIGINAL_DST was answered.";

@@ -19,7 +19,7 @@ pub use counters::{COUNTERS, Counter};
 pub use dns::{DNS_PORT, DNS_SLOTS, RESOLVER_PORT, Resolver, is_dns_port};
 pub use guard::{Dropped, Guard, GuardedLink, GuardedPort};
 pub use legs::{Leg, Receiver, SocketOffsets};
-pub use same_node::{SameNodeNumber, SameNodePair, SameNodePeer, SameNodeUse};
+pub use same_node::{SameNodeEnded, SameNodeNumber, SameNodePair, SameNodePeer, SameNodeUse};
 pub use serving::Serving;
 
 /// Raised when programs of two versions could not share maps although every type kept its size.
@@ -305,7 +305,7 @@ mod user {
             unsafe impl aya::Pod for super::$name {}
         )*};
     }
-    plain_data!(Address Claim Config Dropped Endpoint Flow Guard GuardedLink GuardedPort Leg Listener Noted Owner Pod Receiver Resolver SameNodePair SameNodePeer SameNodeUse Serving SocketOffsets Usage);
+    plain_data!(Address Claim Config Dropped Endpoint Flow Guard GuardedLink GuardedPort Leg Listener Noted Owner Pod Receiver Resolver SameNodeEnded SameNodePair SameNodePeer SameNodeUse Serving SocketOffsets Usage);
 }
 
 #[cfg(test)]

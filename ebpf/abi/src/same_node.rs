@@ -3,7 +3,7 @@
 //!
 //! These maps outlive a change of [`layout`](crate::layout), because open connections do.
 
-use crate::{Address, Endpoint};
+use crate::{Address, Endpoint, Flow};
 
 /// A pair: who opens connections, and to where.
 #[repr(C)]
@@ -38,10 +38,36 @@ impl SameNodePair {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SameNodePeer {
-    /// The cookie of the network namespace of the pod that has the destination.
+    /// The cookie of the network namespace of the pod that has the destination, with [`ENDING`](Self::ENDING) perhaps.
     pub server: u64,
     /// The client's address.
     pub source: Address,
+}
+
+impl SameNodePeer {
+    /// Nothing is opened by this pair any more, and what is being opened is still let in. The kernel counts namespaces upwards, so that
+    /// no cookie has this bit; programs that do not know of it find no such pod, and the proxy decides.
+    pub const ENDING: u64 = 1 << 63;
+
+    /// The pod that has the destination.
+    #[inline(always)]
+    pub const fn server(&self) -> u64 {
+        self.server & !Self::ENDING
+    }
+
+    /// Whether nothing is opened by this pair any more.
+    #[inline(always)]
+    pub const fn is_ending(&self) -> bool {
+        self.server & Self::ENDING != 0
+    }
+
+    /// The same pair, by which nothing is opened any more.
+    pub const fn ending(self) -> Self {
+        Self {
+            server: self.server | Self::ENDING,
+            source: self.source,
+        }
+    }
 }
 
 /// What has gone by a pair. Entries are made and removed by the agent.
@@ -56,6 +82,36 @@ pub struct SameNodeUse {
     pub sent: u64,
     /// Bytes that clients received in these.
     pub received: u64,
+}
+
+/// A connection that has ended, as the client's socket saw it: what the programs put into a ring for the agent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SameNodeEnded {
+    /// Who with whom.
+    pub flow: Flow,
+    /// From the SYN to the end, in nanoseconds.
+    pub duration: u64,
+    /// Bytes that the client sent, and that were acknowledged.
+    pub sent: u64,
+    /// Bytes that the client received.
+    pub received: u64,
+    /// One of the constants below.
+    pub how: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+impl SameNodeEnded {
+    /// Both sides have closed it.
+    pub const CLOSED: u32 = 0;
+    /// It ended before that: by a reset, a timeout, or because somebody closed the socket from outside.
+    pub const BROKEN: u32 = 1;
+    /// It was never established.
+    pub const FAILED: u32 = 2;
+    /// The size of the ring in bytes: for some 10,000 connections that end between two looks of the agent. A power of two, and a
+    /// multiple of every page size.
+    pub const RING: u32 = 1 << 20;
 }
 
 /// The indices of an array of two numbers about all pairs.

@@ -66,14 +66,7 @@ fn cluster(workload: Option<&Workload>) -> Option<&str> {
 }
 
 /// The line of a connection that was open.
-pub(super) fn ended(
-    opening: &Opening,
-    sent: u64,
-    received: u64,
-    duration: Duration,
-    error: Option<&(dyn std::error::Error + Send + Sync + 'static)>,
-) {
-    let error = error.map(|error| error as &dyn Display);
+pub(super) fn ended(opening: &Opening, sent: u64, received: u64, duration: Duration, error: Option<&dyn Display>) {
     line(opening, "connection closed", sent, received, duration, error);
 }
 
@@ -118,6 +111,7 @@ fn line(opening: &Opening, what: &str, sent: u64, received: u64, duration: Durat
                 duration_ms = duration.as_micros() as f64 / 1000.0,
                 encrypted = opening.encrypted,
                 key_exchange = opening.key_exchange,
+                via = opening.via,
                 dry_run = dry_run.map(tracing::field::display),
                 audit = audited.map(|names| names.join(",")),
                 error = error.map(tracing::field::display),

@@ -10,11 +10,14 @@
 //! touches what others read. Finding a series means comparing some twenty texts, so each thread remembers those that it
 //! used (`series`); what it remembers costs no lock.
 //!
+//! What somebody else has carried (the kernel, between two pods of a node) is told at its end, by [`Accounting::carried`].
+//!
 //! Start reading at [`Opening`], which is what all of it is made from.
 
 #![forbid(unsafe_code)]
 
 mod access;
+mod carried;
 mod lists;
 mod open;
 mod opening;
@@ -36,6 +39,7 @@ use culvert_telemetry::{
     tcp::{ResponseFlags, TcpMetrics, TcpSettings},
 };
 
+pub use carried::Carried;
 pub use open::OpenConnection;
 pub use opening::{Direction, Opening, Peer};
 pub use recent::RecentConnection;

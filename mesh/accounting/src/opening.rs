@@ -53,4 +53,6 @@ pub struct Opening {
     pub key_exchange: Option<&'static str>,
     /// What policies say of it that decide nothing.
     pub remarks: Option<Arc<Remarks>>,
+    /// What has carried it, where that was not the proxy that tells of it.
+    pub via: Option<&'static str>,
 }

@@ -1,6 +1,7 @@
 //! One open connection, as whoever carries it counts it.
 
 use std::{
+    fmt::Display,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -77,11 +78,7 @@ impl ConnectionRecord {
             return;
         }
         self.open.count(sent, received);
-        match self.open.opening().direction {
-            // Istio's names are those of a request and its response, whoever reports.
-            Direction::Outbound => self.series.transferred(received, sent),
-            Direction::Inbound => self.series.transferred(sent, received),
-        }
+        series::transferred(&self.series, self.open.opening().direction, sent, received);
     }
 
     /// The connection has ended.
@@ -104,6 +101,7 @@ impl ConnectionRecord {
             self.accounting.recent.note(opening, Instant::now());
         }
         let (sent, received) = self.open.bytes();
+        let error = error.map(|error| error as &dyn Display);
         access::ended(opening, sent, received, self.began.elapsed(), error);
     }
 }

@@ -111,6 +111,14 @@ pub(super) fn with<R>(
     })
 }
 
+/// Counts what the pod of this node has sent and received. Istio's names are those of a request and its response, whoever reports.
+pub(super) fn transferred(series: &TcpSeries, direction: Direction, sent: u64, received: u64) {
+    match direction {
+        Direction::Outbound => series.transferred(received, sent),
+        Direction::Inbound => series.transferred(sent, received),
+    }
+}
+
 fn labels(opening: &Opening, flags: ResponseFlags) -> TcpLabels {
     let pod = &opening.pod;
     let mut own = end(opening.own.as_deref());

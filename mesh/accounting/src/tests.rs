@@ -1,6 +1,7 @@
 use std::{
     io,
     sync::{Arc, Mutex, atomic::Ordering},
+    time::Duration,
 };
 
 use culvert_identity::SpiffeId;
@@ -14,7 +15,7 @@ use prost::Message as _;
 use serde_json::Value;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::{Accounting, Direction, Opening, Peer};
+use super::{Accounting, Carried, Direction, Opening, Peer};
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -107,6 +108,7 @@ pub(crate) fn opening(direction: Direction, peer: &Arc<Workload>) -> Opening {
         encrypted: true,
         key_exchange: Some("X25519MLKEM768"),
         remarks: None,
+        via: None,
     }
 }
 
@@ -291,4 +293,56 @@ fn connections_with_the_same_labels_share_a_series_also_across_versions_of_a_wor
     let opened = metric(&registry, "istio_tcp_connections_opened_total");
     assert_eq!(opened.len(), 1);
     assert!(opened[0].ends_with("} 3"), "{opened:?}");
+}
+
+#[test]
+fn what_somebody_else_has_carried_is_counted_and_logged_as_any_other_and_says_so() {
+    let (registry, accounting) = begin();
+    let peer = workload("cart-1");
+    let carried = |error| Carried {
+        sent: 10,
+        received: 300,
+        duration: Duration::from_millis(7),
+        error,
+    };
+    let lines = logged(|| {
+        for direction in [Direction::Outbound, Direction::Inbound] {
+            let opening = Opening {
+                via: Some("kernel"),
+                ..opening(direction, &peer)
+            };
+            accounting.carried(&opening, &carried(None));
+            accounting.carried(&opening, &carried(Some(&"reset")));
+        }
+    });
+    assert_eq!(lines.len(), 4);
+    for line in &lines {
+        assert_eq!(
+            (&line["message"], &line["via"]),
+            (&"connection closed".into(), &"kernel".into())
+        );
+        assert_eq!((&line["bytes_sent"], &line["bytes_recv"]), (&10.into(), &300.into()));
+        assert_eq!(line["duration"], "7ms");
+    }
+    assert_eq!((&lines[0]["level"], lines[0].get("error")), (&"INFO".into(), None));
+    assert_eq!(
+        (&lines[1]["level"], &lines[1]["error"]),
+        (&"WARN".into(), &"reset".into())
+    );
+    for (name, source, destination) in [
+        ("istio_tcp_connections_opened_total", 2, 2),
+        ("istio_tcp_connections_closed_total", 2, 2),
+        // Named after response and request, whoever reports.
+        ("istio_tcp_sent_bytes_total", 600, 20),
+        ("istio_tcp_received_bytes_total", 20, 600),
+    ] {
+        for (reporter, value) in [("source", source), ("destination", destination)] {
+            let found = metric(&registry, name);
+            let is_one = |line: &&String| line.contains(&format!("reporter=\"{reporter}\""));
+            let line = found.iter().find(is_one).unwrap();
+            assert!(line.ends_with(&format!("}} {value}")), "{line}");
+        }
+    }
+    assert!(accounting.connections().is_empty());
+    assert_eq!(accounting.recent().len(), 1);
 }

@@ -228,6 +228,14 @@ impl Monitor {
                 self.worker.send(Order::SameNode(wanted), &[]).await;
                 zds.acknowledge(None).await;
             }
+            Packet::Request(Payload::SameNodeUnused(unused), _) => {
+                self.worker.send(Order::SameNodeUnused(unused), &[]).await;
+                zds.acknowledge(None).await;
+            }
+            Packet::Request(Payload::SameNodeEnded(ended), _) => {
+                self.worker.send(Order::SameNodeEnded(ended), &[]).await;
+                zds.acknowledge(None).await;
+            }
             Packet::Request(payload, descriptors) => {
                 let is_snapshot = matches!(payload, Payload::SnapshotSent(_));
                 let named = match &payload {

@@ -132,7 +132,11 @@ impl Pods {
                 Ok(vec![])
             }
             // The monitor's, not a pod's.
-            Payload::Successor(_) | Payload::Serving(_) | Payload::SameNode(_) => Ok(vec![]),
+            Payload::Successor(_)
+            | Payload::Serving(_)
+            | Payload::SameNode(_)
+            | Payload::SameNodeUnused(_)
+            | Payload::SameNodeEnded(_) => Ok(vec![]),
             Payload::Del(del) => match self.pods.remove(&del.uid) {
                 Some(_) => Ok(vec![Change::Removed { uid: del.uid }]),
                 None => Ok(vec![]),

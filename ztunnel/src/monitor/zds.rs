@@ -140,6 +140,7 @@ impl Zds {
             serves: true,
             resolves: true,
             same_node: true,
+            same_node_reports: true,
         };
         socket.send(&hello.encode_to_vec(), &[]).await?;
         Ok(socket)

@@ -4,6 +4,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use culvert_proto::zds;
 use culvert_state::Pod;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -53,6 +54,17 @@ impl News {
     /// Two pods have a connection through the proxy.
     pub(super) fn propose(&mut self, pair: Together) {
         self.same_node.propose(pair);
+    }
+
+    /// Nobody uses these pairs, which go through the proxy from now on.
+    pub(super) fn forget_same_node(&mut self, pairs: Vec<zds::SameNodePair>) {
+        self.same_node.forget(pairs);
+    }
+
+    /// Logs and counts connections that have gone past the proxy and have ended.
+    pub(super) fn account_same_node(&self, ended: zds::SameNodeEnded) {
+        let accounting = self.shared.telemetry.accounting();
+        self.same_node.account(ended, &self.shared.mesh.load(), accounting);
     }
 
     /// Says what is new.

@@ -5,39 +5,50 @@
 //! again, whenever the mesh changes: a pair that would not be let in now is taken back, and the agent closes what is open of it. What
 //! depends on more than the two pods, an address and a port never becomes a pair.
 
+mod ended;
+mod pairs;
+mod pods;
+mod said;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    net::{IpAddr, SocketAddr},
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use culvert_accounting::Accounting;
 use culvert_hbone::Authority;
 use culvert_proto::zds;
 use culvert_state::{Awaited, Inbound, Mesh, Outbound, Pod};
 
+use self::{
+    ended::Ended,
+    pairs::{Pairs, Proposed},
+    pods::Pods,
+    said::{bytes, together},
+};
 use crate::seam::{SameNodeTargets, Together};
 
 /// How long connections stay open that depend on a policy which is named and has not arrived: as long as those that go through the
 /// proxy.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// How many pairs there may be: fewer than the kernel's map has room for.
-const PAIRS: usize = 8192;
-
-/// How many of one pod that is reached: what is said of it is one message.
-const PAIRS_PER_POD: usize = 512;
-
 /// What is known of pairs.
 #[derive(Debug, Default)]
 pub(super) struct SameNode {
-    pods: HashMap<Arc<str>, Arc<Pod>>,
+    pods: Pods,
     /// The pods that are reached, by their uids.
     wanted: BTreeSet<String>,
-    /// With since when a policy is waited for.
-    pairs: BTreeMap<Together, Option<Instant>>,
-    said: BTreeMap<Arc<str>, Vec<zds::SameNodePair>>,
+    pairs: Pairs,
+    /// Pairs about which nothing was decided yet.
+    proposed: Vec<Together>,
+    /// What may go to a pod, as the agent knows it or is about to: with whether only what is open may.
+    said: BTreeMap<Arc<str>, BTreeMap<Together, bool>>,
+    /// Pods of which something was taken back that the agent knows.
+    touched: BTreeSet<Arc<str>>,
     generation: u64,
+    /// Pods came or went, or others are wanted.
     is_changed: bool,
     was_full: bool,
 }
@@ -52,7 +63,7 @@ enum Verdict {
 
 impl SameNode {
     pub(super) fn add(&mut self, pod: Arc<Pod>) {
-        self.pods.insert(Arc::clone(&pod.uid), pod);
+        self.pods.add(pod);
         self.is_changed = true;
     }
 
@@ -69,18 +80,35 @@ impl SameNode {
 
     /// Two pods have a connection through the proxy.
     pub(super) fn propose(&mut self, pair: Together) {
-        if self.pairs.contains_key(&pair) {
-            return;
-        }
-        let of_pod = |other: &&Together| other.destination.ip() == pair.destination.ip();
-        if self.pairs.len() >= PAIRS || self.pairs.keys().filter(of_pod).count() >= PAIRS_PER_POD {
-            if !std::mem::replace(&mut self.was_full, true) {
-                tracing::warn!(destination = %pair.destination, "too many pairs of pods on this node: further ones go through the proxy");
+        match self.pairs.propose(&pair) {
+            Proposed::New => self.proposed.push(pair),
+            Proposed::Known => {}
+            Proposed::NoRoom => {
+                if !std::mem::replace(&mut self.was_full, true) {
+                    tracing::warn!(destination = %pair.destination, "too many pairs of pods on this node: further ones go through the proxy");
+                }
             }
-            return;
         }
-        self.pairs.insert(pair, None);
-        self.is_changed = true;
+    }
+
+    /// Nobody uses these pairs. A later connection is one of a new pair.
+    pub(super) fn forget(&mut self, pairs: Vec<zds::SameNodePair>) {
+        for pair in pairs.into_iter().filter_map(together) {
+            self.pairs.remove(&pair);
+            self.proposed.retain(|proposed| *proposed != pair);
+            let taken_back = self.take_back(&pair);
+            self.touched.extend(taken_back);
+        }
+    }
+
+    /// Logs and counts connections that have gone past the proxy, and have ended.
+    pub(super) fn account(&self, ended: zds::SameNodeEnded, mesh: &Mesh, accounting: &Accounting) {
+        for connection in ended.connections {
+            match Ended::of(connection) {
+                Some(ended) => ended.account(&self.pods, mesh, accounting),
+                None => tracing::warn!("the agent told of a connection past the proxy without two addresses and ports"),
+            }
+        }
     }
 
     /// What is to be said now. Afterwards `targets` are the addresses of which loops speak.
@@ -88,58 +116,109 @@ impl SameNode {
         let generation = mesh.generation();
         let is_new = std::mem::replace(&mut self.generation, generation) != generation;
         let is_changed = std::mem::take(&mut self.is_changed);
-        let waits = self.pairs.values().any(Option::is_some);
-        if !is_changed && !waits && (!is_new || self.pairs.is_empty()) {
-            return Vec::new();
-        }
         if is_changed {
-            let servers = self.pods.values().filter(|pod| self.wanted.contains(&*pod.uid));
+            let servers = self.wanted.iter().filter_map(|uid| self.pods.get(uid));
             targets.set(servers.flat_map(|pod| pod.addresses.iter().copied()).collect());
         }
-        let mut allowed: BTreeMap<Arc<str>, Vec<zds::SameNodePair>> = BTreeMap::new();
-        let pairs = std::mem::take(&mut self.pairs);
-        for (pair, since) in pairs {
-            let Some((client, server)) = self.ends(&pair) else {
-                continue;
-            };
-            let (since, open_only) = match decide(mesh, client, server, &pair) {
-                Verdict::Allowed => (None, false),
-                Verdict::Said => (None, true),
-                Verdict::Waits => (Some(since.unwrap_or(now)), true),
-                Verdict::Denied => continue,
-            };
-            if since.is_some_and(|since| now.duration_since(since) >= GRACE) {
-                continue;
-            }
-            let said = zds::SameNodePair {
-                client: pair.client.to_string(),
-                source: bytes(pair.source),
-                address: bytes(pair.destination.ip()),
-                port: pair.destination.port().into(),
-                open_only,
-            };
-            allowed.entry(Arc::clone(&server.uid)).or_default().push(said);
-            self.pairs.insert(pair, since);
-        }
-        let gone = self.said.keys().filter(|uid| !allowed.contains_key(*uid));
-        let gone = gone.map(|uid| (Arc::clone(uid), Vec::new())).collect::<Vec<_>>();
-        let now_said = allowed.iter().map(|(uid, pairs)| (Arc::clone(uid), pairs.clone()));
-        let is_news = |(uid, pairs): &(Arc<str>, Vec<_>)| self.said.get(uid) != Some(pairs);
-        let news = gone.into_iter().chain(now_said).filter(is_news);
-        let news = news.map(|(uid, pairs)| zds::SameNode {
-            uid: uid.to_string(),
-            pairs,
+        let proposed = std::mem::take(&mut self.proposed);
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.extend(if is_changed || is_new && !self.pairs.is_empty() {
+            self.decide_about_all(mesh, now)
+        } else {
+            // All others would be decided as before.
+            let waiting = self.pairs.waiting().cloned();
+            let undecided = waiting.chain(proposed).collect::<BTreeSet<_>>();
+            self.decide_about(mesh, undecided, now)
         });
-        let news = news.collect();
-        self.said = allowed;
-        news
+        touched.into_iter().map(|uid| self.saying(&uid)).collect()
+    }
+
+    /// Returns the pods of which there is something new.
+    fn decide_about_all(&mut self, mesh: &Mesh, now: Instant) -> BTreeSet<Arc<str>> {
+        let before = std::mem::take(&mut self.said);
+        for pair in self.pairs.all() {
+            if let Some((server, open_only)) = self.decide_one(mesh, &pair, now) {
+                self.said.entry(server).or_default().insert(pair, open_only);
+            }
+        }
+        let pods = before.keys().chain(self.said.keys());
+        pods.filter(|uid| before.get(*uid) != self.said.get(*uid))
+            .cloned()
+            .collect()
+    }
+
+    /// The same, where pods and what is known of them have not changed since the others were decided.
+    fn decide_about(
+        &mut self,
+        mesh: &Mesh,
+        undecided: impl IntoIterator<Item = Together>,
+        now: Instant,
+    ) -> BTreeSet<Arc<str>> {
+        let mut touched = BTreeSet::new();
+        for pair in undecided {
+            match self.decide_one(mesh, &pair, now) {
+                Some((server, open_only)) => {
+                    let said = self.said.entry(Arc::clone(&server)).or_default();
+                    if said.insert(pair, open_only) != Some(open_only) {
+                        touched.insert(server);
+                    }
+                }
+                None => touched.extend(self.take_back(&pair)),
+            }
+        }
+        touched
+    }
+
+    /// The pod that a pair reaches, and whether only what is open may go there. A pair that may not is forgotten.
+    fn decide_one(&mut self, mesh: &Mesh, pair: &Together, now: Instant) -> Option<(Arc<str>, bool)> {
+        let ends = self.ends(pair);
+        let server = ends.map(|(_, server)| Arc::clone(&server.uid));
+        let verdict = ends.map_or(Verdict::Denied, |(client, server)| decide(mesh, client, server, pair));
+        let open_only = match verdict {
+            Verdict::Allowed => Some(false),
+            Verdict::Said => Some(true),
+            Verdict::Waits => (now.duration_since(self.pairs.wait(pair, now)) < GRACE).then_some(true),
+            Verdict::Denied => None,
+        };
+        if !matches!(verdict, Verdict::Waits) {
+            self.pairs.go_on(pair);
+        }
+        if open_only.is_none() {
+            self.pairs.remove(pair);
+        }
+        server.zip(open_only)
+    }
+
+    /// Returns the pod of which the pair was said, if it was.
+    fn take_back(&mut self, pair: &Together) -> Option<Arc<str>> {
+        let server = Arc::clone(&self.pods.at(pair.destination.ip())?.uid);
+        let said = self.said.get_mut(&server)?;
+        said.remove(pair)?;
+        if said.is_empty() {
+            self.said.remove(&server);
+        }
+        Some(server)
+    }
+
+    /// What the agent is told of a pod.
+    fn saying(&self, uid: &Arc<str>) -> zds::SameNode {
+        let said = |(pair, open_only): (&Together, &bool)| zds::SameNodePair {
+            client: pair.client.to_string(),
+            source: bytes(pair.source),
+            address: bytes(pair.destination.ip()),
+            port: pair.destination.port().into(),
+            open_only: *open_only,
+        };
+        zds::SameNode {
+            uid: uid.to_string(),
+            pairs: self.said.get(uid).into_iter().flatten().map(said).collect(),
+        }
     }
 
     /// Both pods, where both are here and the one that is reached wants it.
     fn ends(&self, pair: &Together) -> Option<(&Pod, &Pod)> {
         let client = self.pods.get(&pair.client)?;
-        let has_it = |pod: &&Arc<Pod>| pod.addresses.contains(&pair.destination.ip());
-        let server = self.pods.values().find(has_it)?;
+        let server = self.pods.at(pair.destination.ip())?;
         let is_wanted = self.wanted.contains(&*server.uid) && client.uid != server.uid;
         (is_wanted && client.addresses.contains(&pair.source)).then_some((client, server))
     }
@@ -173,13 +252,6 @@ fn decide(mesh: &Mesh, client: &Pod, server: &Pod, pair: &Together) -> Verdict {
         Inbound::Allow => Verdict::Allowed,
         Inbound::Pending(Awaited::Policy(_)) => Verdict::Waits,
         Inbound::Pending(_) | Inbound::Deny(_) => Verdict::Denied,
-    }
-}
-
-fn bytes(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
     }
 }
 

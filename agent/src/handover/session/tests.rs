@@ -44,6 +44,7 @@ impl Peer {
             serves: true,
             resolves: true,
             same_node: true,
+            same_node_reports: true,
         };
         peer.say(&hello.encode_to_vec()).await;
         peer

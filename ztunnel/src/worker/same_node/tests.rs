@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use culvert_identity::SpiffeId;
 use culvert_policy::istio::{Mode, Mtls};
 use culvert_proto::{
@@ -214,4 +216,94 @@ fn loops_speak_of_pods_alone_that_want_it() {
     world.news();
     tell(&world);
     assert_eq!(proposed.try_recv(), Ok(pair()));
+}
+
+#[test]
+fn a_pair_that_is_new_is_said_with_those_that_were_said_before() {
+    let mut world = World::new();
+    assert_eq!(world.news(), said(Some(false)));
+    let other = Together {
+        destination: SocketAddr::new(SERVER.parse().unwrap(), 81),
+        ..pair()
+    };
+    world.same_node.propose(other.clone());
+    let [news] = &world.news()[..] else {
+        panic!("of one pod")
+    };
+    let ports: Vec<_> = news.pairs.iter().map(|pair| pair.port).collect();
+    assert_eq!((&*news.uid, &ports[..]), ("cart", &[80, 81][..]));
+    world.same_node.propose(other);
+    assert_eq!(world.news(), []);
+}
+
+#[test]
+fn a_pod_that_has_taken_over_an_address_is_the_one_that_is_reached() {
+    let mut world = World::new();
+    assert_eq!(world.news(), said(Some(false)));
+    world.same_node.add(pod("other", SERVER));
+    assert_eq!(world.news(), said(None), "it does not want that");
+    world.same_node.remove("other");
+    world.same_node.propose(pair());
+    assert_eq!(world.news(), said(Some(false)));
+}
+
+#[test]
+fn a_pair_that_nobody_uses_is_taken_back_and_may_be_proposed_anew() {
+    let mut world = World::new();
+    assert_eq!(world.news(), said(Some(false)));
+    let unused = said(Some(false)).remove(0).pairs;
+    world.same_node.forget(unused.clone());
+    assert_eq!(world.news(), said(None));
+    world.same_node.forget(unused);
+    assert_eq!(world.news(), [], "once");
+    world.same_node.propose(pair());
+    assert_eq!(world.news(), said(Some(false)));
+}
+
+#[test]
+fn what_has_ended_is_said_of_both_pods_and_of_one_where_the_other_is_gone() {
+    use culvert_proto::zds::{SameNodeConnection, same_node_connection::End};
+    let mut registry = culvert_telemetry::prometheus::registry::Registry::default();
+    let accounting = culvert_accounting::Accounting::register(&mut registry, Default::default());
+    let mut world = World::new();
+    let mesh = world.store.snapshot();
+    let ended = |end: End, source: Vec<u8>| zds::SameNodeEnded {
+        connections: vec![SameNodeConnection {
+            client: "front".to_owned(),
+            source,
+            source_port: 40000,
+            address: vec![198, 18, 0, 2],
+            port: 80,
+            sent: 10,
+            received: 300,
+            duration_us: 5000,
+            end: end.into(),
+        }],
+    };
+    let count = |name: &str, reporter: &str| {
+        let mut text = String::new();
+        culvert_telemetry::prometheus::encoding::text::encode(&mut text, &registry).unwrap();
+        let words = [format!("{name}{{"), format!("reporter=\"{reporter}\"")];
+        let lines = text.lines().filter(|line| words.iter().all(|word| line.contains(word)));
+        lines
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+            .sum::<u64>()
+    };
+    let opened = |reporter: &str| count("istio_tcp_connections_opened_total", reporter);
+    let account = |world: &World, end, source| world.same_node.account(ended(end, source), &mesh, &accounting);
+    account(&world, End::Closed, vec![198, 18, 0, 1]);
+    assert_eq!((opened("source"), opened("destination")), (1, 1));
+    assert_eq!(count("istio_tcp_sent_bytes_total", "source"), 300);
+    assert_eq!(count("istio_tcp_sent_bytes_total", "destination"), 300);
+    account(&world, End::Failed, vec![198, 18, 0, 1]);
+    account(&world, End::Closed, vec![198]);
+    assert_eq!(
+        (opened("source"), opened("destination")),
+        (1, 1),
+        "never open, or no connection"
+    );
+    world.same_node.remove("cart");
+    account(&world, End::Broken, vec![198, 18, 0, 1]);
+    assert_eq!((opened("source"), opened("destination")), (2, 1));
+    assert_eq!(count("istio_tcp_connections_closed_total", "source"), 2);
 }

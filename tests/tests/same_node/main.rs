@@ -5,125 +5,22 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod support;
+mod telemetry;
+
 use std::{
-    io::{ErrorKind, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
-    time::Duration,
+    io::{Read as _, Write as _},
+    net::SocketAddr,
 };
 
-use culvert_lab::{Lab, Pod, PodSpec, wait_until};
+use culvert_lab::{MeshOptions, PodSpec, wait_until};
 use culvert_tests::{PATIENCE, Town, echo, lab, probe, town::PORT};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-/// Where the echo is, beside the town's own servers.
-const ECHO: u16 = PORT + 1;
-
-/// How long an attempt may take that is lost on a strict pod's link.
-const ATTEMPT: Duration = Duration::from_secs(5);
-
-fn annotate(lab: &Lab, value: Option<&str>) {
-    let object = json!({
-        "apiVersion": "v1", "kind": "Namespace",
-        "metadata": {
-            "name": "town",
-            "labels": { "culvert.dev/mesh": "ambient" },
-            "annotations": value.map(|value| json!({ "culvert.dev/same-node": value })).unwrap_or(json!({})),
-        },
-    });
-    lab.apply(&object).unwrap();
-}
-
-fn object(kind: &str, name: &str, spec: Value) -> Value {
-    json!({
-        "apiVersion": "security.istio.io/v1", "kind": kind,
-        "metadata": { "name": name, "namespace": "town" }, "spec": spec,
-    })
-}
-
-/// A mesh in which the neighbour asks for it, and has an echo.
-fn town(lab: &Lab) -> Town<'_> {
-    let town = Town::meshed(lab);
-    annotate(lab, Some("kernel"));
-    echo::serve(&town.neighbour, ECHO);
-    town
-}
-
-fn neighbour(town: &Town<'_>) -> SocketAddr {
-    (town.neighbour.ip4(), ECHO).into()
-}
-
-/// A number of an agent's metrics, all series with these words together.
-fn total(town: &Town<'_>, port: u16, words: &[&str]) -> f64 {
-    let metrics = town.mesh.get(1, port, "/metrics").unwrap().body;
-    let lines = metrics
-        .lines()
-        .filter(|line| words.iter().all(|word| line.contains(word)));
-    lines
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-        .sum()
-}
-
-/// How many connections the kernel has let past the proxy.
-fn past(town: &Town<'_>) -> f64 {
-    total(town, 15022, &["hook=\"sk_lookup\"", "outcome=\"same_node\""])
-}
-
-/// Whether a new connection of `from` works, and whether it went past the proxy; `past` is asked before and after.
-fn goes_past(town: &Town<'_>, from: &Pod, to: SocketAddr) -> (bool, bool) {
-    let before = past(town);
-    let works = echo::connect(from, to, ATTEMPT).is_ok();
-    (works, past(town) > before)
-}
-
-/// Waits until new connections work and go past the proxy, or until they work and do not.
-#[track_caller]
-fn wait_for(town: &Town<'_>, from: &Pod, to: SocketAddr, wanted: (bool, bool)) {
-    let mut last = None;
-    let waited = wait_until("connections go as they should", PATIENCE, || {
-        last = Some(goes_past(town, from, to));
-        last == Some(wanted)
-    });
-    waited.unwrap_or_else(|error| panic!("{error:#}: {last:?}, not {wanted:?}\n{}", town.lab.logs(40)));
-}
-
-/// Opens one that goes past the proxy.
-#[track_caller]
-fn open_past(town: &Town<'_>, from: &Pod, to: SocketAddr) -> TcpStream {
-    wait_for(town, from, to, (true, true));
-    let before = past(town);
-    let open = echo::connect(from, to, PATIENCE).unwrap();
-    assert!(past(town) > before, "it went through the proxy\n{}", town.lab.logs(40));
-    open
-}
-
-/// Waits for the end of an open connection.
-#[track_caller]
-fn wait_for_end(mut stream: TcpStream) {
-    match stream.read(&mut [0]) {
-        Ok(0) => {}
-        Ok(_) => panic!("bytes that nobody sent"),
-        Err(error) => assert!(
-            [ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted].contains(&error.kind()),
-            "{error}"
-        ),
-    }
-}
-
-fn only(name: &str) -> Value {
-    let principal = format!("cluster.local/ns/town/sa/{name}");
-    let rules = json!([{ "from": [{ "source": { "principals": [principal] } }] }]);
-    let spec = json!({ "selector": { "matchLabels": { "app": "neighbour" } }, "rules": rules });
-    object("AuthorizationPolicy", "only", spec)
-}
-
-fn strict(lab: &Lab) {
-    lab.apply(&object(
-        "PeerAuthentication",
-        "default",
-        json!({ "mtls": { "mode": "STRICT" } }),
-    ))
-    .unwrap();
-}
+use support::{
+    ATTEMPT, ECHO, OPENED, annotate, goes_past, neighbour, only, open_past, past, series, strict, total, town,
+    wait_for, wait_for_end,
+};
 
 #[test]
 fn the_second_connection_of_an_allowed_pair_goes_past_the_proxy_and_both_ends_see_the_truth() {
@@ -149,7 +46,10 @@ fn the_second_connection_of_an_allowed_pair_goes_past_the_proxy_and_both_ends_se
     // From then on, the proxy does not notice.
     let to = neighbour(&town);
     wait_for(&town, &town.client, to, (true, true));
-    let opened = || total(&town, 15020, &["istio_tcp_connections_opened_total"]);
+    let opened = || {
+        let words = [OPENED, "connection_security_policy=\"mutual_tls\""];
+        total(&town, 15020, &words)
+    };
     let before = opened();
     for _ in 0..20 {
         assert_eq!(goes_past(&town, &town.client, to), (true, true));
@@ -254,38 +154,38 @@ fn without_the_proxy_nothing_goes_past_it() {
 }
 
 #[test]
-fn what_goes_past_the_proxy_is_counted() {
-    let lab = lab("sn_count");
-    let town = town(&lab);
-    let to = neighbour(&town);
-    drop(open_past(&town, &town.client, to));
-    let words = ["client=\"town/client\"", "server=\"town/neighbour\""];
-    let counted = |name: &str| total(&town, 15022, &[name, words[0], words[1]]);
-    let all = || {
-        [
-            counted("culvert_agent_same_node_connections_opened_total"),
-            counted("culvert_agent_same_node_connections_closed_total"),
-            counted("culvert_agent_same_node_sent_bytes_total"),
-            counted("culvert_agent_same_node_received_bytes_total"),
-        ]
+fn a_pair_that_nobody_uses_goes_through_the_proxy_again_and_one_with_an_open_connection_stays() {
+    let lab = lab("sn_age");
+    let options = MeshOptions {
+        agent_args: vec!["--same-node-idle".to_owned(), "2s".to_owned()],
+        ..MeshOptions::default()
     };
-    wait_until("all are closed", PATIENCE, || {
-        let [opened, closed, ..] = all();
-        opened > 0.5 && (opened - closed).abs() < 0.5
-    })
-    .unwrap();
-    let before = all();
+    let town = Town::with(&lab, options);
+    annotate(&lab, Some("kernel"));
+    echo::serve(&town.neighbour, ECHO);
+    let to = neighbour(&town);
+    let unused = || total(&town, 15022, &["culvert_agent_same_node_pairs_unused_total"]);
+    let pairs = || town.mesh.get(1, 15022, "/pods").unwrap().body;
     let mut open = open_past(&town, &town.client, to);
-    for _ in 0..99 {
-        echo::round_trip(&mut open).unwrap();
+    // Of another port, to see that time has passed.
+    let other = SocketAddr::from((town.neighbour.ip4(), PORT));
+    for expected in 1..=2 {
+        wait_until("another pair goes past the proxy", PATIENCE, || {
+            let before = past(&town);
+            probe::dial(&town.client, other, &[]).unwrap();
+            past(&town) > before
+        })
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(40)));
+        wait_until("nobody uses it", PATIENCE, || unused() > f64::from(expected) - 0.5)
+            .unwrap_or_else(|error| panic!("{error:#}\n{}\n{}", pairs(), lab.logs(40)));
     }
-    let opened = counted("culvert_agent_same_node_connections_opened_total") - before[0];
+    echo::round_trip(&mut open).unwrap();
     drop(open);
-    wait_until("it is closed", PATIENCE, || all()[1] - before[1] > opened - 0.5).unwrap();
-    let bytes = 99.0 + opened;
-    let now = all();
-    assert!((now[2] - before[2] - bytes).abs() < 0.5, "{before:?} {now:?} {bytes}");
-    assert!((now[3] - before[3] - bytes).abs() < 0.5, "{before:?} {now:?} {bytes}");
+    wait_until("nobody uses it", PATIENCE, || unused() > 2.5).unwrap();
+    wait_until("there are none", PATIENCE, || {
+        serde_json::from_str::<Value>(&pairs()).unwrap()["same_node"]["pairs"] == 0
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}\n{}", pairs(), lab.logs(40)));
 }
 
 #[test]
@@ -301,11 +201,12 @@ fn without_the_agent_nothing_new_goes_past_the_proxy_and_the_next_agent_closes_w
 
     town.mesh.agent(1).unwrap().kill().unwrap();
     let opened = || {
-        total(
-            &town,
-            15020,
-            &["istio_tcp_connections_opened_total", "reporter=\"source\""],
-        )
+        let words = [
+            OPENED,
+            "reporter=\"source\"",
+            "connection_security_policy=\"mutual_tls\"",
+        ];
+        total(&town, 15020, &words)
     };
     wait_until("connections go by the proxy", PATIENCE, || {
         let before = opened();
@@ -379,8 +280,10 @@ fn a_pod_that_goes_takes_along_what_is_open_to_it() {
     town.mesh.wait_enrolled(&[&visitor], true, PATIENCE).unwrap();
     let to = echo::serve(&visitor, ECHO);
     let open = open_past(&town, &town.client, to);
+    assert_eq!(series(&town, "town/visitor"), 4);
     lab.remove_pod(&visitor).unwrap();
     wait_for_end(open);
+    wait_until("its series are gone", PATIENCE, || series(&town, "town/visitor") == 0).unwrap();
     // Of others, nothing has changed.
     wait_for(&town, &town.client, neighbour(&town), (true, true));
 }
