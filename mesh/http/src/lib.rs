@@ -30,4 +30,4 @@ pub use local_reply::{grpc_reply, grpc_status, local_reply};
 pub use request::{Peer, host, is_grpc, path_and_query, scheme};
 pub use route::{Action, Route};
 pub use table::{Found, RouteTable};
-pub use value::Fraction;
+pub use value::{Fraction, LONGEST_SECONDS};

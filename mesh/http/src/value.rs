@@ -8,6 +8,9 @@ use culvert_envoy::pb::google::protobuf;
 
 use crate::error::CompileError;
 
+/// Seconds at most, as protobuf's `Duration` has it (about ten thousand years): a moment that is so far away can be reckoned with.
+pub const LONGEST_SECONDS: u64 = 315_576_000_000;
+
 /// Reads a duration, which is not negative.
 pub(crate) fn duration(field: &str, value: &protobuf::Duration) -> Result<Duration, CompileError> {
     let bad = || {
@@ -16,7 +19,10 @@ pub(crate) fn duration(field: &str, value: &protobuf::Duration) -> Result<Durati
             format_args!("{}s {}ns is not a duration that is served", value.seconds, value.nanos),
         )
     };
-    let seconds = u64::try_from(value.seconds).map_err(|_| bad())?;
+    let seconds = u64::try_from(value.seconds)
+        .ok()
+        .filter(|seconds| *seconds <= LONGEST_SECONDS)
+        .ok_or_else(bad)?;
     let nanos = u32::try_from(value.nanos)
         .ok()
         .filter(|nanos| *nanos < 1_000_000_000)
@@ -92,6 +98,28 @@ impl Fraction {
         Self {
             numerator: self.numerator.min(u32::try_from(percent).unwrap_or(u32::MAX)),
             denominator: self.denominator,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_that_no_clock_can_be_asked_for_is_refused_by_name() {
+        let read = |seconds: i64, nanos: i32| duration("timeout", &protobuf::Duration { seconds, nanos });
+        assert_eq!(read(1, 5).ok(), Some(Duration::new(1, 5)));
+        assert!(read(LONGEST_SECONDS as i64, 0).is_ok());
+        for (seconds, nanos) in [
+            (-1, 0),
+            (0, -1),
+            (0, 1_000_000_000),
+            (LONGEST_SECONDS as i64 + 1, 0),
+            (i64::MAX, 0),
+        ] {
+            let error = read(seconds, nanos).unwrap_err().to_string();
+            assert!(error.contains("timeout"), "{error}");
         }
     }
 }
