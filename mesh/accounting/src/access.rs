@@ -111,7 +111,7 @@ fn line(opening: &Opening, what: &str, sent: u64, received: u64, duration: Durat
                 duration_ms = duration.as_micros() as f64 / 1000.0,
                 encrypted = opening.encrypted,
                 key_exchange = opening.key_exchange,
-                via = opening.via,
+                via = opening.by_kernel.then_some("kernel"),
                 dry_run = dry_run.map(tracing::field::display),
                 audit = audited.map(|names| names.join(",")),
                 error = error.map(tracing::field::display),

@@ -53,6 +53,6 @@ pub struct Opening {
     pub key_exchange: Option<&'static str>,
     /// What policies say of it that decide nothing.
     pub remarks: Option<Arc<Remarks>>,
-    /// What has carried it, where that was not the proxy that tells of it.
-    pub via: Option<&'static str>,
+    /// Whether the kernel has carried it past the proxy, which only tells of it.
+    pub by_kernel: bool,
 }

@@ -108,7 +108,7 @@ pub(crate) fn opening(direction: Direction, peer: &Arc<Workload>) -> Opening {
         encrypted: true,
         key_exchange: Some("X25519MLKEM768"),
         remarks: None,
-        via: None,
+        by_kernel: false,
     }
 }
 
@@ -308,7 +308,7 @@ fn what_somebody_else_has_carried_is_counted_and_logged_as_any_other_and_says_so
     let lines = logged(|| {
         for direction in [Direction::Outbound, Direction::Inbound] {
             let opening = Opening {
-                via: Some("kernel"),
+                by_kernel: true,
                 ..opening(direction, &peer)
             };
             accounting.carried(&opening, &carried(None));

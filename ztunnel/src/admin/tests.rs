@@ -170,7 +170,7 @@ async fn pages_show_what_decides_and_never_a_key() {
         encrypted: true,
         key_exchange: Some("X25519MLKEM768"),
         remarks: None,
-        via: None,
+        by_kernel: false,
     });
     let get =
         async |path: &str| -> Value { serde_json::from_str(&ask(&pages.admin, Method::GET, path).await.1).unwrap() };

@@ -96,7 +96,7 @@ impl Loop {
             encrypted: false,
             key_exchange: None,
             remarks: None,
-            via: None,
+            by_kernel: false,
         };
         // A tunnel without streams is idle from its beginning.
         let tried_for = self.now.saturating_duration_since(tunnel.life.idle_since());
@@ -122,7 +122,7 @@ impl Loop {
                 .stream()
                 .and_then(|stream| self.tunnels.get(stream.tunnel)?.key_exchange),
             remarks: flow.remarks.clone(),
-            via: None,
+            by_kernel: false,
         }
     }
 }

@@ -10,9 +10,6 @@ use culvert_telemetry::tcp::ResponseFlags;
 
 use super::{pods::Pods, said::socket};
 
-/// What lines say of who has carried it.
-const KERNEL: &str = "kernel";
-
 /// Why a connection ended early: the kernel programs do not see more of it.
 const BROKEN: &str = "the connection was reset, or timed out";
 
@@ -96,7 +93,7 @@ impl Ended {
             encrypted: false,
             key_exchange: None,
             remarks: None,
-            via: Some(KERNEL),
+            by_kernel: true,
         }
     }
 }
