@@ -28,7 +28,7 @@ use crate::{cli::Cli, run_error::RunError, state::Snapshot, subscriber::Progress
 #[derive(Clone)]
 pub(crate) struct Views {
     pub(crate) state: Arc<ArcSwap<Snapshot>>,
-    pub(crate) progress: Progress,
+    pub(crate) progress: Arc<Progress>,
     pub(crate) identity: SpiffeId,
     pub(crate) credentials: Arc<ArcSwap<CredentialsByIdentity>>,
     pub(crate) draining: watch::Receiver<bool>,
@@ -37,7 +37,7 @@ pub(crate) struct Views {
 impl Views {
     /// What keeps the waypoint from serving; empty when it is ready.
     fn missing(&self) -> Vec<String> {
-        let mut missing = self.progress.load().to_vec();
+        let mut missing = self.progress.keeps_from_serving().to_vec();
         if *self.draining.borrow() {
             missing.push("draining".to_owned());
         }
@@ -56,7 +56,7 @@ impl Views {
         json!({
             "identity": self.identity.to_string(),
             "certificate": certificate,
-            "missing": self.missing(),
+            "missing": *self.progress.missing(),
             "chains": snapshot.chains.as_ref().map(|chains| chains.dump()),
             "routes": snapshot.routes.iter().map(|(name, routes)| (name.to_string(), route_names(routes))).collect::<serde_json::Map<_, _>>(),
             "clusters": snapshot.clusters.iter().map(|(name, cluster)| (name.to_string(), cluster.dump())).collect::<serde_json::Map<_, _>>(),

@@ -58,6 +58,8 @@ pub struct Snapshot {
 pub struct Store {
     snapshot: Snapshot,
     assignments: FxHashMap<Arc<str>, Arc<[Arc<Endpoint>]>>,
+    /// Endpoints that were refused, or are said not to exist, and were never there.
+    given_up: BTreeSet<String>,
     /// What names led to last.
     addresses: FxHashMap<Arc<str>, Vec<IpAddr>>,
     /// Told when a cluster comes whose endpoints are names.
@@ -203,14 +205,26 @@ impl Store {
                 *cluster = Arc::new(with);
             }
         }
+        self.given_up.remove(&*name);
         self.assignments.insert(name, endpoints);
         Ok(())
     }
 
+    /// Endpoints of this name came and were refused: if there were none before, they are missing no longer, and there are none.
+    pub fn refuse_endpoints(&mut self, name: &str) {
+        if !self.assignments.contains_key(name) {
+            self.given_up.insert(name.to_owned());
+        }
+    }
+
     /// Endpoints that nobody speaks of any more stay, as in Envoy, for as long as a cluster refers to them.
     pub fn remove_endpoints(&mut self, name: &str) {
-        if self.references.of(name).next().is_none() {
-            self.assignments.remove(name);
+        match self.references.of(name).next() {
+            None => {
+                self.assignments.remove(name);
+                self.given_up.remove(name);
+            }
+            Some(_) => self.refuse_endpoints(name),
         }
     }
 
@@ -286,20 +300,19 @@ impl Store {
         snapshot.clusters.values().for_each(|cluster| cluster.sweep());
     }
 
-    /// What is referred to, and is not there yet.
+    /// What is referred to, and is not there yet, as of the last time that something was published. What was refused, or is said not to
+    /// exist, is not waited for.
     pub fn missing(&self) -> Vec<String> {
         let mut missing = Vec::new();
         if self.snapshot.chains.is_none() {
             missing.push("the listener".to_owned());
         }
-        let chains = self.snapshot.chains.iter();
-        let routes = chains.flat_map(|chains| chains.routes());
-        let unknown = routes.filter(|name| !self.snapshot.routes.contains_key(*name));
-        let unknown: BTreeSet<&str> = unknown.map(|name| &**name).collect();
+        let unknown: BTreeSet<&str> = self.snapshot.awaited.names().collect();
         missing.extend(unknown.iter().map(|name| format!("routes `{name}`")));
         let clusters = self.snapshot.clusters.values();
         let endpoints = clusters.filter_map(|cluster| cluster.config.told()).map(|told| &**told);
-        let unknown: BTreeSet<&str> = endpoints.filter(|name| !self.assignments.contains_key(*name)).collect();
+        let is_unknown = |name: &&str| !self.assignments.contains_key(*name) && !self.given_up.contains(*name);
+        let unknown: BTreeSet<&str> = endpoints.filter(is_unknown).collect();
         missing.extend(unknown.iter().map(|name| format!("endpoints `{name}`")));
         missing
     }

@@ -1,6 +1,12 @@
 //! From what the controller sends to the [`Store`]: each resource is taken over or refused by name.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use arc_swap::ArcSwap;
 use culvert_control::{ResourceType, Resources};
@@ -19,7 +25,34 @@ use prost::{Message, Name};
 use crate::state::Store;
 
 /// What readiness and the admin pages see of configuration.
-pub type Progress = Arc<ArcSwap<Vec<String>>>;
+#[derive(Debug)]
+pub struct Progress {
+    missing: ArcSwap<Vec<String>>,
+    was_complete: AtomicBool,
+}
+
+impl Progress {
+    /// What is referred to, and is not there yet.
+    pub fn missing(&self) -> Arc<Vec<String>> {
+        self.missing.load_full()
+    }
+
+    /// What keeps the waypoint from serving: what of its first configuration is missing. What comes later is asked for while everything
+    /// else is served: no Service may take the waypoint from the others.
+    pub fn keeps_from_serving(&self) -> Arc<Vec<String>> {
+        match self.was_complete.load(Ordering::Relaxed) {
+            true => Arc::default(),
+            false => self.missing(),
+        }
+    }
+
+    fn set(&self, missing: Vec<String>) {
+        if missing.is_empty() && !self.was_complete.swap(true, Ordering::Relaxed) {
+            tracing::info!("configuration is complete");
+        }
+        self.missing.store(Arc::new(missing));
+    }
+}
 
 /// Subscribes on behalf of one waypoint.
 #[derive(Debug)]
@@ -28,7 +61,7 @@ pub struct Subscriber {
     /// The name of the listener that is read; there is no other.
     inbound: String,
     /// What is still missing.
-    progress: Progress,
+    progress: Arc<Progress>,
     clusters_came: bool,
 }
 
@@ -38,15 +71,16 @@ impl Subscriber {
         Self {
             store,
             inbound: names::inbound(scope),
-            progress: Arc::new(ArcSwap::from_pointee(vec![
-                "configuration from the controller".to_owned(),
-            ])),
+            progress: Arc::new(Progress {
+                missing: ArcSwap::from_pointee(vec!["configuration from the controller".to_owned()]),
+                was_complete: AtomicBool::new(false),
+            }),
             clusters_came: false,
         }
     }
 
     /// What is missing before requests can be decided about; empty once everything came.
-    pub fn progress(&self) -> Progress {
+    pub fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.progress)
     }
 
@@ -122,8 +156,10 @@ impl Resources for Subscriber {
         let mut rejections = Vec::new();
         for resource in update.resources {
             if let Err(reason) = self.put(update.type_url, resource) {
-                if update.type_url == ROUTE_TYPE {
-                    self.store.lock().refuse_routes(&resource.name);
+                match update.type_url {
+                    ROUTE_TYPE => self.store.lock().refuse_routes(&resource.name),
+                    ENDPOINT_TYPE => self.store.lock().refuse_endpoints(&resource.name),
+                    _ => {}
                 }
                 rejections.push(Rejection {
                     name: resource.name.clone(),
@@ -156,10 +192,7 @@ impl Resources for Subscriber {
         if !self.clusters_came {
             missing.push("clusters".to_owned());
         }
-        if missing.is_empty() && !self.progress.load().is_empty() {
-            tracing::info!("configuration is complete");
-        }
-        self.progress.store(Arc::new(missing));
+        self.progress.set(missing);
     }
 }
 
@@ -172,5 +205,23 @@ fn same(name: &str, inside: &str) -> Result<(), String> {
     match name == inside {
         true => Ok(()),
         false => Err(format!("the resource calls itself `{inside}`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_later_does_not_take_a_waypoint_from_those_that_it_serves() {
+        let subscriber = Subscriber::new(Arc::default(), "shop/wp");
+        let progress = subscriber.progress();
+        assert!(!progress.keeps_from_serving().is_empty(), "before anything came");
+        progress.set(vec!["routes `a`".to_owned()]);
+        assert_eq!(*progress.keeps_from_serving(), ["routes `a`"]);
+        progress.set(Vec::new());
+        progress.set(vec!["routes `b`".to_owned()]);
+        assert_eq!(*progress.keeps_from_serving(), [""; 0]);
+        assert_eq!(*progress.missing(), ["routes `b`"]);
     }
 }

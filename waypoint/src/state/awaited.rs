@@ -32,6 +32,11 @@ impl Awaited {
         self.since.get(routes).map(|since| *since + PATIENCE)
     }
 
+    /// All of them.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.since.keys().map(|name| &**name)
+    }
+
     /// Ends when something was published after this call.
     pub fn published(&self) -> Notified<'_> {
         self.published.notified()

@@ -81,6 +81,36 @@ async fn it_is_ready_once_all_came_and_follows_what_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn routes_that_are_refused_and_endpoints_that_do_not_exist_keep_nobody_from_being_served() {
+    let mut mesh = Mesh::start();
+    let endpoint = mesh.endpoint("web", false, |_| async { text("web") }).await;
+    let controller = Controller::start(&mesh.authority).await;
+    controller.put(CLUSTER_TYPE, WEB, &cluster(WEB, Protocol::Http1));
+    controller.put(LISTENER_TYPE, &names::inbound("shop/wp"), &http_listener(vec![]));
+    let good = routes(vec![route("/", &[(WEB, 1)])]);
+    let mut bad = good.clone();
+    "another".clone_into(&mut bad.name);
+    controller.put(ROUTE_TYPE, ROUTES, &bad);
+    let process = Process::start(&mesh.authority, &controller);
+    mesh.waypoint = SocketAddr::new(process.address, 15008);
+    process.until_ready().await;
+    assert_eq!(
+        controller.refusals(),
+        [format!("{ROUTES}: the resource calls itself `another`")]
+    );
+    assert_eq!(mesh.http1().await.get("/").await.0, 404);
+    controller.put(ROUTE_TYPE, ROUTES, &good);
+    controller.put(ENDPOINT_TYPE, WEB, &endpoints(WEB, &[&endpoint]));
+    let mut client = mesh.http1().await;
+    let served = in_time(async {
+        while client.get("/").await != (200, "web".to_owned()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    served.await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn told_to_end_it_lets_requests_end_and_takes_no_new_ones() {
     let (mesh, _controller, mut process) = start().await;
     process.until_ready().await;
