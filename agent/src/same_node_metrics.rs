@@ -12,7 +12,10 @@ use culvert_telemetry::prometheus::{
     metrics::counter::ConstCounter,
 };
 
-use crate::{enrolment::status::Status, kernel::Kernel};
+use crate::{
+    enrolment::status::Status,
+    kernel::{Kernel, SameNodePods},
+};
 
 /// How many pairs of pods may go past the proxy now, and why none may where the kernel cannot.
 pub(crate) fn page(kernel: &Mutex<Kernel>) -> serde_json::Value {
@@ -77,7 +80,7 @@ pub(crate) fn encode(
 }
 
 /// By the names of who opened connections and who was reached. A pod that has just come back under its name is one with the former.
-fn by_name(status: &Status, totals: Vec<((u64, u64), SameNodeUse)>) -> BTreeMap<(String, String), SameNodeUse> {
+fn by_name(status: &Status, totals: Vec<(SameNodePods, SameNodeUse)>) -> BTreeMap<(String, String), SameNodeUse> {
     let names = status
         .pods
         .iter()

@@ -18,7 +18,7 @@ use prost::Message;
 fuzz_target!(|steps: Vec<(u8, &[u8])>| {
     let mut store = Store::default();
     for (kind, bytes) in steps {
-        let before = published(&store);
+        let before = published(&mut store);
         let edited = match bytes.split_first() {
             Some((&known::MARK, edits)) => known::edited(edits, |_| true),
             _ => None,
@@ -43,7 +43,7 @@ fuzz_target!(|steps: Vec<(u8, &[u8])>| {
                 Some(true)
             }
         };
-        let after = published(&store);
+        let after = published(&mut store);
         if taken != Some(true) {
             assert!(is_same(&before, &after), "a refused resource changed something");
         }
@@ -65,7 +65,7 @@ fn decode<M: Message + Default>(bytes: &[u8]) -> Option<M> {
     M::decode(bytes).ok()
 }
 
-fn published(store: &Store) -> Arc<Snapshot> {
+fn published(store: &mut Store) -> Arc<Snapshot> {
     store.publish();
     store.published().load_full()
 }

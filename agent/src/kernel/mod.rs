@@ -55,6 +55,7 @@ pub use guards::{GuardStatus, NewlyDropped, Strictness};
 pub use legs::LegsStatus;
 pub use pods::PodUsage;
 pub use removal::{remove_filters, remove_pins};
+pub use same_node_totals::Pods as SameNodePods;
 
 use self::{
     cgroup::Cgroup,

@@ -1,7 +1,7 @@
 //! Which connections go past the proxy, as the kernel programs know it: see `ebpf/src/same_node.rs`.
 
 use super::{
-    Kernel, KernelError,
+    Kernel, KernelError, SameNodePods,
     maps::{absent_is_fine, failed},
     sock_diag,
 };
@@ -89,11 +89,11 @@ impl Kernel {
         flows.try_for_each(|flow| absent_is_fine("SAME_NODE_FLOWS", self.same_node.flows.remove(flow)))
     }
 
-    /// What has gone past the proxy between pods that are captured, by the cookies of who opened it and who was reached.
+    /// What has gone past the proxy between pods that are captured.
     ///
     /// # Errors
     /// A failing system call.
-    pub fn same_node_use(&mut self) -> Result<Vec<((u64, u64), SameNodeUse)>, KernelError> {
+    pub fn same_node_use(&mut self) -> Result<Vec<(SameNodePods, SameNodeUse)>, KernelError> {
         self.same_node.count()?;
         Ok(self.same_node.totals.all())
     }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use culvert_abi::{SameNodePair, SameNodeUse};
 
 /// The cookies of the network namespaces of who opens connections and who is reached.
-type Pods = (u64, u64);
+pub type Pods = (u64, u64);
 
 #[derive(Debug, Default)]
 pub(super) struct Totals {
