@@ -219,13 +219,11 @@ impl Store {
 
     /// Endpoints that nobody speaks of any more stay, as in Envoy, for as long as a cluster refers to them.
     pub fn remove_endpoints(&mut self, name: &str) {
-        match self.references.of(name).next() {
-            None => {
-                self.assignments.remove(name);
-                self.given_up.remove(name);
-            }
-            Some(_) => self.refuse_endpoints(name),
+        if self.references.of(name).next().is_some() {
+            return self.refuse_endpoints(name);
         }
+        self.assignments.remove(name);
+        self.given_up.remove(name);
     }
 
     /// The names of route configurations that chains refer to.
