@@ -8,6 +8,7 @@
 //! in which something changed.
 
 mod awaited;
+mod kept;
 mod references;
 
 use std::{
@@ -23,6 +24,7 @@ use culvert_envoy::pb::envoy::config::{
     route::v3::RouteConfiguration,
 };
 use culvert_http::RouteTable;
+use kept::{is_same_tls, made, renamed};
 use references::References;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
@@ -32,12 +34,11 @@ use crate::{
     config::{
         cluster,
         discovery::Discovery,
-        endpoints::{self, EndpointConfig},
+        endpoints,
         listener::{self, Chains},
         refusal::Refusal,
     },
     endpoint::Endpoint,
-    endpoint_tls::EndpointTls,
 };
 
 /// Everything that requests are decided by. What of it is not there yet, decides nothing.
@@ -313,58 +314,6 @@ impl Store {
         let unknown: BTreeSet<&str> = endpoints.filter(is_unknown).collect();
         missing.extend(unknown.iter().map(|name| format!("endpoints `{name}`")));
         missing
-    }
-}
-
-/// A cluster whose endpoints follow a name, if it is one; `addresses` are those of all names.
-fn renamed(
-    cluster: &Cluster,
-    name: &Arc<str>,
-    addresses: &FxHashMap<Arc<str>, Vec<IpAddr>>,
-    refuse: &mut impl FnMut(&str, SocketAddr),
-) -> Option<Arc<Cluster>> {
-    let named = cluster.config.named()?;
-    if !named.names().any(|known| known == name) {
-        return None;
-    }
-    let of = |name: &str| addresses.get(name).map_or(&[][..], Vec::as_slice);
-    let configs = named.endpoints(of, |of, address| {
-        if *of == **name {
-            refuse(of, address);
-        }
-    });
-    let endpoints = made(configs, &cluster.endpoints);
-    Some(Arc::new(Cluster::new(
-        Arc::clone(&cluster.config),
-        endpoints,
-        Some(cluster),
-    )))
-}
-
-/// Endpoints as configured; one that was there before stays the same.
-fn made(configs: Vec<EndpointConfig>, before: &[Arc<Endpoint>]) -> Arc<[Arc<Endpoint>]> {
-    // Pods share no address while both live, and few addresses have more than one endpoint in a cluster.
-    let mut by_address: FxHashMap<_, Vec<&Arc<Endpoint>>> = FxHashMap::default();
-    for endpoint in before {
-        by_address.entry(endpoint.config.address).or_default().push(endpoint);
-    }
-    let one = |config: EndpointConfig| {
-        let there = by_address.get(&config.address).into_iter().flatten();
-        let same = there.copied().find(|endpoint| endpoint.is(&config));
-        match same {
-            Some(same) if same.config == config => Arc::clone(same),
-            same => Arc::new(Endpoint::new(config, same.map(|same| &**same))),
-        }
-    };
-    configs.into_iter().map(one).collect()
-}
-
-/// Whether connections that are made in one way are good for the other.
-fn is_same_tls(one: Option<&EndpointTls>, other: Option<&EndpointTls>) -> bool {
-    match (one, other) {
-        (None, None) => true,
-        (Some(one), Some(other)) => one.is_same(other),
-        _ => false,
     }
 }
 
