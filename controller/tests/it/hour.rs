@@ -117,7 +117,7 @@ impl Inside {
             tokio::time::pause();
             tokio::time::advance(STEP).await;
             tokio::time::resume();
-            tokio::time::sleep(Duration::from_millis(4)).await;
+            tokio::time::sleep(Duration::from_millis(8)).await;
         }
     }
 
