@@ -65,9 +65,11 @@ fn query(group: &Path, kind: u32) -> u32 {
     let outcome = unsafe { libc::syscall(libc::SYS_bpf, QUERY, &raw mut query, size_of::<Query>()) };
     match outcome {
         0 => query.count,
-        // Not a type that control groups know.
-        _ if io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) => 0,
-        _ => panic!("{}: type {kind}: {}", group.display(), io::Error::last_os_error()),
+        _ => match io::Error::last_os_error() {
+            // Not a type that control groups know; one that went away since it was opened.
+            error if [libc::EINVAL, libc::ENOENT].map(Some).contains(&error.raw_os_error()) => 0,
+            error => panic!("{}: type {kind}: {error}", group.display()),
+        },
     }
 }
 
