@@ -57,6 +57,22 @@ fn refuses_what_policies_say(kind: Kind) {
         status(&town.client, "/") == 200 && status(&guest, "/") == 200 && reaches(&town.client) && reaches(&guest)
     });
 
+    // Those of a trust domain alone are allowed, also to the port that is not HTTP.
+    for (domain, is_allowed) in [
+        ("other", false),
+        ("cluster.local", true),
+        ("local", false),
+        ("*.local", true),
+        ("cluster", false),
+        ("cluster*", true),
+    ] {
+        let allow = json!({ "action": "ALLOW", "rules": [{ "from": [{ "source": { "trustDomains": [domain] } }] }] });
+        lab.apply(&object("AuthorizationPolicy", "clients", allow)).unwrap();
+        wait(&format!("{domain} to be decided by"), &mut || {
+            (status(&guest, "/") == 200) == is_allowed && reaches(&guest) == is_allowed
+        });
+    }
+
     // One account alone is allowed, also to the port that is not HTTP.
     let principal = format!("cluster.local/ns/town/sa/{}", town.client.account());
     let allow = json!({ "action": "ALLOW", "rules": [{ "from": [{ "source": { "principals": [principal] } }] }] });

@@ -8,8 +8,8 @@ const LAYER_7: State = Refused(
     "is decided by waypoints alone, for policies with `targetRefs`. Elsewhere, and for connections that are not HTTP: a rule that has it \
      lets nobody in where it allows, and holds as without it where it denies",
 );
-const NOT_YET: State = Refused(
-    "is not served yet: a rule that has it lets nobody in where it allows, and holds as without it where it denies",
+const SERVER_NAME: State = Refused(
+    "is not known, since there is no server name inside a tunnel: a rule that has it lets nobody in where it allows, and holds as without it where it denies",
 );
 const NAMESPACE: State =
     Refused("must be the object's own, or be left out: nobody may reach what the object names elsewhere");
@@ -52,12 +52,12 @@ pub(super) const AUTHORIZATION_POLICY: &[Field] = &[
     field("spec.rules[].from[].source.notRemoteIpBlocks", LAYER_7),
     field("spec.rules[].from[].source.notRequestPrincipals", LAYER_7),
     served("spec.rules[].from[].source.notServiceAccounts"),
-    field("spec.rules[].from[].source.notTrustDomains", NOT_YET),
+    served("spec.rules[].from[].source.notTrustDomains"),
     served("spec.rules[].from[].source.principals"),
     field("spec.rules[].from[].source.remoteIpBlocks", LAYER_7),
     field("spec.rules[].from[].source.requestPrincipals", LAYER_7),
     served("spec.rules[].from[].source.serviceAccounts"),
-    field("spec.rules[].from[].source.trustDomains", NOT_YET),
+    served("spec.rules[].from[].source.trustDomains"),
     served("spec.rules[].to"),
     served("spec.rules[].to[].operation"),
     field("spec.rules[].to[].operation.hosts", LAYER_7),
@@ -74,10 +74,12 @@ pub(super) const AUTHORIZATION_POLICY: &[Field] = &[
             ("source.ip", Served),
             ("source.namespace", Served),
             ("source.principal", Served),
+            ("source.serviceAccount", Served),
+            ("source.trustDomain", Served),
             ("destination.ip", Served),
             ("destination.port", Served),
             ("remote.ip", LAYER_7),
-            ("connection.sni", NOT_YET),
+            ("connection.sni", SERVER_NAME),
         ],
         // request.headers[..], request.auth.claims[..], experimental.envoy.filters.. and so on.
         other_values: Some(LAYER_7),

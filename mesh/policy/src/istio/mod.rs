@@ -19,10 +19,12 @@
 //! | [`authorization`](fn@authorization) | AuthorizationPolicy |
 //! | [`PeerAuthentication`] | PeerAuthentication, and what several of them mean for one workload |
 //! | `rule` | a rule of an AuthorizationPolicy |
+//! | `conditions` | what an entry of it comes to |
 //! | [`request`] | the same for waypoints, which read requests |
 //! | `value` | its values: addresses, ports, names with wildcards |
 
 mod authorization;
+mod conditions;
 mod notes;
 mod peer;
 pub mod request;
@@ -34,5 +36,7 @@ pub use notes::Note;
 pub use peer::{Mode, Mtls, PeerAuthentication};
 pub use rule::Side;
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use culvert_proto::security::{Clause, Match, Rule};
 use serde_json::{Map, Value};
 
+use super::conditions::{self, Conditions, Field, Part};
 use super::notes::Notes;
 use super::value;
 
@@ -15,38 +16,11 @@ pub enum Side {
     Over,
 }
 
-/// What a part of a rule comes to.
-#[derive(Clone, Debug, PartialEq)]
-enum Part<T> {
-    /// It holds for everybody.
-    Always,
-    /// It holds for nobody.
-    Never,
-    /// It is decided per connection.
-    Asks(T),
-}
-
-impl<T> Part<T> {
-    /// What stands for something that cannot be decided.
-    fn doubt(side: Side) -> Self {
-        match side {
-            Side::Under => Self::Never,
-            Side::Over => Self::Always,
-        }
-    }
-}
-
 /// Reads the rules of one policy.
 pub(super) struct Reading<'a> {
     pub(super) side: Side,
     pub(super) namespace: &'a str,
     pub(super) notes: Notes,
-}
-
-/// How a list of texts becomes values of a match: where they go, and what each of them is.
-struct Field<T> {
-    put: fn(&mut Match) -> &mut Vec<T>,
-    is_exception: bool,
 }
 
 const LAYER_7: [&str; 10] = [
@@ -167,31 +141,61 @@ impl Reading<'_> {
                 None => return Part::doubt(self.side),
             },
         };
-        let mut built = Built::new(doubts);
+        let mut built = Conditions::new(doubts);
         for (name, value) in fields {
             self.constrain(&at, name, value, &mut built);
         }
-        if built.parts.is_empty() {
+        if built.is_empty() {
             self.notes.add(&at, self.instead("it is empty"));
+        }
+        if built.are_not_comparable() {
+            let instead = match self.side {
+                Side::Under => "such values are left out",
+                Side::Over => "such values hold for every trust domain",
+            };
+            let what = "what an identity ends in is not compared together with its trust domain at layer 4";
+            self.notes
+                .add(&format!("{at}.principals"), format!("{what}: {instead}"));
         }
         built.part(self.side)
     }
 
     /// One field of a source or an operation.
-    fn constrain(&mut self, at: &str, name: &str, value: &Value, built: &mut Built) {
+    fn constrain(&mut self, at: &str, name: &str, value: &Value, built: &mut Conditions) {
         let path = format!("{at}.{name}");
         let namespace = self.namespace;
         let (base, is_exception) = positive(name);
         match base.as_str() {
-            "principals" => self.values(&path, value, principals(is_exception), value::principal, built),
-            "namespaces" => self.values(&path, value, namespaces(is_exception), value::text, built),
+            "principals" => self.values(
+                &path,
+                value,
+                conditions::principals(is_exception),
+                value::principal,
+                built,
+            ),
+            "namespaces" => self.values(&path, value, conditions::namespaces(is_exception), value::text, built),
+            "trustDomains" => {
+                self.values(
+                    &path,
+                    value,
+                    conditions::trust_domains(is_exception),
+                    value::trust_domain,
+                    built,
+                );
+            }
             "serviceAccounts" => {
                 let read = |text: &str| value::service_account(text, namespace);
-                self.values(&path, value, service_accounts(is_exception), read, built);
+                self.values(&path, value, conditions::service_accounts(is_exception), read, built);
             }
-            "ipBlocks" => self.values(&path, value, source_ips(is_exception), value::range, built),
+            "ipBlocks" => self.values(&path, value, conditions::source_ips(is_exception), value::range, built),
             "ports" if at.ends_with("operation") => {
-                self.values(&path, value, destination_ports(is_exception), value::port, built);
+                self.values(
+                    &path,
+                    value,
+                    conditions::destination_ports(is_exception),
+                    value::port,
+                    built,
+                );
             }
             _ if is_empty(value) => {}
             _ => {
@@ -229,7 +233,7 @@ impl Reading<'_> {
         let Some(fields) = self.object(at, condition) else {
             return Part::doubt(self.side);
         };
-        let mut built = Built::new(self.unknown(at, fields, &["key", "values", "notValues"]));
+        let mut built = Conditions::new(self.unknown(at, fields, &["key", "values", "notValues"]));
         let key = fields.get("key").and_then(Value::as_str).unwrap_or_default();
         let lists = [("values", false), ("notValues", true)];
         let lists = lists
@@ -241,15 +245,60 @@ impl Reading<'_> {
             self.notes.add(at, self.instead("it has no values"));
             return Part::doubt(self.side);
         }
+        let namespace = self.namespace;
         for (name, is_exception, value) in lists {
             let path = format!("{at}.{name}");
             match key {
-                "source.ip" => self.values(&path, value, source_ips(is_exception), value::range, &mut built),
-                "source.namespace" => self.values(&path, value, namespaces(is_exception), value::text, &mut built),
-                "source.principal" => self.values(&path, value, principals(is_exception), value::principal, &mut built),
-                "destination.ip" => self.values(&path, value, destination_ips(is_exception), value::range, &mut built),
+                "source.ip" => self.values(
+                    &path,
+                    value,
+                    conditions::source_ips(is_exception),
+                    value::range,
+                    &mut built,
+                ),
+                "source.namespace" => self.values(
+                    &path,
+                    value,
+                    conditions::namespaces(is_exception),
+                    value::text,
+                    &mut built,
+                ),
+                "source.principal" => self.values(
+                    &path,
+                    value,
+                    conditions::principals(is_exception),
+                    value::principal,
+                    &mut built,
+                ),
+                "source.trustDomain" => {
+                    let field = conditions::trust_domains(is_exception);
+                    self.values(&path, value, field, value::trust_domain, &mut built);
+                }
+                "source.serviceAccount" => {
+                    let read = |text: &str| value::service_account(text, namespace);
+                    self.values(
+                        &path,
+                        value,
+                        conditions::service_accounts(is_exception),
+                        read,
+                        &mut built,
+                    );
+                }
+                "destination.ip" => self.values(
+                    &path,
+                    value,
+                    conditions::destination_ips(is_exception),
+                    value::range,
+                    &mut built,
+                ),
                 "destination.port" => {
-                    self.values(&path, value, destination_ports(is_exception), value::port, &mut built);
+                    self.values(
+                        &path,
+                        value,
+                        conditions::destination_ports(is_exception),
+                        value::port,
+                        &mut built,
+                    );
                 }
                 _ => {
                     let what = format!("{key:?} is not decided at layer 4");
@@ -268,7 +317,7 @@ impl Reading<'_> {
         value: &Value,
         field: Field<T>,
         read: impl Fn(&str) -> Option<T>,
-        built: &mut Built,
+        built: &mut Conditions,
     ) {
         if is_empty(value) {
             return;
@@ -283,7 +332,7 @@ impl Reading<'_> {
                 Some(value) => good.push(value),
                 None => {
                     is_doubtful = true;
-                    let what = format!("{text} is none of the values that it may have");
+                    let what = format!("{text} is none of the values that it may have{}", field.but);
                     self.notes
                         .add(&format!("{at}[{index}]"), self.without(&what, field.is_exception));
                 }
@@ -296,7 +345,7 @@ impl Reading<'_> {
             (true, true, Side::Under) => Part::Never,
             (true, true, Side::Over) if good.is_empty() => Part::Always,
             _ => {
-                (field.put)(&mut built.one).extend(good);
+                (field.put)(built).extend(good);
                 Part::Asks(())
             }
         };
@@ -347,39 +396,6 @@ impl Reading<'_> {
     }
 }
 
-/// The conditions of one match, as they come together.
-struct Built {
-    one: Match,
-    parts: Vec<Part<()>>,
-}
-
-impl Built {
-    fn new(parts: Vec<Part<()>>) -> Self {
-        Self {
-            one: Match::default(),
-            parts,
-        }
-    }
-
-    fn add(&mut self, part: Part<()>) {
-        self.parts.push(part);
-    }
-
-    /// All must hold. Without any it is as if it were empty.
-    fn part(self, side: Side) -> Part<Match> {
-        if self.parts.is_empty() {
-            return Part::doubt(side);
-        }
-        if self.parts.contains(&Part::Never) {
-            return Part::Never;
-        }
-        if self.parts.contains(&Part::Asks(())) {
-            return Part::Asks(self.one);
-        }
-        Part::Always
-    }
-}
-
 /// `notPorts` is about `ports`.
 fn positive(name: &str) -> (String, bool) {
     match name.strip_prefix("not") {
@@ -393,24 +409,4 @@ fn positive(name: &str) -> (String, bool) {
 
 fn is_empty(value: &Value) -> bool {
     value.is_null() || value.as_array().is_some_and(Vec::is_empty)
-}
-
-macro_rules! fields {
-    ($($name:ident: $kind:ty, $not:ident)*) => {$(
-        fn $name(is_exception: bool) -> Field<$kind> {
-            Field {
-                put: if is_exception { |one| &mut one.$not } else { |one| &mut one.$name },
-                is_exception,
-            }
-        }
-    )*};
-}
-
-fields! {
-    principals: culvert_proto::security::StringMatch, not_principals
-    namespaces: culvert_proto::security::StringMatch, not_namespaces
-    service_accounts: culvert_proto::security::ServiceAccountMatch, not_service_accounts
-    source_ips: culvert_proto::security::Address, not_source_ips
-    destination_ips: culvert_proto::security::Address, not_destination_ips
-    destination_ports: u32, not_destination_ports
 }

@@ -25,6 +25,34 @@ pub(super) fn principal(value: &str) -> Option<StringMatch> {
     text(value.strip_prefix("spiffe://").unwrap_or(value))
 }
 
+/// A trust domain, as a comparison with identities, which begin with theirs and a slash. What it ends in cannot be
+/// compared so.
+pub(super) fn trust_domain(value: &str) -> Option<StringMatch> {
+    let domain = text(value).filter(|_| !value.contains('/'))?;
+    let kind = match domain.match_type? {
+        MatchType::Exact(domain) => MatchType::Prefix(format!("{domain}/")),
+        MatchType::Suffix(_) => return None,
+        kind @ (MatchType::Prefix(_) | MatchType::Presence(())) => kind,
+    };
+    Some(StringMatch { match_type: Some(kind) })
+}
+
+/// What two comparisons with an identity come to where both must hold, the second one by [`trust_domain`]: as one comparison, and
+/// whether that is exact. Where it is not, it lets more through. None if no identity satisfies both.
+pub(super) fn both(principal: &StringMatch, domain: &StringMatch) -> Option<(StringMatch, bool)> {
+    use MatchType::{Exact, Prefix, Presence, Suffix};
+    match (principal.match_type.as_ref()?, domain.match_type.as_ref()?) {
+        (_, Presence(())) => Some((principal.clone(), true)),
+        (Presence(()), _) => Some((domain.clone(), true)),
+        (Exact(text) | Prefix(text), Prefix(begin)) if text.starts_with(begin.as_str()) => {
+            Some((principal.clone(), true))
+        }
+        (Prefix(text), Prefix(begin)) if begin.starts_with(text.as_str()) => Some((domain.clone(), true)),
+        (Exact(_) | Prefix(_), _) => None,
+        (Suffix(_), _) => Some((principal.clone(), false)),
+    }
+}
+
 /// `name`, in the policy's own namespace, or `namespace/name`. There are no wildcards.
 pub(super) fn service_account(value: &str, own_namespace: &str) -> Option<ServiceAccountMatch> {
     let (namespace, name) = value.split_once('/').unwrap_or((own_namespace, value));

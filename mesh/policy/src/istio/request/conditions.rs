@@ -46,7 +46,7 @@ impl Reading<'_> {
         let unknown = self.unknown(at, fields, &["key", "values", "notValues"]);
         source.extend(unknown);
         let key = fields.get("key").and_then(Value::as_str).unwrap_or_default();
-        let Some(meaning) = meaning(key) else {
+        let Some(meaning) = meaning(key, self.namespace) else {
             let what = format!("{key:?} is unknown, or not served yet");
             self.notes.add(&format!("{at}.key"), self.instead(&what));
             source.push(self.doubt());
@@ -77,7 +77,8 @@ impl Reading<'_> {
     }
 }
 
-fn meaning(key: &str) -> Option<Meaning> {
+/// What `key` asks for in a policy of `namespace`.
+fn meaning(key: &str, namespace: &str) -> Option<Meaning> {
     let of_connections = |is_operation, read: fn(&str) -> Option<Test>| Meaning {
         is_operation,
         needs_requests: false,
@@ -92,6 +93,15 @@ fn meaning(key: &str) -> Option<Meaning> {
         "source.ip" => of_connections(false, fields::source_address),
         "source.namespace" => of_connections(false, fields::namespace_of),
         "source.principal" => of_connections(false, fields::principal),
+        "source.trustDomain" => of_connections(false, fields::trust_domain),
+        "source.serviceAccount" => {
+            let own = namespace.to_owned();
+            Meaning {
+                is_operation: false,
+                needs_requests: false,
+                read: Box::new(move |text| fields::service_account(text, &own)),
+            }
+        }
         "destination.ip" => of_connections(true, |text| value::network(text).map(Test::DestinationAddress)),
         "destination.port" => of_connections(true, fields::port),
         "remote.ip" => Meaning {

@@ -43,6 +43,7 @@ impl Reading<'_> {
         match name {
             "principals" | "notPrincipals" => self.values(at, value, is_exception(name), principal),
             "namespaces" | "notNamespaces" => self.values(at, value, is_exception(name), namespace_of),
+            "trustDomains" | "notTrustDomains" => self.values(at, value, is_exception(name), trust_domain),
             "serviceAccounts" | "notServiceAccounts" => {
                 self.values(at, value, is_exception(name), |text| service_account(text, namespace))
             }
@@ -85,13 +86,19 @@ pub(super) fn principal(text: &str) -> Option<Test> {
     Pattern::parse(text.strip_prefix("spiffe://").unwrap_or(text)).map(Test::Principal)
 }
 
+pub(super) fn trust_domain(text: &str) -> Option<Test> {
+    Pattern::parse(text)
+        .filter(|_| !text.contains('/'))
+        .map(Test::TrustDomain)
+}
+
 pub(super) fn namespace_of(text: &str) -> Option<Test> {
     Pattern::parse(text)
         .filter(|_| !text.contains('/'))
         .map(Test::Namespace)
 }
 
-fn service_account(text: &str, own: &str) -> Option<Test> {
+pub(super) fn service_account(text: &str, own: &str) -> Option<Test> {
     let account = value::service_account(text, own)?;
     Some(Test::ServiceAccount {
         namespace: account.namespace,

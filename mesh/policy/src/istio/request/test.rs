@@ -47,6 +47,8 @@ pub enum Test {
     DestinationAddress(IpNet),
     /// The identity of the client, without `spiffe://`.
     Principal(Pattern),
+    /// The trust domain of the client.
+    TrustDomain(Pattern),
     /// The namespace of the client.
     Namespace(Pattern),
     /// The service account of the client.

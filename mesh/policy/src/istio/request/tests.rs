@@ -21,7 +21,7 @@ fn paths(list: &[&str]) -> Value {
 fn what_is_not_understood_allows_nobody_and_denies_no_less() {
     for bad in [
         json!({"to": [{"operation": {"colours": ["red"]}}]}),
-        json!({"from": [{"source": {"trustDomains": ["other"]}}]}),
+        json!({"from": [{"source": {"trustDomains": ["a/b"]}}]}),
         json!({"when": [{"key": "connection.sni", "values": ["a"]}]}),
         json!({"when": [{"key": "request.headers[a b]", "values": ["a"]}]}),
         json!({"to": [{"operation": {"paths": "/a"}}]}),

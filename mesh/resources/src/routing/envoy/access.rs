@@ -163,6 +163,7 @@ fn asked_one(test: &Test) -> Asked {
         Test::DestinationAddress(network) => Asked::DestinationIp(range(*network)),
         // What is asked for says nothing of who asks, and is read so that it never does: see `culvert_policy`.
         Test::Principal(_)
+        | Test::TrustDomain(_)
         | Test::Namespace(_)
         | Test::ServiceAccount { .. }
         | Test::SourceAddress(_)
@@ -202,6 +203,7 @@ fn asking_one(test: &Test) -> Identifier {
         }),
         Test::Not(test) => Identifier::NotId(Box::new(principal(test))),
         Test::Principal(pattern) => Identifier::FilterState(texts::client(texts::principal(pattern))),
+        Test::TrustDomain(pattern) => Identifier::FilterState(texts::client(texts::trust_domain(pattern))),
         Test::Namespace(pattern) => Identifier::FilterState(texts::client(texts::namespace(pattern))),
         Test::ServiceAccount { namespace, name } => {
             Identifier::FilterState(texts::client(texts::service_account(namespace, name)))

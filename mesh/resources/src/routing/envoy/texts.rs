@@ -56,6 +56,16 @@ pub(super) fn principal(pattern: &Pattern) -> StringMatcher {
     })
 }
 
+/// What stands between `spiffe://` and the next slash.
+pub(super) fn trust_domain(pattern: &Pattern) -> StringMatcher {
+    parts::text(match pattern {
+        Pattern::Exact(text) => MatchPattern::Prefix(format!("spiffe://{text}/")),
+        Pattern::Prefix(text) => MatchPattern::Prefix(format!("spiffe://{text}")),
+        Pattern::Suffix(text) => regex(&format!("spiffe://[^/]*{}/.*", regex::escape(text))),
+        Pattern::Present => MatchPattern::Prefix("spiffe://".to_owned()),
+    })
+}
+
 /// Identities are `spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT`, and none of these has a slash.
 pub(super) fn namespace(pattern: &Pattern) -> StringMatcher {
     let parts_of = |text: &str| regex(&format!("spiffe://[^/]+/ns/{text}/sa/.*"));
