@@ -6,8 +6,9 @@
 # (RFC 9113, section 6.8), and how Envoy, grpc-go and others begin to drain.
 # Seen with httpx 0.29.0 on h2 4.4.1, grpclib 0.4.8 on the same, and undici 7.30.2: the request in flight fails as soon as GOAWAY
 # arrives: RemoteProtocolError, StreamTerminatedError ("Connection lost") and UND_ERR_SOCKET. The next one gets a new connection. The
-# errors do not tell whether the server works on the request, so a client may not repeat a POST. grpcio 1.85.3, and Node 20's http2 with
-# @grpc/grpc-js 1.14.7 and @connectrpc/connect-node 2.1.2 on top, return the answer. So draining without loss is not in a proxy's hands.
+# error is the same where the server has not begun (last stream 0); httpx alone has the number, in its text. So a caller cannot tell
+# whether a POST may be repeated. grpcio 1.85.3, and Node 20's http2 with @grpc/grpc-js 1.14.7 and @connectrpc/connect-node 2.1.2 on top,
+# return the answer. So draining without loss is not in a proxy's hands alone.
 #
 # Needs Node 20 or later with npm, Python 3 and PyPI. Everything happens on loopback.
 set -euo pipefail

@@ -22,7 +22,8 @@ import { writeFileSync } from "node:fs";
 import { SignJWT, exportJWK, generateKeyPair } from "jose";
 const pair = await generateKeyPair("Ed25519", { extractable: true });
 const tokens = {};
-for (const alg of ["EdDSA", "Ed25519"]) tokens[alg] = await new SignJWT({ sub: "app" }).setProtectedHeader({ alg }).setExpirationTime("1h").sign(pair.privateKey);
+for (const alg of ["EdDSA", "Ed25519"])
+    tokens[alg] = await new SignJWT({ sub: "app" }).setProtectedHeader({ alg }).setExpirationTime("1h").sign(pair.privateKey);
 writeFileSync("signed.json", JSON.stringify({ key: await exportJWK(pair.publicKey), tokens }));
 JS
 cat >check.py <<'PY'
