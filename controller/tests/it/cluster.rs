@@ -24,7 +24,8 @@ pub(crate) struct Up {
 
 impl Up {
     pub(crate) fn new() -> Self {
-        let options = Options::new("controller", 0).unwrap();
+        // Tests that run at the same time have one each.
+        let options = Options::new(&format!("control-{}", std::process::id()), 0).unwrap();
         if let Ok(name) = std::env::var("CULVERT_TEST_CLUSTER") {
             let cluster = Cluster::attach(&options.state, &name).unwrap();
             return Self { cluster, own: None };

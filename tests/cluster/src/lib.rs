@@ -1,6 +1,6 @@
 //! What the tests on a real Kubernetes cluster share. `cargo xtask test --cluster` runs them.
 //!
-//! All tests use one cluster of two nodes on which Culvert is installed ([`World`]), one after the other. A test makes
+//! A test has a cluster of two nodes on which Culvert is installed ([`World`]) for itself; after it another one has it. It makes
 //! namespaces of its own ([`Space`]), starts pods in them ([`PodSpec`]), and leaves Culvert working: whoever takes something
 //! away puts it back.
 //!
@@ -38,6 +38,7 @@ mod load;
 mod meshed;
 mod pod;
 mod rules;
+mod share;
 mod space;
 mod wire;
 mod world;
@@ -69,13 +70,23 @@ pub fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
 
 /// As [`eventually`], for what takes longer or less long.
 pub(crate) fn within<T>(patience: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + patience;
+    let started = Instant::now();
+    let deadline = started + patience;
     loop {
         if let Some(answer) = probe() {
+            tell_wait(what, started);
             return answer;
         }
         assert!(Instant::now() < deadline, "{what}: not within {} s", patience.as_secs());
         pause();
+    }
+}
+
+/// Says what was waited for, if that took long: the reports of a whole run then show what its time goes to.
+fn tell_wait(what: &str, since: Instant) {
+    let took = since.elapsed();
+    if took >= Duration::from_secs(1) {
+        eprintln!("waited {:.1} s for {what}", took.as_secs_f32());
     }
 }
 

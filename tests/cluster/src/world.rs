@@ -1,6 +1,6 @@
 //! The cluster, and Culvert on it.
 
-use crate::{agent_page, eventually, until, within};
+use crate::{agent_page, eventually, share, tell_wait, until, within};
 use culvert_cluster::{Cluster, Kubectl, Node};
 use culvert_deploy::Rollout;
 use culvert_lab::Namespace;
@@ -9,7 +9,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Culvert's own namespace.
@@ -32,13 +32,9 @@ impl World {
         world
     }
 
-    /// The cluster as it is. Its name is in `CULVERT_TEST_CLUSTER`.
+    /// The cluster as it is, which is this test's until its process ends.
     pub fn attach() -> Self {
-        let name = std::env::var("CULVERT_TEST_CLUSTER").expect(
-            "these tests need a cluster: run `cargo xtask test --cluster`, or name one that is up in CULVERT_TEST_CLUSTER",
-        );
-        let cluster = Cluster::attach(&state(), &name).unwrap_or_else(|error| panic!("{error}"));
-        Self::of(cluster)
+        Self::of(share::cluster(&state()))
     }
 
     /// A cluster of the caller's own.
@@ -122,7 +118,10 @@ impl World {
 
     /// Runs `kubectl`; what it printed.
     pub fn kubectl(&self, arguments: &[&str]) -> String {
-        self.client().run(arguments).unwrap_or_else(|error| panic!("{error}"))
+        let started = Instant::now();
+        let said = self.client().run(arguments).unwrap_or_else(|error| panic!("{error}"));
+        tell_wait(&format!("kubectl {}", arguments.join(" ")), started);
+        said
     }
 
     /// Objects as JSON: `["pods", "-n", "x"]`.

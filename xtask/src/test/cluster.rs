@@ -1,6 +1,9 @@
-//! The tests on a real Kubernetes cluster (`tests/cluster/`): what they need is built, a cluster of two nodes comes up, the tests
-//! run on it one after the other, and it is taken down, whatever came of them. Then those that bring up a cluster of their own,
-//! which other packages keep with the ignored ones.
+//! The tests on a real Kubernetes cluster (`tests/cluster/`): what they need is built, clusters of two nodes come up, each of which
+//! runs one test after the other, and they are taken down, whatever came of the tests. Then those that bring up a cluster of their
+//! own, which other packages keep with the ignored ones.
+//!
+//! There are two clusters because a test mostly waits, for kubelets, for rollouts, for what ends in its own time: side by side the
+//! tests take little more than half as long, and none sees another's pods, objects or packets.
 
 use super::{
     nextest::{self, Counts},
@@ -11,36 +14,38 @@ use crate::{
     image::{self, Profile},
     setup, shell,
 };
-use anyhow::Result;
-use std::{path::PathBuf, process::Command};
+use anyhow::{Result, bail};
+use std::{path::PathBuf, process::Command, thread};
 
-/// The cluster's name.
-const NAME: &str = "test";
+/// The clusters' names. As many tests run at once, the test group `cluster` permitting.
+const NAMES: [&str; 2] = ["test1", "test2"];
 
 /// Runs them.
 pub(super) fn run(options: &Options) -> Result<Counts> {
     if let Some(name) = &options.on {
-        return tests(options, name);
+        return tests(options, &[name]);
     }
     ebpf::build()?;
     let launcher = cluster::ensure_programs()?;
     image::build(Profile::Tests, &[])?;
-    let mut cluster = Cluster {
+    let mut clusters = Clusters {
         launcher,
         keep: options.keep,
     };
-    cluster.down()?;
-    cluster.up()?;
-    let counts = tests(options, NAME);
+    clusters.down()?;
+    clusters.up()?;
+    let counts = tests(options, &NAMES);
     let own = |mut counts: Counts| -> Result<Counts> {
         counts.add(&with_own_clusters(options)?);
         Ok(counts)
     };
-    if cluster.keep {
-        shell::say(&format!("left up: cargo xtask cluster shell --name {NAME}"));
+    if clusters.keep {
+        for name in NAMES {
+            shell::say(&format!("left up: cargo xtask cluster shell --name {name}"));
+        }
     } else {
-        cluster.keep = true;
-        cluster.down()?;
+        clusters.keep = true;
+        clusters.down()?;
     }
     counts.and_then(own)
 }
@@ -53,47 +58,61 @@ fn with_own_clusters(options: &Options) -> Result<Counts> {
     nextest::run(options, command, "own-clusters")
 }
 
-fn tests(options: &Options, name: &str) -> Result<Counts> {
+/// Runs the tests on these clusters, as many at once as there are clusters.
+fn tests(options: &Options, names: &[&str]) -> Result<Counts> {
     let mut command = shell::cargo();
     command
         .args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"])
-        .args(["--no-tests", "pass"])
-        .env("CULVERT_TEST_CLUSTER", name);
+        .args(["--no-tests", "pass", "--test-threads", &names.len().to_string()])
+        .env("CULVERT_TEST_CLUSTER", names.join(","));
     nextest::run(options, command, "cluster")
 }
 
-/// A cluster that is taken down when nobody needs it any more.
-struct Cluster {
+/// Clusters that are taken down when nobody needs them any more.
+struct Clusters {
     launcher: PathBuf,
     keep: bool,
 }
 
-impl Cluster {
+impl Clusters {
     fn up(&self) -> Result<()> {
-        let mut command = self.command("up");
-        command
-            .args(["--nodes", "2", "--images"])
-            .arg(image::folder(Profile::Tests));
-        shell::run("cluster for the tests", &mut setup::as_root(command)?)
+        let up = |name: &'static str| {
+            let mut command = self.command("up", name);
+            command
+                .args(["--nodes", "2", "--images"])
+                .arg(image::folder(Profile::Tests));
+            shell::run("cluster for the tests", &mut setup::as_root(command)?)
+        };
+        thread::scope(|scope| {
+            let threads = NAMES.map(|name| scope.spawn(move || up(name)));
+            let outcomes = threads.map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|_| bail!("bringing a cluster up panicked"))
+            });
+            outcomes.into_iter().collect()
+        })
     }
 
     fn down(&self) -> Result<()> {
-        shell::run("cluster's end", &mut setup::as_root(self.command("down"))?)
+        NAMES
+            .into_iter()
+            .try_for_each(|name| shell::run("cluster's end", &mut setup::as_root(self.command("down", name))?))
     }
 
-    fn command(&self, action: &str) -> Command {
+    fn command(&self, action: &str, name: &str) -> Command {
         let mut command = shell::command(&self.launcher);
-        command.args([action, "--name", NAME]);
+        command.args([action, "--name", name]);
         command
     }
 }
 
-impl Drop for Cluster {
+impl Drop for Clusters {
     fn drop(&mut self) {
         if !self.keep
             && let Err(error) = self.down()
         {
-            shell::say(&format!("the cluster was not taken down: {error:#}"));
+            shell::say(&format!("the clusters were not taken down: {error:#}"));
         }
     }
 }
