@@ -73,10 +73,11 @@ pub(crate) fn ensure_collector() -> Result<()> {
     COLLECTOR.ensure().map(drop)
 }
 
-/// Builds our own program.
+/// Builds our own programs, with the features of the whole workspace, so that nothing is built twice where the tests are built too.
 fn build() -> Result<PathBuf> {
     let mut cargo = shell::cargo();
-    cargo.args(["build", "--quiet", "--package", "culvert-cluster"]);
+    cargo.args(["build", "--quiet", "--workspace"]);
+    cargo.args(["--bin", "culvert-cluster", "--bin", "culvert-pause"]);
     let status = cargo.status().context("cannot start cargo")?;
     anyhow::ensure!(status.success(), "culvert-cluster does not build");
     Ok(shell::target().join("debug/culvert-cluster"))
