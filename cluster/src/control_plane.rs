@@ -257,6 +257,7 @@ impl ControlPlane<'_> {
             "--node-monitor-grace-period=20s".into(),
             // A namespace that waits for a pod with a long grace period is looked at again after half of that, or then.
             "--namespace-sync-period=10s".into(),
+            "--horizontal-pod-autoscaler-sync-period=2s".into(),
         ]);
         arguments
     }
