@@ -2,7 +2,7 @@
 //!
 //! | port | page | |
 //! |---|---|---|
-//! | admin | `/config_dump` | chains, routes, clusters with their endpoints, the certificate |
+//! | admin | `/config_dump` | chains, routes, clusters with their endpoints and which of them are warming, the certificate |
 //! | | `/logging` | the log filter; `POST /logging?level=debug` changes it |
 //! | | `POST /quitquitquit` | drain and end |
 //! | | `/debug/pprof/profile?seconds=5` | CPU profile |
@@ -59,6 +59,7 @@ impl Views {
             "missing": *self.progress.missing(),
             "chains": snapshot.chains.as_ref().map(|chains| chains.dump()),
             "routes": snapshot.routes.iter().map(|(name, routes)| (name.to_string(), route_names(routes))).collect::<serde_json::Map<_, _>>(),
+            "warming": snapshot.warming.dump(),
             "clusters": snapshot.clusters.iter().map(|(name, cluster)| (name.to_string(), cluster.dump())).collect::<serde_json::Map<_, _>>(),
         })
     }

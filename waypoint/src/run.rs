@@ -32,7 +32,7 @@ use crate::{
     pages,
     run_error::RunError,
     serve::{Bound, Limits, Names, Worker, bind},
-    state::{Snapshot, Store},
+    state::{self, Snapshot, Store},
     subscriber::Subscriber,
     telemetry::Telemetry,
     upstream::{TlsFailures, Upstream},
@@ -128,10 +128,11 @@ async fn serve(cli: &Cli, logging: Logging) -> Result<ExitCode, RunError> {
     let most = cli.memory_limit.unwrap_or_else(memory::of_container);
     tokio::spawn(memory.clone().follow(most));
     let published = Published::default();
-    let store = Arc::new(Mutex::new(Store::default()));
+    let store = Arc::new(Mutex::new(Store::register(&mut registry)));
     let state = store.lock().published();
     let subscriber = Subscriber::new(Arc::clone(&store), &scope);
     let resolutions = Resolutions::register(&mut registry);
+    tokio::spawn(state::tend(Arc::clone(&store)));
     tokio::spawn(names::follow(store, resolvers(cli), resolutions));
     let progress = subscriber.progress();
     let inputs = Inputs {

@@ -8,38 +8,47 @@
 //! in which something changed.
 
 mod awaited;
+mod clusters;
+mod draining;
 mod kept;
 mod references;
+mod warming;
 
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicI64},
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
 use awaited::Awaited;
+use clusters::Clusters;
 use culvert_envoy::pb::envoy::config::{
     cluster::v3::Cluster as ClusterMessage, endpoint::v3::ClusterLoadAssignment, listener::v3::Listener,
     route::v3::RouteConfiguration,
 };
 use culvert_http::RouteTable;
-use kept::{is_same_tls, made, renamed};
-use references::References;
+use culvert_telemetry::prometheus::{metrics::gauge::Gauge, registry::Registry};
+pub use draining::DRAIN;
+use draining::{Draining, Last};
+use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
+use warming::Warming;
 
 use crate::{
     cluster::Cluster,
     config::{
-        cluster,
-        discovery::Discovery,
-        endpoints,
+        cluster, endpoints,
+        http_chain::HttpChain,
         listener::{self, Chains},
         refusal::Refusal,
     },
-    endpoint::Endpoint,
 };
+
+/// How often it is looked whether something was waited for long enough.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Everything that requests are decided by. What of it is not there yet, decides nothing.
 #[derive(Clone, Debug, Default)]
@@ -52,24 +61,51 @@ pub struct Snapshot {
     pub clusters: Arc<FxHashMap<Arc<str>, Arc<Cluster>>>,
     /// Route configurations that chains refer to and that are still on their way.
     pub awaited: Awaited,
+    /// Clusters that changed and wait for their endpoints; above are those that they are to replace.
+    pub warming: Warming,
+    /// What connections go on with whose chains are gone.
+    draining: Draining,
+}
+
+impl Snapshot {
+    /// What requests of a chain that is gone are decided by: what was known when it went. None once nobody should use it any more.
+    pub fn before_end_of(&self, chain: &HttpChain) -> Option<Self> {
+        let last = self.draining.of(chain)?;
+        let routes = last.routes.iter();
+        let routes = routes.map(|routes| (Arc::clone(&chain.routes), Arc::clone(routes)));
+        Some(Self {
+            routes: Arc::new(routes.collect()),
+            clusters: Arc::clone(&last.clusters),
+            ..Self::default()
+        })
+    }
 }
 
 /// Takes resources in.
 #[derive(Debug, Default)]
 pub struct Store {
+    /// Without the clusters.
     snapshot: Snapshot,
-    assignments: FxHashMap<Arc<str>, Arc<[Arc<Endpoint>]>>,
-    /// Endpoints that were refused, or are said not to exist, and were never there.
-    given_up: BTreeSet<String>,
-    /// What names led to last.
-    addresses: FxHashMap<Arc<str>, Vec<IpAddr>>,
-    /// Told when a cluster comes whose endpoints are names.
-    names: Arc<Notify>,
-    references: References,
+    clusters: Clusters,
+    /// Chains that are in force no longer since something was published last, and whether nothing is in their place.
+    retired: Vec<(Arc<HttpChain>, bool)>,
+    /// How many clusters wait for their endpoints.
+    warming: Gauge<i64, AtomicI64>,
     published: Arc<ArcSwap<Snapshot>>,
 }
 
 impl Store {
+    /// An empty one, whose metric is registered.
+    pub fn register(registry: &mut Registry) -> Self {
+        let store = Self::default();
+        registry.register(
+            "culvert_waypoint_warming_clusters",
+            "Clusters that changed and wait for their endpoints, while requests go to what they were before",
+            store.warming.clone(),
+        );
+        store
+    }
+
     /// Snapshots as they are published.
     pub fn published(&self) -> Arc<ArcSwap<Snapshot>> {
         Arc::clone(&self.published)
@@ -81,7 +117,14 @@ impl Store {
         let wanted = chains.flat_map(|chains| chains.routes());
         let awaited = &mut self.snapshot.awaited;
         awaited.want(wanted, |name| self.snapshot.routes.contains_key(name));
-        self.published.store(Arc::new(self.snapshot.clone()));
+        let retired = std::mem::take(&mut self.retired);
+        self.keep_for(&retired);
+        self.show(Snapshot {
+            clusters: self.clusters.in_force(),
+            ..self.snapshot.clone()
+        });
+        // Only now: their connections look for what has taken their place.
+        retired.iter().for_each(|(chain, _)| chain.retirement.retire());
         self.snapshot.awaited.tell();
     }
 
@@ -90,7 +133,9 @@ impl Store {
     /// # Errors
     /// Where it is not served; what was there before stays, here and below.
     pub fn put_listener(&mut self, listener: &Listener) -> Result<(), Refusal> {
-        self.snapshot.chains = Some(Arc::new(listener::read(listener)?));
+        let before = self.snapshot.chains.as_deref();
+        let chains = listener::read(listener, before.unwrap_or(&Chains::default()))?;
+        self.set_chains(chains);
         Ok(())
     }
 
@@ -101,7 +146,26 @@ impl Store {
 
     /// There is no listener any more: connections are refused.
     pub fn remove_listener(&mut self) {
-        self.snapshot.chains = Some(Arc::default());
+        self.set_chains(Chains::default());
+    }
+
+    fn set_chains(&mut self, chains: Chains) {
+        if let Some(before) = &self.snapshot.chains {
+            self.retired.extend(before.retired_by(&chains));
+        }
+        self.snapshot.chains = Some(Arc::new(chains));
+    }
+
+    /// Connections of chains in whose place nothing is go on with what is known up to now.
+    fn keep_for(&mut self, retired: &[(Arc<HttpChain>, bool)]) {
+        let shown = self.published.load();
+        for (chain, _) in retired.iter().filter(|(_, is_gone)| *is_gone) {
+            let last = Last {
+                routes: shown.routes.get(&chain.routes).cloned(),
+                clusters: Arc::clone(&shown.clusters),
+            };
+            self.snapshot.draining.keep(chain, last, Instant::now());
+        }
     }
 
     /// Takes a route configuration in.
@@ -129,66 +193,18 @@ impl Store {
         }
     }
 
-    /// Takes a cluster in.
+    /// Takes a cluster in. One that is served and changes stays in force until the endpoints of the changed one come, for 15 s at most.
     ///
     /// # Errors
     /// As above.
     pub fn put_cluster(&mut self, message: &ClusterMessage) -> Result<(), Refusal> {
-        let mut config = cluster::read(message)?;
-        let name = Arc::clone(&config.name);
-        let before = self.snapshot.clusters.get(&name).map(|before| &**before);
-        let tls_before = before.map(|before| before.config.tls.as_ref());
-        // Connections that were made in another way are not for it.
-        let is_same = tls_before.is_some_and(|tls| is_same_tls(tls.map(|tls| &**tls), config.tls.as_deref()));
-        if is_same {
-            config.tls = tls_before.flatten().cloned();
-        }
-        if let Some(told) = before.and_then(|before| before.config.told()) {
-            self.references.remove(told, &name);
-        }
-        if let Some(told) = config.told() {
-            self.references.add(told, &name);
-        }
-        let endpoints = match &config.discovery {
-            Discovery::Told(told) => {
-                let known = self.assignments.get(told).cloned().unwrap_or_default();
-                match is_same {
-                    true => known,
-                    false => {
-                        let anew = known.iter().map(|known| Endpoint::new(known.config.clone(), None));
-                        let anew: Arc<[Arc<Endpoint>]> = anew.map(Arc::new).collect();
-                        if self.assignments.contains_key(told) {
-                            self.assignments.insert(Arc::clone(told), Arc::clone(&anew));
-                        }
-                        anew
-                    }
-                }
-            }
-            Discovery::Named(named) => {
-                self.names.notify_one();
-                let addresses = |name: &str| self.addresses.get(name).map_or(&[][..], Vec::as_slice);
-                let before = before.filter(|_| is_same).map(|before| &*before.endpoints);
-                // What of it is the mesh's was said when the name was resolved.
-                made(named.endpoints(addresses, |_, _| {}), before.unwrap_or_default())
-            }
-            Discovery::Dialled(_) => Arc::default(),
-        };
-        // What was dialled is remembered with what is counted.
-        let is_dialled = matches!(config.discovery, Discovery::Dialled(_));
-        let counted = before.filter(|_| is_same || !is_dialled);
-        let cluster = Cluster::new(Arc::new(config), endpoints, counted);
-        Arc::make_mut(&mut self.snapshot.clusters).insert(name, Arc::new(cluster));
+        self.clusters.put(cluster::read(message)?, Instant::now());
         Ok(())
     }
 
     /// There is no such cluster any more. Requests that are under way to it go on.
     pub fn remove_cluster(&mut self, name: &str) {
-        if let Some(before) = self.snapshot.clusters.get(name) {
-            if let Some(told) = before.config.told() {
-                self.references.remove(told, name);
-            }
-            Arc::make_mut(&mut self.snapshot.clusters).remove(name);
-        }
+        self.clusters.remove(name);
     }
 
     /// Takes endpoints in.
@@ -197,34 +213,19 @@ impl Store {
     /// As above.
     pub fn put_endpoints(&mut self, assignment: &ClusterLoadAssignment) -> Result<(), Refusal> {
         let configs = endpoints::read(assignment)?;
-        let name: Arc<str> = assignment.cluster_name.as_str().into();
-        let before = self.assignments.get(&name).cloned().unwrap_or_default();
-        let endpoints = made(configs, &before);
-        for referring in self.references.of(&name) {
-            if let Some(cluster) = Arc::make_mut(&mut self.snapshot.clusters).get_mut(referring) {
-                let with = Cluster::new(Arc::clone(&cluster.config), Arc::clone(&endpoints), Some(cluster));
-                *cluster = Arc::new(with);
-            }
-        }
-        self.given_up.remove(&*name);
-        self.assignments.insert(name, endpoints);
+        self.clusters
+            .put_endpoints(assignment.cluster_name.as_str().into(), configs);
         Ok(())
     }
 
-    /// Endpoints of this name came and were refused: if there were none before, they are missing no longer, and there are none.
+    /// Endpoints of this name came and were refused: nobody waits for them, and if there were none before, there are none.
     pub fn refuse_endpoints(&mut self, name: &str) {
-        if !self.assignments.contains_key(name) {
-            self.given_up.insert(name.to_owned());
-        }
+        self.clusters.refuse_endpoints(name);
     }
 
     /// Endpoints that nobody speaks of any more stay, as in Envoy, for as long as a cluster refers to them.
     pub fn remove_endpoints(&mut self, name: &str) {
-        if self.references.of(name).next().is_some() {
-            return self.refuse_endpoints(name);
-        }
-        self.assignments.remove(name);
-        self.given_up.remove(name);
+        self.clusters.remove_endpoints(name);
     }
 
     /// The names of route configurations that chains refer to.
@@ -238,60 +239,58 @@ impl Store {
 
     /// The names of endpoints that clusters refer to.
     pub fn wanted_endpoints(&self) -> BTreeSet<String> {
-        let clusters = self.snapshot.clusters.values();
-        let told = clusters.filter_map(|cluster| cluster.config.told());
-        told.map(ToString::to_string).collect()
+        self.clusters.told().map(|(_, told)| told.to_string()).collect()
     }
 
     /// What is told when names are wanted that were not.
     pub fn names_changed(&self) -> Arc<Notify> {
-        Arc::clone(&self.names)
+        self.clusters.names_changed()
     }
 
     /// The names that endpoints are.
     pub fn wanted_names(&self) -> BTreeSet<Arc<str>> {
-        let clusters = self.snapshot.clusters.values();
-        let named = clusters.filter_map(|cluster| cluster.config.named());
-        named.flat_map(|named| named.names().cloned()).collect()
+        self.clusters.names().cloned().collect()
     }
 
     /// A name leads to these addresses from now on: that is visible at once, and nothing else that was taken in. What of them is the mesh's
     /// is given to `refuse`, once for each endpoint, where it is new.
-    pub fn put_addresses(&mut self, name: &Arc<str>, addresses: Vec<IpAddr>, mut refuse: impl FnMut(&str, SocketAddr)) {
-        if self.addresses.get(name) == Some(&addresses) {
-            return;
-        }
-        self.addresses.insert(Arc::clone(name), addresses);
+    pub fn put_addresses(&mut self, name: &Arc<str>, addresses: Vec<IpAddr>, refuse: impl FnMut(&str, SocketAddr)) {
         let mut visible = Snapshot::clone(&self.published.load());
-        let all_shown = Arc::make_mut(&mut visible.clusters);
-        let all = Arc::make_mut(&mut self.snapshot.clusters);
-        for (place, cluster) in all.iter_mut() {
-            let Some(changed) = renamed(cluster, name, &self.addresses, &mut refuse) else {
-                continue;
-            };
-            if let Some(shown) = all_shown.get_mut(place)
-                && Arc::ptr_eq(&shown.config, &cluster.config)
-            {
-                *shown = Arc::clone(&changed);
-            }
-            *cluster = changed;
+        if self
+            .clusters
+            .put_addresses(name, addresses, &mut visible.clusters, refuse)
+        {
+            self.show(visible);
         }
-        for shown in all_shown.values_mut() {
-            let is_new = all.get(&shown.config.name);
-            if is_new.is_some_and(|new| Arc::ptr_eq(&new.config, &shown.config)) {
-                continue;
-            }
-            // One that is to be replaced or removed by what is not visible yet.
-            if let Some(changed) = renamed(shown, name, &self.addresses, &mut |_, _| {}) {
-                *shown = changed;
-            }
+    }
+
+    /// A name leads nowhere, as far as anybody says: nobody waits for it.
+    pub fn refuse_name(&mut self, name: &Arc<str>) {
+        if !self.clusters.has_addresses(name) {
+            self.put_addresses(name, Vec::new(), |_, _| {});
         }
-        self.published.store(Arc::new(visible));
     }
 
     /// A name is no endpoint any more.
     pub fn forget_name(&mut self, name: &str) {
-        self.addresses.remove(name);
+        self.clusters.forget_name(name);
+    }
+
+    /// Gives up what was waited for long enough: that is visible at once, and nothing else that was taken in. To be called now and then.
+    pub fn tend(&mut self, now: Instant) {
+        self.snapshot.draining.sweep(now);
+        let mut visible = Snapshot::clone(&self.published.load());
+        let changed = self.clusters.give_up(now, &mut visible.clusters);
+        if changed || visible.draining.sweep(now) {
+            self.show(visible);
+        }
+    }
+
+    /// Makes a part of what was taken in visible.
+    fn show(&mut self, mut visible: Snapshot) {
+        visible.warming = self.clusters.warming().clone();
+        self.warming.set(visible.warming.count());
+        self.published.store(Arc::new(visible));
     }
 
     /// Lets endpoints back that were left out because they failed, where their time is over.
@@ -308,12 +307,18 @@ impl Store {
         }
         let unknown: BTreeSet<&str> = self.snapshot.awaited.names().collect();
         missing.extend(unknown.iter().map(|name| format!("routes `{name}`")));
-        let clusters = self.snapshot.clusters.values();
-        let endpoints = clusters.filter_map(|cluster| cluster.config.told()).map(|told| &**told);
-        let is_unknown = |name: &&str| !self.assignments.contains_key(*name) && !self.given_up.contains(*name);
-        let unknown: BTreeSet<&str> = endpoints.filter(is_unknown).collect();
+        let unknown = self.clusters.missing();
         missing.extend(unknown.iter().map(|name| format!("endpoints `{name}`")));
         missing
+    }
+}
+
+/// Tends a store, for ever.
+pub async fn tend(store: Arc<Mutex<Store>>) {
+    let mut tick = tokio::time::interval(INTERVAL);
+    loop {
+        tick.tick().await;
+        store.lock().tend(Instant::now());
     }
 }
 

@@ -25,6 +25,7 @@ use super::{
     endpoint_tls,
     health_check::{self, HealthCheck},
     refusal::{Refusal, compiled, malformed, nothing_else},
+    said,
     values::{duration, value},
 };
 use crate::endpoint_tls::EndpointTls;
@@ -43,6 +44,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 pub struct ClusterConfig {
     /// Its name.
     pub name: Arc<str>,
+    /// By this two are known to say the same.
+    pub said: u64,
     /// How its endpoints are found.
     pub discovery: Discovery,
     /// How an endpoint is chosen.
@@ -178,6 +181,7 @@ pub fn read(message: &Message) -> Result<ClusterConfig, Refusal> {
     let http = Http::read(&mut rest)?;
     let breakers = breakers(rest.circuit_breakers.take())?;
     let config = ClusterConfig {
+        said: said::of_cluster(message),
         discovery,
         name,
         balancing,

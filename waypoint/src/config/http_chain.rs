@@ -17,6 +17,7 @@ use super::{
     metrics::MetricOverrides,
     observing::Observing,
     refusal::{Refusal, compiled, nothing_else},
+    retirement::Retirement,
     values::duration,
 };
 
@@ -25,6 +26,10 @@ use super::{
 pub struct HttpChain {
     /// Its name, `SERVICE:PORT`.
     pub name: Arc<str>,
+    /// By this two are known to say the same.
+    pub said: u64,
+    /// Whether it is in force.
+    pub retirement: Retirement,
     /// The service, `namespace/hostname`.
     pub service: Arc<str>,
     /// The name of its routes.
@@ -54,12 +59,13 @@ pub struct HttpChain {
 /// Streams where nothing is said.
 const STREAMS: u32 = 1024;
 
-/// Reads a connection manager, beside which its chain says this of metrics.
+/// Reads a connection manager, beside which its chain says this of metrics; `said` stands for all of the chain.
 ///
 /// # Errors
 /// Where it says something that is not served.
 pub fn read(
     name: Arc<str>,
+    said: u64,
     mut manager: HttpConnectionManager,
     metrics: Option<MetricOverrides>,
 ) -> Result<HttpChain, Refusal> {
@@ -129,6 +135,8 @@ pub fn read(
     Ok(HttpChain {
         service: service.into(),
         name,
+        said,
+        retirement: Retirement::default(),
         routes,
         filters,
         upgrades,

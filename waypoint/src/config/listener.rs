@@ -17,7 +17,7 @@ use culvert_envoy::{
     type_url, unpack,
 };
 use ipnet::IpNet;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::{Value, json};
 
 use super::{
@@ -25,6 +25,7 @@ use super::{
     http_chain::{self, HttpChain},
     metrics::MetricOverrides,
     refusal::{Refusal, malformed, nothing_else},
+    said,
     server_names::ServerNames,
     tcp_chain::{self, TcpChain},
     values::duration,
@@ -43,6 +44,9 @@ pub struct Chains {
     /// HTTP must not become bytes by waiting.
     pub patience: Option<Duration>,
 }
+
+/// Chains of HTTP that were there before, by what they say.
+type Known<'a> = FxHashMap<u64, &'a Arc<HttpChain>>;
 
 /// Who takes connections to a port.
 #[derive(Clone, Debug, Default)]
@@ -75,8 +79,36 @@ impl Chains {
 
     /// Names of the route configurations that chains refer to.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<str>> {
-        let http = self.ports().filter_map(|port| port.http.as_ref());
-        http.map(|chain| &chain.routes)
+        self.http().map(|chain| &chain.routes)
+    }
+
+    /// Chains of HTTP, each for each address that it is for.
+    fn http(&self) -> impl Iterator<Item = &Arc<HttpChain>> {
+        self.ports().filter_map(|port| port.http.as_ref())
+    }
+
+    /// Of these the chains of HTTP that are not among `others`, each once, and whether some of their addresses are nobody's there.
+    pub fn retired_by(&self, others: &Self) -> Vec<(Arc<HttpChain>, bool)> {
+        let kept: FxHashSet<*const HttpChain> = others.http().map(Arc::as_ptr).collect();
+        let single = self.ports.iter().map(|(address, port)| {
+            let is_taken = others.find(*address).is_some_and(|port| port.http.is_some());
+            (port, is_taken)
+        });
+        let ranges = self.ranges.iter().map(|(range, port)| {
+            let mut same = others.ranges.iter().filter(|(other, _)| other == range);
+            (port, same.any(|(_, port)| port.http.is_some()))
+        });
+        let mut retired: FxHashMap<*const HttpChain, (Arc<HttpChain>, bool)> = FxHashMap::default();
+        for (port, is_taken) in single.chain(ranges) {
+            let Some(chain) = port.http.as_ref().filter(|chain| !kept.contains(&Arc::as_ptr(chain))) else {
+                continue;
+            };
+            let (_, is_gone) = retired
+                .entry(Arc::as_ptr(chain))
+                .or_insert_with(|| (Arc::clone(chain), false));
+            *is_gone |= !is_taken;
+        }
+        retired.into_values().collect()
     }
 
     /// What is served, for people.
@@ -104,11 +136,12 @@ impl Chains {
     }
 }
 
-/// Reads the listener. One chain that is not served refuses all: the last good ones stay.
+/// Reads the listener. One chain that is not served refuses all: the last good ones stay. A chain that was there `before` is the same still.
 ///
 /// # Errors
 /// Where a chain says something that is not served, with the chain's name.
-pub fn read(listener: &Listener) -> Result<Chains, Refusal> {
+pub fn read(listener: &Listener, before: &Chains) -> Result<Chains, Refusal> {
+    let known = before.http().map(|chain| (chain.said, chain)).collect();
     let mut rest = listener.clone();
     let patience = match rest.listener_filters_timeout.take() {
         Some(time) => Some(duration("listener_filters_timeout", &time)?).filter(|time| !time.is_zero()),
@@ -120,7 +153,7 @@ pub fn read(listener: &Listener) -> Result<Chains, Refusal> {
     };
     for chain in std::mem::take(&mut rest.filter_chains) {
         let place = format!("filter chain `{}`", chain.name);
-        chains.add(chain).map_err(|refusal| refusal.within(&place))?;
+        chains.add(chain, &known).map_err(|refusal| refusal.within(&place))?;
     }
     // Where connections come from and what they ask for is known without listener filters; what they speak is found out wherever there
     // are two chains.
@@ -133,9 +166,13 @@ pub fn read(listener: &Listener) -> Result<Chains, Refusal> {
 }
 
 impl Chains {
-    fn add(&mut self, mut chain: FilterChain) -> Result<(), Refusal> {
+    fn add(&mut self, mut chain: FilterChain, known: &Known<'_>) -> Result<(), Refusal> {
         let matched = destinations(chain.filter_chain_match.take().unwrap_or_default())?;
         let addresses = &matched.addresses;
+        let said = said::of(&chain);
+        if let Some(same) = known.get(&said).filter(|_| !matched.is_tls) {
+            return self.put(addresses, |port| port.http.replace(Arc::clone(same)).is_some());
+        }
         let filters = std::mem::take(&mut chain.filters);
         let name: Arc<str> = std::mem::take(&mut chain.name).into();
         let metrics = chain.metadata.take().map(|metadata| MetricOverrides::read(&metadata));
@@ -159,7 +196,7 @@ impl Chains {
                     "a chain for TLS does not end in a TcpProxy",
                 ));
             }
-            let http = Arc::new(http_chain::read(name, manager, metrics)?);
+            let http = Arc::new(http_chain::read(name, said, manager, metrics)?);
             return self.put(addresses, |port| port.http.replace(Arc::clone(&http)).is_some());
         }
         if config.type_url == type_url::<TcpProxy>() {

@@ -16,6 +16,8 @@
 //! | `observing` | what is to be known of requests |
 //! | `metrics` | of a chain, what is counted otherwise |
 //! | `values` | numbers and times |
+//! | `said` | by what two messages are known to say the same |
+//! | `retirement` | how connections hear that their chain is in force no longer |
 //! | `refusal` | how something is refused |
 //!
 //! Route configurations are read by `culvert_http`.
@@ -32,6 +34,8 @@ pub mod listener;
 pub mod metrics;
 pub mod observing;
 pub mod refusal;
+pub mod retirement;
+mod said;
 pub mod server_names;
 pub mod tcp_chain;
 mod values;

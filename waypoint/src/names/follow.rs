@@ -96,6 +96,7 @@ pub async fn follow(store: Arc<Mutex<Store>>, resolvers: Vec<SocketAddr>, resolu
                     if schedule.failed(&name, Instant::now()) {
                         let why = crate::causes(&error);
                         tracing::warn!(%name, error = why, "an endpoint's name cannot be resolved: what it led to before counts");
+                        store.lock().refuse_name(&name);
                     }
                 }
             },

@@ -1,16 +1,29 @@
 //! A client's HTTP connection, as its requests see it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
+use arc_swap::ArcSwap;
 use http::HeaderValue;
 
-use super::{direct::Direct, worker::Worker};
+use super::{
+    direct::{self, Direct},
+    worker::Worker,
+};
 use crate::{config::http_chain::HttpChain, headers, telemetry::Client};
 
 /// A client's connection.
 pub(super) struct Connection {
     pub(super) worker: Worker,
-    pub(super) chain: Arc<HttpChain>,
+    /// As of the last request.
+    chain: ArcSwap<HttpChain>,
+    /// No chain is for it any more.
+    is_ending: AtomicBool,
     pub(super) client: Arc<Client>,
     /// Its address, as requests are told it.
     pub(super) client_address: HeaderValue,
@@ -30,11 +43,50 @@ impl Connection {
     ) -> Arc<Self> {
         Arc::new(Self {
             worker,
-            chain,
+            chain: ArcSwap::new(chain),
+            is_ending: AtomicBool::new(false),
             client_address: headers::address(client.address),
             client,
             destination,
             direct,
         })
+    }
+    /// The chain that is in force for the connection; where none is any more, that which was last.
+    pub(super) fn chain(&self) -> Arc<HttpChain> {
+        let chain = self.chain.load_full();
+        if !chain.retirement.is_retired() {
+            return chain;
+        }
+        match self.successor() {
+            Some(next) => {
+                self.chain.store(Arc::clone(&next));
+                next
+            }
+            None => {
+                self.is_ending.store(true, Ordering::Relaxed);
+                chain
+            }
+        }
+    }
+
+    /// Whether no chain is for the connection any more, so that it should end.
+    pub(super) fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Relaxed)
+    }
+
+    /// Ends when no chain is for the connection any more.
+    pub(super) async fn ending(&self) {
+        while !self.is_ending() {
+            self.chain().retirement.retired().await;
+        }
+    }
+
+    /// The chain that such a connection would get if it were new.
+    fn successor(&self) -> Option<Arc<HttpChain>> {
+        let snapshot = self.worker.0.state.load();
+        match &self.direct {
+            None => snapshot.chains.as_ref()?.find(self.destination)?.http.clone(),
+            Some(_) => direct::find(&snapshot, self.destination)?.0.http,
+        }
     }
 }

@@ -21,7 +21,10 @@ use super::{
 use crate::{
     answer::{AnswerBody, local, refuse},
     body::Upload,
-    config::filters::{Filter, NamedFilter},
+    config::{
+        filters::{Filter, NamedFilter},
+        http_chain::HttpChain,
+    },
     headers::{self, BadRequest},
     state::Snapshot,
     telemetry::{Observed, Record},
@@ -32,8 +35,18 @@ const KEPT: usize = 64 << 10;
 
 /// Answers a request.
 pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming>) -> Response<AnswerBody> {
+    let version = request.version();
+    let response = respond(&connection, request).await;
+    match connection.is_ending() {
+        true => last(version, response),
+        false => response,
+    }
+}
+
+async fn respond(connection: &Connection, request: Request<Incoming>) -> Response<AnswerBody> {
     let inner = &connection.worker.0;
-    let chain = &connection.chain;
+    // Policies that changed hold for requests of open connections, too.
+    let chain = &connection.chain();
     let (mut head, body) = request.into_parts();
     let upgrade = Upgrade::of(&mut head);
     let mut record = Box::new(Record::new(
@@ -80,9 +93,16 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
         observed.trace(&mut head);
     }
     record.request_id = headers::text(&head.headers, "x-request-id");
+    let mut snapshot = inner.state.load_full();
+    if connection.is_ending()
+        && let Some(before) = snapshot.before_end_of(chain)
+    {
+        snapshot = Arc::new(before);
+    }
     let exchange = Exchange {
-        connection: &connection,
-        snapshot: inner.state.load_full(),
+        connection,
+        chain: Arc::clone(chain),
+        snapshot,
         head,
         upload,
         upgrade,
@@ -140,6 +160,7 @@ impl Ways<'_> {
 
 struct Exchange<'a> {
     connection: &'a Connection,
+    chain: Arc<HttpChain>,
     snapshot: Arc<Snapshot>,
     head: Parts,
     upload: Upload,
@@ -158,7 +179,7 @@ impl Exchange<'_> {
             address: Some(SocketAddr::new(client.address, client.port)),
             destination: Some(self.connection.destination),
         };
-        let chain = Arc::clone(&self.connection.chain);
+        let chain = Arc::clone(&self.chain);
         let asks_routes = || {
             chain
                 .filters
@@ -323,8 +344,7 @@ impl Exchange<'_> {
             }
         };
         if let Some(Upgrade { protocol, .. }) = &self.upgrade {
-            let chain = &self.connection.chain;
-            let of_chain = || chain.upgrades.iter().any(|allowed| **allowed == **protocol);
+            let of_chain = || self.chain.upgrades.iter().any(|allowed| **allowed == **protocol);
             if !forward.upgrade(protocol).unwrap_or_else(of_chain) {
                 let response = refuse(record, StatusCode::FORBIDDEN, "", "upgrade_failed", "");
                 return (response, Sent::nowhere(self.head));
@@ -339,7 +359,7 @@ impl Exchange<'_> {
             peer,
             upload: &self.upload,
             session,
-            stream_idle: self.connection.chain.stream_idle_timeout,
+            stream_idle: self.chain.stream_idle_timeout,
         };
         forwarding.run(self.head, self.upgrade, record).await
     }

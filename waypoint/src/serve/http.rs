@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{connection::Connection, exchange};
+use crate::state::DRAIN;
 
 /// Longest head of a request: as Envoy's. Of lines, hyper takes 100, as Envoy does.
 const MAX_HEAD: usize = 60 << 10;
@@ -20,7 +21,8 @@ const MAX_HEAD: usize = 60 << 10;
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
-/// Serves requests until the connection ends, or the waypoint drains and the last one was answered.
+/// Serves requests until the connection ends, or until the waypoint drains, or no chain is for the connection any more, and the last one
+/// was answered.
 pub(super) async fn serve<S>(connection: Arc<Connection>, stream: S, is_http2: bool)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -35,10 +37,23 @@ where
         })
     };
     let inner = &connection.worker.0;
+    let chain = connection.chain();
     let io = TokioIo::new(stream);
-    let drained = inner.drained();
+    let ending = async {
+        connection.ending().await;
+        // A client with HTTP/1 may be about to ask: it is told with the answer (`exchange`), as by Envoy. HTTP/2 has GOAWAY.
+        if !is_http2 {
+            Box::pin(tokio::time::sleep(DRAIN)).await;
+        }
+    };
+    let drained = async {
+        tokio::select! {
+            () = inner.drained() => {}
+            () = ending => {}
+        }
+    };
     tokio::pin!(drained);
-    // Drives a connection, and tells it to end when the waypoint drains.
+    // Drives a connection, and tells it to end when the waypoint drains, or its chain is gone.
     macro_rules! drive {
         ($serving:expr) => {{
             let serving = $serving;
@@ -60,11 +75,11 @@ where
             let mut builder = http2::Builder::new(TokioExecutor::new());
             builder
                 .timer(TokioTimer::new())
-                .max_concurrent_streams(connection.chain.streams)
+                .max_concurrent_streams(chain.streams)
                 .max_header_list_size(MAX_HEAD as u32)
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW);
-            if connection.chain.extended_connect {
+            if chain.extended_connect {
                 builder.enable_connect_protocol();
             }
             builder
@@ -75,7 +90,7 @@ where
             let mut builder = http1::Builder::new();
             builder
                 .timer(TokioTimer::new())
-                .header_read_timeout(connection.chain.idle_timeout)
+                .header_read_timeout(chain.idle_timeout)
                 .max_header_size(MAX_HEAD);
             builder
         };
@@ -85,7 +100,7 @@ where
         inner.telemetry.broken_connection(&error);
         tracing::debug!(
             client = %connection.client.address,
-            chain = %connection.chain.name,
+            chain = %chain.name,
             error = crate::causes(&error),
             "a client's connection ended"
         );

@@ -1,3 +1,7 @@
+//! What the store makes of what it is told.
+
+mod warming;
+
 use culvert_envoy::{
     cluster::SYSTEM_ROOTS,
     pack,
@@ -86,7 +90,7 @@ fn connections_are_used_again_only_where_tls_is_as_it_was() {
         }
         store.put_cluster(&cluster(tls)).unwrap();
         store.put_endpoints(&assignment()).unwrap();
-        store.snapshot.clusters["a"].endpoints[0].id
+        store.clusters.in_force()["a"].endpoints[0].id
     };
     let clear = id_with(None, false);
     assert_eq!(id_with(None, false), clear);

@@ -202,7 +202,7 @@ async fn what_cannot_be_sent_anywhere_is_answered_here_and_to_grpc_in_its_own_wa
 }
 
 /// A filter that lets requests of this account in.
-fn allows(account: &str) -> culvert_envoy::pb::google::protobuf::Any {
+pub(crate) fn allows(account: &str) -> culvert_envoy::pb::google::protobuf::Any {
     use culvert_envoy::pb::envoy::{
         config::rbac::v3::principal::Identifier,
         r#type::matcher::v3::{FilterStateMatcher, StringMatcher, filter_state_matcher, string_matcher::MatchPattern},

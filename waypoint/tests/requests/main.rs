@@ -9,4 +9,6 @@ mod early;
 mod envoy;
 #[allow(dead_code, reason = "each test program uses a part")]
 mod mesh;
+mod open;
+mod warming;
 mod wire;
