@@ -8,6 +8,8 @@
 use std::{
     collections::BTreeSet,
     net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -15,7 +17,7 @@ use culvert_lab::{PodSpec, wait_until};
 use culvert_tests::{
     PATIENCE, Town,
     app::{self, Seen},
-    http::{Head, ask},
+    http::{self, Head, ask},
     lab,
     scene::service,
     town::PORT,
@@ -262,4 +264,68 @@ fn culvert_sends_requests_where_they_should_go() {
 #[test]
 fn envoy_sends_requests_where_they_should_go() {
     sends_requests_where_they_should_go(Kind::Envoy);
+}
+
+/// Ends a load.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn rules_change_under_load(kind: Kind) {
+    let lab = lab(&format!("wp_changes_{}", kind.word()));
+    let place = Place::make(&lab, kind);
+    let to = place.service("web", None);
+    let both = BTreeSet::from(["one".to_owned(), "two".to_owned()]);
+    place.wait("both to be asked", || place.apps(to, "/", &[], 12) == both);
+    let ends = AtomicBool::new(false);
+    let load = || {
+        let mut answers = Vec::new();
+        while !ends.load(Ordering::Relaxed) {
+            answers.push(place.ask(to, "/load", &[], ATTEMPT).and_then(|(head, _)| head.status()));
+        }
+        answers
+    };
+    let sticky = json!({ "loadBalancer": { "consistentHash": { "httpHeaderName": "x-user" } } });
+    let random = json!({ "loadBalancer": { "simple": "RANDOM" } });
+    let answers: Vec<Option<u16>> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..3).map(|_| scope.spawn(load)).collect();
+        // Also where what is waited for does not come.
+        let end = Ends(&ends);
+        for _ in 0..3 {
+            for (policy, count) in [(&sticky, 1), (&random, 2)] {
+                place.rule("web", "web", json!({ "trafficPolicy": policy }));
+                place.wait("a rule to be in force", || {
+                    place.apps(to, "/", &[("x-user", "ann")], 12).len() == count
+                });
+            }
+        }
+        drop(end);
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    });
+    eprintln!("{} requests while rules changed", answers.len());
+    let failed: Vec<_> = answers.iter().filter(|status| **status != Some(200)).collect();
+    let log = place.waypoint.process.log_tail(40);
+    assert!(failed.is_empty(), "{failed:?} of {}\n{log}", answers.len());
+    if kind == Kind::Culvert {
+        let all = place.waypoint.process.log_tail(100_000);
+        assert!(!all.contains("did not come in time"), "{all}");
+        let metrics = http::page(place.waypoint.place.pod(), 15020, "/metrics").unwrap();
+        assert!(metrics.contains("culvert_waypoint_warming_clusters 0"), "{metrics}");
+        let dump = http::page(place.waypoint.place.pod(), 15000, "/config_dump").unwrap();
+        assert!(dump.contains("\"warming\": {}"), "{dump}");
+    }
+}
+
+#[test]
+fn culvert_fails_no_request_while_rules_change() {
+    rules_change_under_load(Kind::Culvert);
+}
+
+#[test]
+fn envoy_fails_no_request_while_rules_change() {
+    rules_change_under_load(Kind::Envoy);
 }

@@ -6,6 +6,13 @@
 //!
 //! A change replaces the part that it concerns; everything else is shared with the snapshot before. Of the three maps only that is copied
 //! in which something changed.
+//!
+//! | module | what |
+//! |---|---|
+//! | `clusters` | clusters with their endpoints; with `references` and `kept` what changes of one mean for the other |
+//! | `warming` | clusters that changed, and wait for their endpoints |
+//! | `awaited` | routes that are on their way |
+//! | `draining` | what open connections go on with whose chain is gone |
 
 mod awaited;
 mod clusters;
@@ -287,7 +294,7 @@ impl Store {
     }
 
     /// Makes a part of what was taken in visible.
-    fn show(&mut self, mut visible: Snapshot) {
+    fn show(&self, mut visible: Snapshot) {
         visible.warming = self.clusters.warming().clone();
         self.warming.set(visible.warming.count());
         self.published.store(Arc::new(visible));
