@@ -170,14 +170,18 @@ impl Closeness {
             Here::Node(node) => return self == Self::Node && known(node, &b.node),
         };
         let (here, there) = (&a.locality, &b.locality);
+        let is_node = known(&a.node, &b.node);
+        // Most machines have no subzone, and many no zone: one machine is in one place all the same.
+        let is_place = is_node && a.cluster == b.cluster && here == there;
         match self {
-            Self::Region => known(&here.region, &there.region),
+            Self::Region => is_place || known(&here.region, &there.region),
             // Zones of two regions may bear one name.
-            Self::Zone => here.region == there.region && known(&here.zone, &there.zone),
+            Self::Zone => is_place || here.region == there.region && known(&here.zone, &there.zone),
             Self::Subzone => {
-                here.region == there.region && here.zone == there.zone && known(&here.subzone, &there.subzone)
+                is_place
+                    || here.region == there.region && here.zone == there.zone && known(&here.subzone, &there.subzone)
             }
-            Self::Node => known(&a.node, &b.node),
+            Self::Node => is_node,
             Self::Cluster => known(&a.cluster, &b.cluster),
             Self::Network => a.network == b.network,
         }

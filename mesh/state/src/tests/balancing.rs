@@ -166,3 +166,31 @@ fn failover_takes_the_closest_there_is_and_strict_nothing_else() {
     world.put_service(preferring(Mode::Passthrough));
     assert_eq!(world.target("198.19.0.1:80").1.to_string(), "198.19.0.1:80");
 }
+
+#[test]
+fn who_prefers_its_node_gets_it_also_where_nobody_says_in_which_zone_it_is() {
+    use proto::load_balancing::{Mode, Scope};
+    for (zone, subzone) in [("", ""), ("n1", "")] {
+        let at = |node: &str, workload: proto::Workload| proto::Workload {
+            node: node.to_owned(),
+            ..workload
+        };
+        let client = proto::Workload {
+            locality: near("client", "198.18.0.1", zone, subzone).locality,
+            ..client_workload()
+        };
+        let scopes = [Scope::Network, Scope::Region, Scope::Zone, Scope::Subzone, Scope::Node];
+        let mut service = preferring(Mode::Failover);
+        if let Some(balancing) = &mut service.load_balancing {
+            balancing.routing_preference = scopes.map(|scope| scope as i32).to_vec();
+        }
+        let here = at("node-a", near("here", "198.18.0.2", zone, subzone));
+        let there = at("node-b", near("there", "198.18.0.3", zone, subzone));
+        let mut world = World::new(false).with(&[client, here, there], &[service]);
+        let found = counts(&mut world, "198.19.0.1:80", 50).into_keys().collect::<Vec<_>>();
+        assert_eq!(found, ["here"], "{zone:?}");
+        world.store.remove_address("Kubernetes//Pod/shop/here");
+        let found = counts(&mut world, "198.19.0.1:80", 50).into_keys().collect::<Vec<_>>();
+        assert_eq!(found, ["there"], "{zone:?}");
+    }
+}
