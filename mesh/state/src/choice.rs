@@ -11,7 +11,7 @@ use crate::{
     Health, Mesh, Service, Workload,
     decision::Tried,
     pod::Pod,
-    service::{Closeness, Here, Member, Mode, ServicePort},
+    service::{Closeness, Here, Member, Members, Mode, ServicePort},
 };
 
 /// How often endpoints are drawn before they are all looked at. Endpoints that cannot be used are rare.
@@ -85,33 +85,60 @@ impl<'m> Choice<'m> {
         Some(Target::Name(host, port))
     }
 
-    /// Of two endpoints drawn at random, by weight, the one with less trouble and then fewer connections from this node;
-    /// where a service keeps its clients with an endpoint, that of the pod.
-    fn choose(&self, admit: impl Fn(&Workload) -> bool, tried: Tried<'_>) -> Option<Chosen<'m>> {
-        let endpoints = self.mesh.endpoints.get(&self.service.name)?;
+    /// The endpoint that each connection of the pod's gets, as long as nothing changes: where a pod stays with its endpoint, or where there
+    /// is but one to choose, which is ready and has not failed lately.
+    pub(crate) fn sole(&self) -> Option<Chosen<'m>> {
         let balancing = &self.service.balancing;
-        let usable = |endpoint: &'m Member| {
-            let workload = &endpoint.workload;
-            let target = self.target(endpoint).filter(|_| admit(workload))?;
-            (!tried.contain(target)).then_some(target)
-        };
-        let close = matches!(balancing.mode, Mode::Strict | Mode::Failover) && !balancing.preference.is_empty();
-        if !close && !balancing.sticky && endpoints.weighted == 0 {
-            let draw = || {
-                (0..DRAWS).find_map(|_| {
-                    let endpoint = &endpoints.list[below(endpoints.list.len() as u64)? as usize];
-                    usable(endpoint).map(|target| (endpoint, target))
-                })
-            };
-            if let (Some(one), Some(other)) = (draw(), draw()) {
-                return Some(less_loaded(one, other));
-            }
+        let admit = |workload: &Workload| balancing.allow_unhealthy || workload.health == Health::Ready;
+        if balancing.sticky {
+            return self.choose(admit, Tried::default());
         }
+        let endpoints = self.mesh.endpoints.get(&self.service.name)?;
+        let candidates: Vec<Chosen<'_>> = match self.is_close() {
+            true => self.closest(endpoints, admit, Tried::default()),
+            false => self.usable(endpoints, &admit, Tried::default()).take(2).collect(),
+        };
+        match candidates[..] {
+            [sole] if sole.0.workload.trouble.level() == 0 => Some(sole),
+            _ => None,
+        }
+    }
+
+    /// Whether it matters how far away an endpoint is.
+    fn is_close(&self) -> bool {
+        let balancing = &self.service.balancing;
+        matches!(balancing.mode, Mode::Strict | Mode::Failover) && !balancing.preference.is_empty()
+    }
+
+    /// How an endpoint is reached that may be chosen.
+    fn usable_target(
+        &self,
+        endpoint: &'m Member,
+        admit: impl Fn(&Workload) -> bool,
+        tried: Tried<'_>,
+    ) -> Option<Target<'m>> {
+        let target = self.target(endpoint).filter(|_| admit(&endpoint.workload))?;
+        (!tried.contain(target)).then_some(target)
+    }
+
+    fn usable(
+        &self,
+        endpoints: &'m Members,
+        admit: impl Fn(&Workload) -> bool,
+        tried: Tried<'_>,
+    ) -> impl Iterator<Item = Chosen<'m>> {
+        let all = endpoints.list.iter();
+        all.filter_map(move |endpoint| Some((endpoint, self.usable_target(endpoint, &admit, tried)?)))
+    }
+
+    /// Of those that may be chosen, the ones that are closest, where that matters.
+    fn closest(&self, endpoints: &'m Members, admit: impl Fn(&Workload) -> bool, tried: Tried<'_>) -> Vec<Chosen<'m>> {
+        let balancing = &self.service.balancing;
+        let is_close = self.is_close();
         let mut candidates: Vec<Chosen<'_>> = Vec::with_capacity(endpoints.list.len());
         let mut closest = 0;
-        for endpoint in &endpoints.list {
-            let Some(target) = usable(endpoint) else { continue };
-            let rank = if close {
+        for (endpoint, target) in self.usable(endpoints, admit, tried) {
+            let rank = if is_close {
                 let shared = |closeness: &&Closeness| closeness.shared(self.here, &endpoint.workload);
                 balancing.preference.iter().take_while(shared).count()
             } else {
@@ -128,6 +155,27 @@ impl<'m> Choice<'m> {
                 candidates.push((endpoint, target));
             }
         }
+        candidates
+    }
+
+    /// Of two endpoints drawn at random, by weight, the one with less trouble and then fewer connections from this node;
+    /// where a service keeps its clients with an endpoint, that of the pod.
+    fn choose(&self, admit: impl Fn(&Workload) -> bool, tried: Tried<'_>) -> Option<Chosen<'m>> {
+        let endpoints = self.mesh.endpoints.get(&self.service.name)?;
+        let balancing = &self.service.balancing;
+        if !self.is_close() && !balancing.sticky && endpoints.weighted == 0 {
+            let draw = || {
+                (0..DRAWS).find_map(|_| {
+                    let endpoint = &endpoints.list[below(endpoints.list.len() as u64)? as usize];
+                    let target = self.usable_target(endpoint, &admit, tried)?;
+                    Some((endpoint, target))
+                })
+            };
+            if let (Some(one), Some(other)) = (draw(), draw()) {
+                return Some(less_loaded(one, other));
+            }
+        }
+        let candidates = self.closest(endpoints, admit, tried);
         let total: u64 = candidates
             .iter()
             .map(|(endpoint, _)| u64::from(endpoint.workload.weight))

@@ -10,7 +10,7 @@
 //!
 //! Only addresses in the proxy's own network are indexed: an address in another one cannot be dialled from here.
 //!
-//! Start reading at [`Mesh::outbound`] (`resolve`, and `through` where it passes a waypoint; `choice` has the choice of an endpoint) and [`Mesh::inbound`] (`authorize`); what a name leads to is in `names`.
+//! Start reading at [`Mesh::outbound`] (`resolve`, and `through` where it passes a waypoint; `choice` has the choice of an endpoint, `sole` whether there is one) and [`Mesh::inbound`] (`authorize`); what a name leads to is in `names`.
 
 #![forbid(unsafe_code)]
 
@@ -26,6 +26,7 @@ mod parse;
 mod pod;
 mod resolve;
 mod service;
+mod sole;
 mod store;
 mod through;
 mod virtual_address;

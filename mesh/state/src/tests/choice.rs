@@ -152,6 +152,19 @@ proptest! {
                 workload.trouble.note();
             }
         }
+        let virtual_address: SocketAddr = VIRTUAL.parse().unwrap();
+        let sole = mesh.sole_endpoint(&client(), virtual_address);
+        let at_first: Vec<Given> = all.iter().cloned().map(|one| Given { tried: false, ..one }).collect();
+        let choices: BTreeSet<SocketAddr> = may_be_chosen(&at_first, way).into_iter().map(target).collect();
+        if let Some(sole) = sole {
+            prop_assert!(way.sticky || choices == BTreeSet::from([sole]), "{:?} of {:?}", sole, choices);
+            let chosen = mesh.outbound(&client(), virtual_address, &[]);
+            let is_it = matches!(chosen, Outbound::Tunnel { endpoint, .. } if endpoint.target() == sole);
+            prop_assert!(is_it);
+        } else if let [one] = &all[..] {
+            let is_amiss = one.troubled && !way.sticky || one.health > 0 && !way.allow_unhealthy;
+            prop_assert!(is_amiss || choices.is_empty(), "there is no choice");
+        }
         let tried: Vec<SocketAddr> = (0..all.len()).filter(|index| all[*index].tried).map(target).collect();
         let expected: BTreeSet<SocketAddr> = may_be_chosen(&all, way).into_iter().map(target).collect();
         for _ in 0..8 {
