@@ -23,8 +23,8 @@ enum Verdict {
     Leave,
     /// `connect` fails with this error.
     Deny(i32),
-    /// To this address and port of the pod, from where it reaches the outbound listener.
-    Capture(Endpoint),
+    /// To this address and port: of the pod itself, from where it reaches the outbound listener, or of another pod of the node.
+    Turn(Endpoint),
 }
 
 /// For an IPv4 socket.
@@ -38,7 +38,7 @@ pub fn v4(context: &SockAddrContext) -> i32 {
     match unsafe { decide(context, &sock_addr::v4(context)) } {
         Verdict::Leave => ALLOW,
         Verdict::Deny(errno) => deny(errno),
-        Verdict::Capture(target) => {
+        Verdict::Turn(target) => {
             sock_addr::set_v4(context, &target);
             ALLOW
         }
@@ -56,7 +56,7 @@ pub fn v6(context: &SockAddrContext) -> i32 {
     match unsafe { decide(context, &sock_addr::v6(context)) } {
         Verdict::Leave => ALLOW,
         Verdict::Deny(errno) => deny(errno),
-        Verdict::Capture(target) => {
+        Verdict::Turn(target) => {
             sock_addr::set_v6(context, &target);
             ALLOW
         }
@@ -98,10 +98,14 @@ unsafe fn decide(context: &SockAddrContext, destination: &Endpoint) -> Verdict {
         return leave(context, destination);
     }
     if pod.flags & Pod::SAME_NODE_CLIENT != 0
-        && same_node::is_opened(context, destination, own_address(pod, destination), cookie)
+        && let Some(target) = same_node::target(context, destination, own_address(pod, destination), cookie)
     {
-        count(Counter::ConnectSameNode);
-        return Verdict::Leave;
+        if target == *destination {
+            count(Counter::ConnectSameNode);
+            return Verdict::Leave;
+        }
+        count(Counter::ConnectSameNodeService);
+        return Verdict::Turn(target);
     }
     if pod.flags & Pod::FALLBACK != 0 && fallback::may_leave(cookie, own_address(pod, destination)) {
         count(Counter::ConnectFallback);
@@ -269,7 +273,7 @@ fn capture(context: &SockAddrContext, config: &Config, pod: &Pod, destination: &
         let own = unsafe { (*(*context.sock_addr).__bindgen_anon_1.sk).src_port };
         elsewhere(capture_port(destination), own)
     };
-    Verdict::Capture(Endpoint { address: target, port })
+    Verdict::Turn(Endpoint { address: target, port })
 }
 
 /// Whether the pod wants to know what becomes of the connection before its `connect` ends.

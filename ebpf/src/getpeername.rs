@@ -94,7 +94,7 @@ fn noted(context: &SockAddrContext) -> Option<(Endpoint, Counter)> {
     // SAFETY: the context and its socket are valid.
     let noted = unsafe { note::on((*context.sock_addr).__bindgen_anon_1.sk) }?;
     match noted.role {
-        Noted::CAPTURED | Noted::HELD => Some((noted.endpoint, Counter::PeerCaptured)),
+        Noted::CAPTURED | Noted::HELD | Noted::SAME_NODE => Some((noted.endpoint, Counter::PeerCaptured)),
         Noted::ACCEPTED_FORWARDED => Some((noted.endpoint, Counter::PeerForwarded)),
         _ => None,
     }

@@ -77,10 +77,15 @@ pub static RESOLVERS: HashMap<Resolver, Endpoint> = HashMap::with_max_entries(Re
 #[map]
 pub static SERVING: Array<Serving> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Pairs of pods whose connections go past the proxy. This map and the next four are of a fixed size, because they outlive a change of
+/// Pairs of pods whose connections go past the proxy. This map and the next five are of a fixed size, because they outlive a change of
 /// the others'; memory is taken for what they hold alone.
 #[map]
 pub static SAME_NODE: HashMap<SameNodePair, SameNodePeer> =
+    HashMap::with_max_entries(SameNodePair::ENTRIES, BPF_F_NO_PREALLOC);
+
+/// Addresses of services by which clients reach such pairs: the destination of one. Without that pair an entry means nothing.
+#[map]
+pub static SAME_NODE_SERVICES: HashMap<SameNodePair, Endpoint> =
     HashMap::with_max_entries(SameNodePair::ENTRIES, BPF_F_NO_PREALLOC);
 
 /// Connections that do, from the SYN to the end, as their clients' sockets see them; by the programs. The value is when the SYN went

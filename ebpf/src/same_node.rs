@@ -1,7 +1,8 @@
 //! Connections between two pods of this node that go past the proxy (`culvert.dev/same-node: kernel`).
 //!
 //! The proxy decides about a pair of pods, and the agent enters it into the map of pairs (see [`SameNodePair`]). From then on
-//! 1. `connect` leaves a connection of that pair alone and notes that on its socket ([`is_opened`]);
+//! 1. `connect` leaves a connection of that pair alone and notes that on its socket ([`target`]); one to the address of a service that
+//!    leads there is turned to the pair's destination, and its socket remembers the service, for `getpeername` and for the log;
 //! 2. `sock_ops` enters the connection itself when the SYN goes out ([`opening`]), with the addresses and ports that it really has;
 //! 3. the other pod's `sk_lookup`, and the guard on its link, look for that connection and, again, for the pair ([`is_let_in`]): who
 //!    merely sends a SYN has no entry, and goes to the proxy like anybody;
@@ -15,7 +16,8 @@ use crate::{
     count::count,
     fallback, flows,
     maps::{
-        ADDRESSES, HAS_MPTCP_HELPER, SAME_NODE, SAME_NODE_ENDED, SAME_NODE_FLOWS, SAME_NODE_NUMBERS, SAME_NODE_USE,
+        ADDRESSES, HAS_MPTCP_HELPER, SAME_NODE, SAME_NODE_ENDED, SAME_NODE_FLOWS, SAME_NODE_NUMBERS,
+        SAME_NODE_SERVICES, SAME_NODE_USE,
     },
     note,
 };
@@ -25,7 +27,7 @@ use aya_ebpf::{
     programs::{SockAddrContext, SockOpsContext},
 };
 use core::ptr::{addr_of, addr_of_mut, read_volatile};
-use culvert_abi::{Address, Counter, Endpoint, Flow, Noted, SameNodeEnded, SameNodeNumber, SameNodePair};
+use culvert_abi::{Address, Counter, Endpoint, Flow, Noted, SameNodeEnded, SameNodeNumber, SameNodePair, SameNodePeer};
 
 /// States of a socket before it closed (`include/net/tcp_states.h`).
 const SYN_SENT: u32 = 2;
@@ -34,13 +36,27 @@ const CLOSE_WAIT: u32 = 8;
 const LAST_ACK: u32 = 9;
 const CLOSING: u32 = 11;
 
-/// Whether a connection of the pod with this cookie and this address goes past the proxy; then that is noted on its socket.
+/// Where a connection of the pod with this cookie and this address goes past the proxy; then that is noted on its socket.
 #[inline(always)]
-pub fn is_opened(context: &SockAddrContext, destination: &Endpoint, own: Address, cookie: u64) -> bool {
+pub fn target(context: &SockAddrContext, destination: &Endpoint, own: Address, cookie: u64) -> Option<Endpoint> {
+    let mut pair = SameNodePair::new(cookie, *destination);
     // SAFETY: entries change only as a whole.
-    let Some(peer) = (unsafe { SAME_NODE.get(&SameNodePair::new(cookie, *destination)) }) else {
-        return false;
-    };
+    let mut peer = unsafe { SAME_NODE.get(&pair) };
+    if peer.is_none() {
+        // SAFETY: as above.
+        pair.destination = *unsafe { SAME_NODE_SERVICES.get(&pair) }?;
+        // SAFETY: as above.
+        peer = unsafe { SAME_NODE.get(&pair) };
+        if pair.destination.address.is_v4() != destination.address.is_v4() {
+            return None;
+        }
+    }
+    let is_opened = is_opened(context, peer?, destination, own);
+    is_opened.then_some(pair.destination)
+}
+
+#[inline(always)]
+fn is_opened(context: &SockAddrContext, peer: &SameNodePeer, destination: &Endpoint, own: Address) -> bool {
     if peer.source != own || peer.is_ending() || !is_valid() || !fallback::is_serving() || !has_room() {
         return false;
     }
@@ -83,9 +99,9 @@ pub fn opened(client: u64, remote: &Endpoint) {
     }
 }
 
-/// The client's socket closes.
+/// The client's socket closes, which has asked for `dialled`.
 #[inline(always)]
-pub fn closed(context: &SockOpsContext, flow: &Flow, remote: &Endpoint) {
+pub fn closed(context: &SockOpsContext, flow: &Flow, remote: &Endpoint, dialled: &Endpoint) {
     let before = context.arg(0);
     // The kernel counts a SYN and a FIN that were acknowledged, and a FIN that was received, as a byte each.
     let fin_sent = u64::from([FIN_WAIT2, LAST_ACK].contains(&before));
@@ -112,8 +128,8 @@ pub fn closed(context: &SockOpsContext, flow: &Flow, remote: &Endpoint) {
             duration: unsafe { bpf_ktime_get_ns() }.saturating_sub(began),
             sent,
             received,
+            dialled: *dialled,
             how,
-            reserved: 0,
         });
         if SAME_NODE_FLOWS.remove(flow).is_ok() {
             add_open(-1);

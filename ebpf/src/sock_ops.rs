@@ -176,7 +176,8 @@ fn changed(context: &SockOpsContext) {
     {
         // An application may connect it again, to somewhere else.
         noted.role = Noted::NOTHING;
-        return same_node::closed(context, &flow(context, &local, &remote), &remote);
+        let dialled = noted.endpoint;
+        return same_node::closed(context, &flow(context, &local, &remote), &remote, &dialled);
     }
     // Still there only when the other side was never established.
     if flows::remove(&flow(context, &local, &remote)) {

@@ -77,20 +77,28 @@ pub(crate) struct Together {
     pub(crate) client: Arc<str>,
     /// From which address.
     pub(crate) source: IpAddr,
-    /// What was dialled: an address of the other pod's.
+    /// What was reached: an address of the other pod's.
     pub(crate) destination: SocketAddr,
+}
+
+/// A connection of two pods of this node that is open, and may not need the proxy the next time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Proposal {
+    pub(crate) pair: Together,
+    /// The service's address that the client has dialled, where each of its connections to it gets this endpoint.
+    pub(crate) service: Option<SocketAddr>,
 }
 
 /// Addresses of pods to which connections of other pods of the node may go past the proxy, and who is told of such connections.
 #[derive(Debug)]
 pub(crate) struct SameNodeTargets {
     addresses: ArcSwap<FxHashSet<IpAddr>>,
-    proposals: UnboundedSender<Together>,
+    proposals: UnboundedSender<Proposal>,
 }
 
 impl SameNodeTargets {
     /// None yet.
-    pub(crate) fn new(proposals: UnboundedSender<Together>) -> Self {
+    pub(crate) fn new(proposals: UnboundedSender<Proposal>) -> Self {
         Self {
             addresses: ArcSwap::default(),
             proposals,
@@ -101,16 +109,19 @@ impl SameNodeTargets {
         self.addresses.store(Arc::new(addresses));
     }
 
-    /// A connection is open that was dialled at an address of whom it reaches.
-    pub(crate) fn tell(&self, client: &Pod, source: IpAddr, destination: SocketAddr) {
-        if self.addresses.load().contains(&destination.ip()) {
-            // The receiver lives as long as the process.
-            let _ = self.proposals.send(Together {
-                client: Arc::clone(&client.uid),
-                source: source.to_canonical(),
-                destination,
-            });
-        }
+    pub(crate) fn contain(&self, address: IpAddr) -> bool {
+        self.addresses.load().contains(&address)
+    }
+
+    /// A connection is open to one of these addresses.
+    pub(crate) fn tell(&self, client: &Pod, source: IpAddr, destination: SocketAddr, service: Option<SocketAddr>) {
+        let pair = Together {
+            client: Arc::clone(&client.uid),
+            source: source.to_canonical(),
+            destination,
+        };
+        // The receiver lives as long as the process.
+        let _ = self.proposals.send(Proposal { pair, service });
     }
 }
 

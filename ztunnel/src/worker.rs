@@ -235,10 +235,10 @@ async fn serve(cli: &Cli, logging: Logging, socket: PacketSocket, secrets: Secre
                 let _ = reports.send(Report::NeedDatagrams(need));
             }
             Ok(()) = changed.changed() => worker.news.report(&reports),
-            Some(pair) = proposed.recv() => {
-                worker.news.propose(pair);
-                while let Ok(pair) = proposed.try_recv() {
-                    worker.news.propose(pair);
+            Some(proposal) = proposed.recv() => {
+                worker.news.propose(proposal);
+                while let Ok(proposal) = proposed.try_recv() {
+                    worker.news.propose(proposal);
                 }
                 worker.news.report_same_node(&reports);
             }

@@ -38,10 +38,13 @@ impl Reconciler {
                 port: port.into(),
             })
         };
+        let destination = end(flow.remote, flow.remote_port);
+        let dialled = SocketAddr::from(seen.dialled);
         Some(Ended {
             client: Arc::clone(client),
             source: end(flow.local, flow.local_port),
-            destination: end(flow.remote, flow.remote_port),
+            destination,
+            service: (dialled != destination).then_some(dialled),
             seen,
         })
     }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     handover::{Order, Proxy, same_node::Pair},
-    kernel::sock_diag,
+    kernel::{SameNodeEntries, sock_diag},
 };
 
 /// How many pairs one message names.
@@ -33,8 +33,8 @@ impl Reconciler {
     pub(super) fn follow_same_node(&mut self) {
         self.ask_same_node();
         let wanted = match self.proxies.iter().rfind(|proxy| proxy.takes_listeners()) {
-            Some(newest) => self.pairs(|proxy, pair| proxy == newest.id && !pair.open_only),
-            None => HashMap::new(),
+            Some(newest) => self.entries(|proxy, pair| proxy == newest.id && !pair.open_only),
+            None => SameNodeEntries::default(),
         };
         if wanted != self.same_node.entered || self.same_node.is_failing {
             let set = self.kernel().set_same_node(&wanted);
@@ -49,9 +49,9 @@ impl Reconciler {
             // Tried again; until then nothing is confirmed, so that whatever is entered holds no longer.
             same_node.is_failing = problem.is_some();
             same_node.problem = problem;
-            same_node.is_idle &= wanted.is_empty();
-            let is_kept =
-                |pair: &SameNodePair| !same_node.is_failing && same_node.entered.get(pair) == wanted.get(pair);
+            same_node.is_idle &= wanted.pairs.is_empty();
+            let (before, now) = (&same_node.entered.pairs, &wanted.pairs);
+            let is_kept = |pair: &SameNodePair| !same_node.is_failing && before.get(pair) == now.get(pair);
             same_node.ageing.keep(is_kept);
             same_node.entered = wanted;
             same_node.is_changed = true;
@@ -67,7 +67,7 @@ impl Reconciler {
 
     /// Confirms what is entered, and closes what may have slipped through when it was changed.
     pub(super) fn look_after_same_node(&mut self) {
-        if !self.same_node.entered.is_empty() && !self.same_node.is_failing {
+        if !self.same_node.entered.pairs.is_empty() && !self.same_node.is_failing {
             let confirmed = self.kernel().confirm_same_node();
             if let Err(error) = confirmed {
                 tracing::error!(
@@ -89,7 +89,7 @@ impl Reconciler {
         let Some(newest) = newest.filter(|proxy| proxy.same_node_reports).cloned() else {
             return;
         };
-        if self.same_node.entered.is_empty() || self.same_node.is_failing || !self.same_node.ageing.is_due(now) {
+        if self.same_node.entered.pairs.is_empty() || self.same_node.is_failing || !self.same_node.ageing.is_due(now) {
             return;
         }
         // In this order: what is opened meanwhile is counted or found.
@@ -131,13 +131,14 @@ impl Reconciler {
 
     /// The pair as proxies name it.
     fn named(&self, pair: &SameNodePair) -> Option<Pair> {
-        let peer = self.same_node.entered.get(pair)?;
+        let peer = self.same_node.entered.pairs.get(pair)?;
         let client = self.pods.iter().find(|(_, entry)| entry.cookie() == Some(pair.client));
         Some(Pair {
             client: Arc::clone(client?.0),
             source: peer.source.into(),
             destination: pair.destination.into(),
             open_only: false,
+            services: Vec::new(),
         })
     }
 
@@ -156,8 +157,8 @@ impl Reconciler {
     }
 
     /// What proxies have said of pods that are captured here and ask for it, as far as it is meant.
-    fn pairs(&self, is_meant: impl Fn(u64, &Pair) -> bool) -> HashMap<SameNodePair, SameNodePeer> {
-        let mut pairs = HashMap::new();
+    fn entries(&self, is_meant: impl Fn(u64, &Pair) -> bool) -> SameNodeEntries {
+        let mut entries = SameNodeEntries::default();
         for ((proxy, server), said) in &self.same_node.said {
             let Some(to) = self
                 .captured(server)
@@ -177,10 +178,14 @@ impl Reconciler {
                     server,
                     source: pair.source.into(),
                 };
-                pairs.insert(SameNodePair::new(client, pair.destination.into()), peer);
+                let destination = Endpoint::from(pair.destination);
+                entries.pairs.insert(SameNodePair::new(client, destination), peer);
+                for service in &pair.services {
+                    entries.add_service(SameNodePair::new(client, (*service).into()), destination);
+                }
             }
         }
-        pairs
+        entries
     }
 
     fn captured(&self, uid: &str) -> Option<&Entry> {
@@ -202,10 +207,10 @@ impl Reconciler {
             Err(error) => return tracing::error!(error = explain(&error), "cannot see connections within the node"),
         };
         if flows.is_empty() {
-            self.same_node.is_idle = self.same_node.entered.is_empty();
+            self.same_node.is_idle = self.same_node.entered.pairs.is_empty();
             return;
         }
-        let allowed = self.pairs(|_, _| true);
+        let allowed = self.entries(|_, _| true).pairs;
         let is_allowed = |flow: &Flow| {
             let peer = allowed.get(&pair_of(flow));
             peer.is_some_and(|peer| peer.source == flow.local)

@@ -5,10 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use culvert_abi::{SameNodePair, SameNodePeer};
-
 use super::ageing::Ageing;
-use crate::handover::same_node::{Pair, SameNodeSaid};
+use crate::{
+    handover::same_node::{Pair, SameNodeSaid},
+    kernel::SameNodeEntries,
+};
 
 /// What proxies have said.
 #[derive(Default)]
@@ -19,7 +20,7 @@ pub(super) struct SameNode {
     pub(super) known: HashSet<u64>,
     /// What each proxy was asked for last.
     pub(super) asked: HashMap<u64, Vec<String>>,
-    pub(super) entered: HashMap<SameNodePair, SameNodePeer>,
+    pub(super) entered: SameNodeEntries,
     /// Which of them nobody uses.
     pub(super) ageing: Ageing,
     /// Connections that have ended, and whose client was gone by then.

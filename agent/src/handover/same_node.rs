@@ -30,18 +30,23 @@ pub struct Pair {
     pub destination: SocketAddr,
     /// Those that are open stay, and new ones go through the proxy.
     pub open_only: bool,
+    /// Addresses of services that lead the client to this pair and to no other. Never said by the agent.
+    pub services: Vec<SocketAddr>,
 }
 
 impl SameNodeSaid {
     /// As it was said. A pair without two addresses and a port is none, and its connections go through the proxy.
     pub(super) fn of(said: zds::SameNode) -> Self {
         let pairs = said.pairs.into_iter().filter_map(|pair| {
-            let port = u16::try_from(pair.port).ok()?;
+            let services = pair.services.iter();
             Some(Pair {
                 client: pair.client.into(),
                 source: from_bytes(&pair.source)?,
-                destination: SocketAddr::new(from_bytes(&pair.address)?, port),
+                destination: socket(&pair.address, pair.port)?,
                 open_only: pair.open_only,
+                services: services
+                    .filter_map(|service| socket(&service.address, service.port))
+                    .collect(),
             })
         });
         Self {
@@ -49,6 +54,10 @@ impl SameNodeSaid {
             pairs: pairs.collect(),
         }
     }
+}
+
+fn socket(address: &[u8], port: u32) -> Option<SocketAddr> {
+    Some(SocketAddr::new(from_bytes(address)?, u16::try_from(port).ok()?))
 }
 
 impl From<Pair> for zds::SameNodePair {
@@ -59,6 +68,7 @@ impl From<Pair> for zds::SameNodePair {
             address: to_bytes(&pair.destination.ip()),
             port: pair.destination.port().into(),
             open_only: pair.open_only,
+            services: Vec::new(),
         }
     }
 }
@@ -72,6 +82,8 @@ pub struct Ended {
     pub source: SocketAddr,
     /// The other pod's.
     pub destination: SocketAddr,
+    /// The service's address that it has dialled, if it has.
+    pub service: Option<SocketAddr>,
     /// As the client's kernel has counted.
     pub seen: SameNodeEnded,
 }
@@ -94,6 +106,10 @@ impl From<Ended> for zds::SameNodeConnection {
             received: ended.seen.received,
             duration_us: ended.seen.duration / 1000,
             end: end.into(),
+            service: ended.service.map(|service| zds::SameNodeService {
+                address: to_bytes(&service.ip()),
+                port: service.port().into(),
+            }),
         }
     }
 }

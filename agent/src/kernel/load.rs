@@ -45,7 +45,7 @@ const PINNED: [&str; 11] = [
 
 /// Pinned beside the versions' folders: they outlive a change of the other maps. What is new from one version to the next must have
 /// its own file, so its name has the size of a value, and a number for what the size does not show.
-fn lasting(bpffs: &Path) -> [(&'static str, PathBuf); 11] {
+fn lasting(bpffs: &Path) -> [(&'static str, PathBuf); 12] {
     let same_node = |name: &str, size: usize| bpffs.join(format!("{name}-{}-{size}", SameNodePair::FORMAT));
     let guard = |name: &str, size: usize| bpffs.join(format!("{name}-{}-{size}", Guard::FORMAT));
     [
@@ -67,6 +67,10 @@ fn lasting(bpffs: &Path) -> [(&'static str, PathBuf); 11] {
         (
             "SAME_NODE",
             same_node("same-node", size_of::<(SameNodePair, SameNodePeer)>()),
+        ),
+        (
+            "SAME_NODE_SERVICES",
+            same_node("same-node-services", size_of::<(SameNodePair, Endpoint)>()),
         ),
         (
             "SAME_NODE_FLOWS",

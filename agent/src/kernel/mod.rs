@@ -40,6 +40,7 @@ mod pins;
 mod pods;
 mod removal;
 mod same_node;
+mod same_node_entries;
 mod same_node_maps;
 mod same_node_totals;
 mod serving;
@@ -55,6 +56,7 @@ pub use guards::{GuardStatus, NewlyDropped, Strictness};
 pub use legs::LegsStatus;
 pub use pods::PodUsage;
 pub use removal::{remove_filters, remove_pins};
+pub use same_node_entries::SameNodeEntries;
 pub use same_node_totals::Pods as SameNodePods;
 
 use self::{

@@ -1,7 +1,7 @@
 //! Which connections go past the proxy, as the kernel programs know it: see `ebpf/src/same_node.rs`.
 
 use super::{
-    Kernel, KernelError, SameNodePods,
+    Kernel, KernelError, SameNodeEntries, SameNodePods,
     maps::{absent_is_fine, failed},
     sock_diag,
 };
@@ -16,15 +16,17 @@ use std::{
 const LEASE: Duration = Duration::from_secs(2);
 
 impl Kernel {
-    /// Makes the pairs whose connections go past the proxy exactly these. Those that go, go first and whatever else fails.
+    /// Makes the pairs whose connections go past the proxy exactly these, and the addresses of services that lead to them. Those that go,
+    /// go first and whatever else fails.
     ///
     /// # Errors
     /// A failing system call, a full map, a kernel that cannot close connections (no pair is entered then).
-    pub fn set_same_node(&mut self, wanted: &HashMap<SameNodePair, SameNodePeer>) -> Result<(), KernelError> {
-        let outdated = |(pair, peer): (&SameNodePair, &SameNodePeer)| (wanted.get(pair) != Some(peer)).then_some(*pair);
+    pub fn set_same_node(&mut self, wanted: &SameNodeEntries) -> Result<(), KernelError> {
+        let pairs = &wanted.pairs;
+        let outdated = |(pair, peer): (&SameNodePair, &SameNodePeer)| (pairs.get(pair) != Some(peer)).then_some(*pair);
         let gone: Vec<SameNodePair> = self.same_node.entered.iter().filter_map(outdated).collect();
         let mut touched: HashSet<u64> = HashSet::new();
-        let mut outcome = Ok(());
+        let mut outcome = self.same_node.keep_services(wanted);
         for pair in &gone {
             let server = self.same_node.entered.get(pair).map(|peer| peer.server);
             touched.extend([pair.client].into_iter().chain(server));
@@ -35,7 +37,7 @@ impl Kernel {
             self.same_node.set(SameNodeNumber::Until, 0)?;
             return Err(error);
         }
-        let new = wanted
+        let new = pairs
             .iter()
             .filter(|(pair, _)| !self.same_node.entered.contains_key(*pair));
         let new: Vec<_> = new.map(|(pair, peer)| (*pair, *peer)).collect();
@@ -50,6 +52,7 @@ impl Kernel {
             entered = self.same_node.enter(pair, peer);
             touched.extend([pair.client, peer.server]);
         }
+        entered = entered.and_then(|()| self.same_node.enter_services(wanted));
         for cookie in touched {
             self.flag_same_node(cookie)?;
         }
@@ -129,10 +132,8 @@ impl Kernel {
     /// Takes back all pairs of a pod that is captured no longer, and forgets what went by them.
     pub(super) fn part_same_node(&mut self, cookie: u64) -> Result<(), KernelError> {
         self.same_node.totals.part(cookie);
-        let is_its = |(pair, peer): &(&SameNodePair, &SameNodePeer)| pair.client == cookie || peer.server == cookie;
-        let left = self.same_node.entered.iter().filter(|entry| !is_its(entry));
-        let left: HashMap<SameNodePair, SameNodePeer> = left.map(|(pair, peer)| (*pair, *peer)).collect();
-        match left.len() == self.same_node.entered.len() {
+        let left = self.same_node.entries().without(cookie);
+        match left.pairs.len() == self.same_node.entered.len() {
             true => Ok(()),
             false => self.set_same_node(&left),
         }

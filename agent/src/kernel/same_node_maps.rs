@@ -1,7 +1,7 @@
 //! The maps about connections that go past the proxy, with their types.
 
 use super::{
-    KernelError,
+    KernelError, SameNodeEntries,
     maps::{absent_is_fine, failed, found, no_room, take},
     same_node_totals::Totals,
 };
@@ -9,7 +9,7 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap as Map, MapData, MapError, RingBuf},
 };
-use culvert_abi::{Flow, Pod, SameNodeEnded, SameNodeNumber, SameNodePair, SameNodePeer, SameNodeUse};
+use culvert_abi::{Endpoint, Flow, Pod, SameNodeEnded, SameNodeNumber, SameNodePair, SameNodePeer, SameNodeUse};
 use std::collections::HashMap;
 
 /// Only where there is no entry (`BPF_NOEXIST`).
@@ -25,7 +25,9 @@ pub(super) struct SameNode {
     pub(super) usage: Map<MapData, SameNodePair, SameNodeUse>,
     pub(super) numbers: Array<MapData, u64>,
     ended: RingBuf<MapData>,
+    services: Map<MapData, SameNodePair, Endpoint>,
     pub(super) entered: HashMap<SameNodePair, SameNodePeer>,
+    led: HashMap<SameNodePair, Endpoint>,
     /// As of the last look at `usage`.
     pub(super) totals: Totals,
     /// Why no pair can be entered; none before that was looked at.
@@ -41,7 +43,9 @@ impl SameNode {
             usage: take(ebpf, "SAME_NODE_USE")?,
             numbers: take(ebpf, "SAME_NODE_NUMBERS")?,
             ended: take(ebpf, "SAME_NODE_ENDED")?,
+            services: take(ebpf, "SAME_NODE_SERVICES")?,
             entered: HashMap::new(),
+            led: HashMap::new(),
             totals: Totals::default(),
             support: None,
         };
@@ -50,7 +54,50 @@ impl SameNode {
         for pair in left.map_err(|error| failed("SAME_NODE", error))? {
             absent_is_fine("SAME_NODE", taken.pairs.remove(&pair))?;
         }
+        let left = taken.services.keys().collect::<Result<Vec<_>, _>>();
+        for service in left.map_err(|error| failed("SAME_NODE_SERVICES", error))? {
+            absent_is_fine("SAME_NODE_SERVICES", taken.services.remove(&service))?;
+        }
         Ok(taken)
+    }
+
+    /// What is entered.
+    pub(super) fn entries(&self) -> SameNodeEntries {
+        let mut entries = SameNodeEntries::default();
+        entries.pairs.clone_from(&self.entered);
+        for (service, destination) in &self.led {
+            entries.add_service(*service, *destination);
+        }
+        entries
+    }
+
+    /// Removes the addresses of services that lead elsewhere now, or nowhere.
+    pub(super) fn keep_services(&mut self, wanted: &SameNodeEntries) -> Result<(), KernelError> {
+        let gone = self
+            .led
+            .iter()
+            .filter(|(service, to)| wanted.service(service) != Some(**to));
+        for service in gone.map(|(service, _)| *service).collect::<Vec<_>>() {
+            absent_is_fine("SAME_NODE_SERVICES", self.services.remove(&service))?;
+            self.led.remove(&service);
+        }
+        Ok(())
+    }
+
+    /// Enters those that are not entered yet.
+    pub(super) fn enter_services(&mut self, wanted: &SameNodeEntries) -> Result<(), KernelError> {
+        let full = || KernelError::Full {
+            map: "SAME_NODE_SERVICES",
+            size: SameNodePair::ENTRIES,
+        };
+        for (service, destination) in wanted.services() {
+            if !self.led.contains_key(&service) {
+                let entered = self.services.insert(service, destination, 0);
+                entered.map_err(|error| no_room(error, full()))?;
+                self.led.insert(service, destination);
+            }
+        }
+        Ok(())
     }
 
     /// The flags of a pod, as far as they are about this.

@@ -16,5 +16,6 @@ mod leg_transfers;
 mod legs;
 mod life;
 mod outbound;
+mod same_node;
 mod support;
 mod upgrades;

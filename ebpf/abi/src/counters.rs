@@ -25,6 +25,7 @@ counters! {
     ConnectFamily => "connect", "other_family", "Of a family of which the pod has no address in the mesh, left alone.";
     ConnectFallback => "connect", "fallback", "Left alone, because no proxy serves and the pod may go without one.";
     ConnectSameNode => "connect", "same_node", "Left alone: to a pod of this node, as the proxy has decided before.";
+    ConnectSameNodeService => "connect", "same_node_service", "To a service, and turned to a pod of this node, as the proxy has decided before.";
     ConnectFull => "connect", "denied_full", "Denied: the map of flows is full.";
     ConnectShare => "connect", "denied_share", "Denied: the pod has its share of the map of flows.";
     ConnectNoMemory => "connect", "denied_memory", "Denied: the kernel had no memory for the socket's note.";

@@ -186,7 +186,8 @@ impl Noted {
     ///
     /// In a flow, the bits above [`Noted::ROLE_BITS`] say who has claimed it; 0 is nobody.
     pub const HELD: u32 = 6;
-    /// An application's socket that goes past the proxy to another pod of the node, see [`SameNodePair`]; `endpoint` is the destination.
+    /// An application's socket that goes past the proxy to another pod of the node, see [`SameNodePair`]; `endpoint` is the destination
+    /// it asked for: the pod's, or a service's.
     pub const SAME_NODE: u32 = 7;
     /// The bits of `role` that hold one of the constants.
     pub const ROLE_BITS: u32 = 8;

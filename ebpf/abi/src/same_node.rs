@@ -96,10 +96,10 @@ pub struct SameNodeEnded {
     pub sent: u64,
     /// Bytes that the client received.
     pub received: u64,
+    /// What the client asked for: the pod's address and port, or those of a service.
+    pub dialled: Endpoint,
     /// One of the constants below.
     pub how: u32,
-    /// Zero.
-    pub reserved: u32,
 }
 
 impl SameNodeEnded {

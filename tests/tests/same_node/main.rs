@@ -5,6 +5,7 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod services;
 mod support;
 mod telemetry;
 

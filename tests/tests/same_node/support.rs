@@ -130,3 +130,14 @@ pub(crate) fn strict(lab: &Lab) {
     ))
     .unwrap();
 }
+
+/// The line of a connection that comes from this address and port.
+pub(crate) fn access_line(town: &mut Town<'_>, direction: &str, source: SocketAddr) -> Option<Value> {
+    let log = town.mesh.ztunnel(1).unwrap().log();
+    let words = [
+        format!("\"direction\":\"{direction}\""),
+        format!("\"src.addr\":\"{source}\""),
+    ];
+    let mut lines = log.lines().filter(|line| words.iter().all(|word| line.contains(word)));
+    lines.find_map(|line| serde_json::from_str(line).ok())
+}

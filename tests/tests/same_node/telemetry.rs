@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use culvert_lab::wait_until;
-use culvert_tests::{PATIENCE, Town, echo, lab, probe, town::PORT};
-use serde_json::{Value, json};
+use culvert_tests::{PATIENCE, echo, lab, probe, town::PORT};
+use serde_json::json;
 
-use crate::support::{ECHO, OPENED, neighbour, open_past, past, series, total, town};
+use crate::support::{ECHO, OPENED, access_line, neighbour, open_past, past, series, total, town};
 
 #[test]
 fn what_goes_past_the_proxy_is_counted() {
@@ -49,17 +49,6 @@ fn what_goes_past_the_proxy_is_counted() {
     })
     .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(40)));
     assert_eq!(series(&town, "town/neighbour"), 4, "one of each metric");
-}
-
-/// The line of a connection that comes from this address and port.
-fn access_line(town: &mut Town<'_>, direction: &str, source: SocketAddr) -> Option<Value> {
-    let log = town.mesh.ztunnel(1).unwrap().log();
-    let words = [
-        format!("\"direction\":\"{direction}\""),
-        format!("\"src.addr\":\"{source}\""),
-    ];
-    let mut lines = log.lines().filter(|line| words.iter().all(|word| line.contains(word)));
-    lines.find_map(|line| serde_json::from_str(line).ok())
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! How flows begin to carry bytes.
 
+use std::net::SocketAddr;
+
 use culvert_accounting::Direction;
 use culvert_tunnel::failure::{Failure, errno};
 
@@ -49,10 +51,19 @@ impl Loop {
     /// The next connection like this one may not need the proxy.
     fn tell_of_same_node(&self, key: FlowKey) {
         let Some(flow) = self.flows.get(key) else { return };
-        let is_plain = flow.service.is_none() && flow.waypoint.is_none() && flow.named.is_none();
-        if flow.direction == Direction::Outbound && is_plain && flow.stream().is_some() {
-            let same_node = &self.shared.same_node;
-            same_node.tell(&flow.pod.pod, flow.source.ip(), flow.destination);
+        let same_node = &self.shared.same_node;
+        let is_plain = flow.waypoint.is_none() && flow.named.is_none() && flow.stream().is_some();
+        if flow.direction != Direction::Outbound || !is_plain || !same_node.contain(flow.target.ip()) {
+            return;
+        }
+        let pod = &flow.pod.pod;
+        let service = flow.service.as_ref().map(|_| flow.destination);
+        // Where there is a choice, it is made for each connection. `worker::same_node` looks more closely.
+        let is_sole = |dialled: SocketAddr| {
+            dialled.is_ipv4() == flow.target.is_ipv4() && self.mesh.sole_endpoint(pod, dialled) == Some(flow.target)
+        };
+        if service.is_none_or(is_sole) {
+            same_node.tell(pod, flow.source.ip(), flow.target, service);
         }
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{guards::Guards, same_node::SameNode};
 use crate::{
-    seam::{Shared, Together},
+    seam::{Proposal, Shared},
     wire::Report,
 };
 
@@ -52,8 +52,8 @@ impl News {
     }
 
     /// Two pods have a connection through the proxy.
-    pub(super) fn propose(&mut self, pair: Together) {
-        self.same_node.propose(pair);
+    pub(super) fn propose(&mut self, proposal: Proposal) {
+        self.same_node.propose(proposal);
     }
 
     /// Nobody uses these pairs, which go through the proxy from now on.
@@ -62,7 +62,7 @@ impl News {
     }
 
     /// Logs and counts connections that have gone past the proxy and have ended.
-    pub(super) fn account_same_node(&self, ended: zds::SameNodeEnded) {
+    pub(super) fn account_same_node(&mut self, ended: zds::SameNodeEnded) {
         let accounting = self.shared.telemetry.accounting();
         self.same_node.account(ended, &self.shared.mesh.load(), accounting);
     }

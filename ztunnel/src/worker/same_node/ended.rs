@@ -9,6 +9,7 @@ use culvert_state::{Mesh, Pod};
 use culvert_telemetry::tcp::ResponseFlags;
 
 use super::{pods::Pods, said::socket};
+use crate::seam::Together;
 
 /// Why a connection ended early: the kernel programs do not see more of it.
 const BROKEN: &str = "the connection was reset, or timed out";
@@ -21,6 +22,8 @@ pub(super) struct Ended {
     client: String,
     source: SocketAddr,
     destination: SocketAddr,
+    /// The service's address that was dialled, if one was.
+    service: Option<SocketAddr>,
     /// What the client has sent and received.
     sent: u64,
     received: u64,
@@ -34,11 +37,24 @@ impl Ended {
         Some(Self {
             source: socket(&connection.source, connection.source_port)?,
             destination: socket(&connection.address, connection.port)?,
+            service: connection
+                .service
+                .as_ref()
+                .and_then(|service| socket(&service.address, service.port)),
             sent: connection.sent,
             received: connection.received,
             duration: Duration::from_micros(connection.duration_us),
             end: connection.end(),
             client: connection.client,
+        })
+    }
+
+    /// Of which pair it was, where it was never established.
+    pub(super) fn failed(&self) -> Option<Together> {
+        (self.end == End::Failed).then(|| Together {
+            client: self.client.as_str().into(),
+            source: self.source.ip(),
+            destination: self.destination,
         })
     }
 
@@ -75,6 +91,7 @@ impl Ended {
             Direction::Outbound => self.destination,
             Direction::Inbound => self.source,
         };
+        let dialled = self.service.filter(|_| direction == Direction::Outbound);
         let workload = other.and_then(|other| mesh.workload_of(other).cloned());
         Opening {
             direction,
@@ -82,13 +99,13 @@ impl Ended {
             own: mesh.workload_of(pod).cloned(),
             source: self.source,
             destination: self.destination,
-            dialled: None,
+            dialled,
             peer: Peer {
                 identity: None,
                 workload: workload.or_else(|| mesh.workload_at(at.ip())),
             },
             hostname: None,
-            service: None,
+            service: dialled.and_then(|dialled| mesh.service_dialled(pod, dialled)),
             hbone_addr: None,
             encrypted: false,
             key_exchange: None,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     time::Instant,
 };
 
@@ -14,6 +14,9 @@ const PAIRS: usize = 8192;
 /// How many to one address: what is said of a pod that is reached is one message.
 const PAIRS_PER_ADDRESS: usize = 512;
 
+/// By how many addresses of services a client may reach one pair: what is said of a pod is one message.
+const SERVICES: usize = 4;
+
 #[derive(Debug, Default)]
 pub(super) struct Pairs {
     all: BTreeSet<Together>,
@@ -21,6 +24,8 @@ pub(super) struct Pairs {
     to_address: HashMap<IpAddr, usize>,
     /// Those that wait for a policy, and since when.
     waiting: BTreeMap<Together, Instant>,
+    /// Addresses of services by which clients reach a pair; none that is empty.
+    services: BTreeMap<Together, Vec<SocketAddr>>,
 }
 
 /// What came of a proposal.
@@ -47,6 +52,7 @@ impl Pairs {
 
     pub(super) fn remove(&mut self, pair: &Together) {
         self.waiting.remove(pair);
+        self.services.remove(pair);
         if !self.all.remove(pair) {
             return;
         }
@@ -67,6 +73,38 @@ impl Pairs {
     /// A pair does not wait, or no longer.
     pub(super) fn go_on(&mut self, pair: &Together) {
         self.waiting.remove(pair);
+    }
+
+    /// The client reaches a pair by an address of a service. False where that is known, and where there are too many.
+    pub(super) fn add_service(&mut self, pair: &Together, service: SocketAddr) -> bool {
+        let known = self.services(pair);
+        if !self.all.contains(pair) || known.len() >= SERVICES || known.contains(&service) {
+            return false;
+        }
+        self.services.entry(pair.clone()).or_default().push(service);
+        true
+    }
+
+    /// By which addresses of services the client reaches a pair.
+    pub(super) fn services(&self, pair: &Together) -> &[SocketAddr] {
+        self.services.get(pair).map_or(&[], Vec::as_slice)
+    }
+
+    /// Only by these. False where there was none before.
+    pub(super) fn keep_services(&mut self, pair: &Together, kept: &[SocketAddr]) -> bool {
+        let Some(services) = self.services.get_mut(pair) else {
+            return false;
+        };
+        services.retain(|service| kept.contains(service));
+        if services.is_empty() {
+            self.services.remove(pair);
+        }
+        true
+    }
+
+    /// The pairs that are reached by services.
+    pub(super) fn with_services(&self) -> impl Iterator<Item = &Together> {
+        self.services.keys()
     }
 
     pub(super) fn is_empty(&self) -> bool {

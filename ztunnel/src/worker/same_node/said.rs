@@ -15,6 +15,14 @@ pub(super) fn together(pair: zds::SameNodePair) -> Option<Together> {
     })
 }
 
+/// A service's address, as messages hold it.
+pub(super) fn service(service: SocketAddr) -> zds::SameNodeService {
+    zds::SameNodeService {
+        address: bytes(service.ip()),
+        port: service.port().into(),
+    }
+}
+
 /// None for what is no address with a port.
 pub(super) fn socket(bytes: &[u8], port: u32) -> Option<SocketAddr> {
     Some(SocketAddr::new(address(bytes)?, u16::try_from(port).ok()?))

@@ -12,6 +12,8 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::*;
 
+mod services;
+
 const CLIENT: &str = "198.18.0.1";
 const SERVER: &str = "198.18.0.2";
 
@@ -66,7 +68,7 @@ impl World {
         same_node.add(pod("front", CLIENT));
         same_node.add(pod("cart", SERVER));
         same_node.want(vec!["cart".to_owned()]);
-        same_node.propose(pair());
+        same_node.propose(proposal());
         Self {
             store,
             same_node,
@@ -88,6 +90,13 @@ fn pair() -> Together {
     }
 }
 
+fn proposal() -> Proposal {
+    Proposal {
+        pair: pair(),
+        service: None,
+    }
+}
+
 fn said(open_only: Option<bool>) -> Vec<zds::SameNode> {
     let pair = |open_only| zds::SameNodePair {
         client: "front".to_owned(),
@@ -95,6 +104,7 @@ fn said(open_only: Option<bool>) -> Vec<zds::SameNode> {
         address: vec![198, 18, 0, 2],
         port: 80,
         open_only,
+        services: vec![],
     };
     vec![zds::SameNode {
         uid: "cart".to_owned(),
@@ -124,7 +134,7 @@ fn an_allowed_pair_is_said_once_and_taken_back_when_a_policy_denies_it() {
     // It is not remembered: the proxy decides about the next connection.
     world.store.remove_policy("shop/nobody");
     assert_eq!(world.news(), []);
-    world.same_node.propose(pair());
+    world.same_node.propose(proposal());
     assert_eq!(world.news(), said(Some(false)));
 }
 
@@ -209,13 +219,16 @@ fn loops_speak_of_pods_alone_that_want_it() {
     world.targets = SameNodeTargets::new(proposals);
     let tell = |world: &World| {
         let pair = pair();
-        world.targets.tell(&pod("front", CLIENT), pair.source, pair.destination);
+        if world.targets.contain(pair.destination.ip()) {
+            let front = pod("front", CLIENT);
+            world.targets.tell(&front, pair.source, pair.destination, None);
+        }
     };
     tell(&world);
     assert!(proposed.try_recv().is_err());
     world.news();
     tell(&world);
-    assert_eq!(proposed.try_recv(), Ok(pair()));
+    assert_eq!(proposed.try_recv(), Ok(proposal()));
 }
 
 #[test]
@@ -225,6 +238,10 @@ fn a_pair_that_is_new_is_said_with_those_that_were_said_before() {
     let other = Together {
         destination: SocketAddr::new(SERVER.parse().unwrap(), 81),
         ..pair()
+    };
+    let other = Proposal {
+        pair: other,
+        service: None,
     };
     world.same_node.propose(other.clone());
     let [news] = &world.news()[..] else {
@@ -243,7 +260,7 @@ fn a_pod_that_has_taken_over_an_address_is_the_one_that_is_reached() {
     world.same_node.add(pod("other", SERVER));
     assert_eq!(world.news(), said(None), "it does not want that");
     world.same_node.remove("other");
-    world.same_node.propose(pair());
+    world.same_node.propose(proposal());
     assert_eq!(world.news(), said(Some(false)));
 }
 
@@ -256,7 +273,7 @@ fn a_pair_that_nobody_uses_is_taken_back_and_may_be_proposed_anew() {
     assert_eq!(world.news(), said(None));
     world.same_node.forget(unused);
     assert_eq!(world.news(), [], "once");
-    world.same_node.propose(pair());
+    world.same_node.propose(proposal());
     assert_eq!(world.news(), said(Some(false)));
 }
 
@@ -278,6 +295,7 @@ fn what_has_ended_is_said_of_both_pods_and_of_one_where_the_other_is_gone() {
             received: 300,
             duration_us: 5000,
             end: end.into(),
+            service: None,
         }],
     };
     let count = |name: &str, reporter: &str| {
@@ -290,20 +308,20 @@ fn what_has_ended_is_said_of_both_pods_and_of_one_where_the_other_is_gone() {
             .sum::<u64>()
     };
     let opened = |reporter: &str| count("istio_tcp_connections_opened_total", reporter);
-    let account = |world: &World, end, source| world.same_node.account(ended(end, source), &mesh, &accounting);
-    account(&world, End::Closed, vec![198, 18, 0, 1]);
+    let account = |world: &mut World, end, source| world.same_node.account(ended(end, source), &mesh, &accounting);
+    account(&mut world, End::Closed, vec![198, 18, 0, 1]);
     assert_eq!((opened("source"), opened("destination")), (1, 1));
     assert_eq!(count("istio_tcp_sent_bytes_total", "source"), 300);
     assert_eq!(count("istio_tcp_sent_bytes_total", "destination"), 300);
-    account(&world, End::Failed, vec![198, 18, 0, 1]);
-    account(&world, End::Closed, vec![198]);
+    account(&mut world, End::Failed, vec![198, 18, 0, 1]);
+    account(&mut world, End::Closed, vec![198]);
     assert_eq!(
         (opened("source"), opened("destination")),
         (1, 1),
         "never open, or no connection"
     );
     world.same_node.remove("cart");
-    account(&world, End::Broken, vec![198, 18, 0, 1]);
+    account(&mut world, End::Broken, vec![198, 18, 0, 1]);
     assert_eq!((opened("source"), opened("destination")), (2, 1));
     assert_eq!(count("istio_tcp_connections_closed_total", "source"), 2);
 }
