@@ -154,7 +154,7 @@ proptest! {
         }
         let virtual_address: SocketAddr = VIRTUAL.parse().unwrap();
         let sole = mesh.sole_endpoint(&client(), virtual_address);
-        let at_first: Vec<Given> = all.iter().cloned().map(|one| Given { tried: false, ..one }).collect();
+        let at_first: Vec<Given> = all.iter().map(|one| Given { tried: false, ..one.clone() }).collect();
         let choices: BTreeSet<SocketAddr> = may_be_chosen(&at_first, way).into_iter().map(target).collect();
         if let Some(sole) = sole {
             prop_assert!(way.sticky || choices == BTreeSet::from([sole]), "{:?} of {:?}", sole, choices);
