@@ -110,7 +110,7 @@ fn another_layout_takes_over_without_a_gap() {
     }
     let folders = fs::read_dir(&world.node.config.bpffs).expect("read").count();
     assert_eq!(
-        folders, 12,
+        folders, 13,
         "one version, the notes of sockets that all share, what guards know, what goes past the proxy, and whether a proxy serves"
     );
 }
