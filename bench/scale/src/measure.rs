@@ -25,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// As many as have addresses: see `world`.
 const MOST_PODS: u64 = 500_000;
 const MOST_NODES: u64 = 10_000;
+const MOST_CHANGES: u64 = 100_000;
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -35,8 +36,11 @@ pub(crate) struct Options {
     /// Nodes that follow the controller
     #[arg(long, default_value_t = 1000, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MOST_NODES))]
     nodes: usize,
+    /// Changes of one pod, one after the other, over which the CPU time is taken
+    #[arg(long, default_value_t = 200, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MOST_CHANGES))]
+    changes: usize,
     /// Small sizes and few changes, to see that it runs
-    #[arg(long, conflicts_with_all = ["pods", "nodes"])]
+    #[arg(long, conflicts_with_all = ["pods", "nodes", "changes"])]
     short: bool,
     /// End with one line of JSON
     #[arg(long)]
@@ -57,7 +61,7 @@ impl Options {
         if self.short {
             (vec![200, 400], 20, effort(10, 3, 200))
         } else {
-            (self.pods.clone(), self.nodes, effort(200, 20, 3000))
+            (self.pods.clone(), self.nodes, effort(self.changes, 20, 3000))
         }
     }
 }
@@ -159,10 +163,14 @@ impl Cluster {
     }
 
     /// Who asks as a node.
-    fn asker(&self, node: usize, addresses: Vec<String>) -> Result<Arc<Asker>> {
+    fn asker(&self, world: World, node: usize) -> Result<Arc<Asker>> {
         let token = std::fs::read_to_string(node_token(self.state.path(), &node_name(node))?)?;
         let token = token.trim().to_owned();
-        Ok(Arc::new(Asker { token, addresses }))
+        Ok(Arc::new(Asker {
+            token,
+            addresses: world.asked_by(node),
+            policies: world.policies(),
+        }))
     }
 
     /// A node proxy of a node without pods.
@@ -212,7 +220,7 @@ async fn figures(cluster: &mut Cluster, world: World, effort: Effort) -> Result<
     say(&format!("{} pods: the controller reads them", world.pods));
     cluster.load(world).await?;
     let askers: Result<Vec<_>> = (0..world.nodes)
-        .map(|node| cluster.asker(node, world.asked_by(node)))
+        .map(|node| cluster.asker(world, node))
         .collect();
     let askers = askers?;
     let root = std::fs::read(&cluster.root)?;

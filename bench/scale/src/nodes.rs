@@ -31,6 +31,8 @@ pub(crate) struct Got {
 pub(crate) struct Asker {
     pub(crate) token: String,
     pub(crate) addresses: Vec<String>,
+    /// How many policies there are, which may come in several responses.
+    pub(crate) policies: usize,
 }
 
 /// All nodes, connected.
@@ -110,7 +112,14 @@ async fn follow(
             ..DeltaDiscoveryRequest::default()
         };
         requests.send(request).await?;
-        while next(&mut responses, &requests).await?.type_url != type_url {}
+        let (mut is_answered, mut policies) = (false, 0);
+        while !is_answered || type_url == AUTHORIZATION_TYPE && policies < asker.policies {
+            let response = next(&mut responses, &requests).await?;
+            if response.type_url == type_url {
+                is_answered = true;
+                policies += response.resources.len();
+            }
+        }
     }
     let _ = ready.send(Ok(()));
     loop {

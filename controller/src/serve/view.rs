@@ -20,24 +20,31 @@ use super::secrets::Secrets;
 use crate::authority::Caller;
 use crate::snapshot::{PLACED_TYPE, PROXY_TYPE, Snapshot, placed};
 
+/// Bytes of policies in a response to a node that has none yet, which waits for the workloads that they bind until it has all of them.
+const PIECE: usize = 16 << 10;
+
 /// What a node's proxy is sent, and in which order: the roots before it meets a certificate, the mesh's ranges before it
 /// decides about an address, and policies before the workloads that they bind.
 const NODE_TYPES: [TypeSpec; 4] = [
     TypeSpec {
         url: ROOTS_TYPE,
         after: &[],
+        piece: None,
     },
     TypeSpec {
         url: MESH_TYPE,
         after: &[],
+        piece: None,
     },
     TypeSpec {
         url: AUTHORIZATION_TYPE,
         after: &[],
+        piece: Some(PIECE),
     },
     TypeSpec {
         url: ADDRESS_TYPE,
         after: &[AUTHORIZATION_TYPE],
+        piece: None,
     },
 ];
 
@@ -46,14 +53,17 @@ const WORKLOAD_TYPES: [TypeSpec; 3] = [
     TypeSpec {
         url: ROOTS_TYPE,
         after: &[],
+        piece: None,
     },
     TypeSpec {
         url: MESH_TYPE,
         after: &[],
+        piece: None,
     },
     TypeSpec {
         url: ADDRESS_TYPE,
         after: &[],
+        piece: None,
     },
 ];
 
@@ -66,22 +76,27 @@ const WAYPOINT_TYPES: [TypeSpec; 8] = [
     TypeSpec {
         url: SECRET_TYPE,
         after: &[],
+        piece: None,
     },
     TypeSpec {
         url: CLUSTER_TYPE,
         after: &[],
+        piece: None,
     },
     TypeSpec {
         url: ENDPOINT_TYPE,
         after: &[],
+        piece: None,
     },
     TypeSpec {
         url: LISTENER_TYPE,
         after: &[CLUSTER_TYPE, ENDPOINT_TYPE],
+        piece: None,
     },
     TypeSpec {
         url: ROUTE_TYPE,
         after: &[CLUSTER_TYPE, ENDPOINT_TYPE],
+        piece: None,
     },
 ];
 

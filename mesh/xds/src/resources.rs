@@ -54,6 +54,10 @@ pub struct TypeSpec {
     /// Types to which resources of this one refer. New resources of those are acknowledged before anything of this type is
     /// sent, and removals of those are sent when what referred to them has been acknowledged ("make before break").
     pub after: &'static [&'static str],
+    /// Bytes of contents after which the first answer to a client that holds nothing goes on in another response, at the least; none
+    /// where it is one response, however large. A client keeps a buffer of its longest response. Not for types that it must be told of
+    /// all at once.
+    pub piece: Option<usize>,
 }
 
 /// What one kind of caller may see of a state, and in which order. A value of one moment, which a [`Stream`] is handed

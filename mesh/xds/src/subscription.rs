@@ -39,6 +39,8 @@ pub(crate) struct Subscription {
     holdings: Holdings,
     due: Due,
     building: Option<Building>,
+    /// Bytes after which the first answer goes on in another response.
+    piece: usize,
     /// The first response is sent even if it is empty, so that the client knows that there is nothing.
     answered: bool,
     exchange: Exchange,
@@ -65,6 +67,11 @@ impl Subscription {
                 ..Due::default()
             },
             building: None,
+            // What a client holds may have to change together with what it does not hold yet.
+            piece: spec
+                .piece
+                .filter(|_| request.initial_resource_versions.is_empty())
+                .unwrap_or(usize::MAX),
             answered: false,
             exchange: Exchange::default(),
         };
@@ -222,7 +229,9 @@ impl Subscription {
 
     /// What must have been acknowledged before what this type refers to may go. None if it refers to nothing that is gone.
     pub(crate) fn barrier(&self) -> Option<Barrier> {
-        self.exchange.barrier(self.spec.url, self.is_due())
+        // What has become due since a response was begun is in the one after it.
+        let due = u64::from(self.building.is_some()) + u64::from(!self.due.is_empty());
+        self.exchange.barrier(self.spec.url, due)
     }
 
     /// Whether a barrier of this type has been passed.
@@ -256,10 +265,15 @@ impl Subscription {
             return Built::Nothing;
         };
         while let Some(work) = building.next() {
-            if *budget == 0 {
+            let is_full = building.is_full(self.piece);
+            if is_full || *budget == 0 {
                 building.add(work);
+                let piece = is_full.then(|| building.piece(self.spec.url));
                 self.building = Some(building);
-                return Built::More;
+                return match piece {
+                    Some((response, has_new)) => self.send(response, has_new, false, nonce),
+                    None => Built::More,
+                };
             }
             *budget -= 1;
             self.work(work, &mut building, view);
@@ -384,15 +398,20 @@ impl Subscription {
     }
 
     fn finish(&mut self, building: Building, barriers: Vec<Barrier>, nonce: u64) -> Built {
+        self.piece = usize::MAX;
         let finished = building.finish(self.spec.url, !barriers.is_empty());
         self.exchange.hold_back(finished.held_back, barriers);
-        let first = !mem::replace(&mut self.answered, true);
-        let mut response = finished.response;
-        if !first && response.resources.is_empty() && response.removed_resources.is_empty() {
+        let response = finished.response;
+        if self.answered && response.resources.is_empty() && response.removed_resources.is_empty() {
             return Built::Nothing;
         }
+        self.send(response, finished.has_new, true, nonce)
+    }
+
+    fn send(&mut self, mut response: DeltaDiscoveryResponse, has_new: bool, is_last: bool, nonce: u64) -> Built {
+        self.answered = true;
         response.nonce = nonce.to_string();
-        self.exchange.send(&response.nonce, finished.has_new);
+        self.exchange.send(&response.nonce, has_new, is_last);
         Built::Response(response)
     }
 }

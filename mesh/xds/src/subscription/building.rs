@@ -7,6 +7,9 @@ use culvert_proto::discovery::{DeltaDiscoveryResponse, Resource};
 use super::holdings::Held;
 use crate::resources::Entry;
 
+/// A piece is at least this part of what came before it.
+const PIECES: usize = 16;
+
 /// One thing to be looked at.
 #[derive(Debug)]
 pub(super) enum Work {
@@ -26,6 +29,9 @@ pub(super) struct Building {
     /// Taken from the end.
     work: Vec<Work>,
     resources: Vec<Resource>,
+    /// How long the contents of these are, and of those in earlier pieces.
+    bytes: usize,
+    earlier: usize,
     offered: HashSet<Arc<str>>,
     /// What the client has kept from an earlier connection and is still right: not sent, however often it is asked for.
     kept: HashSet<Arc<str>>,
@@ -65,6 +71,12 @@ impl Building {
         self.work.pop()
     }
 
+    /// Whether what is to be sent is enough for a response of its own: so many bytes, or a part of all that was sent before, so that
+    /// much does not take many responses.
+    pub(super) fn is_full(&self, piece: usize) -> bool {
+        self.bytes >= piece.max(self.earlier / PIECES)
+    }
+
     /// The client is to be told that a name stands for nothing.
     pub(super) fn tell_missing(&mut self, name: &Arc<str>) {
         self.removed.insert(Arc::clone(name));
@@ -80,7 +92,9 @@ impl Building {
     /// Adds a resource, unless the client has it like this. Aliases are for clients that ask by name.
     pub(super) fn offer(&mut self, name: &Arc<str>, entry: &Entry, before: Option<Held>, again: bool, aliases: bool) {
         let is_same = match before {
-            Some(Held::Digest(digest)) => digest == entry.digest && (!again || self.kept.contains(name)),
+            Some(Held::Digest(digest)) => {
+                digest == entry.digest && (!again || self.kept.contains(name) || self.offered.contains(name))
+            }
             Some(Held::Version(digest)) => digest == Some(entry.digest),
             Some(Held::Nothing) | None => false,
         };
@@ -91,10 +105,12 @@ impl Building {
         if is_same && matches!(before, Some(Held::Version(_))) {
             self.kept.insert(Arc::clone(name));
         }
-        if is_same || !self.offered.insert(Arc::clone(name)) {
+        if is_same {
             return;
         }
+        self.offered.insert(Arc::clone(name));
         self.has_new |= is_new;
+        self.bytes += entry.body.len();
         let aliases = entry.aliases.iter().filter(|_| aliases);
         self.resources.push(Resource {
             name: name.to_string(),
@@ -109,6 +125,15 @@ impl Building {
         });
     }
 
+    /// A response of the resources so far, and whether the client had any of them not. What is gone is told with the last of them: what
+    /// comes in its place is there then.
+    pub(super) fn piece(&mut self, type_url: &str) -> (DeltaDiscoveryResponse, bool) {
+        self.earlier += mem::take(&mut self.bytes);
+        let resources = mem::take(&mut self.resources);
+        let response = response(type_url, resources, Vec::new());
+        (response, mem::take(&mut self.has_new))
+    }
+
     /// The response, if there is anything to say. Resources that are gone are held back if they may still be referred to.
     pub(super) fn finish(mut self, type_url: &str, hold_back: bool) -> Finished {
         let gone = mem::take(&mut self.gone);
@@ -116,25 +141,26 @@ impl Building {
         for name in &held_back {
             self.removed.remove(name);
         }
-        self.resources.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        for resource in self
-            .resources
-            .iter_mut()
-            .filter_map(|resource| resource.resource.as_mut())
-        {
-            type_url.clone_into(&mut resource.type_url);
-        }
         let mut removed: Vec<String> = self.removed.iter().map(|name| name.to_string()).collect();
         removed.sort_unstable();
         Finished {
-            response: DeltaDiscoveryResponse {
-                resources: self.resources,
-                removed_resources: removed,
-                type_url: type_url.to_owned(),
-                ..DeltaDiscoveryResponse::default()
-            },
+            response: response(type_url, self.resources, removed),
             has_new: self.has_new,
             held_back,
         }
+    }
+}
+
+/// Sorted; without nonce.
+fn response(type_url: &str, mut resources: Vec<Resource>, removed: Vec<String>) -> DeltaDiscoveryResponse {
+    resources.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    for resource in resources.iter_mut().filter_map(|resource| resource.resource.as_mut()) {
+        type_url.clone_into(&mut resource.type_url);
+    }
+    DeltaDiscoveryResponse {
+        resources,
+        removed_resources: removed,
+        type_url: type_url.to_owned(),
+        ..DeltaDiscoveryResponse::default()
     }
 }

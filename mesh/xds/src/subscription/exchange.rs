@@ -44,9 +44,9 @@ struct HeldBack {
 }
 
 impl Exchange {
-    /// A response is on its way.
-    pub(super) fn send(&mut self, nonce: &str, has_new: bool) {
-        self.sent += 1;
+    /// A response is on its way. Where others follow in which the rest is, it is none of those that count.
+    pub(super) fn send(&mut self, nonce: &str, has_new: bool, is_last: bool) {
+        self.sent += u64::from(is_last);
         self.awaiting = Some(Outstanding {
             nonce: nonce.to_owned(),
             has_new,
@@ -78,12 +78,12 @@ impl Exchange {
         self.awaiting.as_ref().is_some_and(|outstanding| outstanding.has_new)
     }
 
-    /// What must have been acknowledged so that the client knows all there is by now; `is_due` if there is something that was
-    /// not sent yet. None if it knows.
-    pub(super) fn barrier(&self, url: &'static str, is_due: bool) -> Option<Barrier> {
-        (is_due || self.is_awaiting()).then(|| Barrier {
+    /// What must have been acknowledged so that the client knows all there is by now; `due` is how many responses that takes
+    /// which were not sent yet. None if it knows.
+    pub(super) fn barrier(&self, url: &'static str, due: u64) -> Option<Barrier> {
+        (due > 0 || self.is_awaiting()).then(|| Barrier {
             url,
-            responses: self.sent + u64::from(is_due),
+            responses: self.sent + due,
         })
     }
 

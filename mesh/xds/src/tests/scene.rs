@@ -18,10 +18,13 @@ pub(super) const TYPES: [TypeSpec; 2] = [
     TypeSpec {
         url: AUTHORIZATION_TYPE,
         after: &[],
+        // Two policies.
+        piece: Some(2),
     },
     TypeSpec {
         url: ADDRESS_TYPE,
         after: &[AUTHORIZATION_TYPE],
+        piece: None,
     },
 ];
 
