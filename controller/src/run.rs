@@ -202,6 +202,8 @@ async fn run_until_signal(
     let pages = monitoring.serve(monitor::routes(sources, registry, logging));
     let tls = setup.serving.tls().map_err(Cause::Tls)?;
     let known = all_is_known(state, stop.clone());
+    // By a worker of the runtime: whom it wakes has not to be waited for by another thread, as those have that the main one wakes.
+    let following = tokio::spawn(async move { follower.follow(changes, tried, asked, fetched).await });
     // Before its streams end, so that they begin again on another connection.
     let connection_age = flags.stream_age * 4 / 5;
     let grpc = async {
@@ -212,7 +214,7 @@ async fn run_until_signal(
         tokio::select! {
             ended = grpc => ended.map_err(Cause::from),
             ended = pages => ended.map_err(Cause::Monitor),
-            () = follower.follow(changes, tried, asked, fetched) => Ok(()),
+            _ = following => Ok(()),
             () = fetching => Ok(()),
             () = keeping => Ok(()),
         }

@@ -18,7 +18,7 @@ use super::store::{Change, Part, Store};
 
 /// Changes that wait to be put together. A follower that finds it full waits, so that memory stays bounded.
 pub(super) const WAITING: usize = 256;
-/// How long a first change waits for others, so that a burst makes one snapshot.
+/// How long after a snapshot changes wait for others, so that a burst makes few snapshots. One that comes alone waits for nothing.
 const SHORTEST_WAIT: Duration = Duration::from_millis(2);
 /// The same while snapshots are expensive and changes do not end.
 const LONGEST_WAIT: Duration = Duration::from_millis(200);
@@ -74,7 +74,7 @@ fn collect_naming(
         health,
         publish,
         names,
-        cost: Duration::ZERO,
+        rest: None,
     };
     tokio::spawn(collector.run(events));
     receiver
@@ -87,8 +87,8 @@ struct Collector {
     publish: watch::Sender<Arc<Loaded>>,
     /// Tells which ConfigMaps policies name.
     names: Option<watch::Sender<BTreeSet<ObjectName>>>,
-    /// What the last snapshot took.
-    cost: Duration,
+    /// Until when changes wait after the last snapshot.
+    rest: Option<Instant>,
 }
 
 impl Collector {
@@ -101,8 +101,18 @@ impl Collector {
             tokio::select! {
                 change = events.recv() => {
                     let Some(change) = change else { return };
-                    if self.take(change, &mut counted) && due.is_none() {
-                        due = Some(Instant::now() + (self.cost * 2).clamp(SHORTEST_WAIT, LONGEST_WAIT));
+                    let mut is_due = self.take(change, &mut counted);
+                    // Those that have come with it are told with it.
+                    for _ in 0..WAITING {
+                        let Ok(change) = events.try_recv() else { break };
+                        is_due |= self.take(change, &mut counted);
+                    }
+                    if is_due && due.is_none() {
+                        due = Some(self.rest.unwrap_or_else(Instant::now));
+                    }
+                    if due.is_some_and(|due| due <= Instant::now()) {
+                        due = None;
+                        self.publish();
                     }
                 }
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {
@@ -170,7 +180,8 @@ impl Collector {
             }
             changed
         });
-        self.cost = begin.elapsed();
+        let now = Instant::now();
+        self.rest = Some(now + ((now - begin) * 2).clamp(SHORTEST_WAIT, LONGEST_WAIT));
     }
 }
 
