@@ -25,6 +25,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
 const TYPES: [TypeSpec; 1] = [TypeSpec {
     url: ADDRESS_TYPE,
     after: &[],
+    piece: None,
 }];
 
 impl View for World {

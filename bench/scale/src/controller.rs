@@ -2,16 +2,18 @@
 //! all that there is at the beginning was told.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use culvert_controller::flags::Cli;
-use culvert_controller::run;
 use culvert_controller::source::feed::{Feed, feed};
+use culvert_controller::{run, runtime};
 use culvert_objects::Kind;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::unix::pipe::Receiver;
 
 /// Where it listens, and where its files are.
 #[derive(clap::Args)]
@@ -36,7 +38,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         options.monitoring.to_string().into(),
     ])?;
     let _logging = culvert_telemetry::init("culvert-controller", flags.serve.log_format, &flags.serve.log)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = runtime::runtime()?;
     runtime.block_on(async {
         let (told, loaded) = feed();
         let telling = tokio::spawn(async move { tell(&told).await });
@@ -49,7 +51,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 async fn tell(feed: &Feed) -> Result<()> {
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    // Read as a socket to an API server is: tokio's own standard input is read by another thread, which is woken for each line.
+    let input = std::io::stdin().as_fd().try_clone_to_owned()?;
+    let mut lines = BufReader::new(Receiver::from_owned_fd(input)?).lines();
     while let Some(line) = lines.next_line().await? {
         if line == "complete" {
             feed.complete().await;

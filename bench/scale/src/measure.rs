@@ -219,9 +219,7 @@ async fn round(world: World, effort: Effort) -> Result<Map<String, Value>> {
 async fn figures(cluster: &mut Cluster, world: World, effort: Effort) -> Result<Map<String, Value>> {
     say(&format!("{} pods: the controller reads them", world.pods));
     cluster.load(world).await?;
-    let askers: Result<Vec<_>> = (0..world.nodes)
-        .map(|node| cluster.asker(world, node))
-        .collect();
+    let askers: Result<Vec<_>> = (0..world.nodes).map(|node| cluster.asker(world, node)).collect();
     let askers = askers?;
     let root = std::fs::read(&cluster.root)?;
     let xds = cluster.subject.xds;

@@ -2,15 +2,17 @@
 //!
 //! tonic encodes a message as a whole, and keeps the buffer for the next one: a quarter of a megabyte for each node, for as
 //! long as its stream lasts, because the first response was that large. Here a message is encoded in portions, each when
-//! the connection asks for it, and nothing is kept.
+//! the connection asks for it, and nothing is kept. Until then a response shares its contents with all others.
 
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::vec;
 
-use culvert_proto::discovery::{DeltaDiscoveryResponse, DiscoveryResponse, Resource};
+use culvert_proto::discovery::{DeltaDiscoveryResponse, DiscoveryResponse};
+use culvert_xds::server::{self, Sent};
 use http_body::{Body, Frame};
-use prost::Message as _;
+use prost::{Message as _, length_delimiter_len};
 use prost_types::Any;
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -21,27 +23,67 @@ use tonic::codegen::http::HeaderMap;
 const PORTION: usize = 16 << 10;
 
 /// A response whose resources are most of it.
-pub(super) trait Response: prost::Message + Default + std::fmt::Debug + Unpin {
-    /// One of its resources.
-    type Resource: prost::Message + std::fmt::Debug + Unpin;
+pub(super) trait Response: Unpin {
+    /// The message that it is written as.
+    type Message: prost::Message + Default;
 
-    /// Its resources.
-    fn resources(&mut self) -> &mut Vec<Self::Resource>;
+    /// One of its resources.
+    type Resource: std::fmt::Debug + Unpin;
+
+    /// All of it but the resources, and these.
+    fn split(self) -> (Self::Message, Vec<Self::Resource>);
+
+    /// How many bytes a resource has as a message.
+    fn length(resource: &Self::Resource, type_url: &str) -> usize;
+
+    /// Adds a resource to a message.
+    fn add(message: &mut Self::Message, resource: &Self::Resource, type_url: &str);
+
+    /// The type of all resources.
+    fn type_url(message: &Self::Message) -> &str;
 }
 
-impl Response for DeltaDiscoveryResponse {
-    type Resource = Resource;
+impl Response for server::Response {
+    type Message = DeltaDiscoveryResponse;
+    type Resource = Sent;
 
-    fn resources(&mut self) -> &mut Vec<Resource> {
-        &mut self.resources
+    fn split(mut self) -> (DeltaDiscoveryResponse, Vec<Sent>) {
+        let resources = mem::take(&mut self.resources);
+        (self.head(), resources)
+    }
+
+    fn length(resource: &Sent, type_url: &str) -> usize {
+        resource.encoded_len(type_url)
+    }
+
+    fn add(message: &mut DeltaDiscoveryResponse, resource: &Sent, type_url: &str) {
+        message.resources.push(resource.message(type_url));
+    }
+
+    fn type_url(message: &DeltaDiscoveryResponse) -> &str {
+        &message.type_url
     }
 }
 
 impl Response for DiscoveryResponse {
+    type Message = Self;
     type Resource = Any;
 
-    fn resources(&mut self) -> &mut Vec<Any> {
-        &mut self.resources
+    fn split(mut self) -> (Self, Vec<Any>) {
+        let resources = mem::take(&mut self.resources);
+        (self, resources)
+    }
+
+    fn length(resource: &Any, _type_url: &str) -> usize {
+        resource.encoded_len()
+    }
+
+    fn add(message: &mut Self, resource: &Any, _type_url: &str) {
+        message.resources.push(resource.clone());
+    }
+
+    fn type_url(message: &Self) -> &str {
+        &message.type_url
     }
 }
 
@@ -106,20 +148,29 @@ struct Portions<R: Response> {
     /// The length, and everything but the resources.
     first: Option<Bytes>,
     resources: vec::IntoIter<R::Resource>,
+    type_url: String,
 }
 
 impl<R: Response> Portions<R> {
-    fn new(mut response: R) -> Self {
-        let length = response.encoded_len();
-        let resources = std::mem::take(response.resources()).into_iter();
-        let mut first = Vec::with_capacity(5 + response.encoded_len());
+    fn new(response: R) -> Self {
+        let (head, resources) = response.split();
+        let type_url = R::type_url(&head).to_owned();
+        let own = head.encoded_len();
+        let of_one = |resource| {
+            let length = R::length(resource, &type_url);
+            // The tag of the field, which is 2 in either kind of response.
+            1 + length_delimiter_len(length) + length
+        };
+        let length: usize = own + resources.iter().map(of_one).sum::<usize>();
+        let mut first = Vec::with_capacity(5 + own);
         // gRPC's prefix: not compressed, and the length. No response comes near the four gigabytes that it can say.
         first.push(0);
         first.extend(u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
-        first.extend(response.encode_to_vec());
+        first.extend(head.encode_to_vec());
         Self {
             first: Some(first.into()),
-            resources,
+            resources: resources.into_iter(),
+            type_url,
         }
     }
 }
@@ -131,24 +182,29 @@ impl<R: Response> Iterator for Portions<R> {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
-        let mut portion = R::default();
-        let mut length = 0;
+        let mut portion = R::Message::default();
+        let first = self.resources.next()?;
+        let mut length = R::length(&first, &self.type_url);
+        R::add(&mut portion, &first, &self.type_url);
         while length < PORTION {
             let Some(resource) = self.resources.next() else { break };
-            length += resource.encoded_len();
-            portion.resources().push(resource);
+            length += R::length(&resource, &self.type_url);
+            R::add(&mut portion, &resource, &self.type_url);
         }
-        (!portion.resources().is_empty()).then(|| portion.encode_to_vec().into())
+        Some(portion.encode_to_vec().into())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::sync::Arc;
+
+    use culvert_xds::server::Entry;
 
     use super::*;
 
-    async fn frame(messages: &mut Messages<DeltaDiscoveryResponse>) -> Option<Frame<Bytes>> {
+    async fn frame(messages: &mut Messages<server::Response>) -> Option<Frame<Bytes>> {
         poll_fn(|context| Pin::new(&mut *messages).poll_frame(context))
             .await
             .map(Result::unwrap)
@@ -156,20 +212,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_large_response_goes_in_portions_that_are_one_message_together_and_the_end_says_how() {
-        let resource = |number: usize| Resource {
-            name: format!("resource {number}"),
-            resource: Some(Any {
-                type_url: "type".to_owned(),
-                value: vec![1; 500],
-            }),
-            ..Resource::default()
+        let sent = |number: usize| Sent {
+            name: format!("resource {number}").into(),
+            entry: Entry {
+                digest: 7,
+                body: vec![1; 500].into(),
+                aliases: Arc::from(["alias".into()]),
+            },
+            has_aliases: true,
         };
-        let response = DeltaDiscoveryResponse {
-            resources: (0..200).map(resource).collect(),
-            removed_resources: vec!["gone".to_owned()],
+        let response = server::Response {
+            type_url: "type",
             nonce: "7".to_owned(),
-            type_url: "type".to_owned(),
-            ..DeltaDiscoveryResponse::default()
+            resources: (0..200).map(sent).collect(),
+            removed: vec!["gone".into()],
         };
         let (sender, receiver) = mpsc::channel(2);
         sender.send(Ok(response.clone())).await.unwrap();
@@ -191,7 +247,10 @@ mod tests {
             wire[..5],
             [&[0][..], &u32::try_from(wire.len() - 5).unwrap().to_be_bytes()].concat()
         );
-        assert_eq!(DeltaDiscoveryResponse::decode(&wire[5..]).unwrap(), response);
+        assert_eq!(
+            DeltaDiscoveryResponse::decode(&wire[5..]).unwrap(),
+            response.into_message()
+        );
         assert_eq!(trailers["grpc-status"], "14");
         assert!(frame(&mut messages).await.is_none() && messages.is_end_stream());
     }

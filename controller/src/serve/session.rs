@@ -3,12 +3,13 @@
 //! It sleeps until its client says something or a change concerns it. What it looks at it looks at in turns, so that a client
 //! that holds much holds up nobody: in between, others run, and pings are answered.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use culvert_envoy::{ENDPOINT_TYPE, SECRET_TYPE};
 use culvert_proto::ROOTS_TYPE;
-use culvert_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
-use culvert_xds::server::{Meaning, Stream, Turn};
+use culvert_proto::discovery::DeltaDiscoveryRequest;
+use culvert_xds::server::{Meaning, Response, Stream, Turn};
 use culvert_xds::{Interest, Key};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::Instant;
@@ -62,7 +63,7 @@ pub(super) struct Session {
     seen_from: Option<u64>,
     place: Place,
     guard: Guard,
-    responses: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
+    responses: mpsc::Sender<Result<Response, Status>>,
     end: Instant,
 }
 
@@ -72,7 +73,7 @@ impl Session {
         mut shared: Shared,
         caller: Caller,
         source: Source,
-        responses: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
+        responses: mpsc::Sender<Result<Response, Status>>,
         end: Instant,
     ) -> Self {
         let roots = Roots::new(&shared.roots.borrow_and_update());
@@ -98,6 +99,7 @@ impl Session {
         self.find_waypoint().await;
         tracing::info!(caller = %self.caller, waypoint = self.waypoint.as_deref(), "a stream begins");
         let mut signer = self.shared.secrets.authority.signer();
+        let mut end = pin!(tokio::time::sleep_until(self.end));
         let why = loop {
             tokio::select! {
                 request = requests.message() => match request {
@@ -120,7 +122,7 @@ impl Session {
                 () = at(self.renewal) => self.make_certificate(),
                 // The authority outlives all streams.
                 _ = signer.changed(), if self.renewal.is_some() => self.make_certificate(),
-                () = tokio::time::sleep_until(self.end) => break "its time is over: the client connects again".to_owned(),
+                () = &mut end => break "its time is over: the client connects again".to_owned(),
                 () = self.guard.superseded() => {
                     break self.refuse(Status::resource_exhausted("this caller has opened too many streams")).await;
                 }
@@ -316,8 +318,8 @@ impl Session {
                 Turn::Done | Turn::More if missed => continue,
                 Turn::Done | Turn::More => return true,
             };
-            let (resources, removed) = (response.resources.len(), response.removed_resources.len());
-            let type_url = response.type_url.as_str();
+            let (resources, removed) = (response.resources.len(), response.removed.len());
+            let type_url = response.type_url;
             self.shared.metrics.sent(type_url, resources, removed);
             tracing::debug!(caller = %self.caller, type_url, resources, removed, "response");
             let (held, missing) = (self.stream.held(type_url), self.stream.missing(type_url));

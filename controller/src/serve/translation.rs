@@ -1,6 +1,7 @@
 //! A stream of the older form of discovery, between its client and a session that speaks the delta one.
 
-use culvert_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse};
+use culvert_proto::discovery::{DeltaDiscoveryRequest, DiscoveryRequest, DiscoveryResponse};
+use culvert_xds::server::Response;
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
@@ -30,7 +31,7 @@ impl Requests {
 pub(super) async fn translate(
     mut requests: Streaming<DiscoveryRequest>,
     to_session: mpsc::Sender<Result<DeltaDiscoveryRequest, Status>>,
-    mut from_session: mpsc::Receiver<Result<DeltaDiscoveryResponse, Status>>,
+    mut from_session: mpsc::Receiver<Result<Response, Status>>,
     responses: mpsc::Sender<Result<DiscoveryResponse, Status>>,
 ) {
     let mut world = World::default();
@@ -46,7 +47,7 @@ pub(super) async fn translate(
                 }
             },
             response = from_session.recv() => match response {
-                Some(Ok(response)) => world.answer(response),
+                Some(Ok(response)) => world.answer(response.into_message()),
                 Some(Err(status)) => {
                     let _ = responses.send(Err(status)).await;
                     return;

@@ -19,6 +19,7 @@ mod change;
 pub mod client;
 mod index;
 mod resources;
+mod response;
 pub mod server;
 mod subscription;
 

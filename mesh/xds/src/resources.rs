@@ -14,6 +14,9 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// How long a version is.
+    pub(crate) const VERSION_LEN: usize = 16;
+
     /// The version that clients are told, and tell when they come back.
     pub fn version(&self) -> String {
         format!("{:016x}", self.digest)
@@ -22,7 +25,8 @@ impl Entry {
     /// The digest behind a version; none if it is not one that [`Self::version`] made.
     pub(crate) fn digest_of(version: &str) -> Option<u64> {
         // Others write a number otherwise, with a sign or in capitals.
-        let is_ours = version.len() == 16 && version.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let is_ours =
+            version.len() == Self::VERSION_LEN && version.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         is_ours.then(|| u64::from_str_radix(version, 16).ok())?
     }
 }

@@ -13,6 +13,7 @@
 use culvert_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 
 pub use crate::resources::{Entry, Named, Resources, TypeSpec, View};
+pub use crate::response::{Response, Sent};
 use crate::{
     Change, Interest, Key,
     subscription::{Acknowledged, Barrier, Built, Subscription},
@@ -45,7 +46,7 @@ pub enum Turn {
     /// The turn's budget is used up: call again, with the same view.
     More,
     /// This is to be sent; call again.
-    Send(DeltaDiscoveryResponse),
+    Send(Response),
 }
 
 /// What one client wants and was sent.
@@ -194,10 +195,10 @@ impl Stream {
         }
     }
 
-    /// The next response that the client should get, if any.
+    /// The next response that the client should get, if any, as a message.
     pub fn next(&mut self, view: &impl View) -> Option<DeltaDiscoveryResponse> {
         match self.advance(view, usize::MAX) {
-            Turn::Send(response) => Some(response),
+            Turn::Send(response) => Some(response.into_message()),
             Turn::Done | Turn::More => None,
         }
     }

@@ -12,11 +12,12 @@
 
 use std::{mem, sync::Arc};
 
-use culvert_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use culvert_proto::discovery::DeltaDiscoveryRequest;
 
 use crate::{
     Change, Interest, Key, WILDCARD,
     resources::{Entry, TypeSpec, View},
+    response::Response,
 };
 
 mod building;
@@ -51,7 +52,7 @@ pub(crate) enum Built {
     Nothing,
     /// The budget is used up.
     More,
-    Response(DeltaDiscoveryResponse),
+    Response(Response),
 }
 
 impl Subscription {
@@ -259,7 +260,8 @@ impl Subscription {
             if self.due.is_empty() && self.answered {
                 return Built::Nothing;
             }
-            self.building = Some(self.plan(view));
+            let due = mem::take(&mut self.due);
+            self.building = Some(due.plan(self.spec.url, &self.holdings, view));
         }
         let Some(mut building) = self.building.take() else {
             return Built::Nothing;
@@ -279,38 +281,6 @@ impl Subscription {
             self.work(work, &mut building, view);
         }
         self.finish(building, barriers, nonce)
-    }
-
-    /// What is due becomes work.
-    fn plan(&mut self, view: &impl View) -> Building {
-        let due = mem::take(&mut self.due);
-        let mut work = Vec::new();
-        if due.all {
-            let look = |name| Work::Look { name, again: false };
-            work.extend(self.holdings.held().cloned().map(look));
-            if self.holdings.is_wildcard() {
-                let new = view.all(self.spec.url).map(|(name, _)| name);
-                let new = new.filter(|name| !self.holdings.holds(name));
-                work.extend(new.cloned().map(look));
-            } else {
-                let ask = |name: &Arc<str>| Work::Ask {
-                    fresh: due.fresh.contains(name),
-                    name: Arc::clone(name),
-                };
-                work.extend(self.holdings.asked().map(ask));
-            }
-        } else {
-            work.extend(due.check.into_iter().map(Work::Check));
-            if !self.holdings.is_wildcard() {
-                work.extend(due.fresh.into_iter().map(|name| Work::Ask { name, fresh: true }));
-            }
-            work.extend(due.touched.into_iter().map(Work::Touched));
-        }
-        work.extend(due.again.into_iter().map(|name| Work::Look { name, again: true }));
-        let removals = due.removals.into_iter();
-        // What has come back meanwhile is not gone.
-        let removed = removals.filter(|name| !self.holdings.holds(name)).collect();
-        Building::new(work, removed)
     }
 
     fn work(&mut self, work: Work, building: &mut Building, view: &impl View) {
@@ -402,13 +372,13 @@ impl Subscription {
         let finished = building.finish(self.spec.url, !barriers.is_empty());
         self.exchange.hold_back(finished.held_back, barriers);
         let response = finished.response;
-        if self.answered && response.resources.is_empty() && response.removed_resources.is_empty() {
+        if self.answered && response.resources.is_empty() && response.removed.is_empty() {
             return Built::Nothing;
         }
         self.send(response, finished.has_new, true, nonce)
     }
 
-    fn send(&mut self, mut response: DeltaDiscoveryResponse, has_new: bool, is_last: bool, nonce: u64) -> Built {
+    fn send(&mut self, mut response: Response, has_new: bool, is_last: bool, nonce: u64) -> Built {
         self.answered = true;
         response.nonce = nonce.to_string();
         self.exchange.send(&response.nonce, has_new, is_last);

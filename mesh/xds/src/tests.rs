@@ -315,5 +315,5 @@ fn a_touched_workload_costs_its_own_names_and_not_its_services() {
     let Turn::Send(response) = pair.stream.advance(&world, 4) else {
         panic!("more than the touched names were looked at")
     };
-    assert_eq!(names(&response), ["pod-1-7"]);
+    assert_eq!(names(&response.into_message()), ["pod-1-7"]);
 }

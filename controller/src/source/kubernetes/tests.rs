@@ -344,3 +344,21 @@ async fn policies_that_may_not_be_listed_or_are_not_offered_are_not_taken_for_go
     server.set("authorizationpolicies", None);
     until(&mut loaded, |loaded| loaded.objects.authorization_policies.is_empty()).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_comes_alone_is_told_at_once_and_a_burst_in_few_snapshots() {
+    let (feed, mut loaded) = crate::source::feed::feed();
+    feed.complete().await;
+    until(&mut loaded, |loaded| loaded.generation > 0).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let namespace = |number: usize| json!({"metadata": {"name": format!("n{number}")}});
+    let begin = Instant::now();
+    feed.apply(Kind::Namespace, namespace(0)).await;
+    let alone = until(&mut loaded, |loaded| loaded.objects.namespaces.len() == 1).await;
+    assert_eq!(begin.elapsed(), Duration::ZERO, "no timer is waited for");
+    for number in 1..100 {
+        feed.apply(Kind::Namespace, namespace(number)).await;
+    }
+    let burst = until(&mut loaded, |loaded| loaded.objects.namespaces.len() == 100).await;
+    assert_eq!(burst.generation, alone.generation + 1);
+}

@@ -2,10 +2,11 @@
 
 use std::{collections::HashSet, mem, sync::Arc};
 
-use culvert_proto::discovery::{DeltaDiscoveryResponse, Resource};
-
 use super::holdings::Held;
-use crate::resources::Entry;
+use crate::{
+    resources::Entry,
+    response::{Response, Sent},
+};
 
 /// A piece is at least this part of what came before it.
 const PIECES: usize = 16;
@@ -28,7 +29,7 @@ pub(super) enum Work {
 pub(super) struct Building {
     /// Taken from the end.
     work: Vec<Work>,
-    resources: Vec<Resource>,
+    resources: Vec<Sent>,
     /// How long the contents of these are, and of those in earlier pieces.
     bytes: usize,
     earlier: usize,
@@ -43,8 +44,8 @@ pub(super) struct Building {
 
 /// What has become of it.
 pub(super) struct Finished {
-    /// Sorted; without nonce and type.
-    pub(super) response: DeltaDiscoveryResponse,
+    /// Without nonce.
+    pub(super) response: Response,
     /// Whether it has resources that the client did not have.
     pub(super) has_new: bool,
     /// Resources that are gone, and are not among the removals.
@@ -111,23 +112,16 @@ impl Building {
         self.offered.insert(Arc::clone(name));
         self.has_new |= is_new;
         self.bytes += entry.body.len();
-        let aliases = entry.aliases.iter().filter(|_| aliases);
-        self.resources.push(Resource {
-            name: name.to_string(),
-            version: entry.version(),
-            aliases: aliases.map(|alias| alias.to_string()).collect(),
-            resource: Some(prost_types::Any {
-                // Filled in with the response's.
-                type_url: String::new(),
-                value: entry.body.to_vec(),
-            }),
-            ..Resource::default()
+        self.resources.push(Sent {
+            name: Arc::clone(name),
+            entry: entry.clone(),
+            has_aliases: aliases,
         });
     }
 
     /// A response of the resources so far, and whether the client had any of them not. What is gone is told with the last of them: what
     /// comes in its place is there then.
-    pub(super) fn piece(&mut self, type_url: &str) -> (DeltaDiscoveryResponse, bool) {
+    pub(super) fn piece(&mut self, type_url: &'static str) -> (Response, bool) {
         self.earlier += mem::take(&mut self.bytes);
         let resources = mem::take(&mut self.resources);
         let response = response(type_url, resources, Vec::new());
@@ -135,32 +129,28 @@ impl Building {
     }
 
     /// The response, if there is anything to say. Resources that are gone are held back if they may still be referred to.
-    pub(super) fn finish(mut self, type_url: &str, hold_back: bool) -> Finished {
+    pub(super) fn finish(mut self, type_url: &'static str, hold_back: bool) -> Finished {
         let gone = mem::take(&mut self.gone);
         let held_back = if hold_back { gone } else { Vec::new() };
         for name in &held_back {
             self.removed.remove(name);
         }
-        let mut removed: Vec<String> = self.removed.iter().map(|name| name.to_string()).collect();
-        removed.sort_unstable();
         Finished {
-            response: response(type_url, self.resources, removed),
+            response: response(type_url, self.resources, self.removed.into_iter().collect()),
             has_new: self.has_new,
             held_back,
         }
     }
 }
 
-/// Sorted; without nonce.
-fn response(type_url: &str, mut resources: Vec<Resource>, removed: Vec<String>) -> DeltaDiscoveryResponse {
+/// Without nonce.
+fn response(type_url: &'static str, mut resources: Vec<Sent>, mut removed: Vec<Arc<str>>) -> Response {
     resources.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-    for resource in resources.iter_mut().filter_map(|resource| resource.resource.as_mut()) {
-        type_url.clone_into(&mut resource.type_url);
-    }
-    DeltaDiscoveryResponse {
+    removed.sort_unstable();
+    Response {
+        type_url,
+        nonce: String::new(),
         resources,
-        removed_resources: removed,
-        type_url: type_url.to_owned(),
-        ..DeltaDiscoveryResponse::default()
+        removed,
     }
 }

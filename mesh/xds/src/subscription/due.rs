@@ -2,6 +2,12 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use super::{
+    building::{Building, Work},
+    holdings::Holdings,
+};
+use crate::resources::View;
+
 /// What has to be looked at for the next response.
 #[derive(Debug, Default)]
 pub(super) struct Due {
@@ -35,5 +41,36 @@ impl Due {
         self.all = true;
         self.check.clear();
         self.touched.clear();
+    }
+
+    /// What is due becomes work.
+    pub(super) fn plan(self, url: &str, holdings: &Holdings, view: &impl View) -> Building {
+        let mut work = Vec::new();
+        if self.all {
+            let look = |name| Work::Look { name, again: false };
+            work.extend(holdings.held().cloned().map(look));
+            if holdings.is_wildcard() {
+                let new = view.all(url).map(|(name, _)| name);
+                let new = new.filter(|name| !holdings.holds(name));
+                work.extend(new.cloned().map(look));
+            } else {
+                let ask = |name: &Arc<str>| Work::Ask {
+                    fresh: self.fresh.contains(name),
+                    name: Arc::clone(name),
+                };
+                work.extend(holdings.asked().map(ask));
+            }
+        } else {
+            work.extend(self.check.into_iter().map(Work::Check));
+            if !holdings.is_wildcard() {
+                work.extend(self.fresh.into_iter().map(|name| Work::Ask { name, fresh: true }));
+            }
+            work.extend(self.touched.into_iter().map(Work::Touched));
+        }
+        work.extend(self.again.into_iter().map(|name| Work::Look { name, again: true }));
+        let removals = self.removals.into_iter();
+        // What has come back meanwhile is not gone.
+        let removed = removals.filter(|name| !holdings.holds(name)).collect();
+        Building::new(work, removed)
     }
 }

@@ -22,7 +22,9 @@ fn world() -> World {
 }
 
 fn policies(responses: &[DeltaDiscoveryResponse]) -> Vec<usize> {
-    let of_policies = responses.iter().filter(|response| response.type_url == AUTHORIZATION_TYPE);
+    let of_policies = responses
+        .iter()
+        .filter(|response| response.type_url == AUTHORIZATION_TYPE);
     of_policies.map(|response| response.resources.len()).collect()
 }
 
@@ -52,7 +54,9 @@ fn what_changes_between_two_pieces_is_told_as_it_is_in_the_end() {
     let mut pair = Pair::<Stream>::with_types(TYPES, &world);
     let first = pair.stream.next(&world).unwrap();
     let sent = names(&first)[0].to_owned();
-    let unsent = ["p1", "p2", "p3", "p4", "p5"].into_iter().find(|name| !names(&first).contains(name));
+    let unsent = ["p1", "p2", "p3", "p4", "p5"]
+        .into_iter()
+        .find(|name| !names(&first).contains(name));
     for touched in [
         world.set_policy(&sent, 2),
         world.set_policy("p6", 1),
@@ -62,7 +66,11 @@ fn what_changes_between_two_pieces_is_told_as_it_is_in_the_end() {
     }
     pair.acknowledge(&first, &world);
     let rest = pair.settle(&world);
-    assert_eq!(rest.last().unwrap().type_url, ADDRESS_TYPE, "what refers to policies comes last");
+    assert_eq!(
+        rest.last().unwrap().type_url,
+        ADDRESS_TYPE,
+        "what refers to policies comes last"
+    );
     let held = |name: &str| pair.held.get(name).map(String::as_str);
     assert_eq!(held(&sent), Some(world.policies[&*sent].version().as_str()));
     assert!(held("p6").is_some() && held(unsent.unwrap()).is_none());
@@ -101,8 +109,15 @@ fn a_client_that_holds_something_is_told_of_everything_at_once() {
     }
     pair.connect(&world);
     let response = pair.stream.next(&world).unwrap();
-    assert_eq!((response.resources.len(), response.removed_resources.as_slice()), (5, &["old".to_owned()][..]));
+    assert_eq!(
+        (response.resources.len(), response.removed_resources.as_slice()),
+        (5, &["old".to_owned()][..])
+    );
     let all_change: Vec<_> = ["p1", "p2", "p3"].map(|policy| world.set_policy(policy, 2)).into();
     pair.acknowledge(&response, &world);
-    assert_eq!(policies(&pair.after(&all_change, &world)), [3], "and so are later changes");
+    assert_eq!(
+        policies(&pair.after(&all_change, &world)),
+        [3],
+        "and so are later changes"
+    );
 }

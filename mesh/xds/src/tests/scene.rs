@@ -168,7 +168,7 @@ impl Server for Stream {
             match self.advance(world, 3) {
                 Turn::More => {}
                 Turn::Done => return None,
-                Turn::Send(response) => return Some(response),
+                Turn::Send(response) => return Some(response.into_message()),
             }
         }
     }
