@@ -1,5 +1,5 @@
 use culvert_identity::SpiffeId;
-use culvert_proto::security::{Action, Scope};
+use culvert_proto::security::Scope;
 use serde_json::{Value, json};
 
 use super::{Mode, Mtls, PeerAuthentication, Source, Translation, authorization};
