@@ -168,6 +168,7 @@ impl Stream {
     /// [`touch`](Self::touch), until it is done.
     pub fn advance(&mut self, view: &impl View, mut budget: usize) -> Turn {
         loop {
+            let mut is_left = false;
             for at in 0..self.types.len() {
                 self.release_removals(at);
                 let subscription = &self.types[at];
@@ -180,7 +181,8 @@ impl Stream {
                     .collect();
                 let nonce = self.nonce + 1;
                 match self.types[at].build(view, &mut budget, barriers, nonce) {
-                    Built::Nothing => {}
+                    // What has become due between two pieces, of which the last turned out to be empty, is in the response after it.
+                    Built::Nothing => is_left |= self.types[at].is_due(),
                     Built::More => return Turn::More,
                     Built::Response(response) => {
                         self.nonce = nonce;
@@ -189,7 +191,7 @@ impl Stream {
                 }
             }
             // A type that turned out to have nothing to send may have been what removals of another one waited for.
-            if !(0..self.types.len()).any(|at| self.release_removals(at)) {
+            if !is_left && !(0..self.types.len()).any(|at| self.release_removals(at)) {
                 return Turn::Done;
             }
         }

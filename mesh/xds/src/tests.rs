@@ -297,6 +297,16 @@ fn policies_come_before_addresses_and_go_after_them() {
     pair.acknowledge(&address, &world);
     assert!(pair.settle(&world).is_empty());
     assert!(pair.held.contains_key("q"));
+
+    // Nor is one that comes back in the moment in which its removal may be sent.
+    for touched in [world.remove_policy("q"), world.set("a", 5)] {
+        pair.stream.touch(&touched);
+    }
+    let address = pair.stream.next(&world).unwrap();
+    pair.acknowledge(&address, &world);
+    let back = world.set_policy("q", 3);
+    pair.after(&[back], &world);
+    assert!(pair.held.contains_key("q"));
 }
 
 /// A service's workloads are many; one that changes must not cost what they all do.

@@ -110,6 +110,10 @@ impl Building {
             return;
         }
         self.offered.insert(Arc::clone(name));
+        // It was gone, and has come back: a client that read both would be left without it.
+        if self.removed.remove(name) {
+            self.gone.retain(|gone| gone != name);
+        }
         self.has_new |= is_new;
         self.bytes += entry.body.len();
         self.resources.push(Sent {

@@ -1,8 +1,9 @@
 //! A first answer that comes in several responses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use culvert_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, discovery::DeltaDiscoveryResponse};
+use proptest::prelude::*;
 
 use super::scene::{Pair, World, names};
 use crate::{
@@ -108,16 +109,47 @@ fn a_client_that_holds_something_is_told_of_everything_at_once() {
         world.set_policy(policy, 1);
     }
     pair.connect(&world);
-    let response = pair.stream.next(&world).unwrap();
-    assert_eq!(
-        (response.resources.len(), response.removed_resources.as_slice()),
-        (5, &["old".to_owned()][..])
-    );
+    let seen = pair.settle(&world);
+    let responses: Vec<_> = seen.iter().filter(|response| !response.resources.is_empty()).collect();
+    assert_eq!(responses[0].resources.len(), 5, "{seen:#?}");
+    assert!(!pair.held.contains_key("old"));
     let all_change: Vec<_> = ["p1", "p2", "p3"].map(|policy| world.set_policy(policy, 2)).into();
-    pair.acknowledge(&response, &world);
     assert_eq!(
         policies(&pair.after(&all_change, &world)),
         [3],
         "and so are later changes"
     );
+}
+
+proptest! {
+    /// Whatever changes while the pieces come, the client ends with the world, and no sooner has an address than all policies.
+    #[test]
+    fn a_first_answer_in_pieces_ends_with_the_world(steps in proptest::collection::vec((0u8..8, 0u64..4, 0u8..3), 0..30)) {
+        let mut world = world();
+        let mut pair = Pair::<Stream>::with_types(TYPES, &world);
+        let check = |pair: &Pair, response: &DeltaDiscoveryResponse, world: &World| {
+            let is_complete = world.policies.keys().all(|name| pair.held.contains_key(&**name));
+            response.type_url == AUTHORIZATION_TYPE || is_complete
+        };
+        for (which, content, answers) in steps {
+            let name = format!("p{which}");
+            let touched = match content {
+                0 => world.remove_policy(&name),
+                content => world.set_policy(&name, content),
+            };
+            pair.stream.touch(&touched);
+            for _ in 0..answers {
+                let Some(response) = pair.stream.next(&world) else { break };
+                prop_assert!(check(&pair, &response, &world), "{response:?}");
+                pair.acknowledge(&response, &world);
+            }
+        }
+        while let Some(response) = pair.stream.next(&world) {
+            prop_assert!(check(&pair, &response, &world), "{response:?}");
+            pair.acknowledge(&response, &world);
+        }
+        let all = world.addresses.iter().chain(&world.policies);
+        let all: BTreeMap<_, _> = all.map(|(name, entry)| (name.to_string(), entry.version())).collect();
+        prop_assert_eq!(&pair.held, &all);
+    }
 }
