@@ -7,7 +7,8 @@ use culvert_proto::{
 use serde_json::Value;
 
 use super::notes::{Note, Notes};
-use super::rule::{Reading, Side};
+use super::rule::Reading;
+use super::side::Side;
 use crate::AUDIT;
 
 /// An AuthorizationPolicy as it is written.

@@ -2,7 +2,7 @@
 
 use culvert_proto::security::{Address, Match, ServiceAccountMatch, StringMatch};
 
-use super::rule::Side;
+use super::side::Side;
 use super::value;
 
 /// What a part of a rule comes to.

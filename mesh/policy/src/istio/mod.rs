@@ -20,6 +20,7 @@
 //! | [`PeerAuthentication`] | PeerAuthentication, and what several of them mean for one workload |
 //! | `rule` | a rule of an AuthorizationPolicy |
 //! | `conditions` | what an entry of it comes to |
+//! | [`Side`] | which way it may err |
 //! | [`request`] | the same for waypoints, which read requests |
 //! | `value` | its values: addresses, ports, names with wildcards |
 
@@ -29,12 +30,13 @@ mod notes;
 mod peer;
 pub mod request;
 mod rule;
+mod side;
 mod value;
 
 pub use authorization::{Source, Translation, authorization, is_for_node_proxies};
 pub use notes::Note;
 pub use peer::{Mode, Mtls, PeerAuthentication};
-pub use rule::Side;
+pub use side::Side;
 
 #[cfg(test)]
 mod properties;

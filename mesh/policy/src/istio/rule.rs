@@ -5,16 +5,8 @@ use serde_json::{Map, Value};
 
 use super::conditions::{self, Conditions, Field, Part};
 use super::notes::Notes;
+use super::side::Side;
 use super::value;
-
-/// Which way a rule may err where layer 4 cannot decide it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// It matches no more than what is written: for policies that allow.
-    Under,
-    /// It matches no less than what is written: for policies that deny.
-    Over,
-}
 
 /// Reads the rules of one policy.
 pub(super) struct Reading<'a> {

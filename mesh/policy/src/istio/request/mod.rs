@@ -17,7 +17,7 @@ pub mod test;
 use serde_json::Value;
 
 use super::notes::{Note, Notes};
-use super::rule::Side;
+use super::side::Side;
 use crate::Purpose;
 use reading::Reading;
 pub use test::{Layer, Pattern, Rule, Segment, Test};

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::super::notes::Notes;
-use super::super::rule::Side;
+use super::super::side::Side;
 use super::test::{Layer, Rule, Test};
 
 /// What a part of a rule comes to.
