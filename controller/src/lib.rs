@@ -31,7 +31,6 @@
 //! | `policy_test` | what policies would refuse that are not applied yet |
 //! | `inquiry` | what holds at a Service, and what is wrong with all objects |
 //! | [`run`] | puts them together |
-//! | [`runtime`] | the threads that they run on |
 //! | [`clock`] | the time of day, which a test may own |
 
 #![forbid(unsafe_code)]
@@ -48,7 +47,6 @@ pub mod monitor;
 pub mod placement;
 mod policy_test;
 pub mod run;
-pub mod runtime;
 pub mod serve;
 pub mod source;
 pub mod state;

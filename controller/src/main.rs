@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use culvert_controller::flags::{Cli, Command};
-use culvert_controller::{clock::Clock, run, runtime};
+use culvert_controller::{clock::Clock, run};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -35,7 +35,7 @@ fn print(token: Result<std::path::PathBuf, run::RunError>) -> anyhow::Result<()>
 
 fn serve(flags: culvert_controller::flags::Serve) -> anyhow::Result<()> {
     let logging = culvert_telemetry::init("culvert-controller", flags.log_format, &flags.log)?;
-    let runtime = runtime::runtime()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(run::run(flags, Clock::system(), Some(logging.clone())));
     // Tasks that hold on to a slow client are not waited for.
     runtime.shutdown_background();

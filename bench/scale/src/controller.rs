@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use culvert_controller::flags::Cli;
+use culvert_controller::run;
 use culvert_controller::source::feed::{Feed, feed};
-use culvert_controller::{run, runtime};
 use culvert_objects::Kind;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -38,7 +38,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         options.monitoring.to_string().into(),
     ])?;
     let _logging = culvert_telemetry::init("culvert-controller", flags.serve.log_format, &flags.serve.log)?;
-    let runtime = runtime::runtime()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let (told, loaded) = feed();
         let telling = tokio::spawn(async move { tell(&told).await });
