@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use culvert_proto::discovery::{DeltaDiscoveryResponse, Resource};
+use prost::length_delimiter_len;
 
 use crate::resources::Entry;
 
@@ -81,7 +82,7 @@ impl Sent {
 
 /// A field of so many bytes, with its length and its tag, which is below 16.
 fn field(length: usize) -> usize {
-    1 + varint(length) + length
+    1 + length_delimiter_len(length) + length
 }
 
 /// The same, which is left out where it is empty.
@@ -90,12 +91,6 @@ fn present(length: usize) -> usize {
         0 => 0,
         length => field(length),
     }
-}
-
-/// The bytes of a number: seven bits each.
-fn varint(number: usize) -> usize {
-    let bits = (usize::BITS - number.leading_zeros()).max(1);
-    bits.div_ceil(7) as usize
 }
 
 #[cfg(test)]
