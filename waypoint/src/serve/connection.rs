@@ -51,6 +51,7 @@ impl Connection {
             direct,
         })
     }
+
     /// The chain that is in force for the connection; where none is any more, that which was last.
     pub(super) fn chain(&self) -> Arc<HttpChain> {
         let chain = self.chain.load_full();

@@ -13,7 +13,7 @@ use culvert_waypoint::config::cluster::Protocol;
 
 use crate::{
     envoy::{cluster, endpoints, http_listener, route, routes},
-    mesh::{DEADLINE, Mesh, text},
+    mesh::{DEADLINE, Endpoint, Mesh, text},
 };
 
 /// `web` with these endpoints.
@@ -27,17 +27,23 @@ fn told(service_name: &str, protocol: Protocol) -> Cluster {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_request_fails_while_the_endpoints_of_a_changed_cluster_are_awaited() {
-    let mesh = Arc::new(Mesh::start());
+/// All requests go to `web`, whose endpoints are called `old`.
+async fn serve_old(mesh: &Mesh) -> Endpoint {
     let old = mesh.endpoint("old", false, |_| async { text("old") }).await;
-    let new = mesh.endpoint("new", true, |_| async { text("new") }).await;
     mesh.tell(|store| {
         store.put_listener(&http_listener(vec![])).unwrap();
         store.put_cluster(&told("old", Protocol::Http1)).unwrap();
         store.put_endpoints(&endpoints("old", &[&old])).unwrap();
         store.put_routes(&routes(vec![route("/", &[("web", 1)])])).unwrap();
     });
+    old
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_fails_while_the_endpoints_of_a_changed_cluster_are_awaited() {
+    let mesh = Arc::new(Mesh::start());
+    let _old = serve_old(&mesh).await;
+    let new = mesh.endpoint("new", true, |_| async { text("new") }).await;
     let ends = Arc::new(AtomicBool::new(false));
     let asked = Arc::new(AtomicU32::new(0));
     let load: Vec<_> = (0..4)
@@ -80,13 +86,7 @@ async fn no_request_fails_while_the_endpoints_of_a_changed_cluster_are_awaited()
 #[tokio::test]
 async fn endpoints_that_do_not_come_are_waited_for_no_longer_than_envoy_does() {
     let mesh = Mesh::start();
-    let old = mesh.endpoint("old", false, |_| async { text("old") }).await;
-    mesh.tell(|store| {
-        store.put_listener(&http_listener(vec![])).unwrap();
-        store.put_cluster(&told("old", Protocol::Http1)).unwrap();
-        store.put_endpoints(&endpoints("old", &[&old])).unwrap();
-        store.put_routes(&routes(vec![route("/", &[("web", 1)])])).unwrap();
-    });
+    let _old = serve_old(&mesh).await;
     let mut client = mesh.http1().await;
     mesh.tell(|store| store.put_cluster(&told("new", Protocol::Http1)).unwrap());
     let after = |seconds| mesh.store.lock().tend(Instant::now() + Duration::from_secs(seconds));
@@ -99,14 +99,8 @@ async fn endpoints_that_do_not_come_are_waited_for_no_longer_than_envoy_does() {
 #[tokio::test]
 async fn a_cluster_that_is_removed_while_it_changes_is_gone() {
     let mesh = Mesh::start();
-    let old = mesh.endpoint("old", false, |_| async { text("old") }).await;
-    mesh.tell(|store| {
-        store.put_listener(&http_listener(vec![])).unwrap();
-        store.put_cluster(&told("old", Protocol::Http1)).unwrap();
-        store.put_endpoints(&endpoints("old", &[&old])).unwrap();
-        store.put_routes(&routes(vec![route("/", &[("web", 1)])])).unwrap();
-        store.put_cluster(&told("new", Protocol::Http1)).unwrap();
-    });
+    let old = serve_old(&mesh).await;
+    mesh.tell(|store| store.put_cluster(&told("new", Protocol::Http1)).unwrap());
     let mut client = mesh.http1().await;
     assert_eq!(client.get("/").await, (200, "old".to_owned()));
     mesh.tell(|store| store.remove_cluster("web"));
