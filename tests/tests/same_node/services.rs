@@ -11,7 +11,7 @@ use culvert_lab::{Lab, Service, ServiceSpec, wait_until};
 use culvert_tests::{PATIENCE, Town, echo, lab, probe, town::PORT};
 use serde_json::{Value, json};
 
-use crate::support::{
+use super::support::{
     ATTEMPT, ECHO, OPENED, access_line, goes_past, only, open_past, past, strict, total, town, wait_for, wait_for_end,
 };
 

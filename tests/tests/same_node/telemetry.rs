@@ -6,7 +6,7 @@ use culvert_lab::wait_until;
 use culvert_tests::{PATIENCE, echo, lab, probe, town::PORT};
 use serde_json::json;
 
-use crate::support::{ECHO, OPENED, access_line, neighbour, open_past, past, series, total, town};
+use super::support::{ECHO, OPENED, access_line, neighbour, open_past, past, series, total, town};
 
 #[test]
 fn what_goes_past_the_proxy_is_counted() {

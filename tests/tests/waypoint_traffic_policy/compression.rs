@@ -6,7 +6,7 @@ use culvert_lab::ServiceSpec;
 use culvert_tests::{http::Head, lab, text_app, waypoint::Kind};
 use serde_json::json;
 
-use crate::scene::{Scene, WEB, policy, port, route, service};
+use super::scene::{Scene, WEB, policy, port, route, service};
 
 fn compresses_answers(kind: Kind) {
     let lab = lab(&format!("wp_compress_{}", kind.word()));

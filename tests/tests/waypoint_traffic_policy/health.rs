@@ -6,7 +6,7 @@ use culvert_lab::{PodSpec, ServiceSpec};
 use culvert_tests::{PATIENCE, health_app::HealthApp, http, lab, town::PORT, waypoint::Kind};
 use serde_json::{Value, json};
 
-use crate::scene::{ATTEMPT, Scene, policy, port, service};
+use super::scene::{ATTEMPT, Scene, policy, port, service};
 
 fn looks_after_endpoints(kind: Kind) {
     const APP: u16 = PORT + 10;

@@ -4,7 +4,7 @@ use culvert_lab::{PodSpec, ServiceSpec};
 use culvert_tests::{counter::Counter, http::Head, lab, waypoint::Kind};
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, limit, policy, port, route, service};
+use super::scene::{Scene, limit, policy, port, route, service};
 
 fn counts_requests_itself(kind: Kind) {
     let lab = lab(&format!("wp_limit_{}", kind.word()));

@@ -12,31 +12,31 @@ const SELECTED: &[(&str, &str)] = &[
         "every program is loaded and attached, and does what it should, hook by hook",
     ),
     (
-        "package(culvert-tests) & binary(capture) & (test(an_ipv4_connect) | test(an_ipv6_connect) | test(a_v4_mapped_connect))",
+        "package(culvert-tests) & test(/^capture::(an_ipv4_connect|an_ipv6_connect|a_v4_mapped_connect)/)",
         "connections of both families through the mesh, between two nodes",
     ),
     (
-        "package(culvert-tests) & binary(capture) & (test(an_mptcp_connect_is) | test(an_mptcp_listener) | test(a_fast_open_send_is) | test(an_io_uring_connect))",
+        "package(culvert-tests) & test(/^capture::(an_mptcp_connect_is|an_mptcp_listener|a_fast_open_send_is|an_io_uring_connect)/)",
         "ways to connect that kernels treat in different ways",
     ),
     (
-        "package(culvert-tests) & binary(guard)",
+        "package(culvert-tests) & test(/^guard::/)",
         "the guard, end to end: by clsact where there is no tcx",
     ),
     (
-        "package(culvert-tests) & binary(policies) & (test(strict_lets_in) | test(an_allow_policy))",
+        "package(culvert-tests) & test(/^policies::(strict_lets_in|an_allow_policy)/)",
         "policies, with the true client's address",
     ),
     (
-        "package(culvert-tests) & binary(handover) & test(agent_and_proxy_may_both_die)",
+        "package(culvert-tests) & test(=handover::agent_and_proxy_may_both_die)",
         "what is pinned outlives those who made it",
     ),
     (
-        "package(culvert-tests) & binary(inside) & (test(the_worker_holds_no_privilege) | test(nothing_is_written_to_netfilter))",
+        "package(culvert-tests) & test(/^inside::(the_worker_holds_no_privilege|nothing_is_written_to_netfilter)/)",
         "seccomp and capabilities; no rule",
     ),
     (
-        "package(culvert-tests) & binary(dns) & test(a_service_is_found_by_its_name)",
+        "package(culvert-tests) & test(/^dns::a_service_is_found_by_its_name/)",
         "names, over UDP",
     ),
 ];
@@ -56,7 +56,7 @@ const SHORT: &[(&str, &str)] = &[
         "what is pinned is adopted",
     ),
     (
-        "package(culvert-tests) & binary(capture) & (test(an_ipv4_connect) | test(an_ipv6_connect))",
+        "package(culvert-tests) & test(/^capture::(an_ipv4_connect|an_ipv6_connect)/)",
         "connections of both families through the mesh, between two nodes",
     ),
 ];
