@@ -158,6 +158,28 @@ fn connections_have_lines(kind: Kind) {
         drop(stream);
         more.is_ok() && edge.scene.waypoint.process.log().lines().any(|line| line == expected)
     });
+    if matches!(kind, Kind::Envoy) {
+        return;
+    }
+    // What is open is counted while it lasts.
+    let mut stream = echo::connect(edge.client(), raw, ATTEMPT).unwrap();
+    echo::round_trip(&mut stream).unwrap();
+    let count = |name: &str| -> u64 {
+        let page = http::page(edge.scene.waypoint.place.pod(), 15020, "/metrics").unwrap();
+        let is_wanted = |line: &&str| {
+            line.starts_with(&format!("{name}{{"))
+                && line.contains("reporter=\"waypoint\"")
+                && line.contains("destination_service_name=\"raw\"")
+                && line.contains("response_flags=\"-\"")
+        };
+        let line = page.lines().find(is_wanted);
+        line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).unwrap_or(0)
+    };
+    wait(&edge, "an open connection to be counted, with its bytes", || {
+        let opened = count("istio_tcp_connections_opened_total");
+        opened == count("istio_tcp_connections_closed_total") + 1
+            && count("istio_tcp_received_bytes_total") > (opened - 1) * 3
+    });
 }
 
 #[test]

@@ -123,6 +123,7 @@ async fn serve(cli: &Cli, logging: Logging) -> Result<ExitCode, RunError> {
     let mut registry = Registry::default();
     register_cpu_time(&mut registry);
     let telemetry = Telemetry::register(&mut registry);
+    tokio::spawn(Arc::clone(&telemetry).tend());
     let tls_failures = TlsFailures::register(&mut registry);
     let memory = Memory::register(&mut registry);
     let most = cli.memory_limit.unwrap_or_else(memory::of_container);

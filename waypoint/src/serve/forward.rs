@@ -107,7 +107,7 @@ impl Forwarding<'_> {
         let Some(counted) = self.cluster.request() else {
             return (overloaded(record), Sent::nowhere(head));
         };
-        let plan = self.plan(&mut head, upgrade.is_some());
+        let plan = self.plan(&mut head);
         // A cookie is for paths as the client writes them.
         let unchanged = self.session.map(|session| (session, head.clone()));
         let mut course = Course {
@@ -193,8 +193,8 @@ impl Forwarding<'_> {
     }
 
     /// What is settled before the first try, of the request as the client has sent it.
-    fn plan(&self, head: &mut Parts, is_upgrade: bool) -> Plan<'_> {
-        let limits = self.limits(head, is_upgrade);
+    fn plan(&self, head: &mut Parts) -> Plan<'_> {
+        let limits = self.limits(head);
         let asked = self
             .session
             .and_then(|session| session.endpoint(head, SystemTime::now()));
@@ -276,15 +276,9 @@ impl Forwarding<'_> {
         }
     }
 
-    fn limits(&self, head: &mut Parts, is_upgrade: bool) -> TimeLimits {
+    /// Of a connection that changes to something else they hold until the endpoint has answered.
+    fn limits(&self, head: &mut Parts) -> TimeLimits {
         let of_route = self.forward.timeouts().of(&mut head.headers);
-        if is_upgrade {
-            return TimeLimits {
-                response: None,
-                whole: None,
-                idle: None,
-            };
-        }
         let now = Instant::now();
         let of_route_whole = of_route.stream.map(|time| (now + time, limits::MAX_DURATION));
         let of_cluster = self.cluster.config.max_stream_duration;

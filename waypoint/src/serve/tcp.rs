@@ -15,6 +15,7 @@ use std::{
 use culvert_envoy::names;
 use culvert_hbone::Forwarded;
 use culvert_http::{Peer, filters::Attributes};
+use culvert_telemetry::tcp::TcpSeries;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 
 use super::{direct::Direct, worker::Worker};
@@ -48,7 +49,7 @@ pub(super) async fn serve<S>(
         });
     }
     if let Some(details) = denied(chain, &client, destination, &mut record) {
-        // No flag: Envoy has none for it.
+        record.is_denied = true;
         record.details = details;
         return;
     }
@@ -87,7 +88,7 @@ pub(super) async fn serve<S>(
         return;
     };
     let mut tried = Vec::new();
-    let mut to_endpoint = loop {
+    let (mut to_endpoint, series) = loop {
         let chosen = cluster.choose(None, RESELECTIONS, &tried);
         let Some(endpoint) = chosen.filter(|endpoint| !tried.contains(&endpoint.id)) else {
             record.flags.set(if tried.is_empty() { "UH" } else { "UF" });
@@ -99,12 +100,13 @@ pub(super) async fn serve<S>(
             .upstream
             .connect(endpoint, &headers, &cluster.config, Purpose::Bytes);
         match connecting.await {
-            Ok(stream) => break stream,
+            Ok(stream) => break (stream, record.opened(endpoint.is_in_tunnel())),
             Err(failure) => record.details = failure.to_string(),
         }
     };
     let mut stream = Watched {
         stream,
+        series,
         received: Arc::default(),
         sent: Arc::default(),
     };
@@ -197,6 +199,8 @@ fn choose(clusters: &[(Arc<str>, u32)], random: u64) -> &Arc<str> {
 /// The client's side, whose bytes are counted.
 struct Watched<S> {
     stream: S,
+    /// Hears of them while the connection lasts.
+    series: Arc<TcpSeries>,
     received: Arc<AtomicU64>,
     sent: Arc<AtomicU64>,
 }
@@ -211,6 +215,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         let read = buffer.filled().len() - before;
         self.received.fetch_add(read as u64, Ordering::Relaxed);
+        self.series.transferred(0, read as u64);
         Poll::Ready(Ok(()))
     }
 }
@@ -219,6 +224,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(context, data))?;
         self.sent.fetch_add(written as u64, Ordering::Relaxed);
+        self.series.transferred(written as u64, 0);
         Poll::Ready(Ok(written))
     }
 

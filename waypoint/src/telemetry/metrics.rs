@@ -1,6 +1,10 @@
-//! What is counted: Istio's metrics of requests, under its names and labels, and what a waypoint refuses.
+//! What is counted: Istio's metrics of requests and connections, under its names and labels, and what a waypoint refuses.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use culvert_http::access_log::Facts;
 
@@ -10,8 +14,10 @@ use culvert_telemetry::{
         metrics::{counter::Counter, family::Family, histogram::Histogram},
         registry::Registry,
     },
+    tcp::{TcpMetrics, TcpSettings},
 };
 
+use super::expiring::{Expiring, LIMIT};
 use crate::config::metrics::{LabelName, Metric, MetricOverrides};
 
 /// Upper ends of durations in milliseconds: Istio's.
@@ -52,20 +58,22 @@ const BYTES: [f64; 10] = [
     100_000_000.0,
 ];
 
+/// How often it is looked for series that nobody uses.
+const SWEEP: Duration = Duration::from_secs(60);
+
 /// Names and values, in Istio's order.
 pub(super) type Labels = Vec<(LabelName, Arc<str>)>;
-type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
 
 /// Everything that is counted of requests.
 #[derive(Clone, Debug)]
 pub struct Telemetry {
-    requests: Family<Labels, Counter>,
-    durations: Histograms,
-    request_bytes: Histograms,
-    response_bytes: Histograms,
-    request_messages: Family<Labels, Counter>,
-    response_messages: Family<Labels, Counter>,
-    connections: Counter,
+    requests: Expiring<Counter>,
+    durations: Expiring<Histogram>,
+    request_bytes: Expiring<Histogram>,
+    response_bytes: Expiring<Histogram>,
+    request_messages: Expiring<Counter>,
+    response_messages: Expiring<Counter>,
+    pub(super) tcp: Arc<TcpMetrics>,
     refused: Family<[(&'static str, &'static str); 2], Counter>,
     tried: Family<[(&'static str, String); 2], Counter>,
     audited: Family<[(&'static str, String); 1], Counter>,
@@ -87,14 +95,17 @@ fn bytes() -> Histogram {
 impl Telemetry {
     /// Nothing has happened yet.
     pub fn register(registry: &mut Registry) -> Arc<Self> {
+        let overflows = Counter::default();
+        let counters = || Expiring::new(Counter::default, LIMIT, overflows.clone());
+        let histograms = |make| Expiring::new(make, LIMIT, overflows.clone());
         let telemetry = Self {
-            requests: Family::default(),
-            durations: Family::new_with_constructor(milliseconds),
-            request_bytes: Family::new_with_constructor(bytes),
-            response_bytes: Family::new_with_constructor(bytes),
-            request_messages: Family::default(),
-            response_messages: Family::default(),
-            connections: Counter::default(),
+            requests: counters(),
+            durations: histograms(milliseconds),
+            request_bytes: histograms(bytes),
+            response_bytes: histograms(bytes),
+            request_messages: counters(),
+            response_messages: counters(),
+            tcp: Arc::new(TcpMetrics::new(TcpSettings::default())),
             refused: Family::default(),
             tried: Family::default(),
             audited: Family::default(),
@@ -131,10 +142,11 @@ impl Telemetry {
             telemetry.response_messages.clone(),
         );
         registry.register(
-            "culvert_waypoint_tcp_connections",
-            "Connections that were copied, by now ended",
-            telemetry.connections.clone(),
+            "culvert_waypoint_series_overflows",
+            "Times that a series of requests was wanted for which there was no room",
+            overflows,
         );
+        registry.register_collector(Box::new(Arc::clone(&telemetry.tcp)));
         registry.register(
             "culvert_waypoint_refused",
             "Tunnels and connections inside of them that were refused",
@@ -219,8 +231,19 @@ impl Telemetry {
         self.lost_spans.get_or_create(&[("place", place)]).inc_by(count);
     }
 
-    pub(super) fn connection(&self) {
-        self.connections.inc();
+    /// Drops series that nobody has used for long, now and then.
+    pub(crate) async fn tend(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            self.tcp.sweep();
+            let now = Instant::now();
+            for series in [&self.requests, &self.request_messages, &self.response_messages] {
+                series.sweep(now);
+            }
+            for series in [&self.durations, &self.request_bytes, &self.response_bytes] {
+                series.sweep(now);
+            }
+        }
     }
 
     /// What requests with these labels are counted in. Finding it compares all labels under a lock that threads share, so it is for those
@@ -237,16 +260,10 @@ impl Telemetry {
                 Some((overrides, facts)) => overrides.labels(metric, labels, facts).map(Cow::Owned),
             }
         };
-        let counter = |family: &Family<Labels, Counter>, metric| {
-            let labels = of(metric)?;
-            Some(family.get_or_create(&*labels).clone())
-        };
-        let histogram = |family: &Histograms, metric| {
-            let labels = of(metric)?;
-            Some(family.get_or_create(&*labels).clone())
-        };
+        let counter = |series: &Expiring<Counter>, metric| Some(series.get(&*of(metric)?));
+        let histogram = |series: &Expiring<Histogram>, metric| Some(series.get(&*of(metric)?));
         // Of requests that are not gRPC nothing is counted of messages.
-        let messages = |family, metric| if is_grpc { counter(family, metric) } else { None };
+        let messages = |series, metric| if is_grpc { counter(series, metric) } else { None };
         Series {
             requests: counter(&self.requests, Metric::Requests),
             durations: histogram(&self.durations, Metric::Duration),
@@ -261,12 +278,12 @@ impl Telemetry {
 /// What requests with the same labels are counted in; not in what is not wanted.
 #[derive(Clone, Debug)]
 pub(super) struct Series {
-    requests: Option<Counter>,
-    durations: Option<Histogram>,
-    request_bytes: Option<Histogram>,
-    response_bytes: Option<Histogram>,
-    request_messages: Option<Counter>,
-    response_messages: Option<Counter>,
+    requests: Option<Arc<Counter>>,
+    durations: Option<Arc<Histogram>>,
+    request_bytes: Option<Arc<Histogram>>,
+    response_bytes: Option<Arc<Histogram>>,
+    request_messages: Option<Arc<Counter>>,
+    response_messages: Option<Arc<Counter>>,
 }
 
 impl Series {

@@ -1,12 +1,13 @@
 //! What is said of requests and connections: Istio's metrics, and one line of the access log for each.
 //!
 //! `observed` is what is remembered of a request for the lines and spans that the configuration asks for; `spans` brings spans to receivers.
-//! `conclude` makes both at the end. `record` is one request while it is under way; `report` is what is said of it at its end; `metrics` is what is counted, `counted` finds
-//! it again for the next request; `remarks` is what policies say that decides nothing; `flags` are Envoy's words for what went wrong.
+//! `conclude` makes both at the end. `record` is one request while it is under way; `report` is what is said of it at its end; `metrics` is what is counted, in series
+//! that go by themselves (`expiring`), and `counted` finds them again for the next request; `tcp` is one connection; `remarks` is what policies say that decides nothing; `flags` are Envoy's words for what went wrong.
 
 mod client;
 mod conclude;
 mod counted;
+mod expiring;
 mod flags;
 mod metrics;
 mod observed;
@@ -14,11 +15,13 @@ mod record;
 mod remarks;
 mod report;
 mod spans;
+mod tcp;
 
 pub use client::Client;
 pub(crate) use counted::CountedIn;
 pub use flags::Flags;
 pub use metrics::Telemetry;
 pub use observed::{Observed, SeenHeads};
-pub use record::{Record, TcpLogs, TcpRecord};
+pub use record::Record;
 pub use spans::Spans;
+pub use tcp::{TcpLogs, TcpRecord};

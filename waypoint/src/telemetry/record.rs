@@ -1,4 +1,4 @@
-//! One request, or connection, and what is said of it at its end.
+//! One request, and what is said of it at its end.
 
 use std::{
     net::SocketAddr,
@@ -7,8 +7,7 @@ use std::{
 };
 
 use culvert_envoy::endpoint::About;
-use culvert_http::{access_log::AccessLog, filters::Remark};
-use culvert_telemetry::AccessLines;
+use culvert_http::filters::Remark;
 
 use super::{
     client::Client,
@@ -16,7 +15,6 @@ use super::{
     metrics::Telemetry,
     observed::{AttemptFacts, Observed},
     remarks::Remarks,
-    spans::Spans,
 };
 use crate::{body::Upload, config::metrics::MetricOverrides, messages::Messages};
 
@@ -169,65 +167,5 @@ impl Record {
     /// Bytes that the client sent.
     pub fn received(&self) -> u64 {
         self.upload.as_ref().map_or(0, Upload::received) + self.switched_received
-    }
-}
-
-/// A connection whose bytes are copied. Its line is written when it is dropped.
-#[derive(Debug)]
-pub struct TcpRecord {
-    pub(super) telemetry: Arc<Telemetry>,
-    pub(super) begun: Instant,
-    pub(super) client: Arc<Client>,
-    pub(super) service: Arc<str>,
-    pub(super) destination: SocketAddr,
-    /// The cluster that was chosen.
-    pub cluster: Option<Arc<str>>,
-    /// The endpoint that it goes to.
-    pub endpoint: Option<(SocketAddr, Arc<About>)>,
-    /// From the client.
-    pub received: u64,
-    /// To the client.
-    pub sent: u64,
-    /// What went wrong.
-    pub flags: Flags,
-    /// Why it ended.
-    pub details: String,
-    /// What policies said that decided nothing.
-    pub remarks: Option<Box<Remarks>>,
-    /// Lines that are asked for.
-    pub logs: Option<TcpLogs>,
-}
-
-/// Lines of a connection that the configuration asks for.
-#[derive(Clone, Debug)]
-pub struct TcpLogs {
-    pub(crate) logs: Arc<Vec<AccessLog>>,
-    pub(crate) lines: AccessLines,
-    pub(crate) spans: Arc<Spans>,
-}
-
-impl TcpRecord {
-    /// Notes and counts what a filter says without deciding.
-    pub(crate) fn remark(&mut self, remark: &Remark) {
-        self.remarks.get_or_insert_default().add(remark, &self.telemetry);
-    }
-
-    /// A connection began.
-    pub fn new(telemetry: &Arc<Telemetry>, client: &Arc<Client>, service: &str, destination: SocketAddr) -> Self {
-        Self {
-            telemetry: Arc::clone(telemetry),
-            begun: Instant::now(),
-            client: Arc::clone(client),
-            service: service.into(),
-            destination,
-            cluster: None,
-            endpoint: None,
-            received: 0,
-            sent: 0,
-            flags: Flags::default(),
-            details: String::new(),
-            remarks: None,
-            logs: None,
-        }
     }
 }

@@ -1,15 +1,10 @@
-//! What is said of a request, or a connection, at its end: its line in the access log, and what is counted.
+//! What is said of a request at its end: its line in the access log, and what is counted.
 
 use std::sync::Arc;
 
 use crate::body::Upload;
 
-use super::{
-    conclude::{self, TcpFacts},
-    counted::Kind,
-    metrics::Labels,
-    record::{Record, TcpRecord},
-};
+use super::{conclude, counted::Kind, metrics::Labels, record::Record};
 
 /// What stands where nothing is known.
 const UNKNOWN: &str = "unknown";
@@ -86,51 +81,6 @@ impl Drop for Record {
             request_id = self.request_id,
             user_agent = self.user_agent,
             "request complete"
-        );
-    }
-}
-
-impl Drop for TcpRecord {
-    fn drop(&mut self) {
-        self.telemetry.connection();
-        if let Some(asked) = self.logs.take() {
-            let facts = TcpFacts {
-                client: &self.client,
-                destination: self.destination,
-                begun: self.begun,
-                flags: self.flags.as_slice(),
-                details: &self.details,
-                remarks: self.remarks.as_deref(),
-                received: self.received,
-                sent: self.sent,
-                upstream: self.endpoint.as_ref().map(|(address, _)| *address),
-                cluster: self.cluster.as_deref().unwrap_or_default(),
-                hostname: asked.spans.hostname(),
-            };
-            return facts.write(&asked.logs, &asked.lines);
-        }
-        let upstream = self.endpoint.as_ref();
-        tracing::event!(
-            target: culvert_telemetry::ACCESS,
-            tracing::Level::INFO,
-            src.addr = %self.client.address,
-            src.workload = self.client.baggage.workload,
-            src.namespace = %self.client.namespace,
-            src.identity = %self.client.principal,
-            dst.addr = %self.destination,
-            dst.service = %self.service,
-            upstream.addr = upstream.map(|(address, _)| tracing::field::display(*address)),
-            upstream.workload = upstream.map(|(_, about)| about.workload.as_str()),
-            upstream.identity = upstream.map(|(_, about)| about.identity.as_str()),
-            upstream.cluster = self.cluster.as_deref(),
-            response_flags = %self.flags,
-            response_code_details = self.details,
-            dry_run = self.remarks.as_deref().and_then(|remarks| remarks.dry_run.as_deref()),
-            audit = self.remarks.as_deref().and_then(|remarks| remarks.audit.as_deref()),
-            bytes_received = self.received,
-            bytes_sent = self.sent,
-            duration_ms = self.begun.elapsed().as_millis() as u64,
-            "connection complete"
         );
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use culvert_envoy::pack;
+use culvert_envoy::{
+    pack,
+    pb::{self, envoy::config::route::v3::route::Action},
+};
 use culvert_waypoint::config::cluster::Protocol;
 use http::{HeaderMap, Response};
 use http_body_util::{BodyExt as _, Full};
@@ -18,6 +21,9 @@ use crate::{
     },
     mesh::{DEADLINE, Mesh, SERVICE, text},
 };
+
+/// How long a route lets an endpoint take.
+const ROUTE_TIME: Duration = Duration::from_millis(300);
 
 async fn web(protocol: Protocol) -> Mesh {
     let mesh = Mesh::start();
@@ -264,6 +270,49 @@ async fn a_websocket_goes_through() {
 }
 
 #[tokio::test]
+async fn a_request_to_change_protocols_has_the_routes_time_until_it_is_answered_and_none_afterwards() {
+    let mesh = Mesh::start();
+    let web = mesh
+        .endpoint("web", false, |mut request| async move {
+            if request.uri().path() == "/silent" {
+                return std::future::pending().await;
+            }
+            let upgrade = hyper::upgrade::on(&mut request);
+            tokio::spawn(async move {
+                let mut io = TokioIo::new(upgrade.await.unwrap());
+                // For longer than the route's time.
+                tokio::time::sleep(ROUTE_TIME * 3).await;
+                io.write_all(b"late").await.unwrap();
+                io.shutdown().await.unwrap();
+            });
+            let mut response = Response::new(Full::default().boxed());
+            *response.status_mut() = http::StatusCode::SWITCHING_PROTOCOLS;
+            response.headers_mut().insert("connection", "upgrade".parse().unwrap());
+            response.headers_mut().insert("upgrade", "websocket".parse().unwrap());
+            response
+        })
+        .await;
+    let mut limited = route("/", &[("web", 1)]);
+    if let Some(Action::Route(action)) = &mut limited.action {
+        action.timeout = Some(pb::google::protobuf::Duration {
+            seconds: 0,
+            nanos: ROUTE_TIME.subsec_nanos().cast_signed(),
+        });
+    }
+    mesh.tell(|store| {
+        store.put_listener(&http_listener(vec![])).unwrap();
+        store.put_cluster(&cluster("web", Protocol::Http1)).unwrap();
+        store.put_endpoints(&endpoints("web", &[&web])).unwrap();
+        store.put_routes(&routes(vec![limited])).unwrap();
+    });
+    let ask = |path| format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n");
+    let answer = raw(&mesh, ask("/silent").as_bytes(), "upstream request timeout").await;
+    assert!(answer.starts_with("HTTP/1.1 504"), "{answer}");
+    let answer = raw(&mesh, ask("/chat").as_bytes(), "late").await;
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+}
+
+#[tokio::test]
 async fn what_is_no_http_is_copied_and_each_direction_ends_by_itself() {
     let mesh = web(Protocol::Http1).await;
     let (told, mut authorities) = tokio::sync::mpsc::unbounded_channel();
@@ -313,9 +362,46 @@ async fn what_is_no_http_is_copied_and_each_direction_ends_by_itself() {
         header("baggage"),
         Some("k8s.namespace.name=shop,k8s.deployment.name=wp")
     );
+    let counted = |name: &str, labels: &[&str]| {
+        let metrics = mesh.metrics();
+        let mut series = metrics.lines().filter(|line| line.starts_with(name));
+        let line = series.find(|line| labels.iter().all(|label| line.contains(label)));
+        line.and_then(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
+    };
+    let opened = [
+        "reporter=\"waypoint\"",
+        "destination_service=\"web.shop.svc.cluster.local\"",
+        "request_protocol=\"tcp\"",
+        "response_flags=\"-\"",
+        "connection_security_policy=\"mutual_tls\"",
+    ];
+    timeout(DEADLINE, async {
+        while counted("istio_tcp_connections_closed_total", &opened) != Some(1) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(counted("istio_tcp_connections_opened_total", &opened), Some(1));
+    assert_eq!(counted("istio_tcp_received_bytes_total", &opened), Some(9));
+    assert_eq!(counted("istio_tcp_sent_bytes_total", &opened), Some(13));
     // And HTTP on the same port.
     assert_eq!(mesh.http1().await.get("/").await.0, 200);
     assert_eq!(mesh.http2().await.get("/").await.0, 200);
+    // What has no endpoint is counted, too, with its flag.
+    mesh.tell(|store| {
+        store.put_endpoints(&assignment("tcp", vec![])).unwrap();
+    });
+    let mut stream = mesh.connect("client", SERVICE).await.unwrap();
+    stream.write_all(b"\x00\x01no http").await.unwrap();
+    let failed = ["response_flags=\"UH\"", "connection_security_policy=\"unknown\""];
+    timeout(DEADLINE, async {
+        while counted("istio_tcp_connections_failed_total", &failed) != Some(1) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ pub struct EndLabels {
 /// The labels of one series.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TcpLabels {
-    /// `source` or `destination`: which end counted.
+    /// Who counted: `source` or `destination`, the end's node; or `waypoint`.
     pub reporter: &'static str,
     /// Who opened the connection.
     pub source: EndLabels,
@@ -66,7 +66,7 @@ pub enum SecurityPolicy {
     MutualTls,
 }
 
-/// `response_flags`, in the words of Istio's ztunnel.
+/// `response_flags`, in the words of Istio's ztunnel, or in Envoy's at a waypoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ResponseFlags {
     /// Nothing went wrong when it was opened.
@@ -78,6 +78,8 @@ pub enum ResponseFlags {
     ConnectFailed,
     /// The handshake failed, or the peer is not who it should be.
     TlsFailed,
+    /// What Envoy calls it: `UH`, `NR`, ...
+    Envoy(&'static str),
 }
 
 /// The values of all labels, in order; of those that are not shown, nothing.
@@ -162,6 +164,7 @@ impl ResponseFlags {
             Self::Denied => "DENY",
             Self::ConnectFailed => "CONNECT",
             Self::TlsFailed => "TLS_FAILURE",
+            Self::Envoy(flag) => flag,
         }
     }
 }
