@@ -52,8 +52,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     // Words and filters without --cluster are about plain tests.
     if options.cluster || (!options.plain && options.everything()) {
+        let suite = options.everything().then(conformance::Ahead::begin).transpose()?;
         counts.add(&cluster::run(options)?);
-        if options.everything() {
+        if let Some(suite) = suite {
+            suite.wait()?;
             let (total, failed) = conformance::short()?;
             counts.add(&Counts { total, failed });
         }

@@ -1,11 +1,13 @@
 //! `cargo xtask conformance`: the Gateway API's own conformance suite, run against the mesh on a real cluster.
 //!
-//! `options` is what can be asked for, `programs` builds the suite and its applications from Go modules and makes their image,
+//! `options` is what can be asked for, `programs` builds the suite and its applications from Go modules and makes their image (`ahead`:
+//! while something else runs),
 //! `place` is the cluster, the mesh and the waypoints, `suite` runs the suite, `report` reads what came of it: the counts of each
 //! profile from the suite's own report, and what no profile counts from its output.
 //!
 //! The suite's report is kept in `docs/conformance/`. A test that is skipped is as bad as one that fails.
 
+mod ahead;
 mod options;
 mod place;
 mod programs;
@@ -17,6 +19,7 @@ use crate::{
     image::{self, Profile},
     shell,
 };
+pub(crate) use ahead::Ahead;
 use anyhow::{Context as _, Result, bail};
 pub(crate) use options::Options;
 use options::Proxy;
@@ -34,6 +37,9 @@ const IMAGES: [&str; 4] = ["agent", "ztunnel", "controller", "waypoint"];
 /// Builds what is needed, brings a cluster up, runs the suite, and says what came of it. Fails when a test failed or was skipped,
 /// except without a mesh, where nothing is expected.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.build_only {
+        return Programs::ensure().map(drop);
+    }
     let report = report(options)?;
     if options.json {
         println!("{}", report.json(options.proxy));

@@ -24,6 +24,9 @@ pub(crate) struct Options {
     /// chance
     #[arg(long, value_name = "N", default_value_t = ANSWERS, value_parser = clap::value_parser!(u8).range(1..))]
     pub(super) answers: u8,
+    /// Build the suite and its applications, and run nothing
+    #[arg(long)]
+    pub(super) build_only: bool,
     /// Leave the cluster up
     #[arg(long)]
     pub(super) keep: bool,
@@ -54,6 +57,7 @@ impl Options {
             short: true,
             test: None,
             answers: ANSWERS,
+            build_only: false,
             keep: false,
             on: None,
         }
