@@ -30,7 +30,7 @@ const TEST: &str = "/policy-test";
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
     /// Whom would these policies refuse, of those that are connected now or were within the last hour? Nothing is applied. Exit
-    /// code 0: nobody, 1: somebody
+    /// code 0: nobody, 1: somebody, or what is tried is not known for all of it
     Test(TestFlags),
 }
 
@@ -47,6 +47,9 @@ pub(crate) struct TestFlags {
 struct Verdicts {
     objects: Vec<String>,
     passed_over: Vec<String>,
+    /// What waypoints decide by; a controller from before this was told says nothing of it.
+    #[serde(default)]
+    for_waypoints: Vec<String>,
     findings: Vec<String>,
     connections: Vec<Fate>,
 }
@@ -124,10 +127,11 @@ fn shown(traffic: &[Traffic], said: &str, silent: Vec<Vec<String>>) -> Result<An
             _ => {}
         }
     }
-    let is_well = rows.is_empty() && silent.is_empty();
+    let is_well = rows.is_empty() && silent.is_empty() && verdicts.for_waypoints.is_empty();
     let json = json!({
         "tried": verdicts.objects,
         "passed_over": verdicts.passed_over,
+        "for_waypoints": verdicts.for_waypoints,
         "findings": verdicts.findings,
         "looked_at": traffic.len(),
         "refused": refused,
@@ -168,6 +172,11 @@ fn shown(traffic: &[Traffic], said: &str, silent: Vec<Vec<String>>) -> Result<An
         "Not enforced as it is written",
         &["what happens instead"],
         lines(&verdicts.findings),
+    );
+    add(
+        "Not judged: waypoints decide by it, about each request",
+        &["object"],
+        lines(&verdicts.for_waypoints),
     );
     add(
         "Not looked at, since it has no say in who may connect",
@@ -240,6 +249,16 @@ mod tests {
             (&json!(1), &json!(1))
         );
         assert_eq!(answer.sections[2].title, "Not enforced as it is written");
+    }
+
+    #[test]
+    fn what_waypoints_decide_by_is_not_taken_for_something_that_refuses_nobody() {
+        let policy = "AuthorizationPolicy shop/paths";
+        let said = json!({ "objects": [policy], "passed_over": [], "for_waypoints": [policy], "findings": [], "connections": [] });
+        let answer = shown(&[], &said.to_string(), Vec::new()).unwrap();
+        assert!(!answer.is_well);
+        assert_eq!(answer.sections[2].rows, [[policy]]);
+        assert_eq!(answer.json["for_waypoints"], json!([policy]));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use culvert_identity::SpiffeId;
-use culvert_objects::{Kind, ObjectName};
+use culvert_objects::{Kind, Object, ObjectName};
 use culvert_policy::{Action, Connection, Policy, Scope, istio};
 use culvert_proto::ADDRESS_TYPE;
 use culvert_proto::security::Authorization;
@@ -67,6 +67,13 @@ impl<'a> Judge<'a> {
             policies,
             scoped,
         }
+    }
+
+    /// Whether waypoints decide by this object, which no node proxy hears of: nobody can say beforehand which requests come.
+    pub(super) fn is_for_waypoints(&self, object: &Object) -> bool {
+        let (kind, name) = (object.kind(), object.name());
+        let is_denied_instead = |policy: &String| matches!(origin(policy), Some(Origin::NotEnforced(of, named)) if of == kind && named == name);
+        object.binding().is_some() && !self.policies.keys().any(is_denied_instead)
     }
 
     /// What the policies say; none where nobody is known at the destination.

@@ -32,6 +32,8 @@ struct Answer {
     objects: Vec<String>,
     /// What is in the files and has no say in who may connect.
     passed_over: Vec<String>,
+    /// What waypoints decide by, about each request: it is not judged here.
+    for_waypoints: Vec<String>,
     /// What would be wrong with the objects.
     findings: Vec<String>,
     /// In the order of the question.
@@ -55,7 +57,7 @@ pub(crate) async fn answer(request: Request, trials: Trials) -> Response {
         Ok(read) => read,
         Err(faults) => return Response::status(StatusCode::BAD_REQUEST, faults),
     };
-    let titles: Vec<String> = objects.iter().map(Object::title).collect();
+    let tried = objects.clone();
     let (answer, outlook) = oneshot::channel();
     let is_sent = trials.send(Trial { objects, answer }).await.is_ok();
     let outlook = match outlook.await {
@@ -63,7 +65,7 @@ pub(crate) async fn answer(request: Request, trials: Trials) -> Response {
         _ => return Response::status(StatusCode::SERVICE_UNAVAILABLE, "the controller is ending\n"),
     };
     // Thousands of connections and policies would keep the pages of others waiting.
-    let judged = tokio::task::spawn_blocking(move || judged(&outlook, &question.connections, titles, passed_over));
+    let judged = tokio::task::spawn_blocking(move || judged(&outlook, &question.connections, &tried, passed_over));
     match judged.await.map(serde_json::to_value) {
         Ok(Ok(value)) => Response::json(&value),
         Ok(Err(error)) => Response::status(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
@@ -71,12 +73,15 @@ pub(crate) async fn answer(request: Request, trials: Trials) -> Response {
     }
 }
 
-fn judged(outlook: &Outlook, connections: &[Asked], objects: Vec<String>, passed_over: Vec<String>) -> Answer {
+fn judged(outlook: &Outlook, connections: &[Asked], tried: &[Object], passed_over: Vec<String>) -> Answer {
     let (now, then) = (Judge::new(&outlook.now), Judge::new(&outlook.then));
     let fate = |asked: &Asked| Fate {
         now: now.verdict(asked),
         then: then.verdict(asked),
     };
+    let objects: Vec<String> = tried.iter().map(Object::title).collect();
+    let for_waypoints = tried.iter().filter(|object| then.is_for_waypoints(object));
+    let for_waypoints = for_waypoints.map(Object::title).collect();
     let is_ours = |finding: &&std::sync::Arc<Finding>| finding.object.as_ref().is_some_and(|of| objects.contains(of));
     let findings = outlook
         .findings
@@ -89,6 +94,7 @@ fn judged(outlook: &Outlook, connections: &[Asked], objects: Vec<String>, passed
         connections: connections.iter().map(fate).collect(),
         objects,
         passed_over,
+        for_waypoints,
     }
 }
 

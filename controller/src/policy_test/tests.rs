@@ -37,10 +37,10 @@ spec: {action: DENY, rules: [{from: [{source: {namespaces: [strange]}}]}]}
 
 const WEB: &str = "spiffe://cluster.local/ns/shop/sa/web";
 
-/// Asks a follower of [`WORLD`], and says how often it published changes meanwhile.
-async fn ask(question: Value) -> (StatusCode, String, usize) {
+/// Asks a follower of a world, and says how often it published changes meanwhile.
+async fn ask(world: &str, question: Value) -> (StatusCode, String, usize) {
     let mut assembly = Assembly::default();
-    for document in culvert_objects::parse(WORLD, false).documents {
+    for document in culvert_objects::parse(world, false).documents {
         assembly.apply(document.object);
     }
     let loaded = Loaded {
@@ -78,8 +78,12 @@ fn connection(identity: Option<&str>, port: u16) -> Value {
 }
 
 async fn fates(file: &str, connections: &[Value]) -> Value {
+    fates_in(WORLD, file, connections).await
+}
+
+async fn fates_in(world: &str, file: &str, connections: &[Value]) -> Value {
     let question = json!({ "files": [{ "name": "a.yaml", "text": file }], "connections": connections });
-    let (code, body, published) = ask(question).await;
+    let (code, body, published) = ask(world, question).await;
     assert_eq!((code, published), (StatusCode::OK, 0), "{body}");
     serde_json::from_str(&body).unwrap()
 }
@@ -158,8 +162,41 @@ async fn what_cannot_be_decided_at_layer_4_is_said_of_the_object_that_is_tried()
 }
 
 #[tokio::test]
+async fn what_waypoints_decide_by_is_named_and_not_taken_for_something_that_refuses_nobody() {
+    let files = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: wp, namespace: shop}
+spec: {gatewayClassName: culvert-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: at-the-waypoint, namespace: shop}
+spec: {targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: wp}], action: DENY, rules: [{}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: of-nobody, namespace: shop}
+spec: {targetRefs: [{kind: Service, group: '', name: cart}], action: DENY, rules: [{}]}
+";
+    let (world, policies) = files.split_at(files.find("---").unwrap());
+    let answer = fates_in(&format!("{WORLD}---{world}"), policies, &[connection(Some(WEB), 80)]).await;
+    // The other one is behind no waypoint: nodes deny what it binds, which is judged.
+    assert_eq!(
+        answer["for_waypoints"],
+        json!(["AuthorizationPolicy shop/at-the-waypoint"]),
+        "{answer:#}"
+    );
+    // And what is bound by labels is judged.
+    let labels = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a, namespace: shop}\n\
+        spec: {selector: {matchLabels: {app: cart}}, action: DENY, rules: [{}]}\n";
+    let answer = fates(labels, &[connection(Some(WEB), 80)]).await;
+    assert_eq!(answer["for_waypoints"], json!([]));
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_the_question_or_its_files_is_named() {
-    let (code, body, _) = ask(json!({ "files": "none" })).await;
+    let (code, body, _) = ask(WORLD, json!({ "files": "none" })).await;
     assert_eq!(code, StatusCode::BAD_REQUEST, "{body}");
     for (text, expected) in [
         ("kind: [", "a.yaml:2: not valid YAML"),
@@ -173,7 +210,7 @@ async fn what_is_wrong_with_the_question_or_its_files_is_named() {
         ),
     ] {
         let question = json!({ "files": [{ "name": "a.yaml", "text": text }], "connections": [] });
-        let (code, body, _) = ask(question).await;
+        let (code, body, _) = ask(WORLD, question).await;
         assert_eq!(code, StatusCode::BAD_REQUEST, "{text}");
         assert!(body.contains(expected), "{text}: {body}");
     }
