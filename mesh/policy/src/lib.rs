@@ -14,6 +14,8 @@
 //!
 //! Policies that are tried out and policies that audit decide nothing; [`remarks`] has what they say.
 //!
+//! Policies that are made with one [`Shared`] share what they have in common.
+//!
 //! Which policies bind a workload is the caller's to say; see [`Policy::scope`]. Start reading at [`evaluate`]. [`Strictness`] tells
 //! which ports they keep from everybody who has no certificate.
 
@@ -28,6 +30,7 @@ mod evaluate;
 pub mod istio;
 mod parse;
 mod policy;
+mod shared;
 mod strictness;
 
 #[cfg(test)]
@@ -37,4 +40,5 @@ pub use connection::Connection;
 pub use evaluate::{Remarks, Trial, Verdict, evaluate, remarks};
 pub use parse::PolicyError;
 pub use policy::{Action, Policy, Purpose, Scope};
+pub use shared::Shared;
 pub use strictness::Strictness;

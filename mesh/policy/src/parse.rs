@@ -1,13 +1,13 @@
 //! From the wire form to a [`Policy`].
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use culvert_proto::security as proto;
 use ipnet::IpNet;
 
 use crate::{
-    AUDIT, Action, Policy, Purpose, Scope,
-    policy::{Clause, Field, Match, Rule, ServiceAccount, Text},
+    AUDIT, Action, Policy, Purpose, Scope, Shared,
+    policy::{Clause, Match, Rule, ServiceAccount, Text, Values},
 };
 
 /// What a policy asks for that cannot be enforced as it is written.
@@ -71,18 +71,14 @@ impl Policy {
     /// # Errors
     /// When a part of it cannot be enforced as written. Nothing is ever left out.
     pub fn from_proto(policy: &proto::Authorization) -> Result<Self, PolicyError> {
-        Self::from_proto_sharing(policy, |text| text.into())
+        Self::from_proto_sharing(policy, &mut Shared::default())
     }
 
-    /// The same, where the texts that a policy compares with (a mesh of many policies has few different ones) are made by `share`: equal
-    /// texts may be one.
+    /// The same, sharing with all that were made with the same `shared` what they have in common.
     ///
     /// # Errors
     /// As [`Policy::from_proto`].
-    pub fn from_proto_sharing(
-        policy: &proto::Authorization,
-        mut share: impl FnMut(&str) -> Arc<str>,
-    ) -> Result<Self, PolicyError> {
+    pub fn from_proto_sharing(policy: &proto::Authorization, shared: &mut Shared) -> Result<Self, PolicyError> {
         if policy.name.is_empty() {
             return Err(PolicyError::Unnamed("name"));
         }
@@ -90,11 +86,10 @@ impl Policy {
             return Err(PolicyError::Unnamed("namespace"));
         }
         let purpose = purpose(policy)?;
-        let share: Share<'_> = &mut share;
-        let rules = policy.rules.iter().map(|r| rule(r, share)).collect::<Result<_, _>>()?;
+        let rules = policy.rules.iter().map(|r| rule(r, shared)).collect::<Result<_, _>>()?;
         Ok(Self {
             name: format!("{}/{}", policy.namespace, policy.name).into(),
-            namespace: share(&policy.namespace),
+            namespace: shared.text(&policy.namespace),
             scope: Scope::from_proto(policy.scope)?,
             action: action(policy.action)?,
             purpose,
@@ -137,70 +132,105 @@ fn purpose(policy: &proto::Authorization) -> Result<Purpose, PolicyError> {
     }
 }
 
-/// What makes a text, or finds one that is equal.
-type Share<'s> = &'s mut dyn FnMut(&str) -> Arc<str>;
-
-fn rule(rule: &proto::Rule, share: Share<'_>) -> Result<Rule, PolicyError> {
-    let clauses = rule
-        .clauses
-        .iter()
-        .map(|c| clause(c, share))
-        .collect::<Result<_, _>>()?;
-    Ok(Rule { clauses })
+fn rule(rule: &proto::Rule, shared: &mut Shared) -> Result<Rule, PolicyError> {
+    let clauses = rule.clauses.iter().map(|c| clause(c, shared));
+    Ok(Rule {
+        clauses: clauses.collect::<Result<_, _>>()?,
+    })
 }
 
-fn clause(clause: &proto::Clause, share: Share<'_>) -> Result<Clause, PolicyError> {
-    let matches = clause
-        .matches
-        .iter()
-        .map(|m| one_match(m, share))
-        .collect::<Result<_, _>>()?;
-    Ok(Clause { matches })
+fn clause(clause: &proto::Clause, shared: &mut Shared) -> Result<Clause, PolicyError> {
+    let matches = clause.matches.iter().map(|m| one_match(m, shared));
+    let matches = matches.collect::<Result<Vec<Match>, _>>()?;
+    Ok(Clause {
+        matches: shared.matches(matches),
+    })
 }
 
-fn one_match(m: &proto::Match, share: Share<'_>) -> Result<Match, PolicyError> {
+fn one_match(m: &proto::Match, shared: &mut Shared) -> Result<Match, PolicyError> {
     if let Some(extension) = m.extensions.first() {
         return Err(PolicyError::Extension(extension.name.clone()));
     }
+    let any = Lists {
+        ports: &m.destination_ports,
+        namespaces: &m.namespaces,
+        service_accounts: &m.service_accounts,
+        principals: &m.principals,
+        source_ips: &m.source_ips,
+        destination_ips: &m.destination_ips,
+    };
+    let none = Lists {
+        ports: &m.not_destination_ports,
+        namespaces: &m.not_namespaces,
+        service_accounts: &m.not_service_accounts,
+        principals: &m.not_principals,
+        source_ips: &m.not_source_ips,
+        destination_ips: &m.not_destination_ips,
+    };
     Ok(Match {
-        namespaces: field(&m.namespaces, &m.not_namespaces, |t| text(t, "namespaces", share))?,
-        service_accounts: field(&m.service_accounts, &m.not_service_accounts, |account| {
-            service_account(account, share)
-        })?,
-        principals: field(&m.principals, &m.not_principals, |t| text(t, "principals", share))?,
-        source_ips: field(&m.source_ips, &m.not_source_ips, |a| range(a, "source_ips"))?,
-        destination_ips: field(&m.destination_ips, &m.not_destination_ips, |a| {
-            range(a, "destination_ips")
-        })?,
-        destination_ports: field(&m.destination_ports, &m.not_destination_ports, |port| {
-            u16::try_from(*port).map_err(|_| PolicyError::Port(*port))
-        })?,
+        any: any.parse(shared)?,
+        none: none.parse(shared)?,
     })
 }
 
-fn field<P, T>(
-    any: &[P],
-    none: &[P],
-    mut parse: impl FnMut(&P) -> Result<T, PolicyError>,
-) -> Result<Field<T>, PolicyError> {
-    Ok(Field {
-        any: any.iter().map(&mut parse).collect::<Result<_, _>>()?,
-        none: none.iter().map(&mut parse).collect::<Result<_, _>>()?,
-    })
+/// The lists of a match that must hold, or those that must not.
+struct Lists<'m> {
+    ports: &'m [u32],
+    namespaces: &'m [proto::StringMatch],
+    service_accounts: &'m [proto::ServiceAccountMatch],
+    principals: &'m [proto::StringMatch],
+    source_ips: &'m [proto::Address],
+    destination_ips: &'m [proto::Address],
 }
 
-fn text(text: &proto::StringMatch, field: &'static str, share: Share<'_>) -> Result<Text, PolicyError> {
+impl Lists<'_> {
+    /// Those that have values.
+    fn parse(&self, shared: &mut Shared) -> Result<Box<[Values]>, PolicyError> {
+        let port = |port: &u32| u16::try_from(*port).map_err(|_| PolicyError::Port(*port));
+        let lists = [
+            list(self.ports, port, Values::DestinationPorts)?,
+            list(self.namespaces, |t| text(t, "namespaces", shared), Values::Namespaces)?,
+            list(
+                self.service_accounts,
+                |account| service_account(account, shared),
+                Values::ServiceAccounts,
+            )?,
+            list(self.principals, |t| text(t, "principals", shared), Values::Principals)?,
+            list(self.source_ips, |a| range(a, "source_ips"), Values::SourceIps)?,
+            list(
+                self.destination_ips,
+                |a| range(a, "destination_ips"),
+                Values::DestinationIps,
+            )?,
+        ];
+        Ok(lists.into_iter().flatten().collect())
+    }
+}
+
+/// A list, unless it has no values.
+fn list<P, T>(
+    wire: &[P],
+    parse: impl FnMut(&P) -> Result<T, PolicyError>,
+    values: impl FnOnce(Box<[T]>) -> Values,
+) -> Result<Option<Values>, PolicyError> {
+    if wire.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(values(wire.iter().map(parse).collect::<Result<_, _>>()?)))
+}
+
+fn text(text: &proto::StringMatch, field: &'static str, shared: &mut Shared) -> Result<Text, PolicyError> {
     use proto::string_match::MatchType;
     match &text.match_type {
-        Some(MatchType::Exact(exact)) => Ok(Text::Exact(share(exact))),
-        Some(MatchType::Prefix(prefix)) => Ok(Text::Prefix(share(prefix))),
-        Some(MatchType::Suffix(suffix)) => Ok(Text::Suffix(share(suffix))),
+        Some(MatchType::Exact(exact)) => Ok(Text::Exact(shared.text(exact))),
+        Some(MatchType::Prefix(prefix)) => Ok(Text::Prefix(shared.text(prefix))),
+        Some(MatchType::Suffix(suffix)) => Ok(Text::Suffix(shared.text(suffix))),
         Some(MatchType::Presence(_)) => Ok(Text::Presence),
         None => Err(PolicyError::Comparison(field)),
     }
 }
 
-fn service_account(account: &proto::ServiceAccountMatch, share: Share<'_>) -> Result<ServiceAccount, PolicyError> {
+fn service_account(account: &proto::ServiceAccountMatch, shared: &mut Shared) -> Result<ServiceAccount, PolicyError> {
     if account.namespace.is_empty() || account.service_account.is_empty() {
         return Err(PolicyError::ServiceAccount {
             namespace: account.namespace.clone(),
@@ -208,8 +238,8 @@ fn service_account(account: &proto::ServiceAccountMatch, share: Share<'_>) -> Re
         });
     }
     Ok(ServiceAccount {
-        namespace: share(&account.namespace),
-        name: share(&account.service_account),
+        namespace: shared.text(&account.namespace),
+        name: shared.text(&account.service_account),
     })
 }
 

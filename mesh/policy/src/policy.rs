@@ -1,6 +1,6 @@
 //! A policy, well-formed by construction.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 
@@ -96,32 +96,33 @@ pub(crate) struct Rule {
     pub(crate) clauses: Box<[Clause]>,
 }
 
-/// One of the matches must match.
+/// One of the matches must match. Policies that have the same matches may share them: see [`Shared`](crate::Shared).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Clause {
-    pub(crate) matches: Box<[Match]>,
+    pub(crate) matches: Arc<[Match]>,
 }
 
-/// Every field that has values must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Each list of `any` must have a value that matches, and none of `none` may. Only lists that have values are here: of the twelve that
+/// there could be, most matches have one or two.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Match {
-    pub(crate) namespaces: Field<Text>,
-    pub(crate) service_accounts: Field<ServiceAccount>,
-    pub(crate) principals: Field<Text>,
-    pub(crate) source_ips: Field<IpNet>,
-    pub(crate) destination_ips: Field<IpNet>,
-    pub(crate) destination_ports: Field<u16>,
+    pub(crate) any: Box<[Values]>,
+    pub(crate) none: Box<[Values]>,
 }
 
-/// Values of which one must match, and values of which none may.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Field<T> {
-    pub(crate) any: Box<[T]>,
-    pub(crate) none: Box<[T]>,
+/// Values of one field.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Values {
+    DestinationPorts(Box<[u16]>),
+    Namespaces(Box<[Text]>),
+    ServiceAccounts(Box<[ServiceAccount]>),
+    Principals(Box<[Text]>),
+    SourceIps(Box<[IpNet]>),
+    DestinationIps(Box<[IpNet]>),
 }
 
 /// A comparison with a text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Text {
     Exact(Arc<str>),
     Prefix(Arc<str>),
@@ -130,7 +131,7 @@ pub(crate) enum Text {
     Presence,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ServiceAccount {
     pub(crate) namespace: Arc<str>,
     pub(crate) name: Arc<str>,
@@ -146,43 +147,9 @@ impl Rule {
 
 impl Match {
     fn matches(&self, connection: &Connection<'_>) -> bool {
-        let identity = connection.identity;
         !self.is_empty()
-            && self
-                .destination_ports
-                .holds(|port| *port == connection.destination.port())
-            && self
-                .namespaces
-                .holds(|text| identity.is_some_and(|id| text.matches(id.namespace())))
-            && self
-                .service_accounts
-                .holds(|account| identity.is_some_and(|id| account.matches(id.namespace(), id.service_account())))
-            && self
-                .principals
-                .holds(|text| identity.is_some_and(|id| text.matches(id.principal())))
-            && self
-                .source_ips
-                .holds(|net| net.contains(&connection.source.to_canonical()))
-            && self
-                .destination_ips
-                .holds(|net| net.contains(&connection.destination.ip().to_canonical()))
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.namespaces.is_empty()
-            && self.service_accounts.is_empty()
-            && self.principals.is_empty()
-            && self.source_ips.is_empty()
-            && self.destination_ips.is_empty()
-            && self.destination_ports.is_empty()
-    }
-}
-
-impl<T> Field<T> {
-    /// A peer without identity fails every positive condition on it and passes every negative one: that is how a policy
-    /// says "deny who has no identity".
-    fn holds(&self, matches: impl Fn(&T) -> bool) -> bool {
-        (self.any.is_empty() || self.any.iter().any(&matches)) && !self.none.iter().any(&matches)
+            && self.any.iter().all(|values| values.match_one(connection))
+            && !self.none.iter().any(|values| values.match_one(connection))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -190,14 +157,32 @@ impl<T> Field<T> {
     }
 }
 
-// By hand: the derived one would ask for `T: Default`.
-impl<T> Default for Field<T> {
-    fn default() -> Self {
-        Self {
-            any: Box::default(),
-            none: Box::default(),
+impl Values {
+    /// Whether one of the values matches. A peer without identity matches no value that asks for one, so that it fails every positive
+    /// condition on it and passes every negative one: that is how a policy says "deny who has no identity".
+    fn match_one(&self, connection: &Connection<'_>) -> bool {
+        let destination = connection.destination;
+        match self {
+            Self::DestinationPorts(ports) => ports.contains(&destination.port()),
+            Self::Namespaces(texts) => connection
+                .identity
+                .is_some_and(|id| texts.iter().any(|text| text.matches(id.namespace()))),
+            Self::ServiceAccounts(accounts) => connection.identity.is_some_and(|id| {
+                let (namespace, name) = (id.namespace(), id.service_account());
+                accounts.iter().any(|account| account.matches(namespace, name))
+            }),
+            Self::Principals(texts) => connection
+                .identity
+                .is_some_and(|id| texts.iter().any(|text| text.matches(id.principal()))),
+            Self::SourceIps(nets) => contains(nets, connection.source),
+            Self::DestinationIps(nets) => contains(nets, destination.ip()),
         }
     }
+}
+
+fn contains(nets: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    nets.iter().any(|net| net.contains(&address))
 }
 
 impl Text {

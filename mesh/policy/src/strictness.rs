@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     Action, Policy,
-    policy::{Clause, Field, Match, Rule},
+    policy::{Clause, Match, Rule, Values},
 };
 
 /// Ports to which nobody may connect without a certificate: all or none, but for exceptions.
@@ -82,32 +82,29 @@ fn of_clause(clause: &Clause) -> Strictness {
 
 /// The ports for which a match holds for every peer without an identity.
 fn of_match(one: &Match) -> Strictness {
-    let Match {
-        namespaces,
-        service_accounts,
-        principals,
-        source_ips,
-        destination_ips,
-        destination_ports,
-    } = one;
-    let takes_the_anonymous = namespaces.any.is_empty() && service_accounts.any.is_empty() && principals.any.is_empty();
-    let asks_for_addresses = !source_ips.is_empty() || !destination_ips.is_empty();
-    if one.is_empty() || !takes_the_anonymous || asks_for_addresses {
+    if one.is_empty() {
         return Strictness::NO_PORT;
     }
-    of_ports(destination_ports)
+    let wanted = one.any.iter().map(|values| match values {
+        Values::DestinationPorts(ports) => of_ports(ports, false),
+        // It asks for an identity, or for an address.
+        _ => Strictness::NO_PORT,
+    });
+    let unwanted = one.none.iter().map(|values| match values {
+        Values::DestinationPorts(ports) => of_ports(ports, true),
+        Values::SourceIps(_) | Values::DestinationIps(_) => Strictness::NO_PORT,
+        // Who has no identity has none of these.
+        Values::Namespaces(_) | Values::ServiceAccounts(_) | Values::Principals(_) => Strictness::EVERY_PORT,
+    });
+    wanted.chain(unwanted).fold(Strictness::EVERY_PORT, Strictness::and)
 }
 
-fn of_ports(ports: &Field<u16>) -> Strictness {
-    let some = |ports: &[u16], strict| Strictness {
+/// These ports alone, or all but these.
+fn of_ports(ports: &[u16], strict: bool) -> Strictness {
+    Strictness {
         strict,
         exceptions: ports.iter().copied().collect(),
-    };
-    let wanted = match ports.any.is_empty() {
-        true => Strictness::EVERY_PORT,
-        false => some(&ports.any, false),
-    };
-    wanted.and(some(&ports.none, true))
+    }
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use std::{net::IpAddr, sync::Arc};
 
 use culvert_identity::SpiffeId;
+use culvert_policy::Shared;
 use culvert_proto::{EXPORT_TO, HEALTH, TERMINATING, TEXT_TYPE, WAYPOINT_PORTS, config, workload as proto};
 use ipnet::IpNet;
 use prost::Message as _;
-use rustc_hash::FxHashSet;
 
 use crate::{
     Workload,
@@ -50,34 +50,24 @@ impl MeshSettings {
     }
 }
 
-/// What all resources share: texts that many of them repeat, and what an empty trust domain means.
+/// What all resources share: texts and more that many of them repeat, and what an empty trust domain means.
 #[derive(Debug)]
 pub(crate) struct Parser {
     trust_domain: Arc<str>,
-    texts: FxHashSet<Arc<str>>,
+    pub(crate) shared: Shared,
 }
 
 impl Parser {
     pub(crate) fn new(trust_domain: &str) -> Self {
         Self {
             trust_domain: trust_domain.into(),
-            texts: FxHashSet::default(),
+            shared: Shared::default(),
         }
     }
 
     /// One allocation for all equal texts.
     pub(crate) fn shared(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.texts.get(text) {
-            return Arc::clone(known);
-        }
-        let text: Arc<str> = text.into();
-        self.texts.insert(Arc::clone(&text));
-        text
-    }
-
-    /// Forgets texts that nothing uses any more.
-    pub(crate) fn sweep(&mut self) {
-        self.texts.retain(|text| Arc::strong_count(text) > 1);
+        self.shared.text(text)
     }
 
     pub(crate) fn workload(&mut self, name: &str, wire: &proto::Workload) -> Result<Workload, ResourceError> {

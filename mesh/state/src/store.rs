@@ -82,7 +82,7 @@ impl Store {
     pub fn snapshot(&mut self) -> Arc<Mesh> {
         if self.changes >= SWEEP_EVERY {
             self.changes = 0;
-            self.parser.sweep();
+            self.parser.shared.sweep();
         }
         self.mesh.generation += 1;
         Arc::new(self.mesh.clone())
@@ -286,7 +286,7 @@ impl Store {
                 refused_scope = Scope::from_proto(wire.scope).unwrap_or(Scope::Global);
                 let own = format!("{}/{}", wire.namespace, wire.name);
                 if own == name {
-                    Policy::from_proto_sharing(&wire, |text| self.parser.shared(text)).map_err(Into::into)
+                    Policy::from_proto_sharing(&wire, &mut self.parser.shared).map_err(Into::into)
                 } else {
                     Err(ResourceError::Name(own))
                 }
@@ -318,7 +318,7 @@ impl Store {
             self.policies_changed();
             let scoped = Arc::make_mut(&mut self.mesh.scoped);
             scoped.retain(|_, bound| {
-                bound.retain(|one| one.name() != name);
+                bound.retain(|one| **one.name() != *name);
                 !bound.is_empty()
             });
         }
@@ -333,10 +333,10 @@ impl Store {
         };
         if let Some(key) = key {
             let list = Arc::make_mut(&mut self.mesh.scoped).entry(key.into()).or_default();
-            let place = list.partition_point(|one| one.name() < name);
+            let place = list.partition_point(|one| **one.name() < *name);
             list.insert(place, bound.clone());
         }
-        self.mesh.policies.insert(name.into(), bound);
+        self.mesh.policies.insert(Arc::clone(bound.name()), bound);
         self.policies_changed();
     }
 
@@ -441,7 +441,7 @@ impl Members {
 }
 
 impl Bound {
-    pub(crate) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &Arc<str> {
         match self {
             Self::Usable(policy) => policy.name(),
             Self::Refused(name) => name,
