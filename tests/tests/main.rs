@@ -63,6 +63,7 @@ mod waypoint_locality;
 mod waypoint_observing;
 mod waypoint_overload;
 mod waypoint_own_address;
+mod waypoint_own_label;
 mod waypoint_policies;
 mod waypoint_protocols;
 mod waypoint_routes;

@@ -2,14 +2,12 @@
 
 use super::flags::{Class, Serves};
 use crate::cluster::Failure;
+use culvert_objects::WAYPOINT_FOR;
 use kube::{
     Error,
     api::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use serde_json::{Value, json};
-
-/// On a Gateway: what it is for.
-const WAYPOINT_FOR: &str = "istio.io/waypoint-for";
 
 /// A Gateway, as far as it is shown.
 #[derive(Debug, PartialEq, Eq)]

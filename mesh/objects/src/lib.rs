@@ -102,8 +102,8 @@ pub use same_node::{BadSameNode, SAME_NODE_ANNOTATION, SameNode};
 pub use severity::Severity;
 pub use traffic::{TRAFFIC_DISTRIBUTION, TrafficDistribution, UnknownTrafficDistribution};
 pub use waypoint::{
-    Asked, AskedCanary, BadWeight, USE_WAYPOINT, USE_WAYPOINT_CANARY, USE_WAYPOINT_CANARY_WEIGHT, canary_weight,
-    is_gateways_own, waypoint, waypoint_canary,
+    Asked, AskedCanary, BadWeight, USE_WAYPOINT, USE_WAYPOINT_CANARY, USE_WAYPOINT_CANARY_WEIGHT, WAYPOINT_FOR,
+    canary_weight, is_gateways_own, waypoint, waypoint_canary,
 };
 
 /// The types of Kubernetes that [`Objects`] holds, so that users of this crate need not name their versions.

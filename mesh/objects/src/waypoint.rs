@@ -13,6 +13,9 @@ pub const USE_WAYPOINT_CANARY_WEIGHT: [&str; 2] = [
     "culvert.dev/use-waypoint-canary-weight",
     "istio.io/use-waypoint-canary-weight",
 ];
+/// On a Gateway that is a waypoint, or else on its class: what goes through it of what asks for it, `service` (also where nothing is said),
+/// `workload`, `all` or `none`.
+pub const WAYPOINT_FOR: &str = "istio.io/waypoint-for";
 /// On what belongs to a waypoint or gateway itself.
 const OWN: [&str; 2] = ["gateway.istio.io/managed", GATEWAY];
 /// On the pods of a gateway or waypoint: the Gateway's name.

@@ -9,9 +9,10 @@ use culvert_envoy::{CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE};
 use culvert_objects::PersistentMap;
 use culvert_proto::config::Mesh;
 use culvert_proto::security::Authorization;
+use culvert_proto::workload::gateway_address::Destination;
 use culvert_proto::workload::{Address, NetworkAddress, Workload, address};
 use culvert_proto::{
-    ADDRESS_TYPE, AUTHORIZATION_TYPE, HOST_ALIAS, MESH_NAME, MESH_TYPE, RANGES_ALIAS, WILDCARDS_ALIAS,
+    ADDRESS_TYPE, AUTHORIZATION_TYPE, HOST_ALIAS, MESH_NAME, MESH_TYPE, RANGES_ALIAS, WAYPOINT_PORTS, WILDCARDS_ALIAS,
 };
 use culvert_xds::server::{Entry, Named, Resources};
 use prost::Message as _;
@@ -26,6 +27,11 @@ pub const PROXY_TYPE: &str = "culvert.dev/proxy";
 /// Type of endpoints as waypoints of one place see them: named by [`placed`], beside those of the same cluster for everybody. Served under the
 /// name and the type of those.
 pub const PLACED_TYPE: &str = "culvert.dev/placed-endpoints";
+
+/// What Workloads are filed under that ask for a waypoint by themselves, beside the services that they belong to: no service is called so.
+pub(crate) fn asking_for(waypoint: &str) -> String {
+    format!("{waypoint} by itself")
+}
 
 /// The name of a cluster's endpoints for waypoints of one place, which is a node's name or `REGION/ZONE/SUBZONE`.
 pub fn placed(cluster: &str, place: &str) -> String {
@@ -425,6 +431,7 @@ fn found_by(address: &Address) -> (Vec<String>, Vec<String>, String) {
                 .iter()
                 .filter_map(|a| alias(&workload.network, a, None));
             let mut services: Vec<String> = workload.services.keys().cloned().collect();
+            services.extend(own_waypoint(workload).map(asking_for));
             services.sort_unstable();
             (aliases.collect(), services, workload.node.clone())
         }
@@ -441,6 +448,15 @@ fn found_by(address: &Address) -> (Vec<String>, Vec<String>, String) {
             (aliases.chain([by_host]).collect(), Vec::new(), String::new())
         }
         None => (Vec::new(), Vec::new(), String::new()),
+    }
+}
+
+/// The host of the waypoint that a Workload is to be reached through at all its ports.
+fn own_waypoint(workload: &Workload) -> Option<&str> {
+    let is_of_services = workload.extensions.iter().any(|one| one.name == WAYPOINT_PORTS);
+    match workload.waypoint.as_ref()?.destination.as_ref()? {
+        Destination::Hostname(name) if !is_of_services => Some(&name.hostname),
+        _ => None,
     }
 }
 

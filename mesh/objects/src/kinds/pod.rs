@@ -42,7 +42,7 @@ pub struct Pod {
     pub node: Arc<str>,
     /// The primary address first. Empty before it has one.
     pub addresses: Box<[IpAddr]>,
-    /// Its containers' TCP ports that have names, since those alone are looked up.
+    /// Its containers' TCP ports.
     pub ports: Arc<[NamedPort]>,
     /// What keeps it running, as a ReplicaSet.
     pub owner: Option<Arc<Owner>>,
@@ -63,7 +63,7 @@ pub struct Pod {
 /// A TCP port of a container.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NamedPort {
-    /// Its name within the pod.
+    /// Its name within the pod; empty if it has none.
     pub name: Arc<str>,
     /// 1 to 65535.
     pub number: u16,
@@ -221,16 +221,16 @@ fn ports(spec: &PodSpec) -> Vec<NamedPort> {
     let beside = spec.init_containers.iter().flatten().filter(stays);
     let all = spec.containers.iter().chain(beside);
     let all = all.flat_map(|container| container.ports.iter().flatten());
-    all.filter_map(named_port).collect()
+    all.filter_map(tcp_port).collect()
 }
 
-fn named_port(port: &ContainerPort) -> Option<NamedPort> {
+fn tcp_port(port: &ContainerPort) -> Option<NamedPort> {
     port.protocol
         .as_deref()
         .is_none_or(|protocol| protocol == "TCP")
         .then_some(())?;
     Some(NamedPort {
-        name: shared(port.name.as_deref()?),
+        name: shared(port.name.as_deref().unwrap_or_default()),
         number: u16::try_from(port.container_port).ok()?,
     })
 }

@@ -18,6 +18,7 @@ use super::unserved::Marker;
 use crate::defaults;
 use crate::known::{Known, culvert, gateway_api, istio};
 use crate::name::ObjectName;
+use crate::waypoint::WAYPOINT_FOR;
 
 /// An object whose spec is kept as it is written.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +33,8 @@ pub struct Written<M> {
     pub generation: Option<i64>,
     /// Its `spec`, as it is written.
     pub spec: Arc<Value>,
+    /// On a Gateway or its class: what waypoints of it are for, as it is written.
+    waypoint_for: Option<Box<str>>,
     /// What it binds, if it would restrict who reaches that in a way that is not served.
     binding: Option<Binding>,
     kind: PhantomData<M>,
@@ -142,6 +145,12 @@ impl<M: Marker> KindSpec for Written<M> {
             uid: wire.metadata.uid.unwrap_or_default().into(),
             created: wire.metadata.creation_timestamp,
             generation: wire.metadata.generation,
+            waypoint_for: wire
+                .metadata
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get(WAYPOINT_FOR))
+                .map(|value| value.as_str().into()),
             binding: restricts.then(|| Binding::of(&wire.spec)),
             spec: Arc::new(wire.spec),
             kind: PhantomData,
@@ -156,8 +165,9 @@ impl<M: Marker> KindSpec for Written<M> {
         Some(&self.uid)
     }
 
-    fn label(&self, _key: &str) -> Option<&str> {
-        None
+    /// That which says what a waypoint is for; no other is kept.
+    fn label(&self, key: &str) -> Option<&str> {
+        self.waypoint_for.as_deref().filter(|_| key == WAYPOINT_FOR)
     }
 
     /// Routes by their parents and backends, policies by their targets, Istio's by their hosts and destinations, ours by their providers, and whatever it is by its namespace.

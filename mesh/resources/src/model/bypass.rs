@@ -2,10 +2,12 @@
 //!
 //! What would follow from a Service's waypoint is decided there, and a client of the mesh is led there by its own node. A client
 //! that dials the pod's address, or is outside the mesh, is led nowhere; so the pod names a policy that refuses it. There is one
-//! policy for each namespace of pods, waypoint and port, which all such pods share, however many there are. Behind a waypoint and its canary
+//! policy for each namespace of pods, waypoint and port, which all such pods share, however many there are. A pod that asks for a waypoint by
+//! itself has one for all its ports, but for those of Services that are behind another. Behind a waypoint and its canary
 //! there is one for both, which lets in each of them: two policies would keep out both.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use culvert_objects::{Key, Labels, ObjectName, Pod, Service, ServiceEntry, service_account};
 use culvert_proto::security::{
@@ -26,6 +28,7 @@ pub(super) fn policies(
     reader: &Reader<'_>,
     namespace: &str,
     labels: &Labels,
+    own: Option<&ObjectName>,
     services: &BTreeMap<String, PortList>,
 ) -> Vec<Authorization> {
     // What a waypoint serves itself it is asked for without one.
@@ -39,10 +42,62 @@ pub(super) fn policies(
             ports.extend(targets.map(|port| (waypoints.clone(), port)));
         }
     }
-    let made = ports
-        .into_iter()
-        .map(|(waypoints, port)| policy(reader, namespace, &waypoints, port));
-    made.collect()
+    let Some(own) = own else {
+        let made = ports.into_iter();
+        return made
+            .map(|(waypoints, port)| policy(reader, namespace, &waypoints, &Ports::One(port)))
+            .collect();
+    };
+    // Who dials a Service is led to the Service's waypoint, and not to the pod's: at its ports both come.
+    let own = Together::from([own.clone()]);
+    let others: BTreeSet<u32> = ports
+        .iter()
+        .filter(|(waypoints, _)| *waypoints != own)
+        .map(|(_, port)| *port)
+        .collect();
+    let at_services = ports.into_iter().filter(|(_, port)| others.contains(port));
+    let at_services = at_services.map(|(waypoints, port)| (&waypoints | &own, Ports::One(port)));
+    let at_services: BTreeSet<(Together, Ports)> = at_services.collect();
+    let elsewhere = policy(reader, namespace, &own, &Ports::AllBut(others));
+    let made = at_services.into_iter();
+    std::iter::once(elsewhere)
+        .chain(made.map(|(waypoints, port)| policy(reader, namespace, &waypoints, &port)))
+        .collect()
+}
+
+/// The ports at which a policy holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Ports {
+    One(u32),
+    AllBut(BTreeSet<u32>),
+}
+
+impl Ports {
+    fn matched(&self) -> Match {
+        match self {
+            Self::One(port) => Match {
+                destination_ports: vec![*port],
+                ..Match::default()
+            },
+            Self::AllBut(ports) => Match {
+                not_destination_ports: ports.iter().copied().collect(),
+                ..Match::default()
+            },
+        }
+    }
+}
+
+/// As a name has them: no part of it has an underscore.
+impl fmt::Display for Ports {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(port) => write!(formatter, "{port}"),
+            Self::AllBut(ports) => {
+                formatter.write_str("all")?;
+                ports.iter().try_for_each(|port| write!(formatter, "-{port}"))
+            }
+        }
+    }
 }
 
 /// The names of policies as a workload has them.
@@ -91,7 +146,7 @@ fn of_service(reader: &Reader<'_>, service: &str) -> Vec<Together> {
         .collect()
 }
 
-fn policy(reader: &Reader<'_>, namespace: &str, waypoints: &Together, port: u32) -> Authorization {
+fn policy(reader: &Reader<'_>, namespace: &str, waypoints: &Together, ports: &Ports) -> Authorization {
     let trust_domain = &reader.settings().trust_domain;
     let principal = |namespace: &str, account: &str| StringMatch {
         match_type: Some(MatchType::Exact(format!("{trust_domain}/ns/{namespace}/sa/{account}"))),
@@ -100,10 +155,6 @@ fn policy(reader: &Reader<'_>, namespace: &str, waypoints: &Together, port: u32)
         .iter()
         .map(|waypoint| format!("{}_{}", waypoint.namespace, waypoint.name))
         .collect();
-    let at_port = Match {
-        destination_ports: vec![port],
-        ..Match::default()
-    };
     let others = Match {
         not_principals: waypoints
             .iter()
@@ -114,14 +165,18 @@ fn policy(reader: &Reader<'_>, namespace: &str, waypoints: &Together, port: u32)
             .collect(),
         ..Match::default()
     };
-    let clauses = [at_port, others].map(|one| Clause { matches: vec![one] });
+    // An empty match matches nothing.
+    let is_everywhere = matches!(ports, Ports::AllBut(ports) if ports.is_empty());
+    let at_ports = (!is_everywhere).then(|| ports.matched());
+    let clauses = at_ports.into_iter().chain([others]);
+    let clauses = clauses.map(|one| Clause { matches: vec![one] });
     Authorization {
-        name: format!("{PREFIX}{}_{port}", names.join("_")),
+        name: format!("{PREFIX}{}_{ports}", names.join("_")),
         namespace: namespace.to_owned(),
         scope: Scope::WorkloadSelector.into(),
         action: Action::Deny.into(),
         rules: vec![Rule {
-            clauses: clauses.into(),
+            clauses: clauses.collect(),
         }],
         ..Authorization::default()
     }

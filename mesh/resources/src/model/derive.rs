@@ -27,7 +27,7 @@ pub(super) fn make(unit: &Unit, reader: &Reader<'_>, agents: &Agents) -> Derived
                         .chain(made.policies.iter().map(Resource::authorization))
                         .chain(proxy)
                         .collect(),
-                    findings: made.finding.into_iter().collect(),
+                    findings: made.findings,
                     ..Derived::default()
                 },
                 None => Derived {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use culvert_objects::{Gateway, GatewayClass, Namespace, ObjectName};
+use culvert_objects::{Gateway, GatewayClass, KindSpec as _, Namespace, ObjectName, WAYPOINT_FOR};
 use serde_json::Value;
 
 use super::reader::Reader;
@@ -23,9 +23,65 @@ pub(super) fn gateway<'a>(reader: &Reader<'a>, name: &ObjectName) -> Option<&'a 
     (class.spec["controllerName"] == CONTROLLER).then_some(gateway)
 }
 
+/// What goes through a waypoint of what asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// What is for Services.
+    Services,
+    /// What is for pods by their own addresses.
+    Workloads,
+    /// Both.
+    All,
+    /// Nothing.
+    Nothing,
+    /// A word that nobody knows: whatever asks for the waypoint is refused, as if it were not there.
+    Unknown,
+}
+
+impl Purpose {
+    fn of(word: &str) -> Self {
+        match word {
+            "service" => Self::Services,
+            "workload" => Self::Workloads,
+            "all" => Self::All,
+            "none" => Self::Nothing,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// Whether Services that ask for the waypoint are reached through it.
+    pub(super) fn has_services(self) -> bool {
+        matches!(self, Self::Services | Self::All)
+    }
+
+    /// Whether pods are that ask for it.
+    pub(super) fn has_workloads(self) -> bool {
+        matches!(self, Self::Workloads | Self::All)
+    }
+}
+
+/// What the waypoint of a name is for, whosever it is: by its Gateway, else by the class of that, else Services. None where there is no
+/// such Gateway.
+pub(super) fn purpose(reader: &Reader<'_>, name: &ObjectName) -> Option<Purpose> {
+    let gateway = reader.get::<Gateway>(name)?;
+    Some(word(reader, gateway).map_or(Purpose::Services, Purpose::of))
+}
+
+/// What a Gateway, or else its class, says that it is for.
+pub(super) fn word<'a>(reader: &Reader<'a>, gateway: &'a Gateway) -> Option<&'a str> {
+    let of_class = || {
+        let class = gateway.spec["gatewayClassName"].as_str()?;
+        reader
+            .get::<GatewayClass>(&ObjectName::cluster(class))?
+            .label(WAYPOINT_FOR)
+    };
+    gateway.label(WAYPOINT_FOR).or_else(of_class)
+}
+
 /// Whether there is such a waypoint of ours, and it takes Services of a namespace.
 pub(super) fn takes(reader: &Reader<'_>, name: &ObjectName, namespace: &str) -> bool {
-    gateway(reader, name).is_some_and(|gateway| admits(reader, name, gateway, namespace))
+    purpose(reader, name).is_some_and(Purpose::has_services)
+        && gateway(reader, name).is_some_and(|gateway| admits(reader, name, gateway, namespace))
 }
 
 /// Whether a Gateway takes routes and Services of a namespace: one of its listeners must, and without a word they take those of the

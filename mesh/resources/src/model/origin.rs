@@ -13,7 +13,7 @@ pub enum Origin {
     NotEnforced(Kind, ObjectName),
     /// Some PeerAuthentication of mode STRICT.
     Strict,
-    /// A Service that is reached through this waypoint alone, or through this and its canary.
+    /// A Service or a pod that is reached through this waypoint alone, or through this and its canary, or through that of each of the two.
     Waypoints(Vec<ObjectName>),
 }
 

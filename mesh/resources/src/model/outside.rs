@@ -55,7 +55,7 @@ pub(super) fn workload(reader: &Reader<'_>, of: Outside<'_>) -> Workload {
         native_tunnel: is_tunnelled && tunnel::is_native(of.labels),
         services: of.services.into_iter().collect(),
         authorization_policies: policies,
-        waypoint: waypoint::of_workload(reader, of.object, of.labels),
+        waypoint: waypoint::of_workload(reader, of.object, of.labels).map(|found| waypoint::address(reader, &found)),
         cluster_id: settings.cluster_id.clone(),
         locality: locality(&endpoint.locality),
         capacity: endpoint.weight,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use culvert_objects::{
-    Enrolment, FALLBACK_ANNOTATION, Fallback, Finding, Key, Kind, Namespace, Node, ObjectName, Pod, enrolment,
-    service_account,
+    Enrolment, FALLBACK_ANNOTATION, Fallback, Finding, Key, Kind, Namespace, Node, ObjectName, Pod, Severity,
+    enrolment, service_account,
 };
 use culvert_proto::security::Authorization;
 use culvert_proto::workload::{Locality, NetworkMode, PortList, TunnelProtocol, Workload, WorkloadType};
@@ -22,8 +22,8 @@ pub(super) struct Made {
     pub(super) workload: Workload,
     /// The policies by which none but waypoints reach it.
     pub(super) policies: Vec<Authorization>,
-    /// Why it is not in the mesh although its label says so.
-    pub(super) finding: Option<Finding>,
+    /// Why it is not in the mesh although its label says so, and what is wrong with the waypoint that it asks for.
+    pub(super) findings: Vec<Finding>,
 }
 
 /// What `pod` becomes, unless it has no address yet or has ended.
@@ -51,9 +51,11 @@ pub(super) fn workload(reader: &Reader<'_>, agents: &Agents, name: &ObjectName, 
         &pod.labels,
         &services,
     ));
-    let bypass = bypass::policies(reader, &name.namespace, &pod.labels, &services);
+    // An address that is the node's is not the pod's to send through a waypoint.
+    let own_waypoint = waypoint::of_workload(reader, name, &pod.labels).filter(|_| !pod.is_host_network);
+    let bypass = bypass::policies(reader, &name.namespace, &pod.labels, own_waypoint.as_ref(), &services);
     policies.extend(bypass::names(&bypass));
-    let own_waypoint = waypoint::of_workload(reader, name, &pod.labels);
+    let own_waypoint = own_waypoint.map(|found| waypoint::address(reader, &found));
     let of_services = match (&own_waypoint, waypoint::is_ones_own(&pod.labels)) {
         (None, false) => waypoint::of_services(reader, &services),
         _ => None,
@@ -101,10 +103,12 @@ pub(super) fn workload(reader: &Reader<'_>, agents: &Agents, name: &ObjectName, 
             .extensions
             .push(extension_of_text(WAYPOINT_PORTS, &ports.join(",")));
     }
+    let of_waypoint = waypoint::fault_of_pod(reader, name, pod)
+        .map(|(field, why)| Finding::of_object(Kind::Pod, name, &field, why).of_severity(Severity::Warning));
     Some(Made {
         workload,
         policies: bypass,
-        finding,
+        findings: finding.into_iter().chain(of_waypoint).collect(),
     })
 }
 

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use culvert_objects::{Asked, Labels, Namespace, ObjectName, Service, is_gateways_own, waypoint};
+use culvert_objects::{Asked, Labels, Namespace, ObjectName, Pod, Service, WAYPOINT_FOR, is_gateways_own, waypoint};
 use culvert_proto::workload::{
     GatewayAddress, NamespacedHostname, PortList, WeightedWaypoint, gateway_address::Destination,
 };
 
 use super::canary::{self, Asks, Canary, Fault};
+use super::gateways::{self, Purpose};
 use super::reader::Reader;
 use super::wire;
 
@@ -86,13 +87,57 @@ fn looked_up(
         Some(namespace) => asked(name, waypoint(|key| namespace.says(key))),
         None => asked(name, own_asked),
     };
-    let (canary, faults) = canary::beside(reader, name, primary.as_ref(), own, namespace.map(|found| &**found));
+    let (primary, unserved) = match primary {
+        Some(primary) if is_not_for(reader, &primary, Purpose::has_services) => (None, Some(primary)),
+        primary => (primary, None),
+    };
+    let (canary, mut faults) = canary::beside(reader, name, primary.as_ref(), own, namespace.map(|found| &**found));
+    // What a namespace asks for may be for its pods.
+    if let (Asked::Waypoint { label, .. }, Some(unserved)) = (own_asked, unserved) {
+        faults.push(not_for(label, &unserved, "what is for Services goes past it"));
+    }
     (primary, canary, faults)
 }
 
-/// A workload's: that of its own labels alone. A namespace's is for its Services, unless the waypoint says otherwise.
-pub(super) fn of_workload(reader: &Reader<'_>, name: &ObjectName, labels: &Labels) -> Option<GatewayAddress> {
-    Some(address(reader, &asked(name, waypoint(|key| labels.get(key)))?))
+/// Whether a waypoint is there, and says that it is for something else.
+fn is_not_for(reader: &Reader<'_>, waypoint: &ObjectName, is_for: fn(Purpose) -> bool) -> bool {
+    let purpose = gateways::purpose(reader, waypoint);
+    purpose.is_some_and(|purpose| purpose != Purpose::Unknown && !is_for(purpose))
+}
+
+fn not_for(label: &str, waypoint: &ObjectName, instead: &str) -> Fault {
+    (
+        format!("metadata.labels[{label}]"),
+        format!("the waypoint {waypoint} is for something else ({WAYPOINT_FOR} on its Gateway or class): {instead}"),
+    )
+}
+
+/// A workload's: that of its own labels, or else of its namespace's, where that waypoint is for workloads. One that is not there is asked
+/// for all the same, but by a namespace, whose waypoint is for its Services unless it says otherwise.
+pub(super) fn of_workload(reader: &Reader<'_>, name: &ObjectName, labels: &Labels) -> Option<ObjectName> {
+    let own_asked = waypoint(|key| labels.get(key));
+    if own_asked == Asked::Nothing {
+        let namespace = reader.get::<Namespace>(&name.home())?;
+        let found = asked(name, waypoint(|key| namespace.says(key)))?;
+        return gateways::purpose(reader, &found)?.has_workloads().then_some(found);
+    }
+    let found = asked(name, own_asked)?;
+    (!is_not_for(reader, &found, Purpose::has_workloads)).then_some(found)
+}
+
+/// What is wrong with the waypoint that a pod's own labels ask for.
+pub(super) fn fault_of_pod(reader: &Reader<'_>, name: &ObjectName, pod: &Pod) -> Option<Fault> {
+    let own_asked = waypoint(|key| pod.labels.get(key));
+    let Asked::Waypoint { label, .. } = own_asked else {
+        return None;
+    };
+    if pod.is_host_network {
+        let why = "the pod has its node's address, which is not reached through a waypoint";
+        return Some((format!("metadata.labels[{label}]"), why.to_owned()));
+    }
+    let found = asked(name, own_asked)?;
+    let why = || not_for(label, &found, "the pod is not reached through it by its own address");
+    is_not_for(reader, &found, Purpose::has_workloads).then(why)
 }
 
 /// The waypoint of the Services that a pod belongs to, and the pod's ports for which that holds: who dials the pod's address gets no
@@ -133,7 +178,7 @@ fn asked(of: &ObjectName, asked: Asked<'_>) -> Option<ObjectName> {
 }
 
 /// A waypoint's own Service has its name.
-fn address(reader: &Reader<'_>, waypoint: &ObjectName) -> GatewayAddress {
+pub(super) fn address(reader: &Reader<'_>, waypoint: &ObjectName) -> GatewayAddress {
     GatewayAddress {
         destination: Some(Destination::Hostname(NamespacedHostname {
             namespace: waypoint.namespace.to_string(),

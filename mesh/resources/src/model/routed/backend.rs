@@ -265,7 +265,13 @@ fn scopes_of_route<M>(reader: &Reader<'_>, name: &ObjectName, route: &Written<M>
 }
 
 /// The endpoints that a Workload is of a port of a Service: one for each of its addresses, as clients would choose them.
-fn of_workload(reader: &Reader<'_>, workload: &Workload, service: &str, port: u16, allows_all: bool) -> Vec<Endpoint> {
+pub(super) fn of_workload(
+    reader: &Reader<'_>,
+    workload: &Workload,
+    service: &str,
+    port: u16,
+    allows_all: bool,
+) -> Vec<Endpoint> {
     let ports = workload.services.get(service);
     let mut ports = ports.into_iter().flat_map(|list| &list.ports);
     let target = ports.find(|known| known.service_port == u32::from(port));

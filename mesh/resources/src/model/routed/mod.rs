@@ -11,6 +11,7 @@
 //! | [`in_force`] | policies that hold at a port, for people |
 //! | [`tls_policy`] | a BackendTLSPolicy: what is wrong with it, and what it comes to |
 //! | `direct` | the endpoints of a Service by their own addresses, for Envoy |
+//! | `pods` | pods that ask for a waypoint by themselves, at their own addresses |
 //! | `access` | which policies decide about a Service |
 //! | [`policies`] | a policy for waypoints: what is wrong with it |
 //! | `route` | what a route object says |
@@ -50,6 +51,7 @@ mod hosts;
 pub(super) mod in_force;
 mod labelled;
 mod nearness;
+mod pods;
 pub(super) mod policies;
 mod policy_status;
 mod ports;

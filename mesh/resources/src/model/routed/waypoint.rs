@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use culvert_envoy::pb::envoy::config::cluster::v3::Cluster;
 use culvert_envoy::{CLUSTER_TYPE, LISTENER_TYPE};
-use culvert_objects::{Finding, Gateway, Kind, ObjectName, Severity};
+use culvert_objects::{Finding, Gateway, Kind, ObjectName, Severity, WAYPOINT_FOR};
 use culvert_proto::workload::Service;
 use ipnet::IpNet;
 use prost::Message as _;
 
+use super::super::gateways::{self, Purpose};
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::super::wire;
 use super::attached;
 use super::frontend::Frontend;
-use super::{access, direct, ports, proxy_config, scope, telemetry, traffic_policies};
+use super::{access, direct, pods, ports, proxy_config, scope, telemetry, traffic_policies};
 use crate::routing::envoy::listener::{self, Port};
 use crate::routing::envoy::{self, plumbing};
 use crate::snapshot::{Resource, to_address};
@@ -43,6 +44,8 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derive
             ports.extend(found_ports);
         }
     }
+    let pods = pods::of(reader, name, gateway);
+    ports.extend(pods.ports);
     let trust_domain = &reader.settings().trust_domain;
     let listeners = [plumbing::tunnel(&scope, trust_domain), plumbing::connect(&scope)];
     direct::in_order(&mut endpoints);
@@ -60,14 +63,26 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, name: &ObjectName) -> Derive
         .iter()
         .map(|cluster| Resource::scoped(CLUSTER_TYPE, &scope, &cluster.name, cluster.encode_to_vec(), &[]));
     Derived {
-        resources: listeners.chain(clusters).collect(),
+        resources: listeners.chain(clusters).chain(pods.resources).collect(),
         findings: proxy_config::of(gateway)
             .notes
             .into_iter()
             .map(|(field, why)| Finding::of_object(Kind::Gateway, name, &proxy_config::at(&field), why))
+            .chain(unknown_purpose(reader, name, gateway))
             .collect(),
         ..Derived::default()
     }
+}
+
+/// That nobody knows what a Gateway, or its class, says that it is for.
+fn unknown_purpose(reader: &Reader<'_>, name: &ObjectName, gateway: &Gateway) -> Option<Finding> {
+    gateways::purpose(reader, name).filter(|purpose| *purpose == Purpose::Unknown)?;
+    let word = gateways::word(reader, gateway).unwrap_or_default();
+    let message = format!(
+        "{word:?} is none of service, workload, all and none (the class may say it, too): what asks for the waypoint is refused"
+    );
+    let field = format!("metadata.labels[{WAYPOINT_FOR}]");
+    Some(Finding::of_object(Kind::Gateway, name, &field, message))
 }
 
 /// That a Gateway is of a class of others.

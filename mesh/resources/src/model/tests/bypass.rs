@@ -132,3 +132,81 @@ fn a_pod_is_reached_through_the_waypoint_of_its_services_at_their_ports_whether_
         assert_eq!(text, "5432,8080");
     }
 }
+
+/// A Gateway `wp` of shop with this label's value.
+fn gateway(purpose: &str) -> String {
+    format!(
+        "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\n\
+         metadata: {{name: wp, namespace: shop, labels: {{istio.io/waypoint-for: {purpose}}}}}\n\
+         spec: {{gatewayClassName: culvert-waypoint, listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]}}\n"
+    )
+}
+
+/// The ports that are excepted, and who is let in at the others.
+fn lets_in_elsewhere(model: &Model, policy: &str) -> (Vec<u32>, Vec<String>) {
+    let policy = model
+        .authorizations()
+        .remove(policy)
+        .unwrap_or_else(|| panic!("no {policy}"));
+    assert_eq!(policy.action(), Action::Deny);
+    let clauses = &policy.rules[0].clauses;
+    let all = || clauses.iter().flat_map(|clause| &clause.matches);
+    let who = all()
+        .flat_map(|one| &one.not_principals)
+        .map(|one| match &one.match_type {
+            Some(MatchType::Exact(principal)) => principal.clone(),
+            other => panic!("{other:?}"),
+        });
+    (
+        all().flat_map(|one| one.not_destination_ports.clone()).collect(),
+        who.collect(),
+    )
+}
+
+fn labelled(yaml: &str) -> String {
+    yaml.replace("labels: {app: web}", "labels: {app: web, istio.io/use-waypoint: wp}")
+}
+
+/// Clients outside the mesh, and whoever dials a Service of the pod's that has no waypoint.
+#[test]
+fn a_pod_that_asks_for_a_waypoint_itself_lets_in_nobody_else_at_any_port() {
+    for service in ["", &WEB.replace("istio.io/use-waypoint: wp", "a: b")] {
+        let model = made(&(gateway("workload") + service + &labelled(&web("a", "198.18.0.1", 5432))));
+        let name = "shop/culvert_waypoint_shop_wp_all".to_owned();
+        assert_eq!(policies_of(&model, "a"), *std::slice::from_ref(&name));
+        assert_eq!(
+            lets_in_elsewhere(&model, &name),
+            (vec![], vec!["cluster.local/ns/shop/sa/wp".to_owned()])
+        );
+    }
+}
+
+#[test]
+fn at_the_ports_of_a_service_behind_another_waypoint_both_come_to_a_pod_that_asks_for_one_itself() {
+    let service = WEB.replace("use-waypoint: wp", "use-waypoint: other");
+    let model = made(&(gateway("all") + &service + &labelled(&web("a", "198.18.0.1", 5432))));
+    let name = |rest: &str| format!("shop/culvert_waypoint_shop_{rest}");
+    let elsewhere = name("wp_all-5432-8080");
+    let at_ports = ["other_shop_wp_5432", "other_shop_wp_8080"].map(name);
+    let mut policies = policies_of(&model, "a");
+    policies.sort();
+    assert_eq!(policies, [at_ports[0].clone(), at_ports[1].clone(), elsewhere.clone()]);
+    let own = "cluster.local/ns/shop/sa/wp".to_owned();
+    assert_eq!(
+        lets_in_elsewhere(&model, &elsewhere),
+        (vec![5432, 8080], vec![own.clone()])
+    );
+    let other = "cluster.local/ns/shop/sa/other".to_owned();
+    assert_eq!(lets_in(&model, &at_ports[1]), (8080, vec![other, own]));
+    // The same waypoint for both is one policy.
+    let model = made(&(gateway("all") + WEB + &labelled(&web("a", "198.18.0.1", 5432))));
+    assert_eq!(policies_of(&model, "a"), [name("wp_all")]);
+}
+
+#[test]
+fn a_policy_for_all_ports_names_its_waypoints() {
+    let named = |name: &str| crate::model::bypass::waypoints_of(name);
+    let wp = ObjectName::new("shop", "wp");
+    assert_eq!(named("culvert_waypoint_shop_wp_all"), Some(vec![wp.clone()]));
+    assert_eq!(named("culvert_waypoint_shop_wp_all-5432-8080"), Some(vec![wp]));
+}

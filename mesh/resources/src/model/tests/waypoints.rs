@@ -12,6 +12,7 @@ use super::*;
 
 mod any_rule;
 mod istio;
+mod purpose;
 
 const WAYPOINT: &str = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: wp, namespace: shop}\n\
     spec: {gatewayClassName: culvert-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}\n";
