@@ -16,10 +16,12 @@ use kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 const PAUSE: Duration = Duration::from_millis(500);
+/// How often a node that changes meanwhile is read and written.
+const ATTEMPTS: usize = 20;
 /// On nodes that wait for their agent.
 const TAINT: &str = "culvert.dev/agent-not-ready";
 
@@ -213,22 +215,88 @@ pub(super) async fn labels(cluster: &Cluster, progress: &Progress) -> Result<(),
 async fn untaint(cluster: &Cluster) -> Result<(), Failure> {
     let nodes: Api<Node> = cluster.all();
     for node in list(&nodes, &ListParams::default(), "listing nodes").await? {
-        let taints = node
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.taints.clone())
-            .unwrap_or_default();
-        let others: Vec<_> = taints.iter().filter(|taint| taint.key != TAINT).collect();
-        if others.len() == taints.len() {
-            continue;
-        }
-        // With the version that was read, so that a taint that somebody adds meanwhile is not lost.
-        let patch = json!({ "metadata": { "resourceVersion": node.resource_version() }, "spec": { "taints": others } });
         let name = node.name_any();
-        nodes
-            .patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
-            .await
-            .map_err(|error| Failure::of(format!("taking the taint {TAINT} off node {name}"), error))?;
+        let outcome = unless_changed_meanwhile(async || {
+            let Some(node) = nodes.get_opt(&name).await? else {
+                return Ok(());
+            };
+            match without_taint(&node) {
+                Some(patch) => nodes
+                    .patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
+                    .await
+                    .map(drop),
+                None => Ok(()),
+            }
+        });
+        if without_taint(&node).is_some() {
+            outcome
+                .await
+                .map_err(|error| Failure::of(format!("taking the taint {TAINT} off node {name}"), error))?;
+        }
     }
     Ok(())
+}
+
+/// What takes the taint off, where it is on. With the version that was read, so that a taint that somebody adds meanwhile is not lost.
+fn without_taint(node: &Node) -> Option<Value> {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref())?;
+    let others: Vec<_> = taints.iter().filter(|taint| taint.key != TAINT).collect();
+    (others.len() < taints.len())
+        .then(|| json!({ "metadata": { "resourceVersion": node.resource_version() }, "spec": { "taints": others } }))
+}
+
+/// Reads and writes again where the object has changed between the two, as nodes do every few seconds.
+async fn unless_changed_meanwhile(attempt: impl AsyncFn() -> kube::Result<()>) -> kube::Result<()> {
+    for _ in 1..ATTEMPTS {
+        match attempt().await {
+            Err(kube::Error::Api(status)) if status.code == 409 => tokio::time::sleep(PAUSE / 5).await,
+            outcome => return outcome,
+        }
+    }
+    attempt().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+    use std::cell::Cell;
+
+    async fn with_answers(codes: &[u16]) -> (usize, kube::Result<()>) {
+        let asked = Cell::new(0);
+        let outcome = unless_changed_meanwhile(async || {
+            let code = codes.get(asked.replace(asked.get() + 1)).copied().unwrap_or(200);
+            match code {
+                200 => Ok(()),
+                code => Err(kube::Error::Api(Status::failure("no", "No").with_code(code).boxed())),
+            }
+        });
+        let outcome = outcome.await;
+        (asked.get(), outcome)
+    }
+
+    /// Seen: a kubelet that wrote its node's status at that moment ended the whole removal.
+    #[tokio::test]
+    async fn a_node_that_changes_while_its_taint_is_taken_off_is_read_again_and_other_errors_are_not_retried() {
+        assert!(matches!(with_answers(&[409, 409]).await, (3, Ok(()))));
+        assert!(matches!(with_answers(&[403]).await, (1, Err(_))));
+        let (asked, outcome) = with_answers(&[409; 100]).await;
+        assert!(asked == ATTEMPTS && outcome.is_err(), "{asked} attempts");
+    }
+
+    #[test]
+    fn other_taints_stay_and_a_node_without_ours_is_left_alone() {
+        let node = |keys: &[&str]| {
+            let taints: Vec<_> = keys
+                .iter()
+                .map(|key| json!({ "key": key, "effect": "NoSchedule" }))
+                .collect();
+            serde_json::from_value(json!({ "metadata": { "resourceVersion": "7" }, "spec": { "taints": taints } }))
+                .unwrap()
+        };
+        let patch = without_taint(&node(&["a", TAINT])).unwrap();
+        assert_eq!(patch["metadata"]["resourceVersion"], "7");
+        assert_eq!(patch["spec"]["taints"], json!([{ "key": "a", "effect": "NoSchedule" }]));
+        assert_eq!(without_taint(&node(&["a"])), None);
+    }
 }
