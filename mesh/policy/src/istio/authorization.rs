@@ -118,7 +118,7 @@ fn wish(action: Option<&Value>, notes: &mut Notes) -> Wish {
         Some(Ok("DENY")) => Wish::Deny,
         Some(Ok("AUDIT")) => Wish::Audit,
         Some(Ok("CUSTOM")) => {
-            let message = "CUSTOM is not served yet: what it matches is denied, since nobody can be asked about it";
+            let message = "CUSTOM is served by waypoints alone, for policies with targetRefs: what it matches is denied, since a node's proxy asks nobody about it";
             notes.add("spec.action", message);
             Wish::Custom
         }
