@@ -251,7 +251,7 @@ fn listen_on_all(port: u16) -> Result<OwnedFd, ListenError> {
 }
 
 fn listen(address: SocketAddr) -> Result<OwnedFd, ListenError> {
-    let open = || {
+    let open = |is_tentative| -> io::Result<OwnedFd> {
         let socket = Socket::new(
             Domain::for_address(address),
             Type::STREAM.nonblocking(),
@@ -261,10 +261,68 @@ fn listen(address: SocketAddr) -> Result<OwnedFd, ListenError> {
         socket.set_reuse_port(true)?;
         if address.is_ipv6() {
             socket.set_only_v6(!address.ip().is_unspecified())?;
+            socket.set_freebind_v6(is_tentative)?;
         }
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())
     };
-    open().map_err(|source| ListenError::Listen { address, source })
+    let outcome = match (open(false), address.ip()) {
+        (Err(error), IpAddr::V6(ip)) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) && is_tentative(ip) => {
+            open(true)
+        }
+        (outcome, _) => outcome,
+    };
+    outcome.map_err(|source| ListenError::Listen { address, source })
+}
+
+/// Whether the calling thread's network namespace has this address, and still asks whether somebody else on the link has it (RFC 4862,
+/// section 5.4), a second or so in which the kernel lets nobody bind to it. An address that is not there at all is an error:
+/// the network namespace may be another pod's.
+fn is_tentative(ip: Ipv6Addr) -> bool {
+    let wanted = format!("{:032x}", ip.to_bits());
+    // Address, interface, length of its prefix, scope, flags and name, all in hexadecimal.
+    let is_it = |line: &str| {
+        let mut columns = line.split_ascii_whitespace();
+        let is_wanted = columns.next() == Some(&wanted);
+        let flags = columns.nth(3).and_then(|flags| u32::from_str_radix(flags, 16).ok());
+        let failed = libc::IFA_F_DADFAILED;
+        is_wanted && flags.is_some_and(|flags| flags & (libc::IFA_F_TENTATIVE | failed) == libc::IFA_F_TENTATIVE)
+    };
+    std::fs::read_to_string("/proc/thread-self/net/if_inet6").is_ok_and(|table| table.lines().any(is_it))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(words: &str) {
+        let status = std::process::Command::new("ip").args(words.split(' ')).status();
+        assert!(status.expect("iproute2").success(), "ip {words}");
+    }
+
+    /// A pod whose address came a moment ago was retried for a second or longer, and its connections waited meanwhile.
+    #[test]
+    fn an_address_whose_uniqueness_is_still_being_checked_is_listened_on_and_an_absent_one_is_not() {
+        let inside = || {
+            // SAFETY: only this thread's network namespace changes.
+            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.expect("needs root");
+            ip("link add eth0 type veth peer name peer");
+            // The mount at /proc/sys shows the settings of the thread that opens them. A check of many rounds does not end here.
+            std::fs::write("/proc/sys/net/ipv6/conf/eth0/dad_transmits", "1000").expect("the setting of eth0");
+            ip("link set peer up");
+            ip("link set eth0 up");
+            ip("addr add fd00:c01e::7/64 dev eth0");
+            let address: Ipv6Addr = "fd00:c01e::7".parse().expect("an address");
+            assert!(is_tentative(address), "the test must catch it while it is tentative");
+            listen(SocketAddr::from((address, OUTBOUND_PORT))).expect("listens on a tentative address");
+            let absent: Ipv6Addr = "fd00:c01e::8".parse().expect("an address");
+            let error = listen(SocketAddr::from((absent, OUTBOUND_PORT))).expect_err("nobody has it");
+            let ListenError::Listen { source, .. } = error else {
+                panic!("{error}")
+            };
+            assert_eq!(source.raw_os_error(), Some(libc::EADDRNOTAVAIL));
+        };
+        std::thread::spawn(inside).join().expect("no panic");
+    }
 }
