@@ -8,6 +8,8 @@ mod cluster;
 mod conformance;
 mod crds;
 mod demo;
+#[cfg(test)]
+mod documented_tests;
 mod ebpf;
 mod envoy;
 mod fuzz;
