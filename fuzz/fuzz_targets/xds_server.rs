@@ -26,6 +26,7 @@ const TYPES: [TypeSpec; 1] = [TypeSpec {
     url: ADDRESS_TYPE,
     after: &[],
     piece: None,
+    followed_by: None,
 }];
 
 impl View for World {

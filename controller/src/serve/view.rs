@@ -30,21 +30,25 @@ const NODE_TYPES: [TypeSpec; 4] = [
         url: ROOTS_TYPE,
         after: &[],
         piece: None,
+        followed_by: None,
     },
     TypeSpec {
         url: MESH_TYPE,
         after: &[],
         piece: None,
+        followed_by: None,
     },
     TypeSpec {
         url: AUTHORIZATION_TYPE,
         after: &[],
         piece: Some(PIECE),
+        followed_by: None,
     },
     TypeSpec {
         url: ADDRESS_TYPE,
         after: &[AUTHORIZATION_TYPE],
         piece: None,
+        followed_by: None,
     },
 ];
 
@@ -54,21 +58,25 @@ const WORKLOAD_TYPES: [TypeSpec; 3] = [
         url: ROOTS_TYPE,
         after: &[],
         piece: None,
+        followed_by: None,
     },
     TypeSpec {
         url: MESH_TYPE,
         after: &[],
         piece: None,
+        followed_by: None,
     },
     TypeSpec {
         url: ADDRESS_TYPE,
         after: &[],
         piece: None,
+        followed_by: None,
     },
 ];
 
 /// What a waypoint is sent beside. Envoy acknowledges clusters only when it has their endpoints and certificates: these wait for
-/// nothing. Listeners and routes come when the clusters are acknowledged that they lead to, and clusters go when what led to them is gone.
+/// nothing. Endpoints are sent again after each cluster that changed, since both kinds of waypoint wait for them and neither asks.
+/// Listeners and routes come when the clusters are acknowledged that they lead to, and clusters go when what led to them is gone.
 const WAYPOINT_TYPES: [TypeSpec; 8] = [
     WORKLOAD_TYPES[0],
     WORKLOAD_TYPES[1],
@@ -77,26 +85,31 @@ const WAYPOINT_TYPES: [TypeSpec; 8] = [
         url: SECRET_TYPE,
         after: &[],
         piece: None,
+        followed_by: None,
     },
     TypeSpec {
         url: CLUSTER_TYPE,
         after: &[],
         piece: None,
+        followed_by: Some(ENDPOINT_TYPE),
     },
     TypeSpec {
         url: ENDPOINT_TYPE,
         after: &[],
         piece: None,
+        followed_by: None,
     },
     TypeSpec {
         url: LISTENER_TYPE,
         after: &[CLUSTER_TYPE, ENDPOINT_TYPE],
         piece: None,
+        followed_by: None,
     },
     TypeSpec {
         url: ROUTE_TYPE,
         after: &[CLUSTER_TYPE, ENDPOINT_TYPE],
         piece: None,
+        followed_by: None,
     },
 ];
 

@@ -62,6 +62,9 @@ pub struct TypeSpec {
     /// where it is one response, however large. A client keeps a buffer of its longest response. Not for types that it must be told of
     /// all at once.
     pub piece: Option<usize>,
+    /// The type whose resource of the same name is sent again after each of this one, whatever the client was sent before: a client
+    /// that takes in a changed resource waits for the other one to come after it, and does not ask, as Envoy for a cluster's endpoints.
+    pub followed_by: Option<&'static str>,
 }
 
 /// What one kind of caller may see of a state, and in which order. A value of one moment, which a [`Stream`] is handed

@@ -186,6 +186,7 @@ impl Stream {
                     Built::More => return Turn::More,
                     Built::Response(response) => {
                         self.nonce = nonce;
+                        self.follow(at, &response);
                         return Turn::Send(response);
                     }
                 }
@@ -213,6 +214,15 @@ impl Stream {
     fn is_held_up(&self, subscription: &Subscription) -> bool {
         let refers_to = |url: &&str| self.of(url).is_some_and(Subscription::holds_up);
         subscription.spec().after.iter().any(refers_to)
+    }
+
+    /// What the client waits for when it has read a response is due, even if it went out before.
+    fn follow(&mut self, at: usize, response: &Response) {
+        let followed_by = self.types[at].spec().followed_by;
+        let following = self.types.iter_mut().find(|other| Some(other.url()) == followed_by);
+        if let Some(following) = following {
+            response.resources.iter().for_each(|sent| following.follow(&sent.name));
+        }
     }
 
     /// The types that refer to this one.

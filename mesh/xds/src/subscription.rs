@@ -25,7 +25,7 @@ mod due;
 mod exchange;
 mod holdings;
 
-use building::{Building, Work};
+use building::{Again, Building, Work};
 use due::Due;
 use exchange::Exchange;
 pub(crate) use exchange::{Acknowledged, Barrier};
@@ -203,6 +203,13 @@ impl Subscription {
         self.due.touched.insert(Arc::clone(name));
     }
 
+    /// The client was sent something after which it waits for this resource, if it holds it: it is sent, whatever the client has of it.
+    pub(crate) fn follow(&mut self, name: &Arc<str>) {
+        if self.holdings.holds(name) {
+            self.due.awaited.insert(Arc::clone(name));
+        }
+    }
+
     /// Since when it was asked last: what the client is interested in now, or no longer.
     pub(crate) fn take_interest(&mut self) -> Vec<Interest> {
         self.holdings.take_interest()
@@ -293,7 +300,8 @@ impl Subscription {
                 self.answer_asked(&name, !found.is_empty(), fresh, building);
                 for name in found {
                     self.expect(&name);
-                    building.add(Work::Look { name, again: fresh });
+                    let again = if fresh { Again::Asked } else { Again::No };
+                    building.add(Work::Look { name, again });
                 }
             }
             Work::Check(name) => {
@@ -304,7 +312,7 @@ impl Subscription {
                 if !self.holdings.is_wildcard() {
                     self.bring(&name, building, view);
                 }
-                self.look(&name, false, building, view);
+                self.look(&name, Again::No, building, view);
             }
             Work::Look { name, again } => self.look(&name, again, building, view),
         }
@@ -325,7 +333,7 @@ impl Subscription {
             if self.expect(&brought) {
                 building.add(Work::Look {
                     name: brought,
-                    again: false,
+                    again: Again::No,
                 });
             }
         }
@@ -341,7 +349,7 @@ impl Subscription {
         }
     }
 
-    fn look(&mut self, name: &Arc<str>, again: bool, building: &mut Building, view: &impl View) {
+    fn look(&mut self, name: &Arc<str>, again: Again, building: &mut Building, view: &impl View) {
         match view.get(self.spec.url, name) {
             Some(entry) => {
                 let (wildcard, before) = (self.holdings.is_wildcard(), self.holdings.of(name));

@@ -1,5 +1,6 @@
 //! Clients and server streams talking to each other over nothing.
 
+mod following;
 mod pieces;
 mod properties;
 mod scene;

@@ -20,8 +20,19 @@ pub(super) enum Work {
     Check(Arc<str>),
     /// A resource that changed.
     Touched(Arc<str>),
-    /// A resource that is held; again, if its content is to be sent whatever was sent before.
-    Look { name: Arc<str>, again: bool },
+    /// A resource that is held.
+    Look { name: Arc<str>, again: Again },
+}
+
+/// Whether a resource is sent that the client has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    /// Only as another one.
+    No,
+    /// It was asked for: sent, unless the client kept it from an earlier connection.
+    Asked,
+    /// The client waits for it, whatever it has.
+    Always,
 }
 
 /// A response that is being made, perhaps in several turns.
@@ -91,12 +102,17 @@ impl Building {
     }
 
     /// Adds a resource, unless the client has it like this. Aliases are for clients that ask by name.
-    pub(super) fn offer(&mut self, name: &Arc<str>, entry: &Entry, before: Option<Held>, again: bool, aliases: bool) {
+    pub(super) fn offer(&mut self, name: &Arc<str>, entry: &Entry, before: Option<Held>, again: Again, aliases: bool) {
         let is_same = match before {
             Some(Held::Digest(digest)) => {
-                digest == entry.digest && (!again || self.kept.contains(name) || self.offered.contains(name))
+                let is_told = match again {
+                    Again::No => true,
+                    Again::Asked => self.kept.contains(name) || self.offered.contains(name),
+                    Again::Always => self.offered.contains(name),
+                };
+                digest == entry.digest && is_told
             }
-            Some(Held::Version(digest)) => digest == Some(entry.digest),
+            Some(Held::Version(digest)) => digest == Some(entry.digest) && again != Again::Always,
             Some(Held::Nothing) | None => false,
         };
         let is_new = match before {

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use super::{
-    building::{Building, Work},
+    building::{Again, Building, Work},
     holdings::Holdings,
 };
 use crate::resources::View;
@@ -21,6 +21,8 @@ pub(super) struct Due {
     pub(super) touched: HashSet<Arc<str>>,
     /// Resources whose content is sent again.
     pub(super) again: HashSet<Arc<str>>,
+    /// Resources for which the client waits, whatever it has of them.
+    pub(super) awaited: HashSet<Arc<str>>,
     /// Removals that have waited long enough.
     pub(super) removals: Vec<Arc<str>>,
 }
@@ -33,6 +35,7 @@ impl Due {
             && self.check.is_empty()
             && self.touched.is_empty()
             && self.again.is_empty()
+            && self.awaited.is_empty()
             && self.removals.is_empty()
     }
 
@@ -47,7 +50,7 @@ impl Due {
     pub(super) fn plan(self, url: &str, holdings: &Holdings, view: &impl View) -> Building {
         let mut work = Vec::new();
         if self.all {
-            let look = |name| Work::Look { name, again: false };
+            let look = |name| Work::Look { name, again: Again::No };
             work.extend(holdings.held().cloned().map(look));
             if holdings.is_wildcard() {
                 let new = view.all(url).map(|(name, _)| name);
@@ -67,7 +70,9 @@ impl Due {
             }
             work.extend(self.touched.into_iter().map(Work::Touched));
         }
-        work.extend(self.again.into_iter().map(|name| Work::Look { name, again: true }));
+        let anew = |again| move |name| Work::Look { name, again };
+        work.extend(self.again.into_iter().map(anew(Again::Asked)));
+        work.extend(self.awaited.into_iter().map(anew(Again::Always)));
         let removals = self.removals.into_iter();
         // What has come back meanwhile is not gone.
         let removed = removals.filter(|name| !holdings.holds(name)).collect();

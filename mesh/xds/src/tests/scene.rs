@@ -20,11 +20,13 @@ pub(super) const TYPES: [TypeSpec; 2] = [
         after: &[],
         // Two policies.
         piece: Some(2),
+        followed_by: None,
     },
     TypeSpec {
         url: ADDRESS_TYPE,
         after: &[AUTHORIZATION_TYPE],
         piece: None,
+        followed_by: None,
     },
 ];
 
@@ -34,6 +36,8 @@ pub(super) const TYPES: [TypeSpec; 2] = [
 pub(super) struct World {
     pub(super) addresses: BTreeMap<Arc<str>, Entry>,
     pub(super) policies: BTreeMap<Arc<str>, Entry>,
+    /// Other types than `TYPES`.
+    pub(super) types: Option<&'static [TypeSpec]>,
 }
 
 pub(super) fn entry(name: &str, content: u64) -> Entry {
@@ -98,7 +102,7 @@ pub(super) fn change(type_url: &'static str, name: &str) -> Change {
 
 impl View for World {
     fn types(&self) -> &'static [TypeSpec] {
-        &TYPES
+        self.types.unwrap_or(&TYPES)
     }
 
     fn all<'a>(&'a self, type_url: &str) -> Named<'a> {
