@@ -15,7 +15,7 @@ use super::{
     direct::{self, Direct},
     worker::Worker,
 };
-use crate::{config::http_chain::HttpChain, headers, telemetry::Client};
+use crate::{config::http_chain::HttpChain, headers, state::Snapshot, telemetry::Client};
 
 /// A client's connection.
 pub(super) struct Connection {
@@ -66,6 +66,23 @@ impl Connection {
             None => {
                 self.is_ending.store(true, Ordering::Relaxed);
                 chain
+            }
+        }
+    }
+
+    /// The chain that a request is served by, and what it is decided by: as they were together. Between two looks the chain may go, and
+    /// what it led to after it.
+    pub(super) fn in_force(&self) -> (Arc<HttpChain>, Arc<Snapshot>) {
+        loop {
+            let chain = self.chain();
+            let snapshot = self.worker.0.state.load_full();
+            // What lacks something that a chain led to is published after the chain is retired.
+            if !chain.retirement.is_retired() {
+                return (chain, snapshot);
+            }
+            if self.is_ending() {
+                let snapshot = snapshot.before_end_of(&chain).map_or(snapshot, Arc::new);
+                return (chain, snapshot);
             }
         }
     }

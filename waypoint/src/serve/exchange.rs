@@ -46,7 +46,7 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
 async fn respond(connection: &Connection, request: Request<Incoming>) -> Response<AnswerBody> {
     let inner = &connection.worker.0;
     // Policies that changed hold for requests of open connections, too.
-    let chain = &connection.chain();
+    let (chain, snapshot) = connection.in_force();
     let (mut head, body) = request.into_parts();
     let upgrade = Upgrade::of(&mut head);
     let mut record = Box::new(Record::new(
@@ -93,15 +93,9 @@ async fn respond(connection: &Connection, request: Request<Incoming>) -> Respons
         observed.trace(&mut head);
     }
     record.request_id = headers::text(&head.headers, "x-request-id");
-    let mut snapshot = inner.state.load_full();
-    if connection.is_ending()
-        && let Some(before) = snapshot.before_end_of(chain)
-    {
-        snapshot = Arc::new(before);
-    }
     let exchange = Exchange {
         connection,
-        chain: Arc::clone(chain),
+        chain,
         snapshot,
         head,
         upload,
