@@ -19,5 +19,6 @@ mod legs_page;
 pub mod lock;
 pub mod monitoring;
 mod same_node_metrics;
+mod same_node_page;
 pub mod source;
 pub mod taint;

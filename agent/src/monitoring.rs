@@ -1,4 +1,8 @@
-//! The agent's pages: `/metrics`, `/pods`, `/healthz/ready`; and `/logging`, `/debug/pprof/profile`, `POST /quitquitquit`.
+//! The agent's pages: `/metrics`, `/pods`, `/connections` (those past the proxy), `/healthz/ready`; and `/logging`, `/debug/pprof/profile`, `POST /quitquitquit`.
+
+mod standby;
+
+pub use standby::standby_routes;
 
 use std::{
     fmt,
@@ -11,10 +15,7 @@ use culvert_telemetry::{
     prometheus::{
         collector::Collector,
         encoding::{DescriptorEncoder, EncodeMetric},
-        metrics::{
-            counter::ConstCounter,
-            gauge::{ConstGauge, Gauge},
-        },
+        metrics::{counter::ConstCounter, gauge::ConstGauge},
         registry::Registry,
     },
     register_cpu_time,
@@ -26,7 +27,7 @@ use crate::{
     gate,
     kernel::{GuardStatus, Kernel, Kind, PodUsage},
     leaving::Departure,
-    legs_page, same_node_metrics,
+    legs_page, same_node_metrics, same_node_page,
     source::{PodName, kubernetes::SourceMetrics},
 };
 
@@ -52,6 +53,7 @@ pub fn routes(
         kernel,
         status: status.clone(),
     }));
+    let (open, seen) = (Arc::clone(&shown), status.clone());
     let ready = status.clone();
     let gate = cluster.as_ref().and_then(|cluster| cluster.gate.clone());
     let left = departure.clone();
@@ -74,6 +76,10 @@ pub fn routes(
                 page["cni"] = gate.json();
             }
             Response::json(&page)
+        })
+        .get_local("/connections", move |_| {
+            let status = Arc::clone(&seen.borrow());
+            same_node_page::of(&open, &status)
         })
         .get(crate::leaving::announce::PAGE, move |_| match left.borrow().left {
             true => Response::text("no pod of this node is in the mesh any more\n"),
@@ -171,34 +177,6 @@ impl Cluster {
         let problem = gate.and_then(gate::Shown::problem);
         self.source.missing().into_iter().chain(problem).collect()
     }
-}
-
-/// The pages of an agent that stands by (see [`crate::lock`]) while another one serves the node. `obstacle` says why it could not
-/// take over; none when it could.
-pub fn standby_routes(node: &str, by: &str, obstacle: watch::Receiver<Option<String>>) -> Routes {
-    let standby = serde_json::json!({ "node": node, "ready": true, "standby": by, "pods": [], "proxies": [] });
-    let mut registry = Registry::default();
-    let gauge = Gauge::<i64>::default();
-    gauge.set(1);
-    registry.register("culvert_agent_standby", "1 while another agent serves this node", gauge);
-    let shown = obstacle.clone();
-    Routes::new()
-        .metrics(Arc::new(registry))
-        .get("/healthz/live", |_| Response::text("alive\n"))
-        .get_local("/pods", move |_| {
-            let mut page = standby.clone();
-            let obstacle = shown.borrow().clone();
-            page["ready"] = obstacle.is_none().into();
-            page["obstacle"] = obstacle.into();
-            Response::json(&page)
-        })
-        .get("/healthz/ready", move |_| match &*obstacle.borrow() {
-            None => Response::text("ready: standing by for another agent of this node\n"),
-            Some(obstacle) => Response::status(
-                http::StatusCode::SERVICE_UNAVAILABLE,
-                format!("standing by for another agent of this node, and could not take over: {obstacle}\n"),
-            ),
-        })
 }
 
 /// Reads the kernel's counters when asked, so that nothing is counted twice.

@@ -146,6 +146,9 @@ impl Cli {
                 }
                 match self.command {
                     Command::Status(_) | Command::LogLevel(_) => {}
+                    Command::Connections(_) => {
+                        rules.push((&["controller"], "the node's proxy and its agent are asked"))
+                    }
                     Command::Policy(_) => rules.push((&["agent"], "the node's proxy and the controller are asked")),
                     Command::Routes(_) | Command::Analyze(_) => {
                         rules.push((&["agent", "ztunnel"], "the controller is asked"));

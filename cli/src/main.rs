@@ -58,7 +58,7 @@ mod waypoint;
 use crate::{
     cli::{Cli, Command},
     cluster::Cluster,
-    local::{servers::Servers, views},
+    local::{connections, servers::Servers, views},
     policy::PolicyCommand,
     print::Answer,
 };
@@ -127,7 +127,7 @@ async fn answer(cli: &Cli) -> Result<Answer> {
         return match cli.command {
             Command::Workloads(ref filter) => views::workloads(&servers, filter),
             Command::Services(ref filter) => views::services(&servers, filter),
-            Command::Connections(ref filter) => views::connections(&servers, filter),
+            Command::Connections(ref filter) => connections::connections(&servers, filter),
             Command::Policy(PolicyCommand::Test(ref flags)) => policy::test_locally(&servers, flags),
             Command::Routes(ref flags) => routes::of_this_machine(&servers, flags),
             Command::Analyze(ref flags) => analyze::of_this_machine(&servers, flags),

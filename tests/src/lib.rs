@@ -19,6 +19,7 @@ pub mod app;
 pub mod authority;
 pub mod authorizer;
 pub mod cases;
+mod command;
 pub mod counter;
 pub mod dns;
 pub mod echo;
@@ -51,6 +52,7 @@ pub mod waypoint;
 pub mod websocket;
 
 pub use accept::accept;
+pub use command::culvert;
 pub use kernel::guard_hooks;
 pub use patience::PATIENCE;
 pub use town::{Town, lab};

@@ -6,9 +6,9 @@
 )]
 
 use culvert_lab::{ServiceSpec, netfilter, wait_until};
-use culvert_tests::{PATIENCE, Town, lab, probe, town::PORT};
+use culvert_tests::{PATIENCE, Town, culvert, lab, probe, town::PORT};
 use serde_json::Value;
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, process::Command};
+use std::{collections::BTreeSet, net::SocketAddr, process::Command};
 
 #[test]
 fn the_worker_holds_no_privilege() {
@@ -160,21 +160,6 @@ fn a_service_leads_to_all_its_pods_in_both_families() {
         })
         .unwrap_or_else(|error| panic!("{to}: {error:#}: {seen:?}"));
     }
-}
-
-/// Runs `culvert` on node 1.
-fn culvert(town: &Town<'_>, arguments: &[&str]) -> (bool, String) {
-    let own = std::env::current_exe().unwrap();
-    let program: PathBuf = own
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|dir| dir.join("culvert"))
-        .find(|path| path.is_file())
-        .unwrap();
-    let output = town.lab.node(1).output(Command::new(program).args(arguments)).unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
 
 #[test]

@@ -40,6 +40,7 @@ mod existing_connections;
 mod fallback;
 mod guards;
 mod keep_up;
+mod namespaces;
 mod notices;
 mod plan;
 mod proxies;

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     handover::{Order, Proxy, same_node::Pair},
-    kernel::{SameNodeEntries, sock_diag},
+    kernel::{SameNodeEntries, ends, sock_diag},
 };
 
 /// How many pairs one message names.
@@ -228,7 +228,7 @@ impl Reconciler {
     fn close_flows(&mut self, client: u64, flows: &[Flow]) {
         let mut by_pod: HashMap<u64, BTreeSet<Ends>> = HashMap::new();
         for flow in flows {
-            let (local, remote) = ends_of(flow);
+            let (local, remote) = ends(flow);
             by_pod.entry(client).or_default().insert((local, remote));
             let has_it = |entry: &&Entry| entry.spec.addresses.contains(&remote.ip());
             if let Some(server) = self.pods.values().find(has_it).and_then(Entry::cookie) {
@@ -287,15 +287,4 @@ fn pair_of(flow: &Flow) -> SameNodePair {
         port: flow.remote_port.into(),
     };
     SameNodePair::new(flow.cookie, destination)
-}
-
-fn ends_of(flow: &Flow) -> Ends {
-    let end = |address, port: u16| {
-        Endpoint {
-            address,
-            port: port.into(),
-        }
-        .into()
-    };
-    (end(flow.local, flow.local_port), end(flow.remote, flow.remote_port))
 }

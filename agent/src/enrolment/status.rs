@@ -10,6 +10,7 @@ use super::{
     Existing, Upkeep,
     direct::Direct,
     entry::Entry,
+    namespaces::Namespaces,
     plan::{Phase, Refusal},
 };
 use crate::{
@@ -42,6 +43,8 @@ pub struct Status {
     pub unreported: u64,
     /// How many of these connections were closed, because namespaces asked for it.
     pub closed: u64,
+    /// The network namespaces of `pods`, as far as they are open.
+    pub namespaces: Namespaces,
     /// Why programs of an earlier agent are still in force beside this one's, if they are.
     pub takeover: Option<String>,
 }
@@ -175,6 +178,8 @@ impl Status {
                 unguarded: None,
                 notices: Vec::new(),
             });
+        let places = pods.values().filter_map(|entry| entry.place.as_ref());
+        let namespaces = places.map(|place| (place.cookie, Arc::clone(&place.netns))).collect();
         let mut pods: Vec<PodStatus> = in_mesh.chain(refused).chain(outside).collect();
         pods.sort_by(|a, b| (&a.name, a.state).cmp(&(&b.name, b.state)));
         let proxies = proxies
@@ -189,6 +194,7 @@ impl Status {
             pods,
             proxies,
             letting_go,
+            namespaces,
             ..Self::default()
         }
     }

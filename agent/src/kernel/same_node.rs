@@ -5,15 +5,43 @@ use super::{
     maps::{absent_is_fine, failed},
     sock_diag,
 };
-use culvert_abi::{Flow, Pod, SameNodeEnded, SameNodeNumber, SameNodePair, SameNodePeer, SameNodeUse};
+use culvert_abi::{Endpoint, Flow, Pod, SameNodeEnded, SameNodeNumber, SameNodePair, SameNodePeer, SameNodeUse};
 use culvert_net::serving::monotonic;
 use std::{
     collections::{HashMap, HashSet},
+    net::SocketAddr,
     time::Duration,
 };
 
 /// How long pairs hold after they were last confirmed.
 const LEASE: Duration = Duration::from_secs(2);
+
+/// A connection that goes past the proxy.
+#[derive(Clone, Copy, Debug)]
+pub struct SameNodeOpen {
+    /// As its client sees it.
+    pub flow: Flow,
+    /// Since its SYN.
+    pub age: Duration,
+}
+
+impl SameNodeOpen {
+    /// The client's address, and the one that it is connected to.
+    pub fn ends(&self) -> (SocketAddr, SocketAddr) {
+        ends(&self.flow)
+    }
+}
+
+/// The addresses of a connection: the client's, and the one that it is connected to.
+pub(crate) fn ends(flow: &Flow) -> (SocketAddr, SocketAddr) {
+    let end = |address, port: u16| {
+        SocketAddr::from(Endpoint {
+            address,
+            port: port.into(),
+        })
+    };
+    (end(flow.local, flow.local_port), end(flow.remote, flow.remote_port))
+}
 
 impl Kernel {
     /// Makes the pairs whose connections go past the proxy exactly these, and the addresses of services that lead to them. Those that go,
@@ -81,6 +109,23 @@ impl Kernel {
         // What was opened or has ended just now is missed until the next time.
         self.same_node.set(SameNodeNumber::Open, flows.len() as u64)?;
         Ok(flows)
+    }
+
+    /// The same, with when each began.
+    ///
+    /// # Errors
+    /// A failing system call.
+    pub fn same_node_open(&self) -> Result<Vec<SameNodeOpen>, KernelError> {
+        let now = monotonic();
+        let open = self.same_node.flows.iter().map(|entry| {
+            let (flow, began) = entry?;
+            Ok(SameNodeOpen {
+                flow,
+                age: Duration::from_nanos(now.saturating_sub(began)),
+            })
+        });
+        open.collect::<Result<_, _>>()
+            .map_err(|error| failed("SAME_NODE_FLOWS", error))
     }
 
     /// Forgets connections that have ended without the programs' notice.

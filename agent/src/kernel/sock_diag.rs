@@ -13,6 +13,10 @@ const BY_FAMILY: u16 = 20;
 const DESTROY: u16 = 21;
 /// `INET_DIAG_CGROUP_ID` of `linux/inet_diag.h` (kernel 5.9).
 const CGROUP_ID: u16 = 21;
+/// `INET_DIAG_INFO`: `struct tcp_info`, of which the bytes that were acknowledged and received (kernel 4.2) are looked at.
+const INFO: u16 = 2;
+const ACKNOWLEDGED: usize = 120;
+const RECEIVED: usize = 128;
 
 /// States of connections that can still carry something, as `1 << TCP_...`: established, being opened in either direction,
 /// half closed.
@@ -35,6 +39,8 @@ pub struct Connection {
     pub remote: SocketAddr,
     /// The identifier of the cgroup that the socket was made in; none before kernel 5.9.
     pub cgroup: Option<u64>,
+    /// What was sent, and acknowledged, and what was received so far; where that was asked for.
+    pub bytes: Option<(u64, u64)>,
     family: u8,
     /// `struct inet_diag_sockid` as the kernel wrote it, which names this very socket.
     id: [u8; SOCKET],
@@ -54,12 +60,24 @@ impl Connection {
 /// # Errors
 /// The namespace cannot be entered; from netlink.
 pub fn connections(netns: &Netns) -> io::Result<Vec<Connection>> {
+    connections_with(netns, 0)
+}
+
+/// The same, with the bytes of each.
+///
+/// # Errors
+/// As for [`connections`].
+pub fn connections_and_bytes(netns: &Netns) -> io::Result<Vec<Connection>> {
+    connections_with(netns, 1 << (INFO - 1))
+}
+
+fn connections_with(netns: &Netns, extensions: u8) -> io::Result<Vec<Connection>> {
     netns
         .run(|| {
             let socket = open()?;
             let mut found = Vec::new();
             for family in [libc::AF_INET, libc::AF_INET6] {
-                list(&socket, family as u8, &mut found)?;
+                list(&socket, family as u8, extensions, &mut found)?;
             }
             Ok(found)
         })
@@ -95,7 +113,7 @@ pub fn can_destroy() -> io::Result<()> {
 /// Ends one, if it is there.
 fn destroy_one(socket: &OwnedFd, family: u8, id: &[u8; SOCKET]) -> io::Result<()> {
     let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK;
-    send(socket, DESTROY, flags, family, 0, id)?;
+    send(socket, DESTROY, flags, [family, 0], 0, id)?;
     let mut outcome = Ok(());
     receive(socket, |kind, body| {
         if i32::from(kind) == libc::NLMSG_ERROR {
@@ -124,12 +142,12 @@ fn open() -> io::Result<OwnedFd> {
     }
 }
 
-fn list(socket: &OwnedFd, family: u8, found: &mut Vec<Connection>) -> io::Result<()> {
+fn list(socket: &OwnedFd, family: u8, extensions: u8, found: &mut Vec<Connection>) -> io::Result<()> {
     send(
         socket,
         BY_FAMILY,
         libc::NLM_F_REQUEST | libc::NLM_F_DUMP,
-        family,
+        [family, extensions],
         STATES,
         &[0; SOCKET],
     )?;
@@ -156,14 +174,16 @@ fn list(socket: &OwnedFd, family: u8, found: &mut Vec<Connection>) -> io::Result
     }
 }
 
-fn send(socket: &OwnedFd, kind: u16, flags: i32, family: u8, states: u32, id: &[u8; SOCKET]) -> io::Result<()> {
+/// `of`: the family, and what is to be said beside addresses and states.
+fn send(socket: &OwnedFd, kind: u16, flags: i32, of: [u8; 2], states: u32, id: &[u8; SOCKET]) -> io::Result<()> {
     let mut message = Vec::with_capacity(HEADER + REQUEST);
     message.extend(((HEADER + REQUEST) as u32).to_ne_bytes());
     message.extend(kind.to_ne_bytes());
     message.extend((flags as u16).to_ne_bytes());
     // Sequence number and port, which nobody looks at.
     message.extend([0; 8]);
-    message.extend([family, libc::IPPROTO_TCP as u8, 0, 0]);
+    let [family, extensions] = of;
+    message.extend([family, libc::IPPROTO_TCP as u8, extensions, 0]);
     message.extend(states.to_ne_bytes());
     message.extend(id);
     // SAFETY: the buffer is as long as it is said to be.
@@ -214,7 +234,7 @@ fn parse(body: &[u8]) -> Option<Connection> {
         bytes.copy_from_slice(&id[at..at + 16]);
         Ipv6Addr::from(bytes).to_canonical()
     };
-    let mut cgroup = None;
+    let (mut cgroup, mut bytes) = (None, None);
     while let Some((header, _)) = attributes.split_at_checked(4) {
         let size = usize::from(u16::from_ne_bytes([header[0], header[1]]));
         let kind = u16::from_ne_bytes([header[2], header[3]]);
@@ -222,15 +242,29 @@ fn parse(body: &[u8]) -> Option<Connection> {
         if kind == CGROUP_ID {
             cgroup = value.try_into().ok().map(u64::from_ne_bytes);
         }
+        if kind == INFO {
+            bytes = carried(message[1], value);
+        }
         attributes = attributes.get(aligned(size)..).unwrap_or_default();
     }
     Some(Connection {
         local: SocketAddr::new(address(4), port(0)),
         remote: SocketAddr::new(address(20), port(2)),
         cgroup,
+        bytes,
         family,
         id,
     })
+}
+
+/// The bytes of a socket that has opened a connection and is in this state (`include/net/tcp_states.h`). The kernel counts a SYN and a
+/// FIN that were acknowledged, and a FIN that was received, as a byte each.
+fn carried(state: u8, info: &[u8]) -> Option<(u64, u64)> {
+    const FIN_WAIT2: u8 = 5;
+    const CLOSE_WAIT: u8 = 8;
+    let number = |at: usize| Some(u64::from_ne_bytes(info.get(at..at + 8)?.try_into().ok()?));
+    let sent = number(ACKNOWLEDGED)?.saturating_sub(1 + u64::from(state == FIN_WAIT2));
+    Some((sent, number(RECEIVED)?.saturating_sub(u64::from(state == CLOSE_WAIT))))
 }
 
 fn number(bytes: &[u8], at: usize) -> u32 {

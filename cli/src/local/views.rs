@@ -168,45 +168,6 @@ pub(crate) fn services(servers: &Servers, filter: &Filter) -> Result<Answer> {
     Ok(one(value, SERVICE_HEADER, rows, "the proxy knows no service here yet"))
 }
 
-/// The connections that are open in the node's proxy.
-pub(crate) fn connections(servers: &Servers, filter: &Filter) -> Result<Answer> {
-    let value = ask(&servers.ztunnel, "/connections")?;
-    let rows = items(&value, "connections")
-        .into_iter()
-        .filter(|item| filter.shows(item))
-        .map(connection)
-        .collect();
-    Ok(one(value, CONNECTION_HEADER, rows, "no connection is open"))
-}
-
-/// An end shows by the name of its workload, if it has one, and by its address.
-pub(crate) fn connection(item: &Value) -> Vec<String> {
-    let end = |side: &str| {
-        let parts = cells(item, &[&format!("{side}_workload"), side]);
-        parts
-            .into_iter()
-            .filter(|part| part != "-")
-            .collect::<Vec<_>>()
-            .join(" ")
-    };
-    let mut row = cells(item, &["direction"]);
-    row.extend([end("source"), end("destination")]);
-    row.extend(cells(
-        item,
-        &[
-            "service",
-            "source_identity",
-            "destination_identity",
-            "encrypted",
-            "key_exchange",
-            "bytes_sent",
-            "bytes_received",
-            "seconds",
-        ],
-    ));
-    row
-}
-
 /// What people see of a workload.
 pub(crate) const WORKLOAD_HEADER: &[&str] = &[
     "namespace",
@@ -217,21 +178,6 @@ pub(crate) const WORKLOAD_HEADER: &[&str] = &[
     "protocol",
     "status",
 ];
-/// What people see of a connection; see [`connection`].
-pub(crate) const CONNECTION_HEADER: &[&str] = &[
-    "direction",
-    "source",
-    "destination",
-    "service",
-    "source identity",
-    "destination identity",
-    "encrypted",
-    "key exchange",
-    "sent",
-    "received",
-    "seconds",
-];
-
 /// What people see of a finding.
 const FINDING_HEADER: &[&str] = &["severity", "file", "document", "object", "field", "message"];
 
@@ -268,7 +214,7 @@ fn node_rows(controller: &Value) -> Vec<Vec<String>> {
         .collect()
 }
 
-fn one(json: Value, header: &'static [&'static str], rows: Vec<Vec<String>>, when_empty: &str) -> Answer {
+pub(super) fn one(json: Value, header: &'static [&'static str], rows: Vec<Vec<String>>, when_empty: &str) -> Answer {
     Answer {
         json,
         sections: vec![Section {
@@ -281,7 +227,7 @@ fn one(json: Value, header: &'static [&'static str], rows: Vec<Vec<String>>, whe
     }
 }
 
-fn ask(server: &Server, path: &str) -> Result<Value> {
+pub(super) fn ask(server: &Server, path: &str) -> Result<Value> {
     let body = server.get(path)?;
     serde_json::from_str(&body).with_context(|| format!("{server}{path} answered something that is not JSON"))
 }

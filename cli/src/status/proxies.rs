@@ -1,13 +1,14 @@
 //! What the nodes' proxies know, from all nodes at once: `workloads`, `services`, `connections`. Proxies that drain are asked
-//! for their connections, too.
+//! for their connections, too, and agents for those that go past the proxy.
 
 use crate::{
     cluster::{Cluster, Failure, Unanswered, for_each_limited, list, names::ports},
     filter::Filter,
     local::{
         cells::{SERVICE_HEADER, cells, items},
+        connections::{AGENT, CONNECTION_HEADER, add, connection},
         services,
-        views::{CONNECTION_HEADER, WORKLOAD_HEADER, connection},
+        views::WORKLOAD_HEADER,
     },
     print::{Answer, Section},
     survey::placed,
@@ -16,6 +17,9 @@ use anyhow::{Result, bail};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{ResourceExt, api::ListParams};
 use serde_json::{Map, Value};
+
+/// Behind a node's name: what its agent knows.
+const PAST: &str = "past the proxy";
 
 /// A proxy, by its node and its pod.
 #[derive(Clone, Debug)]
@@ -63,9 +67,26 @@ pub(crate) async fn services(cluster: &Cluster, filter: &Filter) -> Result<Answe
 
 /// Connections are each node's own.
 pub(crate) async fn connections(cluster: &Cluster, filter: &Filter) -> Result<Answer> {
-    let replies = ask(cluster, filter, Who::AlsoDraining, &["/connections"]).await?;
+    const PATHS: &[&str] = &["/connections"];
+    let replies = ask(cluster, filter, Who::AlsoDraining, PATHS).await?;
+    let past = ask_at(cluster, filter, Who::Serving, ports::AGENT, PATHS).await?;
+    let replies = with_past(replies, past);
     let rows = |page: &Value| rows(page, "connections", filter, connection);
     Ok(joined(replies, CONNECTION_HEADER, rows, "no connection is open"))
+}
+
+/// What goes through each proxy, with what goes past it. An agent is missed where its node's proxy has answered.
+fn with_past(mut replies: Vec<Reply>, past: Vec<Reply>) -> Vec<Reply> {
+    for (title, reply) in past {
+        let of_proxy = replies.iter_mut().find(|(other, _)| *other == title);
+        match (of_proxy, reply) {
+            (Some((_, Ok(page))), Ok(past)) => add(page, &past),
+            (Some((_, Err(_))), Err(_)) => {}
+            (_, Ok(past)) => replies.push((format!("{title} ({PAST})"), Ok(past))),
+            (_, Err(error)) => replies.push((format!("{title} ({AGENT})"), Err(error))),
+        }
+    }
+    replies
 }
 
 fn rows(page: &Value, name: &str, filter: &Filter, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
@@ -75,6 +96,11 @@ fn rows(page: &Value, name: &str, filter: &Filter, row: impl Fn(&Value) -> Vec<S
 
 /// Asks the proxy of each node, or of one, and joins what it has on these pages.
 pub(crate) async fn ask(cluster: &Cluster, filter: &Filter, who: Who, paths: &[&str]) -> Result<Vec<Reply>> {
+    ask_at(cluster, filter, who, ports::PROXY_ADMIN, paths).await
+}
+
+/// The same of any program in the proxies' pods, by its port.
+async fn ask_at(cluster: &Cluster, filter: &Filter, who: Who, port: u16, paths: &[&str]) -> Result<Vec<Reply>> {
     let (nodes_of, pods_of) = (cluster.all(), cluster.ours());
     let ours = ListParams::default().labels("app.kubernetes.io/name=culvert-node");
     let nodes: Vec<Node> = list(&nodes_of, &ListParams::default(), "listing nodes").await?;
@@ -96,7 +122,7 @@ pub(crate) async fn ask(cluster: &Cluster, filter: &Filter, who: Who, paths: &[&
         };
         let mut joined = Map::new();
         for path in paths {
-            let page = cluster.admin_page(pod, ports::PROXY_ADMIN, path).await;
+            let page = cluster.admin_page(pod, port, path).await;
             match page.and_then(|page| page.json::<Map<String, Value>>()) {
                 Ok(page) => joined.extend(page),
                 Err(error) => return (proxy.title, Err(error)),
@@ -174,7 +200,7 @@ fn joined(
 
 #[cfg(test)]
 mod tests {
-    use super::{Filter, Who, joined, proxies, rows};
+    use super::{Filter, Who, joined, proxies, rows, with_past};
     use crate::{cluster::Unanswered, local::cells::cells};
     use serde_json::{from_value, json};
 
@@ -196,6 +222,36 @@ mod tests {
         assert_eq!(answer.sections[0].rows, [["a"]]);
         assert_eq!(answer.sections[1].rows, [["n3", "no answer"]]);
         assert!(!answer.is_well);
+    }
+
+    #[test]
+    fn what_goes_past_a_proxy_is_on_its_nodes_page_and_an_agent_that_is_silent_is_named() {
+        let page = |via: &str| Ok(json!({ "connections": [{ "via": via }] }));
+        let silent = || Err(Unanswered("no answer".to_owned()));
+        let reply = |node: &str, reply| (node.to_owned(), reply);
+        let replies = vec![
+            reply("n1", page("proxy")),
+            reply("n2", page("proxy")),
+            reply("n3", silent()),
+        ];
+        let past = vec![
+            reply("n1", page("kernel")),
+            reply("n2", silent()),
+            reply("n3", silent()),
+        ];
+        let all = with_past(replies, past);
+        let connections = |at: usize| {
+            all[at]
+                .1
+                .as_ref()
+                .map(|page| page["connections"].as_array().unwrap().len())
+        };
+        assert_eq!(
+            (connections(0).ok(), connections(1).ok(), connections(2).ok()),
+            (Some(2), Some(1), None)
+        );
+        assert_eq!((all.len(), all[3].1.is_err()), (4, true));
+        assert!(all[3].0.starts_with("n2 (agent"), "{}", all[3].0);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use culvert_lab::wait_until;
-use culvert_tests::{PATIENCE, echo, lab, probe, town::PORT};
-use serde_json::json;
+use culvert_tests::{PATIENCE, culvert, echo, lab, probe, town::PORT};
+use serde_json::{Value, json};
 
 use super::support::{ECHO, OPENED, access_line, neighbour, open_past, past, series, total, town};
 
@@ -103,6 +103,55 @@ fn the_proxys_log_and_metrics_have_what_went_past_it_from_both_ends() {
         assert!(sent > 99.5 && (sent - received).abs() < 0.5, "{sent} {received}");
     }
     assert!(total(&town, 15022, &["culvert_agent_same_node_connections_unreported_total"]) < 0.5);
+}
+
+#[test]
+fn culvert_lists_what_is_open_past_the_proxy_until_it_ends() {
+    let lab = lab("sn_cli");
+    let town = town(&lab);
+    let to = neighbour(&town);
+    let mut open = open_past(&town, &town.client, to);
+    let source = open.local_addr().unwrap();
+    for _ in 0..99 {
+        echo::round_trip(&mut open).unwrap();
+    }
+    let found = || {
+        let (well, page) = culvert(&town, &["connections", "--output", "json"]);
+        assert!(well, "{page}");
+        let page: Value = serde_json::from_str(&page).unwrap();
+        let all = page["connections"].as_array().unwrap().clone();
+        all.into_iter().find(|one| one["source"] == source.to_string())
+    };
+    let mut shown = Value::Null;
+    // The kernel counts what the other end has acknowledged.
+    wait_until("all bytes are counted", PATIENCE, || {
+        shown = found().unwrap_or_default();
+        shown["bytes_sent"] == 100
+    })
+    .unwrap_or_else(|error| panic!("{error:#}: {shown}\n{}", lab.logs(40)));
+    let expected = [
+        ("via", json!("kernel")),
+        ("direction", json!("outbound")),
+        ("source_workload", json!("town/client")),
+        ("destination", json!(to.to_string())),
+        ("destination_workload", json!("town/neighbour")),
+        ("bytes_received", json!(100)),
+        ("encrypted", json!(false)),
+    ];
+    for (field, value) in expected {
+        assert_eq!(shown[field], value, "{field}: {shown}");
+    }
+    assert!(shown["seconds"].as_u64().is_some_and(|age| age < 120), "{shown}");
+    let (well, table) = culvert(&town, &["connections"]);
+    let line = table.lines().find(|line| line.contains(&source.to_string()));
+    let words = ["kernel", "town/client", "town/neighbour"];
+    let is_shown = line.is_some_and(|line| words.iter().all(|word| line.contains(word)));
+    assert!(well && is_shown, "{table}");
+    drop(open);
+    wait_until("it is listed no longer", PATIENCE, || found().is_none()).unwrap();
+    // Without the agent the proxy's are shown, and it is said that others may be missing.
+    let (well, table) = culvert(&town, &["connections", "--agent", "http://127.0.0.1:1"]);
+    assert!(!well && table.contains("past the proxy"), "{table}");
 }
 
 #[test]
