@@ -19,7 +19,7 @@ use culvert_telemetry::{
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use super::metrics::Labels;
+use crate::config::metrics::LabelName;
 
 /// Series of one metric before new ones are counted together: as many as a node proxy has.
 pub(super) const LIMIT: usize = 10_000;
@@ -34,6 +34,9 @@ const FEW_VALUES: [&str; 4] = [
     "response_flags",
     "connection_security_policy",
 ];
+
+/// Names and values, in Istio's order.
+pub(super) type Labels = Vec<(LabelName, Arc<str>)>;
 
 /// The series of one metric. Copies share them.
 #[derive(Clone, Debug)]

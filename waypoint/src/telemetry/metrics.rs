@@ -17,8 +17,8 @@ use culvert_telemetry::{
     tcp::{TcpMetrics, TcpSettings},
 };
 
-use super::expiring::{Expiring, LIMIT};
-use crate::config::metrics::{LabelName, Metric, MetricOverrides};
+use super::expiring::{Expiring, LIMIT, Labels};
+use crate::config::metrics::{Metric, MetricOverrides};
 
 /// Upper ends of durations in milliseconds: Istio's.
 const MILLISECONDS: [f64; 20] = [
@@ -60,9 +60,6 @@ const BYTES: [f64; 10] = [
 
 /// How often it is looked for series that nobody uses.
 const SWEEP: Duration = Duration::from_secs(60);
-
-/// Names and values, in Istio's order.
-pub(super) type Labels = Vec<(LabelName, Arc<str>)>;
 
 /// Everything that is counted of requests.
 #[derive(Clone, Debug)]

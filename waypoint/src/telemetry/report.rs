@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::body::Upload;
 
-use super::{conclude, counted::Kind, metrics::Labels, record::Record};
+use super::{conclude, counted::Kind, expiring::Labels, record::Record};
 
 /// What stands where nothing is known.
 const UNKNOWN: &str = "unknown";
