@@ -11,6 +11,10 @@ const TOKEN_FROM_FILE: &str = "envoy.grpc_credentials.file_based_metadata";
 /// listener the client gets a reset instead (`findings/envoy-internal-listener-close-reset.sh`).
 const WHOLE_ANSWERS: &str = "envoy.reloadable_features.enable_send_rst_on_user_space_socket";
 
+/// How large a regular expression may be when it is compiled, in RE2's instructions. By Envoy's default of 100 a configuration with
+/// `[a-z.-]{1,63}` is refused as a whole; RE2's own bound of 8 MiB, which our waypoint has, too, stays.
+const REGEX_SIZE: (&str, u32) = ("re2.max_program_size.error_level", 1_000_000);
+
 /// The arguments of Envoy in a pod whose environment has `CULVERT_POD_IP`, `CULVERT_POD_NAME` and `CULVERT_NAMESPACE`, which
 /// Kubernetes puts in their places. `controller` is a URL.
 pub(super) fn arguments(controller: &str, gateway: &str) -> Value {
@@ -41,7 +45,7 @@ fn bootstrap(target: &str, gateway: &str) -> Value {
         }],
         "layered_runtime": { "layers": [{
             "name": "culvert",
-            "static_layer": { WHOLE_ANSWERS: false },
+            "static_layer": { WHOLE_ANSWERS: false, REGEX_SIZE.0: REGEX_SIZE.1 },
         }] },
         "static_resources": {
             "listeners": [

@@ -72,7 +72,8 @@ pub(crate) fn waypoint_bootstrap(mesh: &Mesh<'_>, pod: &Pod, gateway: &str, ads_
         "bootstrap_extensions": [{ "name": "envoy.bootstrap.internal_listener", "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener" } }],
         "layered_runtime": { "layers": [{ "name": "culvert", "static_layer": {
-            "envoy.reloadable_features.enable_send_rst_on_user_space_socket": false } }] },
+            "envoy.reloadable_features.enable_send_rst_on_user_space_socket": false,
+            "re2.max_program_size.error_level": 1_000_000 } }] },
         "static_resources": { "clusters": [controller] },
         "dynamic_resources": {
             "ads_config": {
