@@ -144,7 +144,13 @@ impl Cli {
                         "a cluster is asked, since --kubeconfig or --context names one",
                     ));
                 }
-                match self.command {
+                match &self.command {
+                    Command::LogLevel(flags) if !flags.is_of_waypoints() => {
+                        rules.push((
+                            &["name", "namespace"],
+                            "waypoints alone are known by name and namespace",
+                        ));
+                    }
                     Command::Status(_) | Command::LogLevel(_) => {}
                     Command::Connections(_) => {
                         rules.push((&["controller"], "the node's proxy and its agent are asked"))
@@ -231,6 +237,8 @@ mod tests {
             "culvert policy test -f x --agent http://127.0.0.1:1",
             "culvert log-level agent",
             "culvert log-level worker debug",
+            "culvert log-level agent debug -n shop",
+            "culvert log-level ztunnel debug --name edge",
             "culvert log-level agent debug --local --node n",
             "culvert policy test",
             "culvert routes",
@@ -253,6 +261,7 @@ mod tests {
             "culvert services --ztunnel http://127.0.0.1:1",
             "culvert log-level ztunnel info,culvert_ztunnel=debug --node n",
             "culvert log-level controller debug --local",
+            "culvert log-level waypoint debug --name edge -n shop",
             "culvert install --print -o json",
             "culvert check --before --ignore-policies",
             "culvert waypoint apply edge -n shop --for all --enroll-namespace --wait --timeout 1m",

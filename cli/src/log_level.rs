@@ -6,10 +6,11 @@ use crate::{
     local::servers::Servers,
     print::{Answer, Section},
 };
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
+use culvert_deploy::waypoint::{GATEWAY_CLASS_NAME, GATEWAY_NAME};
 use k8s_openapi::api::core::v1::Pod;
-use kube::{ResourceExt, api::ListParams};
+use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -22,9 +23,46 @@ pub(crate) struct LogLevelFlags {
     /// A level, or a filter such as info,culvert_ztunnel=debug. It is kept until the program starts again
     #[arg(value_name = "LEVEL")]
     filter: String,
-    /// On this node alone [default: all nodes]; of agent and ztunnel
+    /// On this node alone [default: all nodes]
     #[arg(long, env = "CULVERT_NODE", value_name = "NAME")]
     node: Option<String>,
+    /// Waypoints of this name alone: that of their Gateway [default: all]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Waypoints of this namespace alone [default: all namespaces]
+    #[arg(long, short, value_name = "NAME")]
+    namespace: Option<String>,
+}
+
+impl LogLevelFlags {
+    /// Whether waypoints are meant, which are known by name and namespace.
+    pub(crate) fn is_of_waypoints(&self) -> bool {
+        self.program == Program::Waypoint
+    }
+
+    /// Which pods the program runs in.
+    fn selector(&self) -> String {
+        let ours = |part: &str| format!("app.kubernetes.io/name={part}");
+        match self.program {
+            Program::Controller => ours(names::CONTROLLER),
+            Program::Agent | Program::Ztunnel => ours(names::NODE),
+            Program::Waypoint => {
+                let class = format!("{GATEWAY_CLASS_NAME}={}", names::WAYPOINT_CLASS);
+                match &self.name {
+                    None => class,
+                    Some(name) => format!("{class},{GATEWAY_NAME}={name}"),
+                }
+            }
+        }
+    }
+
+    /// In which namespace; none for all.
+    fn namespace(&self) -> Option<&str> {
+        match self.program {
+            Program::Waypoint => self.namespace.as_deref(),
+            Program::Agent | Program::Controller | Program::Ztunnel => Some(names::NAMESPACE),
+        }
+    }
 }
 
 /// Programs with pages of their own.
@@ -33,6 +71,7 @@ enum Program {
     Agent,
     Controller,
     Ztunnel,
+    Waypoint,
 }
 
 impl Program {
@@ -41,38 +80,39 @@ impl Program {
             Self::Agent => names::ports::AGENT,
             Self::Controller => names::ports::CONTROLLER,
             Self::Ztunnel => names::ports::PROXY_ADMIN,
-        }
-    }
-
-    /// Which pods it runs in.
-    fn part(self) -> &'static str {
-        match self {
-            Self::Controller => names::CONTROLLER,
-            Self::Agent | Self::Ztunnel => names::NODE,
+            Self::Waypoint => names::ports::WAYPOINT_ADMIN,
         }
     }
 }
 
 /// Asks the program in all of its pods, or in that of one node.
 pub(crate) async fn set(cluster: &Cluster, flags: &LogLevelFlags) -> Result<Answer> {
-    let part = flags.program.part();
-    let ours = ListParams::default().labels(&format!("app.kubernetes.io/name={part}"));
-    let pods: Vec<Pod> = list(&cluster.ours(), &ours, "listing our pods").await?;
+    let selected = ListParams::default().labels(&flags.selector());
+    let api: Api<Pod> = match flags.namespace() {
+        None => cluster.all(),
+        Some(namespace) => Api::namespaced(cluster.client.clone(), namespace),
+    };
+    let pods: Vec<Pod> = list(&api, &selected, "listing the pods of the program").await?;
     let node = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
     let wanted = |pod: &&Pod| flags.node.is_none() || node(pod) == flags.node;
     let path = page(&flags.filter);
     let mut said = BTreeMap::new();
     for pod in pods.iter().filter(wanted) {
+        let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
         let asked = cluster
-            .post_admin_page(&pod.name_any(), flags.program.port(), &path, "")
+            .post_admin_page_in(&namespace, &name, flags.program.port(), &path, "")
             .await;
         let asked = asked.and_then(|page| match page.status {
             200 => Ok(page.body),
             _ => Err(Unanswered(page.body)),
         });
-        said.insert(pod.name_any(), asked.map_err(|error| error.to_string()));
+        let who = match flags.is_of_waypoints() {
+            true => format!("{namespace}/{name}"),
+            false => name,
+        };
+        said.insert(who, asked.map_err(|error| error.to_string()));
     }
-    if said.is_empty() && flags.node.is_none() {
+    if said.is_empty() && flags.node.is_none() && !flags.is_of_waypoints() {
         return Err(Failure::NotInstalled.into());
     }
     Ok(shown(&said))
@@ -87,6 +127,11 @@ pub(crate) fn set_locally(servers: &Servers, flags: &LogLevelFlags) -> Result<An
             let controller = servers.controller.clone();
             controller.unwrap_or_else(|| Server::on_this_machine(names::ports::CONTROLLER))
         }
+        // On one machine there may be several, each with an address of its own.
+        Program::Waypoint => bail!(
+            "nobody knows where waypoints of this machine listen\n  remedy: POST {} to the --admin-listen of the one that is meant",
+            page(&flags.filter)
+        ),
     };
     let said = server.post(&page(&flags.filter), "")?;
     Ok(shown(&BTreeMap::from([(server.to_string(), Ok(said))])))
@@ -124,8 +169,32 @@ fn shown(said: &BTreeMap<String, Result<String, String>>) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use super::{page, shown};
+    use super::{LogLevelFlags, page, shown};
+    use crate::cli::{Cli, Command};
     use std::collections::BTreeMap;
+
+    fn flags(line: &str) -> LogLevelFlags {
+        match Cli::read(line.split(' ')).unwrap().command {
+            Command::LogLevel(flags) => flags,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn waypoints_are_found_by_their_gateway_in_any_namespace_and_the_other_programs_in_ours() {
+        let class = "gateway.networking.k8s.io/gateway-class-name=culvert-waypoint";
+        let all = flags("culvert log-level waypoint debug");
+        assert_eq!((all.selector().as_str(), all.namespace()), (class, None));
+        let one = flags("culvert log-level waypoint debug --name edge -n shop");
+        let selector = format!("{class},gateway.networking.k8s.io/gateway-name=edge");
+        assert_eq!((one.selector(), one.namespace()), (selector, Some("shop")));
+        assert_eq!(one.program.port(), 15000);
+        for (program, part) in [("agent", "node"), ("ztunnel", "node"), ("controller", "controller")] {
+            let ours = flags(&format!("culvert log-level {program} debug"));
+            assert_eq!(ours.selector(), format!("app.kubernetes.io/name=culvert-{part}"));
+            assert_eq!(ours.namespace(), Some("culvert-system"));
+        }
+    }
 
     #[test]
     fn a_filter_reaches_the_page_whole() {

@@ -60,7 +60,7 @@ impl Cluster {
     /// A page that listens on the pod's localhost, through a forwarded port.
     pub(crate) async fn admin_page(&self, pod: &str, port: u16, path: &str) -> Result<Page, Unanswered> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        let answer = in_time(PATIENCE, self.exchange(pod, port, request.as_bytes())).await?;
+        let answer = in_time(PATIENCE, self.exchange(names::NAMESPACE, pod, port, request.as_bytes())).await?;
         let body = http::body(&answer).map_err(|error| Unanswered(format!("{error:#}")))?;
         Ok(Page { status: 200, body })
     }
@@ -73,14 +73,26 @@ impl Cluster {
         path: &str,
         body: &str,
     ) -> Result<Page, Unanswered> {
+        self.post_admin_page_in(names::NAMESPACE, pod, port, path, body).await
+    }
+
+    /// The same of a pod in any namespace, such as a waypoint's.
+    pub(crate) async fn post_admin_page_in(
+        &self,
+        namespace: &str,
+        pod: &str,
+        port: u16,
+        path: &str,
+        body: &str,
+    ) -> Result<Page, Unanswered> {
         let request = http::post(path, "localhost", body);
-        let answer = in_time(LONG_PATIENCE, self.exchange(pod, port, request.as_bytes())).await?;
+        let answer = in_time(LONG_PATIENCE, self.exchange(namespace, pod, port, request.as_bytes())).await?;
         let (status, body) = http::answer(&answer).map_err(|error| Unanswered(format!("{error:#}")))?;
         Ok(Page { status, body })
     }
 
-    async fn exchange(&self, pod: &str, port: u16, request: &[u8]) -> Result<Vec<u8>, Unanswered> {
-        let answer = forward::exchange(&self.client, pod, port, request, LONGEST).await;
+    async fn exchange(&self, namespace: &str, pod: &str, port: u16, request: &[u8]) -> Result<Vec<u8>, Unanswered> {
+        let answer = forward::exchange(&self.client, namespace, pod, port, request, LONGEST).await;
         answer.map_err(unanswered)
     }
 }

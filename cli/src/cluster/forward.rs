@@ -4,7 +4,6 @@
 //! version of its random numbers into the workspace. What this relies on: the connection to the API server is TLS and
 //! authenticated, so neither the handshake's hash nor an unpredictable mask protects anything here.
 
-use super::names;
 use kube::{Client, client::Body};
 use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -41,18 +40,16 @@ pub(super) enum ForwardError {
     Upgrade(#[from] hyper::Error),
 }
 
-/// Sends `request` to a port of a pod of ours and gives all that comes back until the pod closes.
+/// Sends `request` to a port of a pod and gives all that comes back until the pod closes.
 pub(super) async fn exchange(
     client: &Client,
+    namespace: &str,
     pod: &str,
     port: u16,
     request: &[u8],
     longest: usize,
 ) -> Result<Vec<u8>, ForwardError> {
-    let uri = format!(
-        "/api/v1/namespaces/{}/pods/{pod}/portforward?ports={port}",
-        names::NAMESPACE
-    );
+    let uri = format!("/api/v1/namespaces/{namespace}/pods/{pod}/portforward?ports={port}");
     let upgrade = http::Request::get(uri)
         .header("connection", "Upgrade")
         .header("upgrade", "websocket")

@@ -22,6 +22,8 @@ pub(crate) const MANAGER: &str = "culvert";
 pub(crate) const MANAGED_BY: &str = "culvert.dev/managed-by";
 /// On our namespace (`culvert uninstall`) or our DaemonSet (the Helm chart), while pods are taken out of the mesh.
 pub(crate) const UNINSTALLING: &str = "culvert.dev/uninstalling";
+/// The class of Gateways whose pods run our waypoint.
+pub(crate) const WAYPOINT_CLASS: &str = "culvert-waypoint";
 /// Labels that enrol namespaces and pods.
 pub(crate) const MESH_LABELS: [&str; 2] = ["culvert.dev/mesh", "istio.io/dataplane-mode"];
 
@@ -40,6 +42,8 @@ pub(crate) mod ports {
     pub(crate) const PROXY_METRICS: u16 = 15020;
     /// The agent's pages.
     pub(crate) const AGENT: u16 = 15022;
+    /// A waypoint's pages about itself, on the pod's localhost.
+    pub(crate) const WAYPOINT_ADMIN: u16 = 15000;
     /// The controller's pages.
     pub(crate) const CONTROLLER: u16 = 15014;
 }

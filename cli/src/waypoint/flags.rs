@@ -1,6 +1,6 @@
 //! The command line of `culvert waypoint`.
 
-use crate::duration::duration;
+use crate::{cluster::names, duration::duration};
 use clap::{Args, Subcommand, ValueEnum};
 use std::time::Duration;
 
@@ -91,7 +91,7 @@ impl Class {
     /// The class of the Gateway.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Culvert => "culvert-waypoint",
+            Self::Culvert => names::WAYPOINT_CLASS,
             Self::Envoy => "culvert-envoy",
         }
     }
