@@ -5,7 +5,7 @@
 //! carries on. Nothing here speaks to pods or proxies: network namespaces and listening sockets come from outside.
 //!
 //! `load` brings the object file into the kernel (with what `features` finds that it has), `maps` and `guard_maps` give its maps types,
-//! `links` attaches (`names` are the names of what is attached) and `pins` pins, `pods` is what happens to a pod, `proxies` whose cgroups are exempt, `guard` (with
+//! `links` attaches (`names` are the names of what is attached) and `pins` pins, `pods` is what happens to a pod, `proxies` (each is `admitted`) whose cgroups are exempt, `guard` (with
 //! `clsact`, the older way, and `guards`, what is known of them) what happens to its links, `serving` whether a proxy serves, `same_node`
 //! which connections go past it,
 //! `surroundings` what else is in its network namespace, `versions` is what programs of another layout left, `hooks` names what the
@@ -15,6 +15,7 @@
 //! of `legs_trial` (`offsets` finds in the kernel's `btf` what the program looks at);
 //! [`sock_diag`] asks for connections, which takes no program.
 
+mod admitted;
 mod audit;
 mod btf;
 mod captured;
@@ -63,6 +64,7 @@ pub use same_node_entries::SameNodeEntries;
 pub use same_node_totals::Pods as SameNodePods;
 
 use self::{
+    admitted::Admitted,
     cgroup::Cgroup,
     guards::Guards,
     legs::Legs,
@@ -71,7 +73,6 @@ use self::{
     maps::Maps,
     names::Name,
     pins::Pin,
-    proxies::Admitted,
     same_node_maps::SameNode,
     sys::{Hook, Target},
 };

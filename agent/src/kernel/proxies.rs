@@ -2,6 +2,7 @@
 
 use super::{
     Kernel, KernelError,
+    admitted::Admitted,
     cgroup::Cgroup,
     load,
     names::Name,
@@ -124,23 +125,6 @@ impl Kernel {
         let is_proxys = set || self.sockopts.get(&cgroup.id).is_some_and(|(_, set)| *set);
         self.sockopts.insert(cgroup.id, (cgroup, is_proxys));
         Ok(())
-    }
-}
-
-/// A proxy's cgroup.
-pub(super) struct Admitted {
-    id: u64,
-    /// Absent for one that an earlier agent admitted.
-    path: Option<PathBuf>,
-}
-
-impl Admitted {
-    fn earlier(id: u64) -> Self {
-        Self { id, path: None }
-    }
-
-    fn is_gone(&self) -> bool {
-        self.path.as_ref().is_none_or(|path| !path.exists())
     }
 }
 

@@ -270,12 +270,15 @@ fn the_proxys_log_and_metrics_name_the_service_and_a_refusal_leaves_the_next_con
         broken && past(&town) - before < 0.5
     })
     .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(40)));
-    let log = town.mesh.ztunnel(1).unwrap().log();
     let words = [
         "connection failed",
         "\"via\":\"kernel\"",
         "\"dst.service\":\"cart.town.svc.cluster.local\"",
     ];
-    let is_said = log.lines().any(|line| words.iter().all(|word| line.contains(word)));
-    assert!(is_said, "{}", lab.logs(40));
+    // Lines are gathered for some milliseconds before they are written.
+    wait_until("the refusal is said", PATIENCE, || {
+        let log = town.mesh.ztunnel(1).unwrap().log();
+        log.lines().any(|line| words.iter().all(|word| line.contains(word)))
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", lab.logs(40)));
 }
