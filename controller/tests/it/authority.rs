@@ -14,7 +14,7 @@ use prost_types::{Struct, Value, value::Kind};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
 
-use crate::client::with_token;
+use crate::client::{connected, with_token};
 use crate::process::{Controller, PATIENCE};
 
 /// What ztunnel asks for, in seconds.
@@ -135,7 +135,7 @@ async fn ask(controller: &Controller, token: &str, identity: &SpiffeId) -> Resul
         .ca_certificate(Certificate::from_pem(&roots))
         .domain_name("culvert-controller.culvert-system.svc");
     let endpoint = Endpoint::from_shared(format!("https://{}", controller.xds)).unwrap();
-    let channel = endpoint.tls_config(tls).unwrap().connect().await.unwrap();
+    let channel = connected(&endpoint.tls_config(tls).unwrap()).await;
     let request = CertificateRequest::new(identity).unwrap();
     let chain = ask_over(channel, token, identity, request.csr_pem()).await?;
     let bundle = TrustBundle::from_pem(roots.as_bytes()).unwrap();

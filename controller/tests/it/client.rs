@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use culvert_proto::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use culvert_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Status as Detail};
@@ -41,7 +41,19 @@ pub(crate) async fn channel_to(xds: SocketAddr, roots: &[u8]) -> Channel {
         .unwrap()
         .tls_config(tls)
         .unwrap();
-    endpoint.connect().await.unwrap()
+    connected(&endpoint).await
+}
+
+/// A connection to a controller, which may be asked before it has signed its own certificate: the handshake is tried again, as proxies do.
+pub(crate) async fn connected(endpoint: &Endpoint) -> Channel {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match endpoint.connect().await {
+            Ok(channel) => return channel,
+            Err(error) if Instant::now() > deadline => panic!("no connection to {}: {error:?}", endpoint.uri()),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
 }
 
 /// A request with a bearer token.

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tonic::Code;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
-use crate::client::{ADDRESS_TYPE, Client, names};
+use crate::client::{ADDRESS_TYPE, Client, connected, names};
 use crate::process::{Controller, PATIENCE, page};
 
 const WORLD: &str = "
@@ -145,7 +145,7 @@ async fn many_nodes_that_come_at_once_are_all_served_and_their_pings_answered() 
             .keep_alive_timeout(Duration::from_secs(5))
             .keep_alive_while_idle(true);
         tokio::spawn(async move {
-            let channel = endpoint.connect().await.unwrap();
+            let channel = connected(&endpoint).await;
             let mut client = Client::over(channel, &format!("many-{node}.{node:064x}"))
                 .await
                 .unwrap();
