@@ -61,10 +61,18 @@ impl<'lab> Edge<'lab> {
 
     /// A connection to the Service from another pod.
     pub fn connect_from(&self, pod: &Pod) -> TcpStream {
-        let stream = pod.connect(self.to, ATTEMPT).unwrap();
-        stream.set_read_timeout(Some(ATTEMPT)).unwrap();
-        stream.set_write_timeout(Some(ATTEMPT)).unwrap();
-        stream
+        self.try_connect_from(pod).unwrap()
+    }
+
+    /// The same, where it may be refused.
+    ///
+    /// # Errors
+    /// When it is.
+    pub fn try_connect_from(&self, pod: &Pod) -> std::io::Result<TcpStream> {
+        let stream = pod.connect(self.to, ATTEMPT)?;
+        stream.set_read_timeout(Some(ATTEMPT))?;
+        stream.set_write_timeout(Some(ATTEMPT))?;
+        Ok(stream)
     }
 
     /// What becomes of a connection that begins like this: the status, and whether the next request over it is answered.

@@ -28,7 +28,7 @@ const MOST_GROWTH: u64 = 64 << 20;
 const INITIAL_WINDOW: u16 = 4;
 
 fn status(edge: &Edge<'_>, from: &Pod) -> Option<u16> {
-    let mut stream = edge.connect_from(from);
+    let mut stream = edge.try_connect_from(from).ok()?;
     write!(stream, "GET /ok HTTP/1.1\r\nhost: edge.town\r\n\r\n").ok()?;
     let (status, _) = answer(&mut BufReader::new(stream)).ok()??;
     Some(status)
