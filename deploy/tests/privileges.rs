@@ -292,8 +292,10 @@ fn the_controller_may_follow_every_kind_that_it_serves_say_in_the_status_of_isti
         "gateways",
         "grpcroutes",
         "httproutes",
+        "listenersets",
         "tcproutes",
         "tlsroutes",
+        "udproutes",
     ];
     let said = said.into_iter().flat_map(|plural| {
         [(plural.to_owned(), "get"), (format!("{plural}/status"), "patch")]

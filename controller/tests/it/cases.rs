@@ -115,31 +115,79 @@ fn allocated(octets: &[u8]) -> Option<Value> {
 
 /// Compares resource by resource and returns what differs, leaving out what `ignore.txt` names.
 pub(crate) fn differences(case: &Path, ours: &BTreeMap<String, Value>) -> Vec<String> {
-    let ignore = fs::read_to_string(case.join("ignore.txt")).unwrap_or_default();
-    let ignore: Vec<(&str, &str)> = ignore
-        .lines()
-        .filter_map(|line| line.split('#').next()?.trim().split_once(' '))
-        .map(|(name, field)| (name.trim(), field.trim()))
-        .collect();
+    let text = fs::read_to_string(case.join("ignore.txt")).unwrap_or_default();
+    let ignored = ignored(&text);
+    let is_ignored = |difference: &Difference| ignored.iter().any(|line| line.is_for(difference));
+    let found = compared(case, ours).into_iter();
+    found
+        .filter(|difference| !is_ignored(difference))
+        .map(|difference| difference.text)
+        .collect()
+}
+
+/// The lines of `ignore.txt` by which nothing is left out: they say what is true no longer.
+pub(crate) fn unused(case: &Path, ours: &BTreeMap<String, Value>) -> Vec<String> {
+    let text = fs::read_to_string(case.join("ignore.txt")).unwrap_or_default();
+    let found = compared(case, ours);
+    let is_unused = |line: &Ignored<'_>| !found.iter().any(|difference| line.is_for(difference));
+    let unused = ignored(&text).into_iter().filter(is_unused);
+    unused.map(|line| format!("{} {}", line.name, line.field)).collect()
+}
+
+/// What differs between a recorded resource and ours.
+struct Difference {
+    name: String,
+    /// None where only one of both has the resource.
+    field: Option<String>,
+    text: String,
+}
+
+/// A line of `ignore.txt`: which fields of which resources differ, and why that is well.
+struct Ignored<'a> {
+    name: &'a str,
+    field: &'a str,
+}
+
+impl Ignored<'_> {
+    fn is_for(&self, difference: &Difference) -> bool {
+        let is_field = |field: &String| glob(self.field, field);
+        glob(self.name, &difference.name) && difference.field.as_ref().is_some_and(is_field)
+    }
+}
+
+fn ignored(text: &str) -> Vec<Ignored<'_>> {
+    let lines = text.lines();
+    let lines = lines.filter_map(|line| line.split('#').next()?.trim().split_once(' '));
+    lines
+        .map(|(name, field)| Ignored {
+            name: name.trim(),
+            field: field.trim(),
+        })
+        .collect()
+}
+
+fn compared(case: &Path, ours: &BTreeMap<String, Value>) -> Vec<Difference> {
     let theirs = expected(case);
     let mut found = Vec::new();
     for name in theirs.keys().chain(ours.keys().filter(|n| !theirs.contains_key(*n))) {
         let (Some(a), Some(b)) = (theirs.get(name), ours.get(name)) else {
-            found.push(format!(
-                "{name}: only in {}",
-                if ours.contains_key(name) { "ours" } else { "theirs" }
-            ));
+            let side = if ours.contains_key(name) { "ours" } else { "theirs" };
+            found.push(Difference {
+                name: name.clone(),
+                field: None,
+                text: format!("{name}: only in {side}"),
+            });
             continue;
         };
         let (a, b) = (fields(a), fields(b));
         for field in a.keys().chain(b.keys().filter(|f| !a.contains_key(*f))) {
-            let ignored = ignore.iter().any(|(n, f)| glob(n, name) && glob(f, field));
-            if a.get(field) != b.get(field) && !ignored {
-                found.push(format!(
-                    "{name}: {field}: istiod {:?}, ours {:?}",
-                    a.get(field),
-                    b.get(field)
-                ));
+            let (a, b) = (a.get(field), b.get(field));
+            if a != b {
+                found.push(Difference {
+                    name: name.clone(),
+                    field: Some(field.clone()),
+                    text: format!("{name}: {field}: istiod {a:?}, ours {b:?}"),
+                });
             }
         }
     }

@@ -25,6 +25,7 @@ const SAID: [&str; 3] = ["no ServiceAccount", " not served", "tells nothing apar
 fn agrees_with_the_recordings() {
     let all = cases::cases();
     assert_eq!(all.len(), 30);
+    let mut unused = Vec::new();
     for case in all {
         let dir = cases::directory(&case);
         let loaded = Directory::open(dir.path()).unwrap().loaded();
@@ -45,12 +46,21 @@ fn agrees_with_the_recordings() {
         assert_eq!(addresses.count(), model.addresses().len());
         let differences = cases::differences(&case, &rendered(&model));
         assert!(differences.is_empty(), "{}: {differences:#?}", case.display());
+        unused.extend(
+            cases::unused(&case, &rendered(&model))
+                .into_iter()
+                .map(|line| format!("{}: {line}", case.display())),
+        );
         assert_eq!(
             model.update(&loaded.objects, Instant::now()),
             Default::default(),
             "nothing changed, yet something was looked at"
         );
     }
+    assert!(
+        unused.is_empty(),
+        "lines of ignore.txt by which nothing is left out: {unused:#?}"
+    );
 }
 
 /// Document by document in, in both directions, and out again: the same as all at once.
@@ -105,4 +115,9 @@ fn a_difference_is_seen() {
     let mut ours = recorded.clone();
     ours.remove(name);
     assert_eq!(cases::differences(&case, &ours).len(), 1);
+    // The recording is what it is compared with, so that its lines leave nothing out.
+    assert_eq!(
+        cases::unused(&case, &recorded),
+        ["Kubernetes//Pod/shop/fresh tunnel_protocol"]
+    );
 }

@@ -8,6 +8,7 @@ use crate::enrolment;
 use crate::kinds::{Object, Objects};
 use crate::known;
 use crate::name::ObjectName;
+use crate::network::{self, NETWORK_LABEL};
 use crate::outbound::{OUTBOUND_ANNOTATION, OutboundPolicy};
 use crate::severity::Severity;
 use crate::traffic;
@@ -26,9 +27,18 @@ pub(crate) fn complaint(object: &Object, objects: &Objects) -> Vec<(String, Stri
             .collect();
     }
     let found = of_labels_and_accounts(object, objects).into_iter();
-    found
-        .map(|(field, message)| (field, message, Severity::Error))
-        .collect()
+    let found = found.map(|(field, message)| (field, message, Severity::Error));
+    found.chain(of_network(object)).collect()
+}
+
+/// That a label names a network, of which nothing follows here.
+fn of_network(object: &Object) -> Option<(String, String, Severity)> {
+    if !matches!(object, Object::Namespace(_) | Object::Pod(_)) {
+        return None;
+    }
+    let network = object.label(NETWORK_LABEL).filter(|network| !network.is_empty())?;
+    let field = format!("metadata.labels[{NETWORK_LABEL}]");
+    Some((field, network::of_pods(network), Severity::Info))
 }
 
 /// What is wrong with objects of Kubernetes' own kinds and with entries.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 
 /// Culvert's label on namespaces and pods; wins over [`ISTIO_LABEL`] on the same object.
 const LABEL: &str = "culvert.dev/mesh";
@@ -156,6 +156,12 @@ pub(crate) fn decided_by<'a>(
         };
     }
     Ok(None)
+}
+
+/// Whether the label of a namespace itself enrols its pods.
+pub fn enrols(namespace: &Namespace) -> bool {
+    let label = |key: &str| namespace.metadata.labels.as_ref()?.get(key).map(String::as_str);
+    decided_by(label, true) == Ok(Some(Enrolment::Ambient))
 }
 
 /// Whether the pod shares its node's network.

@@ -55,6 +55,7 @@ mod labels;
 mod merge;
 pub mod mesh_config;
 mod name;
+mod network;
 mod objects;
 mod outbound;
 mod persistent;
@@ -77,8 +78,8 @@ pub use distributions::{DISTRIBUTIONS, Distribution};
 pub use dns_capture::{BadDnsCapture, DNS_CAPTURE_ANNOTATION, DnsCapture, ISTIO_DNS_CAPTURE_ANNOTATION};
 pub use document::{Document, Parsed, parse};
 pub use enrolment::{
-    CLOSE_ANNOTATION, Enrolment, PodFacts, UnknownLabelValue, closes_open_connections, enrolment, is_host_network,
-    netns, pod_addresses, service_account,
+    CLOSE_ANNOTATION, Enrolment, PodFacts, UnknownLabelValue, closes_open_connections, enrolment, enrols,
+    is_host_network, netns, pod_addresses, service_account,
 };
 pub use fallback::{BadFallback, FALLBACK_ANNOTATION, Fallback};
 pub use few::Few;

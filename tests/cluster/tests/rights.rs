@@ -46,6 +46,7 @@ fn work(world: &World, space: &Space<'_>) {
     said_in_the_status_of_each(world, space);
     becomes_a_waypoint(space);
     said_in_the_status_of_each_route(world, space);
+    said_in_the_status_of_a_listener_set(space);
     said_in_the_status_of_each_attached_policy(world, space);
     drop(kinds);
     // A pod that comes to a node whose agent has not heard of it: the agent asks.
@@ -199,7 +200,7 @@ fn becomes_a_waypoint(space: &Space<'_>) {
 
 /// Makes a route of each kind, and waits until the controller has said in its status what it comes to at a Service.
 fn said_in_the_status_of_each_route(world: &World, space: &Space<'_>) {
-    let routes = ["HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute"];
+    let routes = ["HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute", "UDPRoute"];
     let kinds: Vec<_> = Kind::followed()
         .map(Kind::descriptor)
         .filter(|kind| routes.contains(&kind.name))
@@ -208,8 +209,11 @@ fn said_in_the_status_of_each_route(world: &World, space: &Space<'_>) {
         let backends = json!([{ "backendRefs": [{ "name": "web", "port": 80 }] }]);
         let parents = json!([{ "group": "", "kind": "Service", "name": "web" }]);
         let mut spec = json!({ "parentRefs": parents, "rules": backends });
-        if kind.name == "TLSRoute" {
-            spec["hostnames"] = json!(["web.example"]);
+        match kind.name {
+            "TLSRoute" => spec["hostnames"] = json!(["web.example"]),
+            // Not served, which is said where it is for a waypoint.
+            "UDPRoute" => spec["parentRefs"] = json!([{ "name": "rights" }]),
+            _ => {}
         }
         let metadata = json!({ "name": "each", "namespace": space.name() });
         let (version, name) = (kind.api_version(), kind.name);
@@ -228,6 +232,25 @@ fn said_in_the_status_of_each_route(world: &World, space: &Space<'_>) {
             },
         );
     }
+}
+
+/// Makes a ListenerSet of the waypoint, which is not served, and waits until the controller has said so.
+fn said_in_the_status_of_a_listener_set(space: &Space<'_>) {
+    space.apply(json!({
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "ListenerSet",
+        "metadata": { "name": "more" },
+        "spec": {
+            "parentRef": { "name": "rights" },
+            "listeners": [{ "name": "http", "port": 80, "protocol": "HTTP" }],
+        },
+    }));
+    until("the status of a ListenerSet to say that it is not served", || {
+        let object = space.world().get(&["listenersets", "more", "-n", space.name()]);
+        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let is_said = |one: &Value| one["type"] == "Accepted" && one["reason"] == "NotAllowed";
+        conditions.iter().any(is_said)
+    });
 }
 
 /// Makes a policy of each kind that is attached to Services, and waits until the controller has said in its status what it comes to.

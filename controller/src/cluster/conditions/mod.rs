@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | `in_force` | Istio's | whether all that it says is in force, and the addresses that were chosen for its hosts |
 //! | `parents` | routes of the Gateway API, and policies that are attached to objects | what they come to at each Service that they are for |
-//! | `seen` | both | whose status may be another since the state before |
+//! | `parents` | ListenerSets, which are not served | the same, as conditions of the object |
+//! | `seen` | all | whose status may be another since the state before |
 //!
 //! The leader writes it, after looking whether it is there: a new leader and a change that changes nothing write nothing. What
 //! others say there stays. Who writes in between is not overwritten: then the object is read again.
@@ -111,8 +112,7 @@ impl Conditions {
 
     /// Writes what is said of an object into its status, unless it is there already.
     async fn write(&self, (kind, name): &Reference, said: &Said) -> Result<(), Failure> {
-        let api = self.api(*kind, name);
-        let object = api.get(&name.name).await.map_err(Failure::of)?;
+        let (api, object) = self.read(*kind, name).await?;
         let status = object.data.get("status").unwrap_or(&Value::Null);
         let Some(due) = said.due(status, Timestamp::now()) else {
             return Ok(());
@@ -130,12 +130,25 @@ impl Conditions {
         written.map(drop).map_err(Failure::of)
     }
 
-    fn api(&self, kind: Kind, name: &ObjectName) -> Api<DynamicObject> {
+    /// The object, and by which version of its kind it can be written: a cluster need not have the one that is asked for first.
+    async fn read(&self, kind: Kind, name: &ObjectName) -> Result<(Api<DynamicObject>, DynamicObject), Failure> {
+        for version in kind.descriptor().versions {
+            let api = self.api(kind, version, name);
+            match api.get(&name.name).await.map_err(Failure::of) {
+                Ok(object) => return Ok((api, object)),
+                Err(Failure::Gone) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(Failure::Gone)
+    }
+
+    fn api(&self, kind: Kind, version: &str, name: &ObjectName) -> Api<DynamicObject> {
         let descriptor = kind.descriptor();
         let resource = ApiResource {
             group: descriptor.group.to_owned(),
-            version: descriptor.version().to_owned(),
-            api_version: descriptor.api_version(),
+            version: version.to_owned(),
+            api_version: format!("{}/{version}", descriptor.group),
             kind: descriptor.name.to_owned(),
             plural: descriptor.plural.to_owned(),
         };

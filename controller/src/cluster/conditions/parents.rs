@@ -59,6 +59,23 @@ pub(super) fn due(status: &Value, place: Place, said: &RouteStatus, now: Timesta
     (!is_there).then(|| json!({ place.list: parents }))
 }
 
+/// What is to be written into the status of an object whose conditions are about it as a whole, beside its one parent; none if all of it is
+/// there, or its parent is not ours to speak of. Conditions of other types stay.
+pub(super) fn due_of_object(status: &Value, said: &RouteStatus, now: Timestamp) -> Option<Value> {
+    let before = status["conditions"].as_array().cloned().unwrap_or_default();
+    let conditions = said.parents.first()?.conditions.iter();
+    let ours: Vec<Value> = conditions
+        .map(|condition| of_condition(condition, said.generation, &status["conditions"], now))
+        .collect();
+    if ours.iter().all(|condition| before.contains(condition)) {
+        return None;
+    }
+    let is_other = |there: &Value| ours.iter().all(|condition| condition["type"] != there["type"]);
+    let others = before.into_iter().filter(is_other);
+    let conditions: Vec<Value> = others.chain(ours.iter().cloned()).collect();
+    Some(json!({ "conditions": conditions }))
+}
+
 fn is_ours(entry: &Value) -> bool {
     entry["controllerName"] == CONTROLLER
 }

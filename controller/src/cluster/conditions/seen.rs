@@ -21,6 +21,8 @@ pub(super) enum Said {
     InForce { in_force: InForce, addresses: Vec<Value> },
     /// What it comes to at its parents, or at its targets.
     Parents(Place, Arc<RouteStatus>),
+    /// What it comes to as a whole.
+    Whole(Arc<RouteStatus>),
 }
 
 /// The objects that have a status of ours, and what is to be said of them.
@@ -92,6 +94,9 @@ impl Seen {
             let status = self.routes.get(reference).cloned();
             return Said::Parents(place, status.unwrap_or_default());
         }
+        if is_whole(*kind) {
+            return Said::Whole(self.routes.get(reference).cloned().unwrap_or_default());
+        }
         let findings = self.messages.get(&format!("{kind} {name}"));
         Said::InForce {
             in_force: InForce::of(findings.into_iter().flatten().map(|finding| &**finding)),
@@ -106,6 +111,7 @@ impl Said {
         match self {
             Self::InForce { in_force, addresses } => in_force::due(status, in_force, addresses, now),
             Self::Parents(place, said) => parents::due(status, *place, said, now),
+            Self::Whole(said) => parents::due_of_object(status, said, now),
         }
     }
 }
@@ -113,16 +119,21 @@ impl Said {
 /// Istio's kinds, whose objects are all in namespaces, routes, and policies.
 fn kinds() -> impl Iterator<Item = Kind> {
     let is_istios = |kind: &Kind| kind.descriptor().group.ends_with(".istio.io") && kind.descriptor().namespaced;
-    Kind::followed().filter(move |kind| is_istios(kind) || place(*kind).is_some())
+    Kind::followed().filter(move |kind| is_istios(kind) || place(*kind).is_some() || is_whole(*kind))
 }
 
 /// Where the status of a kind says what an object comes to, as the Gateway API has it.
 fn place(kind: Kind) -> Option<Place> {
     match kind {
-        Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute => Some(PARENTS),
+        Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute | Kind::UDPRoute => Some(PARENTS),
         Kind::BackendTLSPolicy | Kind::TrafficPolicy => Some(ANCESTORS),
         _ => None,
     }
+}
+
+/// Whether the conditions of a kind are about an object as a whole.
+fn is_whole(kind: Kind) -> bool {
+    kind == Kind::ListenerSet
 }
 
 fn reference(title: &str) -> Option<Reference> {

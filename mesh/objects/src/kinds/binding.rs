@@ -74,10 +74,15 @@ impl Binding {
         }
     }
 
-    /// The same of an object that is served but for what it says of other objects: none if it says nothing of them.
+    /// The same of an object that is served but for what it says of other objects: none if it says nothing of them. Where it selects pods
+    /// as well, one cannot tell which it means.
     pub(super) fn of_targets(spec: &Value) -> Option<Self> {
         let targets = targets(spec);
-        (!targets.is_empty()).then(|| Self::to(&targets).unwrap_or(Self::Namespace))
+        let selects = spec.get("selector").is_some_and(|selector| !selector.is_null());
+        (!targets.is_empty()).then(|| match Self::to(&targets) {
+            Some(binding) if !selects => binding,
+            _ => Self::Namespace,
+        })
     }
 
     /// Whether it binds a pod with these labels by its labels or its namespace. Which pods stand behind a target is for others

@@ -63,6 +63,12 @@ pub trait KindSpec: Debug + PartialEq + Clone + Send + Sync + 'static {
         None
     }
 
+    /// What it names as its parents, as it is written, and which version of its spec that is of (none for one from a file), where it is
+    /// of a kind that is not served and its parents are to hear that.
+    fn unserved_parents(&self) -> Option<(&Value, Option<i64>)> {
+        None
+    }
+
     /// About how many bytes it holds beside its own structure. What it shares with others does not count.
     fn heap(&self) -> usize;
 }

@@ -40,7 +40,7 @@ macro_rules! kinds {
                 plural: $known.plural,
                 namespaced: $known.namespaced,
                 presence: Presence::Optional,
-                metadata_only: $known.never_restricts(),
+                metadata_only: $known.is_metadata_enough(),
                 unserved: Some(&$known),
             })*
         }
@@ -161,6 +161,13 @@ macro_rules! all_kinds {
             pub fn binding(&self) -> Option<&Binding> {
                 match self {
                     $(Self::$kind(object) => KindSpec::binding(&**object),)*
+                }
+            }
+
+            /// What it names as its parents, of a kind of which nothing else is read: see [`KindSpec::unserved_parents`].
+            pub fn unserved_parents(&self) -> Option<(&serde_json::Value, Option<i64>)> {
+                match self {
+                    $(Self::$kind(object) => KindSpec::unserved_parents(&**object),)*
                 }
             }
 

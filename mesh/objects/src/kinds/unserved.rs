@@ -3,10 +3,13 @@
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
+use serde_json::Value;
+
 use super::binding::Binding;
 use super::key::Key;
 use super::loose::Loose;
 use super::prune;
+use super::security;
 use super::spec::KindSpec;
 use crate::defaults;
 use crate::known::Known;
@@ -25,6 +28,8 @@ pub struct Unserved<M> {
     uid: Box<str>,
     /// What it binds, if it would restrict who reaches that.
     binding: Option<Binding>,
+    /// What it names as its parents, and the version of its spec, if they are to hear that it is not served.
+    parents: Option<(Value, Option<i64>)>,
     kind: PhantomData<M>,
 }
 
@@ -49,6 +54,9 @@ impl<M: Marker> KindSpec for Unserved<M> {
                 prune::cluster(&wire.metadata)
             },
             uid: wire.metadata.uid.unwrap_or_default().into(),
+            parents: M::KNOWN
+                .parents
+                .map(|field| (wire.spec[field].clone(), wire.metadata.generation)),
             binding: restricts.then(|| Binding::of(&wire.spec)),
             kind: PhantomData,
         }
@@ -75,7 +83,13 @@ impl<M: Marker> KindSpec for Unserved<M> {
         self.binding.as_ref()
     }
 
+    fn unserved_parents(&self) -> Option<(&Value, Option<i64>)> {
+        let (parents, generation) = self.parents.as_ref()?;
+        Some((parents, *generation))
+    }
+
     fn heap(&self) -> usize {
-        self.name.name.len() + self.uid.len() + self.binding.as_ref().map_or(0, Binding::heap)
+        let parents = self.parents.as_ref().map_or(0, |(parents, _)| security::bytes(parents));
+        self.name.name.len() + self.uid.len() + parents + self.binding.as_ref().map_or(0, Binding::heap)
     }
 }

@@ -9,6 +9,10 @@ const LOCATION: State = Ignored("is unknown: where the hosts are makes no differ
 const SUBSETS: State =
     Ignored("tells nothing apart: policies and telemetry go by the labels of the ServiceEntry itself");
 
+const NETWORK: State = Refused(
+    "is not served: the mesh has one network, whose name is empty. Nobody reaches the endpoint, whose address is of another",
+);
+
 /// `networking.istio.io` ServiceEntry.
 pub(super) const SERVICE_ENTRY: &[Field] = &[
     served("spec"),
@@ -18,7 +22,7 @@ pub(super) const SERVICE_ENTRY: &[Field] = &[
     field("spec.endpoints[].labels", SUBSETS),
     field("spec.endpoints[].labels.*", SUBSETS),
     served("spec.endpoints[].locality"),
-    served("spec.endpoints[].network"),
+    field("spec.endpoints[].network", NETWORK),
     served("spec.endpoints[].ports"),
     served("spec.endpoints[].ports.*"),
     served("spec.endpoints[].serviceAccount"),
@@ -59,7 +63,7 @@ pub(super) const WORKLOAD_ENTRY: &[Field] = &[
     served("spec.labels"),
     served("spec.labels.*"),
     served("spec.locality"),
-    served("spec.network"),
+    field("spec.network", NETWORK),
     served("spec.ports"),
     served("spec.ports.*"),
     served("spec.serviceAccount"),

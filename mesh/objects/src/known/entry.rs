@@ -24,6 +24,8 @@ pub struct Known {
     pub instead: &'static str,
     /// Whether an object would restrict who reaches what it binds.
     pub restricts: Restricts,
+    /// The field of the spec that names its parents, of a kind that is not served and in whose status each of them is to hear that.
+    pub parents: Option<&'static str>,
 }
 
 /// A field of a kind that is served.
@@ -74,6 +76,7 @@ impl Known {
             fields: &[],
             instead,
             restricts: Restricts::Never,
+            parents: None,
         }
     }
 
@@ -90,14 +93,27 @@ impl Known {
         }
     }
 
+    /// The same kind, whose objects name their parents in a field of their spec.
+    pub(super) const fn with_parents(self, field: &'static str) -> Self {
+        Self {
+            parents: Some(field),
+            ..self
+        }
+    }
+
     /// Whether any of it is served.
     pub const fn is_served(&self) -> bool {
         !self.fields.is_empty()
     }
 
-    /// Whether no object of it can restrict anybody, so that its metadata is all that there is to read.
+    /// Whether no object of it can restrict anybody.
     pub(crate) const fn never_restricts(&self) -> bool {
         matches!(self.restricts, Restricts::Never)
+    }
+
+    /// Whether its metadata is all that there is to read of its objects.
+    pub(crate) const fn is_metadata_enough(&self) -> bool {
+        self.never_restricts() && self.parents.is_none()
     }
 
     /// What is said of an object of a kind that is not served, which would restrict somebody or not.

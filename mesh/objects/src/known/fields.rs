@@ -9,7 +9,7 @@ const NOT_CONFIGURATION: [&str; 4] = ["apiVersion", "kind", "metadata", "status"
 
 /// Each field of an object that its kind's table says is not served, and each that the table does not name: the path, as
 /// `spec.rules[0].to[1].operation.paths`, and what happens instead. What is below such a field is not named again. Fields
-/// without value (null, an empty list) are as if they were not there.
+/// without value (null, an empty list, an empty text where the text itself is not served) are as if they were not there.
 ///
 /// Of a kind of which nothing is served every field is unknown: ask [`Known::is_served`] first.
 pub fn unserved_fields(known: &Known, object: &Value) -> Vec<(String, &'static str)> {
@@ -49,6 +49,10 @@ impl Walk {
             return self.found.push((path.to_owned(), State::Ignored(UNKNOWN_FIELD)));
         };
         if field.state != State::Served {
+            // In Istio's kinds a text that is empty is one that is not there.
+            if value.as_str() == Some("") {
+                return;
+            }
             return self.found.push((path.to_owned(), field.state));
         }
         match value {

@@ -69,7 +69,8 @@ pub const LISTENER_SET: Known = Known::of(
     "listenersets",
     &["v1"],
     "Culvert runs no gateway that its listeners could be added to",
-);
+)
+.with_parents("parentRef");
 
 /// Who may refer to objects of another namespace.
 pub const REFERENCE_GRANT: Known = Known {
@@ -102,7 +103,8 @@ pub const TLS_ROUTE: Known = Known {
 };
 
 /// Routes of datagrams.
-pub const UDP_ROUTE: Known = Known::of(GROUP, "UDPRoute", "udproutes", &["v1", "v1alpha2"], NO_ROUTE);
+pub const UDP_ROUTE: Known =
+    Known::of(GROUP, "UDPRoute", "udproutes", &["v1", "v1alpha2"], NO_ROUTE).with_parents("parentRefs");
 
 /// A destination that is no Service.
 pub const X_BACKEND: Known = Known::of(

@@ -329,3 +329,28 @@ fn what_a_trust_domain_ends_in_and_what_is_none_let_nobody_past_and_are_named() 
         }
     }
 }
+
+#[test]
+fn of_ten_thousand_rules_the_one_that_is_wrong_is_named_and_decides_for_the_worst_and_the_rest_hold() {
+    const RULES: usize = 10_000;
+    const WRONG: usize = 5_000;
+    let rules = |word: &str| -> Vec<Value> {
+        let rule = |n: usize| match n {
+            WRONG => json!({"from": [{"source": {"serviceAccounts": [format!("a{n}")], word: ["x"]}}]}),
+            _ => json!({"from": [{"source": {"serviceAccounts": [format!("a{n}")]}}]}),
+        };
+        (0..RULES).map(rule).collect()
+    };
+    let allow = json!({"rules": rules("planets")});
+    assert_eq!(fields(&allow), ["spec.rules[5000].from[0].source.planets"]);
+    assert!(lets_in(&allow, Some("a0")) && lets_in(&allow, Some("a9999")));
+    assert!(!lets_in(&allow, Some("a5000")) && !lets_in(&allow, Some("a10000")) && !lets_in(&allow, None));
+    let deny = json!({"action": "DENY", "rules": rules("requestPrincipals")});
+    assert_eq!(fields(&deny), ["spec.rules[5000].from[0].source.requestPrincipals"]);
+    assert!(
+        ["a0", "a5000", "a9999"]
+            .iter()
+            .all(|account| !lets_in(&deny, Some(account)))
+    );
+    assert!(lets_in(&deny, Some("a10000")), "nobody else is denied");
+}

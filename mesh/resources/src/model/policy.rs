@@ -25,7 +25,10 @@ pub(super) const CONVERTED: &str = "converted_peer_authentication_";
 /// What an AuthorizationPolicy becomes.
 pub(super) fn authorization(reader: &Reader<'_>, name: &ObjectName, policy: &AuthorizationPolicy) -> Derived {
     if policy.binding().is_some() {
-        let object = reader.own_of(Kind::AuthorizationPolicy, name);
+        // What audits or is tried out keeps nobody out, whatever it binds.
+        let object = reader
+            .own_of(Kind::AuthorizationPolicy, name)
+            .filter(|_| policy.decides());
         let instead = object.and_then(|object| restriction::policy(reader, name, &object));
         return Derived {
             resources: instead.iter().map(Resource::authorization).collect(),

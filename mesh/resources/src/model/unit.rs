@@ -78,6 +78,8 @@ impl Unit {
             Kind::RequestAuthentication => vec![restriction(), Self::WaypointPolicy(kind, name.clone())],
             Kind::TCPRoute
             | Kind::TLSRoute
+            | Kind::UDPRoute
+            | Kind::ListenerSet
             | Kind::VirtualService
             | Kind::DestinationRule
             | Kind::Telemetry

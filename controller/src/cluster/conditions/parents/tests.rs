@@ -136,3 +136,25 @@ fn a_policy_has_ancestors_sixteen_at_most_and_those_of_other_controllers_stay() 
     let gone = due(&first, ANCESTORS, &status(4, Vec::new()), at(30)).unwrap();
     assert_eq!(gone["ancestors"], json!([other]));
 }
+
+/// Those of a ListenerSet, which the CRD fills with some that are not decided.
+#[test]
+fn conditions_of_an_object_as_a_whole_take_the_place_of_those_of_their_type_alone() {
+    let pending = json!({ "type": "Accepted", "status": "Unknown", "reason": "Pending", "message": "Waiting" });
+    let other = json!({ "type": "example.com/Seen", "status": "True" });
+    let before = json!({ "conditions": [pending, other] });
+    let said = status(3, vec![parent("wp", false)]);
+    let first = due_of_object(&before, &said, at(10)).unwrap();
+    assert_eq!(first["conditions"][0], other);
+    assert_eq!(
+        first["conditions"][1],
+        json!({ "type": "Accepted", "status": "False", "reason": "NoMatchingParent", "message": "why",
+            "observedGeneration": 3, "lastTransitionTime": "1970-01-01T00:00:10Z" })
+    );
+    assert_eq!(due_of_object(&first, &said, at(20)), None, "nothing changed");
+    assert_eq!(
+        due_of_object(&before, &status(3, Vec::new()), at(10)),
+        None,
+        "its parent is not ours"
+    );
+}

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::reading::{Reading, dns_name};
 use crate::labels::shared;
+use crate::network::{self, NETWORK_LABEL};
 use crate::values::{host_address, is_subdomain};
 
 /// An endpoint of a ServiceEntry, or what a WorkloadEntry says of its workload.
@@ -100,6 +101,15 @@ impl EntryEndpoint {
             ports.push((shared(name), port));
         }
         let network = reading.text(&value["network"], &at("network")).unwrap_or_default();
+        let label = reading.text(
+            &value["labels"][NETWORK_LABEL],
+            &at(&format!("labels[{NETWORK_LABEL}]")),
+        );
+        let label = label.filter(|label| !label.is_empty());
+        if let Some(label) = label.filter(|_| network.is_empty()) {
+            reading.note(&at(&format!("labels[{NETWORK_LABEL}]")), network::of_endpoint(label));
+        }
+        let network = label.filter(|_| network.is_empty()).unwrap_or(network);
         Some(Self {
             place,
             host,

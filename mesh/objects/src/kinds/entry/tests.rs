@@ -81,6 +81,7 @@ fn what_is_wrong_in_one_place_is_named_and_the_rest_of_the_entry_holds() {
         fields(entry.problems()),
         [
             "spec.colour",
+            "spec.endpoints[3].network",
             "spec.ports[1].number",
             "spec.ports[2].name",
             "spec.ports[3].number",
@@ -177,7 +178,34 @@ fn the_labels_of_a_workload_are_its_own_before_those_in_its_spec() {
     );
     assert!(entry.problems().is_empty(), "{:?}", entry.problems());
     let nowhere = workload(json!({"network": "far"}));
-    assert!(nowhere.endpoint.is_none() && fields(nowhere.problems()) == ["spec.address"]);
+    assert!(nowhere.endpoint.is_none() && fields(nowhere.problems()) == ["spec.network", "spec.address"]);
+}
+
+/// Nobody reaches it, which whoever applies it must hear.
+#[test]
+fn a_network_is_named_wherever_an_entry_says_one_and_its_endpoint_is_in_that() {
+    let label = json!({"topology.istio.io/network": "far"});
+    let listed = entry(json!({"hosts": ["a.example"], "resolution": "STATIC", "endpoints": [
+        {"address": "172.21.0.1"}, {"address": "172.21.0.2", "network": "far"}, {"address": "172.21.0.3", "network": ""},
+        {"address": "172.21.0.4", "labels": label},
+    ]}));
+    let said = fields(listed.problems());
+    assert!(said.contains(&"spec.endpoints[1].network"), "{said:?}");
+    assert!(
+        said.contains(&"spec.endpoints[3].labels[topology.istio.io/network]"),
+        "{said:?}"
+    );
+    assert!(
+        !said.iter().any(|field| field.contains("[0]") || field.contains("[2]")),
+        "{said:?}"
+    );
+    let networks: Vec<&str> = listed.endpoints.iter().map(|endpoint| &*endpoint.network).collect();
+    assert_eq!(networks, ["", "far", "", "far"]);
+    let far = workload(json!({"address": "172.21.0.1", "network": "far"}));
+    assert_eq!(fields(far.problems()), ["spec.network"]);
+    let labelled = workload(json!({"address": "172.21.0.1", "labels": label}));
+    assert_eq!(fields(labelled.problems()), ["spec.labels[topology.istio.io/network]"]);
+    assert_eq!(labelled.endpoint.as_ref().unwrap().address(), None);
 }
 
 /// A key is what finds an object again: an address in another network is another one.

@@ -15,6 +15,7 @@ use crate::defaults;
 use crate::known;
 use crate::labels::Labels;
 use crate::name::ObjectName;
+use crate::network::{self, NETWORK_LABEL};
 use crate::problem::Problem;
 
 /// A workload that is no pod.
@@ -56,6 +57,16 @@ impl KindSpec for WorkloadEntry {
         for (field, instead) in known::unserved_fields(&known::istio::WORKLOAD_ENTRY, &json!({"spec": wire.spec})) {
             reading.note(&field, instead);
         }
+        let own = wire
+            .metadata
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(NETWORK_LABEL));
+        let own = own.filter(|network| !network.is_empty()).cloned();
+        if let Some(own) = &own {
+            let field = format!("metadata.labels[{NETWORK_LABEL}]");
+            reading.note(&field, network::of_endpoint(own));
+        }
         let mut labels: BTreeMap<String, String> = reading.labels(&wire.spec["labels"], "spec.labels");
         let name = prune::namespaced(&wire.metadata);
         labels.extend(wire.metadata.labels.unwrap_or_default());
@@ -65,7 +76,14 @@ impl KindSpec for WorkloadEntry {
             created: wire.metadata.creation_timestamp,
             labels: Labels::of(Some(&labels)),
             annotations: prune::kept_annotations(wire.metadata.annotations),
-            endpoint: EntryEndpoint::read(&mut reading, &wire.spec, None),
+            endpoint: EntryEndpoint::read(&mut reading, &wire.spec, None).map(|endpoint| match own {
+                // Its own labels come before those in its `spec`, and what the `spec` says by itself before any label.
+                Some(own) if wire.spec["network"].as_str().is_none_or(str::is_empty) => EntryEndpoint {
+                    network: own.as_str().into(),
+                    ..endpoint
+                },
+                _ => endpoint,
+            }),
             problems: reading.into_problems(),
         }
     }

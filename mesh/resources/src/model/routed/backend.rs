@@ -272,6 +272,10 @@ pub(super) fn of_workload(
     port: u16,
     allows_all: bool,
 ) -> Vec<Endpoint> {
+    // Its address would lead to somebody else in this network.
+    if !workload.network.is_empty() {
+        return Vec::new();
+    }
     let ports = workload.services.get(service);
     let mut ports = ports.into_iter().flat_map(|list| &list.ports);
     let target = ports.find(|known| known.service_port == u32::from(port));

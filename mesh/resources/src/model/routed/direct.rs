@@ -103,6 +103,10 @@ fn asks(reader: &Reader<'_>, service: &Service) -> bool {
 
 /// Where a Workload has a port, at each of its addresses.
 fn endpoints(workload: &Workload, port: &Port) -> Vec<Endpoint> {
+    // Its address would lead to somebody else in this network.
+    if !workload.network.is_empty() {
+        return Vec::new();
+    }
     let list = workload.services.get(&*port.service);
     let mut known = list.into_iter().flat_map(|list| &list.ports);
     let found = known.find(|known| known.service_port == u32::from(port.port));

@@ -7,7 +7,7 @@ use culvert_objects::{
 use super::super::reader::Reader;
 use super::super::unit::Derived;
 use super::hosts::{self, Hosts};
-use super::{policy_status, ports, route, scope, status, telemetry};
+use super::{policy_status, ports, route, scope, status, telemetry, unserved};
 use crate::routing::read::istio::{destination_rule, virtual_service};
 use crate::routing::read::notes::Notes;
 
@@ -15,6 +15,13 @@ use crate::routing::read::notes::Notes;
 pub(in crate::model) fn derive(reader: &Reader<'_>, kind: Kind, name: &ObjectName) -> Derived {
     if kind == Kind::TrafficPolicy {
         return policy_status::derive(reader, name);
+    }
+    // That they are not served is said by the source of the objects.
+    if let Some(status) = unserved::status(reader, kind, name) {
+        return Derived {
+            status: Some(status),
+            ..Derived::default()
+        };
     }
     let of_istio = match kind {
         Kind::VirtualService => reader

@@ -28,6 +28,7 @@
 //! | `proxy_config` | what a Gateway asks of its proxy |
 //! | `resolver` | what backends of a route lead to |
 //! | [`status`] | the conditions of a route object |
+//! | `unserved` | the conditions of an object of a kind that is not served |
 //! | `telemetry` | what is logged and traced of a Service's requests |
 //! | `traffic_policies` | which TrafficPolicies hold |
 //! | `policy_status` | a TrafficPolicy: what is wrong with it, and what it comes to |
@@ -67,4 +68,5 @@ pub(super) mod subsets;
 mod telemetry;
 pub(super) mod tls_policy;
 mod traffic_policies;
+mod unserved;
 pub(super) mod waypoint;

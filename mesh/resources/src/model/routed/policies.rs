@@ -15,6 +15,7 @@ use crate::routing::read::tokens;
 /// The findings of an AuthorizationPolicy or RequestAuthentication that is for waypoints.
 pub(in crate::model) fn derive(reader: &Reader<'_>, kind: Kind, name: &ObjectName) -> Derived {
     let mut instead = "nobody may reach what is behind it";
+    let mut instead_of_all = "nobody may reach the pods that it may mean";
     let (binding, mut notes, needs_requests) = match kind {
         Kind::AuthorizationPolicy => {
             let Some(policy) = reader.own::<AuthorizationPolicy>(name) else {
@@ -41,6 +42,7 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, kind: Kind, name: &ObjectNam
             });
             if !policy.decides() {
                 instead = "it says nothing of what is behind it";
+                instead_of_all = "it says nothing of any";
             }
             let needs_requests = (policy.decides() && read(Layer::Connections).needs_requests).then(|| {
                 if asks.is_some() {
@@ -82,11 +84,16 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, kind: Kind, name: &ObjectNam
                 }
             }
         }
-        _ => notes.push((
-            "spec.targetRefs".to_owned(),
-            "waypoints alone enforce it, and it names nothing that one is for: nobody may reach the pods that it may mean"
-                .to_owned(),
-        )),
+        _ => notes.push(match contradicts(reader, kind, name) {
+            true => (
+                "spec.selector".to_owned(),
+                format!("it has targetRefs as well, so that one cannot tell whom it is for: {instead_of_all}"),
+            ),
+            false => (
+                "spec.targetRefs".to_owned(),
+                format!("waypoints alone enforce it, and it names nothing that one is for: {instead_of_all}"),
+            ),
+        }),
     }
     Derived {
         findings: notes
@@ -95,6 +102,16 @@ pub(in crate::model) fn derive(reader: &Reader<'_>, kind: Kind, name: &ObjectNam
             .collect(),
         ..Derived::default()
     }
+}
+
+/// Whether it selects pods and names objects.
+fn contradicts(reader: &Reader<'_>, kind: Kind, name: &ObjectName) -> bool {
+    let spec = match kind {
+        Kind::AuthorizationPolicy => reader.own::<AuthorizationPolicy>(name).map(|policy| &policy.spec),
+        _ => reader.own::<RequestAuthentication>(name).map(|object| &object.spec),
+    };
+    let has = |field: &str| spec.is_some_and(|spec| spec.get(field).is_some_and(|value| !value.is_null()));
+    has("selector") && (has("targetRefs") || has("targetRef"))
 }
 
 /// Whether a target is there, and behind a waypoint that enforces the policy. `denied` says what follows where it is not.

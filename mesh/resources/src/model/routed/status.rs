@@ -12,7 +12,7 @@ use crate::routing::model::Parent;
 use crate::routing::protocol::Protocol;
 use crate::routing::read::notes::Note;
 
-const GATEWAY_API: &str = "gateway.networking.k8s.io";
+pub(super) const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
 /// Why a route is not for a parent: a reason, and for people.
 pub(super) type Refused = (&'static str, String);
@@ -47,7 +47,8 @@ pub(super) fn is_ours(reader: &Reader<'_>, name: &ObjectName, parent: &Parent) -
     is_frontend(parent) || is_waypoint(reader, name, parent)
 }
 
-fn is_waypoint(reader: &Reader<'_>, name: &ObjectName, parent: &Parent) -> bool {
+/// Whether a parent is a Gateway that is a waypoint of ours.
+pub(super) fn is_waypoint(reader: &Reader<'_>, name: &ObjectName, parent: &Parent) -> bool {
     let namespace = parent.namespace.as_deref().unwrap_or(&name.namespace);
     parent.group == GATEWAY_API
         && parent.kind == "Gateway"

@@ -4,6 +4,7 @@ use culvert_envoy::LISTENER_TYPE;
 use culvert_envoy::pb::envoy::config::listener::v3::Listener;
 use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use culvert_envoy::unpack;
+use culvert_proto::security::{Action, Rule, Scope};
 
 use super::*;
 
@@ -215,4 +216,75 @@ fn many_rules_are_the_same_bytes_every_time() {
     for _ in 0..10 {
         assert_eq!(version(), first);
     }
+}
+
+/// Istio's API server refuses both together; a file or an older CRD does not.
+#[test]
+fn a_policy_that_selects_pods_and_names_services_denies_its_namespace_and_the_others_go_on() {
+    let both =
+        "{selector: {matchLabels: {app: web}}, targetRefs: [{group: '', kind: Service, name: web}], rules: [{}]}";
+    let other = of(
+        "AuthorizationPolicy",
+        "good",
+        "{action: DENY, rules: [{from: [{source: {namespaces: [bad]}}]}]}",
+    );
+    for labels in ["", BEHIND] {
+        let mut world = World::of(&(shop(labels) + &of("AuthorizationPolicy", "both", both) + &other));
+        let mut model = Model::default();
+        model.update(&world.objects(), Instant::now());
+        assert_eq!(denying(&model), ["shop/culvert_not_enforced_AuthorizationPolicy_both"]);
+        let policies = model.authorizations();
+        let denies = &policies["shop/culvert_not_enforced_AuthorizationPolicy_both"];
+        assert_eq!(
+            (denies.scope(), denies.action(), denies.rules.as_slice()),
+            (Scope::Namespace, Action::Deny, [Rule::default()].as_slice())
+        );
+        assert_eq!(policies["shop/good"].rules.len(), 1, "the other is as it was");
+        let expected = "AuthorizationPolicy shop/both: spec.selector: it has targetRefs as well";
+        assert!(
+            said(&model).iter().any(|text| text.contains(expected)),
+            "{:?}",
+            said(&model)
+        );
+    }
+    let tried = of("AuthorizationPolicy", "both", both)
+        .replace("metadata: {", "metadata: {annotations: {istio.io/dry-run: 'true'}, ");
+    let mut model = Model::default();
+    model.update(&World::of(&(shop("") + &tried)).objects(), Instant::now());
+    assert_eq!(denying(&model), [""; 0], "what is tried out keeps nobody out");
+    assert!(said(&model).iter().any(|text| text.contains("it says nothing of any")));
+}
+
+#[test]
+fn names_of_253_characters_are_those_of_policies_that_bind_and_longer_ones_are_refused() {
+    let long = "n".repeat(253);
+    let account = "a".repeat(253);
+    let allow = format!(
+        "{{selector: {{matchLabels: {{app: web}}}}, rules: [{{from: [{{source: {{serviceAccounts: [{account}]}}}}]}}]}}"
+    );
+    let target = "{targetRefs: [{group: '', kind: Service, name: web}], action: DENY, rules: [{}]}";
+    let target_name = "t".repeat(253);
+    let text = shop("") + &of("AuthorizationPolicy", &long, &allow) + &of("AuthorizationPolicy", &target_name, target);
+    let mut model = Model::default();
+    model.update(&World::of(&text).objects(), Instant::now());
+    let instead = format!("shop/culvert_not_enforced_AuthorizationPolicy_{target_name}");
+    let bound = workload(&model, "Kubernetes//Pod/shop/web").authorization_policies;
+    assert_eq!(bound, [format!("shop/{long}"), instead.clone()]);
+    let policies = model.authorizations();
+    assert_eq!(policies[&instead].rules, [Rule::default()]);
+    let accounts = &policies[&format!("shop/{long}")].rules[0].clauses[0].matches[0].service_accounts;
+    assert_eq!(accounts[0].service_account, account);
+    let finding = format!("AuthorizationPolicy shop/{target_name}: spec.targetRefs[0]: ");
+    assert!(
+        said(&model).iter().any(|text| text.contains(&finding)),
+        "{:?}",
+        said(&model)
+    );
+    let longer = culvert_objects::parse(&of("AuthorizationPolicy", &"n".repeat(254), &allow), false);
+    assert_eq!(
+        (longer.documents.len(), longer.faults.len()),
+        (0, 1),
+        "{:?}",
+        longer.faults
+    );
 }

@@ -61,6 +61,75 @@ fn a_gateway_is_ours_to_speak_of_where_it_is_a_waypoint_and_no_parent_of_a_route
     assert!(fields.contains(&"spec.parentRefs[1]"), "{fields:?}");
 }
 
+/// Nobody else would say so, and whoever wrote them would wait.
+#[test]
+fn what_is_not_served_is_not_accepted_where_its_parent_is_ours_and_left_to_others_where_it_is_not() {
+    let of = |kind: &str, name: &str, spec: &str| {
+        format!(
+            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\n\
+             metadata: {{name: {name}, namespace: shop, generation: 3}}\nspec: {spec}\n"
+        )
+    };
+    let outside = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: outside}\n";
+    let parents = "{parentRefs: [{name: wp, port: 53}, {name: edge}, {group: '', kind: Service, name: web, sectionName: http}, \
+        {group: '', kind: Service, name: web, namespace: outside}, {}]}";
+    let text = PARENTS.to_owned()
+        + outside
+        + &of("UDPRoute", "dns", parents)
+        + &of("ListenerSet", "ours", "{parentRef: {name: wp}}")
+        + &of("ListenerSet", "other", "{parentRef: {name: edge}}");
+    let mut world = World::of(&(SHOP.to_owned() + &text));
+    let mut model = Model::default();
+    model.update(&world.objects(), Instant::now());
+    let said = |model: &Model, kind: Kind, name: &str| {
+        let status = model.route_status(kind, &ObjectName::new("shop", name)).unwrap();
+        assert_eq!(status.generation, Some(3));
+        let of_parent = |parent: &ParentStatus| {
+            let conditions = parent.conditions.iter();
+            let conditions = conditions.map(|said| {
+                assert!(
+                    !said.holds && said.message.contains(&format!("{kind} is not served: ")),
+                    "{said:?}"
+                );
+                (said.kind, said.reason)
+            });
+            (
+                parent.name.clone(),
+                parent.port,
+                parent.section.clone(),
+                conditions.collect::<Vec<_>>(),
+            )
+        };
+        status.parents.iter().map(of_parent).collect::<Vec<_>>()
+    };
+    let refused = || vec![("Accepted", "UnsupportedValue")];
+    assert_eq!(
+        said(&model, Kind::UDPRoute, "dns"),
+        [
+            ("wp".to_owned(), Some(53), None, refused()),
+            ("web".to_owned(), None, Some("http".to_owned()), refused()),
+        ]
+    );
+    assert_eq!(
+        said(&model, Kind::ListenerSet, "ours"),
+        [(
+            "wp".to_owned(),
+            None,
+            None,
+            vec![("Accepted", "NotAllowed"), ("Programmed", "Invalid")]
+        )]
+    );
+    assert_eq!(said(&model, Kind::ListenerSet, "other"), []);
+    world.assembly.remove(Kind::Gateway, &ObjectName::new("shop", "wp"));
+    model.update(&world.objects(), Instant::now());
+    assert_eq!(
+        said(&model, Kind::UDPRoute, "dns").len(),
+        1,
+        "a Gateway that is gone is nobody's"
+    );
+    assert_eq!(said(&model, Kind::ListenerSet, "ours"), []);
+}
+
 #[test]
 fn a_status_follows_its_parents_and_goes_with_the_route() {
     let with = PARENTS.to_owned() + &route("shop", "[{group: '', kind: Service, name: web}]");

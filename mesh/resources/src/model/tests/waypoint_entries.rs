@@ -95,6 +95,17 @@ fn a_route_for_an_entry_is_in_force_at_each_of_its_hosts_and_leads_to_hosts_that
     assert!(model.rules(&ObjectName::new("shop", "api")).is_some());
 }
 
+/// In this network its address is somebody else's, or nobody's.
+#[test]
+fn an_endpoint_of_another_network_is_none_of_a_waypoints() {
+    let api = "hosts: [api.example], addresses: [192.0.2.1], resolution: STATIC, \
+        endpoints: [{address: 192.0.2.2}, {address: 192.0.2.3, network: far}]";
+    let model = modelled(&(shop() + &entry("shop", "api", BEHIND, api)));
+    let told: ClusterLoadAssignment = get(&model, ENDPOINT_TYPE, "shop/wp/shop/api.example:80").unwrap();
+    let told = format!("{told:?}");
+    assert!(told.contains("192.0.2.2") && !told.contains("192.0.2.3"), "{told}");
+}
+
 #[test]
 fn an_entry_that_is_behind_no_waypoint_has_no_route_in_force() {
     let api = "hosts: [api.example], addresses: [192.0.2.1], resolution: STATIC, endpoints: [{address: 192.0.2.2}]";
