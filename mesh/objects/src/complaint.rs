@@ -103,3 +103,38 @@ fn of_labels_and_accounts(object: &Object, objects: &Objects) -> Vec<(String, St
 fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Assembly;
+
+    /// Sidecar injection writes it on every pod of a mesh that has networks: it must not look like something that denies.
+    #[test]
+    fn a_network_that_a_pod_or_its_namespace_names_informs_and_an_empty_one_says_nothing() {
+        let pod = |name: &str, network: &str| {
+            format!(
+                "---\napiVersion: v1\nkind: Pod\n\
+                 metadata: {{name: {name}, namespace: shop, labels: {{{NETWORK_LABEL}: '{network}'}}}}\nspec: {{nodeName: n1}}\n"
+            )
+        };
+        let namespace =
+            format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, labels: {{{NETWORK_LABEL}: far}}}}\n");
+        let text = namespace + &pod("far", "far") + &pod("near", "");
+        let mut assembly = Assembly::default();
+        for document in crate::parse(&text, false).documents {
+            assembly.apply(document.object);
+        }
+        let findings = assembly.settle().1.clone();
+        let of_network = findings
+            .keys()
+            .filter(|finding| finding.message.contains("one network"));
+        let found: Vec<_> = of_network
+            .map(|finding| (finding.object.as_deref().unwrap_or_default(), finding.severity))
+            .collect();
+        assert_eq!(
+            found,
+            [("Namespace shop", Severity::Info), ("Pod shop/far", Severity::Info)]
+        );
+    }
+}
