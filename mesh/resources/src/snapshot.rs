@@ -1,25 +1,22 @@
 //! All resources at one moment, as they go over the wire, with the names by which they are found.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
 use culvert_envoy::{CLUSTER_TYPE, ENDPOINT_TYPE, LISTENER_TYPE, ROUTE_TYPE};
 use culvert_objects::PersistentMap;
-use culvert_proto::config::Mesh;
 use culvert_proto::security::Authorization;
-use culvert_proto::workload::gateway_address::Destination;
-use culvert_proto::workload::{Address, NetworkAddress, Workload, address};
-use culvert_proto::{
-    ADDRESS_TYPE, AUTHORIZATION_TYPE, HOST_ALIAS, MESH_NAME, MESH_TYPE, RANGES_ALIAS, WAYPOINT_PORTS, WILDCARDS_ALIAS,
-};
+use culvert_proto::workload::Address;
+use culvert_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, MESH_TYPE};
 use culvert_xds::server::{Entry, Named, Resources};
 use prost::Message as _;
 
 mod groups;
+mod resource;
 
 use groups::Groups;
+pub(crate) use resource::asking_for;
+pub use resource::{Resource, to_address};
 
 /// Type of what says which waypoint a pod is of: a resource named `NAMESPACE/POD` in that waypoint's scope. Served to nobody.
 pub const PROXY_TYPE: &str = "culvert.dev/proxy";
@@ -27,11 +24,6 @@ pub const PROXY_TYPE: &str = "culvert.dev/proxy";
 /// Type of endpoints as waypoints of one place see them: named by [`placed`], beside those of the same cluster for everybody. Served under the
 /// name and the type of those.
 pub const PLACED_TYPE: &str = "culvert.dev/placed-endpoints";
-
-/// What Workloads are filed under that ask for a waypoint by themselves, beside the services that they belong to: no service is called so.
-pub(crate) fn asking_for(waypoint: &str) -> String {
-    format!("{waypoint} by itself")
-}
 
 /// The name of a cluster's endpoints for waypoints of one place, which is a node's name or `REGION/ZONE/SUBZONE`.
 pub fn placed(cluster: &str, place: &str) -> String {
@@ -77,114 +69,6 @@ struct Held {
     namespace: Option<Arc<str>>,
     /// The waypoint that it is for, if it is for one.
     scope: Option<Arc<str>>,
-}
-
-/// One resource, not yet in a snapshot.
-#[derive(Debug)]
-pub struct Resource {
-    /// Its type.
-    pub type_url: &'static str,
-    /// Its name.
-    pub name: Arc<str>,
-    entry: Entry,
-    namespace: Option<Arc<str>>,
-    scope: Option<Arc<str>>,
-    aliases: Vec<String>,
-    services: Vec<String>,
-    node: String,
-}
-
-impl Resource {
-    /// What one waypoint is told, and no other: `scope` is its Gateway, `NAMESPACE/NAME`. `along` is what the waypoint must have been
-    /// sent anew, too, whenever this is sent anew, by its contents.
-    pub fn scoped(type_url: &'static str, scope: &Arc<str>, name: &str, body: Vec<u8>, along: &[u8]) -> Self {
-        let mut context = digest::Context::new(&digest::SHA256);
-        context.update(&body);
-        context.update(along);
-        let mut hash = [0; 32];
-        hash.copy_from_slice(context.finish().as_ref());
-        Self {
-            type_url,
-            name: name.into(),
-            entry: entry(hash, body),
-            namespace: None,
-            scope: Some(Arc::clone(scope)),
-            aliases: Vec::new(),
-            services: Vec::new(),
-            node: String::new(),
-        }
-    }
-
-    /// The same of a body that has maps, whose entries have no order of their own: `contents` are the same for equal contents.
-    pub fn scoped_by(type_url: &'static str, scope: &Arc<str>, name: &str, body: Vec<u8>, contents: &[&[u8]]) -> Self {
-        let resource = Self::scoped(type_url, scope, name, Vec::new(), &contents.concat());
-        Self {
-            entry: Entry {
-                body: body.into(),
-                ..resource.entry
-            },
-            ..resource
-        }
-    }
-
-    /// A Workload or a Service, made of an object in `namespace`.
-    pub fn address(name: &str, namespace: &Arc<str>, address: &Address) -> Self {
-        let (aliases, services, node) = found_by(address);
-        Self {
-            type_url: ADDRESS_TYPE,
-            name: name.into(),
-            entry: entry(content_hash(address), address.encode_to_vec()),
-            namespace: Some(Arc::clone(namespace)),
-            scope: None,
-            aliases,
-            services,
-            node,
-        }
-    }
-
-    /// A policy, made of an object in its namespace.
-    pub fn authorization(policy: &Authorization) -> Self {
-        let body = policy.encode_to_vec();
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest::digest(&digest::SHA256, &body).as_ref());
-        Self {
-            type_url: AUTHORIZATION_TYPE,
-            name: format!("{}/{}", policy.namespace, policy.name).into(),
-            entry: entry(hash, body),
-            namespace: Some(policy.namespace.as_str().into()),
-            scope: None,
-            aliases: Vec::new(),
-            services: Vec::new(),
-            node: String::new(),
-        }
-    }
-
-    /// The mesh as a whole.
-    pub fn mesh(mesh: &Mesh) -> Self {
-        let body = mesh.encode_to_vec();
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest::digest(&digest::SHA256, &body).as_ref());
-        Self {
-            type_url: MESH_TYPE,
-            name: MESH_NAME.into(),
-            entry: entry(hash, body),
-            namespace: None,
-            scope: None,
-            aliases: Vec::new(),
-            services: Vec::new(),
-            node: String::new(),
-        }
-    }
-}
-
-fn entry(hash: [u8; 32], body: Vec<u8>) -> Entry {
-    let mut first = [0; 8];
-    first.copy_from_slice(&hash[..8]);
-    Entry {
-        digest: u64::from_be_bytes(first),
-        body: body.into(),
-        aliases: Arc::from([]),
-    }
 }
 
 impl Snapshot {
@@ -420,84 +304,4 @@ impl Snapshot {
 /// What the names of a type's resources in a scope are filed under.
 fn scoped(type_url: &str, scope: &str) -> String {
     format!("{type_url} {scope}")
-}
-
-/// Aliases, services and node of an address.
-fn found_by(address: &Address) -> (Vec<String>, Vec<String>, String) {
-    match &address.r#type {
-        Some(address::Type::Workload(workload)) => {
-            let aliases = workload
-                .addresses
-                .iter()
-                .filter_map(|a| alias(&workload.network, a, None));
-            let mut services: Vec<String> = workload.services.keys().cloned().collect();
-            services.extend(own_waypoint(workload).map(asking_for));
-            services.sort_unstable();
-            (aliases.collect(), services, workload.node.clone())
-        }
-        Some(address::Type::Service(service)) => {
-            let named = |a: &NetworkAddress| alias(&a.network, &a.address, a.length);
-            let has_range = service.addresses.iter().any(|address| address.length.is_some());
-            let ranges = has_range.then(|| RANGES_ALIAS.to_owned());
-            let aliases = service.addresses.iter().filter_map(named).chain(ranges);
-            let host = service.hostname.to_ascii_lowercase();
-            let by_host = match host.starts_with("*.") {
-                true => WILDCARDS_ALIAS.to_owned(),
-                false => format!("{HOST_ALIAS}{host}"),
-            };
-            (aliases.chain([by_host]).collect(), Vec::new(), String::new())
-        }
-        None => (Vec::new(), Vec::new(), String::new()),
-    }
-}
-
-/// The host of the waypoint that a Workload is to be reached through at all its ports.
-fn own_waypoint(workload: &Workload) -> Option<&str> {
-    let is_of_services = workload.extensions.iter().any(|one| one.name == WAYPOINT_PORTS);
-    match workload.waypoint.as_ref()?.destination.as_ref()? {
-        Destination::Hostname(name) if !is_of_services => Some(&name.hostname),
-        _ => None,
-    }
-}
-
-/// `network/address`, and the length of a range after it.
-fn alias(network: &str, address: &[u8], length: Option<u32>) -> Option<String> {
-    let address = to_address(address)?;
-    Some(match length {
-        None => format!("{network}/{address}"),
-        Some(length) => format!("{network}/{address}/{length}"),
-    })
-}
-
-/// An address from the wire; none if it has neither four nor sixteen bytes.
-pub fn to_address(octets: &[u8]) -> Option<IpAddr> {
-    if let Ok(four) = <[u8; 4]>::try_from(octets) {
-        return Some(Ipv4Addr::from(four).into());
-    }
-    Some(Ipv6Addr::from(<[u8; 16]>::try_from(octets).ok()?).into())
-}
-
-/// The same for equal contents in every process: a map's entries have no order of their own, so they are taken sorted.
-fn content_hash(address: &Address) -> [u8; 32] {
-    let mut context = digest::Context::new(&digest::SHA256);
-    if let Some(address::Type::Workload(workload)) = &address.r#type {
-        let mut services: Vec<_> = workload.services.iter().collect();
-        services.sort_by_key(|(name, _)| *name);
-        for (name, ports) in services {
-            context.update(name.as_bytes());
-            context.update(&ports.encode_length_delimited_to_vec());
-        }
-        context.update(
-            &Workload {
-                services: HashMap::default(),
-                ..workload.clone()
-            }
-            .encode_to_vec(),
-        );
-    } else {
-        context.update(&address.encode_to_vec());
-    }
-    let mut hash = [0; 32];
-    hash.copy_from_slice(context.finish().as_ref());
-    hash
 }
