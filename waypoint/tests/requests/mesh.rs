@@ -279,19 +279,33 @@ impl Mesh {
     }
 
     pub(crate) async fn http1_to(&self, to: &str) -> Client {
-        let stream = self.connect("client", to).await.unwrap();
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection.with_upgrades());
-        Client::Http1(sender)
+        let (client, connection) = self.undriven_http1(to).await;
+        tokio::spawn(connection);
+        client
     }
 
     pub(crate) async fn http2(&self) -> Client {
+        let (client, connection) = self.undriven_http2().await;
+        tokio::spawn(connection);
+        client
+    }
+
+    /// A client and its connection, for a task that drives both. On two threads, a request that is sent in the moment in which the
+    /// connection ends can wait for ever: `tokio::sync::mpsc`'s receiver, as it is dropped, does not see a message whose sender has
+    /// been admitted and has not written it yet; hyper's client then neither sends nor fails it.
+    pub(crate) async fn undriven_http1(&self, to: &str) -> (Client, impl Future<Output = hyper::Result<()>> + use<>) {
+        let stream = self.connect("client", to).await.unwrap();
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        (Client::Http1(sender), connection.with_upgrades())
+    }
+
+    /// As `undriven_http1`.
+    pub(crate) async fn undriven_http2(&self) -> (Client, impl Future<Output = hyper::Result<()>> + use<>) {
         let stream = self.connect("client", SERVICE).await.unwrap();
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
             .unwrap();
-        tokio::spawn(connection);
-        Client::Http2(sender)
+        (Client::Http2(sender), connection)
     }
 
     /// Requests that are under way to a cluster.
