@@ -243,6 +243,9 @@ fn what_is_beyond_a_waypoints_limits_is_answered_503_and_counted() {
     let refused = |edge: &Edge<'_>| metric(edge, "istio_requests_total", "response_flags=\"UO\"");
     let _ = wait_until("both to be counted", PATIENCE, || refused(&edge) >= 2);
     assert_eq!(refused(&edge), 2);
+    let overloads = |edge: &Edge<'_>, limit: &str| metric(edge, "culvert_waypoint_overloads_total", limit);
+    assert_eq!(overloads(&edge, "limit=\"requests\""), 2);
+    assert_eq!(metric(&edge, "culvert_waypoint_open_requests", ""), 4);
     drop(stuck);
     wait_until("there to be room again", PATIENCE, || {
         status(&edge, edge.client()) == Some(200)
@@ -260,6 +263,7 @@ fn what_is_beyond_a_waypoints_limits_is_answered_503_and_counted() {
     .unwrap();
     wait_until("both to be counted", PATIENCE, || refused(&edge) >= 2).unwrap();
     assert!(metric(&edge, "culvert_waypoint_resident_memory_bytes", "") > 1 << 20);
+    assert!(overloads(&edge, "limit=\"memory\"") >= 2);
     drop(stuck);
     wait_until("there to be room again", PATIENCE, || {
         status(&edge, edge.client()) == Some(200)
@@ -277,6 +281,7 @@ fn what_is_beyond_a_waypoints_limits_is_answered_503_and_counted() {
     let refused = || metric(&edge, "culvert_waypoint_refused_total", "reason=\"overloaded\"");
     let _ = wait_until("it to be counted", PATIENCE, || refused() >= 1);
     assert_eq!(refused(), 1);
+    assert_eq!(overloads(&edge, "limit=\"connections\""), 1);
     drop(open);
     wait_until("there to be room again", PATIENCE, || {
         status(&edge, edge.client()) == Some(200)

@@ -94,6 +94,15 @@ impl<'lab> Place<'lab> {
         answers.unwrap_or_default()
     }
 
+    /// The sum of the waypoint's series that begin like this.
+    fn metric(&self, series: &str) -> u64 {
+        let page = http::page(self.waypoint.place.pod(), 15020, "/metrics").unwrap();
+        let found = page.lines().filter(|line| line.starts_with(series));
+        found
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum()
+    }
+
     /// How many of so many requests at once, which no application answers, are refused since there is too much.
     fn overloaded(&self, to: SocketAddr, times: usize) -> usize {
         std::thread::scope(|scope| {
@@ -226,6 +235,17 @@ fn who_fails_is_left_out(place: &Place<'_>) {
     });
 }
 
+/// After both of the above.
+fn metrics_show_what_was_refused_and_who_is_left_out(place: &Place<'_>) {
+    let refused = place.metric("culvert_waypoint_overloads_total{limit=\"cluster\"}");
+    assert!(refused >= 6 + 5, "{refused}");
+    let left_out = |service: &str| {
+        let series = format!("culvert_waypoint_ejected_endpoints{{cluster=\"town/wp/town/{service}.town.");
+        place.metric(&series)
+    };
+    assert_eq!(left_out("weak"), 1);
+}
+
 /// Beside Envoy, which has no such thing.
 fn who_has_too_much_to_do_gets_less(place: &Place<'_>) {
     let busy = place.service("busy", None);
@@ -252,6 +272,7 @@ fn sends_requests_where_they_should_go(kind: Kind) {
     limits_hold(&place);
     who_fails_is_left_out(&place);
     if kind == Kind::Culvert {
+        metrics_show_what_was_refused_and_who_is_left_out(&place);
         who_has_too_much_to_do_gets_less(&place);
     }
 }

@@ -251,13 +251,17 @@ impl Cluster {
         }
     }
 
+    /// How many endpoints are left out because they failed.
+    pub(crate) fn ejected(&self) -> usize {
+        let endpoints = self.endpoints.iter();
+        endpoints
+            .filter(|endpoint| endpoint.load.outlier.lock().is_ejected())
+            .count()
+    }
+
     /// Takes note of who serves now.
     pub(crate) fn rebalance(&self) {
-        let ejected = self
-            .endpoints
-            .iter()
-            .filter(|endpoint| endpoint.load.outlier.lock().is_ejected());
-        self.load.ejected.store(ejected.count(), Ordering::Relaxed);
+        self.load.ejected.store(self.ejected(), Ordering::Relaxed);
         self.balancer.store(Arc::new(balancer(&self.config, &self.endpoints)));
     }
 }

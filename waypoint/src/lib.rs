@@ -24,6 +24,7 @@
 //! | `upstream` | connections to endpoints |
 //! | `health` | active health checks |
 //! | `telemetry` | metrics and the access log |
+//! | `gauges` | metrics of what is there at the moment |
 //! | `cli`, `run`, `pages`, `subscriber` | the program: flags, threads, what it shows of itself, what it asks the controller for |
 //!
 //! Each thread has a listener, a runtime and connections of its own; threads share snapshots and counters.
@@ -40,6 +41,7 @@ mod counted;
 mod dialled;
 pub mod endpoint;
 pub mod endpoint_tls;
+mod gauges;
 pub mod headers;
 mod health;
 mod limits;

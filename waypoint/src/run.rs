@@ -6,8 +6,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use culvert_control::{
-    Ask, Caller, ControlMetrics, CredentialsByIdentity, Inputs, Outputs, Published, Role, Secrets, Served, Settings,
-    run_resources,
+    Ask, Caller, ControlMetrics, CredentialsByIdentity, Inputs, Outputs, Published, Resources as _, Role, Secrets,
+    Served, Settings, run_resources,
 };
 use culvert_dns::{
     forward::RESOLVER_PORT,
@@ -26,6 +26,7 @@ use tokio::{
 
 use crate::{
     cli::{Cli, ControllerArgs},
+    gauges::Gauges,
     health::Checks,
     memory::{self, Memory},
     names::{self, Resolutions},
@@ -62,6 +63,7 @@ struct Parts {
     memory: Memory,
     names: Names,
     lines: AccessLines,
+    gauges: Arc<Gauges>,
     drain: watch::Receiver<bool>,
 }
 
@@ -80,7 +82,7 @@ impl Parts {
     fn worker(&self) -> Worker {
         let credentials: Arc<dyn CredentialSource> = Arc::clone(&self.credentials) as _;
         let server = Server::new(self.identity.clone(), credentials, tunnel_settings());
-        Worker::new(
+        let worker = Worker::new(
             Arc::clone(&self.state),
             server,
             self.upstream(),
@@ -90,7 +92,9 @@ impl Parts {
             self.memory.clone(),
             self.names.clone(),
             self.lines.clone(),
-        )
+        );
+        self.gauges.follow(worker.open());
+        worker
     }
 }
 
@@ -136,6 +140,8 @@ async fn serve(cli: &Cli, logging: Logging) -> Result<ExitCode, RunError> {
     tokio::spawn(state::tend(Arc::clone(&store)));
     tokio::spawn(names::follow(store, resolvers(cli), resolutions));
     let progress = subscriber.progress();
+    let gauges = Gauges::register(&mut registry, Arc::clone(&state), Arc::clone(&progress));
+    let types = subscriber.types().into_iter().map(|kind| kind.label);
     let inputs = Inputs {
         settings: settings(cli, pod),
         secrets: secrets_changes,
@@ -145,7 +151,7 @@ async fn serve(cli: &Cli, logging: Logging) -> Result<ExitCode, RunError> {
     let outputs = Outputs {
         published: published.clone(),
         notify: Arc::new(|_| {}),
-        metrics: ControlMetrics::register(&mut registry, "culvert_waypoint"),
+        metrics: ControlMetrics::register(&mut registry, "culvert_waypoint", types),
     };
     tokio::spawn(run_resources(inputs, outputs, subscriber));
     tokio::spawn(follow_secrets(cli.controller.clone(), secrets));
@@ -170,6 +176,7 @@ async fn serve(cli: &Cli, logging: Logging) -> Result<ExitCode, RunError> {
             hostname: cli.pod_name.clone(),
         },
         lines: lines.clone(),
+        gauges,
         drain: draining.clone(),
     };
     let quit = pages::serve(

@@ -77,7 +77,11 @@ async fn follow(options: &Options) -> Result<()> {
         notify: Arc::new(move |_| {
             changes.send_replace(());
         }),
-        metrics: ControlMetrics::register(&mut Registry::default(), "culvert_bench"),
+        metrics: ControlMetrics::register(
+            &mut Registry::default(),
+            "culvert_bench",
+            ControlMetrics::TYPES_OF_NODES,
+        ),
     };
     let tell = async {
         let mut output = tokio::io::stdout();

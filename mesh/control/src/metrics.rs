@@ -9,9 +9,6 @@ use culvert_telemetry::prometheus::{
 };
 use prost::Message as _;
 
-/// Types of resources, as metrics name them.
-const TYPES: [&str; 4] = ["address", "authorization", "roots", "mesh"];
-
 /// Counters by type of resources.
 pub(crate) type ByType = Family<[(&'static str, &'static str); 1], Counter>;
 
@@ -58,9 +55,12 @@ impl ControlMetrics {
         self.last_response.set(now.as_secs() as i64);
     }
 
+    /// Types of resources that a node asks for, as metrics name them.
+    pub const TYPES_OF_NODES: [&str; 3] = ["address", "authorization", "mesh"];
+
     /// Registers them for a program, whose name begins theirs: `culvert_ztunnel` makes
-    /// `culvert_ztunnel_controller_connected`.
-    pub fn register(registry: &mut Registry, program: &str) -> Self {
+    /// `culvert_ztunnel_controller_connected`. It asks for these types of resources, and for roots.
+    pub fn register(registry: &mut Registry, program: &str, types: impl IntoIterator<Item = &'static str>) -> Self {
         let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix(program);
         registry.register(
@@ -115,13 +115,13 @@ impl ControlMetrics {
             "End of a certificate's validity, unix time",
             metrics.certificate_expiry.clone(),
         );
-        metrics.show_zeros();
+        metrics.show_zeros(types);
         metrics
     }
 
     /// Shows what has not happened yet, so that its first time is an increase.
-    fn show_zeros(&self) {
-        for kind in TYPES {
+    fn show_zeros(&self, types: impl IntoIterator<Item = &'static str>) {
+        for kind in types.into_iter().chain(["roots"]) {
             for family in [
                 &self.responses,
                 &self.nacks,

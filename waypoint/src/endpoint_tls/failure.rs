@@ -38,6 +38,18 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Issuer,
+        Self::Name,
+        Self::Time,
+        Self::Certificate,
+        Self::Refused,
+        Self::Protocol,
+        Self::Ended,
+        Self::Timeout,
+    ];
+
     /// As labels have it.
     pub fn word(self) -> &'static str {
         match self {

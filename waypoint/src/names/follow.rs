@@ -20,6 +20,17 @@ use crate::state::Store;
 /// How long to wait where nothing is due.
 const REST: Duration = Duration::from_secs(3600);
 
+/// What may become of a name that is asked for.
+const OUTCOMES: [&str; 7] = [
+    "resolved",
+    "no_address",
+    "refused",
+    "timeout",
+    "no_resolver",
+    "malformed",
+    "of_the_mesh",
+];
+
 /// What became of names that were asked for.
 #[derive(Clone, Debug, Default)]
 pub struct Resolutions {
@@ -27,7 +38,7 @@ pub struct Resolutions {
 }
 
 impl Resolutions {
-    /// Registers the metric.
+    /// Registers the metric. What has not happened shows.
     pub fn register(registry: &mut Registry) -> Self {
         let resolutions = Self::default();
         registry.register(
@@ -35,6 +46,9 @@ impl Resolutions {
             "Names of endpoints that were asked for, by what became of it",
             resolutions.outcomes.clone(),
         );
+        for outcome in OUTCOMES {
+            drop(resolutions.outcomes.get_or_create(&[("outcome", outcome)]));
+        }
         resolutions
     }
 

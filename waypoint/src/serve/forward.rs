@@ -165,7 +165,7 @@ impl Forwarding<'_> {
             };
             match refusal {
                 Refusal::LimitExceeded => record.flags.set("URX"),
-                Refusal::Overflow => record.flags.set("UO"),
+                Refusal::Overflow => record.overflow(),
                 Refusal::NotRetriable => {}
             }
             let (answered, held) = match attempted {

@@ -33,4 +33,4 @@ mod upgrade;
 mod worker;
 
 pub use listen::{Bound, bind};
-pub use worker::{Limits, Names, Worker};
+pub use worker::{Limits, Names, Open, Worker};

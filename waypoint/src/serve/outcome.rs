@@ -78,7 +78,8 @@ pub(super) fn too_late(mut record: Box<Record>, upload: &Upload, late: Late) -> 
 }
 
 /// The answer where a limit of the cluster is reached.
-pub(super) fn overloaded(record: Box<Record>) -> Response<AnswerBody> {
+pub(super) fn overloaded(mut record: Box<Record>) -> Response<AnswerBody> {
+    record.overflow();
     let body = "upstream connect error or disconnect/reset before headers. reset reason: overflow";
     let mut response = refuse(record, StatusCode::SERVICE_UNAVAILABLE, "UO", "overflow", body);
     let yes = HeaderValue::from_static("true");

@@ -83,7 +83,7 @@ pub(super) async fn serve<S>(
     let headers = [("forwarded", &*forwarded), ("baggage", &*inner.upstream.baggage)];
     // As with Envoy, a connection beyond the limit is closed, and none waits.
     let Some(_open) = cluster.connection(false) else {
-        record.flags.set("UO");
+        record.overflow();
         "upstream_cx_overflow".clone_into(&mut record.details);
         return;
     };

@@ -14,7 +14,7 @@ use crate::{
     counted::Counted,
     memory::Memory,
     state::Snapshot,
-    telemetry::{Spans, Telemetry},
+    telemetry::{Limit, Spans, Telemetry},
     upstream::Upstream,
 };
 
@@ -36,6 +36,31 @@ impl Default for Limits {
             connections: 50_000,
             requests: 20_000,
         }
+    }
+}
+
+/// What is open on one thread. Clones know the same.
+#[derive(Clone, Debug, Default)]
+pub struct Open {
+    tunnels: Arc<AtomicU32>,
+    connections: Arc<AtomicU32>,
+    requests: Arc<AtomicU32>,
+}
+
+impl Open {
+    /// Tunnels of clients.
+    pub fn tunnels(&self) -> u32 {
+        self.tunnels.load(Ordering::Relaxed)
+    }
+
+    /// Connections inside of them.
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Requests that are under way.
+    pub fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
     }
 }
 
@@ -63,9 +88,7 @@ pub(crate) struct Inner {
     pub(crate) drain: watch::Receiver<bool>,
     limits: Limits,
     memory: Memory,
-    tunnels: Arc<AtomicU32>,
-    connections: Arc<AtomicU32>,
-    requests: Arc<AtomicU32>,
+    open: Open,
 }
 
 impl Worker {
@@ -99,9 +122,7 @@ impl Worker {
             drain,
             limits,
             memory,
-            tunnels: Arc::default(),
-            connections: Arc::default(),
-            requests: Arc::default(),
+            open: Open::default(),
         }))
     }
 
@@ -110,28 +131,38 @@ impl Worker {
         self.0.spans.flush().await;
     }
 
-    /// Tunnels that are open.
-    pub fn open_tunnels(&self) -> u32 {
-        self.0.tunnels.load(Ordering::Relaxed)
+    /// What is open on this thread.
+    pub fn open(&self) -> Open {
+        self.0.open.clone()
     }
 }
 
 impl Inner {
     pub(crate) fn tunnel(&self) -> Option<Counted> {
-        Counted::within(&self.tunnels, self.limits.tunnels)
+        self.within(&self.open.tunnels, self.limits.tunnels, Limit::Tunnels)
     }
 
     pub(crate) fn connection(&self) -> Option<Counted> {
-        Counted::within(&self.connections, self.limits.connections)
+        self.within(&self.open.connections, self.limits.connections, Limit::Connections)
     }
 
     /// One more request, unless there are too many or there is too little memory. One is always taken: nobody else would show that there is
     /// memory again.
     pub(crate) fn request(&self) -> Option<Counted> {
-        if self.memory.is_full() && self.requests.load(Ordering::Relaxed) > 0 {
+        if self.memory.is_full() && self.open.requests() > 0 {
+            self.telemetry.overloaded(Limit::Memory);
             return None;
         }
-        Counted::within(&self.requests, self.limits.requests)
+        self.within(&self.open.requests, self.limits.requests, Limit::Requests)
+    }
+
+    /// One more, unless that were too many, which is counted.
+    fn within(&self, count: &Arc<AtomicU32>, most: u32, limit: Limit) -> Option<Counted> {
+        let counted = Counted::within(count, most);
+        if counted.is_none() {
+            self.telemetry.overloaded(limit);
+        }
+        counted
     }
 
     /// What is known once these routes are, or once they are no longer waited for.
@@ -155,7 +186,11 @@ impl Inner {
 
     /// Whether there is memory for another connection of bytes, which is counted already.
     pub(crate) fn has_memory_for_bytes(&self) -> bool {
-        !self.memory.is_full() || self.connections.load(Ordering::Relaxed) <= 1
+        let has_memory = !self.memory.is_full() || self.open.connections() <= 1;
+        if !has_memory {
+            self.telemetry.overloaded(Limit::Memory);
+        }
+        has_memory
     }
 
     /// Waits until nothing new is taken.

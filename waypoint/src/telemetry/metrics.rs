@@ -17,7 +17,10 @@ use culvert_telemetry::{
     tcp::{TcpMetrics, TcpSettings},
 };
 
-use super::expiring::{Expiring, LIMIT, Labels};
+use super::{
+    expiring::{Expiring, LIMIT, Labels},
+    overload::Limit,
+};
 use crate::config::metrics::{Metric, MetricOverrides};
 
 /// Upper ends of durations in milliseconds: Istio's.
@@ -72,6 +75,9 @@ pub struct Telemetry {
     response_messages: Expiring<Counter>,
     pub(super) tcp: Arc<TcpMetrics>,
     refused: Family<[(&'static str, &'static str); 2], Counter>,
+    overloads: Family<[(&'static str, &'static str); 1], Counter>,
+    retries: Family<[(&'static str, String); 1], Counter>,
+    services: BoundedNames,
     tried: Family<[(&'static str, String); 2], Counter>,
     audited: Family<[(&'static str, String); 1], Counter>,
     policies: BoundedNames,
@@ -104,6 +110,9 @@ impl Telemetry {
             response_messages: counters(),
             tcp: Arc::new(TcpMetrics::new(TcpSettings::default())),
             refused: Family::default(),
+            overloads: Family::default(),
+            retries: Family::default(),
+            services: BoundedNames::default(),
             tried: Family::default(),
             audited: Family::default(),
             policies: BoundedNames::default(),
@@ -150,6 +159,16 @@ impl Telemetry {
             telemetry.refused.clone(),
         );
         registry.register(
+            "culvert_waypoint_overloads",
+            "Tunnels, connections, requests and retries that were refused because a limit was reached, by limit",
+            telemetry.overloads.clone(),
+        );
+        registry.register(
+            "culvert_waypoint_retries",
+            "Requests that were sent once more, by the service that was asked for",
+            telemetry.retries.clone(),
+        );
+        registry.register(
             "culvert_waypoint_policy_dry_run",
             "Requests and connections that policies which are tried out would refuse, by policy; `-` where they allow others alone",
             telemetry.tried.clone(),
@@ -179,7 +198,24 @@ impl Telemetry {
             "Endpoints that health checks left out or took back",
             telemetry.health_changes.clone(),
         );
+        telemetry.show_zeros();
         Arc::new(telemetry)
+    }
+
+    /// Shows what has not happened yet, so that its first time is an increase.
+    fn show_zeros(&self) {
+        for limit in Limit::ALL {
+            drop(self.overloads.get_or_create(&[("limit", limit.word())]));
+        }
+        for place in ["queue", "receiver"] {
+            drop(self.lost_spans.get_or_create(&[("place", place)]));
+        }
+        for result in ["good", "bad"] {
+            drop(self.health_checks.get_or_create(&[("result", result)]));
+        }
+        for to in ["healthy", "unhealthy"] {
+            drop(self.health_changes.get_or_create(&[("to", to)]));
+        }
     }
 
     pub(crate) fn refused_tunnel(&self, reason: &'static str) {
@@ -192,6 +228,17 @@ impl Telemetry {
         self.refused
             .get_or_create(&[("what", "connection"), ("reason", reason)])
             .inc();
+    }
+
+    /// Something was refused because there was too much of this.
+    pub(crate) fn overloaded(&self, limit: Limit) {
+        self.overloads.get_or_create(&[("limit", limit.word())]).inc();
+    }
+
+    /// A request to a service is sent once more.
+    pub(super) fn retried(&self, service: &str) {
+        let labels = [("service", self.services.of(service).to_owned())];
+        self.retries.get_or_create(&labels).inc();
     }
 
     /// Policies that are tried out would refuse something: this one denies it, or none allows it.

@@ -14,6 +14,7 @@ use super::{
     flags::Flags,
     metrics::Telemetry,
     observed::{AttemptFacts, Observed},
+    overload::Limit,
     remarks::Remarks,
 };
 use crate::{body::Upload, config::metrics::MetricOverrides, messages::Messages};
@@ -148,6 +149,9 @@ impl Record {
 
     /// An attempt has ended, by this status or without one; whether another follows.
     pub(crate) fn attempted(&mut self, status: Option<u16>, is_retried: bool) {
+        if is_retried {
+            self.telemetry.retried(&self.service);
+        }
         if let Some(observed) = &mut self.observed {
             let facts = AttemptFacts {
                 cluster: self.cluster.as_deref().unwrap_or_default(),
@@ -155,6 +159,14 @@ impl Record {
                 attempts: self.attempts,
             };
             observed.attempted(&facts, status, is_retried);
+        }
+    }
+
+    /// A limit of the cluster is reached.
+    pub(crate) fn overflow(&mut self) {
+        if !self.flags.has("UO") {
+            self.flags.set("UO");
+            self.telemetry.overloaded(Limit::Cluster);
         }
     }
 

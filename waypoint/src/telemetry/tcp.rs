@@ -9,7 +9,10 @@ use culvert_telemetry::{
     tcp::{EndLabels, ResponseFlags, SecurityPolicy, TcpLabels, TcpSeries},
 };
 
-use super::{client::Client, conclude::TcpFacts, flags::Flags, metrics::Telemetry, remarks::Remarks, spans::Spans};
+use super::{
+    client::Client, conclude::TcpFacts, flags::Flags, metrics::Telemetry, overload::Limit, remarks::Remarks,
+    spans::Spans,
+};
 
 /// A connection whose bytes are copied. Its line is written when it is dropped.
 #[derive(Debug)]
@@ -55,6 +58,12 @@ impl TcpRecord {
     /// Notes and counts what a filter says without deciding.
     pub(crate) fn remark(&mut self, remark: &Remark) {
         self.remarks.get_or_insert_default().add(remark, &self.telemetry);
+    }
+
+    /// A limit of the cluster is reached.
+    pub(crate) fn overflow(&mut self) {
+        self.flags.set("UO");
+        self.telemetry.overloaded(Limit::Cluster);
     }
 
     /// A connection began.

@@ -12,7 +12,7 @@ use crate::endpoint_tls::Reason;
 pub struct TlsFailures(Family<[(&'static str, &'static str); 1], Counter>);
 
 impl TlsFailures {
-    /// Nothing has failed yet.
+    /// Nothing has failed yet, which shows: what appears with its first event is no increase.
     pub fn register(registry: &mut Registry) -> Self {
         let failures = Self::default();
         registry.register(
@@ -20,6 +20,9 @@ impl TlsFailures {
             "Connections to endpoints that speak TLS themselves, where it did not come about",
             failures.0.clone(),
         );
+        for reason in Reason::ALL {
+            drop(failures.0.get_or_create(&[("reason", reason.word())]));
+        }
         failures
     }
 

@@ -8,6 +8,33 @@ use culvert_telemetry::prometheus::{
 /// Upper bounds of the histogram's buckets, in seconds: those of Istio's ztunnel, in order.
 const SECONDS: [f64; 6] = [0.001, 0.005, 0.01, 0.1, 1.0, 5.0];
 
+/// Why a forwarded query got no answer.
+const FAILURES: [&str; 2] = ["refused", "timeout"];
+
+/// Why a datagram came to nothing.
+const DROPS: [&str; 9] = [
+    "overflow",
+    "no_query",
+    "no_resolver",
+    "no_socket",
+    "descriptors",
+    "busy",
+    "stranger",
+    "unmatched_reply",
+    "answer",
+];
+
+/// What may become of a question about an endpoint's name.
+const RESOLUTIONS: [&str; 7] = [
+    "resolved",
+    "no_address",
+    "refused",
+    "timeout",
+    "no_resolver",
+    "overflow",
+    "malformed",
+];
+
 /// What is counted of DNS queries.
 #[derive(Clone, Debug)]
 pub(crate) struct DnsMetrics {
@@ -86,6 +113,20 @@ impl DnsMetrics {
             "Datagrams on sockets for DNS that came to nothing, by reason",
             metrics.dropped.clone(),
         );
+        metrics.show_zeros();
         metrics
+    }
+
+    /// Shows what has not happened yet, so that its first time is an increase.
+    fn show_zeros(&self) {
+        for reason in FAILURES {
+            drop(self.failures.get_or_create(&[("reason", reason)]));
+        }
+        for reason in DROPS {
+            drop(self.dropped.get_or_create(&[("reason", reason)]));
+        }
+        for outcome in RESOLUTIONS {
+            drop(self.resolutions.get_or_create(&[("outcome", outcome)]));
+        }
     }
 }

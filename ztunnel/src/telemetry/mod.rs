@@ -41,7 +41,7 @@ impl Telemetry {
         register_cpu_time(&mut registry);
         Arc::new(Self {
             accounting: Accounting::register(&mut registry, connections),
-            control: ControlMetrics::register(&mut registry, PREFIX),
+            control: ControlMetrics::register(&mut registry, PREFIX, ControlMetrics::TYPES_OF_NODES),
             proxy: ProxyMetrics::register(&mut registry),
             dns: DnsMetrics::register(&mut registry),
             load: LoadMetrics::register(&mut registry),
