@@ -2,5 +2,6 @@
 
 mod admitted;
 mod manifests;
+mod monitors;
 mod privileges;
 mod renderings;

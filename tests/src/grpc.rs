@@ -6,7 +6,8 @@ use culvert_lab::Pod;
 use http::{HeaderMap, Request, Response};
 use std::{net::SocketAddr, time::Duration};
 
-/// A server that answers every call with its name as the message and `grpc-status: 0` in trailers, as long as it is there.
+/// A server that answers every call with its name as the message and `grpc-status: 0` in trailers, as long as it is there; a method `Fail`
+/// ends by INTERNAL.
 pub struct Server {
     _runtime: tokio::runtime::Runtime,
 }
@@ -36,7 +37,7 @@ pub fn serve(pod: &Pod, port: u16, name: &'static str) -> Server {
                 let Ok(mut connection) = h2::server::handshake(socket).await else {
                     return;
                 };
-                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
                     let head = Response::builder().header("content-type", "application/grpc");
                     let Ok(mut to) = respond.send_response(head.body(()).unwrap(), false) else {
                         continue;
@@ -44,7 +45,12 @@ pub fn serve(pod: &Pod, port: u16, name: &'static str) -> Server {
                     let mut message = vec![0, 0, 0, 0, u8::try_from(name.len()).unwrap()];
                     message.extend_from_slice(name.as_bytes());
                     let mut trailers = HeaderMap::new();
-                    trailers.insert("grpc-status", "0".parse().unwrap());
+                    let status = if request.uri().path().ends_with("/Fail") {
+                        "13"
+                    } else {
+                        "0"
+                    };
+                    trailers.insert("grpc-status", status.parse().unwrap());
                     trailers.insert("x-trailer", name.parse().unwrap());
                     // Who has gone is not waited for.
                     let _sent = to.send_data(message.into(), false);
