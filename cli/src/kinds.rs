@@ -28,6 +28,12 @@ pub(crate) const KINDS: [(&str, &str, &str); 16] = [
     DAEMON_SET,
 ];
 
+/// What the Prometheus Operator takes, where it is there and somebody asks for it.
+pub(crate) const PROMETHEUS_OPERATOR: [(&str, &str, &str); 2] = [
+    ("monitoring.coreos.com", "v1", "PodMonitor"),
+    ("monitoring.coreos.com", "v1", "PrometheusRule"),
+];
+
 /// The controllers'.
 pub(crate) const DEPLOYMENT: (&str, &str, &str) = ("apps", "v1", "Deployment");
 /// The nodes'.
@@ -48,6 +54,13 @@ pub(crate) fn rank(object: &Value) -> usize {
     let known = KINDS.iter().position(|(_, _, one)| *one == kind);
     // What nobody foresaw comes before what may use it: the workloads, and after all that they may need.
     known.map_or(KINDS.len() * 2 - 5, |place| place * 2)
+}
+
+/// Kinds in the order in which their objects are removed, without the namespace, which goes last: first what nobody needs, then workloads, then
+/// what they need.
+pub(crate) fn in_order_of_removal() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    let others = KINDS.into_iter().rev().filter(|(_, _, kind)| *kind != "Namespace");
+    PROMETHEUS_OPERATOR.into_iter().chain(others)
 }
 
 /// Objects of one kind; in our namespace, if the kind has namespaces.

@@ -40,6 +40,18 @@ pub(crate) const CRDS: &[File] = &[
     file!("crds/security.istio.io.yaml"),
 ];
 
+/// Dashboards of Grafana.
+pub(crate) const DASHBOARDS: &[File] = &[
+    file!("dashboards/traffic.json"),
+    file!("dashboards/nodes.json"),
+    file!("dashboards/controller.json"),
+    file!("dashboards/waypoints.json"),
+    file!("dashboards/dns.json"),
+];
+
+/// What the Prometheus Operator takes.
+pub(crate) const OPERATOR: &[File] = &[file!("dashboards/monitors.yaml"), file!("dashboards/alerts.yaml")];
+
 /// What the controller makes of a Gateway.
 pub(crate) const WAYPOINT: File = file!("waypoint/waypoint.yaml");
 

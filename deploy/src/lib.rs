@@ -16,7 +16,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! `files` has the texts, `values` says what may differ from cluster to cluster, `platform` where distributions keep what Culvert
+//! `files` has the texts, `values` says what may differ from cluster to cluster, `monitoring` is what those take who watch, `platform` where distributions keep what Culvert
 //! reaches for, `merge` lays a component's patches over the
 //! base, `document` is one object, [`privileges`] lists what each container and account may do, with the reason,
 //! [`Rollout`] says how far an update is, [`waypoint`] is what the controller makes
@@ -26,6 +26,7 @@ mod document;
 mod error;
 mod files;
 mod merge;
+mod monitoring;
 mod platform;
 pub mod privileges;
 mod release;
@@ -35,6 +36,7 @@ pub mod waypoint;
 
 pub use document::{Document, Id};
 pub use error::{Error, OverlayError};
+pub use monitoring::Monitoring;
 pub use platform::Platform;
 pub use release::{ARCHITECTURES, REGISTRY, VERSION};
 pub use rollout::Rollout;
@@ -76,5 +78,6 @@ pub fn manifests(values: &Values) -> Result<Vec<Document>, Error> {
         }
     }
     values.fill_in(&mut documents)?;
+    documents.extend(values.monitoring.documents()?);
     Ok(documents)
 }

@@ -6,7 +6,7 @@ use culvert_objects::{DISTRIBUTIONS, Distribution};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use crate::{ARCHITECTURES, Document, Error, REGISTRY, VERSION};
+use crate::{ARCHITECTURES, Document, Error, Monitoring, REGISTRY, VERSION};
 
 /// Choices of whoever installs. The default is what `kubectl apply -k deploy/daemonset` applies.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub struct Values {
     pub host_paths: HostPaths,
     /// What is added to the base.
     pub components: BTreeSet<Component>,
+    /// What is added for those who watch the mesh.
+    pub monitoring: Monitoring,
 }
 
 /// The keys of the ConfigMap `culvert-config`. What is empty is left to the base, or else to the programs' defaults.
@@ -120,6 +122,7 @@ impl Default for Values {
             config: Config::default(),
             host_paths: HostPaths::default(),
             components: BTreeSet::new(),
+            monitoring: Monitoring::default(),
         }
     }
 }

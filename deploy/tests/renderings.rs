@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use culvert_deploy::{Component, Document, Id, Values, manifests};
+use culvert_deploy::{Component, Document, Id, Monitoring, Values, manifests};
 use serde::Deserialize as _;
 use serde_json::Value;
 
@@ -158,7 +158,7 @@ fn the_chart_brings_the_kinds_that_a_cluster_may_lack() {
 
 /// Dashboards, alerts and monitors are no part of the mesh, and the same whichever way they come.
 #[test]
-fn the_chart_brings_the_dashboards_and_what_the_prometheus_operator_takes() {
+fn the_chart_and_the_crate_bring_the_dashboards_and_what_the_prometheus_operator_takes() {
     for file in std::fs::read_dir(here("helm/culvert/dashboards")).unwrap() {
         let name = file.unwrap().file_name();
         let texts = ["dashboards", "helm/culvert/dashboards"]
@@ -176,8 +176,17 @@ fn the_chart_brings_the_dashboards_and_what_the_prometheus_operator_takes() {
     let dashboards = shipped
         .values()
         .filter(|object| object["metadata"]["labels"]["grafana_dashboard"] == "1");
-    assert_eq!(dashboards.count(), 3);
+    assert_eq!(dashboards.count(), 5);
     assert_same(&rendered, &shipped);
+    let mut values = Values::default();
+    values.monitoring = Monitoring {
+        dashboards: true,
+        operator: true,
+    };
+    let base = crate_makes(&Values::default());
+    let mut made = crate_makes(&values);
+    made.retain(|id, _| !base.contains_key(id));
+    assert_same(&made, &shipped);
 }
 
 #[test]

@@ -175,7 +175,7 @@ pub(super) async fn after(cluster: &Cluster, applied: &[Applied]) -> Result<(), 
     }
     let Some(configuration) = applied
         .iter()
-        .find(|one| one.kind == "ConfigMap" && one.change == Change::Changed)
+        .find(|one| one.kind == "ConfigMap" && one.name == names::CONFIG && one.change == Change::Changed)
     else {
         return Ok(());
     };

@@ -1,11 +1,12 @@
 //! What an earlier installation set, read from the objects that are there: so that installing again, or another version,
 //! changes what somebody asks for and nothing else.
 
+use super::monitoring;
 use crate::{
     cluster::{Cluster, Failure, names},
     placement,
 };
-use culvert_deploy::{Component, HostPaths};
+use culvert_deploy::{Component, HostPaths, Monitoring};
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment},
     core::v1::{ConfigMap, PodSpec},
@@ -27,6 +28,7 @@ pub(super) struct Installed {
     pub(super) host_paths: HostPaths,
     pub(super) architectures: Vec<String>,
     pub(super) components: BTreeSet<Component>,
+    pub(super) monitoring: Monitoring,
     pub(super) replicas: Option<u16>,
 }
 
@@ -47,7 +49,11 @@ impl Installed {
             policies.get_opt(names::CONTROLLER),
         )
         .map_err(doing)?;
-        Ok(Self::of(config, deployment, daemon_set, policy.as_ref()))
+        let mut found = Self::of(config, deployment, daemon_set, policy.as_ref());
+        if let Some(found) = &mut found {
+            found.monitoring = monitoring::installed(cluster).await?;
+        }
+        Ok(found)
     }
 
     fn of(

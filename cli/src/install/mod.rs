@@ -1,6 +1,6 @@
 //! `culvert install`: looks whether the cluster can take it (`check --before`), lays the flags over what is installed
 //! (`installed`, `settings`) and what the cluster says of itself (`detect`), applies the manifests (`apply`), removes what
-//! earlier versions had (`prune`), and waits until it runs (`wait`).
+//! earlier versions had (`prune`), and waits until it runs (`wait`). `monitoring` is what it brings for those who watch the mesh.
 //!
 //! The manifests are those of `deploy/`, the same that `kubectl apply -k` takes. Doing it twice changes nothing; doing it
 //! with another version is the upgrade, and changes the version and what a flag names.
@@ -8,6 +8,7 @@
 mod apply;
 mod detect;
 mod installed;
+mod monitoring;
 pub(crate) mod prune;
 mod settings;
 mod wait;
@@ -78,12 +79,16 @@ fn documents(merged: &Merged) -> Result<Vec<Value>> {
         if object["kind"] == "Deployment" && object["metadata"]["name"] == names::CONTROLLER {
             object["spec"]["replicas"] = json!(merged.replicas);
         }
-        if let Some(origin) = merged.origin.filter(|_| object["kind"] == "ConfigMap") {
+        if let Some(origin) = merged.origin.filter(|_| is_configuration(object)) {
             object["metadata"]["annotations"][ORIGIN] = json!(origin);
         }
     }
     objects.sort_by_key(kinds::rank);
     Ok(objects)
+}
+
+fn is_configuration(object: &Value) -> bool {
+    object["kind"] == "ConfigMap" && object["metadata"]["name"] == names::CONFIG
 }
 
 /// The manifests without a look at a cluster.
@@ -147,6 +152,7 @@ pub(crate) async fn run(cluster: &Cluster, flags: &Flags, output: Output) -> Res
         });
     }
     let merged = settled(cluster, flags, |words| progress.note(words)).await?;
+    monitoring::must_be_possible(cluster, merged.values.monitoring).await?;
     let objects = documents(&merged)?;
     let kinds: Vec<Value> = culvert_deploy::crds()?.into_iter().map(Document::into_value).collect();
     let mut applied = apply::missing_kinds(cluster, &kinds, &progress).await?;
@@ -257,6 +263,18 @@ mod tests {
             find("ConfigMap")["metadata"]["annotations"]["culvert.dev/mesh-cidr"],
             "given"
         );
+    }
+
+    #[test]
+    fn dashboards_and_monitors_come_where_they_are_asked_for_and_change_nothing_else() {
+        let flags = ["--dashboards", "--prometheus-operator", "--mesh-cidr=10.0.0.0/8"];
+        let all = objects(&flags);
+        let base = objects(&flags[2..]);
+        let count = |kind: &str| all.iter().filter(|object| object["kind"] == kind).count();
+        assert_eq!((count("PodMonitor"), count("PrometheusRule")), (3, 1));
+        assert_eq!(count("ConfigMap"), 1 + 5);
+        assert!(base.iter().all(|object| all.contains(object)));
+        assert_eq!(all.len(), base.len() + 5 + 4);
     }
 
     #[test]

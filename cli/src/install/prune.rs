@@ -2,7 +2,7 @@
 
 use crate::{
     cluster::{Cluster, Failure, for_each_limited, names},
-    kinds::{KINDS, api},
+    kinds::{PROMETHEUS_OPERATOR, api, in_order_of_removal},
     progress::Progress,
 };
 use kube::{
@@ -21,15 +21,18 @@ pub(crate) async fn labelled(cluster: &Cluster, kind: (&str, &str, &str)) -> Res
         Ok(list) => Ok(list.items),
         // A kind that this cluster does not know has no objects.
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+        // Nobody else needs a right to these; and who has none has made none.
+        Err(kube::Error::Api(status)) if status.code == 403 && PROMETHEUS_OPERATOR.contains(&kind) => Ok(Vec::new()),
         Err(error) => Err(Failure::of(format!("listing objects of kind {}", kind.2), error)),
     }
 }
 
 /// Removes them, and gives their names.
 pub(super) async fn others(cluster: &Cluster, objects: &[Value], progress: &Progress) -> Result<Vec<String>, Failure> {
-    // Workloads first, what they need last.
-    let kinds = KINDS.into_iter().rev().filter(|(_, _, kind)| *kind != "Namespace");
-    let found = for_each_limited(kinds, |kind| async move { (kind, labelled(cluster, kind).await) }).await;
+    let found = for_each_limited(in_order_of_removal(), |kind| async move {
+        (kind, labelled(cluster, kind).await)
+    })
+    .await;
     let mut removed = Vec::new();
     for (kind, objects_found) in found {
         for object in objects_found? {
@@ -52,15 +55,17 @@ pub(super) async fn others(cluster: &Cluster, objects: &[Value], progress: &Prog
 
 /// Only what this command applied: what somebody else labelled likewise is his.
 fn is_ours_and_left_over(object: &DynamicObject, kind: &str, objects: &[Value]) -> bool {
-    let applied_by_us = object
-        .managed_fields()
-        .iter()
-        .any(|entry| entry.manager.as_deref() == Some(names::MANAGER) && entry.operation.as_deref() == Some("Apply"));
     let name = object.name_any();
     let is_wanted = objects
         .iter()
         .any(|wanted| wanted["kind"] == kind && wanted["metadata"]["name"] == *name);
-    applied_by_us && !is_wanted
+    is_applied_by_us(object) && !is_wanted
+}
+
+/// Whether this command applied it.
+pub(super) fn is_applied_by_us(object: &impl ResourceExt) -> bool {
+    let mut entries = object.managed_fields().iter();
+    entries.any(|entry| entry.manager.as_deref() == Some(names::MANAGER) && entry.operation.as_deref() == Some("Apply"))
 }
 
 #[cfg(test)]

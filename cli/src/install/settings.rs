@@ -3,6 +3,7 @@
 use super::{
     detect::{self, Range, Ranges},
     installed::Installed,
+    monitoring::MonitoringFlags,
 };
 use clap::{Args, ValueEnum, builder::PossibleValue};
 use culvert_deploy::{ARCHITECTURES, Component, HostPaths, Platform, REGISTRY, Values};
@@ -59,6 +60,8 @@ pub(crate) struct Settings {
     /// How many controllers [default: 2]
     #[arg(long, env = "CULVERT_REPLICAS", value_parser = clap::value_parser!(u16).range(1..=99))]
     replicas: Option<u16>,
+    #[command(flatten)]
+    monitoring: MonitoringFlags,
 }
 
 /// A value of a list that may be empty on purpose.
@@ -140,6 +143,7 @@ impl Settings {
         self.config(&mut merged, before);
         self.ranges(&mut merged, before, detected);
         self.components(&mut merged, before);
+        merged.values.monitoring = self.monitoring.merged(before.monitoring, &mut merged.kept);
         if let (None, Some(replicas)) = (self.replicas, before.replicas) {
             merged.replicas = replicas;
             if replicas != 2 {

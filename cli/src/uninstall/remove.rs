@@ -8,7 +8,7 @@ use super::{
 use crate::{
     cluster::{Cluster, Failure, for_each_limited, list, names},
     install::prune::labelled,
-    kinds::{KINDS, api},
+    kinds::{api, in_order_of_removal},
     progress::Progress,
 };
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
@@ -44,10 +44,11 @@ impl Found {
             .get_metadata_opt(names::NAMESPACE)
             .await
             .map_err(|error| Failure::of("looking for the namespace culvert-system", error))?;
-        let kinds = KINDS.into_iter().rev().filter(|(_, _, kind)| *kind != "Namespace");
+        let found = for_each_limited(in_order_of_removal(), |kind| async move {
+            (kind, labelled(cluster, kind).await)
+        });
         let mut objects = Vec::new();
-        for (kind, found) in for_each_limited(kinds, |kind| async move { (kind, labelled(cluster, kind).await) }).await
-        {
+        for (kind, found) in found.await {
             objects.extend(found?.into_iter().map(|object| (kind, object.name_any())));
         }
         Ok(Self {

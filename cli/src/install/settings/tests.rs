@@ -1,6 +1,6 @@
 use super::{Installed, Merged, Ranges, Settings, changed_trust_domain};
 use clap::Parser;
-use culvert_deploy::{Component, Platform, Values};
+use culvert_deploy::{Component, Monitoring, Platform, Values};
 
 #[derive(Parser)]
 struct Line {
@@ -24,6 +24,10 @@ fn corp() -> Installed {
         host_paths: Platform::K3s.host_paths(),
         architectures: vec!["arm64".to_owned()],
         components: [Component::NetworkPolicy, Component::GivenCa].into(),
+        monitoring: Monitoring {
+            dashboards: true,
+            operator: false,
+        },
         replicas: Some(3),
     }
 }
@@ -58,6 +62,8 @@ fn an_upgrade_keeps_everything_that_no_flag_names() {
         merged.values.components,
         [Component::NetworkPolicy, Component::GivenCa].into()
     );
+    assert_eq!(merged.values.monitoring, corp().monitoring);
+    assert!(merged.kept.contains(&"dashboards".to_owned()), "{:?}", merged.kept);
     assert_eq!((merged.replicas, merged.origin), (3, Some("given")));
     assert!(
         merged.kept.contains(&"trust-domain=corp.example".to_owned()),
@@ -77,6 +83,8 @@ fn a_flag_wins_and_none_empties_a_list() {
         "--platform=standard",
         "--replicas=1",
         "--mesh-cidr=none",
+        "--dashboards=false",
+        "--prometheus-operator",
     ];
     let merged = merged(&flags, Some(&corp()));
     assert!(merged.values.config.exclude_cidrs.is_empty());
@@ -86,6 +94,8 @@ fn a_flag_wins_and_none_empties_a_list() {
     assert_eq!(merged.values.host_paths, Platform::Standard.host_paths());
     assert!(merged.values.config.mesh_cidrs.is_empty());
     assert_eq!(merged.origin, Some("none"));
+    let monitoring = merged.values.monitoring;
+    assert!(!monitoring.dashboards && monitoring.operator);
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! `cargo xtask cluster`.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod monitoring;
+
 use culvert_cluster::{Cluster, Options};
 use serde_json::Value;
 use std::{
@@ -89,6 +91,7 @@ fn an_installation_from_nothing_to_nothing() {
     an_upgrade_keeps_what_was_set_and_a_trust_domain_changes_only_by_force(&plane);
     what_is_no_longer_wanted_is_removed_and_changed_configuration_restarts(&plane);
     what_cannot_start_is_told_with_the_reason(&plane);
+    monitoring::what_watches_the_mesh_comes_where_it_is_asked_for_and_is_kept_and_removed(&plane);
     uninstalling_leaves_nothing(&plane);
 }
 
