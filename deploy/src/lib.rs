@@ -36,11 +36,10 @@ pub mod waypoint;
 
 pub use document::{Document, Id};
 pub use error::{Error, OverlayError};
-pub use monitoring::Monitoring;
 pub use platform::Platform;
 pub use release::{ARCHITECTURES, REGISTRY, VERSION};
 pub use rollout::Rollout;
-pub use values::{Component, Config, HostPaths, MapSizes, Values};
+pub use values::{Component, Config, HostPaths, MapSizes, Monitoring, Values};
 
 /// The namespace that everything lives in.
 pub const NAMESPACE: &str = "culvert-system";

@@ -4,16 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::{Document, Error, NAMESPACE, files, files::File};
-
-/// Whether there is something for Grafana, and something for the Prometheus Operator.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Monitoring {
-    /// ConfigMaps with dashboards, for the sidecar of Grafana's chart.
-    pub dashboards: bool,
-    /// PodMonitors and alerts.
-    pub operator: bool,
-}
+use crate::{Document, Error, Monitoring, NAMESPACE, files, files::File};
 
 impl Monitoring {
     /// The objects, as `kubectl apply -k deploy/dashboards` and the chart bring them.

@@ -6,7 +6,7 @@ use culvert_objects::{DISTRIBUTIONS, Distribution};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use crate::{ARCHITECTURES, Document, Error, Monitoring, REGISTRY, VERSION};
+use crate::{ARCHITECTURES, Document, Error, REGISTRY, VERSION};
 
 /// Choices of whoever installs. The default is what `kubectl apply -k deploy/daemonset` applies.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub struct Values {
     pub host_paths: HostPaths,
     /// What is added to the base.
     pub components: BTreeSet<Component>,
-    /// What is added for those who watch the mesh.
+    /// What is added beside it.
     pub monitoring: Monitoring,
 }
 
@@ -125,6 +125,15 @@ impl Default for Values {
             monitoring: Monitoring::default(),
         }
     }
+}
+
+/// What is added for those who watch the mesh: for Grafana, and for the Prometheus Operator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Monitoring {
+    /// ConfigMaps with dashboards, for the sidecar of Grafana's chart.
+    pub dashboards: bool,
+    /// PodMonitors and alerts.
+    pub operator: bool,
 }
 
 /// Sizes of the kernel programs' maps; none for the agent's own defaults.
