@@ -46,8 +46,8 @@ pub(super) async fn installed(cluster: &Cluster) -> Result<Monitoring, Failure> 
 async fn is_there(cluster: &Cluster, kind: (&str, &str, &str), name: &str) -> Result<bool, Failure> {
     match api(cluster, kind).get_metadata_opt(name).await {
         Ok(found) => Ok(found.is_some_and(|object| is_applied_by_us(&object))),
-        // Who has no right to these has installed none.
-        Err(kube::Error::Api(status)) if status.code == 403 => Ok(false),
+        // A cluster need not know the kind, and who has no right to it has installed nothing of it.
+        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(false),
         Err(error) => Err(Failure::of(format!("looking for {} {name}", kind.2), error)),
     }
 }
