@@ -8,13 +8,18 @@ mod run;
 mod signals;
 mod standby;
 
-use std::process::ExitCode;
+use std::{alloc::System, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
+use culvert_profile::heap::SampledAllocator;
 use culvert_telemetry::Logging;
 
 use crate::cli::{Cli, Command};
+
+/// Samples what is held in memory, for `/debug/pprof/heap`.
+#[global_allocator]
+static ALLOCATOR: SampledAllocator<System> = SampledAllocator::new(System);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

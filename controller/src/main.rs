@@ -2,11 +2,16 @@
 
 #![forbid(unsafe_code)]
 
-use std::process::ExitCode;
+use std::{alloc::System, process::ExitCode};
 
 use clap::Parser as _;
 use culvert_controller::flags::{Cli, Command};
 use culvert_controller::{clock::Clock, run};
+use culvert_profile::heap::SampledAllocator;
+
+/// Samples what is held in memory, for `/debug/pprof/heap`.
+#[global_allocator]
+static ALLOCATOR: SampledAllocator<System> = SampledAllocator::new(System);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

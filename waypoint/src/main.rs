@@ -3,12 +3,14 @@
 use std::{error::Error as _, process::ExitCode};
 
 use clap::Parser as _;
+use culvert_profile::heap::SampledAllocator;
 use culvert_waypoint::{cli::Cli, run::run};
 use mimalloc::MiMalloc;
 
-/// A request makes and frees memory for tasks and buffers of a few KiB, with which the C library's allocator is slow.
+/// A request makes and frees memory for tasks and buffers of a few KiB, with which the C library's allocator is slow. Samples are for
+/// `/debug/pprof/heap`.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: SampledAllocator<MiMalloc> = SampledAllocator::new(MiMalloc);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -23,12 +23,17 @@ mod telemetry;
 mod wire;
 mod worker;
 
-use std::{error::Error, process::ExitCode};
+use std::{alloc::System, error::Error, process::ExitCode};
 
 use clap::Parser as _;
 use culvert_net::{heap, privilege};
+use culvert_profile::heap::SampledAllocator;
 
 use crate::cli::Cli;
+
+/// Samples what is held in memory, for `/debug/pprof/heap`.
+#[global_allocator]
+static ALLOCATOR: SampledAllocator<System> = SampledAllocator::new(System);
 
 fn main() -> ExitCode {
     heap::keep_small();

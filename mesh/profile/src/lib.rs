@@ -1,8 +1,10 @@
-//! CPU profiles of the running process, in pprof's format.
+//! CPU and heap profiles of the running process, in pprof's format.
 //!
 //! ```text
 //! Sampling::start ──SIGPROF──> sampler: the stack of whoever runs, into memory that is there already
-//!       └── finish ──> Samples ──> encode: names, and the message that `go tool pprof` reads
+//!       └── finish ──> Samples ──> book: names, and the message that `go tool pprof` reads
+//!                        Held ──────^
+//! SampledAllocator ──some allocations, until they are freed──> heap
 //! ```
 //! The kernel sends SIGPROF to a thread that runs, a hundred times for each second of processor time of the process
 //! (`setitimer(2)`, `ITIMER_PROF`): no capability is needed, no other process, and no system call that the proxy's seccomp
@@ -12,9 +14,11 @@
 //! it. Names are found where the program has its symbols; in a stripped one addresses stay, and pprof finds the names in
 //! the program as it was before: `go tool pprof PROGRAM PROFILE`.
 //!
-//! There is no heap profile: it takes an allocator that samples, and ours is the C library's.
+//! Memory is sampled all the time, since what is held was taken long before anybody asks: see [`heap`].
 
+mod book;
 mod encode;
+pub mod heap;
 mod maps;
 mod message;
 mod sampler;

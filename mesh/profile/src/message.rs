@@ -27,6 +27,9 @@ pub(crate) struct Profile {
     /// Texts for people.
     #[prost(int64, repeated, tag = "13")]
     pub(crate) comment: Vec<i64>,
+    /// The kind of value that is shown where nobody asks for another.
+    #[prost(int64, tag = "14")]
+    pub(crate) default_sample_type: i64,
 }
 
 /// A kind of value, and its unit.

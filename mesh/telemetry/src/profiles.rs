@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use culvert_profile::{LONGEST, ProfileError, Samples, Sampling};
+use culvert_profile::{LONGEST, ProfileError, Sampling};
 use http::StatusCode;
 
 use crate::routes::{Request, Response, Routes};
@@ -11,18 +11,25 @@ use crate::routes::{Request, Response, Routes};
 /// How long is sampled where the request does not say.
 const SECONDS: u64 = 30;
 
-const NO_HEAP: &str = "there is no heap profile: the C library's allocator keeps no samples, and a sampling one would cost every \
-                       allocation something. container_memory_working_set_bytes shows what the process holds\n";
+/// How long names may take to be found.
+const HEAP_TIME: Duration = Duration::from_secs(30);
+
+const NO_HEAP: &str = "there is no heap profile: this program's allocator takes no samples\n";
 
 impl Routes {
-    /// Adds `/debug/pprof/profile?seconds=N`: what the process does with its processor time, for 1 to 60 seconds, in pprof's
-    /// format. And `/debug/pprof/heap`, which says why there is none. Both on loopback alone.
+    /// Adds, on loopback alone and in pprof's format, `/debug/pprof/profile?seconds=N`: what the process does with its processor time, for 1 to
+    /// 60 seconds; and `/debug/pprof/heap`: what it holds in memory by now.
     #[must_use]
     pub fn profiles(self) -> Self {
         self.get_local_slow("/debug/pprof/profile", LONGEST, profile)
-            .get_local("/debug/pprof/heap", |_| {
-                Response::status(StatusCode::NOT_IMPLEMENTED, NO_HEAP)
-            })
+            .get_local_slow("/debug/pprof/heap", HEAP_TIME, |_| heap())
+    }
+}
+
+async fn heap() -> Response {
+    match culvert_profile::heap::held() {
+        Some(held) => encoded(move || held.encode()).await,
+        None => Response::status(StatusCode::NOT_IMPLEMENTED, NO_HEAP),
     }
 }
 
@@ -39,14 +46,14 @@ async fn profile(request: Request) -> Response {
     // A client that goes away drops this future, and with it the profile.
     tokio::time::sleep(time).await;
     match sampling.finish() {
-        Ok(samples) => encoded(samples).await,
+        Ok(samples) => encoded(move || samples.encode()).await,
         Err(error) => failed(&error),
     }
 }
 
 /// Names are looked up on a thread of its own: the one that serves pages may have other things to do.
-async fn encoded(samples: Samples) -> Response {
-    match tokio::task::spawn_blocking(move || samples.encode()).await {
+async fn encoded(encode: impl FnOnce() -> Result<Vec<u8>, ProfileError> + Send + 'static) -> Response {
+    match tokio::task::spawn_blocking(encode).await {
         Ok(Ok(profile)) => Response::shared("application/octet-stream", Bytes::from(profile)),
         Ok(Err(error)) => failed(&error),
         Err(error) => Response::status(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
@@ -108,9 +115,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_heap_profile_is_refused_with_the_reason() {
+    async fn a_heap_profile_of_a_program_whose_allocator_takes_no_samples_is_refused_with_the_reason() {
         let answer = ask("/debug/pprof/heap").await;
         assert_eq!(answer.code(), StatusCode::NOT_IMPLEMENTED);
-        assert!(String::from_utf8_lossy(answer.body()).contains("allocator"));
+        assert!(String::from_utf8_lossy(answer.body()).contains("allocator takes no samples"));
     }
 }

@@ -17,7 +17,7 @@ use std::{
 };
 
 /// The benches of the cores, by name of the target.
-const BENCHES: [&str; 4] = ["decide", "evaluate", "routes", "tunnel"];
+const BENCHES: [&str; 5] = ["allocate", "decide", "evaluate", "routes", "tunnel"];
 /// The function whose instructions count, and the variable that asks for it: see `bench/cases`.
 const COUNTED: &str = "culvert_bench_cases::counted_rounds";
 const COUNT: &str = "CULVERT_COUNT_INSTRUCTIONS";
