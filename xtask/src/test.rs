@@ -2,7 +2,7 @@
 //!
 //! First the plain tests, which need nothing but this machine, then those on a real Kubernetes cluster (see [`cluster`]),
 //! then the short form of the Gateway API's own suite (see [`conformance`]).
-//! On another kernel, by option: [`kernel`]; on another architecture: [`arch`].
+//! Among the plain ones are some on another kernel ([`kernel`]; more by option) and on another architecture ([`arch`]).
 
 mod arch;
 mod cluster;
@@ -92,6 +92,7 @@ fn plain(options: &Options) -> Result<Counts> {
     if everything {
         counts.add(&instructions());
         counts.add(&kernel::short()?);
+        counts.add(&arch::other(options)?);
     }
     Ok(counts)
 }
