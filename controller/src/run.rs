@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use culvert_objects::{Defaults, Directory, Loaded};
 use culvert_telemetry::prometheus::registry::Registry;
-use culvert_telemetry::{ListenError, Listeners, Logging, register_cpu_time};
+use culvert_telemetry::{ListenError, Listeners, LogFormat, Logging, register_cpu_time};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
@@ -318,11 +318,15 @@ fn waypoints_of(flags: &Serve) -> waypoints::Settings {
         ("CULVERT_LOG", &flags.log),
         ("CULVERT_TRUST_DOMAIN", &flags.trust_domain),
     ];
+    let environment = environment.map(|(name, value)| (name.to_owned(), value.clone()));
+    // What they do by themselves is not said, so that no waypoint is made anew for it.
+    let format = (flags.log_format != LogFormat::Auto).then(|| flags.log_format.to_string());
+    let format = format.map(|format| ("CULVERT_LOG_FORMAT".to_owned(), format));
     waypoints::Settings {
         image: flags.cluster.waypoint_image.clone(),
         envoy_image: flags.cluster.envoy_image.clone(),
         pull_policy: flags.cluster.waypoint_pull_policy.clone(),
-        environment: environment.map(|(name, value)| (name.to_owned(), value.clone())).into(),
+        environment: environment.into_iter().chain(format).collect(),
         cluster_domain: flags.cluster_domain.clone(),
     }
 }

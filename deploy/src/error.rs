@@ -3,7 +3,7 @@
 use crate::Id;
 
 /// Why the manifests cannot be made. Each is a mistake in the files, which the tests would have found, except
-/// [`Error::Value`] and [`Error::Overlay`].
+/// [`Error::Value`], [`Error::Key`], [`Error::Setting`] and [`Error::Overlay`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -43,6 +43,24 @@ pub enum Error {
         value: String,
         /// What is wrong with it.
         reason: &'static str,
+    },
+    /// There is no such setting.
+    #[error("`{key}` is no setting; there are: {known}")]
+    Key {
+        /// As given.
+        key: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// The value of a setting that its programs would refuse.
+    #[error("{key}: `{value}` is not {allowed}")]
+    Setting {
+        /// The key in the ConfigMap.
+        key: &'static str,
+        /// As given.
+        value: String,
+        /// What may be given.
+        allowed: String,
     },
 }
 

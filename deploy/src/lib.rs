@@ -9,14 +9,14 @@
 //! use culvert_deploy::{Values, manifests};
 //!
 //! let mut values = Values::default();
-//! values.config.mesh_cidrs = vec!["198.18.64.0/18".parse()?, "198.19.0.0/16".parse()?];
+//! values.config.set("mesh-cidr", "198.18.64.0/18,198.19.0.0/16")?;
 //! for document in manifests(&values)? {
 //!     println!("{document}");
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! `files` has the texts, `values` says what may differ from cluster to cluster, `monitoring` is what those take who watch, `platform` where distributions keep what Culvert
+//! `files` has the texts, `values` says what may differ from cluster to cluster, `settings` what the programs can be told, `monitoring` is what those take who watch, `platform` where distributions keep what Culvert
 //! reaches for, `merge` lays a component's patches over the
 //! base, `document` is one object, [`privileges`] lists what each container and account may do, with the reason,
 //! [`Rollout`] says how far an update is, [`waypoint`] is what the controller makes
@@ -31,6 +31,7 @@ mod platform;
 pub mod privileges;
 mod release;
 mod rollout;
+mod settings;
 mod values;
 pub mod waypoint;
 
@@ -39,7 +40,8 @@ pub use error::{Error, OverlayError};
 pub use platform::Platform;
 pub use release::{ARCHITECTURES, REGISTRY, VERSION};
 pub use rollout::Rollout;
-pub use values::{Component, Config, HostPaths, MapSizes, Monitoring, Values};
+pub use settings::{Config, Examples, Kind, SETTINGS, Setting};
+pub use values::{Component, HostPaths, Monitoring, Values};
 
 /// The namespace that everything lives in.
 pub const NAMESPACE: &str = "culvert-system";

@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 
 use culvert_objects::{DISTRIBUTIONS, Distribution};
-use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use crate::{ARCHITECTURES, Document, Error, REGISTRY, VERSION};
+use crate::{ARCHITECTURES, Config, Document, Error, REGISTRY, VERSION};
 
 /// Choices of whoever installs. The default is what `kubectl apply -k deploy/daemonset` applies.
 #[derive(Clone, Debug)]
@@ -26,37 +25,6 @@ pub struct Values {
     pub components: BTreeSet<Component>,
     /// What is added beside it.
     pub monitoring: Monitoring,
-}
-
-/// The keys of the ConfigMap `culvert-config`. What is empty is left to the base, or else to the programs' defaults.
-#[derive(Clone, Debug, Default)]
-pub struct Config {
-    /// Ranges of the cluster's pods and services.
-    pub mesh_cidrs: Vec<IpNet>,
-    /// Destinations that pods reach directly.
-    pub exclude_cidrs: Vec<IpNet>,
-    /// Ports that pods reach, and are reached on, directly.
-    pub exclude_ports: Vec<u16>,
-    /// How much the kernel programs' maps hold on each node.
-    pub map_sizes: MapSizes,
-    /// First part of every identity.
-    pub trust_domain: Option<String>,
-    /// This cluster's name in telemetry.
-    pub cluster_id: Option<String>,
-    /// What the names of services end in.
-    pub cluster_domain: Option<String>,
-    /// The namespace whose policies bind everywhere.
-    pub root_namespace: Option<String>,
-    /// Resolvers that a node's proxy asks for endpoints that are known by their DNS names, with commas.
-    pub resolver: Option<String>,
-    /// The file in the controller's container with the roots by which token issuers are trusted, below `/etc/culvert/jwks-ca`.
-    pub jwks_ca: Option<String>,
-    /// Labels of the connection metrics that are left out, with commas.
-    pub metric_labels_drop: Option<String>,
-    /// How many series of them a proxy may have.
-    pub metric_series_limit: Option<u32>,
-    /// What to log: a level, or a filter.
-    pub log: Option<String>,
 }
 
 /// Folders of the node that are not everywhere in the same place.
@@ -136,22 +104,6 @@ pub struct Monitoring {
     pub operator: bool,
 }
 
-/// Sizes of the kernel programs' maps; none for the agent's own defaults.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct MapSizes {
-    /// Pods in the mesh.
-    pub pods: Option<u32>,
-    /// Their addresses.
-    pub addresses: Option<u32>,
-    /// Connections being opened.
-    pub flows: Option<u32>,
-    /// How many of these one pod may have.
-    pub flows_per_pod: Option<u32>,
-    /// Excluded destinations.
-    pub exclusions: Option<u32>,
-}
-
 impl Default for HostPaths {
     fn default() -> Self {
         Self::of(&DISTRIBUTIONS[0])
@@ -226,8 +178,10 @@ impl Values {
                     .into_iter()
                     .flatten();
                 for variable in told.filter(|one| one["name"].as_str().is_some_and(|name| name.ends_with("_IMAGE"))) {
-                    let name = variable["value"].as_str().ok_or_else(|| missing("env value"))?;
-                    variable["value"] = self.image(name).into();
+                    // Images of others come from the ConfigMap, and are named there.
+                    if let Some(name) = variable["value"].as_str() {
+                        variable["value"] = self.image(name).into();
+                    }
                 }
             }
             if let Some(values) = document.value.pointer_mut(ARCHITECTURE_VALUES) {
@@ -235,12 +189,8 @@ impl Values {
             }
             if document.is("ConfigMap") {
                 let data = document.value.get_mut("data").and_then(Value::as_object_mut);
-                data.ok_or_else(|| missing("data"))?.extend(
-                    self.config
-                        .entries()
-                        .into_iter()
-                        .map(|(key, value)| (key.to_owned(), value.into())),
-                );
+                data.ok_or_else(|| missing("data"))?
+                    .extend(self.config.entries().map(|(key, value)| (key.to_owned(), value.into())));
             }
             if document.is("DaemonSet") {
                 self.host_paths
@@ -256,39 +206,6 @@ impl Values {
         let name = base.rsplit('/').next().unwrap_or(base);
         let name = name.split(':').next().unwrap_or(name);
         format!("{}/{name}:{}", self.registry, self.tag)
-    }
-}
-
-impl Config {
-    fn entries(&self) -> Vec<(&'static str, String)> {
-        fn list<T: ToString>(items: &[T]) -> Option<String> {
-            let items: Vec<String> = items.iter().map(T::to_string).collect();
-            (!items.is_empty()).then(|| items.join(","))
-        }
-        let size = |size: Option<u32>| size.map(|size| size.to_string());
-        let entries = [
-            ("map-pods", size(self.map_sizes.pods)),
-            ("map-addresses", size(self.map_sizes.addresses)),
-            ("map-flows", size(self.map_sizes.flows)),
-            ("map-flows-per-pod", size(self.map_sizes.flows_per_pod)),
-            ("map-exclusions", size(self.map_sizes.exclusions)),
-            ("mesh-cidr", list(&self.mesh_cidrs)),
-            ("exclude-cidr", list(&self.exclude_cidrs)),
-            ("exclude-port", list(&self.exclude_ports)),
-            ("trust-domain", self.trust_domain.clone()),
-            ("cluster-id", self.cluster_id.clone()),
-            ("cluster-domain", self.cluster_domain.clone()),
-            ("root-namespace", self.root_namespace.clone()),
-            ("resolver", self.resolver.clone()),
-            ("jwks-ca", self.jwks_ca.clone()),
-            ("metric-labels-drop", self.metric_labels_drop.clone()),
-            ("metric-series-limit", size(self.metric_series_limit)),
-            ("log", self.log.clone()),
-        ];
-        entries
-            .into_iter()
-            .filter_map(|(key, value)| Some((key, value.filter(|value| !value.is_empty())?)))
-            .collect()
     }
 }
 

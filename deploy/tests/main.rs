@@ -5,3 +5,4 @@ mod manifests;
 mod monitors;
 mod privileges;
 mod renderings;
+mod settings;

@@ -22,7 +22,7 @@ fn base() -> Vec<Document> {
 }
 
 /// The base with everything that can be added to it, except what takes something away.
-fn everything() -> Vec<Document> {
+pub(crate) fn everything() -> Vec<Document> {
     let mut values = Values::default();
     values.components = Component::ALL
         .into_iter()
@@ -38,7 +38,7 @@ fn all<T: DeserializeOwned>(documents: &[Document], kind: &str) -> Vec<T> {
         .collect()
 }
 
-fn only<T: DeserializeOwned>(documents: &[Document], kind: &str) -> T {
+pub(crate) fn only<T: DeserializeOwned>(documents: &[Document], kind: &str) -> T {
     let mut all = all(documents, kind);
     assert_eq!(all.len(), 1, "{kind}");
     all.remove(0)
@@ -55,7 +55,7 @@ fn templates(documents: &[Document]) -> BTreeMap<String, PodTemplateSpec> {
     daemon_sets.chain(deployments).collect()
 }
 
-fn containers(documents: &[Document]) -> Vec<Container> {
+pub(crate) fn containers(documents: &[Document]) -> Vec<Container> {
     let specs = templates(documents)
         .into_values()
         .map(|template| template.spec.unwrap());
@@ -232,9 +232,9 @@ fn ports_that_are_named_exist() {
     }
 }
 
-/// Every volume is mounted, every mount has a volume; the same for the keys of the configuration.
+/// Every volume is mounted, every mount has a volume.
 #[test]
-fn nothing_is_mounted_or_configured_in_vain() {
+fn nothing_is_mounted_in_vain() {
     for (name, template) in templates(&everything()) {
         let spec = template.spec.unwrap();
         let volumes: BTreeSet<String> = spec.volumes.unwrap_or_default().into_iter().map(|v| v.name).collect();
@@ -247,51 +247,6 @@ fn nothing_is_mounted_or_configured_in_vain() {
             volumes,
             "{name}"
         );
-    }
-    let asked: BTreeSet<String> = containers(&everything())
-        .into_iter()
-        .flat_map(|container| container.env.unwrap_or_default())
-        .filter_map(|variable| variable.value_from?.config_map_key_ref)
-        .inspect(|key| assert_eq!((key.name.as_str(), key.optional), ("culvert-config", Some(true))))
-        .map(|key| key.key)
-        .collect();
-    let mut values = Values::default();
-    values.config.mesh_cidrs = vec!["198.19.0.0/16".parse().unwrap()];
-    values.config.exclude_cidrs = vec!["198.18.9.0/24".parse().unwrap()];
-    values.config.exclude_ports = vec![53, 9100];
-    let sizes = &mut values.config.map_sizes;
-    for size in [
-        &mut sizes.pods,
-        &mut sizes.addresses,
-        &mut sizes.flows,
-        &mut sizes.flows_per_pod,
-        &mut sizes.exclusions,
-    ] {
-        *size = Some(4096);
-    }
-    values.config.metric_series_limit = Some(4096);
-    for text in [
-        &mut values.config.trust_domain,
-        &mut values.config.cluster_id,
-        &mut values.config.cluster_domain,
-        &mut values.config.root_namespace,
-        &mut values.config.resolver,
-        &mut values.config.jwks_ca,
-        &mut values.config.metric_labels_drop,
-        &mut values.config.log,
-    ] {
-        *text = Some("given".to_owned());
-    }
-    let config: ConfigMap = only(&manifests(&values).unwrap(), "ConfigMap");
-    let data = config.data.unwrap();
-    assert_eq!(data.keys().cloned().collect::<BTreeSet<_>>(), asked);
-    assert_eq!(
-        (data["exclude-port"].as_str(), data["log"].as_str()),
-        ("53,9100", "given")
-    );
-    let commented = include_str!("../daemonset/config.yaml");
-    for key in asked {
-        assert!(commented.contains(&format!("#   {key} ")), "{key} is not explained");
     }
 }
 

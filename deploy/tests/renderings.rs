@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use culvert_deploy::{Component, Document, Id, Monitoring, Values, manifests};
+use culvert_deploy::{Component, Document, Id, Kind, Monitoring, SETTINGS, Setting, Values, manifests};
 use serde::Deserialize as _;
 use serde_json::Value;
 
@@ -283,52 +283,98 @@ fn each_component_does_the_same_in_all_three() {
     }
 }
 
+/// A value as the chart's `--set` takes it.
+fn chart_value(setting: &Setting, value: &str) -> String {
+    let is_list = matches!(
+        setting.kind,
+        Kind::Ranges | Kind::Ports | Kind::Resolvers | Kind::SomeOf(_)
+    );
+    match is_list {
+        true => format!("{}={{{value}}}", setting.helm),
+        false => format!("{}={}", setting.helm, value.replace(',', "\\,")),
+    }
+}
+
+/// Every setting, each with the first value that it shows, the second, and so on.
 #[test]
 fn helm_and_the_crate_understand_the_same_values() {
-    let mut values = Values::default();
-    values.registry = "registry.example/mesh".to_owned();
-    values.config.mesh_cidrs = vec!["198.18.64.0/18".parse().unwrap(), "198.19.0.0/16".parse().unwrap()];
-    values.config.exclude_cidrs = vec!["fd00:c01e::/64".parse().unwrap()];
-    values.config.exclude_ports = vec![53, 9100];
-    values.config.map_sizes.flows = Some(262_144);
-    values.config.map_sizes.flows_per_pod = Some(16_384);
-    values.config.map_sizes.pods = Some(512);
-    values.config.trust_domain = Some("mesh.example".to_owned());
-    values.config.cluster_id = Some("east".to_owned());
-    values.config.cluster_domain = Some("cluster.example".to_owned());
-    values.config.root_namespace = Some("culvert-system".to_owned());
-    values.config.resolver = Some("198.18.0.53,198.18.0.54".to_owned());
-    values.config.jwks_ca = Some("/etc/culvert/jwks-ca/roots.pem".to_owned());
-    values.config.metric_labels_drop = Some("source_principal,source_app".to_owned());
-    values.config.metric_series_limit = Some(5000);
-    values.config.log = Some("debug".to_owned());
-    values.architectures = vec!["arm64".to_owned()];
-    values.host_paths.runtime = "/run/k3s/containerd".to_owned();
-    values.host_paths.cni_bin = "/var/lib/cni/bin".to_owned();
-    values.host_paths.cni_conf = "/var/lib/cni/net.d".to_owned();
-    let rendered = helm(&[
-        "image.registry=registry.example/mesh",
-        "image.architectures={arm64}",
-        "config.meshCidrs={198.18.64.0/18,198.19.0.0/16}",
-        "config.excludeCidrs={fd00:c01e::/64}",
-        "config.excludePorts={53,9100}",
-        "config.mapSizes.flows=262144",
-        "config.mapSizes.flowsPerPod=16384",
-        "config.mapSizes.pods=512",
-        "config.trustDomain=mesh.example",
-        "config.clusterId=east",
-        "config.clusterDomain=cluster.example",
-        "config.rootNamespace=culvert-system",
-        "config.resolvers={198.18.0.53,198.18.0.54}",
-        "config.jwksCa=/etc/culvert/jwks-ca/roots.pem",
-        "config.metrics.dropLabels={source_principal,source_app}",
-        "config.metrics.seriesLimit=5000",
-        "config.log=debug",
-        "hostPaths.runtime=/run/k3s/containerd",
-        "hostPaths.cniBin=/var/lib/cni/bin",
-        "hostPaths.cniConf=/var/lib/cni/net.d",
+    for turn in 0..3 {
+        let mut values = Values::default();
+        values.registry = "registry.example/mesh".to_owned();
+        values.architectures = vec!["arm64".to_owned()];
+        values.host_paths.runtime = "/run/k3s/containerd".to_owned();
+        values.host_paths.cni_bin = "/var/lib/cni/bin".to_owned();
+        values.host_paths.cni_conf = "/var/lib/cni/net.d".to_owned();
+        let mut given: Vec<String> = [
+            "image.registry=registry.example/mesh",
+            "image.architectures={arm64}",
+            "hostPaths.runtime=/run/k3s/containerd",
+            "hostPaths.cniBin=/var/lib/cni/bin",
+            "hostPaths.cniConf=/var/lib/cni/net.d",
+        ]
+        .map(str::to_owned)
+        .into();
+        for setting in SETTINGS {
+            let examples = setting.kind.examples().allowed;
+            let value = &examples[turn % examples.len()];
+            given.push(chart_value(setting, value));
+            // What is switched off in the chart is not there.
+            if (setting.key, value.as_str()) != ("no-cni", "false") {
+                values.config.set(setting.key, value).unwrap();
+            }
+        }
+        let given: Vec<&str> = given.iter().map(String::as_str).collect();
+        assert_same(&helm(&given), &crate_makes(&values));
+    }
+}
+
+/// The ConfigMap to the letter: what is not set is not there.
+#[test]
+fn by_default_the_chart_sets_what_it_always_did() {
+    let objects = helm(&[]);
+    let config = objects.iter().find(|(id, _)| id.kind == "ConfigMap").unwrap().1;
+    let data = serde_json::json!({ "cluster-id": "Kubernetes", "log": "info", "trust-domain": "cluster.local" });
+    assert_eq!(config["data"], data);
+}
+
+/// What `helm upgrade --reuse-values` gives the chart: the values of an earlier one, which lacks the newer.
+#[test]
+fn the_chart_takes_the_values_of_an_earlier_one() {
+    let nothing =
+        ["localLegs", "noCni", "heldMemory", "loops", "metrics", "mapSizes"].map(|name| format!("config.{name}=null"));
+    let given: Vec<&str> = nothing.iter().map(String::as_str).collect();
+    assert_same(&helm(&given), &helm(&[]));
+}
+
+/// With an error that names the value, before anything is sent to a cluster.
+#[test]
+fn helm_refuses_what_the_crate_refuses_and_what_it_does_not_know() {
+    for setting in SETTINGS {
+        for value in setting.kind.examples().refused {
+            let said = helm_refuses(&chart_value(setting, &value));
+            let name = setting.helm.rsplit('.').next().unwrap();
+            assert!(said.contains(name), "{}: {said}", setting.helm);
+        }
+    }
+    for misspelt in ["config.localLeg=tcp", "conf.log=debug", "controller.replica=1"] {
+        assert!(helm_refuses(misspelt).contains("not allowed"), "{misspelt}");
+    }
+}
+
+fn helm_refuses(setting: &str) -> String {
+    let mut command = program("helm");
+    command.args([
+        "template",
+        "culvert",
+        "--namespace",
+        "culvert-system",
+        "--kube-version",
+        "1.34.0",
     ]);
-    assert_same(&rendered, &crate_makes(&values));
+    command.args(["--set", setting]);
+    let output = command.arg(here("helm/culvert")).output().unwrap();
+    assert!(!output.status.success(), "{setting} is taken");
+    String::from_utf8(output.stderr).unwrap()
 }
 
 #[test]

@@ -45,6 +45,7 @@ mod refusal;
 mod restart;
 mod revocation;
 mod same_node;
+mod settings;
 mod transfer;
 mod upkeep;
 mod waypoint;

@@ -5,12 +5,13 @@ use crate::{
     kinds::{DAEMON_SET, DEPLOYMENT, api},
     progress::Progress,
 };
+use culvert_deploy::Setting;
 use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Namespace};
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// What became of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,10 +112,16 @@ async fn one(cluster: &Cluster, object: &Value, force: bool) -> Result<Applied, 
         force,
         ..PatchParams::apply(names::MANAGER)
     };
-    let after = api
+    let mut after = api
         .patch(&name, &parameters, &Patch::Apply(object))
         .await
         .map_err(|error| refused(&kind, &name, error))?;
+    if let Some(without) = unwanted_settings(object, &after.data) {
+        after = api
+            .patch(&name, &PatchParams::default(), &Patch::Merge(&without))
+            .await
+            .map_err(|error| Failure::of(format!("taking settings out of {kind} {name}"), error))?;
+    }
     let version = after.resource_version().unwrap_or_default();
     let change = match before.map(|object| object.resource_version().unwrap_or_default()) {
         None => Change::Created,
@@ -127,6 +134,17 @@ async fn one(cluster: &Cluster, object: &Value, force: bool) -> Result<Applied, 
         change,
         version,
     })
+}
+
+/// A patch that takes out what the ConfigMap still has of settings that are to be as if nobody had set them: applying takes out only
+/// what this command has put there, and leaves what came there by kubectl.
+fn unwanted_settings(wanted: &Value, there: &Value) -> Option<Value> {
+    let there = there["data"].as_object().filter(|_| wanted["kind"] == "ConfigMap")?;
+    let unwanted = there
+        .keys()
+        .filter(|key| Setting::of(key).is_some() && wanted["data"][key.as_str()].is_null());
+    let nothing: Map<String, Value> = unwanted.map(|key| (key.clone(), Value::Null)).collect();
+    (!nothing.is_empty()).then(|| json!({ "data": nothing }))
 }
 
 /// Two refusals have a remedy of their own: another's fields, and fields that cannot change.
@@ -189,4 +207,23 @@ pub(super) async fn after(cluster: &Cluster, applied: &[Applied]) -> Result<(), 
             .map_err(|error| Failure::of(format!("restarting {name} for its new configuration"), error))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unwanted_settings;
+    use serde_json::json;
+
+    #[test]
+    fn settings_that_others_have_set_are_taken_out_where_nobody_wants_them_and_what_is_no_setting_stays() {
+        let wanted = json!({ "kind": "ConfigMap", "data": { "log": "info" } });
+        let there = json!({ "data": { "log": "info", "leaf-ttl": "1h", "loops": "2", "of-somebody": "else" } });
+        let without = unwanted_settings(&wanted, &there).unwrap();
+        assert_eq!(without, json!({ "data": { "leaf-ttl": null, "loops": null } }));
+        assert_eq!(
+            unwanted_settings(&wanted, &json!({ "data": { "log": "info", "of-somebody": "else" } })),
+            None
+        );
+        assert_eq!(unwanted_settings(&json!({ "kind": "Service" }), &there), None);
+    }
 }

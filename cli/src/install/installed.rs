@@ -168,8 +168,9 @@ mod tests {
         values.registry = "registry.example/mesh".to_owned();
         values.architectures = vec!["arm64".to_owned()];
         values.host_paths = Platform::K3s.host_paths();
-        values.config.trust_domain = Some("corp.example".to_owned());
-        values.config.exclude_ports = vec![53, 9100];
+        values.config.set("trust-domain", "corp.example").unwrap();
+        values.config.set("exclude-port", "53,9100").unwrap();
+        values.config.set("connect-timeout", "20s").unwrap();
         for component in Component::ALL {
             values.components = [component].into();
             let found = read_back(&values);
@@ -178,6 +179,7 @@ mod tests {
             assert_eq!(found.host_paths, values.host_paths);
             assert_eq!(found.config["trust-domain"], "corp.example");
             assert_eq!(found.config["exclude-port"], "53,9100");
+            assert_eq!(found.config["connect-timeout"], "20s");
             match component {
                 Component::SingleReplica => assert_eq!(found.replicas, Some(1)),
                 component => assert_eq!(found.components, [component].into(), "{component:?}"),

@@ -1,11 +1,12 @@
 //! `culvert install`: looks whether the cluster can take it (`check --before`), lays the flags over what is installed
-//! (`installed`, `settings`) and what the cluster says of itself (`detect`), applies the manifests (`apply`), removes what
+//! (`installed`, `settings`, `assignment`) and what the cluster says of itself (`detect`), applies the manifests (`apply`), removes what
 //! earlier versions had (`prune`), and waits until it runs (`wait`). `monitoring` is what it brings for those who watch the mesh.
 //!
 //! The manifests are those of `deploy/`, the same that `kubectl apply -k` takes. Doing it twice changes nothing; doing it
 //! with another version is the upgrade, and changes the version and what a flag names.
 
 mod apply;
+mod assignment;
 mod detect;
 mod installed;
 mod monitoring;
@@ -93,7 +94,7 @@ fn is_configuration(object: &Value) -> bool {
 
 /// The manifests without a look at a cluster.
 pub(crate) fn printed_without_cluster(flags: &Flags) -> Result<Answer> {
-    Ok(printed(documents(&flags.settings.merged(None, None))?))
+    Ok(printed(documents(&flags.settings.merged(None, None)?)?))
 }
 
 /// Finds out what is installed and what the cluster says, and lays the flags over it.
@@ -107,7 +108,7 @@ async fn settled(cluster: &Cluster, flags: &Flags, note: impl Fn(String)) -> Res
     if let Some(ranges) = &detected {
         note(ranges.said.clone());
     }
-    let merged = flags.settings.merged(kept, detected);
+    let merged = flags.settings.merged(kept, detected)?;
     if !merged.kept.is_empty() {
         note(format!(
             "kept from what is installed: {} (a flag changes one of them, --reset all)",
@@ -227,7 +228,7 @@ mod tests {
     }
 
     fn objects(arguments: &[&str]) -> Vec<Value> {
-        documents(&flags(arguments).settings.merged(None, None)).unwrap()
+        documents(&flags(arguments).settings.merged(None, None).unwrap()).unwrap()
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! What is installed with: what the flags say, what is there already where they say nothing, and else the defaults.
 
 use super::{
+    assignment::Assignment,
     detect::{self, Range, Ranges},
     installed::Installed,
     monitoring::MonitoringFlags,
 };
+use anyhow::{Result, anyhow};
 use clap::{Args, ValueEnum, builder::PossibleValue};
-use culvert_deploy::{ARCHITECTURES, Component, HostPaths, Platform, REGISTRY, Values};
+use culvert_deploy::{ARCHITECTURES, Component, Error, HostPaths, Platform, REGISTRY, SETTINGS, Setting, Values};
 use ipnet::IpNet;
 use std::{collections::BTreeSet, str::FromStr};
 
@@ -33,11 +35,15 @@ pub(crate) struct Settings {
     #[arg(long, env = "CULVERT_EXCLUDE_PORT", value_delimiter = ',', value_name = "PORT")]
     exclude_port: Vec<OrNone<u16>>,
     /// First part of every identity [default: cluster.local]. To change what is installed takes --force
-    #[arg(long, env = "CULVERT_TRUST_DOMAIN", value_name = "NAME")]
+    #[arg(long, env = "CULVERT_TRUST_DOMAIN", value_parser = |text: &str| checked("trust-domain", text), value_name = "NAME")]
     trust_domain: Option<String>,
     /// This cluster's name in telemetry [default: Kubernetes]
-    #[arg(long, env = "CULVERT_CLUSTER_ID", value_name = "NAME")]
+    #[arg(long, env = "CULVERT_CLUSTER_ID", value_parser = |text: &str| checked("cluster-id", text), value_name = "NAME")]
     cluster_id: Option<String>,
+    /// A setting of the programs, by its key in the ConfigMap culvert-config: connect-timeout=20s; may be repeated (the environment variable
+    /// takes a list with `;`). Without a value (connect-timeout=) the program's default holds again. docs/settings.md has all of them
+    #[arg(long, env = "CULVERT_SET", value_delimiter = ';', value_name = "KEY=VALUE")]
+    set: Vec<Assignment>,
     /// Whose nodes these are: where they keep the runtime's socket and the CNI's folders
     #[arg(long, env = "CULVERT_PLATFORM", value_name = "NAME")]
     platform: Option<NamedPlatform>,
@@ -113,6 +119,8 @@ pub(super) struct Merged {
     pub(super) kept: Vec<String>,
 }
 
+/// The setting that the cluster is asked for.
+const RANGES: &str = "mesh-cidr";
 /// The trust domain where nobody names one.
 const TRUST_DOMAIN: &str = "cluster.local";
 
@@ -125,12 +133,15 @@ impl Settings {
         let Some(installed) = installed else { return true };
         match installed.origin.as_deref() {
             Some(origin) => origin == "detected",
-            None => !installed.config.contains_key("mesh-cidr"),
+            None => !installed.config.contains_key(RANGES),
         }
     }
 
     /// Lays the flags over what is installed, and both over the defaults. `detected` is there when it was wanted.
-    pub(super) fn merged(&self, installed: Option<&Installed>, detected: Option<Ranges>) -> Merged {
+    ///
+    /// # Errors
+    /// When a value cannot be meant, given or kept.
+    pub(super) fn merged(&self, installed: Option<&Installed>, detected: Option<Ranges>) -> Result<Merged> {
         let mut merged = Merged {
             values: Values::default(),
             replicas: self.replicas.unwrap_or(2),
@@ -140,8 +151,8 @@ impl Settings {
         let nothing = Installed::default();
         let before = installed.unwrap_or(&nothing);
         self.images(&mut merged, before);
-        self.config(&mut merged, before);
-        self.ranges(&mut merged, before, detected);
+        self.config(&mut merged, before)?;
+        self.ranges(&mut merged, before, detected)?;
         self.components(&mut merged, before);
         merged.values.monitoring = self.monitoring.merged(before.monitoring, &mut merged.kept);
         if let (None, Some(replicas)) = (self.replicas, before.replicas) {
@@ -153,7 +164,7 @@ impl Settings {
         if merged.replicas == 1 {
             merged.values.components.insert(Component::SingleReplica);
         }
-        merged
+        Ok(merged)
     }
 
     fn images(&self, merged: &mut Merged, before: &Installed) {
@@ -188,44 +199,53 @@ impl Settings {
         }
     }
 
-    fn config(&self, merged: &mut Merged, before: &Installed) {
-        let Merged { values, kept, .. } = merged;
-        let config = &mut values.config;
-        let mut keep = |key: &str, default: &str| -> Option<String> {
-            let value = before.config.get(key)?;
-            if value != default {
-                kept.push(format!("{key}={value}"));
+    fn config(&self, merged: &mut Merged, before: &Installed) -> Result<()> {
+        for setting in SETTINGS.iter().filter(|setting| setting.key != RANGES) {
+            match self.given(setting.key) {
+                Some(given) => merged.values.config.set(setting.key, &given)?,
+                None => keep(merged, setting, before)?,
             }
-            Some(value.clone())
-        };
-        config.trust_domain = self.trust_domain.clone().or_else(|| keep("trust-domain", TRUST_DOMAIN));
-        config.cluster_id = self.cluster_id.clone().or_else(|| keep("cluster-id", "Kubernetes"));
-        config.cluster_domain = keep("cluster-domain", "");
-        config.root_namespace = keep("root-namespace", "");
-        config.resolver = keep("resolver", "");
-        config.jwks_ca = keep("jwks-ca", "");
-        config.metric_labels_drop = keep("metric-labels-drop", "");
-        config.metric_series_limit = keep("metric-series-limit", "").and_then(|limit| limit.parse().ok());
-        config.log = keep("log", "info");
-        config.exclude_cidrs = list(&self.exclude_cidr, || keep("exclude-cidr", ""));
-        config.exclude_ports = list(&self.exclude_port, || keep("exclude-port", ""));
+        }
+        Ok(())
     }
 
-    fn ranges(&self, merged: &mut Merged, before: &Installed, detected: Option<Ranges>) {
+    /// What the flags say of a setting; empty for nothing.
+    fn given(&self, key: &str) -> Option<String> {
+        match key {
+            "trust-domain" => self.trust_domain.clone(),
+            "cluster-id" => self.cluster_id.clone(),
+            "exclude-cidr" => list(&self.exclude_cidr),
+            "exclude-port" => list(&self.exclude_port),
+            _ => {
+                let last = self.set.iter().rfind(|one| one.setting.key == key);
+                last.map(|one| one.value.clone())
+            }
+        }
+    }
+
+    fn ranges(&self, merged: &mut Merged, before: &Installed, detected: Option<Ranges>) -> Result<()> {
         let config = &mut merged.values.config;
         if let Some(ranges) = detected {
-            config.mesh_cidrs = ranges.cidrs;
+            config.set(RANGES, &joined(&ranges.cidrs))?;
             merged.origin = Some("detected");
         } else if !self.mesh_cidr.is_empty() {
-            config.mesh_cidrs = detect::given(&self.mesh_cidr);
-            merged.origin = Some(if config.mesh_cidrs.is_empty() { "none" } else { "given" });
-        } else if let Some(text) = before.config.get("mesh-cidr").filter(|text| !text.is_empty()) {
-            config.mesh_cidrs = parsed(text);
-            merged.kept.push(format!("mesh-cidr={text}"));
-            merged.origin = Some("given");
-        } else if before.origin.as_deref() == Some("none") {
-            merged.origin = Some("none");
+            let given = detect::given(&self.mesh_cidr);
+            config.set(RANGES, &joined(&given))?;
+            merged.origin = Some(if given.is_empty() { "none" } else { "given" });
+        } else {
+            for setting in SETTINGS.iter().filter(|setting| setting.key == RANGES) {
+                keep(merged, setting, before)?;
+            }
+            merged.origin = match merged.values.config.of(RANGES) {
+                Some(_) => Some("given"),
+                None => before
+                    .origin
+                    .as_deref()
+                    .filter(|origin| *origin == "none")
+                    .map(|_| "none"),
+            };
         }
+        Ok(())
     }
 
     fn components(&self, merged: &mut Merged, before: &Installed) {
@@ -250,29 +270,50 @@ impl Settings {
     }
 }
 
+/// A value of a setting that has a flag of its own.
+fn checked(key: &'static str, value: &str) -> Result<String, Error> {
+    Setting::of(key).map_or(Ok(()), |setting| setting.check(value))?;
+    Ok(value.to_owned())
+}
+
+/// Leaves a setting as it is installed.
+fn keep(merged: &mut Merged, setting: &Setting, before: &Installed) -> Result<()> {
+    let Some(was) = before.config.get(setting.key).filter(|was| !was.is_empty()) else {
+        return Ok(());
+    };
+    merged.values.config.set(setting.key, was).map_err(|error| {
+        let remedy = match setting.flag {
+            Some(flag) => format!("--{flag} sets another value"),
+            None => format!("--set {}= takes it out, or sets another value", setting.key),
+        };
+        anyhow!("{error}; the ConfigMap culvert-config has it\n  remedy: {remedy}")
+    })?;
+    if was != setting.default {
+        merged.kept.push(format!("{}={was}", setting.key));
+    }
+    Ok(())
+}
+
 /// The trust domain before and after, if it changes.
 pub(super) fn changed_trust_domain(before: &Installed, after: &Merged) -> Option<(String, String)> {
-    let or_default = |domain: Option<&String>| domain.map_or(TRUST_DOMAIN, String::as_str).to_owned();
-    let old = or_default(before.config.get("trust-domain"));
-    let new = or_default(after.values.config.trust_domain.as_ref());
+    let or_default = |domain: Option<&str>| domain.unwrap_or(TRUST_DOMAIN).to_owned();
+    let old = or_default(before.config.get("trust-domain").map(String::as_str));
+    let new = or_default(after.values.config.of("trust-domain"));
     (old != new).then_some((old, new))
 }
 
-/// What the flag names, or else what was kept.
-fn list<T: FromStr + Clone>(given: &[OrNone<T>], kept: impl FnOnce() -> Option<String>) -> Vec<T> {
-    if given.is_empty() {
-        return kept().map(|text| parsed(&text)).unwrap_or_default();
-    }
+/// What the flag names, if it is given; empty where it names nothing.
+fn list<T: ToString + Clone>(given: &[OrNone<T>]) -> Option<String> {
     let named = given.iter().filter_map(|one| match one {
         OrNone::None => None,
         OrNone::One(value) => Some(value.clone()),
     });
-    named.collect()
+    (!given.is_empty()).then(|| joined(&named.collect::<Vec<_>>()))
 }
 
-/// A list as the ConfigMap has it. The programs refuse what does not parse, so it is not there.
-fn parsed<T: FromStr>(text: &str) -> Vec<T> {
-    text.split(',').filter_map(|one| one.trim().parse().ok()).collect()
+/// As the ConfigMap has it.
+fn joined<T: ToString>(values: &[T]) -> String {
+    values.iter().map(T::to_string).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! | `node` | a node without agent, proxies without controller or without certificates, maps that are nearly full |
 //! | `agent` | programs that came off (traffic in plaintext), the gate, connections from before capture, pods' notices; also without a cluster |
 //! | `proxy` | ranges that the controller has not told, subscriptions and descriptors that run out; also without a cluster |
+//! | `settings` | keys of `culvert-config` that no program reads, values that none takes |
 //! | `uninstalling` | annotations of an uninstallation that was broken off |
 //! | `membership`, `pods` | pods that should be in the mesh and are not |
 //! | `trust_bundles` | namespaces without the trust bundle |
@@ -25,6 +26,7 @@ mod node;
 mod pods;
 mod ports;
 pub(crate) mod proxy;
+mod settings;
 mod trust_bundles;
 mod uninstalling;
 
@@ -43,6 +45,7 @@ pub(crate) fn judged(survey: &Survey, api_server: &str, policies: PolicyFlags) -
     let mut lines = vec![Line::ok("cluster", "API server", api_server)];
     lines.extend(controllers::judged(survey));
     lines.push(daemon_set(survey));
+    lines.extend(settings::judged(survey));
     lines.extend(uninstalling::judged(survey));
     lines.extend(cluster_dns::judged(survey, &members));
     lines.extend(trust_bundles::judged(survey, &members));

@@ -30,6 +30,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct Survey {
     pub(crate) deployment: Option<Deployment>,
     pub(crate) daemon_set: Option<DaemonSet>,
+    /// What the ConfigMap with the programs' settings has.
+    pub(crate) settings: BTreeMap<String, String>,
     /// Warnings in our own namespace.
     pub(crate) warnings: Vec<Event>,
     /// The pod that holds the lease.
@@ -114,6 +116,8 @@ impl Survey {
     async fn look_further(&mut self, cluster: &Cluster) {
         let warnings = ListParams::default().fields("type=Warning");
         self.warnings = list(&cluster.ours(), &warnings, "").await.unwrap_or_default();
+        let settings = cluster.ours::<ConfigMap>().get_opt(names::CONFIG).await;
+        self.settings = settings.ok().flatten().and_then(|map| map.data).unwrap_or_default();
         let all = ListParams::default();
         self.network_policies = list(&cluster.all(), &all, "").await.ok();
         let bundles = ListParams::default().fields(&format!("metadata.name={}", names::TRUST_BUNDLE));

@@ -178,11 +178,14 @@ fn an_upgrade_keeps_what_was_set_and_a_trust_domain_changes_only_by_force(plane:
         "--exclude-cidr=203.0.113.0/24",
         "--mesh-cidr=198.18.0.0/15",
         "--cluster-id=east",
+        "--set=connect-timeout=20s",
         "--network-policy",
         "--replicas=3",
     ];
     let set = plane.culvert(&set);
     assert!(set.status.success(), "{}", errors(&set));
+    assert_eq!(configuration()["connect-timeout"], "20s");
+    set_by_kubectl(plane, "leaf-ttl", "2h");
     let before = configuration();
     let upgrade = plane.culvert(&["install", "--no-wait", "--image-tag=9.9.9"]);
     assert!(upgrade.status.success(), "{}", errors(&upgrade));
@@ -215,10 +218,58 @@ fn an_upgrade_keeps_what_was_set_and_a_trust_domain_changes_only_by_force(plane:
     );
     assert_eq!(configuration(), before);
 
+    set_by_kubectl(plane, "connection-wait", "soon");
+    let refused = plane.culvert(&["install", "--no-wait", "--image-tag=9.9.10"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = errors(&refused);
+    assert!(
+        said.contains("connection-wait: `soon`") && said.contains("--set connection-wait="),
+        "{said}"
+    );
+    assert!(
+        !plane
+            .kubectl(&[
+                "get",
+                "-n",
+                "culvert-system",
+                "pods,deployments,daemonsets",
+                "-o",
+                "yaml"
+            ])
+            .contains("9.9.10")
+    );
+    let misspelt = plane.culvert(&["install", "--set=conect-timeout=20s"]);
+    assert_eq!(misspelt.status.code(), Some(2));
+
+    let unset = plane.culvert(&[
+        "install",
+        "--no-wait",
+        "--set=connection-wait=",
+        "--set=connect-timeout=",
+    ]);
+    assert!(unset.status.success(), "{}", errors(&unset));
+    assert!(configuration()["connection-wait"].is_null() && configuration()["connect-timeout"].is_null());
+    assert_eq!(configuration()["leaf-ttl"], "2h");
+
     let reset = plane.culvert(&["install", "--no-wait", "--reset"]);
     assert!(reset.status.success(), "{}", errors(&reset));
+    assert!(configuration()["leaf-ttl"].is_null(), "also what came there by kubectl");
     assert_eq!(configuration()["cluster-id"], "Kubernetes");
     assert!(configuration()["exclude-cidr"].is_null());
+}
+
+fn set_by_kubectl(plane: &ControlPlane, key: &str, value: &str) {
+    let patch = serde_json::json!({ "data": { key: value } }).to_string();
+    plane.kubectl(&[
+        "patch",
+        "-n",
+        "culvert-system",
+        "configmap",
+        "culvert-config",
+        "--type=merge",
+        "-p",
+        &patch,
+    ]);
 }
 
 fn what_is_no_longer_wanted_is_removed_and_changed_configuration_restarts(plane: &ControlPlane) {

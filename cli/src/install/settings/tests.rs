@@ -1,6 +1,6 @@
 use super::{Installed, Merged, Ranges, Settings, changed_trust_domain};
 use clap::Parser;
-use culvert_deploy::{Component, Monitoring, Platform, Values};
+use culvert_deploy::{Component, Monitoring, Platform, Values, manifests};
 
 #[derive(Parser)]
 struct Line {
@@ -16,6 +16,8 @@ fn corp() -> Installed {
         ("mesh-cidr", "10.0.0.0/8"),
         ("cluster-id", "east"),
         ("log", "debug"),
+        ("connect-timeout", "20s"),
+        ("map-flows", "131072"),
     ];
     Installed {
         registry: Some("registry.example/mesh".to_owned()),
@@ -38,7 +40,7 @@ fn merged(arguments: &[&str], installed: Option<&Installed>) -> Merged {
         cidrs: vec!["198.18.0.0/15".parse().unwrap()],
         said: String::new(),
     });
-    settings.merged(installed, detected)
+    settings.merged(installed, detected).unwrap()
 }
 
 /// The recipe of the review: an upgrade with another tag alone must not touch the trust domain, nor anything else.
@@ -47,14 +49,9 @@ fn an_upgrade_keeps_everything_that_no_flag_names() {
     let merged = merged(&["--image-tag=9.9.9"], Some(&corp()));
     let config = &merged.values.config;
     assert_eq!(merged.values.tag, "9.9.9");
-    assert_eq!(config.trust_domain.as_deref(), Some("corp.example"));
-    assert_eq!(config.exclude_cidrs, ["10.9.0.0/16".parse().unwrap()]);
-    assert_eq!(config.exclude_ports, [53, 9100]);
-    assert_eq!(config.mesh_cidrs, ["10.0.0.0/8".parse().unwrap()]);
-    assert_eq!(
-        (config.cluster_id.as_deref(), config.log.as_deref()),
-        (Some("east"), Some("debug"))
-    );
+    for (key, value) in corp().config {
+        assert_eq!(config.of(&key), Some(value.as_str()), "{key}");
+    }
     assert_eq!(merged.values.registry, "registry.example/mesh");
     assert_eq!(merged.values.host_paths, Platform::K3s.host_paths());
     assert_eq!(merged.values.architectures, ["arm64"]);
@@ -87,12 +84,12 @@ fn a_flag_wins_and_none_empties_a_list() {
         "--prometheus-operator",
     ];
     let merged = merged(&flags, Some(&corp()));
-    assert!(merged.values.config.exclude_cidrs.is_empty());
-    assert_eq!(merged.values.config.exclude_ports, [25]);
+    assert_eq!(merged.values.config.of("exclude-cidr"), None);
+    assert_eq!(merged.values.config.of("exclude-port"), Some("25"));
     let components = [Component::GivenCa, Component::Selinux, Component::SingleReplica];
     assert_eq!(merged.values.components, components.into());
     assert_eq!(merged.values.host_paths, Platform::Standard.host_paths());
-    assert!(merged.values.config.mesh_cidrs.is_empty());
+    assert_eq!(merged.values.config.of("mesh-cidr"), None);
     assert_eq!(merged.origin, Some("none"));
     let monitoring = merged.values.monitoring;
     assert!(!monitoring.dashboards && monitoring.operator);
@@ -115,8 +112,7 @@ fn ranges_that_were_found_are_found_again_and_those_that_were_given_stay() {
         let mut installed = corp();
         installed.origin = origin.map(str::to_owned);
         let merged = merged(arguments, Some(&installed));
-        let cidrs = merged.values.config.mesh_cidrs.iter().map(ToString::to_string);
-        cidrs.collect::<Vec<_>>().join(",")
+        merged.values.config.of("mesh-cidr").unwrap_or_default().to_owned()
     };
     assert_eq!(of(Some("detected"), &[]), "198.18.0.0/15");
     assert_eq!(of(Some("given"), &[]), "10.0.0.0/8");
@@ -130,7 +126,7 @@ fn ranges_that_were_found_are_found_again_and_those_that_were_given_stay() {
     none.origin = Some("none".to_owned());
     none.config.remove("mesh-cidr");
     let kept = merged(&[], Some(&none));
-    assert!(kept.values.config.mesh_cidrs.is_empty() && kept.origin == Some("none"));
+    assert!(kept.values.config.of("mesh-cidr").is_none() && kept.origin == Some("none"));
 }
 
 #[test]
@@ -143,4 +139,111 @@ fn from_nothing_the_defaults_hold() {
     );
     assert_eq!((merged.replicas, merged.kept.len()), (2, 0));
     assert!(merged.values.components.is_empty());
+}
+
+#[test]
+fn a_setting_wins_over_what_is_installed_and_without_a_value_the_default_holds_again() {
+    let merged = merged(
+        &[
+            "--set=connect-timeout=30s",
+            "--set=map-flows=",
+            "--set=log=info,culvert_agent=debug",
+            "--set=loops=2",
+        ],
+        Some(&corp()),
+    );
+    let config = &merged.values.config;
+    assert_eq!(config.of("connect-timeout"), Some("30s"));
+    assert_eq!(config.of("map-flows"), None);
+    assert_eq!(config.of("log"), Some("info,culvert_agent=debug"));
+    assert_eq!(config.of("loops"), Some("2"));
+    assert!(
+        !merged.kept.iter().any(|kept| kept.starts_with("connect-timeout")),
+        "{:?}",
+        merged.kept
+    );
+}
+
+/// Before anything is asked of a cluster, and with the exit code of wrong usage.
+#[test]
+fn a_setting_that_no_program_takes_is_a_wrong_command_line() {
+    for (bad, said) in [
+        (
+            "--set=connect-timeout=5h",
+            "connect-timeout: `5h` is not a time from 1ms to 1h",
+        ),
+        ("--set=conect-timeout=5s", "`conect-timeout` is no setting"),
+        ("--set=trust-domain=a", "--trust-domain"),
+        (
+            "--trust-domain=My.Mesh",
+            "trust-domain: `My.Mesh` is not a trust domain",
+        ),
+        ("--cluster-id=a b", "cluster-id: `a b` is not a name"),
+    ] {
+        let error = Line::try_parse_from(["x", bad]).map(drop).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains(said), "{error}");
+    }
+}
+
+/// Its ConfigMap has what was made before there were more settings.
+#[test]
+fn an_upgrade_of_an_installation_without_the_new_keys_adds_none_of_them() {
+    let installed = Installed {
+        config: [
+            ("cluster-id", "Kubernetes"),
+            ("log", "info"),
+            ("trust-domain", "cluster.local"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into(),
+        origin: Some("none".to_owned()),
+        ..Installed::default()
+    };
+    let merged = merged(&[], Some(&installed));
+    assert!(merged.kept.is_empty(), "{:?}", merged.kept);
+    let documents = manifests(&merged.values).unwrap();
+    let config = documents
+        .iter()
+        .find(|document| document.id().kind == "ConfigMap")
+        .unwrap();
+    let keys: Vec<&String> = config.value()["data"].as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["cluster-id", "log", "trust-domain"]);
+}
+
+/// What earlier versions took and the programs still do.
+#[test]
+fn an_upgrade_keeps_values_that_are_written_otherwise_than_one_would_today() {
+    let mut installed = corp();
+    let written = [
+        ("trust-domain", "my_corp"),
+        ("cluster-id", "arn:aws:eks:zone-1:42:cluster/east"),
+        ("log", "info, culvert_agent=4"),
+        ("metric-labels-drop", "source_app, source_version"),
+    ];
+    for (key, value) in written {
+        installed.config.insert(key.to_owned(), value.to_owned());
+    }
+    let merged = merged(&[], Some(&installed));
+    for (key, value) in written {
+        assert_eq!(merged.values.config.of(key), Some(value));
+    }
+}
+
+#[test]
+fn what_somebody_wrote_into_the_configmap_and_no_program_takes_stops_the_installation() {
+    let mut installed = corp();
+    installed.config.insert("connect-timeout".to_owned(), "soon".to_owned());
+    let tried = |arguments: &[&str]| {
+        let settings = Line::try_parse_from([&["x", "--mesh-cidr=none"], arguments].concat())
+            .unwrap()
+            .settings;
+        settings.merged(Some(&installed), None)
+    };
+    let error = format!("{:#}", tried(&[]).unwrap_err());
+    assert!(
+        error.contains("`soon`") && error.contains("--set connect-timeout="),
+        "{error}"
+    );
+    assert!(tried(&["--set=connect-timeout="]).is_ok());
 }
