@@ -122,7 +122,8 @@ pub const X_BACKEND_TRAFFIC_POLICY: Known = Known::of(
     "xbackendtrafficpolicies",
     &["v1alpha1"],
     "nothing is tried again, and sessions do not persist",
-);
+)
+.with_parents("targetRefs");
 
 /// A mesh.
 pub const X_MESH: Known = Known::of(
@@ -141,4 +142,5 @@ pub const X_TELEMETRY_POLICY: Known = Known::of(
     "xtelemetrypolicies",
     &["v1alpha1"],
     "the mesh logs and counts as without it, and traces nothing",
-);
+)
+.with_parents("targetRefs");

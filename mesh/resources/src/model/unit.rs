@@ -80,6 +80,8 @@ impl Unit {
             | Kind::TLSRoute
             | Kind::UDPRoute
             | Kind::ListenerSet
+            | Kind::XBackendTrafficPolicy
+            | Kind::XTelemetryPolicy
             | Kind::VirtualService
             | Kind::DestinationRule
             | Kind::Telemetry

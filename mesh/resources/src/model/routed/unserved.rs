@@ -1,5 +1,5 @@
-//! The conditions of an object of the Gateway API of whose kind nothing is served, at those of its parents that are ours: that it is not
-//! accepted, and why. Otherwise whoever wrote it would wait for a controller.
+//! The conditions of an object of the Gateway API of whose kind nothing is served, at those of its parents (of a policy: its targets) that are
+//! ours: that it is not accepted, and why. Otherwise whoever wrote it would wait for a controller.
 
 use culvert_objects::{Kind, Namespace, ObjectName, enrols};
 use serde_json::Value;
@@ -53,9 +53,9 @@ fn parent(written: &Value) -> Option<Parent> {
     })
 }
 
-/// A Gateway is ours where it is a waypoint, and a Service, which routes alone may be for, where its namespace is in the mesh.
+/// A Gateway is ours where it is a waypoint, and a Service, which routes and policies alone may be for, where its namespace is in the mesh.
 fn is_ours(reader: &Reader<'_>, kind: Kind, name: &ObjectName, parent: &Parent) -> bool {
-    if kind == Kind::UDPRoute && parent.group.is_empty() && parent.kind == "Service" {
+    if kind != Kind::ListenerSet && parent.group.is_empty() && parent.kind == "Service" {
         let namespace = parent.namespace.as_deref().unwrap_or(&name.namespace);
         let found = reader.get::<Namespace>(&ObjectName::cluster(namespace));
         return found.is_some_and(|namespace| enrols(namespace));
@@ -67,6 +67,7 @@ fn conditions(kind: Kind, message: &str) -> Vec<Condition> {
     let said: &[(&str, &str)] = match kind {
         // None of our Gateways lets any in (`allowedListeners`).
         Kind::ListenerSet => &[("Accepted", "NotAllowed"), ("Programmed", "Invalid")],
+        Kind::XBackendTrafficPolicy | Kind::XTelemetryPolicy => &[("Accepted", "Invalid")],
         _ => &[("Accepted", "UnsupportedValue")],
     };
     said.iter()

@@ -70,6 +70,13 @@ fn what_is_not_served_is_not_accepted_where_its_parent_is_ours_and_left_to_other
              metadata: {{name: {name}, namespace: shop, generation: 3}}\nspec: {spec}\n"
         )
     };
+    let experimental = |kind: &str, name: &str, targets: &str| {
+        of(kind, name, &format!("{{targetRefs: {targets}}}")).replacen(
+            "networking.k8s.io/v1",
+            "networking.x-k8s.io/v1alpha1",
+            1,
+        )
+    };
     let outside = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: outside}\n";
     let parents = "{parentRefs: [{name: wp, port: 53}, {name: edge}, {group: '', kind: Service, name: web, sectionName: http}, \
         {group: '', kind: Service, name: web, namespace: outside}, {}]}";
@@ -77,7 +84,17 @@ fn what_is_not_served_is_not_accepted_where_its_parent_is_ours_and_left_to_other
         + outside
         + &of("UDPRoute", "dns", parents)
         + &of("ListenerSet", "ours", "{parentRef: {name: wp}}")
-        + &of("ListenerSet", "other", "{parentRef: {name: edge}}");
+        + &of("ListenerSet", "other", "{parentRef: {name: edge}}")
+        + &experimental(
+            "XBackendTrafficPolicy",
+            "sessions",
+            "[{group: '', kind: Service, name: web}]",
+        )
+        + &experimental(
+            "XTelemetryPolicy",
+            "traces",
+            "[{group: gateway.networking.k8s.io, kind: Gateway, name: edge}, {group: gateway.networking.k8s.io, kind: Gateway, name: wp}]",
+        );
     let mut world = World::of(&(SHOP.to_owned() + &text));
     let mut model = Model::default();
     model.update(&world.objects(), Instant::now());
@@ -120,6 +137,13 @@ fn what_is_not_served_is_not_accepted_where_its_parent_is_ours_and_left_to_other
         )]
     );
     assert_eq!(said(&model, Kind::ListenerSet, "other"), []);
+    for (kind, name, target) in [
+        (Kind::XBackendTrafficPolicy, "sessions", "web"),
+        (Kind::XTelemetryPolicy, "traces", "wp"),
+    ] {
+        let invalid = vec![("Accepted", "Invalid")];
+        assert_eq!(said(&model, kind, name), [(target.to_owned(), None, None, invalid)]);
+    }
     world.assembly.remove(Kind::Gateway, &ObjectName::new("shop", "wp"));
     model.update(&world.objects(), Instant::now());
     assert_eq!(
