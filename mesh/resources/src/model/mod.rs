@@ -14,6 +14,7 @@
 //! | `unit` | what is derived as a whole |
 //! | `derive` | what each unit is derived to |
 //! | [`Reader`] | the objects, as a unit reads them |
+//! | `refused` | what proxies have refused, said of the objects that it was made of |
 //! | `index` | objects by key, and units by the keys that they read |
 //! | [`pod`] | a pod becomes a Workload |
 //! | `bypass` | nobody goes around a waypoint |
@@ -84,6 +85,7 @@ mod ports;
 mod preview;
 mod ranges;
 mod reader;
+mod refused;
 mod resource;
 mod restriction;
 mod route_status;
@@ -108,6 +110,7 @@ pub use not_enforced::NotEnforced;
 pub use origin::{Origin, origin};
 pub use preview::Preview;
 pub use reader::Reader;
+pub use refused::{IN_FORCE, OfGateway, REFUSED_BY_PROXY, Refusal, Refused, place_of};
 pub use route_status::{Condition, ParentStatus, RouteStatus, RouteStatuses};
 use routed::behind::{Behind, is_service};
 pub use routed::explain::{BackendView, CanaryView, HostRules, PortRules, RuleView, ServiceRules};

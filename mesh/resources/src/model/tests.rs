@@ -21,6 +21,7 @@ mod entries;
 mod external_auth;
 mod locality;
 mod policies;
+mod refused;
 mod statuses;
 mod tls;
 mod traffic_policies;

@@ -2,6 +2,7 @@
 
 use culvert_objects::{Finding, Severity};
 
+use super::super::refused::STAYS;
 use super::problem::Problem;
 
 /// The beginnings of fields, and what to do about what is wrong there. The first that fits counts.
@@ -68,6 +69,9 @@ pub(super) fn of_finding(finding: &Finding) -> Problem {
 fn remedy(finding: &Finding, field: &str) -> &'static str {
     if finding.severity == Severity::Info {
         return "nothing, if that is meant";
+    }
+    if finding.message.ends_with(STAYS) {
+        return "change what the proxy's message names; if nothing is wrong with that, the proxy and the controller are of versions that do not fit";
     }
     if finding.object.is_none() {
         return "mend the file";

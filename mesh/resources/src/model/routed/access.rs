@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use culvert_objects::{
-    AuthorizationPolicy, Held, Key, KindSpec, ObjectName, RequestAuthentication, ServiceEntry, Target,
+    AuthorizationPolicy, Held, Key, Kind, KindSpec, ObjectName, RequestAuthentication, ServiceEntry, Target,
 };
 use culvert_policy::istio::request::{self, Layer};
 use culvert_proto::workload::Service;
@@ -41,6 +41,16 @@ pub(super) fn of_service(reader: &Reader<'_>, gateway: &ObjectName, service: &Se
         access.connections.extend(read(Layer::Connections));
     }
     access
+}
+
+/// The objects that decide about a Service at a waypoint.
+pub(super) fn objects(reader: &Reader<'_>, gateway: &ObjectName, service: &Service) -> Vec<(Kind, ObjectName)> {
+    let targets = targets(reader, gateway, service);
+    let tokens = bound::<RequestAuthentication>(reader, &targets).into_iter();
+    let tokens = tokens.map(|(name, _)| (Kind::RequestAuthentication, name.clone()));
+    let policies = bound::<AuthorizationPolicy>(reader, &targets).into_iter();
+    let policies = policies.map(|(name, _)| (Kind::AuthorizationPolicy, name.clone()));
+    tokens.chain(policies).collect()
 }
 
 /// Adds a policy to those by which its provider is asked. An error is the policy, where nobody is asked by it.

@@ -138,7 +138,8 @@ pub(in crate::model) fn not_there(reader: &Reader<'_>, waypoint: &ObjectName, se
     }
 }
 
-fn of_port(reader: &Reader<'_>, resource: &Arc<str>, service: &Service, port: u16) -> PortRules {
+/// What holds at a port of a Service.
+pub(super) fn of_port(reader: &Reader<'_>, resource: &Arc<str>, service: &Service, port: u16) -> PortRules {
     let object = ports::of_object(reader, service);
     let protocol = ports::protocol(service, object.as_ref(), port);
     let merged = match protocol.is_http() {

@@ -23,6 +23,7 @@
 //! | `hosts` | which VirtualService and DestinationRule a Service has |
 //! | `hashes` | by what of requests endpoints are chosen |
 //! | `labelled` | the labels of endpoints |
+//! | [`made_of`] | the objects that a resource was made of, by its name |
 //! | `nearness` | which endpoints come first, and from where a waypoint looks at them |
 //! | `providers` | what providers of the mesh's configuration lead to |
 //! | `proxy_config` | what a Gateway asks of its proxy |
@@ -51,6 +52,7 @@ mod hashes;
 mod hosts;
 pub(super) mod in_force;
 mod labelled;
+pub(super) mod made_of;
 mod nearness;
 mod pods;
 pub(super) mod policies;
