@@ -17,6 +17,7 @@ pub(super) struct Gateway {
     pub(super) class: String,
     accepted: Condition,
     programmed: Condition,
+    in_force: Condition,
     address: String,
 }
 
@@ -81,6 +82,7 @@ impl Gateway {
             class: text("/spec/gatewayClassName"),
             accepted: Condition::of(object, "Accepted"),
             programmed: Condition::of(object, "Programmed"),
+            in_force: Condition::of(object, "culvert.dev/InForce"),
             address: text("/status/addresses/0/value"),
         }
     }
@@ -95,6 +97,11 @@ impl Gateway {
     /// Whether it serves.
     pub(super) fn is_programmed(&self) -> bool {
         self.programmed.status == "True"
+    }
+
+    /// What its pods refuse of what the controller sends them, if they do.
+    pub(super) fn refused(&self) -> Option<&str> {
+        (self.in_force.status == "False").then_some(self.in_force.message.as_str())
     }
 
     /// Why it does not serve.
@@ -115,6 +122,7 @@ impl Gateway {
             accepted,
             programmed,
             address,
+            in_force: _,
         } = self;
         let cells = [namespace, name, class, &accepted.shown(), &programmed.shown(), address];
         cells.map(ToString::to_string).to_vec()
@@ -127,6 +135,7 @@ impl Gateway {
             "class": self.class,
             "accepted": self.accepted.json(),
             "programmed": self.programmed.json(),
+            "refused": self.refused(),
             "address": self.address,
         })
     }
@@ -196,5 +205,17 @@ mod tests {
         let serves = gateway(json!([{ "type": "Programmed", "status": "True" }]));
         assert!(serves.is_programmed());
         assert_eq!(serves.row()[4..], ["yes", "wp.shop.svc.cluster.local"]);
+        assert_eq!(serves.refused(), None);
+    }
+
+    #[test]
+    fn what_its_pods_refuse_is_shown_although_it_serves() {
+        let refuses = gateway(json!([
+            { "type": "Programmed", "status": "True" },
+            { "type": "culvert.dev/InForce", "status": "False", "reason": "RefusedByProxy", "message": "a pod refuses it" },
+        ]));
+        assert!(refuses.is_programmed());
+        assert_eq!(refuses.refused(), Some("a pod refuses it"));
+        assert_eq!(refuses.json()["refused"], "a pod refuses it");
     }
 }

@@ -102,6 +102,9 @@ async fn one(cluster: &Cluster, namespace: &str, name: &str, may_wait: bool) -> 
             gateway.why_not()
         )));
     }
+    if let Some(refused) = gateway.refused() {
+        sections.push(Section::words(format!("not all of it is in force: {refused}\n")));
+    }
     sections.push(asking::section(&labels));
     Ok(Answer {
         json: json!({ "waypoint": gateway.json(), "asked-for-by": labels.iter().map(Label::json).collect::<Vec<_>>() }),
