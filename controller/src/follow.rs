@@ -10,7 +10,7 @@ use culvert_xds::Change;
 use tokio::sync::{mpsc, watch};
 
 use crate::inquiry::Inquiry;
-use crate::model::Model;
+use crate::model::{Model, Refusal, Refused};
 use crate::monitor::ModelMetrics;
 use crate::policy_test::{Moment, Outlook, Trial};
 use crate::state::State;
@@ -31,6 +31,8 @@ pub(crate) struct Follow {
     model: Model,
     /// What the source says.
     loaded: Arc<Loaded>,
+    /// What proxies refuse of what they were told.
+    refusals: Arc<BTreeSet<Refusal>>,
     metrics: ModelMetrics,
     on_change: OnChange,
     /// From where keys of tokens are to be fetched.
@@ -44,6 +46,7 @@ impl Follow {
         Self {
             model: Model::default(),
             loaded: Arc::default(),
+            refusals: Arc::default(),
             metrics,
             on_change,
             sources: watch::Sender::default(),
@@ -58,13 +61,14 @@ impl Follow {
     }
 
     /// Follows until the source is no longer followed, which is never.
-    /// Carries out `trials` and answers `inquiries` in between.
+    /// Says of objects what proxies refuse of them, carries out `trials` and answers `inquiries` in between.
     pub(crate) async fn follow(
         &mut self,
         mut changes: watch::Receiver<Arc<Loaded>>,
         mut trials: mpsc::Receiver<Trial>,
         mut inquiries: mpsc::Receiver<Inquiry>,
         mut fetched: watch::Receiver<Fetched>,
+        mut refusals: watch::Receiver<Arc<BTreeSet<Refusal>>>,
     ) {
         loop {
             let next = self.model.next();
@@ -75,9 +79,11 @@ impl Follow {
                 Some(inquiry) = inquiries.recv() => Asked::Inquiry(inquiry),
                 // Whoever fetches does so for as long as this follows.
                 Ok(()) = fetched.changed() => Asked::Nothing,
+                Ok(()) = refusals.changed() => Asked::Nothing,
             };
             // Before the update, which it is part of.
             self.model.set_fetched(fetched.borrow_and_update().clone());
+            self.refusals = Arc::clone(&refusals.borrow_and_update());
             // Also before a trial, which must find nothing overdue.
             let now = Instant::now();
             self.take(&mut changes, now);
@@ -89,9 +95,11 @@ impl Follow {
                     let _ = trial.answer.send(outlook);
                 }
                 Asked::Inquiry(inquiry) => {
+                    let mut findings = self.loaded.findings.clone();
+                    add(&mut findings, &self.model.refused(&self.refusals));
                     let world = World {
                         objects: self.loaded.objects.clone(),
-                        findings: self.loaded.findings.clone(),
+                        findings,
                     };
                     inquiry.answer(&mut self.model, &world, now);
                 }
@@ -142,6 +150,8 @@ impl Follow {
         for finding in self.model.findings().keys() {
             findings.insert(Arc::clone(finding), ());
         }
+        let refused = self.model.refused(&self.refusals);
+        add(&mut findings, &refused);
         log_findings(&before.loaded.findings, &findings);
         tracing::info!(
             generation = self.loaded.generation,
@@ -161,14 +171,23 @@ impl Follow {
             }),
             snapshot: self.model.snapshot().clone(),
             allocations: self.model.allocations().clone(),
-            routes: self.model.routes().clone(),
+            routes: refused.within(self.model.routes(), &before.routes),
+            refused,
             placement,
         };
         self.metrics.set(&state, &changes);
+        self.metrics.set_refused(self.refusals.len());
         self.state.send_replace(Arc::new(state));
         if !changes.resources.is_empty() {
             (self.on_change)(&changes.resources);
         }
+    }
+}
+
+/// Adds what proxies refuse.
+fn add(findings: &mut Findings, refused: &Refused) {
+    for finding in &refused.findings {
+        findings.insert(Arc::new(finding.clone()), ());
     }
 }
 

@@ -23,6 +23,7 @@
 //! | [`placement`] | which identities run on which node |
 //! | [`state`] | all of that at one moment |
 //! | `follow` | makes one from the other |
+//! | `refusals` | what proxies refuse of what they are told |
 //! | `keys` | the keys of token issuers, fetched |
 //! | [`authority`] | the root key, node tokens, and the rules by which certificates are signed |
 //! | [`serve`] | gRPC over TLS: discovery and certificates |
@@ -46,6 +47,7 @@ mod keys;
 pub mod monitor;
 pub mod placement;
 mod policy_test;
+mod refusals;
 pub mod run;
 pub mod serve;
 pub mod source;

@@ -28,6 +28,7 @@ pub(crate) struct ModelMetrics {
     findings: Gauge,
     changes: Counter,
     derived: Counter,
+    refused: Gauge,
 }
 
 impl ModelMetrics {
@@ -55,7 +56,17 @@ impl ModelMetrics {
             "Objects whose resources were made again because they, or what they depend on, changed",
             own.derived.clone(),
         );
+        registry.register(
+            "culvert_controller_xds_refused_resources",
+            "Resources that proxies of all replicas refuse at present, each for each proxy",
+            own.refused.clone(),
+        );
         own
+    }
+
+    /// Takes in how many resources proxies refuse now.
+    pub(crate) fn set_refused(&self, refusals: usize) {
+        self.refused.set(i64::try_from(refusals).unwrap_or(i64::MAX));
     }
 
     /// Takes a new state in.

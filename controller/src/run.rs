@@ -1,5 +1,6 @@
 //! Puts the rooms together and runs them until a signal ends it.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,18 +15,19 @@ use tokio::task::JoinHandle;
 
 use crate::authority::{CertificateService, Setup, SigningMetrics, Strangers, TokenOwner, Tokens};
 use crate::clock::Clock;
-use crate::cluster::Member;
 use crate::cluster::client::ClientError;
 use crate::cluster::lease::Standing;
 use crate::cluster::waypoints;
+use crate::cluster::{Member, Outcomes};
 use crate::flags::Serve;
 use crate::follow::{Follow, OnChange};
 use crate::inquiry;
 use crate::keys::client::{self, BadRoots};
 use crate::keys::keeper::Keeper;
-use crate::model::{Model, Settings};
+use crate::model::{Model, Refusal, Settings};
 use crate::monitor::{self, ModelMetrics, Sources};
 use crate::policy_test;
+use crate::refusals::Refusals;
 use crate::serve::{self, Callers, Discovery, DiscoveryMetrics, Placed, SecretSource, ServeError, Shared, Streams};
 use crate::source::{About, Source};
 use crate::state::State;
@@ -131,17 +133,18 @@ async fn run_until_signal(
     let mut follower = Follow::new(metrics, on_change(&streams));
     let state = follower.state.subscribe();
     let (stop_sender, stop) = watch::channel(false);
-    let callers = Callers::default();
+    let (callers, refusals) = (Callers::default(), Refusals::default());
     let Backend {
         source,
         mut setup,
         standing,
         bundle_problem,
+        refusals: of_all,
         chores,
     } = match (fed, &flags.config_dir) {
-        (Some(fed), _) => Backend::files(&flags, || Ok(Source::fed(fed)), clock)?,
-        (None, Some(dir)) => Backend::directory(&flags, dir, clock)?,
-        (None, None) => Backend::cluster(&flags, clock, &mut registry, &state, &stop).await?,
+        (Some(fed), _) => Backend::files(&flags, || Ok(Source::fed(fed)), clock, &refusals)?,
+        (None, Some(dir)) => Backend::directory(&flags, dir, clock, &refusals)?,
+        (None, None) => Backend::cluster(&flags, clock, &mut registry, &state, &refusals, &stop).await?,
     };
     let model = match &source.about() {
         About::Kubernetes(_) => Model::of_cluster(settings),
@@ -163,6 +166,7 @@ async fn run_until_signal(
         roots: setup.trusted(),
         streams,
         callers: callers.clone(),
+        refusals,
         metrics: discovery_metrics,
         stop: stop.clone(),
         longest: flags.stream_age,
@@ -203,7 +207,7 @@ async fn run_until_signal(
     let tls = setup.serving.tls().map_err(Cause::Tls)?;
     let known = all_is_known(state, stop.clone());
     // By a worker of the runtime: whom it wakes has not to be waited for by another thread, as those have that the main one wakes.
-    let following = tokio::spawn(async move { follower.follow(changes, tried, asked, fetched).await });
+    let following = tokio::spawn(async move { follower.follow(changes, tried, asked, fetched, of_all).await });
     // Before its streams end, so that they begin again on another connection.
     let connection_age = flags.stream_age * 4 / 5;
     let grpc = async {
@@ -258,26 +262,34 @@ struct Backend {
     standing: Option<watch::Receiver<Standing>>,
     /// Where the trust bundle cannot be written, if there is such a place.
     bundle_problem: watch::Receiver<Option<String>>,
+    /// What proxies refuse, of all replicas.
+    refusals: watch::Receiver<Arc<BTreeSet<Refusal>>>,
     chores: Vec<JoinHandle<()>>,
 }
 
 impl Backend {
-    fn directory(flags: &Serve, dir: &Path, clock: &Clock) -> Result<Self, Cause> {
+    fn directory(flags: &Serve, dir: &Path, clock: &Clock, refusals: &Refusals) -> Result<Self, Cause> {
         let defaults = Defaults {
             service_cidrs: flags.service_cidr.clone(),
         };
         let read = || Ok(Source::directory(Directory::open_with(dir, defaults)?, dir));
-        Self::files(flags, read, clock)
+        Self::files(flags, read, clock, refusals)
     }
 
     /// With an authority in files, and whatever source.
-    fn files(flags: &Serve, source: impl FnOnce() -> Result<Source, Cause>, clock: &Clock) -> Result<Self, Cause> {
+    fn files(
+        flags: &Serve,
+        source: impl FnOnce() -> Result<Source, Cause>,
+        clock: &Clock,
+        refusals: &Refusals,
+    ) -> Result<Self, Cause> {
         let setup = Setup::files(&flags.authority, &flags.trust_domain, &flags.state_dir, clock)?;
         Ok(Self {
             source: source()?,
             setup,
             standing: None,
             bundle_problem: watch::channel(None).1,
+            refusals: refusals.all(),
             chores: Vec::new(),
         })
     }
@@ -287,6 +299,7 @@ impl Backend {
         clock: &Clock,
         registry: &mut Registry,
         state: &watch::Receiver<Arc<State>>,
+        refusals: &Refusals,
         stop: &watch::Receiver<bool>,
     ) -> Result<Self, Cause> {
         let member = Member::join(&flags.cluster, registry, stop).await?;
@@ -300,11 +313,24 @@ impl Backend {
             clock,
         )?;
         let (problem, bundle_problem) = watch::channel(None);
+        let (told, of_all) = watch::channel(Arc::default());
+        let outcomes = Outcomes {
+            bundle_problem: problem,
+            refusals: told,
+        };
         Ok(Self {
             source: Source::kubernetes(&member.client, registry),
             standing: Some(member.standing.clone()),
-            chores: member.chores(state, setup.authority.bundle(), stop, problem, waypoints_of(flags)),
+            chores: member.chores(
+                state,
+                setup.authority.bundle(),
+                refusals,
+                stop,
+                outcomes,
+                waypoints_of(flags),
+            ),
             bundle_problem,
+            refusals: of_all,
             setup,
         })
     }

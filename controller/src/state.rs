@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use culvert_objects::Loaded;
 
-use crate::model::{Allocations, RouteStatuses};
+use crate::model::{Allocations, Refused, RouteStatuses};
 use crate::placement::Placement;
 use crate::snapshot::Snapshot;
 
@@ -18,8 +18,10 @@ pub struct State {
     pub snapshot: Snapshot,
     /// Which addresses were chosen for hosts without any.
     pub allocations: Allocations,
-    /// What each route comes to at its parents.
+    /// What each route comes to at its parents, and what proxies refuse of it.
     pub routes: RouteStatuses,
+    /// What proxies refuse.
+    pub refused: Refused,
     /// Which identities run on which node.
     pub placement: Placement,
 }

@@ -301,6 +301,12 @@ fn the_controller_may_follow_every_kind_that_it_serves_say_in_the_status_of_isti
         [(plural.to_owned(), "get"), (format!("{plural}/status"), "patch")]
             .map(|(resource, verb)| ("gateway.networking.k8s.io", resource, verb))
     });
+    let experimental = ["xbackendtrafficpolicies", "xtelemetrypolicies"]
+        .into_iter()
+        .flat_map(|plural| {
+            [(plural.to_owned(), "get"), (format!("{plural}/status"), "patch")]
+                .map(|(resource, verb)| ("gateway.networking.x-k8s.io", resource, verb))
+        });
     let own = [
         ("culvert.dev", "trafficpolicies".to_owned(), "get"),
         ("culvert.dev", "trafficpolicies/status".to_owned(), "patch"),
@@ -313,7 +319,13 @@ fn the_controller_may_follow_every_kind_that_it_serves_say_in_the_status_of_isti
     ];
     assert_eq!(
         granted,
-        needed.chain(waypoints).chain(said).chain(own).chain(named).collect()
+        needed
+            .chain(waypoints)
+            .chain(said)
+            .chain(experimental)
+            .chain(own)
+            .chain(named)
+            .collect()
     );
 }
 

@@ -7,6 +7,7 @@
 //! | `lease` | which replica writes |
 //! | `bundle` | the root certificates, where programs find them |
 //! | `enrolled` | which namespaces are in the mesh |
+//! | `refusals` | what the proxies of all replicas refuse |
 //! | `retries` | when what failed in a namespace is tried again |
 //! | `waypoints` | a waypoint for each Gateway of our classes |
 //! | `conditions` | what an object comes to, in its status |
@@ -20,6 +21,7 @@ mod events;
 pub mod flags;
 pub(crate) mod lease;
 mod manager;
+mod refusals;
 mod retries;
 pub(crate) mod waypoints;
 
@@ -32,10 +34,20 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::model::Refusal;
+use crate::refusals::Refusals;
 use crate::state::State;
 use enrolled::Enrolled;
 use flags::ClusterFlags;
 use lease::Standing;
+
+/// What chores come upon that others are to know.
+pub(crate) struct Outcomes {
+    /// Where the trust bundle cannot be written.
+    pub(crate) bundle_problem: watch::Sender<Option<String>>,
+    /// What proxies refuse, of all replicas.
+    pub(crate) refusals: watch::Sender<Arc<BTreeSet<Refusal>>>,
+}
 
 /// This replica among those of the cluster.
 pub(crate) struct Member {
@@ -43,6 +55,8 @@ pub(crate) struct Member {
     /// The system namespace.
     pub(crate) namespace: String,
     pub(crate) standing: watch::Receiver<Standing>,
+    /// What this replica calls itself.
+    replica: String,
     leader: watch::Receiver<bool>,
     election: JoinHandle<()>,
 }
@@ -76,11 +90,13 @@ impl Member {
             }
         });
         let (api, system, stop) = (client.clone(), namespace.clone(), stop.clone());
-        let election = tokio::spawn(async move { lease::elect(api, &system, replica, sender, stop).await });
+        let candidate = replica.clone();
+        let election = tokio::spawn(async move { lease::elect(api, &system, candidate, sender, stop).await });
         Ok(Self {
             client,
             namespace,
             standing,
+            replica,
             leader,
             election,
         })
@@ -96,34 +112,48 @@ impl Member {
         self,
         state: &watch::Receiver<Arc<State>>,
         roots: watch::Receiver<Arc<str>>,
+        refusals: &Refusals,
         stop: &watch::Receiver<bool>,
-        problem: watch::Sender<Option<String>>,
+        outcomes: Outcomes,
         waypoints: waypoints::Settings,
     ) -> Vec<JoinHandle<()>> {
         let (homes, waypoints_in) = watch::channel(BTreeSet::new());
+        let (is_known, known) = watch::channel(false);
+        // A new leader that has not heard of refusals would write that there are none.
+        let writes = once(known, self.leader.clone());
         let waypoints = waypoints::Waypoints {
             client: self.client.clone(),
             settings: waypoints,
             state: state.clone(),
-            leader: self.leader.clone(),
+            leader: writes.clone(),
             stop: stop.clone(),
             homes,
         };
         let bundles = bundle::Bundles {
             client: self.client.clone(),
-            namespace: self.namespace,
+            namespace: self.namespace.clone(),
             state: state.clone(),
             roots,
             leader: self.leader.clone(),
             enrolled: Enrolled::default(),
             waypoints_in,
             stop: stop.clone(),
-            problem,
+            problem: outcomes.bundle_problem,
+        };
+        let shared = refusals::Shared {
+            client: self.client.clone(),
+            namespace: self.namespace,
+            replica: self.replica,
+            own: refusals.all(),
+            all: outcomes.refusals,
+            is_known,
+            leader: self.leader.clone(),
+            stop: stop.clone(),
         };
         let conditions = conditions::Conditions {
             client: self.client.clone(),
             state: state.clone(),
-            leader: self.leader.clone(),
+            leader: writes,
             stop: stop.clone(),
         };
         let events = events::Events {
@@ -138,6 +168,29 @@ impl Member {
             tokio::spawn(conditions.run()),
             tokio::spawn(events.run()),
             tokio::spawn(waypoints.run()),
+            tokio::spawn(shared.run()),
         ]
     }
+}
+
+/// Whether this replica leads, from when something is known on.
+fn once(mut known: watch::Receiver<bool>, mut leader: watch::Receiver<bool>) -> watch::Receiver<bool> {
+    let (sender, leads) = watch::channel(false);
+    tokio::spawn(async move {
+        let mut is_known = false;
+        loop {
+            is_known |= *known.borrow_and_update();
+            let now = is_known && *leader.borrow_and_update();
+            sender.send_if_modified(|before| std::mem::replace(before, now) != now);
+            let changed = tokio::select! {
+                changed = leader.changed() => changed,
+                changed = known.changed(), if !is_known => changed,
+                () = sender.closed() => return,
+            };
+            if changed.is_err() {
+                return;
+            }
+        }
+    });
+    leads
 }

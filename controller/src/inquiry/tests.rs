@@ -55,9 +55,10 @@ async fn ask(analyzes: bool, question: Value) -> (StatusCode, Value) {
             pages.rules(request).await
         }
     };
+    let (fetched, refusals) = (watch::channel(Fetched::default()).1, watch::channel(Arc::default()).1);
     let response: Response = tokio::select! {
         response = answer => response,
-        () = follow.follow(changes, tried, asked, watch::channel(Fetched::default()).1) => unreachable!("it follows for ever"),
+        () = follow.follow(changes, tried, asked, fetched, refusals) => unreachable!("it follows for ever"),
     };
     let body = serde_json::from_slice(response.body()).unwrap_or_default();
     (response.code(), body)

@@ -60,9 +60,10 @@ async fn ask(world: &str, question: Value) -> (StatusCode, String, usize) {
     let snapshot = follow.state.borrow().snapshot.authorizations();
     let (trials, tried) = trials();
     let request = Request::new(http::Method::POST, "/policy-test").with_body(question.to_string().into());
+    let (fetched, refusals) = (watch::channel(Fetched::default()).1, watch::channel(Arc::default()).1);
     let answer = tokio::select! {
         answer = answer(request, trials) => answer,
-        () = follow.follow(changes, tried, crate::inquiry::inquiries().1, watch::channel(Fetched::default()).1) => panic!("it follows without end"),
+        () = follow.follow(changes, tried, crate::inquiry::inquiries().1, fetched, refusals) => panic!("it follows without end"),
     };
     assert_eq!(
         follow.state.borrow().snapshot.authorizations(),

@@ -24,6 +24,7 @@ use super::streams::Place;
 use super::translation::Requests;
 use super::view::{CallerView, Own, woken_by};
 use crate::authority::{Caller, Source};
+use crate::refusals::{Answers, Refuser};
 use crate::snapshot::PROXY_TYPE;
 use crate::state::State;
 
@@ -63,6 +64,10 @@ pub(super) struct Session {
     seen_from: Option<u64>,
     place: Place,
     guard: Guard,
+    /// What was sent last of each type, until the caller answers it.
+    answers: Answers,
+    /// None before it is known what the caller is.
+    refuser: Option<Refuser>,
     responses: mpsc::Sender<Result<Response, Status>>,
     end: Instant,
 }
@@ -86,6 +91,8 @@ impl Session {
             seen_from: None,
             place: shared.streams.open(),
             guard: shared.callers.open(&caller, source),
+            answers: Answers::default(),
+            refuser: None,
             shared,
             caller,
             responses,
@@ -97,6 +104,7 @@ impl Session {
     pub(super) async fn run(mut self, mut requests: Requests) {
         self.shared.metrics.streams.inc();
         self.find_waypoint().await;
+        self.refuser = Some(self.shared.refusals.of(&self.caller, self.waypoint.as_ref()));
         tracing::info!(caller = %self.caller, waypoint = self.waypoint.as_deref(), "a stream begins");
         let mut signer = self.shared.secrets.authority.signer();
         let mut end = pin!(tokio::time::sleep_until(self.end));
@@ -160,6 +168,9 @@ impl Session {
         }
         if let Some(client) = &request.node {
             self.guard.name(&client.id);
+        }
+        if let Some(refuser) = &self.refuser {
+            self.answers.answered(request, refuser);
         }
         let state = Arc::clone(&self.shared.state.borrow());
         if self.waypoint.is_some() && type_url == SECRET_TYPE && self.renewal.is_none() {
@@ -328,6 +339,7 @@ impl Session {
                 p.missing = missing;
                 p.sent.clone_from(&response.nonce);
             });
+            self.answers.sent(&response);
             if self.responses.send(Ok(response)).await.is_err() {
                 return false;
             }

@@ -10,6 +10,7 @@ use super::metrics::DiscoveryMetrics;
 use super::secrets::SecretSource;
 use super::streams::Streams;
 use crate::clock::Clock;
+use crate::refusals::Refusals;
 use crate::state::State;
 
 /// What all streams share.
@@ -19,6 +20,8 @@ pub(crate) struct Shared {
     pub(crate) roots: watch::Receiver<Arc<str>>,
     pub(crate) streams: Streams,
     pub(crate) callers: Callers,
+    /// What clients refuse.
+    pub(crate) refusals: Refusals,
     pub(crate) metrics: DiscoveryMetrics,
     pub(crate) stop: watch::Receiver<bool>,
     /// The longest that a stream lasts.

@@ -16,6 +16,7 @@ mod hour;
 mod kinds;
 mod life;
 mod process;
+mod refusals;
 mod statuses;
 mod streams;
 mod waypoints;

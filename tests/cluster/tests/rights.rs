@@ -261,11 +261,20 @@ fn said_in_the_status_of_each_attached_policy(world: &World, space: &Space<'_>) 
             json!({ "validation": { "wellKnownCACertificates": "System", "hostname": "web.example" } }),
         ),
         ("TrafficPolicy", json!({ "healthCheck": { "tcp": {} } })),
+        // Not served, which is said where it is for a waypoint.
+        (
+            "XBackendTrafficPolicy",
+            json!({ "sessionPersistence": { "sessionName": "a" } }),
+        ),
+        ("XTelemetryPolicy", json!({ "tracing": {} })),
     ];
     for (title, mut spec) in policies {
         let mut kinds = Kind::followed().map(Kind::descriptor);
         let kind = kinds.find(|kind| kind.name == title).expect(title);
-        spec["targetRefs"] = json!([{ "group": "", "kind": "Service", "name": "web" }]);
+        spec["targetRefs"] = match kind.unserved {
+            Some(_) => json!([{ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "rights" }]),
+            None => json!([{ "group": "", "kind": "Service", "name": "web" }]),
+        };
         let metadata = json!({ "name": "each", "namespace": space.name() });
         world.apply(&json!({ "apiVersion": kind.api_version(), "kind": title, "metadata": metadata, "spec": spec }));
         until(&format!("the status of a {title} to say what it comes to"), || {

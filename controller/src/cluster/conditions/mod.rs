@@ -27,6 +27,7 @@ use tokio::sync::watch;
 
 use super::manager::MANAGER;
 use crate::state::State;
+pub(super) use in_force::shortened;
 use seen::{Reference, Said, Seen};
 
 /// How long objects are left alone after a change: those that belong together arrive one after the other.

@@ -32,6 +32,8 @@ pub(super) struct Seen {
     findings: Findings,
     allocations: Allocations,
     routes: RouteStatuses,
+    /// Those of the findings that say what proxies refuse.
+    refused: BTreeSet<Finding>,
     /// By the object's title.
     messages: BTreeMap<String, BTreeSet<Arc<Finding>>>,
 }
@@ -43,6 +45,8 @@ impl Seen {
         let findings = std::mem::replace(&mut self.findings, state.loaded.findings.clone());
         let allocations = std::mem::replace(&mut self.allocations, state.allocations.clone());
         let routes = std::mem::replace(&mut self.routes, state.routes.clone());
+        // What is other there is other among the findings.
+        self.refused = state.refused.findings.iter().cloned().collect();
         let mut changed: BTreeSet<Reference> = routes.changed(&self.routes).into_iter().collect();
         for kind in kinds() {
             changed.extend(
@@ -97,9 +101,11 @@ impl Seen {
         if is_whole(*kind) {
             return Said::Whole(self.routes.get(reference).cloned().unwrap_or_default());
         }
-        let findings = self.messages.get(&format!("{kind} {name}"));
+        let findings = self.messages.get(&format!("{kind} {name}")).into_iter().flatten();
+        let findings = findings.map(|finding| &**finding);
+        let is_refused = findings.clone().any(|finding| self.refused.contains(finding));
         Said::InForce {
-            in_force: InForce::of(findings.into_iter().flatten().map(|finding| &**finding)),
+            in_force: InForce::of(findings, is_refused),
             addresses: self.addresses(reference),
         }
     }
@@ -126,7 +132,9 @@ fn kinds() -> impl Iterator<Item = Kind> {
 fn place(kind: Kind) -> Option<Place> {
     match kind {
         Kind::HTTPRoute | Kind::GRPCRoute | Kind::TCPRoute | Kind::TLSRoute | Kind::UDPRoute => Some(PARENTS),
-        Kind::BackendTLSPolicy | Kind::TrafficPolicy => Some(ANCESTORS),
+        Kind::BackendTLSPolicy | Kind::TrafficPolicy | Kind::XBackendTrafficPolicy | Kind::XTelemetryPolicy => {
+            Some(ANCESTORS)
+        }
         _ => None,
     }
 }

@@ -37,6 +37,7 @@ use kube::Client;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::model::OfGateway;
 use crate::state::State;
 use attached::Attached;
 pub(in crate::cluster) use classes::CONTROLLER;
@@ -94,6 +95,7 @@ impl Waypoints {
                 continue;
             }
             all.update(&state.loaded.objects);
+            all.refused.clone_from(&state.refused.gateways);
             self.homes.send_if_modified(|homes| {
                 let now = all.homes();
                 let changed = *homes != now;
@@ -126,6 +128,8 @@ struct All {
     asked: BTreeMap<ObjectName, Asked>,
     attached: Attached,
     present: Present,
+    /// What the pods of each refuse.
+    refused: BTreeMap<ObjectName, OfGateway>,
     /// What was written last into the status of each, and of what version of it.
     said: BTreeMap<ObjectName, (Asked, Progress)>,
     classes: Classes,
@@ -193,6 +197,7 @@ impl All {
                 failed,
                 available: maker::available(asked, &self.present),
                 attached: self.attached.to(&asked.name),
+                refused: self.refused.get(&asked.name).cloned(),
             };
             let now = (asked.clone(), progress);
             let before = self.said.get(&asked.name);

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 use super::gateway::{Asked, Listener};
 use super::refusal::{Refusal, refusal};
+use crate::cluster::conditions::shortened;
+use crate::model::{IN_FORCE, OfGateway, REFUSED_BY_PROXY};
 
 /// How far a waypoint is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub(super) struct Progress {
     pub(super) available: i64,
     /// How many routes are attached.
     pub(super) attached: usize,
+    /// What its pods refuse of what they are told, if they do.
+    pub(super) refused: Option<OfGateway>,
 }
 
 /// What a condition says.
@@ -31,7 +35,15 @@ pub(super) fn of_gateway(asked: &Asked, progress: &Progress, domain: &str, befor
     let not_programmed = not_programmed(asked, progress);
     let programmed = said("Programmed", not_programmed.as_ref(), "Programmed");
     let accepted = said("Accepted", asked.refusal.as_ref(), "Accepted");
-    let conditions = conditions(&before["conditions"], &[accepted, programmed], asked.generation, now);
+    let refused = progress
+        .refused
+        .as_ref()
+        .map(|refused| refusal(REFUSED_BY_PROXY, shortened(refused.message.clone())));
+    let in_force = refused.as_ref().map(|refused| said(IN_FORCE, Some(refused), ""));
+    let all: Vec<Said<'_>> = [accepted, programmed].into_iter().chain(in_force).collect();
+    let mut conditions = conditions(&before["conditions"], &all, asked.generation, now);
+    // It is there as long as something is refused.
+    conditions.retain(|one| in_force.is_some() || one["type"] != IN_FORCE);
     let listeners = asked.listeners.iter().map(|listener| {
         let known = before["listeners"].as_array().into_iter().flatten();
         let mut known = known.filter(|one| one["name"] == *listener.name);
@@ -93,10 +105,13 @@ fn not_programmed(asked: &Asked, progress: &Progress) -> Option<Refusal> {
         return Some(refusal("Invalid", refused.message.clone()));
     }
     let pending = || refusal("Pending", "no pod of the waypoint is ready yet");
+    // Without the listener nothing that changes at any port comes to be. Of other resources one that is refused concerns its own port.
+    let of_listener = progress.refused.as_ref().filter(|refused| refused.is_listener);
     progress
         .failed
         .clone()
         .or_else(|| (progress.available == 0).then(pending))
+        .or_else(|| of_listener.map(|refused| refusal("Invalid", shortened(refused.message.clone()))))
 }
 
 fn said<'a>(name: &'static str, refused: Option<&'a Refusal>, reason: &'static str) -> Said<'a> {

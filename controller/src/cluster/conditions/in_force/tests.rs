@@ -9,8 +9,8 @@ fn finding(message: &str) -> Finding {
 
 #[test]
 fn a_condition_is_written_once_and_others_stay() {
-    let fine = InForce::of(std::iter::empty());
-    let of = |message: &str| InForce::of([finding(message)].iter());
+    let fine = InForce::of(std::iter::empty(), false);
+    let of = |message: &str| InForce::of([finding(message)].iter(), false);
     let at = |second: i64| Timestamp::from_second(second).unwrap();
     let status = json!({ "conditions": [{ "type": "ZtunnelAccepted", "status": "True" }] });
     let first = with_condition(&status, &fine, at(10)).unwrap();
@@ -37,7 +37,8 @@ fn a_condition_is_written_once_and_others_stay() {
 fn what_only_informs_is_said_and_leaves_the_object_in_force() {
     let informing = finding("left to others").of_severity(Severity::Info);
     let written = |findings: &[Finding]| {
-        let condition = with_condition(&Value::Null, &InForce::of(findings.iter()), Timestamp::UNIX_EPOCH).unwrap();
+        let in_force = InForce::of(findings.iter(), false);
+        let condition = with_condition(&Value::Null, &in_force, Timestamp::UNIX_EPOCH).unwrap();
         let field = |name: &str| condition[0][name].as_str().unwrap().to_owned();
         (field("status"), field("reason"), field("message"))
     };
@@ -52,4 +53,26 @@ fn what_only_informs_is_said_and_leaves_the_object_in_force() {
             words("False", "NotAsWritten", "spec: left to others; spec: no effect")
         );
     }
+}
+
+#[test]
+fn what_a_proxy_refuses_has_a_reason_of_its_own_that_is_no_transition_beside_other_faults() {
+    let faults = [finding("the waypoint shop/wp refuses it")];
+    let at = |second: i64| Timestamp::from_second(second).unwrap();
+    let before = with_condition(&Value::Null, &InForce::of(faults.iter(), false), at(10)).unwrap();
+    let refused = InForce::of(faults.iter(), true);
+    let after = with_condition(&json!({ "conditions": before }), &refused, at(20)).unwrap();
+    assert_eq!(
+        (
+            &after[0]["status"],
+            &after[0]["reason"],
+            &after[0]["lastTransitionTime"]
+        ),
+        (
+            &"False".into(),
+            &"RefusedByProxy".into(),
+            &"1970-01-01T00:00:10Z".into()
+        )
+    );
+    assert_eq!(with_condition(&json!({ "conditions": after }), &refused, at(30)), None);
 }

@@ -87,7 +87,10 @@ fn addresses_that_were_chosen_for_hosts_are_written_as_istio_does_and_once() {
     assert!(addresses.iter().all(|item| item["host"] == "a.example.com"));
     assert!(addresses[0]["value"].as_str().unwrap().starts_with("240.240."));
 
-    let (now, fine) = (Timestamp::from_second(10).unwrap(), InForce::of(std::iter::empty()));
+    let (now, fine) = (
+        Timestamp::from_second(10).unwrap(),
+        InForce::of(std::iter::empty(), false),
+    );
     let first = due(&Value::Null, &fine, &addresses, now).unwrap();
     assert_eq!(first["addresses"], Value::from(addresses.clone()));
     assert_eq!(due(&first, &fine, &addresses, now), None);

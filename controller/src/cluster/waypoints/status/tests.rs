@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Progress, of_class, of_gateway};
 use crate::cluster::waypoints::gateway::Asked;
+use crate::model::OfGateway;
 
 fn asked(spec: &str) -> Asked {
     let text = format!(
@@ -156,4 +157,29 @@ fn the_time_of_a_condition_changes_with_its_status_and_conditions_of_others_stay
 #[test]
 fn a_class_says_that_its_gateways_are_served() {
     assert_eq!(word(&of_class(1, &Value::Null, at(10)), "Accepted"), "True");
+}
+
+#[test]
+fn what_a_pod_refuses_is_a_condition_as_long_as_it_does_and_of_a_listener_it_is_no_longer_programmed() {
+    let progress = |refused: Option<bool>| Progress {
+        available: 1,
+        refused: refused.map(|is_listener| OfGateway {
+            message: "a pod of the waypoint refuses it".to_owned(),
+            is_listener,
+        }),
+        ..Progress::default()
+    };
+    let refused = status(FINE, &progress(Some(false)));
+    assert_eq!(
+        (word(&refused, "culvert.dev/InForce"), word(&refused, "Programmed")),
+        ("RefusedByProxy".into(), "True".into())
+    );
+    let listener = status(FINE, &progress(Some(true)));
+    assert_eq!(word(&listener, "Programmed"), "Invalid");
+    let fine = of_gateway(&asked(FINE), &progress(None), "cluster.local", &refused, at(20));
+    let conditions = fine["conditions"].as_array().unwrap();
+    assert!(
+        conditions.iter().all(|one| one["type"] != "culvert.dev/InForce"),
+        "{fine:#}"
+    );
 }
