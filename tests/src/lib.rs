@@ -41,6 +41,7 @@ pub mod programs;
 pub mod raw_http2;
 pub mod raw_peer;
 pub mod scene;
+pub mod slow_app;
 pub mod strict_app;
 pub mod suite;
 pub mod text_app;

@@ -14,10 +14,11 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use crate::{
-    body::BoxError,
+    body::{BoxError, Upload},
     compress::Encoder,
     headers::clean_trailers,
     limits::{IDLE, Late, ROUTE, TimeLimits},
+    silence::Silence,
     telemetry::Record,
 };
 
@@ -34,44 +35,9 @@ pub struct AnswerBody {
     /// When it must be over, and what it is called if it is not.
     deadline: Option<(Pin<Box<Sleep>>, Late)>,
     /// How long it may be silent.
-    idle: Option<Idle>,
+    idle: Option<Silence>,
     /// What is held for as long as the answer goes on.
     held: Vec<Box<dyn std::fmt::Debug + Send + Sync>>,
-}
-
-/// Silence. Most answers are there before anybody has to wait for them, so there is a timer only once somebody does, and what comes
-/// moves no timer.
-#[derive(Debug)]
-struct Idle {
-    timeout: Duration,
-    since: Instant,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Idle {
-    fn new(timeout: Duration) -> Self {
-        Self {
-            timeout,
-            since: Instant::now(),
-            timer: None,
-        }
-    }
-
-    /// Ready once it was silent for too long.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let until = self.since + self.timeout;
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-        loop {
-            ready!(timer.as_mut().poll(context));
-            if timer.deadline() >= until {
-                return Poll::Ready(());
-            }
-            // Something came since it was set.
-            timer.as_mut().reset(until);
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -191,7 +157,7 @@ impl AnswerBody {
         self.response = limits.response;
         let sleep = |until| Box::pin(tokio::time::sleep_until(until));
         self.deadline = limits.whole.map(|(until, late)| (sleep(until), late));
-        self.idle = limits.idle.map(Idle::new);
+        self.idle = limits.idle.map(Silence::new);
         self
     }
 
@@ -254,24 +220,42 @@ impl AnswerBody {
         Poll::Ready(Some(Err(Box::new(Cut(late.details)))))
     }
 
-    /// A limit that is passed.
+    /// A limit that is passed while nothing comes.
     fn poll_late(&mut self, context: &mut Context<'_>) -> Option<Late> {
-        if let Some(response) = self.response
-            && let Some(upload) = self.record.as_ref().and_then(|record| record.upload.as_ref())
-            && let Poll::Ready(ended) = upload.poll_ended(context)
-        {
-            self.response = None;
-            let until = ended + response;
-            if self.deadline.as_ref().is_none_or(|(other, _)| until < other.deadline()) {
-                self.deadline = Some((Box::pin(tokio::time::sleep_until(until)), ROUTE));
-            }
-        }
+        self.await_request(context);
         if let Some((sleep, late)) = &mut self.deadline
             && sleep.as_mut().poll(context).is_ready()
         {
             return Some(*late);
         }
-        self.idle.as_mut()?.poll(context).is_ready().then_some(IDLE)
+        let idle = self.idle.as_mut()?;
+        // A client that still sends is not silent.
+        let upload = self.record.as_ref().and_then(|record| record.upload.as_ref());
+        let moved = upload.map(Upload::moved_at);
+        idle.poll(moved, context).is_ready().then_some(IDLE)
+    }
+
+    /// A limit that is passed however much comes.
+    fn is_late(&mut self, context: &Context<'_>) -> Option<Late> {
+        self.await_request(context);
+        let (sleep, late) = self.deadline.as_ref()?;
+        (sleep.deadline() <= Instant::now()).then_some(*late)
+    }
+
+    /// From the end of the request on the route's time counts.
+    fn await_request(&mut self, context: &Context<'_>) {
+        let Some(response) = self.response else {
+            return;
+        };
+        let upload = self.record.as_ref().and_then(|record| record.upload.as_ref());
+        let Some(Poll::Ready(ended)) = upload.map(|upload| upload.poll_ended(context)) else {
+            return;
+        };
+        self.response = None;
+        let until = ended + response;
+        if self.deadline.as_ref().is_none_or(|(other, _)| until < other.deadline()) {
+            self.deadline = Some((Box::pin(tokio::time::sleep_until(until)), ROUTE));
+        }
     }
 
     fn count(&mut self, frame: &Frame<Bytes>) {
@@ -290,7 +274,7 @@ impl AnswerBody {
             }
         }
         if let Some(idle) = &mut self.idle {
-            idle.since = Instant::now();
+            idle.broken();
         }
     }
 }
@@ -312,9 +296,13 @@ impl Body for AnswerBody {
             Some(encoding) => encoding.poll(&mut this.source, context),
             None => this.source.poll(context),
         };
-        if polled.is_pending()
-            && let Some(late) = this.poll_late(context)
-        {
+        let late = match &polled {
+            Poll::Pending => this.poll_late(context),
+            Poll::Ready(Some(Ok(_))) => this.is_late(context),
+            // It is over, one way or the other.
+            Poll::Ready(_) => None,
+        };
+        if let Some(late) = late {
             return this.cut(late);
         }
         match ready!(polled) {

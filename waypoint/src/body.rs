@@ -50,6 +50,8 @@ struct Shared {
     /// More was read than is kept.
     lost: bool,
     received: u64,
+    /// When the last of it was.
+    moved_at: Instant,
     /// Messages of gRPC, where it is that.
     messages: Option<Messages>,
     end: Option<Result<(), Arc<str>>>,
@@ -112,6 +114,7 @@ impl Upload {
             is_held: false,
             lost,
             received: 0,
+            moved_at: Instant::now(),
             messages: None,
             end: is_empty.then_some(Ok(())),
             ended_at: is_empty.then(Instant::now),
@@ -192,6 +195,11 @@ impl Upload {
         self.0.lock().received
     }
 
+    /// When the last of it was read; where there is nothing of it yet, when the request came.
+    pub fn moved_at(&self) -> Instant {
+        self.0.lock().moved_at
+    }
+
     /// Whether the client has sent all of it.
     pub fn has_ended(&self) -> bool {
         self.0.lock().end.is_some()
@@ -268,6 +276,7 @@ impl Shared {
                 },
             },
         };
+        self.moved_at = Instant::now();
         if let Piece::Data(data) = &piece {
             self.received += data.len() as u64;
             if let Some(messages) = &mut self.messages {
@@ -294,6 +303,7 @@ impl Shared {
 
     fn finish(&mut self, end: Result<(), Arc<str>>) {
         self.source = None;
+        self.moved_at = Instant::now();
         self.ended_at.get_or_insert_with(Instant::now);
         let end = self.end.get_or_insert(end);
         for copy in std::mem::take(&mut self.copies) {

@@ -33,6 +33,7 @@
 
 pub mod answer;
 pub mod body;
+mod busy;
 pub mod cli;
 pub mod cluster;
 mod compress;
@@ -54,6 +55,7 @@ mod path;
 pub mod run;
 pub mod run_error;
 pub mod serve;
+mod silence;
 pub mod state;
 pub mod subscriber;
 pub mod telemetry;

@@ -2,10 +2,11 @@
 
 use std::{future::pending, time::Duration};
 
-use http::StatusCode;
+use culvert_http::route::Forward;
+use http::{HeaderMap, StatusCode};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::body::Upload;
+use crate::{body::Upload, config::http_chain::HttpChain, silence::silent};
 
 /// The limits of one exchange.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub(crate) struct TimeLimits {
     pub(crate) whole: Option<(Instant, Late)>,
     /// Silence.
     pub(crate) idle: Option<Duration>,
+    /// When all of the request must have come.
+    pub(crate) request: Option<Instant>,
 }
 
 /// What it is called when an exchange takes too long.
@@ -62,7 +65,7 @@ pub(crate) const PER_TRY: Late = Late {
 };
 
 /// The exchange took longer than the route lets it.
-pub(crate) const MAX_DURATION: Late = Late {
+const MAX_DURATION: Late = Late {
     flag: "",
     details: "max_duration_timeout",
     body: "downstream duration timeout",
@@ -79,6 +82,15 @@ pub(crate) const CLUSTER_DURATION: Late = Late {
     grpc_status: None,
 };
 
+/// The client took too long to send all of its request.
+const REQUEST: Late = Late {
+    flag: "",
+    details: "request_overall_timeout",
+    body: "request timeout",
+    blames_client: true,
+    grpc_status: None,
+};
+
 /// Nobody said anything.
 pub(crate) const IDLE: Late = Late {
     flag: "SI",
@@ -89,6 +101,31 @@ pub(crate) const IDLE: Late = Late {
 };
 
 impl TimeLimits {
+    /// Those of a request that came at `begun`, by its chain and, before that, by where its route leads. `grpc-timeout` is changed to what
+    /// is left of it where it is capped.
+    pub(crate) fn of(chain: &HttpChain, forward: Option<&Forward>, begun: Instant, headers: &mut HeaderMap) -> Self {
+        let of_route = forward
+            .map(|forward| forward.timeouts().of(headers))
+            .unwrap_or_default();
+        let whole = of_route.stream.unwrap_or(chain.max_stream_duration);
+        Self {
+            response: of_route.response,
+            whole: whole.map(|time| (begun + time, MAX_DURATION)),
+            idle: of_route.idle.unwrap_or(chain.stream_idle_timeout),
+            request: chain.request_timeout.map(|time| begun + time),
+        }
+    }
+
+    /// These, and that the exchange is over by a moment.
+    #[must_use]
+    pub(crate) fn until(self, end: Option<(Instant, Late)>) -> Self {
+        let whole = [self.whole, end].into_iter().flatten();
+        Self {
+            whole: whole.min_by_key(|(until, _)| *until),
+            ..self
+        }
+    }
+
     /// The first limit that is passed before the head of an answer.
     pub(crate) async fn passed(&self, upload: &Upload) -> Late {
         let response = async {
@@ -111,23 +148,24 @@ impl TimeLimits {
             }
         };
         let idle = async {
-            let Some(idle) = self.idle else {
-                return pending().await;
-            };
-            let mut received = upload.received();
-            loop {
-                sleep(idle).await;
-                let now = upload.received();
-                if now == received {
-                    return IDLE;
-                }
-                received = now;
+            silent(self.idle, || upload.moved_at()).await;
+            IDLE
+        };
+        let request = async {
+            match self.request {
+                Some(until) => sleep_until(until).await,
+                None => pending().await,
+            }
+            match upload.has_ended() {
+                true => pending().await,
+                false => REQUEST,
             }
         };
         tokio::select! {
             late = response => late,
             late = whole => late,
             late = idle => late,
+            late = request => late,
         }
     }
 }

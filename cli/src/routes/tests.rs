@@ -113,6 +113,8 @@ spec:
   targetRefs: [{group: '', kind: Service, name: web}]
   rateLimit: {local: [{requests: 10, per: 1m, by: {header: x-user}, match: {method: POST}}]}
   compression: {algorithms: [zstd, gzip], minimumSize: 100}
+  timeouts: {streamIdle: 0s, requestReceive: 30s}
+  retry: {retryAfterMax: 10s}
   healthCheck: {http: {path: /healthz}, interval: 10s}
 ---
 apiVersion: culvert.dev/v1alpha1
@@ -142,6 +144,8 @@ spec:
         [
             "TrafficPolicy shop/web | all requests | 10 requests in 60s, by header x-user, of those with method POST",
             "TrafficPolicy shop/web | all requests | compression by zstd, gzip, from 100 bytes",
+            "TrafficPolicy shop/web | all requests | times: any time without a byte, 30s for the whole request to come",
+            "TrafficPolicy shop/web | all requests | retries: wait as long as an endpoint's retry-after says, up to 10s",
             "TrafficPolicy shop/web | all requests | health check: GET /healthz every 10s",
             "TrafficPolicy shop/of-a-rule | HTTPRoute shop/canary[1], HTTPRoute shop/canary[0], HTTPRoute shop/canary[2] \
              | limit of gone, which is not there, domain shop; asked about user (header x-user)",

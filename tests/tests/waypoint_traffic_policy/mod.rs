@@ -9,3 +9,4 @@ mod compression;
 mod health;
 mod limits;
 mod scene;
+mod times;

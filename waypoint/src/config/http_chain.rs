@@ -8,6 +8,7 @@ use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_mana
     http_connection_manager::{CodecType, RouteSpecifier, UpgradeConfig},
     http_filter,
 };
+use culvert_envoy::pb::google::protobuf::Duration as ProtoDuration;
 use http::HeaderValue;
 
 use culvert_http::{access_log::AccessLog, trace::Tracing};
@@ -44,6 +45,10 @@ pub struct HttpChain {
     pub merge_slashes: bool,
     /// How long an exchange may be silent; none: any time.
     pub stream_idle_timeout: Option<Duration>,
+    /// How long an exchange may last at all; none: any time.
+    pub max_stream_duration: Option<Duration>,
+    /// How long a request may take until all of it has come; none: any time.
+    pub request_timeout: Option<Duration>,
     /// How long a client's connection without a request is kept; none: any time.
     pub idle_timeout: Option<Duration>,
     /// What is to be known of its requests.
@@ -96,6 +101,12 @@ pub fn read(
         None => Some(Duration::from_secs(3600)),
         Some(time) => Some(duration("idle_timeout", &time)?).filter(|time| !time.is_zero()),
     };
+    let optional = |name: &str, time: Option<ProtoDuration>| {
+        let time = time.map(|time| duration(name, &time)).transpose()?;
+        Ok::<_, Refusal>(time.filter(|time| !time.is_zero()))
+    };
+    let max_stream_duration = optional("max_stream_duration", common.max_stream_duration.take())?;
+    let request_timeout = optional("request_timeout", manager.request_timeout.take())?;
     nothing_else("common_http_protocol_options", &common)?;
     let mut http2 = manager.http2_protocol_options.take().unwrap_or_default();
     let streams = http2
@@ -143,6 +154,8 @@ pub fn read(
         normalize_path,
         merge_slashes,
         stream_idle_timeout,
+        max_stream_duration,
+        request_timeout,
         idle_timeout,
         observing,
         streams,

@@ -13,12 +13,14 @@ use culvert_http::{
 use http::{Request, Response, StatusCode, Version, header, request::Parts};
 use http_body_util::{BodyExt as _, Limited};
 
+use super::outcome::too_late;
 use crate::{
     answer::{AnswerBody, local, refuse},
     body::{Body, Upload},
     config::cluster::Protocol,
     counted::Counted,
     headers,
+    limits::TimeLimits,
     state::Snapshot,
     telemetry::Record,
     upstream::Upstream,
@@ -34,6 +36,8 @@ pub(super) struct Asking<'a> {
     pub(super) upload: &'a Upload,
     /// How the client speaks.
     pub(super) version: Version,
+    /// How long the request may take.
+    pub(super) limits: TimeLimits,
 }
 
 /// What a request goes on with, or what it is answered with.
@@ -67,7 +71,13 @@ impl Asking<'_> {
                 if is_known_to_be_more && !wanted.allow_partial {
                     return too_large(record);
                 }
-                let Some((bytes, is_partial)) = self.upload.beginning(wanted.max_bytes).await else {
+                let read = tokio::select! {
+                    read = self.upload.beginning(wanted.max_bytes) => read,
+                    late = self.limits.passed(self.upload) => {
+                        return Err(Box::new(too_late(record, self.upload, late)));
+                    }
+                };
+                let Some((bytes, is_partial)) = read else {
                     let status = StatusCode::BAD_REQUEST;
                     return Err(Box::new(refuse(
                         record,

@@ -1,6 +1,7 @@
 //! A client's HTTP connection, as its requests see it.
 
 use std::{
+    future::pending,
     net::SocketAddr,
     sync::{
         Arc,
@@ -15,7 +16,13 @@ use super::{
     direct::{self, Direct},
     worker::Worker,
 };
-use crate::{config::http_chain::HttpChain, headers, state::Snapshot, telemetry::Client};
+use crate::{
+    busy::{Busy, Underway},
+    config::http_chain::HttpChain,
+    headers,
+    state::Snapshot,
+    telemetry::Client,
+};
 
 /// A client's connection.
 pub(super) struct Connection {
@@ -31,6 +38,8 @@ pub(super) struct Connection {
     pub(super) destination: SocketAddr,
     /// Where that is an endpoint's, rather than its service's.
     pub(super) direct: Option<Direct>,
+    /// Whether it has requests.
+    busy: Arc<Busy>,
 }
 
 impl Connection {
@@ -49,6 +58,7 @@ impl Connection {
             client,
             destination,
             direct,
+            busy: Arc::new(Busy::new()),
         })
     }
 
@@ -96,6 +106,28 @@ impl Connection {
     pub(super) async fn ending(&self) {
         while !self.is_ending() {
             self.chain().retirement.retired().await;
+        }
+    }
+
+    /// A request begins, and lasts as long as what is returned.
+    pub(super) fn begin(&self) -> Underway {
+        self.busy.begin()
+    }
+
+    /// Ends when there has been no request for as long as the chain in force says.
+    pub(super) async fn idle(&self) {
+        loop {
+            let chain = self.chain();
+            let idle = async {
+                match chain.idle_timeout {
+                    Some(timeout) => self.busy.idle(timeout).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                () = idle => return,
+                () = chain.retirement.retired(), if !self.is_ending() => {}
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use culvert_http::{
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::{
     ask::Asking,
@@ -26,6 +27,7 @@ use crate::{
         http_chain::HttpChain,
     },
     headers::{self, BadRequest},
+    limits::TimeLimits,
     state::Snapshot,
     telemetry::{Observed, Record},
 };
@@ -45,6 +47,7 @@ pub(super) async fn serve(connection: Arc<Connection>, request: Request<Incoming
 
 async fn respond(connection: &Connection, request: Request<Incoming>) -> Response<AnswerBody> {
     let inner = &connection.worker.0;
+    let begun = Instant::now();
     // Policies that changed hold for requests of open connections, too.
     let (chain, snapshot) = connection.in_force();
     let (mut head, body) = request.into_parts();
@@ -56,6 +59,7 @@ async fn respond(connection: &Connection, request: Request<Incoming>) -> Respons
         connection.destination,
         &head,
     ));
+    record.underway = Some(connection.begin());
     record.metrics.clone_from(&chain.observing.metrics);
     record.observed = Observed::new(&chain.observing, &inner.spans, &inner.lines, &head);
     let (version, is_connect) = (head.version, head.method == Method::CONNECT);
@@ -93,6 +97,7 @@ async fn respond(connection: &Connection, request: Request<Incoming>) -> Respons
         observed.trace(&mut head);
     }
     record.request_id = headers::text(&head.headers, "x-request-id");
+    let sent = upload.clone();
     let exchange = Exchange {
         connection,
         chain,
@@ -100,12 +105,15 @@ async fn respond(connection: &Connection, request: Request<Incoming>) -> Respons
         head,
         upload,
         upgrade,
+        begun,
     };
     let response = exchange.answer(record).await.map(|body| body.holding(held));
-    match is_connect && !response.status().is_success() {
+    match response.status() {
         // What follows may be meant for the tunnel that is not there.
-        true => last(version, response),
-        false => response,
+        status if is_connect && !status.is_success() => last(version, response),
+        // What follows is the rest of the request that took too long (RFC 9110 section 15.5.9).
+        StatusCode::REQUEST_TIMEOUT if !sent.has_ended() => last(version, response),
+        _ => response,
     }
 }
 
@@ -160,6 +168,8 @@ struct Exchange<'a> {
     upload: Upload,
     /// What the client asks to change to.
     upgrade: Option<Upgrade>,
+    /// When the request came.
+    begun: Instant,
 }
 
 impl Exchange<'_> {
@@ -218,6 +228,10 @@ impl Exchange<'_> {
             observed.operation = operation.to_owned();
         }
         let upload = self.upload.clone();
+        let forward = route.as_deref().and_then(|route| match route.action() {
+            Action::Forward(forward) => Some(&**forward),
+            _ => None,
+        });
         let filtering = Filtering {
             filters: &chain.filters,
             route: route.as_deref(),
@@ -229,6 +243,11 @@ impl Exchange<'_> {
                 snapshot: &snapshot,
                 upload: &upload,
                 version: self.head.version,
+                limits: TimeLimits {
+                    // That counts once the request goes on.
+                    response: None,
+                    ..TimeLimits::of(&chain, forward, self.begun, &mut self.head.headers)
+                },
             },
         };
         let filtered = filtering.run(&mut self.head, record).await;
@@ -353,7 +372,8 @@ impl Exchange<'_> {
             peer,
             upload: &self.upload,
             session,
-            stream_idle: self.chain.stream_idle_timeout,
+            chain: &self.chain,
+            begun: self.begun,
         };
         forwarding.run(self.head, self.upgrade, record).await
     }

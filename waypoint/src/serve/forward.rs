@@ -29,7 +29,7 @@ use crate::{
     answer::{AnswerBody, refuse},
     body::Upload,
     cluster::Cluster,
-    config::cluster::Protocol,
+    config::{cluster::Protocol, http_chain::HttpChain},
     counted::Counted,
     endpoint::{Endpoint, clock},
     limits::{self, Late, TimeLimits},
@@ -49,8 +49,9 @@ pub(super) struct Forwarding<'a> {
     pub(super) upload: &'a Upload,
     /// How the client gets back to the endpoint that it had.
     pub(super) session: Option<&'a Session>,
-    /// How long the chain lets an exchange be silent.
-    pub(super) stream_idle: Option<Duration>,
+    /// What the request came by, and when.
+    pub(super) chain: &'a HttpChain,
+    pub(super) begun: Instant,
 }
 
 /// The request as it was in the end, for those who change the answer.
@@ -266,7 +267,7 @@ impl Forwarding<'_> {
         let response = Response::from_parts(answered.head, answered.body);
         match upgrade {
             Some(upgrade) if upgrade.is_granted(response.status(), plan.is_http2) => {
-                upgrade.switch(response, record, (held, counted))
+                upgrade.switch(response, record, &plan.limits, (held, counted))
             }
             Some(upgrade) if upgrade.is_misleading(response.status()) => upgrade::declined(record, response.status()),
             _ => {
@@ -276,19 +277,10 @@ impl Forwarding<'_> {
         }
     }
 
-    /// Of a connection that changes to something else they hold until the endpoint has answered.
     fn limits(&self, head: &mut Parts) -> TimeLimits {
-        let of_route = self.forward.timeouts().of(&mut head.headers);
-        let now = Instant::now();
-        let of_route_whole = of_route.stream.map(|time| (now + time, limits::MAX_DURATION));
         let of_cluster = self.cluster.config.max_stream_duration;
-        let of_cluster = of_cluster.map(|time| (now + time, limits::CLUSTER_DURATION));
-        let whole = [of_route_whole, of_cluster].into_iter().flatten();
-        TimeLimits {
-            response: of_route.response,
-            whole: whole.min_by_key(|(until, _)| *until),
-            idle: of_route.idle.unwrap_or(self.stream_idle),
-        }
+        let of_cluster = of_cluster.map(|time| (Instant::now() + time, limits::CLUSTER_DURATION));
+        TimeLimits::of(self.chain, Some(self.forward), self.begun, &mut head.headers).until(of_cluster)
     }
 
     fn decide(&self, course: &mut Course<'_>, attempted: &Attempted) -> Decision {

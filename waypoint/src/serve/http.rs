@@ -21,8 +21,8 @@ const MAX_HEAD: usize = 60 << 10;
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
-/// Serves requests until the connection ends, or until the waypoint drains, or no chain is for the connection any more, and the last one
-/// was answered.
+/// Serves requests until the connection ends, or until the waypoint drains, or no chain is for the connection any more, or there was no
+/// request for long, and the last one was answered.
 pub(super) async fn serve<S>(connection: Arc<Connection>, stream: S, is_http2: bool)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -50,6 +50,7 @@ where
         tokio::select! {
             () = inner.drained() => {}
             () = ending => {}
+            () = connection.idle() => {}
         }
     };
     tokio::pin!(drained);
@@ -90,7 +91,8 @@ where
             let mut builder = http1::Builder::new();
             builder
                 .timer(TokioTimer::new())
-                .header_read_timeout(chain.idle_timeout)
+                // It begins with the silence before the head, and what is idle ends by itself: this is for heads that have begun.
+                .header_read_timeout(chain.idle_timeout.map(|time| time.saturating_mul(2)))
                 .max_header_size(MAX_HEAD);
             builder
         };

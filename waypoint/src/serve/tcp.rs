@@ -4,12 +4,8 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use culvert_envoy::names;
@@ -22,6 +18,7 @@ use super::{direct::Direct, worker::Worker};
 use crate::{
     config::tcp_chain::TcpChain,
     endpoint_tls::Purpose,
+    silence::{Watched, silent},
     telemetry::{Client, TcpLogs, TcpRecord},
 };
 
@@ -104,23 +101,17 @@ pub(super) async fn serve<S>(
             Err(failure) => record.details = failure.to_string(),
         }
     };
-    let mut stream = Watched {
-        stream,
-        series,
-        received: Arc::default(),
-        sent: Arc::default(),
-    };
-    let (received, sent) = (Arc::clone(&stream.received), Arc::clone(&stream.sent));
-    let total = || received.load(Ordering::Relaxed) + sent.load(Ordering::Relaxed);
+    let stream = Watched::new(stream);
+    let moved = stream.moved();
+    let mut stream = Counting { stream, series };
     record.details = tokio::select! {
         copied = copy_bidirectional(&mut stream, &mut to_endpoint) => match copied {
             Ok(_) => String::new(),
             Err(error) => error.to_string(),
         },
-        () = silence(chain.idle_timeout, total) => "tcp_idle_timeout".to_owned(),
+        () = silent(chain.idle_timeout, || moved.at()) => "tcp_idle_timeout".to_owned(),
     };
-    record.received = received.load(Ordering::Relaxed);
-    record.sent = sent.load(Ordering::Relaxed);
+    (record.received, record.sent) = moved.bytes();
 }
 
 /// Closes a connection of TLS that asks for a name which no chain of the port is for.
@@ -167,22 +158,6 @@ fn denied(chain: &TcpChain, client: &Client, destination: SocketAddr, record: &m
     Some(refusal.details())
 }
 
-/// Waits until nothing has moved for so long.
-async fn silence(timeout: Option<Duration>, total: impl Fn() -> u64) {
-    let Some(timeout) = timeout else {
-        return std::future::pending().await;
-    };
-    let mut before = total();
-    loop {
-        tokio::time::sleep(timeout).await;
-        let now = total();
-        if now == before {
-            return;
-        }
-        before = now;
-    }
-}
-
 /// By weight.
 fn choose(clusters: &[(Arc<str>, u32)], random: u64) -> &Arc<str> {
     let total: u64 = clusters.iter().map(|(_, weight)| u64::from(*weight)).sum();
@@ -196,16 +171,13 @@ fn choose(clusters: &[(Arc<str>, u32)], random: u64) -> &Arc<str> {
     &clusters[0].0
 }
 
-/// The client's side, whose bytes are counted.
-struct Watched<S> {
-    stream: S,
-    /// Hears of them while the connection lasts.
+/// The client's side, whose bytes are counted while the connection lasts.
+struct Counting<S> {
+    stream: Watched<S>,
     series: Arc<TcpSeries>,
-    received: Arc<AtomicU64>,
-    sent: Arc<AtomicU64>,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Counting<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -214,16 +186,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         let read = buffer.filled().len() - before;
-        self.received.fetch_add(read as u64, Ordering::Relaxed);
         self.series.transferred(0, read as u64);
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counting<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(context, data))?;
-        self.sent.fetch_add(written as u64, Ordering::Relaxed);
         self.series.transferred(written as u64, 0);
         Poll::Ready(Ok(written))
     }

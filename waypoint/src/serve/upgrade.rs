@@ -2,16 +2,20 @@
 //! HTTP/2 by an extended CONNECT (RFC 8441); inside of the waypoint both are a GET that asks for a protocol, and each side is spoken to
 //! in its own way.
 
+use std::future::pending;
+
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, request::Parts};
 use hyper::{body::Incoming, ext::Protocol, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional;
+use tokio::{io::copy_bidirectional, time::sleep_until};
 
 use crate::{
     answer::{AnswerBody, refuse},
     headers,
+    limits::{IDLE, TimeLimits},
+    silence::{Watched, silent},
     telemetry::Record,
 };
 
@@ -93,11 +97,13 @@ impl Upgrade {
         self.is_http2 && status.is_success()
     }
 
-    /// Passes the endpoint's word on that it changes, and then bytes in both directions until both have ended. `held` is held as long.
+    /// Passes the endpoint's word on that it changes, and then bytes in both directions until both have ended, or a limit is passed. `held`
+    /// is held as long.
     pub(super) fn switch(
         self,
         mut response: Response<Incoming>,
         mut record: Box<Record>,
+        limits: &TimeLimits,
         held: impl Send + 'static,
     ) -> Response<AnswerBody> {
         let endpoint = hyper::upgrade::on(&mut response);
@@ -116,6 +122,7 @@ impl Upgrade {
         record.answered(head.status);
         "via_upstream".clone_into(&mut record.details);
         let client = self.client;
+        let (idle, whole) = (limits.idle, limits.whole);
         tokio::spawn(async move {
             let _held = held;
             let (client, endpoint) = match tokio::try_join!(client, endpoint) {
@@ -127,13 +134,35 @@ impl Upgrade {
                 }
             };
             record.is_complete = true;
-            match copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(endpoint)).await {
-                Ok((received, sent)) => {
-                    record.sent = sent;
-                    record.switched_received = received;
+            let mut client = Watched::new(TokioIo::new(client));
+            let mut endpoint = TokioIo::new(endpoint);
+            let moved = client.moved();
+            let over = async {
+                match whole {
+                    Some((until, late)) => {
+                        sleep_until(until).await;
+                        late
+                    }
+                    None => pending().await,
                 }
-                Err(error) => record.details = format!("switched_connection_broke{{{error}}}"),
+            };
+            let late = tokio::select! {
+                copied = copy_bidirectional(&mut client, &mut endpoint) => {
+                    if let Err(error) = copied {
+                        record.details = format!("switched_connection_broke{{{error}}}");
+                    }
+                    None
+                }
+                () = silent(idle, || moved.at()) => Some(IDLE),
+                late = over => Some(late),
+            };
+            if let Some(late) = late {
+                late.details.clone_into(&mut record.details);
+                if !late.flag.is_empty() {
+                    record.flags.set(late.flag);
+                }
             }
+            (record.switched_received, record.sent) = moved.bytes();
         });
         Response::from_parts(head, AnswerBody::switched())
     }

@@ -17,7 +17,7 @@ use super::{
     overload::Limit,
     remarks::Remarks,
 };
-use crate::{body::Upload, config::metrics::MetricOverrides, messages::Messages};
+use crate::{body::Upload, busy::Underway, config::metrics::MetricOverrides, messages::Messages};
 
 /// A request that is under way. What is known of it at the end is said when it is dropped.
 #[derive(Debug)]
@@ -78,6 +78,8 @@ pub struct Record {
     pub is_complete: bool,
     /// What is remembered for lines and spans that are asked for.
     pub observed: Option<Box<Observed>>,
+    /// Held for as long as the request is.
+    pub(crate) underway: Option<Underway>,
     /// What is counted otherwise.
     pub metrics: Option<Arc<MetricOverrides>>,
 }
@@ -138,6 +140,7 @@ impl Record {
             first_byte: None,
             is_complete: false,
             observed: None,
+            underway: None,
             metrics: None,
         }
     }

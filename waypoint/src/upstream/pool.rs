@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use crate::{
     body::Body,
+    busy::{Busy, Underway},
     cluster::Cluster,
     config::cluster::ClusterConfig,
     counted::Counted,
@@ -98,19 +99,28 @@ struct Idle {
 #[derive(Debug)]
 struct Shared {
     sender: http2::SendRequest<Body>,
-    streams: Arc<AtomicU32>,
+    streams: Arc<Busy>,
     /// As many as the peer allows.
     allowed: Arc<AtomicUsize>,
     used: u32,
-    /// Since when it has no stream.
-    idle_since: Option<Instant>,
     terms: Terms,
+}
+
+impl Shared {
+    /// Whether it may be used on: it has streams, or had some not long ago.
+    fn is_fresh(&self, now: Instant) -> bool {
+        self.terms.is_young(now)
+            && self
+                .streams
+                .idle_since()
+                .is_none_or(|since| self.terms.allow(now, since))
+    }
 }
 
 /// A stream of an HTTP/2 connection, or a request on one of HTTP/1, for as long as it is under way.
 #[derive(Debug)]
 pub struct Lease {
-    stream: Option<(Arc<AtomicU32>, Arc<Notify>)>,
+    stream: Option<(Underway, Arc<Notify>)>,
 }
 
 impl Lease {
@@ -122,8 +132,8 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some((streams, freed)) = &self.stream {
-            streams.fetch_sub(1, Ordering::Relaxed);
+        if let Some((stream, freed)) = self.stream.take() {
+            drop(stream);
             freed.notify_one();
         }
     }
@@ -170,12 +180,13 @@ impl Pool {
         })
     }
 
-    /// An HTTP/1 connection without a request.
-    pub(super) fn take(&self, endpoint: &Endpoint) -> Option<Own> {
+    /// An HTTP/1 connection without a request. How long it may have had none is as its cluster says now.
+    pub(super) fn take(&self, endpoint: &Endpoint, config: &ClusterConfig) -> Option<Own> {
         let mut hosts = self.hosts.lock();
         let host = hosts.get_mut(&endpoint.id)?;
         let now = Instant::now();
-        while let Some(idle) = host.idle.pop() {
+        while let Some(mut idle) = host.idle.pop() {
+            idle.own.terms.idle = config.idle_timeout;
             if idle.own.terms.allow(now, idle.since) && idle.own.sender.is_ready() {
                 return Some(idle.own);
             }
@@ -208,19 +219,19 @@ impl Pool {
         let now = Instant::now();
         // What has had its requests, or its time, ends once its last stream does.
         let has_requests = |shared: &Shared| config.requests_per_connection.is_none_or(|most| shared.used < most);
-        host.shared
-            .retain(|shared| has_requests(shared) && shared.terms.is_young(now));
+        host.shared.retain_mut(|shared| {
+            shared.terms.idle = config.idle_timeout;
+            has_requests(shared) && shared.is_fresh(now)
+        });
         let asked = streams(config);
         let shared = host.shared.iter_mut().find(|shared| {
-            let streams = shared.streams.load(Ordering::Relaxed) as usize;
+            let streams = shared.streams.requests() as usize;
             let allowed = shared.allowed.load(Ordering::Relaxed).clamp(1, asked);
             !shared.sender.is_closed() && streams < allowed
         })?;
         shared.used += 1;
-        shared.idle_since = None;
-        shared.streams.fetch_add(1, Ordering::Relaxed);
         let lease = Lease {
-            stream: Some((Arc::clone(&shared.streams), Arc::clone(&host.freed))),
+            stream: Some((shared.streams.begin(), Arc::clone(&host.freed))),
         };
         Some((shared.sender.clone(), lease))
     }
@@ -232,21 +243,21 @@ impl Pool {
         allowed: Arc<AtomicUsize>,
         terms: Terms,
     ) -> Lease {
-        let streams = Arc::new(AtomicU32::new(1));
+        let streams = Arc::new(Busy::new());
+        let first = streams.begin();
         let mut hosts = self.hosts.lock();
         let host = hosts.entry(endpoint.id).or_insert_with(|| Host::of(endpoint));
         host.shared.push(Shared {
             sender,
-            streams: Arc::clone(&streams),
+            streams,
             allowed,
             used: 1,
-            idle_since: None,
             terms,
         });
         // Those who wait share it.
         host.freed.notify_waiters();
         Lease {
-            stream: Some((streams, Arc::clone(&host.freed))),
+            stream: Some((first, Arc::clone(&host.freed))),
         }
     }
 
@@ -261,15 +272,10 @@ impl Pool {
         self.hosts.lock().retain(|_, host| {
             host.idle
                 .retain(|idle| idle.own.sender.is_ready() && idle.own.terms.allow(now, idle.since));
-            host.shared.retain_mut(|shared| {
-                if shared.sender.is_closed() {
-                    return false;
-                }
-                if shared.streams.load(Ordering::Relaxed) > 0 {
-                    shared.idle_since = None;
-                    return true;
-                }
-                shared.terms.allow(now, *shared.idle_since.get_or_insert(now))
+            host.shared.retain(|shared| {
+                // One that is too old and has streams goes when it would be used again.
+                let has_streams = shared.streams.idle_since().is_none();
+                !shared.sender.is_closed() && (has_streams || shared.is_fresh(now))
             });
             host.load.strong_count() > 0
         });

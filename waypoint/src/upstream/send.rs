@@ -124,7 +124,9 @@ impl Upstream {
         endpoint: &Endpoint,
         request: Request<Body>,
     ) -> Result<(Response<Incoming>, Lease), (SendFailure, Option<Box<Request<Body>>>)> {
-        let found = self.wait(cluster, endpoint, || self.pool.take(endpoint)).await;
+        let found = self
+            .wait(cluster, endpoint, || self.pool.take(endpoint, &cluster.config))
+            .await;
         let found = found.map_err(|failure| (failure, None))?;
         let was_kept = matches!(found, Found::Kept(_));
         let mut own = match found {

@@ -7,6 +7,8 @@ mod decide;
 mod early;
 #[allow(dead_code, reason = "each test program uses a part")]
 mod envoy;
+mod idle;
+mod limits;
 #[allow(dead_code, reason = "each test program uses a part")]
 mod mesh;
 mod open;

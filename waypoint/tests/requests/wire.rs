@@ -43,7 +43,7 @@ async fn web(protocol: Protocol) -> Mesh {
 }
 
 /// Sends bytes, and reads until the waypoint closes or `until` was read.
-async fn raw(mesh: &Mesh, bytes: &[u8], until: &str) -> String {
+pub(crate) async fn raw(mesh: &Mesh, bytes: &[u8], until: &str) -> String {
     let mut stream = mesh.connect("client", SERVICE).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();

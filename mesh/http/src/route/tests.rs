@@ -246,13 +246,37 @@ fn grpc_timeout_is_taken_as_sent_with_0_and_capped_otherwise() {
         ..to("c")
     };
     let (limit, _) = limits(most(0), &[("grpc-timeout", "90S")]);
-    assert_eq!(limit.stream, Some(Duration::from_secs(90)));
+    assert_eq!(limit.stream, Some(Some(Duration::from_secs(90))));
     let (limit, sent) = limits(most(10), &[("grpc-timeout", "90S")]);
     assert_eq!(
         (limit.stream, &sent.headers["grpc-timeout"]),
-        (Some(Duration::from_secs(10)), &"10000m".parse().unwrap())
+        (Some(Some(Duration::from_secs(10))), &"10000m".parse().unwrap())
     );
     assert_eq!(limits(most(10), &[]).0.stream, None);
+    // What nobody can read counts for nothing, and goes on as it is.
+    for unreadable in ["", "90", "S", "-1S", "123456789S", "1x"] {
+        let (limit, sent) = limits(most(10), &[("grpc-timeout", unreadable)]);
+        assert_eq!(
+            (limit.stream, &sent.headers["grpc-timeout"]),
+            (None, &unreadable.parse().unwrap())
+        );
+    }
+}
+
+#[test]
+fn a_route_says_how_long_streams_last_or_that_they_last_for_ever_or_leaves_it_to_the_listener() {
+    let said = |seconds: Option<i64>| {
+        let action = RouteAction {
+            max_stream_duration: Some(MaxStreamDuration {
+                max_stream_duration: seconds.map(|seconds| protobuf::Duration { seconds, nanos: 0 }),
+                ..MaxStreamDuration::default()
+            }),
+            ..to("c")
+        };
+        limits(action, &[("grpc-timeout", "1S")]).0.stream
+    };
+    assert_eq!(said(Some(7)), Some(Some(Duration::from_secs(7))));
+    assert_eq!((said(Some(0)), said(None)), (Some(None), None));
 }
 
 #[test]

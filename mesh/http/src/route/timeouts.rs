@@ -22,6 +22,7 @@ pub struct Timeouts {
 
 #[derive(Clone, Debug)]
 struct Stream {
+    /// None leaves it to the listener, zero is any time.
     limit: Option<Duration>,
     grpc: Option<Grpc>,
 }
@@ -39,9 +40,9 @@ pub struct RequestTimeouts {
     /// From the end of the request to the end of the answer: over it 504 `upstream request timeout`, flag `UT`. Time in a fault's delay does
     /// not count.
     pub response: Option<Duration>,
-    /// From the head of the request on, the stream as a whole: over it 504 `downstream duration timeout`, without a flag, details
-    /// `max_duration_timeout`.
-    pub stream: Option<Duration>,
+    /// From the head of the request on, the stream as a whole: over it 504 (408 if the request is not complete) `downstream duration
+    /// timeout`, without a flag, details `max_duration_timeout`. `Some(None)` switches off what the listener says, none leaves it to that.
+    pub stream: Option<Option<Duration>>,
     /// Without a byte either way: over it 504 (408 if the request is not complete) `stream timeout`, flag `SI`. `Some(None)` switches off
     /// what the listener says, none leaves it to that.
     pub idle: Option<Option<Duration>>,
@@ -70,11 +71,9 @@ impl Timeouts {
     /// The limits for a request. `grpc-timeout` is changed to what is left of it where it is capped.
     pub fn of(&self, headers: &mut HeaderMap) -> RequestTimeouts {
         let stream = self.stream.as_ref().and_then(|stream| {
-            let grpc = stream.grpc.filter(|_| headers.contains_key(GRPC_TIMEOUT));
-            match grpc {
-                Some(grpc) => grpc.limit(headers),
-                None => stream.limit,
-            }
+            let by_client = stream.grpc.and_then(|grpc| grpc.limit(headers));
+            let of_route = || stream.limit.map(|limit| Some(limit).filter(|limit| !limit.is_zero()));
+            by_client.map(Some).or_else(of_route)
         });
         RequestTimeouts {
             response: self.response,
@@ -90,7 +89,7 @@ impl Stream {
         let offset = optional_duration("grpc_timeout_header_offset", grpc_timeout_header_offset)?.unwrap_or_default();
         let most = optional_duration("grpc_timeout_header_max", grpc_timeout_header_max)?;
         Ok(Self {
-            limit: optional_duration("max_stream_duration", max_stream_duration)?.filter(|limit| !limit.is_zero()),
+            limit: optional_duration("max_stream_duration", max_stream_duration)?,
             grpc: most.map(|most| Grpc {
                 most: (!most.is_zero()).then_some(most),
                 offset,
@@ -102,33 +101,27 @@ impl Stream {
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 
 impl Grpc {
+    /// What a client asks for; none where it does not, or in no way that anybody could read.
     fn limit(self, headers: &mut HeaderMap) -> Option<Duration> {
-        let asked = headers
-            .get(GRPC_TIMEOUT)
-            .and_then(|value| parse_grpc_timeout(value.as_bytes()));
-        let Some(most) = self.most.filter(|most| asked.is_none_or(|asked| asked > *most)) else {
-            // An offset that takes everything away is none.
-            return asked.map(|asked| {
-                asked
-                    .checked_sub(self.offset)
-                    .filter(|left| !left.is_zero())
-                    .unwrap_or(asked)
-            });
-        };
-        let millis = most.as_millis();
-        let text = if millis <= 99_999_999 {
-            format!("{millis}m")
-        } else {
-            format!("{}S", most.as_secs())
-        };
-        if let Ok(value) = HeaderValue::try_from(text) {
+        let asked = parse_grpc_timeout(headers.get(GRPC_TIMEOUT)?.as_bytes())?;
+        let most = self.most.filter(|most| asked > *most);
+        if let Some(most) = most
+            && let Ok(value) = HeaderValue::try_from(grpc_timeout(most))
+        {
             headers.insert(GRPC_TIMEOUT, value);
         }
-        Some(
-            most.checked_sub(self.offset)
-                .filter(|left| !left.is_zero())
-                .unwrap_or(most),
-        )
+        let limit = most.unwrap_or(asked);
+        // An offset that takes everything away is none.
+        let left = limit.checked_sub(self.offset).filter(|left| !left.is_zero());
+        Some(left.unwrap_or(limit))
+    }
+}
+
+/// A time as `grpc-timeout` has it, which takes eight digits.
+fn grpc_timeout(time: Duration) -> String {
+    match time.as_millis() {
+        millis @ ..=99_999_999 => format!("{millis}m"),
+        _ => format!("{}S", time.as_secs()),
     }
 }
 

@@ -88,4 +88,13 @@ pub(super) const TRAFFIC_POLICY: &[Field] = &[
     served("spec.healthCheck.timeout"),
     served("spec.healthCheck.healthy"),
     served("spec.healthCheck.unhealthy"),
+    served("spec.timeouts"),
+    served("spec.timeouts.streamIdle"),
+    served("spec.timeouts.streamDuration"),
+    served("spec.timeouts.grpcTimeoutMax"),
+    served("spec.timeouts.requestReceive"),
+    served("spec.timeouts.clientIdle"),
+    served("spec.timeouts.endpointIdle"),
+    served("spec.retry"),
+    served("spec.retry.retryAfterMax"),
 ];

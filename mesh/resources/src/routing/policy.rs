@@ -14,6 +14,46 @@ pub(crate) struct TrafficPolicy {
     pub(crate) global: Option<GlobalLimit>,
     pub(crate) compression: Option<Compression>,
     pub(crate) health_check: Option<HealthCheck>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) retry: Retry,
+}
+
+/// How long things may take. What is not there is left to others, and zero is any time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Timeouts {
+    /// A request and its answer, without a byte of either.
+    pub(crate) stream_idle: Option<Duration>,
+    /// A request and its answer, from the first head on.
+    pub(crate) stream_duration: Option<Duration>,
+    /// What a request's `grpc-timeout` may ask for; without this nothing is done about that.
+    pub(crate) grpc_most: Option<Duration>,
+    /// A request, until all of it has come.
+    pub(crate) receive: Option<Duration>,
+    /// A client's connection, without a request.
+    pub(crate) client_idle: Option<Duration>,
+    /// A connection to an endpoint, without a request.
+    pub(crate) endpoint_idle: Option<Duration>,
+}
+
+/// How requests are tried again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Retry {
+    /// The longest time that an endpoint's `retry-after` counts for.
+    pub(crate) after_most: Option<Duration>,
+}
+
+impl Timeouts {
+    /// These, and those of others where nothing is said.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self {
+            stream_idle: self.stream_idle.or(other.stream_idle),
+            stream_duration: self.stream_duration.or(other.stream_duration),
+            grpc_most: self.grpc_most.or(other.grpc_most),
+            receive: self.receive.or(other.receive),
+            client_idle: self.client_idle.or(other.client_idle),
+            endpoint_idle: self.endpoint_idle.or(other.endpoint_idle),
+        }
+    }
 }
 
 /// A limit, as a bucket of tokens that fills continuously.
@@ -114,7 +154,7 @@ pub(crate) enum Ask {
 }
 
 /// A policy that holds at a port.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Applied {
     /// Its object, as `NAMESPACE/NAME`.
     pub(crate) name: Arc<str>,

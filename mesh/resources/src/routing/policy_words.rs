@@ -1,9 +1,12 @@
 //! What policies for the requests and endpoints of a port ask for, in words, for people who ask what holds.
 
+use std::time::Duration;
+
 use super::backend_tls::{AltName, BackendTls, Trust};
 use super::model::Match;
 use super::policy::{
-    Algorithm, Ask, Attribute, Compression, Counter, Entry, GlobalLimit, HealthCheck, LocalLimit, TrafficPolicy,
+    Algorithm, Ask, Attribute, Compression, Counter, Entry, GlobalLimit, HealthCheck, LocalLimit, Timeouts,
+    TrafficPolicy,
 };
 use super::words;
 
@@ -17,6 +20,13 @@ pub(crate) fn of_policy(policy: &TrafficPolicy, counter: Option<&Counter>, is_ht
         words.extend(policy.local.iter().map(of_local));
         words.extend(policy.global.iter().map(|limit| of_global(limit, counter)));
         words.extend(policy.compression.iter().map(of_compression));
+        words.extend(of_times(&policy.timeouts));
+        words.extend(policy.retry.after_most.map(|most| {
+            format!(
+                "retries: wait as long as an endpoint's retry-after says, up to {}",
+                words::of_duration(most)
+            )
+        }));
     }
     words.extend(policy.health_check.iter().map(of_health_check));
     words
@@ -128,4 +138,24 @@ fn of_health_check(check: &HealthCheck) -> String {
         Ask::Tcp => "a connection".to_owned(),
     };
     format!("health check: {asked} every {}", words::of_duration(check.interval))
+}
+
+fn of_times(times: &Timeouts) -> Option<String> {
+    let said = [
+        ("without a byte", times.stream_idle),
+        ("in all", times.stream_duration),
+        ("by grpc-timeout at most", times.grpc_most),
+        ("for the whole request to come", times.receive),
+        ("for a client's connection without a request", times.client_idle),
+        ("for an endpoint's connection without a request", times.endpoint_idle),
+    ];
+    let said = said.into_iter().filter_map(|(what, time)| {
+        let time = match time? {
+            Duration::ZERO => "any time".to_owned(),
+            time => words::of_duration(time),
+        };
+        Some(format!("{time} {what}"))
+    });
+    let said: Vec<String> = said.collect();
+    (!said.is_empty()).then(|| format!("times: {}", said.join(", ")))
 }

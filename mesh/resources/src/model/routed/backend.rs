@@ -135,13 +135,16 @@ fn each(
         let held = frontend
             .as_ref()
             .and_then(|frontend| traffic_policies::of_port(reader, frontend, port));
-        let health_check = held.and_then(|held| held.policy.health_check.clone());
+        let held = held.map(|held| held.policy);
+        let health_check = held.as_ref().and_then(|policy| policy.health_check.clone());
+        let endpoint_idle = held.and_then(|policy| policy.timeouts.endpoint_idle);
         for (subset, labels) in &parts {
             let mut traffic = Traffic {
                 is_peak_ewma,
                 health_check: health_check.clone(),
                 ..policy.at_port(port, *subset)
             };
+            traffic.pool.idle_timeout = endpoint_idle.or(traffic.pool.idle_timeout);
             tls_policies.settle(&mut traffic, &service, port);
             let discovery = match &how {
                 How::Told => Discovery::Told,

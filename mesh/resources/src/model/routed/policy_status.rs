@@ -10,7 +10,7 @@ use super::status::{self, Refused};
 use super::traffic_policies::{self, ROUTES};
 use super::{ports, scope};
 use crate::routing::model::Parent;
-use crate::routing::policy::TrafficPolicy as Policy;
+use crate::routing::policy::{Retry, Timeouts, TrafficPolicy as Policy};
 use crate::routing::read::notes::Notes;
 use crate::routing::read::policy::{self, Target};
 use crate::routing::read::{grpc, http};
@@ -152,9 +152,13 @@ fn at_service(reader: &Reader<'_>, object: &ObjectName, target: &Target, policy:
     if meant.peek().is_none() {
         return missing(format!("Service {object} has no such port"));
     }
-    let needs_http = !policy.local.is_empty() || policy.global.is_some() || policy.compression.is_some();
+    let needs_http = !policy.local.is_empty()
+        || policy.global.is_some()
+        || policy.compression.is_some()
+        || policy.timeouts != Timeouts::default()
+        || policy.retry != Retry::default();
     if needs_http && !meant.any(|port| ports::protocol(&service, found.as_ref(), port).is_http()) {
-        let message = format!("no such port of Service {object} speaks HTTP, which rateLimit and compression are for");
+        let message = format!("no such port of Service {object} speaks HTTP, which all but healthCheck is for");
         return Err(("Invalid", message));
     }
     Ok(())

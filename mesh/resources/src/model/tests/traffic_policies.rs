@@ -1,5 +1,7 @@
 //! Which TrafficPolicies hold, and what their status says.
 
+mod times;
+
 use super::waypoints::{get, shop};
 use super::*;
 use culvert_envoy::pb::envoy::config::cluster::v3::Cluster;

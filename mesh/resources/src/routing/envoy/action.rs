@@ -18,6 +18,7 @@ use culvert_envoy::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 use super::super::model::{Backend, Direct, Forward, Headers, NewPath, Path, Redirect, Target};
 use super::filters::{self, Said};
 use super::parts::{self, cluster_name};
+use super::policy::Times;
 use super::retry;
 
 /// A route that sends clients elsewhere.
@@ -100,11 +101,13 @@ fn port_in_location(redirect: &Redirect) -> u16 {
 }
 
 /// A route to backends.
-pub(super) fn forward(scope: &str, forward: &Forward, matched: &Path) -> Route {
+pub(super) fn forward(scope: &str, forward: &Forward, matched: &Path, times: &Times) -> Route {
     let mut action = RouteAction {
         cluster_not_found_response_code: ClusterNotFoundResponseCode::InternalServerError.into(),
         timeout: Some(parts::duration(forward.timeout.unwrap_or(Duration::ZERO))),
-        retry_policy: retry::policy(&forward.retry),
+        idle_timeout: times.idle(),
+        max_stream_duration: times.duration(forward.timeout.filter(|time| !time.is_zero())),
+        retry_policy: retry::policy(&forward.retry, times.retry_after),
         hash_policy: forward.hash.iter().map(retry::hash).collect(),
         request_mirror_policies: forward
             .mirrors

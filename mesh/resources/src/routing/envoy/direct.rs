@@ -31,7 +31,8 @@ use ipnet::IpNet;
 
 use super::super::backend_tls::BackendTls;
 use super::super::protocol::Protocol;
-use super::listener::{Chains, Port, encrypted, manager, taken};
+use super::listener::{Chains, Port, encrypted, taken};
+use super::manager::manager;
 use super::plumbing::{LOCAL_ADDRESS, filter_state, into_listener};
 use super::{access, backend_tls, cluster, parts, telemetry};
 
@@ -209,6 +210,7 @@ impl Group<'_> {
         let (mine, port) = (&self.first.port, &other.port);
         self.first.tls == other.tls
             && (Arc::ptr_eq(&mine.access, &port.access) || mine.access == port.access)
+            && mine.policies == port.policies
             && (Arc::ptr_eq(&mine.telemetry, &port.telemetry) || mine.telemetry == port.telemetry)
     }
 

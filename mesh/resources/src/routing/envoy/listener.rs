@@ -3,23 +3,16 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use culvert_envoy::pb::envoy::config::core::v3::{Http1ProtocolOptions, Http2ProtocolOptions};
 use culvert_envoy::pb::envoy::config::listener::v3::listener::{InternalListenerConfig, ListenerSpecifier};
 use culvert_envoy::pb::envoy::config::listener::v3::listener_filter_chain_match_predicate::{MatchSet, Rule};
 use culvert_envoy::pb::envoy::config::listener::v3::{
     Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, ListenerFilterChainMatchPredicate, listener_filter,
 };
-use culvert_envoy::pb::envoy::extensions::filters::http::stateful_session::v3::StatefulSession;
-use culvert_envoy::pb::envoy::extensions::filters::http::{
-    composite::v3::Composite, cors::v3::Cors, fault::v3::HttpFault, router::v3::Router,
-};
 use culvert_envoy::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use culvert_envoy::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use culvert_envoy::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
-    HttpConnectionManager, HttpFilter, Rds,
-    http_connection_manager::{PathWithEscapedSlashesAction, RouteSpecifier, UpgradeConfig},
-    http_filter,
+    HttpFilter, Rds, http_connection_manager::RouteSpecifier, http_filter,
 };
 use culvert_envoy::pb::envoy::extensions::filters::network::tcp_proxy::v3::{
     TcpProxy, tcp_proxy::ClusterSpecifier, tcp_proxy::WeightedCluster, tcp_proxy::weighted_cluster::ClusterWeight,
@@ -33,9 +26,9 @@ use super::super::model::{Access, Backend, Named, Split, Target};
 use super::super::policy::Applied;
 use super::super::protocol::Protocol;
 use super::super::telemetry::Telemetry;
-use super::filters::{CORS, FAULT, SESSION};
+use super::manager::manager;
 use super::parts::{self, cluster_name};
-use super::{access, checks, external_auth, policy, telemetry, tokens};
+use super::{access, telemetry};
 
 /// A port of a Service that the waypoint is for.
 #[derive(Clone, Debug)]
@@ -166,56 +159,6 @@ fn http_chain(scope: &str, port: &Port, addresses: &[IpNet]) -> FilterChain {
     }
 }
 
-/// What reads requests to a port. `host` is that of a request that names none.
-pub(super) fn manager(scope: &str, port: &Port, name: &str, host: &str, routes: RouteSpecifier) -> Filter {
-    let websocket = UpgradeConfig {
-        upgrade_type: "websocket".to_owned(),
-        ..UpgradeConfig::default()
-    };
-    let manager = HttpConnectionManager {
-        stat_prefix: name.to_owned(),
-        access_log: telemetry::logs(&port.telemetry),
-        tracing: port
-            .telemetry
-            .tracing
-            .as_ref()
-            .map(|spans| telemetry::tracing(spans, &own_name(scope))),
-        route_specifier: Some(routes),
-        http_filters: tokens::filter(&port.access.tokens)
-            .into_iter()
-            .chain(checks::filters(scope, &port.access.checks))
-            .chain(access::of_requests(&port.access.requests))
-            .chain(policy::of_requests(scope, name, &port.policies))
-            .chain([
-                http_filter(FAULT, &HttpFault::default()),
-                http_filter(CORS, &Cors {}),
-                // Behind CORS: a preflight has nothing that could be asked about.
-                http_filter(external_auth::NAME, &Composite::default()),
-                // Nothing by itself: routes say whose sessions persist.
-                http_filter(SESSION, &StatefulSession::default()),
-            ])
-            .chain(policy::of_answers(&port.policies))
-            .chain([http_filter("envoy.filters.http.router", &Router::default())])
-            .collect(),
-        stream_idle_timeout: Some(parts::duration(std::time::Duration::ZERO)),
-        use_remote_address: parts::flag(false),
-        http_protocol_options: Some(Http1ProtocolOptions {
-            accept_http_10: true,
-            default_host_for_http_10: host.to_owned(),
-            ..Http1ProtocolOptions::default()
-        }),
-        http2_protocol_options: Some(Http2ProtocolOptions {
-            allow_connect: true,
-            ..Http2ProtocolOptions::default()
-        }),
-        upgrade_configs: vec![websocket],
-        normalize_path: parts::flag(true),
-        path_with_escaped_slashes_action: PathWithEscapedSlashesAction::KeepUnchanged.into(),
-        ..HttpConnectionManager::default()
-    };
-    parts::filter("envoy.filters.network.http_connection_manager", &manager)
-}
-
 impl Port {
     /// Whether connections of TLS are told apart by name.
     fn is_named(&self) -> bool {
@@ -297,12 +240,6 @@ fn named_chains(scope: &str, port: &Port, addresses: &[IpNet]) -> Vec<FilterChai
 /// The host of a Service, out of its resource name.
 fn host(service: &str) -> &str {
     service.split_once('/').map_or(service, |(_, host)| host)
-}
-
-/// What the waypoint of a scope, `NAMESPACE/GATEWAY`, calls itself in spans: as Istio's do.
-fn own_name(scope: &str) -> String {
-    let (namespace, gateway) = scope.split_once('/').unwrap_or(("", scope));
-    format!("{gateway}.{namespace}")
 }
 
 fn tcp_chain(scope: &str, port: &Port, addresses: &[IpNet]) -> FilterChain {

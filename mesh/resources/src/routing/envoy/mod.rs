@@ -9,6 +9,7 @@
 //! | `filters` | what rules say to filters |
 //! | `external_auth` | who is asked by a rule |
 //! | [`listener`] | all ports of a waypoint |
+//! | `manager` | what reads the requests to a port |
 //! | [`direct`] | their endpoints, for whoever dials one by its own address |
 //! | [`cluster`] | a port as a backend |
 //! | `traffic` | what holds for connections to it |
@@ -43,6 +44,7 @@ mod global_limit;
 mod health_check;
 pub(crate) mod listener;
 mod local_limit;
+mod manager;
 mod matching;
 mod parts;
 pub(crate) mod plumbing;

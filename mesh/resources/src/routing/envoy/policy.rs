@@ -2,15 +2,17 @@
 //! those of one for a route are disabled and enabled by its rules, so that all its rules count together.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use culvert_envoy::pack;
 use culvert_envoy::pb::envoy::config::route::v3::FilterConfig;
+use culvert_envoy::pb::envoy::config::route::v3::route_action::MaxStreamDuration;
 use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_manager::v3::{HttpFilter, http_filter};
-use culvert_envoy::pb::google::protobuf::Any;
+use culvert_envoy::pb::google::protobuf::{self, Any};
 use prost::{Message, Name};
 
-use super::super::policy::Applied;
-use super::{compression, global_limit, local_limit};
+use super::super::policy::{Applied, Timeouts};
+use super::{compression, global_limit, local_limit, parts};
 
 /// What decides about requests, in order: behind access policies, so that who is refused takes no part of a limit.
 pub(super) fn of_requests(scope: &str, chain: &str, policies: &[Applied]) -> Vec<HttpFilter> {
@@ -62,6 +64,69 @@ pub(super) fn of_rule(own: &str, policies: &[Applied]) -> HashMap<String, Any> {
     let others = others.flat_map(compressors).map(|name| (name, pack(&disabled)));
     let own = limits(own).chain(compressors(own)).map(|name| (name, pack(&enabled)));
     others.chain(own).collect()
+}
+
+/// How long things may take at a port as a whole.
+pub(super) fn times_of_port(policies: &[Applied]) -> Timeouts {
+    of_all(policies)
+        .map(|applied| applied.policy.timeouts)
+        .unwrap_or_default()
+}
+
+/// How long things may take by a rule with the policy `own`: by that, and for each time that it does not name by the port's.
+pub(super) fn times_of_rule(own: Option<&str>, policies: &[Applied]) -> Times {
+    let own = policies
+        .iter()
+        .find(|applied| !applied.is_for_all && Some(&*applied.name) == own);
+    Times {
+        own: own.map(|applied| applied.policy.timeouts).unwrap_or_default(),
+        port: times_of_port(policies),
+        retry_after: own
+            .into_iter()
+            .chain(of_all(policies))
+            .find_map(|applied| applied.policy.retry.after_most),
+    }
+}
+
+/// The policy for the port as a whole.
+fn of_all(policies: &[Applied]) -> Option<&Applied> {
+    policies.iter().find(|applied| applied.is_for_all)
+}
+
+/// How long things may take by a rule.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Times {
+    own: Timeouts,
+    port: Timeouts,
+    /// The longest time that an endpoint's `retry-after` counts for.
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl Times {
+    /// Without a byte. What holds for the port as a whole is said there.
+    pub(super) fn idle(&self) -> Option<protobuf::Duration> {
+        self.own.stream_idle.map(parts::duration)
+    }
+
+    /// From the request's head on. `timeout` is the rule's own, of which Envoy takes none beside this: the shorter one counts, then.
+    pub(super) fn duration(&self, timeout: Option<Duration>) -> Option<MaxStreamDuration> {
+        let times = self.own.or(self.port);
+        // What the port says alone is said there, and a rule's own timeout holds beside it.
+        if self.own.stream_duration.is_none() && times.grpc_most.is_none() {
+            return None;
+        }
+        let shorter = |time: Duration| match timeout {
+            Some(timeout) if time.is_zero() => timeout,
+            Some(timeout) => timeout.min(time),
+            None => time,
+        };
+        let duration = times.stream_duration.map(shorter).or(timeout);
+        Some(MaxStreamDuration {
+            max_stream_duration: duration.map(parts::duration),
+            grpc_timeout_header_max: times.grpc_most.map(shorter).map(parts::duration),
+            ..MaxStreamDuration::default()
+        })
+    }
 }
 
 /// The names of all filters of a policy that limit.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use culvert_envoy::pack;
 use culvert_envoy::pb::envoy::config::route::v3::RetryPolicy;
 use culvert_envoy::pb::envoy::config::route::v3::retry_policy::{
-    RetryBackOff, RetryHostPredicate, RetryPriority, retry_host_predicate, retry_priority,
+    RateLimitedRetryBackOff, ResetHeader, ResetHeaderFormat, RetryBackOff, RetryHostPredicate, RetryPriority,
+    retry_host_predicate, retry_priority,
 };
 use culvert_envoy::pb::envoy::config::route::v3::route_action::HashPolicy;
 use culvert_envoy::pb::envoy::config::route::v3::route_action::hash_policy::{
@@ -20,8 +21,8 @@ use super::parts;
 /// What is tried again where a route does not say: nobody has worked on it yet.
 const RETRY_ON: &str = "connect-failure,refused-stream,unavailable,cancelled";
 
-/// None where nothing is tried again.
-pub(super) fn policy(retry: &Retry) -> Option<RetryPolicy> {
+/// None where nothing is tried again. `after` is the longest time that an endpoint's `retry-after` counts for, if it does.
+pub(super) fn policy(retry: &Retry, after: Option<Duration>) -> Option<RetryPolicy> {
     if retry.attempts == 0 {
         return None;
     }
@@ -57,8 +58,20 @@ pub(super) fn policy(retry: &Retry) -> Option<RetryPolicy> {
         retry_priority: retry.other_priorities.then(other_priorities),
         retriable_status_codes: retry.codes.clone(),
         retry_back_off: retry.backoff.map(backoff),
+        rate_limited_retry_back_off: after.map(asked_for),
         ..RetryPolicy::default()
     })
+}
+
+/// Waits as long as endpoints ask for (RFC 9110 section 10.2.3). A date in the place of seconds counts for nothing, as with Envoy.
+fn asked_for(most: Duration) -> RateLimitedRetryBackOff {
+    RateLimitedRetryBackOff {
+        reset_headers: vec![ResetHeader {
+            name: "retry-after".to_owned(),
+            format: ResetHeaderFormat::Seconds.into(),
+        }],
+        max_interval: Some(parts::duration(most)),
+    }
 }
 
 /// By what of a request an endpoint is chosen.

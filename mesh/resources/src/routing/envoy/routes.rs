@@ -72,7 +72,10 @@ fn route(scope: &str, rule: &Rule, told: &Told) -> Route {
         },
         Action::Direct(direct) => action::direct(scope, direct),
         Action::Redirect(redirect) => action::redirect(scope, redirect, &rule.matched.path),
-        Action::Forward(forward) => action::forward(scope, forward, &rule.matched.path),
+        Action::Forward(forward) => {
+            let times = policy::times_of_rule(rule.policy.as_deref(), &told.policies);
+            action::forward(scope, forward, &rule.matched.path, &times)
+        }
     };
     if let Some(own) = &rule.policy {
         made.typed_per_filter_config

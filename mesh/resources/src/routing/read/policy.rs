@@ -1,10 +1,11 @@
 //! TrafficPolicy. One that cannot be read as a whole is not in force. What it asks for is read part by part: [`limits`], [`compression`],
-//! [`health_check`], with [`pieces`] that several have.
+//! [`health_check`], [`timeouts`], with [`pieces`] that several have.
 
 mod compression;
 mod health_check;
 mod limits;
 mod pieces;
+mod timeouts;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,6 +13,7 @@ use serde_json::Value;
 use self::compression::CompressionSpec;
 use self::health_check::HealthCheckSpec;
 use self::limits::RateLimitSpec;
+use self::timeouts::{RetrySpec, TimeoutsSpec};
 use super::super::policy::TrafficPolicy;
 use super::notes::Notes;
 use super::values::{self, Bad};
@@ -34,6 +36,8 @@ struct Spec {
     rate_limit: Option<RateLimitSpec>,
     compression: Option<CompressionSpec>,
     health_check: Option<HealthCheckSpec>,
+    timeouts: Option<TimeoutsSpec>,
+    retry: Option<RetrySpec>,
 }
 
 /// What a policy is for: each by its place, or that it cannot be read, which is noted.
@@ -67,18 +71,45 @@ pub(crate) fn policy(spec: &Value, notes: &mut Notes) -> Option<TrafficPolicy> {
 
 fn is_for_services(spec: &Value, policy: TrafficPolicy) -> Result<TrafficPolicy, Bad> {
     let mut targets = spec["targetRefs"].as_array().into_iter().flatten();
-    if policy.health_check.is_some() && targets.any(|target| target["kind"] != "Service") {
-        return Err(Bad::at(
+    if targets.all(|target| target["kind"] == "Service") {
+        return Ok(policy);
+    }
+    let times = &policy.timeouts;
+    for (is_there, field, why) in [
+        (
+            policy.health_check.is_some(),
             "healthCheck",
-            "it is for Services alone: a route has no endpoints of its own",
-        ));
+            "a route has no endpoints of its own",
+        ),
+        (
+            times.receive.is_some(),
+            "timeouts.requestReceive",
+            "it counts before a route is known",
+        ),
+        (
+            times.client_idle.is_some(),
+            "timeouts.clientIdle",
+            "a route has no connections of its own",
+        ),
+        (
+            times.endpoint_idle.is_some(),
+            "timeouts.endpointIdle",
+            "a route has no endpoints of its own",
+        ),
+    ] {
+        if is_there {
+            return Err(Bad::at(field, format!("it is for Services alone: {why}")));
+        }
     }
     Ok(policy)
 }
 
 fn is_something(policy: TrafficPolicy) -> Result<TrafficPolicy, Bad> {
     if policy == TrafficPolicy::default() {
-        return Err(Bad::at("", "it says nothing: rateLimit, compression or healthCheck"));
+        return Err(Bad::at(
+            "",
+            "it says nothing: rateLimit, compression, healthCheck, timeouts or retry",
+        ));
     }
     Ok(policy)
 }
@@ -90,11 +121,15 @@ fn whole(spec: Spec) -> Result<TrafficPolicy, Bad> {
     };
     let compression = spec.compression.map(compression::read).transpose();
     let health_check = spec.health_check.map(health_check::read).transpose();
+    let timeouts = spec.timeouts.map(timeouts::read).transpose();
+    let retry = spec.retry.map(timeouts::retry).transpose();
     Ok(TrafficPolicy {
         local,
         global,
         compression: compression.map_err(|bad| bad.below("compression"))?,
         health_check: health_check.map_err(|bad| bad.below("healthCheck"))?,
+        timeouts: timeouts.map_err(|bad| bad.below("timeouts"))?.unwrap_or_default(),
+        retry: retry.map_err(|bad| bad.below("retry"))?.unwrap_or_default(),
     })
 }
 

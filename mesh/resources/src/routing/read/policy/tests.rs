@@ -1,10 +1,12 @@
 //! What of a TrafficPolicy is read, and what is refused, by its field.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::*;
 use crate::routing::model::Match;
-use crate::routing::policy::Attribute;
+use crate::routing::policy::{Attribute, Timeouts};
 
 fn read(spec: Value) -> Result<TrafficPolicy, Vec<String>> {
     let mut notes = Notes::default();
@@ -91,6 +93,22 @@ fn a_policy_with_anything_that_cannot_be_meant_is_not_in_force_and_says_where() 
             json!({"compression": {"contentTypes": ["application/grpc"]}}),
             "spec.compression.contentTypes[0]",
         ),
+        (json!({"timeouts": {}}), "spec.timeouts"),
+        (json!({"timeouts": {"idle": "1s"}}), "spec.timeouts.idle"),
+        (json!({"timeouts": {"streamIdle": "1"}}), "spec.timeouts.streamIdle"),
+        (json!({"timeouts": {"streamIdle": "-1s"}}), "spec.timeouts.streamIdle"),
+        (
+            json!({"timeouts": {"streamDuration": "8761h"}}),
+            "spec.timeouts.streamDuration",
+        ),
+        (
+            json!({"timeouts": {"grpcTimeoutMax": "1us"}}),
+            "spec.timeouts.grpcTimeoutMax",
+        ),
+        (json!({"timeouts": {"clientIdle": 5}}), "spec.timeouts.clientIdle"),
+        (json!({"retry": {}}), "spec.retry"),
+        (json!({"retry": {"retryAfterMax": "999ms"}}), "spec.retry.retryAfterMax"),
+        (json!({"retry": {"retryAfterMax": "61m"}}), "spec.retry.retryAfterMax"),
         (json!({"healthCheck": {}}), "spec.healthCheck"),
         (json!({"healthCheck": {"tcp": {}, "grpc": {}}}), "spec.healthCheck"),
         (
@@ -126,4 +144,42 @@ fn targets_are_read_one_by_one_and_none_is_said() {
     assert_eq!(notes.all().len(), 1);
     assert!(targets(&json!({}), &mut notes).is_empty());
     assert_eq!(notes.all()[1].field, "spec.targetRefs");
+}
+
+#[test]
+fn times_are_read_and_zero_is_any_time() {
+    let spec = json!({
+        "timeouts": {"streamIdle": "0s", "streamDuration": "1h30m", "grpcTimeoutMax": "0s", "requestReceive": "1500ms"},
+        "retry": {"retryAfterMax": "1m"},
+    });
+    let read = read(spec).unwrap();
+    let expected = Timeouts {
+        stream_idle: Some(Duration::ZERO),
+        stream_duration: Some(Duration::from_secs(5400)),
+        grpc_most: Some(Duration::ZERO),
+        receive: Some(Duration::from_millis(1500)),
+        ..Timeouts::default()
+    };
+    assert_eq!(read.timeouts, expected);
+    assert_eq!(read.retry.after_most, Some(Duration::from_secs(60)));
+}
+
+#[test]
+fn what_a_route_has_none_of_is_refused_where_a_route_is_meant() {
+    let of_route = |timeouts: Value| {
+        read(json!({
+            "targetRefs": [
+                {"group": "", "kind": "Service", "name": "web"},
+                {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "r"},
+            ],
+            "timeouts": timeouts,
+        }))
+    };
+    for field in ["requestReceive", "clientIdle", "endpointIdle"] {
+        let refused = of_route(json!({(field): "1s"})).unwrap_err();
+        assert_eq!(refused, [format!("spec.timeouts.{field}")]);
+    }
+    for field in ["streamIdle", "streamDuration", "grpcTimeoutMax"] {
+        assert!(of_route(json!({(field): "1s"})).is_ok(), "{field}");
+    }
 }
