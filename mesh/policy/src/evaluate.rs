@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{Action, Connection, Policy, Purpose};
+use crate::{Action, Connection, Policy, Purpose, compared::Facts};
 
 /// What the policies together say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,18 +91,19 @@ impl From<Verdict<'_>> for Trial {
 }
 
 fn verdict<'p>(policies: impl Iterator<Item = &'p Policy>, connection: &Connection<'_>) -> Verdict<'p> {
+    let facts = Facts::of(connection);
     let mut restricted = false;
     let mut allowed = false;
     for policy in policies {
         match policy.action {
             Action::Deny => {
-                if policy.matches(connection) {
+                if policy.covers(&facts) {
                     return Verdict::Deny { policy: &policy.name };
                 }
             }
             Action::Allow => {
                 restricted = true;
-                allowed = allowed || policy.matches(connection);
+                allowed = allowed || policy.covers(&facts);
             }
         }
     }

@@ -25,6 +25,7 @@
 /// does not know the extension does not enforce it.
 pub const AUDIT: &str = "culvert.dev/audit";
 
+mod compared;
 mod connection;
 mod evaluate;
 pub mod istio;

@@ -222,7 +222,7 @@ fn list<P, T>(
 fn text(text: &proto::StringMatch, field: &'static str, shared: &mut Shared) -> Result<Text, PolicyError> {
     use proto::string_match::MatchType;
     match &text.match_type {
-        Some(MatchType::Exact(exact)) => Ok(Text::Exact(shared.text(exact))),
+        Some(MatchType::Exact(exact)) => Ok(Text::exact(shared.text(exact))),
         Some(MatchType::Prefix(prefix)) => Ok(Text::Prefix(shared.text(prefix))),
         Some(MatchType::Suffix(suffix)) => Ok(Text::Suffix(shared.text(suffix))),
         Some(MatchType::Presence(_)) => Ok(Text::Presence),

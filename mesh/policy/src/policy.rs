@@ -4,7 +4,10 @@ use std::{net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 
-use crate::Connection;
+use crate::{
+    Connection,
+    compared::{Compared, Digest, Facts},
+};
 
 /// Which workloads a policy binds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,7 +89,11 @@ impl Policy {
 
     /// Whether one of the rules covers the connection, whatever the action.
     pub fn matches(&self, connection: &Connection<'_>) -> bool {
-        self.rules.iter().any(|rule| rule.matches(connection))
+        self.covers(&Facts::of(connection))
+    }
+
+    pub(crate) fn covers(&self, facts: &Facts<'_>) -> bool {
+        self.rules.iter().any(|rule| rule.matches(facts))
     }
 }
 
@@ -124,7 +131,11 @@ pub(crate) enum Values {
 /// A comparison with a text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Text {
-    Exact(Arc<str>),
+    /// The digest is the text's, and makes most comparisons one of two numbers.
+    Exact {
+        digest: Digest,
+        text: Arc<str>,
+    },
     Prefix(Arc<str>),
     Suffix(Arc<str>),
     /// Any text that is not empty.
@@ -138,18 +149,18 @@ pub(crate) struct ServiceAccount {
 }
 
 impl Rule {
-    fn matches(&self, connection: &Connection<'_>) -> bool {
+    fn matches(&self, facts: &Facts<'_>) -> bool {
         self.clauses
             .iter()
-            .all(|clause| clause.matches.iter().any(|one| one.matches(connection)))
+            .all(|clause| clause.matches.iter().any(|one| one.matches(facts)))
     }
 }
 
 impl Match {
-    fn matches(&self, connection: &Connection<'_>) -> bool {
+    fn matches(&self, facts: &Facts<'_>) -> bool {
         !self.is_empty()
-            && self.any.iter().all(|values| values.match_one(connection))
-            && !self.none.iter().any(|values| values.match_one(connection))
+            && self.any.iter().all(|values| values.match_one(facts))
+            && !self.none.iter().any(|values| values.match_one(facts))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -160,20 +171,21 @@ impl Match {
 impl Values {
     /// Whether one of the values matches. A peer without identity matches no value that asks for one, so that it fails every positive
     /// condition on it and passes every negative one: that is how a policy says "deny who has no identity".
-    fn match_one(&self, connection: &Connection<'_>) -> bool {
+    fn match_one(&self, facts: &Facts<'_>) -> bool {
+        let Facts { connection, peer } = facts;
         let destination = connection.destination;
         match self {
             Self::DestinationPorts(ports) => ports.contains(&destination.port()),
-            Self::Namespaces(texts) => connection
-                .identity
-                .is_some_and(|id| texts.iter().any(|text| text.matches(id.namespace()))),
-            Self::ServiceAccounts(accounts) => connection.identity.is_some_and(|id| {
-                let (namespace, name) = (id.namespace(), id.service_account());
+            Self::Namespaces(texts) => {
+                peer.is_some_and(|peer| texts.iter().any(|text| text.matches(&peer.namespace)))
+            }
+            Self::ServiceAccounts(accounts) => peer.is_some_and(|peer| {
+                let (namespace, name) = (peer.namespace.text, peer.service_account);
                 accounts.iter().any(|account| account.matches(namespace, name))
             }),
-            Self::Principals(texts) => connection
-                .identity
-                .is_some_and(|id| texts.iter().any(|text| text.matches(id.principal()))),
+            Self::Principals(texts) => {
+                peer.is_some_and(|peer| texts.iter().any(|text| text.matches(&peer.principal)))
+            }
             Self::SourceIps(nets) => contains(nets, connection.source),
             Self::DestinationIps(nets) => contains(nets, destination.ip()),
         }
@@ -186,9 +198,17 @@ fn contains(nets: &[IpNet], address: IpAddr) -> bool {
 }
 
 impl Text {
-    fn matches(&self, text: &str) -> bool {
+    pub(crate) fn exact(text: Arc<str>) -> Self {
+        Self::Exact {
+            digest: Digest::of(&text),
+            text,
+        }
+    }
+
+    fn matches(&self, compared: &Compared<'_>) -> bool {
+        let text = compared.text;
         match self {
-            Self::Exact(exact) => text == &**exact,
+            Self::Exact { digest, text: exact } => *digest == compared.digest && *text == **exact,
             Self::Prefix(prefix) => text.starts_with(&**prefix),
             Self::Suffix(suffix) => text.ends_with(&**suffix),
             Self::Presence => !text.is_empty(),

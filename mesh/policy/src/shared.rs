@@ -47,7 +47,10 @@ mod tests {
     use culvert_proto::security as proto;
 
     use super::*;
-    use crate::{Policy, policy::Values};
+    use crate::{
+        Policy,
+        policy::{Text, Values},
+    };
 
     /// Lets these namespaces in at this port.
     fn policy(name: &str, namespaces: [&str; 2], port: u32, shared: &mut Shared) -> Policy {
@@ -97,7 +100,7 @@ mod tests {
     /// A node holds all policies of the mesh.
     #[test]
     fn what_a_policy_is_made_of_has_not_grown() {
-        let sizes = [size_of::<Policy>(), size_of::<Match>(), size_of::<Values>()];
-        assert_eq!(sizes, [56, 32, 24]);
+        let sizes = [size_of::<Policy>(), size_of::<Match>(), size_of::<Values>(), size_of::<Text>()];
+        assert_eq!(sizes, [56, 32, 24, 24]);
     }
 }

@@ -74,13 +74,12 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for SampledAllocator<A> {
 }
 
 /// Counts an allocation, and takes a sample when it is time.
-#[inline]
+#[inline(always)]
 fn allocated(place: *mut u8, size: usize) {
-    let left = LEFT.get();
-    match size < left {
-        true => LEFT.set(left - size),
-        false => count_down(place, size),
-    }
+    LEFT.with(|left| match left.get().checked_sub(size) {
+        Some(rest @ 1..) => left.set(rest),
+        _ => count_down(place, size),
+    });
 }
 
 #[cold]
@@ -101,12 +100,17 @@ fn count_down(place: *mut u8, size: usize) {
 }
 
 /// What is freed is no longer held.
-#[inline]
+#[inline(always)]
 fn forget(place: *mut u8) -> Option<Sample> {
     match live::may_be_there(place) {
-        true => undisturbed(|| live::remove(place)).flatten(),
+        true => remove(place),
         false => None,
     }
+}
+
+#[cold]
+fn remove(place: *mut u8) -> Option<Sample> {
+    undisturbed(|| live::remove(place)).flatten()
 }
 
 /// Does what may allocate and free memory itself, of which nothing is looked at; none where that is so already.

@@ -67,7 +67,7 @@ impl Sample {
 }
 
 /// Whether a place may have been sampled; mostly it has not.
-#[inline]
+#[inline(always)]
 pub(super) fn may_be_there(place: *mut u8) -> bool {
     count(place).load(Relaxed) > 0
 }
@@ -108,6 +108,7 @@ fn lock() -> MutexGuard<'static, Table> {
     LIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[inline(always)]
 fn count(place: *mut u8) -> &'static AtomicU8 {
     // Fibonacci hashing; the lowest bits of a place are zero.
     let hash = ((place as u64) >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - BITS);
