@@ -176,16 +176,12 @@ impl Values {
         let destination = connection.destination;
         match self {
             Self::DestinationPorts(ports) => ports.contains(&destination.port()),
-            Self::Namespaces(texts) => {
-                peer.is_some_and(|peer| texts.iter().any(|text| text.matches(&peer.namespace)))
-            }
+            Self::Namespaces(texts) => peer.is_some_and(|peer| texts.iter().any(|text| text.matches(&peer.namespace))),
             Self::ServiceAccounts(accounts) => peer.is_some_and(|peer| {
                 let (namespace, name) = (peer.namespace.text, peer.service_account);
                 accounts.iter().any(|account| account.matches(namespace, name))
             }),
-            Self::Principals(texts) => {
-                peer.is_some_and(|peer| texts.iter().any(|text| text.matches(&peer.principal)))
-            }
+            Self::Principals(texts) => peer.is_some_and(|peer| texts.iter().any(|text| text.matches(&peer.principal))),
             Self::SourceIps(nets) => contains(nets, connection.source),
             Self::DestinationIps(nets) => contains(nets, destination.ip()),
         }

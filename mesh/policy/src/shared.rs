@@ -100,7 +100,12 @@ mod tests {
     /// A node holds all policies of the mesh.
     #[test]
     fn what_a_policy_is_made_of_has_not_grown() {
-        let sizes = [size_of::<Policy>(), size_of::<Match>(), size_of::<Values>(), size_of::<Text>()];
+        let sizes = [
+            size_of::<Policy>(),
+            size_of::<Match>(),
+            size_of::<Values>(),
+            size_of::<Text>(),
+        ];
         assert_eq!(sizes, [56, 32, 24, 24]);
     }
 }
