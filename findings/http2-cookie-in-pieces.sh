@@ -6,8 +6,8 @@
 # server join the pieces with "; " before it passes them to an application that knows nothing of HTTP/2.
 # Seen with granian 2.8.9: by ASGI it passes them on as three fields. Django 5.2.19 joins these with commas, and sees one cookie, `a`, with
 # the value `1,b=2,c=3`; Quart 0.22.0 and Starlette 1.10.0 see three. By granian's WSGI, by hypercorn 0.18.0's ASGI, and with Node 20 and
-# Go, three are seen. So a session is there with one field, as HTTP/1.1 has it, and lost as
-# soon as a hop in front sends pieces.
+# Go, three are seen. So a session is there with one field, as HTTP/1.1 has it, and lost as soon as a hop in front sends
+# pieces.
 #
 # Needs Node 20 or later, Go 1.24 or later, Python 3 and PyPI. Everything happens on loopback.
 set -euo pipefail
