@@ -324,7 +324,7 @@ impl Backend {
             chores: member.chores(
                 state,
                 setup.authority.bundle(),
-                refusals,
+                refusals.all(),
                 stop,
                 outcomes,
                 waypoints_of(flags),

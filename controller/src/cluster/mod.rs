@@ -35,7 +35,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::model::Refusal;
-use crate::refusals::Refusals;
 use crate::state::State;
 use enrolled::Enrolled;
 use flags::ClusterFlags;
@@ -112,7 +111,7 @@ impl Member {
         self,
         state: &watch::Receiver<Arc<State>>,
         roots: watch::Receiver<Arc<str>>,
-        refusals: &Refusals,
+        refusals: watch::Receiver<Arc<BTreeSet<Refusal>>>,
         stop: &watch::Receiver<bool>,
         outcomes: Outcomes,
         waypoints: waypoints::Settings,
@@ -144,7 +143,7 @@ impl Member {
             client: self.client.clone(),
             namespace: self.namespace,
             replica: self.replica,
-            own: refusals.all(),
+            own: refusals,
             all: outcomes.refusals,
             is_known,
             leader: self.leader.clone(),

@@ -15,7 +15,7 @@ use super::frontend::Frontend;
 use super::{hosts, labelled, ports};
 use crate::routing::backend_tls::Said;
 use crate::routing::envoy::direct::{Endpoint, Endpoints};
-use crate::routing::envoy::listener::Port;
+use crate::routing::envoy::port::Port;
 use crate::snapshot::to_address;
 
 /// Whether a waypoint is Envoy, which has to be told whose endpoint an address is.

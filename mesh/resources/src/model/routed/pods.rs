@@ -21,7 +21,7 @@ use super::{access, backend, ports, scope, telemetry};
 use crate::routing::discovery::Discovery;
 use crate::routing::envoy::cluster;
 use crate::routing::envoy::endpoints::{self, Endpoint};
-use crate::routing::envoy::listener::Port;
+use crate::routing::envoy::port::Port;
 use crate::routing::envoy::routes::{self, Told};
 use crate::routing::locality::{Place, Preference};
 use crate::routing::model::Backend;

@@ -16,7 +16,8 @@ use super::super::wire;
 use super::attached;
 use super::frontend::Frontend;
 use super::{access, direct, pods, ports, proxy_config, scope, telemetry, traffic_policies};
-use crate::routing::envoy::listener::{self, Port};
+use crate::routing::envoy::listener;
+use crate::routing::envoy::port::Port;
 use crate::routing::envoy::{self, plumbing};
 use crate::snapshot::{Resource, to_address};
 

@@ -31,9 +31,10 @@ use ipnet::IpNet;
 
 use super::super::backend_tls::BackendTls;
 use super::super::protocol::Protocol;
-use super::listener::{Chains, Port, encrypted, taken};
+use super::listener::{Chains, encrypted, taken};
 use super::manager::manager;
 use super::plumbing::{LOCAL_ADDRESS, filter_state, into_listener};
+use super::port::Port;
 use super::{access, backend_tls, cluster, parts, telemetry};
 
 /// What a request is for that names no host (HTTP/1.0): one chain is for endpoints of many Services.

@@ -1,56 +1,31 @@
 //! All ports that a waypoint is for: the listener behind the tunnel.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
+use culvert_envoy::names;
 use culvert_envoy::pb::envoy::config::listener::v3::listener::{InternalListenerConfig, ListenerSpecifier};
 use culvert_envoy::pb::envoy::config::listener::v3::listener_filter_chain_match_predicate::{MatchSet, Rule};
 use culvert_envoy::pb::envoy::config::listener::v3::{
-    Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, ListenerFilterChainMatchPredicate, listener_filter,
+    Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, ListenerFilterChainMatchPredicate,
 };
 use culvert_envoy::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use culvert_envoy::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use culvert_envoy::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
-    HttpFilter, Rds, http_connection_manager::RouteSpecifier, http_filter,
+    Rds, http_connection_manager::RouteSpecifier,
 };
 use culvert_envoy::pb::envoy::extensions::filters::network::tcp_proxy::v3::{
     TcpProxy, tcp_proxy::ClusterSpecifier, tcp_proxy::WeightedCluster, tcp_proxy::weighted_cluster::ClusterWeight,
 };
 use culvert_envoy::pb::envoy::r#type::v3::Int32Range;
-use culvert_envoy::{names, pack};
 use ipnet::IpNet;
-use prost::{Message, Name};
 
-use super::super::model::{Access, Backend, Named, Split, Target};
-use super::super::policy::Applied;
+use super::super::model::{Backend, Named, Split};
 use super::super::protocol::Protocol;
-use super::super::telemetry::Telemetry;
 use super::manager::manager;
-use super::parts::{self, cluster_name};
+use super::parts::{self, cluster_name, listener_filter};
+use super::port::Port;
 use super::{access, telemetry};
-
-/// A port of a Service that the waypoint is for.
-#[derive(Clone, Debug)]
-pub(crate) struct Port {
-    /// The Service's resource name.
-    pub(crate) service: Arc<str>,
-    /// What clients dial.
-    pub(crate) addresses: Vec<IpNet>,
-    pub(crate) port: u16,
-    pub(crate) protocol: Protocol,
-    /// Where connections go that are not HTTP; to the Service itself where nobody says.
-    pub(crate) split: Option<Split>,
-    /// Where connections of TLS go, by name; of two that have a name the first counts. Where there is one, and nobody says where other
-    /// connections go, these are closed.
-    pub(crate) named: Vec<Named>,
-    /// Who may.
-    pub(crate) access: Arc<Access>,
-    /// What TrafficPolicies ask of it.
-    pub(crate) policies: Vec<Applied>,
-    /// What is logged and traced of it.
-    pub(crate) telemetry: Arc<Telemetry>,
-}
 
 /// The listener behind the tunnel; none where there is nothing to listen for. An address and port that two Services have is the first's.
 /// For Envoy, the endpoints that are dialled by their own addresses come after them.
@@ -159,55 +134,6 @@ fn http_chain(scope: &str, port: &Port, addresses: &[IpNet]) -> FilterChain {
     }
 }
 
-impl Port {
-    /// Whether connections of TLS are told apart by name.
-    fn is_named(&self) -> bool {
-        self.protocol.is_tcp() && !self.named.is_empty()
-    }
-
-    /// What a client must speak to be taken for one of HTTP; nothing where nobody looks.
-    pub(super) fn spoken(&self) -> Vec<String> {
-        let protocols: &[&str] = if self.protocol == Protocol::Unknown {
-            &["http/1.0", "http/1.1", "h2c"]
-        } else {
-            &[]
-        };
-        protocols.iter().map(|protocol| (*protocol).to_owned()).collect()
-    }
-
-    /// The Service itself.
-    fn own(&self) -> Backend {
-        Backend {
-            service: Arc::clone(&self.service),
-            port: self.port,
-            subset: None,
-        }
-    }
-
-    /// The port, where connections to these port numbers are looked at for TLS. Envoy looks by number alone, and would then take TLS for
-    /// HTTP where a client offers that inside.
-    fn among(&self, encrypted: &[u16]) -> Self {
-        let mut port = self.clone();
-        if self.protocol == Protocol::Unknown && !self.is_named() && encrypted.contains(&self.port) {
-            let split = self.split.clone().unwrap_or_else(|| vec![Target::of(self.own())]);
-            port.named = vec![Named {
-                names: vec!["*".to_owned()],
-                split: split.clone(),
-            }];
-            port.split = Some(split);
-        }
-        port
-    }
-
-    /// What chains match that are not for TLS. Envoy looks for the name first, and never goes back from there.
-    fn unencrypted(&self) -> FilterChainMatch {
-        FilterChainMatch {
-            transport_protocol: if self.is_named() { "raw_buffer" } else { "" }.to_owned(),
-            ..FilterChainMatch::default()
-        }
-    }
-}
-
 /// A chain for each rule about TLS. What no rule names goes where connections that are not TLS go, if somebody says where that is.
 fn named_chains(scope: &str, port: &Port, addresses: &[IpNet]) -> Vec<FilterChain> {
     let rest = port.split.as_ref().map(|split| Named {
@@ -304,22 +230,6 @@ fn chain(
         }),
         filters,
         ..FilterChain::default()
-    }
-}
-
-pub(super) fn http_filter<M: Message + Name>(name: &str, config: &M) -> HttpFilter {
-    HttpFilter {
-        name: name.to_owned(),
-        config_type: Some(http_filter::ConfigType::TypedConfig(pack(config))),
-        ..HttpFilter::default()
-    }
-}
-
-pub(super) fn listener_filter<M: Message + Name>(name: &str, config: &M) -> ListenerFilter {
-    ListenerFilter {
-        name: name.to_owned(),
-        config_type: Some(listener_filter::ConfigType::TypedConfig(pack(config))),
-        ..ListenerFilter::default()
     }
 }
 

@@ -13,8 +13,9 @@ use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_mana
 
 use super::super::policy::Timeouts;
 use super::filters::{CORS, FAULT, SESSION};
-use super::listener::{Port, http_filter};
-use super::{access, checks, external_auth, parts, policy, telemetry, tokens};
+use super::parts::{self, http_filter};
+use super::port::Port;
+use super::{access, checks, external_auth, policy, telemetry, tokens};
 
 /// What reads requests to a port. `host` is that of a request that names none.
 pub(super) fn manager(scope: &str, port: &Port, name: &str, host: &str, routes: RouteSpecifier) -> Filter {

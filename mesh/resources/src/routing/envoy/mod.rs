@@ -8,6 +8,7 @@
 //! | `retry` | when they are tried again, and by what of them an endpoint is chosen |
 //! | `filters` | what rules say to filters |
 //! | `external_auth` | who is asked by a rule |
+//! | [`port`] | a port of a waypoint |
 //! | [`listener`] | all ports of a waypoint |
 //! | `manager` | what reads the requests to a port |
 //! | [`direct`] | their endpoints, for whoever dials one by its own address |
@@ -49,6 +50,7 @@ mod matching;
 mod parts;
 pub(crate) mod plumbing;
 mod policy;
+pub(crate) mod port;
 mod retry;
 pub(crate) mod routes;
 pub(crate) mod telemetry;

@@ -9,7 +9,8 @@ use culvert_envoy::pb::envoy::config::core::v3::{
     HeaderValueOption, RuntimeFractionalPercent, SocketAddress, TransportSocket, address, envoy_internal_address,
     socket_address, transport_socket,
 };
-use culvert_envoy::pb::envoy::config::listener::v3::{Filter, filter};
+use culvert_envoy::pb::envoy::config::listener::v3::{Filter, ListenerFilter, filter, listener_filter};
+use culvert_envoy::pb::envoy::extensions::filters::network::http_connection_manager::v3::{HttpFilter, http_filter};
 use culvert_envoy::pb::envoy::extensions::transport_sockets::internal_upstream::v3::{
     InternalUpstreamTransport, internal_upstream_transport::MetadataValueSource,
 };
@@ -182,4 +183,22 @@ pub(super) fn header_options(headers: &Headers) -> Vec<HeaderValueOption> {
         .iter()
         .map(|header| option(header, HeaderAppendAction::AppendIfExistsOrAdd));
     set.chain(add).collect()
+}
+
+/// A filter of requests.
+pub(super) fn http_filter<M: Message + Name>(name: &str, config: &M) -> HttpFilter {
+    HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(pack(config))),
+        ..HttpFilter::default()
+    }
+}
+
+/// A filter of connections before they have a chain.
+pub(super) fn listener_filter<M: Message + Name>(name: &str, config: &M) -> ListenerFilter {
+    ListenerFilter {
+        name: name.to_owned(),
+        config_type: Some(listener_filter::ConfigType::TypedConfig(pack(config))),
+        ..ListenerFilter::default()
+    }
 }

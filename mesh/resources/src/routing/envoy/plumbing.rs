@@ -52,8 +52,8 @@ use culvert_envoy::pb::envoy::extensions::upstreams::http::v3::http_protocol_opt
 use culvert_envoy::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use culvert_envoy::{PEER_PRINCIPAL, names};
 
-use super::listener::{http_filter, listener_filter};
-use super::{cluster, parts};
+use super::cluster;
+use super::parts::{self, http_filter, listener_filter};
 
 /// The tunnel's port.
 const HBONE: u16 = 15008;
