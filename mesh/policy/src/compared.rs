@@ -59,4 +59,9 @@ impl Digest {
         let hash = hasher.finish();
         Self((hash ^ (hash >> 32)) as u32)
     }
+
+    /// Six bits of it, from this one on.
+    pub(crate) fn six_bits(self, from: u32) -> u32 {
+        (self.0 >> from) & 63
+    }
 }

@@ -25,6 +25,7 @@
 /// does not know the extension does not enforce it.
 pub const AUDIT: &str = "culvert.dev/audit";
 
+mod callers;
 mod compared;
 mod connection;
 mod evaluate;

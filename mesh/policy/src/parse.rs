@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use crate::{
     AUDIT, Action, Policy, Purpose, Scope, Shared,
+    callers::Callers,
     policy::{Clause, Match, Rule, ServiceAccount, Text, Values},
 };
 
@@ -86,13 +87,15 @@ impl Policy {
             return Err(PolicyError::Unnamed("namespace"));
         }
         let purpose = purpose(policy)?;
-        let rules = policy.rules.iter().map(|r| rule(r, shared)).collect::<Result<_, _>>()?;
+        let rules = policy.rules.iter().map(|r| rule(r, shared));
+        let rules = rules.collect::<Result<Box<[Rule]>, _>>()?;
         Ok(Self {
             name: format!("{}/{}", policy.namespace, policy.name).into(),
             namespace: shared.text(&policy.namespace),
             scope: Scope::from_proto(policy.scope)?,
             action: action(policy.action)?,
             purpose,
+            callers: Callers::of(&rules),
             rules,
         })
     }

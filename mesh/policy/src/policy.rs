@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use crate::{
     Connection,
+    callers::Callers,
     compared::{Compared, Digest, Facts},
 };
 
@@ -48,6 +49,8 @@ pub struct Policy {
     pub(crate) scope: Scope,
     pub(crate) action: Action,
     pub(crate) purpose: Purpose,
+    /// Those of the rules.
+    pub(crate) callers: Callers,
     pub(crate) rules: Box<[Rule]>,
 }
 
@@ -93,7 +96,7 @@ impl Policy {
     }
 
     pub(crate) fn covers(&self, facts: &Facts<'_>) -> bool {
-        self.rules.iter().any(|rule| rule.matches(facts))
+        self.callers.may_include(facts) && self.rules.iter().any(|rule| rule.matches(facts))
     }
 }
 

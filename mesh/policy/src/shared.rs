@@ -106,6 +106,6 @@ mod tests {
             size_of::<Values>(),
             size_of::<Text>(),
         ];
-        assert_eq!(sizes, [56, 32, 24, 24]);
+        assert_eq!(sizes, [64, 32, 24, 24]);
     }
 }

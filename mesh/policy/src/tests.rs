@@ -368,8 +368,14 @@ prop_compose! {
         namespaces in proptest::collection::vec("[a-c]", 0..3), not_namespaces in proptest::collection::vec("[a-c]", 0..2),
         ports in proptest::collection::vec(1u32..5, 0..3), not_ports in proptest::collection::vec(1u32..5, 0..2),
         sources in proptest::collection::vec((0u8..4, 30u32..33), 0..2),
+        principals in proptest::collection::vec(("[a-c]", any::<bool>()), 0..3),
     ) -> proto::Match {
+        let principal = |(namespace, is_whole): (String, bool)| match is_whole {
+            true => exact(id(&namespace, "web").principal()),
+            false => text(MatchType::Prefix(format!("cluster.local/ns/{namespace}/"))),
+        };
         proto::Match {
+            principals: principals.into_iter().map(principal).collect(),
             namespaces: namespaces.iter().map(|n| exact(n)).collect(),
             not_namespaces: not_namespaces.iter().map(|n| exact(n)).collect(),
             destination_ports: ports,
@@ -396,9 +402,17 @@ prop_compose! {
 fn oracle(policies: &[proto::Authorization], namespace: Option<&str>, source: u8, port: u32) -> bool {
     let matches = |m: &proto::Match| {
         let named = |list: &[proto::StringMatch]| list.iter().any(|s| namespace.is_some_and(|n| *s == exact(n)));
-        let conditions = m.namespaces.len() + m.not_namespaces.len() + m.destination_ports.len();
+        let is_principal = |s: &proto::StringMatch| {
+            namespace.is_some_and(|n| match s.match_type.as_ref().unwrap() {
+                MatchType::Exact(whole) => *whole == format!("cluster.local/ns/{n}/sa/web"),
+                MatchType::Prefix(begin) => format!("cluster.local/ns/{n}/sa/web").starts_with(begin.as_str()),
+                _ => false,
+            })
+        };
+        let conditions = m.principals.len() + m.namespaces.len() + m.not_namespaces.len() + m.destination_ports.len();
         conditions + m.not_destination_ports.len() + m.source_ips.len() > 0
             && (m.namespaces.is_empty() || named(&m.namespaces))
+            && (m.principals.is_empty() || m.principals.iter().any(is_principal))
             && !named(&m.not_namespaces)
             && (m.destination_ports.is_empty() || m.destination_ports.contains(&port))
             && !m.not_destination_ports.contains(&port)
