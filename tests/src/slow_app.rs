@@ -55,6 +55,10 @@ pub fn serve(pod: &Pod, port: u16) -> Noted {
     noted
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "it takes its time: that is what its callers' limits are tested with"
+)]
 fn answer_all(stream: TcpStream, noted: &Noted) -> io::Result<()> {
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
