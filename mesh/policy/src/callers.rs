@@ -2,7 +2,7 @@
 
 use crate::{
     compared::{Digest, Facts},
-    policy::{Clause, Match, Rule, Text, Values},
+    rule::{Clause, Match, Rule, Text, Values},
 };
 
 /// The callers that a policy names, as far as one word can tell: who is not among them is covered by none of its rules. Most policies name a

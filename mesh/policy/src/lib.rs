@@ -32,6 +32,7 @@ mod evaluate;
 pub mod istio;
 mod parse;
 mod policy;
+mod rule;
 mod shared;
 mod strictness;
 

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::{
     AUDIT, Action, Policy, Purpose, Scope, Shared,
     callers::Callers,
-    policy::{Clause, Match, Rule, ServiceAccount, Text, Values},
+    rule::{Clause, Match, Rule, ServiceAccount, Text, Values},
 };
 
 /// What a policy asks for that cannot be enforced as it is written.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 
-use crate::policy::Match;
+use crate::rule::Match;
 
 /// Texts, and clauses of policies that were made with [`Policy::from_proto_sharing`](crate::Policy::from_proto_sharing). A mesh of many
 /// policies compares with few different texts, and often lets the same callers in: equal ones are one allocation.
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
     use crate::{
         Policy,
-        policy::{Text, Values},
+        rule::{Text, Values},
     };
 
     /// Lets these namespaces in at this port.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     Action, Policy,
-    policy::{Clause, Match, Rule, Values},
+    rule::{Clause, Match, Rule, Values},
 };
 
 /// Ports to which nobody may connect without a certificate: all or none, but for exceptions.
