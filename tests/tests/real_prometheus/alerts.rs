@@ -1,6 +1,7 @@
 //! The shipped alerts, as Prometheus' own tool runs them over series that are made up; and the configuration that the README shows.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -109,10 +110,11 @@ fn the_configuration_that_the_readme_shows_finds_every_program_and_nothing_else(
     let file = scratch.file("prometheus.yaml", &config.to_string());
     let said = promtool(&["check", "config"], &file);
     assert!(said.contains("SUCCESS"), "{said}");
-    let scraped = |job: &str| -> Vec<String> {
+    // In no order of its own.
+    let scraped = |job: &str| -> BTreeSet<String> {
         let mut promtool = programs::command("/usr/bin/promtool", "prometheus");
         promtool
-            .args(["check", "service-discovery", "--timeout=1s"])
+            .args(["check", "service-discovery", "--timeout=3s"])
             .arg(&file)
             .arg(job);
         let found: Vec<Value> = serde_json::from_str(&programs::run(&mut promtool)).unwrap();
@@ -128,19 +130,23 @@ fn the_configuration_that_the_readme_shows_finds_every_program_and_nothing_else(
     };
     assert_eq!(
         scraped("culvert"),
-        [
+        set([
             "culvert-node-a-metrics:1 - culvert-node-a node-1 -",
             "culvert-node-a-agent-metrics:1 - culvert-node-a node-1 -",
             "culvert-controller-a-monitoring:1 - culvert-controller-a node-1 -",
-        ]
+        ])
     );
     assert_eq!(
         scraped("culvert-waypoints"),
-        [
+        set([
             "wp-1-metrics:1 shop wp-1 node-1 wp",
             "envoy-1-metrics:1 shop envoy-1 node-1 wp",
-        ]
+        ])
     );
+}
+
+fn set<const N: usize>(lines: [&str; N]) -> BTreeSet<String> {
+    lines.map(str::to_owned).into()
 }
 
 fn as_discovered((namespace, pod, port, class): &Found) -> Value {
