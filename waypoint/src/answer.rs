@@ -30,8 +30,8 @@ pub struct AnswerBody {
     encoding: Option<Encoding>,
     /// None once the exchange is no longer one of HTTP.
     record: Option<Box<Record>>,
-    /// How long it may take from the end of the request.
-    response: Option<Duration>,
+    /// How long it may take from the end of the request, or from this on if that is later.
+    response: Option<(Duration, Instant)>,
     /// When it must be over, and what it is called if it is not.
     deadline: Option<(Pin<Box<Sleep>>, Late)>,
     /// How long it may be silent.
@@ -154,7 +154,7 @@ impl AnswerBody {
     /// It must be over in time.
     #[must_use]
     pub(crate) fn limited(mut self, limits: &TimeLimits) -> Self {
-        self.response = limits.response;
+        self.response = limits.response.map(|time| (time, limits.from));
         let sleep = |until| Box::pin(tokio::time::sleep_until(until));
         self.deadline = limits.whole.map(|(until, late)| (sleep(until), late));
         self.idle = limits.idle.map(Silence::new);
@@ -244,7 +244,7 @@ impl AnswerBody {
 
     /// From the end of the request on the route's time counts.
     fn await_request(&mut self, context: &Context<'_>) {
-        let Some(response) = self.response else {
+        let Some((response, from)) = self.response else {
             return;
         };
         let upload = self.record.as_ref().and_then(|record| record.upload.as_ref());
@@ -252,7 +252,7 @@ impl AnswerBody {
             return;
         };
         self.response = None;
-        let until = ended + response;
+        let until = ended.max(from) + response;
         if self.deadline.as_ref().is_none_or(|(other, _)| until < other.deadline()) {
             self.deadline = Some((Box::pin(tokio::time::sleep_until(until)), ROUTE));
         }

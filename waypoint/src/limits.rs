@@ -13,6 +13,8 @@ use crate::{body::Upload, config::http_chain::HttpChain, silence::silent};
 pub(crate) struct TimeLimits {
     /// From the end of the request to the end of the answer.
     pub(crate) response: Option<Duration>,
+    /// Not before this: what held the request back until then, a fault's delay for example, does not count as the endpoint's time.
+    pub(crate) from: Instant,
     /// The end of the exchange as a whole, and what it is called when it comes.
     pub(crate) whole: Option<(Instant, Late)>,
     /// Silence.
@@ -110,6 +112,7 @@ impl TimeLimits {
         let whole = of_route.stream.unwrap_or(chain.max_stream_duration);
         Self {
             response: of_route.response,
+            from: Instant::now(),
             whole: whole.map(|time| (begun + time, MAX_DURATION)),
             idle: of_route.idle.unwrap_or(chain.stream_idle_timeout),
             request: chain.request_timeout.map(|time| begun + time),
