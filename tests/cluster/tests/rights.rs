@@ -264,7 +264,7 @@ fn said_in_the_status_of_each_attached_policy(world: &World, space: &Space<'_>) 
         // Not served, which is said where it is for a waypoint.
         (
             "XBackendTrafficPolicy",
-            json!({ "sessionPersistence": { "type": "Cookie" } }),
+            json!({ "retryConstraint": { "budget": { "percent": 20 } } }),
         ),
         ("XTelemetryPolicy", json!({ "tracing": {} })),
     ];
