@@ -266,7 +266,7 @@ fn said_in_the_status_of_each_attached_policy(world: &World, space: &Space<'_>) 
             "XBackendTrafficPolicy",
             json!({ "retryConstraint": { "budget": { "percent": 20 } } }),
         ),
-        ("XTelemetryPolicy", json!({ "tracing": {} })),
+        ("XTelemetryPolicy", json!({ "tracing": { "mode": "Disabled" } })),
     ];
     for (title, mut spec) in policies {
         let mut kinds = Kind::followed().map(Kind::descriptor);
