@@ -41,10 +41,10 @@ impl Answers {
         let names = names.chain(&response.removed).cloned();
         let few = response.resources.len() + response.removed.len() <= MOST_NAMES;
         let names = few.then(|| names.collect());
-        self.expect(response.type_url, &response.nonce, names);
+        self.await_answer(response.type_url, &response.nonce, names);
     }
 
-    fn expect(&mut self, type_url: &'static str, nonce: &str, names: Option<Vec<Arc<str>>>) {
+    fn await_answer(&mut self, type_url: &'static str, nonce: &str, names: Option<Vec<Arc<str>>>) {
         let before = self.last.remove(type_url);
         let last = Last {
             nonce: Some(nonce.to_owned()),

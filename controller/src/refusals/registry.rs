@@ -92,14 +92,16 @@ impl Refuser {
         }
         self.inner.change(|standing| {
             let of_one = standing.keys().filter(|one| one.proxy == of.proxy).count();
-            if !standing.contains_key(&of) && (of_one >= MOST_OF_ONE || standing.len() >= MOST) {
-                return;
+            let has_room = of_one < MOST_OF_ONE && standing.len() < MOST;
+            let is_kept = has_room || standing.contains_key(&of);
+            if is_kept {
+                let stands = Stands {
+                    stream: self.stream,
+                    message: message.to_owned(),
+                };
+                standing.insert(of, stands);
             }
-            let stands = Stands {
-                stream: self.stream,
-                message: message.to_owned(),
-            };
-            standing.insert(of, stands);
+            is_kept
         });
     }
 
@@ -116,28 +118,28 @@ impl Refuser {
     /// What it refuses of a type, as far as it is known which resources these are.
     pub(super) fn refused(&self, type_url: &str) -> Vec<Arc<str>> {
         let standing = self.inner.standing.lock();
-        let is_own = |of: &&Of| {
-            of.waypoint == self.waypoint && Some(&of.proxy) == self.proxy.as_ref() && *of.type_url == *type_url
-        };
-        standing
-            .keys()
-            .filter(is_own)
-            .filter_map(|of| of.name.clone())
-            .collect()
+        self.own(&standing, type_url).filter_map(|of| of.name.clone()).collect()
     }
 
+    /// Nearly all proxies refuse nothing, also while some do, and each answer comes here.
     fn forget<'a>(&self, type_url: &str, names: impl Iterator<Item = Option<&'a str>>) {
-        // As good as always.
-        if self.inner.standing.lock().is_empty() {
-            return;
-        }
-        let Some(mut of) = self.key(type_url, None) else { return };
         self.inner.change(|standing| {
-            for name in names {
-                of.name = name.map(Arc::from);
-                standing.remove(&of);
+            let mut own: Vec<Of> = self.own(standing, type_url).cloned().collect();
+            if own.is_empty() {
+                return false;
             }
+            let before = own.len();
+            for name in names {
+                own.retain(|of| of.name.as_deref() != name || standing.remove(of).is_none());
+            }
+            own.len() < before
         });
+    }
+
+    fn own<'a>(&'a self, standing: &'a BTreeMap<Of, Stands>, type_url: &'a str) -> impl Iterator<Item = &'a Of> {
+        standing.keys().filter(move |of| {
+            of.waypoint == self.waypoint && Some(&of.proxy) == self.proxy.as_ref() && *of.type_url == *type_url
+        })
     }
 
     fn key(&self, type_url: &str, name: Option<&str>) -> Option<Of> {
@@ -151,9 +153,12 @@ impl Refuser {
 }
 
 impl Inner {
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<Of, Stands>)) {
+    /// `change` says whether it changed anything: only then it is told.
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<Of, Stands>) -> bool) {
         let mut standing = self.standing.lock();
-        change(&mut standing);
+        if !change(&mut standing) {
+            return;
+        }
         let refusal = |(of, stands): (&Of, &Stands)| Refusal {
             waypoint: of.waypoint.as_deref().map(str::to_owned),
             proxy: of.proxy.to_string(),
@@ -185,7 +190,11 @@ impl Drop for Refuser {
         };
         runtime.spawn(async move {
             tokio::time::sleep(LINGER).await;
-            inner.change(|standing| standing.retain(|_, stands| stands.stream != stream));
+            inner.change(|standing| {
+                let before = standing.len();
+                standing.retain(|_, stands| stands.stream != stream);
+                standing.len() < before
+            });
         });
     }
 }

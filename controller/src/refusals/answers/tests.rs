@@ -26,7 +26,7 @@ fn waypoint() -> (Refusals, Refuser) {
 
 fn sent(answers: &mut Answers, type_url: &'static str, nonce: &str, names: &[&str]) {
     let names = names.iter().map(|name| Arc::from(*name)).collect();
-    answers.expect(type_url, nonce, Some(names));
+    answers.await_answer(type_url, nonce, Some(names));
 }
 
 fn answer(type_url: &str, nonce: &str, refusal: Option<&str>) -> DeltaDiscoveryRequest {
@@ -110,11 +110,11 @@ fn what_one_of_several_it_is_stays_open_until_all_of_them_are_taken() {
 fn of_very_many_resources_those_are_found_that_are_named() {
     let (refusals, refuser) = waypoint();
     let mut answers = Answers::default();
-    answers.expect(CLUSTER_TYPE, "1", None);
+    answers.await_answer(CLUSTER_TYPE, "1", None);
     let message = format!("{A}: no; {B}: neither");
     answers.answered(&answer(CLUSTER_TYPE, "1", Some(&message)), &refuser);
     assert_eq!(stands(&refusals), pairs(&[(A, "no"), (B, "neither")]));
-    answers.expect(CLUSTER_TYPE, "2", None);
+    answers.await_answer(CLUSTER_TYPE, "2", None);
     answers.answered(&answer(CLUSTER_TYPE, "2", None), &refuser);
     assert_eq!(stands(&refusals), []);
 }
