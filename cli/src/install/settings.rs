@@ -233,9 +233,7 @@ impl Settings {
             config.set(RANGES, &joined(&given))?;
             merged.origin = Some(if given.is_empty() { "none" } else { "given" });
         } else {
-            for setting in SETTINGS.iter().filter(|setting| setting.key == RANGES) {
-                keep(merged, setting, before)?;
-            }
+            keep(merged, Setting::named(RANGES)?, before)?;
             merged.origin = match merged.values.config.of(RANGES) {
                 Some(_) => Some("given"),
                 None => before
